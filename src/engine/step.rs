@@ -1,0 +1,186 @@
+//! What a step is: it looks (observe and decide), acts, and can be taken back.
+//!
+//! There is no verify: a step is finished only when a fresh look says so. That makes every step idempotent and
+//! resume an ordinary run. Three things differ from a bare `observe/decide/act`:
+//!
+//! - the before-image is a type of its own ([`Step::Before`]), because what a decision needs (every pod of a node) is
+//!   far more than what an undo needs, and the journal must fit in a ConfigMap;
+//! - [`Step::decide`] is told the step's [`Past`] from the journal, so that a bake or a deadline survives a restart;
+//! - [`Step::restore`] answers a [`Decision`], because taking back takes time too.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::{ApiError, Class};
+
+/// What a step wants next, given what it saw.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision<A> {
+    /// The world is as the step wants it; the text says how.
+    Done(String),
+    /// Do this, then look again.
+    Act(A),
+    /// Nothing to do now. `why` names the objects waited for.
+    Wait {
+        why: String,
+        /// Look again after this long even if nothing is heard.
+        recheck: Duration,
+    },
+    /// The step cannot go on and a person must look. The text says what and the way out.
+    Refuse(String),
+}
+
+/// Whether a step can be taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Undo {
+    /// [`Step::restore`] brings the before-image back.
+    Restore,
+    /// The step changes nothing that needs taking back.
+    Nothing,
+    /// A point of no return, and why.
+    Impossible(String),
+}
+
+/// What the journal knows of a step's earlier looks and acts, by this process or another.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Past {
+    /// When the step was first looked at.
+    pub started_at: Option<Timestamp>,
+    /// When its last act was begun.
+    pub last_act_at: Option<Timestamp>,
+    /// Its last act.
+    pub last_act: Option<Value>,
+    /// How many acts were begun.
+    pub acts: u32,
+}
+
+/// Why a look or an act failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A call failed; its class says what the engine does about it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The world or the program is not as the step requires; a person must look.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl StepError {
+    /// The class of the failed call, when it was one.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Api(error) => Some(error.class),
+            Self::Broken(_) => None,
+        }
+    }
+}
+
+/// One step of an upgrade, over a world `W` (the clients and whatever a step may ask).
+pub trait Step<W>: Send + Sync {
+    /// What a look sees.
+    type Seen: Send + Sync;
+    /// What an undo needs of what was there before the first act; goes into the journal, so keep it small.
+    type Before: Serialize + DeserializeOwned + Send + Sync;
+    /// What is to be done; journaled before it is done.
+    type Act: Serialize + DeserializeOwned + Clone + fmt::Debug + PartialEq + Send + Sync;
+
+    /// Looks at the world. I/O, no choices.
+    fn observe(&self, world: &W) -> impl Future<Output = Result<Self::Seen, StepError>> + Send;
+    /// Chooses. No I/O.
+    fn decide(&self, seen: &Self::Seen, past: &Past, now: Timestamp) -> Decision<Self::Act>;
+    /// Cuts what was seen before the first act down to what [`Step::restore`] needs.
+    fn before(&self, seen: &Self::Seen) -> Self::Before;
+    /// Does it. Must be safe to do again.
+    fn act(&self, world: &W, act: &Self::Act) -> impl Future<Output = Result<(), StepError>> + Send;
+    /// Whether the step can be taken back.
+    fn undo(&self) -> Undo;
+    /// Chooses what brings `before` back, from how the world is now. Touches only our own marks.
+    fn restore(&self, before: &Self::Before, seen: &Self::Seen, now: Timestamp) -> Decision<Self::Act>;
+    /// Describes an act for people, naming its objects.
+    fn describe(&self, act: &Self::Act) -> String;
+}
+
+/// A boxed future, as [`AnyStep`] returns it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What one look came to, with types erased.
+pub struct Looked {
+    pub decision: Decision<Value>,
+    /// The before-image of this very look; the engine keeps the first.
+    pub before: Value,
+}
+
+/// A [`Step`] with its types erased to JSON: all that engine and journal know of it.
+pub trait AnyStep<W>: Send + Sync {
+    /// Observes and decides.
+    fn look<'a>(&'a self, world: &'a W, past: &'a Past, now: &'a (dyn Fn() -> Timestamp + Send + Sync)) -> BoxFuture<'a, Result<Looked, StepError>>;
+    /// Observes and decides how to bring `before` back.
+    fn look_back<'a>(&'a self, world: &'a W, before: &'a Value, now: &'a (dyn Fn() -> Timestamp + Send + Sync)) -> BoxFuture<'a, Result<Decision<Value>, StepError>>;
+    /// Acts.
+    fn act<'a>(&'a self, world: &'a W, act: &'a Value) -> BoxFuture<'a, Result<(), StepError>>;
+    /// Whether the step can be taken back.
+    fn undo(&self) -> Undo;
+    /// Describes an act for people.
+    fn describe(&self, act: &Value) -> String;
+}
+
+fn to_json<T: Serialize>(value: &T) -> Result<Value, StepError> {
+    serde_json::to_value(value).map_err(|e| StepError::Broken(format!("cannot write the journal's entry: {e}")))
+}
+
+fn from_json<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, StepError> {
+    T::deserialize(value).map_err(|e| StepError::Broken(format!("the journal's {what} cannot be read: {e}")))
+}
+
+fn erase<A: Serialize>(decision: Decision<A>) -> Result<Decision<Value>, StepError> {
+    Ok(match decision {
+        Decision::Done(how) => Decision::Done(how),
+        Decision::Act(act) => Decision::Act(to_json(&act)?),
+        Decision::Wait { why, recheck } => Decision::Wait { why, recheck },
+        Decision::Refuse(why) => Decision::Refuse(why),
+    })
+}
+
+impl<W: Send + Sync, S: Step<W>> AnyStep<W> for S {
+    fn look<'a>(&'a self, world: &'a W, past: &'a Past, now: &'a (dyn Fn() -> Timestamp + Send + Sync)) -> BoxFuture<'a, Result<Looked, StepError>> {
+        Box::pin(async move {
+            let seen = self.observe(world).await?;
+            let decision = erase(self.decide(&seen, past, now()))?;
+            Ok(Looked { decision, before: to_json(&self.before(&seen))? })
+        })
+    }
+
+    fn look_back<'a>(&'a self, world: &'a W, before: &'a Value, now: &'a (dyn Fn() -> Timestamp + Send + Sync)) -> BoxFuture<'a, Result<Decision<Value>, StepError>> {
+        Box::pin(async move {
+            let before = from_json(before, "before-image")?;
+            let seen = self.observe(world).await?;
+            erase(self.restore(&before, &seen, now()))
+        })
+    }
+
+    fn act<'a>(&'a self, world: &'a W, act: &'a Value) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            let act: S::Act = from_json(act, "act")?;
+            Step::act(self, world, &act).await
+        })
+    }
+
+    fn undo(&self) -> Undo {
+        Step::undo(self)
+    }
+
+    fn describe(&self, act: &Value) -> String {
+        match S::Act::deserialize(act) {
+            Ok(act) => Step::describe(self, &act),
+            Err(_) => act.to_string(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The event types. They are the interface between a run and whoever watches it; `docs/events.md` is their schema.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub at: Timestamp,
+    #[serde(flatten)]
+    pub kind: Kind,
+}
+
+/// What happened. Readers must ignore types they do not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+pub enum Kind {
+    /// A run was opened, with its steps in order.
+    RunOpened { run: String, cluster: String, from: String, to: String, steps: Vec<StepTitle> },
+    /// This process took up a run that another began.
+    RunResumed { run: String, by: String, steps: Vec<StepTitle>, done: Vec<String> },
+    /// A step was looked at for the first time.
+    StepStarted { step: String, title: String },
+    /// An act is about to be done; the journal already has it.
+    ActBegan { step: String, what: String },
+    /// A step is seen to be done.
+    StepDone { step: String, how: String, took: Duration },
+    /// A step was already so before the run touched it.
+    StepSkipped { step: String, how: String },
+    /// A call failed and will be tried again.
+    Retrying { step: String, error: String, class: String, after: Duration },
+    /// A step cannot go on.
+    StepFailed { step: String, error: String },
+    /// A step is being taken back.
+    UndoBegan { step: String },
+    /// A step has been taken back.
+    UndoDone { step: String, how: String },
+    /// A step could not be taken back.
+    UndoFailed { step: String, error: String },
+    /// How a step gets on; lossy.
+    Progress(Progress),
+    /// Something worth a line that is no failure.
+    Notice { step: Option<String>, text: String },
+    /// The process stops with the run unfinished.
+    RunPaused { why: String, resume: String },
+    /// The run has ended: done, rolled_back or stuck.
+    RunClosed { outcome: String, summary: String },
+}
+
+/// A step as it is named to people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTitle {
+    pub step: String,
+    pub title: String,
+}
+
+/// How a step gets on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    pub step: String,
+    /// What it does or waits for, naming the objects.
+    pub why: String,
+    /// How many of `total` are done, when that can be counted.
+    pub done: Option<u64>,
+    pub total: Option<u64>,
+    /// What is counted: nodes, pods, targets, percent.
+    pub unit: Option<String>,
+    /// A part of the step with a bar of its own, such as a node being drained.
+    pub part: Option<String>,
+}

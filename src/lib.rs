@@ -1,0 +1,37 @@
+//! eksup takes an EKS cluster to a new Kubernetes version, blue to green.
+//!
+//! The layers, top to bottom; a module imports only from those above it (`tests/layers.rs` holds this):
+//!
+//! - [`wire`]: the one seam between this program and any server
+//! - [`model`]: plain data, versions, the clock
+//! - [`journal`]: the run's durable record
+//! - [`event`]: what a reporter sees
+//! - [`engine`]: steps forward and back, retries, stop signals
+//! - [`plan`]: the plan file
+//! - [`clients`]: real SDK clients over a wire
+//! - [`aws`], [`k8s`]: thin calls, model in, model out
+//! - [`inventory`]: one reading of a cluster
+//! - [`route`]: plan and inventory to steps (pure)
+//! - [`ready`]: readiness findings
+//! - [`steps`]: what an upgrade is made of
+//! - [`report`]: sinks for events
+//! - [`twin`]: a simulator of AWS and Kubernetes; shares only [`wire`] and [`model`] with the rest
+//! - [`cli`]: the command line
+#![forbid(unsafe_code)]
+
+pub mod aws;
+pub mod cli;
+pub mod clients;
+pub mod engine;
+pub mod event;
+pub mod inventory;
+pub mod journal;
+pub mod k8s;
+pub mod model;
+pub mod plan;
+pub mod ready;
+pub mod report;
+pub mod route;
+pub mod steps;
+pub mod twin;
+pub mod wire;

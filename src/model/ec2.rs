@@ -1,0 +1,47 @@
+//! What EC2 says of subnets, instances and launch templates.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// DescribeSubnets, one subnet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Subnet {
+    pub id: String,
+    pub zone: String,
+    pub zone_id: Option<String>,
+    pub vpc: Option<String>,
+    pub cidr: Option<String>,
+    pub free_ips: i32,
+}
+
+/// DescribeInstances, one instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Instance {
+    pub id: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub image: Option<String>,
+    /// pending running shutting-down terminated stopping stopped.
+    pub state: String,
+    pub private_dns: Option<String>,
+    pub subnet: Option<String>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// DescribeLaunchTemplateVersions, one version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LaunchTemplateVersion {
+    pub id: String,
+    pub name: Option<String>,
+    pub version: i64,
+    pub description: Option<String>,
+    pub image: Option<String>,
+    pub instance_type: Option<String>,
+    /// Base64, as EC2 answers it. Left out of snapshots: user data can hold secrets.
+    #[serde(skip_serializing, default)]
+    pub user_data: Option<String>,
+}

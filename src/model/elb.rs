@@ -1,0 +1,104 @@
+//! What Elastic Load Balancing says of load balancers, listeners, rules and target groups.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// DescribeLoadBalancers, one load balancer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LoadBalancer {
+    pub arn: String,
+    pub name: String,
+    /// application, network or gateway.
+    pub kind: String,
+    pub dns_name: Option<String>,
+    pub vpc: Option<String>,
+    pub zones: Vec<String>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// DescribeListeners, one listener. Its default action is in [`Rule`] form, with `is_default`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Listener {
+    pub arn: String,
+    pub load_balancer: String,
+    pub port: Option<i32>,
+    pub protocol: Option<String>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// DescribeRules, one rule; for a network load balancer the listener's default action stands as a default rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Rule {
+    /// For a network load balancer's default action: the listener's ARN.
+    pub arn: String,
+    pub listener: String,
+    /// `default` or a number.
+    pub priority: String,
+    pub is_default: bool,
+    /// Conditions as text, such as `path-pattern=/api/*`, for people and for matching a plan.
+    pub conditions: Vec<String>,
+    /// Where the rule forwards to, with weights; a single target group has weight 1 unless it says otherwise.
+    pub forward: Vec<WeightedTargetGroup>,
+    /// Whether the rule's target-group stickiness is on, and for how many seconds.
+    pub stickiness_seconds: Option<i32>,
+    /// Everything about the rule's actions and transforms that a change of weights must leave as it is, in a
+    /// canonical JSON without the weights: what differs after a write was not preserved.
+    pub rest: Value,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// A target group's share in a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct WeightedTargetGroup {
+    pub arn: String,
+    pub weight: i32,
+}
+
+/// DescribeTargetGroups, one target group, with its attributes and tags.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TargetGroup {
+    pub arn: String,
+    pub name: String,
+    pub protocol: Option<String>,
+    pub port: Option<i32>,
+    /// instance, ip, lambda or alb.
+    pub target_type: String,
+    pub vpc: Option<String>,
+    pub load_balancers: Vec<String>,
+    pub health_check_interval_seconds: i32,
+    pub healthy_threshold: i32,
+    pub unhealthy_threshold: i32,
+    /// `deregistration_delay.timeout_seconds`, 300 when unset.
+    pub deregistration_delay_seconds: i32,
+    /// `stickiness.enabled` of the target group itself.
+    pub sticky: bool,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// DescribeTargetHealth, one target.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TargetHealth {
+    pub id: String,
+    pub port: Option<i32>,
+    pub zone: Option<String>,
+    /// initial healthy unhealthy unused draining unavailable unhealthy.draining.
+    pub state: String,
+    pub reason: Option<String>,
+}
+
+/// Tag keys that say a load balancer controller owns the object and will write it back.
+pub const CONTROLLER_TAGS: &[&str] =
+    &["elbv2.k8s.aws/cluster", "ingress.k8s.aws/cluster", "ingress.k8s.aws/stack", "service.k8s.aws/stack", "gateway.k8s.aws/stack"];
+
+/// Whether the tags are those of a load balancer controller.
+pub fn controller_owned(tags: &BTreeMap<String, String>) -> bool {
+    tags.keys().any(|k| CONTROLLER_TAGS.contains(&k.as_str()) || k.starts_with("gateway.k8s.aws"))
+}

@@ -1,0 +1,83 @@
+//! One consistent reading of a cluster: everything a route or a finding is decided from.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::kube::{Attachment, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload};
+use super::{Minor, asg, ec2, eks, elb};
+
+/// One reading of a cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Inventory {
+    pub taken_at: Timestamp,
+    pub region: String,
+    pub cluster: eks::Cluster,
+    /// What the API server says of itself at /version.
+    pub server_version: Option<Minor>,
+    pub cluster_versions: Vec<eks::ClusterVersion>,
+    pub insights: Vec<eks::Insight>,
+    pub nodegroups: Vec<eks::Nodegroup>,
+    pub fargate_profiles: Vec<String>,
+    pub addons: Vec<eks::Addon>,
+    /// Add-on name -> minor -> versions offered, newest first. Covers every minor from the cluster's to the target.
+    pub addon_catalog: BTreeMap<String, BTreeMap<Minor, Vec<eks::AddonOffer>>>,
+    /// By Auto Scaling group name.
+    pub asgs: BTreeMap<String, asg::Asg>,
+    pub instances: Vec<ec2::Instance>,
+    /// Subnets of the cluster and of its node groups.
+    pub subnets: Vec<ec2::Subnet>,
+    /// The template versions that node groups use.
+    pub launch_templates: Vec<ec2::LaunchTemplateVersion>,
+    /// Load balancers of the cluster's VPC and what hangs off them.
+    pub load_balancers: Vec<elb::LoadBalancer>,
+    pub listeners: Vec<elb::Listener>,
+    pub rules: Vec<elb::Rule>,
+    pub target_groups: Vec<elb::TargetGroup>,
+    /// By target group ARN.
+    pub target_health: BTreeMap<String, Vec<elb::TargetHealth>>,
+    pub nodes: Vec<Node>,
+    pub pods: Vec<Pod>,
+    pub pdbs: Vec<Pdb>,
+    /// Deployments, ReplicaSets with pods, StatefulSets, DaemonSets, Jobs.
+    pub workloads: Vec<Workload>,
+    pub services: Vec<Service>,
+    pub volumes: Vec<Volume>,
+    pub attachments: Vec<Attachment>,
+    pub target_group_bindings: Vec<TargetGroupBinding>,
+    /// Readings the upgrade can do without, and why they failed. Never silent: each becomes a finding.
+    pub unread: Vec<Unread>,
+}
+
+/// A reading that failed without stopping the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unread {
+    /// The operation, as IAM or RBAC names it.
+    pub op: String,
+    pub why: String,
+}
+
+impl Inventory {
+    /// The node group of that name.
+    pub fn nodegroup(&self, name: &str) -> Option<&eks::Nodegroup> {
+        self.nodegroups.iter().find(|g| g.name == name)
+    }
+
+    /// The nodes that carry the node group's label.
+    pub fn nodes_of<'a>(&'a self, nodegroup: &'a str) -> impl Iterator<Item = &'a Node> {
+        self.nodes.iter().filter(move |n| n.nodegroup() == Some(nodegroup))
+    }
+
+    /// The Auto Scaling groups behind a node group.
+    pub fn asgs_of<'a>(&'a self, nodegroup: &'a str) -> impl Iterator<Item = &'a asg::Asg> {
+        self.nodegroup(nodegroup).into_iter().flat_map(|g| &g.asgs).filter_map(|name| self.asgs.get(name))
+    }
+
+    /// The pods on a node.
+    pub fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Pod> {
+        self.pods.iter().filter(move |p| p.node.as_deref() == Some(node))
+    }
+}

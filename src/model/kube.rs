@@ -1,0 +1,309 @@
+//! What Kubernetes says, cut down to what a decision needs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl Key {
+    /// `namespace`/`name`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    pub unschedulable: bool,
+    pub taints: Vec<Taint>,
+    /// Such as `aws:///us-east-1a/i-0123`.
+    pub provider_id: Option<String>,
+    /// True, False or Unknown; Unknown when the node has no Ready condition.
+    pub ready: String,
+    pub ready_since: Option<Timestamp>,
+    /// Such as `v1.27.16-eks-473151a`.
+    pub kubelet_version: String,
+    pub allocatable: Resources,
+    pub created: Option<Timestamp>,
+    pub deleting: bool,
+}
+
+impl Node {
+    /// The EC2 instance behind the node, read from the provider id.
+    pub fn instance_id(&self) -> Option<&str> {
+        self.provider_id.as_deref()?.rsplit('/').next().filter(|id| id.starts_with("i-"))
+    }
+
+    /// The node's zone.
+    pub fn zone(&self) -> Option<&str> {
+        self.labels.get("topology.kubernetes.io/zone").map(String::as_str)
+    }
+
+    /// The EKS node group the node belongs to.
+    pub fn nodegroup(&self) -> Option<&str> {
+        self.labels.get(super::marks::NODEGROUP_LABEL).map(String::as_str)
+    }
+
+    /// Whether the kubelet says Ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready == "True"
+    }
+}
+
+/// A taint as Kubernetes spells it: NoSchedule, PreferNoSchedule, NoExecute.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taint {
+    pub key: String,
+    pub value: Option<String>,
+    pub effect: String,
+}
+
+/// A toleration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Toleration {
+    /// Absent: every key.
+    pub key: Option<String>,
+    /// Equal or Exists.
+    pub operator: String,
+    pub value: Option<String>,
+    /// Absent: every effect.
+    pub effect: Option<String>,
+}
+
+impl Toleration {
+    /// Whether this lets a pod stay with `taint`.
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        self.effect.as_ref().is_none_or(|e| *e == taint.effect)
+            && self.key.as_ref().is_none_or(|k| *k == taint.key)
+            && (self.operator == "Exists" || self.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""))
+    }
+}
+
+/// CPU and memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    pub cpu_millis: i64,
+    pub memory_bytes: i64,
+    /// How many pods a node takes; 0 for a pod's own requests.
+    pub pods: i64,
+}
+
+/// The controller that owns an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Owner {
+    pub kind: String,
+    pub name: String,
+    pub uid: String,
+}
+
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pod {
+    pub key: Key,
+    pub uid: String,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// The owner with `controller: true`.
+    pub owner: Option<Owner>,
+    pub node: Option<String>,
+    /// Pending Running Succeeded Failed Unknown.
+    pub phase: String,
+    pub ready: bool,
+    pub ready_since: Option<Timestamp>,
+    pub deletion_timestamp: Option<Timestamp>,
+    pub grace_seconds: i64,
+    pub finalizers: Vec<String>,
+    pub priority: i32,
+    pub priority_class: Option<String>,
+    pub tolerations: Vec<Toleration>,
+    pub node_selector: BTreeMap<String, String>,
+    /// Label keys named by required node affinity, with their In values.
+    pub required_affinity: BTreeMap<String, Vec<String>>,
+    pub requests: Resources,
+    /// Has an emptyDir volume.
+    pub empty_dir: bool,
+    /// Names of the PersistentVolumeClaims it mounts.
+    pub claims: Vec<String>,
+    pub host_path: bool,
+    pub host_ports: Vec<i32>,
+    /// A static pod's mirror.
+    pub mirror: bool,
+    /// Why it is not running, such as `ImagePullBackOff` or the scheduler's message.
+    pub waiting: Option<String>,
+    pub created: Option<Timestamp>,
+}
+
+impl Pod {
+    /// Whether the pod has run to its end.
+    pub fn finished(&self) -> bool {
+        matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether a DaemonSet owns it.
+    pub fn daemon(&self) -> bool {
+        self.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet")
+    }
+}
+
+/// A PodDisruptionBudget.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pdb {
+    pub key: Key,
+    pub selector: Option<Selector>,
+    pub min_available: Option<String>,
+    pub max_unavailable: Option<String>,
+    /// AlwaysAllow or IfHealthyBudget; absent is IfHealthyBudget.
+    pub unhealthy_policy: Option<String>,
+    pub allowed: i32,
+    pub current_healthy: i32,
+    pub desired_healthy: i32,
+    pub expected: i32,
+    pub generation: i64,
+    pub observed_generation: i64,
+    /// Names of pods whose eviction was accepted and not yet seen.
+    pub disrupted: Vec<String>,
+}
+
+/// A label selector.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Selector {
+    pub match_labels: BTreeMap<String, String>,
+    pub expressions: Vec<SelectorExpression>,
+}
+
+/// One requirement of a label selector.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SelectorExpression {
+    pub key: String,
+    /// In NotIn Exists DoesNotExist.
+    pub operator: String,
+    pub values: Vec<String>,
+}
+
+impl Selector {
+    /// Whether the selector takes an object with these labels; an empty selector takes all.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+            && self.expressions.iter().all(|e| {
+                let value = labels.get(&e.key);
+                match e.operator.as_str() {
+                    "In" => value.is_some_and(|v| e.values.contains(v)),
+                    "NotIn" => value.is_none_or(|v| !e.values.contains(v)),
+                    "Exists" => value.is_some(),
+                    "DoesNotExist" => value.is_none(),
+                    _ => false,
+                }
+            })
+    }
+}
+
+/// A Deployment, ReplicaSet, StatefulSet, DaemonSet or Job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Workload {
+    pub kind: String,
+    pub key: Key,
+    pub uid: String,
+    pub owner: Option<Owner>,
+    pub labels: BTreeMap<String, String>,
+    pub selector: Option<Selector>,
+    pub template_labels: BTreeMap<String, String>,
+    /// Wanted pods; for a DaemonSet the desired number scheduled, for a Job its parallelism.
+    pub desired: i32,
+    pub ready: i32,
+    pub available: i32,
+    pub updated: i32,
+    pub generation: i64,
+    pub observed_generation: i64,
+    /// RollingUpdate, Recreate, OnDelete.
+    pub strategy: Option<String>,
+    pub max_surge: Option<String>,
+    pub paused: bool,
+    /// Images of the template's containers.
+    pub images: Vec<String>,
+    pub node_selector: BTreeMap<String, String>,
+    pub required_affinity: BTreeMap<String, Vec<String>>,
+    pub tolerations: Vec<Toleration>,
+    pub readiness_probe: bool,
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    pub key: Key,
+    pub kind: String,
+    pub selector: BTreeMap<String, String>,
+    pub node_ports: Vec<i32>,
+    /// Cluster or Local.
+    pub external_traffic_policy: Option<String>,
+    pub health_check_node_port: Option<i32>,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A PersistentVolume.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    pub name: String,
+    pub claim: Option<Key>,
+    /// CSI driver, or the in-tree plugin's name.
+    pub driver: Option<String>,
+    pub handle: Option<String>,
+    /// Zones the volume can be used in; empty: any.
+    pub zones: Vec<String>,
+    /// Node names the volume is bound to; empty: any.
+    pub nodes: Vec<String>,
+    pub access_modes: Vec<String>,
+}
+
+/// A VolumeAttachment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    pub name: String,
+    pub node: String,
+    pub volume: Option<String>,
+    pub attached: bool,
+}
+
+/// A TargetGroupBinding of the AWS Load Balancer Controller.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetGroupBinding {
+    pub key: Key,
+    pub target_group_arn: Option<String>,
+    pub target_type: Option<String>,
+    pub service: Option<String>,
+    pub node_selector: Option<Selector>,
+    pub multi_cluster: bool,
+}

@@ -1,0 +1,28 @@
+//! The marks eksup leaves on other people's objects. Undo touches only what carries one.
+
+/// Taint key on blue nodes and blue node groups; the value is the run's id.
+pub const BLUE_TAINT: &str = "eksup.dev/blue";
+/// Annotation on a node that eksup cordoned; the value is the run's id.
+pub const CORDONED: &str = "eksup.dev/cordoned-by";
+/// Annotation on a node where eksup set the cluster autoscaler's `scale-down-disabled`.
+pub const SCALE_DOWN_HELD: &str = "eksup.dev/scale-down-held-by";
+/// Annotation on a node that eksup excluded from load balancers.
+pub const EXCLUDED: &str = "eksup.dev/excluded-by";
+/// The cluster autoscaler's own annotation.
+pub const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
+/// The label that takes a node out of controller-managed target groups.
+pub const EXCLUDE_FROM_LB: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// The label by which EKS says which node group a node belongs to.
+pub const NODEGROUP_LABEL: &str = "eks.amazonaws.com/nodegroup";
+/// Tag on what eksup created in AWS; the value is the run's id.
+pub const RUN_TAG: &str = "eksup.dev/run";
+/// Tag on a green node group: which blue it was cloned from.
+pub const CLONED_FROM_TAG: &str = "eksup.dev/cloned-from";
+/// Tag on a blue Auto Scaling group whose `AZRebalance` eksup suspended.
+pub const AZ_REBALANCE_TAG: &str = "eksup.dev/az-rebalance-suspended-by";
+/// Namespace of the journal and the lock.
+pub const RUN_NAMESPACE: &str = "kube-system";
+/// Name of the journal's ConfigMap and of the lock's Lease.
+pub const RUN_NAME: &str = "eksup-run";
+/// Field manager for every write to Kubernetes.
+pub const FIELD_MANAGER: &str = "eksup";

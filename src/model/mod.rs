@@ -1,0 +1,22 @@
+//! Plain data: what the program knows of a cluster, versions and their arithmetic, the clock.
+//!
+//! AWS objects are spelled in JSON as AWS spells them (EKS in camelCase, the others in PascalCase) and Kubernetes
+//! objects are cut down to what a decision needs. Nothing here does I/O.
+
+pub mod asg;
+pub mod clock;
+pub mod ec2;
+pub mod eks;
+pub mod elb;
+pub mod error;
+pub mod inventory;
+pub mod kube;
+pub mod marks;
+pub mod version;
+
+pub use clock::Clock;
+pub use error::{ApiError, Class};
+pub use inventory::Inventory;
+pub use version::{AddonVersion, Minor};
+
+pub use jiff::Timestamp;

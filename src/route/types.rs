@@ -1,0 +1,128 @@
+//! A route: the steps from an inventory to a plan, each as plain data. It is journaled when a run opens and never
+//! recomputed for that run, so that a resumed run does what was promised.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::eks::{AddonChange, NewNodegroup, NodegroupTaint};
+use crate::model::{AddonVersion, Minor};
+
+/// The steps, in order, and what a reader should know of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Route {
+    pub cluster: String,
+    pub from: Minor,
+    pub to: Minor,
+    pub steps: Vec<RouteStep>,
+    /// Choices and their reasons, for `plan`.
+    pub notes: Vec<String>,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteStep {
+    /// Unique and stable, such as `control-plane-1.28` or `drain-expense-blue`; also what `--until` takes.
+    pub id: String,
+    /// One line for people.
+    pub title: String,
+    /// The objects it will touch, such as `node group expense-blue` or `listener rule ...`.
+    pub touches: Vec<String>,
+    /// Why it stands here, where that is not plain.
+    pub why: Option<String>,
+    /// Why it cannot be taken back.
+    pub no_return: Option<String>,
+    /// How long it is expected to take, from experience recorded beside each rule.
+    pub estimate: Duration,
+    pub spec: StepSpec,
+}
+
+/// What a step does. The engine's steps are built from these and from nothing else.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum StepSpec {
+    /// An EKS add-on to a version. `change` carries the configuration and role to send again.
+    Addon { from: AddonVersion, change: AddonChange, timeout: Duration },
+    /// The control plane up one minor.
+    ControlPlane { from: Minor, to: Minor, timeout: Duration },
+    /// Nothing but watching for a while; the nodes and the API server must stay healthy.
+    Bake { what: String, time: Duration },
+    /// A new version of a launch template, with another image.
+    LaunchTemplate { template: String, source_version: i64, image: String },
+    /// A green group beside blue. Its desired size is raised to blue's at the time of the act.
+    CreateGreen {
+        blue: String,
+        group: Box<NewNodegroup>,
+        /// The minor its kubelets must report; absent for a custom AMI that stays as it is.
+        kubelet: Option<Minor>,
+        /// Zones that must have a Ready node, because a volume or a spread needs them.
+        zones: Vec<String>,
+        /// Auto Scaling tags to copy from blue's group.
+        copy_asg_tags: bool,
+        /// For a group with a custom AMI: use the newest version of this template that `LaunchTemplate` made.
+        template_from: Option<String>,
+        timeout: Duration,
+    },
+    /// Green is kept from the autoscaler's scale-down until the run ends.
+    HoldGreen { green: String },
+    /// Blue takes no new pod and no new node: taint on the group, taint and cordon on nodes, size pinned.
+    ShieldBlue { blue: String, taint: NodegroupTaint },
+    /// Green's instances become targets.
+    AttachTargets { green: String, target_group: String },
+    /// Green's target group stands in the rules at weight 0, and its targets turn healthy.
+    AddToRules { green: String, shift: ShiftSpec },
+    /// Weights from blue to green, in steps.
+    Shift { green: String, shift: ShiftSpec },
+    /// Blue's instances leave a target group they share with green, and their connections drain.
+    DetachTargets { blue: String, target_group: String },
+    /// Blue's nodes are emptied, one by one.
+    Drain { blue: String, green: String, drain: DrainSpec },
+    /// Blue stays, empty, for a while.
+    Soak { blue: String, time: Duration },
+    /// Blue goes, once it is proved empty.
+    Retire { blue: String, green: String, delete: bool, target_groups: Vec<String> },
+    /// Green's protection from scale-down is taken off.
+    ReleaseGreen { green: String },
+}
+
+/// One pair of target groups and the rules between them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ShiftSpec {
+    /// ARNs of rules; for a default action of a network load balancer, the listener's ARN.
+    pub rules: Vec<String>,
+    pub blue: String,
+    pub green: String,
+    /// Percent on green, rising to 100.
+    pub steps: Vec<u32>,
+    pub bake: Duration,
+    pub min_healthy_percent: u32,
+    pub timeout: Duration,
+    pub back_on_unhealthy: bool,
+}
+
+/// How nodes are emptied; as in the plan, in the journal's own words.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DrainSpec {
+    /// easiest, zones, oldest or name.
+    pub order: String,
+    pub parallel: u32,
+    pub pod_deadline: Duration,
+    pub node_deadline: Duration,
+    /// stop, skip or delete.
+    pub on_deadline: String,
+    pub bare_pods: bool,
+    pub empty_dir: bool,
+    pub wait_for_jobs: bool,
+    /// block, surge or evict.
+    pub single_replicas: String,
+    pub skip_dead_kubelets: bool,
+    pub bake: Duration,
+    /// The first node is drained alone and watched this long.
+    pub canary_bake: Option<Duration>,
+    /// Green is grown by this many nodes at a time, instead of standing whole beside blue.
+    pub surge: Option<u32>,
+}
