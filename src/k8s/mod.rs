@@ -1,1 +1,17 @@
-//! k8s.
+//! Thin calls to Kubernetes: model in, model out. Lists page to the end; errors are classified.
+
+pub mod cache;
+pub mod evict;
+pub mod lists;
+pub mod node;
+pub mod runstate;
+pub mod workload;
+
+pub use cache::Cache;
+pub use evict::Evicted;
+
+/// The Kubernetes client of one cluster.
+#[derive(Clone)]
+pub struct Kube {
+    pub client: kube::Client,
+}

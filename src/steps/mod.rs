@@ -1,1 +1,5 @@
-//! steps.
+//! What an upgrade is made of: one file a step.
+
+pub mod world;
+
+pub use world::World;
