@@ -46,8 +46,9 @@ pub struct Rule {
     pub forward: Vec<WeightedTargetGroup>,
     /// Whether the rule's target-group stickiness is on, and for how many seconds.
     pub stickiness_seconds: Option<i32>,
-    /// Everything about the rule's actions and transforms that a change of weights must leave as it is, in a
-    /// canonical JSON without the weights: what differs after a write was not preserved.
+    /// Everything that a change of weights must leave as it is: `{"Conditions": [...], "Actions": [...],
+    /// "Transforms": [...]}` as AWS spells them, with the forward action's `TargetGroups` emptied and its
+    /// `TargetGroupArn` left out. What differs after a write was not preserved.
     pub rest: Value,
     pub tags: BTreeMap<String, String>,
 }

@@ -12,6 +12,7 @@ pub mod error;
 pub mod inventory;
 pub mod kube;
 pub mod marks;
+pub mod snapshot;
 pub mod version;
 
 pub use clock::Clock;
