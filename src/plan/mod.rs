@@ -6,6 +6,8 @@ mod defaults;
 mod digest;
 pub mod duration;
 mod error;
+mod groups;
+mod keys;
 mod load;
 mod notify;
 mod read;

@@ -1,6 +1,6 @@
 //! Who is told of what.
 
-use super::check::keys;
+use super::keys::keys;
 use super::read::Reader;
 use super::tree::Node;
 use super::types::Notify;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::error::{At, Problem};
 use super::suggest::nearest;
 use super::tree::{Entry, Node, What};
-use super::{duration, tree};
+use super::{duration as spelled, tree};
 
 /// The problems found so far.
 #[derive(Default)]
@@ -157,7 +157,7 @@ impl Reader {
     /// A duration.
     pub fn duration(&mut self, node: &Node, path: &str, least: Duration) -> Option<Duration> {
         let text = self.text(node, path, "10m")?;
-        match duration::read(&text) {
+        match spelled::read(&text) {
             Some(read) if read > super::check::LONGEST => {
                 self.note(
                     "plan::value",
@@ -171,8 +171,8 @@ impl Reader {
                 self.note(
                     "plan::value",
                     node.at,
-                    format!("`{path}` is {}, which is too short", duration::write(read)),
-                    format!("write at least `{}`", duration::write(least)),
+                    format!("`{path}` is {}, which is too short", spelled::write(read)),
+                    format!("write at least `{}`", spelled::write(least)),
                 );
                 None
             }
@@ -364,6 +364,41 @@ impl Reader {
             help,
         );
     }
+}
+
+/// Notes that a key is missing.
+pub fn missing<T>(r: &mut Reader, f: &Fields<'_>, key: &str, write: &str) -> Option<T> {
+    r.problems.push(
+        Problem::new(
+            "plan::missing",
+            f.at,
+            format!("`{}` is missing", f.path_of(key)),
+        )
+        .help(format!("write `{write}`")),
+    );
+    None
+}
+
+/// A key's duration, or its default.
+pub fn duration(
+    r: &mut Reader,
+    f: &Fields<'_>,
+    key: &str,
+    least: Duration,
+    default: Duration,
+) -> Duration {
+    f.get(key)
+        .and_then(|n| r.duration(n, &f.path_of(key), least))
+        .unwrap_or(default)
+}
+
+/// Whether a text can be a cluster's name, and (but for its length) a node group's.
+pub fn cluster_name(text: &str) -> bool {
+    text.len() <= 100
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// Cuts a text from the file down to what fits in a message.

@@ -1,6 +1,6 @@
 //! The traffic routes of a plan: which rule, which pair of target groups.
 
-use super::check::keys;
+use super::keys::keys;
 use super::read::Reader;
 use super::tree::{Node, What};
 use super::types::{RuleRef, TrafficRoute};
