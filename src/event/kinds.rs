@@ -15,22 +15,46 @@ pub struct Event {
 
 /// What happened. Readers must ignore types they do not know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "type",
+    rename_all = "snake_case",
+    rename_all_fields = "camelCase"
+)]
 pub enum Kind {
     /// A run was opened, with its steps in order.
-    RunOpened { run: String, cluster: String, from: String, to: String, steps: Vec<StepTitle> },
+    RunOpened {
+        run: String,
+        cluster: String,
+        from: String,
+        to: String,
+        steps: Vec<StepTitle>,
+    },
     /// This process took up a run that another began.
-    RunResumed { run: String, by: String, steps: Vec<StepTitle>, done: Vec<String> },
+    RunResumed {
+        run: String,
+        by: String,
+        steps: Vec<StepTitle>,
+        done: Vec<String>,
+    },
     /// A step was looked at for the first time.
     StepStarted { step: String, title: String },
     /// An act is about to be done; the journal already has it.
     ActBegan { step: String, what: String },
     /// A step is seen to be done.
-    StepDone { step: String, how: String, took: Duration },
+    StepDone {
+        step: String,
+        how: String,
+        took: Duration,
+    },
     /// A step was already so before the run touched it.
     StepSkipped { step: String, how: String },
     /// A call failed and will be tried again.
-    Retrying { step: String, error: String, class: String, after: Duration },
+    Retrying {
+        step: String,
+        error: String,
+        class: String,
+        after: Duration,
+    },
     /// A step cannot go on.
     StepFailed { step: String, error: String },
     /// A step is being taken back.
