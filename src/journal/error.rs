@@ -9,13 +9,24 @@ use crate::model::ApiError;
 pub enum JournalError {
     /// A record that the state does not allow.
     #[error("record {seq} (`{entry}`) is not allowed here: {why}")]
-    Illegal { seq: u64, entry: String, why: String },
+    Illegal {
+        seq: u64,
+        entry: String,
+        why: String,
+    },
     /// A line that is no record.
     #[error("{}: line {number} is no record of a run: {why}", path.display())]
-    Line { path: PathBuf, number: usize, why: String },
+    Line {
+        path: PathBuf,
+        number: usize,
+        why: String,
+    },
     /// The file could not be read or written.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// The run was written by a newer eksup.
     #[error("the run is written in format {found}; this eksup reads up to {ours}")]
     NewerFormat { found: u32, ours: u32 },

@@ -23,13 +23,20 @@ pub struct FileLog {
 impl FileLog {
     /// Opens the file, creating it and its folder, and cuts off a torn last line.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let io = |source| JournalError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         if let Some(folder) = folder {
             fs::create_dir_all(folder).map_err(io)?;
         }
-        let file =
-            OpenOptions::new().read(true).append(true).create(true).open(path).map_err(io)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(io)?;
         let bytes = fs::read(path).map_err(io)?;
         let whole = whole_lines(&bytes).len();
         if whole < bytes.len() {
@@ -37,13 +44,21 @@ impl FileLog {
             file.sync_data().map_err(io)?;
         }
         // A new file is only there after a crash once its folder says so.
-        File::open(folder.unwrap_or(Path::new("."))).and_then(|d| d.sync_all()).map_err(io)?;
-        Ok(Self { path: path.to_owned(), file })
+        File::open(folder.unwrap_or(Path::new(".")))
+            .and_then(|d| d.sync_all())
+            .map_err(io)?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 
     /// Writes one record to the disk.
     pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        let io = |source| JournalError::Io { path: self.path.clone(), source };
+        let io = |source| JournalError::Io {
+            path: self.path.clone(),
+            source,
+        };
         let mut line = serde_json::to_vec(record).map_err(|e| io(e.into()))?;
         line.push(b'\n');
         self.file.write_all(&line).map_err(io)?;
@@ -56,7 +71,10 @@ pub fn read(path: &Path) -> Result<Vec<Record>, JournalError> {
     match fs::read(path) {
         Ok(bytes) => parse(path, &bytes),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(source) => Err(JournalError::Io { path: path.to_owned(), source }),
+        Err(source) => Err(JournalError::Io {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 

@@ -35,7 +35,11 @@ pub struct InCluster {
 impl InCluster {
     /// The checkpoint behind `remote`.
     pub fn new(remote: Arc<dyn Remote>, say: Say) -> Self {
-        Self { remote, fence: None, say }
+        Self {
+            remote,
+            fence: None,
+            say,
+        }
     }
 
     async fn write(&mut self, text: &str) -> Result<(), JournalError> {
@@ -93,7 +97,10 @@ impl Store for InCluster {
             let text = serde_json::to_string(state)
                 .map_err(|e| JournalError::Unreadable(e.to_string()))?;
             if text.len() > LIMIT {
-                return Err(JournalError::TooLarge { bytes: text.len(), limit: LIMIT });
+                return Err(JournalError::TooLarge {
+                    bytes: text.len(),
+                    limit: LIMIT,
+                });
             }
             self.write(&text).await
         })
@@ -109,7 +116,10 @@ pub fn parse(text: &str) -> Result<RunState, JournalError> {
     let unreadable = |e: serde_json::Error| JournalError::Unreadable(e.to_string());
     let Format { format } = serde_json::from_str(text).map_err(unreadable)?;
     if format > FORMAT {
-        return Err(JournalError::NewerFormat { found: format, ours: FORMAT });
+        return Err(JournalError::NewerFormat {
+            found: format,
+            ours: FORMAT,
+        });
     }
     serde_json::from_str(text).map_err(unreadable)
 }
@@ -125,7 +135,13 @@ struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     fn new(say: &'a Say, what: &'static str) -> Self {
-        Self { say, what, since: None, said: None, next: Duration::from_millis(500) }
+        Self {
+            say,
+            what,
+            since: None,
+            said: None,
+            next: Duration::from_millis(500),
+        }
     }
 
     async fn wait(&mut self, error: ApiError) -> Result<(), JournalError> {
@@ -138,9 +154,15 @@ impl<'a> Patience<'a> {
         let now = tokio::time::Instant::now();
         let since = *self.since.get_or_insert(now);
         if now.duration_since(since) >= AWAY {
-            return Err(JournalError::Away { minutes: AWAY.as_secs() / 60, source: error });
+            return Err(JournalError::Away {
+                minutes: AWAY.as_secs() / 60,
+                source: error,
+            });
         }
-        if self.said.is_none_or(|said| now.duration_since(said) >= Duration::from_secs(30)) {
+        if self
+            .said
+            .is_none_or(|said| now.duration_since(said) >= Duration::from_secs(30))
+        {
             self.said = Some(now);
             (self.say)(format!(
                 "cannot {} ({error}); nothing is done until it is there; trying again for up to {} minutes",

@@ -67,7 +67,13 @@ impl Lock {
         let held = acquire(&*remote, &clock, holder, say).await?;
         let (tx, grip) = watch::channel(Grip::Firm);
         let task = tokio::spawn(keep(remote.clone(), clock.clone(), held, tx));
-        Ok(Self { remote, clock, holder: holder.to_owned(), grip, task })
+        Ok(Self {
+            remote,
+            clock,
+            holder: holder.to_owned(),
+            grip,
+            task,
+        })
     }
 
     /// Returns once the lock is surely ours, which is at once unless renewing fails.
@@ -76,21 +82,31 @@ impl Lock {
     /// When somebody else has it.
     pub async fn confirm(&self) -> Result<(), LockError> {
         let mut grip = self.grip.clone();
-        match grip.wait_for(|g| *g != Grip::Unsure).await.map(|g| g.clone()) {
+        match grip
+            .wait_for(|g| *g != Grip::Unsure)
+            .await
+            .map(|g| g.clone())
+        {
             Ok(Grip::Firm | Grip::Unsure) => Ok(()),
             Ok(Grip::Lost(holder)) => Err(LockError::Lost { holder }),
-            Err(_) => Err(LockError::Lost { holder: "nobody; renewing ended".into() }),
+            Err(_) => Err(LockError::Lost {
+                holder: "nobody; renewing ended".into(),
+            }),
         }
     }
 
     /// Returns once the lock is lost.
     pub async fn lost(&self) -> LockError {
         let mut grip = self.grip.clone();
-        match grip.wait_for(|g| matches!(g, Grip::Lost(_))).await.map(|g| g.clone()) {
+        match grip
+            .wait_for(|g| matches!(g, Grip::Lost(_)))
+            .await
+            .map(|g| g.clone())
+        {
             Ok(Grip::Lost(holder)) => LockError::Lost { holder },
-            Ok(Grip::Firm | Grip::Unsure) | Err(_) => {
-                LockError::Lost { holder: "nobody; renewing ended".into() }
-            }
+            Ok(Grip::Firm | Grip::Unsure) | Err(_) => LockError::Lost {
+                holder: "nobody; renewing ended".into(),
+            },
         }
     }
 
@@ -100,7 +116,10 @@ impl Lock {
         if let Ok(Some(held)) = self.remote.read_lock().await
             && held.holder == self.holder
         {
-            let free = Held { holder: String::new(), ..held };
+            let free = Held {
+                holder: String::new(),
+                ..held
+            };
             // Nothing is lost when this fails: the next process waits one duration.
             let _ = self.remote.write_lock(&free, self.clock.now()).await;
         }
@@ -135,31 +154,34 @@ async fn acquire(
             Some(held) if held.holder.is_empty() => held.transitions.saturating_add(1),
             // A renewal whose answer was lost.
             Some(held) if held.holder == holder => held.transitions,
-            Some(held) => {
-                match &watched {
-                    None => {
-                        say(format!(
-                            "the lock is held by {}; watching for {} s whether it is alive",
-                            held.holder, held.duration_seconds
-                        ));
-                        watched = Some((held.clone(), Instant::now()));
+            Some(held) => match &watched {
+                None => {
+                    say(format!(
+                        "the lock is held by {}; watching for {} s whether it is alive",
+                        held.holder, held.duration_seconds
+                    ));
+                    watched = Some((held.clone(), Instant::now()));
+                    tokio::time::sleep(POLL).await;
+                    continue;
+                }
+                Some((seen, _)) if seen.version != held.version => {
+                    let ago = held
+                        .renewed_at
+                        .map_or(0, |at| clock.now().duration_since(at).as_secs());
+                    return Err(LockError::Busy {
+                        holder: held.holder.clone(),
+                        seconds_ago: ago.max(0),
+                    });
+                }
+                Some((_, since)) => {
+                    let full = u64::try_from(held.duration_seconds).unwrap_or(0);
+                    if since.elapsed() < Duration::from_secs(full) {
                         tokio::time::sleep(POLL).await;
                         continue;
                     }
-                    Some((seen, _)) if seen.version != held.version => {
-                        let ago = held.renewed_at.map_or(0, |at| clock.now().duration_since(at).as_secs());
-                        return Err(LockError::Busy { holder: held.holder.clone(), seconds_ago: ago.max(0) });
-                    }
-                    Some((_, since)) => {
-                        let full = u64::try_from(held.duration_seconds).unwrap_or(0);
-                        if since.elapsed() < Duration::from_secs(full) {
-                            tokio::time::sleep(POLL).await;
-                            continue;
-                        }
-                        held.transitions.saturating_add(1)
-                    }
+                    held.transitions.saturating_add(1)
                 }
-            }
+            },
         };
         let wanted = Held {
             holder: holder.to_owned(),
@@ -194,11 +216,18 @@ async fn keep(remote: Arc<dyn Remote>, clock: Clock, mut held: Held, grip: watch
                     Ok(now)
                 }
                 Ok(Some(now)) => {
-                    let who = if now.holder.is_empty() { "nobody".into() } else { now.holder };
+                    let who = if now.holder.is_empty() {
+                        "nobody".into()
+                    } else {
+                        now.holder
+                    };
                     grip.send_replace(Grip::Lost(who));
                     return;
                 }
-                Ok(None) => Ok(Held { version: String::new(), ..held.clone() }),
+                Ok(None) => Ok(Held {
+                    version: String::new(),
+                    ..held.clone()
+                }),
                 Err(error) => Err(error),
             },
             other => other,

@@ -55,10 +55,16 @@ impl Memory {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn call<T>(&self, op: &str, f: impl FnOnce(&mut Inner) -> Result<T, ApiError>) -> Result<T, ApiError> {
+    fn call<T>(
+        &self,
+        op: &str,
+        f: impl FnOnce(&mut Inner) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
         let mut inner = self.inner();
         let number = inner.calls;
         inner.calls += 1;
@@ -102,7 +108,10 @@ impl Remote for Memory {
                     return Err(conflict("update configmaps"));
                 }
                 let version = i.next();
-                i.text = Some(Stored { text: text.to_owned(), version: version.clone() });
+                i.text = Some(Stored {
+                    text: text.to_owned(),
+                    version: version.clone(),
+                });
                 Ok(version)
             })
         })
@@ -119,12 +128,20 @@ impl Remote for Memory {
     ) -> Boxed<'a, Result<Held, ApiError>> {
         Box::pin(async move {
             self.call("update leases", |i| {
-                let version = i.lock.as_ref().map(|l| l.version.clone()).unwrap_or_default();
+                let version = i
+                    .lock
+                    .as_ref()
+                    .map(|l| l.version.clone())
+                    .unwrap_or_default();
                 if version != held.version {
                     return Err(conflict("update leases"));
                 }
                 let version = i.next();
-                let held = Held { renewed_at: Some(now), version, ..held.clone() };
+                let held = Held {
+                    renewed_at: Some(now),
+                    version,
+                    ..held.clone()
+                };
                 i.lock = Some(held.clone());
                 Ok(held)
             })

@@ -14,6 +14,9 @@ pub mod remote;
 pub mod state;
 pub mod store;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::JournalError;
 pub use file::FileLog;
 pub use incluster::InCluster;

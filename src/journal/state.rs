@@ -115,8 +115,13 @@ pub(super) struct Rule {
 }
 
 /// What may be undone.
-const UNDOABLE: &[Status] =
-    &[Status::Begun, Status::Done, Status::Failed, Status::Undoing, Status::UndoFailed];
+const UNDOABLE: &[Status] = &[
+    Status::Begun,
+    Status::Done,
+    Status::Failed,
+    Status::Undoing,
+    Status::UndoFailed,
+];
 /// What may go on.
 const OPEN: &[Status] = &[Status::Started, Status::Begun, Status::Failed];
 
@@ -125,43 +130,89 @@ pub(super) const fn rule(mark: Mark) -> Rule {
     let forward = Phase::Forward;
     let back = Phase::Back;
     match mark {
-        Mark::Started => {
-            Rule { phase: forward, from: &[Status::Pending], acted: None, to: Status::Started }
-        }
-        Mark::Began => Rule { phase: forward, from: OPEN, acted: None, to: Status::Begun },
-        Mark::Done => Rule { phase: forward, from: OPEN, acted: Some(true), to: Status::Done },
-        Mark::Skipped => {
-            Rule { phase: forward, from: OPEN, acted: Some(false), to: Status::Skipped }
-        }
-        Mark::Failed => Rule { phase: forward, from: OPEN, acted: None, to: Status::Failed },
-        Mark::UndoBegan => {
-            Rule { phase: back, from: UNDOABLE, acted: Some(true), to: Status::Undoing }
-        }
-        Mark::UndoDone => {
-            Rule { phase: back, from: UNDOABLE, acted: Some(true), to: Status::Undone }
-        }
-        Mark::UndoFailed => {
-            Rule { phase: back, from: UNDOABLE, acted: Some(true), to: Status::UndoFailed }
-        }
+        Mark::Started => Rule {
+            phase: forward,
+            from: &[Status::Pending],
+            acted: None,
+            to: Status::Started,
+        },
+        Mark::Began => Rule {
+            phase: forward,
+            from: OPEN,
+            acted: None,
+            to: Status::Begun,
+        },
+        Mark::Done => Rule {
+            phase: forward,
+            from: OPEN,
+            acted: Some(true),
+            to: Status::Done,
+        },
+        Mark::Skipped => Rule {
+            phase: forward,
+            from: OPEN,
+            acted: Some(false),
+            to: Status::Skipped,
+        },
+        Mark::Failed => Rule {
+            phase: forward,
+            from: OPEN,
+            acted: None,
+            to: Status::Failed,
+        },
+        Mark::UndoBegan => Rule {
+            phase: back,
+            from: UNDOABLE,
+            acted: Some(true),
+            to: Status::Undoing,
+        },
+        Mark::UndoDone => Rule {
+            phase: back,
+            from: UNDOABLE,
+            acted: Some(true),
+            to: Status::Undone,
+        },
+        Mark::UndoFailed => Rule {
+            phase: back,
+            from: UNDOABLE,
+            acted: Some(true),
+            to: Status::UndoFailed,
+        },
     }
 }
 
 impl RunState {
     /// Opens a run from its first record.
     pub fn open(record: &Record) -> Result<Self, JournalError> {
-        let Entry::Opened(Opened { format, run, plan_digest, cluster_arn, steps, route }) =
-            &record.entry
+        let Entry::Opened(Opened {
+            format,
+            run,
+            plan_digest,
+            cluster_arn,
+            steps,
+            route,
+        }) = &record.entry
         else {
             return Err(illegal(record, "a run begins with `opened`"));
         };
         if *format > FORMAT {
-            return Err(JournalError::NewerFormat { found: *format, ours: FORMAT });
+            return Err(JournalError::NewerFormat {
+                found: *format,
+                ours: FORMAT,
+            });
         }
         if record.seq != 0 {
             return Err(illegal(record, "a run's first record has number 0"));
         }
-        if let Some(twice) = steps.iter().enumerate().find(|(i, s)| steps[..*i].contains(s)) {
-            return Err(illegal(record, &format!("step `{}` is there twice", twice.1)));
+        if let Some(twice) = steps
+            .iter()
+            .enumerate()
+            .find(|(i, s)| steps[..*i].contains(s))
+        {
+            return Err(illegal(
+                record,
+                &format!("step `{}` is there twice", twice.1),
+            ));
         }
         Ok(Self {
             format: *format,
@@ -182,7 +233,9 @@ impl RunState {
     }
 
     /// Folds all records of one run.
-    pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Option<Self>, JournalError> {
+    pub fn fold<'a>(
+        records: impl IntoIterator<Item = &'a Record>,
+    ) -> Result<Option<Self>, JournalError> {
         let mut state: Option<Self> = None;
         for record in records {
             match &mut state {
@@ -199,7 +252,10 @@ impl RunState {
     /// Takes one more record, or says why it is not allowed and stays as it was.
     pub fn apply(&mut self, record: &Record) -> Result<(), JournalError> {
         if record.seq != self.next_seq {
-            return Err(illegal(record, &format!("the next record has number {}", self.next_seq)));
+            return Err(illegal(
+                record,
+                &format!("the next record has number {}", self.next_seq),
+            ));
         }
         if self.paused.is_some() && !matches!(record.entry, Entry::Resumed { .. }) {
             return Err(illegal(record, "the run is paused"));
@@ -288,12 +344,18 @@ impl RunState {
 
     /// The steps that are to be taken back, in the order in which that is done.
     pub fn to_undo(&self) -> impl Iterator<Item = &StepState> {
-        self.steps.iter().rev().filter(|s| {
-            s.acts > 0 && s.status != Status::Undone && !self.keep.contains(&s.id)
-        })
+        self.steps
+            .iter()
+            .rev()
+            .filter(|s| s.acts > 0 && s.status != Status::Undone && !self.keep.contains(&s.id))
     }
 
-    fn mark(&mut self, record: &Record, id: &str, mark: Mark) -> Result<&mut StepState, JournalError> {
+    fn mark(
+        &mut self,
+        record: &Record,
+        id: &str,
+        mark: Mark,
+    ) -> Result<&mut StepState, JournalError> {
         let phase = self.phase;
         let Some(step) = self.steps.iter_mut().find(|s| s.id == id) else {
             return Err(illegal(record, &format!("the run has no step `{id}`")));
@@ -305,13 +367,22 @@ impl RunState {
         }
         if !rule.from.contains(&step.status) || rule.acted.is_some_and(|a| a != acted) {
             let acts = step.acts;
-            return Err(illegal(record, &format!("the step is {:?} after {acts} acts", step.status)));
+            return Err(illegal(
+                record,
+                &format!("the step is {:?} after {acts} acts", step.status),
+            ));
         }
         step.status = rule.to;
         Ok(step)
     }
 
-    fn end(&mut self, record: &Record, id: &str, mark: Mark, note: &str) -> Result<(), JournalError> {
+    fn end(
+        &mut self,
+        record: &Record,
+        id: &str,
+        mark: Mark,
+        note: &str,
+    ) -> Result<(), JournalError> {
         let step = self.mark(record, id, mark)?;
         step.ended_at = Some(record.at);
         step.note = Some(note.to_owned());
@@ -334,10 +405,16 @@ impl RunState {
             Outcome::Stuck => (Phase::Back, None),
         };
         if self.phase != phase {
-            return Err(illegal(record, &format!("the run is in phase {:?}", self.phase)));
+            return Err(illegal(
+                record,
+                &format!("the run is in phase {:?}", self.phase),
+            ));
         }
         match open {
-            Some(step) => Err(illegal(record, &format!("step `{}` is {:?}", step.id, step.status))),
+            Some(step) => Err(illegal(
+                record,
+                &format!("step `{}` is {:?}", step.id, step.status),
+            )),
             None => Ok(()),
         }
     }
@@ -364,5 +441,9 @@ fn illegal(record: &Record, why: &str) -> JournalError {
         (name, Some(step)) => format!("{name} {step}"),
         (name, None) => name.to_owned(),
     };
-    JournalError::Illegal { seq: record.seq, entry, why: why.to_owned() }
+    JournalError::Illegal {
+        seq: record.seq,
+        entry,
+        why: why.to_owned(),
+    }
 }

@@ -32,7 +32,12 @@ impl Journal {
     /// Reads what `store` has.
     pub async fn load(mut store: Box<dyn Store>) -> Result<Self, JournalError> {
         let state = store.load().await?;
-        Ok(Self { store, state, copy: None, copy_failed: None })
+        Ok(Self {
+            store,
+            state,
+            copy: None,
+            copy_failed: None,
+        })
     }
 
     /// Keeps a copy of every record from now on. A failing copy is remembered, and never stops a run.
@@ -57,7 +62,11 @@ impl Journal {
     pub async fn append(&mut self, at: Timestamp, entry: Entry) -> Result<(), JournalError> {
         let (record, state) = match &self.state {
             Some(state) if !(state.is_closed() && matches!(entry, Entry::Opened(_))) => {
-                let record = Record { seq: state.next_seq, at, entry };
+                let record = Record {
+                    seq: state.next_seq,
+                    at,
+                    entry,
+                };
                 let mut next = state.clone();
                 next.apply(&record)?;
                 (record, next)
