@@ -60,6 +60,9 @@ pub struct Past {
     pub last_act: Option<Value>,
     /// How many acts were begun.
     pub acts: u32,
+    /// How many times the step failed and the run was taken up again. The rest of the past starts anew each time,
+    /// and tokens for once-only calls differ.
+    pub attempt: u32,
 }
 
 /// Why a look or an act failed.
@@ -71,6 +74,9 @@ pub enum StepError {
     /// The world or the program is not as the step requires; a person must look.
     #[error("{0}")]
     Broken(String),
+    /// The API refuses this step until node groups match the control plane; the route has to be made anew.
+    #[error("{0}")]
+    Reroute(String),
 }
 
 impl StepError {
@@ -78,7 +84,7 @@ impl StepError {
     pub fn class(&self) -> Option<Class> {
         match self {
             Self::Api(error) => Some(error.class),
-            Self::Broken(_) => None,
+            Self::Broken(_) | Self::Reroute(_) => None,
         }
     }
 }

@@ -81,8 +81,17 @@ pub enum StepSpec {
     Drain { blue: String, green: String, drain: DrainSpec },
     /// Blue stays, empty, for a while.
     Soak { blue: String, time: Duration },
-    /// Blue goes, once it is proved empty.
-    Retire { blue: String, green: String, delete: bool, target_groups: Vec<String> },
+    /// Blue goes, once it is proved empty and no rule sends it traffic.
+    Retire {
+        blue: String,
+        green: String,
+        delete: bool,
+        /// Target groups that hold blue's instances.
+        target_groups: Vec<String>,
+        /// Rules that must give those target groups no weight (unless green is in the same group).
+        #[serde(default)]
+        rules: Vec<String>,
+    },
     /// Green's protection from scale-down is taken off.
     ReleaseGreen { green: String },
 }
@@ -125,4 +134,7 @@ pub struct DrainSpec {
     pub canary_bake: Option<Duration>,
     /// Green is grown by this many nodes at a time, instead of standing whole beside blue.
     pub surge: Option<u32>,
+    /// Target groups a controller fills from nodes: a node leaves them, by the exclude label, before its pods go.
+    #[serde(default)]
+    pub leave_target_groups: Vec<String>,
 }
