@@ -244,6 +244,11 @@ impl<W: Ground> Engine<'_, W> {
                 }
                 Ok(Some(Ended::Expired { step, why }))
             }
+            Verdict::Reroute => {
+                let (step, why) = (planned.id.clone(), error.to_string());
+                self.stuck(planned, way, why.clone(), None).await?;
+                Ok(Some(Ended::Reroute { step, why }))
+            }
             Verdict::Stuck { denied } => Ok(Some(
                 self.stuck(planned, way, error.to_string(), denied).await?,
             )),
@@ -349,9 +354,10 @@ impl<W: Ground> Engine<'_, W> {
 
 fn past(state: &StepState) -> Past {
     Past {
-        started_at: state.started_at,
+        started_at: state.attempt_at.or(state.started_at),
         last_act_at: state.last_act_at,
         last_act: state.last_act.clone(),
-        acts: state.acts,
+        acts: state.acts.saturating_sub(state.earlier_acts),
+        attempt: state.attempt,
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Verdict {
     Expired,
     /// A person must look; the action that was denied, where that is why.
     Stuck { denied: Option<String> },
+    /// The route has to be made anew.
+    Reroute,
 }
 
 /// Failures in a row, of one kind of call.

@@ -7,7 +7,7 @@ use super::step::AnyStep;
 use super::stop::{Stop, Urgency};
 use crate::event::Kind;
 use crate::event::kinds::StepTitle;
-use crate::journal::{Entry, Journal, JournalError, Lock, LockError, Opened, RunState};
+use crate::journal::{Entry, Journal, JournalError, Lock, LockError, Opened, Outcome, RunState};
 
 /// A step with its name.
 pub struct Planned<W> {
@@ -37,6 +37,8 @@ pub enum Ended {
     Dropped,
     /// Credentials ran out; the same command goes on with fresh ones.
     Expired { step: String, why: String },
+    /// The cluster does not allow the route; another has to be made.
+    Reroute { step: String, why: String },
     /// A person must look.
     Stuck {
         step: String,
@@ -122,6 +124,18 @@ impl<W: Ground> Engine<'_, W> {
     /// Takes back what the run did, the last first; the steps of `keep` stay as they are.
     pub async fn back(&mut self, keep: Vec<String>) -> Result<Ended, EngineError> {
         self.guarded(Some(keep)).await
+    }
+
+    /// Closes the run because another route is needed; a new run may be opened.
+    pub async fn close_rerouted(&mut self) -> Result<(), EngineError> {
+        self.append(Entry::Closed {
+            outcome: Outcome::Rerouted,
+        })
+        .await?;
+        let outcome = Outcome::Rerouted.as_str().to_owned();
+        let summary = "the cluster asks for another route; a new run follows".to_owned();
+        self.world.emit(Kind::RunClosed { outcome, summary });
+        Ok(())
     }
 
     /// Drops everything when the lock is lost or the second stop comes.

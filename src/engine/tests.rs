@@ -193,7 +193,7 @@ async fn a_second_crash_while_resuming_is_no_different() {
         let path = folder.path().join(n.to_string());
         let mut crashes = 0;
         let steps = three();
-        while process(&toy, &steps, open(&path, 1 + n % 3, n % 2 == 0), false)
+        while process(&toy, &steps, open(&path, 2 + n % 3, n % 2 == 0), false)
             .await
             .is_err()
         {

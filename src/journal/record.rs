@@ -84,6 +84,8 @@ pub enum Outcome {
     RolledBack,
     /// A step cannot be taken back, ever; what is left is for a person and a new run.
     Stuck,
+    /// The cluster did not allow the route; a new run with another route follows.
+    Rerouted,
 }
 
 impl Outcome {
@@ -93,6 +95,7 @@ impl Outcome {
             Self::Done => "done",
             Self::RolledBack => "rolled_back",
             Self::Stuck => "stuck",
+            Self::Rerouted => "rerouted",
         }
     }
 }

@@ -58,6 +58,15 @@ pub struct StepState {
     /// How many acts were begun, forward only.
     #[serde(default)]
     pub acts: u32,
+    /// How many times the step failed and was taken up again; 0 for the first attempt.
+    #[serde(default)]
+    pub attempt: u32,
+    /// When the last attempt began; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt_at: Option<Timestamp>,
+    /// How many acts earlier attempts had begun.
+    #[serde(default)]
+    pub earlier_acts: u32,
     /// How it was done, or why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -123,7 +132,7 @@ const UNDOABLE: &[Status] = &[
     Status::UndoFailed,
 ];
 /// What may go on.
-const OPEN: &[Status] = &[Status::Started, Status::Begun, Status::Failed];
+const OPEN: &[Status] = &[Status::Started, Status::Begun];
 
 /// The table.
 pub(super) const fn rule(mark: Mark) -> Rule {
@@ -294,6 +303,9 @@ impl RunState {
                 }
                 self.paused = None;
                 self.by = Some(by.clone());
+                if self.phase == Phase::Forward {
+                    self.steps.iter_mut().for_each(|s| s.take_up(record.at));
+                }
             }
             Entry::UndoStarted { keep } => {
                 let may = match (self.phase, self.outcome) {
@@ -403,6 +415,7 @@ impl RunState {
             Outcome::Done => (Phase::Forward, self.current()),
             Outcome::RolledBack => (Phase::Back, self.to_undo().next()),
             Outcome::Stuck => (Phase::Back, None),
+            Outcome::Rerouted => (Phase::Forward, None),
         };
         if self.phase != phase {
             return Err(illegal(
@@ -421,6 +434,23 @@ impl RunState {
 }
 
 impl StepState {
+    /// A failed step begins anew once a person has looked: its deadlines and bakes count from here.
+    fn take_up(&mut self, at: Timestamp) {
+        if self.status != Status::Failed {
+            return;
+        }
+        self.status = if self.acts == 0 {
+            Status::Started
+        } else {
+            Status::Begun
+        };
+        self.attempt += 1;
+        self.attempt_at = Some(at);
+        self.earlier_acts = self.acts;
+        self.last_act = None;
+        self.last_act_at = None;
+    }
+
     fn pending(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -431,6 +461,9 @@ impl StepState {
             last_act: None,
             last_act_at: None,
             acts: 0,
+            attempt: 0,
+            attempt_at: None,
+            earlier_acts: 0,
             note: None,
         }
     }
