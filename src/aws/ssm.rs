@@ -4,5 +4,7 @@ use crate::aws::Aws;
 use crate::model::ApiError;
 
 impl Aws {
-    pub async fn parameter(&self, name: &str) -> Result<String, ApiError> { todo!() }
+    pub async fn parameter(&self, name: &str) -> Result<String, ApiError> {
+        todo!()
+    }
 }

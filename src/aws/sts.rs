@@ -5,5 +5,7 @@ use crate::model::ApiError;
 
 impl Aws {
     /// Account and ARN of the caller.
-    pub async fn caller(&self) -> Result<(String, String), ApiError> { todo!() }
+    pub async fn caller(&self) -> Result<(String, String), ApiError> {
+        todo!()
+    }
 }
