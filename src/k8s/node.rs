@@ -20,5 +20,7 @@ pub struct NodeChange {
 
 impl Kube {
     /// One merge patch carrying the `resourceVersion` that was read, so that a concurrent change is a Conflict.
-    pub async fn change_node(&self, read: &Node, change: &NodeChange) -> Result<Node, ApiError> { todo!() }
+    pub async fn change_node(&self, read: &Node, change: &NodeChange) -> Result<Node, ApiError> {
+        todo!()
+    }
 }

@@ -25,9 +25,21 @@ pub struct Held {
 }
 
 impl Kube {
-    pub async fn read_checkpoint(&self) -> Result<Option<Stored>, ApiError> { todo!() }
+    pub async fn read_checkpoint(&self) -> Result<Option<Stored>, ApiError> {
+        todo!()
+    }
     /// `fence`: the version that was read, None to create. Returns the new version. Conflict when someone else wrote.
-    pub async fn write_checkpoint(&self, text: &str, fence: Option<&str>) -> Result<String, ApiError> { todo!() }
-    pub async fn read_lease(&self) -> Result<Option<Held>, ApiError> { todo!() }
-    pub async fn write_lease(&self, held: &Held, now: Timestamp) -> Result<Held, ApiError> { todo!() }
+    pub async fn write_checkpoint(
+        &self,
+        text: &str,
+        fence: Option<&str>,
+    ) -> Result<String, ApiError> {
+        todo!()
+    }
+    pub async fn read_lease(&self) -> Result<Option<Held>, ApiError> {
+        todo!()
+    }
+    pub async fn write_lease(&self, held: &Held, now: Timestamp) -> Result<Held, ApiError> {
+        todo!()
+    }
 }

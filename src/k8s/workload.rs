@@ -8,7 +8,15 @@ use crate::model::kube::{Key, Workload};
 
 impl Kube {
     /// As `kubectl rollout restart deployment`.
-    pub async fn restart_deployment(&self, deployment: &Key, at: Timestamp) -> Result<(), ApiError> { todo!() }
+    pub async fn restart_deployment(
+        &self,
+        deployment: &Key,
+        at: Timestamp,
+    ) -> Result<(), ApiError> {
+        todo!()
+    }
     /// One workload, read now. `kind`: Deployment, ReplicaSet, StatefulSet, DaemonSet or Job.
-    pub async fn workload(&self, kind: &str, key: &Key) -> Result<Workload, ApiError> { todo!() }
+    pub async fn workload(&self, kind: &str, key: &Key) -> Result<Workload, ApiError> {
+        todo!()
+    }
 }
