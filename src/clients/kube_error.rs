@@ -43,17 +43,19 @@ pub fn answer(op: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) ->
 
 /// A `Status` the server sent, as an answer or inside a watch.
 pub fn status_error(op: &str, said: &Status) -> ApiError {
-    let budget = said
-        .details
-        .iter()
-        .flat_map(|d| &d.causes)
-        .find(|c| c.reason == "DisruptionBudget");
+    let causes = || said.details.iter().flat_map(|d| &d.causes);
+    let budget = causes().find(|c| c.reason == "DisruptionBudget");
     let class = if said.code == 429 && budget.is_some() {
         Class::Blocked
     } else {
         class_of(said.code, &said.reason)
     };
+    let terminating = causes().any(|c| c.reason == "NamespaceTerminating")
+        && !said.message.contains("being terminated");
     let message = match (budget, said.message.as_str()) {
+        (_, message) if terminating => {
+            format!("{message}: the namespace cannot be written to because it is being terminated")
+        }
         (Some(cause), _) if !cause.message.is_empty() => cause.message.clone(),
         (_, "") => format!("HTTP {}", said.code),
         (_, message) => message.to_owned(),
