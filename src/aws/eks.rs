@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use aws_sdk_eks::types;
 use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::aws::Aws;
 use crate::aws::convert_eks as convert;
+use crate::aws::{AT_ONCE, Aws};
 use crate::clients::error::aws as failed;
 use crate::model::eks::{
     Addon, AddonChange, AddonOffer, Cluster, ClusterVersion, Insight, NewNodegroup, Nodegroup,
@@ -360,10 +361,16 @@ impl Aws {
                 .into_paginator();
             let found: std::result::Result<Vec<types::AddonInfo>, _> =
                 pages.items().send().try_collect().await;
-            match found.map_err(|e| failed("eks:DescribeAddonVersions", e)) {
+            match found {
                 Ok(found) => Ok((name.clone(), convert::offers(minor, name, found))),
-                Err(error) if error.class == Class::Absent => Ok((name.clone(), Vec::new())),
-                Err(error) => Err(error),
+                Err(error)
+                    if error.as_service_error().is_some_and(|e| {
+                        e.is_resource_not_found_exception() || e.is_invalid_parameter_exception()
+                    }) =>
+                {
+                    Ok((name.clone(), Vec::new()))
+                }
+                Err(error) => Err(failed("eks:DescribeAddonVersions", error)),
             }
         });
         Ok(try_join_all(each).await?.into_iter().collect())

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use aws_sdk_elasticloadbalancingv2::types;
 use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::aws::Aws;
 use crate::aws::convert_elb as convert;
+use crate::aws::{AT_ONCE, Aws};
 use crate::clients::error::aws as failed;
 use crate::model::elb::{
     Listener, LoadBalancer, Rule, TargetGroup, TargetHealth, WeightedTargetGroup,
@@ -199,11 +200,11 @@ impl Aws {
             .filter(|g| g.vpc_id() == Some(vpc))
             .collect();
         let mut tags = self.tags_of(&arns(&here, |g| g.target_group_arn())).await?;
-        let attributes = try_join_all(
+        let attributes = stream::iter(
             here.iter()
                 .map(|g| self.attributes(g.target_group_arn().unwrap_or_default())),
-        )
-        .await?;
+        );
+        let attributes: Vec<Tags> = attributes.buffered(AT_ONCE).try_collect().await?;
         Ok(here
             .into_iter()
             .zip(attributes)

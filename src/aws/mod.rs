@@ -11,6 +11,9 @@ pub mod sts;
 
 use aws_config::SdkConfig;
 
+/// How many calls about many objects are under way at once; more would only be throttled.
+pub const AT_ONCE: usize = 8;
+
 /// The AWS clients of one region.
 #[derive(Clone, Debug)]
 pub struct Aws {

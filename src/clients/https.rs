@@ -33,6 +33,8 @@ pub fn wire(config: &kube::Config) -> Result<Wire, ApiError> {
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT));
     tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
+    tcp.set_keepalive_retries(Some(3));
     let proxy = Matcher::from_env().intercept(&config.cluster_url);
     let proxy_url = config
         .proxy_url

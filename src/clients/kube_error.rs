@@ -6,6 +6,9 @@ use kube::core::Status;
 use super::error::{self, chain, seconds};
 use crate::model::{ApiError, Class};
 
+/// What to do when the API server answers 401.
+pub const NOT_LET_IN: &str = "; the cluster does not know this identity, or its credentials have expired: renew them, or give the IAM principal an access entry (or a line in aws-auth)";
+
 /// An answer that is an error. `op` is the operation as RBAC names it, such as `list pods`.
 pub fn answer(op: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
     let said: Option<Status> = serde_json::from_slice(body).ok();
@@ -121,9 +124,7 @@ fn class_of(code: u16, reason: &str) -> Class {
 fn with_way_out(class: Class, message: String) -> String {
     match class {
         Class::Denied => format!("{message}; `eksup policy` prints the ClusterRole this needs"),
-        Class::Expired => format!(
-            "{message}; the cluster does not accept this identity (renew the credentials, or give the IAM principal an access entry on the cluster)"
-        ),
+        Class::Expired => format!("{message}{NOT_LET_IN}"),
         Class::Absent
         | Class::Conflict
         | Class::Throttled
