@@ -136,6 +136,8 @@ pub struct Drain {
     pub dead_kubelets: DeadKubelets,
     /// Watch this long after each node.
     pub bake: Duration,
+    /// With the strategy `canary`: watch this long after the first node, which is drained alone.
+    pub canary_bake: Duration,
 }
 
 /// Which node next.
