@@ -248,7 +248,11 @@ pub enum RuleRef {
     /// A rule's or listener's ARN; a listener means its default action.
     Arn(String),
     /// A load balancer's name, a port, and conditions such as `path-pattern=/api/*`; none: the default action.
-    Match { load_balancer: String, port: u16, conditions: Vec<String> },
+    Match {
+        load_balancer: String,
+        port: u16,
+        conditions: Vec<String>,
+    },
     /// Every rule that forwards to the blue target group.
     Every,
 }

@@ -41,16 +41,32 @@ pub struct RouteStep {
 
 /// What a step does. The engine's steps are built from these and from nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum StepSpec {
     /// An EKS add-on to a version. `change` carries the configuration and role to send again.
-    Addon { from: AddonVersion, change: AddonChange, timeout: Duration },
+    Addon {
+        from: AddonVersion,
+        change: AddonChange,
+        timeout: Duration,
+    },
     /// The control plane up one minor.
-    ControlPlane { from: Minor, to: Minor, timeout: Duration },
+    ControlPlane {
+        from: Minor,
+        to: Minor,
+        timeout: Duration,
+    },
     /// Nothing but watching for a while; the nodes and the API server must stay healthy.
     Bake { what: String, time: Duration },
     /// A new version of a launch template, with another image.
-    LaunchTemplate { template: String, source_version: i64, image: String },
+    LaunchTemplate {
+        template: String,
+        source_version: i64,
+        image: String,
+    },
     /// A green group beside blue. Its desired size is raised to blue's at the time of the act.
     CreateGreen {
         blue: String,
@@ -63,9 +79,9 @@ pub enum StepSpec {
         copy_asg_tags: bool,
         /// For a group with a custom AMI: use the newest version of this template that `LaunchTemplate` made.
         template_from: Option<String>,
-        /// Green starts with this many nodes, and the drain grows it; absent: it stands whole, as large as blue.
+        /// Green starts with the size in `group` and grows with the drain.
         #[serde(default)]
-        surge: Option<u32>,
+        surge: bool,
         timeout: Duration,
     },
     /// Green is kept from the autoscaler's scale-down until the run ends.
@@ -81,7 +97,11 @@ pub enum StepSpec {
     /// Blue's instances leave a target group they share with green, and their connections drain.
     DetachTargets { blue: String, target_group: String },
     /// Blue's nodes are emptied, one by one.
-    Drain { blue: String, green: String, drain: DrainSpec },
+    Drain {
+        blue: String,
+        green: String,
+        drain: DrainSpec,
+    },
     /// Blue stays, empty, for a while.
     Soak { blue: String, time: Duration },
     /// Blue goes, once it is proved empty and no rule sends it traffic.
@@ -144,8 +164,8 @@ pub struct DrainSpec {
     /// go: services with `externalTrafficPolicy: Local`, whose nodes turn unhealthy with their last pod.
     #[serde(default)]
     pub deregister_from: Vec<String>,
-    /// The workloads may be down: nothing waits for replacements to be Ready, and a budget that refuses is passed over
-    /// by deleting the pod. Only with `strategy: recreate`, where there is no green yet.
+    /// The workloads may be down: nothing waits for replacements to be Ready. Only with `strategy: recreate`, where there
+    /// is no green yet.
     #[serde(default)]
     pub downtime: bool,
 }

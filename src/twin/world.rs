@@ -36,7 +36,15 @@ impl World {
     /// An empty world at `clock`'s now.
     pub fn new(clock: Clock, seed: u64, cloud: aws::Cloud, kube: k8s::Cluster) -> Self {
         let now = clock.now();
-        Self { clock, now, queue: BTreeMap::new(), next: 0, rng: fastrand::Rng::with_seed(seed), cloud, kube }
+        Self {
+            clock,
+            now,
+            queue: BTreeMap::new(),
+            next: 0,
+            rng: fastrand::Rng::with_seed(seed),
+            cloud,
+            kube,
+        }
     }
 
     /// The time of what is happening.
@@ -84,12 +92,25 @@ impl World {
 
     /// Answers a request by its host and path: the cluster's API server, or a service of AWS.
     pub fn handle(&mut self, request: &Request) -> Answer {
-        if self.is_for_cluster(request) { k8s::handle(self, request) } else { aws::handle(self, request) }
+        if self.is_for_cluster(request) {
+            k8s::handle(self, request)
+        } else {
+            aws::handle(self, request)
+        }
     }
 
     fn is_for_cluster(&self, request: &Request) -> bool {
-        let signed = request.headers().get("authorization").is_some_and(|v| v.as_bytes().starts_with(b"AWS4-HMAC-SHA256"));
+        let signed = request
+            .headers()
+            .get("authorization")
+            .is_some_and(|v| v.as_bytes().starts_with(b"AWS4-HMAC-SHA256"));
         let host = request.uri().host().unwrap_or_default();
-        !signed && (host.contains(".eks.amazonaws.com") && host.split('.').count() > 4 || ["/api", "/apis", "/version", "/openapi", "/healthz", "/livez", "/readyz"].iter().any(|p| request.uri().path().starts_with(p)))
+        !signed
+            && (host.contains(".eks.amazonaws.com") && host.split('.').count() > 4
+                || [
+                    "/api", "/apis", "/version", "/openapi", "/healthz", "/livez", "/readyz",
+                ]
+                .iter()
+                .any(|p| request.uri().path().starts_with(p)))
     }
 }
