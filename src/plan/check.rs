@@ -90,7 +90,7 @@ pub fn plan(name: &str, text: &str, root: &Node) -> Result<Plan, PlanErrors> {
             .iter()
             .enumerate()
         {
-            node_groups.extend(node_group(
+            node_groups.extend(groups::read(
                 &mut r,
                 item,
                 &format!("nodeGroups[{i}]"),
