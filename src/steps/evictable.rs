@@ -1,5 +1,7 @@
 //! Which pods have to leave a node, which stay, and which nobody consented to move. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::k8s::cache::Snapshot;
 use crate::model::kube::{Node, Pod};
 
@@ -61,21 +63,27 @@ pub fn occupies(pod: &Pod, node: &Node) -> bool {
 /// Pods that keep the node group from being empty, as `namespace/name on node`. Pods of nodes that no longer exist do
 /// not count: the API lists them until pod GC, 45-55 s later.
 pub fn left_on(snapshot: &Snapshot, group: &str) -> Vec<String> {
-    snapshot
-        .pods
-        .values()
-        .filter_map(|pod| {
-            let node = snapshot.nodes.get(pod.node.as_deref()?)?;
-            (node.nodegroup() == Some(group) && occupies(pod, node))
-                .then(|| format!("{} on {}", pod.key, node.name))
-        })
-        .collect()
+    let nodes = snapshot.nodes.values().map(AsRef::as_ref);
+    left_in(nodes, snapshot.pods.values().map(AsRef::as_ref), group)
+}
+
+/// The same of any reading of nodes and pods.
+pub fn left_in<'a>(
+    nodes: impl Iterator<Item = &'a Node>,
+    pods: impl Iterator<Item = &'a Pod>,
+    group: &str,
+) -> Vec<String> {
+    let of_group: BTreeMap<&str, &Node> =
+        nodes.filter(|n| n.nodegroup() == Some(group)).map(|n| (n.name.as_str(), n)).collect();
+    pods.filter_map(|pod| {
+        let node = of_group.get(pod.node.as_deref()?)?;
+        occupies(pod, node).then(|| format!("{} on {}", pod.key, node.name))
+    })
+    .collect()
 }
 
 #[cfg(test)]
 pub mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::model::kube::{Key, Owner, Resources};
 

@@ -278,9 +278,10 @@ impl Step<World> for Retire {
                 Ok(world.aws.detach_target_groups(asg, target_groups).await?)
             }
             Act::Delete => {
-                // The proof was read before this act was written down; pods can have come since. Look once more.
-                let snapshot = world.cache.read(PATIENCE).await?;
-                let left = evictable::left_on(&snapshot, &self.blue);
+                // The proof was read from watches before this act was written down; pods can have come since, and a
+                // watch can be behind. What cannot be taken back is proved by lists of this moment.
+                let (nodes, pods) = tokio::try_join!(world.kube.nodes(), world.kube.pods())?;
+                let left = evictable::left_in(nodes.iter(), pods.iter(), &self.blue);
                 if !left.is_empty() {
                     return Ok(());
                 }

@@ -7,6 +7,8 @@ pub mod budget;
 pub mod decide;
 pub mod seen;
 pub mod step;
+#[cfg(test)]
+mod tests;
 
 pub use decide::Act;
 pub use step::Drain;
