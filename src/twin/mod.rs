@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod aws;
 pub mod k8s;
+pub mod scenario;
 pub mod world;
 
 use std::sync::{Arc, Mutex};

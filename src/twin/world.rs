@@ -76,6 +76,18 @@ impl World {
         self.now = self.now.max(now);
     }
 
+    /// An id of EC2's form: `prefix` and seventeen hexadecimal digits.
+    pub fn id(&mut self, prefix: &str) -> String {
+        let number = self.rng.u128(..) >> 60;
+        format!("{prefix}{number:017x}")
+    }
+
+    /// A random UUID.
+    pub fn uuid(&mut self) -> String {
+        let (a, b) = (self.rng.u64(..), self.rng.u64(..));
+        format!("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", a >> 32, (a >> 16) & 0xffff, a & 0xfff, 0x8000 | (b >> 48) & 0x3fff, b & 0xffff_ffff_ffff)
+    }
+
     /// How long until the next thing happens.
     pub fn until_next(&self) -> Option<Duration> {
         let ((at, _), _) = self.queue.first_key_value()?;
