@@ -80,3 +80,13 @@ pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String>
     let _ = labels;
     world.cloud.instances.values().filter(|i| i.joined && i.state == "running").map(|i| i.id.clone()).collect()
 }
+
+/// New pods of a workload cannot pull their image.
+pub fn image_missing(world: &mut World, namespace: &str, workload: &str) {
+    let _ = (world, namespace, workload);
+}
+
+/// The kubelet of a node stops; `node` is a name, or a number in the order of names, from 1.
+pub fn kubelet_dies(world: &mut World, node: &str) {
+    let _ = (world, node);
+}

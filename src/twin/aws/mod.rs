@@ -29,15 +29,18 @@ mod page;
 mod seed;
 mod small;
 mod state;
+mod trouble;
 mod xml;
 
-pub use call::{Call, Service, is_signed};
+pub use call::is_signed;
 pub use error::AwsError;
 pub use seed::cloud;
 pub use state::*;
+pub use trouble::{Refusal, change, named, refuse, refuse_kubernetes};
 
 use serde_json::{Value, json};
 
+use self::call::{Call, Service};
 use crate::twin::answer::{Answer, respond};
 use crate::twin::world::World;
 use crate::wire::Request;
