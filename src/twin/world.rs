@@ -36,7 +36,10 @@ impl World {
     /// An empty world at `clock`'s now.
     pub fn new(clock: Clock, seed: u64, cloud: aws::Cloud, kube: k8s::Cluster) -> Self {
         let now = clock.now();
-        Self { clock, now, queue: BTreeMap::new(), next: 0, rng: fastrand::Rng::with_seed(seed), cloud, kube }
+        let rng = fastrand::Rng::with_seed(seed);
+        let mut world = Self { clock, now, queue: BTreeMap::new(), next: 0, rng, cloud, kube };
+        k8s::start(&mut world);
+        world
     }
 
     /// The time of what is happening.
