@@ -264,7 +264,9 @@ impl Aws {
     ) -> Result<Update> {
         let op = "eks:UpdateNodegroupConfig";
         let NodegroupChange {
-            scaling,
+            min,
+            max,
+            desired,
             add_taints,
             remove_taints,
         } = change;
@@ -285,7 +287,13 @@ impl Aws {
             .nodegroup_name(name)
             .client_request_token(token);
         let out = call
-            .set_scaling_config(scaling.as_ref().map(convert::to_scaling))
+            .set_scaling_config((min.is_some() || max.is_some() || desired.is_some()).then(|| {
+                types::NodegroupScalingConfig::builder()
+                    .set_min_size(*min)
+                    .set_max_size(*max)
+                    .set_desired_size(*desired)
+                    .build()
+            }))
             .set_taints(taints)
             .send()
             .await;

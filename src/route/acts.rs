@@ -1,5 +1,7 @@
 //! The steps a migration is made of, each with its words.
 
+use std::time::Duration;
+
 use super::draft::{Draft, Sketch};
 use super::migrate::Move;
 use super::problem::Obstacle;
@@ -11,6 +13,9 @@ use crate::plan::{
     Capacity, Consent, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy, SingleReplicas,
     Strategy,
 };
+
+/// EKS's own limit of nodes in a group.
+const WHOLE_GROUP: u32 = 450;
 
 /// Adds green, with its image before it and its hold after it.
 pub fn create(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
@@ -77,7 +82,10 @@ pub fn create(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
             m.blue, m.green
         ));
     }
-    let surge = wish.capacity != Capacity::Full;
+    let surge = match wish.capacity {
+        Capacity::Surge(n) => Some(n),
+        Capacity::Full => None,
+    };
     let title = format!(
         "Node group {}: {} nodes of {at}, like {}",
         m.green, group.scaling.desired, m.blue
@@ -331,7 +339,8 @@ pub fn drain(draft: &mut Draft<'_>, m: &Move<'_, '_>, downtime: bool) {
             DrainOrder::Name => "name",
         }
         .to_owned(),
-        parallel: d.parallel,
+        // Down is down: all nodes at once is the shortest outage.
+        parallel: if downtime { WHOLE_GROUP } else { d.parallel },
         pod_deadline: d.pod_deadline,
         node_deadline: d.node_deadline,
         on_deadline: match d.on_deadline {
@@ -350,7 +359,7 @@ pub fn drain(draft: &mut Draft<'_>, m: &Move<'_, '_>, downtime: bool) {
         }
         .to_owned(),
         skip_dead_kubelets: d.dead_kubelets == DeadKubelets::Skip,
-        bake: d.bake,
+        bake: if downtime { Duration::ZERO } else { d.bake },
         canary_bake: canary.then_some(d.canary_bake),
         surge: match m.mover.wish.capacity {
             Capacity::Surge(n) => Some(n),

@@ -587,7 +587,7 @@ fn rolling_grows_green_as_blue_shrinks_and_shifts_last() {
     assert!(place("drain-expense-blue") < place("shift-expense-green-tg"));
     let create = &route.steps[place("green-expense-green")];
     assert!(
-        matches!(&create.spec, StepSpec::CreateGreen { group, surge: true, .. } if group.scaling.desired == 1 && group.scaling.max == 6)
+        matches!(&create.spec, StepSpec::CreateGreen { group, surge: Some(1), .. } if group.scaling.desired == 1 && group.scaling.max == 6)
     );
 }
 

@@ -221,7 +221,7 @@ pub async fn a_list_comes_in_pages_of_one_version(arm: &Arm) {
 }
 
 pub async fn a_watch_begins_where_the_list_ended_and_tells_of_every_change(arm: &Arm) {
-    use futures::{StreamExt, TryStreamExt};
+    use futures::StreamExt;
     let list = arm.get(&arm.core("configmaps")).await.body;
     let version = list["metadata"]["resourceVersion"].as_str().unwrap();
     let path = arm.core(&format!("configmaps?watch=1&allowWatchBookmarks=true&timeoutSeconds=20&resourceVersion={version}"));
@@ -230,19 +230,21 @@ pub async fn a_watch_begins_where_the_list_ended_and_tells_of_every_change(arm: 
     arm.create(&arm.core("configmaps"), &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w"}})).await;
     arm.merge(&arm.core("configmaps/w"), &json!({"data": {"k": "v"}})).await;
     assert_eq!(arm.delete(&arm.core("configmaps/w")).await.code, 200);
+    use kube::core::WatchEvent::{Added, Bookmark, Deleted, Error, Modified};
     let told = events
-        .try_filter_map(async |event| {
-            use kube::core::WatchEvent::{Added, Bookmark, Deleted, Error, Modified};
-            Ok(match event {
-                Added(o) if o.metadata.name.as_deref() == Some("w") => Some("added"),
-                Modified(o) if o.metadata.name.as_deref() == Some("w") => Some("modified"),
-                Deleted(o) if o.metadata.name.as_deref() == Some("w") => Some("deleted"),
-                Added(_) | Modified(_) | Deleted(_) | Bookmark(_) | Error(_) => None,
-            })
+        .filter_map(|event| {
+            let (what, object) = match event.unwrap() {
+                Added(o) => ("added", Some(o)),
+                Modified(o) => ("modified", Some(o)),
+                Deleted(o) => ("deleted", Some(o)),
+                Bookmark(_) | Error(_) => ("", None),
+            };
+            let ours = object.is_some_and(|o| o.metadata.name.as_deref() == Some("w"));
+            futures::future::ready(ours.then_some(what))
         })
         .take(3)
-        .try_collect::<Vec<_>>();
-    let told = tokio::time::timeout(Duration::from_secs(30), told).await.unwrap().unwrap();
+        .collect::<Vec<_>>();
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await.unwrap();
     assert_eq!(told, ["added", "modified", "deleted"]);
 }
 

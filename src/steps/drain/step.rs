@@ -136,7 +136,7 @@ impl Drain {
         seen: &Seen,
         past: Option<Timestamp>,
     ) -> Result<Vec<String>, ApiError> {
-        let Some(since) = past.filter(|_| !self.spec.downtime) else {
+        let Some(since) = past else {
             return Ok(Vec::new());
         };
         // Only between nodes is this asked: while one is being emptied its pods are waited for anyway.
@@ -217,12 +217,7 @@ impl Drain {
         if begun.is_empty() {
             return Ok(registered);
         }
-        for arn in self
-            .spec
-            .leave_target_groups
-            .iter()
-            .chain(&self.spec.deregister_from)
-        {
+        for arn in &self.spec.leave_target_groups {
             let targets = match world.aws.target_health(arn).await {
                 Ok(targets) => targets,
                 Err(e) if e.class == Class::Absent => continue,
@@ -239,19 +234,6 @@ impl Drain {
             }
         }
         Ok(registered)
-    }
-
-    /// The instances behind nodes.
-    async fn instances(&self, world: &World, names: &[String]) -> Result<Vec<String>, ApiError> {
-        if self.spec.deregister_from.is_empty() {
-            return Ok(Vec::new());
-        }
-        let snapshot = world.cache.read(PATIENCE).await?;
-        Ok(names
-            .iter()
-            .filter_map(|name| snapshot.nodes.get(name)?.instance_id())
-            .map(str::to_owned)
-            .collect())
     }
 
     async fn evict(&self, world: &World, pods: &[PodRef]) -> Result<(), StepError> {
@@ -418,21 +400,9 @@ impl Step<World> for Drain {
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
         match act {
             Act::Shield { nodes: names } => nodes::close(world, names).await,
-            Act::Begin { nodes: names, at } => {
-                let ids = self.instances(world, names).await?;
-                for arn in self.spec.deregister_from.iter().filter(|_| !ids.is_empty()) {
-                    world.aws.deregister(arn, &ids).await?;
-                }
-                nodes::begin(world, names, *at).await
-            }
+            Act::Begin { nodes: names, at } => nodes::begin(world, names, *at).await,
             Act::Skip { nodes: names, .. } => nodes::skip(world, names).await,
-            Act::Unmark { nodes: names } => {
-                let ids = self.instances(world, names).await?;
-                for arn in self.spec.deregister_from.iter().filter(|_| !ids.is_empty()) {
-                    world.aws.register(arn, &ids).await?;
-                }
-                nodes::unmark(world, names).await
-            }
+            Act::Unmark { nodes: names } => nodes::unmark(world, names).await,
             Act::Evict { pods } => self.evict(world, pods).await,
             Act::Delete { pods, .. } => {
                 for pod in pods {
@@ -492,11 +462,6 @@ impl Step<World> for Drain {
     fn describe(&self, act: &Act) -> String {
         match act {
             Act::Shield { nodes } => format!("taint and cordon {}", nodes.join(", ")),
-            Act::Begin { nodes, .. } if !self.spec.deregister_from.is_empty() => format!(
-                "take {} out of {} and begin with it",
-                nodes.join(", "),
-                self.spec.deregister_from.join(", ")
-            ),
             Act::Begin { nodes, .. } => format!("begin with {}", nodes.join(", ")),
             Act::Evict { pods } => format!("evict {}", list(pods)),
             Act::Delete { pods, why } => {

@@ -36,8 +36,6 @@ fn spec() -> DrainSpec {
         canary_bake: None,
         surge: None,
         leave_target_groups: vec![],
-        deregister_from: vec![],
-        downtime: false,
     }
 }
 
