@@ -29,11 +29,7 @@ pub fn gone(world: &mut World, instance: &str) {
 
 /// Whether the instance's node is Ready.
 pub fn is_ready(world: &World, instance: &str) -> bool {
-    world
-        .cloud
-        .instances
-        .get(instance)
-        .is_some_and(|i| i.joined)
+    world.cloud.instances.get(instance).is_some_and(|i| i.joined)
 }
 
 /// EKS evicts the pods of the instance's node, as far as budgets let it.
@@ -76,23 +72,13 @@ pub fn is_rolled_out(world: &World, kind: &str, name: &str) -> bool {
 /// What a health check of a port of the instance meets.
 pub fn probe(world: &World, instance: &str, port: i64) -> Probe {
     let _ = port;
-    if is_ready(world, instance) {
-        Probe::Answers
-    } else {
-        Probe::NoAnswer
-    }
+    if is_ready(world, instance) { Probe::Answers } else { Probe::NoAnswer }
 }
 
 /// The instances whose nodes a load balancer controller takes: Ready, with these labels, not excluded.
 pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String> {
     let _ = labels;
-    world
-        .cloud
-        .instances
-        .values()
-        .filter(|i| i.joined && i.state == "running")
-        .map(|i| i.id.clone())
-        .collect()
+    world.cloud.instances.values().filter(|i| i.joined && i.state == "running").map(|i| i.id.clone()).collect()
 }
 
 /// New pods of a workload cannot pull their image.

@@ -71,11 +71,7 @@ pub fn start(world: &mut World) {
 /// Answers for a service of AWS.
 pub fn handle(world: &mut World, request: &Request) -> Answer {
     let Some(call) = Call::read(request) else {
-        return respond(
-            403,
-            "application/json",
-            json!({"message": "Missing Authentication Token"}).to_string(),
-        );
+        return respond(403, "application/json", json!({"message": "Missing Authentication Token"}).to_string());
     };
     answer(world, &call)
 }
@@ -99,11 +95,7 @@ fn checked(world: &mut World, call: &Call) -> Result<Value, AwsError> {
         return Err(AwsError::expired(call.service));
     }
     if signer.region != world.cloud.region {
-        let nothing = Cloud {
-            account: world.cloud.account.clone(),
-            region: signer.region.clone(),
-            ..Cloud::default()
-        };
+        let nothing = Cloud { account: world.cloud.account.clone(), region: signer.region.clone(), ..Cloud::default() };
         let home = std::mem::replace(&mut world.cloud, nothing);
         let result = run(world, call);
         world.cloud = home;
@@ -136,10 +128,7 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
             respond(
                 200,
                 "text/xml",
-                format!(
-                    "<{op}Response xmlns=\"{}\"><{op}Result>{members}</{op}Result><ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>",
-                    call.service.namespace()
-                ),
+                format!("<{op}Response xmlns=\"{}\"><{op}Result>{members}</{op}Result><ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>", call.service.namespace()),
             )
         }
         call::Protocol::Ec2 => {
@@ -147,10 +136,7 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
             respond(
                 200,
                 "text/xml;charset=UTF-8",
-                format!(
-                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{op}Response xmlns=\"{}\"><requestId>{id}</requestId>{members}</{op}Response>",
-                    call.service.namespace()
-                ),
+                format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{op}Response xmlns=\"{}\"><requestId>{id}</requestId>{members}</{op}Response>", call.service.namespace()),
             )
         }
     };
@@ -162,12 +148,5 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
 
 /// The operation exists in AWS but not here, or nowhere.
 fn unknown(service: Service, op: &str) -> AwsError {
-    AwsError::new(
-        400,
-        "InvalidAction",
-        format!(
-            "The action {op} is not valid for this endpoint: the twin does not answer {}:{op}.",
-            service.short_name()
-        ),
-    )
+    AwsError::new(400, "InvalidAction", format!("The action {op} is not valid for this endpoint: the twin does not answer {}:{op}.", service.short_name()))
 }

@@ -10,8 +10,7 @@ const EXPENSE_DEV: &[u8] = include_bytes!("expense-dev.json");
 
 /// The bundled snapshot.
 pub fn expense_dev() -> Snapshot {
-    serde_json::from_slice(EXPENSE_DEV)
-        .expect("the bundled snapshot is a snapshot; a test reads it")
+    serde_json::from_slice(EXPENSE_DEV).expect("the bundled snapshot is a snapshot; a test reads it")
 }
 
 /// The world `snapshot` describes. Must be called inside a tokio runtime.
