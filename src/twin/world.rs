@@ -41,7 +41,7 @@ impl World {
     /// An empty world at `clock`'s now.
     pub fn new(clock: Clock, seed: u64, cloud: aws::Cloud, kube: k8s::Cluster) -> Self {
         let now = clock.now();
-        Self {
+        let mut world = Self {
             clock,
             now,
             began: now,
@@ -51,7 +51,10 @@ impl World {
             cloud,
             kube,
             faults: Faults::default(),
-        }
+        };
+        k8s::start(&mut world);
+        aws::start(&mut world);
+        world
     }
 
     /// The time of what is happening.
