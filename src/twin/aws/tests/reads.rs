@@ -33,7 +33,7 @@ async fn every_list_comes_in_pages() {
     assert_eq!((first.addons().len(), second.addons(), second.next_token()), (3, &["vpc-cni".to_owned()][..], None));
     let versions = asked.eks.describe_addon_versions().into_paginator().page_size(2).send().try_collect().await.unwrap();
     assert_eq!(versions.len(), 3);
-    let groups = asked.elb.describe_target_groups().into_paginator().page_size(1).send().try_collect().await.unwrap();
+    let groups = asked.elb.describe_target_groups().page_size(1).into_paginator().send().try_collect().await.unwrap();
     assert_eq!(groups.len(), 2);
     let listener = asked.twin.with(|w| w.cloud.elb.listeners.keys().next().unwrap().clone());
     let rules = asked.elb.describe_rules().listener_arn(listener).page_size(1).send().await.unwrap();
