@@ -1,20 +1,202 @@
 //! Auto Scaling.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_autoscaling::types;
+use futures::future::try_join_all;
 
 use crate::aws::Aws;
+use crate::clients::error::aws as failed;
 use crate::model::ApiError;
-use crate::model::asg::{Asg, AsgTag};
+use crate::model::asg::{Asg, AsgInstance, AsgTag};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
+/// How many names one DescribeAutoScalingGroups takes.
+const NAMES: usize = 50;
+
 impl Aws {
     /// All of them in as few calls as the API allows; names that do not exist are absent from the answer.
-    pub async fn asgs(&self, names: &[String]) -> Result<BTreeMap<String, Asg>> { todo!() }
-    pub async fn tag_asg(&self, asg: &str, tags: &[AsgTag]) -> Result<()> { todo!() }
-    pub async fn untag_asg(&self, asg: &str, keys: &[String]) -> Result<()> { todo!() }
-    pub async fn suspend(&self, asg: &str, processes: &[&str]) -> Result<()> { todo!() }
-    pub async fn resume(&self, asg: &str, processes: &[&str]) -> Result<()> { todo!() }
-    pub async fn attach_target_groups(&self, asg: &str, arns: &[String]) -> Result<()> { todo!() }
-    pub async fn detach_target_groups(&self, asg: &str, arns: &[String]) -> Result<()> { todo!() }
+    pub async fn asgs(&self, names: &[String]) -> Result<BTreeMap<String, Asg>> {
+        let each = names.chunks(NAMES).map(async |names| {
+            let pages = self
+                .asg
+                .describe_auto_scaling_groups()
+                .set_auto_scaling_group_names(Some(names.to_vec()))
+                .into_paginator();
+            let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
+            found.map_err(|e| failed("autoscaling:DescribeAutoScalingGroups", e))
+        });
+        let found = try_join_all(each).await?.into_iter().flatten().map(asg);
+        Ok(found.map(|asg| (asg.name.clone(), asg)).collect())
+    }
+
+    /// Adds or replaces tags.
+    pub async fn tag_asg(&self, asg: &str, tags: &[AsgTag]) -> Result<()> {
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let tags = tags
+            .iter()
+            .map(|t| {
+                tag(asg, &t.key)
+                    .value(&t.value)
+                    .propagate_at_launch(t.propagate)
+                    .build()
+            })
+            .collect();
+        self.asg
+            .create_or_update_tags()
+            .set_tags(Some(tags))
+            .send()
+            .await
+            .map_err(|e| failed("autoscaling:CreateOrUpdateTags", e))?;
+        Ok(())
+    }
+
+    /// Removes tags; those that are not there are no error.
+    pub async fn untag_asg(&self, asg: &str, keys: &[String]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let tags = keys.iter().map(|key| tag(asg, key).build()).collect();
+        self.asg
+            .delete_tags()
+            .set_tags(Some(tags))
+            .send()
+            .await
+            .map_err(|e| failed("autoscaling:DeleteTags", e))?;
+        Ok(())
+    }
+
+    /// Suspends processes such as `AZRebalance`.
+    pub async fn suspend(&self, asg: &str, processes: &[&str]) -> Result<()> {
+        let processes = processes.iter().map(ToString::to_string).collect();
+        let call = self
+            .asg
+            .suspend_processes()
+            .auto_scaling_group_name(asg)
+            .set_scaling_processes(Some(processes));
+        call.send()
+            .await
+            .map_err(|e| failed("autoscaling:SuspendProcesses", e))?;
+        Ok(())
+    }
+
+    /// Resumes processes.
+    pub async fn resume(&self, asg: &str, processes: &[&str]) -> Result<()> {
+        let processes = processes.iter().map(ToString::to_string).collect();
+        let call = self
+            .asg
+            .resume_processes()
+            .auto_scaling_group_name(asg)
+            .set_scaling_processes(Some(processes));
+        call.send()
+            .await
+            .map_err(|e| failed("autoscaling:ResumeProcesses", e))?;
+        Ok(())
+    }
+
+    /// Has the group register its instances, those to come too.
+    pub async fn attach_target_groups(&self, asg: &str, arns: &[String]) -> Result<()> {
+        let call = self
+            .asg
+            .attach_load_balancer_target_groups()
+            .auto_scaling_group_name(asg)
+            .set_target_group_arns(Some(arns.to_vec()));
+        call.send()
+            .await
+            .map_err(|e| failed("autoscaling:AttachLoadBalancerTargetGroups", e))?;
+        Ok(())
+    }
+
+    /// Has the group deregister its instances.
+    pub async fn detach_target_groups(&self, asg: &str, arns: &[String]) -> Result<()> {
+        let call = self
+            .asg
+            .detach_load_balancer_target_groups()
+            .auto_scaling_group_name(asg)
+            .set_target_group_arns(Some(arns.to_vec()));
+        call.send()
+            .await
+            .map_err(|e| failed("autoscaling:DetachLoadBalancerTargetGroups", e))?;
+        Ok(())
+    }
+}
+
+fn tag(asg: &str, key: &str) -> types::builders::TagBuilder {
+    types::Tag::builder()
+        .resource_id(asg)
+        .resource_type("auto-scaling-group")
+        .key(key)
+}
+
+fn asg(g: types::AutoScalingGroup) -> Asg {
+    // The older API fills the first list, the newer one the second.
+    let attached = g
+        .traffic_sources
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|s| s.identifier)
+        .filter(|id| id.contains(":targetgroup/"));
+    let target_groups: BTreeSet<String> = g
+        .target_group_arns
+        .unwrap_or_default()
+        .into_iter()
+        .chain(attached)
+        .collect();
+    let mut suspended: Vec<String> = g
+        .suspended_processes
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|p| p.process_name)
+        .collect();
+    suspended.sort();
+    let mut tags: Vec<AsgTag> = g
+        .tags
+        .unwrap_or_default()
+        .into_iter()
+        .map(asg_tag)
+        .collect();
+    tags.sort();
+    let mut instances: Vec<AsgInstance> = g
+        .instances
+        .unwrap_or_default()
+        .into_iter()
+        .map(instance)
+        .collect();
+    instances.sort_by(|a, b| a.id.cmp(&b.id));
+    Asg {
+        name: g.auto_scaling_group_name.unwrap_or_default(),
+        min: g.min_size.unwrap_or(0),
+        max: g.max_size.unwrap_or(0),
+        desired: g.desired_capacity.unwrap_or(0),
+        zones: g.availability_zones.unwrap_or_default(),
+        instances,
+        target_groups: target_groups.into_iter().collect(),
+        suspended,
+        tags,
+    }
+}
+
+fn asg_tag(t: types::TagDescription) -> AsgTag {
+    AsgTag {
+        key: t.key.unwrap_or_default(),
+        value: t.value.unwrap_or_default(),
+        propagate: t.propagate_at_launch.unwrap_or(false),
+    }
+}
+
+fn instance(i: types::Instance) -> AsgInstance {
+    AsgInstance {
+        id: i.instance_id.unwrap_or_default(),
+        zone: i.availability_zone.unwrap_or_default(),
+        lifecycle: i
+            .lifecycle_state
+            .map(|s| s.as_str().to_owned())
+            .unwrap_or_default(),
+        healthy: i
+            .health_status
+            .is_some_and(|s| s.eq_ignore_ascii_case("healthy")),
+    }
 }

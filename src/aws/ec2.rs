@@ -1,19 +1,194 @@
 //! EC2.
 
+use aws_sdk_ec2::types;
+use futures::future::try_join_all;
+
 use crate::aws::Aws;
-use crate::model::ApiError;
+use crate::clients::error::aws as failed;
 use crate::model::ec2::{Instance, LaunchTemplateVersion, Subnet};
+use crate::model::{ApiError, Class};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
+/// How many values one filter takes.
+const VALUES: usize = 200;
+
 impl Aws {
-    pub async fn subnets(&self, ids: &[String]) -> Result<Vec<Subnet>> { todo!() }
+    /// Subnets; an id that does not exist is absent from the answer.
+    pub async fn subnets(&self, ids: &[String]) -> Result<Vec<Subnet>> {
+        let each = ids.chunks(VALUES).map(async |ids| {
+            let pages = self
+                .ec2
+                .describe_subnets()
+                .filters(filter("subnet-id", ids))
+                .into_paginator();
+            let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
+            found.map_err(|e| failed("ec2:DescribeSubnets", e))
+        });
+        Ok(try_join_all(each)
+            .await?
+            .into_iter()
+            .flatten()
+            .map(subnet)
+            .collect())
+    }
+
     /// In batches; an id that does not exist is absent from the answer.
-    pub async fn instances(&self, ids: &[String]) -> Result<Vec<Instance>> { todo!() }
+    pub async fn instances(&self, ids: &[String]) -> Result<Vec<Instance>> {
+        // By filter, not by id: one unknown id would fail the whole call.
+        let each = ids.chunks(VALUES).map(async |ids| {
+            let pages = self
+                .ec2
+                .describe_instances()
+                .filters(filter("instance-id", ids))
+                .into_paginator();
+            let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
+            found.map_err(|e| failed("ec2:DescribeInstances", e))
+        });
+        let reservations = try_join_all(each).await?.into_iter().flatten();
+        Ok(reservations
+            .flat_map(|r| r.instances.unwrap_or_default())
+            .map(instance)
+            .collect())
+    }
+
     /// `version`: a number, `$Latest` or `$Default`.
-    pub async fn launch_template_version(&self, template: &str, version: &str) -> Result<LaunchTemplateVersion> { todo!() }
+    pub async fn launch_template_version(
+        &self,
+        template: &str,
+        version: &str,
+    ) -> Result<LaunchTemplateVersion> {
+        let op = "ec2:DescribeLaunchTemplateVersions";
+        let out = self
+            .ec2
+            .describe_launch_template_versions()
+            .launch_template_id(template)
+            .versions(version)
+            .send()
+            .await;
+        let found = out
+            .map_err(|e| failed(op, e))?
+            .launch_template_versions
+            .unwrap_or_default();
+        let one = found.into_iter().next().map(template_version);
+        one.ok_or_else(|| {
+            ApiError::new(
+                op,
+                Class::Absent,
+                format!("launch template `{template}` has no version `{version}`"),
+            )
+        })
+    }
+
     /// All versions, newest first.
-    pub async fn launch_template_versions(&self, template: &str) -> Result<Vec<LaunchTemplateVersion>> { todo!() }
+    pub async fn launch_template_versions(
+        &self,
+        template: &str,
+    ) -> Result<Vec<LaunchTemplateVersion>> {
+        let pages = self
+            .ec2
+            .describe_launch_template_versions()
+            .launch_template_id(template)
+            .into_paginator();
+        let found: Vec<_> = pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("ec2:DescribeLaunchTemplateVersions", e))?;
+        let mut versions: Vec<_> = found.into_iter().map(template_version).collect();
+        versions.sort_by_key(|v| std::cmp::Reverse(v.version));
+        Ok(versions)
+    }
+
     /// A new version like `source` but for the image; `description` makes it findable after a crash.
-    pub async fn create_launch_template_version(&self, template: &str, source: i64, image: &str, description: &str, token: &str) -> Result<LaunchTemplateVersion> { todo!() }
+    pub async fn create_launch_template_version(
+        &self,
+        template: &str,
+        source: i64,
+        image: &str,
+        description: &str,
+        token: &str,
+    ) -> Result<LaunchTemplateVersion> {
+        let op = "ec2:CreateLaunchTemplateVersion";
+        let out = self
+            .ec2
+            .create_launch_template_version()
+            .launch_template_id(template)
+            .source_version(source.to_string())
+            .version_description(description)
+            .client_token(token)
+            .launch_template_data(
+                types::RequestLaunchTemplateData::builder()
+                    .image_id(image)
+                    .build(),
+            )
+            .send()
+            .await
+            .map_err(|e| failed(op, e))?;
+        let created = out
+            .launch_template_version
+            .ok_or_else(|| ApiError::new(op, Class::Transient, "the answer is empty"))?;
+        Ok(template_version(created))
+    }
+}
+
+fn filter(name: &str, values: &[String]) -> types::Filter {
+    types::Filter::builder()
+        .name(name)
+        .set_values(Some(values.to_vec()))
+        .build()
+}
+
+fn subnet(s: types::Subnet) -> Subnet {
+    Subnet {
+        id: s.subnet_id.unwrap_or_default(),
+        zone: s.availability_zone.unwrap_or_default(),
+        zone_id: s.availability_zone_id,
+        vpc: s.vpc_id,
+        cidr: s.cidr_block,
+        free_ips: s.available_ip_address_count.unwrap_or(0),
+    }
+}
+
+fn instance(i: types::Instance) -> Instance {
+    let tags = i.tags.unwrap_or_default().into_iter();
+    Instance {
+        id: i.instance_id.unwrap_or_default(),
+        instance_type: i
+            .instance_type
+            .map(|t| t.as_str().to_owned())
+            .unwrap_or_default(),
+        zone: i
+            .placement
+            .and_then(|p| p.availability_zone)
+            .unwrap_or_default(),
+        image: i.image_id,
+        state: i
+            .state
+            .and_then(|s| s.name)
+            .map(|s| s.as_str().to_owned())
+            .unwrap_or_default(),
+        private_dns: i.private_dns_name.filter(|name| !name.is_empty()),
+        subnet: i.subnet_id,
+        tags: tags
+            .filter_map(|t| Some((t.key?, t.value.unwrap_or_default())))
+            .collect(),
+    }
+}
+
+fn template_version(v: types::LaunchTemplateVersion) -> LaunchTemplateVersion {
+    let data = v.launch_template_data;
+    LaunchTemplateVersion {
+        id: v.launch_template_id.unwrap_or_default(),
+        name: v.launch_template_name,
+        version: v.version_number.unwrap_or(0),
+        description: v.version_description,
+        image: data.as_ref().and_then(|d| d.image_id.clone()),
+        instance_type: data
+            .as_ref()
+            .and_then(|d| d.instance_type.as_ref())
+            .map(|t| t.as_str().to_owned()),
+        user_data: data.and_then(|d| d.user_data),
+    }
 }

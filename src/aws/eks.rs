@@ -1,32 +1,447 @@
 //! EKS.
 
-use crate::aws::Aws;
-use crate::model::eks::{Addon, AddonChange, AddonOffer, Cluster, ClusterVersion, Insight, NewNodegroup, Nodegroup, NodegroupChange, Update, UpdateOf};
-use crate::model::{AddonVersion, ApiError, Minor};
+use std::collections::BTreeMap;
+
+use aws_sdk_eks::types;
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::aws::convert_eks as convert;
+use crate::aws::{AT_ONCE, Aws};
+use crate::clients::error::aws as failed;
+use crate::model::eks::{
+    Addon, AddonChange, AddonOffer, Cluster, ClusterVersion, Insight, NewNodegroup, Nodegroup,
+    NodegroupChange, Update, UpdateOf,
+};
+use crate::model::{AddonVersion, ApiError, Class, Minor};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
 impl Aws {
-    pub async fn describe_cluster(&self, name: &str) -> Result<Cluster> { todo!() }
-    /// Returns the update's id.
-    pub async fn update_cluster_version(&self, cluster: &str, to: Minor, token: &str) -> Result<Update> { todo!() }
-    pub async fn describe_update(&self, cluster: &str, of: UpdateOf<'_>, id: &str) -> Result<Update> { todo!() }
+    /// Names of the region's clusters.
+    pub async fn list_clusters(&self) -> Result<Vec<String>> {
+        self.eks
+            .list_clusters()
+            .into_paginator()
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("eks:ListClusters", e))
+    }
+
+    /// One cluster.
+    pub async fn describe_cluster(&self, name: &str) -> Result<Cluster> {
+        let op = "eks:DescribeCluster";
+        let out = self
+            .eks
+            .describe_cluster()
+            .name(name)
+            .send()
+            .await
+            .map_err(|e| failed(op, e))?;
+        convert::cluster(present(op, out.cluster)?)
+    }
+
+    /// Starts the control plane's way to `to`, one minor up (or down, where EKS still can).
+    pub async fn update_cluster_version(
+        &self,
+        cluster: &str,
+        to: Minor,
+        token: &str,
+    ) -> Result<Update> {
+        let op = "eks:UpdateClusterVersion";
+        let out = self
+            .eks
+            .update_cluster_version()
+            .name(cluster)
+            .version(to.to_string())
+            .client_request_token(token)
+            .send()
+            .await;
+        convert::update(op, present(op, out.map_err(|e| failed(op, e))?.update)?)
+    }
+
+    /// How far an update has come.
+    pub async fn describe_update(
+        &self,
+        cluster: &str,
+        of: UpdateOf<'_>,
+        id: &str,
+    ) -> Result<Update> {
+        let op = "eks:DescribeUpdate";
+        let (nodegroup, addon) = names(&of);
+        let out = self
+            .eks
+            .describe_update()
+            .name(cluster)
+            .update_id(id)
+            .set_nodegroup_name(nodegroup)
+            .set_addon_name(addon)
+            .send()
+            .await;
+        convert::update(op, present(op, out.map_err(|e| failed(op, e))?.update)?)
+    }
+
     /// Ids, newest first where the server says so.
-    pub async fn list_updates(&self, cluster: &str, of: UpdateOf<'_>) -> Result<Vec<String>> { todo!() }
-    pub async fn cluster_versions(&self) -> Result<Vec<ClusterVersion>> { todo!() }
+    pub async fn list_updates(&self, cluster: &str, of: UpdateOf<'_>) -> Result<Vec<String>> {
+        let (nodegroup, addon) = names(&of);
+        let pages = self
+            .eks
+            .list_updates()
+            .name(cluster)
+            .set_nodegroup_name(nodegroup)
+            .set_addon_name(addon)
+            .into_paginator();
+        pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("eks:ListUpdates", e))
+    }
+
+    /// Every version EKS knows, those out of support included.
+    pub async fn cluster_versions(&self) -> Result<Vec<ClusterVersion>> {
+        let pages = self
+            .eks
+            .describe_cluster_versions()
+            .include_all(true)
+            .into_paginator();
+        let all = pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("eks:DescribeClusterVersions", e))?;
+        Ok(all
+            .into_iter()
+            .filter_map(convert::cluster_version)
+            .collect())
+    }
+
     /// Insights of every category; those that do not pass are described in full.
-    pub async fn insights(&self, cluster: &str) -> Result<Vec<Insight>> { todo!() }
-    pub async fn list_nodegroups(&self, cluster: &str) -> Result<Vec<String>> { todo!() }
-    pub async fn describe_nodegroup(&self, cluster: &str, name: &str) -> Result<Nodegroup> { todo!() }
-    pub async fn create_nodegroup(&self, cluster: &str, group: &NewNodegroup, token: &str) -> Result<Nodegroup> { todo!() }
-    pub async fn update_nodegroup(&self, cluster: &str, name: &str, change: &NodegroupChange, token: &str) -> Result<Update> { todo!() }
-    pub async fn delete_nodegroup(&self, cluster: &str, name: &str) -> Result<()> { todo!() }
-    pub async fn list_fargate_profiles(&self, cluster: &str) -> Result<Vec<String>> { todo!() }
-    pub async fn list_addons(&self, cluster: &str) -> Result<Vec<String>> { todo!() }
-    pub async fn describe_addon(&self, cluster: &str, name: &str) -> Result<Addon> { todo!() }
-    /// Newest first.
-    pub async fn addon_offers(&self, minor: Minor, names: &[String]) -> Result<std::collections::BTreeMap<String, Vec<AddonOffer>>> { todo!() }
+    pub async fn insights(&self, cluster: &str) -> Result<Vec<Insight>> {
+        let pages = self
+            .eks
+            .list_insights()
+            .cluster_name(cluster)
+            .into_paginator();
+        let all = pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("eks:ListInsights", e))?;
+        let mut insights: Vec<Insight> = all.into_iter().map(convert::insight_summary).collect();
+        let full = insights
+            .iter()
+            .filter(|i| i.status != "PASSING")
+            .map(|i| self.insight(cluster, &i.id));
+        let mut full: BTreeMap<String, types::Insight> =
+            try_join_all(full).await?.into_iter().flatten().collect();
+        for insight in &mut insights {
+            if let Some(full) = full.remove(&insight.id) {
+                insight.recommendation = full.recommendation.clone();
+                insight.resources = convert::insight_resources(&full);
+            }
+        }
+        Ok(insights)
+    }
+
+    /// One insight in full; none when it went away after it was listed.
+    async fn insight(&self, cluster: &str, id: &str) -> Result<Option<(String, types::Insight)>> {
+        match self
+            .eks
+            .describe_insight()
+            .cluster_name(cluster)
+            .id(id)
+            .send()
+            .await
+            .map_err(|e| failed("eks:DescribeInsight", e))
+        {
+            Ok(out) => Ok(out.insight.map(|full| (id.to_owned(), full))),
+            Err(error) if error.class == Class::Absent => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Names of the managed node groups.
+    pub async fn list_nodegroups(&self, cluster: &str) -> Result<Vec<String>> {
+        let pages = self
+            .eks
+            .list_nodegroups()
+            .cluster_name(cluster)
+            .into_paginator();
+        pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("eks:ListNodegroups", e))
+    }
+
+    /// One managed node group.
+    pub async fn describe_nodegroup(&self, cluster: &str, name: &str) -> Result<Nodegroup> {
+        let op = "eks:DescribeNodegroup";
+        let out = self
+            .eks
+            .describe_nodegroup()
+            .cluster_name(cluster)
+            .nodegroup_name(name)
+            .send()
+            .await
+            .map_err(|e| failed(op, e))?;
+        convert::nodegroup(op, present(op, out.nodegroup)?)
+    }
+
+    /// Creates a managed node group; the answer comes long before its nodes.
+    pub async fn create_nodegroup(
+        &self,
+        cluster: &str,
+        group: &NewNodegroup,
+        token: &str,
+    ) -> Result<Nodegroup> {
+        let op = "eks:CreateNodegroup";
+        let NewNodegroup {
+            name,
+            scaling,
+            subnets,
+            node_role,
+            instance_types,
+            ami_type,
+            capacity_type,
+            disk_size,
+            remote_access,
+            labels,
+            taints,
+            tags,
+            update_config,
+            node_repair_config,
+            warm_pool_config,
+            launch_template,
+            release_version,
+        } = group;
+        let call = self
+            .eks
+            .create_nodegroup()
+            .cluster_name(cluster)
+            .client_request_token(token)
+            .nodegroup_name(name)
+            .scaling_config(convert::to_scaling(scaling))
+            .set_subnets(Some(subnets.clone()))
+            .node_role(node_role)
+            .set_instance_types(some_if_any(instance_types))
+            .set_ami_type(ami_type.as_deref().map(types::AmiTypes::from))
+            .set_capacity_type(capacity_type.as_deref().map(types::CapacityTypes::from))
+            .set_disk_size(*disk_size)
+            .set_remote_access(remote_access.as_ref().map(convert::to_remote_access))
+            .set_labels((!labels.is_empty()).then(|| labels.clone().into_iter().collect()))
+            .set_taints(
+                some_if_any(taints).map(|taints| taints.iter().map(convert::to_taint).collect()),
+            )
+            .set_tags((!tags.is_empty()).then(|| tags.clone().into_iter().collect()))
+            .set_update_config(update_config.as_ref().map(convert::to_update_config))
+            .set_node_repair_config(
+                node_repair_config
+                    .as_ref()
+                    .map(convert::to_node_repair_config),
+            )
+            .set_warm_pool_config(warm_pool_config.as_ref().map(convert::to_warm_pool_config))
+            .set_launch_template(launch_template.as_ref().map(convert::to_launch_template))
+            .set_release_version(release_version.clone());
+        let out = call.send().await.map_err(|e| failed(op, e))?;
+        convert::nodegroup(op, present(op, out.nodegroup)?)
+    }
+
+    /// Changes sizes and taints of a managed node group, of its nodes to come as of those that are there.
+    pub async fn update_nodegroup(
+        &self,
+        cluster: &str,
+        name: &str,
+        change: &NodegroupChange,
+        token: &str,
+    ) -> Result<Update> {
+        let op = "eks:UpdateNodegroupConfig";
+        let NodegroupChange {
+            min,
+            max,
+            desired,
+            add_taints,
+            remove_taints,
+        } = change;
+        let taints = (!add_taints.is_empty() || !remove_taints.is_empty()).then(|| {
+            types::UpdateTaintsPayload::builder()
+                .set_add_or_update_taints(
+                    some_if_any(add_taints).map(|t| t.iter().map(convert::to_taint).collect()),
+                )
+                .set_remove_taints(
+                    some_if_any(remove_taints).map(|t| t.iter().map(convert::to_taint).collect()),
+                )
+                .build()
+        });
+        let call = self
+            .eks
+            .update_nodegroup_config()
+            .cluster_name(cluster)
+            .nodegroup_name(name)
+            .client_request_token(token);
+        let out = call
+            .set_scaling_config((min.is_some() || max.is_some() || desired.is_some()).then(|| {
+                types::NodegroupScalingConfig::builder()
+                    .set_min_size(*min)
+                    .set_max_size(*max)
+                    .set_desired_size(*desired)
+                    .build()
+            }))
+            .set_taints(taints)
+            .send()
+            .await;
+        convert::update(op, present(op, out.map_err(|e| failed(op, e))?.update)?)
+    }
+
+    /// Deletes a managed node group with all its nodes at once.
+    pub async fn delete_nodegroup(&self, cluster: &str, name: &str) -> Result<()> {
+        self.eks
+            .delete_nodegroup()
+            .cluster_name(cluster)
+            .nodegroup_name(name)
+            .send()
+            .await
+            .map_err(|e| failed("eks:DeleteNodegroup", e))?;
+        Ok(())
+    }
+
+    /// Names of the Fargate profiles.
+    pub async fn list_fargate_profiles(&self, cluster: &str) -> Result<Vec<String>> {
+        let pages = self
+            .eks
+            .list_fargate_profiles()
+            .cluster_name(cluster)
+            .into_paginator();
+        pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("eks:ListFargateProfiles", e))
+    }
+
+    /// Names of the add-ons that EKS manages.
+    pub async fn list_addons(&self, cluster: &str) -> Result<Vec<String>> {
+        self.eks
+            .list_addons()
+            .cluster_name(cluster)
+            .into_paginator()
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("eks:ListAddons", e))
+    }
+
+    /// One add-on.
+    pub async fn describe_addon(&self, cluster: &str, name: &str) -> Result<Addon> {
+        let op = "eks:DescribeAddon";
+        let out = self
+            .eks
+            .describe_addon()
+            .cluster_name(cluster)
+            .addon_name(name)
+            .send()
+            .await
+            .map_err(|e| failed(op, e))?;
+        convert::addon(op, present(op, out.addon)?)
+    }
+
+    /// Newest first. A name the catalogue does not have on this minor has no versions.
+    pub async fn addon_offers(
+        &self,
+        minor: Minor,
+        names: &[String],
+    ) -> Result<BTreeMap<String, Vec<AddonOffer>>> {
+        let each = names.iter().map(async |name| {
+            let pages = self
+                .eks
+                .describe_addon_versions()
+                .kubernetes_version(minor.to_string())
+                .addon_name(name)
+                .into_paginator();
+            let found: std::result::Result<Vec<types::AddonInfo>, _> =
+                pages.items().send().try_collect().await;
+            match found {
+                Ok(found) => Ok((name.clone(), convert::offers(minor, name, found))),
+                Err(error)
+                    if error.as_service_error().is_some_and(|e| {
+                        e.is_resource_not_found_exception() || e.is_invalid_parameter_exception()
+                    }) =>
+                {
+                    Ok((name.clone(), Vec::new()))
+                }
+                Err(error) => Err(failed("eks:DescribeAddonVersions", error)),
+            }
+        });
+        Ok(try_join_all(each).await?.into_iter().collect())
+    }
+
     /// The JSON Schema an add-on's configuration must satisfy; None when it takes none.
-    pub async fn addon_schema(&self, name: &str, version: &AddonVersion) -> Result<Option<String>> { todo!() }
-    pub async fn update_addon(&self, cluster: &str, change: &AddonChange, token: &str) -> Result<Update> { todo!() }
+    pub async fn addon_schema(&self, name: &str, version: &AddonVersion) -> Result<Option<String>> {
+        let out = self
+            .eks
+            .describe_addon_configuration()
+            .addon_name(name)
+            .addon_version(version.as_str())
+            .send()
+            .await;
+        let out = out.map_err(|e| failed("eks:DescribeAddonConfiguration", e))?;
+        Ok(out
+            .configuration_schema
+            .filter(|schema| !schema.trim().is_empty()))
+    }
+
+    /// Starts an add-on's way to another version.
+    pub async fn update_addon(
+        &self,
+        cluster: &str,
+        change: &AddonChange,
+        token: &str,
+    ) -> Result<Update> {
+        let op = "eks:UpdateAddon";
+        let AddonChange {
+            name,
+            version,
+            resolve_conflicts,
+            service_account_role_arn,
+            configuration_values,
+        } = change;
+        let call = self
+            .eks
+            .update_addon()
+            .cluster_name(cluster)
+            .client_request_token(token)
+            .addon_name(name)
+            .addon_version(version.as_str())
+            .resolve_conflicts(resolve_conflicts.as_str().into())
+            .set_service_account_role_arn(service_account_role_arn.clone())
+            .set_configuration_values(configuration_values.clone());
+        let out = call.send().await.map_err(|e| failed(op, e))?;
+        convert::update(op, present(op, out.update)?)
+    }
+}
+
+/// What an answer must hold.
+fn present<T>(op: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| ApiError::new(op, Class::Transient, "the answer is empty"))
+}
+
+fn some_if_any<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+    (!list.is_empty()).then(|| list.to_vec())
+}
+
+fn names(of: &UpdateOf<'_>) -> (Option<String>, Option<String>) {
+    match of {
+        UpdateOf::Cluster => (None, None),
+        UpdateOf::Nodegroup(name) => (Some((*name).to_owned()), None),
+        UpdateOf::Addon(name) => (None, Some((*name).to_owned())),
+    }
 }

@@ -2,28 +2,332 @@
 
 use std::collections::BTreeMap;
 
-use crate::aws::Aws;
-use crate::model::ApiError;
-use crate::model::elb::{Listener, LoadBalancer, Rule, TargetGroup, TargetHealth, WeightedTargetGroup};
+use aws_sdk_elasticloadbalancingv2::types;
+use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::aws::convert_elb as convert;
+use crate::aws::{AT_ONCE, Aws};
+use crate::clients::error::aws as failed;
+use crate::model::elb::{
+    Listener, LoadBalancer, Rule, TargetGroup, TargetHealth, WeightedTargetGroup,
+};
+use crate::model::{ApiError, Class};
 
 type Result<T> = std::result::Result<T, ApiError>;
+type Tags = BTreeMap<String, String>;
+
+/// How many ARNs one DescribeTags takes.
+const TAGGED: usize = 20;
 
 impl Aws {
     /// Every load balancer of the VPC, with tags.
-    pub async fn load_balancers(&self, vpc: &str) -> Result<Vec<LoadBalancer>> { todo!() }
-    pub async fn listeners(&self, load_balancer: &str) -> Result<Vec<Listener>> { todo!() }
+    pub async fn load_balancers(&self, vpc: &str) -> Result<Vec<LoadBalancer>> {
+        let pages = self.elb.describe_load_balancers().into_paginator();
+        let all: Vec<types::LoadBalancer> = pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeLoadBalancers", e))?;
+        let here: Vec<_> = all
+            .into_iter()
+            .filter(|lb| lb.vpc_id() == Some(vpc))
+            .collect();
+        let mut tags = self
+            .tags_of(&arns(&here, |lb| lb.load_balancer_arn()))
+            .await?;
+        Ok(here
+            .into_iter()
+            .map(|lb| convert::load_balancer(lb, &mut tags))
+            .collect())
+    }
+
+    /// Listeners of a load balancer, with tags.
+    pub async fn listeners(&self, load_balancer: &str) -> Result<Vec<Listener>> {
+        let pages = self
+            .elb
+            .describe_listeners()
+            .load_balancer_arn(load_balancer)
+            .into_paginator();
+        let all: Vec<types::Listener> = pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeListeners", e))?;
+        let mut tags = self.tags_of(&arns(&all, |l| l.listener_arn())).await?;
+        Ok(all
+            .into_iter()
+            .map(|l| convert::listener(l, &mut tags))
+            .collect())
+    }
+
     /// Rules of a listener with tags; a network load balancer's default action stands as a default rule.
-    pub async fn rules(&self, listener: &Listener) -> Result<Vec<Rule>> { todo!() }
+    pub async fn rules(&self, listener: &Listener) -> Result<Vec<Rule>> {
+        if has_rules(&listener.arn) {
+            let pages = self
+                .elb
+                .describe_rules()
+                .listener_arn(&listener.arn)
+                .into_paginator();
+            let all: Vec<types::Rule> = pages
+                .items()
+                .send()
+                .try_collect()
+                .await
+                .map_err(|e| failed("elasticloadbalancing:DescribeRules", e))?;
+            let mut tags = self.tags_of(&arns(&all, |r| r.rule_arn())).await?;
+            Ok(all
+                .into_iter()
+                .map(|r| convert::rule(r, &mut tags))
+                .collect())
+        } else {
+            self.rules_by_arn(std::slice::from_ref(&listener.arn)).await
+        }
+    }
+
     /// Reads rules again, by ARN (or listener ARN for a network load balancer's default action).
-    pub async fn rules_by_arn(&self, arns: &[String]) -> Result<Vec<Rule>> { todo!() }
+    pub async fn rules_by_arn(&self, arns: &[String]) -> Result<Vec<Rule>> {
+        let (listeners, rules): (Vec<String>, Vec<String>) =
+            arns.iter().cloned().partition(|arn| is_listener(arn));
+        let mut tags = self.tags_of(arns).await?;
+        let mut found = Vec::new();
+        for batch in rules.chunks(TAGGED) {
+            for rule in self.raw_rules(batch).await? {
+                found.push(convert::rule(rule, &mut tags));
+            }
+        }
+        for batch in listeners.chunks(TAGGED) {
+            for listener in self.raw_listeners(batch).await? {
+                found.push(convert::default_rule(listener, &mut tags));
+            }
+        }
+        found.sort_by_key(|rule| arns.iter().position(|arn| *arn == rule.arn));
+        Ok(found)
+    }
+
+    async fn raw_rules(&self, arns: &[String]) -> Result<Vec<types::Rule>> {
+        let pages = self
+            .elb
+            .describe_rules()
+            .set_rule_arns(Some(arns.to_vec()))
+            .into_paginator();
+        pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeRules", e))
+    }
+
+    async fn raw_listeners(&self, arns: &[String]) -> Result<Vec<types::Listener>> {
+        let pages = self
+            .elb
+            .describe_listeners()
+            .set_listener_arns(Some(arns.to_vec()))
+            .into_paginator();
+        pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeListeners", e))
+    }
+
     /// Changes only the weights: reads the rule, puts `forward` in place of its target groups, and sends everything
     /// else back as it was (conditions untouched, auth actions, order, stickiness). For a default rule it is
     /// ModifyListener. An OIDC action is sent with `UseExistingClientSecret`.
-    pub async fn set_forward(&self, rule: &str, forward: &[WeightedTargetGroup]) -> Result<()> { todo!() }
+    pub async fn set_forward(&self, rule: &str, forward: &[WeightedTargetGroup]) -> Result<()> {
+        let (op, listener, actions) = if is_listener(rule) {
+            let found = self
+                .raw_listeners(&[rule.to_owned()])
+                .await?
+                .into_iter()
+                .next();
+            let found = found.ok_or_else(|| absent("elasticloadbalancing:ModifyListener", rule))?;
+            (
+                "elasticloadbalancing:ModifyListener",
+                Some(rule.to_owned()),
+                found.default_actions,
+            )
+        } else {
+            let found = self.raw_rules(&[rule.to_owned()]).await?.into_iter().next();
+            let found = found.ok_or_else(|| absent("elasticloadbalancing:ModifyRule", rule))?;
+            match found.is_default {
+                Some(true) => (
+                    "elasticloadbalancing:ModifyListener",
+                    Some(listener_of(rule)),
+                    found.actions,
+                ),
+                _ => ("elasticloadbalancing:ModifyRule", None, found.actions),
+            }
+        };
+        let actions = convert::with_forward(op, rule, actions.unwrap_or_default(), forward)?;
+        match listener {
+            Some(listener) => {
+                let call = self
+                    .elb
+                    .modify_listener()
+                    .listener_arn(listener)
+                    .set_default_actions(Some(actions));
+                call.send().await.map_err(|e| failed(op, e))?;
+            }
+            None => {
+                // Conditions and transforms that are not sent stay as they are.
+                let call = self
+                    .elb
+                    .modify_rule()
+                    .rule_arn(rule)
+                    .set_actions(Some(actions));
+                call.send().await.map_err(|e| failed(op, e))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every target group of the VPC, with attributes and tags.
-    pub async fn target_groups(&self, vpc: &str) -> Result<Vec<TargetGroup>> { todo!() }
-    pub async fn target_health(&self, arn: &str) -> Result<Vec<TargetHealth>> { todo!() }
-    pub async fn tags_of(&self, arns: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>> { todo!() }
-    pub async fn register(&self, target_group: &str, instances: &[String]) -> Result<()> { todo!() }
-    pub async fn deregister(&self, target_group: &str, instances: &[String]) -> Result<()> { todo!() }
+    pub async fn target_groups(&self, vpc: &str) -> Result<Vec<TargetGroup>> {
+        let pages = self.elb.describe_target_groups().into_paginator();
+        let all: Vec<types::TargetGroup> = pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeTargetGroups", e))?;
+        let here: Vec<_> = all
+            .into_iter()
+            .filter(|g| g.vpc_id() == Some(vpc))
+            .collect();
+        let mut tags = self.tags_of(&arns(&here, |g| g.target_group_arn())).await?;
+        let attributes = stream::iter(
+            here.iter()
+                .map(|g| self.attributes(g.target_group_arn().unwrap_or_default())),
+        );
+        let attributes: Vec<Tags> = attributes.buffered(AT_ONCE).try_collect().await?;
+        Ok(here
+            .into_iter()
+            .zip(attributes)
+            .map(|(group, attributes)| convert::target_group(group, &attributes, &mut tags))
+            .collect())
+    }
+
+    async fn attributes(&self, target_group: &str) -> Result<Tags> {
+        let out = self
+            .elb
+            .describe_target_group_attributes()
+            .target_group_arn(target_group)
+            .send()
+            .await;
+        let found = out
+            .map_err(|e| failed("elasticloadbalancing:DescribeTargetGroupAttributes", e))?
+            .attributes
+            .unwrap_or_default();
+        Ok(found
+            .into_iter()
+            .filter_map(|a| Some((a.key?, a.value?)))
+            .collect())
+    }
+
+    /// Every target of a target group, and how it is.
+    pub async fn target_health(&self, arn: &str) -> Result<Vec<TargetHealth>> {
+        let out = self
+            .elb
+            .describe_target_health()
+            .target_group_arn(arn)
+            .send()
+            .await;
+        let found = out
+            .map_err(|e| failed("elasticloadbalancing:DescribeTargetHealth", e))?
+            .target_health_descriptions
+            .unwrap_or_default();
+        let mut health: Vec<TargetHealth> = found.into_iter().map(convert::target_health).collect();
+        health.sort();
+        Ok(health)
+    }
+
+    /// Tags by ARN; an ARN without tags has an empty entry.
+    pub async fn tags_of(&self, arns: &[String]) -> Result<BTreeMap<String, Tags>> {
+        let each = arns.chunks(TAGGED).map(async |arns| {
+            let out = self
+                .elb
+                .describe_tags()
+                .set_resource_arns(Some(arns.to_vec()))
+                .send()
+                .await;
+            out.map_err(|e| failed("elasticloadbalancing:DescribeTags", e))
+        });
+        let found = try_join_all(each)
+            .await?
+            .into_iter()
+            .flat_map(|out| out.tag_descriptions.unwrap_or_default());
+        let tags = |d: types::TagDescription| {
+            d.tags
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|t| Some((t.key?, t.value.unwrap_or_default())))
+                .collect()
+        };
+        Ok(found
+            .filter_map(|d| Some((d.resource_arn.clone()?, tags(d))))
+            .collect())
+    }
+
+    /// Registers instances at the target group's own port.
+    pub async fn register(&self, target_group: &str, instances: &[String]) -> Result<()> {
+        let call = self
+            .elb
+            .register_targets()
+            .target_group_arn(target_group)
+            .set_targets(Some(targets(instances)));
+        call.send()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:RegisterTargets", e))?;
+        Ok(())
+    }
+
+    /// Deregisters instances; they drain for the group's deregistration delay.
+    pub async fn deregister(&self, target_group: &str, instances: &[String]) -> Result<()> {
+        let call = self
+            .elb
+            .deregister_targets()
+            .target_group_arn(target_group)
+            .set_targets(Some(targets(instances)));
+        call.send()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e))?;
+        Ok(())
+    }
+}
+
+fn arns<T>(items: &[T], arn: impl Fn(&T) -> Option<&str>) -> Vec<String> {
+    items.iter().filter_map(arn).map(str::to_owned).collect()
+}
+
+fn targets(instances: &[String]) -> Vec<types::TargetDescription> {
+    instances
+        .iter()
+        .map(|id| types::TargetDescription::builder().id(id).build())
+        .collect()
+}
+
+fn absent(op: &str, arn: &str) -> ApiError {
+    ApiError::new(op, Class::Absent, format!("`{arn}` does not exist"))
+}
+
+fn is_listener(arn: &str) -> bool {
+    arn.contains(":listener/")
+}
+
+/// Only an application load balancer's listener has rules.
+fn has_rules(listener: &str) -> bool {
+    listener.contains(":listener/app/")
+}
+
+/// `...:listener-rule/app/name/lb/listener/rule` is a rule of `...:listener/app/name/lb/listener`.
+pub(super) fn listener_of(rule: &str) -> String {
+    match rule.rsplit_once('/') {
+        Some((listener, _)) => listener.replacen(":listener-rule/", ":listener/", 1),
+        None => rule.to_owned(),
+    }
 }

@@ -1,16 +1,25 @@
 //! Thin calls to AWS: model in, model out. Each paginates to the end and classifies its errors.
 
 pub mod asg;
+mod convert_eks;
+mod convert_elb;
 pub mod ec2;
 pub mod eks;
 pub mod elb;
 pub mod ssm;
 pub mod sts;
 
+use aws_config::SdkConfig;
+
+/// How many calls about many objects are under way at once; more would only be throttled.
+pub const AT_ONCE: usize = 8;
+
 /// The AWS clients of one region.
 #[derive(Clone, Debug)]
 pub struct Aws {
     pub region: String,
+    /// What the clients were built from; the cluster's token is minted from its credentials.
+    pub config: SdkConfig,
     pub eks: aws_sdk_eks::Client,
     pub ec2: aws_sdk_ec2::Client,
     pub elb: aws_sdk_elasticloadbalancingv2::Client,
@@ -18,4 +27,21 @@ pub struct Aws {
     pub ssm: aws_sdk_ssm::Client,
     pub sts: aws_sdk_sts::Client,
     pub sns: aws_sdk_sns::Client,
+}
+
+impl Aws {
+    /// Clients built from a configuration of [`crate::clients::aws`].
+    pub fn new(config: &SdkConfig) -> Self {
+        Self {
+            region: config.region().map(ToString::to_string).unwrap_or_default(),
+            eks: aws_sdk_eks::Client::new(config),
+            ec2: aws_sdk_ec2::Client::new(config),
+            elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
+            asg: aws_sdk_autoscaling::Client::new(config),
+            ssm: aws_sdk_ssm::Client::new(config),
+            sts: aws_sdk_sts::Client::new(config),
+            sns: aws_sdk_sns::Client::new(config),
+            config: config.clone(),
+        }
+    }
 }

@@ -1,7 +1,23 @@
 //! Steps forward and back, retries by error class, stop signals.
+//!
+//! The loop: look; on `Act` write it down, act, look again; on `Done` write that down. Nothing here knows what a step
+//! does, and nothing is shown before the journal has it.
 
+pub mod back;
+pub mod drive;
+pub mod forward;
+pub mod ground;
+pub mod retry;
+pub mod run;
 pub mod step;
 pub mod stop;
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod toy;
+
+pub use ground::Ground;
+pub use run::{About, Ended, Engine, EngineError, Planned};
 pub use step::{AnyStep, Decision, Past, Step, StepError, Undo};
-pub use stop::Stop;
+pub use stop::{Asker, Stop};

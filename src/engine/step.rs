@@ -60,6 +60,9 @@ pub struct Past {
     pub last_act: Option<Value>,
     /// How many acts were begun.
     pub acts: u32,
+    /// How many times the step failed and the run was taken up again. The rest of the past starts anew each time,
+    /// and tokens for once-only calls differ.
+    pub attempt: u32,
 }
 
 /// Why a look or an act failed.
@@ -71,6 +74,9 @@ pub enum StepError {
     /// The world or the program is not as the step requires; a person must look.
     #[error("{0}")]
     Broken(String),
+    /// The API refuses this step until node groups match the control plane; the route has to be made anew.
+    #[error("{0}")]
+    Reroute(String),
 }
 
 impl StepError {
@@ -78,7 +84,7 @@ impl StepError {
     pub fn class(&self) -> Option<Class> {
         match self {
             Self::Api(error) => Some(error.class),
-            Self::Broken(_) => None,
+            Self::Broken(_) | Self::Reroute(_) => None,
         }
     }
 }
@@ -99,11 +105,17 @@ pub trait Step<W>: Send + Sync {
     /// Cuts what was seen before the first act down to what [`Step::restore`] needs.
     fn before(&self, seen: &Self::Seen) -> Self::Before;
     /// Does it. Must be safe to do again.
-    fn act(&self, world: &W, act: &Self::Act) -> impl Future<Output = Result<(), StepError>> + Send;
+    fn act(&self, world: &W, act: &Self::Act)
+    -> impl Future<Output = Result<(), StepError>> + Send;
     /// Whether the step can be taken back.
     fn undo(&self) -> Undo;
     /// Chooses what brings `before` back, from how the world is now. Touches only our own marks.
-    fn restore(&self, before: &Self::Before, seen: &Self::Seen, now: Timestamp) -> Decision<Self::Act>;
+    fn restore(
+        &self,
+        before: &Self::Before,
+        seen: &Self::Seen,
+        now: Timestamp,
+    ) -> Decision<Self::Act>;
     /// Describes an act for people, naming its objects.
     fn describe(&self, act: &Self::Act) -> String;
 }
@@ -121,9 +133,19 @@ pub struct Looked {
 /// A [`Step`] with its types erased to JSON: all that engine and journal know of it.
 pub trait AnyStep<W>: Send + Sync {
     /// Observes and decides.
-    fn look<'a>(&'a self, world: &'a W, past: &'a Past, now: &'a (dyn Fn() -> Timestamp + Send + Sync)) -> BoxFuture<'a, Result<Looked, StepError>>;
+    fn look<'a>(
+        &'a self,
+        world: &'a W,
+        past: &'a Past,
+        now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> BoxFuture<'a, Result<Looked, StepError>>;
     /// Observes and decides how to bring `before` back.
-    fn look_back<'a>(&'a self, world: &'a W, before: &'a Value, now: &'a (dyn Fn() -> Timestamp + Send + Sync)) -> BoxFuture<'a, Result<Decision<Value>, StepError>>;
+    fn look_back<'a>(
+        &'a self,
+        world: &'a W,
+        before: &'a Value,
+        now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> BoxFuture<'a, Result<Decision<Value>, StepError>>;
     /// Acts.
     fn act<'a>(&'a self, world: &'a W, act: &'a Value) -> BoxFuture<'a, Result<(), StepError>>;
     /// Whether the step can be taken back.
@@ -133,11 +155,13 @@ pub trait AnyStep<W>: Send + Sync {
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<Value, StepError> {
-    serde_json::to_value(value).map_err(|e| StepError::Broken(format!("cannot write the journal's entry: {e}")))
+    serde_json::to_value(value)
+        .map_err(|e| StepError::Broken(format!("cannot write the journal's entry: {e}")))
 }
 
 fn from_json<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, StepError> {
-    T::deserialize(value).map_err(|e| StepError::Broken(format!("the journal's {what} cannot be read: {e}")))
+    T::deserialize(value)
+        .map_err(|e| StepError::Broken(format!("the journal's {what} cannot be read: {e}")))
 }
 
 fn erase<A: Serialize>(decision: Decision<A>) -> Result<Decision<Value>, StepError> {
@@ -150,15 +174,28 @@ fn erase<A: Serialize>(decision: Decision<A>) -> Result<Decision<Value>, StepErr
 }
 
 impl<W: Send + Sync, S: Step<W>> AnyStep<W> for S {
-    fn look<'a>(&'a self, world: &'a W, past: &'a Past, now: &'a (dyn Fn() -> Timestamp + Send + Sync)) -> BoxFuture<'a, Result<Looked, StepError>> {
+    fn look<'a>(
+        &'a self,
+        world: &'a W,
+        past: &'a Past,
+        now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> BoxFuture<'a, Result<Looked, StepError>> {
         Box::pin(async move {
             let seen = self.observe(world).await?;
             let decision = erase(self.decide(&seen, past, now()))?;
-            Ok(Looked { decision, before: to_json(&self.before(&seen))? })
+            Ok(Looked {
+                decision,
+                before: to_json(&self.before(&seen))?,
+            })
         })
     }
 
-    fn look_back<'a>(&'a self, world: &'a W, before: &'a Value, now: &'a (dyn Fn() -> Timestamp + Send + Sync)) -> BoxFuture<'a, Result<Decision<Value>, StepError>> {
+    fn look_back<'a>(
+        &'a self,
+        world: &'a W,
+        before: &'a Value,
+        now: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    ) -> BoxFuture<'a, Result<Decision<Value>, StepError>> {
         Box::pin(async move {
             let before = from_json(before, "before-image")?;
             let seen = self.observe(world).await?;

@@ -15,22 +15,48 @@ pub struct Event {
 
 /// What happened. Readers must ignore types they do not know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "type",
+    rename_all = "snake_case",
+    rename_all_fields = "camelCase"
+)]
 pub enum Kind {
     /// A run was opened, with its steps in order.
-    RunOpened { run: String, cluster: String, from: String, to: String, steps: Vec<StepTitle> },
+    RunOpened {
+        run: String,
+        cluster: String,
+        from: String,
+        to: String,
+        steps: Vec<StepTitle>,
+    },
     /// This process took up a run that another began.
-    RunResumed { run: String, by: String, steps: Vec<StepTitle>, done: Vec<String> },
+    RunResumed {
+        run: String,
+        by: String,
+        steps: Vec<StepTitle>,
+        done: Vec<String>,
+    },
     /// A step was looked at for the first time.
     StepStarted { step: String, title: String },
     /// An act is about to be done; the journal already has it.
     ActBegan { step: String, what: String },
     /// A step is seen to be done.
-    StepDone { step: String, how: String, took: Duration },
+    StepDone {
+        step: String,
+        how: String,
+        #[serde(rename = "tookSeconds", with = "seconds")]
+        took: Duration,
+    },
     /// A step was already so before the run touched it.
     StepSkipped { step: String, how: String },
     /// A call failed and will be tried again.
-    Retrying { step: String, error: String, class: String, after: Duration },
+    Retrying {
+        step: String,
+        error: String,
+        class: String,
+        #[serde(rename = "afterSeconds", with = "seconds")]
+        after: Duration,
+    },
     /// A step cannot go on.
     StepFailed { step: String, error: String },
     /// A step is being taken back.
@@ -45,7 +71,7 @@ pub enum Kind {
     Notice { step: Option<String>, text: String },
     /// The process stops with the run unfinished.
     RunPaused { why: String, resume: String },
-    /// The run has ended: done, rolled_back or stuck.
+    /// The run has ended: done, rolled_back, stuck or rerouted.
     RunClosed { outcome: String, summary: String },
 }
 
@@ -70,4 +96,43 @@ pub struct Progress {
     pub unit: Option<String>,
     /// A part of the step with a bar of its own, such as a node being drained.
     pub part: Option<String>,
+}
+
+impl Kind {
+    /// The step the event speaks of.
+    pub fn step(&self) -> Option<&str> {
+        match self {
+            Self::StepStarted { step, .. }
+            | Self::ActBegan { step, .. }
+            | Self::StepDone { step, .. }
+            | Self::StepSkipped { step, .. }
+            | Self::Retrying { step, .. }
+            | Self::StepFailed { step, .. }
+            | Self::UndoBegan { step }
+            | Self::UndoDone { step, .. }
+            | Self::UndoFailed { step, .. } => Some(step),
+            Self::Progress(progress) => Some(&progress.step),
+            Self::Notice { step, .. } => step.as_deref(),
+            Self::RunOpened { .. }
+            | Self::RunResumed { .. }
+            | Self::RunPaused { .. }
+            | Self::RunClosed { .. } => None,
+        }
+    }
+}
+
+/// Durations are seconds with a fraction, as other tools read them.
+mod seconds {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64((value.as_secs_f64() * 1000.0).round() / 1000.0)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let seconds = f64::deserialize(from)?;
+        Duration::try_from_secs_f64(seconds).map_err(serde::de::Error::custom)
+    }
 }

@@ -1,1 +1,13 @@
-//! inventory.
+//! One reading of a cluster.
+//!
+//! [`connect`] finds the cluster and proves that it is the right one, [`read`] reads everything a route or a finding is
+//! decided from, and [`snapshot`] puts a cluster into a file.
+
+mod balancers;
+pub mod connect;
+mod read;
+pub mod scrub;
+pub mod snapshot;
+
+pub use connect::connect;
+pub use read::read;

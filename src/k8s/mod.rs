@@ -1,10 +1,13 @@
 //! Thin calls to Kubernetes: model in, model out. Lists page to the end; errors are classified.
 
 pub mod cache;
+mod call;
+pub mod convert;
 pub mod evict;
 pub mod lists;
 pub mod node;
 pub mod runstate;
+mod watch;
 pub mod workload;
 
 pub use cache::Cache;

@@ -2,6 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use http::Method;
+use serde_json::{Value, json};
+
+use super::call::{MERGE_PATCH, managed};
+use super::convert;
 use crate::k8s::Kube;
 use crate::model::ApiError;
 use crate::model::kube::{Node, Taint};
@@ -19,6 +24,65 @@ pub struct NodeChange {
 }
 
 impl Kube {
+    /// One node, read now.
+    pub async fn node(&self, name: &str) -> Result<Node, ApiError> {
+        self.get("get nodes", &format!("/api/v1/nodes/{name}"))
+            .await
+            .map(convert::node)
+    }
+
     /// One merge patch carrying the `resourceVersion` that was read, so that a concurrent change is a Conflict.
-    pub async fn change_node(&self, read: &Node, change: &NodeChange) -> Result<Node, ApiError> { todo!() }
+    pub async fn change_node(&self, read: &Node, change: &NodeChange) -> Result<Node, ApiError> {
+        let path = managed(&format!("/api/v1/nodes/{}", read.name));
+        self.send(
+            "patch nodes",
+            Method::PATCH,
+            &path,
+            MERGE_PATCH,
+            &patch(read, change),
+        )
+        .await
+        .map(convert::node)
+    }
+}
+
+fn patch(read: &Node, change: &NodeChange) -> Value {
+    let NodeChange {
+        unschedulable,
+        taints,
+        labels,
+        annotations,
+    } = change;
+    let mut patch = json!({ "metadata": { "resourceVersion": read.resource_version } });
+    if let Some(unschedulable) = unschedulable {
+        // Absent is how a node that was never cordoned says false.
+        patch["spec"]["unschedulable"] = if *unschedulable {
+            json!(true)
+        } else {
+            Value::Null
+        };
+    }
+    if let Some(taints) = taints {
+        let list: Vec<Value> = taints.iter().map(taint).collect();
+        patch["spec"]["taints"] = if list.is_empty() {
+            Value::Null
+        } else {
+            json!(list)
+        };
+    }
+    if !labels.is_empty() {
+        patch["metadata"]["labels"] = json!(labels);
+    }
+    if !annotations.is_empty() {
+        patch["metadata"]["annotations"] = json!(annotations);
+    }
+    patch
+}
+
+fn taint(taint: &Taint) -> Value {
+    let Taint { key, value, effect } = taint;
+    match value {
+        Some(value) => json!({ "key": key, "value": value, "effect": effect }),
+        None => json!({ "key": key, "effect": effect }),
+    }
 }

@@ -215,7 +215,10 @@ pub struct NewNodegroup {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodegroupChange {
-    pub scaling: Option<Scaling>,
+    /// Sizes are sent one by one, so that a size the autoscaler moves meanwhile is not set back.
+    pub min: Option<i32>,
+    pub max: Option<i32>,
+    pub desired: Option<i32>,
     pub add_taints: Vec<NodegroupTaint>,
     pub remove_taints: Vec<NodegroupTaint>,
 }

@@ -96,10 +96,16 @@ pub struct TargetHealth {
 }
 
 /// Tag keys that say a load balancer controller owns the object and will write it back.
-pub const CONTROLLER_TAGS: &[&str] =
-    &["elbv2.k8s.aws/cluster", "ingress.k8s.aws/cluster", "ingress.k8s.aws/stack", "service.k8s.aws/stack", "gateway.k8s.aws/stack"];
+pub const CONTROLLER_TAGS: &[&str] = &[
+    "elbv2.k8s.aws/cluster",
+    "ingress.k8s.aws/cluster",
+    "ingress.k8s.aws/stack",
+    "service.k8s.aws/stack",
+    "gateway.k8s.aws/stack",
+];
 
 /// Whether the tags are those of a load balancer controller.
 pub fn controller_owned(tags: &BTreeMap<String, String>) -> bool {
-    tags.keys().any(|k| CONTROLLER_TAGS.contains(&k.as_str()) || k.starts_with("gateway.k8s.aws"))
+    tags.keys()
+        .any(|k| CONTROLLER_TAGS.contains(&k.as_str()) || k.starts_with("gateway.k8s.aws"))
 }

@@ -44,6 +44,12 @@ pub struct ApiError {
 impl ApiError {
     /// An error without another one underneath.
     pub fn new(op: impl Into<String>, class: Class, message: impl Into<String>) -> Self {
-        Self { op: op.into(), class, message: message.into(), retry_after: None, source: None }
+        Self {
+            op: op.into(),
+            class,
+            message: message.into(),
+            retry_after: None,
+            source: None,
+        }
     }
 }

@@ -68,16 +68,23 @@ impl Inventory {
 
     /// The nodes that carry the node group's label.
     pub fn nodes_of<'a>(&'a self, nodegroup: &'a str) -> impl Iterator<Item = &'a Node> {
-        self.nodes.iter().filter(move |n| n.nodegroup() == Some(nodegroup))
+        self.nodes
+            .iter()
+            .filter(move |n| n.nodegroup() == Some(nodegroup))
     }
 
     /// The Auto Scaling groups behind a node group.
     pub fn asgs_of<'a>(&'a self, nodegroup: &'a str) -> impl Iterator<Item = &'a asg::Asg> {
-        self.nodegroup(nodegroup).into_iter().flat_map(|g| &g.asgs).filter_map(|name| self.asgs.get(name))
+        self.nodegroup(nodegroup)
+            .into_iter()
+            .flat_map(|g| &g.asgs)
+            .filter_map(|name| self.asgs.get(name))
     }
 
     /// The pods on a node.
     pub fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Pod> {
-        self.pods.iter().filter(move |p| p.node.as_deref() == Some(node))
+        self.pods
+            .iter()
+            .filter(move |p| p.node.as_deref() == Some(node))
     }
 }

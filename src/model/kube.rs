@@ -16,7 +16,10 @@ pub struct Key {
 impl Key {
     /// `namespace`/`name`.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -52,17 +55,25 @@ pub struct Node {
 impl Node {
     /// The EC2 instance behind the node, read from the provider id.
     pub fn instance_id(&self) -> Option<&str> {
-        self.provider_id.as_deref()?.rsplit('/').next().filter(|id| id.starts_with("i-"))
+        self.provider_id
+            .as_deref()?
+            .rsplit('/')
+            .next()
+            .filter(|id| id.starts_with("i-"))
     }
 
     /// The node's zone.
     pub fn zone(&self) -> Option<&str> {
-        self.labels.get("topology.kubernetes.io/zone").map(String::as_str)
+        self.labels
+            .get("topology.kubernetes.io/zone")
+            .map(String::as_str)
     }
 
     /// The EKS node group the node belongs to.
     pub fn nodegroup(&self) -> Option<&str> {
-        self.labels.get(super::marks::NODEGROUP_LABEL).map(String::as_str)
+        self.labels
+            .get(super::marks::NODEGROUP_LABEL)
+            .map(String::as_str)
     }
 
     /// Whether the kubelet says Ready.
@@ -98,7 +109,8 @@ impl Toleration {
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.effect.as_ref().is_none_or(|e| *e == taint.effect)
             && self.key.as_ref().is_none_or(|k| *k == taint.key)
-            && (self.operator == "Exists" || self.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""))
+            && (self.operator == "Exists"
+                || self.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""))
     }
 }
 
@@ -212,7 +224,9 @@ pub struct SelectorExpression {
 impl Selector {
     /// Whether the selector takes an object with these labels; an empty selector takes all.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+        self.match_labels
+            .iter()
+            .all(|(k, v)| labels.get(k) == Some(v))
             && self.expressions.iter().all(|e| {
                 let value = labels.get(&e.key);
                 match e.operator.as_str() {

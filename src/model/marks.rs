@@ -6,8 +6,10 @@ pub const BLUE_TAINT: &str = "eksup.dev/blue";
 pub const CORDONED: &str = "eksup.dev/cordoned-by";
 /// Annotation on a node where eksup set the cluster autoscaler's `scale-down-disabled`.
 pub const SCALE_DOWN_HELD: &str = "eksup.dev/scale-down-held-by";
-/// Annotation on a node that eksup excluded from load balancers.
-pub const EXCLUDED: &str = "eksup.dev/excluded-by";
+/// Annotation on a blue node whose emptying has begun; the value is the run's id, `@` and the time.
+pub const DRAINING: &str = "eksup.dev/draining";
+/// Annotation on a blue node that was given up on at its deadline, by consent; the value is the run's id.
+pub const SKIPPED: &str = "eksup.dev/drain-skipped";
 /// The cluster autoscaler's own annotation.
 pub const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
 /// The label that takes a node out of controller-managed target groups.

@@ -57,12 +57,19 @@ impl Minor {
 
     /// Reads the minor out of what a server or kubelet reports: `v1.29.3-eks-adc7111`, `1.29`, `1.22+`.
     pub fn from_reported(text: &str) -> Result<Self, BadVersion> {
-        let bad = || BadVersion { text: text.to_owned(), what: "a Kubernetes version such as v1.29.3" };
+        let bad = || BadVersion {
+            text: text.to_owned(),
+            what: "a Kubernetes version such as v1.29.3",
+        };
         let mut parts = text.trim().trim_start_matches('v').split(['.', '-', '+']);
         if parts.next() != Some("1") {
             return Err(bad());
         }
-        parts.next().and_then(|m| m.parse().ok()).map(Self).ok_or_else(bad)
+        parts
+            .next()
+            .and_then(|m| m.parse().ok())
+            .map(Self)
+            .ok_or_else(bad)
     }
 }
 
@@ -70,7 +77,10 @@ impl FromStr for Minor {
     type Err = BadVersion;
 
     fn from_str(text: &str) -> Result<Self, BadVersion> {
-        let bad = || BadVersion { text: text.to_owned(), what: "a Kubernetes minor version such as 1.29" };
+        let bad = || BadVersion {
+            text: text.to_owned(),
+            what: "a Kubernetes minor version such as 1.29",
+        };
         let digits = text.strip_prefix("1.").ok_or_else(bad)?;
         if digits.is_empty() || digits.len() > 3 || !digits.bytes().all(|b| b.is_ascii_digit()) {
             return Err(bad());
@@ -99,7 +109,9 @@ impl Serialize for Minor {
 
 impl<'de> Deserialize<'de> for Minor {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(d)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -129,7 +141,10 @@ impl Ord for AddonVersion {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         match (self.semver(), other.semver()) {
             (Some(a), Some(b)) => a.cmp(&b).then_with(|| self.0.cmp(&other.0)),
-            (a, b) => a.is_some().cmp(&b.is_some()).then_with(|| self.0.cmp(&other.0)),
+            (a, b) => a
+                .is_some()
+                .cmp(&b.is_some())
+                .then_with(|| self.0.cmp(&other.0)),
         }
     }
 }
@@ -159,7 +174,9 @@ mod tests {
     #[test]
     fn a_minor_is_read_as_written_and_nothing_else() {
         assert_eq!("1.30".parse::<Minor>().unwrap(), Minor::new(30));
-        for bad in ["1.3a", "2.1", "1.", "1", "v1.29", "1.29.1", "1.-1", "1.99999", ""] {
+        for bad in [
+            "1.3a", "2.1", "1.", "1", "v1.29", "1.29.1", "1.-1", "1.99999", "",
+        ] {
             assert!(bad.parse::<Minor>().is_err(), "{bad}");
         }
     }
@@ -167,7 +184,11 @@ mod tests {
     #[test]
     fn a_reported_version_may_have_a_patch_and_a_plus() {
         for text in ["v1.22.17-eks-0a21954", "1.22", "1.22+", "v1.22.0+k3s1"] {
-            assert_eq!(Minor::from_reported(text).unwrap(), Minor::new(22), "{text}");
+            assert_eq!(
+                Minor::from_reported(text).unwrap(),
+                Minor::new(22),
+                "{text}"
+            );
         }
     }
 

@@ -1,5 +1,25 @@
-//! The plan file: what the user wants, checked, with a default for everything.
+//! The plan file: what the user wants of one cluster. See `docs/plan.md`.
 
+mod check;
+mod contradictions;
+mod defaults;
+mod digest;
+pub mod duration;
+mod error;
+mod groups;
+mod keys;
+mod load;
+mod notify;
+mod read;
+mod routes;
+mod suggest;
+mod tree;
 pub mod types;
 
+#[cfg(test)]
+mod tests;
+
+pub use digest::digest;
+pub use error::{At, PlanErrors, Problem};
+pub use load::{load, parse, parse_bytes};
 pub use types::*;

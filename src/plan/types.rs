@@ -136,6 +136,8 @@ pub struct Drain {
     pub dead_kubelets: DeadKubelets,
     /// Watch this long after each node.
     pub bake: Duration,
+    /// With the strategy `canary`: watch this long after the first node, which is drained alone.
+    pub canary_bake: Duration,
 }
 
 /// Which node next.
@@ -246,7 +248,11 @@ pub enum RuleRef {
     /// A rule's or listener's ARN; a listener means its default action.
     Arn(String),
     /// A load balancer's name, a port, and conditions such as `path-pattern=/api/*`; none: the default action.
-    Match { load_balancer: String, port: u16, conditions: Vec<String> },
+    Match {
+        load_balancer: String,
+        port: u16,
+        conditions: Vec<String>,
+    },
     /// Every rule that forwards to the blue target group.
     Every,
 }

@@ -41,16 +41,32 @@ pub struct RouteStep {
 
 /// What a step does. The engine's steps are built from these and from nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
 pub enum StepSpec {
     /// An EKS add-on to a version. `change` carries the configuration and role to send again.
-    Addon { from: AddonVersion, change: AddonChange, timeout: Duration },
+    Addon {
+        from: AddonVersion,
+        change: AddonChange,
+        timeout: Duration,
+    },
     /// The control plane up one minor.
-    ControlPlane { from: Minor, to: Minor, timeout: Duration },
+    ControlPlane {
+        from: Minor,
+        to: Minor,
+        timeout: Duration,
+    },
     /// Nothing but watching for a while; the nodes and the API server must stay healthy.
     Bake { what: String, time: Duration },
     /// A new version of a launch template, with another image.
-    LaunchTemplate { template: String, source_version: i64, image: String },
+    LaunchTemplate {
+        template: String,
+        source_version: i64,
+        image: String,
+    },
     /// A green group beside blue. Its desired size is raised to blue's at the time of the act.
     CreateGreen {
         blue: String,
@@ -63,6 +79,9 @@ pub enum StepSpec {
         copy_asg_tags: bool,
         /// For a group with a custom AMI: use the newest version of this template that `LaunchTemplate` made.
         template_from: Option<String>,
+        /// Green starts with this many nodes, and the drain grows it; absent: it stands whole, as large as blue.
+        #[serde(default)]
+        surge: Option<u32>,
         timeout: Duration,
     },
     /// Green is kept from the autoscaler's scale-down until the run ends.
@@ -78,11 +97,24 @@ pub enum StepSpec {
     /// Blue's instances leave a target group they share with green, and their connections drain.
     DetachTargets { blue: String, target_group: String },
     /// Blue's nodes are emptied, one by one.
-    Drain { blue: String, green: String, drain: DrainSpec },
+    Drain {
+        blue: String,
+        green: String,
+        drain: DrainSpec,
+    },
     /// Blue stays, empty, for a while.
     Soak { blue: String, time: Duration },
-    /// Blue goes, once it is proved empty.
-    Retire { blue: String, green: String, delete: bool, target_groups: Vec<String> },
+    /// Blue goes, once it is proved empty and no rule sends it traffic.
+    Retire {
+        blue: String,
+        green: String,
+        delete: bool,
+        /// Target groups that hold blue's instances.
+        target_groups: Vec<String>,
+        /// Rules that must give those target groups no weight (unless green is in the same group).
+        #[serde(default)]
+        rules: Vec<String>,
+    },
     /// Green's protection from scale-down is taken off.
     ReleaseGreen { green: String },
 }
@@ -125,4 +157,15 @@ pub struct DrainSpec {
     pub canary_bake: Option<Duration>,
     /// Green is grown by this many nodes at a time, instead of standing whole beside blue.
     pub surge: Option<u32>,
+    /// Target groups a controller fills from nodes: a node leaves them, by the exclude label, before its pods go.
+    #[serde(default)]
+    pub leave_target_groups: Vec<String>,
+    /// Target groups filled from blue's Auto Scaling group that a node must leave, by DeregisterTargets, before its pods
+    /// go: services with `externalTrafficPolicy: Local`, whose nodes turn unhealthy with their last pod.
+    #[serde(default)]
+    pub deregister_from: Vec<String>,
+    /// The workloads may be down: nothing waits for replacements to be Ready, and a budget that refuses is passed over
+    /// by deleting the pod. Only with `strategy: recreate`, where there is no green yet.
+    #[serde(default)]
+    pub downtime: bool,
 }

@@ -23,7 +23,10 @@ pub struct World {
 impl World {
     /// Says how a step gets on.
     pub fn progress(&self, progress: Progress) {
-        (self.emit)(Event { at: self.clock.now(), kind: Kind::Progress(progress) });
+        (self.emit)(Event {
+            at: self.clock.now(),
+            kind: Kind::Progress(progress),
+        });
     }
 
     /// A token that makes a call once-only across crashes: the same run, step and act give the same token.

@@ -19,9 +19,12 @@ pub enum Answer {
 /// Returns a whole response.
 pub fn respond(status: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(wire::whole(body));
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     if let Ok(value) = http::HeaderValue::from_str(content_type) {
-        response.headers_mut().insert(http::header::CONTENT_TYPE, value);
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, value);
     }
     Answer::Whole(response)
 }

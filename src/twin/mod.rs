@@ -30,7 +30,10 @@ pub struct Twin {
 impl Twin {
     /// Starts `world`. Must be called inside a tokio runtime.
     pub fn start(world: World) -> Self {
-        let twin = Self { world: Arc::new(Mutex::new(world)), bell: Arc::new(Notify::new()) };
+        let twin = Self {
+            world: Arc::new(Mutex::new(world)),
+            bell: Arc::new(Notify::new()),
+        };
         tokio::spawn(drive(Arc::downgrade(&twin.world), twin.bell.clone()));
         twin
     }
@@ -38,7 +41,10 @@ impl Twin {
     /// Runs `f` on the world as it is now: for scenarios, faults, checks.
     pub fn with<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
         let out = {
-            let mut world = self.world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut world = self
+                .world
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             world.catch_up();
             f(&mut world)
         };
@@ -78,7 +84,9 @@ async fn drive(world: std::sync::Weak<Mutex<World>>, bell: Arc<Notify>) {
     loop {
         let next = {
             let Some(world) = world.upgrade() else { return };
-            let mut world = world.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut world = world
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             world.catch_up();
             world.until_next()
         };

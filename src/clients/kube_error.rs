@@ -1,0 +1,207 @@
+//! Sorts the errors of Kubernetes calls by what one does about them.
+
+use http::{HeaderMap, StatusCode};
+use kube::core::Status;
+
+use super::error::{self, chain, seconds};
+use crate::model::{ApiError, Class};
+
+/// What to do when the API server answers 401.
+pub const NOT_LET_IN: &str = "; the cluster does not know this identity, or its credentials have expired: renew them, or give the IAM principal an access entry (or a line in aws-auth)";
+
+/// An answer that is an error. `op` is the operation as RBAC names it, such as `list pods`.
+pub fn answer(op: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
+    let said: Option<Status> = serde_json::from_slice(body).ok();
+    let header = headers
+        .get(http::header::RETRY_AFTER)
+        .and_then(|v| v.to_str().ok())
+        .and_then(seconds);
+    match said {
+        Some(said) if !said.message.is_empty() || said.code != 0 => {
+            let mut error = status_error(
+                op,
+                &Status {
+                    code: status.as_u16(),
+                    ..said
+                },
+            );
+            error.retry_after = header.or(error.retry_after);
+            error
+        }
+        _ => {
+            let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
+            let class = class_of(status.as_u16(), "");
+            let message = if text.trim().is_empty() {
+                format!("HTTP {status}")
+            } else {
+                format!("HTTP {status}: {}", text.trim())
+            };
+            ApiError {
+                retry_after: header,
+                ..ApiError::new(op, class, with_way_out(class, message))
+            }
+        }
+    }
+}
+
+/// A `Status` the server sent, as an answer or inside a watch.
+pub fn status_error(op: &str, said: &Status) -> ApiError {
+    let causes = || said.details.iter().flat_map(|d| &d.causes);
+    let budget = causes().find(|c| c.reason == "DisruptionBudget");
+    let class = if said.code == 429 && budget.is_some() {
+        Class::Blocked
+    } else {
+        class_of(said.code, &said.reason)
+    };
+    let terminating = causes().any(|c| c.reason == "NamespaceTerminating")
+        && !said.message.contains("being terminated");
+    let message = match (budget, said.message.as_str()) {
+        (_, message) if terminating => {
+            format!("{message}: the namespace cannot be written to because it is being terminated")
+        }
+        (Some(cause), _) if !cause.message.is_empty() => cause.message.clone(),
+        (_, "") => format!("HTTP {}", said.code),
+        (_, message) => message.to_owned(),
+    };
+    let retry_after = said
+        .details
+        .as_ref()
+        .map(|d| d.retry_after_seconds)
+        .filter(|s| *s > 0)
+        .map(|s| std::time::Duration::from_secs(s.into()));
+    ApiError {
+        retry_after,
+        ..ApiError::new(op, class, with_way_out(class, message))
+    }
+}
+
+/// Any error of the client library.
+pub fn kube(op: &str, error: kube::Error) -> ApiError {
+    match error {
+        kube::Error::Api(said) => status_error(op, &said),
+        kube::Error::Service(wire) => error::wire(op, wire),
+        kube::Error::SerdeError(e) => ApiError::new(
+            op,
+            Class::Transient,
+            format!("the answer could not be read: {e}"),
+        ),
+        kube::Error::Auth(e) => ApiError::new(
+            op,
+            Class::Denied,
+            format!("no token for the cluster: {}", chain(&e)),
+        ),
+        kube::Error::BuildRequest(e) => ApiError::new(
+            op,
+            Class::Invalid,
+            format!("the request could not be built: {}", chain(&e)),
+        ),
+        other => match error::unwrap(op, &other) {
+            Some(known) => known,
+            None => ApiError::new(
+                op,
+                Class::Transient,
+                format!("no answer: {}", chain(&other)),
+            ),
+        },
+    }
+}
+
+fn class_of(code: u16, reason: &str) -> Class {
+    match (code, reason) {
+        (_, "Expired" | "Gone") | (410, _) => Class::Conflict,
+        (401, _) => Class::Expired,
+        (403, _) => Class::Denied,
+        (404, _) => Class::Absent,
+        (409, _) => Class::Conflict,
+        (429, _) => Class::Throttled,
+        (408, _) => Class::Transient,
+        // Some 500s are for ever (two budgets on one pod); callers that can tell look at the text of their own call.
+        (500.., _) => Class::Transient,
+        _ => Class::Invalid,
+    }
+}
+
+fn with_way_out(class: Class, message: String) -> String {
+    match class {
+        Class::Denied => format!("{message}; `eksup policy` prints the ClusterRole this needs"),
+        Class::Expired => format!("{message}{NOT_LET_IN}"),
+        Class::Absent
+        | Class::Conflict
+        | Class::Throttled
+        | Class::Blocked
+        | Class::Transient
+        | Class::Invalid => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(status: u16, body: &str) -> ApiError {
+        answer(
+            "create pods/eviction",
+            StatusCode::from_u16(status).unwrap(),
+            &HeaderMap::new(),
+            body.as_bytes(),
+        )
+    }
+
+    #[test]
+    fn a_budget_blocks_and_any_other_429_throttles() {
+        let budget = r#"{"kind":"Status","status":"Failure","message":"Cannot evict pod as it would violate the pod's disruption budget.","reason":"TooManyRequests","code":429,
+            "details":{"causes":[{"reason":"DisruptionBudget","message":"The disruption budget pa needs 1 healthy pods and has 1 currently"}]}}"#;
+        let error = said(429, budget);
+        assert_eq!(
+            (error.class, error.message.as_str()),
+            (
+                Class::Blocked,
+                "The disruption budget pa needs 1 healthy pods and has 1 currently"
+            )
+        );
+        assert_eq!(error.retry_after, None);
+        let mut headers = HeaderMap::new();
+        headers.insert("retry-after", http::HeaderValue::from_static("7"));
+        let plain = answer(
+            "list pods",
+            StatusCode::TOO_MANY_REQUESTS,
+            &headers,
+            b"Too many requests, please try again later.",
+        );
+        assert_eq!(
+            (plain.class, plain.retry_after),
+            (Class::Throttled, Some(std::time::Duration::from_secs(7)))
+        );
+    }
+
+    #[test]
+    fn the_status_decides_the_class() {
+        let table = [
+            (401, Class::Expired),
+            (403, Class::Denied),
+            (404, Class::Absent),
+            (409, Class::Conflict),
+            (410, Class::Conflict),
+            (422, Class::Invalid),
+            (400, Class::Invalid),
+            (500, Class::Transient),
+            (503, Class::Transient),
+            (504, Class::Transient),
+        ];
+        for (status, class) in table {
+            let body = format!(r#"{{"kind":"Status","message":"words","code":{status}}}"#);
+            assert_eq!(said(status, &body).class, class, "{status}");
+            assert!(said(status, &body).message.starts_with("words"), "{status}");
+            assert_eq!(said(status, "").class, class, "{status} without a body");
+        }
+    }
+
+    #[test]
+    fn a_server_says_how_long_to_wait() {
+        let body = r#"{"kind":"Status","message":"still being processed","code":429,"details":{"retryAfterSeconds":10,"causes":[{"reason":"DisruptionBudget","message":"still being processed"}]}}"#;
+        assert_eq!(
+            said(429, body).retry_after,
+            Some(std::time::Duration::from_secs(10))
+        );
+    }
+}

@@ -1,0 +1,363 @@
+//! One step, driven until it is done, refuses, or the run is asked to stop.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::ground::Ground;
+use super::retry::{Trouble, Verdict};
+use super::run::{Ended, Engine, EngineError, Planned};
+use super::step::{Decision, Looked, Past, StepError};
+use super::stop::Urgency;
+use crate::event::{Kind, Progress};
+use crate::journal::{Entry, JournalError, StepState};
+use crate::model::Class;
+
+/// A change in the cluster wakes a wait, but looks are at least this far apart: rollouts change things in bursts.
+const GAP: Duration = Duration::from_millis(200);
+/// The same reason for waiting is told again after this long.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+/// The same act this often within [`SPIN_TIME`] does not take.
+const SPIN: u32 = 20;
+const SPIN_TIME: Duration = Duration::from_secs(60);
+/// No step of any cluster acts this often.
+const ACTS: u32 = 20_000;
+
+/// Which way a step is driven.
+pub(super) enum Way {
+    Forward,
+    /// Back to this before-image.
+    BackTo(Value),
+}
+
+/// What became of a step.
+pub(super) enum Course {
+    /// It is as it should be, and how.
+    Over(String),
+    /// The process's part in the run is over.
+    Ended(Ended),
+}
+
+/// Tells an act that is done again and again without taking.
+#[derive(Default)]
+struct Spin {
+    last: Option<Value>,
+    times: u32,
+    since: Option<Instant>,
+}
+
+impl Spin {
+    fn turns(&mut self, act: &Value) -> bool {
+        let now = Instant::now();
+        let recent = self
+            .since
+            .is_some_and(|s| now.duration_since(s) < SPIN_TIME);
+        if self.last.as_ref() == Some(act) && recent {
+            self.times += 1;
+        } else {
+            *self = Self {
+                last: Some(act.clone()),
+                times: 1,
+                since: Some(now),
+            };
+        }
+        self.times > SPIN
+    }
+}
+
+impl<W: Ground> Engine<'_, W> {
+    /// Looks and acts until the step is over one way or another.
+    pub(super) async fn drive(
+        &mut self,
+        planned: &Planned<W>,
+        way: &Way,
+    ) -> Result<Course, EngineError> {
+        let mut changed = self.world.changed();
+        let (mut looking, mut acting) = (Trouble::default(), Trouble::default());
+        let mut spin = Spin::default();
+        let mut said: Option<(String, Instant)> = None;
+        // An act that failed and is tried again is already in the journal.
+        let mut begun: Option<Value> = None;
+        loop {
+            if self.stop.urgency() >= Urgency::AfterThisAct {
+                let paused = self
+                    .pause(format!("asked to stop during `{}`", planned.id))
+                    .await?;
+                return Ok(Course::Ended(paused));
+            }
+            changed.borrow_and_update();
+            let looked_at = Instant::now();
+            let looked = match self.look(planned, way).await {
+                Ok(looked) => looked,
+                Err(error) => match self.trouble(planned, way, &mut looking, error).await? {
+                    Some(ended) => return Ok(Course::Ended(ended)),
+                    None => continue,
+                },
+            };
+            looking.over();
+            match looked.decision {
+                Decision::Done(how) => return Ok(Course::Over(how)),
+                Decision::Refuse(why) => {
+                    let why = self.refusal(planned, why, &looked.before)?;
+                    return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
+                }
+                Decision::Wait { why, recheck } => {
+                    let now = Instant::now();
+                    if said.as_ref().is_none_or(|(text, at)| {
+                        *text != why || now.duration_since(*at) >= SAY_AGAIN
+                    }) {
+                        self.progress(planned, &why);
+                        said = Some((why, now));
+                    }
+                    begun = None;
+                    self.rest(&mut changed, looked_at, recheck).await;
+                }
+                Decision::Act(act) => {
+                    let acts = self.step_state(planned)?.acts;
+                    if spin.turns(&act) || acts >= ACTS {
+                        let what = planned.step.describe(&act);
+                        let why = format!("{what}: done again and again, and it does not take");
+                        return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
+                    }
+                    if !self.may_act().await? {
+                        continue;
+                    }
+                    if begun.as_ref() != Some(&act) {
+                        self.begin(planned, way, looked.before, &act).await?;
+                        begun = Some(act.clone());
+                    }
+                    match planned.step.act(self.world, &act).await {
+                        Ok(()) => {
+                            acting.over();
+                            begun = None;
+                        }
+                        Err(error) => {
+                            if let Some(ended) =
+                                self.trouble(planned, way, &mut acting, error).await?
+                            {
+                                return Ok(Course::Ended(ended));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until the lock is surely ours; false when the run is asked to stop meanwhile.
+    async fn may_act(&self) -> Result<bool, EngineError> {
+        let Some(lock) = self.lock else {
+            return Ok(true);
+        };
+        tokio::select! {
+            biased;
+            held = lock.confirm() => held.map(|()| true).map_err(EngineError::from),
+            () = self.stop.asked(Urgency::AfterThisAct) => Ok(false),
+        }
+    }
+
+    async fn look(&self, planned: &Planned<W>, way: &Way) -> Result<Looked, StepError> {
+        let world = self.world;
+        let now = move || -> Timestamp { world.now() };
+        match way {
+            Way::BackTo(before) => {
+                let decision = planned.step.look_back(world, before, &now).await?;
+                Ok(Looked {
+                    decision,
+                    before: Value::Null,
+                })
+            }
+            Way::Forward => {
+                let past = self.step_state(planned).map(past).unwrap_or_default();
+                planned.step.look(world, &past, &now).await
+            }
+        }
+    }
+
+    /// Writes an act down, then shows it.
+    async fn begin(
+        &mut self,
+        planned: &Planned<W>,
+        way: &Way,
+        before: Value,
+        act: &Value,
+    ) -> Result<(), EngineError> {
+        let step = planned.id.clone();
+        let entry = match way {
+            Way::BackTo(_) => Entry::UndoBegan {
+                step: step.clone(),
+                act: act.clone(),
+            },
+            Way::Forward => {
+                let first = self.step_state(planned)?.acts == 0;
+                let before = first.then_some(before);
+                Entry::Began {
+                    step: step.clone(),
+                    before,
+                    act: act.clone(),
+                }
+            }
+        };
+        self.append(entry).await?;
+        self.world.emit(Kind::ActBegan {
+            step,
+            what: planned.step.describe(act),
+        });
+        Ok(())
+    }
+
+    /// Bears a failure, or ends the process's part in the run.
+    async fn trouble(
+        &mut self,
+        planned: &Planned<W>,
+        way: &Way,
+        trouble: &mut Trouble,
+        error: StepError,
+    ) -> Result<Option<Ended>, EngineError> {
+        match trouble.met(&error, fastrand::f64()) {
+            Verdict::Again(after) => {
+                let class = error.class().map(|c| format!("{c:?}").to_lowercase());
+                self.world.emit(Kind::Retrying {
+                    step: planned.id.clone(),
+                    error: error.to_string(),
+                    class: class.unwrap_or_default(),
+                    after,
+                });
+                tokio::select! {
+                    biased;
+                    () = self.stop.asked(Urgency::AfterThisAct) => {}
+                    () = tokio::time::sleep(after) => {}
+                }
+                Ok(None)
+            }
+            Verdict::Expired => {
+                let (step, why) = (planned.id.clone(), error.to_string());
+                match self.pause(format!("credentials expired: {why}")).await {
+                    // The journal needs credentials too; without them the run just stands where it is.
+                    Ok(_) => {}
+                    Err(EngineError::Journal(JournalError::Remote(e)))
+                        if e.class == Class::Expired => {}
+                    Err(error) => return Err(error),
+                }
+                Ok(Some(Ended::Expired { step, why }))
+            }
+            Verdict::Reroute => {
+                let (step, why) = (planned.id.clone(), error.to_string());
+                self.stuck(planned, way, why.clone(), None).await?;
+                Ok(Some(Ended::Reroute { step, why }))
+            }
+            Verdict::Stuck { denied } => Ok(Some(
+                self.stuck(planned, way, error.to_string(), denied).await?,
+            )),
+        }
+    }
+
+    async fn stuck(
+        &mut self,
+        planned: &Planned<W>,
+        way: &Way,
+        why: String,
+        denied: Option<String>,
+    ) -> Result<Ended, EngineError> {
+        let (step, error) = (planned.id.clone(), why.clone());
+        match way {
+            Way::BackTo(_) => {
+                self.append(Entry::UndoFailed {
+                    step: step.clone(),
+                    error: error.clone(),
+                })
+                .await?;
+                self.world.emit(Kind::UndoFailed {
+                    step: step.clone(),
+                    error,
+                });
+            }
+            Way::Forward => {
+                self.append(Entry::Failed {
+                    step: step.clone(),
+                    error: error.clone(),
+                })
+                .await?;
+                self.world.emit(Kind::StepFailed {
+                    step: step.clone(),
+                    error,
+                });
+            }
+        }
+        Ok(Ended::Stuck {
+            step,
+            why,
+            denied,
+            closed: false,
+        })
+    }
+
+    /// A refusal of a step that has acted shows what was before, what was done and what is now.
+    fn refusal(
+        &self,
+        planned: &Planned<W>,
+        why: String,
+        now: &Value,
+    ) -> Result<String, EngineError> {
+        let state = self.step_state(planned)?;
+        Ok(match (&state.before, &state.last_act) {
+            (Some(before), Some(act)) if !now.is_null() => format!(
+                "{why}\n  before: {before}\n  done:   {}\n  now:    {now}",
+                planned.step.describe(act)
+            ),
+            (Some(_) | None, Some(_) | None) => why,
+        })
+    }
+
+    fn step_state(&self, planned: &Planned<W>) -> Result<&StepState, EngineError> {
+        self.state()?
+            .step(&planned.id)
+            .ok_or_else(|| EngineError::UnknownStep(planned.id.clone()))
+    }
+
+    fn progress(&self, planned: &Planned<W>, why: &str) {
+        let (step, why) = (planned.id.clone(), why.to_owned());
+        self.world.emit(Kind::Progress(Progress {
+            step,
+            why,
+            ..Progress::default()
+        }));
+    }
+
+    /// Waits for a change, for `recheck`, or for the stop signal, whichever comes first.
+    async fn rest(
+        &self,
+        changed: &mut watch::Receiver<u64>,
+        looked_at: Instant,
+        recheck: Duration,
+    ) {
+        // A step that asks a slow API rechecks rarely; a busy cluster must not make it ask more than a few times as
+        // often.
+        let gap = (recheck / 4).clamp(GAP, Duration::from_secs(10));
+        let change = async {
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep_until(looked_at + gap).await;
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.asked(Urgency::AfterThisAct) => {}
+            () = change => {}
+            () = tokio::time::sleep(recheck.max(GAP)) => {}
+        }
+    }
+}
+
+fn past(state: &StepState) -> Past {
+    Past {
+        started_at: state.attempt_at.or(state.started_at),
+        last_act_at: state.last_act_at,
+        last_act: state.last_act.clone(),
+        acts: state.acts.saturating_sub(state.earlier_acts),
+        attempt: state.attempt,
+    }
+}

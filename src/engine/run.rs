@@ -1,0 +1,197 @@
+//! The engine: what it holds, and how a run can end.
+
+use jiff::Timestamp;
+
+use super::ground::Ground;
+use super::step::AnyStep;
+use super::stop::{Stop, Urgency};
+use crate::event::Kind;
+use crate::event::kinds::StepTitle;
+use crate::journal::{Entry, Journal, JournalError, Lock, LockError, Opened, Outcome, RunState};
+
+/// A step with its name.
+pub struct Planned<W> {
+    pub id: String,
+    pub title: String,
+    pub step: Box<dyn AnyStep<W>>,
+}
+
+/// What a run is about, for those who watch.
+#[derive(Clone, Debug)]
+pub struct About {
+    pub cluster: String,
+    pub from: String,
+    pub to: String,
+}
+
+/// How a process's part in a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every step is done.
+    Done,
+    /// Everything but the steps of `kept` is taken back.
+    RolledBack { kept: Vec<String> },
+    /// Stopped between two acts; the same command goes on.
+    Paused { why: String },
+    /// Stopped at once; the journal says what was begun.
+    Dropped,
+    /// Credentials ran out; the same command goes on with fresh ones.
+    Expired { step: String, why: String },
+    /// The cluster does not allow the route; another has to be made.
+    Reroute { step: String, why: String },
+    /// A person must look.
+    Stuck {
+        step: String,
+        why: String,
+        /// The action that is not allowed, where that is why.
+        denied: Option<String>,
+        /// Whether the run is closed: what is left cannot be taken back.
+        closed: bool,
+    },
+}
+
+/// Why the engine could not go on keeping its journal.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The journal has a step that the program was not given.
+    #[error("the journal has no open run")]
+    NoRun,
+    /// The program and the journal disagree.
+    #[error("the run has a step `{0}` that this eksup does not know")]
+    UnknownStep(String),
+}
+
+/// Carries one run through its steps.
+pub struct Engine<'a, W> {
+    pub world: &'a W,
+    pub steps: &'a [Planned<W>],
+    pub journal: &'a mut Journal,
+    /// Absent only where nobody else can write the journal.
+    pub lock: Option<&'a Lock>,
+    pub stop: Stop,
+    /// Pause after this step.
+    pub until: Option<String>,
+    /// The command that goes on after a pause.
+    pub resume: String,
+}
+
+impl<W: Ground> Engine<'_, W> {
+    /// Opens a run.
+    pub async fn open(&mut self, opened: Opened, about: About) -> Result<(), EngineError> {
+        let run = opened.run.clone();
+        self.append(Entry::Opened(opened)).await?;
+        let About { cluster, from, to } = about;
+        self.world.emit(Kind::RunOpened {
+            run,
+            cluster,
+            from,
+            to,
+            steps: self.titles(),
+        });
+        Ok(())
+    }
+
+    /// Takes up the run that the journal has.
+    pub async fn resume(&mut self, by: &str) -> Result<(), EngineError> {
+        self.append(Entry::Resumed { by: by.to_owned() }).await?;
+        let state = self.state()?;
+        let run = state.run.clone();
+        let done = state
+            .steps
+            .iter()
+            .filter(|s| s.status.is_over())
+            .map(|s| s.id.clone())
+            .collect();
+        let by = by.to_owned();
+        self.world.emit(Kind::RunResumed {
+            run,
+            by,
+            steps: self.titles(),
+            done,
+        });
+        Ok(())
+    }
+
+    /// Runs what is left of the run.
+    pub async fn forward(&mut self) -> Result<Ended, EngineError> {
+        self.guarded(None).await
+    }
+
+    /// Takes back what the run did, the last first; the steps of `keep` stay as they are.
+    pub async fn back(&mut self, keep: Vec<String>) -> Result<Ended, EngineError> {
+        self.guarded(Some(keep)).await
+    }
+
+    /// Closes the run because another route is needed; a new run may be opened.
+    pub async fn close_rerouted(&mut self) -> Result<(), EngineError> {
+        self.append(Entry::Closed {
+            outcome: Outcome::Rerouted,
+        })
+        .await?;
+        let outcome = Outcome::Rerouted.as_str().to_owned();
+        let summary = "the cluster asks for another route; a new run follows".to_owned();
+        self.world.emit(Kind::RunClosed { outcome, summary });
+        Ok(())
+    }
+
+    /// Drops everything when the lock is lost or the second stop comes.
+    async fn guarded(&mut self, back: Option<Vec<String>>) -> Result<Ended, EngineError> {
+        let (stop, lock) = (self.stop.clone(), self.lock);
+        let lost = async {
+            match lock {
+                Some(lock) => lock.lost().await,
+                None => std::future::pending().await,
+            }
+        };
+        let all = async {
+            match back {
+                None => self.all_forward().await,
+                Some(keep) => self.all_back(keep).await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.asked(Urgency::Now) => Ok(Ended::Dropped),
+            lost = lost => Err(lost.into()),
+            ended = all => ended,
+        }
+    }
+
+    pub(super) async fn append(&mut self, entry: Entry) -> Result<(), EngineError> {
+        let at = self.world.now();
+        Ok(self.journal.append(at, entry).await?)
+    }
+
+    pub(super) fn state(&self) -> Result<&RunState, EngineError> {
+        self.journal.state().ok_or(EngineError::NoRun)
+    }
+
+    pub(super) async fn pause(&mut self, why: String) -> Result<Ended, EngineError> {
+        self.append(Entry::Paused { why: why.clone() }).await?;
+        self.world.emit(Kind::RunPaused {
+            why: why.clone(),
+            resume: self.resume.clone(),
+        });
+        Ok(Ended::Paused { why })
+    }
+
+    pub(super) fn since(&self, then: Option<Timestamp>) -> std::time::Duration {
+        let now = self.world.now();
+        then.and_then(|t| now.duration_since(t).try_into().ok())
+            .unwrap_or_default()
+    }
+
+    fn titles(&self) -> Vec<StepTitle> {
+        self.steps
+            .iter()
+            .map(|s| StepTitle {
+                step: s.id.clone(),
+                title: s.title.clone(),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,223 @@
+//! Finds the cluster, and proves that the Kubernetes it reaches is that very cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::aws::Aws;
+use crate::clients::https;
+use crate::clients::identity::{Reached, same_cluster};
+use crate::clients::kube::{self as client, Auth};
+use crate::clients::token::Tokens;
+use crate::k8s::Kube;
+use crate::model::{ApiError, Class, Clock, eks};
+use crate::wire::Wire;
+
+/// How the API server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Endpoint and CA as EKS says them, with a token minted in process.
+    Eks,
+    /// A kubeconfig; no `path`: `KUBECONFIG` or the home folder's.
+    Kubeconfig {
+        path: Option<PathBuf>,
+        context: Option<String>,
+    },
+}
+
+/// Finds the cluster and reaches its API server.
+///
+/// # Errors
+/// Names what is wrong: the clusters there are when this one is not, the address when it does not answer, both clusters
+/// when a kubeconfig leads to another.
+pub async fn connect(
+    aws: &Aws,
+    name: &str,
+    way: &Way,
+    clock: &Clock,
+) -> Result<(eks::Cluster, Kube), ApiError> {
+    let cluster = find(aws, name).await?;
+    let kube = match way {
+        Way::Eks => {
+            let (config, auth) = by_eks(aws, &cluster, clock)?;
+            Kube {
+                client: client::production(&config, auth)?,
+            }
+        }
+        Way::Kubeconfig { path, context } => {
+            let config = client::config_from(path.as_deref(), context.as_deref()).await?;
+            let kube = Kube {
+                client: client::production(&config, Auth::Kubeconfig)?,
+            };
+            prove(aws, &cluster, &config, &kube).await?;
+            kube
+        }
+    };
+    reachable(&cluster, &kube).await?;
+    Ok((cluster, kube))
+}
+
+/// Reaches the API server of `cluster` over a given wire, with the same layers as production.
+pub fn over(
+    aws: &Aws,
+    cluster: &eks::Cluster,
+    clock: &Clock,
+    wire: Wire,
+) -> Result<Kube, ApiError> {
+    // No TLS there, so nothing for a CA to prove.
+    let bare = eks::Cluster {
+        certificate_authority: None,
+        ..cluster.clone()
+    };
+    let (config, auth) = by_eks(aws, &bare, clock)?;
+    Ok(Kube {
+        client: client::over(&config, auth, wire)?,
+    })
+}
+
+/// The cluster, or the names of those there are.
+pub async fn find(aws: &Aws, name: &str) -> Result<eks::Cluster, ApiError> {
+    let error = match aws.describe_cluster(name).await {
+        Ok(cluster) => return Ok(cluster),
+        Err(error) if error.class == Class::Absent => error,
+        Err(error) => return Err(error),
+    };
+    let there = match aws.list_clusters().await {
+        Ok(names) if names.is_empty() => {
+            "there is no cluster in this region and account".to_owned()
+        }
+        Ok(names) => format!(
+            "there are {}",
+            names
+                .iter()
+                .map(|n| format!("`{n}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
+        Err(other) => format!("and which there are could not be read ({})", other.message),
+    };
+    Err(ApiError {
+        message: format!(
+            "there is no cluster `{name}` in region `{}`; {there}. Name another with --cluster, or the right --region or --profile.",
+            aws.region
+        ),
+        ..error
+    })
+}
+
+fn by_eks(
+    aws: &Aws,
+    cluster: &eks::Cluster,
+    clock: &Clock,
+) -> Result<(kube::Config, Auth), ApiError> {
+    let refused = |why: &str| {
+        ApiError::new(
+            "connect to the cluster",
+            Class::Invalid,
+            format!("cluster `{}` {why}", cluster.name),
+        )
+    };
+    let endpoint = cluster.endpoint.as_deref().ok_or_else(|| {
+        refused(&format!(
+            "has no API server address; it is {}",
+            cluster.status
+        ))
+    })?;
+    let credentials = aws
+        .config
+        .credentials_provider()
+        .ok_or_else(|| refused("cannot be signed in to: there are no AWS credentials"))?;
+    let config = client::config_of(endpoint, cluster.certificate_authority.as_deref())?;
+    Ok((
+        config,
+        Auth::Eks(Tokens::new(
+            &cluster.name,
+            &aws.region,
+            credentials,
+            clock.clone(),
+        )),
+    ))
+}
+
+/// Proves that what a kubeconfig reaches is `cluster`; only when address and CA do not, the nodes are looked at.
+async fn prove(
+    aws: &Aws,
+    cluster: &eks::Cluster,
+    config: &kube::Config,
+    kube: &Kube,
+) -> Result<(), ApiError> {
+    let url = config.cluster_url.to_string();
+    let own = config.root_cert.clone().unwrap_or_default();
+    let authorities = cluster
+        .certificate_authority
+        .as_deref()
+        .map(https::certificates)
+        .transpose()?
+        .unwrap_or_default();
+    let mut reached = Reached {
+        url: &url,
+        authorities: &own,
+        nodes: &[],
+    };
+    if same_cluster(&reached, cluster, &authorities, &BTreeMap::new()).is_ok() {
+        return Ok(());
+    }
+    let nodes = kube
+        .nodes()
+        .await
+        .map_err(|e| unreachable_server(&url, e))?;
+    let instances = instances(aws, &cluster.name).await?;
+    reached.nodes = &nodes;
+    same_cluster(&reached, cluster, &authorities, &instances)
+}
+
+/// Instance ids by node group.
+async fn instances(
+    aws: &Aws,
+    cluster: &str,
+) -> Result<BTreeMap<String, BTreeSet<String>>, ApiError> {
+    let mut all = BTreeMap::new();
+    for name in aws.list_nodegroups(cluster).await? {
+        let group = aws.describe_nodegroup(cluster, &name).await?;
+        let asgs = aws.asgs(&group.asgs).await?;
+        all.insert(
+            name,
+            asgs.into_values()
+                .flat_map(|g| g.instances)
+                .map(|i| i.id)
+                .collect(),
+        );
+    }
+    Ok(all)
+}
+
+/// Asks the API server for its version, so that what keeps us from it is said before anything is begun.
+async fn reachable(cluster: &eks::Cluster, kube: &Kube) -> Result<(), ApiError> {
+    let url = cluster.endpoint.as_deref().unwrap_or("its API server");
+    kube.server_version()
+        .await
+        .map(drop)
+        .map_err(|e| unreachable_server(url, e))
+}
+
+fn unreachable_server(url: &str, error: ApiError) -> ApiError {
+    let hint = match error.class {
+        Class::Transient => {
+            "; is the endpoint private, and this machine outside of its network (VPN, proxy, security group)?"
+        }
+        Class::Expired
+        | Class::Absent
+        | Class::Conflict
+        | Class::Throttled
+        | Class::Blocked
+        | Class::Denied
+        | Class::Invalid => "",
+    };
+    ApiError {
+        op: "connect to the cluster".to_owned(),
+        message: format!(
+            "the API server `{url}` cannot be used: {}{hint}",
+            error.message
+        ),
+        ..error
+    }
+}

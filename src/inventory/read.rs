@@ -1,0 +1,276 @@
+//! Reads a whole cluster in one pass, many calls at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::balancers::{Balancers, balancers};
+use crate::aws::{AT_ONCE, Aws};
+use crate::k8s::Kube;
+use crate::model::inventory::Unread;
+use crate::model::{ApiError, Class, Clock, Inventory, Minor, asg, ec2, eks};
+
+type Result<T> = std::result::Result<T, ApiError>;
+
+/// Add-ons that run in nearly every cluster whether or not EKS manages them.
+const EVERYWHERE: &[&str] = &["vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver"];
+
+/// Reads the cluster. Cluster, node groups, nodes, pods and budgets must be readable; any other reading that the caller
+/// may not do, or the endpoint does not know, is named in `unread`.
+///
+/// # Errors
+/// The first failure of a reading that must not fail, and any that may pass (throttled, transient, expired).
+pub async fn read(
+    aws: &Aws,
+    kube: &Kube,
+    cluster: &str,
+    to: Option<Minor>,
+    clock: &Clock,
+) -> Result<Inventory> {
+    let notes = Notes::default();
+    let taken_at = clock.now();
+    let cluster = aws.describe_cluster(cluster).await?;
+    let name = cluster.name.as_str();
+    let (nodegroups, addons, nodes, pods, pdbs) = futures::try_join!(
+        nodegroups(aws, name),
+        addons(aws, name, &notes),
+        kube.nodes(),
+        kube.pods(),
+        kube.pdbs()
+    )?;
+    let kubernetes = async {
+        futures::try_join!(
+            notes.or_none(kube.server_version()),
+            notes.or_default(kube.workloads()),
+            notes.or_default(kube.services()),
+            notes.or_default(kube.volumes()),
+            notes.or_default(kube.attachments()),
+            notes.or_default(kube.target_group_bindings()),
+        )
+    };
+    let upkeep = async {
+        futures::try_join!(
+            notes.or_default(aws.cluster_versions()),
+            notes.or_default(aws.insights(name)),
+            notes.or_default(aws.list_fargate_profiles(name)),
+            catalog(aws, &cluster, to, &addons, &notes),
+        )
+    };
+    let machines = async {
+        let groups: Vec<String> = nodegroups
+            .iter()
+            .flat_map(|g| g.asgs.iter().cloned())
+            .collect();
+        let asgs = notes.or_default(aws.asgs(&groups)).await?;
+        let ids = instance_ids(&asgs, nodes.iter().filter_map(|n| n.instance_id()));
+        let instances = notes.or_default(aws.instances(&ids)).await?;
+        Ok((asgs, instances))
+    };
+    let subnets = subnet_ids(&cluster, &nodegroups);
+    let network = async {
+        futures::try_join!(
+            notes.or_default(aws.subnets(&subnets)),
+            launch_templates(aws, &nodegroups, &notes),
+            balancers(aws, &cluster, &notes)
+        )
+    };
+    let (kubernetes, upkeep, machines, network) =
+        futures::try_join!(kubernetes, upkeep, machines, network)?;
+
+    let (server_version, workloads, services, volumes, attachments, bindings) = kubernetes;
+    let (cluster_versions, insights, fargate_profiles, addon_catalog) = upkeep;
+    let (asgs, instances) = machines;
+    let (subnets, launch_templates, balancers) = network;
+    let Balancers {
+        load_balancers,
+        listeners,
+        rules,
+        target_groups,
+        target_health,
+    } = balancers;
+    Ok(Inventory {
+        taken_at,
+        region: aws.region.clone(),
+        cluster,
+        server_version,
+        cluster_versions,
+        insights,
+        nodegroups,
+        fargate_profiles,
+        addons,
+        addon_catalog,
+        asgs,
+        instances: sorted(instances, |i| i.id.clone()),
+        subnets: sorted(subnets, |s| s.id.clone()),
+        launch_templates,
+        load_balancers,
+        listeners,
+        rules,
+        target_groups,
+        target_health,
+        nodes: sorted(nodes, |n| n.name.clone()),
+        pods: sorted(pods, |p| p.key.clone()),
+        pdbs: sorted(pdbs, |p| p.key.clone()),
+        workloads: sorted(workloads, |w| (w.key.clone(), w.kind.clone())),
+        services: sorted(services, |s| s.key.clone()),
+        volumes: sorted(volumes, |v| v.name.clone()),
+        attachments: sorted(attachments, |a| a.name.clone()),
+        target_group_bindings: bindings.unwrap_or_default(),
+        unread: notes.into_unread(),
+    })
+}
+
+async fn nodegroups(aws: &Aws, cluster: &str) -> Result<Vec<eks::Nodegroup>> {
+    let names = aws.list_nodegroups(cluster).await?;
+    let each = names
+        .iter()
+        .map(|name| unless_gone(aws.describe_nodegroup(cluster, name)));
+    let found: Vec<Option<eks::Nodegroup>> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    Ok(sorted(found.into_iter().flatten().collect(), |g| {
+        g.name.clone()
+    }))
+}
+
+async fn addons(aws: &Aws, cluster: &str, notes: &Notes) -> Result<Vec<eks::Addon>> {
+    let names = notes.or_default(aws.list_addons(cluster)).await?;
+    let each = names
+        .iter()
+        .map(|name| notes.or_none(aws.describe_addon(cluster, name)));
+    let found: Vec<Option<eks::Addon>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    Ok(sorted(found.into_iter().flatten().collect(), |a| {
+        a.name.clone()
+    }))
+}
+
+/// What is offered on every minor on the way, by add-on and minor.
+async fn catalog(
+    aws: &Aws,
+    cluster: &eks::Cluster,
+    to: Option<Minor>,
+    addons: &[eks::Addon],
+    notes: &Notes,
+) -> Result<BTreeMap<String, BTreeMap<Minor, Vec<eks::AddonOffer>>>> {
+    let names: BTreeSet<String> = addons
+        .iter()
+        .map(|a| a.name.clone())
+        .chain(EVERYWHERE.iter().map(ToString::to_string))
+        .collect();
+    let names: Vec<String> = names.into_iter().collect();
+    let to = to.unwrap_or(cluster.version);
+    let (first, last) = (cluster.version.min(to), cluster.version.max(to));
+    let mut catalog: BTreeMap<String, BTreeMap<Minor, Vec<eks::AddonOffer>>> = BTreeMap::new();
+    for minor in std::iter::successors(Some(first), |m| Some(m.next())).take_while(|m| *m <= last) {
+        for (name, offers) in notes.or_default(aws.addon_offers(minor, &names)).await? {
+            catalog.entry(name).or_default().insert(minor, offers);
+        }
+    }
+    Ok(catalog)
+}
+
+async fn launch_templates(
+    aws: &Aws,
+    nodegroups: &[eks::Nodegroup],
+    notes: &Notes,
+) -> Result<Vec<ec2::LaunchTemplateVersion>> {
+    let used: BTreeSet<(&str, &str)> = nodegroups
+        .iter()
+        .filter_map(|g| g.launch_template.as_ref())
+        .filter_map(|t| Some((t.id.as_deref()?, t.version.as_deref().unwrap_or("$Default"))))
+        .collect();
+    let each = used
+        .into_iter()
+        .map(|(id, version)| notes.or_none(aws.launch_template_version(id, version)));
+    let found: Vec<Option<ec2::LaunchTemplateVersion>> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn instance_ids<'a>(
+    asgs: &BTreeMap<String, asg::Asg>,
+    nodes: impl Iterator<Item = &'a str>,
+) -> Vec<String> {
+    let in_groups = asgs
+        .values()
+        .flat_map(|g| g.instances.iter().map(|i| i.id.clone()));
+    let ids: BTreeSet<String> = in_groups.chain(nodes.map(str::to_owned)).collect();
+    ids.into_iter().collect()
+}
+
+fn subnet_ids(cluster: &eks::Cluster, nodegroups: &[eks::Nodegroup]) -> Vec<String> {
+    let ids: BTreeSet<String> = cluster
+        .subnet_ids
+        .iter()
+        .chain(nodegroups.iter().flat_map(|g| &g.subnets))
+        .cloned()
+        .collect();
+    ids.into_iter().collect()
+}
+
+/// An object that was listed and is gone by now.
+async fn unless_gone<T>(call: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    match call.await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.class == Class::Absent => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn sorted<T, K: Ord>(mut list: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    list.sort_by_key(key);
+    list
+}
+
+/// Notes what could not be read and lets the reading go on.
+#[derive(Default)]
+pub(super) struct Notes(Mutex<Vec<Unread>>);
+
+impl Notes {
+    /// The answer, or nothing and a note where the caller may not ask or the endpoint does not know.
+    pub(super) async fn or_none<T>(
+        &self,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<Option<T>> {
+        match call.await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => match error.class {
+                Class::Denied | Class::Invalid | Class::Absent => {
+                    self.note(&error.op, &error.message);
+                    Ok(None)
+                }
+                Class::Conflict
+                | Class::Throttled
+                | Class::Blocked
+                | Class::Expired
+                | Class::Transient => Err(error),
+            },
+        }
+    }
+
+    /// The same, with what is empty in place of nothing.
+    pub(super) async fn or_default<T: Default>(
+        &self,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        Ok(self.or_none(call).await?.unwrap_or_default())
+    }
+
+    pub(super) fn note(&self, op: &str, why: &str) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Unread {
+                op: op.to_owned(),
+                why: why.to_owned(),
+            });
+    }
+
+    /// In order, each once: the calls do not end in the order in which they began.
+    pub(super) fn into_unread(self) -> Vec<Unread> {
+        let notes = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = sorted(notes, |n| (n.op.clone(), n.why.clone()));
+        notes.dedup();
+        notes
+    }
+}

@@ -1,0 +1,106 @@
+//! Takes out of an object what a snapshot must not hold. Pure.
+//!
+//! Secrets and ConfigMaps are never read. Of what is read, whatever may carry a secret goes: values of environment
+//! variables (their names stay), commands and arguments, headers of probes, what a container said when it ended, and
+//! the copy of the manifest that `kubectl apply` leaves.
+
+use serde_json::Value;
+
+use crate::model::Inventory;
+
+/// Annotations that repeat the manifest.
+const COPIES: &[&str] = &[
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "deployment.kubernetes.io/last-applied-configuration",
+];
+
+/// Scrubs an object as the API server gives it.
+pub fn object(value: &mut Value) {
+    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("managedFields");
+    }
+    anywhere(value);
+}
+
+fn anywhere(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields.iter_mut() {
+                match (name.as_str(), &mut *field) {
+                    ("annotations", Value::Object(annotations)) => {
+                        annotations.retain(|key, _| !COPIES.contains(&key.as_str()))
+                    }
+                    ("env", Value::Array(variables)) => variables
+                        .iter_mut()
+                        .filter_map(Value::as_object_mut)
+                        .for_each(|v| drop(v.remove("value"))),
+                    (
+                        "containers" | "initContainers" | "ephemeralContainers",
+                        Value::Array(containers),
+                    ) => {
+                        for container in containers.iter_mut().filter_map(Value::as_object_mut) {
+                            container.remove("command");
+                            container.remove("args");
+                        }
+                    }
+                    ("exec", Value::Object(exec)) => drop(exec.remove("command")),
+                    ("httpGet", Value::Object(get)) => drop(get.remove("httpHeaders")),
+                    ("terminated", Value::Object(ended)) => drop(ended.remove("message")),
+                    _ => {}
+                }
+                anywhere(field);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(anywhere),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Scrubs a reading, and empties the lists that a snapshot holds as the API server gave them.
+pub fn inventory(mut inventory: Inventory) -> Inventory {
+    for template in &mut inventory.launch_templates {
+        template.user_data = None;
+    }
+    for addon in &mut inventory.addons {
+        addon.configuration_values = addon
+            .configuration_values
+            .take()
+            .and_then(|text| configuration(&text));
+    }
+    inventory.nodes.clear();
+    inventory.pods.clear();
+    inventory.pdbs.clear();
+    inventory.workloads.clear();
+    inventory.services.clear();
+    inventory.volumes.clear();
+    inventory.attachments.clear();
+    inventory.target_group_bindings.clear();
+    inventory
+}
+
+/// An add-on's configuration without its `env`; as it was where there is none, nothing where it cannot be understood.
+fn configuration(text: &str) -> Option<String> {
+    let mut value: Value = serde_json::from_str(text)
+        .ok()
+        .or_else(|| serde_saphyr::from_str(text).ok())?;
+    if without_env(&mut value) {
+        Some(value.to_string())
+    } else {
+        Some(text.to_owned())
+    }
+}
+
+fn without_env(value: &mut Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            let here = fields.remove("env").is_some();
+            fields
+                .values_mut()
+                .fold(here, |any, field| without_env(field) || any)
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .fold(false, |any, item| without_env(item) || any),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}

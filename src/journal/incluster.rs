@@ -1,0 +1,177 @@
+//! The run in the cluster: a checkpoint of its whole state, so that the next job can go on from another machine.
+//!
+//! Every write is fenced by the version that was read. While the API server is away (each control-plane hop takes it
+//! away for seconds or minutes) a write is tried again, aloud, for [`AWAY`]; then the run stops, because nothing may be
+//! done that was not written down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::error::JournalError;
+use super::record::{FORMAT, Record};
+use super::remote::{Boxed, Remote};
+use super::state::RunState;
+use super::store::Store;
+use crate::model::{ApiError, Class};
+
+/// How long a write waits for the API server. A hop's new API servers are there within minutes; 20 is far beyond.
+pub const AWAY: Duration = Duration::from_secs(20 * 60);
+
+/// A ConfigMap takes 1 MiB with its metadata.
+const LIMIT: usize = 1_000_000;
+
+/// Says something worth a line.
+pub type Say = Arc<dyn Fn(String) + Send + Sync>;
+
+/// A run's checkpoint in its cluster.
+pub struct InCluster {
+    remote: Arc<dyn Remote>,
+    fence: Option<String>,
+    say: Say,
+}
+
+impl InCluster {
+    /// The checkpoint behind `remote`.
+    pub fn new(remote: Arc<dyn Remote>, say: Say) -> Self {
+        Self {
+            remote,
+            fence: None,
+            say,
+        }
+    }
+
+    async fn write(&mut self, text: &str) -> Result<(), JournalError> {
+        let mut patience = Patience::new(&self.say, "write the run's checkpoint");
+        loop {
+            match self.remote.write(text, self.fence.as_deref()).await {
+                Ok(version) => {
+                    self.fence = Some(version);
+                    return Ok(());
+                }
+                // The answer to an earlier try may have been lost after it took effect.
+                Err(error) if error.class == Class::Conflict => match self.remote.read().await {
+                    Ok(Some(stored)) if stored.text == text => {
+                        self.fence = Some(stored.version);
+                        return Ok(());
+                    }
+                    Ok(Some(stored)) if Some(&stored.version) == self.fence.as_ref() => {
+                        patience.wait(error).await?;
+                    }
+                    Ok(_) => return Err(JournalError::FenceLost),
+                    Err(error) => patience.wait(error).await?,
+                },
+                Err(error) => patience.wait(error).await?,
+            }
+        }
+    }
+}
+
+impl Store for InCluster {
+    fn load(&mut self) -> Boxed<'_, Result<Option<RunState>, JournalError>> {
+        Box::pin(async move {
+            let mut patience = Patience::new(&self.say, "read the run's checkpoint");
+            let stored = loop {
+                match self.remote.read().await {
+                    Ok(stored) => break stored,
+                    Err(error) => patience.wait(error).await?,
+                }
+            };
+            let Some(stored) = stored else {
+                self.fence = None;
+                return Ok(None);
+            };
+            let state = parse(&stored.text)?;
+            self.fence = Some(stored.version);
+            Ok(Some(state))
+        })
+    }
+
+    fn save<'a>(
+        &'a mut self,
+        _record: &'a Record,
+        state: &'a RunState,
+    ) -> Boxed<'a, Result<(), JournalError>> {
+        Box::pin(async move {
+            let text = serde_json::to_string(state)
+                .map_err(|e| JournalError::Unreadable(e.to_string()))?;
+            if text.len() > LIMIT {
+                return Err(JournalError::TooLarge {
+                    bytes: text.len(),
+                    limit: LIMIT,
+                });
+            }
+            self.write(&text).await
+        })
+    }
+}
+
+/// Reads a checkpoint; a newer format is told apart from a broken one.
+pub fn parse(text: &str) -> Result<RunState, JournalError> {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let unreadable = |e: serde_json::Error| JournalError::Unreadable(e.to_string());
+    let Format { format } = serde_json::from_str(text).map_err(unreadable)?;
+    if format > FORMAT {
+        return Err(JournalError::NewerFormat {
+            found: format,
+            ours: FORMAT,
+        });
+    }
+    serde_json::from_str(text).map_err(unreadable)
+}
+
+/// Waits between tries, says so, and knows when to give up.
+struct Patience<'a> {
+    say: &'a Say,
+    what: &'static str,
+    since: Option<tokio::time::Instant>,
+    said: Option<tokio::time::Instant>,
+    next: Duration,
+}
+
+impl<'a> Patience<'a> {
+    fn new(say: &'a Say, what: &'static str) -> Self {
+        Self {
+            say,
+            what,
+            since: None,
+            said: None,
+            next: Duration::from_millis(500),
+        }
+    }
+
+    async fn wait(&mut self, error: ApiError) -> Result<(), JournalError> {
+        match error.class {
+            Class::Transient | Class::Throttled | Class::Conflict | Class::Blocked => {}
+            Class::Absent | Class::Denied | Class::Expired | Class::Invalid => {
+                return Err(JournalError::Remote(error));
+            }
+        }
+        let now = tokio::time::Instant::now();
+        let since = *self.since.get_or_insert(now);
+        if now.duration_since(since) >= AWAY {
+            return Err(JournalError::Away {
+                minutes: AWAY.as_secs() / 60,
+                source: error,
+            });
+        }
+        if self
+            .said
+            .is_none_or(|said| now.duration_since(said) >= Duration::from_secs(30))
+        {
+            self.said = Some(now);
+            (self.say)(format!(
+                "cannot {} ({error}); nothing is done until it is there; trying again for up to {} minutes",
+                self.what,
+                AWAY.as_secs() / 60
+            ));
+        }
+        tokio::time::sleep(error.retry_after.unwrap_or(self.next)).await;
+        self.next = (self.next * 2).min(Duration::from_secs(5));
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! The lock: a lease with a holder and a renew time, so that one process at a time carries a run.
+//!
+//! Taking over works as in client-go: times written by another machine are never compared with our clock. The record
+//! is watched for a full duration by our own clock; if it did not change, its holder is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::remote::{Held, Remote};
+use crate::model::{ApiError, Class, Clock};
+
+/// How often a holder renews.
+pub const RENEW: Duration = Duration::from_secs(10);
+/// How long a lease is good for without being renewed: four renewals may fail.
+pub const DURATION: Duration = Duration::from_secs(45);
+/// How often a record of somebody else is read, and a failed renewal tried again.
+const POLL: Duration = Duration::from_secs(2);
+/// How long taking the lock waits for the API server.
+const AWAY: Duration = Duration::from_secs(300);
+
+/// Why the lock could not be taken, or was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else holds it and is alive.
+    #[error("another run holds the lock: {holder} renewed it {seconds_ago} s ago")]
+    Busy { holder: String, seconds_ago: i64 },
+    /// Somebody else has taken it from us.
+    #[error("the lock was taken by {holder}; this process must not go on")]
+    Lost { holder: String },
+    /// A call failed.
+    #[error("the lock: {0}")]
+    Api(#[from] ApiError),
+}
+
+/// Whether we hold the lock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Grip {
+    /// Renewed within the last [`DURATION`].
+    Firm,
+    /// Not renewed for longer; nobody else is known to have it.
+    Unsure,
+    /// Somebody else has it.
+    Lost(String),
+}
+
+/// A held lock. It is renewed until it is released or dropped.
+pub struct Lock {
+    remote: Arc<dyn Remote>,
+    clock: Clock,
+    holder: String,
+    grip: watch::Receiver<Grip>,
+    task: JoinHandle<()>,
+}
+
+impl Lock {
+    /// Takes the lock, waiting a full duration where a holder may be dead. `say` tells of that wait.
+    pub async fn take(
+        remote: Arc<dyn Remote>,
+        clock: Clock,
+        holder: &str,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Self, LockError> {
+        let held = acquire(&*remote, &clock, holder, say).await?;
+        let (tx, grip) = watch::channel(Grip::Firm);
+        let task = tokio::spawn(keep(remote.clone(), clock.clone(), held, tx));
+        Ok(Self {
+            remote,
+            clock,
+            holder: holder.to_owned(),
+            grip,
+            task,
+        })
+    }
+
+    /// Returns once the lock is surely ours, which is at once unless renewing fails.
+    ///
+    /// # Errors
+    /// When somebody else has it.
+    pub async fn confirm(&self) -> Result<(), LockError> {
+        let mut grip = self.grip.clone();
+        match grip
+            .wait_for(|g| *g != Grip::Unsure)
+            .await
+            .map(|g| g.clone())
+        {
+            Ok(Grip::Firm | Grip::Unsure) => Ok(()),
+            Ok(Grip::Lost(holder)) => Err(LockError::Lost { holder }),
+            Err(_) => Err(LockError::Lost {
+                holder: "nobody; renewing ended".into(),
+            }),
+        }
+    }
+
+    /// Returns once the lock is lost.
+    pub async fn lost(&self) -> LockError {
+        let mut grip = self.grip.clone();
+        match grip
+            .wait_for(|g| matches!(g, Grip::Lost(_)))
+            .await
+            .map(|g| g.clone())
+        {
+            Ok(Grip::Lost(holder)) => LockError::Lost { holder },
+            Ok(Grip::Firm | Grip::Unsure) | Err(_) => LockError::Lost {
+                holder: "nobody; renewing ended".into(),
+            },
+        }
+    }
+
+    /// Gives the lock back, so that the next process need not wait. Best effort: it runs out by itself.
+    pub async fn release(self) {
+        self.task.abort();
+        if let Ok(Some(held)) = self.remote.read_lock().await
+            && held.holder == self.holder
+        {
+            let free = Held {
+                holder: String::new(),
+                ..held
+            };
+            // Nothing is lost when this fails: the next process waits one duration.
+            let _ = self.remote.write_lock(&free, self.clock.now()).await;
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn acquire(
+    remote: &dyn Remote,
+    clock: &Clock,
+    holder: &str,
+    say: &(dyn Fn(String) + Send + Sync),
+) -> Result<Held, LockError> {
+    let start = Instant::now();
+    let mut watched: Option<(Held, Instant)> = None;
+    loop {
+        let read = match remote.read_lock().await {
+            Ok(read) => read,
+            Err(error) if may_pass(&error) && start.elapsed() < AWAY => {
+                tokio::time::sleep(error.retry_after.unwrap_or(POLL)).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let transitions = match &read {
+            None => 0,
+            Some(held) if held.holder.is_empty() => held.transitions.saturating_add(1),
+            // A renewal whose answer was lost.
+            Some(held) if held.holder == holder => held.transitions,
+            Some(held) => match &watched {
+                None => {
+                    say(format!(
+                        "the lock is held by {}; watching for {} s whether it is alive",
+                        held.holder, held.duration_seconds
+                    ));
+                    watched = Some((held.clone(), Instant::now()));
+                    tokio::time::sleep(POLL).await;
+                    continue;
+                }
+                Some((seen, _)) if seen.version != held.version => {
+                    let ago = held
+                        .renewed_at
+                        .map_or(0, |at| clock.now().duration_since(at).as_secs());
+                    return Err(LockError::Busy {
+                        holder: held.holder.clone(),
+                        seconds_ago: ago.max(0),
+                    });
+                }
+                Some((_, since)) => {
+                    let full = u64::try_from(held.duration_seconds).unwrap_or(0);
+                    if since.elapsed() < Duration::from_secs(full) {
+                        tokio::time::sleep(POLL).await;
+                        continue;
+                    }
+                    held.transitions.saturating_add(1)
+                }
+            },
+        };
+        let wanted = Held {
+            holder: holder.to_owned(),
+            renewed_at: None,
+            duration_seconds: i32::try_from(DURATION.as_secs()).unwrap_or(i32::MAX),
+            transitions,
+            version: read.map(|h| h.version).unwrap_or_default(),
+        };
+        match remote.write_lock(&wanted, clock.now()).await {
+            Ok(held) => return Ok(held),
+            // Somebody was faster, or our own answer was lost: read again.
+            Err(error) if error.class == Class::Conflict => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            Err(error) if may_pass(&error) && start.elapsed() < AWAY => {
+                tokio::time::sleep(error.retry_after.unwrap_or(POLL)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn keep(remote: Arc<dyn Remote>, clock: Clock, mut held: Held, grip: watch::Sender<Grip>) {
+    let mut renewed = Instant::now();
+    let mut pause = RENEW;
+    loop {
+        tokio::time::sleep(pause).await;
+        let outcome = match remote.write_lock(&held, clock.now()).await {
+            Err(error) if error.class == Class::Conflict => match remote.read_lock().await {
+                Ok(Some(now)) if now.holder == held.holder => {
+                    // Our own renewal, whose answer was lost; the next one is fenced by it.
+                    Ok(now)
+                }
+                Ok(Some(now)) => {
+                    let who = if now.holder.is_empty() {
+                        "nobody".into()
+                    } else {
+                        now.holder
+                    };
+                    grip.send_replace(Grip::Lost(who));
+                    return;
+                }
+                Ok(None) => Ok(Held {
+                    version: String::new(),
+                    ..held.clone()
+                }),
+                Err(error) => Err(error),
+            },
+            other => other,
+        };
+        match outcome {
+            Ok(now) => {
+                held = now;
+                renewed = Instant::now();
+                pause = RENEW;
+                grip.send_if_modified(|g| std::mem::replace(g, Grip::Firm) != Grip::Firm);
+            }
+            Err(_) => {
+                pause = POLL;
+                if renewed.elapsed() >= DURATION {
+                    grip.send_if_modified(|g| std::mem::replace(g, Grip::Unsure) != Grip::Unsure);
+                }
+            }
+        }
+    }
+}
+
+fn may_pass(error: &ApiError) -> bool {
+    match error.class {
+        Class::Transient | Class::Throttled => true,
+        Class::Absent
+        | Class::Conflict
+        | Class::Blocked
+        | Class::Denied
+        | Class::Expired
+        | Class::Invalid => false,
+    }
+}

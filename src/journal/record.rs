@@ -1,0 +1,122 @@
+//! Records: one a change of state, in order.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The format's version. A run of a newer format is refused.
+pub const FORMAT: u32 = 1;
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Record {
+    /// 0 for the record that opens a run, then one more each.
+    pub seq: u64,
+    pub at: Timestamp,
+    pub entry: Entry,
+}
+
+/// What a run is bound to, once and for all.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Opened {
+    pub format: u32,
+    /// The run's id.
+    pub run: String,
+    pub plan_digest: String,
+    pub cluster_arn: String,
+    /// The steps' ids, in order.
+    pub steps: Vec<String>,
+    /// The route as it was promised; never recomputed for this run.
+    pub route: Value,
+}
+
+/// What a record says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "type",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Entry {
+    /// The run begins.
+    Opened(Opened),
+    /// A step is looked at for the first time.
+    Started { step: String },
+    /// An act is about to be done. `before` comes with the step's first.
+    Began {
+        step: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Value>,
+        act: Value,
+    },
+    /// A fresh look says that the step is done.
+    Done { step: String, how: String },
+    /// The first look said that there is nothing to do; never undone.
+    Skipped { step: String, how: String },
+    /// The step cannot go on until a person has looked; it may be taken up again.
+    Failed { step: String, error: String },
+    /// The process ends with the run unfinished.
+    Paused { why: String },
+    /// A process takes up the run.
+    Resumed { by: String },
+    /// From here on the run is taken back. The steps of `keep` stay as they are.
+    UndoStarted { keep: Vec<String> },
+    /// An act that takes a step back is about to be done.
+    UndoBegan { step: String, act: Value },
+    /// A fresh look says that the step is taken back.
+    UndoDone { step: String },
+    /// The step could not be taken back.
+    UndoFailed { step: String, error: String },
+    /// The run ends.
+    Closed { outcome: Outcome },
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every step is done.
+    Done,
+    /// Everything that was to be taken back has been.
+    RolledBack,
+    /// A step cannot be taken back, ever; what is left is for a person and a new run.
+    Stuck,
+    /// The cluster did not allow the route; a new run with another route follows.
+    Rerouted,
+}
+
+impl Outcome {
+    /// As events and people spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::RolledBack => "rolled_back",
+            Self::Stuck => "stuck",
+            Self::Rerouted => "rerouted",
+        }
+    }
+}
+
+impl Entry {
+    /// The entry's name and the step it speaks of, for messages.
+    pub fn name(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Self::Opened(_) => ("opened", None),
+            Self::Started { step } => ("started", Some(step)),
+            Self::Began { step, .. } => ("began", Some(step)),
+            Self::Done { step, .. } => ("done", Some(step)),
+            Self::Skipped { step, .. } => ("skipped", Some(step)),
+            Self::Failed { step, .. } => ("failed", Some(step)),
+            Self::Paused { .. } => ("paused", None),
+            Self::Resumed { .. } => ("resumed", None),
+            Self::UndoStarted { .. } => ("undoStarted", None),
+            Self::UndoBegan { step, .. } => ("undoBegan", Some(step)),
+            Self::UndoDone { step } => ("undoDone", Some(step)),
+            Self::UndoFailed { step, .. } => ("undoFailed", Some(step)),
+            Self::Closed { .. } => ("closed", None),
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Where the checkpoint and the lock are kept, seen from above: the cluster in earnest, memory in tests.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use jiff::Timestamp;
+
+use crate::model::ApiError;
+
+/// A boxed future, as [`Remote`] returns it.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The checkpoint as stored, with what fences the next write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub text: String,
+    pub version: String,
+}
+
+/// The lock as stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Empty when released.
+    pub holder: String,
+    pub renewed_at: Option<Timestamp>,
+    pub duration_seconds: i32,
+    /// How often the lock changed hands.
+    pub transitions: i32,
+    /// Empty to create.
+    pub version: String,
+}
+
+/// A checkpoint and a lock, every write fenced by the version that was read: a stale one is a Conflict.
+pub trait Remote: Send + Sync {
+    /// Reads the checkpoint.
+    fn read(&self) -> Boxed<'_, Result<Option<Stored>, ApiError>>;
+    /// Writes the checkpoint; no fence creates it. Returns the new version.
+    fn write<'a>(
+        &'a self,
+        text: &'a str,
+        fence: Option<&'a str>,
+    ) -> Boxed<'a, Result<String, ApiError>>;
+    /// Reads the lock.
+    fn read_lock(&self) -> Boxed<'_, Result<Option<Held>, ApiError>>;
+    /// Writes the lock.
+    fn write_lock<'a>(
+        &'a self,
+        held: &'a Held,
+        now: Timestamp,
+    ) -> Boxed<'a, Result<Held, ApiError>>;
+}

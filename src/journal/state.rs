@@ -1,0 +1,482 @@
+//! The state of a run, folded from its records by one table.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::error::JournalError;
+use super::record::{Entry, FORMAT, Opened, Outcome, Record};
+
+/// Which way a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    Forward,
+    Back,
+    Closed,
+}
+
+/// How far a step has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    Pending,
+    Started,
+    Begun,
+    Done,
+    Skipped,
+    Failed,
+    Undoing,
+    Undone,
+    UndoFailed,
+}
+
+impl Status {
+    /// Whether the run goes on to the next step.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Skipped)
+    }
+}
+
+/// What the journal knows of one step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StepState {
+    pub id: String,
+    pub status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// The before-image of the first act; later ones are of our own making.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_act: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_act_at: Option<Timestamp>,
+    /// How many acts were begun, forward only.
+    #[serde(default)]
+    pub acts: u32,
+    /// How many times the step failed and was taken up again; 0 for the first attempt.
+    #[serde(default)]
+    pub attempt: u32,
+    /// When the last attempt began; absent for the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt_at: Option<Timestamp>,
+    /// How many acts earlier attempts had begun.
+    #[serde(default)]
+    pub earlier_acts: u32,
+    /// How it was done, or why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The state of a run. Its JSON is the checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunState {
+    pub format: u32,
+    pub run: String,
+    pub plan_digest: String,
+    pub cluster_arn: String,
+    pub opened_at: Timestamp,
+    /// The next record's number.
+    pub next_seq: u64,
+    /// When the last record was written.
+    pub updated_at: Timestamp,
+    /// Who took the run up last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    pub phase: Phase,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why the last process paused; absent while one runs, or when it crashed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+    /// Steps that taking back leaves as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
+    pub steps: Vec<StepState>,
+    pub route: Value,
+}
+
+/// What a record does to its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    Started,
+    Began,
+    Done,
+    Skipped,
+    Failed,
+    UndoBegan,
+    UndoDone,
+    UndoFailed,
+}
+
+/// One row of the table: in `phase`, a step in one of `from` may get the mark and is then in `to`.
+pub(super) struct Rule {
+    pub phase: Phase,
+    pub from: &'static [Status],
+    /// Whether the step must have acted before, or must not have.
+    pub acted: Option<bool>,
+    pub to: Status,
+}
+
+/// What may be undone.
+const UNDOABLE: &[Status] = &[
+    Status::Begun,
+    Status::Done,
+    Status::Failed,
+    Status::Undoing,
+    Status::UndoFailed,
+];
+/// What may go on.
+const OPEN: &[Status] = &[Status::Started, Status::Begun];
+
+/// The table.
+pub(super) const fn rule(mark: Mark) -> Rule {
+    let forward = Phase::Forward;
+    let back = Phase::Back;
+    match mark {
+        Mark::Started => Rule {
+            phase: forward,
+            from: &[Status::Pending],
+            acted: None,
+            to: Status::Started,
+        },
+        Mark::Began => Rule {
+            phase: forward,
+            from: OPEN,
+            acted: None,
+            to: Status::Begun,
+        },
+        Mark::Done => Rule {
+            phase: forward,
+            from: OPEN,
+            acted: Some(true),
+            to: Status::Done,
+        },
+        Mark::Skipped => Rule {
+            phase: forward,
+            from: OPEN,
+            acted: Some(false),
+            to: Status::Skipped,
+        },
+        Mark::Failed => Rule {
+            phase: forward,
+            from: OPEN,
+            acted: None,
+            to: Status::Failed,
+        },
+        Mark::UndoBegan => Rule {
+            phase: back,
+            from: UNDOABLE,
+            acted: Some(true),
+            to: Status::Undoing,
+        },
+        Mark::UndoDone => Rule {
+            phase: back,
+            from: UNDOABLE,
+            acted: Some(true),
+            to: Status::Undone,
+        },
+        Mark::UndoFailed => Rule {
+            phase: back,
+            from: UNDOABLE,
+            acted: Some(true),
+            to: Status::UndoFailed,
+        },
+    }
+}
+
+impl RunState {
+    /// Opens a run from its first record.
+    pub fn open(record: &Record) -> Result<Self, JournalError> {
+        let Entry::Opened(Opened {
+            format,
+            run,
+            plan_digest,
+            cluster_arn,
+            steps,
+            route,
+        }) = &record.entry
+        else {
+            return Err(illegal(record, "a run begins with `opened`"));
+        };
+        if *format > FORMAT {
+            return Err(JournalError::NewerFormat {
+                found: *format,
+                ours: FORMAT,
+            });
+        }
+        if record.seq != 0 {
+            return Err(illegal(record, "a run's first record has number 0"));
+        }
+        if let Some(twice) = steps
+            .iter()
+            .enumerate()
+            .find(|(i, s)| steps[..*i].contains(s))
+        {
+            return Err(illegal(
+                record,
+                &format!("step `{}` is there twice", twice.1),
+            ));
+        }
+        Ok(Self {
+            format: *format,
+            run: run.clone(),
+            plan_digest: plan_digest.clone(),
+            cluster_arn: cluster_arn.clone(),
+            opened_at: record.at,
+            next_seq: 1,
+            updated_at: record.at,
+            by: None,
+            phase: Phase::Forward,
+            outcome: None,
+            paused: None,
+            keep: Vec::new(),
+            steps: steps.iter().map(|id| StepState::pending(id)).collect(),
+            route: route.clone(),
+        })
+    }
+
+    /// Folds all records of one run.
+    pub fn fold<'a>(
+        records: impl IntoIterator<Item = &'a Record>,
+    ) -> Result<Option<Self>, JournalError> {
+        let mut state: Option<Self> = None;
+        for record in records {
+            match &mut state {
+                // A closed run may be followed by a new one.
+                Some(state) if !(state.is_closed() && matches!(record.entry, Entry::Opened(_))) => {
+                    state.apply(record)?;
+                }
+                Some(_) | None => state = Some(Self::open(record)?),
+            }
+        }
+        Ok(state)
+    }
+
+    /// Takes one more record, or says why it is not allowed and stays as it was.
+    pub fn apply(&mut self, record: &Record) -> Result<(), JournalError> {
+        if record.seq != self.next_seq {
+            return Err(illegal(
+                record,
+                &format!("the next record has number {}", self.next_seq),
+            ));
+        }
+        if self.paused.is_some() && !matches!(record.entry, Entry::Resumed { .. }) {
+            return Err(illegal(record, "the run is paused"));
+        }
+        match &record.entry {
+            Entry::Opened(_) => return Err(illegal(record, "the run is open already")),
+            Entry::Started { step } => {
+                self.in_order(record, step)?;
+                self.mark(record, step, Mark::Started)?.started_at = Some(record.at);
+            }
+            Entry::Began { step, before, act } => {
+                let first = self.step(step).is_some_and(|s| s.acts == 0);
+                if first && before.is_none() {
+                    return Err(illegal(record, "the first act needs the before-image"));
+                }
+                let state = self.mark(record, step, Mark::Began)?;
+                if first {
+                    state.before = before.clone();
+                }
+                state.last_act = Some(act.clone());
+                state.last_act_at = Some(record.at);
+                state.acts = state.acts.saturating_add(1);
+            }
+            Entry::Done { step, how } => self.end(record, step, Mark::Done, how)?,
+            Entry::Skipped { step, how } => self.end(record, step, Mark::Skipped, how)?,
+            Entry::Failed { step, error } => self.end(record, step, Mark::Failed, error)?,
+            Entry::Paused { why } => {
+                if self.is_closed() {
+                    return Err(illegal(record, "the run is closed"));
+                }
+                self.paused = Some(why.clone());
+            }
+            Entry::Resumed { by } => {
+                if self.is_closed() {
+                    return Err(illegal(record, "the run is closed"));
+                }
+                self.paused = None;
+                self.by = Some(by.clone());
+                if self.phase == Phase::Forward {
+                    self.steps.iter_mut().for_each(|s| s.take_up(record.at));
+                }
+            }
+            Entry::UndoStarted { keep } => {
+                let may = match (self.phase, self.outcome) {
+                    (Phase::Forward, _) | (Phase::Closed, Some(Outcome::Done)) => true,
+                    (Phase::Back, _) | (Phase::Closed, _) => false,
+                };
+                if !may {
+                    return Err(illegal(record, "the run is already taken back"));
+                }
+                self.phase = Phase::Back;
+                self.outcome = None;
+                self.keep = keep.clone();
+            }
+            Entry::UndoBegan { step, act } => {
+                let state = self.mark(record, step, Mark::UndoBegan)?;
+                state.last_act = Some(act.clone());
+                state.last_act_at = Some(record.at);
+            }
+            Entry::UndoDone { step } => {
+                self.mark(record, step, Mark::UndoDone)?.ended_at = Some(record.at);
+            }
+            Entry::UndoFailed { step, error } => self.end(record, step, Mark::UndoFailed, error)?,
+            Entry::Closed { outcome } => {
+                self.may_close(record, *outcome)?;
+                self.phase = Phase::Closed;
+                self.outcome = Some(*outcome);
+            }
+        }
+        self.next_seq += 1;
+        self.updated_at = record.at;
+        Ok(())
+    }
+
+    /// Whether the run has ended.
+    pub fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    /// What is known of a step.
+    pub fn step(&self, id: &str) -> Option<&StepState> {
+        self.steps.iter().find(|s| s.id == id)
+    }
+
+    /// The first step that is not over.
+    pub fn current(&self) -> Option<&StepState> {
+        self.steps.iter().find(|s| !s.status.is_over())
+    }
+
+    /// The steps that are to be taken back, in the order in which that is done.
+    pub fn to_undo(&self) -> impl Iterator<Item = &StepState> {
+        self.steps
+            .iter()
+            .rev()
+            .filter(|s| s.acts > 0 && s.status != Status::Undone && !self.keep.contains(&s.id))
+    }
+
+    fn mark(
+        &mut self,
+        record: &Record,
+        id: &str,
+        mark: Mark,
+    ) -> Result<&mut StepState, JournalError> {
+        let phase = self.phase;
+        let Some(step) = self.steps.iter_mut().find(|s| s.id == id) else {
+            return Err(illegal(record, &format!("the run has no step `{id}`")));
+        };
+        let rule = rule(mark);
+        let acted = step.acts > 0;
+        if phase != rule.phase {
+            return Err(illegal(record, &format!("the run is in phase {phase:?}")));
+        }
+        if !rule.from.contains(&step.status) || rule.acted.is_some_and(|a| a != acted) {
+            let acts = step.acts;
+            return Err(illegal(
+                record,
+                &format!("the step is {:?} after {acts} acts", step.status),
+            ));
+        }
+        step.status = rule.to;
+        Ok(step)
+    }
+
+    fn end(
+        &mut self,
+        record: &Record,
+        id: &str,
+        mark: Mark,
+        note: &str,
+    ) -> Result<(), JournalError> {
+        let step = self.mark(record, id, mark)?;
+        step.ended_at = Some(record.at);
+        step.note = Some(note.to_owned());
+        Ok(())
+    }
+
+    fn in_order(&self, record: &Record, id: &str) -> Result<(), JournalError> {
+        match self.current() {
+            Some(first) if first.id != id => {
+                Err(illegal(record, &format!("step `{}` comes first", first.id)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn may_close(&self, record: &Record, outcome: Outcome) -> Result<(), JournalError> {
+        let (phase, open) = match outcome {
+            Outcome::Done => (Phase::Forward, self.current()),
+            Outcome::RolledBack => (Phase::Back, self.to_undo().next()),
+            Outcome::Stuck => (Phase::Back, None),
+            Outcome::Rerouted => (Phase::Forward, None),
+        };
+        if self.phase != phase {
+            return Err(illegal(
+                record,
+                &format!("the run is in phase {:?}", self.phase),
+            ));
+        }
+        match open {
+            Some(step) => Err(illegal(
+                record,
+                &format!("step `{}` is {:?}", step.id, step.status),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+impl StepState {
+    /// A failed step begins anew once a person has looked: its deadlines and bakes count from here.
+    fn take_up(&mut self, at: Timestamp) {
+        if self.status != Status::Failed {
+            return;
+        }
+        self.status = if self.acts == 0 {
+            Status::Started
+        } else {
+            Status::Begun
+        };
+        self.attempt += 1;
+        self.attempt_at = Some(at);
+        self.earlier_acts = self.acts;
+        self.last_act = None;
+        self.last_act_at = None;
+    }
+
+    fn pending(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            status: Status::Pending,
+            started_at: None,
+            ended_at: None,
+            before: None,
+            last_act: None,
+            last_act_at: None,
+            acts: 0,
+            attempt: 0,
+            attempt_at: None,
+            earlier_acts: 0,
+            note: None,
+        }
+    }
+}
+
+fn illegal(record: &Record, why: &str) -> JournalError {
+    let entry = match record.entry.name() {
+        (name, Some(step)) => format!("{name} {step}"),
+        (name, None) => name.to_owned(),
+    };
+    JournalError::Illegal {
+        seq: record.seq,
+        entry,
+        why: why.to_owned(),
+    }
+}

@@ -1,0 +1,90 @@
+//! The journal itself: it checks a record, makes it durable, and only then takes it over.
+
+use jiff::Timestamp;
+
+use super::error::JournalError;
+use super::file::FileLog;
+use super::record::{Entry, Record};
+use super::remote::Boxed;
+use super::state::RunState;
+
+/// Where a run is kept.
+pub trait Store: Send {
+    /// Reads the run as it stands, if there is one.
+    fn load(&mut self) -> Boxed<'_, Result<Option<RunState>, JournalError>>;
+    /// Makes `record`, and with it `state`, durable.
+    fn save<'a>(
+        &'a mut self,
+        record: &'a Record,
+        state: &'a RunState,
+    ) -> Boxed<'a, Result<(), JournalError>>;
+}
+
+/// A run's journal, held by the process that has the lock.
+pub struct Journal {
+    store: Box<dyn Store>,
+    state: Option<RunState>,
+    copy: Option<FileLog>,
+    copy_failed: Option<JournalError>,
+}
+
+impl Journal {
+    /// Reads what `store` has.
+    pub async fn load(mut store: Box<dyn Store>) -> Result<Self, JournalError> {
+        let state = store.load().await?;
+        Ok(Self {
+            store,
+            state,
+            copy: None,
+            copy_failed: None,
+        })
+    }
+
+    /// Keeps a copy of every record from now on. A failing copy is remembered, and never stops a run.
+    pub fn copy_to(&mut self, log: Result<FileLog, JournalError>) {
+        match log {
+            Ok(log) => self.copy = Some(log),
+            Err(error) => self.copy_failed = Some(error),
+        }
+    }
+
+    /// Why the copy is not complete, if it is not.
+    pub fn copy_failed(&self) -> Option<&JournalError> {
+        self.copy_failed.as_ref()
+    }
+
+    /// The run as it stands.
+    pub fn state(&self) -> Option<&RunState> {
+        self.state.as_ref()
+    }
+
+    /// Makes an entry durable. Nothing may be done that it announces before this has returned.
+    pub async fn append(&mut self, at: Timestamp, entry: Entry) -> Result<(), JournalError> {
+        let (record, state) = match &self.state {
+            Some(state) if !(state.is_closed() && matches!(entry, Entry::Opened(_))) => {
+                let record = Record {
+                    seq: state.next_seq,
+                    at,
+                    entry,
+                };
+                let mut next = state.clone();
+                next.apply(&record)?;
+                (record, next)
+            }
+            Some(_) | None => {
+                let record = Record { seq: 0, at, entry };
+                let state = RunState::open(&record)?;
+                (record, state)
+            }
+        };
+        self.store.save(&record, &state).await?;
+        self.state = Some(state);
+        if let Some(copy) = &mut self.copy
+            && let Err(error) = copy.append(&record)
+        {
+            self.copy = None;
+            self.copy_failed = Some(error);
+        }
+        Ok(())
+    }
+}

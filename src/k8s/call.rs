@@ -1,0 +1,134 @@
+//! One call to the API server: the request as given, the answer whole, the error with its class.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, header};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::clients::kube_error;
+use crate::k8s::Kube;
+use crate::model::marks::FIELD_MANAGER;
+use crate::model::{ApiError, Class};
+
+/// How long a whole answer may take; a page of a list is a few megabytes at most.
+const WHOLE_ANSWER: Duration = Duration::from_secs(30);
+
+impl Kube {
+    /// Sends a request and reads the whole answer. `op`: as RBAC names it, such as `list pods`.
+    pub(super) async fn call(
+        &self,
+        op: &str,
+        request: http::Request<Vec<u8>>,
+    ) -> Result<Bytes, ApiError> {
+        let whole = async {
+            let response = self
+                .client
+                .send(request.map(Body::from))
+                .await
+                .map_err(|e| kube_error::kube(op, e))?;
+            let (parts, body) = response.into_parts();
+            let body = body
+                .collect()
+                .await
+                .map_err(|e| kube_error::kube(op, e))?
+                .to_bytes();
+            if parts.status.is_success() {
+                Ok(body)
+            } else {
+                Err(kube_error::answer(op, parts.status, &parts.headers, &body))
+            }
+        };
+        match tokio::time::timeout(WHOLE_ANSWER, whole).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ApiError::new(
+                op,
+                Class::Transient,
+                format!("no whole answer within {} s", WHOLE_ANSWER.as_secs()),
+            )),
+        }
+    }
+
+    /// GET.
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        op: &str,
+        path: &str,
+    ) -> Result<T, ApiError> {
+        parse(
+            op,
+            &self
+                .call(op, request(op, Method::GET, path, None, "")?)
+                .await?,
+        )
+    }
+
+    /// POST, PUT, PATCH or DELETE with a JSON body.
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        op: &str,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> Result<T, ApiError> {
+        parse(
+            op,
+            &self
+                .call(op, request(op, method, path, Some(body), content_type)?)
+                .await?,
+        )
+    }
+}
+
+/// The content type of a body that is an object.
+pub(super) const JSON: &str = "application/json";
+/// The content type of a merge patch.
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+/// The content type of a strategic merge patch.
+pub(super) const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+
+/// `path` with our name as the field manager, for writes.
+pub(super) fn managed(path: &str) -> String {
+    format!(
+        "{path}{}fieldManager={FIELD_MANAGER}",
+        if path.contains('?') { '&' } else { '?' }
+    )
+}
+
+pub(super) fn request(
+    op: &str,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+    content_type: &str,
+) -> Result<http::Request<Vec<u8>>, ApiError> {
+    let mut builder = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::ACCEPT, JSON);
+    if body.is_some() {
+        builder = builder.header(header::CONTENT_TYPE, content_type);
+    }
+    let body = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
+    builder.body(body).map_err(|e| {
+        ApiError::new(
+            op,
+            Class::Invalid,
+            format!("the request could not be built: {e}"),
+        )
+    })
+}
+
+fn parse<T: DeserializeOwned>(op: &str, answer: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(answer).map_err(|e| {
+        ApiError::new(
+            op,
+            Class::Transient,
+            format!("the answer could not be read: {e}"),
+        )
+    })
+}

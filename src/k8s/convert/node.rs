@@ -1,0 +1,50 @@
+//! Nodes.
+
+use k8s_openapi::api::core::v1;
+
+use super::quantity::resources;
+use super::{annotations, time};
+use crate::model::kube::{Node, Taint};
+
+/// A node.
+pub fn node(mut node: v1::Node) -> Node {
+    let annotations = annotations(&mut node.metadata);
+    let meta = node.metadata;
+    let spec = node.spec.unwrap_or_default();
+    let status = node.status.unwrap_or_default();
+    let ready = status
+        .conditions
+        .unwrap_or_default()
+        .into_iter()
+        .find(|c| c.type_ == "Ready");
+    Node {
+        name: meta.name.unwrap_or_default(),
+        uid: meta.uid.unwrap_or_default(),
+        resource_version: meta.resource_version.unwrap_or_default(),
+        labels: meta.labels.unwrap_or_default(),
+        annotations,
+        unschedulable: spec.unschedulable.unwrap_or(false),
+        taints: spec
+            .taints
+            .unwrap_or_default()
+            .into_iter()
+            .map(|t| Taint {
+                key: t.key,
+                value: t.value,
+                effect: t.effect,
+            })
+            .collect(),
+        provider_id: spec.provider_id,
+        ready: ready
+            .as_ref()
+            .map_or_else(|| "Unknown".to_owned(), |c| c.status.clone()),
+        ready_since: ready.and_then(|c| time(c.last_transition_time)),
+        kubelet_version: status
+            .node_info
+            .map(|i| i.kubelet_version)
+            .unwrap_or_default(),
+        allocatable: resources(&status.allocatable.unwrap_or_default()),
+        created: time(meta.creation_timestamp),
+        deleting: meta.deletion_timestamp.is_some(),
+    }
+}

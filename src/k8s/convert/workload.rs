@@ -1,0 +1,160 @@
+//! Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs.
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::{apps, batch};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+
+use super::{key, number_or_percent, owner, required_affinity, selector, tolerations};
+use crate::model::kube::Workload;
+
+/// A Deployment.
+pub fn deployment(d: apps::v1::Deployment) -> Workload {
+    let (spec, status) = (d.spec, d.status.unwrap_or_default());
+    let strategy = spec.strategy.unwrap_or_default();
+    Workload {
+        desired: spec.replicas.unwrap_or(1),
+        ready: status.ready_replicas.unwrap_or(0),
+        available: status.available_replicas.unwrap_or(0),
+        updated: status.updated_replicas.unwrap_or(0),
+        observed_generation: status.observed_generation.unwrap_or(0),
+        strategy: strategy.type_,
+        max_surge: strategy
+            .rolling_update
+            .and_then(|r| r.max_surge)
+            .map(number_or_percent),
+        paused: spec.paused.unwrap_or(false),
+        ..base(
+            "Deployment",
+            d.metadata,
+            Some(spec.selector),
+            Some(spec.template),
+        )
+    }
+}
+
+/// A ReplicaSet.
+pub fn replica_set(r: apps::v1::ReplicaSet) -> Workload {
+    let (spec, status) = (r.spec, r.status.unwrap_or_default());
+    Workload {
+        desired: spec.replicas.unwrap_or(1),
+        ready: status.ready_replicas.unwrap_or(0),
+        available: status.available_replicas.unwrap_or(0),
+        updated: status.replicas,
+        observed_generation: status.observed_generation.unwrap_or(0),
+        ..base("ReplicaSet", r.metadata, Some(spec.selector), spec.template)
+    }
+}
+
+/// A ReplicaSet, unless it neither wants nor has a pod.
+pub fn living_replica_set(r: apps::v1::ReplicaSet) -> Option<Workload> {
+    let wants = r.spec.replicas.unwrap_or(1);
+    let has = r.status.as_ref().map_or(0, |s| s.replicas);
+    (wants > 0 || has > 0).then(|| replica_set(r))
+}
+
+/// A StatefulSet.
+pub fn stateful_set(s: apps::v1::StatefulSet) -> Workload {
+    let (spec, status) = (s.spec, s.status.unwrap_or_default());
+    Workload {
+        desired: spec.replicas.unwrap_or(1),
+        ready: status.ready_replicas.unwrap_or(0),
+        available: status.available_replicas.unwrap_or(0),
+        updated: status.updated_replicas.unwrap_or(0),
+        observed_generation: status.observed_generation.unwrap_or(0),
+        strategy: spec.update_strategy.and_then(|u| u.type_),
+        ..base(
+            "StatefulSet",
+            s.metadata,
+            Some(spec.selector),
+            Some(spec.template),
+        )
+    }
+}
+
+/// A DaemonSet.
+pub fn daemon_set(d: apps::v1::DaemonSet) -> Workload {
+    let (spec, status) = (d.spec, d.status.unwrap_or_default());
+    let strategy = spec.update_strategy.unwrap_or_default();
+    Workload {
+        desired: status.desired_number_scheduled,
+        ready: status.number_ready,
+        available: status.number_available.unwrap_or(0),
+        updated: status.updated_number_scheduled.unwrap_or(0),
+        observed_generation: status.observed_generation.unwrap_or(0),
+        strategy: strategy.type_,
+        max_surge: strategy
+            .rolling_update
+            .and_then(|r| r.max_surge)
+            .map(number_or_percent),
+        ..base(
+            "DaemonSet",
+            d.metadata,
+            Some(spec.selector),
+            Some(spec.template),
+        )
+    }
+}
+
+/// A Job.
+pub fn job(j: batch::v1::Job) -> Workload {
+    let (spec, status) = (j.spec.unwrap_or_default(), j.status.unwrap_or_default());
+    let ended = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True");
+    let active = status.active.unwrap_or(0);
+    Workload {
+        // A job that has ended wants no pod any more.
+        desired: if ended {
+            0
+        } else {
+            spec.parallelism.unwrap_or(1)
+        },
+        ready: status.ready.unwrap_or(0),
+        available: active,
+        updated: active,
+        // Jobs do not report one.
+        observed_generation: j.metadata.generation.unwrap_or(0),
+        paused: spec.suspend.unwrap_or(false),
+        ..base("Job", j.metadata, spec.selector, Some(spec.template))
+    }
+}
+
+/// What all kinds have in common; the rest reads as nothing.
+fn base(
+    kind: &str,
+    meta: ObjectMeta,
+    chosen: Option<LabelSelector>,
+    template: Option<PodTemplateSpec>,
+) -> Workload {
+    let template = template.unwrap_or_default();
+    let spec = template.spec.unwrap_or_default();
+    Workload {
+        kind: kind.to_owned(),
+        key: key(&meta),
+        owner: owner(&meta),
+        uid: meta.uid.unwrap_or_default(),
+        labels: meta.labels.unwrap_or_default(),
+        selector: chosen.map(selector),
+        template_labels: template.metadata.and_then(|m| m.labels).unwrap_or_default(),
+        desired: 0,
+        ready: 0,
+        available: 0,
+        updated: 0,
+        generation: meta.generation.unwrap_or(0),
+        observed_generation: 0,
+        strategy: None,
+        max_surge: None,
+        paused: false,
+        readiness_probe: spec.containers.iter().any(|c| c.readiness_probe.is_some()),
+        images: spec
+            .containers
+            .into_iter()
+            .filter_map(|c| c.image)
+            .collect(),
+        node_selector: spec.node_selector.unwrap_or_default(),
+        required_affinity: required_affinity(spec.affinity),
+        tolerations: tolerations(spec.tolerations),
+    }
+}

@@ -1,0 +1,211 @@
+//! The node groups of a plan.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::contradictions;
+use super::keys::keys;
+use super::read::{Reader, cluster_name, duration, missing, shorten};
+use super::tree::{Node, What};
+use super::types::{Capacity, NodeGroup, Strategy};
+use crate::model::eks::NodegroupTaint;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Reads one entry of `nodeGroups`.
+pub fn read(r: &mut Reader, node: &Node, path: &str, strategy: Strategy) -> Option<NodeGroup> {
+    let f = r.fields(node, path, keys("nodeGroups"));
+    let group_rule = "a node group's name has up to 63 letters, digits, `-` and `_`, and begins with a letter or digit";
+    let blue = match f.get("blue") {
+        Some(n) => r.text_where(n, &f.path_of("blue"), "apps-blue", group_rule, group_name),
+        None => missing(r, &f, "blue", "blue: apps-blue"),
+    };
+    let d = NodeGroup::of("", strategy);
+    let group = NodeGroup {
+        blue: blue.clone().unwrap_or_default(),
+        green: f.get("green").and_then(|n| {
+            r.text_where(n, &f.path_of("green"), "apps-green", group_rule, group_name)
+        }),
+        ami_type: f.get("amiType").and_then(|n| {
+            r.text_where(
+                n,
+                &f.path_of("amiType"),
+                "AL2023_x86_64_STANDARD",
+                "write one of EKS's AMI types; leave `amiType` out for a custom AMI",
+                |t| {
+                    t != "CUSTOM"
+                        && t.contains('_')
+                        && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+                },
+            )
+        }),
+        release_version: f.get("releaseVersion").and_then(|n| {
+            r.text_where(
+                n,
+                &f.path_of("releaseVersion"),
+                "1.30.14-20260801",
+                "write an AMI release version",
+                |t| t.contains('-') && t.starts_with(|c: char| c.is_ascii_digit()),
+            )
+        }),
+        ami: f.get("ami").and_then(|n| {
+            r.text_where(
+                n,
+                &f.path_of("ami"),
+                "ami-0123456789abcdef0",
+                "write an image id",
+                |t| {
+                    t.strip_prefix("ami-").is_some_and(|id| {
+                        (8..=17).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit())
+                    })
+                },
+            )
+        }),
+        launch_template_version: f.get("launchTemplateVersion").and_then(|n| {
+            r.integer(
+                n,
+                &f.path_of("launchTemplateVersion"),
+                1..=i64::from(i32::MAX),
+            )
+        }),
+        capacity: f
+            .get("capacity")
+            .and_then(|n| capacity(r, n, &f.path_of("capacity")))
+            .unwrap_or(d.capacity),
+        instance_types: f
+            .get("instanceTypes")
+            .map(|n| r.texts(n, &f.path_of("instanceTypes"), "m6i.large"))
+            .filter(|l| !l.is_empty()),
+        labels: f
+            .get("labels")
+            .map(|n| labels(r, n, &f.path_of("labels")))
+            .unwrap_or_default(),
+        taints: f
+            .get("taints")
+            .map(|n| taints(r, n, &f.path_of("taints")))
+            .unwrap_or_default(),
+        delete_owned: f
+            .get("deleteOwned")
+            .and_then(|n| r.boolean(n, &f.path_of("deleteOwned")))
+            .unwrap_or(d.delete_owned),
+        timeout: duration(r, &f, "timeout", MINUTE, d.timeout),
+    };
+    contradictions::of_group(r, &f, &group, strategy);
+    blue.map(|_| group)
+}
+
+fn capacity(r: &mut Reader, node: &Node, path: &str) -> Option<Capacity> {
+    if matches!(node.what, What::Scalar { .. }) {
+        return r
+            .choice(node, path, &[("full", Capacity::Full)])
+            .or_else(|| {
+                if let Some(last) = r.problems.last_mut() {
+                    last.help = Some("write `capacity: full` or `capacity: {surge: 1}`".to_owned());
+                }
+                None
+            });
+    }
+    let f = r.fields(node, path, keys("nodeGroups.capacity"));
+    match f.get("surge") {
+        Some(n) => r
+            .integer(n, &f.path_of("surge"), 1..=450)
+            .and_then(|n| u32::try_from(n).ok())
+            .map(Capacity::Surge),
+        None if matches!(node.what, What::Map(_) | What::Null) => {
+            missing(r, &f, "surge", "capacity: {surge: 1}")
+        }
+        None => None,
+    }
+}
+
+fn labels(r: &mut Reader, node: &Node, path: &str) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (key, (value, entry)) in r.map(node, path, "tier: apps") {
+        let word = |t: &str| {
+            t.len() <= 63
+                && t.bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        let name = key.rsplit('/').next().unwrap_or(&key);
+        if name.is_empty() || !word(name) || key.len() > 253 {
+            r.note(
+                "plan::value",
+                entry.at,
+                format!("`{}` is no label key", shorten(&key)),
+                "a key has up to 63 letters, digits, `-`, `_` and `.`, with an optional `prefix/`",
+            );
+        } else if !word(&value) {
+            r.note(
+                "plan::value",
+                entry.value.at,
+                format!("`{}` is no label value", shorten(&value)),
+                "a value has up to 63 letters, digits, `-`, `_` and `.`",
+            );
+        } else if key.starts_with("eks.amazonaws.com/") || key.starts_with("alpha.eksctl.io/") {
+            r.note(
+                "plan::value",
+                entry.at,
+                format!("the label `{key}` is not yours to set"),
+                "EKS and eksctl set labels of this prefix themselves; remove it",
+            );
+        } else {
+            all.insert(key, value);
+        }
+    }
+    all
+}
+
+fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
+    let effects = [
+        ("NoSchedule", "NO_SCHEDULE"),
+        ("NoExecute", "NO_EXECUTE"),
+        ("PreferNoSchedule", "PREFER_NO_SCHEDULE"),
+    ];
+    let mut all = Vec::new();
+    for (i, item) in r
+        .list(
+            node,
+            path,
+            "- {key: dedicated, value: batch, effect: NoSchedule}",
+        )
+        .iter()
+        .enumerate()
+    {
+        let f = r.fields(item, &format!("{path}[{i}]"), keys("nodeGroups.taints"));
+        let key = match f.get("key") {
+            Some(n) => r.text_where(
+                n,
+                &f.path_of("key"),
+                "dedicated",
+                "a taint's key is not eksup's own",
+                |t| t.len() <= 253 && t != crate::model::marks::BLUE_TAINT,
+            ),
+            None => missing(r, &f, "key", "key: dedicated"),
+        };
+        let effect = match f.get("effect") {
+            Some(n) => r.choice(n, &f.path_of("effect"), &effects),
+            None => missing(r, &f, "effect", "effect: NoSchedule"),
+        };
+        let value = f.get("value").and_then(|n| {
+            r.text_where(
+                n,
+                &f.path_of("value"),
+                "batch",
+                "a taint's value has up to 63 characters",
+                |t| t.len() <= 63,
+            )
+        });
+        if let (Some(key), Some(effect)) = (key, effect) {
+            all.push(NodegroupTaint {
+                key,
+                value,
+                effect: effect.to_owned(),
+            });
+        }
+    }
+    all
+}
+
+fn group_name(text: &str) -> bool {
+    text.len() <= 63 && cluster_name(text)
+}

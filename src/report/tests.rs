@@ -1,0 +1,417 @@
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use indicatif::{ProgressDrawTarget, TermLike};
+use jiff::Timestamp;
+
+use super::bars::Bars;
+use super::ci::{Github, Gitlab, annotation};
+use super::file::{self, Recorder};
+use super::html::html;
+use super::json::Json;
+use super::lines::Lines;
+use super::markdown::markdown;
+use super::sink::{Reporter, Sink};
+use super::text::{Paint, took};
+use super::view::{Mark, View};
+use crate::event::{Event, Kind, Progress, StepTitle, bus};
+
+fn at(seconds: i64) -> Timestamp {
+    let start: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+    start + jiff::SignedDuration::from_secs(seconds)
+}
+
+fn pod_wait(seconds: i64, done: u64) -> Event {
+    let kind = Kind::Progress(Progress {
+        step: "drain-blue".into(),
+        why: "PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz".into(),
+        done: Some(done),
+        total: Some(9),
+        unit: Some("pods".into()),
+        part: Some("ip-10-0-1-7".into()),
+    });
+    Event {
+        at: at(seconds),
+        kind,
+    }
+}
+
+/// A run as it happens: a hop, a shift, a drain that waits, a pause.
+fn script() -> Vec<Event> {
+    let step = |id: &str, title: &str| StepTitle {
+        step: id.into(),
+        title: title.into(),
+    };
+    let steps = vec![
+        step("control-plane-1.28", "Control plane to 1.28"),
+        step("shift", "Traffic to green"),
+        step("drain-blue", "Empty blue"),
+    ];
+    let weight = |s, percent: u64| {
+        let why = format!("{percent}% on green, baking");
+        let (done, total, unit) = (Some(percent), Some(100), Some("percent".to_owned()));
+        let progress = Progress {
+            step: "shift".into(),
+            why,
+            done,
+            total,
+            unit,
+            part: None,
+        };
+        Event {
+            at: at(s),
+            kind: Kind::Progress(progress),
+        }
+    };
+    let e = |s: i64, kind: Kind| Event { at: at(s), kind };
+    let began = |id: &str, what: &str| Kind::ActBegan {
+        step: id.into(),
+        what: what.into(),
+    };
+    let started = |id: &str, title: &str| Kind::StepStarted {
+        step: id.into(),
+        title: title.into(),
+    };
+    vec![
+        e(
+            0,
+            Kind::RunOpened {
+                run: "r1".into(),
+                cluster: "shop".into(),
+                from: "1.27".into(),
+                to: "1.28".into(),
+                steps,
+            },
+        ),
+        e(1, started("control-plane-1.28", "Control plane to 1.28")),
+        e(
+            1,
+            began(
+                "control-plane-1.28",
+                "raise the control plane of shop to 1.28",
+            ),
+        ),
+        e(
+            2,
+            Kind::Retrying {
+                step: "control-plane-1.28".into(),
+                error: "eks:DescribeUpdate: slow down".into(),
+                class: "throttled".into(),
+                after: Duration::from_millis(1500),
+            },
+        ),
+        e(
+            541,
+            Kind::StepDone {
+                step: "control-plane-1.28".into(),
+                how: "the API server says 1.28".into(),
+                took: Duration::from_secs(540),
+            },
+        ),
+        e(541, started("shift", "Traffic to green")),
+        e(541, began("shift", "25% to green on rule <a|b>")),
+        weight(542, 25),
+        weight(700, 100),
+        e(
+            900,
+            Kind::StepSkipped {
+                step: "shift".into(),
+                how: "all on green".into(),
+            },
+        ),
+        e(901, started("drain-blue", "Empty blue")),
+        pod_wait(905, 3),
+        pod_wait(910, 3),
+        pod_wait(1155, 3),
+        e(
+            1160,
+            Kind::Notice {
+                step: None,
+                text: "insight X is 26 h old".into(),
+            },
+        ),
+        e(
+            1165,
+            Kind::RunPaused {
+                why: "asked to stop".into(),
+                resume: "eksup apply".into(),
+            },
+        ),
+    ]
+}
+
+/// A writer that can be read afterwards.
+#[derive(Clone, Debug, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Page {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn show(sink: &mut dyn Sink, events: &[Event]) {
+    let mut view = View::default();
+    for event in events {
+        view.take(event);
+        sink.event(&view, event).unwrap();
+    }
+    sink.finish(&view).unwrap();
+}
+
+#[test]
+fn lines_tell_every_event_once_and_progress_rarely_with_its_reason() {
+    let page = Page::default();
+    show(&mut Lines::new(page.clone(), Paint::default()), &script());
+    insta::assert_snapshot!(page.text(), @r"
+    08:00:00 run r1: shop 1.27 -> 1.28, 3 steps
+    08:00:01 [1/3] control-plane-1.28: Control plane to 1.28
+    08:00:01 control-plane-1.28: raise the control plane of shop to 1.28
+    08:00:02 control-plane-1.28: eks:DescribeUpdate: slow down, again in 1s
+    08:09:01 [1/3] control-plane-1.28: done in 9m00s, the API server says 1.28
+    08:09:01 [2/3] shift: Traffic to green
+    08:09:01 shift: 25% to green on rule <a|b>
+    08:09:02 shift: 25%, 25% on green, baking
+    08:11:40 shift: 100%, 100% on green, baking
+    08:15:00 [2/3] shift: was so already, all on green
+    08:15:01 [3/3] drain-blue: Empty blue
+    08:15:05 drain-blue ip-10-0-1-7: 3/9 pods, PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz
+    08:19:15 drain-blue ip-10-0-1-7: 3/9 pods, waiting 4m10s, PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz
+    08:19:20 insight X is 26 h old
+    08:19:25 run r1: paused, asked to stop; go on with `eksup apply`
+    ");
+}
+
+#[test]
+fn json_begins_with_its_version_and_reads_back() {
+    let page = Page::default();
+    show(&mut Json::new(page.clone()).unwrap(), &script());
+    let text = page.text();
+    let mut lines = text.lines();
+    let version: serde_json::Value = serde_json::from_str(lines.next().unwrap()).unwrap();
+    assert_eq!(
+        (&version["type"], &version["schema"]),
+        (&"version".into(), &"1.0".into())
+    );
+    let read: Vec<Event> = lines.map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(read, script());
+    assert!(text.contains(r#""type":"step_done""#) && text.contains(r#""tookSeconds":540.0"#));
+}
+
+#[test]
+fn a_recorded_stream_is_read_back_across_processes_with_a_torn_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = script();
+    show(&mut Recorder::new(folder.path()), &events);
+    let resumed = Kind::RunResumed {
+        run: "r1".into(),
+        by: "ci-2".into(),
+        steps: Vec::new(),
+        done: vec!["control-plane-1.28".into(), "shift".into()],
+    };
+    let resumed = Event {
+        at: at(2000),
+        kind: resumed,
+    };
+    show(
+        &mut Recorder::new(folder.path()),
+        std::slice::from_ref(&resumed),
+    );
+    let path = folder.path().join("r1/events.jsonl");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.extend(br#"{"type":"later","at":"2026-11-21T09:00:00Z"}"#);
+    bytes.extend(b"\n{\"type\":\"st");
+    std::fs::write(&path, bytes).unwrap();
+    let read = file::read(&path).unwrap();
+    assert_eq!(read[..events.len()], events);
+    assert_eq!(read[events.len()..], [resumed]);
+    let view = View::of(&read);
+    assert_eq!(
+        (view.processes, view.paused, view.steps[0].mark),
+        (2, None, Mark::Done)
+    );
+}
+
+#[test]
+fn markdown_and_annotations_cannot_be_broken_by_what_they_quote() {
+    let mut view = View::of(&script());
+    view.steps[0].note = Some("a | b\n<script>".into());
+    let text = markdown(&view);
+    assert!(text.contains(r"a \| b &lt;script>"), "{text}");
+    assert_eq!(
+        annotation("error", "a: b, c", "50%\nx"),
+        "::error title=a%3A b%2C c::50%25%0Ax"
+    );
+}
+
+#[test]
+fn github_gets_annotations_and_a_summary_and_gitlab_gets_sections() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = folder.path().join("summary.md");
+    let page = Page::default();
+    show(
+        &mut Github::new(page.clone(), Some(summary.clone())),
+        &script(),
+    );
+    assert!(
+        page.text()
+            .contains("::warning title=eksup%3A paused::asked to stop")
+    );
+    let summary = std::fs::read_to_string(summary).unwrap();
+    assert!(
+        summary.contains("| 1 | Control plane to 1.28 | done | 9m00s |"),
+        "{summary}"
+    );
+    let page = Page::default();
+    show(&mut Gitlab::new(page.clone()), &script());
+    let text = page.text();
+    assert_eq!(
+        text.matches("section_start").count(),
+        text.matches("section_end").count()
+    );
+    assert!(
+        text.contains("section_start:1795248001:control-plane-1.28\r"),
+        "{text:?}"
+    );
+}
+
+#[test]
+fn the_page_stands_alone_escapes_everything_and_shows_weights_drains_and_waits() {
+    let page = html(&View::of(&script()));
+    for part in [
+        "rule &lt;a|b&gt;",
+        "<polyline",
+        "ip-10-0-1-7",
+        "PDB shop/web allows 0 of 3",
+        "100%",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+    for part in ["<script", "src=", "href=", "@import", "url("] {
+        assert!(!page.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn the_view_counts_waiting_from_the_last_thing_that_got_on() {
+    let view = View::of(&script());
+    let count = &view.steps[2].parts["ip-10-0-1-7"];
+    assert_eq!((count.moved, count.last), (Some(at(905)), Some(at(1155))));
+    assert_eq!(view.steps[1].weights, [(at(542), 25), (at(700), 100)]);
+    assert_eq!(view.over(), 2);
+}
+
+#[test]
+fn a_reader_that_goes_away_stops_only_its_sink() {
+    #[derive(Debug)]
+    struct Gone(io::ErrorKind);
+    impl Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let page = Page::default();
+    let paint = Paint::default();
+    let sinks: Vec<Box<dyn Sink>> = vec![
+        Box::new(Lines::new(Gone(io::ErrorKind::BrokenPipe), paint)),
+        Box::new(Lines::new(Gone(io::ErrorKind::StorageFull), paint)),
+        Box::new(Lines::new(page.clone(), paint)),
+    ];
+    let (bus, rx) = bus();
+    let reporter = Reporter::start(rx, sinks, None).unwrap();
+    script().into_iter().for_each(|e| bus.send(e));
+    bus.close();
+    let (view, failed) = reporter.finish();
+    assert_eq!(view.run, "r1");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(page.text().ends_with("go on with `eksup apply`\n"));
+}
+
+/// A terminal that keeps what is drawn.
+#[derive(Clone, Debug, Default)]
+struct Screen(Page);
+
+impl TermLike for Screen {
+    fn width(&self) -> u16 {
+        160
+    }
+    fn height(&self) -> u16 {
+        50
+    }
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        writeln!(self.0.clone(), "{text}")
+    }
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        write!(self.0.clone(), "{text}")
+    }
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn bars_show_the_run_the_step_and_each_node_with_its_reason() {
+    let screen = Screen::default();
+    let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 255);
+    let mut bars = Bars::new(target, Paint::default());
+    let mut view = View::default();
+    for event in script().iter().take(14) {
+        view.take(event);
+        bars.event(&view, event).unwrap();
+        // The bar library draws at most 255 times a second of the machine's own time.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bars.tick(&view).unwrap();
+    let text = screen.0.text();
+    for part in [
+        "shop 1.27 -> 1.28",
+        "2/3 steps 19m15s",
+        "[1/3] control-plane-1.28: done in 9m00s",
+        "3/9 pods 4m10s PDB shop/web allows 0 of 3",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn durations_are_written_as_people_say_them() {
+    let cases = [
+        (0, "0s"),
+        (59, "59s"),
+        (250, "4m10s"),
+        (3720, "1h02m"),
+        (183_600, "2d03h"),
+    ];
+    for (seconds, text) in cases {
+        assert_eq!(took(Duration::from_secs(seconds)), text);
+    }
+}

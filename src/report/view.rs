@@ -1,0 +1,301 @@
+//! What a run looks like so far: one fold over events, shared by every sink and by the page.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::event::{Event, Kind, Progress};
+
+/// How far a step has come, as seen from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mark {
+    #[default]
+    Pending,
+    Running,
+    Done,
+    Skipped,
+    Failed,
+    Undoing,
+    Undone,
+    UndoFailed,
+}
+
+impl Mark {
+    /// As people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "to do",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Skipped => "was so already",
+            Self::Failed => "failed",
+            Self::Undoing => "being taken back",
+            Self::Undone => "taken back",
+            Self::UndoFailed => "could not be taken back",
+        }
+    }
+}
+
+/// A counted thing: a step, or a part of one such as a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Count {
+    pub why: String,
+    pub done: Option<u64>,
+    pub total: Option<u64>,
+    pub unit: Option<String>,
+    pub began: Option<Timestamp>,
+    /// When it last got on: an act, or one more done.
+    pub moved: Option<Timestamp>,
+    pub last: Option<Timestamp>,
+}
+
+impl Count {
+    fn take(&mut self, at: Timestamp, progress: &Progress) {
+        self.began.get_or_insert(at);
+        if (progress.done.is_some() && progress.done != self.done) || self.moved.is_none() {
+            self.moved = Some(at);
+        }
+        self.last = Some(at);
+        self.why.clone_from(&progress.why);
+        // A wait that the engine tells carries no count: the last one stands.
+        self.done = progress.done.or(self.done);
+        self.total = progress.total.or(self.total);
+        if progress.unit.is_some() {
+            self.unit.clone_from(&progress.unit);
+        }
+    }
+
+    /// Whether everything that is counted is done.
+    pub fn is_full(&self) -> bool {
+        self.total.is_some() && self.done >= self.total
+    }
+}
+
+/// A stretch of time for one reason.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wait {
+    pub from: Timestamp,
+    pub to: Timestamp,
+    pub why: String,
+    pub part: Option<String>,
+}
+
+/// One step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepView {
+    pub id: String,
+    pub title: String,
+    pub mark: Mark,
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    /// How it was done, or why it failed.
+    pub note: Option<String>,
+    pub count: Count,
+    /// By name: nodes being drained and the like.
+    pub parts: BTreeMap<String, Count>,
+    pub acts: Vec<(Timestamp, String)>,
+    pub retries: u32,
+    pub waits: Vec<Wait>,
+    /// Percent of traffic on green, where the step shifts it.
+    pub weights: Vec<(Timestamp, u64)>,
+}
+
+/// A run so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    pub run: String,
+    pub cluster: String,
+    pub from: String,
+    pub to: String,
+    pub steps: Vec<StepView>,
+    pub opened: Option<Timestamp>,
+    /// The time of the last event.
+    pub now: Option<Timestamp>,
+    pub outcome: Option<String>,
+    pub summary: Option<String>,
+    /// Why it stands, and the command that goes on.
+    pub paused: Option<(String, String)>,
+    pub notices: Vec<(Timestamp, String)>,
+    /// How many processes carried it.
+    pub processes: u32,
+}
+
+impl View {
+    /// Folds a whole stream.
+    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+        let mut view = Self::default();
+        events.into_iter().for_each(|e| view.take(e));
+        view
+    }
+
+    /// Takes one more event.
+    pub fn take(&mut self, event: &Event) {
+        let at = event.at;
+        self.now = Some(at);
+        match &event.kind {
+            Kind::RunOpened {
+                run,
+                cluster,
+                from,
+                to,
+                steps,
+            } => {
+                *self = Self {
+                    run: run.clone(),
+                    cluster: cluster.clone(),
+                    from: from.clone(),
+                    to: to.clone(),
+                    opened: Some(at),
+                    now: Some(at),
+                    processes: 1,
+                    notices: std::mem::take(&mut self.notices),
+                    ..Self::default()
+                };
+                for title in steps {
+                    self.step(&title.step).title.clone_from(&title.title);
+                }
+            }
+            Kind::RunResumed {
+                run, steps, done, ..
+            } => {
+                self.run.clone_from(run);
+                self.paused = None;
+                self.outcome = None;
+                self.processes += 1;
+                self.opened.get_or_insert(at);
+                for title in steps {
+                    self.step(&title.step).title.clone_from(&title.title);
+                }
+                for id in done {
+                    let step = self.step(id);
+                    if step.mark == Mark::Pending {
+                        step.mark = Mark::Done;
+                    }
+                }
+            }
+            Kind::StepStarted { step, title } => {
+                let step = self.step(step);
+                step.title.clone_from(title);
+                step.mark = Mark::Running;
+                step.started.get_or_insert(at);
+            }
+            Kind::ActBegan { step, what } => {
+                let step = self.touch(step, at);
+                step.acts.push((at, what.clone()));
+                step.count.why.clone_from(what);
+                step.count.moved = Some(at);
+            }
+            Kind::StepDone { step, how, .. } => self.end(step, at, Mark::Done, how),
+            Kind::StepSkipped { step, how } => self.end(step, at, Mark::Skipped, how),
+            Kind::Retrying { step, .. } => self.touch(step, at).retries += 1,
+            Kind::StepFailed { step, error } => self.end(step, at, Mark::Failed, error),
+            Kind::UndoBegan { step } => self.step(step).mark = Mark::Undoing,
+            Kind::UndoDone { step, how } => self.end(step, at, Mark::Undone, how),
+            Kind::UndoFailed { step, error } => self.end(step, at, Mark::UndoFailed, error),
+            Kind::Progress(progress) => self.progress(at, progress),
+            Kind::Notice { text, .. } => self.notices.push((at, text.clone())),
+            Kind::RunPaused { why, resume } => self.paused = Some((why.clone(), resume.clone())),
+            Kind::RunClosed { outcome, summary } => {
+                self.outcome = Some(outcome.clone());
+                self.summary = Some(summary.clone());
+            }
+        }
+    }
+
+    /// The step of that id, with its place from 1.
+    pub fn find(&self, id: &str) -> Option<(usize, &StepView)> {
+        self.steps
+            .iter()
+            .enumerate()
+            .find(|(_, s)| s.id == id)
+            .map(|(i, s)| (i + 1, s))
+    }
+
+    /// How many steps are over.
+    pub fn over(&self) -> usize {
+        self.steps
+            .iter()
+            .filter(|s| matches!(s.mark, Mark::Done | Mark::Skipped))
+            .count()
+    }
+
+    fn progress(&mut self, at: Timestamp, progress: &Progress) {
+        let step = self.touch(&progress.step, at);
+        match &progress.part {
+            Some(part) => step
+                .parts
+                .entry(part.clone())
+                .or_default()
+                .take(at, progress),
+            None => step.count.take(at, progress),
+        }
+        if progress.unit.as_deref() == Some("percent")
+            && let Some(done) = progress.done
+            && step.weights.last().is_none_or(|(_, last)| *last != done)
+        {
+            step.weights.push((at, done));
+        }
+        match step
+            .waits
+            .last_mut()
+            .filter(|w| w.part == progress.part && w.why == progress.why)
+        {
+            Some(wait) => wait.to = at,
+            None => {
+                if let Some(last) = step
+                    .waits
+                    .iter_mut()
+                    .rev()
+                    .find(|w| w.part == progress.part)
+                {
+                    last.to = at;
+                }
+                let (why, part) = (progress.why.clone(), progress.part.clone());
+                step.waits.push(Wait {
+                    from: at,
+                    to: at,
+                    why,
+                    part,
+                });
+            }
+        }
+    }
+
+    fn touch(&mut self, id: &str, at: Timestamp) -> &mut StepView {
+        let step = self.step(id);
+        step.started.get_or_insert(at);
+        match step.mark {
+            Mark::Pending | Mark::Failed => step.mark = Mark::Running,
+            Mark::UndoFailed => step.mark = Mark::Undoing,
+            Mark::Running | Mark::Done | Mark::Skipped | Mark::Undoing | Mark::Undone => {}
+        }
+        step
+    }
+
+    fn end(&mut self, id: &str, at: Timestamp, mark: Mark, note: &str) {
+        let step = self.step(id);
+        step.started.get_or_insert(at);
+        step.ended = Some(at);
+        step.mark = mark;
+        step.note = Some(note.to_owned());
+        if let Some(wait) = step.waits.last_mut() {
+            wait.to = wait.to.max(at);
+        }
+    }
+
+    fn step(&mut self, id: &str) -> &mut StepView {
+        let at = self
+            .steps
+            .iter()
+            .position(|s| s.id == id)
+            .unwrap_or_else(|| {
+                self.steps.push(StepView {
+                    id: id.to_owned(),
+                    title: id.to_owned(),
+                    ..StepView::default()
+                });
+                self.steps.len() - 1
+            });
+        &mut self.steps[at]
+    }
+}

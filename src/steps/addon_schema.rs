@@ -1,0 +1,40 @@
+//! Whether an add-on's configuration satisfies the JSON Schema of the version it is about to get.
+
+use serde_json::Value;
+
+/// Checks `values` (JSON or YAML, as EKS takes them) against `schema`; the error names every violation.
+pub fn check(values: &str, schema: &str) -> Result<(), String> {
+    let values: Value =
+        serde_saphyr::from_str(values).map_err(|e| format!("it is neither JSON nor YAML: {e}"))?;
+    let schema: Value =
+        serde_json::from_str(schema).map_err(|e| format!("EKS's schema is no JSON: {e}"))?;
+    let validator = jsonschema::validator_for(&schema)
+        .map_err(|e| format!("EKS's schema is no JSON Schema: {e}"))?;
+    let errors: Vec<String> = validator
+        .iter_errors(&values)
+        .map(|e| format!("{} at `{}`", e, e.instance_path()))
+        .collect();
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(errors.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = r#"{"type":"object","additionalProperties":false,"properties":{"replicaCount":{"type":"integer"}}}"#;
+
+    #[test]
+    fn a_key_the_new_version_dropped_is_named() {
+        assert!(check(r#"{"replicaCount": 2}"#, SCHEMA).is_ok());
+        assert!(check("replicaCount: 2\n", SCHEMA).is_ok());
+        let why = check(r#"{"replicaCount": "two", "gone": 1}"#, SCHEMA).unwrap_err();
+        assert!(
+            why.contains("gone") && why.contains("replicaCount"),
+            "{why}"
+        );
+    }
+}

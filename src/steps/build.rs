@@ -1,0 +1,78 @@
+//! Steps from a route's plain data.
+
+use crate::engine::AnyStep;
+use crate::route::{RouteStep, StepSpec};
+use crate::steps::World;
+use crate::steps::addon::AddonStep;
+use crate::steps::bake::Bake;
+use crate::steps::control_plane::ControlPlane;
+use crate::steps::drain::Drain;
+use crate::steps::green::{Green, Wish};
+use crate::steps::hold::Hold;
+use crate::steps::launch_template::LaunchTemplate;
+use crate::steps::retire::Retire;
+use crate::steps::shield::Shield;
+use crate::steps::traffic::{AddToRules, Attach, Detach, Shift};
+
+/// Builds one step of run `run`. `roll_back` lets an undo take the control plane and its add-ons back too.
+pub fn build(step: &RouteStep, run: &str, roll_back: bool) -> Box<dyn AnyStep<World>> {
+    let id = step.id.clone();
+    let run = run.to_owned();
+    match step.spec.clone() {
+        StepSpec::Addon {
+            from: _,
+            change,
+            timeout,
+        } => Box::new(AddonStep::new(id, change, timeout, roll_back)),
+        StepSpec::ControlPlane { from, to, timeout } => {
+            Box::new(ControlPlane::new(id, from, to, timeout, roll_back))
+        }
+        StepSpec::Bake { what, time } => Box::new(Bake::new(what, time)),
+        StepSpec::LaunchTemplate {
+            template,
+            source_version,
+            image,
+        } => Box::new(LaunchTemplate::new(id, template, source_version, image)),
+        StepSpec::CreateGreen {
+            blue,
+            group,
+            kubelet,
+            zones,
+            copy_asg_tags,
+            template_from,
+            surge,
+            timeout,
+        } => {
+            let wish = Wish {
+                blue,
+                group: *group,
+                kubelet,
+                zones,
+                copy_asg_tags,
+                template_from,
+                surge,
+                timeout,
+            };
+            Box::new(Green::new(id, run, wish))
+        }
+        StepSpec::HoldGreen { green } => Box::new(Hold::hold(green, run)),
+        StepSpec::ReleaseGreen { green } => Box::new(Hold::release(green, run)),
+        StepSpec::ShieldBlue { blue, taint } => Box::new(Shield::new(id, run, blue, taint)),
+        StepSpec::AttachTargets {
+            green,
+            target_group,
+        } => Box::new(Attach::new(green, target_group)),
+        StepSpec::DetachTargets { blue, target_group } => Box::new(Detach::new(blue, target_group)),
+        StepSpec::AddToRules { green, shift } => Box::new(AddToRules::new(green, shift)),
+        StepSpec::Shift { green: _, shift } => Box::new(Shift::new(id, shift)),
+        StepSpec::Drain { blue, green, drain } => Box::new(Drain::new(id, blue, green, drain)),
+        StepSpec::Soak { blue, time } => Box::new(Bake::soak(blue, time)),
+        StepSpec::Retire {
+            blue,
+            green: _,
+            delete,
+            target_groups,
+            rules,
+        } => Box::new(Retire::new(id, run, blue, delete, target_groups, rules)),
+    }
+}

@@ -1,0 +1,182 @@
+//! What PodDisruptionBudgets allow, by the API server's own rules (kubernetes pkg/registry/core/pod/storage/eviction.go). Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::kube::{Key, Pdb, Pod};
+
+/// Whether an eviction would be let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// No budget is asked, or none has a say.
+    Free,
+    /// It takes one from this budget.
+    Spend(Key),
+    /// This budget refuses it now.
+    Closed { budget: Key, why: String },
+    /// Two budgets match; the API server refuses that for ever.
+    Two(Vec<Key>),
+}
+
+/// Budgets by namespace, with what is left of each while a wave is put together.
+pub struct Budgets {
+    by_namespace: BTreeMap<String, Vec<Arc<Pdb>>>,
+    left: BTreeMap<Key, i32>,
+}
+
+impl Budgets {
+    /// Reads what the budgets allow now.
+    pub fn new<'a>(pdbs: impl Iterator<Item = &'a Arc<Pdb>>) -> Self {
+        let mut by_namespace: BTreeMap<String, Vec<Arc<Pdb>>> = BTreeMap::new();
+        let mut left = BTreeMap::new();
+        for pdb in pdbs {
+            left.insert(pdb.key.clone(), pdb.allowed);
+            by_namespace
+                .entry(pdb.key.namespace.clone())
+                .or_default()
+                .push(pdb.clone());
+        }
+        Self { by_namespace, left }
+    }
+
+    /// The budgets that select the pod.
+    pub fn of(&self, pod: &Pod) -> Vec<Arc<Pdb>> {
+        let here = self
+            .by_namespace
+            .get(&pod.key.namespace)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        here.iter()
+            .filter(|b| b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)))
+            .cloned()
+            .collect()
+    }
+
+    /// Whether the pod's eviction would be let through now.
+    pub fn gate(&self, pod: &Pod) -> Gate {
+        if pod.phase == "Pending" || pod.finished() || pod.deletion_timestamp.is_some() {
+            return Gate::Free;
+        }
+        let budgets = self.of(pod);
+        let budget = match budgets.as_slice() {
+            [] => return Gate::Free,
+            [one] => one,
+            more => return Gate::Two(more.iter().map(|b| b.key.clone()).collect()),
+        };
+        if !pod.ready {
+            let always = budget.unhealthy_policy.as_deref() == Some("AlwaysAllow");
+            if always
+                || (budget.current_healthy >= budget.desired_healthy && budget.desired_healthy > 0)
+            {
+                return Gate::Free;
+            }
+        }
+        let closed = |why: String| Gate::Closed {
+            budget: budget.key.clone(),
+            why,
+        };
+        if budget.observed_generation < budget.generation {
+            return closed(format!(
+                "PDB {} is still being processed by the server",
+                budget.key
+            ));
+        }
+        if self.left.get(&budget.key).copied().unwrap_or(0) > 0 {
+            return Gate::Spend(budget.key.clone());
+        }
+        let unhealthy = if pod.ready {
+            ""
+        } else {
+            ", the pod itself is not Ready and the budget's unhealthyPodEvictionPolicy is not AlwaysAllow"
+        };
+        closed(format!(
+            "PDB {} allows {} of {} ({} healthy, {} needed{unhealthy})",
+            budget.key,
+            budget.allowed,
+            budget.expected,
+            budget.current_healthy,
+            budget.desired_healthy
+        ))
+    }
+
+    /// Takes one from a budget for a pod of the wave.
+    pub fn spend(&mut self, budget: &Key) {
+        if let Some(left) = self.left.get_mut(budget) {
+            *left -= 1;
+        }
+    }
+
+    /// Whether the pod's budget can never let it go while all its pods are healthy: one replica that must stay, or
+    /// nothing may be unavailable.
+    pub fn never(&self, pod: &Pod) -> bool {
+        matches!(self.of(pod).as_slice(), [one] if one.allowed == 0 && one.expected > 0 && one.desired_healthy >= one.expected)
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::model::kube::Selector;
+    use crate::steps::evictable::tests::pod;
+
+    /// A budget over `app: web`.
+    pub fn pdb(name: &str, allowed: i32, healthy: i32, needed: i32, expected: i32) -> Arc<Pdb> {
+        Arc::new(Pdb {
+            key: Key::new("shop", name),
+            selector: Some(Selector {
+                match_labels: [("app".to_owned(), "web".to_owned())].into(),
+                expressions: vec![],
+            }),
+            min_available: None,
+            max_unavailable: None,
+            unhealthy_policy: None,
+            allowed,
+            current_healthy: healthy,
+            desired_healthy: needed,
+            expected,
+            generation: 1,
+            observed_generation: 1,
+            disrupted: vec![],
+        })
+    }
+
+    #[test]
+    fn a_wave_spends_what_a_budget_has() {
+        let mut budgets = Budgets::new([pdb("b", 2, 4, 2, 4)].iter());
+        let p = pod("a", "n");
+        for _ in 0..2 {
+            let Gate::Spend(key) = budgets.gate(&p) else {
+                panic!()
+            };
+            budgets.spend(&key);
+        }
+        assert!(matches!(budgets.gate(&p), Gate::Closed { .. }));
+    }
+
+    #[test]
+    fn a_pod_that_is_not_ready_goes_only_if_the_rest_is_healthy_or_the_policy_says_so() {
+        let mut p = pod("a", "n");
+        p.ready = false;
+        assert!(matches!(
+            Budgets::new([pdb("b", 0, 0, 1, 1)].iter()).gate(&p),
+            Gate::Closed { .. }
+        ));
+        assert_eq!(
+            Budgets::new([pdb("b", 0, 2, 2, 3)].iter()).gate(&p),
+            Gate::Free
+        );
+        let mut always = (*pdb("b", 0, 0, 1, 1)).clone();
+        always.unhealthy_policy = Some("AlwaysAllow".into());
+        assert_eq!(Budgets::new([Arc::new(always)].iter()).gate(&p), Gate::Free);
+    }
+
+    #[test]
+    fn two_budgets_on_one_pod_are_named() {
+        let gate =
+            Budgets::new([pdb("a", 1, 3, 2, 3), pdb("b", 1, 3, 2, 3)].iter()).gate(&pod("p", "n"));
+        assert_eq!(
+            gate,
+            Gate::Two(vec![Key::new("shop", "a"), Key::new("shop", "b")])
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! What a look at a drain sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::k8s::cache::Snapshot;
+use crate::model::kube::{Key, Node, Pod};
+use crate::model::marks;
+
+/// What a look sees. Node and pod data come from watches; the rest is read only when a decision needs it.
+#[derive(Default)]
+pub struct Seen {
+    pub run: String,
+    pub snapshot: Snapshot,
+    /// Blue's nodes, by name.
+    pub nodes: Vec<BlueNode>,
+    /// Volumes still attached to begun nodes that have no pod left, as `volume on node`.
+    pub attached: Vec<(String, String)>,
+    /// Workloads below their wanted number of ready pods since the drain began, as text.
+    pub unsettled: Vec<String>,
+    /// By a blocked pod's uid: the Deployment whose restart brings up a new pod first, or why there is none.
+    pub restartable: BTreeMap<String, Result<Key, String>>,
+    /// Pods not to be asked again just yet, by uid.
+    pub hushed: BTreeSet<String>,
+    /// Begun nodes whose instance is still a target of a controller-filled target group, with the group's ARN.
+    pub registered: Vec<(String, String)>,
+    /// Ready nodes of green, and the size the group is set to.
+    pub green_ready: i32,
+    pub green_desired: i32,
+}
+
+/// A blue node and the pods on it.
+#[derive(Clone)]
+pub struct BlueNode {
+    pub node: Arc<Node>,
+    pub pods: Vec<Arc<Pod>>,
+}
+
+impl BlueNode {
+    /// When this run began to empty the node.
+    pub fn begun(&self, run: &str) -> Option<Timestamp> {
+        let (by, at) = self
+            .node
+            .annotations
+            .get(marks::DRAINING)?
+            .split_once('@')?;
+        (by == run).then(|| at.parse().ok()).flatten()
+    }
+
+    /// Whether this run gave the node up, by consent.
+    pub fn skipped(&self, run: &str) -> bool {
+        self.node
+            .annotations
+            .get(marks::SKIPPED)
+            .is_some_and(|by| by == run)
+    }
+
+    /// Whether the node is closed to new pods by taint and cordon.
+    pub fn shielded(&self, run: &str) -> bool {
+        self.node.unschedulable
+            && self
+                .node
+                .taints
+                .iter()
+                .any(|t| t.key == marks::BLUE_TAINT && t.value.as_deref() == Some(run))
+    }
+}
+
+/// Puts blue's nodes and their pods together, in one pass over the pods.
+pub fn blue_nodes(snapshot: &Snapshot, blue: &str) -> Vec<BlueNode> {
+    let mut nodes: BTreeMap<&str, BlueNode> = snapshot
+        .nodes
+        .values()
+        .filter(|n| n.nodegroup() == Some(blue))
+        .map(|n| {
+            (
+                n.name.as_str(),
+                BlueNode {
+                    node: n.clone(),
+                    pods: Vec::new(),
+                },
+            )
+        })
+        .collect();
+    for pod in snapshot.pods.values() {
+        if let Some(node) = pod.node.as_deref().and_then(|n| nodes.get_mut(n)) {
+            node.pods.push(pod.clone());
+        }
+    }
+    nodes.into_values().collect()
+}

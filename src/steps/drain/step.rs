@@ -1,0 +1,517 @@
+//! The drain as a step: reads what a decision needs, does what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::event::Progress;
+use crate::k8s::Evicted;
+use crate::k8s::cache::Snapshot;
+use crate::model::eks::NodegroupChange;
+use crate::model::kube::{Key, Pod, Workload};
+use crate::model::{ApiError, Class};
+use crate::route::DrainSpec;
+use crate::steps::drain::budget::{Budgets, Gate};
+use crate::steps::drain::decide::{Act, PodRef, decide};
+use crate::steps::drain::seen::{BlueNode, Seen, blue_nodes};
+use crate::steps::evictable::{left_on, occupies};
+use crate::steps::{PATIENCE, World, nodes};
+
+/// Evictions in flight at once; the API server is not ours alone.
+const AT_ONCE: usize = 10;
+/// An eviction that was refused although the budget read open, or accepted but not yet seen, is not sent again before
+/// this; kubectl waits as long after a refusal.
+const HUSH: SignedDuration = SignedDuration::from_secs(5);
+
+/// Empties blue.
+pub struct Drain {
+    id: String,
+    blue: String,
+    green: String,
+    spec: DrainSpec,
+    memory: Mutex<Memory>,
+}
+
+/// What spares requests; a restart loses it and nothing else.
+#[derive(Default)]
+struct Memory {
+    /// By pod uid: not to be asked again before.
+    hush: BTreeMap<String, Timestamp>,
+    /// Nodes seen without volumes after their last pod went.
+    detached: BTreeSet<String>,
+    /// Owners (by uid) that had a pod on blue which was not Ready before it was moved: nobody waits for them.
+    sick: BTreeSet<String>,
+    /// Deployments restarted by this process.
+    restarted: BTreeSet<Key>,
+    /// The last progress said, by node.
+    said: BTreeMap<String, (u64, u64)>,
+}
+
+impl Drain {
+    /// Empties `blue` as `spec` says.
+    pub fn new(id: String, blue: String, green: String, spec: DrainSpec) -> Self {
+        Self {
+            id,
+            blue,
+            green,
+            spec,
+            memory: Mutex::new(Memory::default()),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says how each begun node gets on, when that has changed.
+    fn say(&self, world: &World, seen: &Seen) {
+        let mut memory = self.memory();
+        for blue in seen.nodes.iter().filter(|n| n.begun(&seen.run).is_some()) {
+            let left = blue.pods.iter().filter(|p| occupies(p, &blue.node)).count() as u64;
+            let name = blue.node.name.clone();
+            let total = memory
+                .said
+                .get(&name)
+                .map_or(left, |(_, total)| (*total).max(left));
+            if memory.said.insert(name.clone(), (left, total)) != Some((left, total)) {
+                world.progress(Progress {
+                    step: self.id.clone(),
+                    why: if left == 0 {
+                        "empty".into()
+                    } else {
+                        format!("{left} pods to go")
+                    },
+                    done: Some(total - left),
+                    total: Some(total),
+                    unit: Some("pods".into()),
+                    part: Some(name),
+                });
+            }
+        }
+    }
+
+    /// Volumes attached to begun nodes whose pods have gone.
+    async fn attached(
+        &self,
+        world: &World,
+        seen: &Seen,
+    ) -> Result<Vec<(String, String)>, ApiError> {
+        let waiting: BTreeSet<String> = seen
+            .nodes
+            .iter()
+            .filter(|n| {
+                n.begun(&seen.run).is_some() && !n.pods.iter().any(|p| occupies(p, &n.node))
+            })
+            .map(|n| n.node.name.clone())
+            .filter(|name| !self.memory().detached.contains(name))
+            .collect();
+        if waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        let attached: Vec<(String, String)> = world
+            .kube
+            .attachments()
+            .await?
+            .into_iter()
+            .filter(|a| waiting.contains(&a.node))
+            .map(|a| (a.volume.unwrap_or(a.name), a.node))
+            .collect();
+        let mut memory = self.memory();
+        memory.detached.extend(
+            waiting
+                .into_iter()
+                .filter(|n| !attached.iter().any(|(_, node)| node == n)),
+        );
+        Ok(attached)
+    }
+
+    /// Workloads whose pods were moved and are not back to their wanted number of ready pods.
+    async fn unsettled(
+        &self,
+        world: &World,
+        seen: &Seen,
+        past: Option<Timestamp>,
+    ) -> Result<Vec<String>, ApiError> {
+        let Some(since) = past else {
+            return Ok(Vec::new());
+        };
+        // Only between nodes is this asked: while one is being emptied its pods are waited for anyway.
+        let busy = seen
+            .nodes
+            .iter()
+            .filter(|n| n.begun(&seen.run).is_some())
+            .filter(|n| n.pods.iter().any(|p| occupies(p, &n.node)))
+            .count();
+        if busy >= self.spec.parallel.max(1) as usize {
+            return Ok(Vec::new());
+        }
+        let mut moved: BTreeMap<&str, bool> = BTreeMap::new();
+        for pod in seen.snapshot.pods.values() {
+            if let Some(owner) = &pod.owner {
+                let new = pod.created.is_some_and(|t| t >= since);
+                *moved.entry(owner.uid.as_str()).or_default() |= new;
+            }
+        }
+        let sick = self.memory().sick.clone();
+        Ok(world
+            .kube
+            .workloads()
+            .await?
+            .iter()
+            .filter(|w| {
+                matches!(
+                    w.kind.as_str(),
+                    "ReplicaSet" | "StatefulSet" | "ReplicationController"
+                )
+            })
+            .filter(|w| w.desired > 0 && w.ready < w.desired && !sick.contains(&w.uid))
+            // A workload with no pod at all has none because its last one was just moved.
+            .filter(|w| moved.get(w.uid.as_str()).copied().unwrap_or(true))
+            .map(|w| unsettled_text(w, &seen.snapshot))
+            .collect())
+    }
+
+    /// For pods that their budget never lets go: the Deployment to restart.
+    async fn restartable(
+        &self,
+        world: &World,
+        seen: &Seen,
+    ) -> Result<BTreeMap<String, Result<Key, String>>, ApiError> {
+        let mut found = BTreeMap::new();
+        if self.spec.single_replicas != "surge" {
+            return Ok(found);
+        }
+        let budgets = Budgets::new(seen.snapshot.pdbs.values());
+        for pod in begun_pods(seen) {
+            if !matches!(budgets.gate(pod), Gate::Closed { .. }) || !budgets.never(pod) {
+                continue;
+            }
+            let restart = restart_of(world, pod).await?;
+            let restart = match restart {
+                Ok(key) if self.memory().restarted.contains(&key) => Err(format!(
+                    "Deployment {key} was restarted; its new pod is awaited"
+                )),
+                other => other,
+            };
+            found.insert(pod.uid.clone(), restart);
+        }
+        Ok(found)
+    }
+
+    /// Begun nodes that a controller has not yet taken out of its target groups.
+    async fn registered(
+        &self,
+        world: &World,
+        seen: &Seen,
+    ) -> Result<Vec<(String, String)>, ApiError> {
+        let begun: Vec<&BlueNode> = seen
+            .nodes
+            .iter()
+            .filter(|n| n.begun(&seen.run).is_some() && n.pods.iter().any(|p| occupies(p, &n.node)))
+            .collect();
+        let mut registered = Vec::new();
+        if begun.is_empty() {
+            return Ok(registered);
+        }
+        for arn in &self.spec.leave_target_groups {
+            let targets = match world.aws.target_health(arn).await {
+                Ok(targets) => targets,
+                Err(e) if e.class == Class::Absent => continue,
+                Err(e) => return Err(e),
+            };
+            for blue in &begun {
+                if blue
+                    .node
+                    .instance_id()
+                    .is_some_and(|id| targets.iter().any(|t| t.id == id))
+                {
+                    registered.push((blue.node.name.clone(), arn.clone()));
+                }
+            }
+        }
+        Ok(registered)
+    }
+
+    async fn evict(&self, world: &World, pods: &[PodRef]) -> Result<(), StepError> {
+        let answers: Vec<(PodRef, Result<Evicted, ApiError>)> =
+            futures::stream::iter(pods.iter().cloned())
+                .map(|pod| async move {
+                    let answer = world.kube.evict(&pod.key, &pod.uid, None, false).await;
+                    (pod, answer)
+                })
+                .buffered(AT_ONCE)
+                .collect()
+                .await;
+        let now = world.clock.now();
+        let mut failed = None;
+        for (pod, answer) in answers {
+            let hush = match answer {
+                Ok(Evicted::Blocked { retry_after, .. }) => retry_after
+                    .and_then(|d| SignedDuration::try_from(d).ok())
+                    .unwrap_or(HUSH),
+                Ok(Evicted::Accepted | Evicted::Gone | Evicted::NamespaceTerminating) => HUSH,
+                Ok(Evicted::TwoBudgets { message }) => {
+                    return Err(StepError::Broken(format!(
+                        "pod {}: {message} Delete one of the budgets or narrow its selector.",
+                        pod.key
+                    )));
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    continue;
+                }
+            };
+            self.memory().hush.insert(pod.uid, now + hush);
+        }
+        failed.map_or(Ok(()), |e| Err(e.into()))
+    }
+}
+
+fn begun_pods(seen: &Seen) -> impl Iterator<Item = &Pod> {
+    seen.nodes
+        .iter()
+        .filter(|n| n.begun(&seen.run).is_some() && !n.skipped(&seen.run))
+        .flat_map(|n| {
+            n.pods
+                .iter()
+                .filter(|p| occupies(p, &n.node))
+                .map(AsRef::as_ref)
+        })
+}
+
+fn unsettled_text(workload: &Workload, snapshot: &Snapshot) -> String {
+    let waiting = snapshot
+        .pods
+        .values()
+        .find(|p| {
+            !p.ready
+                && p.deletion_timestamp.is_none()
+                && p.owner.as_ref().is_some_and(|o| o.uid == workload.uid)
+        })
+        .map(|p| {
+            let why = p.waiting.as_deref().unwrap_or(&p.phase);
+            format!(
+                ", pod {} on {}: {why}",
+                p.key,
+                p.node.as_deref().unwrap_or("no node")
+            )
+        })
+        .unwrap_or_default();
+    format!(
+        "{} {} has {} of {} ready{waiting}",
+        workload.kind, workload.key, workload.ready, workload.desired
+    )
+}
+
+/// The Deployment whose restart brings up a new pod before `pod` goes; or why there is none.
+async fn restart_of(world: &World, pod: &Pod) -> Result<Result<Key, String>, ApiError> {
+    let Some(owner) = pod.owner.as_ref().filter(|o| o.kind == "ReplicaSet") else {
+        let kind = pod.owner.as_ref().map_or("nothing", |o| o.kind.as_str());
+        return Ok(Err(format!(
+            "it belongs to {kind}, and only a Deployment starts the new pod first"
+        )));
+    };
+    let set = world
+        .kube
+        .workload("ReplicaSet", &Key::new(&pod.key.namespace, &owner.name))
+        .await?;
+    let Some(top) = set.owner.filter(|o| o.kind == "Deployment") else {
+        return Ok(Err("its ReplicaSet belongs to no Deployment".to_owned()));
+    };
+    let key = Key::new(&pod.key.namespace, &top.name);
+    let deployment = world.kube.workload("Deployment", &key).await?;
+    Ok(if deployment.strategy.as_deref() == Some("Recreate") {
+        Err(format!("Deployment {key} has strategy Recreate"))
+    } else if deployment.paused {
+        Err(format!("Deployment {key} is paused"))
+    } else if matches!(deployment.max_surge.as_deref(), Some("0" | "0%")) {
+        Err(format!("Deployment {key} has maxSurge 0"))
+    } else if !pod.claims.is_empty() {
+        Err("it mounts a volume that two pods may not share".to_owned())
+    } else {
+        Ok(key)
+    })
+}
+
+impl Step<World> for Drain {
+    type Seen = Seen;
+    type Before = ();
+    type Act = Act;
+
+    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
+        let snapshot = world.cache.read(PATIENCE).await?;
+        let now = world.clock.now();
+        let nodes = blue_nodes(&snapshot, &self.blue);
+        let mut seen = Seen {
+            run: world.run.clone(),
+            snapshot,
+            nodes,
+            ..Seen::default()
+        };
+        {
+            let mut memory = self.memory();
+            memory.hush.retain(|_, until| *until > now);
+            seen.hushed = memory.hush.keys().cloned().collect();
+            for pod in seen
+                .nodes
+                .iter()
+                .flat_map(|n| &n.pods)
+                .filter(|p| !p.ready && p.deletion_timestamp.is_none())
+            {
+                memory
+                    .sick
+                    .extend(pod.owner.as_ref().map(|o| o.uid.clone()));
+            }
+        }
+        self.say(world, &seen);
+        seen.registered = self.registered(world, &seen).await?;
+        seen.attached = self.attached(world, &seen).await?;
+        let since = seen.nodes.iter().filter_map(|n| n.begun(&seen.run)).min();
+        seen.unsettled = self.unsettled(world, &seen, since).await?;
+        seen.restartable = self.restartable(world, &seen).await?;
+        if self.spec.surge.is_some() {
+            let ready = seen
+                .snapshot
+                .nodes
+                .values()
+                .filter(|n| n.nodegroup() == Some(&self.green) && n.is_ready())
+                .count();
+            seen.green_ready = i32::try_from(ready).unwrap_or(i32::MAX);
+            seen.green_desired = world
+                .aws
+                .describe_nodegroup(&world.cluster, &self.green)
+                .await?
+                .scaling
+                .desired;
+        }
+        Ok(seen)
+    }
+
+    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+        decide(&self.spec, seen, past, now)
+    }
+
+    fn before(&self, _seen: &Seen) {}
+
+    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        match act {
+            Act::Shield { nodes: names } => nodes::close(world, names).await,
+            Act::Begin { nodes: names, at } => nodes::begin(world, names, *at).await,
+            Act::Skip { nodes: names, .. } => nodes::skip(world, names).await,
+            Act::Unmark { nodes: names } => nodes::unmark(world, names).await,
+            Act::Evict { pods } => self.evict(world, pods).await,
+            Act::Delete { pods, .. } => {
+                for pod in pods {
+                    match world.kube.delete_pod(&pod.key, &pod.uid, None).await {
+                        Ok(()) => {}
+                        Err(e) if matches!(e.class, Class::Absent | Class::Conflict) => {}
+                        Err(e) => return Err(e.into()),
+                    }
+                    self.memory().hush.insert(
+                        pod.uid.clone(),
+                        world.clock.now() + SignedDuration::from_secs(60),
+                    );
+                }
+                Ok(())
+            }
+            Act::Restart { deployment, at } => {
+                world.kube.restart_deployment(deployment, *at).await?;
+                self.memory().restarted.insert(deployment.clone());
+                Ok(())
+            }
+            Act::Grow { desired } => {
+                let change = NodegroupChange {
+                    desired: Some(*desired),
+                    ..NodegroupChange::default()
+                };
+                let token = world.token(&self.id, &format!("grow {desired}"));
+                world
+                    .aws
+                    .update_nodegroup(&world.cluster, &self.green, &change, &token)
+                    .await?;
+                Ok(())
+            }
+        }
+    }
+
+    fn undo(&self) -> Undo {
+        Undo::Restore
+    }
+
+    fn restore(&self, _before: &(), seen: &Seen, _now: Timestamp) -> Decision<Act> {
+        // Pods come back to blue by themselves once green is closed; only the marks are ours to take off.
+        let marked: Vec<String> = seen
+            .nodes
+            .iter()
+            .filter(|n| n.begun(&seen.run).is_some() || n.skipped(&seen.run))
+            .map(|n| n.node.name.clone())
+            .collect();
+        if marked.is_empty() {
+            return Decision::Done(format!(
+                "no node of {} carries a mark of the drain",
+                self.blue
+            ));
+        }
+        Decision::Act(Act::Unmark { nodes: marked })
+    }
+
+    fn describe(&self, act: &Act) -> String {
+        match act {
+            Act::Shield { nodes } => format!("taint and cordon {}", nodes.join(", ")),
+            Act::Begin { nodes, .. } => format!("begin with {}", nodes.join(", ")),
+            Act::Evict { pods } => format!("evict {}", list(pods)),
+            Act::Delete { pods, why } => {
+                format!("delete past their budget: {} ({why})", list(pods))
+            }
+            Act::Skip { nodes, why } => format!("give up {} ({why})", nodes.join(", ")),
+            Act::Restart { deployment, .. } => {
+                format!("restart Deployment {deployment}, so that its new pod comes up first")
+            }
+            Act::Grow { desired } => format!("grow {} to {desired} nodes", self.green),
+            Act::Unmark { nodes } => format!("take the drain's marks off {}", nodes.join(", ")),
+        }
+    }
+}
+
+fn list(pods: &[PodRef]) -> String {
+    pods.iter()
+        .map(|p| p.key.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Evicts what is left on a group that is being taken away on rollback, one wave at a time: the same rules, no marks.
+pub fn wave_off(snapshot: &Snapshot, group: &str) -> (Vec<PodRef>, Vec<String>) {
+    let mut budgets = Budgets::new(snapshot.pdbs.values());
+    let mut wave = Vec::new();
+    for pod in snapshot
+        .pods
+        .values()
+        .filter(|p| p.deletion_timestamp.is_none())
+    {
+        let Some(node) = pod.node.as_deref().and_then(|n| snapshot.nodes.get(n)) else {
+            continue;
+        };
+        if node.nodegroup() != Some(group) || !occupies(pod, node) {
+            continue;
+        }
+        match budgets.gate(pod) {
+            Gate::Free => {}
+            Gate::Spend(budget) => budgets.spend(&budget),
+            Gate::Closed { .. } | Gate::Two(_) => continue,
+        }
+        wave.push(PodRef {
+            key: pod.key.clone(),
+            uid: pod.uid.clone(),
+        });
+    }
+    wave.truncate(50);
+    (wave, left_on(snapshot, group))
+}
+
+/// How often a group is looked at that is being emptied on rollback.
+pub const WAVE_OFF_RECHECK: Duration = Duration::from_secs(5);

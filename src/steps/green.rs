@@ -1,0 +1,585 @@
+//! The green node group: created beside blue, ready only when its nodes are.
+//!
+//! Taking it back empties it first, through the Eviction API, because DeleteNodegroup drains every node at once and
+//! ends it after five minutes whatever the budgets say (FACTS C6).
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::k8s::Evicted;
+use crate::k8s::cache::Snapshot;
+use crate::model::asg::{Asg, AsgTag};
+use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup};
+use crate::model::kube::{Key, Node, Workload};
+use crate::model::{ApiError, Class, Minor, marks};
+use crate::steps::drain::decide::PodRef;
+use crate::steps::drain::step::{WAVE_OFF_RECHECK, wave_off};
+use crate::steps::updates::{POLL, issues};
+use crate::steps::{PATIENCE, World, nodes};
+
+/// What the group is to be.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    pub blue: String,
+    pub group: NewNodegroup,
+    pub kubelet: Option<Minor>,
+    pub zones: Vec<String>,
+    pub copy_asg_tags: bool,
+    /// The launch template whose newest version made by this tool is to be used.
+    pub template_from: Option<String>,
+    /// Green starts with this many nodes, and the drain grows it.
+    pub surge: Option<u32>,
+    pub timeout: Duration,
+}
+
+/// Creates green.
+pub struct Green {
+    id: String,
+    run: String,
+    wish: Wish,
+}
+
+/// What a look sees.
+pub struct Seen {
+    green: Option<Nodegroup>,
+    asg: Option<Asg>,
+    blue_desired: Option<i32>,
+    blue_tags: Vec<AsgTag>,
+    /// The template version to use, when it had to be looked up.
+    template_version: Option<i64>,
+    nodes: Vec<std::sync::Arc<Node>>,
+    /// What is not ready on green's nodes though they are.
+    daemons: Vec<String>,
+    /// For taking green back: what may be evicted now, and what is left.
+    wave: Vec<PodRef>,
+    left: Vec<String>,
+}
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Act {
+    Create {
+        group: Box<NewNodegroup>,
+        attempt: u32,
+    },
+    /// A group that could not be created still exists and still costs.
+    DeleteFailed {
+        why: String,
+    },
+    CopyTags {
+        asg: String,
+        tags: Vec<AsgTag>,
+    },
+    Close {
+        nodes: Vec<String>,
+    },
+    Evict {
+        pods: Vec<PodRef>,
+    },
+    Delete,
+}
+
+impl Green {
+    /// Creates the group of `wish` in run `run`.
+    pub fn new(id: String, run: String, wish: Wish) -> Self {
+        Self { id, run, wish }
+    }
+
+    fn name(&self) -> &str {
+        &self.wish.group.name
+    }
+
+    /// The group as it is to be created now.
+    fn group(&self, seen: &Seen) -> NewNodegroup {
+        let mut group = self.wish.group.clone();
+        let blue = seen.blue_desired.unwrap_or(group.scaling.desired);
+        group.scaling.max = group.scaling.max.max(blue);
+        group.scaling.desired = match self.wish.surge {
+            Some(surge) => i32::try_from(surge).unwrap_or(blue).min(blue),
+            None => group.scaling.desired.max(blue),
+        };
+        group.scaling.min = group.scaling.min.min(group.scaling.desired);
+        if let (Some(id), Some(version)) = (&self.wish.template_from, seen.template_version) {
+            group.launch_template = Some(LaunchTemplateRef {
+                id: Some(id.clone()),
+                name: None,
+                version: Some(version.to_string()),
+            });
+        }
+        group
+            .tags
+            .insert(marks::RUN_TAG.to_owned(), self.run.clone());
+        group
+            .tags
+            .insert(marks::CLONED_FROM_TAG.to_owned(), self.wish.blue.clone());
+        group
+    }
+
+    fn is_ours(&self, green: &Nodegroup) -> bool {
+        green.tags.get(marks::RUN_TAG) == Some(&self.run)
+    }
+
+    /// What green still lacks to carry blue's load.
+    fn lacks(&self, green: &Nodegroup, seen: &Seen) -> Vec<String> {
+        let mut lacks = Vec::new();
+        let ready: Vec<&Node> = seen
+            .nodes
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|n| n.is_ready() && !n.deleting)
+            .collect();
+        let wanted = green.scaling.desired;
+        if (ready.len() as i64) < i64::from(wanted) {
+            let waiting: Vec<&str> = seen
+                .nodes
+                .iter()
+                .filter(|n| !n.is_ready())
+                .map(|n| n.name.as_str())
+                .collect();
+            let joined = if waiting.is_empty() {
+                String::new()
+            } else {
+                format!(", joined but not Ready: {}", waiting.join(", "))
+            };
+            lacks.push(format!(
+                "{} of {wanted} nodes are Ready{joined}",
+                ready.len()
+            ));
+        }
+        for zone in &self.wish.zones {
+            if self.wish.surge.is_none() && !ready.iter().any(|n| n.zone() == Some(zone)) {
+                lacks.push(format!("no node is Ready in {zone}"));
+            }
+        }
+        for node in &ready {
+            if let Some(wanted) = self.wish.kubelet
+                && Minor::from_reported(&node.kubelet_version).ok() != Some(wanted)
+            {
+                lacks.push(format!(
+                    "kubelet of {} is {}, not {wanted}",
+                    node.name, node.kubelet_version
+                ));
+            }
+            let foreign: Vec<String> = node
+                .taints
+                .iter()
+                .filter(|t| {
+                    t.effect != "PreferNoSchedule"
+                        && !self.wish.group.taints.iter().any(|g| g.key == t.key)
+                })
+                .map(|t| t.key.clone())
+                .collect();
+            if !foreign.is_empty() {
+                lacks.push(format!(
+                    "{} still has startup taints {}",
+                    node.name,
+                    foreign.join(", ")
+                ));
+            }
+        }
+        lacks.extend(seen.daemons.iter().cloned());
+        lacks
+    }
+}
+
+/// DaemonSet pods that belong on green's ready nodes and are not ready there.
+fn daemons(
+    snapshot: &Snapshot,
+    nodes: &[std::sync::Arc<Node>],
+    workloads: &[Workload],
+) -> Vec<String> {
+    let mut missing = Vec::new();
+    let sets: Vec<&Workload> = workloads.iter().filter(|w| w.kind == "DaemonSet").collect();
+    for node in nodes.iter().filter(|n| n.is_ready()) {
+        for set in sets.iter().filter(|s| belongs(s, node)) {
+            let ready = snapshot.pods.values().any(|p| {
+                p.node.as_deref() == Some(&node.name)
+                    && p.ready
+                    && p.owner.as_ref().is_some_and(|o| o.uid == set.uid)
+            });
+            if !ready {
+                missing.push(format!(
+                    "DaemonSet {} is not ready on {}",
+                    set.key, node.name
+                ));
+            }
+        }
+    }
+    missing
+}
+
+/// Whether a DaemonSet puts a pod on the node, by selector, affinity and taints.
+fn belongs(set: &Workload, node: &Node) -> bool {
+    set.node_selector
+        .iter()
+        .all(|(k, v)| node.labels.get(k) == Some(v))
+        && set.required_affinity.iter().all(|(k, values)| {
+            values.is_empty() || node.labels.get(k).is_some_and(|v| values.contains(v))
+        })
+        && node
+            .taints
+            .iter()
+            .filter(|t| t.effect != "PreferNoSchedule" && !t.key.starts_with("node.kubernetes.io/"))
+            .all(|t| set.tolerations.iter().any(|tol| tol.tolerates(t)))
+}
+
+async fn absent_is_none<T>(
+    call: impl Future<Output = Result<T, ApiError>>,
+) -> Result<Option<T>, ApiError> {
+    match call.await {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.class == Class::Absent => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+impl Step<World> for Green {
+    type Seen = Seen;
+    type Before = bool;
+    type Act = Act;
+
+    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
+        let green =
+            absent_is_none(world.aws.describe_nodegroup(&world.cluster, self.name())).await?;
+        let blue = absent_is_none(
+            world
+                .aws
+                .describe_nodegroup(&world.cluster, &self.wish.blue),
+        )
+        .await?;
+        let names: Vec<String> = blue
+            .iter()
+            .chain(&green)
+            .flat_map(|g| g.asgs.iter().cloned())
+            .collect();
+        let mut asgs = if names.is_empty() {
+            Default::default()
+        } else {
+            world.aws.asgs(&names).await?
+        };
+        let mut take = |group: &Option<Nodegroup>| {
+            group
+                .as_ref()
+                .and_then(|g| g.asgs.first())
+                .and_then(|name| asgs.remove(name))
+        };
+        let asg = take(&green);
+        let blue_asg = take(&blue);
+        let template_version = match &self.wish.template_from {
+            Some(template) if green.is_none() => {
+                let versions = world.aws.launch_template_versions(template).await?;
+                versions
+                    .iter()
+                    .filter(|v| {
+                        v.description
+                            .as_deref()
+                            .is_some_and(|d| d.starts_with("eksup: "))
+                    })
+                    .map(|v| v.version)
+                    .max()
+            }
+            _ => None,
+        };
+        let snapshot = world.cache.read(PATIENCE).await?;
+        let nodes: Vec<_> = snapshot
+            .nodes
+            .values()
+            .filter(|n| n.nodegroup() == Some(self.name()))
+            .cloned()
+            .collect();
+        let all_ready = green.as_ref().is_some_and(|g| {
+            nodes.iter().filter(|n| n.is_ready()).count() as i64 >= i64::from(g.scaling.desired)
+        });
+        let daemons = if all_ready && !nodes.is_empty() {
+            let workloads = world.kube.workloads().await?;
+            daemons(&snapshot, &nodes, &workloads)
+        } else {
+            Vec::new()
+        };
+        let (wave, left) = wave_off(&snapshot, self.name());
+        let blue_desired = blue_asg
+            .as_ref()
+            .map(|a| a.desired)
+            .or(blue.as_ref().map(|b| b.scaling.desired));
+        let blue_tags = blue_asg.map(|a| a.tags).unwrap_or_default();
+        Ok(Seen {
+            green,
+            asg,
+            blue_desired,
+            blue_tags,
+            template_version,
+            nodes,
+            daemons,
+            wave,
+            left,
+        })
+    }
+
+    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+        let name = self.name();
+        let Some(green) = &seen.green else {
+            if let Some(Act::DeleteFailed { why }) = past
+                .last_act
+                .clone()
+                .and_then(|a| serde_json::from_value(a).ok())
+            {
+                return Decision::Refuse(format!(
+                    "EKS could not create node group {name}: {why}. It was deleted; mend the cause and run `eksup apply` again."
+                ));
+            }
+            if self.wish.template_from.is_some() && seen.template_version.is_none() {
+                return Decision::Refuse("the launch template version with the new image is gone; run `eksup plan` again".to_owned());
+            }
+            return Decision::Act(Act::Create {
+                group: Box::new(self.group(seen)),
+                attempt: past.attempt,
+            });
+        };
+        if !self.is_ours(green) {
+            return Decision::Refuse(format!(
+                "node group {name} exists and was not made by this run; name another green with `nodeGroups[].green` in the plan, or delete it"
+            ));
+        }
+        match green.status.as_str() {
+            "CREATE_FAILED" => {
+                return Decision::Act(Act::DeleteFailed {
+                    why: issues(&green.health),
+                });
+            }
+            "DELETING" => return wait(format!("node group {name} is being deleted")),
+            "DELETE_FAILED" => {
+                return Decision::Refuse(format!(
+                    "node group {name} could not be deleted: {}",
+                    issues(&green.health)
+                ));
+            }
+            _ => {}
+        }
+        let mut lacks = self.lacks(green, seen);
+        if green.status != "ACTIVE" {
+            lacks.insert(0, format!("node group {name} is {}", green.status));
+        }
+        if !green.health.is_empty() {
+            lacks.push(format!("EKS reports {}", issues(&green.health)));
+        }
+        if !lacks.is_empty() {
+            let since = past.last_act_at.or(past.started_at);
+            let late = since.is_some_and(|t| {
+                now.duration_since(t)
+                    > SignedDuration::try_from(self.wish.timeout).unwrap_or(SignedDuration::MAX)
+            });
+            let text = lacks.join("; ");
+            return if late {
+                Decision::Refuse(format!(
+                    "green {name} is not ready after {}s: {text}. Mend it and run `eksup apply` again, or `eksup rollback`.",
+                    self.wish.timeout.as_secs()
+                ))
+            } else {
+                wait(text)
+            };
+        }
+        if self.wish.copy_asg_tags
+            && let Some(asg) = &seen.asg
+        {
+            let missing = missing_tags(&seen.blue_tags, asg);
+            if !missing.is_empty() {
+                return Decision::Act(Act::CopyTags {
+                    asg: asg.name.clone(),
+                    tags: missing,
+                });
+            }
+        }
+        let mut zones: Vec<&str> = seen.nodes.iter().filter_map(|n| n.zone()).collect();
+        zones.sort_unstable();
+        zones.dedup();
+        Decision::Done(format!(
+            "{} nodes of {name} are Ready in {} with their DaemonSets",
+            seen.nodes.len(),
+            zones.join(", ")
+        ))
+    }
+
+    fn before(&self, seen: &Seen) -> bool {
+        seen.green.is_some()
+    }
+
+    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        match act {
+            Act::Create { group, attempt } => {
+                let token = world.token(&self.id, &format!("create#{attempt}"));
+                world
+                    .aws
+                    .create_nodegroup(&world.cluster, group, &token)
+                    .await?;
+                Ok(())
+            }
+            Act::DeleteFailed { .. } | Act::Delete => match world
+                .aws
+                .delete_nodegroup(&world.cluster, self.name())
+                .await
+            {
+                Err(e) if e.class != Class::Absent => Err(e.into()),
+                Ok(()) | Err(_) => Ok(()),
+            },
+            Act::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
+            Act::Close { nodes: names } => nodes::close(world, names).await,
+            Act::Evict { pods } => {
+                for pod in pods {
+                    match world.kube.evict(&pod.key, &pod.uid, None, false).await? {
+                        Evicted::Accepted
+                        | Evicted::Gone
+                        | Evicted::Blocked { .. }
+                        | Evicted::NamespaceTerminating => {}
+                        Evicted::TwoBudgets { message } => {
+                            return Err(StepError::Broken(format!("pod {}: {message}", pod.key)));
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn undo(&self) -> Undo {
+        Undo::Restore
+    }
+
+    fn restore(&self, before: &bool, seen: &Seen, _now: Timestamp) -> Decision<Act> {
+        let name = self.name();
+        let Some(green) = &seen.green else {
+            return Decision::Done(format!("node group {name} is gone"));
+        };
+        if *before || !self.is_ours(green) {
+            return Decision::Done(format!("node group {name} is not this run's; it stays"));
+        }
+        if green.status == "DELETING" {
+            return wait(format!("node group {name} is being deleted"));
+        }
+        if green.status == "DELETE_FAILED" {
+            return Decision::Refuse(format!(
+                "node group {name} could not be deleted: {}",
+                issues(&green.health)
+            ));
+        }
+        let open: Vec<String> = seen
+            .nodes
+            .iter()
+            .filter(|n| !n.unschedulable)
+            .map(|n| n.name.clone())
+            .collect();
+        if !open.is_empty() {
+            return Decision::Act(Act::Close { nodes: open });
+        }
+        if !seen.wave.is_empty() {
+            return Decision::Act(Act::Evict {
+                pods: seen.wave.clone(),
+            });
+        }
+        if !seen.left.is_empty() {
+            return Decision::Wait {
+                why: format!("pods have to leave {name} first: {}", seen.left.join(", ")),
+                recheck: WAVE_OFF_RECHECK,
+            };
+        }
+        Decision::Act(Act::Delete)
+    }
+
+    fn describe(&self, act: &Act) -> String {
+        match act {
+            Act::Create { group, .. } => format!(
+                "CreateNodegroup {} with {} nodes",
+                group.name, group.scaling.desired
+            ),
+            Act::DeleteFailed { why } => format!(
+                "DeleteNodegroup {}, which could not be created: {why}",
+                self.name()
+            ),
+            Act::CopyTags { asg, tags } => format!(
+                "copy {} tags of blue to Auto Scaling group {asg}",
+                tags.len()
+            ),
+            Act::Close { nodes } => format!("taint and cordon {}", nodes.join(", ")),
+            Act::Evict { pods } => format!(
+                "evict {}",
+                pods.iter()
+                    .map(|p: &PodRef| key(&p.key))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+            Act::Delete => format!("DeleteNodegroup {}", self.name()),
+        }
+    }
+}
+
+fn key(key: &Key) -> String {
+    key.to_string()
+}
+
+fn wait(why: String) -> Decision<Act> {
+    Decision::Wait { why, recheck: POLL }
+}
+
+/// Tags of blue's Auto Scaling group that EKS does not set by itself and green's lacks.
+fn missing_tags(blue: &[AsgTag], green: &Asg) -> Vec<AsgTag> {
+    let owned = |k: &str| {
+        k.starts_with("aws:")
+            || k.starts_with("eks:")
+            || k.starts_with("kubernetes.io/cluster/")
+            || k.starts_with("k8s.io/cluster/")
+            || k == "k8s.io/cluster-autoscaler/enabled"
+            || k == marks::AZ_REBALANCE_TAG
+            || (k.starts_with("k8s.io/cluster-autoscaler/")
+                && !k.starts_with("k8s.io/cluster-autoscaler/node-template/"))
+    };
+    blue.iter()
+        .filter(|t| !owned(&t.key) && !green.tags.iter().any(|g| g.key == t.key))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_users_own_asg_tags_are_copied() {
+        let tag = |k: &str| AsgTag {
+            key: k.into(),
+            value: "v".into(),
+            propagate: true,
+        };
+        let blue = [
+            tag("eks:nodegroup-name"),
+            tag("k8s.io/cluster-autoscaler/c"),
+            tag("k8s.io/cluster-autoscaler/node-template/label/x"),
+            tag("team"),
+        ];
+        let green = Asg {
+            name: "g".into(),
+            min: 0,
+            max: 1,
+            desired: 1,
+            zones: vec![],
+            instances: vec![],
+            target_groups: vec![],
+            suspended: vec![],
+            tags: vec![],
+        };
+        let missing: Vec<String> = missing_tags(&blue, &green)
+            .into_iter()
+            .map(|t| t.key)
+            .collect();
+        assert_eq!(
+            missing,
+            ["k8s.io/cluster-autoscaler/node-template/label/x", "team"]
+        );
+    }
+}

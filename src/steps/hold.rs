@@ -1,0 +1,146 @@
+//! Green is kept from the autoscaler's scale-down: it looks idle until blue's pods arrive.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::model::marks;
+use crate::steps::{PATIENCE, World, nodes};
+
+/// Holds green's nodes, or lets them go.
+pub struct Hold {
+    green: String,
+    run: String,
+    /// Whether the step holds or releases.
+    hold: bool,
+}
+
+/// Names of green's nodes that are not protected at all, and of those that this run protects.
+pub struct Seen {
+    open: Vec<String>,
+    held: Vec<String>,
+}
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Act {
+    Hold { nodes: Vec<String> },
+    Release { nodes: Vec<String> },
+}
+
+impl Hold {
+    /// Holds `green`'s nodes.
+    pub fn hold(green: String, run: String) -> Self {
+        Self {
+            green,
+            run,
+            hold: true,
+        }
+    }
+
+    /// Lets `green`'s nodes go.
+    pub fn release(green: String, run: String) -> Self {
+        Self {
+            green,
+            run,
+            hold: false,
+        }
+    }
+
+    fn let_go(&self, seen: &Seen) -> Decision<Act> {
+        if seen.held.is_empty() {
+            Decision::Done(format!("no node of {} is held by this run", self.green))
+        } else {
+            Decision::Act(Act::Release {
+                nodes: seen.held.clone(),
+            })
+        }
+    }
+}
+
+impl Step<World> for Hold {
+    type Seen = Seen;
+    type Before = ();
+    type Act = Act;
+
+    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
+        let snapshot = world.cache.read(PATIENCE).await?;
+        let mut seen = Seen {
+            open: vec![],
+            held: vec![],
+        };
+        for node in snapshot
+            .nodes
+            .values()
+            .filter(|n| n.nodegroup() == Some(&self.green))
+        {
+            if node.annotations.get(marks::SCALE_DOWN_HELD) == Some(&self.run) {
+                seen.held.push(node.name.clone());
+            } else if node
+                .annotations
+                .get(marks::SCALE_DOWN_DISABLED)
+                .is_none_or(|v| v != "true")
+            {
+                seen.open.push(node.name.clone());
+            }
+        }
+        Ok(seen)
+    }
+
+    fn decide(&self, seen: &Seen, _past: &Past, _now: Timestamp) -> Decision<Act> {
+        if !self.hold {
+            return self.let_go(seen);
+        }
+        if seen.open.is_empty() {
+            return Decision::Done(format!(
+                "the autoscaler leaves {}'s {} nodes alone",
+                self.green,
+                seen.held.len()
+            ));
+        }
+        Decision::Act(Act::Hold {
+            nodes: seen.open.clone(),
+        })
+    }
+
+    fn before(&self, _seen: &Seen) {}
+
+    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        match act {
+            Act::Hold { nodes: names } => nodes::hold(world, names).await,
+            Act::Release { nodes: names } => nodes::release(world, names).await,
+        }
+    }
+
+    fn undo(&self) -> Undo {
+        if self.hold {
+            Undo::Restore
+        } else {
+            Undo::Nothing
+        }
+    }
+
+    fn restore(&self, _before: &(), seen: &Seen, _now: Timestamp) -> Decision<Act> {
+        self.let_go(seen)
+    }
+
+    fn describe(&self, act: &Act) -> String {
+        match act {
+            Act::Hold { nodes } => format!(
+                "annotate {} with {}",
+                nodes.join(", "),
+                marks::SCALE_DOWN_DISABLED
+            ),
+            Act::Release { nodes } => format!(
+                "take {} off {}",
+                marks::SCALE_DOWN_DISABLED,
+                nodes.join(", ")
+            ),
+        }
+    }
+}

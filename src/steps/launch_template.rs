@@ -1,0 +1,115 @@
+//! A new version of a launch template with another image, for node groups with a custom AMI.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::model::ec2::LaunchTemplateVersion;
+use crate::steps::World;
+
+/// One new template version.
+pub struct LaunchTemplate {
+    id: String,
+    template: String,
+    source_version: i64,
+    image: String,
+}
+
+/// Makes the version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Act {
+    image: String,
+}
+
+/// The description by which a version made here is found again.
+pub fn description(source: i64, image: &str) -> String {
+    format!("eksup: version {source} with image {image}")
+}
+
+/// The newest version made here from `source` with `image`.
+pub fn made<'a>(
+    versions: &'a [LaunchTemplateVersion],
+    source: i64,
+    image: &str,
+) -> Option<&'a LaunchTemplateVersion> {
+    let wanted = description(source, image);
+    versions
+        .iter()
+        .filter(|v| v.description.as_deref() == Some(&wanted) && v.image.as_deref() == Some(image))
+        .max_by_key(|v| v.version)
+}
+
+impl LaunchTemplate {
+    /// A version of `template` like `source_version` but with `image`.
+    pub fn new(id: String, template: String, source_version: i64, image: String) -> Self {
+        Self {
+            id,
+            template,
+            source_version,
+            image,
+        }
+    }
+}
+
+impl Step<World> for LaunchTemplate {
+    type Seen = Vec<LaunchTemplateVersion>;
+    type Before = ();
+    type Act = Act;
+
+    async fn observe(&self, world: &World) -> Result<Self::Seen, StepError> {
+        Ok(world.aws.launch_template_versions(&self.template).await?)
+    }
+
+    fn decide(&self, seen: &Self::Seen, _past: &Past, _now: Timestamp) -> Decision<Act> {
+        if let Some(version) = made(seen, self.source_version, &self.image) {
+            return Decision::Done(format!(
+                "launch template {} version {} has image {}",
+                self.template, version.version, self.image
+            ));
+        }
+        if !seen.iter().any(|v| v.version == self.source_version) {
+            return Decision::Refuse(format!(
+                "launch template {} has no version {}",
+                self.template, self.source_version
+            ));
+        }
+        Decision::Act(Act {
+            image: self.image.clone(),
+        })
+    }
+
+    fn before(&self, _seen: &Self::Seen) {}
+
+    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        let token = world.token(&self.id, &act.image);
+        let text = description(self.source_version, &act.image);
+        world
+            .aws
+            .create_launch_template_version(
+                &self.template,
+                self.source_version,
+                &act.image,
+                &text,
+                &token,
+            )
+            .await?;
+        Ok(())
+    }
+
+    fn undo(&self) -> Undo {
+        // A version nobody uses does nothing; deleting it could hit one that somebody began to use.
+        Undo::Nothing
+    }
+
+    fn restore(&self, _before: &(), _seen: &Self::Seen, _now: Timestamp) -> Decision<Act> {
+        Decision::Done("the template version stays, unused".to_owned())
+    }
+
+    fn describe(&self, act: &Act) -> String {
+        format!(
+            "CreateLaunchTemplateVersion of {} from version {} with image {}",
+            self.template, self.source_version, act.image
+        )
+    }
+}

@@ -1,0 +1,207 @@
+//! Our marks on nodes: put on and taken off, each by a patch that applies to the node as it was read or not at all.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::engine::StepError;
+use crate::k8s::node::NodeChange;
+use crate::model::kube::{Node, Taint};
+use crate::model::{Class, marks};
+use crate::steps::{PATIENCE, World};
+
+/// Taints nodes as blue, so that no new pod comes and the autoscaler sees it in its template.
+pub async fn taint(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |node| tainted(node, &world.run)).await
+}
+
+/// Cordons nodes, and remembers on each that it was us.
+pub async fn cordon(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |node| cordoned(node, &world.run)).await
+}
+
+/// Taints and cordons nodes at once.
+pub async fn close(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |node| {
+        let mut change = cordoned(node, &world.run);
+        change.taints = tainted(node, &world.run).taints;
+        change
+    })
+    .await
+}
+
+/// Takes off whatever closed the nodes, as far as it was this run.
+pub async fn reopen(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |node| {
+        let mut change = NodeChange::default();
+        if node.taints.iter().any(|t| ours(t, &world.run)) {
+            change.taints = Some(
+                node.taints
+                    .iter()
+                    .filter(|t| !ours(t, &world.run))
+                    .cloned()
+                    .collect(),
+            );
+        }
+        if node.annotations.get(marks::CORDONED) == Some(&world.run) {
+            change.unschedulable = Some(false);
+            change.annotations.insert(marks::CORDONED.to_owned(), None);
+        }
+        change
+    })
+    .await
+}
+
+/// Marks nodes as being drained since `at`, and takes them out of controller-filled target groups.
+pub async fn begin(world: &World, names: &[String], at: Timestamp) -> Result<(), StepError> {
+    each(world, names, |node| {
+        let mut change = NodeChange::default();
+        let mark = format!("{}@{at}", world.run);
+        change
+            .annotations
+            .insert(marks::DRAINING.to_owned(), Some(mark));
+        // A label somebody else put there stays theirs: only an absent one is set, and `unmark` removes ours by value.
+        if !node.labels.contains_key(marks::EXCLUDE_FROM_LB) {
+            change.labels.insert(
+                marks::EXCLUDE_FROM_LB.to_owned(),
+                Some(EXCLUDED_BY_US.to_owned()),
+            );
+        }
+        change
+    })
+    .await
+}
+
+/// Marks nodes as given up.
+pub async fn skip(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |_| NodeChange {
+        annotations: BTreeMap::from([(marks::SKIPPED.to_owned(), Some(world.run.clone()))]),
+        ..NodeChange::default()
+    })
+    .await
+}
+
+/// Takes the marks of a drain off.
+pub async fn unmark(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |node| {
+        let mut change = NodeChange::default();
+        for key in [marks::DRAINING, marks::SKIPPED] {
+            if node.annotations.contains_key(key) {
+                change.annotations.insert(key.to_owned(), None);
+            }
+        }
+        if node
+            .labels
+            .get(marks::EXCLUDE_FROM_LB)
+            .is_some_and(|v| v == EXCLUDED_BY_US)
+        {
+            change
+                .labels
+                .insert(marks::EXCLUDE_FROM_LB.to_owned(), None);
+        }
+        change
+    })
+    .await
+}
+
+/// Keeps the autoscaler from removing nodes.
+pub async fn hold(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |node| {
+        let mut change = NodeChange::default();
+        if node
+            .annotations
+            .get(marks::SCALE_DOWN_DISABLED)
+            .is_none_or(|v| v != "true")
+        {
+            change.annotations.insert(
+                marks::SCALE_DOWN_DISABLED.to_owned(),
+                Some("true".to_owned()),
+            );
+            change
+                .annotations
+                .insert(marks::SCALE_DOWN_HELD.to_owned(), Some(world.run.clone()));
+        }
+        change
+    })
+    .await
+}
+
+/// Lets the autoscaler remove nodes again, where this run kept it from it.
+pub async fn release(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |node| {
+        let mut change = NodeChange::default();
+        if node.annotations.get(marks::SCALE_DOWN_HELD) == Some(&world.run) {
+            change
+                .annotations
+                .insert(marks::SCALE_DOWN_DISABLED.to_owned(), None);
+            change
+                .annotations
+                .insert(marks::SCALE_DOWN_HELD.to_owned(), None);
+        }
+        change
+    })
+    .await
+}
+
+/// The value of the exclude label when eksup set it. The load balancer controller looks at the key alone; the cloud
+/// controller reads the value as a boolean, and only `false` would include the node.
+pub const EXCLUDED_BY_US: &str = "eksup";
+
+fn ours(taint: &Taint, run: &str) -> bool {
+    taint.key == marks::BLUE_TAINT && taint.value.as_deref() == Some(run)
+}
+
+fn tainted(node: &Node, run: &str) -> NodeChange {
+    let mut taints: Vec<Taint> = node
+        .taints
+        .iter()
+        .filter(|t| t.key != marks::BLUE_TAINT)
+        .cloned()
+        .collect();
+    taints.push(Taint {
+        key: marks::BLUE_TAINT.to_owned(),
+        value: Some(run.to_owned()),
+        effect: "NoSchedule".to_owned(),
+    });
+    NodeChange {
+        taints: Some(taints),
+        ..NodeChange::default()
+    }
+}
+
+fn cordoned(node: &Node, run: &str) -> NodeChange {
+    if node.unschedulable {
+        // Somebody else's cordon stays somebody else's.
+        return NodeChange::default();
+    }
+    NodeChange {
+        unschedulable: Some(true),
+        annotations: BTreeMap::from([(marks::CORDONED.to_owned(), Some(run.to_owned()))]),
+        ..NodeChange::default()
+    }
+}
+
+/// Changes each node as it reads now. A node that has gone is no failure; one that somebody changed meanwhile is read
+/// again on the next look.
+async fn each(
+    world: &World,
+    names: &[String],
+    change: impl Fn(&Node) -> NodeChange,
+) -> Result<(), StepError> {
+    let snapshot = world.cache.read(PATIENCE).await?;
+    for name in names {
+        let Some(node) = snapshot.nodes.get(name) else {
+            continue;
+        };
+        let wanted = change(node);
+        if wanted == NodeChange::default() {
+            continue;
+        }
+        match world.kube.change_node(node, &wanted).await {
+            Ok(_) => {}
+            Err(e) if matches!(e.class, Class::Absent | Class::Conflict) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,341 @@
+//! Blue goes, once it is proved empty: no pod but DaemonSets', no volume, no share of any rule, no target draining.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::model::asg::Asg;
+use crate::model::eks::{Nodegroup, NodegroupChange};
+use crate::model::{Class, marks};
+use crate::steps::traffic::health::still_targets;
+use crate::steps::updates::{POLL, issues};
+use crate::steps::{PATIENCE, World, evictable};
+
+/// How long something that keeps blue from being empty is waited for before a person is asked.
+const PATIENCE_WITH_BLUE: SignedDuration = SignedDuration::from_mins(15);
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// What becomes of blue.
+pub struct Retire {
+    id: String,
+    run: String,
+    blue: String,
+    delete: bool,
+    target_groups: Vec<String>,
+    rules: Vec<String>,
+}
+
+/// What a look sees.
+pub struct Seen {
+    group: Option<Nodegroup>,
+    asgs: Vec<Asg>,
+    /// What still holds blue.
+    held: Vec<String>,
+    /// Target groups that blue's Auto Scaling groups are attached to.
+    attached: Vec<(String, Vec<String>)>,
+    /// Blue's instances that are still targets.
+    targets: Vec<String>,
+    /// Nodes of blue that the API server still lists.
+    nodes: Vec<String>,
+}
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Act {
+    Detach {
+        asg: String,
+        target_groups: Vec<String>,
+    },
+    Delete,
+    ScaleToZero,
+}
+
+impl Retire {
+    /// Retires `blue`.
+    pub fn new(
+        id: String,
+        run: String,
+        blue: String,
+        delete: bool,
+        target_groups: Vec<String>,
+        rules: Vec<String>,
+    ) -> Self {
+        Self {
+            id,
+            run,
+            blue,
+            delete,
+            target_groups,
+            rules,
+        }
+    }
+
+    fn kept(&self, seen: &Seen) -> Option<Decision<Act>> {
+        let instances: usize = seen.asgs.iter().map(|a| a.instances.len()).sum();
+        let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
+        if self.delete || size > 0 {
+            return None;
+        }
+        Some(if instances == 0 && seen.nodes.is_empty() {
+            Decision::Done(format!("node group {} is kept at zero nodes", self.blue))
+        } else {
+            wait(format!(
+                "{instances} instances and {} nodes of {} are ending",
+                seen.nodes.len(),
+                self.blue
+            ))
+        })
+    }
+}
+
+fn wait(why: String) -> Decision<Act> {
+    Decision::Wait { why, recheck: POLL }
+}
+
+impl Step<World> for Retire {
+    type Seen = Seen;
+    type Before = ();
+    type Act = Act;
+
+    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
+        let group = match world
+            .aws
+            .describe_nodegroup(&world.cluster, &self.blue)
+            .await
+        {
+            Ok(group) => Some(group),
+            Err(e) if e.class == Class::Absent => None,
+            Err(e) => return Err(e.into()),
+        };
+        let snapshot = world.cache.read(PATIENCE).await?;
+        let nodes: Vec<String> = snapshot
+            .nodes
+            .values()
+            .filter(|n| n.nodegroup() == Some(&self.blue))
+            .map(|n| n.name.clone())
+            .collect();
+        let mut seen = Seen {
+            group,
+            asgs: vec![],
+            held: vec![],
+            attached: vec![],
+            targets: vec![],
+            nodes,
+        };
+        let Some(group) = &seen.group else {
+            return Ok(seen);
+        };
+        if group.status == "DELETING" {
+            return Ok(seen);
+        }
+        seen.asgs = world.aws.asgs(&group.asgs).await?.into_values().collect();
+        seen.held = evictable::left_on(&snapshot, &self.blue)
+            .into_iter()
+            .map(|p| format!("pod {p}"))
+            .collect();
+        seen.held.extend(
+            world
+                .kube
+                .attachments()
+                .await?
+                .into_iter()
+                .filter(|a| seen.nodes.contains(&a.node))
+                .map(|a| {
+                    format!(
+                        "volume {} attached to {}",
+                        a.volume.unwrap_or(a.name),
+                        a.node
+                    )
+                }),
+        );
+        for rule in if self.rules.is_empty() {
+            vec![]
+        } else {
+            world.aws.rules_by_arn(&self.rules).await?
+        } {
+            for share in rule
+                .forward
+                .iter()
+                .filter(|t| t.weight > 0 && self.target_groups.contains(&t.arn))
+            {
+                seen.held.push(format!(
+                    "weight {} of {} in rule {}",
+                    share.weight, share.arn, rule.arn
+                ));
+            }
+        }
+        let ids: BTreeSet<String> = seen
+            .asgs
+            .iter()
+            .flat_map(|a| &a.instances)
+            .map(|i| i.id.clone())
+            .collect();
+        let mut groups: BTreeSet<String> = self.target_groups.iter().cloned().collect();
+        for asg in &seen.asgs {
+            groups.extend(asg.target_groups.iter().cloned());
+            if !asg.target_groups.is_empty() {
+                seen.attached
+                    .push((asg.name.clone(), asg.target_groups.clone()));
+            }
+        }
+        for arn in groups {
+            match world.aws.target_health(&arn).await {
+                Ok(targets) => seen.targets.extend(
+                    still_targets(&targets, &ids)
+                        .into_iter()
+                        .map(|t| format!("{t} in {arn}")),
+                ),
+                Err(e) if e.class == Class::Absent => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(seen)
+    }
+
+    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+        let Some(group) = &seen.group else {
+            if seen.nodes.is_empty() {
+                return Decision::Done(format!("node group {} is gone", self.blue));
+            }
+            return wait(format!(
+                "node group {} is gone; the API server still lists {}",
+                self.blue,
+                seen.nodes.join(", ")
+            ));
+        };
+        match group.status.as_str() {
+            "DELETING" => {
+                return wait(format!(
+                    "node group {} is being deleted, {} nodes are left",
+                    self.blue,
+                    seen.nodes.len()
+                ));
+            }
+            "DELETE_FAILED" => {
+                return Decision::Refuse(format!(
+                    "node group {} could not be deleted: {}. Mend the cause and delete it by hand, then run `eksup apply` again.",
+                    self.blue,
+                    issues(&group.health)
+                ));
+            }
+            "UPDATING" => return wait(format!("node group {} is UPDATING", self.blue)),
+            _ => {}
+        }
+        if let Some(decision) = self.kept(seen) {
+            return decision;
+        }
+        if !seen.held.is_empty() {
+            let why = format!("{} is not empty: {}", self.blue, seen.held.join(", "));
+            let late = past
+                .started_at
+                .is_some_and(|t| now.duration_since(t) > PATIENCE_WITH_BLUE);
+            return if late {
+                Decision::Refuse(format!(
+                    "{why}. Move it, then run `eksup apply` again; blue stays as it is."
+                ))
+            } else {
+                Decision::Wait {
+                    why,
+                    recheck: RECHECK,
+                }
+            };
+        }
+        if let Some((asg, target_groups)) = seen.attached.first() {
+            return Decision::Act(Act::Detach {
+                asg: asg.clone(),
+                target_groups: target_groups.clone(),
+            });
+        }
+        if !seen.targets.is_empty() {
+            return Decision::Wait {
+                why: format!(
+                    "connections to blue are draining: {}",
+                    seen.targets.join(", ")
+                ),
+                recheck: RECHECK,
+            };
+        }
+        Decision::Act(if self.delete {
+            Act::Delete
+        } else {
+            Act::ScaleToZero
+        })
+    }
+
+    fn before(&self, _seen: &Seen) {}
+
+    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        match act {
+            Act::Detach { asg, target_groups } => {
+                Ok(world.aws.detach_target_groups(asg, target_groups).await?)
+            }
+            Act::Delete => {
+                // The proof was read from watches before this act was written down; pods can have come since, and a
+                // watch can be behind. What cannot be taken back is proved by lists of this moment.
+                let (nodes, pods) = tokio::try_join!(world.kube.nodes(), world.kube.pods())?;
+                let left = evictable::left_in(nodes.iter(), pods.iter(), &self.blue);
+                if !left.is_empty() {
+                    return Ok(());
+                }
+                match world.aws.delete_nodegroup(&world.cluster, &self.blue).await {
+                    Err(e) if e.class != Class::Absent => Err(e.into()),
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            }
+            Act::ScaleToZero => {
+                let change = NodegroupChange {
+                    min: Some(0),
+                    desired: Some(0),
+                    ..NodegroupChange::default()
+                };
+                let token = world.token(&self.id, &format!("zero {}", self.run));
+                world
+                    .aws
+                    .update_nodegroup(&world.cluster, &self.blue, &change, &token)
+                    .await?;
+                Ok(())
+            }
+        }
+    }
+
+    fn undo(&self) -> Undo {
+        if self.delete {
+            Undo::Impossible(format!(
+                "node group {} is deleted, and EKS creates node groups only at the cluster's version",
+                self.blue
+            ))
+        } else {
+            Undo::Impossible(format!(
+                "node group {} has no nodes left; scale it up by hand",
+                self.blue
+            ))
+        }
+    }
+
+    fn restore(&self, _before: &(), _seen: &Seen, _now: Timestamp) -> Decision<Act> {
+        Decision::Refuse(format!("node group {} cannot be brought back", self.blue))
+    }
+
+    fn describe(&self, act: &Act) -> String {
+        match act {
+            Act::Detach { asg, target_groups } => {
+                format!("detach {} from {asg}", target_groups.join(", "))
+            }
+            Act::Delete => format!(
+                "DeleteNodegroup {}, proved empty (run {}, mark {})",
+                self.blue,
+                self.run,
+                marks::BLUE_TAINT
+            ),
+            Act::ScaleToZero => format!("scale {} to zero", self.blue),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! How healthy a target group is. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::elb::TargetHealth;
+
+/// Counts of a target group's targets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    pub healthy: usize,
+    /// Registered and not on their way out.
+    pub total: usize,
+    /// Zones that have targets and no healthy one, where the zones are known.
+    pub dark_zones: Vec<String>,
+    /// Targets that are not healthy, with why.
+    pub ill: Vec<String>,
+    /// Whether the group is in no rule, so that nobody checks its health.
+    pub unused: bool,
+}
+
+/// Counts.
+pub fn health(targets: &[TargetHealth]) -> Health {
+    let mut out = Health::default();
+    let mut zones: BTreeMap<&str, bool> = BTreeMap::new();
+    for target in targets.iter().filter(|t| !t.state.contains("draining")) {
+        out.total += 1;
+        let well = target.state == "healthy";
+        out.healthy += usize::from(well);
+        out.unused |=
+            target.state == "unused" && target.reason.as_deref() == Some("Target.NotInUse");
+        if !well {
+            let why = target
+                .reason
+                .as_deref()
+                .map(|r| format!(" ({r})"))
+                .unwrap_or_default();
+            out.ill
+                .push(format!("{} is {}{why}", target.id, target.state));
+        }
+        if let Some(zone) = &target.zone {
+            *zones.entry(zone).or_default() |= well;
+        }
+    }
+    out.dark_zones = zones
+        .into_iter()
+        .filter(|(_, lit)| !lit)
+        .map(|(z, _)| z.to_owned())
+        .collect();
+    out
+}
+
+impl Health {
+    /// The healthy share, in percent; nothing registered is 0.
+    pub fn percent(&self) -> u32 {
+        if self.total == 0 {
+            0
+        } else {
+            u32::try_from(self.healthy * 100 / self.total).unwrap_or(0)
+        }
+    }
+
+    /// Says it in words.
+    pub fn text(&self) -> String {
+        let mut text = format!("{} of {} targets healthy", self.healthy, self.total);
+        if !self.ill.is_empty() {
+            text.push_str(&format!(
+                ": {}",
+                self.ill
+                    .iter()
+                    .take(5)
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ));
+        }
+        if !self.dark_zones.is_empty() {
+            text.push_str(&format!("; none healthy in {}", self.dark_zones.join(", ")));
+        }
+        text
+    }
+}
+
+/// Instances among `ids` that are still targets, in whatever state.
+pub fn still_targets(targets: &[TargetHealth], ids: &BTreeSet<String>) -> Vec<String> {
+    targets
+        .iter()
+        // An emulator and ELB both answer a target that was asked for and is not registered as `unused`.
+        .filter(|t| {
+            ids.contains(&t.id)
+                && !(t.state == "unused" && t.reason.as_deref() == Some("Target.NotRegistered"))
+        })
+        .map(|t| format!("{} ({})", t.id, t.state))
+        .collect()
+}

@@ -1,0 +1,11 @@
+//! Traffic from blue to green: targets joined and left, weights shifted, each write read back.
+
+pub mod health;
+pub mod rules;
+pub mod shift;
+pub mod targets;
+pub mod weights;
+
+pub use rules::AddToRules;
+pub use shift::Shift;
+pub use targets::{Attach, Detach};

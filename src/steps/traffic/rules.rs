@@ -1,0 +1,207 @@
+//! Green's target group stands in the rules at weight 0. Until it stands in one, ELB calls its targets `unused` and never
+//! checks their health.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::model::elb::{Rule, TargetHealth, WeightedTargetGroup, controller_owned};
+use crate::route::ShiftSpec;
+use crate::steps::World;
+use crate::steps::traffic::health::health;
+
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// A rule and what it forwards to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Forward {
+    pub rule: String,
+    pub forward: Vec<WeightedTargetGroup>,
+}
+
+/// What a look at rules and green's targets sees; also the shift's.
+pub struct Seen {
+    pub rules: Vec<Rule>,
+    pub green: Vec<TargetHealth>,
+    pub blue: Vec<TargetHealth>,
+}
+
+impl Seen {
+    /// Reads the rules and both target groups' health.
+    pub async fn read(world: &World, spec: &ShiftSpec) -> Result<Self, StepError> {
+        let (rules, green, blue) = tokio::try_join!(
+            world.aws.rules_by_arn(&spec.rules),
+            world.aws.target_health(&spec.green),
+            world.aws.target_health(&spec.blue)
+        )?;
+        Ok(Self { rules, green, blue })
+    }
+
+    /// Every rule and what it forwards to.
+    pub fn forwards(&self) -> Vec<Forward> {
+        self.rules
+            .iter()
+            .map(|r| Forward {
+                rule: r.arn.clone(),
+                forward: r.forward.clone(),
+            })
+            .collect()
+    }
+
+    /// Why these rules cannot be worked on, if so.
+    pub fn refuse(&self, spec: &ShiftSpec) -> Option<String> {
+        if let Some(gone) = spec
+            .rules
+            .iter()
+            .find(|arn| !self.rules.iter().any(|r| r.arn == **arn))
+        {
+            return Some(format!("listener rule {gone} is gone"));
+        }
+        if let Some(rule) = self.rules.iter().find(|r| controller_owned(&r.tags)) {
+            return Some(format!(
+                "listener rule {} belongs to a load balancer controller, which would write it back; set the weights in its Ingress or Service instead",
+                rule.arn
+            ));
+        }
+        self.rules
+            .iter()
+            .find(|r| {
+                !r.forward
+                    .iter()
+                    .any(|t| t.arn == spec.blue || t.arn == spec.green)
+            })
+            .map(|r| {
+                format!(
+                    "listener rule {} forwards to neither {} nor {}",
+                    r.arn, spec.blue, spec.green
+                )
+            })
+    }
+}
+
+/// Puts green into the rules.
+pub struct AddToRules {
+    green: String,
+    spec: ShiftSpec,
+}
+
+/// Writes rules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Act {
+    pub set: Vec<Forward>,
+}
+
+/// Writes each rule; the look after it reads them back.
+pub async fn write(world: &World, set: &[Forward]) -> Result<(), StepError> {
+    for Forward { rule, forward } in set {
+        world.aws.set_forward(rule, forward).await?;
+    }
+    Ok(())
+}
+
+impl AddToRules {
+    /// Puts the target group of `green` into the rules of `spec`.
+    pub fn new(green: String, spec: ShiftSpec) -> Self {
+        Self { green, spec }
+    }
+}
+
+impl Step<World> for AddToRules {
+    type Seen = Seen;
+    type Before = Vec<Forward>;
+    type Act = Act;
+
+    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
+        Seen::read(world, &self.spec).await
+    }
+
+    fn decide(&self, seen: &Seen, _past: &Past, _now: Timestamp) -> Decision<Act> {
+        if let Some(why) = seen.refuse(&self.spec) {
+            return Decision::Refuse(why);
+        }
+        let set: Vec<Forward> = seen
+            .forwards()
+            .into_iter()
+            .filter(|f| !f.forward.iter().any(|t| t.arn == self.spec.green))
+            .map(|mut f| {
+                f.forward.push(WeightedTargetGroup {
+                    arn: self.spec.green.clone(),
+                    weight: 0,
+                });
+                f
+            })
+            .collect();
+        if !set.is_empty() {
+            return Decision::Act(Act { set });
+        }
+        let green = health(&seen.green);
+        let starting = seen.green.iter().any(|t| t.state == "initial");
+        if green.unused || starting || green.total == 0 {
+            return Decision::Wait {
+                why: format!(
+                    "the load balancer has not judged green's targets yet: {}",
+                    green.text()
+                ),
+                recheck: RECHECK,
+            };
+        }
+        Decision::Done(format!(
+            "{} stands in {} rules at weight 0 or more: {}",
+            self.spec.green,
+            seen.rules.len(),
+            green.text()
+        ))
+    }
+
+    fn before(&self, seen: &Seen) -> Vec<Forward> {
+        seen.forwards()
+    }
+
+    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        write(world, &act.set).await
+    }
+
+    fn undo(&self) -> Undo {
+        Undo::Restore
+    }
+
+    fn restore(&self, before: &Vec<Forward>, seen: &Seen, _now: Timestamp) -> Decision<Act> {
+        let mut set = Vec::new();
+        for mut now in seen.forwards() {
+            let had = before
+                .iter()
+                .find(|b| b.rule == now.rule)
+                .is_some_and(|b| b.forward.iter().any(|t| t.arn == self.spec.green));
+            let Some(green) = now.forward.iter().find(|t| t.arn == self.spec.green) else {
+                continue;
+            };
+            if had {
+                continue;
+            }
+            if green.weight > 0 {
+                return Decision::Refuse(format!(
+                    "listener rule {} sends traffic to green again; shift it back first",
+                    now.rule
+                ));
+            }
+            now.forward.retain(|t| t.arn != self.spec.green);
+            set.push(now);
+        }
+        if set.is_empty() {
+            return Decision::Done(format!(
+                "{} stands in no rule it did not stand in before",
+                self.spec.green
+            ));
+        }
+        Decision::Act(Act { set })
+    }
+
+    fn describe(&self, act: &Act) -> String {
+        let rules: Vec<&str> = act.set.iter().map(|f| f.rule.as_str()).collect();
+        format!("targets of {}: {}", self.green, rules.join(", "))
+    }
+}

@@ -1,0 +1,94 @@
+//! EKS updates: reading those of a cluster, node group or add-on, each finished one only once.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::model::eks::{Update, UpdateOf, UpdateStatus};
+use crate::steps::World;
+
+use crate::model::ApiError;
+
+/// How often EKS is asked. The engine spreads it to 10-15 s; EKS's own waiters back off to 120 s and notice an end up
+/// to two minutes late.
+pub const POLL: Duration = Duration::from_secs(12);
+
+/// Remembers updates that have ended, so that a look describes only what may still change.
+#[derive(Default)]
+pub struct Updates {
+    ended: Mutex<BTreeMap<String, Update>>,
+}
+
+impl Updates {
+    /// Every update of the object, in no particular order.
+    pub async fn read(&self, world: &World, of: UpdateOf<'_>) -> Result<Vec<Update>, ApiError> {
+        let mut updates = Vec::new();
+        for id in world.aws.list_updates(&world.cluster, of.clone()).await? {
+            let known = self
+                .ended
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .get(&id)
+                .cloned();
+            let update = match known {
+                Some(update) => update,
+                None => {
+                    world
+                        .aws
+                        .describe_update(&world.cluster, of.clone(), &id)
+                        .await?
+                }
+            };
+            if !running(&update) {
+                self.ended
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .insert(id, update.clone());
+            }
+            updates.push(update);
+        }
+        Ok(updates)
+    }
+}
+
+/// Whether an update may still change.
+pub fn running(update: &Update) -> bool {
+    matches!(
+        update.status,
+        UpdateStatus::InProgress | UpdateStatus::Unknown
+    )
+}
+
+/// Says why an update failed, as EKS told it.
+pub fn failure(update: &Update) -> String {
+    let reasons: Vec<String> = update
+        .errors
+        .iter()
+        .map(|e| {
+            let on = if e.resource_ids.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", e.resource_ids.join(", "))
+            };
+            format!("{}: {}{on}", e.code, e.message)
+        })
+        .collect();
+    if reasons.is_empty() {
+        "EKS gave no reason".to_owned()
+    } else {
+        reasons.join("; ")
+    }
+}
+
+/// Says what health issues an object has.
+pub fn issues(health: &[crate::model::eks::HealthIssue]) -> String {
+    let all: Vec<String> = health
+        .iter()
+        .map(|i| format!("{}: {}", i.code, i.message))
+        .collect();
+    if all.is_empty() {
+        "EKS names no issue".to_owned()
+    } else {
+        all.join("; ")
+    }
+}
