@@ -24,7 +24,7 @@ impl<W: Ground> Engine<'_, W> {
                 Undo::Nothing => "it changed nothing that stays".to_owned(),
                 Undo::Impossible(why) => return self.no_return(id, why).await,
                 Undo::Restore => match self.drive(planned, &Way::BackTo(before)).await? {
-                    Course::Over(how) => how,
+                    Course::Over { how, .. } => how,
                     Course::Ended(ended) => return Ok(ended),
                 },
             };
