@@ -98,21 +98,17 @@ impl<W: Ground> Engine<'_, W> {
     /// Takes up the run that the journal has.
     pub async fn resume(&mut self, by: &str) -> Result<(), EngineError> {
         self.append(Entry::Resumed { by: by.to_owned() }).await?;
+        self.tell_resumed(by)
+    }
+
+    /// Tells those who watch which run it is and how far it has come.
+    pub(super) fn tell_resumed(&self, by: &str) -> Result<(), EngineError> {
         let state = self.state()?;
         let run = state.run.clone();
-        let done = state
-            .steps
-            .iter()
-            .filter(|s| s.status.is_over())
-            .map(|s| s.id.clone())
-            .collect();
+        let done =
+            state.steps.iter().filter(|s| s.status.is_over()).map(|s| s.id.clone()).collect();
         let by = by.to_owned();
-        self.world.emit(Kind::RunResumed {
-            run,
-            by,
-            steps: self.titles(),
-            done,
-        });
+        self.world.emit(Kind::RunResumed { run, by, steps: self.titles(), done });
         Ok(())
     }
 
