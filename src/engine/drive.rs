@@ -337,6 +337,12 @@ impl<W: Ground> Engine<'_, W> {
         // A step that asks a slow API rechecks rarely; a busy cluster must not make it ask more than a few times as
         // often.
         let gap = (recheck / 4).clamp(GAP, Duration::from_secs(10));
+        // Calls to AWS are spread, so that many runs do not ask at the same moment: 12 s become 10 to 15.
+        let recheck = if recheck >= Duration::from_secs(10) {
+            recheck.mul_f64(0.85 + fastrand::f64() * 0.4)
+        } else {
+            recheck
+        };
         let change = async {
             if changed.changed().await.is_err() {
                 std::future::pending::<()>().await;

@@ -24,3 +24,57 @@ macro_rules! all {
     };
 }
 pub(crate) use all;
+
+use std::collections::BTreeMap;
+
+use eksup::clients::kube::{Auth, over};
+use eksup::model::{Clock, Minor};
+use eksup::twin::Twin;
+use eksup::twin::k8s::{Cluster, hands};
+use eksup::twin::world::World;
+
+use super::bodies;
+use super::call::Arm;
+
+/// Two nodes, and whoever asks is let in.
+fn arm() -> Arm {
+    let clock = Clock::starting_at("2026-11-21T08:00:00Z".parse().unwrap());
+    let cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
+    let twin = Twin::start(World::new(clock, 1, Default::default(), cluster));
+    for i in 1..=2 {
+        let birth = hands::NodeBirth {
+            name: format!("node-{i}"),
+            provider_id: format!("aws:///us-east-1a/i-{i}"),
+            zone: "us-east-1a".into(),
+            zone_id: "use1-az1".into(),
+            region: "us-east-1".into(),
+            instance_type: "t3.large".into(),
+            labels: BTreeMap::new(),
+            taints: vec![],
+            kubelet_version: "v1.29.3".into(),
+            cpu_millis: 2000,
+            memory_bytes: 8 << 30,
+            max_pods: 35,
+            internal_ip: format!("10.0.0.{i}"),
+            architecture: "amd64".into(),
+            os_image: "Amazon Linux 2023".into(),
+        };
+        twin.with(|world| hands::node_joins(world, birth));
+    }
+    let config = kube::Config::new("https://twin.eks.amazonaws.com".parse().unwrap());
+    Arm {
+        client: over(&config, Auth::Kubeconfig, twin.wire()).unwrap(),
+        namespace: "default".into(),
+    }
+}
+
+macro_rules! twin {
+    ($($body:ident),* $(,)?) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $body() {
+            bodies::$body(&arm()).await;
+        }
+    )*};
+}
+
+all!(twin);
