@@ -1,5 +1,6 @@
 //! Plan and inventory to steps: version hops, add-on order, node-group order, points of no return. Pure.
 
+mod acts;
 mod addons;
 mod build;
 mod clone;
