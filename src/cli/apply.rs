@@ -44,11 +44,15 @@ pub struct Wish {
 pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
     let wish = wish(cx, &args.plan)?;
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
-        return Err(usage("without a terminal nobody can be asked: give --auto-approve")
-            .hint("`eksup plan` shows first what would be done")
-            .next(format!("{} --auto-approve", cx.again("apply", &args.plan))));
+        return Err(
+            usage("without a terminal nobody can be asked: give --auto-approve")
+                .hint("`eksup plan` shows first what would be done")
+                .next(format!("{} --auto-approve", cx.again("apply", &args.plan))),
+        );
     }
-    let reached = cx.reach(&wish.plan.cluster, wish.plan.region.as_deref()).await?;
+    let reached = cx
+        .reach(&wish.plan.cluster, wish.plan.region.as_deref())
+        .await?;
     let mut resume = cx.again("apply", &args.plan);
     let Some(route) = prepare(cx, &reached, &wish, args.until.as_deref(), &resume).await? else {
         return Ok(());
@@ -71,10 +75,18 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
         live: true,
     };
     let digest = digest(&wish.plan);
-    let errand = Errand::Forward { plan: &wish.plan, digest, route: route.fresh, until: args.until };
+    let errand = Errand::Forward {
+        plan: &wish.plan,
+        digest,
+        route: route.fresh,
+        until: args.until,
+    };
     let view = carry(&trip, errand).await?;
     let folder = cx.global.run_dir.join(&view.run);
-    cx.ui.say(&format!("report: eksup report --run {} -o report.html", folder.display()));
+    cx.ui.say(&format!(
+        "report: eksup report --run {} -o report.html",
+        folder.display()
+    ));
     Ok(())
 }
 
@@ -89,9 +101,15 @@ pub fn wish(cx: &Context, arg: &PlanArg) -> Result<Wish, CliError> {
     match Saved::read(&path)? {
         Some(saved) => {
             let plan = plan::parse(&saved.plan_name, &saved.plan_text)?;
-            Ok(Wish { plan, saved: Some(saved) })
+            Ok(Wish {
+                plan,
+                saved: Some(saved),
+            })
         }
-        None => Ok(Wish { plan: load(&path)?, saved: None }),
+        None => Ok(Wish {
+            plan: load(&path)?,
+            saved: None,
+        }),
     }
 }
 
@@ -112,7 +130,10 @@ pub async fn prepare(
         known(&route_of(&state)?, until)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         let n = state.steps.len();
-        cx.ui.say(&format!("run {} is open: {done} of {n} steps are done", state.run));
+        cx.ui.say(&format!(
+            "run {} is open: {done} of {n} steps are done",
+            state.run
+        ));
         return Ok(Some(Ahead { fresh: None }));
     }
     let inventory = reached.read(Some(wish.plan.to)).await?;
@@ -120,7 +141,10 @@ pub async fn prepare(
         Some(saved) => {
             let drift = saved.drift(&inventory);
             if !drift.is_empty() {
-                let text = format!("cluster {} has drifted since the plan was saved", wish.plan.cluster);
+                let text = format!(
+                    "cluster {} has drifted since the plan was saved",
+                    wish.plan.cluster
+                );
                 return Err(CliError::new(Kind::Mismatch, text)
                     .standing(drift)
                     .hint("nothing was changed; look at the new plan and save it again")
@@ -134,7 +158,12 @@ pub async fn prepare(
     let route = match drawn {
         Ok(route) => Some(route),
         Err(problems) => {
-            found.extend(problems.into_iter().filter(|p| !found.contains(p)).collect::<Vec<_>>());
+            found.extend(
+                problems
+                    .into_iter()
+                    .filter(|p| !found.contains(p))
+                    .collect::<Vec<_>>(),
+            );
             None
         }
     };
@@ -147,7 +176,10 @@ pub async fn prepare(
     };
     known(&route, until)?;
     if route.steps.is_empty() {
-        cx.ui.say(&format!("nothing to do: cluster {} is as the plan wants it", wish.plan.cluster));
+        cx.ui.say(&format!(
+            "nothing to do: cluster {} is as the plan wants it",
+            wish.plan.cluster
+        ));
         return Ok(None);
     }
     Ok(Some(Ahead { fresh: Some(route) }))
@@ -169,6 +201,8 @@ pub fn holder() -> String {
         .map(|h| h.trim().to_owned())
         .or_else(|| std::env::var("HOSTNAME").ok())
         .unwrap_or_else(|| "somewhere".to_owned());
-    let chance: String = (0..6).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
+    let chance: String = (0..6)
+        .map(|_| fastrand::alphanumeric().to_ascii_lowercase())
+        .collect();
     format!("{host}-{}-{chance}", std::process::id())
 }

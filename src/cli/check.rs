@@ -24,7 +24,12 @@ pub async fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
     let inventory = reached.read(Some(plan.to)).await?;
     let mut found = examine(&reached, &plan, &inventory).await?;
     if let Err(problems) = route::draw(&plan, &inventory) {
-        found.extend(problems.into_iter().filter(|p| !found.contains(p)).collect::<Vec<_>>());
+        found.extend(
+            problems
+                .into_iter()
+                .filter(|p| !found.contains(p))
+                .collect::<Vec<_>>(),
+        );
     }
     match cx.ui.format {
         Format::Text => cx.ui.out(&findings::text(&found, cx.ui.out_paint))?,
@@ -32,14 +37,22 @@ pub async fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
         Format::Json => {
             cx.ui.out_json(&crate::report::json::version())?;
             let (findings, blocking) = (findings::json(&found), blocking(&found));
-            let line = serde_json::json!({"type": "findings", "findings": findings, "blocking": blocking});
+            let line =
+                serde_json::json!({"type": "findings", "findings": findings, "blocking": blocking});
             cx.ui.out_json(&line)?;
         }
     }
     if blocking(&found) > 0 {
-        return Err(not_ready(&plan.cluster, &found, &cx.again("check", &args.plan)));
+        return Err(not_ready(
+            &plan.cluster,
+            &found,
+            &cx.again("check", &args.plan),
+        ));
     }
-    cx.ui.say(&format!("cluster {} is ready for {}", plan.cluster, plan.to));
+    cx.ui.say(&format!(
+        "cluster {} is ready for {}",
+        plan.cluster, plan.to
+    ));
     Ok(())
 }
 

@@ -25,18 +25,27 @@ pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
         )
         .hint("the next process looks at the world first, and goes on from what it sees")
         .next(resume),
-        Ended::Expired { step, why } => {
-            CliError::new(Kind::Expired, format!("run {run} stands at `{step}`: {why}"))
-                .hint("sign in again (such as `aws sso login`), then give the same command")
-                .next(resume)
-        }
-        Ended::Reroute { step, why } => {
-            CliError::new(Kind::Stuck, format!("run {run} has no way past `{step}`: {why}"))
-                .next(resume.replacen("eksup apply", "eksup plan", 1))
-        }
-        Ended::Stuck { step, why, denied, closed } => {
-            let mut error =
-                CliError::new(Kind::Stuck, format!("run {run} is stuck at `{step}`: {why}"));
+        Ended::Expired { step, why } => CliError::new(
+            Kind::Expired,
+            format!("run {run} stands at `{step}`: {why}"),
+        )
+        .hint("sign in again (such as `aws sso login`), then give the same command")
+        .next(resume),
+        Ended::Reroute { step, why } => CliError::new(
+            Kind::Stuck,
+            format!("run {run} has no way past `{step}`: {why}"),
+        )
+        .next(resume.replacen("eksup apply", "eksup plan", 1)),
+        Ended::Stuck {
+            step,
+            why,
+            denied,
+            closed,
+        } => {
+            let mut error = CliError::new(
+                Kind::Stuck,
+                format!("run {run} is stuck at `{step}`: {why}"),
+            );
             if let Some(action) = denied {
                 error = error.hint(format!(
                     "allow `{action}`, then give the same command; `eksup policy` prints all that is needed"
@@ -44,7 +53,9 @@ pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
             }
             if closed {
                 error
-                    .hint("what is left cannot be taken back; a new run goes on from how things are")
+                    .hint(
+                        "what is left cannot be taken back; a new run goes on from how things are",
+                    )
                     .next(resume.replacen("eksup rollback", "eksup plan", 1))
             } else if resume.starts_with("eksup apply") {
                 error

@@ -68,7 +68,13 @@ pub fn text(found: &[Found], paint: Paint) -> String {
             Weight::Note => paint.dim("note "),
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{weight} {} {}: {}", f.code, paint.bold(&f.subject), f.detail);
+        let _ = writeln!(
+            out,
+            "{weight} {} {}: {}",
+            f.code,
+            paint.bold(&f.subject),
+            f.detail
+        );
         if !f.fix.is_empty() {
             let _ = writeln!(out, "      {} {}", paint.dim("way out:"), f.fix);
         }
@@ -81,7 +87,8 @@ pub fn markdown(found: &[Found]) -> String {
     if found.is_empty() {
         return "No findings.\n".to_owned();
     }
-    let mut out = "| | code | object | finding | way out |\n| --- | --- | --- | --- | --- |\n".to_owned();
+    let mut out =
+        "| | code | object | finding | way out |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for f in found {
         let _ = writeln!(
             out,
@@ -112,12 +119,20 @@ pub fn json(found: &[Found]) -> serde_json::Value {
 /// The end of a command that blocking findings stop.
 pub fn not_ready(cluster: &str, found: &[Found], next: &str) -> CliError {
     let blocks: Vec<&Found> = found.iter().filter(|f| f.weight == Weight::Block).collect();
-    let first = blocks.first().map(|f| format!("{} {}", f.code, f.subject)).unwrap_or_default();
+    let first = blocks
+        .first()
+        .map(|f| format!("{} {}", f.code, f.subject))
+        .unwrap_or_default();
     let more = match blocks.len() {
         0 | 1 => String::new(),
         n => format!(" and {} more", n - 1),
     };
-    CliError::new(Kind::NotReady, format!("cluster {cluster} is not ready: {first}{more}"))
-        .standing(vec!["nothing was changed: traffic and nodes are as they were".to_owned()])
-        .next(next)
+    CliError::new(
+        Kind::NotReady,
+        format!("cluster {cluster} is not ready: {first}{more}"),
+    )
+    .standing(vec![
+        "nothing was changed: traffic and nodes are as they were".to_owned(),
+    ])
+    .next(next)
 }

@@ -30,7 +30,10 @@ pub struct InitArgs {
 
 /// Writes a plan.
 pub async fn run(cx: &Context, args: InitArgs) -> Result<(), CliError> {
-    let path = args.output.clone().unwrap_or_else(|| by_name(&args.cluster));
+    let path = args
+        .output
+        .clone()
+        .unwrap_or_else(|| by_name(&args.cluster));
     if path.exists() && !args.force {
         return Err(usage(format!("{} is there already", path.display()))
             .hint("--force writes over it, -o writes another"));
@@ -45,7 +48,11 @@ pub async fn run(cx: &Context, args: InitArgs) -> Result<(), CliError> {
     // What is written must be a plan; anything else is a mistake of this program.
     plan::parse(&path.display().to_string(), &text)?;
     write(&path, &text)?;
-    cx.ui.say(&format!("wrote {}; look at it, then: eksup plan {}", path.display(), path.display()));
+    cx.ui.say(&format!(
+        "wrote {}; look at it, then: eksup plan {}",
+        path.display(),
+        path.display()
+    ));
     Ok(())
 }
 
@@ -54,18 +61,33 @@ fn write(path: &Path, text: &str) -> Result<(), CliError> {
     folder
         .map_or(Ok(()), std::fs::create_dir_all)
         .and_then(|()| std::fs::write(path, text))
-        .map_err(|e| CliError::new(Kind::Unexpected, format!("cannot write {}: {e}", path.display())))
+        .map_err(|e| {
+            CliError::new(
+                Kind::Unexpected,
+                format!("cannot write {}: {e}", path.display()),
+            )
+        })
 }
 
 /// EKS's own default version, when it is newer; else the next one it offers.
 fn target(inventory: &Inventory) -> Result<Minor, CliError> {
     let now = inventory.cluster.version;
-    let newer = || inventory.cluster_versions.iter().filter(|v| v.version > now);
+    let newer = || {
+        inventory
+            .cluster_versions
+            .iter()
+            .filter(|v| v.version > now)
+    };
     let chosen = newer().find(|v| v.default).map(|v| v.version);
-    chosen.or_else(|| newer().map(|v| v.version).min()).ok_or_else(|| {
-        CliError::new(Kind::Usage, format!("EKS offers nothing newer than the cluster's {now}"))
+    chosen
+        .or_else(|| newer().map(|v| v.version).min())
+        .ok_or_else(|| {
+            CliError::new(
+                Kind::Usage,
+                format!("EKS offers nothing newer than the cluster's {now}"),
+            )
             .hint("name a version with --to")
-    })
+        })
 }
 
 /// The plan's text.
@@ -96,8 +118,15 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
         for group in &inventory.nodegroups {
             let nodes = inventory.nodes_of(&group.name).count();
             let kind = group.ami_type.as_deref().unwrap_or("custom");
-            let version = group.version.map(|v| v.to_string()).unwrap_or_else(|| "?".to_owned());
-            let _ = writeln!(out, "  # {nodes} nodes, {version}, {kind}, {}", group.instance_types.join(" "));
+            let version = group
+                .version
+                .map(|v| v.to_string())
+                .unwrap_or_else(|| "?".to_owned());
+            let _ = writeln!(
+                out,
+                "  # {nodes} nodes, {version}, {kind}, {}",
+                group.instance_types.join(" ")
+            );
             let _ = writeln!(out, "  - blue: {}", quoted(&group.name));
             out += "    # green: its name; by default blue's with green for blue, or with the version\n";
             out += "    # capacity: {surge: 2} bounds what it costs; full is the default\n";
@@ -115,7 +144,8 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
 
 /// Pairs of target groups that are named blue and green.
 fn traffic(inventory: &Inventory) -> String {
-    let mut out = "traffic:\n  # Percent on green.\n  steps: [10, 50, 100]\n  bake: 5m\n".to_owned();
+    let mut out =
+        "traffic:\n  # Percent on green.\n  steps: [10, 50, 100]\n  bake: 5m\n".to_owned();
     let pairs: Vec<(&str, String)> = inventory
         .target_groups
         .iter()
@@ -130,7 +160,12 @@ fn traffic(inventory: &Inventory) -> String {
     }
     out += "  # Target groups that are named blue and green, in every rule that forwards to blue.\n  routes:\n";
     for (blue, green) in pairs {
-        let _ = writeln!(out, "    - {{rule: every, blue: {}, green: {}}}", quoted(blue), quoted(&green));
+        let _ = writeln!(
+            out,
+            "    - {{rule: every, blue: {}, green: {}}}",
+            quoted(blue),
+            quoted(&green)
+        );
     }
     out + "\n"
 }
@@ -138,8 +173,15 @@ fn traffic(inventory: &Inventory) -> String {
 /// A name as YAML reads it back: quoted where it could be taken for something else.
 fn quoted(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && !matches!(name, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n");
-    if plain { name.to_owned() } else { format!("\"{name}\"") }
+        && !matches!(
+            name,
+            "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n"
+        );
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
+    }
 }
 
 #[cfg(test)]
@@ -151,8 +193,12 @@ mod tests {
     fn what_init_writes_is_a_plan_for_the_cluster_it_saw() {
         let mut inventory = scenario::expense_dev().inventory;
         let text = text(&inventory, Minor::new(29));
-        let plan = plan::parse("plan.yaml", &text).unwrap_or_else(|e| panic!("{:?}\n{text}", e.problems));
-        assert_eq!((plan.cluster.as_str(), plan.to), ("expense-dev", Minor::new(29)));
+        let plan =
+            plan::parse("plan.yaml", &text).unwrap_or_else(|e| panic!("{:?}\n{text}", e.problems));
+        assert_eq!(
+            (plan.cluster.as_str(), plan.to),
+            ("expense-dev", Minor::new(29))
+        );
         assert_eq!(plan.node_groups.len(), inventory.nodegroups.len());
         assert_eq!(plan.traffic.routes.len(), 1);
         // Everything that is written is a default, but for what was found.

@@ -30,9 +30,17 @@ pub struct Journey<'a> {
 
 /// One stretch on one route.
 enum Leg {
-    Open { digest: String, until: Option<String> },
-    Resume { until: Option<String> },
-    Back { keep: Vec<String>, control_plane: bool },
+    Open {
+        digest: String,
+        until: Option<String>,
+    },
+    Resume {
+        until: Option<String>,
+    },
+    Back {
+        keep: Vec<String>,
+        control_plane: bool,
+    },
 }
 
 /// What every stretch shares.
@@ -45,7 +53,12 @@ struct Gear<'j> {
 impl<'a> Journey<'a> {
     /// A journey whose events go to `bus`, and to `told` where somebody is to be notified.
     pub fn new(trip: &'a Trip<'a>, bus: Bus, told: Option<UnboundedSender<Event>>) -> Self {
-        Self { trip, bus, told, warnings: Vec::new() }
+        Self {
+            trip,
+            bus,
+            told,
+            warnings: Vec::new(),
+        }
     }
 
     /// What went wrong without stopping anything.
@@ -60,8 +73,12 @@ impl<'a> Journey<'a> {
             Err(error) => return (None, Err(error)),
         };
         let ended = self.locked(errand, &lock).await;
-        if tokio::time::timeout(Duration::from_secs(5), lock.release()).await.is_err() {
-            self.warnings.push("the lock was not given back; it runs out in 45 s".to_owned());
+        if tokio::time::timeout(Duration::from_secs(5), lock.release())
+            .await
+            .is_err()
+        {
+            self.warnings
+                .push("the lock was not given back; it runs out in 45 s".to_owned());
         }
         ended
     }
@@ -90,57 +107,129 @@ impl<'a> Journey<'a> {
             Err(error) => return (None, Err(error.into())),
         };
         let cache = Cache::start(&self.trip.reached.kube);
-        let gear = Gear { journal: &mut journal, cache, lock };
+        let gear = Gear {
+            journal: &mut journal,
+            cache,
+            lock,
+        };
         let ended = match errand {
             Errand::Back { control_plane } => self.back(gear, control_plane).await,
             Errand::Forward { .. } => self.forward(gear, errand).await,
         };
         if let Some(error) = journal.copy_failed() {
-            self.warnings.push(format!("the local journal is not complete: {error}"));
+            self.warnings
+                .push(format!("the local journal is not complete: {error}"));
         }
         (journal.state().cloned(), ended)
     }
 
     async fn back(&mut self, gear: Gear<'_>, control_plane: bool) -> Result<Ended, CliError> {
         let Some(state) = gear.journal.state() else {
-            return Err(CliError::new(Kind::Mismatch, "there is no run to take back"));
+            return Err(CliError::new(
+                Kind::Mismatch,
+                "there is no run to take back",
+            ));
         };
         may_go_back(state)?;
         let route = route_of(state)?;
-        let keep = if control_plane { Vec::new() } else { versions(&route) };
-        self.stretch(gear, &route, Leg::Back { keep, control_plane }).await
+        let keep = if control_plane {
+            Vec::new()
+        } else {
+            versions(&route)
+        };
+        self.stretch(
+            gear,
+            &route,
+            Leg::Back {
+                keep,
+                control_plane,
+            },
+        )
+        .await
     }
 
     async fn forward(&mut self, gear: Gear<'_>, errand: Errand<'_>) -> Result<Ended, CliError> {
-        let Errand::Forward { plan, digest, route, until } = errand else {
-            return Err(CliError::new(Kind::Unexpected, "forward was asked to go back"));
+        let Errand::Forward {
+            plan,
+            digest,
+            route,
+            until,
+        } = errand
+        else {
+            return Err(CliError::new(
+                Kind::Unexpected,
+                "forward was asked to go back",
+            ));
         };
-        let Gear { journal, cache, lock } = gear;
+        let Gear {
+            journal,
+            cache,
+            lock,
+        } = gear;
         let open = journal.state().filter(|s| !s.is_closed());
         let (first, leg) = match (open, route) {
             (Some(state), _) => {
                 agrees(state, &digest, &self.trip.reached.cluster.arn)?;
-                (route_of(state)?, Leg::Resume { until: until.clone() })
+                (
+                    route_of(state)?,
+                    Leg::Resume {
+                        until: until.clone(),
+                    },
+                )
             }
-            (None, Some(route)) => {
-                (route, Leg::Open { digest: digest.clone(), until: until.clone() })
-            }
+            (None, Some(route)) => (
+                route,
+                Leg::Open {
+                    digest: digest.clone(),
+                    until: until.clone(),
+                },
+            ),
             (None, None) => {
-                return Err(CliError::new(Kind::Locked, "the run has ended meanwhile, by another process"));
+                return Err(CliError::new(
+                    Kind::Locked,
+                    "the run has ended meanwhile, by another process",
+                ));
             }
         };
         known(&first, until.as_deref())?;
-        let gear = Gear { journal: &mut *journal, cache: cache.clone(), lock };
+        let gear = Gear {
+            journal: &mut *journal,
+            cache: cache.clone(),
+            lock,
+        };
         let ended = self.stretch(gear, &first, leg).await?;
-        let Ended::Reroute { why, .. } = &ended else { return Ok(ended) };
+        let Ended::Reroute { why, .. } = &ended else {
+            return Ok(ended);
+        };
         self.say()(format!("another route is needed: {why}"));
         let second = route::again(plan, self.trip.reached).await?;
-        let gear = Gear { journal, cache, lock };
-        self.stretch(gear, &second, Leg::Open { digest, until: None }).await
+        let gear = Gear {
+            journal,
+            cache,
+            lock,
+        };
+        self.stretch(
+            gear,
+            &second,
+            Leg::Open {
+                digest,
+                until: None,
+            },
+        )
+        .await
     }
 
-    async fn stretch(&mut self, gear: Gear<'_>, route: &Route, leg: Leg) -> Result<Ended, CliError> {
-        let Gear { journal, cache, lock } = gear;
+    async fn stretch(
+        &mut self,
+        gear: Gear<'_>,
+        route: &Route,
+        leg: Leg,
+    ) -> Result<Ended, CliError> {
+        let Gear {
+            journal,
+            cache,
+            lock,
+        } = gear;
         let trip = self.trip;
         let run = match (&leg, journal.state()) {
             (Leg::Resume { .. } | Leg::Back { .. }, Some(state)) => state.run.clone(),
@@ -149,7 +238,13 @@ impl<'a> Journey<'a> {
         if let Some(dir) = &trip.record {
             journal.copy_to(FileLog::open(&dir.join(&run).join("journal.jsonl")));
         }
-        let roll_back = matches!(leg, Leg::Back { control_plane: true, .. });
+        let roll_back = matches!(
+            leg,
+            Leg::Back {
+                control_plane: true,
+                ..
+            }
+        );
         let world = World {
             cluster: trip.reached.cluster.name.clone(),
             run: run.clone(),
@@ -181,7 +276,9 @@ impl<'a> Journey<'a> {
         let ended = match leg {
             Leg::Open { digest, until } => {
                 engine.until = until;
-                engine.open(opened(trip, run, digest, route)?, about(route)).await?;
+                engine
+                    .open(opened(trip, run, digest, route)?, about(route))
+                    .await?;
                 engine.forward().await?
             }
             Leg::Resume { until } => {
@@ -221,14 +318,21 @@ impl<'a> Journey<'a> {
     fn say(&self) -> Say {
         let (emit, clock) = (self.emit(), self.trip.reached.clock.clone());
         Arc::new(move |text| {
-            emit(Event { at: clock.now(), kind: What::Notice { step: None, text } });
+            emit(Event {
+                at: clock.now(),
+                kind: What::Notice { step: None, text },
+            });
         })
     }
 }
 
 fn opened(trip: &Trip<'_>, run: String, digest: String, route: &Route) -> Result<Opened, CliError> {
-    let json = serde_json::to_value(route)
-        .map_err(|e| CliError::new(Kind::Unexpected, format!("the route cannot be written: {e}")))?;
+    let json = serde_json::to_value(route).map_err(|e| {
+        CliError::new(
+            Kind::Unexpected,
+            format!("the route cannot be written: {e}"),
+        )
+    })?;
     Ok(Opened {
         format: FORMAT,
         run,
@@ -241,12 +345,18 @@ fn opened(trip: &Trip<'_>, run: String, digest: String, route: &Route) -> Result
 
 fn about(route: &Route) -> About {
     let (from, to) = (route.from.to_string(), route.to.to_string());
-    About { cluster: route.cluster.clone(), from, to }
+    About {
+        cluster: route.cluster.clone(),
+        from,
+        to,
+    }
 }
 
 /// A run's name: when it began, and a little chance.
 fn new_run(now: Timestamp) -> String {
-    let chance: String = (0..4).map(|_| fastrand::alphanumeric().to_ascii_lowercase()).collect();
+    let chance: String = (0..4)
+        .map(|_| fastrand::alphanumeric().to_ascii_lowercase())
+        .collect();
     format!("{}-{chance}", now.strftime("%Y%m%d-%H%M%S"))
 }
 
@@ -254,13 +364,18 @@ fn new_run(now: Timestamp) -> String {
 pub fn agrees(state: &RunState, digest: &str, arn: &str) -> Result<(), CliError> {
     let run = &state.run;
     if state.cluster_arn != arn {
-        let text = format!("run {run} belongs to {}, and this is {arn}", state.cluster_arn);
+        let text = format!(
+            "run {run} belongs to {}, and this is {arn}",
+            state.cluster_arn
+        );
         return Err(CliError::new(Kind::Mismatch, text)
             .hint("the cluster's kube-system was copied from elsewhere; remove the ConfigMap `eksup-run` there"));
     }
     if state.phase == Phase::Back {
-        return Err(CliError::new(Kind::Mismatch, format!("run {run} is being taken back"))
-            .next("eksup rollback"));
+        return Err(
+            CliError::new(Kind::Mismatch, format!("run {run} is being taken back"))
+                .next("eksup rollback"),
+        );
     }
     if state.plan_digest != digest {
         let text = format!("run {run} was begun with another plan, and is not finished");
@@ -287,7 +402,10 @@ fn may_go_back(state: &RunState) -> Result<(), CliError> {
 /// blue runs as well below a newer control plane.
 fn versions(route: &Route) -> Vec<String> {
     let kept = route.steps.iter().filter(|s| {
-        matches!(s.spec, StepSpec::ControlPlane { .. } | StepSpec::Addon { .. })
+        matches!(
+            s.spec,
+            StepSpec::ControlPlane { .. } | StepSpec::Addon { .. }
+        )
     });
     kept.map(|s| s.id.clone()).collect()
 }
@@ -298,6 +416,8 @@ pub fn known(route: &Route, until: Option<&str>) -> Result<(), CliError> {
         return Ok(());
     };
     let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
-    Err(CliError::new(Kind::Usage, format!("the route has no step `{until}`"))
-        .hint(format!("its steps are {}", ids.join(", "))))
+    Err(
+        CliError::new(Kind::Usage, format!("the route has no step `{until}`"))
+            .hint(format!("its steps are {}", ids.join(", "))),
+    )
 }

@@ -41,14 +41,17 @@ impl Notifier {
                 view.take(&event);
                 for target in targets.iter().filter(|t| wants(t, &event)) {
                     let text = line(&view, &event, Paint::default()).unwrap_or_default();
-                    let sent = tokio::time::timeout(PATIENCE, send(target, &aws, &view, &event, &text));
+                    let sent =
+                        tokio::time::timeout(PATIENCE, send(target, &aws, &view, &event, &text));
                     let error = match sent.await {
                         Ok(Ok(())) => continue,
                         Ok(Err(error)) => error,
                         Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
                     };
                     let text = format!("{} was not told: {error}", name(target));
-                    let mut failures = failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut failures = failures
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
                     if !failures.contains(&text) {
                         failures.push(text);
                     }
@@ -67,7 +70,12 @@ impl Notifier {
     pub async fn finish(self) -> Vec<String> {
         drop(self.to);
         let late = tokio::time::timeout(PATIENCE, self.task).await.is_err();
-        let mut failed = std::mem::take(&mut *self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let mut failed = std::mem::take(
+            &mut *self
+                .failed
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
         if late {
             failed.push("the last notifications were not waited for".to_owned());
         }
@@ -93,14 +101,23 @@ fn wants(target: &Notify, event: &Event) -> bool {
 fn name(target: &Notify) -> String {
     match target {
         Notify::Webhook { url, .. } => {
-            let host = url.parse::<http::Uri>().ok().and_then(|u| u.host().map(str::to_owned));
+            let host = url
+                .parse::<http::Uri>()
+                .ok()
+                .and_then(|u| u.host().map(str::to_owned));
             format!("the webhook at {}", host.unwrap_or_default())
         }
         Notify::Sns { topic, .. } => format!("topic {topic}"),
     }
 }
 
-async fn send(target: &Notify, aws: &Aws, view: &View, event: &Event, text: &str) -> Result<(), String> {
+async fn send(
+    target: &Notify,
+    aws: &Aws,
+    view: &View,
+    event: &Event,
+    text: &str,
+) -> Result<(), String> {
     // `text` is what chat systems show; the rest is for programs.
     let body = serde_json::json!({
         "text": format!("eksup {}: {text}", view.cluster), "run": view.run, "cluster": view.cluster, "event": event,
@@ -108,21 +125,41 @@ async fn send(target: &Notify, aws: &Aws, view: &View, event: &Event, text: &str
     match target {
         Notify::Webhook { url, .. } => post(url, body.to_string()).await,
         Notify::Sns { topic, .. } => {
-            let subject: String = format!("eksup {}", view.cluster).chars().take(100).collect();
-            let call = aws.sns.publish().topic_arn(topic).subject(subject).message(body.to_string());
-            call.send().await.map(drop).map_err(|e| crate::clients::error::chain(&e))
+            let subject: String = format!("eksup {}", view.cluster)
+                .chars()
+                .take(100)
+                .collect();
+            let call = aws
+                .sns
+                .publish()
+                .topic_arn(topic)
+                .subject(subject)
+                .message(body.to_string());
+            call.send()
+                .await
+                .map(drop)
+                .map_err(|e| crate::clients::error::chain(&e))
         }
     }
 }
 
 async fn post(url: &str, body: String) -> Result<(), String> {
-    let url: http::Uri = url.parse().map_err(|_| "the address is no URL".to_owned())?;
+    let url: http::Uri = url
+        .parse()
+        .map_err(|_| "the address is no URL".to_owned())?;
     let wire = https::wire(&kube::Config::new(url.clone())).map_err(|e| e.message)?;
     let request = http::Request::post(url)
         .header(http::header::CONTENT_TYPE, "application/json")
-        .header(http::header::USER_AGENT, concat!("eksup/", env!("CARGO_PKG_VERSION")))
+        .header(
+            http::header::USER_AGENT,
+            concat!("eksup/", env!("CARGO_PKG_VERSION")),
+        )
         .body(Bytes::from(body))
         .map_err(|e| e.to_string())?;
     let response = wire.oneshot(request).await.map_err(|e| e.to_string())?;
-    if response.status().is_success() { Ok(()) } else { Err(format!("it answered {}", response.status())) }
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("it answered {}", response.status()))
+    }
 }

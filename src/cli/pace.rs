@@ -22,13 +22,22 @@ impl FromStr for Speed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no speed: write max, realtime, or a factor such as 60x");
+        let wrong =
+            || format!("`{text}` is no speed: write max, realtime, or a factor such as 60x");
         match text {
             "max" => Ok(Self::Max),
             "realtime" => Ok(Self::Times(1.0)),
             factor => {
-                let number: f64 = factor.strip_suffix('x').ok_or_else(wrong)?.parse().map_err(|_| wrong())?;
-                if (0.01..=100_000.0).contains(&number) { Ok(Self::Times(number)) } else { Err(wrong()) }
+                let number: f64 = factor
+                    .strip_suffix('x')
+                    .ok_or_else(wrong)?
+                    .parse()
+                    .map_err(|_| wrong())?;
+                if (0.01..=100_000.0).contains(&number) {
+                    Ok(Self::Times(number))
+                } else {
+                    Err(wrong())
+                }
             }
         }
     }
@@ -40,7 +49,10 @@ pub fn pace(speed: Speed) {
     let Speed::Times(factor) = speed else { return };
     tokio::spawn(async move {
         loop {
-            if tokio::task::spawn_blocking(|| clock::pause(TICK)).await.is_err() {
+            if tokio::task::spawn_blocking(|| clock::pause(TICK))
+                .await
+                .is_err()
+            {
                 return;
             }
             tokio::time::advance(TICK.mul_f64(factor)).await;

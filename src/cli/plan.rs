@@ -54,13 +54,22 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
     let route = match route::draw(&plan, &inventory) {
         Ok(route) => Some(route),
         Err(problems) => {
-            found.extend(problems.into_iter().filter(|p| !found.contains(p)).collect::<Vec<_>>());
+            found.extend(
+                problems
+                    .into_iter()
+                    .filter(|p| !found.contains(p))
+                    .collect::<Vec<_>>(),
+            );
             None
         }
     };
     show(&cx.ui, route.as_ref(), &found)?;
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
-        return Err(not_ready(&plan.cluster, &found, &cx.again("plan", &args.plan)));
+        return Err(not_ready(
+            &plan.cluster,
+            &found,
+            &cx.again("plan", &args.plan),
+        ));
     };
     let mut next = cx.again("apply", &args.plan);
     if let Some(out) = &args.out {
@@ -69,7 +78,10 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         next = format!("eksup apply {}", out.display());
     }
     if route.steps.is_empty() {
-        cx.ui.say(&format!("nothing to do: cluster {} is as the plan wants it", plan.cluster));
+        cx.ui.say(&format!(
+            "nothing to do: cluster {} is as the plan wants it",
+            plan.cluster
+        ));
         return Ok(());
     }
     pending(&args, &next)
@@ -79,14 +91,26 @@ fn pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
     if !args.detailed_exitcode {
         return Ok(());
     }
-    Err(CliError::new(Kind::ChangesPending, "there is something to do, as shown")
-        .standing(vec!["nothing was changed: traffic and nodes are as they were".to_owned()])
-        .next(next))
+    Err(
+        CliError::new(Kind::ChangesPending, "there is something to do, as shown")
+            .standing(vec![
+                "nothing was changed: traffic and nodes are as they were".to_owned(),
+            ])
+            .next(next),
+    )
 }
 
-fn save(path: &Path, out: &Path, route: &Route, inventory: &crate::model::Inventory) -> Result<(), CliError> {
+fn save(
+    path: &Path,
+    out: &Path,
+    route: &Route,
+    inventory: &crate::model::Inventory,
+) -> Result<(), CliError> {
     let text = std::fs::read_to_string(path).map_err(|e| {
-        CliError::new(Kind::PlanInvalid, format!("cannot read {} again: {e}", path.display()))
+        CliError::new(
+            Kind::PlanInvalid,
+            format!("cannot read {} again: {e}", path.display()),
+        )
     })?;
     Saved::new(path.display().to_string(), text, route.clone(), inventory).write(out)
 }

@@ -72,7 +72,12 @@ pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
     ended
 }
 
-async fn rehearse(cx: &Context, args: RehearseArgs, wish: Wish, snapshot: Snapshot) -> Result<(), CliError> {
+async fn rehearse(
+    cx: &Context,
+    args: RehearseArgs,
+    wish: Wish,
+    snapshot: Snapshot,
+) -> Result<(), CliError> {
     let mut world = scenario::load(&snapshot, args.seed);
     fault::add(&mut world, args.faults);
     let clock = Clock::starting_at(snapshot.inventory.taken_at);
@@ -99,10 +104,20 @@ async fn rehearse(cx: &Context, args: RehearseArgs, wish: Wish, snapshot: Snapsh
         live: false,
     };
     let digest = digest(&wish.plan);
-    let errand = Errand::Forward { plan: &wish.plan, digest, route: ahead.fresh, until: args.until };
+    let errand = Errand::Forward {
+        plan: &wish.plan,
+        digest,
+        route: ahead.fresh,
+        until: args.until,
+    };
     let ended = carry(&trip, errand).await;
     for (rule, times) in twin.with(|world| {
-        world.faults.fired().into_iter().map(|(r, n)| (r.to_owned(), n)).collect::<Vec<_>>()
+        world
+            .faults
+            .fired()
+            .into_iter()
+            .map(|(r, n)| (r.to_owned(), n))
+            .collect::<Vec<_>>()
     }) {
         cx.ui.say(&match times {
             0 => format!("warning: fault `{rule}` never fired"),
@@ -118,7 +133,12 @@ pub async fn reach(twin: &Twin, snapshot: &Snapshot, clock: &Clock) -> Result<Re
     let aws = Aws::new(&crate::clients::aws::over(twin.wire(), region, clock));
     let cluster = connect::find(&aws, &snapshot.inventory.cluster.name).await?;
     let kube = connect::over(&aws, &cluster, clock, twin.wire())?;
-    Ok(Reached { aws, kube, cluster, clock: clock.clone() })
+    Ok(Reached {
+        aws,
+        kube,
+        cluster,
+        clock: clock.clone(),
+    })
 }
 
 /// The bundled snapshot of that cluster.
@@ -129,7 +149,10 @@ pub fn bundled(cluster: &str) -> Option<Snapshot> {
 
 async fn taken(cx: &Context, wish: &Wish) -> Result<Snapshot, CliError> {
     let plan = &wish.plan;
-    cx.ui.say(&format!("reading cluster {}; nothing is changed there", plan.cluster));
+    cx.ui.say(&format!(
+        "reading cluster {}; nothing is changed there",
+        plan.cluster
+    ));
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
     let inventory = reached.read(Some(plan.to)).await?;
     Ok(snapshot::take(&reached.kube, inventory).await?)

@@ -36,16 +36,24 @@ pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
         resume += " --control-plane";
     }
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
-        return Err(usage("without a terminal nobody can be asked: give --auto-approve")
-            .next(format!("{resume} --auto-approve")));
+        return Err(
+            usage("without a terminal nobody can be asked: give --auto-approve")
+                .next(format!("{resume} --auto-approve")),
+        );
     }
     let reached = cx.reach(&cluster, region.as_deref()).await?;
     let Some(state) = peek(&reached).await? else {
-        return Err(CliError::new(Kind::Mismatch, format!("cluster {cluster} has no run to take back"))
-            .next(cx.again("plan", &args.plan)));
+        return Err(CliError::new(
+            Kind::Mismatch,
+            format!("cluster {cluster} has no run to take back"),
+        )
+        .next(cx.again("plan", &args.plan)));
     };
     let route = route_of(&state)?;
-    cx.ui.say(&format!("run {} ({} -> {}) stands so:", state.run, route.from, route.to));
+    cx.ui.say(&format!(
+        "run {} ({} -> {}) stands so:",
+        state.run, route.from, route.to
+    ));
     for line in standing(&state, &route, None) {
         cx.ui.say(&format!("  {line}"));
     }
@@ -66,5 +74,12 @@ pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
         record: Some(cx.global.run_dir.clone()),
         live: true,
     };
-    carry(&trip, Errand::Back { control_plane: args.control_plane }).await.map(drop)
+    carry(
+        &trip,
+        Errand::Back {
+            control_plane: args.control_plane,
+        },
+    )
+    .await
+    .map(drop)
 }

@@ -78,7 +78,11 @@ pub fn markdown(route: &Route) -> String {
         took(estimate(route))
     );
     for (i, step) in route.steps.iter().enumerate() {
-        let why = step.why.as_ref().map(|w| format!("<br>{}", cell(w))).unwrap_or_default();
+        let why = step
+            .why
+            .as_ref()
+            .map(|w| format!("<br>{}", cell(w)))
+            .unwrap_or_default();
         let _ = writeln!(
             out,
             "| {} | {}{why} | {} | {} | {} |",

@@ -49,7 +49,10 @@ impl Saved {
     /// Writes it.
     pub fn write(&self, path: &Path) -> Result<(), CliError> {
         let failed = |e: &dyn std::fmt::Display| {
-            CliError::new(Kind::Unexpected, format!("cannot write {}: {e}", path.display()))
+            CliError::new(
+                Kind::Unexpected,
+                format!("cannot write {}: {e}", path.display()),
+            )
         };
         let text = serde_json::to_string_pretty(self).map_err(|e| failed(&e))?;
         std::fs::write(path, text + "\n").map_err(|e| failed(&e))
@@ -57,7 +60,9 @@ impl Saved {
 
     /// Reads it, when the file is one: plan files are YAML and begin otherwise.
     pub fn read(path: &Path) -> Result<Option<Self>, CliError> {
-        let Ok(text) = std::fs::read_to_string(path) else { return Ok(None) };
+        let Ok(text) = std::fs::read_to_string(path) else {
+            return Ok(None);
+        };
         if !text.trim_start().starts_with('{') || !text.contains(&format!("\"{KIND}\"")) {
             return Ok(None);
         }
@@ -69,8 +74,11 @@ impl Saved {
                 saved.kind,
                 saved.api_version
             ))),
-            Err(e) => Err(usage(format!("{} is a saved plan that cannot be read: {e}", path.display()))
-                .hint("save it again with `eksup plan --out`")),
+            Err(e) => Err(usage(format!(
+                "{} is a saved plan that cannot be read: {e}",
+                path.display()
+            ))
+            .hint("save it again with `eksup plan --out`")),
         }
     }
 
@@ -79,7 +87,10 @@ impl Saved {
         let now = rests_on(inventory);
         let mut drift = Vec::new();
         if self.cluster_arn != inventory.cluster.arn {
-            drift.push(format!("cluster: it was {}, now {}", self.cluster_arn, inventory.cluster.arn));
+            drift.push(format!(
+                "cluster: it was {}, now {}",
+                self.cluster_arn, inventory.cluster.arn
+            ));
         }
         for (part, was) in &self.rests_on {
             match now.get(part) {
@@ -88,7 +99,11 @@ impl Saved {
                 Some(_) => {}
             }
         }
-        drift.extend(now.keys().filter(|k| !self.rests_on.contains_key(*k)).map(|k| format!("{k}: it is new")));
+        drift.extend(
+            now.keys()
+                .filter(|k| !self.rests_on.contains_key(*k))
+                .map(|k| format!("{k}: it is new")),
+        );
         drift
     }
 }
@@ -96,20 +111,37 @@ impl Saved {
 /// The parts of a cluster that a route rests on. What lives by itself (sizes, pods, health) is not among them.
 fn rests_on(inventory: &Inventory) -> BTreeMap<String, String> {
     let mut parts = BTreeMap::new();
-    parts.insert("control plane".to_owned(), inventory.cluster.version.to_string());
+    parts.insert(
+        "control plane".to_owned(),
+        inventory.cluster.version.to_string(),
+    );
     for group in &inventory.nodegroups {
-        let version = group.version.map(|v| v.to_string()).unwrap_or_else(|| "custom".to_owned());
+        let version = group
+            .version
+            .map(|v| v.to_string())
+            .unwrap_or_else(|| "custom".to_owned());
         let release = group.release_version.as_deref().unwrap_or("-");
         let text = format!("{version} {release} ({})", hash(&shape(group)));
         parts.insert(format!("node group {}", group.name), text);
     }
     for addon in &inventory.addons {
         let config = hash(&(&addon.configuration_values, &addon.service_account_role_arn));
-        parts.insert(format!("add-on {}", addon.name), format!("{} ({config})", addon.version));
+        parts.insert(
+            format!("add-on {}", addon.name),
+            format!("{} ({config})", addon.version),
+        );
     }
     for rule in &inventory.rules {
-        let weights: Vec<String> = rule.forward.iter().map(|f| format!("{}={}", f.arn, f.weight)).collect();
-        let text = format!("{} ({})", weights.join(" "), hash(&(&rule.priority, &rule.conditions)));
+        let weights: Vec<String> = rule
+            .forward
+            .iter()
+            .map(|f| format!("{}={}", f.arn, f.weight))
+            .collect();
+        let text = format!(
+            "{} ({})",
+            weights.join(" "),
+            hash(&(&rule.priority, &rule.conditions))
+        );
         parts.insert(format!("listener rule {}", rule.arn), text);
     }
     parts

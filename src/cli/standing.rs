@@ -16,7 +16,9 @@ enum Stands {
 }
 
 fn stands(state: &RunState, id: &str) -> Stands {
-    let Some(step) = state.step(id) else { return Stands::Before };
+    let Some(step) = state.step(id) else {
+        return Stands::Before;
+    };
     match step.status {
         Status::Pending | Status::Started | Status::Undone => Stands::Before,
         Status::Failed if step.acts == 0 => Stands::Before,
@@ -36,7 +38,9 @@ pub fn standing(state: &RunState, route: &Route, view: Option<&View>) -> Vec<Str
         match &step.spec {
             StepSpec::ControlPlane { from, to, .. } => match at {
                 Stands::Before => {}
-                Stands::Midway => version = format!("control plane: on its way from {from} to {to}"),
+                Stands::Midway => {
+                    version = format!("control plane: on its way from {from} to {to}")
+                }
                 Stands::After => version = format!("control plane: {to}"),
             },
             StepSpec::Shift { shift, .. } => {
@@ -91,7 +95,11 @@ pub fn standing(state: &RunState, route: &Route, view: Option<&View>) -> Vec<Str
         lines.push("traffic: no rule is shifted by this run; it follows the pods".to_owned());
     }
     lines.extend(traffic.into_values().map(|text| format!("traffic: {text}")));
-    lines.extend(groups.into_iter().map(|(name, text)| format!("node group {name}: {text}")));
+    lines.extend(
+        groups
+            .into_iter()
+            .map(|(name, text)| format!("node group {name}: {text}")),
+    );
     lines
 }
 
@@ -106,7 +114,9 @@ fn shifting(step: Option<&StepView>) -> String {
 }
 
 fn draining(step: Option<&StepView>) -> String {
-    let count = step.map(|s| &s.count).and_then(|c| c.done.zip(c.total).zip(c.unit.as_deref()));
+    let count = step
+        .map(|s| &s.count)
+        .and_then(|c| c.done.zip(c.total).zip(c.unit.as_deref()));
     match count {
         Some(((done, total), unit)) => format!("being emptied, {done} of {total} {unit}"),
         None => "being emptied".to_owned(),

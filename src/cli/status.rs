@@ -58,7 +58,13 @@ pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
     cx.ui.out(&text)
 }
 
-fn told(cx: &Context, reached: &Reached, state: &RunState, route: &Route, lock: Option<&Held>) -> String {
+fn told(
+    cx: &Context,
+    reached: &Reached,
+    state: &RunState,
+    route: &Route,
+    lock: Option<&Held>,
+) -> String {
     let paint = cx.ui.out_paint;
     let now = reached.clock.now();
     let how = match (state.phase, state.outcome, &state.paused) {
@@ -78,13 +84,18 @@ fn told(cx: &Context, reached: &Reached, state: &RunState, route: &Route, lock: 
     text += &format!("last record {} ago", took(between(state.updated_at, now)));
     match lock.filter(|l| !l.holder.is_empty()) {
         Some(lock) => {
-            let ago = lock.renewed_at.map(|at| took(between(at, now))).unwrap_or_default();
+            let ago = lock
+                .renewed_at
+                .map(|at| took(between(at, now)))
+                .unwrap_or_default();
             text += &format!("; {} holds the lock, renewed {ago} ago\n\n", lock.holder);
         }
         None => text += "; nobody holds the lock\n\n",
     }
     for (i, step) in route.steps.iter().enumerate() {
-        let Some(s) = state.step(&step.id) else { continue };
+        let Some(s) = state.step(&step.id) else {
+            continue;
+        };
         let mark = match s.status {
             Status::Done | Status::Skipped => paint.green("done"),
             Status::Failed | Status::UndoFailed => paint.red("failed"),
@@ -93,7 +104,11 @@ fn told(cx: &Context, reached: &Reached, state: &RunState, route: &Route, lock: 
             Status::Undone => paint.dim("taken back"),
             Status::Pending => paint.dim("to do"),
         };
-        let note = s.note.as_ref().map(|n| format!(", {n}")).unwrap_or_default();
+        let note = s
+            .note
+            .as_ref()
+            .map(|n| format!(", {n}"))
+            .unwrap_or_default();
         text += &format!("{:>3}. {}: {mark}{note}\n", i + 1, step.title);
     }
     text.push('\n');
@@ -106,14 +121,23 @@ fn told(cx: &Context, reached: &Reached, state: &RunState, route: &Route, lock: 
 /// What the cluster itself says now.
 async fn live(reached: &Reached, route: Option<&Route>) -> Result<Vec<String>, ApiError> {
     let name = &reached.cluster.name;
-    let mut lines = vec![format!("control plane: {} ({})", reached.cluster.version, reached.cluster.status)];
+    let mut lines = vec![format!(
+        "control plane: {} ({})",
+        reached.cluster.version, reached.cluster.status
+    )];
     let nodes = reached.kube.nodes().await?;
     for group in reached.aws.list_nodegroups(name).await? {
         let group = reached.aws.describe_nodegroup(name, &group).await?;
-        let own: Vec<_> = nodes.iter().filter(|n| n.nodegroup() == Some(&group.name)).collect();
+        let own: Vec<_> = nodes
+            .iter()
+            .filter(|n| n.nodegroup() == Some(&group.name))
+            .collect();
         let ready = own.iter().filter(|n| n.is_ready()).count();
         let closed = own.iter().filter(|n| n.unschedulable).count();
-        let version = group.version.map(|v| v.to_string()).unwrap_or_else(|| "custom".to_owned());
+        let version = group
+            .version
+            .map(|v| v.to_string())
+            .unwrap_or_else(|| "custom".to_owned());
         lines.push(format!(
             "node group {}: {version}, {}, {ready} of {} nodes ready, {closed} cordoned",
             group.name,
@@ -124,7 +148,14 @@ async fn live(reached: &Reached, route: Option<&Route>) -> Result<Vec<String>, A
     let mut rules: Vec<String> = Vec::new();
     for step in route.iter().flat_map(|r| &r.steps) {
         if let StepSpec::Shift { shift, .. } = &step.spec {
-            rules.extend(shift.rules.iter().filter(|r| !rules.contains(r)).cloned().collect::<Vec<_>>());
+            rules.extend(
+                shift
+                    .rules
+                    .iter()
+                    .filter(|r| !rules.contains(r))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
         }
     }
     if !rules.is_empty() {
@@ -132,9 +163,20 @@ async fn live(reached: &Reached, route: Option<&Route>) -> Result<Vec<String>, A
             let weights: Vec<String> = rule
                 .forward
                 .iter()
-                .map(|f| format!("{} {}", f.arn.rsplit('/').nth(1).unwrap_or(&f.arn), f.weight))
+                .map(|f| {
+                    format!(
+                        "{} {}",
+                        f.arn.rsplit('/').nth(1).unwrap_or(&f.arn),
+                        f.weight
+                    )
+                })
                 .collect();
-            lines.push(format!("rule {} {}: {}", rule.priority, rule.conditions.join(" "), weights.join(", ")));
+            lines.push(format!(
+                "rule {} {}: {}",
+                rule.priority,
+                rule.conditions.join(" "),
+                weights.join(", ")
+            ));
         }
     }
     Ok(lines)

@@ -54,9 +54,10 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
     let mut world = scenario::load(&snapshot, args.seed);
     fault::add(&mut world, args.faults);
     let twin = Twin::start(world);
-    let served = serve::serve(&twin, args.port)
-        .await
-        .map_err(|e| usage(format!("cannot serve on port {}: {e}", args.port)).hint("`--port 0` takes a free one"))?;
+    let served = serve::serve(&twin, args.port).await.map_err(|e| {
+        usage(format!("cannot serve on port {}: {e}", args.port))
+            .hint("`--port 0` takes a free one")
+    })?;
     let url = served.url();
     if let Some(path) = &args.write_kubeconfig {
         std::fs::write(path, serve::kubeconfig(&url, &cluster))
@@ -66,7 +67,9 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
         "export AWS_ENDPOINT_URL={url}\nexport AWS_REGION={}\nexport AWS_ACCESS_KEY_ID=twin\nexport AWS_SECRET_ACCESS_KEY=twin\n",
         snapshot.inventory.region
     ))?;
-    cx.ui.say(&format!("serving cluster {cluster} at {url}; Ctrl-C ends it"));
+    cx.ui.say(&format!(
+        "serving cluster {cluster} at {url}; Ctrl-C ends it"
+    ));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
         .map_err(|e| CliError::new(Kind::Unexpected, format!("no signals: {e}")))?;
     tokio::select! {

@@ -105,10 +105,19 @@ impl<W: Ground> Engine<'_, W> {
     pub(super) fn tell_resumed(&self, by: &str) -> Result<(), EngineError> {
         let state = self.state()?;
         let run = state.run.clone();
-        let done =
-            state.steps.iter().filter(|s| s.status.is_over()).map(|s| s.id.clone()).collect();
+        let done = state
+            .steps
+            .iter()
+            .filter(|s| s.status.is_over())
+            .map(|s| s.id.clone())
+            .collect();
         let by = by.to_owned();
-        self.world.emit(Kind::RunResumed { run, by, steps: self.titles(), done });
+        self.world.emit(Kind::RunResumed {
+            run,
+            by,
+            steps: self.titles(),
+            done,
+        });
         Ok(())
     }
 

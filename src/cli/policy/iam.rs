@@ -79,7 +79,12 @@ fn statements(needs: &Needs) -> Vec<Statement> {
             resources: eks(needs),
             condition: None,
         },
-        Statement { sid: "ChangeCluster", actions: change, resources: eks(needs), condition: None },
+        Statement {
+            sid: "ChangeCluster",
+            actions: change,
+            resources: eks(needs),
+            condition: None,
+        },
         Statement {
             sid: "ImageIds",
             actions: vec!["ssm:GetParameter"],
@@ -90,7 +95,11 @@ fn statements(needs: &Needs) -> Vec<Statement> {
             sid: "GiveNodesTheirRole",
             actions: vec!["iam:PassRole", "iam:GetRole"],
             resources: vec!["arn:*:iam::*:role/*".to_owned()],
-            condition: Some(("StringEqualsIfExists", "iam:PassedToService", "eks.amazonaws.com")),
+            condition: Some((
+                "StringEqualsIfExists",
+                "iam:PassedToService",
+                "eks.amazonaws.com",
+            )),
         },
         Statement {
             sid: "AutoScaling",
@@ -102,7 +111,9 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "autoscaling:AttachLoadBalancerTargetGroups",
                 "autoscaling:DetachLoadBalancerTargetGroups",
             ],
-            resources: vec!["arn:*:autoscaling:*:*:autoScalingGroup:*:autoScalingGroupName/eks-*".to_owned()],
+            resources: vec![
+                "arn:*:autoscaling:*:*:autoScalingGroup:*:autoScalingGroupName/eks-*".to_owned(),
+            ],
             condition: None,
         },
         Statement {
@@ -120,7 +131,11 @@ fn statements(needs: &Needs) -> Vec<Statement> {
     if needs.templates {
         statements.push(Statement {
             sid: "LaunchTemplates",
-            actions: vec!["ec2:CreateLaunchTemplateVersion", "ec2:RunInstances", "ec2:CreateTags"],
+            actions: vec![
+                "ec2:CreateLaunchTemplateVersion",
+                "ec2:RunInstances",
+                "ec2:CreateTags",
+            ],
             resources: all(),
             condition: None,
         });
@@ -156,7 +171,13 @@ pub fn json(needs: &Needs) -> String {
 /// The policy as a Terraform data source.
 pub fn terraform(needs: &Needs) -> String {
     let mut out = "data \"aws_iam_policy_document\" \"eksup\" {\n".to_owned();
-    let list = |items: &[String]| items.iter().map(|i| format!("\"{i}\"")).collect::<Vec<_>>().join(", ");
+    let list = |items: &[String]| {
+        items
+            .iter()
+            .map(|i| format!("\"{i}\""))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     for s in statements(needs) {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "  statement {{\n    sid       = \"{}\"", s.sid);

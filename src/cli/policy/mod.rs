@@ -3,9 +3,9 @@
 mod iam;
 mod rbac;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::args::{Format, PlanArg};
+use super::args::{FormatArg, PlanArg};
 use super::context::Context;
 use super::error::CliError;
 use super::start::usage;
@@ -13,36 +13,24 @@ use crate::plan::Plan;
 
 /// Print the least IAM policy and ClusterRole that a plan needs
 ///
+/// `--format json` and `--format terraform` print the IAM policy, `--format rbac` the ClusterRole and its binding.
 /// Without a plan: what any plan can need. Nothing is asked of AWS.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
     #[command(flatten)]
     plan: PlanArg,
-    /// json and terraform: the IAM policy; rbac: the ClusterRole and its binding
-    #[arg(long = "as", value_enum, default_value_t, value_name = "FORM")]
-    form: Form,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Form {
-    #[default]
-    Json,
-    Terraform,
-    Rbac,
 }
 
 /// Prints the policy.
 pub fn run(cx: &Context, args: PolicyArgs) -> Result<(), CliError> {
-    if cx.ui.format == Format::Markdown {
-        return Err(usage("a policy has no Markdown form"));
-    }
     let named = args.plan.plan.is_some() || args.plan.cluster.is_some();
     let plan = if named { Some(cx.plan(&args.plan)?.1) } else { None };
     let needs = Needs::of(plan.as_ref());
-    cx.ui.out(&match args.form {
-        Form::Json => iam::json(&needs),
-        Form::Terraform => iam::terraform(&needs),
-        Form::Rbac => rbac::yaml(&needs),
+    cx.ui.out(&match cx.global.format {
+        FormatArg::Text | FormatArg::Json => iam::json(&needs),
+        FormatArg::Terraform => iam::terraform(&needs),
+        FormatArg::Rbac => rbac::yaml(&needs),
+        FormatArg::Markdown => return Err(usage("a policy has no Markdown form")),
     })
 }
 

@@ -9,12 +9,24 @@ use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 type Rule = (&'static str, &'static str, &'static str);
 
 const READ: &[Rule] = &[
-    ("\"\"", "nodes, pods, persistentvolumes, persistentvolumeclaims, services, namespaces", "get, list, watch"),
-    ("apps", "deployments, replicasets, statefulsets, daemonsets", "get, list, watch"),
+    (
+        "\"\"",
+        "nodes, pods, persistentvolumes, persistentvolumeclaims, services, namespaces",
+        "get, list, watch",
+    ),
+    (
+        "apps",
+        "deployments, replicasets, statefulsets, daemonsets",
+        "get, list, watch",
+    ),
     ("batch", "jobs", "get, list, watch"),
     ("policy", "poddisruptionbudgets", "get, list, watch"),
     ("discovery.k8s.io", "endpointslices", "get, list, watch"),
-    ("storage.k8s.io", "storageclasses, volumeattachments", "get, list, watch"),
+    (
+        "storage.k8s.io",
+        "storageclasses, volumeattachments",
+        "get, list, watch",
+    ),
     ("scheduling.k8s.io", "priorityclasses", "get, list"),
     ("elbv2.k8s.aws", "targetgroupbindings", "get, list"),
 ];
@@ -34,7 +46,10 @@ pub fn yaml(needs: &Needs) -> String {
     out += "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: eksup\nrules:\n";
     for (groups, resources, verbs) in rules {
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "  - apiGroups: [{groups}]\n    resources: [{resources}]\n    verbs: [{verbs}]");
+        let _ = writeln!(
+            out,
+            "  - apiGroups: [{groups}]\n    resources: [{resources}]\n    verbs: [{verbs}]"
+        );
     }
     out += "  - nonResourceURLs: [/version, /readyz]\n    verbs: [get]\n";
     out += &binding("ClusterRoleBinding", "ClusterRole", None);
@@ -43,7 +58,10 @@ pub fn yaml(needs: &Needs) -> String {
         "---\n# The run's journal and lock.\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: eksup\n  namespace: {RUN_NAMESPACE}\nrules:\n"
     );
     for (group, resource) in [("\"\"", "configmaps"), ("coordination.k8s.io", "leases")] {
-        let _ = writeln!(out, "  - apiGroups: [{group}]\n    resources: [{resource}]\n    verbs: [create]");
+        let _ = writeln!(
+            out,
+            "  - apiGroups: [{group}]\n    resources: [{resource}]\n    verbs: [create]"
+        );
         let _ = writeln!(
             out,
             "  - apiGroups: [{group}]\n    resources: [{resource}]\n    resourceNames: [{RUN_NAME}]\n    verbs: [get, update]"
@@ -53,7 +71,9 @@ pub fn yaml(needs: &Needs) -> String {
 }
 
 fn binding(kind: &str, role: &str, namespace: Option<&str>) -> String {
-    let namespace = namespace.map(|n| format!("\n  namespace: {n}")).unwrap_or_default();
+    let namespace = namespace
+        .map(|n| format!("\n  namespace: {n}"))
+        .unwrap_or_default();
     format!(
         "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: eksup{namespace}\nroleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: {role}\n  name: eksup\nsubjects:\n  - apiGroup: rbac.authorization.k8s.io\n    kind: Group\n    name: eksup\n"
     )
