@@ -2,6 +2,8 @@
 
 pub mod cache;
 mod call;
+#[cfg(test)]
+mod calls_tests;
 pub mod convert;
 pub mod evict;
 pub mod lists;
