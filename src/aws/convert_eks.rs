@@ -14,10 +14,10 @@ use crate::model::{AddonVersion, ApiError, Class, Minor};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
-/// AWS's time as ours.
+/// AWS's time as ours. It comes as a decimal of seconds, whose last digits are the decimal's, not the clock's.
 pub fn time(at: Option<aws_smithy_types::DateTime>) -> Option<Timestamp> {
     let at = at?;
-    Timestamp::new(at.secs(), at.subsec_nanos().cast_signed()).ok()
+    Timestamp::new(at.secs(), at.subsec_nanos().cast_signed()).ok()?.round(jiff::Unit::Millisecond).ok()
 }
 
 fn missing(op: &str, what: &str) -> ApiError {

@@ -138,8 +138,8 @@ impl Aws {
             .iter()
             .filter(|i| i.status != "PASSING")
             .map(|i| self.insight(cluster, &i.id));
-        let mut full: BTreeMap<String, types::Insight> =
-            try_join_all(full).await?.into_iter().flatten().collect();
+        let full: Vec<_> = stream::iter(full).buffered(AT_ONCE).try_collect().await?;
+        let mut full: BTreeMap<String, types::Insight> = full.into_iter().flatten().collect();
         for insight in &mut insights {
             if let Some(full) = full.remove(&insight.id) {
                 insight.recommendation = full.recommendation.clone();

@@ -5,7 +5,11 @@ mod convert_eks;
 mod convert_elb;
 pub mod ec2;
 pub mod eks;
+#[cfg(test)]
+mod eks_tests;
 pub mod elb;
+#[cfg(test)]
+mod elb_tests;
 pub mod ssm;
 pub mod sts;
 

@@ -48,7 +48,7 @@ pub struct Global {
     pub context: Option<String>,
     /// How results are written on stdout
     #[arg(long, global = true, value_enum, default_value_t)]
-    pub format: Format,
+    pub format: FormatArg,
     /// Colours; `auto` looks at the terminal, NO_COLOR and CI
     #[arg(long, global = true, value_enum, default_value_t)]
     pub color: Color,
@@ -63,13 +63,39 @@ pub struct Global {
     pub verbose: u8,
 }
 
-/// How results are written.
+/// How results are written, as it can be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub enum FormatArg {
     #[default]
     Text,
     Json,
     Markdown,
+    /// Only for `policy`.
+    #[value(hide = true)]
+    Terraform,
+    /// Only for `policy`.
+    #[value(hide = true)]
+    Rbac,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+    Markdown,
+}
+
+impl FormatArg {
+    /// The general form; `None` for one that only `policy` has.
+    pub fn general(self) -> Option<Format> {
+        match self {
+            Self::Text => Some(Format::Text),
+            Self::Json => Some(Format::Json),
+            Self::Markdown => Some(Format::Markdown),
+            Self::Terraform | Self::Rbac => None,
+        }
+    }
 }
 
 /// Whether there is colour.

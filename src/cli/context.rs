@@ -59,8 +59,11 @@ impl Context {
                 if path.exists() {
                     return Ok(path);
                 }
-                Err(CliError::new(Kind::PlanInvalid, format!("there is no plan `{}`", path.display()))
-                    .next(format!("eksup init --cluster {name}")))
+                Err(CliError::new(
+                    Kind::PlanInvalid,
+                    format!("there is no plan `{}`", path.display()),
+                )
+                .next(format!("eksup init --cluster {name}")))
             }
             (None, None) => only_plan(),
         }
@@ -82,15 +85,27 @@ impl Context {
         let config = crate::clients::aws::production(profile, region, &clock).await?;
         let aws = Aws::new(&config);
         let (cluster, kube) = connect(&aws, cluster, &self.way(), &clock).await?;
-        Ok(Reached { aws, kube, cluster, clock })
+        Ok(Reached {
+            aws,
+            kube,
+            cluster,
+            clock,
+        })
     }
 
     fn way(&self) -> Way {
-        let Global { kubeconfig: path, context, .. } = &self.global;
+        let Global {
+            kubeconfig: path,
+            context,
+            ..
+        } = &self.global;
         if path.is_none() && context.is_none() {
             return Way::Eks;
         }
-        Way::Kubeconfig { path: path.clone(), context: context.clone() }
+        Way::Kubeconfig {
+            path: path.clone(),
+            context: context.clone(),
+        }
     }
 
     /// With `-v`, the program's own log goes to a file. Other crates' logs stay out: they could show a credential.
@@ -101,8 +116,12 @@ impl Context {
             2.. => "eksup=trace,aws_smithy_runtime=info",
         };
         let path = self.global.run_dir.join("eksup.log");
-        let open = std::fs::create_dir_all(&self.global.run_dir)
-            .and_then(|()| std::fs::OpenOptions::new().append(true).create(true).open(&path));
+        let open = std::fs::create_dir_all(&self.global.run_dir).and_then(|()| {
+            std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&path)
+        });
         let file = open.map_err(|e| usage(format!("cannot log to {}: {e}", path.display())))?;
         tracing_subscriber::fmt()
             .with_env_filter(level)
@@ -121,7 +140,13 @@ impl Context {
             (None, Some(name)) => words.extend(["--cluster".to_owned(), name.clone()]),
             (None, None) => {}
         }
-        let Global { region, profile, kubeconfig, context, .. } = &self.global;
+        let Global {
+            region,
+            profile,
+            kubeconfig,
+            context,
+            ..
+        } = &self.global;
         let kubeconfig = kubeconfig.as_ref().map(|p| p.display().to_string());
         let flags = [
             ("--region", region.as_ref()),
@@ -158,7 +183,10 @@ fn only_plan() -> Result<PathBuf, CliError> {
             .next("eksup init --cluster NAME")),
         many => {
             let names: Vec<_> = many.iter().map(|p| p.display().to_string()).collect();
-            Err(usage(format!("name one of the plans: {}", names.join(", "))))
+            Err(usage(format!(
+                "name one of the plans: {}",
+                names.join(", ")
+            )))
         }
     }
 }

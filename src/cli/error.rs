@@ -94,7 +94,15 @@ impl CliError {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         let message = message.into();
         let (state, hints) = (Vec::new(), Vec::new());
-        Self { kind, message, state, hints, next: None, plan: None, silent: false }
+        Self {
+            kind,
+            message,
+            state,
+            hints,
+            next: None,
+            plan: None,
+            silent: false,
+        }
     }
 
     /// Adds a hint.
@@ -206,7 +214,10 @@ impl miette::Diagnostic for Located<'_> {
         self.problem.code()
     }
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.problem.help.as_ref().map(|h| Box::new(h) as Box<dyn std::fmt::Display>)
+        self.problem
+            .help
+            .as_ref()
+            .map(|h| Box::new(h) as Box<dyn std::fmt::Display>)
     }
     fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
         self.problem.labels()
@@ -231,10 +242,13 @@ impl From<ApiError> for CliError {
         match error.class {
             Class::Expired => Self::new(Kind::Expired, text)
                 .hint("sign in again (such as `aws sso login`), then give the same command"),
-            Class::Denied => Self::new(Kind::Unexpected, text)
-                .hint(format!("allow `{}`; `eksup policy` prints all that is needed", error.op)),
-            Class::Throttled | Class::Transient => Self::new(Kind::Unexpected, text)
-                .hint("this may pass: give the same command again"),
+            Class::Denied => Self::new(Kind::Unexpected, text).hint(format!(
+                "allow `{}`; `eksup policy` prints all that is needed",
+                error.op
+            )),
+            Class::Throttled | Class::Transient => {
+                Self::new(Kind::Unexpected, text).hint("this may pass: give the same command again")
+            }
             Class::Absent | Class::Conflict | Class::Blocked | Class::Invalid => {
                 Self::new(Kind::Unexpected, text)
             }
@@ -252,8 +266,9 @@ impl From<LockError> for CliError {
     fn from(error: LockError) -> Self {
         match error {
             LockError::Api(error) => error.into(),
-            LockError::Busy { .. } => Self::new(Kind::Locked, error.to_string())
-                .hint("wait for it to end, or stop it where it runs; a dead one is followed after 45 s"),
+            LockError::Busy { .. } => Self::new(Kind::Locked, error.to_string()).hint(
+                "wait for it to end, or stop it where it runs; a dead one is followed after 45 s",
+            ),
             LockError::Lost { .. } => Self::new(Kind::Locked, error.to_string())
                 .hint("the other process carries the run now; nothing more was done here"),
         }

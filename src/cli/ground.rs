@@ -13,7 +13,10 @@ impl Ground for World {
     }
 
     fn emit(&self, kind: Kind) {
-        (self.emit)(Event { at: self.clock.now(), kind });
+        (self.emit)(Event {
+            at: self.clock.now(),
+            kind,
+        });
     }
 
     fn changed(&self) -> watch::Receiver<u64> {

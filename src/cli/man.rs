@@ -18,7 +18,9 @@ pub struct ManArgs {
 
 /// Prints or writes the pages.
 pub fn run(cx: &Context, args: ManArgs) -> Result<(), CliError> {
-    let failed = |e: std::io::Error| CliError::new(Kind::Unexpected, format!("cannot write the manual: {e}"));
+    let failed = |e: std::io::Error| {
+        CliError::new(Kind::Unexpected, format!("cannot write the manual: {e}"))
+    };
     match args.output {
         Some(dir) => {
             std::fs::create_dir_all(&dir).map_err(failed)?;
@@ -26,7 +28,9 @@ pub fn run(cx: &Context, args: ManArgs) -> Result<(), CliError> {
         }
         None => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(failed)?;
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(failed)?;
             cx.ui.out(&String::from_utf8_lossy(&page))
         }
     }

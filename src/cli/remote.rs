@@ -13,7 +13,10 @@ impl Remote for InKube {
     fn read(&self) -> Boxed<'_, Result<Option<Stored>, ApiError>> {
         Box::pin(async move {
             let stored = self.0.read_checkpoint().await?;
-            Ok(stored.map(|s| Stored { text: s.text, version: s.resource_version }))
+            Ok(stored.map(|s| Stored {
+                text: s.text,
+                version: s.resource_version,
+            }))
         })
     }
 
@@ -39,11 +42,35 @@ impl Remote for InKube {
 }
 
 fn ours(held: runstate::Held) -> Held {
-    let runstate::Held { holder, renewed_at, duration_seconds, transitions, resource_version } = held;
-    Held { holder, renewed_at, duration_seconds, transitions, version: resource_version }
+    let runstate::Held {
+        holder,
+        renewed_at,
+        duration_seconds,
+        transitions,
+        resource_version,
+    } = held;
+    Held {
+        holder,
+        renewed_at,
+        duration_seconds,
+        transitions,
+        version: resource_version,
+    }
 }
 
 fn theirs(held: &Held) -> runstate::Held {
-    let Held { holder, renewed_at, duration_seconds, transitions, version } = held.clone();
-    runstate::Held { holder, renewed_at, duration_seconds, transitions, resource_version: version }
+    let Held {
+        holder,
+        renewed_at,
+        duration_seconds,
+        transitions,
+        version,
+    } = held.clone();
+    runstate::Held {
+        holder,
+        renewed_at,
+        duration_seconds,
+        transitions,
+        resource_version: version,
+    }
 }

@@ -29,17 +29,24 @@ pub fn run(cx: &Context, args: ReportArgs) -> Result<(), CliError> {
         Some(path) => path,
         None => newest(&cx.global.run_dir)?,
     };
-    let events = file::read(&path)
-        .map_err(|e| usage(format!("cannot read {}: {e}", path.display())))?;
+    let events =
+        file::read(&path).map_err(|e| usage(format!("cannot read {}: {e}", path.display())))?;
     let view = View::of(&events);
     if view.run.is_empty() {
         return Err(usage(format!("{} has no run in it", path.display()))
             .hint("name the `events.jsonl` of a run, or its folder"));
     }
     std::fs::write(&args.output, html::html(&view)).map_err(|e| {
-        CliError::new(Kind::Unexpected, format!("cannot write {}: {e}", args.output.display()))
+        CliError::new(
+            Kind::Unexpected,
+            format!("cannot write {}: {e}", args.output.display()),
+        )
     })?;
-    cx.ui.say(&format!("wrote {} (run {})", args.output.display(), view.run));
+    cx.ui.say(&format!(
+        "wrote {} (run {})",
+        args.output.display(),
+        view.run
+    ));
     Ok(())
 }
 

@@ -25,7 +25,9 @@ pub fn listen(asker: Asker, ui: Ui) -> Result<(), CliError> {
             asker.ask();
             asked = match asked {
                 Urgency::Go => {
-                    ui.say("stopping after the act in flight; once more to drop everything at once");
+                    ui.say(
+                        "stopping after the act in flight; once more to drop everything at once",
+                    );
                     Urgency::AfterThisAct
                 }
                 Urgency::AfterThisAct | Urgency::Now => {

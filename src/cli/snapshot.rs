@@ -28,7 +28,8 @@ pub async fn run(cx: &Context, args: SnapshotArgs) -> Result<(), CliError> {
     let reached = cx.reach(&cluster, region.as_deref()).await?;
     let inventory = reached.read(to).await?;
     for unread in &inventory.unread {
-        cx.ui.say(&format!("left out: {} ({})", unread.op, unread.why));
+        cx.ui
+            .say(&format!("left out: {} ({})", unread.op, unread.why));
     }
     let snapshot = snapshot::take(&reached.kube, inventory).await?;
     snapshot::write(&args.output, &snapshot)?;

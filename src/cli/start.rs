@@ -19,7 +19,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
-            let code = if error.use_stderr() { Kind::Usage.code() } else { 0 };
+            let code = if error.use_stderr() {
+                Kind::Usage.code()
+            } else {
+                0
+            };
             return ExitCode::from(code);
         }
     };
@@ -37,6 +41,11 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cx: &Context, command: Command) -> Result<(), CliError> {
+    if cx.global.format.general().is_none() && !matches!(command, Command::Policy(_)) {
+        return Err(usage(
+            "only `eksup policy` can be written so; use --format text, json or markdown",
+        ));
+    }
     match command {
         Command::Init(args) => online(init::run(cx, args)),
         Command::Check(args) => online(check::run(cx, args)),
@@ -76,7 +85,9 @@ pub(super) fn usage(message: impl Into<String>) -> CliError {
 /// For results that have no Markdown of their own.
 pub(super) fn no_markdown(format: Format) -> Result<(), CliError> {
     match format {
-        Format::Markdown => Err(usage("this result has no Markdown form; use --format text or json")),
+        Format::Markdown => Err(usage(
+            "this result has no Markdown form; use --format text or json",
+        )),
         Format::Text | Format::Json => Ok(()),
     }
 }

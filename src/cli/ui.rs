@@ -32,13 +32,16 @@ impl Env {
     /// Reads the environment.
     pub fn read() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-        let on = |name| std::env::var(name).is_ok_and(|v| !v.is_empty() && v != "false" && v != "0");
+        let on =
+            |name| std::env::var(name).is_ok_and(|v| !v.is_empty() && v != "false" && v != "0");
         Self {
             no_color: set("NO_COLOR") || std::env::var("TERM").is_ok_and(|t| t == "dumb"),
             ci: on("CI"),
             github: on("GITHUB_ACTIONS"),
             gitlab: on("GITLAB_CI"),
-            github_summary: std::env::var_os("GITHUB_STEP_SUMMARY").filter(|v| !v.is_empty()).map(PathBuf::from),
+            github_summary: std::env::var_os("GITHUB_STEP_SUMMARY")
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from),
             stdin_terminal: io::stdin().is_terminal(),
             stderr_terminal: io::stderr().is_terminal(),
             stdout_terminal: io::stdout().is_terminal(),
@@ -66,10 +69,14 @@ impl Ui {
             Color::Auto => terminal && !env.no_color,
         };
         Self {
-            format: global.format,
+            format: global.format.general().unwrap_or(Format::Text),
             bars: env.stderr_terminal && !env.ci && !global.no_progress,
-            paint: Paint { on: color(env.stderr_terminal) },
-            out_paint: Paint { on: color(env.stdout_terminal) },
+            paint: Paint {
+                on: color(env.stderr_terminal),
+            },
+            out_paint: Paint {
+                on: color(env.stdout_terminal),
+            },
             env,
         }
     }
@@ -77,7 +84,9 @@ impl Ui {
     /// A result, on stdout.
     pub fn out(&self, text: &str) -> Result<(), CliError> {
         let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(stdout_failed)
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(stdout_failed)
     }
 
     /// One JSON object on a line of stdout.
@@ -108,8 +117,12 @@ impl Ui {
         let mut err = io::stderr().lock();
         if let Some(plan) = &error.plan {
             for p in &plan.problems {
-                let level = format!("error file={},line={},col={}", plan.name, p.at.line, p.at.column);
-                let line = annotation(&level, p.code, &p.to_string()).replacen(" title=", ",title=", 1);
+                let level = format!(
+                    "error file={},line={},col={}",
+                    plan.name, p.at.line, p.at.column
+                );
+                let line =
+                    annotation(&level, p.code, &p.to_string()).replacen(" title=", ",title=", 1);
                 let _ = writeln!(err, "{line}");
             }
         } else if error.kind != Kind::ChangesPending {
@@ -133,7 +146,10 @@ impl Ui {
             sinks.push(Box::new(Gitlab::new(io::stderr())));
         }
         if self.bars {
-            sinks.push(Box::new(Bars::new(ProgressDrawTarget::stderr(), self.paint)));
+            sinks.push(Box::new(Bars::new(
+                ProgressDrawTarget::stderr(),
+                self.paint,
+            )));
         } else {
             sinks.push(Box::new(Lines::new(io::stderr(), self.paint)));
         }
@@ -154,7 +170,10 @@ impl Ui {
 }
 
 fn stdout_failed(error: io::Error) -> CliError {
-    let mut failed = CliError::new(Kind::Unexpected, format!("cannot write the result: {error}"));
+    let mut failed = CliError::new(
+        Kind::Unexpected,
+        format!("cannot write the result: {error}"),
+    );
     failed.silent = error.kind() == io::ErrorKind::BrokenPipe;
     failed
 }

@@ -83,7 +83,7 @@ fn timeouts() -> TimeoutConfig {
 }
 
 fn app_name() -> Option<AppName> {
-    AppName::new(concat!("eksup/", env!("CARGO_PKG_VERSION"))).ok()
+    AppName::new(concat!("eksup-", env!("CARGO_PKG_VERSION"))).ok()
 }
 
 /// Lets the SDK speak over a wire.
@@ -127,5 +127,84 @@ impl HttpConnector for OverWire {
                 .try_into()
                 .map_err(|e| ConnectorError::other(Box::new(e), None))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aws::Aws;
+    use crate::clients::scripted::{clock, eks_error, json, wire, xml};
+    use serde_json::json as j;
+
+    fn cluster() -> serde_json::Value {
+        j!({"cluster": {"name": "demo", "arn": "arn:aws:eks:eu-west-1:111122223333:cluster/demo", "version": "1.27", "status": "ACTIVE"}})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_signed_at_the_clocks_time_for_the_real_host() {
+        let clock = clock();
+        let (wire, asked) = wire(|_, _| json(200, &cluster()));
+        let aws = Aws::new(&over(wire, "eu-west-1", &clock));
+        aws.describe_cluster("demo").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        aws.describe_cluster("demo").await.unwrap();
+        let all = asked.all();
+        let header = |n: usize, name: &str| all[n].headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(all[0].uri().host(), Some("eks.eu-west-1.amazonaws.com"));
+        assert_eq!([header(0, "x-amz-date"), header(1, "x-amz-date")], ["20261121T080000Z", "20261121T090000Z"]);
+        assert!(header(0, "user-agent").contains("app/eksup-"), "{}", header(0, "user-agent"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_three_times_and_what_will_not_pass_once() {
+        let table: [(u16, &str, Class, usize); 8] = [
+            (400, "ThrottlingException", Class::Throttled, 3),
+            (500, "ServerException", Class::Transient, 3),
+            (403, "ExpiredTokenException", Class::Expired, 1),
+            (403, "UnrecognizedClientException", Class::Expired, 1),
+            (403, "AccessDeniedException", Class::Denied, 1),
+            (404, "ResourceNotFoundException", Class::Absent, 1),
+            (409, "ResourceInUseException", Class::Conflict, 1),
+            (400, "InvalidParameterException", Class::Invalid, 1),
+        ];
+        for (status, code, class, calls) in table {
+            let (wire, asked) = wire(move |_, _| eks_error(status, code, "words of the server"));
+            let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
+            let error = aws.describe_cluster("demo").await.unwrap_err();
+            assert_eq!((error.class, asked.all().len()), (class, calls), "{code}");
+            assert_eq!(error.op, "eks:DescribeCluster");
+            assert!(error.message.starts_with(&format!("words of the server ({code})")), "{}", error.message);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_answer_is_transient_and_a_bare_404_is_an_endpoint_without_the_call() {
+        let (lost, asked) = wire(|_, _| Err("connection refused".into()));
+        let error = Aws::new(&over(lost, "eu-west-1", &clock())).describe_cluster("demo").await.unwrap_err();
+        assert_eq!((error.class, asked.all().len()), (Class::Transient, 3));
+        assert!(error.message.contains("connection refused"), "{}", error.message);
+        let (bare, _) = wire(|_, _| crate::clients::scripted::answer(404, "text/plain", "Not yet implemented"));
+        let error = Aws::new(&over(bare, "eu-west-1", &clock())).list_addons("demo").await.unwrap_err();
+        assert_eq!(error.class, Class::Invalid, "{}", error.message);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_never_comes_is_given_up_on() {
+        let silent = Wire::new(tower::service_fn(|_| std::future::pending()));
+        let aws = Aws::new(&over(silent, "eu-west-1", &clock()));
+        let start = tokio::time::Instant::now();
+        let error = aws.describe_cluster("demo").await.unwrap_err();
+        assert_eq!(error.class, Class::Transient, "{}", error.message);
+        assert!(start.elapsed() <= Duration::from_secs(121), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_query_service_says_its_code_in_xml() {
+        let body = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>You are not authorized. Encoded authorization failure message: AbCd</Message></Error></Errors><RequestID>1</RequestID></Response>";
+        let (wire, _) = wire(move |_, _| xml(403, body));
+        let error = Aws::new(&over(wire, "eu-west-1", &clock())).subnets(&["subnet-1".to_owned()]).await.unwrap_err();
+        assert_eq!((error.class, error.op.as_str()), (Class::Denied, "ec2:DescribeSubnets"));
+        assert_eq!(error.message, "You are not authorized. (UnauthorizedOperation)");
     }
 }

@@ -190,3 +190,89 @@ fn with_deadline(wire: Wire) -> Wire {
         }
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+    use serde_json::json as j;
+
+    use super::*;
+    use crate::clients::scripted::{answer, clock, json, wire};
+    use crate::k8s::Kube;
+
+    fn kube(wire: Wire) -> Kube {
+        let credentials = SharedCredentialsProvider::new(Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"));
+        let tokens = Tokens::new("demo", "us-west-2", credentials, clock());
+        let config = config_of("https://abc.gr7.us-west-2.eks.amazonaws.com", None).unwrap();
+        Kube { client: over(&config, Auth::Eks(tokens), wire).unwrap() }
+    }
+
+    fn version() -> serde_json::Value {
+        j!({"major": "1", "minor": "29+", "gitVersion": "v1.29.3-eks-adc7111"})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_go_to_the_endpoint_with_a_token_and_our_name() {
+        let (wire, asked) = wire(|_, _| json(200, &version()));
+        assert_eq!(kube(wire).server_version().await.unwrap().to_string(), "1.29");
+        let all = asked.all();
+        assert_eq!(all[0].uri().to_string(), "https://abc.gr7.us-west-2.eks.amazonaws.com/version");
+        assert!(all[0].headers()["authorization"].to_str().unwrap().starts_with("Bearer k8s-aws-v1."));
+        assert!(all[0].headers()["user-agent"].to_str().unwrap().starts_with("eksup/"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_replaced_once() {
+        let refused = j!({"kind": "Status", "message": "Unauthorized", "reason": "Unauthorized", "code": 401});
+        let said = refused.clone();
+        let (once, asked) = wire(move |_, n| if n == 0 { json(401, &said) } else { json(200, &version()) });
+        kube(once).server_version().await.unwrap();
+        assert_eq!(asked.all().len(), 2);
+
+        let (always, asked) = wire(move |_, _| json(401, &refused));
+        let error = kube(always).server_version().await.unwrap_err();
+        assert_eq!((error.class, asked.all().len()), (Class::Expired, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_retried_behind_our_back() {
+        for status in [429, 500, 503, 504] {
+            let (wire, asked) = wire(move |_, _| answer(status, "text/plain", "busy"));
+            kube(wire).server_version().await.unwrap_err();
+            assert_eq!(asked.all().len(), 1, "{status}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_does_not_answer_is_given_up_on_after_thirty_seconds() {
+        let silent = Wire::new(tower::service_fn(|_| std::future::pending()));
+        let start = tokio::time::Instant::now();
+        let error = kube(silent).server_version().await.unwrap_err();
+        assert_eq!((error.class, start.elapsed()), (Class::Transient, Duration::from_secs(30)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_of_the_credentials_keeps_its_class() {
+        let (wire, asked) = wire(|_, _| json(200, &version()));
+        #[derive(Debug)]
+        struct Over;
+        impl aws_credential_types::provider::ProvideCredentials for Over {
+            fn provide_credentials<'a>(&'a self) -> aws_credential_types::provider::future::ProvideCredentials<'a>
+            where
+                Self: 'a,
+            {
+                let why = aws_credential_types::provider::error::CredentialsError::provider_error("the SSO session has expired");
+                aws_credential_types::provider::future::ProvideCredentials::ready(Err(why))
+            }
+        }
+        let tokens = Tokens::new("demo", "us-west-2", SharedCredentialsProvider::new(Over), clock());
+        let config = config_of("https://abc.gr7.us-west-2.eks.amazonaws.com", None).unwrap();
+        let kube = Kube { client: over(&config, Auth::Eks(tokens), wire).unwrap() };
+        let error = kube.server_version().await.unwrap_err();
+        assert_eq!((error.class, asked.all().len()), (Class::Expired, 0), "{}", error.message);
+        assert!(error.message.contains("aws sso login"), "{}", error.message);
+    }
+}

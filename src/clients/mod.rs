@@ -10,4 +10,6 @@ pub mod https;
 pub mod identity;
 pub mod kube;
 pub mod kube_error;
+#[cfg(test)]
+pub mod scripted;
 pub mod token;

@@ -90,17 +90,22 @@ fn configuration(text: &str) -> Option<String> {
     }
 }
 
+/// Whether anything was taken out.
 fn without_env(value: &mut Value) -> bool {
+    let mut any = false;
     match value {
         Value::Object(fields) => {
-            let here = fields.remove("env").is_some();
-            fields
-                .values_mut()
-                .fold(here, |any, field| without_env(field) || any)
+            any = fields.remove("env").is_some();
+            for field in fields.values_mut() {
+                any |= without_env(field);
+            }
         }
-        Value::Array(items) => items
-            .iter_mut()
-            .fold(false, |any, item| without_env(item) || any),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Array(items) => {
+            for item in items {
+                any |= without_env(item);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+    any
 }

@@ -1,7 +1,11 @@
 //! Thin calls to Kubernetes: model in, model out. Lists page to the end; errors are classified.
 
 pub mod cache;
+#[cfg(test)]
+mod cache_tests;
 mod call;
+#[cfg(test)]
+mod calls_tests;
 pub mod convert;
 pub mod evict;
 pub mod lists;

@@ -16,6 +16,9 @@ use tower::ServiceExt;
 use super::Twin;
 use crate::wire::{self, Body, Wire};
 
+/// The token in a kubeconfig of the twin.
+const TOKEN: &str = "twin";
+
 /// A twin that is being served; it stops when this is dropped.
 #[derive(Debug)]
 pub struct Served {
@@ -47,7 +50,10 @@ impl Drop for Served {
 pub async fn serve(twin: &Twin, port: u16) -> std::io::Result<Served> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let address = listener.local_addr()?;
-    twin.with(|world| world.cloud.endpoint = Some(format!("http://{address}")));
+    twin.with(|world| {
+        world.cloud.endpoint = Some(format!("http://{address}"));
+        world.kube = std::mem::take(&mut world.kube).allow_token(TOKEN);
+    });
     let wire = twin.wire();
     let accepting = tokio::spawn(accept(listener, wire));
     Ok(Served { address, accepting })
@@ -82,7 +88,7 @@ async fn answer(wire: Arc<Wire>, request: hyper::Request<Incoming>) -> Result<hy
 /// A kubeconfig that leads `kubectl` to a served twin.
 pub fn kubeconfig(url: &str, cluster: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\nclusters:\n- name: {cluster}\n  cluster:\n    server: {url}\ncontexts:\n- name: {cluster}\n  context:\n    cluster: {cluster}\n    user: {cluster}\nusers:\n- name: {cluster}\n  user:\n    token: twin\n"
+        "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\nclusters:\n- name: {cluster}\n  cluster:\n    server: {url}\ncontexts:\n- name: {cluster}\n  context:\n    cluster: {cluster}\n    user: {cluster}\nusers:\n- name: {cluster}\n  user:\n    token: {TOKEN}\n"
     )
 }
 

@@ -53,6 +53,7 @@ impl World {
             faults: Faults::default(),
         };
         k8s::start(&mut world);
+        aws::start(&mut world);
         world
     }
 

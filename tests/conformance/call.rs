@@ -22,12 +22,16 @@ pub struct Said {
 impl Said {
     /// The reason of the first cause, such as `DisruptionBudget`.
     pub fn cause(&self) -> &str {
-        self.body["details"]["causes"][0]["reason"].as_str().unwrap_or_default()
+        self.body["details"]["causes"][0]["reason"]
+            .as_str()
+            .unwrap_or_default()
     }
 
     /// The message of the first cause.
     pub fn cause_message(&self) -> &str {
-        self.body["details"]["causes"][0]["message"].as_str().unwrap_or_default()
+        self.body["details"]["causes"][0]["message"]
+            .as_str()
+            .unwrap_or_default()
     }
 
     pub fn message(&self) -> &str {
@@ -37,7 +41,11 @@ impl Said {
 
 impl Arm {
     pub async fn send(&self, method: Method, path: &str, content: &str, body: &Value) -> Said {
-        let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
+        let bytes = if body.is_null() {
+            Vec::new()
+        } else {
+            serde_json::to_vec(body).unwrap()
+        };
         let request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -48,23 +56,30 @@ impl Arm {
         let response = self.client.send(request).await.unwrap();
         let code = response.status().as_u16();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        Said { code, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+        Said {
+            code,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+        }
     }
 
     pub async fn get(&self, path: &str) -> Said {
-        self.send(Method::GET, path, "application/json", &Value::Null).await
+        self.send(Method::GET, path, "application/json", &Value::Null)
+            .await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Said {
-        self.send(Method::POST, path, "application/json", body).await
+        self.send(Method::POST, path, "application/json", body)
+            .await
     }
 
     pub async fn merge(&self, path: &str, body: &Value) -> Said {
-        self.send(Method::PATCH, path, "application/merge-patch+json", body).await
+        self.send(Method::PATCH, path, "application/merge-patch+json", body)
+            .await
     }
 
     pub async fn delete(&self, path: &str) -> Said {
-        self.send(Method::DELETE, path, "application/json", &Value::Null).await
+        self.send(Method::DELETE, path, "application/json", &Value::Null)
+            .await
     }
 
     /// `/api/v1/namespaces/NS/...`.
@@ -90,7 +105,8 @@ impl Arm {
             body["deleteOptions"] = json!({"preconditions": {"uid": uid}});
         }
         let query = if dry_run { "?dryRun=All" } else { "" };
-        self.post(&self.core(&format!("pods/{name}/eviction{query}")), &body).await
+        self.post(&self.core(&format!("pods/{name}/eviction{query}")), &body)
+            .await
     }
 
     pub async fn deployment(&self, name: &str, replicas: i32, spec: Value) {
@@ -102,26 +118,35 @@ impl Arm {
             "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}},
                      "template": {"metadata": {"labels": {"app": name}}, "spec": pod}},
         });
-        self.create(&self.apis("apps/v1", "deployments"), &body).await;
+        self.create(&self.apis("apps/v1", "deployments"), &body)
+            .await;
     }
 
     pub async fn budget(&self, name: &str, app: &str, spec: Value) {
         let mut body = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name},
                               "spec": {"selector": {"matchLabels": {"app": app}}}});
         merge(&mut body["spec"], &spec);
-        self.create(&self.apis("policy/v1", "poddisruptionbudgets"), &body).await;
+        self.create(&self.apis("policy/v1", "poddisruptionbudgets"), &body)
+            .await;
     }
 
     /// Pods of an app, oldest name first.
     pub async fn pods(&self, app: &str) -> Vec<Value> {
-        let said = self.get(&self.core(&format!("pods?labelSelector=app%3D{app}"))).await;
+        let said = self
+            .get(&self.core(&format!("pods?labelSelector=app%3D{app}")))
+            .await;
         said.body["items"].as_array().cloned().unwrap_or_default()
     }
 
     /// Waits until `app` has `n` ready pods that are not on their way out.
     pub async fn ready(&self, app: &str, n: usize) -> Vec<Value> {
         self.until(&format!("{n} ready pods of {app}"), async || {
-            let pods: Vec<Value> = self.pods(app).await.into_iter().filter(|p| is_ready(p) && p["metadata"]["deletionTimestamp"].is_null()).collect();
+            let pods: Vec<Value> = self
+                .pods(app)
+                .await
+                .into_iter()
+                .filter(|p| is_ready(p) && p["metadata"]["deletionTimestamp"].is_null())
+                .collect();
             (pods.len() == n).then_some(pods)
         })
         .await
@@ -151,17 +176,24 @@ impl Arm {
 }
 
 pub fn name(object: &Value) -> String {
-    object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+    object["metadata"]["name"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 pub fn uid(object: &Value) -> String {
-    object["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+    object["metadata"]["uid"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 pub fn is_ready(pod: &Value) -> bool {
-    pod["status"]["conditions"]
-        .as_array()
-        .is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+    pod["status"]["conditions"].as_array().is_some_and(|c| {
+        c.iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True")
+    })
 }
 
 pub fn pod_spec() -> Value {

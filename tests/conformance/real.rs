@@ -9,14 +9,34 @@ use super::call::Arm;
 
 /// Runs a body in a namespace of its own, or says why not.
 async fn run(name: &str, body: impl AsyncFn(&Arm)) {
-    let file = std::env::var("EKSUP_TEST_KUBECONFIG").expect("EKSUP_TEST_KUBECONFIG names a cluster");
-    let config = eksup::clients::kube::config_from(Some(Path::new(&file)), None).await.unwrap();
-    let client = eksup::clients::kube::production(&config, eksup::clients::kube::Auth::Kubeconfig).unwrap();
-    let arm = Arm { client, namespace: format!("eksup-{}", name.chars().filter(|c| *c != '_').take(40).collect::<String>()) };
+    let file =
+        std::env::var("EKSUP_TEST_KUBECONFIG").expect("EKSUP_TEST_KUBECONFIG names a cluster");
+    let config = eksup::clients::kube::config_from(Some(Path::new(&file)), None)
+        .await
+        .unwrap();
+    let client =
+        eksup::clients::kube::production(&config, eksup::clients::kube::Auth::Kubeconfig).unwrap();
+    let arm = Arm {
+        client,
+        namespace: format!(
+            "eksup-{}",
+            name.chars()
+                .filter(|c| *c != '_')
+                .take(40)
+                .collect::<String>()
+        ),
+    };
     let path = format!("/api/v1/namespaces/{}", arm.namespace);
     arm.delete(&path).await;
-    arm.until("the old namespace to go", async || (arm.get(&path).await.code == 404).then_some(())).await;
-    arm.create("/api/v1/namespaces", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": arm.namespace}})).await;
+    arm.until("the old namespace to go", async || {
+        (arm.get(&path).await.code == 404).then_some(())
+    })
+    .await;
+    arm.create(
+        "/api/v1/namespaces",
+        &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": arm.namespace}}),
+    )
+    .await;
     arm.until("the namespace's service account", async || {
         (arm.get(&arm.core("serviceaccounts/default")).await.code == 200).then_some(())
     })

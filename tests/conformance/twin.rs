@@ -62,7 +62,10 @@ fn arm() -> Arm {
         twin.with(|world| hands::node_joins(world, birth));
     }
     let config = kube::Config::new("https://twin.eks.amazonaws.com".parse().unwrap());
-    Arm { client: over(&config, Auth::Kubeconfig, twin.wire()).unwrap(), namespace: "default".into() }
+    Arm {
+        client: over(&config, Auth::Kubeconfig, twin.wire()).unwrap(),
+        namespace: "default".into(),
+    }
 }
 
 macro_rules! twin {

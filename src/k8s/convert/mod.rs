@@ -4,6 +4,8 @@ mod node;
 mod other;
 mod pod;
 mod quantity;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 pub use node::node;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Undo};
 use crate::event::Progress;
+use crate::model::elb::short_rule;
 use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
@@ -124,7 +125,7 @@ impl Step<World> for Shift {
             if !percents.iter().all(|(_, p)| near(*p)) && !mid_write {
                 let shown: Vec<String> = percents
                     .iter()
-                    .map(|(r, p)| format!("{r} has {p}%"))
+                    .map(|(r, p)| format!("{} has {p}%", short_rule(r)))
                     .collect();
                 return Decision::Refuse(format!(
                     "the weights were set to {}% on green, but now {}; somebody else changes them. Settle who does, then run `eksup apply` again.",

@@ -32,6 +32,9 @@ mod state;
 mod trouble;
 mod xml;
 
+#[cfg(test)]
+mod tests;
+
 pub use call::is_signed;
 pub use error::AwsError;
 pub use seed::cloud;

@@ -33,6 +33,8 @@ pub struct Cluster {
     pub(super) dead: BTreeSet<String>,
     /// By node: images that need no pull.
     pub(super) images: BTreeMap<String, BTreeSet<String>>,
+    /// Images that can no longer be pulled.
+    pub(super) unpullable: BTreeSet<String>,
     /// Work that is queued already.
     pub(super) queued: BTreeSet<Work>,
     pub(super) next_ip: u32,
@@ -64,6 +66,7 @@ impl Cluster {
             down_until: None,
             dead: BTreeSet::new(),
             images: BTreeMap::new(),
+            unpullable: BTreeSet::new(),
             queued: BTreeSet::new(),
             next_ip: 0,
             revisions: Revisions::new(),

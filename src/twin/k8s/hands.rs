@@ -437,6 +437,56 @@ pub fn nodes_of_group(world: &World, nodegroup: &str) -> Vec<String> {
     of_group(&world.kube, nodegroup)
 }
 
+/// The names of all nodes, in order.
+pub fn node_names(world: &World) -> Vec<String> {
+    world.kube.store.index.nodes.keys().cloned().collect()
+}
+
+/// The instances whose nodes a load balancer controller takes: Ready, carrying these labels, not excluded by label nor
+/// about to be deleted by an autoscaler.
+pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String> {
+    const EXCLUDING: &[&str] = &[
+        "node.kubernetes.io/exclude-from-external-load-balancers",
+        "alpha.service-controller.kubernetes.io/exclude-balancer",
+    ];
+    const LEAVING: &[&str] = &["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted"];
+    let index = &world.kube.store.index;
+    let takes = |node: &super::facts::Node| {
+        node.ready
+            && labels.iter().all(|(key, value)| node.label(key) == value)
+            && !EXCLUDING.iter().any(|key| node.labels.contains_key(*key))
+            && !node.taints.iter().any(|t| LEAVING.contains(&t.key.as_str()))
+    };
+    let found = index.by_instance.iter();
+    found
+        .filter(|(_, node)| index.nodes.get(*node).is_some_and(|n| takes(n)))
+        .map(|(id, _)| id.clone())
+        .collect()
+}
+
+/// The images of a workload can no longer be pulled; nodes that have them keep them.
+pub fn image_missing(world: &mut World, ns: &str, name: &str) {
+    within(world, |cluster| {
+        for res in [DEPLOYMENTS, STATEFUL_SETS, DAEMON_SETS] {
+            let Some(object) = cluster.store.find(res, &Name::new(ns, name)) else {
+                continue;
+            };
+            let images: Vec<String> = list(object, "spec.template.spec.containers")
+                .iter()
+                .map(|c| text(c, "image").to_owned())
+                .collect();
+            cluster.unpullable.extend(images);
+        }
+    });
+}
+
+/// An image can no longer be pulled.
+pub fn cannot_pull(world: &mut World, image: &str) {
+    within(world, |cluster| {
+        cluster.unpullable.insert(image.to_owned());
+    });
+}
+
 /// The node of an instance.
 pub fn node_of_instance(world: &World, instance_id: &str) -> Option<String> {
     world.kube.store.index.by_instance.get(instance_id).cloned()

@@ -168,7 +168,7 @@ fn prepare(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
     if pod.phase != "Pending" {
         return;
     }
-    if says(object, "image-missing").is_some() {
+    if says(object, "image-missing").is_some() || unpullable(cluster, object, &pod.node) {
         let stamp = cluster.stamp();
         cluster.change(key, |p| {
             conditions(p, false, &stamp);
@@ -193,6 +193,15 @@ fn prepare(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
         wait += cluster.between(pull_from, pull_to);
     }
     cluster.later(wait, due(Step::Start, pod));
+}
+
+/// Whether the pod needs an image that its node does not have and nobody can pull.
+fn unpullable(cluster: &Cluster, object: &Value, node: &str) -> bool {
+    let have = cluster.images.get(node);
+    list(object, "spec.containers").iter().any(|c| {
+        let image = text(c, "image");
+        cluster.unpullable.contains(image) && !have.is_some_and(|have| have.contains(image))
+    })
 }
 
 fn start(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {

@@ -13,12 +13,15 @@ pub fn expense_dev() -> Snapshot {
     serde_json::from_slice(EXPENSE_DEV).expect("the bundled snapshot is a snapshot; a test reads it")
 }
 
-/// The world `snapshot` describes. Must be called inside a tokio runtime.
+/// The world `snapshot` describes, at the time it was taken. Must be called inside a tokio runtime.
 pub fn load(snapshot: &Snapshot, seed: u64) -> World {
-    let clock = Clock::starting_at(snapshot.inventory.taken_at);
-    let mut world = World::new(clock, seed, aws::cloud(snapshot), k8s::Cluster::default());
-    aws::start(&mut world);
-    world
+    load_at(snapshot, seed, Clock::starting_at(snapshot.inventory.taken_at))
+}
+
+/// The world `snapshot` describes, at the time of `clock`: real clients sign with theirs, so a served twin needs the
+/// machine's.
+pub fn load_at(snapshot: &Snapshot, seed: u64, clock: Clock) -> World {
+    World::new(clock, seed, aws::cloud(snapshot), k8s::Cluster::from_snapshot(snapshot))
 }
 
 #[cfg(test)]

@@ -210,9 +210,6 @@ pub fn leaving(world: &mut World, name: &str, id: &str, began: Timestamp, evict:
         end(world, id);
         return;
     }
-    if busy {
-        kube::evict(world, id);
-    }
     after(world, LOOK, Due::Leaving { asg: name.to_owned(), instance: id.to_owned(), began, evict });
 }
 

@@ -9,9 +9,10 @@ use super::{Due, after, cluster_of, show, update as updates, within};
 use crate::model::{AddonVersion, Minor};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::kube;
+use crate::twin::aws::kube::{self, Part};
 use crate::twin::aws::page::page;
 use crate::twin::aws::state::{Addon, Issue, Offered, OfferedVersion, Owner};
+use crate::twin::k8s::hands::Workload;
 use crate::twin::world::World;
 
 const LOOK: Duration = Duration::from_secs(5);
@@ -19,17 +20,19 @@ const LOOK: Duration = Duration::from_secs(5);
 const DEGRADED_AFTER: SignedDuration = SignedDuration::from_mins(3);
 const FAILED_AFTER: SignedDuration = SignedDuration::from_mins(20);
 
-/// The workloads of an add-on: kind and name, all in kube-system.
-fn workloads(addon: &str) -> &'static [(&'static str, &'static str)] {
+/// The workloads of an add-on, all in kube-system.
+fn parts(addon: &str) -> Vec<Part> {
+    let deployment = |name, container| Part { kind: Workload::Deployment, name, container };
+    let daemon_set = |name, container| Part { kind: Workload::DaemonSet, name, container };
     match addon {
-        "vpc-cni" => &[("DaemonSet", "aws-node")],
-        "kube-proxy" => &[("DaemonSet", "kube-proxy")],
-        "coredns" => &[("Deployment", "coredns")],
-        "aws-ebs-csi-driver" => &[("Deployment", "ebs-csi-controller"), ("DaemonSet", "ebs-csi-node")],
-        "aws-efs-csi-driver" => &[("Deployment", "efs-csi-controller"), ("DaemonSet", "efs-csi-node")],
-        "eks-pod-identity-agent" => &[("DaemonSet", "eks-pod-identity-agent")],
-        "metrics-server" => &[("Deployment", "metrics-server")],
-        _ => &[],
+        "vpc-cni" => vec![daemon_set("aws-node", "aws-node")],
+        "kube-proxy" => vec![daemon_set("kube-proxy", "kube-proxy")],
+        "coredns" => vec![deployment("coredns", "coredns")],
+        "aws-ebs-csi-driver" => vec![deployment("ebs-csi-controller", "ebs-plugin"), daemon_set("ebs-csi-node", "ebs-plugin")],
+        "aws-efs-csi-driver" => vec![deployment("efs-csi-controller", "efs-plugin"), daemon_set("efs-csi-node", "efs-plugin")],
+        "eks-pod-identity-agent" => vec![daemon_set("eks-pod-identity-agent", "eks-pod-identity-agent")],
+        "metrics-server" => vec![deployment("metrics-server", "metrics-server")],
+        _ => Vec::new(),
     }
 }
 
@@ -205,8 +208,8 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         }
     }
     let id = updates::begin(world, Owner::Addon(name.to_owned()), "AddonUpdate", params);
-    for (kind, workload) in workloads(name) {
-        kube::set_image(world, kind, workload, to.as_str());
+    for part in parts(name) {
+        kube::set_image(world, part, to.as_str());
     }
     within(world, 20, 90, Due::AddonLooked { addon: name.to_owned(), update: id.clone(), began: now });
     let eks = cluster_of(world, input)?;
@@ -223,7 +226,7 @@ fn minors_apart(a: &AddonVersion, b: &AddonVersion) -> u64 {
 
 /// Whether the add-on's workloads have rolled out by now.
 pub fn looked(world: &mut World, name: &str, update: &str, began: Timestamp) {
-    let missing: Vec<&str> = workloads(name).iter().filter(|(kind, workload)| !kube::is_rolled_out(world, kind, workload)).map(|(_, w)| *w).collect();
+    let missing: Vec<&str> = parts(name).into_iter().filter(|part| !kube::is_rolled_out(world, *part)).map(|part| part.name).collect();
     let waited = world.now().duration_since(began);
     let issue = Issue {
         code: "InsufficientNumberOfReplicas".into(),

@@ -25,7 +25,7 @@ use super::unknown;
 use crate::model::Minor;
 use crate::twin::world::World;
 
-pub use config::Marks;
+pub use config::{Marks, taint};
 pub use group::emptied;
 
 /// Something that will happen in EKS.

@@ -125,7 +125,6 @@ pub fn rolled(world: &mut World, name: &str, update: &str, stage: Stage) {
             } else if world.now().duration_since(began) > PATIENCE {
                 failed(world, name, update, &asg, &first);
             } else {
-                kube::evict(world, &first);
                 again(world, Stage::Drain { old, began });
             }
         }

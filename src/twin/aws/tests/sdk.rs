@@ -158,10 +158,8 @@ pub async fn seconds(n: u64) {
 /// The code and message of an error of a service.
 pub fn said<E, R>(error: aws_smithy_runtime_api::client::result::SdkError<E, R>) -> (String, String)
 where
-    E: aws_smithy_types::error::metadata::ProvideErrorMetadata + std::fmt::Debug,
-    R: std::fmt::Debug,
+    E: aws_smithy_types::error::metadata::ProvideErrorMetadata,
 {
-    match error.into_service_error() {
-        e => (e.code().unwrap_or_default().to_owned(), e.message().unwrap_or_default().to_owned()),
-    }
+    use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+    (error.code().unwrap_or_default().to_owned(), error.message().unwrap_or_default().to_owned())
 }
