@@ -1,1 +1,39 @@
-//! cli.
+//! The command line: one file a subcommand, an arguments struct whose doc comment is the help, and one function.
+//!
+//! This is the edge: the only place that reads the environment, prompts, and turns errors into exit codes.
+
+pub mod apply;
+pub mod args;
+pub mod carry;
+pub mod check;
+pub mod completions;
+pub mod context;
+pub mod ended;
+pub mod error;
+pub mod findings;
+pub mod ground;
+pub mod init;
+pub mod journey;
+pub mod man;
+pub mod notify;
+pub mod pace;
+pub mod plan;
+pub mod policy;
+pub mod rehearse;
+pub mod remote;
+pub mod report;
+pub mod rollback;
+pub mod route;
+pub mod saved;
+pub mod schema;
+pub mod signals;
+pub mod snapshot;
+pub mod standing;
+pub mod status;
+pub mod twin;
+pub mod ui;
+
+mod start;
+
+pub use error::{CliError, Kind};
+pub use start::main;

@@ -11,8 +11,13 @@ use crate::journal::{Entry, Outcome, Phase};
 
 impl<W: Ground> Engine<'_, W> {
     pub(super) async fn all_back(&mut self, keep: Vec<String>) -> Result<Ended, EngineError> {
-        if self.state()?.phase != Phase::Back {
+        let phase = self.state()?.phase;
+        if phase != Phase::Back {
             self.append(Entry::UndoStarted { keep }).await?;
+        }
+        if phase == Phase::Closed {
+            // A closed run is not resumed, so nobody has been told of it yet.
+            self.tell_resumed("rollback")?;
         }
         let steps = self.steps;
         while let Some((id, before)) = self.next_back()? {
@@ -24,7 +29,7 @@ impl<W: Ground> Engine<'_, W> {
                 Undo::Nothing => "it changed nothing that stays".to_owned(),
                 Undo::Impossible(why) => return self.no_return(id, why).await,
                 Undo::Restore => match self.drive(planned, &Way::BackTo(before)).await? {
-                    Course::Over(how) => how,
+                    Course::Over { how, .. } => how,
                     Course::Ended(ended) => return Ok(ended),
                 },
             };

@@ -35,8 +35,8 @@ pub(super) enum Way {
 
 /// What became of a step.
 pub(super) enum Course {
-    /// It is as it should be, and how.
-    Over(String),
+    /// It is as it should be, and how; and whether it was so at the first look.
+    Over { how: String, at_once: bool },
     /// The process's part in the run is over.
     Ended(Ended),
 }
@@ -81,6 +81,7 @@ impl<W: Ground> Engine<'_, W> {
         let mut said: Option<(String, Instant)> = None;
         // An act that failed and is tried again is already in the journal.
         let mut begun: Option<Value> = None;
+        let mut at_once = true;
         loop {
             if self.stop.urgency() >= Urgency::AfterThisAct {
                 let paused = self
@@ -99,7 +100,7 @@ impl<W: Ground> Engine<'_, W> {
             };
             looking.over();
             match looked.decision {
-                Decision::Done(how) => return Ok(Course::Over(how)),
+                Decision::Done(how) => return Ok(Course::Over { how, at_once }),
                 Decision::Refuse(why) => {
                     let why = self.refusal(planned, why, &looked.before)?;
                     return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
@@ -113,6 +114,7 @@ impl<W: Ground> Engine<'_, W> {
                         said = Some((why, now));
                     }
                     begun = None;
+                    at_once = false;
                     self.rest(&mut changed, looked_at, recheck).await;
                 }
                 Decision::Act(act) => {
@@ -337,6 +339,12 @@ impl<W: Ground> Engine<'_, W> {
         // A step that asks a slow API rechecks rarely; a busy cluster must not make it ask more than a few times as
         // often.
         let gap = (recheck / 4).clamp(GAP, Duration::from_secs(10));
+        // Calls to AWS are spread, so that many runs do not ask at the same moment: 12 s become 10 to 15.
+        let recheck = if recheck >= Duration::from_secs(10) {
+            recheck.mul_f64(0.85 + fastrand::f64() * 0.4)
+        } else {
+            recheck
+        };
         let change = async {
             if changed.changed().await.is_err() {
                 std::future::pending::<()>().await;

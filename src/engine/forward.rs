@@ -33,7 +33,7 @@ impl<W: Ground> Engine<'_, W> {
                 self.world.emit(Kind::StepStarted { step, title });
             }
             match self.drive(planned, &Way::Forward).await? {
-                Course::Over(how) => self.over(&planned.id, how).await?,
+                Course::Over { how, at_once } => self.over(&planned.id, how, at_once).await?,
                 Course::Ended(ended) => return Ok(ended),
             }
             if self.until.as_ref() == Some(&planned.id) {
@@ -52,17 +52,22 @@ impl<W: Ground> Engine<'_, W> {
         Ok(Ended::Done)
     }
 
-    async fn over(&mut self, id: &str, how: String) -> Result<(), EngineError> {
+    async fn over(&mut self, id: &str, how: String, at_once: bool) -> Result<(), EngineError> {
         let state = self.state()?.step(id);
         let (acts, started_at) = state.map_or((0, None), |s| (s.acts, s.started_at));
         let (step, took) = (id.to_owned(), self.since(started_at));
         if acts == 0 {
+            // Never undone either way; but a watch that took its time did what it was for.
             self.append(Entry::Skipped {
                 step: step.clone(),
                 how: how.clone(),
             })
             .await?;
-            self.world.emit(Kind::StepSkipped { step, how });
+            self.world.emit(if at_once {
+                Kind::StepSkipped { step, how }
+            } else {
+                Kind::StepDone { step, how, took }
+            });
         } else {
             self.append(Entry::Done {
                 step: step.clone(),

@@ -44,8 +44,10 @@ impl Trouble {
 
     /// A call has failed; `jitter` is between 0 and 1.
     pub fn met(&mut self, error: &StepError, jitter: f64) -> Verdict {
-        let StepError::Api(error) = error else {
-            return Verdict::Stuck { denied: None };
+        let error = match error {
+            StepError::Api(error) => error,
+            StepError::Broken(_) => return Verdict::Stuck { denied: None },
+            StepError::Reroute(_) => return Verdict::Reroute,
         };
         let now = Instant::now();
         let for_long = now.duration_since(*self.first.get_or_insert(now));

@@ -98,6 +98,11 @@ impl<W: Ground> Engine<'_, W> {
     /// Takes up the run that the journal has.
     pub async fn resume(&mut self, by: &str) -> Result<(), EngineError> {
         self.append(Entry::Resumed { by: by.to_owned() }).await?;
+        self.tell_resumed(by)
+    }
+
+    /// Tells those who watch which run it is and how far it has come.
+    pub(super) fn tell_resumed(&self, by: &str) -> Result<(), EngineError> {
         let state = self.state()?;
         let run = state.run.clone();
         let done = state

@@ -47,6 +47,11 @@ impl aws_smithy_async::time::TimeSource for Clock {
     }
 }
 
+/// Waits on the machine's own clock, whatever virtual time does; blocks the thread.
+pub fn pause(time: std::time::Duration) {
+    std::thread::sleep(time);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

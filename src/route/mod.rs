@@ -1,5 +1,29 @@
 //! Plan and inventory to steps: version hops, add-on order, node-group order, points of no return. Pure.
 
+mod acts;
+mod addons;
+mod build;
+mod clone;
+mod draft;
+mod estimate;
+mod fleet;
+mod migrate;
+mod naming;
+mod problem;
+mod traffic;
 pub mod types;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+
+pub use addons::{SelfManaged, offers, self_managed};
+pub use build::{build, replan_for_matching_nodes};
+pub use clone::{live_size, owner, subnet_zones, volume_zones};
+pub use fleet::{custom_image, moves_itself, oldest_allowed, oldest_kubelet};
+pub use problem::{Obstacle, RouteProblem};
+pub use traffic::{controlled, local_service};
 pub use types::*;

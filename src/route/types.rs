@@ -79,9 +79,9 @@ pub enum StepSpec {
         copy_asg_tags: bool,
         /// For a group with a custom AMI: use the newest version of this template that `LaunchTemplate` made.
         template_from: Option<String>,
-        /// Green starts with the size in `group` and grows with the drain.
+        /// Green starts with this many nodes, and the drain grows it; absent: it stands whole, as large as blue.
         #[serde(default)]
-        surge: bool,
+        surge: Option<u32>,
         timeout: Duration,
     },
     /// Green is kept from the autoscaler's scale-down until the run ends.
@@ -160,4 +160,12 @@ pub struct DrainSpec {
     /// Target groups a controller fills from nodes: a node leaves them, by the exclude label, before its pods go.
     #[serde(default)]
     pub leave_target_groups: Vec<String>,
+    /// Target groups filled from blue's Auto Scaling group that a node must leave, by DeregisterTargets, before its pods
+    /// go: services with `externalTrafficPolicy: Local`, whose nodes turn unhealthy with their last pod.
+    #[serde(default)]
+    pub deregister_from: Vec<String>,
+    /// The workloads may be down: nothing waits for replacements to be Ready, and a budget that refuses is passed over
+    /// by deleting the pod. Only with `strategy: recreate`, where there is no green yet.
+    #[serde(default)]
+    pub downtime: bool,
 }

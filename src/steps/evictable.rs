@@ -73,8 +73,10 @@ pub fn left_in<'a>(
     pods: impl Iterator<Item = &'a Pod>,
     group: &str,
 ) -> Vec<String> {
-    let of_group: BTreeMap<&str, &Node> =
-        nodes.filter(|n| n.nodegroup() == Some(group)).map(|n| (n.name.as_str(), n)).collect();
+    let of_group: BTreeMap<&str, &Node> = nodes
+        .filter(|n| n.nodegroup() == Some(group))
+        .map(|n| (n.name.as_str(), n))
+        .collect();
     pods.filter_map(|pod| {
         let node = of_group.get(pod.node.as_deref()?)?;
         occupies(pod, node).then(|| format!("{} on {}", pod.key, node.name))

@@ -30,8 +30,8 @@ pub struct Wish {
     pub copy_asg_tags: bool,
     /// The launch template whose newest version made by this tool is to be used.
     pub template_from: Option<String>,
-    /// Whether green starts small and the drain grows it.
-    pub surge: bool,
+    /// Green starts with this many nodes, and the drain grows it.
+    pub surge: Option<u32>,
     pub timeout: Duration,
 }
 
@@ -100,12 +100,13 @@ impl Green {
     /// The group as it is to be created now.
     fn group(&self, seen: &Seen) -> NewNodegroup {
         let mut group = self.wish.group.clone();
-        if !self.wish.surge
-            && let Some(blue) = seen.blue_desired
-        {
-            group.scaling.desired = group.scaling.desired.max(blue);
-            group.scaling.max = group.scaling.max.max(blue);
-        }
+        let blue = seen.blue_desired.unwrap_or(group.scaling.desired);
+        group.scaling.max = group.scaling.max.max(blue);
+        group.scaling.desired = match self.wish.surge {
+            Some(surge) => i32::try_from(surge).unwrap_or(blue).min(blue),
+            None => group.scaling.desired.max(blue),
+        };
+        group.scaling.min = group.scaling.min.min(group.scaling.desired);
         if let (Some(id), Some(version)) = (&self.wish.template_from, seen.template_version) {
             group.launch_template = Some(LaunchTemplateRef {
                 id: Some(id.clone()),
@@ -154,7 +155,7 @@ impl Green {
             ));
         }
         for zone in &self.wish.zones {
-            if !self.wish.surge && !ready.iter().any(|n| n.zone() == Some(zone)) {
+            if self.wish.surge.is_none() && !ready.iter().any(|n| n.zone() == Some(zone)) {
                 lacks.push(format!("no node is Ready in {zone}"));
             }
         }

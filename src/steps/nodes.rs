@@ -1,6 +1,7 @@
 //! Our marks on nodes: put on and taken off, each by a patch that applies to the node as it was read or not at all.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -181,6 +182,9 @@ fn cordoned(node: &Node, run: &str) -> NodeChange {
     }
 }
 
+/// How long a change is waited for to come back through the watch; a look that does not see it yet would do it again.
+const ECHO: Duration = Duration::from_secs(3);
+
 /// Changes each node as it reads now. A node that has gone is no failure; one that somebody changed meanwhile is read
 /// again on the next look.
 async fn each(
@@ -189,6 +193,7 @@ async fn each(
     change: impl Fn(&Node) -> NodeChange,
 ) -> Result<(), StepError> {
     let snapshot = world.cache.read(PATIENCE).await?;
+    let mut changed = BTreeMap::new();
     for name in names {
         let Some(node) = snapshot.nodes.get(name) else {
             continue;
@@ -198,10 +203,26 @@ async fn each(
             continue;
         }
         match world.kube.change_node(node, &wanted).await {
-            Ok(_) => {}
+            Ok(_) => drop(changed.insert(name, node.resource_version.clone())),
             Err(e) if matches!(e.class, Class::Absent | Class::Conflict) => {}
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(())
+    let seen = async {
+        let mut bell = world.cache.changed();
+        loop {
+            bell.mark_unchanged();
+            let now = world.cache.read(PATIENCE).await?;
+            let behind = |(name, was): (&&String, &String)| {
+                now.nodes
+                    .get(*name)
+                    .is_some_and(|n| n.resource_version == *was)
+            };
+            if !changed.iter().any(behind) || bell.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    };
+    // No echo within the time is no failure: the next look decides from what it sees.
+    tokio::time::timeout(ECHO, seen).await.unwrap_or(Ok(()))
 }

@@ -5,7 +5,10 @@
 
 pub mod answer;
 pub mod aws;
+pub mod fault;
 pub mod k8s;
+pub mod scenario;
+pub mod serve;
 pub mod world;
 
 use std::sync::{Arc, Mutex};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::answer::Answer;
+use super::fault::{self, Faults, What};
 use super::{aws, k8s};
 use crate::model::Clock;
 use crate::wire::Request;
@@ -18,33 +19,42 @@ pub const ROUND_TRIP: Duration = Duration::from_millis(5);
 pub enum Due {
     Cloud(aws::Due),
     Kube(k8s::Due),
+    /// The change of the fault rule with this number.
+    Fault(usize),
 }
 
 /// Everything there is.
 pub struct World {
     clock: Clock,
     now: Timestamp,
+    began: Timestamp,
     queue: BTreeMap<(Timestamp, u64), Due>,
     next: u64,
     /// The one source of chance.
     pub rng: fastrand::Rng,
     pub cloud: aws::Cloud,
     pub kube: k8s::Cluster,
+    pub faults: Faults,
 }
 
 impl World {
     /// An empty world at `clock`'s now.
     pub fn new(clock: Clock, seed: u64, cloud: aws::Cloud, kube: k8s::Cluster) -> Self {
         let now = clock.now();
-        Self {
+        let mut world = Self {
             clock,
             now,
+            began: now,
             queue: BTreeMap::new(),
             next: 0,
             rng: fastrand::Rng::with_seed(seed),
             cloud,
             kube,
-        }
+            faults: Faults::default(),
+        };
+        k8s::start(&mut world);
+        aws::start(&mut world);
+        world
     }
 
     /// The time of what is happening.
@@ -79,9 +89,22 @@ impl World {
             match due {
                 Due::Cloud(due) => aws::happen(self, due),
                 Due::Kube(due) => k8s::happen(self, due),
+                Due::Fault(index) => fault::happen(self, index),
             }
         }
         self.now = self.now.max(now);
+    }
+
+    /// An id of EC2's form: `prefix` and seventeen hexadecimal digits.
+    pub fn id(&mut self, prefix: &str) -> String {
+        let number = self.rng.u128(..) >> 60;
+        format!("{prefix}{number:017x}")
+    }
+
+    /// A random UUID.
+    pub fn uuid(&mut self) -> String {
+        let (a, b) = (self.rng.u64(..), self.rng.u64(..));
+        format!("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", a >> 32, (a >> 16) & 0xffff, a & 0xfff, 0x8000 | (b >> 48) & 0x3fff, b & 0xffff_ffff_ffff)
     }
 
     /// How long until the next thing happens.
@@ -90,27 +113,45 @@ impl World {
         Some(Duration::try_from(at.duration_since(self.clock.now())).unwrap_or(Duration::ZERO))
     }
 
-    /// Answers a request by its host and path: the cluster's API server, or a service of AWS.
+    /// How long the world has been going.
+    pub fn passed(&self) -> Duration {
+        Duration::try_from(self.now.duration_since(self.began)).unwrap_or(Duration::ZERO)
+    }
+
+    /// Answers a request by its signature, host and path: the cluster's API server, or a service of AWS.
     pub fn handle(&mut self, request: &Request) -> Answer {
-        if self.is_for_cluster(request) {
-            k8s::handle(self, request)
-        } else {
-            aws::handle(self, request)
+        let cluster = self.is_for_cluster(request);
+        let (service, op) = if cluster { ("k8s", fault::kubernetes_op(request)) } else { aws::named(request) };
+        let passed = self.passed();
+        match self.faults.meet(service, &op, passed) {
+            None => self.serve(request, cluster),
+            Some(What::Refuse(how)) if cluster => aws::refuse_kubernetes(how),
+            Some(What::Refuse(how)) => aws::refuse(self, request, how),
+            Some(What::DropBefore) => Answer::Broken(format!("connection reset before {service} {op} (a fault rule)")),
+            Some(What::DropAfter) => {
+                self.serve(request, cluster);
+                Answer::Broken(format!("connection reset after {service} {op} (a fault rule)"))
+            }
+            Some(What::Delay(wait)) => match self.serve(request, cluster) {
+                Answer::Late(more, answer) => Answer::Late(wait.saturating_add(more), answer),
+                answer => Answer::Late(wait, Box::new(answer)),
+            },
         }
     }
 
+    fn serve(&mut self, request: &Request, cluster: bool) -> Answer {
+        if cluster { k8s::handle(self, request) } else { aws::handle(self, request) }
+    }
+
+    /// Whether a request is for the cluster's API server: not signed for AWS, and by its host or its path.
     fn is_for_cluster(&self, request: &Request) -> bool {
-        let signed = request
-            .headers()
-            .get("authorization")
-            .is_some_and(|v| v.as_bytes().starts_with(b"AWS4-HMAC-SHA256"));
+        const PATHS: &[&str] = &["api", "apis", "version", "openapi", "healthz", "livez", "readyz", "metrics", "logs"];
+        if aws::is_signed(request) {
+            return false;
+        }
         let host = request.uri().host().unwrap_or_default();
-        !signed
-            && (host.contains(".eks.amazonaws.com") && host.split('.').count() > 4
-                || [
-                    "/api", "/apis", "/version", "/openapi", "/healthz", "/livez", "/readyz",
-                ]
-                .iter()
-                .any(|p| request.uri().path().starts_with(p)))
+        let of_cluster = !host.is_empty() && self.cloud.eks.as_ref().is_some_and(|eks| eks.endpoint.contains(host));
+        let first = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+        of_cluster || PATHS.contains(&first)
     }
 }

@@ -32,6 +32,14 @@ pub struct PodRef {
     pub uid: String,
 }
 
+/// An instance in a target group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    pub instance: String,
+    pub target_group: String,
+}
+
 /// What a drain does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -54,8 +62,14 @@ pub enum Act {
     Restart { deployment: Key, at: Timestamp },
     /// Grows green.
     Grow { desired: i32 },
-    /// Takes the marks of a drain off.
-    Unmark { nodes: Vec<String> },
+    /// Takes instances out of target groups in which a node is healthy only while it has pods of the service.
+    Deregister { targets: Vec<Target> },
+    /// Takes the marks of a drain off, and makes the nodes targets again where this drain took them out.
+    Unmark {
+        nodes: Vec<String>,
+        #[serde(default)]
+        register: Vec<Target>,
+    },
 }
 
 /// The state of one node whose emptying has begun.
@@ -126,6 +140,11 @@ pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Dec
     if let Some(decision) = at_deadline(spec, &open, seen, now) {
         return decision;
     }
+    if !seen.deregister.is_empty() {
+        return Decision::Act(Act::Deregister {
+            targets: seen.deregister.clone(),
+        });
+    }
     let wave: Vec<PodRef> = open
         .iter()
         .flat_map(|o| &o.ready)
@@ -134,6 +153,19 @@ pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Dec
         .collect();
     if !wave.is_empty() {
         return Decision::Act(Act::Evict { pods: wave });
+    }
+    if spec.downtime {
+        let held: Vec<PodRef> = open
+            .iter()
+            .flat_map(|o| &o.blocked)
+            .filter(|(p, _)| !seen.hushed.contains(&p.uid))
+            .map(|(p, _)| reference(p))
+            .take(WAVE)
+            .collect();
+        if !held.is_empty() {
+            let why = "strategy recreate: nothing can take their place yet, and the plan accepts that they are down".to_owned();
+            return Decision::Act(Act::Delete { pods: held, why });
+        }
     }
     if spec.single_replicas == "surge"
         && let Some(act) = surge(&open, &budgets, seen, now)
@@ -340,7 +372,7 @@ fn next_nodes(
             },
         };
     }
-    if begun > 0 && !seen.unsettled.is_empty() {
+    if begun > 0 && !spec.downtime && !seen.unsettled.is_empty() {
         let since = past
             .last_act_at
             .map_or(SignedDuration::ZERO, |t| now.duration_since(t));

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::k8s::cache::Snapshot;
 use crate::model::kube::{Key, Node, Pod};
 use crate::model::marks;
+use crate::steps::drain::decide::Target;
 
 /// What a look sees. Node and pod data come from watches; the rest is read only when a decision needs it.
 #[derive(Default)]
@@ -26,6 +27,10 @@ pub struct Seen {
     pub hushed: BTreeSet<String>,
     /// Begun nodes whose instance is still a target of a controller-filled target group, with the group's ARN.
     pub registered: Vec<(String, String)>,
+    /// Begun nodes to be taken out of a target group now, because others in it are healthy.
+    pub deregister: Vec<Target>,
+    /// Nodes of blue that this drain took out of a target group, for taking back.
+    pub absent: Vec<Target>,
     /// Ready nodes of green, and the size the group is set to.
     pub green_ready: i32,
     pub green_desired: i32,

@@ -16,7 +16,7 @@ use crate::model::kube::{Key, Pod, Workload};
 use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
-use crate::steps::drain::decide::{Act, PodRef, decide};
+use crate::steps::drain::decide::{Act, PodRef, Target, decide};
 use crate::steps::drain::seen::{BlueNode, Seen, blue_nodes};
 use crate::steps::evictable::{left_on, occupies};
 use crate::steps::{PATIENCE, World, nodes};
@@ -202,38 +202,56 @@ impl Drain {
         Ok(found)
     }
 
-    /// Begun nodes that a controller has not yet taken out of its target groups.
-    async fn registered(
-        &self,
-        world: &World,
-        seen: &Seen,
-    ) -> Result<Vec<(String, String)>, ApiError> {
+    /// Who of the begun nodes is still a target, and who is to be taken out now.
+    async fn read_targets(&self, world: &World, seen: &mut Seen) -> Result<(), ApiError> {
         let begun: Vec<&BlueNode> = seen
             .nodes
             .iter()
-            .filter(|n| n.begun(&seen.run).is_some() && n.pods.iter().any(|p| occupies(p, &n.node)))
+            .filter(|n| n.begun(&seen.run).is_some())
             .collect();
-        let mut registered = Vec::new();
-        if begun.is_empty() {
-            return Ok(registered);
-        }
-        for arn in &self.spec.leave_target_groups {
+        let busy: Vec<&&BlueNode> = begun
+            .iter()
+            .filter(|n| n.pods.iter().any(|p| occupies(p, &n.node)))
+            .collect();
+        let (mut registered, mut deregister, mut absent) = (vec![], vec![], vec![]);
+        let ours = self.spec.deregister_from.iter().map(|arn| (arn, true));
+        let theirs = self.spec.leave_target_groups.iter().map(|arn| (arn, false));
+        for (arn, ours) in theirs.chain(ours) {
+            // Nothing moves and nothing is to be taken back: no need to ask.
+            if begun.is_empty() || (busy.is_empty() && !ours) {
+                continue;
+            }
             let targets = match world.aws.target_health(arn).await {
                 Ok(targets) => targets,
                 Err(e) if e.class == Class::Absent => continue,
                 Err(e) => return Err(e),
             };
+            let is = |id: &str| targets.iter().find(|t| t.id == id && t.state != "unused");
+            let leaving: BTreeSet<&str> =
+                begun.iter().filter_map(|n| n.node.instance_id()).collect();
+            let others = targets
+                .iter()
+                .any(|t| t.state == "healthy" && !leaving.contains(t.id.as_str()));
             for blue in &begun {
-                if blue
-                    .node
-                    .instance_id()
-                    .is_some_and(|id| targets.iter().any(|t| t.id == id))
-                {
-                    registered.push((blue.node.name.clone(), arn.clone()));
+                let Some(id) = blue.node.instance_id() else {
+                    continue;
+                };
+                let target = Target {
+                    instance: id.to_owned(),
+                    target_group: arn.clone(),
+                };
+                match is(id) {
+                    // As long as nobody else in the group is healthy, the node serves until its last pod goes.
+                    Some(_) if ours && !others => {}
+                    Some(t) if ours && !t.state.contains("draining") => deregister.push(target),
+                    Some(_) => registered.push((blue.node.name.clone(), arn.clone())),
+                    None if ours => absent.push(target),
+                    None => {}
                 }
             }
         }
-        Ok(registered)
+        (seen.registered, seen.deregister, seen.absent) = (registered, deregister, absent);
+        Ok(())
     }
 
     async fn evict(&self, world: &World, pods: &[PodRef]) -> Result<(), StepError> {
@@ -368,7 +386,7 @@ impl Step<World> for Drain {
             }
         }
         self.say(world, &seen);
-        seen.registered = self.registered(world, &seen).await?;
+        self.read_targets(world, &mut seen).await?;
         seen.attached = self.attached(world, &seen).await?;
         let since = seen.nodes.iter().filter_map(|n| n.begun(&seen.run)).min();
         seen.unsettled = self.unsettled(world, &seen, since).await?;
@@ -402,7 +420,27 @@ impl Step<World> for Drain {
             Act::Shield { nodes: names } => nodes::close(world, names).await,
             Act::Begin { nodes: names, at } => nodes::begin(world, names, *at).await,
             Act::Skip { nodes: names, .. } => nodes::skip(world, names).await,
-            Act::Unmark { nodes: names } => nodes::unmark(world, names).await,
+            Act::Deregister { targets } => {
+                for t in targets {
+                    world
+                        .aws
+                        .deregister(&t.target_group, std::slice::from_ref(&t.instance))
+                        .await?;
+                }
+                Ok(())
+            }
+            Act::Unmark {
+                nodes: names,
+                register,
+            } => {
+                for t in register {
+                    world
+                        .aws
+                        .register(&t.target_group, std::slice::from_ref(&t.instance))
+                        .await?;
+                }
+                nodes::unmark(world, names).await
+            }
             Act::Evict { pods } => self.evict(world, pods).await,
             Act::Delete { pods, .. } => {
                 for pod in pods {
@@ -456,7 +494,10 @@ impl Step<World> for Drain {
                 self.blue
             ));
         }
-        Decision::Act(Act::Unmark { nodes: marked })
+        Decision::Act(Act::Unmark {
+            nodes: marked,
+            register: seen.absent.clone(),
+        })
     }
 
     fn describe(&self, act: &Act) -> String {
@@ -472,7 +513,21 @@ impl Step<World> for Drain {
                 format!("restart Deployment {deployment}, so that its new pod comes up first")
             }
             Act::Grow { desired } => format!("grow {} to {desired} nodes", self.green),
-            Act::Unmark { nodes } => format!("take the drain's marks off {}", nodes.join(", ")),
+            Act::Deregister { targets } => {
+                let all: Vec<String> = targets
+                    .iter()
+                    .map(|t| format!("{} from {}", t.instance, t.target_group))
+                    .collect();
+                format!("deregister {}", all.join(", "))
+            }
+            Act::Unmark { nodes, register } => {
+                let again = if register.is_empty() {
+                    ""
+                } else {
+                    " and make them targets again"
+                };
+                format!("take the drain's marks off {}{again}", nodes.join(", "))
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ fn spec() -> DrainSpec {
         canary_bake: None,
         surge: None,
         leave_target_groups: vec![],
+        deregister_from: vec![],
+        downtime: false,
     }
 }
 

@@ -1,23 +1,155 @@
-//! The AWS side of the twin.
+//! The AWS side of the twin: EKS, EC2, Auto Scaling, Elastic Load Balancing, STS, SSM and SNS, as far as an upgrade
+//! sees them, over their own wire protocols.
+//!
+//! An operation is a function from an input to an output, both JSON values in the shape of the API model; [`call`]
+//! reads requests into it and [`handle`] writes answers out of it, whatever the protocol. What takes time is a
+//! [`Due`] in the world's queue.
+//!
+//! # Divergence
+//! - One account, one region, one cluster. Another region is an account with nothing in it.
+//! - Signatures are read, not verified; IAM allows everything that no fault rule denies.
+//! - Operations no upgrade uses answer an error that says so: creating clusters, load balancers, subnets and so on.
+//! - A member of an answer that the program never reads may be missing (ENIs, security groups of instances, metrics).
+//! - Health checks of a target group tick together, not each target on its own phase; targets of type `ip` are healthy
+//!   as soon as their checks have ticked, because the twin asks the cluster only about node ports.
+//! - A terminating instance of a group behind a load balancer is deregistered and drained while EKS evicts its pods;
+//!   AWS does one after the other.
+//! - A node takes twelve addresses of its subnet (the VPC CNI's share of a common instance), whatever its type.
+//! - Instances never fail after they have joined unless a scenario says so.
+//! - UpdateNodegroupVersion replaces node by node with one extra; it has no force and no 15-minute eviction error.
 
+mod asg;
+mod call;
+mod ec2;
+mod eks;
+mod elb;
+mod error;
+mod kube;
+mod page;
+mod seed;
+mod small;
+mod state;
+mod trouble;
+mod xml;
+
+#[cfg(test)]
+mod tests;
+
+pub use call::is_signed;
+pub use error::AwsError;
+pub use seed::cloud;
+pub use state::*;
+pub use trouble::{Refusal, change, named, refuse, refuse_kubernetes};
+
+use serde_json::{Value, json};
+
+use self::call::{Call, Service};
 use crate::twin::answer::{Answer, respond};
 use crate::twin::world::World;
 use crate::wire::Request;
 
 /// Something that will happen in the cloud.
 #[derive(Clone, Debug)]
-pub enum Due {}
-
-/// What the account holds.
-#[derive(Default)]
-pub struct Cloud {}
+pub enum Due {
+    Eks(eks::Due),
+    Asg(asg::Due),
+    Elb(elb::Due),
+}
 
 /// Makes `due` happen.
-pub fn happen(_world: &mut World, due: Due) {
-    match due {}
+pub fn happen(world: &mut World, due: Due) {
+    match due {
+        Due::Eks(due) => eks::happen(world, due),
+        Due::Asg(due) => asg::happen(world, due),
+        Due::Elb(due) => elb::happen(world, due),
+    }
+}
+
+/// Lets begin what goes on by itself: health checks, the controller's syncs, groups that are not at their size.
+pub fn start(world: &mut World) {
+    elb::start(world);
+    asg::start(world);
 }
 
 /// Answers for a service of AWS.
-pub fn handle(_world: &mut World, _request: &Request) -> Answer {
-    respond(501, "text/plain", "not built yet")
+pub fn handle(world: &mut World, request: &Request) -> Answer {
+    let Some(call) = Call::read(request) else {
+        return respond(403, "application/json", json!({"message": "Missing Authentication Token"}).to_string());
+    };
+    answer(world, &call)
+}
+
+/// Answers a call that was read.
+pub fn answer(world: &mut World, call: &Call) -> Answer {
+    let id = world.uuid();
+    let result = checked(world, call);
+    match result {
+        Ok(output) => write(call, &output, &id),
+        Err(error) => error.answer(call.service, &id),
+    }
+}
+
+/// Refuses what must be refused before any operation, and sends the rest to its service.
+fn checked(world: &mut World, call: &Call) -> Result<Value, AwsError> {
+    let Some(signer) = &call.signer else {
+        return Err(AwsError::unsigned(call.service));
+    };
+    if world.cloud.expired_keys.contains(&signer.access_key) {
+        return Err(AwsError::expired(call.service));
+    }
+    if signer.region != world.cloud.region {
+        let nothing = Cloud { account: world.cloud.account.clone(), region: signer.region.clone(), ..Cloud::default() };
+        let home = std::mem::replace(&mut world.cloud, nothing);
+        let result = run(world, call);
+        world.cloud = home;
+        return result;
+    }
+    run(world, call)
+}
+
+fn run(world: &mut World, call: &Call) -> Result<Value, AwsError> {
+    let input = call::Input(&call.input);
+    match call.service {
+        Service::Eks => eks::run(world, &call.op, input),
+        Service::Ec2 => ec2::run(world, &call.op, input),
+        Service::Autoscaling => asg::run(world, &call.op, input),
+        Service::Elb => elb::run(world, &call.op, input),
+        Service::Sts => small::sts(world, &call.op, input, call.signer.as_ref()),
+        Service::Ssm => small::ssm(world, &call.op, input),
+        Service::Sns => small::sns(world, &call.op, input),
+    }
+}
+
+/// Spells an answer as the call's service does.
+fn write(call: &Call, output: &Value, id: &str) -> Answer {
+    let op = &call.op;
+    let mut answer = match call.service.protocol() {
+        call::Protocol::RestJson => respond(200, "application/json", output.to_string()),
+        call::Protocol::Json => respond(200, "application/x-amz-json-1.1", output.to_string()),
+        call::Protocol::Query => {
+            let members = xml::members(output, "member");
+            respond(
+                200,
+                "text/xml",
+                format!("<{op}Response xmlns=\"{}\"><{op}Result>{members}</{op}Result><ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>", call.service.namespace()),
+            )
+        }
+        call::Protocol::Ec2 => {
+            let members = xml::members(output, "item");
+            respond(
+                200,
+                "text/xml;charset=UTF-8",
+                format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{op}Response xmlns=\"{}\"><requestId>{id}</requestId>{members}</{op}Response>", call.service.namespace()),
+            )
+        }
+    };
+    if let (Answer::Whole(response), Ok(id)) = (&mut answer, http::HeaderValue::from_str(id)) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    answer
+}
+
+/// The operation exists in AWS but not here, or nowhere.
+fn unknown(service: Service, op: &str) -> AwsError {
+    AwsError::new(400, "InvalidAction", format!("The action {op} is not valid for this endpoint: the twin does not answer {}:{op}.", service.short_name()))
 }

@@ -1,23 +1,114 @@
-//! The Kubernetes side of the twin.
+//! The Kubernetes side of the twin: an API server, its store and watches, the controllers, a scheduler and kubelets.
+//!
+//! # Divergence from the real thing
+//! - A token's signature is not verified (only its form and date); every caller may do everything.
+//! - A later page of a list shows objects as they are now, not as they were at the first page.
+//! - Protobuf and aggregated discovery are answered in plain JSON; there is no OpenAPI (`kubectl apply` needs
+//!   `--validate=false`); tables have the columns people look at and fall back to NAME and AGE.
+//! - Server-side apply keeps the field sets of appliers only; other writers get an empty entry.
+//! - Validation is what an upgrade can meet: names, namespaces, versions, sizes, immutable fields.
+//! - Foreground deletion is a background one; only background cascades take a moment.
+//! - Kubelets write no heartbeats; a pod that ends goes in one step (no last update of its containers).
+//! - Replica sets adopt no orphans; jobs keep no finalizer on their pods; there is no preemption.
+//! - Controllers write no Events; those that clients write are kept.
+//! - All versions of a kind are one: kinds are served at the version that is current, whatever the server's minor.
 
-use crate::twin::answer::{Answer, respond};
-use crate::twin::world::World;
+mod access;
+mod cluster;
+mod control;
+mod defaults;
+mod facts;
+pub mod hands;
+mod index;
+mod json;
+mod kinds;
+mod kubelet;
+mod rest;
+mod scheduler;
+mod selector;
+mod status;
+mod store;
+mod table;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+pub use cluster::Cluster;
+pub use kubelet::Pace;
+
+use crate::twin::answer::Answer;
+use crate::twin::world::{self, World};
 use crate::wire::Request;
+use control::Work;
+use kinds::Res;
+use store::Name;
 
 /// Something that will happen in the cluster.
 #[derive(Clone, Debug)]
-pub enum Due {}
-
-/// The cluster's API objects and those who act on them.
-#[derive(Default)]
-pub struct Cluster {}
+pub enum Due {
+    /// Queued work, once however often it was asked for.
+    #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
+    Work(Work),
+    /// Work at a set time.
+    #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
+    Again(Work),
+    /// A kubelet's next step with a pod of this uid.
+    #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
+    Kubelet(kubelet::Step, Name, String),
+    /// A watch is told how far it has come.
+    #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
+    Bookmark(Res, u64),
+    /// A watch has lasted as long as it was to.
+    #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
+    WatchEnds(Res, u64),
+    /// Something about a node.
+    #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
+    Node(control::nodes::Step, String),
+    /// What EKS does on its own when a node group goes.
+    #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
+    Hand(hands::Step, String),
+}
 
 /// Makes `due` happen.
-pub fn happen(_world: &mut World, due: Due) {
-    match due {}
+pub fn happen(world: &mut World, due: Due) {
+    within(world, |cluster| match due {
+        Due::Work(work) => {
+            cluster.queued.remove(&work);
+            work.run(cluster);
+        }
+        Due::Again(work) => work.run(cluster),
+        Due::Kubelet(step, pod, uid) => kubelet::step(cluster, step, &pod, &uid),
+        Due::Bookmark(res, id) => {
+            let rv = cluster.store.version();
+            let kinds = std::mem::take(&mut cluster.store.kinds);
+            if cluster.store.watchers.bookmark(&kinds, res, id, rv) {
+                cluster.later(rest::BOOKMARK_EVERY, Due::Bookmark(res, id));
+            }
+            cluster.store.kinds = kinds;
+        }
+        Due::WatchEnds(res, id) => cluster.store.watchers.close(res, id),
+        Due::Node(step, node) => control::nodes::step(cluster, step, &node),
+        Due::Hand(step, node) => hands::step(cluster, step, &node),
+    });
 }
 
 /// Answers for the API server.
-pub fn handle(_world: &mut World, _request: &Request) -> Answer {
-    respond(501, "text/plain", "not built yet")
+pub fn handle(world: &mut World, request: &Request) -> Answer {
+    within(world, |cluster| rest::handle(cluster, request))
+}
+
+/// Sets a new world's cluster going: what its snapshot left unfinished is taken up.
+pub fn start(world: &mut World) {
+    within(world, |_| ());
+}
+
+/// Runs `f` on the cluster at the world's now and queues what follows.
+fn within<T>(world: &mut World, f: impl FnOnce(&mut Cluster) -> T) -> T {
+    let now = world.now();
+    let (out, later) = world.kube.within(now, &mut world.rng, f);
+    for (wait, due) in later {
+        world.after(wait, world::Due::Kube(due));
+    }
+    out
 }

@@ -1,0 +1,208 @@
+//! `eksup apply`.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::args::{Format, PlanArg};
+use super::carry::{Errand, Trip, carry, peek, route_of};
+use super::check::examine;
+use super::context::{Context, Reached};
+use super::error::{CliError, Kind};
+use super::findings::{blocking, not_ready};
+use super::journey::{agrees, known};
+use super::plan::show;
+use super::saved::Saved;
+use super::start::usage;
+use super::{route, signals};
+use crate::engine::stop;
+use crate::plan::{self, Plan, digest};
+use crate::route::Route;
+
+/// Run or resume the upgrade
+///
+/// The same command goes on with a run that was stopped, here or on another machine.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    plan: PlanArg,
+    /// Do not ask; needed without a terminal
+    #[arg(long)]
+    auto_approve: bool,
+    /// Pause after this step
+    #[arg(long, value_name = "STEP")]
+    until: Option<String>,
+}
+
+/// What is to be applied.
+pub struct Wish {
+    pub plan: Plan,
+    pub saved: Option<Saved>,
+}
+
+/// Runs or resumes the upgrade.
+pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
+    let wish = wish(cx, &args.plan)?;
+    if !args.auto_approve && !cx.ui.env.stdin_terminal {
+        return Err(
+            usage("without a terminal nobody can be asked: give --auto-approve")
+                .hint("`eksup plan` shows first what would be done")
+                .next(format!("{} --auto-approve", cx.again("apply", &args.plan))),
+        );
+    }
+    let reached = cx
+        .reach(&wish.plan.cluster, wish.plan.region.as_deref())
+        .await?;
+    let mut resume = cx.again("apply", &args.plan);
+    let Some(route) = prepare(cx, &reached, &wish, args.until.as_deref(), &resume).await? else {
+        return Ok(());
+    };
+    if !args.auto_approve && !cx.ui.confirm("Do this?")? {
+        return Err(CliError::new(Kind::Paused, "not confirmed; nothing was done").next(resume));
+    }
+    if args.auto_approve {
+        resume += " --auto-approve";
+    }
+    let (asker, stop) = stop::channel();
+    signals::listen(asker, cx.ui.clone())?;
+    let trip = Trip {
+        ui: &cx.ui,
+        reached: &reached,
+        stop,
+        holder: holder(),
+        resume,
+        record: Some(cx.global.run_dir.clone()),
+        live: true,
+    };
+    let digest = digest(&wish.plan);
+    let errand = Errand::Forward {
+        plan: &wish.plan,
+        digest,
+        route: route.fresh,
+        until: args.until,
+    };
+    let view = carry(&trip, errand).await?;
+    let folder = cx.global.run_dir.join(&view.run);
+    cx.ui.say(&format!(
+        "report: eksup report --run {} -o report.html",
+        folder.display()
+    ));
+    Ok(())
+}
+
+/// What is ahead: a new route, or (none) the rest of an open run's.
+pub struct Ahead {
+    pub fresh: Option<Route>,
+}
+
+/// The plan, from its file or from a saved one.
+pub fn wish(cx: &Context, arg: &PlanArg) -> Result<Wish, CliError> {
+    let path = cx.plan_path(arg)?;
+    match Saved::read(&path)? {
+        Some(saved) => {
+            let plan = plan::parse(&saved.plan_name, &saved.plan_text)?;
+            Ok(Wish {
+                plan,
+                saved: Some(saved),
+            })
+        }
+        None => Ok(Wish {
+            plan: load(&path)?,
+            saved: None,
+        }),
+    }
+}
+
+fn load(path: &Path) -> Result<Plan, CliError> {
+    Ok(plan::load(path)?)
+}
+
+/// Finds out what is ahead and shows it; `None` when there is nothing to do.
+pub async fn prepare(
+    cx: &Context,
+    reached: &Reached,
+    wish: &Wish,
+    until: Option<&str>,
+    again: &str,
+) -> Result<Option<Ahead>, CliError> {
+    if let Some(state) = peek(reached).await?.filter(|s| !s.is_closed()) {
+        agrees(&state, &digest(&wish.plan), &reached.cluster.arn)?;
+        known(&route_of(&state)?, until)?;
+        let done = state.steps.iter().filter(|s| s.status.is_over()).count();
+        let n = state.steps.len();
+        cx.ui.say(&format!(
+            "run {} is open: {done} of {n} steps are done",
+            state.run
+        ));
+        return Ok(Some(Ahead { fresh: None }));
+    }
+    let inventory = reached.read(Some(wish.plan.to)).await?;
+    let drawn = match &wish.saved {
+        Some(saved) => {
+            let drift = saved.drift(&inventory);
+            if !drift.is_empty() {
+                let text = format!(
+                    "cluster {} has drifted since the plan was saved",
+                    wish.plan.cluster
+                );
+                return Err(CliError::new(Kind::Mismatch, text)
+                    .standing(drift)
+                    .hint("nothing was changed; look at the new plan and save it again")
+                    .next(format!("eksup plan {} --out FILE", saved.plan_name)));
+            }
+            Ok(saved.route.clone())
+        }
+        None => route::draw(&wish.plan, &inventory),
+    };
+    let mut found = examine(reached, &wish.plan, &inventory).await?;
+    let route = match drawn {
+        Ok(route) => Some(route),
+        Err(problems) => {
+            found.extend(
+                problems
+                    .into_iter()
+                    .filter(|p| !found.contains(p))
+                    .collect::<Vec<_>>(),
+            );
+            None
+        }
+    };
+    match cx.ui.format {
+        Format::Text => cx.ui.say(&shown(cx, route.as_ref(), &found)),
+        Format::Json | Format::Markdown => show(&cx.ui, route.as_ref(), &found)?,
+    }
+    let Some(route) = route.filter(|_| blocking(&found) == 0) else {
+        return Err(not_ready(&wish.plan.cluster, &found, again));
+    };
+    known(&route, until)?;
+    if route.steps.is_empty() {
+        cx.ui.say(&format!(
+            "nothing to do: cluster {} is as the plan wants it",
+            wish.plan.cluster
+        ));
+        return Ok(None);
+    }
+    Ok(Some(Ahead { fresh: Some(route) }))
+}
+
+/// What is about to be done is said beside the run's own output.
+fn shown(cx: &Context, route: Option<&Route>, found: &[super::findings::Found]) -> String {
+    let mut text = super::findings::text(found, cx.ui.paint);
+    if let Some(route) = route {
+        text += &route::text(route, cx.ui.paint);
+    }
+    text
+}
+
+/// Who carries a run: machine, process and a little chance, so that a restarted container is another one.
+pub fn holder() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .map(|h| h.trim().to_owned())
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_else(|| "somewhere".to_owned());
+    let chance: String = (0..6)
+        .map(|_| fastrand::alphanumeric().to_ascii_lowercase())
+        .collect();
+    format!("{host}-{}-{chance}", std::process::id())
+}

@@ -1,0 +1,138 @@
+//! What can be typed. No check here needs the world.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{
+    apply, check, completions, init, man, plan, policy, rehearse, report, rollback, schema,
+    snapshot, status, twin,
+};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Takes an EKS cluster to a new Kubernetes version, blue to green, unattended.
+///
+/// A new node group (green) is built beside the old one (blue), traffic and pods move over, blue is kept until it is
+/// surely not needed, then it goes. The run's journal lives in the cluster: whatever stops a run, the same `eksup apply`
+/// goes on with it, from any machine.
+#[derive(Debug, Parser)]
+#[command(name = "eksup", version, styles = STYLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every subcommand takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// AWS region; before the plan's and the environment's
+    #[arg(long, global = true, value_name = "REGION")]
+    pub region: Option<String>,
+    /// AWS profile
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Reach Kubernetes by this kubeconfig instead of by EKS; it must lead to the same cluster
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context in the kubeconfig; alone, the kubeconfig is KUBECONFIG's or the home folder's
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// How results are written on stdout
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub format: FormatArg,
+    /// Colours; `auto` looks at the terminal, NO_COLOR and CI
+    #[arg(long, global = true, value_enum, default_value_t)]
+    pub color: Color,
+    /// Lines instead of progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Where runs leave their events and records, a folder a run
+    #[arg(long, global = true, value_name = "DIR", default_value = "eksup-runs")]
+    pub run_dir: PathBuf,
+    /// Log calls to `eksup.log` in the run folder; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How results are written, as it can be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FormatArg {
+    #[default]
+    Text,
+    Json,
+    Markdown,
+    /// Only for `policy`.
+    #[value(hide = true)]
+    Terraform,
+    /// Only for `policy`.
+    #[value(hide = true)]
+    Rbac,
+}
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+    Markdown,
+}
+
+impl FormatArg {
+    /// The general form; `None` for one that only `policy` has.
+    pub fn general(self) -> Option<Format> {
+        match self {
+            Self::Text => Some(Format::Text),
+            Self::Json => Some(Format::Json),
+            Self::Markdown => Some(Format::Markdown),
+            Self::Terraform | Self::Rbac => None,
+        }
+    }
+}
+
+/// Whether there is colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// Which plan.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PlanArg {
+    /// The plan file
+    #[arg(value_name = "PLAN", conflicts_with = "cluster")]
+    pub plan: Option<PathBuf>,
+    /// Use `plans/NAME.yaml` of the working directory
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Init(init::InitArgs),
+    Check(check::CheckArgs),
+    Plan(plan::PlanArgs),
+    Apply(apply::ApplyArgs),
+    Status(status::StatusArgs),
+    Rollback(rollback::RollbackArgs),
+    Rehearse(rehearse::RehearseArgs),
+    Snapshot(snapshot::SnapshotArgs),
+    Report(report::ReportArgs),
+    Policy(policy::PolicyArgs),
+    Twin(twin::TwinArgs),
+    Schema(schema::SchemaArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}

@@ -1,0 +1,106 @@
+//! Carries a run: lock, journal, engine, reporters. Rehearsals come through here exactly as the real thing does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::context::Reached;
+use super::ended::end;
+use super::error::{CliError, Kind};
+use super::journey::Journey;
+use super::notify::Notifier;
+use super::remote::InKube;
+use super::standing::standing;
+use super::ui::Ui;
+use crate::engine::Stop;
+use crate::event;
+use crate::journal::{InCluster, Journal, RunState};
+use crate::plan::Plan;
+use crate::report::{Reporter, View};
+use crate::route::Route;
+
+/// What a run needs beside the cluster.
+pub struct Trip<'a> {
+    pub ui: &'a Ui,
+    pub reached: &'a Reached,
+    pub stop: Stop,
+    /// Who carries it, for the lock and the journal.
+    pub holder: String,
+    /// The command that goes on with it.
+    pub resume: String,
+    /// Where events and records go; nowhere when absent.
+    pub record: Option<PathBuf>,
+    /// Whether this is the real thing: the clock moves between events, and people are notified.
+    pub live: bool,
+}
+
+/// Which way.
+pub enum Errand<'a> {
+    Forward {
+        plan: &'a Plan,
+        digest: String,
+        /// For a new run: the route that was shown.
+        route: Option<Route>,
+        until: Option<String>,
+    },
+    Back {
+        /// The control plane and its add-ons too.
+        control_plane: bool,
+    },
+}
+
+/// Reads the run as it stands, without the lock.
+pub async fn peek(reached: &Reached) -> Result<Option<RunState>, CliError> {
+    let remote = Arc::new(InKube(reached.kube.clone()));
+    let journal = Journal::load(Box::new(InCluster::new(remote, Arc::new(|_| {})))).await?;
+    Ok(journal.state().cloned())
+}
+
+/// The route that a run promised.
+pub fn route_of(state: &RunState) -> Result<Route, CliError> {
+    serde_json::from_value(state.route.clone()).map_err(|e| {
+        CliError::new(
+            Kind::Mismatch,
+            format!("the route of run {} cannot be read: {e}", state.run),
+        )
+        .hint("go on with the eksup that began the run")
+    })
+}
+
+/// Carries a run as far as it goes. Returns what was seen of it when it ends well.
+pub async fn carry(trip: &Trip<'_>, errand: Errand<'_>) -> Result<View, CliError> {
+    let (bus, rx) = event::bus();
+    let sinks = trip.ui.sinks(trip.record.as_deref())?;
+    let clock = trip.live.then(|| trip.reached.clock.clone());
+    let reporter = Reporter::start(rx, sinks, clock)
+        .map_err(|e| CliError::new(Kind::Unexpected, format!("no reporter: {e}")))?;
+    let notifier = match &errand {
+        Errand::Forward { plan, .. } if trip.live => {
+            Notifier::start(&plan.notify, &trip.reached.aws)
+        }
+        Errand::Forward { .. } | Errand::Back { .. } => None,
+    };
+    let told = notifier.as_ref().map(Notifier::sender);
+    let mut journey = Journey::new(trip, bus.clone(), told);
+    let (state, ended) = journey.go(errand).await;
+    let mut warnings = journey.into_warnings();
+    if let Some(notifier) = notifier {
+        warnings.extend(notifier.finish().await);
+    }
+    bus.close();
+    let (view, failed) = reporter.finish();
+    warnings.extend(failed);
+    for warning in warnings {
+        trip.ui.say(&format!("warning: {warning}"));
+    }
+    let stands = match &state {
+        Some(state) => route_of(state)
+            .map(|route| standing(state, &route, Some(&view)))
+            .unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let run = state.map(|s| s.run).unwrap_or_default();
+    ended
+        .and_then(|ended| end(&run, ended, &trip.resume))
+        .map_err(|e| e.standing(stands).or_next(&trip.resume))?;
+    Ok(view)
+}

@@ -1,0 +1,192 @@
+//! What a command has at hand: the global flags, the plan, and the way to the cluster.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::{Global, PlanArg};
+use super::error::{CliError, Kind};
+use super::start::usage;
+use super::ui::Ui;
+use crate::aws::Aws;
+use crate::inventory::connect::{Way, connect};
+use crate::k8s::Kube;
+use crate::model::{Clock, Inventory, Minor, eks};
+use crate::plan::{self, Plan};
+
+/// What a command has at hand.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub global: Global,
+    pub ui: Ui,
+}
+
+/// A way to one cluster: the real one, or the twin's.
+#[derive(Clone)]
+pub struct Reached {
+    pub aws: Aws,
+    pub kube: Kube,
+    pub cluster: eks::Cluster,
+    pub clock: Clock,
+}
+
+impl Reached {
+    /// One reading of the cluster.
+    pub async fn read(&self, to: Option<Minor>) -> Result<Inventory, CliError> {
+        let name = &self.cluster.name;
+        Ok(crate::inventory::read(&self.aws, &self.kube, name, to, &self.clock).await?)
+    }
+}
+
+impl Context {
+    /// Puts flags and ways of saying things together.
+    pub fn new(global: Global, ui: Ui) -> Self {
+        Self { global, ui }
+    }
+
+    /// Loads the plan that was named, and says which file it was.
+    pub fn plan(&self, arg: &PlanArg) -> Result<(PathBuf, Plan), CliError> {
+        let path = self.plan_path(arg)?;
+        let plan = plan::load(&path)?;
+        Ok((path, plan))
+    }
+
+    /// The file that was named: itself, by its cluster, or the only one there is.
+    pub fn plan_path(&self, arg: &PlanArg) -> Result<PathBuf, CliError> {
+        match (&arg.plan, &arg.cluster) {
+            (Some(path), _) => Ok(path.clone()),
+            (None, Some(name)) => {
+                let path = by_name(name);
+                if path.exists() {
+                    return Ok(path);
+                }
+                Err(CliError::new(
+                    Kind::PlanInvalid,
+                    format!("there is no plan `{}`", path.display()),
+                )
+                .next(format!("eksup init --cluster {name}")))
+            }
+            (None, None) => only_plan(),
+        }
+    }
+
+    /// The cluster's name and its region, from a plan or by name alone.
+    pub fn cluster(&self, arg: &PlanArg) -> Result<(String, Option<String>), CliError> {
+        match &arg.cluster {
+            Some(name) if !by_name(name).exists() => Ok((name.clone(), None)),
+            Some(_) | None => self.plan(arg).map(|(_, plan)| (plan.cluster, plan.region)),
+        }
+    }
+
+    /// Reaches the real cluster.
+    pub async fn reach(&self, cluster: &str, region: Option<&str>) -> Result<Reached, CliError> {
+        let clock = Clock::system();
+        let region = self.global.region.as_deref().or(region);
+        let profile = self.global.profile.as_deref();
+        let config = crate::clients::aws::production(profile, region, &clock).await?;
+        let aws = Aws::new(&config);
+        let (cluster, kube) = connect(&aws, cluster, &self.way(), &clock).await?;
+        Ok(Reached {
+            aws,
+            kube,
+            cluster,
+            clock,
+        })
+    }
+
+    fn way(&self) -> Way {
+        let Global {
+            kubeconfig: path,
+            context,
+            ..
+        } = &self.global;
+        if path.is_none() && context.is_none() {
+            return Way::Eks;
+        }
+        Way::Kubeconfig {
+            path: path.clone(),
+            context: context.clone(),
+        }
+    }
+
+    /// With `-v`, the program's own log goes to a file. Other crates' logs stay out: they could show a credential.
+    pub fn log_to_file(&self) -> Result<(), CliError> {
+        let level = match self.global.verbose {
+            0 => return Ok(()),
+            1 => "eksup=info",
+            2.. => "eksup=trace,aws_smithy_runtime=info",
+        };
+        let path = self.global.run_dir.join("eksup.log");
+        let open = std::fs::create_dir_all(&self.global.run_dir).and_then(|()| {
+            std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(&path)
+        });
+        let file = open.map_err(|e| usage(format!("cannot log to {}: {e}", path.display())))?;
+        tracing_subscriber::fmt()
+            .with_env_filter(level)
+            .with_ansi(false)
+            .with_writer(Arc::new(file))
+            .init();
+        self.ui.say(&format!("log: {}", path.display()));
+        Ok(())
+    }
+
+    /// The command as it would be given again, with its plan and the global flags that matter.
+    pub fn again(&self, command: &str, arg: &PlanArg) -> String {
+        let mut words = vec!["eksup".to_owned(), command.to_owned()];
+        match (&arg.plan, &arg.cluster) {
+            (Some(path), _) => words.push(path.display().to_string()),
+            (None, Some(name)) => words.extend(["--cluster".to_owned(), name.clone()]),
+            (None, None) => {}
+        }
+        let Global {
+            region,
+            profile,
+            kubeconfig,
+            context,
+            ..
+        } = &self.global;
+        let kubeconfig = kubeconfig.as_ref().map(|p| p.display().to_string());
+        let flags = [
+            ("--region", region.as_ref()),
+            ("--profile", profile.as_ref()),
+            ("--kubeconfig", kubeconfig.as_ref()),
+            ("--context", context.as_ref()),
+        ];
+        for (flag, value) in flags {
+            if let Some(value) = value {
+                words.extend([flag.to_owned(), value.clone()]);
+            }
+        }
+        words.join(" ")
+    }
+}
+
+/// Where the plan of a cluster is kept.
+pub fn by_name(name: &str) -> PathBuf {
+    Path::new("plans").join(format!("{name}.yaml"))
+}
+
+fn only_plan() -> Result<PathBuf, CliError> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("plans")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml" || e == "yml"))
+        .collect();
+    found.sort();
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(usage("name a plan, or a cluster with --cluster")
+            .hint("there is no plan in `plans/` of the working directory")
+            .next("eksup init --cluster NAME")),
+        many => {
+            let names: Vec<_> = many.iter().map(|p| p.display().to_string()).collect();
+            Err(usage(format!(
+                "name one of the plans: {}",
+                names.join(", ")
+            )))
+        }
+    }
+}

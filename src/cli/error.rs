@@ -1,0 +1,312 @@
+//! How a command ends: a kind that decides the exit code, what happened, where things stand, and what to do next.
+
+use std::fmt::Write as _;
+
+use crate::engine::EngineError;
+use crate::inventory::snapshot::SnapshotError;
+use crate::journal::{JournalError, LockError};
+use crate::model::{ApiError, Class};
+use crate::plan::PlanErrors;
+use crate::report::Paint;
+
+/// What kind of end it is. `docs/exit-codes.md` tells people and pipelines the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something nobody foresaw.
+    Unexpected,
+    /// The command line is wrong.
+    Usage,
+    /// The plan file is wrong.
+    PlanInvalid,
+    /// A finding blocks.
+    NotReady,
+    /// The run was taken back.
+    RolledBack,
+    /// A person must look.
+    Stuck,
+    /// The run stands still and can go on.
+    Paused,
+    /// Another process holds the lock.
+    Locked,
+    /// Plan, journal and cluster do not belong together.
+    Mismatch,
+    /// `plan --detailed-exitcode`: there is something to do.
+    ChangesPending,
+    /// Credentials ran out.
+    Expired,
+}
+
+impl Kind {
+    /// The exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Unexpected => 1,
+            Self::Usage => 2,
+            Self::PlanInvalid => 3,
+            Self::NotReady => 4,
+            Self::RolledBack => 5,
+            Self::Stuck => 6,
+            Self::Paused => 7,
+            Self::Locked => 8,
+            Self::Mismatch => 9,
+            Self::ChangesPending => 10,
+            Self::Expired => 11,
+        }
+    }
+
+    /// As machines read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unexpected => "unexpected",
+            Self::Usage => "usage",
+            Self::PlanInvalid => "plan_invalid",
+            Self::NotReady => "not_ready",
+            Self::RolledBack => "rolled_back",
+            Self::Stuck => "stuck",
+            Self::Paused => "paused",
+            Self::Locked => "locked",
+            Self::Mismatch => "mismatch",
+            Self::ChangesPending => "changes_pending",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Why a command does not end with 0.
+#[derive(Debug)]
+pub struct CliError {
+    pub kind: Kind,
+    /// What happened, to which object.
+    pub message: String,
+    /// Where traffic and nodes are.
+    pub state: Vec<String>,
+    pub hints: Vec<String>,
+    /// The exact next command.
+    pub next: Option<String>,
+    /// The plan file's problems, where that is what is wrong.
+    pub plan: Option<PlanErrors>,
+    /// The reader has gone away; nothing is to be said, and it is no failure.
+    pub silent: bool,
+}
+
+impl CliError {
+    /// An error of a kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let (state, hints) = (Vec::new(), Vec::new());
+        Self {
+            kind,
+            message,
+            state,
+            hints,
+            next: None,
+            plan: None,
+            silent: false,
+        }
+    }
+
+    /// Adds a hint.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Names the next command.
+    pub fn next(mut self, command: impl Into<String>) -> Self {
+        self.next = Some(command.into());
+        self
+    }
+
+    /// Says where traffic and nodes are, unless that is said already.
+    pub fn standing(mut self, state: Vec<String>) -> Self {
+        if self.state.is_empty() {
+            self.state = state;
+        }
+        self
+    }
+
+    /// Names the next command, unless there is one.
+    pub fn or_next(mut self, command: &str) -> Self {
+        self.next.get_or_insert_with(|| command.to_owned());
+        self
+    }
+
+    /// The error for people.
+    pub fn text(&self, paint: Paint, width: usize) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        if let Some(plan) = &self.plan {
+            let theme = if paint.on {
+                miette::GraphicalTheme::unicode()
+            } else {
+                miette::GraphicalTheme::unicode_nocolor()
+            };
+            let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(width);
+            for problem in &plan.problems {
+                let report = Located { problem, plan };
+                let _ = handler.render_report(&mut out, &report);
+            }
+        }
+        let head = match self.kind {
+            Kind::Paused => paint.yellow("paused"),
+            Kind::ChangesPending => paint.yellow("changes pending"),
+            Kind::RolledBack => paint.yellow("rolled back"),
+            Kind::Unexpected
+            | Kind::Usage
+            | Kind::PlanInvalid
+            | Kind::NotReady
+            | Kind::Stuck
+            | Kind::Locked
+            | Kind::Mismatch
+            | Kind::Expired => paint.red("error"),
+        };
+        let _ = writeln!(out, "{head}: {}", self.message);
+        for line in &self.state {
+            let _ = writeln!(out, "  {line}");
+        }
+        for hint in &self.hints {
+            let _ = writeln!(out, "hint: {hint}");
+        }
+        if let Some(next) = &self.next {
+            let _ = writeln!(out, "next: {}", paint.bold(next));
+        }
+        out
+    }
+
+    /// The error for machines: the last line of a stream.
+    pub fn json(&self) -> serde_json::Value {
+        let problems = self.plan.iter().flat_map(|p| &p.problems).map(|p| {
+            serde_json::json!({
+                "code": p.code, "line": p.at.line, "column": p.at.column,
+                "message": p.message, "help": p.help,
+            })
+        });
+        serde_json::json!({
+            "type": "error",
+            "kind": self.kind.as_str(),
+            "exitCode": self.kind.code(),
+            "message": self.message,
+            "state": self.state,
+            "hints": self.hints,
+            "next": self.next,
+            "problems": problems.collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// One problem together with the text it points at.
+#[derive(Debug)]
+struct Located<'a> {
+    problem: &'a crate::plan::Problem,
+    plan: &'a PlanErrors,
+}
+
+impl std::fmt::Display for Located<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.problem.message)
+    }
+}
+
+impl std::error::Error for Located<'_> {}
+
+impl miette::Diagnostic for Located<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.problem.code()
+    }
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.problem
+            .help
+            .as_ref()
+            .map(|h| Box::new(h) as Box<dyn std::fmt::Display>)
+    }
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        self.problem.labels()
+    }
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.plan.source_code()
+    }
+}
+
+impl From<PlanErrors> for CliError {
+    fn from(errors: PlanErrors) -> Self {
+        let mut error = Self::new(Kind::PlanInvalid, errors.to_string())
+            .hint("nothing was read from or written to the cluster");
+        error.plan = Some(errors);
+        error
+    }
+}
+
+impl From<ApiError> for CliError {
+    fn from(error: ApiError) -> Self {
+        let text = error.to_string();
+        match error.class {
+            Class::Expired => Self::new(Kind::Expired, text)
+                .hint("sign in again (such as `aws sso login`), then give the same command"),
+            Class::Denied => Self::new(Kind::Unexpected, text).hint(format!(
+                "allow `{}`; `eksup policy` prints all that is needed",
+                error.op
+            )),
+            Class::Throttled | Class::Transient => {
+                Self::new(Kind::Unexpected, text).hint("this may pass: give the same command again")
+            }
+            Class::Absent | Class::Conflict | Class::Blocked | Class::Invalid => {
+                Self::new(Kind::Unexpected, text)
+            }
+        }
+    }
+}
+
+impl From<SnapshotError> for CliError {
+    fn from(error: SnapshotError) -> Self {
+        Self::new(Kind::Usage, error.to_string())
+    }
+}
+
+impl From<LockError> for CliError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Api(error) => error.into(),
+            LockError::Busy { .. } => Self::new(Kind::Locked, error.to_string()).hint(
+                "wait for it to end, or stop it where it runs; a dead one is followed after 45 s",
+            ),
+            LockError::Lost { .. } => Self::new(Kind::Locked, error.to_string())
+                .hint("the other process carries the run now; nothing more was done here"),
+        }
+    }
+}
+
+impl From<JournalError> for CliError {
+    fn from(error: JournalError) -> Self {
+        let text = error.to_string();
+        match error {
+            JournalError::NewerFormat { .. } => Self::new(Kind::Mismatch, text)
+                .hint("go on with the eksup that began the run, or a newer one"),
+            JournalError::Unreadable(_) => Self::new(Kind::Mismatch, text).hint(format!(
+                "look at it with `kubectl -n {} get configmap {} -o yaml`; somebody else has written it",
+                crate::model::marks::RUN_NAMESPACE,
+                crate::model::marks::RUN_NAME
+            )),
+            JournalError::FenceLost => Self::new(Kind::Locked, text)
+                .hint("the other process carries the run now; nothing more was done here"),
+            JournalError::Remote(error) => error.into(),
+            JournalError::Away { .. } => Self::new(Kind::Paused, text)
+                .hint("nothing is done that cannot be written down; give the same command when it is back"),
+            JournalError::Illegal { .. }
+            | JournalError::Line { .. }
+            | JournalError::Io { .. }
+            | JournalError::TooLarge { .. } => Self::new(Kind::Unexpected, text),
+        }
+    }
+}
+
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Journal(error) => error.into(),
+            EngineError::Lock(error) => error.into(),
+            EngineError::NoRun => Self::new(Kind::Unexpected, error.to_string()),
+            EngineError::UnknownStep(_) => Self::new(Kind::Mismatch, error.to_string())
+                .hint("go on with the eksup that began the run, or a newer one"),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What the engine asks of the steps' world.
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::engine::Ground;
+use crate::event::{Event, Kind};
+use crate::steps::World;
+
+impl Ground for World {
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn emit(&self, kind: Kind) {
+        (self.emit)(Event {
+            at: self.clock.now(),
+            kind,
+        });
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.cache.changed()
+    }
+}

@@ -1,0 +1,214 @@
+//! `eksup init`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::context::{Context, by_name};
+use super::error::{CliError, Kind};
+use super::start::usage;
+use crate::model::{Inventory, Minor};
+use crate::plan;
+
+/// Write a commented plan from the live cluster
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// The cluster
+    #[arg(long, value_name = "NAME")]
+    cluster: String,
+    /// The version to go to; without it, the newest that EKS installs by default
+    #[arg(long, value_name = "X.Y")]
+    to: Option<Minor>,
+    /// The file; without it, `plans/NAME.yaml`
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Writes a plan.
+pub async fn run(cx: &Context, args: InitArgs) -> Result<(), CliError> {
+    let path = args
+        .output
+        .clone()
+        .unwrap_or_else(|| by_name(&args.cluster));
+    if path.exists() && !args.force {
+        return Err(usage(format!("{} is there already", path.display()))
+            .hint("--force writes over it, -o writes another"));
+    }
+    let reached = cx.reach(&args.cluster, None).await?;
+    let inventory = reached.read(args.to).await?;
+    let to = match args.to {
+        Some(to) => to,
+        None => target(&inventory)?,
+    };
+    let text = text(&inventory, to);
+    // What is written must be a plan; anything else is a mistake of this program.
+    plan::parse(&path.display().to_string(), &text)?;
+    write(&path, &text)?;
+    cx.ui.say(&format!(
+        "wrote {}; look at it, then: eksup plan {}",
+        path.display(),
+        path.display()
+    ));
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    folder
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::fs::write(path, text))
+        .map_err(|e| {
+            CliError::new(
+                Kind::Unexpected,
+                format!("cannot write {}: {e}", path.display()),
+            )
+        })
+}
+
+/// EKS's own default version, when it is newer; else the next one it offers.
+fn target(inventory: &Inventory) -> Result<Minor, CliError> {
+    let now = inventory.cluster.version;
+    let newer = || {
+        inventory
+            .cluster_versions
+            .iter()
+            .filter(|v| v.version > now)
+    };
+    let chosen = newer().find(|v| v.default).map(|v| v.version);
+    chosen
+        .or_else(|| newer().map(|v| v.version).min())
+        .ok_or_else(|| {
+            CliError::new(
+                Kind::Usage,
+                format!("EKS offers nothing newer than the cluster's {now}"),
+            )
+            .hint("name a version with --to")
+        })
+}
+
+/// The plan's text.
+pub fn text(inventory: &Inventory, to: Minor) -> String {
+    let cluster = &inventory.cluster;
+    let mut out = format!(
+        "# What eksup shall do with cluster {name}. Everything that is not written here has a careful default; the\n\
+         # lines that begin with `#` show some. `eksup plan` shows what comes of it, `eksup rehearse` tries it out.\n\
+         apiVersion: eksup.dev/v1\nkind: UpgradePlan\n\ncluster: {name}\nregion: {region}\n\
+         # It is at {from} now; versions in between are passed one by one.\nto: \"{to}\"\n\n\
+         # blue-green: a whole new group beside the old one. canary: one node first. rolling: a node at a time.\n\
+         # recreate: blue goes first; the cluster is down meanwhile.\nstrategy: blue-green\n\n\
+         controlPlane:\n  # After each hop, with nodes still on the old version.\n  bake: 10m\n\n",
+        name = quoted(&cluster.name),
+        region = inventory.region,
+        from = cluster.version,
+    );
+    // Writing to a String cannot fail.
+    if !inventory.addons.is_empty() {
+        out += "addons:\n  # default, latest, or minimal: only what compatibility forces.\n  policy: default\n  # pins:\n";
+        for addon in &inventory.addons {
+            let _ = writeln!(out, "  #   {}: {}", addon.name, addon.version);
+        }
+        out.push('\n');
+    }
+    if !inventory.nodegroups.is_empty() {
+        out += "# The groups to be replaced; a group that is not named here stays as it is.\nnodeGroups:\n";
+        for group in &inventory.nodegroups {
+            let nodes = inventory.nodes_of(&group.name).count();
+            let kind = group.ami_type.as_deref().unwrap_or("custom");
+            let version = group
+                .version
+                .map(|v| v.to_string())
+                .unwrap_or_else(|| "?".to_owned());
+            let _ = writeln!(
+                out,
+                "  # {nodes} nodes, {version}, {kind}, {}",
+                group.instance_types.join(" ")
+            );
+            let _ = writeln!(out, "  - blue: {}", quoted(&group.name));
+            out += "    # green: its name; by default blue's with green for blue, or with the version\n";
+            out += "    # capacity: {surge: 2} bounds what it costs; full is the default\n";
+        }
+        out.push('\n');
+    }
+    out += "drain:\n  parallel: 1\n  podDeadline: 15m\n  nodeDeadline: 1h\n  # stop, skip or delete.\n  onDeadline: stop\n";
+    out += "  # Pods without a controller, and pods with an emptyDir: block, or evict (what they hold is lost).\n";
+    out += "  # barePods: evict\n  # emptyDir: evict\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n\n";
+    out += &traffic(inventory);
+    out += "retire:\n  # Blue stays, empty, this long.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
+    out += "# notify:\n#   - webhook: {url: \"https://example.com/hook\"}\n#   - sns: {topic: \"arn:aws:sns:eu-central-1:123456789012:upgrades\"}\n";
+    out
+}
+
+/// Pairs of target groups that are named blue and green.
+fn traffic(inventory: &Inventory) -> String {
+    let mut out =
+        "traffic:\n  # Percent on green.\n  steps: [10, 50, 100]\n  bake: 5m\n".to_owned();
+    let pairs: Vec<(&str, String)> = inventory
+        .target_groups
+        .iter()
+        .filter(|t| t.name.contains("blue"))
+        .map(|t| (t.name.as_str(), t.name.replace("blue", "green")))
+        .filter(|(_, green)| inventory.target_groups.iter().any(|t| t.name == *green))
+        .collect();
+    if pairs.is_empty() {
+        out += "  # Without routes, green joins blue's own target groups.\n";
+        out += "  # routes:\n  #   - {rule: every, blue: apps-blue-tg, green: apps-green-tg}\n\n";
+        return out;
+    }
+    out += "  # Target groups that are named blue and green, in every rule that forwards to blue.\n  routes:\n";
+    for (blue, green) in pairs {
+        let _ = writeln!(
+            out,
+            "    - {{rule: every, blue: {}, green: {}}}",
+            quoted(blue),
+            quoted(&green)
+        );
+    }
+    out + "\n"
+}
+
+/// A name as YAML reads it back: quoted where it could be taken for something else.
+fn quoted(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && !matches!(
+            name,
+            "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n"
+        );
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{name}\"")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::twin::scenario;
+
+    #[test]
+    fn what_init_writes_is_a_plan_for_the_cluster_it_saw() {
+        let mut inventory = scenario::expense_dev().inventory;
+        let text = text(&inventory, Minor::new(29));
+        let plan =
+            plan::parse("plan.yaml", &text).unwrap_or_else(|e| panic!("{:?}\n{text}", e.problems));
+        assert_eq!(
+            (plan.cluster.as_str(), plan.to),
+            ("expense-dev", Minor::new(29))
+        );
+        assert_eq!(plan.node_groups.len(), inventory.nodegroups.len());
+        assert_eq!(plan.traffic.routes.len(), 1);
+        // Everything that is written is a default, but for what was found.
+        let mut least = plan::Plan::of("expense-dev", Minor::new(29));
+        least.region = plan.region.clone();
+        least.node_groups = plan.node_groups.clone();
+        least.traffic.routes = plan.traffic.routes.clone();
+        assert_eq!(plan, least);
+        inventory.cluster.name = "123".into();
+        let text = super::text(&inventory, Minor::new(29));
+        assert_eq!(plan::parse("plan.yaml", &text).unwrap().cluster, "123");
+    }
+}

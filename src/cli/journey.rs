@@ -1,0 +1,423 @@
+//! One process's part in a run, from taking the lock to giving it back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::carry::{Errand, Trip, route_of};
+use super::error::{CliError, Kind};
+use super::route;
+use crate::engine::stop::Urgency;
+use crate::engine::{About, Ended, Engine, Planned};
+use crate::event::{Bus, Event, Kind as What};
+use crate::journal::incluster::Say;
+use crate::journal::{
+    FORMAT, FileLog, InCluster, Journal, Lock, Opened, Outcome, Phase, Remote, RunState,
+};
+use crate::k8s::Cache;
+use crate::model::Timestamp;
+use crate::route::{Route, StepSpec};
+use crate::steps::{self, World};
+
+/// One process's part in a run.
+pub struct Journey<'a> {
+    trip: &'a Trip<'a>,
+    bus: Bus,
+    told: Option<UnboundedSender<Event>>,
+    warnings: Vec<String>,
+}
+
+/// One stretch on one route.
+enum Leg {
+    Open {
+        digest: String,
+        until: Option<String>,
+    },
+    Resume {
+        until: Option<String>,
+    },
+    Back {
+        keep: Vec<String>,
+        control_plane: bool,
+    },
+}
+
+/// What every stretch shares.
+struct Gear<'j> {
+    journal: &'j mut Journal,
+    cache: Cache,
+    lock: &'j Lock,
+}
+
+impl<'a> Journey<'a> {
+    /// A journey whose events go to `bus`, and to `told` where somebody is to be notified.
+    pub fn new(trip: &'a Trip<'a>, bus: Bus, told: Option<UnboundedSender<Event>>) -> Self {
+        Self {
+            trip,
+            bus,
+            told,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What went wrong without stopping anything.
+    pub fn into_warnings(self) -> Vec<String> {
+        self.warnings
+    }
+
+    /// Takes the lock, goes, and gives the lock back whatever came of it. Returns the run as it then stands.
+    pub async fn go(&mut self, errand: Errand<'_>) -> (Option<RunState>, Result<Ended, CliError>) {
+        let lock = match self.lock().await {
+            Ok(lock) => lock,
+            Err(error) => return (None, Err(error)),
+        };
+        let ended = self.locked(errand, &lock).await;
+        if tokio::time::timeout(Duration::from_secs(5), lock.release())
+            .await
+            .is_err()
+        {
+            self.warnings
+                .push("the lock was not given back; it runs out in 45 s".to_owned());
+        }
+        ended
+    }
+
+    async fn lock(&self) -> Result<Lock, CliError> {
+        let (trip, say) = (self.trip, self.say());
+        tokio::select! {
+            biased;
+            () = trip.stop.asked(Urgency::AfterThisAct) => {
+                Err(CliError::new(Kind::Paused, "asked to stop while waiting for the lock"))
+            }
+            lock = Lock::take(self.remote(), trip.reached.clock.clone(), &trip.holder, &*say) => {
+                Ok(lock?)
+            }
+        }
+    }
+
+    async fn locked(
+        &mut self,
+        errand: Errand<'_>,
+        lock: &Lock,
+    ) -> (Option<RunState>, Result<Ended, CliError>) {
+        let store = InCluster::new(self.remote(), self.say());
+        let mut journal = match Journal::load(Box::new(store)).await {
+            Ok(journal) => journal,
+            Err(error) => return (None, Err(error.into())),
+        };
+        let cache = Cache::start(&self.trip.reached.kube);
+        let gear = Gear {
+            journal: &mut journal,
+            cache,
+            lock,
+        };
+        let ended = match errand {
+            Errand::Back { control_plane } => self.back(gear, control_plane).await,
+            Errand::Forward { .. } => self.forward(gear, errand).await,
+        };
+        if let Some(error) = journal.copy_failed() {
+            self.warnings
+                .push(format!("the local journal is not complete: {error}"));
+        }
+        (journal.state().cloned(), ended)
+    }
+
+    async fn back(&mut self, gear: Gear<'_>, control_plane: bool) -> Result<Ended, CliError> {
+        let Some(state) = gear.journal.state() else {
+            return Err(CliError::new(
+                Kind::Mismatch,
+                "there is no run to take back",
+            ));
+        };
+        may_go_back(state)?;
+        let route = route_of(state)?;
+        let keep = if control_plane {
+            Vec::new()
+        } else {
+            versions(&route)
+        };
+        self.stretch(
+            gear,
+            &route,
+            Leg::Back {
+                keep,
+                control_plane,
+            },
+        )
+        .await
+    }
+
+    async fn forward(&mut self, gear: Gear<'_>, errand: Errand<'_>) -> Result<Ended, CliError> {
+        let Errand::Forward {
+            plan,
+            digest,
+            route,
+            until,
+        } = errand
+        else {
+            return Err(CliError::new(
+                Kind::Unexpected,
+                "forward was asked to go back",
+            ));
+        };
+        let Gear {
+            journal,
+            cache,
+            lock,
+        } = gear;
+        let open = journal.state().filter(|s| !s.is_closed());
+        let (first, leg) = match (open, route) {
+            (Some(state), _) => {
+                agrees(state, &digest, &self.trip.reached.cluster.arn)?;
+                (
+                    route_of(state)?,
+                    Leg::Resume {
+                        until: until.clone(),
+                    },
+                )
+            }
+            (None, Some(route)) => (
+                route,
+                Leg::Open {
+                    digest: digest.clone(),
+                    until: until.clone(),
+                },
+            ),
+            (None, None) => {
+                return Err(CliError::new(
+                    Kind::Locked,
+                    "the run has ended meanwhile, by another process",
+                ));
+            }
+        };
+        known(&first, until.as_deref())?;
+        let gear = Gear {
+            journal: &mut *journal,
+            cache: cache.clone(),
+            lock,
+        };
+        let ended = self.stretch(gear, &first, leg).await?;
+        let Ended::Reroute { why, .. } = &ended else {
+            return Ok(ended);
+        };
+        self.say()(format!("another route is needed: {why}"));
+        let second = route::again(plan, self.trip.reached).await?;
+        let gear = Gear {
+            journal,
+            cache,
+            lock,
+        };
+        self.stretch(
+            gear,
+            &second,
+            Leg::Open {
+                digest,
+                until: None,
+            },
+        )
+        .await
+    }
+
+    async fn stretch(
+        &mut self,
+        gear: Gear<'_>,
+        route: &Route,
+        leg: Leg,
+    ) -> Result<Ended, CliError> {
+        let Gear {
+            journal,
+            cache,
+            lock,
+        } = gear;
+        let trip = self.trip;
+        let run = match (&leg, journal.state()) {
+            (Leg::Resume { .. } | Leg::Back { .. }, Some(state)) => state.run.clone(),
+            (Leg::Open { .. }, _) | (_, None) => new_run(trip.reached.clock.now()),
+        };
+        if let Some(dir) = &trip.record {
+            journal.copy_to(FileLog::open(&dir.join(&run).join("journal.jsonl")));
+        }
+        let roll_back = matches!(
+            leg,
+            Leg::Back {
+                control_plane: true,
+                ..
+            }
+        );
+        let world = World {
+            cluster: trip.reached.cluster.name.clone(),
+            run: run.clone(),
+            aws: trip.reached.aws.clone(),
+            kube: trip.reached.kube.clone(),
+            cache,
+            clock: trip.reached.clock.clone(),
+            emit: self.emit(),
+        };
+        let steps: Vec<Planned<World>> = route
+            .steps
+            .iter()
+            .map(|step| Planned {
+                id: step.id.clone(),
+                title: step.title.clone(),
+                step: steps::build(step, &run, roll_back),
+            })
+            .collect();
+        let closed = journal.state().is_some_and(RunState::is_closed);
+        let mut engine = Engine {
+            world: &world,
+            steps: &steps,
+            journal,
+            lock: Some(lock),
+            stop: trip.stop.clone(),
+            until: None,
+            resume: trip.resume.clone(),
+        };
+        let ended = match leg {
+            Leg::Open { digest, until } => {
+                engine.until = until;
+                engine
+                    .open(opened(trip, run, digest, route)?, about(route))
+                    .await?;
+                engine.forward().await?
+            }
+            Leg::Resume { until } => {
+                engine.until = until;
+                engine.resume(&trip.holder).await?;
+                engine.forward().await?
+            }
+            Leg::Back { keep, .. } => {
+                if !closed {
+                    engine.resume(&trip.holder).await?;
+                }
+                engine.back(keep).await?
+            }
+        };
+        if matches!(ended, Ended::Reroute { .. }) {
+            engine.close_rerouted().await?;
+        }
+        Ok(ended)
+    }
+
+    fn remote(&self) -> Arc<dyn Remote> {
+        Arc::new(super::remote::InKube(self.trip.reached.kube.clone()))
+    }
+
+    fn emit(&self) -> Arc<dyn Fn(Event) + Send + Sync> {
+        // Senders of the standard library may be shared since 1.72.
+        let (bus, told) = (self.bus.clone(), self.told.clone());
+        Arc::new(move |event: Event| {
+            if let Some(told) = &told {
+                // A notifier that is gone has said why already.
+                let _ = told.send(event.clone());
+            }
+            bus.send(event);
+        })
+    }
+
+    fn say(&self) -> Say {
+        let (emit, clock) = (self.emit(), self.trip.reached.clock.clone());
+        Arc::new(move |text| {
+            emit(Event {
+                at: clock.now(),
+                kind: What::Notice { step: None, text },
+            });
+        })
+    }
+}
+
+fn opened(trip: &Trip<'_>, run: String, digest: String, route: &Route) -> Result<Opened, CliError> {
+    let json = serde_json::to_value(route).map_err(|e| {
+        CliError::new(
+            Kind::Unexpected,
+            format!("the route cannot be written: {e}"),
+        )
+    })?;
+    Ok(Opened {
+        format: FORMAT,
+        run,
+        plan_digest: digest,
+        cluster_arn: trip.reached.cluster.arn.clone(),
+        steps: route.steps.iter().map(|s| s.id.clone()).collect(),
+        route: json,
+    })
+}
+
+fn about(route: &Route) -> About {
+    let (from, to) = (route.from.to_string(), route.to.to_string());
+    About {
+        cluster: route.cluster.clone(),
+        from,
+        to,
+    }
+}
+
+/// A run's name: when it began, and a little chance.
+fn new_run(now: Timestamp) -> String {
+    let chance: String = (0..4)
+        .map(|_| fastrand::alphanumeric().to_ascii_lowercase())
+        .collect();
+    format!("{}-{chance}", now.strftime("%Y%m%d-%H%M%S"))
+}
+
+/// Whether an open run is one of this plan and this cluster.
+pub fn agrees(state: &RunState, digest: &str, arn: &str) -> Result<(), CliError> {
+    let run = &state.run;
+    if state.cluster_arn != arn {
+        let text = format!(
+            "run {run} belongs to {}, and this is {arn}",
+            state.cluster_arn
+        );
+        return Err(CliError::new(Kind::Mismatch, text)
+            .hint("the cluster's kube-system was copied from elsewhere; remove the ConfigMap `eksup-run` there"));
+    }
+    if state.phase == Phase::Back {
+        return Err(
+            CliError::new(Kind::Mismatch, format!("run {run} is being taken back"))
+                .next("eksup rollback"),
+        );
+    }
+    if state.plan_digest != digest {
+        let text = format!("run {run} was begun with another plan, and is not finished");
+        return Err(CliError::new(Kind::Mismatch, text)
+            .hint("put the plan back as it was and give the same command, or take the run back")
+            .next("eksup rollback"));
+    }
+    Ok(())
+}
+
+fn may_go_back(state: &RunState) -> Result<(), CliError> {
+    let refused = |text: &str| {
+        Err(CliError::new(Kind::Mismatch, format!("run {} {text}", state.run)).next("eksup plan"))
+    };
+    match (state.phase, state.outcome) {
+        (Phase::Closed, Some(Outcome::RolledBack)) => refused("is taken back already"),
+        (Phase::Closed, Some(Outcome::Stuck)) => refused("cannot be taken back any further"),
+        (Phase::Closed, Some(Outcome::Rerouted)) => refused("was followed by another"),
+        (Phase::Closed, Some(Outcome::Done) | None) | (Phase::Forward | Phase::Back, _) => Ok(()),
+    }
+}
+
+/// The steps that a rollback leaves alone unless it is told otherwise: EKS takes versions back only for a while, and
+/// blue runs as well below a newer control plane.
+fn versions(route: &Route) -> Vec<String> {
+    let kept = route.steps.iter().filter(|s| {
+        matches!(
+            s.spec,
+            StepSpec::ControlPlane { .. } | StepSpec::Addon { .. }
+        )
+    });
+    kept.map(|s| s.id.clone()).collect()
+}
+
+/// Whether `--until` names a step of the route.
+pub fn known(route: &Route, until: Option<&str>) -> Result<(), CliError> {
+    let Some(until) = until.filter(|u| route.steps.iter().all(|s| s.id != **u)) else {
+        return Ok(());
+    };
+    let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
+    Err(
+        CliError::new(Kind::Usage, format!("the route has no step `{until}`"))
+            .hint(format!("its steps are {}", ids.join(", "))),
+    )
+}

@@ -1,0 +1,165 @@
+//! Notifications: lifecycle events to a webhook or a topic. Best effort: a failure is a warning at the end.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::JoinHandle;
+use tower::ServiceExt;
+
+use crate::aws::Aws;
+use crate::clients::https;
+use crate::event::{Event, Kind};
+use crate::plan::Notify;
+use crate::report::lines::line;
+use crate::report::{Paint, View};
+
+/// How long one message may take, and how long the last ones are waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sends notifications in the background, in order.
+pub struct Notifier {
+    to: UnboundedSender<Event>,
+    task: JoinHandle<()>,
+    failed: Arc<Mutex<Vec<String>>>,
+}
+
+impl Notifier {
+    /// Starts it; `None` when nobody is to be told.
+    pub fn start(targets: &[Notify], aws: &Aws) -> Option<Self> {
+        if targets.is_empty() {
+            return None;
+        }
+        let (to, mut events) = unbounded_channel::<Event>();
+        let (targets, aws) = (targets.to_vec(), aws.clone());
+        let failed = Arc::<Mutex<Vec<String>>>::default();
+        let failures = failed.clone();
+        let task = tokio::spawn(async move {
+            let mut view = View::default();
+            while let Some(event) = events.recv().await {
+                view.take(&event);
+                for target in targets.iter().filter(|t| wants(t, &event)) {
+                    let text = line(&view, &event, Paint::default()).unwrap_or_default();
+                    let sent =
+                        tokio::time::timeout(PATIENCE, send(target, &aws, &view, &event, &text));
+                    let error = match sent.await {
+                        Ok(Ok(())) => continue,
+                        Ok(Err(error)) => error,
+                        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+                    };
+                    let text = format!("{} was not told: {error}", name(target));
+                    let mut failures = failures
+                        .lock()
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    if !failures.contains(&text) {
+                        failures.push(text);
+                    }
+                }
+            }
+        });
+        Some(Self { to, task, failed })
+    }
+
+    /// Where events go.
+    pub fn sender(&self) -> UnboundedSender<Event> {
+        self.to.clone()
+    }
+
+    /// Waits a little for what is still to be sent. Returns what failed.
+    pub async fn finish(self) -> Vec<String> {
+        drop(self.to);
+        let late = tokio::time::timeout(PATIENCE, self.task).await.is_err();
+        let mut failed = std::mem::take(
+            &mut *self
+                .failed
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        if late {
+            failed.push("the last notifications were not waited for".to_owned());
+        }
+        failed
+    }
+}
+
+/// The event's type, as in JSON.
+fn type_of(event: &Event) -> String {
+    let value = serde_json::to_value(event).unwrap_or_default();
+    value["type"].as_str().unwrap_or_default().to_owned()
+}
+
+fn wants(target: &Notify, event: &Event) -> bool {
+    if matches!(event.kind, Kind::Progress(_)) {
+        return false;
+    }
+    let (Notify::Webhook { on, .. } | Notify::Sns { on, .. }) = target;
+    on.contains(&type_of(event))
+}
+
+/// The target without what may be secret in it: webhooks carry their key in the path.
+fn name(target: &Notify) -> String {
+    match target {
+        Notify::Webhook { url, .. } => {
+            let host = url
+                .parse::<http::Uri>()
+                .ok()
+                .and_then(|u| u.host().map(str::to_owned));
+            format!("the webhook at {}", host.unwrap_or_default())
+        }
+        Notify::Sns { topic, .. } => format!("topic {topic}"),
+    }
+}
+
+async fn send(
+    target: &Notify,
+    aws: &Aws,
+    view: &View,
+    event: &Event,
+    text: &str,
+) -> Result<(), String> {
+    // `text` is what chat systems show; the rest is for programs.
+    let body = serde_json::json!({
+        "text": format!("eksup {}: {text}", view.cluster), "run": view.run, "cluster": view.cluster, "event": event,
+    });
+    match target {
+        Notify::Webhook { url, .. } => post(url, body.to_string()).await,
+        Notify::Sns { topic, .. } => {
+            let subject: String = format!("eksup {}", view.cluster)
+                .chars()
+                .take(100)
+                .collect();
+            let call = aws
+                .sns
+                .publish()
+                .topic_arn(topic)
+                .subject(subject)
+                .message(body.to_string());
+            call.send()
+                .await
+                .map(drop)
+                .map_err(|e| crate::clients::error::chain(&e))
+        }
+    }
+}
+
+async fn post(url: &str, body: String) -> Result<(), String> {
+    let url: http::Uri = url
+        .parse()
+        .map_err(|_| "the address is no URL".to_owned())?;
+    let wire = https::wire(&kube::Config::new(url.clone())).map_err(|e| e.message)?;
+    let request = http::Request::post(url)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .header(
+            http::header::USER_AGENT,
+            concat!("eksup/", env!("CARGO_PKG_VERSION")),
+        )
+        .body(Bytes::from(body))
+        .map_err(|e| e.to_string())?;
+    let response = wire.oneshot(request).await.map_err(|e| e.to_string())?;
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("it answered {}", response.status()))
+    }
+}

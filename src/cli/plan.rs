@@ -1,0 +1,147 @@
+//! `eksup plan`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::args::{Format, PlanArg};
+use super::carry::{peek, route_of};
+use super::check::examine;
+use super::context::Context;
+use super::error::{CliError, Kind};
+use super::findings::{self, Found, blocking, not_ready};
+use super::journey::agrees;
+use super::route;
+use super::saved::Saved;
+use super::ui::Ui;
+use crate::plan::digest;
+use crate::route::Route;
+
+/// Show findings, the route step by step with every object it touches, points of no return, and how long it takes
+///
+/// Writes nothing to the cluster.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    plan: PlanArg,
+    /// Save the plan for `eksup apply FILE`, which refuses when the cluster has drifted since
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// End with 10 when there is something to do, 0 when there is nothing
+    #[arg(long)]
+    detailed_exitcode: bool,
+}
+
+/// Shows the plan.
+pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
+    let (path, plan) = cx.plan(&args.plan)?;
+    let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
+    let state = peek(&reached).await?.filter(|s| !s.is_closed());
+    if let Some(state) = &state {
+        agrees(state, &digest(&plan), &reached.cluster.arn)?;
+        let route = route_of(state)?;
+        let done = state.steps.iter().filter(|s| s.status.is_over()).count();
+        cx.ui.say(&format!(
+            "run {} is open: {done} of {} steps are done; `eksup apply` goes on with it",
+            state.run,
+            state.steps.len()
+        ));
+        show(&cx.ui, Some(&route), &[])?;
+        return pending(&args, &cx.again("apply", &args.plan));
+    }
+    let inventory = reached.read(Some(plan.to)).await?;
+    let mut found = examine(&reached, &plan, &inventory).await?;
+    let route = match route::draw(&plan, &inventory) {
+        Ok(route) => Some(route),
+        Err(problems) => {
+            found.extend(
+                problems
+                    .into_iter()
+                    .filter(|p| !found.contains(p))
+                    .collect::<Vec<_>>(),
+            );
+            None
+        }
+    };
+    show(&cx.ui, route.as_ref(), &found)?;
+    let Some(route) = route.filter(|_| blocking(&found) == 0) else {
+        return Err(not_ready(
+            &plan.cluster,
+            &found,
+            &cx.again("plan", &args.plan),
+        ));
+    };
+    let mut next = cx.again("apply", &args.plan);
+    if let Some(out) = &args.out {
+        save(&path, out, &route, &inventory)?;
+        cx.ui.say(&format!("saved to {}", out.display()));
+        next = format!("eksup apply {}", out.display());
+    }
+    if route.steps.is_empty() {
+        cx.ui.say(&format!(
+            "nothing to do: cluster {} is as the plan wants it",
+            plan.cluster
+        ));
+        return Ok(());
+    }
+    pending(&args, &next)
+}
+
+fn pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
+    if !args.detailed_exitcode {
+        return Ok(());
+    }
+    Err(
+        CliError::new(Kind::ChangesPending, "there is something to do, as shown")
+            .standing(vec![
+                "nothing was changed: traffic and nodes are as they were".to_owned(),
+            ])
+            .next(next),
+    )
+}
+
+fn save(
+    path: &Path,
+    out: &Path,
+    route: &Route,
+    inventory: &crate::model::Inventory,
+) -> Result<(), CliError> {
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        CliError::new(
+            Kind::PlanInvalid,
+            format!("cannot read {} again: {e}", path.display()),
+        )
+    })?;
+    Saved::new(path.display().to_string(), text, route.clone(), inventory).write(out)
+}
+
+/// Shows findings and route in the form that was asked for.
+pub fn show(ui: &Ui, route: Option<&Route>, found: &[Found]) -> Result<(), CliError> {
+    match ui.format {
+        Format::Text => {
+            let mut text = String::new();
+            if !found.is_empty() {
+                text += &findings::text(found, ui.out_paint);
+                text.push('\n');
+            }
+            if let Some(route) = route {
+                text += &route::text(route, ui.out_paint);
+            }
+            ui.out(&text)
+        }
+        Format::Markdown => {
+            let mut text = route.map(route::markdown).unwrap_or_default();
+            text += &format!("\n{}", findings::markdown(found));
+            ui.out(&text)
+        }
+        Format::Json => {
+            ui.out_json(&crate::report::json::version())?;
+            ui.out_json(&serde_json::json!({
+                "type": "plan",
+                "route": route.map(route::json),
+                "findings": findings::json(found),
+                "blocking": blocking(found),
+            }))
+        }
+    }
+}

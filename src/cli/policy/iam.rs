@@ -1,0 +1,198 @@
+//! The IAM policy.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::Needs;
+
+/// One statement: id, actions, resources, and what must hold besides.
+struct Statement {
+    sid: &'static str,
+    actions: Vec<&'static str>,
+    resources: Vec<String>,
+    /// Test, key and value.
+    condition: Option<(&'static str, &'static str, &'static str)>,
+}
+
+/// EKS's own objects of one cluster, or of all.
+fn eks(needs: &Needs) -> Vec<String> {
+    let name = needs.cluster.as_deref().unwrap_or("*");
+    ["cluster", "nodegroup", "addon"]
+        .iter()
+        .map(|kind| match *kind {
+            "cluster" => format!("arn:*:eks:*:*:cluster/{name}"),
+            kind => format!("arn:*:eks:*:*:{kind}/{name}/*"),
+        })
+        .collect()
+}
+
+fn statements(needs: &Needs) -> Vec<Statement> {
+    let all = || vec!["*".to_owned()];
+    let mut change = vec![
+        "eks:UpdateClusterVersion",
+        "eks:CreateNodegroup",
+        "eks:UpdateNodegroupConfig",
+        "eks:UpdateAddon",
+        "eks:TagResource",
+    ];
+    if needs.delete_groups {
+        change.push("eks:DeleteNodegroup");
+    }
+    let mut statements = vec![
+        Statement {
+            sid: "Read",
+            actions: vec![
+                "eks:ListClusters",
+                "eks:DescribeClusterVersions",
+                "eks:DescribeAddonVersions",
+                "eks:DescribeAddonConfiguration",
+                "ec2:DescribeSubnets",
+                "ec2:DescribeInstances",
+                "ec2:DescribeLaunchTemplateVersions",
+                "autoscaling:DescribeAutoScalingGroups",
+                "elasticloadbalancing:DescribeLoadBalancers",
+                "elasticloadbalancing:DescribeListeners",
+                "elasticloadbalancing:DescribeRules",
+                "elasticloadbalancing:DescribeTargetGroups",
+                "elasticloadbalancing:DescribeTargetGroupAttributes",
+                "elasticloadbalancing:DescribeTargetHealth",
+                "elasticloadbalancing:DescribeTags",
+            ],
+            resources: all(),
+            condition: None,
+        },
+        Statement {
+            sid: "ReadCluster",
+            actions: vec![
+                "eks:DescribeCluster",
+                "eks:DescribeUpdate",
+                "eks:ListUpdates",
+                "eks:ListInsights",
+                "eks:DescribeInsight",
+                "eks:ListNodegroups",
+                "eks:DescribeNodegroup",
+                "eks:ListAddons",
+                "eks:DescribeAddon",
+                "eks:ListFargateProfiles",
+            ],
+            resources: eks(needs),
+            condition: None,
+        },
+        Statement {
+            sid: "ChangeCluster",
+            actions: change,
+            resources: eks(needs),
+            condition: None,
+        },
+        Statement {
+            sid: "ImageIds",
+            actions: vec!["ssm:GetParameter"],
+            resources: vec!["arn:*:ssm:*::parameter/aws/service/*".to_owned()],
+            condition: None,
+        },
+        Statement {
+            sid: "GiveNodesTheirRole",
+            actions: vec!["iam:PassRole", "iam:GetRole"],
+            resources: vec!["arn:*:iam::*:role/*".to_owned()],
+            condition: Some((
+                "StringEqualsIfExists",
+                "iam:PassedToService",
+                "eks.amazonaws.com",
+            )),
+        },
+        Statement {
+            sid: "AutoScaling",
+            actions: vec![
+                "autoscaling:CreateOrUpdateTags",
+                "autoscaling:DeleteTags",
+                "autoscaling:SuspendProcesses",
+                "autoscaling:ResumeProcesses",
+                "autoscaling:AttachLoadBalancerTargetGroups",
+                "autoscaling:DetachLoadBalancerTargetGroups",
+            ],
+            resources: vec![
+                "arn:*:autoscaling:*:*:autoScalingGroup:*:autoScalingGroupName/eks-*".to_owned(),
+            ],
+            condition: None,
+        },
+        Statement {
+            sid: "Traffic",
+            actions: vec![
+                "elasticloadbalancing:ModifyRule",
+                "elasticloadbalancing:ModifyListener",
+                "elasticloadbalancing:RegisterTargets",
+                "elasticloadbalancing:DeregisterTargets",
+            ],
+            resources: all(),
+            condition: None,
+        },
+    ];
+    if needs.templates {
+        statements.push(Statement {
+            sid: "LaunchTemplates",
+            actions: vec![
+                "ec2:CreateLaunchTemplateVersion",
+                "ec2:RunInstances",
+                "ec2:CreateTags",
+            ],
+            resources: all(),
+            condition: None,
+        });
+    }
+    if !needs.topics.is_empty() {
+        statements.push(Statement {
+            sid: "Notify",
+            actions: vec!["sns:Publish"],
+            resources: needs.topics.clone(),
+            condition: None,
+        });
+    }
+    statements
+}
+
+/// The policy as AWS takes it.
+pub fn json(needs: &Needs) -> String {
+    let statements: Vec<Value> = statements(needs)
+        .into_iter()
+        .map(|s| {
+            let mut value =
+                json!({"Sid": s.sid, "Effect": "Allow", "Action": s.actions, "Resource": s.resources});
+            if let Some((test, key, wanted)) = s.condition {
+                value["Condition"] = json!({test: {key: wanted}});
+            }
+            value
+        })
+        .collect();
+    let policy = json!({"Version": "2012-10-17", "Statement": statements});
+    format!("{policy:#}\n")
+}
+
+/// The policy as a Terraform data source.
+pub fn terraform(needs: &Needs) -> String {
+    let mut out = "data \"aws_iam_policy_document\" \"eksup\" {\n".to_owned();
+    let list = |items: &[String]| {
+        items
+            .iter()
+            .map(|i| format!("\"{i}\""))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    for s in statements(needs) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "  statement {{\n    sid       = \"{}\"", s.sid);
+        let _ = writeln!(out, "    actions   = [");
+        for action in &s.actions {
+            let _ = writeln!(out, "      \"{action}\",");
+        }
+        let _ = writeln!(out, "    ]\n    resources = [{}]", list(&s.resources));
+        if let Some((test, key, wanted)) = s.condition {
+            let _ = writeln!(
+                out,
+                "    condition {{\n      test     = \"{test}\"\n      variable = \"{key}\"\n      values   = [\"{wanted}\"]\n    }}"
+            );
+        }
+        out += "  }\n";
+    }
+    out + "}\n"
+}

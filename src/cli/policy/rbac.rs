@@ -1,0 +1,80 @@
+//! The ClusterRole.
+
+use std::fmt::Write as _;
+
+use super::Needs;
+use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
+
+/// One rule: API groups, resources, verbs.
+type Rule = (&'static str, &'static str, &'static str);
+
+const READ: &[Rule] = &[
+    (
+        "\"\"",
+        "nodes, pods, persistentvolumes, persistentvolumeclaims, services, namespaces",
+        "get, list, watch",
+    ),
+    (
+        "apps",
+        "deployments, replicasets, statefulsets, daemonsets",
+        "get, list, watch",
+    ),
+    ("batch", "jobs", "get, list, watch"),
+    ("policy", "poddisruptionbudgets", "get, list, watch"),
+    ("discovery.k8s.io", "endpointslices", "get, list, watch"),
+    (
+        "storage.k8s.io",
+        "storageclasses, volumeattachments",
+        "get, list, watch",
+    ),
+    ("scheduling.k8s.io", "priorityclasses", "get, list"),
+    ("elbv2.k8s.aws", "targetgroupbindings", "get, list"),
+];
+
+/// ClusterRole, Role for the run's own records, and bindings to a group that an access entry names.
+pub fn yaml(needs: &Needs) -> String {
+    let mut rules: Vec<Rule> = READ.to_vec();
+    rules.push(("\"\"", "nodes", "patch"));
+    rules.push(("\"\"", "pods/eviction", "create"));
+    if needs.delete_pods {
+        rules.push(("\"\"", "pods", "delete"));
+    }
+    if needs.restart_deployments {
+        rules.push(("apps", "deployments", "patch"));
+    }
+    let mut out = "# Bind an access entry of type STANDARD with kubernetesGroups: [eksup] to the principal that runs eksup.\n".to_owned();
+    out += "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: eksup\nrules:\n";
+    for (groups, resources, verbs) in rules {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "  - apiGroups: [{groups}]\n    resources: [{resources}]\n    verbs: [{verbs}]"
+        );
+    }
+    out += "  - nonResourceURLs: [/version, /readyz]\n    verbs: [get]\n";
+    out += &binding("ClusterRoleBinding", "ClusterRole", None);
+    let _ = write!(
+        out,
+        "---\n# The run's journal and lock.\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: eksup\n  namespace: {RUN_NAMESPACE}\nrules:\n"
+    );
+    for (group, resource) in [("\"\"", "configmaps"), ("coordination.k8s.io", "leases")] {
+        let _ = writeln!(
+            out,
+            "  - apiGroups: [{group}]\n    resources: [{resource}]\n    verbs: [create]"
+        );
+        let _ = writeln!(
+            out,
+            "  - apiGroups: [{group}]\n    resources: [{resource}]\n    resourceNames: [{RUN_NAME}]\n    verbs: [get, update]"
+        );
+    }
+    out + &binding("RoleBinding", "Role", Some(RUN_NAMESPACE))
+}
+
+fn binding(kind: &str, role: &str, namespace: Option<&str>) -> String {
+    let namespace = namespace
+        .map(|n| format!("\n  namespace: {n}"))
+        .unwrap_or_default();
+    format!(
+        "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\nmetadata:\n  name: eksup{namespace}\nroleRef:\n  apiGroup: rbac.authorization.k8s.io\n  kind: {role}\n  name: eksup\nsubjects:\n  - apiGroup: rbac.authorization.k8s.io\n    kind: Group\n    name: eksup\n"
+    )
+}

@@ -1,0 +1,159 @@
+//! `eksup rehearse`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::apply::{Wish, prepare, wish};
+use super::args::PlanArg;
+use super::carry::{Errand, Trip, carry};
+use super::context::{Context, Reached};
+use super::error::{CliError, Kind};
+use super::pace::{Speed, pace};
+use super::signals;
+use super::start::{online, usage};
+use crate::aws::Aws;
+use crate::engine::stop;
+use crate::inventory::{connect, snapshot};
+use crate::model::Clock;
+use crate::model::snapshot::Snapshot;
+use crate::plan::digest;
+use crate::twin::{Twin, fault, scenario};
+
+/// Run the same apply against a simulated cluster, in virtual time; touches nothing real
+///
+/// Without a snapshot it starts from the bundled one where the plan is for that cluster, else from the live cluster,
+/// which is only read.
+#[derive(Debug, Args)]
+pub struct RehearseArgs {
+    #[command(flatten)]
+    plan: PlanArg,
+    /// Start from this snapshot
+    #[arg(long, value_name = "FILE")]
+    snapshot: Option<PathBuf>,
+    /// What happens by chance; the same seed gives the same run
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// max, realtime, or a factor such as 60x
+    #[arg(long, default_value = "max")]
+    speed: Speed,
+    /// Something that goes wrong, such as `throttle:eks:DescribeUpdate:3` or `kubelet-dies:1@40m`; see `docs/twin.md`
+    #[arg(long = "fault", value_name = "RULE")]
+    faults: Vec<fault::Rule>,
+    /// Leave events and records in the run folder, as a real run does
+    #[arg(long)]
+    record: bool,
+    /// Pause after this step
+    #[arg(long, value_name = "STEP")]
+    until: Option<String>,
+}
+
+/// Rehearses.
+pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
+    let wish = wish(cx, &args.plan)?;
+    let snapshot = match &args.snapshot {
+        Some(path) => snapshot::read(path)?,
+        None => bundled(&wish.plan.cluster).map_or_else(|| online(taken(cx, &wish)), Ok)?,
+    };
+    if snapshot.inventory.cluster.name != wish.plan.cluster {
+        return Err(usage(format!(
+            "the snapshot is of cluster `{}`, and the plan is for `{}`",
+            snapshot.inventory.cluster.name, wish.plan.cluster
+        )));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .map_err(|e| CliError::new(Kind::Unexpected, format!("no runtime: {e}")))?;
+    fastrand::seed(args.seed);
+    let ended = runtime.block_on(rehearse(cx, args, wish, snapshot));
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    ended
+}
+
+async fn rehearse(
+    cx: &Context,
+    args: RehearseArgs,
+    wish: Wish,
+    snapshot: Snapshot,
+) -> Result<(), CliError> {
+    let mut world = scenario::load(&snapshot, args.seed);
+    fault::add(&mut world, args.faults);
+    let clock = Clock::starting_at(snapshot.inventory.taken_at);
+    let twin = Twin::start(world);
+    pace(args.speed);
+    let reached = reach(&twin, &snapshot, &clock).await?;
+    let mut again = cx.again("rehearse", &args.plan);
+    if let Some(path) = &args.snapshot {
+        again += &format!(" --snapshot {}", path.display());
+    }
+    again += &format!(" --seed {}", args.seed);
+    let Some(ahead) = prepare(cx, &reached, &wish, args.until.as_deref(), &again).await? else {
+        return Ok(());
+    };
+    let (asker, stop) = stop::channel();
+    signals::listen(asker, cx.ui.clone())?;
+    let trip = Trip {
+        ui: &cx.ui,
+        reached: &reached,
+        stop,
+        holder: "rehearsal".to_owned(),
+        resume: again,
+        record: args.record.then(|| cx.global.run_dir.clone()),
+        live: false,
+    };
+    let digest = digest(&wish.plan);
+    let errand = Errand::Forward {
+        plan: &wish.plan,
+        digest,
+        route: ahead.fresh,
+        until: args.until,
+    };
+    let ended = carry(&trip, errand).await;
+    for (rule, times) in twin.with(|world| {
+        world
+            .faults
+            .fired()
+            .into_iter()
+            .map(|(r, n)| (r.to_owned(), n))
+            .collect::<Vec<_>>()
+    }) {
+        cx.ui.say(&match times {
+            0 => format!("warning: fault `{rule}` never fired"),
+            n => format!("fault `{rule}` fired {n} times"),
+        });
+    }
+    ended.map(drop)
+}
+
+/// Real clients over the twin's wire.
+pub async fn reach(twin: &Twin, snapshot: &Snapshot, clock: &Clock) -> Result<Reached, CliError> {
+    let region = &snapshot.inventory.region;
+    let aws = Aws::new(&crate::clients::aws::over(twin.wire(), region, clock));
+    let cluster = connect::find(&aws, &snapshot.inventory.cluster.name).await?;
+    let kube = connect::over(&aws, &cluster, clock, twin.wire())?;
+    Ok(Reached {
+        aws,
+        kube,
+        cluster,
+        clock: clock.clone(),
+    })
+}
+
+/// The bundled snapshot of that cluster.
+pub fn bundled(cluster: &str) -> Option<Snapshot> {
+    let snapshot = scenario::expense_dev();
+    (snapshot.inventory.cluster.name == cluster).then_some(snapshot)
+}
+
+async fn taken(cx: &Context, wish: &Wish) -> Result<Snapshot, CliError> {
+    let plan = &wish.plan;
+    cx.ui.say(&format!(
+        "reading cluster {}; nothing is changed there",
+        plan.cluster
+    ));
+    let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
+    let inventory = reached.read(Some(plan.to)).await?;
+    Ok(snapshot::take(&reached.kube, inventory).await?)
+}

@@ -1,0 +1,16 @@
+//! `eksup schema`.
+
+use clap::Args;
+
+use super::context::Context;
+use super::error::CliError;
+
+/// Print the JSON Schema of the plan file
+#[derive(Debug, Args)]
+pub struct SchemaArgs {}
+
+/// Prints the schema.
+pub fn run(cx: &Context, _args: SchemaArgs) -> Result<(), CliError> {
+    let _ = cx;
+    Err(super::start::usage("wip"))
+}

@@ -1,0 +1,133 @@
+//! Where control plane, traffic and nodes stand, told from the journal: what every end of a run says.
+
+use std::collections::BTreeMap;
+
+use crate::journal::{RunState, Status};
+use crate::report::View;
+use crate::report::view::StepView;
+use crate::route::{Route, StepSpec};
+
+/// How far a step has changed the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Before,
+    Midway,
+    After,
+}
+
+fn stands(state: &RunState, id: &str) -> Stands {
+    let Some(step) = state.step(id) else {
+        return Stands::Before;
+    };
+    match step.status {
+        Status::Pending | Status::Started | Status::Undone => Stands::Before,
+        Status::Failed if step.acts == 0 => Stands::Before,
+        Status::Begun | Status::Failed | Status::Undoing | Status::UndoFailed => Stands::Midway,
+        Status::Done | Status::Skipped => Stands::After,
+    }
+}
+
+/// A few lines: control plane, traffic, each node group.
+pub fn standing(state: &RunState, route: &Route, view: Option<&View>) -> Vec<String> {
+    let mut version = format!("control plane: {}", route.from);
+    let mut traffic = BTreeMap::new();
+    let mut groups: BTreeMap<&str, String> = BTreeMap::new();
+    for step in &route.steps {
+        let at = stands(state, &step.id);
+        let seen = view.and_then(|v| v.find(&step.id)).map(|(_, s)| s);
+        match &step.spec {
+            StepSpec::ControlPlane { from, to, .. } => match at {
+                Stands::Before => {}
+                Stands::Midway => {
+                    version = format!("control plane: on its way from {from} to {to}")
+                }
+                Stands::After => version = format!("control plane: {to}"),
+            },
+            StepSpec::Shift { shift, .. } => {
+                let text = match at {
+                    Stands::Before => format!("all on blue ({})", short(&shift.blue)),
+                    Stands::Midway => shifting(seen),
+                    Stands::After => format!("all on green ({})", short(&shift.green)),
+                };
+                traffic.insert(shift.rules.join(","), text);
+            }
+            StepSpec::CreateGreen { group, .. } => {
+                let text = match at {
+                    Stands::Before => "not built yet",
+                    Stands::Midway => "being built",
+                    Stands::After => "in service",
+                };
+                groups.insert(&group.name, text.to_owned());
+            }
+            StepSpec::ShieldBlue { blue, .. } => {
+                let text = match at {
+                    Stands::Before => "in service",
+                    Stands::Midway | Stands::After => "in service, takes no new pods",
+                };
+                groups.insert(blue, text.to_owned());
+            }
+            StepSpec::Drain { blue, .. } => match at {
+                Stands::Before => {}
+                Stands::Midway => drop(groups.insert(blue, draining(seen))),
+                Stands::After => drop(groups.insert(blue, "empty".to_owned())),
+            },
+            StepSpec::Retire { blue, delete, .. } => {
+                let end = if *delete { "deleted" } else { "at zero" };
+                match at {
+                    Stands::Before => {}
+                    Stands::Midway => drop(groups.insert(blue, format!("being {end}"))),
+                    Stands::After => drop(groups.insert(blue, end.to_owned())),
+                }
+            }
+            StepSpec::Addon { .. }
+            | StepSpec::Bake { .. }
+            | StepSpec::LaunchTemplate { .. }
+            | StepSpec::HoldGreen { .. }
+            | StepSpec::AttachTargets { .. }
+            | StepSpec::AddToRules { .. }
+            | StepSpec::DetachTargets { .. }
+            | StepSpec::Soak { .. }
+            | StepSpec::ReleaseGreen { .. } => {}
+        }
+    }
+    let mut lines = vec![version];
+    if traffic.is_empty() {
+        lines.push("traffic: no rule is shifted by this run; it follows the pods".to_owned());
+    }
+    lines.extend(traffic.into_values().map(|text| format!("traffic: {text}")));
+    lines.extend(
+        groups
+            .into_iter()
+            .map(|(name, text)| format!("node group {name}: {text}")),
+    );
+    lines
+}
+
+fn shifting(step: Option<&StepView>) -> String {
+    match step.and_then(|s| s.weights.last()) {
+        Some((_, percent)) => format!("split, {percent}% on green"),
+        None => match step.and_then(|s| s.acts.last()) {
+            Some((_, what)) => format!("split between blue and green (last: {what})"),
+            None => "split between blue and green; `eksup status` reads the weights".to_owned(),
+        },
+    }
+}
+
+fn draining(step: Option<&StepView>) -> String {
+    let count = step
+        .map(|s| &s.count)
+        .and_then(|c| c.done.zip(c.total).zip(c.unit.as_deref()));
+    match count {
+        Some(((done, total), unit)) => format!("being emptied, {done} of {total} {unit}"),
+        None => "being emptied".to_owned(),
+    }
+}
+
+/// The name in a target group's ARN.
+fn short(arn: &str) -> &str {
+    let mut parts = arn.rsplit('/');
+    match (parts.next(), parts.next()) {
+        (Some(_), Some(name)) => name,
+        _ => arn,
+    }
+}

@@ -1,0 +1,89 @@
+//! `eksup twin`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::context::Context;
+use super::error::{CliError, Kind};
+use super::start::usage;
+use crate::inventory::snapshot;
+use crate::model::snapshot::Snapshot;
+use crate::twin::{Twin, fault, scenario, serve};
+
+/// The simulator of AWS and Kubernetes behind `rehearse`
+#[derive(Debug, Args)]
+pub struct TwinArgs {
+    #[command(subcommand)]
+    command: TwinCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TwinCommand {
+    /// Serve the twin on loopback, in real time, for `aws`, `kubectl`, `eksctl` or eksup itself
+    Serve(ServeArgs),
+}
+
+/// Serve the twin on loopback
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// `expense-dev`, or a snapshot's file
+    #[arg(value_name = "SCENARIO", default_value = "expense-dev")]
+    scenario: String,
+    /// The port; 0 takes a free one
+    #[arg(long, default_value_t = 4566)]
+    port: u16,
+    /// What happens by chance
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Something that goes wrong; see `docs/twin.md`
+    #[arg(long = "fault", value_name = "RULE")]
+    faults: Vec<fault::Rule>,
+    /// Write a kubeconfig for the served cluster
+    #[arg(long, value_name = "FILE")]
+    write_kubeconfig: Option<PathBuf>,
+}
+
+/// Serves until a signal comes.
+pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
+    let TwinCommand::Serve(args) = args.command;
+    let mut snapshot = load(&args.scenario)?;
+    // Served time is real time: signatures of real clients are checked against it.
+    snapshot.inventory.taken_at = crate::model::Clock::system().now();
+    let cluster = snapshot.inventory.cluster.name.clone();
+    let mut world = scenario::load(&snapshot, args.seed);
+    fault::add(&mut world, args.faults);
+    let twin = Twin::start(world);
+    let served = serve::serve(&twin, args.port).await.map_err(|e| {
+        usage(format!("cannot serve on port {}: {e}", args.port))
+            .hint("`--port 0` takes a free one")
+    })?;
+    let url = served.url();
+    if let Some(path) = &args.write_kubeconfig {
+        std::fs::write(path, serve::kubeconfig(&url, &cluster))
+            .map_err(|e| usage(format!("cannot write {}: {e}", path.display())))?;
+    }
+    cx.ui.out(&format!(
+        "export AWS_ENDPOINT_URL={url}\nexport AWS_REGION={}\nexport AWS_ACCESS_KEY_ID=twin\nexport AWS_SECRET_ACCESS_KEY=twin\n",
+        snapshot.inventory.region
+    ))?;
+    cx.ui.say(&format!(
+        "serving cluster {cluster} at {url}; Ctrl-C ends it"
+    ));
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .map_err(|e| CliError::new(Kind::Unexpected, format!("no signals: {e}")))?;
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+        () = served.forever() => {}
+    }
+    Ok(())
+}
+
+fn load(scenario: &str) -> Result<Snapshot, CliError> {
+    if scenario == "expense-dev" {
+        return Ok(scenario::expense_dev());
+    }
+    Ok(snapshot::read(&PathBuf::from(scenario))?)
+}

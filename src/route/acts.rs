@@ -1,0 +1,405 @@
+//! The steps a migration is made of, each with its words.
+
+use std::time::Duration;
+
+use super::draft::{Draft, Sketch};
+use super::migrate::Move;
+use super::problem::Obstacle;
+use super::traffic::{self, Pair};
+use super::{DrainSpec, ShiftSpec, StepSpec, clone, estimate};
+use crate::model::eks::NodegroupTaint;
+use crate::model::marks;
+use crate::plan::{
+    Capacity, Consent, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy, SingleReplicas,
+    Strategy,
+};
+
+/// EKS's own limit of nodes in a group.
+const WHOLE_GROUP: u32 = 450;
+
+/// Adds green, with its image before it and its hold after it.
+pub fn create(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
+    let (wish, origin, at, last) = (
+        &m.mover.wish,
+        m.mover.origin,
+        draft.at,
+        draft.at == draft.plan.to,
+    );
+    let subject = format!("node group {}", m.green);
+    if (wish.ami.is_some() || wish.launch_template_version.is_some()) && !last {
+        draft.problem(
+            Obstacle::ImageForHop,
+            format!("node group {}", origin.name),
+            format!(
+                "it must stop over at {at} on its way, and the plan gives it an image for {} only",
+                draft.plan.to
+            ),
+            format!(
+                "make a plan with `to: \"{at}\"` and an image for it first, then one to {}",
+                draft.plan.to
+            ),
+        );
+    }
+    let (zones, size) = clone::zones_and_size(draft, m.mover);
+    let group = clone::green(draft, m.mover, &m.green, size);
+    let mut template_from = None;
+    if let (Some(image), Some(template)) = (&wish.ami, &origin.launch_template) {
+        let id = template
+            .id
+            .clone()
+            .or_else(|| template.name.clone())
+            .unwrap_or_default();
+        let source_version = template
+            .version
+            .as_deref()
+            .and_then(|v| v.parse().ok())
+            .unwrap_or(1);
+        let spec = StepSpec::LaunchTemplate {
+            template: id.clone(),
+            source_version,
+            image: image.clone(),
+        };
+        let sketch = Sketch::new(
+            format!("Launch template {id}: a version with {image}"),
+            [format!("launch template {id}")],
+            estimate::LAUNCH_TEMPLATE,
+            spec,
+        );
+        draft.push(
+            format!("template-{}", m.green),
+            sketch.why(format!(
+                "{} has an image of its own, which EKS does not replace",
+                m.blue
+            )),
+        );
+        template_from = Some(id);
+    }
+    if group.ami_type != origin.ami_type
+        && let (Some(new), Some(old)) = (&group.ami_type, &origin.ami_type)
+    {
+        draft.note(format!(
+            "Node group {}: {old} has no images for {at}, or the plan says so; {} gets {new}.",
+            m.blue, m.green
+        ));
+    }
+    let surge = match wish.capacity {
+        Capacity::Surge(n) => Some(n),
+        Capacity::Full => None,
+    };
+    let title = format!(
+        "Node group {}: {} nodes of {at}, like {}",
+        m.green, group.scaling.desired, m.blue
+    );
+    let why = if last {
+        "EKS makes node groups of the control plane's version only, so green comes after the last hop"
+    } else {
+        "the next hop would leave blue's kubelets too far behind"
+    };
+    let spec = StepSpec::CreateGreen {
+        blue: m.blue.clone(),
+        group: Box::new(group),
+        kubelet: Some(at),
+        zones,
+        copy_asg_tags: true,
+        template_from,
+        surge,
+        timeout: wish.timeout,
+    };
+    draft.push(
+        format!("green-{}", m.green),
+        Sketch::new(title, [subject.clone()], estimate::GREEN, spec).why(why),
+    );
+    let hold = Sketch::new(
+        format!(
+            "Nodes of {}: kept from the autoscaler's scale-down",
+            m.green
+        ),
+        [subject],
+        estimate::HOLD,
+        StepSpec::HoldGreen {
+            green: m.green.clone(),
+        },
+    );
+    draft.push(
+        format!("hold-{}", m.green),
+        hold.why("an autoscaler removes nodes that are empty, and green is empty at first"),
+    );
+}
+
+/// Adds a group's instances to a target group.
+pub fn attach(draft: &mut Draft<'_>, green: &str, arn: &str) {
+    let name = traffic::short(arn);
+    let spec = StepSpec::AttachTargets {
+        green: green.to_owned(),
+        target_group: arn.to_owned(),
+    };
+    let touches = [
+        format!("Auto Scaling groups of {green}"),
+        format!("target group {name}"),
+    ];
+    draft.push(
+        format!("attach-{green}-{name}"),
+        Sketch::new(
+            format!("Instances of {green} into target group {name}"),
+            touches,
+            estimate::ATTACH,
+            spec,
+        ),
+    );
+}
+
+/// Takes a group's instances out of a target group.
+pub fn detach(draft: &mut Draft<'_>, group: &str, arn: &str, why: &str) {
+    let name = traffic::short(arn);
+    let spec = StepSpec::DetachTargets {
+        blue: group.to_owned(),
+        target_group: arn.to_owned(),
+    };
+    let touches = [
+        format!("Auto Scaling groups of {group}"),
+        format!("target group {name}"),
+    ];
+    draft.push(
+        format!("detach-{group}-{name}"),
+        Sketch::new(
+            format!("Instances of {group} out of target group {name}"),
+            touches,
+            estimate::DETACH,
+            spec,
+        )
+        .why(why),
+    );
+}
+
+/// Closes blue.
+pub fn shield(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
+    let taint = NodegroupTaint {
+        key: marks::BLUE_TAINT.to_owned(),
+        value: None,
+        effect: "NO_SCHEDULE".to_owned(),
+    };
+    let spec = StepSpec::ShieldBlue {
+        blue: m.blue.clone(),
+        taint,
+    };
+    let touches = [
+        format!("node group {}", m.blue),
+        format!("nodes of {}", m.blue),
+    ];
+    let sketch = Sketch::new(
+        format!("Node group {} takes no new pods and no new nodes", m.blue),
+        touches,
+        estimate::SHIELD,
+        spec,
+    );
+    draft.push(
+        format!("shield-{}", m.blue),
+        sketch.why("all blues at once, before the first pod moves: so no pod moves twice"),
+    );
+}
+
+/// Whether weights of a pair move after the drain, and not before it.
+pub fn is_late(draft: &Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair], i: usize) -> bool {
+    let of_pair = moves
+        .iter()
+        .filter(|m| m.sides.iter().any(|(n, ..)| *n == i));
+    let mut surged = of_pair.map(|m| m.mover.wish.capacity != Capacity::Full);
+    surged.any(|s| s) || is_local(draft, &pairs[i].blue) || is_local(draft, &pairs[i].green)
+}
+
+/// Whether only nodes with a pod of the service behind it are healthy in a target group.
+pub fn is_local(draft: &Draft<'_>, arn: &str) -> bool {
+    let group = draft.inventory.target_groups.iter().find(|g| g.arn == arn);
+    group.is_some_and(|g| traffic::local_service(draft.inventory, g).is_some())
+}
+
+/// Says why weights move before or after the drain.
+pub fn explain_order(draft: &mut Draft<'_>, m: &Move<'_, '_>, live: &str, late: bool) {
+    let name = traffic::short(live).to_owned();
+    let group = draft.inventory.target_groups.iter().find(|g| g.arn == live);
+    let local = group
+        .and_then(|g| traffic::local_service(draft.inventory, g))
+        .map(|s| s.key.to_string());
+    draft.note(match (local, late) {
+        (Some(service), _) => format!(
+            "Target group {name}: service {service} has externalTrafficPolicy Local, so only nodes with its pods are healthy, and green has none yet. Green also joins {name}; each node of {} leaves it before its pods go; when all pods are on green, weights move.",
+            m.blue
+        ),
+        (None, true) => format!("Target group {name}: green grows while {} is drained, so weights move after the drain; until then every blue node still forwards to pods on green.", m.blue),
+        (None, false) => format!("Target group {name}: every node forwards to every pod (externalTrafficPolicy Cluster), so weights move before the drain, and no connection ends with a blue node."),
+    });
+}
+
+fn shift_spec(
+    draft: &Draft<'_>,
+    moves: &[Move<'_, '_>],
+    pairs: &[Pair],
+    i: usize,
+) -> Option<(String, ShiftSpec)> {
+    let traffic = &draft.plan.traffic;
+    let (m, live, other) = moves.iter().find_map(|m| {
+        m.sides
+            .iter()
+            .find(|(n, ..)| *n == i)
+            .map(|(_, live, other)| (m, live, other))
+    })?;
+    // With Local, a node without a pod of the service is unhealthy by design: one healthy node is what can be asked.
+    let least = if is_local(draft, live) {
+        1
+    } else {
+        traffic.min_healthy_percent
+    };
+    let recreate = draft.plan.strategy == Strategy::Recreate;
+    let spec = ShiftSpec {
+        rules: pairs[i].rules.clone(),
+        blue: live.clone(),
+        green: other.clone(),
+        // Nothing is left on blue to shift slowly from.
+        steps: if recreate {
+            vec![100]
+        } else {
+            traffic.steps.clone()
+        },
+        bake: traffic.bake,
+        min_healthy_percent: least.min(traffic.min_healthy_percent),
+        timeout: traffic.timeout,
+        back_on_unhealthy: !recreate && traffic.on_unhealthy == OnUnhealthy::Back,
+    };
+    Some((m.green.clone(), spec))
+}
+
+fn touched(spec: &ShiftSpec) -> Vec<String> {
+    let rules = spec.rules.iter().map(|r| format!("listener rule {r}"));
+    rules
+        .chain([
+            format!("target group {}", traffic::short(&spec.blue)),
+            format!("target group {}", traffic::short(&spec.green)),
+        ])
+        .collect()
+}
+
+/// Puts a pair's other target group into the rules.
+pub fn add_to_rules(draft: &mut Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair], i: usize) {
+    let Some((green, spec)) = shift_spec(draft, moves, pairs, i) else {
+        return;
+    };
+    let name = traffic::short(&spec.green).to_owned();
+    let title = format!("Target group {name} into its rules at weight 0, and healthy");
+    let sketch = Sketch::new(
+        title,
+        touched(&spec),
+        estimate::ATTACH,
+        StepSpec::AddToRules { green, shift: spec },
+    );
+    draft.push(
+        format!("weigh-{name}"),
+        sketch.why("a target group in no rule is never health-checked"),
+    );
+}
+
+/// Moves the weights of a pair.
+pub fn shift(draft: &mut Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair], i: usize) {
+    let Some((green, spec)) = shift_spec(draft, moves, pairs, i) else {
+        return;
+    };
+    let (from, name) = (
+        traffic::short(&spec.blue).to_owned(),
+        traffic::short(&spec.green).to_owned(),
+    );
+    let steps: Vec<String> = spec.steps.iter().map(|s| format!("{s} %")).collect();
+    let title = format!("Traffic from {from} to {name}: {}", steps.join(", "));
+    let sketch = Sketch::new(
+        title,
+        touched(&spec),
+        estimate::shift(draft.plan),
+        StepSpec::Shift { green, shift: spec },
+    );
+    draft.push(format!("shift-{name}"), sketch);
+}
+
+/// Empties blue.
+pub fn drain(draft: &mut Draft<'_>, m: &Move<'_, '_>, downtime: bool) {
+    let (plan, inventory) = (draft.plan, draft.inventory);
+    let d = &plan.drain;
+    let canary = plan.strategy == Strategy::Canary;
+    let behind = draft.behind.get(&m.blue).cloned().unwrap_or_default();
+    let local = m
+        .sides
+        .iter()
+        .map(|(_, live, _)| live)
+        .chain(&m.shared)
+        .filter(|arn| is_local(draft, arn))
+        .cloned()
+        .collect();
+    let spec = DrainSpec {
+        order: match d.order {
+            DrainOrder::Easiest => "easiest",
+            DrainOrder::Zones => "zones",
+            DrainOrder::Oldest => "oldest",
+            DrainOrder::Name => "name",
+        }
+        .to_owned(),
+        // Down is down: all nodes at once is the shortest outage.
+        parallel: if downtime { WHOLE_GROUP } else { d.parallel },
+        pod_deadline: d.pod_deadline,
+        node_deadline: d.node_deadline,
+        on_deadline: match d.on_deadline {
+            OnDeadline::Stop => "stop",
+            OnDeadline::Skip => "skip",
+            OnDeadline::Delete => "delete",
+        }
+        .to_owned(),
+        bare_pods: d.bare_pods == Consent::Evict,
+        empty_dir: d.empty_dir == Consent::Evict,
+        wait_for_jobs: d.jobs == Jobs::Wait,
+        single_replicas: match d.single_replicas {
+            SingleReplicas::Block => "block",
+            SingleReplicas::Surge => "surge",
+            SingleReplicas::Evict => "evict",
+        }
+        .to_owned(),
+        skip_dead_kubelets: d.dead_kubelets == DeadKubelets::Skip,
+        bake: if downtime { Duration::ZERO } else { d.bake },
+        canary_bake: canary.then_some(d.canary_bake),
+        surge: match m.mover.wish.capacity {
+            Capacity::Surge(n) => Some(n),
+            Capacity::Full => None,
+        },
+        leave_target_groups: traffic::filled_by_controller(inventory, &behind),
+        deregister_from: local,
+        downtime,
+    };
+    let nodes = usize::try_from(clone::live_size(inventory, m.mover.origin)).unwrap_or(0);
+    let touches = if m.blue == m.mover.origin.name {
+        inventory
+            .nodes_of(&m.blue)
+            .map(|n| format!("node {}", n.name))
+            .collect()
+    } else {
+        vec![format!("nodes of {}", m.blue)]
+    };
+    let time = estimate::drain(nodes, d, canary);
+    let title = format!(
+        "Node group {} is emptied, {} at a time",
+        m.blue,
+        if d.parallel == 1 {
+            "one node".to_owned()
+        } else {
+            format!("{} nodes", d.parallel)
+        }
+    );
+    draft.push(
+        format!("drain-{}", m.blue),
+        Sketch::new(
+            title,
+            touches,
+            time,
+            StepSpec::Drain {
+                blue: m.blue.clone(),
+                green: m.green.clone(),
+                drain: spec,
+            },
+        ),
+    );
+}
+

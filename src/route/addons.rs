@@ -1,0 +1,339 @@
+//! Which add-on goes to which version, and when.
+//!
+//! Before a hop only what the next minor does not run is moved, to a version that both minors run: so the hop can still
+//! be taken back. After it the policy of the plan is met, networking first. Nothing ever goes down.
+
+use super::draft::{Draft, Sketch};
+use super::problem::Obstacle;
+use super::{StepSpec, estimate};
+use crate::model::eks::{AddonChange, AddonOffer};
+use crate::model::kube::Workload;
+use crate::model::{AddonVersion, Inventory, Minor};
+use crate::plan::AddonPolicy;
+
+/// Networking first, then name resolution, then what pods need to start; the rest by name.
+const ORDER: &[&str] = &[
+    "vpc-cni",
+    "kube-proxy",
+    "coredns",
+    "eks-pod-identity-agent",
+    "aws-ebs-csi-driver",
+    "aws-efs-csi-driver",
+];
+
+/// AL2023 nodes need this vpc-cni. Source: the EKS user guide on AL2023.
+const CNI_FOR_AL2023: semver::Version = semver::Version::new(1, 16, 2);
+
+/// An add-on that runs in the cluster and that EKS does not manage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelfManaged {
+    pub addon: &'static str,
+    /// Such as `DaemonSet kube-system/aws-node`.
+    pub workload: String,
+    /// The tag of its image.
+    pub version: Option<String>,
+}
+
+/// Finds add-ons that EKS does not manage. Clusters made by API or Terraform have the first three this way by default.
+pub fn self_managed(inventory: &Inventory) -> Vec<SelfManaged> {
+    const WORKLOADS: &[(&str, &str, &str)] = &[
+        ("vpc-cni", "DaemonSet", "aws-node"),
+        ("kube-proxy", "DaemonSet", "kube-proxy"),
+        ("coredns", "Deployment", "coredns"),
+        (
+            "eks-pod-identity-agent",
+            "DaemonSet",
+            "eks-pod-identity-agent",
+        ),
+        ("aws-ebs-csi-driver", "Deployment", "ebs-csi-controller"),
+        ("aws-efs-csi-driver", "Deployment", "efs-csi-controller"),
+    ];
+    let is = |w: &Workload, kind: &str, name: &str| {
+        w.kind == kind && w.key.namespace == "kube-system" && w.key.name == name
+    };
+    let managed = |addon: &str| inventory.addons.iter().any(|a| a.name == addon);
+    WORKLOADS
+        .iter()
+        .filter(|(addon, ..)| !managed(addon))
+        .filter_map(|(addon, kind, name)| {
+            let found = inventory.workloads.iter().find(|w| is(w, kind, name))?;
+            let version = found
+                .images
+                .first()
+                .and_then(|image| image.rsplit_once(':'))
+                .map(|(_, tag)| tag.to_owned());
+            Some(SelfManaged {
+                addon,
+                workload: format!("{kind} {}", found.key),
+                version,
+            })
+        })
+        .collect()
+}
+
+/// The versions of an add-on that a minor runs, on every architecture of the cluster's nodes.
+pub fn offers<'a>(inventory: &'a Inventory, addon: &str, minor: Minor) -> Vec<&'a AddonOffer> {
+    let runs_here = |offer: &&AddonOffer| {
+        let arch = |n: &crate::model::kube::Node| n.labels.get("kubernetes.io/arch").cloned();
+        offer.architectures.is_empty()
+            || inventory
+                .nodes
+                .iter()
+                .filter_map(arch)
+                .all(|a| offer.architectures.contains(&a))
+    };
+    let listed = inventory
+        .addon_catalog
+        .get(addon)
+        .and_then(|by_minor| by_minor.get(&minor));
+    listed.into_iter().flatten().filter(runs_here).collect()
+}
+
+/// Moves what the next minor does not run.
+pub fn before_hop(draft: &mut Draft<'_>) {
+    let (at, next) = (draft.at, draft.at.next());
+    for name in names(draft) {
+        let current = draft.addons[&name].clone();
+        let there = offers(draft.inventory, &name, next);
+        let fits = there.iter().any(|o| o.version == current)
+            && !(name == "kube-proxy" && too_old_for(&current, next));
+        if there.is_empty() || fits || draft.plan.addons.skip.contains(&name) {
+            continue;
+        }
+        let here: Vec<&AddonOffer> = offers(draft.inventory, &name, at)
+            .into_iter()
+            .filter(|o| name != "kube-proxy" || !newer_than(&o.version, at))
+            .collect();
+        let pin = draft.plan.addons.pins.get(&name);
+        let both: Vec<&AddonOffer> = there
+            .into_iter()
+            .filter(|o| o.version > current && here.iter().any(|h| h.version == o.version))
+            .filter(|o| pin.is_none_or(|pin| o.version <= *pin))
+            .collect();
+        let default_here = here.iter().find(|h| h.default).map(|h| &h.version);
+        let choice = both
+            .iter()
+            .find(|o| o.default)
+            .or_else(|| both.iter().find(|o| Some(&o.version) == default_here))
+            .or_else(|| both.iter().min_by(|a, b| a.version.cmp(&b.version)))
+            .map(|o| o.version.clone());
+        match choice {
+            Some(version) => {
+                let why = format!("{next} does not run {name} {current}; {version} runs on {at} and on {next}, so the hop can still be taken back");
+                change(draft, &name, &version, &format!("addon-{name}-before-{next}"), Some(why));
+            }
+            None => draft.note(format!("No version of the add-on {name} newer than {current} runs on both {at} and {next}: it is moved right after the hop.")),
+        }
+    }
+}
+
+/// Meets the plan's policy on the minor the control plane is at.
+pub fn after_hop(draft: &mut Draft<'_>) {
+    for name in names(draft) {
+        if let Some(version) = wanted(draft, &name) {
+            let id = format!("addon-{name}-{}", draft.at);
+            change(draft, &name, &version, &id, None);
+        }
+    }
+}
+
+/// Makes sure the network add-on works on the nodes that come.
+pub fn before_nodes(draft: &mut Draft<'_>, ami_types: &[Option<String>]) {
+    let name = "vpc-cni";
+    let al2023 = ami_types.iter().flatten().any(|t| t.starts_with("AL2023"));
+    let Some(current) = draft.addons.get(name).cloned() else {
+        return;
+    };
+    let enough = |v: &AddonVersion| {
+        v.semver().is_none_or(|v| {
+            (v.major, v.minor, v.patch)
+                >= (
+                    CNI_FOR_AL2023.major,
+                    CNI_FOR_AL2023.minor,
+                    CNI_FOR_AL2023.patch,
+                )
+        })
+    };
+    if !al2023 || enough(&current) {
+        return;
+    }
+    let frozen = draft.plan.addons.skip.iter().any(|s| s == name)
+        || draft.plan.addons.pins.contains_key(name);
+    let fitting: Vec<AddonVersion> = {
+        let all = offers(draft.inventory, name, draft.at);
+        let default = all.iter().filter(|o| o.default);
+        let rest = all.iter().rev();
+        default
+            .chain(rest)
+            .map(|o| o.version.clone())
+            .filter(enough)
+            .collect()
+    };
+    match fitting.first() {
+        Some(version) if !frozen => {
+            let why = format!("nodes with AL2023 need {name} {CNI_FOR_AL2023} or newer");
+            change(draft, name, version, "addon-vpc-cni-for-al2023", Some(why));
+        }
+        Some(_) | None => draft.problem(
+            Obstacle::CniTooOld,
+            format!("add-on {name}"),
+            format!("it will be at {current} when the green nodes come, and nodes with AL2023 need {CNI_FOR_AL2023} or newer"),
+            if frozen { "take vpc-cni out of `addons.skip` and `addons.pins`, or pin a newer version" } else { "update the add-on by hand first: EKS lists no version that would do" },
+        ),
+    }
+}
+
+fn names(draft: &Draft<'_>) -> Vec<String> {
+    let rank = |name: &str| ORDER.iter().position(|o| *o == name).unwrap_or(ORDER.len());
+    let mut names: Vec<String> = draft.addons.keys().cloned().collect();
+    names.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
+    names
+}
+
+/// The version an add-on goes to where the control plane is, when it goes anywhere.
+fn wanted(draft: &mut Draft<'_>, name: &str) -> Option<AddonVersion> {
+    let (at, to) = (draft.at, draft.plan.to);
+    let current = draft.addons[name].clone();
+    if draft.plan.addons.skip.iter().any(|s| s == name) {
+        return None;
+    }
+    let inventory = draft.inventory;
+    let here = offers(inventory, name, at);
+    let pin = draft.plan.addons.pins.get(name).cloned();
+    if let Some(pin) = &pin
+        && at == to
+    {
+        if *pin < current {
+            let fix = format!(
+                "pin {current} or newer: an add-on is never taken back to an older version"
+            );
+            draft.problem(
+                Obstacle::PinUnusable,
+                format!("add-on {name}"),
+                format!("it is pinned to {pin}, and {current} runs"),
+                fix,
+            );
+            return None;
+        }
+        if !here.is_empty() && !here.iter().any(|o| o.version == *pin) {
+            let known: Vec<&str> = here.iter().take(4).map(|o| o.version.as_str()).collect();
+            draft.problem(
+                Obstacle::PinUnusable,
+                format!("add-on {name}"),
+                format!("it is pinned to {pin}, which EKS does not offer on {to}"),
+                format!("pin one of {}", known.join(", ")),
+            );
+            return None;
+        }
+        return (*pin != current).then(|| pin.clone());
+    }
+    let newer: Vec<&AddonOffer> = here
+        .iter()
+        .copied()
+        .filter(|o| o.version > current)
+        .filter(|o| pin.as_ref().is_none_or(|pin| o.version <= *pin))
+        .filter(|o| name != "kube-proxy" || !newer_than(&o.version, at))
+        .collect();
+    let fits = here.iter().any(|o| o.version == current)
+        && !(name == "kube-proxy" && too_old_for(&current, at));
+    let default = newer.iter().find(|o| o.default);
+    let newest = newer.iter().max_by(|a, b| a.version.cmp(&b.version));
+    let policy = if pin.is_some() {
+        AddonPolicy::Minimal
+    } else {
+        draft.plan.addons.policy
+    };
+    let choice = match policy {
+        AddonPolicy::Latest => newest,
+        AddonPolicy::Default => default.or(if fits { None } else { newest }),
+        AddonPolicy::Minimal if fits => None,
+        AddonPolicy::Minimal => default.or(newest),
+    };
+    choice.map(|o| o.version.clone())
+}
+
+/// Adds the steps that take an add-on to `version`; the network add-on goes one of its minors at a time.
+fn change(
+    draft: &mut Draft<'_>,
+    name: &str,
+    version: &AddonVersion,
+    id: &str,
+    why: Option<String>,
+) {
+    let Some(addon) = draft.inventory.addons.iter().find(|a| a.name == name) else {
+        return;
+    };
+    for rung in ladder(draft, name, version) {
+        let from = draft.addons[name].clone();
+        let last = rung == *version;
+        let id = if last {
+            id.to_owned()
+        } else {
+            format!(
+                "{id}-v{}",
+                rung.semver()
+                    .map(|v| format!("{}.{}", v.major, v.minor))
+                    .unwrap_or_default()
+            )
+        };
+        let spec = StepSpec::Addon {
+            from: from.clone(),
+            change: AddonChange {
+                name: name.to_owned(),
+                version: rung.clone(),
+                resolve_conflicts: draft.plan.addons.conflicts.clone(),
+                // What is left out falls back to EKS's defaults: both are sent again as they are.
+                service_account_role_arn: addon.service_account_role_arn.clone(),
+                configuration_values: addon.configuration_values.clone(),
+            },
+            timeout: draft.plan.addons.timeout,
+        };
+        let mut sketch = Sketch::new(
+            format!("Add-on {name} {from} to {rung}"),
+            [format!("add-on {name}")],
+            estimate::ADDON,
+            spec,
+        );
+        sketch.why = if last {
+            why.clone()
+        } else {
+            Some(format!("{name} goes up one of its minors at a time"))
+        };
+        draft.push(id, sketch);
+        draft.addons.insert(name.to_owned(), rung);
+    }
+}
+
+/// The versions on the way to `version`, itself last.
+fn ladder(draft: &Draft<'_>, name: &str, version: &AddonVersion) -> Vec<AddonVersion> {
+    let (from, to) = (draft.addons[name].semver(), version.semver());
+    let mut rungs = Vec::new();
+    if let (Some(from), Some(to)) = (from, to)
+        && name == "vpc-cni"
+        && from.major == to.major
+    {
+        for minor in from.minor + 1..to.minor {
+            let of_minor = offers(draft.inventory, name, draft.at)
+                .into_iter()
+                .filter(|o| {
+                    o.version
+                        .semver()
+                        .is_some_and(|v| v.major == to.major && v.minor == minor)
+                });
+            rungs.extend(of_minor.map(|o| o.version.clone()).max());
+        }
+    }
+    rungs.push(version.clone());
+    rungs
+}
+
+/// Whether a kube-proxy is newer than the API server would be.
+fn newer_than(version: &AddonVersion, server: Minor) -> bool {
+    Minor::from_reported(version.as_str()).is_ok_and(|minor| minor > server)
+}
+
+/// Whether a kube-proxy trails the API server further than it may; the rule is the kubelet's.
+fn too_old_for(version: &AddonVersion, server: Minor) -> bool {
+    Minor::from_reported(version.as_str())
+        .is_ok_and(|minor| minor < server && !minor.kubelet_may_join(server))
+}

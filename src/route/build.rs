@@ -1,0 +1,213 @@
+//! Plan and inventory to a route. Pure: the same two give the same route.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::draft::{Draft, Sketch};
+use super::fleet::{self, Mover, Rule};
+use super::migrate::migrate;
+use super::problem::{Obstacle, RouteProblem};
+use super::traffic::{self, Pair};
+use super::{Route, StepSpec, addons, estimate};
+use crate::model::Inventory;
+use crate::plan::{Plan, duration};
+
+/// Draws the route: hops one minor at a time, and as few node migrations as the skew of kubelets allows.
+pub fn build(plan: &Plan, inventory: &Inventory) -> Result<Route, Vec<RouteProblem>> {
+    draw(plan, inventory, Rule::Skew)
+}
+
+/// Draws the route anew after EKS refused a hop until node groups match the control plane: they move before every hop.
+pub fn replan_for_matching_nodes(
+    plan: &Plan,
+    inventory: &Inventory,
+) -> Result<Route, Vec<RouteProblem>> {
+    draw(plan, inventory, Rule::Match)
+}
+
+fn draw(plan: &Plan, inventory: &Inventory, rule: Rule) -> Result<Route, Vec<RouteProblem>> {
+    let mut draft = Draft::new(plan, inventory);
+    let (from, to) = (inventory.cluster.version, plan.to);
+    if to < from {
+        draft.problem(
+            Obstacle::TargetBehind,
+            format!("cluster {}", plan.cluster),
+            format!("it is at {from}, and the plan goes to {to}"),
+            "write a newer `to`; `eksup rollback --control-plane` takes a fresh upgrade back by one minor",
+        );
+        return Err(draft.problems);
+    }
+    draft.behind = traffic::behind(inventory);
+    let movers = fleet::movers(&mut draft);
+    fleet::check_the_rest(&mut draft, &movers);
+    if rule == Rule::Match {
+        all_must_match(&mut draft, &movers);
+    }
+    let moves = fleet::moves(&movers, from, to, rule);
+    let pairs = if movers.is_empty() {
+        Vec::new()
+    } else {
+        traffic::pairs(&mut draft)
+    };
+    draft.live = pairs.iter().map(|p| traffic::live(inventory, p)).collect();
+    check_pairs_are_served(&mut draft, &movers, &pairs);
+    let mut names: BTreeMap<String, String> = movers
+        .iter()
+        .map(|m| (m.origin.name.clone(), m.origin.name.clone()))
+        .collect();
+    let reserved: BTreeSet<String> = plan
+        .node_groups
+        .iter()
+        .filter_map(|g| g.green.clone())
+        .collect();
+    if from == to {
+        addons::after_hop(&mut draft);
+    }
+    loop {
+        if let Some(blues) = moves.get(&draft.at) {
+            let now: Vec<&Mover<'_>> = ordered(plan, &movers)
+                .into_iter()
+                .filter(|m| blues.contains(&m.origin.name))
+                .collect();
+            if draft.at < to {
+                let list: Vec<&str> = now.iter().map(|m| m.origin.name.as_str()).collect();
+                let why = match rule {
+                    Rule::Skew => format!(
+                        "a kubelet may trail the API server by three minors at most (two if it is older than 1.25), and {to} is further away"
+                    ),
+                    Rule::Match => {
+                        "EKS refused a hop until node groups match the control plane".to_owned()
+                    }
+                };
+                draft.note(format!(
+                    "Node groups {} stop over at {}: {why}.",
+                    list.join(", "),
+                    draft.at
+                ));
+            }
+            migrate(&mut draft, &now, &mut names, &pairs, &reserved);
+        }
+        if draft.at >= to {
+            break;
+        }
+        hop(&mut draft);
+    }
+    if draft.problems.is_empty() {
+        Ok(Route {
+            cluster: plan.cluster.clone(),
+            from,
+            to,
+            steps: draft.steps,
+            notes: draft.notes,
+        })
+    } else {
+        Err(draft.problems)
+    }
+}
+
+/// One minor up, with the add-ons around it.
+fn hop(draft: &mut Draft<'_>) {
+    addons::before_hop(draft);
+    let (from, to) = (draft.at, draft.at.next());
+    let first = from == draft.inventory.cluster.version;
+    let plane = format!("control plane of {}", draft.plan.cluster);
+    let spec = StepSpec::ControlPlane {
+        from,
+        to,
+        timeout: draft.plan.control_plane.timeout,
+    };
+    let mut sketch = Sketch::new(
+        format!("Control plane {from} to {to}"),
+        [plane.clone()],
+        estimate::CONTROL_PLANE,
+        spec,
+    );
+    sketch = if first {
+        sketch.why(format!("EKS can take the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
+    } else {
+        sketch.no_return(format!(
+            "EKS takes a control plane back by one minor only: after this hop {} is out of reach",
+            from.previous()
+        ))
+    };
+    draft.push(format!("control-plane-{to}"), sketch);
+    draft.at = to;
+    let bake = draft.plan.control_plane.bake;
+    if !bake.is_zero() {
+        let spec = StepSpec::Bake {
+            what: format!("control plane {to}"),
+            time: bake,
+        };
+        let sketch = Sketch::new(
+            format!("Watch {to} for {}", duration::write(bake)),
+            [plane],
+            bake,
+            spec,
+        );
+        draft.push(
+            format!("bake-control-plane-{to}"),
+            sketch.why(format!(
+                "with nodes and add-ons still of {from}, EKS's way back is open"
+            )),
+        );
+    }
+    addons::after_hop(draft);
+}
+
+/// The movers in the plan's order, or the inventory's where the plan lists none.
+fn ordered<'m, 'a>(plan: &Plan, movers: &'m [Mover<'a>]) -> Vec<&'m Mover<'a>> {
+    let place = |m: &&Mover<'_>| {
+        plan.node_groups
+            .iter()
+            .position(|g| g.blue == m.origin.name)
+            .unwrap_or(usize::MAX)
+    };
+    let mut all: Vec<&Mover<'a>> = movers.iter().collect();
+    all.sort_by_key(place);
+    all
+}
+
+/// A pair that no node group of the route serves would be shifted by nobody.
+fn check_pairs_are_served(draft: &mut Draft<'_>, movers: &[Mover<'_>], pairs: &[Pair]) {
+    for (pair, live) in pairs.iter().zip(draft.live.clone()) {
+        let served = |group: &str| draft.behind.get(group).is_some_and(|b| b.contains(&live));
+        if movers.iter().any(|m| served(&m.origin.name)) {
+            continue;
+        }
+        let (blue, green) = (
+            traffic::short(&pair.blue).to_owned(),
+            traffic::short(&pair.green).to_owned(),
+        );
+        if let Some(other) = draft.inventory.nodegroups.iter().find(|g| served(&g.name)) {
+            let note = format!(
+                "Target groups {blue} and {green} are served by {}, which does not move: their weights stay.",
+                other.name
+            );
+            draft.note(note);
+        } else {
+            draft.problem(
+                Obstacle::NobodyBehind,
+                format!("target group {}", traffic::short(&live)),
+                "the plan shifts its traffic, and no instance of a node group is registered in it or attached to it",
+                format!("attach it to blue's Auto Scaling group, or leave the route of {blue} and {green} out"),
+            );
+        }
+    }
+}
+
+/// With the old rule of EKS no group may stay behind.
+fn all_must_match(draft: &mut Draft<'_>, movers: &[Mover<'_>]) {
+    for group in &draft.inventory.nodegroups {
+        let moved = movers.iter().any(|m| m.origin.name == group.name);
+        if !moved
+            && !fleet::retired(draft.inventory, group)
+            && group.version.is_some_and(|v| v < draft.plan.to)
+        {
+            draft.problem(
+                Obstacle::NodeLeftBehind,
+                format!("node group {}", group.name),
+                "EKS refuses the next hop until every managed node group has the control plane's version, and this plan does not move it",
+                "name it under `nodeGroups`, with an image if it has one of its own",
+            );
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! Green from blue: what is copied, what is left out, what the plan changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::Engine;
+
+use super::draft::Draft;
+use super::fleet::{Mover, template};
+use super::problem::Obstacle;
+use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
+use crate::model::{Inventory, Minor, marks};
+use crate::plan::Capacity;
+
+/// Amazon Linux 2 images end with this minor's predecessor.
+const LAST_AL2: Minor = Minor::new(32);
+
+/// The image type of a group's green on `minor`; none where an image of its own decides.
+pub fn ami_type(mover: &Mover<'_>, minor: Minor) -> Option<String> {
+    let blue = mover.origin.ami_type.as_deref();
+    if mover.wish.ami.is_some()
+        || mover.wish.launch_template_version.is_some()
+        || blue == Some("CUSTOM")
+    {
+        return None;
+    }
+    if let Some(wish) = &mover.wish.ami_type {
+        return Some(wish.clone());
+    }
+    let successor = match blue {
+        Some("AL2_x86_64") => "AL2023_x86_64_STANDARD",
+        Some("AL2_ARM_64") => "AL2023_ARM_64_STANDARD",
+        Some("AL2_x86_64_GPU") => "AL2023_x86_64_NVIDIA",
+        other => return other.map(str::to_owned),
+    };
+    if minor > LAST_AL2 {
+        Some(successor.to_owned())
+    } else {
+        blue.map(str::to_owned)
+    }
+}
+
+/// How many nodes blue has now; the autoscaler may have moved it away from what the node group says.
+pub fn live_size(inventory: &Inventory, group: &Nodegroup) -> i32 {
+    let asgs: Vec<i32> = inventory.asgs_of(&group.name).map(|a| a.desired).collect();
+    if asgs.is_empty() {
+        group.scaling.desired
+    } else {
+        asgs.iter().sum()
+    }
+}
+
+/// Zones of the group's subnets.
+pub fn subnet_zones(inventory: &Inventory, group: &Nodegroup) -> BTreeSet<String> {
+    inventory
+        .subnets
+        .iter()
+        .filter(|s| group.subnets.contains(&s.id))
+        .map(|s| s.zone.clone())
+        .collect()
+}
+
+/// Zones of the volumes that pods on the group's nodes use.
+pub fn volume_zones(inventory: &Inventory, group: &str) -> BTreeSet<String> {
+    let mut zones = BTreeSet::new();
+    for node in inventory.nodes_of(group) {
+        for pod in inventory.pods_on(&node.name).filter(|p| !p.finished()) {
+            for volume in &inventory.volumes {
+                let claimed = volume.claim.as_ref().is_some_and(|c| {
+                    c.namespace == pod.key.namespace && pod.claims.contains(&c.name)
+                });
+                if claimed && volume.zones.len() == 1 {
+                    zones.extend(volume.zones.iter().cloned());
+                }
+            }
+        }
+    }
+    zones
+}
+
+/// Zones green must have a Ready node in, and the size that makes it so.
+pub fn zones_and_size(draft: &mut Draft<'_>, mover: &Mover<'_>) -> (Vec<String>, i32) {
+    let (inventory, blue) = (draft.inventory, mover.origin);
+    let size = live_size(inventory, blue);
+    if let Capacity::Surge(n) = mover.wish.capacity {
+        return (Vec::new(), size.min(i32::try_from(n).unwrap_or(i32::MAX)));
+    }
+    let possible = subnet_zones(inventory, blue);
+    let volumes: BTreeSet<String> = volume_zones(inventory, &blue.name)
+        .intersection(&possible)
+        .cloned()
+        .collect();
+    let spread = i32::try_from(possible.len()).unwrap_or(i32::MAX);
+    if size >= spread {
+        let lived: BTreeSet<String> = inventory
+            .nodes_of(&blue.name)
+            .filter_map(|n| n.zone())
+            .map(str::to_owned)
+            .collect();
+        return (
+            volumes
+                .into_iter()
+                .chain(lived)
+                .filter(|z| possible.contains(z))
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            size,
+        );
+    }
+    // Auto Scaling spreads over all zones of the subnets: only as many nodes as zones make sure of every one of them.
+    if !volumes.is_empty() && spread <= blue.scaling.max {
+        let zones: Vec<&str> = volumes.iter().map(String::as_str).collect();
+        draft.note(format!(
+            "Green for {} starts with {spread} nodes instead of {size}: volumes in {} need a node there, and Auto Scaling spreads over {spread} zones.",
+            blue.name,
+            zones.join(", ")
+        ));
+        return (volumes.into_iter().collect(), spread);
+    }
+    (volumes.into_iter().collect(), size)
+}
+
+/// CreateNodegroup's input for the green of `mover`.
+pub fn green(draft: &mut Draft<'_>, mover: &Mover<'_>, name: &str, size: i32) -> NewNodegroup {
+    let (inventory, blue, wish) = (draft.inventory, mover.origin, &mover.wish);
+    let subject = format!("node group {}", blue.name);
+    let ami_type = ami_type(mover, draft.at);
+    let template = template(inventory, blue);
+    let template_type = template.and_then(|t| t.instance_type.clone());
+    let instance_types = match (&wish.instance_types, &template_type) {
+        (Some(_), Some(decided)) => {
+            let fix =
+                "make a template version without an instance type, or leave `instanceTypes` out";
+            draft.problem(
+                Obstacle::TemplateDecides,
+                subject.clone(),
+                format!("the plan gives it instance types, and its launch template says {decided}"),
+                fix,
+            );
+            Vec::new()
+        }
+        (Some(types), None) => types.clone(),
+        (None, Some(_)) => Vec::new(),
+        (None, None) => blue.instance_types.clone(),
+    };
+    let becomes_al2023 = ami_type.as_deref().is_some_and(|t| t.starts_with("AL2023"))
+        && blue
+            .ami_type
+            .as_deref()
+            .is_some_and(|t| t.starts_with("AL2_"));
+    if becomes_al2023
+        && template
+            .and_then(|t| t.user_data.as_deref())
+            .is_some_and(bootstraps_al2)
+    {
+        let fix = "make a template version whose user data is a nodeadm NodeConfig, move blue's template to it, or set `amiType` and `launchTemplateVersion`";
+        draft.problem(
+            Obstacle::OldBootstrap,
+            subject.clone(),
+            "its launch template calls /etc/eks/bootstrap.sh, which AL2023 images do not have",
+            fix,
+        );
+    }
+    let release_version = if draft.at == draft.plan.to {
+        wish.release_version.clone()
+    } else {
+        None
+    };
+    if let Some(release) = &release_version
+        && ami_type.as_deref().is_some_and(|t| t.starts_with("AL2"))
+        && !release.starts_with(&format!("{}.", draft.at))
+    {
+        draft.problem(
+            Obstacle::ReleaseMismatch,
+            subject,
+            format!(
+                "`releaseVersion: {release}` is no Amazon Linux release of {}",
+                draft.at
+            ),
+            "leave `releaseVersion` out for the newest",
+        );
+    }
+    let min = blue.scaling.min.min(size);
+    NewNodegroup {
+        name: name.to_owned(),
+        scaling: Scaling {
+            min,
+            max: blue.scaling.max.max(size).max(1),
+            desired: size,
+        },
+        subnets: blue.subnets.clone(),
+        node_role: blue.node_role.clone().unwrap_or_default(),
+        instance_types,
+        ami_type,
+        capacity_type: blue.capacity_type.clone(),
+        // EKS takes these two only without a template.
+        disk_size: blue.disk_size.filter(|_| blue.launch_template.is_none()),
+        remote_access: blue
+            .remote_access
+            .clone()
+            .filter(|_| blue.launch_template.is_none()),
+        labels: labels(blue, &wish.labels),
+        taints: blue
+            .taints
+            .iter()
+            .filter(|t| {
+                t.key != marks::BLUE_TAINT
+                    && !wish
+                        .taints
+                        .iter()
+                        .any(|w| w.key == t.key && w.effect == t.effect)
+            })
+            .chain(&wish.taints)
+            .cloned()
+            .collect(),
+        tags: tags(blue),
+        update_config: blue.update_config.clone(),
+        node_repair_config: blue.node_repair_config.clone(),
+        warm_pool_config: blue.warm_pool_config.clone(),
+        // EKS answers id, name and version, and takes only one of id and name.
+        launch_template: blue.launch_template.as_ref().map(|t| LaunchTemplateRef {
+            id: t.id.clone(),
+            name: if t.id.is_some() { None } else { t.name.clone() },
+            version: wish
+                .launch_template_version
+                .map(|v| v.to_string())
+                .or_else(|| t.version.clone()),
+        }),
+        release_version,
+    }
+}
+
+fn labels(blue: &Nodegroup, wish: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let owned =
+        |key: &str| key.starts_with("alpha.eksctl.io/") || key.starts_with("eks.amazonaws.com/");
+    let mut labels: BTreeMap<String, String> = blue
+        .labels
+        .iter()
+        .filter(|(k, _)| !owned(k))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    labels.extend(wish.clone());
+    labels
+}
+
+fn tags(blue: &Nodegroup) -> BTreeMap<String, String> {
+    let mut tags: BTreeMap<String, String> = blue
+        .tags
+        .iter()
+        .filter(|(k, v)| {
+            owner_of_tag(k, v).is_none() && !k.starts_with("aws:") && !k.starts_with("eksup.dev/")
+        })
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    tags.insert(marks::CLONED_FROM_TAG.to_owned(), blue.name.clone());
+    tags
+}
+
+/// Which tool says by this tag that the group is its own.
+fn owner_of_tag(key: &str, value: &str) -> Option<&'static str> {
+    let (key, value) = (key.to_ascii_lowercase(), value.to_ascii_lowercase());
+    if key.starts_with("alpha.eksctl.io/") || key.starts_with("eksctl.") {
+        Some("eksctl")
+    } else if key.starts_with("aws:cloudformation:") {
+        Some("CloudFormation")
+    } else if key == "terraform"
+        || ((key == "managed-by" || key == "managedby" || key == "managed_by")
+            && value.contains("terraform"))
+    {
+        Some("Terraform")
+    } else if key.starts_with("pulumi") || (key.starts_with("managed") && value.contains("pulumi"))
+    {
+        Some("Pulumi")
+    } else {
+        None
+    }
+}
+
+/// The tool that owns a node group, as far as its tags tell. Terraform leaves no tag of its own.
+pub fn owner(group: &Nodegroup) -> Option<&'static str> {
+    // eksctl works through CloudFormation, and is what a user knows it by.
+    let owners: BTreeSet<&str> = group
+        .tags
+        .iter()
+        .filter_map(|(k, v)| owner_of_tag(k, v))
+        .collect();
+    ["eksctl", "Terraform", "Pulumi", "CloudFormation"]
+        .into_iter()
+        .find(|o| owners.contains(o))
+}
+
+fn bootstraps_al2(user_data: &str) -> bool {
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(user_data.trim())
+        .unwrap_or_default();
+    String::from_utf8_lossy(&bytes).contains("/etc/eks/bootstrap.sh")
+}

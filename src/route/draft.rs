@@ -1,0 +1,162 @@
+//! A route while it is being drawn: the steps so far, and how the world will be when they are done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::problem::{Obstacle, RouteProblem};
+use super::{RouteStep, StepSpec};
+use crate::model::{AddonVersion, Inventory, Minor};
+use crate::plan::Plan;
+
+/// A route while it is being drawn.
+pub struct Draft<'a> {
+    pub plan: &'a Plan,
+    pub inventory: &'a Inventory,
+    pub steps: Vec<RouteStep>,
+    pub notes: Vec<String>,
+    pub problems: Vec<RouteProblem>,
+    /// The control plane, after the steps so far.
+    pub at: Minor,
+    /// Managed add-ons, after the steps so far.
+    pub addons: BTreeMap<String, AddonVersion>,
+    /// Names of node groups, after the steps so far.
+    pub groups: BTreeSet<String>,
+    /// Node group to the target groups its instances are in, after the steps so far.
+    pub behind: BTreeMap<String, BTreeSet<String>>,
+    /// By the pair's place: the target group that has the traffic, after the steps so far.
+    pub live: Vec<String>,
+}
+
+/// A step without its id.
+pub struct Sketch {
+    pub title: String,
+    pub touches: Vec<String>,
+    pub why: Option<String>,
+    pub no_return: Option<String>,
+    pub estimate: Duration,
+    pub spec: StepSpec,
+}
+
+impl Sketch {
+    /// A step that needs no more words.
+    pub fn new(
+        title: impl Into<String>,
+        touches: impl IntoIterator<Item = String>,
+        estimate: Duration,
+        spec: StepSpec,
+    ) -> Self {
+        Self {
+            title: title.into(),
+            touches: touches.into_iter().collect(),
+            why: None,
+            no_return: None,
+            estimate,
+            spec,
+        }
+    }
+
+    /// Says why it stands where it does.
+    pub fn why(mut self, why: impl Into<String>) -> Self {
+        self.why = Some(why.into());
+        self
+    }
+
+    /// Says why it cannot be taken back.
+    pub fn no_return(mut self, why: impl Into<String>) -> Self {
+        self.no_return = Some(why.into());
+        self
+    }
+}
+
+impl<'a> Draft<'a> {
+    /// An empty route.
+    pub fn new(plan: &'a Plan, inventory: &'a Inventory) -> Self {
+        Self {
+            plan,
+            inventory,
+            steps: Vec::new(),
+            notes: Vec::new(),
+            problems: Vec::new(),
+            at: inventory.cluster.version,
+            addons: inventory
+                .addons
+                .iter()
+                .map(|a| (a.name.clone(), a.version.clone()))
+                .collect(),
+            groups: inventory
+                .nodegroups
+                .iter()
+                .map(|g| g.name.clone())
+                .collect(),
+            behind: BTreeMap::new(),
+            live: Vec::new(),
+        }
+    }
+
+    /// Adds a step. An id that is in use gets the control plane's version, and then a number.
+    pub fn push(&mut self, id: impl Into<String>, sketch: Sketch) {
+        let wanted = id.into();
+        let at = self.at;
+        let taken = |id: &str| self.steps.iter().any(|s| s.id == id);
+        let id = [wanted.clone(), format!("{wanted}-{at}")]
+            .into_iter()
+            .chain((2..).map(|n| format!("{wanted}-{at}-{n}")))
+            .find(|id| !taken(id))
+            .unwrap_or(wanted);
+        let Sketch {
+            title,
+            touches,
+            why,
+            no_return,
+            estimate,
+            spec,
+        } = sketch;
+        self.steps.push(RouteStep {
+            id,
+            title,
+            touches,
+            why,
+            no_return,
+            estimate,
+            spec,
+        });
+    }
+
+    /// Adds a note.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// Adds a note unless one that begins alike is there.
+    pub fn note_once(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        let head: String = text.chars().take(50).collect();
+        if !self.notes.iter().any(|n| n.starts_with(&head)) {
+            self.notes.push(text);
+        }
+    }
+
+    /// Adds a problem.
+    pub fn problem(
+        &mut self,
+        what: Obstacle,
+        subject: impl Into<String>,
+        detail: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let problem = RouteProblem {
+            what,
+            subject: subject.into(),
+            detail: detail.into(),
+            fix: fix.into(),
+        };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Whether a problem with this object is known already.
+    pub fn complained(&self, subject: &str) -> bool {
+        self.problems.iter().any(|p| p.subject == subject)
+    }
+}

@@ -1,0 +1,92 @@
+//! What a green group is called.
+
+use std::collections::BTreeSet;
+
+use crate::model::Minor;
+
+/// EKS's own limit.
+const LONGEST: usize = 63;
+
+/// A name for the green of `blue` that nobody in `taken` has: `x-blue` becomes `x-green`, `x-green` becomes `x-blue`,
+/// anything else `NAME-green`; where that is taken, the version is appended, and then a number.
+pub fn green(blue: &str, minor: Minor, taken: &BTreeSet<String>) -> String {
+    let (stem, colour) = if let Some(stem) = blue.strip_suffix("-blue") {
+        (stem, "green")
+    } else if let Some(stem) = blue.strip_suffix("-green") {
+        (stem, "blue")
+    } else {
+        (blue, "green")
+    };
+    let version = format!("1-{}", minor.number());
+    let suffixes = [colour.to_owned(), version.clone()]
+        .into_iter()
+        .chain((2..).map(|n| format!("{version}-{n}")));
+    for suffix in suffixes {
+        let name = fit(stem, &suffix);
+        if name != blue && !taken.contains(&name) {
+            return name;
+        }
+    }
+    unreachable!("the numbers do not end")
+}
+
+/// `stem-suffix`, with the stem cut where it is too long; a cut stem ends in four digits of its own, so that two long
+/// names that begin alike stay apart.
+fn fit(stem: &str, suffix: &str) -> String {
+    let name = format!("{stem}-{suffix}");
+    if name.len() <= LONGEST {
+        return name;
+    }
+    use sha2::{Digest, Sha256};
+    let mark = hex::encode(&Sha256::digest(stem)[..2]);
+    let room = LONGEST - suffix.len() - mark.len() - 2;
+    let cut: String = stem.chars().take(room).collect();
+    format!("{cut}-{mark}-{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop_assert, proptest};
+
+    use super::*;
+
+    fn name(blue: &str, taken: &[&str]) -> String {
+        green(
+            blue,
+            Minor::new(29),
+            &taken.iter().map(|t| (*t).to_owned()).collect(),
+        )
+    }
+
+    #[test]
+    fn colours_alternate() {
+        assert_eq!(name("expense-blue", &[]), "expense-green");
+        assert_eq!(name("expense-green", &[]), "expense-blue");
+        assert_eq!(name("workers", &[]), "workers-green");
+    }
+
+    #[test]
+    fn a_taken_name_gets_the_version_and_then_a_number() {
+        assert_eq!(name("a-blue", &["a-green"]), "a-1-29");
+        assert_eq!(name("a-blue", &["a-green", "a-1-29"]), "a-1-29-2");
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_apart() {
+        let (a, b) = (
+            format!("{}x", "n".repeat(62)),
+            format!("{}y", "n".repeat(62)),
+        );
+        assert_eq!(name(&a, &[]).len(), 63);
+        assert_ne!(name(&a, &[]), name(&b, &[]));
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_always_one_that_eks_takes(blue in "[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}", taken in proptest::collection::btree_set("[a-c]-(blue|green)", 0..4)) {
+            let green = green(&blue, Minor::new(30), &taken);
+            prop_assert!(green.len() <= 63 && green != blue && !taken.contains(&green));
+            prop_assert!(green.starts_with(|c: char| c.is_ascii_alphanumeric()));
+        }
+    }
+}

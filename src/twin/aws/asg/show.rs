@@ -1,0 +1,153 @@
+//! Auto Scaling's reads.
+
+use serde_json::{Value, json};
+
+use super::ops;
+use crate::twin::aws::call::Input;
+use crate::twin::aws::error::AwsError;
+use crate::twin::aws::page::page;
+use crate::twin::aws::state::{Asg, Member};
+use crate::twin::world::World;
+
+fn template(asg: &Asg, world: &World) -> Value {
+    let name = world.cloud.templates.get(&asg.launch.template).map(|t| t.name.clone()).unwrap_or_default();
+    json!({"LaunchTemplateId": asg.launch.template, "LaunchTemplateName": name, "Version": asg.launch.version})
+}
+
+fn instance(world: &World, asg: &Asg, id: &str, member: &Member) -> Value {
+    json!({
+        "InstanceId": id,
+        "InstanceType": world.cloud.instances.get(id).map(|i| i.instance_type.clone()),
+        "AvailabilityZone": member.zone,
+        "LifecycleState": member.lifecycle,
+        "HealthStatus": "Healthy",
+        "LaunchTemplate": template(asg, world),
+        "ProtectedFromScaleIn": false,
+    })
+}
+
+fn tag(asg: &Asg, key: &str, value: &(String, bool)) -> Value {
+    json!({"ResourceId": asg.name, "ResourceType": "auto-scaling-group", "Key": key, "Value": value.0, "PropagateAtLaunch": value.1})
+}
+
+fn group(world: &World, asg: &Asg) -> Value {
+    let instances: Vec<Value> = asg.members.iter().map(|(id, m)| instance(world, asg, id, m)).collect();
+    let mut zones: Vec<&str> = asg.subnets.iter().filter_map(|s| Some(world.cloud.subnets.get(s)?.zone.as_str())).collect();
+    zones.sort_unstable();
+    zones.dedup();
+    let suspended: Vec<Value> = asg.suspended.iter().map(|p| json!({"ProcessName": p, "SuspensionReason": "User suspended"})).collect();
+    let attached: Vec<&String> = asg.target_groups.iter().filter(|(_, state)| *state != "Removing").map(|(arn, _)| arn).collect();
+    let sources: Vec<Value> = attached.iter().map(|arn| json!({"Identifier": arn, "Type": "elbv2"})).collect();
+    json!({
+        "AutoScalingGroupName": asg.name,
+        "AutoScalingGroupARN": asg.arn,
+        "LaunchTemplate": template(asg, world),
+        "MinSize": asg.min,
+        "MaxSize": asg.max,
+        "DesiredCapacity": asg.desired,
+        "DefaultCooldown": 300,
+        "AvailabilityZones": zones,
+        "LoadBalancerNames": [],
+        "TargetGroupARNs": attached,
+        "TrafficSources": sources,
+        "HealthCheckType": "EC2",
+        "HealthCheckGracePeriod": 300,
+        "Instances": instances,
+        "CreatedTime": asg.created.to_string(),
+        "SuspendedProcesses": suspended,
+        "VPCZoneIdentifier": asg.subnets.join(","),
+        "EnabledMetrics": [],
+        "Tags": asg.tags.iter().map(|(k, v)| tag(asg, k, v)).collect::<Vec<_>>(),
+        "TerminationPolicies": ["AllocationStrategy", "OldestLaunchTemplate", "OldestInstance"],
+        "NewInstancesProtectedFromScaleIn": false,
+        "CapacityRebalance": false,
+    })
+}
+
+/// DescribeAutoScalingGroups: a name that does not exist is absent from the answer.
+pub fn groups(world: &World, input: Input) -> Result<Value, AwsError> {
+    let names = input.texts("AutoScalingGroupNames");
+    let wanted = |asg: &&Asg| {
+        (names.is_empty() || names.contains(&asg.name))
+            && input.list("Filters").iter().map(Input).all(|filter| {
+                let (name, values) = (filter.text("Name").unwrap_or_default(), filter.texts("Values"));
+                match (name, name.strip_prefix("tag:")) {
+                    (_, Some(key)) => asg.tags.get(key).is_some_and(|(value, _)| values.contains(value)),
+                    ("tag-key", None) => asg.tags.keys().any(|key| values.contains(key)),
+                    ("tag-value", None) => asg.tags.values().any(|(value, _)| values.contains(value)),
+                    _ => false,
+                }
+            })
+    };
+    let page = page(world.cloud.asgs.values().filter(wanted), input.text("NextToken"), size(input)?)?;
+    Ok(json!({"AutoScalingGroups": page.items.iter().map(|a| group(world, a)).collect::<Vec<_>>(), "NextToken": page.next}))
+}
+
+/// How many records a page may have.
+fn size(input: Input) -> Result<i64, AwsError> {
+    match input.number("MaxRecords") {
+        None => Ok(50),
+        Some(n) if (1..=100).contains(&n) => Ok(n),
+        Some(_) => Err(AwsError::validation("The number of records must be between 1 and 100.")),
+    }
+}
+
+/// DescribeAutoScalingInstances.
+pub fn instances(world: &World, input: Input) -> Result<Value, AwsError> {
+    let ids = input.texts("InstanceIds");
+    let all = world.cloud.asgs.values().flat_map(|asg| asg.members.iter().map(move |(id, m)| (asg, id, m)));
+    let page = page(all.filter(|(_, id, _)| ids.is_empty() || ids.contains(id)), input.text("NextToken"), input.number("MaxRecords").unwrap_or(50).min(50))?;
+    let shown: Vec<Value> = page
+        .items
+        .iter()
+        .map(|(asg, id, member)| {
+            let mut out = instance(world, asg, id, member);
+            out["AutoScalingGroupName"] = json!(asg.name);
+            out["HealthStatus"] = json!("HEALTHY");
+            out
+        })
+        .collect();
+    Ok(json!({"AutoScalingInstances": shown, "NextToken": page.next}))
+}
+
+/// DescribeTags.
+pub fn tags(world: &World, input: Input) -> Result<Value, AwsError> {
+    let all = world.cloud.asgs.values().flat_map(|asg| asg.tags.iter().map(move |(k, v)| tag(asg, k, v)));
+    let wanted = |tag: &Value| {
+        input.list("Filters").iter().map(Input).all(|filter| {
+            let values = filter.texts("Values");
+            let member = match filter.text("Name") {
+                Some("auto-scaling-group") => "ResourceId",
+                Some("key") => "Key",
+                Some("value") => "Value",
+                Some("propagate-at-launch") => "PropagateAtLaunch",
+                Some(_) | None => return false,
+            };
+            values.contains(&tag[member].as_str().map_or_else(|| tag[member].to_string(), str::to_owned))
+        })
+    };
+    let page = page(all.filter(wanted), input.text("NextToken"), size(input)?)?;
+    Ok(json!({"Tags": page.items, "NextToken": page.next}))
+}
+
+/// DescribeLifecycleHooks: those EKS puts on its groups.
+pub fn hooks(world: &mut World, input: Input) -> Result<Value, AwsError> {
+    let names = input.texts("LifecycleHookNames");
+    let asg = ops::group_of(world, input)?.name.clone();
+    let hook = |name: &str, transition: &str| {
+        json!({
+            "LifecycleHookName": name,
+            "AutoScalingGroupName": asg,
+            "LifecycleTransition": format!("autoscaling:EC2_INSTANCE_{transition}"),
+            "HeartbeatTimeout": 1800,
+            "GlobalTimeout": 172_800,
+            "DefaultResult": "CONTINUE",
+        })
+    };
+    let hooks: Vec<Value> = [("Launch-LC-Hook", "LAUNCHING"), ("Terminate-LC-Hook", "TERMINATING")]
+        .into_iter()
+        .filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name))
+        .map(|(name, transition)| hook(name, transition))
+        .collect();
+    Ok(json!({"LifecycleHooks": hooks}))
+}

@@ -1,0 +1,332 @@
+//! A request to AWS, read: which service, which region, which operation, with what input.
+//!
+//! Whatever the protocol (REST with JSON, JSON, query, EC2's query), the input becomes one JSON value in the shape the
+//! API model gives it, so that an operation is a function from a value to a value. Query parameters are always text,
+//! hence the lenient readers on [`Input`].
+
+use percent::decode;
+use serde_json::{Map, Value};
+
+use super::error::AwsError;
+use super::eks::routes;
+use crate::wire::Request;
+
+/// The services the twin answers for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    Eks,
+    Ec2,
+    Elb,
+    Autoscaling,
+    Sts,
+    Ssm,
+    Sns,
+}
+
+impl Service {
+    /// By the name in a signature's scope, which is also the first label of the host.
+    fn by_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "eks" => Self::Eks,
+            "ec2" => Self::Ec2,
+            "elasticloadbalancing" => Self::Elb,
+            "autoscaling" => Self::Autoscaling,
+            "sts" => Self::Sts,
+            "ssm" => Self::Ssm,
+            "sns" => Self::Sns,
+            _ => return None,
+        })
+    }
+
+    /// The name fault rules use.
+    pub fn short_name(self) -> &'static str {
+        match self {
+            Self::Eks => "eks",
+            Self::Ec2 => "ec2",
+            Self::Elb => "elb",
+            Self::Autoscaling => "asg",
+            Self::Sts => "sts",
+            Self::Ssm => "ssm",
+            Self::Sns => "sns",
+        }
+    }
+
+    /// How the service spells answers.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Eks => Protocol::RestJson,
+            Self::Ssm => Protocol::Json,
+            Self::Ec2 => Protocol::Ec2,
+            Self::Elb | Self::Autoscaling | Self::Sts | Self::Sns => Protocol::Query,
+        }
+    }
+
+    /// The XML name space of a query service's answers.
+    pub fn namespace(self) -> &'static str {
+        match self {
+            Self::Elb => "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
+            Self::Autoscaling => "http://autoscaling.amazonaws.com/doc/2011-01-01/",
+            Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
+            Self::Sns => "http://sns.amazonaws.com/doc/2010-03-31/",
+            Self::Ec2 => "http://ec2.amazonaws.com/doc/2016-11-15/",
+            Self::Eks | Self::Ssm => "",
+        }
+    }
+}
+
+/// How a service spells its answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    RestJson,
+    Json,
+    Query,
+    Ec2,
+}
+
+/// Who signed a request, for which service where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signer {
+    pub access_key: String,
+    pub region: String,
+    pub service: String,
+}
+
+/// A request to AWS, read.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub service: Service,
+    /// None when the request is not signed.
+    pub signer: Option<Signer>,
+    /// Empty when the request names no operation the service has.
+    pub op: String,
+    pub input: Value,
+}
+
+impl Call {
+    /// Reads `request`; None when neither signature nor host names a service the twin knows.
+    pub fn read(request: &Request) -> Option<Self> {
+        let signer = signer(request);
+        let host = request.uri().host().or_else(|| request.headers().get("host")?.to_str().ok()).unwrap_or_default();
+        let service = match &signer {
+            Some(signer) => Service::by_name(&signer.service)?,
+            None => Service::by_name(host.split('.').next().unwrap_or_default())?,
+        };
+        let (op, input) = match service.protocol() {
+            Protocol::RestJson => routes::read(request),
+            Protocol::Json => {
+                let target = request.headers().get("x-amz-target").and_then(|t| t.to_str().ok()).unwrap_or_default();
+                let op = target.rsplit('.').next().unwrap_or_default().to_owned();
+                (op, serde_json::from_slice(request.body()).unwrap_or(Value::Null))
+            }
+            Protocol::Query | Protocol::Ec2 => {
+                let mut input = query(request.uri().query().unwrap_or_default());
+                merge(&mut input, query(&String::from_utf8_lossy(request.body())));
+                let op = Input(&input).text("Action").unwrap_or_default().to_owned();
+                (op, input)
+            }
+        };
+        Some(Self { service, signer, op, input })
+    }
+}
+
+/// Reads who signed, from the header or from a presigned URL.
+fn signer(request: &Request) -> Option<Signer> {
+    let scope = match request.headers().get("authorization").and_then(|v| v.to_str().ok()) {
+        Some(header) => header.strip_prefix("AWS4-HMAC-SHA256")?.split(['=', ',', ' ']).skip_while(|w| *w != "Credential").nth(1)?.to_owned(),
+        None => {
+            let pairs = pairs(request.uri().query().unwrap_or_default());
+            pairs.into_iter().find(|(k, _)| k == "X-Amz-Credential")?.1
+        }
+    };
+    let mut parts = scope.rsplit('/');
+    let (_terminator, service, region, _date) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let access_key = parts.next()?.to_owned();
+    Some(Signer { access_key, region: region.to_owned(), service: service.to_owned() })
+}
+
+/// Whether AWS's signature is on the request.
+pub fn is_signed(request: &Request) -> bool {
+    signer(request).is_some()
+}
+
+/// Splits a query string or form body into decoded pairs.
+pub fn pairs(text: &str) -> Vec<(String, String)> {
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key), decode(value))
+        })
+        .collect()
+}
+
+/// Reads query parameters into nested values: `A.member.2.B=x` becomes `{"A": [.., {"B": "x"}]}`.
+fn query(text: &str) -> Value {
+    let mut root = Value::Object(Map::new());
+    for (key, value) in pairs(text) {
+        let path: Vec<&str> = key.split('.').filter(|part| *part != "member").collect();
+        put(&mut root, &path, value);
+    }
+    root
+}
+
+fn put(into: &mut Value, path: &[&str], value: String) {
+    let Some((first, rest)) = path.split_first() else {
+        *into = Value::String(value);
+        return;
+    };
+    // No list in a request the twin answers is longer; an index beyond would only eat memory.
+    const LONGEST: usize = 4096;
+    match first.parse::<usize>() {
+        Ok(index) if (1..=LONGEST).contains(&index) => {
+            if !into.is_array() {
+                *into = Value::Array(Vec::new());
+            }
+            if let Value::Array(items) = into {
+                while items.len() < index {
+                    items.push(Value::Null);
+                }
+                put(&mut items[index - 1], rest, value);
+            }
+        }
+        _ => {
+            if !into.is_object() {
+                *into = Value::Object(Map::new());
+            }
+            if let Value::Object(map) = into {
+                put(map.entry((*first).to_owned()).or_insert(Value::Null), rest, value);
+            }
+        }
+    }
+}
+
+fn merge(into: &mut Value, from: Value) {
+    if let (Value::Object(into), Value::Object(from)) = (into, from) {
+        into.extend(from);
+    }
+}
+
+/// An operation's input, with readers that take text for numbers, as the query protocols send it.
+#[derive(Clone, Copy)]
+pub struct Input<'a>(pub &'a Value);
+
+impl<'a> Input<'a> {
+    /// A member of the input.
+    pub fn get(self, name: &str) -> Option<&'a Value> {
+        self.0.get(name).filter(|v| !v.is_null())
+    }
+
+    /// A member that is an input of its own.
+    pub fn inner(self, name: &str) -> Option<Input<'a>> {
+        self.get(name).map(Input)
+    }
+
+    /// A text.
+    pub fn text(self, name: &str) -> Option<&'a str> {
+        self.get(name)?.as_str()
+    }
+
+    /// A text that must be there.
+    pub fn need(self, name: &str) -> Result<&'a str, AwsError> {
+        self.text(name).filter(|t| !t.is_empty()).ok_or_else(|| AwsError::missing(name))
+    }
+
+    /// A number.
+    pub fn number(self, name: &str) -> Option<i64> {
+        as_number(self.get(name)?)
+    }
+
+    /// A truth.
+    pub fn truth(self, name: &str) -> Option<bool> {
+        as_truth(self.get(name)?)
+    }
+
+    /// A list; what is absent is empty.
+    pub fn list(self, name: &str) -> &'a [Value] {
+        self.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A list of texts.
+    pub fn texts(self, name: &str) -> Vec<String> {
+        self.list(name).iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    }
+
+    /// A map of texts.
+    pub fn map(self, name: &str) -> std::collections::BTreeMap<String, String> {
+        let entries = self.get(name).and_then(Value::as_object);
+        entries.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+    }
+}
+
+/// Reads a number that may be text.
+pub fn as_number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// Reads a truth that may be text.
+pub fn as_truth(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| value.as_str()?.to_ascii_lowercase().parse().ok())
+}
+
+mod percent {
+    /// Decodes `%XX` and `+`.
+    pub fn decode(text: &str) -> String {
+        let bytes = text.as_bytes();
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut at = 0;
+        while at < bytes.len() {
+            let hex = bytes.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
+            match (bytes[at], hex) {
+                (b'%', Some(byte)) => {
+                    out.push(byte);
+                    at += 2;
+                }
+                (b'+', _) => out.push(b' '),
+                (byte, _) => out.push(byte),
+            }
+            at += 1;
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+/// Decodes a segment of a path, where a plus is a plus.
+pub fn decode_path(text: &str) -> String {
+    decode(&text.replace('+', "%2B"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn query_parameters_become_the_shape_of_the_api_model() {
+        let value = query("Action=ModifyRule&Actions.member.1.ForwardConfig.TargetGroups.member.2.Weight=5&Filter.1.Value.1=a%2Fb+c");
+        assert_eq!(
+            value,
+            json!({
+                "Action": "ModifyRule",
+                "Actions": [{"ForwardConfig": {"TargetGroups": [null, {"Weight": "5"}]}}],
+                "Filter": [{"Value": ["a/b c"]}],
+            })
+        );
+    }
+
+    #[test]
+    fn the_signature_names_key_region_and_service_in_header_and_in_url() {
+        let header = http::Request::builder()
+            .uri("http://127.0.0.1:1/clusters")
+            .header("authorization", "AWS4-HMAC-SHA256 Credential=AKID/20261121/us-east-1/eks/aws4_request, SignedHeaders=host, Signature=00")
+            .body(bytes::Bytes::new())
+            .unwrap();
+        let url = http::Request::builder()
+            .uri("https://sts.us-east-1.amazonaws.com/?Action=GetCallerIdentity&X-Amz-Credential=AKID%2F20261121%2Fus-east-1%2Fsts%2Faws4_request")
+            .body(bytes::Bytes::new())
+            .unwrap();
+        assert_eq!(Call::read(&header).unwrap().signer.unwrap(), Signer { access_key: "AKID".into(), region: "us-east-1".into(), service: "eks".into() });
+        let call = Call::read(&url).unwrap();
+        assert_eq!((call.service, call.op.as_str()), (Service::Sts, "GetCallerIdentity"));
+    }
+}

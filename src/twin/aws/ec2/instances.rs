@@ -1,0 +1,116 @@
+//! Instances and volumes.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::filter::{passes, tag_set};
+use super::{images, types};
+use crate::twin::aws::call::Input;
+use crate::twin::aws::error::AwsError;
+use crate::twin::aws::page::page;
+use crate::twin::aws::state::Instance;
+use crate::twin::world::World;
+
+fn code(state: &str) -> i64 {
+    match state {
+        "pending" => 0,
+        "running" => 16,
+        "shutting-down" => 32,
+        "terminated" => 48,
+        _ => 80,
+    }
+}
+
+fn shown(world: &World, instance: &Instance) -> Value {
+    let subnet = world.cloud.subnets.get(&instance.subnet);
+    let alive = instance.state != "terminated";
+    let here = |text: &str| alive.then(|| text.to_owned());
+    json!({
+        "instanceId": instance.id,
+        "imageId": instance.image,
+        "instanceState": {"code": code(&instance.state), "name": instance.state},
+        "privateDnsName": here(&instance.dns).unwrap_or_default(),
+        "privateIpAddress": here(&instance.address),
+        "instanceType": instance.instance_type,
+        "launchTime": instance.launched.to_string(),
+        "placement": {"availabilityZone": instance.zone, "groupName": "", "tenancy": "default"},
+        "monitoring": {"state": "disabled"},
+        "subnetId": here(&instance.subnet),
+        "vpcId": subnet.filter(|_| alive).map(|s| s.vpc.clone()),
+        "architecture": if images::is_arm(&instance.instance_type) { "arm64" } else { "x86_64" },
+        "rootDeviceType": "ebs",
+        "rootDeviceName": "/dev/xvda",
+        "amiLaunchIndex": 0,
+        "ebsOptimized": false,
+        "tagSet": tag_set(&instance.tags),
+    })
+}
+
+/// DescribeInstances.
+pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
+    let ids = input.texts("InstanceId");
+    if !ids.is_empty() && input.number("MaxResults").is_some() {
+        return Err(AwsError::new(400, "InvalidParameterCombination", "The parameter instancesSet cannot be used with the parameter maxResults"));
+    }
+    let missing: Vec<&str> = ids.iter().filter(|id| !world.cloud.instances.contains_key(*id)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let (plural, verb) = if missing.len() > 1 { ("s", "do") } else { ("", "does") };
+        return Err(AwsError::new(400, "InvalidInstanceID.NotFound", format!("The instance ID{plural} '{}' {verb} not exist", missing.join(", "))));
+    }
+    let mut found = Vec::new();
+    for instance in world.cloud.instances.values().filter(|i| ids.is_empty() || ids.contains(&i.id)) {
+        let vpc = world.cloud.subnets.get(&instance.subnet).map(|s| s.vpc.clone()).unwrap_or_default();
+        let pass = passes(input, &instance.tags, |name| {
+            Some(vec![match name {
+                "instance-id" => instance.id.clone(),
+                "instance-state-name" => instance.state.clone(),
+                "instance-type" => instance.instance_type.clone(),
+                "availability-zone" => instance.zone.clone(),
+                "subnet-id" => instance.subnet.clone(),
+                "image-id" => instance.image.clone(),
+                "private-dns-name" => instance.dns.clone(),
+                "vpc-id" => vpc.clone(),
+                _ => return None,
+            }])
+        })?;
+        if pass {
+            found.push(json!({
+                "reservationId": format!("r-{}", instance.id.trim_start_matches("i-")),
+                "ownerId": world.cloud.account,
+                "groupSet": [],
+                "instancesSet": [shown(world, instance)],
+            }));
+        }
+    }
+    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    Ok(json!({"reservationSet": page.items, "nextToken": page.next}))
+}
+
+/// DescribeVolumes: the EBS volumes behind the cluster's persistent volumes.
+pub fn volumes(world: &World, input: Input) -> Result<Value, AwsError> {
+    let ids = input.texts("VolumeId");
+    if let Some(missing) = ids.iter().find(|id| !world.cloud.volumes.contains_key(*id)) {
+        return Err(AwsError::new(400, "InvalidVolume.NotFound", format!("The volume '{missing}' does not exist.")));
+    }
+    let mut found = Vec::new();
+    for (id, zone) in world.cloud.volumes.iter().filter(|(id, _)| ids.is_empty() || ids.contains(id)) {
+        let pass = passes(input, &BTreeMap::new(), |name| match name {
+            "volume-id" => Some(vec![id.clone()]),
+            "availability-zone" => Some(vec![zone.clone()]),
+            "status" => Some(vec!["in-use".to_owned()]),
+            _ => None,
+        })?;
+        if pass {
+            found.push(json!({"volumeId": id, "availabilityZone": zone, "status": "in-use", "volumeType": "gp3", "size": 20, "attachmentSet": [], "tagSet": []}));
+        }
+    }
+    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    Ok(json!({"volumeSet": page.items, "nextToken": page.next}))
+}
+
+/// What a node on this type of instance offers: CPU in thousandths, memory in bytes, pods.
+pub fn capacity(instance_type: &str) -> (i64, i64, i64) {
+    let size = types::of(instance_type);
+    (size.cpus * 1000, size.memory_mib << 20, size.pods)
+}

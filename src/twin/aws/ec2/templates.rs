@@ -1,0 +1,169 @@
+//! Launch templates and their versions.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::filter::passes;
+use crate::twin::aws::call::Input;
+use crate::twin::aws::error::AwsError;
+use crate::twin::aws::page::page;
+use crate::twin::aws::state::{Cloud, Launch, Template, TemplateVersion};
+use crate::twin::world::World;
+
+/// A template by id or name.
+pub fn find<'c>(cloud: &'c Cloud, key: &str) -> Option<&'c Template> {
+    cloud.templates.get(key).or_else(|| cloud.templates.values().find(|t| t.name == key))
+}
+
+/// A version by number, `$Latest` or `$Default`.
+pub fn version<'t>(template: &'t Template, version: &str) -> Option<&'t TemplateVersion> {
+    match version {
+        "$Latest" => template.versions.last(),
+        "$Default" => template.versions.iter().find(|v| v.number == template.default),
+        number => number.parse().ok().and_then(|n: i64| template.versions.iter().find(|v| v.number == n)),
+    }
+}
+
+/// Makes the template EKS launches a node group from; returns its id.
+pub fn of_eks(world: &mut World, group: &str, launch: &Launch) -> String {
+    let (id, created) = (world.id("lt-"), world.now());
+    let mut data = Map::new();
+    data.insert("ImageId".into(), json!(launch.image));
+    data.insert("InstanceType".into(), json!(launch.instance_type));
+    let version = TemplateVersion { number: 1, description: None, data, created };
+    let template = Template { id: id.clone(), name: format!("eks-{group}"), default: 1, versions: vec![version], created };
+    world.cloud.templates.insert(id.clone(), template);
+    id
+}
+
+fn lower_first(name: &str) -> String {
+    let mut chars = name.chars();
+    chars.next().map(|c| c.to_ascii_lowercase().to_string() + chars.as_str()).unwrap_or_default()
+}
+
+/// A request's spelling to an answer's: `SecurityGroupId: [..]` is answered as `securityGroupIdSet`.
+fn answered(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .iter()
+            .map(|(name, value)| {
+                let name = lower_first(name);
+                (if value.is_array() { format!("{name}Set") } else { name }, answered(value))
+            })
+            .collect::<Map<_, _>>()
+            .into(),
+        Value::Array(items) => items.iter().map(answered).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
+    }
+}
+
+fn shown(cloud: &Cloud, template: &Template, version: &TemplateVersion) -> Value {
+    json!({
+        "launchTemplateId": template.id,
+        "launchTemplateName": template.name,
+        "versionNumber": version.number,
+        "versionDescription": version.description,
+        "createTime": version.created.to_string(),
+        "createdBy": format!("arn:aws:iam::{}:root", cloud.account),
+        "defaultVersion": version.number == template.default,
+        "launchTemplateData": answered(&Value::Object(version.data.clone())),
+    })
+}
+
+/// The template a request names by id or name.
+fn named<'c>(cloud: &'c Cloud, input: Input) -> Result<&'c Template, AwsError> {
+    match (input.text("LaunchTemplateId"), input.text("LaunchTemplateName")) {
+        (Some(id), None) => cloud.templates.get(id).ok_or_else(|| {
+            AwsError::new(400, "InvalidLaunchTemplateId.NotFound", format!("The specified launch template, with template ID {id}, does not exist."))
+        }),
+        (None, Some(name)) => find(cloud, name).ok_or_else(|| {
+            AwsError::new(400, "InvalidLaunchTemplateName.NotFoundException", format!("The specified launch template, with template name {name}, does not exist."))
+        }),
+        (Some(_), Some(_)) => Err(AwsError::new(400, "InvalidParameterCombination", "You must provide either LaunchTemplateId or LaunchTemplateName, but not both.")),
+        (None, None) => Err(AwsError::new(400, "MissingParameter", "When describing or creating launch template versions you must specify a launch template.")),
+    }
+}
+
+fn no_version(template: &Template, version: &str) -> AwsError {
+    let message = format!("Could not find the specified version {version} for the launch template with ID {}.", template.id);
+    AwsError::new(400, "InvalidLaunchTemplateId.VersionNotFound", message)
+}
+
+/// DescribeLaunchTemplates.
+pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
+    let (ids, names) = (input.texts("LaunchTemplateId"), input.texts("LaunchTemplateName"));
+    if let Some(missing) = ids.iter().find(|id| !world.cloud.templates.contains_key(*id)) {
+        return Err(AwsError::new(400, "InvalidLaunchTemplateId.NotFound", format!("The specified launch template, with template ID {missing}, does not exist.")));
+    }
+    if let Some(missing) = names.iter().find(|name| find(&world.cloud, name).is_none()) {
+        return Err(AwsError::new(400, "InvalidLaunchTemplateName.NotFoundException", format!("At least one of the launch templates specified in the request does not exist: {missing}")));
+    }
+    let mut found = Vec::new();
+    for t in world.cloud.templates.values().filter(|t| (ids.is_empty() && names.is_empty()) || ids.contains(&t.id) || names.contains(&t.name)) {
+        let pass = passes(input, &BTreeMap::new(), |name| (name == "launch-template-name").then(|| vec![t.name.clone()]))?;
+        if pass {
+            found.push(json!({
+                "launchTemplateId": t.id,
+                "launchTemplateName": t.name,
+                "createTime": t.created.to_string(),
+                "createdBy": format!("arn:aws:iam::{}:root", world.cloud.account),
+                "defaultVersionNumber": t.default,
+                "latestVersionNumber": t.versions.last().map_or(1, |v| v.number),
+                "tagSet": [],
+            }));
+        }
+    }
+    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(200))?;
+    Ok(json!({"launchTemplates": page.items, "nextToken": page.next}))
+}
+
+/// DescribeLaunchTemplateVersions: newest first.
+pub fn describe_versions(world: &World, input: Input) -> Result<Value, AwsError> {
+    let template = named(&world.cloud, input)?;
+    let wanted = input.texts("LaunchTemplateVersion");
+    let mut versions: Vec<&TemplateVersion> = Vec::new();
+    if wanted.is_empty() {
+        let (min, max) = (input.number("MinVersion").unwrap_or(0), input.number("MaxVersion").unwrap_or(i64::MAX));
+        versions.extend(template.versions.iter().rev().filter(|v| (min..=max).contains(&v.number)));
+    } else {
+        for asked in &wanted {
+            versions.push(version(template, asked).ok_or_else(|| no_version(template, asked))?);
+        }
+        versions.dedup_by_key(|v| v.number);
+    }
+    let page = page(versions, input.text("NextToken"), input.number("MaxResults").unwrap_or(200))?;
+    let shown: Vec<Value> = page.items.iter().map(|v| shown(&world.cloud, template, v)).collect();
+    Ok(json!({"launchTemplateVersionSet": shown, "nextToken": page.next}))
+}
+
+/// CreateLaunchTemplateVersion: what the request says, over what the source version says.
+pub fn create_version(world: &mut World, input: Input) -> Result<Value, AwsError> {
+    let token = input.text("ClientToken").map(|token| format!("CreateLaunchTemplateVersion/{token}"));
+    if let Some(answer) = token.as_ref().and_then(|t| world.cloud.client_tokens.get(t)) {
+        return Ok(answer.clone());
+    }
+    let template = named(&world.cloud, input)?;
+    let source = match input.text("SourceVersion") {
+        Some(asked) => version(template, asked).ok_or_else(|| no_version(template, asked))?.data.clone(),
+        None => Map::new(),
+    };
+    let given = input.get("LaunchTemplateData").and_then(Value::as_object).cloned().unwrap_or_default();
+    if given.is_empty() && source.is_empty() {
+        return Err(AwsError::new(400, "MissingParameter", "The request must contain the parameter LaunchTemplateData"));
+    }
+    let mut data = source;
+    data.extend(given);
+    let (id, created) = (template.id.clone(), world.now());
+    let number = template.versions.last().map_or(1, |v| v.number + 1);
+    let made = TemplateVersion { number, description: input.text("VersionDescription").map(str::to_owned), data, created };
+    if let Some(template) = world.cloud.templates.get_mut(&id) {
+        template.versions.push(made.clone());
+    }
+    let template = named(&world.cloud, input)?;
+    let answer = json!({"launchTemplateVersion": shown(&world.cloud, template, &made)});
+    if let Some(token) = token {
+        world.cloud.client_tokens.insert(token, answer.clone());
+    }
+    Ok(answer)
+}

@@ -1,0 +1,149 @@
+//! Instance types, by the arithmetic of their names rather than a list.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::filter::passes;
+use super::images;
+use crate::twin::aws::call::Input;
+use crate::twin::aws::error::AwsError;
+use crate::twin::aws::page::page;
+use crate::twin::world::World;
+
+/// What a type offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub cpus: i64,
+    pub memory_mib: i64,
+    pub pods: i64,
+    interfaces: i64,
+    addresses: i64,
+}
+
+/// What a type offers, by family and size.
+pub fn of(instance_type: &str) -> Size {
+    let (family, size) = instance_type.split_once('.').unwrap_or((instance_type, "large"));
+    let burstable = family.starts_with('t');
+    let cpus = match size {
+        "nano" | "micro" | "small" => 2,
+        "medium" if burstable => 2,
+        "medium" => 1,
+        "large" => 2,
+        "xlarge" => 4,
+        size => size.trim_end_matches("xlarge").parse::<i64>().map_or(2, |n| n * 4),
+    };
+    let memory_mib = match size {
+        "nano" => 512,
+        "micro" => 1024,
+        "small" => 2048,
+        "medium" if burstable => 4096,
+        _ => {
+            cpus * 1024
+                * match family.chars().next() {
+                    Some('c') => 2,
+                    Some('r') => 8,
+                    Some('x') => 16,
+                    Some(_) | None => 4,
+                }
+        }
+    };
+    let (interfaces, addresses) = match cpus {
+        ..=2 if burstable && size == "large" => (3, 12),
+        ..=2 if size == "large" => (3, 10),
+        ..=2 => (3, 6),
+        3..=8 => (4, 15),
+        9..=32 => (8, 30),
+        _ => (15, 50),
+    };
+    let pods = (interfaces * (addresses - 1) + 2).min(if cpus < 30 { 110 } else { 250 });
+    Size { cpus, memory_mib, pods, interfaces, addresses }
+}
+
+/// Whether the name reads as a type of some family.
+fn is_type(name: &str) -> bool {
+    name.split_once('.').is_some_and(|(family, size)| {
+        family.starts_with(|c: char| c.is_ascii_lowercase())
+            && family.contains(|c: char| c.is_ascii_digit())
+            && ["nano", "micro", "small", "medium", "large", "xlarge", "metal"].iter().any(|s| size.ends_with(s))
+    })
+}
+
+/// Types named when a request names none.
+const COMMON: &[&str] = &["c5.xlarge", "m5.large", "m5.xlarge", "m6g.large", "r5.large", "t3.large", "t3.medium", "t4g.large"];
+
+/// DescribeInstanceTypes.
+pub fn describe(_world: &World, input: Input) -> Result<Value, AwsError> {
+    let mut names = input.texts("InstanceType");
+    if let Some(bad) = names.iter().find(|n| !is_type(n)) {
+        return Err(AwsError::new(400, "InvalidInstanceType", format!("The following supplied instance types do not exist: [{bad}]")));
+    }
+    if names.is_empty() {
+        names = COMMON.iter().map(|n| (*n).to_owned()).collect();
+    }
+    let mut found = Vec::new();
+    for name in names {
+        let pass = passes(input, &BTreeMap::new(), |filter| (filter == "instance-type").then(|| vec![name.clone()]))?;
+        if !pass {
+            continue;
+        }
+        let size = of(&name);
+        found.push(json!({
+            "instanceType": name,
+            "currentGeneration": true,
+            "processorInfo": {"supportedArchitectures": [if images::is_arm(&name) { "arm64" } else { "x86_64" }]},
+            "vCpuInfo": {"defaultVCpus": size.cpus},
+            "memoryInfo": {"sizeInMiB": size.memory_mib},
+            "networkInfo": {"maximumNetworkInterfaces": size.interfaces, "ipv4AddressesPerInterface": size.addresses},
+        }));
+    }
+    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(100))?;
+    Ok(json!({"instanceTypeSet": page.items, "nextToken": page.next}))
+}
+
+/// DescribeInstanceTypeOfferings: every type in every zone the account has a subnet in.
+pub fn offerings(world: &World, input: Input) -> Result<Value, AwsError> {
+    let kind = input.text("LocationType").unwrap_or("region");
+    let mut locations: Vec<String> = match kind {
+        "availability-zone" => world.cloud.subnets.values().map(|s| s.zone.clone()).collect(),
+        "availability-zone-id" => world.cloud.subnets.values().map(|s| s.zone_id.clone()).collect(),
+        _ => vec![world.cloud.region.clone()],
+    };
+    locations.sort();
+    locations.dedup();
+    let asked = input.list("Filter").iter().map(Input).filter(|f| f.text("Name") == Some("instance-type")).flat_map(|f| f.texts("Value"));
+    let mut names: Vec<String> = asked.filter(|name| is_type(name)).collect();
+    names.extend(COMMON.iter().map(|n| (*n).to_owned()));
+    names.sort();
+    names.dedup();
+    let mut found = Vec::new();
+    for name in &names {
+        for location in &locations {
+            let pass = passes(input, &BTreeMap::new(), |filter| match filter {
+                "instance-type" => Some(vec![name.clone()]),
+                "location" => Some(vec![location.clone()]),
+                _ => None,
+            })?;
+            if pass {
+                found.push(json!({"instanceType": name, "locationType": kind, "location": location}));
+            }
+        }
+    }
+    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    Ok(json!({"instanceTypeOfferingSet": page.items, "nextToken": page.next}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn common_types_offer_what_ec2_says() {
+        let facts = |name| (of(name).cpus, of(name).memory_mib, of(name).pods);
+        assert_eq!(facts("t3.large"), (2, 8192, 35));
+        assert_eq!(facts("t3.medium"), (2, 4096, 17));
+        assert_eq!(facts("m5.large"), (2, 8192, 29));
+        assert_eq!(facts("m5.xlarge"), (4, 16384, 58));
+        assert_eq!(facts("c5.4xlarge"), (16, 32768, 110));
+    }
+}

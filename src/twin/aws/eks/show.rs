@@ -1,0 +1,112 @@
+//! EKS's objects as its answers spell them.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::twin::aws::state::{Addon, Eks, Issue, Nodegroup, Owner, Update};
+
+/// A time as EKS writes it: seconds with a fraction.
+pub fn time(at: Timestamp) -> Value {
+    json!(at.as_millisecond() as f64 / 1000.0)
+}
+
+/// `health.issues`.
+pub fn issues(issues: &[Issue]) -> Value {
+    issues.iter().map(|i| json!({"code": i.code, "message": i.message, "resourceIds": i.resources})).collect()
+}
+
+/// DescribeCluster's `cluster`; `endpoint` in place of the cluster's own when the twin serves on a port.
+pub fn cluster(eks: &Eks, endpoint: Option<&str>) -> Value {
+    let mut out = eks.rest.clone();
+    out.extend(members(json!({
+        "name": eks.name,
+        "arn": eks.arn,
+        "createdAt": time(eks.created),
+        "version": eks.version,
+        "status": eks.status,
+        "endpoint": endpoint.unwrap_or(&eks.endpoint),
+        "tags": eks.tags,
+    })));
+    Value::Object(out)
+}
+
+/// DescribeNodegroup's `nodegroup`.
+pub fn nodegroup(eks: &Eks, group: &Nodegroup) -> Value {
+    let mut out = group.spec.clone();
+    let groups: Vec<Value> = group.asg.iter().map(|name| json!({"name": name})).collect();
+    out.extend(members(json!({
+        "nodegroupName": group.name,
+        "nodegroupArn": group.arn,
+        "clusterName": eks.name,
+        "version": group.version,
+        "releaseVersion": group.release,
+        "createdAt": time(group.created),
+        "modifiedAt": time(group.modified),
+        "status": group.status,
+        "scalingConfig": {"minSize": group.min, "maxSize": group.max, "desiredSize": group.desired},
+        "labels": group.labels,
+        "resources": {"autoScalingGroups": groups},
+        "health": {"issues": issues(&group.health)},
+        "tags": group.tags,
+    })));
+    if !group.taints.is_empty() {
+        out.insert("taints".into(), json!(group.taints));
+    }
+    Value::Object(out)
+}
+
+/// DescribeAddon's `addon`.
+pub fn addon(eks: &Eks, addon: &Addon) -> Value {
+    let mut out = members(json!({
+        "addonName": addon.name,
+        "clusterName": eks.name,
+        "status": addon.status,
+        "addonVersion": addon.version,
+        "health": {"issues": issues(&addon.health)},
+        "addonArn": addon.arn,
+        "createdAt": time(addon.created),
+        "modifiedAt": time(addon.modified),
+        "tags": addon.tags,
+        "publisher": "eks",
+        "owner": "aws",
+    }));
+    if let Some(role) = &addon.role {
+        out.insert("serviceAccountRoleArn".into(), json!(role));
+    }
+    if let Some(configuration) = &addon.configuration {
+        out.insert("configurationValues".into(), json!(configuration));
+    }
+    Value::Object(out)
+}
+
+/// DescribeUpdate's `update`.
+pub fn update(update: &Update) -> Value {
+    let params: Vec<Value> = update.params.iter().map(|(kind, value)| json!({"type": kind, "value": value})).collect();
+    let errors: Vec<Value> =
+        update.errors.iter().map(|e| json!({"errorCode": e.code, "errorMessage": e.message, "resourceIds": e.resources})).collect();
+    json!({
+        "id": update.id,
+        "status": update.status,
+        "type": update.kind,
+        "params": params,
+        "createdAt": time(update.created),
+        "errors": errors,
+    })
+}
+
+/// Whether an update is listed under these members of a request.
+pub fn owned(update: &Update, nodegroup: Option<&str>, addon: Option<&str>) -> bool {
+    match &update.owner {
+        Owner::Cluster => nodegroup.is_none() && addon.is_none(),
+        Owner::Nodegroup(name) => nodegroup == Some(name) && addon.is_none(),
+        Owner::Addon(name) => addon == Some(name) && nodegroup.is_none(),
+    }
+}
+
+/// The members of a JSON object; nothing of anything else.
+pub fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+    }
+}

@@ -1,0 +1,160 @@
+//! What the cloud does to the cluster and asks of it: the only place where this half reaches into the other.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::ec2::{images, types};
+use super::eks::{Marks, taint};
+use crate::model::Minor;
+use crate::model::kube::Taint;
+use crate::twin::k8s::hands::{self, NodeBirth, Serving, Workload};
+use crate::twin::world::World;
+
+const SYSTEM: &str = "kube-system";
+
+/// What a health check of a node port meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    Answers,
+    /// Nothing is there to answer.
+    NoAnswer,
+    /// The node answers, but no ready pod is behind the port.
+    Refuses,
+}
+
+/// A taint as the other half takes it.
+fn triple(taint: &Taint) -> (String, String, String) {
+    (taint.key.clone(), taint.value.clone().unwrap_or_default(), taint.effect.clone())
+}
+
+/// The instance's kubelet registers its node, with the labels and taints of its node group.
+pub fn join(world: &mut World, instance: &str) {
+    let cloud = &world.cloud;
+    let Some(instance) = cloud.instances.get(instance) else { return };
+    let group = instance.asg.as_ref().and_then(|asg| cloud.asgs.get(asg)).and_then(|asg| cloud.eks.as_ref()?.nodegroups.get(&asg.nodegroup));
+    let image = cloud.images.get(&instance.image);
+    let arm = images::is_arm(&instance.instance_type);
+    let size = types::of(&instance.instance_type);
+    let mut labels = BTreeMap::new();
+    let mut taints = Vec::new();
+    if let Some(group) = group {
+        labels.extend(group.labels.clone());
+        labels.insert("eks.amazonaws.com/nodegroup".into(), group.name.clone());
+        let capacity = group.spec.get("capacityType").and_then(|c| c.as_str()).unwrap_or("ON_DEMAND");
+        labels.insert("eks.amazonaws.com/capacityType".into(), capacity.to_owned());
+        let template = group.spec.get("launchTemplate");
+        let of_template = |member: &str| template.and_then(|t| t.get(member)?.as_str()).map(str::to_owned);
+        if let (Some(id), Some(version)) = (of_template("id"), of_template("version")) {
+            labels.insert("eks.amazonaws.com/sourceLaunchTemplateId".into(), id);
+            labels.insert("eks.amazonaws.com/sourceLaunchTemplateVersion".into(), version);
+        }
+        taints = group.taints.iter().map(|t| triple(&taint(t))).collect();
+    }
+    labels.insert("eks.amazonaws.com/nodegroup-image".into(), instance.image.clone());
+    let birth = NodeBirth {
+        name: instance.dns.clone(),
+        provider_id: format!("aws:///{}/{}", instance.zone, instance.id),
+        zone: instance.zone.clone(),
+        zone_id: cloud.subnets.get(&instance.subnet).map(|s| s.zone_id.clone()).unwrap_or_default(),
+        region: cloud.region.clone(),
+        instance_type: instance.instance_type.clone(),
+        labels,
+        taints,
+        kubelet_version: format!("v{}-eks-7a1b2c3", image.map_or("1.0.0", |i| i.kubelet.as_str())),
+        // What the kubelet and the system keep for themselves is left out of what a node offers.
+        cpu_millis: size.cpus * 1000 - 70,
+        memory_bytes: (size.memory_mib - size.memory_mib / 20 - 500).max(256) << 20,
+        max_pods: size.pods,
+        internal_ip: instance.address.clone(),
+        architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
+        os_image: "Amazon Linux 2023.7.20250609".to_owned(),
+    };
+    hands::node_joins(world, birth);
+}
+
+/// The instance is no more.
+pub fn gone(world: &mut World, instance: &str) {
+    hands::instance_gone(world, instance);
+}
+
+/// Whether the instance's node is Ready.
+pub fn is_ready(world: &World, instance: &str) -> bool {
+    hands::node_of_instance(world, instance).is_some_and(|node| hands::node_ready(world, &node))
+}
+
+/// EKS cordons the instance's node and evicts its pods, again and again, and after five minutes by force.
+pub fn evict(world: &mut World, instance: &str) {
+    if let Some(node) = hands::node_of_instance(world, instance) {
+        hands::evict_all(world, &node);
+    }
+}
+
+/// Whether pods that eviction concerns are still on the instance's node.
+pub fn is_busy(world: &World, instance: &str) -> bool {
+    let Some(node) = hands::node_of_instance(world, instance) else { return false };
+    hands::pods_on(world, &node).iter().any(|pod| !pod.daemon && !matches!(pod.phase.as_str(), "Succeeded" | "Failed"))
+}
+
+/// Labels and taints reach the live nodes of a group.
+pub fn mark_group(world: &mut World, group: &str, marks: &Marks) {
+    let add: Vec<_> = marks.add_taints.iter().map(triple).collect();
+    let remove: Vec<_> = marks.remove_taints.iter().map(triple).collect();
+    hands::set_group_marks(world, group, &add, &remove, &marks.add_labels, &marks.remove_labels);
+}
+
+/// The API server is of another version.
+pub fn set_server_version(world: &mut World, to: Minor) {
+    hands::set_server_version(world, to);
+}
+
+/// The API server is away for a while; watches are cut.
+pub fn outage(world: &mut World, wait: Duration) {
+    hands::outage(world, wait);
+}
+
+/// A workload of kube-system that belongs to an add-on: its kind, its name, and the container whose image changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub kind: Workload,
+    pub name: &'static str,
+    pub container: &'static str,
+}
+
+/// The workload's container gets an image of another version, where there is such a workload.
+pub fn set_image(world: &mut World, part: Part, tag: &str) {
+    hands::set_image_version(world, part.kind, SYSTEM, part.name, part.container, tag);
+}
+
+/// Whether the workload runs as it is written; one that is not there has nothing to roll out.
+pub fn is_rolled_out(world: &World, part: Part) -> bool {
+    hands::image_of(world, part.kind, SYSTEM, part.name, part.container).is_none() || hands::rolled_out(world, part.kind, SYSTEM, part.name)
+}
+
+/// What a health check of a port of the instance meets.
+pub fn probe(world: &World, instance: &str, port: i64) -> Probe {
+    let Ok(port) = u16::try_from(port) else { return Probe::NoAnswer };
+    match hands::serving(world, instance, port) {
+        Serving::Ready => Probe::Answers,
+        Serving::NoReadyEndpoint => Probe::Refuses,
+        Serving::NoNode | Serving::NodeNotReady => Probe::NoAnswer,
+    }
+}
+
+/// The instances whose nodes a load balancer controller takes: Ready, with these labels, not excluded.
+pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String> {
+    hands::balanced(world, labels)
+}
+
+/// A workload's image can no longer be pulled; nodes that have it keep it.
+pub fn image_missing(world: &mut World, namespace: &str, workload: &str) {
+    hands::image_missing(world, namespace, workload);
+}
+
+/// The kubelet of a node stops; `node` is a name, or a number in the order of names, from 1.
+pub fn kubelet_dies(world: &mut World, node: &str) {
+    let names = hands::node_names(world);
+    let by_number = node.parse::<usize>().ok().and_then(|n| names.get(n.checked_sub(1)?));
+    if let Some(name) = by_number.or_else(|| names.iter().find(|n| *n == node)).cloned() {
+        hands::kubelet_dies(world, &name);
+    }
+}

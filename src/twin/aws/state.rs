@@ -1,0 +1,436 @@
+//! What the account holds. The twin's own types: it does not reuse the program's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::model::{AddonVersion, Minor};
+
+/// One account in one region.
+#[derive(Clone, Debug, Default)]
+pub struct Cloud {
+    pub account: String,
+    pub region: String,
+    /// None: an account without a cluster.
+    pub eks: Option<Eks>,
+    /// By name.
+    pub asgs: BTreeMap<String, Asg>,
+    /// By id. Terminated ones stay, as in EC2, where they are seen for about an hour.
+    pub instances: BTreeMap<String, Instance>,
+    /// By id.
+    pub subnets: BTreeMap<String, Subnet>,
+    /// By id.
+    pub templates: BTreeMap<String, Template>,
+    /// By id: AMIs and the kubelet each carries.
+    pub images: BTreeMap<String, Image>,
+    pub elb: Elb,
+    /// What was published to SNS: topic and message.
+    pub published: Vec<(String, String)>,
+    /// Access keys whose credentials have expired.
+    pub expired_keys: BTreeSet<String>,
+    /// Where DescribeCluster says the API server is, when the twin serves on a port.
+    pub endpoint: Option<String>,
+    pub switches: Switches,
+    /// ClientToken of EC2 -> what was answered.
+    pub client_tokens: BTreeMap<String, Value>,
+    /// EBS volumes by id: their zone.
+    pub volumes: BTreeMap<String, String>,
+    /// Counts launches and registrations.
+    pub number: u64,
+}
+
+impl Cloud {
+    /// The next number: whatever got a smaller one came earlier.
+    pub fn next_number(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+}
+
+/// How the cloud behaves where real accounts differ or things go wrong.
+#[derive(Clone, Debug, Default)]
+pub struct Switches {
+    /// UpdateClusterVersion refuses while a node group is older than the cluster (EKS did so before 2023).
+    pub node_groups_must_match: bool,
+    /// Zones in which no instance can be had.
+    pub no_capacity: BTreeSet<String>,
+    /// How many of the next instances run but never join the cluster.
+    pub never_join: u32,
+    /// The next version updates of the control plane fail, each with this error code.
+    pub control_plane_fails: Vec<String>,
+    /// A load balancer controller keeps controller-tagged rules and the targets of TargetGroupBindings as it wants.
+    pub controller: Option<Controller>,
+}
+
+/// What a load balancer controller wants.
+#[derive(Clone, Debug, Default)]
+pub struct Controller {
+    /// Rule ARN -> the actions it writes back.
+    pub rules: BTreeMap<String, Vec<Value>>,
+    /// Target groups bound with target type `instance`: ARN -> labels a node must have, and the node port.
+    pub bindings: BTreeMap<String, Binding>,
+}
+
+/// An `instance` TargetGroupBinding.
+#[derive(Clone, Debug, Default)]
+pub struct Binding {
+    pub node_selector: BTreeMap<String, String>,
+    pub port: u16,
+}
+
+/// A cluster and what belongs to it.
+#[derive(Clone, Debug)]
+pub struct Eks {
+    pub name: String,
+    pub arn: String,
+    /// As DescribeCluster shows it; moves at the end of an update.
+    pub version: Minor,
+    /// As DescribeCluster shows it; follows an update with a lag.
+    pub status: String,
+    /// The members of DescribeCluster that nothing here changes.
+    pub rest: Map<String, Value>,
+    pub endpoint: String,
+    pub tags: BTreeMap<String, String>,
+    pub created: Timestamp,
+    /// The update of the control plane that is running.
+    pub running: Option<String>,
+    /// From which version the control plane was last taken up, and when that ended.
+    pub upgraded: Option<(Minor, Timestamp)>,
+    pub updates: BTreeMap<String, Update>,
+    /// Update ids in the order they were made.
+    pub update_order: Vec<String>,
+    pub nodegroups: BTreeMap<String, Nodegroup>,
+    pub addons: BTreeMap<String, Addon>,
+    pub catalog: BTreeMap<String, Offered>,
+    pub versions: Vec<Version>,
+    pub insights: Vec<Insight>,
+    /// When the running refresh of insights began; the last one's end.
+    pub refresh: Refresh,
+    pub fargate: Vec<String>,
+    /// Operation and clientRequestToken -> the request, and what was answered.
+    pub tokens: BTreeMap<(String, String), (String, Value)>,
+}
+
+/// The refresh of insights.
+#[derive(Clone, Debug, Default)]
+pub struct Refresh {
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+}
+
+/// What an update belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    Cluster,
+    Nodegroup(String),
+    Addon(String),
+}
+
+/// An update of EKS.
+#[derive(Clone, Debug)]
+pub struct Update {
+    pub id: String,
+    pub owner: Owner,
+    /// InProgress Failed Cancelled Successful.
+    pub status: String,
+    pub kind: String,
+    pub params: Vec<(String, String)>,
+    pub created: Timestamp,
+    pub errors: Vec<Issue>,
+}
+
+/// An issue of a health list, or an error of an update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    pub code: String,
+    pub message: String,
+    pub resources: Vec<String>,
+}
+
+/// A managed node group.
+#[derive(Clone, Debug)]
+pub struct Nodegroup {
+    pub name: String,
+    pub arn: String,
+    pub version: Minor,
+    /// With a custom AMI: the AMI's id.
+    pub release: String,
+    pub status: String,
+    pub min: i64,
+    pub max: i64,
+    pub desired: i64,
+    pub labels: BTreeMap<String, String>,
+    /// In EKS's spelling: key, value, effect.
+    pub taints: Vec<Value>,
+    /// None until it is made.
+    pub asg: Option<String>,
+    pub health: Vec<Issue>,
+    /// The other members of DescribeNodegroup, as they were asked for: subnets, instanceTypes, amiType and so on.
+    pub spec: Map<String, Value>,
+    pub tags: BTreeMap<String, String>,
+    pub created: Timestamp,
+    pub modified: Timestamp,
+    /// The template EKS launches from: its own, or its copy of the user's.
+    pub launch: Launch,
+    /// When its deletion began.
+    pub deleting: Option<Timestamp>,
+}
+
+/// What instances of a group are made of.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    pub template: String,
+    pub version: i64,
+    pub image: String,
+    pub instance_type: String,
+    /// Instances get their image and kubelet from the user's template.
+    pub custom: bool,
+}
+
+/// An add-on of the cluster.
+#[derive(Clone, Debug)]
+pub struct Addon {
+    pub name: String,
+    pub arn: String,
+    pub version: AddonVersion,
+    pub status: String,
+    pub health: Vec<Issue>,
+    pub role: Option<String>,
+    pub configuration: Option<String>,
+    pub tags: BTreeMap<String, String>,
+    pub created: Timestamp,
+    pub modified: Timestamp,
+}
+
+/// An add-on in the catalogue.
+#[derive(Clone, Debug, Default)]
+pub struct Offered {
+    pub kind: String,
+    /// Newest first.
+    pub versions: Vec<OfferedVersion>,
+}
+
+/// One version of an add-on in the catalogue.
+#[derive(Clone, Debug)]
+pub struct OfferedVersion {
+    pub version: AddonVersion,
+    /// Minor -> whether it is the default there.
+    pub minors: BTreeMap<Minor, bool>,
+    pub architectures: Vec<String>,
+    pub requires_configuration: bool,
+    pub requires_iam: bool,
+}
+
+/// A version of Kubernetes EKS offers.
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub version: Minor,
+    pub status: String,
+    pub default: bool,
+    pub patch: String,
+    pub end_of_standard: Option<Timestamp>,
+    pub end_of_extended: Option<Timestamp>,
+}
+
+/// An insight.
+#[derive(Clone, Debug)]
+pub struct Insight {
+    pub id: String,
+    pub name: String,
+    pub category: String,
+    pub version: Option<Minor>,
+    pub status: String,
+    pub reason: String,
+    pub description: String,
+    pub recommendation: String,
+    pub resources: Vec<String>,
+    pub refreshed: Timestamp,
+}
+
+/// An Auto Scaling group.
+#[derive(Clone, Debug)]
+pub struct Asg {
+    pub name: String,
+    pub arn: String,
+    /// The node group it belongs to.
+    pub nodegroup: String,
+    pub min: i64,
+    pub max: i64,
+    pub desired: i64,
+    pub subnets: Vec<String>,
+    pub launch: Launch,
+    /// Instance ids in launch order.
+    pub members: BTreeMap<String, Member>,
+    /// Target group ARN -> state of the traffic source.
+    pub target_groups: BTreeMap<String, String>,
+    pub suspended: BTreeSet<String>,
+    /// Key -> value and whether instances get it.
+    pub tags: BTreeMap<String, (String, bool)>,
+    pub created: Timestamp,
+    /// The last failed launch, in Auto Scaling's words.
+    pub failed_launch: Option<String>,
+}
+
+/// An instance as its group sees it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub zone: String,
+    /// Pending InService Terminating Terminating:Wait Terminating:Proceed.
+    pub lifecycle: String,
+    /// Order of launch.
+    pub number: u64,
+}
+
+/// An EC2 instance.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    pub id: String,
+    pub instance_type: String,
+    pub zone: String,
+    pub subnet: String,
+    pub image: String,
+    /// pending running shutting-down terminated.
+    pub state: String,
+    pub address: String,
+    pub dns: String,
+    pub tags: BTreeMap<String, String>,
+    pub launched: Timestamp,
+    pub asg: Option<String>,
+    /// It runs, but its kubelet never reaches the API server.
+    pub never_joins: bool,
+    pub joined: bool,
+}
+
+/// A subnet.
+#[derive(Clone, Debug)]
+pub struct Subnet {
+    pub id: String,
+    pub zone: String,
+    pub zone_id: String,
+    pub vpc: String,
+    pub cidr: String,
+    pub free: i64,
+    /// How many addresses have been handed out here.
+    pub given: u32,
+}
+
+/// A launch template with its versions, first first.
+#[derive(Clone, Debug)]
+pub struct Template {
+    pub id: String,
+    pub name: String,
+    pub default: i64,
+    pub versions: Vec<TemplateVersion>,
+    pub created: Timestamp,
+}
+
+/// A version of a launch template.
+#[derive(Clone, Debug)]
+pub struct TemplateVersion {
+    pub number: i64,
+    pub description: Option<String>,
+    /// RequestLaunchTemplateData as EC2 spells it: ImageId, InstanceType, UserData and so on.
+    pub data: Map<String, Value>,
+    pub created: Timestamp,
+}
+
+/// An AMI.
+#[derive(Clone, Debug)]
+pub struct Image {
+    pub id: String,
+    pub name: String,
+    pub arm: bool,
+    /// The kubelet it carries, such as `1.29.15`.
+    pub kubelet: String,
+    pub owner: String,
+}
+
+/// Elastic Load Balancing.
+#[derive(Clone, Debug, Default)]
+pub struct Elb {
+    /// All by ARN.
+    pub balancers: BTreeMap<String, Balancer>,
+    pub listeners: BTreeMap<String, Listener>,
+    pub rules: BTreeMap<String, Rule>,
+    pub groups: BTreeMap<String, TargetGroup>,
+    pub tags: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// A load balancer.
+#[derive(Clone, Debug)]
+pub struct Balancer {
+    pub arn: String,
+    pub name: String,
+    /// application or network.
+    pub kind: String,
+    pub dns: String,
+    pub vpc: String,
+    pub zones: Vec<String>,
+}
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub arn: String,
+    pub balancer: String,
+    pub port: i64,
+    pub protocol: String,
+    /// The default actions, as ELB spells them.
+    pub actions: Vec<Value>,
+}
+
+/// A rule that is not a listener's default.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub arn: String,
+    pub listener: String,
+    pub priority: String,
+    pub conditions: Vec<Value>,
+    pub actions: Vec<Value>,
+    pub transforms: Vec<Value>,
+    /// The ARN of the rule that stands for the listener's default actions; those live in the listener.
+    pub default: bool,
+}
+
+/// A target group.
+#[derive(Clone, Debug)]
+pub struct TargetGroup {
+    pub arn: String,
+    pub name: String,
+    pub protocol: String,
+    pub port: i64,
+    pub target_type: String,
+    pub vpc: String,
+    pub interval: i64,
+    pub healthy_threshold: i64,
+    pub unhealthy_threshold: i64,
+    /// Attributes, such as `deregistration_delay.timeout_seconds`.
+    pub attributes: BTreeMap<String, String>,
+    /// By id and port.
+    pub targets: BTreeMap<(String, i64), Target>,
+    /// Health checks are going on.
+    pub checked: bool,
+}
+
+/// A registered target.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    pub state: TargetState,
+    /// Health checks in a row that agree, and what they say.
+    pub passes: i64,
+    pub fails: i64,
+    /// Counts registrations, so that the end of an old draining does not remove a new registration.
+    pub turn: u64,
+}
+
+/// What target health says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TargetState {
+    #[default]
+    Initial,
+    Healthy,
+    /// With the reason, such as `Target.Timeout`.
+    Unhealthy(&'static str),
+    Draining,
+}

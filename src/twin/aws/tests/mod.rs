@@ -1,0 +1,10 @@
+//! The twin asked by the real Rust SDK, in virtual time.
+
+mod addons;
+mod control_plane;
+mod faults;
+mod groups;
+mod instances;
+mod reads;
+mod sdk;
+mod traffic;

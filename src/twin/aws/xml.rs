@@ -1,0 +1,71 @@
+//! XML from JSON values, as AWS's query services write it.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+/// Writes the members of `value` as elements; an item of a list is an element named `item`.
+pub fn members(value: &Value, item: &str) -> String {
+    let mut out = String::new();
+    if let Value::Object(map) = value {
+        for (name, value) in map {
+            element(&mut out, name, value, item);
+        }
+    }
+    out
+}
+
+fn element(out: &mut String, name: &str, value: &Value, item: &str) {
+    // Writing to a String cannot fail.
+    match value {
+        Value::Null => {}
+        Value::Array(items) => {
+            let _ = write!(out, "<{name}>");
+            for value in items {
+                element(out, item, value, item);
+            }
+            let _ = write!(out, "</{name}>");
+        }
+        Value::Object(map) => {
+            let _ = write!(out, "<{name}>");
+            for (inner, value) in map {
+                element(out, inner, value, item);
+            }
+            let _ = write!(out, "</{name}>");
+        }
+        Value::String(text) => {
+            let _ = write!(out, "<{name}>{}</{name}>", escape(text));
+        }
+        Value::Bool(_) | Value::Number(_) => {
+            let _ = write!(out, "<{name}>{value}</{name}>");
+        }
+    }
+}
+
+/// Escapes text for XML.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '"' => out.push_str("&quot;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn lists_are_wrapped_and_text_is_escaped() {
+        let xml = members(&json!({"Tags": [{"Key": "a<b", "Value": 1}], "Empty": [], "Nothing": null}), "member");
+        assert_eq!(xml, "<Empty></Empty><Tags><member><Key>a&lt;b</Key><Value>1</Value></member></Tags>");
+    }
+}

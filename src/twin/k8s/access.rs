@@ -1,0 +1,137 @@
+//! Who may come in: a bearer token such as EKS's, a static one, or anybody.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+
+use super::status::Failure;
+use crate::wire::Request;
+
+/// How long a token is good, by the date inside.
+const GOOD_FOR: SignedDuration = SignedDuration::from_mins(15);
+/// The parameters a token may have; the real authenticator refuses any other.
+const KNOWN: &[&str] = &[
+    "action",
+    "version",
+    "x-amz-algorithm",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-expires",
+    "x-amz-security-token",
+    "x-amz-signature",
+    "x-amz-signedheaders",
+];
+
+/// Who may come in.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    pub anonymous: bool,
+    pub token: Option<String>,
+}
+
+impl Access {
+    /// Lets the request in, or not.
+    pub fn check(&self, request: &Request, now: Timestamp) -> Result<(), Failure> {
+        let open = ["/healthz", "/livez", "/readyz"]
+            .iter()
+            .any(|p| request.uri().path().starts_with(p));
+        if self.anonymous || open {
+            return Ok(());
+        }
+        let header = request
+            .headers()
+            .get(http::header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok());
+        let token = header
+            .and_then(|h| h.strip_prefix("Bearer "))
+            .unwrap_or_default()
+            .trim();
+        let known = self.token.as_deref().is_some_and(|t| t == token);
+        if known || is_signed(token, now) {
+            return Ok(());
+        }
+        Err(Failure::new(401, "Unauthorized", "Unauthorized"))
+    }
+}
+
+/// Whether `token` is a presigned call to STS for a cluster, made less than 15 minutes ago.
+fn is_signed(token: &str, now: Timestamp) -> bool {
+    let Some(url) = token
+        .strip_prefix("k8s-aws-v1.")
+        .and_then(|t| URL_SAFE_NO_PAD.decode(t).ok())
+    else {
+        return false;
+    };
+    let Some(uri) = String::from_utf8(url)
+        .ok()
+        .and_then(|u| u.parse::<http::Uri>().ok())
+    else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default();
+    if uri.scheme_str() != Some("https") || uri.path() != "/" || !host.starts_with("sts.") {
+        return false;
+    }
+    let query = super::rest::query::pairs(uri.query().unwrap_or_default());
+    let one = |key: &str| {
+        let mut found = query.iter().filter(|(k, _)| k.eq_ignore_ascii_case(key));
+        found
+            .next()
+            .map(|(_, v)| v.as_str())
+            .filter(|_| found.next().is_none())
+    };
+    let date = one("x-amz-date").and_then(|d| {
+        let date = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", d)
+            .ok()?
+            .to_datetime()
+            .ok()?;
+        date.to_zoned(jiff::tz::TimeZone::UTC)
+            .ok()
+            .map(|z| z.timestamp())
+    });
+    query
+        .iter()
+        .all(|(k, _)| KNOWN.contains(&k.to_ascii_lowercase().as_str()))
+        && one("action") == Some("GetCallerIdentity")
+        && one("x-amz-signature").is_some_and(|s| s.len() == 64)
+        && one("x-amz-signedheaders").is_some_and(|h| h.split(';').any(|h| h == "x-k8s-aws-id"))
+        && date.is_some_and(|date| now.duration_since(date).abs() <= GOOD_FOR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(date: &str, extra: &str) -> String {
+        let url = format!(
+            "https://sts.us-west-2.amazonaws.com/?Action=GetCallerIdentity&Version=2011-06-15&X-Amz-Algorithm=AWS4-HMAC-SHA256\
+             &X-Amz-Credential=AKIDEXAMPLE%2F20261121%2Fus-west-2%2Fsts%2Faws4_request&X-Amz-Date={date}&X-Amz-Expires=60\
+             &X-Amz-SignedHeaders=host%3Bx-k8s-aws-id&X-Amz-Signature={}{extra}",
+            "2859d00054e7a070bec4b75a15c79b253a1f4eabd4176c53a98be7f670e7e1a2"
+        );
+        format!("k8s-aws-v1.{}", URL_SAFE_NO_PAD.encode(url))
+    }
+
+    #[test]
+    fn a_token_is_good_for_fifteen_minutes_and_only_as_eks_makes_it() {
+        let now: Timestamp = "2026-11-21T08:10:00Z".parse().unwrap();
+        assert!(is_signed(&token("20261121T080000Z", ""), now));
+        assert!(
+            !is_signed(&token("20261121T075400Z", ""), now),
+            "16 minutes old"
+        );
+        assert!(
+            !is_signed(&token("20261121T080000Z", "&Extra=1"), now),
+            "a parameter that is not allowed"
+        );
+        assert!(
+            !is_signed(
+                &token("20261121T080000Z", "&X-Amz-Date=20261121T080000Z"),
+                now
+            ),
+            "a parameter twice"
+        );
+        assert!(!is_signed("k8s-aws-v1.garbled", now));
+        assert!(!is_signed("", now));
+    }
+}

@@ -1,0 +1,408 @@
+//! The cluster: its objects, its time, its chance, and how objects are created, changed and deleted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Due;
+use super::access::Access;
+use super::control::Work;
+use super::control::rollout::Revisions;
+use super::defaults;
+use super::json::{at, default, flag, list, number, set, text, unset};
+use super::kinds::{NAMESPACES, PODS, Res};
+use super::kubelet::Pace;
+use super::status::Failure;
+use super::store::{Key, Name, Object, Store};
+use crate::model::Minor;
+use crate::model::snapshot::Snapshot;
+
+/// The cluster's API objects and those who act on them.
+pub struct Cluster {
+    pub(super) store: Store,
+    pub(super) now: Timestamp,
+    pub(super) rng: fastrand::Rng,
+    pub(super) version: Minor,
+    pub(super) access: Access,
+    pub(super) pace: Pace,
+    /// The API server refuses connections until then.
+    pub(super) down_until: Option<Timestamp>,
+    /// Nodes whose kubelet no longer works.
+    pub(super) dead: BTreeSet<String>,
+    /// By node: images that need no pull.
+    pub(super) images: BTreeMap<String, BTreeSet<String>>,
+    /// Images that can no longer be pulled.
+    pub(super) unpullable: BTreeSet<String>,
+    /// Work that is queued already.
+    pub(super) queued: BTreeSet<Work>,
+    pub(super) next_ip: u32,
+    pub(super) revisions: Revisions,
+    /// By job: pods that went before their end.
+    pub(super) lost: BTreeMap<String, i64>,
+    /// Deployments whose deadline is being watched.
+    pub(super) deadlines: BTreeSet<Name>,
+    outbox: Vec<(Duration, Due)>,
+    awake: bool,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self::empty(Minor::new(29))
+    }
+}
+
+impl Cluster {
+    /// A cluster of version `version` that has only its own namespaces.
+    pub fn empty(version: Minor) -> Self {
+        let mut cluster = Self {
+            store: Store::default(),
+            now: Timestamp::UNIX_EPOCH,
+            rng: fastrand::Rng::with_seed(0),
+            version,
+            access: Access::default(),
+            pace: Pace::default(),
+            down_until: None,
+            dead: BTreeSet::new(),
+            images: BTreeMap::new(),
+            unpullable: BTreeSet::new(),
+            queued: BTreeSet::new(),
+            next_ip: 0,
+            revisions: Revisions::new(),
+            lost: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            outbox: Vec::new(),
+            awake: false,
+        };
+        for (n, name) in ["default", "kube-node-lease", "kube-public", "kube-system"]
+            .into_iter()
+            .enumerate()
+        {
+            cluster.store.seed(
+                NAMESPACES,
+                json!({
+                    "apiVersion": "v1", "kind": "Namespace",
+                    "metadata": {
+                        "name": name, "uid": format!("00000000-0000-4000-8000-00000000000{n}"),
+                        "resourceVersion": (n + 1).to_string(), "creationTimestamp": "2026-01-01T00:00:00Z",
+                        "labels": {"kubernetes.io/metadata.name": name},
+                    },
+                    "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"},
+                }),
+            );
+        }
+        cluster
+    }
+
+    /// The cluster of a snapshot: its objects as they were, its version.
+    pub fn from_snapshot(snapshot: &Snapshot) -> Self {
+        let mut cluster = Self::empty(snapshot.inventory.cluster.version);
+        for (path, items) in &snapshot.kubernetes {
+            cluster.seed(path, items);
+        }
+        cluster
+    }
+
+    /// Seeds the items of a list, by the list's path.
+    pub fn seed(&mut self, path: &str, items: &[Value]) {
+        let Some(res) = self.store.kinds.learn(path, items) else {
+            return;
+        };
+        let kind = self.store.kinds.get(res).clone();
+        for item in items {
+            let mut item = item.clone();
+            set(&mut item, "apiVersion", kind.api_version());
+            set(&mut item, "kind", kind.kind.to_string());
+            if text(&item, "metadata.uid").is_empty() {
+                let uid = self.uid();
+                set(&mut item, "metadata.uid", uid);
+            }
+            if res == PODS {
+                self.seed_pod(&item);
+            }
+            self.store.seed(res, item);
+        }
+    }
+
+    fn seed_pod(&mut self, pod: &Value) {
+        let images = list(pod, "spec.containers")
+            .iter()
+            .map(|c| text(c, "image").to_owned());
+        self.images
+            .entry(text(pod, "spec.nodeName").to_owned())
+            .or_default()
+            .extend(images);
+        // New addresses begin after those that are taken.
+        let ip: Option<std::net::Ipv4Addr> = text(pod, "status.podIP").parse().ok();
+        if let Some(ip) = ip.map(u32::from)
+            && (super::kubelet::POD_NET..super::kubelet::POD_NET + (1 << 22)).contains(&ip)
+        {
+            self.next_ip = self.next_ip.max(ip - super::kubelet::POD_NET);
+        }
+    }
+
+    /// Lets anybody in, with or without a token.
+    pub fn allow_anonymous(mut self) -> Self {
+        self.access.anonymous = true;
+        self
+    }
+
+    /// Lets in whoever shows `token`, beside those who show a signed one.
+    pub fn allow_token(mut self, token: impl Into<String>) -> Self {
+        self.access.token = Some(token.into());
+        self
+    }
+
+    /// Takes containers' and nodes' times from `pace`.
+    pub fn with_pace(mut self, pace: Pace) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    /// Runs `f` at `now`, lets the controllers hear of what it wrote, and returns what is to happen later.
+    pub(super) fn within<T>(
+        &mut self,
+        now: Timestamp,
+        chance: &mut fastrand::Rng,
+        f: impl FnOnce(&mut Self) -> T,
+    ) -> (T, Vec<(Duration, Due)>) {
+        self.now = now;
+        if !self.awake {
+            self.awake = true;
+            self.rng = fastrand::Rng::with_seed(chance.u64(..));
+            self.wake();
+        }
+        let out = f(self);
+        self.react();
+        (out, std::mem::take(&mut self.outbox))
+    }
+
+    /// Lets `due` happen after `wait`.
+    pub(super) fn later(&mut self, wait: Duration, due: Due) {
+        self.outbox.push((wait, due));
+    }
+
+    /// A time between `from` and `to` milliseconds, by chance.
+    pub(super) fn between(&mut self, from: u64, to: u64) -> Duration {
+        Duration::from_millis(if to > from {
+            self.rng.u64(from..=to)
+        } else {
+            from
+        })
+    }
+
+    /// The time as objects carry it.
+    pub(super) fn stamp(&self) -> String {
+        self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
+    /// A new uid.
+    pub(super) fn uid(&mut self) -> String {
+        let n = (self.rng.u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+        let hex = format!("{n:032x}");
+        [
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..],
+        ]
+        .join("-")
+    }
+
+    /// The end of a generated name.
+    pub(super) fn suffix(&mut self) -> String {
+        const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+        (0..5)
+            .map(|_| char::from(ALPHABET[self.rng.usize(..ALPHABET.len())]))
+            .collect()
+    }
+
+    /// Creates an object as a client or controller does.
+    pub(super) fn create(
+        &mut self,
+        res: Res,
+        mut object: Value,
+        dry: bool,
+    ) -> Result<Object, Failure> {
+        let kind = self.store.kinds.get(res).clone();
+        let prefix = text(&object, "metadata.generateName").to_owned();
+        if text(&object, "metadata.name").is_empty() {
+            if prefix.is_empty() {
+                let why = "Required value: name or generateName is required";
+                return Err(Failure::invalid(&kind, "", "metadata.name", why));
+            }
+            let name = format!("{prefix}{}", self.suffix());
+            set(&mut object, "metadata.name", name);
+        }
+        let at_name = Name::of(&object);
+        if kind.namespaced {
+            self.check_namespace(&kind.resource(), &at_name)
+                .map_err(|f| {
+                    f.unwrap_or_else(|| {
+                        Failure::not_found(self.store.kinds.get(NAMESPACES), &at_name.ns)
+                    })
+                })?;
+        }
+        if self.store.find(res, &at_name).is_some() {
+            return Err(Failure::exists(&kind, &at_name.name));
+        }
+        let (uid, stamp) = (self.uid(), self.stamp());
+        set(&mut object, "apiVersion", kind.api_version());
+        set(&mut object, "kind", kind.kind.to_string());
+        set(&mut object, "metadata.uid", uid);
+        set(&mut object, "metadata.creationTimestamp", stamp);
+        unset(&mut object, "metadata.deletionTimestamp");
+        if object.get("spec").is_some() {
+            set(&mut object, "metadata.generation", 1);
+        }
+        defaults::on_create(self, res, &mut object);
+        if dry {
+            return Ok(object.into());
+        }
+        Ok(self.store.put(res, object))
+    }
+
+    /// Whether something may be created in a namespace; the inner `None` says that there is no such namespace.
+    pub(super) fn check_namespace(
+        &self,
+        resource: &str,
+        at_name: &Name,
+    ) -> Result<(), Option<Failure>> {
+        let Some(namespace) = self.store.find(NAMESPACES, &Name::new("", &at_name.ns)) else {
+            return Err(None);
+        };
+        if text(namespace, "status.phase") != "Terminating" {
+            return Ok(());
+        }
+        let (ns, name) = (&at_name.ns, &at_name.name);
+        let why = format!(
+            "unable to create new content in namespace {ns} because it is being terminated"
+        );
+        let message = format!("{resource} \"{name}\" is forbidden: {why}");
+        let details = json!({
+            "name": name, "kind": resource.split('.').next(),
+            "causes": [{
+                "reason": "NamespaceTerminating",
+                "message": format!("namespace {ns} is being terminated"),
+                "field": "metadata.namespace",
+            }],
+        });
+        Err(Some(Failure {
+            details: Some(details),
+            ..Failure::new(403, "Forbidden", message)
+        }))
+    }
+
+    /// Changes an object; nothing is written when `f` changes nothing. Returns the object as it is then.
+    pub(super) fn change(&mut self, key: &Key, f: impl FnOnce(&mut Value)) -> Option<Object> {
+        let old = self.store.get(key)?.clone();
+        let mut new = Value::clone(&old);
+        f(&mut new);
+        Some(self.replace(key.res, &old, new))
+    }
+
+    /// Writes `new` over `old`: counts the generation up when the spec differs, lets the object go when its last
+    /// finalizer does, and writes nothing when nothing differs.
+    pub(super) fn replace(&mut self, res: Res, old: &Object, mut new: Value) -> Object {
+        if same_but_bookkeeping(old, &new) {
+            return old.clone();
+        }
+        let differs = |key: &str| old.get(key) != new.get(key);
+        if differs("spec") && at(old, "metadata.generation").is_some() {
+            let generation = number(old, "metadata.generation").unwrap_or(0) + 1;
+            set(&mut new, "metadata.generation", generation);
+        }
+        let going = at(&new, "metadata.deletionTimestamp").is_some();
+        let waits = res == NAMESPACES
+            || (res == PODS && number(&new, "metadata.deletionGracePeriodSeconds") != Some(0));
+        let new = self.store.put(res, new);
+        if going && !waits && list(&new, "metadata.finalizers").is_empty() {
+            return self
+                .store
+                .take(&Key {
+                    res,
+                    at: Name::of(&new),
+                })
+                .unwrap_or(new);
+        }
+        new
+    }
+
+    /// Deletes an object: at once, or after its grace period or finalizers. Returns it as it was last.
+    pub(super) fn delete(&mut self, key: &Key, grace: Option<i64>) -> Option<Object> {
+        let object = self.store.get(key)?.clone();
+        let going = at(&object, "metadata.deletionTimestamp").is_some();
+        let grace = match key.res {
+            PODS => self.grace_of(&object, grace),
+            _ => 0,
+        };
+        let held = !list(&object, "metadata.finalizers").is_empty() || key.res == NAMESPACES;
+        if grace == 0 && !held {
+            return self.store.take(key);
+        }
+        if going
+            && number(&object, "metadata.deletionGracePeriodSeconds").is_some_and(|g| g <= grace)
+        {
+            return Some(object);
+        }
+        let until = self
+            .now
+            .saturating_add(jiff::SignedDuration::from_secs(grace))
+            .unwrap_or(self.now);
+        let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        self.change(key, |o| {
+            set(o, "metadata.deletionTimestamp", until);
+            set(o, "metadata.deletionGracePeriodSeconds", grace);
+            if key.res == NAMESPACES {
+                set(o, "status.phase", "Terminating");
+            } else if let Some(generation) = number(o, "metadata.generation") {
+                set(o, "metadata.generation", generation + 1);
+            }
+        })
+    }
+
+    fn grace_of(&self, pod: &Value, asked: Option<i64>) -> i64 {
+        let finished = matches!(text(pod, "status.phase"), "Succeeded" | "Failed");
+        if text(pod, "spec.nodeName").is_empty() || finished {
+            return 0;
+        }
+        asked
+            .or_else(|| number(pod, "spec.terminationGracePeriodSeconds"))
+            .unwrap_or(30)
+            .max(0)
+    }
+
+    /// Whether the kubelet of `node` works.
+    pub(super) fn alive(&self, node: &str) -> bool {
+        self.store.index.nodes.contains_key(node) && !self.dead.contains(node)
+    }
+}
+
+/// Whether two versions of an object differ in nothing a client would see.
+fn same_but_bookkeeping(old: &Value, new: &Value) -> bool {
+    let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else {
+        return false;
+    };
+    a.len() == b.len()
+        && a.iter().zip(b).all(|((ka, va), (kb, vb))| {
+            ka == kb
+                && if ka == "metadata" {
+                    let plain = |v: &Value| {
+                        let mut v = v.clone();
+                        unset(&mut v, "resourceVersion");
+                        default(&mut v, "managedFields", json!([]));
+                        v
+                    };
+                    plain(va) == plain(vb)
+                } else {
+                    va == vb
+                }
+        })
+}
+
+/// Whether `object` is held by nothing but its own end.
+pub(super) fn immutable(object: &Value) -> bool {
+    flag(object, "immutable")
+}

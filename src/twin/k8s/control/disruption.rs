@@ -1,0 +1,192 @@
+//! The disruption controller: how many pods a budget lets go, by the same arithmetic as the real one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::super::Due;
+use super::super::cluster::Cluster;
+use super::super::facts::{Owner, Pod};
+use super::super::json::{at, number, scaled, set, set_condition, text, unset};
+use super::super::kinds::{
+    BUDGETS, DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, Res, STATEFUL_SETS,
+};
+use super::super::store::{Key, Name};
+use super::Work;
+
+/// How long an eviction that the API server noted may stay unseen before it counts for nothing.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(120);
+
+/// Counts a budget's pods and writes what it allows.
+pub fn reconcile(cluster: &mut Cluster, name: &Name) {
+    let Some(budget) = cluster.store.find(BUDGETS, name).cloned() else {
+        return;
+    };
+    let pods = match cluster.store.index.budgets.get(name) {
+        Some(selector) => cluster.store.index.selected(&name.ns, selector),
+        None => return,
+    };
+    let key = Key {
+        res: BUDGETS,
+        at: name.clone(),
+    };
+    let stamp = cluster.stamp();
+    let generation = number(&budget, "metadata.generation").unwrap_or(1);
+    let (expected, desired) = match expectation(cluster, &budget, &pods) {
+        Ok(both) => both,
+        Err(why) => {
+            cluster.change(&key, |b| {
+                set(b, "status.disruptionsAllowed", 0);
+                let failed = condition_of("False", "SyncFailed", &why, generation, &stamp);
+                set_condition(b, failed);
+            });
+            return;
+        }
+    };
+    let (disrupted, recheck) = still_unseen(cluster, &budget, &pods);
+    let healthy = pods
+        .iter()
+        .filter(|p| !p.deleting && p.ready && !disrupted.contains_key(&p.name))
+        .count() as i64;
+    let allowed = if expected <= 0 {
+        0
+    } else {
+        (healthy - desired).max(0)
+    };
+    cluster.change(&key, |b| {
+        for (field, value) in [
+            ("currentHealthy", healthy),
+            ("desiredHealthy", desired),
+            ("expectedPods", expected),
+            ("disruptionsAllowed", allowed),
+            ("observedGeneration", generation),
+        ] {
+            set(b, &format!("status.{field}"), value);
+        }
+        if disrupted.is_empty() {
+            unset(b, "status.disruptedPods");
+        } else {
+            set(b, "status.disruptedPods", Value::Object(disrupted));
+        }
+        note_allowed(b, &stamp);
+    });
+    if let Some(wait) = recheck {
+        cluster.later(wait, Due::Again(Work::Budget(name.clone())));
+    }
+}
+
+/// Puts the condition that says whether a disruption is allowed.
+pub fn note_allowed(budget: &mut Value, stamp: &str) {
+    let generation = number(budget, "status.observedGeneration").unwrap_or(0);
+    let allowed = number(budget, "status.disruptionsAllowed").unwrap_or(0) > 0;
+    let (status, reason) = if allowed {
+        ("True", "SufficientPods")
+    } else {
+        ("False", "InsufficientPods")
+    };
+    set_condition(budget, condition_of(status, reason, "", generation, stamp));
+}
+
+fn condition_of(status: &str, reason: &str, message: &str, generation: i64, stamp: &str) -> Value {
+    json!({
+        "type": "DisruptionAllowed", "status": status, "reason": reason, "message": message,
+        "observedGeneration": generation, "lastTransitionTime": stamp,
+    })
+}
+
+/// How many pods there should be, and how many must be healthy.
+fn expectation(cluster: &Cluster, budget: &Value, pods: &[Arc<Pod>]) -> Result<(i64, i64), String> {
+    if let Some(most) = at(budget, "spec.maxUnavailable") {
+        let expected = scale(cluster, pods)?;
+        let most = scaled(Some(most), expected, true).ok_or("invalid value for IntOrString")?;
+        return Ok((expected, (expected - most).max(0)));
+    }
+    let Some(least) = at(budget, "spec.minAvailable") else {
+        return Ok((0, 0));
+    };
+    if let Some(least) = least.as_i64() {
+        return Ok((pods.len() as i64, least));
+    }
+    let expected = scale(cluster, pods)?;
+    let least = scaled(Some(least), expected, true).ok_or("invalid value for IntOrString")?;
+    Ok((expected, least))
+}
+
+/// The sum of what the pods' controllers are to run; a pod without a controller counts for nothing.
+fn scale(cluster: &Cluster, pods: &[Arc<Pod>]) -> Result<i64, String> {
+    let mut by_controller: BTreeMap<String, i64> = BTreeMap::new();
+    let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
+    for pod in pods {
+        let Some(owner) = &pod.owner else { continue };
+        if seen.insert(&owner.uid, ()).is_some() {
+            continue;
+        }
+        let (uid, replicas) = controller_scale(cluster, pod, owner)?;
+        by_controller.insert(uid, replicas);
+    }
+    Ok(by_controller.values().sum())
+}
+
+fn controller_scale(cluster: &Cluster, pod: &Pod, owner: &Owner) -> Result<(String, i64), String> {
+    let find = |res: Res, name: &str, uid: &str| {
+        let found = cluster.store.find(res, &Name::new(pod.ns.clone(), name))?;
+        (text(found, "metadata.uid") == uid).then_some(found)
+    };
+    let replicas = |o: &Value| {
+        (
+            text(o, "metadata.uid").to_owned(),
+            number(o, "spec.replicas").unwrap_or(1),
+        )
+    };
+    let missing = || format!("found no controllers for pod \"{}\"", pod.name);
+    match owner.kind.as_str() {
+        "ReplicaSet" => {
+            let set_ = find(REPLICA_SETS, &owner.name, &owner.uid).ok_or_else(missing)?;
+            let deployment = Owner::of(set_).filter(|o| o.kind == "Deployment");
+            let above = deployment.and_then(|o| find(DEPLOYMENTS, &o.name, &o.uid));
+            Ok(replicas(above.unwrap_or(set_)))
+        }
+        "StatefulSet" => find(STATEFUL_SETS, &owner.name, &owner.uid)
+            .map(|o| replicas(o))
+            .ok_or_else(missing),
+        "ReplicationController" => find(REPLICATION_CONTROLLERS, &owner.name, &owner.uid)
+            .map(|o| replicas(o))
+            .ok_or_else(missing),
+        _ => match cluster.store.kinds.of(&owner.api_version, &owner.kind) {
+            Some(res) => Err(format!(
+                "{} does not implement the scale subresource",
+                cluster.store.kinds.get(res).resource()
+            )),
+            None => Err(missing()),
+        },
+    }
+}
+
+/// The evictions noted in the budget whose pods have not been seen going yet, and when to look again.
+fn still_unseen(
+    cluster: &Cluster,
+    budget: &Value,
+    pods: &[Arc<Pod>],
+) -> (Map<String, Value>, Option<Duration>) {
+    let (mut left, mut recheck) = (Map::new(), None);
+    let Some(noted) = at(budget, "status.disruptedPods").and_then(Value::as_object) else {
+        return (left, recheck);
+    };
+    for pod in pods.iter().filter(|p| !p.deleting) {
+        let Some(at_time) = noted.get(&pod.name) else {
+            continue;
+        };
+        let since: Option<Timestamp> = at_time.as_str().and_then(|t| t.parse().ok());
+        let missing = UNSEEN - since.map_or(UNSEEN, |since| cluster.now.duration_since(since));
+        if !missing.is_positive() {
+            continue;
+        }
+        left.insert(pod.name.clone(), at_time.clone());
+        let wait = Duration::try_from(missing).unwrap_or_default();
+        recheck = Some(recheck.map_or(wait, |r: Duration| r.min(wait)));
+    }
+    (left, recheck)
+}

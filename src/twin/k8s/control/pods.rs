@@ -1,0 +1,91 @@
+//! What the workload controllers have in common: pods from templates, which go first, which count as available.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::super::cluster::Cluster;
+use super::super::facts::Pod;
+use super::super::json::{at, condition, set, slot, text};
+use super::super::kinds::PODS;
+use super::super::store::{Key, Name, owner_reference};
+
+/// A pod from the owner's template, not yet named.
+pub fn from_template(owner: &Value) -> Value {
+    let template = at(owner, "spec.template")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "namespace": text(owner, "metadata.namespace"),
+            "ownerReferences": [owner_reference(owner)],
+        },
+        "spec": template.get("spec").cloned().unwrap_or_else(|| json!({})),
+    });
+    for key in ["labels", "annotations"] {
+        if let Some(map) = at(&template, &format!("metadata.{key}")) {
+            pod["metadata"][key] = map.clone();
+        }
+    }
+    pod
+}
+
+/// Puts a label on an object.
+pub fn label(object: &mut Value, key: &str, value: &str) {
+    super::super::json::object(slot(object, "metadata.labels"))
+        .insert(key.to_owned(), value.into());
+}
+
+/// Creates a pod; a name that is taken or a namespace that goes is nothing a controller can help.
+pub fn create(cluster: &mut Cluster, pod: Value) -> bool {
+    cluster.create(PODS, pod, false).is_ok()
+}
+
+/// Deletes a pod with its own grace period.
+pub fn delete(cluster: &mut Cluster, pod: &Pod) {
+    cluster.delete(&Key::new(PODS, pod.ns.clone(), pod.name.clone()), None);
+}
+
+/// Whether a pod has been ready for as long as it must be to count as available; if not yet, when it will.
+pub fn available(cluster: &Cluster, pod: &Pod, min_ready: i64) -> Result<bool, SignedDuration> {
+    if !pod.ready || min_ready == 0 {
+        return Ok(pod.ready);
+    }
+    let object = cluster
+        .store
+        .find(PODS, &Name::new(pod.ns.clone(), pod.name.clone()));
+    let since = object
+        .and_then(|o| condition(o, "Ready"))
+        .map(|c| text(c, "lastTransitionTime").to_owned());
+    let since: Option<Timestamp> = since.and_then(|s| s.parse().ok());
+    let ready_for = since.map_or(SignedDuration::ZERO, |since| {
+        cluster.now.duration_since(since)
+    });
+    let missing = SignedDuration::from_secs(min_ready) - ready_for;
+    if missing.is_positive() {
+        Err(missing)
+    } else {
+        Ok(true)
+    }
+}
+
+/// The hash in the names of what comes from a template. The real one is another function; nobody computes it.
+pub fn template_hash(template: Option<&Value>) -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let digest = Sha256::digest(template.map(Value::to_string).unwrap_or_default());
+    digest
+        .iter()
+        .take(10)
+        .map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]))
+        .collect()
+}
+
+/// Writes `status` when it says something new.
+pub fn write_status(cluster: &mut Cluster, key: &Key, status: &[(&str, Value)]) {
+    cluster.change(key, |o| {
+        for (field, value) in status {
+            set(o, &format!("status.{field}"), value.clone());
+        }
+    });
+}

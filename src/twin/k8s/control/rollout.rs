@@ -1,0 +1,110 @@
+//! Revisions of templates, and whether a change of one has reached every pod.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::super::cluster::Cluster;
+use super::super::json::{at, list, list_mut, number, slot, text};
+use super::super::kinds::{DAEMON_SETS, DEPLOYMENTS, Res, STATEFUL_SETS};
+use super::super::store::{Key, Name};
+use super::pods::template_hash;
+
+/// Names of revisions: by the set's uid and its template's hash. Seeded pods keep the names they came with.
+pub type Revisions = BTreeMap<(String, String), String>;
+
+/// The name of a set's current revision.
+pub fn revision(cluster: &mut Cluster, set_: &Value) -> String {
+    let hash = template_hash(at(set_, "spec.template"));
+    let key = (text(set_, "metadata.uid").to_owned(), hash.clone());
+    cluster.revisions.entry(key).or_insert(hash).clone()
+}
+
+/// Learns the names of the revisions a snapshot's sets are at.
+pub fn learn(cluster: &mut Cluster) {
+    for res in [DAEMON_SETS, STATEFUL_SETS] {
+        let sets: Vec<_> = cluster.store.all(res, "").map(|(_, o)| o.clone()).collect();
+        for set_ in sets {
+            let uid = text(&set_, "metadata.uid").to_owned();
+            let named = text(&set_, "status.updateRevision").to_owned();
+            let named = if named.is_empty() {
+                most_common(cluster, &uid)
+            } else {
+                Some(named)
+            };
+            if let Some(named) = named {
+                cluster
+                    .revisions
+                    .insert((uid, template_hash(at(&set_, "spec.template"))), named);
+            }
+        }
+    }
+}
+
+/// A daemon set does not say which revision is current: it is the one most of its pods have.
+fn most_common(cluster: &Cluster, uid: &str) -> Option<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for pod in cluster.store.pods_of(uid) {
+        if let Some(revision) = pod.labels.get("controller-revision-hash") {
+            *counts.entry(revision.clone()).or_default() += 1;
+        }
+    }
+    counts
+        .into_iter()
+        .max_by_key(|(_, n)| *n)
+        .map(|(revision, _)| revision)
+}
+
+/// Whether a workload's controller has seen its spec, and every pod of the old template has been replaced by a ready
+/// one of the new.
+pub fn done(cluster: &Cluster, res: Res, name: &Name) -> bool {
+    let Some(object) = cluster.store.find(res, name) else {
+        return false;
+    };
+    let status = |field: &str| number(object, &format!("status.{field}")).unwrap_or(0);
+    let seen = status("observedGeneration") >= number(object, "metadata.generation").unwrap_or(0);
+    let replicas = number(object, "spec.replicas").unwrap_or(1);
+    seen && match res {
+        DEPLOYMENTS => {
+            status("updatedReplicas") >= replicas
+                && status("replicas") == status("updatedReplicas")
+                && status("availableReplicas") >= replicas
+        }
+        DAEMON_SETS => {
+            let wanted = status("desiredNumberScheduled");
+            status("updatedNumberScheduled") >= wanted && status("numberAvailable") >= wanted
+        }
+        STATEFUL_SETS => {
+            status("updatedReplicas") >= replicas && status("readyReplicas") >= replicas
+        }
+        _ => true,
+    }
+}
+
+/// Puts an image into a workload's template, as an add-on's update does.
+pub fn set_image(cluster: &mut Cluster, key: &Key, container: &str, tag: &str) -> bool {
+    let mut found = false;
+    cluster.change(key, |o| {
+        for field in ["containers", "initContainers"] {
+            if list(o, &format!("spec.template.spec.{field}")).is_empty() {
+                continue;
+            }
+            for c in list_mut(slot(o, "spec.template.spec"), field)
+                .iter_mut()
+                .filter(|c| text(c, "name") == container)
+            {
+                found = true;
+                let image = text(c, "image");
+                // A registry's port has a colon of its own; a digest goes with the tag it belongs to.
+                let plain = image.split('@').next().unwrap_or_default();
+                let end = plain
+                    .rfind(':')
+                    .filter(|colon| *colon > plain.rfind('/').unwrap_or(0))
+                    .unwrap_or(plain.len());
+                let new = format!("{}:{tag}", &plain[..end]);
+                super::super::json::set(c, "image", new);
+            }
+        }
+    });
+    found
+}

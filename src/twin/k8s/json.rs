@@ -1,0 +1,272 @@
+//! Reading and writing objects as plain JSON, by dotted paths (`spec.nodeName`).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+/// The value at `path`, if there is one.
+pub fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.')
+        .try_fold(value, |value, key| value.get(key))
+        .filter(|v| !v.is_null())
+}
+
+/// The text at `path`; empty when there is none.
+pub fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    at(value, path).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The number at `path`.
+pub fn number(value: &Value, path: &str) -> Option<i64> {
+    at(value, path).and_then(Value::as_i64)
+}
+
+/// Whether `true` stands at `path`.
+pub fn flag(value: &Value, path: &str) -> bool {
+    at(value, path).and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// The list at `path`; empty when there is none.
+pub fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    at(value, path)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+}
+
+/// The texts of the map at `path`, such as labels.
+pub fn texts(value: &Value, path: &str) -> BTreeMap<String, String> {
+    let map = at(value, path).and_then(Value::as_object);
+    map.into_iter()
+        .flatten()
+        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+        .collect()
+}
+
+/// Puts `new` at `path`, making the maps on the way.
+pub fn set(value: &mut Value, path: &str, new: impl Into<Value>) {
+    *slot(value, path) = new.into();
+}
+
+/// Takes away what is at `path`.
+pub fn unset(value: &mut Value, path: &str) {
+    let (parent, key) = match path.rsplit_once('.') {
+        Some((parent, key)) => (
+            parent
+                .split('.')
+                .try_fold(value, |value, key| value.get_mut(key)),
+            key,
+        ),
+        None => (Some(value), path),
+    };
+    if let Some(Value::Object(map)) = parent {
+        map.remove(key);
+    }
+}
+
+/// Puts `new` at `path` unless something is there.
+pub fn default(value: &mut Value, path: &str, new: impl Into<Value>) {
+    let slot = slot(value, path);
+    if slot.is_null() {
+        *slot = new.into();
+    }
+}
+
+/// The place at `path`, made (null) with the maps on the way when it is not there.
+pub fn slot<'a>(value: &'a mut Value, path: &str) -> &'a mut Value {
+    path.split('.').fold(value, |value, key| {
+        object(value).entry(key).or_insert(Value::Null)
+    })
+}
+
+/// The map in `value`; anything else is replaced by an empty one.
+pub fn object(value: &mut Value) -> &mut Map<String, Value> {
+    if !value.is_object() {
+        *value = json!({});
+    }
+    match value {
+        Value::Object(map) => map,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            unreachable!("it has just been made a map")
+        }
+    }
+}
+
+/// The list at `path`, made when it is not there.
+pub fn list_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Vec<Value> {
+    let slot = slot(value, path);
+    if !slot.is_array() {
+        *slot = json!([]);
+    }
+    match slot {
+        Value::Array(list) => list,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            unreachable!("it has just been made a list")
+        }
+    }
+}
+
+/// The annotation or label `key` (which has dots of its own) under `metadata`.
+pub fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    at(value, "metadata.annotations")?.get(key)?.as_str()
+}
+
+/// The label `key`.
+pub fn label<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    at(value, "metadata.labels")?.get(key)?.as_str()
+}
+
+/// The condition of type `kind` in `status.conditions`.
+pub fn condition<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
+    list(value, "status.conditions")
+        .iter()
+        .find(|c| text(c, "type") == kind)
+}
+
+/// Puts a condition into `status.conditions`, over the one of its type; keeps the time of transition when its status
+/// stays. Tells whether anything but times changed.
+pub fn set_condition(value: &mut Value, mut condition: Value) -> bool {
+    let kind = text(&condition, "type").to_owned();
+    let conditions = list_mut(value, "status.conditions");
+    match conditions.iter_mut().find(|c| text(c, "type") == kind) {
+        Some(old) => {
+            if text(old, "status") == text(&condition, "status")
+                && let Some(since) = old.get("lastTransitionTime")
+            {
+                condition["lastTransitionTime"] = since.clone();
+            }
+            let same = |key: &str| old.get(key) == condition.get(key);
+            let changed = !(same("status")
+                && same("reason")
+                && same("message")
+                && same("observedGeneration"));
+            if changed {
+                *old = condition;
+            }
+            changed
+        }
+        None => {
+            conditions.push(condition);
+            true
+        }
+    }
+}
+
+/// A quantity of CPU (`250m`, `2`, `0.5`) in thousandths.
+pub fn millis(value: Option<&Value>) -> i64 {
+    // A hair is taken off, for 1.93 x 1000 is a hair over 1930.
+    (quantity(value) * 1000.0 - 1e-6).ceil() as i64
+}
+
+/// A quantity of anything else (`256Mi`, `20`), in units.
+pub fn units(value: Option<&Value>) -> i64 {
+    quantity(value).ceil() as i64
+}
+
+fn quantity(value: Option<&Value>) -> f64 {
+    let Some(value) = value else { return 0.0 };
+    let Some(text) = value.as_str() else {
+        return value.as_f64().unwrap_or_default();
+    };
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(split);
+    let scale = match suffix {
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "Ki" => 1024.0,
+        "Mi" => 1024.0 * 1024.0,
+        "Gi" => 1024.0 * 1024.0 * 1024.0,
+        "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => 1.0,
+    };
+    digits.parse::<f64>().unwrap_or_default() * scale
+}
+
+/// An int-or-percent of `total`, rounded up or down.
+pub fn scaled(value: Option<&Value>, total: i64, up: bool) -> Option<i64> {
+    let value = value?;
+    if let Some(n) = value.as_i64() {
+        return Some(n);
+    }
+    let percent: i64 = value.as_str()?.strip_suffix('%')?.parse().ok()?;
+    let product = percent * total;
+    Some(if up {
+        (product + 99) / 100
+    } else {
+        product / 100
+    })
+}
+
+/// A duration as Go and people write it: `5s`, `1m30s`, `500ms`, `2h`.
+pub fn duration(text: &str) -> Option<std::time::Duration> {
+    let mut rest = text.trim();
+    let mut total = 0.0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let split = rest.find(|c: char| c.is_ascii_alphabetic())?;
+        let (digits, tail) = rest.split_at(split);
+        let end = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
+        let (unit, after) = tail.split_at(end);
+        let scale = match unit {
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total += digits.parse::<f64>().ok()? * scale;
+        rest = after;
+    }
+    Some(std::time::Duration::from_secs_f64(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_as_kubernetes_writes_them() {
+        assert_eq!(millis(Some(&json!("1930m"))), 1930);
+        assert_eq!(millis(Some(&json!("2"))), 2000);
+        assert_eq!(millis(Some(&json!(0.5))), 500);
+        assert_eq!(units(Some(&json!("7292Mi"))), 7292 * 1024 * 1024);
+        assert_eq!(units(Some(&json!("35"))), 35);
+        assert_eq!(units(None), 0);
+    }
+
+    #[test]
+    fn percents_round_as_asked() {
+        assert_eq!(scaled(Some(&json!("25%")), 3, true), Some(1));
+        assert_eq!(scaled(Some(&json!("25%")), 3, false), Some(0));
+        assert_eq!(scaled(Some(&json!(2)), 3, false), Some(2));
+        assert_eq!(scaled(None, 3, false), None);
+    }
+
+    #[test]
+    fn durations_may_have_several_units() {
+        assert_eq!(duration("1m30s"), Some(std::time::Duration::from_secs(90)));
+        assert_eq!(
+            duration("500ms"),
+            Some(std::time::Duration::from_millis(500))
+        );
+        assert_eq!(duration("soon"), None);
+    }
+
+    #[test]
+    fn a_place_is_made_with_the_maps_on_the_way() {
+        let mut v = json!({});
+        set(&mut v, "a.b.c", 1);
+        assert_eq!(v, json!({"a": {"b": {"c": 1}}}));
+        unset(&mut v, "a.b.c");
+        assert_eq!(v, json!({"a": {"b": {}}}));
+    }
+}

@@ -1,0 +1,164 @@
+//! Discovery: what the API server serves, as `kubectl` asks for it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::super::kinds::{Kind, Kinds};
+use crate::model::Minor;
+
+/// `/version`, as EKS says it: the minor has a plus.
+pub fn version(minor: Minor) -> Value {
+    let number = minor.number();
+    // The patch and commit stand for themselves: nothing may depend on them.
+    let (patch, commit) = (
+        number % 7 + 4,
+        format!("{:07x}", u32::from(number) * 0x1_9e37 % 0xfff_ffff),
+    );
+    json!({
+        "major": "1", "minor": format!("{number}+"),
+        "gitVersion": format!("v1.{number}.{patch}-eks-{commit}"),
+        "gitCommit": format!("{commit:0<40}"), "gitTreeState": "clean", "buildDate": "2026-01-01T00:00:00Z",
+        "goVersion": "go1.24.6", "compiler": "gc", "platform": "linux/amd64",
+    })
+}
+
+/// `/api`.
+pub fn versions() -> Value {
+    json!({
+        "kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "ip-172-16-0-1.ec2.internal:443"}],
+    })
+}
+
+/// Groups that are asked things but keep nothing.
+const REVIEWS: &[(&str, &str, &str)] = &[
+    (
+        "authentication.k8s.io",
+        "selfsubjectreviews",
+        "SelfSubjectReview",
+    ),
+    (
+        "authorization.k8s.io",
+        "selfsubjectaccessreviews",
+        "SelfSubjectAccessReview",
+    ),
+    (
+        "authorization.k8s.io",
+        "selfsubjectrulesreviews",
+        "SelfSubjectRulesReview",
+    ),
+    (
+        "authorization.k8s.io",
+        "subjectaccessreviews",
+        "SubjectAccessReview",
+    ),
+];
+
+fn all_groups(kinds: &Kinds) -> BTreeMap<String, String> {
+    let stored = kinds
+        .all()
+        .filter(|(_, k)| !k.group.is_empty())
+        .map(|(_, k)| (k.group.to_string(), k.version.to_string()));
+    stored
+        .chain(
+            REVIEWS
+                .iter()
+                .map(|(g, _, _)| ((*g).to_owned(), "v1".to_owned())),
+        )
+        .collect()
+}
+
+fn group_value(name: &str, version: &str) -> Value {
+    let version = json!({"groupVersion": format!("{name}/{version}"), "version": version});
+    json!({"name": name, "versions": [version], "preferredVersion": version})
+}
+
+/// `/apis`.
+pub fn groups(kinds: &Kinds) -> Value {
+    let groups: Vec<Value> = all_groups(kinds)
+        .iter()
+        .map(|(name, version)| group_value(name, version))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// `/apis/GROUP`.
+pub fn group(kinds: &Kinds, name: &str) -> Option<Value> {
+    let groups = all_groups(kinds);
+    let mut value = group_value(name, groups.get(name)?);
+    value["kind"] = json!("APIGroup");
+    value["apiVersion"] = json!("v1");
+    Some(value)
+}
+
+const VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+/// `/api/v1`, `/apis/GROUP/VERSION`.
+pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
+    let here = |k: &&Kind| k.group == group && k.version == version;
+    let mut list: Vec<Value> = kinds
+        .all()
+        .map(|(_, k)| k)
+        .filter(here)
+        .flat_map(entries)
+        .collect();
+    for (_, plural, kind) in REVIEWS
+        .iter()
+        .filter(|(g, _, _)| *g == group && version == "v1")
+    {
+        list.push(json!({"name": plural, "singularName": kind.to_lowercase(), "namespaced": false, "kind": kind, "verbs": ["create"]}));
+    }
+    if list.is_empty() {
+        return None;
+    }
+    let at = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    Some(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": at, "resources": list}),
+    )
+}
+
+fn entries(kind: &Kind) -> Vec<Value> {
+    let mut main = json!({
+        "name": kind.plural, "singularName": kind.kind.to_lowercase(), "namespaced": kind.namespaced,
+        "kind": kind.kind, "verbs": VERBS,
+    });
+    if !kind.short.is_empty() {
+        main["shortNames"] = json!([kind.short]);
+    }
+    let sub = |name: &str, kind_name: &str, verbs: &[&str]| json!({"name": format!("{}/{name}", kind.plural), "singularName": "", "namespaced": kind.namespaced, "kind": kind_name, "verbs": verbs});
+    let mut entries = vec![main];
+    if kind.status {
+        entries.push(sub("status", &kind.kind, &["get", "patch", "update"]));
+    }
+    match kind.plural.as_ref() {
+        "pods" => {
+            entries.push(sub("binding", "Binding", &["create"]));
+            let mut eviction = sub("eviction", "Eviction", &["create"]);
+            eviction["group"] = json!("policy");
+            eviction["version"] = json!("v1");
+            entries.push(eviction);
+        }
+        "deployments" | "replicasets" | "statefulsets" => {
+            let mut scale = sub("scale", "Scale", &["get", "patch", "update"]);
+            scale["group"] = json!("autoscaling");
+            scale["version"] = json!("v1");
+            entries.push(scale);
+        }
+        _ => {}
+    }
+    entries
+}

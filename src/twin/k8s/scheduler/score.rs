@@ -1,0 +1,73 @@
+//! Which of the nodes that will do is best.
+
+use std::sync::Arc;
+
+use super::super::cluster::Cluster;
+use super::super::facts::{Node, Pod};
+use super::fit::Ask;
+
+/// The nodes with the highest score, in order of name.
+pub fn best(cluster: &Cluster, ask: &Ask<'_>, pod: &Pod, nodes: &[Arc<Node>]) -> Vec<Arc<Node>> {
+    let mut best: Vec<Arc<Node>> = Vec::new();
+    let mut highest = i64::MIN;
+    for node in nodes {
+        let score = score(cluster, ask, pod, node);
+        if score > highest {
+            highest = score;
+            best.clear();
+        }
+        if score == highest {
+            best.push(node.clone());
+        }
+    }
+    best
+}
+
+/// Weighs like the real plugins' defaults: spreading and soft taints above room.
+fn score(cluster: &Cluster, ask: &Ask<'_>, pod: &Pod, node: &Node) -> i64 {
+    let load = cluster.store.index.load.get(&node.name);
+    let (cpu, memory) = load.map_or((0, 0), |l| (l.cpu, l.memory));
+    let free = |used: i64, asked: i64, all: i64| {
+        if all > 0 {
+            100 * (all - used - asked).max(0) / all
+        } else {
+            0
+        }
+    };
+    let mut score = (free(cpu, pod.cpu, node.cpu) + free(memory, pod.memory, node.memory)) / 2;
+    let soft = node
+        .taints
+        .iter()
+        .filter(|t| t.effect == "PreferNoSchedule" && t.tolerated(ask.tolerations).is_none());
+    score -= 300 * soft.count() as i64;
+    if ask.spreads.is_empty() {
+        // The default spreading: brothers on different nodes.
+        let brothers = pod
+            .owner
+            .as_ref()
+            .and_then(|o| load?.by_owner.get(&o.uid))
+            .copied()
+            .unwrap_or(0);
+        score -= 100 * brothers;
+    }
+    for spread in &ask.spreads {
+        let here = node
+            .labels
+            .get(&spread.key)
+            .map(|v| spread.counts.get(v).copied().unwrap_or(0));
+        score -= here.map_or(200, |here| 200 * here);
+    }
+    for (weight, term) in &ask.preferred {
+        score += if term.matches(node) { 2 * weight } else { 0 };
+    }
+    for (weight, near) in &ask.rather_away {
+        let there = node
+            .labels
+            .get(&near.key)
+            .and_then(|v| near.places.get(v))
+            .copied()
+            .unwrap_or(0);
+        score -= 2 * weight * there;
+    }
+    score
+}

@@ -1,0 +1,211 @@
+//! The API server's errors: `Status` objects, word for word.
+
+use serde_json::{Value, json};
+
+use super::kinds::Kind;
+use crate::twin::answer::{Answer, respond};
+
+/// A refusal.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub code: u16,
+    pub reason: &'static str,
+    pub message: String,
+    pub details: Option<Value>,
+}
+
+impl Failure {
+    /// A refusal without details.
+    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
+    }
+
+    fn about(kind: &Kind, name: &str, code: u16, reason: &'static str, message: String) -> Self {
+        let mut details = json!({"name": name, "kind": kind.plural});
+        if !kind.group.is_empty() {
+            details["group"] = json!(kind.group);
+        }
+        Self {
+            code,
+            reason,
+            message,
+            details: Some(details),
+        }
+    }
+
+    /// There is no such object.
+    pub fn not_found(kind: &Kind, name: &str) -> Self {
+        Self::about(
+            kind,
+            name,
+            404,
+            "NotFound",
+            format!("{} \"{name}\" not found", kind.resource()),
+        )
+    }
+
+    /// There is no such kind.
+    pub fn no_resource() -> Self {
+        let message = "the server could not find the requested resource";
+        Self {
+            details: Some(json!({})),
+            ..Self::new(404, "NotFound", message)
+        }
+    }
+
+    /// It is there already.
+    pub fn exists(kind: &Kind, name: &str) -> Self {
+        Self::about(
+            kind,
+            name,
+            409,
+            "AlreadyExists",
+            format!("{} \"{name}\" already exists", kind.resource()),
+        )
+    }
+
+    /// Somebody else changed it.
+    pub fn modified(kind: &Kind, name: &str) -> Self {
+        let message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": the object has been modified; please apply your changes \
+             to the latest version and try again",
+            kind.resource()
+        );
+        Self::about(kind, name, 409, "Conflict", message)
+    }
+
+    /// A precondition of a delete does not hold; the real server names the kind here, not the resource.
+    pub fn precondition(kind: &Kind, name: &str, why: &str) -> Self {
+        let named = if kind.group.is_empty() {
+            kind.kind.to_string()
+        } else {
+            format!("{}.{}", kind.kind, kind.group)
+        };
+        let mut failure = Self::about(
+            kind,
+            name,
+            409,
+            "Conflict",
+            format!("Operation cannot be fulfilled on {named} \"{name}\": {why}"),
+        );
+        if let Some(details) = &mut failure.details {
+            details["kind"] = json!(kind.kind);
+        }
+        failure
+    }
+
+    /// It may not be done.
+    pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
+        Self::about(
+            kind,
+            name,
+            403,
+            "Forbidden",
+            format!("{} \"{name}\" is forbidden: {why}", kind.resource()),
+        )
+    }
+
+    /// A field has a value it must not have.
+    pub fn invalid(kind: &Kind, name: &str, field: &str, why: &str) -> Self {
+        let group = if kind.group.is_empty() {
+            String::new()
+        } else {
+            format!(".{}", kind.group)
+        };
+        let mut failure = Self::about(
+            kind,
+            name,
+            422,
+            "Invalid",
+            format!("{}{group} \"{name}\" is invalid: {field}: {why}", kind.kind),
+        );
+        let reason = if why.starts_with("Required") {
+            "FieldValueRequired"
+        } else {
+            "FieldValueInvalid"
+        };
+        if let Some(details) = &mut failure.details {
+            details["kind"] = json!(kind.kind);
+            details["causes"] = json!([{"reason": reason, "message": why, "field": field}]);
+        }
+        failure
+    }
+
+    /// The request makes no sense.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// Too many requests, with a cause.
+    pub fn too_many(
+        message: &str,
+        cause: &str,
+        cause_message: String,
+        retry_after: Option<u32>,
+    ) -> Self {
+        let mut details = json!({"causes": [{"reason": cause, "message": cause_message}]});
+        if let Some(seconds) = retry_after {
+            details["retryAfterSeconds"] = json!(seconds);
+        }
+        Self {
+            details: Some(details),
+            ..Self::new(429, "TooManyRequests", message)
+        }
+    }
+
+    /// The resource version is too old to go on from.
+    pub fn expired(asked: u64, oldest: u64) -> Self {
+        Self::new(
+            410,
+            "Expired",
+            format!("too old resource version: {asked} ({oldest})"),
+        )
+    }
+
+    /// The `Status` object.
+    pub fn object(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "code": self.code,
+        });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
+        if let Some(details) = &self.details {
+            status["details"] = details.clone();
+        }
+        status
+    }
+
+    /// The answer.
+    pub fn answer(&self) -> Answer {
+        let retry_after = self
+            .details
+            .as_ref()
+            .and_then(|d| d.get("retryAfterSeconds"))
+            .and_then(Value::as_u64);
+        let mut answer = json_answer(self.code, &self.object());
+        if let (Some(seconds), Answer::Whole(response)) = (retry_after, &mut answer) {
+            response
+                .headers_mut()
+                .insert(http::header::RETRY_AFTER, http::HeaderValue::from(seconds));
+        }
+        answer
+    }
+}
+
+/// A success that has nothing else to say.
+pub fn success(code: u16) -> Answer {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code});
+    json_answer(code, &status)
+}
+
+/// An answer in JSON.
+pub fn json_answer(code: u16, value: &Value) -> Answer {
+    respond(code, "application/json", value.to_string())
+}

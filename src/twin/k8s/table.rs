@@ -1,0 +1,231 @@
+//! Tables: what `kubectl get` prints.
+
+use serde_json::{Value, json};
+
+use super::facts;
+use super::json::{at, condition, flag, list, number, text};
+use super::kinds::Kind;
+use super::store::Object;
+
+type Cell = fn(&Value) -> Value;
+
+/// The objects as rows.
+pub fn table<'a>(
+    kind: &Kind,
+    objects: impl IntoIterator<Item = &'a Object>,
+    metadata: &Value,
+) -> Value {
+    let columns = columns(&kind.plural);
+    let definitions: Vec<Value> = columns
+        .iter()
+        .map(|(name, wide, _)| {
+            let format = if *name == "Name" { "name" } else { "" };
+            json!({"name": name, "type": "string", "format": format, "description": "", "priority": u8::from(*wide)})
+        })
+        .collect();
+    let rows: Vec<Value> = objects
+        .into_iter()
+        .map(|object| {
+            let cells: Vec<Value> = columns.iter().map(|(_, _, cell)| cell(object)).collect();
+            let partial = json!({
+                "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
+                "metadata": object.get("metadata").cloned().unwrap_or(Value::Null),
+            });
+            json!({"cells": cells, "object": partial})
+        })
+        .collect();
+    let metadata = if metadata.is_null() {
+        json!({})
+    } else {
+        metadata.clone()
+    };
+    json!({
+        "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+        "columnDefinitions": definitions, "rows": rows,
+    })
+}
+
+/// The columns of a kind: name, whether only for `-o wide`, what stands in it.
+fn columns(plural: &str) -> Vec<(&'static str, bool, Cell)> {
+    let mut columns: Vec<(&'static str, bool, Cell)> =
+        vec![("Name", false, |o| json!(text(o, "metadata.name")))];
+    let more: &[(&'static str, bool, Cell)] = match plural {
+        "pods" => &[
+            ("Ready", false, ready_containers),
+            ("Status", false, pod_status),
+            ("Restarts", false, restarts),
+            ("Age", false, age),
+            ("IP", true, |o| or_none(text(o, "status.podIP"))),
+            ("Node", true, |o| or_none(text(o, "spec.nodeName"))),
+        ],
+        "nodes" => &[
+            ("Status", false, node_status),
+            ("Roles", false, |_| json!("<none>")),
+            ("Age", false, age),
+            ("Version", false, |o| {
+                json!(text(o, "status.nodeInfo.kubeletVersion"))
+            }),
+            ("Internal-IP", true, internal_ip),
+            ("OS-Image", true, |o| {
+                json!(text(o, "status.nodeInfo.osImage"))
+            }),
+        ],
+        "deployments" | "statefulsets" => &[
+            ("Ready", false, |o| {
+                let (ready, wanted) = (count(o, "status.readyReplicas"), count(o, "spec.replicas"));
+                json!(format!("{ready}/{wanted}"))
+            }),
+            ("Up-to-date", false, |o| {
+                json!(count(o, "status.updatedReplicas"))
+            }),
+            ("Available", false, |o| {
+                json!(count(o, "status.availableReplicas"))
+            }),
+            ("Age", false, age),
+        ],
+        "replicasets" => &[
+            ("Desired", false, |o| json!(count(o, "spec.replicas"))),
+            ("Current", false, |o| json!(count(o, "status.replicas"))),
+            ("Ready", false, |o| json!(count(o, "status.readyReplicas"))),
+            ("Age", false, age),
+        ],
+        "daemonsets" => &[
+            ("Desired", false, |o| {
+                json!(count(o, "status.desiredNumberScheduled"))
+            }),
+            ("Current", false, |o| {
+                json!(count(o, "status.currentNumberScheduled"))
+            }),
+            ("Ready", false, |o| json!(count(o, "status.numberReady"))),
+            ("Up-to-date", false, |o| {
+                json!(count(o, "status.updatedNumberScheduled"))
+            }),
+            ("Available", false, |o| {
+                json!(count(o, "status.numberAvailable"))
+            }),
+            ("Age", false, age),
+        ],
+        "poddisruptionbudgets" => &[
+            ("Min Available", false, |o| {
+                int_or_percent(o, "spec.minAvailable")
+            }),
+            ("Max Unavailable", false, |o| {
+                int_or_percent(o, "spec.maxUnavailable")
+            }),
+            ("Allowed Disruptions", false, |o| {
+                json!(count(o, "status.disruptionsAllowed"))
+            }),
+            ("Age", false, age),
+        ],
+        "services" => &[
+            ("Type", false, |o| json!(text(o, "spec.type"))),
+            ("Cluster-IP", false, |o| json!(text(o, "spec.clusterIP"))),
+            ("Port(s)", false, ports),
+            ("Age", false, age),
+        ],
+        "namespaces" => &[
+            ("Status", false, |o| json!(text(o, "status.phase"))),
+            ("Age", false, age),
+        ],
+        "volumeattachments" => &[
+            ("Attacher", false, |o| json!(text(o, "spec.attacher"))),
+            ("PV", false, |o| {
+                json!(text(o, "spec.source.persistentVolumeName"))
+            }),
+            ("Node", false, |o| json!(text(o, "spec.nodeName"))),
+            ("Attached", false, |o| json!(flag(o, "status.attached"))),
+            ("Age", false, age),
+        ],
+        _ => &[("Age", false, age)],
+    };
+    columns.extend_from_slice(more);
+    columns
+}
+
+fn count(object: &Value, path: &str) -> i64 {
+    number(object, path).unwrap_or(0)
+}
+
+fn or_none(text: &str) -> Value {
+    json!(if text.is_empty() { "<none>" } else { text })
+}
+
+fn int_or_percent(object: &Value, path: &str) -> Value {
+    match at(object, path) {
+        None => json!("N/A"),
+        Some(Value::String(text)) => json!(text),
+        Some(other) => json!(other.to_string()),
+    }
+}
+
+/// The client cannot tell the virtual time, so the age is the time of creation.
+fn age(object: &Value) -> Value {
+    json!(text(object, "metadata.creationTimestamp"))
+}
+
+fn ready_containers(pod: &Value) -> Value {
+    let ready = list(pod, "status.containerStatuses")
+        .iter()
+        .filter(|c| flag(c, "ready"))
+        .count();
+    json!(format!("{ready}/{}", list(pod, "spec.containers").len()))
+}
+
+fn restarts(pod: &Value) -> Value {
+    let sum: i64 = list(pod, "status.containerStatuses")
+        .iter()
+        .map(|c| count(c, "restartCount"))
+        .sum();
+    json!(sum.to_string())
+}
+
+fn pod_status(pod: &Value) -> Value {
+    if at(pod, "metadata.deletionTimestamp").is_some() {
+        return json!("Terminating");
+    }
+    let waiting = list(pod, "status.containerStatuses")
+        .iter()
+        .map(|c| text(c, "state.waiting.reason"));
+    let reason = waiting
+        .chain([text(pod, "status.reason")])
+        .find(|r| !r.is_empty());
+    json!(reason.unwrap_or(match text(pod, "status.phase") {
+        "Succeeded" => "Completed",
+        phase => phase,
+    }))
+}
+
+fn node_status(node: &Value) -> Value {
+    let facts = facts::Node::of(node);
+    let known = condition(node, "Ready").is_some();
+    let ready = if facts.ready {
+        "Ready"
+    } else if known {
+        "NotReady"
+    } else {
+        "Unknown"
+    };
+    json!(if facts.unschedulable {
+        format!("{ready},SchedulingDisabled")
+    } else {
+        ready.to_owned()
+    })
+}
+
+fn internal_ip(node: &Value) -> Value {
+    let address = list(node, "status.addresses")
+        .iter()
+        .find(|a| text(a, "type") == "InternalIP");
+    or_none(address.map(|a| text(a, "address")).unwrap_or_default())
+}
+
+fn ports(service: &Value) -> Value {
+    let shown = list(service, "spec.ports").iter().map(|p| {
+        let (port, protocol) = (count(p, "port"), text(p, "protocol"));
+        match number(p, "nodePort") {
+            Some(node) => format!("{port}:{node}/{protocol}"),
+            None => format!("{port}/{protocol}"),
+        }
+    });
+    json!(shown.collect::<Vec<_>>().join(","))
+}

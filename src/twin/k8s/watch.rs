@@ -1,0 +1,228 @@
+//! Watches: who listens to what, and what they are told.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::channel::mpsc::{UnboundedSender, unbounded};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::{Value, json};
+
+use super::kinds::{Kinds, Res};
+use super::selector::{Fields, Selector};
+use super::store::{Event, Object};
+use super::table;
+use crate::twin::answer::Answer;
+use crate::wire::{BoxError, Response};
+
+/// What a list or watch asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Empty for all namespaces.
+    pub ns: String,
+    pub labels: Selector,
+    pub fields: Fields,
+}
+
+impl Filter {
+    /// Whether `object` is asked for.
+    pub fn wants(&self, object: &Value) -> bool {
+        (self.ns.is_empty() || super::json::text(object, "metadata.namespace") == self.ns)
+            && (self.labels.is_everything()
+                || self
+                    .labels
+                    .matches(&super::json::texts(object, "metadata.labels")))
+            && self.fields.matches(object)
+    }
+}
+
+/// How objects are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Whole,
+    /// As rows of a table, for people.
+    Table,
+}
+
+/// One who listens.
+pub struct Watcher {
+    id: u64,
+    filter: Filter,
+    shape: Shape,
+    bookmarks: bool,
+    to: UnboundedSender<Result<Bytes, BoxError>>,
+}
+
+/// All who listen.
+#[derive(Default)]
+pub struct Watchers {
+    next: u64,
+    by_res: BTreeMap<Res, Vec<Watcher>>,
+}
+
+impl Watchers {
+    /// Opens a watch: its number, a sender for what it must be told first, and the answer that streams.
+    pub fn open(
+        &mut self,
+        res: Res,
+        filter: Filter,
+        shape: Shape,
+        bookmarks: bool,
+    ) -> (u64, Tell, Answer) {
+        let (to, from) = unbounded::<Result<Bytes, BoxError>>();
+        self.next += 1;
+        let id = self.next;
+        let tell = Tell {
+            to: to.clone(),
+            shape,
+        };
+        self.by_res.entry(res).or_default().push(Watcher {
+            id,
+            filter,
+            shape,
+            bookmarks,
+            to,
+        });
+        (id, tell, stream(from.map(|item| item.map(Frame::data))))
+    }
+
+    /// Tells everybody who wants to know of `event`.
+    pub fn tell(&mut self, kinds: &Kinds, event: &Event) {
+        let Some(watchers) = self.by_res.get_mut(&event.key.res) else {
+            return;
+        };
+        watchers.retain(|w| !w.to.is_closed());
+        let mut whole: BTreeMap<&'static str, Bytes> = BTreeMap::new();
+        for watcher in watchers {
+            let Some(kind) = kind_for(&watcher.filter, event) else {
+                continue;
+            };
+            let bytes = match watcher.shape {
+                Shape::Whole => whole
+                    .entry(kind)
+                    .or_insert_with(|| line(kind, &event.shown))
+                    .clone(),
+                Shape::Table => line(
+                    kind,
+                    &table::table(kinds.get(event.key.res), [&event.shown], &Value::Null),
+                ),
+            };
+            // The listener has just left: the next event finds it closed.
+            let _ = watcher.to.unbounded_send(Ok(bytes));
+        }
+    }
+
+    /// Tells the watch `id` how far it has come; whether it is still open.
+    pub fn bookmark(&mut self, kinds: &Kinds, res: Res, id: u64, rv: u64) -> bool {
+        let watcher = self
+            .by_res
+            .get(&res)
+            .and_then(|ws| ws.iter().find(|w| w.id == id && !w.to.is_closed()));
+        if let Some(watcher) = watcher
+            && watcher.bookmarks
+        {
+            let _ = watcher
+                .to
+                .unbounded_send(Ok(line("BOOKMARK", &bookmark(kinds, res, rv, false))));
+        }
+        watcher.is_some()
+    }
+
+    /// Ends the watch `id` in good order.
+    pub fn close(&mut self, res: Res, id: u64) {
+        if let Some(watchers) = self.by_res.get_mut(&res) {
+            watchers.retain(|w| w.id != id);
+        }
+    }
+
+    /// Cuts every watch mid-stream.
+    pub fn cut(&mut self) {
+        for watcher in std::mem::take(&mut self.by_res).into_values().flatten() {
+            let _ = watcher
+                .to
+                .unbounded_send(Err("connection closed before message completed".into()));
+        }
+    }
+
+    /// How many are listening.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.by_res
+            .values()
+            .flatten()
+            .filter(|w| !w.to.is_closed())
+            .count()
+    }
+}
+
+/// Tells a new watch what it must hear first.
+pub struct Tell {
+    to: UnboundedSender<Result<Bytes, BoxError>>,
+    shape: Shape,
+}
+
+impl Tell {
+    /// Tells of one object.
+    pub fn event(&self, kinds: &Kinds, res: Res, kind: &'static str, object: &Object) {
+        let bytes = match self.shape {
+            Shape::Whole => line(kind, object),
+            Shape::Table => line(kind, &table::table(kinds.get(res), [object], &Value::Null)),
+        };
+        let _ = self.to.unbounded_send(Ok(bytes));
+    }
+
+    /// Tells that everything there was has been told.
+    pub fn initial_end(&self, kinds: &Kinds, res: Res, rv: u64) {
+        let _ = self
+            .to
+            .unbounded_send(Ok(line("BOOKMARK", &bookmark(kinds, res, rv, true))));
+    }
+}
+
+/// What a watcher calls `event`, by whether it wanted the object before and wants it now.
+pub fn kind_for(filter: &Filter, event: &Event) -> Option<&'static str> {
+    let wanted = |object: &Option<Object>| object.as_ref().is_some_and(|o| filter.wants(o));
+    match (wanted(&event.old), wanted(&event.new)) {
+        (false, false) => None,
+        (false, true) => Some("ADDED"),
+        (true, true) => Some("MODIFIED"),
+        (true, false) => Some("DELETED"),
+    }
+}
+
+/// An answer that says one thing and ends.
+pub fn only(object: &Value) -> Answer {
+    let item = Ok::<_, BoxError>(Frame::data(line("ERROR", object)));
+    stream(futures::stream::once(async { item }))
+}
+
+fn stream(
+    items: impl futures::Stream<Item = Result<Frame<Bytes>, BoxError>> + Send + 'static,
+) -> Answer {
+    let mut response = Response::new(StreamBody::new(items).boxed_unsync());
+    let json = http::HeaderValue::from_static("application/json");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, json);
+    Answer::Whole(response)
+}
+
+fn bookmark(kinds: &Kinds, res: Res, rv: u64, end: bool) -> Value {
+    let kind = kinds.get(res);
+    let mut object = json!({
+        "kind": kind.kind, "apiVersion": kind.api_version(),
+        "metadata": {"resourceVersion": rv.to_string(), "creationTimestamp": null},
+    });
+    if end {
+        object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    }
+    object
+}
+
+fn line(kind: &str, object: &Value) -> Bytes {
+    let mut text = format!("{{\"type\":\"{kind}\",\"object\":");
+    text.push_str(&object.to_string());
+    text.push_str("}\n");
+    text.into()
+}

@@ -1,0 +1,94 @@
+//! The twin on a loopback port, in real time: AWS and the Kubernetes API on the same one, so that `aws`, `kubectl`,
+//! `eksctl` and the program itself can be pointed at it.
+//!
+//! Plain HTTP on purpose: nothing here is worth a certificate, and every client takes a `http://` endpoint.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tower::ServiceExt;
+
+use super::Twin;
+use crate::wire::{self, Body, Wire};
+
+/// The token in a kubeconfig of the twin.
+const TOKEN: &str = "twin";
+
+/// A twin that is being served; it stops when this is dropped.
+#[derive(Debug)]
+pub struct Served {
+    address: SocketAddr,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+impl Served {
+    /// Where it answers: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Serves for as long as the process lives.
+    pub async fn forever(mut self) {
+        // The task ends only when it is aborted, and nobody else has its handle.
+        let _ = (&mut self.accepting).await;
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+/// Serves `twin` on a port of the loopback interface; 0 takes a free one. From then on DescribeCluster names this port
+/// as the cluster's endpoint.
+pub async fn serve(twin: &Twin, port: u16) -> std::io::Result<Served> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let address = listener.local_addr()?;
+    twin.with(|world| {
+        world.cloud.endpoint = Some(format!("http://{address}"));
+        world.kube = std::mem::take(&mut world.kube).allow_token(TOKEN);
+    });
+    let wire = twin.wire();
+    let accepting = tokio::spawn(accept(listener, wire));
+    Ok(Served { address, accepting })
+}
+
+async fn accept(listener: TcpListener, wire: Wire) {
+    let wire = Arc::new(wire);
+    loop {
+        // A failed accept concerns one client, or passes when it has fewer connections open.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let wire = wire.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| answer(wire.clone(), request));
+            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // The client went away, or a fault rule broke the connection: nothing to tell anybody.
+            let _ = connection.await;
+        });
+    }
+}
+
+/// Answers one request. A broken answer becomes a broken connection: the error makes hyper close it.
+async fn answer(wire: Arc<Wire>, request: hyper::Request<Incoming>) -> Result<hyper::Response<Body>, wire::BoxError> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let wire: Wire = (*wire).clone();
+    wire.oneshot(http::Request::from_parts(parts, body)).await
+}
+
+/// A kubeconfig that leads `kubectl` to a served twin.
+pub fn kubeconfig(url: &str, cluster: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\nclusters:\n- name: {cluster}\n  cluster:\n    server: {url}\ncontexts:\n- name: {cluster}\n  context:\n    cluster: {cluster}\n    user: {cluster}\nusers:\n- name: {cluster}\n  user:\n    token: {TOKEN}\n"
+    )
+}
+

@@ -1,0 +1,10 @@
+//! How Kubernetes behaves where this program looks: the same bodies run against the twin, in virtual time, and against
+//! any cluster named by `EKSUP_TEST_KUBECONFIG`, in real time. Where the two differ, the real one is right.
+//!
+//! On a real cluster each body works in a namespace of its own, which it deletes. It needs a schedulable node whose
+//! kubelet runs (or pretends to run) pods.
+
+mod bodies;
+mod call;
+mod real;
+mod twin;

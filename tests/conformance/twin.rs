@@ -1,0 +1,80 @@
+//! The twin arm, in virtual time.
+
+/// Every body, given to a macro that makes it a test of an arm.
+macro_rules! all {
+    ($arm:ident) => {
+        $arm!(
+            an_eviction_within_budget_is_accepted_and_so_is_a_second_one_of_the_same_pod,
+            an_eviction_with_another_uid_is_a_conflict_that_still_spends_the_budget,
+            a_pod_that_is_not_there_is_not_found,
+            two_budgets_on_one_pod_are_an_internal_error_for_ever,
+            a_pending_pod_is_evicted_past_its_budget,
+            a_percentage_over_bare_pods_allows_nothing,
+            a_budget_of_two_lets_exactly_two_of_ten_go,
+            budgets_round_percentages_up_and_follow_the_wanted_count,
+            an_evicted_pod_says_so_and_is_replaced_by_its_controller,
+            a_stateful_pod_comes_back_under_its_name_only_when_the_old_one_is_gone,
+            a_restart_brings_the_new_pod_up_before_the_old_one_goes_whatever_the_budget,
+            a_patch_of_an_older_version_is_a_conflict_and_null_removes,
+            a_list_comes_in_pages_of_one_version,
+            a_watch_begins_where_the_list_ended_and_tells_of_every_change,
+            a_daemon_pod_comes_back_on_a_cordoned_node,
+            a_lease_is_fenced_by_its_version,
+        );
+    };
+}
+pub(crate) use all;
+
+use std::collections::BTreeMap;
+
+use eksup::clients::kube::{Auth, over};
+use eksup::model::{Clock, Minor};
+use eksup::twin::Twin;
+use eksup::twin::k8s::{Cluster, hands};
+use eksup::twin::world::World;
+
+use super::bodies;
+use super::call::Arm;
+
+/// Two nodes, and whoever asks is let in.
+fn arm() -> Arm {
+    let clock = Clock::starting_at("2026-11-21T08:00:00Z".parse().unwrap());
+    let cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
+    let twin = Twin::start(World::new(clock, 1, Default::default(), cluster));
+    for i in 1..=2 {
+        let birth = hands::NodeBirth {
+            name: format!("node-{i}"),
+            provider_id: format!("aws:///us-east-1a/i-{i}"),
+            zone: "us-east-1a".into(),
+            zone_id: "use1-az1".into(),
+            region: "us-east-1".into(),
+            instance_type: "t3.large".into(),
+            labels: BTreeMap::new(),
+            taints: vec![],
+            kubelet_version: "v1.29.3".into(),
+            cpu_millis: 2000,
+            memory_bytes: 8 << 30,
+            max_pods: 35,
+            internal_ip: format!("10.0.0.{i}"),
+            architecture: "amd64".into(),
+            os_image: "Amazon Linux 2023".into(),
+        };
+        twin.with(|world| hands::node_joins(world, birth));
+    }
+    let config = kube::Config::new("https://twin.eks.amazonaws.com".parse().unwrap());
+    Arm {
+        client: over(&config, Auth::Kubeconfig, twin.wire()).unwrap(),
+        namespace: "default".into(),
+    }
+}
+
+macro_rules! twin {
+    ($($body:ident),* $(,)?) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $body() {
+            bodies::$body(&arm()).await;
+        }
+    )*};
+}
+
+all!(twin);
