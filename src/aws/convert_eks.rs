@@ -19,7 +19,7 @@ pub fn time(at: Option<aws_smithy_types::DateTime>) -> Option<Timestamp> {
     let at = at?;
     Timestamp::new(at.secs(), at.subsec_nanos().cast_signed())
         .ok()?
-        .round(jiff::Unit::Millisecond)
+        .round(jiff::Unit::Microsecond)
         .ok()
 }
 
