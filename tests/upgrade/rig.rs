@@ -27,14 +27,34 @@ impl Rig {
         let snapshot = scenario::expense_dev();
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let twin = Twin::start(scenario::load(&snapshot, seed));
-        let aws = Aws::new(&eksup::clients::aws::over(twin.wire(), &snapshot.inventory.region, &clock));
-        let cluster = connect::find(&aws, &snapshot.inventory.cluster.name).await.unwrap();
+        let aws = Aws::new(&eksup::clients::aws::over(
+            twin.wire(),
+            &snapshot.inventory.region,
+            &clock,
+        ));
+        let cluster = connect::find(&aws, &snapshot.inventory.cluster.name)
+            .await
+            .unwrap();
         let kube = connect::over(&aws, &cluster, &clock, twin.wire()).unwrap();
-        Self { twin, clock, aws, kube, cluster }
+        Self {
+            twin,
+            clock,
+            aws,
+            kube,
+            cluster,
+        }
     }
 
     pub async fn read(&self, to: Minor) -> Inventory {
-        eksup::inventory::read(&self.aws, &self.kube, &self.cluster.name, Some(to), &self.clock).await.unwrap()
+        eksup::inventory::read(
+            &self.aws,
+            &self.kube,
+            &self.cluster.name,
+            Some(to),
+            &self.clock,
+        )
+        .await
+        .unwrap()
     }
 
     /// Runs a plan to its end; returns what was said, a line each.
@@ -65,10 +85,16 @@ impl Rig {
         let steps: Vec<Planned<World>> = route
             .steps
             .iter()
-            .map(|s| Planned { id: s.id.clone(), title: s.title.clone(), step: steps::build(s, &run, false) })
+            .map(|s| Planned {
+                id: s.id.clone(),
+                title: s.title.clone(),
+                step: steps::build(s, &run, false),
+            })
             .collect();
         let memory = Arc::new(Memory::default());
-        let mut journal = Journal::load(Box::new(InCluster::new(memory, Arc::new(|_| {})))).await.unwrap();
+        let mut journal = Journal::load(Box::new(InCluster::new(memory, Arc::new(|_| {}))))
+            .await
+            .unwrap();
         let (_asker, stop) = stop::channel();
         let mut engine = Engine {
             world: &world,
@@ -87,7 +113,11 @@ impl Rig {
             steps: route.steps.iter().map(|s| s.id.clone()).collect(),
             route: serde_json::to_value(&route).unwrap(),
         };
-        let about = About { cluster: route.cluster.clone(), from: route.from.to_string(), to: route.to.to_string() };
+        let about = About {
+            cluster: route.cluster.clone(),
+            from: route.from.to_string(),
+            to: route.to.to_string(),
+        };
         engine.open(opened, about).await.unwrap();
         let ended = engine.forward().await.unwrap();
         let log = log.lock().unwrap().clone();

@@ -174,8 +174,8 @@ impl Step<World> for Shift {
             Some(next) => Decision::Act(self.to(next, seen, None)),
             None if reached < 100 => Decision::Act(self.to(100, seen, None)),
             None => Decision::Done(format!(
-                "all of {} rules' traffic is on green, {}",
-                seen.rules.len(),
+                "the traffic of {} is all on green, {}",
+                rules(seen.rules.len()),
                 green.text()
             )),
         }
@@ -228,7 +228,19 @@ impl Step<World> for Shift {
             .as_ref()
             .map(|why| format!(", back to blue: {why}"))
             .unwrap_or_default();
-        format!("{}% on green in {} rules{back}", act.percent, act.set.len())
+        format!(
+            "{}% on green in {}{back}",
+            act.percent,
+            rules(act.set.len())
+        )
+    }
+}
+
+fn rules(n: usize) -> String {
+    if n == 1 {
+        "1 rule".to_owned()
+    } else {
+        format!("{n} rules")
     }
 }
 

@@ -9,9 +9,6 @@ mod read;
 mod virtual_kinds;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
 use http::Method;
 use serde_json::{Value, json};
 
