@@ -17,7 +17,7 @@ use super::Twin;
 use crate::wire::{self, Body, Wire};
 
 /// The token in a kubeconfig of the twin.
-const TOKEN: &str = "twin";
+pub const TOKEN: &str = "twin";
 
 /// A twin that is being served; it stops when this is dropped.
 #[derive(Debug)]
