@@ -53,8 +53,6 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
     let cluster = snapshot.inventory.cluster.name.clone();
     let region = snapshot.inventory.region.clone();
     let mut world = scenario::load(&snapshot, args.seed);
-    // `kubectl` has no way to mint an EKS token by itself.
-    world.kube = std::mem::take(&mut world.kube).allow_token(serve::TOKEN);
     fault::add(&mut world, args.faults);
     let twin = Twin::start(world);
     let served = serve::serve(&twin, args.port).await.map_err(|e| {
