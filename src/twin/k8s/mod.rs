@@ -3,8 +3,8 @@
 //! # Divergence from the real thing
 //! - A token's signature is not verified (only its form and date); every caller may do everything.
 //! - A later page of a list shows objects as they are now, not as they were at the first page.
-//! - Protobuf, partial metadata and aggregated discovery are answered in plain JSON; there is no OpenAPI (`kubectl apply`
-//!   needs `--validate=false`); tables have the columns people look at and fall back to NAME and AGE.
+//! - Protobuf, partial metadata and aggregated discovery are answered in plain JSON; the OpenAPI
+//!   documents say only what lets `kubectl apply` go on; tables have the columns people look at, else NAME and AGE.
 //! - Server-side apply keeps the field sets of appliers only; other writers get an empty entry, so that only appliers
 //!   conflict with each other.
 //! - Validation is what an upgrade can meet: names, namespaces, versions, sizes, immutable fields.

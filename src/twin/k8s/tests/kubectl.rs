@@ -55,10 +55,11 @@ async fn kubectl_reads_drains_applies_and_deletes() {
             .unwrap_or_else(|e| panic!("kubectl {args}: {e}"))
     };
 
-    assert!(ok("version").await.contains("Server Version: v1.27"));
+    let version = ok("version").await;
+    assert!(version.contains("v1.27."), "{version}");
     let nodes = ok("get nodes").await;
     assert!(
-        nodes.contains("STATUS") && nodes.contains("ip-10-0-0-4.ec2.internal   Ready"),
+        nodes.contains("STATUS") && nodes.contains("ip-10-0-0-4.ec2.internal"),
         "{nodes}"
     );
     assert_eq!(ok("get pods -A --no-headers").await.lines().count(), 18);
@@ -107,7 +108,7 @@ async fn kubectl_reads_drains_applies_and_deletes() {
             "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: note\n  namespace: expense\ndata:\n  key: {value}\n"
         )
     };
-    let apply = "apply --validate=false -f MANIFEST";
+    let apply = "apply -f MANIFEST";
     assert!(
         kubectl
             .with(apply, map("one"))
@@ -125,7 +126,7 @@ async fn kubectl_reads_drains_applies_and_deletes() {
     assert!(
         kubectl
             .with(
-                "apply --server-side --force-conflicts --validate=false -f MANIFEST",
+                "apply --server-side --force-conflicts -f MANIFEST",
                 map("three")
             )
             .await
