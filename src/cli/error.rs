@@ -84,7 +84,7 @@ pub struct CliError {
     /// The exact next command.
     pub next: Option<String>,
     /// The plan file's problems, where that is what is wrong.
-    pub plan: Option<PlanErrors>,
+    pub plan: Option<Box<PlanErrors>>,
     /// The reader has gone away; nothing is to be said, and it is no failure.
     pub silent: bool,
 }
@@ -231,7 +231,7 @@ impl From<PlanErrors> for CliError {
     fn from(errors: PlanErrors) -> Self {
         let mut error = Self::new(Kind::PlanInvalid, errors.to_string())
             .hint("nothing was read from or written to the cluster");
-        error.plan = Some(errors);
+        error.plan = Some(Box::new(errors));
         error
     }
 }
