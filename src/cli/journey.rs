@@ -80,7 +80,7 @@ impl<'a> Journey<'a> {
             .is_err()
         {
             self.warnings
-                .push("the lock was not given back; it runs out in 45 s".to_owned());
+                .push("the lock was not given back; it runs out in 30 s".to_owned());
         }
         ended
     }

@@ -143,8 +143,7 @@ pub async fn reach(twin: &Twin, snapshot: &Snapshot, clock: &Clock) -> Result<Re
 
 /// The bundled snapshot of that cluster.
 pub fn bundled(cluster: &str) -> Option<Snapshot> {
-    let snapshot = scenario::expense_dev();
-    (snapshot.inventory.cluster.name == cluster).then_some(snapshot)
+    scenario::named(cluster).filter(|s| s.inventory.cluster.name == cluster)
 }
 
 async fn taken(cx: &Context, wish: &Wish) -> Result<Snapshot, CliError> {
