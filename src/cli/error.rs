@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::engine::EngineError;
 use crate::inventory::snapshot::SnapshotError;
+use crate::journal::lock::DURATION;
 use crate::journal::{JournalError, LockError};
 use crate::model::{ApiError, Class};
 use crate::plan::PlanErrors;
@@ -266,9 +267,10 @@ impl From<LockError> for CliError {
     fn from(error: LockError) -> Self {
         match error {
             LockError::Api(error) => error.into(),
-            LockError::Busy { .. } => Self::new(Kind::Locked, error.to_string()).hint(
-                "wait for it to end, or stop it where it runs; a dead one is followed after 45 s",
-            ),
+            LockError::Busy { .. } => Self::new(Kind::Locked, error.to_string()).hint(format!(
+                "wait for it to end, or stop it where it runs; a dead one is followed after {} s",
+                DURATION.as_secs()
+            )),
             LockError::Lost { .. } => Self::new(Kind::Locked, error.to_string())
                 .hint("the other process carries the run now; nothing more was done here"),
         }
