@@ -51,7 +51,11 @@ pub struct Rule {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Effect {
-    Request { place: Place, what: What, left: Option<u32> },
+    Request {
+        place: Place,
+        what: What,
+        left: Option<u32>,
+    },
     World(Change),
 }
 
@@ -88,7 +92,10 @@ impl std::str::FromStr for Rule {
     type Err = BadRule;
 
     fn from_str(text: &str) -> Result<Self, BadRule> {
-        read(text).map_err(|why| BadRule { rule: text.to_owned(), why })
+        read(text).map_err(|why| BadRule {
+            rule: text.to_owned(),
+            why,
+        })
     }
 }
 
@@ -97,20 +104,36 @@ fn read(text: &str) -> Result<Rule, String> {
         Some((body, at)) => (body, duration(at)?),
         None => (text, Duration::ZERO),
     };
-    let (kind, rest) = body.split_once(':').ok_or("it needs a colon, such as `throttle:eks:DescribeUpdate:3`")?;
+    let (kind, rest) = body
+        .split_once(':')
+        .ok_or("it needs a colon, such as `throttle:eks:DescribeUpdate:3`")?;
     let request = |what: What, rest: &str| -> Result<Effect, String> {
-        let (place, times) = rest.rsplit_once(':').ok_or("it ends with how often, such as `:1`, or `:*` for always")?;
-        Ok(Effect::Request { place: place_of(place)?, what, left: times_of(times)? })
+        let (place, times) = rest
+            .rsplit_once(':')
+            .ok_or("it ends with how often, such as `:1`, or `:*` for always")?;
+        Ok(Effect::Request {
+            place: place_of(place)?,
+            what,
+            left: times_of(times)?,
+        })
     };
     // A rule with one more part before how often.
     let with = |rest: &str| -> Result<(String, String), String> {
         let mut parts: Vec<&str> = rest.split(':').collect();
         let (Some(times), Some(part)) = (parts.pop(), parts.pop()) else {
-            return Err(format!("`{kind}` needs a service, an operation, one part more and how often"));
+            return Err(format!(
+                "`{kind}` needs a service, an operation, one part more and how often"
+            ));
         };
         Ok((part.to_owned(), format!("{}:{times}", parts.join(":"))))
     };
-    let named = |what: &str| if rest.is_empty() { Err(format!("`{kind}` needs {what}")) } else { Ok(rest.to_owned()) };
+    let named = |what: &str| {
+        if rest.is_empty() {
+            Err(format!("`{kind}` needs {what}"))
+        } else {
+            Ok(rest.to_owned())
+        }
+    };
     let effect = match kind {
         "throttle" => request(What::Refuse(Refusal::Throttled), rest)?,
         "fail" => request(What::Refuse(Refusal::Internal), rest)?,
@@ -120,22 +143,33 @@ fn read(text: &str) -> Result<Rule, String> {
         "drop-after" => request(What::DropAfter, rest)?,
         "status" => {
             let (code, rest) = with(rest)?;
-            let code = code.parse().ok().filter(|c| (400..=599).contains(c)).ok_or(format!("`{code}` is no HTTP status from 400 to 599"))?;
+            let code = code
+                .parse()
+                .ok()
+                .filter(|c| (400..=599).contains(c))
+                .ok_or(format!("`{code}` is no HTTP status from 400 to 599"))?;
             request(What::Refuse(Refusal::Status(code)), &rest)?
         }
         "delay" => {
             let (wait, rest) = with(rest)?;
             request(What::Delay(duration(&wait)?), &rest)?
         }
-        "node-never-joins" => Effect::World(Change::NodesNeverJoin(rest.parse().map_err(|_| format!("`{rest}` is no number of nodes"))?)),
+        "node-never-joins" => Effect::World(Change::NodesNeverJoin(
+            rest.parse()
+                .map_err(|_| format!("`{rest}` is no number of nodes"))?,
+        )),
         "insufficient-capacity" => Effect::World(Change::NoCapacity(named("a zone")?)),
         "capacity-back" => Effect::World(Change::CapacityBack(named("a zone")?)),
         "no-free-addresses" => Effect::World(Change::NoAddresses(named("a zone")?)),
         "control-plane-fails" => Effect::World(Change::ControlPlaneFails(named("an error code")?)),
         "kubelet-dies" => Effect::World(Change::KubeletDies(named("a node")?)),
         "image-missing" => {
-            let (namespace, workload) = rest.split_once('/').ok_or("it needs NAMESPACE/WORKLOAD")?;
-            Effect::World(Change::ImageMissing { namespace: namespace.to_owned(), workload: workload.to_owned() })
+            let (namespace, workload) =
+                rest.split_once('/').ok_or("it needs NAMESPACE/WORKLOAD")?;
+            Effect::World(Change::ImageMissing {
+                namespace: namespace.to_owned(),
+                workload: workload.to_owned(),
+            })
         }
         other => {
             return Err(format!(
@@ -143,35 +177,57 @@ fn read(text: &str) -> Result<Rule, String> {
             ));
         }
     };
-    Ok(Rule { text: text.to_owned(), since, effect })
+    Ok(Rule {
+        text: text.to_owned(),
+        since,
+        effect,
+    })
 }
 
 fn place_of(text: &str) -> Result<Place, String> {
     let (service, op) = text.split_once(':').unwrap_or((text, "*"));
     if !SERVICES.contains(&service) {
-        return Err(format!("`{service}` is no service; there are {}", SERVICES.join(", ")));
+        return Err(format!(
+            "`{service}` is no service; there are {}",
+            SERVICES.join(", ")
+        ));
     }
-    Ok(Place { service: service.to_owned(), op: op.to_owned() })
+    Ok(Place {
+        service: service.to_owned(),
+        op: op.to_owned(),
+    })
 }
 
 fn times_of(text: &str) -> Result<Option<u32>, String> {
     match text {
         "*" => Ok(None),
-        number => number.parse().map(Some).map_err(|_| format!("`{number}` is neither a number nor `*`")),
+        number => number
+            .parse()
+            .map(Some)
+            .map_err(|_| format!("`{number}` is neither a number nor `*`")),
     }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = match unit {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(format!("`{text}` is no duration such as 500ms, 90s, 10m or 2h")),
+        _ => {
+            return Err(format!(
+                "`{text}` is no duration such as 500ms, 90s, 10m or 2h"
+            ));
+        }
     };
-    number.parse::<u64>().map(|n| Duration::from_millis(n.saturating_mul(unit))).map_err(|_| format!("`{text}` is no duration such as 500ms, 90s, 10m or 2h"))
+    number
+        .parse::<u64>()
+        .map(|n| Duration::from_millis(n.saturating_mul(unit)))
+        .map_err(|_| format!("`{text}` is no duration such as 500ms, 90s, 10m or 2h"))
 }
 
 /// The rules of a world, and how often each has fired.
@@ -183,13 +239,18 @@ pub struct Faults {
 impl Faults {
     /// Each rule's text and how often it has fired, in the order they were given.
     pub fn fired(&self) -> Vec<(&str, u32)> {
-        self.rules.iter().map(|(rule, fired)| (rule.text.as_str(), *fired)).collect()
+        self.rules
+            .iter()
+            .map(|(rule, fired)| (rule.text.as_str(), *fired))
+            .collect()
     }
 
     /// What happens to a request, when `passed` since the world began. The first rule that fits fires.
     pub fn meet(&mut self, service: &str, op: &str, passed: Duration) -> Option<What> {
         for (rule, fired) in &mut self.rules {
-            let Effect::Request { place, what, left } = &mut rule.effect else { continue };
+            let Effect::Request { place, what, left } = &mut rule.effect else {
+                continue;
+            };
             let fits = (place.service == "*" || place.service == service) && like(&place.op, op);
             if !fits || passed < rule.since || *left == Some(0) {
                 continue;
@@ -206,7 +267,12 @@ impl Faults {
 fn like(pattern: &str, op: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == op,
-        Some((start, rest)) => op.strip_prefix(start).is_some_and(|op| op.char_indices().map(|(i, _)| i).chain([op.len()]).any(|i| like(rest, &op[i..]))),
+        Some((start, rest)) => op.strip_prefix(start).is_some_and(|op| {
+            op.char_indices()
+                .map(|(i, _)| i)
+                .chain([op.len()])
+                .any(|i| like(rest, &op[i..]))
+        }),
     }
 }
 
@@ -229,8 +295,12 @@ pub fn add(world: &mut World, rules: Vec<Rule>) {
 
 /// Makes the change of rule number `index` happen.
 pub fn happen(world: &mut World, index: usize) {
-    let Some((rule, fired)) = world.faults.rules.get_mut(index) else { return };
-    let Effect::World(change) = rule.effect.clone() else { return };
+    let Some((rule, fired)) = world.faults.rules.get_mut(index) else {
+        return;
+    };
+    let Effect::World(change) = rule.effect.clone() else {
+        return;
+    };
     *fired += 1;
     aws::change(world, &change);
 }
@@ -244,8 +314,17 @@ pub fn kubernetes_op(request: &Request) -> String {
         Some(&"apis") => 3,
         Some(_) | None => 0,
     };
-    let watch = request.uri().query().unwrap_or_default().split('&').any(|p| p == "watch=true" || p == "watch=1");
-    let verb = if watch { "WATCH" } else { request.method().as_str() };
+    let watch = request
+        .uri()
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .any(|p| p == "watch=true" || p == "watch=1");
+    let verb = if watch {
+        "WATCH"
+    } else {
+        request.method().as_str()
+    };
     if skip == 0 || parts.len() <= skip {
         return format!("{verb} {path}");
     }
@@ -286,7 +365,11 @@ mod tests {
             "kubelet-dies:1@5m",
             "control-plane-fails:IpNotAvailable",
         ] {
-            assert!(text.parse::<Rule>().is_ok(), "{text}: {:?}", text.parse::<Rule>());
+            assert!(
+                text.parse::<Rule>().is_ok(),
+                "{text}: {:?}",
+                text.parse::<Rule>()
+            );
         }
     }
 
@@ -309,7 +392,9 @@ mod tests {
 
     #[test]
     fn a_rule_fires_as_often_as_it_says_and_from_when_it_says() {
-        let mut faults = Faults { rules: vec![(rule("fail:eks:Describe*:2@10s"), 0)] };
+        let mut faults = Faults {
+            rules: vec![(rule("fail:eks:Describe*:2@10s"), 0)],
+        };
         let second = Duration::from_secs;
         assert_eq!(faults.meet("eks", "DescribeCluster", second(9)), None);
         assert_eq!(faults.meet("elb", "DescribeRules", second(10)), None);
@@ -322,12 +407,27 @@ mod tests {
     #[test]
     fn requests_to_kubernetes_are_named_by_verb_and_resource() {
         let op = |method: &str, uri: &str| {
-            kubernetes_op(&http::Request::builder().method(method).uri(uri).body(bytes::Bytes::new()).unwrap())
+            kubernetes_op(
+                &http::Request::builder()
+                    .method(method)
+                    .uri(uri)
+                    .body(bytes::Bytes::new())
+                    .unwrap(),
+            )
         };
         assert_eq!(op("PATCH", "https://x/api/v1/nodes/n1"), "PATCH nodes");
-        assert_eq!(op("GET", "https://x/api/v1/pods?watch=true&a=b"), "WATCH pods");
-        assert_eq!(op("POST", "https://x/api/v1/namespaces/a/pods/b/eviction"), "POST pods/eviction");
-        assert_eq!(op("GET", "https://x/apis/apps/v1/namespaces/a/deployments"), "GET deployments");
+        assert_eq!(
+            op("GET", "https://x/api/v1/pods?watch=true&a=b"),
+            "WATCH pods"
+        );
+        assert_eq!(
+            op("POST", "https://x/api/v1/namespaces/a/pods/b/eviction"),
+            "POST pods/eviction"
+        );
+        assert_eq!(
+            op("GET", "https://x/apis/apps/v1/namespaces/a/deployments"),
+            "GET deployments"
+        );
         assert_eq!(op("GET", "https://x/api/v1/namespaces/a"), "GET namespaces");
         assert_eq!(op("GET", "https://x/version"), "GET /version");
     }

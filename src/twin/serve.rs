@@ -52,7 +52,8 @@ pub async fn serve(twin: &Twin, port: u16) -> std::io::Result<Served> {
     let address = listener.local_addr()?;
     twin.with(|world| {
         world.cloud.endpoint = Some(format!("http://{address}"));
-        world.kube = std::mem::take(&mut world.kube).allow_token(TOKEN);
+        // `kubectl` sends no credentials over plain HTTP.
+        world.kube = std::mem::take(&mut world.kube).allow_token(TOKEN).allow_anonymous();
     });
     let wire = twin.wire();
     let accepting = tokio::spawn(accept(listener, wire));
@@ -70,7 +71,8 @@ async fn accept(listener: TcpListener, wire: Wire) {
         let wire = wire.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(wire.clone(), request));
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let connection = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service);
             // The client went away, or a fault rule broke the connection: nothing to tell anybody.
             let _ = connection.await;
         });
@@ -78,7 +80,10 @@ async fn accept(listener: TcpListener, wire: Wire) {
 }
 
 /// Answers one request. A broken answer becomes a broken connection: the error makes hyper close it.
-async fn answer(wire: Arc<Wire>, request: hyper::Request<Incoming>) -> Result<hyper::Response<Body>, wire::BoxError> {
+async fn answer(
+    wire: Arc<Wire>,
+    request: hyper::Request<Incoming>,
+) -> Result<hyper::Response<Body>, wire::BoxError> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let wire: Wire = (*wire).clone();
@@ -91,4 +96,3 @@ pub fn kubeconfig(url: &str, cluster: &str) -> String {
         "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\nclusters:\n- name: {cluster}\n  cluster:\n    server: {url}\ncontexts:\n- name: {cluster}\n  context:\n    cluster: {cluster}\n    user: {cluster}\nusers:\n- name: {cluster}\n  user:\n    token: {TOKEN}\n"
     )
 }
-

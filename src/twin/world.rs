@@ -104,7 +104,14 @@ impl World {
     /// A random UUID.
     pub fn uuid(&mut self) -> String {
         let (a, b) = (self.rng.u64(..), self.rng.u64(..));
-        format!("{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", a >> 32, (a >> 16) & 0xffff, a & 0xfff, 0x8000 | (b >> 48) & 0x3fff, b & 0xffff_ffff_ffff)
+        format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xffff,
+            a & 0xfff,
+            0x8000 | (b >> 48) & 0x3fff,
+            b & 0xffff_ffff_ffff
+        )
     }
 
     /// How long until the next thing happens.
@@ -121,16 +128,24 @@ impl World {
     /// Answers a request by its signature, host and path: the cluster's API server, or a service of AWS.
     pub fn handle(&mut self, request: &Request) -> Answer {
         let cluster = self.is_for_cluster(request);
-        let (service, op) = if cluster { ("k8s", fault::kubernetes_op(request)) } else { aws::named(request) };
+        let (service, op) = if cluster {
+            ("k8s", fault::kubernetes_op(request))
+        } else {
+            aws::named(request)
+        };
         let passed = self.passed();
         match self.faults.meet(service, &op, passed) {
             None => self.serve(request, cluster),
             Some(What::Refuse(how)) if cluster => aws::refuse_kubernetes(how),
             Some(What::Refuse(how)) => aws::refuse(self, request, how),
-            Some(What::DropBefore) => Answer::Broken(format!("connection reset before {service} {op} (a fault rule)")),
+            Some(What::DropBefore) => Answer::Broken(format!(
+                "connection reset before {service} {op} (a fault rule)"
+            )),
             Some(What::DropAfter) => {
                 self.serve(request, cluster);
-                Answer::Broken(format!("connection reset after {service} {op} (a fault rule)"))
+                Answer::Broken(format!(
+                    "connection reset after {service} {op} (a fault rule)"
+                ))
             }
             Some(What::Delay(wait)) => match self.serve(request, cluster) {
                 Answer::Late(more, answer) => Answer::Late(wait.saturating_add(more), answer),
@@ -140,18 +155,35 @@ impl World {
     }
 
     fn serve(&mut self, request: &Request, cluster: bool) -> Answer {
-        if cluster { k8s::handle(self, request) } else { aws::handle(self, request) }
+        if cluster {
+            k8s::handle(self, request)
+        } else {
+            aws::handle(self, request)
+        }
     }
 
     /// Whether a request is for the cluster's API server: not signed for AWS, and by its host or its path.
     fn is_for_cluster(&self, request: &Request) -> bool {
-        const PATHS: &[&str] = &["api", "apis", "version", "openapi", "healthz", "livez", "readyz", "metrics", "logs"];
+        const PATHS: &[&str] = &[
+            "api", "apis", "version", "openapi", "healthz", "livez", "readyz", "metrics", "logs",
+        ];
         if aws::is_signed(request) {
             return false;
         }
         let host = request.uri().host().unwrap_or_default();
-        let of_cluster = !host.is_empty() && self.cloud.eks.as_ref().is_some_and(|eks| eks.endpoint.contains(host));
-        let first = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
+        let of_cluster = !host.is_empty()
+            && self
+                .cloud
+                .eks
+                .as_ref()
+                .is_some_and(|eks| eks.endpoint.contains(host));
+        let first = request
+            .uri()
+            .path()
+            .trim_start_matches('/')
+            .split('/')
+            .next()
+            .unwrap_or_default();
         of_cluster || PATHS.contains(&first)
     }
 }

@@ -7,8 +7,8 @@
 use percent::decode;
 use serde_json::{Map, Value};
 
-use super::error::AwsError;
 use super::eks::routes;
+use super::error::AwsError;
 use crate::wire::Request;
 
 /// The services the twin answers for.
@@ -106,7 +106,11 @@ impl Call {
     /// Reads `request`; None when neither signature nor host names a service the twin knows.
     pub fn read(request: &Request) -> Option<Self> {
         let signer = signer(request);
-        let host = request.uri().host().or_else(|| request.headers().get("host")?.to_str().ok()).unwrap_or_default();
+        let host = request
+            .uri()
+            .host()
+            .or_else(|| request.headers().get("host")?.to_str().ok())
+            .unwrap_or_default();
         let service = match &signer {
             Some(signer) => Service::by_name(&signer.service)?,
             None => Service::by_name(host.split('.').next().unwrap_or_default())?,
@@ -114,9 +118,16 @@ impl Call {
         let (op, input) = match service.protocol() {
             Protocol::RestJson => routes::read(request),
             Protocol::Json => {
-                let target = request.headers().get("x-amz-target").and_then(|t| t.to_str().ok()).unwrap_or_default();
+                let target = request
+                    .headers()
+                    .get("x-amz-target")
+                    .and_then(|t| t.to_str().ok())
+                    .unwrap_or_default();
                 let op = target.rsplit('.').next().unwrap_or_default().to_owned();
-                (op, serde_json::from_slice(request.body()).unwrap_or(Value::Null))
+                (
+                    op,
+                    serde_json::from_slice(request.body()).unwrap_or(Value::Null),
+                )
             }
             Protocol::Query | Protocol::Ec2 => {
                 let mut input = query(request.uri().query().unwrap_or_default());
@@ -125,23 +136,42 @@ impl Call {
                 (op, input)
             }
         };
-        Some(Self { service, signer, op, input })
+        Some(Self {
+            service,
+            signer,
+            op,
+            input,
+        })
     }
 }
 
 /// Reads who signed, from the header or from a presigned URL.
 fn signer(request: &Request) -> Option<Signer> {
-    let scope = match request.headers().get("authorization").and_then(|v| v.to_str().ok()) {
-        Some(header) => header.strip_prefix("AWS4-HMAC-SHA256")?.split(['=', ',', ' ']).skip_while(|w| *w != "Credential").nth(1)?.to_owned(),
+    let scope = match request
+        .headers()
+        .get("authorization")
+        .and_then(|v| v.to_str().ok())
+    {
+        Some(header) => header
+            .strip_prefix("AWS4-HMAC-SHA256")?
+            .split(['=', ',', ' '])
+            .skip_while(|w| *w != "Credential")
+            .nth(1)?
+            .to_owned(),
         None => {
             let pairs = pairs(request.uri().query().unwrap_or_default());
             pairs.into_iter().find(|(k, _)| k == "X-Amz-Credential")?.1
         }
     };
     let mut parts = scope.rsplit('/');
-    let (_terminator, service, region, _date) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (_terminator, service, region, _date) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let access_key = parts.next()?.to_owned();
-    Some(Signer { access_key, region: region.to_owned(), service: service.to_owned() })
+    Some(Signer {
+        access_key,
+        region: region.to_owned(),
+        service: service.to_owned(),
+    })
 }
 
 /// Whether AWS's signature is on the request.
@@ -194,7 +224,11 @@ fn put(into: &mut Value, path: &[&str], value: String) {
                 *into = Value::Object(Map::new());
             }
             if let Value::Object(map) = into {
-                put(map.entry((*first).to_owned()).or_insert(Value::Null), rest, value);
+                put(
+                    map.entry((*first).to_owned()).or_insert(Value::Null),
+                    rest,
+                    value,
+                );
             }
         }
     }
@@ -228,7 +262,9 @@ impl<'a> Input<'a> {
 
     /// A text that must be there.
     pub fn need(self, name: &str) -> Result<&'a str, AwsError> {
-        self.text(name).filter(|t| !t.is_empty()).ok_or_else(|| AwsError::missing(name))
+        self.text(name)
+            .filter(|t| !t.is_empty())
+            .ok_or_else(|| AwsError::missing(name))
     }
 
     /// A number.
@@ -243,18 +279,28 @@ impl<'a> Input<'a> {
 
     /// A list; what is absent is empty.
     pub fn list(self, name: &str) -> &'a [Value] {
-        self.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+        self.get(name)
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default()
     }
 
     /// A list of texts.
     pub fn texts(self, name: &str) -> Vec<String> {
-        self.list(name).iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+        self.list(name)
+            .iter()
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect()
     }
 
     /// A map of texts.
     pub fn map(self, name: &str) -> std::collections::BTreeMap<String, String> {
         let entries = self.get(name).and_then(Value::as_object);
-        entries.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
+        entries
+            .into_iter()
+            .flatten()
+            .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
+            .collect()
     }
 }
 
@@ -265,7 +311,9 @@ pub fn as_number(value: &Value) -> Option<i64> {
 
 /// Reads a truth that may be text.
 pub fn as_truth(value: &Value) -> Option<bool> {
-    value.as_bool().or_else(|| value.as_str()?.to_ascii_lowercase().parse().ok())
+    value
+        .as_bool()
+        .or_else(|| value.as_str()?.to_ascii_lowercase().parse().ok())
 }
 
 mod percent {
@@ -275,7 +323,9 @@ mod percent {
         let mut out = Vec::with_capacity(bytes.len());
         let mut at = 0;
         while at < bytes.len() {
-            let hex = bytes.get(at + 1..at + 3).and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
+            let hex = bytes
+                .get(at + 1..at + 3)
+                .and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
             match (bytes[at], hex) {
                 (b'%', Some(byte)) => {
                     out.push(byte);
@@ -303,7 +353,9 @@ mod tests {
 
     #[test]
     fn query_parameters_become_the_shape_of_the_api_model() {
-        let value = query("Action=ModifyRule&Actions.member.1.ForwardConfig.TargetGroups.member.2.Weight=5&Filter.1.Value.1=a%2Fb+c");
+        let value = query(
+            "Action=ModifyRule&Actions.member.1.ForwardConfig.TargetGroups.member.2.Weight=5&Filter.1.Value.1=a%2Fb+c",
+        );
         assert_eq!(
             value,
             json!({
@@ -325,8 +377,18 @@ mod tests {
             .uri("https://sts.us-east-1.amazonaws.com/?Action=GetCallerIdentity&X-Amz-Credential=AKID%2F20261121%2Fus-east-1%2Fsts%2Faws4_request")
             .body(bytes::Bytes::new())
             .unwrap();
-        assert_eq!(Call::read(&header).unwrap().signer.unwrap(), Signer { access_key: "AKID".into(), region: "us-east-1".into(), service: "eks".into() });
+        assert_eq!(
+            Call::read(&header).unwrap().signer.unwrap(),
+            Signer {
+                access_key: "AKID".into(),
+                region: "us-east-1".into(),
+                service: "eks".into()
+            }
+        );
         let call = Call::read(&url).unwrap();
-        assert_eq!((call.service, call.op.as_str()), (Service::Sts, "GetCallerIdentity"));
+        assert_eq!(
+            (call.service, call.op.as_str()),
+            (Service::Sts, "GetCallerIdentity")
+        );
     }
 }

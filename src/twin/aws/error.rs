@@ -20,7 +20,12 @@ pub struct AwsError {
 impl AwsError {
     /// An error with nothing but a message.
     pub fn new(status: u16, code: &str, message: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), message: message.into(), members: Map::new() }
+        Self {
+            status,
+            code: code.to_owned(),
+            message: message.into(),
+            members: Map::new(),
+        }
     }
 
     /// With one more member.
@@ -31,7 +36,13 @@ impl AwsError {
 
     /// A member of the request is missing.
     pub fn missing(name: &str) -> Self {
-        Self::new(400, "ValidationError", format!("1 validation error detected: Value at '{name}' failed to satisfy constraint: Member must not be null"))
+        Self::new(
+            400,
+            "ValidationError",
+            format!(
+                "1 validation error detected: Value at '{name}' failed to satisfy constraint: Member must not be null"
+            ),
+        )
     }
 
     /// EKS's 400 for a parameter.
@@ -61,10 +72,22 @@ impl AwsError {
 
     /// The request is not signed.
     pub fn unsigned(service: Service) -> Self {
-        let code = if service.protocol() == Protocol::Query { "MissingAuthenticationToken" } else { "MissingAuthenticationTokenException" };
-        let code = if service == Service::Ec2 { "MissingParameter" } else { code };
+        let code = if service.protocol() == Protocol::Query {
+            "MissingAuthenticationToken"
+        } else {
+            "MissingAuthenticationTokenException"
+        };
+        let code = if service == Service::Ec2 {
+            "MissingParameter"
+        } else {
+            code
+        };
         match service {
-            Service::Ec2 => Self::new(400, code, "The request must contain the parameter AWSAccessKeyId"),
+            Service::Ec2 => Self::new(
+                400,
+                code,
+                "The request must contain the parameter AWSAccessKeyId",
+            ),
             _ => Self::new(403, code, "Missing Authentication Token"),
         }
     }
@@ -94,7 +117,11 @@ impl AwsError {
     pub fn internal(service: Service) -> Self {
         match service.protocol() {
             Protocol::RestJson => Self::new(500, "ServerException", "Internal server error"),
-            Protocol::Json => Self::new(500, "InternalServerError", "An error occurred on the server side."),
+            Protocol::Json => Self::new(
+                500,
+                "InternalServerError",
+                "An error occurred on the server side.",
+            ),
             Protocol::Query => Self::new(500, "InternalFailure", "An internal error occurred."),
             Protocol::Ec2 => Self::new(500, "InternalError", "An internal error has occurred"),
         }
@@ -102,7 +129,10 @@ impl AwsError {
 
     /// The caller may not do this.
     pub fn denied(service: Service, op: &str) -> Self {
-        let message = format!("User is not authorized to perform: {}:{op}", service.short_name());
+        let message = format!(
+            "User is not authorized to perform: {}:{op}",
+            service.short_name()
+        );
         match service.protocol() {
             Protocol::RestJson => Self::new(403, "AccessDeniedException", message),
             Protocol::Json => Self::new(400, "AccessDeniedException", message),
@@ -113,18 +143,30 @@ impl AwsError {
 
     /// Spells the error as `service` does.
     pub fn answer(&self, service: Service, request_id: &str) -> Answer {
-        let Self { status, code, message, members } = self;
+        let Self {
+            status,
+            code,
+            message,
+            members,
+        } = self;
         match service.protocol() {
             Protocol::RestJson => {
                 let mut body = members.clone();
                 body.insert("message".into(), json!(message));
-                let mut answer = respond(*status, "application/json", Value::Object(body).to_string());
-                if let (Answer::Whole(response), Ok(code)) = (&mut answer, http::HeaderValue::from_str(code)) {
+                let mut answer =
+                    respond(*status, "application/json", Value::Object(body).to_string());
+                if let (Answer::Whole(response), Ok(code)) =
+                    (&mut answer, http::HeaderValue::from_str(code))
+                {
                     response.headers_mut().insert("x-amzn-errortype", code);
                 }
                 answer
             }
-            Protocol::Json => respond(*status, "application/x-amz-json-1.1", json!({"__type": code, "message": message}).to_string()),
+            Protocol::Json => respond(
+                *status,
+                "application/x-amz-json-1.1",
+                json!({"__type": code, "message": message}).to_string(),
+            ),
             Protocol::Query => {
                 let kind = if *status < 500 { "Sender" } else { "Receiver" };
                 let body = format!(

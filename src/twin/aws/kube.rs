@@ -24,14 +24,24 @@ pub enum Probe {
 
 /// A taint as the other half takes it.
 fn triple(taint: &Taint) -> (String, String, String) {
-    (taint.key.clone(), taint.value.clone().unwrap_or_default(), taint.effect.clone())
+    (
+        taint.key.clone(),
+        taint.value.clone().unwrap_or_default(),
+        taint.effect.clone(),
+    )
 }
 
 /// The instance's kubelet registers its node, with the labels and taints of its node group.
 pub fn join(world: &mut World, instance: &str) {
     let cloud = &world.cloud;
-    let Some(instance) = cloud.instances.get(instance) else { return };
-    let group = instance.asg.as_ref().and_then(|asg| cloud.asgs.get(asg)).and_then(|asg| cloud.eks.as_ref()?.nodegroups.get(&asg.nodegroup));
+    let Some(instance) = cloud.instances.get(instance) else {
+        return;
+    };
+    let group = instance
+        .asg
+        .as_ref()
+        .and_then(|asg| cloud.asgs.get(asg))
+        .and_then(|asg| cloud.eks.as_ref()?.nodegroups.get(&asg.nodegroup));
     let image = cloud.images.get(&instance.image);
     let arm = images::is_arm(&instance.instance_type);
     let size = types::of(&instance.instance_type);
@@ -40,27 +50,48 @@ pub fn join(world: &mut World, instance: &str) {
     if let Some(group) = group {
         labels.extend(group.labels.clone());
         labels.insert("eks.amazonaws.com/nodegroup".into(), group.name.clone());
-        let capacity = group.spec.get("capacityType").and_then(|c| c.as_str()).unwrap_or("ON_DEMAND");
+        let capacity = group
+            .spec
+            .get("capacityType")
+            .and_then(|c| c.as_str())
+            .unwrap_or("ON_DEMAND");
         labels.insert("eks.amazonaws.com/capacityType".into(), capacity.to_owned());
         let template = group.spec.get("launchTemplate");
-        let of_template = |member: &str| template.and_then(|t| t.get(member)?.as_str()).map(str::to_owned);
+        let of_template = |member: &str| {
+            template
+                .and_then(|t| t.get(member)?.as_str())
+                .map(str::to_owned)
+        };
         if let (Some(id), Some(version)) = (of_template("id"), of_template("version")) {
             labels.insert("eks.amazonaws.com/sourceLaunchTemplateId".into(), id);
-            labels.insert("eks.amazonaws.com/sourceLaunchTemplateVersion".into(), version);
+            labels.insert(
+                "eks.amazonaws.com/sourceLaunchTemplateVersion".into(),
+                version,
+            );
         }
         taints = group.taints.iter().map(|t| triple(&taint(t))).collect();
     }
-    labels.insert("eks.amazonaws.com/nodegroup-image".into(), instance.image.clone());
+    labels.insert(
+        "eks.amazonaws.com/nodegroup-image".into(),
+        instance.image.clone(),
+    );
     let birth = NodeBirth {
         name: instance.dns.clone(),
         provider_id: format!("aws:///{}/{}", instance.zone, instance.id),
         zone: instance.zone.clone(),
-        zone_id: cloud.subnets.get(&instance.subnet).map(|s| s.zone_id.clone()).unwrap_or_default(),
+        zone_id: cloud
+            .subnets
+            .get(&instance.subnet)
+            .map(|s| s.zone_id.clone())
+            .unwrap_or_default(),
         region: cloud.region.clone(),
         instance_type: instance.instance_type.clone(),
         labels,
         taints,
-        kubelet_version: format!("v{}-eks-7a1b2c3", image.map_or("1.0.0", |i| i.kubelet.as_str())),
+        kubelet_version: format!(
+            "v{}-eks-7a1b2c3",
+            image.map_or("1.0.0", |i| i.kubelet.as_str())
+        ),
         // What the kubelet and the system keep for themselves is left out of what a node offers.
         cpu_millis: size.cpus * 1000 - 70,
         memory_bytes: (size.memory_mib - size.memory_mib / 20 - 500).max(256) << 20,
@@ -91,15 +122,26 @@ pub fn evict(world: &mut World, instance: &str) {
 
 /// Whether pods that eviction concerns are still on the instance's node.
 pub fn is_busy(world: &World, instance: &str) -> bool {
-    let Some(node) = hands::node_of_instance(world, instance) else { return false };
-    hands::pods_on(world, &node).iter().any(|pod| !pod.daemon && !matches!(pod.phase.as_str(), "Succeeded" | "Failed"))
+    let Some(node) = hands::node_of_instance(world, instance) else {
+        return false;
+    };
+    hands::pods_on(world, &node)
+        .iter()
+        .any(|pod| !pod.daemon && !matches!(pod.phase.as_str(), "Succeeded" | "Failed"))
 }
 
 /// Labels and taints reach the live nodes of a group.
 pub fn mark_group(world: &mut World, group: &str, marks: &Marks) {
     let add: Vec<_> = marks.add_taints.iter().map(triple).collect();
     let remove: Vec<_> = marks.remove_taints.iter().map(triple).collect();
-    hands::set_group_marks(world, group, &add, &remove, &marks.add_labels, &marks.remove_labels);
+    hands::set_group_marks(
+        world,
+        group,
+        &add,
+        &remove,
+        &marks.add_labels,
+        &marks.remove_labels,
+    );
 }
 
 /// The API server is of another version.
@@ -127,12 +169,15 @@ pub fn set_image(world: &mut World, part: Part, tag: &str) {
 
 /// Whether the workload runs as it is written; one that is not there has nothing to roll out.
 pub fn is_rolled_out(world: &World, part: Part) -> bool {
-    hands::image_of(world, part.kind, SYSTEM, part.name, part.container).is_none() || hands::rolled_out(world, part.kind, SYSTEM, part.name)
+    hands::image_of(world, part.kind, SYSTEM, part.name, part.container).is_none()
+        || hands::rolled_out(world, part.kind, SYSTEM, part.name)
 }
 
 /// What a health check of a port of the instance meets.
 pub fn probe(world: &World, instance: &str, port: i64) -> Probe {
-    let Ok(port) = u16::try_from(port) else { return Probe::NoAnswer };
+    let Ok(port) = u16::try_from(port) else {
+        return Probe::NoAnswer;
+    };
     match hands::serving(world, instance, port) {
         Serving::Ready => Probe::Answers,
         Serving::NoReadyEndpoint => Probe::Refuses,
@@ -153,8 +198,14 @@ pub fn image_missing(world: &mut World, namespace: &str, workload: &str) {
 /// The kubelet of a node stops; `node` is a name, or a number in the order of names, from 1.
 pub fn kubelet_dies(world: &mut World, node: &str) {
     let names = hands::node_names(world);
-    let by_number = node.parse::<usize>().ok().and_then(|n| names.get(n.checked_sub(1)?));
-    if let Some(name) = by_number.or_else(|| names.iter().find(|n| *n == node)).cloned() {
+    let by_number = node
+        .parse::<usize>()
+        .ok()
+        .and_then(|n| names.get(n.checked_sub(1)?));
+    if let Some(name) = by_number
+        .or_else(|| names.iter().find(|n| *n == node))
+        .cloned()
+    {
         hands::kubelet_dies(world, &name);
     }
 }

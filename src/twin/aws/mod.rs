@@ -37,7 +37,7 @@ mod tests;
 
 pub use call::is_signed;
 pub use error::AwsError;
-pub use seed::cloud;
+pub use seed::{BINDINGS, cloud};
 pub use state::*;
 pub use trouble::{Refusal, change, named, refuse, refuse_kubernetes};
 
@@ -74,7 +74,11 @@ pub fn start(world: &mut World) {
 /// Answers for a service of AWS.
 pub fn handle(world: &mut World, request: &Request) -> Answer {
     let Some(call) = Call::read(request) else {
-        return respond(403, "application/json", json!({"message": "Missing Authentication Token"}).to_string());
+        return respond(
+            403,
+            "application/json",
+            json!({"message": "Missing Authentication Token"}).to_string(),
+        );
     };
     answer(world, &call)
 }
@@ -98,7 +102,11 @@ fn checked(world: &mut World, call: &Call) -> Result<Value, AwsError> {
         return Err(AwsError::expired(call.service));
     }
     if signer.region != world.cloud.region {
-        let nothing = Cloud { account: world.cloud.account.clone(), region: signer.region.clone(), ..Cloud::default() };
+        let nothing = Cloud {
+            account: world.cloud.account.clone(),
+            region: signer.region.clone(),
+            ..Cloud::default()
+        };
         let home = std::mem::replace(&mut world.cloud, nothing);
         let result = run(world, call);
         world.cloud = home;
@@ -131,7 +139,10 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
             respond(
                 200,
                 "text/xml",
-                format!("<{op}Response xmlns=\"{}\"><{op}Result>{members}</{op}Result><ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>", call.service.namespace()),
+                format!(
+                    "<{op}Response xmlns=\"{}\"><{op}Result>{members}</{op}Result><ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>",
+                    call.service.namespace()
+                ),
             )
         }
         call::Protocol::Ec2 => {
@@ -139,7 +150,10 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
             respond(
                 200,
                 "text/xml;charset=UTF-8",
-                format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{op}Response xmlns=\"{}\"><requestId>{id}</requestId>{members}</{op}Response>", call.service.namespace()),
+                format!(
+                    "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{op}Response xmlns=\"{}\"><requestId>{id}</requestId>{members}</{op}Response>",
+                    call.service.namespace()
+                ),
             )
         }
     };
@@ -151,5 +165,12 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
 
 /// The operation exists in AWS but not here, or nowhere.
 fn unknown(service: Service, op: &str) -> AwsError {
-    AwsError::new(400, "InvalidAction", format!("The action {op} is not valid for this endpoint: the twin does not answer {}:{op}.", service.short_name()))
+    AwsError::new(
+        400,
+        "InvalidAction",
+        format!(
+            "The action {op} is not valid for this endpoint: the twin does not answer {}:{op}.",
+            service.short_name()
+        ),
+    )
 }

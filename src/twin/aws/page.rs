@@ -13,21 +13,33 @@ pub struct Page<T> {
 }
 
 /// Cuts the page of at most `size` items that `token` names out of `items`.
-pub fn page<T>(items: impl IntoIterator<Item = T>, token: Option<&str>, size: i64) -> Result<Page<T>, AwsError> {
+pub fn page<T>(
+    items: impl IntoIterator<Item = T>,
+    token: Option<&str>,
+    size: i64,
+) -> Result<Page<T>, AwsError> {
     let size = usize::try_from(size).unwrap_or(1).max(1);
     let start = match token {
         None | Some("") => 0,
-        Some(token) => read(token).ok_or_else(|| AwsError::validation("The token is not valid."))?,
+        Some(token) => {
+            read(token).ok_or_else(|| AwsError::validation("The token is not valid."))?
+        }
     };
     let mut rest = items.into_iter().skip(start);
     let items: Vec<T> = rest.by_ref().take(size).collect();
-    let next = rest.next().map(|_| ENGINE.encode(format!("twin-page:{}", start + items.len())));
+    let next = rest
+        .next()
+        .map(|_| ENGINE.encode(format!("twin-page:{}", start + items.len())));
     Ok(Page { items, next })
 }
 
 fn read(token: &str) -> Option<usize> {
     let bytes = ENGINE.decode(token).ok()?;
-    std::str::from_utf8(&bytes).ok()?.strip_prefix("twin-page:")?.parse().ok()
+    std::str::from_utf8(&bytes)
+        .ok()?
+        .strip_prefix("twin-page:")?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]

@@ -8,7 +8,12 @@ use super::{ec2, unknown};
 use crate::twin::world::World;
 
 /// Answers for STS.
-pub fn sts(world: &World, op: &str, _input: Input, signer: Option<&Signer>) -> Result<Value, AwsError> {
+pub fn sts(
+    world: &World,
+    op: &str,
+    _input: Input,
+    signer: Option<&Signer>,
+) -> Result<Value, AwsError> {
     let account = &world.cloud.account;
     match op {
         "GetCallerIdentity" => Ok(json!({
@@ -24,7 +29,11 @@ pub fn sts(world: &World, op: &str, _input: Input, signer: Option<&Signer>) -> R
 pub fn ssm(world: &World, op: &str, input: Input) -> Result<Value, AwsError> {
     let found = |name: &str| {
         let value = ec2::images::parameter(&world.cloud, name)?;
-        let kind = if name.contains("image_id") { "aws:ec2:image" } else { "text" };
+        let kind = if name.contains("image_id") {
+            "aws:ec2:image"
+        } else {
+            "text"
+        };
         Some(json!({
             "Name": name, "Type": "String", "Value": value, "Version": 1, "DataType": kind,
             "ARN": format!("arn:aws:ssm:{}::parameter{name}", world.cloud.region),
@@ -34,16 +43,29 @@ pub fn ssm(world: &World, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
         "GetParameter" => {
             let name = input.need("Name")?;
-            let parameter = found(name).ok_or_else(|| AwsError::new(400, "ParameterNotFound", format!("Parameter {name} not found.")))?;
+            let parameter = found(name).ok_or_else(|| {
+                AwsError::new(
+                    400,
+                    "ParameterNotFound",
+                    format!("Parameter {name} not found."),
+                )
+            })?;
             Ok(json!({"Parameter": parameter}))
         }
         "GetParameters" => {
             let names = input.texts("Names");
             if names.is_empty() || names.len() > 10 {
-                return Err(AwsError::new(400, "ValidationException", "Member must have length less than or equal to 10"));
+                return Err(AwsError::new(
+                    400,
+                    "ValidationException",
+                    "Member must have length less than or equal to 10",
+                ));
             }
-            let (known, unknown): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| found(name).is_some());
-            Ok(json!({"Parameters": known.iter().filter_map(|n| found(n)).collect::<Vec<_>>(), "InvalidParameters": unknown}))
+            let (known, unknown): (Vec<_>, Vec<_>) =
+                names.into_iter().partition(|name| found(name).is_some());
+            Ok(
+                json!({"Parameters": known.iter().filter_map(|n| found(n)).collect::<Vec<_>>(), "InvalidParameters": unknown}),
+            )
         }
         _ => Err(unknown(Service::Ssm, op)),
     }
@@ -53,12 +75,22 @@ pub fn ssm(world: &World, op: &str, input: Input) -> Result<Value, AwsError> {
 pub fn sns(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
         "Publish" => {
-            let topic = input.text("TopicArn").or(input.text("TargetArn")).unwrap_or_default();
+            let topic = input
+                .text("TopicArn")
+                .or(input.text("TargetArn"))
+                .unwrap_or_default();
             if !topic.starts_with("arn:") {
-                return Err(AwsError::new(400, "InvalidParameter", "Invalid parameter: TopicArn"));
+                return Err(AwsError::new(
+                    400,
+                    "InvalidParameter",
+                    "Invalid parameter: TopicArn",
+                ));
             }
             let message = input.text("Message").unwrap_or_default();
-            world.cloud.published.push((topic.to_owned(), message.to_owned()));
+            world
+                .cloud
+                .published
+                .push((topic.to_owned(), message.to_owned()));
             Ok(json!({"MessageId": world.uuid()}))
         }
         _ => Err(unknown(Service::Sns, op)),

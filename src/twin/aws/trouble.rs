@@ -38,7 +38,10 @@ pub fn refuse(world: &mut World, request: &Request, how: Refusal) -> Answer {
         Refusal::Internal => AwsError::internal(call.service),
         Refusal::Expired => AwsError::expired(call.service),
         Refusal::Denied => AwsError::denied(call.service, &call.op),
-        Refusal::Status(status) => AwsError { status, ..AwsError::internal(call.service) },
+        Refusal::Status(status) => AwsError {
+            status,
+            ..AwsError::internal(call.service)
+        },
     };
     let id = world.uuid();
     error.answer(call.service, &id)
@@ -47,20 +50,47 @@ pub fn refuse(world: &mut World, request: &Request, how: Refusal) -> Answer {
 /// Refuses a request to the API server, with a `Status` as it would.
 pub fn refuse_kubernetes(how: Refusal) -> Answer {
     let (code, reason, message) = match how {
-        Refusal::Throttled => (429, "TooManyRequests", "Too many requests, please try again later."),
-        Refusal::Internal => (500, "InternalError", "Internal error occurred: refused by a fault rule"),
+        Refusal::Throttled => (
+            429,
+            "TooManyRequests",
+            "Too many requests, please try again later.",
+        ),
+        Refusal::Internal => (
+            500,
+            "InternalError",
+            "Internal error occurred: refused by a fault rule",
+        ),
         Refusal::Expired => (401, "Unauthorized", "Unauthorized"),
         Refusal::Denied => (403, "Forbidden", "forbidden by a fault rule"),
-        Refusal::Status(503) => (503, "ServiceUnavailable", "the server is currently unable to handle the request"),
-        Refusal::Status(504) => (504, "Timeout", "request did not complete within the allotted timeout"),
-        Refusal::Status(409) => (409, "Conflict", "the object has been modified; please apply your changes to the latest version and try again"),
-        Refusal::Status(404) => (404, "NotFound", "the server could not find the requested resource"),
+        Refusal::Status(503) => (
+            503,
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        ),
+        Refusal::Status(504) => (
+            504,
+            "Timeout",
+            "request did not complete within the allotted timeout",
+        ),
+        Refusal::Status(409) => (
+            409,
+            "Conflict",
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ),
+        Refusal::Status(404) => (
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
         Refusal::Status(code) => (code, "InternalError", "refused by a fault rule"),
     };
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code});
     let mut answer = respond(code, "application/json", body.to_string());
     if let (429, Answer::Whole(response)) = (code, &mut answer) {
-        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("1"));
+        response.headers_mut().insert(
+            http::header::RETRY_AFTER,
+            http::HeaderValue::from_static("1"),
+        );
     }
     answer
 }
@@ -82,7 +112,10 @@ pub fn change(world: &mut World, change: &Change) {
                 subnet.free = 0;
             }
         }
-        Change::ImageMissing { namespace, workload } => kube::image_missing(world, namespace, workload),
+        Change::ImageMissing {
+            namespace,
+            workload,
+        } => kube::image_missing(world, namespace, workload),
         Change::KubeletDies(node) => kube::kubelet_dies(world, node),
     }
 }

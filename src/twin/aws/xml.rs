@@ -65,7 +65,13 @@ mod tests {
 
     #[test]
     fn lists_are_wrapped_and_text_is_escaped() {
-        let xml = members(&json!({"Tags": [{"Key": "a<b", "Value": 1}], "Empty": [], "Nothing": null}), "member");
-        assert_eq!(xml, "<Empty></Empty><Tags><member><Key>a&lt;b</Key><Value>1</Value></member></Tags>");
+        let xml = members(
+            &json!({"Tags": [{"Key": "a<b", "Value": 1}], "Empty": [], "Nothing": null}),
+            "member",
+        );
+        assert_eq!(
+            xml,
+            "<Empty></Empty><Tags><member><Key>a&lt;b</Key><Value>1</Value></member></Tags>"
+        );
     }
 }

@@ -189,7 +189,11 @@ impl Failure {
     /// The answer.
     pub fn answer(&self) -> Answer {
         if self.nowhere {
-            return respond(self.code, "text/plain; charset=utf-8", format!("{}\n", self.message));
+            return respond(
+                self.code,
+                "text/plain; charset=utf-8",
+                format!("{}\n", self.message),
+            );
         }
         let retry_after = self
             .details

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::index::Index;
@@ -83,6 +84,8 @@ pub struct Store {
     pub kinds: Kinds,
     pub index: Index,
     pub watchers: Watchers,
+    /// The time, for those who are told how old things are.
+    pub now: Timestamp,
     rv: u64,
     objects: BTreeMap<Res, BTreeMap<Name, Object>>,
     log: VecDeque<Event>,
@@ -178,7 +181,7 @@ impl Store {
             new,
             shown,
         };
-        self.watchers.tell(&self.kinds, &event);
+        self.watchers.tell(&self.kinds, &event, self.now);
         self.log.push_back(event);
         if self.log.len() > REMEMBERED
             && let Some(gone) = self.log.pop_front()

@@ -1,36 +1,106 @@
-//! Worlds to start from: a snapshot's, or one of those that come with the program.
+//! Worlds to start from: a snapshot's, or one of those that come with the program. Every bundled scenario is the bundled
+//! snapshot, changed in code, so that what differs is all there is to read.
+
+mod catalog;
+mod fleet;
+mod grow;
+mod variants;
 
 use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
 use crate::twin::world::World;
 use crate::twin::{aws, k8s};
 
+pub use fleet::fleet;
+
 /// The bundled snapshot, from which the bundled scenarios are derived.
 const EXPENSE_DEV: &[u8] = include_bytes!("expense-dev.json");
 
+/// A scenario's name, what it is for, and how it is made.
+type Bundled = (&'static str, &'static str, fn() -> Snapshot);
+
+/// The bundled scenarios.
+const BUNDLED: &[Bundled] = &[
+    (
+        "expense-dev",
+        "three nodes at 1.27 behind an ALB rule, with budgets and a zonal volume",
+        expense_dev,
+    ),
+    (
+        "minimal",
+        "one node group, two deployments, no load balancer",
+        variants::minimal,
+    ),
+    (
+        "multi-hop",
+        "1.24, as far from 1.33 as two kubelet skews",
+        variants::multi_hop,
+    ),
+    (
+        "custom-ami",
+        "a launch template with an image of its own",
+        variants::custom_ami,
+    ),
+    (
+        "controller-ingress",
+        "a rule and target groups that a load balancer controller owns",
+        variants::controller_ingress,
+    ),
+    (
+        "local-policy",
+        "a service that only nodes with its pods answer for",
+        variants::local_policy,
+    ),
+    ("canary", "six nodes, two in each zone", variants::canary),
+    ("fleet-30", "thirty nodes with ten pods each", || {
+        fleet(30, 10)
+    }),
+    ("fleet-100", "a hundred nodes with ten pods each", || {
+        fleet(100, 10)
+    }),
+    ("fleet-1000", "a thousand nodes with ten pods each", || {
+        fleet(1000, 10)
+    }),
+];
+
+/// Names of the bundled scenarios, and what each is for.
+pub fn bundled() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUNDLED.iter().map(|(name, what, _)| (*name, *what))
+}
+
+/// The bundled scenario of that name.
+pub fn named(name: &str) -> Option<Snapshot> {
+    BUNDLED
+        .iter()
+        .find(|(known, _, _)| *known == name)
+        .map(|(_, _, make)| make())
+}
+
 /// The bundled snapshot.
 pub fn expense_dev() -> Snapshot {
-    serde_json::from_slice(EXPENSE_DEV).expect("the bundled snapshot is a snapshot; a test reads it")
+    serde_json::from_slice(EXPENSE_DEV)
+        .expect("the bundled snapshot is a snapshot; a test reads it")
 }
 
 /// The world `snapshot` describes, at the time it was taken. Must be called inside a tokio runtime.
 pub fn load(snapshot: &Snapshot, seed: u64) -> World {
-    load_at(snapshot, seed, Clock::starting_at(snapshot.inventory.taken_at))
+    load_at(
+        snapshot,
+        seed,
+        Clock::starting_at(snapshot.inventory.taken_at),
+    )
 }
 
 /// The world `snapshot` describes, at the time of `clock`: real clients sign with theirs, so a served twin needs the
 /// machine's.
 pub fn load_at(snapshot: &Snapshot, seed: u64, clock: Clock) -> World {
-    World::new(clock, seed, aws::cloud(snapshot), k8s::Cluster::from_snapshot(snapshot))
+    World::new(
+        clock,
+        seed,
+        aws::cloud(snapshot),
+        k8s::Cluster::from_snapshot(snapshot),
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bundled_snapshot_is_a_snapshot() {
-        let snapshot = expense_dev();
-        assert_eq!(snapshot.kubernetes["/api/v1/nodes"].len(), 3);
-    }
-}
+mod tests;

@@ -27,35 +27,56 @@ pub fn start(world: &mut World) {
 }
 
 fn live(asg: &Asg) -> impl Iterator<Item = (&String, &Member)> {
-    asg.members.iter().filter(|(_, m)| matches!(m.lifecycle.as_str(), "Pending" | "InService"))
+    asg.members
+        .iter()
+        .filter(|(_, m)| matches!(m.lifecycle.as_str(), "Pending" | "InService"))
 }
 
 /// Brings a group to its desired size, and its zones into balance.
 pub fn reconcile(world: &mut World, name: &str) {
-    let Some(asg) = world.cloud.asgs.get(name) else { return };
+    let Some(asg) = world.cloud.asgs.get(name) else {
+        return;
+    };
     let (have, want) = (live(asg).count() as i64, asg.desired);
     let suspended = |process: &str| asg.suspended.contains(process);
-    let (no_launch, no_terminate, no_balance) = (suspended("Launch"), suspended("Terminate"), suspended("AZRebalance"));
+    let (no_launch, no_terminate, no_balance) = (
+        suspended("Launch"),
+        suspended("Terminate"),
+        suspended("AZRebalance"),
+    );
     if have < want && !no_launch {
         for _ in have..want {
             if !launch(world, name) {
-                after(world, RETRY, Due::Looked { asg: name.to_owned() });
+                after(
+                    world,
+                    RETRY,
+                    Due::Looked {
+                        asg: name.to_owned(),
+                    },
+                );
                 break;
             }
         }
     } else if have > want && !no_terminate {
         for _ in want..have {
-            let Some(victim) = world.cloud.asgs.get(name).and_then(victim) else { break };
+            let Some(victim) = world.cloud.asgs.get(name).and_then(victim) else {
+                break;
+            };
             leave(world, name, &victim, false);
         }
-    } else if have == want && !no_launch && !no_terminate && !no_balance && unbalanced(world, name) {
+    } else if have == want && !no_launch && !no_terminate && !no_balance && unbalanced(world, name)
+    {
         launch(world, name);
     }
 }
 
 /// Members per zone, for every zone the group's subnets are in.
 fn zones(world: &World, asg: &Asg) -> BTreeMap<String, usize> {
-    let mut zones: BTreeMap<String, usize> = asg.subnets.iter().filter_map(|s| Some((world.cloud.subnets.get(s)?.zone.clone(), 0))).collect();
+    let mut zones: BTreeMap<String, usize> = asg
+        .subnets
+        .iter()
+        .filter_map(|s| Some((world.cloud.subnets.get(s)?.zone.clone(), 0)))
+        .collect();
     for (_, member) in live(asg) {
         *zones.entry(member.zone.clone()).or_default() += 1;
     }
@@ -64,12 +85,18 @@ fn zones(world: &World, asg: &Asg) -> BTreeMap<String, usize> {
 
 /// Whether one zone has two members more than another that could take one.
 fn unbalanced(world: &World, name: &str) -> bool {
-    let Some(asg) = world.cloud.asgs.get(name) else { return false };
+    let Some(asg) = world.cloud.asgs.get(name) else {
+        return false;
+    };
     if asg.members.values().any(|m| m.lifecycle != "InService") {
         return false;
     }
     let zones = zones(world, asg);
-    let least = zones.iter().filter(|(zone, _)| !world.cloud.switches.no_capacity.contains(*zone)).map(|(_, n)| *n).min();
+    let least = zones
+        .iter()
+        .filter(|(zone, _)| !world.cloud.switches.no_capacity.contains(*zone))
+        .map(|(_, n)| *n)
+        .min();
     least.is_some_and(|least| zones.values().max().is_some_and(|most| *most > least + 1))
 }
 
@@ -80,13 +107,21 @@ fn victim(asg: &Asg) -> Option<String> {
         *counts.entry(&member.zone).or_default() += 1;
     }
     let fullest = counts.values().copied().max()?;
-    live(asg).filter(|(_, m)| counts.get(m.zone.as_str()) == Some(&fullest)).min_by_key(|(_, m)| m.number).map(|(id, _)| id.clone())
+    live(asg)
+        .filter(|(_, m)| counts.get(m.zone.as_str()) == Some(&fullest))
+        .min_by_key(|(_, m)| m.number)
+        .map(|(id, _)| id.clone())
 }
 
 /// Launches one instance in the emptiest zone that can take it.
 fn launch(world: &mut World, name: &str) -> bool {
-    let Some(asg) = world.cloud.asgs.get(name).cloned() else { return false };
-    let mut by_count: Vec<(usize, String)> = zones(world, &asg).into_iter().map(|(zone, n)| (n, zone)).collect();
+    let Some(asg) = world.cloud.asgs.get(name).cloned() else {
+        return false;
+    };
+    let mut by_count: Vec<(usize, String)> = zones(world, &asg)
+        .into_iter()
+        .map(|(zone, n)| (n, zone))
+        .collect();
     by_count.sort();
     let mut failure = None;
     for (_, zone) in by_count {
@@ -97,9 +132,16 @@ fn launch(world: &mut World, name: &str) -> bool {
             ));
             continue;
         }
-        let roomiest = asg.subnets.iter().filter_map(|s| world.cloud.subnets.get(s)).filter(|s| s.zone == zone).max_by_key(|s| s.free);
+        let roomiest = asg
+            .subnets
+            .iter()
+            .filter_map(|s| world.cloud.subnets.get(s))
+            .filter(|s| s.zone == zone)
+            .max_by_key(|s| s.free);
         let Some(subnet) = roomiest.filter(|s| s.free > 0).map(|s| s.id.clone()) else {
-            failure = Some(format!("There are not enough free addresses in the subnets of {zone} to satisfy the requested number of instances. Launching EC2 instance failed."));
+            failure = Some(format!(
+                "There are not enough free addresses in the subnets of {zone} to satisfy the requested number of instances. Launching EC2 instance failed."
+            ));
             continue;
         };
         place(world, &asg, &subnet, &zone);
@@ -116,16 +158,33 @@ fn place(world: &mut World, asg: &Asg, subnet: &str, zone: &str) {
     let region = world.cloud.region.clone();
     let never_joins = world.cloud.switches.never_join > 0;
     world.cloud.switches.never_join = world.cloud.switches.never_join.saturating_sub(1);
-    let Some(subnet) = world.cloud.subnets.get_mut(subnet) else { return };
+    let Some(subnet) = world.cloud.subnets.get_mut(subnet) else {
+        return;
+    };
     subnet.free = (subnet.free - ADDRESSES).max(0);
     subnet.given += 1;
     let address = address(subnet);
     let dashed = address.replace('.', "-");
-    let dns = if region == "us-east-1" { format!("ip-{dashed}.ec2.internal") } else { format!("ip-{dashed}.{region}.compute.internal") };
-    let mut tags: BTreeMap<String, String> = asg.tags.iter().filter(|(_, (_, propagate))| *propagate).map(|(k, (v, _))| (k.clone(), v.clone())).collect();
+    let dns = if region == "us-east-1" {
+        format!("ip-{dashed}.ec2.internal")
+    } else {
+        format!("ip-{dashed}.{region}.compute.internal")
+    };
+    let mut tags: BTreeMap<String, String> = asg
+        .tags
+        .iter()
+        .filter(|(_, (_, propagate))| *propagate)
+        .map(|(k, (v, _))| (k.clone(), v.clone()))
+        .collect();
     tags.insert("aws:autoscaling:groupName".into(), asg.name.clone());
-    tags.insert("aws:ec2launchtemplate:id".into(), asg.launch.template.clone());
-    tags.insert("aws:ec2launchtemplate:version".into(), asg.launch.version.to_string());
+    tags.insert(
+        "aws:ec2launchtemplate:id".into(),
+        asg.launch.template.clone(),
+    );
+    tags.insert(
+        "aws:ec2launchtemplate:version".into(),
+        asg.launch.version.to_string(),
+    );
     let instance = Instance {
         id: id.clone(),
         instance_type: asg.launch.instance_type.clone(),
@@ -144,22 +203,46 @@ fn place(world: &mut World, asg: &Asg, subnet: &str, zone: &str) {
     world.cloud.instances.insert(id.clone(), instance);
     let number = world.cloud.next_number();
     if let Some(asg) = world.cloud.asgs.get_mut(&asg.name) {
-        asg.members.insert(id.clone(), Member { zone: zone.to_owned(), lifecycle: "Pending".into(), number });
+        asg.members.insert(
+            id.clone(),
+            Member {
+                zone: zone.to_owned(),
+                lifecycle: "Pending".into(),
+                number,
+            },
+        );
         asg.failed_launch = None;
     }
-    within(world, 20, 60, Due::Launched { asg: asg.name.clone(), instance: id });
+    within(
+        world,
+        20,
+        60,
+        Due::Launched {
+            asg: asg.name.clone(),
+            instance: id,
+        },
+    );
 }
 
 /// The next address of a subnet; the first four are AWS's.
 fn address(subnet: &Subnet) -> String {
     let base = subnet.cidr.split('/').next().unwrap_or("10.0.0.0");
-    let base: u32 = base.parse::<std::net::Ipv4Addr>().map_or(0x0a00_0000, u32::from);
+    let base: u32 = base
+        .parse::<std::net::Ipv4Addr>()
+        .map_or(0x0a00_0000, u32::from);
     std::net::Ipv4Addr::from(base.wrapping_add(3 + subnet.given)).to_string()
 }
 
 /// The instance runs: its group registers it, and its kubelet starts.
 pub fn launched(world: &mut World, name: &str, id: &str) {
-    let Some(instance) = world.cloud.instances.get_mut(id).filter(|i| i.state == "pending") else { return };
+    let Some(instance) = world
+        .cloud
+        .instances
+        .get_mut(id)
+        .filter(|i| i.state == "pending")
+    else {
+        return;
+    };
     instance.state = "running".into();
     let never = instance.never_joins;
     let mut groups = Vec::new();
@@ -167,29 +250,57 @@ pub fn launched(world: &mut World, name: &str, id: &str) {
         if let Some(member) = asg.members.get_mut(id) {
             member.lifecycle = "InService".into();
         }
-        groups = asg.target_groups.iter().filter(|(_, state)| *state != "Removing").map(|(arn, _)| arn.clone()).collect();
+        groups = asg
+            .target_groups
+            .iter()
+            .filter(|(_, state)| *state != "Removing")
+            .map(|(arn, _)| arn.clone())
+            .collect();
     }
     for arn in groups {
         elb::register(world, &arn, id, None);
     }
     if !never {
-        within(world, 20, 60, Due::Joined { instance: id.to_owned() });
+        within(
+            world,
+            20,
+            60,
+            Due::Joined {
+                instance: id.to_owned(),
+            },
+        );
     }
     reconcile(world, name);
 }
 
 /// The kubelet registers its node.
 pub fn joined(world: &mut World, id: &str) {
-    let Some(instance) = world.cloud.instances.get_mut(id).filter(|i| i.state == "running") else { return };
+    let Some(instance) = world
+        .cloud
+        .instances
+        .get_mut(id)
+        .filter(|i| i.state == "running")
+    else {
+        return;
+    };
     instance.joined = true;
     kube::join(world, id);
 }
 
 /// Lets an instance leave: deregistered now, ended when it is drained; with `evict` EKS evicts its pods meanwhile.
 fn leave(world: &mut World, name: &str, id: &str, evict: bool) {
-    let Some(asg) = world.cloud.asgs.get_mut(name) else { return };
-    let Some(member) = asg.members.get_mut(id) else { return };
-    member.lifecycle = if evict { "Terminating:Wait" } else { "Terminating" }.into();
+    let Some(asg) = world.cloud.asgs.get_mut(name) else {
+        return;
+    };
+    let Some(member) = asg.members.get_mut(id) else {
+        return;
+    };
+    member.lifecycle = if evict {
+        "Terminating:Wait"
+    } else {
+        "Terminating"
+    }
+    .into();
     let groups: Vec<String> = asg.target_groups.keys().cloned().collect();
     for arn in groups {
         elb::deregister(world, &arn, id, None);
@@ -198,35 +309,74 @@ fn leave(world: &mut World, name: &str, id: &str, evict: bool) {
         kube::evict(world, id);
     }
     let began = world.now();
-    after(world, Duration::from_secs(1), Due::Leaving { asg: name.to_owned(), instance: id.to_owned(), began, evict });
+    after(
+        world,
+        Duration::from_secs(1),
+        Due::Leaving {
+            asg: name.to_owned(),
+            instance: id.to_owned(),
+            began,
+            evict,
+        },
+    );
 }
 
 /// A look whether the instance may end.
 pub fn leaving(world: &mut World, name: &str, id: &str, began: Timestamp, evict: bool) {
-    let groups: Vec<String> = world.cloud.asgs.get(name).map(|a| a.target_groups.keys().cloned().collect()).unwrap_or_default();
+    let groups: Vec<String> = world
+        .cloud
+        .asgs
+        .get(name)
+        .map(|a| a.target_groups.keys().cloned().collect())
+        .unwrap_or_default();
     let draining = groups.iter().any(|arn| elb::is_draining(world, arn, id));
     let busy = evict && world.now().duration_since(began) < FORCE_AFTER && kube::is_busy(world, id);
     if !draining && !busy {
         end(world, id);
         return;
     }
-    after(world, LOOK, Due::Leaving { asg: name.to_owned(), instance: id.to_owned(), began, evict });
+    after(
+        world,
+        LOOK,
+        Due::Leaving {
+            asg: name.to_owned(),
+            instance: id.to_owned(),
+            began,
+            evict,
+        },
+    );
 }
 
 /// The instance shuts down, with whatever is on it.
 fn end(world: &mut World, id: &str) {
-    let Some(instance) = world.cloud.instances.get_mut(id).filter(|i| matches!(i.state.as_str(), "pending" | "running")) else { return };
+    let Some(instance) = world
+        .cloud
+        .instances
+        .get_mut(id)
+        .filter(|i| matches!(i.state.as_str(), "pending" | "running"))
+    else {
+        return;
+    };
     instance.state = "shutting-down".into();
     let joined = std::mem::take(&mut instance.joined);
     if joined {
         kube::gone(world, id);
     }
-    within(world, 15, 40, Due::Ended { instance: id.to_owned() });
+    within(
+        world,
+        15,
+        40,
+        Due::Ended {
+            instance: id.to_owned(),
+        },
+    );
 }
 
 /// The instance is no more; its group looks at its size.
 pub fn ended(world: &mut World, id: &str) {
-    let Some(instance) = world.cloud.instances.get_mut(id) else { return };
+    let Some(instance) = world.cloud.instances.get_mut(id) else {
+        return;
+    };
     instance.state = "terminated".into();
     let (subnet, asg) = (instance.subnet.clone(), instance.asg.clone());
     if let Some(subnet) = world.cloud.subnets.get_mut(&subnet) {
@@ -234,7 +384,9 @@ pub fn ended(world: &mut World, id: &str) {
     }
     elb::forget(world, id);
     let Some(name) = asg else { return };
-    let Some(asg) = world.cloud.asgs.get_mut(&name) else { return };
+    let Some(asg) = world.cloud.asgs.get_mut(&name) else {
+        return;
+    };
     asg.members.remove(id);
     let (empty, nodegroup) = (asg.members.is_empty(), asg.nodegroup.clone());
     if empty {
@@ -260,14 +412,22 @@ pub fn replace_one(world: &mut World, name: &str, id: &str) {
 
 /// EKS deletes the group: all instances at once, their pods evicted for five minutes at most.
 pub fn delete(world: &mut World, name: &str) {
-    let Some(asg) = world.cloud.asgs.get_mut(name) else { return };
+    let Some(asg) = world.cloud.asgs.get_mut(name) else {
+        return;
+    };
     (asg.min, asg.max, asg.desired) = (0, 0, 0);
-    let (members, nodegroup): (Vec<String>, String) = (asg.members.keys().cloned().collect(), asg.nodegroup.clone());
+    let (members, nodegroup): (Vec<String>, String) =
+        (asg.members.keys().cloned().collect(), asg.nodegroup.clone());
     if members.is_empty() {
         eks::emptied(world, &nodegroup);
     }
     for id in members {
-        let waiting = world.cloud.asgs.get(name).and_then(|a| a.members.get(&id)).is_some_and(|m| matches!(m.lifecycle.as_str(), "Pending" | "InService"));
+        let waiting = world
+            .cloud
+            .asgs
+            .get(name)
+            .and_then(|a| a.members.get(&id))
+            .is_some_and(|m| matches!(m.lifecycle.as_str(), "Pending" | "InService"));
         if waiting {
             leave(world, name, &id, true);
         }

@@ -25,7 +25,12 @@ pub enum Due {
     /// Its kubelet reaches the API server.
     Joined { instance: String },
     /// A look whether a terminating instance may end; `evict`: EKS evicts its pods first.
-    Leaving { asg: String, instance: String, began: Timestamp, evict: bool },
+    Leaving {
+        asg: String,
+        instance: String,
+        began: Timestamp,
+        evict: bool,
+    },
     /// The instance is no more.
     Ended { instance: String },
     /// The group looks at its size again.
@@ -39,7 +44,12 @@ pub fn happen(world: &mut World, due: Due) {
     match due {
         Due::Launched { asg, instance } => life::launched(world, &asg, &instance),
         Due::Joined { instance } => life::joined(world, &instance),
-        Due::Leaving { asg, instance, began, evict } => life::leaving(world, &asg, &instance, began, evict),
+        Due::Leaving {
+            asg,
+            instance,
+            began,
+            evict,
+        } => life::leaving(world, &asg, &instance, began, evict),
         Due::Ended { instance } => life::ended(world, &instance),
         Due::Looked { asg } => life::reconcile(world, &asg),
         Due::Detached { asg, target_group } => sources::detached(world, &asg, &target_group),
@@ -62,8 +72,12 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
         "SetDesiredCapacity" => ops::set_desired(world, input),
         "UpdateAutoScalingGroup" => ops::update(world, input),
         "TerminateInstanceInAutoScalingGroup" => ops::terminate(world, input),
-        "AttachLoadBalancerTargetGroups" => sources::attach(world, input, input.texts("TargetGroupARNs")),
-        "DetachLoadBalancerTargetGroups" => sources::detach(world, input, input.texts("TargetGroupARNs")),
+        "AttachLoadBalancerTargetGroups" => {
+            sources::attach(world, input, input.texts("TargetGroupARNs"))
+        }
+        "DetachLoadBalancerTargetGroups" => {
+            sources::detach(world, input, input.texts("TargetGroupARNs"))
+        }
         "AttachTrafficSources" => sources::attach(world, input, sources::identifiers(input)?),
         "DetachTrafficSources" => sources::detach(world, input, sources::identifiers(input)?),
         _ => Err(unknown(Service::Autoscaling, op)),

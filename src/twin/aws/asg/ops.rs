@@ -22,7 +22,11 @@ const PROCESSES: &[&str] = &[
 ];
 
 fn group<'w>(world: &'w mut World, name: &str) -> Result<&'w mut Asg, AwsError> {
-    world.cloud.asgs.get_mut(name).ok_or_else(|| AwsError::validation(format!("AutoScalingGroup name not found - no such group: {name}")))
+    world.cloud.asgs.get_mut(name).ok_or_else(|| {
+        AwsError::validation(format!(
+            "AutoScalingGroup name not found - no such group: {name}"
+        ))
+    })
 }
 
 /// The group a request names.
@@ -36,10 +40,17 @@ pub fn tag(world: &mut World, input: Input) -> Result<Value, AwsError> {
     for tag in input.list("Tags").iter().map(Input) {
         let key = tag.need("Key")?.to_owned();
         if key.starts_with("aws:") {
-            return Err(AwsError::validation("Tag keys starting with 'aws:' are reserved for internal use"));
+            return Err(AwsError::validation(
+                "Tag keys starting with 'aws:' are reserved for internal use",
+            ));
         }
-        let value = (tag.text("Value").unwrap_or_default().to_owned(), tag.truth("PropagateAtLaunch").unwrap_or(false));
-        group(world, tag.need("ResourceId")?)?.tags.insert(key, value);
+        let value = (
+            tag.text("Value").unwrap_or_default().to_owned(),
+            tag.truth("PropagateAtLaunch").unwrap_or(false),
+        );
+        group(world, tag.need("ResourceId")?)?
+            .tags
+            .insert(key, value);
     }
     Ok(json!({}))
 }
@@ -57,9 +68,15 @@ pub fn untag(world: &mut World, input: Input) -> Result<Value, AwsError> {
 fn processes(input: Input) -> Result<Vec<String>, AwsError> {
     let named = input.texts("ScalingProcesses");
     if let Some(unknown) = named.iter().find(|p| !PROCESSES.contains(&p.as_str())) {
-        return Err(AwsError::validation(format!("Invalid process type: {unknown}")));
+        return Err(AwsError::validation(format!(
+            "Invalid process type: {unknown}"
+        )));
     }
-    Ok(if named.is_empty() { PROCESSES.iter().map(|p| (*p).to_owned()).collect() } else { named })
+    Ok(if named.is_empty() {
+        PROCESSES.iter().map(|p| (*p).to_owned()).collect()
+    } else {
+        named
+    })
 }
 
 /// SuspendProcesses.
@@ -81,13 +98,21 @@ pub fn resume(world: &mut World, input: Input) -> Result<Value, AwsError> {
 
 /// SetDesiredCapacity.
 pub fn set_desired(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let wanted = input.number("DesiredCapacity").ok_or_else(|| AwsError::missing("DesiredCapacity"))?;
+    let wanted = input
+        .number("DesiredCapacity")
+        .ok_or_else(|| AwsError::missing("DesiredCapacity"))?;
     let group = group_of(world, input)?;
     if wanted > group.max {
-        return Err(AwsError::validation(format!("New SetDesiredCapacity value {wanted} is above max value {} for the AutoScalingGroup.", group.max)));
+        return Err(AwsError::validation(format!(
+            "New SetDesiredCapacity value {wanted} is above max value {} for the AutoScalingGroup.",
+            group.max
+        )));
     }
     if wanted < group.min {
-        return Err(AwsError::validation(format!("New SetDesiredCapacity value {wanted} is below min value {} for the AutoScalingGroup.", group.min)));
+        return Err(AwsError::validation(format!(
+            "New SetDesiredCapacity value {wanted} is below min value {} for the AutoScalingGroup.",
+            group.min
+        )));
     }
     group.desired = wanted;
     let name = group.name.clone();
@@ -102,10 +127,14 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let max = input.number("MaxSize").unwrap_or(group.max);
     let asked = input.number("DesiredCapacity");
     if min > max {
-        return Err(AwsError::validation("Min bound is larger than the max bound: MinSize must be less than or equal to MaxSize"));
+        return Err(AwsError::validation(
+            "Min bound is larger than the max bound: MinSize must be less than or equal to MaxSize",
+        ));
     }
     if let Some(asked) = asked.filter(|d| *d < min || *d > max) {
-        return Err(AwsError::validation(format!("Desired capacity:{asked} must be between the specified min size:{min} and max size:{max}")));
+        return Err(AwsError::validation(format!(
+            "Desired capacity:{asked} must be between the specified min size:{min} and max size:{max}"
+        )));
     }
     (group.min, group.max) = (min, max);
     group.desired = asked.unwrap_or(group.desired).clamp(min, max);
@@ -118,11 +147,21 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
 pub fn terminate(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let id = input.need("InstanceId")?;
     let asg = world.cloud.instances.get(id).and_then(|i| i.asg.clone());
-    let asg = asg.ok_or_else(|| AwsError::validation(format!("Instance Id not found - No managed instance found for instance ID {id}")))?;
+    let asg = asg.ok_or_else(|| {
+        AwsError::validation(format!(
+            "Instance Id not found - No managed instance found for instance ID {id}"
+        ))
+    })?;
     let smaller = input.truth("ShouldDecrementDesiredCapacity") == Some(true);
-    let at_min = world.cloud.asgs.get(&asg).is_some_and(|a| a.desired <= a.min);
+    let at_min = world
+        .cloud
+        .asgs
+        .get(&asg)
+        .is_some_and(|a| a.desired <= a.min);
     if smaller && at_min {
-        return Err(AwsError::validation(format!("Currently, desiredSize equals minSize. Terminating instance without replacement will violate group's min size constraint: {asg}")));
+        return Err(AwsError::validation(format!(
+            "Currently, desiredSize equals minSize. Terminating instance without replacement will violate group's min size constraint: {asg}"
+        )));
     }
     if smaller {
         life::end_one(world, &asg, id);

@@ -10,7 +10,12 @@ use crate::twin::aws::state::{Asg, Member};
 use crate::twin::world::World;
 
 fn template(asg: &Asg, world: &World) -> Value {
-    let name = world.cloud.templates.get(&asg.launch.template).map(|t| t.name.clone()).unwrap_or_default();
+    let name = world
+        .cloud
+        .templates
+        .get(&asg.launch.template)
+        .map(|t| t.name.clone())
+        .unwrap_or_default();
     json!({"LaunchTemplateId": asg.launch.template, "LaunchTemplateName": name, "Version": asg.launch.version})
 }
 
@@ -31,13 +36,33 @@ fn tag(asg: &Asg, key: &str, value: &(String, bool)) -> Value {
 }
 
 fn group(world: &World, asg: &Asg) -> Value {
-    let instances: Vec<Value> = asg.members.iter().map(|(id, m)| instance(world, asg, id, m)).collect();
-    let mut zones: Vec<&str> = asg.subnets.iter().filter_map(|s| Some(world.cloud.subnets.get(s)?.zone.as_str())).collect();
+    let instances: Vec<Value> = asg
+        .members
+        .iter()
+        .map(|(id, m)| instance(world, asg, id, m))
+        .collect();
+    let mut zones: Vec<&str> = asg
+        .subnets
+        .iter()
+        .filter_map(|s| Some(world.cloud.subnets.get(s)?.zone.as_str()))
+        .collect();
     zones.sort_unstable();
     zones.dedup();
-    let suspended: Vec<Value> = asg.suspended.iter().map(|p| json!({"ProcessName": p, "SuspensionReason": "User suspended"})).collect();
-    let attached: Vec<&String> = asg.target_groups.iter().filter(|(_, state)| *state != "Removing").map(|(arn, _)| arn).collect();
-    let sources: Vec<Value> = attached.iter().map(|arn| json!({"Identifier": arn, "Type": "elbv2"})).collect();
+    let suspended: Vec<Value> = asg
+        .suspended
+        .iter()
+        .map(|p| json!({"ProcessName": p, "SuspensionReason": "User suspended"}))
+        .collect();
+    let attached: Vec<&String> = asg
+        .target_groups
+        .iter()
+        .filter(|(_, state)| *state != "Removing")
+        .map(|(arn, _)| arn)
+        .collect();
+    let sources: Vec<Value> = attached
+        .iter()
+        .map(|arn| json!({"Identifier": arn, "Type": "elbv2"}))
+        .collect();
     json!({
         "AutoScalingGroupName": asg.name,
         "AutoScalingGroupARN": asg.arn,
@@ -70,17 +95,31 @@ pub fn groups(world: &World, input: Input) -> Result<Value, AwsError> {
     let wanted = |asg: &&Asg| {
         (names.is_empty() || names.contains(&asg.name))
             && input.list("Filters").iter().map(Input).all(|filter| {
-                let (name, values) = (filter.text("Name").unwrap_or_default(), filter.texts("Values"));
+                let (name, values) = (
+                    filter.text("Name").unwrap_or_default(),
+                    filter.texts("Values"),
+                );
                 match (name, name.strip_prefix("tag:")) {
-                    (_, Some(key)) => asg.tags.get(key).is_some_and(|(value, _)| values.contains(value)),
+                    (_, Some(key)) => asg
+                        .tags
+                        .get(key)
+                        .is_some_and(|(value, _)| values.contains(value)),
                     ("tag-key", None) => asg.tags.keys().any(|key| values.contains(key)),
-                    ("tag-value", None) => asg.tags.values().any(|(value, _)| values.contains(value)),
+                    ("tag-value", None) => {
+                        asg.tags.values().any(|(value, _)| values.contains(value))
+                    }
                     _ => false,
                 }
             })
     };
-    let page = page(world.cloud.asgs.values().filter(wanted), input.text("NextToken"), size(input)?)?;
-    Ok(json!({"AutoScalingGroups": page.items.iter().map(|a| group(world, a)).collect::<Vec<_>>(), "NextToken": page.next}))
+    let page = page(
+        world.cloud.asgs.values().filter(wanted),
+        input.text("NextToken"),
+        size(input)?,
+    )?;
+    Ok(
+        json!({"AutoScalingGroups": page.items.iter().map(|a| group(world, a)).collect::<Vec<_>>(), "NextToken": page.next}),
+    )
 }
 
 /// How many records a page may have.
@@ -88,15 +127,25 @@ fn size(input: Input) -> Result<i64, AwsError> {
     match input.number("MaxRecords") {
         None => Ok(50),
         Some(n) if (1..=100).contains(&n) => Ok(n),
-        Some(_) => Err(AwsError::validation("The number of records must be between 1 and 100.")),
+        Some(_) => Err(AwsError::validation(
+            "The number of records must be between 1 and 100.",
+        )),
     }
 }
 
 /// DescribeAutoScalingInstances.
 pub fn instances(world: &World, input: Input) -> Result<Value, AwsError> {
     let ids = input.texts("InstanceIds");
-    let all = world.cloud.asgs.values().flat_map(|asg| asg.members.iter().map(move |(id, m)| (asg, id, m)));
-    let page = page(all.filter(|(_, id, _)| ids.is_empty() || ids.contains(id)), input.text("NextToken"), input.number("MaxRecords").unwrap_or(50).min(50))?;
+    let all = world
+        .cloud
+        .asgs
+        .values()
+        .flat_map(|asg| asg.members.iter().map(move |(id, m)| (asg, id, m)));
+    let page = page(
+        all.filter(|(_, id, _)| ids.is_empty() || ids.contains(id)),
+        input.text("NextToken"),
+        input.number("MaxRecords").unwrap_or(50).min(50),
+    )?;
     let shown: Vec<Value> = page
         .items
         .iter()
@@ -112,7 +161,11 @@ pub fn instances(world: &World, input: Input) -> Result<Value, AwsError> {
 
 /// DescribeTags.
 pub fn tags(world: &World, input: Input) -> Result<Value, AwsError> {
-    let all = world.cloud.asgs.values().flat_map(|asg| asg.tags.iter().map(move |(k, v)| tag(asg, k, v)));
+    let all = world
+        .cloud
+        .asgs
+        .values()
+        .flat_map(|asg| asg.tags.iter().map(move |(k, v)| tag(asg, k, v)));
     let wanted = |tag: &Value| {
         input.list("Filters").iter().map(Input).all(|filter| {
             let values = filter.texts("Values");
@@ -123,7 +176,11 @@ pub fn tags(world: &World, input: Input) -> Result<Value, AwsError> {
                 Some("propagate-at-launch") => "PropagateAtLaunch",
                 Some(_) | None => return false,
             };
-            values.contains(&tag[member].as_str().map_or_else(|| tag[member].to_string(), str::to_owned))
+            values.contains(
+                &tag[member]
+                    .as_str()
+                    .map_or_else(|| tag[member].to_string(), str::to_owned),
+            )
         })
     };
     let page = page(all.filter(wanted), input.text("NextToken"), size(input)?)?;
@@ -144,10 +201,13 @@ pub fn hooks(world: &mut World, input: Input) -> Result<Value, AwsError> {
             "DefaultResult": "CONTINUE",
         })
     };
-    let hooks: Vec<Value> = [("Launch-LC-Hook", "LAUNCHING"), ("Terminate-LC-Hook", "TERMINATING")]
-        .into_iter()
-        .filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name))
-        .map(|(name, transition)| hook(name, transition))
-        .collect();
+    let hooks: Vec<Value> = [
+        ("Launch-LC-Hook", "LAUNCHING"),
+        ("Terminate-LC-Hook", "TERMINATING"),
+    ]
+    .into_iter()
+    .filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name))
+    .map(|(name, transition)| hook(name, transition))
+    .collect();
     Ok(json!({"LifecycleHooks": hooks}))
 }

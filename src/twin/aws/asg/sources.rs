@@ -15,19 +15,38 @@ use crate::twin::world::World;
 /// The target groups among a request's traffic sources.
 pub fn identifiers(input: Input) -> Result<Vec<String>, AwsError> {
     let sources = input.list("TrafficSources");
-    if sources.iter().map(Input).any(|s| s.text("Type").is_some_and(|t| t != "elbv2")) {
-        return Err(AwsError::validation("The twin attaches traffic sources of type elbv2 only."));
+    if sources
+        .iter()
+        .map(Input)
+        .any(|s| s.text("Type").is_some_and(|t| t != "elbv2"))
+    {
+        return Err(AwsError::validation(
+            "The twin attaches traffic sources of type elbv2 only.",
+        ));
     }
-    Ok(sources.iter().filter_map(|s| Input(s).text("Identifier").map(str::to_owned)).collect())
+    Ok(sources
+        .iter()
+        .filter_map(|s| Input(s).text("Identifier").map(str::to_owned))
+        .collect())
 }
 
 /// AttachLoadBalancerTargetGroups, AttachTrafficSources: additive; every instance in service is registered.
 pub fn attach(world: &mut World, input: Input, arns: Vec<String>) -> Result<Value, AwsError> {
-    if let Some(missing) = arns.iter().find(|arn| !world.cloud.elb.groups.contains_key(*arn)) {
-        return Err(AwsError::validation(format!("Invalid Target Group ARN(s): {missing}. One or more target groups not found")));
+    if let Some(missing) = arns
+        .iter()
+        .find(|arn| !world.cloud.elb.groups.contains_key(*arn))
+    {
+        return Err(AwsError::validation(format!(
+            "Invalid Target Group ARN(s): {missing}. One or more target groups not found"
+        )));
     }
     let group = ops::group_of(world, input)?;
-    let members: Vec<String> = group.members.iter().filter(|(_, m)| m.lifecycle == "InService").map(|(id, _)| id.clone()).collect();
+    let members: Vec<String> = group
+        .members
+        .iter()
+        .filter(|(_, m)| m.lifecycle == "InService")
+        .map(|(id, _)| id.clone())
+        .collect();
     let skipped = group.suspended.contains("AddToLoadBalancer");
     for arn in &arns {
         group.target_groups.insert(arn.clone(), "Added".into());
@@ -43,10 +62,16 @@ pub fn attach(world: &mut World, input: Input, arns: Vec<String>) -> Result<Valu
 /// DetachLoadBalancerTargetGroups, DetachTrafficSources: the instances are deregistered and drained.
 pub fn detach(world: &mut World, input: Input, arns: Vec<String>) -> Result<Value, AwsError> {
     let group = ops::group_of(world, input)?;
-    if let Some(missing) = arns.iter().find(|arn| !group.target_groups.contains_key(*arn)) {
-        return Err(AwsError::validation(format!("Trying to remove Target Groups that are not part of the group: {missing}")));
+    if let Some(missing) = arns
+        .iter()
+        .find(|arn| !group.target_groups.contains_key(*arn))
+    {
+        return Err(AwsError::validation(format!(
+            "Trying to remove Target Groups that are not part of the group: {missing}"
+        )));
     }
-    let (name, members): (String, Vec<String>) = (group.name.clone(), group.members.keys().cloned().collect());
+    let (name, members): (String, Vec<String>) =
+        (group.name.clone(), group.members.keys().cloned().collect());
     for arn in arns {
         let group = ops::group_of(world, input)?;
         group.target_groups.insert(arn.clone(), "Removing".into());
@@ -54,14 +79,26 @@ pub fn detach(world: &mut World, input: Input, arns: Vec<String>) -> Result<Valu
             elb::deregister(world, &arn, id, None);
         }
         let delay = elb::delay(world, &arn).saturating_add(Duration::from_secs(1));
-        after(world, delay, Due::Detached { asg: name.clone(), target_group: arn });
+        after(
+            world,
+            delay,
+            Due::Detached {
+                asg: name.clone(),
+                target_group: arn,
+            },
+        );
     }
     Ok(json!({}))
 }
 
 /// The target group is gone from the group, unless it was attached again.
 pub fn detached(world: &mut World, name: &str, arn: &str) {
-    if let Some(asg) = world.cloud.asgs.get_mut(name).filter(|a| a.target_groups.get(arn).is_some_and(|s| s == "Removing")) {
+    if let Some(asg) = world
+        .cloud
+        .asgs
+        .get_mut(name)
+        .filter(|a| a.target_groups.get(arn).is_some_and(|s| s == "Removing"))
+    {
         asg.target_groups.remove(arn);
     }
 }
@@ -72,24 +109,44 @@ fn state(world: &World, asg: &Asg, arn: &str, stored: &str) -> String {
         return stored.to_owned();
     }
     let healthy = asg.members.keys().any(|id| elb::is_healthy(world, arn, id));
-    if healthy { "InService".to_owned() } else { "Added".to_owned() }
+    if healthy {
+        "InService".to_owned()
+    } else {
+        "Added".to_owned()
+    }
 }
 
 fn states(world: &mut World, input: Input) -> Result<Vec<(String, String)>, AwsError> {
     let asg = ops::group_of(world, input)?.clone();
-    Ok(asg.target_groups.iter().map(|(arn, stored)| (arn.clone(), state(world, &asg, arn, stored))).collect())
+    Ok(asg
+        .target_groups
+        .iter()
+        .map(|(arn, stored)| (arn.clone(), state(world, &asg, arn, stored)))
+        .collect())
 }
 
 /// DescribeTrafficSources.
 pub fn traffic(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let page = page(states(world, input)?, input.text("NextToken"), input.number("MaxRecords").unwrap_or(50))?;
+    let page = page(
+        states(world, input)?,
+        input.text("NextToken"),
+        input.number("MaxRecords").unwrap_or(50),
+    )?;
     let shown: Vec<Value> = page.items.iter().map(|(arn, state)| json!({"TrafficSource": arn, "Identifier": arn, "Type": "elbv2", "State": state})).collect();
     Ok(json!({"TrafficSources": shown, "NextToken": page.next}))
 }
 
 /// DescribeLoadBalancerTargetGroups.
 pub fn target_groups(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let page = page(states(world, input)?, input.text("NextToken"), input.number("MaxRecords").unwrap_or(100))?;
-    let shown: Vec<Value> = page.items.iter().map(|(arn, state)| json!({"LoadBalancerTargetGroupARN": arn, "State": state})).collect();
+    let page = page(
+        states(world, input)?,
+        input.text("NextToken"),
+        input.number("MaxRecords").unwrap_or(100),
+    )?;
+    let shown: Vec<Value> = page
+        .items
+        .iter()
+        .map(|(arn, state)| json!({"LoadBalancerTargetGroupARN": arn, "State": state}))
+        .collect();
     Ok(json!({"LoadBalancerTargetGroups": shown, "NextToken": page.next}))
 }

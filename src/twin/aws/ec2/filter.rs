@@ -9,13 +9,26 @@ use crate::twin::aws::error::AwsError;
 
 /// Whether an object passes every filter; `values` gives the object's values for a filter's name, None when EC2 has no
 /// such filter. Tags are filtered here.
-pub fn passes(input: Input, tags: &BTreeMap<String, String>, values: impl Fn(&str) -> Option<Vec<String>>) -> Result<bool, AwsError> {
+pub fn passes(
+    input: Input,
+    tags: &BTreeMap<String, String>,
+    values: impl Fn(&str) -> Option<Vec<String>>,
+) -> Result<bool, AwsError> {
     for filter in input.list("Filter").iter().map(Input) {
-        let (name, wanted) = (filter.text("Name").unwrap_or_default(), filter.texts("Value"));
+        let (name, wanted) = (
+            filter.text("Name").unwrap_or_default(),
+            filter.texts("Value"),
+        );
         let have = match name.strip_prefix("tag:") {
             Some(key) => tags.get(key).cloned().into_iter().collect(),
             None if name == "tag-key" => tags.keys().cloned().collect(),
-            None => values(name).ok_or_else(|| AwsError::new(400, "InvalidParameterValue", format!("The filter '{name}' is invalid")))?,
+            None => values(name).ok_or_else(|| {
+                AwsError::new(
+                    400,
+                    "InvalidParameterValue",
+                    format!("The filter '{name}' is invalid"),
+                )
+            })?,
         };
         if !have.iter().any(|h| wanted.iter().any(|w| like(w, h))) {
             return Ok(false);
@@ -30,7 +43,10 @@ fn like(pattern: &str, text: &str) -> bool {
         (None, None) => true,
         (Some('*'), _) => {
             let rest = &pattern[1..];
-            text.char_indices().map(|(i, _)| i).chain([text.len()]).any(|i| like(rest, &text[i..]))
+            text.char_indices()
+                .map(|(i, _)| i)
+                .chain([text.len()])
+                .any(|i| like(rest, &text[i..]))
         }
         (Some('?'), Some(c)) => like(&pattern[1..], &text[c.len_utf8()..]),
         (Some(p), Some(c)) if p == c => like(&pattern[p.len_utf8()..], &text[c.len_utf8()..]),
@@ -40,7 +56,9 @@ fn like(pattern: &str, text: &str) -> bool {
 
 /// `tagSet`.
 pub fn tag_set(tags: &BTreeMap<String, String>) -> Value {
-    tags.iter().map(|(k, v)| json!({"key": k, "value": v})).collect()
+    tags.iter()
+        .map(|(k, v)| json!({"key": k, "value": v}))
+        .collect()
 }
 
 #[cfg(test)]
@@ -49,8 +67,14 @@ mod tests {
 
     #[test]
     fn a_star_is_any_text() {
-        assert!(like("amazon-eks-*-1.29-*", "amazon-eks-node-1.29-v20261105"));
-        assert!(!like("amazon-eks-*-1.28-*", "amazon-eks-node-1.29-v20261105"));
+        assert!(like(
+            "amazon-eks-*-1.29-*",
+            "amazon-eks-node-1.29-v20261105"
+        ));
+        assert!(!like(
+            "amazon-eks-*-1.28-*",
+            "amazon-eks-node-1.29-v20261105"
+        ));
         assert!(like("t3.?arge", "t3.large") && !like("t3", "t3.large"));
     }
 }

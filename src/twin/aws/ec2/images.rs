@@ -47,21 +47,37 @@ pub fn release(patch: &str) -> String {
 /// The image EKS publishes for a minor, whose kubelet is `patch`.
 pub fn published(minor: Minor, patch: &str, kind: &str) -> Image {
     let arm = kind.contains("ARM_64");
-    let (arch, flavour) = (if arm { "arm64" } else { "x86_64" }, kind.to_lowercase().replace('_', "-"));
-    Image { id: of(minor, kind), name: format!("amazon-eks-node-{flavour}-{arch}-{minor}-v{DATE}"), arm, kubelet: patch.to_owned(), owner: "602401143452".into() }
+    let (arch, flavour) = (
+        if arm { "arm64" } else { "x86_64" },
+        kind.to_lowercase().replace('_', "-"),
+    );
+    Image {
+        id: of(minor, kind),
+        name: format!("amazon-eks-node-{flavour}-{arch}-{minor}-v{DATE}"),
+        arm,
+        kubelet: patch.to_owned(),
+        owner: "602401143452".into(),
+    }
 }
 
 /// Whether a type's processor is ARM: a `g` behind the generation's digit, or the first of them, a1.
 pub fn is_arm(instance_type: &str) -> bool {
     let family = instance_type.split('.').next().unwrap_or_default();
-    let after = family.trim_start_matches(|c: char| c.is_ascii_alphabetic()).trim_start_matches(|c: char| c.is_ascii_digit());
+    let after = family
+        .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+        .trim_start_matches(|c: char| c.is_ascii_digit());
     family == "a1" || after.starts_with('g')
 }
 
 /// The value of a public parameter, where AWS has it.
 pub fn parameter(cloud: &Cloud, name: &str) -> Option<String> {
     let (minor, kind, leaf) = read(name)?;
-    let version = cloud.eks.as_ref()?.versions.iter().find(|v| v.version == minor)?;
+    let version = cloud
+        .eks
+        .as_ref()?
+        .versions
+        .iter()
+        .find(|v| v.version == minor)?;
     if !KINDS.contains(&kind.as_str()) || (kind.starts_with("AL2_") && minor.number() >= 33) {
         return None;
     }
@@ -85,10 +101,30 @@ fn read(name: &str) -> Option<(Minor, String, &str)> {
         _ => None,
     };
     match parts.as_slice() {
-        ["aws", "service", "eks", "optimized-ami", minor, "amazon-linux-2023", cpu, flavour, rest @ ..] => {
-            Some((minor.parse().ok()?, format!("AL2023_{}_{}", arch(cpu)?, flavour.to_uppercase()), leaf(rest)?))
-        }
-        ["aws", "service", "eks", "optimized-ami", minor, flavour, rest @ ..] => {
+        [
+            "aws",
+            "service",
+            "eks",
+            "optimized-ami",
+            minor,
+            "amazon-linux-2023",
+            cpu,
+            flavour,
+            rest @ ..,
+        ] => Some((
+            minor.parse().ok()?,
+            format!("AL2023_{}_{}", arch(cpu)?, flavour.to_uppercase()),
+            leaf(rest)?,
+        )),
+        [
+            "aws",
+            "service",
+            "eks",
+            "optimized-ami",
+            minor,
+            flavour,
+            rest @ ..,
+        ] => {
             let kind = match *flavour {
                 "amazon-linux-2" => "AL2_x86_64",
                 "amazon-linux-2-arm64" => "AL2_ARM_64",
@@ -97,7 +133,15 @@ fn read(name: &str) -> Option<(Minor, String, &str)> {
             };
             Some((minor.parse().ok()?, kind.to_owned(), leaf(rest)?))
         }
-        ["aws", "service", "bottlerocket", variant, cpu, "latest", last] => {
+        [
+            "aws",
+            "service",
+            "bottlerocket",
+            variant,
+            cpu,
+            "latest",
+            last,
+        ] => {
             let mut words = variant.strip_prefix("aws-k8s-")?.split('-');
             let minor = words.next()?.parse().ok()?;
             let flavour: String = words.map(|w| format!("_{}", w.to_uppercase())).collect();
@@ -118,15 +162,34 @@ fn leaf<'a>(rest: &[&'a str]) -> Option<&'a str> {
 /// DescribeImages.
 pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
     let (ids, owners) = (input.texts("ImageId"), input.texts("Owner"));
-    let missing: Vec<&str> = ids.iter().filter(|id| !world.cloud.images.contains_key(*id)).map(String::as_str).collect();
+    let missing: Vec<&str> = ids
+        .iter()
+        .filter(|id| !world.cloud.images.contains_key(*id))
+        .map(String::as_str)
+        .collect();
     if !missing.is_empty() {
-        return Err(AwsError::new(400, "InvalidAMIID.NotFound", format!("The image id '[{}]' does not exist", missing.join(", "))));
+        return Err(AwsError::new(
+            400,
+            "InvalidAMIID.NotFound",
+            format!("The image id '[{}]' does not exist", missing.join(", ")),
+        ));
     }
     let owned = |image: &&Image| {
-        owners.is_empty() || owners.iter().any(|o| *o == image.owner || (o == "amazon" && image.owner != world.cloud.account) || (o == "self" && image.owner == world.cloud.account))
+        owners.is_empty()
+            || owners.iter().any(|o| {
+                *o == image.owner
+                    || (o == "amazon" && image.owner != world.cloud.account)
+                    || (o == "self" && image.owner == world.cloud.account)
+            })
     };
     let mut found = Vec::new();
-    for image in world.cloud.images.values().filter(|i| ids.is_empty() || ids.contains(&i.id)).filter(owned) {
+    for image in world
+        .cloud
+        .images
+        .values()
+        .filter(|i| ids.is_empty() || ids.contains(&i.id))
+        .filter(owned)
+    {
         let arch = if image.arm { "arm64" } else { "x86_64" };
         let pass = passes(input, &BTreeMap::new(), |name| {
             Some(vec![match name {
@@ -146,7 +209,11 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
             }));
         }
     }
-    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    let page = page(
+        found,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(1000),
+    )?;
     Ok(json!({"imagesSet": page.items, "nextToken": page.next}))
 }
 
@@ -156,10 +223,24 @@ mod tests {
 
     #[test]
     fn graviton_is_told_by_the_name() {
-        for arm in ["t4g.large", "m6g.large", "m7gd.xlarge", "c7gn.large", "a1.medium", "g5g.xlarge", "im4gn.large"] {
+        for arm in [
+            "t4g.large",
+            "m6g.large",
+            "m7gd.xlarge",
+            "c7gn.large",
+            "a1.medium",
+            "g5g.xlarge",
+            "im4gn.large",
+        ] {
             assert!(is_arm(arm), "{arm}");
         }
-        for intel in ["t3.large", "m5.large", "g4dn.xlarge", "g5.xlarge", "p4de.24xlarge"] {
+        for intel in [
+            "t3.large",
+            "m5.large",
+            "g4dn.xlarge",
+            "g5.xlarge",
+            "p4de.24xlarge",
+        ] {
             assert!(!is_arm(intel), "{intel}");
         }
     }
@@ -167,9 +248,23 @@ mod tests {
     #[test]
     fn parameters_name_minor_and_kind() {
         let name = "/aws/service/eks/optimized-ami/1.29/amazon-linux-2023/x86_64/standard/recommended/image_id";
-        assert_eq!(read(name), Some((Minor::new(29), "AL2023_x86_64_STANDARD".to_owned(), "image_id")));
+        assert_eq!(
+            read(name),
+            Some((
+                Minor::new(29),
+                "AL2023_x86_64_STANDARD".to_owned(),
+                "image_id"
+            ))
+        );
         let name = "/aws/service/bottlerocket/aws-k8s-1.30-nvidia/arm64/latest/image_version";
-        assert_eq!(read(name), Some((Minor::new(30), "BOTTLEROCKET_ARM_64_NVIDIA".to_owned(), "image_version")));
+        assert_eq!(
+            read(name),
+            Some((
+                Minor::new(30),
+                "BOTTLEROCKET_ARM_64_NVIDIA".to_owned(),
+                "image_version"
+            ))
+        );
         assert_eq!(read("/aws/service/eks/optimized-ami/1.29/windows"), None);
     }
 }

@@ -51,16 +51,45 @@ fn shown(world: &World, instance: &Instance) -> Value {
 pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
     let ids = input.texts("InstanceId");
     if !ids.is_empty() && input.number("MaxResults").is_some() {
-        return Err(AwsError::new(400, "InvalidParameterCombination", "The parameter instancesSet cannot be used with the parameter maxResults"));
+        return Err(AwsError::new(
+            400,
+            "InvalidParameterCombination",
+            "The parameter instancesSet cannot be used with the parameter maxResults",
+        ));
     }
-    let missing: Vec<&str> = ids.iter().filter(|id| !world.cloud.instances.contains_key(*id)).map(String::as_str).collect();
+    let missing: Vec<&str> = ids
+        .iter()
+        .filter(|id| !world.cloud.instances.contains_key(*id))
+        .map(String::as_str)
+        .collect();
     if !missing.is_empty() {
-        let (plural, verb) = if missing.len() > 1 { ("s", "do") } else { ("", "does") };
-        return Err(AwsError::new(400, "InvalidInstanceID.NotFound", format!("The instance ID{plural} '{}' {verb} not exist", missing.join(", "))));
+        let (plural, verb) = if missing.len() > 1 {
+            ("s", "do")
+        } else {
+            ("", "does")
+        };
+        return Err(AwsError::new(
+            400,
+            "InvalidInstanceID.NotFound",
+            format!(
+                "The instance ID{plural} '{}' {verb} not exist",
+                missing.join(", ")
+            ),
+        ));
     }
     let mut found = Vec::new();
-    for instance in world.cloud.instances.values().filter(|i| ids.is_empty() || ids.contains(&i.id)) {
-        let vpc = world.cloud.subnets.get(&instance.subnet).map(|s| s.vpc.clone()).unwrap_or_default();
+    for instance in world
+        .cloud
+        .instances
+        .values()
+        .filter(|i| ids.is_empty() || ids.contains(&i.id))
+    {
+        let vpc = world
+            .cloud
+            .subnets
+            .get(&instance.subnet)
+            .map(|s| s.vpc.clone())
+            .unwrap_or_default();
         let pass = passes(input, &instance.tags, |name| {
             Some(vec![match name {
                 "instance-id" => instance.id.clone(),
@@ -83,7 +112,11 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
             }));
         }
     }
-    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    let page = page(
+        found,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(1000),
+    )?;
     Ok(json!({"reservationSet": page.items, "nextToken": page.next}))
 }
 
@@ -91,10 +124,19 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
 pub fn volumes(world: &World, input: Input) -> Result<Value, AwsError> {
     let ids = input.texts("VolumeId");
     if let Some(missing) = ids.iter().find(|id| !world.cloud.volumes.contains_key(*id)) {
-        return Err(AwsError::new(400, "InvalidVolume.NotFound", format!("The volume '{missing}' does not exist.")));
+        return Err(AwsError::new(
+            400,
+            "InvalidVolume.NotFound",
+            format!("The volume '{missing}' does not exist."),
+        ));
     }
     let mut found = Vec::new();
-    for (id, zone) in world.cloud.volumes.iter().filter(|(id, _)| ids.is_empty() || ids.contains(id)) {
+    for (id, zone) in world
+        .cloud
+        .volumes
+        .iter()
+        .filter(|(id, _)| ids.is_empty() || ids.contains(id))
+    {
         let pass = passes(input, &BTreeMap::new(), |name| match name {
             "volume-id" => Some(vec![id.clone()]),
             "availability-zone" => Some(vec![zone.clone()]),
@@ -105,7 +147,11 @@ pub fn volumes(world: &World, input: Input) -> Result<Value, AwsError> {
             found.push(json!({"volumeId": id, "availabilityZone": zone, "status": "in-use", "volumeType": "gp3", "size": 20, "attachmentSet": [], "tagSet": []}));
         }
     }
-    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    let page = page(
+        found,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(1000),
+    )?;
     Ok(json!({"volumeSet": page.items, "nextToken": page.next}))
 }
 

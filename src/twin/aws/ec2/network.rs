@@ -15,12 +15,32 @@ use crate::twin::world::World;
 pub fn subnets(world: &World, input: Input) -> Result<Value, AwsError> {
     let ids = input.texts("SubnetId");
     if let Some(missing) = ids.iter().find(|id| !world.cloud.subnets.contains_key(*id)) {
-        return Err(AwsError::new(400, "InvalidSubnetID.NotFound", format!("The subnet ID '{missing}' does not exist")));
+        return Err(AwsError::new(
+            400,
+            "InvalidSubnetID.NotFound",
+            format!("The subnet ID '{missing}' does not exist"),
+        ));
     }
-    let cluster = world.cloud.eks.as_ref().map(|eks| eks.name.clone()).unwrap_or_default();
+    let cluster = world
+        .cloud
+        .eks
+        .as_ref()
+        .map(|eks| eks.name.clone())
+        .unwrap_or_default();
     let mut found = Vec::new();
-    for subnet in world.cloud.subnets.values().filter(|s| ids.is_empty() || ids.contains(&s.id)) {
-        let tags = BTreeMap::from([("Name".to_owned(), format!("{cluster}-{}", subnet.zone)), (format!("kubernetes.io/cluster/{cluster}"), "shared".to_owned())]);
+    for subnet in world
+        .cloud
+        .subnets
+        .values()
+        .filter(|s| ids.is_empty() || ids.contains(&s.id))
+    {
+        let tags = BTreeMap::from([
+            ("Name".to_owned(), format!("{cluster}-{}", subnet.zone)),
+            (
+                format!("kubernetes.io/cluster/{cluster}"),
+                "shared".to_owned(),
+            ),
+        ]);
         let pass = passes(input, &tags, |name| {
             Some(vec![match name {
                 "vpc-id" => subnet.vpc.clone(),
@@ -50,13 +70,22 @@ pub fn subnets(world: &World, input: Input) -> Result<Value, AwsError> {
             }));
         }
     }
-    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    let page = page(
+        found,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(1000),
+    )?;
     Ok(json!({"subnetSet": page.items, "nextToken": page.next}))
 }
 
 /// DescribeAvailabilityZones: the zones of the account's subnets.
 pub fn zones(world: &World, _input: Input) -> Result<Value, AwsError> {
-    let zones: BTreeMap<&str, &str> = world.cloud.subnets.values().map(|s| (s.zone.as_str(), s.zone_id.as_str())).collect();
+    let zones: BTreeMap<&str, &str> = world
+        .cloud
+        .subnets
+        .values()
+        .map(|s| (s.zone.as_str(), s.zone_id.as_str()))
+        .collect();
     let shown: Vec<Value> =
         zones.iter().map(|(zone, id)| json!({"zoneName": zone, "zoneId": id, "zoneState": "available", "regionName": world.cloud.region, "zoneType": "availability-zone"})).collect();
     Ok(json!({"availabilityZoneInfo": shown}))
@@ -65,8 +94,20 @@ pub fn zones(world: &World, _input: Input) -> Result<Value, AwsError> {
 /// DescribeSecurityGroups: the cluster's.
 pub fn security_groups(world: &World, input: Input) -> Result<Value, AwsError> {
     let ids = input.texts("GroupId");
-    let vpc = |member: &str| world.cloud.eks.as_ref().and_then(|eks| eks.rest.get("resourcesVpcConfig")?.get(member).cloned()).unwrap_or_default();
-    let mut groups: Vec<String> = vpc("securityGroupIds").as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect();
+    let vpc = |member: &str| {
+        world
+            .cloud
+            .eks
+            .as_ref()
+            .and_then(|eks| eks.rest.get("resourcesVpcConfig")?.get(member).cloned())
+            .unwrap_or_default()
+    };
+    let mut groups: Vec<String> = vpc("securityGroupIds")
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|g| g.as_str().map(str::to_owned))
+        .collect();
     groups.extend(vpc("clusterSecurityGroupId").as_str().map(str::to_owned));
     if let Some(missing) = ids.iter().find(|id| !groups.contains(id)) {
         return Err(no_such("InvalidGroup.NotFound", "security group", missing));
@@ -82,6 +123,10 @@ pub fn security_groups(world: &World, input: Input) -> Result<Value, AwsError> {
             found.push(json!({"groupId": id, "groupName": id, "groupDescription": "EKS created security group", "vpcId": vpc_id, "ownerId": world.cloud.account, "ipPermissions": [], "ipPermissionsEgress": [], "tagSet": []}));
         }
     }
-    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    let page = page(
+        found,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(1000),
+    )?;
     Ok(json!({"securityGroupInfo": page.items, "nextToken": page.next}))
 }

@@ -13,15 +13,24 @@ use crate::twin::world::World;
 
 /// A template by id or name.
 pub fn find<'c>(cloud: &'c Cloud, key: &str) -> Option<&'c Template> {
-    cloud.templates.get(key).or_else(|| cloud.templates.values().find(|t| t.name == key))
+    cloud
+        .templates
+        .get(key)
+        .or_else(|| cloud.templates.values().find(|t| t.name == key))
 }
 
 /// A version by number, `$Latest` or `$Default`.
 pub fn version<'t>(template: &'t Template, version: &str) -> Option<&'t TemplateVersion> {
     match version {
         "$Latest" => template.versions.last(),
-        "$Default" => template.versions.iter().find(|v| v.number == template.default),
-        number => number.parse().ok().and_then(|n: i64| template.versions.iter().find(|v| v.number == n)),
+        "$Default" => template
+            .versions
+            .iter()
+            .find(|v| v.number == template.default),
+        number => number
+            .parse()
+            .ok()
+            .and_then(|n: i64| template.versions.iter().find(|v| v.number == n)),
     }
 }
 
@@ -31,15 +40,29 @@ pub fn of_eks(world: &mut World, group: &str, launch: &Launch) -> String {
     let mut data = Map::new();
     data.insert("ImageId".into(), json!(launch.image));
     data.insert("InstanceType".into(), json!(launch.instance_type));
-    let version = TemplateVersion { number: 1, description: None, data, created };
-    let template = Template { id: id.clone(), name: format!("eks-{group}"), default: 1, versions: vec![version], created };
+    let version = TemplateVersion {
+        number: 1,
+        description: None,
+        data,
+        created,
+    };
+    let template = Template {
+        id: id.clone(),
+        name: format!("eks-{group}"),
+        default: 1,
+        versions: vec![version],
+        created,
+    };
     world.cloud.templates.insert(id.clone(), template);
     id
 }
 
 fn lower_first(name: &str) -> String {
     let mut chars = name.chars();
-    chars.next().map(|c| c.to_ascii_lowercase().to_string() + chars.as_str()).unwrap_or_default()
+    chars
+        .next()
+        .map(|c| c.to_ascii_lowercase().to_string() + chars.as_str())
+        .unwrap_or_default()
 }
 
 /// A request's spelling to an answer's: `SecurityGroupId: [..]` is answered as `securityGroupIdSet`.
@@ -49,7 +72,14 @@ fn answered(value: &Value) -> Value {
             .iter()
             .map(|(name, value)| {
                 let name = lower_first(name);
-                (if value.is_array() { format!("{name}Set") } else { name }, answered(value))
+                (
+                    if value.is_array() {
+                        format!("{name}Set")
+                    } else {
+                        name
+                    },
+                    answered(value),
+                )
             })
             .collect::<Map<_, _>>()
             .into(),
@@ -73,35 +103,79 @@ fn shown(cloud: &Cloud, template: &Template, version: &TemplateVersion) -> Value
 
 /// The template a request names by id or name.
 fn named<'c>(cloud: &'c Cloud, input: Input) -> Result<&'c Template, AwsError> {
-    match (input.text("LaunchTemplateId"), input.text("LaunchTemplateName")) {
+    match (
+        input.text("LaunchTemplateId"),
+        input.text("LaunchTemplateName"),
+    ) {
         (Some(id), None) => cloud.templates.get(id).ok_or_else(|| {
-            AwsError::new(400, "InvalidLaunchTemplateId.NotFound", format!("The specified launch template, with template ID {id}, does not exist."))
+            AwsError::new(
+                400,
+                "InvalidLaunchTemplateId.NotFound",
+                format!("The specified launch template, with template ID {id}, does not exist."),
+            )
         }),
         (None, Some(name)) => find(cloud, name).ok_or_else(|| {
-            AwsError::new(400, "InvalidLaunchTemplateName.NotFoundException", format!("The specified launch template, with template name {name}, does not exist."))
+            AwsError::new(
+                400,
+                "InvalidLaunchTemplateName.NotFoundException",
+                format!(
+                    "The specified launch template, with template name {name}, does not exist."
+                ),
+            )
         }),
-        (Some(_), Some(_)) => Err(AwsError::new(400, "InvalidParameterCombination", "You must provide either LaunchTemplateId or LaunchTemplateName, but not both.")),
-        (None, None) => Err(AwsError::new(400, "MissingParameter", "When describing or creating launch template versions you must specify a launch template.")),
+        (Some(_), Some(_)) => Err(AwsError::new(
+            400,
+            "InvalidParameterCombination",
+            "You must provide either LaunchTemplateId or LaunchTemplateName, but not both.",
+        )),
+        (None, None) => Err(AwsError::new(
+            400,
+            "MissingParameter",
+            "When describing or creating launch template versions you must specify a launch template.",
+        )),
     }
 }
 
 fn no_version(template: &Template, version: &str) -> AwsError {
-    let message = format!("Could not find the specified version {version} for the launch template with ID {}.", template.id);
+    let message = format!(
+        "Could not find the specified version {version} for the launch template with ID {}.",
+        template.id
+    );
     AwsError::new(400, "InvalidLaunchTemplateId.VersionNotFound", message)
 }
 
 /// DescribeLaunchTemplates.
 pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
-    let (ids, names) = (input.texts("LaunchTemplateId"), input.texts("LaunchTemplateName"));
-    if let Some(missing) = ids.iter().find(|id| !world.cloud.templates.contains_key(*id)) {
-        return Err(AwsError::new(400, "InvalidLaunchTemplateId.NotFound", format!("The specified launch template, with template ID {missing}, does not exist.")));
+    let (ids, names) = (
+        input.texts("LaunchTemplateId"),
+        input.texts("LaunchTemplateName"),
+    );
+    if let Some(missing) = ids
+        .iter()
+        .find(|id| !world.cloud.templates.contains_key(*id))
+    {
+        return Err(AwsError::new(
+            400,
+            "InvalidLaunchTemplateId.NotFound",
+            format!("The specified launch template, with template ID {missing}, does not exist."),
+        ));
     }
     if let Some(missing) = names.iter().find(|name| find(&world.cloud, name).is_none()) {
-        return Err(AwsError::new(400, "InvalidLaunchTemplateName.NotFoundException", format!("At least one of the launch templates specified in the request does not exist: {missing}")));
+        return Err(AwsError::new(
+            400,
+            "InvalidLaunchTemplateName.NotFoundException",
+            format!(
+                "At least one of the launch templates specified in the request does not exist: {missing}"
+            ),
+        ));
     }
     let mut found = Vec::new();
-    for t in world.cloud.templates.values().filter(|t| (ids.is_empty() && names.is_empty()) || ids.contains(&t.id) || names.contains(&t.name)) {
-        let pass = passes(input, &BTreeMap::new(), |name| (name == "launch-template-name").then(|| vec![t.name.clone()]))?;
+    for t in world.cloud.templates.values().filter(|t| {
+        (ids.is_empty() && names.is_empty()) || ids.contains(&t.id) || names.contains(&t.name)
+    }) {
+        let pass = passes(input, &BTreeMap::new(), |name| {
+            (name == "launch-template-name").then(|| vec![t.name.clone()])
+        })?;
         if pass {
             found.push(json!({
                 "launchTemplateId": t.id,
@@ -114,7 +188,11 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
             }));
         }
     }
-    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(200))?;
+    let page = page(
+        found,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(200),
+    )?;
     Ok(json!({"launchTemplates": page.items, "nextToken": page.next}))
 }
 
@@ -124,39 +202,77 @@ pub fn describe_versions(world: &World, input: Input) -> Result<Value, AwsError>
     let wanted = input.texts("LaunchTemplateVersion");
     let mut versions: Vec<&TemplateVersion> = Vec::new();
     if wanted.is_empty() {
-        let (min, max) = (input.number("MinVersion").unwrap_or(0), input.number("MaxVersion").unwrap_or(i64::MAX));
-        versions.extend(template.versions.iter().rev().filter(|v| (min..=max).contains(&v.number)));
+        let (min, max) = (
+            input.number("MinVersion").unwrap_or(0),
+            input.number("MaxVersion").unwrap_or(i64::MAX),
+        );
+        versions.extend(
+            template
+                .versions
+                .iter()
+                .rev()
+                .filter(|v| (min..=max).contains(&v.number)),
+        );
     } else {
         for asked in &wanted {
             versions.push(version(template, asked).ok_or_else(|| no_version(template, asked))?);
         }
         versions.dedup_by_key(|v| v.number);
     }
-    let page = page(versions, input.text("NextToken"), input.number("MaxResults").unwrap_or(200))?;
-    let shown: Vec<Value> = page.items.iter().map(|v| shown(&world.cloud, template, v)).collect();
+    let page = page(
+        versions,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(200),
+    )?;
+    let shown: Vec<Value> = page
+        .items
+        .iter()
+        .map(|v| shown(&world.cloud, template, v))
+        .collect();
     Ok(json!({"launchTemplateVersionSet": shown, "nextToken": page.next}))
 }
 
 /// CreateLaunchTemplateVersion: what the request says, over what the source version says.
 pub fn create_version(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let token = input.text("ClientToken").map(|token| format!("CreateLaunchTemplateVersion/{token}"));
-    if let Some(answer) = token.as_ref().and_then(|t| world.cloud.client_tokens.get(t)) {
+    let token = input
+        .text("ClientToken")
+        .map(|token| format!("CreateLaunchTemplateVersion/{token}"));
+    if let Some(answer) = token
+        .as_ref()
+        .and_then(|t| world.cloud.client_tokens.get(t))
+    {
         return Ok(answer.clone());
     }
     let template = named(&world.cloud, input)?;
     let source = match input.text("SourceVersion") {
-        Some(asked) => version(template, asked).ok_or_else(|| no_version(template, asked))?.data.clone(),
+        Some(asked) => version(template, asked)
+            .ok_or_else(|| no_version(template, asked))?
+            .data
+            .clone(),
         None => Map::new(),
     };
-    let given = input.get("LaunchTemplateData").and_then(Value::as_object).cloned().unwrap_or_default();
+    let given = input
+        .get("LaunchTemplateData")
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
     if given.is_empty() && source.is_empty() {
-        return Err(AwsError::new(400, "MissingParameter", "The request must contain the parameter LaunchTemplateData"));
+        return Err(AwsError::new(
+            400,
+            "MissingParameter",
+            "The request must contain the parameter LaunchTemplateData",
+        ));
     }
     let mut data = source;
     data.extend(given);
     let (id, created) = (template.id.clone(), world.now());
     let number = template.versions.last().map_or(1, |v| v.number + 1);
-    let made = TemplateVersion { number, description: input.text("VersionDescription").map(str::to_owned), data, created };
+    let made = TemplateVersion {
+        number,
+        description: input.text("VersionDescription").map(str::to_owned),
+        data,
+        created,
+    };
     if let Some(template) = world.cloud.templates.get_mut(&id) {
         template.versions.push(made.clone());
     }

@@ -23,7 +23,9 @@ pub struct Size {
 
 /// What a type offers, by family and size.
 pub fn of(instance_type: &str) -> Size {
-    let (family, size) = instance_type.split_once('.').unwrap_or((instance_type, "large"));
+    let (family, size) = instance_type
+        .split_once('.')
+        .unwrap_or((instance_type, "large"));
     let burstable = family.starts_with('t');
     let cpus = match size {
         "nano" | "micro" | "small" => 2,
@@ -31,7 +33,10 @@ pub fn of(instance_type: &str) -> Size {
         "medium" => 1,
         "large" => 2,
         "xlarge" => 4,
-        size => size.trim_end_matches("xlarge").parse::<i64>().map_or(2, |n| n * 4),
+        size => size
+            .trim_end_matches("xlarge")
+            .parse::<i64>()
+            .map_or(2, |n| n * 4),
     };
     let memory_mib = match size {
         "nano" => 512,
@@ -57,7 +62,13 @@ pub fn of(instance_type: &str) -> Size {
         _ => (15, 50),
     };
     let pods = (interfaces * (addresses - 1) + 2).min(if cpus < 30 { 110 } else { 250 });
-    Size { cpus, memory_mib, pods, interfaces, addresses }
+    Size {
+        cpus,
+        memory_mib,
+        pods,
+        interfaces,
+        addresses,
+    }
 }
 
 /// Whether the name reads as a type of some family.
@@ -65,25 +76,44 @@ fn is_type(name: &str) -> bool {
     name.split_once('.').is_some_and(|(family, size)| {
         family.starts_with(|c: char| c.is_ascii_lowercase())
             && family.contains(|c: char| c.is_ascii_digit())
-            && ["nano", "micro", "small", "medium", "large", "xlarge", "metal"].iter().any(|s| size.ends_with(s))
+            && [
+                "nano", "micro", "small", "medium", "large", "xlarge", "metal",
+            ]
+            .iter()
+            .any(|s| size.ends_with(s))
     })
 }
 
 /// Types named when a request names none.
-const COMMON: &[&str] = &["c5.xlarge", "m5.large", "m5.xlarge", "m6g.large", "r5.large", "t3.large", "t3.medium", "t4g.large"];
+const COMMON: &[&str] = &[
+    "c5.xlarge",
+    "m5.large",
+    "m5.xlarge",
+    "m6g.large",
+    "r5.large",
+    "t3.large",
+    "t3.medium",
+    "t4g.large",
+];
 
 /// DescribeInstanceTypes.
 pub fn describe(_world: &World, input: Input) -> Result<Value, AwsError> {
     let mut names = input.texts("InstanceType");
     if let Some(bad) = names.iter().find(|n| !is_type(n)) {
-        return Err(AwsError::new(400, "InvalidInstanceType", format!("The following supplied instance types do not exist: [{bad}]")));
+        return Err(AwsError::new(
+            400,
+            "InvalidInstanceType",
+            format!("The following supplied instance types do not exist: [{bad}]"),
+        ));
     }
     if names.is_empty() {
         names = COMMON.iter().map(|n| (*n).to_owned()).collect();
     }
     let mut found = Vec::new();
     for name in names {
-        let pass = passes(input, &BTreeMap::new(), |filter| (filter == "instance-type").then(|| vec![name.clone()]))?;
+        let pass = passes(input, &BTreeMap::new(), |filter| {
+            (filter == "instance-type").then(|| vec![name.clone()])
+        })?;
         if !pass {
             continue;
         }
@@ -97,7 +127,11 @@ pub fn describe(_world: &World, input: Input) -> Result<Value, AwsError> {
             "networkInfo": {"maximumNetworkInterfaces": size.interfaces, "ipv4AddressesPerInterface": size.addresses},
         }));
     }
-    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(100))?;
+    let page = page(
+        found,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(100),
+    )?;
     Ok(json!({"instanceTypeSet": page.items, "nextToken": page.next}))
 }
 
@@ -105,13 +139,28 @@ pub fn describe(_world: &World, input: Input) -> Result<Value, AwsError> {
 pub fn offerings(world: &World, input: Input) -> Result<Value, AwsError> {
     let kind = input.text("LocationType").unwrap_or("region");
     let mut locations: Vec<String> = match kind {
-        "availability-zone" => world.cloud.subnets.values().map(|s| s.zone.clone()).collect(),
-        "availability-zone-id" => world.cloud.subnets.values().map(|s| s.zone_id.clone()).collect(),
+        "availability-zone" => world
+            .cloud
+            .subnets
+            .values()
+            .map(|s| s.zone.clone())
+            .collect(),
+        "availability-zone-id" => world
+            .cloud
+            .subnets
+            .values()
+            .map(|s| s.zone_id.clone())
+            .collect(),
         _ => vec![world.cloud.region.clone()],
     };
     locations.sort();
     locations.dedup();
-    let asked = input.list("Filter").iter().map(Input).filter(|f| f.text("Name") == Some("instance-type")).flat_map(|f| f.texts("Value"));
+    let asked = input
+        .list("Filter")
+        .iter()
+        .map(Input)
+        .filter(|f| f.text("Name") == Some("instance-type"))
+        .flat_map(|f| f.texts("Value"));
     let mut names: Vec<String> = asked.filter(|name| is_type(name)).collect();
     names.extend(COMMON.iter().map(|n| (*n).to_owned()));
     names.sort();
@@ -125,11 +174,17 @@ pub fn offerings(world: &World, input: Input) -> Result<Value, AwsError> {
                 _ => None,
             })?;
             if pass {
-                found.push(json!({"instanceType": name, "locationType": kind, "location": location}));
+                found.push(
+                    json!({"instanceType": name, "locationType": kind, "location": location}),
+                );
             }
         }
     }
-    let page = page(found, input.text("NextToken"), input.number("MaxResults").unwrap_or(1000))?;
+    let page = page(
+        found,
+        input.text("NextToken"),
+        input.number("MaxResults").unwrap_or(1000),
+    )?;
     Ok(json!({"instanceTypeOfferingSet": page.items, "nextToken": page.next}))
 }
 

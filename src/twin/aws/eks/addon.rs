@@ -22,15 +22,32 @@ const FAILED_AFTER: SignedDuration = SignedDuration::from_mins(20);
 
 /// The workloads of an add-on, all in kube-system.
 fn parts(addon: &str) -> Vec<Part> {
-    let deployment = |name, container| Part { kind: Workload::Deployment, name, container };
-    let daemon_set = |name, container| Part { kind: Workload::DaemonSet, name, container };
+    let deployment = |name, container| Part {
+        kind: Workload::Deployment,
+        name,
+        container,
+    };
+    let daemon_set = |name, container| Part {
+        kind: Workload::DaemonSet,
+        name,
+        container,
+    };
     match addon {
         "vpc-cni" => vec![daemon_set("aws-node", "aws-node")],
         "kube-proxy" => vec![daemon_set("kube-proxy", "kube-proxy")],
         "coredns" => vec![deployment("coredns", "coredns")],
-        "aws-ebs-csi-driver" => vec![deployment("ebs-csi-controller", "ebs-plugin"), daemon_set("ebs-csi-node", "ebs-plugin")],
-        "aws-efs-csi-driver" => vec![deployment("efs-csi-controller", "efs-plugin"), daemon_set("efs-csi-node", "efs-plugin")],
-        "eks-pod-identity-agent" => vec![daemon_set("eks-pod-identity-agent", "eks-pod-identity-agent")],
+        "aws-ebs-csi-driver" => vec![
+            deployment("ebs-csi-controller", "ebs-plugin"),
+            daemon_set("ebs-csi-node", "ebs-plugin"),
+        ],
+        "aws-efs-csi-driver" => vec![
+            deployment("efs-csi-controller", "efs-plugin"),
+            daemon_set("efs-csi-node", "efs-plugin"),
+        ],
+        "eks-pod-identity-agent" => vec![daemon_set(
+            "eks-pod-identity-agent",
+            "eks-pod-identity-agent",
+        )],
         "metrics-server" => vec![deployment("metrics-server", "metrics-server")],
         _ => Vec::new(),
     }
@@ -39,7 +56,11 @@ fn parts(addon: &str) -> Vec<Part> {
 /// ListAddons.
 pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
-    let page = page(eks.addons.keys(), input.text("nextToken"), input.number("maxResults").unwrap_or(100))?;
+    let page = page(
+        eks.addons.keys(),
+        input.text("nextToken"),
+        input.number("maxResults").unwrap_or(100),
+    )?;
     Ok(json!({"addons": page.items, "nextToken": page.next}))
 }
 
@@ -54,22 +75,44 @@ pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
 }
 
 fn absent(cluster: &str, name: &str) -> AwsError {
-    AwsError::not_found(format!("No addon: {name} found in cluster: {cluster}")).with("clusterName", cluster).with("addonName", name)
+    AwsError::not_found(format!("No addon: {name} found in cluster: {cluster}"))
+        .with("clusterName", cluster)
+        .with("addonName", name)
 }
 
 /// DescribeAddonVersions; it needs no cluster.
 pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
     let minor = match input.text("kubernetesVersion") {
-        Some(text) => Some(text.parse::<Minor>().map_err(|_| AwsError::invalid_parameter(format!("Kubernetes version specified is not supported: {text}")))?),
+        Some(text) => Some(text.parse::<Minor>().map_err(|_| {
+            AwsError::invalid_parameter(format!(
+                "Kubernetes version specified is not supported: {text}"
+            ))
+        })?),
         None => None,
     };
     let (wanted, types) = (input.text("addonName"), input.texts("types"));
-    let offered: Vec<(&String, &Offered)> = world.cloud.eks.iter().flat_map(|eks| &eks.catalog).filter(|(name, _)| wanted.is_none_or(|w| w == *name)).collect();
+    let offered: Vec<(&String, &Offered)> = world
+        .cloud
+        .eks
+        .iter()
+        .flat_map(|eks| &eks.catalog)
+        .filter(|(name, _)| wanted.is_none_or(|w| w == *name))
+        .collect();
     if let Some(wanted) = wanted.filter(|_| offered.is_empty()) {
-        return Err(AwsError::not_found(format!("Addon {wanted} specified is not supported")).with("addonName", wanted));
+        return Err(
+            AwsError::not_found(format!("Addon {wanted} specified is not supported"))
+                .with("addonName", wanted),
+        );
     }
-    let shown = offered.into_iter().filter(|(_, o)| types.is_empty() || types.contains(&o.kind)).filter_map(|(name, o)| show_offered(name, o, minor));
-    let page = page(shown, input.text("nextToken"), input.number("maxResults").unwrap_or(100))?;
+    let shown = offered
+        .into_iter()
+        .filter(|(_, o)| types.is_empty() || types.contains(&o.kind))
+        .filter_map(|(name, o)| show_offered(name, o, minor));
+    let page = page(
+        shown,
+        input.text("nextToken"),
+        input.number("maxResults").unwrap_or(100),
+    )?;
     Ok(json!({"addons": page.items, "nextToken": page.next}))
 }
 
@@ -103,9 +146,22 @@ fn show_offered(name: &str, offered: &Offered, minor: Option<Minor>) -> Option<V
     })
 }
 
-fn offered<'w>(world: &'w World, name: &str, version: &str) -> Result<&'w OfferedVersion, AwsError> {
-    let found = world.cloud.eks.as_ref().and_then(|eks| eks.catalog.get(name)?.versions.iter().find(|v| v.version.as_str() == version));
-    found.ok_or_else(|| AwsError::invalid_parameter("Addon version specified is not supported").with("addonName", name))
+fn offered<'w>(
+    world: &'w World,
+    name: &str,
+    version: &str,
+) -> Result<&'w OfferedVersion, AwsError> {
+    let found = world.cloud.eks.as_ref().and_then(|eks| {
+        eks.catalog
+            .get(name)?
+            .versions
+            .iter()
+            .find(|v| v.version.as_str() == version)
+    });
+    found.ok_or_else(|| {
+        AwsError::invalid_parameter("Addon version specified is not supported")
+            .with("addonName", name)
+    })
 }
 
 /// The configuration schema of every add-on here: the members the common add-ons share, and nothing else.
@@ -129,18 +185,31 @@ fn schema() -> Value {
 
 /// DescribeAddonConfiguration.
 pub fn configuration(world: &World, input: Input) -> Result<Value, AwsError> {
-    let (name, version) = (input.text("addonName").unwrap_or_default(), input.text("addonVersion").unwrap_or_default());
+    let (name, version) = (
+        input.text("addonName").unwrap_or_default(),
+        input.text("addonVersion").unwrap_or_default(),
+    );
     offered(world, name, version)?;
-    Ok(json!({"addonName": name, "addonVersion": version, "configurationSchema": schema().to_string(), "podIdentityConfiguration": []}))
+    Ok(
+        json!({"addonName": name, "addonVersion": version, "configurationSchema": schema().to_string(), "podIdentityConfiguration": []}),
+    )
 }
 
 /// Checks configuration values as EKS does: a JSON object with members the schema knows.
 fn check_configuration(text: &str) -> Result<(), AwsError> {
-    let refused = |why: String| AwsError::invalid_parameter(format!("ConfigurationValue provided in request is not supported: {why}"));
+    let refused = |why: String| {
+        AwsError::invalid_parameter(format!(
+            "ConfigurationValue provided in request is not supported: {why}"
+        ))
+    };
     // EKS also takes YAML; the twin reads only JSON and lets other text pass.
-    let Ok(value) = serde_json::from_str::<Value>(text) else { return Ok(()) };
+    let Ok(value) = serde_json::from_str::<Value>(text) else {
+        return Ok(());
+    };
     let Some(members) = value.as_object() else {
-        return Err(refused("Json schema validation failed with error: [$: expected object]".into()));
+        return Err(refused(
+            "Json schema validation failed with error: [$: expected object]".into(),
+        ));
     };
     let schema = schema();
     for (name, value) in members {
@@ -149,11 +218,19 @@ fn check_configuration(text: &str) -> Result<(), AwsError> {
             Some("integer") => value.is_i64(),
             Some("array") => value.is_array(),
             Some(_) => true,
-            None if schema["properties"].get(name).is_some() => value.is_object() || value.is_null(),
-            None => return Err(refused(format!("Json schema validation failed with error: [$.{name}: is not defined in the schema and the schema does not allow additional properties]"))),
+            None if schema["properties"].get(name).is_some() => {
+                value.is_object() || value.is_null()
+            }
+            None => {
+                return Err(refused(format!(
+                    "Json schema validation failed with error: [$.{name}: is not defined in the schema and the schema does not allow additional properties]"
+                )));
+            }
         };
         if !fits {
-            return Err(refused(format!("Json schema validation failed with error: [$.{name}: has the wrong type]")));
+            return Err(refused(format!(
+                "Json schema validation failed with error: [$.{name}: has the wrong type]"
+            )));
         }
     }
     Ok(())
@@ -164,31 +241,53 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
     let (cluster, minor) = (eks.name.clone(), eks.version);
     let name = input.text("addonName").unwrap_or_default();
-    let addon = eks.addons.get(name).cloned().ok_or_else(|| absent(&cluster, name))?;
-    let named = |error: AwsError| error.with("clusterName", cluster.clone()).with("addonName", name);
+    let addon = eks
+        .addons
+        .get(name)
+        .cloned()
+        .ok_or_else(|| absent(&cluster, name))?;
+    let named = |error: AwsError| {
+        error
+            .with("clusterName", cluster.clone())
+            .with("addonName", name)
+    };
     if let Some(running) = updates::running(eks, &Owner::Addon(name.to_owned())) {
-        return Err(named(AwsError::in_use(format!("Addon {name} cannot be updated as it currently has update {} in progress", running.id))));
+        return Err(named(AwsError::in_use(format!(
+            "Addon {name} cannot be updated as it currently has update {} in progress",
+            running.id
+        ))));
     }
     if eks.running.is_some() {
-        return Err(named(AwsError::invalid_request(format!("Addon {name} cannot be updated as cluster {cluster} is currently being updated"))));
+        return Err(named(AwsError::invalid_request(format!(
+            "Addon {name} cannot be updated as cluster {cluster} is currently being updated"
+        ))));
     }
     let to = input.text("addonVersion").unwrap_or(addon.version.as_str());
     if !offered(world, name, to)?.minors.contains_key(&minor) {
-        return Err(named(AwsError::invalid_parameter("Addon version specified is not supported")));
+        return Err(named(AwsError::invalid_parameter(
+            "Addon version specified is not supported",
+        )));
     }
     let to = AddonVersion::new(to);
     if name == "vpc-cni" && minors_apart(&addon.version, &to) > 1 {
-        return Err(named(AwsError::invalid_parameter("Updating VPC-CNI can only go up or down 1 minor version at a time")));
+        return Err(named(AwsError::invalid_parameter(
+            "Updating VPC-CNI can only go up or down 1 minor version at a time",
+        )));
     }
     let resolve = input.text("resolveConflicts").unwrap_or("NONE");
     if !["NONE", "OVERWRITE", "PRESERVE"].contains(&resolve) {
-        return Err(named(AwsError::invalid_parameter(format!("resolveConflicts {resolve} is not supported"))));
+        return Err(named(AwsError::invalid_parameter(format!(
+            "resolveConflicts {resolve} is not supported"
+        ))));
     }
     let configuration = input.text("configurationValues");
     if let Some(configuration) = configuration.or(addon.configuration.as_deref()) {
         check_configuration(configuration).map_err(named)?;
     }
-    let mut params = vec![("AddonVersion".to_owned(), to.to_string()), ("ResolveConflicts".to_owned(), resolve.to_owned())];
+    let mut params = vec![
+        ("AddonVersion".to_owned(), to.to_string()),
+        ("ResolveConflicts".to_owned(), resolve.to_owned()),
+    ];
     if let Some(role) = input.text("serviceAccountRoleArn") {
         params.push(("ServiceAccountRoleArn".into(), role.to_owned()));
     }
@@ -196,7 +295,12 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         params.push(("ConfigurationValues".into(), configuration.to_owned()));
     }
     let now = world.now();
-    if let Some(addon) = world.cloud.eks.as_mut().and_then(|eks| eks.addons.get_mut(name)) {
+    if let Some(addon) = world
+        .cloud
+        .eks
+        .as_mut()
+        .and_then(|eks| eks.addons.get_mut(name))
+    {
         addon.status = "UPDATING".into();
         addon.health.clear();
         addon.modified = now;
@@ -211,7 +315,16 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     for part in parts(name) {
         kube::set_image(world, part, to.as_str());
     }
-    within(world, 20, 90, Due::AddonLooked { addon: name.to_owned(), update: id.clone(), began: now });
+    within(
+        world,
+        20,
+        90,
+        Due::AddonLooked {
+            addon: name.to_owned(),
+            update: id.clone(),
+            began: now,
+        },
+    );
     let eks = cluster_of(world, input)?;
     Ok(updates::answer(eks, &id))
 }
@@ -226,22 +339,44 @@ fn minors_apart(a: &AddonVersion, b: &AddonVersion) -> u64 {
 
 /// Whether the add-on's workloads have rolled out by now.
 pub fn looked(world: &mut World, name: &str, update: &str, began: Timestamp) {
-    let missing: Vec<&str> = parts(name).into_iter().filter(|part| !kube::is_rolled_out(world, *part)).map(|part| part.name).collect();
+    let missing: Vec<&str> = parts(name)
+        .into_iter()
+        .filter(|part| !kube::is_rolled_out(world, *part))
+        .map(|part| part.name)
+        .collect();
     let waited = world.now().duration_since(began);
     let issue = Issue {
         code: "InsufficientNumberOfReplicas".into(),
-        message: "The add-on is unhealthy because it doesn't have the desired number of replicas.".into(),
+        message: "The add-on is unhealthy because it doesn't have the desired number of replicas."
+            .into(),
         resources: missing.iter().map(|w| (*w).to_owned()).collect(),
     };
     let healthy = missing.is_empty();
     let over = healthy || waited >= FAILED_AFTER;
-    if let Some(addon) = world.cloud.eks.as_mut().and_then(|eks| eks.addons.get_mut(name)) {
+    if let Some(addon) = world
+        .cloud
+        .eks
+        .as_mut()
+        .and_then(|eks| eks.addons.get_mut(name))
+    {
         show_health(addon, healthy, waited, &issue);
     }
     if over {
-        updates::end(world, update, if healthy { Vec::new() } else { vec![issue] });
+        updates::end(
+            world,
+            update,
+            if healthy { Vec::new() } else { vec![issue] },
+        );
     } else {
-        after(world, LOOK, Due::AddonLooked { addon: name.to_owned(), update: update.to_owned(), began });
+        after(
+            world,
+            LOOK,
+            Due::AddonLooked {
+                addon: name.to_owned(),
+                update: update.to_owned(),
+                began,
+            },
+        );
     }
 }
 

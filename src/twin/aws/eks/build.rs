@@ -17,7 +17,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The group's launch template and Auto Scaling group are made; instances begin to launch.
 pub fn built(world: &mut World, name: &str) {
     let (now, id) = (world.now(), world.uuid());
-    let Some(group) = group_named(world, name).filter(|g| g.deleting.is_none()) else { return };
+    let Some(group) = group_named(world, name).filter(|g| g.deleting.is_none()) else {
+        return;
+    };
     let asg_name = format!("eks-{name}-{id}");
     group.asg = Some(asg_name.clone());
     let group = group.clone();
@@ -29,12 +31,24 @@ pub fn built(world: &mut World, name: &str) {
     world.cloud.asgs.insert(asg_name.clone(), asg);
     asg::reconcile(world, &asg_name);
     let deadline = now.saturating_add(PATIENCE).unwrap_or(Timestamp::MAX);
-    after(world, LOOK, Due::GroupLooked { group: name.to_owned(), deadline });
+    after(
+        world,
+        LOOK,
+        Due::GroupLooked {
+            group: name.to_owned(),
+            deadline,
+        },
+    );
 }
 
 fn new_asg(world: &mut World, group: &Nodegroup, name: String, template: String) -> Asg {
     let id = world.uuid();
-    let cluster = world.cloud.eks.as_ref().map(|eks| eks.name.clone()).unwrap_or_default();
+    let cluster = world
+        .cloud
+        .eks
+        .as_ref()
+        .map(|eks| eks.name.clone())
+        .unwrap_or_default();
     let tag = |value: &str| (value.to_owned(), true);
     let tags = BTreeMap::from([
         ("eks:cluster-name".to_owned(), tag(&cluster)),
@@ -43,17 +57,27 @@ fn new_asg(world: &mut World, group: &Nodegroup, name: String, template: String)
         ("k8s.io/cluster-autoscaler/enabled".to_owned(), tag("true")),
         (format!("k8s.io/cluster-autoscaler/{cluster}"), tag("owned")),
     ]);
-    let subnets = group.spec.get("subnets").and_then(|s| s.as_array()).into_iter().flatten();
+    let subnets = group
+        .spec
+        .get("subnets")
+        .and_then(|s| s.as_array())
+        .into_iter()
+        .flatten();
     let mut launch = group.launch.clone();
     launch.template = template;
     Asg {
-        arn: format!("arn:aws:autoscaling:{}:{}:autoScalingGroup:{id}:autoScalingGroupName/{name}", world.cloud.region, world.cloud.account),
+        arn: format!(
+            "arn:aws:autoscaling:{}:{}:autoScalingGroup:{id}:autoScalingGroupName/{name}",
+            world.cloud.region, world.cloud.account
+        ),
         name,
         nodegroup: group.name.clone(),
         min: group.min,
         max: group.max,
         desired: group.desired,
-        subnets: subnets.filter_map(|s| s.as_str().map(str::to_owned)).collect(),
+        subnets: subnets
+            .filter_map(|s| s.as_str().map(str::to_owned))
+            .collect(),
         launch,
         members: BTreeMap::new(),
         target_groups: BTreeMap::new(),
@@ -66,16 +90,44 @@ fn new_asg(world: &mut World, group: &Nodegroup, name: String, template: String)
 
 /// ACTIVE when the desired number of nodes is Ready; CREATE_FAILED when they have not come in time.
 pub fn looked(world: &mut World, name: &str, deadline: Timestamp) {
-    let Some(group) = group_named(world, name).filter(|g| g.deleting.is_none() && g.status == "CREATING") else { return };
+    let Some(group) =
+        group_named(world, name).filter(|g| g.deleting.is_none() && g.status == "CREATING")
+    else {
+        return;
+    };
     let (asg, wanted) = (group.asg.clone().unwrap_or_default(), group.desired);
-    let members: Vec<String> = world.cloud.asgs.get(&asg).map(|a| a.members.keys().cloned().collect()).unwrap_or_default();
-    let ready = members.iter().filter(|id| kube::is_ready(world, id)).count();
+    let members: Vec<String> = world
+        .cloud
+        .asgs
+        .get(&asg)
+        .map(|a| a.members.keys().cloned().collect())
+        .unwrap_or_default();
+    let ready = members
+        .iter()
+        .filter(|id| kube::is_ready(world, id))
+        .count();
     if ready as i64 >= wanted {
-        within(world, 3, 15, Due::GroupShows { group: name.to_owned(), from: "CREATING", to: "ACTIVE" });
+        within(
+            world,
+            3,
+            15,
+            Due::GroupShows {
+                group: name.to_owned(),
+                from: "CREATING",
+                to: "ACTIVE",
+            },
+        );
         return;
     }
     if world.now() < deadline {
-        after(world, LOOK, Due::GroupLooked { group: name.to_owned(), deadline });
+        after(
+            world,
+            LOOK,
+            Due::GroupLooked {
+                group: name.to_owned(),
+                deadline,
+            },
+        );
         return;
     }
     let issue = why_not(world, &asg, &members);
@@ -87,21 +139,40 @@ pub fn looked(world: &mut World, name: &str, deadline: Timestamp) {
 
 /// EKS's words for what kept the nodes away.
 fn why_not(world: &World, asg: &str, members: &[String]) -> Issue {
-    let failed = world.cloud.asgs.get(asg).and_then(|a| a.failed_launch.clone());
+    let failed = world
+        .cloud
+        .asgs
+        .get(asg)
+        .and_then(|a| a.failed_launch.clone());
     match failed {
         Some(failed) if failed.contains("free addresses") => {
-            let subnets = world.cloud.asgs.get(asg).map(|a| a.subnets.clone()).unwrap_or_default();
+            let subnets = world
+                .cloud
+                .asgs
+                .get(asg)
+                .map(|a| a.subnets.clone())
+                .unwrap_or_default();
             Issue {
                 code: "InsufficientFreeAddresses".into(),
-                message: format!("One or more of the subnets associated with your node group does not have enough available IP addresses for new nodes. {failed}"),
+                message: format!(
+                    "One or more of the subnets associated with your node group does not have enough available IP addresses for new nodes. {failed}"
+                ),
                 resources: subnets,
             }
         }
-        Some(failed) => Issue { code: "AsgInstanceLaunchFailures".into(), message: failed, resources: vec![asg.to_owned()] },
+        Some(failed) => Issue {
+            code: "AsgInstanceLaunchFailures".into(),
+            message: failed,
+            resources: vec![asg.to_owned()],
+        },
         None => Issue {
             code: "NodeCreationFailure".into(),
             message: "Instances failed to join the kubernetes cluster".into(),
-            resources: members.iter().filter(|id| !kube::is_ready(world, id)).cloned().collect(),
+            resources: members
+                .iter()
+                .filter(|id| !kube::is_ready(world, id))
+                .cloned()
+                .collect(),
         },
     }
 }

@@ -10,9 +10,9 @@ use super::{Due, after, cluster_of, insights, update as updates, within};
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
+use crate::twin::aws::kube;
 use crate::twin::aws::page::page;
 use crate::twin::aws::state::{Eks, Issue, Owner};
-use crate::twin::aws::kube;
 use crate::twin::world::World;
 
 /// How long after an upgrade EKS can still roll it back.
@@ -23,7 +23,11 @@ const OUTAGE: Duration = Duration::from_secs(3);
 /// ListClusters.
 pub fn list(world: &World, input: Input) -> Result<Value, AwsError> {
     let names = world.cloud.eks.iter().map(|eks| &eks.name);
-    let page = page(names, input.text("nextToken"), input.number("maxResults").unwrap_or(100))?;
+    let page = page(
+        names,
+        input.text("nextToken"),
+        input.number("maxResults").unwrap_or(100),
+    )?;
     Ok(json!({"clusters": page.items, "nextToken": page.next}))
 }
 
@@ -37,16 +41,29 @@ pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
 /// DescribeClusterVersions.
 pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
     let wanted = input.texts("clusterVersions");
-    let status = input.text("versionStatus").map(str::to_owned).or_else(|| input.text("status").map(|s| s.replace('-', "_").to_uppercase()));
+    let status = input.text("versionStatus").map(str::to_owned).or_else(|| {
+        input
+            .text("status")
+            .map(|s| s.replace('-', "_").to_uppercase())
+    });
     let default_only = input.truth("defaultOnly") == Some(true);
     let all = input.truth("includeAll") == Some(true) || !wanted.is_empty() || status.is_some();
-    let versions = world.cloud.eks.iter().flat_map(|eks| &eks.versions).filter(|v| {
-        (wanted.is_empty() || wanted.contains(&v.version.to_string()))
-            && status.as_ref().is_none_or(|s| *s == v.status)
-            && (!default_only || v.default)
-            && (all || v.status != "UNSUPPORTED")
-    });
-    let page = page(versions, input.text("nextToken"), input.number("maxResults").unwrap_or(100))?;
+    let versions = world
+        .cloud
+        .eks
+        .iter()
+        .flat_map(|eks| &eks.versions)
+        .filter(|v| {
+            (wanted.is_empty() || wanted.contains(&v.version.to_string()))
+                && status.as_ref().is_none_or(|s| *s == v.status)
+                && (!default_only || v.default)
+                && (all || v.status != "UNSUPPORTED")
+        });
+    let page = page(
+        versions,
+        input.text("nextToken"),
+        input.number("maxResults").unwrap_or(100),
+    )?;
     let shown: Vec<Value> = page
         .items
         .iter()
@@ -76,30 +93,54 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let (now, must_match) = (world.now(), world.cloud.switches.node_groups_must_match);
     let eks = cluster_of(world, input)?;
     let asked = input.text("version").unwrap_or_default();
-    let unsupported = || AwsError::invalid_parameter(format!("Unsupported Kubernetes minor version update from {} to {asked}", eks.version));
+    let unsupported = || {
+        AwsError::invalid_parameter(format!(
+            "Unsupported Kubernetes minor version update from {} to {asked}",
+            eks.version
+        ))
+    };
     if let Some(running) = &eks.running {
-        return Err(AwsError::in_use(format!("Cannot VersionUpdate because cluster {} currently has update {running} in progress", eks.name))
-            .with("clusterName", eks.name.clone()));
+        return Err(AwsError::in_use(format!(
+            "Cannot VersionUpdate because cluster {} currently has update {running} in progress",
+            eks.name
+        ))
+        .with("clusterName", eks.name.clone()));
     }
     if eks.status != "ACTIVE" {
-        return Err(AwsError::in_use(format!("Cluster '{}' is not in ACTIVE status", eks.name)).with("clusterName", eks.name.clone()));
+        return Err(
+            AwsError::in_use(format!("Cluster '{}' is not in ACTIVE status", eks.name))
+                .with("clusterName", eks.name.clone()),
+        );
     }
-    let to: Minor = asked.parse().map_err(|_| AwsError::invalid_parameter(format!("unsupported Kubernetes version {asked}")))?;
+    let to: Minor = asked.parse().map_err(|_| {
+        AwsError::invalid_parameter(format!("unsupported Kubernetes version {asked}"))
+    })?;
     let forced = input.truth("force") == Some(true);
     let (kind, category) = match to.ahead_of(eks.version) {
         1 => ("VersionUpdate", "UPGRADE_READINESS"),
         -1 => {
-            let back = eks.upgraded.filter(|(from, at)| *from == to && now.duration_since(*at) <= ROLLBACK_WINDOW);
+            let back = eks
+                .upgraded
+                .filter(|(from, at)| *from == to && now.duration_since(*at) <= ROLLBACK_WINDOW);
             back.ok_or_else(unsupported)?;
             ("VersionRollback", "ROLLBACK_READINESS")
         }
         _ => return Err(unsupported()),
     };
-    if !eks.versions.iter().any(|v| v.version == to && v.status != "UNSUPPORTED") {
+    if !eks
+        .versions
+        .iter()
+        .any(|v| v.version == to && v.status != "UNSUPPORTED")
+    {
         return Err(unsupported());
     }
     if must_match && kind == "VersionUpdate" {
-        let older: Vec<&str> = eks.nodegroups.values().filter(|g| g.version < eks.version).map(|g| g.name.as_str()).collect();
+        let older: Vec<&str> = eks
+            .nodegroups
+            .values()
+            .filter(|g| g.version < eks.version)
+            .map(|g| g.name.as_str())
+            .collect();
         if !older.is_empty() {
             return Err(AwsError::invalid_parameter(format!(
                 "Nodegroups {} must be updated to match cluster version {} before updating cluster version",
@@ -110,8 +151,12 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     }
     insights::judge(world);
     let eks = cluster_of(world, input)?;
-    let blocking = |status: &str| status == "ERROR" || (status == "UNKNOWN" && category == "ROLLBACK_READINESS");
-    let blocks = eks.insights.iter().any(|i| i.category == category && blocking(&i.status) && i.version.is_none_or(|v| v == to));
+    let blocking = |status: &str| {
+        status == "ERROR" || (status == "UNKNOWN" && category == "ROLLBACK_READINESS")
+    };
+    let blocks = eks.insights.iter().any(|i| {
+        i.category == category && blocking(&i.status) && i.version.is_none_or(|v| v == to)
+    });
     if blocks && !forced {
         return Err(AwsError::new(
             400,
@@ -125,12 +170,24 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
 
 /// Lets the update begin: it shows with a lag, and ends after eight to twelve minutes.
 fn begin(world: &mut World, kind: &str, to: Minor) -> Result<Value, AwsError> {
-    let params = vec![("Version".to_owned(), to.to_string()), ("PlatformVersion".to_owned(), platform(to))];
+    let params = vec![
+        ("Version".to_owned(), to.to_string()),
+        ("PlatformVersion".to_owned(), platform(to)),
+    ];
     let id = updates::begin(world, Owner::Cluster, kind, params);
-    within(world, 1, 4, Due::ClusterShows { status: "UPDATING", version: None });
+    within(
+        world,
+        1,
+        4,
+        Due::ClusterShows {
+            status: "UPDATING",
+            version: None,
+        },
+    );
     let takes = world.between(Duration::from_secs(8 * 60), Duration::from_secs(12 * 60));
     if world.cloud.switches.control_plane_fails.is_empty() {
-        let moved = takes.saturating_sub(world.between(Duration::from_secs(5), Duration::from_secs(20)));
+        let moved =
+            takes.saturating_sub(world.between(Duration::from_secs(5), Duration::from_secs(20)));
         after(world, moved, Due::ServersMove { to });
     }
     after(world, takes, Due::ClusterUpdated { update: id.clone() });
@@ -155,27 +212,72 @@ pub fn servers_move(world: &mut World, to: Minor) {
 pub fn updated(world: &mut World, id: &str) {
     let now = world.now();
     let failures = &mut world.cloud.switches.control_plane_fails;
-    let failure = if failures.is_empty() { None } else { Some(failures.remove(0)) };
-    let Some(eks) = &mut world.cloud.eks else { return };
+    let failure = if failures.is_empty() {
+        None
+    } else {
+        Some(failures.remove(0))
+    };
+    let Some(eks) = &mut world.cloud.eks else {
+        return;
+    };
     eks.running = None;
-    let target = eks.updates.get(id).and_then(|u| u.params.iter().find(|(k, _)| k == "Version")?.1.parse::<Minor>().ok());
-    let rollback = eks.updates.get(id).is_some_and(|u| u.kind == "VersionRollback");
+    let target = eks.updates.get(id).and_then(|u| {
+        u.params
+            .iter()
+            .find(|(k, _)| k == "Version")?
+            .1
+            .parse::<Minor>()
+            .ok()
+    });
+    let rollback = eks
+        .updates
+        .get(id)
+        .is_some_and(|u| u.kind == "VersionRollback");
     if let Some(code) = failure {
-        let subnets = eks.rest.get("resourcesVpcConfig").and_then(|v| v.get("subnetIds")).and_then(Value::as_array).cloned().unwrap_or_default();
+        let subnets = eks
+            .rest
+            .get("resourcesVpcConfig")
+            .and_then(|v| v.get("subnetIds"))
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         let issue = Issue {
             message: failure_message(&code),
             code,
-            resources: subnets.iter().filter_map(|s| s.as_str().map(str::to_owned)).collect(),
+            resources: subnets
+                .iter()
+                .filter_map(|s| s.as_str().map(str::to_owned))
+                .collect(),
         };
         updates::end(world, id, vec![issue]);
-        within(world, 1, 6, Due::ClusterShows { status: "ACTIVE", version: None });
+        within(
+            world,
+            1,
+            6,
+            Due::ClusterShows {
+                status: "ACTIVE",
+                version: None,
+            },
+        );
         return;
     }
     if let Some(to) = target {
-        eks.upgraded = if rollback { None } else { Some((to.previous(), now)) };
+        eks.upgraded = if rollback {
+            None
+        } else {
+            Some((to.previous(), now))
+        };
     }
     updates::end(world, id, Vec::new());
-    within(world, 1, 6, Due::ClusterShows { status: "ACTIVE", version: target });
+    within(
+        world,
+        1,
+        6,
+        Due::ClusterShows {
+            status: "ACTIVE",
+            version: target,
+        },
+    );
 }
 
 fn failure_message(code: &str) -> String {
@@ -192,7 +294,9 @@ fn failure_message(code: &str) -> String {
 
 /// DescribeCluster shows another status, and at the end of an update another version.
 pub fn shows(world: &mut World, status: &'static str, version: Option<Minor>) {
-    let Some(eks) = &mut world.cloud.eks else { return };
+    let Some(eks) = &mut world.cloud.eks else {
+        return;
+    };
     eks.status = status.into();
     if let Some(version) = version {
         moved(eks, version);
@@ -202,5 +306,6 @@ pub fn shows(world: &mut World, status: &'static str, version: Option<Minor>) {
 
 fn moved(eks: &mut Eks, version: Minor) {
     eks.version = version;
-    eks.rest.insert("platformVersion".into(), json!(platform(version)));
+    eks.rest
+        .insert("platformVersion".into(), json!(platform(version)));
 }

@@ -29,24 +29,41 @@ pub fn taint(value: &Value) -> Taint {
         Some("PREFER_NO_SCHEDULE") => "PreferNoSchedule",
         Some(_) | None => "NoSchedule",
     };
-    Taint { key: taint.text("key").unwrap_or_default().to_owned(), value: taint.text("value").map(str::to_owned), effect: effect.to_owned() }
+    Taint {
+        key: taint.text("key").unwrap_or_default().to_owned(),
+        value: taint.text("value").map(str::to_owned),
+        effect: effect.to_owned(),
+    }
 }
 
 /// Whether two taints of EKS are the same but for their value.
 fn same(a: &Value, b: &Value) -> bool {
-    ["key", "effect"].iter().all(|member| a.get(member) == b.get(member))
+    ["key", "effect"]
+        .iter()
+        .all(|member| a.get(member) == b.get(member))
 }
 
 /// Refuses when the group cannot take an update now.
 pub fn free(world: &mut World, input: Input) -> Result<Nodegroup, AwsError> {
     let group = group_of(world, input)?.clone();
     let eks = cluster_of(world, input)?;
-    let named = |error: AwsError| error.with("clusterName", eks.name.clone()).with("nodegroupName", group.name.clone());
+    let named = |error: AwsError| {
+        error
+            .with("clusterName", eks.name.clone())
+            .with("nodegroupName", group.name.clone())
+    };
     if let Some(running) = updates::running(eks, &Owner::Nodegroup(group.name.clone())) {
-        return Err(named(AwsError::in_use(format!("Nodegroup {} cannot be updated because it currently has update {} in progress", group.name, running.id))));
+        return Err(named(AwsError::in_use(format!(
+            "Nodegroup {} cannot be updated because it currently has update {} in progress",
+            group.name, running.id
+        ))));
     }
-    if group.deleting.is_some() || !matches!(group.status.as_str(), "ACTIVE" | "DEGRADED" | "UPDATING") {
-        return Err(named(AwsError::invalid_request("Nodegroup cannot be updated as it is currently not in Active State")));
+    if group.deleting.is_some()
+        || !matches!(group.status.as_str(), "ACTIVE" | "DEGRADED" | "UPDATING")
+    {
+        return Err(named(AwsError::invalid_request(
+            "Nodegroup cannot be updated as it is currently not in Active State",
+        )));
     }
     Ok(group)
 }
@@ -54,7 +71,12 @@ pub fn free(world: &mut World, input: Input) -> Result<Nodegroup, AwsError> {
 /// UpdateNodegroupConfig.
 pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let mut changed = free(world, input)?;
-    let invalid = |message: String| AwsError::invalid_parameter(message).with("nodegroupName", input.text("nodegroupName").unwrap_or_default());
+    let invalid = |message: String| {
+        AwsError::invalid_parameter(message).with(
+            "nodegroupName",
+            input.text("nodegroupName").unwrap_or_default(),
+        )
+    };
     let mut params: Vec<(String, String)> = Vec::new();
     let mut marks = Marks::default();
     if let Some(labels) = input.inner("labels") {
@@ -69,14 +91,23 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             params.push(("LabelsToAdd".into(), json!(marks.add_labels).to_string()));
         }
         if !marks.remove_labels.is_empty() {
-            params.push(("LabelsToRemove".into(), json!(marks.remove_labels).to_string()));
+            params.push((
+                "LabelsToRemove".into(),
+                json!(marks.remove_labels).to_string(),
+            ));
         }
     }
     if let Some(taints) = input.inner("taints") {
-        let (add, remove) = (taints.list("addOrUpdateTaints"), taints.list("removeTaints"));
-        changed.taints.retain(|t| !remove.iter().chain(add).any(|other| same(t, other)));
+        let (add, remove) = (
+            taints.list("addOrUpdateTaints"),
+            taints.list("removeTaints"),
+        );
+        changed
+            .taints
+            .retain(|t| !remove.iter().chain(add).any(|other| same(t, other)));
         changed.taints.extend(add.iter().cloned());
-        create::labels_and_taints(&BTreeMap::new(), &changed.taints, &BTreeMap::new()).map_err(invalid)?;
+        create::labels_and_taints(&BTreeMap::new(), &changed.taints, &BTreeMap::new())
+            .map_err(invalid)?;
         marks.add_taints = add.iter().map(taint).collect();
         marks.remove_taints = remove.iter().map(taint).collect();
         if !add.is_empty() {
@@ -87,9 +118,11 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         }
     }
     if let Some(sizes) = input.inner("scalingConfig") {
-        for (member, param, size) in
-            [("minSize", "MinSize", &mut changed.min), ("maxSize", "MaxSize", &mut changed.max), ("desiredSize", "DesiredSize", &mut changed.desired)]
-        {
+        for (member, param, size) in [
+            ("minSize", "MinSize", &mut changed.min),
+            ("maxSize", "MaxSize", &mut changed.max),
+            ("desiredSize", "DesiredSize", &mut changed.desired),
+        ] {
             if let Some(number) = sizes.number(member) {
                 *size = number;
                 params.push((param.into(), number.to_string()));
@@ -97,7 +130,11 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         }
         create::check_sizes(changed.min, changed.max, changed.desired).map_err(invalid)?;
     }
-    for (member, param) in [("updateConfig", "MaxUnavailable"), ("nodeRepairConfig", "NodeRepairConfig"), ("warmPoolConfig", "WarmPoolEnabled")] {
+    for (member, param) in [
+        ("updateConfig", "MaxUnavailable"),
+        ("nodeRepairConfig", "NodeRepairConfig"),
+        ("warmPoolConfig", "WarmPoolEnabled"),
+    ] {
         if let Some(value) = input.get(member) {
             create::check_update(value).map_err(invalid)?;
             changed.spec.insert(member.into(), value.clone());
@@ -105,29 +142,77 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         }
     }
     if params.is_empty() {
-        return Err(invalid("Nodegroup update request must change something".to_owned()));
+        return Err(invalid(
+            "Nodegroup update request must change something".to_owned(),
+        ));
     }
-    apply(world, changed, input.get("scalingConfig").is_some(), marks, params)
+    apply(
+        world,
+        changed,
+        input.get("scalingConfig").is_some(),
+        marks,
+        params,
+    )
 }
 
-fn apply(world: &mut World, mut changed: Nodegroup, resized: bool, marks: Marks, params: Vec<(String, String)>) -> Result<Value, AwsError> {
+fn apply(
+    world: &mut World,
+    mut changed: Nodegroup,
+    resized: bool,
+    marks: Marks,
+    params: Vec<(String, String)>,
+) -> Result<Value, AwsError> {
     let name = changed.name.clone();
     changed.modified = world.now();
-    if let Some(asg) = changed.asg.as_ref().filter(|_| resized).and_then(|asg| world.cloud.asgs.get_mut(asg)) {
+    if let Some(asg) = changed
+        .asg
+        .as_ref()
+        .filter(|_| resized)
+        .and_then(|asg| world.cloud.asgs.get_mut(asg))
+    {
         (asg.min, asg.max, asg.desired) = (changed.min, changed.max, changed.desired);
         let asg = asg.name.clone();
         asg::reconcile(world, &asg);
     }
-    let from = if changed.status == "DEGRADED" { "DEGRADED" } else { "ACTIVE" };
+    let from = if changed.status == "DEGRADED" {
+        "DEGRADED"
+    } else {
+        "ACTIVE"
+    };
     changed.status = from.into();
     if let Some(eks) = &mut world.cloud.eks {
         eks.nodegroups.insert(name.clone(), changed);
     }
-    let id = updates::begin(world, Owner::Nodegroup(name.clone()), "ConfigUpdate", params);
+    let id = updates::begin(
+        world,
+        Owner::Nodegroup(name.clone()),
+        "ConfigUpdate",
+        params,
+    );
     group::lag(world, &name, from, "UPDATING");
-    within(world, 3, 9, Due::GroupMarked { group: name.clone(), marks });
-    within(world, 10, 20, Due::GroupConfigured { group: name, update: id.clone() });
-    let eks = world.cloud.eks.as_ref().ok_or_else(|| AwsError::not_found("No cluster"))?;
+    within(
+        world,
+        3,
+        9,
+        Due::GroupMarked {
+            group: name.clone(),
+            marks,
+        },
+    );
+    within(
+        world,
+        10,
+        20,
+        Due::GroupConfigured {
+            group: name,
+            update: id.clone(),
+        },
+    );
+    let eks = world
+        .cloud
+        .eks
+        .as_ref()
+        .ok_or_else(|| AwsError::not_found("No cluster"))?;
     Ok(updates::answer(eks, &id))
 }
 

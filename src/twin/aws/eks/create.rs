@@ -41,23 +41,40 @@ const AMI_TYPES: &[&str] = &[
 /// CreateNodegroup.
 pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?.clone();
-    let name = input.need("nodegroupName").map_err(|_| AwsError::invalid_parameter("nodegroupName is required"))?;
-    let invalid = |message: String| Err(AwsError::invalid_parameter(message).with("clusterName", eks.name.clone()).with("nodegroupName", name));
+    let name = input
+        .need("nodegroupName")
+        .map_err(|_| AwsError::invalid_parameter("nodegroupName is required"))?;
+    let invalid = |message: String| {
+        Err(AwsError::invalid_parameter(message)
+            .with("clusterName", eks.name.clone())
+            .with("nodegroupName", name))
+    };
     if !good_name(name) {
         return invalid(format!(
             "The nodegroup name {name} parameter contains invalid characters or is too long. It should begin with letter or digit and can have any of the following characters: the set of Unicode letters, digits, hyphens and underscores. Maximum length of 63."
         ));
     }
     if eks.nodegroups.contains_key(name) {
-        return Err(AwsError::in_use(format!("NodeGroup already exists with name {name} and cluster name {}", eks.name))
-            .with("clusterName", eks.name.clone())
-            .with("nodegroupName", name));
+        return Err(AwsError::in_use(format!(
+            "NodeGroup already exists with name {name} and cluster name {}",
+            eks.name
+        ))
+        .with("clusterName", eks.name.clone())
+        .with("nodegroupName", name));
     }
     if eks.status != "ACTIVE" || eks.running.is_some() {
-        return Err(AwsError::invalid_request(format!("Cluster '{}' is not in ACTIVE status", eks.name)).with("clusterName", eks.name.clone()));
+        return Err(AwsError::invalid_request(format!(
+            "Cluster '{}' is not in ACTIVE status",
+            eks.name
+        ))
+        .with("clusterName", eks.name.clone()));
     }
     if eks.nodegroups.len() >= MOST_GROUPS {
-        return Err(AwsError::new(400, "ResourceLimitExceededException", format!("Nodegroups per cluster limit {MOST_GROUPS} exceeded")));
+        return Err(AwsError::new(
+            400,
+            "ResourceLimitExceededException",
+            format!("Nodegroups per cluster limit {MOST_GROUPS} exceeded"),
+        ));
     }
     let (min, max, desired) = match sizes(input) {
         Ok(sizes) => sizes,
@@ -78,7 +95,10 @@ pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let (id, now) = (world.uuid(), world.now());
     let made = Nodegroup {
         name: name.to_owned(),
-        arn: format!("arn:aws:eks:{}:{}:nodegroup/{}/{name}/{id}", world.cloud.region, world.cloud.account, eks.name),
+        arn: format!(
+            "arn:aws:eks:{}:{}:nodegroup/{}/{name}/{id}",
+            world.cloud.region, world.cloud.account, eks.name
+        ),
         version: facts.version,
         release: facts.release,
         status: "CREATING".into(),
@@ -99,21 +119,38 @@ pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
     eks.nodegroups.insert(name.to_owned(), made);
     let shown = group::answer(eks, name);
-    within(world, 20, 45, Due::GroupBuilt { group: name.to_owned() });
+    within(
+        world,
+        20,
+        45,
+        Due::GroupBuilt {
+            group: name.to_owned(),
+        },
+    );
     Ok(shown)
 }
 
 fn good_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// Minimum, maximum and desired size.
 fn sizes(input: Input) -> Result<(i64, i64, i64), String> {
-    let Some(config) = input.inner("scalingConfig") else { return Ok((1, 2, 2)) };
-    let (Some(min), Some(max), Some(desired)) = (config.number("minSize"), config.number("maxSize"), config.number("desiredSize")) else {
-        return Err("minSize, maxSize and desiredSize must all be given in scalingConfig".to_owned());
+    let Some(config) = input.inner("scalingConfig") else {
+        return Ok((1, 2, 2));
+    };
+    let (Some(min), Some(max), Some(desired)) = (
+        config.number("minSize"),
+        config.number("maxSize"),
+        config.number("desiredSize"),
+    ) else {
+        return Err(
+            "minSize, maxSize and desiredSize must all be given in scalingConfig".to_owned(),
+        );
     };
     check_sizes(min, max, desired)?;
     Ok((min, max, desired))
@@ -122,13 +159,19 @@ fn sizes(input: Input) -> Result<(i64, i64, i64), String> {
 /// EKS's rules for sizes.
 pub fn check_sizes(min: i64, max: i64, desired: i64) -> Result<(), String> {
     if min < 0 || max < 1 || desired < 0 {
-        return Err(format!("Invalid scaling config: minSize {min}, maxSize {max}, desiredSize {desired}"));
+        return Err(format!(
+            "Invalid scaling config: minSize {min}, maxSize {max}, desiredSize {desired}"
+        ));
     }
     if min > desired {
-        return Err(format!("Minimum capacity {min} can't be greater than desired size {desired}"));
+        return Err(format!(
+            "Minimum capacity {min} can't be greater than desired size {desired}"
+        ));
     }
     if desired > max {
-        return Err(format!("desired capacity {desired} can't be greater than max size {max}"));
+        return Err(format!(
+            "desired capacity {desired} can't be greater than max size {max}"
+        ));
     }
     Ok(())
 }
@@ -141,25 +184,56 @@ struct Wanted {
 }
 
 fn template(cloud: &Cloud, input: Input) -> Result<Option<Wanted>, String> {
-    let Some(asked) = input.inner("launchTemplate") else { return Ok(None) };
+    let Some(asked) = input.inner("launchTemplate") else {
+        return Ok(None);
+    };
     let key = match (asked.text("id"), asked.text("name")) {
-        (Some(_), Some(_)) | (None, None) => return Err("Either provide launch template ID or launch template name in the request".to_owned()),
+        (Some(_), Some(_)) | (None, None) => {
+            return Err(
+                "Either provide launch template ID or launch template name in the request"
+                    .to_owned(),
+            );
+        }
         (Some(key), None) | (None, Some(key)) => key,
     };
     let missing = || format!("The specified launch template, {key}, does not exist.");
     let template = ec2::templates::find(cloud, key).ok_or_else(missing)?;
     let version = ec2::templates::version(template, asked.text("version").unwrap_or("$Default"))
-        .ok_or_else(|| format!("Could not find the specified version {} for the launch template with ID {}.", asked.text("version").unwrap_or_default(), template.id))?;
-    for (field, words) in [("IamInstanceProfile", "an instance profile"), ("InstanceMarketOptions", "instance market options"), ("HibernationOptions", "hibernation options")] {
+        .ok_or_else(|| {
+            format!(
+                "Could not find the specified version {} for the launch template with ID {}.",
+                asked.text("version").unwrap_or_default(),
+                template.id
+            )
+        })?;
+    for (field, words) in [
+        ("IamInstanceProfile", "an instance profile"),
+        ("InstanceMarketOptions", "instance market options"),
+        ("HibernationOptions", "hibernation options"),
+    ] {
         if version.data.contains_key(field) {
-            return Err(format!("Launch template {} must not specify {words}.", template.id));
+            return Err(format!(
+                "Launch template {} must not specify {words}.",
+                template.id
+            ));
         }
     }
-    let in_subnet = version.data.get("NetworkInterface").and_then(Value::as_array).is_some_and(|n| n.iter().any(|n| n.get("SubnetId").is_some()));
+    let in_subnet = version
+        .data
+        .get("NetworkInterface")
+        .and_then(Value::as_array)
+        .is_some_and(|n| n.iter().any(|n| n.get("SubnetId").is_some()));
     if in_subnet {
-        return Err(format!("Launch template {} must not specify subnets.", template.id));
+        return Err(format!(
+            "Launch template {} must not specify subnets.",
+            template.id
+        ));
     }
-    Ok(Some(Wanted { id: template.id.clone(), name: template.name.clone(), version: version.clone() }))
+    Ok(Some(Wanted {
+        id: template.id.clone(),
+        name: template.name.clone(),
+        version: version.clone(),
+    }))
 }
 
 /// What a request comes to.
@@ -170,7 +244,12 @@ struct Facts {
     launch: Launch,
 }
 
-fn spec(cloud: &Cloud, eks: &Eks, input: Input, template: Option<&Wanted>) -> Result<Facts, String> {
+fn spec(
+    cloud: &Cloud,
+    eks: &Eks,
+    input: Input,
+    template: Option<&Wanted>,
+) -> Result<Facts, String> {
     let role = input.text("nodeRole").unwrap_or_default();
     if !role.starts_with("arn:aws") || !role.contains(":role/") {
         return Err(format!("The role with name {role} cannot be found."));
@@ -189,9 +268,16 @@ fn spec(cloud: &Cloud, eks: &Eks, input: Input, template: Option<&Wanted>) -> Re
         return Err("Disk size must be specified within the launch template.".to_owned());
     }
     if template.is_some() && input.get("remoteAccess").is_some() {
-        return Err("Remote access configuration cannot be specified with a launch template.".to_owned());
+        return Err(
+            "Remote access configuration cannot be specified with a launch template.".to_owned(),
+        );
     }
-    let data = |field: &str| template.and_then(|t| t.version.data.get(field)).and_then(Value::as_str).map(str::to_owned);
+    let data = |field: &str| {
+        template
+            .and_then(|t| t.version.data.get(field))
+            .and_then(Value::as_str)
+            .map(str::to_owned)
+    };
     let (image, template_type) = (data("ImageId"), data("InstanceType"));
     let mut types = input.texts("instanceTypes");
     if template_type.is_some() && !types.is_empty() {
@@ -200,40 +286,66 @@ fn spec(cloud: &Cloud, eks: &Eks, input: Input, template: Option<&Wanted>) -> Re
     if template_type.is_none() && types.is_empty() {
         types.push("t3.medium".to_owned());
     }
-    let instance_type = template_type.clone().or_else(|| types.first().cloned()).unwrap_or_default();
+    let instance_type = template_type
+        .clone()
+        .or_else(|| types.first().cloned())
+        .unwrap_or_default();
     let ami_type = ami_type(eks, input, image.as_deref(), &instance_type)?;
     let asked = input.text("version");
     if asked.is_some_and(|v| v != eks.version.to_string()) {
-        return Err(format!("Nodegroup version {} must match the cluster version {}", asked.unwrap_or_default(), eks.version));
+        return Err(format!(
+            "Nodegroup version {} must match the cluster version {}",
+            asked.unwrap_or_default(),
+            eks.version
+        ));
     }
     let patch = patch(eks, eks.version);
     let latest = ec2::images::release(&patch);
     let release = input.text("releaseVersion").unwrap_or(&latest);
     if image.is_none() && !release.starts_with(&format!("{}.", eks.version)) {
-        return Err(format!("Requested release version {release} is not valid for kubernetes version {}", eks.version));
+        return Err(format!(
+            "Requested release version {release} is not valid for kubernetes version {}",
+            eks.version
+        ));
     }
     let (version, release, image_id) = match &image {
         // EKS does not look into a custom AMI; its nodes have whatever kubelet it carries.
         Some(image) => (eks.version, image.clone(), image.clone()),
-        None => (eks.version, release.to_owned(), ec2::images::of(eks.version, &ami_type)),
+        None => (
+            eks.version,
+            release.to_owned(),
+            ec2::images::of(eks.version, &ami_type),
+        ),
     };
     let mut out = Map::new();
-    let update = input.get("updateConfig").cloned().unwrap_or_else(|| json!({"maxUnavailable": 1}));
+    let update = input
+        .get("updateConfig")
+        .cloned()
+        .unwrap_or_else(|| json!({"maxUnavailable": 1}));
     check_update(&update)?;
     out.insert("updateConfig".into(), update);
     out.insert("subnets".into(), json!(subnets));
     out.insert("nodeRole".into(), json!(role));
     out.insert("amiType".into(), json!(ami_type));
-    out.insert("capacityType".into(), json!(input.text("capacityType").unwrap_or("ON_DEMAND")));
+    out.insert(
+        "capacityType".into(),
+        json!(input.text("capacityType").unwrap_or("ON_DEMAND")),
+    );
     if !types.is_empty() {
         out.insert("instanceTypes".into(), json!(types));
     }
     match template {
         Some(t) => {
-            out.insert("launchTemplate".into(), json!({"id": t.id, "name": t.name, "version": t.version.number.to_string()}));
+            out.insert(
+                "launchTemplate".into(),
+                json!({"id": t.id, "name": t.name, "version": t.version.number.to_string()}),
+            );
         }
         None => {
-            out.insert("diskSize".into(), json!(input.number("diskSize").unwrap_or(20)));
+            out.insert(
+                "diskSize".into(),
+                json!(input.number("diskSize").unwrap_or(20)),
+            );
         }
     }
     for field in ["remoteAccess", "nodeRepairConfig", "warmPoolConfig"] {
@@ -241,16 +353,37 @@ fn spec(cloud: &Cloud, eks: &Eks, input: Input, template: Option<&Wanted>) -> Re
             out.insert(field.into(), value.clone());
         }
     }
-    let launch = Launch { template: String::new(), version: 1, image: image_id, instance_type, custom: image.is_some() };
-    Ok(Facts { version, release, spec: out, launch })
+    let launch = Launch {
+        template: String::new(),
+        version: 1,
+        image: image_id,
+        instance_type,
+        custom: image.is_some(),
+    };
+    Ok(Facts {
+        version,
+        release,
+        spec: out,
+        launch,
+    })
 }
 
-fn ami_type(eks: &Eks, input: Input, image: Option<&str>, instance_type: &str) -> Result<String, String> {
+fn ami_type(
+    eks: &Eks,
+    input: Input,
+    image: Option<&str>,
+    instance_type: &str,
+) -> Result<String, String> {
     let asked = input.text("amiType");
     if image.is_some() {
         for field in ["amiType", "version", "releaseVersion"] {
-            if input.text(field).is_some_and(|v| field != "amiType" || v != "CUSTOM") {
-                return Err(format!("You cannot specify the field {field} when using a launch template with an image id"));
+            if input
+                .text(field)
+                .is_some_and(|v| field != "amiType" || v != "CUSTOM")
+            {
+                return Err(format!(
+                    "You cannot specify the field {field} when using a launch template with an image id"
+                ));
             }
         }
         return Ok("CUSTOM".to_owned());
@@ -272,32 +405,54 @@ fn ami_type(eks: &Eks, input: Input, image: Option<&str>, instance_type: &str) -
         return Err(format!("AMI Type {asked} is not supported"));
     }
     if asked.starts_with("AL2_") && eks.version.number() >= 33 {
-        return Err(format!("AMI Type {asked} is only supported for kubernetes versions 1.32 or earlier"));
+        return Err(format!(
+            "AMI Type {asked} is only supported for kubernetes versions 1.32 or earlier"
+        ));
     }
     if asked.contains("ARM_64") != ec2::images::is_arm(instance_type) {
-        return Err(format!("[{instance_type}] is not a valid instance type for requested amiType {asked}"));
+        return Err(format!(
+            "[{instance_type}] is not a valid instance type for requested amiType {asked}"
+        ));
     }
     Ok(asked.to_owned())
 }
 
 /// The patch release of a minor that EKS runs.
 pub fn patch(eks: &Eks, minor: Minor) -> String {
-    eks.versions.iter().find(|v| v.version == minor).map_or_else(|| format!("{minor}.0"), |v| v.patch.clone())
+    eks.versions
+        .iter()
+        .find(|v| v.version == minor)
+        .map_or_else(|| format!("{minor}.0"), |v| v.patch.clone())
 }
 
 /// EKS's rule for updateConfig.
 pub fn check_update(update: &Value) -> Result<(), String> {
-    let given = ["maxUnavailable", "maxUnavailablePercentage"].iter().filter(|f| update.get(**f).is_some_and(|v| !v.is_null())).count();
+    let given = ["maxUnavailable", "maxUnavailablePercentage"]
+        .iter()
+        .filter(|f| update.get(**f).is_some_and(|v| !v.is_null()))
+        .count();
     if given > 1 {
-        return Err("maxUnavailable and maxUnavailablePercentage cannot both be specified".to_owned());
+        return Err(
+            "maxUnavailable and maxUnavailablePercentage cannot both be specified".to_owned(),
+        );
     }
     Ok(())
 }
 
 /// EKS's rules for labels, taints and tags.
-pub fn labels_and_taints(labels: &BTreeMap<String, String>, taints: &[Value], tags: &BTreeMap<String, String>) -> Result<(), String> {
-    if labels.keys().any(|key| RESERVED.iter().any(|prefix| key.starts_with(prefix))) {
-        return Err(format!("Label cannot contain reserved prefixes [{}]", RESERVED.join(", ")));
+pub fn labels_and_taints(
+    labels: &BTreeMap<String, String>,
+    taints: &[Value],
+    tags: &BTreeMap<String, String>,
+) -> Result<(), String> {
+    if labels
+        .keys()
+        .any(|key| RESERVED.iter().any(|prefix| key.starts_with(prefix)))
+    {
+        return Err(format!(
+            "Label cannot contain reserved prefixes [{}]",
+            RESERVED.join(", ")
+        ));
     }
     if labels.values().any(|v| v.len() > 63) {
         return Err("Label values must be at most 63 characters".to_owned());
@@ -308,7 +463,9 @@ pub fn labels_and_taints(labels: &BTreeMap<String, String>, taints: &[Value], ta
     for taint in taints {
         let taint = Input(taint);
         let effect = taint.text("effect").unwrap_or_default();
-        if taint.text("key").is_none_or(str::is_empty) || !["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"].contains(&effect) {
+        if taint.text("key").is_none_or(str::is_empty)
+            || !["NO_SCHEDULE", "NO_EXECUTE", "PREFER_NO_SCHEDULE"].contains(&effect)
+        {
             return Err(format!("Invalid taint: {}", taint.0));
         }
         if taint.text("value").is_some_and(|v| v.len() > 63) {

@@ -33,13 +33,21 @@ pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
     let filter = input.inner("filter");
     let texts = |member: &str| filter.map(|f| f.texts(member)).unwrap_or_default();
-    let (categories, versions, statuses) = (texts("categories"), texts("kubernetesVersions"), texts("statuses"));
+    let (categories, versions, statuses) = (
+        texts("categories"),
+        texts("kubernetesVersions"),
+        texts("statuses"),
+    );
     let found = eks.insights.iter().filter(|i| {
         (categories.is_empty() || categories.contains(&i.category))
             && (versions.is_empty() || i.version.is_some_and(|v| versions.contains(&v.to_string())))
             && (statuses.is_empty() || statuses.contains(&i.status))
     });
-    let page = page(found.map(summary), input.text("nextToken"), input.number("maxResults").unwrap_or(100))?;
+    let page = page(
+        found.map(summary),
+        input.text("nextToken"),
+        input.number("maxResults").unwrap_or(100),
+    )?;
     Ok(json!({"insights": page.items, "nextToken": page.next}))
 }
 
@@ -48,7 +56,10 @@ pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
     let id = input.text("id").unwrap_or_default();
     let Some(insight) = eks.insights.iter().find(|i| i.id == id) else {
-        return Err(AwsError::not_found(format!("No insight found for ID: {id}")).with("clusterName", eks.name.clone()));
+        return Err(
+            AwsError::not_found(format!("No insight found for ID: {id}"))
+                .with("clusterName", eks.name.clone()),
+        );
     };
     let mut out = show::members(summary(insight));
     let resources: Vec<Value> = insight
@@ -62,7 +73,10 @@ pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
     out.insert("recommendation".into(), json!(insight.recommendation));
     out.insert("additionalInfo".into(), json!({}));
     out.insert("resources".into(), json!(resources));
-    out.insert("categorySpecificSummary".into(), json!({"deprecationDetails": [], "addonCompatibilityDetails": []}));
+    out.insert(
+        "categorySpecificSummary".into(),
+        json!({"deprecationDetails": [], "addonCompatibilityDetails": []}),
+    );
     Ok(json!({"insight": out}))
 }
 
@@ -71,7 +85,9 @@ pub fn refresh(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let now = world.now();
     let eks = cluster_of(world, input)?;
     if eks.refresh.started.is_some() && eks.refresh.ended.is_none() {
-        return Err(AwsError::invalid_request("An insights refresh is already in progress for this cluster"));
+        return Err(AwsError::invalid_request(
+            "An insights refresh is already in progress for this cluster",
+        ));
     }
     eks.refresh.started = Some(now);
     eks.refresh.ended = None;
@@ -84,11 +100,17 @@ pub fn refresh(world: &mut World, input: Input) -> Result<Value, AwsError> {
 pub fn describe_refresh(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
     let Some(started) = eks.refresh.started else {
-        return Err(AwsError::not_found("No insights refresh found for this cluster"));
+        return Err(AwsError::not_found(
+            "No insights refresh found for this cluster",
+        ));
     };
     Ok(match eks.refresh.ended {
-        Some(ended) => json!({"message": "Insights refresh completed successfully", "status": "COMPLETED", "startedAt": show::time(started), "endedAt": show::time(ended)}),
-        None => json!({"message": "Insights refresh is in progress", "status": "IN_PROGRESS", "startedAt": show::time(started)}),
+        Some(ended) => {
+            json!({"message": "Insights refresh completed successfully", "status": "COMPLETED", "startedAt": show::time(started), "endedAt": show::time(ended)})
+        }
+        None => {
+            json!({"message": "Insights refresh is in progress", "status": "IN_PROGRESS", "startedAt": show::time(started)})
+        }
     })
 }
 
@@ -105,10 +127,16 @@ pub fn refreshed(world: &mut World) {
 /// speak of the next version only while they pass.
 pub fn judge(world: &mut World) {
     let now = world.now();
-    let Some(eks) = &mut world.cloud.eks else { return };
+    let Some(eks) = &mut world.cloud.eks else {
+        return;
+    };
     let next = eks.version.next();
     let (kubelets, addons) = (kubelet_skew(eks), addon_fit(eks));
-    for insight in eks.insights.iter_mut().filter(|i| i.category == "UPGRADE_READINESS") {
+    for insight in eks
+        .insights
+        .iter_mut()
+        .filter(|i| i.category == "UPGRADE_READINESS")
+    {
         insight.refreshed = now;
         let judged = match insight.name.as_str() {
             "Kubelet version skew" => Some(&kubelets),
@@ -140,20 +168,43 @@ struct Judged {
 /// Node groups whose kubelets the version after the next one (a warning) or the next one (an error) would leave behind.
 fn kubelet_skew(eks: &Eks) -> Judged {
     let behind = |target: Minor| -> Vec<String> {
-        eks.nodegroups.values().filter(|g| g.deleting.is_none() && !g.version.kubelet_may_join(target)).map(|g| g.arn.clone()).collect()
+        eks.nodegroups
+            .values()
+            .filter(|g| g.deleting.is_none() && !g.version.kubelet_may_join(target))
+            .map(|g| g.arn.clone())
+            .collect()
     };
     let recommendation = "Upgrade your worker nodes to match the cluster's Kubernetes version before upgrading the control plane.";
-    let (errors, warnings) = (behind(eks.version.next()), behind(eks.version.next().next()));
+    let (errors, warnings) = (
+        behind(eks.version.next()),
+        behind(eks.version.next().next()),
+    );
     if !errors.is_empty() {
         let reason = "Node kubelet version would violate the supported skew after an upgrade to the next Kubernetes version.";
-        return Judged { status: "ERROR", reason, recommendation, resources: errors };
+        return Judged {
+            status: "ERROR",
+            reason,
+            recommendation,
+            resources: errors,
+        };
     }
     if !warnings.is_empty() {
         let reason = "Node kubelet version is within the supported skew for the next Kubernetes version, but not for the one after it.";
-        return Judged { status: "WARNING", reason, recommendation, resources: warnings };
+        return Judged {
+            status: "WARNING",
+            reason,
+            recommendation,
+            resources: warnings,
+        };
     }
-    let reason = "Node kubelet versions match the cluster control plane version or are within the skew.";
-    Judged { status: "PASSING", reason, recommendation: "", resources: Vec::new() }
+    let reason =
+        "Node kubelet versions match the cluster control plane version or are within the skew.";
+    Judged {
+        status: "PASSING",
+        reason,
+        recommendation: "",
+        resources: Vec::new(),
+    }
 }
 
 /// Add-ons whose version the next minor does not take.
@@ -163,17 +214,36 @@ fn addon_fit(eks: &Eks) -> Judged {
         .addons
         .values()
         .filter(|addon| {
-            let offered = eks.catalog.get(&addon.name).and_then(|o| o.versions.iter().find(|v| v.version == addon.version));
+            let offered = eks
+                .catalog
+                .get(&addon.name)
+                .and_then(|o| o.versions.iter().find(|v| v.version == addon.version));
             // A version the catalogue does not list is one this snapshot did not record: nothing can be said of it.
-            offered.is_some_and(|v| !v.minors.is_empty() && !v.minors.contains_key(&next)) && eks.catalog.get(&addon.name).is_some_and(|o| o.versions.iter().any(|v| v.minors.contains_key(&next)))
+            offered.is_some_and(|v| !v.minors.is_empty() && !v.minors.contains_key(&next))
+                && eks
+                    .catalog
+                    .get(&addon.name)
+                    .is_some_and(|o| o.versions.iter().any(|v| v.minors.contains_key(&next)))
         })
         .map(|addon| addon.arn.clone())
         .collect();
     if unfit.is_empty() {
-        let reason = "All installed EKS add-on versions are compatible with next Kubernetes version.";
-        return Judged { status: "PASSING", reason, recommendation: "", resources: unfit };
+        let reason =
+            "All installed EKS add-on versions are compatible with next Kubernetes version.";
+        return Judged {
+            status: "PASSING",
+            reason,
+            recommendation: "",
+            resources: unfit,
+        };
     }
     let reason = "One or more installed EKS add-on versions are not compatible with the next Kubernetes version.";
-    let recommendation = "Upgrade the add-ons to versions that are compatible with the next Kubernetes version.";
-    Judged { status: "ERROR", reason, recommendation, resources: unfit }
+    let recommendation =
+        "Upgrade the add-ons to versions that are compatible with the next Kubernetes version.";
+    Judged {
+        status: "ERROR",
+        reason,
+        recommendation,
+        resources: unfit,
+    }
 }

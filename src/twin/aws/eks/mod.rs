@@ -32,13 +32,20 @@ pub use group::emptied;
 #[derive(Clone, Debug)]
 pub enum Due {
     /// DescribeCluster shows this status and version from now on.
-    ClusterShows { status: &'static str, version: Option<Minor> },
+    ClusterShows {
+        status: &'static str,
+        version: Option<Minor>,
+    },
     /// The API servers of the new version take over.
     ServersMove { to: Minor },
     /// The control plane's update is over.
     ClusterUpdated { update: String },
     /// DescribeNodegroup shows this status from now on, unless something else happened to it.
-    GroupShows { group: String, from: &'static str, to: &'static str },
+    GroupShows {
+        group: String,
+        from: &'static str,
+        to: &'static str,
+    },
     /// The group's Auto Scaling group is made.
     GroupBuilt { group: String },
     /// A look whether the new group's nodes have joined.
@@ -48,11 +55,19 @@ pub enum Due {
     /// Labels and taints reach the live nodes.
     GroupMarked { group: String, marks: config::Marks },
     /// The next node of a version update.
-    GroupRolled { group: String, update: String, stage: roll::Stage },
+    GroupRolled {
+        group: String,
+        update: String,
+        stage: roll::Stage,
+    },
     /// Nothing of the group is left.
     GroupGone { group: String },
     /// A look whether the add-on's workload has rolled out.
-    AddonLooked { addon: String, update: String, began: Timestamp },
+    AddonLooked {
+        addon: String,
+        update: String,
+        began: Timestamp,
+    },
     /// The refresh of insights is over.
     InsightsRefreshed,
 }
@@ -68,9 +83,17 @@ pub fn happen(world: &mut World, due: Due) {
         Due::GroupLooked { group, deadline } => build::looked(world, &group, deadline),
         Due::GroupConfigured { group, update } => config::configured(world, &group, &update),
         Due::GroupMarked { group, marks } => config::marked(world, &group, &marks),
-        Due::GroupRolled { group, update, stage } => roll::rolled(world, &group, &update, stage),
+        Due::GroupRolled {
+            group,
+            update,
+            stage,
+        } => roll::rolled(world, &group, &update, stage),
         Due::GroupGone { group } => group::gone(world, &group),
-        Due::AddonLooked { addon, update, began } => addon::looked(world, &addon, &update, began),
+        Due::AddonLooked {
+            addon,
+            update,
+            began,
+        } => addon::looked(world, &addon, &update, began),
         Due::InsightsRefreshed => insights::refreshed(world),
     }
 }
@@ -112,18 +135,30 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
 }
 
 /// Does what a request asks only once per `clientRequestToken`: the same request again gets the same answer.
-fn once(world: &mut World, op: &str, input: Input, act: fn(&mut World, Input) -> Result<Value, AwsError>) -> Result<Value, AwsError> {
+fn once(
+    world: &mut World,
+    op: &str,
+    input: Input,
+    act: fn(&mut World, Input) -> Result<Value, AwsError>,
+) -> Result<Value, AwsError> {
     let Some(token) = input.text("clientRequestToken") else {
         return act(world, input);
     };
     let key = (op.to_owned(), token.to_owned());
     // A JSON object's text is ordered by key here, so equal requests have equal text.
     let asked = input.0.to_string();
-    if let Some((before, answer)) = world.cloud.eks.as_ref().and_then(|eks| eks.tokens.get(&key)) {
+    if let Some((before, answer)) = world
+        .cloud
+        .eks
+        .as_ref()
+        .and_then(|eks| eks.tokens.get(&key))
+    {
         return if *before == asked {
             Ok(answer.clone())
         } else {
-            Err(AwsError::invalid_parameter(format!("The clientRequestToken {token} was already used with different parameters.")))
+            Err(AwsError::invalid_parameter(format!(
+                "The clientRequestToken {token} was already used with different parameters."
+            )))
         };
     }
     let answer = act(world, input)?;
@@ -135,10 +170,16 @@ fn once(world: &mut World, op: &str, input: Input, act: fn(&mut World, Input) ->
 
 /// The cluster a request names, by `name` or `clusterName`.
 fn cluster_of<'w>(world: &'w mut World, input: Input) -> Result<&'w mut Eks, AwsError> {
-    let name = input.text("clusterName").or(input.text("name")).unwrap_or_default();
+    let name = input
+        .text("clusterName")
+        .or(input.text("name"))
+        .unwrap_or_default();
     match &mut world.cloud.eks {
         Some(eks) if eks.name == name => Ok(eks),
-        Some(_) | None => Err(AwsError::not_found(format!("No cluster found for name: {name}.")).with("clusterName", name)),
+        Some(_) | None => Err(
+            AwsError::not_found(format!("No cluster found for name: {name}."))
+                .with("clusterName", name),
+        ),
     }
 }
 
@@ -147,9 +188,11 @@ fn group_of<'w>(world: &'w mut World, input: Input) -> Result<&'w mut Nodegroup,
     let name = input.text("nodegroupName").unwrap_or_default();
     let eks = cluster_of(world, input)?;
     let cluster = eks.name.clone();
-    eks.nodegroups
-        .get_mut(name)
-        .ok_or_else(|| AwsError::not_found(format!("No node group found for name: {name}.")).with("clusterName", cluster).with("nodegroupName", name))
+    eks.nodegroups.get_mut(name).ok_or_else(|| {
+        AwsError::not_found(format!("No node group found for name: {name}."))
+            .with("clusterName", cluster)
+            .with("nodegroupName", name)
+    })
 }
 
 /// A node group of the one cluster, where it is still there.

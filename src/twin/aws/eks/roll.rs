@@ -32,18 +32,37 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let Some(eks) = world.cloud.eks.clone() else {
         return Err(AwsError::not_found("No cluster"));
     };
-    let asked = input.text("version").map(str::to_owned).unwrap_or_else(|| eks.version.to_string());
+    let asked = input
+        .text("version")
+        .map(str::to_owned)
+        .unwrap_or_else(|| eks.version.to_string());
     if asked != eks.version.to_string() {
-        return Err(AwsError::invalid_parameter(format!("Requested Kubernetes version {asked} is not valid: the cluster's is {}", eks.version)));
+        return Err(AwsError::invalid_parameter(format!(
+            "Requested Kubernetes version {asked} is not valid: the cluster's is {}",
+            eks.version
+        )));
     }
-    if changed.launch.custom && (input.text("version").is_some() || input.text("releaseVersion").is_some()) {
-        return Err(AwsError::invalid_parameter("You cannot specify the field version or releaseVersion when using a launch template with an image id"));
+    if changed.launch.custom
+        && (input.text("version").is_some() || input.text("releaseVersion").is_some())
+    {
+        return Err(AwsError::invalid_parameter(
+            "You cannot specify the field version or releaseVersion when using a launch template with an image id",
+        ));
     }
     let mut params = vec![("Version".to_owned(), asked)];
     if let Some(template) = input.inner("launchTemplate") {
-        let key = template.text("id").or(template.text("name")).unwrap_or_default();
-        let found = ec2::templates::find(&world.cloud, key).and_then(|t| ec2::templates::version(t, template.text("version").unwrap_or("$Default")));
-        let version = found.ok_or_else(|| AwsError::invalid_parameter(format!("The specified launch template, {key}, does not exist.")))?;
+        let key = template
+            .text("id")
+            .or(template.text("name"))
+            .unwrap_or_default();
+        let found = ec2::templates::find(&world.cloud, key).and_then(|t| {
+            ec2::templates::version(t, template.text("version").unwrap_or("$Default"))
+        });
+        let version = found.ok_or_else(|| {
+            AwsError::invalid_parameter(format!(
+                "The specified launch template, {key}, does not exist."
+            ))
+        })?;
         if let Some(image) = version.data.get("ImageId").and_then(Value::as_str) {
             changed.launch.image = image.to_owned();
             changed.release = image.to_owned();
@@ -54,12 +73,21 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         params.push(("LaunchTemplateVersion".into(), version.number.to_string()));
     }
     if !changed.launch.custom {
-        let ami_type = changed.spec.get("amiType").and_then(Value::as_str).unwrap_or_default();
+        let ami_type = changed
+            .spec
+            .get("amiType")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         if ami_type.starts_with("AL2_") && eks.version.number() >= 33 {
-            return Err(AwsError::invalid_parameter(format!("AMI Type {ami_type} is only supported for kubernetes versions 1.32 or earlier")));
+            return Err(AwsError::invalid_parameter(format!(
+                "AMI Type {ami_type} is only supported for kubernetes versions 1.32 or earlier"
+            )));
         }
         changed.launch.image = ec2::images::of(eks.version, ami_type);
-        changed.release = input.text("releaseVersion").map_or_else(|| ec2::images::release(&create::patch(&eks, eks.version)), str::to_owned);
+        changed.release = input.text("releaseVersion").map_or_else(
+            || ec2::images::release(&create::patch(&eks, eks.version)),
+            str::to_owned,
+        );
         params.push(("ReleaseVersion".into(), changed.release.clone()));
     }
     changed.version = eks.version;
@@ -69,7 +97,12 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     if let Some(eks) = &mut world.cloud.eks {
         eks.nodegroups.insert(name.clone(), changed);
     }
-    let id = updates::begin(world, Owner::Nodegroup(name.clone()), "VersionUpdate", params);
+    let id = updates::begin(
+        world,
+        Owner::Nodegroup(name.clone()),
+        "VersionUpdate",
+        params,
+    );
     group::lag(world, &name, "ACTIVE", "UPDATING");
     let mut old = Vec::new();
     if let Some(asg) = world.cloud.asgs.get_mut(&asg) {
@@ -77,7 +110,11 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         old = asg.members.keys().cloned().collect();
     }
     surge(world, &name, &id, &asg, old);
-    let eks = world.cloud.eks.as_ref().ok_or_else(|| AwsError::not_found("No cluster"))?;
+    let eks = world
+        .cloud
+        .eks
+        .as_ref()
+        .ok_or_else(|| AwsError::not_found("No cluster"))?;
     Ok(updates::answer(eks, &id))
 }
 
@@ -93,19 +130,50 @@ fn surge(world: &mut World, name: &str, update: &str, asg: &str, old: Vec<String
         group.max = group.max.max(group.desired);
     }
     asg::reconcile(world, asg);
-    within(world, 20, 40, Due::GroupRolled { group: name.to_owned(), update: update.to_owned(), stage: Stage::Surge { old } });
+    within(
+        world,
+        20,
+        40,
+        Due::GroupRolled {
+            group: name.to_owned(),
+            update: update.to_owned(),
+            stage: Stage::Surge { old },
+        },
+    );
 }
 
 /// Goes on with a rolling update.
 pub fn rolled(world: &mut World, name: &str, update: &str, stage: Stage) {
-    let Some(group) = group_named(world, name).filter(|g| g.deleting.is_none()) else { return };
+    let Some(group) = group_named(world, name).filter(|g| g.deleting.is_none()) else {
+        return;
+    };
     let asg = group.asg.clone().unwrap_or_default();
-    let again = |world: &mut World, stage| after(world, LOOK, Due::GroupRolled { group: name.to_owned(), update: update.to_owned(), stage });
+    let again = |world: &mut World, stage| {
+        after(
+            world,
+            LOOK,
+            Due::GroupRolled {
+                group: name.to_owned(),
+                update: update.to_owned(),
+                stage,
+            },
+        )
+    };
     match stage {
         Stage::Surge { old } => {
-            let Some(group) = world.cloud.asgs.get(&asg) else { return };
-            let (members, desired): (Vec<String>, i64) = (group.members.keys().cloned().collect(), group.desired);
-            let ready = members.iter().filter(|id| kube::is_ready(world, id)).count();
+            let Some(group) = world.cloud.asgs.get(&asg) else {
+                return;
+            };
+            let in_service = group
+                .members
+                .iter()
+                .filter(|(_, m)| m.lifecycle == "InService");
+            let members: Vec<String> = in_service.map(|(id, _)| id.clone()).collect();
+            let desired = group.desired;
+            let ready = members
+                .iter()
+                .filter(|id| kube::is_ready(world, id))
+                .count();
             if (ready as i64) < desired {
                 again(world, Stage::Surge { old });
                 return;
@@ -117,7 +185,9 @@ pub fn rolled(world: &mut World, name: &str, update: &str, stage: Stage) {
             again(world, Stage::Drain { old, began });
         }
         Stage::Drain { mut old, began } => {
-            let Some(first) = old.first().cloned() else { return };
+            let Some(first) = old.first().cloned() else {
+                return;
+            };
             if !kube::is_busy(world, &first) {
                 old.remove(0);
                 asg::end_one(world, &asg, &first);
@@ -134,7 +204,9 @@ pub fn rolled(world: &mut World, name: &str, update: &str, stage: Stage) {
 fn failed(world: &mut World, name: &str, update: &str, asg: &str, instance: &str) {
     let issue = Issue {
         code: "PodEvictionFailure".into(),
-        message: format!("Reached max retries while trying to evict pods from nodes in node group {name}"),
+        message: format!(
+            "Reached max retries while trying to evict pods from nodes in node group {name}"
+        ),
         resources: vec![instance.to_owned()],
     };
     updates::end(world, update, vec![issue]);

@@ -11,35 +11,114 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/clusters/{name}", "DescribeCluster"),
     ("POST", "/clusters/{name}/updates", "UpdateClusterVersion"),
     ("GET", "/clusters/{name}/updates", "ListUpdates"),
-    ("GET", "/clusters/{name}/updates/{updateId}", "DescribeUpdate"),
-    ("POST", "/clusters/{name}/updates/{updateId}/cancel-update", "CancelUpdate"),
+    (
+        "GET",
+        "/clusters/{name}/updates/{updateId}",
+        "DescribeUpdate",
+    ),
+    (
+        "POST",
+        "/clusters/{name}/updates/{updateId}/cancel-update",
+        "CancelUpdate",
+    ),
     ("GET", "/cluster-versions", "DescribeClusterVersions"),
     ("POST", "/clusters/{clusterName}/insights", "ListInsights"),
-    ("GET", "/clusters/{clusterName}/insights/{id}", "DescribeInsight"),
-    ("POST", "/clusters/{clusterName}/insights-refresh", "StartInsightsRefresh"),
-    ("GET", "/clusters/{clusterName}/insights-refresh", "DescribeInsightsRefresh"),
-    ("GET", "/clusters/{clusterName}/node-groups", "ListNodegroups"),
-    ("POST", "/clusters/{clusterName}/node-groups", "CreateNodegroup"),
-    ("GET", "/clusters/{clusterName}/node-groups/{nodegroupName}", "DescribeNodegroup"),
-    ("DELETE", "/clusters/{clusterName}/node-groups/{nodegroupName}", "DeleteNodegroup"),
-    ("POST", "/clusters/{clusterName}/node-groups/{nodegroupName}/update-config", "UpdateNodegroupConfig"),
-    ("POST", "/clusters/{clusterName}/node-groups/{nodegroupName}/update-version", "UpdateNodegroupVersion"),
+    (
+        "GET",
+        "/clusters/{clusterName}/insights/{id}",
+        "DescribeInsight",
+    ),
+    (
+        "POST",
+        "/clusters/{clusterName}/insights-refresh",
+        "StartInsightsRefresh",
+    ),
+    (
+        "GET",
+        "/clusters/{clusterName}/insights-refresh",
+        "DescribeInsightsRefresh",
+    ),
+    (
+        "GET",
+        "/clusters/{clusterName}/node-groups",
+        "ListNodegroups",
+    ),
+    (
+        "POST",
+        "/clusters/{clusterName}/node-groups",
+        "CreateNodegroup",
+    ),
+    (
+        "GET",
+        "/clusters/{clusterName}/node-groups/{nodegroupName}",
+        "DescribeNodegroup",
+    ),
+    (
+        "DELETE",
+        "/clusters/{clusterName}/node-groups/{nodegroupName}",
+        "DeleteNodegroup",
+    ),
+    (
+        "POST",
+        "/clusters/{clusterName}/node-groups/{nodegroupName}/update-config",
+        "UpdateNodegroupConfig",
+    ),
+    (
+        "POST",
+        "/clusters/{clusterName}/node-groups/{nodegroupName}/update-version",
+        "UpdateNodegroupVersion",
+    ),
     ("GET", "/clusters/{clusterName}/addons", "ListAddons"),
-    ("GET", "/clusters/{clusterName}/addons/{addonName}", "DescribeAddon"),
-    ("POST", "/clusters/{clusterName}/addons/{addonName}/update", "UpdateAddon"),
+    (
+        "GET",
+        "/clusters/{clusterName}/addons/{addonName}",
+        "DescribeAddon",
+    ),
+    (
+        "POST",
+        "/clusters/{clusterName}/addons/{addonName}/update",
+        "UpdateAddon",
+    ),
     ("GET", "/addons/supported-versions", "DescribeAddonVersions"),
-    ("GET", "/addons/configuration-schemas", "DescribeAddonConfiguration"),
-    ("GET", "/clusters/{clusterName}/fargate-profiles", "ListFargateProfiles"),
-    ("GET", "/clusters/{clusterName}/fargate-profiles/{fargateProfileName}", "DescribeFargateProfile"),
-    ("GET", "/clusters/{clusterName}/access-entries", "ListAccessEntries"),
-    ("GET", "/clusters/{clusterName}/pod-identity-associations", "ListPodIdentityAssociations"),
+    (
+        "GET",
+        "/addons/configuration-schemas",
+        "DescribeAddonConfiguration",
+    ),
+    (
+        "GET",
+        "/clusters/{clusterName}/fargate-profiles",
+        "ListFargateProfiles",
+    ),
+    (
+        "GET",
+        "/clusters/{clusterName}/fargate-profiles/{fargateProfileName}",
+        "DescribeFargateProfile",
+    ),
+    (
+        "GET",
+        "/clusters/{clusterName}/access-entries",
+        "ListAccessEntries",
+    ),
+    (
+        "GET",
+        "/clusters/{clusterName}/pod-identity-associations",
+        "ListPodIdentityAssociations",
+    ),
     ("GET", "/tags/{resourceArn}", "ListTagsForResource"),
     ("POST", "/tags/{resourceArn}", "TagResource"),
     ("DELETE", "/tags/{resourceArn}", "UntagResource"),
 ];
 
 /// Members that come as repeated query parameters.
-const LISTS: &[&str] = &["clusterVersions", "types", "publishers", "owners", "tagKeys", "include"];
+const LISTS: &[&str] = &[
+    "clusterVersions",
+    "types",
+    "publishers",
+    "owners",
+    "tagKeys",
+    "include",
+];
 
 /// Reads operation and input; the operation is empty where EKS has no such route here.
 pub fn read(request: &Request) -> (String, Value) {
@@ -80,7 +159,9 @@ fn matched(route: &str, path: &[&str]) -> Option<Vec<(String, String)>> {
     let mut members = Vec::new();
     for (i, part) in parts.iter().enumerate() {
         match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
-            Some(name) if rest && i + 1 == parts.len() => members.push((name.to_owned(), decode_path(&path[i..].join("/")))),
+            Some(name) if rest && i + 1 == parts.len() => {
+                members.push((name.to_owned(), decode_path(&path[i..].join("/"))))
+            }
             Some(name) => members.push((name.to_owned(), decode_path(path[i]))),
             None if *part == path[i] => {}
             None => return None,

@@ -12,7 +12,10 @@ pub fn time(at: Timestamp) -> Value {
 
 /// `health.issues`.
 pub fn issues(issues: &[Issue]) -> Value {
-    issues.iter().map(|i| json!({"code": i.code, "message": i.message, "resourceIds": i.resources})).collect()
+    issues
+        .iter()
+        .map(|i| json!({"code": i.code, "message": i.message, "resourceIds": i.resources}))
+        .collect()
 }
 
 /// DescribeCluster's `cluster`; `endpoint` in place of the cluster's own when the twin serves on a port.
@@ -81,9 +84,18 @@ pub fn addon(eks: &Eks, addon: &Addon) -> Value {
 
 /// DescribeUpdate's `update`.
 pub fn update(update: &Update) -> Value {
-    let params: Vec<Value> = update.params.iter().map(|(kind, value)| json!({"type": kind, "value": value})).collect();
-    let errors: Vec<Value> =
-        update.errors.iter().map(|e| json!({"errorCode": e.code, "errorMessage": e.message, "resourceIds": e.resources})).collect();
+    let params: Vec<Value> = update
+        .params
+        .iter()
+        .map(|(kind, value)| json!({"type": kind, "value": value}))
+        .collect();
+    let errors: Vec<Value> = update
+        .errors
+        .iter()
+        .map(
+            |e| json!({"errorCode": e.code, "errorMessage": e.message, "resourceIds": e.resources}),
+        )
+        .collect();
     json!({
         "id": update.id,
         "status": update.status,
@@ -107,6 +119,8 @@ pub fn owned(update: &Update, nodegroup: Option<&str>, addon: Option<&str>) -> b
 pub fn members(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Map::new()
+        }
     }
 }

@@ -11,16 +11,29 @@ use crate::twin::aws::page::page;
 use crate::twin::world::World;
 
 /// The tags of the object with an ARN.
-fn tags_of<'w>(world: &'w mut World, input: Input) -> Result<&'w mut BTreeMap<String, String>, AwsError> {
+fn tags_of<'w>(
+    world: &'w mut World,
+    input: Input,
+) -> Result<&'w mut BTreeMap<String, String>, AwsError> {
     let arn = input.text("resourceArn").unwrap_or_default();
-    let absent = || AwsError::new(404, "NotFoundException", format!("Resource was not found: {arn}"));
+    let absent = || {
+        AwsError::new(
+            404,
+            "NotFoundException",
+            format!("Resource was not found: {arn}"),
+        )
+    };
     let eks = world.cloud.eks.as_mut().ok_or_else(absent)?;
     if eks.arn == arn {
         return Ok(&mut eks.tags);
     }
     let groups = eks.nodegroups.values_mut().map(|g| (&g.arn, &mut g.tags));
     let addons = eks.addons.values_mut().map(|a| (&a.arn, &mut a.tags));
-    groups.chain(addons).find(|(a, _)| *a == arn).map(|(_, tags)| tags).ok_or_else(absent)
+    groups
+        .chain(addons)
+        .find(|(a, _)| *a == arn)
+        .map(|(_, tags)| tags)
+        .ok_or_else(absent)
 }
 
 /// ListTagsForResource.
@@ -32,7 +45,11 @@ pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
 pub fn tag(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let tags = input.map("tags");
     if tags.keys().any(|key| key.starts_with("aws:")) {
-        return Err(AwsError::new(400, "BadRequestException", "aws: prefixed tag key names are not allowed for external use."));
+        return Err(AwsError::new(
+            400,
+            "BadRequestException",
+            "aws: prefixed tag key names are not allowed for external use.",
+        ));
     }
     tags_of(world, input)?.extend(tags);
     Ok(json!({}))
@@ -50,7 +67,11 @@ pub fn untag(world: &mut World, input: Input) -> Result<Value, AwsError> {
 /// ListFargateProfiles.
 pub fn fargate_profiles(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
-    let page = page(&eks.fargate, input.text("nextToken"), input.number("maxResults").unwrap_or(100))?;
+    let page = page(
+        &eks.fargate,
+        input.text("nextToken"),
+        input.number("maxResults").unwrap_or(100),
+    )?;
     Ok(json!({"fargateProfileNames": page.items, "nextToken": page.next}))
 }
 
@@ -60,7 +81,10 @@ pub fn fargate_profile(world: &mut World, input: Input) -> Result<Value, AwsErro
     let eks = cluster_of(world, input)?;
     let name = input.text("fargateProfileName").unwrap_or_default();
     if !eks.fargate.iter().any(|f| f == name) {
-        return Err(AwsError::not_found(format!("No Fargate Profile found with name: {name}.")).with("fargateProfileName", name));
+        return Err(
+            AwsError::not_found(format!("No Fargate Profile found with name: {name}."))
+                .with("fargateProfileName", name),
+        );
     }
     Ok(json!({"fargateProfile": {
         "fargateProfileName": name,

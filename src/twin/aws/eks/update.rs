@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::show::{owned, update as shown};
 use super::cluster_of;
+use super::show::{owned, update as shown};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::page;
@@ -14,7 +14,15 @@ use crate::twin::world::World;
 pub fn begin(world: &mut World, owner: Owner, kind: &str, params: Vec<(String, String)>) -> String {
     let (id, created) = (world.uuid(), world.now());
     if let Some(eks) = &mut world.cloud.eks {
-        let update = Update { id: id.clone(), owner, status: "InProgress".into(), kind: kind.into(), params, created, errors: Vec::new() };
+        let update = Update {
+            id: id.clone(),
+            owner,
+            status: "InProgress".into(),
+            kind: kind.into(),
+            params,
+            created,
+            errors: Vec::new(),
+        };
         eks.updates.insert(id.clone(), update);
         eks.update_order.push(id.clone());
     }
@@ -28,14 +36,28 @@ pub fn answer(eks: &Eks, id: &str) -> Value {
 
 /// Ends an update: with errors it failed.
 pub fn end(world: &mut World, id: &str, errors: Vec<Issue>) {
-    let Some(update) = world.cloud.eks.as_mut().and_then(|eks| eks.updates.get_mut(id)) else { return };
-    update.status = if errors.is_empty() { "Successful" } else { "Failed" }.into();
+    let Some(update) = world
+        .cloud
+        .eks
+        .as_mut()
+        .and_then(|eks| eks.updates.get_mut(id))
+    else {
+        return;
+    };
+    update.status = if errors.is_empty() {
+        "Successful"
+    } else {
+        "Failed"
+    }
+    .into();
     update.errors = errors;
 }
 
 /// The update of `owner` that is still running.
 pub fn running<'e>(eks: &'e Eks, owner: &Owner) -> Option<&'e Update> {
-    eks.updates.values().find(|u| u.owner == *owner && u.status == "InProgress")
+    eks.updates
+        .values()
+        .find(|u| u.owner == *owner && u.status == "InProgress")
 }
 
 /// DescribeUpdate.
@@ -45,7 +67,8 @@ pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let (nodegroup, addon) = (input.text("nodegroupName"), input.text("addonName"));
     match eks.updates.get(id).filter(|u| owned(u, nodegroup, addon)) {
         Some(update) => Ok(json!({"update": shown(update)})),
-        None => Err(AwsError::not_found(format!("No update found for ID: {id}")).with("clusterName", eks.name.clone())),
+        None => Err(AwsError::not_found(format!("No update found for ID: {id}"))
+            .with("clusterName", eks.name.clone())),
     }
 }
 
@@ -53,9 +76,21 @@ pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
 pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
     let (nodegroup, addon) = (input.text("nodegroupName"), input.text("addonName"));
-    let ids: Vec<&String> =
-        eks.update_order.iter().rev().filter(|id| eks.updates.get(*id).is_some_and(|u| owned(u, nodegroup, addon))).collect();
-    let page = page(ids, input.text("nextToken"), input.number("maxResults").unwrap_or(100))?;
+    let ids: Vec<&String> = eks
+        .update_order
+        .iter()
+        .rev()
+        .filter(|id| {
+            eks.updates
+                .get(*id)
+                .is_some_and(|u| owned(u, nodegroup, addon))
+        })
+        .collect();
+    let page = page(
+        ids,
+        input.text("nextToken"),
+        input.number("maxResults").unwrap_or(100),
+    )?;
     Ok(json!({"updateIds": page.items, "nextToken": page.next}))
 }
 
@@ -67,7 +102,12 @@ pub fn cancel(world: &mut World, input: Input) -> Result<Value, AwsError> {
         return Err(AwsError::not_found(format!("No update found for ID: {id}")));
     };
     if update.status != "InProgress" {
-        return Err(AwsError::invalid_request(format!("Update {id} is not in progress and cannot be cancelled.")));
+        return Err(AwsError::invalid_request(format!(
+            "Update {id} is not in progress and cannot be cancelled."
+        )));
     }
-    Err(AwsError::invalid_request(format!("Update {id} of type {} does not support cancellation.", update.kind)))
+    Err(AwsError::invalid_request(format!(
+        "Update {id} of type {} does not support cancellation.",
+        update.kind
+    )))
 }

@@ -19,7 +19,9 @@ pub fn start(world: &mut World) {
 
 /// Brings the targets of bound groups to the nodes that may serve.
 pub fn synced(world: &mut World) {
-    let Some(controller) = world.cloud.switches.controller.clone() else { return };
+    let Some(controller) = world.cloud.switches.controller.clone() else {
+        return;
+    };
     for (arn, binding) in controller.bindings {
         let wanted = kube::balanced(world, &binding.node_selector);
         let port = i64::from(binding.port);
@@ -28,7 +30,13 @@ pub fn synced(world: &mut World) {
             .elb
             .groups
             .get(&arn)
-            .map(|g| g.targets.iter().filter(|(_, t)| t.state != TargetState::Draining).map(|((id, _), _)| id.clone()).collect())
+            .map(|g| {
+                g.targets
+                    .iter()
+                    .filter(|(_, t)| t.state != TargetState::Draining)
+                    .map(|((id, _), _)| id.clone())
+                    .collect()
+            })
             .unwrap_or_default();
         for id in wanted.iter().filter(|id| !registered.contains(id)) {
             targets::register(world, &arn, id, Some(port));
@@ -42,16 +50,36 @@ pub fn synced(world: &mut World) {
 
 /// Somebody wrote to a rule; the controller hears of it within half a minute when the rule is its own.
 pub fn edited(world: &mut World, rule: &str) {
-    let owned = world.cloud.switches.controller.as_ref().is_some_and(|c| c.rules.contains_key(rule));
+    let owned = world
+        .cloud
+        .switches
+        .controller
+        .as_ref()
+        .is_some_and(|c| c.rules.contains_key(rule));
     if owned {
         let wait = world.between(Duration::from_secs(10), Duration::from_secs(30));
-        after(world, wait, Due::Reverted { rule: rule.to_owned() });
+        after(
+            world,
+            wait,
+            Due::Reverted {
+                rule: rule.to_owned(),
+            },
+        );
     }
 }
 
 /// The controller writes its rule back.
 pub fn reverted(world: &mut World, rule: &str) {
-    let Some(actions) = world.cloud.switches.controller.as_ref().and_then(|c| c.rules.get(rule)).cloned() else { return };
+    let Some(actions) = world
+        .cloud
+        .switches
+        .controller
+        .as_ref()
+        .and_then(|c| c.rules.get(rule))
+        .cloned()
+    else {
+        return;
+    };
     let mut touched = forwards(&actions);
     if let Some(rule) = world.cloud.elb.rules.get_mut(rule) {
         touched.extend(forwards(&rule.actions));

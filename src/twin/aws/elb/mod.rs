@@ -25,7 +25,11 @@ pub enum Due {
     /// The health checks of a target group.
     Checked { group: String },
     /// A target's deregistration delay is over; `turn` is the registration that ended.
-    Drained { group: String, target: (String, i64), turn: u64 },
+    Drained {
+        group: String,
+        target: (String, i64),
+        turn: u64,
+    },
     /// The load balancer controller looks at nodes.
     Synced,
     /// The load balancer controller writes its rule back.
@@ -36,7 +40,11 @@ pub enum Due {
 pub fn happen(world: &mut World, due: Due) {
     match due {
         Due::Checked { group } => targets::checked(world, &group),
-        Due::Drained { group, target, turn } => targets::drained(world, &group, &target, turn),
+        Due::Drained {
+            group,
+            target,
+            turn,
+        } => targets::drained(world, &group, &target, turn),
         Due::Synced => controller::synced(world),
         Due::Reverted { rule } => controller::reverted(world, &rule),
     }
@@ -76,7 +84,11 @@ fn no_rule() -> AwsError {
 }
 
 fn no_group() -> AwsError {
-    AwsError::new(400, "TargetGroupNotFound", "One or more target groups not found")
+    AwsError::new(
+        400,
+        "TargetGroupNotFound",
+        "One or more target groups not found",
+    )
 }
 
 fn no_listener() -> AwsError {
@@ -91,7 +103,11 @@ pub fn balancer_of<'e>(elb: &'e Elb, group: &str) -> Option<&'e str> {
         .values()
         .find(|rule| !rule.default && names(&rule.actions))
         .and_then(|rule| elb.listeners.get(&rule.listener))
-        .or_else(|| elb.listeners.values().find(|listener| names(&listener.actions)))?;
+        .or_else(|| {
+            elb.listeners
+                .values()
+                .find(|listener| names(&listener.actions))
+        })?;
     Some(&listener.balancer)
 }
 

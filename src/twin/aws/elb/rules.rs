@@ -14,17 +14,34 @@ pub fn modify_rule(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let elb = &world.cloud.elb;
     let rule = elb.rules.get(arn).ok_or_else(no_rule)?;
     if rule.default {
-        return Err(AwsError::new(400, "OperationNotPermitted", format!("Default rule '{arn}' cannot be modified")));
+        return Err(AwsError::new(
+            400,
+            "OperationNotPermitted",
+            format!("Default rule '{arn}' cannot be modified"),
+        ));
     }
-    let balancer = elb.listeners.get(&rule.listener).map(|l| l.balancer.clone()).unwrap_or_default();
-    let (actions, conditions) = (input.list("Actions").to_vec(), input.list("Conditions").to_vec());
+    let balancer = elb
+        .listeners
+        .get(&rule.listener)
+        .map(|l| l.balancer.clone())
+        .unwrap_or_default();
+    let (actions, conditions) = (
+        input.list("Actions").to_vec(),
+        input.list("Conditions").to_vec(),
+    );
     if input.get("Actions").is_some() {
         check(elb, &balancer, &actions, &rule.actions)?;
     }
     if input.truth("ResetTransforms") == Some(true) && input.get("Transforms").is_some() {
-        return Err(AwsError::validation("You cannot specify both Transforms and ResetTransforms"));
+        return Err(AwsError::validation(
+            "You cannot specify both Transforms and ResetTransforms",
+        ));
     }
-    let touched: Vec<String> = forwards(&rule.actions).into_iter().chain(forwards(&actions)).map(|(arn, _)| arn).collect();
+    let touched: Vec<String> = forwards(&rule.actions)
+        .into_iter()
+        .chain(forwards(&actions))
+        .map(|(arn, _)| arn)
+        .collect();
     if let Some(rule) = world.cloud.elb.rules.get_mut(arn) {
         if input.get("Actions").is_some() {
             rule.actions = normal(&actions);
@@ -41,7 +58,12 @@ pub fn modify_rule(world: &mut World, input: Input) -> Result<Value, AwsError> {
     targets::recheck(world, &touched);
     controller::edited(world, arn);
     let elb = &world.cloud.elb;
-    let shown: Vec<Value> = elb.rules.get(arn).map(|rule| show::rule(elb, rule)).into_iter().collect();
+    let shown: Vec<Value> = elb
+        .rules
+        .get(arn)
+        .map(|rule| show::rule(elb, rule))
+        .into_iter()
+        .collect();
     Ok(json!({"Rules": shown}))
 }
 
@@ -51,12 +73,26 @@ pub fn modify_listener(world: &mut World, input: Input) -> Result<Value, AwsErro
     let elb = &world.cloud.elb;
     let listener = elb.listeners.get(arn).ok_or_else(no_listener)?;
     let actions = input.list("DefaultActions").to_vec();
-    let mut touched: Vec<String> = forwards(&listener.actions).into_iter().map(|(arn, _)| arn).collect();
+    let mut touched: Vec<String> = forwards(&listener.actions)
+        .into_iter()
+        .map(|(arn, _)| arn)
+        .collect();
     if input.get("DefaultActions").is_some() {
         check(elb, &listener.balancer, &actions, &listener.actions)?;
-        let network = elb.balancers.get(&listener.balancer).is_some_and(|b| b.kind == "network");
-        if network && actions.iter().any(|a| Input(a).text("Type") != Some("forward")) {
-            return Err(AwsError::new(400, "InvalidLoadBalancerAction", "Network load balancers support forward actions only"));
+        let network = elb
+            .balancers
+            .get(&listener.balancer)
+            .is_some_and(|b| b.kind == "network");
+        if network
+            && actions
+                .iter()
+                .any(|a| Input(a).text("Type") != Some("forward"))
+        {
+            return Err(AwsError::new(
+                400,
+                "InvalidLoadBalancerAction",
+                "Network load balancers support forward actions only",
+            ));
         }
         touched.extend(forwards(&actions).into_iter().map(|(arn, _)| arn));
     }
@@ -72,23 +108,46 @@ pub fn modify_listener(world: &mut World, input: Input) -> Result<Value, AwsErro
         }
     }
     targets::recheck(world, &touched);
-    let shown: Vec<Value> = world.cloud.elb.listeners.get(arn).map(show::listener).into_iter().collect();
+    let shown: Vec<Value> = world
+        .cloud
+        .elb
+        .listeners
+        .get(arn)
+        .map(show::listener)
+        .into_iter()
+        .collect();
     Ok(json!({"Listeners": shown}))
 }
 
 /// SetRulePriorities.
 pub fn set_priorities(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let wanted: Vec<(String, i64)> =
-        input.list("RulePriorities").iter().map(Input).filter_map(|p| Some((p.text("RuleArn")?.to_owned(), p.number("Priority")?))).collect();
+    let wanted: Vec<(String, i64)> = input
+        .list("RulePriorities")
+        .iter()
+        .map(Input)
+        .filter_map(|p| Some((p.text("RuleArn")?.to_owned(), p.number("Priority")?)))
+        .collect();
     for (arn, priority) in &wanted {
         let rule = world.cloud.elb.rules.get(arn).ok_or_else(no_rule)?;
         if rule.default {
-            return Err(AwsError::new(400, "OperationNotPermitted", format!("Default rule '{arn}' cannot be modified")));
+            return Err(AwsError::new(
+                400,
+                "OperationNotPermitted",
+                format!("Default rule '{arn}' cannot be modified"),
+            ));
         }
         let text = priority.to_string();
-        let taken = world.cloud.elb.rules.values().any(|r| r.listener == rule.listener && r.priority == text && !wanted.iter().any(|(a, _)| *a == r.arn));
+        let taken = world.cloud.elb.rules.values().any(|r| {
+            r.listener == rule.listener
+                && r.priority == text
+                && !wanted.iter().any(|(a, _)| *a == r.arn)
+        });
         if taken {
-            return Err(AwsError::new(400, "PriorityInUse", format!("Priority '{priority}' is currently in use")));
+            return Err(AwsError::new(
+                400,
+                "PriorityInUse",
+                format!("Priority '{priority}' is currently in use"),
+            ));
         }
     }
     let mut shown = Vec::new();
@@ -104,14 +163,27 @@ pub fn set_priorities(world: &mut World, input: Input) -> Result<Value, AwsError
 
 /// ModifyTargetGroupAttributes.
 pub fn modify_attributes(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let group = world.cloud.elb.groups.get_mut(input.need("TargetGroupArn")?).ok_or_else(no_group)?;
+    let group = world
+        .cloud
+        .elb
+        .groups
+        .get_mut(input.need("TargetGroupArn")?)
+        .ok_or_else(no_group)?;
     let mut changed = group.attributes.clone();
     for attribute in input.list("Attributes").iter().map(Input) {
-        let (key, value) = (attribute.need("Key")?, attribute.text("Value").unwrap_or_default());
+        let (key, value) = (
+            attribute.need("Key")?,
+            attribute.text("Value").unwrap_or_default(),
+        );
         if !changed.contains_key(key) {
-            return Err(AwsError::new(400, "InvalidConfigurationRequest", format!("Target group attribute key '{key}' is not recognized")));
+            return Err(AwsError::new(
+                400,
+                "InvalidConfigurationRequest",
+                format!("Target group attribute key '{key}' is not recognized"),
+            ));
         }
-        let in_range = |from: i64, to: i64| value.parse::<i64>().is_ok_and(|v| (from..=to).contains(&v));
+        let in_range =
+            |from: i64, to: i64| value.parse::<i64>().is_ok_and(|v| (from..=to).contains(&v));
         let good = match key {
             "deregistration_delay.timeout_seconds" => in_range(0, 3600),
             "slow_start.duration_seconds" => value == "0" || in_range(30, 900),
@@ -119,7 +191,9 @@ pub fn modify_attributes(world: &mut World, input: Input) -> Result<Value, AwsEr
             _ => true,
         };
         if !good {
-            return Err(AwsError::validation(format!("'{value}' is not a valid value for the target group attribute '{key}'")));
+            return Err(AwsError::validation(format!(
+                "'{value}' is not a valid value for the target group attribute '{key}'"
+            )));
         }
         changed.insert(key.to_owned(), value.to_owned());
     }
@@ -133,7 +207,10 @@ pub fn tag(world: &mut World, input: Input) -> Result<Value, AwsError> {
         show::check_exists(&world.cloud.elb, &arn)?;
         let tags = world.cloud.elb.tags.entry(arn).or_default();
         for tag in input.list("Tags").iter().map(Input) {
-            tags.insert(tag.need("Key")?.to_owned(), tag.text("Value").unwrap_or_default().to_owned());
+            tags.insert(
+                tag.need("Key")?.to_owned(),
+                tag.text("Value").unwrap_or_default().to_owned(),
+            );
         }
     }
     Ok(json!({}))

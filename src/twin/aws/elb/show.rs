@@ -15,12 +15,18 @@ fn size(input: Input) -> Result<i64, AwsError> {
     match input.number("PageSize") {
         None => Ok(400),
         Some(n) if (1..=400).contains(&n) => Ok(n),
-        Some(n) => Err(AwsError::validation(format!("1 validation error detected: Value '{n}' at 'pageSize' failed to satisfy constraint: Member must have value less than or equal to 400"))),
+        Some(n) => Err(AwsError::validation(format!(
+            "1 validation error detected: Value '{n}' at 'pageSize' failed to satisfy constraint: Member must have value less than or equal to 400"
+        ))),
     }
 }
 
 fn no_balancer(arn: &str) -> AwsError {
-    AwsError::new(400, "LoadBalancerNotFound", format!("Load balancers '[{arn}]' not found"))
+    AwsError::new(
+        400,
+        "LoadBalancerNotFound",
+        format!("Load balancers '[{arn}]' not found"),
+    )
 }
 
 fn balancer(world: &World, balancer: &Balancer) -> Value {
@@ -28,7 +34,12 @@ fn balancer(world: &World, balancer: &Balancer) -> Value {
         .zones
         .iter()
         .map(|zone| {
-            let subnet = world.cloud.subnets.values().find(|s| s.zone == *zone && s.vpc == balancer.vpc).map(|s| s.id.clone());
+            let subnet = world
+                .cloud
+                .subnets
+                .values()
+                .find(|s| s.zone == *zone && s.vpc == balancer.vpc)
+                .map(|s| s.id.clone());
             json!({"ZoneName": zone, "SubnetId": subnet, "LoadBalancerAddresses": []})
         })
         .collect();
@@ -55,12 +66,19 @@ pub fn balancers(world: &World, input: Input) -> Result<Value, AwsError> {
     if let Some(missing) = arns.iter().find(|arn| !elb.balancers.contains_key(*arn)) {
         return Err(no_balancer(missing));
     }
-    if let Some(missing) = names.iter().find(|name| !elb.balancers.values().any(|b| b.name == **name)) {
+    if let Some(missing) = names
+        .iter()
+        .find(|name| !elb.balancers.values().any(|b| b.name == **name))
+    {
         return Err(no_balancer(missing));
     }
-    let wanted = elb.balancers.values().filter(|b| (arns.is_empty() && names.is_empty()) || arns.contains(&b.arn) || names.contains(&b.name));
+    let wanted = elb.balancers.values().filter(|b| {
+        (arns.is_empty() && names.is_empty()) || arns.contains(&b.arn) || names.contains(&b.name)
+    });
     let page = page(wanted, input.text("Marker"), size(input)?)?;
-    Ok(json!({"LoadBalancers": page.items.iter().map(|b| balancer(world, b)).collect::<Vec<_>>(), "NextMarker": page.next}))
+    Ok(
+        json!({"LoadBalancers": page.items.iter().map(|b| balancer(world, b)).collect::<Vec<_>>(), "NextMarker": page.next}),
+    )
 }
 
 /// A listener as ELB answers it.
@@ -79,7 +97,9 @@ pub fn listeners(world: &World, input: Input) -> Result<Value, AwsError> {
     let (arns, of) = (input.texts("ListenerArns"), input.text("LoadBalancerArn"));
     let elb = &world.cloud.elb;
     if arns.is_empty() && of.is_none() {
-        return Err(AwsError::validation("You must specify either listener ARNs or a load balancer ARN"));
+        return Err(AwsError::validation(
+            "You must specify either listener ARNs or a load balancer ARN",
+        ));
     }
     if arns.iter().any(|arn| !elb.listeners.contains_key(arn)) {
         return Err(no_listener());
@@ -87,9 +107,14 @@ pub fn listeners(world: &World, input: Input) -> Result<Value, AwsError> {
     if let Some(missing) = of.filter(|arn| !elb.balancers.contains_key(*arn)) {
         return Err(no_balancer(missing));
     }
-    let wanted = elb.listeners.values().filter(|l| arns.contains(&l.arn) || of == Some(&l.balancer));
+    let wanted = elb
+        .listeners
+        .values()
+        .filter(|l| arns.contains(&l.arn) || of == Some(&l.balancer));
     let page = page(wanted, input.text("Marker"), size(input)?)?;
-    Ok(json!({"Listeners": page.items.into_iter().map(listener).collect::<Vec<_>>(), "NextMarker": page.next}))
+    Ok(
+        json!({"Listeners": page.items.into_iter().map(listener).collect::<Vec<_>>(), "NextMarker": page.next}),
+    )
 }
 
 /// A condition with both spellings of its values, as ELB answers it.
@@ -101,7 +126,14 @@ fn condition(condition: &Value) -> Value {
         Some(_) | None => return out,
     };
     let values = Input(condition).list("Values").to_vec();
-    let values = if values.is_empty() { Input(condition).inner(config).map(|c| c.list("Values").to_vec()).unwrap_or_default() } else { values };
+    let values = if values.is_empty() {
+        Input(condition)
+            .inner(config)
+            .map(|c| c.list("Values").to_vec())
+            .unwrap_or_default()
+    } else {
+        values
+    };
     out["Values"] = json!(values);
     out[config] = json!({"Values": values});
     out
@@ -128,7 +160,9 @@ pub fn rules(world: &World, input: Input) -> Result<Value, AwsError> {
     let (arns, of) = (input.texts("RuleArns"), input.text("ListenerArn"));
     let elb = &world.cloud.elb;
     if arns.is_empty() && of.is_none() {
-        return Err(AwsError::validation("You must specify either listener rule ARNs or a listener ARN"));
+        return Err(AwsError::validation(
+            "You must specify either listener rule ARNs or a listener ARN",
+        ));
     }
     if arns.iter().any(|arn| !elb.rules.contains_key(arn)) {
         return Err(no_rule());
@@ -136,10 +170,16 @@ pub fn rules(world: &World, input: Input) -> Result<Value, AwsError> {
     if of.is_some_and(|arn| !elb.listeners.contains_key(arn)) {
         return Err(no_listener());
     }
-    let mut wanted: Vec<&Rule> = elb.rules.values().filter(|r| arns.contains(&r.arn) || of == Some(&r.listener)).collect();
+    let mut wanted: Vec<&Rule> = elb
+        .rules
+        .values()
+        .filter(|r| arns.contains(&r.arn) || of == Some(&r.listener))
+        .collect();
     wanted.sort_by_key(|r| r.priority.parse::<i64>().unwrap_or(i64::MAX));
     let page = page(wanted, input.text("Marker"), size(input)?)?;
-    Ok(json!({"Rules": page.items.iter().map(|r| rule(elb, r)).collect::<Vec<_>>(), "NextMarker": page.next}))
+    Ok(
+        json!({"Rules": page.items.iter().map(|r| rule(elb, r)).collect::<Vec<_>>(), "NextMarker": page.next}),
+    )
 }
 
 fn group(elb: &Elb, group: &TargetGroup) -> Value {
@@ -167,41 +207,72 @@ fn group(elb: &Elb, group: &TargetGroup) -> Value {
 
 /// DescribeTargetGroups.
 pub fn groups(world: &World, input: Input) -> Result<Value, AwsError> {
-    let (arns, names, of) = (input.texts("TargetGroupArns"), input.texts("Names"), input.text("LoadBalancerArn"));
+    let (arns, names, of) = (
+        input.texts("TargetGroupArns"),
+        input.texts("Names"),
+        input.text("LoadBalancerArn"),
+    );
     let elb = &world.cloud.elb;
-    if arns.iter().any(|arn| !elb.groups.contains_key(arn)) || names.iter().any(|name| !elb.groups.values().any(|g| g.name == *name)) {
+    if arns.iter().any(|arn| !elb.groups.contains_key(arn))
+        || names
+            .iter()
+            .any(|name| !elb.groups.values().any(|g| g.name == *name))
+    {
         return Err(no_group());
     }
     if let Some(missing) = of.filter(|arn| !elb.balancers.contains_key(*arn)) {
         return Err(no_balancer(missing));
     }
     let all = arns.is_empty() && names.is_empty() && of.is_none();
-    let wanted = elb
-        .groups
-        .values()
-        .filter(|g| all || arns.contains(&g.arn) || names.contains(&g.name) || of.is_some_and(|of| balancer_of(elb, &g.arn) == Some(of)));
+    let wanted = elb.groups.values().filter(|g| {
+        all || arns.contains(&g.arn)
+            || names.contains(&g.name)
+            || of.is_some_and(|of| balancer_of(elb, &g.arn) == Some(of))
+    });
     let page = page(wanted, input.text("Marker"), size(input)?)?;
-    Ok(json!({"TargetGroups": page.items.iter().map(|g| group(elb, g)).collect::<Vec<_>>(), "NextMarker": page.next}))
+    Ok(
+        json!({"TargetGroups": page.items.iter().map(|g| group(elb, g)).collect::<Vec<_>>(), "NextMarker": page.next}),
+    )
 }
 
 /// `Attributes`.
 pub fn attributes(attributes: &BTreeMap<String, String>) -> Value {
-    attributes.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect()
+    attributes
+        .iter()
+        .map(|(key, value)| json!({"Key": key, "Value": value}))
+        .collect()
 }
 
 /// DescribeTargetGroupAttributes.
 pub fn group_attributes(world: &World, input: Input) -> Result<Value, AwsError> {
-    let group = world.cloud.elb.groups.get(input.need("TargetGroupArn")?).ok_or_else(no_group)?;
+    let group = world
+        .cloud
+        .elb
+        .groups
+        .get(input.need("TargetGroupArn")?)
+        .ok_or_else(no_group)?;
     Ok(json!({"Attributes": attributes(&group.attributes)}))
 }
 
 /// DescribeLoadBalancerAttributes.
 pub fn balancer_attributes(world: &World, input: Input) -> Result<Value, AwsError> {
     let arn = input.need("LoadBalancerArn")?;
-    let balancer = world.cloud.elb.balancers.get(arn).ok_or_else(|| no_balancer(arn))?;
-    let crosses = if balancer.kind == "application" { "true" } else { "false" };
+    let balancer = world
+        .cloud
+        .elb
+        .balancers
+        .get(arn)
+        .ok_or_else(|| no_balancer(arn))?;
+    let crosses = if balancer.kind == "application" {
+        "true"
+    } else {
+        "false"
+    };
     let all = BTreeMap::from([
-        ("load_balancing.cross_zone.enabled".to_owned(), crosses.to_owned()),
+        (
+            "load_balancing.cross_zone.enabled".to_owned(),
+            crosses.to_owned(),
+        ),
         ("deletion_protection.enabled".to_owned(), "false".to_owned()),
         ("idle_timeout.timeout_seconds".to_owned(), "60".to_owned()),
     ]);
@@ -210,28 +281,41 @@ pub fn balancer_attributes(world: &World, input: Input) -> Result<Value, AwsErro
 
 /// Refuses an ARN that names nothing, in the words for its kind.
 pub fn check_exists(elb: &Elb, arn: &str) -> Result<(), AwsError> {
-    let found = elb.balancers.contains_key(arn) || elb.listeners.contains_key(arn) || elb.rules.contains_key(arn) || elb.groups.contains_key(arn);
+    let found = elb.balancers.contains_key(arn)
+        || elb.listeners.contains_key(arn)
+        || elb.rules.contains_key(arn)
+        || elb.groups.contains_key(arn);
     if found {
         return Ok(());
     }
-    Err(match arn.split(':').nth(5).unwrap_or_default().split('/').next() {
-        Some("targetgroup") => no_group(),
-        Some("listener") => no_listener(),
-        Some("listener-rule") => no_rule(),
-        Some(_) | None => no_balancer(arn),
-    })
+    Err(
+        match arn.split(':').nth(5).unwrap_or_default().split('/').next() {
+            Some("targetgroup") => no_group(),
+            Some("listener") => no_listener(),
+            Some("listener-rule") => no_rule(),
+            Some(_) | None => no_balancer(arn),
+        },
+    )
 }
 
 /// DescribeTags: at most twenty ARNs a call.
 pub fn tags(world: &World, input: Input) -> Result<Value, AwsError> {
     let arns = input.texts("ResourceArns");
     if arns.is_empty() || arns.len() > 20 {
-        return Err(AwsError::validation("1 validation error detected: Value at 'resourceArns' failed to satisfy constraint: Member must have length less than or equal to 20"));
+        return Err(AwsError::validation(
+            "1 validation error detected: Value at 'resourceArns' failed to satisfy constraint: Member must have length less than or equal to 20",
+        ));
     }
     let mut shown = Vec::new();
     for arn in arns {
         check_exists(&world.cloud.elb, &arn)?;
-        let tags = world.cloud.elb.tags.get(&arn).map(attributes).unwrap_or_else(|| json!([]));
+        let tags = world
+            .cloud
+            .elb
+            .tags
+            .get(&arn)
+            .map(attributes)
+            .unwrap_or_else(|| json!([]));
         shown.push(json!({"ResourceArn": arn, "Tags": tags}));
     }
     Ok(json!({"TagDescriptions": shown}))

@@ -14,12 +14,20 @@ use crate::twin::world::World;
 /// Registers a target; a draining one is registered anew.
 pub fn register(world: &mut World, group: &str, id: &str, port: Option<i64>) {
     let turn = world.cloud.next_number();
-    let Some(found) = world.cloud.elb.groups.get_mut(group) else { return };
+    let Some(found) = world.cloud.elb.groups.get_mut(group) else {
+        return;
+    };
     let key = (id.to_owned(), port.unwrap_or(found.port));
     match found.targets.get(&key) {
         Some(target) if target.state != TargetState::Draining => {}
         Some(_) | None => {
-            found.targets.insert(key, Target { turn, ..Target::default() });
+            found.targets.insert(
+                key,
+                Target {
+                    turn,
+                    ..Target::default()
+                },
+            );
         }
     }
     recheck(world, &[group.to_owned()]);
@@ -29,31 +37,65 @@ pub fn register(world: &mut World, group: &str, id: &str, port: Option<i64>) {
 pub fn deregister(world: &mut World, group: &str, id: &str, port: Option<i64>) {
     let used = balancer_of(&world.cloud.elb, group).is_some();
     let delay = delay(world, group);
-    let Some(found) = world.cloud.elb.groups.get_mut(group) else { return };
-    let keys: Vec<(String, i64)> = found.targets.keys().filter(|(i, p)| i == id && port.is_none_or(|port| port == *p)).cloned().collect();
+    let Some(found) = world.cloud.elb.groups.get_mut(group) else {
+        return;
+    };
+    let keys: Vec<(String, i64)> = found
+        .targets
+        .keys()
+        .filter(|(i, p)| i == id && port.is_none_or(|port| port == *p))
+        .cloned()
+        .collect();
     for key in keys {
-        let Some(found) = world.cloud.elb.groups.get_mut(group) else { return };
-        let Some(target) = found.targets.get_mut(&key).filter(|t| t.state != TargetState::Draining) else { continue };
+        let Some(found) = world.cloud.elb.groups.get_mut(group) else {
+            return;
+        };
+        let Some(target) = found
+            .targets
+            .get_mut(&key)
+            .filter(|t| t.state != TargetState::Draining)
+        else {
+            continue;
+        };
         if !used || delay.is_zero() {
             found.targets.remove(&key);
             continue;
         }
         target.state = TargetState::Draining;
         let turn = target.turn;
-        after(world, delay, Due::Drained { group: group.to_owned(), target: key, turn });
+        after(
+            world,
+            delay,
+            Due::Drained {
+                group: group.to_owned(),
+                target: key,
+                turn,
+            },
+        );
     }
 }
 
 /// The group's deregistration delay.
 pub fn delay(world: &World, group: &str) -> Duration {
-    let seconds = world.cloud.elb.groups.get(group).and_then(|g| g.attributes.get("deregistration_delay.timeout_seconds")?.parse().ok());
+    let seconds = world.cloud.elb.groups.get(group).and_then(|g| {
+        g.attributes
+            .get("deregistration_delay.timeout_seconds")?
+            .parse()
+            .ok()
+    });
     Duration::from_secs(seconds.unwrap_or(300))
 }
 
 /// The delay is over.
 pub fn drained(world: &mut World, group: &str, key: &(String, i64), turn: u64) {
-    let Some(group) = world.cloud.elb.groups.get_mut(group) else { return };
-    if group.targets.get(key).is_some_and(|t| t.turn == turn && t.state == TargetState::Draining) {
+    let Some(group) = world.cloud.elb.groups.get_mut(group) else {
+        return;
+    };
+    if group
+        .targets
+        .get(key)
+        .is_some_and(|t| t.turn == turn && t.state == TargetState::Draining)
+    {
         group.targets.remove(key);
     }
 }
@@ -66,7 +108,15 @@ pub fn forget(world: &mut World, id: &str) {
 }
 
 fn states<'w>(world: &'w World, group: &str, id: &'w str) -> impl Iterator<Item = &'w TargetState> {
-    world.cloud.elb.groups.get(group).into_iter().flat_map(|g| &g.targets).filter(move |((i, _), _)| i == id).map(|(_, t)| &t.state)
+    world
+        .cloud
+        .elb
+        .groups
+        .get(group)
+        .into_iter()
+        .flat_map(|g| &g.targets)
+        .filter(move |((i, _), _)| i == id)
+        .map(|(_, t)| &t.state)
 }
 
 /// Whether the instance still drains in the group.
@@ -89,10 +139,19 @@ pub fn check_all(world: &mut World) {
 pub fn recheck(world: &mut World, groups: &[String]) {
     for arn in groups {
         let used = balancer_of(&world.cloud.elb, arn).is_some();
-        let Some(group) = world.cloud.elb.groups.get_mut(arn) else { continue };
+        let Some(group) = world.cloud.elb.groups.get_mut(arn) else {
+            continue;
+        };
         if !used {
-            for target in group.targets.values_mut().filter(|t| t.state != TargetState::Draining) {
-                *target = Target { turn: target.turn, ..Target::default() };
+            for target in group
+                .targets
+                .values_mut()
+                .filter(|t| t.state != TargetState::Draining)
+            {
+                *target = Target {
+                    turn: target.turn,
+                    ..Target::default()
+                };
             }
         } else if !group.checked && !group.targets.is_empty() {
             group.checked = true;
@@ -109,20 +168,45 @@ fn interval(group: &TargetGroup) -> Duration {
 /// One round of health checks; they stop when no rule uses the group or nothing is left to check.
 pub fn checked(world: &mut World, arn: &str) {
     let used = balancer_of(&world.cloud.elb, arn).is_some();
-    let Some(group) = world.cloud.elb.groups.get_mut(arn) else { return };
+    let Some(group) = world.cloud.elb.groups.get_mut(arn) else {
+        return;
+    };
     if !used || group.targets.is_empty() {
         group.checked = false;
         return;
     }
     let (healthy_after, unhealthy_after) = (group.healthy_threshold, group.unhealthy_threshold);
     let (by_instance, interval) = (group.target_type == "instance", interval(group));
-    let keys: Vec<(String, i64)> = group.targets.iter().filter(|(_, t)| t.state != TargetState::Draining).map(|(k, _)| k.clone()).collect();
+    let keys: Vec<(String, i64)> = group
+        .targets
+        .iter()
+        .filter(|(_, t)| t.state != TargetState::Draining)
+        .map(|(k, _)| k.clone())
+        .collect();
     for key in keys {
-        let probe = if by_instance { kube::probe(world, &key.0, key.1) } else { Probe::Answers };
-        let Some(target) = world.cloud.elb.groups.get_mut(arn).and_then(|g| g.targets.get_mut(&key)) else { continue };
+        let probe = if by_instance {
+            kube::probe(world, &key.0, key.1)
+        } else {
+            Probe::Answers
+        };
+        let Some(target) = world
+            .cloud
+            .elb
+            .groups
+            .get_mut(arn)
+            .and_then(|g| g.targets.get_mut(&key))
+        else {
+            continue;
+        };
         count(target, probe, healthy_after, unhealthy_after);
     }
-    after(world, interval, Due::Checked { group: arn.to_owned() });
+    after(
+        world,
+        interval,
+        Due::Checked {
+            group: arn.to_owned(),
+        },
+    );
 }
 
 fn count(target: &mut Target, probe: Probe, healthy_after: i64, unhealthy_after: i64) {
@@ -147,35 +231,76 @@ fn count(target: &mut Target, probe: Probe, healthy_after: i64, unhealthy_after:
 fn shown(world: &World, group: &TargetGroup, id: &str, target: Option<&Target>) -> Value {
     let say = |state: &str, reason: &str, description: &str| json!({"State": state, "Reason": reason, "Description": description});
     let Some(target) = target else {
-        return say("unused", "Target.NotRegistered", "Target is not registered to the target group");
+        return say(
+            "unused",
+            "Target.NotRegistered",
+            "Target is not registered to the target group",
+        );
     };
     if target.state == TargetState::Draining {
-        return say("draining", "Target.DeregistrationInProgress", "Target deregistration is in progress");
+        return say(
+            "draining",
+            "Target.DeregistrationInProgress",
+            "Target deregistration is in progress",
+        );
     }
-    let Some(balancer) = balancer_of(&world.cloud.elb, &group.arn).and_then(|arn| world.cloud.elb.balancers.get(arn)) else {
-        return say("unused", "Target.NotInUse", "Target group is not configured to receive traffic from the load balancer");
+    let Some(balancer) = balancer_of(&world.cloud.elb, &group.arn)
+        .and_then(|arn| world.cloud.elb.balancers.get(arn))
+    else {
+        return say(
+            "unused",
+            "Target.NotInUse",
+            "Target group is not configured to receive traffic from the load balancer",
+        );
     };
     if let Some(instance) = world.cloud.instances.get(id) {
         if !balancer.zones.contains(&instance.zone) {
-            return say("unused", "Target.NotInUse", "Target is in an Availability Zone that is not enabled for the load balancer");
+            return say(
+                "unused",
+                "Target.NotInUse",
+                "Target is in an Availability Zone that is not enabled for the load balancer",
+            );
         }
         if instance.state != "running" && instance.state != "pending" {
-            return say("unused", "Target.InvalidState", "Target is in the stopped or terminated state");
+            return say(
+                "unused",
+                "Target.InvalidState",
+                "Target is in the stopped or terminated state",
+            );
         }
     }
     match target.state {
-        TargetState::Initial if target.passes + target.fails == 0 => say("initial", "Elb.RegistrationInProgress", "Target registration is in progress"),
-        TargetState::Initial => say("initial", "Elb.InitialHealthChecking", "Initial health checks in progress"),
+        TargetState::Initial if target.passes + target.fails == 0 => say(
+            "initial",
+            "Elb.RegistrationInProgress",
+            "Target registration is in progress",
+        ),
+        TargetState::Initial => say(
+            "initial",
+            "Elb.InitialHealthChecking",
+            "Initial health checks in progress",
+        ),
         TargetState::Healthy => json!({"State": "healthy"}),
-        TargetState::Unhealthy("Target.Timeout") => say("unhealthy", "Target.Timeout", "Request timed out"),
+        TargetState::Unhealthy("Target.Timeout") => {
+            say("unhealthy", "Target.Timeout", "Request timed out")
+        }
         TargetState::Unhealthy(reason) => say("unhealthy", reason, "Health checks failed"),
-        TargetState::Draining => say("draining", "Target.DeregistrationInProgress", "Target deregistration is in progress"),
+        TargetState::Draining => say(
+            "draining",
+            "Target.DeregistrationInProgress",
+            "Target deregistration is in progress",
+        ),
     }
 }
 
 /// DescribeTargetHealth.
 pub fn health(world: &World, input: Input) -> Result<Value, AwsError> {
-    let group = world.cloud.elb.groups.get(input.need("TargetGroupArn")?).ok_or_else(no_group)?;
+    let group = world
+        .cloud
+        .elb
+        .groups
+        .get(input.need("TargetGroupArn")?)
+        .ok_or_else(no_group)?;
     let mut keys: Vec<(String, i64)> = asked(input, group).collect();
     if keys.is_empty() {
         keys = group.targets.keys().cloned().collect();
@@ -195,7 +320,12 @@ pub fn health(world: &World, input: Input) -> Result<Value, AwsError> {
 
 /// The targets a request names.
 fn asked(input: Input, group: &TargetGroup) -> impl Iterator<Item = (String, i64)> {
-    input.list("Targets").iter().map(Input).filter_map(|t| Some((t.text("Id")?.to_owned(), t.number("Port").unwrap_or(group.port))))
+    input.list("Targets").iter().map(Input).filter_map(|t| {
+        Some((
+            t.text("Id")?.to_owned(),
+            t.number("Port").unwrap_or(group.port),
+        ))
+    })
 }
 
 /// RegisterTargets.
@@ -204,14 +334,28 @@ pub fn register_all(world: &mut World, input: Input) -> Result<Value, AwsError> 
     let group = world.cloud.elb.groups.get(arn).ok_or_else(no_group)?;
     let wanted: Vec<(String, i64)> = asked(input, group).collect();
     if wanted.is_empty() {
-        return Err(AwsError::validation("At least one target must be specified"));
+        return Err(AwsError::validation(
+            "At least one target must be specified",
+        ));
     }
     if group.target_type == "instance" {
         for (id, _) in &wanted {
             match world.cloud.instances.get(id) {
-                None => return Err(AwsError::new(400, "InvalidTarget", format!("The following targets are not valid instances: '{id}'"))),
+                None => {
+                    return Err(AwsError::new(
+                        400,
+                        "InvalidTarget",
+                        format!("The following targets are not valid instances: '{id}'"),
+                    ));
+                }
                 Some(i) if i.state != "running" => {
-                    return Err(AwsError::new(400, "InvalidTarget", format!("The following targets are not in a running state and cannot be registered: '{id}'")));
+                    return Err(AwsError::new(
+                        400,
+                        "InvalidTarget",
+                        format!(
+                            "The following targets are not in a running state and cannot be registered: '{id}'"
+                        ),
+                    ));
                 }
                 Some(_) => {}
             }
@@ -240,7 +384,11 @@ pub fn deregister_all(world: &mut World, input: Input) -> Result<Value, AwsError
 pub fn pick(world: &mut World, rule: &str) -> Option<(String, String, i64)> {
     let elb = &world.cloud.elb;
     let found = elb.rules.get(rule)?;
-    let actions = if found.default { &elb.listeners.get(&found.listener)?.actions } else { &found.actions };
+    let actions = if found.default {
+        &elb.listeners.get(&found.listener)?.actions
+    } else {
+        &found.actions
+    };
     let groups = forwards(actions);
     let total: i64 = groups.iter().map(|(_, weight)| *weight).sum();
     if total <= 0 {
@@ -253,7 +401,18 @@ pub fn pick(world: &mut World, rule: &str) -> Option<(String, String, i64)> {
     })?;
     let group = world.cloud.elb.groups.get(&arn)?;
     let of = |healthy: bool| -> Vec<(String, i64)> {
-        group.targets.iter().filter(|(_, t)| if healthy { t.state == TargetState::Healthy } else { t.state != TargetState::Draining }).map(|(k, _)| k.clone()).collect()
+        group
+            .targets
+            .iter()
+            .filter(|(_, t)| {
+                if healthy {
+                    t.state == TargetState::Healthy
+                } else {
+                    t.state != TargetState::Draining
+                }
+            })
+            .map(|(k, _)| k.clone())
+            .collect()
     };
     let mut targets = of(true);
     if targets.is_empty() {

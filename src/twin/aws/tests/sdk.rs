@@ -5,7 +5,9 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_async::rt::sleep::TokioSleep;
-use aws_smithy_runtime_api::client::http::{HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
@@ -23,7 +25,11 @@ use crate::wire::Wire;
 struct OverWire(Wire);
 
 impl HttpClient for OverWire {
-    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        _: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }
 }
@@ -32,13 +38,20 @@ impl HttpConnector for OverWire {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let wire = self.0.clone();
         HttpConnectorFuture::new(async move {
-            let request = request.try_into_http1x().map_err(|e| ConnectorError::user(e.into()))?;
+            let request = request
+                .try_into_http1x()
+                .map_err(|e| ConnectorError::user(e.into()))?;
             let (parts, body) = request.into_parts();
             let body = Bytes::copy_from_slice(body.bytes().unwrap_or_default());
-            let response = wire.oneshot(http::Request::from_parts(parts, body)).await.map_err(ConnectorError::io)?;
+            let response = wire
+                .oneshot(http::Request::from_parts(parts, body))
+                .await
+                .map_err(ConnectorError::io)?;
             let (parts, body) = response.into_parts();
             let body = body.collect().await.map_err(ConnectorError::io)?.to_bytes();
-            http::Response::from_parts(parts, SdkBody::from(body)).try_into().map_err(|e| ConnectorError::other(Box::new(e), None))
+            http::Response::from_parts(parts, SdkBody::from(body))
+                .try_into()
+                .map_err(|e| ConnectorError::other(Box::new(e), None))
         })
     }
 }
@@ -60,7 +73,10 @@ pub const BLUE: &str = "expense-blue";
 
 /// The bundled cluster.
 pub fn expense_dev() -> Asked {
-    asked(Twin::start(scenario::load(&scenario::expense_dev(), 7)), "us-east-1")
+    asked(
+        Twin::start(scenario::load(&scenario::expense_dev(), 7)),
+        "us-east-1",
+    )
 }
 
 /// Clients of a twin in a region.
@@ -83,7 +99,9 @@ fn config(twin: &Twin, region: &str) -> SdkConfig {
     SdkConfig::builder()
         .behavior_version(aws_config::BehaviorVersion::latest())
         .region(aws_config::Region::new(region.to_owned()))
-        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("AKIATEST", "secret", None, None, "test")))
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            "AKIATEST", "secret", None, None, "test",
+        )))
         .time_source(Clock::starting_at(base))
         .sleep_impl(TokioSleep::new())
         .retry_config(aws_config::retry::RetryConfig::disabled())
@@ -100,26 +118,71 @@ impl Asked {
 
     /// The ARN of a target group.
     pub fn group(&self, name: &str) -> String {
-        self.twin.with(|world| world.cloud.elb.groups.values().find(|g| g.name == name).unwrap().arn.clone())
+        self.twin.with(|world| {
+            world
+                .cloud
+                .elb
+                .groups
+                .values()
+                .find(|g| g.name == name)
+                .unwrap()
+                .arn
+                .clone()
+        })
     }
 
     /// The ARN of the rule that is not a default.
     pub fn rule(&self) -> String {
-        self.twin.with(|world| world.cloud.elb.rules.values().find(|r| !r.default).unwrap().arn.clone())
+        self.twin.with(|world| {
+            world
+                .cloud
+                .elb
+                .rules
+                .values()
+                .find(|r| !r.default)
+                .unwrap()
+                .arn
+                .clone()
+        })
     }
 
     /// The Auto Scaling group behind a node group.
     pub async fn asg_of(&self, group: &str) -> String {
-        let group = self.eks.describe_nodegroup().cluster_name(CLUSTER).nodegroup_name(group).send().await.unwrap().nodegroup.unwrap();
-        group.resources.unwrap().auto_scaling_groups.unwrap()[0].name.clone().unwrap()
+        let group = self
+            .eks
+            .describe_nodegroup()
+            .cluster_name(CLUSTER)
+            .nodegroup_name(group)
+            .send()
+            .await
+            .unwrap()
+            .nodegroup
+            .unwrap();
+        group.resources.unwrap().auto_scaling_groups.unwrap()[0]
+            .name
+            .clone()
+            .unwrap()
     }
 
     /// Waits until a node group has a status, and says how many seconds that took.
     pub async fn until(&self, group: &str, status: &str) -> u64 {
         for waited in 0..4000 {
-            let found = self.eks.describe_nodegroup().cluster_name(CLUSTER).nodegroup_name(group).send().await;
+            let found = self
+                .eks
+                .describe_nodegroup()
+                .cluster_name(CLUSTER)
+                .nodegroup_name(group)
+                .send()
+                .await;
             let now = match &found {
-                Ok(found) => found.nodegroup.as_ref().unwrap().status.as_ref().unwrap().as_str(),
+                Ok(found) => found
+                    .nodegroup
+                    .as_ref()
+                    .unwrap()
+                    .status
+                    .as_ref()
+                    .unwrap()
+                    .as_str(),
                 Err(_) => "GONE",
             };
             if now == status {
@@ -132,8 +195,21 @@ impl Asked {
 
     /// Creates a green group like blue, with three nodes.
     pub async fn create_green(&self) -> String {
-        let blue = self.eks.describe_nodegroup().cluster_name(CLUSTER).nodegroup_name(BLUE).send().await.unwrap().nodegroup.unwrap();
-        let sizes = aws_sdk_eks::types::NodegroupScalingConfig::builder().min_size(3).max_size(6).desired_size(3).build();
+        let blue = self
+            .eks
+            .describe_nodegroup()
+            .cluster_name(CLUSTER)
+            .nodegroup_name(BLUE)
+            .send()
+            .await
+            .unwrap()
+            .nodegroup
+            .unwrap();
+        let sizes = aws_sdk_eks::types::NodegroupScalingConfig::builder()
+            .min_size(3)
+            .max_size(6)
+            .desired_size(3)
+            .build();
         self.eks
             .create_nodegroup()
             .cluster_name(CLUSTER)
@@ -161,5 +237,8 @@ where
     E: aws_smithy_types::error::metadata::ProvideErrorMetadata,
 {
     use aws_smithy_types::error::metadata::ProvideErrorMetadata;
-    (error.code().unwrap_or_default().to_owned(), error.message().unwrap_or_default().to_owned())
+    (
+        error.code().unwrap_or_default().to_owned(),
+        error.message().unwrap_or_default().to_owned(),
+    )
 }

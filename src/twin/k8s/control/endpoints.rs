@@ -90,7 +90,7 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
         .map(<[Value]>::to_vec)
         .chain((none_yet && fresh.is_empty()).then(Vec::new))
     {
-        let slice = json!({
+        let mut slice = json!({
             "addressType": "IPv4", "endpoints": chunk, "ports": ports,
             "metadata": {
                 "namespace": name.ns, "generateName": format!("{}-", name.name), "generation": 1,
@@ -102,6 +102,9 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
                 "ownerReferences": [owner_reference(&service)],
             },
         });
+        if text(&service, "spec.clusterIP") == "None" {
+            slice["metadata"]["labels"]["service.kubernetes.io/headless"] = json!("");
+        }
         // A namespace that goes takes no more slices, and needs none.
         let _ = cluster.create(SLICES, slice, false);
     }

@@ -392,8 +392,13 @@ async fn discovery_and_reviews_answer_as_kubectl_asks() {
             .await["status"]["allowed"],
         true
     );
+    let documents = bench.get("/openapi/v3").await;
+    let core = documents["paths"]["api/v1"]["serverRelativeURL"]
+        .as_str()
+        .unwrap();
+    assert!(bench.get(core).await["paths"]["/api/v1/nodes/{name}"]["patch"].is_object());
     assert_eq!(
-        bench.call("GET", "/openapi/v3", "", Value::Null).await.0,
+        bench.call("GET", "/openapi/v2", "", Value::Null).await.0,
         404
     );
 }

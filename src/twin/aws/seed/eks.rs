@@ -1,0 +1,377 @@
+//! The cluster, its node groups and what is behind them.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::model::{Inventory, asg, eks};
+use crate::twin::aws::ec2::images;
+use crate::twin::aws::state::*;
+
+fn issues(issues: &[eks::HealthIssue]) -> Vec<Issue> {
+    issues
+        .iter()
+        .map(|i| Issue {
+            code: i.code.clone(),
+            message: i.message.clone(),
+            resources: i.resource_ids.clone(),
+        })
+        .collect()
+}
+
+/// A JSON value without members that are null, as EKS answers it.
+fn compact(value: impl serde::Serialize) -> Value {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(map)) => map
+            .into_iter()
+            .filter(|(_, v)| !v.is_null())
+            .collect::<Map<_, _>>()
+            .into(),
+        Ok(other) => other,
+        Err(_) => Value::Null,
+    }
+}
+
+/// A node group.
+pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -> Nodegroup {
+    let mut spec = Map::new();
+    let mut put = |member: &str, value: Value| {
+        if !value.is_null() && value != json!([]) {
+            spec.insert(member.to_owned(), value);
+        }
+    };
+    put("capacityType", json!(group.capacity_type));
+    put("instanceTypes", json!(group.instance_types));
+    put("subnets", json!(group.subnets));
+    put("amiType", json!(group.ami_type));
+    put("nodeRole", json!(group.node_role));
+    put("diskSize", json!(group.disk_size));
+    put("remoteAccess", group.remote_access.as_ref().map_or(Value::Null, |r| compact(json!({"ec2SshKey": r.ec2_ssh_key, "sourceSecurityGroups": r.source_security_groups}))));
+    put(
+        "updateConfig",
+        group.update_config.as_ref().map_or(Value::Null, compact),
+    );
+    put(
+        "nodeRepairConfig",
+        group
+            .node_repair_config
+            .as_ref()
+            .map_or(Value::Null, node_repair),
+    );
+    put(
+        "warmPoolConfig",
+        group.warm_pool_config.as_ref().map_or(Value::Null, compact),
+    );
+    put(
+        "launchTemplate",
+        group.launch_template.as_ref().map_or(Value::Null, compact),
+    );
+    let asg = group.asgs.first().cloned();
+    let instance = cloud
+        .instances
+        .values()
+        .find(|i| i.tags.get("eks:nodegroup-name") == Some(&group.name));
+    let custom = group.ami_type.as_deref() == Some("CUSTOM");
+    let of_template = group
+        .launch_template
+        .as_ref()
+        .and_then(|t| t.id.as_ref())
+        .and_then(|id| cloud.templates.get(id)?.versions.last());
+    let data = |member: &str| {
+        of_template
+            .and_then(|v| v.data.get(member)?.as_str())
+            .map(str::to_owned)
+    };
+    let version = group.version.unwrap_or(inventory.cluster.version);
+    let launch = Launch {
+        template: instance
+            .and_then(|i| i.tags.get("aws:ec2launchtemplate:id").cloned())
+            .unwrap_or_default(),
+        version: 1,
+        image: instance
+            .map(|i| i.image.clone())
+            .or_else(|| data("ImageId"))
+            .unwrap_or_else(|| {
+                images::of(
+                    version,
+                    group
+                        .ami_type
+                        .as_deref()
+                        .unwrap_or("AL2023_x86_64_STANDARD"),
+                )
+            }),
+        instance_type: instance
+            .map(|i| i.instance_type.clone())
+            .or_else(|| group.instance_types.first().cloned())
+            .or_else(|| data("InstanceType"))
+            .unwrap_or_else(|| "t3.medium".into()),
+        custom,
+    };
+    let taints = group.taints.iter().map(compact).collect();
+    Nodegroup {
+        name: group.name.clone(),
+        arn: group.arn.clone(),
+        version,
+        release: group.release_version.clone().unwrap_or_default(),
+        status: group.status.clone(),
+        min: group.scaling.min.into(),
+        max: group.scaling.max.into(),
+        desired: group.scaling.desired.into(),
+        labels: group.labels.clone(),
+        taints,
+        asg,
+        health: issues(&group.health),
+        spec,
+        tags: group.tags.clone(),
+        created: group.created_at.unwrap_or(inventory.taken_at),
+        modified: group.created_at.unwrap_or(inventory.taken_at),
+        launch,
+        deleting: None,
+    }
+}
+
+fn node_repair(config: &eks::NodeRepairConfig) -> Value {
+    let overrides: Vec<Value> = config.overrides.iter().map(compact).collect();
+    let mut out = compact(config);
+    out["nodeRepairConfigOverrides"] = json!(overrides);
+    if let Some(out) = out.as_object_mut() {
+        out.remove("overrides");
+    }
+    out
+}
+
+/// The Auto Scaling groups, with their instances told whose they are.
+pub fn asgs(cloud: &mut Cloud, inventory: &Inventory, nodegroups: &BTreeMap<String, Nodegroup>) {
+    for group in inventory.asgs.values() {
+        let Some(owner) = nodegroups
+            .values()
+            .find(|g| g.asg.as_ref() == Some(&group.name))
+        else {
+            continue;
+        };
+        let made = auto_scaling_group(cloud, inventory.taken_at, group, owner);
+        for id in made.members.keys() {
+            if let Some(instance) = cloud.instances.get_mut(id) {
+                instance.asg = Some(made.name.clone());
+            }
+        }
+        cloud.asgs.insert(made.name.clone(), made);
+    }
+}
+
+fn auto_scaling_group(
+    cloud: &mut Cloud,
+    created: Timestamp,
+    group: &asg::Asg,
+    owner: &Nodegroup,
+) -> Asg {
+    let mut members = BTreeMap::new();
+    for instance in &group.instances {
+        let number = cloud.next_number();
+        members.insert(
+            instance.id.clone(),
+            Member {
+                zone: instance.zone.clone(),
+                lifecycle: instance.lifecycle.clone(),
+                number,
+            },
+        );
+    }
+    let subnets = owner
+        .spec
+        .get("subnets")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    Asg {
+        name: group.name.clone(),
+        arn: format!(
+            "arn:aws:autoscaling:{}:{}:autoScalingGroup:{}:autoScalingGroupName/{}",
+            cloud.region, cloud.account, "00000000-0000-4000-8000-000000000000", group.name
+        ),
+        nodegroup: owner.name.clone(),
+        min: group.min.into(),
+        max: group.max.into(),
+        desired: group.desired.into(),
+        subnets: subnets
+            .filter_map(|s| s.as_str().map(str::to_owned))
+            .collect(),
+        launch: owner.launch.clone(),
+        members,
+        target_groups: group
+            .target_groups
+            .iter()
+            .map(|arn| (arn.clone(), "Added".to_owned()))
+            .collect(),
+        suspended: group.suspended.iter().cloned().collect(),
+        tags: group
+            .tags
+            .iter()
+            .map(|t| (t.key.clone(), (t.value.clone(), t.propagate)))
+            .collect(),
+        created,
+        failed_launch: None,
+    }
+}
+
+/// The cluster.
+pub fn cluster(
+    inventory: &Inventory,
+    versions: Vec<Version>,
+    nodegroups: BTreeMap<String, Nodegroup>,
+) -> Eks {
+    let c = &inventory.cluster;
+    let mut rest = Map::new();
+    let issues_shown: Vec<Value> = c
+        .health
+        .iter()
+        .map(|i| json!({"code": i.code, "message": i.message, "resourceIds": i.resource_ids}))
+        .collect();
+    for (member, value) in [
+        ("roleArn", json!(c.role_arn)),
+        (
+            "resourcesVpcConfig",
+            compact(json!({
+                "subnetIds": c.subnet_ids,
+                "securityGroupIds": c.security_group_ids,
+                "clusterSecurityGroupId": c.cluster_security_group_id,
+                "vpcId": c.vpc_id,
+                "endpointPublicAccess": true,
+                "endpointPrivateAccess": false,
+                "publicAccessCidrs": ["0.0.0.0/0"],
+            })),
+        ),
+        (
+            "kubernetesNetworkConfig",
+            compact(
+                json!({"serviceIpv4Cidr": c.service_ipv4_cidr, "ipFamily": "ipv4", "elasticLoadBalancing": {"enabled": c.auto_mode}}),
+            ),
+        ),
+        (
+            "certificateAuthority",
+            json!({"data": c.certificate_authority}),
+        ),
+        ("platformVersion", json!(c.platform_version)),
+        ("health", json!({"issues": issues_shown})),
+        (
+            "accessConfig",
+            json!({"authenticationMode": c.authentication_mode.as_deref().unwrap_or("API_AND_CONFIG_MAP")}),
+        ),
+        (
+            "upgradePolicy",
+            json!({"supportType": c.support_type.as_deref().unwrap_or("EXTENDED")}),
+        ),
+        (
+            "computeConfig",
+            if c.auto_mode {
+                json!({"enabled": true, "nodePools": ["general-purpose", "system"]})
+            } else {
+                Value::Null
+            },
+        ),
+        ("deletionProtection", json!(false)),
+    ] {
+        if !value.is_null() {
+            rest.insert(member.to_owned(), value);
+        }
+    }
+    Eks {
+        name: c.name.clone(),
+        arn: c.arn.clone(),
+        version: c.version,
+        status: c.status.clone(),
+        rest,
+        endpoint: c.endpoint.clone().unwrap_or_default(),
+        tags: c.tags.clone(),
+        created: c.created_at.unwrap_or(inventory.taken_at),
+        running: None,
+        upgraded: None,
+        updates: BTreeMap::new(),
+        update_order: Vec::new(),
+        nodegroups,
+        addons: addons(inventory),
+        catalog: catalog(inventory),
+        versions,
+        insights: insights(inventory),
+        refresh: Refresh::default(),
+        fargate: inventory.fargate_profiles.clone(),
+        tokens: BTreeMap::new(),
+    }
+}
+
+fn addons(inventory: &Inventory) -> BTreeMap<String, Addon> {
+    let cluster = &inventory.cluster;
+    let base = cluster.arn.replace(":cluster/", ":addon/");
+    let created = cluster.created_at.unwrap_or(inventory.taken_at);
+    let of = |a: &eks::Addon| Addon {
+        name: a.name.clone(),
+        arn: format!("{base}/{}/00000000-0000-4000-8000-000000000000", a.name),
+        version: a.version.clone(),
+        status: a.status.clone(),
+        health: issues(&a.health),
+        role: a.service_account_role_arn.clone(),
+        configuration: a.configuration_values.clone(),
+        tags: BTreeMap::new(),
+        created,
+        modified: created,
+    };
+    inventory
+        .addons
+        .iter()
+        .map(|a| (a.name.clone(), of(a)))
+        .collect()
+}
+
+fn catalog(inventory: &Inventory) -> BTreeMap<String, Offered> {
+    let mut catalog: BTreeMap<String, Offered> = BTreeMap::new();
+    for (name, minors) in &inventory.addon_catalog {
+        let kind = if name.contains("csi") {
+            "storage"
+        } else if name.contains("identity") {
+            "security"
+        } else {
+            "networking"
+        };
+        let offered = catalog.entry(name.clone()).or_default();
+        offered.kind = kind.to_owned();
+        for (minor, offers) in minors {
+            for offer in offers {
+                match offered
+                    .versions
+                    .iter_mut()
+                    .find(|v| v.version == offer.version)
+                {
+                    Some(version) => {
+                        version.minors.insert(*minor, offer.default);
+                    }
+                    None => offered.versions.push(OfferedVersion {
+                        version: offer.version.clone(),
+                        minors: BTreeMap::from([(*minor, offer.default)]),
+                        architectures: offer.architectures.clone(),
+                        requires_configuration: offer.requires_configuration,
+                        requires_iam: offer.requires_iam_permissions,
+                    }),
+                }
+            }
+        }
+        offered.versions.sort_by(|a, b| b.version.cmp(&a.version));
+    }
+    catalog
+}
+
+fn insights(inventory: &Inventory) -> Vec<Insight> {
+    let of = |i: &eks::Insight| Insight {
+        id: i.id.clone(),
+        name: i.name.clone(),
+        category: i.category.clone(),
+        version: i.kubernetes_version,
+        status: i.status.clone(),
+        reason: i.reason.clone(),
+        description: i.description.clone(),
+        recommendation: i.recommendation.clone().unwrap_or_default(),
+        resources: i.resources.clone(),
+        refreshed: i.last_refresh.unwrap_or(inventory.taken_at),
+    };
+    inventory.insights.iter().map(of).collect()
+}

@@ -1,0 +1,181 @@
+//! Load balancers and what hangs off them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::model::{Inventory, elb};
+use crate::twin::aws::elb::normal;
+use crate::twin::aws::state::*;
+
+/// Fills in load balancers, listeners, rules and target groups.
+pub fn seed(cloud: &mut Cloud, inventory: &Inventory) {
+    let out = &mut cloud.elb;
+    for b in &inventory.load_balancers {
+        let made = Balancer {
+            arn: b.arn.clone(),
+            name: b.name.clone(),
+            kind: b.kind.clone(),
+            dns: b.dns_name.clone().unwrap_or_default(),
+            vpc: b.vpc.clone().unwrap_or_default(),
+            zones: b.zones.clone(),
+        };
+        out.balancers.insert(b.arn.clone(), made);
+        out.tags.insert(b.arn.clone(), b.tags.clone());
+    }
+    for l in &inventory.listeners {
+        let made = Listener {
+            arn: l.arn.clone(),
+            balancer: l.load_balancer.clone(),
+            port: l.port.unwrap_or(80).into(),
+            protocol: l.protocol.clone().unwrap_or_else(|| "HTTP".into()),
+            actions: Vec::new(),
+        };
+        out.listeners.insert(l.arn.clone(), made);
+        out.tags.insert(l.arn.clone(), l.tags.clone());
+    }
+    for rule in &inventory.rules {
+        seed_rule(out, rule);
+    }
+    for group in &inventory.target_groups {
+        let health = inventory
+            .target_health
+            .get(&group.arn)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let made = target_group(group, health);
+        out.tags.insert(group.arn.clone(), group.tags.clone());
+        out.groups.insert(group.arn.clone(), made);
+    }
+}
+
+/// The rule's actions with its target groups put back in.
+fn actions(rule: &elb::Rule) -> Vec<Value> {
+    let groups: Vec<Value> = rule
+        .forward
+        .iter()
+        .map(|f| json!({"TargetGroupArn": f.arn, "Weight": f.weight}))
+        .collect();
+    let mut actions = rule
+        .rest
+        .get("Actions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let forward = actions
+        .iter_mut()
+        .find(|a| a.get("Type").and_then(Value::as_str) == Some("forward"));
+    match forward.and_then(Value::as_object_mut) {
+        Some(forward) => {
+            let config = forward.entry("ForwardConfig").or_insert_with(|| json!({}));
+            config["TargetGroups"] = json!(groups);
+        }
+        None if !groups.is_empty() => {
+            actions.push(json!({"Type": "forward", "ForwardConfig": {"TargetGroups": groups}}))
+        }
+        None => {}
+    }
+    normal(&actions)
+}
+
+fn seed_rule(out: &mut Elb, rule: &elb::Rule) {
+    let (actions, list) = (actions(rule), |member: &str| {
+        rule.rest
+            .get(member)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    });
+    if rule.is_default {
+        if let Some(listener) = out.listeners.get_mut(&rule.listener) {
+            listener.actions = actions;
+        }
+        // A network load balancer's default action has no rule of its own.
+        if rule.arn == rule.listener {
+            return;
+        }
+        out.rules.insert(
+            rule.arn.clone(),
+            Rule {
+                arn: rule.arn.clone(),
+                listener: rule.listener.clone(),
+                priority: "default".into(),
+                conditions: Vec::new(),
+                actions: Vec::new(),
+                transforms: Vec::new(),
+                default: true,
+            },
+        );
+    } else {
+        let made = Rule {
+            arn: rule.arn.clone(),
+            listener: rule.listener.clone(),
+            priority: rule.priority.clone(),
+            conditions: list("Conditions"),
+            actions,
+            transforms: list("Transforms"),
+            default: false,
+        };
+        out.rules.insert(rule.arn.clone(), made);
+    }
+    out.tags.insert(rule.arn.clone(), rule.tags.clone());
+}
+
+fn target_group(group: &elb::TargetGroup, health: &[elb::TargetHealth]) -> TargetGroup {
+    let port = i64::from(group.port.unwrap_or(80));
+    let mut targets = BTreeMap::new();
+    for target in health {
+        let state = match target.state.as_str() {
+            "healthy" => TargetState::Healthy,
+            "unhealthy" => TargetState::Unhealthy("Target.FailedHealthChecks"),
+            "draining" | "unused" if target.reason.as_deref() == Some("Target.NotRegistered") => {
+                continue;
+            }
+            "draining" => TargetState::Draining,
+            _ => TargetState::Initial,
+        };
+        targets.insert(
+            (target.id.clone(), target.port.map_or(port, i64::from)),
+            Target {
+                state,
+                ..Target::default()
+            },
+        );
+    }
+    let attributes = [
+        (
+            "deregistration_delay.timeout_seconds",
+            group.deregistration_delay_seconds.to_string(),
+        ),
+        ("load_balancing.algorithm.type", "round_robin".to_owned()),
+        (
+            "load_balancing.cross_zone.enabled",
+            "use_load_balancer_configuration".to_owned(),
+        ),
+        ("slow_start.duration_seconds", "0".to_owned()),
+        ("stickiness.enabled", group.sticky.to_string()),
+        ("stickiness.type", "lb_cookie".to_owned()),
+        ("stickiness.lb_cookie.duration_seconds", "86400".to_owned()),
+        (
+            "target_group_health.unhealthy_state_routing.minimum_healthy_targets.count",
+            "1".to_owned(),
+        ),
+    ];
+    TargetGroup {
+        arn: group.arn.clone(),
+        name: group.name.clone(),
+        protocol: group.protocol.clone().unwrap_or_else(|| "HTTP".into()),
+        port,
+        target_type: group.target_type.clone(),
+        vpc: group.vpc.clone().unwrap_or_default(),
+        interval: group.health_check_interval_seconds.into(),
+        healthy_threshold: group.healthy_threshold.into(),
+        unhealthy_threshold: group.unhealthy_threshold.into(),
+        attributes: attributes
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v))
+            .collect(),
+        targets,
+        checked: false,
+    }
+}

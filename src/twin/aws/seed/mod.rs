@@ -1,0 +1,238 @@
+//! The account as a snapshot says it is.
+
+mod controller;
+mod eks;
+mod elb;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::ec2::images;
+use super::state::*;
+use crate::model::snapshot::Snapshot;
+use crate::model::{Inventory, eks as model};
+
+pub use controller::BINDINGS;
+
+/// The account in `snapshot`.
+pub fn cloud(snapshot: &Snapshot) -> Cloud {
+    let inventory = &snapshot.inventory;
+    let account = inventory
+        .cluster
+        .arn
+        .split(':')
+        .nth(4)
+        .unwrap_or("123456789012")
+        .to_owned();
+    let mut cloud = Cloud {
+        account,
+        region: inventory.region.clone(),
+        ..Cloud::default()
+    };
+    seed_network(&mut cloud, snapshot);
+    seed_templates(&mut cloud, inventory);
+    let versions = seed_versions(inventory);
+    for version in &versions {
+        for kind in images::KINDS {
+            let image = images::published(version.version, &version.patch, kind);
+            cloud.images.insert(image.id.clone(), image);
+        }
+    }
+    seed_images_in_use(&mut cloud, snapshot);
+    let nodegroups = inventory
+        .nodegroups
+        .iter()
+        .map(|g| (g.name.clone(), eks::nodegroup(&cloud, inventory, g)))
+        .collect();
+    eks::asgs(&mut cloud, inventory, &nodegroups);
+    cloud.eks = Some(eks::cluster(inventory, versions, nodegroups));
+    elb::seed(&mut cloud, inventory);
+    cloud.switches.controller = controller::of(&cloud, snapshot);
+    cloud
+}
+
+fn seed_network(cloud: &mut Cloud, snapshot: &Snapshot) {
+    let inventory = &snapshot.inventory;
+    for subnet in &inventory.subnets {
+        cloud.subnets.insert(
+            subnet.id.clone(),
+            Subnet {
+                id: subnet.id.clone(),
+                zone: subnet.zone.clone(),
+                zone_id: subnet.zone_id.clone().unwrap_or_default(),
+                vpc: subnet.vpc.clone().unwrap_or_default(),
+                cidr: subnet.cidr.clone().unwrap_or_default(),
+                free: subnet.free_ips.into(),
+                given: 0,
+            },
+        );
+    }
+    for instance in &inventory.instances {
+        let dns = instance.private_dns.clone().unwrap_or_default();
+        let address = dns
+            .split('.')
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches("ip-")
+            .replace('-', ".");
+        let subnet = instance.subnet.clone().unwrap_or_default();
+        if let Some(subnet) = cloud.subnets.get_mut(&subnet) {
+            subnet.given = subnet.given.max(offset(&subnet.cidr, &address));
+        }
+        cloud.instances.insert(
+            instance.id.clone(),
+            Instance {
+                id: instance.id.clone(),
+                instance_type: instance.instance_type.clone(),
+                zone: instance.zone.clone(),
+                subnet,
+                image: instance.image.clone().unwrap_or_default(),
+                state: instance.state.clone(),
+                address,
+                dns,
+                tags: instance.tags.clone(),
+                launched: inventory.taken_at,
+                asg: None,
+                never_joins: false,
+                joined: instance.state == "running",
+            },
+        );
+    }
+    for volume in snapshot
+        .kubernetes
+        .get("/api/v1/persistentvolumes")
+        .into_iter()
+        .flatten()
+    {
+        let Some(handle) = volume
+            .pointer("/spec/csi/volumeHandle")
+            .and_then(Value::as_str)
+        else {
+            continue;
+        };
+        let terms = volume
+            .pointer("/spec/nodeAffinity/required/nodeSelectorTerms/0/matchExpressions/0/values/0");
+        cloud.volumes.insert(
+            handle.to_owned(),
+            terms.and_then(Value::as_str).unwrap_or_default().to_owned(),
+        );
+    }
+}
+
+/// How many addresses of a subnet are taken when `address` is the highest, the first four being AWS's.
+fn offset(cidr: &str, address: &str) -> u32 {
+    let number = |text: &str| text.parse::<std::net::Ipv4Addr>().map(u32::from).ok();
+    let base = cidr.split('/').next().and_then(number);
+    base.zip(number(address)).map_or(0, |(base, address)| {
+        address.saturating_sub(base).saturating_sub(3)
+    })
+}
+
+fn seed_templates(cloud: &mut Cloud, inventory: &Inventory) {
+    for version in &inventory.launch_templates {
+        let mut data = Map::new();
+        for (member, value) in [
+            ("ImageId", &version.image),
+            ("InstanceType", &version.instance_type),
+            ("UserData", &version.user_data),
+        ] {
+            if let Some(value) = value {
+                data.insert(member.into(), json!(value));
+            }
+        }
+        let template = cloud
+            .templates
+            .entry(version.id.clone())
+            .or_insert_with(|| Template {
+                id: version.id.clone(),
+                name: version.name.clone().unwrap_or_else(|| version.id.clone()),
+                default: version.version,
+                versions: Vec::new(),
+                created: inventory.taken_at,
+            });
+        let made = TemplateVersion {
+            number: version.version,
+            description: version.description.clone(),
+            data,
+            created: inventory.taken_at,
+        };
+        template.versions.push(made);
+        template.versions.sort_by_key(|v| v.number);
+    }
+    // The templates EKS made for its groups are known by the tags of their instances.
+    for instance in &inventory.instances {
+        let Some(id) = instance
+            .tags
+            .get("aws:ec2launchtemplate:id")
+            .filter(|id| !cloud.templates.contains_key(*id))
+        else {
+            continue;
+        };
+        let mut data = Map::new();
+        data.insert("ImageId".into(), json!(instance.image));
+        data.insert("InstanceType".into(), json!(instance.instance_type));
+        let version = TemplateVersion {
+            number: 1,
+            description: None,
+            data,
+            created: inventory.taken_at,
+        };
+        let name = instance
+            .tags
+            .get("aws:autoscaling:groupName")
+            .cloned()
+            .unwrap_or_else(|| id.clone());
+        let template = Template {
+            id: id.clone(),
+            name,
+            default: 1,
+            versions: vec![version],
+            created: inventory.taken_at,
+        };
+        cloud.templates.insert(id.clone(), template);
+    }
+}
+
+fn seed_versions(inventory: &Inventory) -> Vec<Version> {
+    let of = |v: &model::ClusterVersion| Version {
+        version: v.version,
+        status: v.status.clone(),
+        default: v.default,
+        patch: v
+            .patch
+            .clone()
+            .unwrap_or_else(|| format!("{}.0", v.version)),
+        end_of_standard: v.end_of_standard_support,
+        end_of_extended: v.end_of_extended_support,
+    };
+    inventory.cluster_versions.iter().map(of).collect()
+}
+
+/// AMIs that nodes run and nobody publishes any more, or never did: their kubelets are known by their nodes.
+fn seed_images_in_use(cloud: &mut Cloud, snapshot: &Snapshot) {
+    for node in snapshot
+        .kubernetes
+        .get("/api/v1/nodes")
+        .into_iter()
+        .flatten()
+    {
+        let text = |pointer: &str| node.pointer(pointer).and_then(Value::as_str);
+        let id = text("/spec/providerID").and_then(|p| p.rsplit('/').next());
+        let Some(instance) = id.and_then(|id| cloud.instances.get(id)) else {
+            continue;
+        };
+        let kubelet = text("/status/nodeInfo/kubeletVersion")
+            .unwrap_or_default()
+            .trim_start_matches('v');
+        let kubelet = kubelet.split('-').next().unwrap_or_default().to_owned();
+        let image = Image {
+            id: instance.image.clone(),
+            name: format!("image-in-use-{kubelet}"),
+            arm: images::is_arm(&instance.instance_type),
+            kubelet,
+            owner: cloud.account.clone(),
+        };
+        cloud.images.entry(image.id.clone()).or_insert(image);
+    }
+}

@@ -1,0 +1,128 @@
+//! A catalogue of add-ons and versions from 1.24 to 1.33, for scenarios that go further than the bundled snapshot's.
+
+use std::collections::BTreeMap;
+
+use crate::model::eks::{AddonOffer, ClusterVersion};
+use crate::model::{AddonVersion, Inventory, Minor};
+
+const FIRST: u16 = 24;
+const LAST: u16 = 33;
+
+/// Name, and per version the minors it goes with; newest first.
+const ADDONS: &[(&str, &[(&str, u16, u16)])] = &[
+    (
+        "aws-ebs-csi-driver",
+        &[
+            ("v1.44.0-eksbuild.1", 28, 33),
+            ("v1.38.1-eksbuild.1", 26, 33),
+            ("v1.25.0-eksbuild.1", 24, 29),
+        ],
+    ),
+    (
+        "coredns",
+        &[
+            ("v1.12.1-eksbuild.2", 32, 33),
+            ("v1.11.4-eksbuild.2", 29, 33),
+            ("v1.11.1-eksbuild.9", 27, 31),
+            ("v1.10.1-eksbuild.18", 25, 29),
+            ("v1.9.3-eksbuild.11", 24, 27),
+        ],
+    ),
+    ("eks-pod-identity-agent", &[("v1.3.4-eksbuild.1", 24, 33)]),
+    (
+        "vpc-cni",
+        &[
+            ("v1.20.1-eksbuild.1", 28, 33),
+            ("v1.19.2-eksbuild.1", 26, 33),
+            ("v1.18.3-eksbuild.3", 25, 32),
+            ("v1.17.1-eksbuild.1", 25, 30),
+            ("v1.16.4-eksbuild.2", 24, 30),
+            ("v1.15.1-eksbuild.1", 24, 29),
+        ],
+    ),
+];
+
+/// The last patch releases EKS ran of each minor.
+const PATCHES: &[(u16, &str)] = &[
+    (24, "1.24.17"),
+    (25, "1.25.16"),
+    (26, "1.26.15"),
+    (27, "1.27.16"),
+    (28, "1.28.15"),
+    (29, "1.29.15"),
+    (30, "1.30.14"),
+    (31, "1.31.13"),
+    (32, "1.32.9"),
+    (33, "1.33.5"),
+];
+
+fn patch(minor: u16) -> Option<&'static str> {
+    PATCHES
+        .iter()
+        .find(|(m, _)| *m == minor)
+        .map(|(_, patch)| *patch)
+}
+
+fn offer(version: String, default: bool) -> AddonOffer {
+    AddonOffer {
+        version: AddonVersion::new(version),
+        default,
+        architectures: vec!["amd64".to_owned(), "arm64".to_owned()],
+        requires_configuration: false,
+        requires_iam_permissions: false,
+    }
+}
+
+/// Puts the catalogue and every version from 1.24 on into an inventory.
+pub fn extend(inventory: &mut Inventory) {
+    if !inventory
+        .cluster_versions
+        .iter()
+        .any(|v| v.version == Minor::new(FIRST))
+    {
+        inventory.cluster_versions.push(ClusterVersion {
+            version: Minor::new(FIRST),
+            status: "EXTENDED_SUPPORT".to_owned(),
+            default: false,
+            patch: patch(FIRST).map(str::to_owned),
+            end_of_standard_support: "2024-01-31T00:00:00Z".parse().ok(),
+            end_of_extended_support: "2027-01-31T00:00:00Z".parse().ok(),
+        });
+    }
+    let mut catalog = BTreeMap::new();
+    for (name, versions) in ADDONS {
+        let minors: BTreeMap<Minor, Vec<AddonOffer>> = (FIRST..=LAST)
+            .map(|minor| (Minor::new(minor), offers(versions, minor)))
+            .collect();
+        catalog.insert((*name).to_owned(), minors);
+    }
+    catalog.insert(
+        "kube-proxy".to_owned(),
+        (FIRST..=LAST)
+            .map(|minor| (Minor::new(minor), kube_proxies(minor)))
+            .collect(),
+    );
+    inventory.addon_catalog = catalog;
+}
+
+/// The versions that go with a minor; the default is not the newest where there is a choice.
+fn offers(versions: &[(&str, u16, u16)], minor: u16) -> Vec<AddonOffer> {
+    let fit: Vec<&str> = versions
+        .iter()
+        .filter(|(_, from, to)| (*from..=*to).contains(&minor))
+        .map(|(v, _, _)| *v)
+        .collect();
+    let default = usize::from(fit.len() > 1);
+    fit.iter()
+        .enumerate()
+        .map(|(i, version)| offer((*version).to_owned(), i == default))
+        .collect()
+}
+
+/// A minor takes the kube-proxies of itself and of three minors before.
+fn kube_proxies(minor: u16) -> Vec<AddonOffer> {
+    (0..=3)
+        .filter_map(|behind| Some((behind, patch(minor - behind)?)))
+        .map(|(behind, patch)| offer(format!("v{patch}-eksbuild.2"), behind == 0))
+        .collect()
+}

@@ -1,0 +1,156 @@
+//! More nodes: copies of those that are there, one zone after the other.
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::model::snapshot::Snapshot;
+
+/// A hexadecimal text made of `of`; the same text gives the same one.
+pub fn hash(of: &str, digits: usize) -> String {
+    hex::encode(Sha256::digest(of))[..digits.min(64)].to_owned()
+}
+
+/// A UUID made of `of`.
+pub fn uid(of: &str) -> String {
+    let h = hash(of, 32);
+    format!(
+        "{}-{}-4{}-8{}-{}",
+        &h[..8],
+        &h[8..12],
+        &h[13..16],
+        &h[17..20],
+        &h[20..]
+    )
+}
+
+/// The objects of a list.
+pub fn list<'s>(snapshot: &'s mut Snapshot, path: &str) -> &'s mut Vec<Value> {
+    snapshot.kubernetes.entry(path.to_owned()).or_default()
+}
+
+/// The text at a JSON pointer.
+pub fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Grows the first node group to `nodes` nodes, each with the pods of every daemon set, in the cloud and in the cluster.
+pub fn to(snapshot: &mut Snapshot, nodes: usize) {
+    let originals: Vec<Value> = list(snapshot, "/api/v1/nodes").clone();
+    for number in originals.len()..nodes {
+        let original = &originals[number % originals.len()];
+        add(snapshot, original, number);
+    }
+    let size = i32::try_from(nodes).unwrap_or(i32::MAX);
+    let inventory = &mut snapshot.inventory;
+    for group in inventory.nodegroups.iter_mut().take(1) {
+        (group.scaling.min, group.scaling.desired, group.scaling.max) =
+            (size, size, size.saturating_mul(2));
+    }
+    for asg in inventory.asgs.values_mut().take(1) {
+        (asg.min, asg.desired, asg.max) = (size, size, size.saturating_mul(2));
+    }
+    for set in list(snapshot, "/apis/apps/v1/daemonsets") {
+        for member in [
+            "currentNumberScheduled",
+            "desiredNumberScheduled",
+            "numberAvailable",
+            "numberReady",
+            "updatedNumberScheduled",
+        ] {
+            set["status"][member] = json!(nodes);
+        }
+    }
+}
+
+/// Adds a copy of a node: its instance, its place in its group and target groups, its daemons' pods.
+fn add(snapshot: &mut Snapshot, original: &Value, number: usize) {
+    let old_instance = text(original, "/spec/providerID")
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let old_name = text(original, "/metadata/name").to_owned();
+    let zone = text(original, "/metadata/labels/topology.kubernetes.io~1zone").to_owned();
+    let address = next_address(text(original, "/status/addresses/0/address"), number);
+    let name = format!("ip-{}.ec2.internal", address.replace('.', "-"));
+    let instance = format!("i-{}", hash(&name, 17));
+    let mut node = original.clone();
+    node["metadata"]["name"] = json!(name);
+    node["metadata"]["uid"] = json!(uid(&name));
+    node["metadata"]["labels"]["kubernetes.io/hostname"] = json!(name);
+    node["metadata"]["annotations"]["alpha.kubernetes.io/provided-node-ip"] = json!(address);
+    node["spec"]["providerID"] = json!(format!("aws:///{zone}/{instance}"));
+    node["status"]["addresses"] = json!([
+        {"address": address, "type": "InternalIP"}, {"address": name, "type": "InternalDNS"}, {"address": name, "type": "Hostname"},
+    ]);
+    list(snapshot, "/api/v1/nodes").push(node);
+
+    let inventory = &mut snapshot.inventory;
+    if let Some(mut copy) = inventory
+        .instances
+        .iter()
+        .find(|i| i.id == old_instance)
+        .cloned()
+    {
+        copy.id.clone_from(&instance);
+        copy.private_dns = Some(name.clone());
+        inventory.instances.push(copy);
+    }
+    for asg in inventory.asgs.values_mut() {
+        if let Some(mut copy) = asg.instances.iter().find(|i| i.id == old_instance).cloned() {
+            copy.id.clone_from(&instance);
+            asg.instances.push(copy);
+        }
+    }
+    for targets in inventory.target_health.values_mut() {
+        if let Some(mut copy) = targets.iter().find(|t| t.id == old_instance).cloned() {
+            copy.id.clone_from(&instance);
+            targets.push(copy);
+        }
+    }
+    let pods = list(snapshot, "/api/v1/pods");
+    let daemons: Vec<Value> = pods
+        .iter()
+        .filter(|p| {
+            text(p, "/spec/nodeName") == old_name
+                && text(p, "/metadata/ownerReferences/0/kind") == "DaemonSet"
+        })
+        .cloned()
+        .collect();
+    for pod in daemons {
+        pods.push(daemon_on(pod, &name, &address));
+    }
+}
+
+/// A copy of a daemon's pod on another node.
+fn daemon_on(mut pod: Value, node: &str, address: &str) -> Value {
+    let name = format!(
+        "{}-{}",
+        text(&pod, "/metadata/ownerReferences/0/name"),
+        hash(&format!("{}{node}", text(&pod, "/metadata/name")), 5)
+    );
+    pod["metadata"]["uid"] = json!(uid(&format!("{name}{node}")));
+    pod["metadata"]["name"] = json!(name);
+    pod["spec"]["nodeName"] = json!(node);
+    if let Some(values) = pod.pointer_mut("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values") {
+        *values = json!([node]);
+    }
+    pod["status"]["hostIP"] = json!(address);
+    pod["status"]["hostIPs"] = json!([{"ip": address}]);
+    if pod["spec"]["hostNetwork"] == json!(true) {
+        pod["status"]["podIP"] = json!(address);
+        pod["status"]["podIPs"] = json!([{"ip": address}]);
+    }
+    pod
+}
+
+/// The address `number` after `first`, which has the lowest of its subnet.
+fn next_address(first: &str, number: usize) -> String {
+    let base = first
+        .parse::<std::net::Ipv4Addr>()
+        .map_or(0x0a00_0004, u32::from);
+    std::net::Ipv4Addr::from(base.wrapping_add(u32::try_from(number).unwrap_or(1))).to_string()
+}
