@@ -17,7 +17,10 @@ type Result<T> = std::result::Result<T, ApiError>;
 /// AWS's time as ours. It comes as a decimal of seconds, whose last digits are the decimal's, not the clock's.
 pub fn time(at: Option<aws_smithy_types::DateTime>) -> Option<Timestamp> {
     let at = at?;
-    Timestamp::new(at.secs(), at.subsec_nanos().cast_signed()).ok()?.round(jiff::Unit::Millisecond).ok()
+    Timestamp::new(at.secs(), at.subsec_nanos().cast_signed())
+        .ok()?
+        .round(jiff::Unit::Microsecond)
+        .ok()
 }
 
 fn missing(op: &str, what: &str) -> ApiError {

@@ -287,13 +287,15 @@ impl Aws {
             .nodegroup_name(name)
             .client_request_token(token);
         let out = call
-            .set_scaling_config((min.is_some() || max.is_some() || desired.is_some()).then(|| {
-                types::NodegroupScalingConfig::builder()
-                    .set_min_size(*min)
-                    .set_max_size(*max)
-                    .set_desired_size(*desired)
-                    .build()
-            }))
+            .set_scaling_config(
+                (min.is_some() || max.is_some() || desired.is_some()).then(|| {
+                    types::NodegroupScalingConfig::builder()
+                        .set_min_size(*min)
+                        .set_max_size(*max)
+                        .set_desired_size(*desired)
+                        .build()
+                }),
+            )
             .set_taints(taints)
             .send()
             .await;

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use crate::aws::Aws;
 use crate::clients::aws::over;
 use crate::clients::scripted::{Asked, clock, wire, xml};
-use crate::model::elb::{Listener, WeightedTargetGroup};
 use crate::model::Class;
+use crate::model::elb::{Listener, WeightedTargetGroup};
 use crate::wire::Request;
 
-const RULE: &str = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener-rule/app/shop/aa/bb/cc";
-const LISTENER: &str = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener/app/shop/aa/bb";
+const RULE: &str =
+    "arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener-rule/app/shop/aa/bb/cc";
+const LISTENER: &str =
+    "arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener/app/shop/aa/bb";
 const NLB: &str = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:listener/net/tcp/aa/bb";
 const BLUE: &str = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/blue/1";
 const GREEN: &str = "arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/green/2";
@@ -23,7 +25,9 @@ fn form(request: &Request) -> BTreeMap<String, String> {
         let mut rest = text.as_bytes();
         while let Some((first, tail)) = rest.split_first() {
             if *first == b'%' {
-                bytes.push(u8::from_str_radix(std::str::from_utf8(&tail[..2]).unwrap(), 16).unwrap());
+                bytes.push(
+                    u8::from_str_radix(std::str::from_utf8(&tail[..2]).unwrap(), 16).unwrap(),
+                );
                 rest = &tail[2..];
             } else {
                 bytes.push(if *first == b'+' { b' ' } else { *first });
@@ -32,7 +36,10 @@ fn form(request: &Request) -> BTreeMap<String, String> {
         }
         String::from_utf8(bytes).unwrap()
     };
-    body.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (plain(k), plain(v))).collect()
+    body.split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(k, v)| (plain(k), plain(v)))
+        .collect()
 }
 
 fn action_of(request: &Request) -> String {
@@ -40,7 +47,16 @@ fn action_of(request: &Request) -> String {
 }
 
 fn forward(blue: i32, green: i32) -> Vec<WeightedTargetGroup> {
-    vec![WeightedTargetGroup { arn: BLUE.into(), weight: blue }, WeightedTargetGroup { arn: GREEN.into(), weight: green }]
+    vec![
+        WeightedTargetGroup {
+            arn: BLUE.into(),
+            weight: blue,
+        },
+        WeightedTargetGroup {
+            arn: GREEN.into(),
+            weight: green,
+        },
+    ]
 }
 
 /// An endpoint whose one rule has `actions`.
@@ -76,34 +92,88 @@ async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
     let (aws, asked) = aws_with(FORWARD, false);
     aws.set_forward(RULE, &forward(75, 25)).await.unwrap();
     let all = asked.all();
-    assert_eq!(all.iter().map(action_of).collect::<Vec<_>>(), ["DescribeRules", "ModifyRule"]);
+    assert_eq!(
+        all.iter().map(action_of).collect::<Vec<_>>(),
+        ["DescribeRules", "ModifyRule"]
+    );
     let sent = form(&all[1]);
     let expected = [
         ("RuleArn", RULE),
         ("Actions.member.1.Type", "authenticate-oidc"),
         ("Actions.member.1.Order", "1"),
-        ("Actions.member.1.AuthenticateOidcConfig.Issuer", "https://id.example"),
-        ("Actions.member.1.AuthenticateOidcConfig.AuthorizationEndpoint", "https://id.example/a"),
-        ("Actions.member.1.AuthenticateOidcConfig.TokenEndpoint", "https://id.example/t"),
-        ("Actions.member.1.AuthenticateOidcConfig.UserInfoEndpoint", "https://id.example/u"),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.Issuer",
+            "https://id.example",
+        ),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.AuthorizationEndpoint",
+            "https://id.example/a",
+        ),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.TokenEndpoint",
+            "https://id.example/t",
+        ),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.UserInfoEndpoint",
+            "https://id.example/u",
+        ),
         ("Actions.member.1.AuthenticateOidcConfig.ClientId", "shop"),
-        ("Actions.member.1.AuthenticateOidcConfig.SessionCookieName", "c"),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.SessionCookieName",
+            "c",
+        ),
         ("Actions.member.1.AuthenticateOidcConfig.Scope", "openid"),
-        ("Actions.member.1.AuthenticateOidcConfig.SessionTimeout", "600"),
-        ("Actions.member.1.AuthenticateOidcConfig.OnUnauthenticatedRequest", "authenticate"),
-        ("Actions.member.1.AuthenticateOidcConfig.AuthenticationRequestExtraParams.entry.1.key", "prompt"),
-        ("Actions.member.1.AuthenticateOidcConfig.AuthenticationRequestExtraParams.entry.1.value", "login"),
-        ("Actions.member.1.AuthenticateOidcConfig.UseExistingClientSecret", "true"),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.SessionTimeout",
+            "600",
+        ),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.OnUnauthenticatedRequest",
+            "authenticate",
+        ),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.AuthenticationRequestExtraParams.entry.1.key",
+            "prompt",
+        ),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.AuthenticationRequestExtraParams.entry.1.value",
+            "login",
+        ),
+        (
+            "Actions.member.1.AuthenticateOidcConfig.UseExistingClientSecret",
+            "true",
+        ),
         ("Actions.member.2.Type", "forward"),
         ("Actions.member.2.Order", "2"),
-        ("Actions.member.2.ForwardConfig.TargetGroups.member.1.TargetGroupArn", BLUE),
-        ("Actions.member.2.ForwardConfig.TargetGroups.member.1.Weight", "75"),
-        ("Actions.member.2.ForwardConfig.TargetGroups.member.2.TargetGroupArn", GREEN),
-        ("Actions.member.2.ForwardConfig.TargetGroups.member.2.Weight", "25"),
-        ("Actions.member.2.ForwardConfig.TargetGroupStickinessConfig.Enabled", "true"),
-        ("Actions.member.2.ForwardConfig.TargetGroupStickinessConfig.DurationSeconds", "3600"),
+        (
+            "Actions.member.2.ForwardConfig.TargetGroups.member.1.TargetGroupArn",
+            BLUE,
+        ),
+        (
+            "Actions.member.2.ForwardConfig.TargetGroups.member.1.Weight",
+            "75",
+        ),
+        (
+            "Actions.member.2.ForwardConfig.TargetGroups.member.2.TargetGroupArn",
+            GREEN,
+        ),
+        (
+            "Actions.member.2.ForwardConfig.TargetGroups.member.2.Weight",
+            "25",
+        ),
+        (
+            "Actions.member.2.ForwardConfig.TargetGroupStickinessConfig.Enabled",
+            "true",
+        ),
+        (
+            "Actions.member.2.ForwardConfig.TargetGroupStickinessConfig.DurationSeconds",
+            "3600",
+        ),
     ];
-    let mut expected: BTreeMap<String, String> = expected.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+    let mut expected: BTreeMap<String, String> = expected
+        .into_iter()
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect();
     expected.insert("Action".into(), "ModifyRule".into());
     expected.insert("Version".into(), "2015-12-01".into());
     // No conditions, no transforms, no TargetGroupArn beside the configuration, no client secret.
@@ -115,9 +185,18 @@ async fn a_default_rule_is_changed_on_its_listener() {
     let (aws, asked) = aws_with(FORWARD, true);
     aws.set_forward(RULE, &forward(100, 0)).await.unwrap();
     let sent = form(&asked.all()[1]);
-    assert_eq!((sent["Action"].as_str(), sent["ListenerArn"].as_str()), ("ModifyListener", LISTENER));
-    assert_eq!(sent["DefaultActions.member.2.ForwardConfig.TargetGroups.member.2.Weight"], "0");
-    assert_eq!(sent["DefaultActions.member.1.AuthenticateOidcConfig.UseExistingClientSecret"], "true");
+    assert_eq!(
+        (sent["Action"].as_str(), sent["ListenerArn"].as_str()),
+        ("ModifyListener", LISTENER)
+    );
+    assert_eq!(
+        sent["DefaultActions.member.2.ForwardConfig.TargetGroups.member.2.Weight"],
+        "0"
+    );
+    assert_eq!(
+        sent["DefaultActions.member.1.AuthenticateOidcConfig.UseExistingClientSecret"],
+        "true"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,23 +205,58 @@ async fn a_network_load_balancer_is_sent_no_stickiness_it_does_not_have() {
     let (aws, asked) = aws_with(plain, false);
     aws.set_forward(NLB, &forward(10, 90)).await.unwrap();
     let sent = form(&asked.all()[1]);
-    assert_eq!((sent["Action"].as_str(), sent["ListenerArn"].as_str()), ("ModifyListener", NLB));
+    assert_eq!(
+        (sent["Action"].as_str(), sent["ListenerArn"].as_str()),
+        ("ModifyListener", NLB)
+    );
     assert!(!sent.keys().any(|k| k.contains("Stickiness")), "{sent:?}");
-    let listener = Listener { arn: NLB.into(), load_balancer: String::new(), port: None, protocol: None, tags: BTreeMap::new() };
+    let listener = Listener {
+        arn: NLB.into(),
+        load_balancer: String::new(),
+        port: None,
+        protocol: None,
+        tags: BTreeMap::new(),
+    };
     let rules = aws.rules(&listener).await.unwrap();
-    assert_eq!((rules[0].arn.as_str(), rules[0].is_default, rules[0].priority.as_str()), (NLB, true, "default"));
-    assert_eq!(rules[0].forward, [WeightedTargetGroup { arn: BLUE.into(), weight: 1 }]);
+    assert_eq!(
+        (
+            rules[0].arn.as_str(),
+            rules[0].is_default,
+            rules[0].priority.as_str()
+        ),
+        (NLB, true, "default")
+    );
+    assert_eq!(
+        rules[0].forward,
+        [WeightedTargetGroup {
+            arn: BLUE.into(),
+            weight: 1
+        }]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn weights_that_would_answer_503_are_refused_before_anything_is_sent() {
     let (aws, asked) = aws_with(FORWARD, false);
     for (blue, green) in [(0, 0), (1000, 0), (-1, 1)] {
-        let error = aws.set_forward(RULE, &forward(blue, green)).await.unwrap_err();
+        let error = aws
+            .set_forward(RULE, &forward(blue, green))
+            .await
+            .unwrap_err();
         assert_eq!(error.class, Class::Invalid);
     }
-    let (fixed, _) = aws_with("<member><Type>fixed-response</Type><FixedResponseConfig><StatusCode>404</StatusCode></FixedResponseConfig></member>", false);
-    assert_eq!(fixed.set_forward(RULE, &forward(1, 1)).await.unwrap_err().class, Class::Invalid);
+    let (fixed, _) = aws_with(
+        "<member><Type>fixed-response</Type><FixedResponseConfig><StatusCode>404</StatusCode></FixedResponseConfig></member>",
+        false,
+    );
+    assert_eq!(
+        fixed
+            .set_forward(RULE, &forward(1, 1))
+            .await
+            .unwrap_err()
+            .class,
+        Class::Invalid
+    );
     assert!(asked.all().iter().all(|r| action_of(r) == "DescribeRules"));
 }
 
@@ -151,23 +265,52 @@ async fn the_rest_of_a_rule_does_not_depend_on_its_weights() {
     let (before, _) = aws_with(FORWARD, false);
     let after = "<member><Type>forward</Type><ForwardConfig><TargetGroups><member><TargetGroupArn>x</TargetGroupArn><Weight>3</Weight></member></TargetGroups></ForwardConfig></member>";
     let normal = "<member><Type>forward</Type><TargetGroupArn>x</TargetGroupArn></member>";
-    let rule = async |actions: &'static str| aws_with(actions, false).0.rules_by_arn(&[RULE.to_owned()]).await.unwrap().remove(0);
+    let rule = async |actions: &'static str| {
+        aws_with(actions, false)
+            .0
+            .rules_by_arn(&[RULE.to_owned()])
+            .await
+            .unwrap()
+            .remove(0)
+    };
     assert_eq!(rule(after).await.rest, rule(normal).await.rest);
-    let read = before.rules_by_arn(&[RULE.to_owned()]).await.unwrap().remove(0);
+    let read = before
+        .rules_by_arn(&[RULE.to_owned()])
+        .await
+        .unwrap()
+        .remove(0);
     assert_eq!(read.conditions, ["path-pattern=/api/*"]);
     assert_eq!(read.stickiness_seconds, Some(3600));
     assert_eq!(read.listener, LISTENER);
-    assert_eq!(read.rest["Transforms"][0]["UrlRewriteConfig"]["Rewrites"][0]["Regex"], "^/api");
-    assert_eq!(read.rest["Actions"][0]["AuthenticateOidcConfig"]["ClientId"], "shop");
-    assert_eq!(read.rest["Actions"][1]["ForwardConfig"]["TargetGroups"], serde_json::json!([]));
+    assert_eq!(
+        read.rest["Transforms"][0]["UrlRewriteConfig"]["Rewrites"][0]["Regex"],
+        "^/api"
+    );
+    assert_eq!(
+        read.rest["Actions"][0]["AuthenticateOidcConfig"]["ClientId"],
+        "shop"
+    );
+    assert_eq!(
+        read.rest["Actions"][1]["ForwardConfig"]["TargetGroups"],
+        serde_json::json!([])
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn tags_are_asked_for_twenty_at_a_time() {
     let (wire, asked) = wire(|request, _| {
-        let arns: Vec<String> = form(request).into_iter().filter(|(k, _)| k.starts_with("ResourceArns")).map(|(_, v)| v).collect();
+        let arns: Vec<String> = form(request)
+            .into_iter()
+            .filter(|(k, _)| k.starts_with("ResourceArns"))
+            .map(|(_, v)| v)
+            .collect();
         let each: String = arns.iter().map(|a| format!("<member><ResourceArn>{a}</ResourceArn><Tags><member><Key>k</Key><Value>{a}</Value></member></Tags></member>")).collect();
-        xml(200, &format!("<DescribeTagsResponse><DescribeTagsResult><TagDescriptions>{each}</TagDescriptions></DescribeTagsResult></DescribeTagsResponse>"))
+        xml(
+            200,
+            &format!(
+                "<DescribeTagsResponse><DescribeTagsResult><TagDescriptions>{each}</TagDescriptions></DescribeTagsResult></DescribeTagsResponse>"
+            ),
+        )
     });
     let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
     let arns: Vec<String> = (0..45).map(|n| format!("arn:{n}")).collect();

@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::args::{Format, PlanArg};
 use super::carry::{Errand, Trip, carry, peek, route_of};
-use super::check::examine;
 use super::context::{Context, Reached};
 use super::error::{CliError, Kind};
 use super::findings::{blocking, not_ready};
@@ -16,7 +15,9 @@ use super::saved::Saved;
 use super::start::usage;
 use super::{route, signals};
 use crate::engine::stop;
+use crate::model::Inventory;
 use crate::plan::{self, Plan, digest};
+use crate::ready::{self, Finding};
 use crate::route::Route;
 
 /// Run or resume the upgrade
@@ -137,35 +138,14 @@ pub async fn prepare(
         return Ok(Some(Ahead { fresh: None }));
     }
     let inventory = reached.read(Some(wish.plan.to)).await?;
-    let drawn = match &wish.saved {
+    let (route, found) = match &wish.saved {
         Some(saved) => {
-            let drift = saved.drift(&inventory);
-            if !drift.is_empty() {
-                let text = format!(
-                    "cluster {} has drifted since the plan was saved",
-                    wish.plan.cluster
-                );
-                return Err(CliError::new(Kind::Mismatch, text)
-                    .standing(drift)
-                    .hint("nothing was changed; look at the new plan and save it again")
-                    .next(format!("eksup plan {} --out FILE", saved.plan_name)));
-            }
-            Ok(saved.route.clone())
+            undrifted(saved, &inventory, &wish.plan)?;
+            let route = Ok(saved.route.clone());
+            let found = ready::judge(&wish.plan, &inventory, &route);
+            (route.ok(), found)
         }
-        None => route::draw(&wish.plan, &inventory),
-    };
-    let mut found = examine(reached, &wish.plan, &inventory).await?;
-    let route = match drawn {
-        Ok(route) => Some(route),
-        Err(problems) => {
-            found.extend(
-                problems
-                    .into_iter()
-                    .filter(|p| !found.contains(p))
-                    .collect::<Vec<_>>(),
-            );
-            None
-        }
+        None => route::survey(&wish.plan, &inventory),
     };
     match cx.ui.format {
         Format::Text => cx.ui.say(&shown(cx, route.as_ref(), &found)),
@@ -185,8 +165,24 @@ pub async fn prepare(
     Ok(Some(Ahead { fresh: Some(route) }))
 }
 
+/// Refuses a saved plan whose cluster is not what it was.
+fn undrifted(saved: &Saved, inventory: &Inventory, plan: &Plan) -> Result<(), CliError> {
+    let drift = saved.drift(inventory);
+    if drift.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "cluster {} has drifted since the plan was saved",
+        plan.cluster
+    );
+    Err(CliError::new(Kind::Mismatch, text)
+        .standing(drift)
+        .hint("nothing was changed; look at the new plan and save it again")
+        .next(format!("eksup plan {} --out FILE", saved.plan_name)))
+}
+
 /// What is about to be done is said beside the run's own output.
-fn shown(cx: &Context, route: Option<&Route>, found: &[super::findings::Found]) -> String {
+fn shown(cx: &Context, route: Option<&Route>, found: &[Finding]) -> String {
     let mut text = super::findings::text(found, cx.ui.paint);
     if let Some(route) = route {
         text += &route::text(route, cx.ui.paint);

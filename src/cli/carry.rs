@@ -96,7 +96,9 @@ pub async fn carry(trip: &Trip<'_>, errand: Errand<'_>) -> Result<View, CliError
         Some(state) => route_of(state)
             .map(|route| standing(state, &route, Some(&view)))
             .unwrap_or_default(),
-        None => Vec::new(),
+        None => {
+            vec!["this process changed nothing; `eksup status` shows where things stand".to_owned()]
+        }
     };
     let run = state.map(|s| s.run).unwrap_or_default();
     ended

@@ -3,69 +3,36 @@
 use std::fmt::Write as _;
 
 use super::error::{CliError, Kind};
+use crate::ready::{Finding, Severity};
 use crate::report::Paint;
 use crate::report::markdown::cell;
-use crate::route::RouteProblem;
 
-/// How much a finding weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
-    Block,
-    Warn,
-    Note,
-}
-
-impl Weight {
-    /// As people and machines read it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Block => "block",
-            Self::Warn => "warn",
-            Self::Note => "note",
-        }
-    }
-}
-
-/// One thing that was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    pub weight: Weight,
-    /// Such as `EKSUP-R009`.
-    pub code: String,
-    /// The object.
-    pub subject: String,
-    pub detail: String,
-    /// The way out.
-    pub fix: String,
-}
-
-impl From<&RouteProblem> for Found {
-    fn from(problem: &RouteProblem) -> Self {
-        Self {
-            weight: Weight::Block,
-            code: problem.what.code().to_owned(),
-            subject: problem.subject.clone(),
-            detail: problem.detail.clone(),
-            fix: problem.fix.clone(),
-        }
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Blocker => "blocker",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
     }
 }
 
 /// How many block.
-pub fn blocking(found: &[Found]) -> usize {
-    found.iter().filter(|f| f.weight == Weight::Block).count()
+pub fn blocking(found: &[Finding]) -> usize {
+    found
+        .iter()
+        .filter(|f| f.severity == Severity::Blocker)
+        .count()
 }
 
 /// The findings for people, the heaviest first.
-pub fn text(found: &[Found], paint: Paint) -> String {
+pub fn text(found: &[Finding], paint: Paint) -> String {
     let mut out = String::new();
-    let mut sorted: Vec<&Found> = found.iter().collect();
-    sorted.sort_by_key(|f| f.weight);
+    let mut sorted: Vec<&Finding> = found.iter().collect();
+    sorted.sort_by_key(|f| f.severity);
     for f in sorted {
-        let weight = match f.weight {
-            Weight::Block => paint.red("block"),
-            Weight::Warn => paint.yellow("warn "),
-            Weight::Note => paint.dim("note "),
+        let weight = match f.severity {
+            Severity::Blocker => paint.red("block"),
+            Severity::Warning => paint.yellow("warn "),
+            Severity::Info => paint.dim("note "),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(
@@ -83,7 +50,7 @@ pub fn text(found: &[Found], paint: Paint) -> String {
 }
 
 /// The findings as a Markdown table.
-pub fn markdown(found: &[Found]) -> String {
+pub fn markdown(found: &[Finding]) -> String {
     if found.is_empty() {
         return "No findings.\n".to_owned();
     }
@@ -93,7 +60,7 @@ pub fn markdown(found: &[Found]) -> String {
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} |",
-            f.weight.as_str(),
+            word(f.severity),
             f.code,
             cell(&f.subject),
             cell(&f.detail),
@@ -104,12 +71,12 @@ pub fn markdown(found: &[Found]) -> String {
 }
 
 /// The findings for machines.
-pub fn json(found: &[Found]) -> serde_json::Value {
+pub fn json(found: &[Finding]) -> serde_json::Value {
     found
         .iter()
         .map(|f| {
             serde_json::json!({
-                "severity": f.weight.as_str(), "code": f.code, "object": f.subject,
+                "severity": word(f.severity), "code": f.code, "object": f.subject,
                 "detail": f.detail, "fix": f.fix,
             })
         })
@@ -117,8 +84,11 @@ pub fn json(found: &[Found]) -> serde_json::Value {
 }
 
 /// The end of a command that blocking findings stop.
-pub fn not_ready(cluster: &str, found: &[Found], next: &str) -> CliError {
-    let blocks: Vec<&Found> = found.iter().filter(|f| f.weight == Weight::Block).collect();
+pub fn not_ready(cluster: &str, found: &[Finding], next: &str) -> CliError {
+    let blocks: Vec<&Finding> = found
+        .iter()
+        .filter(|f| f.severity == Severity::Blocker)
+        .collect();
     let first = blocks
         .first()
         .map(|f| format!("{} {}", f.code, f.subject))

@@ -6,15 +6,15 @@ use clap::Args;
 
 use super::args::{Format, PlanArg};
 use super::carry::{peek, route_of};
-use super::check::examine;
 use super::context::Context;
 use super::error::{CliError, Kind};
-use super::findings::{self, Found, blocking, not_ready};
+use super::findings::{self, blocking, not_ready};
 use super::journey::agrees;
 use super::route;
 use super::saved::Saved;
 use super::ui::Ui;
 use crate::plan::digest;
+use crate::ready::Finding;
 use crate::route::Route;
 
 /// Show findings, the route step by step with every object it touches, points of no return, and how long it takes
@@ -50,19 +50,7 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         return pending(&args, &cx.again("apply", &args.plan));
     }
     let inventory = reached.read(Some(plan.to)).await?;
-    let mut found = examine(&reached, &plan, &inventory).await?;
-    let route = match route::draw(&plan, &inventory) {
-        Ok(route) => Some(route),
-        Err(problems) => {
-            found.extend(
-                problems
-                    .into_iter()
-                    .filter(|p| !found.contains(p))
-                    .collect::<Vec<_>>(),
-            );
-            None
-        }
-    };
+    let (route, found) = route::survey(&plan, &inventory);
     show(&cx.ui, route.as_ref(), &found)?;
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
         return Err(not_ready(
@@ -116,7 +104,7 @@ fn save(
 }
 
 /// Shows findings and route in the form that was asked for.
-pub fn show(ui: &Ui, route: Option<&Route>, found: &[Found]) -> Result<(), CliError> {
+pub fn show(ui: &Ui, route: Option<&Route>, found: &[Finding]) -> Result<(), CliError> {
     match ui.format {
         Format::Text => {
             let mut text = String::new();

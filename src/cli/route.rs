@@ -5,30 +5,32 @@ use std::time::Duration;
 
 use super::context::Reached;
 use super::error::{CliError, Kind};
-use super::findings::{Found, not_ready};
+use super::findings::not_ready;
 use crate::model::Inventory;
 use crate::plan::Plan;
+use crate::ready::{self, Finding};
 use crate::report::markdown::cell;
 use crate::report::{Paint, took};
-use crate::route::{self, Route, RouteProblem};
+use crate::route::{self, Route};
 
-/// Draws the route, or says what stands in its way.
-pub fn draw(plan: &Plan, inventory: &Inventory) -> Result<Route, Vec<Found>> {
-    route::build(plan, inventory).map_err(found)
+/// Draws the route and judges the cluster for it. No route where something stands in its way.
+pub fn survey(plan: &Plan, inventory: &Inventory) -> (Option<Route>, Vec<Finding>) {
+    let drawn = route::build(plan, inventory);
+    let found = ready::judge(plan, inventory, &drawn);
+    (drawn.ok(), found)
 }
 
-/// Draws it anew after EKS refused a hop until node groups match.
+/// Draws the route anew after EKS refused a hop until node groups match.
 pub async fn again(plan: &Plan, reached: &Reached) -> Result<Route, CliError> {
     let inventory = reached.read(Some(plan.to)).await?;
-    route::replan_for_matching_nodes(plan, &inventory).map_err(|problems| {
-        let mut error = not_ready(&plan.cluster, &found(problems), "eksup plan");
+    let drawn = route::replan_for_matching_nodes(plan, &inventory);
+    let found = ready::judge(plan, &inventory, &drawn);
+    drawn.map_err(|_| {
+        let mut error = not_ready(&plan.cluster, &found, "eksup plan");
         error.kind = Kind::Stuck;
+        error.state.clear();
         error
     })
-}
-
-fn found(problems: Vec<RouteProblem>) -> Vec<Found> {
-    problems.iter().map(Found::from).collect()
 }
 
 /// The time all steps are expected to take.

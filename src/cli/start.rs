@@ -34,10 +34,32 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.silent => ExitCode::SUCCESS,
         Err(error) => {
+            let unchanged =
+                "nothing was changed by this command; traffic and nodes are as they were";
+            let error = error.standing(vec![unchanged.to_owned()]).or_next(&typed());
             cx.ui.fail(&error);
             ExitCode::from(error.kind.code())
         }
     }
+}
+
+/// The command as it was typed: what one gives again once the cause is mended.
+fn typed() -> String {
+    let word = |w: String| {
+        let plain = w
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_./=:,@".contains(c));
+        if plain && !w.is_empty() {
+            w
+        } else {
+            format!("'{}'", w.replace('\'', r"'\''"))
+        }
+    };
+    let words = std::env::args().skip(1).map(word);
+    std::iter::once("eksup".to_owned())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn run(cx: &Context, command: Command) -> Result<(), CliError> {

@@ -152,8 +152,15 @@ mod tests {
         let all = asked.all();
         let header = |n: usize, name: &str| all[n].headers()[name].to_str().unwrap().to_owned();
         assert_eq!(all[0].uri().host(), Some("eks.eu-west-1.amazonaws.com"));
-        assert_eq!([header(0, "x-amz-date"), header(1, "x-amz-date")], ["20261121T080000Z", "20261121T090000Z"]);
-        assert!(header(0, "user-agent").contains("app/eksup-"), "{}", header(0, "user-agent"));
+        assert_eq!(
+            [header(0, "x-amz-date"), header(1, "x-amz-date")],
+            ["20261121T080000Z", "20261121T090000Z"]
+        );
+        assert!(
+            header(0, "user-agent").contains("app/eksup-"),
+            "{}",
+            header(0, "user-agent")
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -174,18 +181,35 @@ mod tests {
             let error = aws.describe_cluster("demo").await.unwrap_err();
             assert_eq!((error.class, asked.all().len()), (class, calls), "{code}");
             assert_eq!(error.op, "eks:DescribeCluster");
-            assert!(error.message.starts_with(&format!("words of the server ({code})")), "{}", error.message);
+            assert!(
+                error
+                    .message
+                    .starts_with(&format!("words of the server ({code})")),
+                "{}",
+                error.message
+            );
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_answer_is_transient_and_a_bare_404_is_an_endpoint_without_the_call() {
         let (lost, asked) = wire(|_, _| Err("connection refused".into()));
-        let error = Aws::new(&over(lost, "eu-west-1", &clock())).describe_cluster("demo").await.unwrap_err();
+        let error = Aws::new(&over(lost, "eu-west-1", &clock()))
+            .describe_cluster("demo")
+            .await
+            .unwrap_err();
         assert_eq!((error.class, asked.all().len()), (Class::Transient, 3));
-        assert!(error.message.contains("connection refused"), "{}", error.message);
-        let (bare, _) = wire(|_, _| crate::clients::scripted::answer(404, "text/plain", "Not yet implemented"));
-        let error = Aws::new(&over(bare, "eu-west-1", &clock())).list_addons("demo").await.unwrap_err();
+        assert!(
+            error.message.contains("connection refused"),
+            "{}",
+            error.message
+        );
+        let (bare, _) =
+            wire(|_, _| crate::clients::scripted::answer(404, "text/plain", "Not yet implemented"));
+        let error = Aws::new(&over(bare, "eu-west-1", &clock()))
+            .list_addons("demo")
+            .await
+            .unwrap_err();
         assert_eq!(error.class, Class::Invalid, "{}", error.message);
     }
 
@@ -196,15 +220,28 @@ mod tests {
         let start = tokio::time::Instant::now();
         let error = aws.describe_cluster("demo").await.unwrap_err();
         assert_eq!(error.class, Class::Transient, "{}", error.message);
-        assert!(start.elapsed() <= Duration::from_secs(121), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() <= Duration::from_secs(121),
+            "{:?}",
+            start.elapsed()
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_query_service_says_its_code_in_xml() {
         let body = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>You are not authorized. Encoded authorization failure message: AbCd</Message></Error></Errors><RequestID>1</RequestID></Response>";
         let (wire, _) = wire(move |_, _| xml(403, body));
-        let error = Aws::new(&over(wire, "eu-west-1", &clock())).subnets(&["subnet-1".to_owned()]).await.unwrap_err();
-        assert_eq!((error.class, error.op.as_str()), (Class::Denied, "ec2:DescribeSubnets"));
-        assert_eq!(error.message, "You are not authorized. (UnauthorizedOperation)");
+        let error = Aws::new(&over(wire, "eu-west-1", &clock()))
+            .subnets(&["subnet-1".to_owned()])
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.class, error.op.as_str()),
+            (Class::Denied, "ec2:DescribeSubnets")
+        );
+        assert_eq!(
+            error.message,
+            "You are not authorized. (UnauthorizedOperation)"
+        );
     }
 }

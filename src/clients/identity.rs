@@ -83,3 +83,115 @@ fn refused(reached: &Reached<'_>, cluster: &eks::Cluster, why: &str) -> ApiError
 fn host(url: &str) -> Option<String> {
     url.parse::<http::Uri>().ok()?.host().map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json as j;
+
+    use super::*;
+    use crate::k8s::convert;
+
+    fn cluster() -> eks::Cluster {
+        serde_json::from_value(j!({"name": "demo", "arn": "arn:aws:eks:eu-west-1:1:cluster/demo", "version": "1.27", "status": "ACTIVE", "endpoint": "https://ABC.gr7.eu-west-1.eks.amazonaws.com",
+            "subnetIds": [], "securityGroupIds": [], "autoMode": false, "health": [], "tags": {}}))
+        .unwrap()
+    }
+
+    fn node(name: &str, group: Option<&str>, instance: &str) -> Node {
+        let labels = group.map(|g| j!({"eks.amazonaws.com/nodegroup": g}));
+        let node = j!({"metadata": {"name": name, "labels": labels}, "spec": {"providerID": format!("aws:///eu-west-1a/{instance}")}});
+        convert::node(serde_json::from_value(node).unwrap())
+    }
+
+    #[test]
+    fn address_authority_or_nodes_prove_a_cluster_and_nothing_else_does() {
+        let instances: BTreeMap<String, BTreeSet<String>> = [(
+            "blue".to_owned(),
+            ["i-1".to_owned(), "i-2".to_owned()].into(),
+        )]
+        .into();
+        let (eks_ca, other_ca) = (vec![vec![1u8]], vec![vec![2u8]]);
+        let mine = [node("a", Some("blue"), "i-1"), node("b", None, "i-9")];
+        let foreign = [node("a", Some("blue"), "i-7")];
+        let mixed = [
+            node("a", Some("blue"), "i-1"),
+            node("b", Some("red"), "i-8"),
+        ];
+        let unlabelled = [node("a", None, "i-1")];
+        let table: [(&str, &str, &[Vec<u8>], &[Node], bool); 8] = [
+            (
+                "the same address, whatever its case",
+                "https://abc.gr7.eu-west-1.eks.amazonaws.com/",
+                &other_ca,
+                &[],
+                true,
+            ),
+            (
+                "another address, the same authority",
+                "https://bastion:6443",
+                &eks_ca,
+                &[],
+                true,
+            ),
+            (
+                "neither, but the nodes are its instances",
+                "https://bastion:6443",
+                &other_ca,
+                &mine,
+                true,
+            ),
+            (
+                "no nodes at all",
+                "https://bastion:6443",
+                &other_ca,
+                &[],
+                false,
+            ),
+            (
+                "a group of the same name with another's instances",
+                "https://bastion:6443",
+                &other_ca,
+                &foreign,
+                false,
+            ),
+            (
+                "one node that contradicts",
+                "https://bastion:6443",
+                &other_ca,
+                &mixed,
+                false,
+            ),
+            (
+                "only nodes of no group",
+                "https://bastion:6443",
+                &other_ca,
+                &unlabelled,
+                false,
+            ),
+            (
+                "no authority on either side",
+                "https://bastion:6443",
+                &[],
+                &[],
+                false,
+            ),
+        ];
+        for (case, url, authorities, nodes, same) in table {
+            let reached = Reached {
+                url,
+                authorities,
+                nodes,
+            };
+            let verdict = same_cluster(&reached, &cluster(), &eks_ca, &instances);
+            assert_eq!(verdict.is_ok(), same, "{case}");
+            if let Err(error) = verdict {
+                assert!(
+                    error.message.contains("bastion:6443")
+                        && error.message.contains("cluster/demo"),
+                    "{case}: {}",
+                    error.message
+                );
+            }
+        }
+    }
+}

@@ -89,7 +89,9 @@ pub fn config_of(
         )
     })?;
     let mut config = kube::Config::new(url);
-    config.root_cert = certificate_authority.map(https::certificates).transpose()?;
+    // Plain HTTP, which only a loopback address may speak, has no certificate to prove.
+    let authority = certificate_authority.filter(|_| !endpoint.starts_with("http://"));
+    config.root_cert = authority.map(https::certificates).transpose()?;
     config.default_retry = false;
     Ok(config)
 }
@@ -204,10 +206,18 @@ mod tests {
     use crate::k8s::Kube;
 
     fn kube(wire: Wire) -> Kube {
-        let credentials = SharedCredentialsProvider::new(Credentials::new("AKIDEXAMPLE", "secret", None, None, "test"));
+        let credentials = SharedCredentialsProvider::new(Credentials::new(
+            "AKIDEXAMPLE",
+            "secret",
+            None,
+            None,
+            "test",
+        ));
         let tokens = Tokens::new("demo", "us-west-2", credentials, clock());
         let config = config_of("https://abc.gr7.us-west-2.eks.amazonaws.com", None).unwrap();
-        Kube { client: over(&config, Auth::Eks(tokens), wire).unwrap() }
+        Kube {
+            client: over(&config, Auth::Eks(tokens), wire).unwrap(),
+        }
     }
 
     fn version() -> serde_json::Value {
@@ -217,18 +227,40 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_go_to_the_endpoint_with_a_token_and_our_name() {
         let (wire, asked) = wire(|_, _| json(200, &version()));
-        assert_eq!(kube(wire).server_version().await.unwrap().to_string(), "1.29");
+        assert_eq!(
+            kube(wire).server_version().await.unwrap().to_string(),
+            "1.29"
+        );
         let all = asked.all();
-        assert_eq!(all[0].uri().to_string(), "https://abc.gr7.us-west-2.eks.amazonaws.com/version");
-        assert!(all[0].headers()["authorization"].to_str().unwrap().starts_with("Bearer k8s-aws-v1."));
-        assert!(all[0].headers()["user-agent"].to_str().unwrap().starts_with("eksup/"));
+        assert_eq!(
+            all[0].uri().to_string(),
+            "https://abc.gr7.us-west-2.eks.amazonaws.com/version"
+        );
+        assert!(
+            all[0].headers()["authorization"]
+                .to_str()
+                .unwrap()
+                .starts_with("Bearer k8s-aws-v1.")
+        );
+        assert!(
+            all[0].headers()["user-agent"]
+                .to_str()
+                .unwrap()
+                .starts_with("eksup/")
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_token_is_replaced_once() {
         let refused = j!({"kind": "Status", "message": "Unauthorized", "reason": "Unauthorized", "code": 401});
         let said = refused.clone();
-        let (once, asked) = wire(move |_, n| if n == 0 { json(401, &said) } else { json(200, &version()) });
+        let (once, asked) = wire(move |_, n| {
+            if n == 0 {
+                json(401, &said)
+            } else {
+                json(200, &version())
+            }
+        });
         kube(once).server_version().await.unwrap();
         assert_eq!(asked.all().len(), 2);
 
@@ -251,7 +283,10 @@ mod tests {
         let silent = Wire::new(tower::service_fn(|_| std::future::pending()));
         let start = tokio::time::Instant::now();
         let error = kube(silent).server_version().await.unwrap_err();
-        assert_eq!((error.class, start.elapsed()), (Class::Transient, Duration::from_secs(30)));
+        assert_eq!(
+            (error.class, start.elapsed()),
+            (Class::Transient, Duration::from_secs(30))
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -260,19 +295,35 @@ mod tests {
         #[derive(Debug)]
         struct Over;
         impl aws_credential_types::provider::ProvideCredentials for Over {
-            fn provide_credentials<'a>(&'a self) -> aws_credential_types::provider::future::ProvideCredentials<'a>
+            fn provide_credentials<'a>(
+                &'a self,
+            ) -> aws_credential_types::provider::future::ProvideCredentials<'a>
             where
                 Self: 'a,
             {
-                let why = aws_credential_types::provider::error::CredentialsError::provider_error("the SSO session has expired");
+                let why = aws_credential_types::provider::error::CredentialsError::provider_error(
+                    "the SSO session has expired",
+                );
                 aws_credential_types::provider::future::ProvideCredentials::ready(Err(why))
             }
         }
-        let tokens = Tokens::new("demo", "us-west-2", SharedCredentialsProvider::new(Over), clock());
+        let tokens = Tokens::new(
+            "demo",
+            "us-west-2",
+            SharedCredentialsProvider::new(Over),
+            clock(),
+        );
         let config = config_of("https://abc.gr7.us-west-2.eks.amazonaws.com", None).unwrap();
-        let kube = Kube { client: over(&config, Auth::Eks(tokens), wire).unwrap() };
+        let kube = Kube {
+            client: over(&config, Auth::Eks(tokens), wire).unwrap(),
+        };
         let error = kube.server_version().await.unwrap_err();
-        assert_eq!((error.class, asked.all().len()), (Class::Expired, 0), "{}", error.message);
+        assert_eq!(
+            (error.class, asked.all().len()),
+            (Class::Expired, 0),
+            "{}",
+            error.message
+        );
         assert!(error.message.contains("aws sso login"), "{}", error.message);
     }
 }

@@ -53,7 +53,11 @@ pub fn wire(
 }
 
 /// A whole answer.
-pub fn answer(status: u16, content_type: &str, body: impl Into<String>) -> Result<Response, BoxError> {
+pub fn answer(
+    status: u16,
+    content_type: &str,
+    body: impl Into<String>,
+) -> Result<Response, BoxError> {
     Ok(http::Response::builder()
         .status(status)
         .header("content-type", content_type)

@@ -45,22 +45,23 @@ pub(super) async fn balancers(
 type Listening = (Vec<LoadBalancer>, Vec<Listener>, Vec<Rule>);
 
 async fn listening(aws: &Aws, vpc: &str, notes: &Notes) -> Result<Listening, ApiError> {
-    let load_balancers = notes.or_default(aws.load_balancers(vpc)).await?;
+    let load_balancers = sorted(notes.or_default(aws.load_balancers(vpc)).await?, |lb| {
+        lb.arn.clone()
+    });
     let each = load_balancers
         .iter()
         .map(|lb| notes.or_default(aws.listeners(&lb.arn)));
     let listeners: Vec<Vec<Listener>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    let listeners: Vec<Listener> = listeners.into_iter().flatten().collect();
+    let listeners = sorted(listeners.into_iter().flatten().collect(), |l: &Listener| {
+        l.arn.clone()
+    });
+    // A listener's rules come in the order in which they are tried, the default last; that order is kept.
     let each = listeners
         .iter()
         .map(|listener| notes.or_default(aws.rules(listener)));
     let rules: Vec<Vec<Rule>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    let rules: Vec<Rule> = rules.into_iter().flatten().collect();
-    Ok((
-        sorted(load_balancers, |lb| lb.arn.clone()),
-        sorted(listeners, |l| l.arn.clone()),
-        sorted(rules, |r| r.arn.clone()),
-    ))
+    let rules = rules.into_iter().flatten().collect();
+    Ok((load_balancers, listeners, rules))
 }
 
 type Receiving = (Vec<TargetGroup>, BTreeMap<String, Vec<TargetHealth>>);

@@ -8,6 +8,8 @@ pub mod connect;
 mod read;
 pub mod scrub;
 pub mod snapshot;
+#[cfg(test)]
+mod snapshot_tests;
 
 pub use connect::connect;
 pub use read::read;

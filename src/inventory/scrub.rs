@@ -14,45 +14,41 @@ const COPIES: &[&str] = &[
     "deployment.kubernetes.io/last-applied-configuration",
 ];
 
-/// Scrubs an object as the API server gives it.
+/// Scrubs an object as the API server gives it, whatever its kind.
 pub fn object(value: &mut Value) {
-    if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.remove("managedFields");
-    }
-    anywhere(value);
-}
-
-fn anywhere(value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            fields.remove("managedFields");
             for (name, field) in fields.iter_mut() {
-                match (name.as_str(), &mut *field) {
-                    ("annotations", Value::Object(annotations)) => {
-                        annotations.retain(|key, _| !COPIES.contains(&key.as_str()))
-                    }
-                    ("env", Value::Array(variables)) => variables
-                        .iter_mut()
-                        .filter_map(Value::as_object_mut)
-                        .for_each(|v| drop(v.remove("value"))),
-                    (
-                        "containers" | "initContainers" | "ephemeralContainers",
-                        Value::Array(containers),
-                    ) => {
-                        for container in containers.iter_mut().filter_map(Value::as_object_mut) {
-                            container.remove("command");
-                            container.remove("args");
-                        }
-                    }
-                    ("exec", Value::Object(exec)) => drop(exec.remove("command")),
-                    ("httpGet", Value::Object(get)) => drop(get.remove("httpHeaders")),
-                    ("terminated", Value::Object(ended)) => drop(ended.remove("message")),
-                    _ => {}
-                }
-                anywhere(field);
+                named(name, field);
+                object(field);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(anywhere),
+        Value::Array(items) => items.iter_mut().for_each(object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Scrubs what a field of this name holds itself; its own fields come after.
+fn named(name: &str, field: &mut Value) {
+    match (name, field) {
+        ("annotations", Value::Object(annotations)) => {
+            annotations.retain(|key, _| !COPIES.contains(&key.as_str()));
+        }
+        ("env", Value::Array(variables)) => without(variables, &["value"]),
+        ("containers" | "initContainers" | "ephemeralContainers", Value::Array(containers)) => {
+            without(containers, &["command", "args"]);
+        }
+        ("exec", Value::Object(exec)) => drop(exec.remove("command")),
+        ("httpGet", Value::Object(get)) => drop(get.remove("httpHeaders")),
+        ("terminated", Value::Object(ended)) => drop(ended.remove("message")),
+        _ => {}
+    }
+}
+
+fn without(items: &mut [Value], fields: &[&str]) {
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.retain(|name, _| !fields.contains(&name.as_str()));
     }
 }
 

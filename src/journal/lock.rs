@@ -14,9 +14,9 @@ use super::remote::{Held, Remote};
 use crate::model::{ApiError, Class, Clock};
 
 /// How often a holder renews.
-pub const RENEW: Duration = Duration::from_secs(10);
+pub const RENEW: Duration = Duration::from_secs(7);
 /// How long a lease is good for without being renewed: four renewals may fail.
-pub const DURATION: Duration = Duration::from_secs(45);
+pub const DURATION: Duration = Duration::from_secs(30);
 /// How often a record of somebody else is read, and a failed renewal tried again.
 const POLL: Duration = Duration::from_secs(2);
 /// How long taking the lock waits for the API server.

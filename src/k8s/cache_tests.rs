@@ -34,7 +34,12 @@ struct Open {
 impl Server {
     fn start(&self) -> (Kube, Asked) {
         let server = self.clone();
-        kube(move |request, _| server.answer(request.uri().path(), request.uri().query().unwrap_or_default()))
+        kube(move |request, _| {
+            server.answer(
+                request.uri().path(),
+                request.uri().query().unwrap_or_default(),
+            )
+        })
     }
 
     fn answer(&self, path: &str, query: &str) -> Result<Response, BoxError> {
@@ -52,14 +57,19 @@ impl Server {
             "/api/v1/pods" => vec![pod("p1", "2", open.ready)],
             _ => vec![],
         };
-        json(200, &j!({"metadata": {"resourceVersion": "10"}, "items": items}))
+        json(
+            200,
+            &j!({"metadata": {"resourceVersion": "10"}, "items": items}),
+        )
     }
 
     /// Sends an event on the open watch of a list.
     fn event(&self, path: &str, kind: &str, object: &Value) {
         let line = format!("{}\n", j!({"type": kind, "object": object}));
         let open = self.0.lock().unwrap();
-        open.watches[path].unbounded_send(Ok(http_body::Frame::data(Bytes::from(line)))).unwrap();
+        open.watches[path]
+            .unbounded_send(Ok(http_body::Frame::data(Bytes::from(line))))
+            .unwrap();
     }
 
     /// Breaks every open watch.
@@ -95,14 +105,21 @@ async fn what_is_watched_is_known_as_soon_as_it_changes() {
     let server = Server::default();
     let cache = Cache::start(&server.start().0);
     let known = cache.read(SOON).await.unwrap();
-    assert_eq!((known.nodes.len(), known.pods.len(), known.pdbs.len()), (1, 1, 0));
+    assert_eq!(
+        (known.nodes.len(), known.pods.len(), known.pdbs.len()),
+        (1, 1, 0)
+    );
     settle().await;
     let mut bell = cache.changed();
     bell.mark_unchanged();
     let waiting = tokio::spawn(async move { bell.changed().await });
     server.event(PODS, "MODIFIED", &pod("p1", "11", true));
     server.event(PODS, "ADDED", &pod("p2", "12", false));
-    tokio::time::timeout(Duration::from_secs(1), waiting).await.expect("the bell rings").unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(1), waiting)
+        .await
+        .expect("the bell rings")
+        .unwrap()
+        .unwrap();
     settle().await;
     let known = cache.read(SOON).await.unwrap();
     assert!(known.pods[&Key::new("shop", "p1")].ready);
@@ -120,16 +137,29 @@ async fn a_cut_watch_goes_on_from_where_it_was() {
     cache.read(SOON).await.unwrap();
     settle().await;
     server.event(PODS, "ADDED", &pod("p2", "42", true));
-    server.event(PODS, "BOOKMARK", &j!({"metadata": {"resourceVersion": "57"}}));
+    server.event(
+        PODS,
+        "BOOKMARK",
+        &j!({"metadata": {"resourceVersion": "57"}}),
+    );
     settle().await;
     server.cut();
     tokio::time::sleep(Duration::from_secs(2)).await;
     server.event(PODS, "ADDED", &pod("p3", "60", true));
     settle().await;
     assert_eq!(cache.read(Duration::ZERO).await.unwrap().pods.len(), 3);
-    let pods: Vec<String> = asked.lines().into_iter().filter(|l| l.contains(PODS)).collect();
+    let pods: Vec<String> = asked
+        .lines()
+        .into_iter()
+        .filter(|l| l.contains(PODS))
+        .collect();
     assert_eq!(pods.len(), 3, "{pods:?}");
-    assert!(pods[0].contains("limit=500") && pods[1].contains("resourceVersion=10&") && pods[2].contains("resourceVersion=57&"), "{pods:?}");
+    assert!(
+        pods[0].contains("limit=500")
+            && pods[1].contains("resourceVersion=10&")
+            && pods[2].contains("resourceVersion=57&"),
+        "{pods:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,9 +175,23 @@ async fn a_version_that_is_too_old_is_answered_with_a_new_list() {
     server.event(PODS, "ERROR", &j!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}));
     tokio::time::sleep(Duration::from_secs(2)).await;
     let known = cache.read(Duration::ZERO).await.unwrap();
-    assert_eq!(known.pods.keys().map(|k| k.name.as_str()).collect::<Vec<_>>(), ["p1"]);
+    assert_eq!(
+        known
+            .pods
+            .keys()
+            .map(|k| k.name.as_str())
+            .collect::<Vec<_>>(),
+        ["p1"]
+    );
     assert!(known.pods.values().all(|p| p.ready));
-    assert_eq!(asked.lines().iter().filter(|l| l.contains("/pods?limit")).count(), 2);
+    assert_eq!(
+        asked
+            .lines()
+            .iter()
+            .filter(|l| l.contains("/pods?limit"))
+            .count(),
+        2
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,10 +203,22 @@ async fn an_absent_server_is_borne_with_patience_and_no_longer() {
     server.down(Some(|| Err("connection refused".into())));
     server.cut();
     tokio::time::sleep(Duration::from_secs(5 * 60)).await;
-    assert_eq!(cache.read(Duration::from_secs(600)).await.unwrap().pods.len(), 1);
+    assert_eq!(
+        cache
+            .read(Duration::from_secs(600))
+            .await
+            .unwrap()
+            .pods
+            .len(),
+        1
+    );
     let error = cache.read(SOON).await.unwrap_err();
     assert_eq!(error.class, Class::Transient);
-    assert!(error.message.contains("connection refused"), "{}", error.message);
+    assert!(
+        error.message.contains("connection refused"),
+        "{}",
+        error.message
+    );
     server.down(None);
     // The longest wait between two tries is ten seconds and a bit.
     tokio::time::sleep(Duration::from_secs(15)).await;
@@ -189,7 +245,12 @@ async fn a_reader_waits_for_the_first_list_as_long_as_it_has_patience() {
 #[tokio::test(start_paused = true)]
 async fn what_a_person_must_mend_is_said_at_once() {
     let server = Server::default();
-    server.down(Some(|| json(403, &j!({"kind": "Status", "code": 403, "message": "nodes is forbidden"}))));
+    server.down(Some(|| {
+        json(
+            403,
+            &j!({"kind": "Status", "code": 403, "message": "nodes is forbidden"}),
+        )
+    }));
     let cache = Cache::start(&server.start().0);
     let start = tokio::time::Instant::now();
     let error = cache.read(Duration::from_secs(600)).await.unwrap_err();
@@ -204,7 +265,14 @@ async fn a_silent_watch_is_opened_again() {
     let cache = Cache::start(&kube);
     cache.read(SOON).await.unwrap();
     tokio::time::sleep(Duration::from_secs(160)).await;
-    assert_eq!(asked.lines().iter().filter(|l| l.contains("/pods?watch=1")).count(), 2);
+    assert_eq!(
+        asked
+            .lines()
+            .iter()
+            .filter(|l| l.contains("/pods?watch=1"))
+            .count(),
+        2
+    );
     assert!(cache.read(Duration::ZERO).await.is_ok());
 }
 
@@ -218,10 +286,26 @@ async fn the_watches_end_with_the_last_clone() {
     let clone = cache.clone();
     drop(cache);
     settle().await;
-    assert!(server.0.lock().unwrap().watches.values().all(|w| !w.is_closed()));
+    assert!(
+        server
+            .0
+            .lock()
+            .unwrap()
+            .watches
+            .values()
+            .all(|w| !w.is_closed())
+    );
     drop(clone);
     settle().await;
-    assert!(server.0.lock().unwrap().watches.values().all(mpsc::UnboundedSender::is_closed));
+    assert!(
+        server
+            .0
+            .lock()
+            .unwrap()
+            .watches
+            .values()
+            .all(mpsc::UnboundedSender::is_closed)
+    );
     let before = asked.all().len();
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(asked.all().len(), before);

@@ -13,14 +13,24 @@ use crate::model::Class;
 use crate::model::kube::{Key, Taint};
 use crate::wire::{BoxError, Request, Response};
 
-pub(super) fn kube(answer: impl Fn(&Request, usize) -> Result<Response, BoxError> + Send + Sync + 'static) -> (Kube, Asked) {
+pub(super) fn kube(
+    answer: impl Fn(&Request, usize) -> Result<Response, BoxError> + Send + Sync + 'static,
+) -> (Kube, Asked) {
     let (wire, asked) = wire(answer);
     let config = config_of("http://127.0.0.1:1", None).unwrap();
-    (Kube { client: over(&config, Auth::Kubeconfig, wire).unwrap() }, asked)
+    (
+        Kube {
+            client: over(&config, Auth::Kubeconfig, wire).unwrap(),
+        },
+        asked,
+    )
 }
 
 fn status(code: u16, reason: &str, message: &str, details: Value) -> Result<Response, BoxError> {
-    json(code, &j!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code, "details": details}))
+    json(
+        code,
+        &j!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason, "code": code, "details": details}),
+    )
 }
 
 fn pod() -> Key {
@@ -29,10 +39,27 @@ fn pod() -> Key {
 
 #[tokio::test(start_paused = true)]
 async fn an_eviction_names_the_one_pod_it_is_for() {
-    let (kube, asked) = kube(|_, _| json(201, &j!({"kind": "Status", "status": "Success", "code": 201})));
-    assert_eq!(kube.evict(&pod(), "uid-1", Some(20), false).await.unwrap(), Evicted::Accepted);
-    assert_eq!(kube.evict(&pod(), "uid-1", None, true).await.unwrap(), Evicted::Accepted);
-    assert_eq!(asked.lines(), ["POST /api/v1/namespaces/shop/pods/web-1/eviction", "POST /api/v1/namespaces/shop/pods/web-1/eviction?dryRun=All"]);
+    let (kube, asked) = kube(|_, _| {
+        json(
+            201,
+            &j!({"kind": "Status", "status": "Success", "code": 201}),
+        )
+    });
+    assert_eq!(
+        kube.evict(&pod(), "uid-1", Some(20), false).await.unwrap(),
+        Evicted::Accepted
+    );
+    assert_eq!(
+        kube.evict(&pod(), "uid-1", None, true).await.unwrap(),
+        Evicted::Accepted
+    );
+    assert_eq!(
+        asked.lines(),
+        [
+            "POST /api/v1/namespaces/shop/pods/web-1/eviction",
+            "POST /api/v1/namespaces/shop/pods/web-1/eviction?dryRun=All"
+        ]
+    );
     let sent: Value = serde_json::from_str(&asked.bodies()[0]).unwrap();
     assert_eq!(
         sent,
@@ -44,47 +71,115 @@ async fn an_eviction_names_the_one_pod_it_is_for() {
 #[tokio::test(start_paused = true)]
 async fn each_answer_to_an_eviction_is_told_apart() {
     let budget = "The disruption budget web needs 1 healthy pods and has 1 currently";
-    let blocked = Evicted::Blocked { message: budget.into(), retry_after: None };
+    let blocked = Evicted::Blocked {
+        message: budget.into(),
+        retry_after: None,
+    };
     let (k, asked) = kube(move |_, _| {
-        status(429, "TooManyRequests", "Cannot evict pod as it would violate the pod's disruption budget.", j!({"causes": [{"reason": "DisruptionBudget", "message": budget}]}))
+        status(
+            429,
+            "TooManyRequests",
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+            j!({"causes": [{"reason": "DisruptionBudget", "message": budget}]}),
+        )
     });
     assert_eq!(k.evict(&pod(), "u", None, false).await.unwrap(), blocked);
-    assert_eq!(asked.all().len(), 1, "a budget's refusal is heard of at once");
+    assert_eq!(
+        asked.all().len(),
+        1,
+        "a budget's refusal is heard of at once"
+    );
 
     let (k, _) = kube(|_, _| status(404, "NotFound", "pods \"web-1\" not found", j!({})));
-    assert_eq!(k.evict(&pod(), "u", None, false).await.unwrap(), Evicted::Gone);
+    assert_eq!(
+        k.evict(&pod(), "u", None, false).await.unwrap(),
+        Evicted::Gone
+    );
 
-    let (k, _) = kube(|_, _| status(409, "Conflict", "the UID in the precondition (a) does not match the UID in record (b)", j!({})));
-    assert_eq!(k.evict(&pod(), "u", None, false).await.unwrap(), Evicted::Gone);
+    let (k, _) = kube(|_, _| {
+        status(
+            409,
+            "Conflict",
+            "the UID in the precondition (a) does not match the UID in record (b)",
+            j!({}),
+        )
+    });
+    assert_eq!(
+        k.evict(&pod(), "u", None, false).await.unwrap(),
+        Evicted::Gone
+    );
 
     let two = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
     let (k, _) = kube(move |_, _| status(500, "", two, j!({})));
-    assert_eq!(k.evict(&pod(), "u", None, false).await.unwrap(), Evicted::TwoBudgets { message: two.into() });
+    assert_eq!(
+        k.evict(&pod(), "u", None, false).await.unwrap(),
+        Evicted::TwoBudgets {
+            message: two.into()
+        }
+    );
 
-    let (k, _) = kube(|_, _| status(403, "Forbidden", "pods \"web-1\" is forbidden", j!({"causes": [{"reason": "NamespaceTerminating"}]})));
-    assert_eq!(k.evict(&pod(), "u", None, false).await.unwrap(), Evicted::NamespaceTerminating);
+    let (k, _) = kube(|_, _| {
+        status(
+            403,
+            "Forbidden",
+            "pods \"web-1\" is forbidden",
+            j!({"causes": [{"reason": "NamespaceTerminating"}]}),
+        )
+    });
+    assert_eq!(
+        k.evict(&pod(), "u", None, false).await.unwrap(),
+        Evicted::NamespaceTerminating
+    );
 
-    let (k, _) = kube(|_, _| status(403, "Forbidden", "pods \"web-1\" is forbidden: User \"x\" cannot create resource \"pods/eviction\"", j!({})));
+    let (k, _) = kube(|_, _| {
+        status(
+            403,
+            "Forbidden",
+            "pods \"web-1\" is forbidden: User \"x\" cannot create resource \"pods/eviction\"",
+            j!({}),
+        )
+    });
     let error = k.evict(&pod(), "u", None, false).await.unwrap_err();
-    assert_eq!((error.class, error.op.as_str()), (Class::Denied, "create pods/eviction"));
+    assert_eq!(
+        (error.class, error.op.as_str()),
+        (Class::Denied, "create pods/eviction")
+    );
 
-    let (k, _) = kube(|_, _| answer(429, "text/plain", "Too many requests, please try again later."));
+    let (k, _) = kube(|_, _| {
+        answer(
+            429,
+            "text/plain",
+            "Too many requests, please try again later.",
+        )
+    });
     let error = k.evict(&pod(), "u", None, false).await.unwrap_err();
     assert_eq!(error.class, Class::Throttled);
     assert!(error.message.contains("shop/web-1"), "{}", error.message);
 
     let (k, _) = kube(|_, _| status(504, "Timeout", "timed out", j!({"retryAfterSeconds": 10})));
     let error = k.evict(&pod(), "u", None, false).await.unwrap_err();
-    assert_eq!((error.class, error.retry_after), (Class::Transient, Some(Duration::from_secs(10))));
+    assert_eq!(
+        (error.class, error.retry_after),
+        (Class::Transient, Some(Duration::from_secs(10)))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delete_names_the_one_pod_it_is_for_and_is_done_when_it_is_gone() {
-    let (k, asked) = kube(|_, n| if n == 0 { json(200, &j!({"kind": "Pod"})) } else { status(404, "NotFound", "gone", j!({})) });
+    let (k, asked) = kube(|_, n| {
+        if n == 0 {
+            json(200, &j!({"kind": "Pod"}))
+        } else {
+            status(404, "NotFound", "gone", j!({}))
+        }
+    });
     k.delete_pod(&pod(), "uid-1", Some(0)).await.unwrap();
     k.delete_pod(&pod(), "uid-1", None).await.unwrap();
     let sent: Value = serde_json::from_str(&asked.bodies()[0]).unwrap();
-    assert_eq!(sent, j!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "uid-1"}, "gracePeriodSeconds": 0}));
+    assert_eq!(
+        sent,
+        j!({"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": "uid-1"}, "gracePeriodSeconds": 0})
+    );
 }
 
 fn node(version: &str) -> Value {
@@ -93,46 +188,118 @@ fn node(version: &str) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_node_is_changed_as_it_was_read_or_not_at_all() {
-    let (k, asked) = kube(|request, _| if request.method() == http::Method::GET { json(200, &node("7")) } else { json(200, &node("8")) });
+    let (k, asked) = kube(|request, _| {
+        if request.method() == http::Method::GET {
+            json(200, &node("7"))
+        } else {
+            json(200, &node("8"))
+        }
+    });
     let read = k.node("n1").await.unwrap();
     let change = NodeChange {
         unschedulable: Some(true),
-        taints: Some(vec![Taint { key: "eksup.dev/blue".into(), value: Some("r1".into()), effect: "NoSchedule".into() }]),
+        taints: Some(vec![Taint {
+            key: "eksup.dev/blue".into(),
+            value: Some("r1".into()),
+            effect: "NoSchedule".into(),
+        }]),
         labels: [("gone".to_owned(), None)].into(),
         annotations: [("eksup.dev/cordoned-by".to_owned(), Some("r1".to_owned()))].into(),
     };
-    assert_eq!(k.change_node(&read, &change).await.unwrap().resource_version, "8");
-    k.change_node(&read, &NodeChange { unschedulable: Some(false), taints: Some(vec![]), ..NodeChange::default() }).await.unwrap();
-    assert_eq!(asked.lines()[1], "PATCH /api/v1/nodes/n1?fieldManager=eksup");
-    assert_eq!(asked.all()[1].headers()["content-type"], "application/merge-patch+json");
-    let sent: Vec<Value> = asked.bodies()[1..].iter().map(|b| serde_json::from_str(b).unwrap()).collect();
+    assert_eq!(
+        k.change_node(&read, &change)
+            .await
+            .unwrap()
+            .resource_version,
+        "8"
+    );
+    k.change_node(
+        &read,
+        &NodeChange {
+            unschedulable: Some(false),
+            taints: Some(vec![]),
+            ..NodeChange::default()
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        asked.lines()[1],
+        "PATCH /api/v1/nodes/n1?fieldManager=eksup"
+    );
+    assert_eq!(
+        asked.all()[1].headers()["content-type"],
+        "application/merge-patch+json"
+    );
+    let sent: Vec<Value> = asked.bodies()[1..]
+        .iter()
+        .map(|b| serde_json::from_str(b).unwrap())
+        .collect();
     assert_eq!(
         sent[0],
         j!({"metadata": {"resourceVersion": "7", "labels": {"gone": null}, "annotations": {"eksup.dev/cordoned-by": "r1"}},
             "spec": {"unschedulable": true, "taints": [{"key": "eksup.dev/blue", "value": "r1", "effect": "NoSchedule"}]}})
     );
-    assert_eq!(sent[1], j!({"metadata": {"resourceVersion": "7"}, "spec": {"unschedulable": null, "taints": null}}));
+    assert_eq!(
+        sent[1],
+        j!({"metadata": {"resourceVersion": "7"}, "spec": {"unschedulable": null, "taints": null}})
+    );
 
     let (k, _) = kube(|_, _| status(409, "Conflict", "the object has been modified", j!({})));
-    assert_eq!(k.change_node(&read, &change).await.unwrap_err().class, Class::Conflict);
+    assert_eq!(
+        k.change_node(&read, &change).await.unwrap_err().class,
+        Class::Conflict
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_is_read_to_its_end_and_whole_when_it_grew_too_old() {
-    let (k, asked) = kube(|request, _| match request.uri().query().unwrap_or_default() {
-        "limit=500" => json(200, &j!({"metadata": {"continue": "a+b/c=", "resourceVersion": "9"}, "items": [{"metadata": {"name": "a"}}]})),
-        "limit=500&continue=a%2Bb%2Fc%3D" => json(200, &j!({"metadata": {"resourceVersion": "9"}, "items": [{"metadata": {"name": "b"}}]})),
-        other => panic!("{other}"),
-    });
-    assert_eq!(k.nodes().await.unwrap().into_iter().map(|n| n.name).collect::<Vec<_>>(), ["a", "b"]);
+    let (k, asked) = kube(
+        |request, _| match request.uri().query().unwrap_or_default() {
+            "limit=500" => json(
+                200,
+                &j!({"metadata": {"continue": "a+b/c=", "resourceVersion": "9"}, "items": [{"metadata": {"name": "a"}}]}),
+            ),
+            "limit=500&continue=a%2Bb%2Fc%3D" => json(
+                200,
+                &j!({"metadata": {"resourceVersion": "9"}, "items": [{"metadata": {"name": "b"}}]}),
+            ),
+            other => panic!("{other}"),
+        },
+    );
+    assert_eq!(
+        k.nodes()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|n| n.name)
+            .collect::<Vec<_>>(),
+        ["a", "b"]
+    );
     assert_eq!(asked.all().len(), 2);
 
-    let (k, _) = kube(|request, _| match request.uri().query().unwrap_or_default() {
-        "limit=500" => json(200, &j!({"metadata": {"continue": "x"}, "items": [{"metadata": {"name": "a"}}]})),
-        "limit=500&continue=x" => status(410, "Expired", "too old", j!({})),
-        _ => json(200, &j!({"metadata": {}, "items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]})),
-    });
-    assert_eq!(k.nodes().await.unwrap().into_iter().map(|n| n.name).collect::<Vec<_>>(), ["a", "b"]);
+    let (k, _) = kube(
+        |request, _| match request.uri().query().unwrap_or_default() {
+            "limit=500" => json(
+                200,
+                &j!({"metadata": {"continue": "x"}, "items": [{"metadata": {"name": "a"}}]}),
+            ),
+            "limit=500&continue=x" => status(410, "Expired", "too old", j!({})),
+            _ => json(
+                200,
+                &j!({"metadata": {}, "items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]}),
+            ),
+        },
+    );
+    assert_eq!(
+        k.nodes()
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|n| n.name)
+            .collect::<Vec<_>>(),
+        ["a", "b"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,37 +307,72 @@ async fn a_resource_the_cluster_does_not_have_is_none_and_one_that_is_forbidden_
     let (k, _) = kube(|_, _| answer(404, "text/plain", "404 page not found"));
     assert_eq!(k.target_group_bindings().await.unwrap(), None);
     let (k, _) = kube(|_, _| status(403, "Forbidden", "no", j!({})));
-    assert_eq!(k.target_group_bindings().await.unwrap_err().class, Class::Denied);
+    assert_eq!(
+        k.target_group_bindings().await.unwrap_err().class,
+        Class::Denied
+    );
     let (k, _) = kube(|_, _| {
-        json(200, &j!({"items": [{"metadata": {"namespace": "shop", "name": "web"}, "spec": {"targetGroupARN": "arn", "targetType": "instance", "serviceRef": {"name": "web", "port": 80},
-            "nodeSelector": {"matchLabels": {"colour": "blue"}}}}]}))
+        json(
+            200,
+            &j!({"items": [{"metadata": {"namespace": "shop", "name": "web"}, "spec": {"targetGroupARN": "arn", "targetType": "instance", "serviceRef": {"name": "web", "port": 80},
+            "nodeSelector": {"matchLabels": {"colour": "blue"}}}}]}),
+        )
     });
     let found = k.target_group_bindings().await.unwrap().unwrap().remove(0);
-    assert_eq!((found.key.to_string(), found.service.as_deref()), ("shop/web".to_owned(), Some("web")));
+    assert_eq!(
+        (found.key.to_string(), found.service.as_deref()),
+        ("shop/web".to_owned(), Some("web"))
+    );
     assert_eq!(found.node_selector.unwrap().match_labels["colour"], "blue");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_restart_changes_one_annotation_of_the_template() {
     let (k, asked) = kube(|_, _| json(200, &j!({"kind": "Deployment"})));
-    k.restart_deployment(&Key::new("shop", "web"), "2026-11-21T08:00:00.123Z".parse().unwrap()).await.unwrap();
-    assert_eq!(asked.lines(), ["PATCH /apis/apps/v1/namespaces/shop/deployments/web?fieldManager=eksup"]);
-    assert_eq!(asked.all()[0].headers()["content-type"], "application/strategic-merge-patch+json");
+    k.restart_deployment(
+        &Key::new("shop", "web"),
+        "2026-11-21T08:00:00.123Z".parse().unwrap(),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        asked.lines(),
+        ["PATCH /apis/apps/v1/namespaces/shop/deployments/web?fieldManager=eksup"]
+    );
+    assert_eq!(
+        asked.all()[0].headers()["content-type"],
+        "application/strategic-merge-patch+json"
+    );
     let sent: Value = serde_json::from_str(&asked.bodies()[0]).unwrap();
-    assert_eq!(sent, j!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-11-21T08:00:00Z"}}}}}));
+    assert_eq!(
+        sent,
+        j!({"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-11-21T08:00:00Z"}}}}})
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_checkpoint_is_created_once_and_then_replaced_as_it_was_read() {
     let (k, asked) = kube(|request, _| match request.method().as_str() {
-        "GET" => json(200, &j!({"metadata": {"name": "eksup-run", "resourceVersion": "5"}, "data": {"checkpoint": "text"}})),
+        "GET" => json(
+            200,
+            &j!({"metadata": {"name": "eksup-run", "resourceVersion": "5"}, "data": {"checkpoint": "text"}}),
+        ),
         "POST" => json(201, &j!({"metadata": {"resourceVersion": "4"}})),
         _ => status(409, "Conflict", "the object has been modified", j!({})),
     });
     assert_eq!(k.write_checkpoint("text", None).await.unwrap(), "4");
     let stored = k.read_checkpoint().await.unwrap().unwrap();
-    assert_eq!((stored.text.as_str(), stored.resource_version.as_str()), ("text", "5"));
-    assert_eq!(k.write_checkpoint("more", Some("5")).await.unwrap_err().class, Class::Conflict);
+    assert_eq!(
+        (stored.text.as_str(), stored.resource_version.as_str()),
+        ("text", "5")
+    );
+    assert_eq!(
+        k.write_checkpoint("more", Some("5"))
+            .await
+            .unwrap_err()
+            .class,
+        Class::Conflict
+    );
     assert_eq!(
         asked.lines(),
         [
@@ -180,10 +382,20 @@ async fn the_checkpoint_is_created_once_and_then_replaced_as_it_was_read() {
         ]
     );
     let sent: Value = serde_json::from_str(&asked.bodies()[2]).unwrap();
-    assert_eq!((&sent["metadata"]["resourceVersion"], &sent["data"]["checkpoint"]), (&j!("5"), &j!("more")));
+    assert_eq!(
+        (
+            &sent["metadata"]["resourceVersion"],
+            &sent["data"]["checkpoint"]
+        ),
+        (&j!("5"), &j!("more"))
+    );
     let (k, _) = kube(|_, _| status(404, "NotFound", "no", j!({})));
     assert_eq!(k.read_checkpoint().await.unwrap(), None);
-    assert_eq!(k.write_checkpoint("x", Some("5")).await.unwrap_err().class, Class::Conflict, "deleted behind our back");
+    assert_eq!(
+        k.write_checkpoint("x", Some("5")).await.unwrap_err().class,
+        Class::Conflict,
+        "deleted behind our back"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,13 +406,45 @@ async fn a_lease_says_who_holds_it_and_a_released_one_says_nobody() {
         json(200, &body)
     });
     let now = "2026-11-21T08:00:00.5Z".parse().unwrap();
-    let held = Held { holder: "ci-1".into(), renewed_at: None, duration_seconds: 60, transitions: 1, resource_version: String::new() };
+    let held = Held {
+        holder: "ci-1".into(),
+        renewed_at: None,
+        duration_seconds: 60,
+        transitions: 1,
+        resource_version: String::new(),
+    };
     let written = k.write_lease(&held, now).await.unwrap();
-    assert_eq!(written, Held { renewed_at: Some(now), resource_version: "11".into(), ..held });
-    let released = k.write_lease(&Held { holder: String::new(), ..written }, now).await.unwrap();
+    assert_eq!(
+        written,
+        Held {
+            renewed_at: Some(now),
+            resource_version: "11".into(),
+            ..held
+        }
+    );
+    let released = k
+        .write_lease(
+            &Held {
+                holder: String::new(),
+                ..written
+            },
+            now,
+        )
+        .await
+        .unwrap();
     assert_eq!(released.holder, "");
-    let sent: Vec<Value> = asked.bodies().iter().map(|b| serde_json::from_str(b).unwrap()).collect();
+    let sent: Vec<Value> = asked
+        .bodies()
+        .iter()
+        .map(|b| serde_json::from_str(b).unwrap())
+        .collect();
     assert_eq!(sent[0]["spec"]["renewTime"], "2026-11-21T08:00:00.500000Z");
     assert_eq!(asked.all()[0].method(), "POST");
-    assert_eq!((asked.all()[1].method().as_str(), &sent[1]["spec"]["holderIdentity"]), ("PUT", &Value::Null));
+    assert_eq!(
+        (
+            asked.all()[1].method().as_str(),
+            &sent[1]["spec"]["holderIdentity"]
+        ),
+        ("PUT", &Value::Null)
+    );
 }

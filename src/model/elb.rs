@@ -109,3 +109,44 @@ pub fn controller_owned(tags: &BTreeMap<String, String>) -> bool {
     tags.keys()
         .any(|k| CONTROLLER_TAGS.contains(&k.as_str()) || k.starts_with("gateway.k8s.aws"))
 }
+
+/// The name in a target group's or load balancer's ARN, for people.
+pub fn short(arn: &str) -> &str {
+    let after = |kind: &str| arn.split(kind).nth(1);
+    let rest = after(":targetgroup/")
+        .or_else(|| after(":loadbalancer/app/"))
+        .or_else(|| after(":loadbalancer/net/"));
+    rest.and_then(|rest| rest.split('/').next()).unwrap_or(arn)
+}
+
+/// A rule's or listener's ARN cut to what tells it apart: the load balancer's name and its own id.
+pub fn short_rule(arn: &str) -> String {
+    let mut parts = arn.split('/');
+    let name = parts.nth(2);
+    match (name, parts.next_back()) {
+        (Some(name), Some(id)) => format!("{name}/{id}"),
+        _ => arn.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arns_are_cut_to_what_tells_them_apart() {
+        let base = "arn:aws:elasticloadbalancing:us-east-1:123456789012";
+        assert_eq!(
+            short(&format!(
+                "{base}:targetgroup/expense-blue-tg/f059f255316f351e"
+            )),
+            "expense-blue-tg"
+        );
+        assert_eq!(short(&format!("{base}:loadbalancer/app/web/09e6")), "web");
+        assert_eq!(
+            short_rule(&format!("{base}:listener-rule/app/web/09e6/1a5a/77d8")),
+            "web/77d8"
+        );
+        assert_eq!(short_rule("odd"), "odd");
+    }
+}

@@ -402,4 +402,3 @@ pub fn drain(draft: &mut Draft<'_>, m: &Move<'_, '_>, downtime: bool) {
         ),
     );
 }
-

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::acts::{
+    add_to_rules, attach, create, detach, drain, explain_order, is_late, is_local, shield, shift,
+};
 use super::draft::{Draft, Sketch};
 use super::fleet::Mover;
 use super::problem::Obstacle;
 use super::traffic::{self, Pair};
-use super::acts::{
-    add_to_rules, attach, create, detach, drain, explain_order, is_late, is_local, shield, shift,
-};
 use super::{StepSpec, addons, clone, estimate, naming};
 use crate::model::marks;
 use crate::plan::{RetireHow, Strategy, duration};

@@ -7,9 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::model::Class;
 use crate::model::asg::Asg;
 use crate::model::eks::{Nodegroup, NodegroupChange};
-use crate::model::{Class, marks};
+use crate::model::elb::{short, short_rule};
 use crate::steps::traffic::health::still_targets;
 use crate::steps::updates::{POLL, issues};
 use crate::steps::{PATIENCE, World, evictable};
@@ -17,6 +18,8 @@ use crate::steps::{PATIENCE, World, evictable};
 /// How long something that keeps blue from being empty is waited for before a person is asked.
 const PATIENCE_WITH_BLUE: SignedDuration = SignedDuration::from_mins(15);
 const RECHECK: Duration = Duration::from_secs(5);
+/// DescribeNodegroup may say ACTIVE for some seconds after DeleteNodegroup.
+const DELETE_SHOWS: SignedDuration = SignedDuration::from_secs(30);
 
 /// What becomes of blue.
 pub struct Retire {
@@ -168,7 +171,9 @@ impl Step<World> for Retire {
             {
                 seen.held.push(format!(
                     "weight {} of {} in rule {}",
-                    share.weight, share.arn, rule.arn
+                    share.weight,
+                    short(&share.arn),
+                    short_rule(&rule.arn)
                 ));
             }
         }
@@ -191,7 +196,7 @@ impl Step<World> for Retire {
                 Ok(targets) => seen.targets.extend(
                     still_targets(&targets, &ids)
                         .into_iter()
-                        .map(|t| format!("{t} in {arn}")),
+                        .map(|t| format!("{t} in {}", short(&arn))),
                 ),
                 Err(e) if e.class == Class::Absent => {}
                 Err(e) => return Err(e.into()),
@@ -263,6 +268,20 @@ impl Step<World> for Retire {
                 recheck: RECHECK,
             };
         }
+        let asked = past
+            .last_act
+            .as_ref()
+            .is_some_and(|a| *a == serde_json::json!("delete"));
+        if asked
+            && past
+                .last_act_at
+                .is_some_and(|t| now.duration_since(t) < DELETE_SHOWS)
+        {
+            return Decision::Wait {
+                why: format!("EKS was asked to delete {}", self.blue),
+                recheck: RECHECK,
+            };
+        }
         Decision::Act(if self.delete {
             Act::Delete
         } else {
@@ -327,14 +346,10 @@ impl Step<World> for Retire {
     fn describe(&self, act: &Act) -> String {
         match act {
             Act::Detach { asg, target_groups } => {
-                format!("detach {} from {asg}", target_groups.join(", "))
+                let names: Vec<&str> = target_groups.iter().map(|t| short(t)).collect();
+                format!("detach {} from {asg}", names.join(", "))
             }
-            Act::Delete => format!(
-                "DeleteNodegroup {}, proved empty (run {}, mark {})",
-                self.blue,
-                self.run,
-                marks::BLUE_TAINT
-            ),
+            Act::Delete => format!("DeleteNodegroup {}, proved empty", self.blue),
             Act::ScaleToZero => format!("scale {} to zero", self.blue),
         }
     }

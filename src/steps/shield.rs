@@ -18,6 +18,8 @@ use crate::steps::{PATIENCE, World, nodes};
 
 /// Two rounds of the cluster autoscaler, which runs every 10 s, and a little.
 const AUTOSCALER_ROUNDS: SignedDuration = SignedDuration::from_secs(25);
+/// DescribeNodegroup may say ACTIVE, and the old taints, for some seconds after UpdateNodegroupConfig.
+const CONFIG_SHOWS: SignedDuration = SignedDuration::from_secs(15);
 /// A node group's configuration takes some seconds to change.
 const RECHECK: Duration = Duration::from_secs(5);
 
@@ -162,6 +164,22 @@ impl Step<World> for Shield {
                 },
                 ..NodegroupChange::default()
             };
+            let asked = past
+                .last_act
+                .as_ref()
+                .and_then(|a| Act::deserialize(a).ok());
+            let asked =
+                asked.is_some_and(|a| matches!(a, Act::Configure { change: c, .. } if c == change));
+            if asked
+                && past
+                    .last_act_at
+                    .is_some_and(|t| now.duration_since(t) < CONFIG_SHOWS)
+            {
+                return Decision::Wait {
+                    why: format!("EKS was asked to change node group {}", self.blue),
+                    recheck: Duration::from_secs(2),
+                };
+            }
             return Decision::Act(Act::Configure {
                 change,
                 attempt: past.acts,

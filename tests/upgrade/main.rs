@@ -3,29 +3,118 @@
 mod rig;
 
 use eksup::engine::Ended;
-use eksup::model::Minor;
+use eksup::model::{Inventory, Minor, marks};
+use eksup::twin::scenario;
 use rig::Rig;
 
-const EXPENSE: &str = "
-apiVersion: eksup.dev/v1
-kind: UpgradePlan
-cluster: expense-dev
-to: 1.29
-traffic:
-  routes:
-    - rule: { loadBalancer: expense-dev-alb, port: 80, conditions: ['path-pattern=/*'] }
-      blue: expense-blue-tg
-      green: expense-green-tg
-";
+const EXPENSE: &str = include_str!("../../plans/expense-dev.yaml");
 
-#[tokio::test(start_paused = true)]
-async fn expense_dev_goes_from_1_27_to_1_29_and_blue_is_gone() {
-    let rig = Rig::expense_dev(7).await;
-    let (ended, log) = rig.apply(EXPENSE).await;
-    assert_eq!(ended, Ended::Done, "{}", log.join("\n"));
-    let after = rig.read(Minor::new(29)).await;
+fn expense(seed: u64) -> Rig {
+    Rig::new(&scenario::expense_dev(), EXPENSE, seed)
+}
+
+/// The state expense-dev's plan promises.
+fn promised(after: &Inventory) {
     assert_eq!(after.cluster.version, Minor::new(29));
+    assert_eq!(after.server_version, Some(Minor::new(29)));
     let groups: Vec<&str> = after.nodegroups.iter().map(|g| g.name.as_str()).collect();
     assert_eq!(groups, ["expense-green"]);
-    println!("{}", log.join("\n"));
+    assert_eq!(after.nodes.len(), 3);
+    for node in &after.nodes {
+        assert!(node.is_ready() && node.kubelet_version.starts_with("v1.29."), "{node:?}");
+    }
+    no_marks(after);
+    whole(after);
+    let weights = weights(after);
+    assert_eq!(weights, [("expense-blue-tg".to_owned(), 0), ("expense-green-tg".to_owned(), 100)]);
+}
+
+/// Every workload has what it wants.
+fn whole(after: &Inventory) {
+    for w in &after.workloads {
+        assert!(w.ready >= w.desired, "{} {} has {} of {}", w.kind, w.key, w.ready, w.desired);
+    }
+}
+
+/// No mark of eksup is left on a node, a node group or an Auto Scaling group.
+fn no_marks(after: &Inventory) {
+    for node in &after.nodes {
+        assert!(!node.unschedulable, "{} is cordoned", node.name);
+        let keys = node.annotations.keys().chain(node.labels.keys()).chain(node.taints.iter().map(|t| &t.key));
+        let marks: Vec<&String> = keys.filter(|k| k.starts_with("eksup.dev/") || **k == marks::EXCLUDE_FROM_LB || **k == marks::SCALE_DOWN_DISABLED).collect();
+        assert!(marks.is_empty(), "{} carries {marks:?}", node.name);
+    }
+    assert!(after.nodegroups.iter().all(|g| g.taints.iter().all(|t| t.key != marks::BLUE_TAINT)));
+    for asg in after.asgs.values() {
+        assert!(asg.suspended.is_empty(), "{} has {:?} suspended", asg.name, asg.suspended);
+        assert!(asg.tags.iter().all(|t| t.key != marks::AZ_REBALANCE_TAG));
+    }
+}
+
+fn weights(after: &Inventory) -> Vec<(String, i32)> {
+    let mut all: Vec<(String, i32)> = after
+        .rules
+        .iter()
+        .flat_map(|r| &r.forward)
+        .map(|t| (eksup::model::elb::short(&t.arn).to_owned(), t.weight))
+        .collect();
+    all.sort();
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn expense_dev_goes_from_1_27_to_1_29_and_nothing_of_the_run_is_left() {
+    let rig = expense(7);
+    let before = rig.read().await;
+    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    let after = rig.read().await;
+    promised(&after);
+    // Everything in the rule but its target groups is as it was.
+    assert_eq!(before.rules[0].rest, after.rules[0].rest);
+    let volume = |i: &Inventory| i.volumes.clone();
+    assert_eq!(volume(&before), volume(&after));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_apply_finds_nothing_to_do() {
+    let rig = expense(7);
+    assert_eq!(rig.apply().await, Ended::Done);
+    let route = eksup::route::build(&rig.plan, &rig.read().await).unwrap();
+    let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
+    assert!(ids.is_empty(), "{ids:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_after_the_drain_brings_blue_and_its_traffic_back() {
+    let rig = expense(3);
+    let before = rig.read().await;
+    let paused = rig.apply_until("drain-expense-blue").await;
+    assert!(matches!(paused, Ended::Paused { .. }), "{paused:?}\n{}", rig.log());
+    let ended = rig.rollback().await;
+    assert!(matches!(ended, Ended::RolledBack { .. }), "{ended:?}\n{}", rig.log());
+    let after = rig.read().await;
+    let groups: Vec<&str> = after.nodegroups.iter().map(|g| g.name.as_str()).collect();
+    assert_eq!(groups, ["expense-blue"]);
+    assert_eq!(weights(&after), weights(&before));
+    assert_eq!(after.nodegroups[0].scaling, before.nodegroups[0].scaling);
+    assert_eq!(after.nodegroups[0].taints, before.nodegroups[0].taints);
+    no_marks(&after);
+    whole(&after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_dies_again_and_again_leaves_the_same_end() {
+    let rig = expense(11);
+    let mut deaths = 0;
+    // Each process dies a little later than the last; together they pass every stage of the run.
+    let ended = loop {
+        match rig.apply_and_die_after(40 + deaths * 7).await {
+            Some(ended) => break ended,
+            None => deaths += 1,
+        }
+        assert!(deaths < 200, "no end\n{}", rig.log());
+    };
+    assert_eq!(ended, Ended::Done, "{}", rig.log());
+    assert!(deaths >= 3, "only {deaths} deaths");
+    promised(&rig.read().await);
 }

@@ -12,6 +12,7 @@ use crate::event::Progress;
 use crate::k8s::Evicted;
 use crate::k8s::cache::Snapshot;
 use crate::model::eks::NodegroupChange;
+use crate::model::elb::short;
 use crate::model::kube::{Key, Pod, Workload};
 use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
@@ -244,7 +245,7 @@ impl Drain {
                     // As long as nobody else in the group is healthy, the node serves until its last pod goes.
                     Some(_) if ours && !others => {}
                     Some(t) if ours && !t.state.contains("draining") => deregister.push(target),
-                    Some(_) => registered.push((blue.node.name.clone(), arn.clone())),
+                    Some(_) => registered.push((blue.node.name.clone(), short(arn).to_owned())),
                     None if ours => absent.push(target),
                     None => {}
                 }
@@ -516,7 +517,7 @@ impl Step<World> for Drain {
             Act::Deregister { targets } => {
                 let all: Vec<String> = targets
                     .iter()
-                    .map(|t| format!("{} from {}", t.instance, t.target_group))
+                    .map(|t| format!("{} from {}", t.instance, short(&t.target_group)))
                     .collect();
                 format!("deregister {}", all.join(", "))
             }

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Undo};
-use crate::model::elb::{Rule, TargetHealth, WeightedTargetGroup, controller_owned};
+use crate::model::elb::{
+    Rule, TargetHealth, WeightedTargetGroup, controller_owned, short, short_rule,
+};
 use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
@@ -58,12 +60,12 @@ impl Seen {
             .iter()
             .find(|arn| !self.rules.iter().any(|r| r.arn == **arn))
         {
-            return Some(format!("listener rule {gone} is gone"));
+            return Some(format!("listener rule {} is gone", short_rule(gone)));
         }
         if let Some(rule) = self.rules.iter().find(|r| controller_owned(&r.tags)) {
             return Some(format!(
                 "listener rule {} belongs to a load balancer controller, which would write it back; set the weights in its Ingress or Service instead",
-                rule.arn
+                short_rule(&rule.arn)
             ));
         }
         self.rules
@@ -76,7 +78,9 @@ impl Seen {
             .map(|r| {
                 format!(
                     "listener rule {} forwards to neither {} nor {}",
-                    r.arn, spec.blue, spec.green
+                    short_rule(&r.arn),
+                    short(&spec.blue),
+                    short(&spec.green)
                 )
             })
     }
@@ -151,7 +155,7 @@ impl Step<World> for AddToRules {
         }
         Decision::Done(format!(
             "{} stands in {} rules at weight 0 or more: {}",
-            self.spec.green,
+            short(&self.spec.green),
             seen.rules.len(),
             green.text()
         ))
@@ -185,7 +189,7 @@ impl Step<World> for AddToRules {
             if green.weight > 0 {
                 return Decision::Refuse(format!(
                     "listener rule {} sends traffic to green again; shift it back first",
-                    now.rule
+                    short_rule(&now.rule)
                 ));
             }
             now.forward.retain(|t| t.arn != self.spec.green);
@@ -194,14 +198,19 @@ impl Step<World> for AddToRules {
         if set.is_empty() {
             return Decision::Done(format!(
                 "{} stands in no rule it did not stand in before",
-                self.spec.green
+                short(&self.spec.green)
             ));
         }
         Decision::Act(Act { set })
     }
 
     fn describe(&self, act: &Act) -> String {
-        let rules: Vec<&str> = act.set.iter().map(|f| f.rule.as_str()).collect();
-        format!("targets of {}: {}", self.green, rules.join(", "))
+        let rules: Vec<String> = act.set.iter().map(|f| short_rule(&f.rule)).collect();
+        format!(
+            "{} at weight 0, for {}, into {}",
+            short(&self.spec.green),
+            self.green,
+            rules.join(", ")
+        )
     }
 }

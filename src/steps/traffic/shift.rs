@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Undo};
 use crate::event::Progress;
+use crate::model::elb::short_rule;
 use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
@@ -124,7 +125,7 @@ impl Step<World> for Shift {
             if !percents.iter().all(|(_, p)| near(*p)) && !mid_write {
                 let shown: Vec<String> = percents
                     .iter()
-                    .map(|(r, p)| format!("{r} has {p}%"))
+                    .map(|(r, p)| format!("{} has {p}%", short_rule(r)))
                     .collect();
                 return Decision::Refuse(format!(
                     "the weights were set to {}% on green, but now {}; somebody else changes them. Settle who does, then run `eksup apply` again.",
@@ -173,8 +174,8 @@ impl Step<World> for Shift {
             Some(next) => Decision::Act(self.to(next, seen, None)),
             None if reached < 100 => Decision::Act(self.to(100, seen, None)),
             None => Decision::Done(format!(
-                "all of {} rules' traffic is on green, {}",
-                seen.rules.len(),
+                "the traffic of {} is all on green, {}",
+                rules(seen.rules.len()),
                 green.text()
             )),
         }
@@ -227,7 +228,19 @@ impl Step<World> for Shift {
             .as_ref()
             .map(|why| format!(", back to blue: {why}"))
             .unwrap_or_default();
-        format!("{}% on green in {} rules{back}", act.percent, act.set.len())
+        format!(
+            "{}% on green in {}{back}",
+            act.percent,
+            rules(act.set.len())
+        )
+    }
+}
+
+fn rules(n: usize) -> String {
+    if n == 1 {
+        "1 rule".to_owned()
+    } else {
+        format!("{n} rules")
     }
 }
 

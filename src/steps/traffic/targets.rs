@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Undo};
 use crate::model::asg::Asg;
-use crate::model::elb::TargetHealth;
+use crate::model::elb::{TargetHealth, short};
 use crate::steps::World;
 use crate::steps::traffic::health::{health, still_targets};
 
@@ -86,8 +86,8 @@ async fn carry_out(world: &World, act: &Act, target_group: &str) -> Result<(), S
 
 fn describe(act: &Act, target_group: &str) -> String {
     match act {
-        Act::Attach { asgs } => format!("attach {target_group} to {}", asgs.join(", ")),
-        Act::Detach { asgs } => format!("detach {target_group} from {}", asgs.join(", ")),
+        Act::Attach { asgs } => format!("attach {} to {}", short(target_group), asgs.join(", ")),
+        Act::Detach { asgs } => format!("detach {} from {}", short(target_group), asgs.join(", ")),
     }
 }
 
@@ -137,7 +137,7 @@ impl Step<World> for Attach {
                 why: format!(
                     "{} are not targets of {} yet",
                     missing.join(", "),
-                    self.target_group
+                    short(&self.target_group)
                 ),
                 recheck: RECHECK,
             };
@@ -146,7 +146,7 @@ impl Step<World> for Attach {
             "{} instances of {} are targets of {}",
             seen.ids().len(),
             self.green,
-            self.target_group
+            short(&self.target_group)
         ))
     }
 
@@ -180,7 +180,8 @@ impl Step<World> for Attach {
         }
         Decision::Done(format!(
             "{} has no target in {}",
-            self.green, self.target_group
+            self.green,
+            short(&self.target_group)
         ))
     }
 
@@ -226,7 +227,7 @@ impl Step<World> for Detach {
                 return Decision::Wait {
                     why: format!(
                         "{} must have healthy targets beside blue's first: {}",
-                        self.target_group,
+                        short(&self.target_group),
                         others.text()
                     ),
                     recheck: RECHECK,
@@ -243,7 +244,8 @@ impl Step<World> for Detach {
         }
         Decision::Done(format!(
             "no instance of {} is a target of {}",
-            self.blue, self.target_group
+            self.blue,
+            short(&self.target_group)
         ))
     }
 
@@ -287,7 +289,8 @@ impl Step<World> for Detach {
         }
         Decision::Done(format!(
             "{}'s instances are targets of {} again",
-            self.blue, self.target_group
+            self.blue,
+            short(&self.target_group)
         ))
     }
 

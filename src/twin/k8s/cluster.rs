@@ -168,6 +168,7 @@ impl Cluster {
         f: impl FnOnce(&mut Self) -> T,
     ) -> (T, Vec<(Duration, Due)>) {
         self.now = now;
+        self.store.now = now;
         if !self.awake {
             self.awake = true;
             self.rng = fastrand::Rng::with_seed(chance.u64(..));

@@ -455,7 +455,10 @@ pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String>
         node.ready
             && labels.iter().all(|(key, value)| node.label(key) == value)
             && !EXCLUDING.iter().any(|key| node.labels.contains_key(*key))
-            && !node.taints.iter().any(|t| LEAVING.contains(&t.key.as_str()))
+            && !node
+                .taints
+                .iter()
+                .any(|t| LEAVING.contains(&t.key.as_str()))
     };
     let found = index.by_instance.iter();
     found

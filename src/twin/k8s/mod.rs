@@ -3,15 +3,20 @@
 //! # Divergence from the real thing
 //! - A token's signature is not verified (only its form and date); every caller may do everything.
 //! - A later page of a list shows objects as they are now, not as they were at the first page.
-//! - Protobuf and aggregated discovery are answered in plain JSON; there is no OpenAPI (`kubectl apply` needs
-//!   `--validate=false`); tables have the columns people look at and fall back to NAME and AGE.
-//! - Server-side apply keeps the field sets of appliers only; other writers get an empty entry.
+//! - Protobuf, partial metadata and aggregated discovery are answered in plain JSON; the OpenAPI
+//!   documents say only what lets `kubectl apply` go on; tables have the columns people look at, else NAME and AGE.
+//! - Server-side apply keeps the field sets of appliers only; other writers get an empty entry, so that only appliers
+//!   conflict with each other.
 //! - Validation is what an upgrade can meet: names, namespaces, versions, sizes, immutable fields.
-//! - Foreground deletion is a background one; only background cascades take a moment.
-//! - Kubelets write no heartbeats; a pod that ends goes in one step (no last update of its containers).
-//! - Replica sets adopt no orphans; jobs keep no finalizer on their pods; there is no preemption.
-//! - Controllers write no Events; those that clients write are kept.
+//! - Foreground deletion is a background one.
+//! - Kubelets write no heartbeats and no node leases, and leave a node's volume lists alone; a pod that ends goes in one
+//!   step (no last update of its containers). Containers of a dead kubelet's node count as not serving.
+//! - Replica sets adopt no orphans; jobs keep no finalizer on their pods; a daemon set's `maxSurge` counts as
+//!   `maxUnavailable`; stateful sets move one pod at a time; there is no preemption; readiness gates are not heeded.
+//! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas.
+//! - Controllers write no Events; those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
 //! - All versions of a kind are one: kinds are served at the version that is current, whatever the server's minor.
+//! - The hashes in names of replica sets and revisions are of another function.
 
 mod access;
 mod cluster;

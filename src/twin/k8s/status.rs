@@ -12,6 +12,8 @@ pub struct Failure {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Value>,
+    /// The path leads nowhere, which is said in plain text.
+    pub nowhere: bool,
 }
 
 impl Failure {
@@ -22,6 +24,7 @@ impl Failure {
             reason,
             message: message.into(),
             details: None,
+            nowhere: false,
         }
     }
 
@@ -35,6 +38,7 @@ impl Failure {
             reason,
             message,
             details: Some(details),
+            nowhere: false,
         }
     }
 
@@ -49,12 +53,12 @@ impl Failure {
         )
     }
 
-    /// There is no such kind.
+    /// There is no such path: no such kind, group or subresource. Clients make "the server could not find the requested
+    /// resource" of it.
     pub fn no_resource() -> Self {
-        let message = "the server could not find the requested resource";
         Self {
-            details: Some(json!({})),
-            ..Self::new(404, "NotFound", message)
+            nowhere: true,
+            ..Self::new(404, "NotFound", "404 page not found")
         }
     }
 
@@ -184,6 +188,13 @@ impl Failure {
 
     /// The answer.
     pub fn answer(&self) -> Answer {
+        if self.nowhere {
+            return respond(
+                self.code,
+                "text/plain; charset=utf-8",
+                format!("{}\n", self.message),
+            );
+        }
         let retry_after = self
             .details
             .as_ref()

@@ -1,5 +1,6 @@
 //! Tables: what `kubectl get` prints.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::facts;
@@ -14,6 +15,7 @@ pub fn table<'a>(
     kind: &Kind,
     objects: impl IntoIterator<Item = &'a Object>,
     metadata: &Value,
+    now: Timestamp,
 ) -> Value {
     let columns = columns(&kind.plural);
     let definitions: Vec<Value> = columns
@@ -26,7 +28,16 @@ pub fn table<'a>(
     let rows: Vec<Value> = objects
         .into_iter()
         .map(|object| {
-            let cells: Vec<Value> = columns.iter().map(|(_, _, cell)| cell(object)).collect();
+            let cells: Vec<Value> = columns
+                .iter()
+                .map(|(name, _, cell)| {
+                    if *name == "Age" {
+                        json!(age(object, now))
+                    } else {
+                        cell(object)
+                    }
+                })
+                .collect();
             let partial = json!({
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
                 "metadata": object.get("metadata").cloned().unwrap_or(Value::Null),
@@ -54,14 +65,14 @@ fn columns(plural: &str) -> Vec<(&'static str, bool, Cell)> {
             ("Ready", false, ready_containers),
             ("Status", false, pod_status),
             ("Restarts", false, restarts),
-            ("Age", false, age),
+            ("Age", false, unknown),
             ("IP", true, |o| or_none(text(o, "status.podIP"))),
             ("Node", true, |o| or_none(text(o, "spec.nodeName"))),
         ],
         "nodes" => &[
             ("Status", false, node_status),
             ("Roles", false, |_| json!("<none>")),
-            ("Age", false, age),
+            ("Age", false, unknown),
             ("Version", false, |o| {
                 json!(text(o, "status.nodeInfo.kubeletVersion"))
             }),
@@ -81,13 +92,13 @@ fn columns(plural: &str) -> Vec<(&'static str, bool, Cell)> {
             ("Available", false, |o| {
                 json!(count(o, "status.availableReplicas"))
             }),
-            ("Age", false, age),
+            ("Age", false, unknown),
         ],
         "replicasets" => &[
             ("Desired", false, |o| json!(count(o, "spec.replicas"))),
             ("Current", false, |o| json!(count(o, "status.replicas"))),
             ("Ready", false, |o| json!(count(o, "status.readyReplicas"))),
-            ("Age", false, age),
+            ("Age", false, unknown),
         ],
         "daemonsets" => &[
             ("Desired", false, |o| {
@@ -103,7 +114,7 @@ fn columns(plural: &str) -> Vec<(&'static str, bool, Cell)> {
             ("Available", false, |o| {
                 json!(count(o, "status.numberAvailable"))
             }),
-            ("Age", false, age),
+            ("Age", false, unknown),
         ],
         "poddisruptionbudgets" => &[
             ("Min Available", false, |o| {
@@ -115,17 +126,17 @@ fn columns(plural: &str) -> Vec<(&'static str, bool, Cell)> {
             ("Allowed Disruptions", false, |o| {
                 json!(count(o, "status.disruptionsAllowed"))
             }),
-            ("Age", false, age),
+            ("Age", false, unknown),
         ],
         "services" => &[
             ("Type", false, |o| json!(text(o, "spec.type"))),
             ("Cluster-IP", false, |o| json!(text(o, "spec.clusterIP"))),
             ("Port(s)", false, ports),
-            ("Age", false, age),
+            ("Age", false, unknown),
         ],
         "namespaces" => &[
             ("Status", false, |o| json!(text(o, "status.phase"))),
-            ("Age", false, age),
+            ("Age", false, unknown),
         ],
         "volumeattachments" => &[
             ("Attacher", false, |o| json!(text(o, "spec.attacher"))),
@@ -134,9 +145,9 @@ fn columns(plural: &str) -> Vec<(&'static str, bool, Cell)> {
             }),
             ("Node", false, |o| json!(text(o, "spec.nodeName"))),
             ("Attached", false, |o| json!(flag(o, "status.attached"))),
-            ("Age", false, age),
+            ("Age", false, unknown),
         ],
-        _ => &[("Age", false, age)],
+        _ => &[("Age", false, unknown)],
     };
     columns.extend_from_slice(more);
     columns
@@ -158,9 +169,41 @@ fn int_or_percent(object: &Value, path: &str) -> Value {
     }
 }
 
-/// The client cannot tell the virtual time, so the age is the time of creation.
-fn age(object: &Value) -> Value {
-    json!(text(object, "metadata.creationTimestamp"))
+/// How old an object is, as the server writes it.
+fn age(object: &Value, now: Timestamp) -> String {
+    let born: Option<Timestamp> = text(object, "metadata.creationTimestamp").parse().ok();
+    let Some(born) = born else {
+        return "<unknown>".to_owned();
+    };
+    let seconds = now.duration_since(born).as_secs().max(0);
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    let two = |a: i64, unit_a: &str, b: i64, unit_b: &str| {
+        if b == 0 {
+            format!("{a}{unit_a}")
+        } else {
+            format!("{a}{unit_a}{b}{unit_b}")
+        }
+    };
+    if seconds < 120 {
+        format!("{seconds}s")
+    } else if minutes < 10 {
+        two(minutes, "m", seconds % 60, "s")
+    } else if minutes < 180 {
+        format!("{minutes}m")
+    } else if hours < 8 {
+        two(hours, "h", minutes % 60, "m")
+    } else if hours < 48 {
+        format!("{hours}h")
+    } else if hours < 192 {
+        two(hours / 24, "d", hours % 24, "h")
+    } else {
+        format!("{}d", hours / 24)
+    }
+}
+
+/// What stands under `Age` is filled in by the table, which knows the time.
+fn unknown(_: &Value) -> Value {
+    json!("<unknown>")
 }
 
 fn ready_containers(pod: &Value) -> Value {
@@ -228,4 +271,26 @@ fn ports(service: &Value) -> Value {
         }
     });
     json!(shown.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_written_as_the_server_writes_them() {
+        let object = json!({"metadata": {"creationTimestamp": "2026-11-21T08:00:00Z"}});
+        for (now, written) in [
+            ("2026-11-21T08:01:59Z", "119s"),
+            ("2026-11-21T08:03:00Z", "3m"),
+            ("2026-11-21T08:03:05Z", "3m5s"),
+            ("2026-11-21T09:00:30Z", "60m"),
+            ("2026-11-21T11:01:00Z", "3h1m"),
+            ("2026-11-22T08:00:00Z", "24h"),
+            ("2026-11-24T09:00:00Z", "3d1h"),
+            ("2026-12-21T08:00:00Z", "30d"),
+        ] {
+            assert_eq!(age(&object, now.parse().unwrap()), written);
+        }
+    }
 }

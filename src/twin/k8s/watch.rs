@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::kinds::{Kinds, Res};
@@ -69,6 +70,7 @@ impl Watchers {
         filter: Filter,
         shape: Shape,
         bookmarks: bool,
+        now: Timestamp,
     ) -> (u64, Tell, Answer) {
         let (to, from) = unbounded::<Result<Bytes, BoxError>>();
         self.next += 1;
@@ -76,6 +78,7 @@ impl Watchers {
         let tell = Tell {
             to: to.clone(),
             shape,
+            now,
         };
         self.by_res.entry(res).or_default().push(Watcher {
             id,
@@ -88,7 +91,7 @@ impl Watchers {
     }
 
     /// Tells everybody who wants to know of `event`.
-    pub fn tell(&mut self, kinds: &Kinds, event: &Event) {
+    pub fn tell(&mut self, kinds: &Kinds, event: &Event, now: Timestamp) {
         let Some(watchers) = self.by_res.get_mut(&event.key.res) else {
             return;
         };
@@ -105,7 +108,7 @@ impl Watchers {
                     .clone(),
                 Shape::Table => line(
                     kind,
-                    &table::table(kinds.get(event.key.res), [&event.shown], &Value::Null),
+                    &table::table(kinds.get(event.key.res), [&event.shown], &Value::Null, now),
                 ),
             };
             // The listener has just left: the next event finds it closed.
@@ -160,6 +163,7 @@ impl Watchers {
 pub struct Tell {
     to: UnboundedSender<Result<Bytes, BoxError>>,
     shape: Shape,
+    now: Timestamp,
 }
 
 impl Tell {
@@ -167,7 +171,10 @@ impl Tell {
     pub fn event(&self, kinds: &Kinds, res: Res, kind: &'static str, object: &Object) {
         let bytes = match self.shape {
             Shape::Whole => line(kind, object),
-            Shape::Table => line(kind, &table::table(kinds.get(res), [object], &Value::Null)),
+            Shape::Table => line(
+                kind,
+                &table::table(kinds.get(res), [object], &Value::Null, self.now),
+            ),
         };
         let _ = self.to.unbounded_send(Ok(bytes));
     }

@@ -27,7 +27,10 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
     let mut sample = None;
     for pod in cluster.store.index.selected(&name.ns, &selector) {
         if !pod.ip.is_empty() && !pod.finished() {
-            wanted.insert(pod.uid.clone(), endpoint(cluster, &pod, tolerant));
+            wanted.insert(
+                pod.uid.clone(),
+                endpoint(cluster, &pod, tolerant, &name.name),
+            );
             sample.get_or_insert(pod);
         }
     }
@@ -87,7 +90,7 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
         .map(<[Value]>::to_vec)
         .chain((none_yet && fresh.is_empty()).then(Vec::new))
     {
-        let slice = json!({
+        let mut slice = json!({
             "addressType": "IPv4", "endpoints": chunk, "ports": ports,
             "metadata": {
                 "namespace": name.ns, "generateName": format!("{}-", name.name), "generation": 1,
@@ -99,12 +102,15 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
                 "ownerReferences": [owner_reference(&service)],
             },
         });
+        if text(&service, "spec.clusterIP") == "None" {
+            slice["metadata"]["labels"]["service.kubernetes.io/headless"] = json!("");
+        }
         // A namespace that goes takes no more slices, and needs none.
         let _ = cluster.create(SLICES, slice, false);
     }
 }
 
-fn endpoint(cluster: &Cluster, pod: &Pod, tolerant: bool) -> Value {
+fn endpoint(cluster: &Cluster, pod: &Pod, tolerant: bool, service: &str) -> Value {
     let serving = pod.ready;
     let ready = tolerant || (serving && !pod.deleting);
     let mut endpoint = json!({
@@ -113,6 +119,15 @@ fn endpoint(cluster: &Cluster, pod: &Pod, tolerant: bool) -> Value {
         "nodeName": pod.node,
         "targetRef": {"kind": "Pod", "name": pod.name, "namespace": pod.ns, "uid": pod.uid},
     });
+    let object = cluster
+        .store
+        .find(PODS, &Name::new(pod.ns.clone(), pod.name.clone()));
+    if let Some(object) = object
+        && text(object, "spec.subdomain") == service
+        && !text(object, "spec.hostname").is_empty()
+    {
+        endpoint["hostname"] = json!(text(object, "spec.hostname"));
+    }
     if let Some(node) = cluster.store.index.nodes.get(&pod.node) {
         endpoint["zone"] = json!(node.zone());
     }

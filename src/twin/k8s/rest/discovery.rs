@@ -162,3 +162,45 @@ fn entries(kind: &Kind) -> Vec<Value> {
     }
     entries
 }
+
+/// `/openapi/v3`: where the documents are, one for each group and version.
+pub fn documents(kinds: &Kinds) -> Value {
+    let mut paths = serde_json::Map::new();
+    for (_, kind) in kinds.all() {
+        let at = match kind.group.is_empty() {
+            true => format!("api/{}", kind.version),
+            false => format!("apis/{}/{}", kind.group, kind.version),
+        };
+        let url = format!("/openapi/v3/{at}?hash=0");
+        paths.insert(at, json!({"serverRelativeURL": url}));
+    }
+    json!({"paths": paths})
+}
+
+/// One of them. It says no more than what `kubectl apply` looks for: that the server checks fields itself.
+pub fn document(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
+    let mut paths = serde_json::Map::new();
+    let here = |k: &&Kind| k.group == group && k.version == version;
+    for kind in kinds.all().map(|(_, k)| k).filter(here) {
+        let root = if group.is_empty() {
+            "/api".to_owned()
+        } else {
+            format!("/apis/{group}")
+        };
+        let ns = if kind.namespaced {
+            "namespaces/{namespace}/"
+        } else {
+            ""
+        };
+        let path = format!("{root}/{version}/{ns}{}/{{name}}", kind.plural);
+        let parameter =
+            |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string"}});
+        let patch = json!({
+            "parameters": [parameter("fieldValidation"), parameter("dryRun")],
+            "x-kubernetes-group-version-kind": {"group": group, "version": version, "kind": kind.kind},
+        });
+        paths.insert(path, json!({"patch": patch}));
+    }
+    let info = json!({"title": "Kubernetes", "version": "twin"});
+    (!paths.is_empty()).then(|| json!({"openapi": "3.0.0", "info": info, "paths": paths}))
+}

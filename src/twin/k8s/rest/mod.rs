@@ -9,9 +9,6 @@ mod read;
 mod virtual_kinds;
 mod write;
 
-#[cfg(test)]
-mod tests;
-
 use http::Method;
 use serde_json::{Value, json};
 
@@ -69,6 +66,16 @@ fn route(cluster: &mut Cluster, request: &Request) -> Result<Answer, Failure> {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Ok(respond(200, "text/plain; charset=utf-8", "ok")),
+        ["openapi", "v3"] => Ok(json_answer(
+            200,
+            &discovery::documents(&cluster.store.kinds),
+        )),
+        ["openapi", "v3", "api", version] => {
+            found(discovery::document(&cluster.store.kinds, "", version))
+        }
+        ["openapi", "v3", "apis", group, version] => {
+            found(discovery::document(&cluster.store.kinds, group, version))
+        }
         ["version"] => Ok(json_answer(200, &discovery::version(cluster.version))),
         ["api"] => Ok(json_answer(200, &discovery::versions())),
         ["apis"] => Ok(json_answer(200, &discovery::groups(&cluster.store.kinds))),

@@ -92,6 +92,9 @@ fn apply(cluster: &mut Cluster, target: &Target, mut applied: Value) -> Result<A
     ] {
         unset(&mut content, key);
     }
+    if at(&content, "metadata").is_some_and(|m| m == &json!({})) {
+        unset(&mut content, "metadata");
+    }
     let fields = fields_of(&content);
     let entry = json!({
         "manager": manager, "operation": "Apply", "apiVersion": target.kind.api_version(),

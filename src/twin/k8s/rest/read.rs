@@ -30,7 +30,7 @@ pub fn get(cluster: &Cluster, target: &Target) -> Result<Answer, Failure> {
     if target.table {
         return Ok(json_answer(
             200,
-            &table::table(&target.kind, [object], &Value::Null),
+            &table::table(&target.kind, [object], &Value::Null, cluster.now),
         ));
     }
     Ok(json_answer(200, object))
@@ -165,7 +165,7 @@ pub fn list(cluster: &Cluster, target: &Target) -> Result<Answer, Failure> {
     if target.table {
         return Ok(json_answer(
             200,
-            &table::table(&target.kind, objects, &metadata),
+            &table::table(&target.kind, objects, &metadata, cluster.now),
         ));
     }
     let items: Vec<Item> = objects
@@ -264,10 +264,11 @@ pub fn watch(cluster: &mut Cluster, target: &Target) -> Result<Answer, Failure> 
         return Ok(only(&Failure::expired(rv, cluster.store.oldest()).object()));
     }
     let bookmarks = query.yes("allowWatchBookmarks");
-    let (id, tell, answer) = cluster
-        .store
-        .watchers
-        .open(res, filter.clone(), shape, bookmarks);
+    let (id, tell, answer) =
+        cluster
+            .store
+            .watchers
+            .open(res, filter.clone(), shape, bookmarks, cluster.now);
     let store = &cluster.store;
     match from {
         Some(rv) => {

@@ -1,0 +1,208 @@
+//! The control plane: its state, its subnets, EKS's own insights, and whether EKS offers the way.
+
+use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
+
+use super::case::{Case, some};
+use super::codes::Code;
+use super::{Finding, Severity};
+use crate::model::eks::Insight;
+use crate::plan::Insights;
+use crate::route::StepSpec;
+
+/// What UpdateClusterVersion asks for, in at least two zones.
+const FREE_IPS: i32 = 5;
+/// Support that ends within this time is worth a word.
+const SOON: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// Judges the control plane.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let cluster = &case.inventory.cluster;
+    let subject = format!("cluster {}", cluster.name);
+    let hops = case.minors().next().is_some();
+    if cluster.status != "ACTIVE" {
+        let detail = format!("its status is {}", cluster.status);
+        out.push(Finding::new(
+            Code::ClusterNotActive,
+            &subject,
+            detail,
+            "wait until EKS says ACTIVE; an update that runs is shown by `aws eks list-updates`",
+        ));
+    }
+    for issue in &cluster.health {
+        let detail = format!("{}: {}", issue.code, issue.message);
+        let fix = if issue.resource_ids.is_empty() {
+            "mend it: EKS does not upgrade an unhealthy cluster".to_owned()
+        } else {
+            format!("mend {}", some(&issue.resource_ids))
+        };
+        out.push(Finding::new(Code::ClusterHealth, &subject, detail, fix));
+    }
+    if let Some(server) = case.inventory.server_version
+        && server != cluster.version
+    {
+        let detail = format!("it says {server}, and EKS says {}", cluster.version);
+        out.push(Finding::new(
+            Code::ServerDiffers,
+            &subject,
+            detail,
+            "an update may be ending just now: look again in a few minutes",
+        ));
+    }
+    if cluster.auto_mode {
+        out.push(Finding::new(
+            Code::AutoMode,
+            &subject,
+            "nodes of Auto Mode are replaced by EKS once the control plane moves, by their own disruption budgets",
+            "nothing to do; eksup moves managed node groups only",
+        ));
+    }
+    if hops {
+        addresses(case, &subject, out);
+        offered(case, &subject, out);
+        for insight in &case.inventory.insights {
+            judge_insight(case, insight, out);
+        }
+    }
+}
+
+fn addresses(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
+    let inventory = case.inventory;
+    let own: Vec<_> = inventory
+        .subnets
+        .iter()
+        .filter(|s| inventory.cluster.subnet_ids.contains(&s.id))
+        .collect();
+    let zones: BTreeSet<&str> = own
+        .iter()
+        .filter(|s| s.free_ips >= FREE_IPS)
+        .map(|s| s.zone.as_str())
+        .collect();
+    if own.is_empty() || zones.len() >= 2 {
+        return;
+    }
+    let list: Vec<String> = own
+        .iter()
+        .map(|s| format!("{} ({}) has {}", s.id, s.zone, s.free_ips))
+        .collect();
+    out.push(Finding::new(
+        Code::ControlPlaneIps,
+        subject,
+        format!("an upgrade needs {FREE_IPS} free addresses in subnets of two zones: {}", some(&list)),
+        "free addresses, or give the cluster other subnets of the same zones with UpdateClusterConfig",
+    ));
+}
+
+fn offered(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
+    let versions = &case.inventory.cluster_versions;
+    if versions.is_empty() {
+        return;
+    }
+    for minor in case.minors() {
+        let found = versions.iter().find(|v| v.version == minor);
+        if found.is_none_or(|v| v.status == "UNSUPPORTED") {
+            let mut known: Vec<String> = versions
+                .iter()
+                .filter(|v| v.status != "UNSUPPORTED")
+                .map(|v| v.version.to_string())
+                .collect();
+            known.sort();
+            out.push(Finding::new(
+                Code::TargetNotOffered,
+                subject,
+                format!("EKS does not offer {minor}"),
+                format!("EKS offers {}", known.join(", ")),
+            ));
+        }
+    }
+    let Some(target) = versions.iter().find(|v| v.version == case.plan.to) else {
+        return;
+    };
+    let now = case.inventory.taken_at;
+    let extended = case.inventory.cluster.support_type.as_deref() != Some("STANDARD");
+    for (end, what) in [
+        (target.end_of_standard_support, "standard support"),
+        (target.end_of_extended_support, "extended support"),
+    ] {
+        let Some(end) = end else { continue };
+        let left = end.duration_since(now);
+        if left > SOON {
+            continue;
+        }
+        let date = end.strftime("%Y-%m-%d");
+        let detail = if left.is_negative() {
+            format!("{what} of {} ended on {date}", case.plan.to)
+        } else {
+            format!("{what} of {} ends on {date}", case.plan.to)
+        };
+        let fix = if extended {
+            "plan the next upgrade, or go further now; extended support costs extra"
+        } else {
+            "the cluster's policy is STANDARD: EKS upgrades it by itself at the end of standard support"
+        };
+        out.push(Finding::new(Code::TargetSupport, subject, detail, fix));
+    }
+}
+
+fn judge_insight(case: &Case<'_>, insight: &Insight, out: &mut Vec<Finding>) {
+    let concerns = insight.category == "UPGRADE_READINESS"
+        && insight
+            .kubernetes_version
+            .is_none_or(|v| v > case.inventory.cluster.version && v <= case.plan.to);
+    if !concerns {
+        return;
+    }
+    let subject = match insight.kubernetes_version {
+        Some(version) => format!("insight {} for {version}", insight.name),
+        None => format!("insight {}", insight.name),
+    };
+    let advice = insight
+        .recommendation
+        .clone()
+        .unwrap_or_else(|| "see `aws eks describe-insight`".to_owned());
+    let named = if insight.resources.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", some(&insight.resources))
+    };
+    let detail = format!("{}{named}", insight.reason);
+    match insight.status.as_str() {
+        "ERROR" => {
+            let severity = match case.plan.control_plane.insights {
+                // What the route itself mends before the hop need not stop it.
+                Insights::Block if mended(case, insight) => Severity::Warning,
+                Insights::Block => Severity::Blocker,
+                Insights::Warn => Severity::Warning,
+                Insights::Ignore => Severity::Info,
+            };
+            let finding = Finding::new(Code::InsightError, subject, detail, advice);
+            out.push(finding.weighing(severity));
+        }
+        "WARNING" | "UNKNOWN" => {
+            out.push(Finding::new(Code::InsightWarning, subject, detail, advice));
+        }
+        _ => {}
+    }
+}
+
+fn mended(case: &Case<'_>, insight: &Insight) -> bool {
+    let before_hop = || {
+        case.route.iter().flat_map(|r| &r.steps).take_while(
+            |s| !matches!(&s.spec, StepSpec::ControlPlane { to, .. } if insight.kubernetes_version.is_none_or(|v| *to >= v)),
+        )
+    };
+    let name = insight.name.to_ascii_lowercase();
+    if name.contains("add-on") || name.contains("kube-proxy") {
+        before_hop().any(|s| matches!(s.spec, StepSpec::Addon { .. }))
+    } else if name.contains("kubelet") {
+        before_hop().any(|s| matches!(s.spec, StepSpec::CreateGreen { .. }))
+    } else {
+        // Amazon Linux 2 ends with the greens, which come after the hop by nature.
+        name.contains("amazon linux 2")
+            && case
+                .changes
+                .iter()
+                .any(|c| c.blue.ami_type != c.green.ami_type)
+    }
+}

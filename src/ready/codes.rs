@@ -1,0 +1,154 @@
+//! The one table of finding codes. `docs/findings.md` explains each; a test holds the two together.
+
+use super::Severity;
+
+macro_rules! codes {
+    ($($name:ident = $code:literal, $severity:ident, $title:literal;)*) => {
+        /// What a finding is about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Code { $(#[doc = $title] $name,)* }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The code, as in `EKSUP-P001`.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// What it says, in a few words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// How much it weighs, unless the plan or the case says otherwise.
+            pub const fn severity(self) -> Severity {
+                match self { $(Self::$name => Severity::$severity,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    ClusterNotActive = "EKSUP-C001", Blocker, "The cluster is not ACTIVE";
+    ClusterHealth = "EKSUP-C002", Blocker, "EKS reports a health issue of the cluster";
+    ControlPlaneIps = "EKSUP-C003", Blocker, "The control plane's subnets are short of free addresses";
+    InsightError = "EKSUP-C004", Blocker, "An EKS upgrade insight is in ERROR";
+    InsightWarning = "EKSUP-C005", Warning, "An EKS upgrade insight is in WARNING or UNKNOWN";
+    TargetNotOffered = "EKSUP-C006", Blocker, "EKS does not offer a version on the way";
+    TargetSupport = "EKSUP-C007", Warning, "Support of the target version ends soon or has ended";
+    ServerDiffers = "EKSUP-C008", Warning, "The API server reports another version than EKS";
+    AutoMode = "EKSUP-C009", Warning, "EKS Auto Mode runs nodes of this cluster";
+    GroupNotActive = "EKSUP-N001", Blocker, "A node group is not ACTIVE";
+    GroupHealth = "EKSUP-N002", Warning, "EKS reports a health issue of a node group";
+    GreenIps = "EKSUP-N003", Blocker, "Green's subnets are short of free addresses";
+    GroupOwned = "EKSUP-N004", Blocker, "Another tool owns a node group that would be deleted";
+    UnmanagedNodes = "EKSUP-N005", Warning, "Nodes belong to no managed node group";
+    DoesNotFit = "EKSUP-N006", Blocker, "Pods of blue do not fit on green";
+    DaemonOnBlueOnly = "EKSUP-N007", Warning, "A DaemonSet selects blue nodes only";
+    NodeNotReady = "EKSUP-N008", Warning, "A blue node is not Ready";
+    ImageStays = "EKSUP-N009", Warning, "A node group with an image of its own stays on its old kubelet";
+    Fargate = "EKSUP-N010", Warning, "Fargate pods keep their kubelet until they are recreated";
+    SelfMoving = "EKSUP-N011", Info, "Karpenter or Auto Mode replaces its own nodes";
+    AddonStatus = "EKSUP-A001", Blocker, "An add-on is not ACTIVE";
+    AddonIncompatible = "EKSUP-A002", Blocker, "An add-on has no version that runs on a minor on the way";
+    AddonSelfManaged = "EKSUP-A003", Warning, "An add-on runs that EKS does not manage";
+    AddonSkipped = "EKSUP-A004", Warning, "A skipped add-on does not run on the target";
+    AddonUnknown = "EKSUP-A005", Warning, "EKS's catalogue says nothing of an add-on";
+    BudgetNever = "EKSUP-P001", Blocker, "A PodDisruptionBudget can never let a pod go";
+    BudgetShort = "EKSUP-P002", Warning, "A PodDisruptionBudget allows nothing at present";
+    TwoBudgets = "EKSUP-P003", Blocker, "Two PodDisruptionBudgets select one pod";
+    SickUnderBudget = "EKSUP-P004", Blocker, "A pod that is not Ready cannot be evicted under its budget";
+    BarePod = "EKSUP-P005", Blocker, "A pod without a controller would be lost";
+    EmptyDir = "EKSUP-P006", Blocker, "A pod would lose what is in its emptyDir";
+    ToleratesBlue = "EKSUP-P007", Warning, "A pod tolerates the taint that closes blue";
+    PinnedToBlue = "EKSUP-P008", Blocker, "A pod can run on blue nodes only";
+    VolumeZone = "EKSUP-P009", Blocker, "A volume is in a zone without green nodes";
+    LocalVolume = "EKSUP-P010", Blocker, "A volume is bound to a blue node";
+    HostPort = "EKSUP-P011", Warning, "More pods want a host port than green has nodes";
+    SingleReplica = "EKSUP-P012", Warning, "A workload of one replica is down while its pod moves";
+    AskedToStay = "EKSUP-P013", Warning, "A pod asks autoscalers not to evict it";
+    RunningJob = "EKSUP-P014", Info, "A Job is running on blue";
+    LongGrace = "EKSUP-P015", Warning, "A pod may take longer to stop than the plan gives it";
+    NotSettled = "EKSUP-P016", Warning, "A workload has fewer Ready pods than it wants";
+    NewTaint = "EKSUP-P017", Blocker, "A pod does not tolerate a taint that the plan gives green";
+    BindingToBlue = "EKSUP-T010", Blocker, "A TargetGroupBinding selects blue nodes only";
+    LocalPolicy = "EKSUP-T011", Warning, "A Local service may drop connections while its pods move";
+    Sticky = "EKSUP-T012", Warning, "Sticky clients stay on blue after a shift";
+    BalancerZone = "EKSUP-T013", Warning, "Green has nodes in a zone the load balancer does not serve";
+    UnhealthyNow = "EKSUP-T014", Warning, "Targets of blue are unhealthy already";
+    Unread = "EKSUP-U001", Warning, "Something could not be read";
+    TargetBehind = "EKSUP-R001", Blocker, "The plan's version is older than the cluster's";
+    NoSuchGroup = "EKSUP-R002", Blocker, "The plan names a node group that is not there";
+    NodeLeftBehind = "EKSUP-R003", Blocker, "A node would be left out of the kubelet's version skew";
+    ImageMissing = "EKSUP-R004", Blocker, "A node group with an image of its own has no new one";
+    ImageForHop = "EKSUP-R005", Blocker, "A node group with an image of its own must stop over on the way";
+    GreenTaken = "EKSUP-R006", Blocker, "Green's name belongs to a group that is not ours";
+    TemplateDecides = "EKSUP-R007", Blocker, "The launch template and the plan contradict each other";
+    ReleaseMismatch = "EKSUP-R008", Blocker, "The release version is not one of the target";
+    OldBootstrap = "EKSUP-R009", Blocker, "The launch template's user data does not work on AL2023";
+    PinUnusable = "EKSUP-R010", Blocker, "An add-on's pin cannot be met";
+    CniTooOld = "EKSUP-R011", Blocker, "The network add-on is too old for AL2023 nodes";
+    TargetGroupMissing = "EKSUP-T001", Blocker, "The plan names a target group that is not there";
+    TargetGroupUnfit = "EKSUP-T002", Blocker, "Weights cannot move between these target groups";
+    RuleMissing = "EKSUP-T003", Blocker, "The plan names a listener rule that is not there";
+    RuleElsewhere = "EKSUP-T004", Blocker, "The listener rule forwards elsewhere";
+    RuleControlled = "EKSUP-T005", Blocker, "A load balancer controller owns the rule or the target group";
+    NobodyBehind = "EKSUP-T006", Blocker, "No node group stands behind the target group";
+}
+
+impl Code {
+    /// The code of that text.
+    pub fn find(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|c| c.as_str() == text)
+    }
+
+    /// Where `docs/findings.md` explains it.
+    pub fn anchor(self) -> String {
+        format!("docs/findings.md#{}", self.as_str().to_lowercase())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::route::Obstacle;
+
+    #[test]
+    fn no_code_is_used_twice_and_every_obstacle_has_one() {
+        let all: BTreeSet<&str> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(all.len(), Code::ALL.len());
+        for obstacle in Obstacle::ALL {
+            assert!(
+                Code::find(obstacle.code()).is_some_and(|c| c.severity() == Severity::Blocker),
+                "{obstacle:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_page_on_findings_explains_exactly_these_codes() {
+        let page = include_str!("../../docs/findings.md");
+        let explained: BTreeSet<&str> = page
+            .lines()
+            .filter_map(|l| l.strip_prefix("### "))
+            .collect();
+        let known: BTreeSet<&str> = Code::ALL.iter().map(|c| c.as_str()).collect();
+        assert_eq!(explained, known);
+        for code in Code::ALL {
+            let weight = match code.severity() {
+                Severity::Blocker => "blocker",
+                Severity::Warning => "warning",
+                Severity::Info => "info",
+            };
+            let head = format!("### {}\n\n**{}** ({weight}).", code.as_str(), code.title());
+            assert!(
+                page.contains(&head),
+                "docs/findings.md should have:\n{head}"
+            );
+        }
+    }
+}

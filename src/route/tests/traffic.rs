@@ -1,0 +1,192 @@
+//! Routes by how traffic comes to blue.
+
+use super::{codes, expense_plan, ids, plan};
+use crate::route::fixture::*;
+use crate::route::*;
+
+#[test]
+fn without_a_pair_green_joins_blues_own_target_group() {
+    let i = expense_dev();
+    let route = build(&plan("cluster: expense-dev\nto: 1.29\n"), &i).unwrap();
+    let ids = ids(&route);
+    let place = |id: &str| {
+        ids.iter()
+            .position(|i| *i == id)
+            .unwrap_or_else(|| panic!("{id} in {ids:?}"))
+    };
+    assert!(place("attach-expense-green-expense-blue-tg") < place("drain-expense-blue"));
+    assert!(place("drain-expense-blue") < place("detach-expense-blue-expense-blue-tg"));
+    assert!(place("detach-expense-blue-expense-blue-tg") < place("retire-expense-blue"));
+}
+
+#[test]
+fn with_the_local_policy_pods_go_first_and_nodes_leave_before_them() {
+    let mut i = expense_dev();
+    i.services[0].external_traffic_policy = Some("Local".to_owned());
+    let route = build(&expense_plan(), &i).unwrap();
+    let tail: Vec<&str> = ids(&route)
+        .into_iter()
+        .skip_while(|id| *id != "hold-expense-green")
+        .skip(1)
+        .collect();
+    assert_eq!(
+        tail,
+        [
+            "attach-expense-green-expense-green-tg",
+            "attach-expense-green-expense-blue-tg",
+            "shield-expense-blue",
+            "drain-expense-blue",
+            "weigh-expense-green-tg",
+            "shift-expense-green-tg",
+            "detach-expense-green-expense-blue-tg",
+            "soak-expense-blue",
+            "retire-expense-blue",
+            "release-expense-green",
+        ]
+    );
+    let drain = route
+        .steps
+        .iter()
+        .find_map(|s| {
+            if let StepSpec::Drain { drain, .. } = &s.spec {
+                Some(drain)
+            } else {
+                None
+            }
+        })
+        .unwrap();
+    assert_eq!(drain.deregister_from, [tg_arn("expense-blue-tg")]);
+    assert!(
+        route
+            .notes
+            .iter()
+            .any(|n| n.contains("externalTrafficPolicy Local"))
+    );
+}
+
+#[test]
+fn what_a_controller_owns_is_left_alone_and_a_plan_that_names_it_is_refused() {
+    let mut i = expense_dev();
+    i.rules[0].tags = map([
+        ("ingress.k8s.aws/stack", "expense/frontend"),
+        ("elbv2.k8s.aws/cluster", "expense-dev"),
+    ]);
+    assert_eq!(codes(&expense_plan(), &i), ["EKSUP-T005"]);
+    for group in &mut i.target_groups {
+        group.tags = map([("elbv2.k8s.aws/cluster", "expense-dev")]);
+    }
+    i.asgs
+        .get_mut("eks-expense-blue")
+        .unwrap()
+        .target_groups
+        .clear();
+    let route = build(&plan("cluster: expense-dev\nto: 1.29\n"), &i).unwrap();
+    assert!(
+        !ids(&route)
+            .iter()
+            .any(|id| id.starts_with("attach") || id.starts_with("shift"))
+    );
+    let drain = route
+        .steps
+        .iter()
+        .find_map(|s| {
+            if let StepSpec::Drain { drain, .. } = &s.spec {
+                Some(drain)
+            } else {
+                None
+            }
+        })
+        .unwrap();
+    assert_eq!(drain.leave_target_groups, [tg_arn("expense-blue-tg")]);
+}
+
+#[test]
+fn a_route_of_the_plan_that_cannot_work_is_told_by_its_cause() {
+    let base = "cluster: expense-dev\nto: 1.29\ntraffic: {routes: [{rule: RULE, blue: BLUE, green: GREEN}]}\n";
+    let with = |rule: &str, blue: &str, green: &str| {
+        plan(
+            &base
+                .replace("RULE", rule)
+                .replace("BLUE", blue)
+                .replace("GREEN", green),
+        )
+    };
+    let i = expense_dev();
+    assert_eq!(
+        codes(&with("every", "expense-blue-tg", "nope"), &i),
+        ["EKSUP-T001"]
+    );
+    let alb = "{loadBalancer: expense-dev-alb, port: 443}";
+    assert_eq!(
+        codes(&with(alb, "expense-blue-tg", "expense-green-tg"), &i),
+        ["EKSUP-T003"]
+    );
+    let default = "{loadBalancer: expense-dev-alb, port: 80}";
+    assert_eq!(
+        codes(&with(default, "expense-blue-tg", "expense-green-tg"), &i),
+        ["EKSUP-T004"]
+    );
+    let mut ip = expense_dev();
+    ip.target_groups[1].target_type = "ip".to_owned();
+    assert_eq!(
+        codes(&with("every", "expense-blue-tg", "expense-green-tg"), &ip),
+        ["EKSUP-T002"]
+    );
+    let mut empty = expense_dev();
+    empty
+        .asgs
+        .get_mut("eks-expense-blue")
+        .unwrap()
+        .target_groups
+        .clear();
+    empty.target_health.clear();
+    assert_eq!(
+        codes(
+            &with("every", "expense-blue-tg", "expense-green-tg"),
+            &empty
+        ),
+        ["EKSUP-T006"]
+    );
+}
+
+#[test]
+fn rolling_grows_green_as_blue_shrinks_and_shifts_last() {
+    let mut p = expense_plan();
+    p.strategy = crate::plan::Strategy::Rolling;
+    let route = build(&p, &expense_dev()).unwrap();
+    let ids = ids(&route);
+    let place = |id: &str| ids.iter().position(|i| *i == id).unwrap();
+    assert!(place("drain-expense-blue") < place("shift-expense-green-tg"));
+    let create = &route.steps[place("green-expense-green")];
+    assert!(
+        matches!(&create.spec, StepSpec::CreateGreen { group, surge: Some(1), .. } if group.scaling.desired == 1 && group.scaling.max == 6)
+    );
+}
+
+#[test]
+fn recreate_empties_blue_first_and_deletes_it_last() {
+    let mut p = expense_plan();
+    p.strategy = crate::plan::Strategy::Recreate;
+    let route = build(&p, &expense_dev()).unwrap();
+    let tail: Vec<&str> = ids(&route)
+        .into_iter()
+        .skip_while(|id| *id != "addon-coredns-1.29")
+        .skip(1)
+        .collect();
+    assert_eq!(
+        tail,
+        [
+            "shield-expense-blue",
+            "drain-expense-blue",
+            "empty-expense-blue",
+            "green-expense-green",
+            "hold-expense-green",
+            "attach-expense-green-expense-green-tg",
+            "weigh-expense-green-tg",
+            "shift-expense-green-tg",
+            "soak-expense-blue",
+            "retire-expense-blue",
+            "release-expense-green",
+        ]
+    );
+}

@@ -1,0 +1,296 @@
+//! The command line from outside: exit codes, what is said where, and rehearsals from end to end.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// eksup in a folder of its own, without anything of this machine's environment.
+fn eksup(dir: &Path) -> Command {
+    let mut command = Command::cargo_bin("eksup").unwrap();
+    command
+        .current_dir(dir)
+        .env_clear()
+        .env("HOME", dir)
+        .env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+}
+
+fn folder() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("p.yaml"),
+        "cluster: expense-dev\nto: \"1.28\"\n",
+    )
+    .unwrap();
+    dir
+}
+
+/// Exit code, stdout, stderr.
+fn run(dir: &Path, args: &[&str]) -> (i32, String, String) {
+    let output = eksup(dir).args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn what_is_typed_wrong_ends_with_2_and_help_with_0() {
+    let dir = folder();
+    for args in [
+        &["apply", "--no-such-flag"][..],
+        &["no-such-command"],
+        &[],
+        &["plan", "--format", "rbac", "p.yaml"],
+        &["rehearse", "p.yaml", "--fault", "nonsense"],
+        &["rehearse", "p.yaml", "--speed", "fast"],
+        &["apply", "p.yaml"],
+        &["rollback", "p.yaml"],
+        &["plan"],
+        &["report", "-o", "r.html"],
+    ] {
+        let (code, out, err) = run(dir.path(), args);
+        assert_eq!(code, 2, "{args:?}: {err}");
+        assert_eq!(out, "", "{args:?}");
+    }
+    for args in [&["--version"][..], &["--help"], &["apply", "--help"]] {
+        let (code, out, _) = run(dir.path(), args);
+        assert_eq!(code, 0, "{args:?}");
+        assert!(out.contains("eksup"), "{args:?}");
+    }
+    let (_, _, err) = run(dir.path(), &["apply", "p.yaml"]);
+    assert!(
+        err.ends_with("next: eksup apply p.yaml --auto-approve\n"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_bad_plan_ends_with_3_and_shows_every_problem_at_its_place() {
+    let dir = folder();
+    std::fs::write(
+        dir.path().join("bad.yaml"),
+        "cluster: c\nto: 1.2x\ndrain: {paralel: 2}\n",
+    )
+    .unwrap();
+    let (code, out, err) = run(dir.path(), &["rehearse", "bad.yaml"]);
+    assert_eq!((code, out.as_str()), (3, ""));
+    for part in [
+        "bad.yaml:2:5",
+        "bad.yaml:3:9",
+        "parallel",
+        "next: eksup rehearse bad.yaml",
+    ] {
+        assert!(err.contains(part), "{part} is not in\n{err}");
+    }
+    let (code, out, _) = run(dir.path(), &["check", "bad.yaml", "--format", "json"]);
+    let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (code, &last["exitCode"], &last["kind"]),
+        (3, &3.into(), &"plan_invalid".into())
+    );
+    assert_eq!(last["problems"].as_array().unwrap().len(), 2);
+    let output = eksup(dir.path())
+        .args(["check", "bad.yaml"])
+        .env("GITHUB_ACTIONS", "true")
+        .output()
+        .unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        err.contains("::error file=bad.yaml,line=2,col=5,title="),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_missing_plan_names_init() {
+    let dir = folder();
+    let (code, _, err) = run(dir.path(), &["plan", "--cluster", "prod"]);
+    assert_eq!(code, 3);
+    assert!(
+        err.contains("plans/prod.yaml") && err.contains("eksup init --cluster prod"),
+        "{err}"
+    );
+}
+
+#[test]
+fn completions_and_man_are_printed_and_policy_depends_on_the_plan() {
+    let dir = folder();
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(dir.path(), &["completions", shell]);
+        assert!(code == 0 && out.contains("rehearse"), "{shell}");
+    }
+    let (code, out, _) = run(dir.path(), &["man"]);
+    assert!(code == 0 && out.contains(".TH eksup"));
+    let (code, _, _) = run(dir.path(), &["man", "-o", "pages"]);
+    assert!(code == 0 && dir.path().join("pages/eksup-apply.1").is_file());
+    let (_, all, _) = run(dir.path(), &["policy"]);
+    let (_, least, _) = run(dir.path(), &["policy", "p.yaml", "--format", "json"]);
+    assert!(all.contains("sns:Publish") && !least.contains("sns:Publish"));
+    assert!(serde_json::from_str::<Value>(&least).is_ok());
+    let (_, rbac, _) = run(dir.path(), &["policy", "p.yaml", "--format", "rbac"]);
+    assert!(rbac.contains("pods/eviction"));
+    let (_, terraform, _) = run(dir.path(), &["policy", "p.yaml", "--format", "terraform"]);
+    assert!(terraform.starts_with("data \"aws_iam_policy_document\""));
+}
+
+#[test]
+fn the_schema_is_a_json_schema() {
+    let (code, out, _) = run(folder().path(), &["schema"]);
+    let schema: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(code, 0);
+    assert!(schema["properties"]["cluster"].is_object());
+}
+
+/// The records and events of a rehearsal with this seed.
+fn rehearsed(seed: &str) -> (String, String) {
+    let dir = folder();
+    let (code, _, err) = run(
+        dir.path(),
+        &["rehearse", "p.yaml", "--seed", seed, "--record"],
+    );
+    assert_eq!(code, 0, "{err}");
+    let runs = std::fs::read_dir(dir.path().join("eksup-runs")).unwrap();
+    let run = runs.map(|r| r.unwrap().path()).next().unwrap();
+    let read = |name| std::fs::read_to_string(run.join(name)).unwrap();
+    (read("journal.jsonl"), read("events.jsonl"))
+}
+
+#[test]
+fn the_same_seed_gives_the_same_journal_byte_for_byte() {
+    let (first, second, other) = (rehearsed("7"), rehearsed("7"), rehearsed("8"));
+    assert_eq!(first.0, second.0);
+    assert_eq!(first.1, second.1);
+    assert_ne!(first.0, other.0);
+    assert!(first.0.lines().count() > 20);
+    assert!(
+        first
+            .0
+            .trim_end()
+            .ends_with(r#""entry":{"type":"closed","outcome":"done"}}"#)
+    );
+}
+
+#[test]
+fn a_rehearsal_in_json_is_a_stream_of_objects_and_the_report_is_made_of_it() {
+    let dir = folder();
+    let (code, out, _) = run(
+        dir.path(),
+        &["rehearse", "p.yaml", "--format", "json", "--record"],
+    );
+    assert_eq!(code, 0);
+    let lines: Vec<Value> = out
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(lines[0]["type"], "version");
+    assert_eq!(lines.last().unwrap()["type"], "run_closed");
+    assert!(
+        lines
+            .iter()
+            .any(|l| l["type"] == "plan" && l["blocking"] == 0)
+    );
+    let (code, _, err) = run(dir.path(), &["report", "-o", "report.html"]);
+    assert_eq!(code, 0, "{err}");
+    let page = std::fs::read_to_string(dir.path().join("report.html")).unwrap();
+    assert!(page.contains("drain-expense-blue") && !page.contains("<script"));
+}
+
+#[test]
+fn until_pauses_with_7_and_says_where_things_stand() {
+    let dir = folder();
+    let (code, _, err) = run(
+        dir.path(),
+        &["rehearse", "p.yaml", "--until", "control-plane-1.28"],
+    );
+    assert_eq!(code, 7, "{err}");
+    for part in [
+        "control plane: 1.28",
+        "node group expense-blue: in service",
+        "node group expense-green: not built yet",
+        "next: eksup rehearse p.yaml",
+    ] {
+        assert!(err.contains(part), "{part} is not in\n{err}");
+    }
+    let (code, _, err) = run(
+        dir.path(),
+        &["rehearse", "p.yaml", "--until", "no-such-step"],
+    );
+    assert_eq!(code, 2);
+    assert!(err.contains("its steps are control-plane-1.28"), "{err}");
+}
+
+#[test]
+fn a_control_plane_that_fails_is_stuck_with_6_and_a_fault_that_never_fires_is_told() {
+    let dir = folder();
+    let args = [
+        "rehearse",
+        "p.yaml",
+        "--fault",
+        "control-plane-fails:IpNotAvailable",
+        "--fault",
+        "fail:elb:ModifyRule:1",
+    ];
+    let (code, _, err) = run(dir.path(), &args);
+    assert_eq!(code, 6, "{err}");
+    assert!(
+        err.contains("IpNotAvailable") && err.contains("`fail:elb:ModifyRule:1` never fired"),
+        "{err}"
+    );
+}
+
+#[test]
+fn throttled_dropped_and_expired_calls_do_not_change_how_it_ends() {
+    let dir = folder();
+    for fault in [
+        "throttle:eks:*:12",
+        "throttle:eks:*:40@2m",
+        "drop-after:eks:*:9@2m",
+        "drop-after:k8s:*:20@1m",
+        "fail:asg:*:10@20m",
+        "expired:k8s:*:1@5m",
+    ] {
+        let (code, _, err) = run(dir.path(), &["rehearse", "p.yaml", "--fault", fault]);
+        let end: Vec<&str> = err.lines().rev().take(12).collect();
+        assert_eq!(code, 0, "{fault}: {end:#?}");
+        assert!(
+            err.contains(&format!("fault `{fault}` fired")),
+            "{fault}: {end:#?}"
+        );
+    }
+}
+
+#[test]
+fn every_plan_that_comes_with_the_program_is_rehearsed_to_its_end() {
+    let plans = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let dir = folder();
+    let mut rehearsed = 0;
+    for entry in std::fs::read_dir(plans).unwrap() {
+        let path = entry.unwrap().path();
+        let (code, _, err) = run(dir.path(), &["rehearse", path.to_str().unwrap()]);
+        let end: Vec<&str> = err.lines().rev().take(12).collect();
+        assert_eq!(code, 0, "{}: {end:#?}", path.display());
+        rehearsed += 1;
+    }
+    assert!(rehearsed >= 7);
+}
+
+#[test]
+fn a_broken_pipe_is_no_error() {
+    let dir = folder();
+    let bin = assert_cmd::cargo::cargo_bin("eksup");
+    let line = format!(
+        "{} completions bash | head -1; echo ${{PIPESTATUS[0]}}",
+        bin.display()
+    );
+    let output = std::process::Command::new("bash")
+        .current_dir(dir.path())
+        .args(["-c", &line])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().ends_with("\n0\n"));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
