@@ -12,7 +12,8 @@ fn eksup(dir: &Path) -> Command {
         .current_dir(dir)
         .env_clear()
         .env("HOME", dir)
-        .env("AWS_EC2_METADATA_DISABLED", "true");
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .timeout(std::time::Duration::from_secs(100));
     command
 }
 
