@@ -212,7 +212,7 @@ pub fn document(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
 pub fn old_document(request: &Request) -> Answer {
     let accept = request.headers().get(http::header::ACCEPT);
     if accept.is_some_and(|a| a.as_bytes().windows(8).any(|w| w == b"protobuf")) {
-        let kind = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        let kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
         return respond(200, kind, Vec::new());
     }
     let info = json!({"title": "Kubernetes", "version": "twin"});
