@@ -246,20 +246,36 @@ fn a_control_plane_that_fails_is_stuck_with_6_and_a_fault_that_never_fires_is_to
 fn throttled_dropped_and_expired_calls_do_not_change_how_it_ends() {
     let dir = folder();
     for fault in [
-        "throttle:eks:*:40",
-        "drop-after:eks:*:3",
-        "drop-after:k8s:*:20",
-        "fail:asg:*:10",
-        "expired:k8s:*:1",
+        "throttle:eks:*:12",
+        "throttle:eks:*:40@2m",
+        "drop-after:eks:*:9@2m",
+        "drop-after:k8s:*:20@1m",
+        "fail:asg:*:10@20m",
+        "expired:k8s:*:1@5m",
     ] {
         let (code, _, err) = run(dir.path(), &["rehearse", "p.yaml", "--fault", fault]);
-        assert_eq!(
-            code,
-            0,
-            "{fault}: {}",
-            err.lines().rev().take(12).collect::<Vec<_>>().join("\n")
+        let end: Vec<&str> = err.lines().rev().take(12).collect();
+        assert_eq!(code, 0, "{fault}: {end:#?}");
+        assert!(
+            err.contains(&format!("fault `{fault}` fired")),
+            "{fault}: {end:#?}"
         );
     }
+}
+
+#[test]
+fn every_plan_that_comes_with_the_program_is_rehearsed_to_its_end() {
+    let plans = Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let dir = folder();
+    let mut rehearsed = 0;
+    for entry in std::fs::read_dir(plans).unwrap() {
+        let path = entry.unwrap().path();
+        let (code, _, err) = run(dir.path(), &["rehearse", path.to_str().unwrap()]);
+        let end: Vec<&str> = err.lines().rev().take(12).collect();
+        assert_eq!(code, 0, "{}: {end:#?}", path.display());
+        rehearsed += 1;
+    }
+    assert!(rehearsed >= 7);
 }
 
 #[test]

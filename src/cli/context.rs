@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::args::{Global, PlanArg};
 use super::error::{CliError, Kind};
@@ -10,7 +11,7 @@ use super::ui::Ui;
 use crate::aws::Aws;
 use crate::inventory::connect::{Way, connect};
 use crate::k8s::Kube;
-use crate::model::{Clock, Inventory, Minor, eks};
+use crate::model::{ApiError, Class, Clock, Inventory, Minor, eks};
 use crate::plan::{self, Plan};
 
 /// What a command has at hand.
@@ -32,8 +33,9 @@ pub struct Reached {
 impl Reached {
     /// One reading of the cluster.
     pub async fn read(&self, to: Option<Minor>) -> Result<Inventory, CliError> {
-        let name = &self.cluster.name;
-        Ok(crate::inventory::read(&self.aws, &self.kube, name, to, &self.clock).await?)
+        let name = self.cluster.name.as_str();
+        let read = || crate::inventory::read(&self.aws, &self.kube, name, to, &self.clock);
+        Ok(patiently(read).await?)
     }
 }
 
@@ -83,8 +85,8 @@ impl Context {
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();
         let config = crate::clients::aws::production(profile, region, &clock).await?;
-        let aws = Aws::new(&config);
-        let (cluster, kube) = connect(&aws, cluster, &self.way(), &clock).await?;
+        let (aws, way) = (Aws::new(&config), self.way());
+        let (cluster, kube) = patiently(|| connect(&aws, cluster, &way, &clock)).await?;
         Ok(Reached {
             aws,
             kube,
@@ -160,6 +162,24 @@ impl Context {
             }
         }
         words.join(" ")
+    }
+}
+
+/// Tries again what is throttled, for about a minute: others may be using up the account's rate. Whatever else fails
+/// is told at once, as nothing has begun.
+pub async fn patiently<T, F>(mut call: impl FnMut() -> F) -> Result<T, ApiError>
+where
+    F: Future<Output = Result<T, ApiError>>,
+{
+    let mut wait = Duration::from_secs(2);
+    loop {
+        match call().await {
+            Err(error) if error.class == Class::Throttled && wait <= Duration::from_secs(32) => {
+                tokio::time::sleep(error.retry_after.unwrap_or(wait)).await;
+                wait *= 2;
+            }
+            other => return other,
+        }
     }
 }
 

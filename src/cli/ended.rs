@@ -6,6 +6,7 @@ use crate::engine::Ended;
 /// Done is no error; everything else is, with what to do next.
 pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
     let rollback = resume.replacen("eksup apply", "eksup rollback", 1);
+    let plan = plan_of(resume);
     Err(match ended {
         Ended::Done => return Ok(()),
         Ended::RolledBack { kept } => {
@@ -13,8 +14,7 @@ pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
                 [] => String::new(),
                 kept => format!(", but for {}", kept.join(", ")),
             };
-            CliError::new(Kind::RolledBack, format!("run {run} is taken back{kept}"))
-                .next(resume.replacen("eksup rollback", "eksup plan", 1))
+            CliError::new(Kind::RolledBack, format!("run {run} is taken back{kept}")).next(plan)
         }
         Ended::Paused { why } => {
             CliError::new(Kind::Paused, format!("run {run} is paused: {why}")).next(resume)
@@ -35,7 +35,7 @@ pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
             Kind::Stuck,
             format!("run {run} has no way past `{step}`: {why}"),
         )
-        .next(resume.replacen("eksup apply", "eksup plan", 1)),
+        .next(plan),
         Ended::Stuck {
             step,
             why,
@@ -56,7 +56,7 @@ pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
                     .hint(
                         "what is left cannot be taken back; a new run goes on from how things are",
                     )
-                    .next(resume.replacen("eksup rollback", "eksup plan", 1))
+                    .next(plan)
             } else if resume.starts_with("eksup apply") {
                 error
                     .hint(format!("once that is mended the same command goes on; `{rollback}` takes the run back"))
@@ -66,4 +66,53 @@ pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
             }
         }
     })
+}
+
+/// The command that shows what a new run would do.
+fn plan_of(resume: &str) -> String {
+    ["eksup apply", "eksup rollback"]
+        .iter()
+        .fold(resume.to_owned(), |text, command| {
+            text.replacen(command, "eksup plan", 1)
+        })
+        .replace(" --auto-approve", "")
+        .replace(" --control-plane", "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_done_is_no_error_and_each_end_has_its_code_and_its_next_command() {
+        let resume = "eksup apply p.yaml --auto-approve";
+        assert!(end("r", Ended::Done, resume).is_ok());
+        let stuck = |denied: Option<&str>, closed| Ended::Stuck {
+            step: "s".into(),
+            why: "w".into(),
+            denied: denied.map(String::from),
+            closed,
+        };
+        let expired = Ended::Expired {
+            step: "s".into(),
+            why: "w".into(),
+        };
+        let ends = [
+            (Ended::RolledBack { kept: vec![] }, 5, "eksup plan p.yaml"),
+            (Ended::Paused { why: "w".into() }, 7, resume),
+            (Ended::Dropped, 7, resume),
+            (expired, 11, resume),
+            (stuck(None, false), 6, resume),
+            (stuck(None, true), 6, "eksup plan p.yaml"),
+        ];
+        for (ended, code, next) in ends {
+            let error = end("r", ended, resume).unwrap_err();
+            assert_eq!(
+                (error.kind.code(), error.next.as_deref()),
+                (code, Some(next))
+            );
+        }
+        let denied = end("r", stuck(Some("eks:UpdateAddon"), false), resume).unwrap_err();
+        assert!(denied.hints[0].contains("`eks:UpdateAddon`"));
+    }
 }

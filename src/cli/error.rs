@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::engine::EngineError;
 use crate::inventory::snapshot::SnapshotError;
+use crate::journal::lock::DURATION;
 use crate::journal::{JournalError, LockError};
 use crate::model::{ApiError, Class};
 use crate::plan::PlanErrors;
@@ -84,7 +85,7 @@ pub struct CliError {
     /// The exact next command.
     pub next: Option<String>,
     /// The plan file's problems, where that is what is wrong.
-    pub plan: Option<PlanErrors>,
+    pub plan: Option<Box<PlanErrors>>,
     /// The reader has gone away; nothing is to be said, and it is no failure.
     pub silent: bool,
 }
@@ -231,7 +232,7 @@ impl From<PlanErrors> for CliError {
     fn from(errors: PlanErrors) -> Self {
         let mut error = Self::new(Kind::PlanInvalid, errors.to_string())
             .hint("nothing was read from or written to the cluster");
-        error.plan = Some(errors);
+        error.plan = Some(Box::new(errors));
         error
     }
 }
@@ -266,9 +267,10 @@ impl From<LockError> for CliError {
     fn from(error: LockError) -> Self {
         match error {
             LockError::Api(error) => error.into(),
-            LockError::Busy { .. } => Self::new(Kind::Locked, error.to_string()).hint(
-                "wait for it to end, or stop it where it runs; a dead one is followed after 45 s",
-            ),
+            LockError::Busy { .. } => Self::new(Kind::Locked, error.to_string()).hint(format!(
+                "wait for it to end, or stop it where it runs; a dead one is followed after {} s",
+                DURATION.as_secs()
+            )),
             LockError::Lost { .. } => Self::new(Kind::Locked, error.to_string())
                 .hint("the other process carries the run now; nothing more was done here"),
         }

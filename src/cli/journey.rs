@@ -8,6 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::carry::{Errand, Trip, route_of};
 use super::error::{CliError, Kind};
 use super::route;
+use super::standing::standing;
 use crate::engine::stop::Urgency;
 use crate::engine::{About, Ended, Engine, Planned};
 use crate::event::{Bus, Event, Kind as What};
@@ -17,6 +18,7 @@ use crate::journal::{
 };
 use crate::k8s::Cache;
 use crate::model::Timestamp;
+use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::route::{Route, StepSpec};
 use crate::steps::{self, World};
 
@@ -368,20 +370,24 @@ pub fn agrees(state: &RunState, digest: &str, arn: &str) -> Result<(), CliError>
             "run {run} belongs to {}, and this is {arn}",
             state.cluster_arn
         );
-        return Err(CliError::new(Kind::Mismatch, text)
-            .hint("the cluster's kube-system was copied from elsewhere; remove the ConfigMap `eksup-run` there"));
-    }
-    if state.phase == Phase::Back {
-        return Err(
-            CliError::new(Kind::Mismatch, format!("run {run} is being taken back"))
-                .next("eksup rollback"),
+        let hint = format!(
+            "the cluster's {RUN_NAMESPACE} was copied from elsewhere: remove the ConfigMap `{RUN_NAME}` there"
         );
+        return Err(CliError::new(Kind::Mismatch, text).hint(hint));
+    }
+    let route = route_of(state)?;
+    let refused = |text: String| {
+        CliError::new(Kind::Mismatch, text)
+            .standing(standing(state, &route, None))
+            .next(format!("eksup rollback --cluster {}", route.cluster))
+    };
+    if state.phase == Phase::Back {
+        return Err(refused(format!("run {run} is being taken back")));
     }
     if state.plan_digest != digest {
         let text = format!("run {run} was begun with another plan, and is not finished");
-        return Err(CliError::new(Kind::Mismatch, text)
-            .hint("put the plan back as it was and give the same command, or take the run back")
-            .next("eksup rollback"));
+        return Err(refused(text)
+            .hint("put the plan back as it was and give the same command, or take the run back"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::apply::{Wish, prepare, wish};
 use super::args::PlanArg;
 use super::carry::{Errand, Trip, carry};
-use super::context::{Context, Reached};
+use super::context::{Context, Reached, patiently};
 use super::error::{CliError, Kind};
 use super::pace::{Speed, pace};
 use super::signals;
@@ -131,7 +131,8 @@ async fn rehearse(
 pub async fn reach(twin: &Twin, snapshot: &Snapshot, clock: &Clock) -> Result<Reached, CliError> {
     let region = &snapshot.inventory.region;
     let aws = Aws::new(&crate::clients::aws::over(twin.wire(), region, clock));
-    let cluster = connect::find(&aws, &snapshot.inventory.cluster.name).await?;
+    let name = &snapshot.inventory.cluster.name;
+    let cluster = patiently(|| connect::find(&aws, name)).await?;
     let kube = connect::over(&aws, &cluster, clock, twin.wire())?;
     Ok(Reached {
         aws,
@@ -143,8 +144,7 @@ pub async fn reach(twin: &Twin, snapshot: &Snapshot, clock: &Clock) -> Result<Re
 
 /// The bundled snapshot of that cluster.
 pub fn bundled(cluster: &str) -> Option<Snapshot> {
-    let snapshot = scenario::expense_dev();
-    (snapshot.inventory.cluster.name == cluster).then_some(snapshot)
+    scenario::named(cluster).filter(|s| s.inventory.cluster.name == cluster)
 }
 
 async fn taken(cx: &Context, wish: &Wish) -> Result<Snapshot, CliError> {

@@ -11,6 +11,5 @@ pub struct SchemaArgs {}
 
 /// Prints the schema.
 pub fn run(cx: &Context, _args: SchemaArgs) -> Result<(), CliError> {
-    let _ = cx;
-    Err(super::start::usage("wip"))
+    cx.ui.out(&format!("{:#}\n", crate::plan::schema()))
 }

@@ -27,7 +27,7 @@ enum TwinCommand {
 /// Serve the twin on loopback
 #[derive(Debug, Args)]
 struct ServeArgs {
-    /// `expense-dev`, or a snapshot's file
+    /// A bundled scenario such as `expense-dev` or `multi-hop`, or a snapshot's file
     #[arg(value_name = "SCENARIO", default_value = "expense-dev")]
     scenario: String,
     /// The port; 0 takes a free one
@@ -51,6 +51,7 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
     // Served time is real time: signatures of real clients are checked against it.
     snapshot.inventory.taken_at = crate::model::Clock::system().now();
     let cluster = snapshot.inventory.cluster.name.clone();
+    let region = snapshot.inventory.region.clone();
     let mut world = scenario::load(&snapshot, args.seed);
     fault::add(&mut world, args.faults);
     let twin = Twin::start(world);
@@ -64,8 +65,7 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
             .map_err(|e| usage(format!("cannot write {}: {e}", path.display())))?;
     }
     cx.ui.out(&format!(
-        "export AWS_ENDPOINT_URL={url}\nexport AWS_REGION={}\nexport AWS_ACCESS_KEY_ID=twin\nexport AWS_SECRET_ACCESS_KEY=twin\n",
-        snapshot.inventory.region
+        "export AWS_ENDPOINT_URL={url}\nexport AWS_REGION={region}\nexport AWS_DEFAULT_REGION={region}\nexport AWS_ACCESS_KEY_ID=twin\nexport AWS_SECRET_ACCESS_KEY=twin\n"
     ))?;
     cx.ui.say(&format!(
         "serving cluster {cluster} at {url}; Ctrl-C ends it"
@@ -82,8 +82,11 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
 }
 
 fn load(scenario: &str) -> Result<Snapshot, CliError> {
-    if scenario == "expense-dev" {
-        return Ok(scenario::expense_dev());
+    match scenario::named(scenario) {
+        Some(snapshot) => Ok(snapshot),
+        None => Ok(snapshot::read(&PathBuf::from(scenario)).map_err(|error| {
+            let names: Vec<&str> = scenario::bundled().map(|(name, _)| name).collect();
+            CliError::from(error).hint(format!("bundled scenarios: {}", names.join(", ")))
+        })?),
     }
-    Ok(snapshot::read(&PathBuf::from(scenario))?)
 }

@@ -118,7 +118,8 @@ mod tests {
             node("b", Some("red"), "i-8"),
         ];
         let unlabelled = [node("a", None, "i-1")];
-        let table: [(&str, &str, &[Vec<u8>], &[Node], bool); 8] = [
+        type Case<'a> = (&'a str, &'a str, &'a [Vec<u8>], &'a [Node], bool);
+        let table: [Case<'_>; 8] = [
             (
                 "the same address, whatever its case",
                 "https://abc.gr7.eu-west-1.eks.amazonaws.com/",

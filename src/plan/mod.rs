@@ -10,8 +10,10 @@ mod groups;
 mod keys;
 mod load;
 mod notify;
+mod raw;
 mod read;
 mod routes;
+mod schema;
 mod suggest;
 mod tree;
 pub mod types;
@@ -21,5 +23,6 @@ mod tests;
 
 pub use digest::digest;
 pub use error::{At, PlanErrors, Problem};
+pub use schema::schema;
 pub use load::{load, parse, parse_bytes};
 pub use types::*;

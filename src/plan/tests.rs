@@ -328,6 +328,31 @@ fn a_section_left_empty_means_its_defaults() {
     );
 }
 
+#[test]
+fn the_bundled_plans_are_plans_for_the_cluster_they_are_named_after() {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/plans")).unwrap() {
+        let path = entry.unwrap().path();
+        let plan = load(&path).map_err(|e| (path.clone(), e.problems)).unwrap();
+        let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(plan.cluster, stem);
+        names.push(stem);
+    }
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "canary",
+            "controller-ingress",
+            "custom-ami",
+            "expense-dev",
+            "local-policy",
+            "minimal",
+            "multi-hop"
+        ]
+    );
+}
+
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

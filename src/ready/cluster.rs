@@ -121,9 +121,10 @@ fn offered(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
     };
     let now = case.inventory.taken_at;
     let extended = case.inventory.cluster.support_type.as_deref() != Some("STANDARD");
+    // The later end says all: what is out of extended support is out of standard support too.
     for (end, what) in [
-        (target.end_of_standard_support, "standard support"),
         (target.end_of_extended_support, "extended support"),
+        (target.end_of_standard_support, "standard support"),
     ] {
         let Some(end) = end else { continue };
         let left = end.duration_since(now);
@@ -142,6 +143,7 @@ fn offered(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
             "the cluster's policy is STANDARD: EKS upgrades it by itself at the end of standard support"
         };
         out.push(Finding::new(Code::TargetSupport, subject, detail, fix));
+        return;
     }
 }
 

@@ -1,7 +1,8 @@
 //! The twin on a loopback port, in real time: AWS and the Kubernetes API on the same one, so that `aws`, `kubectl`,
 //! `eksctl` and the program itself can be pointed at it.
 //!
-//! Plain HTTP on purpose: nothing here is worth a certificate, and every client takes a `http://` endpoint.
+//! Plain HTTP on purpose: nothing here is worth a certificate, and every client takes a `http://` endpoint. The API server lets anybody in then,
+//! because `kubectl` sends no token over plain HTTP; who can reach the loopback interface can already do more.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,9 +16,6 @@ use tower::ServiceExt;
 
 use super::Twin;
 use crate::wire::{self, Body, Wire};
-
-/// The token in a kubeconfig of the twin.
-const TOKEN: &str = "twin";
 
 /// A twin that is being served; it stops when this is dropped.
 #[derive(Debug)]
@@ -52,7 +50,7 @@ pub async fn serve(twin: &Twin, port: u16) -> std::io::Result<Served> {
     let address = listener.local_addr()?;
     twin.with(|world| {
         world.cloud.endpoint = Some(format!("http://{address}"));
-        world.kube = std::mem::take(&mut world.kube).allow_token(TOKEN);
+        world.kube = std::mem::take(&mut world.kube).allow_anonymous();
     });
     let wire = twin.wire();
     let accepting = tokio::spawn(accept(listener, wire));
@@ -92,6 +90,59 @@ async fn answer(
 /// A kubeconfig that leads `kubectl` to a served twin.
 pub fn kubeconfig(url: &str, cluster: &str) -> String {
     format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\nclusters:\n- name: {cluster}\n  cluster:\n    server: {url}\ncontexts:\n- name: {cluster}\n  context:\n    cluster: {cluster}\n    user: {cluster}\nusers:\n- name: {cluster}\n  user:\n    token: {TOKEN}\n"
+        "apiVersion: v1\nkind: Config\ncurrent-context: {cluster}\nclusters:\n- name: {cluster}\n  cluster:\n    server: {url}\ncontexts:\n- name: {cluster}\n  context:\n    cluster: {cluster}\n    user: {cluster}\nusers:\n- name: {cluster}\n  user: {{}}\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::twin::scenario;
+
+    async fn ask(served: &Served, request: &str) -> String {
+        let mut stream = tokio::net::TcpStream::connect(served.address)
+            .await
+            .unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn one_port_answers_for_aws_and_for_the_cluster() {
+        let twin = Twin::start(scenario::load(&scenario::expense_dev(), 1));
+        let served = serve(&twin, 0).await.unwrap();
+        let signed = "GET /clusters/expense-dev HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: AWS4-HMAC-SHA256 Credential=AKID/20261121/us-east-1/eks/aws4_request, SignedHeaders=host, Signature=00\r\n\r\n";
+        let cluster = ask(&served, signed).await;
+        assert!(
+            cluster.contains(&format!("\"endpoint\":\"{}\"", served.url())),
+            "{cluster}"
+        );
+        let version = ask(
+            &served,
+            "GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+        assert!(version.contains("v1.27"), "{version}");
+        let unsigned = ask(
+            &served,
+            "GET /clusters HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        )
+        .await;
+        assert!(unsigned.starts_with("HTTP/1.1 403"), "{unsigned}");
+    }
+
+    #[tokio::test]
+    async fn a_broken_answer_is_a_broken_connection() {
+        let mut world = scenario::load(&scenario::expense_dev(), 1);
+        crate::twin::fault::add(&mut world, vec!["drop-before:k8s:*:1".parse().unwrap()]);
+        let served = serve(&Twin::start(world), 0).await.unwrap();
+        assert_eq!(
+            ask(&served, "GET /version HTTP/1.1\r\nHost: x\r\n\r\n").await,
+            ""
+        );
+    }
 }

@@ -8,8 +8,11 @@ use crate::model::{AddonVersion, Inventory, Minor};
 const FIRST: u16 = 24;
 const LAST: u16 = 33;
 
-/// Name, and per version the minors it goes with; newest first.
-const ADDONS: &[(&str, &[(&str, u16, u16)])] = &[
+/// A version, and the first and last minor it goes with.
+type Fit = (&'static str, u16, u16);
+
+/// Name and versions, newest first.
+const ADDONS: &[(&str, &[Fit])] = &[
     (
         "aws-ebs-csi-driver",
         &[
@@ -106,7 +109,7 @@ pub fn extend(inventory: &mut Inventory) {
 }
 
 /// The versions that go with a minor; the default is not the newest where there is a choice.
-fn offers(versions: &[(&str, u16, u16)], minor: u16) -> Vec<AddonOffer> {
+fn offers(versions: &[Fit], minor: u16) -> Vec<AddonOffer> {
     let fit: Vec<&str> = versions
         .iter()
         .filter(|(_, from, to)| (*from..=*to).contains(&minor))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::filter::{passes, tag_set};
-use super::{images, types};
+use super::images;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::page;
@@ -153,10 +153,4 @@ pub fn volumes(world: &World, input: Input) -> Result<Value, AwsError> {
         input.number("MaxResults").unwrap_or(1000),
     )?;
     Ok(json!({"volumeSet": page.items, "nextToken": page.next}))
-}
-
-/// What a node on this type of instance offers: CPU in thousandths, memory in bytes, pods.
-pub fn capacity(instance_type: &str) -> (i64, i64, i64) {
-    let size = types::of(instance_type);
-    (size.cpus * 1000, size.memory_mib << 20, size.pods)
 }

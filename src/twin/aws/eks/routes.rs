@@ -120,7 +120,7 @@ const LISTS: &[&str] = &[
     "include",
 ];
 
-/// Reads operation and input; the operation is empty where EKS has no such route here.
+/// Reads operation and input; where the twin has no such route, method and path stand for the operation.
 pub fn read(request: &Request) -> (String, Value) {
     let mut input = match serde_json::from_slice(request.body()) {
         Ok(Value::Object(body)) => body,
@@ -146,7 +146,10 @@ pub fn read(request: &Request) -> (String, Value) {
             return ((*op).to_owned(), Value::Object(input));
         }
     }
-    (String::new(), Value::Object(input))
+    (
+        format!("{} {}", request.method(), request.uri().path()),
+        Value::Object(input),
+    )
 }
 
 fn matched(route: &str, path: &[&str]) -> Option<Vec<(String, String)>> {

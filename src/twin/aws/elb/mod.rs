@@ -17,7 +17,7 @@ use super::unknown;
 use crate::twin::world::World;
 
 pub use actions::{forwards, normal};
-pub use targets::{delay, deregister, forget, is_draining, is_healthy, pick, register};
+pub use targets::{Visit, delay, deregister, forget, is_draining, is_healthy, register, visit};
 
 /// Something that will happen in Elastic Load Balancing.
 #[derive(Clone, Debug)]

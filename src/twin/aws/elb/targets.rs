@@ -379,9 +379,34 @@ pub fn deregister_all(world: &mut World, input: Input) -> Result<Value, AwsError
     Ok(json!({}))
 }
 
+/// What somebody gets who asks for something behind a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visit {
+    /// A pod answered, through this target group.
+    Answered(String),
+    /// 502: the target refused the connection, nothing ready being behind its port.
+    Refused(String),
+    /// 504: the target did not answer.
+    TimedOut(String),
+    /// 503: the balancer had nowhere to send it.
+    Nowhere,
+}
+
+/// One request through the balancer, as it would go now.
+pub fn visit(world: &mut World, rule: &str) -> Visit {
+    let Some((group, id, port)) = pick(world, rule) else {
+        return Visit::Nowhere;
+    };
+    match kube::probe(world, &id, port) {
+        Probe::Answers => Visit::Answered(group),
+        Probe::Refuses => Visit::Refused(group),
+        Probe::NoAnswer => Visit::TimedOut(group),
+    }
+}
+
 /// Where a request that meets `rule` goes: group, instance and port. None when the balancer has nowhere to send it.
 /// Without a healthy target the balancer fails open and takes any.
-pub fn pick(world: &mut World, rule: &str) -> Option<(String, String, i64)> {
+fn pick(world: &mut World, rule: &str) -> Option<(String, String, i64)> {
     let elb = &world.cloud.elb;
     let found = elb.rules.get(rule)?;
     let actions = if found.default {

@@ -4,8 +4,6 @@ mod controller;
 mod eks;
 mod elb;
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value, json};
 
 use super::ec2::images;

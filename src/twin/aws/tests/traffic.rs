@@ -328,3 +328,29 @@ async fn a_node_without_a_serving_pod_behind_its_port_is_unhealthy() {
         "{now:?}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_go_where_the_weights_send_them_and_nowhere_without_targets() {
+    use crate::twin::aws::{Visit, visit};
+    let asked = expense_dev();
+    let (blue, green) = (
+        asked.group("expense-blue-tg"),
+        asked.group("expense-green-tg"),
+    );
+    let rule = asked.rule();
+    let visits = |n: usize| -> Vec<Visit> {
+        asked
+            .twin
+            .with(|w| (0..n).map(|_| visit(w, &rule)).collect())
+    };
+    assert!(
+        visits(50)
+            .iter()
+            .all(|v| *v == Visit::Answered(blue.clone()))
+    );
+    modify(&asked, forward(&[(&blue, 50), (&green, 50)]))
+        .await
+        .unwrap();
+    let nowhere = visits(400).iter().filter(|v| **v == Visit::Nowhere).count();
+    assert!((150..=250).contains(&nowhere), "{nowhere}");
+}
