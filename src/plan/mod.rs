@@ -23,6 +23,6 @@ mod tests;
 
 pub use digest::digest;
 pub use error::{At, PlanErrors, Problem};
-pub use schema::schema;
 pub use load::{load, parse, parse_bytes};
+pub use schema::schema;
 pub use types::*;

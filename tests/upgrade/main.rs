@@ -21,18 +21,34 @@ fn promised(after: &Inventory) {
     assert_eq!(groups, ["expense-green"]);
     assert_eq!(after.nodes.len(), 3);
     for node in &after.nodes {
-        assert!(node.is_ready() && node.kubelet_version.starts_with("v1.29."), "{node:?}");
+        assert!(
+            node.is_ready() && node.kubelet_version.starts_with("v1.29."),
+            "{node:?}"
+        );
     }
     no_marks(after);
     whole(after);
     let weights = weights(after);
-    assert_eq!(weights, [("expense-blue-tg".to_owned(), 0), ("expense-green-tg".to_owned(), 100)]);
+    assert_eq!(
+        weights,
+        [
+            ("expense-blue-tg".to_owned(), 0),
+            ("expense-green-tg".to_owned(), 100)
+        ]
+    );
 }
 
 /// Every workload has what it wants.
 fn whole(after: &Inventory) {
     for w in &after.workloads {
-        assert!(w.ready >= w.desired, "{} {} has {} of {}", w.kind, w.key, w.ready, w.desired);
+        assert!(
+            w.ready >= w.desired,
+            "{} {} has {} of {}",
+            w.kind,
+            w.key,
+            w.ready,
+            w.desired
+        );
     }
 }
 
@@ -40,13 +56,33 @@ fn whole(after: &Inventory) {
 fn no_marks(after: &Inventory) {
     for node in &after.nodes {
         assert!(!node.unschedulable, "{} is cordoned", node.name);
-        let keys = node.annotations.keys().chain(node.labels.keys()).chain(node.taints.iter().map(|t| &t.key));
-        let marks: Vec<&String> = keys.filter(|k| k.starts_with("eksup.dev/") || **k == marks::EXCLUDE_FROM_LB || **k == marks::SCALE_DOWN_DISABLED).collect();
+        let keys = node
+            .annotations
+            .keys()
+            .chain(node.labels.keys())
+            .chain(node.taints.iter().map(|t| &t.key));
+        let marks: Vec<&String> = keys
+            .filter(|k| {
+                k.starts_with("eksup.dev/")
+                    || **k == marks::EXCLUDE_FROM_LB
+                    || **k == marks::SCALE_DOWN_DISABLED
+            })
+            .collect();
         assert!(marks.is_empty(), "{} carries {marks:?}", node.name);
     }
-    assert!(after.nodegroups.iter().all(|g| g.taints.iter().all(|t| t.key != marks::BLUE_TAINT)));
+    assert!(
+        after
+            .nodegroups
+            .iter()
+            .all(|g| g.taints.iter().all(|t| t.key != marks::BLUE_TAINT))
+    );
     for asg in after.asgs.values() {
-        assert!(asg.suspended.is_empty(), "{} has {:?} suspended", asg.name, asg.suspended);
+        assert!(
+            asg.suspended.is_empty(),
+            "{} has {:?} suspended",
+            asg.name,
+            asg.suspended
+        );
         assert!(asg.tags.iter().all(|t| t.key != marks::AZ_REBALANCE_TAG));
     }
 }
@@ -89,9 +125,17 @@ async fn a_rollback_after_the_drain_brings_blue_and_its_traffic_back() {
     let rig = expense(3);
     let before = rig.read().await;
     let paused = rig.apply_until("drain-expense-blue").await;
-    assert!(matches!(paused, Ended::Paused { .. }), "{paused:?}\n{}", rig.log());
+    assert!(
+        matches!(paused, Ended::Paused { .. }),
+        "{paused:?}\n{}",
+        rig.log()
+    );
     let ended = rig.rollback().await;
-    assert!(matches!(ended, Ended::RolledBack { .. }), "{ended:?}\n{}", rig.log());
+    assert!(
+        matches!(ended, Ended::RolledBack { .. }),
+        "{ended:?}\n{}",
+        rig.log()
+    );
     let after = rig.read().await;
     let groups: Vec<&str> = after.nodegroups.iter().map(|g| g.name.as_str()).collect();
     assert_eq!(groups, ["expense-blue"]);
@@ -117,4 +161,93 @@ async fn a_process_that_dies_again_and_again_leaves_the_same_end() {
     assert_eq!(ended, Ended::Done, "{}", rig.log());
     assert!(deaths >= 3, "only {deaths} deaths");
     promised(&rig.read().await);
+}
+
+/// Rehearses the plan in `plans/` on the bundled cluster of its name, and holds the end against what the plan says.
+async fn rehearse(name: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/{name}.yaml"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let snapshot = scenario::named(name).unwrap();
+    let rig = Rig::new(&snapshot, &text, 5);
+    let before = rig.read().await;
+    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    let after = rig.read().await;
+    assert_eq!(after.cluster.version, rig.plan.to);
+    assert_eq!(after.nodegroups.len(), before.nodegroups.len());
+    for group in &after.nodegroups {
+        assert!(
+            before
+                .nodegroup(&group.name)
+                .is_none_or(|g| g.arn != group.arn),
+            "{} was not replaced",
+            group.name
+        );
+    }
+    for node in &after.nodes {
+        let kubelet = Minor::from_reported(&node.kubelet_version).unwrap();
+        assert!(
+            node.is_ready() && kubelet == rig.plan.to,
+            "{} has {kubelet}",
+            node.name
+        );
+    }
+    assert_eq!(after.volumes, before.volumes);
+    no_marks(&after);
+    whole(&after);
+    let route = eksup::route::build(&rig.plan, &after);
+    // A plan that names its blue by hand is for one upgrade; the next names the other.
+    if let Ok(route) = route {
+        assert!(
+            route.steps.is_empty(),
+            "{:?}",
+            route.steps.iter().map(|s| &s.id).collect::<Vec<_>>()
+        );
+    }
+}
+
+macro_rules! rehearsed {
+    ($($test:ident: $plan:literal),* $(,)?) => {$(
+        #[tokio::test(start_paused = true)]
+        async fn $test() {
+            rehearse($plan).await;
+        }
+    )*};
+}
+
+rehearsed!(
+    the_plan_minimal_ends_as_promised: "minimal",
+    the_plan_multi_hop_ends_as_promised: "multi-hop",
+    the_plan_custom_ami_ends_as_promised: "custom-ami",
+    the_plan_controller_ingress_ends_as_promised: "controller-ingress",
+    the_plan_local_policy_ends_as_promised: "local-policy",
+    the_plan_canary_ends_as_promised: "canary",
+);
+
+#[test]
+fn every_plan_is_rehearsed() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let mut names: Vec<String> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| {
+            e.unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "canary",
+            "controller-ingress",
+            "custom-ami",
+            "expense-dev",
+            "local-policy",
+            "minimal",
+            "multi-hop"
+        ]
+    );
 }

@@ -59,7 +59,10 @@ impl Rig {
         Wire::new(tower::service_fn(move |request: Request| {
             let (wire, life) = (wire.clone(), life.clone());
             async move {
-                if life.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_err() {
+                if life
+                    .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                    .is_err()
+                {
                     return std::future::pending().await;
                 }
                 tower::ServiceExt::oneshot(wire, request).await
@@ -68,7 +71,11 @@ impl Rig {
     }
 
     async fn clients(&self) -> (Aws, Kube) {
-        let aws = Aws::new(&eksup::clients::aws::over(self.wire(), &self.region, &self.clock));
+        let aws = Aws::new(&eksup::clients::aws::over(
+            self.wire(),
+            &self.region,
+            &self.clock,
+        ));
         let cluster = connect::find(&aws, &self.plan.cluster).await.unwrap();
         let kube = connect::over(&aws, &cluster, &self.clock, self.wire()).unwrap();
         (aws, kube)
@@ -76,7 +83,15 @@ impl Rig {
 
     pub async fn read(&self) -> Inventory {
         let (aws, kube) = self.clients().await;
-        eksup::inventory::read(&aws, &kube, &self.plan.cluster, Some(self.plan.to), &self.clock).await.unwrap()
+        eksup::inventory::read(
+            &aws,
+            &kube,
+            &self.plan.cluster,
+            Some(self.plan.to),
+            &self.clock,
+        )
+        .await
+        .unwrap()
     }
 
     /// What was said so far, a line each.
@@ -124,10 +139,17 @@ impl Rig {
         let mut journal = Journal::load(Box::new(store)).await.unwrap();
         let open = journal.state().filter(|s| !s.is_closed());
         let (run, route, fresh) = match open {
-            Some(state) => (state.run.clone(), serde_json::from_value(state.route.clone()).unwrap(), false),
+            Some(state) => (
+                state.run.clone(),
+                serde_json::from_value(state.route.clone()).unwrap(),
+                false,
+            ),
             None => {
                 let name = &self.plan.cluster;
-                let inventory = eksup::inventory::read(&aws, &kube, name, Some(self.plan.to), &self.clock).await.unwrap();
+                let inventory =
+                    eksup::inventory::read(&aws, &kube, name, Some(self.plan.to), &self.clock)
+                        .await
+                        .unwrap();
                 let route: Route = eksup::route::build(&self.plan, &inventory).unwrap();
                 (format!("run-{}", fastrand::u32(..)), route, true)
             }
@@ -144,11 +166,23 @@ impl Rig {
         let steps: Vec<Planned<World>> = route
             .steps
             .iter()
-            .map(|s| Planned { id: s.id.clone(), title: s.title.clone(), step: steps::build(s, &run, false) })
+            .map(|s| Planned {
+                id: s.id.clone(),
+                title: s.title.clone(),
+                step: steps::build(s, &run, false),
+            })
             .collect();
         let (_asker, stop) = stop::channel();
         let resume = "eksup apply".to_owned();
-        let mut engine = Engine { world: &world, steps: &steps, journal: &mut journal, lock: None, stop, until, resume };
+        let mut engine = Engine {
+            world: &world,
+            steps: &steps,
+            journal: &mut journal,
+            lock: None,
+            stop,
+            until,
+            resume,
+        };
         if fresh {
             let opened = Opened {
                 format: FORMAT,
@@ -158,7 +192,11 @@ impl Rig {
                 steps: route.steps.iter().map(|s| s.id.clone()).collect(),
                 route: serde_json::to_value(&route).unwrap(),
             };
-            let about = About { cluster: route.cluster.clone(), from: route.from.to_string(), to: route.to.to_string() };
+            let about = About {
+                cluster: route.cluster.clone(),
+                from: route.from.to_string(),
+                to: route.to.to_string(),
+            };
             engine.open(opened, about).await.unwrap();
         } else {
             engine.resume("test").await.unwrap();

@@ -15,10 +15,10 @@ pub use workload::{daemon_set, deployment, job, living_replica_set, replica_set,
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use jiff::Timestamp;
 
 use crate::model::kube::{Key, Owner, Selector, SelectorExpression, Toleration};
 
@@ -26,7 +26,10 @@ use crate::model::kube::{Key, Owner, Selector, SelectorExpression, Toleration};
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 fn key(meta: &ObjectMeta) -> Key {
-    Key::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    Key::new(
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
 }
 
 fn time(at: Option<Time>) -> Option<Timestamp> {
@@ -40,15 +43,30 @@ fn annotations(meta: &mut ObjectMeta) -> BTreeMap<String, String> {
 }
 
 fn owner(meta: &ObjectMeta) -> Option<Owner> {
-    let controller = meta.owner_references.iter().flatten().find(|o| o.controller == Some(true))?;
-    Some(Owner { kind: controller.kind.clone(), name: controller.name.clone(), uid: controller.uid.clone() })
+    let controller = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|o| o.controller == Some(true))?;
+    Some(Owner {
+        kind: controller.kind.clone(),
+        name: controller.name.clone(),
+        uid: controller.uid.clone(),
+    })
 }
 
 fn selector(selector: LabelSelector) -> Selector {
     let expressions = selector.match_expressions.unwrap_or_default();
     Selector {
         match_labels: selector.match_labels.unwrap_or_default(),
-        expressions: expressions.into_iter().map(|e| SelectorExpression { key: e.key, operator: e.operator, values: e.values.unwrap_or_default() }).collect(),
+        expressions: expressions
+            .into_iter()
+            .map(|e| SelectorExpression {
+                key: e.key,
+                operator: e.operator,
+                values: e.values.unwrap_or_default(),
+            })
+            .collect(),
     }
 }
 
@@ -62,15 +80,26 @@ fn number_or_percent(value: IntOrString) -> String {
 fn tolerations(list: Option<Vec<v1::Toleration>>) -> Vec<Toleration> {
     list.unwrap_or_default()
         .into_iter()
-        .map(|t| Toleration { key: t.key, operator: t.operator.unwrap_or_else(|| "Equal".to_owned()), value: t.value, effect: t.effect })
+        .map(|t| Toleration {
+            key: t.key,
+            operator: t.operator.unwrap_or_else(|| "Equal".to_owned()),
+            value: t.value,
+            effect: t.effect,
+        })
         .collect()
 }
 
 /// Label keys that required node affinity names, with their `In` values, over all of its terms.
 fn required_affinity(affinity: Option<v1::Affinity>) -> BTreeMap<String, Vec<String>> {
-    let required = affinity.and_then(|a| a.node_affinity).and_then(|n| n.required_during_scheduling_ignored_during_execution);
+    let required = affinity
+        .and_then(|a| a.node_affinity)
+        .and_then(|n| n.required_during_scheduling_ignored_during_execution);
     let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for expression in required.into_iter().flat_map(|r| r.node_selector_terms).flat_map(|t| t.match_expressions.unwrap_or_default()) {
+    for expression in required
+        .into_iter()
+        .flat_map(|r| r.node_selector_terms)
+        .flat_map(|t| t.match_expressions.unwrap_or_default())
+    {
         let values = keys.entry(expression.key).or_default();
         if expression.operator == "In" {
             values.extend(expression.values.unwrap_or_default());
