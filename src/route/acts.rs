@@ -149,11 +149,12 @@ pub fn attach(draft: &mut Draft<'_>, green: &str, arn: &str) {
 }
 
 /// Takes a group's instances out of a target group.
-pub fn detach(draft: &mut Draft<'_>, group: &str, arn: &str, why: &str) {
+pub fn detach(draft: &mut Draft<'_>, group: &str, arn: &str, idle_in: Vec<String>, why: &str) {
     let name = traffic::short(arn);
     let spec = StepSpec::DetachTargets {
         blue: group.to_owned(),
         target_group: arn.to_owned(),
+        idle_in,
     };
     let touches = [
         format!("Auto Scaling groups of {group}"),

@@ -310,7 +310,9 @@ impl Walk {
                 self.weights.insert(shift.blue.clone(), 0);
                 self.weights.insert(shift.green.clone(), 100);
             }
-            StepSpec::DetachTargets { blue, target_group } => {
+            StepSpec::DetachTargets {
+                blue, target_group, ..
+            } => {
                 prop_assert!(
                     self.behind.get_mut(blue).unwrap().remove(target_group),
                     "{blue} is not in {target_group}"

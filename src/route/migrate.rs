@@ -214,12 +214,13 @@ fn beside(draft: &mut Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair]) {
         shift(draft, moves, pairs, *i);
     }
     for m in moves {
-        for (_, live, _) in &m.sides {
+        for (i, live, _) in &m.sides {
             if is_local(draft, live) {
                 detach(
                     draft,
                     &m.green,
                     live,
+                    pairs[*i].rules.clone(),
                     "weights are on the other target group now",
                 );
             }
@@ -229,6 +230,7 @@ fn beside(draft: &mut Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair]) {
                 draft,
                 &m.blue,
                 arn,
+                Vec::new(),
                 "green serves this target group too, and blue's nodes are empty",
             );
         }

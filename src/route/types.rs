@@ -95,7 +95,13 @@ pub enum StepSpec {
     /// Weights from blue to green, in steps.
     Shift { green: String, shift: ShiftSpec },
     /// Blue's instances leave a target group they share with green, and their connections drain.
-    DetachTargets { blue: String, target_group: String },
+    DetachTargets {
+        blue: String,
+        target_group: String,
+        /// Rules that give the target group no weight any more; empty: others in it must be healthy instead.
+        #[serde(default)]
+        idle_in: Vec<String>,
+    },
     /// Blue's nodes are emptied, one by one.
     Drain {
         blue: String,

@@ -62,7 +62,11 @@ pub fn build(step: &RouteStep, run: &str, roll_back: bool) -> Box<dyn AnyStep<Wo
             green,
             target_group,
         } => Box::new(Attach::new(green, target_group)),
-        StepSpec::DetachTargets { blue, target_group } => Box::new(Detach::new(blue, target_group)),
+        StepSpec::DetachTargets {
+            blue,
+            target_group,
+            idle_in,
+        } => Box::new(Detach::new(blue, target_group, idle_in)),
         StepSpec::AddToRules { green, shift } => Box::new(AddToRules::new(green, shift)),
         StepSpec::Shift { green: _, shift } => Box::new(Shift::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(Drain::new(id, blue, green, drain)),

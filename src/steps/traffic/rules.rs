@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Undo};
@@ -123,7 +123,7 @@ impl Step<World> for AddToRules {
         Seen::read(world, &self.spec).await
     }
 
-    fn decide(&self, seen: &Seen, _past: &Past, _now: Timestamp) -> Decision<Act> {
+    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
         if let Some(why) = seen.refuse(&self.spec) {
             return Decision::Refuse(why);
         }
@@ -145,6 +145,16 @@ impl Step<World> for AddToRules {
         let green = health(&seen.green);
         let starting = seen.green.iter().any(|t| t.state == "initial");
         if green.unused || starting || green.total == 0 {
+            let since = past.last_act_at.or(past.started_at);
+            let timeout =
+                SignedDuration::try_from(self.spec.timeout).unwrap_or(SignedDuration::MAX);
+            if since.is_some_and(|t| now.duration_since(t) > timeout) {
+                return Decision::Refuse(format!(
+                    "the load balancer has not judged green's targets within {}s: {}. Mend it, then run `eksup apply` again.",
+                    timeout.as_secs(),
+                    green.text()
+                ));
+            }
             return Decision::Wait {
                 why: format!(
                     "the load balancer has not judged green's targets yet: {}",

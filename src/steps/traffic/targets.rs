@@ -4,21 +4,40 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Undo};
 use crate::model::asg::Asg;
-use crate::model::elb::{TargetHealth, short};
+use crate::model::elb::{Rule, TargetHealth, short, short_rule};
 use crate::steps::World;
 use crate::steps::traffic::health::{health, still_targets};
 
 const RECHECK: Duration = Duration::from_secs(5);
+/// A deregistration delay is an hour at most; nothing else here takes longer than minutes.
+const LONGEST: SignedDuration = SignedDuration::from_mins(75);
+
+/// Waits, but not for ever.
+fn wait_or_refuse(why: String, past: &Past, now: Timestamp) -> Decision<Act> {
+    let since = past.last_act_at.or(past.started_at);
+    if since.is_some_and(|t| now.duration_since(t) > LONGEST) {
+        return Decision::Refuse(format!(
+            "{why}, for more than {} minutes. Mend it, then run `eksup apply` again.",
+            LONGEST.as_mins()
+        ));
+    }
+    Decision::Wait {
+        why,
+        recheck: RECHECK,
+    }
+}
 
 /// What a look sees.
 pub struct Seen {
     asgs: Vec<Asg>,
     targets: Vec<TargetHealth>,
+    /// Rules that still give the target group weight, of those that must not.
+    weighing: Vec<String>,
 }
 
 impl Seen {
@@ -26,7 +45,11 @@ impl Seen {
         let group = world.aws.describe_nodegroup(&world.cluster, group).await?;
         let asgs = world.aws.asgs(&group.asgs).await?.into_values().collect();
         let targets = world.aws.target_health(target_group).await?;
-        Ok(Self { asgs, targets })
+        Ok(Self {
+            asgs,
+            targets,
+            weighing: Vec::new(),
+        })
     }
 
     fn ids(&self) -> BTreeSet<String> {
@@ -116,7 +139,7 @@ impl Step<World> for Attach {
         Seen::read(world, &self.green, &self.target_group).await
     }
 
-    fn decide(&self, seen: &Seen, _past: &Past, _now: Timestamp) -> Decision<Act> {
+    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
         if seen.asgs.is_empty() {
             return Decision::Refuse(format!(
                 "node group {} has no Auto Scaling group to attach",
@@ -133,14 +156,12 @@ impl Step<World> for Attach {
             .filter(|id| !seen.targets.iter().any(|t| t.id == *id))
             .collect();
         if !missing.is_empty() {
-            return Decision::Wait {
-                why: format!(
-                    "{} are not targets of {} yet",
-                    missing.join(", "),
-                    short(&self.target_group)
-                ),
-                recheck: RECHECK,
-            };
+            let why = format!(
+                "{} are not targets of {} yet",
+                missing.join(", "),
+                short(&self.target_group)
+            );
+            return wait_or_refuse(why, past, now);
         }
         Decision::Done(format!(
             "{} instances of {} are targets of {}",
@@ -194,12 +215,18 @@ impl Step<World> for Attach {
 pub struct Detach {
     blue: String,
     target_group: String,
+    /// Rules that must give the target group no weight; empty: others in it must be healthy.
+    idle_in: Vec<String>,
 }
 
 impl Detach {
     /// Takes `blue`'s instances out of `target_group`.
-    pub fn new(blue: String, target_group: String) -> Self {
-        Self { blue, target_group }
+    pub fn new(blue: String, target_group: String, idle_in: Vec<String>) -> Self {
+        Self {
+            blue,
+            target_group,
+            idle_in,
+        }
     }
 }
 
@@ -209,10 +236,24 @@ impl Step<World> for Detach {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        Seen::read(world, &self.blue, &self.target_group).await
+        let mut seen = Seen::read(world, &self.blue, &self.target_group).await?;
+        if !self.idle_in.is_empty() {
+            let rules = world.aws.rules_by_arn(&self.idle_in).await?;
+            let weighs = |r: &&Rule| {
+                r.forward
+                    .iter()
+                    .any(|t| t.arn == self.target_group && t.weight > 0)
+            };
+            seen.weighing = rules
+                .iter()
+                .filter(weighs)
+                .map(|r| short_rule(&r.arn))
+                .collect();
+        }
+        Ok(seen)
     }
 
-    fn decide(&self, seen: &Seen, _past: &Past, _now: Timestamp) -> Decision<Act> {
+    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
         let ids = seen.ids();
         let with = seen.with(&self.target_group);
         if !with.is_empty() {
@@ -223,24 +264,28 @@ impl Step<World> for Detach {
                 .cloned()
                 .collect();
             let others = health(&others);
-            if others.healthy == 0 {
-                return Decision::Wait {
-                    why: format!(
-                        "{} must have healthy targets beside blue's first: {}",
-                        short(&self.target_group),
-                        others.text()
-                    ),
-                    recheck: RECHECK,
-                };
+            if !seen.weighing.is_empty() {
+                let why = format!(
+                    "{} still has traffic in {}",
+                    short(&self.target_group),
+                    seen.weighing.join(", ")
+                );
+                return wait_or_refuse(why, past, now);
+            }
+            if self.idle_in.is_empty() && others.healthy == 0 {
+                let why = format!(
+                    "{} must have other healthy targets first: {}",
+                    short(&self.target_group),
+                    others.text()
+                );
+                return wait_or_refuse(why, past, now);
             }
             return Decision::Act(Act::Detach { asgs: with });
         }
         let left = still_targets(&seen.targets, &ids);
         if !left.is_empty() {
-            return Decision::Wait {
-                why: format!("connections to blue are draining: {}", left.join(", ")),
-                recheck: RECHECK,
-            };
+            let why = format!("connections are draining: {}", left.join(", "));
+            return wait_or_refuse(why, past, now);
         }
         Decision::Done(format!(
             "no instance of {} is a target of {}",

@@ -240,7 +240,9 @@ impl Fields {
         self.0.iter().all(|(path, equal, value)| {
             let found = match at(object, path) {
                 Some(Value::String(s)) => s == value,
-                Some(other) => other.to_string() == *value,
+                Some(Value::Bool(b)) => value.parse() == Ok(*b),
+                Some(Value::Number(n)) => value.parse().is_ok_and(|v: serde_json::Number| v == *n),
+                Some(Value::Null | Value::Array(_) | Value::Object(_)) => false,
                 None => value.is_empty() || value == "false",
             };
             found == *equal

@@ -175,6 +175,8 @@ async fn a_rollback_is_possible_for_one_hop_and_seven_days() {
         .update
         .unwrap();
     finished(&asked, again.id().unwrap()).await;
+    // Eight days of health checks would take the test a while and prove nothing.
+    asked.twin.with(|world| world.cloud.elb.rules.clear());
     seconds(8 * 24 * 3600).await;
     let late = asked
         .eks

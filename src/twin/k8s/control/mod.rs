@@ -312,8 +312,11 @@ impl Cluster {
     }
 }
 
+/// The work on the object of that name.
+type WorkOf = fn(Name) -> Work;
+
 /// Kinds with a controller of their own, and its work.
-const WORKLOADS: &[(Res, fn(Name) -> Work)] = &[
+const WORKLOADS: &[(Res, WorkOf)] = &[
     (DEPLOYMENTS, Work::Deployment),
     (REPLICA_SETS, Work::ReplicaSet),
     (STATEFUL_SETS, Work::StatefulSet),

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::super::kinds::{Kind, Kinds};
+use super::super::status::json_answer;
 use crate::model::Minor;
+use crate::twin::answer::{Answer, respond};
+use crate::wire::Request;
 
 /// `/version`, as EKS says it: the minor has a plus.
 pub fn version(minor: Minor) -> Value {
@@ -203,4 +206,15 @@ pub fn document(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     }
     let info = json!({"title": "Kubernetes", "version": "twin"});
     (!paths.is_empty()).then(|| json!({"openapi": "3.0.0", "info": info, "paths": paths}))
+}
+
+/// `/openapi/v2`, which older clients ask for: a document that says nothing, so that they check nothing.
+pub fn old_document(request: &Request) -> Answer {
+    let accept = request.headers().get(http::header::ACCEPT);
+    if accept.is_some_and(|a| a.as_bytes().windows(8).any(|w| w == b"protobuf")) {
+        let kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+        return respond(200, kind, Vec::new());
+    }
+    let info = json!({"title": "Kubernetes", "version": "twin"});
+    json_answer(200, &json!({"swagger": "2.0", "info": info, "paths": {}}))
 }

@@ -66,6 +66,7 @@ fn route(cluster: &mut Cluster, request: &Request) -> Result<Answer, Failure> {
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => Ok(respond(200, "text/plain; charset=utf-8", "ok")),
+        ["openapi", "v2"] => Ok(discovery::old_document(request)),
         ["openapi", "v3"] => Ok(json_answer(
             200,
             &discovery::documents(&cluster.store.kinds),

@@ -205,7 +205,7 @@ impl<'a> Ask<'a> {
         if self
             .near
             .iter()
-            .any(|n| !there(n) && !(n.places.is_empty() && n.selects_self))
+            .any(|n| !(there(n) || n.places.is_empty() && n.selects_self))
         {
             return no("node(s) didn't match pod affinity rules");
         }
