@@ -518,7 +518,8 @@ async fn a_lost_lock_stops_a_wait_at_once() {
     let start = Instant::now();
     let ended = engine.forward().await;
     assert!(matches!(ended, Err(EngineError::Lock(_))), "{ended:?}");
-    assert_eq!(start.elapsed().as_secs(), 35);
+    let late = start.elapsed() - Duration::from_secs(33);
+    assert!(late <= crate::journal::lock::RENEW, "{late:?}");
 }
 
 proptest::proptest! {

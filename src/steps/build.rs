@@ -55,8 +55,8 @@ pub fn build(step: &RouteStep, run: &str, roll_back: bool) -> Box<dyn AnyStep<Wo
             };
             Box::new(Green::new(id, run, wish))
         }
-        StepSpec::HoldGreen { green } => Box::new(Hold::hold(green, run)),
-        StepSpec::ReleaseGreen { green } => Box::new(Hold::release(green, run)),
+        StepSpec::HoldGreen { green } => Box::new(Hold::on(green, run)),
+        StepSpec::ReleaseGreen { green } => Box::new(Hold::off(green, run)),
         StepSpec::ShieldBlue { blue, taint } => Box::new(Shield::new(id, run, blue, taint)),
         StepSpec::AttachTargets {
             green,

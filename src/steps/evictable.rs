@@ -57,7 +57,7 @@ pub fn occupies(pod: &Pod, node: &Node) -> bool {
         return false;
     }
     // Nobody ends the pods of a dead kubelet but the end of its instance.
-    !(pod.deletion_timestamp.is_some() && !node.is_ready())
+    pod.deletion_timestamp.is_none() || node.is_ready()
 }
 
 /// Pods that keep the node group from being empty, as `namespace/name on node`. Pods of nodes that no longer exist do

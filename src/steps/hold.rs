@@ -35,7 +35,7 @@ pub enum Act {
 
 impl Hold {
     /// Holds `green`'s nodes.
-    pub fn hold(green: String, run: String) -> Self {
+    pub fn on(green: String, run: String) -> Self {
         Self {
             green,
             run,
@@ -44,7 +44,7 @@ impl Hold {
     }
 
     /// Lets `green`'s nodes go.
-    pub fn release(green: String, run: String) -> Self {
+    pub fn off(green: String, run: String) -> Self {
         Self {
             green,
             run,

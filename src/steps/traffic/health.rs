@@ -52,11 +52,8 @@ pub fn health(targets: &[TargetHealth]) -> Health {
 impl Health {
     /// The healthy share, in percent; nothing registered is 0.
     pub fn percent(&self) -> u32 {
-        if self.total == 0 {
-            0
-        } else {
-            u32::try_from(self.healthy * 100 / self.total).unwrap_or(0)
-        }
+        let share = (self.healthy * 100).checked_div(self.total);
+        share.and_then(|p| u32::try_from(p).ok()).unwrap_or(0)
     }
 
     /// Says it in words.
