@@ -24,7 +24,11 @@ pub struct PolicyArgs {
 /// Prints the policy.
 pub fn run(cx: &Context, args: PolicyArgs) -> Result<(), CliError> {
     let named = args.plan.plan.is_some() || args.plan.cluster.is_some();
-    let plan = if named { Some(cx.plan(&args.plan)?.1) } else { None };
+    let plan = if named {
+        Some(cx.plan(&args.plan)?.1)
+    } else {
+        None
+    };
     let needs = Needs::of(plan.as_ref());
     cx.ui.out(&match cx.global.format {
         FormatArg::Text | FormatArg::Json => iam::json(&needs),
@@ -48,9 +52,17 @@ pub(super) struct Needs {
 impl Needs {
     fn of(plan: Option<&Plan>) -> Self {
         let Some(plan) = plan else {
-            let (delete_groups, templates, delete_pods, restart_deployments) = (true, true, true, true);
+            let (delete_groups, templates, delete_pods, restart_deployments) =
+                (true, true, true, true);
             let topics = vec!["*".to_owned()];
-            return Self { delete_groups, templates, delete_pods, restart_deployments, topics, cluster: None };
+            return Self {
+                delete_groups,
+                templates,
+                delete_pods,
+                restart_deployments,
+                topics,
+                cluster: None,
+            };
         };
         let topic = |n: &crate::plan::Notify| match n {
             crate::plan::Notify::Sns { topic, .. } => Some(topic.clone()),
@@ -61,7 +73,10 @@ impl Needs {
             delete_groups: true,
             // Whether a group has a template is the cluster's to say, unless every group is named.
             templates: plan.node_groups.is_empty()
-                || plan.node_groups.iter().any(|g| g.ami.is_some() || g.launch_template_version.is_some()),
+                || plan
+                    .node_groups
+                    .iter()
+                    .any(|g| g.ami.is_some() || g.launch_template_version.is_some()),
             delete_pods: plan.drain.on_deadline == crate::plan::OnDeadline::Delete,
             restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
             topics: plan.notify.iter().filter_map(topic).collect(),
