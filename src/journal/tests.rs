@@ -192,7 +192,7 @@ fn a_torn_last_line_is_dropped_and_cut_off_and_any_other_bad_line_is_named() {
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.extend(br#"{"seq":1,"at":"20"#);
     std::fs::write(&path, &bytes).unwrap();
-    assert_eq!(file::read(&path).unwrap(), [first.clone()]);
+    assert_eq!(file::read(&path).unwrap(), std::slice::from_ref(&first));
     let second = Record {
         seq: 1,
         at: at(1),

@@ -216,7 +216,7 @@ async fn a_custom_ami_takes_no_version_and_is_answered_as_custom() {
     let made = custom("x").send().await.unwrap().nodegroup.unwrap();
     assert_eq!(made.ami_type.unwrap().as_str(), "CUSTOM");
     assert!(made.release_version.unwrap().starts_with("ami-"));
-    assert_eq!(made.launch_template.unwrap().name.is_some(), true);
+    assert!(made.launch_template.unwrap().name.is_some());
     assert_eq!(made.instance_types, None);
 }
 
@@ -387,7 +387,7 @@ async fn a_taint_on_a_group_is_an_update_that_ends_and_only_one_runs_at_a_time()
             .nodegroup
             .unwrap()
     };
-    assert_eq!(group().await.taints.unwrap(), [taint.clone()]);
+    assert_eq!(group().await.taints.unwrap(), std::slice::from_ref(&taint));
     let away = UpdateTaintsPayload::builder().remove_taints(taint).build();
     asked
         .eks
