@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::clients::identity;
 use crate::engine::EngineError;
 use crate::inventory::snapshot::SnapshotError;
 use crate::journal::lock::DURATION;
@@ -243,13 +244,15 @@ impl From<ApiError> for CliError {
         match error.class {
             Class::Expired => Self::new(Kind::Expired, text)
                 .hint("sign in again (such as `aws sso login`), then give the same command"),
-            Class::Denied => Self::new(Kind::Unexpected, text).hint(format!(
+            Class::Denied => Self::new(Kind::NotReady, text).hint(format!(
                 "allow `{}`; `eksup policy` prints all that is needed",
                 error.op
             )),
             Class::Throttled | Class::Transient => {
                 Self::new(Kind::Unexpected, text).hint("this may pass: give the same command again")
             }
+            Class::Absent if error.op == "eks:DescribeCluster" => Self::new(Kind::Mismatch, text),
+            Class::Invalid if error.op == identity::PROOF => Self::new(Kind::Mismatch, text),
             Class::Absent | Class::Conflict | Class::Blocked | Class::Invalid => {
                 Self::new(Kind::Unexpected, text)
             }

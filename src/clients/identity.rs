@@ -67,9 +67,12 @@ pub fn same_cluster(
     }
 }
 
+/// The operation of the error that says the two are not the same.
+pub const PROOF: &str = "prove which cluster this is";
+
 fn refused(reached: &Reached<'_>, cluster: &eks::Cluster, why: &str) -> ApiError {
     ApiError::new(
-        "connect to the cluster",
+        PROOF,
         Class::Invalid,
         format!(
             "the kubeconfig leads to `{}`, and the cluster to upgrade is `{}` ({}): {why}; name the right --context, or leave --kubeconfig out",
@@ -80,8 +83,19 @@ fn refused(reached: &Reached<'_>, cluster: &eks::Cluster, why: &str) -> ApiError
     )
 }
 
+/// Host and port: on one host, such as loopback, two ports are two servers.
 fn host(url: &str) -> Option<String> {
-    url.parse::<http::Uri>().ok()?.host().map(str::to_owned)
+    let url: http::Uri = url.parse().ok()?;
+    let default = if url.scheme_str() == Some("http") {
+        80
+    } else {
+        443
+    };
+    Some(format!(
+        "{}:{}",
+        url.host()?,
+        url.port_u16().unwrap_or(default)
+    ))
 }
 
 #[cfg(test)]

@@ -36,12 +36,11 @@ pub async fn connect(
     clock: &Clock,
 ) -> Result<(eks::Cluster, Kube), ApiError> {
     let cluster = find(aws, name).await?;
-    let kube = match way {
+    let (url, kube) = match way {
         Way::Eks => {
             let (config, auth) = by_eks(aws, &cluster, clock)?;
-            Kube {
-                client: client::production(&config, auth)?,
-            }
+            let client = client::production(&config, auth)?;
+            (config.cluster_url.to_string(), Kube { client })
         }
         Way::Kubeconfig { path, context } => {
             let config = client::config_from(path.as_deref(), context.as_deref()).await?;
@@ -49,10 +48,10 @@ pub async fn connect(
                 client: client::production(&config, Auth::Kubeconfig)?,
             };
             prove(aws, &cluster, &config, &kube).await?;
-            kube
+            (config.cluster_url.to_string(), kube)
         }
     };
-    reachable(&cluster, &kube).await?;
+    reachable(&url, &kube).await?;
     Ok((cluster, kube))
 }
 
@@ -147,11 +146,11 @@ async fn prove(
 ) -> Result<(), ApiError> {
     let url = config.cluster_url.to_string();
     let own = config.root_cert.clone().unwrap_or_default();
+    // One that cannot be read proves nothing; the address or the nodes still can.
     let authorities = cluster
         .certificate_authority
         .as_deref()
-        .map(https::certificates)
-        .transpose()?
+        .and_then(|ca| https::certificates(ca).ok())
         .unwrap_or_default();
     let mut reached = Reached {
         url: &url,
@@ -191,8 +190,7 @@ async fn instances(
 }
 
 /// Asks the API server for its version, so that what keeps us from it is said before anything is begun.
-async fn reachable(cluster: &eks::Cluster, kube: &Kube) -> Result<(), ApiError> {
-    let url = cluster.endpoint.as_deref().unwrap_or("its API server");
+async fn reachable(url: &str, kube: &Kube) -> Result<(), ApiError> {
     kube.server_version()
         .await
         .map(drop)

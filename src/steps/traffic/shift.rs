@@ -84,7 +84,7 @@ impl Step<World> for Shift {
         if let Some(least) = self.percents(&seen).into_iter().map(|(_, p)| p).min() {
             world.progress(Progress {
                 step: self.id.clone(),
-                why: format!("{least}% on green, {}", health(&seen.green).text()),
+                why: format!("on green, which has {}", health(&seen.green).text()),
                 done: Some(u64::from(least)),
                 total: Some(100),
                 unit: Some("percent".into()),
