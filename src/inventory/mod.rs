@@ -1,6 +1,6 @@
 //! One reading of a cluster.
 //!
-//! [`connect`] finds the cluster and proves that it is the right one, [`read`] reads everything a route or a finding is
+//! [`connect()`] finds the cluster and proves that it is the right one, [`read()`] reads everything a route or a finding is
 //! decided from, and [`snapshot`] puts a cluster into a file.
 
 mod balancers;

@@ -1,4 +1,4 @@
-//! A checked plan. [`super::raw`] is how it is written; every value here is valid and every default filled in.
+//! A checked plan. `raw.rs` is how it is written; every value here is valid and every default filled in.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

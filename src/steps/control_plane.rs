@@ -77,14 +77,20 @@ impl ControlPlane {
                     SETTLE,
                 );
             }
+            // Every API server of the cluster is replaced in turn; until the last one is, the old version answers too.
+            let old = if to == self.to { self.from } else { self.to };
             return match &seen.server {
                 Ok(server) if *server == to => {
                     Decision::Done(format!("cluster {name} and its API server are at {to}"))
                 }
-                Ok(server) => wait(
+                Ok(server) if *server == old => wait(
                     format!("EKS says {to}, the API server still answers {server}"),
                     SETTLE,
                 ),
+                // Neither the old nor the new one: what answers is not EKS's own, and will not change by waiting.
+                Ok(server) => Decision::Done(format!(
+                    "cluster {name} is at {to}; what answers for its API server calls itself {server}"
+                )),
                 Err(why) => wait(
                     format!("EKS says {to}, the API server does not answer: {why}"),
                     SETTLE,
@@ -357,6 +363,12 @@ mod tests {
             step().decide(&seen(28, "ACTIVE", 28), &Past::default(), at(NOW)),
             Decision::Done(_)
         ));
+    }
+
+    #[test]
+    fn an_api_server_behind_a_proxy_of_another_version_is_not_waited_for_for_ever() {
+        let decision = step().decide(&seen(28, "ACTIVE", 36), &Past::default(), at(NOW));
+        assert!(matches!(decision, Decision::Done(how) if how.contains("1.36")));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The AWS side of the twin: EKS, EC2, Auto Scaling, Elastic Load Balancing, STS, SSM and SNS, as far as an upgrade
 //! sees them, over their own wire protocols.
 //!
-//! An operation is a function from an input to an output, both JSON values in the shape of the API model; [`call`]
+//! An operation is a function from an input to an output, both JSON values in the shape of the API model; `call`
 //! reads requests into it and [`handle`] writes answers out of it, whatever the protocol. What takes time is a
 //! [`Due`] in the world's queue.
 //!
