@@ -20,9 +20,12 @@ use crate::model::Class;
 const GAP: Duration = Duration::from_millis(200);
 /// The same reason for waiting is told again after this long.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
-/// The same act this often within [`SPIN_TIME`] does not take.
+/// The same act this often in a row does not take.
 const SPIN: u32 = 20;
-const SPIN_TIME: Duration = Duration::from_secs(60);
+/// A look right after an act may not see it yet: APIs are eventually consistent. The same act is not done again before
+/// this, then twice this, and so on up to the longest.
+const FIRST_ECHO: Duration = Duration::from_secs(1);
+const LONGEST_ECHO: Duration = Duration::from_secs(15);
 /// No step of any cluster acts this often.
 const ACTS: u32 = 20_000;
 
@@ -46,25 +49,31 @@ pub(super) enum Course {
 struct Spin {
     last: Option<Value>,
     times: u32,
-    since: Option<Instant>,
+    done: Option<Instant>,
 }
 
 impl Spin {
-    fn turns(&mut self, act: &Value) -> bool {
-        let now = Instant::now();
-        let recent = self
-            .since
-            .is_some_and(|s| now.duration_since(s) < SPIN_TIME);
-        if self.last.as_ref() == Some(act) && recent {
-            self.times += 1;
-        } else {
-            *self = Self {
-                last: Some(act.clone()),
-                times: 1,
-                since: Some(now),
-            };
-        }
-        self.times > SPIN
+    /// How long to wait before `act`, which may be the last one over again.
+    fn wait(&self, act: &Value) -> Option<Duration> {
+        let done = self.done.filter(|_| self.last.as_ref() == Some(act))?;
+        let echo = FIRST_ECHO
+            .saturating_mul(1 << self.times.saturating_sub(1).min(8))
+            .min(LONGEST_ECHO);
+        echo.checked_sub(done.elapsed())
+            .filter(|left| !left.is_zero())
+    }
+
+    /// Whether `act` was done too often already.
+    fn turns(&self, act: &Value) -> bool {
+        self.last.as_ref() == Some(act) && self.times >= SPIN
+    }
+
+    /// The act has been done; one that failed does not count.
+    fn acted(&mut self, act: &Value) {
+        let again = self.last.as_ref() == Some(act);
+        self.times = if again { self.times + 1 } else { 1 };
+        self.last = Some(act.clone());
+        self.done = Some(Instant::now());
     }
 }
 
@@ -118,6 +127,11 @@ impl<W: Ground> Engine<'_, W> {
                     self.rest(&mut changed, looked_at, recheck).await;
                 }
                 Decision::Act(act) => {
+                    if let Some(left) = spin.wait(&act) {
+                        at_once = false;
+                        self.rest(&mut changed, looked_at, left).await;
+                        continue;
+                    }
                     let acts = self.step_state(planned)?.acts;
                     if spin.turns(&act) || acts >= ACTS {
                         let what = planned.step.describe(&act);
@@ -133,6 +147,7 @@ impl<W: Ground> Engine<'_, W> {
                     }
                     match planned.step.act(self.world, &act).await {
                         Ok(()) => {
+                            spin.acted(&act);
                             acting.over();
                             begun = None;
                         }
