@@ -28,7 +28,7 @@ use crate::twin::{Twin, fault, scenario};
 pub struct RehearseArgs {
     #[command(flatten)]
     plan: PlanArg,
-    /// Start from this snapshot
+    /// Start from this snapshot, or from a bundled scenario such as `fleet-100`
     #[arg(long, value_name = "FILE")]
     snapshot: Option<PathBuf>,
     /// What happens by chance; the same seed gives the same run
@@ -52,7 +52,10 @@ pub struct RehearseArgs {
 pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
     let wish = wish(cx, &args.plan)?;
     let snapshot = match &args.snapshot {
-        Some(path) => snapshot::read(path)?,
+        Some(path) => match path.to_str().and_then(scenario::named) {
+            Some(bundled) => bundled,
+            None => snapshot::read(path)?,
+        },
         None => bundled(&wish.plan.cluster).map_or_else(|| online(taken(cx, &wish)), Ok)?,
     };
     if snapshot.inventory.cluster.name != wish.plan.cluster {

@@ -24,12 +24,12 @@ pub struct Cache {
     inner: Arc<Inner>,
 }
 
-/// One consistent-enough reading of the cache.
+/// One consistent-enough reading of the cache. The maps are shared and copied only when one changes while it is held.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    pub nodes: BTreeMap<String, Arc<Node>>,
-    pub pods: BTreeMap<Key, Arc<Pod>>,
-    pub pdbs: BTreeMap<Key, Arc<Pdb>>,
+    pub nodes: Arc<BTreeMap<String, Arc<Node>>>,
+    pub pods: Arc<BTreeMap<Key, Arc<Pod>>>,
+    pub pdbs: Arc<BTreeMap<Key, Arc<Pdb>>>,
 }
 
 /// The watches' tasks; they end with it.
@@ -215,7 +215,7 @@ impl Keep for Node {
     }
 
     fn all(known: &mut Snapshot) -> &mut BTreeMap<String, Arc<Self>> {
-        &mut known.nodes
+        Arc::make_mut(&mut known.nodes)
     }
 }
 
@@ -233,7 +233,7 @@ impl Keep for Pod {
     }
 
     fn all(known: &mut Snapshot) -> &mut BTreeMap<Key, Arc<Self>> {
-        &mut known.pods
+        Arc::make_mut(&mut known.pods)
     }
 }
 
@@ -251,7 +251,7 @@ impl Keep for Pdb {
     }
 
     fn all(known: &mut Snapshot) -> &mut BTreeMap<Key, Arc<Self>> {
-        &mut known.pdbs
+        Arc::make_mut(&mut known.pdbs)
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod budget;
 pub mod decide;
 pub mod seen;
+pub mod settle;
 pub mod step;
 #[cfg(test)]
 mod tests;

@@ -13,12 +13,13 @@ use crate::k8s::Evicted;
 use crate::k8s::cache::Snapshot;
 use crate::model::eks::NodegroupChange;
 use crate::model::elb::short;
-use crate::model::kube::{Key, Pod, Workload};
+use crate::model::kube::{Key, Pod};
 use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::{Act, PodRef, Target, decide};
 use crate::steps::drain::seen::{BlueNode, Seen, blue_nodes};
+use crate::steps::drain::settle::{is_replacement, restart_of, unsettled_text};
 use crate::steps::evictable::{left_on, occupies};
 use crate::steps::{PATIENCE, World, nodes};
 
@@ -48,6 +49,8 @@ struct Memory {
     sick: BTreeSet<String>,
     /// Deployments restarted by this process.
     restarted: BTreeSet<Key>,
+    /// How many nodes had been begun when every workload was last seen to be back to its wanted number.
+    settled: Option<usize>,
     /// The last progress said, by node.
     said: BTreeMap<String, (u64, u64)>,
 }
@@ -150,6 +153,38 @@ impl Drain {
         if busy >= self.spec.parallel.max(1) as usize {
             return Ok(Vec::new());
         }
+        // Once all is well after a node, it is asked again only when another node has been begun.
+        let begun = seen
+            .nodes
+            .iter()
+            .filter(|n| n.begun(&seen.run).is_some())
+            .count();
+        let sick = {
+            let memory = self.memory();
+            if memory.settled == Some(begun) {
+                return Ok(Vec::new());
+            }
+            memory.sick.clone()
+        };
+        // A moved pod that is not Ready says enough; only when there is none are the wanted numbers read.
+        let waiting: Vec<String> = seen
+            .snapshot
+            .pods
+            .values()
+            .filter(|p| is_replacement(p, since, &sick))
+            .take(5)
+            .map(|p| {
+                let why = p.waiting.as_deref().unwrap_or(&p.phase);
+                format!(
+                    "pod {} on {}: {why}",
+                    p.key,
+                    p.node.as_deref().unwrap_or("no node")
+                )
+            })
+            .collect();
+        if !waiting.is_empty() {
+            return Ok(waiting);
+        }
         let mut moved: BTreeMap<&str, bool> = BTreeMap::new();
         for pod in seen.snapshot.pods.values() {
             if let Some(owner) = &pod.owner {
@@ -157,8 +192,7 @@ impl Drain {
                 *moved.entry(owner.uid.as_str()).or_default() |= new;
             }
         }
-        let sick = self.memory().sick.clone();
-        Ok(world
+        let unsettled: Vec<String> = world
             .kube
             .workloads()
             .await?
@@ -173,7 +207,11 @@ impl Drain {
             // A workload with no pod at all has none because its last one was just moved.
             .filter(|w| moved.get(w.uid.as_str()).copied().unwrap_or(true))
             .map(|w| unsettled_text(w, &seen.snapshot))
-            .collect())
+            .collect();
+        if unsettled.is_empty() {
+            self.memory().settled = Some(begun);
+        }
+        Ok(unsettled)
     }
 
     /// For pods that their budget never lets go: the Deployment to restart.
@@ -300,60 +338,6 @@ fn begun_pods(seen: &Seen) -> impl Iterator<Item = &Pod> {
                 .filter(|p| occupies(p, &n.node))
                 .map(AsRef::as_ref)
         })
-}
-
-fn unsettled_text(workload: &Workload, snapshot: &Snapshot) -> String {
-    let waiting = snapshot
-        .pods
-        .values()
-        .find(|p| {
-            !p.ready
-                && p.deletion_timestamp.is_none()
-                && p.owner.as_ref().is_some_and(|o| o.uid == workload.uid)
-        })
-        .map(|p| {
-            let why = p.waiting.as_deref().unwrap_or(&p.phase);
-            format!(
-                ", pod {} on {}: {why}",
-                p.key,
-                p.node.as_deref().unwrap_or("no node")
-            )
-        })
-        .unwrap_or_default();
-    format!(
-        "{} {} has {} of {} ready{waiting}",
-        workload.kind, workload.key, workload.ready, workload.desired
-    )
-}
-
-/// The Deployment whose restart brings up a new pod before `pod` goes; or why there is none.
-async fn restart_of(world: &World, pod: &Pod) -> Result<Result<Key, String>, ApiError> {
-    let Some(owner) = pod.owner.as_ref().filter(|o| o.kind == "ReplicaSet") else {
-        let kind = pod.owner.as_ref().map_or("nothing", |o| o.kind.as_str());
-        return Ok(Err(format!(
-            "it belongs to {kind}, and only a Deployment starts the new pod first"
-        )));
-    };
-    let set = world
-        .kube
-        .workload("ReplicaSet", &Key::new(&pod.key.namespace, &owner.name))
-        .await?;
-    let Some(top) = set.owner.filter(|o| o.kind == "Deployment") else {
-        return Ok(Err("its ReplicaSet belongs to no Deployment".to_owned()));
-    };
-    let key = Key::new(&pod.key.namespace, &top.name);
-    let deployment = world.kube.workload("Deployment", &key).await?;
-    Ok(if deployment.strategy.as_deref() == Some("Recreate") {
-        Err(format!("Deployment {key} has strategy Recreate"))
-    } else if deployment.paused {
-        Err(format!("Deployment {key} is paused"))
-    } else if matches!(deployment.max_surge.as_deref(), Some("0" | "0%")) {
-        Err(format!("Deployment {key} has maxSurge 0"))
-    } else if !pod.claims.is_empty() {
-        Err("it mounts a volume that two pods may not share".to_owned())
-    } else {
-        Ok(key)
-    })
 }
 
 impl Step<World> for Drain {

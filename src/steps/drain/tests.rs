@@ -82,7 +82,7 @@ fn seen(nodes: Vec<BlueNode>) -> Seen {
 
 fn with_budget(mut seen: Seen, allowed: i32) -> Seen {
     let budget = pdb("web", allowed, 2, 2 - allowed, 2);
-    seen.snapshot.pdbs.insert(budget.key.clone(), budget);
+    Arc::make_mut(&mut seen.snapshot.pdbs).insert(budget.key.clone(), budget);
     seen
 }
 
@@ -222,7 +222,7 @@ fn a_skipped_node_keeps_blue_from_being_retired() {
 fn a_single_replica_is_surged_when_the_plan_says_so() {
     let mut state = seen(vec![blue(node("n1", Some(0)), vec![pod("a", "n1")])]);
     let budget = pdb("web", 0, 1, 1, 1);
-    state.snapshot.pdbs.insert(budget.key.clone(), budget);
+    Arc::make_mut(&mut state.snapshot.pdbs).insert(budget.key.clone(), budget);
     state
         .restartable
         .insert("uid-a".into(), Ok(Key::new("shop", "web")));
