@@ -208,7 +208,8 @@ impl Drain {
             .filter(|w| moved.get(w.uid.as_str()).copied().unwrap_or(true))
             .map(|w| unsettled_text(w, &seen.snapshot))
             .collect();
-        if unsettled.is_empty() {
+        // While another node is still being emptied, all being well says nothing of what its pods leave behind.
+        if unsettled.is_empty() && busy == 0 {
             self.memory().settled = Some(begun);
         }
         Ok(unsettled)
