@@ -15,6 +15,7 @@ use super::saved::Saved;
 use super::start::usage;
 use super::{route, signals};
 use crate::engine::stop;
+use crate::journal::RunState;
 use crate::model::Inventory;
 use crate::plan::{self, Plan, digest};
 use crate::ready::{self, Finding};
@@ -96,6 +97,14 @@ pub struct Ahead {
     pub fresh: Option<Route>,
 }
 
+/// What a look at the cluster found, before anything is done.
+pub struct Found {
+    /// The run that is open.
+    pub open: Option<RunState>,
+    pub route: Option<Route>,
+    pub findings: Vec<Finding>,
+}
+
 /// The plan, from its file or from a saved one.
 pub fn wish(cx: &Context, arg: &PlanArg) -> Result<Wish, CliError> {
     let path = cx.plan_path(arg)?;
@@ -118,6 +127,51 @@ fn load(path: &Path) -> Result<Plan, CliError> {
     Ok(plan::load(path)?)
 }
 
+/// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it.
+pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
+    let nothing = Found {
+        open: None,
+        route: None,
+        findings: Vec::new(),
+    };
+    if let Some(state) = peek(reached).await?.filter(|s| !s.is_closed()) {
+        agrees(&state, &digest(&wish.plan), &reached.cluster.arn)?;
+        return Ok(Found {
+            open: Some(state),
+            ..nothing
+        });
+    }
+    let inventory = reached.read(Some(wish.plan.to)).await?;
+    let (route, findings) = match &wish.saved {
+        Some(saved) => {
+            undrifted(saved, &inventory, &wish.plan)?;
+            let route = Ok(saved.route.clone());
+            let findings = ready::judge(&wish.plan, &inventory, &route);
+            (route.ok(), findings)
+        }
+        None => route::survey(&wish.plan, &inventory),
+    };
+    Ok(Found {
+        route,
+        findings,
+        ..nothing
+    })
+}
+
+impl Found {
+    /// What is to be carried; `None` when there is nothing to do.
+    pub fn go(self, plan: &Plan, again: &str) -> Result<Option<Ahead>, CliError> {
+        if self.open.is_some() {
+            return Ok(Some(Ahead { fresh: None }));
+        }
+        let blocked = blocking(&self.findings) > 0;
+        let Some(route) = self.route.filter(|_| !blocked) else {
+            return Err(not_ready(&plan.cluster, &self.findings, again));
+        };
+        Ok((!route.steps.is_empty()).then_some(Ahead { fresh: Some(route) }))
+    }
+}
+
 /// Finds out what is ahead and shows it; `None` when there is nothing to do.
 pub async fn prepare(
     cx: &Context,
@@ -126,43 +180,31 @@ pub async fn prepare(
     until: Option<&str>,
     again: &str,
 ) -> Result<Option<Ahead>, CliError> {
-    if let Some(state) = peek(reached).await?.filter(|s| !s.is_closed()) {
-        agrees(&state, &digest(&wish.plan), &reached.cluster.arn)?;
-        known(&route_of(&state)?, until)?;
+    let found = ahead(reached, wish).await?;
+    if let Some(state) = &found.open {
+        known(&route_of(state)?, until)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         let n = state.steps.len();
         cx.ui.say(&format!(
             "run {} is open: {done} of {n} steps are done",
             state.run
         ));
-        return Ok(Some(Ahead { fresh: None }));
-    }
-    let inventory = reached.read(Some(wish.plan.to)).await?;
-    let (route, found) = match &wish.saved {
-        Some(saved) => {
-            undrifted(saved, &inventory, &wish.plan)?;
-            let route = Ok(saved.route.clone());
-            let found = ready::judge(&wish.plan, &inventory, &route);
-            (route.ok(), found)
+    } else {
+        match cx.ui.format {
+            Format::Text => cx.ui.say(&shown(cx, found.route.as_ref(), &found.findings)),
+            Format::Json | Format::Markdown => show(&cx.ui, found.route.as_ref(), &found.findings)?,
         }
-        None => route::survey(&wish.plan, &inventory),
-    };
-    match cx.ui.format {
-        Format::Text => cx.ui.say(&shown(cx, route.as_ref(), &found)),
-        Format::Json | Format::Markdown => show(&cx.ui, route.as_ref(), &found)?,
     }
-    let Some(route) = route.filter(|_| blocking(&found) == 0) else {
-        return Err(not_ready(&wish.plan.cluster, &found, again));
-    };
-    known(&route, until)?;
-    if route.steps.is_empty() {
-        cx.ui.say(&format!(
+    let ahead = found.go(&wish.plan, again)?;
+    match &ahead {
+        Some(Ahead { fresh: Some(route) }) => known(route, until)?,
+        Some(Ahead { fresh: None }) => {}
+        None => cx.ui.say(&format!(
             "nothing to do: cluster {} is as the plan wants it",
             wish.plan.cluster
-        ));
-        return Ok(None);
+        )),
     }
-    Ok(Some(Ahead { fresh: Some(route) }))
+    Ok(ahead)
 }
 
 /// Refuses a saved plan whose cluster is not what it was.

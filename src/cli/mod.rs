@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod args;
 pub mod carry;
+pub mod chaos;
 pub mod check;
 pub mod completions;
 pub mod context;
@@ -30,6 +31,7 @@ pub mod signals;
 pub mod snapshot;
 pub mod standing;
 pub mod status;
+pub mod storm;
 pub mod twin;
 pub mod ui;
 

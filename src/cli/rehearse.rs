@@ -19,6 +19,7 @@ use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
 use crate::plan::digest;
 use crate::twin::{Twin, fault, scenario};
+use crate::wire::Wire;
 
 /// Run the same apply against a simulated cluster, in virtual time; touches nothing real
 ///
@@ -46,6 +47,12 @@ pub struct RehearseArgs {
     /// Pause after this step
     #[arg(long, value_name = "STEP")]
     until: Option<String>,
+    /// Let the seed decide what goes wrong: faults, deaths of the process, other people's hands; see `docs/twin.md`
+    #[arg(long, conflicts_with_all = ["speed", "faults", "record", "until"])]
+    chaos: bool,
+    /// With --chaos: this many seeds, from --seed on; stops at the first that ends badly
+    #[arg(long, value_name = "N", requires = "chaos")]
+    seeds: Option<u64>,
 }
 
 /// Rehearses.
@@ -64,6 +71,10 @@ pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
             snapshot.inventory.cluster.name, wish.plan.cluster
         )));
     }
+    if args.chaos {
+        let again = again(cx, &args);
+        return super::storm::run(&cx.ui, &wish, &snapshot, args.seed, args.seeds, &again);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -75,23 +86,28 @@ pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
     ended
 }
 
+/// The command as it would be given again, but for its seed.
+fn again(cx: &Context, args: &RehearseArgs) -> String {
+    let mut again = cx.again("rehearse", &args.plan);
+    if let Some(path) = &args.snapshot {
+        again += &format!(" --snapshot {}", path.display());
+    }
+    again
+}
+
 async fn rehearse(
     cx: &Context,
     args: RehearseArgs,
     wish: Wish,
     snapshot: Snapshot,
 ) -> Result<(), CliError> {
+    let again = format!("{} --seed {}", again(cx, &args), args.seed);
     let mut world = scenario::load(&snapshot, args.seed);
     fault::add(&mut world, args.faults);
     let clock = Clock::starting_at(snapshot.inventory.taken_at);
     let twin = Twin::start(world);
     pace(args.speed);
-    let reached = reach(&twin, &snapshot, &clock).await?;
-    let mut again = cx.again("rehearse", &args.plan);
-    if let Some(path) = &args.snapshot {
-        again += &format!(" --snapshot {}", path.display());
-    }
-    again += &format!(" --seed {}", args.seed);
+    let reached = reach(twin.wire(), &snapshot, &clock).await?;
     let Some(ahead) = prepare(cx, &reached, &wish, args.until.as_deref(), &again).await? else {
         return Ok(());
     };
@@ -130,13 +146,13 @@ async fn rehearse(
     ended.map(drop)
 }
 
-/// Real clients over the twin's wire.
-pub async fn reach(twin: &Twin, snapshot: &Snapshot, clock: &Clock) -> Result<Reached, CliError> {
+/// Real clients over a twin's wire.
+pub async fn reach(wire: Wire, snapshot: &Snapshot, clock: &Clock) -> Result<Reached, CliError> {
     let region = &snapshot.inventory.region;
-    let aws = Aws::new(&crate::clients::aws::over(twin.wire(), region, clock));
+    let aws = Aws::new(&crate::clients::aws::over(wire.clone(), region, clock));
     let name = &snapshot.inventory.cluster.name;
     let cluster = patiently(|| connect::find(&aws, name)).await?;
-    let kube = connect::over(&aws, &cluster, clock, twin.wire())?;
+    let kube = connect::over(&aws, &cluster, clock, wire)?;
     Ok(Reached {
         aws,
         kube,

@@ -99,6 +99,11 @@ impl Ui {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
+    /// The same, where there is no `Ui` at hand.
+    pub fn complain(text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
     /// The last word of a command that does not end with 0.
     pub fn fail(&self, error: &CliError) {
         if error.silent {

@@ -1,5 +1,8 @@
 //! The clock. Everything that asks for the time asks here; the only module that may read the machine's clock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -10,7 +13,12 @@ pub struct Clock(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     System,
-    Virtual { base: Timestamp, start: Instant },
+    Virtual {
+        base: Timestamp,
+        start: Instant,
+        /// Seconds that somebody has put it forward by.
+        shift: Arc<AtomicI64>,
+    },
 }
 
 impl Clock {
@@ -25,17 +33,28 @@ impl Clock {
         Self(Kind::Virtual {
             base,
             start: Instant::now(),
+            shift: Arc::default(),
         })
+    }
+
+    /// Puts a virtual clock and its clones forward or back, as a time server does to a machine's; the machine's own
+    /// clock is left alone.
+    pub fn jump(&self, by: SignedDuration) {
+        if let Kind::Virtual { shift, .. } = &self.0 {
+            shift.fetch_add(by.as_secs(), Ordering::SeqCst);
+        }
     }
 
     /// Returns the time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Kind::System => Timestamp::now(),
-            Kind::Virtual { base, start } => {
+            Kind::Virtual { base, start, shift } => {
                 let passed =
                     SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
-                base.saturating_add(passed).unwrap_or(Timestamp::MAX)
+                let shift = SignedDuration::from_secs(shift.load(Ordering::SeqCst));
+                base.saturating_add(passed.saturating_add(shift))
+                    .unwrap_or(Timestamp::MAX)
             }
         }
     }
@@ -55,6 +74,19 @@ pub fn pause(time: std::time::Duration) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_virtual_clock_that_is_put_back_goes_on_from_there() {
+        let base: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+        let clock = Clock::starting_at(base);
+        let clone = clock.clone();
+        clock.jump(SignedDuration::from_secs(-90));
+        tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+        assert_eq!(
+            clone.now().duration_since(base),
+            SignedDuration::from_secs(-60)
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_virtual_clock_moves_with_tokio() {

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod aws;
 pub mod fault;
 pub mod k8s;
+pub mod laws;
 pub mod scenario;
 pub mod serve;
 pub mod world;

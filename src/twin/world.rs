@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::answer::Answer;
 use super::fault::{self, Faults, What};
+use super::laws::{self, Laws};
 use super::{aws, k8s};
 use crate::model::Clock;
 use crate::wire::Request;
@@ -35,6 +36,8 @@ pub struct World {
     pub cloud: aws::Cloud,
     pub kube: k8s::Cluster,
     pub faults: Faults,
+    /// What must hold at every moment, where somebody wants to know.
+    pub laws: Option<Laws>,
 }
 
 impl World {
@@ -51,6 +54,7 @@ impl World {
             cloud,
             kube,
             faults: Faults::default(),
+            laws: None,
         };
         k8s::start(&mut world);
         aws::start(&mut world);
@@ -91,6 +95,7 @@ impl World {
                 Due::Kube(due) => k8s::happen(self, due),
                 Due::Fault(index) => fault::happen(self, index),
             }
+            laws::happened(self);
         }
         self.now = self.now.max(now);
     }
@@ -134,8 +139,25 @@ impl World {
             aws::named(request)
         };
         let passed = self.passed();
-        match self.faults.meet(service, &op, passed) {
-            None => self.serve(request, cluster),
+        let asked = match self.faults.want_memory() && !cluster {
+            true => fault::asked(&op, request),
+            false => None,
+        };
+        let known = asked
+            .as_ref()
+            .is_some_and(|a| self.faults.remembered.knows(a));
+        match self.faults.meet(service, &op, passed, known) {
+            None => {
+                let answer = self.serve(request, cluster);
+                match asked {
+                    Some(asked) => self.faults.remembered.keep(asked, answer),
+                    None => answer,
+                }
+            }
+            Some(What::Stale) => match asked.and_then(|a| self.faults.remembered.again(&a)) {
+                Some(answer) => answer,
+                None => self.serve(request, cluster),
+            },
             Some(What::Refuse(how)) if cluster => aws::refuse_kubernetes(how),
             Some(What::Refuse(how)) => aws::refuse(self, request, how),
             Some(What::DropBefore) => Answer::Broken(format!(
@@ -155,11 +177,15 @@ impl World {
     }
 
     fn serve(&mut self, request: &Request, cluster: bool) -> Answer {
-        if cluster {
+        let change = laws::asked(self, request, cluster);
+        let answer = if cluster {
             k8s::handle(self, request)
         } else {
             aws::handle(self, request)
-        }
+        };
+        laws::served(self, change, &answer);
+        laws::happened(self);
+        answer
     }
 
     /// Whether a request is for the cluster's API server: not signed for AWS, and by its host or its path.

@@ -189,23 +189,3 @@ pub fn probe(world: &World, instance: &str, port: i64) -> Probe {
 pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String> {
     hands::balanced(world, labels)
 }
-
-/// A workload's image can no longer be pulled; nodes that have it keep it.
-pub fn image_missing(world: &mut World, namespace: &str, workload: &str) {
-    hands::image_missing(world, namespace, workload);
-}
-
-/// The kubelet of a node stops; `node` is a name, or a number in the order of names, from 1.
-pub fn kubelet_dies(world: &mut World, node: &str) {
-    let names = hands::node_names(world);
-    let by_number = node
-        .parse::<usize>()
-        .ok()
-        .and_then(|n| names.get(n.checked_sub(1)?));
-    if let Some(name) = by_number
-        .or_else(|| names.iter().find(|n| *n == node))
-        .cloned()
-    {
-        hands::kubelet_dies(world, &name);
-    }
-}

@@ -39,16 +39,19 @@ mod xml;
 #[cfg(test)]
 mod tests;
 
-pub use call::is_signed;
-pub use elb::{Visit, visit};
+pub use call::{Call, is_signed};
+pub use elb::{Visit, healthy, visit, weights};
 pub use error::AwsError;
 pub use seed::{BINDINGS, cloud};
 pub use state::*;
-pub use trouble::{Refusal, change, named, refuse, refuse_kubernetes};
+pub use trouble::{
+    Refusal, autoscale, delete_group, edit_weights, empty_subnets, expire_credentials,
+    fill_subnets, named, refuse, refuse_kubernetes, replace_dead,
+};
 
 use serde_json::{Value, json};
 
-use self::call::{Call, Service};
+use self::call::Service;
 use crate::twin::answer::{Answer, respond};
 use crate::twin::world::World;
 use crate::wire::Request;
@@ -103,7 +106,12 @@ fn checked(world: &mut World, call: &Call) -> Result<Value, AwsError> {
     let Some(signer) = &call.signer else {
         return Err(AwsError::unsigned(call.service));
     };
-    if world.cloud.expired_keys.contains(&signer.access_key) {
+    let expired = world
+        .cloud
+        .switches
+        .expired_until
+        .is_some_and(|until| world.now() < until);
+    if expired || world.cloud.expired_keys.contains(&signer.access_key) {
         return Err(AwsError::expired(call.service));
     }
     if signer.region != world.cloud.region {

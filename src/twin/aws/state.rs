@@ -57,6 +57,8 @@ pub struct Switches {
     pub no_capacity: BTreeSet<String>,
     /// How many of the next instances run but never join the cluster.
     pub never_join: u32,
+    /// Until then no credentials are good.
+    pub expired_until: Option<Timestamp>,
     /// The next version updates of the control plane fail, each with this error code.
     pub control_plane_fails: Vec<String>,
     /// A load balancer controller keeps controller-tagged rules and the targets of TargetGroupBindings as it wants.

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
+use super::asg;
 use super::call::Call;
 use super::error::AwsError;
-use super::kube;
 use crate::twin::answer::{Answer, respond};
-use crate::twin::fault::Change;
+use crate::twin::k8s::hands;
 use crate::twin::world::World;
 use crate::wire::Request;
 
@@ -95,27 +95,103 @@ pub fn refuse_kubernetes(how: Refusal) -> Answer {
     answer
 }
 
-/// Makes a change of the world happen.
-pub fn change(world: &mut World, change: &Change) {
-    let switches = &mut world.cloud.switches;
-    match change {
-        Change::NodesNeverJoin(number) => switches.never_join += number,
-        Change::NoCapacity(zone) => {
-            switches.no_capacity.insert(zone.clone());
-        }
-        Change::CapacityBack(zone) => {
-            switches.no_capacity.remove(zone);
-        }
-        Change::ControlPlaneFails(code) => switches.control_plane_fails.push(code.clone()),
-        Change::NoAddresses(zone) => {
-            for subnet in world.cloud.subnets.values_mut().filter(|s| s.zone == *zone) {
-                subnet.free = 0;
-            }
-        }
-        Change::ImageMissing {
-            namespace,
-            workload,
-        } => kube::image_missing(world, namespace, workload),
-        Change::KubeletDies(node) => kube::kubelet_dies(world, node),
+/// The zone's subnets have no address left; whether there are any.
+pub fn fill_subnets(world: &mut World, zone: &str) -> bool {
+    let mut found = false;
+    for subnet in world.cloud.subnets.values_mut().filter(|s| s.zone == *zone) {
+        subnet.free = 0;
+        found = true;
     }
+    found
+}
+
+/// Somebody gives the subnets that are full more room.
+pub fn empty_subnets(world: &mut World) {
+    for subnet in world.cloud.subnets.values_mut() {
+        subnet.free = subnet.free.max(200);
+    }
+}
+
+/// Somebody ends the instances that never joined or whose kubelet has died; their groups replace them.
+pub fn replace_dead(world: &mut World) {
+    let silent = |i: &super::state::Instance| {
+        i.state == "running" && (i.never_joins || (i.joined && hands::is_dead(world, &i.dns)))
+    };
+    let all = world.cloud.instances.values();
+    let dead: Vec<(String, String)> = all
+        .filter(|i| silent(i))
+        .filter_map(|i| Some((i.asg.clone()?, i.id.clone())))
+        .collect();
+    for (group, id) in dead {
+        asg::replace_one(world, &group, &id);
+    }
+}
+
+/// An autoscaler changes the desired size of a node group, within the group's bounds; whether it could.
+pub fn autoscale(world: &mut World, group: &str, by: i64) -> bool {
+    let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
+        return false;
+    };
+    let wanted = (asg.desired + by).clamp(asg.min, asg.max);
+    if wanted == asg.desired {
+        return false;
+    }
+    asg.desired = wanted;
+    let name = asg.name.clone();
+    if let Some(group) = world
+        .cloud
+        .eks
+        .as_mut()
+        .and_then(|e| e.nodegroups.get_mut(group))
+    {
+        group.desired = wanted;
+    }
+    asg::reconcile(world, &name);
+    true
+}
+
+/// Somebody writes another weight for a target group into every rule that names it; whether there is one. `group` is
+/// the group's name.
+pub fn edit_weights(world: &mut World, group: &str, weight: i64) -> bool {
+    let elb = &mut world.cloud.elb;
+    let Some(arn) = elb
+        .groups
+        .values()
+        .find(|g| g.name == group)
+        .map(|g| g.arn.clone())
+    else {
+        return false;
+    };
+    let lists = (elb.rules.values_mut().map(|r| &mut r.actions))
+        .chain(elb.listeners.values_mut().map(|l| &mut l.actions));
+    let mut found = false;
+    for config in lists
+        .flatten()
+        .filter_map(|a| a.pointer_mut("/ForwardConfig/TargetGroups"))
+    {
+        let groups = config.as_array_mut().into_iter().flatten();
+        for one in groups.filter(|g| g["TargetGroupArn"] == json!(arn)) {
+            one["Weight"] = json!(weight);
+            found = true;
+        }
+    }
+    found
+}
+
+/// Somebody deletes a node group; whether EKS let them.
+pub fn delete_group(world: &mut World, group: &str) -> bool {
+    let Some(cluster) = world.cloud.eks.as_ref().map(|e| e.name.clone()) else {
+        return false;
+    };
+    let input = json!({"clusterName": cluster, "nodegroupName": group});
+    super::eks::delete_group(world, &input).is_ok()
+}
+
+/// Nobody's credentials are good until `lasts` from now.
+pub fn expire_credentials(world: &mut World, lasts: std::time::Duration) {
+    let lasts = jiff::SignedDuration::try_from(lasts).unwrap_or(jiff::SignedDuration::MAX);
+    let now = world.now();
+    let until = now.saturating_add(lasts).unwrap_or(jiff::Timestamp::MAX);
+    world.cloud.switches.expired_until = Some(until);
+    hands::refuse_new_tokens(world, now, until);
 }

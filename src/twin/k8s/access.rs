@@ -27,6 +27,8 @@ const KNOWN: &[&str] = &[
 pub struct Access {
     pub anonymous: bool,
     pub token: Option<String>,
+    /// Signed tokens made between these times are refused: whoever made them had no good credentials.
+    pub refused: Option<(Timestamp, Timestamp)>,
 }
 
 impl Access {
@@ -48,30 +50,26 @@ impl Access {
             .unwrap_or_default()
             .trim();
         let known = self.token.as_deref().is_some_and(|t| t == token);
-        if known || is_signed(token, now) {
+        let refused = |made: Timestamp| {
+            self.refused
+                .is_some_and(|(from, until)| made >= from && made < until)
+        };
+        if known || signed_at(token, now).is_some_and(|made| !refused(made)) {
             return Ok(());
         }
         Err(Failure::new(401, "Unauthorized", "Unauthorized"))
     }
 }
 
-/// Whether `token` is a presigned call to STS for a cluster, made less than 15 minutes ago.
-fn is_signed(token: &str, now: Timestamp) -> bool {
-    let Some(url) = token
+/// When `token` was made, where it is a presigned call to STS for a cluster of less than 15 minutes ago.
+fn signed_at(token: &str, now: Timestamp) -> Option<Timestamp> {
+    let url = token
         .strip_prefix("k8s-aws-v1.")
-        .and_then(|t| URL_SAFE_NO_PAD.decode(t).ok())
-    else {
-        return false;
-    };
-    let Some(uri) = String::from_utf8(url)
-        .ok()
-        .and_then(|u| u.parse::<http::Uri>().ok())
-    else {
-        return false;
-    };
+        .and_then(|t| URL_SAFE_NO_PAD.decode(t).ok())?;
+    let uri = String::from_utf8(url).ok()?.parse::<http::Uri>().ok()?;
     let host = uri.host().unwrap_or_default();
     if uri.scheme_str() != Some("https") || uri.path() != "/" || !host.starts_with("sts.") {
-        return false;
+        return None;
     }
     let query = super::rest::query::pairs(uri.query().unwrap_or_default());
     let one = |key: &str| {
@@ -90,13 +88,14 @@ fn is_signed(token: &str, now: Timestamp) -> bool {
             .ok()
             .map(|z| z.timestamp())
     });
-    query
+    let good = query
         .iter()
         .all(|(k, _)| KNOWN.contains(&k.to_ascii_lowercase().as_str()))
         && one("action") == Some("GetCallerIdentity")
         && one("x-amz-signature").is_some_and(|s| s.len() == 64)
         && one("x-amz-signedheaders").is_some_and(|h| h.split(';').any(|h| h == "x-k8s-aws-id"))
-        && date.is_some_and(|date| now.duration_since(date).abs() <= GOOD_FOR)
+        && date.is_some_and(|date| now.duration_since(date).abs() <= GOOD_FOR);
+    date.filter(|_| good)
 }
 
 #[cfg(test)]
@@ -116,23 +115,24 @@ mod tests {
     #[test]
     fn a_token_is_good_for_fifteen_minutes_and_only_as_eks_makes_it() {
         let now: Timestamp = "2026-11-21T08:10:00Z".parse().unwrap();
-        assert!(is_signed(&token("20261121T080000Z", ""), now));
+        assert!(signed_at(&token("20261121T080000Z", ""), now).is_some());
         assert!(
-            !is_signed(&token("20261121T075400Z", ""), now),
+            signed_at(&token("20261121T075400Z", ""), now).is_none(),
             "16 minutes old"
         );
         assert!(
-            !is_signed(&token("20261121T080000Z", "&Extra=1"), now),
+            signed_at(&token("20261121T080000Z", "&Extra=1"), now).is_none(),
             "a parameter that is not allowed"
         );
         assert!(
-            !is_signed(
+            signed_at(
                 &token("20261121T080000Z", "&X-Amz-Date=20261121T080000Z"),
                 now
-            ),
+            )
+            .is_none(),
             "a parameter twice"
         );
-        assert!(!is_signed("k8s-aws-v1.garbled", now));
-        assert!(!is_signed("", now));
+        assert!(signed_at("k8s-aws-v1.garbled", now).is_none());
+        assert!(signed_at("", now).is_none());
     }
 }

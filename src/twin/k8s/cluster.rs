@@ -35,6 +35,10 @@ pub struct Cluster {
     pub(super) images: BTreeMap<String, BTreeSet<String>>,
     /// Images that can no longer be pulled.
     pub(super) unpullable: BTreeSet<String>,
+    /// Workloads whose new pods never become ready.
+    pub(super) never_ready: BTreeSet<Name>,
+    /// Budgets that somebody has changed, as they were.
+    pub(super) tightened: BTreeMap<Name, Value>,
     /// Work that is queued already.
     pub(super) queued: BTreeSet<Work>,
     pub(super) next_ip: u32,
@@ -67,6 +71,8 @@ impl Cluster {
             dead: BTreeSet::new(),
             images: BTreeMap::new(),
             unpullable: BTreeSet::new(),
+            never_ready: BTreeSet::new(),
+            tightened: BTreeMap::new(),
             queued: BTreeSet::new(),
             next_ip: 0,
             revisions: Revisions::new(),

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::Due;
 use super::cluster::Cluster;
 use super::control::volumes;
-use super::facts::Pod;
+use super::facts::{Owner, Pod};
 use super::json::{annotation, duration, list, number, set, set_condition, text};
-use super::kinds::{NODES, PODS};
+use super::kinds::{NODES, PODS, REPLICA_SETS};
 use super::store::{Key, Name};
 
 /// The first address of the pods' network.
@@ -214,7 +214,7 @@ fn start(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
     } else {
         new_ip(cluster)
     };
-    let wait = ready_after(object);
+    let wait = ready_after(object).filter(|_| !spoilt(cluster, pod));
     let crashes = says(object, "crash-loop").is_some();
     let ready_now = wait == Some(Duration::ZERO) && !crashes;
     let stamp = cluster.stamp();
@@ -263,6 +263,27 @@ fn ready_after(pod: &Value) -> Option<Duration> {
         .map(|p| number(p, "initialDelaySeconds").unwrap_or(0).max(1))
         .max();
     Some(Duration::from_secs(first.unwrap_or(0).max(0) as u64))
+}
+
+/// Whether the pod belongs to a workload whose new pods never become ready.
+fn spoilt(cluster: &Cluster, pod: &Pod) -> bool {
+    if cluster.never_ready.is_empty() {
+        return false;
+    }
+    let Some(owner) = &pod.owner else {
+        return false;
+    };
+    let above = match owner.kind.as_str() {
+        "ReplicaSet" => cluster
+            .store
+            .find(REPLICA_SETS, &Name::new(pod.ns.clone(), owner.name.clone()))
+            .and_then(|set| Owner::of(set)),
+        _ => None,
+    };
+    let name = above.map_or_else(|| owner.name.clone(), |o| o.name);
+    cluster
+        .never_ready
+        .contains(&Name::new(pod.ns.clone(), name))
 }
 
 /// Makes a running pod ready, or not.
@@ -383,7 +404,8 @@ pub fn resume(cluster: &mut Cluster, node: &str) {
         } else if pod.phase == "Running" && !pod.ready {
             let object = cluster.store.get(&key).cloned();
             let well = object
-                .is_some_and(|o| says(&o, "crash-loop").is_none() && ready_after(&o).is_some());
+                .is_some_and(|o| says(&o, "crash-loop").is_none() && ready_after(&o).is_some())
+                && !spoilt(cluster, &pod);
             if well {
                 cluster.later(Duration::from_secs(1), due(Step::Ready, &pod));
             }

@@ -28,6 +28,7 @@ mod index;
 mod json;
 mod kinds;
 mod kubelet;
+pub mod look;
 mod rest;
 mod scheduler;
 mod selector;

@@ -55,11 +55,11 @@ const BUNDLED: &[Bundled] = &[
     ("fleet-30", "thirty nodes with ten pods each", || {
         fleet(30, 10)
     }),
-    ("fleet-100", "a hundred nodes with ten pods each", || {
-        fleet(100, 10)
+    ("fleet-100", "a hundred nodes with twenty pods each", || {
+        fleet(100, 20)
     }),
-    ("fleet-1000", "a thousand nodes with ten pods each", || {
-        fleet(1000, 10)
+    ("fleet-1000", "a thousand nodes with twenty pods each", || {
+        fleet(1000, 20)
     }),
 ];
 

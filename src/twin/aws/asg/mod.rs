@@ -15,7 +15,7 @@ use super::error::AwsError;
 use super::unknown;
 use crate::twin::world::World;
 
-pub use life::{delete, end_one, reconcile, start};
+pub use life::{delete, end_one, reconcile, replace_one, start};
 
 /// Something that will happen in Auto Scaling.
 #[derive(Clone, Debug)]

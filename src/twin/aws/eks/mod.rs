@@ -134,6 +134,11 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
     }
 }
 
+/// DeleteNodegroup, by somebody else's hand.
+pub fn delete_group(world: &mut World, input: &Value) -> Result<Value, AwsError> {
+    group::delete(world, Input(input))
+}
+
 /// Does what a request asks only once per `clientRequestToken`: the same request again gets the same answer.
 fn once(
     world: &mut World,

@@ -79,6 +79,24 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
     }
 }
 
+/// Target groups and weights of a rule or of a listener's default actions.
+pub fn weights(world: &World, rule_or_listener: &str) -> Vec<(String, i64)> {
+    let elb = &world.cloud.elb;
+    let of_rule = elb.rules.get(rule_or_listener).map(|r| &r.actions);
+    let actions = of_rule.or(elb.listeners.get(rule_or_listener).map(|l| &l.actions));
+    actions.map(|a| forwards(a)).unwrap_or_default()
+}
+
+/// How many targets of a target group are healthy.
+pub fn healthy(world: &World, group: &str) -> usize {
+    let targets = world.cloud.elb.groups.get(group).map(|g| &g.targets);
+    targets
+        .into_iter()
+        .flatten()
+        .filter(|(_, t)| t.state == super::state::TargetState::Healthy)
+        .count()
+}
+
 fn no_rule() -> AwsError {
     AwsError::new(400, "RuleNotFound", "One or more rules not found")
 }

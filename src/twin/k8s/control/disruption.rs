@@ -98,7 +98,11 @@ fn condition_of(status: &str, reason: &str, message: &str, generation: i64, stam
 }
 
 /// How many pods there should be, and how many must be healthy.
-fn expectation(cluster: &Cluster, budget: &Value, pods: &[Arc<Pod>]) -> Result<(i64, i64), String> {
+pub fn expectation(
+    cluster: &Cluster,
+    budget: &Value,
+    pods: &[Arc<Pod>],
+) -> Result<(i64, i64), String> {
     if let Some(most) = at(budget, "spec.maxUnavailable") {
         let expected = scale(cluster, pods)?;
         let most = scaled(Some(most), expected, true).ok_or("invalid value for IntOrString")?;

@@ -10,6 +10,7 @@
 //!           | "delay"       ":" WHERE ":" DURATION ":" TIMES   takes effect at once, answers late
 //!           | "drop-before" ":" WHERE ":" TIMES      the connection breaks, nothing happened
 //!           | "drop-after"  ":" WHERE ":" TIMES      it happened, the connection breaks, no answer
+//!           | "stale"       ":" WHERE ":" TIMES      a read of AWS answers what the same read answered before
 //!           | "node-never-joins"      ":" NUMBER     the next NUMBER instances run but never join the cluster
 //!           | "insufficient-capacity" ":" ZONE       no instance can be had in the zone
 //!           | "capacity-back"         ":" ZONE       and now it can
@@ -17,6 +18,18 @@
 //!           | "control-plane-fails"   ":" CODE       the next control-plane update fails, such as IpNotAvailable
 //!           | "image-missing"         ":" NAMESPACE "/" WORKLOAD   its new pods cannot pull their image
 //!           | "kubelet-dies"          ":" NODE       by name, or by number in the order of names, from 1
+//!           | "pod-never-ready"       ":" NAMESPACE "/" WORKLOAD   its new pods start and never become ready
+//!           | "budget"                ":" NAMESPACE "/" NAME ":" NUMBER   somebody writes minAvailable into a budget
+//!           | "cordon"                ":" NODE       somebody cordons a node, and
+//!           | "uncordon"              ":" NODE       opens it again
+//!           | "scale"                 ":" GROUP ":" BY   an autoscaler changes a group's desired size by +N or -N
+//!           | "weights"               ":" TARGETGROUP ":" WEIGHT   somebody edits the rules that name a target group
+//!           | "delete-group"          ":" GROUP      somebody deletes a node group
+//!           | "karpenter"             ":" NUMBER     Karpenter replaces its own nodes by as many
+//!           | "api-server-gone"       ":" DURATION   the API server refuses connections, watches are cut
+//!           | "watches-cut"                          every watch breaks mid-stream
+//!           | "history-lost"                         watches break and get 410 Gone where they want to go on
+//!           | "credentials-expire"    ":" DURATION   nobody's credentials are good for so long
 //! WHERE     = SERVICE [ ":" OPERATION ]
 //! SERVICE   = "eks" | "ec2" | "elb" | "asg" | "sts" | "ssm" | "sns" | "k8s" | "*"
 //! OPERATION = as the API names it, for Kubernetes VERB RESOURCE such as "PATCH nodes", "WATCH pods",
@@ -29,7 +42,13 @@
 
 use std::time::Duration;
 
-use super::aws::{self, Refusal};
+mod change;
+mod stale;
+
+pub use change::{Change, mend};
+pub use stale::{Remembered, asked};
+
+use super::aws::Refusal;
 use super::world::World;
 use crate::wire::Request;
 
@@ -72,21 +91,16 @@ pub enum What {
     Delay(Duration),
     DropBefore,
     DropAfter,
-}
-
-/// What happens to the world.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    NodesNeverJoin(u32),
-    NoCapacity(String),
-    CapacityBack(String),
-    NoAddresses(String),
-    ControlPlaneFails(String),
-    ImageMissing { namespace: String, workload: String },
-    KubeletDies(String),
+    Stale,
 }
 
 const SERVICES: &[&str] = &["eks", "ec2", "elb", "asg", "sts", "ssm", "sns", "k8s", "*"];
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
 impl std::str::FromStr for Rule {
     type Err = BadRule;
@@ -104,9 +118,11 @@ fn read(text: &str) -> Result<Rule, String> {
         Some((body, at)) => (body, duration(at)?),
         None => (text, Duration::ZERO),
     };
-    let (kind, rest) = body
-        .split_once(':')
-        .ok_or("it needs a colon, such as `throttle:eks:DescribeUpdate:3`")?;
+    let (kind, rest) = match body.split_once(':') {
+        Some(parts) => parts,
+        None if change::ALONE.contains(&body) => (body, ""),
+        None => return Err("it needs a colon, such as `throttle:eks:DescribeUpdate:3`".to_owned()),
+    };
     let request = |what: What, rest: &str| -> Result<Effect, String> {
         let (place, times) = rest
             .rsplit_once(':')
@@ -127,13 +143,6 @@ fn read(text: &str) -> Result<Rule, String> {
         };
         Ok((part.to_owned(), format!("{}:{times}", parts.join(":"))))
     };
-    let named = |what: &str| {
-        if rest.is_empty() {
-            Err(format!("`{kind}` needs {what}"))
-        } else {
-            Ok(rest.to_owned())
-        }
-    };
     let effect = match kind {
         "throttle" => request(What::Refuse(Refusal::Throttled), rest)?,
         "fail" => request(What::Refuse(Refusal::Internal), rest)?,
@@ -141,6 +150,7 @@ fn read(text: &str) -> Result<Rule, String> {
         "denied" => request(What::Refuse(Refusal::Denied), rest)?,
         "drop-before" => request(What::DropBefore, rest)?,
         "drop-after" => request(What::DropAfter, rest)?,
+        "stale" => request(What::Stale, rest)?,
         "status" => {
             let (code, rest) = with(rest)?;
             let code = code
@@ -154,28 +164,7 @@ fn read(text: &str) -> Result<Rule, String> {
             let (wait, rest) = with(rest)?;
             request(What::Delay(duration(&wait)?), &rest)?
         }
-        "node-never-joins" => Effect::World(Change::NodesNeverJoin(
-            rest.parse()
-                .map_err(|_| format!("`{rest}` is no number of nodes"))?,
-        )),
-        "insufficient-capacity" => Effect::World(Change::NoCapacity(named("a zone")?)),
-        "capacity-back" => Effect::World(Change::CapacityBack(named("a zone")?)),
-        "no-free-addresses" => Effect::World(Change::NoAddresses(named("a zone")?)),
-        "control-plane-fails" => Effect::World(Change::ControlPlaneFails(named("an error code")?)),
-        "kubelet-dies" => Effect::World(Change::KubeletDies(named("a node")?)),
-        "image-missing" => {
-            let (namespace, workload) =
-                rest.split_once('/').ok_or("it needs NAMESPACE/WORKLOAD")?;
-            Effect::World(Change::ImageMissing {
-                namespace: namespace.to_owned(),
-                workload: workload.to_owned(),
-            })
-        }
-        other => {
-            return Err(format!(
-                "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing and kubelet-dies"
-            ));
-        }
+        _ => Effect::World(Change::read(kind, rest)?),
     };
     Ok(Rule {
         text: text.to_owned(),
@@ -234,6 +223,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     rules: Vec<(Rule, u32)>,
+    /// What reads answered, kept only where a rule wants to answer it again.
+    pub remembered: Remembered,
 }
 
 impl Faults {
@@ -245,14 +236,23 @@ impl Faults {
             .collect()
     }
 
-    /// What happens to a request, when `passed` since the world began. The first rule that fits fires.
-    pub fn meet(&mut self, service: &str, op: &str, passed: Duration) -> Option<What> {
+    /// Whether a rule may want to answer what was answered before.
+    pub fn want_memory(&self) -> bool {
+        self.rules.iter().any(|(rule, _)| {
+            matches!(&rule.effect, Effect::Request { what: What::Stale, left, .. } if *left != Some(0))
+        })
+    }
+
+    /// What happens to a request, when `passed` since the world began. The first rule that fits fires; one that wants an
+    /// old answer fits only where there is one (`known`).
+    pub fn meet(&mut self, service: &str, op: &str, passed: Duration, known: bool) -> Option<What> {
         for (rule, fired) in &mut self.rules {
             let Effect::Request { place, what, left } = &mut rule.effect else {
                 continue;
             };
             let fits = (place.service == "*" || place.service == service) && like(&place.op, op);
-            if !fits || passed < rule.since || *left == Some(0) {
+            if !fits || passed < rule.since || *left == Some(0) || (*what == What::Stale && !known)
+            {
                 continue;
             }
             *left = left.map(|n| n - 1);
@@ -293,16 +293,19 @@ pub fn add(world: &mut World, rules: Vec<Rule>) {
     }
 }
 
-/// Makes the change of rule number `index` happen.
+/// Makes the change of rule number `index` happen; one that finds nothing to change has not fired.
 pub fn happen(world: &mut World, index: usize) {
-    let Some((rule, fired)) = world.faults.rules.get_mut(index) else {
+    let Some((rule, _)) = world.faults.rules.get(index) else {
         return;
     };
     let Effect::World(change) = rule.effect.clone() else {
         return;
     };
-    *fired += 1;
-    aws::change(world, &change);
+    if change.happen(world)
+        && let Some((_, fired)) = world.faults.rules.get_mut(index)
+    {
+        *fired += 1;
+    }
 }
 
 /// The operation of a request to the API server: VERB RESOURCE.
@@ -364,6 +367,20 @@ mod tests {
             "image-missing:expense/frontend",
             "kubelet-dies:1@5m",
             "control-plane-fails:IpNotAvailable",
+            "stale:eks:DescribeNodegroup:2",
+            "pod-never-ready:expense/backend",
+            "budget:expense/backend:3@20m",
+            "cordon:2@5m",
+            "uncordon:ip-10-0-0-4.ec2.internal",
+            "scale:expense-blue:+1@30m",
+            "scale:expense-blue:-1",
+            "weights:expense-green-tg:7@1h",
+            "delete-group:expense-green@1h",
+            "karpenter:2@10m",
+            "api-server-gone:4m@3m",
+            "watches-cut@90s",
+            "history-lost",
+            "credentials-expire:20m@1h",
         ] {
             assert!(
                 text.parse::<Rule>().is_ok(),
@@ -384,6 +401,10 @@ mod tests {
             ("delay:eks:DescribeUpdate:2parsecs:1", "no duration"),
             ("fail:eks:*:1@soon", "no duration"),
             ("image-missing:frontend", "NAMESPACE/WORKLOAD"),
+            ("scale:blue:2", "+N or -N"),
+            ("budget:expense/backend", "NUMBER"),
+            ("weights:tg:-1", "weight"),
+            ("watches-cut:now", "nothing after it"),
         ] {
             let error = text.parse::<Rule>().unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
@@ -394,14 +415,47 @@ mod tests {
     fn a_rule_fires_as_often_as_it_says_and_from_when_it_says() {
         let mut faults = Faults {
             rules: vec![(rule("fail:eks:Describe*:2@10s"), 0)],
+            ..Faults::default()
         };
         let second = Duration::from_secs;
-        assert_eq!(faults.meet("eks", "DescribeCluster", second(9)), None);
-        assert_eq!(faults.meet("elb", "DescribeRules", second(10)), None);
-        assert!(faults.meet("eks", "DescribeCluster", second(10)).is_some());
-        assert!(faults.meet("eks", "DescribeUpdate", second(11)).is_some());
-        assert_eq!(faults.meet("eks", "DescribeCluster", second(12)), None);
+        assert_eq!(
+            faults.meet("eks", "DescribeCluster", second(9), false),
+            None
+        );
+        assert_eq!(faults.meet("elb", "DescribeRules", second(10), false), None);
+        assert!(
+            faults
+                .meet("eks", "DescribeCluster", second(10), false)
+                .is_some()
+        );
+        assert!(
+            faults
+                .meet("eks", "DescribeUpdate", second(11), false)
+                .is_some()
+        );
+        assert_eq!(
+            faults.meet("eks", "DescribeCluster", second(12), false),
+            None
+        );
         assert_eq!(faults.fired(), [("fail:eks:Describe*:2@10s", 2)]);
+    }
+
+    #[test]
+    fn a_stale_answer_needs_an_earlier_one() {
+        let mut faults = Faults {
+            rules: vec![(rule("stale:eks:*:1"), 0)],
+            ..Faults::default()
+        };
+        assert!(faults.want_memory());
+        assert_eq!(
+            faults.meet("eks", "DescribeCluster", Duration::ZERO, false),
+            None
+        );
+        assert_eq!(
+            faults.meet("eks", "DescribeCluster", Duration::ZERO, true),
+            Some(What::Stale)
+        );
+        assert!(!faults.want_memory(), "it has fired as often as it may");
     }
 
     #[test]

@@ -1,0 +1,169 @@
+//! Whether an end is a good one: pure, over readings of the cluster.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Inventory, marks};
+use crate::route::{Route, StepSpec};
+
+/// What an upgrade leaves behind, as far as two runs of the same upgrade must agree on it: names that chance gives
+/// (instances, pods) are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct World(pub BTreeMap<String, String>);
+
+impl World {
+    /// The world of a reading.
+    pub fn of(read: &Inventory) -> Self {
+        let mut map = BTreeMap::new();
+        map.insert(
+            "cluster".to_owned(),
+            format!("{} {}", read.cluster.version, read.cluster.status),
+        );
+        for addon in &read.addons {
+            map.insert(
+                format!("add-on {}", addon.name),
+                format!("{} {}", addon.version, addon.status),
+            );
+        }
+        for group in &read.nodegroups {
+            let nodes = read
+                .nodes
+                .iter()
+                .filter(|n| n.nodegroup() == Some(&group.name));
+            let mut kubelets: Vec<String> = nodes
+                .map(|n| {
+                    format!(
+                        "{}{}",
+                        n.kubelet_version,
+                        if n.is_ready() { "" } else { " not ready" }
+                    )
+                })
+                .collect();
+            kubelets.sort();
+            let told = format!(
+                "{:?} {} {:?} labels {:?} taints {:?} nodes {kubelets:?}",
+                group.version, group.status, group.scaling, group.labels, group.taints
+            );
+            map.insert(format!("node group {}", group.name), told);
+        }
+        for rule in &read.rules {
+            let weights: Vec<String> = rule
+                .forward
+                .iter()
+                .map(|f| format!("{} {}", crate::model::elb::short(&f.arn), f.weight))
+                .collect();
+            map.insert(
+                format!("rule {} {}", rule.priority, rule.conditions.join(" ")),
+                weights.join(", "),
+            );
+        }
+        for asg in read.asgs.values() {
+            // The name of an Auto Scaling group is chance; its node group's is not.
+            let group = read.nodegroups.iter().find(|g| g.asgs.contains(&asg.name));
+            let name = group.map_or(asg.name.as_str(), |g| g.name.as_str());
+            let mut targets: Vec<&str> = asg
+                .target_groups
+                .iter()
+                .map(|t| crate::model::elb::short(t))
+                .collect();
+            targets.sort_unstable();
+            map.insert(
+                format!("scaling of {name}"),
+                format!("suspended {:?} targets {targets:?}", asg.suspended),
+            );
+        }
+        for work in &read.workloads {
+            map.insert(
+                format!("{} {}", work.kind, work.key),
+                format!("wants {}", work.desired),
+            );
+        }
+        Self(map)
+    }
+
+    /// What differs, a line each.
+    pub fn differs(&self, other: &Self) -> Vec<String> {
+        let keys: std::collections::BTreeSet<&String> =
+            self.0.keys().chain(other.0.keys()).collect();
+        let none = "none".to_owned();
+        let both = keys.into_iter().map(|k| {
+            (
+                k,
+                self.0.get(k).unwrap_or(&none),
+                other.0.get(k).unwrap_or(&none),
+            )
+        });
+        both.filter(|(_, a, b)| a != b)
+            .map(|(k, a, b)| format!("{k}: {a} / {b}"))
+            .collect()
+    }
+}
+
+/// Marks of the program that are still about.
+pub fn marks_left(read: &Inventory) -> Vec<String> {
+    let mut left = Vec::new();
+    for node in &read.nodes {
+        let keys = node
+            .annotations
+            .keys()
+            .chain(node.labels.keys())
+            .chain(node.taints.iter().map(|t| &t.key));
+        let ours =
+            keys.filter(|k| k.starts_with("eksup.dev/") || **k == marks::SCALE_DOWN_DISABLED);
+        left.extend(ours.map(|k| format!("node {} carries {k}", node.name)));
+    }
+    for group in &read.nodegroups {
+        if group.taints.iter().any(|t| t.key == marks::BLUE_TAINT) {
+            left.push(format!("node group {} carries the blue taint", group.name));
+        }
+    }
+    for asg in read.asgs.values() {
+        if asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG) {
+            left.push(format!("{} carries {}", asg.name, marks::AZ_REBALANCE_TAG));
+        }
+    }
+    left
+}
+
+/// What an upgrade that says it is done has not done.
+pub fn undone(read: &Inventory, route: &Route) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if read.cluster.version != route.to {
+        wrong.push(format!(
+            "cluster is at {}, not {}",
+            read.cluster.version, route.to
+        ));
+    }
+    for step in &route.steps {
+        match &step.spec {
+            StepSpec::Retire {
+                blue, delete: true, ..
+            } if read.nodegroup(blue).is_some() => {
+                wrong.push(format!("node group {blue} is still there"));
+            }
+            StepSpec::ControlPlane { .. }
+            | StepSpec::Addon { .. }
+            | StepSpec::Bake { .. }
+            | StepSpec::LaunchTemplate { .. }
+            | StepSpec::CreateGreen { .. }
+            | StepSpec::HoldGreen { .. }
+            | StepSpec::ShieldBlue { .. }
+            | StepSpec::AttachTargets { .. }
+            | StepSpec::AddToRules { .. }
+            | StepSpec::Shift { .. }
+            | StepSpec::DetachTargets { .. }
+            | StepSpec::Drain { .. }
+            | StepSpec::Soak { .. }
+            | StepSpec::Retire { .. }
+            | StepSpec::ReleaseGreen { .. } => {}
+        }
+    }
+    wrong
+}
+
+/// Workloads that have fewer ready pods than they want.
+pub fn short(read: &Inventory) -> Vec<String> {
+    let short = read.workloads.iter().filter(|w| w.ready < w.desired);
+    short
+        .map(|w| format!("{} {} has {} of {} pods", w.kind, w.key, w.ready, w.desired))
+        .collect()
+}

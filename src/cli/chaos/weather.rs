@@ -1,0 +1,307 @@
+//! What a seed brings: faults on requests, other people's hands, and how each process ends before its time.
+
+use std::time::Duration;
+
+use crate::model::Inventory;
+use crate::twin::fault::Rule;
+
+/// How a process fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It goes as far as it can.
+    Lives,
+    /// It dies with this request, counted from its start: before it is sent, or before it is answered.
+    Dies { request: u64, answered: bool },
+    /// It is asked to stop, after this long, once or twice.
+    Asked { after: Duration, twice: bool },
+    /// It is frozen, with its connections, from here for so long; meanwhile another process is started.
+    Sleeps { after: Duration, lasts: Duration },
+    /// Somebody starts a second process beside it.
+    Rivalled { after: Duration },
+    /// The machine's clock jumps.
+    Jumps { after: Duration, seconds: i64 },
+}
+
+/// A seed's weather.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weather {
+    pub seed: u64,
+    /// Fault rules, as `--fault` takes them.
+    pub rules: Vec<Rule>,
+    /// How the first processes fare; those after them live.
+    pub fates: Vec<Fate>,
+    /// After so many processes somebody takes the run back.
+    pub turns_back_after: Option<usize>,
+    /// Whether somebody else changes something that shows in the end.
+    pub meddled: bool,
+}
+
+/// What the rules can be about in a cluster.
+pub struct Grounds {
+    zones: Vec<String>,
+    workloads: Vec<String>,
+    budgets: Vec<String>,
+    blues: Vec<String>,
+    greens: Vec<String>,
+    targets: Vec<String>,
+    nodes: usize,
+}
+
+impl Grounds {
+    /// What there is in a cluster that a plan is about to change; `greens` are the groups its route makes.
+    pub fn of(inventory: &Inventory, greens: Vec<String>) -> Self {
+        let mut zones: Vec<String> = inventory.subnets.iter().map(|s| s.zone.clone()).collect();
+        zones.sort();
+        zones.dedup();
+        let own = |ns: &str| ns != "kube-system";
+        let workloads = inventory.workloads.iter().filter(|w| own(&w.key.namespace));
+        let budgets = inventory.pdbs.iter().filter(|b| own(&b.key.namespace));
+        let targets = inventory.target_groups.iter().map(|t| t.name.clone());
+        let blues = inventory.nodegroups.iter().map(|g| g.name.clone());
+        Self {
+            zones,
+            workloads: workloads.map(|w| w.key.to_string()).collect(),
+            budgets: budgets.map(|b| b.key.to_string()).collect(),
+            blues: blues.collect(),
+            greens,
+            targets: targets.collect(),
+            nodes: inventory.nodes.len(),
+        }
+    }
+}
+
+/// Where requests fail: the whole of a service, or one operation.
+const PLACES: &[&str] = &[
+    "*",
+    "eks:*",
+    "elb:*",
+    "asg:*",
+    "ec2:*",
+    "k8s:*",
+    "eks:DescribeCluster",
+    "eks:UpdateClusterVersion",
+    "eks:DescribeUpdate",
+    "eks:ListUpdates",
+    "eks:CreateNodegroup",
+    "eks:DescribeNodegroup",
+    "eks:UpdateNodegroupConfig",
+    "eks:DeleteNodegroup",
+    "eks:DescribeAddon",
+    "eks:UpdateAddon",
+    "elb:ModifyRule",
+    "elb:DescribeRules",
+    "elb:DescribeTargetHealth",
+    "asg:DescribeAutoScalingGroups",
+    "asg:AttachTrafficSources",
+    "asg:DetachTrafficSources",
+    "asg:SuspendProcesses",
+    "asg:ResumeProcesses",
+    "asg:CreateOrUpdateTags",
+    "k8s:GET /version",
+    "k8s:GET nodes",
+    "k8s:GET pods",
+    "k8s:GET configmaps",
+    "k8s:GET leases",
+    "k8s:PATCH nodes",
+    "k8s:POST pods/eviction",
+    "k8s:PUT configmaps",
+    "k8s:PUT leases",
+    "k8s:WATCH pods",
+    "k8s:WATCH nodes",
+    "k8s:GET volumeattachments",
+];
+
+/// Reads of AWS that may show what was.
+const STALE: &[&str] = &[
+    "eks:DescribeCluster",
+    "eks:DescribeUpdate",
+    "eks:DescribeNodegroup",
+    "eks:DescribeAddon",
+    "eks:ListNodegroups",
+    "elb:DescribeRules",
+    "elb:DescribeTargetHealth",
+    "asg:DescribeAutoScalingGroups",
+    "eks:*",
+    "elb:*",
+    "asg:*",
+];
+
+/// The longest an upgrade of a few nodes takes; what is to happen happens within.
+const LENGTH: u64 = 3 * 3600;
+
+impl Weather {
+    /// The weather of a seed.
+    pub fn of(seed: u64, grounds: &Grounds) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+        let mut rules = Vec::new();
+        for _ in 0..few(&mut rng, 5) {
+            rules.push(request(&mut rng));
+        }
+        for _ in 0..few(&mut rng, 2) {
+            rules.push(quake(&mut rng));
+        }
+        let mut meddled = false;
+        for _ in 0..few(&mut rng, 3).saturating_sub(1) {
+            if let Some(rule) = hand(&mut rng, grounds) {
+                rules.push(rule);
+                meddled = true;
+            }
+        }
+        let fates: Vec<Fate> = (0..few(&mut rng, 6)).map(|_| fate(&mut rng)).collect();
+        let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
+        // Every rule is made of parts the grammar knows; a test holds that.
+        let rules = rules.iter().filter_map(|text| text.parse().ok()).collect();
+        Self {
+            seed,
+            rules,
+            fates,
+            turns_back_after,
+            meddled,
+        }
+    }
+
+    /// No weather at all.
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            seed,
+            rules: Vec::new(),
+            fates: Vec::new(),
+            turns_back_after: None,
+            meddled: false,
+        }
+    }
+
+    /// For people, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let rules = self.rules.iter().map(|r| format!("fault {r}"));
+        let fates = self
+            .fates
+            .iter()
+            .enumerate()
+            .map(|(i, f)| format!("process {}: {f:?}", i + 1));
+        let back = self
+            .turns_back_after
+            .map(|n| format!("after process {n} somebody takes the run back"));
+        rules.chain(fates).chain(back).collect()
+    }
+}
+
+/// None as often as not, and seldom as many as `most`.
+fn few(rng: &mut fastrand::Rng, most: usize) -> usize {
+    let n = rng.usize(0..=most);
+    rng.usize(0..=n)
+}
+
+fn one<'a>(rng: &mut fastrand::Rng, of: &'a [&'a str]) -> &'a str {
+    of[rng.usize(..of.len())]
+}
+
+fn when(rng: &mut fastrand::Rng) -> u64 {
+    rng.u64(0..LENGTH)
+}
+
+/// A fault on requests.
+fn request(rng: &mut fastrand::Rng) -> String {
+    let times = if rng.u8(..) < 30 {
+        rng.u32(10..60)
+    } else {
+        rng.u32(1..=5)
+    };
+    let at = when(rng);
+    let place = one(rng, PLACES);
+    match rng.u8(0..9) {
+        0 => format!("throttle:{place}:{times}@{at}s"),
+        1 => format!("fail:{place}:{times}@{at}s"),
+        2 => format!("status:{place}:503:{times}@{at}s"),
+        3 => format!("drop-before:{place}:{times}@{at}s"),
+        4 | 5 => format!("drop-after:{place}:{times}@{at}s"),
+        6 => format!("delay:{place}:{}s:{times}@{at}s", rng.u32(1..45)),
+        7 => format!("expired:{place}:{}@{at}s", rng.u32(1..=3)),
+        _ => format!("stale:{}:{times}@{at}s", one(rng, STALE)),
+    }
+}
+
+/// What shakes the API server, EKS or the credentials, and passes.
+fn quake(rng: &mut fastrand::Rng) -> String {
+    let at = when(rng);
+    match rng.u8(0..5) {
+        0 => format!("api-server-gone:{}s@{at}s", rng.u32(5..600)),
+        1 => format!("watches-cut@{at}s"),
+        2 => format!("history-lost@{at}s"),
+        3 => format!("credentials-expire:{}s@{at}s", rng.u32(60..3600)),
+        _ => format!(
+            "control-plane-fails:{}",
+            one(rng, &["IpNotAvailable", "SubnetNotFound", "Unknown"])
+        ),
+    }
+}
+
+/// Somebody else's hand, or a part that breaks.
+fn hand(rng: &mut fastrand::Rng, grounds: &Grounds) -> Option<String> {
+    fn some<'a>(rng: &mut fastrand::Rng, of: &'a [String]) -> Option<&'a String> {
+        (!of.is_empty()).then(|| &of[rng.usize(..of.len())])
+    }
+    let at = when(rng);
+    let node = rng.usize(1..=grounds.nodes.max(1) * 2);
+    Some(match rng.u8(0..12) {
+        0 => format!("node-never-joins:{}@{at}s", rng.u32(1..=2)),
+        1 => format!("insufficient-capacity:{}@{at}s", some(rng, &grounds.zones)?),
+        2 => format!("image-missing:{}@{at}s", some(rng, &grounds.workloads)?),
+        3 => format!("pod-never-ready:{}@{at}s", some(rng, &grounds.workloads)?),
+        4 => format!(
+            "budget:{}:{}@{at}s",
+            some(rng, &grounds.budgets)?,
+            rng.u32(0..5)
+        ),
+        5 => format!(
+            "scale:{}:{}@{at}s",
+            some(rng, &grounds.blues)?,
+            if rng.bool() { "+1" } else { "-1" }
+        ),
+        6 => format!(
+            "scale:{}:{}@{at}s",
+            some(rng, &grounds.greens)?,
+            if rng.bool() { "+1" } else { "-1" }
+        ),
+        7 => format!("karpenter:{}@{at}s", rng.u32(1..=2)),
+        8 => format!(
+            "{}:{node}@{at}s",
+            if rng.bool() { "cordon" } else { "uncordon" }
+        ),
+        9 => format!(
+            "weights:{}:{}@{at}s",
+            some(rng, &grounds.targets)?,
+            rng.u32(0..100)
+        ),
+        10 => format!("delete-group:{}@{at}s", some(rng, &grounds.greens)?),
+        _ => format!("kubelet-dies:{node}@{at}s"),
+    })
+}
+
+/// How a process ends before its time.
+fn fate(rng: &mut fastrand::Rng) -> Fate {
+    let after = Duration::from_millis(rng.u64(0..LENGTH * 1000) >> rng.u32(0..4));
+    match rng.u8(0..12) {
+        0..=6 => {
+            // As likely among the first requests as among the many that follow.
+            let request = rng.u64(1..=1200) >> rng.u32(0..6);
+            Fate::Dies {
+                request: request.max(1),
+                answered: rng.bool(),
+            }
+        }
+        7 | 8 => Fate::Asked {
+            after,
+            twice: rng.u8(..) < 60,
+        },
+        9 => Fate::Sleeps {
+            after,
+            lasts: Duration::from_secs(rng.u64(20..400)),
+        },
+        10 => Fate::Rivalled { after },
+        _ => Fate::Jumps {
+            after,
+            seconds: rng.i64(-400..=400),
+        },
+    }
+}

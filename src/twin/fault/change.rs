@@ -1,0 +1,239 @@
+//! What happens to the world by itself or by somebody else's hand: how it is written, and that it happens.
+
+use std::time::Duration;
+
+use super::duration;
+use crate::twin::world::World;
+use crate::twin::{aws, k8s::hands};
+
+/// What happens to the world.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    NodesNeverJoin(u32),
+    NoCapacity(String),
+    CapacityBack(String),
+    NoAddresses(String),
+    ControlPlaneFails(String),
+    ImageMissing {
+        namespace: String,
+        workload: String,
+    },
+    NeverReady {
+        namespace: String,
+        workload: String,
+    },
+    Budget {
+        namespace: String,
+        name: String,
+        least: i64,
+    },
+    KubeletDies(String),
+    Cordon {
+        node: String,
+        close: bool,
+    },
+    Scale {
+        group: String,
+        by: i64,
+    },
+    Weights {
+        group: String,
+        weight: i64,
+    },
+    DeleteGroup(String),
+    Karpenter(u32),
+    ServerGone(Duration),
+    WatchesCut,
+    HistoryLost,
+    CredentialsExpire(Duration),
+}
+
+/// Changes that need no more words.
+pub const ALONE: &[&str] = &["watches-cut", "history-lost"];
+
+impl Change {
+    /// Reads a change: its kind, and what stands behind the colon.
+    pub fn read(kind: &str, rest: &str) -> Result<Self, String> {
+        let named = |what: &str| match rest {
+            "" => Err(format!("`{kind}` needs {what}")),
+            rest => Ok(rest.to_owned()),
+        };
+        let workload = || {
+            let (namespace, workload) =
+                rest.split_once('/').ok_or("it needs NAMESPACE/WORKLOAD")?;
+            Ok::<_, String>((namespace.to_owned(), workload.to_owned()))
+        };
+        let count = |what: &str| {
+            rest.parse()
+                .map_err(|_| format!("`{rest}` is no number of {what}"))
+        };
+        let two = |what: &str| {
+            let (a, b) = rest
+                .rsplit_once(':')
+                .ok_or(format!("`{kind}` needs {what}"))?;
+            Ok::<_, String>((a.to_owned(), b))
+        };
+        Ok(match kind {
+            "node-never-joins" => Self::NodesNeverJoin(count("nodes")?),
+            "insufficient-capacity" => Self::NoCapacity(named("a zone")?),
+            "capacity-back" => Self::CapacityBack(named("a zone")?),
+            "no-free-addresses" => Self::NoAddresses(named("a zone")?),
+            "control-plane-fails" => Self::ControlPlaneFails(named("an error code")?),
+            "kubelet-dies" => Self::KubeletDies(named("a node")?),
+            "image-missing" => {
+                let (namespace, workload) = workload()?;
+                Self::ImageMissing {
+                    namespace,
+                    workload,
+                }
+            }
+            "pod-never-ready" => {
+                let (namespace, workload) = workload()?;
+                Self::NeverReady {
+                    namespace,
+                    workload,
+                }
+            }
+            "budget" => {
+                let (budget, least) = two("NAMESPACE/NAME:NUMBER")?;
+                let (namespace, name) = budget
+                    .split_once('/')
+                    .ok_or("it needs NAMESPACE/NAME:NUMBER")?;
+                let least = least
+                    .parse()
+                    .map_err(|_| format!("`{least}` is no number of pods"))?;
+                Self::Budget {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                    least,
+                }
+            }
+            "cordon" | "uncordon" => Self::Cordon {
+                node: named("a node")?,
+                close: kind == "cordon",
+            },
+            "scale" => {
+                let (group, by) = two("GROUP:+N or GROUP:-N")?;
+                let signed = by.starts_with(['+', '-']);
+                let by = by
+                    .parse()
+                    .ok()
+                    .filter(|_| signed)
+                    .ok_or(format!("`{by}` is neither +N or -N"))?;
+                Self::Scale { group, by }
+            }
+            "weights" => {
+                let (group, weight) = two("TARGETGROUP:WEIGHT")?;
+                let weight = weight.parse().ok().filter(|w| (0..=999).contains(w));
+                Self::Weights {
+                    group,
+                    weight: weight.ok_or("a weight is from 0 to 999")?,
+                }
+            }
+            "delete-group" => Self::DeleteGroup(named("a node group")?),
+            "karpenter" => Self::Karpenter(count("nodes")?),
+            "api-server-gone" => Self::ServerGone(duration(rest)?),
+            "credentials-expire" => Self::CredentialsExpire(duration(rest)?),
+            "watches-cut" | "history-lost" if !rest.is_empty() => {
+                return Err(format!("`{kind}` has nothing after it"));
+            }
+            "watches-cut" => Self::WatchesCut,
+            "history-lost" => Self::HistoryLost,
+            other => {
+                return Err(format!(
+                    "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, budget, cordon, uncordon, scale, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
+                ));
+            }
+        })
+    }
+
+    /// Makes it happen; whether there was anything to happen to.
+    pub fn happen(&self, world: &mut World) -> bool {
+        let harmed = match self {
+            Self::KubeletDies(node) => by_name_or_number(world, node).into_iter().collect(),
+            Self::Scale { group, by } if *by < 0 => vec![group.clone()],
+            Self::DeleteGroup(group) => vec![group.clone()],
+            Self::Karpenter(_) => hands::karpenters(world),
+            _ => Vec::new(),
+        };
+        if let Some(laws) = &mut world.laws {
+            harmed.into_iter().for_each(|one| laws.excuse(one));
+        }
+        match self {
+            Self::NodesNeverJoin(number) => {
+                world.cloud.switches.never_join += number;
+                true
+            }
+            Self::NoCapacity(zone) => world.cloud.switches.no_capacity.insert(zone.clone()),
+            Self::CapacityBack(zone) => world.cloud.switches.no_capacity.remove(zone),
+            Self::NoAddresses(zone) => aws::fill_subnets(world, zone),
+            Self::ControlPlaneFails(code) => {
+                world.cloud.switches.control_plane_fails.push(code.clone());
+                true
+            }
+            Self::ImageMissing {
+                namespace,
+                workload,
+            } => hands::image_missing(world, namespace, workload),
+            Self::NeverReady {
+                namespace,
+                workload,
+            } => hands::never_ready(world, namespace, workload),
+            Self::Budget {
+                namespace,
+                name,
+                least,
+            } => hands::tighten(world, namespace, name, *least),
+            Self::KubeletDies(node) => by_name_or_number(world, node).is_some_and(|node| {
+                hands::kubelet_dies(world, &node);
+                true
+            }),
+            Self::Cordon { node, close } => by_name_or_number(world, node)
+                .is_some_and(|node| hands::cordon(world, &node, *close)),
+            Self::Scale { group, by } => aws::autoscale(world, group, *by),
+            Self::Weights { group, weight } => aws::edit_weights(world, group, *weight),
+            Self::DeleteGroup(group) => aws::delete_group(world, group),
+            Self::Karpenter(number) => hands::karpenter(world, *number),
+            Self::ServerGone(lasts) => {
+                hands::outage(world, *lasts);
+                true
+            }
+            Self::WatchesCut => {
+                hands::cut_watches(world);
+                true
+            }
+            Self::HistoryLost => {
+                hands::outage(world, Duration::ZERO);
+                true
+            }
+            Self::CredentialsExpire(lasts) => {
+                aws::expire_credentials(world, *lasts);
+                true
+            }
+        }
+    }
+}
+
+/// Somebody mends what changes of the world have broken and an upgrade cannot mend by itself.
+pub fn mend(world: &mut World) {
+    let switches = &mut world.cloud.switches;
+    switches.no_capacity.clear();
+    switches.never_join = 0;
+    switches.expired_until = None;
+    switches.control_plane_fails.clear();
+    aws::empty_subnets(world);
+    aws::replace_dead(world);
+    hands::mend(world);
+}
+
+/// A node by its name, or by its number in the order of names, from 1.
+fn by_name_or_number(world: &World, node: &str) -> Option<String> {
+    let names = hands::node_names(world);
+    let by_number = node
+        .parse::<usize>()
+        .ok()
+        .and_then(|n| names.get(n.checked_sub(1)?));
+    by_number
+        .or_else(|| names.iter().find(|n| *n == node))
+        .cloned()
+}

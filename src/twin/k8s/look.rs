@@ -1,0 +1,149 @@
+//! The cluster as it truly is, for those who check what was done to it: read from the store, past every cache and API.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::control::disruption;
+use super::json::{at, flag, list, number, text};
+use super::kinds::{BUDGETS, CONFIG_MAPS, DEPLOYMENTS, LEASES, NODES, PODS};
+use super::store::Name;
+use crate::model::Minor;
+use crate::twin::world::World;
+
+/// A budget, or a workload that has a floor: who is healthy, by pod and its node, and how many must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Floor {
+    pub healthy: BTreeMap<String, String>,
+    pub least: i64,
+}
+
+/// The version of the last write; nothing has changed while it is the same.
+pub fn version(world: &World) -> u64 {
+    world.kube.store.version()
+}
+
+/// Every budget that pods are behind, by `namespace/name`.
+pub fn budgets(world: &World) -> BTreeMap<String, Floor> {
+    let (cluster, index) = (&world.kube, &world.kube.store.index);
+    let of = |(name, selector)| {
+        let name: &Name = name;
+        let pods = index.selected(&name.ns, selector);
+        let budget = cluster.store.find(BUDGETS, name)?;
+        let (_, least) = disruption::expectation(cluster, budget, &pods).ok()?;
+        let healthy = pods.iter().filter(|p| !p.deleting && p.ready);
+        let healthy = healthy.map(|p| (p.name.clone(), p.node.clone())).collect();
+        Some((
+            format!("{}/{}", name.ns, name.name),
+            Floor { healthy, least },
+        ))
+    };
+    index.budgets.iter().filter_map(of).collect()
+}
+
+/// Deployments of one replica that can be moved without a gap, because they may have one pod more for a while.
+pub fn singles(world: &World) -> BTreeMap<String, Floor> {
+    let index = &world.kube.store.index;
+    let of = |(name, object): (&Name, &super::store::Object)| {
+        let rolling = text(object, "spec.strategy.type") != "Recreate";
+        let surges =
+            at(object, "spec.strategy.rollingUpdate.maxSurge").is_none_or(|s| s != &Value::from(0));
+        let claims = list(object, "spec.template.spec.volumes")
+            .iter()
+            .any(|v| v.get("persistentVolumeClaim").is_some());
+        if number(object, "spec.replicas") != Some(1) || !rolling || !surges || claims {
+            return None;
+        }
+        let selector = super::selector::Selector::of_spec(at(object, "spec.selector"));
+        let pods = index.selected(&name.ns, &selector);
+        let ready = pods.iter().filter(|p| !p.deleting && p.ready);
+        let healthy = ready.map(|p| (p.name.clone(), p.node.clone())).collect();
+        Some((
+            format!("{}/{}", name.ns, name.name),
+            Floor { healthy, least: 1 },
+        ))
+    };
+    world
+        .kube
+        .store
+        .all(DEPLOYMENTS, "")
+        .filter_map(of)
+        .collect()
+}
+
+/// The pods of a node group's nodes that an eviction would concern, as `namespace/name`.
+pub fn evictable(world: &World, group: &str) -> Vec<String> {
+    let store = &world.kube.store;
+    let nodes = store.index.nodes.values().filter(|n| n.group() == group);
+    let pods = nodes.flat_map(|n| store.pods_on(&n.name)).filter(|p| {
+        let mirror = store
+            .find(PODS, &Name::new(p.ns.clone(), p.name.clone()))
+            .is_some_and(|o| super::json::annotation(o, "kubernetes.io/config.mirror").is_some());
+        let daemon = p.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
+        !daemon && !mirror && !p.finished()
+    });
+    pods.map(|p| format!("{}/{}", p.ns, p.name)).collect()
+}
+
+/// Every node's kubelet.
+pub fn kubelets(world: &World) -> BTreeMap<String, Minor> {
+    let of = |(name, node): (&Name, &super::store::Object)| {
+        Some((
+            name.name.clone(),
+            Minor::from_reported(text(node, "status.nodeInfo.kubeletVersion")).ok()?,
+        ))
+    };
+    world.kube.store.all(NODES, "").filter_map(of).collect()
+}
+
+/// Who holds a lease; nobody when it is released or not there.
+pub fn lease_holder<'w>(world: &'w World, ns: &str, name: &str) -> Option<&'w str> {
+    let lease = world.kube.store.find(LEASES, &Name::new(ns, name))?;
+    Some(text(lease, "spec.holderIdentity")).filter(|h| !h.is_empty())
+}
+
+/// An entry of a ConfigMap.
+pub fn config<'w>(world: &'w World, ns: &str, name: &str, key: &str) -> Option<&'w str> {
+    let map = world.kube.store.find(CONFIG_MAPS, &Name::new(ns, name))?;
+    map.get("data")?.get(key)?.as_str()
+}
+
+/// What a prefix of ours marks: nodes' labels, annotations and taints, as `node: key`.
+pub fn marks(world: &World, prefix: &str) -> Vec<String> {
+    let of = |(name, node): (&Name, &super::store::Object)| {
+        let keys = |path: &str| -> Vec<String> {
+            let map = at(node, path).and_then(Value::as_object);
+            map.into_iter().flat_map(|m| m.keys().cloned()).collect()
+        };
+        let taints = list(node, "spec.taints")
+            .iter()
+            .map(|t| text(t, "key").to_owned());
+        let all = keys("metadata.labels")
+            .into_iter()
+            .chain(keys("metadata.annotations"))
+            .chain(taints);
+        let ours = all.filter(|k| k.starts_with(prefix));
+        ours.map(|k| format!("{}: {k}", name.name))
+            .collect::<Vec<_>>()
+    };
+    world.kube.store.all(NODES, "").flat_map(of).collect()
+}
+
+/// The nodes that are cordoned.
+pub fn cordoned(world: &World) -> BTreeSet<String> {
+    let all = world.kube.store.all(NODES, "");
+    all.filter(|(_, n)| flag(n, "spec.unschedulable"))
+        .map(|(name, _)| name.name.clone())
+        .collect()
+}
+
+/// Every node and its node group; empty for a node of no group.
+pub fn homes(world: &World) -> impl Iterator<Item = (&str, &str)> {
+    world
+        .kube
+        .store
+        .index
+        .nodes
+        .values()
+        .map(|n| (n.name.as_str(), n.group()))
+}

@@ -1,0 +1,209 @@
+//! Laws on what the upgrade asks for: only what the plan names, only under the lock, only what was written down before,
+//! and no weight on a target group that cannot bear it.
+
+use http::Method;
+use serde_json::Value;
+
+use super::breach;
+use crate::model::Minor;
+use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
+use crate::twin::answer::Answer;
+use crate::twin::aws::{self, Call};
+use crate::twin::k8s::look;
+use crate::twin::world::World;
+use crate::wire::Request;
+
+/// The header in which a harness says which process of the upgrade a request is from: its name as a lock holder.
+pub const PROCESS: &str = "x-eksup-process";
+
+/// Steps in these states have an act written down.
+const WRITTEN: &[&str] = &["begun", "undoing"];
+/// The ConfigMap's key that holds the checkpoint.
+const CHECKPOINT: &str = "checkpoint";
+
+/// What a request wants to change.
+pub enum Change {
+    Aws {
+        op: String,
+        input: Value,
+        /// Of the rule or listener it is about: the weights before.
+        weights: Vec<(String, i64)>,
+    },
+    Kube {
+        method: Method,
+        path: String,
+    },
+}
+
+/// Reads what a request wants to change; none for reads, and for the run's own journal and lock.
+fn change(world: &World, request: &Request, cluster: bool) -> Option<Change> {
+    if cluster {
+        let path = request.uri().path();
+        let reads = request.method() == Method::GET || request.method() == Method::HEAD;
+        let own = path.contains(&format!("/namespaces/{RUN_NAMESPACE}/configmaps"))
+            || path.contains(&format!("/namespaces/{RUN_NAMESPACE}/leases"));
+        let dry = request
+            .uri()
+            .query()
+            .unwrap_or_default()
+            .contains("dryRun=All");
+        let asks = path.ends_with("reviews");
+        return (!reads && !own && !dry && !asks).then(|| Change::Kube {
+            method: request.method().clone(),
+            path: path.to_owned(),
+        });
+    }
+    let Call { op, input, .. } = Call::read(request)?;
+    let reads = ["Describe", "List", "Get", "StartInsightsRefresh", "Publish"];
+    if reads.iter().any(|r| op.starts_with(r)) {
+        return None;
+    }
+    let weights = aws::weights(world, &rule_or_listener(&input));
+    Some(Change::Aws { op, input, weights })
+}
+
+/// Before a request is answered: who asks, and may they? Returns what it wants to change.
+pub fn asked(world: &mut World, request: &Request, cluster: bool) -> Option<Change> {
+    world.laws.as_ref()?;
+    let process = request.headers().get(PROCESS)?.to_str().ok()?.to_owned();
+    let change = change(world, request, cluster)?;
+    let what = match &change {
+        Change::Aws { op, .. } => op.clone(),
+        Change::Kube { method, path } => format!("{method} {path}"),
+    };
+    match look::lease_holder(world, RUN_NAMESPACE, RUN_NAME).map(str::to_owned) {
+        Some(holder) if holder == process => {}
+        Some(holder) => {
+            let text = format!("{process} asks {what} while {holder} holds the lock");
+            breach(world, "only the lock's holder acts", text);
+        }
+        None => breach(
+            world,
+            "only the lock's holder acts",
+            format!("{process} asks {what} without the lock"),
+        ),
+    }
+    if !written(world) {
+        breach(
+            world,
+            "what is done was written down before",
+            format!("{process} asks {what}; no step has begun an act"),
+        );
+    }
+    if let Some(why) = forbidden(world, &change) {
+        breach(world, "only what the plan names is deleted", why);
+    }
+    Some(change)
+}
+
+/// The rule or listener a request is about.
+fn rule_or_listener(input: &Value) -> String {
+    let arn = input.get("RuleArn").or(input.get("ListenerArn"));
+    arn.and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Whether the journal in the cluster says that an act is under way.
+fn written(world: &World) -> bool {
+    let text = look::config(world, RUN_NAMESPACE, RUN_NAME, CHECKPOINT).unwrap_or_default();
+    let checkpoint: Value = serde_json::from_str(text).unwrap_or_default();
+    let steps = checkpoint.get("steps").and_then(Value::as_array);
+    steps.into_iter().flatten().any(|s| {
+        let status = s.get("status").and_then(Value::as_str).unwrap_or_default();
+        WRITTEN.contains(&status)
+    })
+}
+
+/// Why a change is not the upgrade's to make.
+fn forbidden(world: &World, change: &Change) -> Option<String> {
+    let terms = &world.laws.as_ref()?.terms;
+    let text = |input: &Value, key: &str| {
+        input
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    match change {
+        Change::Aws { op, input, .. } if op == "DeleteNodegroup" => {
+            let group = text(input, "nodegroupName");
+            if !terms.groups.contains(&group) {
+                return Some(format!("node group {group} is not in the plan"));
+            }
+            let pods = look::evictable(world, &group);
+            (!pods.is_empty()).then(|| format!("node group {group} still has {}", pods.join(", ")))
+        }
+        Change::Aws { op, input, .. } if op == "DeleteTags" => {
+            let tags = input
+                .get("Tags")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
+            let mut foreign = tags
+                .map(|t| text(t, "Key"))
+                .filter(|k| !k.starts_with("eksup"));
+            foreign
+                .next()
+                .map(|key| format!("tag {key} is not the run's"))
+        }
+        Change::Aws { op, .. } if op == "DeregisterTargets" => None,
+        Change::Aws { op, .. } if op.starts_with("Delete") || op.starts_with("Terminate") => {
+            Some(format!("{op} is no part of an upgrade"))
+        }
+        Change::Kube { method, path } if *method == Method::DELETE => {
+            let pods = path.contains("/pods/") && terms.may_delete_pods;
+            (!pods).then(|| format!("DELETE {path}"))
+        }
+        Change::Aws { .. } | Change::Kube { .. } => None,
+    }
+}
+
+/// After a request was answered: does what it changed hold?
+pub fn served(world: &mut World, change: Option<Change>, answer: &Answer) {
+    let Some(Change::Aws { op, input, weights }) = change else {
+        return;
+    };
+    let good = matches!(answer, Answer::Whole(response) if response.status().is_success());
+    if !good {
+        return;
+    }
+    match op.as_str() {
+        "ModifyRule" | "ModifyListener" => {
+            let now = aws::weights(world, &rule_or_listener(&input));
+            let before = |arn: &String| {
+                weights
+                    .iter()
+                    .find(|(a, _)| a == arn)
+                    .map_or(0, |(_, w)| *w)
+            };
+            let raised = now.iter().filter(|(arn, weight)| *weight > before(arn));
+            let ill: Vec<String> = raised
+                .filter(|(arn, _)| aws::healthy(world, arn) == 0)
+                .map(|(arn, w)| format!("{arn} {w}"))
+                .collect();
+            if !now.is_empty() && now.iter().all(|(_, weight)| *weight == 0) {
+                breach(world, "weights add up", format!("all of {now:?} are 0"));
+            }
+            if !ill.is_empty() {
+                let what = format!("raised without a healthy target: {}", ill.join(", "));
+                breach(
+                    world,
+                    "no weight is raised on an unhealthy target group",
+                    what,
+                );
+            }
+        }
+        "UpdateClusterVersion" => {
+            let to = input
+                .get("version")
+                .and_then(Value::as_str)
+                .and_then(|v| v.parse::<Minor>().ok());
+            let at = world.cloud.eks.as_ref().map(|e| e.version);
+            if let (Some(to), Some(at)) = (to, at)
+                && to.ahead_of(at).abs() > 1
+            {
+                breach(world, "one minor a hop", format!("from {at} to {to}"));
+            }
+        }
+        _ => {}
+    }
+}

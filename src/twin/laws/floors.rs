@@ -1,0 +1,84 @@
+//! Laws on the state of the world: floors of budgets and workloads, version skew.
+
+use super::breach;
+use crate::model::Minor;
+use crate::twin::k8s::look::{self, Floor};
+use crate::twin::world::World;
+
+/// Kubelets may trail the API server by three minors, those before 1.25 by two.
+fn in_skew(kubelet: Minor, server: Minor) -> bool {
+    let most = if kubelet < Minor::new(25) { 2 } else { 3 };
+    (0..=most).contains(&server.ahead_of(kubelet))
+}
+
+/// Something has happened: looks whether all still holds.
+pub fn happened(world: &mut World) {
+    let Some(mut laws) = world.laws.take() else {
+        return;
+    };
+    let version = look::version(world);
+    if laws.seen == version {
+        world.laws = Some(laws);
+        return;
+    }
+    laws.seen = version;
+    laws.looks += 1;
+    let budgets = look::budgets(world);
+    let mut broken = Vec::new();
+    let mut fallen = |before: &Floor, now: &Floor, law: &'static str, name: &str| {
+        let gone = before
+            .healthy
+            .iter()
+            .filter(|(pod, _)| !now.healthy.contains_key(*pod));
+        let mut gone = gone.filter(|(_, node)| !laws.excuses(node)).peekable();
+        let fewer = now.healthy.len() < before.healthy.len();
+        if fewer && (now.healthy.len() as i64) < now.least && gone.peek().is_some() {
+            let pods: Vec<String> = gone.map(|(pod, node)| format!("{pod} on {node}")).collect();
+            let (have, least) = (now.healthy.len(), now.least);
+            broken.push((
+                law,
+                format!(
+                    "{name} has {have} healthy pods, needs {least}; lost {}",
+                    pods.join(", ")
+                ),
+            ));
+        }
+    };
+    for (name, now) in &budgets {
+        if let Some(before) = laws.budgets.get(name) {
+            fallen(before, now, "a budget holds", name);
+        }
+    }
+    if laws.terms.surge {
+        let singles = look::singles(world);
+        for (name, now) in &singles {
+            if let Some(before) = laws.singles.get(name) {
+                fallen(before, now, "a single replica is moved without a gap", name);
+            }
+        }
+        laws.singles = singles;
+    }
+    laws.budgets = budgets;
+    let server = crate::twin::k8s::hands::server_version(world);
+    let moved = laws.server.replace(server) != Some(server);
+    let homes: Vec<(&str, &str)> = look::homes(world).collect();
+    let known = |(node, group): &(&str, &str)| laws.homes.get(*node).is_some_and(|g| g == group);
+    if moved || homes.len() != laws.nodes || !homes.iter().all(known) {
+        for (node, kubelet) in look::kubelets(world)
+            .iter()
+            .filter(|(_, k)| !in_skew(**k, server))
+        {
+            let what = format!("{node} runs {kubelet} below an API server at {server}");
+            broken.push(("kubelets stay within skew", what));
+        }
+        laws.nodes = homes.len();
+        let owned = homes
+            .into_iter()
+            .map(|(node, group)| (node.to_owned(), group.to_owned()));
+        laws.homes.extend(owned.collect::<Vec<_>>());
+    }
+    world.laws = Some(laws);
+    for (law, what) in broken {
+        breach(world, law, what);
+    }
+}
