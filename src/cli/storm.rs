@@ -39,6 +39,7 @@ pub fn run(
         ui,
         calm: None,
         tell: false,
+        around: None,
     };
     let calm = calm(&trial, first).map_err(failed)?;
     let Some(end) = calm

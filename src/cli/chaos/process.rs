@@ -19,6 +19,7 @@ use crate::cli::ui::Ui;
 use crate::engine::{Asker, stop};
 use crate::event::{self, Event, Message};
 use crate::model::Clock;
+use crate::model::marks::RUN_NAMESPACE;
 use crate::model::snapshot::Snapshot;
 use crate::plan::digest;
 use crate::twin::{Twin, laws};
@@ -48,15 +49,28 @@ pub struct Stage<'a> {
     pub ui: &'a Ui,
     /// The machine's clock, which may jump.
     pub clock: Clock,
+    /// What is put around each process's wire: a test's way to break the program.
+    pub around: Option<Around<'a>>,
     /// Requests sent by all processes.
     pub requests: Arc<AtomicU64>,
+}
+
+/// Puts something around a wire.
+pub type Around<'a> = &'a (dyn Fn(Wire) -> Wire + Sync);
+
+/// Whether a request writes a record of the journal.
+fn is_record(request: &Request) -> bool {
+    let writes = request.method() == http::Method::PUT || request.method() == http::Method::POST;
+    let journal = format!("/namespaces/{RUN_NAMESPACE}/configmaps");
+    writes && request.uri().path().contains(&journal)
 }
 
 /// A process's connection to the world.
 struct Line {
     holder: String,
-    /// Requests still to be sent before it dies.
+    /// Requests still to be sent before it dies; only records of the journal count where `records`.
     left: AtomicU64,
+    records: bool,
     answered: bool,
     dead: watch::Sender<bool>,
     /// Frozen from, until.
@@ -80,9 +94,17 @@ impl Line {
             sleep_until(thaw).await;
             return Err("connection timed out".into());
         }
+        let counts = !self.records || is_record(&request);
         let left = self
             .left
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| {
+                if counts {
+                    n.checked_sub(1)
+                } else {
+                    (n > 0).then_some(n)
+                }
+            });
+        let left = left.map(|n| if counts { n } else { u64::MAX });
         if let Ok(name) = http::HeaderValue::from_str(&self.holder) {
             request.headers_mut().insert(laws::PROCESS, name);
         }
@@ -111,9 +133,10 @@ impl Stage<'_> {
     /// Runs a process in its fate. Returns how it ended, and what it told.
     pub async fn run(&self, name: &str, way: Way, fate: Fate) -> (End, Vec<Event>) {
         let start = Instant::now();
-        let (left, answered) = match fate {
-            Fate::Dies { request, answered } => (request, answered),
-            _ => (u64::MAX, false),
+        let (left, records, answered) = match fate {
+            Fate::Dies { request, answered } => (request, false, answered),
+            Fate::DiesAtRecord { record, answered } => (record, true, answered),
+            _ => (u64::MAX, false, false),
         };
         let frozen = match fate {
             Fate::Sleeps { after, lasts } => Some((start + after, start + after + lasts)),
@@ -122,6 +145,7 @@ impl Stage<'_> {
         let line = Arc::new(Line {
             holder: name.to_owned(),
             left: AtomicU64::new(left),
+            records,
             answered,
             dead: watch::Sender::new(false),
             frozen,
@@ -164,6 +188,10 @@ impl Stage<'_> {
             let (twin, line) = (twin.clone(), line.clone());
             async move { line.send(twin, request).await }
         }));
+        let wire = match self.around {
+            Some(around) => around(wire),
+            None => wire,
+        };
         let reached = reach(wire, self.snapshot, &self.clock).await?;
         let resume = match way {
             Way::Forward => "eksup apply plan.yaml",
@@ -212,7 +240,9 @@ async fn fare<T>(
 ) -> T {
     let after = match fate {
         Fate::Asked { after, .. } | Fate::Sleeps { after, .. } | Fate::Jumps { after, .. } => after,
-        Fate::Lives | Fate::Dies { .. } | Fate::Rivalled { .. } => return work.await,
+        Fate::Lives | Fate::Dies { .. } | Fate::DiesAtRecord { .. } | Fate::Rivalled { .. } => {
+            return work.await;
+        }
     };
     tokio::select! {
         biased;
@@ -233,7 +263,7 @@ async fn fare<T>(
         // What sleeps is not polled.
         Fate::Sleeps { lasts, .. } => sleep(lasts).await,
         Fate::Jumps { seconds, .. } => clock.jump(jiff::SignedDuration::from_secs(seconds)),
-        Fate::Lives | Fate::Dies { .. } | Fate::Rivalled { .. } => {}
+        Fate::Lives | Fate::Dies { .. } | Fate::DiesAtRecord { .. } | Fate::Rivalled { .. } => {}
     }
     work.await
 }

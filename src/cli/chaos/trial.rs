@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::judge::{self, World};
-use super::process::{End, Stage, Way};
+use super::process::{Around, End, Stage, Way};
 use super::weather::{Fate, Weather};
 use crate::cli::apply::Wish;
 use crate::cli::carry::{peek, route_of};
@@ -85,6 +85,8 @@ pub struct Trial<'a> {
     pub calm: Option<&'a World>,
     /// Keep what the processes told.
     pub tell: bool,
+    /// What is put around each process's wire.
+    pub around: Option<Around<'a>>,
 }
 
 impl Trial<'_> {
@@ -112,6 +114,7 @@ impl Trial<'_> {
             wish: self.wish,
             ui: self.ui,
             clock: Clock::starting_at(self.snapshot.inventory.taken_at),
+            around: self.around,
             requests: Arc::new(AtomicU64::new(0)),
         };
         let begun = Instant::now();
@@ -345,7 +348,10 @@ impl<'a, 'w> Run<'a, 'w> {
         match end {
             End::Died => {
                 verdict.deaths += 1;
-                let answered = matches!(fate, Fate::Dies { answered: true, .. });
+                let answered = matches!(
+                    fate,
+                    Fate::Dies { answered: true, .. } | Fate::DiesAtRecord { answered: true, .. }
+                );
                 verdict.fates.push(if answered {
                     "death after a request"
                 } else {

@@ -12,6 +12,8 @@ pub enum Fate {
     Lives,
     /// It dies with this request, counted from its start: before it is sent, or before it is answered.
     Dies { request: u64, answered: bool },
+    /// The same, counted in records of the journal.
+    DiesAtRecord { record: u64, answered: bool },
     /// It is asked to stop, after this long, once or twice.
     Asked { after: Duration, twice: bool },
     /// It is frozen, with its connections, from here for so long; meanwhile another process is started.

@@ -58,9 +58,11 @@ const BUNDLED: &[Bundled] = &[
     ("fleet-100", "a hundred nodes with twenty pods each", || {
         fleet(100, 20)
     }),
-    ("fleet-1000", "a thousand nodes with twenty pods each", || {
-        fleet(1000, 20)
-    }),
+    (
+        "fleet-1000",
+        "a thousand nodes with twenty pods each",
+        || fleet(1000, 20),
+    ),
 ];
 
 /// Names of the bundled scenarios, and what each is for.

@@ -1,0 +1,142 @@
+//! Programs that are broken on purpose, by a wire that changes what they ask for: each is caught by a law.
+
+use bytes::Bytes;
+use eksup::cli::chaos::{Trial, Weather};
+use eksup::wire::{Request, Response, Wire, whole};
+use http::Method;
+use tower::ServiceExt;
+
+use crate::ground::Ground;
+
+/// What a broken program asks for instead of `request`.
+enum Instead {
+    /// This.
+    Ask(Request),
+    /// This as well, first.
+    AskFirst(Request, Request),
+    /// Nothing, and is content with this.
+    Believe(Bytes),
+}
+
+fn broken(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 'static) -> impl Fn(Wire) -> Wire {
+    move |wire| {
+        let mutate = mutate.clone();
+        Wire::new(tower::service_fn(move |request: Request| {
+            let (wire, instead) = (wire.clone(), mutate(request));
+            async move {
+                match instead {
+                    Instead::Ask(request) => wire.oneshot(request).await,
+                    Instead::AskFirst(first, request) => {
+                        let _ = wire.clone().oneshot(first).await;
+                        wire.oneshot(request).await
+                    }
+                    Instead::Believe(body) => Ok(Response::new(whole(body))),
+                }
+            }
+        }))
+    }
+}
+
+/// Runs expense-dev with a broken program; the laws it broke.
+fn laws_broken_by(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 'static) -> String {
+    let (ground, around) = (Ground::new("expense-dev"), broken(mutate));
+    let trial = Trial { around: Some(&around), ..ground.trial() };
+    trial.run(&Weather::calm(1)).unwrap().faults.join("\n")
+}
+
+fn is(request: &Request, method: Method, path: &str) -> bool {
+    request.method() == method && request.uri().path().contains(path)
+}
+
+fn changed(request: Request, f: impl FnOnce(&mut http::request::Parts, &mut Bytes)) -> Request {
+    let (mut parts, mut body) = request.into_parts();
+    f(&mut parts, &mut body);
+    Request::from_parts(parts, body)
+}
+
+fn retarget(parts: &mut http::request::Parts, method: Method, from: &str, to: &str) {
+    parts.method = method;
+    parts.uri = parts.uri.to_string().replace(from, to).parse().unwrap();
+}
+
+#[test]
+fn a_program_that_deletes_pods_instead_of_evicting_them_is_caught() {
+    let faults = laws_broken_by(|request| {
+        Instead::Ask(if is(&request, Method::POST, "/eviction") {
+            changed(request, |parts, body| {
+                retarget(parts, Method::DELETE, "/eviction", "");
+                *body = Bytes::new();
+            })
+        } else {
+            request
+        })
+    });
+    assert!(faults.contains("only what the plan names is deleted"), "{faults}");
+}
+
+#[test]
+fn a_program_that_deletes_blue_before_it_is_empty_is_caught() {
+    let faults = laws_broken_by(|request| {
+        if !is(&request, Method::POST, "/node-groups/expense-blue/update-config") {
+            return Instead::Ask(request);
+        }
+        let delete = changed(request.clone(), |parts, _| retarget(parts, Method::DELETE, "/update-config", ""));
+        Instead::AskFirst(delete, request)
+    });
+    assert!(faults.contains("node group expense-blue still has"), "{faults}");
+}
+
+#[test]
+fn a_program_that_deletes_a_group_the_plan_does_not_name_is_caught() {
+    let faults = laws_broken_by(|request| {
+        if !is(&request, Method::DELETE, "/node-groups/") {
+            return Instead::Ask(request);
+        }
+        let other = changed(request.clone(), |parts, _| retarget(parts, Method::DELETE, "expense-blue", "production"));
+        Instead::AskFirst(other, request)
+    });
+    assert!(faults.contains("production is not in the plan"), "{faults}");
+}
+
+#[test]
+fn a_program_that_gives_green_weight_before_it_is_healthy_is_caught() {
+    let faults = laws_broken_by(|request| {
+        let rule = String::from_utf8_lossy(request.body()).contains("Action=ModifyRule");
+        Instead::Ask(if rule {
+            changed(request, |_, body| {
+                *body = String::from_utf8_lossy(body).replace("Weight=0", "Weight=50").into_bytes().into();
+            })
+        } else {
+            request
+        })
+    });
+    assert!(faults.contains("no weight is raised on an unhealthy target group"), "{faults}");
+}
+
+#[test]
+fn a_program_that_acts_without_writing_it_down_is_caught() {
+    let faults = laws_broken_by(|request| {
+        let write = request.method() == Method::PUT || request.method() == Method::POST;
+        if write && request.uri().path().contains("/configmaps") {
+            let mut object: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+            object["metadata"]["resourceVersion"] = serde_json::json!("1");
+            return Instead::Believe(object.to_string().into());
+        }
+        Instead::Ask(request)
+    });
+    assert!(faults.contains("what is done was written down before"), "{faults}");
+}
+
+#[test]
+fn a_program_that_acts_without_the_lock_is_caught() {
+    let faults = laws_broken_by(|request| {
+        let write = request.method() == Method::PUT || request.method() == Method::POST;
+        if write && request.uri().path().contains("/leases") {
+            let mut object: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
+            object["metadata"]["resourceVersion"] = serde_json::json!("1");
+            return Instead::Believe(object.to_string().into());
+        }
+        Instead::Ask(request)
+    });
+    assert!(faults.contains("only the lock's holder acts"), "{faults}");
+}
