@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::facts::{Load, Node, Pod};
 use super::json::{at, list, text, texts};
-use super::kinds::{BUDGETS, NODES, PODS, Res, SERVICES, SLICES};
+use super::kinds::{BUDGETS, DEPLOYMENTS, NODES, PODS, Res, SERVICES, SLICES};
 use super::selector::Selector;
 use super::store::{Key, Name, Object};
 
@@ -47,12 +47,15 @@ pub struct Index {
     pub by_instance: BTreeMap<String, String>,
     /// By address: the pod that has it.
     pub by_ip: BTreeMap<String, Name>,
+    /// Counts writes to nodes, pods, budgets and deployments.
+    pub moves: u64,
 }
 
 impl Index {
     /// Takes note of a write.
     pub fn note(&mut self, res: Res, name: &Name, old: Option<&Object>, new: Option<&Object>) {
         self.note_owners(res, name, old, new);
+        self.moves += u64::from(matches!(res, NODES | PODS | BUDGETS | DEPLOYMENTS));
         match res {
             PODS => self.note_pod(name, new),
             NODES => self.note_node(name, new),

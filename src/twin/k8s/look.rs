@@ -18,9 +18,9 @@ pub struct Floor {
     pub least: i64,
 }
 
-/// The version of the last write; nothing has changed while it is the same.
-pub fn version(world: &World) -> u64 {
-    world.kube.store.version()
+/// Counts what happens to nodes, pods, budgets and deployments; nothing has changed while it is the same.
+pub fn moves(world: &World) -> u64 {
+    world.kube.store.index.moves
 }
 
 /// Every budget that pods are behind, by `namespace/name`.

@@ -16,13 +16,15 @@ pub fn happened(world: &mut World) {
     let Some(mut laws) = world.laws.take() else {
         return;
     };
-    let version = look::version(world);
-    if laws.seen == version {
+    laws.looks += 1;
+    let moves = look::moves(world);
+    let server = crate::twin::k8s::hands::server_version(world);
+    let moved = laws.server.replace(server) != Some(server);
+    if laws.seen == moves && !moved {
         world.laws = Some(laws);
         return;
     }
-    laws.seen = version;
-    laws.looks += 1;
+    laws.seen = moves;
     let budgets = look::budgets(world);
     let mut broken = Vec::new();
     let mut fallen = |before: &Floor, now: &Floor, law: &'static str, name: &str| {
@@ -59,8 +61,6 @@ pub fn happened(world: &mut World) {
         laws.singles = singles;
     }
     laws.budgets = budgets;
-    let server = crate::twin::k8s::hands::server_version(world);
-    let moved = laws.server.replace(server) != Some(server);
     let homes: Vec<(&str, &str)> = look::homes(world).collect();
     let known = |(node, group): &(&str, &str)| laws.homes.get(*node).is_some_and(|g| g == group);
     if moved || homes.len() != laws.nodes || !homes.iter().all(known) {
