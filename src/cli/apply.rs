@@ -1,6 +1,7 @@
 //! `eksup apply`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -9,11 +10,13 @@ use super::carry::{Errand, Trip, carry, peek, route_of};
 use super::context::{Context, Reached};
 use super::error::{CliError, Kind};
 use super::findings::{blocking, not_ready};
+use super::gates::{self, Said};
 use super::journey::{agrees, known};
 use super::plan::show;
 use super::saved::Saved;
+use super::signals::unless_stopped;
 use super::start::usage;
-use super::{route, signals};
+use super::{lifetime, route, signals};
 use crate::engine::stop;
 use crate::model::Inventory;
 use crate::plan::{self, Plan, digest};
@@ -51,21 +54,32 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
                 .next(format!("{} --auto-approve", cx.again("apply", &args.plan))),
         );
     }
-    let reached = cx
-        .reach(&wish.plan.cluster, wish.plan.region.as_deref())
-        .await?;
     let mut resume = cx.again("apply", &args.plan);
-    let Some(route) = prepare(cx, &reached, &wish, args.until.as_deref(), &resume).await? else {
+    // From here on a signal is heard at any moment, and nothing is changed before the run is open.
+    let (asker, stop) = stop::channel();
+    signals::listen(asker, cx.ui.clone())?;
+    let ready = async {
+        let (cluster, region) = (&wish.plan.cluster, wish.plan.region.as_deref());
+        let reached = cx.reach(cluster, region).await?;
+        let ahead = prepare(cx, &reached, &wish, args.until.as_deref(), &resume).await?;
+        let Some(ahead) = ahead else { return Ok(None) };
+        if let Some(end) = lifetime::of(&reached).await
+            && let Some(note) = lifetime::note(&end, ahead.estimate, reached.clock.now())
+        {
+            cx.ui.say(&note);
+        }
+        let yes = args.auto_approve || cx.ui.confirm("Do this?").await?;
+        Ok::<_, CliError>(Some((reached, ahead, yes)))
+    };
+    let Some((reached, route, yes)) = unless_stopped(&stop, ready).await? else {
         return Ok(());
     };
-    if !args.auto_approve && !cx.ui.confirm("Do this?")? {
+    if !yes {
         return Err(CliError::new(Kind::Paused, "not confirmed; nothing was done").next(resume));
     }
     if args.auto_approve {
         resume += " --auto-approve";
     }
-    let (asker, stop) = stop::channel();
-    signals::listen(asker, cx.ui.clone())?;
     let trip = Trip {
         ui: &cx.ui,
         reached: &reached,
@@ -94,6 +108,8 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
 /// What is ahead: a new route, or (none) the rest of an open run's.
 pub struct Ahead {
     pub fresh: Option<Route>,
+    /// How long it is expected to take.
+    pub estimate: Duration,
 }
 
 /// The plan, from its file or from a saved one.
@@ -128,14 +144,24 @@ pub async fn prepare(
 ) -> Result<Option<Ahead>, CliError> {
     if let Some(state) = peek(reached).await?.filter(|s| !s.is_closed()) {
         agrees(&state, &digest(&wish.plan), &reached.cluster.arn)?;
-        known(&route_of(&state)?, until)?;
+        let route = route_of(&state)?;
+        known(&route, until)?;
+        let said = gates::say(&wish.plan, &route, Some(&state), reached.clock.now())?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         let n = state.steps.len();
         cx.ui.say(&format!(
             "run {} is open: {done} of {n} steps are done",
             state.run
         ));
-        return Ok(Some(Ahead { fresh: None }));
+        for line in said.lines {
+            cx.ui.say(&line);
+        }
+        let over = |id: &str| state.step(id).is_some_and(|s| s.status.is_over());
+        let left = route.steps.iter().filter(|s| !over(&s.id));
+        return Ok(Some(Ahead {
+            fresh: None,
+            estimate: left.map(|s| s.estimate).sum(),
+        }));
     }
     let inventory = reached.read(Some(wish.plan.to)).await?;
     let (route, found) = match &wish.saved {
@@ -147,9 +173,13 @@ pub async fn prepare(
         }
         None => route::survey(&wish.plan, &inventory),
     };
+    let said = match &route {
+        Some(route) => gates::say(&wish.plan, route, None, reached.clock.now())?,
+        None => Said::default(),
+    };
     match cx.ui.format {
-        Format::Text => cx.ui.say(&shown(cx, route.as_ref(), &found)),
-        Format::Json | Format::Markdown => show(&cx.ui, route.as_ref(), &found)?,
+        Format::Text => cx.ui.say(&shown(cx, route.as_ref(), &found, &said)),
+        Format::Json | Format::Markdown => show(&cx.ui, route.as_ref(), &found, &said)?,
     }
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
         return Err(not_ready(&wish.plan.cluster, &found, again));
@@ -162,7 +192,10 @@ pub async fn prepare(
         ));
         return Ok(None);
     }
-    Ok(Some(Ahead { fresh: Some(route) }))
+    Ok(Some(Ahead {
+        estimate: route::estimate(&route),
+        fresh: Some(route),
+    }))
 }
 
 /// Refuses a saved plan whose cluster is not what it was.
@@ -182,10 +215,13 @@ fn undrifted(saved: &Saved, inventory: &Inventory, plan: &Plan) -> Result<(), Cl
 }
 
 /// What is about to be done is said beside the run's own output.
-fn shown(cx: &Context, route: Option<&Route>, found: &[Finding]) -> String {
+fn shown(cx: &Context, route: Option<&Route>, found: &[Finding], said: &Said) -> String {
     let mut text = super::findings::text(found, cx.ui.paint);
     if let Some(route) = route {
         text += &route::text(route, cx.ui.paint);
+    }
+    for line in &said.lines {
+        text += &format!("{line}\n");
     }
     text
 }

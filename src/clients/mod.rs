@@ -5,7 +5,9 @@
 //! kubeconfig and an EKS cluster are one and the same.
 
 pub mod aws;
+pub mod credentials;
 pub mod error;
+pub mod follow;
 pub mod https;
 pub mod identity;
 pub mod kube;

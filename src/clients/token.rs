@@ -33,6 +33,8 @@ pub struct Tokens {
 #[derive(Clone)]
 struct Minted {
     token: String,
+    /// The date it was signed with. A clock that was set back since makes it one of the future, which no server takes.
+    at: Timestamp,
     good_until: Timestamp,
 }
 
@@ -57,7 +59,7 @@ impl Tokens {
     pub async fn token(&self) -> Result<String, ApiError> {
         let mut last = self.last.lock().await;
         let now = self.clock.now();
-        if let Some(minted) = last.as_ref().filter(|m| now < m.good_until) {
+        if let Some(minted) = last.as_ref().filter(|m| m.at <= now && now < m.good_until) {
             return Ok(minted.token.clone());
         }
         let credentials = self
@@ -75,6 +77,7 @@ impl Tokens {
         }
         *last = Some(Minted {
             token: token.clone(),
+            at: now,
             good_until,
         });
         Ok(token)

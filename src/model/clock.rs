@@ -1,5 +1,8 @@
 //! The clock. Everything that asks for the time asks here; the only module that may read the machine's clock.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -10,7 +13,12 @@ pub struct Clock(Kind);
 #[derive(Clone, Debug)]
 enum Kind {
     System,
-    Virtual { base: Timestamp, start: Instant },
+    Virtual {
+        base: Timestamp,
+        start: Instant,
+        /// By how many seconds it was moved against the timers.
+        leapt: Arc<AtomicI64>,
+    },
 }
 
 impl Clock {
@@ -25,17 +33,31 @@ impl Clock {
         Self(Kind::Virtual {
             base,
             start: Instant::now(),
+            leapt: Arc::default(),
         })
+    }
+
+    /// Moves a virtual clock and all its clones, and no timer: what a machine that was suspended, or whose clock is set
+    /// right, looks like from inside. The machine's own clock is not ours to move.
+    pub fn leap(&self, by: SignedDuration) {
+        match &self.0 {
+            Kind::System => {}
+            Kind::Virtual { leapt, .. } => {
+                leapt.fetch_add(by.as_secs(), Ordering::SeqCst);
+            }
+        }
     }
 
     /// Returns the time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Kind::System => Timestamp::now(),
-            Kind::Virtual { base, start } => {
+            Kind::Virtual { base, start, leapt } => {
                 let passed =
                     SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
-                base.saturating_add(passed).unwrap_or(Timestamp::MAX)
+                let leapt = SignedDuration::from_secs(leapt.load(Ordering::SeqCst));
+                base.saturating_add(passed.saturating_add(leapt))
+                    .unwrap_or(Timestamp::MAX)
             }
         }
     }
@@ -65,5 +87,15 @@ mod tests {
             clock.now().duration_since(base),
             SignedDuration::from_hours(1)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leap_moves_every_clone_and_no_timer() {
+        let base: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+        let clock = Clock::starting_at(base);
+        let (clone, timer) = (clock.clone(), Instant::now());
+        clock.leap(SignedDuration::from_hours(-2));
+        assert_eq!(clone.now(), base - SignedDuration::from_hours(2));
+        assert_eq!(timer.elapsed(), std::time::Duration::ZERO);
     }
 }

@@ -181,6 +181,10 @@ impl Step<World> for Shift {
         }
     }
 
+    fn begins(&self, act: &Act) -> bool {
+        act.back.is_none()
+    }
+
     fn before(&self, seen: &Seen) -> Vec<Forward> {
         seen.forwards()
     }
