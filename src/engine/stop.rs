@@ -11,11 +11,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long an act in flight may still take. What is cut off is in the journal as begun; a fresh look decides.
-pub const ACT: Duration = Duration::from_millis(800);
+pub const ACT: Duration = Duration::from_millis(700);
 /// Until when the journal is still written to.
-pub const RECORD: Duration = Duration::from_millis(1300);
+pub const RECORD: Duration = Duration::from_millis(1100);
 /// Until when the lock may be given back; it runs out by itself.
-pub const RELEASE: Duration = Duration::from_millis(1600);
+pub const RELEASE: Duration = Duration::from_millis(1400);
 
 /// How urgently the run is asked to stop.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -81,7 +81,7 @@ async fn from_any_moment_a_stop_ends_the_process_soon_and_the_next_one_goes_on()
             let (toy, memory) = (fresh_toy(), Memory::default());
             *toy.look.lock().unwrap() = Duration::from_secs(3);
             // Every other process has acts that end in time.
-            let act = if n % 2 == 0 { 700 } else { 5000 };
+            let act = if n % 2 == 0 { 600 } else { 5000 };
             *toy.act.lock().unwrap() = Duration::from_millis(act);
             let (ended, late) = stopped(&toy, &memory, wrong, Duration::from_millis(370) * n).await;
             let case = format!("{wrong:?} {n}: {ended:?} {late:?}");
@@ -113,7 +113,7 @@ async fn from_any_moment_a_stop_ends_the_process_soon_and_the_next_one_goes_on()
 
 #[tokio::test(start_paused = true)]
 async fn an_act_that_ends_in_time_is_finished_and_a_longer_one_is_cut_off() {
-    for (act, done) in [(700, 1), (900, 0)] {
+    for (act, done) in [(600, 1), (900, 0)] {
         let (toy, memory) = (fresh_toy(), Memory::default());
         *toy.act.lock().unwrap() = Duration::from_millis(act);
         let (ended, late) = stopped(&toy, &memory, Wrong::Nothing, Duration::ZERO).await;

@@ -74,7 +74,10 @@ impl Kube {
         let written: ConfigMap = self
             .put("configmaps", "/api/v1", over.is_some(), &body)
             .await?;
-        Ok(stored(written))
+        Ok(Stored {
+            text: text.to_owned(),
+            ..stored(written)
+        })
     }
 
     /// The lock, if there ever was one.
