@@ -170,7 +170,10 @@ fn a_signal_in_a_wait_pauses_with_7_and_the_same_command_goes_on() {
         assert_eq!(code, 7, "{name}: {said}");
         assert!(took < SOON, "{name}: {took:?}");
         assert!(said.contains(RESUME), "{name}: {said}");
-        assert!(said.contains("asked to stop during `control-plane-1.28`"), "{name}: {said}");
+        assert!(
+            said.contains("asked to stop during `control-plane-1.28`"),
+            "{name}: {said}"
+        );
     }
     let (code, out, err) = served.run(&["status", "p.yaml"]);
     assert_eq!(code, 0, "{err}");
@@ -181,14 +184,20 @@ fn a_signal_in_a_wait_pauses_with_7_and_the_same_command_goes_on() {
 #[test]
 fn a_signal_before_the_run_is_open_ends_with_7_and_nothing_is_changed() {
     // A call of the inventory hangs; so does the first call of all.
-    for fault in ["delay:eks:ListNodegroups:10m:*", "delay:eks:DescribeCluster:10m:*"] {
+    for fault in [
+        "delay:eks:ListNodegroups:10m:*",
+        "delay:eks:DescribeCluster:10m:*",
+    ] {
         let served = Served::new("", &[fault]);
         let process = served.start(&APPLY);
         std::thread::sleep(Duration::from_secs(2));
         let (code, took, said) = process.stop("-TERM");
         assert_eq!(code, 7, "{fault}: {said}");
         assert!(took < SOON, "{fault}: {took:?}");
-        assert!(said.contains("nothing was changed") && said.contains(RESUME), "{fault}: {said}");
+        assert!(
+            said.contains("nothing was changed") && said.contains(RESUME),
+            "{fault}: {said}"
+        );
     }
 }
 
@@ -237,7 +246,10 @@ fn a_gate_in_a_pipeline_holds_no_runner_and_is_opened_by_a_command() {
     assert!(start.elapsed() < PATIENCE);
     let (code, out, _) = served.run(&["status", "p.yaml"]);
     assert_eq!(code, 0);
-    assert!(out.contains("does not begin before it is approved"), "{out}");
+    assert!(
+        out.contains("does not begin before it is approved"),
+        "{out}"
+    );
     let (code, _, err) = served.run(&["approve", "p.yaml", "no-such-step", "--by", "Ann"]);
     assert_eq!(code, 2, "{err}");
     assert!(err.contains("its steps are control-plane-1.28"), "{err}");
@@ -269,7 +281,10 @@ fn outside_the_windows_a_run_pauses_with_7_and_says_when_the_next_one_opens() {
     let served = Served::new(&plan, &[]);
     let (code, _, err) = served.run(&APPLY);
     assert_eq!(code, 7, "{err}");
-    for part in ["outside the maintenance windows; the next one opens", RESUME] {
+    for part in [
+        "outside the maintenance windows; the next one opens",
+        RESUME,
+    ] {
         assert!(err.contains(part), "{part} is not in\n{err}");
     }
     let (code, out, _) = served.run(&["status", "p.yaml", "--format", "json"]);

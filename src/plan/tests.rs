@@ -426,6 +426,10 @@ fn a_plan_without_windows_and_approvals_has_the_digest_it_always_had() {
     let plan = parse("p", "cluster: prod\nto: 1.30\n").unwrap();
     let text = serde_json::to_value(&plan).unwrap();
     assert!(text.get("windows").is_none() && text.get("approvals").is_none());
-    let with = parse("p", "cluster: prod\nto: 1.30\napprovals: {before: [drain]}\n").unwrap();
+    let with = parse(
+        "p",
+        "cluster: prod\nto: 1.30\napprovals: {before: [drain]}\n",
+    )
+    .unwrap();
     assert_ne!(digest(&plan), digest(&with));
 }
