@@ -59,7 +59,7 @@ impl InCluster {
                         self.last = Some(stored);
                         return Ok(());
                     }
-                    Ok(Some(stored)) => match self.adopt(stored) {
+                    Ok(Some(stored)) => match adopt(&mut self.last, stored) {
                         Some(true) => {}
                         Some(false) => patience.wait(error).await?,
                         None => return Err(JournalError::FenceLost),
@@ -72,15 +72,6 @@ impl InCluster {
         }
     }
 
-    /// Takes over what others have put on the checkpoint. `None`: its text is not ours any more; else whether anything
-    /// was new.
-    fn adopt(&mut self, stored: Stored) -> Option<bool> {
-        let last = self.last.as_ref().filter(|l| l.text == stored.text)?;
-        let new = last.version != stored.version;
-        self.last = Some(stored);
-        Some(new)
-    }
-
     async fn read(&self, what: &'static str) -> Result<Option<Stored>, JournalError> {
         let mut patience = Patience::new(&self.say, what);
         loop {
@@ -90,6 +81,15 @@ impl InCluster {
             }
         }
     }
+}
+
+/// Takes over what others have put on the checkpoint. `None`: its text is not the last one any more; else whether anything
+/// was new.
+fn adopt(last: &mut Option<Stored>, stored: Stored) -> Option<bool> {
+    let known = last.as_ref().filter(|l| l.text == stored.text)?;
+    let new = known.version != stored.version;
+    *last = Some(stored);
+    Some(new)
 }
 
 impl Store for InCluster {
@@ -136,7 +136,7 @@ impl Store for InCluster {
             let stored = self.read("see whether the step is approved").await?;
             let stored = stored.ok_or(JournalError::FenceLost)?;
             let granted = approval::find(&stored.annotations, run, step);
-            self.adopt(stored).ok_or(JournalError::FenceLost)?;
+            adopt(&mut self.last, stored).ok_or(JournalError::FenceLost)?;
             Ok(granted)
         })
     }

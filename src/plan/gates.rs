@@ -3,7 +3,7 @@
 use super::keys::keys;
 use super::read::Reader;
 use super::suggest::nearest;
-use super::tree::Node;
+use super::tree::{Node, What};
 use super::types::Approvals;
 use crate::model::Windows;
 use crate::model::window::{Day, MIDNIGHT, Window, zone};
@@ -99,9 +99,12 @@ pub fn approvals(r: &mut Reader, node: &Node) -> Approvals {
         return Approvals::default();
     };
     let mut before = r.texts(node, "approvals.before", "drain");
-    let items = r.list(node, "approvals.before", "[drain]");
+    let items: &[Node] = match &node.what {
+        What::List(items) => items,
+        What::Null | What::Scalar { .. } | What::Map(_) => &[],
+    };
     for item in items {
-        let super::tree::What::Scalar { text, .. } = &item.what else {
+        let What::Scalar { text, .. } = &item.what else {
             continue;
         };
         let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');

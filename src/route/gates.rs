@@ -166,7 +166,7 @@ mod tests {
 
     fn route() -> Route {
         let plan = plan::Plan::of("expense-dev", Minor::new(28));
-        super::super::build(&plan, &fixture::inventory_for_gates()).unwrap()
+        super::super::build(&plan, &fixture::expense_dev()).unwrap()
     }
 
     #[test]
