@@ -80,6 +80,25 @@ impl Spin {
     }
 }
 
+/// What a wait was last told to be for, and when.
+#[derive(Default)]
+struct Said(Option<(String, Instant)>);
+
+impl Said {
+    /// Whether it is to be told (again).
+    fn is_due(&mut self, why: &str) -> bool {
+        let now = Instant::now();
+        let old = self
+            .0
+            .as_ref()
+            .is_some_and(|(text, at)| text == why && now.duration_since(*at) < SAY_AGAIN);
+        if !old {
+            self.0 = Some((why.to_owned(), now));
+        }
+        !old
+    }
+}
+
 /// Compares the clock with the timer.
 struct Steady {
     clock: Timestamp,
@@ -116,7 +135,7 @@ impl<W: Ground> Engine<'_, W> {
         let mut changed = self.world.changed();
         let (mut looking, mut acting) = (Trouble::default(), Trouble::default());
         let mut spin = Spin::default();
-        let mut said: Option<(String, Instant)> = None;
+        let mut said = Said::default();
         // An act that failed and is tried again is already in the journal.
         let mut begun: Option<Value> = None;
         let mut at_once = true;
@@ -152,12 +171,8 @@ impl<W: Ground> Engine<'_, W> {
                     return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
                 }
                 Decision::Wait { why, recheck } => {
-                    let now = Instant::now();
-                    if said.as_ref().is_none_or(|(text, at)| {
-                        *text != why || now.duration_since(*at) >= SAY_AGAIN
-                    }) {
+                    if said.is_due(&why) {
                         self.progress(planned, &why);
-                        said = Some((why, now));
                     }
                     begun = None;
                     at_once = false;
@@ -177,10 +192,12 @@ impl<W: Ground> Engine<'_, W> {
                                 return Ok(Course::Ended(self.pause(why).await?));
                             }
                             Shut::Wait(time, why) => {
-                                self.progress(planned, &why);
+                                if said.is_due(&why) {
+                                    self.progress(planned, &why);
+                                }
                                 at_once = false;
                                 begun = None;
-                                self.rest(&mut changed, looked_at, time).await;
+                                self.doze(time).await;
                                 continue;
                             }
                         }
@@ -316,11 +333,7 @@ impl<W: Ground> Engine<'_, W> {
                     class: class.unwrap_or_default(),
                     after,
                 });
-                tokio::select! {
-                    biased;
-                    () = self.stop.asked(Urgency::AfterThisAct) => {}
-                    () = tokio::time::sleep(after) => {}
-                }
+                self.doze(after).await;
                 Ok(None)
             }
             Verdict::Expired => {
@@ -442,6 +455,15 @@ impl<W: Ground> Engine<'_, W> {
             why,
             ..Progress::default()
         }));
+    }
+
+    /// Waits, whatever changes; not beyond the stop signal.
+    async fn doze(&self, time: Duration) {
+        tokio::select! {
+            biased;
+            () = self.stop.asked(Urgency::AfterThisAct) => {}
+            () = tokio::time::sleep(time) => {}
+        }
     }
 
     /// Waits for a change, for `recheck`, or for the stop signal, whichever comes first.

@@ -1,5 +1,7 @@
 //! The engine: what it holds, and how a run can end.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
 use super::gates::Gates;
@@ -9,6 +11,10 @@ use super::stop::{self, Stop, Urgency};
 use crate::event::Kind;
 use crate::event::kinds::StepTitle;
 use crate::journal::{Entry, Journal, JournalError, Lock, LockError, Opened, Outcome, RunState};
+use crate::model::Class;
+
+/// New credentials have this long to be fetched before the one fresh try.
+const RENEWAL: Duration = Duration::from_secs(1);
 
 /// A step with its name.
 pub struct Planned<W> {
@@ -181,12 +187,23 @@ impl<W: Ground> Engine<'_, W> {
         }
     }
 
-    /// Writes an entry down, however long that takes; but when the run is asked to stop, only for moments more.
+    /// Writes an entry down, however long that takes; but when the run is asked to stop, only for moments more. Where
+    /// the API server does not know us any more, once more with new credentials.
     pub(super) async fn append(&mut self, entry: Entry) -> Result<(), EngineError> {
         let (at, stop) = (self.world.now(), self.stop.clone());
+        let written = async {
+            match self.journal.append(at, entry.clone()).await {
+                Err(JournalError::Remote(error)) if error.class == Class::Expired => {
+                    self.world.renew();
+                    tokio::time::sleep(RENEWAL).await;
+                    self.journal.append(at, entry).await
+                }
+                other => other,
+            }
+        };
         tokio::select! {
             biased;
-            written = self.journal.append(at, entry) => Ok(written?),
+            written = written => Ok(written?),
             () = stop.overdue(stop::RECORD) => Err(EngineError::Stopped),
         }
     }

@@ -13,8 +13,8 @@ use super::tests::{about, engine, fresh_toy, in_cluster, opened, process, three}
 use super::toy::Toy;
 use super::{AnyStep, Planned};
 use crate::event::Kind;
-use crate::journal::memory::Memory;
-use crate::journal::{Journal, Lock};
+use crate::journal::memory::{Fault, Memory};
+use crate::journal::{Journal, JournalError, Lock};
 use crate::model::Class;
 
 /// Beyond this a cancelled job is killed.
@@ -166,6 +166,26 @@ async fn new_credentials_are_asked_for_before_the_one_fresh_try() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_does_not_know_us_any_more_is_tried_once_with_new_credentials() {
+    let run = |second: bool| async move {
+        let (toy, memory) = (fresh_toy(), Memory::default());
+        memory.fault_at(4, Fault::Expired);
+        if second {
+            memory.fault_at(5, Fault::Expired);
+        }
+        let ended = process(&toy, &three(), in_cluster(&memory), false).await;
+        (ended, *toy.renewed.lock().unwrap())
+    };
+    let (ended, renewed) = run(false).await;
+    assert_eq!((ended.unwrap(), renewed), (Ended::Done, 1));
+    let (ended, renewed) = run(true).await;
+    let Err(EngineError::Journal(JournalError::Remote(error))) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!((error.class, renewed), (Class::Expired, 1));
 }
 
 /// Acts once, then watches for an hour.

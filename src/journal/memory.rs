@@ -17,6 +17,8 @@ pub enum Fault {
     AnswerLost,
     /// It is not allowed.
     Denied,
+    /// Whoever calls is not known any more.
+    Expired,
 }
 
 /// A checkpoint and a lock in memory. Clones share them.
@@ -109,6 +111,7 @@ impl Memory {
             None => f(&mut inner),
             Some(Fault::Lost) => Err(gone()),
             Some(Fault::AnswerLost) => f(&mut inner).and_then(|_| Err(gone())),
+            Some(Fault::Expired) => Err(ApiError::new(op, Class::Expired, "unauthorized")),
             Some(Fault::Denied) => Err(ApiError::new(op, Class::Denied, "forbidden")),
         }
     }
