@@ -295,3 +295,45 @@ fn a_broken_pipe_is_no_error() {
     assert!(String::from_utf8(output.stdout).unwrap().ends_with("\n0\n"));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
+
+#[test]
+fn a_rehearsal_waits_for_windows_in_virtual_time_and_approves_by_itself() {
+    let dir = folder();
+    std::fs::write(
+        dir.path().join("gated.yaml"),
+        "cluster: expense-dev\nto: 1.28\nwindows: [{days: [tue, thu], from: \"22:00\", to: \"23:30\", timeZone: Europe/Berlin}]\napprovals: {before: [drain, retire-expense-blue]}\n",
+    )
+    .unwrap();
+    let (code, _, err) = run(dir.path(), &["rehearse", "gated.yaml", "--record"]);
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "windows: tue, thu 22:00-23:30 Europe/Berlin; closed, opens",
+        "by the estimates the run pauses",
+        "`drain-expense-blue` does not begin before it is approved",
+        "outside the maintenance windows",
+        "approved by the rehearsal",
+    ] {
+        assert!(err.contains(part), "{part} is not in\n{err}");
+    }
+    // Each act that began something did so on a Tuesday or a Thursday evening.
+    let runs = std::fs::read_dir(dir.path().join("eksup-runs")).unwrap();
+    let run = runs.map(|r| r.unwrap().path()).next().unwrap();
+    let journal = std::fs::read_to_string(run.join("journal.jsonl")).unwrap();
+    let mut hops = 0;
+    for line in journal.lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        let step = record["entry"]["step"].as_str().unwrap_or_default();
+        if record["entry"]["type"] != "began" || !step.starts_with("control-plane") {
+            continue;
+        }
+        let at: jiff::Timestamp = record["at"].as_str().unwrap().parse().unwrap();
+        let utc = at.to_zoned(jiff::tz::TimeZone::UTC);
+        let day = utc.weekday();
+        use jiff::civil::Weekday::{Thursday, Tuesday};
+        assert!(matches!(day, Tuesday | Thursday), "{line}");
+        // 22:00 in Berlin is 21:00 UTC in winter and 20:00 in summer.
+        assert!(utc.hour() >= 20 && utc.hour() < 23, "{line}");
+        hops += 1;
+    }
+    assert!(hops > 0);
+}

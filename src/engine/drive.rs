@@ -185,7 +185,7 @@ impl<W: Ground> Engine<'_, W> {
                         continue;
                     }
                     if let Way::Forward = way
-                        && let Some(shut) = self.shut(planned, &looked)?
+                        && let Some(shut) = self.shut(planned, looked.begins, looked.at_rest)?
                     {
                         match shut {
                             Shut::Pause(why) => {

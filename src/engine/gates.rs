@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::ground::Ground;
 use super::run::{Ended, Engine, EngineError, Planned};
-use super::step::Looked;
 use super::stop::Urgency;
 use crate::event::Kind;
 use crate::journal::{Entry, approval::Granted};
@@ -83,15 +82,16 @@ impl<W: Ground> Engine<'_, W> {
         Ok(None)
     }
 
-    /// What to do where the act of `looked` begins something and no window is open; `None`: go on.
+    /// What to do where an act begins something and no window is open; `None`: go on.
     pub(super) fn shut(
         &self,
         planned: &Planned<W>,
-        looked: &Looked,
+        begins: bool,
+        at_rest: bool,
     ) -> Result<Option<Shut>, EngineError> {
         let state = self.step_state(planned)?;
         let first = state.acts == state.earlier_acts;
-        if !first && !looked.begins {
+        if !first && !begins {
             return Ok(None);
         }
         let (windows, now) = (&self.gates.windows, self.world.now());
@@ -106,7 +106,7 @@ impl<W: Ground> Engine<'_, W> {
         Ok(Some(if self.gates.rehearsed {
             let left = opens.duration_since(now).try_into().unwrap_or(SETTLING);
             Shut::Wait(left, why)
-        } else if looked.at_rest {
+        } else if at_rest {
             Shut::Pause(format!("`{}`: {why}", planned.id))
         } else {
             Shut::Wait(

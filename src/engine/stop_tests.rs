@@ -116,13 +116,6 @@ async fn an_act_that_ends_in_time_is_finished_and_a_longer_one_is_cut_off() {
     for (act, done) in [(600, 1), (900, 0)] {
         let (toy, memory) = (fresh_toy(), Memory::default());
         *toy.act.lock().unwrap() = Duration::from_millis(act);
-        let (ended, late) = stopped(&toy, &memory, Wrong::Nothing, Duration::ZERO).await;
-        // Asked before the first act: nothing is begun any more.
-        assert!(matches!(ended, Ok(Ended::Paused { .. })), "{ended:?}");
-        assert_eq!((toy.get("a"), late), (0, Some(Duration::ZERO)));
-
-        let (toy, memory) = (fresh_toy(), Memory::default());
-        *toy.act.lock().unwrap() = Duration::from_millis(act);
         let (ended, _) = stopped(&toy, &memory, Wrong::Nothing, Duration::from_millis(1)).await;
         let Ok(Ended::Paused { why }) = ended else {
             panic!("{ended:?}")

@@ -407,14 +407,14 @@ approvals: {before: [drain, drain, "shift all"], after: [soak]}
             ("plan::missing", 5),
             ("plan::value", 6),
             ("plan::value", 6),
-            ("plan::unknown-key", 7),
             ("plan::contradiction", 7),
+            ("plan::unknown-key", 7),
             ("plan::type", 8),
             ("plan::missing", 8),
             ("plan::missing", 8),
-            ("plan::unknown-key", 9),
             ("plan::duplicate", 9),
             ("plan::value", 9),
+            ("plan::unknown-key", 9),
         ]
     );
     let help = parse("p", text).unwrap_err().problems[0].help.clone();

@@ -349,6 +349,7 @@ mod tests {
             last_act: serde_json::to_value(act).ok(),
             acts: 1,
             attempt: 0,
+            resumed_at: None,
         }
     }
 
