@@ -47,7 +47,7 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
             state.run,
             state.steps.len()
         ));
-        let said = gates::say(&plan, &route, Some(&state), reached.clock.now())?;
+        let said = gates::say(&plan, &route, Some(state), reached.clock.now())?;
         show(&cx.ui, Some(&route), &[], &said)?;
         return pending(&args, &cx.again("apply", &args.plan));
     }

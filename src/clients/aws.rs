@@ -57,7 +57,9 @@ pub async fn production(
             "no AWS region is set; name one with --region, in the plan, or with AWS_REGION",
         ));
     }
-    let chain = Chain::new(profile, region, clock);
+    // The region is known by now; the chain need not look for it again each time it is made.
+    let region = config.region().map(ToString::to_string);
+    let chain = Chain::new(profile, region.as_deref(), clock);
     Ok((with_chain(config, chain.clone()), chain))
 }
 

@@ -255,4 +255,17 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(5 * 60)).await;
         assert_ne!(tokens.token().await.unwrap(), first);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_right_makes_a_new_token_whichever_way_it_was_wrong() {
+        for hours in [-2, 2] {
+            let clock = Clock::starting_at("2026-11-21T08:00:00Z".parse().unwrap());
+            let keys = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
+            let credentials = SharedCredentialsProvider::new(keys);
+            let tokens = Tokens::new("demo", "us-west-2", credentials, clock.clone());
+            let first = tokens.token().await.unwrap();
+            clock.leap(SignedDuration::from_hours(hours));
+            assert_ne!(tokens.token().await.unwrap(), first, "{hours} h");
+        }
+    }
 }
