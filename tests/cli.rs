@@ -295,3 +295,41 @@ fn a_broken_pipe_is_no_error() {
     assert!(String::from_utf8(output.stdout).unwrap().ends_with("\n0\n"));
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
 }
+
+#[test]
+fn a_rehearsal_waits_for_windows_in_virtual_time_and_approves_by_itself() {
+    let dir = folder();
+    std::fs::write(
+        dir.path().join("gated.yaml"),
+"cluster: expense-dev\nto: 1.28\nwindows: [{from: \"12:00\", to: \"15:00\", timeZone: Europe/Berlin}]\napprovals: {before: [drain, retire-expense-blue]}\n",
+    )
+    .unwrap();
+    let (code, _, err) = run(dir.path(), &["rehearse", "gated.yaml", "--record"]);
+    assert_eq!(code, 0, "{err}");
+    for part in [
+        "windows: every day 12:00-15:00 Europe/Berlin; closed, opens Sat 2026-11-21 12:00 CET",
+        "by the estimates the run pauses",
+        "`drain-expense-blue` does not begin before it is approved",
+        "outside the maintenance windows",
+        "approved by the rehearsal",
+    ] {
+        assert!(err.contains(part), "{part} is not in\n{err}");
+    }
+    // Noon in Berlin is eleven o'clock UTC in winter; the rehearsal begins at a quarter past eight.
+    let runs = std::fs::read_dir(dir.path().join("eksup-runs")).unwrap();
+    let run = runs.map(|r| r.unwrap().path()).next().unwrap();
+    let journal = std::fs::read_to_string(run.join("journal.jsonl")).unwrap();
+    let mut hops = 0;
+    for line in journal.lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        let step = record["entry"]["step"].as_str().unwrap_or_default();
+        if record["entry"]["type"] != "began" || !step.starts_with("control-plane") {
+            continue;
+        }
+        let at: jiff::Timestamp = record["at"].as_str().unwrap().parse().unwrap();
+        let utc = at.to_zoned(jiff::tz::TimeZone::UTC);
+        assert!((11..14).contains(&utc.hour()), "{line}");
+        hops += 1;
+    }
+    assert!(hops > 0);
+}

@@ -15,6 +15,8 @@ pub mod sts;
 
 use aws_config::SdkConfig;
 
+use crate::clients::credentials::Chain;
+
 /// How many calls about many objects are under way at once; more would only be throttled.
 pub const AT_ONCE: usize = 8;
 
@@ -24,6 +26,8 @@ pub struct Aws {
     pub region: String,
     /// What the clients were built from; the cluster's token is minted from its credentials.
     pub config: SdkConfig,
+    /// Where the machine's own credentials come from; absent over a given wire.
+    pub chain: Option<Chain>,
     pub eks: aws_sdk_eks::Client,
     pub ec2: aws_sdk_ec2::Client,
     pub elb: aws_sdk_elasticloadbalancingv2::Client,
@@ -46,6 +50,15 @@ impl Aws {
             sts: aws_sdk_sts::Client::new(config),
             sns: aws_sdk_sns::Client::new(config),
             config: config.clone(),
+            chain: None,
+        }
+    }
+
+    /// Clients with the machine's own credentials.
+    pub fn of_machine(config: &SdkConfig, chain: Chain) -> Self {
+        Self {
+            chain: Some(chain),
+            ..Self::new(config)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `eksup apply`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -9,11 +10,13 @@ use super::carry::{Errand, Trip, carry, peek, route_of};
 use super::context::{Context, Reached};
 use super::error::{CliError, Kind};
 use super::findings::{blocking, not_ready};
+use super::gates::{self, Said};
 use super::journey::{agrees, known};
 use super::plan::show;
 use super::saved::Saved;
+use super::signals::unless_stopped;
 use super::start::usage;
-use super::{route, signals};
+use super::{lifetime, route, signals};
 use crate::engine::stop;
 use crate::journal::RunState;
 use crate::model::Inventory;
@@ -52,21 +55,32 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
                 .next(format!("{} --auto-approve", cx.again("apply", &args.plan))),
         );
     }
-    let reached = cx
-        .reach(&wish.plan.cluster, wish.plan.region.as_deref())
-        .await?;
     let mut resume = cx.again("apply", &args.plan);
-    let Some(route) = prepare(cx, &reached, &wish, args.until.as_deref(), &resume).await? else {
+    // From here on a signal is heard at any moment, and nothing is changed before the run is open.
+    let (asker, stop) = stop::channel();
+    signals::listen(asker, cx.ui.clone())?;
+    let ready = async {
+        let (cluster, region) = (&wish.plan.cluster, wish.plan.region.as_deref());
+        let reached = cx.reach(cluster, region).await?;
+        let ahead = prepare(cx, &reached, &wish, args.until.as_deref(), &resume).await?;
+        let Some(ahead) = ahead else { return Ok(None) };
+        if let Some(end) = lifetime::of(&reached).await
+            && let Some(note) = lifetime::note(&end, ahead.estimate, reached.clock.now())
+        {
+            cx.ui.say(&note);
+        }
+        let yes = args.auto_approve || cx.ui.confirm("Do this?").await?;
+        Ok::<_, CliError>(Some((reached, ahead, yes)))
+    };
+    let Some((reached, route, yes)) = unless_stopped(&stop, ready).await? else {
         return Ok(());
     };
-    if !args.auto_approve && !cx.ui.confirm("Do this?")? {
+    if !yes {
         return Err(CliError::new(Kind::Paused, "not confirmed; nothing was done").next(resume));
     }
     if args.auto_approve {
         resume += " --auto-approve";
     }
-    let (asker, stop) = stop::channel();
-    signals::listen(asker, cx.ui.clone())?;
     let trip = Trip {
         ui: &cx.ui,
         reached: &reached,
@@ -95,6 +109,8 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
 /// What is ahead: a new route, or (none) the rest of an open run's.
 pub struct Ahead {
     pub fresh: Option<Route>,
+    /// How long it is expected to take.
+    pub estimate: Duration,
 }
 
 /// What a look at the cluster found, before anything is done.
@@ -161,14 +177,23 @@ pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
 impl Found {
     /// What is to be carried; `None` when there is nothing to do.
     pub fn go(self, plan: &Plan, again: &str) -> Result<Option<Ahead>, CliError> {
-        if self.open.is_some() {
-            return Ok(Some(Ahead { fresh: None }));
+        if let Some(state) = &self.open {
+            let route = route_of(state)?;
+            let over = |id: &str| state.step(id).is_some_and(|s| s.status.is_over());
+            let left = route.steps.iter().filter(|s| !over(&s.id));
+            return Ok(Some(Ahead {
+                fresh: None,
+                estimate: left.map(|s| s.estimate).sum(),
+            }));
         }
         let blocked = blocking(&self.findings) > 0;
         let Some(route) = self.route.filter(|_| !blocked) else {
             return Err(not_ready(&plan.cluster, &self.findings, again));
         };
-        Ok((!route.steps.is_empty()).then_some(Ahead { fresh: Some(route) }))
+        Ok((!route.steps.is_empty()).then(|| Ahead {
+            estimate: route::estimate(&route),
+            fresh: Some(route),
+        }))
     }
 }
 
@@ -181,24 +206,38 @@ pub async fn prepare(
     again: &str,
 ) -> Result<Option<Ahead>, CliError> {
     let found = ahead(reached, wish).await?;
+    let now = reached.clock.now();
     if let Some(state) = &found.open {
-        known(&route_of(state)?, until)?;
+        let route = route_of(state)?;
+        known(&route, until)?;
+        let said = gates::say(&wish.plan, &route, Some(state), now)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         let n = state.steps.len();
         cx.ui.say(&format!(
             "run {} is open: {done} of {n} steps are done",
             state.run
         ));
+        for line in said.lines {
+            cx.ui.say(&line);
+        }
     } else {
+        let said = match &found.route {
+            Some(route) => gates::say(&wish.plan, route, None, now)?,
+            None => Said::default(),
+        };
+        let (route, findings) = (found.route.as_ref(), &found.findings);
         match cx.ui.format {
-            Format::Text => cx.ui.say(&shown(cx, found.route.as_ref(), &found.findings)),
-            Format::Json | Format::Markdown => show(&cx.ui, found.route.as_ref(), &found.findings)?,
+            Format::Text => cx.ui.say(&shown(cx, route, findings, &said)),
+            Format::Json | Format::Markdown => show(&cx.ui, route, findings, &said)?,
         }
     }
     let ahead = found.go(&wish.plan, again)?;
     match &ahead {
-        Some(Ahead { fresh: Some(route) }) => known(route, until)?,
-        Some(Ahead { fresh: None }) => {}
+        Some(ahead) => {
+            if let Some(route) = &ahead.fresh {
+                known(route, until)?;
+            }
+        }
         None => cx.ui.say(&format!(
             "nothing to do: cluster {} is as the plan wants it",
             wish.plan.cluster
@@ -224,10 +263,13 @@ fn undrifted(saved: &Saved, inventory: &Inventory, plan: &Plan) -> Result<(), Cl
 }
 
 /// What is about to be done is said beside the run's own output.
-fn shown(cx: &Context, route: Option<&Route>, found: &[Finding]) -> String {
+fn shown(cx: &Context, route: Option<&Route>, found: &[Finding], said: &Said) -> String {
     let mut text = super::findings::text(found, cx.ui.paint);
     if let Some(route) = route {
         text += &route::text(route, cx.ui.paint);
+    }
+    for line in &said.lines {
+        text += &format!("{line}\n");
     }
     text
 }

@@ -6,8 +6,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    apply, check, completions, init, man, plan, policy, rehearse, report, rollback, schema,
-    snapshot, status, twin,
+    apply, approve, check, completions, init, man, plan, policy, rehearse, report, rollback,
+    schema, snapshot, status, twin,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -125,6 +125,7 @@ pub enum Command {
     Check(check::CheckArgs),
     Plan(plan::PlanArgs),
     Apply(apply::ApplyArgs),
+    Approve(approve::ApproveArgs),
     Status(status::StatusArgs),
     Rollback(rollback::RollbackArgs),
     Rehearse(rehearse::RehearseArgs),

@@ -84,7 +84,7 @@ pub async fn carry(trip: &Trip<'_>, errand: Errand<'_>) -> Result<View, CliError
     let (state, ended) = journey.go(errand).await;
     let mut warnings = journey.into_warnings();
     if let Some(notifier) = notifier {
-        warnings.extend(notifier.finish().await);
+        warnings.extend(notifier.finish(&trip.stop).await);
     }
     bus.close();
     let (view, failed) = reporter.finish();

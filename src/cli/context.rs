@@ -84,8 +84,8 @@ impl Context {
         let clock = Clock::system();
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();
-        let config = crate::clients::aws::production(profile, region, &clock).await?;
-        let (aws, way) = (Aws::new(&config), self.way());
+        let (config, chain) = crate::clients::aws::production(profile, region, &clock).await?;
+        let (aws, way) = (Aws::of_machine(&config, chain), self.way());
         let (cluster, kube) = patiently(|| connect(&aws, cluster, &way, &clock)).await?;
         Ok(Reached {
             aws,

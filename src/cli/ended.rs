@@ -2,6 +2,8 @@
 
 use super::error::{CliError, Kind};
 use crate::engine::Ended;
+use crate::journal::approval;
+use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 
 /// Done is no error; everything else is, with what to do next.
 pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
@@ -24,6 +26,22 @@ pub fn end(run: &str, ended: Ended, resume: &str) -> Result<(), CliError> {
             format!("run {run} was dropped at once; the journal says what was begun"),
         )
         .hint("the next process looks at the world first, and goes on from what it sees")
+        .next(resume),
+        Ended::Unrecorded => CliError::new(
+            Kind::Paused,
+            format!("run {run} was stopped by a signal, and its journal in the cluster could not be told in time; it says what was begun"),
+        )
+        .hint("the next process looks at the world first, and goes on from what it sees; the lock runs out after 30 s")
+        .next(resume),
+        Ended::Unapproved { step, approve } => CliError::new(
+            Kind::Paused,
+            format!("run {run} waits for approval of `{step}`"),
+        )
+        .hint(format!("approve it: {approve}"))
+        .hint(format!(
+            "or: kubectl -n {RUN_NAMESPACE} annotate configmap {RUN_NAME} --overwrite {}={run}",
+            approval::key(&step)
+        ))
         .next(resume),
         Ended::Expired { step, why } => CliError::new(
             Kind::Expired,
@@ -97,10 +115,22 @@ mod tests {
             step: "s".into(),
             why: "w".into(),
         };
+        let unapproved = Ended::Unapproved {
+            step: "drain-x".into(),
+            approve: "eksup approve p.yaml drain-x".into(),
+        };
+        let said = end("r", unapproved.clone(), resume)
+            .unwrap_err()
+            .hints
+            .join("\n");
+        assert!(said.contains("eksup approve p.yaml drain-x"), "{said}");
+        assert!(said.contains("approve.eksup.dev/drain-x=r"), "{said}");
         let ends = [
             (Ended::RolledBack { kept: vec![] }, 5, "eksup plan p.yaml"),
             (Ended::Paused { why: "w".into() }, 7, resume),
             (Ended::Dropped, 7, resume),
+            (Ended::Unrecorded, 7, resume),
+            (unapproved, 7, resume),
             (expired, 11, resume),
             (stuck(None, false), 6, resume),
             (stuck(None, true), 6, "eksup plan p.yaml"),

@@ -309,6 +309,8 @@ impl From<EngineError> for CliError {
         match error {
             EngineError::Journal(error) => error.into(),
             EngineError::Lock(error) => error.into(),
+            EngineError::Stopped => Self::new(Kind::Paused, error.to_string())
+                .hint("the next process looks at the world first, and goes on from what it sees"),
             EngineError::NoRun => Self::new(Kind::Unexpected, error.to_string()),
             EngineError::UnknownStep(_) => Self::new(Kind::Mismatch, error.to_string())
                 .hint("go on with the eksup that began the run, or a newer one"),

@@ -22,4 +22,11 @@ impl Ground for World {
     fn changed(&self) -> watch::Receiver<u64> {
         self.cache.changed()
     }
+
+    fn renew(&self) {
+        if let Some(chain) = self.aws.chain.clone() {
+            // Whoever asks next waits for this.
+            tokio::spawn(async move { chain.renew().await });
+        }
+    }
 }

@@ -138,6 +138,9 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
     out += "  # barePods: evict\n  # emptyDir: evict\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n\n";
     out += &traffic(inventory);
     out += "retire:\n  # Blue stays, empty, this long.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
+    out += "# When something new may begin; outside the run pauses, and the same command goes on within.\n";
+    out += "# windows:\n#   - {days: [mon, tue], from: \"22:00\", to: \"04:00\", timeZone: Europe/Berlin}\n\n";
+    out += "# Steps, or kinds of steps, before which `eksup approve` has to be given.\n# approvals:\n#   before: [drain, retire]\n\n";
     out += "# notify:\n#   - webhook: {url: \"https://example.com/hook\"}\n#   - sns: {topic: \"arn:aws:sns:eu-central-1:123456789012:upgrades\"}\n";
     out
 }
@@ -207,6 +210,20 @@ mod tests {
         least.node_groups = plan.node_groups.clone();
         least.traffic.routes = plan.traffic.routes.clone();
         assert_eq!(plan, least);
+        // What is only shown is right too, once its mark is taken off.
+        let shown: String = text
+            .lines()
+            .skip_while(|l| !l.starts_with("# windows:"))
+            .filter(|l| {
+                l.starts_with("# windows") || l.starts_with("# approvals") || l.starts_with("#   ")
+            })
+            .map(|l| format!("{}\n", l.trim_start_matches("# ").replacen("#   ", "  ", 1)))
+            .filter(|l| !l.contains("webhook") && !l.contains("sns"))
+            .collect();
+        let with = plan::parse("p", &format!("cluster: c\nto: 1.30\n{shown}"))
+            .unwrap_or_else(|e| panic!("{:?}\n{shown}", e.problems));
+        assert_eq!(with.windows.0.len(), 1, "{shown}");
+        assert_eq!(with.approvals.before, ["drain", "retire"]);
         inventory.cluster.name = "123".into();
         let text = super::text(&inventory, Minor::new(29));
         assert_eq!(plan::parse("plan.yaml", &text).unwrap().cluster, "123");

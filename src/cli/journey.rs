@@ -7,10 +7,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::carry::{Errand, Trip, route_of};
 use super::error::{CliError, Kind};
-use super::route;
+use super::signals::unless_stopped;
 use super::standing::standing;
-use crate::engine::stop::Urgency;
-use crate::engine::{About, Ended, Engine, Planned};
+use super::{gates, route};
+use crate::engine::{About, Ended, Engine, Gates, Planned, stop};
 use crate::event::{Bus, Event, Kind as What};
 use crate::journal::incluster::Say;
 use crate::journal::{
@@ -75,10 +75,13 @@ impl<'a> Journey<'a> {
             Err(error) => return (None, Err(error)),
         };
         let ended = self.locked(errand, &lock).await;
-        if tokio::time::timeout(Duration::from_secs(5), lock.release())
-            .await
-            .is_err()
-        {
+        let released = tokio::select! {
+            biased;
+            () = lock.release() => true,
+            () = self.trip.stop.overdue(stop::RELEASE) => false,
+            () = tokio::time::sleep(Duration::from_secs(5)) => false,
+        };
+        if !released {
             self.warnings
                 .push("the lock was not given back; it runs out in 30 s".to_owned());
         }
@@ -87,15 +90,13 @@ impl<'a> Journey<'a> {
 
     async fn lock(&self) -> Result<Lock, CliError> {
         let (trip, say) = (self.trip, self.say());
-        tokio::select! {
-            biased;
-            () = trip.stop.asked(Urgency::AfterThisAct) => {
-                Err(CliError::new(Kind::Paused, "asked to stop while waiting for the lock"))
-            }
-            lock = Lock::take(self.remote(), trip.reached.clock.clone(), &trip.holder, &*say) => {
-                Ok(lock?)
-            }
-        }
+        let take = Lock::take(
+            self.remote(),
+            trip.reached.clock.clone(),
+            &trip.holder,
+            &*say,
+        );
+        unless_stopped(&trip.stop, take).await
     }
 
     async fn locked(
@@ -104,9 +105,10 @@ impl<'a> Journey<'a> {
         lock: &Lock,
     ) -> (Option<RunState>, Result<Ended, CliError>) {
         let store = InCluster::new(self.remote(), self.say());
-        let mut journal = match Journal::load(Box::new(store)).await {
+        let load = Journal::load(Box::new(store));
+        let mut journal = match unless_stopped(&self.trip.stop, load).await {
             Ok(journal) => journal,
-            Err(error) => return (None, Err(error.into())),
+            Err(error) => return (None, Err(error)),
         };
         let cache = Cache::start(&self.trip.reached.kube);
         let gear = Gear {
@@ -146,6 +148,7 @@ impl<'a> Journey<'a> {
                 keep,
                 control_plane,
             },
+            Gates::default(),
         )
         .await
     }
@@ -194,17 +197,21 @@ impl<'a> Journey<'a> {
             }
         };
         known(&first, until.as_deref())?;
+        let trip = self.trip;
+        let gates = |route: &Route| gates::engine(plan, route, &trip.resume, !trip.live);
+        let held = gates(&first)?;
         let gear = Gear {
             journal: &mut *journal,
             cache: cache.clone(),
             lock,
         };
-        let ended = self.stretch(gear, &first, leg).await?;
+        let ended = self.stretch(gear, &first, leg, held).await?;
         let Ended::Reroute { why, .. } = &ended else {
             return Ok(ended);
         };
         self.say()(format!("another route is needed: {why}"));
-        let second = route::again(plan, self.trip.reached).await?;
+        let second = unless_stopped(&trip.stop, route::again(plan, trip.reached)).await?;
+        let held = gates(&second)?;
         let gear = Gear {
             journal,
             cache,
@@ -217,6 +224,7 @@ impl<'a> Journey<'a> {
                 digest,
                 until: None,
             },
+            held,
         )
         .await
     }
@@ -226,6 +234,7 @@ impl<'a> Journey<'a> {
         gear: Gear<'_>,
         route: &Route,
         leg: Leg,
+        gates: Gates,
     ) -> Result<Ended, CliError> {
         let Gear {
             journal,
@@ -273,6 +282,7 @@ impl<'a> Journey<'a> {
             lock: Some(lock),
             stop: trip.stop.clone(),
             until: None,
+            gates,
             resume: trip.resume.clone(),
         };
         let ended = match leg {

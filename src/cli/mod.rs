@@ -3,6 +3,7 @@
 //! This is the edge: the only place that reads the environment, prompts, and turns errors into exit codes.
 
 pub mod apply;
+pub mod approve;
 pub mod args;
 pub mod carry;
 pub mod chaos;
@@ -12,9 +13,11 @@ pub mod context;
 pub mod ended;
 pub mod error;
 pub mod findings;
+pub mod gates;
 pub mod ground;
 pub mod init;
 pub mod journey;
+pub mod lifetime;
 pub mod man;
 pub mod notify;
 pub mod pace;

@@ -10,6 +10,7 @@ use tower::ServiceExt;
 
 use crate::aws::Aws;
 use crate::clients::https;
+use crate::engine::stop::{self, Stop};
 use crate::event::{Event, Kind};
 use crate::plan::Notify;
 use crate::report::lines::line;
@@ -67,9 +68,14 @@ impl Notifier {
     }
 
     /// Waits a little for what is still to be sent. Returns what failed.
-    pub async fn finish(self) -> Vec<String> {
+    pub async fn finish(self, stop: &Stop) -> Vec<String> {
         drop(self.to);
-        let late = tokio::time::timeout(PATIENCE, self.task).await.is_err();
+        let late = tokio::select! {
+            biased;
+            _ = self.task => false,
+            () = tokio::time::sleep(PATIENCE) => true,
+            () = stop.overdue(stop::RELEASE) => true,
+        };
         let mut failed = std::mem::take(
             &mut *self
                 .failed

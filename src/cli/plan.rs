@@ -9,6 +9,7 @@ use super::carry::{peek, route_of};
 use super::context::Context;
 use super::error::{CliError, Kind};
 use super::findings::{self, blocking, not_ready};
+use super::gates::{self, Said};
 use super::journey::agrees;
 use super::route;
 use super::saved::Saved;
@@ -46,12 +47,17 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
             state.run,
             state.steps.len()
         ));
-        show(&cx.ui, Some(&route), &[])?;
+        let said = gates::say(&plan, &route, Some(state), reached.clock.now())?;
+        show(&cx.ui, Some(&route), &[], &said)?;
         return pending(&args, &cx.again("apply", &args.plan));
     }
     let inventory = reached.read(Some(plan.to)).await?;
     let (route, found) = route::survey(&plan, &inventory);
-    show(&cx.ui, route.as_ref(), &found)?;
+    let said = match &route {
+        Some(route) => gates::say(&plan, route, None, reached.clock.now())?,
+        None => Said::default(),
+    };
+    show(&cx.ui, route.as_ref(), &found, &said)?;
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
         return Err(not_ready(
             &plan.cluster,
@@ -104,7 +110,12 @@ fn save(
 }
 
 /// Shows findings and route in the form that was asked for.
-pub fn show(ui: &Ui, route: Option<&Route>, found: &[Finding]) -> Result<(), CliError> {
+pub fn show(
+    ui: &Ui,
+    route: Option<&Route>,
+    found: &[Finding],
+    said: &Said,
+) -> Result<(), CliError> {
     match ui.format {
         Format::Text => {
             let mut text = String::new();
@@ -115,10 +126,16 @@ pub fn show(ui: &Ui, route: Option<&Route>, found: &[Finding]) -> Result<(), Cli
             if let Some(route) = route {
                 text += &route::text(route, ui.out_paint);
             }
+            for line in &said.lines {
+                text += &format!("{line}\n");
+            }
             ui.out(&text)
         }
         Format::Markdown => {
             let mut text = route.map(route::markdown).unwrap_or_default();
+            for line in &said.lines {
+                text += &format!("\n- {line}");
+            }
             text += &format!("\n{}", findings::markdown(found));
             ui.out(&text)
         }
@@ -127,6 +144,7 @@ pub fn show(ui: &Ui, route: Option<&Route>, found: &[Finding]) -> Result<(), Cli
             ui.out_json(&serde_json::json!({
                 "type": "plan",
                 "route": route.map(route::json),
+                "gates": said.json,
                 "findings": findings::json(found),
                 "blocking": blocking(found),
             }))

@@ -13,19 +13,25 @@ impl Remote for InKube {
     fn read(&self) -> Boxed<'_, Result<Option<Stored>, ApiError>> {
         Box::pin(async move {
             let stored = self.0.read_checkpoint().await?;
-            Ok(stored.map(|s| Stored {
-                text: s.text,
-                version: s.resource_version,
-            }))
+            Ok(stored.map(kept))
         })
     }
 
     fn write<'a>(
         &'a self,
         text: &'a str,
-        fence: Option<&'a str>,
-    ) -> Boxed<'a, Result<String, ApiError>> {
-        Box::pin(self.0.write_checkpoint(text, fence))
+        over: Option<&'a Stored>,
+    ) -> Boxed<'a, Result<Stored, ApiError>> {
+        Box::pin(async move {
+            let over = over.cloned().map(|o| runstate::Stored {
+                text: o.text,
+                resource_version: o.version,
+                annotations: o.annotations,
+                labels: o.labels,
+            });
+            let written = self.0.write_checkpoint(text, over.as_ref()).await?;
+            Ok(kept(written))
+        })
     }
 
     fn read_lock(&self) -> Boxed<'_, Result<Option<Held>, ApiError>> {
@@ -38,6 +44,21 @@ impl Remote for InKube {
         now: Timestamp,
     ) -> Boxed<'a, Result<Held, ApiError>> {
         Box::pin(async move { Ok(ours(self.0.write_lease(&theirs(held), now).await?)) })
+    }
+}
+
+fn kept(stored: runstate::Stored) -> Stored {
+    let runstate::Stored {
+        text,
+        resource_version,
+        annotations,
+        labels,
+    } = stored;
+    Stored {
+        text,
+        version: resource_version,
+        annotations,
+        labels,
     }
 }
 

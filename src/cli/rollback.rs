@@ -7,7 +7,7 @@ use super::args::PlanArg;
 use super::carry::{Errand, Trip, carry, peek, route_of};
 use super::context::Context;
 use super::error::{CliError, Kind};
-use super::signals;
+use super::signals::{self, unless_stopped};
 use super::standing::standing;
 use super::start::usage;
 use crate::engine::stop;
@@ -41,8 +41,10 @@ pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
                 .next(format!("{resume} --auto-approve")),
         );
     }
-    let reached = cx.reach(&cluster, region.as_deref()).await?;
-    let Some(state) = peek(&reached).await? else {
+    let (asker, stop) = stop::channel();
+    signals::listen(asker, cx.ui.clone())?;
+    let reached = unless_stopped(&stop, cx.reach(&cluster, region.as_deref())).await?;
+    let Some(state) = unless_stopped(&stop, peek(&reached)).await? else {
         return Err(CliError::new(
             Kind::Mismatch,
             format!("cluster {cluster} has no run to take back"),
@@ -57,14 +59,12 @@ pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
     for line in standing(&state, &route, None) {
         cx.ui.say(&format!("  {line}"));
     }
-    if !args.auto_approve && !cx.ui.confirm("Take it back?")? {
+    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Take it back?")).await? {
         return Err(CliError::new(Kind::Paused, "not confirmed; nothing was done").next(resume));
     }
     if args.auto_approve {
         resume += " --auto-approve";
     }
-    let (asker, stop) = stop::channel();
-    signals::listen(asker, cx.ui.clone())?;
     let trip = Trip {
         ui: &cx.ui,
         reached: &reached,

@@ -1,11 +1,11 @@
-//! Signals: the first stops after the act in flight, the second at once.
+//! Signals: the first stops within two seconds, the second at once.
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::error::{CliError, Kind};
 use super::ui::Ui;
-use crate::engine::Asker;
 use crate::engine::stop::Urgency;
+use crate::engine::{Asker, Stop};
 
 /// Listens for SIGINT, SIGTERM and SIGHUP as long as the runtime lives.
 pub fn listen(asker: Asker, ui: Ui) -> Result<(), CliError> {
@@ -25,9 +25,7 @@ pub fn listen(asker: Asker, ui: Ui) -> Result<(), CliError> {
             asker.ask();
             asked = match asked {
                 Urgency::Go => {
-                    ui.say(
-                        "stopping after the act in flight; once more to drop everything at once",
-                    );
+                    ui.say("stopping; once more to drop everything at once");
                     Urgency::AfterThisAct
                 }
                 Urgency::AfterThisAct | Urgency::Now => {
@@ -38,4 +36,19 @@ pub fn listen(asker: Asker, ui: Ui) -> Result<(), CliError> {
         }
     });
     Ok(())
+}
+
+/// Lets `work` go on until the run is asked to stop: before it is taken up there is nothing to finish.
+pub async fn unless_stopped<T, E: Into<CliError>>(
+    stop: &Stop,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, CliError> {
+    tokio::select! {
+        biased;
+        () = stop.asked(Urgency::AfterThisAct) => Err(CliError::new(
+            Kind::Paused,
+            "stopped by a signal before the run was taken up; nothing was changed",
+        )),
+        done = work => done.map_err(Into::into),
+    }
 }

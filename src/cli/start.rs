@@ -9,8 +9,8 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::ui::{Env, Ui};
 use super::{
-    apply, check, completions, init, man, plan, policy, rehearse, report, rollback, schema,
-    snapshot, status, twin,
+    apply, approve, check, completions, init, man, plan, policy, rehearse, report, rollback,
+    schema, snapshot, status, twin,
 };
 
 /// Parses, runs, and ends with the exit code. No runtime is made before the arguments are known to need one.
@@ -73,6 +73,7 @@ fn run(cx: &Context, command: Command) -> Result<(), CliError> {
         Command::Check(args) => online(check::run(cx, args)),
         Command::Plan(args) => online(plan::run(cx, args)),
         Command::Apply(args) => online(apply::run(cx, args)),
+        Command::Approve(args) => online(approve::run(cx, args)),
         Command::Status(args) => online(status::run(cx, args)),
         Command::Rollback(args) => online(rollback::run(cx, args)),
         Command::Rehearse(args) => rehearse::run(cx, args),

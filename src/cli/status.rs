@@ -7,6 +7,7 @@ use super::args::{Format, PlanArg};
 use super::carry::{peek, route_of};
 use super::context::{Context, Reached};
 use super::error::CliError;
+use super::gates::{self, Said};
 use super::remote::InKube;
 use super::standing::standing;
 use super::start::no_markdown;
@@ -31,6 +32,13 @@ pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
     let lock = InKube(reached.kube.clone()).read_lock().await?;
     let route = state.as_ref().map(route_of).transpose()?;
     let live = live(&reached, route.as_ref()).await?;
+    let said = match (cx.plan(&args.plan), &state, &route) {
+        (Ok((_, plan)), Some(state), Some(route)) if !state.is_closed() => {
+            // A plan that has been changed since is `apply`'s to refuse.
+            gates::say(&plan, route, Some(state), reached.clock.now()).unwrap_or_default()
+        }
+        (Ok(_) | Err(_), Some(_) | None, Some(_) | None) => Said::default(),
+    };
     if cx.ui.format == Format::Json {
         cx.ui.out_json(&crate::report::json::version())?;
         let state = state.as_ref().map(|s| {
@@ -44,11 +52,13 @@ pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
             })
         });
         let holder = lock.map(|l| l.holder).filter(|h| !h.is_empty());
-        return cx.ui.out_json(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "live": live}));
+        return cx.ui.out_json(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "gates": said.json, "live": live}));
     }
     let mut text = String::new();
     match (&state, &route) {
-        (Some(state), Some(route)) => text += &told(cx, &reached, state, route, lock.as_ref()),
+        (Some(state), Some(route)) => {
+            text += &told(cx, &reached, state, route, lock.as_ref(), &said.lines);
+        }
         (Some(_) | None, Some(_) | None) => text += &format!("cluster {cluster} has no run\n"),
     }
     text += "live:\n";
@@ -64,6 +74,7 @@ fn told(
     state: &RunState,
     route: &Route,
     lock: Option<&Held>,
+    gates: &[String],
 ) -> String {
     let paint = cx.ui.out_paint;
     let now = reached.clock.now();
@@ -91,6 +102,9 @@ fn told(
             text += &format!("; {} holds the lock, renewed {ago} ago\n\n", lock.holder);
         }
         None => text += "; nobody holds the lock\n\n",
+    }
+    for line in gates {
+        text += &format!("{line}\n");
     }
     for (i, step) in route.steps.iter().enumerate() {
         let Some(s) = state.step(&step.id) else {

@@ -135,12 +135,17 @@ impl Ui {
         }
     }
 
-    /// Asks a question on the terminal; only `yes` is yes.
-    pub fn confirm(&self, question: &str) -> Result<bool, CliError> {
+    /// Asks a question on the terminal; only `yes` is yes. The answer is waited for beside the runtime, so that a signal
+    /// is heard meanwhile.
+    pub async fn confirm(&self, question: &str) -> Result<bool, CliError> {
         let _ = write!(io::stderr().lock(), "{question} Only `yes` is accepted: ");
-        let mut answer = String::new();
-        let read = io::stdin().read_line(&mut answer);
-        read.map_err(|e| CliError::new(Kind::Usage, format!("no answer could be read: {e}")))?;
+        let answer = tokio::task::spawn_blocking(|| {
+            let mut answer = String::new();
+            io::stdin().read_line(&mut answer).map(|_| answer)
+        });
+        let read = answer.await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        let answer =
+            read.map_err(|e| CliError::new(Kind::Usage, format!("no answer could be read: {e}")))?;
         Ok(answer.trim() == "yes")
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aws_config::identity::IdentityCache;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
+use super::credentials::Chain;
 use crate::model::{ApiError, Class, Clock};
 use crate::wire::{BoxError, Wire};
 
@@ -32,7 +34,7 @@ pub async fn production(
     profile: Option<&str>,
     region: Option<&str>,
     clock: &Clock,
-) -> Result<SdkConfig, ApiError> {
+) -> Result<(SdkConfig, Chain), ApiError> {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .time_source(clock.clone())
         .sleep_impl(TokioSleep::new())
@@ -55,7 +57,19 @@ pub async fn production(
             "no AWS region is set; name one with --region, in the plan, or with AWS_REGION",
         ));
     }
-    Ok(config)
+    // The region is known by now; the chain need not look for it again each time it is made.
+    let region = config.region().map(ToString::to_string);
+    let chain = Chain::new(profile, region.as_deref(), clock);
+    Ok((with_chain(config, chain.clone()), chain))
+}
+
+/// The same, with credentials of `chain`, which alone decides how long they are kept.
+pub fn with_chain(config: SdkConfig, chain: Chain) -> SdkConfig {
+    config
+        .to_builder()
+        .credentials_provider(SharedCredentialsProvider::new(chain))
+        .identity_cache(IdentityCache::no_cache())
+        .build()
 }
 
 /// A configuration whose every request goes over `wire`; reads nothing from the machine.
@@ -88,7 +102,7 @@ fn app_name() -> Option<AppName> {
 
 /// Lets the SDK speak over a wire.
 #[derive(Clone, Debug)]
-struct OverWire(Wire);
+pub(super) struct OverWire(pub Wire);
 
 impl HttpClient for OverWire {
     fn http_connector(

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_runtime_api::client::result::{ConnectorError, SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use crate::model::{ApiError, Class};
@@ -19,6 +19,15 @@ const FIND_CREDENTIALS: &str = "name a profile with --profile, or set AWS_PROFIL
 /// What to do when credentials have run out.
 const RENEW_CREDENTIALS: &str =
     "renew them (with single sign-on: `aws sso login`) and run the same command again";
+
+/// How providers say that a session is over.
+const SESSION_OVER: [&str; 5] = [
+    "expired",
+    "sso session",
+    "sso/cache/",
+    "session token not found or invalid",
+    "invalidgrantexception",
+];
 
 /// Turns an SDK error into one with a class. `op` is the operation as IAM names it, such as `eks:DescribeCluster`.
 pub fn aws<E>(op: &str, error: SdkError<E, HttpResponse>) -> ApiError
@@ -218,11 +227,22 @@ fn of_credentials(error: &CredentialsError) -> (Class, String) {
             Class::Transient,
             format!("the credentials provider did not answer in time: {said}"),
         ),
-        // Providers (single sign-on, web identity, a process) say only in words that a session is over.
-        _ if lower.contains("expired") || lower.contains("sso session") => (
+        // Providers (single sign-on, web identity, a process) say only in words that a session is over; signing out
+        // removes the cached token.
+        _ if SESSION_OVER.iter().any(|words| lower.contains(words)) => (
             Class::Expired,
             format!("the AWS credentials have expired: {said}; {RENEW_CREDENTIALS}"),
         ),
+        // The service that hands them out is away, which passes as any other's absence does.
+        _ if find::<ConnectorError>(error).is_some()
+            || lower.contains("throttl")
+            || lower.contains("service unavailable") =>
+        {
+            (
+                Class::Transient,
+                format!("the service that hands out the AWS credentials did not answer: {said}"),
+            )
+        }
         _ => (
             Class::Denied,
             format!("the AWS credentials could not be loaded: {said}; {FIND_CREDENTIALS}"),
@@ -393,6 +413,46 @@ mod tests {
         ];
         for (status, class) in table {
             assert_eq!(class_of(status, "", ""), class, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_over_is_told_from_a_service_that_is_away_and_from_keys_that_are_missing() {
+        let failed = |text: &str| CredentialsError::provider_error(text.to_owned());
+        let table = [
+            (
+                failed("the SSO token has expired and cannot be refreshed"),
+                Class::Expired,
+            ),
+            (
+                failed("failed to open `/home/a/.aws/sso/cache/1.json`"),
+                Class::Expired,
+            ),
+            (
+                failed("UnauthorizedException: Session token not found or invalid"),
+                Class::Expired,
+            ),
+            (
+                failed("ExpiredTokenException: Token expired: current date/time"),
+                Class::Expired,
+            ),
+            (
+                CredentialsError::provider_error(ConnectorError::io("connection reset".into())),
+                Class::Transient,
+            ),
+            (
+                CredentialsError::provider_timed_out(Duration::from_secs(5)),
+                Class::Transient,
+            ),
+            (
+                failed("AccessDenied: not authorized to assume"),
+                Class::Denied,
+            ),
+            (CredentialsError::not_loaded("nothing"), Class::Denied),
+        ];
+        for (error, class) in table {
+            let (found, said) = of_credentials(&error);
+            assert_eq!(found, class, "{said}");
         }
     }
 

@@ -1,11 +1,16 @@
 //! Real SDK clients over a wire.
 //!
 //! [`aws`] builds the SDK's configuration and [`kube`] the Kubernetes client, each for production or over a given
-//! [`crate::wire::Wire`]; [`token`] mints the EKS token; [`error`] sorts what goes wrong; [`identity`] proves that a
-//! kubeconfig and an EKS cluster are one and the same.
+//! [`crate::wire::Wire`]; [`credentials`] keeps the machine's credentials and [`token`] mints the EKS token; [`follow`]
+//! goes where the cluster has gone; [`error`] sorts what goes wrong; [`identity`] proves that a kubeconfig and an EKS
+//! cluster are one and the same.
 
 pub mod aws;
+pub mod credentials;
 pub mod error;
+pub mod follow;
+#[cfg(test)]
+mod follow_tests;
 pub mod https;
 pub mod identity;
 pub mod kube;

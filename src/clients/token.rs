@@ -33,6 +33,8 @@ pub struct Tokens {
 #[derive(Clone)]
 struct Minted {
     token: String,
+    /// The date it was signed with. A clock that was set back since makes it one of the future, which no server takes.
+    at: Timestamp,
     good_until: Timestamp,
 }
 
@@ -57,7 +59,7 @@ impl Tokens {
     pub async fn token(&self) -> Result<String, ApiError> {
         let mut last = self.last.lock().await;
         let now = self.clock.now();
-        if let Some(minted) = last.as_ref().filter(|m| now < m.good_until) {
+        if let Some(minted) = last.as_ref().filter(|m| m.at <= now && now < m.good_until) {
             return Ok(minted.token.clone());
         }
         let credentials = self
@@ -75,6 +77,7 @@ impl Tokens {
         }
         *last = Some(Minted {
             token: token.clone(),
+            at: now,
             good_until,
         });
         Ok(token)
@@ -251,5 +254,18 @@ mod tests {
         let first = tokens.token().await.unwrap();
         tokio::time::sleep(Duration::from_secs(5 * 60)).await;
         assert_ne!(tokens.token().await.unwrap(), first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_right_makes_a_new_token_whichever_way_it_was_wrong() {
+        for hours in [-2, 2] {
+            let clock = Clock::starting_at("2026-11-21T08:00:00Z".parse().unwrap());
+            let keys = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
+            let credentials = SharedCredentialsProvider::new(keys);
+            let tokens = Tokens::new("demo", "us-west-2", credentials, clock.clone());
+            let first = tokens.token().await.unwrap();
+            clock.leap(SignedDuration::from_hours(hours));
+            assert_ne!(tokens.token().await.unwrap(), first, "{hours} h");
+        }
     }
 }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::gates::Shut;
 use super::ground::Ground;
 use super::retry::{Trouble, Verdict};
 use super::run::{Ended, Engine, EngineError, Planned};
 use super::step::{Decision, Looked, Past, StepError};
-use super::stop::Urgency;
+use super::stop::{self, Urgency};
 use crate::event::{Kind, Progress};
 use crate::journal::{Entry, JournalError, StepState};
 use crate::model::Class;
@@ -26,6 +27,8 @@ const SPIN: u32 = 20;
 /// this, then twice this, and so on up to the longest.
 const FIRST_ECHO: Duration = Duration::from_secs(1);
 const LONGEST_ECHO: Duration = Duration::from_secs(15);
+/// A clock and a timer that differ by less have only drifted.
+const LEAP: SignedDuration = SignedDuration::from_secs(10);
 /// No step of any cluster acts this often.
 const ACTS: u32 = 20_000;
 
@@ -77,6 +80,51 @@ impl Spin {
     }
 }
 
+/// What a wait was last told to be for, and when.
+#[derive(Default)]
+struct Said(Option<(String, Instant)>);
+
+impl Said {
+    /// Whether it is to be told (again).
+    fn is_due(&mut self, why: &str) -> bool {
+        let now = Instant::now();
+        let old = self
+            .0
+            .as_ref()
+            .is_some_and(|(text, at)| text == why && now.duration_since(*at) < SAY_AGAIN);
+        if !old {
+            self.0 = Some((why.to_owned(), now));
+        }
+        !old
+    }
+}
+
+/// Compares the clock with the timer.
+struct Steady {
+    clock: Timestamp,
+    timer: Instant,
+}
+
+impl Steady {
+    fn new(clock: Timestamp) -> Self {
+        let timer = Instant::now();
+        Self { clock, timer }
+    }
+
+    /// By how many seconds the clock has moved against the timer since the last time, where that is worth a word.
+    fn leapt(&mut self, clock: Timestamp) -> Option<i64> {
+        let timer = Instant::now();
+        let by_clock = clock.duration_since(self.clock);
+        let by_timer = SignedDuration::try_from(timer.duration_since(self.timer)).ok()?;
+        let leapt = by_clock.checked_sub(by_timer)?;
+        if leapt.abs() < LEAP {
+            return None;
+        }
+        (self.clock, self.timer) = (clock, timer);
+        Some(leapt.as_secs())
+    }
+}
+
 impl<W: Ground> Engine<'_, W> {
     /// Looks and acts until the step is over one way or another.
     pub(super) async fn drive(
@@ -87,20 +135,28 @@ impl<W: Ground> Engine<'_, W> {
         let mut changed = self.world.changed();
         let (mut looking, mut acting) = (Trouble::default(), Trouble::default());
         let mut spin = Spin::default();
-        let mut said: Option<(String, Instant)> = None;
+        let mut said = Said::default();
         // An act that failed and is tried again is already in the journal.
         let mut begun: Option<Value> = None;
         let mut at_once = true;
+        let mut steady = Steady::new(self.world.now());
         loop {
-            if self.stop.urgency() >= Urgency::AfterThisAct {
+            if self.stop.is_asked() {
                 let paused = self
                     .pause(format!("asked to stop during `{}`", planned.id))
                     .await?;
                 return Ok(Course::Ended(paused));
             }
+            self.heed(planned, &mut steady).await?;
             changed.borrow_and_update();
             let looked_at = Instant::now();
-            let looked = match self.look(planned, way).await {
+            // A look changes nothing: one that hangs is dropped.
+            let looked = tokio::select! {
+                biased;
+                () = self.stop.asked(Urgency::AfterThisAct) => continue,
+                looked = self.look(planned, way) => looked,
+            };
+            let looked = match looked {
                 Ok(looked) => looked,
                 Err(error) => match self.trouble(planned, way, &mut looking, error).await? {
                     Some(ended) => return Ok(Course::Ended(ended)),
@@ -115,12 +171,8 @@ impl<W: Ground> Engine<'_, W> {
                     return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
                 }
                 Decision::Wait { why, recheck } => {
-                    let now = Instant::now();
-                    if said.as_ref().is_none_or(|(text, at)| {
-                        *text != why || now.duration_since(*at) >= SAY_AGAIN
-                    }) {
+                    if said.is_due(&why) {
                         self.progress(planned, &why);
-                        said = Some((why, now));
                     }
                     begun = None;
                     at_once = false;
@@ -131,6 +183,24 @@ impl<W: Ground> Engine<'_, W> {
                         at_once = false;
                         self.rest(&mut changed, looked_at, left).await;
                         continue;
+                    }
+                    if let Way::Forward = way
+                        && let Some(shut) = self.shut(planned, looked.begins, looked.at_rest)?
+                    {
+                        match shut {
+                            Shut::Pause(why) => {
+                                return Ok(Course::Ended(self.pause(why).await?));
+                            }
+                            Shut::Wait(time, why) => {
+                                if said.is_due(&why) {
+                                    self.progress(planned, &why);
+                                }
+                                at_once = false;
+                                begun = None;
+                                self.doze(time).await;
+                                continue;
+                            }
+                        }
                     }
                     let acts = self.step_state(planned)?.acts;
                     if spin.turns(&act) || acts >= ACTS {
@@ -145,7 +215,19 @@ impl<W: Ground> Engine<'_, W> {
                         self.begin(planned, way, looked.before, &act).await?;
                         begun = Some(act.clone());
                     }
-                    match planned.step.act(self.world, &act).await {
+                    let acted = tokio::select! {
+                        biased;
+                        acted = planned.step.act(self.world, &act) => acted,
+                        () = self.stop.overdue(stop::ACT) => {
+                            let what = planned.step.describe(&act);
+                            let why = format!(
+                                "asked to stop during `{}`; whether this took is seen when the run goes on: {what}",
+                                planned.id
+                            );
+                            return Ok(Course::Ended(self.pause(why).await?));
+                        }
+                    };
+                    match acted {
                         Ok(()) => {
                             spin.acted(&act);
                             acting.over();
@@ -166,6 +248,9 @@ impl<W: Ground> Engine<'_, W> {
 
     /// Waits until the lock is surely ours; false when the run is asked to stop meanwhile.
     async fn may_act(&self) -> Result<bool, EngineError> {
+        if self.stop.is_asked() {
+            return Ok(false);
+        }
         let Some(lock) = self.lock else {
             return Ok(true);
         };
@@ -185,10 +270,12 @@ impl<W: Ground> Engine<'_, W> {
                 Ok(Looked {
                     decision,
                     before: Value::Null,
+                    begins: false,
+                    at_rest: true,
                 })
             }
             Way::Forward => {
-                let past = self.step_state(planned).map(past).unwrap_or_default();
+                let past = self.past(planned).unwrap_or_default();
                 planned.step.look(world, &past, &now).await
             }
         }
@@ -236,6 +323,9 @@ impl<W: Ground> Engine<'_, W> {
     ) -> Result<Option<Ended>, EngineError> {
         match trouble.met(&error, fastrand::f64()) {
             Verdict::Again(after) => {
+                if error.class() == Some(Class::Expired) {
+                    self.world.renew();
+                }
                 let class = error.class().map(|c| format!("{c:?}").to_lowercase());
                 self.world.emit(Kind::Retrying {
                     step: planned.id.clone(),
@@ -243,11 +333,7 @@ impl<W: Ground> Engine<'_, W> {
                     class: class.unwrap_or_default(),
                     after,
                 });
-                tokio::select! {
-                    biased;
-                    () = self.stop.asked(Urgency::AfterThisAct) => {}
-                    () = tokio::time::sleep(after) => {}
-                }
+                self.doze(after).await;
                 Ok(None)
             }
             Verdict::Expired => {
@@ -312,6 +398,21 @@ impl<W: Ground> Engine<'_, W> {
         })
     }
 
+    /// Where the machine's clock was moved against its own timer, by a suspend or by being set, the times in the journal
+    /// are moved with it: a bake must not end early, and a deadline must not pass while nobody was there.
+    async fn heed(&mut self, planned: &Planned<W>, steady: &mut Steady) -> Result<(), EngineError> {
+        let Some(seconds) = steady.leapt(self.world.now()) else {
+            return Ok(());
+        };
+        self.append(Entry::ClockMoved { seconds }).await?;
+        let text = format!(
+            "this machine's clock has moved by {seconds} s against its own timer (suspended, or set); waits go on as if it had not"
+        );
+        let step = Some(planned.id.clone());
+        self.world.emit(Kind::Notice { step, text });
+        Ok(())
+    }
+
     /// A refusal of a step that has acted shows what was before, what was done and what is now.
     fn refusal(
         &self,
@@ -329,7 +430,19 @@ impl<W: Ground> Engine<'_, W> {
         })
     }
 
-    fn step_state(&self, planned: &Planned<W>) -> Result<&StepState, EngineError> {
+    fn past(&self, planned: &Planned<W>) -> Result<Past, EngineError> {
+        let step = self.step_state(planned)?;
+        Ok(Past {
+            started_at: step.attempt_at.or(step.started_at),
+            last_act_at: step.last_act_at,
+            last_act: step.last_act.clone(),
+            acts: step.acts.saturating_sub(step.earlier_acts),
+            attempt: step.attempt,
+            resumed_at: self.state()?.resumed_at,
+        })
+    }
+
+    pub(super) fn step_state(&self, planned: &Planned<W>) -> Result<&StepState, EngineError> {
         self.state()?
             .step(&planned.id)
             .ok_or_else(|| EngineError::UnknownStep(planned.id.clone()))
@@ -342,6 +455,15 @@ impl<W: Ground> Engine<'_, W> {
             why,
             ..Progress::default()
         }));
+    }
+
+    /// Waits, whatever changes; not beyond the stop signal.
+    async fn doze(&self, time: Duration) {
+        tokio::select! {
+            biased;
+            () = self.stop.asked(Urgency::AfterThisAct) => {}
+            () = tokio::time::sleep(time) => {}
+        }
     }
 
     /// Waits for a change, for `recheck`, or for the stop signal, whichever comes first.
@@ -372,15 +494,5 @@ impl<W: Ground> Engine<'_, W> {
             () = change => {}
             () = tokio::time::sleep(recheck.max(GAP)) => {}
         }
-    }
-}
-
-fn past(state: &StepState) -> Past {
-    Past {
-        started_at: state.attempt_at.or(state.started_at),
-        last_act_at: state.last_act_at,
-        last_act: state.last_act.clone(),
-        acts: state.acts.saturating_sub(state.earlier_acts),
-        attempt: state.attempt,
     }
 }

@@ -25,6 +25,9 @@ impl<W: Ground> Engine<'_, W> {
                 continue;
             }
             if state.status == Status::Pending {
+                if let Some(ended) = self.approval(&planned.id).await? {
+                    return Ok(ended);
+                }
                 self.append(Entry::Started {
                     step: planned.id.clone(),
                 })

@@ -13,4 +13,6 @@ pub trait Ground: Send + Sync {
     fn emit(&self, kind: Kind);
     /// A counter that changes when something in the cluster did, to wake a wait.
     fn changed(&self) -> watch::Receiver<u64>;
+    /// Credentials were refused: the next call is made with new ones, where there are any.
+    fn renew(&self) {}
 }

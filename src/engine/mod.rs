@@ -6,6 +6,7 @@
 pub mod back;
 pub mod drive;
 pub mod forward;
+pub mod gates;
 pub mod ground;
 pub mod retry;
 pub mod run;
@@ -13,10 +14,15 @@ pub mod step;
 pub mod stop;
 
 #[cfg(test)]
+mod gates_tests;
+#[cfg(test)]
+mod stop_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod toy;
 
+pub use gates::Gates;
 pub use ground::Ground;
 pub use run::{About, Ended, Engine, EngineError, Planned};
 pub use step::{AnyStep, Decision, Past, Step, StepError, Undo};

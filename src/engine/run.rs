@@ -1,13 +1,20 @@
 //! The engine: what it holds, and how a run can end.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 
+use super::gates::Gates;
 use super::ground::Ground;
 use super::step::AnyStep;
-use super::stop::{Stop, Urgency};
+use super::stop::{self, Stop, Urgency};
 use crate::event::Kind;
 use crate::event::kinds::StepTitle;
 use crate::journal::{Entry, Journal, JournalError, Lock, LockError, Opened, Outcome, RunState};
+use crate::model::Class;
+
+/// New credentials have this long to be fetched before the one fresh try.
+const RENEWAL: Duration = Duration::from_secs(1);
 
 /// A step with its name.
 pub struct Planned<W> {
@@ -35,6 +42,10 @@ pub enum Ended {
     Paused { why: String },
     /// Stopped at once; the journal says what was begun.
     Dropped,
+    /// Stopped, and the journal could not be told in time; it says what was begun.
+    Unrecorded,
+    /// Stopped before a step that nobody has approved yet; the command that approves it.
+    Unapproved { step: String, approve: String },
     /// Credentials ran out; the same command goes on with fresh ones.
     Expired { step: String, why: String },
     /// The cluster does not allow the route; another has to be made.
@@ -60,6 +71,11 @@ pub enum EngineError {
     /// The journal has a step that the program was not given.
     #[error("the journal has no open run")]
     NoRun,
+    /// Asked to stop, and the journal could not be written to in time.
+    #[error(
+        "stopped by a signal while the run's checkpoint in the cluster could not be written; it says what was begun"
+    )]
+    Stopped,
     /// The program and the journal disagree.
     #[error("the run has a step `{0}` that this eksup does not know")]
     UnknownStep(String),
@@ -75,6 +91,8 @@ pub struct Engine<'a, W> {
     pub stop: Stop,
     /// Pause after this step.
     pub until: Option<String>,
+    /// What must be so before something new begins.
+    pub gates: Gates,
     /// The command that goes on after a pause.
     pub resume: String,
 }
@@ -162,13 +180,32 @@ impl<W: Ground> Engine<'_, W> {
             biased;
             () = stop.asked(Urgency::Now) => Ok(Ended::Dropped),
             lost = lost => Err(lost.into()),
-            ended = all => ended,
+            ended = all => match ended {
+                Err(EngineError::Stopped) => Ok(Ended::Unrecorded),
+                other => other,
+            },
         }
     }
 
+    /// Writes an entry down, however long that takes; but when the run is asked to stop, only for moments more. Where
+    /// the API server does not know us any more, once more with new credentials.
     pub(super) async fn append(&mut self, entry: Entry) -> Result<(), EngineError> {
-        let at = self.world.now();
-        Ok(self.journal.append(at, entry).await?)
+        let (at, stop) = (self.world.now(), self.stop.clone());
+        let written = async {
+            match self.journal.append(at, entry.clone()).await {
+                Err(JournalError::Remote(error)) if error.class == Class::Expired => {
+                    self.world.renew();
+                    tokio::time::sleep(RENEWAL).await;
+                    self.journal.append(at, entry).await
+                }
+                other => other,
+            }
+        };
+        tokio::select! {
+            biased;
+            written = written => Ok(written?),
+            () = stop.overdue(stop::RECORD) => Err(EngineError::Stopped),
+        }
     }
 
     pub(super) fn state(&self) -> Result<&RunState, EngineError> {

@@ -63,6 +63,10 @@ pub struct Past {
     /// How many times the step failed and the run was taken up again. The rest of the past starts anew each time,
     /// and tokens for once-only calls differ.
     pub attempt: u32,
+    /// When the run was last taken up after a pause. Times that a step keeps elsewhere, such as on a node, count from
+    /// here where they are older: nobody was there to meet a deadline meanwhile.
+    #[serde(default)]
+    pub resumed_at: Option<Timestamp>,
 }
 
 /// Why a look or an act failed.
@@ -118,6 +122,15 @@ pub trait Step<W>: Send + Sync {
     ) -> Decision<Self::Act>;
     /// Describes an act for people, naming its objects.
     fn describe(&self, act: &Self::Act) -> String;
+    /// Whether an act begins a part of the step that may as well wait for the next maintenance window: another node,
+    /// another share of the traffic. A step's first act always does.
+    fn begins(&self, _act: &Self::Act) -> bool {
+        false
+    }
+    /// Whether nothing that was begun is under way, so that the step may be left as it is until the next window.
+    fn at_rest(&self, _seen: &Self::Seen) -> bool {
+        true
+    }
 }
 
 /// A boxed future, as [`AnyStep`] returns it.
@@ -128,6 +141,10 @@ pub struct Looked {
     pub decision: Decision<Value>,
     /// The before-image of this very look; the engine keeps the first.
     pub before: Value,
+    /// Whether the act that was decided on begins a part that may wait for a window.
+    pub begins: bool,
+    /// Whether the step may be left as it is until then.
+    pub at_rest: bool,
 }
 
 /// A [`Step`] with its types erased to JSON: all that engine and journal know of it.
@@ -182,9 +199,11 @@ impl<W: Send + Sync, S: Step<W>> AnyStep<W> for S {
     ) -> BoxFuture<'a, Result<Looked, StepError>> {
         Box::pin(async move {
             let seen = self.observe(world).await?;
-            let decision = erase(self.decide(&seen, past, now()))?;
+            let decision = self.decide(&seen, past, now());
             Ok(Looked {
-                decision,
+                begins: matches!(&decision, Decision::Act(act) if self.begins(act)),
+                at_rest: self.at_rest(&seen),
+                decision: erase(decision)?,
                 before: to_json(&self.before(&seen))?,
             })
         })

@@ -5,6 +5,7 @@ use std::time::Duration;
 use proptest::prelude::ProptestConfig;
 use tokio::time::Instant;
 
+use super::gates::Gates;
 use super::run::{About, Ended, Engine, EngineError, Planned};
 use super::step::Undo;
 use super::stop::{self, Stop};
@@ -16,7 +17,7 @@ use crate::journal::{
 };
 use crate::model::{Class, Clock};
 
-fn opened(steps: &[Planned<Toy>]) -> Opened {
+pub(super) fn opened(steps: &[Planned<Toy>]) -> Opened {
     Opened {
         format: FORMAT,
         run: "r1".into(),
@@ -27,7 +28,7 @@ fn opened(steps: &[Planned<Toy>]) -> Opened {
     }
 }
 
-fn about() -> About {
+pub(super) fn about() -> About {
     About {
         cluster: "c".into(),
         from: "1.27".into(),
@@ -35,7 +36,7 @@ fn about() -> About {
     }
 }
 
-fn engine<'a>(
+pub(super) fn engine<'a>(
     toy: &'a Toy,
     steps: &'a [Planned<Toy>],
     journal: &'a mut Journal,
@@ -49,12 +50,13 @@ fn engine<'a>(
         lock: None,
         stop: stop.clone(),
         until: None,
+        gates: Gates::default(),
         resume,
     }
 }
 
 /// One process: opens or resumes, then runs.
-async fn process(
+pub(super) async fn process(
     toy: &Toy,
     steps: &[Planned<Toy>],
     store: Box<dyn Store>,
@@ -80,7 +82,7 @@ async fn process(
     engine.back(Vec::new()).await
 }
 
-fn three() -> Vec<Planned<Toy>> {
+pub(super) fn three() -> Vec<Planned<Toy>> {
     vec![
         Raise::plain("a", &[1]),
         Raise::plain("was-so", &[7]),
@@ -89,7 +91,7 @@ fn three() -> Vec<Planned<Toy>> {
     ]
 }
 
-fn fresh_toy() -> Toy {
+pub(super) fn fresh_toy() -> Toy {
     let toy = Toy::new();
     toy.set("was-so", 7);
     toy
@@ -205,7 +207,7 @@ async fn a_second_crash_while_resuming_is_no_different() {
     }
 }
 
-fn in_cluster(memory: &Memory) -> Box<dyn Store> {
+pub(super) fn in_cluster(memory: &Memory) -> Box<dyn Store> {
     Box::new(InCluster::new(Arc::new(memory.clone()), Arc::new(|_| {})))
 }
 

@@ -24,7 +24,12 @@ pub struct Toy {
     pub troubles: Arc<Mutex<Vec<Class>>>,
     pub acts: Arc<Mutex<Vec<String>>>,
     pub bell: watch::Sender<u64>,
-    clock: Clock,
+    /// How long a look and an act take.
+    pub look: Arc<Mutex<Duration>>,
+    pub act: Arc<Mutex<Duration>>,
+    /// How often new credentials were asked for.
+    pub renewed: Arc<Mutex<u32>>,
+    pub clock: Clock,
 }
 
 impl Toy {
@@ -35,6 +40,9 @@ impl Toy {
             troubles: Arc::default(),
             acts: Arc::default(),
             bell: watch::channel(0).0,
+            look: Arc::default(),
+            act: Arc::default(),
+            renewed: Arc::default(),
             clock: Clock::starting_at("2026-11-21T08:00:00Z".parse().unwrap()),
         }
     }
@@ -71,6 +79,9 @@ impl Ground for Toy {
     }
     fn changed(&self) -> watch::Receiver<u64> {
         self.bell.subscribe()
+    }
+    fn renew(&self) {
+        *self.renewed.lock().unwrap() += 1;
     }
 }
 
@@ -111,6 +122,7 @@ impl Step<Toy> for Raise {
     type Act = u32;
 
     async fn observe(&self, world: &Toy) -> Result<(u32, u32), StepError> {
+        pass(&world.look).await;
         Ok((world.get(self.name), self.gate.map_or(1, |g| world.get(g))))
     }
 
@@ -133,6 +145,7 @@ impl Step<Toy> for Raise {
     }
 
     async fn act(&self, world: &Toy, act: &u32) -> Result<(), StepError> {
+        pass(&world.act).await;
         let trouble = world.troubles.lock().unwrap().pop();
         if let Some(class) = trouble {
             return Err(ApiError::new("toy:Raise", class, "no").into());
@@ -162,6 +175,24 @@ impl Step<Toy> for Raise {
 
     fn describe(&self, act: &u32) -> String {
         format!("set {} to {act}", self.name)
+    }
+
+    fn begins(&self, _act: &u32) -> bool {
+        self.path.len() > 1
+    }
+
+    fn at_rest(&self, seen: &(u32, u32)) -> bool {
+        seen.1 != BUSY
+    }
+}
+
+/// A gate that lets acts through and says that something is under way.
+pub const BUSY: u32 = 2;
+
+async fn pass(time: &Mutex<Duration>) {
+    let time = *time.lock().unwrap();
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
     }
 }
 

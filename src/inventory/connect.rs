@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::aws::Aws;
+use crate::clients::follow::{Connect, Describe, following};
 use crate::clients::https;
 use crate::clients::identity::{Reached, same_cluster};
 use crate::clients::kube::{self as client, Auth};
@@ -38,9 +40,8 @@ pub async fn connect(
     let cluster = find(aws, name).await?;
     let (url, kube) = match way {
         Way::Eks => {
-            let (config, auth) = by_eks(aws, &cluster, clock)?;
-            let client = client::production(&config, auth)?;
-            (config.cluster_url.to_string(), Kube { client })
+            let kube = followed(aws, &cluster, clock, Arc::new(https::wire), true)?;
+            (cluster.endpoint.clone().unwrap_or_default(), kube)
         }
         Way::Kubeconfig { path, context } => {
             let config = client::config_from(path.as_deref(), context.as_deref()).await?;
@@ -62,12 +63,41 @@ pub fn over(
     clock: &Clock,
     wire: Wire,
 ) -> Result<Kube, ApiError> {
-    // No TLS there, so nothing for a CA to prove.
-    let bare = eks::Cluster {
-        certificate_authority: None,
-        ..cluster.clone()
+    followed(
+        aws,
+        cluster,
+        clock,
+        Arc::new(move |_| Ok(wire.clone())),
+        false,
+    )
+}
+
+/// Reaches the API server where EKS says it is, and follows it when its address or CA changes. `tls`: there is a CA to
+/// prove anything.
+fn followed(
+    aws: &Aws,
+    cluster: &eks::Cluster,
+    clock: &Clock,
+    connect: Connect,
+    tls: bool,
+) -> Result<Kube, ApiError> {
+    let bare = move |cluster: eks::Cluster| eks::Cluster {
+        certificate_authority: cluster.certificate_authority.filter(|_| tls),
+        ..cluster
     };
-    let (config, auth) = by_eks(aws, &bare, clock)?;
+    let (config, auth) = by_eks(aws, &bare(cluster.clone()), clock)?;
+    let (aws, name) = (aws.clone(), cluster.name.clone());
+    let describe: Describe = Arc::new(move || {
+        let (aws, name) = (aws.clone(), name.clone());
+        Box::pin(async move {
+            let cluster = bare(aws.describe_cluster(&name).await?);
+            client::config_of(
+                cluster.endpoint.as_deref().unwrap_or_default(),
+                cluster.certificate_authority.as_deref(),
+            )
+        })
+    });
+    let wire = following(&config, describe, connect)?;
     Ok(Kube {
         client: client::over(&config, auth, wire)?,
     })

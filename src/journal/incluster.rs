@@ -1,6 +1,7 @@
 //! The run in the cluster: a checkpoint of its whole state, so that the next job can go on from another machine.
 //!
-//! Every write is fenced by the version that was read. While the API server is away (each control-plane hop takes it
+//! Every write is fenced by the version that was read. Who only annotates the ConfigMap moves its version and leaves the
+//! text as it is: then the annotation is kept, and the fence holds. Another text is another writer. While the API server is away (each control-plane hop takes it
 //! away for seconds or minutes) a write is tried again, aloud, for [`AWAY`]; then the run stops, because nothing may be
 //! done that was not written down.
 
@@ -9,9 +10,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::approval::{self, Granted};
 use super::error::JournalError;
-use super::record::{FORMAT, Record};
-use super::remote::{Boxed, Remote};
+use super::record::{Entry, FORMAT, Record};
+use super::remote::{Boxed, Remote, Stored};
 use super::state::RunState;
 use super::store::Store;
 use crate::model::{ApiError, Class};
@@ -28,7 +30,8 @@ pub type Say = Arc<dyn Fn(String) + Send + Sync>;
 /// A run's checkpoint in its cluster.
 pub struct InCluster {
     remote: Arc<dyn Remote>,
-    fence: Option<String>,
+    /// As last read or written.
+    last: Option<Stored>,
     say: Say,
 }
 
@@ -37,7 +40,7 @@ impl InCluster {
     pub fn new(remote: Arc<dyn Remote>, say: Say) -> Self {
         Self {
             remote,
-            fence: None,
+            last: None,
             say,
         }
     }
@@ -45,52 +48,65 @@ impl InCluster {
     async fn write(&mut self, text: &str) -> Result<(), JournalError> {
         let mut patience = Patience::new(&self.say, "write the run's checkpoint");
         loop {
-            match self.remote.write(text, self.fence.as_deref()).await {
-                Ok(version) => {
-                    self.fence = Some(version);
+            match self.remote.write(text, self.last.as_ref()).await {
+                Ok(stored) => {
+                    self.last = Some(stored);
                     return Ok(());
                 }
-                // The answer to an earlier try may have been lost after it took effect.
                 Err(error) if error.class == Class::Conflict => match self.remote.read().await {
+                    // The answer to an earlier try was lost after it took effect.
                     Ok(Some(stored)) if stored.text == text => {
-                        self.fence = Some(stored.version);
+                        self.last = Some(stored);
                         return Ok(());
                     }
-                    Ok(Some(stored)) if Some(&stored.version) == self.fence.as_ref() => {
-                        patience.wait(error).await?;
-                    }
-                    Ok(_) => return Err(JournalError::FenceLost),
+                    Ok(Some(stored)) => match adopt(&mut self.last, stored) {
+                        Some(true) => {}
+                        Some(false) => patience.wait(error).await?,
+                        None => return Err(JournalError::FenceLost),
+                    },
+                    Ok(None) => return Err(JournalError::FenceLost),
                     Err(error) => patience.wait(error).await?,
                 },
                 Err(error) => patience.wait(error).await?,
             }
         }
     }
+
+    async fn read(&self, what: &'static str) -> Result<Option<Stored>, JournalError> {
+        let mut patience = Patience::new(&self.say, what);
+        loop {
+            match self.remote.read().await {
+                Ok(stored) => return Ok(stored),
+                Err(error) => patience.wait(error).await?,
+            }
+        }
+    }
+}
+
+/// Takes over what others have put on the checkpoint. `None`: its text is not the last one any more; else whether anything
+/// was new.
+fn adopt(last: &mut Option<Stored>, stored: Stored) -> Option<bool> {
+    let known = last.as_ref().filter(|l| l.text == stored.text)?;
+    let new = known.version != stored.version;
+    *last = Some(stored);
+    Some(new)
 }
 
 impl Store for InCluster {
     fn load(&mut self) -> Boxed<'_, Result<Option<RunState>, JournalError>> {
         Box::pin(async move {
-            let mut patience = Patience::new(&self.say, "read the run's checkpoint");
-            let stored = loop {
-                match self.remote.read().await {
-                    Ok(stored) => break stored,
-                    Err(error) => patience.wait(error).await?,
-                }
-            };
-            let Some(stored) = stored else {
-                self.fence = None;
+            self.last = self.read("read the run's checkpoint").await?;
+            let Some(stored) = &self.last else {
                 return Ok(None);
             };
             let state = parse(&stored.text)?;
-            self.fence = Some(stored.version);
             Ok(Some(state))
         })
     }
 
     fn save<'a>(
         &'a mut self,
-        _record: &'a Record,
+        record: &'a Record,
         state: &'a RunState,
     ) -> Boxed<'a, Result<(), JournalError>> {
         Box::pin(async move {
@@ -102,7 +118,26 @@ impl Store for InCluster {
                     limit: LIMIT,
                 });
             }
+            if let (Entry::Opened(_), Some(last)) = (&record.entry, &mut self.last) {
+                // Approvals of an earlier run never count; they need not lie about either.
+                last.annotations
+                    .retain(|key, _| !key.starts_with(approval::PREFIX));
+            }
             self.write(&text).await
+        })
+    }
+
+    fn granted<'a>(
+        &'a mut self,
+        run: &'a str,
+        step: &'a str,
+    ) -> Boxed<'a, Result<Option<Granted>, JournalError>> {
+        Box::pin(async move {
+            let stored = self.read("see whether the step is approved").await?;
+            let stored = stored.ok_or(JournalError::FenceLost)?;
+            let granted = approval::find(&stored.annotations, run, step);
+            adopt(&mut self.last, stored).ok_or(JournalError::FenceLost)?;
+            Ok(granted)
         })
     }
 }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -39,12 +40,34 @@ pub enum LockError {
 /// Whether we hold the lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Grip {
-    /// Renewed within the last [`DURATION`].
-    Firm,
+    /// Renewed, and when.
+    Firm(Renewed),
     /// Not renewed for longer; nobody else is known to have it.
     Unsure,
     /// Somebody else has it.
     Lost(String),
+}
+
+/// When a lease was renewed, by timer and by clock: a timer stands still while the machine is suspended, and a clock
+/// can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Renewed {
+    timer: Instant,
+    clock: Timestamp,
+}
+
+impl Renewed {
+    fn now(clock: &Clock) -> Self {
+        let (timer, clock) = (Instant::now(), clock.now());
+        Self { timer, clock }
+    }
+
+    /// Whether the lease is surely still good.
+    fn fresh(&self, clock: &Clock) -> bool {
+        let by_clock = clock.now().duration_since(self.clock);
+        self.timer.elapsed() < DURATION
+            && SignedDuration::try_from(DURATION).is_ok_and(|duration| by_clock < duration)
+    }
 }
 
 /// A held lock. It is renewed until it is released or dropped.
@@ -53,6 +76,8 @@ pub struct Lock {
     clock: Clock,
     holder: String,
     grip: watch::Receiver<Grip>,
+    /// Asks for a renewal now.
+    now: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
@@ -65,33 +90,39 @@ impl Lock {
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Self, LockError> {
         let held = acquire(&*remote, &clock, holder, say).await?;
-        let (tx, grip) = watch::channel(Grip::Firm);
-        let task = tokio::spawn(keep(remote.clone(), clock.clone(), held, tx));
+        let (tx, grip) = watch::channel(Grip::Firm(Renewed::now(&clock)));
+        let now = Arc::new(Notify::new());
+        let keep = keep(remote.clone(), clock.clone(), held, tx, now.clone());
+        let task = tokio::spawn(keep);
         Ok(Self {
             remote,
             clock,
             holder: holder.to_owned(),
             grip,
+            now,
             task,
         })
     }
 
-    /// Returns once the lock is surely ours, which is at once unless renewing fails.
+    /// Returns once the lock is surely ours, which is at once unless renewing fails or the machine was suspended.
     ///
     /// # Errors
     /// When somebody else has it.
     pub async fn confirm(&self) -> Result<(), LockError> {
         let mut grip = self.grip.clone();
-        match grip
-            .wait_for(|g| *g != Grip::Unsure)
-            .await
-            .map(|g| g.clone())
-        {
-            Ok(Grip::Firm | Grip::Unsure) => Ok(()),
-            Ok(Grip::Lost(holder)) => Err(LockError::Lost { holder }),
-            Err(_) => Err(LockError::Lost {
-                holder: "nobody; renewing ended".into(),
-            }),
+        loop {
+            let seen = grip.borrow_and_update().clone();
+            match seen {
+                Grip::Firm(renewed) if renewed.fresh(&self.clock) => return Ok(()),
+                Grip::Firm(_) => self.now.notify_one(),
+                Grip::Unsure => {}
+                Grip::Lost(holder) => return Err(LockError::Lost { holder }),
+            }
+            if grip.changed().await.is_err() {
+                return Err(LockError::Lost {
+                    holder: "nobody; renewing ended".into(),
+                });
+            }
         }
     }
 
@@ -104,7 +135,7 @@ impl Lock {
             .map(|g| g.clone())
         {
             Ok(Grip::Lost(holder)) => LockError::Lost { holder },
-            Ok(Grip::Firm | Grip::Unsure) | Err(_) => LockError::Lost {
+            Ok(Grip::Firm(_) | Grip::Unsure) | Err(_) => LockError::Lost {
                 holder: "nobody; renewing ended".into(),
             },
         }
@@ -204,11 +235,21 @@ async fn acquire(
     }
 }
 
-async fn keep(remote: Arc<dyn Remote>, clock: Clock, mut held: Held, grip: watch::Sender<Grip>) {
+async fn keep(
+    remote: Arc<dyn Remote>,
+    clock: Clock,
+    mut held: Held,
+    grip: watch::Sender<Grip>,
+    now: Arc<Notify>,
+) {
     let mut renewed = Instant::now();
     let mut pause = RENEW;
     loop {
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            biased;
+            () = now.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
         let outcome = match remote.write_lock(&held, clock.now()).await {
             Err(error) if error.class == Class::Conflict => match remote.read_lock().await {
                 Ok(Some(now)) if now.holder == held.holder => {
@@ -237,7 +278,7 @@ async fn keep(remote: Arc<dyn Remote>, clock: Clock, mut held: Held, grip: watch
                 held = now;
                 renewed = Instant::now();
                 pause = RENEW;
-                grip.send_if_modified(|g| std::mem::replace(g, Grip::Firm) != Grip::Firm);
+                grip.send_replace(Grip::Firm(Renewed::now(&clock)));
             }
             Err(_) => {
                 pause = POLL;

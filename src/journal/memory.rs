@@ -17,6 +17,8 @@ pub enum Fault {
     AnswerLost,
     /// It is not allowed.
     Denied,
+    /// Whoever calls is not known any more.
+    Expired,
 }
 
 /// A checkpoint and a lock in memory. Clones share them.
@@ -31,6 +33,7 @@ struct Inner {
     calls: u64,
     faults: BTreeMap<u64, Fault>,
     away: bool,
+    hangs: bool,
 }
 
 impl Memory {
@@ -44,9 +47,34 @@ impl Memory {
         self.inner().away = away;
     }
 
+    /// Lets every call hang, or none.
+    pub fn hangs(&self, hangs: bool) {
+        self.inner().hangs = hangs;
+    }
+
     /// What is stored.
     pub fn text(&self) -> Option<String> {
         self.inner().text.as_ref().map(|s| s.text.clone())
+    }
+
+    /// Annotates the checkpoint, as somebody else may at any time.
+    pub fn annotate(&self, key: &str, value: &str) {
+        let mut inner = self.inner();
+        let version = inner.next();
+        if let Some(stored) = &mut inner.text {
+            stored.annotations.insert(key.to_owned(), value.to_owned());
+            stored.version = version;
+        }
+    }
+
+    /// The annotations of the checkpoint.
+    pub fn annotations(&self) -> BTreeMap<String, String> {
+        let inner = self.inner();
+        inner
+            .text
+            .as_ref()
+            .map(|s| s.annotations.clone())
+            .unwrap_or_default()
     }
 
     /// Who holds the lock.
@@ -58,6 +86,13 @@ impl Memory {
         self.0
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Returns once calls are answered.
+    async fn answering(&self) {
+        while self.inner().hangs {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
     }
 
     fn call<T>(
@@ -76,6 +111,7 @@ impl Memory {
             None => f(&mut inner),
             Some(Fault::Lost) => Err(gone()),
             Some(Fault::AnswerLost) => f(&mut inner).and_then(|_| Err(gone())),
+            Some(Fault::Expired) => Err(ApiError::new(op, Class::Expired, "unauthorized")),
             Some(Fault::Denied) => Err(ApiError::new(op, Class::Denied, "forbidden")),
         }
     }
@@ -94,31 +130,39 @@ impl Inner {
 
 impl Remote for Memory {
     fn read(&self) -> Boxed<'_, Result<Option<Stored>, ApiError>> {
-        Box::pin(async move { self.call("get configmaps", |i| Ok(i.text.clone())) })
+        Box::pin(async move {
+            self.answering().await;
+            self.call("get configmaps", |i| Ok(i.text.clone()))
+        })
     }
 
     fn write<'a>(
         &'a self,
         text: &'a str,
-        fence: Option<&'a str>,
-    ) -> Boxed<'a, Result<String, ApiError>> {
+        over: Option<&'a Stored>,
+    ) -> Boxed<'a, Result<Stored, ApiError>> {
         Box::pin(async move {
+            self.answering().await;
             self.call("update configmaps", |i| {
-                if i.text.as_ref().map(|s| s.version.as_str()) != fence {
+                if i.text.as_ref().map(|s| &s.version) != over.map(|s| &s.version) {
                     return Err(conflict("update configmaps"));
                 }
-                let version = i.next();
-                i.text = Some(Stored {
+                let stored = Stored {
                     text: text.to_owned(),
-                    version: version.clone(),
-                });
-                Ok(version)
+                    version: i.next(),
+                    ..over.cloned().unwrap_or_default()
+                };
+                i.text = Some(stored.clone());
+                Ok(stored)
             })
         })
     }
 
     fn read_lock(&self) -> Boxed<'_, Result<Option<Held>, ApiError>> {
-        Box::pin(async move { self.call("get leases", |i| Ok(i.lock.clone())) })
+        Box::pin(async move {
+            self.answering().await;
+            self.call("get leases", |i| Ok(i.lock.clone()))
+        })
     }
 
     fn write_lock<'a>(
@@ -127,6 +171,7 @@ impl Remote for Memory {
         now: Timestamp,
     ) -> Boxed<'a, Result<Held, ApiError>> {
         Box::pin(async move {
+            self.answering().await;
             self.call("update leases", |i| {
                 let version = i
                     .lock

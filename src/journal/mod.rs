@@ -4,6 +4,7 @@
 //! ([`state::RunState::apply`]); an illegal record is an error when it is written and when it is read. The journal
 //! knows no domain type: acts, before-images and the route are JSON to it.
 
+pub mod approval;
 pub mod error;
 pub mod file;
 pub mod incluster;
@@ -23,5 +24,5 @@ pub use incluster::InCluster;
 pub use lock::{Lock, LockError};
 pub use record::{Entry, FORMAT, Opened, Outcome, Record};
 pub use remote::{Held, Remote, Stored};
-pub use state::{Phase, RunState, Status, StepState};
+pub use state::{Approval, Phase, RunState, Status, StepState};
 pub use store::{Journal, Store};

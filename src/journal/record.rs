@@ -45,6 +45,14 @@ pub enum Entry {
     Opened(Opened),
     /// A step is looked at for the first time.
     Started { step: String },
+    /// A person's approval of a step was found, before the step was looked at.
+    Approved {
+        step: String,
+        by: String,
+        /// When it was given, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        granted_at: Option<Timestamp>,
+    },
     /// An act is about to be done. `before` comes with the step's first.
     Began {
         step: String,
@@ -62,6 +70,8 @@ pub enum Entry {
     Paused { why: String },
     /// A process takes up the run.
     Resumed { by: String },
+    /// The machine's clock moved against its own timer; the times of what is under way move with it.
+    ClockMoved { seconds: i64 },
     /// From here on the run is taken back. The steps of `keep` stay as they are.
     UndoStarted { keep: Vec<String> },
     /// An act that takes a step back is about to be done.
@@ -106,12 +116,14 @@ impl Entry {
         match self {
             Self::Opened(_) => ("opened", None),
             Self::Started { step } => ("started", Some(step)),
+            Self::Approved { step, .. } => ("approved", Some(step)),
             Self::Began { step, .. } => ("began", Some(step)),
             Self::Done { step, .. } => ("done", Some(step)),
             Self::Skipped { step, .. } => ("skipped", Some(step)),
             Self::Failed { step, .. } => ("failed", Some(step)),
             Self::Paused { .. } => ("paused", None),
             Self::Resumed { .. } => ("resumed", None),
+            Self::ClockMoved { .. } => ("clockMoved", None),
             Self::UndoStarted { .. } => ("undoStarted", None),
             Self::UndoBegan { step, .. } => ("undoBegan", Some(step)),
             Self::UndoDone { step } => ("undoDone", Some(step)),

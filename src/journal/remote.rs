@@ -1,5 +1,6 @@
 //! Where the checkpoint and the lock are kept, seen from above: the cluster in earnest, memory in tests.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 
@@ -10,11 +11,13 @@ use crate::model::ApiError;
 /// A boxed future, as [`Remote`] returns it.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// The checkpoint as stored, with what fences the next write.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The checkpoint as stored, with what fences the next write, and with what others have put on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     pub text: String,
     pub version: String,
+    pub annotations: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The lock as stored.
@@ -34,12 +37,12 @@ pub struct Held {
 pub trait Remote: Send + Sync {
     /// Reads the checkpoint.
     fn read(&self) -> Boxed<'_, Result<Option<Stored>, ApiError>>;
-    /// Writes the checkpoint; no fence creates it. Returns the new version.
+    /// Writes the checkpoint over what was read, or creates it. Annotations and labels are written as `over` has them.
     fn write<'a>(
         &'a self,
         text: &'a str,
-        fence: Option<&'a str>,
-    ) -> Boxed<'a, Result<String, ApiError>>;
+        over: Option<&'a Stored>,
+    ) -> Boxed<'a, Result<Stored, ApiError>>;
     /// Reads the lock.
     fn read_lock(&self) -> Boxed<'_, Result<Option<Held>, ApiError>>;
     /// Writes the lock.

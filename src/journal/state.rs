@@ -1,6 +1,6 @@
 //! The state of a run, folded from its records by one table.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -61,7 +61,8 @@ pub struct StepState {
     /// How many times the step failed and was taken up again; 0 for the first attempt.
     #[serde(default)]
     pub attempt: u32,
-    /// When the last attempt began; absent for the first.
+    /// When the last attempt began, without the time in which nobody carried the run; absent where that is when the step
+    /// began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_at: Option<Timestamp>,
     /// How many acts earlier attempts had begun.
@@ -70,6 +71,16 @@ pub struct StepState {
     /// How it was done, or why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// A step that a person has approved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approval {
+    pub step: String,
+    pub by: String,
+    /// When it was given, or found where that is not known.
+    pub at: Timestamp,
 }
 
 /// The state of a run. Its JSON is the checkpoint.
@@ -94,9 +105,15 @@ pub struct RunState {
     /// Why the last process paused; absent while one runs, or when it crashed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
+    /// When it was last taken up after a pause, or the clock had moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
     /// Steps that taking back leaves as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// What was approved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approval>,
     pub steps: Vec<StepState>,
     pub route: Value,
 }
@@ -235,7 +252,9 @@ impl RunState {
             phase: Phase::Forward,
             outcome: None,
             paused: None,
+            resumed_at: None,
             keep: Vec::new(),
+            approvals: Vec::new(),
             steps: steps.iter().map(|id| StepState::pending(id)).collect(),
             route: route.clone(),
         })
@@ -275,6 +294,18 @@ impl RunState {
                 self.in_order(record, step)?;
                 self.mark(record, step, Mark::Started)?.started_at = Some(record.at);
             }
+            Entry::Approved {
+                step,
+                by,
+                granted_at,
+            } => {
+                self.may_approve(record, step)?;
+                self.approvals.push(Approval {
+                    step: step.clone(),
+                    by: by.clone(),
+                    at: granted_at.unwrap_or(record.at),
+                });
+            }
             Entry::Began { step, before, act } => {
                 let first = self.step(step).is_some_and(|s| s.acts == 0);
                 if first && before.is_none() {
@@ -301,11 +332,23 @@ impl RunState {
                 if self.is_closed() {
                     return Err(illegal(record, "the run is closed"));
                 }
-                self.paused = None;
+                if self.paused.take().is_some() {
+                    let gap = record.at.duration_since(self.updated_at);
+                    self.time_out(gap.max(SignedDuration::ZERO), record.at);
+                } else {
+                    self.time_out(SignedDuration::ZERO, record.at);
+                }
                 self.by = Some(by.clone());
                 if self.phase == Phase::Forward {
                     self.steps.iter_mut().for_each(|s| s.take_up(record.at));
                 }
+            }
+            Entry::ClockMoved { seconds } => {
+                if self.is_closed() {
+                    return Err(illegal(record, "the run is closed"));
+                }
+                self.time_out(SignedDuration::from_secs(*seconds), record.at);
+                self.resumed_at = Some(record.at);
             }
             Entry::UndoStarted { keep } => {
                 let may = match (self.phase, self.outcome) {
@@ -347,6 +390,11 @@ impl RunState {
     /// What is known of a step.
     pub fn step(&self, id: &str) -> Option<&StepState> {
         self.steps.iter().find(|s| s.id == id)
+    }
+
+    /// Whether a step was approved in this run.
+    pub fn approved(&self, id: &str) -> bool {
+        self.approvals.iter().any(|a| a.step == id)
     }
 
     /// The first step that is not over.
@@ -407,6 +455,39 @@ impl RunState {
                 Err(illegal(record, &format!("step `{}` comes first", first.id)))
             }
             Some(_) | None => Ok(()),
+        }
+    }
+
+    fn may_approve(&self, record: &Record, id: &str) -> Result<(), JournalError> {
+        let Some(step) = self.step(id) else {
+            return Err(illegal(record, &format!("the run has no step `{id}`")));
+        };
+        if self.phase != Phase::Forward {
+            return Err(illegal(
+                record,
+                &format!("the run is in phase {:?}", self.phase),
+            ));
+        }
+        if step.status != Status::Pending || self.approved(id) {
+            return Err(illegal(record, "the step needs no approval any more"));
+        }
+        Ok(())
+    }
+
+    /// Time in which nobody carried the run, or that only a clock says has passed, is not counted: what is under way
+    /// has waited that much less. Nothing has happened after `now`, whatever another machine's clock said.
+    fn time_out(&mut self, gap: SignedDuration, now: Timestamp) {
+        if gap > SignedDuration::ZERO {
+            self.resumed_at = Some(now);
+        }
+        let moved = |at: Timestamp| at.saturating_add(gap).unwrap_or(at).min(now);
+        for step in self.steps.iter_mut().filter(|s| !s.status.is_over()) {
+            if let Some(began) = step.attempt_at.or(step.started_at)
+                && moved(began) != began
+            {
+                step.attempt_at = Some(moved(began));
+            }
+            step.last_act_at = step.last_act_at.map(moved);
         }
     }
 

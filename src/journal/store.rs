@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::approval::Granted;
 use super::error::JournalError;
 use super::file::FileLog;
 use super::record::{Entry, Record};
@@ -18,6 +19,14 @@ pub trait Store: Send {
         record: &'a Record,
         state: &'a RunState,
     ) -> Boxed<'a, Result<(), JournalError>>;
+    /// The approval of a step, where somebody has left one for this run. A store that nobody else writes to has none.
+    fn granted<'a>(
+        &'a mut self,
+        _run: &'a str,
+        _step: &'a str,
+    ) -> Boxed<'a, Result<Option<Granted>, JournalError>> {
+        Box::pin(async { Ok(None) })
+    }
 }
 
 /// A run's journal, held by the process that has the lock.
@@ -56,6 +65,14 @@ impl Journal {
     /// The run as it stands.
     pub fn state(&self) -> Option<&RunState> {
         self.state.as_ref()
+    }
+
+    /// The approval of a step, where somebody has left one for this run.
+    pub async fn granted(&mut self, step: &str) -> Result<Option<Granted>, JournalError> {
+        match &self.state {
+            Some(state) => self.store.granted(&state.run, step).await,
+            None => Ok(None),
+        }
     }
 
     /// Makes an entry durable. Nothing may be done that it announces before this has returned.

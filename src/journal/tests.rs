@@ -65,6 +65,12 @@ fn entry() -> impl Strategy<Value = Entry> {
         }),
         Just(Entry::Paused { why: "w".into() }),
         Just(Entry::Resumed { by: "me".into() }),
+        s.clone().prop_map(|step| Entry::Approved {
+            step,
+            by: "Ann".into(),
+            granted_at: None
+        }),
+        (-90i64..90).prop_map(|seconds| Entry::ClockMoved { seconds }),
         Just(Entry::UndoStarted {
             keep: vec!["a".into()]
         }),

@@ -355,19 +355,23 @@ async fn the_checkpoint_is_created_once_and_then_replaced_as_it_was_read() {
     let (k, asked) = kube(|request, _| match request.method().as_str() {
         "GET" => json(
             200,
-            &j!({"metadata": {"name": "eksup-run", "resourceVersion": "5"}, "data": {"checkpoint": "text"}}),
+            &j!({"metadata": {"name": "eksup-run", "resourceVersion": "5", "labels": {"team": "a"}, "annotations": {"note": "b"}}, "data": {"checkpoint": "text"}}),
         ),
         "POST" => json(201, &j!({"metadata": {"resourceVersion": "4"}})),
         _ => status(409, "Conflict", "the object has been modified", j!({})),
     });
-    assert_eq!(k.write_checkpoint("text", None).await.unwrap(), "4");
+    let created = k.write_checkpoint("text", None).await.unwrap();
+    assert_eq!(
+        (created.text.as_str(), created.resource_version.as_str()),
+        ("text", "4")
+    );
     let stored = k.read_checkpoint().await.unwrap().unwrap();
     assert_eq!(
         (stored.text.as_str(), stored.resource_version.as_str()),
         ("text", "5")
     );
     assert_eq!(
-        k.write_checkpoint("more", Some("5"))
+        k.write_checkpoint("more", Some(&stored))
             .await
             .unwrap_err()
             .class,
@@ -389,10 +393,19 @@ async fn the_checkpoint_is_created_once_and_then_replaced_as_it_was_read() {
         ),
         (&j!("5"), &j!("more"))
     );
+    // What others have put on it stays.
+    assert_eq!(sent["metadata"]["annotations"], j!({"note": "b"}));
+    assert_eq!(
+        sent["metadata"]["labels"],
+        j!({"team": "a", "app.kubernetes.io/managed-by": "eksup"})
+    );
     let (k, _) = kube(|_, _| status(404, "NotFound", "no", j!({})));
     assert_eq!(k.read_checkpoint().await.unwrap(), None);
     assert_eq!(
-        k.write_checkpoint("x", Some("5")).await.unwrap_err().class,
+        k.write_checkpoint("x", Some(&stored))
+            .await
+            .unwrap_err()
+            .class,
         Class::Conflict,
         "deleted behind our back"
     );

@@ -1,6 +1,8 @@
 //! The run's state in the cluster: a ConfigMap for the checkpoint, a Lease for the lock. Every write is fenced by the
 //! `resourceVersion` that was read.
 
+use std::collections::BTreeMap;
+
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -12,11 +14,13 @@ use crate::k8s::Kube;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::model::{ApiError, Class};
 
-/// The checkpoint as stored, with what fences the next write.
-#[derive(Clone, Debug, PartialEq)]
+/// The checkpoint as stored, with what fences the next write, and with what others have put on it.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stored {
     pub text: String,
     pub resource_version: String,
+    pub annotations: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// The lock as stored.
@@ -33,6 +37,8 @@ pub struct Held {
 
 /// The ConfigMap's key that holds the checkpoint.
 const CHECKPOINT: &str = "checkpoint";
+/// The label on both objects.
+const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "eksup");
 /// Leases count microseconds.
 const MICRO_TIME: &str = "%Y-%m-%dT%H:%M:%S%.6fZ";
 
@@ -43,31 +49,35 @@ impl Kube {
             self.get("get configmaps", &one("/api/v1", "configmaps"))
                 .await,
         )?;
-        Ok(found.map(|map| Stored {
-            text: map
-                .data
-                .and_then(|mut data| data.remove(CHECKPOINT))
-                .unwrap_or_default(),
-            resource_version: map.metadata.resource_version.unwrap_or_default(),
-        }))
+        Ok(found.map(stored))
     }
 
-    /// `fence`: the version that was read, None to create. Returns the new version. Conflict when someone else wrote.
+    /// `over`: what was read, None to create; its annotations and labels are kept. Conflict when someone else wrote.
     pub async fn write_checkpoint(
         &self,
         text: &str,
-        fence: Option<&str>,
-    ) -> Result<String, ApiError> {
+        over: Option<&Stored>,
+    ) -> Result<Stored, ApiError> {
+        let mut metadata = metadata(over.map_or("", |o| &o.resource_version));
+        if let Some(over) = over {
+            metadata["annotations"] = json!(over.annotations);
+            let mut labels = over.labels.clone();
+            labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
+            metadata["labels"] = json!(labels);
+        }
         let body = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": metadata(fence.unwrap_or_default()),
+            "metadata": metadata,
             "data": { CHECKPOINT: text },
         });
         let written: ConfigMap = self
-            .put("configmaps", "/api/v1", fence.is_some(), &body)
+            .put("configmaps", "/api/v1", over.is_some(), &body)
             .await?;
-        Ok(written.metadata.resource_version.unwrap_or_default())
+        Ok(Stored {
+            text: text.to_owned(),
+            ..stored(written)
+        })
     }
 
     /// The lock, if there ever was one.
@@ -141,11 +151,23 @@ fn one(group: &str, plural: &str) -> String {
 }
 
 fn metadata(resource_version: &str) -> Value {
-    let mut metadata = json!({ "name": RUN_NAME, "namespace": RUN_NAMESPACE, "labels": { "app.kubernetes.io/managed-by": "eksup" } });
+    let mut metadata = json!({ "name": RUN_NAME, "namespace": RUN_NAMESPACE, "labels": { (MANAGED_BY.0): MANAGED_BY.1 } });
     if !resource_version.is_empty() {
         metadata["resourceVersion"] = json!(resource_version);
     }
     metadata
+}
+
+fn stored(map: ConfigMap) -> Stored {
+    Stored {
+        text: map
+            .data
+            .and_then(|mut data| data.remove(CHECKPOINT))
+            .unwrap_or_default(),
+        resource_version: map.metadata.resource_version.unwrap_or_default(),
+        annotations: map.metadata.annotations.unwrap_or_default(),
+        labels: map.metadata.labels.unwrap_or_default(),
+    }
 }
 
 fn held(lease: Lease) -> Held {

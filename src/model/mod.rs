@@ -14,10 +14,12 @@ pub mod kube;
 pub mod marks;
 pub mod snapshot;
 pub mod version;
+pub mod window;
 
 pub use clock::Clock;
 pub use error::{ApiError, Class};
 pub use inventory::Inventory;
 pub use version::{AddonVersion, Minor};
+pub use window::Windows;
 
 pub use jiff::Timestamp;

@@ -12,7 +12,7 @@ use super::types::{
     AddonPolicy, Addons, Consent, ControlPlane, DeadKubelets, Drain, DrainOrder, Insights, Jobs,
     OnDeadline, OnUnhealthy, Plan, Retire, RetireHow, SingleReplicas, Strategy, Traffic,
 };
-use super::{groups, notify, routes};
+use super::{gates, groups, notify, routes};
 use crate::model::{AddonVersion, Minor};
 
 /// No wait of an upgrade is longer: EKS's own way back closes after seven days.
@@ -107,6 +107,14 @@ pub fn plan(name: &str, text: &str, root: &Node) -> Result<Plan, PlanErrors> {
         .get("retire")
         .map(|n| retire(&mut r, n))
         .unwrap_or_default();
+    let windows = f
+        .get("windows")
+        .map(|n| gates::windows(&mut r, n))
+        .unwrap_or_default();
+    let approvals = f
+        .get("approvals")
+        .map(|n| gates::approvals(&mut r, n))
+        .unwrap_or_default();
     let notify = f
         .get("notify")
         .map(|n| notify::read(&mut r, n))
@@ -122,6 +130,8 @@ pub fn plan(name: &str, text: &str, root: &Node) -> Result<Plan, PlanErrors> {
         drain,
         traffic,
         retire,
+        windows,
+        approvals,
         notify,
     };
     contradictions::find(&mut r, &f, &plan, to.is_some());

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::types::{
-    AddonPolicy, Addons, Capacity, Consent, ControlPlane, DeadKubelets, Drain, DrainOrder,
-    Insights, Jobs, NodeGroup, OnDeadline, OnUnhealthy, Plan, Retire, RetireHow, SingleReplicas,
-    Strategy, Traffic,
+    AddonPolicy, Addons, Approvals, Capacity, Consent, ControlPlane, DeadKubelets, Drain,
+    DrainOrder, Insights, Jobs, NodeGroup, OnDeadline, OnUnhealthy, Plan, Retire, RetireHow,
+    SingleReplicas, Strategy, Traffic,
 };
-use crate::model::Minor;
+use crate::model::{Minor, Windows};
 
 const fn minutes(n: u64) -> Duration {
     Duration::from_secs(n * 60)
@@ -28,6 +28,9 @@ impl Plan {
             drain: Drain::default(),
             traffic: Traffic::default(),
             retire: Retire::default(),
+            // At any time and without anybody: the plan itself is consent, and a runner that waits costs money.
+            windows: Windows::default(),
+            approvals: Approvals::default(),
             notify: Vec::new(),
         }
     }

@@ -6,6 +6,7 @@ mod defaults;
 mod digest;
 pub mod duration;
 mod error;
+pub mod gates;
 mod groups;
 mod keys;
 mod load;

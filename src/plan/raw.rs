@@ -35,6 +35,9 @@ pub struct UpgradePlan {
     pub drain: Option<Drain>,
     pub traffic: Option<Traffic>,
     pub retire: Option<Retire>,
+    /// When something new may begin. Default: at any time.
+    pub windows: Option<Vec<Window>>,
+    pub approvals: Option<Approvals>,
     pub notify: Option<Vec<Notify>>,
 }
 
@@ -330,6 +333,40 @@ pub struct Retire {
 pub enum Then {
     Delete,
     KeepAtZero,
+}
+
+/// It opens on each of the days at `from` and closes at `to`, the next day where that is not later.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Window {
+    /// Days on which it opens. Default: every day.
+    pub days: Option<Vec<Day>>,
+    #[schemars(regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    pub from: String,
+    #[schemars(regex(pattern = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"))]
+    pub to: String,
+    /// A zone of the IANA database, such as `Europe/Berlin`. Default: UTC.
+    pub time_zone: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Day {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
+}
+
+/// Where a person says yes first.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Approvals {
+    /// Steps by their ids, or kinds of steps such as `drain` or `retire`. Default: none.
+    pub before: Option<Vec<String>>,
 }
 
 #[derive(JsonSchema)]

@@ -50,6 +50,8 @@ mod tests {
             ("traffic.routes", "Route"),
             ("traffic.routes.rule", "NamedRule"),
             ("retire", "Retire"),
+            ("windows", "Window"),
+            ("approvals", "Approvals"),
             ("notify.webhook", "Webhook"),
             ("notify.sns", "Sns"),
         ];

@@ -92,6 +92,10 @@ traffic:
   timeout: 10m
   onUnhealthy: hold
 retire: {soak: 2h, then: keep-at-zero}
+windows:
+  - {days: [tue, mon], from: "22:00", to: "04:00", timeZone: Europe/Berlin}
+  - {from: 00:00, to: 24:00}
+approvals: {before: [retire, drain-apps-blue]}
 notify:
   - webhook: {url: https://example.com/x, on: [run_closed]}
   - sns: {topic: "arn:aws:sns:eu-central-1:123456789012:t"}
@@ -138,6 +142,15 @@ notify:
         ([5, 100].as_slice(), OnUnhealthy::Hold)
     );
     assert_eq!(plan.retire.then, RetireHow::KeepAtZero);
+    let windows: Vec<String> = plan.windows.0.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        windows,
+        [
+            "mon, tue 22:00-04:00 Europe/Berlin",
+            "every day 00:00-24:00 UTC"
+        ]
+    );
+    assert_eq!(plan.approvals.before, ["drain-apps-blue", "retire"]);
     assert_eq!(plan.notify.len(), 2);
 }
 
@@ -367,4 +380,56 @@ proptest! {
             let _ = miette::GraphicalReportHandler::new().render_report(&mut shown, &errors);
         }
     }
+}
+
+#[test]
+fn everything_that_is_wrong_with_windows_and_approvals_is_told_at_its_place() {
+    let text = r#"cluster: prod
+to: 1.30
+windows:
+  - {days: [mon, Tues, mon], from: "25:00", to: "04:00"}
+  - {from: "22:00"}
+  - {from: "9:00", to: "24:00", timeZone: Europe/Berln}
+  - {from: "09:00", to: "09:00", until: "10:00"}
+  - weekends
+approvals: {before: [drain, drain, "shift all"], after: [soak]}
+"#;
+    let found: Vec<_> = problems(text)
+        .into_iter()
+        .map(|(code, line, _)| (code, line))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("plan::value", 4),
+            ("plan::duplicate", 4),
+            ("plan::value", 4),
+            ("plan::missing", 5),
+            ("plan::value", 6),
+            ("plan::value", 6),
+            ("plan::contradiction", 7),
+            ("plan::unknown-key", 7),
+            ("plan::type", 8),
+            ("plan::missing", 8),
+            ("plan::missing", 8),
+            ("plan::duplicate", 9),
+            ("plan::value", 9),
+            ("plan::unknown-key", 9),
+        ]
+    );
+    let help = parse("p", text).unwrap_err().problems[0].help.clone();
+    assert!(help.unwrap().contains("`tue`"));
+}
+
+#[test]
+fn a_plan_without_windows_and_approvals_has_the_digest_it_always_had() {
+    let plan = parse("p", "cluster: prod\nto: 1.30\n").unwrap();
+    let text = serde_json::to_value(&plan).unwrap();
+    assert!(text.get("windows").is_none() && text.get("approvals").is_none());
+    let with = parse(
+        "p",
+        "cluster: prod\nto: 1.30\napprovals: {before: [drain]}\n",
+    )
+    .unwrap();
+    assert_ne!(digest(&plan), digest(&with));
 }

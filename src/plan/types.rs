@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::model::eks::NodegroupTaint;
-use crate::model::{AddonVersion, Minor};
+use crate::model::{AddonVersion, Minor, Windows};
 
 /// What the user wants of one cluster.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,7 +22,28 @@ pub struct Plan {
     pub drain: Drain,
     pub traffic: Traffic,
     pub retire: Retire,
+    /// When something new may begin; left out of the digest where there are none, so that a run that is open when
+    /// eksup is replaced by a newer one still agrees with its plan.
+    #[serde(skip_serializing_if = "none")]
+    pub windows: Windows,
+    #[serde(skip_serializing_if = "nothing")]
+    pub approvals: Approvals,
     pub notify: Vec<Notify>,
+}
+
+fn none(windows: &Windows) -> bool {
+    windows.0.is_empty()
+}
+
+fn nothing(approvals: &Approvals) -> bool {
+    approvals.before.is_empty()
+}
+
+/// What a person approves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Approvals {
+    /// Steps, or kinds of steps, that do not begin without.
+    pub before: Vec<String>,
 }
 
 /// How nodes are replaced.

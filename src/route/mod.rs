@@ -7,6 +7,7 @@ mod clone;
 mod draft;
 mod estimate;
 mod fleet;
+pub mod gates;
 mod migrate;
 mod naming;
 mod problem;

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use eksup::aws::Aws;
-use eksup::engine::{About, Ended, Engine, Planned, stop};
+use eksup::engine::{About, Ended, Engine, Gates, Planned, stop};
 use eksup::event::{Event, Kind};
 use eksup::inventory::connect;
 use eksup::journal::memory::Memory;
@@ -181,6 +181,7 @@ impl Rig {
             lock: None,
             stop,
             until,
+            gates: Gates::default(),
             resume,
         };
         if fresh {

@@ -262,7 +262,7 @@ async fn fare<T>(
         }
         // What sleeps is not polled.
         Fate::Sleeps { lasts, .. } => sleep(lasts).await,
-        Fate::Jumps { seconds, .. } => clock.jump(jiff::SignedDuration::from_secs(seconds)),
+        Fate::Jumps { seconds, .. } => clock.leap(jiff::SignedDuration::from_secs(seconds)),
         Fate::Lives | Fate::Dies { .. } | Fate::DiesAtRecord { .. } | Fate::Rivalled { .. } => {}
     }
     work.await

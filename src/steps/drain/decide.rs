@@ -10,6 +10,7 @@ use crate::engine::{Decision, Past};
 use crate::model::kube::{Key, Pod};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
+use crate::steps::drain::rest::{consents, counted_from};
 use crate::steps::drain::seen::{BlueNode, Seen};
 use crate::steps::evictable::{Consents, Verdict, occupies, verdict};
 
@@ -73,7 +74,7 @@ pub enum Act {
 }
 
 /// The state of one node whose emptying has begun.
-struct Open<'a> {
+pub(super) struct Open<'a> {
     node: &'a BlueNode,
     begun: Timestamp,
     /// Pods that may be evicted now.
@@ -88,7 +89,7 @@ struct Open<'a> {
 }
 
 impl Open<'_> {
-    fn empty(&self) -> bool {
+    pub(super) fn empty(&self) -> bool {
         self.ready.is_empty()
             && self.blocked.is_empty()
             && self.leaving.is_empty()
@@ -108,11 +109,7 @@ impl Open<'_> {
 
 /// Chooses what a drain of `seen.nodes` does next.
 pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
-    let consents = Consents {
-        bare_pods: spec.bare_pods,
-        empty_dir: spec.empty_dir,
-        wait_for_jobs: spec.wait_for_jobs,
-    };
+    let consents = consents(spec);
     let unshielded: Vec<String> = seen
         .nodes
         .iter()
@@ -130,7 +127,13 @@ pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Dec
         match node.begun(&seen.run) {
             _ if node.skipped(&seen.run) => {}
             None => fresh.push(node),
-            Some(begun) => match inspect(node, begun, seen, consents, &mut budgets) {
+            Some(begun) => match inspect(
+                node,
+                counted_from(begun, past, now),
+                seen,
+                consents,
+                &mut budgets,
+            ) {
                 Err(refuse) => return Decision::Refuse(refuse),
                 Ok(state) if state.empty() => done += 1,
                 Ok(state) => open.push(state),
@@ -176,7 +179,7 @@ pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Dec
 }
 
 /// Sorts a begun node's pods.
-fn inspect<'a>(
+pub(super) fn inspect<'a>(
     node: &'a BlueNode,
     begun: Timestamp,
     seen: &Seen,

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod decide;
+pub mod rest;
 pub mod seen;
 pub mod settle;
 pub mod step;

@@ -18,6 +18,7 @@ use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::{Act, PodRef, Target, decide};
+use crate::steps::drain::rest::at_rest;
 use crate::steps::drain::seen::{BlueNode, Seen, blue_nodes};
 use crate::steps::drain::settle::{is_replacement, restart_of, unsettled_text};
 use crate::steps::evictable::{left_on, occupies};
@@ -397,6 +398,14 @@ impl Step<World> for Drain {
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
         decide(&self.spec, seen, past, now)
+    }
+
+    fn begins(&self, act: &Act) -> bool {
+        matches!(act, Act::Begin { .. })
+    }
+
+    fn at_rest(&self, seen: &Seen) -> bool {
+        at_rest(&self.spec, seen)
     }
 
     fn before(&self, _seen: &Seen) {}

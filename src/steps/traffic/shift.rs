@@ -181,6 +181,10 @@ impl Step<World> for Shift {
         }
     }
 
+    fn begins(&self, act: &Act) -> bool {
+        act.back.is_none()
+    }
+
     fn before(&self, seen: &Seen) -> Vec<Forward> {
         seen.forwards()
     }
@@ -345,6 +349,7 @@ mod tests {
             last_act: serde_json::to_value(act).ok(),
             acts: 1,
             attempt: 0,
+            resumed_at: None,
         }
     }
 

@@ -1,0 +1,246 @@
+//! `eksup approve`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::PlanArg;
+use super::carry::route_of;
+use super::context::{Context, Reached};
+use super::error::{CliError, Kind};
+use super::gates;
+use super::remote::InKube;
+use super::start::usage;
+use crate::journal::{Phase, Remote, RunState, Status, Stored, approval, incluster};
+use crate::model::{Class, Timestamp};
+use crate::plan::Plan;
+use crate::route::Route;
+
+/// Somebody else may write between our read and our write; this often in a row nobody does.
+const TRIES: u32 = 10;
+
+/// Approve a step of the open run, so that the run may go on with it
+///
+/// The approval is left on the run's ConfigMap; the next `eksup apply`, or the one that runs, takes it over into the
+/// journal. Without a step it is the one that the run waits for. It counts for this run only.
+#[derive(Debug, Args)]
+pub struct ApproveArgs {
+    /// The plan file, a step, or both in this order
+    #[arg(value_name = "PLAN] [STEP", num_args = 0..=2)]
+    words: Vec<String>,
+    /// Use `plans/NAME.yaml` of the working directory
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// Who approves; without it, the AWS identity of the caller
+    #[arg(long, value_name = "WHO")]
+    by: Option<String>,
+}
+
+/// Approves.
+pub async fn run(cx: &Context, args: ApproveArgs) -> Result<(), CliError> {
+    let (arg, step) = split(args.words, args.cluster)?;
+    let (cluster, region) = cx.cluster(&arg)?;
+    let reached = cx.reach(&cluster, region.as_deref()).await?;
+    let remote = InKube(reached.kube.clone());
+    let by = match args.by {
+        Some(by) => by,
+        None => reached.aws.caller().await?.1,
+    };
+    let plan = cx.plan(&arg).ok().map(|(_, plan)| plan);
+    for _ in 0..TRIES {
+        let stored = remote.read().await?;
+        let Some((stored, state)) = open(stored)? else {
+            return Err(CliError::new(
+                Kind::Mismatch,
+                format!("cluster {cluster} has no open run to approve anything of"),
+            )
+            .next(cx.again("apply", &arg)));
+        };
+        let route = route_of(&state)?;
+        let step = chosen(step.as_deref(), plan.as_ref(), &state, &route)?;
+        if let Some(why) = needless(&state, &step) {
+            cx.ui.say(&why);
+            return Ok(());
+        }
+        match leave(&remote, stored, &state, &step, &by, reached.clock.now()).await {
+            Ok(()) => {
+                cx.ui.say(&format!(
+                    "`{step}` of run {} is approved by {by}; it goes on with: {}",
+                    state.run,
+                    cx.again("apply", &arg)
+                ));
+                return told(cx, &reached, &state, &step, &by);
+            }
+            Err(error) if error.class == Class::Conflict => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(CliError::new(
+        Kind::Unexpected,
+        "the run's ConfigMap was written by others all the time; give the same command again",
+    ))
+}
+
+/// The words as plan and step: one word is a plan where it looks like a file, else a step.
+fn split(
+    words: Vec<String>,
+    cluster: Option<String>,
+) -> Result<(PlanArg, Option<String>), CliError> {
+    let file = |word: &str| {
+        let path = std::path::Path::new(word);
+        path.exists()
+            || word.contains('/')
+            || [".yaml", ".yml", ".json"].iter().any(|e| word.ends_with(e))
+    };
+    let mut words = words.into_iter();
+    let (first, second) = (words.next(), words.next());
+    let plan = |path: String| PlanArg {
+        plan: Some(PathBuf::from(path)),
+        cluster: None,
+    };
+    match (cluster, first, second) {
+        (Some(_), Some(_), Some(_)) => Err(usage("name the plan or --cluster, and one step")),
+        (Some(cluster), step, None) => Ok((
+            PlanArg {
+                plan: None,
+                cluster: Some(cluster),
+            },
+            step,
+        )),
+        (None, Some(path), Some(step)) => Ok((plan(path), Some(step))),
+        (None, Some(word), None) if file(&word) => Ok((plan(word), None)),
+        (_, step, _) => Ok((PlanArg::default(), step)),
+    }
+}
+
+/// The checkpoint and the run in it, if that is not closed.
+fn open(stored: Option<Stored>) -> Result<Option<(Stored, RunState)>, CliError> {
+    let Some(stored) = stored else {
+        return Ok(None);
+    };
+    let state = incluster::parse(&stored.text)?;
+    Ok((!state.is_closed()).then_some((stored, state)))
+}
+
+/// The step that was named, or the one that the run waits for.
+fn chosen(
+    named: Option<&str>,
+    plan: Option<&Plan>,
+    state: &RunState,
+    route: &Route,
+) -> Result<String, CliError> {
+    let list = || {
+        let ids: Vec<&str> = state.steps.iter().map(|s| s.id.as_str()).collect();
+        format!("its steps are {}", ids.join(", "))
+    };
+    if state.phase == Phase::Back {
+        return Err(CliError::new(
+            Kind::Mismatch,
+            format!(
+                "run {} is being taken back, which needs no approval",
+                state.run
+            ),
+        ));
+    }
+    let Some(named) = named else {
+        let waits = match plan {
+            Some(plan) => gates::approvals(plan, route)?,
+            None => std::collections::BTreeSet::new(),
+        };
+        return state
+            .current()
+            .filter(|s| {
+                s.status == Status::Pending && waits.contains(&s.id) && !state.approved(&s.id)
+            })
+            .map(|s| s.id.clone())
+            .ok_or_else(|| {
+                usage(format!(
+                    "run {} waits for no approval; name the step to approve it in advance",
+                    state.run
+                ))
+                .hint(list())
+            });
+    };
+    if state.step(named).is_some() {
+        return Ok(named.to_owned());
+    }
+    Err(usage(format!("run {} has no step `{named}`", state.run)).hint(list()))
+}
+
+/// Why nothing has to be done.
+fn needless(state: &RunState, step: &str) -> Option<String> {
+    if let Some(given) = state.approvals.iter().find(|a| a.step == step) {
+        return Some(format!(
+            "`{step}` was approved by {} at {} already",
+            given.by, given.at
+        ));
+    }
+    let begun = state
+        .step(step)
+        .is_some_and(|s| s.status != Status::Pending);
+    begun.then(|| format!("`{step}` has begun already"))
+}
+
+async fn leave(
+    remote: &InKube,
+    mut stored: Stored,
+    state: &RunState,
+    step: &str,
+    by: &str,
+    now: Timestamp,
+) -> Result<(), crate::model::ApiError> {
+    let value = approval::value(&state.run, by, now);
+    stored.annotations.insert(approval::key(step), value);
+    let text = stored.text.clone();
+    remote.write(&text, Some(&stored)).await.map(drop)
+}
+
+fn told(
+    cx: &Context,
+    reached: &Reached,
+    state: &RunState,
+    step: &str,
+    by: &str,
+) -> Result<(), CliError> {
+    if cx.ui.format != super::args::Format::Json {
+        return Ok(());
+    }
+    cx.ui.out_json(&crate::report::json::version())?;
+    cx.ui.out_json(&serde_json::json!({
+        "type": "approved", "cluster": reached.cluster.name, "run": state.run, "step": step, "by": by,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(
+        words: &[&str],
+        cluster: Option<&str>,
+    ) -> (Option<String>, Option<String>, Option<String>) {
+        let all = words.iter().map(|w| (*w).to_owned()).collect();
+        let (arg, step) = split(all, cluster.map(str::to_owned)).unwrap();
+        (arg.plan.map(|p| p.display().to_string()), arg.cluster, step)
+    }
+
+    #[test]
+    fn a_word_alone_is_a_plan_where_it_looks_like_a_file_and_else_a_step() {
+        let some = |t: &str| Some(t.to_owned());
+        assert_eq!(words(&[], None), (None, None, None));
+        assert_eq!(
+            words(&["plans/p.yaml"], None),
+            (some("plans/p.yaml"), None, None)
+        );
+        assert_eq!(words(&["drain-x"], None), (None, None, some("drain-x")));
+        assert_eq!(
+            words(&["p.yaml", "drain-x"], None),
+            (some("p.yaml"), None, some("drain-x"))
+        );
+        assert_eq!(
+            words(&["drain-x"], Some("prod")),
+            (None, some("prod"), some("drain-x"))
+        );
+        assert!(split(vec!["a".into(), "b".into()], Some("prod".into())).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! Follows a cluster whose certificate authority or address changes while a run goes on.
+//!
+//! A run may last for days, and EKS lets a cluster's CA be rotated. When a certificate does not verify any more, or
+//! the server does not know us (401), the cluster is described anew; only where that says something else is the request
+//! sent again, over a new connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::Uri;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+use super::error::{chain, tls};
+use crate::model::ApiError;
+use crate::wire::{BoxError, Request, Response, Wire};
+
+/// A cluster that has just been described is not described again: an identity that is not let in stays so.
+const AGAIN: Duration = Duration::from_secs(15);
+
+/// Says where the cluster is now.
+pub type Describe =
+    Arc<dyn Fn() -> BoxFuture<'static, Result<kube::Config, ApiError>> + Send + Sync>;
+/// Makes a wire to there.
+pub type Connect = Arc<dyn Fn(&kube::Config) -> Result<Wire, ApiError> + Send + Sync>;
+
+/// Where requests go at present.
+#[derive(Clone)]
+struct Place {
+    wire: Wire,
+    url: Uri,
+    authorities: Option<Vec<Vec<u8>>>,
+    /// How often it has changed.
+    moves: u32,
+    described: Option<Instant>,
+}
+
+/// A wire to the server of `first`, and to wherever `describe` says that it has gone.
+pub fn following(
+    first: &kube::Config,
+    describe: Describe,
+    connect: Connect,
+) -> Result<Wire, ApiError> {
+    let place = Arc::new(Mutex::new(Place {
+        wire: connect(first)?,
+        url: first.cluster_url.clone(),
+        authorities: first.root_cert.clone(),
+        moves: 0,
+        described: None,
+    }));
+    Ok(Wire::new(tower::service_fn(move |request: Request| {
+        let (place, describe, connect) = (place.clone(), describe.clone(), connect.clone());
+        async move {
+            let now = place.lock().await.clone();
+            let answer = now.wire.oneshot(sent_to(&request, &now.url)?).await;
+            if !tells_of_a_change(&answer) {
+                return answer;
+            }
+            match moved(&place, now.moves, &describe, &connect).await {
+                Some(new) => new.wire.oneshot(sent_to(&request, &new.url)?).await,
+                None => answer,
+            }
+        }
+    })))
+}
+
+fn tells_of_a_change(answer: &Result<Response, BoxError>) -> bool {
+    match answer {
+        Ok(response) => response.status() == http::StatusCode::UNAUTHORIZED,
+        Err(error) => tls(&chain(error.as_ref())).is_some(),
+    }
+}
+
+/// Where the cluster is, if that is another place than the one after `moves` changes.
+async fn moved(
+    place: &Mutex<Place>,
+    moves: u32,
+    describe: &Describe,
+    connect: &Connect,
+) -> Option<Place> {
+    let mut place = place.lock().await;
+    if place.moves != moves {
+        return Some(place.clone());
+    }
+    if place.described.is_some_and(|at| at.elapsed() < AGAIN) {
+        return None;
+    }
+    place.described = Some(Instant::now());
+    // What kept us from the server is told, not what kept us from asking where it is.
+    let config = describe().await.ok()?;
+    if config.cluster_url == place.url && config.root_cert == place.authorities {
+        return None;
+    }
+    let wire = connect(&config).ok()?;
+    *place = Place {
+        wire,
+        url: config.cluster_url,
+        authorities: config.root_cert,
+        moves: moves + 1,
+        described: place.described,
+    };
+    Some(place.clone())
+}
+
+/// The request, to the server at `url`.
+fn sent_to(request: &Request, url: &Uri) -> Result<Request, BoxError> {
+    let mut request = request.clone();
+    let mut parts = request.uri().clone().into_parts();
+    if parts.authority.is_some() {
+        parts.scheme = url.scheme().cloned();
+        parts.authority = url.authority().cloned();
+        *request.uri_mut() = Uri::from_parts(parts)?;
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::clients::kube::config_of;
+    use crate::clients::scripted::{Asked, answer, wire};
+
+    const OLD: &str = "https://old.example";
+    const NEW: &str = "https://new.example";
+
+    /// Whatever the old server says goes wrong; the new one answers.
+    fn cluster(
+        wrong: fn() -> Result<Response, BoxError>,
+        at: &'static str,
+    ) -> (Wire, Asked, Arc<AtomicU32>) {
+        let (wire, asked) = wire(move |request, _| match request.uri().host() {
+            Some("new.example") => answer(200, "text/plain", "ok"),
+            _ => wrong(),
+        });
+        let described = Arc::new(AtomicU32::new(0));
+        let count = described.clone();
+        let describe: Describe = Arc::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async move { config_of(at, None) })
+        });
+        let first = config_of(OLD, None).unwrap();
+        let connect: Connect = Arc::new(move |_| Ok(wire.clone()));
+        let followed = following(&first, describe, connect).unwrap();
+        (followed, asked, described)
+    }
+
+    async fn get(wire: &Wire) -> Result<u16, String> {
+        let request = http::Request::get(format!("{OLD}/version?x=1"))
+            .body(bytes::Bytes::new())
+            .unwrap();
+        let answer = wire.clone().oneshot(request).await;
+        answer
+            .map(|r| r.status().as_u16())
+            .map_err(|e| e.to_string())
+    }
+
+    fn unverified() -> Result<Response, BoxError> {
+        Err("client error (Connect): invalid peer certificate: UnknownIssuer".into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_that_does_not_verify_any_more_leads_to_where_the_cluster_is_now() {
+        let (wire, asked, described) = cluster(unverified, NEW);
+        assert_eq!(get(&wire).await, Ok(200));
+        assert_eq!(get(&wire).await, Ok(200));
+        assert_eq!(described.load(Ordering::SeqCst), 1);
+        let all: Vec<String> = asked.all().iter().map(|r| r.uri().to_string()).collect();
+        assert_eq!(
+            all,
+            [
+                "https://old.example/version?x=1",
+                "https://new.example/version?x=1",
+                "https://new.example/version?x=1"
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_401_is_followed_too_and_one_that_stays_is_described_once() {
+        let refused = || answer(401, "text/plain", "no");
+        let (wire, ..) = cluster(refused, NEW);
+        assert_eq!(get(&wire).await, Ok(200));
+        let (wire, asked, described) = cluster(refused, OLD);
+        for _ in 0..5 {
+            assert_eq!(get(&wire).await, Ok(401));
+        }
+        assert_eq!(described.load(Ordering::SeqCst), 1);
+        assert_eq!(asked.all().len(), 5, "nothing is sent twice for nothing");
+        tokio::time::sleep(AGAIN).await;
+        assert_eq!(get(&wire).await, Ok(401));
+        assert_eq!(described.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_only_away_is_not_looked_for_elsewhere() {
+        let gone = || Err("tcp connect error: Connection refused".into());
+        let (wire, _, described) = cluster(gone, NEW);
+        assert!(get(&wire).await.unwrap_err().contains("refused"));
+        assert_eq!(described.load(Ordering::SeqCst), 0);
+    }
+}

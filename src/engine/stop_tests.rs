@@ -1,0 +1,304 @@
+//! Stops, suspends and clocks that are set: a process ends soon, and no wait ends early or never.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::time::Instant;
+
+use super::run::{Ended, EngineError};
+use super::step::{Decision, Past, Step, StepError, Undo};
+use super::stop;
+use super::tests::{about, engine, fresh_toy, in_cluster, opened, process, three};
+use super::toy::Toy;
+use super::{AnyStep, Planned};
+use crate::event::Kind;
+use crate::journal::memory::{Fault, Memory};
+use crate::journal::{Journal, JournalError, Lock};
+use crate::model::Class;
+
+/// Beyond this a cancelled job is killed.
+const SOON: Duration = Duration::from_secs(2);
+
+/// What is wrong with the API server that keeps the journal, from the fifth second to the fortieth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Nothing,
+    Away,
+    Hangs,
+}
+
+/// A process that is asked to stop after `after`; how it ended, and how long after the request.
+async fn stopped(
+    toy: &Toy,
+    memory: &Memory,
+    wrong: Wrong,
+    after: Duration,
+) -> (Result<Ended, EngineError>, Option<Duration>) {
+    let (asker, stop) = stop::channel();
+    let steps = three();
+    let lock = Lock::take(Arc::new(memory.clone()), toy.clock.clone(), "us", &|_| {})
+        .await
+        .unwrap();
+    let mut journal = Journal::load(in_cluster(memory)).await.unwrap();
+    let mut engine = engine(toy, &steps, &mut journal, &stop);
+    engine.lock = Some(&lock);
+    let start = Instant::now();
+    let signal = tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        asker.ask();
+        // The asker is kept: a closed channel is no request.
+        std::future::pending::<()>().await;
+    });
+    let weather = memory.clone();
+    let faults = tokio::spawn(async move {
+        let set = |on: bool| match wrong {
+            Wrong::Nothing => {}
+            Wrong::Away => weather.away(on),
+            Wrong::Hangs => weather.hangs(on),
+        };
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        set(true);
+        tokio::time::sleep(Duration::from_secs(35)).await;
+        set(false);
+    });
+    let ended = match engine.open(opened(&steps), about()).await {
+        Ok(()) => engine.forward().await,
+        Err(error) => Err(error),
+    };
+    signal.abort();
+    faults.abort();
+    memory.away(false);
+    memory.hangs(false);
+    (ended, start.elapsed().checked_sub(after))
+}
+
+#[tokio::test(start_paused = true)]
+async fn from_any_moment_a_stop_ends_the_process_soon_and_the_next_one_goes_on() {
+    for wrong in [Wrong::Nothing, Wrong::Away, Wrong::Hangs] {
+        let (mut paused, mut unrecorded, mut whole) = (0, 0, false);
+        for n in 0u32.. {
+            let (toy, memory) = (fresh_toy(), Memory::default());
+            *toy.look.lock().unwrap() = Duration::from_secs(3);
+            // Every other process has acts that end in time.
+            let act = if n % 2 == 0 { 600 } else { 5000 };
+            *toy.act.lock().unwrap() = Duration::from_millis(act);
+            let (ended, late) = stopped(&toy, &memory, wrong, Duration::from_millis(370) * n).await;
+            let case = format!("{wrong:?} {n}: {ended:?} {late:?}");
+            match ended {
+                Ok(Ended::Done) => whole = true,
+                Ok(Ended::Paused { .. }) => paused += 1,
+                Ok(Ended::Unrecorded) | Err(EngineError::Stopped) => unrecorded += 1,
+                _ => panic!("{case}"),
+            }
+            if whole {
+                break;
+            }
+            assert!(late.is_some_and(|l| l < SOON), "{case}");
+            let (looks, acts) = (toy.look.clone(), toy.act.clone());
+            (*looks.lock().unwrap(), *acts.lock().unwrap()) = Default::default();
+            let last = process(&toy, &three(), in_cluster(&memory), false).await;
+            assert_eq!(last.unwrap(), Ended::Done, "{case}");
+            let world = (toy.get("a"), toy.get("weights"), toy.get("c"));
+            assert_eq!(world, (1, 100, 3), "{case}");
+        }
+        assert!(whole && paused > 20, "{wrong:?}: {paused} paused");
+        assert_eq!(
+            unrecorded > 0,
+            wrong != Wrong::Nothing,
+            "{wrong:?}: {unrecorded}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_act_that_ends_in_time_is_finished_and_a_longer_one_is_cut_off() {
+    for (act, done) in [(600, 1), (900, 0)] {
+        let (toy, memory) = (fresh_toy(), Memory::default());
+        *toy.act.lock().unwrap() = Duration::from_millis(act);
+        let (ended, _) = stopped(&toy, &memory, Wrong::Nothing, Duration::from_millis(1)).await;
+        let Ok(Ended::Paused { why }) = ended else {
+            panic!("{ended:?}")
+        };
+        assert_eq!(toy.get("a"), done, "{why}");
+        assert_eq!(why.contains("set a to 1"), done == 0, "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_stop_ends_everything_at_once() {
+    let (toy, memory) = (fresh_toy(), Memory::default());
+    *toy.act.lock().unwrap() = Duration::from_secs(60);
+    let (asker, stop) = stop::channel();
+    let steps = three();
+    let mut journal = Journal::load(in_cluster(&memory)).await.unwrap();
+    let mut engine = engine(&toy, &steps, &mut journal, &stop);
+    engine.open(opened(&steps), about()).await.unwrap();
+    let start = Instant::now();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        asker.ask();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        asker.ask();
+    });
+    assert_eq!(engine.forward().await.unwrap(), Ended::Dropped);
+    assert_eq!(start.elapsed(), Duration::from_millis(5100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_credentials_are_asked_for_before_the_one_fresh_try() {
+    let (toy, memory) = (fresh_toy(), Memory::default());
+    *toy.troubles.lock().unwrap() = vec![Class::Expired];
+    let start = Instant::now();
+    let ended = process(&toy, &three(), in_cluster(&memory), false).await;
+    assert_eq!(ended.unwrap(), Ended::Done);
+    assert_eq!(*toy.renewed.lock().unwrap(), 1);
+    // At once, and not as throttling is borne.
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_does_not_know_us_any_more_is_tried_once_with_new_credentials() {
+    let run = |second: bool| async move {
+        let (toy, memory) = (fresh_toy(), Memory::default());
+        memory.fault_at(4, Fault::Expired);
+        if second {
+            memory.fault_at(5, Fault::Expired);
+        }
+        let ended = process(&toy, &three(), in_cluster(&memory), false).await;
+        (ended, *toy.renewed.lock().unwrap())
+    };
+    let (ended, renewed) = run(false).await;
+    assert_eq!((ended.unwrap(), renewed), (Ended::Done, 1));
+    let (ended, renewed) = run(true).await;
+    let Err(EngineError::Journal(JournalError::Remote(error))) = ended else {
+        panic!("{ended:?}")
+    };
+    assert_eq!((error.class, renewed), (Class::Expired, 1));
+}
+
+/// Acts once, then watches for an hour.
+struct Watch;
+
+impl Step<Toy> for Watch {
+    type Seen = u32;
+    type Before = u32;
+    type Act = u32;
+
+    async fn observe(&self, world: &Toy) -> Result<u32, StepError> {
+        Ok(world.get("w"))
+    }
+    fn decide(&self, seen: &u32, past: &Past, now: jiff::Timestamp) -> Decision<u32> {
+        let Some(last) = past.last_act_at.filter(|_| *seen == 1) else {
+            return Decision::Act(1);
+        };
+        let left = SignedDuration::from_hours(1) - now.duration_since(last);
+        match Duration::try_from(left) {
+            Ok(left) if !left.is_zero() => Decision::Wait {
+                why: "baking".into(),
+                recheck: left.min(Duration::from_secs(60)),
+            },
+            _ => Decision::Done("baked".into()),
+        }
+    }
+    fn before(&self, seen: &u32) -> u32 {
+        *seen
+    }
+    async fn act(&self, world: &Toy, act: &u32) -> Result<(), StepError> {
+        world.set("w", *act);
+        Ok(())
+    }
+    fn undo(&self) -> Undo {
+        Undo::Nothing
+    }
+    fn restore(&self, _: &u32, _: &u32, _: jiff::Timestamp) -> Decision<u32> {
+        Decision::Done(String::new())
+    }
+    fn describe(&self, _: &u32) -> String {
+        "watch".into()
+    }
+}
+
+fn watching() -> [Planned<Toy>; 1] {
+    let step: Box<dyn AnyStep<Toy>> = Box::new(Watch);
+    [Planned {
+        id: "w".into(),
+        title: "watch".into(),
+        step,
+    }]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_moved_ends_no_bake_early_and_holds_up_none() {
+    for hours in [-30, -1, 1, 30] {
+        let (toy, memory) = (fresh_toy(), Memory::default());
+        let clock = toy.clock.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            clock.leap(SignedDuration::from_hours(hours));
+        });
+        let start = Instant::now();
+        let ended = process(&toy, &watching(), in_cluster(&memory), false).await;
+        assert_eq!(ended.unwrap(), Ended::Done);
+        let took = start.elapsed().as_secs();
+        assert!((3600..3720).contains(&took), "{hours} h: {took} s");
+        let told = |e: &Kind| matches!(e, Kind::Notice { text, .. } if text.contains("clock"));
+        assert_eq!(toy.events().iter().filter(|e| told(e)).count(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_pause_is_no_bake_and_another_machines_clock_holds_up_none() {
+    // Ten minutes into the bake the process is stopped; the next one comes hours later, or on a machine whose clock is
+    // behind.
+    for hours in [5, -5] {
+        let (toy, memory) = (fresh_toy(), Memory::default());
+        let (asker, stop) = stop::channel();
+        let steps = watching();
+        let mut journal = Journal::load(in_cluster(&memory)).await.unwrap();
+        let mut first = engine(&toy, &steps, &mut journal, &stop);
+        first.open(opened(&steps), about()).await.unwrap();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_secs(600)).await;
+            asker.ask();
+        });
+        assert!(matches!(
+            first.forward().await.unwrap(),
+            Ended::Paused { .. }
+        ));
+        toy.clock.leap(SignedDuration::from_hours(hours));
+        let start = Instant::now();
+        let ended = process(&toy, &steps, in_cluster(&memory), false).await;
+        assert_eq!(ended.unwrap(), Ended::Done);
+        let took = start.elapsed().as_secs();
+        assert!((3000..3720).contains(&took), "{hours} h: {took} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_machine_that_was_suspended_renews_its_lock_before_it_acts() {
+    let (toy, memory) = (fresh_toy(), Memory::default());
+    let remote: Arc<Memory> = Arc::new(memory.clone());
+    let lock = Lock::take(remote.clone(), toy.clock.clone(), "us", &|_| {})
+        .await
+        .unwrap();
+    lock.confirm().await.unwrap();
+    toy.clock.leap(SignedDuration::from_mins(5));
+    let start = Instant::now();
+    lock.confirm().await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1));
+    // And where somebody has taken it meanwhile, nothing is done any more.
+    toy.clock.leap(SignedDuration::from_mins(5));
+    use crate::journal::Remote;
+    let held = remote.read_lock().await.unwrap().unwrap();
+    let held = crate::journal::Held {
+        holder: "them".into(),
+        ..held
+    };
+    remote.write_lock(&held, toy.clock.now()).await.unwrap();
+    assert!(lock.confirm().await.is_err());
+}

@@ -1,0 +1,115 @@
+//! A person's consent to begin a step, left as an annotation on the run's ConfigMap: `kubectl annotate` can write it
+//! while nobody holds the run, and a process that does hold it takes it over into the journal.
+//!
+//! The key names the step and the value the run, so that an approval of an earlier run never counts.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+/// The keys' prefix.
+pub const PREFIX: &str = "approve.eksup.dev/";
+/// What Kubernetes allows behind the prefix.
+const LONGEST: usize = 63;
+
+/// An approval as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// Who, as far as the annotation says.
+    pub by: String,
+    /// When, where the annotation says it.
+    pub at: Option<Timestamp>,
+}
+
+/// The annotation that approves `step`. A step whose id does not fit has a shorter one with a digest.
+pub fn key(step: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    if step.len() <= LONGEST
+        && step.chars().all(plain)
+        && ends(step.chars().next())
+        && ends(step.chars().last())
+    {
+        return format!("{PREFIX}{step}");
+    }
+    let digest = hex::encode(Sha256::digest(step));
+    let short: String = step
+        .chars()
+        .map(|c| if plain(c) { c } else { '-' })
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take(LONGEST - 9)
+        .collect();
+    format!("{PREFIX}{short}-{}", &digest[..8])
+}
+
+/// The annotation's value.
+pub fn value(run: &str, by: &str, at: Timestamp) -> String {
+    format!("{run} by {by} at {at}")
+}
+
+/// What an annotation's value says for `run`: nothing, where it is of another run.
+pub fn read(run: &str, value: &str) -> Option<Granted> {
+    let rest = value.trim().strip_prefix(run)?;
+    let nobody = || "whoever annotated the ConfigMap".to_owned();
+    if rest.is_empty() {
+        return Some(Granted {
+            by: nobody(),
+            at: None,
+        });
+    }
+    let rest = rest.strip_prefix(' ')?;
+    let (who, at) = match rest.rsplit_once(" at ") {
+        Some((who, at)) => (who, at.parse().ok()),
+        None => (rest, None),
+    };
+    let by = who.strip_prefix("by ").map_or_else(nobody, str::to_owned);
+    Some(Granted { by, at })
+}
+
+/// The approval of `step` for `run` among `annotations`.
+pub fn find(annotations: &BTreeMap<String, String>, run: &str, step: &str) -> Option<Granted> {
+    read(run, annotations.get(&key(step))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_approval_is_of_one_run_and_says_who_and_when_where_it_can() {
+        let at: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+        let full = value("20261121-080000-ab12", "Ann at Example", at);
+        let granted = read("20261121-080000-ab12", &full).unwrap();
+        assert_eq!(
+            (granted.by.as_str(), granted.at),
+            ("Ann at Example", Some(at))
+        );
+        assert!(read("20261121-080000-ab12", "20261121-080000-ab12").is_some());
+        for other in [
+            "",
+            "yes",
+            "true",
+            "20261120-080000-zz99",
+            "20261121-080000-ab123",
+            "20261121-080000-ab1",
+        ] {
+            assert_eq!(read("20261121-080000-ab12", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn every_step_has_a_key_of_its_own_that_kubernetes_takes() {
+        assert_eq!(key("drain-apps-blue"), "approve.eksup.dev/drain-apps-blue");
+        let long = "x".repeat(80);
+        let other = format!("{long}y");
+        let keys = [key(&long), key(&other), key("a/b"), key("a-b"), key("-a_")];
+        for (i, k) in keys.iter().enumerate() {
+            let name = k.strip_prefix(PREFIX).unwrap();
+            assert!(name.len() <= LONGEST, "{k}");
+            assert!(name.starts_with(|c: char| c.is_ascii_alphanumeric()), "{k}");
+            assert!(name.ends_with(|c: char| c.is_ascii_alphanumeric()), "{k}");
+            assert!(!keys[..i].contains(k), "{k}");
+        }
+    }
+}
