@@ -217,6 +217,8 @@ impl<W: Ground> Engine<'_, W> {
                     }
                     let acted = tokio::select! {
                         biased;
+                        // An act that is not sure to end under the lock is dropped; what became of it is looked at.
+                        () = self.unsure() => continue,
                         acted = planned.step.act(self.world, &act) => acted,
                         () = self.stop.overdue(stop::ACT) => {
                             let what = planned.step.describe(&act);
@@ -258,6 +260,14 @@ impl<W: Ground> Engine<'_, W> {
             biased;
             held = lock.confirm() => held.map(|()| true).map_err(EngineError::from),
             () = self.stop.asked(Urgency::AfterThisAct) => Ok(false),
+        }
+    }
+
+    /// Returns once the lock is no longer surely ours; never, where there is none.
+    async fn unsure(&self) {
+        match self.lock {
+            Some(lock) => lock.unsure().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -14,12 +14,16 @@ use tokio::time::Instant;
 use super::remote::{Held, Remote};
 use crate::model::{ApiError, Class, Clock};
 
-/// How often a holder renews.
-pub const RENEW: Duration = Duration::from_secs(7);
-/// How long a lease is good for without being renewed: four renewals may fail.
+/// How often a holder renews; a renewal that fails is tried again after [`POLL`].
+pub const RENEW: Duration = Duration::from_secs(10);
+/// How long a lease is good for without being renewed.
 pub const DURATION: Duration = Duration::from_secs(30);
+/// How long after a renewal was asked for its holder acts: what is on its way then arrives before the lease runs out.
+const HOLD: Duration = Duration::from_secs(25);
 /// How often a record of somebody else is read, and a failed renewal tried again.
 const POLL: Duration = Duration::from_secs(2);
+/// A renewal that was answered by a conflict with itself is asked for again.
+const SOON: Duration = Duration::from_millis(200);
 /// How long taking the lock waits for the API server.
 const AWAY: Duration = Duration::from_secs(300);
 
@@ -57,6 +61,7 @@ struct Renewed {
 }
 
 impl Renewed {
+    /// To be read before a renewal is asked for: its answer may take long, and the lease counts from when it was written.
     fn now(clock: &Clock) -> Self {
         let (timer, clock) = (Instant::now(), clock.now());
         Self { timer, clock }
@@ -65,8 +70,8 @@ impl Renewed {
     /// Whether the lease is surely still good.
     fn fresh(&self, clock: &Clock) -> bool {
         let by_clock = clock.now().duration_since(self.clock);
-        self.timer.elapsed() < DURATION
-            && SignedDuration::try_from(DURATION).is_ok_and(|duration| by_clock < duration)
+        self.timer.elapsed() < HOLD
+            && SignedDuration::try_from(HOLD).is_ok_and(|hold| by_clock < hold)
     }
 }
 
@@ -89,8 +94,8 @@ impl Lock {
         holder: &str,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Self, LockError> {
-        let held = acquire(&*remote, &clock, holder, say).await?;
-        let (tx, grip) = watch::channel(Grip::Firm(Renewed::now(&clock)));
+        let (held, renewed) = acquire(&*remote, &clock, holder, say).await?;
+        let (tx, grip) = watch::channel(Grip::Firm(renewed));
         let now = Arc::new(Notify::new());
         let keep = keep(remote.clone(), clock.clone(), held, tx, now.clone());
         let task = tokio::spawn(keep);
@@ -122,6 +127,27 @@ impl Lock {
                 return Err(LockError::Lost {
                     holder: "nobody; renewing ended".into(),
                 });
+            }
+        }
+    }
+
+    /// Returns once the lock is no longer surely ours. It goes by the time alone, so that a process that was frozen
+    /// knows at once when it wakes.
+    pub async fn unsure(&self) {
+        let mut grip = self.grip.clone();
+        loop {
+            let renewed = match grip.borrow_and_update().clone() {
+                Grip::Firm(renewed) if renewed.fresh(&self.clock) => renewed,
+                Grip::Firm(_) | Grip::Unsure | Grip::Lost(_) => return,
+            };
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(renewed.timer + HOLD) => return,
+                changed = grip.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -163,12 +189,13 @@ impl Drop for Lock {
     }
 }
 
+/// Takes the lock; with it, when it was asked for.
 async fn acquire(
     remote: &dyn Remote,
     clock: &Clock,
     holder: &str,
     say: &(dyn Fn(String) + Send + Sync),
-) -> Result<Held, LockError> {
+) -> Result<(Held, Renewed), LockError> {
     let start = Instant::now();
     let mut watched: Option<(Held, Instant)> = None;
     loop {
@@ -221,8 +248,9 @@ async fn acquire(
             transitions,
             version: read.map(|h| h.version).unwrap_or_default(),
         };
+        let asked = Renewed::now(clock);
         match remote.write_lock(&wanted, clock.now()).await {
-            Ok(held) => return Ok(held),
+            Ok(held) => return Ok((held, asked)),
             // Somebody was faster, or our own answer was lost: read again.
             Err(error) if error.class == Class::Conflict => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -250,11 +278,15 @@ async fn keep(
             () = now.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
+        let asked = Renewed::now(&clock);
         let outcome = match remote.write_lock(&held, clock.now()).await {
             Err(error) if error.class == Class::Conflict => match remote.read_lock().await {
                 Ok(Some(now)) if now.holder == held.holder => {
-                    // Our own renewal, whose answer was lost; the next one is fenced by it.
-                    Ok(now)
+                    // Our own renewal, whose answer was lost. When it was written nobody knows: the next one, fenced by
+                    // it, is what counts.
+                    held = now;
+                    pause = SOON;
+                    continue;
                 }
                 Ok(Some(now)) => {
                     let who = if now.holder.is_empty() {
@@ -265,10 +297,12 @@ async fn keep(
                     grip.send_replace(Grip::Lost(who));
                     return;
                 }
-                Ok(None) => Ok(Held {
-                    version: String::new(),
-                    ..held.clone()
-                }),
+                // Somebody has deleted it: it is made anew, and only that counts.
+                Ok(None) => {
+                    held.version = String::new();
+                    pause = SOON;
+                    continue;
+                }
                 Err(error) => Err(error),
             },
             other => other,
@@ -276,9 +310,9 @@ async fn keep(
         match outcome {
             Ok(now) => {
                 held = now;
-                renewed = Instant::now();
+                renewed = asked.timer;
                 pause = RENEW;
-                grip.send_replace(Grip::Firm(Renewed::now(&clock)));
+                grip.send_replace(Grip::Firm(asked));
             }
             Err(_) => {
                 pause = POLL;
