@@ -15,7 +15,7 @@ use super::saved::Saved;
 use super::start::usage;
 use super::{route, signals};
 use crate::engine::stop;
-use crate::model::Inventory;
+use crate::model::{Inventory, Timestamp};
 use crate::plan::{self, Plan, digest};
 use crate::ready::{self, Finding};
 use crate::route::Route;
@@ -127,7 +127,7 @@ pub async fn prepare(
     again: &str,
 ) -> Result<Option<Ahead>, CliError> {
     if let Some(state) = peek(reached).await?.filter(|s| !s.is_closed()) {
-        agrees(&state, &digest(&wish.plan), &reached.cluster.arn)?;
+        agrees(&state, &wish.plan, &reached.cluster.arn)?;
         known(&route_of(&state)?, until)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         let n = state.steps.len();
@@ -148,8 +148,12 @@ pub async fn prepare(
         None => route::survey(&wish.plan, &inventory),
     };
     match cx.ui.format {
-        Format::Text => cx.ui.say(&shown(cx, route.as_ref(), &found)),
-        Format::Json | Format::Markdown => show(&cx.ui, route.as_ref(), &found)?,
+        Format::Text => cx
+            .ui
+            .say(&shown(cx, route.as_ref(), &found, reached.clock.now())),
+        Format::Json | Format::Markdown => {
+            show(&cx.ui, route.as_ref(), &found, Some(reached.clock.now()))?
+        }
     }
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
         return Err(not_ready(&wish.plan.cluster, &found, again));
@@ -182,10 +186,14 @@ fn undrifted(saved: &Saved, inventory: &Inventory, plan: &Plan) -> Result<(), Cl
 }
 
 /// What is about to be done is said beside the run's own output.
-fn shown(cx: &Context, route: Option<&Route>, found: &[Finding]) -> String {
+fn shown(cx: &Context, route: Option<&Route>, found: &[Finding], now: Timestamp) -> String {
     let mut text = super::findings::text(found, cx.ui.paint);
     if let Some(route) = route {
         text += &route::text(route, cx.ui.paint);
+        let back = super::reach::promise(route, now);
+        if !back.is_empty() {
+            text += &format!("\nway back:\n  {}\n", back.join("\n  "));
+        }
     }
     text
 }

@@ -11,9 +11,10 @@ use super::notify::Notifier;
 use super::remote::InKube;
 use super::standing::standing;
 use super::ui::Ui;
+use super::whereabouts;
 use crate::engine::Stop;
 use crate::event;
-use crate::journal::{InCluster, Journal, RunState};
+use crate::journal::{InCluster, Journal, Phase, RunState};
 use crate::plan::Plan;
 use crate::report::{Reporter, View};
 use crate::route::Route;
@@ -100,9 +101,37 @@ pub async fn carry(trip: &Trip<'_>, errand: Errand<'_>) -> Result<View, CliError
             vec!["this process changed nothing; `eksup status` shows where things stand".to_owned()]
         }
     };
-    let run = state.map(|s| s.run).unwrap_or_default();
-    ended
-        .and_then(|ended| end(&run, ended, &trip.resume))
-        .map_err(|e| e.standing(stands).or_next(&trip.resume))?;
-    Ok(view)
+    let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
+    match ended.and_then(|ended| end(&run, ended, &trip.resume)) {
+        Ok(()) => Ok(view),
+        Err(error) if error.kind == Kind::Stuck => Err(page(trip, state.as_ref(), error)
+            .await
+            .standing(stands)
+            .or_next(&trip.resume)),
+        Err(error) => Err(error.standing(stands).or_next(&trip.resume)),
+    }
+}
+
+/// Whoever is woken by a run that is stuck sees what is where in the cluster itself, what is left of the run, and, when
+/// it was on its way back, the commands that take each piece back by hand.
+async fn page(trip: &Trip<'_>, state: Option<&RunState>, mut error: CliError) -> CliError {
+    let route = state.and_then(|s| route_of(s).ok());
+    let found = match whereabouts::read(trip.reached, state, route.as_ref()).await {
+        Ok(found) => found,
+        Err(why) => {
+            return error.hint(format!(
+                "the cluster could not be read now ({why}); `eksup status` reads it again"
+            ));
+        }
+    };
+    error.state.extend(found.lines);
+    error
+        .state
+        .extend(found.marks.iter().map(|m| format!("left of the run: {m}")));
+    if state.is_some_and(|s| s.phase != Phase::Forward) {
+        for command in found.commands {
+            error = error.hint(format!("by hand: {command}"));
+        }
+    }
+    error
 }

@@ -8,6 +8,7 @@ pub mod carry;
 pub mod check;
 pub mod completions;
 pub mod context;
+pub mod edited;
 pub mod ended;
 pub mod error;
 pub mod findings;
@@ -19,6 +20,7 @@ pub mod notify;
 pub mod pace;
 pub mod plan;
 pub mod policy;
+pub mod reach;
 pub mod rehearse;
 pub mod remote;
 pub mod report;
@@ -32,6 +34,8 @@ pub mod standing;
 pub mod status;
 pub mod twin;
 pub mod ui;
+pub mod whereabouts;
+pub mod window;
 
 mod start;
 

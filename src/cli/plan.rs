@@ -10,10 +10,11 @@ use super::context::Context;
 use super::error::{CliError, Kind};
 use super::findings::{self, blocking, not_ready};
 use super::journey::agrees;
+use super::reach::promise;
 use super::route;
 use super::saved::Saved;
 use super::ui::Ui;
-use crate::plan::digest;
+use crate::model::Timestamp;
 use crate::ready::Finding;
 use crate::route::Route;
 
@@ -38,7 +39,7 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
     let state = peek(&reached).await?.filter(|s| !s.is_closed());
     if let Some(state) = &state {
-        agrees(state, &digest(&plan), &reached.cluster.arn)?;
+        agrees(state, &plan, &reached.cluster.arn)?;
         let route = route_of(state)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         cx.ui.say(&format!(
@@ -46,12 +47,12 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
             state.run,
             state.steps.len()
         ));
-        show(&cx.ui, Some(&route), &[])?;
+        show(&cx.ui, Some(&route), &[], None)?;
         return pending(&args, &cx.again("apply", &args.plan));
     }
     let inventory = reached.read(Some(plan.to)).await?;
     let (route, found) = route::survey(&plan, &inventory);
-    show(&cx.ui, route.as_ref(), &found)?;
+    show(&cx.ui, route.as_ref(), &found, Some(reached.clock.now()))?;
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
         return Err(not_ready(
             &plan.cluster,
@@ -103,8 +104,17 @@ fn save(
     Saved::new(path.display().to_string(), text, route.clone(), inventory).write(out)
 }
 
-/// Shows findings and route in the form that was asked for.
-pub fn show(ui: &Ui, route: Option<&Route>, found: &[Finding]) -> Result<(), CliError> {
+/// Shows findings and route in the form that was asked for, and how far back it goes when it would begin `now`.
+pub fn show(
+    ui: &Ui,
+    route: Option<&Route>,
+    found: &[Finding],
+    now: Option<Timestamp>,
+) -> Result<(), CliError> {
+    let back = route
+        .zip(now)
+        .map(|(r, now)| promise(r, now))
+        .unwrap_or_default();
     match ui.format {
         Format::Text => {
             let mut text = String::new();
@@ -115,10 +125,16 @@ pub fn show(ui: &Ui, route: Option<&Route>, found: &[Finding]) -> Result<(), Cli
             if let Some(route) = route {
                 text += &route::text(route, ui.out_paint);
             }
+            if !back.is_empty() {
+                text += &format!("\nway back:\n  {}\n", back.join("\n  "));
+            }
             ui.out(&text)
         }
         Format::Markdown => {
             let mut text = route.map(route::markdown).unwrap_or_default();
+            for line in &back {
+                text += &format!("\n- {line}");
+            }
             text += &format!("\n{}", findings::markdown(found));
             ui.out(&text)
         }
@@ -129,6 +145,7 @@ pub fn show(ui: &Ui, route: Option<&Route>, found: &[Finding]) -> Result<(), Cli
                 "route": route.map(route::json),
                 "findings": findings::json(found),
                 "blocking": blocking(found),
+                "rollback": back,
             }))
         }
     }

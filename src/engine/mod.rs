@@ -11,6 +11,7 @@ pub mod retry;
 pub mod run;
 pub mod step;
 pub mod stop;
+pub mod three;
 
 #[cfg(test)]
 mod tests;
@@ -19,5 +20,5 @@ mod toy;
 
 pub use ground::Ground;
 pub use run::{About, Ended, Engine, EngineError, Planned};
-pub use step::{AnyStep, Decision, Past, Step, StepError, Undo};
+pub use step::{AnyStep, Decision, Past, Step, StepError, Trail, Undo};
 pub use stop::{Asker, Stop};

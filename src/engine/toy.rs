@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::ground::Ground;
 use super::run::Planned;
-use super::step::{Decision, Past, Step, StepError, Undo};
+use super::step::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::event::Kind;
 use crate::journal::remote::Boxed;
 use crate::journal::{FileLog, JournalError, Record, RunState, Store, file};
@@ -152,7 +152,13 @@ impl Step<Toy> for Raise {
         self.undo.clone()
     }
 
-    fn restore(&self, before: &u32, seen: &(u32, u32), _now: Timestamp) -> Decision<u32> {
+    fn restore(
+        &self,
+        before: &u32,
+        seen: &(u32, u32),
+        _trail: &Trail,
+        _now: Timestamp,
+    ) -> Decision<u32> {
         if seen.0 == *before {
             Decision::Done(format!("{} is {before} again", self.name))
         } else {

@@ -38,6 +38,21 @@ impl Status {
     }
 }
 
+/// What the way back has done with a step so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackState {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_act: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_act_at: Option<Timestamp>,
+    #[serde(default)]
+    pub acts: u32,
+    /// How many times taking it back failed and was taken up again.
+    #[serde(default)]
+    pub attempt: u32,
+}
+
 /// What the journal knows of one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -67,6 +82,9 @@ pub struct StepState {
     /// How many acts earlier attempts had begun.
     #[serde(default)]
     pub earlier_acts: u32,
+    /// The way back; the fields above stay as the way up left them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<BackState>,
     /// How it was done, or why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -97,8 +115,14 @@ pub struct RunState {
     /// Steps that taking back leaves as they are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
+    /// Since when the step that is taken back now has been looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_at: Option<Timestamp>,
     pub steps: Vec<StepState>,
     pub route: Value,
+    /// The plan the run was opened with, secrets hidden: to say what differs when another is given.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub plan: Value,
 }
 
 /// What a record does to its step.
@@ -200,6 +224,7 @@ impl RunState {
             cluster_arn,
             steps,
             route,
+            plan,
         }) = &record.entry
         else {
             return Err(illegal(record, "a run begins with `opened`"));
@@ -236,8 +261,10 @@ impl RunState {
             outcome: None,
             paused: None,
             keep: Vec::new(),
+            back_at: None,
             steps: steps.iter().map(|id| StepState::pending(id)).collect(),
             route: route.clone(),
+            plan: plan.clone(),
         })
     }
 
@@ -303,14 +330,25 @@ impl RunState {
                 }
                 self.paused = None;
                 self.by = Some(by.clone());
-                if self.phase == Phase::Forward {
-                    self.steps.iter_mut().for_each(|s| s.take_up(record.at));
+                match self.phase {
+                    Phase::Forward => self.steps.iter_mut().for_each(|s| s.take_up(record.at)),
+                    Phase::Back => {
+                        for step in &mut self.steps {
+                            if step.take_back_up() {
+                                self.back_at = Some(record.at);
+                            }
+                        }
+                    }
+                    Phase::Closed => {}
                 }
             }
             Entry::UndoStarted { keep } => {
+                // While a run is taken back, and even after, more or less of it may be asked for; what is back stays
+                // back.
                 let may = match (self.phase, self.outcome) {
-                    (Phase::Forward, _) | (Phase::Closed, Some(Outcome::Done)) => true,
-                    (Phase::Back, _) | (Phase::Closed, _) => false,
+                    (Phase::Forward | Phase::Back, _)
+                    | (Phase::Closed, Some(Outcome::Done | Outcome::RolledBack)) => true,
+                    (Phase::Closed, _) => false,
                 };
                 if !may {
                     return Err(illegal(record, "the run is already taken back"));
@@ -318,14 +356,20 @@ impl RunState {
                 self.phase = Phase::Back;
                 self.outcome = None;
                 self.keep = keep.clone();
+                self.back_at = Some(record.at);
             }
             Entry::UndoBegan { step, act } => {
-                let state = self.mark(record, step, Mark::UndoBegan)?;
-                state.last_act = Some(act.clone());
-                state.last_act_at = Some(record.at);
+                let back = self
+                    .mark(record, step, Mark::UndoBegan)?
+                    .back
+                    .get_or_insert_default();
+                back.last_act = Some(act.clone());
+                back.last_act_at = Some(record.at);
+                back.acts = back.acts.saturating_add(1);
             }
             Entry::UndoDone { step } => {
                 self.mark(record, step, Mark::UndoDone)?.ended_at = Some(record.at);
+                self.back_at = Some(record.at);
             }
             Entry::UndoFailed { step, error } => self.end(record, step, Mark::UndoFailed, error)?,
             Entry::Closed { outcome } => {
@@ -451,6 +495,19 @@ impl StepState {
         self.last_act_at = None;
     }
 
+    /// The same for a step that could not be taken back; whether it is one.
+    fn take_back_up(&mut self) -> bool {
+        if self.status != Status::UndoFailed {
+            return false;
+        }
+        self.status = Status::Undoing;
+        let back = self.back.get_or_insert_default();
+        back.attempt += 1;
+        back.last_act = None;
+        back.last_act_at = None;
+        true
+    }
+
     fn pending(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -464,6 +521,7 @@ impl StepState {
             attempt: 0,
             attempt_at: None,
             earlier_acts: 0,
+            back: None,
             note: None,
         }
     }

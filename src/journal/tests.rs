@@ -26,6 +26,7 @@ fn opened() -> Entry {
         cluster_arn: "arn".into(),
         steps: STEPS.map(String::from).to_vec(),
         route: json!({"cluster": "c"}),
+        plan: serde_json::Value::Null,
     })
 }
 

@@ -70,6 +70,10 @@ pub enum Act {
         #[serde(default)]
         register: Vec<Target>,
     },
+    /// Opens nodes to pods again, where this run closed them.
+    Reopen { nodes: Vec<String> },
+    /// On the way back: what empties green.
+    Leave { act: Box<Act> },
 }
 
 /// The state of one node whose emptying has begun.
@@ -103,6 +107,25 @@ impl Open<'_> {
             .chain(self.blocked.iter().map(|(p, _)| *p))
             .chain(self.leaving.iter().copied())
             .chain(self.jobs.iter().copied())
+    }
+}
+
+/// How many nodes there were to empty, and how many pods to move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Before {
+    nodes: usize,
+    pods: usize,
+}
+
+impl Before {
+    /// Counts.
+    pub fn of(seen: &Seen) -> Self {
+        let left = |n: &BlueNode| n.pods.iter().filter(|p| occupies(p, &n.node)).count();
+        Self {
+            nodes: seen.nodes.len(),
+            pods: seen.nodes.iter().map(left).sum(),
+        }
     }
 }
 

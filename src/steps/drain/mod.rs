@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod decide;
+pub mod leave;
 pub mod seen;
 pub mod settle;
 pub mod step;
@@ -12,4 +13,5 @@ pub mod step;
 mod tests;
 
 pub use decide::Act;
+pub use leave::leaving;
 pub use step::Drain;

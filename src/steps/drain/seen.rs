@@ -34,6 +34,10 @@ pub struct Seen {
     /// Ready nodes of green, and the size the group is set to.
     pub green_ready: i32,
     pub green_desired: i32,
+    /// On the way back: blue's nodes that are not judged yet in a target group they left.
+    pub returning: Vec<String>,
+    /// On the way back: the same look at green.
+    pub green: Option<Box<Seen>>,
 }
 
 /// A blue node and the pods on it.
@@ -60,6 +64,19 @@ impl BlueNode {
             .annotations
             .get(marks::SKIPPED)
             .is_some_and(|by| by == run)
+    }
+
+    /// Whether this run has closed the node in any way.
+    pub fn closed_by(&self, run: &str) -> bool {
+        self.node
+            .annotations
+            .get(marks::CORDONED)
+            .is_some_and(|by| by == run)
+            || self
+                .node
+                .taints
+                .iter()
+                .any(|t| t.key == marks::BLUE_TAINT && t.value.as_deref() == Some(run))
     }
 
     /// Whether the node is closed to new pods by taint and cordon.
