@@ -11,8 +11,8 @@ use super::notify::Notifier;
 use super::remote::InKube;
 use super::standing::standing;
 use super::ui::Ui;
-use super::whereabouts;
-use crate::engine::Stop;
+use super::{whereabouts, window};
+use crate::engine::{Stop, three};
 use crate::event;
 use crate::journal::{InCluster, Journal, Phase, RunState};
 use crate::plan::Plan;
@@ -108,8 +108,27 @@ pub async fn carry(trip: &Trip<'_>, errand: Errand<'_>) -> Result<View, CliError
             .await
             .standing(stands)
             .or_next(&trip.resume)),
+        Err(error) if error.kind == Kind::RolledBack => {
+            let error = error.standing(stands).or_next(&trip.resume);
+            Err(match state.as_ref().and_then(still_open) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            })
+        }
         Err(error) => Err(error.standing(stands).or_next(&trip.resume)),
     }
+}
+
+/// After everything else is back, the control plane's own way may still be open.
+fn still_open(state: &RunState) -> Option<String> {
+    let route = route_of(state).ok()?;
+    let hop = window::last_hop(state, &route)?;
+    Some(format!(
+        "the control plane stays at {}; until {} EKS can take it back to {}: `eksup rollback --control-plane`",
+        hop.to,
+        three::at(hop.until()?),
+        hop.from
+    ))
 }
 
 /// Whoever is woken by a run that is stuck sees what is where in the cluster itself, what is left of the run, and, when

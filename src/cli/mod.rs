@@ -38,6 +38,8 @@ pub mod whereabouts;
 pub mod window;
 
 mod start;
+#[cfg(test)]
+mod way_back_tests;
 
 pub use error::{CliError, Kind};
 pub use start::main;
