@@ -14,6 +14,8 @@ pub mod stop;
 pub mod three;
 
 #[cfg(test)]
+mod back_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod toy;

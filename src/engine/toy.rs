@@ -22,6 +22,8 @@ pub struct Toy {
     pub numbers: Arc<Mutex<BTreeMap<String, u32>>>,
     pub events: Arc<Mutex<Vec<Kind>>>,
     pub troubles: Arc<Mutex<Vec<Class>>>,
+    /// What goes wrong with setting a number to 0, once each.
+    pub back_troubles: Arc<Mutex<Vec<(String, Class)>>>,
     pub acts: Arc<Mutex<Vec<String>>>,
     pub bell: watch::Sender<u64>,
     clock: Clock,
@@ -33,6 +35,7 @@ impl Toy {
             numbers: Arc::default(),
             events: Arc::default(),
             troubles: Arc::default(),
+            back_troubles: Arc::default(),
             acts: Arc::default(),
             bell: watch::channel(0).0,
             clock: Clock::starting_at("2026-11-21T08:00:00Z".parse().unwrap()),
@@ -134,6 +137,14 @@ impl Step<Toy> for Raise {
 
     async fn act(&self, world: &Toy, act: &u32) -> Result<(), StepError> {
         let trouble = world.troubles.lock().unwrap().pop();
+        let back = {
+            let mut troubles = world.back_troubles.lock().unwrap();
+            let of_this = troubles
+                .iter()
+                .position(|(n, _)| *act == 0 && n == self.name);
+            of_this.map(|i| troubles.remove(i).1)
+        };
+        let trouble = trouble.or(back);
         if let Some(class) = trouble {
             return Err(ApiError::new("toy:Raise", class, "no").into());
         }

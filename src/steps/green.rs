@@ -150,6 +150,9 @@ impl Green {
             .filter(|n| n.is_ready() && !n.deleting)
             .collect();
         let wanted = green.scaling.desired;
+        if wanted == 0 && seen.blue_desired.is_some_and(|n| n > 0) {
+            lacks.push("somebody has set its size to 0".to_owned());
+        }
         if (ready.len() as i64) < i64::from(wanted) {
             let waiting: Vec<&str> = seen
                 .nodes

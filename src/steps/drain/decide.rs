@@ -110,25 +110,6 @@ impl Open<'_> {
     }
 }
 
-/// How many nodes there were to empty, and how many pods to move.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Before {
-    nodes: usize,
-    pods: usize,
-}
-
-impl Before {
-    /// Counts.
-    pub fn of(seen: &Seen) -> Self {
-        let left = |n: &BlueNode| n.pods.iter().filter(|p| occupies(p, &n.node)).count();
-        Self {
-            nodes: seen.nodes.len(),
-            pods: seen.nodes.iter().map(left).sum(),
-        }
-    }
-}
-
 /// Chooses what a drain of `seen.nodes` does next.
 pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
     let consents = Consents {

@@ -16,12 +16,12 @@ use crate::model::kube::{Key, Pod};
 use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
-use crate::steps::drain::decide::{Act, Before, PodRef, Target, decide};
-use crate::steps::drain::leave::leaving;
-use crate::steps::drain::seen::{BlueNode, Seen, blue_nodes};
+use crate::steps::drain::decide::{Act, PodRef, Target, decide};
+use crate::steps::drain::leave::{back, leaving, returning};
+use crate::steps::drain::seen::{Before, BlueNode, Seen, blue_nodes};
 use crate::steps::drain::settle::{is_replacement, restart_of, unsettled_text};
 use crate::steps::evictable::occupies;
-use crate::steps::{BACK_PATIENCE, PATIENCE, World, nodes};
+use crate::steps::{PATIENCE, World, nodes};
 
 /// Evictions in flight at once; the API server is not ours alone.
 const AT_ONCE: usize = 10;
@@ -73,37 +73,6 @@ impl Drain {
     fn leaving(&self) -> &Drain {
         self.leaving
             .get_or_init(|| Box::new(leaving(&self.id, &self.green, &self.blue, &self.spec)))
-    }
-
-    /// Nodes of blue that are not judged yet in a target group the drain had them leave.
-    async fn returning(&self, world: &World, seen: &Seen) -> Result<Vec<String>, ApiError> {
-        let mut returning = Vec::new();
-        let left = &self.spec.leave_target_groups;
-        for arn in left.iter().chain(&self.spec.deregister_from) {
-            let targets = match world.aws.target_health(arn).await {
-                Ok(targets) => targets,
-                Err(e) if e.class == Class::Absent => continue,
-                Err(e) => return Err(e),
-            };
-            for blue in seen.nodes.iter().filter(|n| n.node.is_ready()) {
-                let Some(id) = blue.node.instance_id() else {
-                    continue;
-                };
-                let state = targets
-                    .iter()
-                    .find(|t| t.id == id)
-                    .map(|t| t.state.as_str());
-                if state.is_none_or(|s| s == "initial" || s.contains("draining")) {
-                    returning.push(format!(
-                        "{} in {} ({})",
-                        blue.node.name,
-                        short(arn),
-                        state.unwrap_or("absent")
-                    ));
-                }
-            }
-        }
-        Ok(returning)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -511,12 +480,11 @@ impl Step<World> for Drain {
 
     async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = self.observe(world).await?;
-        seen.returning = self.returning(world, &seen).await?;
+        seen.returning = returning(world, &self.spec, &seen).await?;
         seen.green = Some(Box::new(Box::pin(self.leaving().observe(world)).await?));
         Ok(seen)
     }
 
-    /// First blue is open and served again, then green's pods go back to it. Weights that moved are back already.
     fn restore(
         &self,
         _before: &Before,
@@ -524,49 +492,7 @@ impl Step<World> for Drain {
         trail: &Trail,
         now: Timestamp,
     ) -> Decision<Act> {
-        let names = |pick: &dyn Fn(&BlueNode) -> bool| -> Vec<String> {
-            let picked = seen.nodes.iter().filter(|n| pick(n));
-            picked.map(|n| n.node.name.clone()).collect()
-        };
-        let closed = names(&|n| n.closed_by(&seen.run));
-        if !closed.is_empty() {
-            return Decision::Act(Act::Reopen { nodes: closed });
-        }
-        let marked = names(&|n| n.begun(&seen.run).is_some() || n.skipped(&seen.run));
-        if !marked.is_empty() {
-            return Decision::Act(Act::Unmark {
-                nodes: marked,
-                register: seen.absent.clone(),
-            });
-        }
-        if !seen.returning.is_empty() {
-            let why = format!(
-                "nodes of {} become targets again: {}",
-                self.blue,
-                seen.returning.join(", ")
-            );
-            return if trail.late(now, BACK_PATIENCE) {
-                Decision::Refuse(format!("{why}. Mend it, then run `eksup rollback` again."))
-            } else {
-                Decision::Wait {
-                    why,
-                    recheck: Duration::from_secs(5),
-                }
-            };
-        }
-        let Some(green) = &seen.green else {
-            return Decision::Done(format!("{} takes pods again", self.blue));
-        };
-        let leaving = self.leaving();
-        match leaving.decide(green, &trail.back, now) {
-            Decision::Act(act) => Decision::Act(Act::Leave { act: Box::new(act) }),
-            Decision::Done(_) => Decision::Done(format!(
-                "{} takes pods again, and {} has none left",
-                self.blue, self.green
-            )),
-            Decision::Wait { why, recheck } => Decision::Wait { why, recheck },
-            Decision::Refuse(why) => Decision::Refuse(why),
-        }
+        back(self.leaving(), &self.blue, &self.green, seen, trail, now)
     }
 
     fn describe(&self, act: &Act) -> String {
