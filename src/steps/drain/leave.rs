@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use super::Drain;
 use super::decide::Act;
 use super::seen::{BlueNode, Seen};
-use crate::engine::{Decision, Step, Trail};
+use crate::engine::step::BoxFuture;
+use crate::engine::{Decision, Step, StepError, Trail};
 use crate::model::elb::short;
 use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
@@ -120,4 +121,13 @@ pub async fn returning(
         }
     }
     Ok(returning)
+}
+
+/// Lets a step act behind a box: a drain whose way back is a drain acts through itself.
+pub fn acting<'a, S: Step<World>>(
+    step: &'a S,
+    world: &'a World,
+    act: &'a S::Act,
+) -> BoxFuture<'a, Result<(), StepError>> {
+    Box::pin(step.act(world, act))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -17,7 +16,7 @@ use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::{Act, PodRef, Target, decide};
-use crate::steps::drain::leave::{back, leaving, returning};
+use crate::steps::drain::leave::{acting, back, leaving, returning};
 use crate::steps::drain::seen::{Before, BlueNode, Seen, blue_nodes};
 use crate::steps::drain::settle::{is_replacement, restart_of, unsettled_text};
 use crate::steps::evictable::occupies;
@@ -416,7 +415,7 @@ impl Step<World> for Drain {
             Act::Shield { nodes: names } => nodes::close(world, names).await,
             Act::Begin { nodes: names, at } => nodes::begin(world, names, *at).await,
             Act::Reopen { nodes: names } => nodes::reopen(world, names).await,
-            Act::Leave { act } => Box::pin(self.leaving().act(world, act)).await,
+            Act::Leave { act } => acting(self.leaving(), world, act).await,
             Act::Skip { nodes: names, .. } => nodes::skip(world, names).await,
             Act::Deregister { targets } => {
                 for t in targets {
@@ -481,7 +480,7 @@ impl Step<World> for Drain {
     async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = self.observe(world).await?;
         seen.returning = returning(world, &self.spec, &seen).await?;
-        seen.green = Some(Box::new(Box::pin(self.leaving().observe(world)).await?));
+        seen.green = Some(Box::new(self.leaving().observe(world).await?));
         Ok(seen)
     }
 
