@@ -82,7 +82,8 @@ pub async fn carry(trip: &Trip<'_>, errand: Errand<'_>) -> Result<View, CliError
     };
     let told = notifier.as_ref().map(Notifier::sender);
     let mut journey = Journey::new(trip, bus.clone(), told);
-    let (state, ended) = journey.go(errand).await;
+    // Everything a run does is inside; on the heap it spares the stack.
+    let (state, ended) = Box::pin(journey.go(errand)).await;
     let mut warnings = journey.into_warnings();
     if let Some(notifier) = notifier {
         warnings.extend(notifier.finish().await);

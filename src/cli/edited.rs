@@ -189,7 +189,7 @@ mod tests {
     fn a_secret_is_told_apart_and_never_kept() {
         let with = |token: &str| {
             memo(&plan(&format!(
-                "notify: [{{webhook: \"https://hooks.example.com/{token}\"}}]\n"
+                "notify: [{{webhook: {{url: \"https://hooks.example.com/{token}\"}}}}]\n"
             )))
         };
         let (was, is) = (with("s3cr3t-one"), with("s3cr3t-two"));

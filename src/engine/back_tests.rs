@@ -77,13 +77,10 @@ async fn what_was_kept_at_first_may_be_taken_back_later() {
 #[tokio::test(start_paused = true)]
 async fn a_way_back_that_is_stuck_may_end_without_the_step_it_is_stuck_at() {
     let (toy, memory) = (Toy::new(), Memory::default());
-    *toy.troubles.lock().unwrap() = vec![];
-    // `b` cannot be taken back.
+    // `b` cannot be taken back: a refusal is borne for half a minute, and this one lasts.
     let denied = |toy: &Toy| {
-        toy.back_troubles
-            .lock()
-            .unwrap()
-            .push(("b".into(), crate::model::Class::Denied));
+        let many = vec![("b".to_owned(), crate::model::Class::Denied); 10];
+        *toy.back_troubles.lock().unwrap() = many;
     };
     denied(&toy);
     let (ended, steps) = process(&toy, &memory, &[]).await;
@@ -96,6 +93,7 @@ async fn a_way_back_that_is_stuck_may_end_without_the_step_it_is_stuck_at() {
     let (_, steps) = process(&toy, &memory, &[]).await;
     // The second try has tokens of its own.
     assert_eq!(steps[1], (Status::UndoFailed, 1));
+    toy.back_troubles.lock().unwrap().clear();
     let (ended, _) = process(&toy, &memory, &["b"]).await;
     assert_eq!(
         ended,

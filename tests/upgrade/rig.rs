@@ -240,7 +240,8 @@ impl Rig {
         let (bus, _nobody) = event::bus();
         let (told, events) = tokio::sync::mpsc::unbounded_channel();
         self.told.lock().unwrap().push(events);
-        Journey::new(&trip, bus, Some(told)).go(errand).await.1
+        let mut journey = Journey::new(&trip, bus, Some(told));
+        Box::pin(journey.go(errand)).await.1
     }
 
     fn note(&self, event: &Event) {
