@@ -323,3 +323,23 @@ fn an_add_on_that_the_minor_below_does_not_run_is_named_unless_the_run_takes_it_
         "{text}"
     );
 }
+
+#[test]
+fn a_run_resumed_with_an_edited_plan_names_every_key_that_differs() {
+    let plan = |rest: &str| parse("p", &format!("cluster: expense-dev\nto: 1.29\n{rest}")).unwrap();
+    let (was, is) = (
+        plan("drain: {parallel: 1}\n"),
+        plan("drain: {parallel: 4}\n"),
+    );
+    let mut state = run(&route(), "control-plane-1.28");
+    state.plan_digest = crate::plan::digest(&was);
+    state.plan = super::edited::memo(&was);
+    assert!(super::journey::agrees(&state, &was, "arn").is_ok());
+    let error = super::journey::agrees(&state, &is, "arn").unwrap_err();
+    assert_eq!(error.kind.code(), 9);
+    assert!(
+        error.message.contains("drain.parallel: 1 -> 4"),
+        "{}",
+        error.message
+    );
+}
