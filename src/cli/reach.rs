@@ -68,7 +68,7 @@ impl Reach {
     }
 }
 
-/// Finds out how far. Pure. `blues` says of each retired group whether it is there.
+/// Finds out how far. Pure. `blues` says of each step that retires a group whether that group is there.
 pub fn reach(
     state: &RunState,
     route: &Route,
@@ -81,7 +81,7 @@ pub fn reach(
             .is_some_and(|s| s.acts > 0 && s.status != Status::Undone)
     };
     let gone = |step: &RouteStep| match &step.spec {
-        StepSpec::Retire { blue, .. } => match blues.get(blue) {
+        StepSpec::Retire { .. } => match blues.get(&step.id) {
             Some(Blue::Gone(why)) => Some(why.clone()),
             Some(Blue::There) | None => None,
         },
@@ -208,7 +208,8 @@ pub async fn read(
     ))
 }
 
-/// Whether each blue that the run began to retire is there.
+/// Whether each blue that the run began to retire is there, by the step that retires it: on a long way a later green may
+/// have got the name of a blue that is gone.
 pub async fn blues(
     reached: &Reached,
     state: &RunState,
@@ -237,7 +238,9 @@ pub async fn blues(
             Err(e) if e.class == Class::Absent => None,
             Err(e) => return Err(e.into()),
         };
-        blues.insert(blue.clone(), judge(blue, group.as_ref(), version));
+        let was = known.before.as_ref().and_then(|b| b.get("arn")?.as_str());
+        let same = group.filter(|g| was.is_none_or(|was| was == g.arn));
+        blues.insert(step.id.clone(), judge(blue, same.as_ref(), version));
     }
     Ok(blues)
 }

@@ -70,12 +70,12 @@ fn run(route: &Route, until: &str) -> RunState {
 }
 
 fn there() -> BTreeMap<String, Blue> {
-    BTreeMap::from([("expense-blue".to_owned(), Blue::There)])
+    BTreeMap::from([("retire-expense-blue".to_owned(), Blue::There)])
 }
 
 fn gone() -> BTreeMap<String, Blue> {
     BTreeMap::from([(
-        "expense-blue".to_owned(),
+        "retire-expense-blue".to_owned(),
         Blue::Gone("it is deleted".into()),
     )])
 }

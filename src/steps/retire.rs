@@ -77,7 +77,8 @@ pub enum Act {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Before {
-    /// Absent when there was no group.
+    /// Absent when there was no group. On a long way a later green may get the name of a blue that is gone.
+    arn: Option<String>,
     status: Option<String>,
     size: Option<Scaling>,
     nodes: usize,
@@ -331,6 +332,7 @@ impl Step<World> for Retire {
 
     fn before(&self, seen: &Seen) -> Before {
         Before {
+            arn: seen.group.as_ref().map(|g| g.arn.clone()),
             status: seen.group.as_ref().map(|g| g.status.clone()),
             size: seen.group.as_ref().map(|g| g.scaling),
             nodes: seen.nodes.len(),
@@ -417,6 +419,9 @@ impl Step<World> for Retire {
         let Some(group) = &seen.group else {
             return gone("is deleted");
         };
+        if before.arn.as_ref().is_some_and(|was| *was != group.arn) {
+            return gone("is deleted (what has its name now is another group)");
+        }
         match group.status.as_str() {
             "DELETING" => return gone("is being deleted"),
             "DELETE_FAILED" => return gone("was being deleted, and EKS stopped midway"),
