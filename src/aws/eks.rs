@@ -134,10 +134,12 @@ impl Aws {
             .await
             .map_err(|e| failed("eks:ListInsights", e))?;
         let mut insights: Vec<Insight> = all.into_iter().map(convert::insight_summary).collect();
-        let full = insights
+        // Collected first: a future that holds the closures could not be sent between threads.
+        let full: Vec<_> = insights
             .iter()
             .filter(|i| i.status != "PASSING")
-            .map(|i| self.insight(cluster, &i.id));
+            .map(|i| self.insight(cluster, &i.id))
+            .collect();
         let full: Vec<_> = stream::iter(full).buffered(AT_ONCE).try_collect().await?;
         let mut full: BTreeMap<String, types::Insight> = full.into_iter().flatten().collect();
         for insight in &mut insights {

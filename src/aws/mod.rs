@@ -5,6 +5,7 @@ mod convert_eks;
 mod convert_elb;
 pub mod ec2;
 pub mod eks;
+mod eks_refresh;
 #[cfg(test)]
 mod eks_tests;
 pub mod elb;

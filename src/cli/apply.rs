@@ -19,7 +19,7 @@ use super::start::usage;
 use super::{lifetime, route, signals};
 use crate::engine::stop;
 use crate::journal::RunState;
-use crate::model::Inventory;
+use crate::model::{Inventory, Timestamp};
 use crate::plan::{self, Plan, digest};
 use crate::ready::{self, Finding};
 use crate::route::Route;
@@ -151,7 +151,7 @@ pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
         findings: Vec::new(),
     };
     if let Some(state) = peek(reached).await?.filter(|s| !s.is_closed()) {
-        agrees(&state, &digest(&wish.plan), &reached.cluster.arn)?;
+        agrees(&state, &wish.plan, &reached.cluster.arn)?;
         return Ok(Found {
             open: Some(state),
             ..nothing
@@ -227,8 +227,8 @@ pub async fn prepare(
         };
         let (route, findings) = (found.route.as_ref(), &found.findings);
         match cx.ui.format {
-            Format::Text => cx.ui.say(&shown(cx, route, findings, &said)),
-            Format::Json | Format::Markdown => show(&cx.ui, route, findings, &said)?,
+            Format::Text => cx.ui.say(&shown(cx, route, findings, &said, now)),
+            Format::Json | Format::Markdown => show(&cx.ui, route, findings, &said, Some(now))?,
         }
     }
     let ahead = found.go(&wish.plan, again)?;
@@ -263,10 +263,20 @@ fn undrifted(saved: &Saved, inventory: &Inventory, plan: &Plan) -> Result<(), Cl
 }
 
 /// What is about to be done is said beside the run's own output.
-fn shown(cx: &Context, route: Option<&Route>, found: &[Finding], said: &Said) -> String {
+fn shown(
+    cx: &Context,
+    route: Option<&Route>,
+    found: &[Finding],
+    said: &Said,
+    now: Timestamp,
+) -> String {
     let mut text = super::findings::text(found, cx.ui.paint);
     if let Some(route) = route {
         text += &route::text(route, cx.ui.paint);
+        let back = super::reach::promise(route, now);
+        if !back.is_empty() {
+            text += &format!("\nway back:\n  {}\n", back.join("\n  "));
+        }
     }
     for line in &said.lines {
         text += &format!("{line}\n");

@@ -31,7 +31,7 @@ pub struct Cli {
 }
 
 /// What every subcommand takes.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
     /// AWS region; before the plan's and the environment's

@@ -11,9 +11,10 @@ use super::notify::Notifier;
 use super::remote::InKube;
 use super::standing::standing;
 use super::ui::Ui;
-use crate::engine::Stop;
+use super::{whereabouts, window};
+use crate::engine::{Stop, three};
 use crate::event;
-use crate::journal::{InCluster, Journal, RunState};
+use crate::journal::{InCluster, Journal, Phase, RunState};
 use crate::plan::Plan;
 use crate::report::{Reporter, View};
 use crate::route::Route;
@@ -81,7 +82,8 @@ pub async fn carry(trip: &Trip<'_>, errand: Errand<'_>) -> Result<View, CliError
     };
     let told = notifier.as_ref().map(Notifier::sender);
     let mut journey = Journey::new(trip, bus.clone(), told);
-    let (state, ended) = journey.go(errand).await;
+    // Everything a run does is inside; on the heap it spares the stack.
+    let (state, ended) = Box::pin(journey.go(errand)).await;
     let mut warnings = journey.into_warnings();
     if let Some(notifier) = notifier {
         warnings.extend(notifier.finish(&trip.stop).await);
@@ -100,9 +102,56 @@ pub async fn carry(trip: &Trip<'_>, errand: Errand<'_>) -> Result<View, CliError
             vec!["this process changed nothing; `eksup status` shows where things stand".to_owned()]
         }
     };
-    let run = state.map(|s| s.run).unwrap_or_default();
-    ended
-        .and_then(|ended| end(&run, ended, &trip.resume))
-        .map_err(|e| e.standing(stands).or_next(&trip.resume))?;
-    Ok(view)
+    let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
+    match ended.and_then(|ended| end(&run, ended, &trip.resume)) {
+        Ok(()) => Ok(view),
+        Err(error) if error.kind == Kind::Stuck => Err(page(trip, state.as_ref(), error)
+            .await
+            .standing(stands)
+            .or_next(&trip.resume)),
+        Err(error) if error.kind == Kind::RolledBack => {
+            let error = error.standing(stands).or_next(&trip.resume);
+            Err(match state.as_ref().and_then(still_open) {
+                Some(hint) => error.hint(hint),
+                None => error,
+            })
+        }
+        Err(error) => Err(error.standing(stands).or_next(&trip.resume)),
+    }
+}
+
+/// After everything else is back, the control plane's own way may still be open.
+fn still_open(state: &RunState) -> Option<String> {
+    let route = route_of(state).ok()?;
+    let hop = window::last_hop(state, &route)?;
+    Some(format!(
+        "the control plane stays at {}; until {} EKS can take it back to {}: `eksup rollback --control-plane`",
+        hop.to,
+        three::at(hop.until()?),
+        hop.from
+    ))
+}
+
+/// Whoever is woken by a run that is stuck sees what is where in the cluster itself, what is left of the run, and, when
+/// it was on its way back, the commands that take each piece back by hand.
+async fn page(trip: &Trip<'_>, state: Option<&RunState>, mut error: CliError) -> CliError {
+    let route = state.and_then(|s| route_of(s).ok());
+    let found = match whereabouts::read(trip.reached, state, route.as_ref()).await {
+        Ok(found) => found,
+        Err(why) => {
+            return error.hint(format!(
+                "the cluster could not be read now ({why}); `eksup status` reads it again"
+            ));
+        }
+    };
+    error.state.extend(found.lines);
+    error
+        .state
+        .extend(found.marks.iter().map(|m| format!("left of the run: {m}")));
+    if state.is_some_and(|s| s.phase != Phase::Forward) {
+        for command in found.commands {
+            error = error.hint(format!("by hand: {command}"));
+        }
+    }
+    error
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::carry::{Errand, Trip, route_of};
 use super::error::{CliError, Kind};
+use super::reach::{self, Reach};
 use super::signals::unless_stopped;
 use super::standing::standing;
-use super::{gates, route};
+use super::{edited, gates, route};
 use crate::engine::{About, Ended, Engine, Gates, Planned, stop};
 use crate::event::{Bus, Event, Kind as What};
 use crate::journal::incluster::Say;
@@ -19,7 +21,8 @@ use crate::journal::{
 use crate::k8s::Cache;
 use crate::model::Timestamp;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
-use crate::route::{Route, StepSpec};
+use crate::plan::{Plan, digest};
+use crate::route::Route;
 use crate::steps::{self, World};
 
 /// One process's part in a run.
@@ -34,6 +37,8 @@ pub struct Journey<'a> {
 enum Leg {
     Open {
         digest: String,
+        /// The plan as the journal keeps it.
+        memo: Value,
         until: Option<String>,
     },
     Resume {
@@ -136,11 +141,9 @@ impl<'a> Journey<'a> {
         };
         may_go_back(state)?;
         let route = route_of(state)?;
-        let keep = if control_plane {
-            Vec::new()
-        } else {
-            versions(&route)
-        };
+        let reach = reach::read(self.trip.reached, state, &route, control_plane).await?;
+        in_time(state, &reach)?;
+        let keep = reach.keep();
         self.stretch(
             gear,
             &route,
@@ -174,7 +177,7 @@ impl<'a> Journey<'a> {
         let open = journal.state().filter(|s| !s.is_closed());
         let (first, leg) = match (open, route) {
             (Some(state), _) => {
-                agrees(state, &digest, &self.trip.reached.cluster.arn)?;
+                agrees(state, plan, &self.trip.reached.cluster.arn)?;
                 (
                     route_of(state)?,
                     Leg::Resume {
@@ -186,6 +189,7 @@ impl<'a> Journey<'a> {
                 route,
                 Leg::Open {
                     digest: digest.clone(),
+                    memo: edited::memo(plan),
                     until: until.clone(),
                 },
             ),
@@ -222,6 +226,7 @@ impl<'a> Journey<'a> {
             &second,
             Leg::Open {
                 digest,
+                memo: edited::memo(plan),
                 until: None,
             },
             held,
@@ -271,7 +276,7 @@ impl<'a> Journey<'a> {
             .map(|step| Planned {
                 id: step.id.clone(),
                 title: step.title.clone(),
-                step: steps::build(step, &run, roll_back),
+                step: steps::build(step, route, &run, roll_back),
             })
             .collect();
         let closed = journal.state().is_some_and(RunState::is_closed);
@@ -286,10 +291,14 @@ impl<'a> Journey<'a> {
             resume: trip.resume.clone(),
         };
         let ended = match leg {
-            Leg::Open { digest, until } => {
+            Leg::Open {
+                digest,
+                memo,
+                until,
+            } => {
                 engine.until = until;
                 engine
-                    .open(opened(trip, run, digest, route)?, about(route))
+                    .open(opened(trip, run, digest, memo, route)?, about(route))
                     .await?;
                 engine.forward().await?
             }
@@ -338,7 +347,13 @@ impl<'a> Journey<'a> {
     }
 }
 
-fn opened(trip: &Trip<'_>, run: String, digest: String, route: &Route) -> Result<Opened, CliError> {
+fn opened(
+    trip: &Trip<'_>,
+    run: String,
+    digest: String,
+    memo: Value,
+    route: &Route,
+) -> Result<Opened, CliError> {
     let json = serde_json::to_value(route).map_err(|e| {
         CliError::new(
             Kind::Unexpected,
@@ -352,6 +367,7 @@ fn opened(trip: &Trip<'_>, run: String, digest: String, route: &Route) -> Result
         cluster_arn: trip.reached.cluster.arn.clone(),
         steps: route.steps.iter().map(|s| s.id.clone()).collect(),
         route: json,
+        plan: memo,
     })
 }
 
@@ -373,7 +389,7 @@ fn new_run(now: Timestamp) -> String {
 }
 
 /// Whether an open run is one of this plan and this cluster.
-pub fn agrees(state: &RunState, digest: &str, arn: &str) -> Result<(), CliError> {
+pub fn agrees(state: &RunState, plan: &Plan, arn: &str) -> Result<(), CliError> {
     let run = &state.run;
     if state.cluster_arn != arn {
         let text = format!(
@@ -394,36 +410,64 @@ pub fn agrees(state: &RunState, digest: &str, arn: &str) -> Result<(), CliError>
     if state.phase == Phase::Back {
         return Err(refused(format!("run {run} is being taken back")));
     }
-    if state.plan_digest != digest {
-        let text = format!("run {run} was begun with another plan, and is not finished");
+    if state.plan_digest != digest(plan) {
+        let differs = edited::differences(&state.plan, &edited::memo(plan));
+        let text = format!(
+            "run {run} was begun with another plan, and is not finished; in the plan given now:\n  {}",
+            differs.join("\n  ")
+        );
         return Err(refused(text)
             .hint("put the plan back as it was and give the same command, or take the run back"));
     }
     Ok(())
 }
 
-fn may_go_back(state: &RunState) -> Result<(), CliError> {
+/// Whether a run can be taken back at all.
+pub fn may_go_back(state: &RunState) -> Result<(), CliError> {
     let refused = |text: &str| {
         Err(CliError::new(Kind::Mismatch, format!("run {} {text}", state.run)).next("eksup plan"))
     };
     match (state.phase, state.outcome) {
-        (Phase::Closed, Some(Outcome::RolledBack)) => refused("is taken back already"),
+        // What was kept then may be asked for now.
+        (Phase::Closed, Some(Outcome::RolledBack)) if state.keep.is_empty() => {
+            refused("is taken back already")
+        }
         (Phase::Closed, Some(Outcome::Stuck)) => refused("cannot be taken back any further"),
         (Phase::Closed, Some(Outcome::Rerouted)) => refused("was followed by another"),
-        (Phase::Closed, Some(Outcome::Done) | None) | (Phase::Forward | Phase::Back, _) => Ok(()),
+        (Phase::Closed, Some(Outcome::Done | Outcome::RolledBack) | None)
+        | (Phase::Forward | Phase::Back, _) => Ok(()),
     }
 }
 
-/// The steps that a rollback leaves alone unless it is told otherwise: EKS takes versions back only for a while, and
-/// blue runs as well below a newer control plane.
-fn versions(route: &Route) -> Vec<String> {
-    let kept = route.steps.iter().filter(|s| {
-        matches!(
-            s.spec,
-            StepSpec::ControlPlane { .. } | StepSpec::Addon { .. }
+/// Refuses, before anything is touched, when nothing of worth would go back.
+pub fn in_time(state: &RunState, reach: &Reach) -> Result<(), CliError> {
+    let run = &state.run;
+    if let Some((step, why)) = reach
+        .barrier
+        .as_ref()
+        .filter(|_| reach.too_late() && state.phase != Phase::Back)
+    {
+        let error = CliError::new(
+            Kind::Stuck,
+            format!("run {run} is past its point of no return, `{step}`: {why}"),
         )
-    });
-    kept.map(|s| s.id.clone()).collect()
+        .hint("nothing was changed; the run is as it was");
+        return Err(match state.phase {
+            Phase::Closed | Phase::Back => error.next("eksup status"),
+            Phase::Forward => error
+                .hint("`eksup apply` finishes the run: all that is left is to clear up after blue"),
+        });
+    }
+    if state.outcome == Some(Outcome::RolledBack) && reach.back.is_empty() {
+        return Err(
+            CliError::new(Kind::Mismatch, format!("run {run} is taken back already"))
+                .hint(
+                    "`eksup rollback --control-plane` takes versions back too, where EKS still can",
+                )
+                .next("eksup plan"),
+        );
+    }
+    Ok(())
 }
 
 /// Whether `--until` names a step of the route.

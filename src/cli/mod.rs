@@ -10,6 +10,7 @@ pub mod chaos;
 pub mod check;
 pub mod completions;
 pub mod context;
+pub mod edited;
 pub mod ended;
 pub mod error;
 pub mod findings;
@@ -23,6 +24,7 @@ pub mod notify;
 pub mod pace;
 pub mod plan;
 pub mod policy;
+pub mod reach;
 pub mod rehearse;
 pub mod remote;
 pub mod report;
@@ -37,8 +39,12 @@ pub mod status;
 pub mod storm;
 pub mod twin;
 pub mod ui;
+pub mod whereabouts;
+pub mod window;
 
 mod start;
+#[cfg(test)]
+mod way_back_tests;
 
 pub use error::{CliError, Kind};
 pub use start::main;

@@ -11,10 +11,11 @@ use super::error::{CliError, Kind};
 use super::findings::{self, blocking, not_ready};
 use super::gates::{self, Said};
 use super::journey::agrees;
+use super::reach::promise;
 use super::route;
 use super::saved::Saved;
 use super::ui::Ui;
-use crate::plan::digest;
+use crate::model::Timestamp;
 use crate::ready::Finding;
 use crate::route::Route;
 
@@ -39,7 +40,7 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
     let state = peek(&reached).await?.filter(|s| !s.is_closed());
     if let Some(state) = &state {
-        agrees(state, &digest(&plan), &reached.cluster.arn)?;
+        agrees(state, &plan, &reached.cluster.arn)?;
         let route = route_of(state)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         cx.ui.say(&format!(
@@ -47,17 +48,19 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
             state.run,
             state.steps.len()
         ));
-        let said = gates::say(&plan, &route, Some(state), reached.clock.now())?;
-        show(&cx.ui, Some(&route), &[], &said)?;
+        let now = reached.clock.now();
+        let said = gates::say(&plan, &route, Some(state), now)?;
+        show(&cx.ui, Some(&route), &[], &said, None)?;
         return pending(&args, &cx.again("apply", &args.plan));
     }
     let inventory = reached.read(Some(plan.to)).await?;
     let (route, found) = route::survey(&plan, &inventory);
+    let now = reached.clock.now();
     let said = match &route {
-        Some(route) => gates::say(&plan, route, None, reached.clock.now())?,
+        Some(route) => gates::say(&plan, route, None, now)?,
         None => Said::default(),
     };
-    show(&cx.ui, route.as_ref(), &found, &said)?;
+    show(&cx.ui, route.as_ref(), &found, &said, Some(now))?;
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
         return Err(not_ready(
             &plan.cluster,
@@ -109,13 +112,18 @@ fn save(
     Saved::new(path.display().to_string(), text, route.clone(), inventory).write(out)
 }
 
-/// Shows findings and route in the form that was asked for.
+/// Shows findings and route in the form that was asked for, and how far back it goes when it would begin `now`.
 pub fn show(
     ui: &Ui,
     route: Option<&Route>,
     found: &[Finding],
     said: &Said,
+    now: Option<Timestamp>,
 ) -> Result<(), CliError> {
+    let back = route
+        .zip(now)
+        .map(|(r, now)| promise(r, now))
+        .unwrap_or_default();
     match ui.format {
         Format::Text => {
             let mut text = String::new();
@@ -129,11 +137,14 @@ pub fn show(
             for line in &said.lines {
                 text += &format!("{line}\n");
             }
+            if !back.is_empty() {
+                text += &format!("\nway back:\n  {}\n", back.join("\n  "));
+            }
             ui.out(&text)
         }
         Format::Markdown => {
             let mut text = route.map(route::markdown).unwrap_or_default();
-            for line in &said.lines {
+            for line in said.lines.iter().chain(&back) {
                 text += &format!("\n- {line}");
             }
             text += &format!("\n{}", findings::markdown(found));
@@ -147,6 +158,7 @@ pub fn show(
                 "gates": said.json,
                 "findings": findings::json(found),
                 "blocking": blocking(found),
+                "rollback": back,
             }))
         }
     }

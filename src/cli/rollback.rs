@@ -5,27 +5,69 @@ use clap::Args;
 use super::apply::holder;
 use super::args::PlanArg;
 use super::carry::{Errand, Trip, carry, peek, route_of};
-use super::context::Context;
+use super::context::{Context, Reached};
 use super::error::{CliError, Kind};
+use super::journey::{in_time, may_go_back};
+use super::reach::{self, Reach};
 use super::signals::{self, unless_stopped};
 use super::standing::standing;
 use super::start::usage;
+use super::window;
 use crate::engine::stop;
+use crate::journal::RunState;
+use crate::route::Route;
 
 /// Take the run back: traffic to blue, blue in service, green away
 ///
-/// Ends with 5 when everything is taken back. The control plane and its add-ons stay as they are unless --control-plane
-/// is given: blue runs as well below a newer control plane.
+/// Ends with 5 when everything is taken back that can be; what stays is said before and after. The control plane and its
+/// add-ons stay as they are unless --control-plane is given: blue runs as well below a newer control plane.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
     #[command(flatten)]
     plan: PlanArg,
-    /// Also use EKS's own version rollback, where it is still possible (one minor, within 7 days)
+    /// Also use EKS's own version rollback; refused before anything is touched where it is not possible (the last minor
+    /// only, within 7 days of its end, no kubelet of that minor left, no rollback insight in ERROR or UNKNOWN)
     #[arg(long)]
     control_plane: bool,
     /// Do not ask; needed without a terminal
     #[arg(long)]
     auto_approve: bool,
+}
+
+/// Refuses, before traffic or nodes are touched, when EKS would not take the control plane back.
+pub async fn open_window(
+    reached: &Reached,
+    state: &RunState,
+    route: &Route,
+    reach: &Reach,
+    plain: &str,
+) -> Result<(), CliError> {
+    let refused = |text: String| {
+        CliError::new(Kind::NotReady, text)
+            .standing(standing(state, route, None))
+            .hint("nothing was changed")
+            .hint(format!(
+                "`{plain}` takes everything else back and leaves the control plane and its add-ons as they are: blue runs as well below it"
+            ))
+            .next(plain)
+    };
+    let Some(hop) = window::last_hop(state, route) else {
+        return Err(refused(format!(
+            "run {} has not touched the control plane, so there is no version to take back",
+            state.run
+        )));
+    };
+    let facts = window::facts(reached, &hop).await?;
+    let against = window::against(&facts, &hop, route, reach, reached.clock.now());
+    if against.is_empty() {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "the control plane cannot go from {} back to {}:\n  - {}",
+        hop.to,
+        hop.from,
+        against.join("\n  - ")
+    )))
 }
 
 /// Takes the run back.
@@ -57,6 +99,20 @@ pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
         state.run, route.from, route.to
     ));
     for line in standing(&state, &route, None) {
+        cx.ui.say(&format!("  {line}"));
+    }
+    may_go_back(&state)?;
+    let reach = unless_stopped(
+        &stop,
+        reach::read(&reached, &state, &route, args.control_plane),
+    )
+    .await?;
+    in_time(&state, &reach)?;
+    if args.control_plane {
+        let plain = cx.again("rollback", &args.plan);
+        open_window(&reached, &state, &route, &reach, &plain).await?;
+    }
+    for line in reach.lines() {
         cx.ui.say(&format!("  {line}"));
     }
     if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Take it back?")).await? {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::journal::{RunState, Status};
+use crate::journal::{Phase, RunState, Status};
 use crate::report::View;
 use crate::report::view::StepView;
 use crate::route::{Route, StepSpec};
@@ -52,7 +52,11 @@ pub fn standing(state: &RunState, route: &Route, view: Option<&View>) -> Vec<Str
                 traffic.insert(shift.rules.join(","), text);
             }
             StepSpec::CreateGreen { group, .. } => {
+                let back = state
+                    .step(&step.id)
+                    .is_some_and(|s| s.status == Status::Undone);
                 let text = match at {
+                    Stands::Before if back => "gone again",
                     Stands::Before => "not built yet",
                     Stands::Midway => "being built",
                     Stands::After => "in service",
@@ -91,6 +95,16 @@ pub fn standing(state: &RunState, route: &Route, view: Option<&View>) -> Vec<Str
         }
     }
     let mut lines = vec![version];
+    if state.phase != Phase::Forward && !state.keep.is_empty() {
+        let kept = state
+            .steps
+            .iter()
+            .filter(|s| s.acts > 0 && state.keep.contains(&s.id));
+        let kept: Vec<&str> = kept.map(|s| s.id.as_str()).collect();
+        if !kept.is_empty() {
+            lines.push(format!("not taken back: {}", kept.join(", ")));
+        }
+    }
     if traffic.is_empty() {
         lines.push("traffic: no rule is shifted by this run; it follows the pods".to_owned());
     }

@@ -11,10 +11,11 @@ use super::gates::{self, Said};
 use super::remote::InKube;
 use super::standing::standing;
 use super::start::no_markdown;
+use super::{reach, whereabouts, window};
+use crate::engine::three;
 use crate::journal::{Held, Phase, Remote, RunState, Status};
-use crate::model::ApiError;
 use crate::report::text::{between, took};
-use crate::route::{Route, StepSpec};
+use crate::route::Route;
 
 /// Show where the run stands, from the journal and the live cluster
 #[derive(Debug, Args)]
@@ -31,13 +32,17 @@ pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
     let state = peek(&reached).await?;
     let lock = InKube(reached.kube.clone()).read_lock().await?;
     let route = state.as_ref().map(route_of).transpose()?;
-    let live = live(&reached, route.as_ref()).await?;
     let said = match (cx.plan(&args.plan), &state, &route) {
         (Ok((_, plan)), Some(state), Some(route)) if !state.is_closed() => {
             // A plan that has been changed since is `apply`'s to refuse.
             gates::say(&plan, route, Some(state), reached.clock.now()).unwrap_or_default()
         }
         (Ok(_) | Err(_), Some(_) | None, Some(_) | None) => Said::default(),
+    };
+    let live = whereabouts::read(&reached, state.as_ref(), route.as_ref()).await?;
+    let way_back = match (&state, &route) {
+        (Some(state), Some(route)) => way_back(&reached, state, route).await?,
+        (Some(_) | None, Some(_) | None) => Vec::new(),
     };
     if cx.ui.format == Format::Json {
         cx.ui.out_json(&crate::report::json::version())?;
@@ -52,7 +57,7 @@ pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
             })
         });
         let holder = lock.map(|l| l.holder).filter(|h| !h.is_empty());
-        return cx.ui.out_json(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "gates": said.json, "live": live}));
+        return cx.ui.out_json(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "gates": said.json, "live": live.lines, "marks": live.marks, "rollback": way_back}));
     }
     let mut text = String::new();
     match (&state, &route) {
@@ -61,9 +66,17 @@ pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
         }
         (Some(_) | None, Some(_) | None) => text += &format!("cluster {cluster} has no run\n"),
     }
-    text += "live:\n";
-    for line in live {
-        text += &format!("  {line}\n");
+    for (title, lines) in [
+        ("rollback", &way_back),
+        ("live", &live.lines),
+        ("left of the run", &live.marks),
+    ] {
+        if !lines.is_empty() {
+            text += &format!("{title}:\n");
+        }
+        for line in lines {
+            text += &format!("  {line}\n");
+        }
     }
     cx.ui.out(&text)
 }
@@ -132,66 +145,52 @@ fn told(
     text
 }
 
-/// What the cluster itself says now.
-async fn live(reached: &Reached, route: Option<&Route>) -> Result<Vec<String>, ApiError> {
-    let name = &reached.cluster.name;
-    let mut lines = vec![format!(
-        "control plane: {} ({})",
-        reached.cluster.version, reached.cluster.status
-    )];
-    let nodes = reached.kube.nodes().await?;
-    for group in reached.aws.list_nodegroups(name).await? {
-        let group = reached.aws.describe_nodegroup(name, &group).await?;
-        let own: Vec<_> = nodes
-            .iter()
-            .filter(|n| n.nodegroup() == Some(&group.name))
-            .collect();
-        let ready = own.iter().filter(|n| n.is_ready()).count();
-        let closed = own.iter().filter(|n| n.unschedulable).count();
-        let version = group
-            .version
-            .map(|v| v.to_string())
-            .unwrap_or_else(|| "custom".to_owned());
+/// Up to where a rollback is possible, and until when.
+async fn way_back(
+    reached: &Reached,
+    state: &RunState,
+    route: &Route,
+) -> Result<Vec<String>, CliError> {
+    let now = reached.clock.now();
+    let blues = reach::blues(reached, state, route).await?;
+    let reach = reach::reach(state, route, false, &blues);
+    let mut lines = Vec::new();
+    match &reach.barrier {
+        Some((step, why)) => lines.push(format!("`{step}` cannot be taken back: {why}")),
+        None => lines.extend(ahead(state, route)),
+    }
+    if reach.worth {
+        let first = reach.back.last().cloned().unwrap_or_default();
         lines.push(format!(
-            "node group {}: {version}, {}, {ready} of {} nodes ready, {closed} cordoned",
-            group.name,
-            group.status,
-            own.len()
+            "`eksup rollback` takes back everything down to `{first}`"
         ));
     }
-    let mut rules: Vec<String> = Vec::new();
-    for step in route.iter().flat_map(|r| &r.steps) {
-        if let StepSpec::Shift { shift, .. } = &step.spec {
-            rules.extend(
-                shift
-                    .rules
-                    .iter()
-                    .filter(|r| !rules.contains(r))
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            );
-        }
-    }
-    if !rules.is_empty() {
-        for rule in reached.aws.rules_by_arn(&rules).await? {
-            let weights: Vec<String> = rule
-                .forward
-                .iter()
-                .map(|f| {
-                    format!(
-                        "{} {}",
-                        f.arn.rsplit('/').nth(1).unwrap_or(&f.arn),
-                        f.weight
-                    )
-                })
-                .collect();
-            lines.push(format!(
-                "rule {} {}: {}",
-                rule.priority,
-                rule.conditions.join(" "),
-                weights.join(", ")
-            ));
-        }
+    if let Some(hop) = window::last_hop(state, route) {
+        lines.push(match hop.until() {
+            Some(until) if until < now => format!(
+                "the control plane stays at {}: EKS could take it back until {}",
+                hop.to,
+                three::at(until)
+            ),
+            Some(until) => format!(
+                "`eksup rollback --control-plane` can take {} back to {} until {} (7 days after the hop), while no kubelet is at {}",
+                hop.to,
+                hop.from,
+                three::at(until),
+                hop.to
+            ),
+            None => format!("the hop to {} is under way; it cannot be stopped", hop.to),
+        });
     }
     Ok(lines)
+}
+
+/// The next point of no return.
+fn ahead(state: &RunState, route: &Route) -> Option<String> {
+    let open = |id: &str| state.step(id).is_some_and(|s| !s.status.is_over());
+    let next = route
+        .steps
+        .iter()
+        .find(|s| s.no_return.is_some() && open(&s.id) && reach::ends_the_way_back(&s.spec))?;
+    Some(format!("everything can be taken back until `{}`", next.id))
 }

@@ -11,8 +11,9 @@ use crate::journal::{Entry, Outcome, Phase};
 
 impl<W: Ground> Engine<'_, W> {
     pub(super) async fn all_back(&mut self, keep: Vec<String>) -> Result<Ended, EngineError> {
-        let phase = self.state()?.phase;
-        if phase != Phase::Back {
+        let state = self.state()?;
+        let phase = state.phase;
+        if phase != Phase::Back || state.keep != keep {
             self.append(Entry::UndoStarted { keep }).await?;
         }
         if phase == Phase::Closed {

@@ -11,8 +11,9 @@ use super::gates::Shut;
 use super::ground::Ground;
 use super::retry::{Trouble, Verdict};
 use super::run::{Ended, Engine, EngineError, Planned};
-use super::step::{Decision, Looked, Past, StepError};
+use super::step::{Decision, Looked, Past, StepError, Trail};
 use super::stop::{self, Urgency};
+use super::three;
 use crate::event::{Kind, Progress};
 use crate::journal::{Entry, JournalError, StepState};
 use crate::model::Class;
@@ -167,7 +168,7 @@ impl<W: Ground> Engine<'_, W> {
             match looked.decision {
                 Decision::Done(how) => return Ok(Course::Over { how, at_once }),
                 Decision::Refuse(why) => {
-                    let why = self.refusal(planned, why, &looked.before)?;
+                    let why = self.refusal(planned, way, why, Some(&looked.before))?;
                     return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
                 }
                 Decision::Wait { why, recheck } => {
@@ -276,13 +277,8 @@ impl<W: Ground> Engine<'_, W> {
         let now = move || -> Timestamp { world.now() };
         match way {
             Way::BackTo(before) => {
-                let decision = planned.step.look_back(world, before, &now).await?;
-                Ok(Looked {
-                    decision,
-                    before: Value::Null,
-                    begins: false,
-                    at_rest: true,
-                })
+                let trail = self.trail(planned).unwrap_or_default();
+                planned.step.look_back(world, before, &trail, &now).await
             }
             Way::Forward => {
                 let past = self.past(planned).unwrap_or_default();
@@ -362,9 +358,10 @@ impl<W: Ground> Engine<'_, W> {
                 self.stuck(planned, way, why.clone(), None).await?;
                 Ok(Some(Ended::Reroute { step, why }))
             }
-            Verdict::Stuck { denied } => Ok(Some(
-                self.stuck(planned, way, error.to_string(), denied).await?,
-            )),
+            Verdict::Stuck { denied } => {
+                let why = self.refusal(planned, way, error.to_string(), None)?;
+                Ok(Some(self.stuck(planned, way, why, denied).await?))
+            }
         }
     }
 
@@ -423,19 +420,32 @@ impl<W: Ground> Engine<'_, W> {
         Ok(())
     }
 
-    /// A refusal of a step that has acted shows what was before, what was done and what is now.
+    /// A refusal of a step that has acted shows what was before, what was done and what is now; and on the way back the
+    /// command that goes on is another.
     fn refusal(
         &self,
         planned: &Planned<W>,
+        way: &Way,
         why: String,
-        now: &Value,
+        now: Option<&Value>,
     ) -> Result<String, EngineError> {
         let state = self.step_state(planned)?;
-        Ok(match (&state.before, &state.last_act) {
-            (Some(before), Some(act)) if !now.is_null() => format!(
-                "{why}\n  before: {before}\n  done:   {}\n  now:    {now}",
-                planned.step.describe(act)
-            ),
+        let (why, act) = match way {
+            Way::Forward => (why, state.last_act.as_ref().zip(state.last_act_at)),
+            Way::BackTo(_) => {
+                let back = state.back.as_ref();
+                let act = back.and_then(|b| b.last_act.as_ref().zip(b.last_act_at));
+                (
+                    why.replace("`eksup apply`", "`eksup rollback`"),
+                    act.or(state.last_act.as_ref().zip(state.last_act_at)),
+                )
+            }
+        };
+        Ok(match (&state.before, act) {
+            (Some(before), Some((act, at))) => {
+                let done = format!("{} ({})", planned.step.describe(act), three::at(at));
+                format!("{why}{}", three::states(before, &done, now))
+            }
             (Some(_) | None, Some(_) | None) => why,
         })
     }
@@ -449,6 +459,22 @@ impl<W: Ground> Engine<'_, W> {
             acts: step.acts.saturating_sub(step.earlier_acts),
             attempt: step.attempt,
             resumed_at: self.state()?.resumed_at,
+        })
+    }
+
+    fn trail(&self, planned: &Planned<W>) -> Result<Trail, EngineError> {
+        let state = self.step_state(planned)?;
+        let back = state.back.clone().unwrap_or_default();
+        Ok(Trail {
+            up: self.past(planned)?,
+            back: Past {
+                started_at: self.state()?.back_at,
+                last_act_at: back.last_act_at,
+                last_act: back.last_act,
+                acts: back.acts,
+                attempt: back.attempt,
+                resumed_at: self.state()?.resumed_at,
+            },
         })
     }
 

@@ -12,7 +12,10 @@ pub mod retry;
 pub mod run;
 pub mod step;
 pub mod stop;
+pub mod three;
 
+#[cfg(test)]
+mod back_tests;
 #[cfg(test)]
 mod gates_tests;
 #[cfg(test)]
@@ -25,5 +28,5 @@ mod toy;
 pub use gates::Gates;
 pub use ground::Ground;
 pub use run::{About, Ended, Engine, EngineError, Planned};
-pub use step::{AnyStep, Decision, Past, Step, StepError, Undo};
+pub use step::{AnyStep, Decision, Past, Step, StepError, Trail, Undo};
 pub use stop::{Asker, Stop};

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -69,6 +69,24 @@ pub struct Past {
     pub resumed_at: Option<Timestamp>,
 }
 
+/// A step's past on both ways, for taking it back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trail {
+    /// What the way up did.
+    pub up: Past,
+    /// What the way back has done so far. It began when the step before it was back.
+    pub back: Past,
+}
+
+impl Trail {
+    /// Whether the way back has stood still for longer than `patience`: since its last act, or since it began.
+    pub fn late(&self, now: Timestamp, patience: Duration) -> bool {
+        let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
+        let since = self.back.last_act_at.max(self.back.started_at);
+        since.is_some_and(|t| now.duration_since(t) > patience)
+    }
+}
+
 /// Why a look or an act failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
@@ -113,11 +131,19 @@ pub trait Step<W>: Send + Sync {
     -> impl Future<Output = Result<(), StepError>> + Send;
     /// Whether the step can be taken back.
     fn undo(&self) -> Undo;
+    /// Looks at the world on the way back, where that takes another look.
+    fn observe_back(
+        &self,
+        world: &W,
+    ) -> impl Future<Output = Result<Self::Seen, StepError>> + Send {
+        self.observe(world)
+    }
     /// Chooses what brings `before` back, from how the world is now. Touches only our own marks.
     fn restore(
         &self,
         before: &Self::Before,
         seen: &Self::Seen,
+        trail: &Trail,
         now: Timestamp,
     ) -> Decision<Self::Act>;
     /// Describes an act for people, naming its objects.
@@ -139,7 +165,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// What one look came to, with types erased.
 pub struct Looked {
     pub decision: Decision<Value>,
-    /// The before-image of this very look; the engine keeps the first.
+    /// The image of this very look; the engine keeps the way up's first as the before-image.
     pub before: Value,
     /// Whether the act that was decided on begins a part that may wait for a window.
     pub begins: bool,
@@ -161,8 +187,9 @@ pub trait AnyStep<W>: Send + Sync {
         &'a self,
         world: &'a W,
         before: &'a Value,
+        trail: &'a Trail,
         now: &'a (dyn Fn() -> Timestamp + Send + Sync),
-    ) -> BoxFuture<'a, Result<Decision<Value>, StepError>>;
+    ) -> BoxFuture<'a, Result<Looked, StepError>>;
     /// Acts.
     fn act<'a>(&'a self, world: &'a W, act: &'a Value) -> BoxFuture<'a, Result<(), StepError>>;
     /// Whether the step can be taken back.
@@ -213,12 +240,19 @@ impl<W: Send + Sync, S: Step<W>> AnyStep<W> for S {
         &'a self,
         world: &'a W,
         before: &'a Value,
+        trail: &'a Trail,
         now: &'a (dyn Fn() -> Timestamp + Send + Sync),
-    ) -> BoxFuture<'a, Result<Decision<Value>, StepError>> {
+    ) -> BoxFuture<'a, Result<Looked, StepError>> {
         Box::pin(async move {
             let before = from_json(before, "before-image")?;
-            let seen = self.observe(world).await?;
-            erase(self.restore(&before, &seen, now()))
+            let seen = self.observe_back(world).await?;
+            Ok(Looked {
+                // The way back waits for no window.
+                begins: false,
+                at_rest: true,
+                decision: erase(self.restore(&before, &seen, trail, now()))?,
+                before: to_json(&self.before(&seen))?,
+            })
         })
     }
 

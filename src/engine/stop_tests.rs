@@ -215,7 +215,7 @@ impl Step<Toy> for Watch {
     fn undo(&self) -> Undo {
         Undo::Nothing
     }
-    fn restore(&self, _: &u32, _: &u32, _: jiff::Timestamp) -> Decision<u32> {
+    fn restore(&self, _: &u32, _: &u32, _: &super::Trail, _: jiff::Timestamp) -> Decision<u32> {
         Decision::Done(String::new())
     }
     fn describe(&self, _: &u32) -> String {

@@ -25,6 +25,7 @@ pub(super) fn opened(steps: &[Planned<Toy>]) -> Opened {
         cluster_arn: "arn".into(),
         steps: steps.iter().map(|s| s.id.clone()).collect(),
         route: serde_json::json!({}),
+        plan: serde_json::Value::Null,
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::ground::Ground;
 use super::run::Planned;
-use super::step::{Decision, Past, Step, StepError, Undo};
+use super::step::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::event::Kind;
 use crate::journal::remote::Boxed;
 use crate::journal::{FileLog, JournalError, Record, RunState, Store, file};
@@ -22,6 +22,8 @@ pub struct Toy {
     pub numbers: Arc<Mutex<BTreeMap<String, u32>>>,
     pub events: Arc<Mutex<Vec<Kind>>>,
     pub troubles: Arc<Mutex<Vec<Class>>>,
+    /// What goes wrong with setting a number to 0, once each.
+    pub back_troubles: Arc<Mutex<Vec<(String, Class)>>>,
     pub acts: Arc<Mutex<Vec<String>>>,
     pub bell: watch::Sender<u64>,
     /// How long a look and an act take.
@@ -38,6 +40,7 @@ impl Toy {
             numbers: Arc::default(),
             events: Arc::default(),
             troubles: Arc::default(),
+            back_troubles: Arc::default(),
             acts: Arc::default(),
             bell: watch::channel(0).0,
             look: Arc::default(),
@@ -147,6 +150,14 @@ impl Step<Toy> for Raise {
     async fn act(&self, world: &Toy, act: &u32) -> Result<(), StepError> {
         pass(&world.act).await;
         let trouble = world.troubles.lock().unwrap().pop();
+        let back = {
+            let mut troubles = world.back_troubles.lock().unwrap();
+            let of_this = troubles
+                .iter()
+                .position(|(n, _)| *act == 0 && n == self.name);
+            of_this.map(|i| troubles.remove(i).1)
+        };
+        let trouble = trouble.or(back);
         if let Some(class) = trouble {
             return Err(ApiError::new("toy:Raise", class, "no").into());
         }
@@ -165,7 +176,13 @@ impl Step<Toy> for Raise {
         self.undo.clone()
     }
 
-    fn restore(&self, before: &u32, seen: &(u32, u32), _now: Timestamp) -> Decision<u32> {
+    fn restore(
+        &self,
+        before: &u32,
+        seen: &(u32, u32),
+        _trail: &Trail,
+        _now: Timestamp,
+    ) -> Decision<u32> {
         if seen.0 == *before {
             Decision::Done(format!("{} is {before} again", self.name))
         } else {

@@ -14,6 +14,7 @@ pub mod record;
 pub mod remote;
 pub mod state;
 pub mod store;
+mod table;
 
 #[cfg(test)]
 mod tests;

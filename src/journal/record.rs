@@ -30,6 +30,9 @@ pub struct Opened {
     pub steps: Vec<String>,
     /// The route as it was promised; never recomputed for this run.
     pub route: Value,
+    /// The plan, every default filled in and secrets hidden.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub plan: Value,
 }
 
 /// What a record says.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::error::JournalError;
 use super::record::{Entry, FORMAT, Opened, Outcome, Record};
+use super::table::{Mark, rule};
 
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,21 @@ impl Status {
     }
 }
 
+/// What the way back has done with a step so far.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackState {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_act: Option<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_act_at: Option<Timestamp>,
+    #[serde(default)]
+    pub acts: u32,
+    /// How many times taking it back failed and was taken up again.
+    #[serde(default)]
+    pub attempt: u32,
+}
+
 /// What the journal knows of one step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -68,6 +84,9 @@ pub struct StepState {
     /// How many acts earlier attempts had begun.
     #[serde(default)]
     pub earlier_acts: u32,
+    /// The way back; the fields above stay as the way up left them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<BackState>,
     /// How it was done, or why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -114,97 +133,14 @@ pub struct RunState {
     /// What was approved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
+    /// Since when the step that is taken back now has been looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back_at: Option<Timestamp>,
     pub steps: Vec<StepState>,
     pub route: Value,
-}
-
-/// What a record does to its step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mark {
-    Started,
-    Began,
-    Done,
-    Skipped,
-    Failed,
-    UndoBegan,
-    UndoDone,
-    UndoFailed,
-}
-
-/// One row of the table: in `phase`, a step in one of `from` may get the mark and is then in `to`.
-pub(super) struct Rule {
-    pub phase: Phase,
-    pub from: &'static [Status],
-    /// Whether the step must have acted before, or must not have.
-    pub acted: Option<bool>,
-    pub to: Status,
-}
-
-/// What may be undone.
-const UNDOABLE: &[Status] = &[
-    Status::Begun,
-    Status::Done,
-    Status::Failed,
-    Status::Undoing,
-    Status::UndoFailed,
-];
-/// What may go on.
-const OPEN: &[Status] = &[Status::Started, Status::Begun];
-
-/// The table.
-pub(super) const fn rule(mark: Mark) -> Rule {
-    let forward = Phase::Forward;
-    let back = Phase::Back;
-    match mark {
-        Mark::Started => Rule {
-            phase: forward,
-            from: &[Status::Pending],
-            acted: None,
-            to: Status::Started,
-        },
-        Mark::Began => Rule {
-            phase: forward,
-            from: OPEN,
-            acted: None,
-            to: Status::Begun,
-        },
-        Mark::Done => Rule {
-            phase: forward,
-            from: OPEN,
-            acted: Some(true),
-            to: Status::Done,
-        },
-        Mark::Skipped => Rule {
-            phase: forward,
-            from: OPEN,
-            acted: Some(false),
-            to: Status::Skipped,
-        },
-        Mark::Failed => Rule {
-            phase: forward,
-            from: OPEN,
-            acted: None,
-            to: Status::Failed,
-        },
-        Mark::UndoBegan => Rule {
-            phase: back,
-            from: UNDOABLE,
-            acted: Some(true),
-            to: Status::Undoing,
-        },
-        Mark::UndoDone => Rule {
-            phase: back,
-            from: UNDOABLE,
-            acted: Some(true),
-            to: Status::Undone,
-        },
-        Mark::UndoFailed => Rule {
-            phase: back,
-            from: UNDOABLE,
-            acted: Some(true),
-            to: Status::UndoFailed,
-        },
-    }
+    /// The plan the run was opened with, secrets hidden: to say what differs when another is given.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub plan: Value,
 }
 
 impl RunState {
@@ -217,6 +153,7 @@ impl RunState {
             cluster_arn,
             steps,
             route,
+            plan,
         }) = &record.entry
         else {
             return Err(illegal(record, "a run begins with `opened`"));
@@ -255,8 +192,10 @@ impl RunState {
             resumed_at: None,
             keep: Vec::new(),
             approvals: Vec::new(),
+            back_at: None,
             steps: steps.iter().map(|id| StepState::pending(id)).collect(),
             route: route.clone(),
+            plan: plan.clone(),
         })
     }
 
@@ -339,8 +278,16 @@ impl RunState {
                     self.time_out(SignedDuration::ZERO, record.at);
                 }
                 self.by = Some(by.clone());
-                if self.phase == Phase::Forward {
-                    self.steps.iter_mut().for_each(|s| s.take_up(record.at));
+                match self.phase {
+                    Phase::Forward => self.steps.iter_mut().for_each(|s| s.take_up(record.at)),
+                    Phase::Back => {
+                        for step in &mut self.steps {
+                            if step.take_back_up() {
+                                self.back_at = Some(record.at);
+                            }
+                        }
+                    }
+                    Phase::Closed => {}
                 }
             }
             Entry::ClockMoved { seconds } => {
@@ -351,9 +298,12 @@ impl RunState {
                 self.resumed_at = Some(record.at);
             }
             Entry::UndoStarted { keep } => {
+                // While a run is taken back, and even after, more or less of it may be asked for; what is back stays
+                // back.
                 let may = match (self.phase, self.outcome) {
-                    (Phase::Forward, _) | (Phase::Closed, Some(Outcome::Done)) => true,
-                    (Phase::Back, _) | (Phase::Closed, _) => false,
+                    (Phase::Forward | Phase::Back, _)
+                    | (Phase::Closed, Some(Outcome::Done | Outcome::RolledBack)) => true,
+                    (Phase::Closed, _) => false,
                 };
                 if !may {
                     return Err(illegal(record, "the run is already taken back"));
@@ -361,14 +311,20 @@ impl RunState {
                 self.phase = Phase::Back;
                 self.outcome = None;
                 self.keep = keep.clone();
+                self.back_at = Some(record.at);
             }
             Entry::UndoBegan { step, act } => {
-                let state = self.mark(record, step, Mark::UndoBegan)?;
-                state.last_act = Some(act.clone());
-                state.last_act_at = Some(record.at);
+                let back = self
+                    .mark(record, step, Mark::UndoBegan)?
+                    .back
+                    .get_or_insert_default();
+                back.last_act = Some(act.clone());
+                back.last_act_at = Some(record.at);
+                back.acts = back.acts.saturating_add(1);
             }
             Entry::UndoDone { step } => {
                 self.mark(record, step, Mark::UndoDone)?.ended_at = Some(record.at);
+                self.back_at = Some(record.at);
             }
             Entry::UndoFailed { step, error } => self.end(record, step, Mark::UndoFailed, error)?,
             Entry::Closed { outcome } => {
@@ -532,6 +488,19 @@ impl StepState {
         self.last_act_at = None;
     }
 
+    /// The same for a step that could not be taken back; whether it is one.
+    fn take_back_up(&mut self) -> bool {
+        if self.status != Status::UndoFailed {
+            return false;
+        }
+        self.status = Status::Undoing;
+        let back = self.back.get_or_insert_default();
+        back.attempt += 1;
+        back.last_act = None;
+        back.last_act_at = None;
+        true
+    }
+
     fn pending(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -545,6 +514,7 @@ impl StepState {
             attempt: 0,
             attempt_at: None,
             earlier_acts: 0,
+            back: None,
             note: None,
         }
     }

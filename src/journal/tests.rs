@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::incluster;
 use super::memory::{Fault, Memory};
-use super::state::{Mark, rule};
+use super::table::{Mark, rule};
 use super::*;
 use crate::model::{Clock, Timestamp};
 
@@ -26,6 +26,7 @@ fn opened() -> Entry {
         cluster_arn: "arn".into(),
         steps: STEPS.map(String::from).to_vec(),
         route: json!({"cluster": "c"}),
+        plan: serde_json::Value::Null,
     })
 }
 

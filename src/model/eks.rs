@@ -281,6 +281,14 @@ pub struct Insight {
     pub resources: Vec<String>,
 }
 
+/// DescribeInsightsRefresh.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InsightsRefresh {
+    /// Whether it is still under way.
+    pub running: bool,
+    pub started_at: Option<Timestamp>,
+}
+
 /// DescribeClusterVersions, one version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -265,6 +265,7 @@ fn shift_spec(
         min_healthy_percent: least.min(traffic.min_healthy_percent),
         timeout: traffic.timeout,
         back_on_unhealthy: !recreate && traffic.on_unhealthy == OnUnhealthy::Back,
+        blue_away: recreate,
     };
     Some((m.green.clone(), spec))
 }

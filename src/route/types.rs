@@ -139,6 +139,9 @@ pub struct ShiftSpec {
     pub min_healthy_percent: u32,
     pub timeout: Duration,
     pub back_on_unhealthy: bool,
+    /// Blue has no nodes while the traffic is on green (strategy recreate): the way back does not wait for its health.
+    #[serde(default)]
+    pub blue_away: bool,
 }
 
 /// How nodes are emptied; as in the plan, in the journal's own words.

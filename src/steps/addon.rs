@@ -1,18 +1,22 @@
 //! An EKS add-on to a version, its configuration and role sent again.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
-use crate::model::eks::{Addon, AddonChange, Update, UpdateOf, UpdateStatus};
-use crate::steps::World;
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::model::eks::{Addon, AddonChange, AddonOffer, Update, UpdateOf, UpdateStatus};
+use crate::model::{AddonVersion, Minor};
 use crate::steps::updates::{POLL, Updates, failure, issues, running};
+use crate::steps::{World, absent_is_none};
 
 /// One add-on to one version.
 pub struct AddonStep {
     id: String,
+    /// The version it is expected to have at first.
+    from: AddonVersion,
     change: AddonChange,
     timeout: Duration,
     /// Whether an undo brings the old version back; only together with the control plane.
@@ -22,15 +26,46 @@ pub struct AddonStep {
 
 /// What a look sees.
 pub struct Seen {
-    addon: Addon,
+    /// Absent when somebody removed it.
+    addon: Option<Addon>,
     updates: Vec<Update>,
+    /// On the way back: what runs on the control plane as it is, and one minor below.
+    offers: Option<Offers>,
+}
+
+/// Versions of the add-on that two minors run.
+struct Offers {
+    below: Minor,
+    here: Vec<AddonVersion>,
+    there: Vec<AddonVersion>,
+}
+
+impl Offers {
+    /// Whether the version may stay while the control plane goes one minor down. kube-proxy must not be newer than the
+    /// API server, whatever the catalogue says.
+    fn fits(&self, name: &str, version: &AddonVersion) -> bool {
+        let newer = name == "kube-proxy"
+            && Minor::from_reported(version.as_str()).is_ok_and(|minor| minor > self.below);
+        !newer && (self.there.is_empty() || self.there.contains(version))
+    }
+
+    /// The version to go back to: what it was, or else the newest older one that both minors run.
+    fn older(&self, name: &str, was: &AddonVersion, is: &AddonVersion) -> Option<AddonVersion> {
+        let both = |v: &AddonVersion| self.here.contains(v) && self.fits(name, v);
+        if both(was) {
+            return Some(was.clone());
+        }
+        let older = self.here.iter().filter(|v| both(v) && *v < is);
+        older.max().cloned()
+    }
 }
 
 /// What the add-on was before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Before {
-    change: AddonChange,
+    /// Absent when there was no such add-on.
+    change: Option<AddonChange>,
 }
 
 /// Sends a version.
@@ -43,9 +78,16 @@ pub struct Act {
 
 impl AddonStep {
     /// The add-on named in `change`, to the version in it.
-    pub fn new(id: String, change: AddonChange, timeout: Duration, roll_back: bool) -> Self {
+    pub fn new(
+        id: String,
+        from: AddonVersion,
+        change: AddonChange,
+        timeout: Duration,
+        roll_back: bool,
+    ) -> Self {
         Self {
             id,
+            from,
             change,
             timeout,
             roll_back,
@@ -60,7 +102,14 @@ impl AddonStep {
         past: &Past,
         now: Timestamp,
     ) -> Decision<Act> {
-        let Seen { addon, updates } = seen;
+        let updates = &seen.updates;
+        let Some(addon) = &seen.addon else {
+            return Decision::Refuse(format!(
+                "add-on {} is gone; somebody removed it. Add it again (or leave it out with `addons.skip`), then run \
+                 `eksup apply` again.",
+                change.name
+            ));
+        };
         let name = &addon.name;
         let late = past.last_act_at.is_some_and(|t| {
             now.duration_since(t)
@@ -101,6 +150,15 @@ impl AddonStep {
                 )),
             };
         }
+        if past.acts > 0
+            && ![&self.from, &self.change.version, &change.version].contains(&&addon.version)
+        {
+            return Decision::Refuse(format!(
+                "add-on {name} is at {}, which is neither what it was ({}) nor what this run asked for ({}): somebody \
+                 else changes it. Settle who does, then run `eksup apply` again.",
+                addon.version, self.from, change.version
+            ));
+        }
         match addon.status.as_str() {
             "CREATING" | "UPDATING" => return wait(format!("add-on {name} is {}", addon.status)),
             "DELETING" => {
@@ -118,6 +176,13 @@ impl AddonStep {
                         last.id,
                         failure(last),
                         addon.version
+                    ));
+                }
+                UpdateStatus::Successful if late => {
+                    return Decision::Refuse(format!(
+                        "update {} of add-on {name} succeeded, and yet it is at {}: somebody changed it back. Settle who \
+                         does, then run `eksup apply` again.",
+                        last.id, addon.version
                     ));
                 }
                 UpdateStatus::Successful => {
@@ -157,22 +222,46 @@ impl Step<World> for AddonStep {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let addon = world
-            .aws
-            .describe_addon(&world.cluster, &self.change.name)
-            .await?;
-        let updates = self
-            .updates
-            .read(world, UpdateOf::Addon(&self.change.name))
-            .await?;
-        Ok(Seen { addon, updates })
+        let name = &self.change.name;
+        let addon = absent_is_none(world.aws.describe_addon(&world.cluster, name)).await?;
+        let updates = match &addon {
+            Some(_) => self.updates.read(world, UpdateOf::Addon(name)).await?,
+            None => Vec::new(),
+        };
+        Ok(Seen {
+            addon,
+            updates,
+            offers: None,
+        })
+    }
+
+    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
+        let mut seen = self.observe(world).await?;
+        let at = world.aws.describe_cluster(&world.cluster).await?.version;
+        let names = [self.change.name.clone()];
+        let (here, there) = tokio::try_join!(
+            world.aws.addon_offers(at, &names),
+            world.aws.addon_offers(at.previous(), &names)
+        )?;
+        let versions = |offers: BTreeMap<String, Vec<AddonOffer>>| -> Vec<AddonVersion> {
+            offers.into_values().flatten().map(|o| o.version).collect()
+        };
+        seen.offers = Some(Offers {
+            below: at.previous(),
+            here: versions(here),
+            there: versions(there),
+        });
+        Ok(seen)
     }
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
-        if seen.addon.version > self.change.version && past.acts == 0 {
+        if let Some(addon) = &seen.addon
+            && addon.version > self.change.version
+            && past.acts == 0
+        {
             return Decision::Done(format!(
                 "add-on {} is at {} already, beyond {}",
-                seen.addon.name, seen.addon.version, self.change.version
+                addon.name, addon.version, self.change.version
             ));
         }
         self.toward(&self.change, seen, past, now)
@@ -180,13 +269,13 @@ impl Step<World> for AddonStep {
 
     fn before(&self, seen: &Seen) -> Before {
         Before {
-            change: AddonChange {
-                name: seen.addon.name.clone(),
-                version: seen.addon.version.clone(),
+            change: seen.addon.as_ref().map(|addon| AddonChange {
+                name: addon.name.clone(),
+                version: addon.version.clone(),
                 resolve_conflicts: self.change.resolve_conflicts.clone(),
-                service_account_role_arn: seen.addon.service_account_role_arn.clone(),
-                configuration_values: seen.addon.configuration_values.clone(),
-            },
+                service_account_role_arn: addon.service_account_role_arn.clone(),
+                configuration_values: addon.configuration_values.clone(),
+            }),
         }
     }
 
@@ -221,26 +310,43 @@ impl Step<World> for AddonStep {
         }
     }
 
-    fn restore(&self, before: &Before, seen: &Seen, now: Timestamp) -> Decision<Act> {
-        // One that failed a moment ago is not asked for again.
-        let failed_now = seen
-            .updates
-            .iter()
-            .filter(|u| u.status == UpdateStatus::Failed)
-            .any(|u| {
-                u.params
-                    .get("AddonVersion")
-                    .is_some_and(|v| v == before.change.version.as_str())
-                    && u.created_at
-                        .is_some_and(|t| now.duration_since(t) < SignedDuration::from_mins(15))
-            });
-        if failed_now {
-            return Decision::Refuse(format!(
-                "EKS could not take add-on {} back to {}",
-                before.change.name, before.change.version
+    /// What the control plane one minor below runs as well stays; the rest goes down before the control plane does.
+    fn restore(
+        &self,
+        before: &Before,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Decision<Act> {
+        let name = &self.change.name;
+        let (Some(was), Some(offers), Some(addon)) = (&before.change, &seen.offers, &seen.addon)
+        else {
+            return Decision::Done(format!("add-on {name} is not there, or was not"));
+        };
+        let busy = seen.updates.iter().any(running);
+        if !busy && trail.back.acts == 0 && offers.fits(name, &addon.version) {
+            return Decision::Done(format!(
+                "add-on {name} stays at {}, which {} runs too",
+                addon.version, offers.below
             ));
         }
-        match self.toward(&before.change, seen, &Past::default(), now) {
+        let version = if offers.fits(name, &addon.version) {
+            Some(addon.version.clone())
+        } else {
+            offers.older(name, &was.version, &addon.version)
+        };
+        let Some(version) = version else {
+            return Decision::Refuse(format!(
+                "add-on {name} {} does not run on {}, and no version runs on both: EKS would refuse to take the control \
+                 plane back. Without `--control-plane` the rollback ends here.",
+                addon.version, offers.below
+            ));
+        };
+        let change = AddonChange {
+            version,
+            ..was.clone()
+        };
+        match self.toward(&change, seen, &trail.back, now) {
             Decision::Act(act) => Decision::Act(Act {
                 attempt: 1000 + act.attempt,
                 ..act

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::steps::{World, evictable};
 
 /// How long beyond its time a bake waits for what is not well before it asks for a person.
@@ -130,7 +130,13 @@ impl Step<World> for Bake {
         Undo::Nothing
     }
 
-    fn restore(&self, _before: &(), _seen: &Seen, _now: Timestamp) -> Decision<Act> {
+    fn restore(
+        &self,
+        _before: &(),
+        _seen: &Seen,
+        _trail: &Trail,
+        _now: Timestamp,
+    ) -> Decision<Act> {
         Decision::Done("nothing to take back".to_owned())
     }
 

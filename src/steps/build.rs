@@ -1,7 +1,7 @@
 //! Steps from a route's plain data.
 
 use crate::engine::AnyStep;
-use crate::route::{RouteStep, StepSpec};
+use crate::route::{DrainSpec, Route, RouteStep, StepSpec};
 use crate::steps::World;
 use crate::steps::addon::AddonStep;
 use crate::steps::bake::Bake;
@@ -14,16 +14,21 @@ use crate::steps::retire::Retire;
 use crate::steps::shield::Shield;
 use crate::steps::traffic::{AddToRules, Attach, Detach, Shift};
 
-/// Builds one step of run `run`. `roll_back` lets an undo take the control plane and its add-ons back too.
-pub fn build(step: &RouteStep, run: &str, roll_back: bool) -> Box<dyn AnyStep<World>> {
+/// Builds one step of `route` in run `run`. `roll_back` lets an undo take the control plane and its add-ons back too.
+pub fn build(
+    step: &RouteStep,
+    route: &Route,
+    run: &str,
+    roll_back: bool,
+) -> Box<dyn AnyStep<World>> {
     let id = step.id.clone();
     let run = run.to_owned();
     match step.spec.clone() {
         StepSpec::Addon {
-            from: _,
+            from,
             change,
             timeout,
-        } => Box::new(AddonStep::new(id, change, timeout, roll_back)),
+        } => Box::new(AddonStep::new(id, from, change, timeout, roll_back)),
         StepSpec::ControlPlane { from, to, timeout } => {
             Box::new(ControlPlane::new(id, from, to, timeout, roll_back))
         }
@@ -53,7 +58,8 @@ pub fn build(step: &RouteStep, run: &str, roll_back: bool) -> Box<dyn AnyStep<Wo
                 surge,
                 timeout,
             };
-            Box::new(Green::new(id, run, wish))
+            let drain = drain_of(route, &wish.group.name);
+            Box::new(Green::new(id, run, wish, &drain))
         }
         StepSpec::HoldGreen { green } => Box::new(Hold::on(green, run)),
         StepSpec::ReleaseGreen { green } => Box::new(Hold::off(green, run)),
@@ -79,4 +85,33 @@ pub fn build(step: &RouteStep, run: &str, roll_back: bool) -> Box<dyn AnyStep<Wo
             rules,
         } => Box::new(Retire::new(id, run, blue, delete, target_groups, rules)),
     }
+}
+
+/// How the pods of `green` came, and so how they go back.
+fn drain_of(route: &Route, green: &str) -> DrainSpec {
+    let of_green = route.steps.iter().find_map(|step| match &step.spec {
+        StepSpec::Drain {
+            green: to, drain, ..
+        } if to == green => Some(drain.clone()),
+        _ => None,
+    });
+    // Every green has a drain that fills it. Without one nothing that could be lost is touched.
+    of_green.unwrap_or_else(|| DrainSpec {
+        order: "name".to_owned(),
+        parallel: 1,
+        pod_deadline: std::time::Duration::from_secs(15 * 60),
+        node_deadline: std::time::Duration::from_secs(60 * 60),
+        on_deadline: "stop".to_owned(),
+        bare_pods: false,
+        empty_dir: false,
+        wait_for_jobs: true,
+        single_replicas: "block".to_owned(),
+        skip_dead_kubelets: false,
+        bake: std::time::Duration::ZERO,
+        canary_bake: None,
+        surge: None,
+        leave_target_groups: Vec::new(),
+        deregister_from: Vec::new(),
+        downtime: false,
+    })
 }

@@ -6,14 +6,20 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
-use crate::model::eks::{Cluster, Update, UpdateOf, UpdateStatus};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::model::eks::{Cluster, Insight, InsightsRefresh, Update, UpdateOf, UpdateStatus};
 use crate::model::{Class, Minor};
-use crate::steps::World;
 use crate::steps::updates::{POLL, Updates, failure, running};
+use crate::steps::{BACK_PATIENCE, PATIENCE, World};
 
 /// EKS says a cluster is on its new version some seconds before every API server answers so.
 const SETTLE: Duration = Duration::from_secs(5);
+/// A version that EKS says it has set and that does not show for so long will not show.
+const SHOWS_WITHIN: SignedDuration = SignedDuration::from_mins(15);
+/// StartInsightsRefresh shows within seconds.
+const REFRESH_SHOWS: SignedDuration = SignedDuration::from_secs(60);
+/// How far clocks here and at AWS are taken to differ.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(120);
 
 /// One hop of the control plane.
 pub struct ControlPlane {
@@ -32,15 +38,34 @@ pub struct Seen {
     updates: Vec<Update>,
     /// What the API server says of itself, or why it does not answer.
     server: Result<Minor, String>,
+    /// On the way back: what EKS and the nodes say to it.
+    readiness: Option<Readiness>,
 }
 
-/// Asks EKS for a version.
+/// What a rollback depends on.
+pub struct Readiness {
+    insights: Vec<Insight>,
+    refresh: Option<InsightsRefresh>,
+    /// Kubelets, by node.
+    kubelets: Vec<(String, Minor)>,
+}
+
+/// What is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Act {
-    to: Minor,
-    /// Tells a try after a failure from a repeat after a crash.
-    attempt: u32,
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Act {
+    /// Asks EKS for a version.
+    Update {
+        to: Minor,
+        /// Tells a try after a failure from a repeat after a crash.
+        attempt: u32,
+    },
+    /// On the way back: has EKS judge its insights anew, which may be a day old.
+    Refresh,
 }
 
 impl ControlPlane {
@@ -54,6 +79,10 @@ impl ControlPlane {
             roll_back,
             updates: Updates::default(),
         }
+    }
+
+    fn limit(&self) -> SignedDuration {
+        SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX)
     }
 
     /// What remains to be done to be at `to`.
@@ -121,6 +150,24 @@ impl ControlPlane {
                     ));
                 }
                 // DescribeCluster is eventually consistent with DescribeUpdate.
+                UpdateStatus::Successful
+                    if last.created_at.is_some_and(|t| {
+                        now.duration_since(t) > SHOWS_WITHIN.saturating_add(self.limit())
+                    }) =>
+                {
+                    return Decision::Refuse(format!(
+                        "update {} took cluster {name} to {to}, and now it is at {at}: somebody changed it since. \
+                         Settle who does, then run `eksup apply` again, or `eksup rollback`.",
+                        last.id
+                    ));
+                }
+                UpdateStatus::Successful if undone_since(seen, last) => {
+                    return Decision::Refuse(format!(
+                        "update {} took cluster {name} to {to}, and another update took it back to {at}: not this run. \
+                         Settle who did, then run `eksup apply` again, or `eksup rollback`.",
+                        last.id
+                    ));
+                }
                 UpdateStatus::Successful => {
                     return wait(
                         format!("update {} succeeded, the cluster still reads {at}", last.id),
@@ -130,18 +177,80 @@ impl ControlPlane {
                 UpdateStatus::InProgress | UpdateStatus::Unknown => {}
             }
         }
-        Decision::Act(Act {
+        Decision::Act(Act::Update {
             to,
             attempt: past.attempt,
         })
     }
 
+    /// What EKS's own conditions still lack, before it is asked to go back. It checks them itself, and says less.
+    fn ready_to_go_back(
+        &self,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Option<Decision<Act>> {
+        let readiness = seen.readiness.as_ref()?;
+        let newer: Vec<&str> = readiness
+            .kubelets
+            .iter()
+            .filter(|(_, kubelet)| *kubelet > self.from)
+            .map(|(node, _)| node.as_str())
+            .collect();
+        if !newer.is_empty() {
+            let why = format!(
+                "no kubelet may be newer than {}, and these are: {}",
+                self.from,
+                newer.join(", ")
+            );
+            return Some(if trail.late(now, BACK_PATIENCE) {
+                Decision::Refuse(format!(
+                    "{why}. Remove these nodes, then run `eksup rollback --control-plane` again; without the flag the \
+                     rollback ends here and the control plane stays at {}.",
+                    self.to
+                ))
+            } else {
+                wait(why, POLL)
+            });
+        }
+        let asked = trail.back.last_act.as_ref().map(Act::deserialize);
+        let asked_at = matches!(asked, Some(Ok(Act::Refresh)))
+            .then_some(trail.back.last_act_at)
+            .flatten();
+        // Clocks here and at AWS may differ by a little.
+        let fresh = |r: &InsightsRefresh| {
+            let since = asked_at.and_then(|t| t.saturating_sub(CLOCKS_DIFFER).ok());
+            since.is_some_and(|since| r.started_at.is_some_and(|t| t >= since))
+        };
+        match readiness.refresh.as_ref().filter(|r| fresh(r)) {
+            None if asked_at.is_some_and(|t| now.duration_since(t) < REFRESH_SHOWS) => {
+                return Some(wait(
+                    "EKS begins to judge its insights anew".to_owned(),
+                    SETTLE,
+                ));
+            }
+            None => return Some(Decision::Act(Act::Refresh)),
+            Some(refresh) if refresh.running && !trail.late(now, BACK_PATIENCE) => {
+                return Some(wait("EKS judges its insights anew".to_owned(), POLL));
+            }
+            Some(_) => {}
+        }
+        let blocking = blocking(&readiness.insights, self.from);
+        (!blocking.is_empty()).then(|| {
+            Decision::Refuse(format!(
+                "EKS would refuse to take cluster {} back to {}: {}. Mend it, then run `eksup rollback --control-plane` \
+                 again; without the flag the rollback ends here and the control plane stays at {}.",
+                seen.cluster.name,
+                self.from,
+                blocking.join("; "),
+                self.to
+            ))
+        })
+    }
+
     fn in_flight(&self, update: &Update, past: &Past, now: Timestamp) -> Decision<Act> {
         let since = update.created_at.or(past.last_act_at);
-        let for_long = since.is_some_and(|t| {
-            now.duration_since(t)
-                > SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX)
-        });
+        let for_long = since.is_some_and(|t| now.duration_since(t) > self.limit());
         if for_long {
             return Decision::Refuse(format!(
                 "update {} ({}) has been in progress for longer than {}s; EKS cannot stop it. Ask AWS Support, and \
@@ -168,13 +277,28 @@ impl ControlPlane {
     }
 }
 
+/// EKS's insights that stand in the way of going back to `to`. UNKNOWN blocks as ERROR does (FACTS A3).
+pub fn blocking(insights: &[Insight], to: Minor) -> Vec<String> {
+    insights
+        .iter()
+        .filter(|i| i.category == "ROLLBACK_READINESS")
+        .filter(|i| i.kubernetes_version.is_none_or(|v| v == to))
+        .filter(|i| i.status == "ERROR" || i.status == "UNKNOWN")
+        .map(|i| {
+            let on = if i.resources.is_empty() {
+                String::new()
+            } else {
+                format!(" ({})", i.resources.join(", "))
+            };
+            format!("insight \"{}\" is {}: {}{on}", i.name, i.status, i.reason)
+        })
+        .collect()
+}
+
 /// The newest update of that kind to `to` that began after the last act.
 fn last_since<'a>(seen: &'a Seen, to: Minor, kind: &str, past: &Past) -> Option<&'a Update> {
     // Clocks here and at AWS may differ by a little.
-    let since = past
-        .last_act_at?
-        .saturating_sub(SignedDuration::from_secs(120))
-        .ok()?;
+    let since = past.last_act_at?.saturating_sub(CLOCKS_DIFFER).ok()?;
     seen.updates
         .iter()
         .filter(|u| u.kind == kind)
@@ -185,6 +309,15 @@ fn last_since<'a>(seen: &'a Seen, to: Minor, kind: &str, past: &Past) -> Option<
         })
         .filter(|u| u.created_at.is_none_or(|t| t >= since))
         .max_by_key(|u| u.created_at)
+}
+
+/// Whether another version update ended well after `last` did.
+fn undone_since(seen: &Seen, last: &Update) -> bool {
+    seen.updates.iter().any(|u| {
+        u.status == UpdateStatus::Successful
+            && u.kind.starts_with("Version")
+            && u.created_at > last.created_at
+    })
 }
 
 fn wait<A>(why: String, recheck: Duration) -> Decision<A> {
@@ -211,7 +344,36 @@ impl Step<World> for ControlPlane {
             cluster,
             updates,
             server,
+            readiness: None,
         })
+    }
+
+    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
+        let mut seen = self.observe(world).await?;
+        if seen.cluster.version != self.to || seen.cluster.status != "ACTIVE" {
+            return Ok(seen);
+        }
+        let (insights, refresh) = tokio::try_join!(
+            world.aws.insights(&world.cluster),
+            world.aws.insights_refresh(&world.cluster)
+        )?;
+        let snapshot = world.cache.read(PATIENCE).await?;
+        let kubelets = snapshot
+            .nodes
+            .values()
+            .filter_map(|n| {
+                Some((
+                    n.name.clone(),
+                    Minor::from_reported(&n.kubelet_version).ok()?,
+                ))
+            })
+            .collect();
+        seen.readiness = Some(Readiness {
+            insights,
+            refresh,
+            kubelets,
+        });
+        Ok(seen)
     }
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
@@ -229,10 +391,15 @@ impl Step<World> for ControlPlane {
     }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
-        let token = world.token(&self.id, &format!("{}#{}", act.to, act.attempt));
+        let Act::Update { to, attempt } = act else {
+            return Ok(world.aws.start_insights_refresh(&world.cluster).await?);
+        };
+        // The way back has tokens of its own: the way up may have used the same version number before.
+        let way = if *to == self.from { "back" } else { "" };
+        let token = world.token(&self.id, &format!("{to}#{way}{attempt}"));
         match world
             .aws
-            .update_cluster_version(&world.cluster, act.to, &token)
+            .update_cluster_version(&world.cluster, *to, &token)
             .await
         {
             Ok(_) => Ok(()),
@@ -250,40 +417,29 @@ impl Step<World> for ControlPlane {
         }
     }
 
-    fn restore(&self, before: &Minor, seen: &Seen, now: Timestamp) -> Decision<Act> {
+    fn restore(&self, before: &Minor, seen: &Seen, trail: &Trail, now: Timestamp) -> Decision<Act> {
         if *before == seen.cluster.version.next() {
             return Decision::Done(format!(
                 "cluster {} is below {before} already",
                 seen.cluster.name
             ));
         }
-        // A rollback that failed a moment ago is not asked for again.
-        let recent = now.saturating_sub(SignedDuration::from_mins(15)).ok();
-        let past = Past {
-            last_act_at: recent,
-            acts: 1,
-            ..Past::default()
-        };
-        match self.toward(*before, "VersionRollback", seen, &past, now) {
-            // A rollback has a token of its own: the way up may have used the same version number before.
-            Decision::Act(act) => Decision::Act(Act {
-                to: act.to,
-                attempt: 1000 + act.attempt,
-            }),
+        match self.toward(*before, "VersionRollback", seen, &trail.back, now) {
+            Decision::Act(act) => self
+                .ready_to_go_back(seen, trail, now)
+                .unwrap_or(Decision::Act(act)),
             other => other,
         }
     }
 
     fn describe(&self, act: &Act) -> String {
-        format!(
-            "UpdateClusterVersion {} -> {}",
-            if act.to == self.to {
-                self.from
-            } else {
-                self.to
-            },
-            act.to
-        )
+        match act {
+            Act::Update { to, .. } => {
+                let from = if *to == self.to { self.from } else { self.to };
+                format!("UpdateClusterVersion {from} -> {to}")
+            }
+            Act::Refresh => "StartInsightsRefresh, so that EKS judges its way back anew".to_owned(),
+        }
     }
 }
 
@@ -337,6 +493,7 @@ mod tests {
             },
             updates: vec![],
             server: Ok(Minor::new(server)),
+            readiness: None,
         }
     }
 
@@ -388,7 +545,7 @@ mod tests {
             .push(update(UpdateStatus::Failed, "2026-11-20T08:55:00Z"));
         assert_eq!(
             step().decide(&seen, &Past::default(), at(NOW)),
-            Decision::Act(Act {
+            Decision::Act(Act::Update {
                 to: Minor::new(28),
                 attempt: 0
             })

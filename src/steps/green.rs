@@ -1,24 +1,22 @@
 //! The green node group: created beside blue, ready only when its nodes are.
 //!
-//! Taking it back empties it first, through the Eviction API, because DeleteNodegroup drains every node at once and
-//! ends it after five minutes whatever the budgets say (FACTS C6).
+//! Taking it back empties it first, as the plan's drain would (see `drain/leave.rs`).
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
-use crate::k8s::Evicted;
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::k8s::cache::Snapshot;
 use crate::model::asg::{Asg, AsgTag};
-use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup};
-use crate::model::kube::{Key, Node, Workload};
-use crate::model::{ApiError, Class, Minor, marks};
-use crate::steps::drain::decide::PodRef;
-use crate::steps::drain::step::{WAVE_OFF_RECHECK, wave_off};
+use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
+use crate::model::kube::{Node, Workload};
+use crate::model::{Class, Minor, marks};
+use crate::route::DrainSpec;
+use crate::steps::drain::{self, Drain, leaving};
 use crate::steps::updates::{POLL, issues};
-use crate::steps::{PATIENCE, World, nodes};
+use crate::steps::{BACK_PATIENCE, PATIENCE, World, absent_is_none};
 
 /// What the group is to be.
 #[derive(Clone, Debug)]
@@ -40,6 +38,18 @@ pub struct Green {
     id: String,
     run: String,
     wish: Wish,
+    /// Empties green on the way back.
+    leaving: Drain,
+}
+
+/// What there was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Before {
+    /// Absent when there was no group of that name.
+    status: Option<String>,
+    size: Option<Scaling>,
+    nodes: usize,
 }
 
 /// What a look sees.
@@ -53,9 +63,8 @@ pub struct Seen {
     nodes: Vec<std::sync::Arc<Node>>,
     /// What is not ready on green's nodes though they are.
     daemons: Vec<String>,
-    /// For taking green back: what may be evicted now, and what is left.
-    wave: Vec<PodRef>,
-    left: Vec<String>,
+    /// On the way back: who is still on green.
+    leaving: Option<drain::seen::Seen>,
 }
 
 /// What is done.
@@ -78,19 +87,23 @@ pub enum Act {
         asg: String,
         tags: Vec<AsgTag>,
     },
-    Close {
-        nodes: Vec<String>,
-    },
-    Evict {
-        pods: Vec<PodRef>,
+    /// On the way back: what empties it.
+    Leave {
+        act: Box<drain::Act>,
     },
     Delete,
 }
 
 impl Green {
-    /// Creates the group of `wish` in run `run`.
-    pub fn new(id: String, run: String, wish: Wish) -> Self {
-        Self { id, run, wish }
+    /// Creates the group of `wish` in run `run`; taken back, it is emptied as `drain` says.
+    pub fn new(id: String, run: String, wish: Wish, drain: &DrainSpec) -> Self {
+        let leaving = leaving(&id, &wish.group.name, &wish.blue, drain);
+        Self {
+            id,
+            run,
+            wish,
+            leaving,
+        }
     }
 
     fn name(&self) -> &str {
@@ -137,6 +150,9 @@ impl Green {
             .filter(|n| n.is_ready() && !n.deleting)
             .collect();
         let wanted = green.scaling.desired;
+        if wanted == 0 && seen.blue_desired.is_some_and(|n| n > 0) {
+            lacks.push("somebody has set its size to 0".to_owned());
+        }
         if (ready.len() as i64) < i64::from(wanted) {
             let waiting: Vec<&str> = seen
                 .nodes
@@ -231,19 +247,9 @@ fn belongs(set: &Workload, node: &Node) -> bool {
             .all(|t| set.tolerations.iter().any(|tol| tol.tolerates(t)))
 }
 
-async fn absent_is_none<T>(
-    call: impl Future<Output = Result<T, ApiError>>,
-) -> Result<Option<T>, ApiError> {
-    match call.await {
-        Ok(value) => Ok(Some(value)),
-        Err(e) if e.class == Class::Absent => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
 impl Step<World> for Green {
     type Seen = Seen;
-    type Before = bool;
+    type Before = Before;
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
@@ -304,7 +310,6 @@ impl Step<World> for Green {
         } else {
             Vec::new()
         };
-        let (wave, left) = wave_off(&snapshot, self.name());
         let blue_desired = blue_asg
             .as_ref()
             .map(|a| a.desired)
@@ -318,8 +323,7 @@ impl Step<World> for Green {
             template_version,
             nodes,
             daemons,
-            wave,
-            left,
+            leaving: None,
         })
     }
 
@@ -407,8 +411,18 @@ impl Step<World> for Green {
         ))
     }
 
-    fn before(&self, seen: &Seen) -> bool {
-        seen.green.is_some()
+    fn before(&self, seen: &Seen) -> Before {
+        Before {
+            status: seen.green.as_ref().map(|g| g.status.clone()),
+            size: seen.green.as_ref().map(|g| g.scaling),
+            nodes: seen.nodes.len(),
+        }
+    }
+
+    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
+        let mut seen = self.observe(world).await?;
+        seen.leaving = Some(self.leaving.observe(world).await?);
+        Ok(seen)
     }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
@@ -430,21 +444,7 @@ impl Step<World> for Green {
                 Ok(()) | Err(_) => Ok(()),
             },
             Act::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
-            Act::Close { nodes: names } => nodes::close(world, names).await,
-            Act::Evict { pods } => {
-                for pod in pods {
-                    match world.kube.evict(&pod.key, &pod.uid, None, false).await? {
-                        Evicted::Accepted
-                        | Evicted::Gone
-                        | Evicted::Blocked { .. }
-                        | Evicted::NamespaceTerminating => {}
-                        Evicted::TwoBudgets { message } => {
-                            return Err(StepError::Broken(format!("pod {}: {message}", pod.key)));
-                        }
-                    }
-                }
-                Ok(())
-            }
+            Act::Leave { act } => self.leaving.act(world, act).await,
         }
     }
 
@@ -452,44 +452,53 @@ impl Step<World> for Green {
         Undo::Restore
     }
 
-    fn restore(&self, before: &bool, seen: &Seen, _now: Timestamp) -> Decision<Act> {
+    fn restore(
+        &self,
+        before: &Before,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Decision<Act> {
         let name = self.name();
+        let late = trail.late(now, BACK_PATIENCE);
         let Some(green) = &seen.green else {
-            return Decision::Done(format!("node group {name} is gone"));
+            // The control plane cannot go back while the API server still lists a kubelet of its version.
+            return if seen.nodes.is_empty() || late {
+                Decision::Done(format!("node group {name} is gone"))
+            } else {
+                let nodes: Vec<&str> = seen.nodes.iter().map(|n| n.name.as_str()).collect();
+                wait(format!(
+                    "node group {name} is gone; the API server still lists {}",
+                    nodes.join(", ")
+                ))
+            };
         };
-        if *before || !self.is_ours(green) {
+        if before.status.is_some() || !self.is_ours(green) {
             return Decision::Done(format!("node group {name} is not this run's; it stays"));
         }
-        if green.status == "DELETING" {
-            return wait(format!("node group {name} is being deleted"));
+        match green.status.as_str() {
+            "DELETING" if !late => {
+                return wait(format!("node group {name} is being deleted"));
+            }
+            "DELETING" | "DELETE_FAILED" => {
+                return Decision::Refuse(format!(
+                    "node group {name} could not be deleted, it is {}: {}. Its pods are gone from it; mend the cause and \
+                     delete it by hand, then run `eksup rollback` again.",
+                    green.status,
+                    issues(&green.health)
+                ));
+            }
+            _ => {}
         }
-        if green.status == "DELETE_FAILED" {
-            return Decision::Refuse(format!(
-                "node group {name} could not be deleted: {}",
-                issues(&green.health)
-            ));
+        let Some(leaving) = &seen.leaving else {
+            return Decision::Refuse(format!("the nodes of {name} could not be read"));
+        };
+        match self.leaving.decide(leaving, &trail.back, now) {
+            Decision::Act(act) => Decision::Act(Act::Leave { act: Box::new(act) }),
+            Decision::Done(_) => Decision::Act(Act::Delete),
+            Decision::Wait { why, recheck } => Decision::Wait { why, recheck },
+            Decision::Refuse(why) => Decision::Refuse(why),
         }
-        let open: Vec<String> = seen
-            .nodes
-            .iter()
-            .filter(|n| !n.unschedulable)
-            .map(|n| n.name.clone())
-            .collect();
-        if !open.is_empty() {
-            return Decision::Act(Act::Close { nodes: open });
-        }
-        if !seen.wave.is_empty() {
-            return Decision::Act(Act::Evict {
-                pods: seen.wave.clone(),
-            });
-        }
-        if !seen.left.is_empty() {
-            return Decision::Wait {
-                why: format!("pods have to leave {name} first: {}", seen.left.join(", ")),
-                recheck: WAVE_OFF_RECHECK,
-            };
-        }
-        Decision::Act(Act::Delete)
     }
 
     fn describe(&self, act: &Act) -> String {
@@ -506,21 +515,10 @@ impl Step<World> for Green {
                 "copy {} tags of blue to Auto Scaling group {asg}",
                 tags.len()
             ),
-            Act::Close { nodes } => format!("taint and cordon {}", nodes.join(", ")),
-            Act::Evict { pods } => format!(
-                "evict {}",
-                pods.iter()
-                    .map(|p: &PodRef| key(&p.key))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ),
+            Act::Leave { act } => self.leaving.describe(act),
             Act::Delete => format!("DeleteNodegroup {}", self.name()),
         }
     }
-}
-
-fn key(key: &Key) -> String {
-    key.to_string()
 }
 
 fn wait(why: String) -> Decision<Act> {

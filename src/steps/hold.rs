@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::marks;
 use crate::steps::{PATIENCE, World, nodes};
 
@@ -19,6 +19,14 @@ pub struct Hold {
 pub struct Seen {
     open: Vec<String>,
     held: Vec<String>,
+}
+
+/// How many of green's nodes were free, and how many this run held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Before {
+    free_nodes: usize,
+    held_nodes: usize,
 }
 
 /// What is done.
@@ -65,7 +73,7 @@ impl Hold {
 
 impl Step<World> for Hold {
     type Seen = Seen;
-    type Before = ();
+    type Before = Before;
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
@@ -108,7 +116,12 @@ impl Step<World> for Hold {
         })
     }
 
-    fn before(&self, _seen: &Seen) {}
+    fn before(&self, seen: &Seen) -> Before {
+        Before {
+            free_nodes: seen.open.len(),
+            held_nodes: seen.held.len(),
+        }
+    }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
         match act {
@@ -125,7 +138,13 @@ impl Step<World> for Hold {
         }
     }
 
-    fn restore(&self, _before: &(), seen: &Seen, _now: Timestamp) -> Decision<Act> {
+    fn restore(
+        &self,
+        _before: &Before,
+        seen: &Seen,
+        _trail: &Trail,
+        _now: Timestamp,
+    ) -> Decision<Act> {
         self.let_go(seen)
     }
 

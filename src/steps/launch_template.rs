@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::steps::World;
 
@@ -13,6 +13,13 @@ pub struct LaunchTemplate {
     template: String,
     source_version: i64,
     image: String,
+}
+
+/// The newest version there was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Before {
+    newest_version: Option<i64>,
 }
 
 /// Makes the version.
@@ -54,7 +61,7 @@ impl LaunchTemplate {
 
 impl Step<World> for LaunchTemplate {
     type Seen = Vec<LaunchTemplateVersion>;
-    type Before = ();
+    type Before = Before;
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Self::Seen, StepError> {
@@ -79,7 +86,11 @@ impl Step<World> for LaunchTemplate {
         })
     }
 
-    fn before(&self, _seen: &Self::Seen) {}
+    fn before(&self, seen: &Self::Seen) -> Before {
+        Before {
+            newest_version: seen.iter().map(|v| v.version).max(),
+        }
+    }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
         let token = world.token(&self.id, &act.image);
@@ -98,12 +109,22 @@ impl Step<World> for LaunchTemplate {
     }
 
     fn undo(&self) -> Undo {
-        // A version nobody uses does nothing; deleting it could hit one that somebody began to use.
-        Undo::Nothing
+        // It answers at once that the version stays: one that nobody uses does nothing, and deleting it could hit one
+        // that somebody began to use.
+        Undo::Restore
     }
 
-    fn restore(&self, _before: &(), _seen: &Self::Seen, _now: Timestamp) -> Decision<Act> {
-        Decision::Done("the template version stays, unused".to_owned())
+    fn restore(
+        &self,
+        _before: &Before,
+        _seen: &Self::Seen,
+        _trail: &Trail,
+        _now: Timestamp,
+    ) -> Decision<Act> {
+        Decision::Done(format!(
+            "the version of launch template {} with {} stays, and nobody uses it",
+            self.template, self.image
+        ))
     }
 
     fn describe(&self, act: &Act) -> String {

@@ -25,3 +25,17 @@ pub use world::World;
 /// How long the watches may be behind a failure before a look fails: an API server that moves during a hop is away for
 /// seconds to minutes.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the way back waits for something that moves by itself before a person is asked.
+pub const BACK_PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// What is not there is an answer too.
+async fn absent_is_none<T>(
+    call: impl Future<Output = Result<T, crate::model::ApiError>>,
+) -> Result<Option<T>, crate::model::ApiError> {
+    match call.await {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.class == crate::model::Class::Absent => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -6,20 +6,20 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::Class;
 use crate::model::asg::Asg;
-use crate::model::eks::{Nodegroup, NodegroupChange};
+use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::elb::{short, short_rule};
 use crate::steps::traffic::health::still_targets;
 use crate::steps::updates::{POLL, issues};
-use crate::steps::{PATIENCE, World, evictable};
+use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable};
 
 /// How long something that keeps blue from being empty is waited for before a person is asked.
 const PATIENCE_WITH_BLUE: SignedDuration = SignedDuration::from_mins(15);
 const RECHECK: Duration = Duration::from_secs(5);
 /// DescribeNodegroup may say ACTIVE for some seconds after DeleteNodegroup.
-const DELETE_SHOWS: SignedDuration = SignedDuration::from_secs(30);
+pub const DELETE_SHOWS: SignedDuration = SignedDuration::from_secs(30);
 
 /// What becomes of blue.
 pub struct Retire {
@@ -43,6 +43,8 @@ pub struct Seen {
     targets: Vec<String>,
     /// Nodes of blue that the API server still lists.
     nodes: Vec<String>,
+    /// How many of them are Ready.
+    ready: usize,
 }
 
 /// What is done.
@@ -59,6 +61,37 @@ pub enum Act {
     },
     Delete,
     ScaleToZero,
+    /// On the way back.
+    Attach {
+        asg: String,
+        target_groups: Vec<String>,
+    },
+    /// On the way back.
+    ScaleUp {
+        size: Scaling,
+        attempt: u32,
+    },
+}
+
+/// What there was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Before {
+    /// Absent when there was no group. On a long way a later green may get the name of a blue that is gone.
+    arn: Option<String>,
+    status: Option<String>,
+    size: Option<Scaling>,
+    nodes: usize,
+    /// Auto Scaling groups and the target groups they filled.
+    attached: Vec<Attached>,
+}
+
+/// An Auto Scaling group and the target groups it fills.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Attached {
+    asg: String,
+    target_groups: Vec<String>,
 }
 
 impl Retire {
@@ -99,13 +132,23 @@ impl Retire {
     }
 }
 
+/// DeleteNodegroup was written down a moment ago: whether it was sent, and took, may not show yet.
+pub fn asked_to_delete(past: &Past, now: Timestamp) -> bool {
+    let asked = past
+        .last_act
+        .as_ref()
+        .is_some_and(|a| *a == serde_json::json!("delete"));
+    let fresh = |t| now.duration_since(t) < DELETE_SHOWS;
+    asked && past.last_act_at.is_some_and(fresh)
+}
+
 fn wait(why: String) -> Decision<Act> {
     Decision::Wait { why, recheck: POLL }
 }
 
 impl Step<World> for Retire {
     type Seen = Seen;
-    type Before = ();
+    type Before = Before;
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
@@ -125,6 +168,11 @@ impl Step<World> for Retire {
             .filter(|n| n.nodegroup() == Some(&self.blue))
             .map(|n| n.name.clone())
             .collect();
+        let ready = snapshot
+            .nodes
+            .values()
+            .filter(|n| n.nodegroup() == Some(&self.blue) && n.is_ready())
+            .count();
         let mut seen = Seen {
             group,
             asgs: vec![],
@@ -132,6 +180,7 @@ impl Step<World> for Retire {
             attached: vec![],
             targets: vec![],
             nodes,
+            ready,
         };
         let Some(group) = &seen.group else {
             return Ok(seen);
@@ -268,15 +317,7 @@ impl Step<World> for Retire {
                 recheck: RECHECK,
             };
         }
-        let asked = past
-            .last_act
-            .as_ref()
-            .is_some_and(|a| *a == serde_json::json!("delete"));
-        if asked
-            && past
-                .last_act_at
-                .is_some_and(|t| now.duration_since(t) < DELETE_SHOWS)
-        {
+        if asked_to_delete(past, now) {
             return Decision::Wait {
                 why: format!("EKS was asked to delete {}", self.blue),
                 recheck: RECHECK,
@@ -289,7 +330,22 @@ impl Step<World> for Retire {
         })
     }
 
-    fn before(&self, _seen: &Seen) {}
+    fn before(&self, seen: &Seen) -> Before {
+        Before {
+            arn: seen.group.as_ref().map(|g| g.arn.clone()),
+            status: seen.group.as_ref().map(|g| g.status.clone()),
+            size: seen.group.as_ref().map(|g| g.scaling),
+            nodes: seen.nodes.len(),
+            attached: seen
+                .attached
+                .iter()
+                .map(|(asg, target_groups)| Attached {
+                    asg: asg.clone(),
+                    target_groups: target_groups.clone(),
+                })
+                .collect(),
+        }
+    }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
         match act {
@@ -322,25 +378,107 @@ impl Step<World> for Retire {
                     .await?;
                 Ok(())
             }
+            Act::Attach { asg, target_groups } => {
+                Ok(world.aws.attach_target_groups(asg, target_groups).await?)
+            }
+            Act::ScaleUp { size, attempt } => {
+                let change = NodegroupChange {
+                    min: Some(size.min),
+                    desired: Some(size.desired),
+                    ..NodegroupChange::default()
+                };
+                let token = world.token(&self.id, &format!("up {}#{attempt}", size.desired));
+                world
+                    .aws
+                    .update_nodegroup(&world.cluster, &self.blue, &change, &token)
+                    .await?;
+                Ok(())
+            }
         }
     }
 
+    /// As long as blue is there it can serve again. Once EKS deletes it nothing brings it back, because EKS creates node
+    /// groups only at the cluster's version.
     fn undo(&self) -> Undo {
-        if self.delete {
-            Undo::Impossible(format!(
-                "node group {} is deleted, and EKS creates node groups only at the cluster's version",
-                self.blue
-            ))
-        } else {
-            Undo::Impossible(format!(
-                "node group {} has no nodes left; scale it up by hand",
-                self.blue
-            ))
-        }
+        Undo::Restore
     }
 
-    fn restore(&self, _before: &(), _seen: &Seen, _now: Timestamp) -> Decision<Act> {
-        Decision::Refuse(format!("node group {} cannot be brought back", self.blue))
+    fn restore(
+        &self,
+        before: &Before,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Decision<Act> {
+        let blue = &self.blue;
+        let gone = |how: &str| {
+            Decision::Refuse(format!(
+                "node group {blue} {how}, and EKS creates node groups only at the cluster's version: it cannot be brought back"
+            ))
+        };
+        let Some(group) = &seen.group else {
+            return gone("is deleted");
+        };
+        if before.arn.as_ref().is_some_and(|was| *was != group.arn) {
+            return gone("is deleted (what has its name now is another group)");
+        }
+        match group.status.as_str() {
+            "DELETING" => return gone("is being deleted"),
+            "DELETE_FAILED" => return gone("was being deleted, and EKS stopped midway"),
+            _ if asked_to_delete(&trail.up, now) => {
+                return Decision::Wait {
+                    why: format!("whether EKS was asked to delete {blue} shows in a moment"),
+                    recheck: RECHECK,
+                };
+            }
+            _ => {}
+        }
+        let late = trail.late(now, BACK_PATIENCE);
+        let size = before
+            .size
+            .filter(|was| group.scaling.desired < was.desired);
+        if group.status == "UPDATING" && !late {
+            return wait(format!("node group {blue} is UPDATING"));
+        }
+        if let Some(size) = size {
+            return Decision::Act(Act::ScaleUp {
+                size,
+                attempt: trail.back.attempt,
+            });
+        }
+        for was in &before.attached {
+            let now = seen.asgs.iter().find(|a| a.name == was.asg);
+            let missing: Vec<String> = was
+                .target_groups
+                .iter()
+                .filter(|t| now.is_some_and(|a| !a.target_groups.contains(t)))
+                .cloned()
+                .collect();
+            if !missing.is_empty() {
+                return Decision::Act(Act::Attach {
+                    asg: was.asg.clone(),
+                    target_groups: missing,
+                });
+            }
+        }
+        // An autoscaler may have made it smaller meanwhile.
+        let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
+        let wanted = before.nodes.min(usize::try_from(size).unwrap_or(0));
+        if seen.ready < wanted {
+            let why = format!("{} of {wanted} nodes of {blue} are Ready", seen.ready);
+            return if late {
+                Decision::Refuse(format!(
+                    "{why} after {} minutes. Traffic is where it was; mend it, then run `eksup rollback` again.",
+                    BACK_PATIENCE.as_secs() / 60
+                ))
+            } else {
+                wait(why)
+            };
+        }
+        Decision::Done(format!(
+            "node group {blue} is there with {} nodes, and fills its target groups",
+            seen.nodes.len()
+        ))
     }
 
     fn describe(&self, act: &Act) -> String {
@@ -351,6 +489,13 @@ impl Step<World> for Retire {
             }
             Act::Delete => format!("DeleteNodegroup {}, proved empty", self.blue),
             Act::ScaleToZero => format!("scale {} to zero", self.blue),
+            Act::Attach { asg, target_groups } => {
+                let names: Vec<&str> = target_groups.iter().map(|t| short(t)).collect();
+                format!("attach {} to {asg} again", names.join(", "))
+            }
+            Act::ScaleUp { size, .. } => {
+                format!("scale {} up to {} nodes again", self.blue, size.desired)
+            }
         }
     }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::eks::{Nodegroup, NodegroupChange, NodegroupTaint};
 use crate::model::kube::Node;
 use crate::model::marks;
-use crate::steps::{PATIENCE, World, nodes};
+use crate::steps::{BACK_PATIENCE, PATIENCE, World, absent_is_none, nodes};
 
 /// Two rounds of the cluster autoscaler, which runs every 10 s, and a little.
 const AUTOSCALER_ROUNDS: SignedDuration = SignedDuration::from_secs(25);
@@ -33,7 +33,7 @@ pub struct Shield {
 
 /// What a look sees.
 pub struct Seen {
-    group: Nodegroup,
+    group: Option<Nodegroup>,
     asgs: Vec<Asg>,
     nodes: Vec<std::sync::Arc<Node>>,
 }
@@ -42,7 +42,11 @@ pub struct Seen {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Before {
-    max: i32,
+    /// The group's largest size; absent when there is no group.
+    max: Option<i32>,
+    taints: Vec<String>,
+    suspended: Vec<String>,
+    cordoned_nodes: Vec<String>,
 }
 
 /// What is done.
@@ -93,6 +97,26 @@ impl Shield {
         taint.key == self.taint.key && taint.value.as_deref() == Some(&self.run)
     }
 
+    fn gone(&self) -> String {
+        format!("node group {} is gone; somebody else deleted it", self.blue)
+    }
+
+    /// EKS was asked for that very change a moment ago, and it may not show yet.
+    fn asked(
+        &self,
+        change: &NodegroupChange,
+        past: &Past,
+        now: Timestamp,
+    ) -> Option<Decision<Act>> {
+        let last = Act::deserialize(past.last_act.as_ref()?).ok()?;
+        let fresh = now.duration_since(past.last_act_at?) < CONFIG_SHOWS;
+        let same = matches!(last, Act::Configure { change: asked, .. } if asked == *change);
+        (fresh && same).then(|| Decision::Wait {
+            why: format!("EKS was asked to change node group {}", self.blue),
+            recheck: Duration::from_secs(2),
+        })
+    }
+
     fn rebalance_is_ours(&self, asg: &Asg) -> bool {
         asg.tags
             .iter()
@@ -112,11 +136,12 @@ impl Step<World> for Shield {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let group = world
-            .aws
-            .describe_nodegroup(&world.cluster, &self.blue)
-            .await?;
-        let asgs = world.aws.asgs(&group.asgs).await?.into_values().collect();
+        let group =
+            absent_is_none(world.aws.describe_nodegroup(&world.cluster, &self.blue)).await?;
+        let asgs = match &group {
+            Some(group) => world.aws.asgs(&group.asgs).await?.into_values().collect(),
+            None => Vec::new(),
+        };
         let snapshot = world.cache.read(PATIENCE).await?;
         let nodes = snapshot
             .nodes
@@ -128,6 +153,9 @@ impl Step<World> for Shield {
     }
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+        let Some(group) = &seen.group else {
+            return Decision::Refuse(self.gone());
+        };
         for asg in &seen.asgs {
             if !asg.suspended.iter().any(|p| p == "AZRebalance") {
                 return Decision::Act(Act::SuspendRebalance {
@@ -135,11 +163,11 @@ impl Step<World> for Shield {
                 });
             }
         }
-        match seen.group.status.as_str() {
+        match group.status.as_str() {
             "ACTIVE" | "DEGRADED" => {}
             "UPDATING" | "CREATING" => {
                 return Decision::Wait {
-                    why: format!("node group {} is {}", self.blue, seen.group.status),
+                    why: format!("node group {} is {}", self.blue, group.status),
                     recheck: RECHECK,
                 };
             }
@@ -152,8 +180,8 @@ impl Step<World> for Shield {
         }
         // The Auto Scaling group's size is the live one; the node group's lags behind an autoscaler.
         let desired = seen.asgs.iter().map(|a| a.desired).sum::<i32>().max(1);
-        let tainted = seen.group.taints.iter().any(|t| self.is_ours(t));
-        let pinned = seen.asgs.is_empty() || seen.group.scaling.max <= desired;
+        let tainted = group.taints.iter().any(|t| self.is_ours(t));
+        let pinned = seen.asgs.is_empty() || group.scaling.max <= desired;
         if !tainted || !pinned {
             let change = NodegroupChange {
                 max: (!pinned).then_some(desired),
@@ -164,21 +192,8 @@ impl Step<World> for Shield {
                 },
                 ..NodegroupChange::default()
             };
-            let asked = past
-                .last_act
-                .as_ref()
-                .and_then(|a| Act::deserialize(a).ok());
-            let asked =
-                asked.is_some_and(|a| matches!(a, Act::Configure { change: c, .. } if c == change));
-            if asked
-                && past
-                    .last_act_at
-                    .is_some_and(|t| now.duration_since(t) < CONFIG_SHOWS)
-            {
-                return Decision::Wait {
-                    why: format!("EKS was asked to change node group {}", self.blue),
-                    recheck: Duration::from_secs(2),
-                };
+            if let Some(wait) = self.asked(&change, past, now) {
+                return wait;
             }
             return Decision::Act(Act::Configure {
                 change,
@@ -227,8 +242,24 @@ impl Step<World> for Shield {
     }
 
     fn before(&self, seen: &Seen) -> Before {
+        let mut suspended: Vec<String> =
+            seen.asgs.iter().flat_map(|a| a.suspended.clone()).collect();
+        suspended.dedup();
         Before {
-            max: seen.group.scaling.max,
+            max: seen.group.as_ref().map(|g| g.scaling.max),
+            taints: seen
+                .group
+                .iter()
+                .flat_map(|g| &g.taints)
+                .map(|t| format!("{}:{}", t.key, t.effect))
+                .collect(),
+            suspended,
+            cordoned_nodes: seen
+                .nodes
+                .iter()
+                .filter(|n| n.unschedulable)
+                .map(|n| n.name.clone())
+                .collect(),
         }
     }
 
@@ -270,10 +301,19 @@ impl Step<World> for Shield {
         Undo::Restore
     }
 
-    fn restore(&self, before: &Before, seen: &Seen, now: Timestamp) -> Decision<Act> {
-        match seen.group.status.as_str() {
+    fn restore(
+        &self,
+        before: &Before,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Decision<Act> {
+        let Some(group) = &seen.group else {
+            return Decision::Refuse(self.gone());
+        };
+        match group.status.as_str() {
             "ACTIVE" | "DEGRADED" => {}
-            "UPDATING" => {
+            "UPDATING" if !trail.late(now, BACK_PATIENCE) => {
                 return Decision::Wait {
                     why: format!("node group {} is UPDATING", self.blue),
                     recheck: RECHECK,
@@ -281,21 +321,26 @@ impl Step<World> for Shield {
             }
             status => return Decision::Refuse(format!("node group {} is {status}", self.blue)),
         }
-        let remove: Vec<NodegroupTaint> = seen
-            .group
+        let remove: Vec<NodegroupTaint> = group
             .taints
             .iter()
             .filter(|t| self.is_ours(t))
             .cloned()
             .collect();
-        if !remove.is_empty() || seen.group.scaling.max < before.max {
+        let max = before.max.filter(|max| group.scaling.max < *max);
+        if !remove.is_empty() || max.is_some() {
             let change = NodegroupChange {
-                max: (seen.group.scaling.max < before.max).then_some(before.max),
+                max,
                 remove_taints: remove,
                 ..NodegroupChange::default()
             };
-            let attempt = u32::try_from(now.as_second() / 60 % 1_000_000).unwrap_or_default();
-            return Decision::Act(Act::Configure { change, attempt });
+            if let Some(wait) = self.asked(&change, &trail.back, now) {
+                return wait;
+            }
+            return Decision::Act(Act::Configure {
+                change,
+                attempt: 1000 + trail.back.acts,
+            });
         }
         let ours: Vec<String> = seen
             .nodes

@@ -11,7 +11,10 @@ use crate::ground::Ground;
 fn crash(plan: &str) {
     let ground = Ground::new(plan);
     let calm = ground.calm(&ground.trial());
-    let trial = Trial { calm: Some(&calm), ..ground.trial() };
+    let trial = Trial {
+        calm: Some(&calm),
+        ..ground.trial()
+    };
     // Every record is the kept command's work; a debug build takes a sample that moves with the plan's name.
     let every = asked("EKSUP_CRASH_EVERY", 16).max(1);
     let mut record = 1 + plan.len() as u64 % every;
@@ -20,13 +23,22 @@ fn crash(plan: &str) {
         let mut died = 0;
         for answered in [false, true] {
             let fates = vec![Fate::DiesAtRecord { record, answered }];
-            let verdict = trial.run(&Weather { fates, ..Weather::calm(1) }).unwrap();
+            let verdict = trial
+                .run(&Weather {
+                    fates,
+                    ..Weather::calm(1)
+                })
+                .unwrap();
             let faults = verdict.faults.join("\n");
             assert_eq!(
                 (verdict.last, faults.as_str()),
                 (Some(Last::Done), ""),
                 "{plan}, record {record}, {}: {:?}",
-                if answered { "after it was written" } else { "before it was written" },
+                if answered {
+                    "after it was written"
+                } else {
+                    "before it was written"
+                },
                 verdict.said
             );
             died += verdict.deaths;

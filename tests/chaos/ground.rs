@@ -17,7 +17,8 @@ pub struct Ground {
 
 impl Ground {
     pub fn new(name: &str) -> Self {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/{name}.yaml"));
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/{name}.yaml"));
         let plan = eksup::plan::load(&path).unwrap_or_else(|e| panic!("{:?}", e.problems));
         Self {
             snapshot: scenario::named(name).unwrap(),
@@ -27,13 +28,25 @@ impl Ground {
     }
 
     pub fn trial(&self) -> Trial<'_> {
-        Trial { snapshot: &self.snapshot, wish: &self.wish, ui: &self.ui, calm: None, tell: false, around: None }
+        Trial {
+            snapshot: &self.snapshot,
+            wish: &self.wish,
+            ui: &self.ui,
+            calm: None,
+            tell: false,
+            around: None,
+        }
     }
 
     /// The end without weather.
     pub fn calm(&self, trial: &Trial<'_>) -> World {
         let verdict = trial.run(&Weather::calm(1)).unwrap();
-        assert_eq!((verdict.last, &verdict.faults), (Some(Last::Done), &vec![]), "{:?}", verdict.said);
+        assert_eq!(
+            (verdict.last, &verdict.faults),
+            (Some(Last::Done), &vec![]),
+            "{:?}",
+            verdict.said
+        );
         verdict.end.unwrap()
     }
 }

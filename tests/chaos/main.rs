@@ -12,7 +12,10 @@ use ground::Ground;
 
 /// How many, from the environment or as a debug build can bear.
 fn asked(name: &str, otherwise: u64) -> u64 {
-    std::env::var(name).ok().and_then(|n| n.parse().ok()).unwrap_or(otherwise)
+    std::env::var(name)
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(otherwise)
 }
 
 #[test]
@@ -21,27 +24,66 @@ fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
     let trial = ground.trial();
     let calm = ground.calm(&trial);
     let seeds = asked("EKSUP_CHAOS_SEEDS", 200);
-    let tally = many(&trial, &calm, asked("EKSUP_CHAOS_FIRST", 1), seeds, 2, &|t| t.failed.is_empty()).unwrap();
-    let failed: Vec<String> = tally.failed.values().map(|v| format!("seed {}: {}", v.seed, v.faults.join("; "))).collect();
-    assert!(failed.is_empty(), "{}\nreplay: eksup rehearse plans/expense-dev.yaml --chaos --seed N", failed.join("\n"));
+    let tally = many(
+        &trial,
+        &calm,
+        asked("EKSUP_CHAOS_FIRST", 1),
+        seeds,
+        2,
+        &|t| t.failed.is_empty(),
+    )
+    .unwrap();
+    let failed: Vec<String> = tally
+        .failed
+        .values()
+        .map(|v| format!("seed {}: {}", v.seed, v.faults.join("; ")))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{}\nreplay: eksup rehearse plans/expense-dev.yaml --chaos --seed N",
+        failed.join("\n")
+    );
     println!("{tally:#?}");
     assert_eq!(tally.trials, seeds);
-    assert!(tally.looks > 100 * seeds, "the laws were hardly looked at: {}", tally.looks);
-    assert!(tally.ends.get(&Last::Done).is_some_and(|n| *n > seeds / 2), "{:?}", tally.ends);
+    assert!(
+        tally.looks > 100 * seeds,
+        "the laws were hardly looked at: {}",
+        tally.looks
+    );
+    assert!(
+        tally.ends.get(&Last::Done).is_some_and(|n| *n > seeds / 2),
+        "{:?}",
+        tally.ends
+    );
     // A fault that never happens tests nothing. Fewer seeds cannot have met them all.
     if seeds >= 1000 {
-        assert!(tally.never().is_empty(), "never came about: {:?}", tally.never());
+        assert!(
+            tally.never().is_empty(),
+            "never came about: {:?}",
+            tally.never()
+        );
     }
 }
 
 #[test]
 fn the_same_seed_is_the_same_trial() {
     let ground = Ground::new("expense-dev");
-    let trial = eksup::cli::chaos::Trial { tell: true, ..ground.trial() };
+    let trial = eksup::cli::chaos::Trial {
+        tell: true,
+        ..ground.trial()
+    };
     for seed in [3, 4] {
         let weather = many::weather(&trial, seed);
         let (a, b) = (trial.run(&weather).unwrap(), trial.run(&weather).unwrap());
-        assert_eq!(format!("{:?}", a.told), format!("{:?}", b.told), "seed {seed}");
-        assert_eq!((a.requests, a.looks, a.took), (b.requests, b.looks, b.took), "seed {seed}");
+        assert_eq!(
+            format!("{:?}", a.told),
+            format!("{:?}", b.told),
+            "seed {seed}"
+        );
+        assert_eq!(
+            (a.requests, a.looks, a.took),
+            (b.requests, b.looks, b.took),
+            "seed {seed}"
+        );
     }
 }

@@ -18,7 +18,9 @@ enum Instead {
     Believe(Bytes),
 }
 
-fn broken(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 'static) -> impl Fn(Wire) -> Wire {
+fn broken(
+    mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 'static,
+) -> impl Fn(Wire) -> Wire {
     move |wire| {
         let mutate = mutate.clone();
         Wire::new(tower::service_fn(move |request: Request| {
@@ -40,7 +42,10 @@ fn broken(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 'static) -
 /// Runs expense-dev with a broken program; the laws it broke.
 fn laws_broken_by(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 'static) -> String {
     let (ground, around) = (Ground::new("expense-dev"), broken(mutate));
-    let trial = Trial { around: Some(&around), ..ground.trial() };
+    let trial = Trial {
+        around: Some(&around),
+        ..ground.trial()
+    };
     trial.run(&Weather::calm(1)).unwrap().faults.join("\n")
 }
 
@@ -71,19 +76,31 @@ fn a_program_that_deletes_pods_instead_of_evicting_them_is_caught() {
             request
         })
     });
-    assert!(faults.contains("only what the plan names is deleted"), "{faults}");
+    assert!(
+        faults.contains("only what the plan names is deleted"),
+        "{faults}"
+    );
 }
 
 #[test]
 fn a_program_that_deletes_blue_before_it_is_empty_is_caught() {
     let faults = laws_broken_by(|request| {
-        if !is(&request, Method::POST, "/node-groups/expense-blue/update-config") {
+        if !is(
+            &request,
+            Method::POST,
+            "/node-groups/expense-blue/update-config",
+        ) {
             return Instead::Ask(request);
         }
-        let delete = changed(request.clone(), |parts, _| retarget(parts, Method::DELETE, "/update-config", ""));
+        let delete = changed(request.clone(), |parts, _| {
+            retarget(parts, Method::DELETE, "/update-config", "")
+        });
         Instead::AskFirst(delete, request)
     });
-    assert!(faults.contains("node group expense-blue still has"), "{faults}");
+    assert!(
+        faults.contains("node group expense-blue still has"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -92,7 +109,9 @@ fn a_program_that_deletes_a_group_the_plan_does_not_name_is_caught() {
         if !is(&request, Method::DELETE, "/node-groups/") {
             return Instead::Ask(request);
         }
-        let other = changed(request.clone(), |parts, _| retarget(parts, Method::DELETE, "expense-blue", "production"));
+        let other = changed(request.clone(), |parts, _| {
+            retarget(parts, Method::DELETE, "expense-blue", "production")
+        });
         Instead::AskFirst(other, request)
     });
     assert!(faults.contains("production is not in the plan"), "{faults}");
@@ -104,13 +123,19 @@ fn a_program_that_gives_green_weight_before_it_is_healthy_is_caught() {
         let rule = String::from_utf8_lossy(request.body()).contains("Action=ModifyRule");
         Instead::Ask(if rule {
             changed(request, |_, body| {
-                *body = String::from_utf8_lossy(body).replace("Weight=0", "Weight=50").into_bytes().into();
+                *body = String::from_utf8_lossy(body)
+                    .replace("Weight=0", "Weight=50")
+                    .into_bytes()
+                    .into();
             })
         } else {
             request
         })
     });
-    assert!(faults.contains("no weight is raised on an unhealthy target group"), "{faults}");
+    assert!(
+        faults.contains("no weight is raised on an unhealthy target group"),
+        "{faults}"
+    );
 }
 
 #[test]
@@ -124,7 +149,10 @@ fn a_program_that_acts_without_writing_it_down_is_caught() {
         }
         Instead::Ask(request)
     });
-    assert!(faults.contains("what is done was written down before"), "{faults}");
+    assert!(
+        faults.contains("what is done was written down before"),
+        "{faults}"
+    );
 }
 
 #[test]

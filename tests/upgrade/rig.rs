@@ -1,64 +1,103 @@
-//! A twin, real clients over its wire, and the engine: what a process does, as often as it is started.
+//! A twin, real clients over its wire, and the command line's own journey (lock, journal in the cluster, engine): what a
+//! process does, as often as it is started.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use clap::Parser;
 use eksup::aws::Aws;
-use eksup::engine::{About, Ended, Engine, Gates, Planned, stop};
-use eksup::event::{Event, Kind};
+use eksup::cli::carry::{Errand, Trip, peek, route_of};
+use eksup::cli::context::Reached;
+use eksup::cli::journey::Journey;
+use eksup::cli::ui::{Env, Ui};
+use eksup::cli::{CliError, rollback};
+use eksup::engine::{Ended, stop};
+use eksup::event::{self, Event, Kind};
 use eksup::inventory::connect;
-use eksup::journal::memory::Memory;
-use eksup::journal::{FORMAT, InCluster, Journal, Opened};
-use eksup::k8s::{Cache, Kube};
+use eksup::journal::RunState;
 use eksup::model::snapshot::Snapshot;
 use eksup::model::{Clock, Inventory};
 use eksup::plan::Plan;
-use eksup::route::Route;
-use eksup::steps::{self, World};
+use eksup::twin::world::World;
 use eksup::twin::{Twin, scenario};
 use eksup::wire::{Request, Wire};
+use tokio::sync::mpsc::UnboundedReceiver;
 
-/// One world and one run's journal; processes come and go.
+/// One world and the run in it; processes come and go.
 pub struct Rig {
     pub twin: Twin,
     pub clock: Clock,
     pub plan: Plan,
     region: String,
-    journal: Arc<Memory>,
+    ui: Ui,
     /// How many requests the process may still send; then it is dead and hears nothing more.
     life: Arc<AtomicU64>,
-    log: Arc<Mutex<Vec<String>>>,
+    /// How many records it may still write.
+    records: Arc<AtomicU64>,
+    processes: AtomicU32,
+    told: Mutex<Vec<UnboundedReceiver<Event>>>,
+    log: Mutex<Vec<String>>,
 }
 
 /// Which way a process goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Way {
-    Forward,
-    Back,
+    /// Until after a step, or to the end.
+    Forward(Option<String>),
+    Back {
+        control_plane: bool,
+    },
+}
+
+/// The global flags, all left out.
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    global: eksup::cli::args::Global,
 }
 
 impl Rig {
     /// A world from a snapshot, and a plan for it.
     pub fn new(snapshot: &Snapshot, plan: &str, seed: u64) -> Self {
-        fastrand::seed(seed);
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
+        let plan = eksup::plan::parse("plan.yaml", plan).unwrap();
+        Self::on(scenario::load(snapshot, seed), clock, plan, seed)
+    }
+
+    /// Goes on with a world that was copied, in a runtime of its own.
+    pub fn again(world: World, plan: &Plan, seed: u64) -> Self {
+        let clock = Clock::starting_at(world.now());
+        Self::on(world, clock, plan.clone(), seed)
+    }
+
+    fn on(world: World, clock: Clock, plan: Plan, seed: u64) -> Self {
+        fastrand::seed(seed);
+        let region = world.cloud.region.clone();
+        let flags = Flags::parse_from(["eksup"]);
         Self {
-            twin: Twin::start(scenario::load(snapshot, seed)),
+            twin: Twin::start(world.by(clock.clone())),
             clock,
-            plan: eksup::plan::parse("plan.yaml", plan).unwrap(),
-            region: snapshot.inventory.region.clone(),
-            journal: Arc::default(),
+            plan,
+            region,
+            ui: Ui::new(&flags.global, Env::default()),
             life: Arc::new(AtomicU64::new(u64::MAX)),
-            log: Arc::default(),
+            records: Arc::new(AtomicU64::new(u64::MAX)),
+            processes: AtomicU32::new(0),
+            told: Mutex::default(),
+            log: Mutex::default(),
         }
     }
 
     /// The twin's wire, cut off when the process's life is over.
     fn wire(&self) -> Wire {
-        let (wire, life) = (self.twin.wire(), self.life.clone());
+        let (wire, life, records) = (self.twin.wire(), self.life.clone(), self.records.clone());
         Wire::new(tower::service_fn(move |request: Request| {
-            let (wire, life) = (wire.clone(), life.clone());
+            let (wire, life, records) = (wire.clone(), life.clone(), records.clone());
             async move {
+                if is_record(&request) && records.fetch_sub(1, Ordering::SeqCst) == 0 {
+                    life.store(0, Ordering::SeqCst);
+                }
                 if life
                     .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
                     .is_err()
@@ -70,49 +109,70 @@ impl Rig {
         }))
     }
 
-    async fn clients(&self) -> (Aws, Kube) {
+    async fn reached(&self) -> Reached {
         let aws = Aws::new(&eksup::clients::aws::over(
             self.wire(),
             &self.region,
             &self.clock,
         ));
-        let cluster = connect::find(&aws, &self.plan.cluster).await.unwrap();
+        let find = || connect::find(&aws, &self.plan.cluster);
+        let cluster = eksup::cli::context::patiently(find).await.unwrap();
         let kube = connect::over(&aws, &cluster, &self.clock, self.wire()).unwrap();
-        (aws, kube)
+        Reached {
+            aws,
+            kube,
+            cluster,
+            clock: self.clock.clone(),
+        }
     }
 
     pub async fn read(&self) -> Inventory {
-        let (aws, kube) = self.clients().await;
-        eksup::inventory::read(
-            &aws,
-            &kube,
-            &self.plan.cluster,
-            Some(self.plan.to),
-            &self.clock,
-        )
-        .await
-        .unwrap()
+        self.reached().await.read(Some(self.plan.to)).await.unwrap()
+    }
+
+    /// The run as the cluster has it.
+    pub async fn state(&self) -> Option<RunState> {
+        peek(&self.reached().await).await.unwrap()
     }
 
     /// What was said so far, a line each.
     pub fn log(&self) -> String {
+        for receiver in self.told.lock().unwrap().iter_mut() {
+            while let Ok(event) = receiver.try_recv() {
+                self.note(&event);
+            }
+        }
         self.log.lock().unwrap().join("\n")
     }
 
     /// Runs to the end.
     pub async fn apply(&self) -> Ended {
-        self.process(Way::Forward, None).await
+        self.process(Way::Forward(None)).await.unwrap()
     }
 
     /// Runs until after a step.
     pub async fn apply_until(&self, step: &str) -> Ended {
-        self.process(Way::Forward, Some(step.to_owned())).await
+        self.process(Way::Forward(Some(step.to_owned())))
+            .await
+            .unwrap()
     }
 
     /// Runs a process that dies after `requests`; whether it came to an end before.
-    pub async fn apply_and_die_after(&self, requests: u64) -> Option<Ended> {
+    pub async fn die_after(&self, requests: u64, way: Way) -> Option<Result<Ended, CliError>> {
         self.life.store(requests, Ordering::SeqCst);
-        let process = self.process(Way::Forward, None);
+        self.until_dead(way).await
+    }
+
+    /// Runs a process that dies when it is about to write a record after so many.
+    pub async fn die_at_record(&self, records: u64, way: Way) -> Option<Result<Ended, CliError>> {
+        self.records.store(records, Ordering::SeqCst);
+        let ended = self.until_dead(way).await;
+        self.records.store(u64::MAX, Ordering::SeqCst);
+        ended
+    }
+
+    async fn until_dead(&self, way: Way) -> Option<Result<Ended, CliError>> {
+        let process = self.process(way);
         // A dead process says nothing for ever; an upgrade takes hours.
         let ended = tokio::select! {
             biased;
@@ -125,98 +185,78 @@ impl Rig {
 
     async fn dead(&self) {
         while self.life.load(Ordering::SeqCst) > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    pub async fn rollback(&self) -> Ended {
-        self.process(Way::Back, None).await
+    pub async fn rollback(&self) -> Result<Ended, CliError> {
+        self.process(Way::Back {
+            control_plane: false,
+        })
+        .await
     }
 
-    async fn process(&self, way: Way, until: Option<String>) -> Ended {
-        let (aws, kube) = self.clients().await;
-        let store = InCluster::new(self.journal.clone(), Arc::new(|_| {}));
-        let mut journal = Journal::load(Box::new(store)).await.unwrap();
-        let open = journal.state().filter(|s| !s.is_closed());
-        let (run, route, fresh) = match open {
-            Some(state) => (
-                state.run.clone(),
-                serde_json::from_value(state.route.clone()).unwrap(),
-                false,
-            ),
-            None => {
-                let name = &self.plan.cluster;
-                let inventory =
-                    eksup::inventory::read(&aws, &kube, name, Some(self.plan.to), &self.clock)
-                        .await
-                        .unwrap();
-                let route: Route = eksup::route::build(&self.plan, &inventory).unwrap();
-                (format!("run-{}", fastrand::u32(..)), route, true)
+    /// One process, from the command to its end.
+    pub async fn process(&self, way: Way) -> Result<Ended, CliError> {
+        let reached = self.reached().await;
+        let (_asker, stop) = stop::channel();
+        let number = self.processes.fetch_add(1, Ordering::SeqCst);
+        let trip = Trip {
+            ui: &self.ui,
+            reached: &reached,
+            stop,
+            holder: format!("process-{number}"),
+            resume: "eksup apply".to_owned(),
+            record: None,
+            live: false,
+        };
+        let errand = match way {
+            Way::Back { control_plane } => {
+                if control_plane {
+                    let state = peek(&reached).await?.expect("a run");
+                    let route = route_of(&state)?;
+                    let reach = eksup::cli::reach::read(&reached, &state, &route, true).await?;
+                    let plain = "eksup rollback";
+                    rollback::open_window(&reached, &state, &route, &reach, plain).await?;
+                }
+                Errand::Back { control_plane }
+            }
+            Way::Forward(until) => {
+                let open = peek(&reached).await?.is_some_and(|s| !s.is_closed());
+                let route = if open {
+                    None
+                } else {
+                    let inventory = reached.read(Some(self.plan.to)).await?;
+                    Some(eksup::route::build(&self.plan, &inventory).unwrap())
+                };
+                Errand::Forward {
+                    plan: &self.plan,
+                    digest: eksup::plan::digest(&self.plan),
+                    route,
+                    until,
+                }
             }
         };
-        let world = World {
-            cluster: self.plan.cluster.clone(),
-            run: run.clone(),
-            cache: Cache::start(&kube),
-            aws,
-            kube,
-            clock: self.clock.clone(),
-            emit: self.emit(),
-        };
-        let steps: Vec<Planned<World>> = route
-            .steps
-            .iter()
-            .map(|s| Planned {
-                id: s.id.clone(),
-                title: s.title.clone(),
-                step: steps::build(s, &run, false),
-            })
-            .collect();
-        let (_asker, stop) = stop::channel();
-        let resume = "eksup apply".to_owned();
-        let mut engine = Engine {
-            world: &world,
-            steps: &steps,
-            journal: &mut journal,
-            lock: None,
-            stop,
-            until,
-            gates: Gates::default(),
-            resume,
-        };
-        if fresh {
-            let opened = Opened {
-                format: FORMAT,
-                run,
-                plan_digest: eksup::plan::digest(&self.plan),
-                cluster_arn: "arn".into(),
-                steps: route.steps.iter().map(|s| s.id.clone()).collect(),
-                route: serde_json::to_value(&route).unwrap(),
-            };
-            let about = About {
-                cluster: route.cluster.clone(),
-                from: route.from.to_string(),
-                to: route.to.to_string(),
-            };
-            engine.open(opened, about).await.unwrap();
-        } else {
-            engine.resume("test").await.unwrap();
-        }
-        match way {
-            Way::Forward => engine.forward().await.unwrap(),
-            Way::Back => engine.back(vec![]).await.unwrap(),
-        }
+        let (bus, _nobody) = event::bus();
+        let (told, events) = tokio::sync::mpsc::unbounded_channel();
+        self.told.lock().unwrap().push(events);
+        let mut journey = Journey::new(&trip, bus, Some(told));
+        Box::pin(journey.go(errand)).await.1
     }
 
-    fn emit(&self) -> Arc<dyn Fn(Event) + Send + Sync> {
-        let (log, start) = (self.log.clone(), self.clock.now());
-        Arc::new(move |event: Event| {
-            let at = event.at.duration_since(start).as_secs();
-            let text = match &event.kind {
-                Kind::Progress(p) => format!("    {}: {}", p.step, p.why),
-                other => format!("{other:?}"),
-            };
-            log.lock().unwrap().push(format!("{at:>6} {text}"));
-        })
+    fn note(&self, event: &Event) {
+        let at = event.at.strftime("%d %H:%M:%S");
+        let text = match &event.kind {
+            Kind::Progress(p) => format!("    {}: {}", p.step, p.why),
+            other => format!("{other:?}"),
+        };
+        self.log.lock().unwrap().push(format!("{at} {text}"));
     }
+}
+
+/// Whether a request writes the run's checkpoint.
+fn is_record(request: &Request) -> bool {
+    let path = request.uri().path();
+    let ours = path.ends_with("/configmaps") || path.ends_with("/configmaps/eksup-run");
+    ours && request.method() != "GET"
 }

@@ -70,6 +70,8 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "eks:ListUpdates",
                 "eks:ListInsights",
                 "eks:DescribeInsight",
+                "eks:StartInsightsRefresh",
+                "eks:DescribeInsightsRefresh",
                 "eks:ListNodegroups",
                 "eks:DescribeNodegroup",
                 "eks:ListAddons",

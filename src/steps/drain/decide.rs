@@ -71,6 +71,10 @@ pub enum Act {
         #[serde(default)]
         register: Vec<Target>,
     },
+    /// Opens nodes to pods again, where this run closed them.
+    Reopen { nodes: Vec<String> },
+    /// On the way back: what empties green.
+    Leave { act: Box<Act> },
 }
 
 /// The state of one node whose emptying has begun.

@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod decide;
+pub mod leave;
 pub mod rest;
 pub mod seen;
 pub mod settle;
@@ -13,4 +14,5 @@ pub mod step;
 mod tests;
 
 pub use decide::Act;
+pub use leave::leaving;
 pub use step::Drain;

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::k8s::cache::Snapshot;
 use crate::model::kube::{Key, Node, Pod};
 use crate::model::marks;
 use crate::steps::drain::decide::Target;
+use crate::steps::evictable::occupies;
 
 /// What a look sees. Node and pod data come from watches; the rest is read only when a decision needs it.
 #[derive(Default)]
@@ -34,6 +36,29 @@ pub struct Seen {
     /// Ready nodes of green, and the size the group is set to.
     pub green_ready: i32,
     pub green_desired: i32,
+    /// On the way back: blue's nodes that are not judged yet in a target group they left.
+    pub returning: Vec<String>,
+    /// On the way back: the same look at green.
+    pub green: Option<Box<Seen>>,
+}
+
+/// How many nodes there were to empty, and how many pods to move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Before {
+    nodes: usize,
+    pods: usize,
+}
+
+impl Before {
+    /// Counts.
+    pub fn of(seen: &Seen) -> Self {
+        let left = |n: &BlueNode| n.pods.iter().filter(|p| occupies(p, &n.node)).count();
+        Self {
+            nodes: seen.nodes.len(),
+            pods: seen.nodes.iter().map(left).sum(),
+        }
+    }
 }
 
 /// A blue node and the pods on it.
@@ -60,6 +85,19 @@ impl BlueNode {
             .annotations
             .get(marks::SKIPPED)
             .is_some_and(|by| by == run)
+    }
+
+    /// Whether this run has closed the node in any way.
+    pub fn closed_by(&self, run: &str) -> bool {
+        self.node
+            .annotations
+            .get(marks::CORDONED)
+            .is_some_and(|by| by == run)
+            || self
+                .node
+                .taints
+                .iter()
+                .any(|t| t.key == marks::BLUE_TAINT && t.value.as_deref() == Some(run))
     }
 
     /// Whether the node is closed to new pods by taint and cordon.

@@ -1,16 +1,14 @@
 //! The drain as a step: reads what a decision needs, does what it says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::event::Progress;
 use crate::k8s::Evicted;
-use crate::k8s::cache::Snapshot;
 use crate::model::eks::NodegroupChange;
 use crate::model::elb::short;
 use crate::model::kube::{Key, Pod};
@@ -18,10 +16,11 @@ use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::{Act, PodRef, Target, decide};
+use crate::steps::drain::leave::{acting, back, leaving, returning};
 use crate::steps::drain::rest::at_rest;
-use crate::steps::drain::seen::{BlueNode, Seen, blue_nodes};
+use crate::steps::drain::seen::{Before, BlueNode, Seen, blue_nodes};
 use crate::steps::drain::settle::{is_replacement, restart_of, unsettled_text};
-use crate::steps::evictable::{left_on, occupies};
+use crate::steps::evictable::occupies;
 use crate::steps::{PATIENCE, World, nodes};
 
 /// Evictions in flight at once; the API server is not ours alone.
@@ -37,6 +36,7 @@ pub struct Drain {
     green: String,
     spec: DrainSpec,
     memory: Mutex<Memory>,
+    leaving: OnceLock<Box<Drain>>,
 }
 
 /// What spares requests; a restart loses it and nothing else.
@@ -65,7 +65,14 @@ impl Drain {
             green,
             spec,
             memory: Mutex::new(Memory::default()),
+            leaving: OnceLock::new(),
         }
+    }
+
+    /// The way back; what it remembers lasts as long as this step.
+    fn leaving(&self) -> &Drain {
+        self.leaving
+            .get_or_init(|| Box::new(leaving(&self.id, &self.green, &self.blue, &self.spec)))
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -344,7 +351,7 @@ fn begun_pods(seen: &Seen) -> impl Iterator<Item = &Pod> {
 
 impl Step<World> for Drain {
     type Seen = Seen;
-    type Before = ();
+    type Before = Before;
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
@@ -408,12 +415,16 @@ impl Step<World> for Drain {
         at_rest(&self.spec, seen)
     }
 
-    fn before(&self, _seen: &Seen) {}
+    fn before(&self, seen: &Seen) -> Before {
+        Before::of(seen)
+    }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
         match act {
             Act::Shield { nodes: names } => nodes::close(world, names).await,
             Act::Begin { nodes: names, at } => nodes::begin(world, names, *at).await,
+            Act::Reopen { nodes: names } => nodes::reopen(world, names).await,
+            Act::Leave { act } => acting(self.leaving(), world, act).await,
             Act::Skip { nodes: names, .. } => nodes::skip(world, names).await,
             Act::Deregister { targets } => {
                 for t in targets {
@@ -475,30 +486,29 @@ impl Step<World> for Drain {
         Undo::Restore
     }
 
-    fn restore(&self, _before: &(), seen: &Seen, _now: Timestamp) -> Decision<Act> {
-        // Pods come back to blue by themselves once green is closed; only the marks are ours to take off.
-        let marked: Vec<String> = seen
-            .nodes
-            .iter()
-            .filter(|n| n.begun(&seen.run).is_some() || n.skipped(&seen.run))
-            .map(|n| n.node.name.clone())
-            .collect();
-        if marked.is_empty() {
-            return Decision::Done(format!(
-                "no node of {} carries a mark of the drain",
-                self.blue
-            ));
-        }
-        Decision::Act(Act::Unmark {
-            nodes: marked,
-            register: seen.absent.clone(),
-        })
+    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
+        let mut seen = self.observe(world).await?;
+        seen.returning = returning(world, &self.spec, &seen).await?;
+        seen.green = Some(Box::new(self.leaving().observe(world).await?));
+        Ok(seen)
+    }
+
+    fn restore(
+        &self,
+        _before: &Before,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Decision<Act> {
+        back(self.leaving(), &self.blue, &self.green, seen, trail, now)
     }
 
     fn describe(&self, act: &Act) -> String {
         match act {
             Act::Shield { nodes } => format!("taint and cordon {}", nodes.join(", ")),
             Act::Begin { nodes, .. } => format!("begin with {}", nodes.join(", ")),
+            Act::Reopen { nodes } => format!("untaint and uncordon {}", nodes.join(", ")),
+            Act::Leave { act } => self.leaving().describe(act),
             Act::Evict { pods } => format!("evict {}", list(pods)),
             Act::Delete { pods, why } => {
                 format!("delete past their budget: {} ({why})", list(pods))
@@ -533,35 +543,3 @@ fn list(pods: &[PodRef]) -> String {
         .collect::<Vec<_>>()
         .join(", ")
 }
-
-/// Evicts what is left on a group that is being taken away on rollback, one wave at a time: the same rules, no marks.
-pub fn wave_off(snapshot: &Snapshot, group: &str) -> (Vec<PodRef>, Vec<String>) {
-    let mut budgets = Budgets::new(snapshot.pdbs.values());
-    let mut wave = Vec::new();
-    for pod in snapshot
-        .pods
-        .values()
-        .filter(|p| p.deletion_timestamp.is_none())
-    {
-        let Some(node) = pod.node.as_deref().and_then(|n| snapshot.nodes.get(n)) else {
-            continue;
-        };
-        if node.nodegroup() != Some(group) || !occupies(pod, node) {
-            continue;
-        }
-        match budgets.gate(pod) {
-            Gate::Free => {}
-            Gate::Spend(budget) => budgets.spend(&budget),
-            Gate::Closed { .. } | Gate::Two(_) => continue,
-        }
-        wave.push(PodRef {
-            key: pod.key.clone(),
-            uid: pod.uid.clone(),
-        });
-    }
-    wave.truncate(50);
-    (wave, left_on(snapshot, group))
-}
-
-/// How often a group is looked at that is being emptied on rollback.
-pub const WAVE_OFF_RECHECK: Duration = Duration::from_secs(5);

@@ -6,6 +6,6 @@ pub mod shift;
 pub mod targets;
 pub mod weights;
 
-pub use rules::AddToRules;
+pub use rules::{AddToRules, Forward};
 pub use shift::Shift;
 pub use targets::{Attach, Detach};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::elb::{
     Rule, TargetHealth, WeightedTargetGroup, controller_owned, short, short_rule,
 };
@@ -183,7 +183,13 @@ impl Step<World> for AddToRules {
         Undo::Restore
     }
 
-    fn restore(&self, before: &Vec<Forward>, seen: &Seen, _now: Timestamp) -> Decision<Act> {
+    fn restore(
+        &self,
+        before: &Vec<Forward>,
+        seen: &Seen,
+        _trail: &Trail,
+        _now: Timestamp,
+    ) -> Decision<Act> {
         let mut set = Vec::new();
         for mut now in seen.forwards() {
             let had = before

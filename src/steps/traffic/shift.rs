@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::event::Progress;
-use crate::model::elb::short_rule;
+use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
@@ -197,33 +197,62 @@ impl Step<World> for Shift {
         Undo::Restore
     }
 
-    fn restore(&self, before: &Vec<Forward>, seen: &Seen, _now: Timestamp) -> Decision<Act> {
+    fn restore(
+        &self,
+        before: &Vec<Forward>,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Decision<Act> {
+        if let Some(why) = seen.refuse(&self.spec) {
+            return Decision::Refuse(why);
+        }
+        let set: Vec<Forward> = seen
+            .rules
+            .iter()
+            .filter_map(|rule| {
+                let was = before.iter().find(|b| b.rule == rule.arn)?;
+                let forward = self.as_before(&rule.forward, &was.forward);
+                (forward != rule.forward).then(|| Forward {
+                    rule: rule.arn.clone(),
+                    forward,
+                })
+            })
+            .collect();
         let was = before
             .iter()
             .filter_map(|b| percent(&b.forward, &self.spec.blue, &self.spec.green))
             .max()
             .unwrap_or(0);
-        let off: Vec<String> = self
-            .percents(seen)
-            .into_iter()
-            .filter(|(_, p)| p.abs_diff(was) > 1)
-            .map(|(r, _)| r)
-            .collect();
-        if off.is_empty() {
-            return Decision::Done(format!("{}% of the traffic is on green, as before", was));
+        if set.is_empty() {
+            return Decision::Done(format!("{was}% of the traffic is on green, as before"));
         }
+        // At weight 0 blue is still checked; but one that lost its targets cannot take the traffic back, and one that
+        // has just got them again is not judged yet.
         let blue = health(&seen.blue);
-        // At weight 0 blue is still checked; but one that lost its targets cannot take the traffic back.
-        if was < 100 && blue.healthy == 0 {
-            return Decision::Wait {
-                why: format!(
-                    "blue must be healthy before traffic goes back: {}",
-                    blue.text()
-                ),
-                recheck: RECHECK,
+        let judged = seen.blue.iter().all(|t| t.state != "initial");
+        if was < 100 && !self.spec.blue_away && (blue.healthy == 0 || !judged) {
+            let why = format!(
+                "blue must be healthy before traffic goes back: {}",
+                blue.text()
+            );
+            return if trail.late(now, self.spec.timeout) {
+                Decision::Refuse(format!(
+                    "{why}, {}s long. Traffic stays where it is; mend blue, then run `eksup rollback` again.",
+                    self.spec.timeout.as_secs()
+                ))
+            } else {
+                Decision::Wait {
+                    why,
+                    recheck: RECHECK,
+                }
             };
         }
-        Decision::Act(self.to(was, seen, None))
+        Decision::Act(Act {
+            percent: was,
+            set,
+            back: None,
+        })
     }
 
     fn describe(&self, act: &Act) -> String {
@@ -249,6 +278,30 @@ fn rules(n: usize) -> String {
 }
 
 impl Shift {
+    /// The rule's target groups with the weights that blue and green had; others keep theirs.
+    fn as_before(
+        &self,
+        now: &[WeightedTargetGroup],
+        before: &[WeightedTargetGroup],
+    ) -> Vec<WeightedTargetGroup> {
+        let had = |arn: &str| before.iter().find(|t| t.arn == arn);
+        let ours = |arn: &str| arn == self.spec.blue || arn == self.spec.green;
+        let mut forward: Vec<WeightedTargetGroup> = now
+            .iter()
+            .map(|t| WeightedTargetGroup {
+                arn: t.arn.clone(),
+                weight: if ours(&t.arn) {
+                    had(&t.arn).map_or(0, |b| b.weight)
+                } else {
+                    t.weight
+                },
+            })
+            .collect();
+        let there = |arn: &str| now.iter().any(|t| t.arn == arn);
+        forward.extend(had(&self.spec.blue).filter(|b| !there(&b.arn)).cloned());
+        forward
+    }
+
     /// Green is not healthy enough: before it has traffic it is waited for; with traffic, a green that has lost more
     /// than half of what is asked for gives the traffic back at once, one that has lost less is held for a while.
     fn unwell(
@@ -288,7 +341,7 @@ impl Shift {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::elb::{Rule, TargetHealth, WeightedTargetGroup};
+    use crate::model::elb::{Rule, TargetHealth};
 
     fn shift() -> Shift {
         Shift::new(
@@ -302,6 +355,7 @@ mod tests {
                 min_healthy_percent: 100,
                 timeout: Duration::from_secs(600),
                 back_on_unhealthy: true,
+                blue_away: false,
             },
         )
     }
@@ -407,13 +461,51 @@ mod tests {
     fn restoring_brings_the_first_weights_back_whatever_came_between() {
         let shift = shift();
         let before = shift.before(&seen(100, 0, "healthy"));
-        let Decision::Act(act) = shift.restore(&before, &seen(50, 50, "healthy"), at(0)) else {
+        let trail = Trail::default();
+        let Decision::Act(act) = shift.restore(&before, &seen(50, 50, "healthy"), &trail, at(0))
+        else {
             panic!()
         };
         assert_eq!(act.percent, 0);
         assert!(matches!(
-            shift.restore(&before, &seen(100, 0, "healthy"), at(0)),
+            shift.restore(&before, &seen(100, 0, "healthy"), &trail, at(0)),
             Decision::Done(_)
+        ));
+    }
+
+    #[test]
+    fn weights_that_were_no_percents_come_back_as_they_were() {
+        let shift = shift();
+        let before = shift.before(&seen(1, 0, "healthy"));
+        let Decision::Act(act) =
+            shift.restore(&before, &seen(0, 100, "healthy"), &Trail::default(), at(0))
+        else {
+            panic!()
+        };
+        let weights: Vec<i32> = act.set[0].forward.iter().map(|t| t.weight).collect();
+        assert_eq!(weights, [1, 0]);
+    }
+
+    #[test]
+    fn a_blue_that_never_turns_healthy_again_is_stuck_and_not_waited_for_for_ever() {
+        let shift = shift();
+        let before = shift.before(&seen(100, 0, "healthy"));
+        let mut now = seen(0, 100, "healthy");
+        now.blue = vec![target("i-2", "unhealthy")];
+        let trail = |started: i64| Trail {
+            back: Past {
+                started_at: Some(at(started)),
+                ..Past::default()
+            },
+            ..Trail::default()
+        };
+        assert!(matches!(
+            shift.restore(&before, &now, &trail(0), at(599)),
+            Decision::Wait { .. }
+        ));
+        assert!(matches!(
+            shift.restore(&before, &now, &trail(0), at(601)),
+            Decision::Refuse(why) if why.contains("Traffic stays where it is")
         ));
     }
 }

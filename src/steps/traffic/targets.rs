@@ -7,11 +7,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Undo};
+use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::asg::Asg;
 use crate::model::elb::{Rule, TargetHealth, short, short_rule};
-use crate::steps::World;
 use crate::steps::traffic::health::{health, still_targets};
+use crate::steps::{BACK_PATIENCE, World, absent_is_none};
 
 const RECHECK: Duration = Duration::from_secs(5);
 /// A deregistration delay is an hour at most; nothing else here takes longer than minutes.
@@ -32,8 +32,24 @@ fn wait_or_refuse(why: String, past: &Past, now: Timestamp) -> Decision<Act> {
     }
 }
 
+/// The same on the way back.
+fn wait_back(why: String, trail: &Trail, now: Timestamp) -> Decision<Act> {
+    if trail.late(now, BACK_PATIENCE) {
+        return Decision::Refuse(format!(
+            "{why}, for more than {} minutes. Mend it, then run `eksup rollback` again.",
+            BACK_PATIENCE.as_secs() / 60
+        ));
+    }
+    Decision::Wait {
+        why,
+        recheck: RECHECK,
+    }
+}
+
 /// What a look sees.
 pub struct Seen {
+    /// Whether the node group is there.
+    there: bool,
     asgs: Vec<Asg>,
     targets: Vec<TargetHealth>,
     /// Rules that still give the target group weight, of those that must not.
@@ -42,10 +58,14 @@ pub struct Seen {
 
 impl Seen {
     async fn read(world: &World, group: &str, target_group: &str) -> Result<Self, StepError> {
-        let group = world.aws.describe_nodegroup(&world.cluster, group).await?;
-        let asgs = world.aws.asgs(&group.asgs).await?.into_values().collect();
+        let group = absent_is_none(world.aws.describe_nodegroup(&world.cluster, group)).await?;
+        let asgs = match &group {
+            Some(group) => world.aws.asgs(&group.asgs).await?.into_values().collect(),
+            None => Vec::new(),
+        };
         let targets = world.aws.target_health(target_group).await?;
         Ok(Self {
+            there: group.is_some(),
             asgs,
             targets,
             weighing: Vec::new(),
@@ -59,6 +79,16 @@ impl Seen {
             .filter(|i| i.lifecycle == "InService")
             .map(|i| i.id.clone())
             .collect()
+    }
+
+    /// The group's own targets, and those of others that are judged or will be.
+    fn own_and_others(&self) -> (Vec<TargetHealth>, Vec<TargetHealth>) {
+        let ids = self.ids();
+        let serving = self
+            .targets
+            .iter()
+            .filter(|t| t.state != "unused" && !t.state.contains("draining"));
+        serving.cloned().partition(|t| ids.contains(&t.id))
     }
 
     fn with(&self, target_group: &str) -> Vec<String> {
@@ -114,6 +144,10 @@ fn describe(act: &Act, target_group: &str) -> String {
     }
 }
 
+fn gone(group: &str) -> String {
+    format!("node group {group} is gone; somebody else deleted it")
+}
+
 /// Makes green's instances targets.
 pub struct Attach {
     green: String,
@@ -140,6 +174,9 @@ impl Step<World> for Attach {
     }
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+        if !seen.there {
+            return Decision::Refuse(gone(&self.green));
+        }
         if seen.asgs.is_empty() {
             return Decision::Refuse(format!(
                 "node group {} has no Auto Scaling group to attach",
@@ -183,21 +220,41 @@ impl Step<World> for Attach {
         Undo::Restore
     }
 
-    fn restore(&self, before: &Vec<String>, seen: &Seen, _now: Timestamp) -> Decision<Act> {
+    fn restore(
+        &self,
+        before: &Vec<String>,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Decision<Act> {
+        if !seen.there {
+            return Decision::Done(format!("node group {} is gone already", self.green));
+        }
         let ours: Vec<String> = seen
             .with(&self.target_group)
             .into_iter()
             .filter(|a| !before.contains(a))
             .collect();
+        // Where blue is in the same target group, green leaves it only when blue serves; where it is not, green has had
+        // no traffic since the weights went back.
+        let (_, others) = seen.own_and_others();
+        let others_health = health(&others);
+        if !ours.is_empty() && !others.is_empty() && others_health.healthy == 0 {
+            let why = format!(
+                "{} must have other healthy targets before {} leaves it: {}",
+                short(&self.target_group),
+                self.green,
+                others_health.text()
+            );
+            return wait_back(why, trail, now);
+        }
         if !ours.is_empty() {
             return Decision::Act(Act::Detach { asgs: ours });
         }
         let left = still_targets(&seen.targets, &seen.ids());
         if before.is_empty() && !left.is_empty() {
-            return Decision::Wait {
-                why: format!("targets are draining: {}", left.join(", ")),
-                recheck: RECHECK,
-            };
+            let why = format!("targets are draining: {}", left.join(", "));
+            return wait_or_refuse(why, &trail.back, now);
         }
         Decision::Done(format!(
             "{} has no target in {}",
@@ -254,6 +311,9 @@ impl Step<World> for Detach {
     }
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+        if !seen.there {
+            return Decision::Refuse(gone(&self.blue));
+        }
         let ids = seen.ids();
         let with = seen.with(&self.target_group);
         if !with.is_empty() {
@@ -306,7 +366,16 @@ impl Step<World> for Detach {
         Undo::Restore
     }
 
-    fn restore(&self, before: &Vec<String>, seen: &Seen, _now: Timestamp) -> Decision<Act> {
+    fn restore(
+        &self,
+        before: &Vec<String>,
+        seen: &Seen,
+        trail: &Trail,
+        now: Timestamp,
+    ) -> Decision<Act> {
+        if !seen.there {
+            return Decision::Refuse(gone(&self.blue));
+        }
         let missing: Vec<String> = seen
             .without(&self.target_group)
             .into_iter()
@@ -315,22 +384,20 @@ impl Step<World> for Detach {
         if !missing.is_empty() {
             return Decision::Act(Act::Attach { asgs: missing });
         }
-        let ids = seen.ids();
-        let own: Vec<TargetHealth> = seen
-            .targets
-            .iter()
-            .filter(|t| ids.contains(&t.id))
-            .cloned()
-            .collect();
-        let own = health(&own);
-        if !before.is_empty() && own.healthy < ids.len() {
-            return Decision::Wait {
-                why: format!(
-                    "blue's instances must be healthy targets again: {}",
-                    own.text()
-                ),
-                recheck: RECHECK,
-            };
+        // Behind a Local service blue's nodes are healthy only once pods are back: it is enough that they are judged,
+        // and that somebody in the target group serves.
+        let (own, others) = seen.own_and_others();
+        let judged = own.iter().filter(|t| t.state != "initial").count();
+        let unused = seen.targets.iter().any(|t| t.state == "unused");
+        let served = health(&own).healthy + health(&others).healthy > 0;
+        if !before.is_empty() && !unused && (judged < seen.ids().len() || !served) {
+            let why = format!(
+                "instances of {} must be targets of {} again: {}",
+                self.blue,
+                short(&self.target_group),
+                health(&own).text()
+            );
+            return wait_back(why, trail, now);
         }
         Decision::Done(format!(
             "{}'s instances are targets of {} again",

@@ -108,6 +108,14 @@ pub fn gone(world: &mut World, instance: &str) {
     hands::instance_gone(world, instance);
 }
 
+/// The minor of each node's kubelet, whoever made the node.
+pub fn kubelets(world: &World) -> Vec<(String, Minor)> {
+    hands::kubelets(world)
+        .into_iter()
+        .filter_map(|(node, version)| Some((node, Minor::from_reported(&version).ok()?)))
+        .collect()
+}
+
 /// Whether the instance's node is Ready.
 pub fn is_ready(world: &World, instance: &str) -> bool {
     hands::node_of_instance(world, instance).is_some_and(|node| hands::node_ready(world, &node))

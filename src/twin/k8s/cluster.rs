@@ -20,6 +20,7 @@ use crate::model::Minor;
 use crate::model::snapshot::Snapshot;
 
 /// The cluster's API objects and those who act on them.
+#[derive(Clone)]
 pub struct Cluster {
     pub(super) store: Store,
     pub(super) now: Timestamp,

@@ -158,6 +158,8 @@ pub struct Node {
     pub pods: i64,
     /// The EC2 instance behind it; empty when there is none.
     pub instance: String,
+    /// The version its kubelet reports.
+    pub kubelet: String,
 }
 
 impl Node {
@@ -178,6 +180,7 @@ impl Node {
                 .next()
                 .unwrap_or_default()
                 .to_owned(),
+            kubelet: text(node, "status.nodeInfo.kubeletVersion").to_owned(),
         }
     }
 

@@ -451,6 +451,12 @@ pub fn node_names(world: &World) -> Vec<String> {
     world.kube.store.index.nodes.keys().cloned().collect()
 }
 
+/// What each node's kubelet calls itself.
+pub fn kubelets(world: &World) -> Vec<(String, String)> {
+    let nodes = world.kube.store.index.nodes.values();
+    nodes.map(|n| (n.name.clone(), n.kubelet.clone())).collect()
+}
+
 /// The instances whose nodes a load balancer controller takes: Ready, carrying these labels, not excluded by label nor
 /// about to be deleted by an autoscaler.
 pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String> {

@@ -25,7 +25,7 @@ pub struct Endpoint {
 }
 
 /// The indexes.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Index {
     pub pods: BTreeMap<Name, Arc<Pod>>,
     pub nodes: BTreeMap<String, Arc<Node>>,

@@ -79,7 +79,7 @@ pub struct Event {
 }
 
 /// Everything the API server keeps.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Store {
     pub kinds: Kinds,
     pub index: Index,

@@ -62,6 +62,16 @@ pub struct Watchers {
     by_res: BTreeMap<Res, Vec<Watcher>>,
 }
 
+/// A copy of a world begins with nobody listening to it.
+impl Clone for Watchers {
+    fn clone(&self) -> Self {
+        Self {
+            next: self.next,
+            by_res: BTreeMap::new(),
+        }
+    }
+}
+
 impl Watchers {
     /// Opens a watch: its number, a sender for what it must be told first, and the answer that streams.
     pub fn open(

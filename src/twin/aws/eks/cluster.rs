@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::show;
-use super::{Due, after, cluster_of, insights, update as updates, within};
+use super::{Due, after, cluster_of, insights, readiness, update as updates, within};
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
@@ -15,8 +14,6 @@ use crate::twin::aws::page::page;
 use crate::twin::aws::state::{Eks, Issue, Owner};
 use crate::twin::world::World;
 
-/// How long after an upgrade EKS can still roll it back.
-const ROLLBACK_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// How long the API server is away while its instances are replaced.
 const OUTAGE: Duration = Duration::from_secs(3);
 
@@ -119,10 +116,9 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let (kind, category) = match to.ahead_of(eks.version) {
         1 => ("VersionUpdate", "UPGRADE_READINESS"),
         -1 => {
-            let back = eks
-                .upgraded
-                .filter(|(from, at)| *from == to && now.duration_since(*at) <= ROLLBACK_WINDOW);
+            let back = readiness::open(eks, now).filter(|from| *from == to);
             back.ok_or_else(unsupported)?;
+            supported_for(eks, to)?;
             ("VersionRollback", "ROLLBACK_READINESS")
         }
         _ => return Err(unsupported()),
@@ -166,6 +162,26 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         .with("clusterName", eks.name.clone()));
     }
     begin(world, kind, to)
+}
+
+/// A version in extended support is gone back to only by a cluster whose policy is EXTENDED. The wording is not known.
+fn supported_for(eks: &Eks, to: Minor) -> Result<(), AwsError> {
+    let extended = eks
+        .versions
+        .iter()
+        .any(|v| v.version == to && v.status == "EXTENDED_SUPPORT");
+    let policy = eks
+        .rest
+        .get("upgradePolicy")
+        .and_then(|p| p.get("supportType"))
+        .and_then(Value::as_str);
+    if extended && policy == Some("STANDARD") {
+        return Err(AwsError::invalid_request(format!(
+            "Kubernetes version {to} is in extended support: set the cluster's upgrade policy to EXTENDED before rolling back to it"
+        ))
+        .with("clusterName", eks.name.clone()));
+    }
+    Ok(())
 }
 
 /// Lets the update begin: it shows with a lag, and ends after eight to twelve minutes.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Due, after, cluster_of, show};
+use super::{Due, after, cluster_of, readiness, show};
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
@@ -30,6 +30,7 @@ fn summary(insight: &Insight) -> Value {
 
 /// ListInsights.
 pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
+    readiness::expire(world);
     let eks = cluster_of(world, input)?;
     let filter = input.inner("filter");
     let texts = |member: &str| filter.map(|f| f.texts(member)).unwrap_or_default();
@@ -126,6 +127,7 @@ pub fn refreshed(world: &mut World) {
 /// Judges anew what can be judged; the others (deprecated APIs: thirty days of audit log) stay as they were found and
 /// speak of the next version only while they pass.
 pub fn judge(world: &mut World) {
+    readiness::judge(world);
     let now = world.now();
     let Some(eks) = &mut world.cloud.eks else {
         return;

@@ -7,6 +7,7 @@ mod config;
 mod create;
 mod group;
 mod insights;
+mod readiness;
 mod roll;
 pub mod routes;
 mod show;

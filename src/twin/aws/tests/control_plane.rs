@@ -380,3 +380,58 @@ async fn another_region_is_an_account_with_nothing_in_it() {
         [CLUSTER]
     );
 }
+
+/// The status of the insight on the way back whose name begins so; none when there is none.
+async fn rollback_insight(asked: &Asked, name: &str) -> Option<String> {
+    let found = asked
+        .eks
+        .list_insights()
+        .cluster_name(CLUSTER)
+        .send()
+        .await
+        .unwrap();
+    let one = found.insights().iter().find(|i| {
+        i.category
+            .as_ref()
+            .is_some_and(|c| c.as_str() == "ROLLBACK_READINESS")
+            && i.name().is_some_and(|n| n.starts_with(name))
+    })?;
+    Some(one.insight_status()?.status()?.as_str().to_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_waits_for_add_ons_that_the_minor_below_does_not_run() {
+    let asked = expense_dev();
+    assert_eq!(rollback_insight(&asked, "kube-proxy").await, None);
+    let id = upgrade(&asked, "1.28").await;
+    finished(&asked, &id).await;
+    seconds(30).await;
+    for name in ["Kubelet", "EKS add-on", "kube-proxy", "Incompatible API"] {
+        let status = rollback_insight(&asked, name).await;
+        assert_eq!(status.as_deref(), Some("PASSING"), "{name}");
+    }
+    asked.twin.with(|world| {
+        let eks = world.cloud.eks.as_mut().unwrap();
+        let proxy = eks.addons.get_mut("kube-proxy").unwrap();
+        proxy.version = crate::model::AddonVersion::new("v1.28.15-eksbuild.2");
+    });
+    let refused = asked
+        .eks
+        .update_cluster_version()
+        .name(CLUSTER)
+        .version("1.27")
+        .send()
+        .await
+        .unwrap_err();
+    assert_eq!(said(refused).0, "InvalidStateException");
+    assert_eq!(
+        rollback_insight(&asked, "kube-proxy").await.as_deref(),
+        Some("ERROR")
+    );
+    asked.twin.with(|world| {
+        let eks = world.cloud.eks.as_mut().unwrap();
+        let (from, at) = eks.upgraded.unwrap();
+        eks.upgraded = Some((from, at - jiff::SignedDuration::from_hours(7 * 24)));
+    });
+    assert_eq!(rollback_insight(&asked, "kube-proxy").await, None);
+}
