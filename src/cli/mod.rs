@@ -12,6 +12,7 @@ pub mod ended;
 pub mod error;
 pub mod findings;
 pub mod ground;
+pub mod guard;
 pub mod init;
 pub mod journey;
 pub mod man;

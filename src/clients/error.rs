@@ -20,6 +20,9 @@ const FIND_CREDENTIALS: &str = "name a profile with --profile, or set AWS_PROFIL
 const RENEW_CREDENTIALS: &str =
     "renew them (with single sign-on: `aws sso login`) and run the same command again";
 
+/// What CreateNodegroup says when the caller may not launch from the group's launch template.
+const LAUNCH: &str = "not authorized to launch instances with this launch template";
+
 /// Turns an SDK error into one with a class. `op` is the operation as IAM names it, such as `eks:DescribeCluster`.
 pub fn aws<E>(op: &str, error: SdkError<E, HttpResponse>) -> ApiError
 where
@@ -144,6 +147,10 @@ pub fn class_of(status: u16, code: &str, message: &str) -> Class {
         {
             Class::Conflict
         }
+        // CreateNodegroup answers InvalidRequestException for what it may not do with the caller's rights.
+        _ if message.contains(LAUNCH) || message.contains("due to missing permissions for") => {
+            Class::Denied
+        }
         // Auto Scaling has no code for a group that does not exist.
         "ValidationError" if message.contains("not found") => Class::Absent,
         _ if code.starts_with("AccessDenied") => Class::Denied,
@@ -192,6 +199,10 @@ fn words(class: Class, status: u16, code: &str, message: &str) -> String {
             "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestTimeTooSkewed",
         ) => {
             format!("{said}; check the secret key and this machine's clock")
+        }
+        // EKS hands on what EC2 said, with the action only in the blob.
+        (Class::Denied, _) if message.contains(LAUNCH) => {
+            format!("{said}; EKS tries out the launch with the caller's rights: allow ec2:RunInstances and ec2:CreateTags")
         }
         _ => said,
     }
