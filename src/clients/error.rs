@@ -202,7 +202,9 @@ fn words(class: Class, status: u16, code: &str, message: &str) -> String {
         }
         // EKS hands on what EC2 said, with the action only in the blob.
         (Class::Denied, _) if message.contains(LAUNCH) => {
-            format!("{said}; EKS tries out the launch with the caller's rights: allow ec2:RunInstances and ec2:CreateTags")
+            format!(
+                "{said}; EKS tries out the launch with the caller's rights: allow ec2:RunInstances and ec2:CreateTags"
+            )
         }
         _ => said,
     }
@@ -363,6 +365,18 @@ mod tests {
                 "InvalidParameterException",
                 "Cluster 'demo' is not in ACTIVE status",
                 Class::Conflict,
+            ),
+            (
+                400,
+                "InvalidRequestException",
+                "You are not authorized to launch instances with this launch template. Encoded authorization failure message: x",
+                Class::Denied,
+            ),
+            (
+                400,
+                "InvalidRequestException",
+                "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'",
+                Class::Denied,
             ),
             (400, "Throttling", "", Class::Throttled),
             (400, "ThrottlingException", "", Class::Throttled),
