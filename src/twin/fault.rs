@@ -30,6 +30,7 @@
 use std::time::Duration;
 
 use super::aws::{self, Refusal};
+use super::glob::like;
 use super::world::World;
 use crate::wire::Request;
 
@@ -260,19 +261,6 @@ impl Faults {
             return Some(what.clone());
         }
         None
-    }
-}
-
-/// Whether `op` fits `pattern`, in which `*` is any text.
-fn like(pattern: &str, op: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == op,
-        Some((start, rest)) => op.strip_prefix(start).is_some_and(|op| {
-            op.char_indices()
-                .map(|(i, _)| i)
-                .chain([op.len()])
-                .any(|i| like(rest, &op[i..]))
-        }),
     }
 }
 

@@ -79,7 +79,9 @@ impl Grant {
     /// Everything it allows.
     pub fn permissions(&self) -> BTreeSet<Permission> {
         let statements = self.iam["Statement"].as_array().unwrap();
-        let actions = statements.iter().flat_map(|s| s["Action"].as_array().unwrap());
+        let actions = statements
+            .iter()
+            .flat_map(|s| s["Action"].as_array().unwrap());
         let actions = actions.map(|a| Permission::Action(a.as_str().unwrap().to_owned()));
         let rules = self.roles.iter().filter_map(|r| r["rules"].as_array());
         actions
@@ -98,7 +100,11 @@ impl Grant {
                 }
             }
             Permission::Verb(gone) => {
-                for rules in self.roles.iter_mut().filter_map(|r| r["rules"].as_array_mut()) {
+                for rules in self
+                    .roles
+                    .iter_mut()
+                    .filter_map(|r| r["rules"].as_array_mut())
+                {
                     rules.retain(|rule| verb(rule) != *gone);
                 }
             }
@@ -117,7 +123,8 @@ fn apart(rules: &Value) -> Value {
         for group in texts(rule, "apiGroups") {
             for resource in texts(rule, "resources") {
                 for verb in texts(rule, "verbs") {
-                    let mut one = json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
+                    let mut one =
+                        json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
                     if let Some(names) = rule.get("resourceNames") {
                         one["resourceNames"] = names.clone();
                     }

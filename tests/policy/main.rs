@@ -2,16 +2,17 @@
 //! permission of it something fails and names that permission.
 
 mod grant;
+#[path = "../common/rig.rs"]
 mod rig;
 mod scenes;
 
 use std::collections::BTreeMap;
 
 use grant::{Grant, Permission};
-use scenes::{SCENES, Scene};
+use scenes::{SCENES, Scene, Told};
 
 /// What a scene said and needed, under the policy of its own plan.
-async fn full(scene: &Scene) -> (Grant, rig::Told) {
+async fn full(scene: &Scene) -> (Grant, Told) {
     let grant = Grant::of(&scene.plan());
     let told = scene.play(&grant).await;
     assert!(told.well, "{}: {}", scene.name, told.said);
@@ -48,7 +49,10 @@ async fn without_any_one_permission_something_fails_and_names_it() {
         }
     }
     let idle: Vec<_> = printed.keys().filter(|p| !needed.contains_key(p)).collect();
-    assert!(idle.is_empty(), "printed, and no scene needs them: {idle:#?}");
+    assert!(
+        idle.is_empty(),
+        "printed, and no scene needs them: {idle:#?}"
+    );
     let mut silent = Vec::new();
     for (permission, scene) in &needed {
         let grant = Grant::of(&scene.plan()).without(permission);
@@ -57,5 +61,11 @@ async fn without_any_one_permission_something_fails_and_names_it() {
             silent.push(format!("{permission:?} in {}: {}", scene.name, told.said));
         }
     }
-    assert!(silent.is_empty(), "{} of {}: {}", silent.len(), needed.len(), silent.join("\n\n"));
+    assert!(
+        silent.is_empty(),
+        "{} of {}: {}",
+        silent.len(),
+        needed.len(),
+        silent.join("\n\n")
+    );
 }

@@ -1,10 +1,26 @@
 //! What is played under a policy. Together the scenes need everything that a policy can hold.
 
+use std::collections::BTreeSet;
+
+use eksup::engine::Ended;
 use eksup::model::snapshot::Snapshot;
+use eksup::twin::aws::{Iam, caller};
+use eksup::twin::k8s::Rbac;
 use eksup::twin::scenario;
 
-use super::grant::Grant;
-use super::rig::{Rig, Told};
+use super::grant::{Grant, Permission};
+use super::rig::Rig;
+
+/// What came of a scene.
+#[derive(Debug)]
+pub struct Told {
+    /// Whether it ended as wished.
+    pub well: bool,
+    /// Everything a user was told.
+    pub said: String,
+    /// What was needed of the grant.
+    pub used: BTreeSet<Permission>,
+}
 
 /// A plan on a bundled cluster, and what is done with it.
 pub struct Scene {
@@ -76,12 +92,33 @@ impl Scene {
     /// Plays it under `grant`.
     pub async fn play(&self, grant: &Grant) -> Told {
         let snapshot = (self.cluster)(scenario::named(self.plan).unwrap());
-        let rig = Rig::new(&snapshot, &self.plan(), grant);
+        let rig = Rig::new(&snapshot, &self.plan());
+        rig.twin.with(|world| {
+            world.cloud.iam = Some(Iam::new(grant.iam().parse().unwrap()));
+            let user = caller(&world.cloud.account);
+            world
+                .kube
+                .restrict(Rbac::read(&grant.rbac(), &user).unwrap());
+        });
+        let paused = |ended: &_| matches!(ended, Ok(Ended::Paused { .. }));
         let well = match self.play {
-            Play::Snapshot => rig.snapshot().await,
-            Play::Forward => rig.apply(None).await,
-            Play::Back(step) => rig.apply(Some(step)).await && rig.rollback().await,
+            Play::Snapshot => rig.snapshot().await.is_ok(),
+            Play::Forward => matches!(rig.apply(None).await, Ok(Ended::Done)),
+            Play::Back(step) => {
+                paused(&rig.apply(Some(step)).await)
+                    && matches!(rig.rollback().await, Ok(Ended::RolledBack { .. }))
+            }
         };
-        rig.told(well)
+        let used = rig.twin.with(|world| {
+            let actions = world.cloud.iam.iter().flat_map(|iam| iam.used().clone());
+            let verbs = world.kube.rbac().into_iter().flat_map(|r| r.used().clone());
+            let actions = actions.map(Permission::Action);
+            actions.chain(verbs.map(Permission::Verb)).collect()
+        });
+        Told {
+            well,
+            said: rig.said(),
+            used,
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! A run as the command line carries it, against a twin that lets it do only what a grant allows.
+//! A run as the command line carries it (lock and journal in the cluster), against a twin, over a wire that a test may
+//! put something into.
 
-use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
@@ -17,46 +17,40 @@ use eksup::plan::Plan;
 use eksup::ready::{self, Severity};
 use eksup::route::Route;
 use eksup::steps::{self, World};
-use eksup::twin::aws::{Iam, caller};
-use eksup::twin::k8s::Rbac;
 use eksup::twin::{Twin, scenario};
+use eksup::wire::Wire;
 
-use super::grant::{Grant, Permission};
-
-/// What came of it.
-#[derive(Debug)]
-pub struct Told {
-    /// Whether it ended as wished.
-    pub well: bool,
-    /// Everything a user was told.
-    pub said: String,
-    /// What was needed of the grant.
-    pub used: BTreeSet<Permission>,
-}
-
-/// One world that lets its caller do what a grant allows.
+/// One world, one plan for it, and what its user was told.
 pub struct Rig {
-    twin: Twin,
+    pub twin: Twin,
+    wire: Wire,
     clock: Clock,
     region: String,
     plan: Plan,
     said: Arc<Mutex<Vec<String>>>,
 }
 
-/// Why a command ended before its end; the words are in the rig.
-struct Failed;
+/// What a process is to do.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Fresh(&'a Route),
+    On,
+    Back,
+}
 
-type Result<T> = std::result::Result<T, Failed>;
+/// A command ended before its end; why is in [`Rig::said`].
+#[derive(Debug)]
+pub struct Failed;
+
+pub type Result<T> = std::result::Result<T, Failed>;
 
 impl Rig {
-    pub fn new(snapshot: &Snapshot, plan: &str, grant: &Grant) -> Self {
+    pub fn new(snapshot: &Snapshot, plan: &str) -> Self {
         fastrand::seed(5);
-        let mut world = scenario::load(snapshot, 5);
-        world.cloud.iam = Some(Iam::new(grant.iam().parse().unwrap()));
-        let user = caller(&world.cloud.account);
-        world.kube.restrict(Rbac::read(&grant.rbac(), &user).unwrap());
+        let twin = Twin::start(scenario::load(snapshot, 5));
         Self {
-            twin: Twin::start(world),
+            wire: twin.wire(),
+            twin,
             clock: Clock::starting_at(snapshot.inventory.taken_at),
             region: snapshot.inventory.region.clone(),
             plan: eksup::plan::parse("plan.yaml", plan).unwrap(),
@@ -64,9 +58,21 @@ impl Rig {
         }
     }
 
-    /// The twin, for what happens behind the program's back.
-    pub fn twin(&self) -> &Twin {
-        &self.twin
+    /// The same world seen through another wire.
+    pub fn through(&self, wire: impl FnOnce(Wire) -> Wire) -> Self {
+        Self {
+            twin: self.twin.clone(),
+            wire: wire(self.twin.wire()),
+            clock: self.clock.clone(),
+            region: self.region.clone(),
+            plan: self.plan.clone(),
+            said: self.said.clone(),
+        }
+    }
+
+    /// Everything a user was told.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().join("\n")
     }
 
     fn say(&self, what: impl Into<String>) {
@@ -80,30 +86,19 @@ impl Rig {
         })
     }
 
-    /// What was told so far.
-    pub fn told(&self, well: bool) -> Told {
-        let used = self.twin.with(|world| {
-            let actions = world.cloud.iam.iter().flat_map(|iam| iam.used().clone());
-            let verbs = world.kube.rbac().into_iter().flat_map(|r| r.used().clone());
-            actions
-                .map(Permission::Action)
-                .chain(verbs.map(Permission::Verb))
-                .collect()
-        });
-        Told {
-            well,
-            said: self.said.lock().unwrap().join("\n"),
-            used,
-        }
-    }
-
     async fn reach(&self) -> Result<(Aws, Kube, String)> {
-        let wire = self.twin.wire();
+        let wire = self.wire.clone();
         let config = eksup::clients::aws::over(wire.clone(), &self.region, &self.clock);
         let aws = Aws::new(&config);
         let cluster = self.must(connect::find(&aws, &self.plan.cluster).await)?;
         let kube = self.must(connect::over(&aws, &cluster, &self.clock, wire))?;
         Ok((aws, kube, cluster.arn))
+    }
+
+    /// One reading of the cluster.
+    pub async fn look(&self) -> Result<Inventory> {
+        let (aws, kube, _) = self.reach().await?;
+        self.read(&aws, &kube).await
     }
 
     async fn read(&self, aws: &Aws, kube: &Kube) -> Result<Inventory> {
@@ -113,58 +108,50 @@ impl Rig {
     }
 
     /// As `eksup snapshot`.
-    pub async fn snapshot(&self) -> bool {
-        let take = async {
-            let (aws, kube, _) = self.reach().await?;
-            let inventory = self.read(&aws, &kube).await?;
-            let snapshot = self.must(snapshot::take(&kube, inventory).await)?;
-            for unread in snapshot.inventory.unread {
-                self.say(format!("{}: {}", unread.op, unread.why));
-            }
-            Ok::<_, Failed>(())
-        };
-        take.await.is_ok()
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let (aws, kube, _) = self.reach().await?;
+        let inventory = self.read(&aws, &kube).await?;
+        let snapshot = self.must(snapshot::take(&kube, inventory).await)?;
+        for unread in &snapshot.inventory.unread {
+            self.say(format!("{}: {}", unread.op, unread.why));
+        }
+        Ok(snapshot)
     }
 
-    /// As `eksup apply`.
-    pub async fn apply(&self, until: Option<&str>) -> bool {
-        let apply = async {
-            let (aws, kube, arn) = self.reach().await?;
-            let inventory = self.read(&aws, &kube).await?;
-            let route = eksup::route::build(&self.plan, &inventory);
-            let findings = ready::judge(&self.plan, &inventory, &route);
-            for f in &findings {
-                self.say(format!("{} {} {}", f.code, f.subject, f.detail));
-            }
-            if findings.iter().any(|f| f.severity == Severity::Blocker) {
-                return Err(Failed);
-            }
-            let route = route.map_err(|_| Failed)?;
-            self.run(aws, kube, arn, Some(&route), until).await
-        };
-        let ended = apply.await;
-        match until {
-            None => matches!(ended, Ok(Ended::Done)),
-            Some(_) => matches!(ended, Ok(Ended::Paused { .. })),
+    /// As `eksup apply`; goes on with a run that is open.
+    pub async fn apply(&self, until: Option<&str>) -> Result<Ended> {
+        let (aws, kube, arn) = self.reach().await?;
+        let store = InCluster::new(Arc::new(InKube(kube.clone())), Arc::new(|_| {}));
+        let journal = self.must(Journal::load(Box::new(store)).await)?;
+        if journal.state().is_some_and(|s| !s.is_closed()) {
+            return self.run(aws, kube, arn, Way::On, until).await;
         }
+        let inventory = self.read(&aws, &kube).await?;
+        let route = eksup::route::build(&self.plan, &inventory);
+        let findings = ready::judge(&self.plan, &inventory, &route);
+        for f in &findings {
+            self.say(format!("{} {} {}", f.code, f.subject, f.detail));
+        }
+        if findings.iter().any(|f| f.severity == Severity::Blocker) {
+            return Err(Failed);
+        }
+        let route = route.map_err(|_| Failed)?;
+        self.run(aws, kube, arn, Way::Fresh(&route), until).await
     }
 
     /// As `eksup rollback --control-plane`.
-    pub async fn rollback(&self) -> bool {
-        let back = async {
-            let (aws, kube, arn) = self.reach().await?;
-            self.run(aws, kube, arn, None, None).await
-        };
-        matches!(back.await, Ok(Ended::RolledBack { .. }))
+    pub async fn rollback(&self) -> Result<Ended> {
+        let (aws, kube, arn) = self.reach().await?;
+        self.run(aws, kube, arn, Way::Back, None).await
     }
 
-    /// One process's part in a run: lock, journal, engine. Without a route: back.
+    /// One process's part in a run: lock, journal, engine.
     async fn run(
         &self,
         aws: Aws,
         kube: Kube,
         arn: String,
-        fresh: Option<&Route>,
+        way: Way<'_>,
         until: Option<&str>,
     ) -> Result<Ended> {
         let remote = Arc::new(InKube(kube.clone()));
@@ -172,13 +159,13 @@ impl Rig {
         let lock = self.must(lock)?;
         let store = InCluster::new(remote, Arc::new(|_| {}));
         let mut journal = self.must(Journal::load(Box::new(store)).await)?;
-        let (run, route) = match (fresh, journal.state()) {
-            (Some(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
-            (None, Some(state)) => (
+        let (run, route) = match (way, journal.state()) {
+            (Way::Fresh(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
+            (Way::On | Way::Back, Some(state)) => (
                 state.run.clone(),
-                serde_json::from_value(state.route.clone()).unwrap(),
+                self.must(serde_json::from_value(state.route.clone()))?,
             ),
-            (None, None) => panic!("there is no run to take back"),
+            (Way::On | Way::Back, None) => panic!("there is no run"),
         };
         let said = self.said.clone();
         let world = World {
@@ -210,8 +197,8 @@ impl Rig {
             until: until.map(str::to_owned),
             resume: "eksup apply".to_owned(),
         };
-        let ended = match fresh {
-            Some(route) => {
+        let ended = match way {
+            Way::Fresh(route) => {
                 let opened = Opened {
                     format: FORMAT,
                     run: run.clone(),
@@ -228,7 +215,11 @@ impl Rig {
                 self.must(engine.open(opened, about).await)?;
                 engine.forward().await
             }
-            None => {
+            Way::On => {
+                self.must(engine.resume("test").await)?;
+                engine.forward().await
+            }
+            Way::Back => {
                 self.must(engine.resume("test").await)?;
                 engine.back(Vec::new()).await
             }
