@@ -28,7 +28,7 @@ fn planted() -> Value {
     let text = include_str!("../src/twin/scenario/expense-dev.json");
     let mut snapshot: Value = serde_json::from_str(text).unwrap();
     for addon in snapshot["inventory"]["addons"].as_array_mut().unwrap() {
-        let configuration = json!({"env": {"TOKEN": canary("addon-env")}, "note": canary("addon")});
+        let configuration = json!({"env": {"TOKEN": canary("addon-env")}, "podAnnotations": {"note": canary("addon")}});
         addon["configurationValues"] = json!(configuration.to_string());
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(canary("user-data"));

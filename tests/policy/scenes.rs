@@ -7,6 +7,7 @@ use eksup::model::snapshot::Snapshot;
 use eksup::twin::aws::{Iam, caller};
 use eksup::twin::k8s::Rbac;
 use eksup::twin::scenario;
+use serde_json::{Value, json};
 
 use super::grant::{Grant, Permission};
 use super::rig::Rig;
@@ -65,6 +66,41 @@ pub const SCENES: &[Scene] = &[
         play: Play::Back("drain-expense-blue"),
         ..forward("expense-dev")
     },
+    Scene {
+        name: "add-ons that are configured, an insight that warns",
+        cluster: |mut snapshot| {
+            for addon in &mut snapshot.inventory.addons {
+                addon.configuration_values = Some("{\"replicaCount\":2}".to_owned());
+                addon.service_account_role_arn =
+                    Some("arn:aws:iam::123456789012:role/addon".to_owned());
+            }
+            snapshot.inventory.insights[0].status = "WARNING".to_owned();
+            snapshot
+        },
+        ..forward("expense-dev")
+    },
+    Scene {
+        name: "a budget that lets nothing go, and a deadline that deletes",
+        change: &[("onDeadline: stop", "onDeadline: delete")],
+        cluster: |mut snapshot| {
+            budgets(&mut snapshot)[0]["spec"]["minAvailable"] = json!(3);
+            snapshot
+        },
+        ..forward("expense-dev")
+    },
+    Scene {
+        name: "one replica under a budget, restarted",
+        change: &[("order: easiest", "order: easiest\n  singleReplicas: surge")],
+        cluster: |mut snapshot| {
+            let mut redis = budgets(&mut snapshot)[1].clone();
+            redis["metadata"]["name"] = json!("redis");
+            redis["metadata"]["uid"] = json!("6a1f2b3c-0000-4000-8000-000000000003");
+            redis["spec"]["selector"] = json!({"matchLabels": {"app": "redis"}});
+            budgets(&mut snapshot).push(redis);
+            snapshot
+        },
+        ..forward("expense-dev")
+    },
     forward("controller-ingress"),
     forward("custom-ami"),
     forward("local-policy"),
@@ -76,6 +112,11 @@ pub const SCENES: &[Scene] = &[
     forward("canary"),
     forward("multi-hop"),
 ];
+
+fn budgets(snapshot: &mut Snapshot) -> &mut Vec<Value> {
+    let path = "/apis/policy/v1/poddisruptionbudgets";
+    snapshot.kubernetes.get_mut(path).unwrap()
+}
 
 impl Scene {
     /// The plan's text.
