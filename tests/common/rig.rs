@@ -15,7 +15,7 @@ use eksup::model::snapshot::Snapshot;
 use eksup::model::{Clock, Inventory};
 use eksup::plan::Plan;
 use eksup::ready::{self, Severity};
-use eksup::route::Route;
+use eksup::route::{Route, RouteStep, StepSpec};
 use eksup::steps::{self, World};
 use eksup::twin::{Twin, scenario};
 use eksup::wire::Wire;
@@ -139,7 +139,7 @@ impl Rig {
         self.run(aws, kube, arn, Way::Fresh(&route), until).await
     }
 
-    /// As `eksup rollback --control-plane`.
+    /// As `eksup rollback`: versions stay.
     pub async fn rollback(&self) -> Result<Ended> {
         let (aws, kube, arn) = self.reach().await?;
         self.run(aws, kube, arn, Way::Back, None).await
@@ -181,10 +181,10 @@ impl Rig {
                 }
             }),
         };
-        let planned = |s: &eksup::route::RouteStep| Planned {
+        let planned = |s: &RouteStep| Planned {
             id: s.id.clone(),
             title: s.title.clone(),
-            step: steps::build(s, &run, true),
+            step: steps::build(s, &run, false),
         };
         let steps: Vec<Planned<World>> = route.steps.iter().map(planned).collect();
         let (_asker, stop) = stop::channel();
@@ -221,7 +221,14 @@ impl Rig {
             }
             Way::Back => {
                 self.must(engine.resume("test").await)?;
-                engine.back(Vec::new()).await
+                let version = |s: &&RouteStep| {
+                    matches!(
+                        s.spec,
+                        StepSpec::ControlPlane { .. } | StepSpec::Addon { .. }
+                    )
+                };
+                let keep = route.steps.iter().filter(version).map(|s| s.id.clone());
+                engine.back(keep.collect()).await
             }
         };
         let ended = self.must(ended)?;

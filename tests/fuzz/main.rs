@@ -11,6 +11,7 @@ mod plans;
 mod replies;
 mod requests;
 #[path = "../common/rig.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod rig;
 mod rules;
 mod runs;

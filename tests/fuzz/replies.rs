@@ -73,7 +73,8 @@ fn reading(
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let twin = Twin::start(scenario::load(&snapshot, 1));
         let wire = changing(twin.wire(), nth, count.clone(), change);
-        let read = read_over(wire, &clock, &plan());
+        let plan = plan();
+        let read = read_over(wire, &clock, &plan);
         let read = tokio::time::timeout(Duration::from_secs(3_600), read).await;
         (
             count.load(Ordering::SeqCst),
