@@ -128,7 +128,7 @@ impl Bench {
             .args(["twin", "serve", "planted.json", "--port", "0"])
             .args(["--fault", "expired:k8s:GET pods:1@1s"])
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let mut first = String::new();

@@ -38,7 +38,12 @@ where
         }
         SdkError::ResponseError(response) => {
             let status = response.raw().status().as_u16();
-            let class = class_of(status, "", "");
+            // A success that cannot be read was spoilt on its way: asked again, it may be whole.
+            let class = if response.raw().status().is_success() {
+                Class::Transient
+            } else {
+                class_of(status, "", "")
+            };
             (
                 class,
                 format!(

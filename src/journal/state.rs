@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::JournalError;
-use super::record::{Entry, FORMAT, Opened, Outcome, Record};
+use super::record::{Entry, FORMAT, Opened, Outcome, Record, present};
 
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,9 +49,17 @@ pub struct StepState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// The before-image of the first act; later ones are of our own making.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub before: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub last_act: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_act_at: Option<Timestamp>,
