@@ -33,8 +33,8 @@ fn planted() -> Value {
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(canary("user-data"));
     snapshot["inventory"]["launchTemplates"] = json!([{
-        "id": "lt-0c057a2b8d9e1f345", "name": "nodes", "version": 1, "description": null,
-        "image": null, "instanceType": null, "userData": encoded,
+        "Id": "lt-0c057a2b8d9e1f345", "Name": "nodes", "Version": 1, "Description": null,
+        "Image": null, "InstanceType": null, "UserData": encoded,
     }]);
     let lists = snapshot["kubernetes"].as_object_mut().unwrap();
     for (path, items) in lists.iter_mut() {
@@ -128,7 +128,7 @@ impl Bench {
             .args(["twin", "serve", "planted.json", "--port", "0"])
             .args(["--fault", "expired:k8s:GET pods:1@1s"])
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut first = String::new();
@@ -191,7 +191,7 @@ impl Bench {
         assert!(kill.unwrap().success());
         lines.read_to_string(&mut said).unwrap();
         let output = child.wait_with_output().unwrap();
-        self.heard(args, &output);
+        said += &String::from_utf8_lossy(&output.stdout);
         self.said.push((args.join(" "), said));
         assert_eq!(output.status.code(), Some(7), "{:?}", self.said.last());
     }

@@ -50,7 +50,13 @@ mod tests {
         ] {
             assert!(like(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("", "a"), ("a", ""), ("a*c", "acb"), ("?", ""), ("ab", "abc")] {
+        for (pattern, text) in [
+            ("", "a"),
+            ("a", ""),
+            ("a*c", "acb"),
+            ("?", ""),
+            ("ab", "abc"),
+        ] {
             assert!(!like(pattern, text), "{pattern} {text}");
         }
     }

@@ -40,7 +40,7 @@ pub fn refuse(world: &mut World, request: &Request, how: Refusal) -> Answer {
         Refusal::Denied => {
             let action = format!("{}:{}", call.service.iam_prefix(), call.op);
             iam::denied(call.service, &world.cloud.account, &action, None)
-        },
+        }
         Refusal::Status(status) => AwsError {
             status,
             ..AwsError::internal(call.service)
