@@ -176,8 +176,16 @@ impl Rig {
             kube,
             clock: self.clock.clone(),
             emit: Arc::new(move |event: Event| {
-                if let eksup::event::Kind::Notice { text, .. } = event.kind {
-                    said.lock().unwrap().push(text);
+                use eksup::event::Kind;
+                let text = match event.kind {
+                    Kind::Notice { text, .. } => text,
+                    Kind::Retrying { step, error, .. } => format!("{step}: {error}"),
+                    Kind::Progress(progress) => format!("{}: {}", progress.step, progress.why),
+                    _ => return,
+                };
+                let mut said = said.lock().unwrap();
+                if said.last() != Some(&text) {
+                    said.push(text);
                 }
             }),
         };

@@ -98,6 +98,8 @@ fn without_any_one_permission_something_fails_and_names_it() {
     }
     let needed: Vec<_> = needed.into_iter().collect();
     let silent = each(&needed, |(permission, (scene, grant))| {
+        // Seen with --nocapture: which ones take long.
+        println!("{permission:?} in {}", scene.name);
         let told = play(scene, &(*grant).clone().without(permission));
         let named = permission.is_named_in(&told.said);
         (!named).then(|| format!("{permission:?} in {}: {}", scene.name, told.said))

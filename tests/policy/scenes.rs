@@ -1,6 +1,7 @@
 //! What is played under a policy. Together the scenes need everything that a policy can hold.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use eksup::engine::Ended;
 use eksup::model::snapshot::Snapshot;
@@ -142,14 +143,20 @@ impl Scene {
                 .restrict(Rbac::read(&grant.rbac(), &user).unwrap());
         });
         let paused = |ended: &_| matches!(ended, Ok(Ended::Paused { .. }));
-        let well = match self.play {
-            Play::Snapshot => rig.snapshot().await.is_ok(),
-            Play::Forward => matches!(rig.apply(None).await, Ok(Ended::Done)),
-            Play::Back(step) => {
-                paused(&rig.apply(Some(step)).await)
-                    && matches!(rig.rollback().await, Ok(Ended::RolledBack { .. }))
+        // What is never allowed may be waited for without end; a person has looked by then.
+        let patience = Duration::from_secs(2 * 86_400);
+        let well = tokio::time::timeout(patience, async {
+            match self.play {
+                Play::Snapshot => rig.snapshot().await.is_ok(),
+                Play::Forward => matches!(rig.apply(None).await, Ok(Ended::Done)),
+                Play::Back(step) => {
+                    paused(&rig.apply(Some(step)).await)
+                        && matches!(rig.rollback().await, Ok(Ended::RolledBack { .. }))
+                }
             }
-        };
+        })
+        .await
+        .unwrap_or(false);
         let used = rig.twin.with(|world| {
             let actions = world.cloud.iam.iter().flat_map(|iam| iam.used().clone());
             let verbs = world.kube.rbac().into_iter().flat_map(|r| r.used().clone());
