@@ -28,7 +28,7 @@ fn planted() -> Value {
     let text = include_str!("../src/twin/scenario/expense-dev.json");
     let mut snapshot: Value = serde_json::from_str(text).unwrap();
     for addon in snapshot["inventory"]["addons"].as_array_mut().unwrap() {
-        let configuration = json!({"env": {"TOKEN": canary("addon-env")}, "podAnnotations": {"note": canary("addon")}});
+        let configuration = json!({"env": {"TOKEN": canary("addon-env")}, "podAnnotations": {"note": "not secret"}});
         addon["configurationValues"] = json!(configuration.to_string());
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(canary("user-data"));
@@ -240,8 +240,13 @@ fn secrets(text: &str) -> Vec<String> {
         let encoded = base64::engine::general_purpose::STANDARD_NO_PAD.encode(padded);
         wanted.push(encoded[(shift * 4).div_ceil(3)..encoded.len() - 2].to_owned());
     }
-    wanted.retain(|w| text.contains(w.as_str()));
-    wanted
+    let around = |w: &String| {
+        let at = text.find(w.as_str())?;
+        let before: String = text[..at].chars().rev().take(60).collect();
+        let before: String = before.chars().rev().collect();
+        Some(before + &text[at..].chars().take(60).collect::<String>())
+    };
+    wanted.iter().filter_map(around).collect()
 }
 
 #[test]
