@@ -408,6 +408,7 @@ impl Aws {
         &self,
         cluster: &str,
         change: &AddonChange,
+        configuration: Option<&str>,
         token: &str,
     ) -> Result<Update> {
         let op = "eks:UpdateAddon";
@@ -416,7 +417,6 @@ impl Aws {
             version,
             resolve_conflicts,
             service_account_role_arn,
-            configuration_values,
         } = change;
         let call = self
             .eks
@@ -427,7 +427,7 @@ impl Aws {
             .addon_version(version.as_str())
             .resolve_conflicts(resolve_conflicts.as_str().into())
             .set_service_account_role_arn(service_account_role_arn.clone())
-            .set_configuration_values(configuration_values.clone());
+            .set_configuration_values(configuration.map(str::to_owned));
         let out = call.send().await.map_err(|e| failed(op, e))?;
         convert::update(op, present(op, out.update)?)
     }

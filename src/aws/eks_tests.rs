@@ -251,9 +251,11 @@ async fn an_add_on_update_always_says_what_to_do_about_conflicts() {
         version: AddonVersion::new("v2"),
         resolve_conflicts: "PRESERVE".into(),
         service_account_role_arn: None,
-        configuration_values: Some("{\"a\":1}".into()),
     };
-    let update = aws.update_addon("demo", &change, "token-2").await.unwrap();
+    let update = aws
+        .update_addon("demo", &change, Some("{\"a\":1}"), "token-2")
+        .await
+        .unwrap();
     assert_eq!(
         (
             update.status,

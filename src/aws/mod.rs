@@ -16,6 +16,7 @@ pub mod sts;
 
 use aws_config::SdkConfig;
 
+use crate::clients::aws::Whole;
 use crate::clients::credentials::Chain;
 
 /// How many calls about many objects are under way at once; more would only be throttled.
@@ -43,13 +44,41 @@ impl Aws {
     pub fn new(config: &SdkConfig) -> Self {
         Self {
             region: config.region().map(ToString::to_string).unwrap_or_default(),
-            eks: aws_sdk_eks::Client::new(config),
-            ec2: aws_sdk_ec2::Client::new(config),
-            elb: aws_sdk_elasticloadbalancingv2::Client::new(config),
-            asg: aws_sdk_autoscaling::Client::new(config),
-            ssm: aws_sdk_ssm::Client::new(config),
-            sts: aws_sdk_sts::Client::new(config),
-            sns: aws_sdk_sns::Client::new(config),
+            eks: aws_sdk_eks::Client::from_conf(
+                aws_sdk_eks::config::Builder::from(config)
+                    .interceptor(Whole)
+                    .build(),
+            ),
+            ec2: aws_sdk_ec2::Client::from_conf(
+                aws_sdk_ec2::config::Builder::from(config)
+                    .interceptor(Whole)
+                    .build(),
+            ),
+            elb: aws_sdk_elasticloadbalancingv2::Client::from_conf(
+                aws_sdk_elasticloadbalancingv2::config::Builder::from(config)
+                    .interceptor(Whole)
+                    .build(),
+            ),
+            asg: aws_sdk_autoscaling::Client::from_conf(
+                aws_sdk_autoscaling::config::Builder::from(config)
+                    .interceptor(Whole)
+                    .build(),
+            ),
+            ssm: aws_sdk_ssm::Client::from_conf(
+                aws_sdk_ssm::config::Builder::from(config)
+                    .interceptor(Whole)
+                    .build(),
+            ),
+            sts: aws_sdk_sts::Client::from_conf(
+                aws_sdk_sts::config::Builder::from(config)
+                    .interceptor(Whole)
+                    .build(),
+            ),
+            sns: aws_sdk_sns::Client::from_conf(
+                aws_sdk_sns::config::Builder::from(config)
+                    .interceptor(Whole)
+                    .build(),
+            ),
             config: config.clone(),
             chain: None,
         }

@@ -16,6 +16,7 @@ pub mod error;
 pub mod findings;
 pub mod gates;
 pub mod ground;
+pub mod guard;
 pub mod init;
 pub mod journey;
 pub mod lifetime;

@@ -9,6 +9,7 @@ use super::args::PlanArg;
 use super::carry::{Errand, Trip, carry};
 use super::context::{Context, Reached, patiently};
 use super::error::{CliError, Kind};
+use super::guard::{self, GuardArgs};
 use super::pace::{Speed, pace};
 use super::signals;
 use super::start::{online, usage};
@@ -41,6 +42,8 @@ pub struct RehearseArgs {
     /// Something that goes wrong, such as `throttle:eks:DescribeUpdate:3` or `kubelet-dies:1@40m`; see `docs/twin.md`
     #[arg(long = "fault", value_name = "RULE")]
     faults: Vec<fault::Rule>,
+    #[command(flatten)]
+    guard: GuardArgs,
     /// Leave events and records in the run folder, as a real run does
     #[arg(long)]
     record: bool,
@@ -104,6 +107,7 @@ async fn rehearse(
     let again = format!("{} --seed {}", again(cx, &args), args.seed);
     let mut world = scenario::load(&snapshot, args.seed);
     fault::add(&mut world, args.faults);
+    args.guard.enforce(&mut world)?;
     let clock = Clock::starting_at(snapshot.inventory.taken_at);
     let twin = Twin::start(world);
     pace(args.speed);
@@ -142,6 +146,12 @@ async fn rehearse(
             0 => format!("warning: fault `{rule}` never fired"),
             n => format!("fault `{rule}` fired {n} times"),
         });
+    }
+    // Of a run that ended early it would say nothing.
+    if ended.is_ok() {
+        for line in twin.with(|world| guard::unused(world)) {
+            cx.ui.say(&line);
+        }
     }
     ended.map(drop)
 }

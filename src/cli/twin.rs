@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::context::Context;
 use super::error::{CliError, Kind};
+use super::guard::GuardArgs;
 use super::start::usage;
 use crate::inventory::snapshot;
 use crate::model::snapshot::Snapshot;
@@ -39,6 +40,8 @@ struct ServeArgs {
     /// Something that goes wrong; see `docs/twin.md`
     #[arg(long = "fault", value_name = "RULE")]
     faults: Vec<fault::Rule>,
+    #[command(flatten)]
+    guard: GuardArgs,
     /// Write a kubeconfig for the served cluster
     #[arg(long, value_name = "FILE")]
     write_kubeconfig: Option<PathBuf>,
@@ -54,6 +57,7 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
     let region = snapshot.inventory.region.clone();
     let mut world = scenario::load(&snapshot, args.seed);
     fault::add(&mut world, args.faults);
+    args.guard.enforce(&mut world)?;
     let twin = Twin::start(world);
     let served = serve::serve(&twin, args.port).await.map_err(|e| {
         usage(format!("cannot serve on port {}: {e}", args.port))

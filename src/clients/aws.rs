@@ -12,10 +12,13 @@ use aws_smithy_async::rt::sleep::TokioSleep;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
@@ -98,6 +101,55 @@ fn timeouts() -> TimeoutConfig {
 
 fn app_name() -> Option<AppName> {
     AppName::new(concat!("eksup-", env!("CARGO_PKG_VERSION"))).ok()
+}
+
+/// Refuses an answer that is cut short. A connection that breaks is noticed by the SDK; what a proxy or an emulator cuts
+/// and sends as if whole is not: the readers of XML take what there is, and an empty JSON body for an empty list.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole;
+
+impl Intercept for Whole {
+    fn name(&self) -> &'static str {
+        "whole answers"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        let body = response.body().bytes();
+        match body {
+            Some(body) if response.status().is_success() && !is_whole(body) => {
+                Err("the answer is cut short".into())
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+/// Whether a JSON or XML body has its end: the element or brace it began with.
+fn is_whole(body: &[u8]) -> bool {
+    let text = body.trim_ascii();
+    let Some(rest) = text.strip_prefix(b"<") else {
+        return text.starts_with(b"{") && text.ends_with(b"}");
+    };
+    // A declaration may come before the root.
+    let root = match rest.strip_prefix(b"?") {
+        Some(declared) => declared
+            .windows(3)
+            .position(|w| w[0] == b'<' && w[1] != b'?' && w[1] != b'!')
+            .map_or(&b""[..], |at| &declared[at + 1..]),
+        None => rest,
+    };
+    let name = root
+        .split(|b| b.is_ascii_whitespace() || matches!(b, b'>' | b'/'))
+        .next()
+        .unwrap_or_default();
+    let end = [b"</", name, b">"].concat();
+    !name.is_empty() && (text.ends_with(&end) || (text.ends_with(b"/>") && !root.contains(&b'<')))
 }
 
 /// Lets the SDK speak over a wire.
@@ -225,6 +277,23 @@ mod tests {
             .await
             .unwrap_err();
         assert_eq!(error.class, Class::Invalid, "{}", error.message);
+    }
+
+    #[test]
+    fn an_answer_is_whole_when_what_it_began_with_has_ended() {
+        for body in [
+            "{}",
+            " {\"a\": [1]} \n",
+            "<a/>",
+            "<A xmlns=\"x\"><b>1</b></A>\n",
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<R xmlns=\"x\"><item/></R>",
+        ] {
+            assert!(is_whole(body.as_bytes()), "{body}");
+            let text = body.trim();
+            for end in 0..text.len() {
+                assert!(!is_whole(&text.as_bytes()[..end]), "{}", &text[..end]);
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,6 +29,9 @@ const SESSION_OVER: [&str; 5] = [
     "invalidgrantexception",
 ];
 
+/// What CreateNodegroup says when the caller may not launch from the group's launch template.
+const LAUNCH: &str = "not authorized to launch instances with this launch template";
+
 /// Turns an SDK error into one with a class. `op` is the operation as IAM names it, such as `eks:DescribeCluster`.
 pub fn aws<E>(op: &str, error: SdkError<E, HttpResponse>) -> ApiError
 where
@@ -44,7 +47,12 @@ where
         }
         SdkError::ResponseError(response) => {
             let status = response.raw().status().as_u16();
-            let class = class_of(status, "", "");
+            // A success that cannot be read was spoilt on its way: asked again, it may be whole.
+            let class = if response.raw().status().is_success() {
+                Class::Transient
+            } else {
+                class_of(status, "", "")
+            };
             (
                 class,
                 format!(
@@ -153,6 +161,10 @@ pub fn class_of(status: u16, code: &str, message: &str) -> Class {
         {
             Class::Conflict
         }
+        // CreateNodegroup answers InvalidRequestException for what it may not do with the caller's rights.
+        _ if message.contains(LAUNCH) || message.contains("due to missing permissions for") => {
+            Class::Denied
+        }
         // Auto Scaling has no code for a group that does not exist.
         "ValidationError" if message.contains("not found") => Class::Absent,
         _ if code.starts_with("AccessDenied") => Class::Denied,
@@ -201,6 +213,12 @@ fn words(class: Class, status: u16, code: &str, message: &str) -> String {
             "InvalidSignatureException" | "SignatureDoesNotMatch" | "RequestTimeTooSkewed",
         ) => {
             format!("{said}; check the secret key and this machine's clock")
+        }
+        // EKS hands on what EC2 said, with the action only in the blob.
+        (Class::Denied, _) if message.contains(LAUNCH) => {
+            format!(
+                "{said}; EKS tries out the launch with the caller's rights: allow ec2:RunInstances and ec2:CreateTags"
+            )
         }
         _ => said,
     }
@@ -372,6 +390,18 @@ mod tests {
                 "InvalidParameterException",
                 "Cluster 'demo' is not in ACTIVE status",
                 Class::Conflict,
+            ),
+            (
+                400,
+                "InvalidRequestException",
+                "You are not authorized to launch instances with this launch template. Encoded authorization failure message: x",
+                Class::Denied,
+            ),
+            (
+                400,
+                "InvalidRequestException",
+                "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'",
+                Class::Denied,
             ),
             (400, "Throttling", "", Class::Throttled),
             (400, "ThrottlingException", "", Class::Throttled),

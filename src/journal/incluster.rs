@@ -156,7 +156,11 @@ pub fn parse(text: &str) -> Result<RunState, JournalError> {
             ours: FORMAT,
         });
     }
-    serde_json::from_str(text).map_err(unreadable)
+    let state: RunState = serde_json::from_str(text).map_err(unreadable)?;
+    match state.nonsense() {
+        Some(why) => Err(JournalError::Unreadable(why)),
+        None => Ok(state),
+    }
 }
 
 /// Waits between tries, says so, and knows when to give up.

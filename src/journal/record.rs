@@ -1,7 +1,7 @@
 //! Records: one a change of state, in order.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// The format's version. A run of a newer format is refused.
@@ -59,7 +59,11 @@ pub enum Entry {
     /// An act is about to be done. `before` comes with the step's first.
     Began {
         step: String,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(
+            default,
+            deserialize_with = "present",
+            skip_serializing_if = "Option::is_none"
+        )]
         before: Option<Value>,
         act: Value,
     },
@@ -85,6 +89,12 @@ pub enum Entry {
     UndoFailed { step: String, error: String },
     /// The run ends.
     Closed { outcome: Outcome },
+}
+
+/// What is there is there, even if it is `null`: the before-image of a step that needs none. Serde alone would read it
+/// as absent.
+pub(super) fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(value).map(Some)
 }
 
 /// How a run ended.

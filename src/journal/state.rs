@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::error::JournalError;
-use super::record::{Entry, FORMAT, Opened, Outcome, Record};
+use super::record::{Entry, FORMAT, Opened, Outcome, Record, present};
 use super::table::{Mark, rule};
 
 /// Which way a run goes.
@@ -65,9 +65,17 @@ pub struct StepState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
     /// The before-image of the first act; later ones are of our own making.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub before: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "present",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub last_act: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_act_at: Option<Timestamp>,
@@ -333,9 +341,29 @@ impl RunState {
                 self.outcome = Some(*outcome);
             }
         }
-        self.next_seq += 1;
+        self.next_seq = self.next_seq.saturating_add(1);
         self.updated_at = record.at;
         Ok(())
+    }
+
+    /// What cannot be, in a state that was read and not folded; none, in one that eksup has written.
+    pub fn nonsense(&self) -> Option<String> {
+        // The run's name is a folder's on this machine.
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if self.run.is_empty() || !self.run.chars().all(plain) {
+            return Some(format!("{:?} is no run's name", self.run));
+        }
+        let twice = |(i, s): &(usize, &StepState)| self.steps[..*i].iter().any(|e| e.id == s.id);
+        if let Some((_, step)) = self.steps.iter().enumerate().find(twice) {
+            return Some(format!("step {:?} is there twice", step.id));
+        }
+        if self.is_closed() != self.outcome.is_some() {
+            return Some(format!(
+                "the phase is {:?}, the outcome {:?}",
+                self.phase, self.outcome
+            ));
+        }
+        None
     }
 
     /// Whether the run has ended.
@@ -481,7 +509,7 @@ impl StepState {
         } else {
             Status::Begun
         };
-        self.attempt += 1;
+        self.attempt = self.attempt.saturating_add(1);
         self.attempt_at = Some(at);
         self.earlier_acts = self.acts;
         self.last_act = None;

@@ -354,3 +354,14 @@ async fn a_renewal_whose_answer_is_lost_does_not_lose_the_lock() {
     lock.confirm().await.unwrap();
     assert_eq!(memory.holder().as_deref(), Some("one"));
 }
+
+#[test]
+fn a_before_image_of_nothing_is_still_there_after_being_written_and_read() {
+    let began = Entry::Began {
+        step: "a".into(),
+        before: Some(serde_json::Value::Null),
+        act: serde_json::Value::Null,
+    };
+    let text = serde_json::to_string(&began).unwrap();
+    assert_eq!(serde_json::from_str::<Entry>(&text).unwrap(), began);
+}

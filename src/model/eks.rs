@@ -248,7 +248,8 @@ pub struct AddonOffer {
     pub requires_iam_permissions: bool,
 }
 
-/// UpdateAddon's input.
+/// UpdateAddon's input but for the configuration, which may hold what is secret: it is read where it is sent, and
+/// stands in no route and no journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AddonChange {
@@ -257,7 +258,6 @@ pub struct AddonChange {
     /// PRESERVE, OVERWRITE or NONE; always sent.
     pub resolve_conflicts: String,
     pub service_account_role_arn: Option<String>,
-    pub configuration_values: Option<String>,
 }
 
 /// An insight of EKS about this cluster.

@@ -282,9 +282,9 @@ fn change(
                 name: name.to_owned(),
                 version: rung.clone(),
                 resolve_conflicts: draft.plan.addons.conflicts.clone(),
-                // What is left out falls back to EKS's defaults: both are sent again as they are.
+                // What is left out falls back to EKS's defaults: the role is sent again as it is, and so is the
+                // configuration, read anew.
                 service_account_role_arn: addon.service_account_role_arn.clone(),
-                configuration_values: addon.configuration_values.clone(),
             },
             timeout: draft.plan.addons.timeout,
         };

@@ -274,13 +274,18 @@ impl Step<World> for AddonStep {
                 version: addon.version.clone(),
                 resolve_conflicts: self.change.resolve_conflicts.clone(),
                 service_account_role_arn: addon.service_account_role_arn.clone(),
-                configuration_values: addon.configuration_values.clone(),
             }),
         }
     }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
-        if let Some(values) = &act.change.configuration_values
+        // What somebody configured is sent again as it is now. It may hold what is secret, and so it is in no journal.
+        let now = world
+            .aws
+            .describe_addon(&world.cluster, &act.change.name)
+            .await?;
+        let configuration = now.configuration_values.as_deref();
+        if let Some(values) = configuration
             && let Some(schema) = world
                 .aws
                 .addon_schema(&act.change.name, &act.change.version)
@@ -297,7 +302,7 @@ impl Step<World> for AddonStep {
         let token = world.token(&self.id, &format!("{}#{}", act.change.version, act.attempt));
         world
             .aws
-            .update_addon(&world.cluster, &act.change, &token)
+            .update_addon(&world.cluster, &act.change, configuration, &token)
             .await?;
         Ok(())
     }

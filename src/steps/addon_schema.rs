@@ -2,17 +2,20 @@
 
 use serde_json::Value;
 
-/// Checks `values` (JSON or YAML, as EKS takes them) against `schema`; the error names every violation.
+/// Checks `values` (JSON or YAML, as EKS takes them) against `schema`; the error names every violation by its place, and
+/// never says a value: it may be secret.
 pub fn check(values: &str, schema: &str) -> Result<(), String> {
-    let values: Value =
-        serde_saphyr::from_str(values).map_err(|e| format!("it is neither JSON nor YAML: {e}"))?;
+    let values: Value = serde_saphyr::from_str(values).map_err(|e| {
+        let line = e.location().map_or(0, |at| at.line());
+        format!("it is neither JSON nor YAML (line {line})")
+    })?;
     let schema: Value =
         serde_json::from_str(schema).map_err(|e| format!("EKS's schema is no JSON: {e}"))?;
     let validator = jsonschema::validator_for(&schema)
         .map_err(|e| format!("EKS's schema is no JSON Schema: {e}"))?;
     let errors: Vec<String> = validator
         .iter_errors(&values)
-        .map(|e| format!("{} at `{}`", e, e.instance_path()))
+        .map(|e| format!("{} at `{}`", e.masked(), e.instance_path()))
         .collect();
     if errors.is_empty() {
         Ok(())
@@ -36,5 +39,17 @@ mod tests {
             why.contains("gone") && why.contains("replicaCount"),
             "{why}"
         );
+    }
+
+    #[test]
+    fn a_value_that_is_wrong_is_not_said_because_it_may_be_secret() {
+        for values in [
+            r#"{"replicaCount": "hunter2"}"#,
+            "replicaCount: [hunter2\nb: }",
+            "hunter2",
+        ] {
+            let why = check(values, SCHEMA).unwrap_err();
+            assert!(!why.contains("hunter2"), "{why}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod aws;
 pub mod fault;
+pub mod glob;
 pub mod k8s;
 pub mod laws;
 pub mod scenario;

@@ -173,7 +173,10 @@ impl Trial<'_> {
     async fn judge(&self, weather: &Weather, stage: &Stage<'_>, verdict: &mut Verdict) {
         let Some(last) = verdict.last else { return };
         // What others broke is mended, and the cluster comes to rest.
-        stage.twin.with(fault::mend);
+        stage.twin.with(|world| {
+            world.faults.cease();
+            fault::mend(world);
+        });
         sleep(Duration::from_secs(1800)).await;
         let (read, state) = match look(stage).await {
             Ok(both) => both,

@@ -43,7 +43,6 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         Statement {
             sid: "Read",
             actions: vec![
-                "eks:ListClusters",
                 "eks:DescribeClusterVersions",
                 "eks:DescribeAddonVersions",
                 "eks:DescribeAddonConfiguration",
@@ -87,15 +86,19 @@ fn statements(needs: &Needs) -> Vec<Statement> {
             resources: eks(needs),
             condition: None,
         },
+        // EKS looks for its service-linked role with the caller's rights before it makes a node group.
         Statement {
-            sid: "ImageIds",
-            actions: vec!["ssm:GetParameter"],
-            resources: vec!["arn:*:ssm:*::parameter/aws/service/*".to_owned()],
+            sid: "SeeTheLinkedRole",
+            actions: vec!["iam:GetRole"],
+            resources: vec![
+                "arn:*:iam::*:role/aws-service-role/eks-nodegroup.amazonaws.com/*".to_owned(),
+            ],
             condition: None,
         },
+        // Green's nodes get blue's role, and an add-on keeps its own.
         Statement {
-            sid: "GiveNodesTheirRole",
-            actions: vec!["iam:PassRole", "iam:GetRole"],
+            sid: "PassRoles",
+            actions: vec!["iam:PassRole"],
             resources: vec!["arn:*:iam::*:role/*".to_owned()],
             condition: Some((
                 "StringEqualsIfExists",
@@ -133,11 +136,14 @@ fn statements(needs: &Needs) -> Vec<Statement> {
     if needs.templates {
         statements.push(Statement {
             sid: "LaunchTemplates",
-            actions: vec![
-                "ec2:CreateLaunchTemplateVersion",
-                "ec2:RunInstances",
-                "ec2:CreateTags",
-            ],
+            actions: vec!["ec2:CreateLaunchTemplateVersion"],
+            resources: vec!["arn:*:ec2:*:*:launch-template/*".to_owned()],
+            condition: None,
+        });
+        // With a template EKS tries out the launch with the caller's rights.
+        statements.push(Statement {
+            sid: "TryOutTheLaunch",
+            actions: vec!["ec2:RunInstances", "ec2:CreateTags"],
             resources: all(),
             condition: None,
         });

@@ -8,39 +8,41 @@ use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 /// One rule: API groups, resources, verbs.
 type Rule = (&'static str, &'static str, &'static str);
 
+/// What an upgrade reads.
 const READ: &[Rule] = &[
-    (
-        "\"\"",
-        "nodes, pods, persistentvolumes, persistentvolumeclaims, services, namespaces",
-        "get, list, watch",
-    ),
+    ("\"\"", "nodes, pods", "list, watch"),
+    ("\"\"", "persistentvolumes, services", "list"),
     (
         "apps",
         "deployments, replicasets, statefulsets, daemonsets",
-        "get, list, watch",
+        "list",
     ),
-    ("batch", "jobs", "get, list, watch"),
-    ("policy", "poddisruptionbudgets", "get, list, watch"),
-    ("discovery.k8s.io", "endpointslices", "get, list, watch"),
-    (
-        "storage.k8s.io",
-        "storageclasses, volumeattachments",
-        "get, list, watch",
-    ),
-    ("scheduling.k8s.io", "priorityclasses", "get, list"),
-    ("elbv2.k8s.aws", "targetgroupbindings", "get, list"),
+    ("batch", "jobs", "list"),
+    ("policy", "poddisruptionbudgets", "list, watch"),
+    ("storage.k8s.io", "volumeattachments", "list"),
+    ("elbv2.k8s.aws", "targetgroupbindings", "list"),
 ];
 
-/// ClusterRole, Role for the run's own records, and bindings to a group that an access entry names.
+/// What `eksup snapshot` reads besides, and so a rehearsal from the live cluster.
+const SNAPSHOT: &[Rule] = &[
+    ("\"\"", "namespaces, persistentvolumeclaims", "list"),
+    ("discovery.k8s.io", "endpointslices", "list"),
+    ("storage.k8s.io", "storageclasses", "list"),
+    ("scheduling.k8s.io", "priorityclasses", "list"),
+];
+
+/// ClusterRole, Role for the run's own records, and bindings to a group that an access entry names. What the default
+/// roles of every cluster give (`/version`, discovery) is not repeated.
 pub fn yaml(needs: &Needs) -> String {
-    let mut rules: Vec<Rule> = READ.to_vec();
+    let mut rules: Vec<Rule> = [READ, SNAPSHOT].concat();
     rules.push(("\"\"", "nodes", "patch"));
     rules.push(("\"\"", "pods/eviction", "create"));
     if needs.delete_pods {
         rules.push(("\"\"", "pods", "delete"));
     }
     if needs.restart_deployments {
-        rules.push(("apps", "deployments", "patch"));
+        rules.push(("apps", "replicasets", "get"));
+        rules.push(("apps", "deployments", "get, patch"));
     }
     let mut out = "# Bind an access entry of type STANDARD with kubernetesGroups: [eksup] to the principal that runs eksup.\n".to_owned();
     out += "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: eksup\nrules:\n";
@@ -51,7 +53,6 @@ pub fn yaml(needs: &Needs) -> String {
             "  - apiGroups: [{groups}]\n    resources: [{resources}]\n    verbs: [{verbs}]"
         );
     }
-    out += "  - nonResourceURLs: [/version, /readyz]\n    verbs: [get]\n";
     out += &binding("ClusterRoleBinding", "ClusterRole", None);
     let _ = write!(
         out,

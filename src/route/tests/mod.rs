@@ -195,7 +195,6 @@ fn an_add_on_the_next_minor_does_not_run_is_bridged_before_the_hop() {
         28,
         &["v1.11.1-eksbuild.9", "*v1.10.1-eksbuild.18"],
     );
-    i.addons[0].configuration_values = Some("{\"replicaCount\":3}".to_owned());
     i.addons[0].service_account_role_arn = Some("arn:aws:iam::123456789012:role/dns".to_owned());
     let route = build(&plan("cluster: c\nto: 1.28\n"), &i).unwrap();
     assert_eq!(
@@ -207,10 +206,6 @@ fn an_add_on_the_next_minor_does_not_run_is_bridged_before_the_hop() {
     };
     assert_eq!(change.version.as_str(), "v1.10.1-eksbuild.18");
     assert_eq!(change.resolve_conflicts, "PRESERVE");
-    assert_eq!(
-        change.configuration_values.as_deref(),
-        Some("{\"replicaCount\":3}")
-    );
     assert!(change.service_account_role_arn.is_some());
 }
 

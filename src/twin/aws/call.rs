@@ -51,6 +51,17 @@ impl Service {
         }
     }
 
+    /// The name IAM's actions begin with.
+    pub fn iam_prefix(self) -> &'static str {
+        match self {
+            Self::Elb => "elasticloadbalancing",
+            Self::Autoscaling => "autoscaling",
+            // As SNS itself spells it in its refusals; actions are compared without regard to case.
+            Self::Sns => "SNS",
+            other => other.short_name(),
+        }
+    }
+
     /// How the service spells answers.
     pub fn protocol(self) -> Protocol {
         match self {

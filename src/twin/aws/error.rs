@@ -127,20 +127,6 @@ impl AwsError {
         }
     }
 
-    /// The caller may not do this.
-    pub fn denied(service: Service, op: &str) -> Self {
-        let message = format!(
-            "User is not authorized to perform: {}:{op}",
-            service.short_name()
-        );
-        match service.protocol() {
-            Protocol::RestJson => Self::new(403, "AccessDeniedException", message),
-            Protocol::Json => Self::new(400, "AccessDeniedException", message),
-            Protocol::Query => Self::new(403, "AccessDenied", message),
-            Protocol::Ec2 => Self::new(403, "UnauthorizedOperation", message),
-        }
-    }
-
     /// Spells the error as `service` does.
     pub fn answer(&self, service: Service, request_id: &str) -> Answer {
         let Self {

@@ -7,7 +7,8 @@
 //!
 //! # Divergence
 //! - One account, one region, one cluster. Another region is an account with nothing in it.
-//! - Signatures are read, not verified; IAM allows everything that no fault rule denies.
+//! - Signatures are read, not verified. IAM allows everything that no fault rule denies, unless the world was given a
+//!   policy; then it knows one caller with that one policy, and of conditions those on strings and ARNs.
 //! - Operations no upgrade uses answer an error that says so: creating clusters, load balancers, subnets and so on.
 //! - A member of an answer that the program never reads may be missing (ENIs, security groups of instances, metrics).
 //! - Health checks of a target group tick together, not each target on its own phase; targets of type `ip` are healthy
@@ -28,6 +29,7 @@ mod ec2;
 mod eks;
 mod elb;
 mod error;
+mod iam;
 mod kube;
 mod page;
 mod seed;
@@ -42,6 +44,7 @@ mod tests;
 pub use call::{Call, is_signed};
 pub use elb::{Visit, healthy, visit, weights};
 pub use error::AwsError;
+pub use iam::{BadPolicy, Iam, Policy, caller};
 pub use seed::{BINDINGS, cloud};
 pub use state::*;
 pub use trouble::{
@@ -114,6 +117,7 @@ fn checked(world: &mut World, call: &Call) -> Result<Value, AwsError> {
     if expired || world.cloud.expired_keys.contains(&signer.access_key) {
         return Err(AwsError::expired(call.service));
     }
+    iam::check(&mut world.cloud, call)?;
     if signer.region != world.cloud.region {
         let nothing = Cloud {
             account: world.cloud.account.clone(),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::call::{Input, Service, Signer};
 use super::error::AwsError;
-use super::{ec2, unknown};
+use super::{ec2, iam, unknown};
 use crate::twin::world::World;
 
 /// Answers for STS.
@@ -19,7 +19,7 @@ pub fn sts(
         "GetCallerIdentity" => Ok(json!({
             "UserId": signer.map_or("AIDATWIN", |s| s.access_key.as_str()),
             "Account": account,
-            "Arn": format!("arn:aws:iam::{account}:user/twin"),
+            "Arn": iam::caller(account),
         })),
         _ => Err(unknown(Service::Sts, op)),
     }

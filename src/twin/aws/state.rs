@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+use super::iam::Iam;
 use crate::model::{AddonVersion, Minor};
 
 /// One account in one region.
@@ -12,6 +13,8 @@ use crate::model::{AddonVersion, Minor};
 pub struct Cloud {
     pub account: String,
     pub region: String,
+    /// What the caller may do; None: everything.
+    pub iam: Option<Iam>,
     /// None: an account without a cluster.
     pub eks: Option<Eks>,
     /// By name.

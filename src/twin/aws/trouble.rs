@@ -5,6 +5,7 @@ use serde_json::json;
 use super::asg;
 use super::call::Call;
 use super::error::AwsError;
+use super::iam;
 use crate::twin::answer::{Answer, respond};
 use crate::twin::k8s::hands;
 use crate::twin::world::World;
@@ -37,7 +38,10 @@ pub fn refuse(world: &mut World, request: &Request, how: Refusal) -> Answer {
         Refusal::Throttled => AwsError::throttled(call.service),
         Refusal::Internal => AwsError::internal(call.service),
         Refusal::Expired => AwsError::expired(call.service),
-        Refusal::Denied => AwsError::denied(call.service, &call.op),
+        Refusal::Denied => {
+            let action = format!("{}:{}", call.service.iam_prefix(), call.op);
+            iam::denied(call.service, &world.cloud.account, &action, None)
+        }
         Refusal::Status(status) => AwsError {
             status,
             ..AwsError::internal(call.service)

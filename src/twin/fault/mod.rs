@@ -49,6 +49,7 @@ pub use change::{Change, mend};
 pub use stale::{Remembered, asked};
 
 use super::aws::Refusal;
+use super::glob::like;
 use super::world::World;
 use crate::wire::Request;
 
@@ -243,6 +244,15 @@ impl Faults {
         })
     }
 
+    /// No rule on requests fires any more.
+    pub fn cease(&mut self) {
+        for (rule, _) in &mut self.rules {
+            if let Effect::Request { left, .. } = &mut rule.effect {
+                *left = Some(0);
+            }
+        }
+    }
+
     /// What happens to a request, when `passed` since the world began. The first rule that fits fires; one that wants an
     /// old answer fits only where there is one (`known`).
     pub fn meet(&mut self, service: &str, op: &str, passed: Duration, known: bool) -> Option<What> {
@@ -260,19 +270,6 @@ impl Faults {
             return Some(what.clone());
         }
         None
-    }
-}
-
-/// Whether `op` fits `pattern`, in which `*` is any text.
-fn like(pattern: &str, op: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == op,
-        Some((start, rest)) => op.strip_prefix(start).is_some_and(|op| {
-            op.char_indices()
-                .map(|(i, _)| i)
-                .chain([op.len()])
-                .any(|i| like(rest, &op[i..]))
-        }),
     }
 }
 

@@ -1,9 +1,10 @@
-//! Who may come in: a bearer token such as EKS's, a static one, or anybody.
+//! Who may come in: a bearer token such as EKS's, a static one, or anybody. What they may do then is RBAC's to say.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 
+use super::rbac::Rbac;
 use super::status::Failure;
 use crate::wire::Request;
 
@@ -29,11 +30,21 @@ pub struct Access {
     pub token: Option<String>,
     /// Signed tokens made between these times are refused: whoever made them had no good credentials.
     pub refused: Option<(Timestamp, Timestamp)>,
+    /// What who comes in may do; None: everything.
+    pub rbac: Option<Rbac>,
 }
 
 impl Access {
-    /// Lets the request in, or not.
-    pub fn check(&self, request: &Request, now: Timestamp) -> Result<(), Failure> {
+    /// Lets the request in, or not: whoever it is first, then what it asks for.
+    pub fn check(&mut self, request: &Request, now: Timestamp) -> Result<(), Failure> {
+        self.known(request, now)?;
+        match &mut self.rbac {
+            Some(rbac) => rbac.check(request),
+            None => Ok(()),
+        }
+    }
+
+    fn known(&self, request: &Request, now: Timestamp) -> Result<(), Failure> {
         let open = ["/healthz", "/livez", "/readyz"]
             .iter()
             .any(|p| request.uri().path().starts_with(p));

@@ -14,6 +14,7 @@ use super::defaults;
 use super::json::{at, default, flag, list, number, set, text, unset};
 use super::kinds::{NAMESPACES, PODS, Res};
 use super::kubelet::Pace;
+use super::rbac::Rbac;
 use super::status::Failure;
 use super::store::{Key, Name, Object, Store};
 use crate::model::Minor;
@@ -159,6 +160,16 @@ impl Cluster {
     pub fn allow_token(mut self, token: impl Into<String>) -> Self {
         self.access.token = Some(token.into());
         self
+    }
+
+    /// Lets whoever comes in do what `rbac` allows, and nothing else.
+    pub fn restrict(&mut self, rbac: Rbac) {
+        self.access.rbac = Some(rbac);
+    }
+
+    /// What who comes in may do; None: everything.
+    pub fn rbac(&self) -> Option<&Rbac> {
+        self.access.rbac.as_ref()
     }
 
     /// Takes containers' and nodes' times from `pace`.

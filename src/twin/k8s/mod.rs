@@ -1,7 +1,8 @@
 //! The Kubernetes side of the twin: an API server, its store and watches, the controllers, a scheduler and kubelets.
 //!
 //! # Divergence from the real thing
-//! - A token's signature is not verified (only its form and date); every caller may do everything.
+//! - A token's signature is not verified (only its form and date). Every caller may do everything, unless the world was
+//!   given roles; then all callers are one, in every group that the roles are bound to.
 //! - A later page of a list shows objects as they are now, not as they were at the first page.
 //! - Protobuf, partial metadata and aggregated discovery are answered in plain JSON; the OpenAPI
 //!   documents say only what lets `kubectl apply` go on; tables have the columns people look at, else NAME and AGE.
@@ -29,6 +30,7 @@ mod json;
 mod kinds;
 mod kubelet;
 pub mod look;
+mod rbac;
 mod rest;
 mod scheduler;
 mod selector;
@@ -42,6 +44,7 @@ mod tests;
 
 pub use cluster::Cluster;
 pub use kubelet::Pace;
+pub use rbac::{BadRoles, Rbac};
 
 use crate::twin::answer::Answer;
 use crate::twin::world::{self, World};

@@ -4,6 +4,7 @@ mod addons;
 mod control_plane;
 mod faults;
 mod groups;
+mod iam;
 mod instances;
 mod reads;
 mod sdk;

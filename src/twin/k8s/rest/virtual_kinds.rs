@@ -15,7 +15,7 @@ const CALLER: &str = "kubernetes-admin";
 
 /// Answers a review of access; `None` when the request is about something else.
 pub fn review(
-    _cluster: &Cluster,
+    cluster: &Cluster,
     group: &str,
     rest: &[&str],
     request: &Request,
@@ -33,7 +33,12 @@ pub fn review(
         ));
     }
     let mut review = body(request)?;
+    let rbac = cluster.access.rbac.as_ref();
     let status = match asked {
+        "selfsubjectaccessreviews" if rbac.is_some() => {
+            let spec = review.get("spec").unwrap_or(&Value::Null);
+            json!({"allowed": rbac.is_some_and(|r| r.review(spec))})
+        }
         "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" => {
             json!({"allowed": true, "reason": "RBAC: allowed by ClusterRoleBinding \"cluster-admin\" of ClusterRole \"cluster-admin\" to Group \"system:masters\""})
         }
@@ -43,7 +48,7 @@ pub fn review(
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
         }),
         "selfsubjectreviews" => {
-            json!({"userInfo": {"username": CALLER, "groups": ["system:masters", "system:authenticated"]}})
+            json!({"userInfo": {"username": rbac.map_or(CALLER, |r| r.user()), "groups": ["system:masters", "system:authenticated"]}})
         }
         _ => return Err(Failure::no_resource()),
     };

@@ -1,0 +1,111 @@
+//! IAM, when a world is given a policy: each call needs its actions, and is refused in its service's own words.
+//!
+//! Without a policy everything is allowed. What a call needs is from AWS's Service Authorization Reference, with what
+//! CreateNodegroup asks for besides (seen in the words in which it refuses).
+
+mod document;
+mod needs;
+
+pub use document::{BadPolicy, Policy};
+
+use std::collections::BTreeSet;
+
+use self::needs::{Need, Words, needs};
+use super::call::{Call, Protocol, Service};
+use super::error::AwsError;
+use super::state::Cloud;
+
+/// What one caller may do, and what of it was needed.
+#[derive(Clone, Debug)]
+pub struct Iam {
+    policy: Policy,
+    used: BTreeSet<String>,
+}
+
+impl Iam {
+    /// Nothing but what `policy` allows.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            used: BTreeSet::new(),
+        }
+    }
+
+    /// Actions of the policy that were needed so far, as the policy spells them.
+    pub fn used(&self) -> &BTreeSet<String> {
+        &self.used
+    }
+
+    /// Actions that the policy allows and nothing needed so far.
+    pub fn unused(&self) -> BTreeSet<String> {
+        let mut all = self.policy.allowed();
+        all.retain(|action| !self.used.contains(action));
+        all
+    }
+}
+
+/// Who calls, as STS and IAM name it.
+pub fn caller(account: &str) -> String {
+    format!("arn:aws:iam::{account}:user/twin")
+}
+
+/// Refuses a call that the policy does not allow.
+pub fn check(cloud: &mut Cloud, call: &Call) -> Result<(), AwsError> {
+    let Some(mut iam) = cloud.iam.take() else {
+        return Ok(());
+    };
+    let mut verdict = Ok(());
+    for need in needs(cloud, call) {
+        match iam.policy.allows(&need.action, &need.resource, &need.keys) {
+            Some(action) => drop(iam.used.insert(action)),
+            None => {
+                verdict = Err(refused(&cloud.account, call.service, &need));
+                break;
+            }
+        }
+    }
+    cloud.iam = Some(iam);
+    verdict
+}
+
+fn refused(account: &str, service: Service, need: &Need) -> AwsError {
+    match need.words {
+        Words::Own => denied(service, account, &need.action, Some(&need.resource)),
+        // hashicorp/terraform-aws-eks issue 823.
+        Words::LinkedRole => AwsError::invalid_request(
+            "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'",
+        ),
+        // EKS tries out the launch with the caller's rights, and hands on what EC2 says, the action only in the blob.
+        Words::Launch => AwsError::invalid_request(
+            "You are not authorized to launch instances with this launch template. Encoded authorization failure message: VHdpbiBvZiBhIGJsb2I",
+        ),
+    }
+}
+
+/// The caller may not do this, in the service's own words. Reads of EC2, Auto Scaling and load balancers are about no
+/// resource, and name none.
+pub fn denied(service: Service, account: &str, action: &str, resource: Option<&str>) -> AwsError {
+    let on = resource
+        .filter(|resource| *resource != "*")
+        .map(|resource| format!(" on resource: {resource}"))
+        .unwrap_or_default();
+    let message = format!(
+        "User: {} is not authorized to perform: {action}{on} because no identity-based policy allows the {action} action",
+        caller(account)
+    );
+    match (service, service.protocol()) {
+        (Service::Sns, _) => AwsError::new(403, "AuthorizationError", message),
+        (_, Protocol::RestJson) => AwsError::new(403, "AccessDeniedException", message),
+        (_, Protocol::Json) => AwsError::new(400, "AccessDeniedException", message),
+        (_, Protocol::Query) => AwsError::new(403, "AccessDenied", message),
+        (_, Protocol::Ec2) => {
+            let blob = match on.as_str() {
+                "" => "",
+                _ => ". Encoded authorization failure message: VHdpbiBvZiBhIGJsb2I",
+            };
+            let message =
+                format!("You are not authorized to perform this operation. {message}{blob}");
+            AwsError::new(403, "UnauthorizedOperation", message)
+        }
+    }
+}

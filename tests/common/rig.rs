@@ -1,0 +1,249 @@
+//! A run as the command line carries it (lock and journal in the cluster), against a twin, over a wire that a test may
+//! put something into.
+
+use std::fmt::Display;
+use std::sync::{Arc, Mutex};
+
+use eksup::aws::Aws;
+use eksup::cli::remote::InKube;
+use eksup::engine::{About, Ended, Engine, Gates, Planned, stop};
+use eksup::event::Event;
+use eksup::inventory::{connect, snapshot};
+use eksup::journal::{FORMAT, InCluster, Journal, Lock, Opened};
+use eksup::k8s::{Cache, Kube};
+use eksup::model::snapshot::Snapshot;
+use eksup::model::{Clock, Inventory};
+use eksup::plan::Plan;
+use eksup::ready::{self, Severity};
+use eksup::route::{Route, RouteStep, StepSpec};
+use eksup::steps::{self, World};
+use eksup::twin::{Twin, scenario};
+use eksup::wire::Wire;
+
+/// One world, one plan for it, and what its user was told.
+pub struct Rig {
+    pub twin: Twin,
+    wire: Wire,
+    clock: Clock,
+    region: String,
+    plan: Plan,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+/// What a process is to do.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    Fresh(&'a Route),
+    On,
+    Back,
+}
+
+/// A command ended before its end; why is in [`Rig::said`].
+#[derive(Debug)]
+pub struct Failed;
+
+pub type Result<T> = std::result::Result<T, Failed>;
+
+impl Rig {
+    pub fn new(snapshot: &Snapshot, plan: &str) -> Self {
+        fastrand::seed(5);
+        let twin = Twin::start(scenario::load(snapshot, 5));
+        Self {
+            wire: twin.wire(),
+            twin,
+            clock: Clock::starting_at(snapshot.inventory.taken_at),
+            region: snapshot.inventory.region.clone(),
+            plan: eksup::plan::parse("plan.yaml", plan).unwrap(),
+            said: Arc::default(),
+        }
+    }
+
+    /// The same world seen through another wire.
+    pub fn through(&self, wire: impl FnOnce(Wire) -> Wire) -> Self {
+        Self {
+            twin: self.twin.clone(),
+            wire: wire(self.twin.wire()),
+            clock: self.clock.clone(),
+            region: self.region.clone(),
+            plan: self.plan.clone(),
+            said: self.said.clone(),
+        }
+    }
+
+    /// Everything a user was told.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().join("\n")
+    }
+
+    fn say(&self, what: impl Into<String>) {
+        self.said.lock().unwrap().push(what.into());
+    }
+
+    fn must<T, E: Display>(&self, result: std::result::Result<T, E>) -> Result<T> {
+        result.map_err(|error| {
+            self.say(error.to_string());
+            Failed
+        })
+    }
+
+    async fn reach(&self) -> Result<(Aws, Kube, String)> {
+        let wire = self.wire.clone();
+        let config = eksup::clients::aws::over(wire.clone(), &self.region, &self.clock);
+        let aws = Aws::new(&config);
+        let cluster = self.must(connect::find(&aws, &self.plan.cluster).await)?;
+        let kube = self.must(connect::over(&aws, &cluster, &self.clock, wire))?;
+        Ok((aws, kube, cluster.arn))
+    }
+
+    /// One reading of the cluster.
+    pub async fn look(&self) -> Result<Inventory> {
+        let (aws, kube, _) = self.reach().await?;
+        self.read(&aws, &kube).await
+    }
+
+    async fn read(&self, aws: &Aws, kube: &Kube) -> Result<Inventory> {
+        let name = &self.plan.cluster;
+        let to = Some(self.plan.to);
+        self.must(eksup::inventory::read(aws, kube, name, to, &self.clock).await)
+    }
+
+    /// As `eksup snapshot`.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let (aws, kube, _) = self.reach().await?;
+        let inventory = self.read(&aws, &kube).await?;
+        let snapshot = self.must(snapshot::take(&kube, inventory).await)?;
+        for unread in &snapshot.inventory.unread {
+            self.say(format!("{}: {}", unread.op, unread.why));
+        }
+        Ok(snapshot)
+    }
+
+    /// As `eksup apply`; goes on with a run that is open.
+    pub async fn apply(&self, until: Option<&str>) -> Result<Ended> {
+        let (aws, kube, arn) = self.reach().await?;
+        let store = InCluster::new(Arc::new(InKube(kube.clone())), Arc::new(|_| {}));
+        let journal = self.must(Journal::load(Box::new(store)).await)?;
+        if journal.state().is_some_and(|s| !s.is_closed()) {
+            return self.run(aws, kube, arn, Way::On, until).await;
+        }
+        let inventory = self.read(&aws, &kube).await?;
+        let route = eksup::route::build(&self.plan, &inventory);
+        let findings = ready::judge(&self.plan, &inventory, &route);
+        for f in &findings {
+            self.say(format!("{} {} {}", f.code, f.subject, f.detail));
+        }
+        if findings.iter().any(|f| f.severity == Severity::Blocker) {
+            return Err(Failed);
+        }
+        let route = route.map_err(|_| Failed)?;
+        self.run(aws, kube, arn, Way::Fresh(&route), until).await
+    }
+
+    /// As `eksup rollback`: versions stay.
+    pub async fn rollback(&self) -> Result<Ended> {
+        let (aws, kube, arn) = self.reach().await?;
+        self.run(aws, kube, arn, Way::Back, None).await
+    }
+
+    /// One process's part in a run: lock, journal, engine.
+    async fn run(
+        &self,
+        aws: Aws,
+        kube: Kube,
+        arn: String,
+        way: Way<'_>,
+        until: Option<&str>,
+    ) -> Result<Ended> {
+        let remote = Arc::new(InKube(kube.clone()));
+        let lock = Lock::take(remote.clone(), self.clock.clone(), "test", &|_| {}).await;
+        let lock = self.must(lock)?;
+        let store = InCluster::new(remote, Arc::new(|_| {}));
+        let mut journal = self.must(Journal::load(Box::new(store)).await)?;
+        let (run, route) = match (way, journal.state()) {
+            (Way::Fresh(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
+            (Way::On | Way::Back, Some(state)) => (
+                state.run.clone(),
+                self.must(serde_json::from_value(state.route.clone()))?,
+            ),
+            (Way::On | Way::Back, None) => panic!("there is no run"),
+        };
+        let said = self.said.clone();
+        let world = World {
+            cluster: self.plan.cluster.clone(),
+            run: run.clone(),
+            cache: Cache::start(&kube),
+            aws,
+            kube,
+            clock: self.clock.clone(),
+            emit: Arc::new(move |event: Event| {
+                use eksup::event::Kind;
+                let text = match event.kind {
+                    Kind::Notice { text, .. } => text,
+                    Kind::Retrying { step, error, .. } => format!("{step}: {error}"),
+                    Kind::Progress(progress) => format!("{}: {}", progress.step, progress.why),
+                    _ => return,
+                };
+                let mut said = said.lock().unwrap();
+                if said.last() != Some(&text) {
+                    said.push(text);
+                }
+            }),
+        };
+        let planned = |s: &RouteStep| Planned {
+            id: s.id.clone(),
+            title: s.title.clone(),
+            step: steps::build(s, &route, &run, false),
+        };
+        let steps: Vec<Planned<World>> = route.steps.iter().map(planned).collect();
+        let (_asker, stop) = stop::channel();
+        let mut engine = Engine {
+            world: &world,
+            steps: &steps,
+            journal: &mut journal,
+            lock: Some(&lock),
+            stop,
+            until: until.map(str::to_owned),
+            gates: Gates::default(),
+            resume: "eksup apply".to_owned(),
+        };
+        let ended = match way {
+            Way::Fresh(route) => {
+                let opened = Opened {
+                    format: FORMAT,
+                    run: run.clone(),
+                    plan_digest: eksup::plan::digest(&self.plan),
+                    cluster_arn: arn,
+                    steps: route.steps.iter().map(|s| s.id.clone()).collect(),
+                    route: serde_json::to_value(route).unwrap(),
+                    plan: serde_json::Value::Null,
+                };
+                let about = About {
+                    cluster: route.cluster.clone(),
+                    from: route.from.to_string(),
+                    to: route.to.to_string(),
+                };
+                self.must(engine.open(opened, about).await)?;
+                engine.forward().await
+            }
+            Way::On => {
+                self.must(engine.resume("test").await)?;
+                engine.forward().await
+            }
+            Way::Back => {
+                self.must(engine.resume("test").await)?;
+                let version = |s: &&RouteStep| {
+                    matches!(
+                        s.spec,
+                        StepSpec::ControlPlane { .. } | StepSpec::Addon { .. }
+                    )
+                };
+                let keep = route.steps.iter().filter(version).map(|s| s.id.clone());
+                engine.back(keep.collect()).await
+            }
+        };
+        let ended = self.must(ended)?;
+        self.say(format!("{ended:?}"));
+        lock.release().await;
+        Ok(ended)
+    }
+}

@@ -1,0 +1,175 @@
+//! Files and checkpoints: snapshots, journals, saved plans, events.
+
+use std::sync::Arc;
+
+use eksup::cli::saved::Saved;
+use eksup::inventory::snapshot;
+use eksup::journal::memory::Memory;
+use eksup::journal::remote::Remote;
+use eksup::journal::{InCluster, Journal, JournalError, Record, RunState, incluster};
+use eksup::model::Clock;
+use eksup::report::{View, file as events, html};
+use eksup::twin::{Twin, scenario};
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::damage::{cut, cuts, damage, damages};
+use crate::runs::run;
+
+#[test]
+fn a_damaged_snapshot_is_refused_or_rehearsed_from() {
+    let bundled = include_bytes!("../../src/twin/scenario/expense-dev.json");
+    crate::try_all(30, &damages(), |how| {
+        let bytes = damage(bundled, &how);
+        let text = String::from_utf8_lossy(&bytes);
+        let Ok(snapshot) = snapshot::parse(&text) else {
+            return Ok(());
+        };
+        // What is read makes a world, and the world goes on.
+        crate::virtual_time(async {
+            let twin = Twin::start(scenario::load(&snapshot, 1));
+            tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
+            let plan = eksup::plan::parse("p", "cluster: expense-dev\nto: 1.28\n").unwrap();
+            let clock = Clock::starting_at(snapshot.inventory.taken_at);
+            drop(crate::replies::read_over(twin.wire(), &clock, &plan).await);
+        });
+        Ok(())
+    });
+}
+
+/// Whether everything in `text` is in `read` too, but for what is absent or at its default there.
+fn covered(text: &Value, read: &Value) -> bool {
+    match (text, read) {
+        (Value::Object(text), Value::Object(read)) => text.iter().all(|(key, value)| {
+            let empty =
+                value.is_null() || *value == 0 || value.as_array().is_some_and(Vec::is_empty);
+            read.get(key).map_or(empty, |read| covered(value, read))
+        }),
+        (Value::Array(text), Value::Array(read)) => {
+            text.len() == read.len() && text.iter().zip(read).all(|(t, r)| covered(t, r))
+        }
+        // A time may be written in another way.
+        (Value::String(text), Value::String(read)) => {
+            let time = |t: &str| t.parse::<jiff::Timestamp>().ok();
+            text == read || (time(text).is_some() && time(text) == time(read))
+        }
+        (Value::Number(text), Value::Number(read)) => text.as_f64() == read.as_f64(),
+        (text, read) => text == read,
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_or_read_whole() {
+    let checkpoint = run().checkpoint.as_bytes();
+    crate::try_all(400, &damages(), |how| {
+        let bytes = damage(checkpoint, &how);
+        let text = String::from_utf8_lossy(&bytes);
+        let Ok(state) = incluster::parse(&text) else {
+            return Ok(());
+        };
+        let written: Value = serde_json::from_str(&text).unwrap();
+        let read = serde_json::to_value(&state).unwrap();
+        prop_assert!(covered(&written, &read), "{written}\nwas read as\n{read}");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_checkpoint_cut_short_anywhere_is_refused_and_no_new_run_is_begun_over_it() {
+    let checkpoint = &run().checkpoint;
+    let places = 0..checkpoint.len();
+    crate::try_all(200, &places, |place| {
+        let text = String::from_utf8_lossy(&checkpoint.as_bytes()[..place]).into_owned();
+        let loaded = crate::virtual_time(async {
+            let memory = Memory::default();
+            memory.write(&text, None).await.unwrap();
+            let store = InCluster::new(Arc::new(memory), Arc::new(|_| {}));
+            Journal::load(Box::new(store))
+                .await
+                .map(|j| j.state().cloned())
+        });
+        prop_assert!(
+            matches!(loaded, Err(JournalError::Unreadable(_))),
+            "{loaded:?}"
+        );
+        Ok(())
+    });
+}
+
+/// Reads a journal's bytes as its file is read.
+fn journal(bytes: &[u8]) -> Result<Vec<Record>, JournalError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.jsonl");
+    std::fs::write(&path, bytes).unwrap();
+    eksup::journal::file::read(&path)
+}
+
+#[test]
+fn a_journal_cut_short_anywhere_is_the_records_before() {
+    let whole = &run().journal;
+    let all = journal(whole).unwrap();
+    let places = 0..whole.len();
+    crate::try_all(100, &places, |place| {
+        let some = journal(&whole[..place]).unwrap();
+        prop_assert_eq!(some.as_slice(), &all[..some.len()]);
+        prop_assert_eq!(
+            some.len(),
+            whole[..place].iter().filter(|b| **b == b'\n').count()
+        );
+        prop_assert!(RunState::fold(&some).is_ok());
+        Ok(())
+    });
+}
+
+#[test]
+fn a_damaged_journal_is_refused_at_a_line_or_by_what_it_says() {
+    let whole = &run().journal;
+    crate::try_all(200, &cuts(), |cuts| {
+        let bytes = cut(whole, &cuts);
+        match journal(&bytes) {
+            Ok(records) => drop(RunState::fold(&records)),
+            Err(JournalError::Line { number, .. }) => {
+                let lines = bytes.split(|b| *b == b'\n').count();
+                prop_assert!((1..=lines).contains(&number));
+            }
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_damaged_saved_plan_is_refused_or_a_plan() {
+    let saved = run().saved.as_bytes();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("saved.json");
+    crate::try_all(200, &damages(), |how| {
+        std::fs::write(&path, damage(saved, &how)).unwrap();
+        match Saved::read(&path) {
+            Err(error) => prop_assert_eq!(error.kind.code(), 2),
+            // It is taken for a plan file then, and as such says what is wrong.
+            Ok(None) => prop_assert!(eksup::plan::load(&path).is_err()),
+            Ok(Some(saved)) => {
+                drop(eksup::plan::parse(&saved.plan_name, &saved.plan_text));
+                for step in &saved.route.steps {
+                    drop(eksup::steps::build(step, &saved.route, "run", false));
+                }
+            }
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_damaged_event_file_is_refused_or_a_page() {
+    let recorded = &run().events;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    crate::try_all(60, &cuts(), |cuts| {
+        std::fs::write(&path, cut(recorded, &cuts)).unwrap();
+        if let Ok(events) = events::read(&path) {
+            prop_assert!(html::html(&View::of(&events)).contains("</html>"));
+        }
+        Ok(())
+    });
+}

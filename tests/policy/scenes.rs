@@ -1,0 +1,172 @@
+//! What is played under a policy. Together the scenes need everything that a policy can hold.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use eksup::engine::Ended;
+use eksup::model::snapshot::Snapshot;
+use eksup::twin::aws::{Iam, caller};
+use eksup::twin::k8s::Rbac;
+use eksup::twin::scenario;
+use serde_json::{Value, json};
+
+use super::grant::{Grant, Permission};
+use super::rig::Rig;
+
+/// What came of a scene.
+#[derive(Debug)]
+pub struct Told {
+    /// Whether it ended as wished.
+    pub well: bool,
+    /// Everything a user was told.
+    pub said: String,
+    /// What was needed of the grant.
+    pub used: BTreeSet<Permission>,
+}
+
+/// A plan on a bundled cluster, and what is done with it.
+pub struct Scene {
+    pub name: &'static str,
+    /// A plan in `plans/`, of the cluster of the same name.
+    plan: &'static str,
+    /// What is put in place of what in the plan.
+    change: &'static [(&'static str, &'static str)],
+    cluster: fn(Snapshot) -> Snapshot,
+    play: Play,
+}
+
+#[derive(Clone, Copy)]
+enum Play {
+    Snapshot,
+    Forward,
+    /// Until after a step, and all the way back.
+    Back(&'static str),
+}
+
+const fn forward(plan: &'static str) -> Scene {
+    Scene {
+        name: plan,
+        plan,
+        change: &[],
+        cluster: |s| s,
+        play: Play::Forward,
+    }
+}
+
+/// In the order of how long they take.
+pub const SCENES: &[Scene] = &[
+    Scene {
+        name: "a snapshot",
+        play: Play::Snapshot,
+        ..forward("expense-dev")
+    },
+    forward("minimal"),
+    forward("expense-dev"),
+    Scene {
+        name: "expense-dev and back",
+        play: Play::Back("drain-expense-blue"),
+        ..forward("expense-dev")
+    },
+    Scene {
+        name: "add-ons that are configured, an insight that warns",
+        cluster: |mut snapshot| {
+            for addon in &mut snapshot.inventory.addons {
+                addon.configuration_values = Some("{\"replicaCount\":2}".to_owned());
+                addon.service_account_role_arn =
+                    Some("arn:aws:iam::123456789012:role/addon".to_owned());
+            }
+            snapshot.inventory.insights[0].status = "WARNING".to_owned();
+            snapshot
+        },
+        ..forward("expense-dev")
+    },
+    Scene {
+        name: "a budget that lets nothing go, and a deadline that deletes",
+        change: &[("onDeadline: stop", "onDeadline: delete")],
+        cluster: |mut snapshot| {
+            budgets(&mut snapshot)[0]["spec"]["minAvailable"] = json!(3);
+            snapshot
+        },
+        ..forward("expense-dev")
+    },
+    Scene {
+        name: "one replica under a budget, restarted",
+        change: &[("order: easiest", "order: easiest\n  singleReplicas: surge")],
+        cluster: |mut snapshot| {
+            let mut redis = budgets(&mut snapshot)[1].clone();
+            redis["metadata"]["name"] = json!("redis");
+            redis["metadata"]["uid"] = json!("6a1f2b3c-0000-4000-8000-000000000003");
+            redis["spec"]["selector"] = json!({"matchLabels": {"app": "redis"}});
+            budgets(&mut snapshot).push(redis);
+            snapshot
+        },
+        ..forward("expense-dev")
+    },
+    forward("controller-ingress"),
+    forward("custom-ami"),
+    forward("local-policy"),
+    Scene {
+        name: "local-policy and back",
+        play: Play::Back("drain-expense-blue"),
+        ..forward("local-policy")
+    },
+    forward("canary"),
+    forward("multi-hop"),
+];
+
+fn budgets(snapshot: &mut Snapshot) -> &mut Vec<Value> {
+    let path = "/apis/policy/v1/poddisruptionbudgets";
+    snapshot.kubernetes.get_mut(path).unwrap()
+}
+
+impl Scene {
+    /// The plan's text.
+    pub fn plan(&self) -> String {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+        let mut text = std::fs::read_to_string(dir.join(format!("{}.yaml", self.plan))).unwrap();
+        for (old, new) in self.change {
+            assert!(text.contains(old), "{}: {old}", self.name);
+            text = text.replace(old, new);
+        }
+        text
+    }
+
+    /// Plays it under `grant`.
+    pub async fn play(&self, grant: &Grant) -> Told {
+        let snapshot = (self.cluster)(scenario::named(self.plan).unwrap());
+        let rig = Rig::new(&snapshot, &self.plan());
+        rig.twin.with(|world| {
+            world.cloud.iam = Some(Iam::new(grant.iam().parse().unwrap()));
+            let user = caller(&world.cloud.account);
+            world
+                .kube
+                .restrict(Rbac::read(&grant.rbac(), &user).unwrap());
+        });
+        let paused = |ended: &_| matches!(ended, Ok(Ended::Paused { .. }));
+        // What is never allowed may be waited for without end; a person has looked by then.
+        let patience = Duration::from_secs(2 * 86_400);
+        let well = tokio::time::timeout(patience, async {
+            match self.play {
+                Play::Snapshot => rig.snapshot().await.is_ok(),
+                Play::Forward => matches!(rig.apply(None).await, Ok(Ended::Done)),
+                Play::Back(step) => {
+                    paused(&rig.apply(Some(step)).await)
+                        && matches!(rig.rollback().await, Ok(Ended::RolledBack { .. }))
+                }
+            }
+        })
+        .await
+        .unwrap_or(false);
+        let used = rig.twin.with(|world| {
+            let actions = world.cloud.iam.iter().flat_map(|iam| iam.used().clone());
+            let verbs = world.kube.rbac().into_iter().flat_map(|r| r.used().clone());
+            let actions = actions.map(Permission::Action);
+            actions.chain(verbs.map(Permission::Verb)).collect()
+        });
+        Told {
+            well,
+            said: rig.said(),
+            used,
+        }
+    }
+}
