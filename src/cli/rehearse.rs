@@ -56,6 +56,9 @@ pub struct RehearseArgs {
     /// With --chaos: this many seeds, from --seed on; stops at the first that ends badly
     #[arg(long, value_name = "N", requires = "chaos")]
     seeds: Option<u64>,
+    /// With --seeds: do not stop at the first seed that ends badly
+    #[arg(long, requires = "seeds")]
+    keep_going: bool,
 }
 
 /// Rehearses.
@@ -76,7 +79,15 @@ pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
     }
     if args.chaos {
         let again = again(cx, &args);
-        return super::storm::run(&cx.ui, &wish, &snapshot, args.seed, args.seeds, &again);
+        return super::storm::run(
+            &cx.ui,
+            &wish,
+            &snapshot,
+            args.seed,
+            args.seeds,
+            args.keep_going,
+            &again,
+        );
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -23,6 +23,7 @@ pub fn run(
     snapshot: &Snapshot,
     first: u64,
     seeds: Option<u64>,
+    keep_going: bool,
     again: &str,
 ) -> Result<(), CliError> {
     // A panic ends the process: which seed it was is all that is needed to see it again.
@@ -38,6 +39,7 @@ pub fn run(
         wish,
         ui,
         calm: None,
+        before: None,
         tell: false,
         around: None,
     };
@@ -59,14 +61,22 @@ pub fn run(
     };
     let trial = Trial {
         calm: Some(end),
+        before: calm.begin.as_ref(),
         ..trial
     };
     match seeds {
         None => one(ui, &trial, first, again),
         Some(seeds) => {
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            let tally = tallied(ui, &trial, end, first, seeds, threads)?;
+            let tally = tallied(ui, &trial, (first, seeds), threads, keep_going)?;
             summary(ui, &tally)?;
+            for verdict in tally.failed.values().skip(1) {
+                ui.say(&format!(
+                    "seed {} ends badly: {}",
+                    verdict.seed,
+                    why(verdict)
+                ));
+            }
             match tally.failed.into_iter().next() {
                 None => Ok(()),
                 Some((seed, verdict)) => {
@@ -151,10 +161,9 @@ fn tell(ui: &Ui, verdict: &Verdict) {
 fn tallied(
     ui: &Ui,
     trial: &Trial<'_>,
-    calm: &super::chaos::judge::World,
-    first: u64,
-    seeds: u64,
+    (first, seeds): (u64, u64),
     threads: usize,
+    keep_going: bool,
 ) -> Result<Tally, CliError> {
     let bar = if ui.bars {
         ProgressBar::new(seeds)
@@ -166,7 +175,7 @@ fn tallied(
         bar.set_style(style);
     }
     let said = Mutex::new(0);
-    let tally = many(trial, calm, first, seeds, threads, &|tally| {
+    let tally = many(trial, first, seeds, threads, &|tally| {
         bar.set_position(tally.trials);
         let mut said = said
             .lock()
@@ -175,7 +184,7 @@ fn tallied(
             *said = tally.trials * 10 / seeds.max(1);
             ui.say(&format!("{} of {seeds} seeds", tally.trials));
         }
-        tally.failed.is_empty()
+        keep_going || tally.failed.is_empty()
     });
     bar.finish_and_clear();
     tally.map_err(failed)

@@ -79,11 +79,18 @@ pub fn build(
         StepSpec::Soak { blue, time } => Box::new(Bake::soak(blue, time)),
         StepSpec::Retire {
             blue,
-            green: _,
+            green,
             delete,
             target_groups,
             rules,
-        } => Box::new(Retire::new(id, run, blue, delete, target_groups, rules)),
+        } => Box::new(Retire::new(
+            id,
+            run,
+            (blue, green),
+            delete,
+            target_groups,
+            rules,
+        )),
     }
 }
 

@@ -1,23 +1,26 @@
 //! Blue goes, once it is proved empty: no pod but DaemonSets', no volume, no share of any rule, no target draining.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::k8s::cache::Snapshot;
 use crate::model::Class;
 use crate::model::asg::Asg;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::elb::{short, short_rule};
+use crate::model::kube::Node;
 use crate::steps::traffic::health::still_targets;
 use crate::steps::updates::{POLL, issues};
 use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable};
 
 /// How long something that keeps blue from being empty is waited for before a person is asked.
 const PATIENCE_WITH_BLUE: SignedDuration = SignedDuration::from_mins(15);
-const RECHECK: Duration = Duration::from_secs(5);
+const RECHECK: Duration = POLL;
 /// DescribeNodegroup may say ACTIVE for some seconds after DeleteNodegroup.
 pub const DELETE_SHOWS: SignedDuration = SignedDuration::from_secs(30);
 
@@ -26,6 +29,7 @@ pub struct Retire {
     id: String,
     run: String,
     blue: String,
+    green: String,
     delete: bool,
     target_groups: Vec<String>,
     rules: Vec<String>,
@@ -45,6 +49,8 @@ pub struct Seen {
     nodes: Vec<String>,
     /// How many of them are Ready.
     ready: usize,
+    /// Why green cannot carry what blue did.
+    unfit: Option<String>,
 }
 
 /// What is done.
@@ -99,7 +105,7 @@ impl Retire {
     pub fn new(
         id: String,
         run: String,
-        blue: String,
+        (blue, green): (String, String),
         delete: bool,
         target_groups: Vec<String>,
         rules: Vec<String>,
@@ -108,10 +114,33 @@ impl Retire {
             id,
             run,
             blue,
+            green,
             delete,
             target_groups,
             rules,
         }
+    }
+
+    /// Why green cannot carry what blue did: somebody may have deleted it, or its nodes, since it was filled.
+    async fn unfit(&self, world: &World, snapshot: &Snapshot) -> Result<Option<String>, StepError> {
+        let green = &self.green;
+        let group = match world.aws.describe_nodegroup(&world.cluster, green).await {
+            Ok(group) => group,
+            Err(e) if e.class == Class::Absent => {
+                return Ok(Some(format!("node group {green} is gone")));
+            }
+            Err(e) => return Err(e.into()),
+        };
+        if matches!(
+            group.status.as_str(),
+            "DELETING" | "DELETE_FAILED" | "CREATE_FAILED"
+        ) {
+            return Ok(Some(format!("node group {green} is {}", group.status)));
+        }
+        let of_green = |n: &&Arc<Node>| n.nodegroup() == Some(green) && n.is_ready();
+        let none = !snapshot.nodes.values().any(|n| of_green(&n));
+        Ok((none && group.scaling.desired > 0)
+            .then(|| format!("node group {green} has no Ready node")))
     }
 
     fn kept(&self, seen: &Seen) -> Option<Decision<Act>> {
@@ -181,6 +210,7 @@ impl Step<World> for Retire {
             targets: vec![],
             nodes,
             ready,
+            unfit: None,
         };
         let Some(group) = &seen.group else {
             return Ok(seen);
@@ -188,6 +218,7 @@ impl Step<World> for Retire {
         if group.status == "DELETING" {
             return Ok(seen);
         }
+        seen.unfit = self.unfit(world, &snapshot).await?;
         seen.asgs = world.aws.asgs(&group.asgs).await?.into_values().collect();
         seen.held = evictable::left_on(&snapshot, &self.blue)
             .into_iter()
@@ -285,6 +316,13 @@ impl Step<World> for Retire {
         }
         if let Some(decision) = self.kept(seen) {
             return decision;
+        }
+        if let Some(why) = &seen.unfit {
+            return Decision::Refuse(format!(
+                "{why}, so {} is not retired: nothing would be left to run on. `eksup rollback` opens it again; \
+                 once {} is well, `eksup apply` goes on.",
+                self.blue, self.green
+            ));
         }
         if !seen.held.is_empty() {
             let why = format!("{} is not empty: {}", self.blue, seen.held.join(", "));

@@ -10,9 +10,10 @@ use crate::ground::Ground;
 /// Crashes at every `every`th record, before it is written and after.
 fn crash(plan: &str) {
     let ground = Ground::new(plan);
-    let calm = ground.calm(&ground.trial());
+    let (before, calm) = ground.calm(&ground.trial());
     let trial = Trial {
         calm: Some(&calm),
+        before: Some(&before),
         ..ground.trial()
     };
     // Every record is the kept command's work; a debug build takes a sample that moves with the plan's name.

@@ -33,13 +33,14 @@ impl Ground {
             wish: &self.wish,
             ui: &self.ui,
             calm: None,
+            before: None,
             tell: false,
             around: None,
         }
     }
 
-    /// The end without weather.
-    pub fn calm(&self, trial: &Trial<'_>) -> World {
+    /// The beginning, and the end without weather.
+    pub fn calm(&self, trial: &Trial<'_>) -> (World, World) {
         let verdict = trial.run(&Weather::calm(1)).unwrap();
         assert_eq!(
             (verdict.last, &verdict.faults),
@@ -47,6 +48,6 @@ impl Ground {
             "{:?}",
             verdict.said
         );
-        verdict.end.unwrap()
+        (verdict.begin.unwrap(), verdict.end.unwrap())
     }
 }

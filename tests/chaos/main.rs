@@ -6,8 +6,8 @@ mod crashes;
 mod ground;
 mod mutants;
 
-use eksup::cli::chaos::many;
 use eksup::cli::chaos::trial::Last;
+use eksup::cli::chaos::{Trial, many};
 use ground::Ground;
 
 /// How many, from the environment or as a debug build can bear.
@@ -22,16 +22,16 @@ fn asked(name: &str, otherwise: u64) -> u64 {
 fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
     let ground = Ground::new("expense-dev");
     let trial = ground.trial();
-    let calm = ground.calm(&trial);
+    let (before, calm) = ground.calm(&trial);
+    let trial = Trial {
+        calm: Some(&calm),
+        before: Some(&before),
+        ..trial
+    };
     let seeds = asked("EKSUP_CHAOS_SEEDS", 200);
-    let tally = many(
-        &trial,
-        &calm,
-        asked("EKSUP_CHAOS_FIRST", 1),
-        seeds,
-        2,
-        &|t| t.failed.is_empty(),
-    )
+    let tally = many::many(&trial, asked("EKSUP_CHAOS_FIRST", 1), seeds, 2, &|t| {
+        t.failed.is_empty()
+    })
     .unwrap();
     let failed: Vec<String> = tally
         .failed
@@ -68,7 +68,7 @@ fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
 #[test]
 fn the_same_seed_is_the_same_trial() {
     let ground = Ground::new("expense-dev");
-    let trial = eksup::cli::chaos::Trial {
+    let trial = Trial {
         tell: true,
         ..ground.trial()
     };

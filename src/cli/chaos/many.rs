@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::judge::World;
 use super::trial::{Last, Trial, Verdict, greens};
 use super::weather::{Grounds, Weather};
 
@@ -118,11 +117,9 @@ pub fn calm(trial: &Trial<'_>, seed: u64) -> Result<Verdict, std::io::Error> {
     trial.run(&Weather::calm(seed))
 }
 
-/// Runs the seeds from `first`; `each` is told after every trial how many are over, and stops the rest by answering
-/// false.
+/// Runs the seeds from `first`; `each` is told after every trial, and stops the rest by answering false.
 pub fn many(
     trial: &Trial<'_>,
-    calm: &World,
     first: u64,
     count: u64,
     threads: usize,
@@ -130,10 +127,6 @@ pub fn many(
 ) -> Result<Tally, std::io::Error> {
     let (grounds, next, tally) = (grounds(trial), AtomicU64::new(0), Mutex::new(Tally::new()));
     let work = || -> Result<(), std::io::Error> {
-        let trial = Trial {
-            calm: Some(calm),
-            ..*trial
-        };
         loop {
             let n = next.fetch_add(1, Ordering::SeqCst);
             if n >= count {

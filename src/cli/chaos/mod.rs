@@ -14,6 +14,5 @@ pub mod process;
 pub mod trial;
 pub mod weather;
 
-pub use many::many;
 pub use trial::{Trial, Verdict};
 pub use weather::Weather;

@@ -163,7 +163,9 @@ impl Stage<'_> {
             tokio::select! {
                 biased;
                 () = dies => End::Died,
-                exit = fare(work, fate, &asker, &self.clock) => End::Exit(exit),
+                exit = fare(work, fate, &asker, &self.clock) => {
+                    End::Exit(exit.map_err(|e| e.or_next(resume(way))))
+                }
             }
         };
         // Whatever of it is still about hears nothing more.
@@ -193,10 +195,7 @@ impl Stage<'_> {
             None => wire,
         };
         let reached = reach(wire, self.snapshot, &self.clock).await?;
-        let resume = match way {
-            Way::Forward => "eksup apply plan.yaml",
-            Way::Back => "eksup rollback plan.yaml",
-        };
+        let resume = resume(way);
         let trip = Trip {
             ui: self.ui,
             reached: &reached,
@@ -228,6 +227,14 @@ impl Stage<'_> {
         let (state, ended) = Journey::new(&trip, bus, None).go(errand).await;
         let run = state.map(|s| s.run).unwrap_or_default();
         ended.and_then(|ended| end(&run, ended, resume))
+    }
+}
+
+/// The command that goes on.
+fn resume(way: Way) -> &'static str {
+    match way {
+        Way::Forward => "eksup apply plan.yaml",
+        Way::Back => "eksup rollback plan.yaml",
     }
 }
 

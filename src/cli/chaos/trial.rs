@@ -73,6 +73,7 @@ pub struct Verdict {
     pub told: Vec<(String, Vec<Event>)>,
     /// What was said at each end.
     pub said: Vec<String>,
+    pub begin: Option<World>,
     pub end: Option<World>,
 }
 
@@ -83,6 +84,8 @@ pub struct Trial<'a> {
     pub ui: &'a Ui,
     /// The end without weather; a trial that nobody meddled with ends the same.
     pub calm: Option<&'a World>,
+    /// The world before anything was done.
+    pub before: Option<&'a World>,
     /// Keep what the processes told.
     pub tell: bool,
     /// What is put around each process's wire.
@@ -117,6 +120,11 @@ impl Trial<'_> {
             around: self.around,
             requests: Arc::new(AtomicU64::new(0)),
         };
+        // Only who does not know yet what there was has to look.
+        let begin = match self.before {
+            Some(_) => None,
+            None => look(&stage).await.ok().map(|(read, _)| World::of(&read)),
+        };
         let begun = Instant::now();
         let mut run = Run::new(self, weather, &stage);
         match tokio::time::timeout(LONGEST, run.to_the_end()).await {
@@ -128,6 +136,7 @@ impl Trial<'_> {
         }
         let mut verdict = run.verdict;
         verdict.took = begun.elapsed();
+        verdict.begin = begin;
         if verdict.faults.is_empty() {
             self.judge(weather, &stage, &mut verdict).await;
         }
@@ -206,14 +215,13 @@ impl Trial<'_> {
             }
         }
         if last == Last::RolledBack && !weather.meddled {
-            let before = World::of(&self.snapshot.inventory);
-            let kept = |key: &str| key == "cluster" || key.starts_with("add-on");
-            let differs = end
-                .differs(&before)
-                .into_iter()
-                .filter(|d| !kept(d.split(':').next().unwrap_or_default()));
-            let differs =
-                differs.filter(|d| !d.starts_with("cluster:") && !d.starts_with("add-on "));
+            let differs = self
+                .before
+                .map(|before| end.differs(before))
+                .unwrap_or_default();
+            // Versions are kept.
+            let kept = |d: &String| d.starts_with("cluster:") || d.starts_with("add-on ");
+            let differs = differs.into_iter().filter(|d| !kept(d));
             faults.extend(differs.map(|d| format!("not as before the run: {d}")));
         }
         if last != Last::Stuck {
@@ -267,6 +275,7 @@ impl<'a, 'w> Run<'a, 'w> {
             exits: Vec::new(),
             told: Vec::new(),
             said: Vec::new(),
+            begin: None,
             end: None,
         };
         Self {

@@ -14,7 +14,8 @@ use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
 
-const RECHECK: Duration = Duration::from_secs(5);
+/// Calls to AWS are no more often than this.
+const RECHECK: Duration = crate::steps::updates::POLL;
 
 /// A rule and what it forwards to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,7 +14,8 @@ use crate::steps::traffic::health::health;
 use crate::steps::traffic::rules::{Forward, Seen, write};
 use crate::steps::traffic::weights::{percent, with_percent};
 
-const RECHECK: Duration = Duration::from_secs(5);
+/// Calls to AWS are no more often than this.
+const RECHECK: Duration = crate::steps::updates::POLL;
 /// Clients pinned to blue by target-group stickiness stay there until their cookie ends; longer than this is not waited.
 const MOST_STICKY: SignedDuration = SignedDuration::from_hours(1);
 

@@ -13,7 +13,8 @@ use crate::model::elb::{Rule, TargetHealth, short, short_rule};
 use crate::steps::traffic::health::{health, still_targets};
 use crate::steps::{BACK_PATIENCE, World, absent_is_none};
 
-const RECHECK: Duration = Duration::from_secs(5);
+/// Calls to AWS are no more often than this.
+const RECHECK: Duration = crate::steps::updates::POLL;
 /// A deregistration delay is an hour at most; nothing else here takes longer than minutes.
 const LONGEST: SignedDuration = SignedDuration::from_mins(75);
 

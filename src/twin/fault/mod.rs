@@ -224,6 +224,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
     rules: Vec<(Rule, u32)>,
+    /// Nothing goes wrong any more.
+    over: bool,
     /// What reads answered, kept only where a rule wants to answer it again.
     pub remembered: Remembered,
 }
@@ -244,8 +246,9 @@ impl Faults {
         })
     }
 
-    /// No rule on requests fires any more.
+    /// No rule fires any more.
     pub fn cease(&mut self) {
+        self.over = true;
         for (rule, _) in &mut self.rules {
             if let Effect::Request { left, .. } = &mut rule.effect {
                 *left = Some(0);
@@ -298,6 +301,9 @@ pub fn happen(world: &mut World, index: usize) {
     let Effect::World(change) = rule.effect.clone() else {
         return;
     };
+    if world.faults.over {
+        return;
+    }
     if change.happen(world)
         && let Some((_, fired)) = world.faults.rules.get_mut(index)
     {
