@@ -21,7 +21,11 @@ fn play(scene: &Scene, grant: &Grant) -> Told {
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(scene.play(grant))
+    let began = std::time::Instant::now();
+    let told = runtime.block_on(scene.play(grant));
+    // Seen with --nocapture: which ones take long.
+    println!("{:>6.1} s  {}", began.elapsed().as_secs_f32(), scene.name);
+    told
 }
 
 /// Does `f` with each item, on as many threads as there are processors.
@@ -98,8 +102,7 @@ fn without_any_one_permission_something_fails_and_names_it() {
     }
     let needed: Vec<_> = needed.into_iter().collect();
     let silent = each(&needed, |(permission, (scene, grant))| {
-        // Seen with --nocapture: which ones take long.
-        println!("{permission:?} in {}", scene.name);
+        println!("without {permission:?}");
         let told = play(scene, &(*grant).clone().without(permission));
         let named = permission.is_named_in(&told.said);
         (!named).then(|| format!("{permission:?} in {}: {}", scene.name, told.said))

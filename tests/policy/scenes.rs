@@ -120,7 +120,7 @@ fn budgets(snapshot: &mut Snapshot) -> &mut Vec<Value> {
 }
 
 impl Scene {
-    /// The plan's text.
+    /// The plan's text, with nothing to sit out: a bake needs no permission that a look does not.
     pub fn plan(&self) -> String {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
         let mut text = std::fs::read_to_string(dir.join(format!("{}.yaml", self.plan))).unwrap();
@@ -128,7 +128,22 @@ impl Scene {
             assert!(text.contains(old), "{}: {old}", self.name);
             text = text.replace(old, new);
         }
-        text
+        let to = eksup::plan::parse("plan.yaml", &text).unwrap().to;
+        let mut plan: Value = serde_saphyr::from_str(&text).unwrap();
+        // As a number 1.30 would be 1.3.
+        plan["to"] = json!(to.to_string());
+        for (section, time) in [
+            ("controlPlane", "bake"),
+            ("drain", "bake"),
+            ("drain", "canaryBake"),
+            ("traffic", "bake"),
+            ("retire", "soak"),
+        ] {
+            if time != "canaryBake" || plan["strategy"] == "canary" {
+                plan[section][time] = json!("1s");
+            }
+        }
+        plan.to_string()
     }
 
     /// Plays it under `grant`.
