@@ -6,6 +6,7 @@ use eksup::cli::chaos::judge::World;
 use eksup::cli::chaos::trial::Last;
 use eksup::cli::chaos::{Trial, Weather};
 use eksup::cli::ui::{Env, Ui};
+use eksup::model::Inventory;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::scenario;
 
@@ -40,7 +41,7 @@ impl Ground {
     }
 
     /// The beginning, and the end without weather.
-    pub fn calm(&self, trial: &Trial<'_>) -> (World, World) {
+    pub fn calm(&self, trial: &Trial<'_>) -> (Inventory, World) {
         let verdict = trial.run(&Weather::calm(1)).unwrap();
         assert_eq!(
             (verdict.last, &verdict.faults),

@@ -104,7 +104,9 @@ pub fn weather(trial: &Trial<'_>, seed: u64) -> Weather {
 }
 
 fn grounds(trial: &Trial<'_>) -> Grounds {
-    let (plan, inventory) = (&trial.wish.plan, &trial.snapshot.inventory);
+    // A snapshot's own inventory knows only the account; the cluster's objects stand beside it.
+    let inventory = trial.before.unwrap_or(&trial.snapshot.inventory);
+    let plan = &trial.wish.plan;
     let greens = crate::route::build(plan, inventory)
         .iter()
         .flat_map(greens)

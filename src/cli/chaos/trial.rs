@@ -73,7 +73,7 @@ pub struct Verdict {
     pub told: Vec<(String, Vec<Event>)>,
     /// What was said at each end.
     pub said: Vec<String>,
-    pub begin: Option<World>,
+    pub begin: Option<Inventory>,
     pub end: Option<World>,
 }
 
@@ -85,7 +85,7 @@ pub struct Trial<'a> {
     /// The end without weather; a trial that nobody meddled with ends the same.
     pub calm: Option<&'a World>,
     /// The world before anything was done.
-    pub before: Option<&'a World>,
+    pub before: Option<&'a Inventory>,
     /// Keep what the processes told.
     pub tell: bool,
     /// What is put around each process's wire.
@@ -108,7 +108,7 @@ impl Trial<'_> {
 
     async fn play(&self, weather: &Weather) -> Verdict {
         let mut world = scenario::load(self.snapshot, weather.seed);
-        world.laws = Some(Laws::new(self.terms(weather)));
+        world.laws = Some(Laws::new(self.terms()));
         fault::add(&mut world, weather.rules.clone());
         let twin = Twin::start(world);
         let stage = Stage {
@@ -123,7 +123,7 @@ impl Trial<'_> {
         // Only who does not know yet what there was has to look.
         let begin = match self.before {
             Some(_) => None,
-            None => look(&stage).await.ok().map(|(read, _)| World::of(&read)),
+            None => look(&stage).await.ok().map(|(read, _)| read),
         };
         let begun = Instant::now();
         let mut run = Run::new(self, weather, &stage);
@@ -159,9 +159,10 @@ impl Trial<'_> {
     }
 
     /// What the plan lets the upgrade do.
-    fn terms(&self, _weather: &Weather) -> Terms {
+    fn terms(&self) -> Terms {
         let plan = &self.wish.plan;
-        let drawn = crate::route::build(plan, &self.snapshot.inventory);
+        let inventory = self.before.unwrap_or(&self.snapshot.inventory);
+        let drawn = crate::route::build(plan, inventory);
         let mut groups: std::collections::BTreeSet<String> =
             drawn.iter().flat_map(greens).collect();
         groups.extend(
@@ -217,7 +218,7 @@ impl Trial<'_> {
         if last == Last::RolledBack && !weather.meddled {
             let differs = self
                 .before
-                .map(|before| end.differs(before))
+                .map(|before| end.differs(&World::of(before)))
                 .unwrap_or_default();
             // Versions are kept.
             let kept = |d: &String| d.starts_with("cluster:") || d.starts_with("add-on ");
