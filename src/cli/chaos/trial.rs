@@ -127,7 +127,7 @@ impl Trial<'_> {
         };
         let begun = Instant::now();
         let mut run = Run::new(self, weather, &stage);
-        match tokio::time::timeout(LONGEST, run.to_the_end()).await {
+        match tokio::time::timeout(LONGEST, run.carry_on()).await {
             Ok(last) => run.verdict.last = last,
             Err(_) => run
                 .verdict
@@ -291,7 +291,7 @@ impl<'a, 'w> Run<'a, 'w> {
     }
 
     /// Process after process.
-    async fn to_the_end(&mut self) -> Option<Last> {
+    async fn carry_on(&mut self) -> Option<Last> {
         while self.verdict.processes < PROCESSES {
             let fate = self
                 .weather
