@@ -133,11 +133,17 @@ pub fn undone(read: &Inventory, route: &Route) -> Vec<String> {
             read.cluster.version, route.to
         ));
     }
-    for step in &route.steps {
+    // On a long way a later green may have the name of a blue that went before.
+    let made_later = |i: usize, name: &str| {
+        route.steps[i..]
+            .iter()
+            .any(|s| matches!(&s.spec, StepSpec::CreateGreen { group, .. } if group.name == name))
+    };
+    for (i, step) in route.steps.iter().enumerate() {
         match &step.spec {
             StepSpec::Retire {
                 blue, delete: true, ..
-            } if read.nodegroup(blue).is_some() => {
+            } if read.nodegroup(blue).is_some() && !made_later(i, blue) => {
                 wrong.push(format!("node group {blue} is still there"));
             }
             StepSpec::ControlPlane { .. }
