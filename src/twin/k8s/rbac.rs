@@ -321,7 +321,7 @@ impl Attributes {
                         ) | ("authentication.k8s.io", "selfsubjectreviews")
                     )
             }
-            _ => self.verb == "get" && PATHS.iter().any(|path| of(path)),
+            _ => self.verb == "get" && PATHS.iter().any(of),
         }
     }
 
