@@ -102,6 +102,21 @@ pub const SCENES: &[Scene] = &[
         },
         ..forward("expense-dev")
     },
+    Scene {
+        name: "the traffic is the listener's default action",
+        change: &[(
+            "rule:\n        loadBalancer: expense-dev-alb\n        port: 80\n        conditions: [\"path-pattern=/*\"]",
+            "rule: every",
+        )],
+        cluster: |mut snapshot| {
+            snapshot.inventory.rules.retain(|rule| !rule.is_default);
+            let rule = &mut snapshot.inventory.rules[0];
+            (rule.is_default, rule.priority) = (true, "default".to_owned());
+            rule.conditions.clear();
+            snapshot
+        },
+        ..forward("expense-dev")
+    },
     forward("controller-ingress"),
     forward("custom-ami"),
     forward("local-policy"),
