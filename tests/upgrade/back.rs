@@ -62,7 +62,7 @@ fn full() -> bool {
 
 /// Every n-th of a sweep, and all of them when asked.
 fn sampled(i: usize, n: usize) -> bool {
-    full() || i % n == 0
+    full() || i.is_multiple_of(n)
 }
 
 fn plan_text(name: &str) -> String {

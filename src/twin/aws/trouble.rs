@@ -7,7 +7,7 @@ use super::call::Call;
 use super::error::AwsError;
 use super::iam;
 use crate::twin::answer::{Answer, respond};
-use crate::twin::k8s::hands;
+use crate::twin::k8s::others;
 use crate::twin::world::World;
 use crate::wire::Request;
 
@@ -119,7 +119,7 @@ pub fn empty_subnets(world: &mut World) {
 /// Somebody ends the instances that never joined or whose kubelet has died; their groups replace them.
 pub fn replace_dead(world: &mut World) {
     let silent = |i: &super::state::Instance| {
-        i.state == "running" && (i.never_joins || (i.joined && hands::is_dead(world, &i.dns)))
+        i.state == "running" && (i.never_joins || (i.joined && others::is_dead(world, &i.dns)))
     };
     let all = world.cloud.instances.values();
     let dead: Vec<(String, String)> = all
@@ -197,5 +197,5 @@ pub fn expire_credentials(world: &mut World, lasts: std::time::Duration) {
     let now = world.now();
     let until = now.saturating_add(lasts).unwrap_or(jiff::Timestamp::MAX);
     world.cloud.switches.expired_until = Some(until);
-    hands::refuse_new_tokens(world, now, until);
+    others::refuse_new_tokens(world, now, until);
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::duration;
+use crate::twin::aws;
+use crate::twin::k8s::{hands, others};
 use crate::twin::world::World;
-use crate::twin::{aws, k8s::hands};
 
 /// What happens to the world.
 #[derive(Clone, Debug, PartialEq)]
@@ -153,7 +154,7 @@ impl Change {
             Self::KubeletDies(node) => by_name_or_number(world, node).into_iter().collect(),
             Self::Scale { group, by } if *by < 0 => vec![group.clone()],
             Self::DeleteGroup(group) => vec![group.clone()],
-            Self::Karpenter(_) => hands::karpenters(world),
+            Self::Karpenter(_) => others::karpenters(world),
             _ => Vec::new(),
         };
         if let Some(laws) = &mut world.laws {
@@ -174,26 +175,26 @@ impl Change {
             Self::ImageMissing {
                 namespace,
                 workload,
-            } => hands::image_missing(world, namespace, workload),
+            } => others::image_missing(world, namespace, workload),
             Self::NeverReady {
                 namespace,
                 workload,
-            } => hands::never_ready(world, namespace, workload),
+            } => others::never_ready(world, namespace, workload),
             Self::Budget {
                 namespace,
                 name,
                 least,
-            } => hands::tighten(world, namespace, name, *least),
+            } => others::tighten(world, namespace, name, *least),
             Self::KubeletDies(node) => by_name_or_number(world, node).is_some_and(|node| {
                 hands::kubelet_dies(world, &node);
                 true
             }),
             Self::Cordon { node, close } => by_name_or_number(world, node)
-                .is_some_and(|node| hands::cordon(world, &node, *close)),
+                .is_some_and(|node| others::cordon(world, &node, *close)),
             Self::Scale { group, by } => aws::autoscale(world, group, *by),
             Self::Weights { group, weight } => aws::edit_weights(world, group, *weight),
             Self::DeleteGroup(group) => aws::delete_group(world, group),
-            Self::Karpenter(number) => hands::karpenter(world, *number),
+            Self::Karpenter(number) => others::karpenter(world, *number),
             Self::ServerGone(lasts) => {
                 hands::outage(world, *lasts);
                 true
@@ -223,7 +224,7 @@ pub fn mend(world: &mut World) {
     switches.control_plane_fails.clear();
     aws::empty_subnets(world);
     aws::replace_dead(world);
-    hands::mend(world);
+    others::mend(world);
 }
 
 /// A node by its name, or by its number in the order of names, from 1.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::control::nodes::{self, QUIET};
 use super::control::rollout;
-use super::json::{at, list, list_mut, object, set, slot, text, unset};
-use super::kinds::{BUDGETS, DAEMON_SETS, DEPLOYMENTS, NODES, PODS, Res, SERVICES, STATEFUL_SETS};
+use super::json::{list, list_mut, object, set, slot, text, unset};
+use super::kinds::{DAEMON_SETS, DEPLOYMENTS, NODES, PODS, Res, SERVICES, STATEFUL_SETS};
 use super::rest::evict;
 use super::rest::query::Query;
 use super::store::{Key, Name};
@@ -103,9 +103,9 @@ pub enum Step {
 }
 
 /// How long EKS lets budgets hold up the end of a node group.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 /// How long it waits between two rounds.
-const ROUND: Duration = Duration::from_secs(5);
+pub(super) const ROUND: Duration = Duration::from_secs(5);
 
 /// A node registers: not ready first, then ready when its network is.
 pub fn node_joins(world: &mut World, birth: NodeBirth) {
@@ -480,178 +480,6 @@ pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String>
         .filter(|(_, node)| index.nodes.get(*node).is_some_and(|n| takes(n)))
         .map(|(id, _)| id.clone())
         .collect()
-}
-
-/// The images of a workload can no longer be pulled; nodes that have them keep them. Whether there is such a workload.
-pub fn image_missing(world: &mut World, ns: &str, name: &str) -> bool {
-    within(world, |cluster| {
-        let images: Vec<String> = templates(cluster, ns, name)
-            .flat_map(|template| list(template, "spec.containers"))
-            .map(|c| text(c, "image").to_owned())
-            .collect();
-        let found = !images.is_empty();
-        cluster.unpullable.extend(images);
-        found
-    })
-}
-
-/// New pods of a workload start and never become ready. Whether there is such a workload.
-pub fn never_ready(world: &mut World, ns: &str, name: &str) -> bool {
-    within(world, |cluster| {
-        let found = templates(cluster, ns, name).next().is_some();
-        if found {
-            cluster.never_ready.insert(Name::new(ns, name));
-        }
-        found
-    })
-}
-
-/// The pod templates of the workloads of that name.
-fn templates<'a>(cluster: &'a Cluster, ns: &str, name: &str) -> impl Iterator<Item = &'a Value> {
-    let at_name = Name::new(ns, name);
-    [DEPLOYMENTS, STATEFUL_SETS, DAEMON_SETS]
-        .into_iter()
-        .filter_map(move |res| cluster.store.find(res, &at_name))
-        .filter_map(|object| at(object, "spec.template"))
-}
-
-/// Somebody writes `minAvailable` into a budget; whether there is one.
-pub fn tighten(world: &mut World, ns: &str, name: &str, least: i64) -> bool {
-    within(world, |cluster| {
-        let key = Key::new(BUDGETS, ns, name);
-        if let Some(before) = cluster.store.get(&key).and_then(|b| b.get("spec")).cloned() {
-            cluster.tightened.entry(key.at.clone()).or_insert(before);
-        }
-        let changed = cluster.change(&key, |b| {
-            unset(b, "spec.maxUnavailable");
-            set(b, "spec.minAvailable", least);
-        });
-        changed.is_some()
-    })
-}
-
-/// Somebody cordons a node or opens it again; whether that changed it.
-pub fn cordon(world: &mut World, node: &str, close: bool) -> bool {
-    within(world, |cluster| {
-        let key = Key::new(NODES, "", node);
-        let is = |o: &Value| super::json::flag(o, "spec.unschedulable");
-        if cluster.store.get(&key).is_none_or(|o| is(o) == close) {
-            return false;
-        }
-        cluster.change(&key, |n| {
-            if close {
-                set(n, "spec.unschedulable", true);
-            } else {
-                unset(n, "spec.unschedulable");
-            }
-        });
-        true
-    })
-}
-
-/// Whether a node's kubelet is dead.
-pub fn is_dead(world: &World, node: &str) -> bool {
-    world.kube.dead.contains(node)
-}
-
-/// Somebody mends what was broken: images are there again, pods become ready, budgets are as they were, and nodes that
-/// carry no mark of `eksup.dev` are open.
-pub fn mend(world: &mut World) {
-    within(world, |cluster| {
-        cluster.unpullable.clear();
-        cluster.never_ready.clear();
-        cluster.access.refused = None;
-        for (name, spec) in std::mem::take(&mut cluster.tightened) {
-            let key = Key {
-                res: BUDGETS,
-                at: name,
-            };
-            cluster.change(&key, |b| set(b, "spec", spec));
-        }
-        let names: Vec<String> = cluster.store.index.nodes.keys().cloned().collect();
-        for node in names {
-            let key = Key::new(NODES, "", node.clone());
-            let ours = cluster
-                .store
-                .get(&key)
-                .is_some_and(|n| super::json::annotation(n, "eksup.dev/cordoned-by").is_some());
-            if !ours {
-                cluster.change(&key, |n| unset(n, "spec.unschedulable"));
-            }
-            super::kubelet::resume(cluster, &node);
-        }
-    });
-}
-
-/// The label of Karpenter's nodes.
-const POOL: &str = "karpenter.sh/nodepool";
-
-/// Karpenter's own nodes.
-pub fn karpenters(world: &World) -> Vec<String> {
-    let nodes = world.kube.store.index.nodes.values();
-    nodes
-        .filter(|n| n.labels.contains_key(POOL))
-        .map(|n| n.name.clone())
-        .collect()
-}
-
-/// Karpenter makes `number` nodes of its own, and ends those it had: their pods are evicted first, by budget, and after
-/// its patience by force, as by a node claim's `terminationGracePeriod`.
-pub fn karpenter(world: &mut World, number: u32) -> bool {
-    let old = karpenters(world);
-    let index = &world.kube.store.index;
-    let Some(like) = index
-        .nodes
-        .values()
-        .find(|n| !n.labels.contains_key(POOL))
-        .cloned()
-    else {
-        return false;
-    };
-    let version = world
-        .kube
-        .store
-        .find(NODES, &Name::new("", like.name.clone()))
-        .map(|n| text(n, "status.nodeInfo.kubeletVersion").to_owned())
-        .unwrap_or_default();
-    for _ in 0..number {
-        let instance = world.id("i-");
-        let host = world.rng.u32(..);
-        let ip = std::net::Ipv4Addr::from(0x0aff_0000 | (host & 0xffff));
-        let zone = like.zone().to_owned();
-        let birth = NodeBirth {
-            name: format!("ip-{}.ec2.internal", ip.to_string().replace('.', "-")),
-            provider_id: format!("aws:///{zone}/{instance}"),
-            zone_id: like.label("topology.k8s.aws/zone-id").to_owned(),
-            region: like.label("topology.kubernetes.io/region").to_owned(),
-            zone,
-            instance_type: like.label("node.kubernetes.io/instance-type").to_owned(),
-            labels: BTreeMap::from([(POOL.to_owned(), "default".to_owned())]),
-            taints: Vec::new(),
-            kubelet_version: version.clone(),
-            cpu_millis: like.cpu,
-            memory_bytes: like.memory,
-            max_pods: like.pods,
-            internal_ip: ip.to_string(),
-            architecture: like.label("kubernetes.io/arch").to_owned(),
-            os_image: "Amazon Linux 2023.7.20250609".to_owned(),
-        };
-        node_joins(world, birth);
-    }
-    for node in &old {
-        evict_all(world, node);
-        within(world, |cluster| {
-            cluster.later(PATIENCE + ROUND, Due::Hand(Step::End, node.clone()));
-        });
-    }
-    number > 0 || !old.is_empty()
-}
-
-/// Tokens made between `from` and `until` are refused: the credentials behind them were not good.
-pub fn refuse_new_tokens(world: &mut World, from: jiff::Timestamp, until: jiff::Timestamp) {
-    within(world, |cluster| {
-        cluster.access.refused = Some((from, until))
-    });
 }
 
 /// An image can no longer be pulled.

@@ -30,6 +30,7 @@ mod json;
 mod kinds;
 mod kubelet;
 pub mod look;
+pub mod others;
 mod rbac;
 mod rest;
 mod scheduler;
