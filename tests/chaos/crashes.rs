@@ -17,7 +17,7 @@ fn crash(plan: &str) {
         ..ground.trial()
     };
     // Every record is the kept command's work; a debug build takes a sample that moves with the plan's name.
-    let every = asked("EKSUP_CRASH_EVERY", 24).max(1);
+    let every = asked("EKSUP_CRASH_EVERY", 60).max(1);
     let mut record = 1 + plan.len() as u64 % every;
     let mut crashes = 0;
     loop {

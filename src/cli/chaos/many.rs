@@ -148,6 +148,8 @@ pub fn many(
         let named = |_| {
             std::thread::Builder::new()
                 .name("chaos".into())
+                // Without optimisation the futures of a whole upgrade are large.
+                .stack_size(16 << 20)
                 .spawn_scoped(scope, work)
         };
         let all: Vec<_> = (0..threads.max(1)).map(named).collect();
