@@ -13,7 +13,7 @@ enum Instead {
     /// This.
     Ask(Request),
     /// This as well, first.
-    AskFirst(Request, Request),
+    AskFirst(Box<(Request, Request)>),
     /// Nothing, and is content with this.
     Believe(Bytes),
 }
@@ -28,7 +28,8 @@ fn broken(
             async move {
                 match instead {
                     Instead::Ask(request) => wire.oneshot(request).await,
-                    Instead::AskFirst(first, request) => {
+                    Instead::AskFirst(both) => {
+                        let (first, request) = *both;
                         let _ = wire.clone().oneshot(first).await;
                         wire.oneshot(request).await
                     }
@@ -95,7 +96,7 @@ fn a_program_that_deletes_blue_before_it_is_empty_is_caught() {
         let delete = changed(request.clone(), |parts, _| {
             retarget(parts, Method::DELETE, "/update-config", "")
         });
-        Instead::AskFirst(delete, request)
+        Instead::AskFirst(Box::new((delete, request)))
     });
     assert!(
         faults.contains("node group expense-blue still has"),
@@ -112,7 +113,7 @@ fn a_program_that_deletes_a_group_the_plan_does_not_name_is_caught() {
         let other = changed(request.clone(), |parts, _| {
             retarget(parts, Method::DELETE, "expense-blue", "production")
         });
-        Instead::AskFirst(other, request)
+        Instead::AskFirst(Box::new((other, request)))
     });
     assert!(faults.contains("production is not in the plan"), "{faults}");
 }
