@@ -9,6 +9,7 @@ use tower::ServiceExt;
 use crate::ground::Ground;
 
 /// What a broken program asks for instead of `request`.
+#[expect(clippy::large_enum_variant, reason = "one lives for a moment")]
 enum Instead {
     /// This.
     Ask(Request),
