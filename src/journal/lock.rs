@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::remote::{Held, Remote};
 use crate::model::{ApiError, Class, Clock};
 
-/// How often a holder renews; a renewal that fails is tried again after [`POLL`].
+/// How often a holder renews; a renewal that fails is tried again after two seconds.
 pub const RENEW: Duration = Duration::from_secs(10);
 /// How long a lease is good for without being renewed.
 pub const DURATION: Duration = Duration::from_secs(30);
