@@ -57,6 +57,7 @@ fn crash(plan: &str) {
 macro_rules! crashed {
     ($($test:ident: $plan:literal),* $(,)?) => {$(
         #[test]
+        #[ignore = "minutes without optimisation; run it with --release -- --ignored"]
         fn $test() {
             crash($plan);
         }
