@@ -57,7 +57,6 @@ fn crash(plan: &str) {
 macro_rules! crashed {
     ($($test:ident: $plan:literal),* $(,)?) => {$(
         #[test]
-        #[ignore = "minutes without optimisation; run it with --release -- --ignored"]
         fn $test() {
             crash($plan);
         }
@@ -67,9 +66,14 @@ macro_rules! crashed {
 crashed!(
     a_crash_at_any_record_of_expense_dev_leaves_the_same_world: "expense-dev",
     a_crash_at_any_record_of_minimal_leaves_the_same_world: "minimal",
-    a_crash_at_any_record_of_multi_hop_leaves_the_same_world: "multi-hop",
     a_crash_at_any_record_of_custom_ami_leaves_the_same_world: "custom-ami",
     a_crash_at_any_record_of_controller_ingress_leaves_the_same_world: "controller-ingress",
     a_crash_at_any_record_of_local_policy_leaves_the_same_world: "local-policy",
     a_crash_at_any_record_of_canary_leaves_the_same_world: "canary",
 );
+
+#[test]
+#[ignore = "minutes without optimisation, and not yet seen to hold: run it in release with --ignored"]
+fn a_crash_at_any_record_of_multi_hop_leaves_the_same_world() {
+    crash("multi-hop");
+}
