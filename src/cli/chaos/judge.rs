@@ -140,27 +140,13 @@ pub fn undone(read: &Inventory, route: &Route) -> Vec<String> {
             .any(|s| matches!(&s.spec, StepSpec::CreateGreen { group, .. } if group.name == name))
     };
     for (i, step) in route.steps.iter().enumerate() {
-        match &step.spec {
-            StepSpec::Retire {
-                blue, delete: true, ..
-            } if read.nodegroup(blue).is_some() && !made_later(i, blue) => {
-                wrong.push(format!("node group {blue} is still there"));
-            }
-            StepSpec::ControlPlane { .. }
-            | StepSpec::Addon { .. }
-            | StepSpec::Bake { .. }
-            | StepSpec::LaunchTemplate { .. }
-            | StepSpec::CreateGreen { .. }
-            | StepSpec::HoldGreen { .. }
-            | StepSpec::ShieldBlue { .. }
-            | StepSpec::AttachTargets { .. }
-            | StepSpec::AddToRules { .. }
-            | StepSpec::Shift { .. }
-            | StepSpec::DetachTargets { .. }
-            | StepSpec::Drain { .. }
-            | StepSpec::Soak { .. }
-            | StepSpec::Retire { .. }
-            | StepSpec::ReleaseGreen { .. } => {}
+        if let StepSpec::Retire {
+            blue, delete: true, ..
+        } = &step.spec
+            && read.nodegroup(blue).is_some()
+            && !made_later(i, blue)
+        {
+            wrong.push(format!("node group {blue} is still there"));
         }
     }
     wrong

@@ -256,6 +256,8 @@ struct Run<'a, 'w> {
     stage: &'a Stage<'w>,
     verdict: Verdict,
     way: Way,
+    /// Somebody has asked for the way back.
+    turned: bool,
     stuck: usize,
     refused: usize,
 }
@@ -285,6 +287,7 @@ impl<'a, 'w> Run<'a, 'w> {
             stage,
             verdict,
             way: Way::Forward,
+            turned: false,
             stuck: 0,
             refused: 0,
         }
@@ -308,6 +311,7 @@ impl<'a, 'w> Run<'a, 'w> {
             }
             if self.weather.turns_back_after == Some(self.verdict.processes) {
                 self.way = Way::Back;
+                self.turned = true;
             }
         }
         self.verdict
@@ -415,8 +419,16 @@ impl<'a, 'w> Run<'a, 'w> {
             Kind::Expired | Kind::Locked => sleep(Duration::from_secs(300)).await,
             Kind::Stuck => return self.stuck().await,
             Kind::NotReady | Kind::Unexpected => return self.refused(&error).await,
-            // The run is being taken back: that goes on.
-            Kind::Mismatch if self.way == Way::Forward => self.way = Way::Back,
+            // Somebody has begun to take the run back: that goes on. Nothing else is a reason not to know one's own run.
+            Kind::Mismatch if self.way == Way::Forward => {
+                if !self.turned {
+                    self.verdict.faults.push(format!(
+                        "nobody has taken anything back, and yet: {}",
+                        error.message
+                    ));
+                }
+                self.way = Way::Back;
+            }
             // Taken back already, or nothing to take back.
             Kind::Mismatch => return self.nothing_to_take_back().await,
             Kind::Usage | Kind::PlanInvalid | Kind::ChangesPending => {
@@ -439,6 +451,7 @@ impl<'a, 'w> Run<'a, 'w> {
             (1..=3, _) => None,
             (4, Way::Forward) => {
                 self.way = Way::Back;
+                self.turned = true;
                 None
             }
             (4..=7, Way::Back) => None,

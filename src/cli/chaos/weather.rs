@@ -56,7 +56,12 @@ impl Grounds {
         zones.sort();
         zones.dedup();
         let own = |ns: &str| ns != "kube-system";
-        let workloads = inventory.workloads.iter().filter(|w| own(&w.key.namespace));
+        // What a rule can name: a replica set goes with its deployment.
+        let named = |kind: &str| matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet");
+        let workloads = inventory
+            .workloads
+            .iter()
+            .filter(|w| own(&w.key.namespace) && named(&w.kind));
         let budgets = inventory.pdbs.iter().filter(|b| own(&b.key.namespace));
         let targets = inventory.target_groups.iter().map(|t| t.name.clone());
         let blues = inventory.nodegroups.iter().map(|g| g.name.clone());
@@ -135,24 +140,11 @@ impl Weather {
     /// The weather of a seed.
     pub fn of(seed: u64, grounds: &Grounds) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
-        let mut rules = Vec::new();
-        for _ in 0..few(&mut rng, 5) {
-            rules.push(request(&mut rng));
-        }
-        for _ in 0..few(&mut rng, 2) {
-            rules.push(quake(&mut rng));
-        }
-        let mut meddled = false;
-        for _ in 0..few(&mut rng, 3).saturating_sub(1) {
-            if let Some(rule) = hand(&mut rng, grounds) {
-                rules.push(rule);
-                meddled = true;
-            }
-        }
+        let (texts, meddled) = rules(&mut rng, grounds);
         let fates: Vec<Fate> = (0..few(&mut rng, 6)).map(|_| fate(&mut rng)).collect();
         let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
         // Every rule is made of parts the grammar knows; a test holds that.
-        let rules = rules.iter().filter_map(|text| text.parse().ok()).collect();
+        let rules = texts.iter().filter_map(|text| text.parse().ok()).collect();
         Self {
             seed,
             rules,
@@ -186,6 +178,22 @@ impl Weather {
             .map(|n| format!("after process {n} somebody takes the run back"));
         rules.chain(fates).chain(back).collect()
     }
+}
+
+/// The rules, as text, and whether one of them is somebody else's hand.
+fn rules(rng: &mut fastrand::Rng, grounds: &Grounds) -> (Vec<String>, bool) {
+    let mut texts = Vec::new();
+    for _ in 0..few(rng, 5) {
+        texts.push(request(rng));
+    }
+    for _ in 0..few(rng, 2) {
+        texts.push(quake(rng));
+    }
+    let hands = few(rng, 3).saturating_sub(1);
+    let hands: Vec<String> = (0..hands).filter_map(|_| hand(rng, grounds)).collect();
+    let meddled = !hands.is_empty();
+    texts.extend(hands);
+    (texts, meddled)
 }
 
 /// None as often as not, and seldom as many as `most`.
@@ -305,5 +313,33 @@ fn fate(rng: &mut fastrand::Rng) -> Fate {
             after,
             seconds: rng.i64(-400..=400),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_of_every_seed_is_one_that_the_grammar_knows_and_every_hand_comes_about() {
+        let some = |text: &str| vec![text.to_owned()];
+        let grounds = Grounds {
+            zones: some("us-east-1a"),
+            workloads: some("expense/backend"),
+            budgets: some("expense/backend"),
+            blues: some("expense-blue"),
+            greens: some("expense-green"),
+            targets: some("expense-green-tg"),
+            nodes: 3,
+        };
+        let mut kinds = std::collections::BTreeSet::new();
+        for seed in 0..5000 {
+            let (texts, _) = rules(&mut fastrand::Rng::with_seed(seed), &grounds);
+            for text in texts {
+                assert!(text.parse::<Rule>().is_ok(), "{:?}", text.parse::<Rule>());
+                kinds.insert(text.split([':', '@']).next().unwrap_or_default().to_owned());
+            }
+        }
+        assert_eq!(kinds.len(), 25, "{kinds:?}");
     }
 }
