@@ -19,12 +19,16 @@ pub struct Bake {
     time: Duration,
     /// The group that must stay empty.
     empty: Option<String>,
+    /// The group that carries everything meanwhile.
+    green: Option<String>,
 }
 
 /// What a look sees.
 pub struct Seen {
     not_ready: Vec<String>,
     strays: Vec<String>,
+    /// Blue has nodes, and green has none any more.
+    deserted: bool,
 }
 
 /// A bake does nothing.
@@ -38,15 +42,17 @@ impl Bake {
             what,
             time,
             empty: None,
+            green: None,
         }
     }
 
-    /// Watches for `time` that `blue` stays empty.
-    pub fn soak(blue: String, time: Duration) -> Self {
+    /// Watches for `time` that `blue` stays empty and `green` is there.
+    pub fn soak(blue: String, green: Option<String>, time: Duration) -> Self {
         Self {
             what: format!("node group {blue} stands empty"),
             time,
             empty: Some(blue),
+            green,
         }
     }
 }
@@ -68,11 +74,28 @@ impl Step<World> for Bake {
             Some(blue) => evictable::left_on(&snapshot, blue),
             None => Vec::new(),
         };
-        Ok(Seen { not_ready, strays })
+        let nodes_of = |group: &Option<String>| {
+            let all = snapshot.nodes.values();
+            all.filter(|n| group.is_some() && n.nodegroup() == group.as_deref())
+                .count()
+        };
+        let deserted =
+            self.green.is_some() && nodes_of(&self.green) == 0 && nodes_of(&self.empty) > 0;
+        Ok(Seen {
+            not_ready,
+            strays,
+            deserted,
+        })
     }
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
         let time = SignedDuration::try_from(self.time).unwrap_or(SignedDuration::MAX);
+        if let (true, Some(green), Some(blue)) = (seen.deserted, &self.green, &self.empty) {
+            return Decision::Refuse(format!(
+                "node group {green} has no node any more, and everything has moved there: nothing serves. \
+                 `eksup rollback` opens {blue} again, which still has its nodes; once {green} is well, `eksup apply` goes on."
+            ));
+        }
         let left = past
             .started_at
             .map_or(time, |t| time - now.duration_since(t));
@@ -160,6 +183,7 @@ mod tests {
         let well = Seen {
             not_ready: vec![],
             strays: vec![],
+            deserted: false,
         };
         let after = |s| started + SignedDuration::from_secs(s);
         assert!(matches!(
@@ -173,6 +197,7 @@ mod tests {
         let ill = Seen {
             not_ready: vec!["n1".into()],
             strays: vec![],
+            deserted: false,
         };
         assert!(
             matches!(bake.decide(&ill, &past, after(600)), Decision::Wait { why, .. } if why.contains("n1"))
@@ -181,5 +206,25 @@ mod tests {
             bake.decide(&ill, &past, after(600 + 901)),
             Decision::Refuse(_)
         ));
+    }
+
+    #[test]
+    fn a_soak_whose_green_is_gone_asks_for_a_person_at_once() {
+        let soak = Bake::soak(
+            "blue".into(),
+            Some("green".into()),
+            Duration::from_secs(3600),
+        );
+        let seen = Seen {
+            not_ready: vec![],
+            strays: vec![],
+            deserted: true,
+        };
+        let now: Timestamp = "2026-11-21T08:00:01Z".parse().unwrap();
+        let decision = soak.decide(&seen, &Past::default(), now);
+        assert!(
+            matches!(&decision, Decision::Refuse(why) if why.contains("eksup rollback")),
+            "{decision:?}"
+        );
     }
 }

@@ -76,7 +76,10 @@ pub fn build(
         StepSpec::AddToRules { green, shift } => Box::new(AddToRules::new(green, shift)),
         StepSpec::Shift { green: _, shift } => Box::new(Shift::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(Drain::new(id, blue, green, drain)),
-        StepSpec::Soak { blue, time } => Box::new(Bake::soak(blue, time)),
+        StepSpec::Soak { blue, time } => {
+            let green = green_of(route, &blue);
+            Box::new(Bake::soak(blue, green, time))
+        }
         StepSpec::Retire {
             blue,
             green,
@@ -92,6 +95,16 @@ pub fn build(
             rules,
         )),
     }
+}
+
+/// The group that `blue` is to give way to.
+fn green_of(route: &Route, blue: &str) -> Option<String> {
+    route.steps.iter().find_map(|step| match &step.spec {
+        StepSpec::Retire {
+            blue: of, green, ..
+        } if of == blue => Some(green.clone()),
+        _ => None,
+    })
 }
 
 /// How the pods of `green` came, and so how they go back.
