@@ -86,15 +86,19 @@ pub fn build(
             delete,
             target_groups,
             rules,
-        } => Box::new(Retire::new(
-            id,
-            run,
-            (blue, green),
-            delete,
-            target_groups,
-            rules,
-        )),
+        } => {
+            let green = made_before(route, step, green);
+            let groups = (blue, green);
+            Box::new(Retire::new(id, run, groups, delete, target_groups, rules))
+        }
     }
+}
+
+/// `green`, where `route` has made it before `step`: with the strategy `recreate` blue goes first.
+fn made_before(route: &Route, step: &RouteStep, green: String) -> Option<String> {
+    let before = route.steps.iter().take_while(|s| s.id != step.id);
+    let made = |s: &RouteStep| matches!(&s.spec, StepSpec::CreateGreen { group, .. } if group.name == green);
+    before.into_iter().any(made).then_some(green)
 }
 
 /// The group that `blue` is to give way to.

@@ -29,7 +29,8 @@ pub struct Retire {
     id: String,
     run: String,
     blue: String,
-    green: String,
+    /// Absent where green is made only afterwards.
+    green: Option<String>,
     delete: bool,
     target_groups: Vec<String>,
     rules: Vec<String>,
@@ -105,7 +106,7 @@ impl Retire {
     pub fn new(
         id: String,
         run: String,
-        (blue, green): (String, String),
+        (blue, green): (String, Option<String>),
         delete: bool,
         target_groups: Vec<String>,
         rules: Vec<String>,
@@ -123,7 +124,9 @@ impl Retire {
 
     /// Why green cannot carry what blue did: somebody may have deleted it, or its nodes, since it was filled.
     async fn unfit(&self, world: &World, snapshot: &Snapshot) -> Result<Option<String>, StepError> {
-        let green = &self.green;
+        let Some(green) = &self.green else {
+            return Ok(None);
+        };
         let group = match world.aws.describe_nodegroup(&world.cluster, green).await {
             Ok(group) => group,
             Err(e) if e.class == Class::Absent => {
@@ -320,8 +323,8 @@ impl Step<World> for Retire {
         if let Some(why) = &seen.unfit {
             return Decision::Refuse(format!(
                 "{why}, so {} is not retired: nothing would be left to run on. `eksup rollback` opens it again; \
-                 once {} is well, `eksup apply` goes on.",
-                self.blue, self.green
+                 once green is well, `eksup apply` goes on.",
+                self.blue
             ));
         }
         if !seen.held.is_empty() {
