@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A rehearsal is a simulation, and spends a good part of its time on allocations.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     eksup::cli::main()
 }

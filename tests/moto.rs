@@ -91,13 +91,6 @@ async fn the_calls_work_against_moto() {
     let (account, arn) = aws.caller().await.unwrap();
     assert_eq!(account, "123456789012");
     assert!(arn.starts_with("arn:aws:"));
-    assert_eq!(
-        aws.parameter("/aws/service/eks/none")
-            .await
-            .unwrap_err()
-            .class,
-        Class::Absent
-    );
 }
 
 async fn compute(aws: &Aws, subnets: &[String]) {

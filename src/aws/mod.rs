@@ -11,12 +11,12 @@ mod eks_tests;
 pub mod elb;
 #[cfg(test)]
 mod elb_tests;
-pub mod ssm;
 pub mod sts;
 
 use aws_config::SdkConfig;
 
 use crate::clients::aws::Whole;
+use crate::clients::calls::Logged;
 use crate::clients::credentials::Chain;
 
 /// How many calls about many objects are under way at once; more would only be throttled.
@@ -34,7 +34,6 @@ pub struct Aws {
     pub ec2: aws_sdk_ec2::Client,
     pub elb: aws_sdk_elasticloadbalancingv2::Client,
     pub asg: aws_sdk_autoscaling::Client,
-    pub ssm: aws_sdk_ssm::Client,
     pub sts: aws_sdk_sts::Client,
     pub sns: aws_sdk_sns::Client,
 }
@@ -42,43 +41,24 @@ pub struct Aws {
 impl Aws {
     /// Clients built from a configuration of [`crate::clients::aws`].
     pub fn new(config: &SdkConfig) -> Self {
+        macro_rules! client {
+            ($sdk:ident) => {
+                $sdk::Client::from_conf(
+                    $sdk::config::Builder::from(config)
+                        .interceptor(Whole)
+                        .interceptor(Logged)
+                        .build(),
+                )
+            };
+        }
         Self {
             region: config.region().map(ToString::to_string).unwrap_or_default(),
-            eks: aws_sdk_eks::Client::from_conf(
-                aws_sdk_eks::config::Builder::from(config)
-                    .interceptor(Whole)
-                    .build(),
-            ),
-            ec2: aws_sdk_ec2::Client::from_conf(
-                aws_sdk_ec2::config::Builder::from(config)
-                    .interceptor(Whole)
-                    .build(),
-            ),
-            elb: aws_sdk_elasticloadbalancingv2::Client::from_conf(
-                aws_sdk_elasticloadbalancingv2::config::Builder::from(config)
-                    .interceptor(Whole)
-                    .build(),
-            ),
-            asg: aws_sdk_autoscaling::Client::from_conf(
-                aws_sdk_autoscaling::config::Builder::from(config)
-                    .interceptor(Whole)
-                    .build(),
-            ),
-            ssm: aws_sdk_ssm::Client::from_conf(
-                aws_sdk_ssm::config::Builder::from(config)
-                    .interceptor(Whole)
-                    .build(),
-            ),
-            sts: aws_sdk_sts::Client::from_conf(
-                aws_sdk_sts::config::Builder::from(config)
-                    .interceptor(Whole)
-                    .build(),
-            ),
-            sns: aws_sdk_sns::Client::from_conf(
-                aws_sdk_sns::config::Builder::from(config)
-                    .interceptor(Whole)
-                    .build(),
-            ),
+            eks: client!(aws_sdk_eks),
+            ec2: client!(aws_sdk_ec2),
+            elb: client!(aws_sdk_elasticloadbalancingv2),
+            asg: client!(aws_sdk_autoscaling),
+            sts: client!(aws_sdk_sts),
+            sns: client!(aws_sdk_sns),
             config: config.clone(),
             chain: None,
         }

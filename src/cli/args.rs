@@ -58,7 +58,7 @@ pub struct Global {
     /// Where runs leave their events and records, a folder a run
     #[arg(long, global = true, value_name = "DIR", default_value = "eksup-runs")]
     pub run_dir: PathBuf,
-    /// Log calls to `eksup.log` in the run folder; twice for more
+    /// Log every call to AWS and Kubernetes, and its answer's code, to `eksup.log` in the run folder; twice: when it leaves, too
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }

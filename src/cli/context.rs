@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
 use super::args::{Global, PlanArg};
 use super::error::{CliError, Kind};
 use super::start::usage;
@@ -110,12 +114,12 @@ impl Context {
         }
     }
 
-    /// With `-v`, the program's own log goes to a file. Other crates' logs stay out: they could show a credential.
+    /// With `-v`, each call goes to a log file. Other crates' logs stay out: they could show a credential.
     pub fn log_to_file(&self) -> Result<(), CliError> {
         let level = match self.global.verbose {
             0 => return Ok(()),
-            1 => "eksup=info",
-            2.. => "eksup=trace,aws_smithy_runtime=info",
+            1 => LevelFilter::INFO,
+            2.. => LevelFilter::DEBUG,
         };
         let path = self.global.run_dir.join("eksup.log");
         let open = std::fs::create_dir_all(&self.global.run_dir).and_then(|()| {
@@ -125,10 +129,12 @@ impl Context {
                 .open(&path)
         });
         let file = open.map_err(|e| usage(format!("cannot log to {}: {e}", path.display())))?;
-        tracing_subscriber::fmt()
-            .with_env_filter(level)
+        let lines = tracing_subscriber::fmt::layer()
             .with_ansi(false)
-            .with_writer(Arc::new(file))
+            .with_target(false)
+            .with_writer(Arc::new(file));
+        tracing_subscriber::registry()
+            .with(lines.with_filter(Targets::new().with_target("eksup", level)))
             .init();
         self.ui.say(&format!("log: {}", path.display()));
         Ok(())

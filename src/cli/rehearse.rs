@@ -13,6 +13,7 @@ use super::guard::{self, GuardArgs};
 use super::pace::{Speed, pace};
 use super::signals;
 use super::start::{online, usage};
+use super::storm;
 use crate::aws::Aws;
 use crate::engine::stop;
 use crate::inventory::{connect, snapshot};
@@ -56,8 +57,12 @@ pub struct RehearseArgs {
     /// With --chaos: this many seeds, from --seed on; stops at the first that ends badly
     #[arg(long, value_name = "N", requires = "chaos")]
     seeds: Option<u64>,
-    /// With --seeds: do not stop at the first seed that ends badly
-    #[arg(long, requires = "seeds")]
+    /// With --chaos: nothing goes wrong but that the process dies, once at each record of the journal, before it is written
+    /// and after
+    #[arg(long, requires = "chaos", conflicts_with = "seeds")]
+    every_record: bool,
+    /// With --seeds or --every-record: do not stop at the first that ends badly
+    #[arg(long, requires = "chaos")]
     keep_going: bool,
 }
 
@@ -78,16 +83,17 @@ pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
         )));
     }
     if args.chaos {
-        let again = again(cx, &args);
-        return super::storm::run(
-            &cx.ui,
-            &wish,
-            &snapshot,
-            args.seed,
-            args.seeds,
-            args.keep_going,
-            &again,
-        );
+        let ask = storm::Ask {
+            first: args.seed,
+            what: match (args.seeds, args.every_record) {
+                (_, true) => storm::What::EveryRecord,
+                (Some(seeds), false) => storm::What::Seeds(seeds),
+                (None, false) => storm::What::One,
+            },
+            keep_going: args.keep_going,
+            again: again(cx, &args),
+        };
+        return storm::run(&cx.ui, &wish, &snapshot, &ask);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

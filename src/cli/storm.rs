@@ -1,13 +1,13 @@
 //! `eksup rehearse --chaos`: seeds' trials, told and tallied.
 
 use std::fmt::Write as _;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::apply::Wish;
 use super::args::Format;
-use super::chaos::many::{Tally, calm, many, weather};
+use super::chaos::many::{Tally, calm, crashes, many, weather};
 use super::chaos::trial::{Last, Trial, Verdict, seed_here};
 use super::error::{CliError, Kind};
 use super::ui::Ui;
@@ -16,18 +16,31 @@ use crate::report::lines::line;
 use crate::report::text::clock;
 use crate::report::{Paint, View, took};
 
-/// Runs one seed and tells it all, or many and tallies them. `again` is the command without its seed.
-pub fn run(
-    ui: &Ui,
-    wish: &Wish,
-    snapshot: &Snapshot,
-    first: u64,
-    seeds: Option<u64>,
-    keep_going: bool,
-    again: &str,
-) -> Result<(), CliError> {
+/// What is to be run.
+pub struct Ask {
+    pub first: u64,
+    pub what: What,
+    pub keep_going: bool,
+    /// The command without its seed.
+    pub again: String,
+}
+
+/// Which trials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// One seed's, told whole.
+    One,
+    /// So many seeds'.
+    Seeds(u64),
+    /// A death at every record of the journal.
+    EveryRecord,
+}
+
+/// Runs one seed and tells it all, or many and tallies them.
+pub fn run(ui: &Ui, wish: &Wish, snapshot: &Snapshot, ask: &Ask) -> Result<(), CliError> {
+    let (first, again) = (ask.first, ask.again.as_str());
     // A panic ends the process: which seed it was is all that is needed to see it again.
-    let told = again.to_owned();
+    let told = ask.again.clone();
     std::panic::set_hook(Box::new(move |info| {
         let seed = seed_here().unwrap_or_default();
         Ui::complain(&format!(
@@ -64,27 +77,36 @@ pub fn run(
         before: calm.begin.as_ref(),
         ..trial
     };
-    match seeds {
-        None => one(ui, &trial, first, again),
-        Some(seeds) => {
-            let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            let tally = tallied(ui, &trial, (first, seeds), threads, keep_going)?;
-            summary(ui, &tally)?;
-            for verdict in tally.failed.values().skip(1) {
-                ui.say(&format!(
-                    "seed {} ends badly: {}",
-                    verdict.seed,
-                    why(verdict)
-                ));
-            }
-            match tally.failed.into_iter().next() {
-                None => Ok(()),
-                Some((seed, verdict)) => {
-                    Err(bad(&verdict, &format!("{again} --chaos --seed {seed}")))
-                }
-            }
-        }
+    let (of, what) = match ask.what {
+        What::One => return one(ui, &trial, first, again),
+        What::Seeds(seeds) => (Some(seeds), "seed"),
+        What::EveryRecord => (None, "a death at record"),
+    };
+    let bar = Bar::new(ui, of);
+    let each = |tally: &Tally| {
+        bar.at(ui, tally.trials);
+        ask.keep_going || tally.failed.is_empty()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let tally = match of {
+        Some(seeds) => many(&trial, first, seeds, threads, &each),
+        None => crashes(&trial, 1, 1, threads, &each),
+    };
+    bar.drop();
+    let tally = tally.map_err(failed)?;
+    summary(ui, &tally, ask.what)?;
+    for verdict in tally.failed.values().skip(1) {
+        let (number, why) = (verdict.number, why(verdict));
+        ui.say(&format!("{what} {number} ends badly: {why}"));
     }
+    let Some(verdict) = tally.failed.into_values().next() else {
+        return Ok(());
+    };
+    let again = match of {
+        Some(_) => format!("{again} --chaos --seed {}", verdict.number),
+        None => format!("{again} --chaos --every-record"),
+    };
+    Err(bad(&verdict, what).next(again))
 }
 
 fn failed(error: std::io::Error) -> CliError {
@@ -106,16 +128,15 @@ fn one(ui: &Ui, trial: &Trial<'_>, seed: u64, again: &str) -> Result<(), CliErro
     if verdict.faults.is_empty() {
         Ok(())
     } else {
-        Err(bad(&verdict, &format!("{again} --chaos --seed {seed}")))
+        Err(bad(&verdict, "seed").next(format!("{again} --chaos --seed {seed}")))
     }
 }
 
-fn bad(verdict: &Verdict, again: &str) -> CliError {
+fn bad(verdict: &Verdict, what: &str) -> CliError {
     CliError::new(
         Kind::Unexpected,
-        format!("seed {} ends badly: {}", verdict.seed, why(verdict)),
+        format!("{what} {} ends badly: {}", verdict.number, why(verdict)),
     )
-    .next(again)
 }
 
 fn why(verdict: &Verdict) -> String {
@@ -145,7 +166,7 @@ fn tell(ui: &Ui, verdict: &Verdict) {
     }
     ui.say(&format!(
         "seed {}: {}, {} processes, {} deaths, {} requests, {} looks at the laws, {} of virtual time",
-        verdict.seed,
+        verdict.number,
         verdict.last.map_or("no end".to_owned(), |l| format!("{l:?}")),
         verdict.processes,
         verdict.deaths,
@@ -158,39 +179,51 @@ fn tell(ui: &Ui, verdict: &Verdict) {
     }
 }
 
-fn tallied(
-    ui: &Ui,
-    trial: &Trial<'_>,
-    (first, seeds): (u64, u64),
-    threads: usize,
-    keep_going: bool,
-) -> Result<Tally, CliError> {
-    let bar = if ui.bars {
-        ProgressBar::new(seeds)
-    } else {
-        ProgressBar::hidden()
-    };
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} seeds, {eta} left {msg}")
-    {
-        bar.set_style(style);
-    }
-    let said = Mutex::new(0);
-    let tally = many(trial, first, seeds, threads, &|tally| {
-        bar.set_position(tally.trials);
-        let mut said = said
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if !ui.bars && tally.trials * 10 / seeds.max(1) > *said {
-            *said = tally.trials * 10 / seeds.max(1);
-            ui.say(&format!("{} of {seeds} seeds", tally.trials));
-        }
-        keep_going || tally.failed.is_empty()
-    });
-    bar.finish_and_clear();
-    tally.map_err(failed)
+/// How far many trials are: a bar, or a line now and then.
+struct Bar {
+    bar: ProgressBar,
+    of: Option<u64>,
+    said: Mutex<u64>,
 }
 
-fn summary(ui: &Ui, tally: &Tally) -> Result<(), CliError> {
+impl Bar {
+    fn new(ui: &Ui, of: Option<u64>) -> Self {
+        let bar = match of {
+            _ if !ui.bars => ProgressBar::hidden(),
+            Some(of) => ProgressBar::new(of),
+            None => ProgressBar::no_length(),
+        };
+        let template = match of {
+            Some(_) => "{bar:40} {pos}/{len} trials, {eta} left",
+            None => "{spinner} {pos} trials",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        let said = Mutex::new(0);
+        Self { bar, of, said }
+    }
+
+    fn at(&self, ui: &Ui, trials: u64) {
+        self.bar.set_position(trials);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = match self.of {
+            Some(of) => trials * 10 / of.max(1),
+            None => trials / 100,
+        };
+        if !ui.bars && now > *said {
+            *said = now;
+            let of = self.of.map(|of| format!(" of {of}")).unwrap_or_default();
+            ui.say(&format!("{trials}{of} trials"));
+        }
+    }
+
+    fn drop(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn summary(ui: &Ui, tally: &Tally, what: What) -> Result<(), CliError> {
     if ui.format == Format::Json {
         let ends: std::collections::BTreeMap<String, u64> = tally
             .ends
@@ -220,6 +253,10 @@ fn summary(ui: &Ui, tally: &Tally) -> Result<(), CliError> {
         tally.requests,
         tally.looks
     );
+    // Where one thing is tried, the others are not missing.
+    if what == What::EveryRecord {
+        return ui.out(&text);
+    }
     for (class, times) in &tally.fired {
         let _ = writeln!(text, "{times:>9} {class}");
     }

@@ -12,6 +12,7 @@ use kube::client::{Body, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tower::{ServiceBuilder, ServiceExt};
 
+use super::calls::logged;
 use super::error::chain;
 use super::https;
 use super::token::Tokens;
@@ -63,7 +64,7 @@ pub fn over(config: &kube::Config, auth: Auth, wire: Wire) -> Result<kube::Clien
     let wire = Wire::new(
         ServiceBuilder::new()
             .layer(config.base_uri_layer())
-            .service(with_deadline(wire)),
+            .service(logged(with_deadline(wire))),
     );
     let whole = tower::service_fn(move |request: http::Request<Body>| {
         let wire = wire.clone();

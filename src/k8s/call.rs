@@ -113,14 +113,13 @@ pub(super) fn request(
     if body.is_some() {
         builder = builder.header(header::CONTENT_TYPE, content_type);
     }
-    let body = body.map(|b| b.to_string().into_bytes()).unwrap_or_default();
-    builder.body(body).map_err(|e| {
-        ApiError::new(
-            op,
-            Class::Invalid,
-            format!("the request could not be built: {e}"),
-        )
-    })
+    let failed = |e: &dyn std::fmt::Display| {
+        let text = format!("the request could not be built: {e}");
+        ApiError::new(op, Class::Invalid, text)
+    };
+    let body = body.map(serde_json::to_vec).transpose();
+    let body = body.map_err(|e| failed(&e))?.unwrap_or_default();
+    builder.body(body).map_err(|e| failed(&e))
 }
 
 fn parse<T: DeserializeOwned>(op: &str, answer: &[u8]) -> Result<T, ApiError> {

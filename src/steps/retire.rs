@@ -221,8 +221,37 @@ impl Step<World> for Retire {
         if group.status == "DELETING" {
             return Ok(seen);
         }
-        seen.unfit = self.unfit(world, &snapshot).await?;
         seen.asgs = world.aws.asgs(&group.asgs).await?.into_values().collect();
+        let ids: BTreeSet<String> = seen
+            .asgs
+            .iter()
+            .flat_map(|a| &a.instances)
+            .map(|i| i.id.clone())
+            .collect();
+        let mut groups: BTreeSet<String> = self.target_groups.iter().cloned().collect();
+        for asg in &seen.asgs {
+            groups.extend(asg.target_groups.iter().cloned());
+            if !asg.target_groups.is_empty() {
+                seen.attached
+                    .push((asg.name.clone(), asg.target_groups.clone()));
+            }
+        }
+        for arn in groups {
+            match world.aws.target_health(&arn).await {
+                Ok(targets) => seen.targets.extend(
+                    still_targets(&targets, &ids)
+                        .into_iter()
+                        .map(|t| format!("{t} in {}", short(&arn))),
+                ),
+                Err(e) if e.class == Class::Absent => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        // Minutes pass here. What proves that blue may go is read when it could.
+        if seen.attached.is_empty() && !seen.targets.is_empty() {
+            return Ok(seen);
+        }
+        seen.unfit = self.unfit(world, &snapshot).await?;
         seen.held = evictable::left_on(&snapshot, &self.blue)
             .into_iter()
             .map(|p| format!("pod {p}"))
@@ -258,31 +287,6 @@ impl Step<World> for Retire {
                     short(&share.arn),
                     short_rule(&rule.arn)
                 ));
-            }
-        }
-        let ids: BTreeSet<String> = seen
-            .asgs
-            .iter()
-            .flat_map(|a| &a.instances)
-            .map(|i| i.id.clone())
-            .collect();
-        let mut groups: BTreeSet<String> = self.target_groups.iter().cloned().collect();
-        for asg in &seen.asgs {
-            groups.extend(asg.target_groups.iter().cloned());
-            if !asg.target_groups.is_empty() {
-                seen.attached
-                    .push((asg.name.clone(), asg.target_groups.clone()));
-            }
-        }
-        for arn in groups {
-            match world.aws.target_health(&arn).await {
-                Ok(targets) => seen.targets.extend(
-                    still_targets(&targets, &ids)
-                        .into_iter()
-                        .map(|t| format!("{t} in {}", short(&arn))),
-                ),
-                Err(e) if e.class == Class::Absent => {}
-                Err(e) => return Err(e.into()),
             }
         }
         Ok(seen)

@@ -1,7 +1,7 @@
 //! EKS updates: reading those of a cluster, node group or add-on, each finished one only once.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::model::eks::{Update, UpdateOf, UpdateStatus};
@@ -13,41 +13,37 @@ use crate::model::ApiError;
 /// to two minutes late.
 pub const POLL: Duration = Duration::from_secs(12);
 
-/// Remembers updates that have ended, so that a look describes only what may still change.
+/// Remembers the updates it has seen, so that a look describes only what may still change, and does not ask for the list
+/// while one goes on: EKS lets no second one begin.
 #[derive(Default)]
 pub struct Updates {
-    ended: Mutex<BTreeMap<String, Update>>,
+    seen: Mutex<BTreeMap<String, Update>>,
 }
 
 impl Updates {
     /// Every update of the object, in no particular order.
     pub async fn read(&self, world: &World, of: UpdateOf<'_>) -> Result<Vec<Update>, ApiError> {
-        let mut updates = Vec::new();
-        for id in world.aws.list_updates(&world.cluster, of.clone()).await? {
-            let known = self
-                .ended
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .get(&id)
-                .cloned();
-            let update = match known {
-                Some(update) => update,
-                None => {
-                    world
-                        .aws
-                        .describe_update(&world.cluster, of.clone(), &id)
-                        .await?
-                }
-            };
-            if !running(&update) {
-                self.ended
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .insert(id, update.clone());
-            }
-            updates.push(update);
+        let (aws, cluster) = (&world.aws, &world.cluster);
+        let mut seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let mut goes_on = false;
+        for (id, update) in seen.iter_mut().filter(|(_, u)| running(u)) {
+            *update = aws.describe_update(cluster, of.clone(), id).await?;
+            goes_on |= update.status == UpdateStatus::InProgress;
         }
-        Ok(updates)
+        if !goes_on {
+            for id in aws.list_updates(cluster, of.clone()).await? {
+                if !seen.contains_key(&id) {
+                    let update = aws.describe_update(cluster, of.clone(), &id).await?;
+                    seen.insert(id, update);
+                }
+            }
+        }
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen.clone();
+        Ok(seen.into_values().collect())
     }
 }
 

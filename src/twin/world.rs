@@ -39,6 +39,8 @@ pub struct World {
     pub faults: Faults,
     /// What must hold at every moment, where somebody wants to know.
     pub laws: Option<Laws>,
+    /// How many times faster than AWS this one is.
+    pub swift: u32,
 }
 
 impl World {
@@ -56,6 +58,7 @@ impl World {
             kube,
             faults: Faults::default(),
             laws: None,
+            swift: 1,
         };
         k8s::start(&mut world);
         aws::start(&mut world);
@@ -80,10 +83,10 @@ impl World {
         self.next += 1;
     }
 
-    /// A time between `from` and `to`, by chance.
+    /// A time between `from` and `to`, by chance; less in a swift world.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
         let (a, b) = (from.as_millis() as u64, to.as_millis() as u64);
-        Duration::from_millis(if b > a { self.rng.u64(a..=b) } else { a })
+        Duration::from_millis(if b > a { self.rng.u64(a..=b) } else { a }) / self.swift.max(1)
     }
 
     /// Makes everything happen that is due by the clock's now, in order, each at its own time.

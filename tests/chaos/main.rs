@@ -36,7 +36,7 @@ fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
     let failed: Vec<String> = tally
         .failed
         .values()
-        .map(|v| format!("seed {}: {}", v.seed, v.faults.join("; ")))
+        .map(|v| format!("seed {}: {}", v.number, v.faults.join("; ")))
         .collect();
     assert!(
         failed.is_empty(),

@@ -1,6 +1,7 @@
 //! Programs that are broken on purpose, by a wire that changes what they ask for: each is caught by a law.
 
 use bytes::Bytes;
+use eksup::cli::chaos::weather::Pace;
 use eksup::cli::chaos::{Trial, Weather};
 use eksup::wire::{Request, Response, Wire, whole};
 use http::Method;
@@ -48,7 +49,11 @@ fn laws_broken_by(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 's
         around: Some(&around),
         ..ground.trial()
     };
-    trial.run(&Weather::calm(1)).unwrap().faults.join("\n")
+    let weather = Weather {
+        pace: Pace::QUICK,
+        ..Weather::calm(1)
+    };
+    trial.run(&weather).unwrap().faults.join("\n")
 }
 
 fn is(request: &Request, method: Method, path: &str) -> bool {

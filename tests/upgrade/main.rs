@@ -6,7 +6,7 @@ mod world;
 
 use eksup::engine::Ended;
 use eksup::model::{Inventory, Minor};
-use eksup::twin::scenario;
+use eksup::twin::{fault, scenario};
 use rig::{Rig, Way};
 use world::{no_marks, weights, whole};
 
@@ -104,6 +104,30 @@ async fn a_process_that_dies_again_and_again_leaves_the_same_end() {
     assert_eq!(ended, Ended::Done, "{}", rig.log());
     assert!(deaths >= 3, "only {deaths} deaths");
     promised(&rig.read().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn blue_is_kept_when_somebody_deletes_green_while_blue_stands_empty() {
+    let rig = expense(7);
+    let paused = rig.apply_until("drain-expense-blue").await;
+    assert!(matches!(paused, Ended::Paused { .. }), "{paused:?}");
+    let somebody = vec!["delete-group:expense-green".parse().unwrap()];
+    rig.twin.with(|world| fault::add(world, somebody));
+    let ended = rig.apply().await;
+    let Ended::Stuck { step, why, .. } = &ended else {
+        panic!("{ended:?}\n{}", rig.log())
+    };
+    assert_eq!(step, "soak-expense-blue");
+    assert!(
+        why.contains("expense-green") && why.contains("eksup rollback"),
+        "{why}"
+    );
+    let after = rig.read().await;
+    assert!(
+        after
+            .nodegroup("expense-blue")
+            .is_some_and(|g| g.status == "ACTIVE")
+    );
 }
 
 /// Rehearses the plan in `plans/` on the bundled cluster of its name, and holds the end against what the plan says.

@@ -1,8 +1,8 @@
 //! Many seeds on all cores.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::trial::{Last, Trial, Verdict, greens};
 use super::weather::{Grounds, Weather};
@@ -18,7 +18,7 @@ pub struct Tally {
     pub looks: u64,
     /// How often each class of fault and each fate came about.
     pub fired: BTreeMap<String, u64>,
-    /// The bad ones.
+    /// The bad ones, by seed, or by record.
     pub failed: BTreeMap<u64, Verdict>,
 }
 
@@ -49,7 +49,7 @@ impl Tally {
             *self.fired.entry((*fate).to_owned()).or_default() += 1;
         }
         if !verdict.faults.is_empty() {
-            self.failed.insert(verdict.seed, verdict);
+            self.failed.insert(verdict.number, verdict);
         }
     }
 
@@ -119,30 +119,64 @@ pub fn calm(trial: &Trial<'_>, seed: u64) -> Result<Verdict, std::io::Error> {
     trial.run(&Weather::calm(seed))
 }
 
-/// Runs the seeds from `first`; `each` is told after every trial, and stops the rest by answering false.
+/// Told after every trial; stops the rest by answering false.
+pub type Each<'a> = dyn Fn(&Tally) -> bool + Sync + 'a;
+
+/// Runs the seeds from `first` on.
 pub fn many(
     trial: &Trial<'_>,
     first: u64,
     count: u64,
     threads: usize,
-    each: &(dyn Fn(&Tally) -> bool + Sync),
+    each: &Each<'_>,
 ) -> Result<Tally, std::io::Error> {
-    let (grounds, next, tally) = (grounds(trial), AtomicU64::new(0), Mutex::new(Tally::new()));
+    let grounds = grounds(trial);
+    let weather = |n| (n < count).then(|| Weather::of(first + n, &grounds));
+    all(trial, &weather, threads, each)
+}
+
+/// Dies at every `every`th record of the journal, from `first` on: before it is written, and after. Nothing else happens.
+pub fn crashes(
+    trial: &Trial<'_>,
+    first: u64,
+    every: u64,
+    threads: usize,
+    each: &Each<'_>,
+) -> Result<Tally, std::io::Error> {
+    // Known once a trial got to its end without a death.
+    let beyond = AtomicU64::new(u64::MAX);
+    let weather = |n: u64| {
+        let record = first + n / 2 * every;
+        (record < beyond.load(Ordering::SeqCst)).then(|| Weather::crash(record, n % 2 == 1))
+    };
+    all(trial, &weather, threads, &|tally| {
+        if tally.deaths < tally.trials {
+            beyond.store(0, Ordering::SeqCst);
+        }
+        each(tally)
+    })
+}
+
+fn all(
+    trial: &Trial<'_>,
+    weather: &(dyn Fn(u64) -> Option<Weather> + Sync),
+    threads: usize,
+    each: &Each<'_>,
+) -> Result<Tally, std::io::Error> {
+    let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    let tally = Mutex::new(Tally::new());
     let work = || -> Result<(), std::io::Error> {
-        loop {
-            let n = next.fetch_add(1, Ordering::SeqCst);
-            if n >= count {
-                return Ok(());
-            }
-            let verdict = trial.run(&Weather::of(first + n, &grounds))?;
-            let mut tally = tally
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        while !enough.load(Ordering::SeqCst)
+            && let Some(weather) = weather(next.fetch_add(1, Ordering::SeqCst))
+        {
+            let verdict = trial.run(&weather)?;
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             tally.take(verdict);
             if !each(&tally) {
-                next.store(count, Ordering::SeqCst);
+                enough.store(true, Ordering::SeqCst);
             }
         }
+        Ok(())
     };
     std::thread::scope(|scope| {
         let named = |_| {
@@ -159,7 +193,5 @@ pub fn many(
         }
         Ok::<_, std::io::Error>(())
     })?;
-    Ok(tally
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner))
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

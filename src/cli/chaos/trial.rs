@@ -53,7 +53,8 @@ pub enum Last {
 /// What came of a trial.
 #[derive(Debug)]
 pub struct Verdict {
-    pub seed: u64,
+    /// The weather's.
+    pub number: u64,
     pub last: Option<Last>,
     /// What is wrong with it; empty for a good end.
     pub faults: Vec<String>,
@@ -109,12 +110,22 @@ impl Trial<'_> {
     async fn play(&self, weather: &Weather) -> Verdict {
         let mut world = scenario::load(self.snapshot, weather.seed);
         world.laws = Some(Laws::new(self.terms()));
+        world.swift = weather.pace.world;
         fault::add(&mut world, weather.rules.clone());
         let twin = Twin::start(world);
+        // A saved plan is carried as it was saved.
+        let plan = match self.wish.saved {
+            None => weather.pace.shorten(&self.wish.plan),
+            Some(_) => self.wish.plan.clone(),
+        };
+        let wish = Wish {
+            plan,
+            saved: self.wish.saved.clone(),
+        };
         let stage = Stage {
             twin: &twin,
             snapshot: self.snapshot,
-            wish: self.wish,
+            wish: &wish,
             ui: self.ui,
             clock: Clock::starting_at(self.snapshot.inventory.taken_at),
             around: self.around,
@@ -265,7 +276,7 @@ struct Run<'a, 'w> {
 impl<'a, 'w> Run<'a, 'w> {
     fn new(trial: &'a Trial<'a>, weather: &'a Weather, stage: &'a Stage<'w>) -> Self {
         let verdict = Verdict {
-            seed: weather.seed,
+            number: weather.number,
             last: None,
             faults: Vec::new(),
             processes: 0,

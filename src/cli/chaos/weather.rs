@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::Inventory;
+use crate::plan::Plan;
 use crate::twin::fault::Rule;
 
 /// How a process fares.
@@ -24,10 +25,60 @@ pub enum Fate {
     Jumps { after: Duration, seconds: i64 },
 }
 
+/// How much faster than in life an upgrade goes. Most of its hours pass with waiting, where nothing new can go wrong: a
+/// seed that shortens them tests as much in less time. Some seeds keep them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The plan's bakes and soak are divided by this.
+    pub plan: u32,
+    /// And so is what AWS takes.
+    pub world: u32,
+}
+
+impl Pace {
+    /// As in life.
+    pub const LIFE: Self = Self { plan: 1, world: 1 };
+    /// As fast as it goes.
+    pub const QUICK: Self = Self { plan: 60, world: 8 };
+
+    fn of(rng: &mut fastrand::Rng) -> Self {
+        if rng.u8(..) < 6 {
+            return Self::LIFE;
+        }
+        Self {
+            plan: rng.u32(10..=60),
+            world: rng.u32(2..=8),
+        }
+    }
+
+    /// About how long an upgrade of a few nodes takes; what is to happen happens within.
+    fn length(self) -> u64 {
+        20 * 60 + 100 * 60 / u64::from(self.plan) + 60 * 60 / u64::from(self.world)
+    }
+
+    /// The same plan, its waits shortened.
+    pub fn shorten(self, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        for wait in [
+            &mut plan.control_plane.bake,
+            &mut plan.drain.bake,
+            &mut plan.drain.canary_bake,
+            &mut plan.traffic.bake,
+            &mut plan.retire.soak,
+        ] {
+            *wait /= self.plan;
+        }
+        plan
+    }
+}
+
 /// A seed's weather.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weather {
     pub seed: u64,
+    /// What tells it from others: the seed, or the record of a crash.
+    pub number: u64,
+    pub pace: Pace,
     /// Fault rules, as `--fault` takes them.
     pub rules: Vec<Rule>,
     /// How the first processes fare; those after them live.
@@ -133,20 +184,21 @@ const STALE: &[&str] = &[
     "asg:*",
 ];
 
-/// The longest an upgrade of a few nodes takes; what is to happen happens within.
-const LENGTH: u64 = 3 * 3600;
-
 impl Weather {
     /// The weather of a seed.
     pub fn of(seed: u64, grounds: &Grounds) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
-        let (texts, meddled) = rules(&mut rng, grounds);
-        let fates: Vec<Fate> = (0..few(&mut rng, 6)).map(|_| fate(&mut rng)).collect();
+        let pace = Pace::of(&mut rng);
+        let (texts, meddled) = rules(&mut rng, grounds, pace.length());
+        let fates = (0..few(&mut rng, 6)).map(|_| fate(&mut rng, pace.length()));
+        let fates: Vec<Fate> = fates.collect();
         let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
         // Every rule is made of parts the grammar knows; a test holds that.
         let rules = texts.iter().filter_map(|text| text.parse().ok()).collect();
         Self {
             seed,
+            number: seed,
+            pace,
             rules,
             fates,
             turns_back_after,
@@ -154,10 +206,22 @@ impl Weather {
         }
     }
 
+    /// Nothing but a death with this record of the journal: before it is written, or before that is known.
+    pub fn crash(record: u64, answered: bool) -> Self {
+        Self {
+            number: record,
+            pace: Pace::QUICK,
+            fates: vec![Fate::DiesAtRecord { record, answered }],
+            ..Self::calm(1)
+        }
+    }
+
     /// No weather at all.
     pub fn calm(seed: u64) -> Self {
         Self {
             seed,
+            number: seed,
+            pace: Pace::LIFE,
             rules: Vec::new(),
             fates: Vec::new(),
             turns_back_after: None,
@@ -176,21 +240,31 @@ impl Weather {
         let back = self
             .turns_back_after
             .map(|n| format!("after process {n} somebody takes the run back"));
-        rules.chain(fates).chain(back).collect()
+        let Pace { plan, world } = self.pace;
+        let pace = (self.pace != Pace::LIFE).then(|| {
+            format!("the plan's waits are {plan} times shorter, AWS is {world} times faster")
+        });
+        pace.into_iter()
+            .chain(rules)
+            .chain(fates)
+            .chain(back)
+            .collect()
     }
 }
 
 /// The rules, as text, and whether one of them is somebody else's hand.
-fn rules(rng: &mut fastrand::Rng, grounds: &Grounds) -> (Vec<String>, bool) {
+fn rules(rng: &mut fastrand::Rng, grounds: &Grounds, length: u64) -> (Vec<String>, bool) {
     let mut texts = Vec::new();
     for _ in 0..few(rng, 5) {
-        texts.push(request(rng));
+        texts.push(request(rng, length));
     }
     for _ in 0..few(rng, 2) {
-        texts.push(quake(rng));
+        texts.push(quake(rng, length));
     }
     let hands = few(rng, 3).saturating_sub(1);
-    let hands: Vec<String> = (0..hands).filter_map(|_| hand(rng, grounds)).collect();
+    let hands: Vec<String> = (0..hands)
+        .filter_map(|_| hand(rng, grounds, length))
+        .collect();
     let meddled = !hands.is_empty();
     texts.extend(hands);
     (texts, meddled)
@@ -206,18 +280,14 @@ fn one<'a>(rng: &mut fastrand::Rng, of: &'a [&'a str]) -> &'a str {
     of[rng.usize(..of.len())]
 }
 
-fn when(rng: &mut fastrand::Rng) -> u64 {
-    rng.u64(0..LENGTH)
-}
-
 /// A fault on requests.
-fn request(rng: &mut fastrand::Rng) -> String {
+fn request(rng: &mut fastrand::Rng, length: u64) -> String {
     let times = if rng.u8(..) < 30 {
         rng.u32(10..60)
     } else {
         rng.u32(1..=5)
     };
-    let at = when(rng);
+    let at = rng.u64(0..length);
     let place = one(rng, PLACES);
     match rng.u8(0..9) {
         0 => format!("throttle:{place}:{times}@{at}s"),
@@ -232,8 +302,8 @@ fn request(rng: &mut fastrand::Rng) -> String {
 }
 
 /// What shakes the API server, EKS or the credentials, and passes.
-fn quake(rng: &mut fastrand::Rng) -> String {
-    let at = when(rng);
+fn quake(rng: &mut fastrand::Rng, length: u64) -> String {
+    let at = rng.u64(0..length);
     match rng.u8(0..5) {
         0 => format!("api-server-gone:{}s@{at}s", rng.u32(5..600)),
         1 => format!("watches-cut@{at}s"),
@@ -247,11 +317,11 @@ fn quake(rng: &mut fastrand::Rng) -> String {
 }
 
 /// Somebody else's hand, or a part that breaks.
-fn hand(rng: &mut fastrand::Rng, grounds: &Grounds) -> Option<String> {
+fn hand(rng: &mut fastrand::Rng, grounds: &Grounds, length: u64) -> Option<String> {
     fn some<'a>(rng: &mut fastrand::Rng, of: &'a [String]) -> Option<&'a String> {
         (!of.is_empty()).then(|| &of[rng.usize(..of.len())])
     }
-    let at = when(rng);
+    let at = rng.u64(0..length);
     let node = rng.usize(1..=grounds.nodes.max(1) * 2);
     Some(match rng.u8(0..12) {
         0 => format!("node-never-joins:{}@{at}s", rng.u32(1..=2)),
@@ -289,12 +359,12 @@ fn hand(rng: &mut fastrand::Rng, grounds: &Grounds) -> Option<String> {
 }
 
 /// How a process ends before its time.
-fn fate(rng: &mut fastrand::Rng) -> Fate {
-    let after = Duration::from_millis(rng.u64(0..LENGTH * 1000) >> rng.u32(0..4));
+fn fate(rng: &mut fastrand::Rng, length: u64) -> Fate {
+    let after = Duration::from_millis(rng.u64(0..length * 1000) >> rng.u32(0..4));
     match rng.u8(0..12) {
         0..=6 => {
             // As likely among the first requests as among the many that follow.
-            let request = rng.u64(1..=1200) >> rng.u32(0..6);
+            let request = rng.u64(1..=800) >> rng.u32(0..6);
             Fate::Dies {
                 request: request.max(1),
                 answered: rng.bool(),
@@ -334,7 +404,7 @@ mod tests {
         };
         let mut kinds = std::collections::BTreeSet::new();
         for seed in 0..5000 {
-            let (texts, _) = rules(&mut fastrand::Rng::with_seed(seed), &grounds);
+            let (texts, _) = rules(&mut fastrand::Rng::with_seed(seed), &grounds, 3600);
             for text in texts {
                 assert!(text.parse::<Rule>().is_ok(), "{:?}", text.parse::<Rule>());
                 kinds.insert(text.split([':', '@']).next().unwrap_or_default().to_owned());

@@ -1,6 +1,6 @@
 //! What a look at a drain sees.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -113,24 +113,22 @@ impl BlueNode {
 
 /// Puts blue's nodes and their pods together, in one pass over the pods.
 pub fn blue_nodes(snapshot: &Snapshot, blue: &str) -> Vec<BlueNode> {
-    let mut nodes: BTreeMap<&str, BlueNode> = snapshot
+    let mut blues: Vec<BlueNode> = snapshot
         .nodes
         .values()
         .filter(|n| n.nodegroup() == Some(blue))
-        .map(|n| {
-            (
-                n.name.as_str(),
-                BlueNode {
-                    node: n.clone(),
-                    pods: Vec::new(),
-                },
-            )
+        .map(|n| BlueNode {
+            node: n.clone(),
+            pods: Vec::new(),
         })
         .collect();
+    // A large cluster has thousands of pods, and this is done at every look: a search by comparing names is too slow.
+    let names = blues.iter().enumerate();
+    let at: HashMap<String, usize> = names.map(|(i, n)| (n.node.name.clone(), i)).collect();
     for pod in snapshot.pods.values() {
-        if let Some(node) = pod.node.as_deref().and_then(|n| nodes.get_mut(n)) {
-            node.pods.push(pod.clone());
+        if let Some(i) = pod.node.as_ref().and_then(|n| at.get(n)) {
+            blues[*i].pods.push(pod.clone());
         }
     }
-    nodes.into_values().collect()
+    blues
 }

@@ -328,23 +328,23 @@ pub fn as_truth(value: &Value) -> Option<bool> {
 }
 
 mod percent {
+    fn hex(bytes: &[u8], at: usize) -> Option<u8> {
+        let two = std::str::from_utf8(bytes.get(at..at + 2)?).ok()?;
+        u8::from_str_radix(two, 16).ok()
+    }
+
     /// Decodes `%XX` and `+`.
     pub fn decode(text: &str) -> String {
         let bytes = text.as_bytes();
         let mut out = Vec::with_capacity(bytes.len());
         let mut at = 0;
         while at < bytes.len() {
-            let hex = bytes
-                .get(at + 1..at + 3)
-                .and_then(|h| u8::from_str_radix(std::str::from_utf8(h).ok()?, 16).ok());
-            match (bytes[at], hex) {
-                (b'%', Some(byte)) => {
-                    out.push(byte);
-                    at += 2;
-                }
-                (b'+', _) => out.push(b' '),
-                (byte, _) => out.push(byte),
-            }
+            let byte = match bytes[at] {
+                b'%' => hex(bytes, at + 1).inspect(|_| at += 2).unwrap_or(b'%'),
+                b'+' => b' ',
+                byte => byte,
+            };
+            out.push(byte);
             at += 1;
         }
         String::from_utf8_lossy(&out).into_owned()

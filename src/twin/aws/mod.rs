@@ -55,7 +55,7 @@ pub use trouble::{
 use serde_json::{Value, json};
 
 use self::call::Service;
-use crate::twin::answer::{Answer, respond};
+use crate::twin::answer::{Answer, json_text, respond};
 use crate::twin::world::World;
 use crate::wire::Request;
 
@@ -149,8 +149,8 @@ fn run(world: &mut World, call: &Call) -> Result<Value, AwsError> {
 fn write(call: &Call, output: &Value, id: &str) -> Answer {
     let op = &call.op;
     let mut answer = match call.service.protocol() {
-        call::Protocol::RestJson => respond(200, "application/json", output.to_string()),
-        call::Protocol::Json => respond(200, "application/x-amz-json-1.1", output.to_string()),
+        call::Protocol::RestJson => respond(200, "application/json", json_text(output)),
+        call::Protocol::Json => respond(200, "application/x-amz-json-1.1", json_text(output)),
         call::Protocol::Query => {
             let members = xml::members(output, "member");
             respond(

@@ -1,5 +1,6 @@
 //! XML from JSON values, as AWS's query services write it.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -34,7 +35,9 @@ fn element(out: &mut String, name: &str, value: &Value, item: &str) {
             let _ = write!(out, "</{name}>");
         }
         Value::String(text) => {
-            let _ = write!(out, "<{name}>{}</{name}>", escape(text));
+            for part in ["<", name, ">", &*escape(text), "</", name, ">"] {
+                out.push_str(part);
+            }
         }
         Value::Bool(_) | Value::Number(_) => {
             let _ = write!(out, "<{name}>{value}</{name}>");
@@ -43,7 +46,10 @@ fn element(out: &mut String, name: &str, value: &Value, item: &str) {
 }
 
 /// Escapes text for XML.
-pub fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> Cow<'_, str> {
+    if !text.contains(['<', '>', '&', '"']) {
+        return Cow::Borrowed(text);
+    }
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -54,7 +60,7 @@ pub fn escape(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::kinds::Kind;
-use crate::twin::answer::{Answer, respond};
+use crate::twin::answer::{Answer, json_text, respond};
 
 /// A refusal.
 #[derive(Clone, Debug)]
@@ -218,5 +218,5 @@ pub fn success(code: u16) -> Answer {
 
 /// An answer in JSON.
 pub fn json_answer(code: u16, value: &Value) -> Answer {
-    respond(code, "application/json", value.to_string())
+    respond(code, "application/json", json_text(value))
 }

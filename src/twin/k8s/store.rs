@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::index::Index;
@@ -14,8 +14,10 @@ use super::watch::Watchers;
 /// An object as it was at one version.
 pub type Object = Arc<Value>;
 
-/// How many events a watch may be behind before it must list again.
-const REMEMBERED: usize = 20_000;
+/// How many events a watch may be behind at least before it must list again, and at most; between, as in the API server's
+/// watch cache, what is younger than [`FRESH`] is kept.
+const REMEMBERED: std::ops::Range<usize> = 2_000..100_000;
+const FRESH: SignedDuration = SignedDuration::from_secs(75);
 
 /// A namespace (empty for cluster-wide kinds) and a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,6 +73,7 @@ pub struct Change {
 #[derive(Clone, Debug)]
 pub struct Event {
     pub rv: u64,
+    pub at: Timestamp,
     pub key: Key,
     pub old: Option<Object>,
     pub new: Option<Object>,
@@ -176,6 +179,7 @@ impl Store {
         });
         let event = Event {
             rv: self.rv,
+            at: self.now,
             key,
             old,
             new,
@@ -183,10 +187,12 @@ impl Store {
         };
         self.watchers.tell(&self.kinds, &event, self.now);
         self.log.push_back(event);
-        if self.log.len() > REMEMBERED
-            && let Some(gone) = self.log.pop_front()
+        while self.log.len() > REMEMBERED.start
+            && let Some(first) = self.log.front()
+            && (self.log.len() > REMEMBERED.end || self.now.duration_since(first.at) > FRESH)
         {
-            self.floor = gone.rv;
+            self.floor = first.rv;
+            self.log.pop_front();
         }
     }
 

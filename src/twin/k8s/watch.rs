@@ -14,7 +14,7 @@ use super::kinds::{Kinds, Res};
 use super::selector::{Fields, Selector};
 use super::store::{Event, Object};
 use super::table;
-use crate::twin::answer::Answer;
+use crate::twin::answer::{Answer, json_text};
 use crate::wire::{BoxError, Response};
 
 /// What a list or watch asks for.
@@ -239,7 +239,7 @@ fn bookmark(kinds: &Kinds, res: Res, rv: u64, end: bool) -> Value {
 
 fn line(kind: &str, object: &Value) -> Bytes {
     let mut text = format!("{{\"type\":\"{kind}\",\"object\":");
-    text.push_str(&object.to_string());
+    text.push_str(&json_text(object));
     text.push_str("}\n");
     text.into()
 }

@@ -2,6 +2,7 @@
 //! and no weight on a target group that cannot bear it.
 
 use http::Method;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::breach;
@@ -104,13 +105,19 @@ fn rule_or_listener(input: &Value) -> String {
 
 /// Whether the journal in the cluster says that an act is under way.
 fn written(world: &World) -> bool {
+    // Only what is asked for is read: this is looked at with every act.
+    #[derive(Deserialize)]
+    struct Checkpoint<'a> {
+        #[serde(borrow)]
+        steps: Vec<Step<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct Step<'a> {
+        status: &'a str,
+    }
     let text = look::config(world, RUN_NAMESPACE, RUN_NAME, CHECKPOINT).unwrap_or_default();
-    let checkpoint: Value = serde_json::from_str(text).unwrap_or_default();
-    let steps = checkpoint.get("steps").and_then(Value::as_array);
-    steps.into_iter().flatten().any(|s| {
-        let status = s.get("status").and_then(Value::as_str).unwrap_or_default();
-        WRITTEN.contains(&status)
-    })
+    serde_json::from_str::<Checkpoint<'_>>(text)
+        .is_ok_and(|c| c.steps.iter().any(|s| WRITTEN.contains(&s.status)))
 }
 
 /// Why a change is not the upgrade's to make.
