@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::kube::Workload;
 use crate::model::{Inventory, marks};
 use crate::route::{Route, StepSpec};
 
@@ -71,7 +72,17 @@ impl World {
                 format!("suspended {:?} targets {targets:?}", asg.suspended),
             );
         }
-        for work in &read.workloads {
+        // A Deployment's ReplicaSet is named by what it runs, and goes with it.
+        let deployed = |work: &&Workload| {
+            let of = work.key.name.rsplit_once('-').map_or("", |(name, _)| name);
+            work.kind == "ReplicaSet"
+                && read.workloads.iter().any(|d| {
+                    d.kind == "Deployment"
+                        && d.key.namespace == work.key.namespace
+                        && d.key.name == of
+                })
+        };
+        for work in read.workloads.iter().filter(|w| !deployed(w)) {
             map.insert(
                 format!("{} {}", work.kind, work.key),
                 format!("wants {}", work.desired),

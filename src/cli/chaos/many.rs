@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::trial::{Last, Trial, Verdict, greens};
+use super::trial::{Last, Trial, Verdict};
 use super::weather::{Grounds, Weather};
 
 /// What many trials came to.
@@ -106,11 +106,8 @@ pub fn weather(trial: &Trial<'_>, seed: u64) -> Weather {
 fn grounds(trial: &Trial<'_>) -> Grounds {
     // A snapshot's own inventory knows only the account; the cluster's objects stand beside it.
     let inventory = trial.before.unwrap_or(&trial.snapshot.inventory);
-    let plan = &trial.wish.plan;
-    let greens = crate::route::build(plan, inventory)
-        .iter()
-        .flat_map(greens)
-        .collect();
+    // Without a route every trial says so.
+    let greens = trial.greens().unwrap_or_default();
     Grounds::of(inventory, greens)
 }
 

@@ -1,6 +1,7 @@
 //! A trial: one seed's upgrade from its first process to its end, with a person at hand who mends what a stuck run names,
 //! gives the next command, and takes the run back where nothing else helps.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,8 +21,8 @@ use crate::event::Event;
 use crate::journal::{Outcome, RunState};
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
-use crate::plan::OnDeadline;
-use crate::route::{Route, StepSpec};
+use crate::plan::{OnDeadline, SingleReplicas};
+use crate::route::StepSpec;
 use crate::twin::laws::{Laws, Terms};
 use crate::twin::{Twin, fault, scenario};
 
@@ -109,7 +110,8 @@ impl Trial<'_> {
 
     async fn play(&self, weather: &Weather) -> Verdict {
         let mut world = scenario::load(self.snapshot, weather.seed);
-        world.laws = Some(Laws::new(self.terms()));
+        let terms = self.terms();
+        world.laws = Some(Laws::new(terms.clone().unwrap_or_default()));
         world.swift = weather.pace.world;
         fault::add(&mut world, weather.rules.clone());
         let twin = Twin::start(world);
@@ -138,6 +140,7 @@ impl Trial<'_> {
         };
         let begun = Instant::now();
         let mut run = Run::new(self, weather, &stage);
+        run.verdict.faults.extend(terms.err());
         match tokio::time::timeout(LONGEST, run.carry_on()).await {
             Ok(last) => run.verdict.last = last,
             Err(_) => run
@@ -169,25 +172,28 @@ impl Trial<'_> {
         verdict
     }
 
+    /// The groups that the plan makes. A snapshot's own inventory is enough to draw the route from.
+    pub fn greens(&self) -> Result<Vec<String>, String> {
+        let route = crate::route::build(&self.wish.plan, &self.snapshot.inventory);
+        let route = route.map_err(|problems| format!("no route: {problems:?}"))?;
+        let greens = route.steps.into_iter().filter_map(|step| match step.spec {
+            StepSpec::CreateGreen { group, .. } => Some(group.name),
+            _ => None,
+        });
+        Ok(greens.collect())
+    }
+
     /// What the plan lets the upgrade do.
-    fn terms(&self) -> Terms {
+    fn terms(&self) -> Result<Terms, String> {
         let plan = &self.wish.plan;
-        let inventory = self.before.unwrap_or(&self.snapshot.inventory);
-        let drawn = crate::route::build(plan, inventory);
-        let mut groups: std::collections::BTreeSet<String> =
-            drawn.iter().flat_map(greens).collect();
-        groups.extend(
-            self.snapshot
-                .inventory
-                .nodegroups
-                .iter()
-                .map(|g| g.name.clone()),
-        );
-        Terms {
+        let blues = &self.snapshot.inventory.nodegroups;
+        let mut groups: BTreeSet<String> = self.greens()?.into_iter().collect();
+        groups.extend(blues.iter().map(|g| g.name.clone()));
+        Ok(Terms {
             groups,
             may_delete_pods: plan.drain.on_deadline == OnDeadline::Delete,
-            surge: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
-        }
+            surge: plan.drain.single_replicas == SingleReplicas::Surge,
+        })
     }
 
     /// Holds the end against what it claims to be.
@@ -242,14 +248,6 @@ impl Trial<'_> {
         }
         verdict.end = Some(end);
     }
-}
-
-/// The groups a route makes.
-pub fn greens(route: &Route) -> impl Iterator<Item = String> {
-    route.steps.iter().filter_map(|step| match &step.spec {
-        StepSpec::CreateGreen { group, .. } => Some(group.name.clone()),
-        _ => None,
-    })
 }
 
 /// Reads the cluster and its run.

@@ -8,7 +8,7 @@ use std::env::var;
 use std::path::PathBuf;
 
 fn main() {
-    println!("cargo:rerun-if-changed=src/build.rs");
+    println!("cargo:rerun-if-changed=.cargo/build.rs");
     for name in ["RUSTC_LINKER", "CARGO_ENCODED_RUSTFLAGS"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
