@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::Metadata;
 use k8s_openapi::api::{core, policy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -193,7 +195,7 @@ fn copy(error: &ApiError) -> ApiError {
 
 /// A kind of object that the cache keeps.
 trait Keep: Send + Sync + Sized + 'static {
-    type Raw: DeserializeOwned + Send;
+    type Raw: DeserializeOwned + Metadata<Ty = ObjectMeta> + Send;
     type Id: Ord + Send;
     const PATH: &'static str;
     fn slim(raw: Self::Raw) -> Self;

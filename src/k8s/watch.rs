@@ -8,11 +8,12 @@ use std::time::Duration;
 use http::Method;
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::client::Body;
 use kube::core::Status;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::call::request;
 use crate::clients::kube_error;
@@ -32,7 +33,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// What is watched, and where it goes.
 pub(super) trait Feed: Send + 'static {
     /// The object as the API server gives it.
-    type Raw: DeserializeOwned + Send;
+    type Raw: DeserializeOwned + Metadata<Ty = ObjectMeta> + Send;
     /// The same cut down.
     type Slim: Send;
     /// The list's path.
@@ -103,10 +104,10 @@ enum End {
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct Event<T> {
     #[serde(rename = "type")]
     kind: String,
-    object: Value,
+    object: T,
 }
 
 async fn watch<F: Feed>(kube: &Kube, feed: &F, version: &mut String, wait: &mut Backoff) -> End {
@@ -175,34 +176,29 @@ fn ended(error: ApiError) -> End {
 }
 
 fn take<F: Feed>(op: &str, feed: &F, version: &mut String, line: &[u8]) -> Result<(), ApiError> {
-    let unread = |e: serde_json::Error| {
+    let unread = |e: &dyn std::fmt::Display| {
         ApiError::new(
             op,
             Class::Transient,
             format!("an event could not be read: {e}"),
         )
     };
-    let Event { kind, object } = serde_json::from_slice(line).map_err(unread)?;
-    if kind == "ERROR" {
-        let said: Status = serde_json::from_value(object).map_err(unread)?;
-        return Err(kube_error::status_error(op, &said));
-    }
-    let seen = object["metadata"]["resourceVersion"]
-        .as_str()
-        .map(str::to_owned);
-    if kind != "BOOKMARK" {
-        let slim = F::slim(serde_json::from_value(object).map_err(unread)?);
-        match kind.as_str() {
-            "ADDED" | "MODIFIED" => feed.upsert(slim),
-            "DELETED" => feed.remove(slim),
-            other => {
-                return Err(ApiError::new(
-                    op,
-                    Class::Transient,
-                    format!("an event of unknown type `{other}`"),
-                ));
-            }
-        }
+    let status = || match serde_json::from_slice::<Event<Status>>(line) {
+        Ok(said) if said.kind == "ERROR" => kube_error::status_error(op, &said.object),
+        Ok(_) => unread(&"its object is of another kind"),
+        Err(e) => unread(&e),
+    };
+    // Nearly every line is an object of the watched kind; a bookmark is one without content.
+    let Ok(Event { kind, object }) = serde_json::from_slice::<Event<F::Raw>>(line) else {
+        return Err(status());
+    };
+    let seen = object.metadata().resource_version.clone();
+    match kind.as_str() {
+        "ADDED" | "MODIFIED" => feed.upsert(F::slim(object)),
+        "DELETED" => feed.remove(F::slim(object)),
+        "BOOKMARK" => {}
+        "ERROR" => return Err(status()),
+        other => return Err(unread(&format_args!("its type `{other}` is unknown"))),
     }
     if let Some(seen) = seen {
         *version = seen;

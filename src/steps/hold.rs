@@ -15,10 +15,14 @@ pub struct Hold {
     hold: bool,
 }
 
-/// Names of green's nodes that are not protected at all, and of those that this run protects.
+/// What a look sees.
+#[derive(Default)]
 pub struct Seen {
+    /// Names of green's nodes that are not protected at all, and of those that this run protects.
     open: Vec<String>,
     held: Vec<String>,
+    /// At the end of a run: why nothing can run on green.
+    unfit: Option<String>,
 }
 
 /// How many of green's nodes were free, and how many this run held.
@@ -78,10 +82,10 @@ impl Step<World> for Hold {
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
         let snapshot = world.cache.read(PATIENCE).await?;
-        let mut seen = Seen {
-            open: vec![],
-            held: vec![],
-        };
+        let mut seen = Seen::default();
+        if !self.hold {
+            seen.unfit = nodes::unfit(world, &self.green, &snapshot).await?;
+        }
         for node in snapshot
             .nodes
             .values()
@@ -102,7 +106,14 @@ impl Step<World> for Hold {
 
     fn decide(&self, seen: &Seen, _past: &Past, _now: Timestamp) -> Decision<Act> {
         if !self.hold {
-            return self.let_go(seen);
+            // The last step of a migration: a run must not end well on a green that somebody has deleted.
+            return match &seen.unfit {
+                None => self.let_go(seen),
+                Some(why) => Decision::Refuse(format!(
+                    "{why}, and it is all there is: nothing can run. Make {} well, then run `eksup apply` again.",
+                    self.green
+                )),
+            };
         }
         if seen.open.is_empty() {
             return Decision::Done(format!(

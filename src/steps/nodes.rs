@@ -6,10 +6,35 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::engine::StepError;
+use crate::k8s::cache::Snapshot;
 use crate::k8s::node::NodeChange;
 use crate::model::kube::{Node, Taint};
 use crate::model::{Class, marks};
 use crate::steps::{PATIENCE, World};
+
+/// Why nothing can run on a node group: somebody may have deleted it, or its nodes, since it was filled.
+pub async fn unfit(
+    world: &World,
+    group: &str,
+    snapshot: &Snapshot,
+) -> Result<Option<String>, StepError> {
+    let read = match world.aws.describe_nodegroup(&world.cluster, group).await {
+        Ok(read) => read,
+        Err(e) if e.class == Class::Absent => {
+            return Ok(Some(format!("node group {group} is gone")));
+        }
+        Err(e) => return Err(e.into()),
+    };
+    if matches!(
+        read.status.as_str(),
+        "DELETING" | "DELETE_FAILED" | "CREATE_FAILED"
+    ) {
+        return Ok(Some(format!("node group {group} is {}", read.status)));
+    }
+    let mut nodes = snapshot.nodes.values();
+    let none = !nodes.any(|n| n.nodegroup() == Some(group) && n.is_ready());
+    Ok((none && read.scaling.desired > 0).then(|| format!("node group {group} has no Ready node")))
+}
 
 /// Taints nodes as blue, so that no new pod comes and the autoscaler sees it in its template.
 pub async fn taint(world: &World, names: &[String]) -> Result<(), StepError> {

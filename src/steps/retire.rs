@@ -1,22 +1,19 @@
 //! Blue goes, once it is proved empty: no pod but DaemonSets', no volume, no share of any rule, no target draining.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
-use crate::k8s::cache::Snapshot;
 use crate::model::Class;
 use crate::model::asg::Asg;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::elb::{short, short_rule};
-use crate::model::kube::Node;
 use crate::steps::traffic::health::still_targets;
 use crate::steps::updates::{POLL, issues};
-use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable};
+use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable, nodes};
 
 /// How long something that keeps blue from being empty is waited for before a person is asked.
 const PATIENCE_WITH_BLUE: SignedDuration = SignedDuration::from_mins(15);
@@ -120,30 +117,6 @@ impl Retire {
             target_groups,
             rules,
         }
-    }
-
-    /// Why green cannot carry what blue did: somebody may have deleted it, or its nodes, since it was filled.
-    async fn unfit(&self, world: &World, snapshot: &Snapshot) -> Result<Option<String>, StepError> {
-        let Some(green) = &self.green else {
-            return Ok(None);
-        };
-        let group = match world.aws.describe_nodegroup(&world.cluster, green).await {
-            Ok(group) => group,
-            Err(e) if e.class == Class::Absent => {
-                return Ok(Some(format!("node group {green} is gone")));
-            }
-            Err(e) => return Err(e.into()),
-        };
-        if matches!(
-            group.status.as_str(),
-            "DELETING" | "DELETE_FAILED" | "CREATE_FAILED"
-        ) {
-            return Ok(Some(format!("node group {green} is {}", group.status)));
-        }
-        let of_green = |n: &&Arc<Node>| n.nodegroup() == Some(green) && n.is_ready();
-        let none = !snapshot.nodes.values().any(|n| of_green(&n));
-        Ok((none && group.scaling.desired > 0)
-            .then(|| format!("node group {green} has no Ready node")))
     }
 
     fn kept(&self, seen: &Seen) -> Option<Decision<Act>> {
@@ -251,7 +224,10 @@ impl Step<World> for Retire {
         if seen.attached.is_empty() && !seen.targets.is_empty() {
             return Ok(seen);
         }
-        seen.unfit = self.unfit(world, &snapshot).await?;
+        seen.unfit = match &self.green {
+            Some(green) => nodes::unfit(world, green, &snapshot).await?,
+            None => None,
+        };
         seen.held = evictable::left_on(&snapshot, &self.blue)
             .into_iter()
             .map(|p| format!("pod {p}"))

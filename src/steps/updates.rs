@@ -1,6 +1,7 @@
 //! EKS updates: reading those of a cluster, node group or add-on, each finished one only once.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,9 +37,9 @@ impl Updates {
         }
         if !goes_on {
             for id in aws.list_updates(cluster, of.clone()).await? {
-                if !seen.contains_key(&id) {
-                    let update = aws.describe_update(cluster, of.clone(), &id).await?;
-                    seen.insert(id, update);
+                if let Entry::Vacant(new) = seen.entry(id) {
+                    let update = aws.describe_update(cluster, of.clone(), new.key()).await?;
+                    new.insert(update);
                 }
             }
         }

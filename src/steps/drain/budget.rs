@@ -1,6 +1,6 @@
 //! What PodDisruptionBudgets allow, by the API server's own rules (kubernetes pkg/registry/core/pod/storage/eviction.go). Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::model::kube::{Key, Pdb, Pod};
@@ -18,35 +18,44 @@ pub enum Gate {
     Two(Vec<Key>),
 }
 
-/// Budgets by namespace, with what is left of each while a wave is put together.
+/// Budgets, with what is left of each while a wave is put together.
 pub struct Budgets {
-    by_namespace: BTreeMap<String, Vec<Arc<Pdb>>>,
+    /// By namespace and one of the labels they ask for, so that a pod is compared with few of many; by an empty label
+    /// where they ask for none.
+    by_label: HashMap<[String; 3], Vec<Arc<Pdb>>>,
     left: BTreeMap<Key, i32>,
 }
 
 impl Budgets {
     /// Reads what the budgets allow now.
     pub fn new<'a>(pdbs: impl Iterator<Item = &'a Arc<Pdb>>) -> Self {
-        let mut by_namespace: BTreeMap<String, Vec<Arc<Pdb>>> = BTreeMap::new();
+        let mut by_label: HashMap<[String; 3], Vec<Arc<Pdb>>> = HashMap::new();
         let mut left = BTreeMap::new();
         for pdb in pdbs {
             left.insert(pdb.key.clone(), pdb.allowed);
-            by_namespace
-                .entry(pdb.key.namespace.clone())
-                .or_default()
-                .push(pdb.clone());
+            // Without a selector a budget selects nothing.
+            let Some(selector) = &pdb.selector else {
+                continue;
+            };
+            let label = selector.match_labels.iter().next();
+            let (key, value) = label
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .unwrap_or_default();
+            let label = [pdb.key.namespace.clone(), key, value];
+            by_label.entry(label).or_default().push(pdb.clone());
         }
-        Self { by_namespace, left }
+        Self { by_label, left }
     }
 
     /// The budgets that select the pod.
     pub fn of(&self, pod: &Pod) -> Vec<Arc<Pdb>> {
-        let here = self
-            .by_namespace
-            .get(&pod.key.namespace)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        here.iter()
+        let none = (String::new(), String::new());
+        let labels = pod.labels.iter().chain([(&none.0, &none.1)]);
+        let here = labels.filter_map(|(key, value)| {
+            let label = [pod.key.namespace.clone(), key.clone(), value.clone()];
+            self.by_label.get(&label)
+        });
+        here.flatten()
             .filter(|b| b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels)))
             .cloned()
             .collect()

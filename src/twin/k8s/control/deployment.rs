@@ -88,12 +88,16 @@ fn bare_template(object: &Value) -> Value {
     template
 }
 
+/// Whether a replica set is of this bare template. Its spec nearly always says it, without a copy.
+fn runs(set_: &Value, template: &Value) -> bool {
+    at(set_, "spec.template.spec") == template.get("spec") && bare_template(set_) == *template
+}
+
 fn advance(cluster: &mut Cluster, deployment: &Object) {
     let replicas = number(deployment, "spec.replicas").unwrap_or(1);
     let template = bare_template(deployment);
     let sets = sets_of(cluster, deployment);
-    let (new, old): (Vec<Object>, Vec<Object>) =
-        sets.into_iter().partition(|s| bare_template(s) == template);
+    let (new, old): (Vec<Object>, Vec<Object>) = sets.into_iter().partition(|s| runs(s, &template));
     let recreate = text(deployment, "spec.strategy.type") == "Recreate";
     if recreate {
         let mut waits = false;
@@ -184,28 +188,27 @@ fn shrink_old(cluster: &mut Cluster, deployment: &Object, new: &Value, old: &[Ob
 }
 
 fn scale(cluster: &mut Cluster, deployment: &Value, set_: &Value, to: i64) {
+    if wanted(set_) == to {
+        return;
+    }
     let replicas = number(deployment, "spec.replicas").unwrap_or(1);
     let (surge, _) = bounds(deployment, replicas);
-    cluster.change(
-        &Key {
-            res: REPLICA_SETS,
-            at: Name::of(set_),
-        },
-        |s| {
-            if wanted(s) != to {
-                set(s, "spec.replicas", to);
-                let notes = object(slot(s, "metadata.annotations"));
-                notes.insert(
-                    "deployment.kubernetes.io/desired-replicas".into(),
-                    replicas.to_string().into(),
-                );
-                notes.insert(
-                    "deployment.kubernetes.io/max-replicas".into(),
-                    (replicas + surge).to_string().into(),
-                );
-            }
-        },
-    );
+    let key = Key {
+        res: REPLICA_SETS,
+        at: Name::of(set_),
+    };
+    cluster.change(&key, |s| {
+        set(s, "spec.replicas", to);
+        let notes = object(slot(s, "metadata.annotations"));
+        notes.insert(
+            "deployment.kubernetes.io/desired-replicas".into(),
+            replicas.to_string().into(),
+        );
+        notes.insert(
+            "deployment.kubernetes.io/max-replicas".into(),
+            (replicas + surge).to_string().into(),
+        );
+    });
 }
 
 fn create_set(
@@ -313,7 +316,7 @@ fn count(cluster: &mut Cluster, name: &Name) {
             .map(|s| number(s, &format!("status.{field}")).unwrap_or(0))
             .sum()
     };
-    let new: Option<&Arc<Value>> = sets.iter().rfind(|s| bare_template(s) == template);
+    let new: Option<&Arc<Value>> = sets.iter().rfind(|s| runs(s, &template));
     let updated = new.and_then(|s| number(s, "status.replicas")).unwrap_or(0);
     let replicas = number(&deployment, "spec.replicas").unwrap_or(1);
     let (total, available) = (sum("replicas"), sum("availableReplicas"));

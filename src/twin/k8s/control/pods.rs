@@ -83,6 +83,10 @@ pub fn template_hash(template: Option<&Value>) -> String {
 
 /// Writes `status` when it says something new.
 pub fn write_status(cluster: &mut Cluster, key: &Key, status: &[(&str, Value)]) {
+    let now = cluster.store.get(key).and_then(|o| o.get("status"));
+    if now.is_some_and(|now| status.iter().all(|(field, v)| now.get(field) == Some(v))) {
+        return;
+    }
     cluster.change(key, |o| {
         for (field, value) in status {
             set(o, &format!("status.{field}"), value.clone());
