@@ -50,6 +50,8 @@ enum Grip {
     Unsure,
     /// Somebody else has it.
     Lost(String),
+    /// Renewing it is not allowed: which call, its class, and what the server said. Waiting would be for nothing.
+    Refused(String, Class, String),
 }
 
 /// When a lease was renewed, by timer and by clock: a timer stands still while the machine is suspended, and a clock
@@ -121,12 +123,10 @@ impl Lock {
                 Grip::Firm(renewed) if renewed.fresh(&self.clock) => return Ok(()),
                 Grip::Firm(_) => self.now.notify_one(),
                 Grip::Unsure => {}
-                Grip::Lost(holder) => return Err(LockError::Lost { holder }),
+                Grip::Lost(_) | Grip::Refused(..) => return Err(gone(seen)),
             }
             if grip.changed().await.is_err() {
-                return Err(LockError::Lost {
-                    holder: "nobody; renewing ended".into(),
-                });
+                return Err(gone(Grip::Unsure));
             }
         }
     }
@@ -138,7 +138,7 @@ impl Lock {
         loop {
             let renewed = match grip.borrow_and_update().clone() {
                 Grip::Firm(renewed) if renewed.fresh(&self.clock) => renewed,
-                Grip::Firm(_) | Grip::Unsure | Grip::Lost(_) => return,
+                Grip::Firm(_) | Grip::Unsure | Grip::Lost(_) | Grip::Refused(..) => return,
             };
             tokio::select! {
                 biased;
@@ -152,18 +152,13 @@ impl Lock {
         }
     }
 
-    /// Returns once the lock is lost.
+    /// Returns once the lock is lost, or can be kept no longer.
     pub async fn lost(&self) -> LockError {
         let mut grip = self.grip.clone();
-        match grip
-            .wait_for(|g| matches!(g, Grip::Lost(_)))
-            .await
-            .map(|g| g.clone())
-        {
-            Ok(Grip::Lost(holder)) => LockError::Lost { holder },
-            Ok(Grip::Firm(_) | Grip::Unsure) | Err(_) => LockError::Lost {
-                holder: "nobody; renewing ended".into(),
-            },
+        let over = grip.wait_for(|g| matches!(g, Grip::Lost(_) | Grip::Refused(..)));
+        match over.await {
+            Ok(grip) => gone(grip.clone()),
+            Err(_) => gone(Grip::Unsure),
         }
     }
 
@@ -186,6 +181,17 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Why there is no lock any more.
+fn gone(grip: Grip) -> LockError {
+    match grip {
+        Grip::Lost(holder) => LockError::Lost { holder },
+        Grip::Refused(op, class, message) => ApiError::new(op, class, message).into(),
+        Grip::Firm(_) | Grip::Unsure => LockError::Lost {
+            holder: "nobody; renewing ended".into(),
+        },
     }
 }
 
@@ -314,9 +320,13 @@ async fn keep(
                 pause = RENEW;
                 grip.send_replace(Grip::Firm(asked));
             }
-            Err(_) => {
+            Err(error) => {
                 pause = POLL;
                 if renewed.elapsed() >= DURATION {
+                    if matches!(error.class, Class::Denied | Class::Invalid) {
+                        grip.send_replace(Grip::Refused(error.op, error.class, error.message));
+                        return;
+                    }
                     grip.send_if_modified(|g| std::mem::replace(g, Grip::Unsure) != Grip::Unsure);
                 }
             }

@@ -10,7 +10,7 @@ use super::incluster;
 use super::memory::{Fault, Memory};
 use super::table::{Mark, rule};
 use super::*;
-use crate::model::{Clock, Timestamp};
+use crate::model::{Class, Clock, Timestamp};
 
 const STEPS: [&str; 3] = ["a", "b", "c"];
 
@@ -341,6 +341,23 @@ async fn a_holder_without_an_api_server_waits_and_holds_on_when_it_is_back() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_may_not_be_renewed_any_more_ends_the_run_and_names_the_call() {
+    let memory = Memory::default();
+    let lock = take(&memory, "one").await.unwrap();
+    for call in 2..100 {
+        memory.fault_at(call, Fault::Denied);
+    }
+    let start = Instant::now();
+    let lost = lock.lost().await;
+    assert!(
+        matches!(&lost, LockError::Api(e) if e.class == Class::Denied),
+        "{lost}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(40));
+    assert!(matches!(lock.confirm().await, Err(LockError::Api(_))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,10 @@ pub struct Rig {
 enum Way<'a> {
     Fresh(&'a Route),
     On,
-    Back,
+    /// With the last hop of the control plane, or without.
+    Back {
+        hop: bool,
+    },
 }
 
 /// A command ended before its end; why is in [`Rig::said`].
@@ -142,7 +145,15 @@ impl Rig {
     /// As `eksup rollback`: versions stay.
     pub async fn rollback(&self) -> Result<Ended> {
         let (aws, kube, arn) = self.reach().await?;
-        self.run(aws, kube, arn, Way::Back, None).await
+        self.run(aws, kube, arn, Way::Back { hop: false }, None)
+            .await
+    }
+
+    /// As `eksup rollback --control-plane`.
+    pub async fn rollback_control_plane(&self) -> Result<Ended> {
+        let (aws, kube, arn) = self.reach().await?;
+        self.run(aws, kube, arn, Way::Back { hop: true }, None)
+            .await
     }
 
     /// One process's part in a run: lock, journal, engine.
@@ -161,11 +172,11 @@ impl Rig {
         let mut journal = self.must(Journal::load(Box::new(store)).await)?;
         let (run, route) = match (way, journal.state()) {
             (Way::Fresh(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
-            (Way::On | Way::Back, Some(state)) => (
+            (Way::On | Way::Back { .. }, Some(state)) => (
                 state.run.clone(),
                 self.must(serde_json::from_value(state.route.clone()))?,
             ),
-            (Way::On | Way::Back, None) => panic!("there is no run"),
+            (Way::On | Way::Back { .. }, None) => panic!("there is no run"),
         };
         let said = self.said.clone();
         let world = World {
@@ -192,7 +203,7 @@ impl Rig {
         let planned = |s: &RouteStep| Planned {
             id: s.id.clone(),
             title: s.title.clone(),
-            step: steps::build(s, &route, &run, false),
+            step: steps::build(s, &route, &run, matches!(way, Way::Back { hop: true })),
         };
         let steps: Vec<Planned<World>> = route.steps.iter().map(planned).collect();
         let (_asker, stop) = stop::channel();
@@ -229,7 +240,7 @@ impl Rig {
                 self.must(engine.resume("test").await)?;
                 engine.forward().await
             }
-            Way::Back => {
+            Way::Back { hop } => {
                 self.must(engine.resume("test").await)?;
                 let version = |s: &&RouteStep| {
                     matches!(
@@ -237,7 +248,11 @@ impl Rig {
                         StepSpec::ControlPlane { .. } | StepSpec::Addon { .. }
                     )
                 };
-                let keep = route.steps.iter().filter(version).map(|s| s.id.clone());
+                let hops = |s: &&RouteStep| matches!(s.spec, StepSpec::ControlPlane { .. });
+                let last = route.steps.iter().rfind(hops).filter(|_| hop);
+                let kept = route.steps.iter().filter(version);
+                let kept = kept.filter(|s| last.is_none_or(|last| last.id != s.id));
+                let keep = kept.map(|s| s.id.clone());
                 engine.back(keep.collect()).await
             }
         };

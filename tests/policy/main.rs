@@ -77,7 +77,6 @@ fn under_its_own_policy_every_plan_goes_forward_and_back() {
 }
 
 #[test]
-#[ignore = "does not hold yet: run it with --ignored to see which permissions no scene needs"]
 fn every_permission_that_is_printed_is_needed() {
     let used: BTreeSet<&Permission> = whole().iter().flat_map(|(_, told)| &told.used).collect();
     let printed = whole().iter().flat_map(|(grant, _)| grant.permissions());
@@ -86,7 +85,6 @@ fn every_permission_that_is_printed_is_needed() {
 }
 
 #[test]
-#[ignore = "not yet seen to hold to its end: run it with --ignored"]
 fn without_any_one_permission_something_fails_and_names_it() {
     // By permission: the quickest scene that needs it.
     let mut needed: BTreeMap<&Permission, (&Scene, &Grant)> = BTreeMap::new();

@@ -41,6 +41,8 @@ enum Play {
     Forward,
     /// Until after a step, and all the way back.
     Back(&'static str),
+    /// The same, and the control plane too.
+    WholeBack(&'static str),
 }
 
 const fn forward(plan: &'static str) -> Scene {
@@ -61,6 +63,11 @@ pub const SCENES: &[Scene] = &[
         ..forward("expense-dev")
     },
     forward("minimal"),
+    Scene {
+        name: "minimal and back, the control plane too",
+        play: Play::WholeBack("control-plane-1.30"),
+        ..forward("minimal")
+    },
     forward("expense-dev"),
     Scene {
         name: "expense-dev and back",
@@ -179,6 +186,13 @@ impl Scene {
             match self.play {
                 Play::Snapshot => rig.snapshot().await.is_ok(),
                 Play::Forward => matches!(rig.apply(None).await, Ok(Ended::Done)),
+                Play::WholeBack(step) => {
+                    paused(&rig.apply(Some(step)).await)
+                        && matches!(
+                            rig.rollback_control_plane().await,
+                            Ok(Ended::RolledBack { .. })
+                        )
+                }
                 Play::Back(step) => {
                     paused(&rig.apply(Some(step)).await)
                         && matches!(rig.rollback().await, Ok(Ended::RolledBack { .. }))
