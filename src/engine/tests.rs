@@ -432,7 +432,7 @@ async fn a_refusal_after_an_act_shows_before_done_and_now() {
     let Ended::Stuck { why, .. } = ended else {
         panic!("{ended:?}")
     };
-    for part in ["not ours", "before: 0", "done:   set g to 1", "now:    55"] {
+    for part in ["not ours", "before: 0", "asked:  set g to 1", "now:    55"] {
         assert!(why.contains(part), "{why}");
     }
 }

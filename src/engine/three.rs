@@ -36,7 +36,7 @@ pub fn states(before: &Value, done: &str, now: Option<&Value>) -> String {
     if !was.is_empty() {
         text += &format!("\n  before: {was}");
     }
-    text += &format!("\n  done:   {done}\n  now:    {is}");
+    text += &format!("\n  asked:  {done}\n  now:    {is}");
     text
 }
 
@@ -217,7 +217,7 @@ mod tests {
         );
         assert_eq!(
             text,
-            "\n  before: rule alb/9683 green weight 0\n  done:   10% on green in 1 rule\n  now:    rule alb/9683 green weight 37"
+            "\n  before: rule alb/9683 green weight 0\n  asked:  10% on green in 1 rule\n  now:    rule alb/9683 green weight 37"
         );
     }
 

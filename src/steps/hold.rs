@@ -174,3 +174,24 @@ impl Step<World> for Hold {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_does_not_end_well_on_a_green_that_somebody_deletes() {
+        let release = Hold::off("green".into(), "run".into());
+        let mut seen = Seen {
+            unfit: Some("node group green is DELETING".into()),
+            ..Seen::default()
+        };
+        let now: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+        let decide = |seen: &Seen| release.decide(seen, &Past::default(), now);
+        assert!(
+            matches!(decide(&seen), Decision::Refuse(why) if why.contains("green is DELETING"))
+        );
+        seen.unfit = None;
+        assert!(matches!(decide(&seen), Decision::Done(_)));
+    }
+}
