@@ -380,8 +380,11 @@ fn next_nodes(
         };
     }
     if begun > 0 && !spec.downtime && !seen.unsettled.is_empty() {
+        // A new try has done nothing yet; its time counts from when it began.
         let since = past
             .last_act_at
+            .max(past.resumed_at)
+            .or(past.started_at)
             .map_or(SignedDuration::ZERO, |t| now.duration_since(t));
         let text = format!(
             "replacements are not Ready yet: {}",
