@@ -6,6 +6,7 @@
 
 use std::env::var;
 use std::path::PathBuf;
+use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=.cargo/build.rs");
@@ -17,7 +18,8 @@ fn main() {
     let chosen = ["RUSTC_LINKER", "CARGO_ENCODED_RUSTFLAGS"]
         .iter()
         .any(|name| var(name).is_ok_and(|v| !v.is_empty()));
-    if chosen || !is("PROFILE", "release") || !is("TARGET", "x86_64-unknown-linux-gnu") {
+    let suits = is("PROFILE", "release") && is("TARGET", "x86_64-unknown-linux-gnu");
+    if chosen || !suits || !brings_linker() {
         return;
     }
     let folder = PathBuf::from(var("OUT_DIR").expect("cargo says where a build script may write"));
@@ -34,4 +36,15 @@ fn main() {
     ] {
         println!("cargo:rustc-link-arg-bins=-Wl,{argument}");
     }
+}
+
+/// Whether the toolchain has a linker of its own, and so links with it; a distribution's may not.
+fn brings_linker() -> bool {
+    let Ok(rustc) = var("RUSTC") else {
+        return false;
+    };
+    let asked = Command::new(rustc).args(["--print", "sysroot"]).output();
+    let root = asked.ok().and_then(|o| String::from_utf8(o.stdout).ok());
+    let linker = "lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld/ld.lld";
+    root.is_some_and(|root| PathBuf::from(root.trim()).join(linker).exists())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::{Global, PlanArg};
@@ -133,8 +133,11 @@ impl Context {
             .with_ansi(false)
             .with_target(false)
             .with_writer(Arc::new(file));
+        // Over everything, not over these lines alone: a span of the SDK that is only hidden still draws its id from the
+        // chance that a seed decides.
         tracing_subscriber::registry()
-            .with(lines.with_filter(Targets::new().with_target("eksup", level)))
+            .with(Targets::new().with_target("eksup", level))
+            .with(lines)
             .init();
         self.ui.say(&format!("log: {}", path.display()));
         Ok(())

@@ -354,3 +354,21 @@ fn a_pod_that_never_stops_is_not_waited_for_for_ever() {
     assert!(matches!(after(600), Decision::Wait { .. }));
     assert!(matches!(after(631), Decision::Refuse(why) if why.contains("shop/a")));
 }
+
+#[test]
+fn a_new_try_that_has_done_nothing_yet_does_not_wait_for_ever_for_what_was_moved() {
+    let mut state = seen(vec![
+        blue(node("n1", Some(0)), vec![]),
+        blue(node("n2", None), vec![pod("b", "n2")]),
+    ]);
+    state.unsettled = vec!["pod shop/a on no node".into()];
+    // As after a stuck end: what the earlier try did does not count, and the run was just taken up again.
+    let past = Past {
+        started_at: Some(at(0)),
+        resumed_at: Some(at(10_000)),
+        ..Past::default()
+    };
+    let after = |s: i64| decide(&spec(), &state, &past, at(10_000 + s));
+    assert!(matches!(after(1800), Decision::Wait { .. }));
+    assert!(matches!(after(1801), Decision::Refuse(why) if why.contains("shop/a")));
+}

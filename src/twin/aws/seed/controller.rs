@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::model::elb::controller_owned;
 use crate::model::snapshot::Snapshot;
 use crate::twin::aws::state::{Binding, Cloud, Controller};
 
@@ -13,7 +12,9 @@ pub const BINDINGS: &str = "/apis/elbv2.k8s.aws/v1beta1/targetgroupbindings";
 
 /// The controller, where rules carry its tags or target groups are bound: what is there now is what it wants.
 pub fn of(cloud: &Cloud, snapshot: &Snapshot) -> Option<Controller> {
-    let owned = |arn: &String| cloud.elb.tags.get(arn).is_some_and(controller_owned);
+    // The tag that every version 2 of the controller puts on all it makes.
+    let tagged = |tags: &BTreeMap<String, String>| tags.contains_key("elbv2.k8s.aws/cluster");
+    let owned = |arn: &String| cloud.elb.tags.get(arn).is_some_and(tagged);
     let rules: BTreeMap<String, Vec<Value>> = cloud
         .elb
         .rules
