@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -117,7 +118,10 @@ impl Context {
     /// With `-v`, each call goes to a log file. Other crates' logs stay out: they could show a credential.
     pub fn log_to_file(&self) -> Result<(), CliError> {
         let level = match self.global.verbose {
-            0 => return Ok(()),
+            0 => {
+                silent();
+                return Ok(());
+            }
             1 => LevelFilter::INFO,
             2.. => LevelFilter::DEBUG,
         };
@@ -133,8 +137,6 @@ impl Context {
             .with_ansi(false)
             .with_target(false)
             .with_writer(Arc::new(file));
-        // Over everything, not over these lines alone: a span of the SDK that is only hidden still draws its id from the
-        // chance that a seed decides.
         tracing_subscriber::registry()
             .with(Targets::new().with_target("eksup", level))
             .with(lines)
@@ -172,6 +174,13 @@ impl Context {
         }
         words.join(" ")
     }
+}
+
+/// Says once and for all that nobody logs, unless somebody does. Until either is said, each call of the SDK draws an id for
+/// its log from the chance that a seed decides, and a rehearsal would go another way with a log than without.
+pub fn silent() {
+    // It fails where somebody logs.
+    let _ = tracing::subscriber::set_global_default(NoSubscriber::default());
 }
 
 /// Tries again what is throttled, for about a minute: others may be using up the account's rate. Whatever else fails

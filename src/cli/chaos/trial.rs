@@ -13,7 +13,7 @@ use super::process::{Around, End, Stage, Way};
 use super::weather::{Fate, Weather};
 use crate::cli::apply::Wish;
 use crate::cli::carry::{peek, route_of};
-use crate::cli::context::Reached;
+use crate::cli::context::{Reached, silent};
 use crate::cli::error::{CliError, Kind};
 use crate::cli::rehearse::reach;
 use crate::cli::ui::Ui;
@@ -97,6 +97,7 @@ pub struct Trial<'a> {
 impl Trial<'_> {
     /// Runs a seed's trial in a world and a time of its own.
     pub fn run(&self, weather: &Weather) -> Result<Verdict, std::io::Error> {
+        silent();
         SEED.set(Some(weather.seed));
         fastrand::seed(weather.seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
