@@ -169,3 +169,62 @@ async fn post(url: &str, body: String) -> Result<(), String> {
         Err(format!("it answered {}", response.status()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::rehearse::{bundled, reach};
+    use crate::engine::stop::channel;
+    use crate::model::Clock;
+    use crate::twin::aws::Iam;
+    use crate::twin::{Twin, scenario};
+
+    const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:upgrades";
+
+    /// Tells a topic of one event under `policy`: what was said of it at the end, and what came to the topic.
+    async fn told(policy: &str) -> (Vec<String>, Vec<(String, String)>) {
+        let snapshot = bundled("expense-dev").unwrap();
+        let twin = Twin::start(scenario::load(&snapshot, 1));
+        let clock = Clock::starting_at(snapshot.inventory.taken_at);
+        let reached = reach(twin.wire(), &snapshot, &clock).await.unwrap();
+        twin.with(|world| world.cloud.iam = Some(Iam::new(policy.parse().unwrap())));
+        let target = Notify::Sns {
+            topic: TOPIC.into(),
+            on: vec!["step_done".into()],
+        };
+        let notifier = Notifier::start(&[target], &reached.aws).unwrap();
+        let kind = Kind::StepDone {
+            step: "drain-blue".into(),
+            how: "3 nodes are empty".into(),
+            took: Duration::from_secs(1),
+        };
+        let at = clock.now();
+        notifier.sender().send(Event { at, kind }).unwrap();
+        let warnings = notifier.finish(&channel().1).await;
+        (warnings, twin.with(|world| world.cloud.published.clone()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_is_told_of_the_events_it_asks_for() {
+        let allows = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sns:Publish", "Resource": "*"}]}"#;
+        let (warnings, published) = told(allows).await;
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let [(topic, message)] = published.as_slice() else {
+            panic!("{published:?}");
+        };
+        assert_eq!(topic, TOPIC);
+        assert!(message.contains("3 nodes are empty"), "{message}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_topic_that_may_not_be_told_is_a_warning_that_names_the_permission() {
+        let (warnings, published) = told(r#"{"Version": "2012-10-17", "Statement": []}"#).await;
+        assert!(published.is_empty());
+        let [warning] = warnings.as_slice() else {
+            panic!("{warnings:?}");
+        };
+        for part in [TOPIC, "SNS:Publish"] {
+            assert!(warning.contains(part), "{warning}");
+        }
+    }
+}

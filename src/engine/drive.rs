@@ -20,6 +20,8 @@ use crate::model::Class;
 
 /// A change in the cluster wakes a wait, but looks are at least this far apart: rollouts change things in bursts.
 const GAP: Duration = Duration::from_millis(200);
+/// A step that rechecks no more often than this asks AWS, and a change in the cluster does not make it ask more often.
+const POLLED: Duration = Duration::from_secs(10);
 /// The same reason for waiting is told again after this long.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 /// The same act this often in a row does not take.
@@ -509,14 +511,11 @@ impl<W: Ground> Engine<'_, W> {
         looked_at: Instant,
         recheck: Duration,
     ) {
-        // A step that asks a slow API rechecks rarely; a busy cluster must not make it ask more than a few times as
-        // often.
-        let gap = (recheck / 4).clamp(GAP, Duration::from_secs(10));
-        // Calls to AWS are spread, so that many runs do not ask at the same moment: 12 s become 10 to 15.
-        let recheck = if recheck >= Duration::from_secs(10) {
-            recheck.mul_f64(0.85 + fastrand::f64() * 0.4)
+        // Who asks AWS looks every 10 to 15 s, however busy the cluster is; and not at the same moments as other runs.
+        let (gap, recheck) = if recheck >= POLLED {
+            (POLLED, recheck.mul_f64(0.85 + fastrand::f64() * 0.4))
         } else {
-            recheck
+            ((recheck / 4).max(GAP), recheck)
         };
         let change = async {
             if changed.changed().await.is_err() {

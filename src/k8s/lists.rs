@@ -123,6 +123,15 @@ impl Kube {
             .collect())
     }
 
+    /// ReplicaSets that want or have a pod, and StatefulSets: what puts a pod in the place of one that was moved.
+    pub async fn replicated(&self) -> Result<Vec<Workload>, ApiError> {
+        let (sets, stateful) = futures::try_join!(
+            self.list_as("/apis/apps/v1/replicasets", convert::living_replica_set),
+            self.list_as("/apis/apps/v1/statefulsets", convert::stateful_set),
+        )?;
+        Ok(sets.into_iter().flatten().chain(stateful).collect())
+    }
+
     /// Every Service.
     pub async fn services(&self) -> Result<Vec<Service>, ApiError> {
         self.list_as("/api/v1/services", convert::service).await

@@ -39,7 +39,10 @@ impl Pace {
     /// As in life.
     pub const LIFE: Self = Self { plan: 1, world: 1 };
     /// As fast as it goes.
-    pub const QUICK: Self = Self { plan: 60, world: 8 };
+    pub const QUICK: Self = Self {
+        plan: 60,
+        world: 32,
+    };
 
     fn of(rng: &mut fastrand::Rng) -> Self {
         if rng.u8(..) < 6 {
@@ -47,7 +50,7 @@ impl Pace {
         }
         Self {
             plan: rng.u32(10..=60),
-            world: rng.u32(2..=8),
+            world: 2 << rng.u32(0..=4),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
+
 use crate::model::kube::{Key, Pdb, Pod};
 
 /// Whether an eviction would be let through.
@@ -22,14 +24,14 @@ pub enum Gate {
 pub struct Budgets {
     /// By namespace and one of the labels they ask for, so that a pod is compared with few of many; by an empty label
     /// where they ask for none.
-    by_label: HashMap<[String; 3], Vec<Arc<Pdb>>>,
+    by_label: HashMap<[String; 3], Vec<Arc<Pdb>>, FixedState>,
     left: BTreeMap<Key, i32>,
 }
 
 impl Budgets {
     /// Reads what the budgets allow now.
     pub fn new<'a>(pdbs: impl Iterator<Item = &'a Arc<Pdb>>) -> Self {
-        let mut by_label: HashMap<[String; 3], Vec<Arc<Pdb>>> = HashMap::new();
+        let mut by_label: HashMap<_, Vec<Arc<Pdb>>, FixedState> = HashMap::default();
         let mut left = BTreeMap::new();
         for pdb in pdbs {
             left.insert(pdb.key.clone(), pdb.allowed);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -66,17 +67,30 @@ impl Before {
 pub struct BlueNode {
     pub node: Arc<Node>,
     pub pods: Vec<Arc<Pod>>,
+    /// Which run began to empty it, and when.
+    begun: Option<(String, Timestamp)>,
 }
 
 impl BlueNode {
+    /// A node without its pods.
+    pub fn new(node: Arc<Node>) -> Self {
+        let mark = node.annotations.get(marks::DRAINING);
+        let begun = mark
+            .and_then(|mark| mark.split_once('@'))
+            .and_then(|(by, at)| Some((by.to_owned(), at.parse().ok()?)));
+        Self {
+            node,
+            pods: Vec::new(),
+            begun,
+        }
+    }
+
     /// When this run began to empty the node.
     pub fn begun(&self, run: &str) -> Option<Timestamp> {
-        let (by, at) = self
-            .node
-            .annotations
-            .get(marks::DRAINING)?
-            .split_once('@')?;
-        (by == run).then(|| at.parse().ok()).flatten()
+        self.begun
+            .as_ref()
+            .filter(|(by, _)| by == run)
+            .map(|(_, at)| *at)
     }
 
     /// Whether this run gave the node up, by consent.
@@ -117,14 +131,12 @@ pub fn blue_nodes(snapshot: &Snapshot, blue: &str) -> Vec<BlueNode> {
         .nodes
         .values()
         .filter(|n| n.nodegroup() == Some(blue))
-        .map(|n| BlueNode {
-            node: n.clone(),
-            pods: Vec::new(),
-        })
+        .map(|n| BlueNode::new(n.clone()))
         .collect();
     // A large cluster has thousands of pods, and this is done at every look: a search by comparing names is too slow.
     let names = blues.iter().enumerate();
-    let at: HashMap<String, usize> = names.map(|(i, n)| (n.node.name.clone(), i)).collect();
+    let at: HashMap<String, usize, FixedState> =
+        names.map(|(i, n)| (n.node.name.clone(), i)).collect();
     for pod in snapshot.pods.values() {
         if let Some(i) = pod.node.as_ref().and_then(|n| at.get(n)) {
             blues[*i].pods.push(pod.clone());

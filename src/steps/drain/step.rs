@@ -202,15 +202,9 @@ impl Drain {
         }
         let unsettled: Vec<String> = world
             .kube
-            .workloads()
+            .replicated()
             .await?
             .iter()
-            .filter(|w| {
-                matches!(
-                    w.kind.as_str(),
-                    "ReplicaSet" | "StatefulSet" | "ReplicationController"
-                )
-            })
             .filter(|w| w.desired > 0 && w.ready < w.desired && !sick.contains(&w.uid))
             // A workload with no pod at all has none because its last one was just moved.
             .filter(|w| moved.get(w.uid.as_str()).copied().unwrap_or(true))

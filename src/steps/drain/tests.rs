@@ -66,10 +66,9 @@ fn node(name: &str, begun: Option<i64>) -> Node {
 }
 
 fn blue(node: Node, pods: Vec<Pod>) -> BlueNode {
-    BlueNode {
-        node: Arc::new(node),
-        pods: pods.into_iter().map(Arc::new).collect(),
-    }
+    let mut blue = BlueNode::new(Arc::new(node));
+    blue.pods = pods.into_iter().map(Arc::new).collect();
+    blue
 }
 
 fn seen(nodes: Vec<BlueNode>) -> Seen {

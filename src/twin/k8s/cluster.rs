@@ -11,7 +11,7 @@ use super::access::Access;
 use super::control::Work;
 use super::control::rollout::Revisions;
 use super::defaults;
-use super::json::{at, default, flag, list, number, set, text, unset};
+use super::json::{at, flag, list, number, set, text, unset};
 use super::kinds::{NAMESPACES, PODS, Res};
 use super::kubelet::Pace;
 use super::rbac::Rbac;
@@ -408,17 +408,24 @@ fn same_but_bookkeeping(old: &Value, new: &Value) -> bool {
         && a.iter().zip(b).all(|((ka, va), (kb, vb))| {
             ka == kb
                 && if ka == "metadata" {
-                    let plain = |v: &Value| {
-                        let mut v = v.clone();
-                        unset(&mut v, "resourceVersion");
-                        default(&mut v, "managedFields", json!([]));
-                        v
-                    };
-                    plain(va) == plain(vb)
+                    same_metadata(va, vb)
                 } else {
                     va == vb
                 }
         })
+}
+
+/// The same, of their metadata: the version does not count, nor does an empty list of managers.
+fn same_metadata(old: &Value, new: &Value) -> bool {
+    let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else {
+        return old == new;
+    };
+    let told = |(key, value): &(&String, &Value)| match key.as_str() {
+        "resourceVersion" => false,
+        "managedFields" => value.as_array().is_some_and(|list| !list.is_empty()),
+        _ => true,
+    };
+    a.iter().filter(told).eq(b.iter().filter(told))
 }
 
 /// Whether `object` is held by nothing but its own end.

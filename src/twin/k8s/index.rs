@@ -14,6 +14,9 @@ use super::store::{Key, Name, Object};
 /// What one EndpointSlice says, by address.
 pub type Endpoints = BTreeMap<String, Endpoint>;
 
+/// Pods in order.
+pub type Pods = BTreeMap<Name, Arc<Pod>>;
+
 /// One address of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -27,12 +30,14 @@ pub struct Endpoint {
 /// The indexes.
 #[derive(Clone, Default)]
 pub struct Index {
-    pub pods: BTreeMap<Name, Arc<Pod>>,
+    pub pods: Pods,
     pub nodes: BTreeMap<String, Arc<Node>>,
     pub load: BTreeMap<String, Load>,
-    pub by_node: BTreeMap<String, BTreeSet<Name>>,
-    /// By `namespace` and `key=value`.
-    pub by_label: BTreeMap<(String, String), BTreeSet<Name>>,
+    pub by_node: BTreeMap<String, Pods>,
+    /// By their controller's uid.
+    pub by_controller: BTreeMap<String, Pods>,
+    /// By namespace, key and value.
+    by_label: BTreeMap<String, BTreeMap<String, BTreeMap<String, Pods>>>,
     /// By the owner's uid.
     pub owned: BTreeMap<String, BTreeSet<Key>>,
     /// Pods no node has been found for.
@@ -52,12 +57,18 @@ pub struct Index {
 }
 
 impl Index {
-    /// Takes note of a write.
-    pub fn note(&mut self, res: Res, name: &Name, old: Option<&Object>, new: Option<&Object>) {
+    /// Takes note of a write; for a pod's, tells what it was and is in short.
+    pub fn note(
+        &mut self,
+        res: Res,
+        name: &Name,
+        old: Option<&Object>,
+        new: Option<&Object>,
+    ) -> [Option<Arc<Pod>>; 2] {
         self.note_owners(res, name, old, new);
         self.moves += u64::from(matches!(res, NODES | PODS | BUDGETS | DEPLOYMENTS));
         match res {
-            PODS => self.note_pod(name, new),
+            PODS => return self.note_pod(name, new),
             NODES => self.note_node(name, new),
             BUDGETS => match new {
                 Some(new) => {
@@ -72,19 +83,22 @@ impl Index {
             SLICES => self.note_slice(name, old, new),
             _ => {}
         }
+        [None, None]
     }
 
     fn note_owners(&mut self, res: Res, name: &Name, old: Option<&Object>, new: Option<&Object>) {
-        let owners = |object: Option<&Object>| -> BTreeSet<String> {
-            let references = object
+        let [before, after] = [old, new].map(|object| {
+            object
                 .map(|o| list(o, "metadata.ownerReferences"))
-                .unwrap_or_default();
-            references
-                .iter()
-                .map(|o| text(o, "uid").to_owned())
-                .collect()
-        };
-        let (before, after) = (owners(old), owners(new));
+                .unwrap_or_default()
+        });
+        if before == after {
+            return;
+        }
+        let [before, after] = [before, after].map(|references| {
+            let uids = references.iter().map(|o| text(o, "uid").to_owned());
+            uids.collect::<BTreeSet<String>>()
+        });
         let key = || Key {
             res,
             at: name.clone(),
@@ -97,38 +111,53 @@ impl Index {
         }
     }
 
-    fn note_pod(&mut self, name: &Name, new: Option<&Object>) {
+    fn note_pod(&mut self, name: &Name, new: Option<&Object>) -> [Option<Arc<Pod>>; 2] {
         let new = new.map(|p| Arc::new(Pod::of(p)));
-        if let Some(old) = self.pods.remove(name) {
-            self.weigh(&old, -1);
-            remove_from(&mut self.by_node, &old.node, name);
-            for pair in pairs(&old) {
-                remove_from(&mut self.by_label, &pair, name);
-            }
+        let old = self.pods.remove(name);
+        if let Some(old) = &old {
+            self.weigh(old, -1);
             self.pending.remove(name);
             if !old.host_network && self.by_ip.get(&old.ip) == Some(name) {
                 self.by_ip.remove(&old.ip);
             }
-        }
-        let Some(new) = new else { return };
-        self.weigh(&new, 1);
-        if new.node.is_empty() {
-            if new.active() {
-                self.pending.insert(name.clone());
+            // Most writes are of a pod's status, and leave it where it is.
+            let moved = |new: &Arc<Pod>| {
+                (&old.node, &old.labels, &old.owner) != (&new.node, &new.labels, &new.owner)
+            };
+            if new.as_ref().is_none_or(moved) {
+                self.at_places(old, |pods| drop(pods.remove(name)));
             }
-        } else {
-            self.by_node
-                .entry(new.node.clone())
-                .or_default()
-                .insert(name.clone());
         }
-        for pair in pairs(&new) {
-            self.by_label.entry(pair).or_default().insert(name.clone());
+        let Some(new) = new else {
+            return [old, None];
+        };
+        self.weigh(&new, 1);
+        if new.node.is_empty() && new.active() {
+            self.pending.insert(name.clone());
         }
+        self.at_places(&new, |pods| match pods.get_mut(name) {
+            Some(pod) => *pod = new.clone(),
+            None => drop(pods.insert(name.clone(), new.clone())),
+        });
         if !new.ip.is_empty() && !new.host_network {
             self.by_ip.insert(new.ip.clone(), name.clone());
         }
-        self.pods.insert(name.clone(), new);
+        self.pods.insert(name.clone(), new.clone());
+        [old, Some(new)]
+    }
+
+    /// Wherever a pod is listed beside `pods`.
+    fn at_places(&mut self, pod: &Pod, mut change: impl FnMut(&mut Pods)) {
+        if !pod.node.is_empty() {
+            change(slot(&mut self.by_node, &pod.node));
+        }
+        if let Some(owner) = &pod.owner {
+            change(slot(&mut self.by_controller, &owner.uid));
+        }
+        let here = slot(&mut self.by_label, &pod.ns);
+        for (key, value) in &pod.labels {
+            change(slot(slot(here, key), value));
+        }
     }
 
     /// A finished pod takes nothing; one that is still terminating does.
@@ -228,12 +257,10 @@ impl Index {
 
     /// The pods of a namespace that `selector` selects, in order.
     pub fn selected(&self, ns: &str, selector: &Selector) -> Vec<Arc<Pod>> {
-        let sets = selector
-            .pairs()
-            .map(|(k, v)| self.by_label.get(&(ns.to_owned(), format!("{k}={v}"))));
-        let mut smallest: Option<&BTreeSet<Name>> = None;
-        for set in sets {
-            match set {
+        let here = self.by_label.get(ns);
+        let mut smallest: Option<&Pods> = None;
+        for (key, value) in selector.pairs() {
+            match here.and_then(|h| h.get(key)?.get(value)) {
                 None => return Vec::new(),
                 Some(set) if smallest.is_none_or(|s| set.len() < s.len()) => smallest = Some(set),
                 Some(_) => {}
@@ -241,12 +268,7 @@ impl Index {
         }
         let fits = |pod: &&Arc<Pod>| selector.matches(&pod.labels);
         match smallest {
-            Some(names) => names
-                .iter()
-                .filter_map(|n| self.pods.get(n))
-                .filter(fits)
-                .cloned()
-                .collect(),
+            Some(pods) => pods.values().filter(fits).cloned().collect(),
             None => {
                 let all = self
                     .pods
@@ -286,10 +308,16 @@ fn selecting(map: &BTreeMap<Name, Selector>, pod: &Pod) -> Vec<Name> {
         .collect()
 }
 
-fn pairs(pod: &Pod) -> impl Iterator<Item = (String, String)> {
-    pod.labels
-        .iter()
-        .map(|(k, v)| (pod.ns.clone(), format!("{k}={v}")))
+/// What stands under `key`, made when nothing does.
+fn slot<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
+    // Nearly always it is there, and needs no copy of its key.
+    if !map.contains_key(key) {
+        map.insert(key.to_owned(), V::default());
+    }
+    match map.get_mut(key) {
+        Some(value) => value,
+        None => unreachable!("it has just been put there"),
+    }
 }
 
 fn remove_from<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, value: &V) {

@@ -1,11 +1,12 @@
 //! The objects, one growing resource version, what happened lately, and indexes kept as objects are written.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::facts::Pod;
 use super::index::Index;
 use super::json::{set, text};
 use super::kinds::{Kinds, Res};
@@ -67,6 +68,8 @@ pub struct Change {
     pub key: Key,
     pub old: Option<Object>,
     pub new: Option<Object>,
+    /// The same of a pod, in short.
+    pub pods: [Option<Arc<Pod>>; 2],
 }
 
 /// A change with its version; a deleted object is kept as it was last.
@@ -154,8 +157,9 @@ impl Store {
             .entry(res)
             .or_default()
             .insert(name.clone(), new.clone());
-        self.index.note(res, &name, old.as_ref(), Some(&new));
-        self.record(Key { res, at: name }, old, Some(new.clone()), new.clone());
+        let pods = self.index.note(res, &name, old.as_ref(), Some(&new));
+        let shown = new.clone();
+        self.record(Key { res, at: name }, old, Some(new.clone()), pods, shown);
         new
     }
 
@@ -163,19 +167,27 @@ impl Store {
     pub fn take(&mut self, key: &Key) -> Option<Object> {
         let old = self.objects.get_mut(&key.res)?.remove(&key.at)?;
         self.rv += 1;
-        self.index.note(key.res, &key.at, Some(&old), None);
+        let pods = self.index.note(key.res, &key.at, Some(&old), None);
         let mut last = Value::clone(&old);
         set(&mut last, "metadata.resourceVersion", self.rv.to_string());
         let last = Arc::new(last);
-        self.record(key.clone(), Some(old), None, last.clone());
+        self.record(key.clone(), Some(old), None, pods, last.clone());
         Some(last)
     }
 
-    fn record(&mut self, key: Key, old: Option<Object>, new: Option<Object>, shown: Object) {
+    fn record(
+        &mut self,
+        key: Key,
+        old: Option<Object>,
+        new: Option<Object>,
+        pods: [Option<Arc<Pod>>; 2],
+        shown: Object,
+    ) {
         self.changes.push(Change {
             key: key.clone(),
             old: old.clone(),
             new: new.clone(),
+            pods,
         });
         let event = Event {
             rv: self.rv,
@@ -220,26 +232,16 @@ impl Store {
         self.index.owned.get(uid).into_iter().flatten()
     }
 
-    /// The pods of the object with `uid`, in order.
-    pub fn pods_of(&self, uid: &str) -> Vec<Arc<super::facts::Pod>> {
-        let pods = &self.index.pods;
-        self.owned(uid)
-            .filter(|k| k.res == super::kinds::PODS)
-            .filter_map(|k| pods.get(&k.at))
-            .filter(|p| p.owned_by(uid))
-            .cloned()
-            .collect()
+    /// The pods that the object with `uid` controls, in order.
+    pub fn pods_of(&self, uid: &str) -> Vec<Arc<Pod>> {
+        let pods = self.index.by_controller.get(uid);
+        pods.into_iter().flat_map(|p| p.values()).cloned().collect()
     }
 
-    /// The names of the pods on a node.
-    pub fn pods_on(&self, node: &str) -> Vec<Arc<super::facts::Pod>> {
-        let names: Option<&BTreeSet<Name>> = self.index.by_node.get(node);
-        names
-            .into_iter()
-            .flatten()
-            .filter_map(|n| self.index.pods.get(n))
-            .cloned()
-            .collect()
+    /// The pods on a node, in order.
+    pub fn pods_on(&self, node: &str) -> Vec<Arc<Pod>> {
+        let pods = self.index.by_node.get(node);
+        pods.into_iter().flat_map(|p| p.values()).cloned().collect()
     }
 }
 

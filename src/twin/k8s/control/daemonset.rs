@@ -1,7 +1,8 @@
 //! Daemon sets: one pod on every node that will have it, cordoned or not.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
+use foldhash::fast::FixedState;
 use serde_json::{Value, json};
 
 use super::super::cluster::Cluster;
@@ -180,13 +181,14 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
     let is_new =
         |p: &super::super::facts::Pod| p.labels.get("controller-revision-hash") == Some(&revision);
     let (mut current, mut ready, mut updated, mut misplaced) = (0, 0, 0, 0);
-    let served: BTreeSet<&str> = all
+    let served: HashSet<&str, FixedState> = all
         .iter()
         .filter(|p| p.active())
         .map(|p| p.node.as_str())
         .collect();
     let (mut old_broken, mut old_ready) = (Vec::new(), Vec::new());
-    let desired_names: BTreeSet<&str> = desired.iter().map(|n| n.name.as_str()).collect();
+    let desired_names: HashSet<&str, FixedState> =
+        desired.iter().map(|n| n.name.as_str()).collect();
     for pod in all.iter().filter(|p| p.active() && !p.node.is_empty()) {
         if !desired_names.contains(pod.node.as_str()) {
             misplaced += i64::from(cluster.store.index.nodes.contains_key(&pod.node));

@@ -88,16 +88,31 @@ fn bare_template(object: &Value) -> Value {
     template
 }
 
-/// Whether a replica set is of this bare template. Its spec nearly always says it, without a copy.
-fn runs(set_: &Value, template: &Value) -> bool {
-    at(set_, "spec.template.spec") == template.get("spec") && bare_template(set_) == *template
+/// Whether a replica set is of the deployment's template, as it is now and but for what the controller put there.
+fn runs(set_: &Value, deployment: &Value) -> bool {
+    let [mut old, mut new] = [set_, deployment].map(|o| at(o, "spec.template"));
+    for (inside, skipped) in [
+        ("metadata", ""),
+        ("labels", "creationTimestamp"),
+        ("", HASH),
+    ] {
+        let [a, b] = [old, new].map(|v| {
+            let map = v.and_then(Value::as_object).into_iter().flatten();
+            map.filter(move |(key, _)| *key != inside && *key != skipped)
+        });
+        if !a.eq(b) {
+            return false;
+        }
+        [old, new] = [old, new].map(|v| v?.get(inside));
+    }
+    true
 }
 
 fn advance(cluster: &mut Cluster, deployment: &Object) {
     let replicas = number(deployment, "spec.replicas").unwrap_or(1);
-    let template = bare_template(deployment);
     let sets = sets_of(cluster, deployment);
-    let (new, old): (Vec<Object>, Vec<Object>) = sets.into_iter().partition(|s| runs(s, &template));
+    let (new, old): (Vec<Object>, Vec<Object>) =
+        sets.into_iter().partition(|s| runs(s, deployment));
     let recreate = text(deployment, "spec.strategy.type") == "Recreate";
     if recreate {
         let mut waits = false;
@@ -126,7 +141,7 @@ fn advance(cluster: &mut Cluster, deployment: &Object) {
         } else {
             (replicas + surge - total).clamp(0, replicas)
         };
-        create_set(cluster, deployment, &old, &template, first);
+        create_set(cluster, deployment, &old, first);
         return;
     };
     revise(cluster, deployment, &new, &old);
@@ -211,17 +226,11 @@ fn scale(cluster: &mut Cluster, deployment: &Value, set_: &Value, to: i64) {
     });
 }
 
-fn create_set(
-    cluster: &mut Cluster,
-    deployment: &Object,
-    old: &[Object],
-    template: &Value,
-    replicas: i64,
-) {
+fn create_set(cluster: &mut Cluster, deployment: &Object, old: &[Object], replicas: i64) {
     let base = text(deployment, "metadata.name");
-    let hash = pods::template_hash(Some(template));
+    let mut template = bare_template(deployment);
+    let hash = pods::template_hash(Some(&template));
     let revision = old.iter().map(|s| revision_of(s)).max().unwrap_or(0) + 1;
-    let mut template = template.clone();
     pods::label(&mut template, HASH, &hash);
     let mut selector = at(deployment, "spec.selector").cloned().unwrap_or_default();
     object(slot(&mut selector, "matchLabels")).insert(HASH.into(), hash.clone().into());
@@ -310,13 +319,12 @@ fn count(cluster: &mut Cluster, name: &Name) {
         return;
     };
     let sets = sets_of(cluster, &deployment);
-    let template = bare_template(&deployment);
     let sum = |field: &str| -> i64 {
         sets.iter()
             .map(|s| number(s, &format!("status.{field}")).unwrap_or(0))
             .sum()
     };
-    let new: Option<&Arc<Value>> = sets.iter().rfind(|s| runs(s, &template));
+    let new: Option<&Arc<Value>> = sets.iter().rfind(|s| runs(s, &deployment));
     let updated = new.and_then(|s| number(s, "status.replicas")).unwrap_or(0);
     let replicas = number(&deployment, "spec.replicas").unwrap_or(1);
     let (total, available) = (sum("replicas"), sum("availableReplicas"));

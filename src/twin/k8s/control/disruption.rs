@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::super::Due;
 use super::super::cluster::Cluster;
 use super::super::facts::{Owner, Pod};
-use super::super::json::{at, number, scaled, set, set_condition, text, unset};
+use super::super::json::{at, condition, number, scaled, set, set_condition, text, unset};
 use super::super::kinds::{
     BUDGETS, DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, Res, STATEFUL_SETS,
 };
@@ -19,6 +19,9 @@ use super::Work;
 
 /// How long an eviction that the API server noted may stay unseen before it counts for nothing.
 const UNSEEN: SignedDuration = SignedDuration::from_secs(120);
+
+/// The condition that says whether a disruption is allowed.
+const ALLOWED: &str = "DisruptionAllowed";
 
 /// Counts a budget's pods and writes what it allows.
 pub fn reconcile(cluster: &mut Cluster, name: &Name) {
@@ -56,23 +59,34 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
     } else {
         (healthy - desired).max(0)
     };
-    cluster.change(&key, |b| {
-        for (field, value) in [
-            ("currentHealthy", healthy),
-            ("desiredHealthy", desired),
-            ("expectedPods", expected),
-            ("disruptionsAllowed", allowed),
-            ("observedGeneration", generation),
-        ] {
-            set(b, &format!("status.{field}"), value);
-        }
-        if disrupted.is_empty() {
-            unset(b, "status.disruptedPods");
-        } else {
-            set(b, "status.disruptedPods", Value::Object(disrupted));
-        }
-        note_allowed(b, &stamp);
-    });
+    let counts = [
+        ("currentHealthy", healthy),
+        ("desiredHealthy", desired),
+        ("expectedPods", expected),
+        ("disruptionsAllowed", allowed),
+        ("observedGeneration", generation),
+    ];
+    let status = at(&budget, "status").unwrap_or(&Value::Null);
+    let noted = status.get("disruptedPods").and_then(Value::as_object);
+    // Most changes of pods change no count; then there is no need to make a new object to see that.
+    let told = counts
+        .iter()
+        .all(|(field, value)| number(status, field) == Some(*value))
+        && noted.is_none_or(|n| !n.is_empty() && *n == disrupted)
+        && condition(&budget, ALLOWED).is_some_and(|c| text(c, "reason") != "SyncFailed");
+    if !told {
+        cluster.change(&key, |b| {
+            for (field, value) in counts {
+                set(b, &format!("status.{field}"), value);
+            }
+            if disrupted.is_empty() {
+                unset(b, "status.disruptedPods");
+            } else {
+                set(b, "status.disruptedPods", Value::Object(disrupted));
+            }
+            note_allowed(b, &stamp);
+        });
+    }
     if let Some(wait) = recheck {
         cluster.later(wait, Due::Again(Work::Budget(name.clone())));
     }
@@ -92,7 +106,7 @@ pub fn note_allowed(budget: &mut Value, stamp: &str) {
 
 fn condition_of(status: &str, reason: &str, message: &str, generation: i64, stamp: &str) -> Value {
     json!({
-        "type": "DisruptionAllowed", "status": status, "reason": reason, "message": message,
+        "type": ALLOWED, "status": status, "reason": reason, "message": message,
         "observedGeneration": generation, "lastTransitionTime": stamp,
     })
 }

@@ -206,8 +206,7 @@ impl Cluster {
     }
 
     fn hear_pod(&mut self, change: &Change) {
-        let of = |o: &Option<Object>| o.as_ref().map(|o| Pod::of(o));
-        let (old, new) = (of(&change.old), of(&change.new));
+        let [old, new] = &change.pods;
         let Some(either) = new.as_ref().or(old.as_ref()) else {
             return;
         };
@@ -221,7 +220,7 @@ impl Cluster {
                 ));
             }
         }
-        for pod in old.iter().chain(&new) {
+        for pod in old.iter().chain(new) {
             for budget in self.store.index.budgets_of(pod) {
                 self.soon(Work::Budget(budget));
             }
@@ -244,18 +243,13 @@ impl Cluster {
                 );
             }
         }
-        let (before, after) = (change.old.as_deref(), new.as_ref());
-        let newly = |path: &str| match (before, change.new.as_deref()) {
-            (Some(old), Some(new)) => at(old, path) != at(new, path),
-            (None, Some(new)) => at(new, path).is_some(),
-            (_, None) => false,
-        };
-        if let Some(pod) = after {
-            if before.is_none() || newly("spec.nodeName") {
-                self.pod_arrives(&std::sync::Arc::new(pod.clone()));
-            } else if newly("metadata.deletionTimestamp") {
-                kubelet::stop(self, pod);
-            }
+        let Some(pod) = new else { return };
+        let [before, after] =
+            [&change.old, &change.new].map(|o| at(o.as_deref()?, "metadata.deletionTimestamp"));
+        if old.as_ref().is_none_or(|o| o.node != pod.node) {
+            self.pod_arrives(pod);
+        } else if before != after {
+            kubelet::stop(self, pod);
         }
     }
 
@@ -278,8 +272,8 @@ impl Cluster {
     fn hear_node(&mut self, change: &Change) {
         let name = change.key.at.name.clone();
         let differs = |path: &str| {
-            let side = |o: &Option<Object>| o.as_ref().and_then(|o| at(o, path).cloned());
-            side(&change.old) != side(&change.new)
+            let [old, new] = [&change.old, &change.new].map(|o| at(o.as_deref()?, path));
+            old != new
         };
         if change.new.is_none() {
             nodes::quarantine(self, &name);

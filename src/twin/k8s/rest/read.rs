@@ -113,8 +113,10 @@ fn select<'a>(
             .wanted("spec.nodeName")
             .filter(|n| !n.is_empty())
     {
-        let names = store.index.by_node.get(node).into_iter().flatten();
-        return names
+        let pods = store.index.by_node.get(node);
+        return pods
+            .into_iter()
+            .flat_map(|p| p.keys())
             .filter_map(|n| Some((n, store.find(PODS, n)?)))
             .filter(|(_, o)| filter.wants(o))
             .collect();
