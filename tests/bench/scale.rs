@@ -1,7 +1,7 @@
 //! How a whole rehearsal scales: wall time and peak memory, each size in a process of its own, and the ratios between
 //! them in one run, because machines differ and are shared.
 //!
-//! `cargo bench --bench scale` runs expense-dev, 30 and 100 nodes; `cargo bench --bench scale -- fleet-1000` the largest.
+//! `cargo bench --profile fast --bench scale` runs expense-dev, 30 and 100 nodes; with `-- fleet-1000` the largest.
 
 #[path = "../upgrade/rig.rs"]
 #[expect(dead_code, reason = "the rig can do more than a measurement needs")]
@@ -13,6 +13,10 @@ use std::time::Instant;
 use eksup::engine::Ended;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::scenario;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SIZES: &[&str] = &["expense-dev", "fleet-30", "fleet-100"];
 
