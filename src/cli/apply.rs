@@ -56,13 +56,20 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
         );
     }
     let mut resume = cx.again("apply", &args.plan);
+    if args.auto_approve {
+        resume += " --auto-approve";
+    }
+    let again = match &args.until {
+        Some(step) => format!("{resume} --until {step}"),
+        None => resume.clone(),
+    };
     // From here on a signal is heard at any moment, and nothing is changed before the run is open.
     let (asker, stop) = stop::channel();
     signals::listen(asker, cx.ui.clone())?;
     let ready = async {
         let (cluster, region) = (&wish.plan.cluster, wish.plan.region.as_deref());
         let reached = cx.reach(cluster, region).await?;
-        let ahead = prepare(cx, &reached, &wish, args.until.as_deref(), &resume).await?;
+        let ahead = prepare(cx, &reached, &wish, args.until.as_deref(), &again).await?;
         let Some(ahead) = ahead else { return Ok(None) };
         if let Some(end) = lifetime::of(&reached).await
             && let Some(note) = lifetime::note(&end, ahead.estimate, reached.clock.now())
@@ -77,9 +84,6 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
     };
     if !yes {
         return Err(CliError::new(Kind::Paused, "not confirmed; nothing was done").next(resume));
-    }
-    if args.auto_approve {
-        resume += " --auto-approve";
     }
     let trip = Trip {
         ui: &cx.ui,

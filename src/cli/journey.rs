@@ -12,7 +12,7 @@ use super::reach::{self, Reach};
 use super::signals::unless_stopped;
 use super::standing::standing;
 use super::{edited, gates, route};
-use crate::engine::{About, Ended, Engine, Gates, Planned, stop};
+use crate::engine::{About, Ended, Engine, Gates, stop};
 use crate::event::{Bus, Event, Kind as What};
 use crate::journal::incluster::Say;
 use crate::journal::{
@@ -270,15 +270,7 @@ impl<'a> Journey<'a> {
             clock: trip.reached.clock.clone(),
             emit: self.emit(),
         };
-        let steps: Vec<Planned<World>> = route
-            .steps
-            .iter()
-            .map(|step| Planned {
-                id: step.id.clone(),
-                title: step.title.clone(),
-                step: steps::build(step, route, &run, roll_back),
-            })
-            .collect();
+        let steps = steps::planned(route, &run, roll_back);
         let closed = journal.state().is_some_and(RunState::is_closed);
         let mut engine = Engine {
             world: &world,
@@ -289,6 +281,7 @@ impl<'a> Journey<'a> {
             until: None,
             gates,
             resume: trip.resume.clone(),
+            acted: None,
         };
         let ended = match leg {
             Leg::Open {
@@ -453,18 +446,16 @@ pub fn in_time(state: &RunState, reach: &Reach) -> Result<(), CliError> {
         )
         .hint("nothing was changed; the run is as it was");
         return Err(match state.phase {
-            Phase::Closed | Phase::Back => error.next("eksup status"),
+            Phase::Closed | Phase::Back => error,
             Phase::Forward => error
                 .hint("`eksup apply` finishes the run: all that is left is to clear up after blue"),
         });
     }
     if state.outcome == Some(Outcome::RolledBack) && reach.back.is_empty() {
         return Err(
-            CliError::new(Kind::Mismatch, format!("run {run} is taken back already"))
-                .hint(
-                    "`eksup rollback --control-plane` takes versions back too, where EKS still can",
-                )
-                .next("eksup plan"),
+            CliError::new(Kind::Mismatch, format!("run {run} is taken back already")).hint(
+                "`eksup rollback --control-plane` takes versions back too, where EKS still can",
+            ),
         );
     }
     Ok(())

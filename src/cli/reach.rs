@@ -24,7 +24,7 @@ pub enum Blue {
 /// How far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// The steps that go back, the last first.
+    /// The steps that go back, in that order.
     pub back: Vec<String>,
     /// The steps that stay although they changed something, and why.
     pub kept: Vec<(String, String)>,
@@ -120,7 +120,9 @@ pub fn reach(
             }
         }
     }
-    out.back.reverse();
+    let way_back = route.way_back();
+    out.back
+        .sort_by_cached_key(|id| way_back.iter().position(|s| s.id == *id));
     out
 }
 

@@ -107,7 +107,7 @@ pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
         reach::read(&reached, &state, &route, args.control_plane),
     )
     .await?;
-    in_time(&state, &reach)?;
+    in_time(&state, &reach).map_err(|e| e.or_next(&cx.again("status", &args.plan)))?;
     if args.control_plane {
         let plain = cx.again("rollback", &args.plan);
         open_window(&reached, &state, &route, &reach, &plain).await?;

@@ -81,11 +81,18 @@ fn gone() -> BTreeMap<String, Blue> {
 }
 
 #[test]
-fn without_the_flag_versions_stay_and_everything_else_goes_back_last_first() {
+fn without_the_flag_versions_stay_and_everything_else_goes_back_last_first_but_traffic_before_pods()
+{
     let route = route();
     let state = run(&route, "drain-expense-blue");
     let found = reach(&state, &route, false, &there());
-    assert_eq!(found.back.first().unwrap(), "drain-expense-blue");
+    let order: Vec<&str> = found.back.iter().map(String::as_str).collect();
+    let first = [
+        "shift-expense-green-tg",
+        "drain-expense-blue",
+        "shield-expense-blue",
+    ];
+    assert_eq!(order[..3], first);
     let kept: Vec<&str> = found.kept.iter().map(|(s, _)| s.as_str()).collect();
     assert!(kept.contains(&"control-plane-1.28") && kept.contains(&"control-plane-1.29"));
     assert!(found.worth && !found.too_late());

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::context::Reached;
-use crate::journal::{RunState, Status};
+use crate::journal::{Outcome, RunState, Status};
 use crate::model::elb::{Rule, WeightedTargetGroup, short, short_rule};
 use crate::model::kube::Node;
 use crate::model::{ApiError, Class, marks};
 use crate::route::{Route, StepSpec};
 use crate::steps::nodes::EXCLUDED_BY_US;
 use crate::steps::traffic::Forward;
+
+/// How marks begin that a run which is done leaves behind for good.
+const MADE: &str = "the run's own node group";
+const WEIGHTS: &str = "weights of rule";
 
 /// What is where, and the commands that take the run's marks off by hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,14 +51,36 @@ pub async fn read(
     }
     let nodes = reached.kube.nodes().await?;
     let run = state.map(|s| s.run.as_str());
+    let sizes = sizes(state, route);
     for group in aws.list_nodegroups(name).await? {
-        node_group(reached, &group, &nodes, run, &mut out).await?;
+        node_group(reached, &group, &nodes, run, &sizes, &mut out).await?;
     }
     if let Some(run) = run {
         of_nodes(&nodes, run, &mut out);
     }
     rules(reached, state, route, &mut out).await?;
+    if state.is_some_and(|s| s.outcome == Some(Outcome::Done)) {
+        // What the run was for is not left of it.
+        out.marks
+            .retain(|m| !m.starts_with(MADE) && !m.starts_with(WEIGHTS));
+    }
     Ok(out)
+}
+
+/// The largest size of each group before the run held it down.
+fn sizes(state: Option<&RunState>, route: Option<&Route>) -> BTreeMap<String, i64> {
+    let mut sizes = BTreeMap::new();
+    for step in route.iter().flat_map(|r| &r.steps) {
+        let StepSpec::ShieldBlue { blue, .. } = &step.spec else {
+            continue;
+        };
+        let known = state.and_then(|s| s.step(&step.id));
+        let open = known.filter(|s| s.acts > 0 && s.status != Status::Undone);
+        if let Some(max) = open.and_then(|s| s.before.as_ref()?.get("max")?.as_i64()) {
+            sizes.insert(blue.clone(), max);
+        }
+    }
+    sizes
 }
 
 async fn node_group(
@@ -62,6 +88,7 @@ async fn node_group(
     group: &str,
     nodes: &[Node],
     run: Option<&str>,
+    sizes: &BTreeMap<String, i64>,
     out: &mut Whereabouts,
 ) -> Result<(), ApiError> {
     let (aws, cluster) = (&reached.aws, reached.cluster.name.as_str());
@@ -100,6 +127,17 @@ async fn node_group(
             group.name, taint.key, taint.effect
         ));
     }
+    let max = i64::from(group.scaling.max);
+    if let Some(was) = sizes.get(&group.name).filter(|was| **was > max) {
+        out.marks.push(format!(
+            "node group {} can grow to {max} nodes only, before the run to {was}",
+            group.name
+        ));
+        out.commands.push(format!(
+            "aws eks update-nodegroup-config --cluster-name {cluster} --nodegroup-name {} --scaling-config maxSize={was}",
+            group.name
+        ));
+    }
     for asg in aws.asgs(&group.asgs).await?.into_values() {
         let ours = asg
             .tags
@@ -121,8 +159,7 @@ async fn node_group(
         ));
     }
     if group.tags.get(marks::RUN_TAG).is_some_and(|by| by == run) {
-        out.marks
-            .push(format!("node group {}, made by this run", group.name));
+        out.marks.push(format!("{MADE} {}", group.name));
     }
     Ok(())
 }
@@ -236,7 +273,7 @@ async fn rules(
         ));
         if was.is_some() {
             out.marks
-                .push(format!("weights of rule {}", short_rule(&rule.arn)));
+                .push(format!("{WEIGHTS} {}", short_rule(&rule.arn)));
         }
         // A rule that does more than forward is not put into a command: what it does besides would be lost.
         if let Some(was) = was

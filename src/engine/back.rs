@@ -62,7 +62,8 @@ impl<W: Ground> Engine<'_, W> {
     }
 
     fn next_back(&self) -> Result<Option<(String, Value)>, EngineError> {
-        let next = self.state()?.to_undo().next();
+        let place = |id: &str| self.steps.iter().find(|p| p.id == id).map(|p| p.back);
+        let next = self.state()?.to_undo().min_by_key(|s| place(&s.id));
         Ok(next.map(|s| (s.id.clone(), s.before.clone().unwrap_or_default())))
     }
 

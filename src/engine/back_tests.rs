@@ -38,6 +38,7 @@ async fn process(toy: &Toy, memory: &Memory, keep: &[&str]) -> (Ended, Vec<(Stat
         until: None,
         gates: super::Gates::default(),
         resume: "eksup apply".into(),
+        acted: None,
     };
     if fresh {
         let about = About {

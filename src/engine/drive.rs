@@ -174,6 +174,12 @@ impl<W: Ground> Engine<'_, W> {
                     return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
                 }
                 Decision::Wait { why, recheck } => {
+                    let why = match self.lock {
+                        Some(lock) if !lock.is_firm() => format!(
+                            "{why} (the API server has not answered for a while; what is known of the cluster may be old)"
+                        ),
+                        Some(_) | None => why,
+                    };
                     if said.is_due(&why) {
                         self.progress(planned, &why);
                     }
@@ -234,6 +240,7 @@ impl<W: Ground> Engine<'_, W> {
                     };
                     match acted {
                         Ok(()) => {
+                            self.acted = Some((planned.id.clone(), Instant::now()));
                             spin.acted(&act);
                             acting.over();
                             begun = None;
@@ -457,11 +464,17 @@ impl<W: Ground> Engine<'_, W> {
         Ok(Past {
             started_at: step.attempt_at.or(step.started_at),
             last_act_at: step.last_act_at,
+            acted_at: self.acted_at(planned),
             last_act: step.last_act.clone(),
             acts: step.acts.saturating_sub(step.earlier_acts),
             attempt: step.attempt,
             resumed_at: self.state()?.resumed_at,
         })
+    }
+
+    fn acted_at(&self, planned: &Planned<W>) -> Option<Timestamp> {
+        let (_, over) = self.acted.as_ref().filter(|(id, _)| *id == planned.id)?;
+        self.world.now().checked_sub(over.elapsed()).ok()
     }
 
     fn trail(&self, planned: &Planned<W>) -> Result<Trail, EngineError> {
@@ -472,6 +485,7 @@ impl<W: Ground> Engine<'_, W> {
             back: Past {
                 started_at: self.state()?.back_at,
                 last_act_at: back.last_act_at,
+                acted_at: self.acted_at(planned),
                 last_act: back.last_act,
                 acts: back.acts,
                 attempt: back.attempt,

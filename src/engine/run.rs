@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::gates::Gates;
 use super::ground::Ground;
@@ -21,6 +22,8 @@ pub struct Planned<W> {
     pub id: String,
     pub title: String,
     pub step: Box<dyn AnyStep<W>>,
+    /// Its place on the way back; of steps with the same, the last one goes first.
+    pub back: usize,
 }
 
 /// What a run is about, for those who watch.
@@ -95,6 +98,8 @@ pub struct Engine<'a, W> {
     pub gates: Gates,
     /// The command that goes on after a pause.
     pub resume: String,
+    /// The step that acted last in this process, and when its act was over, by a timer that nobody sets.
+    pub acted: Option<(String, Instant)>,
 }
 
 impl<W: Ground> Engine<'_, W> {
@@ -190,13 +195,14 @@ impl<W: Ground> Engine<'_, W> {
     /// Writes an entry down, however long that takes; but when the run is asked to stop, only for moments more. Where
     /// the API server does not know us any more, once more with new credentials.
     pub(super) async fn append(&mut self, entry: Entry) -> Result<(), EngineError> {
-        let (at, stop) = (self.world.now(), self.stop.clone());
+        let (world, stop) = (self.world, self.stop.clone());
+        let now = move || world.now();
         let written = async {
-            match self.journal.append(at, entry.clone()).await {
+            match self.journal.append_now(&now, entry.clone()).await {
                 Err(JournalError::Remote(error)) if error.class == Class::Expired => {
                     self.world.renew();
                     tokio::time::sleep(RENEWAL).await;
-                    self.journal.append(at, entry).await
+                    self.journal.append_now(&now, entry).await
                 }
                 other => other,
             }

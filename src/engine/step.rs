@@ -56,6 +56,9 @@ pub struct Past {
     pub started_at: Option<Timestamp>,
     /// When its last act was begun.
     pub last_act_at: Option<Timestamp>,
+    /// When that was over, where this process did it.
+    #[serde(default)]
+    pub acted_at: Option<Timestamp>,
     /// Its last act.
     pub last_act: Option<Value>,
     /// How many acts were begun.
@@ -67,6 +70,13 @@ pub struct Past {
     /// here where they are older: nobody was there to meet a deadline meanwhile.
     #[serde(default)]
     pub resumed_at: Option<Timestamp>,
+}
+
+impl Past {
+    /// From when on there is something to watch of the last act. A call may be tried again for minutes before it takes.
+    pub fn watched_from(&self) -> Option<Timestamp> {
+        self.acted_at.max(self.last_act_at)
+    }
 }
 
 /// A step's past on both ways, for taking it back.

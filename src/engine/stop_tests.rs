@@ -181,8 +181,8 @@ async fn a_journal_that_does_not_know_us_any_more_is_tried_once_with_new_credent
     assert_eq!((error.class, renewed), (Class::Expired, 1));
 }
 
-/// Acts once, then watches for an hour.
-struct Watch;
+/// Acts once, which takes a while, then watches for an hour.
+struct Watch(Duration);
 
 impl Step<Toy> for Watch {
     type Seen = u32;
@@ -193,7 +193,7 @@ impl Step<Toy> for Watch {
         Ok(world.get("w"))
     }
     fn decide(&self, seen: &u32, past: &Past, now: jiff::Timestamp) -> Decision<u32> {
-        let Some(last) = past.last_act_at.filter(|_| *seen == 1) else {
+        let Some(last) = past.watched_from().filter(|_| *seen == 1) else {
             return Decision::Act(1);
         };
         let left = SignedDuration::from_hours(1) - now.duration_since(last);
@@ -209,6 +209,7 @@ impl Step<Toy> for Watch {
         *seen
     }
     async fn act(&self, world: &Toy, act: &u32) -> Result<(), StepError> {
+        tokio::time::sleep(self.0).await;
         world.set("w", *act);
         Ok(())
     }
@@ -224,11 +225,16 @@ impl Step<Toy> for Watch {
 }
 
 fn watching() -> [Planned<Toy>; 1] {
-    let step: Box<dyn AnyStep<Toy>> = Box::new(Watch);
+    watching_after(Duration::ZERO)
+}
+
+fn watching_after(act: Duration) -> [Planned<Toy>; 1] {
+    let step: Box<dyn AnyStep<Toy>> = Box::new(Watch(act));
     [Planned {
         id: "w".into(),
         title: "watch".into(),
         step,
+        back: 0,
     }]
 }
 
@@ -249,6 +255,17 @@ async fn a_clock_that_is_moved_ends_no_bake_early_and_holds_up_none() {
         let told = |e: &Kind| matches!(e, Kind::Notice { text, .. } if text.contains("clock"));
         assert_eq!(toy.events().iter().filter(|e| told(e)).count(), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bake_counts_from_when_the_act_was_over_however_long_it_was_tried() {
+    let (toy, memory) = (fresh_toy(), Memory::default());
+    let steps = watching_after(Duration::from_secs(900));
+    let start = Instant::now();
+    let ended = process(&toy, &steps, in_cluster(&memory), false).await;
+    assert_eq!(ended.unwrap(), Ended::Done);
+    let took = start.elapsed().as_secs();
+    assert!((4500..4620).contains(&took), "{took} s");
 }
 
 #[tokio::test(start_paused = true)]

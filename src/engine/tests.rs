@@ -53,6 +53,7 @@ pub(super) fn engine<'a>(
         until: None,
         gates: Gates::default(),
         resume,
+        acted: None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::run::Planned;
 use super::step::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::event::Kind;
 use crate::journal::remote::Boxed;
-use crate::journal::{FileLog, JournalError, Record, RunState, Store, file};
+use crate::journal::{FileLog, JournalError, Make, Record, RunState, Store, file};
 use crate::model::{ApiError, Class, Clock};
 
 /// Numbers by name, and what goes wrong with calls.
@@ -115,6 +115,7 @@ impl Raise {
             id: self.name.into(),
             title: format!("raise {}", self.name),
             step: Box::new(self),
+            back: 0,
         }
     }
 }
@@ -239,10 +240,11 @@ impl Store for Dying {
 
     fn save<'a>(
         &'a mut self,
-        record: &'a Record,
-        _state: &'a RunState,
-    ) -> Boxed<'a, Result<(), JournalError>> {
+        make: &'a Make<'a>,
+    ) -> Boxed<'a, Result<(Record, RunState), JournalError>> {
         Box::pin(async move {
+            let made = make()?;
+            let record = &made.0;
             if self.left == 0 {
                 if self.torn {
                     let line = serde_json::to_vec(record).unwrap();
@@ -257,7 +259,8 @@ impl Store for Dying {
                 });
             }
             self.left -= 1;
-            self.log.append(record)
+            self.log.append(record)?;
+            Ok(made)
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::aws::Aws;
 use crate::clients::follow::{Connect, Describe, following};
@@ -13,6 +14,12 @@ use crate::clients::token::Tokens;
 use crate::k8s::Kube;
 use crate::model::{ApiError, Class, Clock, eks};
 use crate::wire::Wire;
+
+/// An API server that does not answer is asked again: for moments, or, while EKS changes the cluster and so takes it away
+/// (who takes up a run in the middle of a hop meets that), for as long as that may last.
+const BLINK: Duration = Duration::from_secs(20);
+const HOP: Duration = Duration::from_secs(300);
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// How the API server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +59,11 @@ pub async fn connect(
             (config.cluster_url.to_string(), kube)
         }
     };
-    reachable(&url, &kube).await?;
+    let patience = match cluster.status.as_str() {
+        "UPDATING" => HOP,
+        _ => BLINK,
+    };
+    reachable(&url, &kube, patience).await?;
     Ok((cluster, kube))
 }
 
@@ -220,11 +231,16 @@ async fn instances(
 }
 
 /// Asks the API server for its version, so that what keeps us from it is said before anything is begun.
-async fn reachable(url: &str, kube: &Kube) -> Result<(), ApiError> {
-    kube.server_version()
-        .await
-        .map(drop)
-        .map_err(|e| unreachable_server(url, e))
+async fn reachable(url: &str, kube: &Kube, patience: Duration) -> Result<(), ApiError> {
+    let began = tokio::time::Instant::now();
+    loop {
+        match kube.server_version().await {
+            Err(e) if e.class == Class::Transient && began.elapsed() < patience => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return other.map(drop).map_err(|e| unreachable_server(url, e)),
+        }
+    }
 }
 
 fn unreachable_server(url: &str, error: ApiError) -> ApiError {

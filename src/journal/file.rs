@@ -11,7 +11,7 @@ use super::error::JournalError;
 use super::record::Record;
 use super::remote::Boxed;
 use super::state::RunState;
-use super::store::Store;
+use super::store::{Make, Store};
 
 /// A file of records.
 #[derive(Debug)]
@@ -106,9 +106,12 @@ impl Store for FileLog {
 
     fn save<'a>(
         &'a mut self,
-        record: &'a Record,
-        _state: &'a RunState,
-    ) -> Boxed<'a, Result<(), JournalError>> {
-        Box::pin(async move { self.append(record) })
+        make: &'a Make<'a>,
+    ) -> Boxed<'a, Result<(Record, RunState), JournalError>> {
+        Box::pin(async move {
+            let made = make()?;
+            self.append(&made.0)?;
+            Ok(made)
+        })
     }
 }

@@ -15,11 +15,14 @@ use super::error::JournalError;
 use super::record::{Entry, FORMAT, Record};
 use super::remote::{Boxed, Remote, Stored};
 use super::state::RunState;
-use super::store::Store;
+use super::store::{Make, Store};
 use crate::model::{ApiError, Class};
 
 /// How long a write waits for the API server. A hop's new API servers are there within minutes; 20 is far beyond.
 pub const AWAY: Duration = Duration::from_secs(20 * 60);
+
+/// A record that could not be written for so long is made anew: times are counted from it.
+const STALE: Duration = Duration::from_secs(10);
 
 /// A ConfigMap takes 1 MiB with its metadata.
 const LIMIT: usize = 1_000_000;
@@ -45,25 +48,33 @@ impl InCluster {
         }
     }
 
-    async fn write(&mut self, text: &str) -> Result<(), JournalError> {
+    async fn write(&mut self, make: &Make<'_>) -> Result<(Record, RunState), JournalError> {
         let mut patience = Patience::new(&self.say, "write the run's checkpoint");
+        let mut now = Try::new(make)?;
+        let mut earlier: Vec<Try> = Vec::new();
         loop {
-            match self.remote.write(text, self.last.as_ref()).await {
+            if now.since.elapsed() >= STALE {
+                earlier.push(std::mem::replace(&mut now, Try::new(make)?));
+            }
+            match self.remote.write(&now.text, self.last.as_ref()).await {
                 Ok(stored) => {
                     self.last = Some(stored);
-                    return Ok(());
+                    return Ok(now.made);
                 }
                 Err(error) if error.class == Class::Conflict => match self.remote.read().await {
-                    // The answer to an earlier try was lost after it took effect.
-                    Ok(Some(stored)) if stored.text == text => {
-                        self.last = Some(stored);
-                        return Ok(());
+                    Ok(Some(stored)) => {
+                        // The answer to a try was lost after it took effect.
+                        let mut tries = earlier.iter().chain([&now]);
+                        if let Some(took) = tries.find(|t| t.text == stored.text) {
+                            self.last = Some(stored);
+                            return Ok(took.made.clone());
+                        }
+                        match adopt(&mut self.last, stored) {
+                            Some(true) => {}
+                            Some(false) => patience.wait(error).await?,
+                            None => return Err(JournalError::FenceLost),
+                        }
                     }
-                    Ok(Some(stored)) => match adopt(&mut self.last, stored) {
-                        Some(true) => {}
-                        Some(false) => patience.wait(error).await?,
-                        None => return Err(JournalError::FenceLost),
-                    },
                     Ok(None) => return Err(JournalError::FenceLost),
                     Err(error) => patience.wait(error).await?,
                 },
@@ -80,6 +91,32 @@ impl InCluster {
                 Err(error) => patience.wait(error).await?,
             }
         }
+    }
+}
+
+/// A record as it is tried to be written, and the checkpoint with it.
+struct Try {
+    made: (Record, RunState),
+    text: String,
+    since: tokio::time::Instant,
+}
+
+impl Try {
+    fn new(make: &Make<'_>) -> Result<Self, JournalError> {
+        let made = make()?;
+        let text =
+            serde_json::to_string(&made.1).map_err(|e| JournalError::Unreadable(e.to_string()))?;
+        if text.len() > LIMIT {
+            return Err(JournalError::TooLarge {
+                bytes: text.len(),
+                limit: LIMIT,
+            });
+        }
+        Ok(Self {
+            made,
+            text,
+            since: tokio::time::Instant::now(),
+        })
     }
 }
 
@@ -106,24 +143,16 @@ impl Store for InCluster {
 
     fn save<'a>(
         &'a mut self,
-        record: &'a Record,
-        state: &'a RunState,
-    ) -> Boxed<'a, Result<(), JournalError>> {
+        make: &'a Make<'a>,
+    ) -> Boxed<'a, Result<(Record, RunState), JournalError>> {
         Box::pin(async move {
-            let text = serde_json::to_string(state)
-                .map_err(|e| JournalError::Unreadable(e.to_string()))?;
-            if text.len() > LIMIT {
-                return Err(JournalError::TooLarge {
-                    bytes: text.len(),
-                    limit: LIMIT,
-                });
-            }
-            if let (Entry::Opened(_), Some(last)) = (&record.entry, &mut self.last) {
+            let opens = matches!(make()?.0.entry, Entry::Opened(_));
+            if let (true, Some(last)) = (opens, &mut self.last) {
                 // Approvals of an earlier run never count; they need not lie about either.
                 last.annotations
                     .retain(|key, _| !key.starts_with(approval::PREFIX));
             }
-            self.write(&text).await
+            self.write(make).await
         })
     }
 

@@ -26,6 +26,8 @@ const POLL: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_millis(200);
 /// How long taking the lock waits for the API server.
 const AWAY: Duration = Duration::from_secs(300);
+/// How long it bears being refused.
+const DENIED: Duration = Duration::from_secs(15);
 
 /// Why the lock could not be taken, or was lost.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +133,11 @@ impl Lock {
         }
     }
 
+    /// Whether it was renewed lately, so that it is surely ours.
+    pub fn is_firm(&self) -> bool {
+        matches!(&*self.grip.borrow(), Grip::Firm(renewed) if renewed.fresh(&self.clock))
+    }
+
     /// Returns once the lock is no longer surely ours. It goes by the time alone, so that a process that was frozen
     /// knows at once when it wakes.
     pub async fn unsure(&self) {
@@ -207,7 +214,7 @@ async fn acquire(
     loop {
         let read = match remote.read_lock().await {
             Ok(read) => read,
-            Err(error) if may_pass(&error) && start.elapsed() < AWAY => {
+            Err(error) if may_pass(&error, start) => {
                 tokio::time::sleep(error.retry_after.unwrap_or(POLL)).await;
                 continue;
             }
@@ -261,7 +268,7 @@ async fn acquire(
             Err(error) if error.class == Class::Conflict => {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
-            Err(error) if may_pass(&error) && start.elapsed() < AWAY => {
+            Err(error) if may_pass(&error, start) => {
                 tokio::time::sleep(error.retry_after.unwrap_or(POLL)).await;
             }
             Err(error) => return Err(error.into()),
@@ -334,14 +341,11 @@ async fn keep(
     }
 }
 
-fn may_pass(error: &ApiError) -> bool {
+fn may_pass(error: &ApiError, start: Instant) -> bool {
     match error.class {
-        Class::Transient | Class::Throttled => true,
-        Class::Absent
-        | Class::Conflict
-        | Class::Blocked
-        | Class::Denied
-        | Class::Expired
-        | Class::Invalid => false,
+        Class::Transient | Class::Throttled => start.elapsed() < AWAY,
+        // An API server that has just started does not know its roles yet.
+        Class::Denied => start.elapsed() < DENIED,
+        Class::Absent | Class::Conflict | Class::Blocked | Class::Expired | Class::Invalid => false,
     }
 }

@@ -26,4 +26,4 @@ pub use lock::{Lock, LockError};
 pub use record::{Entry, FORMAT, Opened, Outcome, Record};
 pub use remote::{Held, Remote, Stored};
 pub use state::{Approval, Phase, RunState, Status, StepState};
-pub use store::{Journal, Store};
+pub use store::{Journal, Make, Store};

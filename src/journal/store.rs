@@ -9,16 +9,19 @@ use super::record::{Entry, Record};
 use super::remote::Boxed;
 use super::state::RunState;
 
+/// Makes the next record, as of now, and the state it leads to.
+pub type Make<'a> = dyn Fn() -> Result<(Record, RunState), JournalError> + Send + Sync + 'a;
+
 /// Where a run is kept.
 pub trait Store: Send {
     /// Reads the run as it stands, if there is one.
     fn load(&mut self) -> Boxed<'_, Result<Option<RunState>, JournalError>>;
-    /// Makes `record`, and with it `state`, durable.
+    /// Makes a record, and with it a state, durable, and returns them. Who has to wait until it can be written asks for
+    /// them again: a record says when it was written, and times are counted from it.
     fn save<'a>(
         &'a mut self,
-        record: &'a Record,
-        state: &'a RunState,
-    ) -> Boxed<'a, Result<(), JournalError>>;
+        make: &'a Make<'a>,
+    ) -> Boxed<'a, Result<(Record, RunState), JournalError>>;
     /// The approval of a step, where somebody has left one for this run. A store that nobody else writes to has none.
     fn granted<'a>(
         &'a mut self,
@@ -75,26 +78,36 @@ impl Journal {
         }
     }
 
-    /// Makes an entry durable. Nothing may be done that it announces before this has returned.
+    /// Makes an entry durable at a known time.
     pub async fn append(&mut self, at: Timestamp, entry: Entry) -> Result<(), JournalError> {
-        let (record, state) = match &self.state {
-            Some(state) if !(state.is_closed() && matches!(entry, Entry::Opened(_))) => {
-                let record = Record {
-                    seq: state.next_seq,
-                    at,
-                    entry,
-                };
-                let mut next = state.clone();
-                next.apply(&record)?;
-                (record, next)
-            }
-            Some(_) | None => {
-                let record = Record { seq: 0, at, entry };
-                let state = RunState::open(&record)?;
-                (record, state)
-            }
+        self.append_now(&|| at, entry).await
+    }
+
+    /// Makes an entry durable, at the time it is written. Nothing may be done that it announces before this has returned.
+    pub async fn append_now(
+        &mut self,
+        now: &(dyn Fn() -> Timestamp + Send + Sync),
+        entry: Entry,
+    ) -> Result<(), JournalError> {
+        let begun = self.state.as_ref();
+        let begun = begun.filter(|s| !(s.is_closed() && matches!(entry, Entry::Opened(_))));
+        let make = || {
+            let record = Record {
+                seq: begun.map_or(0, |s| s.next_seq),
+                at: now(),
+                entry: entry.clone(),
+            };
+            let state = match begun {
+                Some(state) => {
+                    let mut next = state.clone();
+                    next.apply(&record)?;
+                    next
+                }
+                None => RunState::open(&record)?,
+            };
+            Ok((record, state))
         };
-        self.store.save(&record, &state).await?;
+        let (record, state) = self.store.save(&make).await?;
         self.state = Some(state);
         if let Some(copy) = &mut self.copy
             && let Err(error) = copy.append(&record)

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::json;
 use tokio::time::Instant;
@@ -243,6 +244,41 @@ async fn a_run_too_large_for_a_config_map_is_refused_before_it_is_written() {
         .unwrap_err();
     assert!(matches!(error, JournalError::TooLarge { .. }), "{error}");
     assert_eq!(memory.text(), None);
+}
+
+/// When step `a` is said to have started, by a record whose write found the API server away for two minutes.
+async fn started_while_away(answer_lost: bool) -> SignedDuration {
+    let (memory, clock) = (Memory::default(), Clock::starting_at(at(0)));
+    let mut journal = Journal::load(store(&memory)).await.unwrap();
+    journal.append(at(0), opened()).await.unwrap();
+    if answer_lost {
+        memory.fault_at(2, Fault::AnswerLost);
+    }
+    let away = memory.clone();
+    memory.away(!answer_lost);
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        away.away(true);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        away.away(false);
+    });
+    let now = move || clock.now();
+    let started = Entry::Started { step: step(0) };
+    journal.append_now(&now, started).await.unwrap();
+    let stored = incluster::parse(&memory.text().unwrap()).unwrap();
+    assert_eq!(Some(&stored), journal.state());
+    stored.steps[0].started_at.unwrap().duration_since(at(0))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_could_not_be_written_for_minutes_says_when_it_was_written() {
+    let late = started_while_away(false).await.as_secs();
+    assert!((105..=130).contains(&late), "{late} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_whose_answer_was_lost_minutes_ago_is_the_one_that_counts() {
+    assert!(started_while_away(true).await.as_secs() < 1);
 }
 
 #[tokio::test(start_paused = true)]

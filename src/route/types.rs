@@ -20,6 +20,26 @@ pub struct Route {
     pub notes: Vec<String>,
 }
 
+impl Route {
+    /// The steps in the order in which they are taken back: the last first; but traffic that had moved before the pods did
+    /// goes back before they do, as blue serves without them. Whoever turns back most wants the traffic off green.
+    pub fn way_back(&self) -> Vec<&RouteStep> {
+        let (mut back, mut drains) = (Vec::new(), Vec::new());
+        for step in self.steps.iter().rev() {
+            match step.spec {
+                StepSpec::Drain { .. } => drains.push(step),
+                StepSpec::Shift { .. } => back.push(step),
+                _ => {
+                    back.append(&mut drains);
+                    back.push(step);
+                }
+            }
+        }
+        back.append(&mut drains);
+        back
+    }
+}
+
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

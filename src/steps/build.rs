@@ -1,6 +1,6 @@
 //! Steps from a route's plain data.
 
-use crate::engine::AnyStep;
+use crate::engine::{AnyStep, Planned};
 use crate::route::{DrainSpec, Route, RouteStep, StepSpec};
 use crate::steps::World;
 use crate::steps::addon::AddonStep;
@@ -13,6 +13,21 @@ use crate::steps::launch_template::LaunchTemplate;
 use crate::steps::retire::Retire;
 use crate::steps::shield::Shield;
 use crate::steps::traffic::{AddToRules, Attach, Detach, Shift};
+
+/// Builds all steps of `route`, as [`build`] does each.
+pub fn planned(route: &Route, run: &str, roll_back: bool) -> Vec<Planned<World>> {
+    let way_back: Vec<&str> = route.way_back().iter().map(|s| s.id.as_str()).collect();
+    let planned = |step: &RouteStep| Planned {
+        id: step.id.clone(),
+        title: step.title.clone(),
+        step: build(step, route, run, roll_back),
+        back: way_back
+            .iter()
+            .position(|id| *id == step.id)
+            .unwrap_or_default(),
+    };
+    route.steps.iter().map(planned).collect()
+}
 
 /// Builds one step of `route` in run `run`. `roll_back` lets an undo take the control plane and its add-ons back too.
 pub fn build(

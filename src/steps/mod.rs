@@ -19,7 +19,7 @@ pub mod traffic;
 pub mod updates;
 pub mod world;
 
-pub use build::build;
+pub use build::{build, planned};
 pub use world::World;
 
 /// How long the watches may be behind a failure before a look fails: an API server that moves during a hop is away for

@@ -144,7 +144,7 @@ pub fn asked_to_delete(past: &Past, now: Timestamp) -> bool {
         .as_ref()
         .is_some_and(|a| *a == serde_json::json!("delete"));
     let fresh = |t| now.duration_since(t) < DELETE_SHOWS;
-    asked && past.last_act_at.is_some_and(fresh)
+    asked && past.watched_from().is_some_and(fresh)
 }
 
 fn wait(why: String) -> Decision<Act> {

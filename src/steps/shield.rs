@@ -109,7 +109,7 @@ impl Shield {
         now: Timestamp,
     ) -> Option<Decision<Act>> {
         let last = Act::deserialize(past.last_act.as_ref()?).ok()?;
-        let fresh = now.duration_since(past.last_act_at?) < CONFIG_SHOWS;
+        let fresh = now.duration_since(past.watched_from()?) < CONFIG_SHOWS;
         let same = matches!(last, Act::Configure { change: asked, .. } if asked == *change);
         (fresh && same).then(|| Decision::Wait {
             why: format!("EKS was asked to change node group {}", self.blue),
@@ -222,7 +222,7 @@ impl Step<World> for Shield {
                 seen.nodes.len()
             ));
         }
-        let left = past.last_act_at.map_or(AUTOSCALER_ROUNDS, |t| {
+        let left = past.watched_from().map_or(AUTOSCALER_ROUNDS, |t| {
             AUTOSCALER_ROUNDS - now.duration_since(t)
         });
         if left > SignedDuration::ZERO && past.acts > 0 {

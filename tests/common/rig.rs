@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use eksup::aws::Aws;
 use eksup::cli::remote::InKube;
-use eksup::engine::{About, Ended, Engine, Gates, Planned, stop};
+use eksup::engine::{About, Ended, Engine, Gates, stop};
 use eksup::event::Event;
 use eksup::inventory::{connect, snapshot};
 use eksup::journal::{FORMAT, InCluster, Journal, Lock, Opened};
@@ -200,12 +200,7 @@ impl Rig {
                 }
             }),
         };
-        let planned = |s: &RouteStep| Planned {
-            id: s.id.clone(),
-            title: s.title.clone(),
-            step: steps::build(s, &route, &run, matches!(way, Way::Back { hop: true })),
-        };
-        let steps: Vec<Planned<World>> = route.steps.iter().map(planned).collect();
+        let steps = steps::planned(&route, &run, matches!(way, Way::Back { hop: true }));
         let (_asker, stop) = stop::channel();
         let mut engine = Engine {
             world: &world,
@@ -216,6 +211,7 @@ impl Rig {
             until: until.map(str::to_owned),
             gates: Gates::default(),
             resume: "eksup apply".to_owned(),
+            acted: None,
         };
         let ended = match way {
             Way::Fresh(route) => {

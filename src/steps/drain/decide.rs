@@ -382,7 +382,7 @@ fn next_nodes(
     if begun > 0 && !spec.downtime && !seen.unsettled.is_empty() {
         // A new try has done nothing yet; its time counts from when it began.
         let since = past
-            .last_act_at
+            .watched_from()
             .max(past.resumed_at)
             .or(past.started_at)
             .map_or(SignedDuration::ZERO, |t| now.duration_since(t));
@@ -426,7 +426,8 @@ fn next_nodes(
     if begun > 0
         && open.is_empty()
         && let Some(left) = past
-            .last_act_at
+            .watched_from()
+            .max(seen.emptied)
             .map(|t| signed(bake) - now.duration_since(t))
             .filter(|l| *l > SignedDuration::ZERO)
     {

@@ -22,6 +22,8 @@ pub struct Seen {
     pub nodes: Vec<BlueNode>,
     /// Volumes still attached to begun nodes that have no pod left, as `volume on node`.
     pub attached: Vec<(String, String)>,
+    /// When the last of the begun nodes was seen to become empty; none where this process found them so.
+    pub emptied: Option<Timestamp>,
     /// Workloads below their wanted number of ready pods since the drain began, as text.
     pub unsettled: Vec<String>,
     /// By a blocked pod's uid: the Deployment whose restart brings up a new pod first, or why there is none.

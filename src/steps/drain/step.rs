@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::event::Progress;
@@ -52,6 +53,8 @@ struct Memory {
     restarted: BTreeSet<Key>,
     /// How many nodes had been begun when every workload was last seen to be back to its wanted number.
     settled: Option<usize>,
+    /// Begun nodes that are empty, and when each was seen to become so; none where it already was at the first look.
+    emptied: Option<BTreeMap<String, Option<Instant>>>,
     /// The last progress said, by node.
     said: BTreeMap<String, (u64, u64)>,
 }
@@ -139,6 +142,27 @@ impl Drain {
                 .filter(|n| !attached.iter().any(|(_, node)| node == n)),
         );
         Ok(attached)
+    }
+
+    /// Notes which begun nodes hold nothing any more, and since when.
+    fn emptied(&self, seen: &Seen, now: Timestamp) -> Option<Timestamp> {
+        let mut memory = self.memory();
+        // Found at the first look, nobody knows since when; the journal's last act is all there is to count from.
+        let since = memory.emptied.is_some().then(Instant::now);
+        let emptied = memory.emptied.get_or_insert_default();
+        for blue in seen.nodes.iter().filter(|n| n.begun(&seen.run).is_some()) {
+            let name = &blue.node.name;
+            let holds = blue.pods.iter().any(|p| occupies(p, &blue.node))
+                || seen.attached.iter().any(|(_, node)| node == name)
+                || seen.registered.iter().any(|(node, _)| node == name);
+            if holds {
+                emptied.remove(name);
+            } else {
+                emptied.entry(name.clone()).or_insert(since);
+            }
+        }
+        let last = emptied.values().copied().max().flatten()?;
+        now.checked_sub(last.elapsed()).ok()
     }
 
     /// Workloads whose pods were moved and are not back to their wanted number of ready pods.
@@ -376,6 +400,7 @@ impl Step<World> for Drain {
         self.say(world, &seen);
         self.read_targets(world, &mut seen).await?;
         seen.attached = self.attached(world, &seen).await?;
+        seen.emptied = self.emptied(&seen, now);
         let since = seen.nodes.iter().filter_map(|n| n.begun(&seen.run)).min();
         seen.unsettled = self.unsettled(world, &seen, since).await?;
         seen.restartable = self.restartable(world, &seen).await?;

@@ -79,6 +79,12 @@ fn seen(nodes: Vec<BlueNode>) -> Seen {
     }
 }
 
+/// Pods may take long to stop: the last node became empty only then.
+fn with_emptied(mut seen: Seen, at: Timestamp) -> Seen {
+    seen.emptied = Some(at);
+    seen
+}
+
 fn with_budget(mut seen: Seen, allowed: i32) -> Seen {
     let budget = pdb("web", allowed, 2, 2 - allowed, 2);
     Arc::make_mut(&mut seen.snapshot.pdbs).insert(budget.key.clone(), budget);
@@ -170,6 +176,10 @@ fn the_next_node_waits_for_replacements_volumes_and_the_bake() {
     assert!(
         matches!(decide(&baking, &seen(two()), &past, at(10)), Decision::Wait { why, .. } if why.contains("baking"))
     );
+    assert!(matches!(
+        decide(&baking, &with_emptied(seen(two()), at(30)), &past, at(66)),
+        Decision::Wait { .. }
+    ));
     assert!(matches!(
         decide(&baking, &seen(two()), &past, at(66)),
         Decision::Act(Act::Begin { .. })

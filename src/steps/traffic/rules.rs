@@ -13,6 +13,7 @@ use crate::model::elb::{
 use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
+use crate::steps::traffic::shift::rules;
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
@@ -165,9 +166,9 @@ impl Step<World> for AddToRules {
             };
         }
         Decision::Done(format!(
-            "{} stands in {} rules at weight 0 or more: {}",
+            "{} stands in {}, no weight of it changed: {}",
             short(&self.spec.green),
-            seen.rules.len(),
+            rules(seen.rules.len()),
             green.text()
         ))
     }

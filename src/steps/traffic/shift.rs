@@ -85,7 +85,7 @@ impl Step<World> for Shift {
         if let Some(least) = self.percents(&seen).into_iter().map(|(_, p)| p).min() {
             world.progress(Progress {
                 step: self.id.clone(),
-                why: format!("on green, which has {}", health(&seen.green).text()),
+                why: format!("green has {}", health(&seen.green).text()),
                 done: Some(u64::from(least)),
                 total: Some(100),
                 unit: Some("percent".into()),
@@ -107,7 +107,7 @@ impl Step<World> for Shift {
         let least = percents.iter().map(|(_, p)| *p).min().unwrap_or(0);
         let most = percents.iter().map(|(_, p)| *p).max().unwrap_or(0);
         let green = health(&seen.green);
-        let since = past.last_act_at.map(|t| now.duration_since(t));
+        let since = past.watched_from().map(|t| now.duration_since(t));
         if let Some(Act {
             back: Some(why), ..
         }) = &last
@@ -270,7 +270,7 @@ impl Step<World> for Shift {
     }
 }
 
-fn rules(n: usize) -> String {
+pub(super) fn rules(n: usize) -> String {
     if n == 1 {
         "1 rule".to_owned()
     } else {
@@ -403,8 +403,7 @@ mod tests {
             last_act_at: Some(at(0)),
             last_act: serde_json::to_value(act).ok(),
             acts: 1,
-            attempt: 0,
-            resumed_at: None,
+            ..Past::default()
         }
     }
 

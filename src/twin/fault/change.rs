@@ -224,6 +224,10 @@ pub fn mend(world: &mut World) {
     switches.control_plane_fails.clear();
     aws::empty_subnets(world);
     aws::replace_dead(world);
+    // No group replaces these.
+    for node in others::karpenters(world) {
+        hands::kubelet_revives(world, &node);
+    }
     others::mend(world);
 }
 
