@@ -85,10 +85,10 @@ impl<W: Ground> Engine<'_, W> {
     fn summary(&self) -> Result<String, EngineError> {
         let state = self.state()?;
         let count = |status| state.steps.iter().filter(|s| s.status == status).count();
+        let (acted, watched) = (count(Status::Done), count(Status::Skipped));
+        let all = acted + watched;
         Ok(format!(
-            "{} steps done, {} were so already",
-            count(Status::Done),
-            count(Status::Skipped)
+            "{all} steps done, {watched} of them without a change"
         ))
     }
 }
