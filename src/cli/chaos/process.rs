@@ -86,7 +86,7 @@ impl Line {
     }
 
     async fn send(
-        &self,
+        self: Arc<Self>,
         twin: Wire,
         mut request: Request,
     ) -> Result<crate::wire::Response, crate::wire::BoxError> {
@@ -111,9 +111,12 @@ impl Line {
         match left {
             Ok(1) if self.answered => {
                 self.requests.fetch_add(1, Ordering::SeqCst);
-                // What it would have answered is lost with the process.
-                let _ = twin.oneshot(request).await;
-                self.dead.send_replace(true);
+                // What it would have answered is lost with the process, which dies even where nobody waits for it any more.
+                let line = self.clone();
+                tokio::spawn(async move {
+                    let _ = twin.oneshot(request).await;
+                    line.dead.send_replace(true);
+                });
                 std::future::pending().await
             }
             Ok(1) => {
