@@ -90,7 +90,11 @@ pub fn reach(
     let last_of =
         |pick: &dyn Fn(&RouteStep) -> bool| route.steps.iter().rposition(|s| acted(s) && pick(s));
     let barrier = last_of(&|s| gone(s).is_some());
-    let hop = last_of(&|s| matches!(s.spec, StepSpec::ControlPlane { .. }));
+    // Whether it is taken back already or not: the one before it stays.
+    let hop = route.steps.iter().rposition(|s| {
+        let made = state.step(&s.id).is_some_and(|s| s.acts > 0);
+        made && matches!(s.spec, StepSpec::ControlPlane { .. })
+    });
     let mut out = Reach {
         barrier: barrier.map(|i| {
             let step = &route.steps[i];

@@ -9,7 +9,7 @@ use super::context::Reached;
 use super::error::CliError;
 use super::reach::{Reach, leaving};
 use crate::engine::three;
-use crate::journal::{RunState, Status};
+use crate::journal::{RunState, Status, StepState};
 use crate::model::eks::{Addon, AddonOffer, Cluster, ClusterVersion, Insight, Update, UpdateOf};
 use crate::model::kube::Node;
 use crate::model::{AddonVersion, Minor, Timestamp};
@@ -39,30 +39,43 @@ impl Hop {
     }
 }
 
-/// The last hop that the run made and that is not taken back.
+/// The last hop that the run made; none where EKS has taken it back already, which it does once.
 pub fn last_hop(state: &RunState, route: &Route) -> Option<Hop> {
+    let (step, known, from, to) = made_last(state, route)?;
+    if known.status == Status::Undone {
+        return None;
+    }
+    // While it is taken back, its end is that of the way back.
+    let done = match known.status {
+        Status::Done => match (known.last_act_at, known.ended_at) {
+            (Some(began), Some(ended)) if ended.duration_since(began) > WATCHED => Some(began),
+            (_, ended) => ended,
+        },
+        _ => known.last_act_at,
+    };
+    Some(Hop {
+        step: step.to_owned(),
+        from,
+        to,
+        done,
+    })
+}
+
+/// Whether EKS has taken the control plane back.
+pub fn went_back(state: &RunState, route: &Route) -> bool {
+    made_last(state, route).is_some_and(|(_, known, ..)| known.status == Status::Undone)
+}
+
+fn made_last<'a>(
+    state: &'a RunState,
+    route: &'a Route,
+) -> Option<(&'a str, &'a StepState, Minor, Minor)> {
     route.steps.iter().rev().find_map(|step| {
         let StepSpec::ControlPlane { from, to, .. } = &step.spec else {
             return None;
         };
-        let known = state.step(&step.id)?;
-        if known.acts == 0 || known.status == Status::Undone {
-            return None;
-        }
-        // While it is taken back, its end is that of the way back.
-        let done = match known.status {
-            Status::Done => match (known.last_act_at, known.ended_at) {
-                (Some(began), Some(ended)) if ended.duration_since(began) > WATCHED => Some(began),
-                (_, ended) => ended,
-            },
-            _ => known.last_act_at,
-        };
-        Some(Hop {
-            step: step.id.clone(),
-            from: *from,
-            to: *to,
-            done,
-        })
+        let known = state.step(&step.id).filter(|s| s.acts > 0)?;
+        Some((step.id.as_str(), known, *from, *to))
     })
 }
 
