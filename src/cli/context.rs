@@ -91,7 +91,8 @@ impl Context {
         let profile = self.global.profile.as_deref();
         let (config, chain) = crate::clients::aws::production(profile, region, &clock).await?;
         let (aws, way) = (Aws::of_machine(&config, chain), self.way());
-        let (cluster, kube) = patiently(|| connect(&aws, cluster, &way, &clock)).await?;
+        let say = |text: String| self.ui.say(&text);
+        let (cluster, kube) = patiently(|| connect(&aws, cluster, &way, &clock, &say)).await?;
         Ok(Reached {
             aws,
             kube,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::reach::{Blue, Reach, promise, reach};
-use super::window::{Facts, against, last_hop};
-use crate::journal::{Entry, FORMAT, Opened, Record, RunState};
+use super::whereabouts::sizes;
+use super::window::{Facts, against, last_hop, went_back};
+use crate::journal::{Entry, FORMAT, Opened, Record, RunState, Status, StepState};
 use crate::model::eks::Insight;
 use crate::model::{Inventory, Minor, Timestamp};
 use crate::plan::parse;
@@ -111,6 +112,35 @@ fn with_the_flag_the_last_hop_goes_back_and_the_earlier_ones_are_said_to_stay() 
     assert_eq!(found.back.last().unwrap(), "control-plane-1.29");
     let earlier = found.kept.iter().find(|(s, _)| s == "control-plane-1.28");
     assert!(earlier.unwrap().1.contains("the last hop only"));
+}
+
+#[test]
+fn a_hop_that_eks_has_taken_back_is_followed_by_no_second_one() {
+    let route = route();
+    let mut state = run(&route, "drain-expense-blue");
+    assert!(!went_back(&state, &route));
+    let hop = state
+        .steps
+        .iter_mut()
+        .find(|s| s.id == "control-plane-1.29");
+    hop.unwrap().status = Status::Undone;
+    assert!(went_back(&state, &route));
+    assert_eq!(last_hop(&state, &route).map(|h| h.step), None);
+    let found = reach(&state, &route, true, &there());
+    assert!(!found.back.iter().any(|s| s.starts_with("control-plane")));
+}
+
+#[test]
+fn the_size_that_a_shield_took_is_known_until_it_is_back() {
+    let route = route();
+    let mut state = run(&route, "shield-expense-blue");
+    let shield = |s: &StepState| s.id == "shield-expense-blue";
+    let at = state.steps.iter().position(shield).unwrap();
+    state.steps[at].before = Some(json!({"max": 6}));
+    let known = sizes(Some(&state), Some(&route));
+    assert_eq!(known, BTreeMap::from([("expense-blue".to_owned(), 6)]));
+    state.steps[at].status = Status::Undone;
+    assert!(sizes(Some(&state), Some(&route)).is_empty());
 }
 
 #[test]

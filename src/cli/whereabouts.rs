@@ -68,7 +68,7 @@ pub async fn read(
 }
 
 /// The largest size of each group before the run held it down.
-fn sizes(state: Option<&RunState>, route: Option<&Route>) -> BTreeMap<String, i64> {
+pub(super) fn sizes(state: Option<&RunState>, route: Option<&Route>) -> BTreeMap<String, i64> {
     let mut sizes = BTreeMap::new();
     for step in route.iter().flat_map(|r| &r.steps) {
         let StepSpec::ShieldBlue { blue, .. } = &step.spec else {

@@ -1,4 +1,4 @@
-//! Back: what the run did is taken back, the last first, each step to what it was before its first act.
+//! Back: what the run did is taken back, in the order the route gives for it, each step to what it was before its first act.
 
 use serde_json::Value;
 

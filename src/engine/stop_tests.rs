@@ -269,6 +269,39 @@ async fn a_bake_counts_from_when_the_act_was_over_however_long_it_was_tried() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wait_says_that_the_api_server_has_not_answered_for_a_while_and_only_then() {
+    let (toy, memory) = (fresh_toy(), Memory::default());
+    let (_asker, stop) = stop::channel();
+    let steps = watching();
+    let lock = Lock::take(Arc::new(memory.clone()), toy.clock.clone(), "us", &|_| {})
+        .await
+        .unwrap();
+    let mut journal = Journal::load(in_cluster(&memory)).await.unwrap();
+    let mut engine = engine(&toy, &steps, &mut journal, &stop);
+    engine.lock = Some(&lock);
+    engine.open(opened(&steps), about()).await.unwrap();
+    let weather = memory.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        weather.away(true);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        weather.away(false);
+    });
+    assert_eq!(engine.forward().await.unwrap(), Ended::Done);
+    let waits: Vec<bool> = toy
+        .events()
+        .iter()
+        .filter_map(|e| match e {
+            Kind::Progress(p) => Some(p.why.contains("has not answered for a while")),
+            _ => None,
+        })
+        .collect();
+    let silent = waits.iter().filter(|w| **w).count();
+    assert!(silent > 0 && silent < waits.len() / 2, "{waits:?}");
+    assert_eq!((waits.first(), waits.last()), (Some(&false), Some(&false)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_time_of_a_pause_is_no_bake_and_another_machines_clock_holds_up_none() {
     // Ten minutes into the bake the process is stopped; the next one comes hours later, or on a machine whose clock is
     // behind.

@@ -43,27 +43,30 @@ pub async fn connect(
     name: &str,
     way: &Way,
     clock: &Clock,
+    say: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(eks::Cluster, Kube), ApiError> {
     let cluster = find(aws, name).await?;
-    let (url, kube) = match way {
+    let patience = match cluster.status.as_str() {
+        "UPDATING" => HOP,
+        _ => BLINK,
+    };
+    let kube = match way {
         Way::Eks => {
             let kube = followed(aws, &cluster, clock, Arc::new(https::wire), true)?;
-            (cluster.endpoint.clone().unwrap_or_default(), kube)
+            let url = cluster.endpoint.as_deref().unwrap_or_default();
+            reachable(url, &kube, patience, say).await?;
+            kube
         }
         Way::Kubeconfig { path, context } => {
             let config = client::config_from(path.as_deref(), context.as_deref()).await?;
             let kube = Kube {
                 client: client::production(&config, Auth::Kubeconfig)?,
             };
+            reachable(&config.cluster_url.to_string(), &kube, patience, say).await?;
             prove(aws, &cluster, &config, &kube).await?;
-            (config.cluster_url.to_string(), kube)
+            kube
         }
     };
-    let patience = match cluster.status.as_str() {
-        "UPDATING" => HOP,
-        _ => BLINK,
-    };
-    reachable(&url, &kube, patience).await?;
     Ok((cluster, kube))
 }
 
@@ -231,15 +234,30 @@ async fn instances(
 }
 
 /// Asks the API server for its version, so that what keeps us from it is said before anything is begun.
-async fn reachable(url: &str, kube: &Kube, patience: Duration) -> Result<(), ApiError> {
+async fn reachable(
+    url: &str,
+    kube: &Kube,
+    patience: Duration,
+    say: &(dyn Fn(String) + Send + Sync),
+) -> Result<(), ApiError> {
     let began = tokio::time::Instant::now();
+    let mut said = false;
     loop {
-        match kube.server_version().await {
-            Err(e) if e.class == Class::Transient && began.elapsed() < patience => {
-                tokio::time::sleep(AGAIN).await;
-            }
-            other => return other.map(drop).map_err(|e| unreachable_server(url, e)),
+        let error = match kube.server_version().await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        if error.class != Class::Transient || began.elapsed() >= patience {
+            return Err(unreachable_server(url, error));
         }
+        if !std::mem::replace(&mut said, true) {
+            say(format!(
+                "the API server `{url}` does not answer ({}); trying again for up to {} s",
+                error.message,
+                patience.as_secs()
+            ));
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 
@@ -263,5 +281,50 @@ fn unreachable_server(url: &str, error: ApiError) -> ApiError {
             error.message
         ),
         ..error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::clients::kube::{config_of, over};
+    use crate::clients::scripted::{json as answer, wire};
+
+    /// Reaches an API server that refuses the first `refuses` connections: how that ends, and what is said meanwhile.
+    async fn reached(refuses: usize, patience: Duration) -> (Result<(), ApiError>, Vec<String>) {
+        let (wire, _) = wire(move |_, n| match n {
+            n if n < refuses => Err("connection refused".into()),
+            _ => answer(200, &json!({"gitVersion": "v1.29.1"})),
+        });
+        let config = config_of("http://127.0.0.1:1", None).unwrap();
+        let kube = Kube {
+            client: over(&config, Auth::Kubeconfig, wire).unwrap(),
+        };
+        let said = Mutex::new(Vec::new());
+        let say = |text| said.lock().unwrap().push(text);
+        let ended = reachable("http://127.0.0.1:1", &kube, patience, &say).await;
+        (ended, said.into_inner().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_is_away_for_a_hop_is_waited_for_aloud() {
+        let (ended, said) = reached(20, HOP).await;
+        ended.unwrap();
+        assert!(
+            matches!(said.as_slice(), [one] if one.contains("127.0.0.1") && one.contains("300 s")),
+            "{said:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_stays_away_is_named_soon() {
+        let start = tokio::time::Instant::now();
+        let error = reached(usize::MAX, BLINK).await.0.unwrap_err();
+        assert!(error.message.contains("http://127.0.0.1:1"), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(60));
     }
 }

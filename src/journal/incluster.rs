@@ -51,6 +51,11 @@ impl InCluster {
     async fn write(&mut self, make: &Make<'_>) -> Result<(Record, RunState), JournalError> {
         let mut patience = Patience::new(&self.say, "write the run's checkpoint");
         let mut now = Try::new(make)?;
+        if let (Entry::Opened(_), Some(last)) = (&now.made.0.entry, &mut self.last) {
+            // Approvals of an earlier run never count; they need not lie about either.
+            last.annotations
+                .retain(|key, _| !key.starts_with(approval::PREFIX));
+        }
         let mut earlier: Vec<Try> = Vec::new();
         loop {
             if now.since.elapsed() >= STALE {
@@ -145,15 +150,7 @@ impl Store for InCluster {
         &'a mut self,
         make: &'a Make<'a>,
     ) -> Boxed<'a, Result<(Record, RunState), JournalError>> {
-        Box::pin(async move {
-            let opens = matches!(make()?.0.entry, Entry::Opened(_));
-            if let (true, Some(last)) = (opens, &mut self.last) {
-                // Approvals of an earlier run never count; they need not lie about either.
-                last.annotations
-                    .retain(|key, _| !key.starts_with(approval::PREFIX));
-            }
-            self.write(make).await
-        })
+        Box::pin(self.write(make))
     }
 
     fn granted<'a>(

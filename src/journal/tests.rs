@@ -408,6 +408,19 @@ async fn a_renewal_whose_answer_is_lost_does_not_lose_the_lock() {
     assert_eq!(memory.holder().as_deref(), Some("one"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_has_just_started_may_refuse_the_lock_for_moments_but_not_for_good() {
+    let memory = Memory::default();
+    (0..4).for_each(|call| memory.fault_at(call, Fault::Denied));
+    take(&memory, "one").await.unwrap();
+    let memory = Memory::default();
+    (0..100).for_each(|call| memory.fault_at(call, Fault::Denied));
+    let start = Instant::now();
+    let refused = take(&memory, "one").await;
+    assert!(matches!(refused, Err(LockError::Api(e)) if e.class == Class::Denied));
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
 #[test]
 fn a_before_image_of_nothing_is_still_there_after_being_written_and_read() {
     let began = Entry::Began {
