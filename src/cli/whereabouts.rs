@@ -11,10 +11,6 @@ use crate::route::{Route, StepSpec};
 use crate::steps::nodes::EXCLUDED_BY_US;
 use crate::steps::traffic::Forward;
 
-/// How marks begin that a run which is done leaves behind for good.
-const MADE: &str = "the run's own node group";
-const WEIGHTS: &str = "weights of rule";
-
 /// What is where, and the commands that take the run's marks off by hand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Whereabouts {
@@ -53,18 +49,18 @@ pub async fn read(
     let run = state.map(|s| s.run.as_str());
     let sizes = sizes(state, route);
     for group in aws.list_nodegroups(name).await? {
-        node_group(reached, &group, &nodes, run, &sizes, &mut out).await?;
+        node_group(reached, &group, &nodes, state, &sizes, &mut out).await?;
     }
     if let Some(run) = run {
         of_nodes(&nodes, run, &mut out);
     }
     rules(reached, state, route, &mut out).await?;
-    if state.is_some_and(|s| s.outcome == Some(Outcome::Done)) {
-        // What the run was for is not left of it.
-        out.marks
-            .retain(|m| !m.starts_with(MADE) && !m.starts_with(WEIGHTS));
-    }
     Ok(out)
+}
+
+/// Whether the run has reached what it was for: green and its weights are not left of it, they are what it was for.
+fn reached_its_end(state: &RunState) -> bool {
+    state.outcome == Some(Outcome::Done)
 }
 
 /// The largest size of each group before the run held it down.
@@ -87,7 +83,7 @@ async fn node_group(
     reached: &Reached,
     group: &str,
     nodes: &[Node],
-    run: Option<&str>,
+    state: Option<&RunState>,
     sizes: &BTreeMap<String, i64>,
     out: &mut Whereabouts,
 ) -> Result<(), ApiError> {
@@ -114,11 +110,12 @@ async fn node_group(
         group.status,
         own.len()
     ));
-    let Some(run) = run else { return Ok(()) };
+    let Some(state) = state else { return Ok(()) };
+    let run = &state.run;
     for taint in group
         .taints
         .iter()
-        .filter(|t| t.key == marks::BLUE_TAINT && t.value.as_deref() == Some(run))
+        .filter(|t| t.key == marks::BLUE_TAINT && t.value.as_ref() == Some(run))
     {
         out.marks
             .push(format!("taint {} on node group {}", taint.key, group.name));
@@ -142,7 +139,7 @@ async fn node_group(
         let ours = asg
             .tags
             .iter()
-            .any(|t| t.key == marks::AZ_REBALANCE_TAG && t.value == run);
+            .any(|t| t.key == marks::AZ_REBALANCE_TAG && t.value == *run);
         if !ours {
             continue;
         }
@@ -158,8 +155,9 @@ async fn node_group(
             marks::AZ_REBALANCE_TAG
         ));
     }
-    if group.tags.get(marks::RUN_TAG).is_some_and(|by| by == run) {
-        out.marks.push(format!("{MADE} {}", group.name));
+    if group.tags.get(marks::RUN_TAG) == Some(run) && !reached_its_end(state) {
+        out.marks
+            .push(format!("node group {}, made by this run", group.name));
     }
     Ok(())
 }
@@ -271,9 +269,9 @@ async fn rules(
             rule.conditions.join(" "),
             words(&rule.forward)
         ));
-        if was.is_some() {
+        if was.is_some() && !state.is_some_and(reached_its_end) {
             out.marks
-                .push(format!("{WEIGHTS} {}", short_rule(&rule.arn)));
+                .push(format!("weights of rule {}", short_rule(&rule.arn)));
         }
         // A rule that does more than forward is not put into a command: what it does besides would be lost.
         if let Some(was) = was
