@@ -1,8 +1,9 @@
 //! Keeps the release binary small, where the linker is known to be able to: the toolchain's own on x86-64 Linux.
 //!
-//! Two things are left out. Functions that came out the same, of which generated clients have thousands, are kept once.
-//! And as a panic ends the process, nothing ever unwinds: the tables for it, a seventh of the binary, serve nobody. The
-//! message of a panic and its place are printed as ever.
+//! Three things are left out. Functions that came out the same, of which generated clients have thousands, are kept once.
+//! As a panic ends the process, nothing ever unwinds: the tables for it, a seventh of the binary, serve nobody; the
+//! message of a panic and its place are printed as ever. And the places that hold an address are listed in short, a tenth
+//! of the binary, where the C library here, and so wherever the binary will run, can read that.
 
 use std::env::var;
 use std::path::PathBuf;
@@ -29,13 +30,25 @@ fn main() {
         "SECTIONS { /DISCARD/ : { *(.eh_frame) *(.eh_frame_hdr) } } INSERT AFTER .text;\n",
     )
     .expect("the build's own folder can be written to");
-    for argument in [
-        "--icf=all",
-        "--no-eh-frame-hdr",
-        &format!("-T,{}", script.display()),
-    ] {
+    let script = format!("-T,{}", script.display());
+    let mut arguments = vec!["--icf=all", "--no-eh-frame-hdr", &script];
+    if reads_short_relocations() {
+        arguments.push("-z,pack-relative-relocs");
+    }
+    for argument in arguments {
         println!("cargo:rustc-link-arg-bins=-Wl,{argument}");
     }
+}
+
+/// Whether the C library is GNU's of 2.36 or later, the first that reads relative relocations in their short form.
+fn reads_short_relocations() -> bool {
+    let asked = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let said = asked.ok().and_then(|o| String::from_utf8(o.stdout).ok());
+    let version = said.and_then(|s| {
+        let (major, minor) = s.trim().strip_prefix("glibc ")?.split_once('.')?;
+        Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?))
+    });
+    version.is_some_and(|v| v >= (2, 36))
 }
 
 /// Whether the toolchain has a linker of its own, and so links with it; a distribution's may not.

@@ -80,7 +80,10 @@ pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
         return Err(usage(format!(
             "the snapshot is of cluster `{}`, and the plan is for `{}`",
             snapshot.inventory.cluster.name, wish.plan.cluster
-        )));
+        ))
+        .hint(
+            "name one of the same cluster with --snapshot, or the snapshot's cluster in the plan",
+        ));
     }
     if args.chaos {
         let ask = storm::Ask {

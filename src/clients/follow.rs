@@ -1,16 +1,15 @@
 //! Follows a cluster whose certificate authority or address changes while a run goes on.
 //!
-//! A run may last for days, and EKS lets a cluster's CA be rotated. When a certificate does not verify any more, or
-//! the server does not know us (401), the cluster is described anew; only where that says something else is the request
-//! sent again, over a new connection.
+//! A run may last for days, and EKS lets a cluster's CA be rotated. When a certificate does not verify any more, the
+//! server does not know us (401), or has not answered for a while, the cluster is described anew; only where that says
+//! something else is the request sent there, over a new connection.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::Uri;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tower::ServiceExt;
 
 use super::error::{chain, tls};
@@ -19,6 +18,10 @@ use crate::wire::{BoxError, Request, Response, Wire};
 
 /// A cluster that has just been described is not described again: an identity that is not let in stays so.
 const AGAIN: Duration = Duration::from_secs(15);
+/// A server is away for seconds whenever EKS replaces it; only one that is away for longer may be elsewhere.
+const AWAY: Duration = Duration::from_secs(30);
+/// A description that takes longer is done without; whoever waits for the server has a deadline of their own.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Says where the cluster is now.
 pub type Describe =
@@ -34,7 +37,16 @@ struct Place {
     authorities: Option<Vec<Vec<u8>>>,
     /// How often it has changed.
     moves: u32,
-    described: Option<Instant>,
+}
+
+struct Cluster {
+    place: Mutex<Place>,
+    /// Since when requests have been sent and none was answered.
+    unanswered: Mutex<Option<Instant>>,
+    /// One at a time describes, and notes when.
+    described: tokio::sync::Mutex<Option<Instant>>,
+    describe: Describe,
+    connect: Connect,
 }
 
 /// A wire to the server of `first`, and to wherever `describe` says that it has gone.
@@ -43,27 +55,46 @@ pub fn following(
     describe: Describe,
     connect: Connect,
 ) -> Result<Wire, ApiError> {
-    let place = Arc::new(Mutex::new(Place {
-        wire: connect(first)?,
-        url: first.cluster_url.clone(),
-        authorities: first.root_cert.clone(),
-        moves: 0,
-        described: None,
-    }));
+    let cluster = Arc::new(Cluster {
+        place: Mutex::new(Place {
+            wire: connect(first)?,
+            url: first.cluster_url.clone(),
+            authorities: first.root_cert.clone(),
+            moves: 0,
+        }),
+        unanswered: Mutex::default(),
+        described: tokio::sync::Mutex::default(),
+        describe,
+        connect,
+    });
     Ok(Wire::new(tower::service_fn(move |request: Request| {
-        let (place, describe, connect) = (place.clone(), describe.clone(), connect.clone());
+        let cluster = cluster.clone();
         async move {
-            let now = place.lock().await.clone();
-            let answer = now.wire.oneshot(sent_to(&request, &now.url)?).await;
+            let mut place = lock(&cluster.place).clone();
+            let since = *lock(&cluster.unanswered).get_or_insert_with(Instant::now);
+            if since.elapsed() >= AWAY
+                && let Some(new) = cluster.moved(place.moves).await
+            {
+                place = new;
+            }
+            let moves = place.moves;
+            let answer = place.send(&request).await;
+            if answer.is_ok() {
+                *lock(&cluster.unanswered) = None;
+            }
             if !tells_of_a_change(&answer) {
                 return answer;
             }
-            match moved(&place, now.moves, &describe, &connect).await {
-                Some(new) => new.wire.oneshot(sent_to(&request, &new.url)?).await,
+            match cluster.moved(moves).await {
+                Some(new) => new.send(&request).await,
                 None => answer,
             }
         }
     })))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn tells_of_a_change(answer: &Result<Response, BoxError>) -> bool {
@@ -73,35 +104,38 @@ fn tells_of_a_change(answer: &Result<Response, BoxError>) -> bool {
     }
 }
 
-/// Where the cluster is, if that is another place than the one after `moves` changes.
-async fn moved(
-    place: &Mutex<Place>,
-    moves: u32,
-    describe: &Describe,
-    connect: &Connect,
-) -> Option<Place> {
-    let mut place = place.lock().await;
-    if place.moves != moves {
-        return Some(place.clone());
+impl Place {
+    async fn send(self, request: &Request) -> Result<Response, BoxError> {
+        self.wire.oneshot(sent_to(request, &self.url)?).await
     }
-    if place.described.is_some_and(|at| at.elapsed() < AGAIN) {
-        return None;
+}
+
+impl Cluster {
+    /// Where the cluster is, if that is another place than the one after `moves` changes.
+    async fn moved(&self, moves: u32) -> Option<Place> {
+        let mut described = self.described.lock().await;
+        let place = lock(&self.place).clone();
+        if place.moves != moves {
+            return Some(place);
+        }
+        if described.is_some_and(|at| at.elapsed() < AGAIN) {
+            return None;
+        }
+        *described = Some(Instant::now());
+        // What kept us from the server is told, not what kept us from asking where it is.
+        let config = timeout(PATIENCE, (self.describe)()).await.ok()?.ok()?;
+        if config.cluster_url == place.url && config.root_cert == place.authorities {
+            return None;
+        }
+        let new = Place {
+            wire: (self.connect)(&config).ok()?,
+            url: config.cluster_url,
+            authorities: config.root_cert,
+            moves: moves + 1,
+        };
+        *lock(&self.place) = new.clone();
+        Some(new)
     }
-    place.described = Some(Instant::now());
-    // What kept us from the server is told, not what kept us from asking where it is.
-    let config = describe().await.ok()?;
-    if config.cluster_url == place.url && config.root_cert == place.authorities {
-        return None;
-    }
-    let wire = connect(&config).ok()?;
-    *place = Place {
-        wire,
-        url: config.cluster_url,
-        authorities: config.root_cert,
-        moves: moves + 1,
-        described: place.described,
-    };
-    Some(place.clone())
 }
 
 /// The request, to the server at `url`.
@@ -196,10 +230,53 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_is_only_away_is_not_looked_for_elsewhere() {
+    async fn a_server_that_is_away_for_seconds_is_not_looked_for_elsewhere_and_one_that_stays_away_is()
+     {
         let gone = || Err("tcp connect error: Connection refused".into());
         let (wire, _, described) = cluster(gone, NEW);
-        assert!(get(&wire).await.unwrap_err().contains("refused"));
-        assert_eq!(described.load(Ordering::SeqCst), 0);
+        for _ in 0..5 {
+            assert!(get(&wire).await.unwrap_err().contains("refused"));
+            tokio::time::sleep(AWAY / 5).await;
+            assert_eq!(described.load(Ordering::SeqCst), 0);
+        }
+        assert_eq!(get(&wire).await, Ok(200));
+        assert_eq!(described.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_falls_silent_is_looked_for_elsewhere_too() {
+        let (silent, _) = wire(|_, _| answer(200, "text/plain", "ok"));
+        let silent = Wire::new(tower::service_fn(move |request: Request| {
+            let (new, old) = (silent.clone(), request.uri().host() == Some("old.example"));
+            async move {
+                if old {
+                    std::future::pending::<()>().await;
+                }
+                new.oneshot(request).await
+            }
+        }));
+        let first = config_of(OLD, None).unwrap();
+        let describe: Describe = Arc::new(|| Box::pin(async { config_of(NEW, None) }));
+        let connect: Connect = Arc::new(move |_| Ok(silent.clone()));
+        let wire = following(&first, describe, connect).unwrap();
+        assert!(timeout(AWAY, get(&wire)).await.is_err());
+        assert_eq!(get(&wire).await, Ok(200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_description_that_does_not_come_keeps_no_request_from_a_server_that_is_back() {
+        let (back, _) = wire(|_, times| match times {
+            0 => Err("tcp connect error: Connection refused".into()),
+            _ => answer(200, "text/plain", "ok"),
+        });
+        let first = config_of(OLD, None).unwrap();
+        let describe: Describe = Arc::new(|| Box::pin(std::future::pending()));
+        let connect: Connect = Arc::new(move |_| Ok(back.clone()));
+        let wire = following(&first, describe, connect).unwrap();
+        assert!(get(&wire).await.is_err());
+        tokio::time::sleep(AWAY).await;
+        let start = Instant::now();
+        assert_eq!(get(&wire).await, Ok(200));
+        assert_eq!(start.elapsed(), PATIENCE);
     }
 }

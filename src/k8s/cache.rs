@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::convert;
+use super::pods::Pods;
 use super::watch::{Feed, run};
 use crate::k8s::Kube;
 use crate::model::kube::{Key, Node, Pdb, Pod};
@@ -30,7 +31,7 @@ pub struct Cache {
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub nodes: Arc<BTreeMap<String, Arc<Node>>>,
-    pub pods: Arc<BTreeMap<Key, Arc<Pod>>>,
+    pub pods: Arc<Pods>,
     pub pdbs: Arc<BTreeMap<Key, Arc<Pdb>>>,
 }
 
@@ -196,63 +197,86 @@ fn copy(error: &ApiError) -> ApiError {
 /// A kind of object that the cache keeps.
 trait Keep: Send + Sync + Sized + 'static {
     type Raw: DeserializeOwned + Metadata<Ty = ObjectMeta> + Send;
-    type Id: Ord + Send;
+    type Table: Table<Self>;
     const PATH: &'static str;
     fn slim(raw: Self::Raw) -> Self;
-    fn id(&self) -> Self::Id;
-    fn all(known: &mut Snapshot) -> &mut BTreeMap<Self::Id, Arc<Self>>;
+    fn table(known: &mut Snapshot) -> &mut Self::Table;
+}
+
+/// Where objects of a kind are kept.
+trait Table<K>: Default {
+    fn put(&mut self, one: K);
+    fn take(&mut self, one: &K);
+}
+
+impl Table<Node> for BTreeMap<String, Arc<Node>> {
+    fn put(&mut self, one: Node) {
+        self.insert(one.name.clone(), Arc::new(one));
+    }
+
+    fn take(&mut self, one: &Node) {
+        self.remove(&one.name);
+    }
+}
+
+impl Table<Pod> for Pods {
+    fn put(&mut self, one: Pod) {
+        Pods::put(self, Arc::new(one));
+    }
+
+    fn take(&mut self, one: &Pod) {
+        Pods::take(self, &one.key);
+    }
+}
+
+impl Table<Pdb> for BTreeMap<Key, Arc<Pdb>> {
+    fn put(&mut self, one: Pdb) {
+        self.insert(one.key.clone(), Arc::new(one));
+    }
+
+    fn take(&mut self, one: &Pdb) {
+        self.remove(&one.key);
+    }
 }
 
 impl Keep for Node {
     type Raw = core::v1::Node;
-    type Id = String;
+    type Table = BTreeMap<String, Arc<Node>>;
     const PATH: &'static str = "/api/v1/nodes";
 
     fn slim(raw: Self::Raw) -> Self {
         convert::node(raw)
     }
 
-    fn id(&self) -> String {
-        self.name.clone()
-    }
-
-    fn all(known: &mut Snapshot) -> &mut BTreeMap<String, Arc<Self>> {
+    fn table(known: &mut Snapshot) -> &mut Self::Table {
         Arc::make_mut(&mut known.nodes)
     }
 }
 
 impl Keep for Pod {
     type Raw = core::v1::Pod;
-    type Id = Key;
+    type Table = Pods;
     const PATH: &'static str = "/api/v1/pods";
 
     fn slim(raw: Self::Raw) -> Self {
         convert::pod(raw)
     }
 
-    fn id(&self) -> Key {
-        self.key.clone()
-    }
-
-    fn all(known: &mut Snapshot) -> &mut BTreeMap<Key, Arc<Self>> {
+    fn table(known: &mut Snapshot) -> &mut Self::Table {
         Arc::make_mut(&mut known.pods)
     }
 }
 
 impl Keep for Pdb {
     type Raw = policy::v1::PodDisruptionBudget;
-    type Id = Key;
+    type Table = BTreeMap<Key, Arc<Pdb>>;
     const PATH: &'static str = "/apis/policy/v1/poddisruptionbudgets";
 
     fn slim(raw: Self::Raw) -> Self {
         convert::pdb(raw)
     }
 
-    fn id(&self) -> Key {
-        self.key.clone()
-    }
-
-    fn all(known: &mut Snapshot) -> &mut BTreeMap<Key, Arc<Self>> {
+    fn table(known: &mut Snapshot) -> &mut Self::Table {
         Arc::make_mut(&mut known.pdbs)
     }
 }
@@ -283,22 +307,21 @@ impl<K: Keep> Feed for Kept<K> {
 
     fn replace(&self, all: Vec<K>) {
         self.shared.change(|state| {
-            *K::all(&mut state.known) = all
-                .into_iter()
-                .map(|one| (one.id(), Arc::new(one)))
-                .collect();
+            let mut table = K::Table::default();
+            all.into_iter().for_each(|one| table.put(one));
+            *K::table(&mut state.known) = table;
             state.feeds.entry(K::PATH).or_default().listed = true;
         });
     }
 
     fn upsert(&self, one: K) {
         self.shared
-            .change(|state| drop(K::all(&mut state.known).insert(one.id(), Arc::new(one))));
+            .change(|state| K::table(&mut state.known).put(one));
     }
 
     fn remove(&self, one: K) {
         self.shared
-            .change(|state| drop(K::all(&mut state.known).remove(&one.id())));
+            .change(|state| K::table(&mut state.known).take(&one));
     }
 
     fn current(&self) {

@@ -111,7 +111,7 @@ impl Kube {
             self.list_as("/apis/apps/v1/deployments", convert::deployment),
             self.list_as("/apis/apps/v1/replicasets", convert::living_replica_set),
             self.list_as("/apis/apps/v1/statefulsets", convert::stateful_set),
-            self.list_as("/apis/apps/v1/daemonsets", convert::daemon_set),
+            self.daemon_sets(),
             self.list_as("/apis/batch/v1/jobs", convert::job),
         )?;
         Ok(deployments
@@ -130,6 +130,12 @@ impl Kube {
             self.list_as("/apis/apps/v1/statefulsets", convert::stateful_set),
         )?;
         Ok(sets.into_iter().flatten().chain(stateful).collect())
+    }
+
+    /// Every DaemonSet.
+    pub async fn daemon_sets(&self) -> Result<Vec<Workload>, ApiError> {
+        self.list_as("/apis/apps/v1/daemonsets", convert::daemon_set)
+            .await
     }
 
     /// Every Service.

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod evict;
 pub mod lists;
 pub mod node;
+pub mod pods;
 pub mod runstate;
 mod watch;
 pub mod workload;

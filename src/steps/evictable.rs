@@ -64,7 +64,9 @@ pub fn occupies(pod: &Pod, node: &Node) -> bool {
 /// not count: the API lists them until pod GC, 45-55 s later.
 pub fn left_on(snapshot: &Snapshot, group: &str) -> Vec<String> {
     let nodes = snapshot.nodes.values().map(AsRef::as_ref);
-    left_in(nodes, snapshot.pods.values().map(AsRef::as_ref), group)
+    let pods: Vec<_> = snapshot.nodes.keys().map(|n| snapshot.pods.on(n)).collect();
+    let pods = pods.iter().flat_map(|p| p.iter()).map(AsRef::as_ref);
+    left_in(nodes, pods, group)
 }
 
 /// The same of any reading of nodes and pods.

@@ -207,20 +207,14 @@ impl Green {
 }
 
 /// DaemonSet pods that belong on green's ready nodes and are not ready there.
-fn daemons(
-    snapshot: &Snapshot,
-    nodes: &[std::sync::Arc<Node>],
-    workloads: &[Workload],
-) -> Vec<String> {
+fn daemons(snapshot: &Snapshot, nodes: &[std::sync::Arc<Node>], sets: &[Workload]) -> Vec<String> {
     let mut missing = Vec::new();
-    let sets: Vec<&Workload> = workloads.iter().filter(|w| w.kind == "DaemonSet").collect();
     for node in nodes.iter().filter(|n| n.is_ready()) {
+        let pods = snapshot.pods.on(&node.name);
         for set in sets.iter().filter(|s| belongs(s, node)) {
-            let ready = snapshot.pods.values().any(|p| {
-                p.node.as_deref() == Some(&node.name)
-                    && p.ready
-                    && p.owner.as_ref().is_some_and(|o| o.uid == set.uid)
-            });
+            let ready = pods
+                .iter()
+                .any(|p| p.ready && p.owner.as_ref().is_some_and(|o| o.uid == set.uid));
             if !ready {
                 missing.push(format!(
                     "DaemonSet {} is not ready on {}",
@@ -255,15 +249,17 @@ impl Step<World> for Green {
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
         let green =
             absent_is_none(world.aws.describe_nodegroup(&world.cluster, self.name())).await?;
-        let blue = absent_is_none(
-            world
-                .aws
-                .describe_nodegroup(&world.cluster, &self.wish.blue),
-        )
-        .await?;
+        // Minutes pass while EKS makes it, and nothing but that is of interest then.
+        let making = green.as_ref().is_some_and(|g| g.status == "CREATING");
+        let blue = if making {
+            None
+        } else {
+            let blue = &self.wish.blue;
+            absent_is_none(world.aws.describe_nodegroup(&world.cluster, blue)).await?
+        };
         let names: Vec<String> = blue
             .iter()
-            .chain(&green)
+            .chain(green.iter().filter(|_| !making))
             .flat_map(|g| g.asgs.iter().cloned())
             .collect();
         let mut asgs = if names.is_empty() {
@@ -305,8 +301,7 @@ impl Step<World> for Green {
             nodes.iter().filter(|n| n.is_ready()).count() as i64 >= i64::from(g.scaling.desired)
         });
         let daemons = if all_ready && !nodes.is_empty() {
-            let workloads = world.kube.workloads().await?;
-            daemons(&snapshot, &nodes, &workloads)
+            daemons(&snapshot, &nodes, &world.kube.daemon_sets().await?)
         } else {
             Vec::new()
         };

@@ -141,14 +141,21 @@ impl World {
 
     /// Answers a request by its signature, host and path: the cluster's API server, or a service of AWS.
     pub fn handle(&mut self, request: &Request) -> Answer {
-        let cluster = self.is_for_cluster(request);
-        let (service, op) = if cluster {
-            ("k8s", fault::kubernetes_op(request))
+        let call = if self.is_for_cluster(request) {
+            None
         } else {
-            aws::named(request)
+            match aws::Call::read(request) {
+                Some(call) => Some(call),
+                None => return aws::unreadable(),
+            }
+        };
+        let call = call.as_ref();
+        let (service, op) = match call {
+            None => ("k8s", fault::kubernetes_op(request)),
+            Some(call) => (call.service.short_name(), call.op.clone()),
         };
         let passed = self.passed();
-        let asked = match self.faults.want_memory() && !cluster {
+        let asked = match self.faults.want_memory() && call.is_some() {
             true => fault::asked(&op, request),
             false => None,
         };
@@ -157,7 +164,7 @@ impl World {
             .is_some_and(|a| self.faults.remembered.knows(a));
         match self.faults.meet(service, &op, passed, known) {
             None => {
-                let answer = self.serve(request, cluster);
+                let answer = self.serve(request, call);
                 match asked {
                     Some(asked) => self.faults.remembered.keep(asked, answer),
                     None => answer,
@@ -165,32 +172,33 @@ impl World {
             }
             Some(What::Stale) => match asked.and_then(|a| self.faults.remembered.again(&a)) {
                 Some(answer) => answer,
-                None => self.serve(request, cluster),
+                None => self.serve(request, call),
             },
-            Some(What::Refuse(how)) if cluster => aws::refuse_kubernetes(how),
-            Some(What::Refuse(how)) => aws::refuse(self, request, how),
+            Some(What::Refuse(how)) => match call {
+                None => aws::refuse_kubernetes(how),
+                Some(call) => aws::refuse(self, call, how),
+            },
             Some(What::DropBefore) => Answer::Broken(format!(
                 "connection reset before {service} {op} (a fault rule)"
             )),
             Some(What::DropAfter) => {
-                self.serve(request, cluster);
+                self.serve(request, call);
                 Answer::Broken(format!(
                     "connection reset after {service} {op} (a fault rule)"
                 ))
             }
-            Some(What::Delay(wait)) => match self.serve(request, cluster) {
+            Some(What::Delay(wait)) => match self.serve(request, call) {
                 Answer::Late(more, answer) => Answer::Late(wait.saturating_add(more), answer),
                 answer => Answer::Late(wait, Box::new(answer)),
             },
         }
     }
 
-    fn serve(&mut self, request: &Request, cluster: bool) -> Answer {
-        let change = laws::asked(self, request, cluster);
-        let answer = if cluster {
-            k8s::handle(self, request)
-        } else {
-            aws::handle(self, request)
+    fn serve(&mut self, request: &Request, call: Option<&aws::Call>) -> Answer {
+        let change = laws::asked(self, request, call);
+        let answer = match call {
+            None => k8s::handle(self, request),
+            Some(call) => aws::answer(self, call),
         };
         laws::served(self, change, &answer);
         laws::happened(self);

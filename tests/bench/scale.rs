@@ -1,7 +1,7 @@
 //! How a whole rehearsal scales: wall time and peak memory, each size in a process of its own, and the ratios between
 //! them in one run, because machines differ and are shared.
 //!
-//! `cargo bench --profile fast --bench scale` runs expense-dev, 30 and 100 nodes; with `-- fleet-1000` the largest.
+//! `cargo bench --bench scale` runs expense-dev, 30 and 100 nodes; with `-- fleet-1000` the largest.
 
 #[path = "../upgrade/rig.rs"]
 #[expect(dead_code, reason = "the rig can do more than a measurement needs")]

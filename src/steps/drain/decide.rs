@@ -207,7 +207,7 @@ pub(super) fn inspect<'a>(
     );
     // Requests still reach the node: its pods stay until it has left the target groups.
     let served = !open.held.is_empty();
-    for pod in &node.pods {
+    for pod in node.pods.iter() {
         if !occupies(pod, &node.node) {
             continue;
         }
@@ -454,7 +454,7 @@ fn next_nodes(
     }
     let next = in_order(spec, fresh, seen, consents);
     for node in next.iter().take(slots) {
-        for pod in &node.pods {
+        for pod in node.pods.iter() {
             if pod.deletion_timestamp.is_none()
                 && let Verdict::Block(why) = verdict(pod, consents)
             {

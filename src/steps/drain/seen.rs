@@ -1,14 +1,14 @@
 //! What a look at a drain sees.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::k8s::cache::Snapshot;
-use crate::model::kube::{Key, Node, Pod};
+use crate::k8s::pods::OnNode;
+use crate::model::kube::{Key, Node};
 use crate::model::marks;
 use crate::steps::drain::decide::Target;
 use crate::steps::evictable::occupies;
@@ -68,23 +68,19 @@ impl Before {
 #[derive(Clone)]
 pub struct BlueNode {
     pub node: Arc<Node>,
-    pub pods: Vec<Arc<Pod>>,
+    pub pods: OnNode,
     /// Which run began to empty it, and when.
     begun: Option<(String, Timestamp)>,
 }
 
 impl BlueNode {
-    /// A node without its pods.
-    pub fn new(node: Arc<Node>) -> Self {
+    /// A node and its pods.
+    pub fn new(node: Arc<Node>, pods: OnNode) -> Self {
         let mark = node.annotations.get(marks::DRAINING);
         let begun = mark
             .and_then(|mark| mark.split_once('@'))
             .and_then(|(by, at)| Some((by.to_owned(), at.parse().ok()?)));
-        Self {
-            node,
-            pods: Vec::new(),
-            begun,
-        }
+        Self { node, pods, begun }
     }
 
     /// When this run began to empty the node.
@@ -127,22 +123,12 @@ impl BlueNode {
     }
 }
 
-/// Puts blue's nodes and their pods together, in one pass over the pods.
+/// Puts blue's nodes and their pods together.
 pub fn blue_nodes(snapshot: &Snapshot, blue: &str) -> Vec<BlueNode> {
-    let mut blues: Vec<BlueNode> = snapshot
+    snapshot
         .nodes
         .values()
         .filter(|n| n.nodegroup() == Some(blue))
-        .map(|n| BlueNode::new(n.clone()))
-        .collect();
-    // A large cluster has thousands of pods, and this is done at every look: a search by comparing names is too slow.
-    let names = blues.iter().enumerate();
-    let at: HashMap<String, usize, FixedState> =
-        names.map(|(i, n)| (n.node.name.clone(), i)).collect();
-    for pod in snapshot.pods.values() {
-        if let Some(i) = pod.node.as_ref().and_then(|n| at.get(n)) {
-            blues[*i].pods.push(pod.clone());
-        }
-    }
-    blues
+        .map(|n| BlueNode::new(n.clone(), snapshot.pods.on(&n.name)))
+        .collect()
 }

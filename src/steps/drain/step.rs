@@ -389,7 +389,7 @@ impl Step<World> for Drain {
             for pod in seen
                 .nodes
                 .iter()
-                .flat_map(|n| &n.pods)
+                .flat_map(|n| n.pods.iter())
                 .filter(|p| !p.ready && p.deletion_timestamp.is_none())
             {
                 memory

@@ -66,9 +66,8 @@ fn node(name: &str, begun: Option<i64>) -> Node {
 }
 
 fn blue(node: Node, pods: Vec<Pod>) -> BlueNode {
-    let mut blue = BlueNode::new(Arc::new(node));
-    blue.pods = pods.into_iter().map(Arc::new).collect();
-    blue
+    let pods: Vec<Arc<Pod>> = pods.into_iter().map(Arc::new).collect();
+    BlueNode::new(Arc::new(node), Arc::new(pods))
 }
 
 fn seen(nodes: Vec<BlueNode>) -> Seen {

@@ -49,7 +49,7 @@ pub use seed::{BINDINGS, cloud};
 pub use state::*;
 pub use trouble::{
     Refusal, autoscale, delete_group, edit_weights, empty_subnets, expire_credentials,
-    fill_subnets, named, refuse, refuse_kubernetes, replace_dead,
+    fill_subnets, refuse, refuse_kubernetes, replace_dead,
 };
 
 use serde_json::{Value, json};
@@ -57,7 +57,6 @@ use serde_json::{Value, json};
 use self::call::Service;
 use crate::twin::answer::{Answer, json_text, respond};
 use crate::twin::world::World;
-use crate::wire::Request;
 
 /// Something that will happen in the cloud.
 #[derive(Clone, Debug)]
@@ -82,19 +81,16 @@ pub fn start(world: &mut World) {
     asg::start(world);
 }
 
-/// Answers for a service of AWS.
-pub fn handle(world: &mut World, request: &Request) -> Answer {
-    let Some(call) = Call::read(request) else {
-        return respond(
-            403,
-            "application/json",
-            json!({"message": "Missing Authentication Token"}).to_string(),
-        );
-    };
-    answer(world, &call)
+/// What is said to a request that no service takes for its own.
+pub fn unreadable() -> Answer {
+    respond(
+        403,
+        "application/json",
+        json!({"message": "Missing Authentication Token"}).to_string(),
+    )
 }
 
-/// Answers a call that was read.
+/// Answers for a service of AWS.
 pub fn answer(world: &mut World, call: &Call) -> Answer {
     let id = world.uuid();
     let result = checked(world, call);

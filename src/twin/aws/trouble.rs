@@ -9,7 +9,6 @@ use super::iam;
 use crate::twin::answer::{Answer, respond};
 use crate::twin::k8s::others;
 use crate::twin::world::World;
-use crate::wire::Request;
 
 /// How a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,19 +20,8 @@ pub enum Refusal {
     Status(u16),
 }
 
-/// Service and operation of a request, as fault rules name them.
-pub fn named(request: &Request) -> (&'static str, String) {
-    match Call::read(request) {
-        Some(call) => (call.service.short_name(), call.op),
-        None => ("aws", String::new()),
-    }
-}
-
 /// Refuses a request to AWS.
-pub fn refuse(world: &mut World, request: &Request, how: Refusal) -> Answer {
-    let Some(call) = Call::read(request) else {
-        return respond(500, "text/plain", "refused by a fault rule");
-    };
+pub fn refuse(world: &mut World, call: &Call, how: Refusal) -> Answer {
     let error = match how {
         Refusal::Throttled => AwsError::throttled(call.service),
         Refusal::Internal => AwsError::internal(call.service),

@@ -37,8 +37,8 @@ pub enum Change {
 }
 
 /// Reads what a request wants to change; none for reads, and for the run's own journal and lock.
-fn change(world: &World, request: &Request, cluster: bool) -> Option<Change> {
-    if cluster {
+fn change(world: &World, request: &Request, call: Option<&Call>) -> Option<Change> {
+    let Some(Call { op, input, .. }) = call else {
         let path = request.uri().path();
         let reads = request.method() == Method::GET || request.method() == Method::HEAD;
         let own = path.contains(&format!("/namespaces/{RUN_NAMESPACE}/configmaps"))
@@ -53,21 +53,24 @@ fn change(world: &World, request: &Request, cluster: bool) -> Option<Change> {
             method: request.method().clone(),
             path: path.to_owned(),
         });
-    }
-    let Call { op, input, .. } = Call::read(request)?;
+    };
     let reads = ["Describe", "List", "Get", "StartInsightsRefresh", "Publish"];
     if reads.iter().any(|r| op.starts_with(r)) {
         return None;
     }
-    let weights = aws::weights(world, &rule_or_listener(&input));
-    Some(Change::Aws { op, input, weights })
+    Some(Change::Aws {
+        op: op.clone(),
+        input: input.clone(),
+        weights: aws::weights(world, &rule_or_listener(input)),
+    })
 }
 
-/// Before a request is answered: who asks, and may they? Returns what it wants to change.
-pub fn asked(world: &mut World, request: &Request, cluster: bool) -> Option<Change> {
+/// Before a request is answered: who asks, and may they? `call`: the request, where it is one to AWS. Returns what it wants
+/// to change.
+pub fn asked(world: &mut World, request: &Request, call: Option<&Call>) -> Option<Change> {
     world.laws.as_ref()?;
     let process = request.headers().get(PROCESS)?.to_str().ok()?.to_owned();
-    let change = change(world, request, cluster)?;
+    let change = change(world, request, call)?;
     let what = match &change {
         Change::Aws { op, .. } => op.clone(),
         Change::Kube { method, path } => format!("{method} {path}"),

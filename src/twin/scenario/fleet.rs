@@ -14,6 +14,12 @@ const REPLICAS: usize = 20;
 pub fn fleet(nodes: usize, pods_per_node: usize) -> Snapshot {
     let mut s = expense_dev();
     grow::to(&mut s, nodes.max(3));
+    // As EKS ships its own; one node at a time, as captured, a large cluster's add-ons would take hours.
+    for set in list(&mut s, "/apis/apps/v1/daemonsets") {
+        if matches!(text(set, "/metadata/name"), "aws-node" | "kube-proxy") {
+            set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = json!("10%");
+        }
+    }
     let names: Vec<(String, String)> = list(&mut s, "/api/v1/nodes")
         .iter()
         .map(|n| {
@@ -52,6 +58,7 @@ pub fn fleet(nodes: usize, pods_per_node: usize) -> Snapshot {
         if number % 2 == 0 {
             list(&mut s, "/apis/policy/v1/poddisruptionbudgets").push(made.budget(&budget));
         }
+        let pod = made.named(&pod);
         let pods = list(&mut s, "/api/v1/pods");
         for replica in 0..replicas {
             let at = placed + replica;
@@ -70,10 +77,15 @@ struct Made<'a> {
 }
 
 impl Made<'_> {
+    /// The model with the app's name wherever its own was.
+    fn named(&self, model: &Value) -> Value {
+        let text = model.to_string().replace("frontend", self.app);
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     /// A deployment or replica set under the app's name, with its own uid and small pods.
     fn of(&self, model: &Value) -> Value {
-        let text = model.to_string().replace("frontend", self.app);
-        let mut out: Value = serde_json::from_str(&text).unwrap_or_default();
+        let mut out = self.named(model);
         out["metadata"]["uid"] = json!(self.uid(super::grow::text(&out, "/kind")));
         if let Some(owner) = out.pointer_mut("/metadata/ownerReferences/0/uid") {
             *owner = json!(self.uid("Deployment"));
@@ -99,8 +111,7 @@ impl Made<'_> {
     }
 
     fn budget(&self, model: &Value) -> Value {
-        let mut out: Value = serde_json::from_str(&model.to_string().replace("frontend", self.app))
-            .unwrap_or_default();
+        let mut out = self.named(model);
         let wanted = self.replicas.saturating_sub(2).max(1);
         out["metadata"]["uid"] = json!(self.uid("PodDisruptionBudget"));
         out["spec"] =
@@ -116,9 +127,9 @@ impl Made<'_> {
         out
     }
 
+    /// One of the app's pods, all alike but for name, place and address.
     fn pod(&self, model: &Value, node: &str, address: &str, number: usize) -> Value {
-        let mut out: Value = serde_json::from_str(&model.to_string().replace("frontend", self.app))
-            .unwrap_or_default();
+        let mut out = model.clone();
         let set = text(&out, "/metadata/ownerReferences/0/name").to_owned();
         let name = format!("{set}-{}", hash(&format!("{}{number}", self.app), 5));
         let ip = std::net::Ipv4Addr::from(
