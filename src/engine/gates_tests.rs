@@ -225,7 +225,10 @@ async fn another_text_is_another_writer_even_when_approvals_come_and_go() {
     engine.gates = approving(&["a"]);
     engine.open(opened(&steps), about()).await.unwrap();
     let mut theirs = Journal::load(in_cluster(&memory)).await.unwrap();
-    let entry = crate::journal::Entry::Resumed { by: "them".into() };
+    let entry = crate::journal::Entry::Resumed {
+        by: "them".into(),
+        unwatched: 0,
+    };
     theirs.append(toy.clock.now(), entry).await.unwrap();
     memory.annotate(&approval::key("a"), RUN);
     let ended = engine.forward().await;

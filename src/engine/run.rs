@@ -120,7 +120,13 @@ impl<W: Ground> Engine<'_, W> {
 
     /// Takes up the run that the journal has.
     pub async fn resume(&mut self, by: &str) -> Result<(), EngineError> {
-        self.append(Entry::Resumed { by: by.to_owned() }).await?;
+        let before = self.lock.and_then(Lock::before);
+        let unwatched = before.map_or(0, |at| self.world.now().duration_since(at).as_secs());
+        let entry = Entry::Resumed {
+            by: by.to_owned(),
+            unwatched,
+        };
+        self.append(entry).await?;
         self.tell_resumed(by)
     }
 

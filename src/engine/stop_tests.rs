@@ -330,6 +330,40 @@ async fn the_time_of_a_pause_is_no_bake_and_another_machines_clock_holds_up_none
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_after_a_death_in_which_nobody_watched_is_no_bake() {
+    // Ten minutes into the bake the process dies, and the next one comes at once, after minutes, or after hours.
+    for minutes in [0, 3, 300] {
+        let (toy, memory) = (fresh_toy(), Memory::default());
+        let steps = watching();
+        let (_asker, stop) = stop::channel();
+        for first in [true, false] {
+            let remote = Arc::new(memory.clone());
+            let lock = Lock::take(remote, toy.clock.clone(), &format!("{first}"), &|_| {})
+                .await
+                .unwrap();
+            let mut journal = Journal::load(in_cluster(&memory)).await.unwrap();
+            let mut engine = engine(&toy, &steps, &mut journal, &stop);
+            engine.lock = Some(&lock);
+            if first {
+                engine.open(opened(&steps), about()).await.unwrap();
+                let whole = tokio::time::timeout(Duration::from_secs(600), engine.forward());
+                assert!(whole.await.is_err());
+                drop(lock);
+                tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
+            } else {
+                let start = Instant::now();
+                engine.resume("the next").await.unwrap();
+                assert_eq!(engine.forward().await.unwrap(), Ended::Done);
+                let took = start.elapsed().as_secs();
+                assert!((3000..3020).contains(&took), "{minutes} min: {took} s");
+                let again = engine.journal.state().unwrap().resumed_at.is_some();
+                assert_eq!(again, minutes > 5, "deadlines count anew after an absence");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_machine_that_was_suspended_renews_its_lock_before_it_acts() {
     let (toy, memory) = (fresh_toy(), Memory::default());
     let remote: Arc<Memory> = Arc::new(memory.clone());

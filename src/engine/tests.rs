@@ -255,7 +255,10 @@ async fn another_writer_stops_the_run_before_its_next_act() {
     engine.open(opened(&steps), about()).await.unwrap();
     let mut theirs = Journal::load(in_cluster(&memory)).await.unwrap();
     let at = "2026-11-21T09:00:00Z".parse().unwrap();
-    let entry = crate::journal::Entry::Resumed { by: "them".into() };
+    let entry = crate::journal::Entry::Resumed {
+        by: "them".into(),
+        unwatched: 0,
+    };
     theirs.append(at, entry).await.unwrap();
     let ended = engine.forward().await;
     let lost = matches!(

@@ -85,6 +85,7 @@ pub struct Lock {
     clock: Clock,
     holder: String,
     grip: watch::Receiver<Grip>,
+    before: Option<Timestamp>,
     /// Asks for a renewal now.
     now: Arc<Notify>,
     task: JoinHandle<()>,
@@ -98,7 +99,7 @@ impl Lock {
         holder: &str,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Self, LockError> {
-        let (held, renewed) = acquire(&*remote, &clock, holder, say).await?;
+        let (held, renewed, before) = acquire(&*remote, &clock, holder, say).await?;
         let (tx, grip) = watch::channel(Grip::Firm(renewed));
         let now = Arc::new(Notify::new());
         let keep = keep(remote.clone(), clock.clone(), held, tx, now.clone());
@@ -108,9 +109,16 @@ impl Lock {
             clock,
             holder: holder.to_owned(),
             grip,
+            before,
             now,
             task,
         })
+    }
+
+    /// When whoever held it before renewed it last or gave it back, by their clock: nobody has watched since, and nothing
+    /// else is to be made of it.
+    pub fn before(&self) -> Option<Timestamp> {
+        self.before
     }
 
     /// Returns once the lock is surely ours, which is at once unless renewing fails or the machine was suspended.
@@ -202,13 +210,13 @@ fn gone(grip: Grip) -> LockError {
     }
 }
 
-/// Takes the lock; with it, when it was asked for.
+/// Takes the lock; with it, when it was asked for, and when it was last renewed before.
 async fn acquire(
     remote: &dyn Remote,
     clock: &Clock,
     holder: &str,
     say: &(dyn Fn(String) + Send + Sync),
-) -> Result<(Held, Renewed), LockError> {
+) -> Result<(Held, Renewed, Option<Timestamp>), LockError> {
     let start = Instant::now();
     let mut watched: Option<(Held, Instant)> = None;
     loop {
@@ -254,6 +262,7 @@ async fn acquire(
                 }
             },
         };
+        let before = read.as_ref().and_then(|h| h.renewed_at);
         let wanted = Held {
             holder: holder.to_owned(),
             renewed_at: None,
@@ -263,7 +272,7 @@ async fn acquire(
         };
         let asked = Renewed::now(clock);
         match remote.write_lock(&wanted, clock.now()).await {
-            Ok(held) => return Ok((held, asked)),
+            Ok(held) => return Ok((held, asked, before)),
             // Somebody was faster, or our own answer was lost: read again.
             Err(error) if error.class == Class::Conflict => {
                 tokio::time::sleep(Duration::from_millis(200)).await;

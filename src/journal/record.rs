@@ -75,8 +75,12 @@ pub enum Entry {
     Failed { step: String, error: String },
     /// The process ends with the run unfinished.
     Paused { why: String },
-    /// A process takes up the run.
-    Resumed { by: String },
+    /// A process takes up the run. `unwatched`: the seconds since another last showed that it was carrying it.
+    Resumed {
+        by: String,
+        #[serde(default)]
+        unwatched: i64,
+    },
     /// The machine's clock moved against its own timer; the times of what is under way move with it.
     ClockMoved { seconds: i64 },
     /// From here on the run is taken back. The steps of `keep` stay as they are.

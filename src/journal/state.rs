@@ -8,6 +8,9 @@ use super::error::JournalError;
 use super::record::{Entry, FORMAT, Opened, Outcome, Record, present};
 use super::table::{Mark, rule};
 
+/// A process that died and was followed sooner than this has left nothing late: deadlines do not count anew.
+const ABSENCE: SignedDuration = SignedDuration::from_mins(5);
+
 /// Which way a run goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -275,15 +278,23 @@ impl RunState {
                 }
                 self.paused = Some(why.clone());
             }
-            Entry::Resumed { by } => {
+            Entry::Resumed { by, unwatched } => {
                 if self.is_closed() {
                     return Err(illegal(record, "the run is closed"));
                 }
-                if self.paused.take().is_some() {
-                    let gap = record.at.duration_since(self.updated_at);
-                    self.time_out(gap.max(SignedDuration::ZERO), record.at);
-                } else {
-                    self.time_out(SignedDuration::ZERO, record.at);
+                let since = record.at.duration_since(self.updated_at);
+                let since = since.max(SignedDuration::ZERO);
+                // Who paused wrote it down then; who died may have watched for long after the last record.
+                let (gap, absence) = match self.paused.take() {
+                    Some(_) => (since, SignedDuration::ZERO),
+                    None => {
+                        let unwatched = SignedDuration::from_secs((*unwatched).max(0));
+                        (unwatched.min(since), ABSENCE)
+                    }
+                };
+                self.time_out(gap, record.at);
+                if gap > absence {
+                    self.resumed_at = Some(record.at);
                 }
                 self.by = Some(by.clone());
                 match self.phase {
@@ -461,9 +472,6 @@ impl RunState {
     /// Time in which nobody carried the run, or that only a clock says has passed, is not counted: what is under way
     /// has waited that much less. Nothing has happened after `now`, whatever another machine's clock said.
     fn time_out(&mut self, gap: SignedDuration, now: Timestamp) {
-        if gap > SignedDuration::ZERO {
-            self.resumed_at = Some(now);
-        }
         let moved = |at: Timestamp| at.saturating_add(gap).unwrap_or(at).min(now);
         for step in self.steps.iter_mut().filter(|s| !s.status.is_over()) {
             if let Some(began) = step.attempt_at.or(step.started_at)

@@ -66,7 +66,10 @@ fn entry() -> impl Strategy<Value = Entry> {
             error: "e".into()
         }),
         Just(Entry::Paused { why: "w".into() }),
-        Just(Entry::Resumed { by: "me".into() }),
+        (-90i64..900).prop_map(|unwatched| Entry::Resumed {
+            by: "me".into(),
+            unwatched
+        }),
         s.clone().prop_map(|step| Entry::Approved {
             step,
             by: "Ann".into(),
@@ -204,7 +207,10 @@ fn a_torn_last_line_is_dropped_and_cut_off_and_any_other_bad_line_is_named() {
     let second = Record {
         seq: 1,
         at: at(1),
-        entry: Entry::Resumed { by: "me".into() },
+        entry: Entry::Resumed {
+            by: "me".into(),
+            unwatched: 0,
+        },
     };
     FileLog::open(&path).unwrap().append(&second).unwrap();
     assert_eq!(file::read(&path).unwrap(), [first, second]);

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, header};
+use http::{HeaderValue, Method, header};
 use http_body_util::BodyExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::client::Body;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -66,6 +68,21 @@ impl Kube {
         )
     }
 
+    /// The same, where nothing of the answer is of interest but the object's metadata, which is all the server is asked for.
+    pub(super) async fn write(
+        &self,
+        op: &str,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<ObjectMeta, ApiError> {
+        let mut request = request(op, method, path, Some(body), JSON)?;
+        let accept = HeaderValue::from_static(METADATA);
+        request.headers_mut().insert(header::ACCEPT, accept);
+        let answer = parse::<OnlyMetadata>(op, &self.call(op, request).await?)?;
+        Ok(answer.metadata)
+    }
+
     /// POST, PUT, PATCH or DELETE with a JSON body.
     pub(super) async fn send<T: DeserializeOwned>(
         &self,
@@ -84,6 +101,9 @@ impl Kube {
     }
 }
 
+/// An object's metadata rather than the object; a server that cannot do that gives the whole.
+const METADATA: &str =
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 /// The content type of a body that is an object.
 pub(super) const JSON: &str = "application/json";
 /// The content type of a merge patch.
@@ -120,6 +140,11 @@ pub(super) fn request(
     let body = body.map(serde_json::to_vec).transpose();
     let body = body.map_err(|e| failed(&e))?.unwrap_or_default();
     builder.body(body).map_err(|e| failed(&e))
+}
+
+#[derive(Deserialize)]
+struct OnlyMetadata {
+    metadata: ObjectMeta,
 }
 
 fn parse<T: DeserializeOwned>(op: &str, answer: &[u8]) -> Result<T, ApiError> {

@@ -7,9 +7,10 @@ use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use super::call::{JSON, managed};
+use super::call::managed;
 use crate::k8s::Kube;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::model::{ApiError, Class};
@@ -71,12 +72,14 @@ impl Kube {
             "metadata": metadata,
             "data": { CHECKPOINT: text },
         });
-        let written: ConfigMap = self
+        let written = self
             .put("configmaps", "/api/v1", over.is_some(), &body)
             .await?;
         Ok(Stored {
             text: text.to_owned(),
-            ..stored(written)
+            resource_version: written.resource_version.unwrap_or_default(),
+            annotations: written.annotations.unwrap_or_default(),
+            labels: written.labels.unwrap_or_default(),
         })
     }
 
@@ -115,26 +118,32 @@ impl Kube {
             },
         });
         let fenced = !resource_version.is_empty();
-        self.put("leases", "/apis/coordination.k8s.io/v1", fenced, &body)
-            .await
-            .map(self::held)
+        let written = self
+            .put("leases", "/apis/coordination.k8s.io/v1", fenced, &body)
+            .await?;
+        Ok(Held {
+            renewed_at: Some(now),
+            resource_version: written.resource_version.unwrap_or_default(),
+            ..held.clone()
+        })
     }
 
-    async fn put<T: serde::de::DeserializeOwned>(
+    /// Writes an object, and returns its metadata as it is then.
+    async fn put(
         &self,
         plural: &str,
         group: &str,
         fenced: bool,
         body: &Value,
-    ) -> Result<T, ApiError> {
+    ) -> Result<ObjectMeta, ApiError> {
         if !fenced {
             let path = managed(&format!("{group}/namespaces/{RUN_NAMESPACE}/{plural}"));
             return self
-                .send(&format!("create {plural}"), Method::POST, &path, JSON, body)
+                .write(&format!("create {plural}"), Method::POST, &path, body)
                 .await;
         }
         let op = format!("update {plural}");
-        self.send(&op, Method::PUT, &managed(&one(group, plural)), JSON, body)
+        self.write(&op, Method::PUT, &managed(&one(group, plural)), body)
             .await
             .map_err(|mut error| {
                 // Deleted since it was read: somebody else had a hand in it, which is what a Conflict says.

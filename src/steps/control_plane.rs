@@ -1,6 +1,7 @@
 //! The control plane up one minor: adopt an update in flight, never force, finished only when DescribeUpdate,
 //! DescribeCluster and the API server itself agree.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -30,6 +31,8 @@ pub struct ControlPlane {
     /// Whether an undo asks EKS for its own version rollback; only for the last hop, and only when asked for.
     roll_back: bool,
     updates: Updates,
+    /// The cluster as it was described last.
+    described: Mutex<Option<Cluster>>,
 }
 
 /// What a look sees.
@@ -78,7 +81,22 @@ impl ControlPlane {
             timeout,
             roll_back,
             updates: Updates::default(),
+            described: Mutex::default(),
         }
+    }
+
+    fn remembered(&self) -> Option<Cluster> {
+        let described = self.described.lock();
+        described.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn remember(&self, cluster: Cluster) -> Cluster {
+        let mut described = self
+            .described
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *described = Some(cluster.clone());
+        cluster
     }
 
     fn limit(&self) -> SignedDuration {
@@ -330,10 +348,14 @@ impl Step<World> for ControlPlane {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let cluster = world.aws.describe_cluster(&world.cluster).await?;
         let updates = self.updates.read(world, UpdateOf::Cluster).await?;
-        // While EKS replaces its API servers, what they say of themselves decides nothing.
-        let server = if cluster.status == "ACTIVE" {
+        // As long as an update goes on, it alone is asked about; the rest decides when it is over.
+        let goes_on = updates.iter().any(running);
+        let cluster = match self.remembered().filter(|_| goes_on) {
+            Some(cluster) => cluster,
+            None => self.remember(world.aws.describe_cluster(&world.cluster).await?),
+        };
+        let server = if !goes_on && cluster.status == "ACTIVE" {
             match world.kube.server_version().await {
                 Ok(minor) => Ok(minor),
                 // The last of them may still be on the move; that is no failure of the step.
@@ -355,7 +377,8 @@ impl Step<World> for ControlPlane {
 
     async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = self.observe(world).await?;
-        if seen.cluster.version != self.to || seen.cluster.status != "ACTIVE" {
+        let goes_on = seen.updates.iter().any(running);
+        if goes_on || seen.cluster.version != self.to || seen.cluster.status != "ACTIVE" {
             return Ok(seen);
         }
         let (insights, refresh) = tokio::try_join!(

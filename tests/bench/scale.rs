@@ -1,7 +1,8 @@
 //! How a whole rehearsal scales: wall time and peak memory, each size in a process of its own, and the ratios between
 //! them in one run, because machines differ and are shared.
 //!
-//! `cargo bench --bench scale` runs expense-dev, 30 and 100 nodes; with `-- fleet-1000` the largest.
+//! `cargo run --release --example scale` runs expense-dev, 30 and 100 nodes; with `-- fleet-1000` the largest. Where the
+//! program itself is built beside it, its size and the time of its smallest command are told as well.
 
 #[path = "../upgrade/rig.rs"]
 #[expect(dead_code, reason = "the rig can do more than a measurement needs")]
@@ -62,11 +63,34 @@ fn one(name: &str) {
     println!("{} {peak}", start.elapsed().as_secs_f64());
 }
 
-fn main() {
-    let args: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| a != "--bench")
+/// The program's size, and how long `--version` takes, the median of many.
+fn program() {
+    let own = std::env::current_exe().unwrap();
+    let Some(eksup) = own.ancestors().nth(2).map(|target| target.join("eksup")) else {
+        return;
+    };
+    let Ok(size) = eksup.metadata().map(|m| m.len()) else {
+        println!("{} is not built", eksup.display());
+        return;
+    };
+    let mut times: Vec<f64> = (0..51)
+        .map(|_| {
+            let start = Instant::now();
+            let out = Command::new(&eksup).arg("--version").output().unwrap();
+            assert!(out.status.success());
+            start.elapsed().as_secs_f64() * 1e3
+        })
         .collect();
+    times.sort_by(f64::total_cmp);
+    println!(
+        "eksup: {:.2} MB, `--version` {:.1} ms",
+        size as f64 / 1e6,
+        times[times.len() / 2]
+    );
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
     if let [flag, name] = args.as_slice()
         && flag == "--one"
     {
@@ -100,4 +124,5 @@ fn main() {
         let base = *first.get_or_insert(wall);
         println!("{name:<14} {wall:>9.2} {peak:>12.0} {:>8.1}", wall / base);
     }
+    program();
 }

@@ -91,6 +91,7 @@ pub async fn two_budgets_on_one_pod_are_an_internal_error_for_ever(arm: &Arm) {
     arm.budget("b", "two", json!({"minAvailable": 1})).await;
     let pods = arm.ready("two", 2).await;
     arm.allowed("a", 1).await;
+    arm.allowed("b", 1).await;
     let said = arm.evict(&name(&pods[0]), None, false).await;
     assert_eq!(said.code, 500);
     assert_eq!(

@@ -30,6 +30,8 @@ struct Target {
     sub: String,
     query: Query,
     table: bool,
+    /// Of one object, only its metadata is wanted.
+    metadata: bool,
 }
 
 impl Target {
@@ -46,6 +48,18 @@ impl Target {
 
     fn missing(&self) -> Failure {
         Failure::not_found(&self.kind, &self.name)
+    }
+
+    /// One object, or as much of it as is wanted.
+    fn answer(&self, code: u16, object: &Value) -> Answer {
+        if !self.metadata {
+            return json_answer(code, object);
+        }
+        let metadata = object.get("metadata");
+        json_answer(
+            code,
+            &json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+        )
     }
 }
 
@@ -141,6 +155,7 @@ fn object(
         sub: sub.to_owned(),
         query: Query::parse(request.uri().query().unwrap_or_default()),
         table: accept.contains("as=Table"),
+        metadata: accept.contains("as=PartialObjectMetadata;"),
     };
     serve(cluster, request, &target)
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::cluster::Cluster;
 use super::super::json::{at, list, list_mut, set, text, unset};
-use super::super::status::{Failure, json_answer};
+use super::super::status::Failure;
 use super::merge::{json_patch, key_of, merge, strategic};
 use super::{Target, body, content_type, write};
 use crate::twin::answer::Answer;
@@ -62,7 +62,7 @@ pub fn patch(cluster: &mut Cluster, target: &Target, request: &Request) -> Resul
     }
     write::tidy(&mut new);
     let done = write::update(cluster, target, &old, new)?;
-    Ok(json_answer(200, &done))
+    Ok(target.answer(200, &done))
 }
 
 /// Server-side apply: what the manager names is set, what it named before and names no more is taken away.
@@ -107,7 +107,7 @@ fn apply(cluster: &mut Cluster, target: &Target, mut applied: Value) -> Result<A
         }
         set(&mut applied, "metadata.managedFields", json!([entry]));
         let made = cluster.create(target.res, applied, target.dry())?;
-        return Ok(json_answer(201, &made));
+        return Ok(target.answer(201, &made));
     };
     let others = |e: &&Value| text(e, "manager") != manager || text(e, "operation") != "Apply";
     let entries = list(&old, "metadata.managedFields");
@@ -143,7 +143,7 @@ fn apply(cluster: &mut Cluster, target: &Target, mut applied: Value) -> Result<A
         set(&mut new, "metadata.resourceVersion", asked);
     }
     let done = write::update(cluster, target, &old, new)?;
-    Ok(json_answer(200, &done))
+    Ok(target.answer(200, &done))
 }
 
 /// The lists that apply merges by key; the others belong to one manager as a whole. Unlike in a strategic merge, a

@@ -33,7 +33,7 @@ pub fn get(cluster: &Cluster, target: &Target) -> Result<Answer, Failure> {
             &table::table(&target.kind, [object], &Value::Null, cluster.now),
         ));
     }
-    Ok(json_answer(200, object))
+    Ok(target.answer(200, object))
 }
 
 fn filter(target: &Target) -> Result<Filter, Failure> {

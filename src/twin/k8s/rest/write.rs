@@ -27,7 +27,7 @@ pub fn create(cluster: &mut Cluster, target: &Target, mut new: Value) -> Result<
     check_size(target, &new)?;
     track(cluster, target, &mut new, "Update");
     let made = cluster.create(target.res, new, target.dry())?;
-    Ok(json_answer(201, &made))
+    Ok(target.answer(201, &made))
 }
 
 /// The object must be of the kind its path says.
@@ -123,7 +123,7 @@ pub fn put(cluster: &mut Cluster, target: &Target, mut new: Value) -> Result<Ans
         ));
     }
     let done = update(cluster, target, &old, new)?;
-    Ok(json_answer(200, &done))
+    Ok(target.answer(200, &done))
 }
 
 /// Writes a new version of an object the way the API allows: only what the path is for, and only over the version it
