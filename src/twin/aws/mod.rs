@@ -2,7 +2,7 @@
 //! sees them, over their own wire protocols.
 //!
 //! An operation is a function from an input to an output, both JSON values in the shape of the API model; `call`
-//! reads requests into it and [`handle`] writes answers out of it, whatever the protocol. What takes time is a
+//! reads requests into it and [`answer`] writes answers out of it, whatever the protocol. What takes time is a
 //! [`Due`] in the world's queue.
 //!
 //! # Divergence
