@@ -460,7 +460,7 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
         rules.iter().find(|r| r.is_default).unwrap().arn.clone(),
     ] {
         let before = aws
-            .rules_by_arn(std::slice::from_ref(&rule))
+            .rules_by_arn(std::slice::from_ref(&rule), Default::default())
             .await
             .unwrap()
             .remove(0);
@@ -471,7 +471,7 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
         for forward in &weights {
             aws.set_forward(&rule, forward).await.unwrap();
             let after = aws
-                .rules_by_arn(std::slice::from_ref(&rule))
+                .rules_by_arn(std::slice::from_ref(&rule), Default::default())
                 .await
                 .unwrap()
                 .remove(0);

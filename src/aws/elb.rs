@@ -83,15 +83,21 @@ impl Aws {
                 .map(|r| convert::rule(r, &mut tags))
                 .collect())
         } else {
-            self.rules_by_arn(std::slice::from_ref(&listener.arn)).await
+            let arns = std::slice::from_ref(&listener.arn);
+            let tags = self.tags_of(arns).await?;
+            self.rules_by_arn(arns, tags).await
         }
     }
 
-    /// Reads rules again, by ARN (or listener ARN for a network load balancer's default action).
-    pub async fn rules_by_arn(&self, arns: &[String]) -> Result<Vec<Rule>> {
+    /// Reads rules again, by ARN (or listener ARN for a network load balancer's default action); their tags are those of
+    /// `tags`.
+    pub async fn rules_by_arn(
+        &self,
+        arns: &[String],
+        mut tags: BTreeMap<String, Tags>,
+    ) -> Result<Vec<Rule>> {
         let (listeners, rules): (Vec<String>, Vec<String>) =
             arns.iter().cloned().partition(|arn| is_listener(arn));
-        let mut tags = self.tags_of(arns).await?;
         let mut found = Vec::new();
         for batch in rules.chunks(TAGGED) {
             for rule in self.raw_rules(batch).await? {

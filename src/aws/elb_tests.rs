@@ -268,14 +268,14 @@ async fn the_rest_of_a_rule_does_not_depend_on_its_weights() {
     let rule = async |actions: &'static str| {
         aws_with(actions, false)
             .0
-            .rules_by_arn(&[RULE.to_owned()])
+            .rules_by_arn(&[RULE.to_owned()], Default::default())
             .await
             .unwrap()
             .remove(0)
     };
     assert_eq!(rule(after).await.rest, rule(normal).await.rest);
     let read = before
-        .rules_by_arn(&[RULE.to_owned()])
+        .rules_by_arn(&[RULE.to_owned()], Default::default())
         .await
         .unwrap()
         .remove(0);

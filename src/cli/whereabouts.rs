@@ -258,7 +258,7 @@ async fn rules(
             .collect();
         each.join(", ")
     };
-    for rule in reached.aws.rules_by_arn(&arns).await? {
+    for rule in reached.aws.rules_by_arn(&arns, BTreeMap::new()).await? {
         let was = before.get(&rule.arn).filter(|was| **was != rule.forward);
         let note = was
             .map(|was| format!(" (before the run: {})", words(was)))

@@ -1,6 +1,6 @@
 //! Blue goes, once it is proved empty: no pod but DaemonSets', no volume, no share of any rule, no target draining.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -250,7 +250,7 @@ impl Step<World> for Retire {
         for rule in if self.rules.is_empty() {
             vec![]
         } else {
-            world.aws.rules_by_arn(&self.rules).await?
+            world.aws.rules_by_arn(&self.rules, BTreeMap::new()).await?
         } {
             for share in rule
                 .forward

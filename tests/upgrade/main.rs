@@ -4,6 +4,8 @@ mod back;
 mod rig;
 mod world;
 
+use std::time::Duration;
+
 use eksup::engine::Ended;
 use eksup::model::{Inventory, Minor};
 use eksup::twin::{fault, scenario};
@@ -128,6 +130,41 @@ async fn blue_is_kept_when_somebody_deletes_green_while_blue_stands_empty() {
             .nodegroup("expense-blue")
             .is_some_and(|g| g.status == "ACTIVE")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_a_controller_takes_over_while_traffic_bakes_is_not_written_any_more() {
+    // Soon after the write, and just before the next one is due.
+    for seconds in [5, 295] {
+        let rig = expense(7);
+        let taken = async {
+            while !rig.log().contains("50% on green") {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            rig.twin.with(|world| {
+                let rules: Vec<String> = world.cloud.elb.rules.keys().cloned().collect();
+                for rule in rules {
+                    let tags = world.cloud.elb.tags.entry(rule).or_default();
+                    tags.insert("elbv2.k8s.aws/cluster".into(), "expense-dev".into());
+                }
+            });
+        };
+        let (ended, ()) = tokio::join!(rig.apply(), taken);
+        let Ended::Stuck { step, why, .. } = &ended else {
+            panic!("{ended:?}\n{}", rig.log())
+        };
+        assert_eq!(step, "shift-expense-green-tg");
+        assert!(
+            why.contains("belongs to a load balancer controller"),
+            "{why}"
+        );
+        let weights = weights(&rig.read().await);
+        assert!(
+            weights.iter().any(|(_, weight)| *weight == 50),
+            "{weights:?}"
+        );
+    }
 }
 
 /// Rehearses the plan in `plans/` on the bundled cluster of its name, and holds the end against what the plan says.

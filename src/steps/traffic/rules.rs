@@ -1,12 +1,16 @@
 //! Green's target group stands in the rules at weight 0. Until it stands in one, ELB calls its targets `unused` and never
 //! checks their health.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::model::ApiError;
 use crate::model::elb::{
     Rule, TargetHealth, WeightedTargetGroup, controller_owned, short, short_rule,
 };
@@ -17,6 +21,40 @@ use crate::steps::traffic::shift::rules;
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
+
+/// How old what is known of the rules' owners may be; before a rule is written it is asked anew.
+const OWNED: Duration = Duration::from_secs(60);
+
+/// The tags of rules by ARN, which say who owns them.
+type Tags = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Who owns the rules, asked now and then: weeks pass between changes of that, and seconds between looks.
+#[derive(Default)]
+pub struct Owners {
+    known: Mutex<Option<(Instant, Tags)>>,
+}
+
+impl Owners {
+    async fn of(&self, world: &World, rules: &[String]) -> Result<Tags, ApiError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, tags)) = &*known()
+            && at.elapsed() < OWNED
+        {
+            return Ok(tags.clone());
+        }
+        let tags = world.aws.tags_of(rules).await?;
+        *known() = Some((Instant::now(), tags.clone()));
+        Ok(tags)
+    }
+}
+
+/// What to say of a rule that a controller writes.
+fn not_ours(rule: &str) -> String {
+    format!(
+        "listener rule {} belongs to a load balancer controller, which would write it back; set the weights in its Ingress or Service instead",
+        short_rule(rule)
+    )
+}
 
 /// A rule and what it forwards to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,9 +73,10 @@ pub struct Seen {
 
 impl Seen {
     /// Reads the rules and both target groups' health.
-    pub async fn read(world: &World, spec: &ShiftSpec) -> Result<Self, StepError> {
+    pub async fn read(world: &World, spec: &ShiftSpec, owners: &Owners) -> Result<Self, StepError> {
+        let tags = owners.of(world, &spec.rules).await?;
         let (rules, green, blue) = tokio::try_join!(
-            world.aws.rules_by_arn(&spec.rules),
+            world.aws.rules_by_arn(&spec.rules, tags),
             world.aws.target_health(&spec.green),
             world.aws.target_health(&spec.blue)
         )?;
@@ -65,10 +104,7 @@ impl Seen {
             return Some(format!("listener rule {} is gone", short_rule(gone)));
         }
         if let Some(rule) = self.rules.iter().find(|r| controller_owned(&r.tags)) {
-            return Some(format!(
-                "listener rule {} belongs to a load balancer controller, which would write it back; set the weights in its Ingress or Service instead",
-                short_rule(&rule.arn)
-            ));
+            return Some(not_ours(&rule.arn));
         }
         self.rules
             .iter()
@@ -92,6 +128,7 @@ impl Seen {
 pub struct AddToRules {
     green: String,
     spec: ShiftSpec,
+    owners: Owners,
 }
 
 /// Writes rules.
@@ -101,8 +138,13 @@ pub struct Act {
     pub set: Vec<Forward>,
 }
 
-/// Writes each rule; the look after it reads them back.
+/// Writes each rule, unless a controller has made one its own; the look after it reads them back.
 pub async fn write(world: &World, set: &[Forward]) -> Result<(), StepError> {
+    let rules: Vec<String> = set.iter().map(|f| f.rule.clone()).collect();
+    let tags = world.aws.tags_of(&rules).await?;
+    if let Some((rule, _)) = tags.iter().find(|(_, tags)| controller_owned(tags)) {
+        return Err(StepError::Broken(not_ours(rule)));
+    }
     for Forward { rule, forward } in set {
         world.aws.set_forward(rule, forward).await?;
     }
@@ -112,7 +154,11 @@ pub async fn write(world: &World, set: &[Forward]) -> Result<(), StepError> {
 impl AddToRules {
     /// Puts the target group of `green` into the rules of `spec`.
     pub fn new(green: String, spec: ShiftSpec) -> Self {
-        Self { green, spec }
+        Self {
+            green,
+            spec,
+            owners: Owners::default(),
+        }
     }
 }
 
@@ -122,7 +168,7 @@ impl Step<World> for AddToRules {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        Seen::read(world, &self.spec).await
+        Seen::read(world, &self.spec, &self.owners).await
     }
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {

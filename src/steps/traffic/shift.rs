@@ -11,7 +11,7 @@ use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
-use crate::steps::traffic::rules::{Forward, Seen, write};
+use crate::steps::traffic::rules::{Forward, Owners, Seen, write};
 use crate::steps::traffic::weights::{percent, with_percent};
 
 /// Calls to AWS are no more often than this.
@@ -23,6 +23,7 @@ const MOST_STICKY: SignedDuration = SignedDuration::from_hours(1);
 pub struct Shift {
     id: String,
     spec: ShiftSpec,
+    owners: Owners,
 }
 
 /// Writes weights.
@@ -38,7 +39,11 @@ pub struct Act {
 impl Shift {
     /// Shifts as `spec` says.
     pub fn new(id: String, spec: ShiftSpec) -> Self {
-        Self { id, spec }
+        Self {
+            id,
+            spec,
+            owners: Owners::default(),
+        }
     }
 
     fn percents(&self, seen: &Seen) -> Vec<(String, u32)> {
@@ -81,7 +86,7 @@ impl Step<World> for Shift {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let seen = Seen::read(world, &self.spec).await?;
+        let seen = Seen::read(world, &self.spec, &self.owners).await?;
         if let Some(least) = self.percents(&seen).into_iter().map(|(_, p)| p).min() {
             world.progress(Progress {
                 step: self.id.clone(),

@@ -1,7 +1,7 @@
 //! A node group's instances become targets, or cease to be, through its Auto Scaling group: an instance that joins later
 //! is registered too, and one that ends is drained first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -296,7 +296,10 @@ impl Step<World> for Detach {
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = Seen::read(world, &self.blue, &self.target_group).await?;
         if !self.idle_in.is_empty() {
-            let rules = world.aws.rules_by_arn(&self.idle_in).await?;
+            let rules = world
+                .aws
+                .rules_by_arn(&self.idle_in, BTreeMap::new())
+                .await?;
             let weighs = |r: &&Rule| {
                 r.forward
                     .iter()
