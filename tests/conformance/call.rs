@@ -41,6 +41,19 @@ impl Said {
 
 impl Arm {
     pub async fn send(&self, method: Method, path: &str, content: &str, body: &Value) -> Said {
+        self.ask("application/json", method, path, content, body)
+            .await
+    }
+
+    /// The same; `accept`: in what form the answer is wanted.
+    pub async fn ask(
+        &self,
+        accept: &str,
+        method: Method,
+        path: &str,
+        content: &str,
+        body: &Value,
+    ) -> Said {
         let bytes = if body.is_null() {
             Vec::new()
         } else {
@@ -50,7 +63,7 @@ impl Arm {
             .method(method)
             .uri(path)
             .header("content-type", content)
-            .header("accept", "application/json")
+            .header("accept", accept)
             .body(kube::client::Body::from(bytes))
             .unwrap();
         let response = self.client.send(request).await.unwrap();

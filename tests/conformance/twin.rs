@@ -20,6 +20,7 @@ macro_rules! all {
             a_watch_begins_where_the_list_ended_and_tells_of_every_change,
             a_daemon_pod_comes_back_on_a_cordoned_node,
             a_lease_is_fenced_by_its_version,
+            a_write_answers_with_metadata_alone_when_that_is_wanted,
         );
     };
 }

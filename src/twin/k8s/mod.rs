@@ -9,6 +9,7 @@
 //! - Server-side apply keeps the field sets of appliers only; other writers get an empty entry, so that only appliers
 //!   conflict with each other.
 //! - Validation is what an upgrade can meet: names, namespaces, versions, sizes, immutable fields.
+//! - `PartialObjectMetadata` is given of one object, not of lists and watches.
 //! - Foreground deletion is a background one.
 //! - Kubelets write no heartbeats and no node leases, and leave a node's volume lists alone; a pod that ends goes in one
 //!   step (no last update of its containers). Containers of a dead kubelet's node count as not serving.
