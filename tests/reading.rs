@@ -258,7 +258,7 @@ async fn weights_are_shifted_and_nothing_else_of_the_rule_changes() {
         .unwrap();
     let after = reading
         .aws
-        .rules_by_arn(std::slice::from_ref(&before.arn))
+        .rules_by_arn(std::slice::from_ref(&before.arn), Default::default())
         .await
         .unwrap()
         .remove(0);
