@@ -3,7 +3,7 @@
 //! Three things are left out. Functions that came out the same, of which generated clients have thousands, are kept once.
 //! As a panic ends the process, nothing ever unwinds: the tables for it, a seventh of the binary, serve nobody; the
 //! message of a panic and its place are printed as ever. And the places that hold an address are listed in short, a tenth
-//! of the binary, where the C library here, and so wherever the binary will run, can read that.
+//! of the binary, where the C library here can read that; an older one then says `GLIBC_ABI_DT_RELR` not found.
 
 use std::env::var;
 use std::path::PathBuf;
