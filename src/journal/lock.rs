@@ -219,6 +219,7 @@ async fn acquire(
 ) -> Result<(Held, Renewed, Option<Timestamp>), LockError> {
     let start = Instant::now();
     let mut watched: Option<(Held, Instant)> = None;
+    let mut before = None;
     loop {
         let read = match remote.read_lock().await {
             Ok(read) => read,
@@ -262,7 +263,10 @@ async fn acquire(
                 }
             },
         };
-        let before = read.as_ref().and_then(|h| h.renewed_at);
+        // Not our own, where only the answer was lost.
+        if let Some(other) = read.as_ref().filter(|h| h.holder != holder) {
+            before = other.renewed_at;
+        }
         let wanted = Held {
             holder: holder.to_owned(),
             renewed_at: None,

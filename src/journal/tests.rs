@@ -415,6 +415,20 @@ async fn a_renewal_whose_answer_is_lost_does_not_lose_the_lock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn since_when_nobody_holds_the_lock_is_known_even_where_the_answer_of_taking_it_is_lost() {
+    let (memory, clock) = (Memory::default(), clock());
+    let take = |who| Lock::take(Arc::new(memory.clone()), clock.clone(), who, &|_| {});
+    let first = take("one").await.unwrap();
+    assert_eq!(first.before(), None);
+    first.release().await;
+    let released = clock.now();
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    // Taking and giving back were a read and a write each.
+    memory.fault_at(5, Fault::AnswerLost);
+    assert_eq!(take("two").await.unwrap().before(), Some(released));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_api_server_that_has_just_started_may_refuse_the_lock_for_moments_but_not_for_good() {
     let memory = Memory::default();
     (0..4).for_each(|call| memory.fault_at(call, Fault::Denied));
