@@ -40,7 +40,7 @@ pub struct World {
     /// What must hold at every moment, where somebody wants to know.
     pub laws: Option<Laws>,
     /// How many times faster than AWS this one is.
-    pub swift: u32,
+    swift: u32,
 }
 
 impl World {
@@ -70,6 +70,12 @@ impl World {
         Self { clock, ..self }
     }
 
+    /// AWS is so many times faster from here on, and targets that go have as much less time to end their connections.
+    pub fn hasten(&mut self, times: u32) {
+        self.swift = times.max(1);
+        self.cloud.elb.hasten(self.swift);
+    }
+
     /// The time of what is happening.
     pub fn now(&self) -> Timestamp {
         self.now
@@ -86,7 +92,7 @@ impl World {
     /// A time between `from` and `to`, by chance; less in a swift world.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
         let (a, b) = (from.as_millis() as u64, to.as_millis() as u64);
-        Duration::from_millis(if b > a { self.rng.u64(a..=b) } else { a }) / self.swift.max(1)
+        Duration::from_millis(if b > a { self.rng.u64(a..=b) } else { a }) / self.swift
     }
 
     /// Makes everything happen that is due by the clock's now, in order, each at its own time.

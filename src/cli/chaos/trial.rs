@@ -113,7 +113,7 @@ impl Trial<'_> {
         let mut world = scenario::load(self.snapshot, weather.seed);
         let terms = self.terms();
         world.laws = Some(Laws::new(terms.clone().unwrap_or_default()));
-        world.swift = weather.pace.world;
+        world.hasten(weather.pace.world);
         fault::add(&mut world, weather.rules.clone());
         let twin = Twin::start(world);
         // A saved plan is carried as it was saved.

@@ -77,7 +77,7 @@ impl Cluster {
             tightened: BTreeMap::new(),
             queued: BTreeSet::new(),
             next_ip: 0,
-            revisions: Revisions::new(),
+            revisions: Revisions::default(),
             lost: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             outbox: Vec::new(),

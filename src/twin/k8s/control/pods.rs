@@ -73,7 +73,9 @@ pub fn available(cluster: &Cluster, pod: &Pod, min_ready: i64) -> Result<bool, S
 /// The hash in the names of what comes from a template. The real one is another function; nobody computes it.
 pub fn template_hash(template: Option<&Value>) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let digest = Sha256::digest(template.map(Value::to_string).unwrap_or_default());
+    // A value's text cannot fail to be written into memory.
+    let text = serde_json::to_vec(&template).unwrap_or_default();
+    let digest = Sha256::digest(text);
     digest
         .iter()
         .take(10)

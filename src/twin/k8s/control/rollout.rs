@@ -10,14 +10,30 @@ use super::super::kinds::{DAEMON_SETS, DEPLOYMENTS, Res, STATEFUL_SETS};
 use super::super::store::{Key, Name};
 use super::pods::template_hash;
 
-/// Names of revisions: by the set's uid and its template's hash. Seeded pods keep the names they came with.
-pub type Revisions = BTreeMap<(String, String), String>;
+/// Names of revisions. Seeded pods keep the names they came with.
+#[derive(Clone, Default)]
+pub struct Revisions {
+    /// By the set's uid and its template's hash.
+    names: BTreeMap<(String, String), String>,
+    /// The last that was asked for, by the set's uid: the generation it is of, and its name.
+    last: BTreeMap<String, (i64, String)>,
+}
 
 /// The name of a set's current revision.
 pub fn revision(cluster: &mut Cluster, set_: &Value) -> String {
+    let uid = text(set_, "metadata.uid");
+    let generation = number(set_, "metadata.generation").unwrap_or(0);
+    let Revisions { names, last } = &mut cluster.revisions;
+    if let Some((of, name)) = last.get(uid)
+        && *of == generation
+    {
+        return name.clone();
+    }
     let hash = template_hash(at(set_, "spec.template"));
-    let key = (text(set_, "metadata.uid").to_owned(), hash.clone());
-    cluster.revisions.entry(key).or_insert(hash).clone()
+    let key = (uid.to_owned(), hash.clone());
+    let name = names.entry(key).or_insert(hash).clone();
+    last.insert(uid.to_owned(), (generation, name.clone()));
+    name
 }
 
 /// Learns the names of the revisions a snapshot's sets are at.
@@ -35,6 +51,7 @@ pub fn learn(cluster: &mut Cluster) {
             if let Some(named) = named {
                 cluster
                     .revisions
+                    .names
                     .insert((uid, template_hash(at(&set_, "spec.template"))), named);
             }
         }
