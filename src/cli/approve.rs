@@ -12,6 +12,7 @@ use super::gates;
 use super::remote::InKube;
 use super::start::usage;
 use crate::journal::{Phase, Remote, RunState, Status, Stored, approval, incluster};
+use crate::k8s::runstate::Change;
 use crate::model::{Class, Timestamp};
 use crate::plan::Plan;
 use crate::route::Route;
@@ -183,16 +184,19 @@ fn needless(state: &RunState, step: &str) -> Option<String> {
 
 async fn leave(
     remote: &InKube,
-    mut stored: Stored,
+    stored: Stored,
     state: &RunState,
     step: &str,
     by: &str,
     now: Timestamp,
 ) -> Result<(), crate::model::ApiError> {
-    let value = approval::value(&state.run, by, now);
-    stored.annotations.insert(approval::key(step), value);
-    let text = stored.text.clone();
-    remote.write(&text, Some(&stored)).await.map(drop)
+    let (key, value) = (approval::key(step), approval::value(&state.run, by, now));
+    let change = Change {
+        with: Some((&key, &value)),
+        ..Change::default()
+    };
+    let left = remote.0.change_checkpoint(&stored.version, change).await;
+    left.map(drop)
 }
 
 fn told(

@@ -58,7 +58,7 @@ pub async fn peek(reached: &Reached) -> Result<Option<RunState>, CliError> {
 
 /// The route that a run promised.
 pub fn route_of(state: &RunState) -> Result<Route, CliError> {
-    serde_json::from_value(state.route.clone()).map_err(|e| {
+    serde_json::from_value(state.bound.route().clone()).map_err(|e| {
         CliError::new(
             Kind::Mismatch,
             format!("the route of run {} cannot be read: {e}", state.run),

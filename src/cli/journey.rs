@@ -404,7 +404,7 @@ pub fn agrees(state: &RunState, plan: &Plan, arn: &str) -> Result<(), CliError> 
         return Err(refused(format!("run {run} is being taken back")));
     }
     if state.plan_digest != digest(plan) {
-        let differs = edited::differences(&state.plan, &edited::memo(plan));
+        let differs = edited::differences(state.bound.plan(), &edited::memo(plan));
         let text = format!(
             "run {run} was begun with another plan, and is not finished; in the plan given now:\n  {}",
             differs.join("\n  ")

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::journal::remote::{Boxed, Held, Remote, Stored};
-use crate::k8s::{Kube, runstate};
+use crate::journal::remote::{Boxed, Held, Remote, Stored, Text};
+use crate::k8s::Kube;
+use crate::k8s::runstate::{self, Change, Meta};
 use crate::model::ApiError;
 
 /// A ConfigMap and a Lease of one cluster.
@@ -13,24 +14,34 @@ impl Remote for InKube {
     fn read(&self) -> Boxed<'_, Result<Option<Stored>, ApiError>> {
         Box::pin(async move {
             let stored = self.0.read_checkpoint().await?;
-            Ok(stored.map(kept))
+            Ok(stored.map(|runstate::Stored { state, bound, meta }| {
+                let bound = bound.into();
+                kept(Text { state, bound }, meta)
+            }))
         })
     }
 
     fn write<'a>(
         &'a self,
-        text: &'a str,
+        text: &'a Text,
         over: Option<&'a Stored>,
+        without: &'a [String],
     ) -> Boxed<'a, Result<Stored, ApiError>> {
         Box::pin(async move {
-            let over = over.cloned().map(|o| runstate::Stored {
-                text: o.text,
-                resource_version: o.version,
-                annotations: o.annotations,
-                labels: o.labels,
-            });
-            let written = self.0.write_checkpoint(text, over.as_ref()).await?;
-            Ok(kept(written))
+            let Text { state, bound } = text;
+            let meta = match over {
+                None => self.0.create_checkpoint(state, bound).await?,
+                Some(over) => {
+                    let change = Change {
+                        state: Some(state),
+                        bound: (over.text.bound != *bound).then_some(bound),
+                        without,
+                        ..Change::default()
+                    };
+                    self.0.change_checkpoint(&over.version, change).await?
+                }
+            };
+            Ok(kept(text.clone(), meta))
         })
     }
 
@@ -47,18 +58,11 @@ impl Remote for InKube {
     }
 }
 
-fn kept(stored: runstate::Stored) -> Stored {
-    let runstate::Stored {
-        text,
-        resource_version,
-        annotations,
-        labels,
-    } = stored;
+fn kept(text: Text, meta: Meta) -> Stored {
     Stored {
         text,
-        version: resource_version,
-        annotations,
-        labels,
+        version: meta.resource_version,
+        annotations: meta.annotations,
     }
 }
 

@@ -1,13 +1,14 @@
 //! How far back a run goes, and what keeps EKS from going with it. All pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use super::reach::{Blue, Reach, promise, reach};
 use super::whereabouts::sizes;
 use super::window::{Facts, against, last_hop, went_back};
-use crate::journal::{Entry, FORMAT, Opened, Record, RunState, Status, StepState};
+use crate::journal::{Bound, Entry, FORMAT, Opened, Record, RunState, Status, StepState};
 use crate::model::eks::Insight;
 use crate::model::{Inventory, Minor, Timestamp};
 use crate::plan::parse;
@@ -370,7 +371,8 @@ fn a_run_resumed_with_an_edited_plan_names_every_key_that_differs() {
     );
     let mut state = run(&route(), "control-plane-1.28");
     state.plan_digest = crate::plan::digest(&was);
-    state.plan = super::edited::memo(&was);
+    let memo = super::edited::memo(&was);
+    state.bound = Arc::new(Bound::new(&state.run, json!(route()), memo).unwrap());
     assert!(super::journey::agrees(&state, &was, "arn").is_ok());
     let error = super::journey::agrees(&state, &is, "arn").unwrap_err();
     assert_eq!(error.kind.code(), 9);

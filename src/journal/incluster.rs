@@ -11,9 +11,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::approval::{self, Granted};
+use super::bound::Bound;
 use super::error::JournalError;
 use super::record::{Entry, FORMAT, Record};
-use super::remote::{Boxed, Remote, Stored};
+use super::remote::{Boxed, Remote, Stored, Text};
 use super::state::RunState;
 use super::store::{Make, Store};
 use crate::model::{ApiError, Class};
@@ -51,17 +52,16 @@ impl InCluster {
     async fn write(&mut self, make: &Make<'_>) -> Result<(Record, RunState), JournalError> {
         let mut patience = Patience::new(&self.say, "write the run's checkpoint");
         let mut now = Try::new(make)?;
-        if let (Entry::Opened(_), Some(last)) = (&now.made.0.entry, &mut self.last) {
-            // Approvals of an earlier run never count; they need not lie about either.
-            last.annotations
-                .retain(|key, _| !key.starts_with(approval::PREFIX));
-        }
+        let opens = matches!(now.made.0.entry, Entry::Opened(_));
         let mut earlier: Vec<Try> = Vec::new();
         loop {
             if now.since.elapsed() >= STALE {
                 earlier.push(std::mem::replace(&mut now, Try::new(make)?));
             }
-            match self.remote.write(&now.text, self.last.as_ref()).await {
+            let last = self.last.as_ref();
+            // Approvals of an earlier run never count; they need not lie about either.
+            let stale = last.filter(|_| opens).map(approvals).unwrap_or_default();
+            match self.remote.write(&now.text, last, &stale).await {
                 Ok(stored) => {
                     self.last = Some(stored);
                     return Ok(now.made);
@@ -102,18 +102,18 @@ impl InCluster {
 /// A record as it is tried to be written, and the checkpoint with it.
 struct Try {
     made: (Record, RunState),
-    text: String,
+    text: Text,
     since: tokio::time::Instant,
 }
 
 impl Try {
     fn new(make: &Make<'_>) -> Result<Self, JournalError> {
         let made = make()?;
-        let text =
-            serde_json::to_string(&made.1).map_err(|e| JournalError::Unreadable(e.to_string()))?;
-        if text.len() > LIMIT {
+        let text = text(&made.1)?;
+        let bytes = text.state.len() + text.bound.len();
+        if bytes > LIMIT {
             return Err(JournalError::TooLarge {
-                bytes: text.len(),
+                bytes,
                 limit: LIMIT,
             });
         }
@@ -123,6 +123,14 @@ impl Try {
             since: tokio::time::Instant::now(),
         })
     }
+}
+
+/// The approvals that lie on it.
+fn approvals(stored: &Stored) -> Vec<String> {
+    let keys = stored.annotations.keys();
+    keys.filter(|key| key.starts_with(approval::PREFIX))
+        .cloned()
+        .collect()
 }
 
 /// Takes over what others have put on the checkpoint. `None`: its text is not the last one any more; else whether anything
@@ -168,21 +176,33 @@ impl Store for InCluster {
     }
 }
 
+/// A run's checkpoint.
+pub fn text(state: &RunState) -> Result<Text, JournalError> {
+    Ok(Text {
+        state: serde_json::to_string(state).map_err(unreadable)?,
+        bound: state.bound.text(),
+    })
+}
+
+fn unreadable(error: serde_json::Error) -> JournalError {
+    JournalError::Unreadable(error.to_string())
+}
+
 /// Reads a checkpoint; a newer format is told apart from a broken one.
-pub fn parse(text: &str) -> Result<RunState, JournalError> {
+pub fn parse(text: &Text) -> Result<RunState, JournalError> {
     #[derive(Deserialize)]
     struct Format {
         format: u32,
     }
-    let unreadable = |e: serde_json::Error| JournalError::Unreadable(e.to_string());
-    let Format { format } = serde_json::from_str(text).map_err(unreadable)?;
+    let Format { format } = serde_json::from_str(&text.state).map_err(unreadable)?;
     if format > FORMAT {
         return Err(JournalError::NewerFormat {
             found: format,
             ours: FORMAT,
         });
     }
-    let state: RunState = serde_json::from_str(text).map_err(unreadable)?;
+    let mut state: RunState = serde_json::from_str(&text.state).map_err(unreadable)?;
+    state.bound = Arc::new(Bound::read(text.bound.clone()).map_err(unreadable)?);
     match state.nonsense() {
         Some(why) => Err(JournalError::Unreadable(why)),
         None => Ok(state),

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 
-use super::remote::{Boxed, Held, Remote, Stored};
+use super::remote::{Boxed, Held, Remote, Stored, Text};
 use crate::model::{ApiError, Class};
 
 /// What goes wrong with a call.
@@ -53,7 +53,7 @@ impl Memory {
     }
 
     /// What is stored.
-    pub fn text(&self) -> Option<String> {
+    pub fn text(&self) -> Option<Text> {
         self.inner().text.as_ref().map(|s| s.text.clone())
     }
 
@@ -138,19 +138,22 @@ impl Remote for Memory {
 
     fn write<'a>(
         &'a self,
-        text: &'a str,
+        text: &'a Text,
         over: Option<&'a Stored>,
+        without: &'a [String],
     ) -> Boxed<'a, Result<Stored, ApiError>> {
         Box::pin(async move {
             self.answering().await;
-            self.call("update configmaps", |i| {
+            self.call("patch configmaps", |i| {
                 if i.text.as_ref().map(|s| &s.version) != over.map(|s| &s.version) {
-                    return Err(conflict("update configmaps"));
+                    return Err(conflict("patch configmaps"));
                 }
+                let mut annotations = over.map(|o| o.annotations.clone()).unwrap_or_default();
+                annotations.retain(|key, _| !without.contains(key));
                 let stored = Stored {
-                    text: text.to_owned(),
+                    text: text.clone(),
                     version: i.next(),
-                    ..over.cloned().unwrap_or_default()
+                    annotations,
                 };
                 i.text = Some(stored.clone());
                 Ok(stored)

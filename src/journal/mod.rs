@@ -5,6 +5,7 @@
 //! knows no domain type: acts, before-images and the route are JSON to it.
 
 pub mod approval;
+mod bound;
 pub mod error;
 pub mod file;
 pub mod incluster;
@@ -19,11 +20,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use bound::Bound;
 pub use error::JournalError;
 pub use file::FileLog;
 pub use incluster::InCluster;
 pub use lock::{Lock, LockError};
 pub use record::{Entry, FORMAT, Opened, Outcome, Record};
-pub use remote::{Held, Remote, Stored};
+pub use remote::{Held, Remote, Stored, Text};
 pub use state::{Approval, Phase, RunState, Status, StepState};
 pub use store::{Journal, Make, Store};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -11,13 +12,21 @@ use crate::model::ApiError;
 /// A boxed future, as [`Remote`] returns it.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// A checkpoint's text, in two: most of it is the same for the whole run, and need not be sent with every record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text {
+    /// What changes with every record.
+    pub state: String,
+    /// What the run is bound to.
+    pub bound: Arc<str>,
+}
+
 /// The checkpoint as stored, with what fences the next write, and with what others have put on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
-    pub text: String,
+    pub text: Text,
     pub version: String,
     pub annotations: BTreeMap<String, String>,
-    pub labels: BTreeMap<String, String>,
 }
 
 /// The lock as stored.
@@ -37,11 +46,13 @@ pub struct Held {
 pub trait Remote: Send + Sync {
     /// Reads the checkpoint.
     fn read(&self) -> Boxed<'_, Result<Option<Stored>, ApiError>>;
-    /// Writes the checkpoint over what was read, or creates it. Annotations and labels are written as `over` has them.
+    /// Writes the checkpoint over what was read, or creates it. What others have put on it stays, but the annotations
+    /// named in `without`.
     fn write<'a>(
         &'a self,
-        text: &'a str,
+        text: &'a Text,
         over: Option<&'a Stored>,
+        without: &'a [String],
     ) -> Boxed<'a, Result<Stored, ApiError>>;
     /// Reads the lock.
     fn read_lock(&self) -> Boxed<'_, Result<Option<Held>, ApiError>>;

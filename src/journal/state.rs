@@ -1,9 +1,12 @@
 //! The state of a run, folded from its records by one table.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::bound::Bound;
 use super::error::JournalError;
 use super::record::{Entry, FORMAT, Opened, Outcome, Record, present};
 use super::table::{Mark, rule};
@@ -113,7 +116,7 @@ pub struct Approval {
     pub at: Timestamp,
 }
 
-/// The state of a run. Its JSON is the checkpoint.
+/// The state of a run. Its JSON and what it is bound to are the checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunState {
@@ -148,10 +151,8 @@ pub struct RunState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_at: Option<Timestamp>,
     pub steps: Vec<StepState>,
-    pub route: Value,
-    /// The plan the run was opened with, secrets hidden: to say what differs when another is given.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub plan: Value,
+    #[serde(skip)]
+    pub bound: Arc<Bound>,
 }
 
 impl RunState {
@@ -188,6 +189,8 @@ impl RunState {
                 &format!("step `{}` is there twice", twice.1),
             ));
         }
+        let bound = Bound::new(run, route.clone(), plan.clone())
+            .map_err(|e| illegal(record, &e.to_string()))?;
         Ok(Self {
             format: *format,
             run: run.clone(),
@@ -205,8 +208,7 @@ impl RunState {
             approvals: Vec::new(),
             back_at: None,
             steps: steps.iter().map(|id| StepState::pending(id)).collect(),
-            route: route.clone(),
-            plan: plan.clone(),
+            bound: Arc::new(bound),
         })
     }
 
@@ -363,6 +365,10 @@ impl RunState {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if self.run.is_empty() || !self.run.chars().all(plain) {
             return Some(format!("{:?} is no run's name", self.run));
+        }
+        if self.bound.run() != self.run {
+            let of = self.bound.run();
+            return Some(format!("its plan and route are those of run {of:?}"));
         }
         let twice = |(i, s): &(usize, &StepState)| self.steps[..*i].iter().any(|e| e.id == s.id);
         if let Some((_, step)) = self.steps.iter().enumerate().find(twice) {

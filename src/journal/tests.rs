@@ -135,7 +135,7 @@ proptest! {
         let text: Vec<String> = records.iter().map(|r| serde_json::to_string(r).unwrap()).collect();
         let read: Vec<Record> = text.iter().map(|l| serde_json::from_str(l).unwrap()).collect();
         prop_assert_eq!(&read, &records);
-        let checkpoint = serde_json::to_string(&state).unwrap();
+        let checkpoint = incluster::text(&state).unwrap();
         prop_assert_eq!(incluster::parse(&checkpoint).unwrap(), state);
     }
 }
@@ -222,18 +222,37 @@ fn a_torn_last_line_is_dropped_and_cut_off_and_any_other_bad_line_is_named() {
 #[test]
 fn a_newer_format_is_refused_and_an_unknown_field_too() {
     let mut value = serde_json::to_value(state()).unwrap();
+    let parse = |value: &serde_json::Value| {
+        let mut text = incluster::text(&state()).unwrap();
+        text.state = value.to_string();
+        incluster::parse(&text)
+    };
     value["later"] = json!(1);
-    let unknown = incluster::parse(&value.to_string());
+    let unknown = parse(&value);
     assert!(
         matches!(unknown, Err(JournalError::Unreadable(_))),
         "{unknown:?}"
     );
     value["format"] = json!(FORMAT + 1);
-    let newer = incluster::parse(&value.to_string());
+    let newer = parse(&value);
     assert!(
         matches!(newer, Err(JournalError::NewerFormat { .. })),
         "{newer:?}"
     );
+}
+
+#[test]
+fn a_route_that_is_missing_or_of_another_run_is_no_checkpoint() {
+    let text = incluster::text(&state()).unwrap();
+    assert_eq!(incluster::parse(&text).unwrap(), state());
+    let other = text.bound.replace("\"run\":\"", "\"run\":\"other-");
+    assert_ne!(other, *text.bound);
+    for bound in ["", "{}", &other] {
+        let bound = bound.into();
+        let state = text.state.clone();
+        let read = incluster::parse(&Text { state, bound });
+        assert!(matches!(read, Err(JournalError::Unreadable(_))), "{read:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,9 +74,10 @@ impl Kube {
         op: &str,
         method: Method,
         path: &str,
+        content_type: &str,
         body: &Value,
     ) -> Result<ObjectMeta, ApiError> {
-        let mut request = request(op, method, path, Some(body), JSON)?;
+        let mut request = request(op, method, path, Some(body), content_type)?;
         let accept = HeaderValue::from_static(METADATA);
         request.headers_mut().insert(header::ACCEPT, accept);
         let answer = parse::<OnlyMetadata>(op, &self.call(op, request).await?)?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json as j};
 use crate::clients::kube::{Auth, config_of, over};
 use crate::clients::scripted::{Asked, answer, json, wire};
 use crate::k8s::node::NodeChange;
-use crate::k8s::runstate::Held;
+use crate::k8s::runstate::{Change, Held};
 use crate::k8s::{Evicted, Kube};
 use crate::model::Class;
 use crate::model::kube::{Key, Taint};
@@ -351,64 +351,48 @@ async fn a_restart_changes_one_annotation_of_the_template() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_checkpoint_is_created_once_and_then_replaced_as_it_was_read() {
+async fn the_checkpoint_is_created_once_and_then_changed_as_it_was_read() {
     let (k, asked) = kube(|request, _| match request.method().as_str() {
         "GET" => json(
             200,
-            &j!({"metadata": {"name": "eksup-run", "resourceVersion": "5", "labels": {"team": "a"}, "annotations": {"note": "b"}}, "data": {"checkpoint": "text"}}),
+            &j!({"metadata": {"name": "eksup-run", "resourceVersion": "5", "annotations": {"note": "b"}}, "data": {"checkpoint": "text", "bound": "route"}}),
         ),
         "POST" => json(201, &j!({"metadata": {"resourceVersion": "4"}})),
         _ => status(409, "Conflict", "the object has been modified", j!({})),
     });
-    let created = k.write_checkpoint("text", None).await.unwrap();
-    assert_eq!(
-        (created.text.as_str(), created.resource_version.as_str()),
-        ("text", "4")
-    );
+    let created = k.create_checkpoint("text", "route").await.unwrap();
+    assert_eq!(created.resource_version, "4");
     let stored = k.read_checkpoint().await.unwrap().unwrap();
     assert_eq!(
-        (stored.text.as_str(), stored.resource_version.as_str()),
-        ("text", "5")
+        (stored.state.as_str(), stored.bound.as_str()),
+        ("text", "route")
     );
-    assert_eq!(
-        k.write_checkpoint("more", Some(&stored))
-            .await
-            .unwrap_err()
-            .class,
-        Class::Conflict
-    );
+    assert_eq!(stored.meta.resource_version, "5");
+    assert_eq!(stored.meta.annotations["note"], "b");
+    let change = Change {
+        state: Some("more"),
+        without: &["gone".to_owned()],
+        ..Change::default()
+    };
+    let refused = k.change_checkpoint("5", change).await.unwrap_err();
+    assert_eq!(refused.class, Class::Conflict);
     assert_eq!(
         asked.lines(),
         [
             "POST /api/v1/namespaces/kube-system/configmaps?fieldManager=eksup",
             "GET /api/v1/namespaces/kube-system/configmaps/eksup-run",
-            "PUT /api/v1/namespaces/kube-system/configmaps/eksup-run?fieldManager=eksup"
+            "PATCH /api/v1/namespaces/kube-system/configmaps/eksup-run?fieldManager=eksup"
         ]
     );
     let sent: Value = serde_json::from_str(&asked.bodies()[2]).unwrap();
-    assert_eq!(
-        (
-            &sent["metadata"]["resourceVersion"],
-            &sent["data"]["checkpoint"]
-        ),
-        (&j!("5"), &j!("more"))
-    );
-    // What others have put on it stays.
-    assert_eq!(sent["metadata"]["annotations"], j!({"note": "b"}));
-    assert_eq!(
-        sent["metadata"]["labels"],
-        j!({"team": "a", "app.kubernetes.io/managed-by": "eksup"})
-    );
+    assert_eq!(sent["metadata"]["resourceVersion"], "5");
+    // What is not named stays: what the run is bound to, and what others have put on it.
+    assert_eq!(sent["data"], j!({"checkpoint": "more"}));
+    assert_eq!(sent["metadata"]["annotations"], j!({"gone": null}));
     let (k, _) = kube(|_, _| status(404, "NotFound", "no", j!({})));
     assert_eq!(k.read_checkpoint().await.unwrap(), None);
-    assert_eq!(
-        k.write_checkpoint("x", Some(&stored))
-            .await
-            .unwrap_err()
-            .class,
-        Class::Conflict,
-        "deleted behind our back"
-    );
+    let refused = k.change_checkpoint("5", change).await.unwrap_err();
+    assert_eq!(refused.class, Class::Conflict, "deleted behind our back");
 }
 
 #[tokio::test(start_paused = true)]

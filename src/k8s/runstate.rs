@@ -10,18 +10,38 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use super::call::managed;
+use super::call::{JSON, MERGE_PATCH, managed};
 use crate::k8s::Kube;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::model::{ApiError, Class};
 
-/// The checkpoint as stored, with what fences the next write, and with what others have put on it.
+/// The checkpoint as stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stored {
-    pub text: String,
+    /// What changes with every record.
+    pub state: String,
+    /// What the run is bound to.
+    pub bound: String,
+    pub meta: Meta,
+}
+
+/// What fences the next write of a checkpoint, and what others have put on it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meta {
     pub resource_version: String,
     pub annotations: BTreeMap<String, String>,
-    pub labels: BTreeMap<String, String>,
+}
+
+/// A change of a checkpoint that was read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Change<'a> {
+    pub state: Option<&'a str>,
+    /// Absent where it is as it was read.
+    pub bound: Option<&'a str>,
+    /// An annotation that is set.
+    pub with: Option<(&'a str, &'a str)>,
+    /// Annotations that go.
+    pub without: &'a [String],
 }
 
 /// The lock as stored.
@@ -36,8 +56,9 @@ pub struct Held {
     pub resource_version: String,
 }
 
-/// The ConfigMap's key that holds the checkpoint.
-const CHECKPOINT: &str = "checkpoint";
+/// The ConfigMap's keys.
+const STATE: &str = "checkpoint";
+const BOUND: &str = "bound";
 /// The label on both objects.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "eksup");
 /// Leases count microseconds.
@@ -53,34 +74,45 @@ impl Kube {
         Ok(found.map(stored))
     }
 
-    /// `over`: what was read, None to create; its annotations and labels are kept. Conflict when someone else wrote.
-    pub async fn write_checkpoint(
-        &self,
-        text: &str,
-        over: Option<&Stored>,
-    ) -> Result<Stored, ApiError> {
-        let mut metadata = metadata(over.map_or("", |o| &o.resource_version));
-        if let Some(over) = over {
-            metadata["annotations"] = json!(over.annotations);
-            let mut labels = over.labels.clone();
-            labels.insert(MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned());
-            metadata["labels"] = json!(labels);
-        }
+    /// Creates the checkpoint. Conflict when there is one.
+    pub async fn create_checkpoint(&self, state: &str, bound: &str) -> Result<Meta, ApiError> {
         let body = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": metadata,
-            "data": { CHECKPOINT: text },
+            "metadata": metadata(""),
+            "data": { STATE: state, BOUND: bound },
         });
-        let written = self
-            .put("configmaps", "/api/v1", over.is_some(), &body)
-            .await?;
-        Ok(Stored {
-            text: text.to_owned(),
-            resource_version: written.resource_version.unwrap_or_default(),
-            annotations: written.annotations.unwrap_or_default(),
-            labels: written.labels.unwrap_or_default(),
-        })
+        let path = all("/api/v1", "configmaps");
+        let written = self.write("create configmaps", Method::POST, &path, JSON, &body);
+        Ok(meta(written.await?))
+    }
+
+    /// Changes the checkpoint as it was read at this version; all else stays as it is. Conflict when someone else wrote.
+    pub async fn change_checkpoint(
+        &self,
+        version: &str,
+        change: Change<'_>,
+    ) -> Result<Meta, ApiError> {
+        let mut patch = json!({ "metadata": metadata(version) });
+        let texts = [(STATE, change.state), (BOUND, change.bound)];
+        for (key, text) in texts.into_iter().filter_map(|(k, t)| Some((k, t?))) {
+            patch["data"][key] = json!(text);
+        }
+        if let Some((key, value)) = change.with {
+            patch["metadata"]["annotations"][key] = json!(value);
+        }
+        for key in change.without {
+            patch["metadata"]["annotations"][key] = Value::Null;
+        }
+        let path = managed(&one("/api/v1", "configmaps"));
+        let written = self.write(
+            "patch configmaps",
+            Method::PATCH,
+            &path,
+            MERGE_PATCH,
+            &patch,
+        );
+        Ok(meta(written.await.map_err(deleted)?))
     }
 
     /// The lock, if there ever was one.
@@ -117,42 +149,35 @@ impl Kube {
                 "renewTime": now.strftime(MICRO_TIME).to_string(),
             },
         });
-        let fenced = !resource_version.is_empty();
-        let written = self
-            .put("leases", "/apis/coordination.k8s.io/v1", fenced, &body)
-            .await?;
+        let group = "/apis/coordination.k8s.io/v1";
+        let written = if resource_version.is_empty() {
+            let path = all(group, "leases");
+            self.write("create leases", Method::POST, &path, JSON, &body)
+                .await
+        } else {
+            let path = managed(&one(group, "leases"));
+            self.write("update leases", Method::PUT, &path, JSON, &body)
+                .await
+                .map_err(deleted)
+        };
         Ok(Held {
             renewed_at: Some(now),
-            resource_version: written.resource_version.unwrap_or_default(),
+            resource_version: written?.resource_version.unwrap_or_default(),
             ..held.clone()
         })
     }
+}
 
-    /// Writes an object, and returns its metadata as it is then.
-    async fn put(
-        &self,
-        plural: &str,
-        group: &str,
-        fenced: bool,
-        body: &Value,
-    ) -> Result<ObjectMeta, ApiError> {
-        if !fenced {
-            let path = managed(&format!("{group}/namespaces/{RUN_NAMESPACE}/{plural}"));
-            return self
-                .write(&format!("create {plural}"), Method::POST, &path, body)
-                .await;
-        }
-        let op = format!("update {plural}");
-        self.write(&op, Method::PUT, &managed(&one(group, plural)), body)
-            .await
-            .map_err(|mut error| {
-                // Deleted since it was read: somebody else had a hand in it, which is what a Conflict says.
-                if error.class == Class::Absent {
-                    error.class = Class::Conflict;
-                }
-                error
-            })
+/// Deleted since it was read: somebody else had a hand in it, which is what a Conflict says.
+fn deleted(mut error: ApiError) -> ApiError {
+    if error.class == Class::Absent {
+        error.class = Class::Conflict;
     }
+    error
+}
+
+fn all(group: &str, plural: &str) -> String {
+    managed(&format!("{group}/namespaces/{RUN_NAMESPACE}/{plural}"))
 }
 
 fn one(group: &str, plural: &str) -> String {
@@ -168,14 +193,18 @@ fn metadata(resource_version: &str) -> Value {
 }
 
 fn stored(map: ConfigMap) -> Stored {
+    let mut data = map.data.unwrap_or_default();
     Stored {
-        text: map
-            .data
-            .and_then(|mut data| data.remove(CHECKPOINT))
-            .unwrap_or_default(),
-        resource_version: map.metadata.resource_version.unwrap_or_default(),
-        annotations: map.metadata.annotations.unwrap_or_default(),
-        labels: map.metadata.labels.unwrap_or_default(),
+        state: data.remove(STATE).unwrap_or_default(),
+        bound: data.remove(BOUND).unwrap_or_default(),
+        meta: meta(map.metadata),
+    }
+}
+
+fn meta(meta: ObjectMeta) -> Meta {
+    Meta {
+        resource_version: meta.resource_version.unwrap_or_default(),
+        annotations: meta.annotations.unwrap_or_default(),
     }
 }
 

@@ -174,7 +174,7 @@ impl Rig {
             (Way::Fresh(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
             (Way::On | Way::Back { .. }, Some(state)) => (
                 state.run.clone(),
-                self.must(serde_json::from_value(state.route.clone()))?,
+                self.must(serde_json::from_value(state.bound.route().clone()))?,
             ),
             (Way::On | Way::Back { .. }, None) => panic!("there is no run"),
         };

@@ -474,8 +474,12 @@ pub async fn a_write_answers_with_metadata_alone_when_that_is_wanted(arm: &Arm) 
     let accept = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
     let json = "application/json";
     let one = arm.core("configmaps/m");
-    for (method, path, text) in [(Method::POST, &path, "x"), (Method::PUT, &one, "y")] {
-        let said = arm.ask(accept, method, path, json, &body(text)).await;
+    for (method, path, kind, text) in [
+        (Method::POST, &path, json, "x"),
+        (Method::PUT, &one, json, "y"),
+        (Method::PATCH, &one, "application/merge-patch+json", "z"),
+    ] {
+        let said = arm.ask(accept, method, path, kind, &body(text)).await;
         assert!(matches!(said.code, 200 | 201), "{said:?}");
         assert_eq!(said.body["kind"], "PartialObjectMetadata");
         assert_eq!(said.body["apiVersion"], "meta.k8s.io/v1");

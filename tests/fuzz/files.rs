@@ -6,7 +6,7 @@ use eksup::cli::saved::Saved;
 use eksup::inventory::snapshot;
 use eksup::journal::memory::Memory;
 use eksup::journal::remote::Remote;
-use eksup::journal::{InCluster, Journal, JournalError, Record, RunState, incluster};
+use eksup::journal::{InCluster, Journal, JournalError, Record, RunState, Text, incluster};
 use eksup::model::Clock;
 use eksup::report::{View, file as events, html};
 use eksup::twin::{Twin, scenario};
@@ -58,31 +58,45 @@ fn covered(text: &Value, read: &Value) -> bool {
     }
 }
 
+/// The checkpoint with one of its two texts made into another.
+fn with(state: bool, change: impl Fn(&[u8]) -> Vec<u8>) -> Text {
+    let mut text = run().checkpoint.clone();
+    let changed = |part: &str| String::from_utf8_lossy(&change(part.as_bytes())).into_owned();
+    if state {
+        text.state = changed(&text.state);
+    } else {
+        text.bound = changed(&text.bound).into();
+    }
+    text
+}
+
 #[test]
 fn a_damaged_checkpoint_is_refused_or_read_whole() {
-    let checkpoint = run().checkpoint.as_bytes();
-    crate::try_all(400, &damages(), |how| {
-        let bytes = damage(checkpoint, &how);
-        let text = String::from_utf8_lossy(&bytes);
-        let Ok(state) = incluster::parse(&text) else {
+    crate::try_all(400, &(any::<bool>(), damages()), |(state, how)| {
+        let text = with(state, |part| damage(part, &how));
+        let Ok(read) = incluster::parse(&text) else {
             return Ok(());
         };
-        let written: Value = serde_json::from_str(&text).unwrap();
-        let read = serde_json::to_value(&state).unwrap();
-        prop_assert!(covered(&written, &read), "{written}\nwas read as\n{read}");
+        let written: Value = serde_json::from_str(&text.state).unwrap();
+        let again = serde_json::to_value(&read).unwrap();
+        prop_assert!(covered(&written, &again), "{written}\nwas read as\n{again}");
+        let written: Value = serde_json::from_str(&text.bound).unwrap();
+        let (route, plan) = (read.bound.route(), read.bound.plan());
+        let again = serde_json::json!({"run": read.run, "route": route, "plan": plan});
+        prop_assert!(covered(&written, &again), "{written}\nwas read as\n{again}");
         Ok(())
     });
 }
 
 #[test]
 fn a_checkpoint_cut_short_anywhere_is_refused_and_no_new_run_is_begun_over_it() {
-    let checkpoint = &run().checkpoint;
-    let places = 0..checkpoint.len();
-    crate::try_all(200, &places, |place| {
-        let text = String::from_utf8_lossy(&checkpoint.as_bytes()[..place]).into_owned();
+    let whole = &run().checkpoint;
+    let places = (any::<bool>(), 0..whole.state.len().max(whole.bound.len()));
+    crate::try_all(200, &places, |(state, place)| {
+        let text = with(state, |part| part[..place.min(part.len() - 1)].to_vec());
         let loaded = crate::virtual_time(async {
             let memory = Memory::default();
-            memory.write(&text, None).await.unwrap();
+            memory.write(&text, None, &[]).await.unwrap();
             let store = InCluster::new(Arc::new(memory), Arc::new(|_| {}));
             Journal::load(Box::new(store))
                 .await

@@ -5,14 +5,14 @@ use std::sync::OnceLock;
 
 use assert_cmd::Command;
 use eksup::cli::saved::Saved;
-use eksup::journal::{RunState, file};
+use eksup::journal::{RunState, Text, file, incluster};
 use eksup::twin::scenario;
 
 /// The files of one run.
 pub struct Run {
     pub journal: Vec<u8>,
     pub events: Vec<u8>,
-    pub checkpoint: String,
+    pub checkpoint: Text,
     pub saved: String,
 }
 
@@ -44,7 +44,7 @@ pub fn run() -> &'static Run {
         Run {
             journal,
             events: std::fs::read(folder.join("events.jsonl")).unwrap(),
-            checkpoint: serde_json::to_string(&state.unwrap().unwrap()).unwrap(),
+            checkpoint: incluster::text(&state.unwrap().unwrap()).unwrap(),
             saved: saved(root),
         }
     })

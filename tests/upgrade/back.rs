@@ -402,7 +402,7 @@ fn a_rollback_bears_faults() {
         "drop-after:asg:DetachLoadBalancerTargetGroups:1",
         "drop-after:eks:UpdateClusterVersion:1",
         "drop-after:eks:UpdateAddon:1",
-        "fail:k8s:PUT configmaps:3",
+        "fail:k8s:PATCH configmaps:3",
         "delay:eks:*:20s:5",
     ];
     let mut wrong = Vec::new();

@@ -60,7 +60,7 @@ pub type Around<'a> = &'a (dyn Fn(Wire) -> Wire + Sync);
 
 /// Whether a request writes a record of the journal.
 fn is_record(request: &Request) -> bool {
-    let writes = request.method() == http::Method::PUT || request.method() == http::Method::POST;
+    let writes = request.method() == http::Method::PATCH || request.method() == http::Method::POST;
     let journal = format!("/namespaces/{RUN_NAMESPACE}/configmaps");
     writes && request.uri().path().contains(&journal)
 }

@@ -165,7 +165,7 @@ const PLACES: &[&str] = &[
     "k8s:GET leases",
     "k8s:PATCH nodes",
     "k8s:POST pods/eviction",
-    "k8s:PUT configmaps",
+    "k8s:PATCH configmaps",
     "k8s:PUT leases",
     "k8s:WATCH pods",
     "k8s:WATCH nodes",

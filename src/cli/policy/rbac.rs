@@ -58,14 +58,17 @@ pub fn yaml(needs: &Needs) -> String {
         out,
         "---\n# The run's journal and lock.\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: eksup\n  namespace: {RUN_NAMESPACE}\nrules:\n"
     );
-    for (group, resource) in [("\"\"", "configmaps"), ("coordination.k8s.io", "leases")] {
+    for (group, resource, changed) in [
+        ("\"\"", "configmaps", "patch"),
+        ("coordination.k8s.io", "leases", "update"),
+    ] {
         let _ = writeln!(
             out,
             "  - apiGroups: [{group}]\n    resources: [{resource}]\n    verbs: [create]"
         );
         let _ = writeln!(
             out,
-            "  - apiGroups: [{group}]\n    resources: [{resource}]\n    resourceNames: [{RUN_NAME}]\n    verbs: [get, update]"
+            "  - apiGroups: [{group}]\n    resources: [{resource}]\n    resourceNames: [{RUN_NAME}]\n    verbs: [get, {changed}]"
         );
     }
     out + &binding("RoleBinding", "Role", Some(RUN_NAMESPACE))

@@ -1,0 +1,58 @@
+//! What a run is bound to, once and for all. It is most of a checkpoint, so it is made into text once, and written once.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A run's route and plan.
+#[derive(Debug, Default, PartialEq)]
+pub struct Bound {
+    inner: Inner,
+    text: Arc<str>,
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Inner {
+    run: String,
+    route: Value,
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    plan: Value,
+}
+
+impl Bound {
+    /// Binds a run to a route and a plan.
+    pub fn new(run: &str, route: Value, plan: Value) -> Result<Self, serde_json::Error> {
+        let run = run.to_owned();
+        let inner = Inner { run, route, plan };
+        let text = serde_json::to_string(&inner)?.into();
+        Ok(Self { inner, text })
+    }
+
+    /// Reads what [`Bound::text`] gave.
+    pub fn read(text: Arc<str>) -> Result<Self, serde_json::Error> {
+        let inner = serde_json::from_str(&text)?;
+        Ok(Self { inner, text })
+    }
+
+    /// As it is stored.
+    pub fn text(&self) -> Arc<str> {
+        self.text.clone()
+    }
+
+    /// Which run.
+    pub fn run(&self) -> &str {
+        &self.inner.run
+    }
+
+    /// The route as it was promised.
+    pub fn route(&self) -> &Value {
+        &self.inner.route
+    }
+
+    /// The plan the run was opened with, secrets hidden: to say what differs when another is given.
+    pub fn plan(&self) -> &Value {
+        &self.inner.plan
+    }
+}
