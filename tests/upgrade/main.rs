@@ -57,6 +57,18 @@ async fn expense_dev_goes_from_1_27_to_1_29_and_nothing_of_the_run_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn while_a_hop_goes_on_eks_is_asked_about_its_update_alone() {
+    let rig = expense(7);
+    rig.apply_until("control-plane-1.28").await;
+    let cluster = "GET /clusters/expense-dev";
+    let updates = rig.count(&format!("{cluster}/updates/"), "");
+    let clusters = rig.count(cluster, "/expense-dev");
+    assert!(updates >= 20, "{updates}");
+    // To find it, to begin, and to see that it is done.
+    assert!(clusters <= 5, "{clusters} beside {updates}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_apply_finds_nothing_to_do() {
     let rig = expense(7);
     assert_eq!(rig.apply().await, Ended::Done);

@@ -38,6 +38,8 @@ pub struct Rig {
     processes: AtomicU32,
     told: Mutex<Vec<UnboundedReceiver<Event>>>,
     log: Mutex<Vec<String>>,
+    /// What was asked: method and path of each request.
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 /// Which way a process goes.
@@ -86,14 +88,18 @@ impl Rig {
             processes: AtomicU32::new(0),
             told: Mutex::default(),
             log: Mutex::default(),
+            asked: Arc::default(),
         }
     }
 
     /// The twin's wire, cut off when the process's life is over.
     fn wire(&self) -> Wire {
         let (wire, life, records) = (self.twin.wire(), self.life.clone(), self.records.clone());
+        let asked = self.asked.clone();
         Wire::new(tower::service_fn(move |request: Request| {
             let (wire, life, records) = (wire.clone(), life.clone(), records.clone());
+            let line = format!("{} {}", request.method(), request.uri().path());
+            asked.lock().unwrap().push(line);
             async move {
                 if is_record(&request) && records.fetch_sub(1, Ordering::SeqCst) == 0 {
                     life.store(0, Ordering::SeqCst);
@@ -107,6 +113,13 @@ impl Rig {
                 tower::ServiceExt::oneshot(wire, request).await
             }
         }))
+    }
+
+    /// How many requests there were whose method and path begin and end like this.
+    pub fn count(&self, start: &str, end: &str) -> usize {
+        let asked = self.asked.lock().unwrap();
+        let like = |l: &&String| l.starts_with(start) && l.ends_with(end);
+        asked.iter().filter(like).count()
     }
 
     async fn reached(&self) -> Reached {
