@@ -179,13 +179,14 @@ impl Store for InCluster {
 /// A run's checkpoint.
 pub fn text(state: &RunState) -> Result<Text, JournalError> {
     Ok(Text {
-        state: serde_json::to_string(state).map_err(unreadable)?,
+        state: serde_json::to_string(state).map_err(unreadable("checkpoint"))?,
         bound: state.bound.text(),
     })
 }
 
-fn unreadable(error: serde_json::Error) -> JournalError {
-    JournalError::Unreadable(error.to_string())
+/// `key`: which of the ConfigMap's two.
+fn unreadable(key: &str) -> impl Fn(serde_json::Error) -> JournalError {
+    move |error| JournalError::Unreadable(format!("{error}, in `{key}`"))
 }
 
 /// Reads a checkpoint; a newer format is told apart from a broken one.
@@ -194,15 +195,16 @@ pub fn parse(text: &Text) -> Result<RunState, JournalError> {
     struct Format {
         format: u32,
     }
-    let Format { format } = serde_json::from_str(&text.state).map_err(unreadable)?;
+    let Format { format } = serde_json::from_str(&text.state).map_err(unreadable("checkpoint"))?;
     if format > FORMAT {
         return Err(JournalError::NewerFormat {
             found: format,
             ours: FORMAT,
         });
     }
-    let mut state: RunState = serde_json::from_str(&text.state).map_err(unreadable)?;
-    state.bound = Arc::new(Bound::read(text.bound.clone()).map_err(unreadable)?);
+    let mut state: RunState =
+        serde_json::from_str(&text.state).map_err(unreadable("checkpoint"))?;
+    state.bound = Arc::new(Bound::read(text.bound.clone()).map_err(unreadable("bound"))?);
     match state.nonsense() {
         Some(why) => Err(JournalError::Unreadable(why)),
         None => Ok(state),
