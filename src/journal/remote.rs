@@ -13,7 +13,7 @@ use crate::model::ApiError;
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A checkpoint's text, in two: most of it is the same for the whole run, and need not be sent with every record.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     /// What changes with every record.
     pub state: String,
@@ -22,7 +22,7 @@ pub struct Text {
 }
 
 /// The checkpoint as stored, with what fences the next write, and with what others have put on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stored {
     pub text: Text,
     pub version: String,

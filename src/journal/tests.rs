@@ -253,6 +253,12 @@ fn a_route_that_is_missing_or_of_another_run_is_no_checkpoint() {
         let read = incluster::parse(&Text { state, bound });
         assert!(matches!(read, Err(JournalError::Unreadable(_))), "{read:?}");
     }
+    let torn = Text {
+        bound: "{".into(),
+        ..text
+    };
+    let error = incluster::parse(&torn).unwrap_err().to_string();
+    assert!(error.contains("in `bound`"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::model::{ApiError, Class};
 
 /// The checkpoint as stored.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
     /// What changes with every record.
     pub state: String,
@@ -26,7 +26,7 @@ pub struct Stored {
 }
 
 /// What fences the next write of a checkpoint, and what others have put on it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Meta {
     pub resource_version: String,
     pub annotations: BTreeMap<String, String>,

@@ -165,7 +165,7 @@ fn a_program_that_acts_without_writing_it_down_is_caught() {
 #[test]
 fn a_program_that_acts_without_the_lock_is_caught() {
     let faults = laws_broken_by(|request| {
-        let write = request.method() == Method::PATCH || request.method() == Method::POST;
+        let write = request.method() == Method::PUT || request.method() == Method::POST;
         if write && request.uri().path().contains("/leases") {
             let mut object: serde_json::Value = serde_json::from_slice(request.body()).unwrap();
             object["metadata"]["resourceVersion"] = serde_json::json!("1");

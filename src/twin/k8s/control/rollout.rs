@@ -22,17 +22,20 @@ pub struct Revisions {
 /// The name of a set's current revision.
 pub fn revision(cluster: &mut Cluster, set_: &Value) -> String {
     let uid = text(set_, "metadata.uid");
-    let generation = number(set_, "metadata.generation").unwrap_or(0);
+    let generation = number(set_, "metadata.generation");
     let Revisions { names, last } = &mut cluster.revisions;
     if let Some((of, name)) = last.get(uid)
-        && *of == generation
+        && Some(*of) == generation
     {
         return name.clone();
     }
     let hash = template_hash(at(set_, "spec.template"));
     let key = (uid.to_owned(), hash.clone());
     let name = names.entry(key).or_insert(hash).clone();
-    last.insert(uid.to_owned(), (generation, name.clone()));
+    // Where a snapshot has no generation, nothing counts its changes either.
+    if let Some(generation) = generation {
+        last.insert(uid.to_owned(), (generation, name.clone()));
+    }
     name
 }
 
