@@ -23,6 +23,7 @@ use crate::model::Timestamp;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::plan::{Plan, digest};
 use crate::route::Route;
+use crate::steps::workload_health::{ReadyCounts, WorkloadMonitor};
 use crate::steps::{self, World};
 
 /// One process's part in a run.
@@ -261,6 +262,7 @@ impl<'a> Journey<'a> {
                 ..
             }
         );
+        let (workloads, short) = self.workloads(&leg, journal.state(), &cache).await?;
         let world = World {
             cluster: trip.reached.cluster.name.clone(),
             run: run.clone(),
@@ -268,6 +270,7 @@ impl<'a> Journey<'a> {
             kube: trip.reached.kube.clone(),
             cache,
             clock: trip.reached.clock.clone(),
+            workloads: WorkloadMonitor::new(workloads.clone()),
             emit: self.emit(),
         };
         let steps = steps::planned(route, &run, roll_back);
@@ -291,7 +294,10 @@ impl<'a> Journey<'a> {
             } => {
                 engine.until = until;
                 engine
-                    .open(opened(trip, run, digest, memo, route)?, about(route))
+                    .open(
+                        opened(trip, run, digest, memo, route, workloads)?,
+                        about(route),
+                    )
                     .await?;
                 engine.forward().await?
             }
@@ -304,13 +310,50 @@ impl<'a> Journey<'a> {
                 if !closed {
                     engine.resume(&trip.holder).await?;
                 }
-                engine.back(keep).await?
+                engine.back(keep, short).await?
             }
         };
         if matches!(ended, Ended::Reroute { .. }) {
             engine.close_rerouted().await?;
         }
         Ok(ended)
+    }
+
+    /// What each workload is held against, and what was already short where a rollback begins.
+    async fn workloads(
+        &self,
+        leg: &Leg,
+        state: Option<&RunState>,
+        cache: &Cache,
+    ) -> Result<(ReadyCounts, ReadyCounts), CliError> {
+        let kube = &self.trip.reached.kube;
+        let read = async { Ok::<_, CliError>(cache.read(steps::PATIENCE).await?) };
+        let monitor = state.map(WorkloadMonitor::of_run);
+        match (leg, state, monitor) {
+            // Another route of the same upgrade: what the first one found at its beginning still counts.
+            (Leg::Open { .. }, Some(state), Some(monitor))
+                if state.outcome == Some(Outcome::Rerouted) =>
+            {
+                Ok((monitor.into_baseline(), ReadyCounts::new()))
+            }
+            (Leg::Open { .. }, ..) | (_, None, _) | (_, _, None) => {
+                let snapshot = unless_stopped(&self.trip.stop, read).await?;
+                let counted = WorkloadMonitor::default();
+                let counts = counted.count_now(kube, &snapshot).await?;
+                Ok((counts, ReadyCounts::new()))
+            }
+            (Leg::Back { .. }, Some(state), Some(monitor)) if state.phase != Phase::Back => {
+                let snapshot = unless_stopped(&self.trip.stop, read).await?;
+                let short = monitor.short_workloads(kube, &snapshot).await?;
+                let short: ReadyCounts = short.into_iter().map(|w| (w.name, w.ready)).collect();
+                let mut baseline = monitor.into_baseline();
+                baseline.extend(short.clone());
+                Ok((baseline, short))
+            }
+            (Leg::Resume { .. } | Leg::Back { .. }, Some(_), Some(monitor)) => {
+                Ok((monitor.into_baseline(), ReadyCounts::new()))
+            }
+        }
     }
 
     fn remote(&self) -> Arc<dyn Remote> {
@@ -346,6 +389,7 @@ fn opened(
     digest: String,
     memo: Value,
     route: &Route,
+    workloads: ReadyCounts,
 ) -> Result<Opened, CliError> {
     let json = serde_json::to_value(route).map_err(|e| {
         CliError::new(
@@ -361,6 +405,7 @@ fn opened(
         steps: route.steps.iter().map(|s| s.id.clone()).collect(),
         route: json,
         plan: memo,
+        workloads,
     })
 }
 

@@ -34,6 +34,7 @@ fn run(route: &Route, until: &str) -> RunState {
         steps: route.steps.iter().map(|s| s.id.clone()).collect(),
         route: serde_json::to_value(route).unwrap(),
         plan: serde_json::Value::Null,
+        workloads: Default::default(),
     };
     let mut state = RunState::open(&Record {
         seq: 0,
@@ -372,7 +373,8 @@ fn a_run_resumed_with_an_edited_plan_names_every_key_that_differs() {
     let mut state = run(&route(), "control-plane-1.28");
     state.plan_digest = crate::plan::digest(&was);
     let memo = super::edited::memo(&was);
-    state.bound = Arc::new(Bound::new(&state.run, json!(route()), memo).unwrap());
+    state.bound =
+        Arc::new(Bound::new(&state.run, json!(route()), memo, Default::default()).unwrap());
     assert!(super::journey::agrees(&state, &was, "arn").is_ok());
     let error = super::journey::agrees(&state, &is, "arn").unwrap_err();
     assert_eq!(error.kind.code(), 9);

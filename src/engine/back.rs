@@ -1,5 +1,7 @@
 //! Back: what the run did is taken back, in the order the route gives for it, each step to what it was before its first act.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::drive::{Course, Way};
@@ -10,11 +12,15 @@ use crate::event::Kind;
 use crate::journal::{Entry, Outcome, Phase};
 
 impl<W: Ground> Engine<'_, W> {
-    pub(super) async fn all_back(&mut self, keep: Vec<String>) -> Result<Ended, EngineError> {
+    pub(super) async fn all_back(
+        &mut self,
+        keep: Vec<String>,
+        workloads: BTreeMap<String, u32>,
+    ) -> Result<Ended, EngineError> {
         let state = self.state()?;
         let phase = state.phase;
         if phase != Phase::Back || state.keep != keep {
-            self.append(Entry::UndoStarted { keep }).await?;
+            self.append(Entry::UndoStarted { keep, workloads }).await?;
         }
         if phase == Phase::Closed {
             // A closed run is not resumed, so nobody has been told of it yet.

@@ -17,6 +17,7 @@ fn opened() -> Opened {
         steps: STEPS.map(String::from).to_vec(),
         route: serde_json::json!({}),
         plan: serde_json::Value::Null,
+        workloads: Default::default(),
     }
 }
 
@@ -52,7 +53,7 @@ async fn process(toy: &Toy, memory: &Memory, keep: &[&str]) -> (Ended, Vec<(Stat
         engine.resume("me").await.unwrap();
     }
     let keep = keep.iter().map(|s| (*s).to_owned()).collect();
-    let ended = engine.back(keep).await.unwrap();
+    let ended = engine.back(keep, Default::default()).await.unwrap();
     let steps = &journal.state().unwrap().steps;
     let steps = steps
         .iter()

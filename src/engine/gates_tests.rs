@@ -141,7 +141,7 @@ async fn taking_back_waits_for_no_window_and_no_approval() {
         approvals: approving(&["a", "c", "weights"]).approvals,
         ..evenings()
     };
-    let ended = back.back(Vec::new()).await.unwrap();
+    let ended = back.back(Vec::new(), Default::default()).await.unwrap();
     assert!(matches!(ended, Ended::RolledBack { .. }), "{ended:?}");
     assert_eq!((toy.get("a"), toy.get("c")), (0, 0));
 }

@@ -1,5 +1,6 @@
 //! The engine: what it holds, and how a run can end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -155,9 +156,14 @@ impl<W: Ground> Engine<'_, W> {
         self.guarded(None).await
     }
 
-    /// Takes back what the run did, the last first; the steps of `keep` stay as they are.
-    pub async fn back(&mut self, keep: Vec<String>) -> Result<Ended, EngineError> {
-        self.guarded(Some(keep)).await
+    /// Takes back what the run did, the last first; the steps of `keep` stay as they are. `short`: the workloads that are
+    /// short as this begins, with the Ready pods they have.
+    pub async fn back(
+        &mut self,
+        keep: Vec<String>,
+        short: BTreeMap<String, u32>,
+    ) -> Result<Ended, EngineError> {
+        self.guarded(Some((keep, short))).await
     }
 
     /// Closes the run because another route is needed; a new run may be opened.
@@ -173,7 +179,10 @@ impl<W: Ground> Engine<'_, W> {
     }
 
     /// Drops everything when the lock is lost or the second stop comes.
-    async fn guarded(&mut self, back: Option<Vec<String>>) -> Result<Ended, EngineError> {
+    async fn guarded(
+        &mut self,
+        back: Option<(Vec<String>, BTreeMap<String, u32>)>,
+    ) -> Result<Ended, EngineError> {
         let (stop, lock) = (self.stop.clone(), self.lock);
         let lost = async {
             match lock {
@@ -184,7 +193,7 @@ impl<W: Ground> Engine<'_, W> {
         let all = async {
             match back {
                 None => self.all_forward().await,
-                Some(keep) => self.all_back(keep).await,
+                Some((keep, short)) => self.all_back(keep, short).await,
             }
         };
         tokio::select! {

@@ -26,6 +26,7 @@ pub(super) fn opened(steps: &[Planned<Toy>]) -> Opened {
         steps: steps.iter().map(|s| s.id.clone()).collect(),
         route: serde_json::json!({}),
         plan: serde_json::Value::Null,
+        workloads: Default::default(),
     }
 }
 
@@ -81,7 +82,7 @@ pub(super) async fn process(
             other => return Ok(other),
         }
     }
-    engine.back(Vec::new()).await
+    engine.back(Vec::new(), Default::default()).await
 }
 
 pub(super) fn three() -> Vec<Planned<Toy>> {

@@ -1,5 +1,6 @@
 //! What a run is bound to, once and for all. It is most of a checkpoint, so it is made into text once, and written once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,13 +20,25 @@ struct Inner {
     route: Value,
     #[serde(default, skip_serializing_if = "Value::is_null")]
     plan: Value,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    workloads: BTreeMap<String, u32>,
 }
 
 impl Bound {
-    /// Binds a run to a route and a plan.
-    pub fn new(run: &str, route: Value, plan: Value) -> Result<Self, serde_json::Error> {
+    /// Binds a run to a route, a plan, and the Ready pods that the workloads had.
+    pub fn new(
+        run: &str,
+        route: Value,
+        plan: Value,
+        workloads: BTreeMap<String, u32>,
+    ) -> Result<Self, serde_json::Error> {
         let run = run.to_owned();
-        let inner = Inner { run, route, plan };
+        let inner = Inner {
+            run,
+            route,
+            plan,
+            workloads,
+        };
         let text = serde_json::to_string(&inner)?.into();
         Ok(Self { inner, text })
     }
@@ -49,6 +62,11 @@ impl Bound {
     /// The route as it was promised.
     pub fn route(&self) -> &Value {
         &self.inner.route
+    }
+
+    /// Ready pods of every workload when the run was opened.
+    pub fn workloads(&self) -> &BTreeMap<String, u32> {
+        &self.inner.workloads
     }
 
     /// The plan the run was opened with, secrets hidden: to say what differs when another is given.

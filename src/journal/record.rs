@@ -1,5 +1,7 @@
 //! Records: one a change of state, in order.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -33,6 +35,9 @@ pub struct Opened {
     /// The plan, every default filled in and secrets hidden.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub plan: Value,
+    /// Ready pods of every workload as the run begins: what each step holds the workloads against.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workloads: BTreeMap<String, u32>,
 }
 
 /// What a record says.
@@ -84,7 +89,12 @@ pub enum Entry {
     /// The machine's clock moved against its own timer; the times of what is under way move with it.
     ClockMoved { seconds: i64 },
     /// From here on the run is taken back. The steps of `keep` stay as they are.
-    UndoStarted { keep: Vec<String> },
+    UndoStarted {
+        keep: Vec<String>,
+        /// Workloads that are short as the rollback begins, with the Ready pods they have: no more is asked of them.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        workloads: BTreeMap<String, u32>,
+    },
     /// An act that takes a step back is about to be done.
     UndoBegan { step: String, act: Value },
     /// A fresh look says that the step is taken back.

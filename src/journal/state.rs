@@ -1,5 +1,6 @@
 //! The state of a run, folded from its records by one table.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -150,6 +151,9 @@ pub struct RunState {
     /// Since when the step that is taken back now has been looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_at: Option<Timestamp>,
+    /// Workloads that were short when the rollback began, with the Ready pods they had then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub short_at_rollback: BTreeMap<String, u32>,
     pub steps: Vec<StepState>,
     #[serde(skip)]
     pub bound: Arc<Bound>,
@@ -166,6 +170,7 @@ impl RunState {
             steps,
             route,
             plan,
+            workloads,
         }) = &record.entry
         else {
             return Err(illegal(record, "a run begins with `opened`"));
@@ -189,7 +194,7 @@ impl RunState {
                 &format!("step `{}` is there twice", twice.1),
             ));
         }
-        let bound = Bound::new(run, route.clone(), plan.clone())
+        let bound = Bound::new(run, route.clone(), plan.clone(), workloads.clone())
             .map_err(|e| illegal(record, &e.to_string()))?;
         Ok(Self {
             format: *format,
@@ -207,6 +212,7 @@ impl RunState {
             keep: Vec::new(),
             approvals: Vec::new(),
             back_at: None,
+            short_at_rollback: BTreeMap::new(),
             steps: steps.iter().map(|id| StepState::pending(id)).collect(),
             bound: Arc::new(bound),
         })
@@ -318,7 +324,7 @@ impl RunState {
                 self.time_out(SignedDuration::from_secs(*seconds), record.at);
                 self.resumed_at = Some(record.at);
             }
-            Entry::UndoStarted { keep } => {
+            Entry::UndoStarted { keep, workloads } => {
                 // While a run is taken back, and even after, more or less of it may be asked for; what is back stays
                 // back.
                 let may = match (self.phase, self.outcome) {
@@ -332,6 +338,7 @@ impl RunState {
                 self.phase = Phase::Back;
                 self.outcome = None;
                 self.keep = keep.clone();
+                self.short_at_rollback.extend(workloads.clone());
                 self.back_at = Some(record.at);
             }
             Entry::UndoBegan { step, act } => {

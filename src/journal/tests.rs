@@ -28,6 +28,7 @@ fn opened() -> Entry {
         steps: STEPS.map(String::from).to_vec(),
         route: json!({"cluster": "c"}),
         plan: serde_json::Value::Null,
+        workloads: Default::default(),
     })
 }
 
@@ -77,7 +78,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         }),
         (-90i64..90).prop_map(|seconds| Entry::ClockMoved { seconds }),
         Just(Entry::UndoStarted {
-            keep: vec!["a".into()]
+            keep: vec!["a".into()],
+            workloads: Default::default(),
         }),
         s.clone().prop_map(|step| Entry::UndoBegan {
             step,
@@ -319,7 +321,13 @@ async fn a_closed_run_may_be_followed_by_a_new_one_and_an_open_one_may_not() {
     journal.append(at(0), opened()).await.unwrap();
     assert!(journal.append(at(1), opened()).await.is_err());
     journal
-        .append(at(1), Entry::UndoStarted { keep: vec![] })
+        .append(
+            at(1),
+            Entry::UndoStarted {
+                keep: vec![],
+                workloads: Default::default(),
+            },
+        )
         .await
         .unwrap();
     journal

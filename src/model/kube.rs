@@ -168,7 +168,14 @@ pub struct Pod {
     pub mirror: bool,
     /// Why it is not running, such as `ImagePullBackOff` or the scheduler's message.
     pub waiting: Option<String>,
+    /// Runs until it is deleted (`restartPolicy: Always`), rather than to an end.
+    #[serde(default = "always")]
+    pub restart_always: bool,
     pub created: Option<Timestamp>,
+}
+
+fn always() -> bool {
+    true
 }
 
 impl Pod {
@@ -261,6 +268,8 @@ pub struct Workload {
     /// RollingUpdate, Recreate, OnDelete.
     pub strategy: Option<String>,
     pub max_surge: Option<String>,
+    #[serde(default)]
+    pub max_unavailable: Option<String>,
     pub paused: bool,
     /// Images of the template's containers.
     pub images: Vec<String>,

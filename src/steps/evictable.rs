@@ -122,6 +122,7 @@ pub mod tests {
             host_ports: vec![],
             mirror: false,
             waiting: None,
+            restart_always: true,
             created: None,
         }
     }

@@ -17,6 +17,7 @@ pub mod retire;
 pub mod shield;
 pub mod traffic;
 pub mod updates;
+pub mod workload_health;
 pub mod world;
 
 pub use build::{build, planned};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::aws::Aws;
 use crate::event::{Event, Kind, Progress};
 use crate::k8s::{Cache, Kube};
-use crate::model::Clock;
+use crate::model::{ApiError, Clock};
+use crate::steps::PATIENCE;
+use crate::steps::workload_health::{ShortWorkload, WorkloadMonitor};
 
 /// What a step may ask.
 #[derive(Clone)]
@@ -16,6 +18,8 @@ pub struct World {
     pub kube: Kube,
     pub cache: Cache,
     pub clock: Clock,
+    /// What the workloads had when the run began.
+    pub workloads: WorkloadMonitor,
     /// Where events go; never blocks.
     pub emit: Arc<dyn Fn(Event) + Send + Sync>,
 }
@@ -27,6 +31,15 @@ impl World {
             at: self.clock.now(),
             kind: Kind::Progress(progress),
         });
+    }
+
+    /// The workloads that have fewer Ready pods now than when the run began.
+    ///
+    /// # Errors
+    /// Those of the watches and of listing workloads: what could not be read is not taken for whole.
+    pub async fn short_workloads(&self) -> Result<Vec<ShortWorkload>, ApiError> {
+        let snapshot = self.cache.read(PATIENCE).await?;
+        self.workloads.short_workloads(&self.kube, &snapshot).await
     }
 
     /// A token that makes a call once-only across crashes: the same run, step and act give the same token.

@@ -9,13 +9,14 @@ use eksup::cli::remote::InKube;
 use eksup::engine::{About, Ended, Engine, Gates, stop};
 use eksup::event::Event;
 use eksup::inventory::{connect, snapshot};
-use eksup::journal::{FORMAT, InCluster, Journal, Lock, Opened};
+use eksup::journal::{FORMAT, InCluster, Journal, Lock, Opened, Phase};
 use eksup::k8s::{Cache, Kube};
 use eksup::model::snapshot::Snapshot;
 use eksup::model::{Clock, Inventory};
 use eksup::plan::Plan;
 use eksup::ready::{self, Severity};
 use eksup::route::{Route, RouteStep, StepSpec};
+use eksup::steps::workload_health::{ReadyCounts, WorkloadMonitor};
 use eksup::steps::{self, World};
 use eksup::twin::{Twin, scenario};
 use eksup::wire::Wire;
@@ -179,10 +180,27 @@ impl Rig {
             (Way::On | Way::Back { .. }, None) => panic!("there is no run"),
         };
         let said = self.said.clone();
+        let cache = Cache::start(&kube);
+        let snapshot = self.must(cache.read(steps::PATIENCE).await)?;
+        let mut short = ReadyCounts::new();
+        let baseline = match journal.state() {
+            Some(state) if !matches!(way, Way::Fresh(_)) => {
+                let monitor = WorkloadMonitor::of_run(state);
+                if matches!(way, Way::Back { .. }) && state.phase != Phase::Back {
+                    let found = self.must(monitor.short_workloads(&kube, &snapshot).await)?;
+                    short.extend(found.into_iter().map(|w| (w.name, w.ready)));
+                }
+                let mut baseline = monitor.into_baseline();
+                baseline.extend(short.clone());
+                baseline
+            }
+            _ => self.must(WorkloadMonitor::default().count_now(&kube, &snapshot).await)?,
+        };
         let world = World {
             cluster: self.plan.cluster.clone(),
             run: run.clone(),
-            cache: Cache::start(&kube),
+            cache,
+            workloads: WorkloadMonitor::new(baseline.clone()),
             aws,
             kube,
             clock: self.clock.clone(),
@@ -223,6 +241,7 @@ impl Rig {
                     steps: route.steps.iter().map(|s| s.id.clone()).collect(),
                     route: serde_json::to_value(route).unwrap(),
                     plan: serde_json::Value::Null,
+                    workloads: baseline,
                 };
                 let about = About {
                     cluster: route.cluster.clone(),
@@ -249,7 +268,7 @@ impl Rig {
                 let kept = route.steps.iter().filter(version);
                 let kept = kept.filter(|s| last.is_none_or(|last| last.id != s.id));
                 let keep = kept.map(|s| s.id.clone());
-                engine.back(keep.collect()).await
+                engine.back(keep.collect(), short).await
             }
         };
         let ended = self.must(ended)?;

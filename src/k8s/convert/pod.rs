@@ -57,6 +57,7 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
         requests: requests(&spec),
         priority_class: spec.priority_class_name,
         tolerations: tolerations(spec.tolerations),
+        restart_always: spec.restart_policy.as_deref().is_none_or(|p| p == "Always"),
         node_selector: spec.node_selector.unwrap_or_default(),
         required_affinity: required_affinity(spec.affinity),
         node: spec.node_name,

@@ -11,6 +11,7 @@ use crate::model::kube::Workload;
 pub fn deployment(d: apps::v1::Deployment) -> Workload {
     let (spec, status) = (d.spec, d.status.unwrap_or_default());
     let strategy = spec.strategy.unwrap_or_default();
+    let rolling = strategy.rolling_update.unwrap_or_default();
     Workload {
         desired: spec.replicas.unwrap_or(1),
         ready: status.ready_replicas.unwrap_or(0),
@@ -18,10 +19,8 @@ pub fn deployment(d: apps::v1::Deployment) -> Workload {
         updated: status.updated_replicas.unwrap_or(0),
         observed_generation: status.observed_generation.unwrap_or(0),
         strategy: strategy.type_,
-        max_surge: strategy
-            .rolling_update
-            .and_then(|r| r.max_surge)
-            .map(number_or_percent),
+        max_surge: rolling.max_surge.map(number_or_percent),
+        max_unavailable: rolling.max_unavailable.map(number_or_percent),
         paused: spec.paused.unwrap_or(false),
         ..base(
             "Deployment",
@@ -146,6 +145,7 @@ fn base(
         observed_generation: 0,
         strategy: None,
         max_surge: None,
+        max_unavailable: None,
         paused: false,
         readiness_probe: spec.containers.iter().any(|c| c.readiness_probe.is_some()),
         images: spec

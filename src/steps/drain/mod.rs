@@ -4,14 +4,20 @@
 //! [`crate::model::marks::DRAINING`] with the run and the time. What is kept in memory only spares requests.
 
 pub mod budget;
+pub mod deadlines;
 pub mod decide;
+pub mod eviction_plan;
+#[cfg(test)]
+pub mod fixtures;
 pub mod leave;
-pub mod rest;
+pub mod next_nodes;
+pub mod placement;
 pub mod seen;
 pub mod settle;
 pub mod step;
 #[cfg(test)]
 mod tests;
+pub mod timers;
 
 pub use decide::Act;
 pub use leave::leaving;

@@ -11,7 +11,21 @@ use crate::k8s::pods::OnNode;
 use crate::model::kube::{Key, Node};
 use crate::model::marks;
 use crate::steps::drain::decide::Target;
+use crate::steps::drain::placement::VolumeZones;
+use crate::steps::drain::timers::Elapsed;
 use crate::steps::evictable::occupies;
+use crate::steps::workload_health::{PodWorkload, ShortWorkload};
+
+/// Whether a single replica can be moved by a restart of its Deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Its restart brings the new pod up first.
+    Possible(Key),
+    /// This process has restarted it; the new pod is awaited.
+    Underway(Key),
+    /// Why not.
+    No(String),
+}
 
 /// What a look sees. Node and pod data come from watches; the rest is read only when a decision needs it.
 #[derive(Default)]
@@ -24,10 +38,20 @@ pub struct Seen {
     pub attached: Vec<(String, String)>,
     /// When the last of the begun nodes was seen to become empty; none where this process found them so.
     pub emptied: Option<Timestamp>,
-    /// Workloads below their wanted number of ready pods since the drain began, as text.
-    pub unsettled: Vec<String>,
-    /// By a blocked pod's uid: the Deployment whose restart brings up a new pod first, or why there is none.
-    pub restartable: BTreeMap<String, Result<Key, String>>,
+    /// The group that is emptied.
+    pub group: String,
+    /// Workloads with fewer Ready pods than when the run began; read only where a decision rests on it.
+    pub short: Vec<ShortWorkload>,
+    /// By pod uid, of the begun nodes' pods: the workload it belongs to.
+    pub workloads: BTreeMap<String, PodWorkload>,
+    /// By pod uid: the Deployment whose restart brings up a new pod before this one goes, or why there is none.
+    pub restarts: BTreeMap<String, Restart>,
+    /// By claim: the zones of its volume.
+    pub volume_zones: Arc<VolumeZones>,
+    /// How long this process has seen what deadlines are about.
+    pub elapsed: Elapsed,
+    /// A workload whose pods were moved more often than can be right.
+    pub returning_workload: Option<String>,
     /// Pods not to be asked again just yet, by uid.
     pub hushed: BTreeSet<String>,
     /// Begun nodes whose instance is still a target of a controller-filled target group, with the group's ARN.
@@ -36,9 +60,10 @@ pub struct Seen {
     pub deregister: Vec<Target>,
     /// Nodes of blue that this drain took out of a target group, for taking back.
     pub absent: Vec<Target>,
-    /// Ready nodes of green, and the size the group is set to.
+    /// Ready nodes of green, the size the group is set to, and the most it may have; read only where it may have to grow.
     pub green_ready: i32,
     pub green_desired: i32,
+    pub green_max: i32,
     /// On the way back: blue's nodes that are not judged yet in a target group they left.
     pub returning: Vec<String>,
     /// On the way back: the same look at green.

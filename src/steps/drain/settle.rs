@@ -1,55 +1,13 @@
-//! Whether what was moved serves again, and how a single replica is moved without a gap.
+//! How a single replica is moved without a gap: its Deployment is restarted, so that the new pod is Ready before it goes.
 
-use std::collections::BTreeSet;
-
-use jiff::Timestamp;
-
-use crate::k8s::cache::Snapshot;
 use crate::model::ApiError;
-use crate::model::kube::{Key, Owner, Pod, Workload};
+use crate::model::kube::{Key, Pod, Workload};
 use crate::steps::World;
 
-/// Whether a pod was made in the place of one that was moved, and does not serve yet.
-pub fn is_replacement(pod: &Pod, since: Timestamp, sick: &BTreeSet<String>) -> bool {
-    let replaces = |o: &Owner| {
-        matches!(
-            o.kind.as_str(),
-            "ReplicaSet" | "StatefulSet" | "ReplicationController"
-        ) && !sick.contains(&o.uid)
-    };
-    !pod.ready
-        && pod.deletion_timestamp.is_none()
-        && !pod.finished()
-        && pod.created.is_some_and(|t| t >= since)
-        && pod.owner.as_ref().is_some_and(replaces)
-}
-
-/// Says what a workload lacks.
-pub fn unsettled_text(workload: &Workload, snapshot: &Snapshot) -> String {
-    let waiting = snapshot
-        .pods
-        .values()
-        .find(|p| {
-            !p.ready
-                && p.deletion_timestamp.is_none()
-                && p.owner.as_ref().is_some_and(|o| o.uid == workload.uid)
-        })
-        .map(|p| {
-            let why = p.waiting.as_deref().unwrap_or(&p.phase);
-            format!(
-                ", pod {} on {}: {why}",
-                p.key,
-                p.node.as_deref().unwrap_or("no node")
-            )
-        })
-        .unwrap_or_default();
-    format!(
-        "{} {} has {} of {} ready{waiting}",
-        workload.kind, workload.key, workload.ready, workload.desired
-    )
-}
-
 /// The Deployment whose restart brings up a new pod before `pod` goes; or why there is none.
+///
+/// # Errors
+/// Those of reading the pod's owners.
 pub async fn restart_of(world: &World, pod: &Pod) -> Result<Result<Key, String>, ApiError> {
     let Some(owner) = pod.owner.as_ref().filter(|o| o.kind == "ReplicaSet") else {
         let kind = pod.owner.as_ref().map_or("nothing", |o| o.kind.as_str());
@@ -66,15 +24,70 @@ pub async fn restart_of(world: &World, pod: &Pod) -> Result<Result<Key, String>,
     };
     let key = Key::new(&pod.key.namespace, &top.name);
     let deployment = world.kube.workload("Deployment", &key).await?;
-    Ok(if deployment.strategy.as_deref() == Some("Recreate") {
-        Err(format!("Deployment {key} has strategy Recreate"))
-    } else if deployment.paused {
-        Err(format!("Deployment {key} is paused"))
-    } else if matches!(deployment.max_surge.as_deref(), Some("0" | "0%")) {
-        Err(format!("Deployment {key} has maxSurge 0"))
-    } else if !pod.claims.is_empty() {
-        Err("it mounts a volume that two pods may not share".to_owned())
-    } else {
-        Ok(key)
+    Ok(match no_restart(&deployment, !pod.claims.is_empty()) {
+        Some(why) => Err(why),
+        None => Ok(key),
     })
+}
+
+/// Why a restart of the Deployment would not bring up the new pod before it takes the old one. `claims`: its pods mount
+/// volumes.
+pub fn no_restart(deployment: &Workload, claims: bool) -> Option<String> {
+    let key = &deployment.key;
+    let unavailable = deployment.max_unavailable.as_deref().unwrap_or("25%");
+    if deployment.strategy.as_deref() == Some("Recreate") {
+        Some(format!("Deployment {key} has strategy Recreate"))
+    } else if deployment.paused {
+        Some(format!("Deployment {key} is paused"))
+    } else if matches!(deployment.max_surge.as_deref(), Some("0" | "0%")) {
+        Some(format!("Deployment {key} has maxSurge 0"))
+    } else if rounded_down(unavailable, deployment.desired) > 0 {
+        Some(format!(
+            "Deployment {key} has maxUnavailable {unavailable}: a restart may end the old pod first"
+        ))
+    } else if let Some(owner) = &deployment.owner {
+        Some(format!(
+            "Deployment {key} belongs to {} {}, which may take a restart back",
+            owner.kind, owner.name
+        ))
+    } else if claims {
+        Some("it mounts a volume that two pods may not share".to_owned())
+    } else {
+        None
+    }
+}
+
+/// A number, or a share of `of` rounded down, as the Deployment controller reads maxUnavailable.
+fn rounded_down(number_or_percent: &str, of: i32) -> i32 {
+    let number = |text: &str| text.parse::<i32>().unwrap_or(0);
+    match number_or_percent.strip_suffix('%') {
+        Some(percent) => number(percent) * of / 100,
+        None => number(number_or_percent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::drain::fixtures::workload;
+
+    #[test]
+    fn a_deployment_that_may_end_the_old_pod_first_is_not_restarted() {
+        let with = |unavailable: Option<&str>| {
+            let mut deployment = workload("Deployment", "web", None, 1);
+            deployment.max_unavailable = unavailable.map(str::to_owned);
+            no_restart(&deployment, false)
+        };
+        assert_eq!(with(None), None);
+        assert_eq!(with(Some("25%")), None);
+        assert_eq!(with(Some("0")), None);
+        assert!(with(Some("1")).is_some_and(|why| why.contains("maxUnavailable 1")));
+        assert!(with(Some("100%")).is_some());
+    }
+
+    #[test]
+    fn a_deployment_of_an_operator_is_not_restarted() {
+        let owned = workload("Deployment", "web", Some("web-operator"), 1);
+        assert!(no_restart(&owned, false).is_some_and(|why| why.contains("web-operator")));
+    }
 }

@@ -1,7 +1,8 @@
 //! The drain as a step: reads what a decision needs, does what it says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
@@ -17,11 +18,15 @@ use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::{Act, PodRef, Target, decide};
+use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind, at_rest};
 use crate::steps::drain::leave::{acting, back, leaving, returning};
-use crate::steps::drain::rest::at_rest;
-use crate::steps::drain::seen::{Before, BlueNode, Seen, blue_nodes};
-use crate::steps::drain::settle::{is_replacement, restart_of, unsettled_text};
+use crate::steps::drain::next_nodes::no_node_fits;
+use crate::steps::drain::placement::VolumeZones;
+use crate::steps::drain::seen::{Before, BlueNode, Restart, Seen, blue_nodes};
+use crate::steps::drain::settle::restart_of;
+use crate::steps::drain::timers::{Elapsed, Timers};
 use crate::steps::evictable::occupies;
+use crate::steps::workload_health::PodWorkload;
 use crate::steps::{PATIENCE, World, nodes};
 
 /// Evictions in flight at once; the API server is not ours alone.
@@ -29,6 +34,10 @@ const AT_ONCE: usize = 10;
 /// An eviction that was refused although the budget read open, or accepted but not yet seen, is not sent again before
 /// this; kubectl waits as long after a refusal.
 const HUSH: SignedDuration = SignedDuration::from_secs(5);
+/// After this the cause behind a held pod is looked for among the workloads.
+const HELD_LONG: Duration = Duration::from_secs(10);
+/// A workload whose pods were moved more often than this, for each pod it has and two more, comes back to blue.
+const MOVES_PER_POD: u32 = 3;
 
 /// Empties blue.
 pub struct Drain {
@@ -47,12 +56,21 @@ struct Memory {
     hush: BTreeMap<String, Timestamp>,
     /// Nodes seen without volumes after their last pod went.
     detached: BTreeSet<String>,
-    /// Owners (by uid) that had a pod on blue which was not Ready before it was moved: nobody waits for them.
-    sick: BTreeSet<String>,
     /// Deployments restarted by this process.
     restarted: BTreeSet<Key>,
-    /// How many nodes had been begun when every workload was last seen to be back to its wanted number.
-    settled: Option<usize>,
+    /// Since when pods have been refused or stopping, nodes open or not Ready, and the next node waited for.
+    refused: Timers,
+    stopping: Timers,
+    open: Timers,
+    unready: Timers,
+    waiting: Timers,
+    /// How many pods of each workload were moved.
+    moves: BTreeMap<String, u32>,
+    /// The zones of volumes, and the claims they were looked for.
+    volume_zones: Arc<VolumeZones>,
+    claims_seen: BTreeSet<Key>,
+    /// The workloads of the pods that were last seen on begun nodes.
+    workloads: BTreeMap<String, PodWorkload>,
     /// Begun nodes that are empty, and when each was seen to become so; none where it already was at the first look.
     emptied: Option<BTreeMap<String, Option<Instant>>>,
     /// The last progress said, by node.
@@ -165,107 +183,164 @@ impl Drain {
         now.checked_sub(last.elapsed()).ok()
     }
 
-    /// Workloads whose pods were moved and are not back to their wanted number of ready pods.
-    async fn unsettled(
+    /// For single replicas, and pods that their budget never lets go: whether the Deployment can be restarted.
+    async fn restarts(
         &self,
         world: &World,
         seen: &Seen,
-        past: Option<Timestamp>,
-    ) -> Result<Vec<String>, ApiError> {
-        let Some(since) = past else {
-            return Ok(Vec::new());
-        };
-        // Only between nodes is this asked: while one is being emptied its pods are waited for anyway.
-        let busy = seen
-            .nodes
-            .iter()
-            .filter(|n| n.begun(&seen.run).is_some())
-            .filter(|n| n.pods.iter().any(|p| occupies(p, &n.node)))
-            .count();
-        if busy >= self.spec.parallel.max(1) as usize {
-            return Ok(Vec::new());
-        }
-        // Once all is well after a node, it is asked again only when another node has been begun.
-        let begun = seen
-            .nodes
-            .iter()
-            .filter(|n| n.begun(&seen.run).is_some())
-            .count();
-        let sick = {
-            let memory = self.memory();
-            if memory.settled == Some(begun) {
-                return Ok(Vec::new());
-            }
-            memory.sick.clone()
-        };
-        // A moved pod that is not Ready says enough; only when there is none are the wanted numbers read.
-        let waiting: Vec<String> = seen
-            .snapshot
-            .pods
-            .values()
-            .filter(|p| is_replacement(p, since, &sick))
-            .take(5)
-            .map(|p| {
-                let why = p.waiting.as_deref().unwrap_or(&p.phase);
-                format!(
-                    "pod {} on {}: {why}",
-                    p.key,
-                    p.node.as_deref().unwrap_or("no node")
-                )
-            })
-            .collect();
-        if !waiting.is_empty() {
-            return Ok(waiting);
-        }
-        let mut moved: BTreeMap<&str, bool> = BTreeMap::new();
-        for pod in seen.snapshot.pods.values() {
-            if let Some(owner) = &pod.owner {
-                let new = pod.created.is_some_and(|t| t >= since);
-                *moved.entry(owner.uid.as_str()).or_default() |= new;
-            }
-        }
-        let unsettled: Vec<String> = world
-            .kube
-            .replicated()
-            .await?
-            .iter()
-            .filter(|w| w.desired > 0 && w.ready < w.desired && !sick.contains(&w.uid))
-            // A workload with no pod at all has none because its last one was just moved.
-            .filter(|w| moved.get(w.uid.as_str()).copied().unwrap_or(true))
-            .map(|w| unsettled_text(w, &seen.snapshot))
-            .collect();
-        // While another node is still being emptied, all being well says nothing of what its pods leave behind.
-        if unsettled.is_empty() && busy == 0 {
-            self.memory().settled = Some(begun);
-        }
-        Ok(unsettled)
-    }
-
-    /// For pods that their budget never lets go: the Deployment to restart.
-    async fn restartable(
-        &self,
-        world: &World,
-        seen: &Seen,
-    ) -> Result<BTreeMap<String, Result<Key, String>>, ApiError> {
+    ) -> Result<BTreeMap<String, Restart>, ApiError> {
         let mut found = BTreeMap::new();
         if self.spec.single_replicas != "surge" {
             return Ok(found);
         }
         let budgets = Budgets::new(seen.snapshot.pdbs.values());
         for pod in begun_pods(seen) {
-            if !matches!(budgets.gate(pod), Gate::Closed { .. }) || !budgets.never(pod) {
+            let single = seen.workloads.get(&pod.uid).is_some_and(|w| w.had <= 1);
+            let asked = match budgets.gate(pod) {
+                Gate::Closed { .. } => budgets.never(pod),
+                Gate::Free => pod.ready && single,
+                Gate::Spend(_) | Gate::Two(_) => false,
+            };
+            if !asked {
                 continue;
             }
-            let restart = restart_of(world, pod).await?;
-            let restart = match restart {
-                Ok(key) if self.memory().restarted.contains(&key) => Err(format!(
-                    "Deployment {key} was restarted; its new pod is awaited"
-                )),
-                other => other,
+            let restart = match restart_of(world, pod).await? {
+                Ok(key) if self.memory().restarted.contains(&key) => Restart::Underway(key),
+                Ok(key) => Restart::Possible(key),
+                Err(why) => Restart::No(why),
             };
             found.insert(pod.uid.clone(), restart);
         }
         Ok(found)
+    }
+
+    /// The zones of the volumes that pods of this group mount; a claim that has not been seen is looked for once.
+    async fn volume_zones(&self, world: &World, seen: &Seen) -> Result<Arc<VolumeZones>, ApiError> {
+        let pods = seen.nodes.iter().flat_map(|n| n.pods.iter());
+        let claims: BTreeSet<Key> = pods
+            .flat_map(|p| p.claims.iter().map(|c| Key::new(&p.key.namespace, c)))
+            .collect();
+        let known = {
+            let memory = self.memory();
+            claims
+                .is_subset(&memory.claims_seen)
+                .then(|| memory.volume_zones.clone())
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let bound = world.kube.volumes().await?.into_iter().filter_map(|v| {
+            let claim = v.claim.filter(|_| !v.zones.is_empty())?;
+            Some((claim, v.zones))
+        });
+        let zones = Arc::new(bound.collect::<VolumeZones>());
+        let mut memory = self.memory();
+        memory.claims_seen.extend(claims);
+        memory.volume_zones = zones.clone();
+        Ok(zones)
+    }
+
+    /// Reads how long what deadlines are about has been so; `held`: the pods that cannot be evicted now.
+    fn elapsed(&self, seen: &Seen, held: BTreeSet<String>) -> Elapsed {
+        let mut memory = self.memory();
+        let begun = seen.nodes.iter().filter(|n| n.begun(&seen.run).is_some());
+        let pods: Vec<&Pod> = begun
+            .clone()
+            .flat_map(|n| n.pods.iter())
+            .map(AsRef::as_ref)
+            .collect();
+        // Once refused, a pod counts as refused until it goes.
+        let refused = pods.iter().filter(|p| {
+            p.deletion_timestamp.is_none()
+                && (held.contains(&p.uid) || memory.refused.contains(&p.uid))
+        });
+        let refused: Vec<String> = refused.map(|p| p.uid.clone()).collect();
+        let stopping = pods.iter().filter(|p| p.deletion_timestamp.is_some());
+        let stopping: Vec<String> = stopping.map(|p| p.uid.clone()).collect();
+        let busy = begun
+            .clone()
+            .filter(|n| n.pods.iter().any(|p| occupies(p, &n.node)));
+        let open: Vec<String> = busy.map(|n| n.node.name.clone()).collect();
+        let unready = begun.filter(|n| !n.node.is_ready());
+        let unready: Vec<String> = unready.map(|n| n.node.name.clone()).collect();
+        let waits = open.is_empty().then(|| "next node".to_owned());
+        Elapsed {
+            refused: memory.refused.update(refused),
+            stopping: memory.stopping.update(stopping),
+            open: memory.open.update(open),
+            unready: memory.unready.update(unready),
+            waiting: memory
+                .waiting
+                .update(waits)
+                .into_values()
+                .next()
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Pods that cannot be evicted now.
+    fn held(&self, seen: &Seen) -> (BTreeSet<String>, bool) {
+        let mut planner = EvictionPlanner::new(&self.spec, seen);
+        let begun = |n: &&BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+        let (mut held, mut no_place) = (BTreeSet::new(), false);
+        for node in seen.nodes.iter().filter(begun) {
+            // What is refused for good is said by the decision.
+            let Ok(open) = planner.inspect(node) else {
+                continue;
+            };
+            no_place |= open
+                .held_pods
+                .iter()
+                .any(|h| matches!(h.kind, HoldKind::NoPlace { .. }));
+            held.extend(open.held_pods.into_iter().map(|h| h.pod.uid.clone()));
+        }
+        (held, no_place)
+    }
+
+    /// Whether the workloads decide what comes next: where another node may be begun, and where a pod is held for long.
+    fn asks_for_workloads(&self, seen: &Seen) -> bool {
+        let open = seen.elapsed.open.len();
+        let held_long = |t: &Duration| *t > HELD_LONG;
+        !self.spec.downtime
+            && (open < self.spec.parallel.max(1) as usize
+                || seen.elapsed.refused.values().any(held_long))
+    }
+
+    /// Whether the next node's pods may have nowhere to go.
+    fn lacks_place(&self, seen: &Seen) -> bool {
+        !self.spec.downtime && seen.elapsed.open.is_empty() && no_node_fits(&self.spec, seen)
+    }
+
+    /// Reads green's size.
+    async fn read_green(&self, world: &World, seen: &mut Seen) -> Result<(), ApiError> {
+        let nodes = seen.snapshot.nodes.values();
+        let ready = nodes.filter(|n| n.nodegroup() == Some(&self.green) && n.is_ready());
+        seen.green_ready = i32::try_from(ready.count()).unwrap_or(i32::MAX);
+        let green = world.aws.describe_nodegroup(&world.cluster, &self.green);
+        let size = green.await?.scaling;
+        (seen.green_desired, seen.green_max) = (size.desired, size.max);
+        Ok(())
+    }
+
+    /// Counts the move of a pod, so that a workload that always comes back is noticed.
+    fn count_move(&self, pod: &PodRef) {
+        let mut memory = self.memory();
+        if let Some(name) = memory.workloads.get(&pod.uid).map(|w| w.name.clone()) {
+            *memory.moves.entry(name).or_default() += 1;
+        }
+    }
+
+    /// A workload whose pods this process has moved several times as often as it has pods.
+    fn returning_workload(&self, seen: &Seen) -> Option<String> {
+        let memory = self.memory();
+        let too_often = |w: &&PodWorkload| {
+            let moves = memory.moves.get(&w.name).copied().unwrap_or(0);
+            moves > MOVES_PER_POD * (w.had.max(w.ready) + 2)
+        };
+        seen.workloads
+            .values()
+            .find(too_often)
+            .map(|w| w.name.clone())
     }
 
     /// Who of the begun nodes is still a target, and who is to be taken out now.
@@ -334,10 +409,17 @@ impl Drain {
         let mut failed = None;
         for (pod, answer) in answers {
             let hush = match answer {
-                Ok(Evicted::Blocked { retry_after, .. }) => retry_after
-                    .and_then(|d| SignedDuration::try_from(d).ok())
-                    .unwrap_or(HUSH),
-                Ok(Evicted::Accepted | Evicted::Gone | Evicted::NamespaceTerminating) => HUSH,
+                Ok(Evicted::Blocked { retry_after, .. }) => {
+                    self.memory().refused.start(&pod.uid);
+                    retry_after
+                        .and_then(|d| SignedDuration::try_from(d).ok())
+                        .unwrap_or(HUSH)
+                }
+                Ok(Evicted::Accepted) => {
+                    self.count_move(&pod);
+                    HUSH
+                }
+                Ok(Evicted::Gone | Evicted::NamespaceTerminating) => HUSH,
                 Ok(Evicted::TwoBudgets { message }) => {
                     return Err(StepError::Broken(format!(
                         "pod {}: {message} Delete one of the budgets or narrow its selector.",
@@ -378,6 +460,7 @@ impl Step<World> for Drain {
         let nodes = blue_nodes(&snapshot, &self.blue);
         let mut seen = Seen {
             run: world.run.clone(),
+            group: self.blue.clone(),
             snapshot,
             nodes,
             ..Seen::default()
@@ -386,38 +469,29 @@ impl Step<World> for Drain {
             let mut memory = self.memory();
             memory.hush.retain(|_, until| *until > now);
             seen.hushed = memory.hush.keys().cloned().collect();
-            for pod in seen
-                .nodes
-                .iter()
-                .flat_map(|n| n.pods.iter())
-                .filter(|p| !p.ready && p.deletion_timestamp.is_none())
-            {
-                memory
-                    .sick
-                    .extend(pod.owner.as_ref().map(|o| o.uid.clone()));
-            }
         }
         self.say(world, &seen);
         self.read_targets(world, &mut seen).await?;
         seen.attached = self.attached(world, &seen).await?;
         seen.emptied = self.emptied(&seen, now);
-        let since = seen.nodes.iter().filter_map(|n| n.begun(&seen.run)).min();
-        seen.unsettled = self.unsettled(world, &seen, since).await?;
-        seen.restartable = self.restartable(world, &seen).await?;
-        if self.spec.surge.is_some() {
-            let ready = seen
-                .snapshot
-                .nodes
-                .values()
-                .filter(|n| n.nodegroup() == Some(&self.green) && n.is_ready())
-                .count();
-            seen.green_ready = i32::try_from(ready).unwrap_or(i32::MAX);
-            seen.green_desired = world
-                .aws
-                .describe_nodegroup(&world.cluster, &self.green)
-                .await?
-                .scaling
-                .desired;
+        // Whose the pods are that are to go, and where they could go.
+        let pods = begun_pods(&seen);
+        seen.workloads = world
+            .workloads
+            .workloads_of(&world.kube, &seen.snapshot, pods)
+            .await?;
+        self.memory().workloads.clone_from(&seen.workloads);
+        seen.returning_workload = self.returning_workload(&seen);
+        seen.volume_zones = self.volume_zones(world, &seen).await?;
+        seen.restarts = self.restarts(world, &seen).await?;
+        let (held, no_place) = self.held(&seen);
+        seen.elapsed = self.elapsed(&seen, held);
+        if self.asks_for_workloads(&seen) {
+            let monitor = &world.workloads;
+            seen.short = monitor.short_workloads(&world.kube, &seen.snapshot).await?;
+        }
+        if self.spec.surge.is_some() || no_place || self.lacks_place(&seen) {
+            self.read_green(world, &mut seen).await?;
         }
         Ok(seen)
     }
@@ -470,7 +544,7 @@ impl Step<World> for Drain {
             Act::Delete { pods, .. } => {
                 for pod in pods {
                     match world.kube.delete_pod(&pod.key, &pod.uid, None).await {
-                        Ok(()) => {}
+                        Ok(()) => self.count_move(pod),
                         Err(e) if matches!(e.class, Class::Absent | Class::Conflict) => {}
                         Err(e) => return Err(e.into()),
                     }

@@ -3,79 +3,68 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::budget::tests::pdb;
 use super::decide::{Act, decide};
-use super::seen::{BlueNode, Seen};
+use super::fixtures::{RUN, at, node, open_node, spec};
+use super::seen::{BlueNode, Restart, Seen};
 use crate::engine::{Decision, Past};
-use crate::model::kube::{Key, Node, Owner, Pod, Resources, Taint};
+use crate::model::kube::{Key, Node, Owner, Pod};
 use crate::model::marks;
 use crate::route::DrainSpec;
 use crate::steps::evictable::tests::pod;
-
-const RUN: &str = "run-1";
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(1_790_000_000 + seconds).unwrap()
-}
-
-fn spec() -> DrainSpec {
-    DrainSpec {
-        order: "easiest".into(),
-        parallel: 1,
-        pod_deadline: Duration::from_secs(600),
-        node_deadline: Duration::from_secs(1800),
-        on_deadline: "stop".into(),
-        bare_pods: false,
-        empty_dir: false,
-        wait_for_jobs: true,
-        single_replicas: "block".into(),
-        skip_dead_kubelets: false,
-        bake: Duration::ZERO,
-        canary_bake: None,
-        surge: None,
-        leave_target_groups: vec![],
-        deregister_from: vec![],
-        downtime: false,
-    }
-}
-
-fn node(name: &str, begun: Option<i64>) -> Node {
-    let annotations = begun.map(|s| (marks::DRAINING.to_owned(), format!("{RUN}@{}", at(s))));
-    Node {
-        name: name.into(),
-        uid: name.into(),
-        resource_version: "1".into(),
-        labels: Default::default(),
-        annotations: annotations.into_iter().collect(),
-        unschedulable: true,
-        taints: vec![Taint {
-            key: marks::BLUE_TAINT.into(),
-            value: Some(RUN.into()),
-            effect: "NoSchedule".into(),
-        }],
-        provider_id: None,
-        ready: "True".into(),
-        ready_since: None,
-        kubelet_version: "v1.27.16".into(),
-        allocatable: Resources::default(),
-        created: None,
-        deleting: false,
-    }
-}
+use crate::steps::workload_health::{PodWorkload, ShortWorkload};
 
 fn blue(node: Node, pods: Vec<Pod>) -> BlueNode {
     let pods: Vec<Arc<Pod>> = pods.into_iter().map(Arc::new).collect();
     BlueNode::new(Arc::new(node), Arc::new(pods))
 }
 
+/// A look at blue beside one green node that takes any pod.
 fn seen(nodes: Vec<BlueNode>) -> Seen {
-    Seen {
+    let green = open_node("g1", "green", "1a");
+    let mut seen = Seen {
         run: RUN.into(),
+        group: "blue".into(),
         nodes,
         ..Seen::default()
+    };
+    Arc::make_mut(&mut seen.snapshot.nodes).insert(green.name.clone(), Arc::new(green));
+    seen
+}
+
+/// The same look, where begun nodes were seen open for this long, and pods `refused` as long.
+fn after(seconds: u64, mut seen: Seen, refused: &[&str]) -> Seen {
+    let elapsed = Duration::from_secs(seconds);
+    let begun = seen.nodes.iter().filter(|n| n.begun(RUN).is_some());
+    seen.elapsed.open = begun.map(|n| (n.node.name.clone(), elapsed)).collect();
+    let uids = refused.iter().map(|p| (format!("uid-{p}"), elapsed));
+    seen.elapsed.refused = uids.collect();
+    seen.elapsed.waiting = elapsed;
+    seen
+}
+
+fn short(name: &str) -> ShortWorkload {
+    ShortWorkload {
+        name: name.into(),
+        ready: 1,
+        needed: 2,
+        why: "pod shop/web-x on g1: ImagePullBackOff".into(),
     }
+}
+
+/// `pods` belong to a workload that had `had` Ready pods and has `ready`.
+fn with_workload(mut seen: Seen, pods: &[&str], had: u32, ready: u32) -> Seen {
+    for pod in pods {
+        let workload = PodWorkload {
+            name: "Deployment shop/web".into(),
+            had,
+            ready,
+        };
+        seen.workloads.insert(format!("uid-{pod}"), workload);
+    }
+    seen
 }
 
 /// Pods may take long to stop: the last node became empty only then.
@@ -136,6 +125,7 @@ fn no_more_is_evicted_than_the_budget_allows_and_no_request_is_made_while_it_is_
         ["a"]
     );
     let closed = with_budget(seen(vec![blue(node("n1", Some(0)), pods())]), 0);
+    let closed = after(250, closed, &[]);
     let Decision::Wait { why, .. } = decide(&spec(), &closed, &Past::default(), at(250)) else {
         panic!()
     };
@@ -159,7 +149,7 @@ fn the_next_node_waits_for_replacements_volumes_and_the_bake() {
         ..Past::default()
     };
     let mut waiting = seen(two());
-    waiting.unsettled = vec!["ReplicaSet shop/web-1 has 1 of 2 ready".into()];
+    waiting.short = vec![short("Deployment shop/web-1")];
     assert!(
         matches!(decide(&spec(), &waiting, &past, at(10)), Decision::Wait { why, .. } if why.contains("shop/web-1"))
     );
@@ -188,10 +178,8 @@ fn the_next_node_waits_for_replacements_volumes_and_the_bake() {
 #[test]
 fn a_blocked_pod_at_its_deadline_does_what_the_plan_says_and_names_the_budget() {
     let late = || {
-        with_budget(
-            seen(vec![blue(node("n1", Some(0)), vec![pod("a", "n1")])]),
-            0,
-        )
+        let seen = seen(vec![blue(node("n1", Some(0)), vec![pod("a", "n1")])]);
+        after(601, with_budget(seen, 0), &["a"])
     };
     let now = at(601);
     assert!(
@@ -232,8 +220,8 @@ fn a_single_replica_is_surged_when_the_plan_says_so() {
     let budget = pdb("web", 0, 1, 1, 1);
     Arc::make_mut(&mut state.snapshot.pdbs).insert(budget.key.clone(), budget);
     state
-        .restartable
-        .insert("uid-a".into(), Ok(Key::new("shop", "web")));
+        .restarts
+        .insert("uid-a".into(), Restart::Possible(Key::new("shop", "web")));
     let surge = DrainSpec {
         single_replicas: "surge".into(),
         ..spec()
@@ -256,12 +244,18 @@ fn a_running_job_is_waited_for_and_then_stops_the_run() {
         name: "j".into(),
         uid: "j".into(),
     });
-    let state = seen(vec![blue(node("n1", Some(0)), vec![job])]);
+    let state = |s| {
+        after(
+            s,
+            seen(vec![blue(node("n1", Some(0)), vec![job.clone()])]),
+            &[],
+        )
+    };
     assert!(
-        matches!(decide(&spec(), &state, &Past::default(), at(700)), Decision::Wait { why, .. } if why.contains("Jobs are running"))
+        matches!(decide(&spec(), &state(700), &Past::default(), at(700)), Decision::Wait { why, .. } if why.contains("Jobs are running"))
     );
     assert!(matches!(
-        decide(&spec(), &state, &Past::default(), at(1801)),
+        decide(&spec(), &state(1801), &Past::default(), at(1801)),
         Decision::Refuse(_)
     ));
 }
@@ -273,10 +267,13 @@ fn a_dead_kubelet_needs_consent() {
     let mut leaving = pod("a", "n1");
     leaving.deletion_timestamp = Some(at(1));
     let state = || {
-        seen(vec![blue(
+        let mut state = seen(vec![blue(
             dead.clone(),
             vec![pod("b", "n1"), leaving.clone()],
-        )])
+        )]);
+        let unready = Duration::from_secs(70);
+        state.elapsed.unready.insert("n1".into(), unready);
+        state
     };
     assert!(
         matches!(decide(&spec(), &state(), &Past::default(), at(70)), Decision::Refuse(why) if why.contains("deadKubelets"))
@@ -350,33 +347,173 @@ fn a_pod_that_was_just_asked_to_go_is_not_asked_again() {
 fn a_pod_that_never_stops_is_not_waited_for_for_ever() {
     let mut stuck = pod("a", "n1");
     stuck.deletion_timestamp = Some(at(0));
-    let state = seen(vec![blue(node("n1", Some(0)), vec![stuck])]);
-    let after = |s: i64| {
-        decide(
-            &spec(),
-            &state,
-            &Past::default(),
-            at(0) + SignedDuration::from_secs(s),
-        )
+    let mut state = seen(vec![blue(node("n1", Some(0)), vec![stuck])]);
+    let mut after = |s: u64| {
+        let stopping = Duration::from_secs(s);
+        state.elapsed.stopping.insert("uid-a".into(), stopping);
+        decide(&spec(), &state, &Past::default(), at(0))
     };
-    assert!(matches!(after(600), Decision::Wait { .. }));
-    assert!(matches!(after(631), Decision::Refuse(why) if why.contains("shop/a")));
+    assert!(matches!(after(660), Decision::Wait { .. }));
+    assert!(matches!(after(661), Decision::Refuse(why) if why.contains("shop/a")));
 }
 
 #[test]
-fn a_new_try_that_has_done_nothing_yet_does_not_wait_for_ever_for_what_was_moved() {
-    let mut state = seen(vec![
-        blue(node("n1", Some(0)), vec![]),
-        blue(node("n2", None), vec![pod("b", "n2")]),
-    ]);
-    state.unsettled = vec!["pod shop/a on no node".into()];
-    // As after a stuck end: what the earlier try did does not count, and the run was just taken up again.
-    let past = Past {
-        started_at: Some(at(0)),
-        resumed_at: Some(at(10_000)),
-        ..Past::default()
+fn workloads_that_stay_short_end_the_run_whatever_the_plan_says_at_deadlines() {
+    for on_deadline in ["stop", "skip", "delete"] {
+        let spec = DrainSpec {
+            on_deadline: on_deadline.into(),
+            ..spec()
+        };
+        let state = |s| {
+            let mut state = after(
+                s,
+                seen(vec![
+                    blue(node("n1", Some(0)), vec![]),
+                    blue(node("n2", None), vec![pod("b", "n2")]),
+                ]),
+                &[],
+            );
+            state.short = vec![short("Deployment shop/web")];
+            state
+        };
+        let decide = |s| decide(&spec, &state(s), &Past::default(), at(0));
+        assert!(matches!(decide(1800), Decision::Wait { .. }));
+        assert!(
+            matches!(decide(1801), Decision::Refuse(why) if why.contains("ImagePullBackOff")),
+            "{on_deadline}"
+        );
+    }
+}
+
+#[test]
+fn the_last_node_is_not_the_end_while_a_workload_is_short() {
+    let mut state = seen(vec![blue(node("n1", Some(0)), vec![])]);
+    state.short = vec![short("Deployment shop/web")];
+    assert!(matches!(
+        decide(&spec(), &state, &Past::default(), at(1)),
+        Decision::Wait { .. }
+    ));
+}
+
+#[test]
+fn what_can_be_evicted_is_evicted_before_a_deadline_counts() {
+    let both = vec![pod("a", "n1"), pod("b", "n1")];
+    let state = with_budget(seen(vec![blue(node("n1", Some(0)), both)]), 1);
+    let delete = DrainSpec {
+        on_deadline: "delete".into(),
+        ..spec()
     };
-    let after = |s: i64| decide(&spec(), &state, &past, at(10_000 + s));
-    assert!(matches!(after(1800), Decision::Wait { .. }));
-    assert!(matches!(after(1801), Decision::Refuse(why) if why.contains("shop/a")));
+    // Long past both deadlines, the budget is open for one of them.
+    let state = after(5000, state, &["a", "b"]);
+    assert_eq!(
+        evicted(decide(&delete, &state, &Past::default(), at(0))),
+        ["a"]
+    );
+}
+
+#[test]
+fn one_pod_of_a_workload_is_deleted_at_a_time_and_none_while_it_is_short() {
+    let both = || vec![pod("a", "n1"), pod("b", "n1")];
+    let delete = DrainSpec {
+        on_deadline: "delete".into(),
+        ..spec()
+    };
+    let state = |ready| {
+        let seen = with_budget(seen(vec![blue(node("n1", Some(0)), both())]), 0);
+        after(601, with_workload(seen, &["a", "b"], 3, ready), &["a", "b"])
+    };
+    let Decision::Act(Act::Delete { pods, .. }) =
+        decide(&delete, &state(3), &Past::default(), at(0))
+    else {
+        panic!()
+    };
+    assert_eq!(pods.len(), 1);
+    assert!(matches!(
+        decide(&delete, &state(2), &Past::default(), at(0)),
+        Decision::Wait { .. }
+    ));
+}
+
+#[test]
+fn a_workload_without_a_budget_keeps_its_last_ready_pod_until_another_is_ready() {
+    let both = || vec![pod("a", "n1"), pod("b", "n1")];
+    let state = with_workload(
+        seen(vec![blue(node("n1", Some(0)), both())]),
+        &["a", "b"],
+        2,
+        2,
+    );
+    assert_eq!(
+        evicted(decide(&spec(), &state, &Past::default(), at(1))),
+        ["a"]
+    );
+    let alone = seen(vec![blue(node("n1", Some(0)), vec![pod("b", "n1")])]);
+    let alone = with_workload(alone, &["b"], 2, 1);
+    assert!(
+        matches!(decide(&spec(), &alone, &Past::default(), at(1)), Decision::Wait { why, .. } if why.contains("last Ready pod of Deployment shop/web"))
+    );
+    let back = with_workload(alone, &["b"], 2, 2);
+    assert_eq!(
+        evicted(decide(&spec(), &back, &Past::default(), at(1))),
+        ["b"]
+    );
+}
+
+#[test]
+fn a_single_replica_without_a_budget_is_surged_too() {
+    let mut state = with_workload(
+        seen(vec![blue(node("n1", Some(0)), vec![pod("a", "n1")])]),
+        &["a"],
+        1,
+        1,
+    );
+    let surge = DrainSpec {
+        single_replicas: "surge".into(),
+        ..spec()
+    };
+    state
+        .restarts
+        .insert("uid-a".into(), Restart::Possible(Key::new("shop", "web")));
+    assert!(matches!(
+        decide(&surge, &state, &Past::default(), at(1)),
+        Decision::Act(Act::Restart { .. })
+    ));
+    state
+        .restarts
+        .insert("uid-a".into(), Restart::Underway(Key::new("shop", "web")));
+    assert!(matches!(
+        decide(&surge, &state, &Past::default(), at(1)),
+        Decision::Wait { .. }
+    ));
+}
+
+#[test]
+fn a_node_whose_pods_have_nowhere_to_go_is_not_begun_and_green_grows_first() {
+    let mut stateful = pod("db-0", "n1");
+    stateful.claims = vec!["data".into()];
+    let mut state = seen(vec![blue(node("n1", None), vec![stateful])]);
+    let zones = [(Key::new("shop", "data"), vec!["1b".to_owned()])];
+    state.volume_zones = Arc::new(zones.into());
+    (state.green_ready, state.green_desired, state.green_max) = (1, 1, 2);
+    assert_eq!(
+        decide(&spec(), &state, &Past::default(), at(1)),
+        Decision::Act(Act::Grow { desired: 2 })
+    );
+    (state.green_ready, state.green_desired) = (2, 2);
+    assert!(
+        matches!(decide(&spec(), &state, &Past::default(), at(1)), Decision::Wait { why, .. } if why.contains("1b"))
+    );
+    let state = after(1801, state, &[]);
+    assert!(
+        matches!(decide(&spec(), &state, &Past::default(), at(1)), Decision::Refuse(why) if why.contains("1b"))
+    );
+}
+
+#[test]
+fn a_workload_that_always_comes_back_ends_the_run() {
+    let mut state = seen(vec![blue(node("n1", Some(0)), vec![pod("a", "n1")])]);
+    state.returning_workload = Some("Deployment shop/web".into());
+    assert!(
+        matches!(decide(&spec(), &state, &Past::default(), at(1)), Decision::Refuse(why) if why.contains("shop/web"))
+    );
 }

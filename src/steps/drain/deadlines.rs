@@ -1,0 +1,172 @@
+//! What a drain does at its deadlines, and how it says what it waits for. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::engine::Decision;
+use crate::model::kube::Pod;
+use crate::route::DrainSpec;
+use crate::steps::drain::decide::{Act, PodRef};
+use crate::steps::drain::eviction_plan::{HoldKind, OpenNode};
+use crate::steps::drain::seen::{Restart, Seen};
+use crate::steps::workload_health::describe_short;
+
+/// Beyond a pod's own grace period, what a kubelet takes to tell that it has ended it.
+const KUBELET_SLACK: Duration = Duration::from_secs(30);
+/// A node that has just lost touch may come back; a kubelet is NotReady about 40 s after it died.
+const DEAD_KUBELET_AFTER: Duration = Duration::from_secs(60);
+
+/// A node whose kubelet is dead needs a consent before anything is done with it.
+pub fn dead_kubelet(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Option<String> {
+    let dead = |o: &&OpenNode<'_>| {
+        let unready = seen.elapsed.unready.get(&o.node.node.name);
+        unready.is_some_and(|t| *t > DEAD_KUBELET_AFTER) && o.remaining().next().is_some()
+    };
+    let open = open
+        .iter()
+        .filter(|_| !spec.skip_dead_kubelets)
+        .find(dead)?;
+    let node = &open.node.node;
+    Some(format!(
+        "the kubelet of {} does not answer (Ready is {}), so nobody can say whether its pods have stopped: {}. \
+         Repair or terminate the instance, then run `eksup apply` again; a plan with `drain.deadKubelets: skip` consents to go on without.",
+        node.name,
+        node.ready,
+        names(open.remaining())
+    ))
+}
+
+/// What the plan says at a deadline, for the first node or pod beyond one.
+pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Option<Decision<Act>> {
+    for state in open {
+        let name = &state.node.node.name;
+        let waited = seen.elapsed.open.get(name).copied().unwrap_or_default();
+        let late = waited > spec.node_deadline;
+        let refused = state
+            .held_pods
+            .iter()
+            .any(|h| refused_too_long(spec, seen, h.pod));
+        let stopping = state.leaving.iter().any(|p| {
+            let grace = Duration::from_secs(u64::try_from(p.grace_seconds).unwrap_or(0));
+            let stopping = seen.elapsed.stopping.get(&p.uid);
+            stopping.is_some_and(|t| *t > grace + spec.pod_deadline + KUBELET_SLACK)
+        });
+        if !late && !refused && !stopping {
+            continue;
+        }
+        let why = format!(
+            "{name} is not empty {}s after its drain began: {}",
+            waited.as_secs(),
+            reasons(state, seen)
+        );
+        return Some(match spec.on_deadline.as_str() {
+            "skip" => Decision::Act(Act::Skip {
+                nodes: vec![name.clone()],
+                why,
+            }),
+            "delete" => {
+                let pods = deletable(spec, state, seen, late);
+                if !pods.is_empty() {
+                    return Some(Decision::Act(Act::Delete { pods, why }));
+                }
+                if !late {
+                    continue;
+                }
+                Decision::Refuse(format!(
+                    "{why}. `onDeadline: delete` deletes only what its budget refuses, one pod of a workload at a time and none \
+                     of one that is short. Fix what is named, then run `eksup apply` again; the node stays cordoned."
+                ))
+            }
+            _ => Decision::Refuse(format!(
+                "{why}. Fix what is named, then run `eksup apply` again; the node stays cordoned."
+            )),
+        });
+    }
+    None
+}
+
+fn refused_too_long(spec: &DrainSpec, seen: &Seen, pod: &Pod) -> bool {
+    let refused = seen.elapsed.refused.get(&pod.uid);
+    refused.is_some_and(|t| *t > spec.pod_deadline)
+}
+
+/// The pods that the plan lets be deleted: those whose budget has refused them for the deadline, one of a workload and
+/// none of one that is short already; and Jobs at the node's deadline.
+fn deletable(spec: &DrainSpec, state: &OpenNode<'_>, seen: &Seen, late: bool) -> Vec<PodRef> {
+    let mut workloads = BTreeSet::new();
+    let refused = state.held_pods.iter().filter(|held| {
+        let workload = seen.workloads.get(&held.pod.uid);
+        held.kind == HoldKind::Budget
+            && refused_too_long(spec, seen, held.pod)
+            && workload.is_none_or(|w| {
+                (w.ready >= w.had || !held.pod.ready) && workloads.insert(w.name.as_str())
+            })
+    });
+    let mut pods: Vec<PodRef> = refused.map(|h| PodRef::of(h.pod)).collect();
+    if late {
+        pods.extend(state.jobs.iter().map(|p| PodRef::of(p)));
+    }
+    pods.retain(|p| !seen.hushed.contains(&p.uid));
+    pods
+}
+
+/// Names the first few of `pods`.
+pub fn names<'a>(pods: impl Iterator<Item = &'a Pod>) -> String {
+    let all: Vec<String> = pods.map(|p| p.key.to_string()).collect();
+    if all.len() > 5 {
+        format!("{} and {} more", all[..5].join(", "), all.len() - 5)
+    } else {
+        all.join(", ")
+    }
+}
+
+/// Says how long a node has been waited for, and what for.
+pub fn reasons_since(state: &OpenNode<'_>, seen: &Seen) -> String {
+    let waited = seen.elapsed.open.get(&state.node.node.name);
+    let waited = waited.map_or(0, Duration::as_secs);
+    format!(
+        "waiting {}m{:02}s, {}",
+        waited / 60,
+        waited % 60,
+        reasons(state, seen)
+    )
+}
+
+/// Says what a node waits for, naming the objects, and what may be behind it.
+fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
+    let mut parts = Vec::new();
+    for held in state.held_pods.iter().take(3) {
+        let more = match seen.restarts.get(&held.pod.uid) {
+            Some(Restart::No(why)) => format!(" (no restart: {why})"),
+            Some(Restart::Possible(key) | Restart::Underway(key)) => {
+                format!(" (Deployment {key} is restarting)")
+            }
+            None => String::new(),
+        };
+        parts.push(format!("{}, pod {}{more}", held.why, held.pod.key));
+    }
+    if state.held_pods.len() > 3 {
+        parts.push(format!("{} more pods are held", state.held_pods.len() - 3));
+    }
+    if !state.leaving.is_empty() {
+        parts.push(format!(
+            "pods are stopping: {}",
+            names(state.leaving.iter().copied())
+        ));
+    }
+    if !state.jobs.is_empty() {
+        parts.push(format!(
+            "Jobs are running: {}",
+            names(state.jobs.iter().copied())
+        ));
+    }
+    parts.extend(state.held_by.iter().cloned());
+    if !state.held_pods.is_empty() && !seen.short.is_empty() {
+        parts.push(describe_short(&seen.short));
+    }
+    if parts.is_empty() {
+        "nothing".to_owned()
+    } else {
+        parts.join("; ")
+    }
+}

@@ -1,0 +1,216 @@
+//! Which pods of a begun node may be evicted now, and what holds each of the others. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::model::kube::{Key, Pod};
+use crate::route::DrainSpec;
+use crate::steps::drain::budget::{Budgets, Gate};
+use crate::steps::drain::placement::Placement;
+use crate::steps::drain::seen::{BlueNode, Restart, Seen};
+use crate::steps::evictable::{Consents, Verdict, occupies, verdict};
+
+/// Why a pod is not evicted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldKind {
+    /// Its budget is closed: the only hold that `onDeadline: delete` passes over.
+    Budget,
+    /// It is the last Ready pod of a workload that had more.
+    LastReady,
+    /// No node takes it now; whether another one would.
+    NoPlace { more_nodes_help: bool },
+    /// It is a single replica, and its new pod comes first.
+    SurgeFirst,
+}
+
+/// A pod that is held.
+pub struct HeldPod<'a> {
+    pub pod: &'a Pod,
+    pub kind: HoldKind,
+    pub why: String,
+}
+
+/// The state of one node whose emptying has begun.
+pub struct OpenNode<'a> {
+    pub node: &'a BlueNode,
+    /// Pods that may be evicted now.
+    pub ready: Vec<&'a Pod>,
+    pub held_pods: Vec<HeldPod<'a>>,
+    /// Pods on their way out.
+    pub leaving: Vec<&'a Pod>,
+    /// Pods of Jobs that are waited for.
+    pub jobs: Vec<&'a Pod>,
+    /// What else holds the node: volumes, targets.
+    pub held_by: Vec<String>,
+}
+
+impl OpenNode<'_> {
+    /// Whether nothing is left on the node, and nothing else holds it.
+    pub fn empty(&self) -> bool {
+        self.ready.is_empty()
+            && self.held_pods.is_empty()
+            && self.leaving.is_empty()
+            && self.jobs.is_empty()
+            && self.held_by.is_empty()
+    }
+
+    /// All pods that are left.
+    pub fn remaining(&self) -> impl Iterator<Item = &Pod> {
+        self.ready
+            .iter()
+            .copied()
+            .chain(self.held_pods.iter().map(|h| h.pod))
+            .chain(self.leaving.iter().copied())
+            .chain(self.jobs.iter().copied())
+    }
+}
+
+/// What is left to spend while a wave of evictions is put together: budgets, Ready pods of workloads, room on nodes.
+pub struct EvictionPlanner<'a> {
+    spec: &'a DrainSpec,
+    seen: &'a Seen,
+    pub budgets: Budgets,
+    /// Made when the first pod asks for it.
+    placement: Option<Placement>,
+    /// By workload: the Ready pods it will have left.
+    ready_left: BTreeMap<&'a str, u32>,
+}
+
+impl<'a> EvictionPlanner<'a> {
+    /// Plans for what `seen` shows.
+    pub fn new(spec: &'a DrainSpec, seen: &'a Seen) -> Self {
+        let left = seen.workloads.values().map(|w| (w.name.as_str(), w.ready));
+        Self {
+            spec,
+            seen,
+            budgets: Budgets::new(seen.snapshot.pdbs.values()),
+            placement: None,
+            ready_left: left.collect(),
+        }
+    }
+
+    /// Sorts a begun node's pods.
+    ///
+    /// # Errors
+    /// What no waiting changes: a pod that nobody consented to move, or that two budgets select.
+    pub fn inspect(&mut self, node: &'a BlueNode) -> Result<OpenNode<'a>, String> {
+        let name = &node.node.name;
+        let mut open = OpenNode {
+            node,
+            ready: vec![],
+            held_pods: vec![],
+            leaving: vec![],
+            jobs: vec![],
+            held_by: vec![],
+        };
+        let registered = self.seen.registered.iter().filter(|(n, _)| n == name);
+        open.held_by
+            .extend(registered.map(|(_, tg)| format!("it is still a target of {tg}")));
+        // Requests still reach the node: its pods stay until it has left the target groups.
+        let served = !open.held_by.is_empty();
+        for pod in node.pods.iter().filter(|p| occupies(p, &node.node)) {
+            if pod.deletion_timestamp.is_some() {
+                open.leaving.push(pod);
+                continue;
+            }
+            match verdict(pod, consents(self.spec)) {
+                Verdict::Leave(_) => {}
+                Verdict::Block(why) => return Err(format!("pod {} on {name}: {why}", pod.key)),
+                Verdict::WaitForJob => open.jobs.push(pod),
+                Verdict::Evict if served || self.seen.hushed.contains(&pod.uid) => {
+                    open.leaving.push(pod);
+                }
+                Verdict::Evict => match self.hold_of(pod, name)? {
+                    Some((kind, why)) => open.held_pods.push(HeldPod { pod, kind, why }),
+                    None => open.ready.push(pod),
+                },
+            }
+        }
+        // The volumes of a dead kubelet are detached only when its instance ends.
+        let abandoned = self.spec.skip_dead_kubelets && !node.node.is_ready();
+        let attached = self.seen.attached.iter().filter(|(_, n)| n == name);
+        open.held_by.extend(
+            attached
+                .filter(|_| !abandoned)
+                .map(|(v, _)| format!("volume {v} is still attached")),
+        );
+        Ok(open)
+    }
+
+    /// What holds a pod, if anything does; otherwise its eviction is booked.
+    fn hold_of(&mut self, pod: &'a Pod, node: &str) -> Result<Option<(HoldKind, String)>, String> {
+        let gate = self.budgets.gate(pod);
+        match &gate {
+            Gate::Two(names) => return Err(two_budgets(pod, node, names)),
+            Gate::Closed { why, .. } => return Ok(Some((HoldKind::Budget, why.clone()))),
+            Gate::Free | Gate::Spend(_) => {}
+        }
+        // Everything may be down: nothing has to stay, and there is nowhere to go yet.
+        if self.spec.downtime {
+            return Ok(None);
+        }
+        let workload = self.seen.workloads.get(&pod.uid);
+        if let Some(workload) = workload.filter(|_| pod.ready && gate == Gate::Free) {
+            let left = self.ready_left.get(workload.name.as_str()).copied();
+            if workload.had <= 1
+                && let Some(Restart::Possible(_) | Restart::Underway(_)) =
+                    self.seen.restarts.get(&pod.uid)
+            {
+                let why = format!(
+                    "{} has one replica, whose new pod comes first",
+                    workload.name
+                );
+                return Ok(Some((HoldKind::SurgeFirst, why)));
+            }
+            if workload.had >= 2 && left.is_some_and(|left| left <= 1) {
+                let why = format!("it is the last Ready pod of {}", workload.name);
+                return Ok(Some((HoldKind::LastReady, why)));
+            }
+        }
+        let placement = self.placement.get_or_insert_with(|| {
+            let zones = self.seen.volume_zones.clone();
+            Placement::new(&self.seen.snapshot, &self.seen.group, zones)
+        });
+        if let Err(no) = placement.place(pod) {
+            let kind = HoldKind::NoPlace {
+                more_nodes_help: no.more_nodes_help,
+            };
+            return Ok(Some((kind, format!("it has nowhere to go: {}", no.why))));
+        }
+        if let Gate::Spend(budget) = &gate {
+            self.budgets.spend(budget);
+        }
+        if let Some(workload) = workload.filter(|_| pod.ready)
+            && let Some(left) = self.ready_left.get_mut(workload.name.as_str())
+        {
+            *left = left.saturating_sub(1);
+        }
+        Ok(None)
+    }
+}
+
+/// What the plan consents to.
+pub fn consents(spec: &DrainSpec) -> Consents {
+    Consents {
+        bare_pods: spec.bare_pods,
+        empty_dir: spec.empty_dir,
+        wait_for_jobs: spec.wait_for_jobs,
+    }
+}
+
+/// Whether no node is half emptied, so that the drain may be left as it is until the next maintenance window.
+pub fn at_rest(spec: &DrainSpec, seen: &Seen) -> bool {
+    let mut planner = EvictionPlanner::new(spec, seen);
+    let begun = |n: &&BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+    (seen.nodes.iter().filter(begun)).all(|n| planner.inspect(n).is_ok_and(|open| open.empty()))
+}
+
+fn two_budgets(pod: &Pod, node: &str, names: &[Key]) -> String {
+    let all: Vec<String> = names.iter().map(Key::to_string).collect();
+    format!(
+        "pod {} on {node} is selected by {} budgets ({}); the API server refuses such an eviction for ever. \
+         Delete one of them or narrow its selector, then run `eksup apply` again.",
+        pod.key,
+        names.len(),
+        all.join(", ")
+    )
+}

@@ -1,0 +1,118 @@
+//! What the tests of the drain and of the workloads are made of.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::kube::{Key, Node, Owner, Resources, Taint, Workload};
+use crate::model::marks;
+use crate::route::DrainSpec;
+
+/// The run whose marks the nodes carry.
+pub const RUN: &str = "run-1";
+
+/// A moment, in seconds after an arbitrary one.
+pub fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+}
+
+/// A drain of one node at a time, with the plan's defaults.
+pub fn spec() -> DrainSpec {
+    DrainSpec {
+        order: "easiest".into(),
+        parallel: 1,
+        pod_deadline: Duration::from_secs(600),
+        node_deadline: Duration::from_secs(1800),
+        on_deadline: "stop".into(),
+        bare_pods: false,
+        empty_dir: false,
+        wait_for_jobs: true,
+        single_replicas: "block".into(),
+        skip_dead_kubelets: false,
+        bake: Duration::ZERO,
+        canary_bake: None,
+        surge: None,
+        leave_target_groups: vec![],
+        deregister_from: vec![],
+        downtime: false,
+    }
+}
+
+/// A closed node, begun `begun` seconds after the arbitrary moment.
+pub fn node(name: &str, begun: Option<i64>) -> Node {
+    let annotations = begun.map(|s| (marks::DRAINING.to_owned(), format!("{RUN}@{}", at(s))));
+    Node {
+        name: name.into(),
+        uid: name.into(),
+        resource_version: "1".into(),
+        labels: Default::default(),
+        annotations: annotations.into_iter().collect(),
+        unschedulable: true,
+        taints: vec![Taint {
+            key: marks::BLUE_TAINT.into(),
+            value: Some(RUN.into()),
+            effect: "NoSchedule".into(),
+        }],
+        provider_id: None,
+        ready: "True".into(),
+        ready_since: None,
+        kubelet_version: "v1.27.16".into(),
+        allocatable: Resources::default(),
+        created: None,
+        deleting: false,
+    }
+}
+
+/// A workload of namespace `shop` that wants `desired` pods; `of`: the Deployment that owns it.
+pub fn workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> Workload {
+    Workload {
+        kind: kind.into(),
+        key: Key::new("shop", name),
+        uid: format!("uid-{name}"),
+        owner: of.map(|of| Owner {
+            kind: "Deployment".into(),
+            name: of.into(),
+            uid: format!("uid-{of}"),
+        }),
+        labels: Default::default(),
+        selector: None,
+        template_labels: Default::default(),
+        desired,
+        ready: desired,
+        available: desired,
+        updated: desired,
+        generation: 1,
+        observed_generation: 1,
+        strategy: None,
+        max_surge: None,
+        max_unavailable: None,
+        paused: false,
+        images: vec![],
+        node_selector: Default::default(),
+        required_affinity: Default::default(),
+        tolerations: vec![],
+        readiness_probe: true,
+    }
+}
+
+/// A Ready node of `group` in `zone` that takes any pod.
+pub fn open_node(name: &str, group: &str, zone: &str) -> Node {
+    let labels = [
+        (marks::NODEGROUP_LABEL, group),
+        ("topology.kubernetes.io/zone", zone),
+    ];
+    Node {
+        labels: labels
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into_iter()
+            .collect(),
+        unschedulable: false,
+        taints: vec![],
+        allocatable: Resources {
+            cpu_millis: 64_000,
+            memory_bytes: 256 << 30,
+            pods: 200,
+        },
+        ..node(name, None)
+    }
+}

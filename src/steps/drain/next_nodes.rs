@@ -1,0 +1,325 @@
+//! Which nodes a drain begins with next, once everything that was moved serves again. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::engine::{Decision, Past};
+use crate::model::kube::Pod;
+use crate::route::DrainSpec;
+use crate::steps::drain::budget::{Budgets, Gate};
+use crate::steps::drain::deadlines::reasons_since;
+use crate::steps::drain::decide::{Act, MOVING_RECHECK, RECHECK};
+use crate::steps::drain::eviction_plan::{OpenNode, consents};
+use crate::steps::drain::placement::{NoPlace, Placement};
+use crate::steps::drain::seen::{BlueNode, Seen};
+use crate::steps::evictable::{Verdict, verdict};
+use crate::steps::workload_health::describe_short;
+
+/// Where a drain stands between two nodes.
+pub struct Progress<'a> {
+    pub open: Vec<OpenNode<'a>>,
+    /// Nodes that have not been begun.
+    pub fresh: Vec<&'a BlueNode>,
+    /// How many of the begun are empty.
+    pub done: usize,
+}
+
+impl Progress<'_> {
+    fn begun(&self) -> usize {
+        self.done + self.open.len()
+    }
+}
+
+/// Begins with the next nodes when the gates are open; else says what is waited for.
+pub fn next_nodes(
+    spec: &DrainSpec,
+    at: &Progress<'_>,
+    seen: &Seen,
+    past: &Past,
+    now: Timestamp,
+) -> Decision<Act> {
+    let begun = at.begun();
+    let canary = spec.canary_bake.is_some() && begun <= 1;
+    let parallel = if canary {
+        1
+    } else {
+        spec.parallel.max(1) as usize
+    };
+    // As many as may be are being emptied, or there is no other.
+    if at.open.len() >= parallel || (!at.open.is_empty() && at.fresh.is_empty()) {
+        return wait_for_open(at, seen);
+    }
+    // Whatever was moved has its Ready pods back, read anew at every look.
+    if !spec.downtime && !seen.short.is_empty() {
+        return wait_for_workloads(spec, at, seen);
+    }
+    if at.fresh.is_empty() {
+        return finished(at.done, seen);
+    }
+    if let Some(bake) = bake_left(spec, at, seen, past, now) {
+        return bake;
+    }
+    begin(spec, at, seen, parallel - at.open.len(), now)
+}
+
+fn wait_for_open(at: &Progress<'_>, seen: &Seen) -> Decision<Act> {
+    let waits: Vec<String> = at
+        .open
+        .iter()
+        .map(|o| format!("{}: {}", o.node.node.name, reasons_since(o, seen)))
+        .collect();
+    let polled = at.open.iter().any(|o| !o.held_by.is_empty());
+    Decision::Wait {
+        why: waits.join("; "),
+        recheck: if polled { MOVING_RECHECK } else { RECHECK },
+    }
+}
+
+fn wait_for_workloads(spec: &DrainSpec, at: &Progress<'_>, seen: &Seen) -> Decision<Act> {
+    let text = format!(
+        "workloads have fewer Ready pods than when the run began: {}",
+        describe_short(&seen.short)
+    );
+    let waited = seen.elapsed.waiting;
+    if at.open.is_empty() && waited > spec.node_deadline {
+        return Decision::Refuse(format!(
+            "{text}, for {}s. No other node is drained while that is so. Fix them and run `eksup apply` again.",
+            waited.as_secs()
+        ));
+    }
+    Decision::Wait {
+        why: text,
+        recheck: MOVING_RECHECK,
+    }
+}
+
+fn finished(done: usize, seen: &Seen) -> Decision<Act> {
+    let skipped = seen.nodes.iter().filter(|n| n.skipped(&seen.run));
+    let skipped: Vec<&str> = skipped.map(|n| n.node.name.as_str()).collect();
+    if skipped.is_empty() {
+        return Decision::Done(format!("{done} nodes are empty"));
+    }
+    Decision::Refuse(format!(
+        "{done} nodes are empty, but {} were given up at their deadline: {}. Empty them by hand, then run `eksup apply` again; blue is not retired before.",
+        skipped.len(),
+        skipped.join(", ")
+    ))
+}
+
+fn bake_left(
+    spec: &DrainSpec,
+    at: &Progress<'_>,
+    seen: &Seen,
+    past: &Past,
+    now: Timestamp,
+) -> Option<Decision<Act>> {
+    let begun = at.begun();
+    let bake = match spec.canary_bake {
+        Some(bake) if begun == 1 => bake,
+        _ => spec.bake,
+    };
+    let bake = SignedDuration::try_from(bake).unwrap_or(SignedDuration::MAX);
+    if begun == 0 || !at.open.is_empty() {
+        return None;
+    }
+    let since = past.watched_from().max(seen.emptied)?;
+    let left = bake - now.duration_since(since);
+    (left > SignedDuration::ZERO).then(|| Decision::Wait {
+        why: format!("baking {}s more after the last node", left.as_secs()),
+        recheck: Duration::try_from(left)
+            .unwrap_or(RECHECK)
+            .min(Duration::from_secs(30)),
+    })
+}
+
+/// Begins with as many nodes as there are `slots`, of those whose pods have somewhere to go; else makes room.
+fn begin(
+    spec: &DrainSpec,
+    at: &Progress<'_>,
+    seen: &Seen,
+    slots: usize,
+    now: Timestamp,
+) -> Decision<Act> {
+    if let Some(decision) = grow_by_surge(spec, at.begun(), slots, seen) {
+        return decision;
+    }
+    let ordered = in_order(spec, &at.fresh, seen);
+    let mut placement = Placement::new(&seen.snapshot, &seen.group, seen.volume_zones.clone());
+    let mut nodes = Vec::new();
+    let mut no_place = None;
+    for node in ordered {
+        if nodes.len() == slots {
+            break;
+        }
+        for pod in node.pods.iter().filter(|p| p.deletion_timestamp.is_none()) {
+            if let Verdict::Block(why) = verdict(pod, consents(spec)) {
+                return Decision::Refuse(format!("pod {} on {}: {why}", pod.key, node.node.name));
+            }
+        }
+        match place_all(spec, node, &placement) {
+            Ok(after) => {
+                placement = after;
+                nodes.push(node.node.name.clone());
+            }
+            Err(no) => no_place = no_place.or(Some(no)),
+        }
+    }
+    match no_place {
+        Some((pod, no)) if nodes.is_empty() => make_room(spec, at, seen, &pod, &no),
+        Some(_) | None => Decision::Act(Act::Begin { nodes, at: now }),
+    }
+}
+
+/// Whether no node that has not been begun could be: a pod of each has nowhere to go.
+pub fn no_node_fits(spec: &DrainSpec, seen: &Seen) -> bool {
+    let placement = Placement::new(&seen.snapshot, &seen.group, seen.volume_zones.clone());
+    let untouched = |n: &&BlueNode| n.begun(&seen.run).is_none() && !n.skipped(&seen.run);
+    let mut fresh = seen.nodes.iter().filter(untouched).peekable();
+    fresh.peek().is_some() && fresh.all(|n| place_all(spec, n, &placement).is_err())
+}
+
+/// With `capacity: surge`, green is a few nodes ahead of what has been begun.
+fn grow_by_surge(
+    spec: &DrainSpec,
+    begun: usize,
+    slots: usize,
+    seen: &Seen,
+) -> Option<Decision<Act>> {
+    let ahead = spec.surge? as usize;
+    let wanted = (begun + slots).max(begun + ahead).min(seen.nodes.len());
+    let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
+    if seen.green_desired < wanted {
+        return Some(Decision::Act(Act::Grow { desired: wanted }));
+    }
+    let enough = wanted.min(i32::try_from(begun + 1).unwrap_or(i32::MAX));
+    (seen.green_ready < enough).then(|| Decision::Wait {
+        why: format!("green has {} of {wanted} nodes Ready", seen.green_ready),
+        recheck: RECHECK,
+    })
+}
+
+/// Finds a place for every pod of a node, or names the first that has none.
+fn place_all(
+    spec: &DrainSpec,
+    node: &BlueNode,
+    placement: &Placement,
+) -> Result<Placement, (String, NoPlace)> {
+    let mut placement = placement.clone();
+    if spec.downtime {
+        return Ok(placement);
+    }
+    let moving = node
+        .pods
+        .iter()
+        .filter(|p| p.deletion_timestamp.is_none() && verdict(p, consents(spec)) == Verdict::Evict);
+    for pod in moving {
+        placement
+            .place(pod)
+            .map_err(|no| (format!("{} on {}", pod.key, node.node.name), no))?;
+    }
+    Ok(placement)
+}
+
+/// No node can be begun, because a pod of each has nowhere to go: green grows where that helps and its maximum lets it.
+fn make_room(
+    spec: &DrainSpec,
+    at: &Progress<'_>,
+    seen: &Seen,
+    pod: &str,
+    no: &NoPlace,
+) -> Decision<Act> {
+    if !at.open.is_empty() {
+        return wait_for_open(at, seen);
+    }
+    let why = format!("pod {pod} has nowhere to go: {}", no.why);
+    if no.more_nodes_help && seen.green_ready >= seen.green_desired && seen.green_desired > 0 {
+        if seen.green_desired < seen.green_max {
+            return Decision::Act(Act::Grow {
+                desired: seen.green_desired + 1,
+            });
+        }
+    } else if no.more_nodes_help && seen.green_ready < seen.green_desired {
+        return wait_or_refuse(
+            spec,
+            seen,
+            format!(
+                "{why}; green has {} of {} nodes Ready",
+                seen.green_ready, seen.green_desired
+            ),
+        );
+    }
+    wait_or_refuse(spec, seen, why)
+}
+
+fn wait_or_refuse(spec: &DrainSpec, seen: &Seen, why: String) -> Decision<Act> {
+    let waited = seen.elapsed.waiting;
+    if waited > spec.node_deadline {
+        return Decision::Refuse(format!(
+            "{why}, for {}s; green has {} nodes and may have {}. Make room for it, then run `eksup apply` again.",
+            waited.as_secs(),
+            seen.green_desired,
+            seen.green_max
+        ));
+    }
+    Decision::Wait {
+        why,
+        recheck: RECHECK,
+    }
+}
+
+/// Puts the nodes in the plan's order; ties go by name, so that it is the same every time.
+fn in_order<'a>(spec: &DrainSpec, fresh: &[&'a BlueNode], seen: &Seen) -> Vec<&'a BlueNode> {
+    let mut nodes = fresh.to_vec();
+    match spec.order.as_str() {
+        "easiest" => {
+            let budgets = Budgets::new(seen.snapshot.pdbs.values());
+            nodes.sort_by_cached_key(|n| {
+                let going: Vec<&Pod> = n
+                    .pods
+                    .iter()
+                    .map(AsRef::as_ref)
+                    .filter(|p| verdict(p, consents(spec)) == Verdict::Evict)
+                    .collect();
+                let closed = going
+                    .iter()
+                    .filter(|p| matches!(budgets.gate(p), Gate::Closed { .. }))
+                    .count();
+                let volumes = going.iter().filter(|p| !p.claims.is_empty()).count();
+                (closed, volumes, going.len(), n.node.name.clone())
+            });
+        }
+        "oldest" => nodes.sort_by_key(|n| (n.node.created, n.node.name.clone())),
+        "zones" => by_zones(&mut nodes, seen),
+        _ => nodes.sort_by_key(|n| n.node.name.clone()),
+    }
+    nodes
+}
+
+/// The next node comes from the zone that has given the fewest so far.
+fn by_zones(nodes: &mut [&BlueNode], seen: &Seen) {
+    let zone_of = |n: &BlueNode| n.node.zone().unwrap_or_default().to_owned();
+    let mut given = BTreeMap::<String, usize>::new();
+    for n in &seen.nodes {
+        *given.entry(zone_of(n)).or_default() += usize::from(n.begun(&seen.run).is_some());
+    }
+    let mut rest: BTreeSet<(String, String)> = nodes
+        .iter()
+        .map(|n| (zone_of(n), n.node.name.clone()))
+        .collect();
+    let mut order = Vec::new();
+    while let Some(pick) = rest
+        .iter()
+        .min_by_key(|(zone, name)| {
+            let given = given.get(zone).copied().unwrap_or(0);
+            (given, zone.clone(), name.clone())
+        })
+        .cloned()
+    {
+        *given.entry(pick.0.clone()).or_default() += 1;
+        order.push(pick.1.clone());
+        rest.remove(&pick);
+    }
+    nodes.sort_by_key(|n| order.iter().position(|name| *name == n.node.name));
+}

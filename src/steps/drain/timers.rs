@@ -1,0 +1,78 @@
+//! How long this process has seen something to be so, by a timer that no clock moves.
+//!
+//! Marks on nodes and the API server's timestamps come from other clocks, and a process that was not there has seen
+//! nothing: a deadline counts from when this process first saw what it is about.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// By what it is about (a pod's uid, a node's name), since when it has been so.
+#[derive(Debug, Default)]
+pub struct Timers(BTreeMap<String, Instant>);
+
+impl Timers {
+    /// Takes what is so now, forgets what is not any more, and returns how long each has been so.
+    pub fn update(
+        &mut self,
+        so_now: impl IntoIterator<Item = String>,
+    ) -> BTreeMap<String, Duration> {
+        let now = Instant::now();
+        let mut since = BTreeMap::new();
+        for name in so_now {
+            let start = self.0.get(&name).copied().unwrap_or(now);
+            since.insert(name, start);
+        }
+        self.0 = since;
+        let elapsed = |(name, start): (&String, &Instant)| (name.clone(), now - *start);
+        self.0.iter().map(elapsed).collect()
+    }
+
+    /// Whether it was so at the last update.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Starts the timer of `name`, if it is not running.
+    pub fn start(&mut self, name: &str) {
+        self.0.entry(name.to_owned()).or_insert_with(Instant::now);
+    }
+}
+
+/// What the timers of a drain say.
+#[derive(Clone, Debug, Default)]
+pub struct Elapsed {
+    /// By pod uid: since its eviction was first refused, or first had to wait.
+    pub refused: BTreeMap<String, Duration>,
+    /// By pod uid: since it was first seen to be stopping.
+    pub stopping: BTreeMap<String, Duration>,
+    /// By node: since it was first seen begun and not empty.
+    pub open: BTreeMap<String, Duration>,
+    /// By node: since it was first seen not Ready.
+    pub unready: BTreeMap<String, Duration>,
+    /// Since the next node has had to wait: for workloads that are short, or for a place for its pods.
+    pub waiting: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stops_being_so_begins_anew() {
+        let mut timers = Timers::default();
+        let names = |of: &[&str]| of.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        timers.update(names(&["a", "b"]));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let elapsed = timers.update(names(&["a"]));
+        assert_eq!(
+            elapsed,
+            BTreeMap::from([("a".into(), Duration::from_secs(10))])
+        );
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let elapsed = timers.update(names(&["a", "b"]));
+        assert_eq!(elapsed["a"], Duration::from_secs(15));
+        assert_eq!(elapsed["b"], Duration::ZERO);
+    }
+}

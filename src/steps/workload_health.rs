@@ -1,0 +1,327 @@
+//! Whether every workload has the Ready pods it had when the run began.
+//!
+//! A workload is what makes pods again: a Deployment (or whatever else owns the ReplicaSet), a StatefulSet, or a custom
+//! resource such as a Kafka or a database. Its Ready pods are counted from the pods themselves, because a status trails
+//! behind an eviction; what it wants now is read from its spec, so that one that was scaled down is not waited for. What
+//! was already short when the run began is asked for no more than it had. Nothing is remembered as settled, and no times
+//! are compared: a pod counts while it is Ready, is not being deleted, and its node exists.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::journal::RunState;
+use crate::k8s::Kube;
+use crate::k8s::cache::Snapshot;
+use crate::model::ApiError;
+use crate::model::kube::{Owner, Pod, Workload};
+
+/// Ready pods by workload, such as `Deployment expense/backend`.
+pub type ReadyCounts = BTreeMap<String, u32>;
+
+/// Kinds whose wanted number is read; one of them that is not listed has been deleted.
+const LISTED_KINDS: [&str; 2] = ["ReplicaSet", "StatefulSet"];
+/// Why a workload is short that has no pod on its way.
+const NOTHING_STARTS: &str = "no other pod of it is starting";
+/// Longest text of a pod's trouble in a message.
+const REASON_LENGTH: usize = 300;
+
+/// A workload with fewer Ready pods than it had and still wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShortWorkload {
+    /// Kind, namespace and name.
+    pub name: String,
+    pub ready: u32,
+    pub needed: u32,
+    /// The pod that is not Ready, where it is and why.
+    pub why: String,
+}
+
+impl std::fmt::Display for ShortWorkload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            name,
+            ready,
+            needed,
+            why,
+        } = self;
+        write!(f, "{name} has {ready} of {needed} pods Ready, {why}")
+    }
+}
+
+/// Joins the first few of `short` for a message.
+pub fn describe_short(short: &[ShortWorkload]) -> String {
+    let mut parts: Vec<String> = short.iter().take(5).map(ShortWorkload::to_string).collect();
+    if short.len() > 5 {
+        parts.push(format!("and {} more workloads", short.len() - 5));
+    }
+    parts.join("; ")
+}
+
+/// The workload of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodWorkload {
+    /// Kind, namespace and name.
+    pub name: String,
+    /// How many Ready pods it had when the run began.
+    pub had: u32,
+    /// How many it has.
+    pub ready: u32,
+}
+
+/// What every step asks of the workloads. One for a run's process; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct WorkloadMonitor {
+    baseline: Arc<ReadyCounts>,
+    /// The workload behind each ReplicaSet, by the set's uid; an owner never changes.
+    replica_sets: Arc<Mutex<HashMap<String, String>>>,
+}
+
+impl WorkloadMonitor {
+    /// Watches for what `baseline` had.
+    pub fn new(baseline: ReadyCounts) -> Self {
+        Self {
+            baseline: Arc::new(baseline),
+            replica_sets: Arc::default(),
+        }
+    }
+
+    /// Watches for what the workloads of a run had when it began; on the way back, for what they had when that began.
+    pub fn of_run(state: &RunState) -> Self {
+        let mut baseline = state.bound.workloads().clone();
+        baseline.extend(state.short_at_rollback.clone());
+        Self::new(baseline)
+    }
+
+    /// Counts the Ready pods of every workload as they are now: the baseline of a new run.
+    ///
+    /// # Errors
+    /// Those of listing ReplicaSets and StatefulSets.
+    pub async fn count_now(
+        &self,
+        kube: &Kube,
+        snapshot: &Snapshot,
+    ) -> Result<ReadyCounts, ApiError> {
+        let listed = kube.replicated().await?;
+        self.learn(&listed);
+        let mut counts = count_ready(snapshot, &self.known());
+        counts.retain(|_, ready| *ready > 0);
+        Ok(counts)
+    }
+
+    /// The workloads that are short now, the worst first; none where all is as it was.
+    ///
+    /// # Errors
+    /// Those of listing ReplicaSets and StatefulSets, which is asked for only where a count is below the baseline.
+    pub async fn short_workloads(
+        &self,
+        kube: &Kube,
+        snapshot: &Snapshot,
+    ) -> Result<Vec<ShortWorkload>, ApiError> {
+        let below = {
+            let known = self.known();
+            let mut below = compare(&self.baseline, &count_ready(snapshot, &known), None);
+            for workload in &mut below {
+                workload.why = explain(snapshot, &known, &workload.name);
+            }
+            below
+        };
+        // A pod that is starting says that one is wanted. Only where none is, the wanted numbers have to be read.
+        if below.iter().all(|w| w.why != NOTHING_STARTS) {
+            return Ok(below);
+        }
+        let listed = kube.replicated().await?;
+        self.learn(&listed);
+        let known = self.known();
+        let counts = count_ready(snapshot, &known);
+        let wanted = wanted_counts(&listed, &known);
+        let mut short = compare(&self.baseline, &counts, Some(&wanted));
+        for workload in &mut short {
+            workload.why = explain(snapshot, &known, &workload.name);
+        }
+        short.sort_by_key(|w| (w.ready > 0, w.name.clone()));
+        Ok(short)
+    }
+
+    /// The workloads of `pods` by the pods' uids, each with the Ready pods it had when the run began; for one that is new
+    /// since then, those it has.
+    ///
+    /// # Errors
+    /// Those of listing ReplicaSets, which is asked for only where one is not known yet.
+    pub async fn workloads_of<'a>(
+        &self,
+        kube: &Kube,
+        snapshot: &Snapshot,
+        pods: impl Iterator<Item = &'a Pod>,
+    ) -> Result<BTreeMap<String, PodWorkload>, ApiError> {
+        let pods: Vec<&Pod> = pods.filter(|p| runs_on(p)).collect();
+        let sets = || pods.iter().filter_map(|p| Some((p, p.owner.as_ref()?)));
+        let unknown =
+            sets().any(|(_, o)| o.kind == "ReplicaSet" && !self.known().contains_key(&o.uid));
+        if unknown {
+            self.learn(&kube.replicated().await?);
+            let mut known = self.known();
+            // One that is still not listed is gone, and is not asked for again.
+            for (pod, owner) in sets().filter(|(_, o)| o.kind == "ReplicaSet") {
+                let name = || format!("ReplicaSet {}/{}", pod.key.namespace, owner.name);
+                known.entry(owner.uid.clone()).or_insert_with(name);
+            }
+        }
+        let known = self.known();
+        let counts = count_ready(snapshot, &known);
+        let of_pod = |pod: &&Pod| {
+            let name = workload_of(pod, &known)?;
+            let ready = counts.get(&name).copied().unwrap_or(0);
+            let had = self.baseline.get(&name).copied().unwrap_or(ready);
+            Some((pod.uid.clone(), PodWorkload { name, had, ready }))
+        };
+        Ok(pods.iter().filter_map(of_pod).collect())
+    }
+
+    /// What it watches for.
+    pub fn into_baseline(self) -> ReadyCounts {
+        Arc::unwrap_or_clone(self.baseline)
+    }
+
+    fn learn(&self, listed: &[Workload]) {
+        let mut known = self.known();
+        for set in listed.iter().filter(|w| w.kind == "ReplicaSet") {
+            let name = match &set.owner {
+                Some(Owner { kind, name, .. }) => {
+                    format!("{kind} {}/{name}", set.key.namespace)
+                }
+                None => format!("ReplicaSet {}", set.key),
+            };
+            known.insert(set.uid.clone(), name);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.replica_sets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The workload a pod belongs to. Pods that nothing makes again, that run to an end (Jobs, tasks of a pipeline), and
+/// those that stay with their node belong to none.
+fn workload_of(pod: &Pod, replica_sets: &HashMap<String, String>) -> Option<String> {
+    let owner = pod.owner.as_ref().filter(|_| runs_on(pod))?;
+    if owner.kind == "ReplicaSet"
+        && let Some(name) = replica_sets.get(&owner.uid)
+    {
+        return Some(name.clone());
+    }
+    Some(format!(
+        "{} {}/{}",
+        owner.kind, pod.key.namespace, owner.name
+    ))
+}
+
+/// Whether a pod is of the kind that somebody makes again and that serves until it is deleted.
+fn runs_on(pod: &Pod) -> bool {
+    let stays = |o: &Owner| matches!(o.kind.as_str(), "DaemonSet" | "Job" | "Node");
+    let made_again = pod.owner.as_ref().is_some_and(|o| !stays(o));
+    made_again && pod.restart_always && !pod.mirror && !pod.finished()
+}
+
+fn counts_as_ready(pod: &Pod, snapshot: &Snapshot) -> bool {
+    let has_node = |node: &String| snapshot.nodes.contains_key(node);
+    pod.ready && pod.deletion_timestamp.is_none() && pod.node.as_ref().is_some_and(has_node)
+}
+
+fn count_ready(snapshot: &Snapshot, replica_sets: &HashMap<String, String>) -> ReadyCounts {
+    // By owner first: a name is made once for all the pods of one.
+    let mut by_owner: HashMap<&str, (&Pod, u32)> = HashMap::new();
+    for pod in snapshot.pods.values().filter(|p| runs_on(p)) {
+        let owner = pod.owner.as_ref().map_or("", |o| &o.uid);
+        let (_, ready) = by_owner.entry(owner).or_insert((pod, 0));
+        *ready += u32::from(counts_as_ready(pod, snapshot));
+    }
+    let mut counts = ReadyCounts::new();
+    for (pod, ready) in by_owner.into_values() {
+        if let Some(name) = workload_of(pod, replica_sets) {
+            *counts.entry(name).or_default() += ready;
+        }
+    }
+    counts
+}
+
+/// How many pods each listed workload wants; a Deployment in a rollout wants what its ReplicaSets want together.
+fn wanted_counts(listed: &[Workload], replica_sets: &HashMap<String, String>) -> ReadyCounts {
+    let mut wanted = ReadyCounts::new();
+    for workload in listed {
+        let name = match replica_sets.get(&workload.uid) {
+            Some(name) => name.clone(),
+            None => format!("{} {}", workload.kind, workload.key),
+        };
+        *wanted.entry(name).or_default() += u32::try_from(workload.desired).unwrap_or(0);
+    }
+    wanted
+}
+
+/// What is below the baseline. Without `wanted` every workload is taken to want what it had.
+fn compare(
+    baseline: &ReadyCounts,
+    counts: &ReadyCounts,
+    wanted: Option<&ReadyCounts>,
+) -> Vec<ShortWorkload> {
+    let needed_of = |name: &str, had: u32| match wanted {
+        None => had,
+        Some(wanted) => match wanted.get(name) {
+            Some(wanted) => had.min(*wanted),
+            None if is_listed(name) => 0,
+            // Nobody but its operator knows what a custom resource wants.
+            None => had,
+        },
+    };
+    let short = baseline.iter().filter_map(|(name, had)| {
+        let (ready, needed) = (
+            counts.get(name).copied().unwrap_or(0),
+            needed_of(name, *had),
+        );
+        (ready < needed).then(|| ShortWorkload {
+            name: name.clone(),
+            ready,
+            needed,
+            why: String::new(),
+        })
+    });
+    short.collect()
+}
+
+/// Whether a workload of this name shows among the listed ones as long as it exists.
+fn is_listed(name: &str) -> bool {
+    let kind = name.split(' ').next().unwrap_or_default();
+    // What owns a ReplicaSet (a Deployment, a Rollout) wants through it.
+    LISTED_KINDS.contains(&kind) || kind == "Deployment" || kind == "Rollout"
+}
+
+/// The pod of a workload that is not Ready, and why.
+fn explain(snapshot: &Snapshot, replica_sets: &HashMap<String, String>, workload: &str) -> String {
+    let of_workload = snapshot
+        .pods
+        .values()
+        .filter(|p| workload_of(p, replica_sets).as_deref() == Some(workload));
+    let waiting = of_workload
+        .filter(|p| !p.ready && p.deletion_timestamp.is_none())
+        .max_by_key(|p| (p.waiting.is_some(), p.node.is_some()));
+    match waiting {
+        Some(pod) => format!("pod {}", pod_trouble(pod)),
+        None => NOTHING_STARTS.to_owned(),
+    }
+}
+
+/// A pod that is not Ready, where it is, and why.
+pub fn pod_trouble(pod: &Pod) -> String {
+    let node = pod.node.as_deref().unwrap_or("no node");
+    let reason = pod.waiting.as_deref().unwrap_or(match pod.phase.as_str() {
+        "Running" => "Running, but not Ready",
+        phase => phase,
+    });
+    let reason: String = reason.chars().take(REASON_LENGTH).collect();
+    format!("{} on {node}: {reason}", pod.key)
+}
+
+#[cfg(test)]
+#[path = "workload_health_tests.rs"]
+mod tests;

@@ -1,0 +1,141 @@
+//! What counts as short, case by case.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::k8s::pods::Pods;
+use crate::model::kube::Node;
+use crate::steps::drain::fixtures::{node, workload};
+use crate::steps::evictable::tests::pod;
+
+fn snapshot(pods: Vec<Pod>, nodes: &[&str]) -> Snapshot {
+    let mut all = Pods::default();
+    for pod in pods {
+        all.put(Arc::new(pod));
+    }
+    let nodes = nodes.iter().map(|n| {
+        let node: Node = node(n, None);
+        ((*n).to_owned(), Arc::new(node))
+    });
+    Snapshot {
+        nodes: Arc::new(nodes.collect()),
+        pods: Arc::new(all),
+        ..Snapshot::default()
+    }
+}
+
+fn owned(name: &str, kind: &str, owner: &str) -> Pod {
+    let mut pod = pod(name, "n1");
+    pod.owner = Some(Owner {
+        kind: kind.into(),
+        name: owner.into(),
+        uid: format!("uid-{owner}"),
+    });
+    pod
+}
+
+fn sets() -> HashMap<String, String> {
+    HashMap::from([("rs".to_owned(), "Deployment shop/web".to_owned())])
+}
+
+fn counts(of: &[(&str, u32)]) -> ReadyCounts {
+    of.iter().map(|(n, c)| ((*n).to_owned(), *c)).collect()
+}
+
+#[test]
+fn a_pod_counts_only_while_it_is_ready_is_not_being_deleted_and_its_node_exists() {
+    let ready = pod("a", "n1");
+    let mut starting = pod("b", "n1");
+    starting.ready = false;
+    let mut ending = pod("c", "n1");
+    ending.deletion_timestamp = Some("2026-11-21T08:00:00Z".parse().unwrap());
+    let orphan = pod("d", "gone");
+    let seen = snapshot(vec![ready, starting, ending, orphan], &["n1"]);
+    assert_eq!(
+        count_ready(&seen, &sets()),
+        counts(&[("Deployment shop/web", 1)])
+    );
+}
+
+#[test]
+fn pods_of_a_custom_resource_count_and_those_that_run_to_an_end_do_not() {
+    let broker = owned("kafka-0", "StrimziPodSet", "kafka");
+    let mut task = owned("task", "TaskRun", "build");
+    task.restart_always = false;
+    let job = owned("job", "Job", "nightly");
+    let daemon = owned("agent", "DaemonSet", "agent");
+    let seen = snapshot(vec![broker, task, job, daemon], &["n1"]);
+    assert_eq!(
+        count_ready(&seen, &sets()),
+        counts(&[("StrimziPodSet shop/kafka", 1)])
+    );
+}
+
+#[test]
+fn what_was_short_before_is_asked_for_what_it_had_and_what_was_scaled_down_for_what_it_wants() {
+    let had = counts(&[
+        ("Deployment shop/web", 2),
+        ("Deployment shop/api", 3),
+        ("Deployment shop/gone", 1),
+        ("StatefulSet shop/db", 1),
+        ("StrimziPodSet shop/kafka", 3),
+    ]);
+    let now = counts(&[
+        ("Deployment shop/web", 2),
+        ("Deployment shop/api", 1),
+        ("StrimziPodSet shop/kafka", 2),
+    ]);
+    let wanted = counts(&[
+        // It wanted three already when two were Ready.
+        ("Deployment shop/web", 3),
+        // Scaled down meanwhile.
+        ("Deployment shop/api", 1),
+        ("StatefulSet shop/db", 1),
+    ]);
+    let short: Vec<(String, u32, u32)> = compare(&had, &now, Some(&wanted))
+        .into_iter()
+        .map(|w| (w.name, w.ready, w.needed))
+        .collect();
+    assert_eq!(
+        short,
+        [
+            ("StatefulSet shop/db".to_owned(), 0, 1),
+            ("StrimziPodSet shop/kafka".to_owned(), 2, 3),
+        ]
+    );
+}
+
+#[test]
+fn a_deployment_in_a_rollout_wants_what_its_sets_want_together() {
+    let monitor = WorkloadMonitor::default();
+    let listed = [
+        workload("ReplicaSet", "web-1", Some("web"), 2),
+        workload("ReplicaSet", "web-2", Some("web"), 1),
+        workload("StatefulSet", "db", None, 1),
+    ];
+    monitor.learn(&listed);
+    assert_eq!(
+        wanted_counts(&listed, &monitor.known()),
+        counts(&[("Deployment shop/web", 3), ("StatefulSet shop/db", 1)])
+    );
+}
+
+#[test]
+fn a_short_workload_names_the_pod_its_node_and_the_cause() {
+    let mut sick = pod("web-x", "n1");
+    sick.ready = false;
+    sick.waiting = Some("ImagePullBackOff: Back-off pulling image \"web:9\"".into());
+    let text = explain(
+        &snapshot(vec![sick], &["n1"]),
+        &sets(),
+        "Deployment shop/web",
+    );
+    assert_eq!(
+        text,
+        "pod shop/web-x on n1: ImagePullBackOff: Back-off pulling image \"web:9\""
+    );
+    assert_eq!(
+        explain(&snapshot(vec![], &["n1"]), &sets(), "Deployment shop/web"),
+        "no other pod of it is starting"
+    );
+}
