@@ -35,6 +35,20 @@ pub struct Snapshot {
     pub pdbs: Arc<BTreeMap<Key, Arc<Pdb>>>,
 }
 
+impl Snapshot {
+    /// What two lists show; without budgets.
+    pub fn of_lists(nodes: Vec<Node>, pods: Vec<Pod>) -> Self {
+        let mut all = Pods::default();
+        pods.into_iter().for_each(|pod| all.put(Arc::new(pod)));
+        let nodes = nodes.into_iter().map(|n| (n.name.clone(), Arc::new(n)));
+        Self {
+            nodes: Arc::new(nodes.collect()),
+            pods: Arc::new(all),
+            pdbs: Arc::default(),
+        }
+    }
+}
+
 /// The watches' tasks; they end with it.
 struct Inner {
     shared: Arc<Shared>,

@@ -1,19 +1,26 @@
 //! Watching for a while: after a hop, and while blue stands empty.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
-use crate::steps::{World, evictable};
+use crate::steps::drain::timers::Timers;
+use crate::steps::workload_health::{ShortWorkload, describe_short};
+use crate::steps::{PATIENCE, World, evictable};
 
 /// How long beyond its time a bake waits for what is not well before it asks for a person.
 const GRACE: Duration = Duration::from_secs(15 * 60);
+/// A group without a Ready node for longer than this serves nothing; a kubelet is NotReady about 40 s after it died, and one
+/// that has lost touch for moments comes back.
+const GROUP_DOWN_AFTER: Duration = Duration::from_secs(120);
 /// How often a bake looks; changes of nodes and pods wake it sooner.
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// A bake: the time must pass, and at its end the nodes must be Ready and blue, if it is named, empty.
+/// A bake: the time must pass, and at its end the nodes must be Ready, every workload as whole as it was, and blue, if it
+/// is named, empty. What is not well for long ends it before its time.
 pub struct Bake {
     what: String,
     time: Duration,
@@ -21,15 +28,28 @@ pub struct Bake {
     empty: Option<String>,
     /// The group that carries everything meanwhile.
     green: Option<String>,
+    /// Since when workloads are short or nodes not Ready, and since when green has no Ready node.
+    timers: Mutex<Timers>,
 }
 
 /// What a look sees.
+#[derive(Default)]
 pub struct Seen {
     not_ready: Vec<String>,
     strays: Vec<String>,
+    /// Workloads with fewer Ready pods than when the run began.
+    short: Vec<ShortWorkload>,
     /// Blue has nodes, and green has none any more.
     deserted: bool,
+    /// How long this process has seen it not well.
+    ill_for: Duration,
+    /// How long this process has seen green without a Ready node.
+    green_down_for: Duration,
 }
+
+/// Timers of a bake.
+const ILL: &str = "ill";
+const GREEN_DOWN: &str = "green down";
 
 /// A bake does nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +63,7 @@ impl Bake {
             time,
             empty: None,
             green: None,
+            timers: Mutex::default(),
         }
     }
 
@@ -53,6 +74,7 @@ impl Bake {
             time,
             empty: Some(blue),
             green,
+            timers: Mutex::default(),
         }
     }
 }
@@ -63,8 +85,8 @@ impl Step<World> for Bake {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let snapshot = world.cache.read(crate::steps::PATIENCE).await?;
-        let not_ready = snapshot
+        let snapshot = world.cache.read(PATIENCE).await?;
+        let not_ready: Vec<String> = snapshot
             .nodes
             .values()
             .filter(|n| n.nodegroup().is_some() && !n.is_ready() && !n.deleting)
@@ -81,10 +103,35 @@ impl Step<World> for Bake {
         };
         let deserted =
             self.green.is_some() && nodes_of(&self.green) == 0 && nodes_of(&self.empty) > 0;
+        // With the strategy recreate nothing runs until green is made.
+        let short = if self.empty.is_some() && self.green.is_none() {
+            Vec::new()
+        } else {
+            world
+                .workloads
+                .short_workloads(&world.kube, &snapshot)
+                .await?
+        };
+        let mut of_green = snapshot
+            .nodes
+            .values()
+            .filter(|n| n.nodegroup() == self.green.as_deref());
+        let green_down = self.green.is_some() && !of_green.any(|n| n.is_ready());
+        let ill = !not_ready.is_empty() || !short.is_empty();
+        let so_now = [(ill, ILL), (green_down, GREEN_DOWN)];
+        let so_now = so_now.iter().filter(|(so, _)| *so);
+        let elapsed = {
+            let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+            timers.update(so_now.map(|(_, name)| (*name).to_owned()))
+        };
+        let so_for = |name| elapsed.get(name).copied().unwrap_or_default();
         Ok(Seen {
             not_ready,
             strays,
+            short,
             deserted,
+            ill_for: so_for(ILL),
+            green_down_for: so_for(GREEN_DOWN),
         })
     }
 
@@ -94,6 +141,16 @@ impl Step<World> for Bake {
             return Decision::Refuse(format!(
                 "node group {green} has no node any more, and everything has moved there: nothing serves. \
                  `eksup rollback` opens {blue} again, which still has its nodes; once {green} is well, `eksup apply` goes on."
+            ));
+        }
+        if let (Some(green), Some(blue)) = (&self.green, &self.empty)
+            && seen.green_down_for > GROUP_DOWN_AFTER
+        {
+            return Decision::Refuse(format!(
+                "node group {green} has had no Ready node for {}s, and everything has moved there. \
+                 `eksup rollback` opens {blue} again, which still has its nodes; once {green} is well, `eksup apply` goes on. {}",
+                seen.green_down_for.as_secs(),
+                describe_short(&seen.short)
             ));
         }
         let left = past
@@ -110,10 +167,20 @@ impl Step<World> for Bake {
                 seen.strays.join(", ")
             ));
         }
+        if !seen.short.is_empty() {
+            trouble.push(describe_short(&seen.short));
+        }
         let trouble = trouble.join("; ");
+        if seen.ill_for > GRACE {
+            return Decision::Refuse(format!(
+                "{}: not well for {}s: {trouble}. Fix it, then run `eksup apply` again; `eksup rollback` goes back.",
+                self.what,
+                seen.ill_for.as_secs()
+            ));
+        }
         if left > SignedDuration::ZERO {
             let well = if trouble.is_empty() {
-                "all nodes Ready".to_owned()
+                "all nodes Ready, all workloads as they were".to_owned()
             } else {
                 trouble
             };
@@ -125,7 +192,7 @@ impl Step<World> for Bake {
         }
         if trouble.is_empty() {
             return Decision::Done(format!(
-                "{}: {}s passed, all nodes Ready",
+                "{}: {}s passed, all nodes Ready, all workloads as they were",
                 self.what,
                 self.time.as_secs()
             ));
@@ -180,11 +247,7 @@ mod tests {
             started_at: Some(started),
             ..Past::default()
         };
-        let well = Seen {
-            not_ready: vec![],
-            strays: vec![],
-            deserted: false,
-        };
+        let well = Seen::default();
         let after = |s| started + SignedDuration::from_secs(s);
         assert!(matches!(
             bake.decide(&well, &past, after(599)),
@@ -196,8 +259,7 @@ mod tests {
         ));
         let ill = Seen {
             not_ready: vec!["n1".into()],
-            strays: vec![],
-            deserted: false,
+            ..Seen::default()
         };
         assert!(
             matches!(bake.decide(&ill, &past, after(600)), Decision::Wait { why, .. } if why.contains("n1"))
@@ -216,9 +278,8 @@ mod tests {
             Duration::from_secs(3600),
         );
         let seen = Seen {
-            not_ready: vec![],
-            strays: vec![],
             deserted: true,
+            ..Seen::default()
         };
         let now: Timestamp = "2026-11-21T08:00:01Z".parse().unwrap();
         let decision = soak.decide(&seen, &Past::default(), now);
@@ -226,5 +287,51 @@ mod tests {
             matches!(&decision, Decision::Refuse(why) if why.contains("eksup rollback")),
             "{decision:?}"
         );
+    }
+
+    fn short() -> Vec<ShortWorkload> {
+        vec![ShortWorkload {
+            name: "Deployment shop/web".into(),
+            ready: 0,
+            needed: 2,
+            why: "pod shop/web-x on g1: ImagePullBackOff".into(),
+        }]
+    }
+
+    #[test]
+    fn a_soak_does_not_end_well_while_a_workload_is_short_and_ends_early_if_it_stays_so() {
+        let time = Duration::from_secs(3600);
+        let soak = Bake::soak("blue".into(), Some("green".into()), time);
+        let started: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+        let past = Past {
+            started_at: Some(started),
+            ..Past::default()
+        };
+        let seen = |ill| Seen {
+            short: short(),
+            ill_for: Duration::from_secs(ill),
+            ..Seen::default()
+        };
+        let after = |s| started + SignedDuration::from_secs(s);
+        assert!(
+            matches!(soak.decide(&seen(60), &past, after(3600)), Decision::Wait { why, .. } if why.contains("0 of 2"))
+        );
+        assert!(
+            matches!(soak.decide(&seen(901), &past, after(1000)), Decision::Refuse(why) if why.contains("ImagePullBackOff"))
+        );
+    }
+
+    #[test]
+    fn a_soak_whose_green_has_no_ready_node_does_not_go_on_for_its_whole_time() {
+        let time = Duration::from_secs(3600);
+        let soak = Bake::soak("blue".into(), Some("green".into()), time);
+        let seen = |down| Seen {
+            green_down_for: Duration::from_secs(down),
+            ..Seen::default()
+        };
+        let now: Timestamp = "2026-11-21T08:00:01Z".parse().unwrap();
+        let decide = |down| soak.decide(&seen(down), &Past::default(), now);
+        assert!(matches!(decide(120), Decision::Wait { .. }));
+        assert!(matches!(decide(121), Decision::Refuse(why) if why.contains("eksup rollback")));
     }
 }

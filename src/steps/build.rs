@@ -92,7 +92,7 @@ pub fn build(
         StepSpec::Shift { green: _, shift } => Box::new(Shift::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(Drain::new(id, blue, green, drain)),
         StepSpec::Soak { blue, time } => {
-            let green = green_of(route, &blue);
+            let green = green_of(route, &blue).and_then(|green| made_before(route, step, green));
             Box::new(Bake::soak(blue, green, time))
         }
         StepSpec::Retire {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::k8s::cache::Snapshot;
-use crate::model::kube::{Node, Pod};
+use crate::model::kube::{Node, Pod, Taint};
+use crate::model::marks;
 
 /// What a drain does with a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,9 @@ pub fn verdict(pod: &Pod, consents: Consents) -> Verdict {
     if pod.mirror {
         return Verdict::Leave("static pod of the kubelet");
     }
+    if comes_back(pod) {
+        return Verdict::Leave("tolerates what closes blue, and would come back");
+    }
     if pod.finished() {
         return Verdict::Leave("has finished");
     }
@@ -51,9 +55,23 @@ pub fn verdict(pod: &Pod, consents: Consents) -> Verdict {
     Verdict::Evict
 }
 
+/// Whether a pod tolerates both the taint and the cordon that close blue: evicted, it may come back to blue, again and
+/// again. It stays, as a DaemonSet's pod does, and moves when its node goes.
+pub fn comes_back(pod: &Pod) -> bool {
+    let closing = [marks::BLUE_TAINT, "node.kubernetes.io/unschedulable"];
+    closing.iter().all(|key| {
+        let taint = Taint {
+            key: (*key).to_owned(),
+            value: None,
+            effect: "NoSchedule".to_owned(),
+        };
+        pod.tolerations.iter().any(|t| t.tolerates(&taint))
+    })
+}
+
 /// Whether a pod on a node keeps the node from being empty.
 pub fn occupies(pod: &Pod, node: &Node) -> bool {
-    if pod.daemon() || pod.mirror || pod.finished() {
+    if pod.daemon() || pod.mirror || pod.finished() || comes_back(pod) {
         return false;
     }
     // Nobody ends the pods of a dead kubelet but the end of its instance.
@@ -89,7 +107,7 @@ pub fn left_in<'a>(
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::model::kube::{Key, Owner, Resources};
+    use crate::model::kube::{Key, Owner, Resources, Toleration};
 
     /// A running, ready pod of a ReplicaSet.
     pub fn pod(name: &str, node: &str) -> Pod {
@@ -153,6 +171,21 @@ pub mod tests {
         assert!(matches!(verdict(&scratch, NONE), Verdict::Block(why) if why.contains("emptyDir")));
         scratch.phase = "Succeeded".into();
         assert!(matches!(verdict(&scratch, NONE), Verdict::Leave(_)));
+    }
+
+    #[test]
+    fn a_pod_that_tolerates_what_closes_blue_stays_as_a_daemon_does() {
+        let mut typha = pod("typha", "n");
+        let exists = |effect: &str| Toleration {
+            key: None,
+            operator: "Exists".into(),
+            value: None,
+            effect: Some(effect.into()),
+        };
+        typha.tolerations = vec![exists("NoExecute")];
+        assert_eq!(verdict(&typha, NONE), Verdict::Evict);
+        typha.tolerations.push(exists("NoSchedule"));
+        assert!(matches!(verdict(&typha, NONE), Verdict::Leave(_)));
     }
 
     #[test]

@@ -1,18 +1,22 @@
 //! Blue goes, once it is proved empty: no pod but DaemonSets', no volume, no share of any rule, no target draining.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
-use crate::model::Class;
+use crate::k8s::cache::Snapshot;
 use crate::model::asg::Asg;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::elb::{short, short_rule};
+use crate::model::{ApiError, Class};
+use crate::steps::drain::timers::Timers;
 use crate::steps::traffic::health::still_targets;
 use crate::steps::updates::{POLL, issues};
+use crate::steps::workload_health::{ShortWorkload, describe_short};
 use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable, nodes};
 
 /// How long something that keeps blue from being empty is waited for before a person is asked.
@@ -31,6 +35,8 @@ pub struct Retire {
     delete: bool,
     target_groups: Vec<String>,
     rules: Vec<String>,
+    /// Since when workloads are short.
+    timers: Mutex<Timers>,
 }
 
 /// What a look sees.
@@ -49,6 +55,9 @@ pub struct Seen {
     ready: usize,
     /// Why green cannot carry what blue did.
     unfit: Option<String>,
+    /// Workloads with fewer Ready pods than when the run began, and how long this process has seen that.
+    short: Vec<ShortWorkload>,
+    short_for: Duration,
 }
 
 /// What is done.
@@ -116,7 +125,56 @@ impl Retire {
             delete,
             target_groups,
             rules,
+            timers: Mutex::default(),
         }
+    }
+
+    async fn workloads_are_whole(
+        &self,
+        world: &World,
+        snapshot: &Snapshot,
+    ) -> Result<bool, ApiError> {
+        if self.green.is_none() {
+            return Ok(true);
+        }
+        let short = world.workloads.short_workloads(&world.kube, snapshot);
+        Ok(short.await?.is_empty())
+    }
+
+    /// Reads whether the workloads are as whole as they were. Where green is made only afterwards, nothing runs now.
+    async fn read_workloads(&self, world: &World, seen: &mut Seen) -> Result<(), ApiError> {
+        if self.green.is_none() {
+            return Ok(());
+        }
+        seen.short = world.short_workloads().await?;
+        let so_now = (!seen.short.is_empty()).then(|| "short".to_owned());
+        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = timers.update(so_now).into_values().next();
+        seen.short_for = elapsed.unwrap_or_default();
+        Ok(())
+    }
+
+    /// Blue is not taken out of anything, and not gone for good, while a workload is short. `stands`: what blue does then.
+    fn wait_for_workloads(&self, seen: &Seen, stands: &str) -> Option<Decision<Act>> {
+        if seen.short.is_empty() {
+            return None;
+        }
+        let why = format!(
+            "workloads have fewer Ready pods than when the run began: {}",
+            describe_short(&seen.short)
+        );
+        let late = SignedDuration::try_from(seen.short_for).is_ok_and(|t| t > PATIENCE_WITH_BLUE);
+        Some(if late {
+            Decision::Refuse(format!(
+                "{why}, for {}s; {stands}. Fix them, then run `eksup apply` again.",
+                seen.short_for.as_secs()
+            ))
+        } else {
+            Decision::Wait {
+                why,
+                recheck: RECHECK,
+            }
+        })
     }
 
     fn kept(&self, seen: &Seen) -> Option<Decision<Act>> {
@@ -187,7 +245,10 @@ impl Step<World> for Retire {
             nodes,
             ready,
             unfit: None,
+            short: vec![],
+            short_for: Duration::ZERO,
         };
+        self.read_workloads(world, &mut seen).await?;
         let Some(group) = &seen.group else {
             return Ok(seen);
         };
@@ -271,7 +332,10 @@ impl Step<World> for Retire {
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
         let Some(group) = &seen.group else {
             if seen.nodes.is_empty() {
-                return Decision::Done(format!("node group {} is gone", self.blue));
+                let gone = format!("node group {} is gone", self.blue);
+                return self
+                    .wait_for_workloads(seen, &gone)
+                    .unwrap_or(Decision::Done(gone));
             }
             return wait(format!(
                 "node group {} is gone; the API server still lists {}",
@@ -306,6 +370,10 @@ impl Step<World> for Retire {
                  once green is well, `eksup apply` goes on.",
                 self.blue
             ));
+        }
+        let stays = format!("{} stays as it is", self.blue);
+        if let Some(decision) = self.wait_for_workloads(seen, &stays) {
+            return decision;
         }
         if !seen.held.is_empty() {
             let why = format!("{} is not empty: {}", self.blue, seen.held.join(", "));
@@ -378,7 +446,8 @@ impl Step<World> for Retire {
                 // watch can be behind. What cannot be taken back is proved by lists of this moment.
                 let (nodes, pods) = tokio::try_join!(world.kube.nodes(), world.kube.pods())?;
                 let left = evictable::left_in(nodes.iter(), pods.iter(), &self.blue);
-                if !left.is_empty() {
+                let snapshot = Snapshot::of_lists(nodes, pods);
+                if !left.is_empty() || !self.workloads_are_whole(world, &snapshot).await? {
                     return Ok(());
                 }
                 match world.aws.delete_nodegroup(&world.cluster, &self.blue).await {

@@ -130,30 +130,59 @@ fn max(a: Resources, b: Resources) -> Resources {
     }
 }
 
-/// Why a pod is not running: a container's reason, else the scheduler's words. What every pod passes through when it
-/// starts is given only when nothing tells more.
+/// Longest text of a container's or the scheduler's that is kept.
+const MESSAGE_LENGTH: usize = 300;
+
+/// Why a pod is not running: a container's reason and message, or how it ended last, else the scheduler's words. What every
+/// pod passes through when it starts is given only when nothing tells more.
 fn waiting(status: &v1::PodStatus) -> Option<String> {
     let containers = status
         .init_container_statuses
         .iter()
         .flatten()
         .chain(status.container_statuses.iter().flatten());
-    let reasons: Vec<&str> = containers
-        .filter_map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.as_deref())
-        .collect();
-    let passing = |reason: &&&str| matches!(**reason, "ContainerCreating" | "PodInitializing");
-    let telling = reasons
-        .iter()
-        .find(|r| !passing(r))
-        .or_else(|| reasons.first());
-    let unscheduled = || {
-        status
-            .conditions
-            .iter()
-            .flatten()
-            .find(|c| c.type_ == "PodScheduled" && c.status == "False")
-    };
-    telling
-        .map(|r| (*r).to_owned())
-        .or_else(|| unscheduled().and_then(|c| c.message.clone().or_else(|| c.reason.clone())))
+    let mut passing = None;
+    for container in containers.filter(|c| !c.ready) {
+        let state = container.state.as_ref();
+        let waiting = state.and_then(|s| s.waiting.as_ref());
+        match waiting.and_then(|w| Some((w.reason.as_deref()?, w.message.as_deref()))) {
+            Some((reason @ ("ContainerCreating" | "PodInitializing"), _)) => {
+                passing = passing.or(Some(reason.to_owned()));
+            }
+            Some((reason, message)) => return Some(with_message(reason, message)),
+            // Between two crashes it runs, or has just ended.
+            None => {
+                let ended = state.and_then(|s| s.terminated.as_ref());
+                let last = container
+                    .last_state
+                    .as_ref()
+                    .and_then(|s| s.terminated.as_ref());
+                if let Some(end) = ended.or(last).filter(|e| e.exit_code != 0) {
+                    return Some(format!(
+                        "container {} ended with exit code {} ({}), {} restarts",
+                        container.name,
+                        end.exit_code,
+                        end.reason.as_deref().unwrap_or("Error"),
+                        container.restart_count
+                    ));
+                }
+            }
+        }
+    }
+    let conditions = status.conditions.iter().flatten();
+    let unscheduled = conditions
+        .into_iter()
+        .find(|c| c.type_ == "PodScheduled" && c.status == "False");
+    let scheduler = unscheduled.and_then(|c| c.message.clone().or_else(|| c.reason.clone()));
+    passing.or(scheduler.map(|text| text.chars().take(MESSAGE_LENGTH).collect()))
+}
+
+fn with_message(reason: &str, message: Option<&str>) -> String {
+    match message {
+        Some(message) => {
+            let message: String = message.chars().take(MESSAGE_LENGTH).collect();
+            format!("{reason}: {message}")
+        }
+        None => reason.to_owned(),
+    }
 }

@@ -18,6 +18,7 @@ use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
 use crate::steps::traffic::shift::rules;
+use crate::steps::workload_health::ShortWorkload;
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
@@ -69,6 +70,9 @@ pub struct Seen {
     pub rules: Vec<Rule>,
     pub green: Vec<TargetHealth>,
     pub blue: Vec<TargetHealth>,
+    /// For the shift: workloads with fewer Ready pods than when the run began, and how long that has been so.
+    pub short: Vec<ShortWorkload>,
+    pub short_for: Duration,
 }
 
 impl Seen {
@@ -80,7 +84,13 @@ impl Seen {
             world.aws.target_health(&spec.green),
             world.aws.target_health(&spec.blue)
         )?;
-        Ok(Self { rules, green, blue })
+        Ok(Self {
+            rules,
+            green,
+            blue,
+            short: Vec::new(),
+            short_for: Duration::ZERO,
+        })
     }
 
     /// Every rule and what it forwards to.

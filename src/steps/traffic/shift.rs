@@ -1,5 +1,6 @@
 //! Weights from blue to green, in steps, each baked, each gated by green's health, each read back.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,9 +11,11 @@ use crate::event::Progress;
 use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::World;
+use crate::steps::drain::timers::Timers;
 use crate::steps::traffic::health::health;
 use crate::steps::traffic::rules::{Forward, Owners, Seen, write};
 use crate::steps::traffic::weights::{percent, with_percent};
+use crate::steps::workload_health::describe_short;
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
@@ -24,6 +27,8 @@ pub struct Shift {
     id: String,
     spec: ShiftSpec,
     owners: Owners,
+    /// Since when workloads are short.
+    short: Mutex<Timers>,
 }
 
 /// Writes weights.
@@ -43,6 +48,7 @@ impl Shift {
             id,
             spec,
             owners: Owners::default(),
+            short: Mutex::default(),
         }
     }
 
@@ -86,7 +92,13 @@ impl Step<World> for Shift {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let seen = Seen::read(world, &self.spec, &self.owners).await?;
+        let mut seen = Seen::read(world, &self.spec, &self.owners).await?;
+        seen.short = world.short_workloads().await?;
+        let so_now = (!seen.short.is_empty()).then(|| "short".to_owned());
+        let mut timers = self.short.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = timers.update(so_now).into_values().next();
+        drop(timers);
+        seen.short_for = elapsed.unwrap_or_default();
         if let Some(least) = self.percents(&seen).into_iter().map(|(_, p)| p).min() {
             world.progress(Progress {
                 step: self.id.clone(),
@@ -175,6 +187,10 @@ impl Step<World> for Shift {
                     .unwrap_or(RECHECK)
                     .clamp(Duration::from_millis(200), Duration::from_secs(15)),
             };
+        }
+        // No share is raised while something is down; a shift is not over either.
+        if !seen.short.is_empty() {
+            return self.wait_for_workloads(reached, seen);
         }
         match self.spec.steps.iter().copied().find(|s| *s > reached) {
             Some(next) => Decision::Act(self.to(next, seen, None)),
@@ -284,6 +300,23 @@ pub(super) fn rules(n: usize) -> String {
 }
 
 impl Shift {
+    fn wait_for_workloads(&self, reached: u32, seen: &Seen) -> Decision<Act> {
+        let why = format!(
+            "{reached}% of the traffic is on green; no more is shifted while workloads have fewer Ready pods than when the run began: {}",
+            describe_short(&seen.short)
+        );
+        if seen.short_for > self.spec.timeout {
+            return Decision::Refuse(format!(
+                "{why}, for {}s. Fix them, then run `eksup apply` again; `eksup rollback` brings the traffic back.",
+                seen.short_for.as_secs()
+            ));
+        }
+        Decision::Wait {
+            why,
+            recheck: RECHECK,
+        }
+    }
+
     /// The rule's target groups with the weights that blue and green had; others keep theirs.
     fn as_before(
         &self,
@@ -395,6 +428,8 @@ mod tests {
             }],
             green: vec![target("i-1", state)],
             blue: vec![target("i-2", "healthy")],
+            short: vec![],
+            short_for: Duration::ZERO,
         }
     }
 
@@ -512,5 +547,25 @@ mod tests {
             shift.restore(&before, &now, &trail(0), at(601)),
             Decision::Refuse(why) if why.contains("Traffic stays where it is")
         ));
+    }
+
+    #[test]
+    fn no_weight_is_raised_while_a_workload_is_short() {
+        let shift = shift();
+        let mut short = seen(100, 0, "healthy");
+        short.short = vec![crate::steps::workload_health::ShortWorkload {
+            name: "Deployment shop/web".into(),
+            ready: 1,
+            needed: 2,
+            why: "pod shop/web-x on g1: ImagePullBackOff".into(),
+        }];
+        let decide = |seen: &Seen| shift.decide(seen, &Past::default(), Timestamp::UNIX_EPOCH);
+        assert!(matches!(decide(&short), Decision::Wait { why, .. } if why.contains("1 of 2")));
+        short.short_for = shift.spec.timeout + Duration::from_secs(1);
+        assert!(
+            matches!(decide(&short), Decision::Refuse(why) if why.contains("ImagePullBackOff"))
+        );
+        short.short.clear();
+        assert!(matches!(decide(&short), Decision::Act(_)));
     }
 }

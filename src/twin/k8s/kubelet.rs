@@ -172,8 +172,15 @@ fn prepare(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
         let stamp = cluster.stamp();
         cluster.change(key, |p| {
             conditions(p, false, &stamp);
-            let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
-            set(p, "status.containerStatuses", containers(p, &waiting, false, 0));
+            let images = list(p, "spec.containers");
+            let image = images.first().map_or("", |c| text(c, "image"));
+            let message = format!("Back-off pulling image \"{image}\"");
+            let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
+            set(
+                p,
+                "status.containerStatuses",
+                containers(p, &waiting, false, 0),
+            );
         });
         return;
     }
