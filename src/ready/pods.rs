@@ -44,7 +44,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             .iter()
             .all(|t| pod.tolerations.iter().any(|tol| tol.tolerates(t)))
         {
-            let fix = "narrow its tolerations: `operator: Exists` without a key tolerates everything, and it may come back to the node it left";
+            let fix = "narrow its tolerations: `operator: Exists` without a key tolerates everything, so the pod stays on blue and ends with its node, all of its kind at once";
             out.push(Finding::new(
                 Code::ToleratesBlue,
                 &subject,

@@ -100,8 +100,16 @@ impl Budgets {
         } else {
             ", the pod itself is not Ready and the budget's unhealthyPodEvictionPolicy is not AlwaysAllow"
         };
+        // An eviction whose process died may be booked although its pod was never deleted.
+        let booked = match budget.disrupted.as_slice() {
+            [] => String::new(),
+            names => format!(
+                ", evictions are booked for {}; the API server forgets a booking 2 minutes after",
+                names.join(", ")
+            ),
+        };
         closed(format!(
-            "PDB {} allows {} of {} ({} healthy, {} needed{unhealthy})",
+            "PDB {} allows {} of {} ({} healthy, {} needed{unhealthy}{booked})",
             budget.key,
             budget.allowed,
             budget.expected,
@@ -179,6 +187,17 @@ pub mod tests {
         let mut always = (*pdb("b", 0, 0, 1, 1)).clone();
         always.unhealthy_policy = Some("AlwaysAllow".into());
         assert_eq!(Budgets::new([Arc::new(always)].iter()).gate(&p), Gate::Free);
+    }
+
+    #[test]
+    fn a_booked_eviction_is_told_where_the_counts_alone_would_let_the_pod_go() {
+        let mut booked = (*pdb("b", 0, 2, 2, 3)).clone();
+        booked.disrupted = vec!["web-x".into()];
+        let Gate::Closed { why, .. } = Budgets::new([Arc::new(booked)].iter()).gate(&pod("p", "n"))
+        else {
+            panic!()
+        };
+        assert!(why.contains("booked for web-x"), "{why}");
     }
 
     #[test]

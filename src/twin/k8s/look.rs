@@ -71,16 +71,26 @@ pub fn singles(world: &World) -> BTreeMap<String, Floor> {
         .collect()
 }
 
-/// The pods of a node group's nodes that an eviction would concern, as `namespace/name`.
+/// Whether no taint keeps a pod off a node: evicted from a closed node, it may be bound to one again.
+fn tolerates_everything(pod: &Value) -> bool {
+    list(pod, "spec.tolerations").iter().any(|t| {
+        let any_key = text(t, "key").is_empty() && text(t, "operator") == "Exists";
+        any_key && matches!(text(t, "effect"), "" | "NoSchedule")
+    })
+}
+
+/// The pods of a node group's nodes that an eviction would concern and move, as `namespace/name`.
 pub fn evictable(world: &World, group: &str) -> Vec<String> {
     let store = &world.kube.store;
     let nodes = store.index.nodes.values().filter(|n| n.group() == group);
     let pods = nodes.flat_map(|n| store.pods_on(&n.name)).filter(|p| {
-        let mirror = store
-            .find(PODS, &Name::new(p.ns.clone(), p.name.clone()))
-            .is_some_and(|o| super::json::annotation(o, "kubernetes.io/config.mirror").is_some());
+        let object = store.find(PODS, &Name::new(p.ns.clone(), p.name.clone()));
+        let stays = object.is_some_and(|o| {
+            let mirror = super::json::annotation(o, "kubernetes.io/config.mirror").is_some();
+            mirror || tolerates_everything(o)
+        });
         let daemon = p.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
-        !daemon && !mirror && !p.finished()
+        !daemon && !stays && !p.finished()
     });
     pods.map(|p| format!("{}/{}", p.ns, p.name)).collect()
 }

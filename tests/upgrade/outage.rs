@@ -1,0 +1,108 @@
+//! Upgrades on which a workload does not come back on green: the run stops, says which and why, and goes back.
+
+use eksup::engine::Ended;
+use eksup::model::snapshot::Snapshot;
+use eksup::twin::{fault, scenario};
+use serde_json::json;
+
+use crate::EXPENSE;
+use crate::rig::Rig;
+
+/// expense-dev without any PodDisruptionBudget.
+fn without_budgets() -> Snapshot {
+    let mut snapshot = scenario::expense_dev();
+    let budgets = "/apis/policy/v1/poddisruptionbudgets";
+    let had = snapshot.kubernetes.insert(budgets.to_owned(), vec![]);
+    assert!(had.is_some_and(|had| !had.is_empty()));
+    snapshot
+}
+
+fn plan(changes: &[(&str, &str)]) -> String {
+    changes.iter().fold(EXPENSE.to_owned(), |plan, (was, is)| {
+        assert!(plan.contains(was), "{was}");
+        plan.replace(was, is)
+    })
+}
+
+/// The image of expense/redis cannot be pulled any more from a moment of the drain on.
+async fn stops_and_goes_back(snapshot: &Snapshot, plan: &str, what: &str) {
+    for seed in [1, 2] {
+        let rig = Rig::new(snapshot, plan, seed);
+        let rule = "image-missing:expense/redis@58m".parse().unwrap();
+        rig.twin.with(|w| fault::add(w, vec![rule]));
+        let ended = rig.apply().await;
+        let Ended::Stuck { why, .. } = &ended else {
+            panic!("{what}, seed {seed}: {ended:?}\n{}", rig.log());
+        };
+        assert!(
+            why.contains("expense/redis") && why.contains("/redis:7.2\""),
+            "{what}, seed {seed}: {why}"
+        );
+        let blue = rig.read().await;
+        let group = blue.nodegroups.iter().find(|g| g.name == "expense-blue");
+        assert!(group.is_some(), "{what}, seed {seed}: blue is gone");
+        let back = rig.rollback().await.unwrap();
+        assert!(
+            matches!(back, Ended::RolledBack { .. }),
+            "{what}, seed {seed}: {back:?}\n{}",
+            rig.log()
+        );
+    }
+}
+
+/// On green the image is gone, on blue it may be there: everything but redis is as before.
+#[tokio::test(start_paused = true)]
+async fn a_workload_whose_image_is_gone_stops_the_run() {
+    stops_and_goes_back(&scenario::expense_dev(), EXPENSE, "as it is").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stops_the_run_without_budgets_too() {
+    stops_and_goes_back(&without_budgets(), EXPENSE, "no budgets").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stops_the_run_where_three_nodes_are_emptied_at_once() {
+    let plan = plan(&[("parallel: 1", "parallel: 3")]);
+    stops_and_goes_back(&scenario::expense_dev(), &plan, "parallel 3").await;
+    stops_and_goes_back(&without_budgets(), &plan, "parallel 3, no budgets").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stops_the_run_behind_a_canary() {
+    let plan = plan(&[("strategy: blue-green", "strategy: canary")]);
+    stops_and_goes_back(&scenario::expense_dev(), &plan, "canary").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stops_the_run_where_the_plan_lets_pods_be_deleted() {
+    let plan = plan(&[("onDeadline: stop", "onDeadline: delete")]);
+    stops_and_goes_back(&scenario::expense_dev(), &plan, "delete").await;
+    stops_and_goes_back(&without_budgets(), &plan, "delete, no budgets").await;
+}
+
+/// A pod that tolerates everything would be bound to emptied nodes of blue again and again.
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_tolerates_everything_is_left_to_the_end_and_ends_nothing() {
+    let mut snapshot = scenario::expense_dev();
+    let everything = json!([{"operator": "Exists"}]);
+    let mut changed = 0;
+    let mut tolerate = |list: &str, place: &str| {
+        for object in snapshot.kubernetes.get_mut(list).unwrap() {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if name.starts_with("frontend") {
+                object.pointer_mut(place).unwrap()["tolerations"] = everything.clone();
+                changed += 1;
+            }
+        }
+    };
+    tolerate("/api/v1/pods", "/spec");
+    tolerate("/apis/apps/v1/replicasets", "/spec/template/spec");
+    tolerate("/apis/apps/v1/deployments", "/spec/template/spec");
+    assert!(changed >= 3);
+    let rig = Rig::new(&snapshot, EXPENSE, 3);
+    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    let evictions = rig.count("POST", "/eviction");
+    assert!(evictions <= 12, "{evictions} evictions");
+    crate::promised(&rig.read().await);
+}
