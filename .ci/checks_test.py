@@ -3,6 +3,8 @@
 
 import copy
 import json
+import os
+import tempfile
 import unittest
 
 import botocore_check
@@ -196,6 +198,14 @@ class Policies(unittest.TestCase):
         self.assertIn("does not need the action of its own name", needs(("eks:ListInsights", "eks:DescribeCluster", cluster)))
         launch = [("ec2:RunInstances", "ec2:RunInstances", "arn:aws:ec2:us-east-1:1:instance/*")]
         self.assertIn("depends on ec2:CreateTags", needs(*launch))
+
+    def test_a_call_that_no_policy_allows(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with open(os.path.join(folder, "eks.rs"), "w", encoding="utf-8") as file:
+                file.write('failed("eks:DescribeCluster", e); failed("eks:DeleteCluster", e); failed("eks:ListClusters", e)')
+            policy = {"Statement": [{"Action": ["eks:DescribeCluster"]}]}
+            self.assertEqual(policy_check.not_granted(folder, policy), ["eks:DeleteCluster"])
+            self.assertEqual(botocore_check.operations_named_in(folder)[0], "eks:DeleteCluster")
 
     def test_roles_that_kubernetes_does_not_have(self):
         api = {("", "pods"): {"get", "list", "watch"}, ("", "pods/eviction"): {"create"}}

@@ -31,6 +31,11 @@ NOT_DEPENDENT = {
     ("ec2:RunInstances", "ssm:GetParameters"): "the same",
     ("ec2:RunInstances", "iam:PassRole"): "EKS refuses a template with an instance profile; it passes the node role itself",
 }
+# Calls that the printed policies need not allow, and why.
+NOT_GRANTED = {
+    "eks:ListClusters": "asked only to say which clusters there are when the named one is not; a refusal is said instead",
+    "sts:GetCallerIdentity": "needs no permission",
+}
 OPERATORS = re.compile(r"(String|Arn)(Not)?(Equals|Like)(IfExists)?")
 
 
@@ -225,6 +230,17 @@ def check_needs(reference, rows):
     return sorted(set(wrong))
 
 
+def not_granted(folder, policy):
+    """Operations that a client layer names, and that a policy for any plan does not allow."""
+    found = set()
+    for path in glob.glob(f"{folder}/**/*.rs", recursive=True):
+        if not path.endswith("_tests.rs"):
+            with open(path, encoding="utf-8") as file:
+                found |= set(re.findall(r'"([a-z0-9]+:[A-Z][A-Za-z]+)"', file.read()))
+    allowed = {action for statement in policy["Statement"] for action in as_list(statement["Action"])}
+    return sorted(found - allowed - set(NOT_GRANTED))
+
+
 def terraform_statements(text):
     """The statements of an aws_iam_policy_document, in the form of the JSON policy's."""
     import hcl2
@@ -322,6 +338,7 @@ def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--eksup", required=True)
     args.add_argument("--needs")
+    args.add_argument("--source", help="the folder whose Rust files name each call as \"service:Operation\"; each must be granted")
     args.add_argument("--kubernetes", help="the official Python client's wheel")
     args.add_argument("plans", nargs="+")
     args = args.parse_args()
@@ -347,6 +364,8 @@ def main():
         rules += sum(len(role.get("rules", [])) for role in roles)
         if api is not None:
             wrong += [f"{name}: {w}" for w in check_roles(api, roles)]
+        if plan is None and args.source:
+            wrong += [f"{args.source} calls {op}, and no policy allows it" for op in not_granted(args.source, policy)]
     wrong += lint(policies)
     told = f"{len(policies)} policies of {len(actions)} actions, {rules} rules of roles"
     if api is not None and len(api) < 50:
