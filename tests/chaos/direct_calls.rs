@@ -25,7 +25,12 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let snapshot = scenario::named(CLUSTER).unwrap();
+        let mut snapshot = scenario::named(CLUSTER).unwrap();
+        // Its traffic is the listener's default action, which is changed by another call than a rule.
+        snapshot.inventory.rules.retain(|rule| !rule.is_default);
+        let rule = &mut snapshot.inventory.rules[0];
+        (rule.is_default, rule.priority) = (true, "default".to_owned());
+        rule.conditions.clear();
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let region = &snapshot.inventory.region;
         let twin = Twin::start(scenario::load(&snapshot, 1));
@@ -52,7 +57,7 @@ fn refused<T: Debug, E>(result: Result<T, E>) {
 async fn seldom(aws: &Aws) {
     aws.caller().await.unwrap();
     aws.list_clusters().await.unwrap();
-    refused(aws.insights_refresh("absent").await);
+    assert!(aws.insights_refresh("absent").await.unwrap().is_none());
     aws.start_insights_refresh(CLUSTER).await.unwrap();
     // A second one while the first is under way is refused by EKS.
     aws.start_insights_refresh(CLUSTER).await.unwrap();

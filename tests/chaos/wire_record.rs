@@ -50,6 +50,8 @@ fn record_path() -> PathBuf {
 fn what_goes_over_the_wire_to_aws_is_written_down() {
     let recorder = Recorder::create(&record_path());
     let around = recorder.clone().around();
+    recorder.begin("every call, directly".to_owned());
+    direct_calls::ask(&around);
     for name in PLANS {
         let ground = Ground::new(name);
         let trial = Trial {
@@ -96,8 +98,6 @@ fn what_goes_over_the_wire_to_aws_is_written_down() {
             );
         }
     }
-    recorder.begin("every call, directly".to_owned());
-    direct_calls::ask(&around);
     let written = recorder.end();
     assert!(written > 500, "hardly anything was written: {written}");
 }
