@@ -162,7 +162,7 @@ async fn create_with_everything(aws: &Aws) {
                 node_monitoring_condition: text("AcceleratedInstanceNotReady"),
                 node_unhealthy_reason: text("NvidiaXID13Error"),
                 min_repair_wait_time_mins: Some(10),
-                repair_action: text("Terminate"),
+                repair_action: text("Replace"),
             }],
         }),
         warm_pool_config: Some(WarmPoolConfig {
