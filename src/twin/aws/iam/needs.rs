@@ -155,8 +155,8 @@ fn for_nodegroup(cloud: &Cloud, input: Input) -> Vec<Need> {
     needs
 }
 
-/// What EC2 asks for where EKS tries out a launch: the reference's required resource types of RunInstances, with the
-/// template and its volumes, and the tags that EKS puts on instances.
+/// What EC2 asks for where EKS tries out a launch: the required resource types of RunInstances, with the template and its
+/// volumes (IAM-11), and the tags that EKS puts on instances.
 fn for_launch(cloud: &Cloud, template: Input, subnets: &[String]) -> Vec<Need> {
     let (region, account) = (&cloud.region, &cloud.account);
     let of = |what: &str| format!("arn:aws:ec2:{region}:{account}:{what}");
