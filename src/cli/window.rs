@@ -17,7 +17,7 @@ use crate::route::{Route, StepSpec};
 use crate::steps::control_plane::blocking;
 use crate::steps::updates::running;
 
-/// How long after an upgrade ended EKS takes it back (FACTS A3).
+/// How long after an upgrade ended EKS takes it back (EKS-RB-1).
 const OPEN_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// A hop that took longer than this was not watched to its end: only its beginning is known.
 const WATCHED: SignedDuration = SignedDuration::from_mins(90);

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::error;
 use crate::model::{ApiError, Class, Clock};
 
-/// The server takes a token for 15 minutes from its date; a minute is left for clocks that differ.
+/// The server takes a token for 15 minutes from its date; a minute is left for clocks that differ (EKS-AUTH-1).
 const LIFETIME: SignedDuration = SignedDuration::from_mins(14);
 
 /// Mints tokens for one cluster and remembers the last one while it is good.

@@ -1,4 +1,4 @@
-//! Eviction: our own POST, because the client library's drops the UID precondition.
+//! Eviction: our own POST, because the client library's drops the UID precondition (KUBE-2).
 
 use std::time::Duration;
 

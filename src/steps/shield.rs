@@ -1,6 +1,6 @@
 //! Blue takes no new pod and no new node.
 //!
-//! The order matters (FACTS D6): the taint stands on the group and its nodes for two rounds of the cluster autoscaler
+//! The order matters (CA-1): the taint stands on the group and its nodes for two rounds of the cluster autoscaler
 //! before the cordon, because the autoscaler takes its template from a schedulable node and keeps it; a template without
 //! the taint would let it grow blue for the very pods that leave it.
 

@@ -3,8 +3,11 @@
 //! `eksup rehearse plans/expense-dev.yaml --chaos --seeds 10000`.
 
 mod crashes;
+mod direct_calls;
 mod ground;
 mod mutants;
+mod recorder;
+mod wire_record;
 
 use eksup::cli::chaos::trial::Last;
 use eksup::cli::chaos::{Trial, many};

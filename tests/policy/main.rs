@@ -84,6 +84,21 @@ fn every_permission_that_is_printed_is_needed() {
     assert!(idle.is_empty(), "{idle:#?}");
 }
 
+/// For `.ci/policy_check.py`, which holds it against AWS's Service Authorization Reference.
+#[test]
+fn what_the_twin_asks_of_a_policy_is_written_down() {
+    let all: BTreeSet<_> = whole().iter().flat_map(|(_, told)| &told.asked).collect();
+    let lines: Vec<String> = all
+        .into_iter()
+        .map(|(op, action, resource)| {
+            serde_json::json!({"op": op, "action": action, "resource": resource}).to_string()
+        })
+        .collect();
+    assert!(lines.len() > 40, "{lines:#?}");
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("../iam-needs.jsonl");
+    std::fs::write(path, lines.join("\n") + "\n").unwrap();
+}
+
 #[test]
 fn without_any_one_permission_something_fails_and_names_it() {
     // By permission: the quickest scene that needs it.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use eksup::engine::Ended;
 use eksup::model::snapshot::Snapshot;
-use eksup::twin::aws::{Iam, caller};
+use eksup::twin::aws::{Asked, Iam, caller};
 use eksup::twin::k8s::Rbac;
 use eksup::twin::scenario;
 use serde_json::{Value, json};
@@ -22,6 +22,8 @@ pub struct Told {
     pub said: String,
     /// What was needed of the grant.
     pub used: BTreeSet<Permission>,
+    /// Which operation of AWS needed which action on what.
+    pub asked: BTreeSet<Asked>,
 }
 
 /// A plan on a bundled cluster, and what is done with it.
@@ -207,10 +209,15 @@ impl Scene {
             let actions = actions.map(Permission::Action);
             actions.chain(verbs.map(Permission::Verb)).collect()
         });
+        let asked = rig.twin.with(|world| {
+            let iam = world.cloud.iam.iter();
+            iam.flat_map(|iam| iam.asked().clone()).collect()
+        });
         Told {
             well,
             said: rig.said(),
             used,
+            asked,
         }
     }
 }

@@ -86,16 +86,15 @@ fn statements(needs: &Needs) -> Vec<Statement> {
             resources: eks(needs),
             condition: None,
         },
-        // EKS looks for its service-linked role with the caller's rights before it makes a node group.
+        // EKS looks at the nodes' role and at its own service-linked role with the caller's rights before it makes a node
+        // group (IAM-2, IAM-3). Which role that is the cluster knows, not the plan.
         Statement {
-            sid: "SeeTheLinkedRole",
-            actions: vec!["iam:GetRole"],
-            resources: vec![
-                "arn:*:iam::*:role/aws-service-role/eks-nodegroup.amazonaws.com/*".to_owned(),
-            ],
+            sid: "SeeRoles",
+            actions: vec!["iam:GetRole", "iam:ListAttachedRolePolicies"],
+            resources: vec!["arn:*:iam::*:role/*".to_owned()],
             condition: None,
         },
-        // Green's nodes get blue's role, and an add-on keeps its own.
+        // Green's nodes get blue's role (IAM-1), and an add-on keeps its own (IAM-9).
         Statement {
             sid: "PassRoles",
             actions: vec!["iam:PassRole"],
@@ -121,30 +120,46 @@ fn statements(needs: &Needs) -> Vec<Statement> {
             ],
             condition: None,
         },
+        // Blue may stand behind target groups that the plan does not name, and leaves each of them before its pods go.
         Statement {
-            sid: "Traffic",
+            sid: "Targets",
             actions: vec![
-                "elasticloadbalancing:ModifyRule",
-                "elasticloadbalancing:ModifyListener",
                 "elasticloadbalancing:RegisterTargets",
                 "elasticloadbalancing:DeregisterTargets",
             ],
+            resources: vec!["arn:*:elasticloadbalancing:*:*:targetgroup/*/*".to_owned()],
+            condition: None,
+        },
+        // With a template EKS tries out the launch with the caller's rights (IAM-4), and whether a group has one is the
+        // cluster's to say: eksctl and Terraform's module give every group one.
+        Statement {
+            sid: "TryOutTheLaunch",
+            actions: vec!["ec2:RunInstances", "ec2:CreateTags"],
             resources: all(),
             condition: None,
         },
     ];
-    if needs.templates {
+    if !needs.rules.is_empty() {
+        statements.push(Statement {
+            sid: "Rules",
+            actions: vec!["elasticloadbalancing:ModifyRule"],
+            resources: needs.rules.iter().cloned().collect(),
+            condition: None,
+        });
+    }
+    if !needs.listeners.is_empty() {
+        statements.push(Statement {
+            sid: "Listeners",
+            actions: vec!["elasticloadbalancing:ModifyListener"],
+            resources: needs.listeners.iter().cloned().collect(),
+            condition: None,
+        });
+    }
+    if needs.template_versions {
         statements.push(Statement {
             sid: "LaunchTemplates",
             actions: vec!["ec2:CreateLaunchTemplateVersion"],
             resources: vec!["arn:*:ec2:*:*:launch-template/*".to_owned()],
-            condition: None,
-        });
-        // With a template EKS tries out the launch with the caller's rights.
-        statements.push(Statement {
-            sid: "TryOutTheLaunch",
-            actions: vec!["ec2:RunInstances", "ec2:CreateTags"],
-            resources: all(),
             condition: None,
         });
     }

@@ -3,13 +3,15 @@
 mod iam;
 mod rbac;
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
 use super::args::{FormatArg, PlanArg};
 use super::context::Context;
 use super::error::CliError;
 use super::start::usage;
-use crate::plan::Plan;
+use crate::plan::{Plan, RuleRef};
 
 /// Print the least IAM policy and ClusterRole that a plan needs
 ///
@@ -42,7 +44,12 @@ pub fn run(cx: &Context, args: PolicyArgs) -> Result<(), CliError> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Needs {
     pub delete_groups: bool,
-    pub templates: bool,
+    /// A version of a launch template is made, with the image that the plan names.
+    pub template_versions: bool,
+    /// ARNs, or patterns of them, of listener rules whose weights change.
+    pub rules: BTreeSet<String>,
+    /// The same, of listeners whose default action changes.
+    pub listeners: BTreeSet<String>,
     pub delete_pods: bool,
     pub restart_deployments: bool,
     pub topics: Vec<String>,
@@ -52,15 +59,15 @@ pub(super) struct Needs {
 impl Needs {
     fn of(plan: Option<&Plan>) -> Self {
         let Some(plan) = plan else {
-            let (delete_groups, templates, delete_pods, restart_deployments) =
-                (true, true, true, true);
-            let topics = vec!["*".to_owned()];
+            let (rules, listeners) = changed_rules(&[RuleRef::Every]);
             return Self {
-                delete_groups,
-                templates,
-                delete_pods,
-                restart_deployments,
-                topics,
+                delete_groups: true,
+                template_versions: true,
+                rules,
+                listeners,
+                delete_pods: true,
+                restart_deployments: true,
+                topics: vec!["arn:*:sns:*:*:*".to_owned()],
                 cluster: None,
             };
         };
@@ -68,21 +75,62 @@ impl Needs {
             crate::plan::Notify::Sns { topic, .. } => Some(topic.clone()),
             crate::plan::Notify::Webhook { .. } => None,
         };
+        let routes = plan.traffic.routes.iter().map(|r| r.rule.clone());
+        let (rules, listeners) = changed_rules(&routes.collect::<Vec<_>>());
         Self {
             // A rollback deletes green, whatever becomes of blue.
             delete_groups: true,
-            // Whether a group has a template is the cluster's to say, unless every group is named.
-            templates: plan.node_groups.is_empty()
-                || plan
-                    .node_groups
-                    .iter()
-                    .any(|g| g.ami.is_some() || g.launch_template_version.is_some()),
+            template_versions: plan.node_groups.iter().any(|g| g.ami.is_some()),
+            rules,
+            listeners,
             delete_pods: plan.drain.on_deadline == crate::plan::OnDeadline::Delete,
             restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
             topics: plan.notify.iter().filter_map(topic).collect(),
             cluster: Some(plan.cluster.clone()),
         }
     }
+}
+
+/// Returns the listener rules and the listeners that a plan's routes change, as narrow as the plan names them.
+fn changed_rules(routes: &[RuleRef]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let of = |what: String| format!("arn:*:elasticloadbalancing:*:*:{what}");
+    let (mut rules, mut listeners) = (BTreeSet::new(), BTreeSet::new());
+    for route in routes {
+        match route {
+            RuleRef::Arn(arn) if arn.contains(":listener-rule/") => {
+                // It may be the default rule, which is changed through its listener (ELB-1).
+                listeners.extend(listener_of(arn));
+                rules.insert(arn.clone());
+            }
+            RuleRef::Arn(arn) => drop(listeners.insert(arn.clone())),
+            // Without conditions it is the default action, with some a rule, which only an application balancer has.
+            RuleRef::Match {
+                load_balancer,
+                conditions,
+                ..
+            } if conditions.is_empty() => {
+                for kind in ["app", "net"] {
+                    listeners.insert(of(format!("listener/{kind}/{load_balancer}/*")));
+                }
+            }
+            RuleRef::Match { load_balancer, .. } => {
+                rules.insert(of(format!("listener-rule/app/{load_balancer}/*")));
+            }
+            RuleRef::Every => {
+                rules.insert(of("listener-rule/app/*".to_owned()));
+                for kind in ["app", "net"] {
+                    listeners.insert(of(format!("listener/{kind}/*")));
+                }
+            }
+        }
+    }
+    (rules, listeners)
+}
+
+/// Returns the ARN of the listener that a rule belongs to.
+fn listener_of(rule: &str) -> Option<String> {
+    let (listener, _) = rule.rsplit_once('/')?;
+    Some(listener.replacen(":listener-rule/", ":listener/", 1))
 }
 
 #[cfg(test)]
@@ -113,5 +161,75 @@ mod tests {
         assert!(!actions.contains(&"sns:Publish"));
         assert!(actions.iter().all(|a| !a.contains('*')));
         assert!(text.contains("cluster/prod"));
+    }
+
+    #[test]
+    fn weights_may_be_changed_where_the_plan_says_and_nowhere_else() {
+        let arn = "arn:aws:elasticloadbalancing:us-east-1:1:listener-rule/app/web/1a/2b/3c";
+        let named = |load_balancer: &str, conditions: &[&str]| RuleRef::Match {
+            load_balancer: load_balancer.to_owned(),
+            port: 443,
+            conditions: conditions.iter().map(|c| (*c).to_owned()).collect(),
+        };
+        let set = |arns: &[&str]| arns.iter().map(|a| (*a).to_owned()).collect();
+        for (route, rules, listeners) in [
+            (
+                RuleRef::Arn(arn.to_owned()),
+                set(&[arn]),
+                set(&["arn:aws:elasticloadbalancing:us-east-1:1:listener/app/web/1a/2b"]),
+            ),
+            (
+                RuleRef::Arn(
+                    "arn:aws:elasticloadbalancing:us-east-1:1:listener/net/n/1/2".to_owned(),
+                ),
+                set(&[]),
+                set(&["arn:aws:elasticloadbalancing:us-east-1:1:listener/net/n/1/2"]),
+            ),
+            (
+                named("web", &["path-pattern=/api/*"]),
+                set(&["arn:*:elasticloadbalancing:*:*:listener-rule/app/web/*"]),
+                set(&[]),
+            ),
+            (
+                named("web", &[]),
+                set(&[]),
+                set(&[
+                    "arn:*:elasticloadbalancing:*:*:listener/app/web/*",
+                    "arn:*:elasticloadbalancing:*:*:listener/net/web/*",
+                ]),
+            ),
+        ] {
+            let wanted: (BTreeSet<String>, BTreeSet<String>) = (rules, listeners);
+            assert_eq!(changed_rules(&[route.clone()]), wanted, "{route:?}");
+        }
+        assert_eq!(changed_rules(&[]), Default::default());
+        // Without routes no weight changes.
+        let plan = Plan::of("prod", Minor::new(30));
+        let text = iam::json(&Needs::of(Some(&plan)));
+        assert!(!text.contains("ModifyRule") && !text.contains("ModifyListener"));
+    }
+
+    #[test]
+    fn a_group_can_be_made_whether_or_not_the_plan_names_it() {
+        let mut plan = Plan::of("prod", Minor::new(30));
+        for named in [false, true] {
+            if named {
+                plan.node_groups = vec![crate::plan::NodeGroup::of(
+                    "blue",
+                    crate::plan::Strategy::BlueGreen,
+                )];
+            }
+            let text = iam::json(&Needs::of(Some(&plan)));
+            for action in [
+                "iam:PassRole",
+                "iam:GetRole",
+                "iam:ListAttachedRolePolicies",
+                "ec2:RunInstances",
+                "ec2:CreateTags",
+            ] {
+                assert!(text.contains(action), "{action}, named: {named}");
+            }
+            assert!(!text.contains("ec2:CreateLaunchTemplateVersion"));
+        }
     }
 }

@@ -295,7 +295,7 @@ impl ControlPlane {
     }
 }
 
-/// EKS's insights that stand in the way of going back to `to`. UNKNOWN blocks as ERROR does (FACTS A3).
+/// EKS's insights that stand in the way of going back to `to`. UNKNOWN blocks as ERROR does (EKS-RB-3).
 pub fn blocking(insights: &[Insight], to: Minor) -> Vec<String> {
     insights
         .iter()
@@ -471,7 +471,7 @@ impl Step<World> for ControlPlane {
     }
 }
 
-/// Whether EKS still enforces that node groups match the control plane before a hop (FACTS A2: it did until 2023).
+/// Whether EKS still enforces that node groups match the control plane before a hop (EKS-CP-8: it did until 2023).
 fn must_match(message: &str) -> bool {
     message.contains("must be updated to match cluster version")
 }

@@ -1,6 +1,6 @@
 //! The drain turned round: green's pods go back to blue, by the rules of the plan's drain.
 //!
-//! DeleteNodegroup drains every node at once and ends it after five minutes whatever the budgets say (FACTS C6), so green
+//! DeleteNodegroup drains every node at once and ends it after five minutes whatever the budgets say (EKS-NG-16), so green
 //! is emptied first, exactly as blue was: budgets, target groups, volumes, single replicas, deadlines.
 
 use std::time::Duration;

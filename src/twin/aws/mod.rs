@@ -44,7 +44,7 @@ mod tests;
 pub use call::{Call, is_signed};
 pub use elb::{Visit, healthy, visit, weights};
 pub use error::AwsError;
-pub use iam::{BadPolicy, Iam, Policy, caller};
+pub use iam::{Asked, BadPolicy, Iam, Policy, caller};
 pub use seed::{BINDINGS, cloud};
 pub use state::*;
 pub use trouble::{
@@ -148,12 +148,19 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
         call::Protocol::RestJson => respond(200, "application/json", json_text(output)),
         call::Protocol::Json => respond(200, "application/x-amz-json-1.1", json_text(output)),
         call::Protocol::Query => {
-            let members = xml::members(output, "member");
+            // An operation that gives nothing has no result either.
+            let result = match output {
+                Value::Null => String::new(),
+                output => format!(
+                    "<{op}Result>{}</{op}Result>",
+                    xml::members(output, "member")
+                ),
+            };
             respond(
                 200,
                 "text/xml",
                 format!(
-                    "<{op}Response xmlns=\"{}\"><{op}Result>{members}</{op}Result><ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>",
+                    "<{op}Response xmlns=\"{}\">{result}<ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>",
                     call.service.namespace()
                 ),
             )

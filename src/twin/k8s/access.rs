@@ -10,7 +10,7 @@ use crate::wire::Request;
 
 /// How long a token is good, by the date inside.
 const GOOD_FOR: SignedDuration = SignedDuration::from_mins(15);
-/// The parameters a token may have; the real authenticator refuses any other.
+/// The parameters a token may have; the real authenticator refuses any other (EKS-AUTH-1).
 const KNOWN: &[&str] = &[
     "action",
     "version",

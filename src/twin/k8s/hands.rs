@@ -102,7 +102,7 @@ pub enum Step {
     End,
 }
 
-/// How long EKS lets budgets hold up the end of a node group.
+/// How long EKS lets budgets hold up the end of a node group (EKS-NG-16).
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 /// How long it waits between two rounds.
 pub(super) const ROUND: Duration = Duration::from_secs(5);
@@ -206,7 +206,7 @@ pub fn instance_gone(world: &mut World, instance_id: &str) {
     });
 }
 
-/// A node's kubelet stops working; its containers go on.
+/// A node's kubelet stops working; its containers go on (K8S-NODE-2).
 pub fn kubelet_dies(world: &mut World, node: &str) {
     within(world, |cluster| {
         cluster.dead.insert(node.to_owned());

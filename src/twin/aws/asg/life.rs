@@ -10,7 +10,7 @@ use crate::twin::aws::state::{Asg, Instance, Member, Subnet};
 use crate::twin::aws::{eks, elb, kube};
 use crate::twin::world::World;
 
-/// How long EKS lets pods of a deleted group resist before it ends the instance all the same.
+/// How long EKS lets pods of a deleted group resist before it ends the instance all the same (EKS-NG-16).
 const FORCE_AFTER: SignedDuration = SignedDuration::from_mins(5);
 const LOOK: Duration = Duration::from_secs(5);
 /// When a group tries again to launch what it could not.
@@ -410,7 +410,7 @@ pub fn replace_one(world: &mut World, name: &str, id: &str) {
     reconcile(world, name);
 }
 
-/// EKS deletes the group: all instances at once, their pods evicted for five minutes at most.
+/// EKS deletes the group: all instances at once, their pods evicted for five minutes at most (EKS-NG-16).
 pub fn delete(world: &mut World, name: &str) {
     let Some(asg) = world.cloud.asgs.get_mut(name) else {
         return;

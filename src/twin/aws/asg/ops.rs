@@ -52,7 +52,8 @@ pub fn tag(world: &mut World, input: Input) -> Result<Value, AwsError> {
             .tags
             .insert(key, value);
     }
-    Ok(json!({}))
+    // The model gives this operation no output.
+    Ok(Value::Null)
 }
 
 /// DeleteTags.
@@ -61,7 +62,8 @@ pub fn untag(world: &mut World, input: Input) -> Result<Value, AwsError> {
         let key = tag.need("Key")?.to_owned();
         group(world, tag.need("ResourceId")?)?.tags.remove(&key);
     }
-    Ok(json!({}))
+    // The model gives this operation no output.
+    Ok(Value::Null)
 }
 
 /// The processes a request names; none means all.
@@ -83,7 +85,8 @@ fn processes(input: Input) -> Result<Vec<String>, AwsError> {
 pub fn suspend(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let processes = processes(input)?;
     group_of(world, input)?.suspended.extend(processes);
-    Ok(json!({}))
+    // The model gives this operation no output.
+    Ok(Value::Null)
 }
 
 /// ResumeProcesses.
@@ -93,7 +96,8 @@ pub fn resume(world: &mut World, input: Input) -> Result<Value, AwsError> {
     group.suspended.retain(|p| !processes.contains(p));
     let name = group.name.clone();
     life::reconcile(world, &name);
-    Ok(json!({}))
+    // The model gives this operation no output.
+    Ok(Value::Null)
 }
 
 /// SetDesiredCapacity.
@@ -117,7 +121,8 @@ pub fn set_desired(world: &mut World, input: Input) -> Result<Value, AwsError> {
     group.desired = wanted;
     let name = group.name.clone();
     life::reconcile(world, &name);
-    Ok(json!({}))
+    // The model gives this operation no output.
+    Ok(Value::Null)
 }
 
 /// UpdateAutoScalingGroup: the sizes. Desired is pulled between the others.
@@ -140,7 +145,8 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     group.desired = asked.unwrap_or(group.desired).clamp(min, max);
     let name = group.name.clone();
     life::reconcile(world, &name);
-    Ok(json!({}))
+    // The model gives this operation no output.
+    Ok(Value::Null)
 }
 
 /// TerminateInstanceInAutoScalingGroup.

@@ -59,7 +59,7 @@ pub fn attach(world: &mut World, input: Input, arns: Vec<String>) -> Result<Valu
     Ok(json!({}))
 }
 
-/// DetachLoadBalancerTargetGroups, DetachTrafficSources: the instances are deregistered and drained.
+/// DetachLoadBalancerTargetGroups, DetachTrafficSources: the instances are deregistered and drained (ASG-1).
 pub fn detach(world: &mut World, input: Input, arns: Vec<String>) -> Result<Value, AwsError> {
     let group = ops::group_of(world, input)?;
     if let Some(missing) = arns

@@ -16,7 +16,7 @@ use crate::twin::k8s::hands::Workload;
 use crate::twin::world::World;
 
 const LOOK: Duration = Duration::from_secs(5);
-/// When EKS calls an add-on whose workload does not come up degraded, and when it gives up.
+/// When EKS calls an add-on whose workload does not come up degraded, and when it gives up (EKS-ADD-5).
 const DEGRADED_AFTER: SignedDuration = SignedDuration::from_mins(3);
 const FAILED_AFTER: SignedDuration = SignedDuration::from_mins(20);
 
@@ -195,7 +195,7 @@ pub fn configuration(world: &World, input: Input) -> Result<Value, AwsError> {
     )
 }
 
-/// Checks configuration values as EKS does: a JSON object with members the schema knows.
+/// Checks configuration values as EKS does: a JSON object with members the schema knows (EKS-ADD-4).
 fn check_configuration(text: &str) -> Result<(), AwsError> {
     let refused = |why: String| {
         AwsError::invalid_parameter(format!(

@@ -10,7 +10,7 @@ use crate::twin::aws::state::{Asg, Issue, Nodegroup};
 use crate::twin::aws::{asg, ec2, kube};
 use crate::twin::world::World;
 
-/// How long EKS waits for nodes to join.
+/// How long EKS waits for nodes to join (EKS-NG-12).
 const PATIENCE: SignedDuration = SignedDuration::from_mins(15);
 const LOOK: Duration = Duration::from_secs(5);
 

@@ -1,4 +1,4 @@
-//! The control plane: DescribeCluster, versions, and taking it one minor up or back.
+//! The control plane: DescribeCluster, versions, and taking it one minor up or back (EKS-CP-1, EKS-RB-1).
 
 use std::time::Duration;
 
@@ -184,7 +184,7 @@ fn supported_for(eks: &Eks, to: Minor) -> Result<(), AwsError> {
     Ok(())
 }
 
-/// Lets the update begin: it shows with a lag, and ends after eight to twelve minutes.
+/// Lets the update begin: it shows with a lag, and ends after eight to twelve minutes (EKS-CP-10).
 fn begin(world: &mut World, kind: &str, to: Minor) -> Result<Value, AwsError> {
     let params = vec![
         ("Version".to_owned(), to.to_string()),

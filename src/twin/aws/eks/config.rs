@@ -43,7 +43,7 @@ fn same(a: &Value, b: &Value) -> bool {
         .all(|member| a.get(member) == b.get(member))
 }
 
-/// Refuses when the group cannot take an update now.
+/// Refuses when the group cannot take an update now (EKS-NG-21).
 pub fn free(world: &mut World, input: Input) -> Result<Nodegroup, AwsError> {
     let group = group_of(world, input)?.clone();
     let eks = cluster_of(world, input)?;

@@ -1,4 +1,4 @@
-//! CreateNodegroup: EKS's rules, and the group as it begins.
+//! CreateNodegroup: EKS's rules, and the group as it begins (EKS-NG-1 to EKS-NG-5).
 
 use std::collections::BTreeMap;
 
@@ -309,7 +309,7 @@ fn spec(
         ));
     }
     let (version, release, image_id) = match &image {
-        // EKS does not look into a custom AMI; its nodes have whatever kubelet it carries.
+        // EKS does not look into a custom AMI; its nodes have whatever kubelet it carries (EKS-NG-9).
         Some(image) => (eks.version, image.clone(), image.clone()),
         None => (
             eks.version,

@@ -167,7 +167,8 @@ struct Judged {
     resources: Vec<String>,
 }
 
-/// Node groups whose kubelets the version after the next one (a warning) or the next one (an error) would leave behind.
+/// Node groups whose kubelets the version after the next one (a warning) or the next one (an error) would leave behind
+/// (EKS-INS-1, EKS-CP-8).
 fn kubelet_skew(eks: &Eks) -> Judged {
     let behind = |target: Minor| -> Vec<String> {
         eks.nodegroups

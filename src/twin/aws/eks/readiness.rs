@@ -11,7 +11,7 @@ use crate::twin::aws::kube;
 use crate::twin::aws::state::{Eks, Insight};
 use crate::twin::world::World;
 
-/// How long after an upgrade EKS can still roll it back.
+/// How long after an upgrade EKS can still roll it back (EKS-RB-1).
 const WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 const CATEGORY: &str = "ROLLBACK_READINESS";
 const APIS: &str = "Incompatible API usage";

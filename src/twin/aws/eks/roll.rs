@@ -1,4 +1,4 @@
-//! UpdateNodegroupVersion: EKS's own rolling update, one node at a time with one extra.
+//! UpdateNodegroupVersion: EKS's own rolling update, one node at a time with one extra (EKS-NG-19).
 
 use std::time::Duration;
 

@@ -94,7 +94,8 @@ pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
     Ok(json!({"updateIds": page.items, "nextToken": page.next}))
 }
 
-/// CancelUpdate: only version rollbacks of EKS Auto Mode clusters can be cancelled, and the twin runs no Auto Mode.
+/// CancelUpdate: only version rollbacks of EKS Auto Mode clusters can be cancelled, and the twin runs no Auto Mode
+/// (EKS-CP-3).
 pub fn cancel(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let eks = cluster_of(world, input)?;
     let id = input.text("updateId").unwrap_or_default();

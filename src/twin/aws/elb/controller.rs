@@ -1,4 +1,5 @@
-//! A load balancer controller, as far as others see it: its rules come back, its target groups follow the nodes.
+//! A load balancer controller, as far as others see it: its rules come back, its target groups follow the nodes (LBC-1 to
+//! LBC-4).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Targets: registered, checked, drained.
+//! Targets: registered, checked, drained (ELB-2, ELB-7, ELB-8).
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub fn register(world: &mut World, group: &str, id: &str, port: Option<i64>) {
     recheck(world, &[group.to_owned()]);
 }
 
-/// Deregisters a target: it drains for the group's delay, or goes at once where no rule uses the group.
+/// Deregisters a target: it drains for the group's delay, or goes at once where no rule uses the group (ELB-7).
 pub fn deregister(world: &mut World, group: &str, id: &str, port: Option<i64>) {
     let used = balancer_of(&world.cloud.elb, group).is_some();
     let delay = delay(world, group);

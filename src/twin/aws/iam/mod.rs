@@ -1,7 +1,7 @@
 //! IAM, when a world is given a policy: each call needs its actions, and is refused in its service's own words.
 //!
-//! Without a policy everything is allowed. What a call needs is from AWS's Service Authorization Reference, with what
-//! CreateNodegroup asks for besides (seen in the words in which it refuses).
+//! Without a policy everything is allowed. What a call needs is from AWS's Service Authorization Reference (IAM-7), with
+//! what CreateNodegroup asks for besides (IAM-1 to IAM-5, seen in the words in which it refuses).
 
 mod document;
 mod needs;
@@ -20,7 +20,11 @@ use super::state::Cloud;
 pub struct Iam {
     policy: Policy,
     used: BTreeSet<String>,
+    asked: BTreeSet<Asked>,
 }
+
+/// Something that an operation needed: `service:Operation`, the action, and the resource it is about.
+pub type Asked = (String, String, String);
 
 impl Iam {
     /// Nothing but what `policy` allows.
@@ -28,12 +32,18 @@ impl Iam {
         Self {
             policy,
             used: BTreeSet::new(),
+            asked: BTreeSet::new(),
         }
     }
 
     /// Actions of the policy that were needed so far, as the policy spells them.
     pub fn used(&self) -> &BTreeSet<String> {
         &self.used
+    }
+
+    /// What each operation needed so far, allowed or not.
+    pub fn asked(&self) -> &BTreeSet<Asked> {
+        &self.asked
     }
 
     /// Actions that the policy allows and nothing needed so far.
@@ -55,7 +65,10 @@ pub fn check(cloud: &mut Cloud, call: &Call) -> Result<(), AwsError> {
         return Ok(());
     };
     let mut verdict = Ok(());
+    let op = format!("{}:{}", call.service.iam_prefix().to_lowercase(), call.op);
     for need in needs(cloud, call) {
+        let asked = (op.clone(), need.action.clone(), need.resource.clone());
+        iam.asked.insert(asked);
         match iam.policy.allows(&need.action, &need.resource, &need.keys) {
             Some(action) => drop(iam.used.insert(action)),
             None => {
@@ -71,11 +84,11 @@ pub fn check(cloud: &mut Cloud, call: &Call) -> Result<(), AwsError> {
 fn refused(account: &str, service: Service, need: &Need) -> AwsError {
     match need.words {
         Words::Own => denied(service, account, &need.action, Some(&need.resource)),
-        // hashicorp/terraform-aws-eks issue 823.
+        // IAM-3.
         Words::LinkedRole => AwsError::invalid_request(
             "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'",
         ),
-        // EKS tries out the launch with the caller's rights, and hands on what EC2 says, the action only in the blob.
+        // IAM-4: EKS tries out the launch with the caller's rights, and hands on what EC2 says, the action only in the blob.
         Words::Launch => AwsError::invalid_request(
             "You are not authorized to launch instances with this launch template. Encoded authorization failure message: VHdpbiBvZiBhIGJsb2I",
         ),

@@ -1,4 +1,8 @@
-//! What a call needs: actions, each on a resource. From the Service Authorization Reference.
+//! What a call needs: actions, each on a resource.
+//!
+//! Every call needs the action of its own name on what it is about, by the Service Authorization Reference (IAM-7); reads
+//! of EC2, Auto Scaling and Elastic Load Balancing are about no resource (IAM-6). What a call needs besides cites its own
+//! fact. `.ci/policy_check.py` holds what is asked for here against the reference.
 
 use super::document::Keys;
 use crate::twin::aws::call::{Call, Input, Service};
@@ -49,12 +53,13 @@ pub fn needs(cloud: &Cloud, call: &Call) -> Vec<Need> {
         needs
     };
     match call.service {
-        // GetCallerIdentity needs nothing.
+        // IAM-10: GetCallerIdentity needs nothing.
         Service::Sts => Vec::new(),
         Service::Eks => {
             let mut needs = on(eks(cloud, &call.op, input));
             match call.op.as_str() {
                 "CreateNodegroup" => needs.extend(for_nodegroup(cloud, input)),
+                // IAM-9.
                 "UpdateAddon" => needs.extend(input.text("serviceAccountRoleArn").map(pass)),
                 _ => {}
             }
@@ -116,8 +121,8 @@ fn eks(cloud: &Cloud, op: &str, input: Input) -> Vec<String> {
     }
 }
 
-/// What EKS asks for on the way to a node group: its tags, the nodes' role, its own service-linked role, and with a
-/// launch template the rights to launch from it.
+/// What EKS asks for on the way to a node group: its tags (IAM-5), the nodes' role to pass (IAM-1) and to look at (IAM-2),
+/// its own service-linked role (IAM-3), and with a launch template the rights to launch from it (IAM-4).
 fn for_nodegroup(cloud: &Cloud, input: Input) -> Vec<Need> {
     let (region, account) = (&cloud.region, &cloud.account);
     let mut needs = Vec::new();
@@ -130,7 +135,11 @@ fn for_nodegroup(cloud: &Cloud, input: Input) -> Vec<Need> {
         );
         needs.push(need("eks:TagResource", group));
     }
-    needs.extend(input.text("nodeRole").map(pass));
+    if let Some(role) = input.text("nodeRole") {
+        needs.push(pass(role));
+        needs.push(need("iam:GetRole", role));
+        needs.push(need("iam:ListAttachedRolePolicies", role));
+    }
     needs.push(Need {
         words: Words::LinkedRole,
         ..need(
@@ -141,20 +150,34 @@ fn for_nodegroup(cloud: &Cloud, input: Input) -> Vec<Need> {
         )
     });
     if let Some(template) = input.inner("launchTemplate") {
-        let of = |what: &str| format!("arn:aws:ec2:{region}:{account}:{what}");
-        let id = template.text("id").or(template.text("name"));
-        let launch = |action: &str, resource: String| Need {
-            words: Words::Launch,
-            ..need(action, resource)
-        };
-        needs.push(launch("ec2:RunInstances", of("instance/*")));
-        needs.push(launch(
-            "ec2:RunInstances",
-            of(&format!("launch-template/{}", id.unwrap_or_default())),
-        ));
-        needs.push(launch("ec2:CreateTags", of("instance/*")));
+        needs.extend(for_launch(cloud, template, &input.texts("subnets")));
     }
     needs
+}
+
+/// What EC2 asks for where EKS tries out a launch: the required resource types of RunInstances, with the template and its
+/// volumes (IAM-11), and the tags that EKS puts on instances.
+fn for_launch(cloud: &Cloud, template: Input, subnets: &[String]) -> Vec<Need> {
+    let (region, account) = (&cloud.region, &cloud.account);
+    let of = |what: &str| format!("arn:aws:ec2:{region}:{account}:{what}");
+    let launch = |action: &str, resource: String| Need {
+        words: Words::Launch,
+        ..need(action, resource)
+    };
+    let id = template.text("id").or(template.text("name"));
+    let mut resources = vec![
+        of("instance/*"),
+        of("network-interface/*"),
+        of("security-group/*"),
+        of("volume/*"),
+        // Images belong to no account in their names.
+        format!("arn:aws:ec2:{region}::image/*"),
+        of(&format!("launch-template/{}", id.unwrap_or_default())),
+    ];
+    resources.extend(subnets.iter().map(|id| of(&format!("subnet/{id}"))));
+    let launches = resources.into_iter().map(|r| launch("ec2:RunInstances", r));
+    let tags = launch("ec2:CreateTags", of("instance/*"));
+    launches.chain([tags]).collect()
 }
 
 fn pass(role: &str) -> Need {

@@ -115,8 +115,13 @@ async fn a_node_group_needs_more_than_its_own_action() {
         ),
         (
             "iam:GetRole",
-            "InvalidRequestException",
-            "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'",
+            "AccessDeniedException",
+            "iam:GetRole on resource: arn:aws:iam::123456789012:role/eks-node",
+        ),
+        (
+            "iam:ListAttachedRolePolicies",
+            "AccessDeniedException",
+            "iam:ListAttachedRolePolicies on resource: arn:aws:iam::123456789012:role/eks-node",
         ),
         (
             "ec2:RunInstances",
@@ -148,6 +153,25 @@ async fn a_node_group_needs_more_than_its_own_action() {
         .twin
         .with(|world| world.cloud.iam.as_ref().unwrap().used().clone());
     assert_eq!(used.len(), actions.len(), "{used:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn eks_looks_for_its_linked_role_and_says_so_in_words_of_its_own() {
+    let asked = expense_dev();
+    let policy = json!({"Version": "2012-10-17", "Statement": [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "iam:GetRole", "Resource": "arn:aws:iam::*:role/aws-service-role/*"},
+    ]});
+    let policy = policy.to_string().parse().unwrap();
+    asked
+        .twin
+        .with(|world| world.cloud.iam = Some(Iam::new(policy)));
+    let (code, message) = said(create(&asked).await.unwrap_err());
+    assert_eq!(code, "InvalidRequestException");
+    assert_eq!(
+        message,
+        "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'"
+    );
 }
 
 async fn create(

@@ -17,7 +17,7 @@ use super::super::kinds::{
 use super::super::store::{Key, Name};
 use super::Work;
 
-/// How long an eviction that the API server noted may stay unseen before it counts for nothing.
+/// How long an eviction that the API server noted may stay unseen before it counts for nothing (K8S-EVICT-3).
 const UNSEEN: SignedDuration = SignedDuration::from_secs(120);
 
 /// The condition that says whether a disruption is allowed.

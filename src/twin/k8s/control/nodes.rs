@@ -27,7 +27,7 @@ pub enum Step {
     Collect,
 }
 
-/// From a kubelet's death to its node being NotReady.
+/// From a kubelet's death to its node being NotReady (K8S-NODE-2).
 pub const SILENCE: (u64, u64) = (40_000, 43_000);
 
 /// Takes a step.
@@ -42,7 +42,7 @@ pub fn step(cluster: &mut Cluster, step: Step, node: &str) {
     }
 }
 
-/// Pods of a node that is gone linger for a while before they are collected.
+/// Pods of a node that is gone linger for a while before they are collected (K8S-NODE-1).
 pub fn quarantine(cluster: &mut Cluster, node: &str) {
     let wait = cluster.between(45_000, 55_000);
     cluster.later(wait, Due::Node(Step::Collect, node.to_owned()));
@@ -173,7 +173,7 @@ pub fn reconcile(cluster: &mut Cluster, node: &str) {
     expel(cluster, node);
 }
 
-/// Deletes the pods that do not tolerate a NoExecute taint of the node, or no longer. No budget is asked.
+/// Deletes the pods that do not tolerate a NoExecute taint of the node, or no longer. No budget is asked (K8S-TAINT-2).
 fn expel(cluster: &mut Cluster, node: &str) {
     let Some(object) = cluster.store.find(NODES, &Name::new("", node)).cloned() else {
         return;

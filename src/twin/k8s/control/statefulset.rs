@@ -1,4 +1,4 @@
-//! Stateful sets: pods with names, one after the other; the old one is gone before the new one comes.
+//! Stateful sets: pods with names, one after the other; the old one is gone before the new one comes (K8S-POD-1).
 
 use std::sync::Arc;
 

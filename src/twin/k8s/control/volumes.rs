@@ -237,7 +237,7 @@ pub fn wake_waiting(cluster: &mut Cluster, change: &Change) {
     }
 }
 
-/// A pod has left a node: its volumes are unmounted and then detached, by force where no kubelet can say so.
+/// A pod has left a node: its volumes are unmounted and then detached, by force where no kubelet can say so (K8S-VOL-1).
 pub fn pod_left(cluster: &mut Cluster, pod: Option<&Object>, node: &str) {
     let Some(pod) = pod else { return };
     if node.is_empty() || claims(pod).is_empty() {

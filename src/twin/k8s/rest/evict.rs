@@ -1,4 +1,4 @@
-//! The eviction of a pod: the budget's arithmetic and answers of the real API server.
+//! The eviction of a pod: the budget's arithmetic and answers of the real API server (K8S-EVICT-1 to K8S-EVICT-10).
 
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ pub fn evict(
     Ok(success(201))
 }
 
-/// Whether no budget is asked: the pod disturbs nobody any more, or does not serve yet.
+/// Whether no budget is asked: the pod disturbs nobody any more, or does not serve yet (K8S-EVICT-5).
 fn is_beyond_budgets(pod: &Value) -> bool {
     matches!(
         text(pod, "status.phase"),

@@ -1,0 +1,103 @@
+//! Writes down what goes over the wire to AWS and back while plans are carried out, calm and in chaos, so that
+//! `.ci/botocore_check.py` can hold every request and every reply against AWS's own service models. The record is
+//! `wire-record.jsonl` in the target directory.
+
+use std::path::{Path, PathBuf};
+
+use eksup::cli::chaos::weather::{Fate, Pace};
+use eksup::cli::chaos::{Trial, Weather, many};
+
+use crate::direct_calls;
+use crate::ground::Ground;
+use crate::recorder::Recorder;
+
+/// The plans, each on the bundled cluster it is for.
+const PLANS: &[&str] = &[
+    "minimal",
+    "expense-dev",
+    "multi-hop",
+    "custom-ami",
+    "controller-ingress",
+    "local-policy",
+    "canary",
+];
+
+/// Seeds of chaos on each of two clusters.
+const SEEDS: u64 = 12;
+
+/// One refusal of each kind by each service that is asked often, so that every protocol's errors are in the record.
+const REFUSALS: &[&str] = &[
+    "throttle:eks:*:2@2m",
+    "throttle:ec2:*:2@40m",
+    "throttle:elb:*:2@40m",
+    "throttle:asg:*:2@40m",
+    "fail:eks:*:2@20m",
+    "fail:ec2:*:1@1h",
+    "fail:elb:*:2@1h",
+    "fail:asg:*:2@1h",
+    "expired:eks:*:1@30m",
+    "expired:elb:*:1@70m",
+    "denied:asg:*:1@75m",
+    "denied:eks:*:1@15m",
+];
+
+/// The target directory, wherever it is.
+fn record_path() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("../wire-record.jsonl")
+}
+
+#[test]
+fn what_goes_over_the_wire_to_aws_is_written_down() {
+    let recorder = Recorder::create(&record_path());
+    let around = recorder.clone().around();
+    recorder.begin("every call, directly".to_owned());
+    direct_calls::ask(&around);
+    for name in PLANS {
+        let ground = Ground::new(name);
+        let trial = Trial {
+            around: Some(&around),
+            ..ground.trial()
+        };
+        recorder.begin(format!("plans/{name}.yaml"));
+        let verdict = trial.run(&Weather::calm(1)).unwrap();
+        assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
+        recorder.begin(format!("plans/{name}.yaml, everybody refuses"));
+        let rules = REFUSALS.iter().map(|r| r.parse().unwrap()).collect();
+        let refused = Weather {
+            rules,
+            ..Weather::calm(1)
+        };
+        let verdict = trial.run(&refused).unwrap();
+        assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
+        recorder.begin(format!("plans/{name}.yaml, taken back"));
+        let back = Weather {
+            pace: Pace::QUICK,
+            fates: vec![Fate::Dies {
+                request: 400,
+                answered: true,
+            }],
+            turns_back_after: Some(1),
+            ..Weather::calm(1)
+        };
+        let verdict = trial.run(&back).unwrap();
+        assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
+    }
+    for name in ["expense-dev", "custom-ami"] {
+        let ground = Ground::new(name);
+        let trial = Trial {
+            around: Some(&around),
+            ..ground.trial()
+        };
+        for seed in 1..=SEEDS {
+            recorder.begin(format!("plans/{name}.yaml --chaos --seed {seed}"));
+            let verdict = trial.run(&many::weather(&trial, seed)).unwrap();
+            assert!(
+                verdict.faults.is_empty(),
+                "{name} seed {seed}: {:?}",
+                verdict.faults
+            );
+        }
+    }
+    let written = recorder.end();
+    assert!(written > 500, "hardly anything was written: {written}");
+}
