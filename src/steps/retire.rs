@@ -12,6 +12,7 @@ use crate::model::asg::Asg;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::elb::{short, short_rule};
 use crate::steps::traffic::health::still_targets;
+use crate::steps::traffic::remaining_targets::{left_empty_without, may_detach, serves_alone};
 use crate::steps::updates::{POLL, issues};
 use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable, nodes};
 
@@ -49,6 +50,8 @@ pub struct Seen {
     ready: usize,
     /// Why green cannot carry what blue did.
     unfit: Option<String>,
+    /// Target groups and classic load balancers in which nobody but blue serves.
+    left_empty: Vec<String>,
 }
 
 /// What is done.
@@ -137,6 +140,12 @@ impl Retire {
     }
 }
 
+/// What keeps blue has been waited for long enough.
+fn late(past: &Past, now: Timestamp) -> bool {
+    past.started_at
+        .is_some_and(|t| now.duration_since(t) > PATIENCE_WITH_BLUE)
+}
+
 /// DeleteNodegroup was written down a moment ago: whether it was sent, and took, may not show yet.
 pub fn asked_to_delete(past: &Past, now: Timestamp) -> bool {
     let asked = past
@@ -187,6 +196,7 @@ impl Step<World> for Retire {
             nodes,
             ready,
             unfit: None,
+            left_empty: vec![],
         };
         let Some(group) = &seen.group else {
             return Ok(seen);
@@ -223,6 +233,10 @@ impl Step<World> for Retire {
         // Minutes pass here. What proves that blue may go is read when it could.
         if seen.attached.is_empty() && !seen.targets.is_empty() {
             return Ok(seen);
+        }
+        // Without a green (strategy `recreate`) the plan agreed to be down.
+        if self.green.is_some() {
+            seen.left_empty = left_empty_without(world, &seen.asgs).await?;
         }
         seen.unfit = match &self.green {
             Some(green) => nodes::unfit(world, green, &snapshot).await?,
@@ -309,10 +323,7 @@ impl Step<World> for Retire {
         }
         if !seen.held.is_empty() {
             let why = format!("{} is not empty: {}", self.blue, seen.held.join(", "));
-            let late = past
-                .started_at
-                .is_some_and(|t| now.duration_since(t) > PATIENCE_WITH_BLUE);
-            return if late {
+            return if late(past, now) {
                 Decision::Refuse(format!(
                     "{why}. Move it, then run `eksup apply` again; blue stays as it is."
                 ))
@@ -321,6 +332,22 @@ impl Step<World> for Retire {
                     why,
                     recheck: RECHECK,
                 }
+            };
+        }
+        if !seen.left_empty.is_empty() {
+            let why = format!(
+                "{} serves where nobody else does: {}",
+                self.blue,
+                seen.left_empty.join("; ")
+            );
+            return if late(past, now) {
+                Decision::Refuse(format!(
+                    "{why}. Attach the Auto Scaling group of {} there, or take {} out by hand where nobody needs it, then run `eksup apply` again; blue stays as it is.",
+                    self.green.as_deref().unwrap_or("green"),
+                    self.blue
+                ))
+            } else {
+                wait(why)
             };
         }
         if let Some((asg, target_groups)) = seen.attached.first() {
@@ -371,9 +398,16 @@ impl Step<World> for Retire {
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
         match act {
             Act::Detach { asg, target_groups } => {
+                let asgs = std::slice::from_ref(asg);
+                if self.green.is_some() && !may_detach(world, asgs, target_groups).await? {
+                    return Ok(());
+                }
                 Ok(world.aws.detach_target_groups(asg, target_groups).await?)
             }
             Act::Delete => {
+                if self.green.is_some() && serves_alone(world, &self.blue).await? {
+                    return Ok(());
+                }
                 // The proof was read from watches before this act was written down; pods can have come since, and a
                 // watch can be behind. What cannot be taken back is proved by lists of this moment.
                 let (nodes, pods) = tokio::try_join!(world.kube.nodes(), world.kube.pods())?;
@@ -387,6 +421,9 @@ impl Step<World> for Retire {
                 }
             }
             Act::ScaleToZero => {
+                if self.green.is_some() && serves_alone(world, &self.blue).await? {
+                    return Ok(());
+                }
                 let change = NodegroupChange {
                     min: Some(0),
                     desired: Some(0),

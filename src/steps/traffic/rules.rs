@@ -15,9 +15,9 @@ use crate::model::elb::{
     Rule, TargetHealth, WeightedTargetGroup, controller_owned, short, short_rule,
 };
 use crate::route::ShiftSpec;
-use crate::steps::World;
-use crate::steps::traffic::health::health;
+use crate::steps::traffic::health::{health, with_zones};
 use crate::steps::traffic::shift::rules;
+use crate::steps::{PATIENCE, World};
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
@@ -75,11 +75,13 @@ impl Seen {
     /// Reads the rules and both target groups' health.
     pub async fn read(world: &World, spec: &ShiftSpec, owners: &Owners) -> Result<Self, StepError> {
         let tags = owners.of(world, &spec.rules).await?;
-        let (rules, green, blue) = tokio::try_join!(
+        let (rules, mut green, blue) = tokio::try_join!(
             world.aws.rules_by_arn(&spec.rules, tags),
             world.aws.target_health(&spec.green),
             world.aws.target_health(&spec.blue)
         )?;
+        let zones = zones_of(world, &green).await?;
+        with_zones(&mut green, &zones);
         Ok(Self { rules, green, blue })
     }
 
@@ -122,6 +124,30 @@ impl Seen {
                 )
             })
     }
+}
+
+/// The zone of each target that is an instance: its node's label says it, and where it has no node, EC2.
+async fn zones_of(
+    world: &World,
+    targets: &[TargetHealth],
+) -> Result<BTreeMap<String, String>, StepError> {
+    let snapshot = world.cache.read(PATIENCE).await?;
+    let nodes = snapshot.nodes.values();
+    let mut zones: BTreeMap<String, String> = nodes
+        .filter_map(|n| Some((n.instance_id()?.to_owned(), n.zone()?.to_owned())))
+        .collect();
+    let unknown = |t: &&TargetHealth| t.zone.is_none() && !zones.contains_key(&t.id);
+    let ids: Vec<String> = targets
+        .iter()
+        .filter(unknown)
+        .filter(|t| t.id.starts_with("i-"))
+        .map(|t| t.id.clone())
+        .collect();
+    if !ids.is_empty() {
+        let instances = world.aws.instances(&ids).await?;
+        zones.extend(instances.into_iter().map(|i| (i.id, i.zone)));
+    }
+    Ok(zones)
 }
 
 /// Puts green into the rules.

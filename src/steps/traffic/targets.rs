@@ -11,6 +11,7 @@ use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::asg::Asg;
 use crate::model::elb::{Rule, TargetHealth, short, short_rule};
 use crate::steps::traffic::health::{health, still_targets};
+use crate::steps::traffic::remaining_targets::{instance_ids, left_empty, may_detach};
 use crate::steps::{BACK_PATIENCE, World, absent_is_none};
 
 /// Calls to AWS are no more often than this.
@@ -55,6 +56,8 @@ pub struct Seen {
     targets: Vec<TargetHealth>,
     /// Rules that still give the target group weight, of those that must not.
     weighing: Vec<String>,
+    /// Why the target group would answer nobody once this group's instances have left it.
+    left_empty: Option<String>,
 }
 
 impl Seen {
@@ -65,11 +68,14 @@ impl Seen {
             None => Vec::new(),
         };
         let targets = world.aws.target_health(target_group).await?;
+        let leaving = instance_ids(&asgs);
+        let left_empty = left_empty(&world.aws, target_group, &targets, &leaving).await?;
         Ok(Self {
             there: group.is_some(),
             asgs,
             targets,
             weighing: Vec::new(),
+            left_empty,
         })
     }
 
@@ -130,6 +136,10 @@ async fn carry_out(world: &World, act: &Act, target_group: &str) -> Result<(), S
             }
         }
         Act::Detach { asgs } => {
+            // What was seen is a moment old, and an instance may have come or fallen ill since: the next look says so.
+            if !may_detach(world, asgs, &arns).await? {
+                return Ok(());
+            }
             for asg in asgs {
                 world.aws.detach_target_groups(asg, &arns).await?;
             }
@@ -240,7 +250,8 @@ impl Step<World> for Attach {
         // no traffic since the weights went back.
         let (_, others) = seen.own_and_others();
         let others_health = health(&others);
-        if !ours.is_empty() && !others.is_empty() && others_health.healthy == 0 {
+        let last = !others.is_empty() && others_health.healthy == 0;
+        if !ours.is_empty() && (last || seen.left_empty.is_some()) {
             let why = format!(
                 "{} must have other healthy targets before {} leaves it: {}",
                 short(&self.target_group),
@@ -273,7 +284,7 @@ impl Step<World> for Attach {
 pub struct Detach {
     blue: String,
     target_group: String,
-    /// Rules that must give the target group no weight; empty: others in it must be healthy.
+    /// Rules that must give the target group no weight. Whatever else sends it traffic needs others in it that are healthy.
     idle_in: Vec<String>,
 }
 
@@ -336,9 +347,9 @@ impl Step<World> for Detach {
                 );
                 return wait_or_refuse(why, past, now);
             }
-            if self.idle_in.is_empty() && others.healthy == 0 {
+            if let Some(left_empty) = &seen.left_empty {
                 let why = format!(
-                    "{} must have other healthy targets first: {}",
+                    "{} must have other healthy targets first ({left_empty}): {}",
                     short(&self.target_group),
                     others.text()
                 );
