@@ -1,7 +1,7 @@
 //! `eksup policy`.
 
 mod iam;
-mod rbac;
+pub(super) mod rbac;
 
 use clap::Args;
 
@@ -50,7 +50,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    fn of(plan: Option<&Plan>) -> Self {
+    pub(super) fn of(plan: Option<&Plan>) -> Self {
         let Some(plan) = plan else {
             let (delete_groups, templates, delete_pods, restart_deployments) =
                 (true, true, true, true);
