@@ -147,7 +147,7 @@ impl Step<World> for Shift {
         let reached = last.as_ref().map_or(least, |a| a.percent);
         let enough = green.percent() >= self.spec.min_healthy_percent
             && green.healthy > 0
-            && green.dark_zones.is_empty();
+            && (green.dark_zones.is_empty() || !self.spec.every_zone);
         if !enough {
             return self.unwell(seen, reached, &green.text(), green.percent(), past, now);
         }
@@ -362,6 +362,7 @@ mod tests {
                 timeout: Duration::from_secs(600),
                 back_on_unhealthy: true,
                 blue_away: false,
+                every_zone: true,
             },
         )
     }
@@ -410,6 +411,27 @@ mod tests {
             acts: 1,
             ..Past::default()
         }
+    }
+
+    #[test]
+    fn a_zone_without_a_healthy_target_stops_the_shift_but_not_behind_a_local_service() {
+        let mut spec = shift().spec;
+        spec.min_healthy_percent = 50;
+        let mut dark = seen(100, 0, "healthy");
+        dark.green.push(target("i-3", "unhealthy"));
+        for (target, zone) in dark.green.iter_mut().zip(["a", "b"]) {
+            target.zone = Some(zone.to_owned());
+        }
+        let decide = |spec: &ShiftSpec| {
+            let shift = Shift::new("shift".into(), spec.clone());
+            shift.decide(&dark, &Past::default(), at(0))
+        };
+        let Decision::Wait { why, .. } = decide(&spec) else {
+            panic!("shifts onto a dark zone")
+        };
+        assert!(why.contains("none healthy in b"), "{why}");
+        spec.every_zone = false;
+        assert!(matches!(decide(&spec), Decision::Act(_)));
     }
 
     #[test]

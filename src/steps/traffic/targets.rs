@@ -68,14 +68,12 @@ impl Seen {
             None => Vec::new(),
         };
         let targets = world.aws.target_health(target_group).await?;
-        let leaving = instance_ids(&asgs);
-        let left_empty = left_empty(&world.aws, target_group, &targets, &leaving).await?;
         Ok(Self {
             there: group.is_some(),
             asgs,
             targets,
             weighing: Vec::new(),
-            left_empty,
+            left_empty: None,
         })
     }
 
@@ -136,10 +134,6 @@ async fn carry_out(world: &World, act: &Act, target_group: &str) -> Result<(), S
             }
         }
         Act::Detach { asgs } => {
-            // What was seen is a moment old, and an instance may have come or fallen ill since: the next look says so.
-            if !may_detach(world, asgs, &arns).await? {
-                return Ok(());
-            }
             for asg in asgs {
                 world.aws.detach_target_groups(asg, &arns).await?;
             }
@@ -250,8 +244,7 @@ impl Step<World> for Attach {
         // no traffic since the weights went back.
         let (_, others) = seen.own_and_others();
         let others_health = health(&others);
-        let last = !others.is_empty() && others_health.healthy == 0;
-        if !ours.is_empty() && (last || seen.left_empty.is_some()) {
+        if !ours.is_empty() && !others.is_empty() && others_health.healthy == 0 {
             let why = format!(
                 "{} must have other healthy targets before {} leaves it: {}",
                 short(&self.target_group),
@@ -306,6 +299,9 @@ impl Step<World> for Detach {
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = Seen::read(world, &self.blue, &self.target_group).await?;
+        let leaving = instance_ids(&seen.asgs);
+        seen.left_empty =
+            left_empty(&world.aws, &self.target_group, &seen.targets, &leaving).await?;
         if !self.idle_in.is_empty() {
             let rules = world
                 .aws
@@ -374,6 +370,13 @@ impl Step<World> for Detach {
     }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        if let Act::Detach { asgs } = act {
+            // What was seen is a moment old, and somebody may have fallen ill since: the next look says so.
+            let groups = std::slice::from_ref(&self.target_group);
+            if !may_detach(world, asgs, groups).await? {
+                return Ok(());
+            }
+        }
         carry_out(world, act, &self.target_group).await
     }
 
