@@ -11,7 +11,7 @@ use crate::model::eks::Nodegroup;
 use crate::model::elb::{TargetGroup, short};
 use crate::model::{Inventory, Minor};
 use crate::plan::Plan;
-use crate::route::{self, Route, RouteStep};
+use crate::route::{self, Route, RouteStep, StepSpec};
 
 /// A part's name, and what it was when it was read: words where there are some, and a digest of all of it.
 pub type Parts = BTreeMap<String, String>;
@@ -169,6 +169,12 @@ pub fn route_differs(saved: &Route, plan: &Plan, inventory: &Inventory) -> Vec<S
             Some(_) => {}
         }
     }
+    differs.extend(
+        saved
+            .steps
+            .iter()
+            .flat_map(|s| new_zones(&s.spec, inventory)),
+    );
     let new = is.keys().filter(|id| !was.contains_key(*id));
     differs.extend(new.map(|id| format!("step {id}: it is new")));
     let order =
@@ -179,12 +185,34 @@ pub fn route_differs(saved: &Route, plan: &Plan, inventory: &Inventory) -> Vec<S
     differs
 }
 
-/// What a step does, without the sizes that an autoscaler changes every day.
+/// Zones of volumes in which the saved route asks for no node of green. With a surge it asks for none anywhere.
+fn new_zones(spec: &StepSpec, inventory: &Inventory) -> Vec<String> {
+    let StepSpec::CreateGreen {
+        blue,
+        zones,
+        surge: None,
+        ..
+    } = spec
+    else {
+        return Vec::new();
+    };
+    let new = route::volume_zones(inventory, blue).into_iter();
+    new.filter(|zone| !zones.contains(zone))
+        .map(|zone| {
+            format!("node group {blue}: a volume is in {zone} now, where the saved route asks for no node of green")
+        })
+        .collect()
+}
+
+/// What a step does, without the sizes that an autoscaler changes every day, and without the zones that follow from them.
 fn essence(step: &RouteStep) -> Value {
     // Plain data with text keys: writing it cannot fail.
     let mut spec = serde_json::to_value(&step.spec).unwrap_or_default();
     if let Some(group) = spec.pointer_mut("/create-green/group") {
         group["scaling"] = Value::Null;
+    }
+    if let Some(zones) = spec.pointer_mut("/create-green/zones") {
+        *zones = Value::Null;
     }
     spec
 }
@@ -283,6 +311,59 @@ mod tests {
                 "{named}: {found:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_volume_in_a_zone_that_the_saved_route_does_not_ask_for_is_drift() {
+        let spec = |zones: &[&str], surge| {
+            let text = "cluster: expense-dev\nto: 1.29\n";
+            let route = route::build(&parse("plan.yaml", text).unwrap(), &expense_dev()).unwrap();
+            let mut steps = route.steps.into_iter();
+            let create = steps.find_map(|s| match s.spec {
+                StepSpec::CreateGreen {
+                    blue,
+                    group,
+                    kubelet,
+                    copy_asg_tags,
+                    template_from,
+                    timeout,
+                    ..
+                } => {
+                    let zones = zones.iter().map(ToString::to_string).collect();
+                    Some(StepSpec::CreateGreen {
+                        blue,
+                        group,
+                        kubelet,
+                        zones,
+                        copy_asg_tags,
+                        template_from,
+                        surge,
+                        timeout,
+                    })
+                }
+                _ => None,
+            });
+            create.unwrap()
+        };
+        let inventory = expense_dev();
+        let used: Vec<String> = route::volume_zones(&inventory, "expense-blue")
+            .into_iter()
+            .collect();
+        assert!(!used.is_empty(), "the fixture has a volume");
+        let all: Vec<&str> = used.iter().map(String::as_str).collect();
+        assert_eq!(
+            new_zones(&spec(&all, None), &inventory),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            new_zones(&spec(&[], Some(1)), &inventory),
+            Vec::<String>::new()
+        );
+        let found = new_zones(&spec(&[], None), &inventory);
+        assert!(
+            found.len() == used.len() && found[0].contains(all[0]),
+            "{found:?}"
+        );
     }
 
     #[test]

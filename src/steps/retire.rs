@@ -234,10 +234,6 @@ impl Step<World> for Retire {
         if seen.attached.is_empty() && !seen.targets.is_empty() {
             return Ok(seen);
         }
-        // Without a green (strategy `recreate`) the plan agreed to be down.
-        if self.green.is_some() {
-            seen.left_empty = left_empty_without(world, &seen.asgs).await?;
-        }
         seen.unfit = match &self.green {
             Some(green) => nodes::unfit(world, green, &snapshot).await?,
             None => None,
@@ -278,6 +274,10 @@ impl Step<World> for Retire {
                     short_rule(&rule.arn)
                 ));
             }
+        }
+        // Without a green (strategy `recreate`) the plan agreed to be down.
+        if seen.held.is_empty() && self.green.is_some() {
+            seen.left_empty = left_empty_without(world, &seen.asgs).await?;
         }
         Ok(seen)
     }

@@ -131,7 +131,7 @@ pub const SCENES: &[Scene] = &[
     Scene {
         name: "a classic load balancer, which others serve too",
         cluster: |mut snapshot| {
-            let asg = snapshot.inventory.asgs.get_mut("eks-expense-blue");
+            let asg = snapshot.inventory.asgs.values_mut().next();
             asg.unwrap().load_balancers.push("old".to_owned());
             snapshot
         },

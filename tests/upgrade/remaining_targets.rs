@@ -1,7 +1,8 @@
 //! Blue leaves no target group and no classic load balancer in which nobody else serves, whoever put it there and whenever;
 //! and a shift stops where green is dark in a whole zone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use eksup::engine::Ended;
 use eksup::model::elb::TargetGroup;
@@ -11,7 +12,8 @@ use eksup::twin::scenario;
 use super::EXPENSE;
 use super::rig::Rig;
 
-const BLUE_ASG: &str = "eks-expense-blue";
+/// Longer than health checks take to judge a target either way.
+const UNTIL_JUDGED: Duration = Duration::from_secs(600);
 
 /// expense-dev with one more target group, `late`, which a rule of its own sends traffic to at `weight`. Nobody is in it.
 fn with_late_group(weight: i32) -> (Snapshot, String) {
@@ -34,6 +36,8 @@ fn with_late_group(weight: i32) -> (Snapshot, String) {
     rule.arn = format!("{}0", rule.arn);
     rule.priority = "7".to_owned();
     rule.conditions = vec!["path-pattern=/late".to_owned()];
+    let rest = rule.rest.to_string().replace("/*", "/late");
+    rule.rest = serde_json::from_str(&rest).unwrap();
     rule.forward.truncate(1);
     rule.forward[0].arn = arn.clone();
     rule.forward[0].weight = weight;
@@ -50,6 +54,12 @@ fn with_late_group(weight: i32) -> (Snapshot, String) {
     (snapshot, arn)
 }
 
+/// The Auto Scaling group of a node group.
+async fn asg_of(rig: &Rig, group: &str) -> String {
+    let inventory = rig.read().await;
+    inventory.nodegroup(group).unwrap().asgs[0].clone()
+}
+
 /// Runs until blue stands empty, and lets somebody attach its Auto Scaling group to `late` then.
 async fn attached_late(weight: i32) -> (Rig, String) {
     let (snapshot, arn) = with_late_group(weight);
@@ -60,9 +70,9 @@ async fn attached_late(weight: i32) -> (Rig, String) {
         "{paused:?}\n{}",
         rig.log()
     );
-    let aws = rig.reached().await.aws;
+    let (aws, blue) = (rig.reached().await.aws, asg_of(&rig, "expense-blue").await);
     let arns = [arn.clone()];
-    aws.attach_target_groups(BLUE_ASG, &arns).await.unwrap();
+    aws.attach_target_groups(&blue, &arns).await.unwrap();
     (rig, arn)
 }
 
@@ -86,7 +96,7 @@ async fn blue_stays_in_a_target_group_that_somebody_attached_it_to_and_nobody_el
             .nodegroup("expense-blue")
             .is_some_and(|g| g.status == "ACTIVE")
     );
-    let ids: BTreeSet<&str> = after.asgs[BLUE_ASG]
+    let ids: BTreeSet<&str> = after.asgs[&asg_of(&rig, "expense-blue").await]
         .instances
         .iter()
         .map(|i| i.id.as_str())
@@ -101,6 +111,7 @@ async fn blue_stays_in_a_target_group_that_somebody_attached_it_to_and_nobody_el
     aws.attach_target_groups(&green, &[arn.clone()])
         .await
         .unwrap();
+    tokio::time::sleep(UNTIL_JUDGED).await;
     assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
     let after = rig.read().await;
     assert!(after.nodegroup("expense-blue").is_none());
@@ -123,7 +134,9 @@ async fn blue_stays_where_one_of_its_instances_was_registered_by_hand() {
     let rig = Rig::new(&snapshot, EXPENSE, 7);
     rig.apply_until("drain-expense-blue").await;
     let reached = rig.reached().await;
-    let id = rig.read().await.asgs[BLUE_ASG].instances[0].id.clone();
+    let id = rig.read().await.asgs[&asg_of(&rig, "expense-blue").await].instances[0]
+        .id
+        .clone();
     reached.aws.register(&arn, &[id]).await.unwrap();
     let ended = rig.apply().await;
     let Ended::Stuck { step, why, .. } = &ended else {
@@ -144,7 +157,7 @@ async fn blue_stays_in_a_classic_load_balancer_until_another_instance_is_in_serv
             asg.load_balancers.insert("old".to_owned());
         });
     };
-    attach(BLUE_ASG);
+    attach(&asg_of(&rig, "expense-blue").await);
     let ended = rig.apply().await;
     let Ended::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())
@@ -158,16 +171,19 @@ async fn blue_stays_in_a_classic_load_balancer_until_another_instance_is_in_serv
 
 #[tokio::test(start_paused = true)]
 async fn a_shift_stops_where_green_has_targets_in_a_zone_and_none_is_healthy() {
-    // Two of three are enough by their number; the third is all that its zone has.
-    let plan = EXPENSE.replace("minHealthyPercent: 100", "minHealthyPercent: 60");
+    // Half of the targets are enough by their number; those that are not healthy are all that their zone has.
+    let plan = EXPENSE.replace("minHealthyPercent: 100", "minHealthyPercent: 50");
     let rig = Rig::new(&scenario::expense_dev(), &plan, 7);
     rig.apply_until("weigh-expense-green-tg").await;
     let inventory = rig.read().await;
     let green = inventory.nodegroup("expense-green").unwrap().asgs[0].clone();
     let instances = &inventory.asgs[&green].instances;
-    let zones: BTreeSet<&str> = instances.iter().map(|i| i.zone.as_str()).collect();
+    let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
+    for instance in instances {
+        *zones.entry(&instance.zone).or_default() += 1;
+    }
     assert!(zones.len() > 1, "{zones:?}");
-    let dark = zones.last().unwrap().to_string();
+    let dark = zones.iter().min_by_key(|(_, n)| **n).unwrap().0.to_string();
     let ids: Vec<String> = instances
         .iter()
         .filter(|i| i.zone == dark)
@@ -176,6 +192,7 @@ async fn a_shift_stops_where_green_has_targets_in_a_zone_and_none_is_healthy() {
     // Their security group is changed: the load balancer does not reach them any more.
     rig.twin
         .with(|world| world.cloud.elb.unreachable.extend(ids.iter().cloned()));
+    tokio::time::sleep(UNTIL_JUDGED).await;
     let ended = rig.apply().await;
     let Ended::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())

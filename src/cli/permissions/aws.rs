@@ -20,7 +20,16 @@ pub async fn missing(
     route: &Route,
     inventory: &Inventory,
 ) -> Result<Vec<Finding>, ApiError> {
-    let (_, caller) = aws.caller().await?;
+    let caller = match aws.caller().await {
+        Ok((_, caller)) => caller,
+        Err(e) if e.class == Class::Expired => return Err(e),
+        Err(e) => {
+            return Ok(vec![unchecked(
+                "the caller",
+                &format!("{}: {}", e.op, e.message),
+            )]);
+        }
+    };
     let Some(principal) = principal_of(&caller) else {
         let why = "its policies cannot be simulated: it is neither a user nor a role";
         return Ok(vec![unchecked(&caller, why)]);

@@ -11,7 +11,7 @@ use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::traffic::health::health;
-use crate::steps::traffic::rules::{Forward, Owners, Seen, write};
+use crate::steps::traffic::rules::{Forward, InstanceZones, Owners, Seen, write};
 use crate::steps::traffic::weights::{percent, with_percent};
 
 /// Calls to AWS are no more often than this.
@@ -24,6 +24,7 @@ pub struct Shift {
     id: String,
     spec: ShiftSpec,
     owners: Owners,
+    zones: InstanceZones,
 }
 
 /// Writes weights.
@@ -43,6 +44,7 @@ impl Shift {
             id,
             spec,
             owners: Owners::default(),
+            zones: InstanceZones::default(),
         }
     }
 
@@ -86,7 +88,7 @@ impl Step<World> for Shift {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let seen = Seen::read(world, &self.spec, &self.owners).await?;
+        let seen = Seen::read(world, &self.spec, &self.owners, &self.zones).await?;
         if let Some(least) = self.percents(&seen).into_iter().map(|(_, p)| p).min() {
             world.progress(Progress {
                 step: self.id.clone(),
@@ -322,7 +324,12 @@ impl Shift {
         let since = past.last_act_at.or(past.started_at);
         let late = since.is_some_and(|t| now.duration_since(t) > signed(self.spec.timeout));
         let wanted = self.spec.min_healthy_percent;
-        let why = format!("green has {text}, {wanted}% must be healthy");
+        let zones = if self.spec.every_zone {
+            ", one at least in every zone"
+        } else {
+            ""
+        };
+        let why = format!("green has {text}, {wanted}% must be healthy{zones}");
         let lost = healthy < wanted.div_ceil(2);
         if reached > 0
             && self.spec.back_on_unhealthy
