@@ -265,7 +265,8 @@ mod tests {
 
     #[test]
     fn whatever_the_route_rests_on_is_drift_and_named() {
-        let table: [(&str, fn(&mut Inventory)); 8] = [
+        type Change = fn(&mut Inventory);
+        let table: [(&str, Change); 8] = [
             ("Auto Scaling group eks-expense-blue: it was", |i| {
                 let asg = i.asgs.get_mut("eks-expense-blue").unwrap();
                 asg.target_groups.push(tg_arn("expense-green-tg"));

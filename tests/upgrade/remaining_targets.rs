@@ -108,7 +108,7 @@ async fn blue_stays_in_a_target_group_that_somebody_attached_it_to_and_nobody_el
     // The way out that it names.
     let aws = rig.reached().await.aws;
     let green = after.nodegroup("expense-green").unwrap().asgs[0].clone();
-    aws.attach_target_groups(&green, &[arn.clone()])
+    aws.attach_target_groups(&green, std::slice::from_ref(&arn))
         .await
         .unwrap();
     tokio::time::sleep(UNTIL_JUDGED).await;
