@@ -333,3 +333,113 @@ fn a_rehearsal_waits_for_windows_in_virtual_time_and_approves_by_itself() {
     }
     assert!(hops > 0);
 }
+
+#[test]
+fn missing_credentials_are_told_with_where_they_were_looked_for() {
+    let dir = folder();
+    let (code, out, err) = run(dir.path(), &["check", "p.yaml", "--region", "us-east-1"]);
+    assert_eq!((code, out.as_str()), (4, ""), "{err}");
+    for told in [
+        "no AWS credentials were found",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_PROFILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "metadata",
+        "aws sts get-caller-identity",
+    ] {
+        assert!(err.contains(told), "{told}: {err}");
+    }
+    assert!(!err.contains("allow `eks:"), "{err}");
+}
+
+/// The plan of expense-dev in a folder of its own, with the policy and the roles that it prints for it, and the right to
+/// have them simulated.
+fn guarded() -> (tempfile::TempDir, String, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = include_str!("../plans/expense-dev.yaml");
+    std::fs::write(dir.path().join("plan.yaml"), plan).unwrap();
+    let (_, iam, _) = run(dir.path(), &["policy", "plan.yaml", "--format", "json"]);
+    let mut iam: Value = serde_json::from_str(&iam).unwrap();
+    iam["Statement"]
+        .as_array_mut()
+        .unwrap()
+        .push(serde_json::json!(
+            {"Effect": "Allow", "Action": ["iam:SimulatePrincipalPolicy"], "Resource": ["*"]}
+        ));
+    let (_, rbac, _) = run(dir.path(), &["policy", "plan.yaml", "--format", "rbac"]);
+    (dir, iam.to_string(), rbac)
+}
+
+/// Rehearses it under a policy and roles until it has begun.
+fn begun_under(dir: &Path, iam: &str, rbac: &str) -> (i32, String) {
+    std::fs::write(dir.join("iam.json"), iam).unwrap();
+    std::fs::write(dir.join("rbac.yaml"), rbac).unwrap();
+    let args = [
+        "rehearse",
+        "plan.yaml",
+        "--speed",
+        "max",
+        "--until",
+        "control-plane-1.28",
+        "--iam-policy",
+        "iam.json",
+        "--rbac",
+        "rbac.yaml",
+    ];
+    let (code, _, err) = run(dir, &args);
+    (code, err)
+}
+
+#[test]
+fn a_permission_that_the_plan_needs_and_the_caller_lacks_is_told_before_anything_is_begun() {
+    let (dir, iam, rbac) = guarded();
+    let (code, err) = begun_under(dir.path(), &iam, &rbac);
+    assert_eq!(code, 7, "{err}");
+    assert!(!err.contains("EKSUP-U00"), "{err}");
+    for action in [
+        "elasticloadbalancing:ModifyRule",
+        "eks:DeleteNodegroup",
+        "iam:PassRole",
+        "autoscaling:SuspendProcesses",
+    ] {
+        let without = iam.replace(&format!("\"{action}\""), "\"iam:ListRoles\"");
+        let (code, err) = begun_under(dir.path(), &without, &rbac);
+        assert_eq!(code, 4, "{action}: {err}");
+        assert!(
+            err.contains(&format!("EKSUP-U002 {action}")),
+            "{action}: {err}"
+        );
+        assert!(
+            err.contains("eksup policy") && err.contains("nothing was changed"),
+            "{err}"
+        );
+    }
+    for (verb, old, new) in [
+        (
+            "patch nodes",
+            "resources: [nodes]\n    verbs: [patch]",
+            "resources: [nodes]\n    verbs: [get]",
+        ),
+        ("create pods/eviction", "pods/eviction", "pods/log"),
+        ("patch configmaps", "verbs: [get, patch]", "verbs: [get]"),
+    ] {
+        assert!(rbac.contains(old), "{rbac}");
+        let (code, err) = begun_under(dir.path(), &iam, &rbac.replacen(old, new, 1));
+        assert_eq!(code, 4, "{verb}: {err}");
+        assert!(err.contains(&format!("EKSUP-U002 {verb}")), "{verb}: {err}");
+        assert!(err.contains("eksup policy --format rbac"), "{err}");
+    }
+}
+
+#[test]
+fn a_caller_that_may_not_simulate_its_policy_is_told_that_nobody_checked_it() {
+    let (dir, iam, rbac) = guarded();
+    let iam = iam.replace("iam:SimulatePrincipalPolicy", "iam:ListRoles");
+    let (code, err) = begun_under(dir.path(), &iam, &rbac);
+    assert_eq!(code, 7, "{err}");
+    assert!(
+        err.contains("note  EKSUP-U003") && err.contains("iam:SimulatePrincipalPolicy"),
+        "{err}"
+    );
+}

@@ -8,6 +8,7 @@ use eksup::k8s::{Cache, Kube};
 use eksup::model::elb::WeightedTargetGroup;
 use eksup::model::snapshot::Snapshot;
 use eksup::model::{Class, Clock, Inventory, Minor, Timestamp};
+use eksup::ready::{self, Finding, Severity};
 use eksup::twin::{Twin, fault, scenario};
 
 struct Reading {
@@ -125,7 +126,12 @@ async fn a_cluster_is_read_as_the_snapshot_says_it() {
     assert_eq!(minors, [Minor::new(27), Minor::new(28), Minor::new(29)]);
 
     let mut given = snapshot.inventory;
-    given.asgs.values_mut().for_each(|asg| asg.tags.sort());
+    for asg in given.asgs.values_mut() {
+        asg.tags.sort();
+        // The bundled snapshot is older than the field.
+        asg.arn.clone_from(&read.asgs[&asg.name].arn);
+        assert!(asg.arn.as_ref().unwrap().ends_with(&asg.name));
+    }
     given
         .target_health
         .values_mut()
@@ -184,6 +190,82 @@ async fn what_may_not_be_read_is_named_and_the_rest_is_read() {
         (read.nodes.len(), read.asgs.len(), read.addons.len()),
         (3, 1, 4)
     );
+}
+
+/// What `eksup plan` says of what was read, for a plan that names no rule.
+fn judged(read: &Inventory) -> (bool, Vec<Finding>) {
+    let name = &read.cluster.name;
+    let text = format!("cluster: {name}\nto: 1.29\n");
+    let plan = eksup::plan::parse("plan.yaml", &text).unwrap();
+    let route = eksup::route::build(&plan, read);
+    let blocking = ready::judge(&plan, read, &route)
+        .into_iter()
+        .filter(|f| f.severity == Severity::Blocker)
+        .collect();
+    let attaches = route.is_ok_and(|r| r.steps.iter().any(|s| s.id.starts_with("attach-")));
+    (attaches, blocking)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_made_while_one_call_about_load_balancers_was_denied_is_refused() {
+    let reading = Reading::of(&scenario::expense_dev()).await;
+    let (attaches, blocking) = judged(&reading.read().await.unwrap());
+    assert!(attaches && blocking.is_empty(), "{blocking:?}");
+    for call in [
+        "DescribeLoadBalancers",
+        "DescribeListeners",
+        "DescribeRules",
+        "DescribeTargetGroups",
+        "DescribeTargetGroupAttributes",
+        "DescribeTargetHealth",
+        "DescribeTags",
+    ] {
+        let reading = Reading::of(&scenario::expense_dev()).await;
+        reading.fault(&format!("denied:elb:{call}:1"));
+        let (_, blocking) = judged(&reading.read().await.unwrap());
+        let named = format!("elasticloadbalancing:{call}");
+        assert!(
+            blocking
+                .iter()
+                .any(|f| f.code == "EKSUP-U001" && f.subject == named),
+            "{call}: {blocking:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_group_deleted_between_two_calls_leaves_blues_own_in_the_route() {
+    for call in [
+        "DescribeTags",
+        "DescribeTargetGroupAttributes",
+        "DescribeTargetHealth",
+    ] {
+        let mut snapshot = scenario::expense_dev();
+        let mut other = snapshot.inventory.target_groups[0].clone();
+        other.arn = other.arn.replace("targetgroup/", "targetgroup/another-");
+        other.name = format!("another-{}", other.name);
+        other.load_balancers.clear();
+        let gone = other.arn.clone();
+        snapshot.inventory.target_groups.push(other);
+        let mut reading = Reading::of(&snapshot).await;
+        // Another team deletes its group when the call about it is on its way.
+        let (twin, inner) = (reading.twin.clone(), reading.twin.wire());
+        let (action, arn) = (format!("Action={call}&"), gone.clone());
+        let wire =
+            eksup::wire::Wire::new(tower::service_fn(move |request: eksup::wire::Request| {
+                if String::from_utf8_lossy(request.body()).contains(&action) {
+                    twin.with(|world| world.cloud.elb.groups.remove(&arn));
+                }
+                tower::ServiceExt::oneshot(inner.clone(), request)
+            }));
+        let region = &snapshot.inventory.region;
+        reading.aws = Aws::new(&eksup::clients::aws::over(wire, region, &reading.clock));
+        let read = reading.read().await.unwrap();
+        assert_eq!(read.unread, [], "{call}");
+        assert!(read.target_groups.iter().all(|g| g.arn != gone), "{call}");
+        let (attaches, blocking) = judged(&read);
+        assert!(attaches && blocking.is_empty(), "{call}: {blocking:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

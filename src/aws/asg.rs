@@ -132,13 +132,23 @@ fn tag(asg: &str, key: &str) -> types::builders::TagBuilder {
 }
 
 fn asg(g: types::AutoScalingGroup) -> Asg {
-    // The older API fills the first list, the newer one the second.
-    let attached = g
+    // The older API fills the first lists, the newer one the second. A classic load balancer is known by its name, of type
+    // `elb`; `vpc-lattice` is neither.
+    let (classic, sources): (Vec<_>, Vec<_>) = g
         .traffic_sources
         .unwrap_or_default()
         .into_iter()
+        .partition(|s| s.r#type.as_deref() == Some("elb"));
+    let attached = sources
+        .into_iter()
         .filter_map(|s| s.identifier)
         .filter(|id| id.contains(":targetgroup/"));
+    let load_balancers: BTreeSet<String> = g
+        .load_balancer_names
+        .unwrap_or_default()
+        .into_iter()
+        .chain(classic.into_iter().filter_map(|s| s.identifier))
+        .collect();
     let target_groups: BTreeSet<String> = g
         .target_group_arns
         .unwrap_or_default()
@@ -174,6 +184,8 @@ fn asg(g: types::AutoScalingGroup) -> Asg {
         zones: g.availability_zones.unwrap_or_default(),
         instances,
         target_groups: target_groups.into_iter().collect(),
+        load_balancers: load_balancers.into_iter().collect(),
+        arn: g.auto_scaling_group_arn,
         suspended,
         tags,
     }

@@ -1,13 +1,13 @@
 //! Elastic Load Balancing v2.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_elasticloadbalancingv2::types;
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::aws::convert_elb as convert;
-use crate::aws::{AT_ONCE, Aws};
+use crate::aws::{AT_ONCE, Aws, unless_gone};
 use crate::clients::error::aws as failed;
 use crate::model::elb::{
     Listener, LoadBalancer, Rule, TargetGroup, TargetHealth, WeightedTargetGroup,
@@ -34,11 +34,12 @@ impl Aws {
             .into_iter()
             .filter(|lb| lb.vpc_id() == Some(vpc))
             .collect();
-        let mut tags = self
-            .tags_of(&arns(&here, |lb| lb.load_balancer_arn()))
+        let (mut tags, gone) = self
+            .tags_and_gone(&arns(&here, |lb| lb.load_balancer_arn()))
             .await?;
         Ok(here
             .into_iter()
+            .filter(|lb| !is_in(&gone, lb.load_balancer_arn()))
             .map(|lb| convert::load_balancer(lb, &mut tags))
             .collect())
     }
@@ -56,9 +57,12 @@ impl Aws {
             .try_collect()
             .await
             .map_err(|e| failed("elasticloadbalancing:DescribeListeners", e))?;
-        let mut tags = self.tags_of(&arns(&all, |l| l.listener_arn())).await?;
+        let (mut tags, gone) = self
+            .tags_and_gone(&arns(&all, |l| l.listener_arn()))
+            .await?;
         Ok(all
             .into_iter()
+            .filter(|l| !is_in(&gone, l.listener_arn()))
             .map(|l| convert::listener(l, &mut tags))
             .collect())
     }
@@ -77,9 +81,10 @@ impl Aws {
                 .try_collect()
                 .await
                 .map_err(|e| failed("elasticloadbalancing:DescribeRules", e))?;
-            let mut tags = self.tags_of(&arns(&all, |r| r.rule_arn())).await?;
+            let (mut tags, gone) = self.tags_and_gone(&arns(&all, |r| r.rule_arn())).await?;
             Ok(all
                 .into_iter()
+                .filter(|r| !is_in(&gone, r.rule_arn()))
                 .map(|r| convert::rule(r, &mut tags))
                 .collect())
         } else {
@@ -90,7 +95,7 @@ impl Aws {
     }
 
     /// Reads rules again, by ARN (or listener ARN for a network load balancer's default action); their tags are those of
-    /// `tags`.
+    /// `tags`. Those that are gone are left out.
     pub async fn rules_by_arn(
         &self,
         arns: &[String],
@@ -100,12 +105,14 @@ impl Aws {
             arns.iter().cloned().partition(|arn| is_listener(arn));
         let mut found = Vec::new();
         for batch in rules.chunks(TAGGED) {
-            for rule in self.raw_rules(batch).await? {
+            let read = read_around_gone(batch, |arns| self.raw_rules(arns)).await?;
+            for rule in read.found {
                 found.push(convert::rule(rule, &mut tags));
             }
         }
         for batch in listeners.chunks(TAGGED) {
-            for listener in self.raw_listeners(batch).await? {
+            let read = read_around_gone(batch, |arns| self.raw_listeners(arns)).await?;
+            for listener in read.found {
                 found.push(convert::default_rule(listener, &mut tags));
             }
         }
@@ -113,11 +120,11 @@ impl Aws {
         Ok(found)
     }
 
-    async fn raw_rules(&self, arns: &[String]) -> Result<Vec<types::Rule>> {
+    async fn raw_rules(&self, arns: Vec<String>) -> Result<Vec<types::Rule>> {
         let pages = self
             .elb
             .describe_rules()
-            .set_rule_arns(Some(arns.to_vec()))
+            .set_rule_arns(Some(arns))
             .into_paginator();
         pages
             .items()
@@ -127,11 +134,11 @@ impl Aws {
             .map_err(|e| failed("elasticloadbalancing:DescribeRules", e))
     }
 
-    async fn raw_listeners(&self, arns: &[String]) -> Result<Vec<types::Listener>> {
+    async fn raw_listeners(&self, arns: Vec<String>) -> Result<Vec<types::Listener>> {
         let pages = self
             .elb
             .describe_listeners()
-            .set_listener_arns(Some(arns.to_vec()))
+            .set_listener_arns(Some(arns))
             .into_paginator();
         pages
             .items()
@@ -147,7 +154,7 @@ impl Aws {
     pub async fn set_forward(&self, rule: &str, forward: &[WeightedTargetGroup]) -> Result<()> {
         let (op, listener, actions) = if is_listener(rule) {
             let found = self
-                .raw_listeners(&[rule.to_owned()])
+                .raw_listeners(vec![rule.to_owned()])
                 .await?
                 .into_iter()
                 .next();
@@ -158,7 +165,11 @@ impl Aws {
                 found.default_actions,
             )
         } else {
-            let found = self.raw_rules(&[rule.to_owned()]).await?.into_iter().next();
+            let found = self
+                .raw_rules(vec![rule.to_owned()])
+                .await?
+                .into_iter()
+                .next();
             let found = found.ok_or_else(|| absent("elasticloadbalancing:ModifyRule", rule))?;
             match found.is_default {
                 Some(true) => (
@@ -192,7 +203,7 @@ impl Aws {
         Ok(())
     }
 
-    /// Every target group of the VPC, with attributes and tags.
+    /// Every target group of the VPC, with attributes and tags. One that is deleted while it is read is left out.
     pub async fn target_groups(&self, vpc: &str) -> Result<Vec<TargetGroup>> {
         let pages = self.elb.describe_target_groups().into_paginator();
         let all: Vec<types::TargetGroup> = pages
@@ -205,17 +216,78 @@ impl Aws {
             .into_iter()
             .filter(|g| g.vpc_id() == Some(vpc))
             .collect();
-        let mut tags = self.tags_of(&arns(&here, |g| g.target_group_arn())).await?;
-        let attributes = stream::iter(
-            here.iter()
-                .map(|g| self.attributes(g.target_group_arn().unwrap_or_default())),
-        );
-        let attributes: Vec<Tags> = attributes.buffered(AT_ONCE).try_collect().await?;
+        let (mut tags, gone) = self
+            .tags_and_gone(&arns(&here, |g| g.target_group_arn()))
+            .await?;
+        let attributes = here.iter().map(|g| {
+            let arn = g.target_group_arn().unwrap_or_default();
+            unless_gone(self.attributes(arn))
+        });
+        let attributes: Vec<Option<Tags>> = stream::iter(attributes)
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
         Ok(here
             .into_iter()
             .zip(attributes)
-            .map(|(group, attributes)| convert::target_group(group, &attributes, &mut tags))
+            .filter(|(group, _)| !is_in(&gone, group.target_group_arn()))
+            .filter_map(|(group, attributes)| {
+                Some(convert::target_group(group, &attributes?, &mut tags))
+            })
             .collect())
+    }
+
+    /// ARNs of the VPC's target groups of instances that some load balancer refers to.
+    pub async fn instance_target_groups_in_use(&self, vpc: &str) -> Result<Vec<String>> {
+        let pages = self.elb.describe_target_groups().into_paginator();
+        let all: Vec<types::TargetGroup> = pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeTargetGroups", e))?;
+        let counts = |g: &types::TargetGroup| {
+            g.vpc_id() == Some(vpc)
+                && g.target_type() == Some(&types::TargetTypeEnum::Instance)
+                && !g.load_balancer_arns().is_empty()
+        };
+        let used = all.into_iter().filter(counts);
+        Ok(used.filter_map(|g| g.target_group_arn).collect())
+    }
+
+    /// ARNs of the load balancers that refer to a target group.
+    pub async fn load_balancers_of(&self, target_group: &str) -> Result<Vec<String>> {
+        let call = self
+            .elb
+            .describe_target_groups()
+            .target_group_arns(target_group);
+        let out = call
+            .send()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeTargetGroups", e))?;
+        let groups = out.target_groups.unwrap_or_default();
+        Ok(groups
+            .into_iter()
+            .flat_map(|g| g.load_balancer_arns.unwrap_or_default())
+            .collect())
+    }
+
+    /// The instances of a classic load balancer, and whether each is in service.
+    pub async fn classic_health(&self, load_balancer: &str) -> Result<Vec<(String, bool)>> {
+        let call = self
+            .classic
+            .describe_instance_health()
+            .load_balancer_name(load_balancer);
+        let out = call
+            .send()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeInstanceHealth", e))?;
+        let states = out.instance_states.unwrap_or_default();
+        let state = |s: aws_sdk_elasticloadbalancing::types::InstanceState| {
+            let in_service = s.state.as_deref() == Some("InService");
+            Some((s.instance_id?, in_service))
+        };
+        Ok(states.into_iter().filter_map(state).collect())
     }
 
     async fn attributes(&self, target_group: &str) -> Result<Tags> {
@@ -252,21 +324,34 @@ impl Aws {
         Ok(health)
     }
 
-    /// Tags by ARN; an ARN without tags has an empty entry.
+    /// Tags by ARN; an ARN without tags has an empty entry, and one that does not exist has none.
     pub async fn tags_of(&self, arns: &[String]) -> Result<BTreeMap<String, Tags>> {
-        let each = arns.chunks(TAGGED).map(async |arns| {
-            let out = self
-                .elb
-                .describe_tags()
-                .set_resource_arns(Some(arns.to_vec()))
-                .send()
-                .await;
-            out.map_err(|e| failed("elasticloadbalancing:DescribeTags", e))
-        });
-        let found = try_join_all(each)
-            .await?
-            .into_iter()
-            .flat_map(|out| out.tag_descriptions.unwrap_or_default());
+        Ok(self.tags_and_gone(arns).await?.0)
+    }
+
+    /// Tags by ARN, and the ARNs that do not exist. DescribeTags refuses a whole batch for one that is gone.
+    async fn tags_and_gone(
+        &self,
+        arns: &[String],
+    ) -> Result<(BTreeMap<String, Tags>, BTreeSet<String>)> {
+        let each = arns
+            .chunks(TAGGED)
+            .map(|arns| read_around_gone(arns, |arns| self.raw_tags(arns)));
+        let mut tags = BTreeMap::new();
+        let mut gone = BTreeSet::new();
+        for read in try_join_all(each).await? {
+            tags.extend(read.found);
+            gone.extend(read.gone);
+        }
+        Ok((tags, gone))
+    }
+
+    async fn raw_tags(&self, arns: Vec<String>) -> Result<Vec<(String, Tags)>> {
+        let call = self.elb.describe_tags().set_resource_arns(Some(arns));
+        let out = call
+            .send()
+            .await
+            .map_err(|e| failed("elasticloadbalancing:DescribeTags", e))?;
         let tags = |d: types::TagDescription| {
             d.tags
                 .unwrap_or_default()
@@ -274,21 +359,27 @@ impl Aws {
                 .filter_map(|t| Some((t.key?, t.value.unwrap_or_default())))
                 .collect()
         };
-        Ok(found
+        let described = out.tag_descriptions.unwrap_or_default();
+        Ok(described
+            .into_iter()
             .filter_map(|d| Some((d.resource_arn.clone()?, tags(d))))
             .collect())
     }
 
-    /// Registers instances at the target group's own port.
+    /// Registers instances at the target group's own port. An instance that is ending or gone cannot be a target any
+    /// more: it is left out, and so is every one where the target group itself is gone.
     pub async fn register(&self, target_group: &str, instances: &[String]) -> Result<()> {
-        let call = self
-            .elb
-            .register_targets()
-            .target_group_arn(target_group)
-            .set_targets(Some(targets(instances)));
-        call.send()
-            .await
-            .map_err(|e| failed("elasticloadbalancing:RegisterTargets", e))?;
+        read_around_gone(instances, |instances| async move {
+            let call = self
+                .elb
+                .register_targets()
+                .target_group_arn(target_group)
+                .set_targets(Some(targets(&instances)));
+            let sent = call.send().await;
+            sent.map_err(|e| failed("elasticloadbalancing:RegisterTargets", e))?;
+            Ok(Vec::<()>::new())
+        })
+        .await?;
         Ok(())
     }
 
@@ -304,6 +395,50 @@ impl Aws {
             .map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e))?;
         Ok(())
     }
+}
+
+/// What a call about many objects found, and those of them that do not exist any more.
+struct ReadAroundGone<T> {
+    found: Vec<T>,
+    gone: Vec<String>,
+}
+
+/// Calls with all of `arns`, and where one of them does not exist, with each half by itself, so that the one that is
+/// gone is left out and everything else stays.
+fn read_around_gone<'a, T, C, F>(
+    arns: &'a [String],
+    call: C,
+) -> BoxFuture<'a, Result<ReadAroundGone<T>>>
+where
+    T: Send + 'a,
+    C: Fn(Vec<String>) -> F + Clone + Send + 'a,
+    F: Future<Output = Result<Vec<T>>> + Send + 'a,
+{
+    Box::pin(async move {
+        match call(arns.to_vec()).await {
+            Ok(found) => Ok(ReadAroundGone {
+                found,
+                gone: Vec::new(),
+            }),
+            Err(error) if error.class == Class::Absent && arns.len() > 1 => {
+                let (first, second) = arns.split_at(arns.len() / 2);
+                let mut read = read_around_gone(first, call.clone()).await?;
+                let rest = read_around_gone(second, call).await?;
+                read.found.extend(rest.found);
+                read.gone.extend(rest.gone);
+                Ok(read)
+            }
+            Err(error) if error.class == Class::Absent => Ok(ReadAroundGone {
+                found: Vec::new(),
+                gone: arns.to_vec(),
+            }),
+            Err(error) => Err(error),
+        }
+    })
+}
+
+fn is_in(gone: &BTreeSet<String>, arn: Option<&str>) -> bool {
+    arn.is_some_and(|arn| gone.contains(arn))
 }
 
 fn arns<T>(items: &[T], arn: impl Fn(&T) -> Option<&str>) -> Vec<String> {

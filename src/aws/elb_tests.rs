@@ -318,3 +318,143 @@ async fn tags_are_asked_for_twenty_at_a_time() {
     assert_eq!((tags.len(), asked.all().len()), (45, 3));
     assert!(arns.iter().all(|arn| tags[arn]["k"] == *arn));
 }
+
+/// An endpoint with `all` target groups of one VPC, of which `gone` are deleted after they were listed.
+fn groups_with_gone(all: usize, gone: &'static [usize]) -> (Aws, Asked) {
+    let (wire, asked) = wire(move |request, _| {
+        let form = form(request);
+        let arns: Vec<&String> = form
+            .iter()
+            .filter(|(k, _)| k.starts_with("ResourceArns") || *k == "TargetGroupArn")
+            .map(|(_, v)| v)
+            .collect();
+        if arns.iter().any(|a| gone.iter().any(|g| **a == arn(*g))) {
+            return xml(
+                400,
+                "<ErrorResponse><Error><Type>Sender</Type><Code>TargetGroupNotFound</Code><Message>One or more target groups not found</Message></Error></ErrorResponse>",
+            );
+        }
+        let body: String = match form["Action"].as_str() {
+            "DescribeTargetGroups" => (0..all)
+                .map(|n| format!("<member><TargetGroupArn>{}</TargetGroupArn><TargetGroupName>g{n}</TargetGroupName><VpcId>vpc-1</VpcId><TargetType>instance</TargetType></member>", arn(n)))
+                .collect(),
+            "DescribeTags" => arns
+                .iter()
+                .map(|a| format!("<member><ResourceArn>{a}</ResourceArn><Tags><member><Key>k</Key><Value>{a}</Value></member></Tags></member>"))
+                .collect(),
+            _ => String::new(),
+        };
+        let (op, list) = match form["Action"].as_str() {
+            "DescribeTargetGroups" => ("DescribeTargetGroups", "TargetGroups"),
+            "DescribeTags" => ("DescribeTags", "TagDescriptions"),
+            _ => ("DescribeTargetGroupAttributes", "Attributes"),
+        };
+        xml(
+            200,
+            &format!(
+                "<{op}Response><{op}Result><{list}>{body}</{list}></{op}Result></{op}Response>"
+            ),
+        )
+    });
+    (Aws::new(&over(wire, "eu-west-1", &clock())), asked)
+}
+
+fn arn(n: usize) -> String {
+    format!("arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/g{n}/1")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_group_that_is_deleted_while_it_is_read_takes_no_other_with_it() {
+    let (aws, asked) = groups_with_gone(45, &[3, 21, 22]);
+    let groups = aws.target_groups("vpc-1").await.unwrap();
+    let names: Vec<String> = groups.iter().map(|g| g.name.clone()).collect();
+    let rest: Vec<String> = (0..45)
+        .filter(|n| ![3, 21, 22].contains(n))
+        .map(|n| format!("g{n}"))
+        .collect();
+    assert_eq!(names, rest);
+    assert!(groups.iter().all(|g| g.tags["k"] == g.arn));
+    let tags = asked
+        .all()
+        .iter()
+        .filter(|r| action_of(r) == "DescribeTags")
+        .count();
+    assert!(tags < 25, "{tags} calls of DescribeTags");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tags_that_may_not_be_read_are_no_tags_that_are_not_there() {
+    let (wire, _) = wire(|_, _| {
+        xml(
+            403,
+            "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>",
+        )
+    });
+    let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
+    let error = aws.tags_of(&[arn(1), arn(2)]).await.unwrap_err();
+    assert_eq!(error.class, Class::Denied);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_is_gone_leaves_the_others_readable() {
+    let rule = |n: &str| RULE.replace("/cc", &format!("/{n}"));
+    let (wire, _) = wire(|request, _| {
+        let form = form(request);
+        let asked: Vec<&String> = form
+            .iter()
+            .filter(|(k, _)| k.starts_with("RuleArns"))
+            .map(|(_, v)| v)
+            .collect();
+        if asked.iter().any(|arn| arn.ends_with("/gone")) {
+            return xml(
+                400,
+                "<ErrorResponse><Error><Code>RuleNotFound</Code><Message>One or more rules not found</Message></Error></ErrorResponse>",
+            );
+        }
+        let each: String = asked
+            .iter()
+            .map(|arn| format!("<member><RuleArn>{arn}</RuleArn><Priority>1</Priority><IsDefault>false</IsDefault><Actions>{FORWARD}</Actions></member>"))
+            .collect();
+        xml(
+            200,
+            &format!(
+                "<DescribeRulesResponse><DescribeRulesResult><Rules>{each}</Rules></DescribeRulesResult></DescribeRulesResponse>"
+            ),
+        )
+    });
+    let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
+    let arns = [rule("a"), rule("gone"), rule("b")];
+    let found = aws.rules_by_arn(&arns, BTreeMap::new()).await.unwrap();
+    let found: Vec<String> = found.into_iter().map(|r| r.arn).collect();
+    assert_eq!(found, [rule("a"), rule("b")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_is_ending_is_left_out_when_targets_are_registered() {
+    let (wire, asked) = wire(|request, _| {
+        let form = form(request);
+        if form.values().any(|v| v == "i-ending") {
+            return xml(
+                400,
+                "<ErrorResponse><Error><Code>InvalidTarget</Code><Message>The following targets are not in a running state and cannot be registered: 'i-ending'</Message></Error></ErrorResponse>",
+            );
+        }
+        xml(
+            200,
+            "<RegisterTargetsResponse><RegisterTargetsResult/></RegisterTargetsResponse>",
+        )
+    });
+    let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
+    let ids = ["i-1", "i-ending", "i-2"].map(str::to_owned);
+    aws.register(BLUE, &ids).await.unwrap();
+    aws.register(BLUE, &["i-ending".to_owned()]).await.unwrap();
+    let all = asked.all();
+    let taken: Vec<String> = all
+        .iter()
+        .map(form)
+        .filter(|f| !f.values().any(|v| v == "i-ending"))
+        .flat_map(|f| f.into_iter().filter(|(k, _)| k.ends_with(".Id")))
+        .map(|(_, id)| id)
+        .collect();
+    assert_eq!(taken, ["i-1", "i-2"]);
+}

@@ -11,6 +11,7 @@ mod eks_tests;
 pub mod elb;
 #[cfg(test)]
 mod elb_tests;
+pub mod iam;
 pub mod sts;
 
 use aws_config::SdkConfig;
@@ -18,9 +19,21 @@ use aws_config::SdkConfig;
 use crate::clients::aws::Whole;
 use crate::clients::calls::Logged;
 use crate::clients::credentials::Chain;
+use crate::model::{ApiError, Class};
 
 /// How many calls about many objects are under way at once; more would only be throttled.
 pub const AT_ONCE: usize = 8;
+
+/// The answer about an object that was listed, or nothing where it is gone by now.
+pub async fn unless_gone<T>(
+    call: impl Future<Output = Result<T, ApiError>>,
+) -> Result<Option<T>, ApiError> {
+    match call.await {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.class == Class::Absent => Ok(None),
+        Err(error) => Err(error),
+    }
+}
 
 /// The AWS clients of one region.
 #[derive(Clone, Debug)]
@@ -33,6 +46,9 @@ pub struct Aws {
     pub eks: aws_sdk_eks::Client,
     pub ec2: aws_sdk_ec2::Client,
     pub elb: aws_sdk_elasticloadbalancingv2::Client,
+    /// Classic load balancers, which only the older API knows.
+    pub classic: aws_sdk_elasticloadbalancing::Client,
+    pub iam: aws_sdk_iam::Client,
     pub asg: aws_sdk_autoscaling::Client,
     pub sts: aws_sdk_sts::Client,
     pub sns: aws_sdk_sns::Client,
@@ -56,6 +72,8 @@ impl Aws {
             eks: client!(aws_sdk_eks),
             ec2: client!(aws_sdk_ec2),
             elb: client!(aws_sdk_elasticloadbalancingv2),
+            classic: client!(aws_sdk_elasticloadbalancing),
+            iam: client!(aws_sdk_iam),
             asg: client!(aws_sdk_autoscaling),
             sts: client!(aws_sdk_sts),
             sns: client!(aws_sdk_sns),

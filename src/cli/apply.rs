@@ -16,7 +16,7 @@ use super::plan::show;
 use super::saved::Saved;
 use super::signals::unless_stopped;
 use super::start::usage;
-use super::{lifetime, route, signals};
+use super::{lifetime, permissions, route, signals};
 use crate::engine::stop;
 use crate::journal::RunState;
 use crate::model::{Inventory, Timestamp};
@@ -162,7 +162,7 @@ pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
         });
     }
     let inventory = reached.read(Some(wish.plan.to)).await?;
-    let (route, findings) = match &wish.saved {
+    let (route, mut findings) = match &wish.saved {
         Some(saved) => {
             undrifted(saved, &inventory, &wish.plan)?;
             let route = Ok(saved.route.clone());
@@ -171,6 +171,8 @@ pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
         }
         None => route::survey(&wish.plan, &inventory),
     };
+    let of_caller = permissions::missing(reached, &wish.plan, route.as_ref(), &inventory);
+    findings.extend(of_caller.await?);
     Ok(Found {
         route,
         findings,
@@ -252,7 +254,7 @@ pub async fn prepare(
 
 /// Refuses a saved plan whose cluster is not what it was.
 fn undrifted(saved: &Saved, inventory: &Inventory, plan: &Plan) -> Result<(), CliError> {
-    let drift = saved.drift(inventory);
+    let drift = saved.drift(plan, inventory);
     if drift.is_empty() {
         return Ok(());
     }

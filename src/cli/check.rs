@@ -6,7 +6,7 @@ use super::args::{Format, PlanArg};
 use super::context::Context;
 use super::error::CliError;
 use super::findings::{self, blocking, not_ready};
-use super::route;
+use super::{permissions, route};
 
 /// Show readiness findings only; never writes anything
 #[derive(Debug, Args)]
@@ -20,7 +20,8 @@ pub async fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
     let (_, plan) = cx.plan(&args.plan)?;
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
     let inventory = reached.read(Some(plan.to)).await?;
-    let (_, found) = route::survey(&plan, &inventory);
+    let (route, mut found) = route::survey(&plan, &inventory);
+    found.extend(permissions::missing(&reached, &plan, route.as_ref(), &inventory).await?);
     match cx.ui.format {
         Format::Text => cx.ui.out(&findings::text(&found, cx.ui.out_paint))?,
         Format::Markdown => cx.ui.out(&findings::markdown(&found))?,

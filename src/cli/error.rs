@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::clients::error::is_of_credentials;
 use crate::clients::identity;
 use crate::engine::EngineError;
 use crate::inventory::snapshot::SnapshotError;
@@ -244,6 +245,9 @@ impl From<ApiError> for CliError {
         match error.class {
             Class::Expired => Self::new(Kind::Expired, text)
                 .hint("sign in again (such as `aws sso login`), then give the same command"),
+            Class::Denied if is_of_credentials(&error) => Self::new(Kind::NotReady, text).hint(
+                "nothing was asked of AWS: give this machine credentials, then give the same command again",
+            ),
             Class::Denied => Self::new(Kind::NotReady, text).hint(format!(
                 "allow `{}`; `eksup policy` prints all that is needed",
                 error.op

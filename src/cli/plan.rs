@@ -12,9 +12,9 @@ use super::findings::{self, blocking, not_ready};
 use super::gates::{self, Said};
 use super::journey::agrees;
 use super::reach::promise;
-use super::route;
 use super::saved::Saved;
 use super::ui::Ui;
+use super::{permissions, route};
 use crate::model::Timestamp;
 use crate::ready::Finding;
 use crate::route::Route;
@@ -54,7 +54,8 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         return pending(&args, &cx.again("apply", &args.plan));
     }
     let inventory = reached.read(Some(plan.to)).await?;
-    let (route, found) = route::survey(&plan, &inventory);
+    let (route, mut found) = route::survey(&plan, &inventory);
+    found.extend(permissions::missing(&reached, &plan, route.as_ref(), &inventory).await?);
     let now = reached.clock.now();
     let said = match &route {
         Some(route) => gates::say(&plan, route, None, now)?,

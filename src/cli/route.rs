@@ -8,7 +8,7 @@ use super::error::{CliError, Kind};
 use super::findings::not_ready;
 use crate::model::Inventory;
 use crate::plan::Plan;
-use crate::ready::{self, Finding};
+use crate::ready::{self, Code, Finding, Severity};
 use crate::report::markdown::cell;
 use crate::report::{Paint, took};
 use crate::route::{self, Route};
@@ -25,12 +25,17 @@ pub async fn again(plan: &Plan, reached: &Reached) -> Result<Route, CliError> {
     let inventory = reached.read(Some(plan.to)).await?;
     let drawn = route::replan_for_matching_nodes(plan, &inventory);
     let found = ready::judge(plan, &inventory, &drawn);
-    drawn.map_err(|_| {
-        let mut error = not_ready(&plan.cluster, &found, "eksup plan");
-        error.kind = Kind::Stuck;
-        error.state.clear();
-        error
-    })
+    // What the new route would rest on must have been read; everything else was judged when the run began.
+    let unknown = |f: &Finding| f.code == Code::Unread.as_str() && f.severity == Severity::Blocker;
+    match drawn {
+        Ok(route) if !found.iter().any(unknown) => Ok(route),
+        Ok(_) | Err(_) => {
+            let mut error = not_ready(&plan.cluster, &found, "eksup plan");
+            error.kind = Kind::Stuck;
+            error.state.clear();
+            Err(error)
+        }
+    }
 }
 
 /// The time all steps are expected to take.

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::error::{CliError, Kind};
+use super::saved_parts::{rests_on, route_differs};
 use super::start::usage;
-use crate::model::{Inventory, eks::Nodegroup};
+use crate::model::Inventory;
+use crate::plan::Plan;
 use crate::route::Route;
 
 const KIND: &str = "SavedPlan";
@@ -82,8 +83,9 @@ impl Saved {
         }
     }
 
-    /// What differs in `inventory` from what the plan rests on; empty when nothing does.
-    pub fn drift(&self, inventory: &Inventory) -> Vec<String> {
+    /// What differs in `inventory` from what the plan rests on; empty when nothing does. Beside each part that was read, the
+    /// route itself is drawn again, for what it rests on and no part says.
+    pub fn drift(&self, plan: &Plan, inventory: &Inventory) -> Vec<String> {
         let now = rests_on(inventory);
         let mut drift = Vec::new();
         if self.cluster_arn != inventory.cluster.arn {
@@ -104,60 +106,7 @@ impl Saved {
                 .filter(|k| !self.rests_on.contains_key(*k))
                 .map(|k| format!("{k}: it is new")),
         );
+        drift.extend(route_differs(&self.route, plan, inventory));
         drift
     }
-}
-
-/// The parts of a cluster that a route rests on. What lives by itself (sizes, pods, health) is not among them.
-fn rests_on(inventory: &Inventory) -> BTreeMap<String, String> {
-    let mut parts = BTreeMap::new();
-    parts.insert(
-        "control plane".to_owned(),
-        inventory.cluster.version.to_string(),
-    );
-    for group in &inventory.nodegroups {
-        let version = group
-            .version
-            .map(|v| v.to_string())
-            .unwrap_or_else(|| "custom".to_owned());
-        let release = group.release_version.as_deref().unwrap_or("-");
-        let text = format!("{version} {release} ({})", hash(&shape(group)));
-        parts.insert(format!("node group {}", group.name), text);
-    }
-    for addon in &inventory.addons {
-        let config = hash(&(&addon.configuration_values, &addon.service_account_role_arn));
-        parts.insert(
-            format!("add-on {}", addon.name),
-            format!("{} ({config})", addon.version),
-        );
-    }
-    for rule in &inventory.rules {
-        let weights: Vec<String> = rule
-            .forward
-            .iter()
-            .map(|f| format!("{}={}", f.arn, f.weight))
-            .collect();
-        let text = format!(
-            "{} ({})",
-            weights.join(" "),
-            hash(&(&rule.priority, &rule.conditions))
-        );
-        parts.insert(format!("listener rule {}", rule.arn), text);
-    }
-    parts
-}
-
-/// A node group without what moves by itself.
-fn shape(group: &Nodegroup) -> Nodegroup {
-    let mut shape = group.clone();
-    shape.scaling.desired = 0;
-    shape.status = String::new();
-    shape.health = Vec::new();
-    shape
-}
-
-fn hash(value: &impl Serialize) -> String {
-    // Plain data with text keys: writing it cannot fail.
-    let text = serde_json::to_string(value).unwrap_or_default();
-    hex::encode(&Sha256::digest(text)[..4])
 }

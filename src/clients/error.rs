@@ -16,6 +16,8 @@ use crate::wire::BoxError;
 
 /// What to do when no credentials are found.
 const FIND_CREDENTIALS: &str = "name a profile with --profile, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows whether they work";
+/// Where the SDK looks for credentials, in its order.
+const CHAIN: &str = "the environment (AWS_ACCESS_KEY_ID), the profile (--profile, AWS_PROFILE or `default`) of ~/.aws/config and ~/.aws/credentials with its keys, single sign-on, role or process, a web identity (AWS_WEB_IDENTITY_TOKEN_FILE), the container's endpoint (AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or _FULL_URI) and the instance's metadata";
 /// What to do when credentials have run out.
 const RENEW_CREDENTIALS: &str =
     "renew them (with single sign-on: `aws sso login`) and run the same command again";
@@ -84,6 +86,12 @@ where
         retry_after,
         source: Some(Box::new(error)),
     }
+}
+
+/// Whether a call failed because the caller's own credentials could not be had: AWS was never asked.
+pub fn is_of_credentials(error: &ApiError) -> bool {
+    let source = error.source.as_deref();
+    source.is_some_and(|source| find::<CredentialsError>(source).is_some())
 }
 
 /// Turns a failure of the credentials into one with a class.
@@ -165,6 +173,8 @@ pub fn class_of(status: u16, code: &str, message: &str) -> Class {
         _ if message.contains(LAUNCH) || message.contains("due to missing permissions for") => {
             Class::Denied
         }
+        // RegisterTargets, for an instance that does not exist or is not running any more.
+        "InvalidTarget" | "InvalidTargetException" => Class::Absent,
         // Auto Scaling has no code for a group that does not exist.
         "ValidationError" if message.contains("not found") => Class::Absent,
         _ if code.starts_with("AccessDenied") => Class::Denied,
@@ -239,7 +249,7 @@ fn of_credentials(error: &CredentialsError) -> (Class, String) {
     match error {
         CredentialsError::CredentialsNotLoaded(_) => (
             Class::Denied,
-            format!("no AWS credentials were found; {FIND_CREDENTIALS}"),
+            format!("no AWS credentials were found; looked in {CHAIN}; {FIND_CREDENTIALS}"),
         ),
         CredentialsError::ProviderTimedOut(_) => (
             Class::Transient,
@@ -363,6 +373,7 @@ mod tests {
             (403, "SignatureDoesNotMatch", "", Class::Denied),
             (404, "ResourceNotFoundException", "", Class::Absent),
             (400, "TargetGroupNotFound", "", Class::Absent),
+            (400, "InvalidTarget", "", Class::Absent),
             (400, "InvalidInstanceID.NotFound", "", Class::Absent),
             (400, "InvalidLaunchTemplateId.NotFound", "", Class::Absent),
             (400, "ParameterNotFound", "", Class::Absent),

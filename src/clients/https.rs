@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::ConfigExt;
 
@@ -19,7 +19,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How soon the kernel asks a silent peer whether it is still there: the endpoint moves during an upgrade.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
-/// A wire to the server that `config` describes, through the proxy of the environment if it names one.
+/// A wire to the server that `config` describes: through the proxy that its kubeconfig names, or else through that of the
+/// environment, unless NO_PROXY lets the server be reached past it.
 pub fn wire(config: &kube::Config) -> Result<Wire, ApiError> {
     allowed(config)?;
     let failed = |e: &dyn std::error::Error| {
@@ -35,20 +36,16 @@ pub fn wire(config: &kube::Config) -> Result<Wire, ApiError> {
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
     tcp.set_keepalive_retries(Some(3));
-    let proxy = Matcher::from_env().intercept(&config.cluster_url);
-    let proxy_url = config
-        .proxy_url
-        .clone()
-        .or_else(|| proxy.as_ref().map(|p| p.uri().clone()));
-    match proxy_url {
+    let own = config.proxy_url.as_ref();
+    match proxy_to(&config.cluster_url, own, &Matcher::from_env())? {
         None => Ok(over(
             config
                 .rustls_https_connector_with_connector(tcp)
                 .map_err(|e| failed(&e))?,
         )),
-        Some(url) if url.scheme_str() == Some("http") => {
-            let mut tunnel = Tunnel::new(url, tcp);
-            if let Some(auth) = proxy.as_ref().and_then(|p| p.basic_auth()) {
+        Some(proxy) => {
+            let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
+            if let Some(auth) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(auth.clone());
             }
             Ok(over(
@@ -57,10 +54,39 @@ pub fn wire(config: &kube::Config) -> Result<Wire, ApiError> {
                     .map_err(|e| failed(&e))?,
             ))
         }
-        Some(url) => Err(invalid(format!(
-            "the proxy `{}` is not supported; only http:// proxies are (HTTPS_PROXY, or NO_PROXY to go past it)",
-            without_userinfo(&url)
-        ))),
+    }
+}
+
+/// The proxy to `server`, with the credentials to show to it: the kubeconfig's `own`, which NO_PROXY does not touch (as with
+/// kubectl), or that of the environment.
+fn proxy_to(
+    server: &http::Uri,
+    own: Option<&http::Uri>,
+    environment: &Matcher,
+) -> Result<Option<Intercept>, ApiError> {
+    let unsupported = |url: &http::Uri, from: &str| {
+        invalid(format!(
+            "the proxy `{}` of {from} is not supported; only http:// proxies are",
+            without_userinfo(url)
+        ))
+    };
+    let (proxy, from) = match own {
+        Some(url) => {
+            let from = "the kubeconfig (`proxy-url`)";
+            let matcher = Matcher::builder().all(url.to_string()).build();
+            let proxy = matcher.intercept(server);
+            (Some(proxy.ok_or_else(|| unsupported(url, from))?), from)
+        }
+        None => (
+            environment.intercept(server),
+            "the environment (HTTPS_PROXY; NO_PROXY goes past it)",
+        ),
+    };
+    match proxy {
+        Some(proxy) if proxy.uri().scheme_str() != Some("http") => {
+            Err(unsupported(proxy.uri(), from))
+        }
+        proxy => Ok(proxy),
     }
 }
 
@@ -160,6 +186,70 @@ mod tests {
         );
         assert!(certificates("").is_err());
         assert!(certificates("!!").is_err());
+    }
+
+    fn uri(text: &str) -> http::Uri {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_proxy_goes_past_the_environments_proxy_and_not_past_the_kubeconfigs() {
+        let server = uri("https://abc.gr7.eu-west-1.eks.amazonaws.com");
+        let environment = |no: &'static str| {
+            let builder = Matcher::builder().https("http://proxy:3128");
+            builder.no(no).build()
+        };
+        let host = |proxy: Option<Intercept>| proxy.map(|p| p.uri().host().unwrap().to_owned());
+        let through =
+            |own: Option<&http::Uri>, no| host(proxy_to(&server, own, &environment(no)).unwrap());
+        assert_eq!(through(None, "").as_deref(), Some("proxy"));
+        assert_eq!(through(None, "localhost,.eks.amazonaws.com"), None);
+        let own = uri("http://bastion:8888");
+        for no in ["", ".eks.amazonaws.com"] {
+            assert_eq!(through(Some(&own), no).as_deref(), Some("bastion"));
+        }
+        for unsupported in [
+            "https://proxy:3128",
+            "socks5://proxy:1080",
+            "ftp://proxy:21",
+        ] {
+            let error = proxy_to(&server, Some(&uri(unsupported)), &environment("")).unwrap_err();
+            assert!(error.message.contains("proxy-url"), "{error}");
+        }
+    }
+
+    /// What a proxy on loopback is sent first, until the end of the request's head.
+    async fn head_at_proxy(listener: tokio::net::TcpListener) -> String {
+        use tokio::io::AsyncReadExt;
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_the_kubeconfig_names_is_shown_its_user_and_password() {
+        use tower::ServiceExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut config = kube::Config::new(uri("https://api.example:6443"));
+        config.proxy_url = Some(uri(&format!("http://ci:p%40ss@127.0.0.1:{port}")));
+        let key = rcgen::generate_simple_self_signed(["api.example".to_owned()]).unwrap();
+        config.root_cert = Some(vec![key.cert.der().to_vec()]);
+        let request = http::Request::get("https://api.example:6443/version")
+            .body(Bytes::new())
+            .unwrap();
+        let asked = wire(&config).unwrap().oneshot(request);
+        let (head, answer) = tokio::join!(head_at_proxy(listener), asked);
+        assert!(answer.is_err(), "the proxy hangs up");
+        assert!(head.starts_with("CONNECT api.example:6443 "), "{head}");
+        // `ci:p@ss`
+        let shown = head
+            .to_lowercase()
+            .contains("proxy-authorization: basic y2k6cebzcw==");
+        assert!(shown, "{head}");
     }
 
     #[test]

@@ -118,16 +118,34 @@ pub async fn config_from(
         cluster: None,
         user: None,
     };
-    let mut config = match path {
-        Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(failed)?;
-            kube::Config::from_custom_kubeconfig(file, &options).await
-        }
-        None => kube::Config::from_kubeconfig(&options).await,
+    let file = match path {
+        Some(path) => Kubeconfig::read_from(path),
+        None => Kubeconfig::read(),
     }
     .map_err(failed)?;
+    let names_proxy = names_proxy(&file, context);
+    let mut config = kube::Config::from_custom_kubeconfig(file, &options)
+        .await
+        .map_err(failed)?;
+    // The library puts HTTPS_PROXY of the environment here and does not look at NO_PROXY; the wire looks at both.
+    if !names_proxy {
+        config.proxy_url = None;
+    }
     config.default_retry = false;
     Ok(config)
+}
+
+/// Whether the context's cluster has a `proxy-url` of its own.
+fn names_proxy(file: &Kubeconfig, context: Option<&str>) -> bool {
+    let wanted = context.or(file.current_context.as_deref());
+    let context = file
+        .contexts
+        .iter()
+        .find(|c| Some(c.name.as_str()) == wanted);
+    let cluster = context.and_then(|c| c.context.as_ref()).map(|c| &c.cluster);
+    let named = file.clusters.iter().find(|c| Some(&c.name) == cluster);
+    let proxy = named.and_then(|c| c.cluster.as_ref()?.proxy_url.as_deref());
+    proxy.is_some_and(|url| !url.is_empty())
 }
 
 /// Signs each request with a good token; a token the server refuses is replaced once.
@@ -219,6 +237,23 @@ mod tests {
         Kube {
             client: over(&config, Auth::Eks(tokens), wire).unwrap(),
         }
+    }
+
+    #[test]
+    fn only_a_proxy_that_the_contexts_own_cluster_names_is_the_kubeconfigs() {
+        let file: Kubeconfig = serde_saphyr::from_str(
+            "current-context: past\n\
+             contexts:\n\
+             - {name: past, context: {cluster: a, user: u}}\n\
+             - {name: through, context: {cluster: b, user: u}}\n\
+             clusters:\n\
+             - {name: a, cluster: {server: 'https://a.example'}}\n\
+             - {name: b, cluster: {server: 'https://b.example', proxy-url: 'http://bastion:8888'}}\n",
+        )
+        .unwrap();
+        assert!(!names_proxy(&file, None));
+        assert!(names_proxy(&file, Some("through")));
+        assert!(!names_proxy(&file, Some("nobody")));
     }
 
     fn version() -> serde_json::Value {

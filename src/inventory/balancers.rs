@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::read::{Notes, sorted};
-use crate::aws::{AT_ONCE, Aws};
+use crate::aws::{AT_ONCE, Aws, unless_gone};
 use crate::model::elb::{Listener, LoadBalancer, Rule, TargetGroup, TargetHealth};
 use crate::model::{ApiError, eks};
 
@@ -48,19 +48,22 @@ async fn listening(aws: &Aws, vpc: &str, notes: &Notes) -> Result<Listening, Api
     let load_balancers = sorted(notes.or_default(aws.load_balancers(vpc)).await?, |lb| {
         lb.arn.clone()
     });
+    // What is deleted while it is read is left out; what may not be read is noted.
     let each = load_balancers
         .iter()
-        .map(|lb| notes.or_default(aws.listeners(&lb.arn)));
-    let listeners: Vec<Vec<Listener>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    let listeners = sorted(listeners.into_iter().flatten().collect(), |l: &Listener| {
-        l.arn.clone()
-    });
+        .map(|lb| notes.or_default(unless_gone(aws.listeners(&lb.arn))));
+    let found: Vec<Option<Vec<Listener>>> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let listeners = sorted(
+        found.into_iter().flatten().flatten().collect(),
+        |l: &Listener| l.arn.clone(),
+    );
     // A listener's rules come in the order in which they are tried, the default last; that order is kept.
     let each = listeners
         .iter()
-        .map(|listener| notes.or_default(aws.rules(listener)));
-    let rules: Vec<Vec<Rule>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    let rules = rules.into_iter().flatten().collect();
+        .map(|listener| notes.or_default(unless_gone(aws.rules(listener))));
+    let rules: Vec<Option<Vec<Rule>>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let rules = rules.into_iter().flatten().flatten().collect();
     Ok((load_balancers, listeners, rules))
 }
 
@@ -68,16 +71,23 @@ type Receiving = (Vec<TargetGroup>, BTreeMap<String, Vec<TargetHealth>>);
 
 async fn receiving(aws: &Aws, vpc: &str, notes: &Notes) -> Result<Receiving, ApiError> {
     let target_groups = notes.or_default(aws.target_groups(vpc)).await?;
-    let each = target_groups.iter().map(async |group| {
-        Ok((
-            group.arn.clone(),
-            notes.or_default(aws.target_health(&group.arn)).await?,
-        ))
+    let each = target_groups.iter().map(|group| {
+        let health = unless_gone(aws.target_health(&group.arn));
+        notes.or_none(health)
     });
-    let health: Vec<(String, Vec<TargetHealth>)> =
+    let health: Vec<Option<Option<Vec<TargetHealth>>>> =
         stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    Ok((
-        sorted(target_groups, |g| g.arn.clone()),
-        health.into_iter().collect(),
-    ))
+    let mut groups = Vec::new();
+    let mut health_of = BTreeMap::new();
+    for (group, health) in target_groups.into_iter().zip(health) {
+        match health {
+            // It was deleted between two readings.
+            Some(None) => continue,
+            Some(Some(health)) => drop(health_of.insert(group.arn.clone(), health)),
+            // Unknown is not empty: the group has no entry then.
+            None => {}
+        }
+        groups.push(group);
+    }
+    Ok((sorted(groups, |g| g.arn.clone()), health_of))
 }

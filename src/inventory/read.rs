@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::balancers::{Balancers, balancers};
-use crate::aws::{AT_ONCE, Aws};
+use crate::aws::{AT_ONCE, Aws, unless_gone};
 use crate::k8s::Kube;
 use crate::model::inventory::Unread;
 use crate::model::{ApiError, Class, Clock, Inventory, Minor, asg, ec2, eks};
@@ -137,11 +137,13 @@ async fn addons(aws: &Aws, cluster: &str, notes: &Notes) -> Result<Vec<eks::Addo
     let names = notes.or_default(aws.list_addons(cluster)).await?;
     let each = names
         .iter()
-        .map(|name| notes.or_none(aws.describe_addon(cluster, name)));
-    let found: Vec<Option<eks::Addon>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    Ok(sorted(found.into_iter().flatten().collect(), |a| {
-        a.name.clone()
-    }))
+        .map(|name| notes.or_none(unless_gone(aws.describe_addon(cluster, name))));
+    let found: Vec<Option<Option<eks::Addon>>> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    Ok(sorted(
+        found.into_iter().flatten().flatten().collect(),
+        |a: &eks::Addon| a.name.clone(),
+    ))
 }
 
 /// What is offered on every minor on the way, by add-on and minor.
@@ -206,15 +208,6 @@ fn subnet_ids(cluster: &eks::Cluster, nodegroups: &[eks::Nodegroup]) -> Vec<Stri
         .cloned()
         .collect();
     ids.into_iter().collect()
-}
-
-/// An object that was listed and is gone by now.
-async fn unless_gone<T>(call: impl Future<Output = Result<T>>) -> Result<Option<T>> {
-    match call.await {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.class == Class::Absent => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 pub(super) fn sorted<T, K: Ord>(mut list: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {

@@ -1,5 +1,6 @@
 //! Thin calls to Kubernetes: model in, model out. Lists page to the end; errors are classified.
 
+pub mod access;
 pub mod cache;
 #[cfg(test)]
 mod cache_tests;

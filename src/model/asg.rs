@@ -14,6 +14,12 @@ pub struct Asg {
     pub instances: Vec<AsgInstance>,
     /// Target groups attached to the group, by either API.
     pub target_groups: Vec<String>,
+    /// Names of classic load balancers attached to the group.
+    #[serde(default)]
+    pub load_balancers: Vec<String>,
+    /// Absent in snapshots of older versions.
+    #[serde(default)]
+    pub arn: Option<String>,
     pub suspended: Vec<String>,
     pub tags: Vec<AsgTag>,
 }

@@ -78,7 +78,10 @@ codes! {
     Sticky = "EKSUP-T012", Warning, "Sticky clients stay on blue after a shift";
     BalancerZone = "EKSUP-T013", Warning, "Green has nodes in a zone the load balancer does not serve";
     UnhealthyNow = "EKSUP-T014", Warning, "Targets of blue are unhealthy already";
+    ClassicBalancer = "EKSUP-T015", Warning, "A classic load balancer serves blue";
     Unread = "EKSUP-U001", Warning, "Something could not be read";
+    PermissionMissing = "EKSUP-U002", Blocker, "A permission that the plan needs is missing";
+    PermissionsUnchecked = "EKSUP-U003", Info, "Own permissions could not be checked beforehand";
     TargetBehind = "EKSUP-R001", Blocker, "The plan's version is older than the cluster's";
     NoSuchGroup = "EKSUP-R002", Blocker, "The plan names a node group that is not there";
     NodeLeftBehind = "EKSUP-R003", Blocker, "A node would be left out of the kubelet's version skew";
@@ -96,6 +99,7 @@ codes! {
     RuleElsewhere = "EKSUP-T004", Blocker, "The listener rule forwards elsewhere";
     RuleControlled = "EKSUP-T005", Blocker, "A load balancer controller owns the rule or the target group";
     NobodyBehind = "EKSUP-T006", Blocker, "No node group stands behind the target group";
+    TargetGroupUnread = "EKSUP-T007", Blocker, "What blue serves could not be read";
 }
 
 impl Code {

@@ -5,7 +5,7 @@ use super::codes::Code;
 use super::{Finding, Severity, addons, budgets, cluster, nodes, pods, traffic};
 use crate::model::Inventory;
 use crate::model::inventory::Unread;
-use crate::plan::Plan;
+use crate::plan::{Insights, Plan};
 use crate::route::{Route, RouteProblem};
 
 const JUDGES: &[Judge] = &[
@@ -46,7 +46,7 @@ pub fn judge(
     findings
 }
 
-/// A reading that failed is never silent.
+/// A reading that failed is never silent, and never taken for an empty answer by what rests on it.
 fn unread(case: &Case<'_>, out: &mut Vec<Finding>) {
     for Unread { op, why } in &case.inventory.unread {
         let finding = Finding::new(
@@ -55,31 +55,161 @@ fn unread(case: &Case<'_>, out: &mut Vec<Finding>) {
             why,
             "allow the call (`eksup policy` prints what is needed), or make sure by hand of what it would have said",
         );
-        let severity = if essential(case, op) {
-            Severity::Blocker
-        } else {
-            Severity::Warning
-        };
-        out.push(finding.weighing(severity));
+        let rests = READINGS.iter().find(|r| r.is_of(op));
+        out.push(match rests {
+            Some(reading) if reading.blocks(case) => Finding {
+                detail: format!("{why}. {} on it", reading.rests),
+                fix: reading.fix().to_owned(),
+                ..finding.weighing(Severity::Blocker)
+            },
+            Some(_) | None => finding.weighing(Severity::Warning),
+        });
     }
 }
 
-/// Without these the route itself would be a guess.
-fn essential(case: &Case<'_>, op: &str) -> bool {
-    const ALWAYS: &[&str] = &[
+/// When a plan cannot do without a reading.
+#[derive(Clone, Copy)]
+enum Needed {
+    Always,
+    /// Where node groups move.
+    ToMoveNodes,
+    /// Where the control plane moves and the plan lets an insight block.
+    ForInsights,
+}
+
+/// A reading that something rests on. What is not in [`READINGS`] only warns: dates of support, Fargate profiles, free
+/// addresses (EKS refuses by itself what does not fit), instances, what the API server says of its version.
+struct Reading {
+    /// The operation, or what it begins with.
+    op: &'static str,
+    needed: Needed,
+    /// What rests, as the beginning of a sentence.
+    rests: &'static str,
+}
+
+const fn reading(op: &'static str, needed: Needed, rests: &'static str) -> Reading {
+    Reading { op, needed, rests }
+}
+
+/// `docs/findings.md` shows the same table.
+const READINGS: &[Reading] = &[
+    reading(
         "eks:DescribeNodegroup",
+        Needed::Always,
+        "The whole route rests",
+    ),
+    reading(
         "eks:ListNodegroups",
+        Needed::Always,
+        "The whole route rests",
+    ),
+    reading(
         "eks:DescribeAddon",
+        Needed::Always,
+        "The add-ons' order and versions rest",
+    ),
+    reading(
         "eks:ListAddons",
+        Needed::Always,
+        "The add-ons' order and versions rest",
+    ),
+    reading(
         "eks:DescribeAddonVersions",
-        "autoscaling:DescribeAutoScalingGroups",
-        "list nodes",
-        "list pods",
+        Needed::Always,
+        "The add-ons' order and versions rest",
+    ),
+    reading("list nodes", Needed::Always, "The whole route rests"),
+    reading("list pods", Needed::Always, "The whole route rests"),
+    reading(
         "list poddisruptionbudgets",
-    ];
-    let traffic = !case.plan.traffic.routes.is_empty() && op.starts_with("elasticloadbalancing:");
-    ALWAYS
-        .iter()
-        .any(|a| op == *a || op.starts_with(&format!("{a}.")))
-        || traffic
+        Needed::Always,
+        "What the drain may evict rests",
+    ),
+    reading(
+        "list deployments",
+        Needed::Always,
+        "Add-ons that EKS does not manage, and the drain, rest",
+    ),
+    reading(
+        "list daemonsets",
+        Needed::Always,
+        "Add-ons that EKS does not manage, and green's readiness, rest",
+    ),
+    reading(
+        "autoscaling:",
+        Needed::Always,
+        "Green's size and the target groups that it joins rest",
+    ),
+    reading(
+        "elasticloadbalancing:",
+        Needed::ToMoveNodes,
+        "The target groups that green joins and blue leaves rest",
+    ),
+    reading(
+        "ec2:DescribeLaunchTemplateVersions",
+        Needed::ToMoveNodes,
+        "Green's image and user data rest",
+    ),
+    reading(
+        "list services",
+        Needed::ToMoveNodes,
+        "The order of traffic and drain rests",
+    ),
+    reading(
+        "list targetgroupbindings",
+        Needed::ToMoveNodes,
+        "Which target groups may be edited rests",
+    ),
+    reading(
+        "list persistentvolumes",
+        Needed::ToMoveNodes,
+        "The zones that green needs rest",
+    ),
+    reading(
+        "list volumeattachments",
+        Needed::ToMoveNodes,
+        "The proof that blue is empty rests",
+    ),
+    reading("list replicasets", Needed::ToMoveNodes, "The drain rests"),
+    reading("list statefulsets", Needed::ToMoveNodes, "The drain rests"),
+    reading("list jobs", Needed::ToMoveNodes, "The drain rests"),
+    reading(
+        "eks:ListInsights",
+        Needed::ForInsights,
+        "Whether an insight blocks rests",
+    ),
+    reading(
+        "eks:DescribeInsight",
+        Needed::ForInsights,
+        "Whether an insight blocks rests",
+    ),
+];
+
+impl Reading {
+    fn is_of(&self, op: &str) -> bool {
+        let rest = op.strip_prefix(self.op);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.') || self.op.ends_with(':'))
+    }
+
+    fn blocks(&self, case: &Case<'_>) -> bool {
+        match self.needed {
+            Needed::Always => true,
+            Needed::ToMoveNodes => !case.blues.is_empty(),
+            Needed::ForInsights => {
+                case.plan.control_plane.insights == Insights::Block
+                    && case.minors().next().is_some()
+            }
+        }
+    }
+
+    fn fix(&self) -> &'static str {
+        match self.needed {
+            Needed::Always | Needed::ToMoveNodes => {
+                "allow the call (`eksup policy` prints what is needed), then give the same command again"
+            }
+            Needed::ForInsights => {
+                "allow the call (`eksup policy` prints what is needed), or set `controlPlane.insights: warn` in the plan"
+            }
+        }
+    }
 }

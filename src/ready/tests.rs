@@ -1,8 +1,9 @@
 //! Findings for clusters as people have them.
 
+mod unread;
+
 use super::*;
 use crate::model::elb::TargetHealth;
-use crate::model::inventory::Unread;
 use crate::model::kube::{Selector, TargetGroupBinding, Toleration};
 use crate::model::{Inventory, Minor};
 use crate::plan::{Plan, parse};
@@ -523,42 +524,6 @@ fn sticky_rules_local_services_and_sick_targets_are_told() {
         Code::UnhealthyNow,
         Severity::Warning,
         "target group expense-blue-tg",
-    );
-}
-
-#[test]
-fn what_could_not_be_read_is_told_and_blocks_where_the_route_would_be_a_guess() {
-    let unread = |op: &'static str| {
-        move |i: &mut Inventory| {
-            i.unread.push(Unread {
-                op: op.to_owned(),
-                why: "denied".to_owned(),
-            })
-        }
-    };
-    only(
-        &with(&paired(""), unread("eks:ListInsights")),
-        Code::Unread,
-        Severity::Warning,
-        "eks:ListInsights",
-    );
-    only(
-        &with(&paired(""), unread("list poddisruptionbudgets")),
-        Code::Unread,
-        Severity::Blocker,
-        "list poddisruptionbudgets",
-    );
-    only(
-        &with(&paired(""), unread("elasticloadbalancing:DescribeRules")),
-        Code::Unread,
-        Severity::Blocker,
-        "elasticloadbalancing:DescribeRules",
-    );
-    only(
-        &with(&plan(""), unread("elasticloadbalancing:DescribeRules")),
-        Code::Unread,
-        Severity::Warning,
-        "elasticloadbalancing:DescribeRules",
     );
 }
 

@@ -14,6 +14,24 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     local(case, out);
     rules(case, out);
     balancer_zones(case, out);
+    classic(case, out);
+}
+
+fn classic(case: &Case<'_>, out: &mut Vec<Finding>) {
+    for blue in &case.blues {
+        for (asg, name) in case
+            .inventory
+            .asgs_of(blue)
+            .flat_map(|a| a.load_balancers.iter().map(move |name| (&a.name, name)))
+        {
+            out.push(Finding::new(
+                Code::ClassicBalancer,
+                format!("classic load balancer {name}"),
+                format!("Auto Scaling group {asg} of {blue} is attached to it; green does not join it by itself, and {blue} is not retired while nobody else is in service there"),
+                "attach green's Auto Scaling group to it while the run soaks (`aws autoscaling attach-load-balancers`), or move its traffic to a target group before",
+            ));
+        }
+    }
 }
 
 /// Labels that green's nodes are sure to have, of those that a selector may name.

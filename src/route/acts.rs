@@ -245,7 +245,8 @@ fn shift_spec(
             .map(|(_, live, other)| (m, live, other))
     })?;
     // With Local, a node without a pod of the service is unhealthy by design: one healthy node is what can be asked.
-    let least = if is_local(draft, live) {
+    let local = is_local(draft, live);
+    let least = if local {
         1
     } else {
         traffic.min_healthy_percent
@@ -266,6 +267,7 @@ fn shift_spec(
         timeout: traffic.timeout,
         back_on_unhealthy: !recreate && traffic.on_unhealthy == OnUnhealthy::Back,
         blue_away: recreate,
+        every_zone: !local,
     };
     Some((m.green.clone(), spec))
 }

@@ -146,8 +146,15 @@ fn plan_move<'m, 'a>(
             (false, _) => {}
         }
     }
+    unread_asgs(draft, blue);
     for arn in &behind {
         let Some(group) = inventory.target_groups.iter().find(|g| g.arn == *arn) else {
+            draft.problem(
+                Obstacle::TargetGroupUnread,
+                format!("target group {}", traffic::short(arn)),
+                format!("instances of node group {blue} are in target group {arn}, and it is not among the target groups that were read: green could not join it, and it would be empty once {blue} is gone"),
+                "allow elasticloadbalancing:DescribeTargetGroups, DescribeTargetGroupAttributes and DescribeTags on it; if it is deleted, detach it from the node group's Auto Scaling group; then plan again",
+            );
             continue;
         };
         if pairs.iter().any(|p| p.other(arn).is_some()) {
@@ -170,6 +177,22 @@ fn plan_move<'m, 'a>(
         green,
         sides,
         shared,
+    }
+}
+
+/// Which target groups a node group serves is told by its Auto Scaling groups; one that was not read may serve any.
+fn unread_asgs(draft: &mut Draft<'_>, blue: &str) {
+    let inventory = draft.inventory;
+    let group = inventory.nodegroup(blue);
+    for asg in group.iter().flat_map(|g| &g.asgs) {
+        if !inventory.asgs.contains_key(asg) {
+            draft.problem(
+                Obstacle::TargetGroupUnread,
+                format!("Auto Scaling group {asg}"),
+                format!("it belongs to node group {blue} and could not be read, so the target groups that {blue} serves are unknown"),
+                "allow autoscaling:DescribeAutoScalingGroups; if the group is deleted, so is the node group's capacity: replace the node group first",
+            );
+        }
     }
 }
 

@@ -26,5 +26,5 @@ pub use build::{build, replan_for_matching_nodes};
 pub use clone::{live_size, owner, subnet_zones, volume_zones};
 pub use fleet::{custom_image, moves_itself, oldest_allowed, oldest_kubelet};
 pub use problem::{Obstacle, RouteProblem};
-pub use traffic::{controlled, local_service};
+pub use traffic::{behind, controlled, local_service};
 pub use types::*;

@@ -22,6 +22,7 @@ pub enum Obstacle {
     RuleElsewhere,
     RuleControlled,
     NobodyBehind,
+    TargetGroupUnread,
 }
 
 impl Obstacle {
@@ -44,6 +45,7 @@ impl Obstacle {
         Self::RuleElsewhere,
         Self::RuleControlled,
         Self::NobodyBehind,
+        Self::TargetGroupUnread,
     ];
 
     /// The finding's code.
@@ -66,6 +68,7 @@ impl Obstacle {
             Self::RuleElsewhere => "EKSUP-T004",
             Self::RuleControlled => "EKSUP-T005",
             Self::NobodyBehind => "EKSUP-T006",
+            Self::TargetGroupUnread => "EKSUP-T007",
         }
     }
 }

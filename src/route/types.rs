@@ -162,6 +162,10 @@ pub struct ShiftSpec {
     /// Blue has no nodes while the traffic is on green (strategy recreate): the way back does not wait for its health.
     #[serde(default)]
     pub blue_away: bool,
+    /// Every zone in which green has targets must have a healthy one. Not with `externalTrafficPolicy: Local`, where a node
+    /// without a pod of the service is unhealthy by design.
+    #[serde(default)]
+    pub every_zone: bool,
 }
 
 /// How nodes are emptied; as in the plan, in the journal's own words.

@@ -563,6 +563,8 @@ mod tests {
             zones: vec![],
             instances: vec![],
             target_groups: vec![],
+            load_balancers: vec![],
+            arn: None,
             suspended: vec![],
             tags: vec![],
         };

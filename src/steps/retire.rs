@@ -15,6 +15,7 @@ use crate::model::elb::{short, short_rule};
 use crate::model::{ApiError, Class};
 use crate::steps::drain::timers::Timers;
 use crate::steps::traffic::health::still_targets;
+use crate::steps::traffic::remaining_targets::{left_empty_without, may_detach, serves_alone};
 use crate::steps::updates::{POLL, issues};
 use crate::steps::workload_health::{ShortWorkload, describe_short};
 use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable, nodes};
@@ -58,6 +59,8 @@ pub struct Seen {
     /// Workloads with fewer Ready pods than when the run began, and how long this process has seen that.
     short: Vec<ShortWorkload>,
     short_for: Duration,
+    /// Target groups and classic load balancers in which nobody but blue serves.
+    left_empty: Vec<String>,
 }
 
 /// What is done.
@@ -195,6 +198,12 @@ impl Retire {
     }
 }
 
+/// What keeps blue has been waited for long enough.
+fn late(past: &Past, now: Timestamp) -> bool {
+    past.started_at
+        .is_some_and(|t| now.duration_since(t) > PATIENCE_WITH_BLUE)
+}
+
 /// DeleteNodegroup was written down a moment ago: whether it was sent, and took, may not show yet.
 pub fn asked_to_delete(past: &Past, now: Timestamp) -> bool {
     let asked = past
@@ -247,6 +256,7 @@ impl Step<World> for Retire {
             unfit: None,
             short: vec![],
             short_for: Duration::ZERO,
+            left_empty: vec![],
         };
         self.read_workloads(world, &mut seen).await?;
         let Some(group) = &seen.group else {
@@ -326,6 +336,10 @@ impl Step<World> for Retire {
                 ));
             }
         }
+        // Without a green (strategy `recreate`) the plan agreed to be down.
+        if seen.held.is_empty() && self.green.is_some() {
+            seen.left_empty = left_empty_without(world, &seen.asgs).await?;
+        }
         Ok(seen)
     }
 
@@ -377,10 +391,7 @@ impl Step<World> for Retire {
         }
         if !seen.held.is_empty() {
             let why = format!("{} is not empty: {}", self.blue, seen.held.join(", "));
-            let late = past
-                .started_at
-                .is_some_and(|t| now.duration_since(t) > PATIENCE_WITH_BLUE);
-            return if late {
+            return if late(past, now) {
                 Decision::Refuse(format!(
                     "{why}. Move it, then run `eksup apply` again; blue stays as it is."
                 ))
@@ -389,6 +400,22 @@ impl Step<World> for Retire {
                     why,
                     recheck: RECHECK,
                 }
+            };
+        }
+        if !seen.left_empty.is_empty() {
+            let why = format!(
+                "{} serves where nobody else does: {}",
+                self.blue,
+                seen.left_empty.join("; ")
+            );
+            return if late(past, now) {
+                Decision::Refuse(format!(
+                    "{why}. Attach the Auto Scaling group of {} there, or take {} out by hand where nobody needs it, then run `eksup apply` again; blue stays as it is.",
+                    self.green.as_deref().unwrap_or("green"),
+                    self.blue
+                ))
+            } else {
+                wait(why)
             };
         }
         if let Some((asg, target_groups)) = seen.attached.first() {
@@ -439,9 +466,16 @@ impl Step<World> for Retire {
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
         match act {
             Act::Detach { asg, target_groups } => {
+                let asgs = std::slice::from_ref(asg);
+                if self.green.is_some() && !may_detach(world, asgs, target_groups).await? {
+                    return Ok(());
+                }
                 Ok(world.aws.detach_target_groups(asg, target_groups).await?)
             }
             Act::Delete => {
+                if self.green.is_some() && serves_alone(world, &self.blue).await? {
+                    return Ok(());
+                }
                 // The proof was read from watches before this act was written down; pods can have come since, and a
                 // watch can be behind. What cannot be taken back is proved by lists of this moment.
                 let (nodes, pods) = tokio::try_join!(world.kube.nodes(), world.kube.pods())?;
@@ -456,6 +490,9 @@ impl Step<World> for Retire {
                 }
             }
             Act::ScaleToZero => {
+                if self.green.is_some() && serves_alone(world, &self.blue).await? {
+                    return Ok(());
+                }
                 let change = NodegroupChange {
                     min: Some(0),
                     desired: Some(0),

@@ -8,6 +8,7 @@ use eksup::model::snapshot::Snapshot;
 use eksup::twin::aws::{Asked, Iam, caller};
 use eksup::twin::k8s::Rbac;
 use eksup::twin::scenario;
+use eksup::twin::world::World;
 use serde_json::{Value, json};
 
 use super::grant::{Grant, Permission};
@@ -34,6 +35,8 @@ pub struct Scene {
     /// What is put in place of what in the plan.
     change: &'static [(&'static str, &'static str)],
     cluster: fn(Snapshot) -> Snapshot,
+    /// What the world has besides.
+    besides: fn(&mut World),
     play: Play,
 }
 
@@ -53,6 +56,7 @@ const fn forward(plan: &'static str) -> Scene {
         plan,
         change: &[],
         cluster: |s| s,
+        besides: |_| {},
         play: Play::Forward,
     }
 }
@@ -126,6 +130,22 @@ pub const SCENES: &[Scene] = &[
         },
         ..forward("expense-dev")
     },
+    Scene {
+        name: "a classic load balancer, which others serve too",
+        cluster: |mut snapshot| {
+            let asg = snapshot.inventory.asgs.values_mut().next();
+            asg.unwrap().load_balancers.push("old".to_owned());
+            snapshot
+        },
+        besides: |world| {
+            let mut other = world.cloud.instances.values().next().unwrap().clone();
+            other.id = "i-0123456789abcdef0".to_owned();
+            let by_hand = [other.id.clone()].into();
+            world.cloud.elb.classics.insert("old".to_owned(), by_hand);
+            world.cloud.instances.insert(other.id.clone(), other);
+        },
+        ..forward("expense-dev")
+    },
     forward("controller-ingress"),
     forward("custom-ami"),
     forward("local-policy"),
@@ -175,6 +195,7 @@ impl Scene {
         let snapshot = (self.cluster)(scenario::named(self.plan).unwrap());
         let rig = Rig::new(&snapshot, &self.plan());
         rig.twin.with(|world| {
+            (self.besides)(world);
             world.cloud.iam = Some(Iam::new(grant.iam().parse().unwrap()));
             let user = caller(&world.cloud.account);
             world

@@ -2,6 +2,7 @@
 
 mod back;
 mod outage;
+mod remaining_targets;
 mod rig;
 mod world;
 

@@ -122,7 +122,7 @@ impl Rig {
         asked.iter().filter(like).count()
     }
 
-    async fn reached(&self) -> Reached {
+    pub async fn reached(&self) -> Reached {
         let aws = Aws::new(&eksup::clients::aws::over(
             self.wire(),
             &self.region,

@@ -57,6 +57,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "elasticloadbalancing:DescribeTargetGroupAttributes",
                 "elasticloadbalancing:DescribeTargetHealth",
                 "elasticloadbalancing:DescribeTags",
+                "elasticloadbalancing:DescribeInstanceHealth",
             ],
             resources: all(),
             condition: None,

@@ -1,7 +1,7 @@
 //! `eksup policy`.
 
 mod iam;
-mod rbac;
+pub(super) mod rbac;
 
 use std::collections::BTreeSet;
 
@@ -57,7 +57,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    fn of(plan: Option<&Plan>) -> Self {
+    pub(super) fn of(plan: Option<&Plan>) -> Self {
         let Some(plan) = plan else {
             let (rules, listeners) = changed_rules(&[RuleRef::Every]);
             return Self {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Needs;
+use crate::k8s::access::ResourceVerb;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 
 /// One rule: API groups, resources, verbs.
@@ -31,12 +32,18 @@ const SNAPSHOT: &[Rule] = &[
     ("scheduling.k8s.io", "priorityclasses", "list"),
 ];
 
-/// ClusterRole, Role for the run's own records, and bindings to a group that an access entry names. What the default
-/// roles of every cluster give (`/version`, discovery) is not repeated.
-pub fn yaml(needs: &Needs) -> String {
-    let mut rules: Vec<Rule> = [READ, SNAPSHOT].concat();
-    rules.push(("\"\"", "nodes", "patch"));
-    rules.push(("\"\"", "pods/eviction", "create"));
+/// The run's own records: API group, resource, and the verb that changes one.
+const RUN_RECORDS: &[Rule] = &[
+    ("\"\"", "configmaps", "patch"),
+    ("coordination.k8s.io", "leases", "update"),
+];
+
+/// What an upgrade changes.
+fn changes(needs: &Needs) -> Vec<Rule> {
+    let mut rules = vec![
+        ("\"\"", "nodes", "patch"),
+        ("\"\"", "pods/eviction", "create"),
+    ];
     if needs.delete_pods {
         rules.push(("\"\"", "pods", "delete"));
     }
@@ -44,6 +51,49 @@ pub fn yaml(needs: &Needs) -> String {
         rules.push(("apps", "replicasets", "get"));
         rules.push(("apps", "deployments", "get, patch"));
     }
+    rules
+}
+
+/// Every verb that a run of the plan needs, as [`yaml`] prints it; what only a snapshot reads is left out.
+pub fn verbs(needs: &Needs) -> Vec<ResourceVerb<'static>> {
+    let mut verbs = Vec::new();
+    for (groups, resources, each) in READ.iter().copied().chain(changes(needs)) {
+        for (resource, verb) in resources
+            .split(", ")
+            .flat_map(|r| each.split(", ").map(move |v| (r, v)))
+        {
+            verbs.push(ResourceVerb {
+                verb,
+                group: groups.trim_matches('"'),
+                resource,
+                namespace: None,
+                name: None,
+            });
+        }
+    }
+    for (group, resource, changed) in RUN_RECORDS {
+        for (verb, name) in [
+            ("create", None),
+            ("get", Some(RUN_NAME)),
+            (*changed, Some(RUN_NAME)),
+        ] {
+            verbs.push(ResourceVerb {
+                verb,
+                group: group.trim_matches('"'),
+                resource,
+                namespace: Some(RUN_NAMESPACE),
+                name,
+            });
+        }
+    }
+    verbs
+}
+
+/// ClusterRole, Role for the run's own records, and bindings to a group that an access entry names. What the default
+/// roles of every cluster give (`/version`, discovery) is not repeated.
+pub fn yaml(needs: &Needs) -> String {
+    let mut rules: Vec<Rule> = [READ, SNAPSHOT].concat();
+    rules.extend(changes(needs));
     let mut out = "# Bind an access entry of type STANDARD with kubernetesGroups: [eksup] to the principal that runs eksup.\n".to_owned();
     out += "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: eksup\nrules:\n";
     for (groups, resources, verbs) in rules {
@@ -58,10 +108,7 @@ pub fn yaml(needs: &Needs) -> String {
         out,
         "---\n# The run's journal and lock.\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: eksup\n  namespace: {RUN_NAMESPACE}\nrules:\n"
     );
-    for (group, resource, changed) in [
-        ("\"\"", "configmaps", "patch"),
-        ("coordination.k8s.io", "leases", "update"),
-    ] {
+    for (group, resource, changed) in RUN_RECORDS {
         let _ = writeln!(
             out,
             "  - apiGroups: [{group}]\n    resources: [{resource}]\n    verbs: [create]"

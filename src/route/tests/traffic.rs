@@ -150,6 +150,30 @@ fn a_route_of_the_plan_that_cannot_work_is_told_by_its_cause() {
 }
 
 #[test]
+fn a_target_group_of_blue_that_was_not_read_is_no_target_group_that_is_not_there() {
+    let plan = plan("cluster: expense-dev\nto: 1.29\n");
+    let mut unread = expense_dev();
+    unread
+        .target_groups
+        .retain(|g| g.arn != tg_arn("expense-blue-tg"));
+    let problems = build(&plan, &unread).unwrap_err();
+    let found: Vec<(&str, &str)> = problems
+        .iter()
+        .map(|p| (p.what.code(), p.subject.as_str()))
+        .collect();
+    assert_eq!(found, [("EKSUP-T007", "target group expense-blue-tg")]);
+
+    let mut none = expense_dev();
+    none.target_groups.clear();
+    none.target_health.clear();
+    assert_eq!(codes(&plan, &none), ["EKSUP-T007"]);
+
+    let mut no_asg = expense_dev();
+    no_asg.asgs.clear();
+    assert!(codes(&plan, &no_asg).contains(&"EKSUP-T007"));
+}
+
+#[test]
 fn rolling_grows_green_as_blue_shrinks_and_shifts_last() {
     let mut p = expense_plan();
     p.strategy = crate::plan::Strategy::Rolling;

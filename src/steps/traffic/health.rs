@@ -37,7 +37,8 @@ pub fn health(targets: &[TargetHealth]) -> Health {
             out.ill
                 .push(format!("{} is {}{why}", target.id, target.state));
         }
-        if let Some(zone) = &target.zone {
+        // Where a load balancer does not serve (`unused`), no traffic is sent that could be lost.
+        if let Some(zone) = target.zone.as_ref().filter(|_| target.state != "unused") {
             *zones.entry(zone).or_default() |= well;
         }
     }
@@ -47,6 +48,14 @@ pub fn health(targets: &[TargetHealth]) -> Health {
         .map(|(z, _)| z.to_owned())
         .collect();
     out
+}
+
+/// Writes the zone of each target's instance where DescribeTargetHealth gives none, as it does for every target that is an
+/// instance.
+pub fn with_zones(targets: &mut [TargetHealth], zone_of: &BTreeMap<String, String>) {
+    for target in targets.iter_mut().filter(|t| t.zone.is_none()) {
+        target.zone = zone_of.get(&target.id).cloned();
+    }
 }
 
 impl Health {
@@ -88,4 +97,50 @@ pub fn still_targets(targets: &[TargetHealth], ids: &BTreeSet<String>) -> Vec<St
         })
         .map(|t| format!("{} ({})", t.id, t.state))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(id: &str, state: &str) -> TargetHealth {
+        TargetHealth {
+            id: id.to_owned(),
+            port: Some(30080),
+            zone: None,
+            state: state.to_owned(),
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn a_zone_is_dark_when_it_has_targets_and_none_is_healthy() {
+        let zones: BTreeMap<String, String> =
+            [("i-1", "a"), ("i-2", "a"), ("i-3", "b"), ("i-4", "c")]
+                .map(|(id, zone)| (id.to_owned(), format!("us-east-1{zone}")))
+                .into();
+        let dark = |targets: &[TargetHealth]| {
+            let mut targets = targets.to_vec();
+            with_zones(&mut targets, &zones);
+            health(&targets).dark_zones
+        };
+        let lit = [target("i-1", "healthy"), target("i-2", "unhealthy")];
+        assert!(dark(&lit).is_empty(), "one of two in the zone is healthy");
+        let one = [target("i-1", "healthy"), target("i-3", "unhealthy")];
+        assert_eq!(dark(&one), ["us-east-1b"]);
+        let new = [target("i-1", "healthy"), target("i-3", "initial")];
+        assert_eq!(dark(&new), ["us-east-1b"], "not judged is not healthy");
+        let going = [target("i-1", "healthy"), target("i-3", "draining")];
+        assert!(
+            dark(&going).is_empty(),
+            "who leaves is no target of the zone"
+        );
+        let elsewhere = [target("i-1", "healthy"), target("i-4", "unused")];
+        assert!(
+            dark(&elsewhere).is_empty(),
+            "the balancer does not serve there"
+        );
+        let unknown = [target("i-1", "healthy"), target("i-9", "unhealthy")];
+        assert!(dark(&unknown).is_empty(), "nobody knows where it is");
+    }
 }

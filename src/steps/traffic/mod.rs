@@ -1,6 +1,7 @@
 //! Traffic from blue to green: targets joined and left, weights shifted, each write read back.
 
 pub mod health;
+pub mod remaining_targets;
 pub mod rules;
 pub mod shift;
 pub mod targets;

@@ -15,10 +15,10 @@ use crate::model::elb::{
     Rule, TargetHealth, WeightedTargetGroup, controller_owned, short, short_rule,
 };
 use crate::route::ShiftSpec;
-use crate::steps::World;
-use crate::steps::traffic::health::health;
+use crate::steps::traffic::health::{health, with_zones};
 use crate::steps::traffic::shift::rules;
 use crate::steps::workload_health::ShortWorkload;
+use crate::steps::{PATIENCE, World};
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
@@ -77,13 +77,20 @@ pub struct Seen {
 
 impl Seen {
     /// Reads the rules and both target groups' health.
-    pub async fn read(world: &World, spec: &ShiftSpec, owners: &Owners) -> Result<Self, StepError> {
+    pub async fn read(
+        world: &World,
+        spec: &ShiftSpec,
+        owners: &Owners,
+        zones: &InstanceZones,
+    ) -> Result<Self, StepError> {
         let tags = owners.of(world, &spec.rules).await?;
-        let (rules, green, blue) = tokio::try_join!(
+        let (rules, mut green, blue) = tokio::try_join!(
             world.aws.rules_by_arn(&spec.rules, tags),
             world.aws.target_health(&spec.green),
             world.aws.target_health(&spec.blue)
         )?;
+        let zones = zones.of(world, &green).await?;
+        with_zones(&mut green, &zones);
         Ok(Self {
             rules,
             green,
@@ -134,11 +141,54 @@ impl Seen {
     }
 }
 
+/// The zones of instances, which never change: each is asked for once.
+#[derive(Default)]
+pub struct InstanceZones {
+    known: Mutex<BTreeMap<String, String>>,
+}
+
+impl InstanceZones {
+    /// The zone of each target that is an instance: its node's label says it, and where it has no node, EC2.
+    async fn of(
+        &self,
+        world: &World,
+        targets: &[TargetHealth],
+    ) -> Result<BTreeMap<String, String>, StepError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut zones = known().clone();
+        let unknown = |zones: &BTreeMap<String, String>| -> Vec<String> {
+            let instances = targets
+                .iter()
+                .filter(|t| t.zone.is_none() && t.id.starts_with("i-"));
+            instances
+                .filter(|t| !zones.contains_key(&t.id))
+                .map(|t| t.id.clone())
+                .collect()
+        };
+        if unknown(&zones).is_empty() {
+            return Ok(zones);
+        }
+        let snapshot = world.cache.read(PATIENCE).await?;
+        let nodes = snapshot.nodes.values();
+        zones.extend(
+            nodes.filter_map(|n| Some((n.instance_id()?.to_owned(), n.zone()?.to_owned()))),
+        );
+        let ids = unknown(&zones);
+        if !ids.is_empty() {
+            let instances = world.aws.instances(&ids).await?;
+            zones.extend(instances.into_iter().map(|i| (i.id, i.zone)));
+        }
+        *known() = zones.clone();
+        Ok(zones)
+    }
+}
+
 /// Puts green into the rules.
 pub struct AddToRules {
     green: String,
     spec: ShiftSpec,
     owners: Owners,
+    zones: InstanceZones,
 }
 
 /// Writes rules.
@@ -168,6 +218,7 @@ impl AddToRules {
             green,
             spec,
             owners: Owners::default(),
+            zones: InstanceZones::default(),
         }
     }
 }
@@ -178,7 +229,7 @@ impl Step<World> for AddToRules {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        Seen::read(world, &self.spec, &self.owners).await
+        Seen::read(world, &self.spec, &self.owners, &self.zones).await
     }
 
     fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {

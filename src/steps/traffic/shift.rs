@@ -13,7 +13,7 @@ use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::drain::timers::Timers;
 use crate::steps::traffic::health::health;
-use crate::steps::traffic::rules::{Forward, Owners, Seen, write};
+use crate::steps::traffic::rules::{Forward, InstanceZones, Owners, Seen, write};
 use crate::steps::traffic::weights::{percent, with_percent};
 use crate::steps::workload_health::describe_short;
 
@@ -29,6 +29,7 @@ pub struct Shift {
     owners: Owners,
     /// Since when workloads are short.
     short: Mutex<Timers>,
+    zones: InstanceZones,
 }
 
 /// Writes weights.
@@ -49,6 +50,7 @@ impl Shift {
             spec,
             owners: Owners::default(),
             short: Mutex::default(),
+            zones: InstanceZones::default(),
         }
     }
 
@@ -92,7 +94,7 @@ impl Step<World> for Shift {
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let mut seen = Seen::read(world, &self.spec, &self.owners).await?;
+        let mut seen = Seen::read(world, &self.spec, &self.owners, &self.zones).await?;
         seen.short = world.short_workloads().await?;
         let so_now = (!seen.short.is_empty()).then(|| "short".to_owned());
         let mut timers = self.short.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,7 +161,7 @@ impl Step<World> for Shift {
         let reached = last.as_ref().map_or(least, |a| a.percent);
         let enough = green.percent() >= self.spec.min_healthy_percent
             && green.healthy > 0
-            && green.dark_zones.is_empty();
+            && (green.dark_zones.is_empty() || !self.spec.every_zone);
         if !enough {
             return self.unwell(seen, reached, &green.text(), green.percent(), past, now);
         }
@@ -355,7 +357,12 @@ impl Shift {
         let since = past.last_act_at.or(past.started_at);
         let late = since.is_some_and(|t| now.duration_since(t) > signed(self.spec.timeout));
         let wanted = self.spec.min_healthy_percent;
-        let why = format!("green has {text}, {wanted}% must be healthy");
+        let zones = if self.spec.every_zone {
+            ", one at least in every zone"
+        } else {
+            ""
+        };
+        let why = format!("green has {text}, {wanted}% must be healthy{zones}");
         let lost = healthy < wanted.div_ceil(2);
         if reached > 0
             && self.spec.back_on_unhealthy
@@ -395,6 +402,7 @@ mod tests {
                 timeout: Duration::from_secs(600),
                 back_on_unhealthy: true,
                 blue_away: false,
+                every_zone: true,
             },
         )
     }
@@ -445,6 +453,27 @@ mod tests {
             acts: 1,
             ..Past::default()
         }
+    }
+
+    #[test]
+    fn a_zone_without_a_healthy_target_stops_the_shift_but_not_behind_a_local_service() {
+        let mut spec = shift().spec;
+        spec.min_healthy_percent = 50;
+        let mut dark = seen(100, 0, "healthy");
+        dark.green.push(target("i-3", "unhealthy"));
+        for (target, zone) in dark.green.iter_mut().zip(["a", "b"]) {
+            target.zone = Some(zone.to_owned());
+        }
+        let decide = |spec: &ShiftSpec| {
+            let shift = Shift::new("shift".into(), spec.clone());
+            shift.decide(&dark, &Past::default(), at(0))
+        };
+        let Decision::Wait { why, .. } = decide(&spec) else {
+            panic!("shifts onto a dark zone")
+        };
+        assert!(why.contains("none healthy in b"), "{why}");
+        spec.every_zone = false;
+        assert!(matches!(decide(&spec), Decision::Act(_)));
     }
 
     #[test]

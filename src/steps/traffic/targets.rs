@@ -11,6 +11,7 @@ use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::asg::Asg;
 use crate::model::elb::{Rule, TargetHealth, short, short_rule};
 use crate::steps::traffic::health::{health, still_targets};
+use crate::steps::traffic::remaining_targets::{instance_ids, left_empty, may_detach};
 use crate::steps::{BACK_PATIENCE, World, absent_is_none};
 
 /// Calls to AWS are no more often than this.
@@ -55,6 +56,8 @@ pub struct Seen {
     targets: Vec<TargetHealth>,
     /// Rules that still give the target group weight, of those that must not.
     weighing: Vec<String>,
+    /// Why the target group would answer nobody once this group's instances have left it.
+    left_empty: Option<String>,
 }
 
 impl Seen {
@@ -70,6 +73,7 @@ impl Seen {
             asgs,
             targets,
             weighing: Vec::new(),
+            left_empty: None,
         })
     }
 
@@ -273,7 +277,7 @@ impl Step<World> for Attach {
 pub struct Detach {
     blue: String,
     target_group: String,
-    /// Rules that must give the target group no weight; empty: others in it must be healthy.
+    /// Rules that must give the target group no weight. Whatever else sends it traffic needs others in it that are healthy.
     idle_in: Vec<String>,
 }
 
@@ -295,6 +299,9 @@ impl Step<World> for Detach {
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = Seen::read(world, &self.blue, &self.target_group).await?;
+        let leaving = instance_ids(&seen.asgs);
+        seen.left_empty =
+            left_empty(&world.aws, &self.target_group, &seen.targets, &leaving).await?;
         if !self.idle_in.is_empty() {
             let rules = world
                 .aws
@@ -336,9 +343,9 @@ impl Step<World> for Detach {
                 );
                 return wait_or_refuse(why, past, now);
             }
-            if self.idle_in.is_empty() && others.healthy == 0 {
+            if let Some(left_empty) = &seen.left_empty {
                 let why = format!(
-                    "{} must have other healthy targets first: {}",
+                    "{} must have other healthy targets first ({left_empty}): {}",
                     short(&self.target_group),
                     others.text()
                 );
@@ -363,6 +370,13 @@ impl Step<World> for Detach {
     }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        if let Act::Detach { asgs } = act {
+            // What was seen is a moment old, and somebody may have fallen ill since: the next look says so.
+            let groups = std::slice::from_ref(&self.target_group);
+            if !may_detach(world, asgs, groups).await? {
+                return Ok(());
+            }
+        }
         carry_out(world, act, &self.target_group).await
     }
 

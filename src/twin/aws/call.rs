@@ -21,6 +21,7 @@ pub enum Service {
     Sts,
     Ssm,
     Sns,
+    Iam,
 }
 
 impl Service {
@@ -34,6 +35,7 @@ impl Service {
             "sts" => Self::Sts,
             "ssm" => Self::Ssm,
             "sns" => Self::Sns,
+            "iam" => Self::Iam,
             _ => return None,
         })
     }
@@ -48,6 +50,7 @@ impl Service {
             Self::Sts => "sts",
             Self::Ssm => "ssm",
             Self::Sns => "sns",
+            Self::Iam => "iam",
         }
     }
 
@@ -68,7 +71,7 @@ impl Service {
             Self::Eks => Protocol::RestJson,
             Self::Ssm => Protocol::Json,
             Self::Ec2 => Protocol::Ec2,
-            Self::Elb | Self::Autoscaling | Self::Sts | Self::Sns => Protocol::Query,
+            Self::Elb | Self::Autoscaling | Self::Sts | Self::Sns | Self::Iam => Protocol::Query,
         }
     }
 
@@ -79,6 +82,7 @@ impl Service {
             Self::Autoscaling => "http://autoscaling.amazonaws.com/doc/2011-01-01/",
             Self::Sts => "https://sts.amazonaws.com/doc/2011-06-15/",
             Self::Sns => "http://sns.amazonaws.com/doc/2010-03-31/",
+            Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
             Self::Ec2 => "http://ec2.amazonaws.com/doc/2016-11-15/",
             Self::Eks | Self::Ssm => "",
         }

@@ -1,5 +1,5 @@
-//! The AWS side of the twin: EKS, EC2, Auto Scaling, Elastic Load Balancing, STS, SSM and SNS, as far as an upgrade
-//! sees them, over their own wire protocols.
+//! The AWS side of the twin: EKS, EC2, Auto Scaling, Elastic Load Balancing, STS, SSM, SNS and IAM's simulator, as far as
+//! an upgrade sees them, over their own wire protocols.
 //!
 //! An operation is a function from an input to an output, both JSON values in the shape of the API model; `call`
 //! reads requests into it and [`answer`] writes answers out of it, whatever the protocol. What takes time is a
@@ -114,7 +114,8 @@ fn checked(world: &mut World, call: &Call) -> Result<Value, AwsError> {
         return Err(AwsError::expired(call.service));
     }
     iam::check(&mut world.cloud, call)?;
-    if signer.region != world.cloud.region {
+    // IAM has one region a partition, whichever the cluster's is.
+    if signer.region != world.cloud.region && call.service != Service::Iam {
         let nothing = Cloud {
             account: world.cloud.account.clone(),
             region: signer.region.clone(),
@@ -138,6 +139,7 @@ fn run(world: &mut World, call: &Call) -> Result<Value, AwsError> {
         Service::Sts => small::sts(world, &call.op, input, call.signer.as_ref()),
         Service::Ssm => small::ssm(world, &call.op, input),
         Service::Sns => small::sns(world, &call.op, input),
+        Service::Iam => iam::run(&world.cloud, &call.op, input),
     }
 }
 

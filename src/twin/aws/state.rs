@@ -269,6 +269,8 @@ pub struct Asg {
     pub members: BTreeMap<String, Member>,
     /// Target group ARN -> state of the traffic source.
     pub target_groups: BTreeMap<String, String>,
+    /// Names of classic load balancers.
+    pub load_balancers: BTreeSet<String>,
     pub suspended: BTreeSet<String>,
     /// Key -> value and whether instances get it.
     pub tags: BTreeMap<String, (String, bool)>,
@@ -360,6 +362,11 @@ pub struct Elb {
     pub rules: BTreeMap<String, Rule>,
     pub groups: BTreeMap<String, TargetGroup>,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
+    /// Classic load balancers by name: the instances that somebody registered by hand. Those of Auto Scaling groups that
+    /// are attached come on top.
+    pub classics: BTreeMap<String, BTreeSet<String>>,
+    /// Instances that health checks do not reach, whatever runs on them: somebody changed a security group or a route.
+    pub unreachable: BTreeSet<String>,
 }
 
 /// A load balancer.

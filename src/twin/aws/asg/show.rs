@@ -59,9 +59,11 @@ fn group(world: &World, asg: &Asg) -> Value {
         .filter(|(_, state)| *state != "Removing")
         .map(|(arn, _)| arn)
         .collect();
+    let classics = asg.load_balancers.iter();
     let sources: Vec<Value> = attached
         .iter()
         .map(|arn| json!({"Identifier": arn, "Type": "elbv2"}))
+        .chain(classics.map(|name| json!({"Identifier": name, "Type": "elb"})))
         .collect();
     json!({
         "AutoScalingGroupName": asg.name,
@@ -72,7 +74,7 @@ fn group(world: &World, asg: &Asg) -> Value {
         "DesiredCapacity": asg.desired,
         "DefaultCooldown": 300,
         "AvailabilityZones": zones,
-        "LoadBalancerNames": [],
+        "LoadBalancerNames": asg.load_balancers,
         "TargetGroupARNs": attached,
         "TrafficSources": sources,
         "HealthCheckType": "EC2",

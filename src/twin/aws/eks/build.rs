@@ -81,6 +81,7 @@ fn new_asg(world: &mut World, group: &Nodegroup, name: String, template: String)
         launch,
         members: BTreeMap::new(),
         target_groups: BTreeMap::new(),
+        load_balancers: Default::default(),
         suspended: Default::default(),
         tags,
         created: world.now(),

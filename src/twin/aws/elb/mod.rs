@@ -1,6 +1,7 @@
-//! Elastic Load Balancing v2.
+//! Elastic Load Balancing: v2, and of classic load balancers what an Auto Scaling group has to do with them.
 
 mod actions;
+mod classic;
 mod controller;
 mod rules;
 mod show;
@@ -68,6 +69,7 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
         "DescribeTags" => show::tags(world, input),
         "AddTags" => rules::tag(world, input),
         "RemoveTags" => rules::untag(world, input),
+        "DescribeInstanceHealth" => classic::health(world, input),
         "DescribeTargetHealth" => targets::health(world, input),
         "RegisterTargets" => targets::register_all(world, input),
         "DeregisterTargets" => targets::deregister_all(world, input),

@@ -196,7 +196,9 @@ pub fn checked(world: &mut World, arn: &str) {
         .map(|(k, _)| k.clone())
         .collect();
     for key in keys {
-        let probe = if by_instance {
+        let probe = if world.cloud.elb.unreachable.contains(&key.0) {
+            Probe::NoAnswer
+        } else if by_instance {
             kube::probe(world, &key.0, key.1)
         } else {
             Probe::Answers

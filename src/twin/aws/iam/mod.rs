@@ -5,8 +5,10 @@
 
 mod document;
 mod needs;
+mod simulate;
 
 pub use document::{BadPolicy, Policy};
+pub use simulate::run;
 
 use std::collections::BTreeSet;
 

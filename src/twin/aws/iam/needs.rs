@@ -74,6 +74,9 @@ pub fn needs(cloud: &Cloud, call: &Call) -> Vec<Need> {
             let arn = |name: String| format!("arn:aws:ssm:{}::parameter{name}", cloud.region);
             on(names.map(arn).collect())
         }
+        Service::Iam => on(vec![
+            input.text("PolicySourceArn").unwrap_or("*").to_owned(),
+        ]),
         Service::Sns => on(vec![input.text("TopicArn").unwrap_or("*").to_owned()]),
     }
 }

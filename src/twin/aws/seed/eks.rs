@@ -186,10 +186,12 @@ fn auto_scaling_group(
         .flatten();
     Asg {
         name: group.name.clone(),
-        arn: format!(
-            "arn:aws:autoscaling:{}:{}:autoScalingGroup:{}:autoScalingGroupName/{}",
-            cloud.region, cloud.account, "00000000-0000-4000-8000-000000000000", group.name
-        ),
+        arn: group.arn.clone().unwrap_or_else(|| {
+            format!(
+                "arn:aws:autoscaling:{}:{}:autoScalingGroup:{}:autoScalingGroupName/{}",
+                cloud.region, cloud.account, "00000000-0000-4000-8000-000000000000", group.name
+            )
+        }),
         nodegroup: owner.name.clone(),
         min: group.min.into(),
         max: group.max.into(),
@@ -204,6 +206,7 @@ fn auto_scaling_group(
             .iter()
             .map(|arn| (arn.clone(), "Added".to_owned()))
             .collect(),
+        load_balancers: group.load_balancers.iter().cloned().collect(),
         suspended: group.suspended.iter().cloned().collect(),
         tags: group
             .tags

@@ -1,0 +1,381 @@
+//! Actions, by `iam:SimulatePrincipalPolicy` on the caller itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::aws::Aws;
+use crate::aws::iam::{SimulatedCall, SimulatedDecision};
+use crate::model::{ApiError, Class, Inventory};
+use crate::ready::{Code, Finding, Severity};
+use crate::route::{Route, StepSpec};
+
+/// How long IAM may take in all. In a network without a way to it, it never answers.
+const SIMULATION_TIMEOUT: Duration = Duration::from_secs(20);
+/// What stands in an ARN for an id that AWS gives only when it makes the object.
+const NO_ID_YET: &str = "00000000-0000-0000-0000-000000000000";
+
+/// What the route needs and the caller may not do, or why nobody could say so.
+pub async fn missing(
+    aws: &Aws,
+    route: &Route,
+    inventory: &Inventory,
+) -> Result<Vec<Finding>, ApiError> {
+    let caller = match aws.caller().await {
+        Ok((_, caller)) => caller,
+        Err(e) if e.class == Class::Expired => return Err(e),
+        Err(e) => {
+            return Ok(vec![unchecked(
+                "the caller",
+                &format!("{}: {}", e.op, e.message),
+            )]);
+        }
+    };
+    let Some(principal) = principal_of(&caller) else {
+        let why = "its policies cannot be simulated: it is neither a user nor a role";
+        return Ok(vec![unchecked(&caller, why)]);
+    };
+    let calls = needed(route, inventory);
+    let asked = async {
+        let mut decisions = Vec::new();
+        for call in &calls {
+            decisions.extend(aws.simulate(&principal, call).await?);
+        }
+        Ok::<_, ApiError>(decisions)
+    };
+    match tokio::time::timeout(SIMULATION_TIMEOUT, asked).await {
+        Ok(Ok(decisions)) => Ok(findings(&principal, &decisions)),
+        Ok(Err(e)) if e.class == Class::Expired => Err(e),
+        Ok(Err(e)) if e.class == Class::Absent => {
+            let why = format!(
+                "IAM knows no `{principal}`: a role with a path cannot be told from its session"
+            );
+            Ok(vec![unchecked(&caller, &why)])
+        }
+        Ok(Err(e)) => Ok(vec![unchecked(
+            &caller,
+            &format!("{}: {}", e.op, e.message),
+        )]),
+        Err(_) => {
+            let why = format!(
+                "IAM did not answer within {} s",
+                SIMULATION_TIMEOUT.as_secs()
+            );
+            Ok(vec![unchecked(&caller, &why)])
+        }
+    }
+}
+
+fn unchecked(caller: &str, why: &str) -> Finding {
+    Finding::new(
+        Code::PermissionsUnchecked,
+        format!("AWS permissions of {caller}"),
+        why,
+        "allow iam:SimulatePrincipalPolicy on the principal itself, or compare its policies with `eksup policy` by hand",
+    )
+}
+
+/// The IAM ARN behind a caller: of a session its role, as far as a session tells it. The account's root has no policies.
+fn principal_of(caller: &str) -> Option<String> {
+    let mut parts = caller.splitn(6, ':');
+    let (arn, partition, service) = (parts.next()?, parts.next()?, parts.next()?);
+    let (_region, account, name) = (parts.next()?, parts.next()?, parts.next()?);
+    match (arn, service, name.split_once('/')?) {
+        ("arn", "iam", ("user" | "role", _)) => Some(caller.to_owned()),
+        ("arn", "sts", ("assumed-role", session)) => {
+            let (role, _) = session.split_once('/')?;
+            Some(format!("arn:{partition}:iam::{account}:role/{role}"))
+        }
+        _ => None,
+    }
+}
+
+/// What was refused, and what a condition leaves open; an action is named once, with one of its objects.
+fn findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Finding> {
+    let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut open: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for decision in decisions.iter().filter(|d| !d.allowed) {
+        if decision.missing_keys.is_empty() {
+            refused
+                .entry(&decision.action)
+                .or_default()
+                .push(&decision.resource);
+        } else {
+            let keys = decision.missing_keys.iter().map(String::as_str);
+            open.entry(&decision.action).or_default().extend(keys);
+        }
+    }
+    let refused = refused.into_iter().map(|(action, resources)| {
+        let more = match resources.len() {
+            0 | 1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let on = resources.first().copied().unwrap_or_default();
+        Finding::new(
+            Code::PermissionMissing,
+            action,
+            format!("IAM says that {principal} may not do it on {on}{more}, which the plan needs"),
+            "attach the policy that `eksup policy` prints to the caller, or take away what denies it",
+        )
+    });
+    let open = open.into_iter().map(|(action, keys)| {
+        let keys: Vec<&str> = keys.into_iter().collect();
+        Finding::new(
+            Code::PermissionsUnchecked,
+            action,
+            format!(
+                "whether {principal} may do it depends on {}, which a simulation does not know",
+                keys.join(", ")
+            ),
+            "compare the condition of its policy with what the plan does, by hand",
+        )
+        .weighing(Severity::Warning)
+    });
+    refused.chain(open).collect()
+}
+
+/// The writes of a route, each on the objects it will be about; those of a rollback too.
+fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
+    let cluster = &inventory.cluster;
+    let mut parts = cluster.arn.splitn(6, ':').skip(1);
+    let partition = parts.next().unwrap_or("aws");
+    let account = cluster.arn.split(':').nth(4).unwrap_or_default();
+    let region = &inventory.region;
+    let of = |service: &str, what: String| {
+        format!("arn:{partition}:{service}:{region}:{account}:{what}")
+    };
+    let group = |name: &str| {
+        let known = inventory.nodegroup(name).map(|g| g.arn.clone());
+        known.unwrap_or_else(|| {
+            of(
+                "eks",
+                format!("nodegroup/{}/{name}/{NO_ID_YET}", cluster.name),
+            )
+        })
+    };
+    let asgs = |name: &str| -> Vec<String> {
+        let known: Vec<String> = inventory
+            .asgs_of(name)
+            .filter_map(|a| a.arn.clone())
+            .collect();
+        if inventory.nodegroup(name).is_some() {
+            return known;
+        }
+        let made =
+            format!("autoScalingGroup:{NO_ID_YET}:autoScalingGroupName/eks-{name}-{NO_ID_YET}");
+        vec![of("autoscaling", made)]
+    };
+    let mut asked = Asked::default();
+    for step in &route.steps {
+        match &step.spec {
+            StepSpec::ControlPlane { .. } => {
+                asked.add("eks:UpdateClusterVersion", [cluster.arn.clone()]);
+            }
+            StepSpec::Addon { change, .. } => {
+                let addon = format!("addon/{}/{}/{NO_ID_YET}", cluster.name, change.name);
+                asked.add("eks:UpdateAddon", [of("eks", addon)]);
+                let role = change.service_account_role_arn.clone();
+                asked.add("iam:PassRole", role);
+            }
+            StepSpec::LaunchTemplate { template, .. } => {
+                let template = of("ec2", format!("launch-template/{template}"));
+                asked.add("ec2:CreateLaunchTemplateVersion", [template]);
+            }
+            StepSpec::CreateGreen { group: green, .. } => {
+                asked.add("eks:CreateNodegroup", [cluster.arn.clone()]);
+                for action in ["eks:TagResource", "eks:DeleteNodegroup"] {
+                    asked.add(action, [group(&green.name)]);
+                }
+                asked.add("iam:PassRole", [green.node_role.clone()]);
+                asked.add(
+                    "iam:GetRole",
+                    [format!("arn:{partition}:iam::{account}:role/aws-service-role/eks-nodegroup.amazonaws.com/AWSServiceRoleForAmazonEKSNodegroup")],
+                );
+            }
+            StepSpec::HoldGreen { green } | StepSpec::ReleaseGreen { green } => {
+                asked.add("autoscaling:CreateOrUpdateTags", asgs(green));
+            }
+            StepSpec::ShieldBlue { blue, .. } => {
+                asked.add("eks:UpdateNodegroupConfig", [group(blue)]);
+                for action in [
+                    "autoscaling:SuspendProcesses",
+                    "autoscaling:ResumeProcesses",
+                ] {
+                    asked.add(action, asgs(blue));
+                }
+            }
+            StepSpec::AttachTargets { green, .. } => {
+                for action in [
+                    "autoscaling:AttachLoadBalancerTargetGroups",
+                    "autoscaling:DetachLoadBalancerTargetGroups",
+                ] {
+                    asked.add(action, asgs(green));
+                }
+            }
+            StepSpec::DetachTargets { blue, .. } => {
+                for action in [
+                    "autoscaling:AttachLoadBalancerTargetGroups",
+                    "autoscaling:DetachLoadBalancerTargetGroups",
+                ] {
+                    asked.add(action, asgs(blue));
+                }
+            }
+            StepSpec::AddToRules { shift, .. } | StepSpec::Shift { shift, .. } => {
+                for arn in &shift.rules {
+                    let known = inventory.rules.iter().find(|r| r.arn == *arn);
+                    if arn.contains(":listener/") {
+                        asked.add("elasticloadbalancing:ModifyListener", [arn.clone()]);
+                    } else if let Some(rule) = known.filter(|r| r.is_default) {
+                        let listener = rule.listener.clone();
+                        asked.add("elasticloadbalancing:ModifyListener", [listener]);
+                    } else {
+                        asked.add("elasticloadbalancing:ModifyRule", [arn.clone()]);
+                    }
+                }
+            }
+            StepSpec::Drain { drain, .. } => {
+                for action in [
+                    "elasticloadbalancing:RegisterTargets",
+                    "elasticloadbalancing:DeregisterTargets",
+                ] {
+                    asked.add(action, drain.deregister_from.clone());
+                }
+            }
+            StepSpec::Retire { blue, delete, .. } => {
+                let action = match delete {
+                    true => "eks:DeleteNodegroup",
+                    false => "eks:UpdateNodegroupConfig",
+                };
+                asked.add(action, [group(blue)]);
+            }
+            StepSpec::Bake { .. } | StepSpec::Soak { .. } => {}
+        }
+    }
+    asked.calls()
+}
+
+/// Actions and the objects each is about.
+#[derive(Default)]
+struct Asked(BTreeMap<&'static str, BTreeSet<String>>);
+
+impl Asked {
+    fn add(&mut self, action: &'static str, resources: impl IntoIterator<Item = String>) {
+        self.0.entry(action).or_default().extend(resources);
+    }
+
+    /// One call for all actions on the same objects.
+    fn calls(self) -> Vec<SimulatedCall> {
+        let mut calls: BTreeMap<(Vec<String>, bool), Vec<&'static str>> = BTreeMap::new();
+        for (action, resources) in self.0.into_iter().filter(|(_, r)| !r.is_empty()) {
+            let passes = action == "iam:PassRole";
+            let resources: Vec<String> = resources.into_iter().collect();
+            calls.entry((resources, passes)).or_default().push(action);
+        }
+        let call = |((resources, passes), actions)| SimulatedCall {
+            actions,
+            resources,
+            context: match passes {
+                true => vec![("iam:PassedToService", "eks.amazonaws.com".to_owned())],
+                false => Vec::new(),
+            },
+        };
+        calls.into_iter().map(call).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{build, fixture};
+
+    #[test]
+    fn a_callers_principal_is_its_user_or_its_role_and_nothing_else() {
+        let table = [
+            (
+                "arn:aws:iam::123456789012:user/ci/deployer",
+                Some("arn:aws:iam::123456789012:user/ci/deployer"),
+            ),
+            (
+                "arn:aws-cn:sts::123456789012:assumed-role/eksup/run-7",
+                Some("arn:aws-cn:iam::123456789012:role/eksup"),
+            ),
+            ("arn:aws:iam::123456789012:root", None),
+            ("arn:aws:sts::123456789012:federated-user/ann", None),
+            ("", None),
+        ];
+        for (caller, principal) in table {
+            assert_eq!(principal_of(caller).as_deref(), principal, "{caller}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_blocks_and_a_refusal_for_want_of_a_key_only_warns() {
+        let decision = |action: &str, resource: &str, allowed, keys: &[&str]| SimulatedDecision {
+            action: action.to_owned(),
+            resource: resource.to_owned(),
+            allowed,
+            missing_keys: keys.iter().map(ToString::to_string).collect(),
+        };
+        let found = findings(
+            "arn:aws:iam::1:role/eksup",
+            &[
+                decision("eks:CreateNodegroup", "cluster", true, &[]),
+                decision("elasticloadbalancing:ModifyRule", "rule-1", false, &[]),
+                decision("elasticloadbalancing:ModifyRule", "rule-2", false, &[]),
+                decision(
+                    "autoscaling:DeleteTags",
+                    "g",
+                    false,
+                    &["aws:ResourceTag/team"],
+                ),
+            ],
+        );
+        let short: Vec<(Severity, &str, &str)> = found
+            .iter()
+            .map(|f| (f.severity, f.code.as_str(), f.subject.as_str()))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                (
+                    Severity::Blocker,
+                    "EKSUP-U002",
+                    "elasticloadbalancing:ModifyRule"
+                ),
+                (Severity::Warning, "EKSUP-U003", "autoscaling:DeleteTags"),
+            ]
+        );
+        assert!(found[0].detail.contains("rule-1 and 1 more"), "{found:?}");
+        assert!(
+            found[1].detail.contains("aws:ResourceTag/team"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn each_write_of_a_route_is_asked_about_on_its_own_object() {
+        let inventory = fixture::expense_dev();
+        let text = "cluster: expense-dev\nto: 1.29\ntraffic: {routes: [{rule: every, blue: expense-blue-tg, green: expense-green-tg}]}\n";
+        let plan = crate::plan::parse("plan.yaml", text).unwrap();
+        let route = build(&plan, &inventory).unwrap();
+        let calls = needed(&route, &inventory);
+        let of = |action: &str| -> Vec<&String> {
+            let about = calls.iter().filter(|c| c.actions.contains(&action));
+            about.flat_map(|c| &c.resources).collect()
+        };
+        assert_eq!(of("eks:UpdateClusterVersion"), [&inventory.cluster.arn]);
+        let rules = of("elasticloadbalancing:ModifyRule").len()
+            + of("elasticloadbalancing:ModifyListener").len();
+        assert!(rules > 0, "{calls:#?}");
+        let deleted = of("eks:DeleteNodegroup");
+        let named = |name: &str| deleted.iter().any(|arn| arn.contains(&format!("/{name}/")));
+        assert!(
+            named("expense-blue") && named("expense-green"),
+            "{deleted:?}"
+        );
+        let passes = calls.iter().find(|c| c.actions.contains(&"iam:PassRole"));
+        assert_eq!(
+            passes.unwrap().context,
+            [("iam:PassedToService", "eks.amazonaws.com".to_owned())]
+        );
+    }
+}

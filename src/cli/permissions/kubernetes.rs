@@ -1,0 +1,108 @@
+//! Verbs, by SelfSubjectAccessReview.
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::cli::context::patiently;
+use crate::cli::policy::{Needs, rbac};
+use crate::k8s::Kube;
+use crate::k8s::access::ResourceVerb;
+use crate::model::{ApiError, Class, Inventory};
+use crate::plan::Plan;
+use crate::ready::{Code, Finding};
+
+/// How many reviews are under way at once.
+const REVIEW_CONCURRENCY: usize = 8;
+
+/// The verbs that the plan needs and the caller may not use. A list that was refused is told as such already.
+pub async fn missing(
+    kube: &Kube,
+    plan: &Plan,
+    inventory: &Inventory,
+) -> Result<Vec<Finding>, ApiError> {
+    let needed: Vec<ResourceVerb<'static>> = rbac::verbs(&Needs::of(Some(plan)))
+        .into_iter()
+        .filter(|v| !inventory.unread.iter().any(|u| u.op == said(v)))
+        .collect();
+    let reviews: Vec<_> = needed
+        .iter()
+        .map(|verb| patiently(|| kube.may(verb)))
+        .collect();
+    let answers: Result<Vec<bool>, ApiError> = stream::iter(reviews)
+        .buffered(REVIEW_CONCURRENCY)
+        .try_collect()
+        .await;
+    match answers {
+        Ok(answers) => {
+            let refused = needed.iter().zip(answers).filter(|(_, allowed)| !allowed);
+            Ok(refused.map(|(verb, _)| finding(verb)).collect())
+        }
+        Err(e) if matches!(e.class, Class::Denied | Class::Invalid | Class::Absent) => {
+            Ok(vec![Finding::new(
+                Code::PermissionsUnchecked,
+                "Kubernetes permissions",
+                format!("{}: {}", e.op, e.message),
+                "compare the caller's roles with `eksup policy --format rbac`",
+            )])
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Such as `patch nodes`.
+fn said(verb: &ResourceVerb<'_>) -> String {
+    format!("{} {}", verb.verb, verb.resource)
+}
+
+fn finding(verb: &ResourceVerb<'_>) -> Finding {
+    let group = match verb.group {
+        "" => String::new(),
+        group => format!(" of API group {group}"),
+    };
+    let of = verb.name.map(|n| format!(" `{n}`")).unwrap_or_default();
+    let place = match verb.namespace {
+        Some(namespace) => format!("in namespace {namespace}"),
+        None => "in the whole cluster".to_owned(),
+    };
+    Finding::new(
+        Code::PermissionMissing,
+        said(verb),
+        format!(
+            "the caller may not {} {}{of}{group} {place}, which the plan needs",
+            verb.verb, verb.resource
+        ),
+        "bind the roles that `eksup policy --format rbac` prints to the caller",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verb_is_named_with_its_resource_and_where() {
+        let evict = ResourceVerb {
+            verb: "create",
+            group: "",
+            resource: "pods/eviction",
+            namespace: None,
+            name: None,
+        };
+        let found = finding(&evict);
+        assert_eq!(found.subject, "create pods/eviction");
+        assert!(found.detail.contains("in the whole cluster"), "{found:?}");
+        let lease = ResourceVerb {
+            verb: "update",
+            group: "coordination.k8s.io",
+            resource: "leases",
+            namespace: Some("kube-system"),
+            name: Some("eksup-run"),
+        };
+        let detail = finding(&lease).detail;
+        assert!(
+            detail.contains(
+                "leases `eksup-run` of API group coordination.k8s.io in namespace kube-system"
+            ),
+            "{detail}"
+        );
+    }
+}

@@ -1,0 +1,31 @@
+//! Whether the caller may do what the route does, asked before anything is begun.
+
+mod aws;
+mod kubernetes;
+
+use super::context::Reached;
+use super::error::CliError;
+use crate::model::Inventory;
+use crate::plan::Plan;
+use crate::ready::Finding;
+use crate::route::Route;
+
+/// What speaks against the route in the caller's own permissions, and what of them nobody could check. Nothing is asked
+/// for a route without steps.
+///
+/// # Errors
+/// The API server does not answer, or the credentials have run out.
+pub async fn missing(
+    reached: &Reached,
+    plan: &Plan,
+    route: Option<&Route>,
+    inventory: &Inventory,
+) -> Result<Vec<Finding>, CliError> {
+    let Some(route) = route.filter(|r| !r.steps.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let mut findings = kubernetes::missing(&reached.kube, plan, inventory).await?;
+    findings.extend(aws::missing(&reached.aws, route, inventory).await?);
+    findings.sort();
+    Ok(findings)
+}

@@ -1,0 +1,50 @@
+//! Whether the caller may do something, as the API server itself decides it.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::k8s::Kube;
+use crate::k8s::call::JSON;
+use crate::model::{ApiError, Class};
+
+/// One verb on one resource, as RBAC names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ResourceVerb<'a> {
+    pub verb: &'a str,
+    /// Empty for the core group.
+    pub group: &'a str,
+    /// With its subresource, such as `pods/eviction`.
+    pub resource: &'a str,
+    /// None: in every namespace, or of no namespace.
+    pub namespace: Option<&'a str>,
+    /// None: every object.
+    pub name: Option<&'a str>,
+}
+
+impl Kube {
+    /// Asks by SelfSubjectAccessReview, which every caller may create.
+    pub async fn may(&self, asked: &ResourceVerb<'_>) -> Result<bool, ApiError> {
+        let op = "create selfsubjectaccessreviews";
+        let (resource, subresource) = asked
+            .resource
+            .split_once('/')
+            .unwrap_or((asked.resource, ""));
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {
+                "verb": asked.verb,
+                "group": asked.group,
+                "resource": resource,
+                "subresource": subresource,
+                "namespace": asked.namespace.unwrap_or_default(),
+                "name": asked.name.unwrap_or_default(),
+            }},
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let answer: Value = self.send(op, Method::POST, path, JSON, &review).await?;
+        answer["status"]["allowed"]
+            .as_bool()
+            .ok_or_else(|| ApiError::new(op, Class::Invalid, "the review has no answer".to_owned()))
+    }
+}

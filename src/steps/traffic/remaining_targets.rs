@@ -1,0 +1,219 @@
+//! Who is left to serve when instances leave: a target group or classic load balancer that gets traffic and has no other
+//! healthy target would answer 503, whoever put the instances there and whenever.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::aws::{AT_ONCE, Aws, unless_gone};
+use crate::model::asg::Asg;
+use crate::model::elb::{TargetHealth, short, short_rule};
+use crate::model::{ApiError, Class};
+use crate::steps::World;
+
+/// The ids of all instances of these groups, whatever their lifecycle.
+pub fn instance_ids(asgs: &[Asg]) -> BTreeSet<String> {
+    let instances = asgs.iter().flat_map(|a| &a.instances);
+    instances.map(|i| i.id.clone()).collect()
+}
+
+/// Whether a target group loses its last healthy target when `leaving` leave it. Targets that drain, are unhealthy, are
+/// not judged yet or are in no rule do not serve; a group in which `leaving` take no part loses nothing.
+pub fn loses_its_last(targets: &[TargetHealth], leaving: &BTreeSet<String>) -> bool {
+    let takes_part = |t: &&TargetHealth| {
+        leaving.contains(&t.id)
+            && !t.state.contains("draining")
+            && t.reason.as_deref() != Some("Target.NotRegistered")
+    };
+    let serves = |t: &TargetHealth| !leaving.contains(&t.id) && t.state == "healthy";
+    targets.iter().any(|t| takes_part(&t)) && !targets.iter().any(serves)
+}
+
+/// The listener rule by which a load balancer sends traffic to a target group; none where no load balancer refers to the
+/// group, or only at weight 0.
+pub async fn sender_to(aws: &Aws, target_group: &str) -> Result<Option<String>, ApiError> {
+    let balancers = unless_gone(aws.load_balancers_of(target_group)).await?;
+    for balancer in balancers.into_iter().flatten() {
+        let listeners = unless_gone(aws.listeners(&balancer)).await?;
+        for listener in listeners.into_iter().flatten() {
+            let rules = unless_gone(aws.rules(&listener)).await?;
+            let sends = rules.into_iter().flatten().find(|r| {
+                let mut forward = r.forward.iter();
+                forward.any(|t| t.arn == target_group && t.weight > 0)
+            });
+            if let Some(rule) = sends {
+                return Ok(Some(short_rule(&rule.arn)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Says what would be left without a healthy target when `leaving` leave the target group.
+pub async fn left_empty(
+    aws: &Aws,
+    target_group: &str,
+    targets: &[TargetHealth],
+    leaving: &BTreeSet<String>,
+) -> Result<Option<String>, ApiError> {
+    if !loses_its_last(targets, leaving) {
+        return Ok(None);
+    }
+    let sender = sender_to(aws, target_group).await?;
+    Ok(sender.map(|rule| {
+        format!(
+            "target group {} has no other healthy target, and listener rule {rule} sends it traffic",
+            short(target_group)
+        )
+    }))
+}
+
+/// Says what would be left without a healthy target when the instances of `asgs` end: every target group of the VPC that
+/// they are in, and every classic load balancer that the groups fill, as they are now.
+pub async fn left_empty_without(world: &World, asgs: &[Asg]) -> Result<Vec<String>, ApiError> {
+    let leaving = instance_ids(asgs);
+    if leaving.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cluster = world.aws.describe_cluster(&world.cluster).await?;
+    let groups = match &cluster.vpc_id {
+        Some(vpc) => world.aws.instance_target_groups_in_use(vpc).await?,
+        // Without a VPC the target groups cannot be told from others; those of the Auto Scaling groups are known.
+        None => asgs.iter().flat_map(|a| a.target_groups.clone()).collect(),
+    };
+    // Collected first: a future that holds the closures could not be sent between threads.
+    let each: Vec<_> = groups
+        .iter()
+        .map(|arn| of_group(&world.aws, arn, &leaving))
+        .collect();
+    let found: Vec<Option<String>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let mut empty: Vec<String> = found.into_iter().flatten().collect();
+    let names: BTreeSet<&String> = asgs.iter().flat_map(|a| &a.load_balancers).collect();
+    for name in names {
+        empty.extend(of_classic(&world.aws, name, &leaving).await?);
+    }
+    Ok(empty)
+}
+
+/// Whether a node group, as it is at this moment, is all that serves somewhere. What a step saw is older than its act.
+pub async fn serves_alone(world: &World, node_group: &str) -> Result<bool, ApiError> {
+    let found = world.aws.describe_nodegroup(&world.cluster, node_group);
+    let Some(group) = unless_gone(found).await? else {
+        return Ok(false);
+    };
+    let asgs: Vec<Asg> = world.aws.asgs(&group.asgs).await?.into_values().collect();
+    Ok(!left_empty_without(world, &asgs).await?.is_empty())
+}
+
+/// Whether Auto Scaling groups, as they are at this moment, may leave target groups.
+pub async fn may_detach(
+    world: &World,
+    asgs: &[String],
+    target_groups: &[String],
+) -> Result<bool, ApiError> {
+    let asgs: Vec<Asg> = world.aws.asgs(asgs).await?.into_values().collect();
+    let leaving = instance_ids(&asgs);
+    for arn in target_groups {
+        if of_group(&world.aws, arn, &leaving).await?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Says the same of one target group as it is now.
+async fn of_group(
+    aws: &Aws,
+    target_group: &str,
+    leaving: &BTreeSet<String>,
+) -> Result<Option<String>, ApiError> {
+    match unless_gone(aws.target_health(target_group)).await? {
+        Some(targets) => left_empty(aws, target_group, &targets, leaving).await,
+        None => Ok(None),
+    }
+}
+
+/// A classic load balancer has no rules: it sends traffic to whoever is in service. Where that cannot be read it is
+/// unknown, and nobody is taken out of it.
+async fn of_classic(
+    aws: &Aws,
+    name: &str,
+    leaving: &BTreeSet<String>,
+) -> Result<Option<String>, ApiError> {
+    let states = match aws.classic_health(name).await {
+        Ok(states) => states,
+        Err(e) if e.class == Class::Absent => return Ok(None),
+        Err(e) if matches!(e.class, Class::Denied | Class::Invalid) => {
+            return Ok(Some(format!(
+                "classic load balancer {name}: whether anybody else is in service is unknown ({}: {}); allow the call, or detach the Auto Scaling group from it by hand",
+                e.op, e.message
+            )));
+        }
+        Err(e) => return Err(e),
+    };
+    let takes_part = states.iter().any(|(id, _)| leaving.contains(id));
+    let others = states
+        .iter()
+        .any(|(id, in_service)| *in_service && !leaving.contains(id));
+    Ok((takes_part && !others)
+        .then(|| format!("classic load balancer {name} has no other instance in service")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(id: &str, state: &str, reason: Option<&str>) -> TargetHealth {
+        TargetHealth {
+            id: id.to_owned(),
+            port: Some(30080),
+            zone: None,
+            state: state.to_owned(),
+            reason: reason.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn only_a_healthy_target_of_somebody_else_counts_as_one_that_stays() {
+        let leaving = BTreeSet::from(["i-blue".to_owned()]);
+        let blue = target("i-blue", "healthy", None);
+        let table = [
+            (vec![], false),
+            (vec![blue.clone()], true),
+            (vec![target("i-blue", "unhealthy", None)], true),
+            (vec![target("i-blue", "draining", None)], false),
+            (
+                vec![target("i-blue", "unused", Some("Target.NotRegistered"))],
+                false,
+            ),
+            (
+                vec![blue.clone(), target("i-green", "healthy", None)],
+                false,
+            ),
+            (vec![blue.clone(), target("i-green", "initial", None)], true),
+            (
+                vec![blue.clone(), target("i-green", "unhealthy", None)],
+                true,
+            ),
+            (
+                vec![blue.clone(), target("i-green", "draining", None)],
+                true,
+            ),
+            (
+                vec![
+                    blue.clone(),
+                    target("i-green", "unused", Some("Target.NotInUse")),
+                ],
+                true,
+            ),
+            (
+                vec![blue.clone(), target("i-green", "unavailable", None)],
+                true,
+            ),
+            (vec![target("i-green", "unhealthy", None)], false),
+        ];
+        for (targets, loses) in table {
+            assert_eq!(loses_its_last(&targets, &leaving), loses, "{targets:?}");
+        }
+    }
+}
