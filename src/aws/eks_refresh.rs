@@ -1,4 +1,4 @@
-//! Having EKS judge its insights anew: they may be a day old, and a rollback depends on them.
+//! Having EKS judge its insights anew: they may be a day old, and an upgrade and a rollback depend on them.
 
 use aws_sdk_eks::types::InsightsRefreshStatus;
 
@@ -45,7 +45,9 @@ impl Aws {
         match out {
             Ok(out) => Ok(Some(InsightsRefresh {
                 running: out.status == Some(InsightsRefreshStatus::InProgress),
+                failed: out.status == Some(InsightsRefreshStatus::Failed),
                 started_at: time(out.started_at),
+                message: out.message.unwrap_or_default(),
             })),
             Err(error) if error.class == Class::Absent => Ok(None),
             Err(error) => Err(error),

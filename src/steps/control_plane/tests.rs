@@ -32,6 +32,7 @@ fn seen(version: u16, status: &str, server: u16) -> Seen {
             security_group_ids: vec![],
             cluster_security_group_id: None,
             service_ipv4_cidr: None,
+            ip_family: None,
             support_type: None,
             authentication_mode: None,
             auto_mode: false,
