@@ -55,7 +55,8 @@ codes! {
     AddonIncompatible = "EKSUP-A002", Blocker, "An add-on has no version that runs on a minor on the way";
     AddonSelfManaged = "EKSUP-A003", Warning, "An add-on runs that EKS does not manage";
     AddonSkipped = "EKSUP-A004", Warning, "A skipped add-on does not run on the target";
-    AddonUnknown = "EKSUP-A005", Warning, "EKS's catalogue says nothing of an add-on";
+    AddonUnknown = "EKSUP-A005", Blocker, "EKS's catalogue says nothing of an add-on";
+    AddonNotListed = "EKSUP-A020", Blocker, "EKS lists no version of an add-on for a minor on the way";
     BudgetNever = "EKSUP-P001", Blocker, "A PodDisruptionBudget can never let a pod go";
     BudgetShort = "EKSUP-P002", Warning, "A PodDisruptionBudget allows nothing at present";
     TwoBudgets = "EKSUP-P003", Blocker, "Two PodDisruptionBudgets select one pod";

@@ -14,6 +14,8 @@ mod traffic;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unknown_tests;
 
 pub use codes::Code;
 pub use finding::{Finding, Severity};

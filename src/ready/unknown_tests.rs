@@ -1,0 +1,104 @@
+//! What could not be read, and what EKS says nothing of, is never taken for fine.
+
+use super::tests::{of, only, paired, with};
+use super::*;
+use crate::model::eks::{InsightsRefreshOutcome, Update, UpdateStatus};
+use crate::model::{Inventory, Minor};
+use crate::route::fixture::*;
+
+fn detail(findings: &[Finding], code: Code) -> &Finding {
+    let found = findings.iter().find(|f| f.code == code.as_str());
+    found.unwrap_or_else(|| panic!("no {code:?} in {findings:#?}"))
+}
+
+/// Takes what EKS lists of coredns for 1.29 away.
+fn unlisted(i: &mut Inventory) {
+    offer(i, "coredns", 29, &[]);
+}
+
+#[test]
+fn an_addon_that_eks_lists_for_no_version_of_a_minor_blocks() {
+    let found = with(&paired(""), unlisted);
+    only(
+        &found,
+        Code::AddonNotListed,
+        Severity::Blocker,
+        "add-on coredns",
+    );
+    let said = detail(&found, Code::AddonNotListed);
+    assert!(said.detail.contains("1.29"), "{}", said.detail);
+    assert!(said.fix.contains("--preserve"), "{}", said.fix);
+    // An earlier minor of the way counts as well as the target.
+    let earlier = with(&paired(""), |i| offer(i, "coredns", 28, &[]));
+    assert!(
+        detail(&earlier, Code::AddonNotListed)
+            .detail
+            .contains("1.28")
+    );
+}
+
+#[test]
+fn an_addon_whose_catalogue_was_not_read_for_a_minor_blocks() {
+    let found = with(&paired(""), |i| {
+        let catalog = i.addon_catalog.get_mut("coredns").unwrap();
+        catalog.remove(&Minor::new(29));
+    });
+    only(
+        &found,
+        Code::AddonNotListed,
+        Severity::Blocker,
+        "add-on coredns",
+    );
+    assert!(
+        detail(&found, Code::AddonNotListed)
+            .detail
+            .contains("was not read")
+    );
+}
+
+#[test]
+fn an_addon_without_a_version_for_the_nodes_architecture_blocks() {
+    let found = with(&paired(""), |i| {
+        let catalog = i.addon_catalog.get_mut("coredns").unwrap();
+        for offer in catalog.get_mut(&Minor::new(29)).unwrap() {
+            offer.architectures = vec!["arm64".to_owned()];
+        }
+    });
+    only(
+        &found,
+        Code::AddonNotListed,
+        Severity::Blocker,
+        "add-on coredns",
+    );
+}
+
+#[test]
+fn an_addon_the_catalogue_says_nothing_of_blocks_a_hop_unless_the_plan_skips_it() {
+    let market = |i: &mut Inventory| add_addon(i, "kubecost_kubecost", "v1.103.3-eksbuild.0");
+    let subject = "add-on kubecost_kubecost";
+    only(
+        &with(&paired(""), market),
+        Code::AddonUnknown,
+        Severity::Blocker,
+        subject,
+    );
+    let skipped = paired("addons: {skip: [kubecost_kubecost]}\n");
+    only(
+        &with(&skipped, market),
+        Code::AddonUnknown,
+        Severity::Warning,
+        subject,
+    );
+}
+
+#[test]
+fn skipping_an_addon_that_eks_does_not_list_is_told_and_does_not_block() {
+    let found = with(&paired("addons: {skip: [coredns]}\n"), unlisted);
+    only(
+        &found,
+        Code::AddonSkipped,
+        Severity::Warning,
+        "add-on coredns",
+    );
+    assert_eq!(of(&found, Code::AddonNotListed), []);
+}
