@@ -7,7 +7,8 @@ use jiff::SignedDuration;
 use super::case::{Case, some};
 use super::codes::Code;
 use super::{Finding, Severity};
-use crate::model::eks::Insight;
+use crate::model::Minor;
+use crate::model::eks::{Insight, InsightsRefreshOutcome, Update};
 use crate::plan::Insights;
 use crate::route::StepSpec;
 
@@ -21,12 +22,28 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let cluster = &case.inventory.cluster;
     let subject = format!("cluster {}", cluster.name);
     let hops = case.minors().next().is_some();
-    if cluster.status != "ACTIVE" {
-        let detail = format!("its status is {}", cluster.status);
+    if let Some((update, to)) = next_hop_in_progress(case) {
+        out.push(Finding::new(
+            Code::UpdateAdopted,
+            &subject,
+            format!(
+                "EKS update {} takes it to {to} already, and this run did not begin it",
+                update.id
+            ),
+            "nothing to do: the run takes that update up as its own hop and waits for its end",
+        ));
+    } else if cluster.status != "ACTIVE" {
+        let running: Vec<String> = case
+            .inventory
+            .updates
+            .iter()
+            .map(|u| format!("update {} ({}) is in progress", u.id, u.kind))
+            .collect();
+        let detail = format!("its status is {} {}", cluster.status, some(&running));
         out.push(Finding::new(
             Code::ClusterNotActive,
             &subject,
-            detail,
+            detail.trim_end(),
             "wait until EKS says ACTIVE; an update that runs is shown by `aws eks list-updates`",
         ));
     }

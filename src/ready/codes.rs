@@ -40,6 +40,7 @@ codes! {
     TargetSupport = "EKSUP-C007", Warning, "Support of the target version ends soon or has ended";
     ServerDiffers = "EKSUP-C008", Warning, "The API server reports another version than EKS";
     AutoMode = "EKSUP-C009", Warning, "EKS Auto Mode runs nodes of this cluster";
+    UpdateAdopted = "EKSUP-C020", Warning, "The next hop is in progress already";
     GroupNotActive = "EKSUP-N001", Blocker, "A node group is not ACTIVE";
     GroupHealth = "EKSUP-N002", Warning, "EKS reports a health issue of a node group";
     GreenIps = "EKSUP-N003", Blocker, "Green's subnets are short of free addresses";

@@ -102,3 +102,34 @@ fn skipping_an_addon_that_eks_does_not_list_is_told_and_does_not_block() {
     );
     assert_eq!(of(&found, Code::AddonNotListed), []);
 }
+
+fn hop_in_progress(i: &mut Inventory, kind: &str, to: &str) {
+    i.cluster.status = "UPDATING".to_owned();
+    i.updates.push(Update {
+        id: "u-1".to_owned(),
+        status: UpdateStatus::InProgress,
+        kind: kind.to_owned(),
+        params: map([("Version", to)]),
+        created_at: None,
+        errors: Vec::new(),
+    });
+}
+
+#[test]
+fn only_the_next_hop_in_progress_is_taken_up_and_any_other_update_blocks() {
+    let subject = "cluster expense-dev";
+    let next = with(&paired(""), |i| hop_in_progress(i, "VersionUpdate", "1.28"));
+    only(&next, Code::UpdateAdopted, Severity::Warning, subject);
+    assert_eq!(of(&next, Code::ClusterNotActive), []);
+    for (kind, to) in [
+        ("VersionUpdate", "1.27"),
+        ("VersionUpdate", "1.29"),
+        ("VersionRollback", "1.28"),
+        ("LoggingUpdate", "1.28"),
+    ] {
+        let other = with(&paired(""), |i| hop_in_progress(i, kind, to));
+        only(&other, Code::ClusterNotActive, Severity::Blocker, subject);
+        let said = &detail(&other, Code::ClusterNotActive).detail;
+        assert!(said.contains("u-1") && said.contains(kind), "{said}");
+    }
+}
