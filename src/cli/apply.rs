@@ -16,6 +16,7 @@ use super::plan::show;
 use super::saved::Saved;
 use super::signals::unless_stopped;
 use super::start::usage;
+use super::ui::Ui;
 use super::{lifetime, route, signals};
 use crate::engine::stop;
 use crate::journal::RunState;
@@ -69,7 +70,8 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
     let ready = async {
         let (cluster, region) = (&wish.plan.cluster, wish.plan.region.as_deref());
         let reached = cx.reach(cluster, region).await?;
-        let ahead = prepare(cx, &reached, &wish, args.until.as_deref(), &again).await?;
+        let until = args.until.as_deref();
+        let ahead = prepare(cx, &reached, &wish, until, &again, Some(&cx.ui)).await?;
         let Some(ahead) = ahead else { return Ok(None) };
         if let Some(end) = lifetime::of(&reached).await
             && let Some(note) = lifetime::note(&end, ahead.estimate, reached.clock.now())
@@ -147,8 +149,9 @@ fn load(path: &Path) -> Result<Plan, CliError> {
     Ok(plan::load(path)?)
 }
 
-/// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it.
-pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
+/// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
+/// EKS is asked to judge its insights anew first; a rehearsal takes them as its snapshot has them.
+pub async fn ahead(reached: &Reached, wish: &Wish, live: Option<&Ui>) -> Result<Found, CliError> {
     let nothing = Found {
         open: None,
         route: None,
@@ -161,7 +164,10 @@ pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
             ..nothing
         });
     }
-    let inventory = reached.read(Some(wish.plan.to)).await?;
+    let inventory = match live {
+        Some(ui) => reached.read_for_upgrade(wish.plan.to, ui).await?,
+        None => reached.read(Some(wish.plan.to)).await?,
+    };
     let (route, findings) = match &wish.saved {
         Some(saved) => {
             undrifted(saved, &inventory, &wish.plan)?;
@@ -208,8 +214,9 @@ pub async fn prepare(
     wish: &Wish,
     until: Option<&str>,
     again: &str,
+    live: Option<&Ui>,
 ) -> Result<Option<Ahead>, CliError> {
-    let found = ahead(reached, wish).await?;
+    let found = ahead(reached, wish, live).await?;
     let now = reached.clock.now();
     if let Some(state) = &found.open {
         let route = route_of(state)?;

@@ -19,7 +19,7 @@ pub struct CheckArgs {
 pub async fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
     let (_, plan) = cx.plan(&args.plan)?;
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
-    let inventory = reached.read(Some(plan.to)).await?;
+    let inventory = reached.read_for_upgrade(plan.to, &cx.ui).await?;
     let (_, found) = route::survey(&plan, &inventory);
     match cx.ui.format {
         Format::Text => cx.ui.out(&findings::text(&found, cx.ui.out_paint))?,

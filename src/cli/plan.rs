@@ -53,7 +53,7 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         show(&cx.ui, Some(&route), &[], &said, None)?;
         return pending(&args, &cx.again("apply", &args.plan));
     }
-    let inventory = reached.read(Some(plan.to)).await?;
+    let inventory = reached.read_for_upgrade(plan.to, &cx.ui).await?;
     let (route, found) = route::survey(&plan, &inventory);
     let now = reached.clock.now();
     let said = match &route {

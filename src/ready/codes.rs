@@ -41,6 +41,9 @@ codes! {
     ServerDiffers = "EKSUP-C008", Warning, "The API server reports another version than EKS";
     AutoMode = "EKSUP-C009", Warning, "EKS Auto Mode runs nodes of this cluster";
     UpdateAdopted = "EKSUP-C020", Warning, "The next hop is in progress already";
+    InsightsMissing = "EKSUP-C021", Blocker, "No upgrade insight was read for the next version";
+    InsightsOld = "EKSUP-C022", Warning, "The upgrade insights could not be refreshed";
+    Misconfiguration = "EKSUP-C023", Warning, "An EKS insight reports a misconfiguration";
     GroupNotActive = "EKSUP-N001", Blocker, "A node group is not ACTIVE";
     GroupHealth = "EKSUP-N002", Warning, "EKS reports a health issue of a node group";
     GreenIps = "EKSUP-N003", Blocker, "Green's subnets are short of free addresses";

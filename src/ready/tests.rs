@@ -536,11 +536,18 @@ fn what_could_not_be_read_is_told_and_blocks_where_the_route_would_be_a_guess() 
             })
         }
     };
+    let insights = with(&paired(""), unread("eks:ListInsights"));
     only(
-        &with(&paired(""), unread("eks:ListInsights")),
+        &insights,
         Code::Unread,
         Severity::Warning,
         "eks:ListInsights",
+    );
+    only(
+        &insights,
+        Code::InsightsMissing,
+        Severity::Blocker,
+        "cluster expense-dev",
     );
     only(
         &with(&paired(""), unread("list poddisruptionbudgets")),

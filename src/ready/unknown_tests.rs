@@ -103,6 +103,69 @@ fn skipping_an_addon_that_eks_does_not_list_is_told_and_does_not_block() {
     assert_eq!(of(&found, Code::AddonNotListed), []);
 }
 
+#[test]
+fn insights_that_are_missing_or_speak_of_another_version_do_not_pass() {
+    let subject = "cluster expense-dev";
+    for (policy, severity) in [
+        ("block", Severity::Blocker),
+        ("warn", Severity::Warning),
+        ("ignore", Severity::Info),
+    ] {
+        let p = paired(&format!("controlPlane: {{insights: {policy}}}\n"));
+        let none = with(&p, |i| i.insights.clear());
+        only(&none, Code::InsightsMissing, severity, subject);
+    }
+    let late = with(&paired(""), |i| {
+        i.insights[0].kubernetes_version = Some(Minor::new(27));
+    });
+    only(&late, Code::InsightsMissing, Severity::Blocker, subject);
+    assert!(detail(&late, Code::InsightsMissing).detail.contains("1.27"));
+    let other = with(&paired(""), |i| {
+        i.insights[0].category = "ROLLBACK_READINESS".to_owned();
+    });
+    only(&other, Code::InsightsMissing, Severity::Blocker, subject);
+}
+
+#[test]
+fn insights_that_could_not_be_refreshed_are_told_with_the_time_they_are_of() {
+    let found = with(&paired(""), |i| {
+        i.insights_refresh = InsightsRefreshOutcome::NotCompleted {
+            why: "eks:StartInsightsRefresh: not authorized".to_owned(),
+        };
+    });
+    only(
+        &found,
+        Code::InsightsOld,
+        Severity::Warning,
+        "cluster expense-dev",
+    );
+    let said = &detail(&found, Code::InsightsOld).detail;
+    assert!(
+        said.contains("2026-11-21 08:00 UTC") && said.contains("not authorized"),
+        "{said}"
+    );
+    let fresh = with(&paired(""), |i| {
+        i.insights_refresh = InsightsRefreshOutcome::Completed;
+    });
+    assert_eq!(fresh, []);
+}
+
+#[test]
+fn a_misconfiguration_insight_is_told_whatever_version_it_speaks_of() {
+    let found = with(&paired(""), |i| {
+        let mut bad = insight("Hybrid node routing", 27, "ERROR");
+        bad.category = "MISCONFIGURATION".to_owned();
+        bad.kubernetes_version = None;
+        i.insights.push(bad);
+    });
+    only(
+        &found,
+        Code::Misconfiguration,
+        Severity::Warning,
+        "insight Hybrid node routing",
+    );
+}
+
 fn hop_in_progress(i: &mut Inventory, kind: &str, to: &str) {
     i.cluster.status = "UPDATING".to_owned();
     i.updates.push(Update {
