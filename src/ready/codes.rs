@@ -61,6 +61,9 @@ codes! {
     AddonSkipped = "EKSUP-A004", Warning, "A skipped add-on does not run on the target";
     AddonUnknown = "EKSUP-A005", Blocker, "EKS's catalogue says nothing of an add-on";
     AddonNotListed = "EKSUP-A020", Blocker, "EKS lists no version of an add-on for a minor on the way";
+    WebhookDown = "EKSUP-W001", Blocker, "A fail-closed admission webhook has no endpoint that answers";
+    WebhookBlocksItself = "EKSUP-W002", Blocker, "A webhook must answer for the pod that takes its own pod's place";
+    WebhookAway = "EKSUP-W003", Warning, "A fail-closed admission webhook is away while its pod moves";
     BudgetNever = "EKSUP-P001", Blocker, "A PodDisruptionBudget can never let a pod go";
     BudgetShort = "EKSUP-P002", Warning, "A PodDisruptionBudget allows nothing at present";
     TwoBudgets = "EKSUP-P003", Blocker, "Two PodDisruptionBudgets select one pod";

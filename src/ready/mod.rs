@@ -11,11 +11,14 @@ mod judge;
 mod nodes;
 mod pods;
 mod traffic;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod unknown_tests;
+#[cfg(test)]
+mod webhook_tests;
 
 pub use codes::Code;
 pub use finding::{Finding, Severity};
