@@ -55,6 +55,7 @@ codes! {
     ImageStays = "EKSUP-N009", Warning, "A node group with an image of its own stays on its old kubelet";
     Fargate = "EKSUP-N010", Warning, "Fargate pods keep their kubelet until they are recreated";
     SelfMoving = "EKSUP-N011", Info, "Karpenter or Auto Mode replaces its own nodes";
+    AddressesUnknown = "EKSUP-N030", Warning, "How many addresses green takes is not known";
     AddonStatus = "EKSUP-A001", Blocker, "An add-on is not ACTIVE";
     AddonIncompatible = "EKSUP-A002", Blocker, "An add-on has no version that runs on a minor on the way";
     AddonSelfManaged = "EKSUP-A003", Warning, "An add-on runs that EKS does not manage";

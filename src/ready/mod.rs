@@ -1,9 +1,11 @@
 //! Readiness: what stands in the way of an upgrade, and what a reader should know. Pure; see `docs/findings.md`.
 
 mod addons;
+mod addresses;
 mod budgets;
 mod case;
 mod cluster;
+mod cni_addresses;
 mod codes;
 mod finding;
 mod fit;
@@ -13,6 +15,8 @@ mod pods;
 mod traffic;
 mod webhooks;
 
+#[cfg(test)]
+mod address_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
