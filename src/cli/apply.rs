@@ -13,6 +13,7 @@ use super::findings::{blocking, not_ready};
 use super::gates::{self, Said};
 use super::journey::{agrees, known};
 use super::plan::show;
+use super::route::DoneSteps;
 use super::saved::Saved;
 use super::signals::unless_stopped;
 use super::start::usage;
@@ -239,7 +240,16 @@ pub async fn prepare(
         let (route, findings) = (found.route.as_ref(), &found.findings);
         match cx.ui.format {
             Format::Text => cx.ui.say(&shown(cx, route, findings, &said, now)),
-            Format::Json | Format::Markdown => show(&cx.ui, route, findings, &said, Some(now))?,
+            Format::Json | Format::Markdown => {
+                let done = DoneSteps::new();
+                show(
+                    &cx.ui,
+                    route.map(|r| (r, &done)),
+                    findings,
+                    &said,
+                    Some(now),
+                )?;
+            }
         }
     }
     let ahead = found.go(&wish.plan, again)?;
@@ -283,7 +293,7 @@ fn shown(
 ) -> String {
     let mut text = super::findings::text(found, cx.ui.paint);
     if let Some(route) = route {
-        text += &route::text(route, cx.ui.paint);
+        text += &route::text(route, &DoneSteps::new(), cx.ui.paint);
         let back = super::reach::promise(route, now);
         if !back.is_empty() {
             text += &format!("\nway back:\n  {}\n", back.join("\n  "));

@@ -12,7 +12,7 @@ use super::findings::{self, blocking, not_ready};
 use super::gates::{self, Said};
 use super::journey::agrees;
 use super::reach::promise;
-use super::route;
+use super::route::{self, DoneSteps};
 use super::saved::Saved;
 use super::ui::Ui;
 use crate::model::Timestamp;
@@ -50,7 +50,9 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         ));
         let now = reached.clock.now();
         let said = gates::say(&plan, &route, Some(state), now)?;
-        show(&cx.ui, Some(&route), &[], &said, None)?;
+        let over = state.steps.iter().filter(|s| s.status.is_over());
+        let done = over.map(|s| s.id.clone()).collect();
+        show(&cx.ui, Some((&route, &done)), &[], &said, None)?;
         return pending(&args, &cx.again("apply", &args.plan));
     }
     let inventory = reached.read_for_upgrade(plan.to, &cx.ui).await?;
@@ -60,7 +62,9 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         Some(route) => gates::say(&plan, route, None, now)?,
         None => Said::default(),
     };
-    show(&cx.ui, route.as_ref(), &found, &said, Some(now))?;
+    let done = DoneSteps::new();
+    let shown = route.as_ref().map(|r| (r, &done));
+    show(&cx.ui, shown, &found, &said, Some(now))?;
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
         return Err(not_ready(
             &plan.cluster,
@@ -112,17 +116,18 @@ fn save(
     Saved::new(path.display().to_string(), text, route.clone(), inventory).write(out)
 }
 
-/// Shows findings and route in the form that was asked for, and how far back it goes when it would begin `now`.
+/// Shows findings and what is left of a route in the form that was asked for, and how far back it goes when it would begin
+/// `now`.
 pub fn show(
     ui: &Ui,
-    route: Option<&Route>,
+    route: Option<(&Route, &DoneSteps)>,
     found: &[Finding],
     said: &Said,
     now: Option<Timestamp>,
 ) -> Result<(), CliError> {
     let back = route
         .zip(now)
-        .map(|(r, now)| promise(r, now))
+        .map(|((r, _), now)| promise(r, now))
         .unwrap_or_default();
     match ui.format {
         Format::Text => {
@@ -131,8 +136,8 @@ pub fn show(
                 text += &findings::text(found, ui.out_paint);
                 text.push('\n');
             }
-            if let Some(route) = route {
-                text += &route::text(route, ui.out_paint);
+            if let Some((route, done)) = route {
+                text += &route::text(route, done, ui.out_paint);
             }
             for line in &said.lines {
                 text += &format!("{line}\n");
@@ -143,7 +148,9 @@ pub fn show(
             ui.out(&text)
         }
         Format::Markdown => {
-            let mut text = route.map(route::markdown).unwrap_or_default();
+            let mut text = route
+                .map(|(route, done)| route::markdown(route, done))
+                .unwrap_or_default();
             for line in said.lines.iter().chain(&back) {
                 text += &format!("\n- {line}");
             }
@@ -154,7 +161,7 @@ pub fn show(
             ui.out_json(&crate::report::json::version())?;
             ui.out_json(&serde_json::json!({
                 "type": "plan",
-                "route": route.map(route::json),
+                "route": route.map(|(route, done)| route::json(route, done)),
                 "gates": said.json,
                 "findings": findings::json(found),
                 "blocking": blocking(found),
