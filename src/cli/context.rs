@@ -15,7 +15,7 @@ use super::start::usage;
 use super::ui::Ui;
 use crate::aws::Aws;
 use crate::inventory::connect::{Way, connect};
-use crate::inventory::{REFRESH_TIMEOUT, refresh_insights};
+use crate::inventory::refresh_insights;
 use crate::k8s::Kube;
 use crate::model::{ApiError, Class, Clock, Inventory, Minor, eks};
 use crate::plan::{self, Plan};
@@ -49,11 +49,8 @@ impl Reached {
     pub async fn read_for_upgrade(&self, to: Minor, ui: &Ui) -> Result<Inventory, CliError> {
         let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
         if self.cluster.version < to && self.cluster.status == "ACTIVE" {
-            ui.say(&format!(
-                "EKS judges its upgrade insights anew; this may take up to {} s",
-                REFRESH_TIMEOUT.as_secs()
-            ));
-            let ask = || refresh_insights(&self.aws, &self.cluster.name);
+            let say = |text: &str| ui.say(text);
+            let ask = || refresh_insights(&self.aws, &self.cluster.name, &say);
             refresh = patiently(ask).await?;
         }
         Ok(Inventory {

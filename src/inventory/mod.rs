@@ -13,5 +13,5 @@ pub mod snapshot;
 mod snapshot_tests;
 
 pub use connect::connect;
-pub use insights::{REFRESH_TIMEOUT, refresh_insights};
+pub use insights::refresh_insights;
 pub use read::read;
