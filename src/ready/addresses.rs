@@ -347,7 +347,7 @@ fn zones(
                 Code::GreenIps,
                 format!("zone {zone} of {}", demand.change.green.name),
                 format!(
-                    "addresses that {nodes} nodes take there: {}; {why}, and each node takes {how}",
+                    "addresses for {nodes} of green's nodes: {}; {why}, and each node takes {how}",
                     short_of.join(", ")
                 ),
                 "free addresses in that zone, or add a CIDR there",
