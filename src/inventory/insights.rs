@@ -208,6 +208,9 @@ mod tests {
         for denied in [http::Method::GET, http::Method::POST] {
             let answer = denied.clone();
             let (wire, _) = wire(move |request, _| {
+                if request.uri().path().ends_with("/insights") {
+                    return json(200, &j!({"insights": []}));
+                }
                 if *request.method() == answer {
                     return eks_error(403, "AccessDeniedException", "User is not authorized");
                 }
