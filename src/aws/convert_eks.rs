@@ -76,6 +76,11 @@ pub fn cluster(c: types::Cluster) -> Result<Cluster> {
             .and_then(|v| v.security_group_ids.clone())
             .unwrap_or_default(),
         cluster_security_group_id: vpc.and_then(|v| v.cluster_security_group_id),
+        ip_family: c
+            .kubernetes_network_config
+            .as_ref()
+            .and_then(|n| n.ip_family.as_ref())
+            .map(|f| f.as_str().to_owned()),
         service_ipv4_cidr: c
             .kubernetes_network_config
             .and_then(|n| n.service_ipv4_cidr),

@@ -1,15 +1,19 @@
 //! EC2.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_ec2::types;
 use futures::future::try_join_all;
 
 use crate::aws::Aws;
 use crate::clients::error::aws as failed;
-use crate::model::ec2::{Instance, LaunchTemplateVersion, Subnet};
+use crate::model::ec2::{Instance, InterfaceLimits, LaunchTemplateVersion, Subnet};
 use crate::model::{ApiError, Class};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
+/// How many instance types one request names.
+const TYPES: usize = 100;
 /// How many values one filter takes.
 const VALUES: usize = 200;
 
@@ -50,6 +54,33 @@ impl Aws {
             .flat_map(|r| r.instances.unwrap_or_default())
             .map(instance)
             .collect())
+    }
+
+    /// Network limits by instance type.
+    pub async fn interface_limits(
+        &self,
+        instance_types: &[String],
+    ) -> Result<BTreeMap<String, InterfaceLimits>> {
+        let each = instance_types.chunks(TYPES).map(async |names| {
+            let names = names.iter().map(|n| types::InstanceType::from(n.as_str()));
+            let asked = self
+                .ec2
+                .describe_instance_types()
+                .set_instance_types(Some(names.collect()));
+            let found: std::result::Result<Vec<_>, _> =
+                asked.into_paginator().items().send().try_collect().await;
+            found.map_err(|e| failed("ec2:DescribeInstanceTypes", e))
+        });
+        let limits = |t: types::InstanceTypeInfo| {
+            let network = t.network_info?;
+            let limits = InterfaceLimits {
+                interfaces: network.maximum_network_interfaces?.into(),
+                addresses: network.ipv4_addresses_per_interface?.into(),
+            };
+            Some((t.instance_type?.as_str().to_owned(), limits))
+        };
+        let found = try_join_all(each).await?.into_iter().flatten();
+        Ok(found.filter_map(limits).collect())
     }
 
     /// `version`: a number, `$Latest` or `$Default`.

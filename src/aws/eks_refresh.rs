@@ -1,14 +1,83 @@
-//! Having EKS judge its insights anew: they may be a day old, and a rollback depends on them.
+//! Having EKS judge its insights anew: they may be a day old, and an upgrade and a rollback depend on them.
 
-use aws_sdk_eks::types::InsightsRefreshStatus;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_sdk_eks::types::{self, InsightsRefreshStatus};
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::aws::Aws;
 use crate::aws::convert_eks::time;
 use crate::clients::error::aws as failed;
 use crate::model::eks::InsightsRefresh;
 use crate::model::{ApiError, Class};
+use crate::wire::BoxError;
+
+/// Notes the time that an answer carries: the server's own.
+#[derive(Clone, Debug, Default)]
+struct AnsweredAt(Arc<Mutex<Option<Timestamp>>>);
+
+impl AnsweredAt {
+    fn get(&self) -> Option<Timestamp> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intercept for AnsweredAt {
+    fn name(&self) -> &'static str {
+        "time of the answer"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let said = context.response().headers().get("date");
+        let parser = jiff::fmt::rfc2822::DateTimeParser::new();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
+            said.and_then(|text| parser.parse_timestamp(text).ok());
+        Ok(())
+    }
+}
 
 impl Aws {
+    /// How long ago EKS judged the oldest of its upgrade insights, by AWS's own times alone; none where there are no
+    /// insights, or the answer carries no time.
+    pub async fn upgrade_insights_age(
+        &self,
+        cluster: &str,
+    ) -> Result<Option<SignedDuration>, ApiError> {
+        let upgrade = types::InsightsFilter::builder()
+            .categories(types::Category::UpgradeReadiness)
+            .build();
+        let answered = AnsweredAt::default();
+        let out = self
+            .eks
+            .list_insights()
+            .cluster_name(cluster)
+            .filter(upgrade)
+            .customize()
+            .interceptor(answered.clone())
+            .send()
+            .await
+            .map_err(|e| failed("eks:ListInsights", e))?;
+        let insights = out.insights.unwrap_or_default();
+        let judged: Option<Vec<Timestamp>> = insights
+            .into_iter()
+            .map(|i| time(i.last_refresh_time))
+            .collect();
+        let oldest = judged.and_then(|all| all.into_iter().min());
+        Ok(answered
+            .get()
+            .zip(oldest)
+            .map(|(now, oldest)| now.duration_since(oldest)))
+    }
+
     /// Has EKS judge its insights anew. One that is under way already is as good.
     pub async fn start_insights_refresh(&self, cluster: &str) -> Result<(), ApiError> {
         let asked = self
@@ -45,7 +114,9 @@ impl Aws {
         match out {
             Ok(out) => Ok(Some(InsightsRefresh {
                 running: out.status == Some(InsightsRefreshStatus::InProgress),
+                failed: out.status == Some(InsightsRefreshStatus::Failed),
                 started_at: time(out.started_at),
+                message: out.message.unwrap_or_default(),
             })),
             Err(error) if error.class == Class::Absent => Ok(None),
             Err(error) => Err(error),

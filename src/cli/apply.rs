@@ -13,9 +13,11 @@ use super::findings::{blocking, not_ready};
 use super::gates::{self, Said};
 use super::journey::{agrees, known};
 use super::plan::show;
+use super::route::DoneSteps;
 use super::saved::Saved;
 use super::signals::unless_stopped;
 use super::start::usage;
+use super::ui::Ui;
 use super::{lifetime, permissions, route, signals};
 use crate::engine::stop;
 use crate::journal::RunState;
@@ -69,7 +71,8 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
     let ready = async {
         let (cluster, region) = (&wish.plan.cluster, wish.plan.region.as_deref());
         let reached = cx.reach(cluster, region).await?;
-        let ahead = prepare(cx, &reached, &wish, args.until.as_deref(), &again).await?;
+        let until = args.until.as_deref();
+        let ahead = prepare(cx, &reached, &wish, until, &again, Some(&cx.ui)).await?;
         let Some(ahead) = ahead else { return Ok(None) };
         if let Some(end) = lifetime::of(&reached).await
             && let Some(note) = lifetime::note(&end, ahead.estimate, reached.clock.now())
@@ -147,8 +150,9 @@ fn load(path: &Path) -> Result<Plan, CliError> {
     Ok(plan::load(path)?)
 }
 
-/// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it.
-pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
+/// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
+/// EKS is asked to judge its insights anew first; a rehearsal takes them as its snapshot has them.
+pub async fn ahead(reached: &Reached, wish: &Wish, live: Option<&Ui>) -> Result<Found, CliError> {
     let nothing = Found {
         open: None,
         route: None,
@@ -161,7 +165,10 @@ pub async fn ahead(reached: &Reached, wish: &Wish) -> Result<Found, CliError> {
             ..nothing
         });
     }
-    let inventory = reached.read(Some(wish.plan.to)).await?;
+    let inventory = match live {
+        Some(ui) => reached.read_for_upgrade(wish.plan.to, ui).await?,
+        None => reached.read(Some(wish.plan.to)).await?,
+    };
     let (route, mut findings) = match &wish.saved {
         Some(saved) => {
             undrifted(saved, &inventory, &wish.plan)?;
@@ -210,8 +217,9 @@ pub async fn prepare(
     wish: &Wish,
     until: Option<&str>,
     again: &str,
+    live: Option<&Ui>,
 ) -> Result<Option<Ahead>, CliError> {
-    let found = ahead(reached, wish).await?;
+    let found = ahead(reached, wish, live).await?;
     let now = reached.clock.now();
     if let Some(state) = &found.open {
         let route = route_of(state)?;
@@ -234,7 +242,16 @@ pub async fn prepare(
         let (route, findings) = (found.route.as_ref(), &found.findings);
         match cx.ui.format {
             Format::Text => cx.ui.say(&shown(cx, route, findings, &said, now)),
-            Format::Json | Format::Markdown => show(&cx.ui, route, findings, &said, Some(now))?,
+            Format::Json | Format::Markdown => {
+                let done = DoneSteps::new();
+                show(
+                    &cx.ui,
+                    route.map(|r| (r, &done)),
+                    findings,
+                    &said,
+                    Some(now),
+                )?;
+            }
         }
     }
     let ahead = found.go(&wish.plan, again)?;
@@ -278,7 +295,7 @@ fn shown(
 ) -> String {
     let mut text = super::findings::text(found, cx.ui.paint);
     if let Some(route) = route {
-        text += &route::text(route, cx.ui.paint);
+        text += &route::text(route, &DoneSteps::new(), cx.ui.paint);
         let back = super::reach::promise(route, now);
         if !back.is_empty() {
             text += &format!("\nway back:\n  {}\n", back.join("\n  "));

@@ -19,7 +19,7 @@ pub struct CheckArgs {
 pub async fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
     let (_, plan) = cx.plan(&args.plan)?;
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
-    let inventory = reached.read(Some(plan.to)).await?;
+    let inventory = reached.read_for_upgrade(plan.to, &cx.ui).await?;
     let (route, mut found) = route::survey(&plan, &inventory);
     found.extend(permissions::missing(&reached, &plan, route.as_ref(), &inventory).await?);
     match cx.ui.format {

@@ -15,6 +15,7 @@ use super::start::usage;
 use super::ui::Ui;
 use crate::aws::Aws;
 use crate::inventory::connect::{Way, connect};
+use crate::inventory::refresh_insights;
 use crate::k8s::Kube;
 use crate::model::{ApiError, Class, Clock, Inventory, Minor, eks};
 use crate::plan::{self, Plan};
@@ -41,6 +42,21 @@ impl Reached {
         let name = self.cluster.name.as_str();
         let read = || crate::inventory::read(&self.aws, &self.kube, name, to, &self.clock);
         Ok(patiently(read).await?)
+    }
+
+    /// One reading for an upgrade to `to` that is about to be judged: where the control plane has a hop ahead, EKS is
+    /// asked first to judge its insights anew, which changes nothing in the cluster.
+    pub async fn read_for_upgrade(&self, to: Minor, ui: &Ui) -> Result<Inventory, CliError> {
+        let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
+        if self.cluster.version < to && self.cluster.status == "ACTIVE" {
+            let say = |text: &str| ui.say(text);
+            let ask = || refresh_insights(&self.aws, &self.cluster.name, &say);
+            refresh = patiently(ask).await?;
+        }
+        Ok(Inventory {
+            insights_refresh: refresh,
+            ..self.read(Some(to)).await?
+        })
     }
 }
 

@@ -11,10 +11,11 @@ use super::error::{CliError, Kind};
 use super::findings::{self, blocking, not_ready};
 use super::gates::{self, Said};
 use super::journey::agrees;
+use super::permissions;
 use super::reach::promise;
+use super::route::{self, DoneSteps};
 use super::saved::Saved;
 use super::ui::Ui;
-use super::{permissions, route};
 use crate::model::Timestamp;
 use crate::ready::Finding;
 use crate::route::Route;
@@ -50,10 +51,12 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         ));
         let now = reached.clock.now();
         let said = gates::say(&plan, &route, Some(state), now)?;
-        show(&cx.ui, Some(&route), &[], &said, None)?;
+        let over = state.steps.iter().filter(|s| s.status.is_over());
+        let done = over.map(|s| s.id.clone()).collect();
+        show(&cx.ui, Some((&route, &done)), &[], &said, None)?;
         return pending(&args, &cx.again("apply", &args.plan));
     }
-    let inventory = reached.read(Some(plan.to)).await?;
+    let inventory = reached.read_for_upgrade(plan.to, &cx.ui).await?;
     let (route, mut found) = route::survey(&plan, &inventory);
     found.extend(permissions::missing(&reached, &plan, route.as_ref(), &inventory).await?);
     let now = reached.clock.now();
@@ -61,7 +64,9 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         Some(route) => gates::say(&plan, route, None, now)?,
         None => Said::default(),
     };
-    show(&cx.ui, route.as_ref(), &found, &said, Some(now))?;
+    let done = DoneSteps::new();
+    let shown = route.as_ref().map(|r| (r, &done));
+    show(&cx.ui, shown, &found, &said, Some(now))?;
     let Some(route) = route.filter(|_| blocking(&found) == 0) else {
         return Err(not_ready(
             &plan.cluster,
@@ -113,17 +118,18 @@ fn save(
     Saved::new(path.display().to_string(), text, route.clone(), inventory).write(out)
 }
 
-/// Shows findings and route in the form that was asked for, and how far back it goes when it would begin `now`.
+/// Shows findings and what is left of a route in the form that was asked for, and how far back it goes when it would begin
+/// `now`.
 pub fn show(
     ui: &Ui,
-    route: Option<&Route>,
+    route: Option<(&Route, &DoneSteps)>,
     found: &[Finding],
     said: &Said,
     now: Option<Timestamp>,
 ) -> Result<(), CliError> {
     let back = route
         .zip(now)
-        .map(|(r, now)| promise(r, now))
+        .map(|((r, _), now)| promise(r, now))
         .unwrap_or_default();
     match ui.format {
         Format::Text => {
@@ -132,8 +138,8 @@ pub fn show(
                 text += &findings::text(found, ui.out_paint);
                 text.push('\n');
             }
-            if let Some(route) = route {
-                text += &route::text(route, ui.out_paint);
+            if let Some((route, done)) = route {
+                text += &route::text(route, done, ui.out_paint);
             }
             for line in &said.lines {
                 text += &format!("{line}\n");
@@ -144,7 +150,9 @@ pub fn show(
             ui.out(&text)
         }
         Format::Markdown => {
-            let mut text = route.map(route::markdown).unwrap_or_default();
+            let mut text = route
+                .map(|(route, done)| route::markdown(route, done))
+                .unwrap_or_default();
             for line in said.lines.iter().chain(&back) {
                 text += &format!("\n- {line}");
             }
@@ -155,7 +163,7 @@ pub fn show(
             ui.out_json(&crate::report::json::version())?;
             ui.out_json(&serde_json::json!({
                 "type": "plan",
-                "route": route.map(route::json),
+                "route": route.map(|(route, done)| route::json(route, done)),
                 "gates": said.json,
                 "findings": findings::json(found),
                 "blocking": blocking(found),

@@ -132,7 +132,8 @@ async fn rehearse(
     let twin = Twin::start(world);
     pace(args.speed);
     let reached = reach(twin.wire(), &snapshot, &clock).await?;
-    let Some(ahead) = prepare(cx, &reached, &wish, args.until.as_deref(), &again).await? else {
+    let until = args.until.as_deref();
+    let Some(ahead) = prepare(cx, &reached, &wish, until, &again, None).await? else {
         return Ok(());
     };
     let (asker, stop) = stop::channel();

@@ -1,5 +1,6 @@
 //! A route, drawn and shown.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::plan::Plan;
 use crate::ready::{self, Code, Finding, Severity};
 use crate::report::markdown::cell;
 use crate::report::{Paint, took};
-use crate::route::{self, Route};
+use crate::route::{self, Route, RouteStep};
 
 /// Draws the route and judges the cluster for it. No route where something stands in its way.
 pub fn survey(plan: &Plan, inventory: &Inventory) -> (Option<Route>, Vec<Finding>) {
@@ -40,20 +41,51 @@ pub async fn again(plan: &Plan, reached: &Reached) -> Result<Route, CliError> {
 
 /// The time all steps are expected to take.
 pub fn estimate(route: &Route) -> Duration {
-    route.steps.iter().map(|s| s.estimate).sum()
+    estimate_left(route, &DoneSteps::new())
 }
 
-/// The route for people.
-pub fn text(route: &Route, paint: Paint) -> String {
-    let mut out = String::new();
+/// Ids of the steps of an open run that are over, and so no part of what is left.
+pub type DoneSteps = BTreeSet<String>;
+
+/// The time the steps that are left are expected to take.
+fn estimate_left(route: &Route, done: &DoneSteps) -> Duration {
+    left(route, done).map(|(_, s)| s.estimate).sum()
+}
+
+/// The steps that are left, each with its number on the whole route.
+fn left<'a>(route: &'a Route, done: &'a DoneSteps) -> impl Iterator<Item = (usize, &'a RouteStep)> {
+    let numbered = route.steps.iter().enumerate();
+    numbered
+        .filter(|(_, s)| !done.contains(&s.id))
+        .map(|(i, s)| (i + 1, s))
+}
+
+/// `26 steps`, or `12 of 26 steps left`.
+fn how_many(route: &Route, done: &DoneSteps) -> String {
     let n = route.steps.len();
-    let total = took(estimate(route));
+    match left(route, done).count() {
+        all if all == n => format!("{n} steps"),
+        some => format!("{some} of {n} steps left"),
+    }
+}
+
+/// What is left of the route, for people.
+pub fn text(route: &Route, done: &DoneSteps, paint: Paint) -> String {
+    let mut out = String::new();
+    let n = how_many(route, done);
+    let total = took(estimate_left(route, done));
     // Writing to a String cannot fail.
     let title = format!("{}: {} -> {}", route.cluster, route.from, route.to);
-    let _ = writeln!(out, "{}, {n} steps, about {total}\n", paint.bold(&title));
-    for (i, step) in route.steps.iter().enumerate() {
+    let _ = writeln!(out, "{}, {n}, about {total}\n", paint.bold(&title));
+    let over: Vec<&str> = (route.steps.iter().map(|s| s.id.as_str()))
+        .filter(|id| done.contains(*id))
+        .collect();
+    if !over.is_empty() {
+        let _ = writeln!(out, "done already: {}\n", over.join(", "));
+    }
+    for (i, step) in left(route, done) {
         let about = paint.dim(&format!("about {}", took(step.estimate)));
-        let _ = writeln!(out, "{:>3}. {}  {about}", i + 1, paint.bold(&step.title));
+        let _ = writeln!(out, "{:>3}. {}  {about}", i, paint.bold(&step.title));
         let _ = writeln!(out, "     {}", paint.dim(&step.id));
         if !step.touches.is_empty() {
             let _ = writeln!(out, "     touches {}", step.touches.join(", "));
@@ -74,17 +106,17 @@ pub fn text(route: &Route, paint: Paint) -> String {
     out
 }
 
-/// The route as Markdown.
-pub fn markdown(route: &Route) -> String {
+/// What is left of the route, as Markdown.
+pub fn markdown(route: &Route, done: &DoneSteps) -> String {
     let mut out = format!(
-        "## eksup: `{}` {} -> {}\n\n{} steps, about {}.\n\n| # | step | touches | about | no way back |\n| --: | --- | --- | --: | --- |\n",
+        "## eksup: `{}` {} -> {}\n\n{}, about {}.\n\n| # | step | touches | about | no way back |\n| --: | --- | --- | --: | --- |\n",
         route.cluster,
         route.from,
         route.to,
-        route.steps.len(),
-        took(estimate(route))
+        how_many(route, done),
+        took(estimate_left(route, done))
     );
-    for (i, step) in route.steps.iter().enumerate() {
+    for (i, step) in left(route, done) {
         let why = step
             .why
             .as_ref()
@@ -93,7 +125,7 @@ pub fn markdown(route: &Route) -> String {
         let _ = writeln!(
             out,
             "| {} | {}{why} | {} | {} | {} |",
-            i + 1,
+            i,
             cell(&step.title),
             cell(&step.touches.join(", ")),
             took(step.estimate),
@@ -106,8 +138,8 @@ pub fn markdown(route: &Route) -> String {
     out + "\n"
 }
 
-/// The route for machines.
-pub fn json(route: &Route) -> serde_json::Value {
+/// The whole route for machines; each step says whether it is done.
+pub fn json(route: &Route, done: &DoneSteps) -> serde_json::Value {
     let steps: Vec<_> = route
         .steps
         .iter()
@@ -115,11 +147,61 @@ pub fn json(route: &Route) -> serde_json::Value {
             serde_json::json!({
                 "step": s.id, "title": s.title, "touches": s.touches, "why": s.why,
                 "noReturn": s.no_return, "estimateSeconds": s.estimate.as_secs(),
+                "done": done.contains(&s.id),
             })
         })
         .collect();
     serde_json::json!({
         "cluster": route.cluster, "from": route.from, "to": route.to, "steps": steps,
-        "notes": route.notes, "estimateSeconds": estimate(route).as_secs(),
+        "notes": route.notes, "estimateSeconds": estimate_left(route, done).as_secs(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::fixture::expense_dev;
+
+    fn route() -> Route {
+        let plan = crate::plan::parse("p", "cluster: expense-dev\nto: 1.29\n").unwrap();
+        route::build(&plan, &expense_dev()).unwrap()
+    }
+
+    #[test]
+    fn the_plan_of_an_open_run_is_what_is_left_of_it() {
+        let route = route();
+        let done: DoneSteps = route.steps[..2].iter().map(|s| s.id.clone()).collect();
+        let (first, third) = (&route.steps[0], &route.steps[2]);
+        let (n, left) = (route.steps.len(), route.steps.len() - 2);
+        let plain = Paint::default();
+        let text = text(&route, &done, plain);
+        assert!(
+            text.contains(&format!("{left} of {n} steps left")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("done already: {}, ", first.id)),
+            "{text}"
+        );
+        assert!(!text.contains(&first.title), "{text}");
+        // Numbers are those of the whole route, as `status` has them.
+        assert!(text.contains(&format!("  3. {}", third.title)), "{text}");
+        let spared: Duration = route.steps[..2].iter().map(|s| s.estimate).sum();
+        assert_eq!(estimate_left(&route, &done) + spared, estimate(&route));
+        let page = markdown(&route, &done);
+        assert!(page.contains("| 3 |") && !page.contains("| 1 |"), "{page}");
+        let json = json(&route, &done);
+        let steps = json["steps"].as_array().unwrap();
+        let over: Vec<bool> = steps.iter().map(|s| s["done"] == true).collect();
+        assert_eq!(over.iter().filter(|d| **d).count(), 2);
+        assert_eq!(steps.len(), n);
+    }
+
+    #[test]
+    fn the_plan_of_a_new_run_is_the_whole_route() {
+        let route = route();
+        let text = text(&route, &DoneSteps::new(), Paint::default());
+        let n = route.steps.len();
+        assert!(text.contains(&format!("{n} steps, about")) && !text.contains("done already"));
+    }
 }

@@ -52,7 +52,13 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
     let TwinCommand::Serve(args) = args.command;
     let mut snapshot = load(&args.scenario)?;
     // Served time is real time: signatures of real clients are checked against it.
-    snapshot.inventory.taken_at = crate::model::Clock::system().now();
+    let now = crate::model::Clock::system().now();
+    let since = now.duration_since(snapshot.inventory.taken_at);
+    snapshot.inventory.taken_at = now;
+    for insight in &mut snapshot.inventory.insights {
+        let judged = insight.last_refresh.and_then(|t| t.checked_add(since).ok());
+        insight.last_refresh = judged.or(insight.last_refresh);
+    }
     let cluster = snapshot.inventory.cluster.name.clone();
     let region = snapshot.inventory.region.clone();
     let mut world = scenario::load(&snapshot, args.seed);

@@ -198,7 +198,11 @@ fn facts(change: impl FnOnce(&mut Inventory)) -> Facts {
         };
         i.addon_catalog.keys().map(of).collect()
     };
-    if i.insights.is_empty() {
+    if !i
+        .insights
+        .iter()
+        .any(|i| i.category == "ROLLBACK_READINESS")
+    {
         i.insights.push(insight("Cluster health issues", "PASSING"));
     }
     Facts {
@@ -334,6 +338,19 @@ fn the_clusters_state_version_and_support_policy_count() {
         }
     });
     assert!(said(&standard, DAY).contains("supportType=EXTENDED"));
+}
+
+#[test]
+fn an_add_on_that_eks_does_not_list_for_the_minor_below_stands_in_the_way() {
+    let unlisted = facts(|i| {
+        let catalog = i.addon_catalog.get_mut("coredns").unwrap();
+        catalog.insert(Minor::new(28), vec![]);
+    });
+    let text = said(&unlisted, DAY);
+    assert!(
+        text.contains("lists no version of add-on coredns for 1.28") && text.contains("--preserve"),
+        "{text}"
+    );
 }
 
 #[test]

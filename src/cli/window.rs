@@ -233,8 +233,15 @@ fn addons(facts: &Facts, from: Minor, route: &Route, reach: &Reach, against: &mu
         let ahead = |v: &AddonVersion| {
             name == "kube-proxy" && Minor::from_reported(v.as_str()).is_ok_and(|minor| minor > from)
         };
+        if !ahead(at) && has(&facts.there, name, at) {
+            continue;
+        }
         let listed = facts.there.get(name).is_some_and(|all| !all.is_empty());
-        if !ahead(at) && (!listed || has(&facts.there, name, at)) {
+        if !listed {
+            against.push(format!(
+                "EKS lists no version of add-on {name} for {from}, so nobody knows whether {at} runs there: remove it first, or keep its objects and take it out of EKS's hands (`aws eks delete-addon --cluster-name {} --addon-name {name} --preserve`)",
+                facts.cluster.name
+            ));
             continue;
         }
         let ours = route.steps.iter().any(|s| {

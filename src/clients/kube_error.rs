@@ -48,7 +48,7 @@ pub fn answer(op: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) ->
 pub fn status_error(op: &str, said: &Status) -> ApiError {
     let causes = || said.details.iter().flat_map(|d| &d.causes);
     let budget = causes().find(|c| c.reason == "DisruptionBudget");
-    let class = if said.code == 429 && budget.is_some() {
+    let class = if said.code == 429 && budget.is_some() || denied_by_admission(said) {
         Class::Blocked
     } else {
         class_of(said.code, &said.reason)
@@ -104,6 +104,16 @@ pub fn kube(op: &str, error: kube::Error) -> ApiError {
             ),
         },
     }
+}
+
+/// Whether an admission webhook or a ValidatingAdmissionPolicy refused the request. Both choose the HTTP status
+/// themselves (403, 400 and 422 are all in use), so that the words are all there is to tell them from RBAC, which
+/// answers 403 too: "admission webhook \"NAME\" denied the request" (apiserver pkg/admission/plugin/webhook/errors) and
+/// "ValidatingAdmissionPolicy 'NAME' with binding 'NAME' denied request" (pkg/admission/plugin/policy/validating).
+fn denied_by_admission(said: &Status) -> bool {
+    let words = &said.message;
+    (words.contains("admission webhook \"") && words.contains("\" denied the request"))
+        || (words.contains("ValidatingAdmissionPolicy '") && words.contains("' denied request"))
 }
 
 fn class_of(code: u16, reason: &str) -> Class {
@@ -194,6 +204,30 @@ mod tests {
             assert!(said(status, &body).message.starts_with("words"), "{status}");
             assert_eq!(said(status, "").class, class, "{status} without a body");
         }
+    }
+
+    #[test]
+    fn a_denial_by_admission_is_no_missing_permission() {
+        let webhook = r#"admission webhook \"drain-cleaner.strimzi.io\" denied the request: the operator will restart the pod"#;
+        let policy = r#"pods \"a\" is forbidden: ValidatingAdmissionPolicy 'keep' with binding 'keep-all' denied request: not now"#;
+        for words in [webhook, policy] {
+            for status in [400, 403, 422, 500] {
+                let body = format!(
+                    r#"{{"kind":"Status","message":"{words}","reason":"Forbidden","code":{status}}}"#
+                );
+                let error = said(status, &body);
+                assert_eq!(error.class, Class::Blocked, "{status} {words}");
+                assert!(!error.message.contains("eksup policy"), "{}", error.message);
+                assert!(error.message.contains("denied"), "{}", error.message);
+            }
+        }
+        let rbac = r#"{"kind":"Status","reason":"Forbidden","code":403,"message":"pods \"a\" is forbidden: User \"u\" cannot create resource \"pods/eviction\" in API group \"\" in the namespace \"shop\""}"#;
+        let error = said(403, rbac);
+        assert_eq!(error.class, Class::Denied);
+        assert!(error.message.contains("eksup policy"), "{}", error.message);
+        // A webhook that does not answer is a failure that may pass.
+        let silent = r#"{"kind":"Status","code":500,"message":"Internal error occurred: failed calling webhook \"x\": no endpoints available"}"#;
+        assert_eq!(said(500, silent).class, Class::Transient);
     }
 
     #[test]

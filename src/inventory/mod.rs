@@ -5,6 +5,7 @@
 
 mod balancers;
 pub mod connect;
+mod insights;
 mod read;
 pub mod scrub;
 pub mod snapshot;
@@ -12,4 +13,5 @@ pub mod snapshot;
 mod snapshot_tests;
 
 pub use connect::connect;
+pub use insights::refresh_insights;
 pub use read::read;

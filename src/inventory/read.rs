@@ -32,13 +32,15 @@ pub async fn read(
     let taken_at = clock.now();
     let cluster = aws.describe_cluster(cluster).await?;
     let name = cluster.name.as_str();
-    let (nodegroups, addons, nodes, pods, pdbs) = futures::try_join!(
+    let (nodegroups, addons, nodes, pods, pdbs, eni_configs) = futures::try_join!(
         nodegroups(aws, name),
         addons(aws, name, &notes),
         kube.nodes(),
         kube.pods(),
-        kube.pdbs()
+        kube.pdbs(),
+        notes.or_default(kube.eni_configs()),
     )?;
+    let eni_configs = eni_configs.unwrap_or_default();
     let kubernetes = async {
         futures::try_join!(
             notes.or_none(kube.server_version()),
@@ -47,6 +49,10 @@ pub async fn read(
             notes.or_default(kube.volumes()),
             notes.or_default(kube.attachments()),
             notes.or_default(kube.target_group_bindings()),
+            notes.or_default(kube.validating_webhooks()),
+            notes.or_default(kube.mutating_webhooks()),
+            notes.or_default(kube.namespaces()),
+            notes.or_default(kube.cni_settings()),
         )
     };
     let upkeep = async {
@@ -55,6 +61,7 @@ pub async fn read(
             notes.or_default(aws.insights(name)),
             notes.or_default(aws.list_fargate_profiles(name)),
             catalog(aws, &cluster, to, &addons, &notes),
+            updates_in_progress(aws, &cluster, &notes),
         )
     };
     let machines = async {
@@ -67,7 +74,8 @@ pub async fn read(
         let instances = notes.or_default(aws.instances(&ids)).await?;
         Ok((asgs, instances))
     };
-    let subnets = subnet_ids(&cluster, &nodegroups);
+    let pod_subnets = eni_configs.iter().filter_map(|c| c.subnet.clone());
+    let subnets = subnet_ids(&cluster, &nodegroups, pod_subnets);
     let network = async {
         futures::try_join!(
             notes.or_default(aws.subnets(&subnets)),
@@ -78,8 +86,19 @@ pub async fn read(
     let (kubernetes, upkeep, machines, network) =
         futures::try_join!(kubernetes, upkeep, machines, network)?;
 
-    let (server_version, workloads, services, volumes, attachments, bindings) = kubernetes;
-    let (cluster_versions, insights, fargate_profiles, addon_catalog) = upkeep;
+    let (
+        server_version,
+        workloads,
+        services,
+        volumes,
+        attachments,
+        bindings,
+        validating,
+        mutating,
+        namespaces,
+        cni,
+    ) = kubernetes;
+    let (cluster_versions, insights, fargate_profiles, addon_catalog, updates) = upkeep;
     let (asgs, instances) = machines;
     let (subnets, launch_templates, balancers) = network;
     let Balancers {
@@ -89,13 +108,17 @@ pub async fn read(
         target_groups,
         target_health,
     } = balancers;
+    let types = instance_types(&nodegroups, &instances, &launch_templates);
+    let interface_limits = notes.or_default(aws.interface_limits(&types)).await?;
     Ok(Inventory {
         taken_at,
         region: aws.region.clone(),
         cluster,
+        updates,
         server_version,
         cluster_versions,
         insights,
+        insights_refresh: eks::InsightsRefreshOutcome::NotAsked,
         nodegroups,
         fargate_profiles,
         addons,
@@ -117,6 +140,11 @@ pub async fn read(
         volumes: sorted(volumes, |v| v.name.clone()),
         attachments: sorted(attachments, |a| a.name.clone()),
         target_group_bindings: bindings.unwrap_or_default(),
+        cni,
+        eni_configs,
+        interface_limits,
+        webhooks: validating.into_iter().chain(mutating).collect(),
+        namespaces,
         unread: notes.into_unread(),
     })
 }
@@ -144,6 +172,30 @@ async fn addons(aws: &Aws, cluster: &str, notes: &Notes) -> Result<Vec<eks::Addo
         found.into_iter().flatten().flatten().collect(),
         |a: &eks::Addon| a.name.clone(),
     ))
+}
+
+/// What EKS does to the cluster just now. Nothing is asked of a cluster that stands still: EKS answers ids only, and
+/// each has to be described.
+async fn updates_in_progress(
+    aws: &Aws,
+    cluster: &eks::Cluster,
+    notes: &Notes,
+) -> Result<Vec<eks::Update>> {
+    if cluster.status != "UPDATING" {
+        return Ok(Vec::new());
+    }
+    let (name, of) = (cluster.name.as_str(), || eks::UpdateOf::Cluster);
+    let ids = notes.or_default(aws.list_updates(name, of())).await?;
+    let each = ids
+        .iter()
+        .map(|id| notes.or_none(aws.describe_update(name, of(), id)));
+    let found: Vec<Option<eks::Update>> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let going = |u: &eks::Update| {
+        use eks::UpdateStatus::{InProgress, Unknown};
+        matches!(u.status, InProgress | Unknown)
+    };
+    Ok(found.into_iter().flatten().filter(going).collect())
 }
 
 /// What is offered on every minor on the way, by add-on and minor.
@@ -200,14 +252,32 @@ fn instance_ids<'a>(
     ids.into_iter().collect()
 }
 
-fn subnet_ids(cluster: &eks::Cluster, nodegroups: &[eks::Nodegroup]) -> Vec<String> {
+fn subnet_ids(
+    cluster: &eks::Cluster,
+    nodegroups: &[eks::Nodegroup],
+    pod_subnets: impl Iterator<Item = String>,
+) -> Vec<String> {
     let ids: BTreeSet<String> = cluster
         .subnet_ids
         .iter()
         .chain(nodegroups.iter().flat_map(|g| &g.subnets))
         .cloned()
+        .chain(pod_subnets)
         .collect();
     ids.into_iter().collect()
+}
+
+/// Of the instances that are there, and of those the node groups may get.
+fn instance_types(
+    nodegroups: &[eks::Nodegroup],
+    instances: &[ec2::Instance],
+    templates: &[ec2::LaunchTemplateVersion],
+) -> Vec<String> {
+    let there = instances.iter().map(|i| i.instance_type.clone());
+    let groups = nodegroups.iter().flat_map(|g| g.instance_types.clone());
+    let templates = templates.iter().filter_map(|t| t.instance_type.clone());
+    let types: BTreeSet<String> = there.chain(groups).chain(templates).collect();
+    types.into_iter().filter(|t| !t.is_empty()).collect()
 }
 
 pub(super) fn sorted<T, K: Ord>(mut list: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {

@@ -71,6 +71,9 @@ pub fn inventory(mut inventory: Inventory) -> Inventory {
     inventory.volumes.clear();
     inventory.attachments.clear();
     inventory.target_group_bindings.clear();
+    inventory.eni_configs.clear();
+    inventory.webhooks.clear();
+    inventory.namespaces.clear();
     inventory
 }
 

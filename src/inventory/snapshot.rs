@@ -21,6 +21,7 @@ const ESSENTIAL: &[&str] = &[
 ];
 /// In a snapshot only where the cluster has any.
 const BINDINGS: &str = "/apis/elbv2.k8s.aws/v1beta1/targetgroupbindings";
+const ENI_CONFIGS: &str = "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs";
 
 /// Why a file is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +51,13 @@ pub enum SnapshotError {
 /// Takes a snapshot: the lists as the API server gives them, and `inventory` (just read) for what AWS says.
 pub async fn take(kube: &Kube, inventory: Inventory) -> Result<Snapshot, ApiError> {
     let bound = !inventory.target_group_bindings.is_empty();
+    let configured = !inventory.eni_configs.is_empty();
     let mut inventory = scrub::inventory(inventory);
-    let paths = LISTS.iter().copied().chain(bound.then_some(BINDINGS));
+    let paths = LISTS
+        .iter()
+        .copied()
+        .chain(bound.then_some(BINDINGS))
+        .chain(configured.then_some(ENI_CONFIGS));
     let each = paths.map(async |path| Ok((path, list(kube, path).await?)));
     let lists: Vec<(&str, Result<Vec<Value>, Unread>)> =
         stream::iter(each).buffered(AT_ONCE).try_collect().await?;

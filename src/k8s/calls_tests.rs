@@ -90,6 +90,16 @@ async fn each_answer_to_an_eviction_is_told_apart() {
         "a budget's refusal is heard of at once"
     );
 
+    for code in [400, 403] {
+        let words = r#"admission webhook "drain-cleaner" denied the request: later"#;
+        let (k, _) = kube(move |_, _| status(code, "Forbidden", words, j!({})));
+        let refused = Evicted::Blocked {
+            message: words.into(),
+            retry_after: None,
+        };
+        assert_eq!(k.evict(&pod(), "u", None, false).await.unwrap(), refused);
+    }
+
     let (k, _) = kube(|_, _| status(404, "NotFound", "pods \"web-1\" not found", j!({})));
     assert_eq!(
         k.evict(&pod(), "u", None, false).await.unwrap(),

@@ -17,7 +17,7 @@ pub enum Evicted {
     Accepted,
     /// The pod is not there any more, or its name belongs to another pod.
     Gone,
-    /// A budget refuses it; the server's words, and how long it asks to wait.
+    /// A budget or an admission webhook refuses it; the words of the one that does, and how long the server asks to wait.
     Blocked {
         message: String,
         retry_after: Option<Duration>,

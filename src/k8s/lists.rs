@@ -1,11 +1,15 @@
 //! Lists, as the API server gives them (for a snapshot) and cut down to the model.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::convert;
 use crate::k8s::Kube;
+use crate::model::admission::AdmissionWebhook;
+use crate::model::cni::{CniSettings, EniConfig};
 use crate::model::kube::{
     Attachment, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
 };
@@ -156,6 +160,45 @@ impl Kube {
             convert::attachment,
         )
         .await
+    }
+
+    /// How the VPC CNI plugin gives addresses; none where it does not run, or a setting cannot be read.
+    pub async fn cni_settings(&self) -> Result<Option<CniSettings>, ApiError> {
+        let path = "/apis/apps/v1/namespaces/kube-system/daemonsets";
+        let found = self.list_as(path, convert::cni_settings).await?;
+        Ok(found.into_iter().flatten().next())
+    }
+
+    /// None where the cluster has no such resource.
+    pub async fn eni_configs(&self) -> Result<Option<Vec<EniConfig>>, ApiError> {
+        let path = "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs";
+        match self.list_as(path, convert::eni_config).await {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if error.class == Class::Absent => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Labels by namespace.
+    pub async fn namespaces(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, ApiError> {
+        let found = self
+            .list_as("/api/v1/namespaces", convert::namespace)
+            .await?;
+        Ok(found.into_iter().collect())
+    }
+
+    /// The webhooks of every ValidatingWebhookConfiguration.
+    pub async fn validating_webhooks(&self) -> Result<Vec<AdmissionWebhook>, ApiError> {
+        let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+        let found = self.list_as(path, convert::validating_webhooks).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The webhooks of every MutatingWebhookConfiguration.
+    pub async fn mutating_webhooks(&self) -> Result<Vec<AdmissionWebhook>, ApiError> {
+        let path = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+        let found = self.list_as(path, convert::mutating_webhooks).await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// None where the cluster has no such resource.

@@ -31,6 +31,14 @@ pub struct Instance {
     pub tags: BTreeMap<String, String>,
 }
 
+/// DescribeInstanceTypes: how many network interfaces a type has, and how many IPv4 addresses each of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InterfaceLimits {
+    pub interfaces: i64,
+    pub addresses: i64,
+}
+
 /// DescribeLaunchTemplateVersions, one version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -26,6 +26,9 @@ pub struct Cluster {
     pub security_group_ids: Vec<String>,
     pub cluster_security_group_id: Option<String>,
     pub service_ipv4_cidr: Option<String>,
+    /// ipv4 or ipv6: which addresses pods and services get.
+    #[serde(default)]
+    pub ip_family: Option<String>,
     /// STANDARD or EXTENDED.
     pub support_type: Option<String>,
     pub authentication_mode: Option<String>,
@@ -286,7 +289,23 @@ pub struct Insight {
 pub struct InsightsRefresh {
     /// Whether it is still under way.
     pub running: bool,
+    /// Whether EKS gave it up.
+    pub failed: bool,
     pub started_at: Option<Timestamp>,
+    pub message: String,
+}
+
+/// What became of having EKS judge its insights anew right before they were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InsightsRefreshOutcome {
+    /// Nobody asked: a snapshot, a rehearsal, or no hop ahead.
+    #[default]
+    NotAsked,
+    Completed,
+    NotCompleted {
+        why: String,
+    },
 }
 
 /// DescribeClusterVersions, one version.

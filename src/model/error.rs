@@ -12,7 +12,7 @@ pub enum Class {
     Conflict,
     /// Too many requests; wait and ask again.
     Throttled,
-    /// A PodDisruptionBudget refuses the eviction.
+    /// A PodDisruptionBudget refuses the eviction, or an admission webhook or policy the request: it may pass later.
     Blocked,
     /// The caller may not do this.
     Denied,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::admission::AdmissionWebhook;
+use super::cni::{CniSettings, EniConfig};
 use super::kube::{Attachment, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload};
 use super::{Minor, asg, ec2, eks, elb};
 
@@ -15,10 +17,16 @@ pub struct Inventory {
     pub taken_at: Timestamp,
     pub region: String,
     pub cluster: eks::Cluster,
+    /// Updates of the cluster that are in progress; read where EKS says that the cluster is UPDATING.
+    #[serde(default)]
+    pub updates: Vec<eks::Update>,
     /// What the API server says of itself at /version.
     pub server_version: Option<Minor>,
     pub cluster_versions: Vec<eks::ClusterVersion>,
     pub insights: Vec<eks::Insight>,
+    /// Whether EKS was asked to judge them anew first.
+    #[serde(default)]
+    pub insights_refresh: eks::InsightsRefreshOutcome,
     pub nodegroups: Vec<eks::Nodegroup>,
     pub fargate_profiles: Vec<String>,
     pub addons: Vec<eks::Addon>,
@@ -47,6 +55,20 @@ pub struct Inventory {
     pub volumes: Vec<Volume>,
     pub attachments: Vec<Attachment>,
     pub target_group_bindings: Vec<TargetGroupBinding>,
+    /// How the network plugin gives addresses; none where it is not the VPC CNI, or its settings could not be read.
+    #[serde(default)]
+    pub cni: Option<CniSettings>,
+    #[serde(default)]
+    pub eni_configs: Vec<EniConfig>,
+    /// By instance type, of those that the node groups use.
+    #[serde(default)]
+    pub interface_limits: BTreeMap<String, ec2::InterfaceLimits>,
+    /// Webhooks that the API server asks before it stores objects.
+    #[serde(default)]
+    pub webhooks: Vec<AdmissionWebhook>,
+    /// Labels by namespace; empty where they could not be read.
+    #[serde(default)]
+    pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Readings the upgrade can do without, and why they failed. Never silent: each becomes a finding.
     pub unread: Vec<Unread>,
 }

@@ -164,6 +164,9 @@ pub struct Pod {
     pub claims: Vec<String>,
     pub host_path: bool,
     pub host_ports: Vec<i32>,
+    /// It uses its node's address and takes none of its own.
+    #[serde(default)]
+    pub host_network: bool,
     /// A static pod's mirror.
     pub mirror: bool,
     /// Why it is not running, such as `ImagePullBackOff` or the scheduler's message.

@@ -3,8 +3,10 @@
 //! AWS objects are spelled in JSON as AWS spells them (EKS in camelCase, the others in PascalCase) and Kubernetes
 //! objects are cut down to what a decision needs. Nothing here does I/O.
 
+pub mod admission;
 pub mod asg;
 pub mod clock;
+pub mod cni;
 pub mod ec2;
 pub mod eks;
 pub mod elb;

@@ -43,4 +43,6 @@ pub const LISTS: &[&str] = &[
     "/apis/storage.k8s.io/v1/storageclasses",
     "/apis/storage.k8s.io/v1/volumeattachments",
     "/apis/scheduling.k8s.io/v1/priorityclasses",
+    "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
 ];

@@ -3,7 +3,7 @@
 use super::case::Case;
 use super::codes::Code;
 use super::{Finding, Severity};
-use crate::model::AddonVersion;
+use crate::model::{AddonVersion, Minor};
 use crate::route::{self, StepSpec};
 
 /// Judges the add-ons.
@@ -43,6 +43,32 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     }
 }
 
+/// Why nothing is known to run on `minor`: EKS lists no version there, none for the nodes' architectures, or its
+/// catalogue was not read for it.
+fn not_listed(case: &Case<'_>, name: &str, minor: Minor) -> Option<String> {
+    if !route::offers(case.inventory, name, minor).is_empty() {
+        return None;
+    }
+    let listed = case.inventory.addon_catalog.get(name)?.get(&minor);
+    Some(match listed {
+        None => format!(
+            "EKS's catalogue for {minor} was not read, so nobody knows whether it runs there"
+        ),
+        Some(offers) if offers.is_empty() => format!("EKS lists no version of it for {minor}"),
+        Some(_) => format!(
+            "EKS lists no version of it for {minor} and for the architectures of the cluster's nodes"
+        ),
+    })
+}
+
+/// What to do about an add-on that EKS does not list.
+fn way_out(case: &Case<'_>, name: &str) -> String {
+    format!(
+        "ask its publisher what it runs on. Then either keep its objects and take it out of EKS's hands: aws eks delete-addon --cluster-name {} --addon-name {name} --preserve; or remove it; or list it in `addons.skip` to go on with it as it is; or stop at an older minor",
+        case.plan.cluster
+    )
+}
+
 /// Walks the add-on along the route and looks at every minor.
 fn compatible(case: &Case<'_>, name: &str, out: &mut Vec<Finding>) {
     let subject = format!("add-on {name}");
@@ -50,20 +76,48 @@ fn compatible(case: &Case<'_>, name: &str, out: &mut Vec<Finding>) {
     let Some(addon) = case.inventory.addons.iter().find(|a| a.name == name) else {
         return;
     };
+    let skipped = case.plan.addons.skip.iter().any(|s| s == name);
+    let hops = case.minors().next().is_some();
     if catalog.is_none_or(|c| c.values().all(Vec::is_empty)) {
-        out.push(Finding::new(
+        let finding = Finding::new(
             Code::AddonUnknown,
             subject,
             "DescribeAddonVersions lists no version of it, so nobody knows what it runs on",
-            "look its compatibility up with whoever publishes it",
-        ));
+            way_out(case, name),
+        );
+        // Without a hop nothing changes under it, and who skips it has said that it is theirs to watch.
+        out.push(if skipped || !hops {
+            finding.weighing(Severity::Warning)
+        } else {
+            finding
+        });
+        return;
+    }
+    if let Some((minor, why)) = case
+        .minors()
+        .find_map(|minor| Some((minor, not_listed(case, name, minor)?)))
+    {
+        if skipped {
+            let detail = format!("the plan skips it, and {why}");
+            let fix = format!(
+                "make sure that {} works on {minor}, or remove the add-on before that hop",
+                addon.version
+            );
+            out.push(Finding::new(Code::AddonSkipped, subject, detail, fix));
+        } else {
+            out.push(Finding::new(
+                Code::AddonNotListed,
+                subject,
+                why,
+                way_out(case, name),
+            ));
+        }
         return;
     }
     let runs = |version: &AddonVersion, minor| {
         let offers = route::offers(case.inventory, name, minor);
-        offers.is_empty() || offers.iter().any(|o| o.version == *version)
+        offers.iter().any(|o| o.version == *version)
     };
-    let skipped = case.plan.addons.skip.iter().any(|s| s == name);
     if skipped {
         if let Some(minor) = case.minors().find(|m| !runs(&addon.version, *m)) {
             let detail = format!(

@@ -13,6 +13,8 @@ use crate::route::{self, Route, StepSpec};
 pub struct Change<'a> {
     pub blue: &'a Nodegroup,
     pub green: &'a NewNodegroup,
+    /// Zones in which green must have a Ready node.
+    pub zones: &'a [String],
 }
 
 /// What is judged.
@@ -31,13 +33,16 @@ impl<'a> Case<'a> {
     pub fn new(plan: &'a Plan, inventory: &'a Inventory, route: Option<&'a Route>) -> Self {
         let mut changes: Vec<Change<'a>> = Vec::new();
         for step in route.iter().flat_map(|r| &r.steps) {
-            if let StepSpec::CreateGreen { blue, group, .. } = &step.spec
+            if let StepSpec::CreateGreen {
+                blue, group, zones, ..
+            } = &step.spec
                 && let Some(found) = inventory.nodegroup(blue)
                 && !changes.iter().any(|c| c.blue.name == *blue)
             {
                 changes.push(Change {
                     blue: found,
                     green: group,
+                    zones,
                 });
             }
         }

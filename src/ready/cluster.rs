@@ -7,7 +7,8 @@ use jiff::SignedDuration;
 use super::case::{Case, some};
 use super::codes::Code;
 use super::{Finding, Severity};
-use crate::model::eks::Insight;
+use crate::model::Minor;
+use crate::model::eks::{Insight, InsightsRefreshOutcome, Update};
 use crate::plan::Insights;
 use crate::route::StepSpec;
 
@@ -21,12 +22,28 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let cluster = &case.inventory.cluster;
     let subject = format!("cluster {}", cluster.name);
     let hops = case.minors().next().is_some();
-    if cluster.status != "ACTIVE" {
-        let detail = format!("its status is {}", cluster.status);
+    if let Some((update, to)) = next_hop_in_progress(case) {
+        out.push(Finding::new(
+            Code::UpdateAdopted,
+            &subject,
+            format!(
+                "EKS update {} takes it to {to} already, and this run did not begin it",
+                update.id
+            ),
+            "nothing to do: the run takes that update up as its own hop and waits for its end",
+        ));
+    } else if cluster.status != "ACTIVE" {
+        let running: Vec<String> = case
+            .inventory
+            .updates
+            .iter()
+            .map(|u| format!("update {} ({}) is in progress", u.id, u.kind))
+            .collect();
+        let detail = format!("its status is {} {}", cluster.status, some(&running));
         out.push(Finding::new(
             Code::ClusterNotActive,
             &subject,
-            detail,
+            detail.trim_end(),
             "wait until EKS says ACTIVE; an update that runs is shown by `aws eks list-updates`",
         ));
     }
@@ -61,10 +78,121 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     if hops {
         addresses(case, &subject, out);
         offered(case, &subject, out);
+        known_insights(case, &subject, out);
         for insight in &case.inventory.insights {
             judge_insight(case, insight, out);
         }
     }
+    misconfigurations(case, out);
+}
+
+/// That EKS says nothing against a hop counts only where it says something at all, and of the next version.
+fn known_insights(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
+    let inventory = case.inventory;
+    let next = inventory.cluster.version.next();
+    let severity = match case.plan.control_plane.insights {
+        Insights::Block => Severity::Blocker,
+        Insights::Warn => Severity::Warning,
+        Insights::Ignore => Severity::Info,
+    };
+    let upgrade: Vec<&Insight> = inventory
+        .insights
+        .iter()
+        .filter(|i| i.category == "UPGRADE_READINESS")
+        .collect();
+    let unread = inventory
+        .unread
+        .iter()
+        .find(|u| u.op.starts_with("eks:ListInsights") || u.op.starts_with("eks:DescribeInsight"));
+    let missing = match unread {
+        Some(unread) => Some(format!(
+            "{} failed ({}), so nobody knows what EKS has against {next}",
+            unread.op, unread.why
+        )),
+        None if upgrade.is_empty() => Some("EKS lists no upgrade insight for it".to_owned()),
+        None if !upgrade.iter().any(|i| i.kubernetes_version == Some(next)) => {
+            let minors: BTreeSet<String> = upgrade
+                .iter()
+                .filter_map(|i| i.kubernetes_version)
+                .map(|v| v.to_string())
+                .collect();
+            let minors: Vec<String> = minors.into_iter().collect();
+            Some(format!(
+                "its upgrade insights speak of {} only, and the next hop goes to {next}",
+                some(&minors)
+            ))
+        }
+        None => None,
+    };
+    // Where the hop is in progress already, it is too late for advice on it.
+    if let Some(detail) = missing.filter(|_| next_hop_in_progress(case).is_none()) {
+        let fix = "look again in some minutes (`aws eks list-insights`; EKS judges by itself once a day, and after each hop), or set `controlPlane.insights: warn` to go on without them";
+        out.push(Finding::new(Code::InsightsMissing, subject, detail, fix).weighing(severity));
+        return;
+    }
+    if let InsightsRefreshOutcome::NotCompleted { why } = &inventory.insights_refresh {
+        let last = upgrade.iter().filter_map(|i| i.last_refresh).min();
+        let last = last.map_or_else(
+            || "nobody knows when".to_owned(),
+            |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        );
+        let finding = Finding::new(
+            Code::InsightsOld,
+            subject,
+            format!("EKS judged them last at: {last}; they could not be refreshed: {why}"),
+            "allow eks:StartInsightsRefresh and eks:DescribeInsightsRefresh (`eksup policy`), or look at them with `aws eks list-insights`; what was fixed or broken since then does not show",
+        );
+        out.push(finding.weighing(severity.max(Severity::Warning)));
+    }
+}
+
+/// Insights of the category MISCONFIGURATION, which speak of the cluster as it is, whatever it is upgraded to.
+fn misconfigurations(case: &Case<'_>, out: &mut Vec<Finding>) {
+    for insight in &case.inventory.insights {
+        if insight.category != "MISCONFIGURATION" || insight.status == "PASSING" {
+            continue;
+        }
+        out.push(Finding::new(
+            Code::Misconfiguration,
+            format!("insight {}", insight.name),
+            told(insight),
+            advice(insight),
+        ));
+    }
+}
+
+/// EKS's reason, with the resources it names.
+fn told(insight: &Insight) -> String {
+    let named = if insight.resources.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", some(&insight.resources))
+    };
+    format!("{}: {}{named}", insight.status, insight.reason)
+}
+
+fn advice(insight: &Insight) -> String {
+    let advice = insight.recommendation.clone().filter(|r| !r.is_empty());
+    advice.unwrap_or_else(|| "see `aws eks describe-insight`".to_owned())
+}
+
+/// The update that makes the route's first hop already. Any other update of the cluster has to end first, and so has
+/// this one where node groups must be replaced before the hop.
+fn next_hop_in_progress<'a>(case: &Case<'a>) -> Option<(&'a Update, Minor)> {
+    let inventory = case.inventory;
+    let next = inventory.cluster.version.next();
+    let [update] = inventory.updates.as_slice() else {
+        return None;
+    };
+    let same = update.kind == "VersionUpdate"
+        && update.params.get("Version").map(String::as_str) == Some(next.to_string().as_str());
+    let first = case
+        .route?
+        .steps
+        .iter()
+        .find(|step| !matches!(step.spec, StepSpec::Addon { .. }))?;
+    let wanted = matches!(first.spec, StepSpec::ControlPlane { to, .. } if to == next);
+    (inventory.cluster.status == "UPDATING" && same && wanted).then_some((update, next))
 }
 
 fn addresses(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
@@ -159,16 +287,7 @@ fn judge_insight(case: &Case<'_>, insight: &Insight, out: &mut Vec<Finding>) {
         Some(version) => format!("insight {} for {version}", insight.name),
         None => format!("insight {}", insight.name),
     };
-    let advice = insight
-        .recommendation
-        .clone()
-        .unwrap_or_else(|| "see `aws eks describe-insight`".to_owned());
-    let named = if insight.resources.is_empty() {
-        String::new()
-    } else {
-        format!(" ({})", some(&insight.resources))
-    };
-    let detail = format!("{}{named}", insight.reason);
+    let (detail, advice) = (told(insight), advice(insight));
     match insight.status.as_str() {
         "ERROR" => {
             let severity = match case.plan.control_plane.insights {

@@ -2,7 +2,7 @@
 
 use super::case::{Case, Judge};
 use super::codes::Code;
-use super::{Finding, Severity, addons, budgets, cluster, nodes, pods, traffic};
+use super::{Finding, Severity, addons, budgets, cluster, nodes, pods, traffic, webhooks};
 use crate::model::Inventory;
 use crate::model::inventory::Unread;
 use crate::plan::{Insights, Plan};
@@ -15,6 +15,7 @@ const JUDGES: &[Judge] = &[
     budgets::judge,
     pods::judge,
     traffic::judge,
+    webhooks::judge,
     unread,
 ];
 

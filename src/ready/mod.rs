@@ -1,9 +1,11 @@
 //! Readiness: what stands in the way of an upgrade, and what a reader should know. Pure; see `docs/findings.md`.
 
 mod addons;
+mod addresses;
 mod budgets;
 mod case;
 mod cluster;
+mod cni_addresses;
 mod codes;
 mod finding;
 mod fit;
@@ -11,9 +13,16 @@ mod judge;
 mod nodes;
 mod pods;
 mod traffic;
+mod webhooks;
 
 #[cfg(test)]
+mod address_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unknown_tests;
+#[cfg(test)]
+mod webhook_tests;
 
 pub use codes::Code;
 pub use finding::{Finding, Severity};

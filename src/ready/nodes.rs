@@ -1,11 +1,9 @@
 //! Node groups and their greens: state, owners, addresses, and whether blue's pods fit.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::case::{Case, some};
 use super::codes::Code;
 use super::traffic::green_labels;
-use super::{Finding, Severity, fit};
+use super::{Finding, Severity, addresses, fit};
 use crate::model::Minor;
 use crate::plan::{DeadKubelets, RetireHow};
 use crate::route;
@@ -66,7 +64,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     }
     stays(case, out);
     others(case, out);
-    addresses(case, out);
+    addresses::judge(case, out);
     daemons(case, out);
     fit::judge(case, out);
 }
@@ -129,57 +127,6 @@ fn others(case: &Case<'_>, out: &mut Vec<Finding>) {
             format!("{} are replaced by whoever runs them once the control plane moves, at the same time as this upgrade", some(&moving)),
             "set disruption budgets on the NodePools if that is too much at once",
         ));
-    }
-}
-
-/// Green's nodes and blue's pods need addresses while blue still has its own.
-fn addresses(case: &Case<'_>, out: &mut Vec<Finding>) {
-    let mut free: BTreeMap<Vec<String>, (i32, i32, i32)> = BTreeMap::new();
-    for change in &case.changes {
-        let mut subnets = change.green.subnets.clone();
-        subnets.sort();
-        let known: Vec<_> = case
-            .inventory
-            .subnets
-            .iter()
-            .filter(|s| subnets.contains(&s.id))
-            .collect();
-        if known.is_empty() {
-            continue;
-        }
-        let ips = known.iter().map(|s| s.free_ips).sum();
-        let nodes: BTreeSet<&str> = case
-            .inventory
-            .nodes_of(&change.blue.name)
-            .map(|n| n.name.as_str())
-            .collect();
-        let pods = case
-            .inventory
-            .pods
-            .iter()
-            .filter(|p| !p.finished() && p.node.as_deref().is_some_and(|n| nodes.contains(n)))
-            .count();
-        let entry = free.entry(subnets).or_insert((ips, 0, 0));
-        entry.1 += change.green.scaling.desired;
-        entry.2 += i32::try_from(pods).unwrap_or(i32::MAX);
-    }
-    for (subnets, (ips, nodes, pods)) in free {
-        let severity = if ips < nodes {
-            Severity::Blocker
-        } else if ips < nodes + pods {
-            Severity::Warning
-        } else {
-            continue;
-        };
-        let finding = Finding::new(
-            Code::GreenIps,
-            format!("subnets {}", subnets.join(", ")),
-            format!(
-                "{ips} addresses are free, and green needs one for each of {nodes} nodes and about {pods} for pods"
-            ),
-            "free addresses, add a CIDR, or use `capacity: {surge: 1}`",
-        );
-        out.push(finding.weighing(severity));
     }
 }
 

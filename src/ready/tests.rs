@@ -10,18 +10,18 @@ use crate::plan::{Plan, parse};
 use crate::route::build;
 use crate::route::fixture::*;
 
-fn plan(rest: &str) -> Plan {
+pub(super) fn plan(rest: &str) -> Plan {
     let text = format!("cluster: expense-dev\nto: 1.29\n{rest}");
     parse("plan.yaml", &text).map_err(|e| e.problems).unwrap()
 }
 
-fn paired(rest: &str) -> Plan {
+pub(super) fn paired(rest: &str) -> Plan {
     plan(&format!(
         "traffic: {{routes: [{{rule: every, blue: expense-blue-tg, green: expense-green-tg}}]}}\n{rest}"
     ))
 }
 
-fn judged(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
+pub(super) fn judged(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
     let findings = judge(plan, inventory, &build(plan, inventory));
     for finding in &findings {
         assert!(Code::find(&finding.code).is_some(), "{finding:?}");
@@ -33,13 +33,13 @@ fn judged(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
     findings
 }
 
-fn of(findings: &[Finding], code: Code) -> Vec<(Severity, String)> {
+pub(super) fn of(findings: &[Finding], code: Code) -> Vec<(Severity, String)> {
     let some = findings.iter().filter(|f| f.code == code.as_str());
     some.map(|f| (f.severity, f.subject.clone())).collect()
 }
 
 /// What a change to expense-dev adds to its findings.
-fn with(plan: &Plan, change: impl FnOnce(&mut Inventory)) -> Vec<Finding> {
+pub(super) fn with(plan: &Plan, change: impl FnOnce(&mut Inventory)) -> Vec<Finding> {
     let mut inventory = expense_dev();
     let before = judged(plan, &inventory);
     change(&mut inventory);
@@ -47,7 +47,7 @@ fn with(plan: &Plan, change: impl FnOnce(&mut Inventory)) -> Vec<Finding> {
     after.into_iter().filter(|f| !before.contains(f)).collect()
 }
 
-fn only(findings: &[Finding], code: Code, severity: Severity, subject: &str) {
+pub(super) fn only(findings: &[Finding], code: Code, severity: Severity, subject: &str) {
     assert_eq!(
         of(findings, code),
         [(severity, subject.to_owned())],
@@ -524,6 +524,29 @@ fn sticky_rules_local_services_and_sick_targets_are_told() {
         Code::UnhealthyNow,
         Severity::Warning,
         "target group expense-blue-tg",
+    );
+}
+
+#[test]
+fn insights_that_could_not_be_read_block() {
+    let unread = |i: &mut Inventory| {
+        i.unread.push(crate::model::inventory::Unread {
+            op: "eks:ListInsights".to_owned(),
+            why: "denied".to_owned(),
+        });
+    };
+    let insights = with(&paired(""), unread);
+    only(
+        &insights,
+        Code::Unread,
+        Severity::Warning,
+        "eks:ListInsights",
+    );
+    only(
+        &insights,
+        Code::InsightsMissing,
+        Severity::Blocker,
+        "cluster expense-dev",
     );
 }
 

@@ -95,6 +95,10 @@ pub fn create(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
     } else {
         "the next hop would leave blue's kubelets too far behind"
     };
+    let why = match clone::size_reason(draft.inventory, m.mover, group.scaling.desired) {
+        Some(reason) => format!("{why}; {reason}"),
+        None => why.to_owned(),
+    };
     let spec = StepSpec::CreateGreen {
         blue: m.blue.clone(),
         group: Box::new(group),

@@ -215,13 +215,18 @@ fn wanted(draft: &mut Draft<'_>, name: &str) -> Option<AddonVersion> {
             );
             return None;
         }
-        if !here.is_empty() && !here.iter().any(|o| o.version == *pin) {
+        if !here.iter().any(|o| o.version == *pin) {
             let known: Vec<&str> = here.iter().take(4).map(|o| o.version.as_str()).collect();
+            let fix = if known.is_empty() {
+                "take it out of `addons.pins`: EKS lists no version of it there".to_owned()
+            } else {
+                format!("pin one of {}", known.join(", "))
+            };
             draft.problem(
                 Obstacle::PinUnusable,
                 format!("add-on {name}"),
                 format!("it is pinned to {pin}, which EKS does not offer on {to}"),
-                format!("pin one of {}", known.join(", ")),
+                fix,
             );
             return None;
         }

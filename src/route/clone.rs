@@ -120,6 +120,30 @@ pub fn zones_and_size(draft: &mut Draft<'_>, mover: &Mover<'_>) -> (Vec<String>,
     (volumes.into_iter().collect(), size)
 }
 
+/// Why green has `size` nodes where that is not what EKS says of blue.
+pub fn size_reason(inventory: &Inventory, mover: &Mover<'_>, size: i32) -> Option<String> {
+    let blue = mover.origin;
+    let (live, said) = (live_size(inventory, blue), blue.scaling.desired);
+    if let Capacity::Surge(_) = mover.wish.capacity {
+        return Some(format!(
+            "it starts with {size} nodes for blue's {live}, as `capacity` says, and grows while blue is emptied"
+        ));
+    }
+    let mut reasons = Vec::new();
+    if live != said {
+        reasons.push(format!(
+            "blue's Auto Scaling group is set to {live} nodes now, where EKS says {said} (min {}, max {})",
+            blue.scaling.min, blue.scaling.max
+        ));
+    }
+    if size != live {
+        reasons.push(format!(
+            "green gets {size} nodes for blue's {live}, one a zone, because a volume needs a node in its zone"
+        ));
+    }
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
 /// CreateNodegroup's input for the green of `mover`.
 pub fn green(draft: &mut Draft<'_>, mover: &Mover<'_>, name: &str, size: i32) -> NewNodegroup {
     let (inventory, blue, wish) = (draft.inventory, mover.origin, &mover.wish);

@@ -46,7 +46,7 @@ impl Offers {
     fn fits(&self, name: &str, version: &AddonVersion) -> bool {
         let newer = name == "kube-proxy"
             && Minor::from_reported(version.as_str()).is_ok_and(|minor| minor > self.below);
-        !newer && (self.there.is_empty() || self.there.contains(version))
+        !newer && self.there.contains(version)
     }
 
     /// The version to go back to: what it was, or else the newest older one that both minors run.

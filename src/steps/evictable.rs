@@ -138,6 +138,7 @@ pub mod tests {
             claims: vec![],
             host_path: false,
             host_ports: vec![],
+            host_network: false,
             mirror: false,
             waiting: None,
             restart_always: true,

@@ -17,7 +17,7 @@ use eksup::event::{self, Event, Kind};
 use eksup::inventory::connect;
 use eksup::journal::RunState;
 use eksup::model::snapshot::Snapshot;
-use eksup::model::{Clock, Inventory};
+use eksup::model::{Clock, Inventory, Minor};
 use eksup::plan::Plan;
 use eksup::twin::world::World;
 use eksup::twin::{Twin, scenario};
@@ -141,6 +141,14 @@ impl Rig {
 
     pub async fn read(&self) -> Inventory {
         self.reached().await.read(Some(self.plan.to)).await.unwrap()
+    }
+
+    /// Somebody else begins a hop of the control plane.
+    pub async fn begin_hop(&self, to: Minor) {
+        let reached = self.reached().await;
+        let name = &self.plan.cluster;
+        let begun = reached.aws.update_cluster_version(name, to, "theirs").await;
+        begun.unwrap();
     }
 
     /// The run as the cluster has it.

@@ -210,7 +210,7 @@ impl Stage<'_> {
         };
         let errand = match way {
             Way::Forward => {
-                let Some(ahead) = ahead(&reached, self.wish)
+                let Some(ahead) = ahead(&reached, self.wish, None)
                     .await?
                     .go(&self.wish.plan, resume)?
                 else {

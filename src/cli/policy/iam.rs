@@ -48,6 +48,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "eks:DescribeAddonConfiguration",
                 "ec2:DescribeSubnets",
                 "ec2:DescribeInstances",
+                "ec2:DescribeInstanceTypes",
                 "ec2:DescribeLaunchTemplateVersions",
                 "autoscaling:DescribeAutoScalingGroups",
                 "elasticloadbalancing:DescribeLoadBalancers",

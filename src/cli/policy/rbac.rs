@@ -22,11 +22,18 @@ const READ: &[Rule] = &[
     ("policy", "poddisruptionbudgets", "list, watch"),
     ("storage.k8s.io", "volumeattachments", "list"),
     ("elbv2.k8s.aws", "targetgroupbindings", "list"),
+    ("crd.k8s.amazonaws.com", "eniconfigs", "list"),
+    ("\"\"", "namespaces", "list"),
+    (
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations, mutatingwebhookconfigurations",
+        "list",
+    ),
 ];
 
 /// What `eksup snapshot` reads besides, and so a rehearsal from the live cluster.
 const SNAPSHOT: &[Rule] = &[
-    ("\"\"", "namespaces, persistentvolumeclaims", "list"),
+    ("\"\"", "persistentvolumeclaims", "list"),
     ("discovery.k8s.io", "endpointslices", "list"),
     ("storage.k8s.io", "storageclasses", "list"),
     ("scheduling.k8s.io", "priorityclasses", "list"),

@@ -1,5 +1,7 @@
 //! The API server's objects cut down to the model: one function per kind.
 
+mod admission;
+mod cni;
 mod node;
 mod other;
 mod pod;
@@ -8,6 +10,8 @@ mod quantity;
 mod tests;
 mod workload;
 
+pub use admission::{mutating_webhooks, namespace, validating_webhooks};
+pub use cni::{cni_settings, eni_config};
 pub use node::node;
 pub use other::{attachment, pdb, service, target_group_binding, volume};
 pub use pod::pod;

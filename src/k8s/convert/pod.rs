@@ -54,6 +54,7 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
             .filter_map(|p| p.host_port)
             .filter(|p| *p != 0)
             .collect(),
+        host_network: spec.host_network.unwrap_or(false),
         requests: requests(&spec),
         priority_class: spec.priority_class_name,
         tolerations: tolerations(spec.tolerations),

@@ -1,5 +1,6 @@
 //! Routes for clusters as people have them.
 
+mod sizes;
 mod traffic;
 
 use crate::model::{Inventory, Minor};

@@ -67,6 +67,9 @@ pub enum Act {
         /// Tells a try after a failure from a repeat after a crash.
         attempt: u32,
     },
+    /// Takes up the hop that somebody else began, as this run's own: it changes nothing, and the journal then knows that
+    /// the hop belongs to the run, with what the control plane was before.
+    Adopt { update: String },
     /// On the way back: has EKS judge its insights anew, which may be a day old.
     Refresh,
 }
@@ -97,6 +100,14 @@ impl ControlPlane {
             .unwrap_or_else(PoisonError::into_inner);
         *described = Some(cluster.clone());
         cluster
+    }
+
+    /// The hop to `to` that is in progress.
+    fn hop_in_progress<'a>(&self, seen: &'a Seen) -> Option<&'a Update> {
+        let to = self.to.to_string();
+        seen.updates.iter().find(|u| {
+            running(u) && u.kind == "VersionUpdate" && u.params.get("Version") == Some(&to)
+        })
     }
 
     fn limit(&self) -> SignedDuration {
@@ -315,6 +326,10 @@ pub fn blocking(insights: &[Insight], to: Minor) -> Vec<String> {
 
 /// The newest update of that kind to `to` that began after the last act.
 fn last_since<'a>(seen: &'a Seen, to: Minor, kind: &str, past: &Past) -> Option<&'a Update> {
+    // One that was adopted began before that, by a clock that is not ours.
+    if let Some(Ok(Act::Adopt { update })) = past.last_act.as_ref().map(Act::deserialize) {
+        return seen.updates.iter().find(|u| u.id == update);
+    }
     // Clocks here and at AWS may differ by a little.
     let since = past.last_act_at?.saturating_sub(CLOCKS_DIFFER).ok()?;
     seen.updates
@@ -411,16 +426,31 @@ impl Step<World> for ControlPlane {
                 seen.cluster.name, self.to, seen.cluster.version
             ));
         }
+        if past.last_act.is_none()
+            && let Some(update) = self.hop_in_progress(seen)
+        {
+            return Decision::Act(Act::Adopt {
+                update: update.id.clone(),
+            });
+        }
         self.toward(self.to, "VersionUpdate", seen, past, now)
     }
 
     fn before(&self, seen: &Seen) -> Minor {
+        // DescribeCluster may show the new version a moment before the update has ended.
+        if self.hop_in_progress(seen).is_some() {
+            return self.from;
+        }
         seen.cluster.version
     }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
-        let Act::Update { to, attempt } = act else {
-            return Ok(world.aws.start_insights_refresh(&world.cluster).await?);
+        let (to, attempt) = match act {
+            Act::Update { to, attempt } => (to, attempt),
+            Act::Adopt { .. } => return Ok(()),
+            Act::Refresh => {
+                return Ok(world.aws.start_insights_refresh(&world.cluster).await?);
+            }
         };
         // The way back has tokens of its own: the way up may have used the same version number before.
         let way = if *to == self.from { "back" } else { "" };
@@ -465,6 +495,12 @@ impl Step<World> for ControlPlane {
             Act::Update { to, .. } => {
                 let from = if *to == self.to { self.from } else { self.to };
                 format!("UpdateClusterVersion {from} -> {to}")
+            }
+            Act::Adopt { update } => {
+                format!(
+                    "take up EKS update {update}, which takes the control plane to {} already",
+                    self.to
+                )
             }
             Act::Refresh => "StartInsightsRefresh, so that EKS judges its way back anew".to_owned(),
         }

@@ -32,6 +32,7 @@ fn seen(version: u16, status: &str, server: u16) -> Seen {
             security_group_ids: vec![],
             cluster_security_group_id: None,
             service_ipv4_cidr: None,
+            ip_family: None,
             support_type: None,
             authentication_mode: None,
             auto_mode: false,
@@ -79,9 +80,55 @@ fn an_update_in_flight_is_adopted() {
     let mut seen = seen(27, "UPDATING", 27);
     seen.updates
         .push(update(UpdateStatus::InProgress, "2026-11-21T08:55:00Z"));
-    assert!(
-        matches!(step().decide(&seen, &Past::default(), at(NOW)), Decision::Wait { why, .. } if why.contains("u1"))
+    let adopt = Act::Adopt {
+        update: "u1".into(),
+    };
+    assert_eq!(
+        step().decide(&seen, &Past::default(), at(NOW)),
+        Decision::Act(adopt.clone())
     );
+    assert_eq!(step().before(&seen), Minor::new(27));
+    // Then it is waited for, and its end is the hop's end.
+    let past = Past {
+        last_act: Some(serde_json::to_value(&adopt).unwrap()),
+        last_act_at: Some(at(NOW)),
+        acts: 1,
+        ..Past::default()
+    };
+    assert!(
+        matches!(step().decide(&seen, &past, at(NOW)), Decision::Wait { why, .. } if why.contains("u1"))
+    );
+    // It began before it was adopted, and is still the one that counts when it fails.
+    seen.cluster.status = "ACTIVE".into();
+    seen.updates[0].status = UpdateStatus::Failed;
+    assert!(
+        matches!(step().decide(&seen, &past, at(NOW)), Decision::Refuse(why) if why.contains("u1"))
+    );
+}
+
+#[test]
+fn an_update_of_another_kind_or_to_another_version_is_waited_for_and_not_adopted() {
+    for change in [
+        |u: &mut Update| u.kind = "LoggingUpdate".into(),
+        |u: &mut Update| drop(u.params.insert("Version".into(), "1.29".into())),
+    ] {
+        let mut seen = seen(27, "UPDATING", 27);
+        let mut other = update(UpdateStatus::InProgress, "2026-11-21T08:55:00Z");
+        change(&mut other);
+        seen.updates.push(other);
+        assert!(matches!(
+            step().decide(&seen, &Past::default(), at(NOW)),
+            Decision::Wait { .. }
+        ));
+    }
+}
+
+#[test]
+fn the_version_before_an_adopted_hop_is_known_though_the_cluster_shows_the_new_one() {
+    let mut seen = seen(28, "UPDATING", 28);
+    seen.updates
+        .push(update(UpdateStatus::InProgress, "2026-11-21T08:55:00Z"));
+    assert_eq!(step().before(&seen), Minor::new(27));
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn deletable(spec: &DrainSpec, state: &OpenNode<'_>, seen: &Seen, late: bool) ->
     if late {
         pods.extend(state.jobs.iter().map(|p| PodRef::of(p)));
     }
-    pods.retain(|p| !seen.hushed.contains(&p.uid));
+    pods.retain(|p| !seen.hushed.contains(&p.uid) || seen.refusals.contains_key(&p.uid));
     pods
 }
 

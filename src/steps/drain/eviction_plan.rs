@@ -12,7 +12,7 @@ use crate::steps::evictable::{Consents, Verdict, occupies, verdict};
 /// Why a pod is not evicted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HoldKind {
-    /// Its budget is closed: the only hold that `onDeadline: delete` passes over.
+    /// Its budget is closed, or a webhook refuses its eviction: the only hold that `onDeadline: delete` passes over.
     Budget,
     /// It is the last Ready pod of a workload that had more.
     LastReady,
@@ -116,6 +116,11 @@ impl<'a> EvictionPlanner<'a> {
                 Verdict::Leave(_) => {}
                 Verdict::Block(why) => return Err(format!("pod {} on {name}: {why}", pod.key)),
                 Verdict::WaitForJob => open.jobs.push(pod),
+                Verdict::Evict if !served && self.seen.refusals.contains_key(&pod.uid) => {
+                    let why = format!("its eviction is refused: {}", self.seen.refusals[&pod.uid]);
+                    let kind = HoldKind::Budget;
+                    open.held_pods.push(HeldPod { pod, kind, why });
+                }
                 Verdict::Evict if served || self.seen.hushed.contains(&pod.uid) => {
                     open.leaving.push(pod);
                 }

@@ -54,6 +54,8 @@ pub struct Seen {
     pub returning_workload: Option<String>,
     /// Pods not to be asked again just yet, by uid.
     pub hushed: BTreeSet<String>,
+    /// Those of them whose eviction was refused, by a webhook or by a budget that had just closed, with its words.
+    pub refusals: BTreeMap<String, String>,
     /// Begun nodes whose instance is still a target of a controller-filled target group, with the group's ARN.
     pub registered: Vec<(String, String)>,
     /// Begun nodes to be taken out of a target group now, because others in it are healthy.

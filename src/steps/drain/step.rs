@@ -54,6 +54,8 @@ pub struct Drain {
 struct Memory {
     /// By pod uid: not to be asked again before.
     hush: BTreeMap<String, Timestamp>,
+    /// By pod uid: what refused its last eviction, in its own words.
+    refusals: BTreeMap<String, String>,
     /// Nodes seen without volumes after their last pod went.
     detached: BTreeSet<String>,
     /// Deployments restarted by this process.
@@ -409,13 +411,18 @@ impl Drain {
         let mut failed = None;
         for (pod, answer) in answers {
             let hush = match answer {
-                Ok(Evicted::Blocked { retry_after, .. }) => {
+                Ok(Evicted::Blocked {
+                    retry_after,
+                    message,
+                }) => {
                     self.memory().refused.start(&pod.uid);
+                    self.memory().refusals.insert(pod.uid.clone(), message);
                     retry_after
                         .and_then(|d| SignedDuration::try_from(d).ok())
                         .unwrap_or(HUSH)
                 }
                 Ok(Evicted::Accepted) => {
+                    self.memory().refusals.remove(&pod.uid);
                     self.count_move(&pod);
                     HUSH
                 }
@@ -469,6 +476,8 @@ impl Step<World> for Drain {
             let mut memory = self.memory();
             memory.hush.retain(|_, until| *until > now);
             seen.hushed = memory.hush.keys().cloned().collect();
+            memory.refusals.retain(|uid, _| seen.hushed.contains(uid));
+            seen.refusals = memory.refusals.clone();
         }
         self.say(world, &seen);
         self.read_targets(world, &mut seen).await?;

@@ -344,6 +344,29 @@ fn a_pod_that_was_just_asked_to_go_is_not_asked_again() {
 }
 
 #[test]
+fn a_refused_eviction_is_told_in_its_words_and_ends_at_the_pods_deadline() {
+    let mut state = seen(vec![blue(node("n1", Some(0)), vec![pod("a", "n1")])]);
+    state.hushed.insert("uid-a".into());
+    let words = r#"admission webhook "keep" denied the request: not now"#;
+    state.refusals.insert("uid-a".into(), words.into());
+    let mut refused_for = |seconds: u64, on_deadline: &str| {
+        let refused = Duration::from_secs(seconds);
+        state.elapsed.refused.insert("uid-a".into(), refused);
+        let mut spec = spec();
+        spec.on_deadline = on_deadline.into();
+        decide(&spec, &state, &Past::default(), at(1))
+    };
+    assert!(
+        matches!(refused_for(600, "stop"), Decision::Wait { why, .. } if why.contains(words) && why.contains("shop/a") && !why.contains("stopping"))
+    );
+    assert!(matches!(refused_for(601, "stop"), Decision::Refuse(why) if why.contains(words)));
+    assert!(matches!(
+        refused_for(601, "delete"),
+        Decision::Act(Act::Delete { .. })
+    ));
+}
+
+#[test]
 fn a_pod_that_never_stops_is_not_waited_for_for_ever() {
     let mut stuck = pod("a", "n1");
     stuck.deletion_timestamp = Some(at(0));

@@ -16,6 +16,7 @@
 //! - Replica sets adopt no orphans; jobs keep no finalizer on their pods; a daemon set's `maxSurge` counts as
 //!   `maxUnavailable`; stateful sets move one pod at a time; there is no preemption; readiness gates are not heeded.
 //! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas.
+//! - Admission webhooks are not called: one that is answered for says yes, and only creations and evictions are asked about.
 //! - Controllers write no Events; those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
 //! - All versions of a kind are one: kinds are served at the version that is current, whatever the server's minor.
 //! - The hashes in names of replica sets and revisions are of another function.
@@ -40,6 +41,7 @@ mod status;
 mod store;
 mod table;
 mod watch;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,5 @@
 //! A catalogue of add-ons and versions from 1.24 to 1.33, for scenarios that go further than the bundled snapshot's.
 
-use std::collections::BTreeMap;
-
 use crate::model::eks::{AddonOffer, ClusterVersion};
 use crate::model::{AddonVersion, Inventory, Minor};
 
@@ -92,20 +90,24 @@ pub fn extend(inventory: &mut Inventory) {
             end_of_extended_support: "2027-01-31T00:00:00Z".parse().ok(),
         });
     }
-    let mut catalog = BTreeMap::new();
+    inventory.addon_catalog.clear();
+    complete(inventory);
+}
+
+/// Adds what the catalogue says of minors that the inventory's own does not reach.
+pub fn complete(inventory: &mut Inventory) {
+    let catalog = &mut inventory.addon_catalog;
+    let mut add = |name: &str, of: &dyn Fn(u16) -> Vec<AddonOffer>| {
+        let minors = catalog.entry(name.to_owned()).or_default();
+        for minor in FIRST..=LAST {
+            let known = minors.entry(Minor::new(minor));
+            known.or_insert_with(|| of(minor));
+        }
+    };
     for (name, versions) in ADDONS {
-        let minors: BTreeMap<Minor, Vec<AddonOffer>> = (FIRST..=LAST)
-            .map(|minor| (Minor::new(minor), offers(versions, minor)))
-            .collect();
-        catalog.insert((*name).to_owned(), minors);
+        add(name, &|minor| offers(versions, minor));
     }
-    catalog.insert(
-        "kube-proxy".to_owned(),
-        (FIRST..=LAST)
-            .map(|minor| (Minor::new(minor), kube_proxies(minor)))
-            .collect(),
-    );
-    inventory.addon_catalog = catalog;
+    add("kube-proxy", &kube_proxies);
 }
 
 /// The versions that go with a minor; the default is not the newest where there is a choice.

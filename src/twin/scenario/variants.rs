@@ -43,7 +43,7 @@ pub fn minimal() -> Snapshot {
     s
 }
 
-/// The cluster under another name.
+/// The cluster under another name, with a catalogue that goes beyond its own.
 fn renamed(name: &str) -> Snapshot {
     let mut s = expense_dev();
     let text = serde_json::to_string(&s)
@@ -54,6 +54,7 @@ fn renamed(name: &str) -> Snapshot {
     if let Ok(other) = serde_json::from_str(&text) {
         s = other;
     }
+    catalog::complete(&mut s.inventory);
     s
 }
 

@@ -248,7 +248,7 @@ pub fn cluster(
         (
             "kubernetesNetworkConfig",
             compact(
-                json!({"serviceIpv4Cidr": c.service_ipv4_cidr, "ipFamily": "ipv4", "elasticLoadBalancing": {"enabled": c.auto_mode}}),
+                json!({"serviceIpv4Cidr": c.service_ipv4_cidr, "ipFamily": c.ip_family.as_deref().unwrap_or("ipv4"), "elasticLoadBalancing": {"enabled": c.auto_mode}}),
             ),
         ),
         (

@@ -164,7 +164,8 @@ fn create(cluster: &mut Cluster, set_: &Value, wants: &Wants, node: &str) {
     for term in terms {
         set(term, "matchFields", this.clone());
     }
-    pods::create(cluster, pod);
+    let owner = Work::Daemon(Name::of(set_), node.to_owned());
+    pods::create(cluster, pod, owner);
 }
 
 /// Replaces old pods as fast as the strategy allows, and counts.

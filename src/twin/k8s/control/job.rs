@@ -6,7 +6,7 @@ use super::super::cluster::Cluster;
 use super::super::json::{at, list, number, set, set_condition, text};
 use super::super::kinds::JOBS;
 use super::super::store::{Key, Name, Object};
-use super::pods;
+use super::{Work, pods};
 
 /// Starts what is missing, and counts.
 pub fn reconcile(cluster: &mut Cluster, name: &Name) {
@@ -50,7 +50,10 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
         for _ in active..parallel.min(completions - succeeded) {
             let mut pod = pods::from_template(&job);
             set(&mut pod, "metadata.generateName", format!("{}-", name.name));
-            running += i64::from(pods::create(cluster, pod));
+            if !pods::create(cluster, pod, Work::Job(name.clone())) {
+                break;
+            }
+            running += 1;
         }
     }
     let ready = all.iter().filter(|p| p.active() && p.ready).count();

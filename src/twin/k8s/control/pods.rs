@@ -1,14 +1,18 @@
 //! What the workload controllers have in common: pods from templates, which go first, which count as available.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::cluster::Cluster;
 use super::super::facts::Pod;
-use super::super::json::{at, condition, set, slot, text};
+use super::super::json::{at, condition, set, slot, text, texts};
 use super::super::kinds::PODS;
 use super::super::store::{Key, Name, owner_reference};
+use super::super::{Due, webhooks};
+use super::Work;
 
 /// A pod from the owner's template, not yet named.
 pub fn from_template(owner: &Value) -> Value {
@@ -37,8 +41,17 @@ pub fn label(object: &mut Value, key: &str, value: &str) {
         .insert(key.to_owned(), value.into());
 }
 
-/// Creates a pod; a name that is taken or a namespace that goes is nothing a controller can help.
-pub fn create(cluster: &mut Cluster, pod: Value) -> bool {
+/// How long a controller waits after a webhook refused its pod. The real ones begin with moments and end with minutes.
+const REFUSED_BACKOFF: Duration = Duration::from_secs(10);
+
+/// Creates a pod for `owner`, which looks again where a webhook refuses it; a name that is taken or a namespace that goes is
+/// nothing a controller can help.
+pub fn create(cluster: &mut Cluster, pod: Value, owner: Work) -> bool {
+    let labels = texts(&pod, "metadata.labels");
+    if webhooks::ask(cluster, PODS, "", text(&pod, "metadata.namespace"), &labels).is_err() {
+        cluster.later(REFUSED_BACKOFF, Due::Again(owner));
+        return false;
+    }
     cluster.create(PODS, pod, false).is_ok()
 }
 

@@ -28,7 +28,7 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
         for _ in 0..missing.max(0) {
             let mut pod = pods::from_template(&set_);
             set(&mut pod, "metadata.generateName", format!("{}-", name.name));
-            if !pods::create(cluster, pod) {
+            if !pods::create(cluster, pod, Work::ReplicaSet(name.clone())) {
                 break;
             }
         }

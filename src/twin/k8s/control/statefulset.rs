@@ -9,7 +9,7 @@ use super::super::facts::Pod;
 use super::super::json::{at, list, list_mut, number, set, text};
 use super::super::kinds::{CLAIMS, STATEFUL_SETS};
 use super::super::store::{Key, Name};
-use super::{pods, rollout};
+use super::{Work, pods, rollout};
 
 /// Takes the next step, and counts.
 pub fn reconcile(cluster: &mut Cluster, name: &Name) {
@@ -150,7 +150,7 @@ fn create(cluster: &mut Cluster, name: &Name, set_: &Value, n: i64, revision: &s
             let _ = cluster.create(CLAIMS, object, false);
         }
     }
-    pods::create(cluster, pod);
+    pods::create(cluster, pod, Work::StatefulSet(name.clone()));
 }
 
 fn count(cluster: &mut Cluster, name: &Name, set_: &Value, uid: &str, revision: &str) {

@@ -6,8 +6,10 @@ use super::super::cluster::Cluster;
 use super::super::control::disruption;
 use super::super::json::{at, condition, list, number, set, set_condition, slot, text};
 use super::super::kinds::{BUDGETS, NAMESPACES, PODS};
+use super::super::selector::Labels;
 use super::super::status::{Failure, success};
 use super::super::store::{Key, Name, Object};
+use super::super::webhooks;
 use super::query::Query;
 use crate::twin::answer::Answer;
 
@@ -46,6 +48,7 @@ pub fn evict(
         .get(key)
         .cloned()
         .ok_or_else(|| Failure::not_found(&kind, &key.at.name))?;
+    webhooks::ask(cluster, PODS, "eviction", &key.at.ns, &Labels::new())?;
     let options = body.get("deleteOptions").cloned().unwrap_or(Value::Null);
     let dry = query.get("dryRun") == "All" || list(&options, "dryRun").iter().any(|d| d == "All");
     if !is_beyond_budgets(&pod) {

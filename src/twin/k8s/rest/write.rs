@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::super::cluster::{Cluster, immutable};
-use super::super::json::{at, list, object, set, slot, text, unset};
+use super::super::json::{at, list, object, set, slot, text, texts, unset};
 use super::super::kinds::{
     BUDGETS, CONFIG_MAPS, DEPLOYMENTS, LEASES, PODS, Res, SECRETS, SERVICES,
 };
 use super::super::status::{Failure, json_answer};
 use super::super::store::{Key, Name, Object};
+use super::super::webhooks;
 use super::{Target, body};
 use crate::twin::answer::Answer;
 use crate::wire::Request;
@@ -25,6 +26,8 @@ pub fn create(cluster: &mut Cluster, target: &Target, mut new: Value) -> Result<
         ));
     }
     check_size(target, &new)?;
+    let labels = texts(&new, "metadata.labels");
+    webhooks::ask(cluster, target.res, "", &target.ns, &labels)?;
     track(cluster, target, &mut new, "Update");
     let made = cluster.create(target.res, new, target.dry())?;
     Ok(target.answer(201, &made))

@@ -6,6 +6,7 @@ mod fleet;
 mod kubectl;
 mod nodes;
 mod watches;
+mod webhooks;
 mod workloads;
 mod writes;
 

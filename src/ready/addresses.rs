@@ -1,0 +1,358 @@
+//! Whether the subnets have the addresses that green's nodes and pods take while blue still has its own.
+
+use std::collections::BTreeSet;
+
+use super::case::{Case, Change, some};
+use super::cni_addresses::{NodeAddresses, PREFIX_ADDRESSES, node_addresses};
+use super::codes::Code;
+use super::{Finding, Severity};
+use crate::model::cni::CniSettings;
+use crate::model::ec2::{InterfaceLimits, Subnet};
+use crate::plan::Strategy;
+use crate::route;
+
+/// Limits that are counted with where the instance type's are not known: the smallest that is common.
+const UNKNOWN_LIMITS: InterfaceLimits = InterfaceLimits {
+    interfaces: 3,
+    addresses: 10,
+};
+
+/// What one green takes.
+struct Demand<'a> {
+    change: &'a Change<'a>,
+    nodes: i64,
+    /// Pods with an address of their own on one node.
+    pods: i64,
+    each: NodeAddresses,
+}
+
+/// Judges subnets for the greens that stand beside their blues.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    // Blue goes first there, and leaves its addresses to green.
+    if case.plan.strategy == Strategy::Recreate || case.changes.is_empty() {
+        return;
+    }
+    let ipv6 = case.inventory.cluster.ip_family.as_deref() == Some("ipv6");
+    let unknown = CniSettings::default();
+    let cni = case.inventory.cni.as_ref().unwrap_or(&unknown);
+    let demands: Vec<Demand<'_>> = case
+        .changes
+        .iter()
+        .map(|change| demand(case, change, cni, ipv6))
+        .collect();
+    if !ipv6 {
+        tell_unknown(case, &demands, out);
+    }
+    let how = in_words(cni, ipv6);
+    // Greens whose subnets overlap draw on the same addresses, which count once.
+    for sharing in overlapping(&demands) {
+        node_subnets(case, &sharing, cni, &how, out);
+        if sharing.len() > 1 {
+            for one in &sharing {
+                node_subnets(case, std::slice::from_ref(one), cni, &how, out);
+            }
+        }
+    }
+    if cni.custom_networking && !ipv6 {
+        pod_subnets(case, &demands, cni, &how, out);
+    }
+    for demand in &demands {
+        zones(case, demand, cni, &how, out);
+    }
+}
+
+fn demand<'a>(
+    case: &Case<'_>,
+    change: &'a Change<'a>,
+    cni: &CniSettings,
+    ipv6: bool,
+) -> Demand<'a> {
+    let inventory = case.inventory;
+    let own = |p: &&crate::model::kube::Pod| !p.host_network && !p.finished();
+    let (mut moving, mut daemons) = (0, 0);
+    for node in inventory.nodes_of(&change.blue.name) {
+        let pods = || inventory.pods_on(&node.name).filter(own);
+        moving += pods().filter(|p| !p.daemon() && !p.mirror).count();
+        daemons = daemons.max(pods().filter(|p| p.daemon()).count());
+    }
+    let whole = i64::from(route::live_size(inventory, change.blue).max(1));
+    let pods = (count(moving) + whole - 1) / whole + count(daemons);
+    let limits = limits(case, change).unwrap_or(UNKNOWN_LIMITS);
+    Demand {
+        change,
+        nodes: change.green.scaling.desired.into(),
+        pods,
+        each: node_addresses(cni, limits, pods, ipv6),
+    }
+}
+
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+/// Of green's instance types, the one that takes most: any of them may come. None where one is not known.
+fn limits(case: &Case<'_>, change: &Change<'_>) -> Option<InterfaceLimits> {
+    let mut types: Vec<&str> = change
+        .green
+        .instance_types
+        .iter()
+        .map(String::as_str)
+        .collect();
+    if types.is_empty() {
+        // The launch template decides, as it does for blue.
+        let of_blue = |i: &&crate::model::ec2::Instance| {
+            let node = |n: &crate::model::kube::Node| n.instance_id() == Some(&i.id);
+            case.inventory.nodes_of(&change.blue.name).any(node)
+        };
+        let instances = case.inventory.instances.iter().filter(of_blue);
+        types.extend(instances.map(|i| i.instance_type.as_str()));
+    }
+    let known: Option<Vec<InterfaceLimits>> = types
+        .iter()
+        .map(|t| case.inventory.interface_limits.get(*t).copied())
+        .collect();
+    known?
+        .into_iter()
+        .max_by_key(|l| l.addresses * l.interfaces)
+}
+
+fn in_words(cni: &CniSettings, ipv6: bool) -> String {
+    if ipv6 {
+        return "one for itself, as pods have IPv6 addresses".to_owned();
+    }
+    let mut how = if cni.prefix_delegation {
+        format!("prefixes of {PREFIX_ADDRESSES} addresses in a row, with one kept ready")
+    } else if cni.warm_addresses.is_some() || cni.minimum_addresses.is_some() {
+        "an address for each pod and those the network plugin keeps ready".to_owned()
+    } else {
+        "whole network interfaces, with one kept ready".to_owned()
+    };
+    if cni.custom_networking {
+        how += "; pods take theirs from the ENIConfigs' subnets";
+    }
+    how
+}
+
+/// Green takes what is not known too: the default share is counted, and that it is a guess is said.
+fn tell_unknown(case: &Case<'_>, demands: &[Demand<'_>], out: &mut Vec<Finding>) {
+    let fix = "look at the settings of DaemonSet kube-system/aws-node (WARM_*, MINIMUM_IP_TARGET, ENABLE_PREFIX_DELEGATION, AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG) and at the free addresses of the subnets";
+    if case.inventory.cni.is_none() {
+        out.push(Finding::new(
+            Code::AddressesUnknown,
+            format!("cluster {}", case.plan.cluster),
+            "the settings of the VPC CNI plugin could not be read (or another network plugin runs): its defaults are counted",
+            fix,
+        ));
+    }
+    for demand in demands {
+        if limits(case, demand.change).is_none() {
+            out.push(Finding::new(
+                Code::AddressesUnknown,
+                format!("node group {}", demand.change.green.name),
+                format!("how many network interfaces its instances have is not known: {} of {} addresses are counted", UNKNOWN_LIMITS.interfaces, UNKNOWN_LIMITS.addresses),
+                "allow ec2:DescribeInstanceTypes, or look at the free addresses of its subnets",
+            ));
+        }
+    }
+    let custom = case
+        .inventory
+        .cni
+        .as_ref()
+        .is_some_and(|c| c.custom_networking);
+    if custom && eni_subnets(case).is_empty() {
+        out.push(Finding::new(
+            Code::AddressesUnknown,
+            format!("cluster {}", case.plan.cluster),
+            "pods take their addresses from the subnets of ENIConfigs, and none of those could be read",
+            "allow `list eniconfigs` and ec2:DescribeSubnets, or look at the free addresses of those subnets",
+        ));
+    }
+}
+
+fn subnets_of<'a>(case: &Case<'a>, change: &Change<'_>) -> Vec<&'a Subnet> {
+    let all = case.inventory.subnets.iter();
+    all.filter(|s| change.green.subnets.contains(&s.id))
+        .collect()
+}
+
+fn eni_subnets<'a>(case: &Case<'a>) -> Vec<&'a Subnet> {
+    let inventory = case.inventory;
+    let named: BTreeSet<&str> = inventory
+        .eni_configs
+        .iter()
+        .filter_map(|c| c.subnet.as_deref())
+        .collect();
+    let all = inventory.subnets.iter();
+    all.filter(|s| named.contains(s.id.as_str())).collect()
+}
+
+/// Sets of greens that share a subnet, each with all that are connected so.
+fn overlapping<'d, 'a>(demands: &'d [Demand<'a>]) -> Vec<Vec<&'d Demand<'a>>> {
+    let mut sets: Vec<(BTreeSet<&str>, Vec<&Demand<'_>>)> = Vec::new();
+    for demand in demands {
+        let mut ids: BTreeSet<&str> =
+            (demand.change.green.subnets.iter().map(String::as_str)).collect();
+        let mut members = vec![demand];
+        let (touching, apart): (Vec<_>, Vec<_>) =
+            sets.into_iter().partition(|(s, _)| !s.is_disjoint(&ids));
+        for (subnets, others) in touching {
+            ids.extend(subnets);
+            members.extend(others);
+        }
+        sets = apart;
+        sets.push((ids, members));
+    }
+    sets.into_iter().map(|(_, members)| members).collect()
+}
+
+/// Free addresses that pods and nodes can have of these subnets: of prefixes only whole ones, at most.
+fn free(subnets: &[&Subnet], cni: &CniSettings, for_pods: bool) -> i64 {
+    let usable = |s: &&Subnet| {
+        let free = i64::from(s.free_ips.max(0));
+        if cni.prefix_delegation && for_pods {
+            free / PREFIX_ADDRESSES * PREFIX_ADDRESSES
+        } else {
+            free
+        }
+    };
+    subnets.iter().map(usable).sum()
+}
+
+fn node_subnets(
+    case: &Case<'_>,
+    sharing: &[&Demand<'_>],
+    cni: &CniSettings,
+    how: &str,
+    out: &mut Vec<Finding>,
+) {
+    let mut subnets: Vec<&Subnet> = Vec::new();
+    for subnet in sharing.iter().flat_map(|d| subnets_of(case, d.change)) {
+        if !subnets.contains(&subnet) {
+            subnets.push(subnet);
+        }
+    }
+    if subnets.is_empty() {
+        return;
+    }
+    let nodes: i64 = sharing.iter().map(|d| d.nodes).sum();
+    let full: i64 = sharing.iter().map(|d| d.nodes * d.each.node_subnets).sum();
+    let any = free(&subnets, cni, false);
+    let whole = free(&subnets, cni, !cni.custom_networking);
+    let severity = if any < nodes {
+        Severity::Blocker
+    } else if whole < full {
+        Severity::Warning
+    } else {
+        return;
+    };
+    short(&subnets, whole.min(any), sharing, full, how, severity, out);
+}
+
+/// With custom networking the pods of all greens take from the ENIConfigs' subnets.
+fn pod_subnets(
+    case: &Case<'_>,
+    demands: &[Demand<'_>],
+    cni: &CniSettings,
+    how: &str,
+    out: &mut Vec<Finding>,
+) {
+    let subnets = eni_subnets(case);
+    let full: i64 = demands.iter().map(|d| d.nodes * d.each.pod_subnets).sum();
+    let there = free(&subnets, cni, true);
+    if subnets.is_empty() || there >= full {
+        return;
+    }
+    let all: Vec<&Demand<'_>> = demands.iter().collect();
+    short(&subnets, there, &all, full, how, Severity::Warning, out);
+}
+
+fn short(
+    subnets: &[&Subnet],
+    there: i64,
+    demands: &[&Demand<'_>],
+    full: i64,
+    how: &str,
+    severity: Severity,
+    out: &mut Vec<Finding>,
+) {
+    let ids: Vec<&str> = subnets.iter().map(|s| s.id.as_str()).collect();
+    let nodes: i64 = demands.iter().map(|d| d.nodes).sum();
+    let pods = demands.iter().map(|d| d.pods).max().unwrap_or(0);
+    let greens: Vec<String> = demands
+        .iter()
+        .map(|d| d.change.green.name.clone())
+        .collect();
+    let finding = Finding::new(
+        Code::GreenIps,
+        format!("subnets {}", ids.join(", ")),
+        format!(
+            "{there} addresses are free, and {} takes about {full} of them: {nodes} nodes with up to {pods} pods that have an address of their own, and each node takes {how}",
+            some(&greens)
+        ),
+        "free addresses, add a CIDR, use `capacity: {surge: 1}`, or have the network plugin keep less ready (WARM_IP_TARGET, MINIMUM_IP_TARGET)",
+    );
+    out.push(finding.weighing(severity));
+}
+
+/// Auto Scaling spreads green evenly over the zones of its subnets, and in some zones green must have a node.
+fn zones(
+    case: &Case<'_>,
+    demand: &Demand<'_>,
+    cni: &CniSettings,
+    how: &str,
+    out: &mut Vec<Finding>,
+) {
+    let own = subnets_of(case, demand.change);
+    let zones: BTreeSet<&str> = own.iter().map(|s| s.zone.as_str()).collect();
+    let even = demand.nodes / count(zones.len()).max(1);
+    let of_pods = eni_subnets(case);
+    for zone in zones {
+        let must = demand.change.zones.iter().any(|z| z == zone);
+        let nodes = even.max(i64::from(must));
+        let here: Vec<&Subnet> = own.iter().filter(|s| s.zone == zone).copied().collect();
+        let any = free(&here, cni, false);
+        let mut short_of = Vec::new();
+        let mut severity = Severity::Warning;
+        if must && any < 1 {
+            severity = Severity::Blocker;
+        }
+        let whole = free(&here, cni, !cni.custom_networking);
+        if whole < nodes * demand.each.node_subnets || (must && any < 1) {
+            short_of.push(format!(
+                "{} of {} there",
+                whole.min(any),
+                nodes * demand.each.node_subnets
+            ));
+        }
+        if cni.custom_networking && demand.each.pod_subnets > 0 && !of_pods.is_empty() {
+            let pods: Vec<&Subnet> = of_pods.iter().filter(|s| s.zone == zone).copied().collect();
+            let there = free(&pods, cni, true);
+            if there < nodes * demand.each.pod_subnets {
+                short_of.push(format!(
+                    "{there} of {} in the ENIConfigs' subnets there",
+                    nodes * demand.each.pod_subnets
+                ));
+            }
+        }
+        if short_of.is_empty() || nodes == 0 {
+            continue;
+        }
+        let why = if must {
+            "green must have a node there, as blue's or a volume's zone"
+        } else {
+            "Auto Scaling spreads green over all zones"
+        };
+        out.push(
+            Finding::new(
+                Code::GreenIps,
+                format!("zone {zone} of {}", demand.change.green.name),
+                format!(
+                    "addresses for {nodes} of green's nodes: {}; {why}, and each node takes {how}",
+                    short_of.join(", ")
+                ),
+                "free addresses in that zone, or add a CIDR there",
+            )
+            .weighing(severity),
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! Admission webhooks that refuse requests when nobody answers: whether somebody answers now, and while blue is emptied.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::{Case, some};
+use super::codes::Code;
+use super::{Finding, Severity};
+use crate::model::admission::{AdmissionRequest, AdmissionWebhook};
+use crate::model::kube::{Key, Pod};
+use crate::model::marks::RUN_NAMESPACE;
+use crate::plan::SingleReplicas;
+
+/// Judges the webhooks that an upgrade depends on.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    // Without blue no pod moves and no node joins.
+    if case.blues.is_empty() {
+        return;
+    }
+    let moving = case.moving();
+    for webhook in case.inventory.webhooks.iter().filter(|w| w.fail_closed) {
+        // A URL leads out of the cluster, where nothing moves.
+        let Some(service) = &webhook.service else {
+            continue;
+        };
+        let asked = asked_about(case, webhook, &moving);
+        if !asked.is_empty() {
+            judge_webhook(case, webhook, service, &asked, out);
+        }
+    }
+}
+
+fn judge_webhook(
+    case: &Case<'_>,
+    webhook: &AdmissionWebhook,
+    service: &Key,
+    asked: &[String],
+    out: &mut Vec<Finding>,
+) {
+    let subject = format!("{} {}", webhook.kind, webhook.configuration);
+    let conditions = if webhook.match_conditions {
+        " (unless its matchConditions leave that out)"
+    } else {
+        ""
+    };
+    let must = format!(
+        "its webhook {} must answer for {}{conditions}",
+        webhook.name,
+        some(asked)
+    );
+    let ready = match endpoints(case, service) {
+        Endpoints::Pods(pods) => pods,
+        Endpoints::None(why) => {
+            let fix = "bring its pods up, or set `failurePolicy: Ignore`, or delete the configuration where nobody runs it any more";
+            let finding = Finding::new(
+                Code::WebhookDown,
+                subject,
+                format!("{must}, and {why}"),
+                fix,
+            );
+            out.push(if webhook.match_conditions {
+                finding.weighing(Severity::Warning)
+            } else {
+                finding
+            });
+            return;
+        }
+        Endpoints::Unknown(why) => {
+            out.push(
+                Finding::new(
+                    Code::WebhookDown,
+                    subject,
+                    format!("{must}, and nobody knows whether somebody does: {why}"),
+                    "make sure that it answers, also while the nodes of blue are emptied",
+                )
+                .weighing(Severity::Warning),
+            );
+            return;
+        }
+    };
+    let blue: BTreeSet<&str> = case.blue_nodes().map(|n| n.name.as_str()).collect();
+    let nodes: BTreeSet<&str> = ready.iter().filter_map(|p| p.node.as_deref()).collect();
+    // With endpoints on two nodes one stays while the other moves, as one node is emptied after the other.
+    if nodes.len() > 1 || !nodes.iter().all(|n| blue.contains(n)) {
+        return;
+    }
+    let pods: Vec<String> = ready.iter().map(|p| p.key.to_string()).collect();
+    let on = nodes.first().copied().unwrap_or_default();
+    let only = format!(
+        "{must}, and all that answers is {} on blue's node {on}",
+        some(&pods)
+    );
+    let itself = ready.iter().any(|p| creates(case, webhook, p));
+    if !itself {
+        out.push(Finding::new(
+            Code::WebhookAway,
+            subject,
+            format!("{only}: while that moves, these requests are refused"),
+            "run two replicas on two nodes for the time of the upgrade",
+        ));
+        return;
+    }
+    let finding = Finding::new(
+        Code::WebhookBlocksItself,
+        subject,
+        format!(
+            "{only}: once that is gone, the pod in its place cannot be created either, as the webhook must answer for it too"
+        ),
+        "run two replicas on two nodes, leave its own namespace out with a namespaceSelector, or set `drain.singleReplicas: surge`",
+    );
+    let helped = webhook.match_conditions
+        || case.plan.drain.single_replicas == SingleReplicas::Surge && pods.len() == 1;
+    out.push(if helped {
+        finding.weighing(Severity::Warning)
+    } else {
+        finding
+    });
+}
+
+/// Who answers for a webhook.
+enum Endpoints<'a> {
+    /// Ready pods, at least one.
+    Pods(Vec<&'a Pod>),
+    /// Nobody, and why.
+    None(String),
+    /// Nobody knows, and why.
+    Unknown(String),
+}
+
+fn endpoints<'a>(case: &Case<'a>, service: &Key) -> Endpoints<'a> {
+    let inventory = case.inventory;
+    if let Some(unread) = inventory.unread.iter().find(|u| u.op == "list services") {
+        return Endpoints::Unknown(format!("{} failed ({})", unread.op, unread.why));
+    }
+    let Some(found) = inventory.services.iter().find(|s| s.key == *service) else {
+        return Endpoints::None(format!("its Service {service} does not exist"));
+    };
+    if found.selector.is_empty() {
+        return Endpoints::Unknown(format!(
+            "its Service {service} has no selector, and its endpoints are somebody else's to keep"
+        ));
+    }
+    let selected = |p: &&Pod| {
+        p.key.namespace == service.namespace
+            && found
+                .selector
+                .iter()
+                .all(|(k, v)| p.labels.get(k) == Some(v))
+    };
+    let pods: Vec<&Pod> = inventory.pods.iter().filter(selected).collect();
+    let answers = |p: &&&Pod| p.ready && !p.finished() && p.deletion_timestamp.is_none();
+    let ready: Vec<&Pod> = pods.iter().filter(answers).copied().collect();
+    match (pods.is_empty(), ready.is_empty()) {
+        (true, _) => Endpoints::None(format!("no pod belongs to its Service {service}")),
+        (false, true) => Endpoints::None(format!(
+            "none of the {} pods of its Service {service} is Ready",
+            pods.len()
+        )),
+        (false, false) => Endpoints::Pods(ready),
+    }
+}
+
+/// Whether the webhook is asked about a pod like this one when it is created.
+fn creates(case: &Case<'_>, webhook: &AdmissionWebhook, pod: &Pod) -> bool {
+    let request = AdmissionRequest {
+        operation: "CREATE",
+        group: "",
+        resource: "pods",
+        subresource: "",
+        namespace: Some(&pod.key.namespace),
+    };
+    webhook.is_asked(&request, &pod.labels, &case.inventory.namespaces)
+}
+
+/// The requests of an upgrade that the webhook is asked about, in words.
+fn asked_about(case: &Case<'_>, webhook: &AdmissionWebhook, moving: &[&Pod]) -> Vec<String> {
+    let none = BTreeMap::new();
+    let is_asked = |operation, group, resource, subresource, namespace, labels| {
+        let request = AdmissionRequest {
+            operation,
+            group,
+            resource,
+            subresource,
+            namespace,
+        };
+        webhook.is_asked(&request, labels, &case.inventory.namespaces)
+    };
+    let mut asked = Vec::new();
+    let in_namespaces = |names: BTreeSet<&str>| {
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        some(&names)
+    };
+    let created: BTreeSet<&str> = moving
+        .iter()
+        .filter(|p| creates(case, webhook, p))
+        .map(|p| p.key.namespace.as_str())
+        .collect();
+    if !created.is_empty() {
+        asked.push(format!("new pods in {}", in_namespaces(created)));
+    }
+    let evicted: BTreeSet<&str> = moving
+        .iter()
+        .map(|p| p.key.namespace.as_str())
+        .filter(|ns| is_asked("CREATE", "", "pods", "eviction", Some(ns), &none))
+        .collect();
+    if !evicted.is_empty() {
+        asked.push(format!("evictions in {}", in_namespaces(evicted)));
+    }
+    let node = case.blue_nodes().next().map(|n| &n.labels).unwrap_or(&none);
+    if ["CREATE", "UPDATE"]
+        .iter()
+        .any(|op| is_asked(op, "", "nodes", "", None, node))
+    {
+        asked.push("nodes that join or are cordoned".to_owned());
+    }
+    if is_asked("UPDATE", "", "nodes", "status", None, node)
+        || is_asked(
+            "UPDATE",
+            "coordination.k8s.io",
+            "leases",
+            "",
+            Some("kube-node-lease"),
+            &none,
+        )
+    {
+        asked.push("the heartbeats of nodes".to_owned());
+    }
+    let ours = Some(RUN_NAMESPACE);
+    if is_asked("UPDATE", "", "configmaps", "", ours, &none)
+        || is_asked("UPDATE", "coordination.k8s.io", "leases", "", ours, &none)
+    {
+        asked.push(format!("this run's own records in {RUN_NAMESPACE}"));
+    }
+    asked
+}
