@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::call::{Arm, is_ready, name, pod_spec, uid};
+pub use super::drain_facts::*;
 
 pub async fn an_eviction_within_budget_is_accepted_and_so_is_a_second_one_of_the_same_pod(
     arm: &Arm,

@@ -178,13 +178,24 @@ impl Arm {
 
     /// Asks again and again, for a minute.
     pub async fn until<T>(&self, what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-        for _ in 0..600 {
+        self.until_in(Duration::from_secs(60), what, ask).await
+    }
+
+    /// Asks again and again, for at most `limit`.
+    pub async fn until_in<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        ask: impl AsyncFn() -> Option<T>,
+    ) -> T {
+        let step = Duration::from_millis(100);
+        for _ in 0..limit.as_millis() / step.as_millis() {
             if let Some(answer) = ask().await {
                 return answer;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(step).await;
         }
-        panic!("no {what} within a minute");
+        panic!("no {what} within {limit:?}");
     }
 }
 

@@ -6,5 +6,6 @@
 
 mod bodies;
 mod call;
+mod drain_facts;
 mod real;
 mod twin;

@@ -21,6 +21,15 @@ macro_rules! all {
             a_daemon_pod_comes_back_on_a_cordoned_node,
             a_lease_is_fenced_by_its_version,
             a_write_answers_with_metadata_alone_when_that_is_wanted,
+            an_evicted_pod_is_marked_while_it_still_says_ready_and_before_its_replacement_exists,
+            a_stateful_replacement_is_made_only_after_the_old_pod_is_deleted,
+            times_of_objects_have_whole_seconds_and_those_of_leases_do_not,
+            a_mark_is_later_than_the_eviction_by_the_grace_period,
+            a_budget_remembers_an_eviction_without_effect_and_forgets_it_in_time,
+            pods_of_a_node_that_is_gone_go_on_saying_ready_until_they_are_collected,
+            a_pod_that_tolerates_everything_comes_back_to_its_cordoned_and_tainted_node,
+            who_may_evict_can_be_asked,
+            a_restart_keeps_the_old_pod_while_the_new_one_is_not_ready,
         );
     };
 }
