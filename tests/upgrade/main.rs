@@ -1,5 +1,6 @@
 //! Whole upgrades through the twin, in virtual time: the engine's own code, end to end.
 
+mod autoscaler;
 mod back;
 mod rig;
 mod world;
