@@ -176,6 +176,8 @@ fn asg(g: types::AutoScalingGroup) -> Asg {
         target_groups: target_groups.into_iter().collect(),
         suspended,
         tags,
+        warm_pool: g.warm_pool_configuration.is_some(),
+        protects_new: g.new_instances_protected_from_scale_in.unwrap_or(false),
     }
 }
 
@@ -198,5 +200,6 @@ fn instance(i: types::Instance) -> AsgInstance {
         healthy: i
             .health_status
             .is_some_and(|s| s.eq_ignore_ascii_case("healthy")),
+        protected: i.protected_from_scale_in.unwrap_or(false),
     }
 }

@@ -14,6 +14,8 @@ pub const DRAINING: &str = "eksup.dev/draining";
 pub const SKIPPED: &str = "eksup.dev/drain-skipped";
 /// The cluster autoscaler's own annotation.
 pub const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
+/// The cluster autoscaler's flags that say which groups it manages.
+pub const AUTOSCALER_FLAGS: &[&str] = &["--nodes", "--node-group-auto-discovery"];
 /// The label that takes a node out of controller-managed target groups.
 pub const EXCLUDE_FROM_LB: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// The label by which EKS says which node group a node belongs to.

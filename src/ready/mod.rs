@@ -1,6 +1,7 @@
 //! Readiness: what stands in the way of an upgrade, and what a reader should know. Pure; see `docs/findings.md`.
 
 mod addons;
+mod autoscaler;
 mod budgets;
 mod case;
 mod cluster;

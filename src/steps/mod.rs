@@ -12,6 +12,7 @@ pub mod control_plane;
 pub mod drain;
 pub mod evictable;
 pub mod green;
+pub mod green_scaling;
 pub mod hold;
 pub mod hold_blue;
 pub mod launch_template;
