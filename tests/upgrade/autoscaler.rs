@@ -86,7 +86,7 @@ async fn a_rollback_makes_blue_as_large_as_it_was_before_traffic_or_pods_go_back
     let before = rig.read().await;
     until(&rig, "drain-expense-blue").await;
     add(&rig, &["min-size:expense-blue:1", "scale:expense-blue:-2"]);
-    tokio::time::sleep(Duration::from_secs(300)).await;
+    tokio::time::sleep(Duration::from_secs(900)).await;
     assert_eq!(blue(&rig.read().await).len(), 1);
     let ended = rig.rollback().await;
     let log = rig.log();
