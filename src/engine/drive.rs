@@ -161,7 +161,10 @@ impl<W: Ground> Engine<'_, W> {
             };
             let looked = match looked {
                 Ok(looked) => looked,
-                Err(error) => match self.trouble(planned, way, &mut looking, error, None).await? {
+                Err(error) => match self
+                    .trouble(planned, way, &mut looking, error, None)
+                    .await?
+                {
                     Some(ended) => return Ok(Course::Ended(ended)),
                     None => continue,
                 },
@@ -247,8 +250,9 @@ impl<W: Ground> Engine<'_, W> {
                             begun = None;
                         }
                         Err(error) => {
-                            if let Some(ended) =
-                                self.trouble(planned, way, &mut acting, error, Some(&now)).await?
+                            if let Some(ended) = self
+                                .trouble(planned, way, &mut acting, error, Some(&now))
+                                .await?
                             {
                                 return Ok(Course::Ended(ended));
                             }

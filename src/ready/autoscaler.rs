@@ -44,9 +44,7 @@ fn version(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
     let detail = match minor {
         Some(minor) if minor == to => return,
         Some(minor) => format!("it is of {minor}, and the cluster will be at {to}"),
-        None => format!(
-            "its version cannot be read from {image}, and the cluster will be at {to}"
-        ),
+        None => format!("its version cannot be read from {image}, and the cluster will be at {to}"),
     };
     out.push(Finding::new(
         Code::AutoscalerVersion,
@@ -78,7 +76,9 @@ fn reach(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
     for change in &case.changes {
         let (blue, green) = (&change.blue.name, &change.green.name);
         for asg in case.inventory.asgs_of(blue) {
-            let named = by_name.iter().any(|v| v.splitn(3, ':').nth(2) == Some(&asg.name));
+            let named = by_name
+                .iter()
+                .any(|v| v.splitn(3, ':').nth(2) == Some(&asg.name));
             // Green gets blue's tags; EKS names each group's own.
             let mut tags = asg.tags.clone();
             for tag in tags.iter_mut().filter(|t| t.key == NODEGROUP_TAG) {
@@ -93,7 +93,10 @@ fn reach(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
             let why = if named {
                 format!("`--nodes` names {}, which is {blue}'s", asg.name)
             } else if !lost.is_empty() {
-                format!("it finds {blue} by {}, which {green} will not have", lost.join(" and "))
+                format!(
+                    "it finds {blue} by {}, which {green} will not have",
+                    lost.join(" and ")
+                )
             } else {
                 continue;
             };
@@ -113,7 +116,9 @@ fn reach(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
 /// Whether a group with these tags has all that are `wanted`, as `key,key=value`.
 fn finds(wanted: &str, tags: &[AsgTag]) -> bool {
     wanted.split(',').all(|one| {
-        let (key, value) = one.split_once('=').map_or((one, None), |(k, v)| (k, Some(v)));
+        let (key, value) = one
+            .split_once('=')
+            .map_or((one, None), |(k, v)| (k, Some(v)));
         let has = |t: &AsgTag| t.key == key && value.is_none_or(|v| t.value == v);
         tags.iter().any(has)
     })
@@ -129,7 +134,10 @@ fn suspended(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
     let green = &change.green.name;
     let mut parts = Vec::new();
     if !carried.is_empty() {
-        parts.push(format!("{} is suspended for {green} too", carried.join(", ")));
+        parts.push(format!(
+            "{} is suspended for {green} too",
+            carried.join(", ")
+        ));
     }
     if !left.is_empty() {
         parts.push(format!(
@@ -209,8 +217,7 @@ mod tests {
     }
 
     const FITS: &str = "registry.k8s.io/autoscaling/cluster-autoscaler:v1.29.4";
-    const BY_TAG: &str =
-        "--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled";
+    const BY_TAG: &str = "--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled";
 
     fn codes(found: &[(String, String)]) -> Vec<&str> {
         found.iter().map(|(code, _)| code.as_str()).collect()
@@ -250,7 +257,9 @@ mod tests {
         });
         assert_eq!(codes(&suspended), ["EKSUP-N053"]);
         assert!(
-            suspended[0].1.contains("AZRebalance is suspended for expense-green too")
+            suspended[0]
+                .1
+                .contains("AZRebalance is suspended for expense-green too")
                 && suspended[0].1.contains("Launch is not"),
             "{suspended:?}"
         );
@@ -270,6 +279,9 @@ mod tests {
         });
         assert_eq!(codes(&extras), ["EKSUP-N054"]);
         let told = &extras[0].1;
-        assert!(told.contains("warm pool") && told.contains("scale-in protection of i-"), "{told}");
+        assert!(
+            told.contains("warm pool") && told.contains("scale-in protection of i-"),
+            "{told}"
+        );
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::acts::{
-    add_to_rules, attach, create, detach, drain, explain_order, hold_blue, is_late, is_local, shield,
-    shift,
+    add_to_rules, attach, create, detach, drain, explain_order, hold_blue, is_late, is_local,
+    shield, shift,
 };
 use super::draft::{Draft, Sketch};
 use super::fleet::Mover;

@@ -62,7 +62,15 @@ impl Route {
     fn grown_first(&self, i: usize) -> impl Iterator<Item = &RouteStep> {
         let of_this = self.steps[..i].iter().rev();
         let of_this = of_this.take_while(|s| !matches!(s.spec, StepSpec::ReleaseGreen { .. }));
-        of_this.filter(|s| matches!(s.spec, StepSpec::HoldBlue { grows_first: true, .. }))
+        of_this.filter(|s| {
+            matches!(
+                s.spec,
+                StepSpec::HoldBlue {
+                    grows_first: true,
+                    ..
+                }
+            )
+        })
     }
 }
 

@@ -31,7 +31,14 @@ pub fn describe(snapshot: &Snapshot, blue: &str, green: Option<&str>) -> String 
     }
     let pods: Vec<_> = of(green)
         .iter()
-        .flat_map(|n| snapshot.pods.on(&n.name).iter().cloned().collect::<Vec<_>>())
+        .flat_map(|n| {
+            snapshot
+                .pods
+                .on(&n.name)
+                .iter()
+                .cloned()
+                .collect::<Vec<_>>()
+        })
         .filter(|p| !p.daemon() && !p.mirror && !p.finished())
         .collect();
     let asked = requests(pods.iter().map(AsRef::as_ref));

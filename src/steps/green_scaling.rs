@@ -5,7 +5,8 @@ use crate::model::marks;
 
 /// Processes that somebody else suspended for blue's group, and that green's can do without while it is made and filled.
 pub fn missing_suspensions(tags: &[AsgTag], suspended: &[String], green: &Asg) -> Vec<String> {
-    let ours = |p: &str| p == "AZRebalance" && tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
+    let ours =
+        |p: &str| p == "AZRebalance" && tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
     let carried = |p: &&String| CARRIED_SUSPENSIONS.contains(&p.as_str()) && !ours(p);
     let missing = suspended.iter().filter(carried);
     missing

@@ -349,7 +349,10 @@ impl Step<World> for Shield {
             return Decision::Act(Act::Reopen { nodes: ours });
         }
         // Open again, blue is what it was, and the autoscaler's business.
-        let held = seen.nodes.iter().filter(|n| nodes::is_held_by(n, &self.run));
+        let held = seen
+            .nodes
+            .iter()
+            .filter(|n| nodes::is_held_by(n, &self.run));
         let held: Vec<String> = held.map(|n| n.name.clone()).collect();
         if !held.is_empty() {
             return Decision::Act(Act::Release { nodes: held });
@@ -420,7 +423,12 @@ mod tests {
             value: None,
             effect: "NO_SCHEDULE".to_owned(),
         };
-        Shield::new("shield-blue".into(), "run".into(), "expense-blue".into(), taint)
+        Shield::new(
+            "shield-blue".into(),
+            "run".into(),
+            "expense-blue".into(),
+            taint,
+        )
     }
 
     /// Blue as EKS shows it and as it is, its Auto Scaling group's desired size set to `live`.

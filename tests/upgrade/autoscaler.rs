@@ -57,6 +57,9 @@ async fn blue_keeps_its_nodes_until_it_is_retired_whatever_an_autoscaler_thinks_
         until(&rig, "soak-expense-blue").await;
         assert_eq!(taken_from_blue(&rig), Vec::<String>::new(), "{}", rig.log());
         assert_eq!(blue(&rig.read().await), before);
+        // Its own pod was on blue: the drain has evicted it, and the next one began with nothing.
+        let deeds = rig.twin.with(|world| deeds(world).to_vec());
+        assert!(deeds.contains(&Deed::Restarted), "{deeds:?}");
         let log = rig.log();
         let told = "expense-blue still has 3 nodes Ready and could carry the";
         assert!(log.contains(told), "{log}");

@@ -191,7 +191,12 @@ mod tests {
         let text = |words: &[&str]| Some(words.iter().map(|w| (*w).to_owned()).collect());
         let mut container = Container {
             image: Some("registry.k8s.io/autoscaling/cluster-autoscaler:v1.27.3".into()),
-            command: text(&["./cluster-autoscaler", "--nodes", "1:5:asg-a", "--token=secret"]),
+            command: text(&[
+                "./cluster-autoscaler",
+                "--nodes",
+                "1:5:asg-a",
+                "--token=secret",
+            ]),
             args: text(&["--node-group-auto-discovery=asg:tag=a,b=c", "--v=4"]),
             ..Container::default()
         };

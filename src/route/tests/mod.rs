@@ -554,7 +554,10 @@ fn each_migration_of_a_long_way_makes_its_own_blue_whole() {
         match &step.spec {
             StepSpec::HoldBlue { blue, .. } => drop(whole.insert(blue.clone())),
             StepSpec::Drain { blue, .. } => {
-                assert!(whole.contains(blue), "{blue} is drained back before it is whole");
+                assert!(
+                    whole.contains(blue),
+                    "{blue} is drained back before it is whole"
+                );
             }
             // The green of an earlier migration is the blue of the next.
             StepSpec::CreateGreen { blue, .. } => drop(whole.remove(blue)),

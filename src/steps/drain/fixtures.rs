@@ -94,6 +94,7 @@ pub fn workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> Workl
         required_affinity: Default::default(),
         tolerations: vec![],
         readiness_probe: true,
+        autoscaler_flags: vec![],
     }
 }
 

@@ -178,7 +178,8 @@ fn evictable(cluster: &Cluster, node: &str) -> Vec<Arc<Pod>> {
         let daemon = p.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
         let key = Name::new(p.ns.clone(), p.name.clone());
         let object = cluster.store.find(PODS, &key);
-        let mirror = object.is_some_and(|o| annotation_of(o, "kubernetes.io/config.mirror").is_some());
+        let mirror =
+            object.is_some_and(|o| annotation_of(o, "kubernetes.io/config.mirror").is_some());
         !daemon && !mirror && !p.finished()
     })
     .collect()
@@ -194,7 +195,10 @@ fn begin(world: &mut World, node: &Arc<Node>, now: Timestamp) {
             instance: node.instance.clone(),
             was_cordoned: node.unschedulable,
         };
-        cluster.autoscaler.leaving.insert(node.name.clone(), leaving);
+        cluster
+            .autoscaler
+            .leaving
+            .insert(node.name.clone(), leaving);
         cluster.change(&Key::new(NODES, "", node.name.clone()), |n| {
             let value = now.as_second().to_string();
             let taint = json!({"key": LEAVING_TAINT, "value": value, "effect": "NoSchedule"});

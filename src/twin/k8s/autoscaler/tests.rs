@@ -21,7 +21,10 @@ fn twin(rules: &[&str]) -> Twin {
     let snapshot = scenario::expense_dev();
     let clock = Clock::starting_at(snapshot.inventory.taken_at);
     let mut world = scenario::load_at(&snapshot, 3, clock);
-    fault::add(&mut world, rules.iter().map(|r| r.parse().unwrap()).collect());
+    fault::add(
+        &mut world,
+        rules.iter().map(|r| r.parse().unwrap()).collect(),
+    );
     Twin::start(world)
 }
 
@@ -128,7 +131,8 @@ async fn cordoned_nodes_go_down_to_the_smallest_size_and_held_ones_stay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cordoned_group_grows_by_the_template_it_had_and_not_once_its_taint_was_seen_before_the_cordon() {
+async fn a_cordoned_group_grows_by_the_template_it_had_and_not_once_its_taint_was_seen_before_the_cordon()
+ {
     // Only cordoned: the template is that of before.
     let only_cordoned = twin(&["autoscaler:600s"]);
     pass(60).await;
