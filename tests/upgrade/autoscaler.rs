@@ -6,7 +6,7 @@ use std::time::Duration;
 use eksup::engine::Ended;
 use eksup::model::Inventory;
 use eksup::twin::fault;
-use eksup::twin::k8s::autoscaler::{Deed, deeds};
+use eksup::twin::k8s::autoscaler::{ScalingAction, actions};
 
 use crate::rig::Rig;
 use crate::world::{no_marks, weights, whole};
@@ -25,8 +25,10 @@ fn blue(read: &Inventory) -> BTreeSet<String> {
 
 fn taken_from_blue(rig: &Rig) -> Vec<String> {
     rig.twin.with(|world| {
-        let taken = deeds(world).iter().filter_map(|deed| match deed {
-            Deed::Ended { nodegroup, node } if nodegroup == "expense-blue" => Some(node.clone()),
+        let taken = actions(world).iter().filter_map(|action| match action {
+            ScalingAction::Ended { nodegroup, node } if nodegroup == "expense-blue" => {
+                Some(node.clone())
+            }
             _ => None,
         });
         taken.collect()
@@ -58,8 +60,8 @@ async fn blue_keeps_its_nodes_until_it_is_retired_whatever_an_autoscaler_thinks_
         assert_eq!(taken_from_blue(&rig), Vec::<String>::new(), "{}", rig.log());
         assert_eq!(blue(&rig.read().await), before);
         // Its own pod was on blue: the drain has evicted it, and the next one began with nothing.
-        let deeds = rig.twin.with(|world| deeds(world).to_vec());
-        assert!(deeds.contains(&Deed::Restarted), "{deeds:?}");
+        let actions = rig.twin.with(|world| actions(world).to_vec());
+        assert!(actions.contains(&ScalingAction::Restarted), "{actions:?}");
         let log = rig.log();
         let told = "expense-blue still has 3 nodes Ready and could carry the";
         assert!(log.contains(told), "{log}");

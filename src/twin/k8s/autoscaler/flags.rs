@@ -9,7 +9,7 @@ use crate::twin::aws::scaling::ScalingGroup;
 
 /// Its flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flags {
+pub struct AutoscalerFlags {
     pub scan_interval: Duration,
     pub unneeded: Duration,
     pub delay_after_add: Duration,
@@ -21,7 +21,7 @@ pub struct Flags {
     tags: Vec<Vec<(String, Option<String>)>>,
 }
 
-impl Flags {
+impl AutoscalerFlags {
     /// Reads the flags of a Deployment's containers.
     pub fn of(deployment: &Value) -> Self {
         let containers = list(deployment, "spec.template.spec.containers");

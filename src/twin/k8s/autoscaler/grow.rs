@@ -11,23 +11,23 @@ use super::super::kinds::PODS;
 use super::super::scheduler::Ask;
 use super::super::store::Object;
 use super::super::within;
-use super::{Deed, nodes_of, template};
+use super::{ScalingAction, nodes_of, template};
 use crate::twin::aws::scaling;
 use crate::twin::world::World;
 
 /// A pod that found no node.
-type Pending = (Arc<Pod>, Object);
+type PendingPod = (Arc<Pod>, Object);
 
 /// A node that is not there yet, and what room it has left.
 #[derive(Clone)]
-struct Virtual {
+struct VirtualNode {
     node: Arc<Node>,
     cpu: i64,
     memory: i64,
     pods: i64,
 }
 
-impl Virtual {
+impl VirtualNode {
     fn new(node: Arc<Node>) -> Self {
         Self {
             cpu: node.cpu,
@@ -38,9 +38,9 @@ impl Virtual {
     }
 
     /// Puts a pod here if it would be.
-    fn take(&mut self, cluster: &Cluster, (pod, object): &Pending) -> bool {
+    fn take(&mut self, cluster: &Cluster, (pod, object): &PendingPod) -> bool {
         let room = self.cpu >= pod.cpu && self.memory >= pod.memory && self.pods > 0;
-        if !room || !fits(cluster, object, pod, &self.node) {
+        if !room || !would_fit(cluster, object, pod, &self.node) {
             return false;
         }
         (self.cpu, self.memory) = (self.cpu - pod.cpu, self.memory - pod.memory);
@@ -50,13 +50,13 @@ impl Virtual {
 }
 
 /// Whether a node would do for a pod, were it there.
-pub fn fits(cluster: &Cluster, object: &Value, pod: &Pod, node: &Node) -> bool {
+pub fn would_fit(cluster: &Cluster, object: &Value, pod: &Pod, node: &Node) -> bool {
     Ask::of(cluster, object, pod).is_ok_and(|ask| ask.fits(cluster, node).is_ok())
 }
 
 /// Grows a group, if pods ask for it; whether there are pods that wait.
-pub fn grow(world: &mut World) -> bool {
-    let Some((group, by)) = within(world, |cluster| choose(cluster)) else {
+pub fn scale_up(world: &mut World) -> bool {
+    let Some((group, by)) = within(world, |cluster| choose_group(cluster)) else {
         return false;
     };
     let Some(by) = by else { return true };
@@ -74,7 +74,7 @@ pub fn grow(world: &mut World) -> bool {
     }
     let memory = &mut world.kube.autoscaler;
     memory.grown_at = Some(now);
-    memory.log.push(Deed::Grew { nodegroup, by });
+    memory.log.push(ScalingAction::Grew { nodegroup, by });
     if let Some(known) = memory.groups.iter_mut().find(|g| g.name == group) {
         known.desired = wanted;
     }
@@ -82,8 +82,8 @@ pub fn grow(world: &mut World) -> bool {
 }
 
 /// None where no pod waits; else a group and by how many nodes it grows, if any does.
-fn choose(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
-    let mut waiting = pending(cluster);
+fn choose_group(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
+    let mut waiting = pending_pods(cluster);
     if waiting.is_empty() {
         return None;
     }
@@ -92,11 +92,11 @@ fn choose(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
     for group in &groups {
         let there = nodes_of(cluster, &group.nodegroup);
         let there = there.iter().filter(|n| n.ready).count() as i64;
-        let Some(like) = template::of(cluster, &group.name) else {
+        let Some(like) = template::template_of(cluster, &group.name) else {
             continue;
         };
         for _ in there..group.desired {
-            let mut node = Virtual::new(like.clone());
+            let mut node = VirtualNode::new(like.clone());
             waiting.retain(|pod| !node.take(cluster, pod));
         }
     }
@@ -105,15 +105,15 @@ fn choose(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
     }
     let mut options = Vec::new();
     for group in groups.iter().filter(|g| g.desired < g.max) {
-        let Some(like) = template::of(cluster, &group.name) else {
+        let Some(like) = template::template_of(cluster, &group.name) else {
             continue;
         };
-        let mut new: Vec<Virtual> = Vec::new();
+        let mut new: Vec<VirtualNode> = Vec::new();
         for pod in &waiting {
             if new.iter_mut().any(|node| node.take(cluster, pod)) {
                 continue;
             }
-            let mut node = Virtual::new(like.clone());
+            let mut node = VirtualNode::new(like.clone());
             if (new.len() as i64) < group.max - group.desired && node.take(cluster, pod) {
                 new.push(node);
             }
@@ -131,7 +131,7 @@ fn choose(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
 }
 
 /// Pods that the scheduler has found no node for.
-fn pending(cluster: &Cluster) -> Vec<Pending> {
+fn pending_pods(cluster: &Cluster) -> Vec<PendingPod> {
     let store = &cluster.store;
     let names = store.index.pending.iter();
     names

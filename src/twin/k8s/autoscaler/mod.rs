@@ -24,8 +24,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use self::flags::Flags;
-use self::shrink::Leaving;
+use self::flags::AutoscalerFlags;
+use self::shrink::LeavingNode;
 use super::cluster::Cluster;
 use super::facts::Node;
 use super::kinds::{DEPLOYMENTS, NODES};
@@ -60,15 +60,15 @@ pub struct Autoscaler {
     unneeded: BTreeMap<String, Timestamp>,
     /// Nodes that could not be emptied, and until when they are left alone.
     unremovable: BTreeMap<String, Timestamp>,
-    leaving: BTreeMap<String, Leaving>,
+    leaving: BTreeMap<String, LeavingNode>,
     grown_at: Option<Timestamp>,
     /// What it did, for those who look on.
-    log: Vec<Deed>,
+    log: Vec<ScalingAction>,
 }
 
 /// Something it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum ScalingAction {
     Grew { nodegroup: String, by: i64 },
     Ended { nodegroup: String, node: String },
     GaveUp { node: String },
@@ -118,12 +118,12 @@ pub fn deploy(world: &mut World, unneeded: Duration) -> bool {
 }
 
 /// What the autoscaler has done so far.
-pub fn deeds(world: &World) -> &[Deed] {
+pub fn actions(world: &World) -> &[ScalingAction] {
     &world.kube.autoscaler.log
 }
 
 /// A Deployment has come to be, or was there when the world began.
-pub(super) fn notice(cluster: &mut Cluster, name: &Name) {
+pub(super) fn notice_deployment(cluster: &mut Cluster, name: &Name) {
     if *name == Name::new(NAMESPACE, NAME) && !cluster.autoscaler.queued {
         cluster.autoscaler.queued = true;
         cluster.later(Duration::from_secs(10), Due::Autoscale);
@@ -134,7 +134,7 @@ pub(super) fn notice(cluster: &mut Cluster, name: &Name) {
 pub(super) fn scan(world: &mut World) {
     let Some((flags, pod)) = within(world, |cluster| {
         cluster.autoscaler.queued = false;
-        let found = find(cluster)?;
+        let found = find_autoscaler(cluster)?;
         cluster.autoscaler.queued = true;
         cluster.later(found.0.scan_interval, Due::Autoscale);
         Some(found)
@@ -151,18 +151,18 @@ pub(super) fn scan(world: &mut World) {
         return;
     }
     read_groups(world, &flags);
-    template::refresh(world);
-    shrink::go_on(world);
-    if !grow::grow(world) {
-        shrink::shrink(world, &flags);
+    template::refresh_templates(world);
+    shrink::continue_leaving(world);
+    if !grow::scale_up(world) {
+        shrink::scale_down(world, &flags);
     }
 }
 
 /// The flags of the Deployment, and the uid of the pod that runs it; none when there is no such Deployment.
-fn find(cluster: &Cluster) -> Option<(Flags, Option<String>)> {
+fn find_autoscaler(cluster: &Cluster) -> Option<(AutoscalerFlags, Option<String>)> {
     let name = Name::new(NAMESPACE, NAME);
     let deployment = cluster.store.find(DEPLOYMENTS, &name)?;
-    let flags = Flags::of(deployment);
+    let flags = AutoscalerFlags::of(deployment);
     let selector = Selector::of_spec(object::at(deployment, "spec.selector"));
     let pods = cluster.store.index.selected(NAMESPACE, &selector);
     let runs = pods
@@ -177,7 +177,7 @@ fn restart(world: &mut World, pod: String) {
         let old = std::mem::take(&mut cluster.autoscaler);
         let mut log = old.log;
         if !old.pod.is_empty() {
-            log.push(Deed::Restarted);
+            log.push(ScalingAction::Restarted);
         }
         cluster.autoscaler = Autoscaler {
             queued: old.queued,
@@ -186,13 +186,13 @@ fn restart(world: &mut World, pod: String) {
             ..Autoscaler::default()
         };
         for (node, leaving) in old.leaving {
-            shrink::reopen(cluster, &node, &leaving);
+            shrink::reopen_node(cluster, &node, &leaving);
         }
     });
 }
 
 /// Reads sizes, at most once a minute; members are seen by their nodes.
-fn read_groups(world: &mut World, flags: &Flags) {
+fn read_groups(world: &mut World, flags: &AutoscalerFlags) {
     let now = world.now();
     let old = world.kube.autoscaler.read_at;
     if old.is_some_and(|t| now.duration_since(t) < SIZES_KEPT) {

@@ -14,9 +14,9 @@ use super::super::rest::evict;
 use super::super::rest::query::Query;
 use super::super::store::{Key, Name};
 use super::super::within;
-use super::flags::Flags;
-use super::grow::fits;
-use super::{Deed, LEAVING_TAINT, annotation, nodes_of};
+use super::flags::AutoscalerFlags;
+use super::grow::would_fit;
+use super::{LEAVING_TAINT, ScalingAction, annotation, nodes_of};
 use crate::twin::aws::scaling;
 use crate::twin::laws;
 use crate::twin::world::World;
@@ -34,7 +34,7 @@ const NEEDED_FROM: i64 = 50;
 
 /// A node on its way out.
 #[derive(Clone, Debug)]
-pub struct Leaving {
+pub struct LeavingNode {
     since: Timestamp,
     nodegroup: String,
     instance: String,
@@ -43,9 +43,9 @@ pub struct Leaving {
 }
 
 /// Takes up what it has found unneeded for long enough.
-pub fn shrink(world: &mut World, flags: &Flags) {
+pub fn scale_down(world: &mut World, flags: &AutoscalerFlags) {
     let now = world.now();
-    let (empty, used) = within(world, |cluster| candidates(cluster, flags, now));
+    let (empty, used) = within(world, |cluster| removable_nodes(cluster, flags, now));
     let recently = SignedDuration::try_from(flags.delay_after_add).unwrap_or(SignedDuration::MAX);
     let grown = world.kube.autoscaler.grown_at;
     if grown.is_some_and(|t| now.duration_since(t) < recently) {
@@ -53,20 +53,20 @@ pub fn shrink(world: &mut World, flags: &Flags) {
     }
     if !empty.is_empty() {
         for node in empty.into_iter().take(EMPTY_AT_ONCE) {
-            begin(world, &node, now);
+            mark_leaving(world, &node, now);
         }
     } else if world.kube.autoscaler.leaving.is_empty()
         && let Some(node) = used.first()
     {
-        begin(world, node, now);
+        mark_leaving(world, node, now);
     }
-    go_on(world);
+    continue_leaving(world);
 }
 
 /// Nodes that nothing has needed for long enough and whose groups may do without: empty ones, and others.
-fn candidates(
+fn removable_nodes(
     cluster: &mut Cluster,
-    flags: &Flags,
+    flags: &AutoscalerFlags,
     now: Timestamp,
 ) -> (Vec<Arc<Node>>, Vec<Arc<Node>>) {
     let groups = cluster.autoscaler.groups.clone();
@@ -78,7 +78,7 @@ fn candidates(
         let nodes = nodes_of(cluster, &group.nodegroup);
         let mut spare = group.desired.min(nodes.len() as i64) - group.min;
         for node in nodes {
-            let Some(moving) = moving(cluster, flags, &node) else {
+            let Some(moving) = pods_to_move(cluster, flags, &node) else {
                 continue;
             };
             let since = cluster.autoscaler.unneeded.get(&node.name);
@@ -100,7 +100,7 @@ fn candidates(
 }
 
 /// The pods that have to leave a node before it can go; none where it is needed or cannot be emptied.
-fn moving(cluster: &Cluster, flags: &Flags, node: &Node) -> Option<Vec<Arc<Pod>>> {
+fn pods_to_move(cluster: &Cluster, flags: &AutoscalerFlags, node: &Node) -> Option<Vec<Arc<Pod>>> {
     let disabled = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
     let told = annotation(cluster, &node.name, disabled);
     if told.as_deref() == Some("true") || !node.ready {
@@ -156,7 +156,7 @@ fn has_place(
         let load = index.load.get(&node.name).cloned().unwrap_or_default();
         let room = load.cpu + cpu + pod.cpu <= node.cpu
             && load.memory + memory + pod.memory <= node.memory;
-        if room && fits(cluster, object, pod, node) {
+        if room && would_fit(cluster, object, pod, node) {
             extra.insert(node.name.clone(), (cpu + pod.cpu, memory + pod.memory));
             return true;
         }
@@ -186,10 +186,10 @@ fn evictable(cluster: &Cluster, node: &str) -> Vec<Arc<Pod>> {
 }
 
 /// Marks a node as one that goes.
-fn begin(world: &mut World, node: &Arc<Node>, now: Timestamp) {
+fn mark_leaving(world: &mut World, node: &Arc<Node>, now: Timestamp) {
     laws::autoscaler_takes(world, &node.name);
     within(world, |cluster| {
-        let leaving = Leaving {
+        let leaving = LeavingNode {
             since: now,
             nodegroup: node.group().to_owned(),
             instance: node.instance.clone(),
@@ -209,7 +209,7 @@ fn begin(world: &mut World, node: &Arc<Node>, now: Timestamp) {
 }
 
 /// Goes on with the nodes on their way out.
-pub fn go_on(world: &mut World) {
+pub fn continue_leaving(world: &mut World) {
     let now = world.now();
     for (node, leaving) in world.kube.autoscaler.leaving.clone() {
         let left = within(world, |cluster| evict_pods(cluster, &node));
@@ -217,15 +217,17 @@ pub fn go_on(world: &mut World) {
         match left {
             // Somebody else has ended it.
             None => drop(world.kube.autoscaler.leaving.remove(&node)),
-            Some((0, _)) => end(world, &node, &leaving),
+            Some((0, _)) => end_node(world, &node, &leaving),
             Some((_, held)) if waited > LONGEST_GRACE || (held && waited > EVICTION_TIME) => {
                 within(world, |cluster| {
-                    reopen(cluster, &node, &leaving);
+                    reopen_node(cluster, &node, &leaving);
                     let memory = &mut cluster.autoscaler;
                     memory.leaving.remove(&node);
                     let until = now.saturating_add(LEFT_ALONE).unwrap_or(now);
                     memory.unremovable.insert(node.clone(), until);
-                    memory.log.push(Deed::GaveUp { node: node.clone() });
+                    memory
+                        .log
+                        .push(ScalingAction::GaveUp { node: node.clone() });
                 });
             }
             Some(_) => {}
@@ -246,11 +248,11 @@ fn evict_pods(cluster: &mut Cluster, node: &str) -> Option<(usize, bool)> {
 }
 
 /// Ends a node that is empty: its daemons are evicted, its instance is ended, its group is smaller by one.
-fn end(world: &mut World, node: &str, leaving: &Leaving) {
+fn end_node(world: &mut World, node: &str, leaving: &LeavingNode) {
     if !scaling::end_instance(world, &leaving.instance) {
         // Its group is at its smallest size by now.
         within(world, |cluster| {
-            reopen(cluster, node, leaving);
+            reopen_node(cluster, node, leaving);
             cluster.autoscaler.leaving.remove(node);
             cluster.autoscaler.read_at = None;
         });
@@ -269,7 +271,7 @@ fn end(world: &mut World, node: &str, leaving: &Leaving) {
         for group in known.filter(|g| g.nodegroup == leaving.nodegroup) {
             group.desired -= 1;
         }
-        memory.log.push(Deed::Ended {
+        memory.log.push(ScalingAction::Ended {
             nodegroup: leaving.nodegroup.clone(),
             node: node.to_owned(),
         });
@@ -277,7 +279,7 @@ fn end(world: &mut World, node: &str, leaving: &Leaving) {
 }
 
 /// Takes the marks off a node that stays.
-pub fn reopen(cluster: &mut Cluster, node: &str, leaving: &Leaving) {
+pub fn reopen_node(cluster: &mut Cluster, node: &str, leaving: &LeavingNode) {
     cluster.change(&Key::new(NODES, "", node), |n| {
         list_mut(n, "spec.taints").retain(|t| text(t, "key") != LEAVING_TAINT);
         if list(n, "spec.taints").is_empty() {

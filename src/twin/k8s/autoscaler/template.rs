@@ -18,14 +18,14 @@ use crate::twin::world::World;
 const DESCRIBED_KEPT: SignedDuration = SignedDuration::from_mins(6);
 
 /// Brings the templates up to date.
-pub fn refresh(world: &mut World) {
+pub fn refresh_templates(world: &mut World) {
     let now = world.now();
     let groups = world.kube.autoscaler.groups.clone();
     for group in groups {
         let seen = within(world, |cluster| {
             let nodes = nodes_of(cluster, &group.nodegroup);
             let good = nodes.iter().find(|n| n.ready && !n.unschedulable);
-            let template = good.map(|n| Arc::new(like(cluster, n)));
+            let template = good.map(|n| Arc::new(template_like(cluster, n)));
             if let Some(template) = template {
                 let name = group.name.clone();
                 cluster.autoscaler.templates.insert(name, template);
@@ -61,14 +61,14 @@ pub fn refresh(world: &mut World) {
 }
 
 /// The template of a group.
-pub fn of(cluster: &Cluster, group: &str) -> Option<Arc<Node>> {
+pub fn template_of(cluster: &Cluster, group: &str) -> Option<Arc<Node>> {
     let memory = &cluster.autoscaler;
     let described = || memory.described.get(group).map(|(_, node)| node);
     memory.templates.get(group).or_else(described).cloned()
 }
 
 /// A new node like this one: without what is its own, and without the room that daemons take.
-fn like(cluster: &Cluster, node: &Node) -> Node {
+fn template_like(cluster: &Cluster, node: &Node) -> Node {
     let mut new = node.clone();
     new.name = format!("template-for-{}", node.name);
     new.instance.clear();

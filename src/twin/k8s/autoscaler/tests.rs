@@ -8,7 +8,7 @@ use super::super::json::{list_mut, set};
 use super::super::kinds::NODES;
 use super::super::store::Key;
 use super::super::{hands, within};
-use super::{Deed, annotation, deeds};
+use super::{ScalingAction, actions, annotation};
 use crate::model::Clock;
 use crate::twin::world::World;
 use crate::twin::{Twin, fault, scenario};
@@ -77,15 +77,15 @@ fn evict_one(world: &mut World) {
 
 fn ended(twin: &Twin) -> usize {
     twin.with(|world| {
-        let ended = |d: &&Deed| matches!(d, Deed::Ended { .. });
-        deeds(world).iter().filter(ended).count()
+        let ended = |d: &&ScalingAction| matches!(d, ScalingAction::Ended { .. });
+        actions(world).iter().filter(ended).count()
     })
 }
 
 fn grown(twin: &Twin) -> i64 {
     twin.with(|world| {
-        let by = deeds(world).iter().map(|d| match d {
-            Deed::Grew { by, .. } => *by,
+        let by = actions(world).iter().map(|d| match d {
+            ScalingAction::Grew { by, .. } => *by,
             _ => 0,
         });
         by.sum()
@@ -178,9 +178,9 @@ async fn an_evicted_autoscaler_comes_back_and_has_forgotten_what_it_knew() {
     pass(300).await;
     twin.with(|world| {
         assert!(
-            deeds(world).contains(&Deed::Restarted),
+            actions(world).contains(&ScalingAction::Restarted),
             "{:?}",
-            deeds(world)
+            actions(world)
         );
     });
 }

@@ -137,7 +137,7 @@ impl Cluster {
             }
         }
         for name in names(self, DEPLOYMENTS) {
-            autoscaler::notice(self, &name);
+            autoscaler::notice_deployment(self, &name);
         }
         for name in names(self, NODES) {
             self.soon(Work::Taints(name.name));
@@ -180,7 +180,7 @@ impl Cluster {
                     self.soon(work(name.clone()));
                 }
                 if res == DEPLOYMENTS && change.new.is_some() {
-                    autoscaler::notice(self, name);
+                    autoscaler::notice_deployment(self, name);
                 }
             }
         }
