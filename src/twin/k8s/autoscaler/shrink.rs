@@ -40,6 +40,8 @@ pub struct LeavingNode {
     instance: String,
     /// Somebody had cordoned it before.
     was_cordoned: bool,
+    /// Its instance is being ended: it is there until its connections have drained.
+    ended: bool,
 }
 
 /// Takes up what it has found unneeded for long enough.
@@ -55,7 +57,7 @@ pub fn scale_down(world: &mut World, flags: &AutoscalerFlags) {
         for node in empty.into_iter().take(EMPTY_AT_ONCE) {
             mark_leaving(world, &node, now);
         }
-    } else if world.kube.autoscaler.leaving.is_empty()
+    } else if world.kube.autoscaler.leaving.values().all(|l| l.ended)
         && let Some(node) = used.first()
     {
         mark_leaving(world, node, now);
@@ -194,6 +196,7 @@ fn mark_leaving(world: &mut World, node: &Arc<Node>, now: Timestamp) {
             nodegroup: node.group().to_owned(),
             instance: node.instance.clone(),
             was_cordoned: node.unschedulable,
+            ended: false,
         };
         cluster
             .autoscaler
@@ -217,6 +220,7 @@ pub fn continue_leaving(world: &mut World) {
         match left {
             // Somebody else has ended it.
             None => drop(world.kube.autoscaler.leaving.remove(&node)),
+            Some(_) if leaving.ended => {}
             Some((0, _)) => end_node(world, &node, &leaving),
             Some((_, held)) if waited > LONGEST_GRACE || (held && waited > EVICTION_TIME) => {
                 within(world, |cluster| {
@@ -265,7 +269,9 @@ fn end_node(world: &mut World, node: &str, leaving: &LeavingNode) {
             let _ = evict::evict(cluster, &key, &Query::default(), &json!({}));
         }
         let memory = &mut cluster.autoscaler;
-        memory.leaving.remove(node);
+        if let Some(leaving) = memory.leaving.get_mut(node) {
+            leaving.ended = true;
+        }
         memory.unneeded.remove(node);
         let known = memory.groups.iter_mut();
         for group in known.filter(|g| g.nodegroup == leaving.nodegroup) {

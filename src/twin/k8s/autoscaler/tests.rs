@@ -131,6 +131,16 @@ async fn cordoned_nodes_go_down_to_the_smallest_size_and_held_ones_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_node_whose_connections_drain_is_ended_once_and_what_cannot_go_stays() {
+    let twin = twin(&["autoscaler:10s", "min-size:expense-blue:0"]);
+    pass(3600).await;
+    // The autoscaler's own node has a pod that may not go, and the volume's node is the only one of its zone.
+    let left = twin.with(|w| nodes(w).len());
+    assert!(left >= 2, "{left} nodes are left");
+    assert_eq!(ended(&twin), 3 - left);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cordoned_group_grows_by_the_template_it_had_and_not_once_its_taint_was_seen_before_the_cordon()
  {
     // Only cordoned: the template is that of before.
