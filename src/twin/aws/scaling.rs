@@ -63,8 +63,15 @@ pub fn set_desired(world: &mut World, group: &str, desired: i64) -> bool {
     asg::run(world, "SetDesiredCapacity", Input(&input)).is_ok()
 }
 
-/// TerminateInstanceInAutoScalingGroup, the group smaller by one; whether it was taken.
+/// TerminateInstanceInAutoScalingGroup, the group smaller by one; whether it was taken. An instance that is on its way
+/// out already counts for nothing any more.
 pub fn end_instance(world: &mut World, instance: &str) -> bool {
+    if !groups(world)
+        .iter()
+        .any(|g| g.instances.iter().any(|i| i == instance))
+    {
+        return false;
+    }
     let input = json!({"InstanceId": instance, "ShouldDecrementDesiredCapacity": true});
     asg::run(world, "TerminateInstanceInAutoScalingGroup", Input(&input)).is_ok()
 }
