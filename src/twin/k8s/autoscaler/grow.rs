@@ -56,7 +56,7 @@ pub fn would_fit(cluster: &Cluster, object: &Value, pod: &Pod, node: &Node) -> b
 
 /// Grows a group, if pods ask for it; whether there are pods that wait.
 pub fn scale_up(world: &mut World) -> bool {
-    let Some((group, by)) = within(world, |cluster| choose_group(cluster)) else {
+    let Some((group, by)) = within(world, choose_group) else {
         return false;
     };
     let Some(by) = by else { return true };
