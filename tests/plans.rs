@@ -50,6 +50,7 @@ async fn expense_dev_has_the_route_its_plan_promises() {
             "bake-control-plane-1.29",
             "addon-kube-proxy-1.29",
             "addon-coredns-1.29",
+            "hold-expense-blue",
             "green-expense-green",
             "hold-expense-green",
             "attach-expense-green-expense-green-tg",

@@ -188,6 +188,8 @@ fn asg(g: types::AutoScalingGroup) -> Asg {
         arn: g.auto_scaling_group_arn,
         suspended,
         tags,
+        warm_pool: g.warm_pool_configuration.is_some(),
+        protects_new: g.new_instances_protected_from_scale_in.unwrap_or(false),
     }
 }
 
@@ -210,5 +212,6 @@ fn instance(i: types::Instance) -> AsgInstance {
         healthy: i
             .health_status
             .is_some_and(|s| s.eq_ignore_ascii_case("healthy")),
+        protected: i.protected_from_scale_in.unwrap_or(false),
     }
 }

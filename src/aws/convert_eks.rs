@@ -299,6 +299,7 @@ pub fn nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
         }),
         tags: sorted(g.tags),
         created_at: time(g.created_at),
+        modified_at: time(g.modified_at),
     })
 }
 

@@ -193,6 +193,7 @@ fn weighs(spec: &StepSpec) -> bool {
         StepSpec::Bake { .. }
         | StepSpec::LaunchTemplate { .. }
         | StepSpec::HoldGreen { .. }
+        | StepSpec::HoldBlue { .. }
         | StepSpec::Soak { .. }
         | StepSpec::Retire { .. }
         | StepSpec::ReleaseGreen { .. } => false,

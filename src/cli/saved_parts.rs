@@ -63,6 +63,7 @@ fn shape(group: &Nodegroup) -> Nodegroup {
     shape.scaling.desired = 0;
     shape.status = String::new();
     shape.health = Vec::new();
+    shape.modified_at = None;
     shape
 }
 

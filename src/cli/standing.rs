@@ -87,6 +87,7 @@ pub fn standing(state: &RunState, route: &Route, view: Option<&View>) -> Vec<Str
             | StepSpec::Bake { .. }
             | StepSpec::LaunchTemplate { .. }
             | StepSpec::HoldGreen { .. }
+            | StepSpec::HoldBlue { .. }
             | StepSpec::AttachTargets { .. }
             | StepSpec::AddToRules { .. }
             | StepSpec::DetachTargets { .. }

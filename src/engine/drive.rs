@@ -161,7 +161,10 @@ impl<W: Ground> Engine<'_, W> {
             };
             let looked = match looked {
                 Ok(looked) => looked,
-                Err(error) => match self.trouble(planned, way, &mut looking, error).await? {
+                Err(error) => match self
+                    .trouble(planned, way, &mut looking, error, None)
+                    .await?
+                {
                     Some(ended) => return Ok(Course::Ended(ended)),
                     None => continue,
                 },
@@ -220,6 +223,7 @@ impl<W: Ground> Engine<'_, W> {
                     if !self.may_act().await? {
                         continue;
                     }
+                    let now = looked.before.clone();
                     if begun.as_ref() != Some(&act) {
                         self.begin(planned, way, looked.before, &act).await?;
                         begun = Some(act.clone());
@@ -246,8 +250,9 @@ impl<W: Ground> Engine<'_, W> {
                             begun = None;
                         }
                         Err(error) => {
-                            if let Some(ended) =
-                                self.trouble(planned, way, &mut acting, error).await?
+                            if let Some(ended) = self
+                                .trouble(planned, way, &mut acting, error, Some(&now))
+                                .await?
                             {
                                 return Ok(Course::Ended(ended));
                             }
@@ -328,13 +333,15 @@ impl<W: Ground> Engine<'_, W> {
         Ok(())
     }
 
-    /// Bears a failure, or ends the process's part in the run.
+    /// Bears a failure, or ends the process's part in the run. `seen`: how the world was just before, where it could be
+    /// read.
     async fn trouble(
         &mut self,
         planned: &Planned<W>,
         way: &Way,
         trouble: &mut Trouble,
         error: StepError,
+        seen: Option<&Value>,
     ) -> Result<Option<Ended>, EngineError> {
         match trouble.met(&error, fastrand::f64()) {
             Verdict::Again(after) => {
@@ -368,7 +375,7 @@ impl<W: Ground> Engine<'_, W> {
                 Ok(Some(Ended::Reroute { step, why }))
             }
             Verdict::Stuck { denied } => {
-                let why = self.refusal(planned, way, error.to_string(), None)?;
+                let why = self.refusal(planned, way, error.to_string(), seen)?;
                 Ok(Some(self.stuck(planned, way, why, denied).await?))
             }
         }

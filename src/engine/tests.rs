@@ -443,6 +443,22 @@ async fn a_refusal_after_an_act_shows_before_done_and_now() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_act_shows_how_the_world_was_just_before_it() {
+    let (toy, memory) = (fresh_toy(), Memory::default());
+    *toy.troubles.lock().unwrap() = vec![Class::Invalid];
+    let steps = [Raise::plain("a", &[1])];
+    let ended = process(&toy, &steps, in_cluster(&memory), false)
+        .await
+        .unwrap();
+    let Ended::Stuck { why, .. } = ended else {
+        panic!("{ended:?}")
+    };
+    for part in ["asked:  set a to 1", "now:    as it was before the run"] {
+        assert!(why.contains(part), "{why}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_point_of_no_return_ends_a_rollback_without_touching_what_lies_before_it() {
     let (toy, memory) = (fresh_toy(), Memory::default());
     let undo = Undo::Impossible("the group is gone".into());

@@ -1,12 +1,12 @@
 //! Takes out of an object what a snapshot must not hold. Pure.
 //!
 //! Secrets and ConfigMaps are never read. Of what is read, whatever may carry a secret goes: values of environment
-//! variables (their names stay), commands and arguments, headers of probes, what a container said when it ended, and
+//! variables (their names stay), commands and arguments (but for two flags of a cluster autoscaler), headers of probes, what a container said when it ended, and
 //! the copy of the manifest that `kubectl apply` leaves.
 
 use serde_json::Value;
 
-use crate::model::Inventory;
+use crate::model::{Inventory, marks};
 
 /// Annotations that repeat the manifest.
 const COPIES: &[&str] = &[
@@ -37,12 +37,33 @@ fn named(name: &str, field: &mut Value) {
         }
         ("env", Value::Array(variables)) => without(variables, &["value"]),
         ("containers" | "initContainers" | "ephemeralContainers", Value::Array(containers)) => {
-            without(containers, &["command", "args"]);
+            for container in containers.iter_mut() {
+                commands(container);
+            }
         }
         ("exec", Value::Object(exec)) => drop(exec.remove("command")),
         ("httpGet", Value::Object(get)) => drop(get.remove("httpHeaders")),
         ("terminated", Value::Object(ended)) => drop(ended.remove("message")),
         _ => {}
+    }
+}
+
+/// Takes a container's commands out, but for the flags by which a cluster autoscaler names its groups.
+fn commands(container: &mut Value) {
+    let Some(container) = container.as_object_mut() else {
+        return;
+    };
+    let image = container.get("image").and_then(Value::as_str);
+    let autoscaler = image.is_some_and(|i| i.contains("cluster-autoscaler"));
+    for field in ["command", "args"] {
+        if let Some(Value::Array(words)) = container.get_mut(field).filter(|_| autoscaler) {
+            words.retain(|word| {
+                let flag = word.as_str().and_then(|w| w.split_once('='));
+                flag.is_some_and(|(flag, _)| marks::AUTOSCALER_FLAGS.contains(&flag))
+            });
+        } else {
+            container.remove(field);
+        }
     }
 }
 

@@ -22,6 +22,12 @@ pub struct Asg {
     pub arn: Option<String>,
     pub suspended: Vec<String>,
     pub tags: Vec<AsgTag>,
+    /// It keeps instances ready beside those in service.
+    #[serde(default)]
+    pub warm_pool: bool,
+    /// New instances are protected from scale-in.
+    #[serde(default)]
+    pub protects_new: bool,
 }
 
 /// An instance as its group sees it.
@@ -32,6 +38,9 @@ pub struct AsgInstance {
     pub zone: String,
     pub lifecycle: String,
     pub healthy: bool,
+    /// It is protected from scale-in.
+    #[serde(default)]
+    pub protected: bool,
 }
 
 /// A tag of the group, and whether instances get it.
@@ -42,3 +51,14 @@ pub struct AsgTag {
     pub value: String,
     pub propagate: bool,
 }
+
+/// Processes of an Auto Scaling group whose suspension green gets from blue. Without the others (`Launch`, `Terminate`,
+/// `AddToLoadBalancer`) it could be neither made nor filled nor emptied.
+pub const CARRIED_SUSPENSIONS: &[&str] = &[
+    "AZRebalance",
+    "AlarmNotification",
+    "HealthCheck",
+    "InstanceRefresh",
+    "ReplaceUnhealthy",
+    "ScheduledActions",
+];

@@ -112,6 +112,9 @@ pub struct Nodegroup {
     pub launch_template: Option<LaunchTemplateRef>,
     pub tags: BTreeMap<String, String>,
     pub created_at: Option<Timestamp>,
+    /// When EKS was last asked to change it. Absent in snapshots of older versions.
+    #[serde(default)]
+    pub modified_at: Option<Timestamp>,
 }
 
 /// Sizes of a node group.

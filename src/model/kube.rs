@@ -280,6 +280,9 @@ pub struct Workload {
     pub required_affinity: BTreeMap<String, Vec<String>>,
     pub tolerations: Vec<Toleration>,
     pub readiness_probe: bool,
+    /// Of a cluster autoscaler: the flags that say which groups it manages.
+    #[serde(default)]
+    pub autoscaler_flags: Vec<String>,
 }
 
 /// A Service.

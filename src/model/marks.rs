@@ -4,14 +4,18 @@
 pub const BLUE_TAINT: &str = "eksup.dev/blue";
 /// Annotation on a node that eksup cordoned; the value is the run's id.
 pub const CORDONED: &str = "eksup.dev/cordoned-by";
-/// Annotation on a node where eksup set the cluster autoscaler's `scale-down-disabled`.
+/// Annotation on a node where eksup set the cluster autoscaler's `scale-down-disabled`; the value is the run's id.
 pub const SCALE_DOWN_HELD: &str = "eksup.dev/scale-down-held-by";
+/// Annotation on such a node: what `scale-down-disabled` said before, where it said anything.
+pub const SCALE_DOWN_BEFORE: &str = "eksup.dev/scale-down-disabled-before";
 /// Annotation on a blue node whose emptying has begun; the value is the run's id, `@` and the time.
 pub const DRAINING: &str = "eksup.dev/draining";
 /// Annotation on a blue node that was given up on at its deadline, by consent; the value is the run's id.
 pub const SKIPPED: &str = "eksup.dev/drain-skipped";
 /// The cluster autoscaler's own annotation.
 pub const SCALE_DOWN_DISABLED: &str = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
+/// The cluster autoscaler's flags that say which groups it manages.
+pub const AUTOSCALER_FLAGS: &[&str] = &["--nodes", "--node-group-auto-discovery"];
 /// The label that takes a node out of controller-managed target groups.
 pub const EXCLUDE_FROM_LB: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 /// The label by which EKS says which node group a node belongs to.

@@ -136,6 +136,7 @@ pub const KINDS: &[&str] = &[
     "create-green",
     "detach-targets",
     "drain",
+    "hold-blue",
     "hold-green",
     "launch-template",
     "release-green",

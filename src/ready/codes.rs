@@ -56,6 +56,11 @@ codes! {
     Fargate = "EKSUP-N010", Warning, "Fargate pods keep their kubelet until they are recreated";
     SelfMoving = "EKSUP-N011", Info, "Karpenter or Auto Mode replaces its own nodes";
     AddressesUnknown = "EKSUP-N030", Warning, "How many addresses green takes is not known";
+    AutoscalerMissesGreen = "EKSUP-N050", Warning, "A cluster autoscaler will not manage green";
+    AutoscalerVersion = "EKSUP-N051", Warning, "A cluster autoscaler is not of the target's minor";
+    AutoscalerUnread = "EKSUP-N052", Warning, "Which groups a cluster autoscaler manages is unknown";
+    ProcessSuspended = "EKSUP-N053", Warning, "Somebody suspended processes of an Auto Scaling group";
+    GroupExtras = "EKSUP-N054", Warning, "An Auto Scaling group has what green does not get";
     AddonStatus = "EKSUP-A001", Blocker, "An add-on is not ACTIVE";
     AddonIncompatible = "EKSUP-A002", Blocker, "An add-on has no version that runs on a minor on the way";
     AddonSelfManaged = "EKSUP-A003", Warning, "An add-on runs that EKS does not manage";

@@ -2,7 +2,9 @@
 
 use super::case::{Case, Judge};
 use super::codes::Code;
-use super::{Finding, Severity, addons, budgets, cluster, nodes, pods, traffic, webhooks};
+use super::{
+    Finding, Severity, addons, autoscaler, budgets, cluster, nodes, pods, traffic, webhooks,
+};
 use crate::model::Inventory;
 use crate::model::inventory::Unread;
 use crate::plan::{Insights, Plan};
@@ -11,6 +13,7 @@ use crate::route::{Route, RouteProblem};
 const JUDGES: &[Judge] = &[
     cluster::judge,
     nodes::judge,
+    autoscaler::judge,
     addons::judge,
     budgets::judge,
     pods::judge,

@@ -2,6 +2,7 @@
 
 mod addons;
 mod addresses;
+mod autoscaler;
 mod budgets;
 mod case;
 mod cluster;

@@ -17,6 +17,24 @@ use crate::plan::{
 /// EKS's own limit of nodes in a group.
 const WHOLE_GROUP: u32 = 450;
 
+/// Keeps blue from the autoscaler. `grows_first`: a rollback makes blue whole before anything else of the migration.
+pub fn hold_blue(draft: &mut Draft<'_>, m: &Move<'_, '_>, grows_first: bool) {
+    let spec = StepSpec::HoldBlue {
+        blue: m.blue.clone(),
+        grows_first,
+    };
+    let sketch = Sketch::new(
+        format!("Nodes of {}: kept from the autoscaler's scale-down", m.blue),
+        [format!("nodes of {}", m.blue)],
+        estimate::HOLD,
+        spec,
+    );
+    draft.push(
+        format!("hold-{}", m.blue),
+        sketch.why("an autoscaler would drain closed nodes past windows and approvals, and remove empty ones that a rollback needs"),
+    );
+}
+
 /// Adds green, with its image before it and its hold after it.
 pub fn create(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
     let (wish, origin, at, last) = (

@@ -23,6 +23,7 @@ pub fn kind(spec: &StepSpec) -> &'static str {
         StepSpec::LaunchTemplate { .. } => "launch-template",
         StepSpec::CreateGreen { .. } => "create-green",
         StepSpec::HoldGreen { .. } => "hold-green",
+        StepSpec::HoldBlue { .. } => "hold-blue",
         StepSpec::ShieldBlue { .. } => "shield-blue",
         StepSpec::AttachTargets { .. } => "attach-targets",
         StepSpec::AddToRules { .. } => "add-to-rules",
@@ -121,6 +122,7 @@ fn manner(spec: &StepSpec) -> Manner {
         | StepSpec::LaunchTemplate { .. }
         | StepSpec::CreateGreen { .. }
         | StepSpec::HoldGreen { .. }
+        | StepSpec::HoldBlue { .. }
         | StepSpec::ShieldBlue { .. }
         | StepSpec::AttachTargets { .. }
         | StepSpec::AddToRules { .. }

@@ -370,6 +370,7 @@ impl Walk {
             StepSpec::Bake { .. }
             | StepSpec::LaunchTemplate { .. }
             | StepSpec::HoldGreen { .. }
+            | StepSpec::HoldBlue { .. }
             | StepSpec::Soak { .. }
             | StepSpec::ReleaseGreen { .. } => {}
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::acts::{
-    add_to_rules, attach, create, detach, drain, explain_order, is_late, is_local, shield, shift,
+    add_to_rules, attach, create, detach, drain, explain_order, hold_blue, is_late, is_local,
+    shield, shift,
 };
 use super::draft::{Draft, Sketch};
 use super::fleet::Mover;
@@ -199,6 +200,9 @@ fn unread_asgs(draft: &mut Draft<'_>, blue: &str) {
 /// Green stands beside blue: blue-green, canary and rolling.
 fn beside(draft: &mut Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair]) {
     for m in moves {
+        hold_blue(draft, m, true);
+    }
+    for m in moves {
         create(draft, m);
     }
     let late: Vec<bool> = (0..pairs.len())
@@ -265,6 +269,7 @@ fn beside(draft: &mut Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair]) {
 fn recreate(draft: &mut Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair]) {
     draft.note("Strategy recreate: workloads on these node groups are down from their drain until green is ready. Blue stays as an empty group until the end, so that it can be brought back.");
     for m in moves {
+        hold_blue(draft, m, false);
         shield(draft, m);
     }
     for m in moves {

@@ -22,10 +22,29 @@ pub struct Route {
 
 impl Route {
     /// The steps in the order in which they are taken back: the last first; but traffic that had moved before the pods did
-    /// goes back before they do, as blue serves without them. Whoever turns back most wants the traffic off green.
+    /// goes back before they do, as blue serves without them: whoever turns back most wants the traffic off green. And
+    /// before either, blue is as large as it was.
     pub fn way_back(&self) -> Vec<&RouteStep> {
         let (mut back, mut drains) = (Vec::new(), Vec::new());
-        for step in self.steps.iter().rev() {
+        // Blues whose size is seen to before the traffic or a pod comes back to them.
+        let mut grown = Vec::new();
+        for (i, step) in self.steps.iter().enumerate().rev() {
+            match step.spec {
+                StepSpec::ReleaseGreen { .. } | StepSpec::Retire { .. } | StepSpec::Soak { .. } => {
+                    back.append(&mut drains);
+                    back.push(step);
+                    continue;
+                }
+                StepSpec::HoldBlue { grows_first, .. } if grows_first => continue,
+                _ => {}
+            }
+            for first in self.grown_first(i) {
+                if !grown.contains(&first.id.as_str()) {
+                    grown.push(first.id.as_str());
+                    back.append(&mut drains);
+                    back.push(first);
+                }
+            }
             match step.spec {
                 StepSpec::Drain { .. } => drains.push(step),
                 StepSpec::Shift { .. } => back.push(step),
@@ -37,6 +56,21 @@ impl Route {
         }
         back.append(&mut drains);
         back
+    }
+
+    /// The blues that must be whole before step `i` is taken back: those held since the last migration ended.
+    fn grown_first(&self, i: usize) -> impl Iterator<Item = &RouteStep> {
+        let of_this = self.steps[..i].iter().rev();
+        let of_this = of_this.take_while(|s| !matches!(s.spec, StepSpec::ReleaseGreen { .. }));
+        of_this.filter(|s| {
+            matches!(
+                s.spec,
+                StepSpec::HoldBlue {
+                    grows_first: true,
+                    ..
+                }
+            )
+        })
     }
 }
 
@@ -106,6 +140,12 @@ pub enum StepSpec {
     },
     /// Green is kept from the autoscaler's scale-down until the run ends.
     HoldGreen { green: String },
+    /// Blue is kept from the autoscaler's scale-down until it is retired, and a rollback finds it whole.
+    HoldBlue {
+        blue: String,
+        /// A rollback grows blue before anything else of the migration; not where blue gives its room to green first.
+        grows_first: bool,
+    },
     /// Blue takes no new pod and no new node: taint on the group, taint and cordon on nodes, size pinned.
     ShieldBlue { blue: String, taint: NodegroupTaint },
     /// Green's instances become targets.

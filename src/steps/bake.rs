@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::steps::drain::timers::Timers;
 use crate::steps::workload_health::{ShortWorkload, describe_short};
-use crate::steps::{PATIENCE, World, evictable};
+use crate::steps::{PATIENCE, World, blue_capacity, evictable};
 
 /// How long beyond its time a bake waits for what is not well before it asks for a person.
 const GRACE: Duration = Duration::from_secs(15 * 60);
@@ -45,6 +45,8 @@ pub struct Seen {
     ill_for: Duration,
     /// How long this process has seen green without a Ready node.
     green_down_for: Duration,
+    /// What the empty group could still carry.
+    capacity: Option<String>,
 }
 
 /// Timers of a bake.
@@ -132,6 +134,10 @@ impl Step<World> for Bake {
             deserted,
             ill_for: so_for(ILL),
             green_down_for: so_for(GREEN_DOWN),
+            capacity: self
+                .empty
+                .as_deref()
+                .map(|blue| blue_capacity::describe(&snapshot, blue, self.green.as_deref())),
         })
     }
 
@@ -179,10 +185,11 @@ impl Step<World> for Bake {
             ));
         }
         if left > SignedDuration::ZERO {
-            let well = if trouble.is_empty() {
-                "all nodes Ready, all workloads as they were".to_owned()
-            } else {
-                trouble
+            let well = "all nodes Ready, all workloads as they were";
+            let well = match (&seen.capacity, trouble.is_empty()) {
+                (Some(capacity), true) => format!("{well}; {capacity}"),
+                (None, true) => well.to_owned(),
+                (_, false) => trouble,
             };
             let recheck = Duration::try_from(left).unwrap_or(RECHECK).min(RECHECK);
             return Decision::Wait {

@@ -9,6 +9,7 @@ use crate::steps::control_plane::ControlPlane;
 use crate::steps::drain::Drain;
 use crate::steps::green::{Green, Wish};
 use crate::steps::hold::Hold;
+use crate::steps::hold_blue::HoldBlue;
 use crate::steps::launch_template::LaunchTemplate;
 use crate::steps::retire::Retire;
 use crate::steps::shield::Shield;
@@ -78,6 +79,7 @@ pub fn build(
         }
         StepSpec::HoldGreen { green } => Box::new(Hold::on(green, run)),
         StepSpec::ReleaseGreen { green } => Box::new(Hold::off(green, run)),
+        StepSpec::HoldBlue { blue, .. } => Box::new(HoldBlue::new(id, run, blue)),
         StepSpec::ShieldBlue { blue, taint } => Box::new(Shield::new(id, run, blue, taint)),
         StepSpec::AttachTargets {
             green,

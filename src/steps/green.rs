@@ -15,6 +15,7 @@ use crate::model::kube::{Node, Workload};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
 use crate::steps::drain::{self, Drain, leaving};
+use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::updates::{POLL, issues};
 use crate::steps::{BACK_PATIENCE, PATIENCE, World, absent_is_none};
 
@@ -58,6 +59,7 @@ pub struct Seen {
     asg: Option<Asg>,
     blue_desired: Option<i32>,
     blue_tags: Vec<AsgTag>,
+    blue_suspended: Vec<String>,
     /// The template version to use, when it had to be looked up.
     template_version: Option<i64>,
     nodes: Vec<std::sync::Arc<Node>>,
@@ -86,6 +88,11 @@ pub enum Act {
     CopyTags {
         asg: String,
         tags: Vec<AsgTag>,
+    },
+    /// Processes that somebody suspended for blue's group are for green's too.
+    Suspend {
+        asg: String,
+        processes: Vec<String>,
     },
     /// On the way back: what empties it.
     Leave {
@@ -309,12 +316,14 @@ impl Step<World> for Green {
             .as_ref()
             .map(|a| a.desired)
             .or(blue.as_ref().map(|b| b.scaling.desired));
-        let blue_tags = blue_asg.map(|a| a.tags).unwrap_or_default();
+        let (blue_tags, blue_suspended) =
+            blue_asg.map(|a| (a.tags, a.suspended)).unwrap_or_default();
         Ok(Seen {
             green,
             asg,
             blue_desired,
             blue_tags,
+            blue_suspended,
             template_version,
             nodes,
             daemons,
@@ -396,6 +405,15 @@ impl Step<World> for Green {
                 });
             }
         }
+        if let Some(asg) = &seen.asg {
+            let processes = missing_suspensions(&seen.blue_tags, &seen.blue_suspended, asg);
+            if !processes.is_empty() {
+                return Decision::Act(Act::Suspend {
+                    asg: asg.name.clone(),
+                    processes,
+                });
+            }
+        }
         let mut zones: Vec<&str> = seen.nodes.iter().filter_map(|n| n.zone()).collect();
         zones.sort_unstable();
         zones.dedup();
@@ -439,6 +457,10 @@ impl Step<World> for Green {
                 Ok(()) | Err(_) => Ok(()),
             },
             Act::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
+            Act::Suspend { asg, processes } => {
+                let processes: Vec<&str> = processes.iter().map(String::as_str).collect();
+                Ok(world.aws.suspend(asg, &processes).await?)
+            }
             Act::Leave { act } => self.leaving.act(world, act).await,
         }
     }
@@ -510,6 +532,10 @@ impl Step<World> for Green {
                 "copy {} tags of blue to Auto Scaling group {asg}",
                 tags.len()
             ),
+            Act::Suspend { asg, processes } => format!(
+                "suspend {} of Auto Scaling group {asg}, as for blue's",
+                processes.join(", ")
+            ),
             Act::Leave { act } => self.leaving.describe(act),
             Act::Delete => format!("DeleteNodegroup {}", self.name()),
         }
@@ -518,63 +544,4 @@ impl Step<World> for Green {
 
 fn wait(why: String) -> Decision<Act> {
     Decision::Wait { why, recheck: POLL }
-}
-
-/// Tags of blue's Auto Scaling group that EKS does not set by itself and green's lacks.
-fn missing_tags(blue: &[AsgTag], green: &Asg) -> Vec<AsgTag> {
-    let owned = |k: &str| {
-        k.starts_with("aws:")
-            || k.starts_with("eks:")
-            || k.starts_with("kubernetes.io/cluster/")
-            || k.starts_with("k8s.io/cluster/")
-            || k == "k8s.io/cluster-autoscaler/enabled"
-            || k == marks::AZ_REBALANCE_TAG
-            || (k.starts_with("k8s.io/cluster-autoscaler/")
-                && !k.starts_with("k8s.io/cluster-autoscaler/node-template/"))
-    };
-    blue.iter()
-        .filter(|t| !owned(&t.key) && !green.tags.iter().any(|g| g.key == t.key))
-        .cloned()
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_users_own_asg_tags_are_copied() {
-        let tag = |k: &str| AsgTag {
-            key: k.into(),
-            value: "v".into(),
-            propagate: true,
-        };
-        let blue = [
-            tag("eks:nodegroup-name"),
-            tag("k8s.io/cluster-autoscaler/c"),
-            tag("k8s.io/cluster-autoscaler/node-template/label/x"),
-            tag("team"),
-        ];
-        let green = Asg {
-            name: "g".into(),
-            min: 0,
-            max: 1,
-            desired: 1,
-            zones: vec![],
-            instances: vec![],
-            target_groups: vec![],
-            load_balancers: vec![],
-            arn: None,
-            suspended: vec![],
-            tags: vec![],
-        };
-        let missing: Vec<String> = missing_tags(&blue, &green)
-            .into_iter()
-            .map(|t| t.key)
-            .collect();
-        assert_eq!(
-            missing,
-            ["k8s.io/cluster-autoscaler/node-template/label/x", "team"]
-        );
-    }
 }

@@ -91,13 +91,9 @@ impl Step<World> for Hold {
             .values()
             .filter(|n| n.nodegroup() == Some(&self.green))
         {
-            if node.annotations.get(marks::SCALE_DOWN_HELD) == Some(&self.run) {
+            if nodes::is_held_by(node, &self.run) {
                 seen.held.push(node.name.clone());
-            } else if node
-                .annotations
-                .get(marks::SCALE_DOWN_DISABLED)
-                .is_none_or(|v| v != "true")
-            {
+            } else if !nodes::is_held(node) {
                 seen.open.push(node.name.clone());
             }
         }

@@ -36,9 +36,15 @@ pub async fn unfit(
     Ok((none && read.scaling.desired > 0).then(|| format!("node group {group} has no Ready node")))
 }
 
-/// Taints nodes as blue, so that no new pod comes and the autoscaler sees it in its template.
-pub async fn taint(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| tainted(node, &world.run)).await
+/// Taints nodes as blue, so that no new pod comes and the autoscaler sees it in its template, and keeps the autoscaler
+/// from removing them.
+pub async fn taint_and_hold(world: &World, names: &[String]) -> Result<(), StepError> {
+    each(world, names, |node| {
+        let mut change = held(node, &world.run);
+        change.taints = tainted(node, &world.run).taints;
+        change
+    })
+    .await
 }
 
 /// Cordons nodes, and remembers on each that it was us.
@@ -132,41 +138,64 @@ pub async fn unmark(world: &World, names: &[String]) -> Result<(), StepError> {
 
 /// Keeps the autoscaler from removing nodes.
 pub async fn hold(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| {
-        let mut change = NodeChange::default();
-        if node
-            .annotations
-            .get(marks::SCALE_DOWN_DISABLED)
-            .is_none_or(|v| v != "true")
-        {
-            change.annotations.insert(
-                marks::SCALE_DOWN_DISABLED.to_owned(),
-                Some("true".to_owned()),
-            );
-            change
-                .annotations
-                .insert(marks::SCALE_DOWN_HELD.to_owned(), Some(world.run.clone()));
-        }
-        change
-    })
-    .await
+    each(world, names, |node| held(node, &world.run)).await
 }
 
-/// Lets the autoscaler remove nodes again, where this run kept it from it.
+/// Lets the autoscaler remove nodes again, where this run kept it from it; what the annotation said before stands again.
 pub async fn release(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| {
-        let mut change = NodeChange::default();
-        if node.annotations.get(marks::SCALE_DOWN_HELD) == Some(&world.run) {
-            change
-                .annotations
-                .insert(marks::SCALE_DOWN_DISABLED.to_owned(), None);
-            change
-                .annotations
-                .insert(marks::SCALE_DOWN_HELD.to_owned(), None);
-        }
-        change
-    })
-    .await
+    each(world, names, |node| released(node, &world.run)).await
+}
+
+/// Whether the cluster autoscaler is told to leave the node alone, by whomever.
+pub fn is_held(node: &Node) -> bool {
+    let told = node.annotations.get(marks::SCALE_DOWN_DISABLED);
+    told.is_some_and(|v| v == "true")
+}
+
+/// Whether it was `run` that told it so.
+pub fn is_held_by(node: &Node, run: &str) -> bool {
+    let by = node.annotations.get(marks::SCALE_DOWN_HELD);
+    by.is_some_and(|by| by == run)
+}
+
+/// Whether `run` has closed the node to new pods in any way.
+pub fn is_closed_by(node: &Node, run: &str) -> bool {
+    let by = node.annotations.get(marks::CORDONED);
+    by.is_some_and(|by| by == run) || node.taints.iter().any(|t| ours(t, run))
+}
+
+fn held(node: &Node, run: &str) -> NodeChange {
+    let mut change = NodeChange::default();
+    if is_held(node) {
+        return change;
+    }
+    let mut set = |key: &str, value: &str| {
+        let value = Some(value.to_owned());
+        change.annotations.insert(key.to_owned(), value);
+    };
+    if let Some(before) = node.annotations.get(marks::SCALE_DOWN_DISABLED) {
+        set(marks::SCALE_DOWN_BEFORE, before);
+    }
+    set(marks::SCALE_DOWN_DISABLED, "true");
+    set(marks::SCALE_DOWN_HELD, run);
+    change
+}
+
+fn released(node: &Node, run: &str) -> NodeChange {
+    let mut change = NodeChange::default();
+    if !is_held_by(node, run) {
+        return change;
+    }
+    let before = node.annotations.get(marks::SCALE_DOWN_BEFORE).cloned();
+    if before.is_some() {
+        let key = marks::SCALE_DOWN_BEFORE.to_owned();
+        change.annotations.insert(key, None);
+    }
+    let key = marks::SCALE_DOWN_DISABLED.to_owned();
+    change.annotations.insert(key, before);
+    let key = marks::SCALE_DOWN_HELD.to_owned();
+    change.annotations.insert(key, None);
+    change
 }
 
 /// The value of the exclude label when eksup set it. The load balancer controller looks at the key alone; the cloud
@@ -250,4 +279,40 @@ async fn each(
     };
     // No echo within the time is no failure: the next look decides from what it sees.
     tokio::time::timeout(ECHO, seen).await.unwrap_or(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::closing::tests::node;
+
+    fn applied(mut node: Node, change: NodeChange) -> Node {
+        for (key, value) in change.annotations {
+            match value {
+                Some(value) => drop(node.annotations.insert(key, value)),
+                None => drop(node.annotations.remove(&key)),
+            }
+        }
+        node
+    }
+
+    #[test]
+    fn a_hold_leaves_no_trace_and_what_somebody_else_said_stands_again() {
+        for before in [None, Some("false"), Some("")] {
+            let mut free = node("n1");
+            let told = before.map(|v| (marks::SCALE_DOWN_DISABLED.to_owned(), v.to_owned()));
+            free.annotations.extend(told);
+            let kept = applied(free.clone(), held(&free, "run"));
+            assert!(is_held(&kept) && is_held_by(&kept, "run"), "{before:?}");
+            // Another run leaves it alone.
+            assert_eq!(released(&kept, "other"), NodeChange::default());
+            let back = applied(kept.clone(), released(&kept, "run"));
+            assert_eq!(back.annotations, free.annotations, "{before:?}");
+        }
+        let mut theirs = node("n1");
+        let told = (marks::SCALE_DOWN_DISABLED.to_owned(), "true".to_owned());
+        theirs.annotations.extend([told]);
+        assert_eq!(held(&theirs, "run"), NodeChange::default());
+        assert_eq!(released(&theirs, "run"), NodeChange::default());
+    }
 }

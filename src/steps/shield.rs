@@ -1,8 +1,6 @@
 //! Blue takes no new pod and no new node.
 //!
-//! The order matters (CA-1): the taint stands on the group and its nodes for two rounds of the cluster autoscaler
-//! before the cordon, because the autoscaler takes its template from a schedulable node and keeps it; a template without
-//! the taint would let it grow blue for the very pods that leave it.
+//! The group first, so that nodes that join it are tainted; then its nodes, in the order of `closing.rs`.
 
 use std::time::Duration;
 
@@ -13,11 +11,10 @@ use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::eks::{Nodegroup, NodegroupChange, NodegroupTaint};
 use crate::model::kube::Node;
-use crate::model::marks;
+use crate::model::{ApiError, Class, marks};
+use crate::steps::closing::{AUTOSCALER_ROUNDS, Closing, next_closing};
 use crate::steps::{BACK_PATIENCE, PATIENCE, World, absent_is_none, nodes};
 
-/// Two rounds of the cluster autoscaler, which runs every 10 s, and a little.
-const AUTOSCALER_ROUNDS: SignedDuration = SignedDuration::from_secs(25);
 /// DescribeNodegroup may say ACTIVE, and the old taints, for some seconds after UpdateNodegroupConfig.
 const CONFIG_SHOWS: SignedDuration = SignedDuration::from_secs(15);
 /// A node group's configuration takes some seconds to change.
@@ -70,10 +67,16 @@ pub enum Act {
     Taint {
         nodes: Vec<String>,
     },
+    Hold {
+        nodes: Vec<String>,
+    },
     Cordon {
         nodes: Vec<String>,
     },
     Reopen {
+        nodes: Vec<String>,
+    },
+    Release {
         nodes: Vec<String>,
     },
 }
@@ -130,6 +133,18 @@ impl Shield {
     }
 }
 
+/// A refusal of a size may be of what EKS still shows and an autoscaler has changed: it is looked at again for a while,
+/// with the sizes as they are then, before it is final.
+fn may_pass(error: ApiError, of_size: bool) -> ApiError {
+    match error.class {
+        Class::Invalid if of_size => ApiError {
+            class: Class::Transient,
+            ..error
+        },
+        _ => error,
+    }
+}
+
 impl Step<World> for Shield {
     type Seen = Seen;
     type Before = Before;
@@ -178,8 +193,10 @@ impl Step<World> for Shield {
                 ));
             }
         }
-        // The Auto Scaling group's size is the live one; the node group's lags behind an autoscaler.
-        let desired = seen.asgs.iter().map(|a| a.desired).sum::<i32>().max(1);
+        // The Auto Scaling group's size is the live one, and an autoscaler moves it; EKS refuses a largest size below the
+        // size that it shows, which lags behind. What both can bear is the larger of the two.
+        let live = seen.asgs.iter().map(|a| a.desired).sum::<i32>();
+        let desired = live.max(group.scaling.desired).max(1);
         let tainted = group.taints.iter().any(|t| self.is_ours(t));
         let pinned = seen.asgs.is_empty() || group.scaling.max <= desired;
         if !tainted || !pinned {
@@ -200,45 +217,19 @@ impl Step<World> for Shield {
                 attempt: past.acts,
             });
         }
-        let untainted: Vec<String> = seen
-            .nodes
-            .iter()
-            .filter(|n| !self.node_tainted(n))
-            .map(|n| n.name.clone())
-            .collect();
-        if !untainted.is_empty() {
-            return Decision::Act(Act::Taint { nodes: untainted });
-        }
-        let open: Vec<String> = seen
-            .nodes
-            .iter()
-            .filter(|n| !n.unschedulable)
-            .map(|n| n.name.clone())
-            .collect();
-        if open.is_empty() {
-            return Decision::Done(format!(
+        let nodes = seen.nodes.iter().map(AsRef::as_ref);
+        let last_act = past.watched_from().filter(|_| past.acts > 0);
+        match next_closing(&self.blue, nodes, &self.run, last_act, now) {
+            Some(Closing::Hold { nodes }) => Decision::Act(Act::Hold { nodes }),
+            Some(Closing::Taint { nodes }) => Decision::Act(Act::Taint { nodes }),
+            Some(Closing::Wait { why, recheck }) => Decision::Wait { why, recheck },
+            Some(Closing::Cordon { nodes }) => Decision::Act(Act::Cordon { nodes }),
+            None => Decision::Done(format!(
                 "{} and its {} nodes take nothing new",
                 self.blue,
                 seen.nodes.len()
-            ));
+            )),
         }
-        let left = past.watched_from().map_or(AUTOSCALER_ROUNDS, |t| {
-            AUTOSCALER_ROUNDS - now.duration_since(t)
-        });
-        if left > SignedDuration::ZERO && past.acts > 0 {
-            let recheck = Duration::try_from(left)
-                .unwrap_or(RECHECK)
-                .max(Duration::from_millis(200));
-            return Decision::Wait {
-                why: format!(
-                    "the cluster autoscaler sees the taint of {} before the cordon, {}s more",
-                    self.blue,
-                    left.as_secs()
-                ),
-                recheck,
-            };
-        }
-        Decision::Act(Act::Cordon { nodes: open })
     }
 
     fn before(&self, seen: &Seen) -> Before {
@@ -285,15 +276,19 @@ impl Step<World> for Shield {
             Act::Configure { change, attempt } => {
                 let what = serde_json::to_string(change).unwrap_or_default();
                 let token = world.token(&self.id, &format!("{what}#{attempt}"));
-                world
+                let asked = world
                     .aws
                     .update_nodegroup(&world.cluster, &self.blue, change, &token)
-                    .await?;
-                Ok(())
+                    .await;
+                Ok(asked
+                    .map(drop)
+                    .map_err(|e| may_pass(e, change.max.is_some()))?)
             }
-            Act::Taint { nodes: names } => nodes::taint(world, names).await,
+            Act::Taint { nodes: names } => nodes::taint_and_hold(world, names).await,
+            Act::Hold { nodes: names } => nodes::hold(world, names).await,
             Act::Cordon { nodes: names } => nodes::cordon(world, names).await,
             Act::Reopen { nodes: names } => nodes::reopen(world, names).await,
+            Act::Release { nodes: names } => nodes::release(world, names).await,
         }
     }
 
@@ -353,6 +348,15 @@ impl Step<World> for Shield {
         if !ours.is_empty() {
             return Decision::Act(Act::Reopen { nodes: ours });
         }
+        // Open again, blue is what it was, and the autoscaler's business.
+        let held = seen
+            .nodes
+            .iter()
+            .filter(|n| nodes::is_held_by(n, &self.run));
+        let held: Vec<String> = held.map(|n| n.name.clone()).collect();
+        if !held.is_empty() {
+            return Decision::Act(Act::Release { nodes: held });
+        }
         if let Some(asg) = seen.asgs.iter().find(|a| self.rebalance_is_ours(a)) {
             return Decision::Act(Act::ResumeRebalance {
                 asg: asg.name.clone(),
@@ -370,7 +374,13 @@ impl Step<World> for Shield {
                 if let Some(max) = change.max {
                     parts.push(format!("max size {max}"));
                 }
-                parts.extend(change.add_taints.iter().map(|t| format!("taint {}", t.key)));
+                parts.extend(change.add_taints.iter().map(|t| {
+                    format!(
+                        "taint {}, and {} s after its nodes carry it they are cordoned: a cluster autoscaler has to see the taint first",
+                        t.key,
+                        AUTOSCALER_ROUNDS.as_secs()
+                    )
+                }));
                 parts.extend(
                     change
                         .remove_taints
@@ -379,9 +389,83 @@ impl Step<World> for Shield {
                 );
                 format!("UpdateNodegroupConfig {}: {}", self.blue, parts.join(", "))
             }
-            Act::Taint { nodes } => format!("taint {}", nodes.join(", ")),
+            Act::Taint { nodes } => format!(
+                "taint {} and annotate with {}; the cordon follows {} s later, when a cluster autoscaler has seen the taint",
+                nodes.join(", "),
+                marks::SCALE_DOWN_DISABLED,
+                AUTOSCALER_ROUNDS.as_secs()
+            ),
+            Act::Hold { nodes } => format!(
+                "annotate {} with {}",
+                nodes.join(", "),
+                marks::SCALE_DOWN_DISABLED
+            ),
+            Act::Release { nodes } => format!(
+                "take {} off {}",
+                marks::SCALE_DOWN_DISABLED,
+                nodes.join(", ")
+            ),
             Act::Cordon { nodes } => format!("cordon {}", nodes.join(", ")),
             Act::Reopen { nodes } => format!("untaint and uncordon {}", nodes.join(", ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::fixture;
+    use crate::steps::closing::tests::node;
+
+    fn shield() -> Shield {
+        let taint = NodegroupTaint {
+            key: marks::BLUE_TAINT.to_owned(),
+            value: None,
+            effect: "NO_SCHEDULE".to_owned(),
+        };
+        Shield::new(
+            "shield-blue".into(),
+            "run".into(),
+            "expense-blue".into(),
+            taint,
+        )
+    }
+
+    /// Blue as EKS shows it and as it is, its Auto Scaling group's desired size set to `live`.
+    fn seen(shown: i32, live: i32) -> Seen {
+        let inventory = fixture::expense_dev();
+        let mut group = inventory.nodegroups[0].clone();
+        group.scaling.desired = shown;
+        let mut asgs: Vec<Asg> = inventory.asgs.values().cloned().collect();
+        for asg in &mut asgs {
+            asg.desired = live;
+            asg.suspended = vec!["AZRebalance".into()];
+        }
+        Seen {
+            group: Some(group),
+            asgs,
+            nodes: vec![std::sync::Arc::new(node("n1"))],
+        }
+    }
+
+    #[test]
+    fn blue_is_pinned_at_the_larger_size_while_eks_and_the_auto_scaling_group_disagree() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        for (shown, live) in [(3, 2), (2, 3)] {
+            let decision = shield().decide(&seen(shown, live), &Past::default(), now);
+            let Decision::Act(Act::Configure { change, .. }) = decision else {
+                panic!("{decision:?}")
+            };
+            assert_eq!(change.max, Some(3), "EKS shows {shown}, there are {live}");
+        }
+    }
+
+    #[test]
+    fn a_refused_size_is_looked_at_again_and_another_refusal_is_final() {
+        let refused = || ApiError::new("eks:UpdateNodegroupConfig", Class::Invalid, "sizes");
+        assert_eq!(may_pass(refused(), true).class, Class::Transient);
+        assert_eq!(may_pass(refused(), false).class, Class::Invalid);
+        let denied = ApiError::new("eks:UpdateNodegroupConfig", Class::Denied, "no");
+        assert_eq!(may_pass(denied, true).class, Class::Denied);
     }
 }

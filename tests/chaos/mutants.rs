@@ -5,6 +5,7 @@ use eksup::cli::chaos::weather::Pace;
 use eksup::cli::chaos::{Trial, Weather};
 use eksup::wire::{Request, Response, Wire, whole};
 use http::Method;
+use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use crate::ground::Ground;
@@ -174,4 +175,59 @@ fn a_program_that_acts_without_the_lock_is_caught() {
         Instead::Ask(request)
     });
     assert!(faults.contains("only the lock's holder acts"), "{faults}");
+}
+
+/// The autoscaler's annotation, and one of the same length that it does not know.
+const HOLDS: [&str; 2] = [
+    "cluster-autoscaler.kubernetes.io/scale-down-disabled",
+    "cluster-autoscaler.kubernetes.io/scale-down-disabldd",
+];
+
+/// What is read and written through this wire has the one annotation where the other is.
+fn misspelt(wire: Wire) -> Wire {
+    let renamed = |bytes: &Bytes, from: &str, to: &str| -> Bytes {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text.replace(from, to).into_bytes().into(),
+            Err(_) => bytes.clone(),
+        }
+    };
+    Wire::new(tower::service_fn(move |request: Request| {
+        let wire = wire.clone();
+        async move {
+            let request = request.map(|body| renamed(&body, HOLDS[0], HOLDS[1]));
+            let response = wire.oneshot(request).await?;
+            Ok(response.map(|body| {
+                let frames = body.map_frame(move |frame| {
+                    frame.map_data(|data| renamed(&data, HOLDS[1], HOLDS[0]))
+                });
+                frames.boxed_unsync()
+            }))
+        }
+    }))
+}
+
+/// The laws broken beside an autoscaler that may take all of blue.
+fn laws_broken_beside_an_autoscaler(around: Option<&(dyn Fn(Wire) -> Wire + Sync)>) -> String {
+    let ground = Ground::new("expense-dev");
+    let trial = Trial {
+        around,
+        ..ground.trial()
+    };
+    let rules = ["autoscaler:10s", "min-size:expense-blue:0"];
+    let weather = Weather {
+        pace: Pace::QUICK,
+        rules: rules.iter().map(|r| r.parse().unwrap()).collect(),
+        meddled: true,
+        ..Weather::calm(1)
+    };
+    trial.run(&weather).unwrap().faults.join("\n")
+}
+
+#[test]
+fn a_program_that_does_not_keep_closed_nodes_from_the_autoscaler_is_caught() {
+    let faults = laws_broken_beside_an_autoscaler(Some(&misspelt));
+    let law = "a closed node is kept from the autoscaler";
+    assert!(faults.contains(law), "{faults}");
+    let faults = laws_broken_beside_an_autoscaler(None);
+    assert_eq!(faults, "");
 }

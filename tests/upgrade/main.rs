@@ -1,6 +1,7 @@
 //! Whole upgrades through the twin, in virtual time: the engine's own code, end to end.
 
 mod adopt;
+mod autoscaler;
 mod back;
 mod outage;
 mod remaining_targets;

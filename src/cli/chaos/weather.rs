@@ -196,8 +196,11 @@ impl Weather {
         let fates = (0..few(&mut rng, 6)).map(|_| fate(&mut rng, pace.length()));
         let fates: Vec<Fate> = fates.collect();
         let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
+        let autoscaler = autoscaler(&mut rng, grounds);
+        let meddled = meddled || !autoscaler.is_empty();
+        let texts = autoscaler.into_iter().chain(texts);
         // Every rule is made of parts the grammar knows; a test holds that.
-        let rules = texts.iter().filter_map(|text| text.parse().ok()).collect();
+        let rules = texts.filter_map(|text| text.parse().ok()).collect();
         Self {
             seed,
             number: seed,
@@ -281,6 +284,21 @@ fn few(rng: &mut fastrand::Rng, most: usize) -> usize {
 
 fn one<'a>(rng: &mut fastrand::Rng, of: &'a [&'a str]) -> &'a str {
     of[rng.usize(..of.len())]
+}
+
+/// A cluster autoscaler from the beginning on, in a quarter of the seeds; in most of these blue may shrink.
+fn autoscaler(rng: &mut fastrand::Rng, grounds: &Grounds) -> Vec<String> {
+    if rng.u8(..) >= 64 {
+        return Vec::new();
+    }
+    let mut rules = vec![format!("autoscaler:{}s", rng.u32(3..=60) * 10)];
+    for blue in &grounds.blues {
+        if rng.u8(..) < 200 {
+            let least = rng.usize(0..=grounds.nodes.saturating_sub(1));
+            rules.push(format!("min-size:{blue}:{least}"));
+        }
+    }
+    rules
 }
 
 /// A fault on requests.
@@ -414,5 +432,14 @@ mod tests {
             }
         }
         assert_eq!(kinds.len(), 25, "{kinds:?}");
+        let mut with_autoscaler = 0;
+        for seed in 0..1000 {
+            let texts = autoscaler(&mut fastrand::Rng::with_seed(seed), &grounds);
+            for text in &texts {
+                assert!(text.parse::<Rule>().is_ok(), "{:?}", text.parse::<Rule>());
+            }
+            with_autoscaler += u32::from(!texts.is_empty());
+        }
+        assert!((200..300).contains(&with_autoscaler), "{with_autoscaler}");
     }
 }

@@ -194,6 +194,10 @@ fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
             StepSpec::HoldGreen { green } | StepSpec::ReleaseGreen { green } => {
                 asked.add("autoscaling:CreateOrUpdateTags", asgs(green));
             }
+            // Marks on nodes; a rollback may grow blue back to its size.
+            StepSpec::HoldBlue { blue, .. } => {
+                asked.add("eks:UpdateNodegroupConfig", [group(blue)]);
+            }
             StepSpec::ShieldBlue { blue, .. } => {
                 asked.add("eks:UpdateNodegroupConfig", [group(blue)]);
                 for action in [

@@ -1,11 +1,12 @@
 //! Deployments, ReplicaSets, StatefulSets, DaemonSets and Jobs.
 
-use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::api::{apps, batch};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::{key, number_or_percent, owner, required_affinity, selector, tolerations};
 use crate::model::kube::Workload;
+use crate::model::marks;
 
 /// A Deployment.
 pub fn deployment(d: apps::v1::Deployment) -> Workload {
@@ -120,6 +121,27 @@ pub fn job(j: batch::v1::Job) -> Workload {
     }
 }
 
+/// The flags of a cluster autoscaler that say which groups it manages. Nothing else of a command is kept: it may hold
+/// what nobody should read.
+fn autoscaler_flags(container: &Container) -> Vec<String> {
+    let image = container.image.as_deref().unwrap_or_default();
+    if !image.contains("cluster-autoscaler") {
+        return Vec::new();
+    }
+    let words = container.command.iter().chain(&container.args).flatten();
+    let words: Vec<&str> = words.map(String::as_str).collect();
+    let wanted = |flag: &str| marks::AUTOSCALER_FLAGS.contains(&flag);
+    let mut flags = Vec::new();
+    for (i, word) in words.iter().enumerate() {
+        match (word.split_once('='), words.get(i + 1)) {
+            (Some((flag, _)), _) if wanted(flag) => flags.push((*word).to_owned()),
+            (None, Some(value)) if wanted(word) => flags.push(format!("{word}={value}")),
+            _ => {}
+        }
+    }
+    flags
+}
+
 /// What all kinds have in common; the rest reads as nothing.
 fn base(
     kind: &str,
@@ -148,6 +170,7 @@ fn base(
         max_unavailable: None,
         paused: false,
         readiness_probe: spec.containers.iter().any(|c| c.readiness_probe.is_some()),
+        autoscaler_flags: spec.containers.iter().flat_map(autoscaler_flags).collect(),
         images: spec
             .containers
             .into_iter()
@@ -156,5 +179,35 @@ fn base(
         node_selector: spec.node_selector.unwrap_or_default(),
         required_affinity: required_affinity(spec.affinity),
         tolerations: tolerations(spec.tolerations),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_autoscalers_command_only_the_flags_that_name_groups_are_kept() {
+        let text = |words: &[&str]| Some(words.iter().map(|w| (*w).to_owned()).collect());
+        let mut container = Container {
+            image: Some("registry.k8s.io/autoscaling/cluster-autoscaler:v1.27.3".into()),
+            command: text(&[
+                "./cluster-autoscaler",
+                "--nodes",
+                "1:5:asg-a",
+                "--token=secret",
+            ]),
+            args: text(&["--node-group-auto-discovery=asg:tag=a,b=c", "--v=4"]),
+            ..Container::default()
+        };
+        assert_eq!(
+            autoscaler_flags(&container),
+            [
+                "--nodes=1:5:asg-a",
+                "--node-group-auto-discovery=asg:tag=a,b=c"
+            ]
+        );
+        container.image = Some("registry.example/app:v1".into());
+        assert!(autoscaler_flags(&container).is_empty());
     }
 }

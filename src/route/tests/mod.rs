@@ -44,6 +44,7 @@ fn expense_dev_goes_two_minors_and_then_blue_to_green() {
             "bake-control-plane-1.29",
             "addon-kube-proxy-1.29",
             "addon-coredns-1.29",
+            "hold-expense-blue",
             "green-expense-green",
             "hold-expense-green",
             "attach-expense-green-expense-green-tg",
@@ -68,9 +69,9 @@ fn expense_dev_goes_two_minors_and_then_blue_to_green() {
         zones,
         kubelet,
         ..
-    } = &route.steps[8].spec
+    } = &route.steps[9].spec
     else {
-        panic!("{:?}", route.steps[8])
+        panic!("{:?}", route.steps[9])
     };
     assert_eq!(
         (group.name.as_str(), group.scaling.desired, *kubelet),
@@ -520,4 +521,48 @@ fn a_blue_kept_at_zero_is_not_moved_again() {
         build(&plan("cluster: c\nto: 1.29\n"), &i).unwrap().steps,
         []
     );
+}
+
+#[test]
+fn on_the_way_back_blue_is_made_whole_before_traffic_or_pods_return_to_it() {
+    let route = build(&expense_plan(), &expense_dev()).unwrap();
+    let back: Vec<&str> = route.way_back().iter().map(|s| s.id.as_str()).collect();
+    assert_eq!(back.len(), route.steps.len());
+    assert_eq!(
+        back[..8],
+        [
+            "release-expense-green",
+            "retire-expense-blue",
+            "soak-expense-blue",
+            "hold-expense-blue",
+            "shift-expense-green-tg",
+            "drain-expense-blue",
+            "shield-expense-blue",
+            "weigh-expense-green-tg",
+        ]
+    );
+}
+
+#[test]
+fn each_migration_of_a_long_way_makes_its_own_blue_whole() {
+    let mut i = cluster("multi-hop", 24);
+    add_group(&mut i, "apps-blue", 24, 3);
+    let route = build(&plan("cluster: multi-hop\nto: 1.33\n"), &i).unwrap();
+    let back = route.way_back();
+    assert_eq!(back.len(), route.steps.len());
+    let mut whole = std::collections::BTreeSet::new();
+    for step in &back {
+        match &step.spec {
+            StepSpec::HoldBlue { blue, .. } => drop(whole.insert(blue.clone())),
+            StepSpec::Drain { blue, .. } => {
+                assert!(
+                    whole.contains(blue),
+                    "{blue} is drained back before it is whole"
+                );
+            }
+            // The green of an earlier migration is the blue of the next.
+            StepSpec::CreateGreen { blue, .. } => drop(whole.remove(blue)),
+            _ => {}
+        }
+    }
 }

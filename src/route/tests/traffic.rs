@@ -200,6 +200,7 @@ fn recreate_empties_blue_first_and_deletes_it_last() {
     assert_eq!(
         tail,
         [
+            "hold-expense-blue",
             "shield-expense-blue",
             "drain-expense-blue",
             "empty-expense-blue",

@@ -10,6 +10,7 @@ use crate::model::kube::{Key, Pod};
 use crate::route::DrainSpec;
 use crate::steps::drain::deadlines::{at_deadline, dead_kubelet};
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind, OpenNode};
+use crate::steps::drain::late_nodes::{grow, late_nodes};
 use crate::steps::drain::next_nodes::{Progress, next_nodes};
 use crate::steps::drain::seen::{Restart, Seen};
 
@@ -54,7 +55,11 @@ pub struct Target {
     deny_unknown_fields
 )]
 pub enum Act {
-    /// Closes nodes that were born after blue was.
+    /// Keeps nodes that joined late, of blue or of green, from the autoscaler's scale-down.
+    Hold { nodes: Vec<String> },
+    /// Taints nodes that joined after blue was closed, and keeps them from scale-down.
+    Taint { nodes: Vec<String> },
+    /// Closes nodes that joined after blue was.
     Shield { nodes: Vec<String> },
     /// Begins with nodes: they leave controller-filled target groups and carry the time.
     Begin { nodes: Vec<String>, at: Timestamp },
@@ -67,7 +72,12 @@ pub enum Act {
     /// Restarts a Deployment, so that its new pod is up before the old one goes.
     Restart { deployment: Key, at: Timestamp },
     /// Grows green.
-    Grow { desired: i32 },
+    Grow {
+        desired: i32,
+        /// When EKS had last been asked to change green: one request for one state of it.
+        #[serde(default)]
+        modified: Option<Timestamp>,
+    },
     /// Takes instances out of target groups in which a node is healthy only while it has pods of the service.
     Deregister { targets: Vec<Target> },
     /// Takes the marks of a drain off, and makes the nodes targets again where this drain took them out.
@@ -84,11 +94,9 @@ pub enum Act {
 
 /// Chooses what a drain of `seen.nodes` does next.
 pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
-    // Nodes that came late are closed first.
-    let open_to_pods = seen.nodes.iter().filter(|n| !n.shielded(&seen.run));
-    let unshielded: Vec<String> = open_to_pods.map(|n| n.node.name.clone()).collect();
-    if !unshielded.is_empty() {
-        return Decision::Act(Act::Shield { nodes: unshielded });
+    // Nodes that came late are held and closed first.
+    if let Some(decision) = late_nodes(seen, past, now) {
+        return decision;
     }
     if let Some(workload) = &seen.returning_workload {
         return Decision::Refuse(format!(
@@ -192,7 +200,5 @@ fn grow_for_held(open: &[OpenNode<'_>], seen: &Seen) -> Option<Act> {
     });
     let still = open.iter().all(|o| o.leaving.is_empty()) && seen.short.is_empty();
     let may = seen.green_ready >= seen.green_desired && seen.green_desired < seen.green_max;
-    (helped && still && may && seen.green_desired > 0).then(|| Act::Grow {
-        desired: seen.green_desired + 1,
-    })
+    (helped && still && may && seen.green_desired > 0).then(|| grow(seen, seen.green_desired + 1))
 }

@@ -40,13 +40,15 @@ pub fn spec() -> DrainSpec {
 
 /// A closed node, begun `begun` seconds after the arbitrary moment.
 pub fn node(name: &str, begun: Option<i64>) -> Node {
-    let annotations = begun.map(|s| (marks::DRAINING.to_owned(), format!("{RUN}@{}", at(s))));
+    let begun = begun.map(|s| (marks::DRAINING.to_owned(), format!("{RUN}@{}", at(s))));
+    let held = (marks::SCALE_DOWN_DISABLED.to_owned(), "true".to_owned());
+    let annotations = begun.into_iter().chain([held]);
     Node {
         name: name.into(),
         uid: name.into(),
         resource_version: "1".into(),
         labels: Default::default(),
-        annotations: annotations.into_iter().collect(),
+        annotations: annotations.collect(),
         unschedulable: true,
         taints: vec![Taint {
             key: marks::BLUE_TAINT.into(),
@@ -92,6 +94,7 @@ pub fn workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> Workl
         required_affinity: Default::default(),
         tolerations: vec![],
         readiness_probe: true,
+        autoscaler_flags: vec![],
     }
 }
 

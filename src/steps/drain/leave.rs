@@ -36,7 +36,7 @@ pub fn leaving(id: &str, green: &str, blue: &str, spec: &DrainSpec) -> Drain {
         },
         ..spec.clone()
     };
-    Drain::new(id.to_owned(), green.to_owned(), blue.to_owned(), spec)
+    Drain::new(id.to_owned(), green.to_owned(), blue.to_owned(), spec).without_hold()
 }
 
 /// What the way back does next: first blue is open and served again, then green's pods go back to it. Weights that moved

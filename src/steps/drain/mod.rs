@@ -9,6 +9,7 @@ pub mod decide;
 pub mod eviction_plan;
 #[cfg(test)]
 pub mod fixtures;
+pub mod late_nodes;
 pub mod leave;
 pub mod next_nodes;
 pub mod placement;

@@ -12,6 +12,7 @@ use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::deadlines::reasons_since;
 use crate::steps::drain::decide::{Act, MOVING_RECHECK, RECHECK};
 use crate::steps::drain::eviction_plan::{OpenNode, consents};
+use crate::steps::drain::late_nodes::grow;
 use crate::steps::drain::placement::{NoPlace, Placement};
 use crate::steps::drain::seen::{BlueNode, Seen};
 use crate::steps::evictable::{Verdict, verdict};
@@ -191,7 +192,7 @@ fn grow_by_surge(
     let wanted = (begun + slots).max(begun + ahead).min(seen.nodes.len());
     let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
     if seen.green_desired < wanted {
-        return Some(Decision::Act(Act::Grow { desired: wanted }));
+        return Some(Decision::Act(grow(seen, wanted)));
     }
     let enough = wanted.min(i32::try_from(begun + 1).unwrap_or(i32::MAX));
     (seen.green_ready < enough).then(|| Decision::Wait {
@@ -236,9 +237,7 @@ fn make_room(
     let why = format!("pod {pod} has nowhere to go: {}", no.why);
     if no.more_nodes_help && seen.green_ready >= seen.green_desired && seen.green_desired > 0 {
         if seen.green_desired < seen.green_max {
-            return Decision::Act(Act::Grow {
-                desired: seen.green_desired + 1,
-            });
+            return Decision::Act(grow(seen, seen.green_desired + 1));
         }
     } else if no.more_nodes_help && seen.green_ready < seen.green_desired {
         return wait_or_refuse(

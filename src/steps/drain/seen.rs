@@ -66,6 +66,10 @@ pub struct Seen {
     pub green_ready: i32,
     pub green_desired: i32,
     pub green_max: i32,
+    /// When EKS was last asked to change green.
+    pub green_modified: Option<Timestamp>,
+    /// Nodes of green that joined after it was held, which the autoscaler may remove.
+    pub unheld: Vec<String>,
     /// On the way back: blue's nodes that are not judged yet in a target group they left.
     pub returning: Vec<String>,
     /// On the way back: the same look at green.
@@ -133,16 +137,6 @@ impl BlueNode {
             .get(marks::CORDONED)
             .is_some_and(|by| by == run)
             || self
-                .node
-                .taints
-                .iter()
-                .any(|t| t.key == marks::BLUE_TAINT && t.value.as_deref() == Some(run))
-    }
-
-    /// Whether the node is closed to new pods by taint and cordon.
-    pub fn shielded(&self, run: &str) -> bool {
-        self.node.unschedulable
-            && self
                 .node
                 .taints
                 .iter()

@@ -19,6 +19,7 @@ use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::{Act, PodRef, Target, decide};
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind, at_rest};
+use crate::steps::drain::late_nodes::unheld;
 use crate::steps::drain::leave::{acting, back, leaving, returning};
 use crate::steps::drain::next_nodes::no_node_fits;
 use crate::steps::drain::placement::VolumeZones;
@@ -47,6 +48,8 @@ pub struct Drain {
     spec: DrainSpec,
     memory: Mutex<Memory>,
     leaving: OnceLock<Box<Drain>>,
+    /// Whether the pods that move are to stay where they go: on the way back green, which is emptied, is deleted.
+    holds: bool,
 }
 
 /// What spares requests; a restart loses it and nothing else.
@@ -89,6 +92,15 @@ impl Drain {
             spec,
             memory: Mutex::new(Memory::default()),
             leaving: OnceLock::new(),
+            holds: true,
+        }
+    }
+
+    /// The same drain, for the way back: the group that pods go to is held, and let go, by others.
+    pub fn without_hold(self) -> Self {
+        Self {
+            holds: false,
+            ..self
         }
     }
 
@@ -319,8 +331,9 @@ impl Drain {
         let ready = nodes.filter(|n| n.nodegroup() == Some(&self.green) && n.is_ready());
         seen.green_ready = i32::try_from(ready.count()).unwrap_or(i32::MAX);
         let green = world.aws.describe_nodegroup(&world.cluster, &self.green);
-        let size = green.await?.scaling;
-        (seen.green_desired, seen.green_max) = (size.desired, size.max);
+        let green = green.await?;
+        (seen.green_desired, seen.green_max) = (green.scaling.desired, green.scaling.max);
+        seen.green_modified = green.modified_at;
         Ok(())
     }
 
@@ -465,7 +478,9 @@ impl Step<World> for Drain {
         let snapshot = world.cache.read(PATIENCE).await?;
         let now = world.clock.now();
         let nodes = blue_nodes(&snapshot, &self.blue);
+        let unheld = unheld(&snapshot, self.holds.then_some(&self.green));
         let mut seen = Seen {
+            unheld,
             run: world.run.clone(),
             group: self.blue.clone(),
             snapshot,
@@ -523,6 +538,8 @@ impl Step<World> for Drain {
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
         match act {
+            Act::Hold { nodes: names } => nodes::hold(world, names).await,
+            Act::Taint { nodes: names } => nodes::taint_and_hold(world, names).await,
             Act::Shield { nodes: names } => nodes::close(world, names).await,
             Act::Begin { nodes: names, at } => nodes::begin(world, names, *at).await,
             Act::Reopen { nodes: names } => nodes::reopen(world, names).await,
@@ -569,12 +586,12 @@ impl Step<World> for Drain {
                 self.memory().restarted.insert(deployment.clone());
                 Ok(())
             }
-            Act::Grow { desired } => {
+            Act::Grow { desired, modified } => {
                 let change = NodegroupChange {
                     desired: Some(*desired),
                     ..NodegroupChange::default()
                 };
-                let token = world.token(&self.id, &format!("grow {desired}"));
+                let token = world.token(&self.id, &format!("grow {desired} {modified:?}"));
                 world
                     .aws
                     .update_nodegroup(&world.cluster, &self.green, &change, &token)
@@ -607,6 +624,10 @@ impl Step<World> for Drain {
 
     fn describe(&self, act: &Act) -> String {
         match act {
+            Act::Hold { nodes } => {
+                format!("keep {} from the autoscaler's scale-down", nodes.join(", "))
+            }
+            Act::Taint { nodes } => format!("taint {}, which joined late", nodes.join(", ")),
             Act::Shield { nodes } => format!("taint and cordon {}", nodes.join(", ")),
             Act::Begin { nodes, .. } => format!("begin with {}", nodes.join(", ")),
             Act::Reopen { nodes } => format!("untaint and uncordon {}", nodes.join(", ")),
@@ -619,7 +640,7 @@ impl Step<World> for Drain {
             Act::Restart { deployment, .. } => {
                 format!("restart Deployment {deployment}, so that its new pod comes up first")
             }
-            Act::Grow { desired } => format!("grow {} to {desired} nodes", self.green),
+            Act::Grow { desired, .. } => format!("grow {} to {desired} nodes", self.green),
             Act::Deregister { targets } => {
                 let all: Vec<String> = targets
                     .iter()

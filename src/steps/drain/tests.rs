@@ -87,23 +87,6 @@ fn evicted(decision: Decision<Act>) -> Vec<String> {
 }
 
 #[test]
-fn a_node_that_was_born_after_the_shield_is_closed_first() {
-    let mut late = node("late", None);
-    late.unschedulable = false;
-    let seen = seen(vec![
-        blue(node("n1", None), vec![]),
-        blue(late, vec![pod("p", "late")]),
-    ]);
-    let decision = decide(&spec(), &seen, &Past::default(), at(0));
-    assert_eq!(
-        decision,
-        Decision::Act(Act::Shield {
-            nodes: vec!["late".into()]
-        })
-    );
-}
-
-#[test]
 fn nodes_are_begun_one_at_a_time_easiest_first() {
     let seen = seen(vec![
         blue(node("n1", None), vec![pod("a", "n1"), pod("b", "n1")]),
@@ -520,7 +503,10 @@ fn a_node_whose_pods_have_nowhere_to_go_is_not_begun_and_green_grows_first() {
     (state.green_ready, state.green_desired, state.green_max) = (1, 1, 2);
     assert_eq!(
         decide(&spec(), &state, &Past::default(), at(1)),
-        Decision::Act(Act::Grow { desired: 2 })
+        Decision::Act(Act::Grow {
+            desired: 2,
+            modified: None
+        })
     );
     (state.green_ready, state.green_desired) = (2, 2);
     assert!(

@@ -32,6 +32,7 @@ mod error;
 mod iam;
 mod kube;
 mod page;
+pub mod scaling;
 mod seed;
 mod small;
 mod state;
@@ -49,7 +50,7 @@ pub use seed::{BINDINGS, cloud};
 pub use state::*;
 pub use trouble::{
     Refusal, autoscale, delete_group, edit_weights, empty_subnets, expire_credentials,
-    fill_subnets, refuse, refuse_kubernetes, replace_dead,
+    fill_subnets, refuse, refuse_kubernetes, replace_dead, set_min_size,
 };
 
 use serde_json::{Value, json};

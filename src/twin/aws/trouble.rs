@@ -130,15 +130,29 @@ pub fn autoscale(world: &mut World, group: &str, by: i64) -> bool {
     }
     asg.desired = wanted;
     let name = asg.name.clone();
+    asg::reconcile(world, &name);
+    super::eks::sizes_follow(world, group);
+    true
+}
+
+/// Somebody gives a node group another smallest size; whether there is such a group and the size is not its own already.
+pub fn set_min_size(world: &mut World, group: &str, least: i64) -> bool {
+    let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
+        return false;
+    };
+    let least = least.min(asg.desired);
+    if asg.min == least {
+        return false;
+    }
+    asg.min = least;
     if let Some(group) = world
         .cloud
         .eks
         .as_mut()
         .and_then(|e| e.nodegroups.get_mut(group))
     {
-        group.desired = wanted;
+        group.min = least;
     }
-    asg::reconcile(world, &name);
     true
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::duration;
 use crate::twin::aws;
-use crate::twin::k8s::{hands, others};
+use crate::twin::k8s::{autoscaler, hands, others};
 use crate::twin::world::World;
 
 /// What happens to the world.
@@ -36,6 +36,11 @@ pub enum Change {
     Scale {
         group: String,
         by: i64,
+    },
+    Autoscaler(Duration),
+    MinSize {
+        group: String,
+        least: i64,
     },
     Weights {
         group: String,
@@ -123,6 +128,15 @@ impl Change {
                     .ok_or(format!("`{by}` is neither +N or -N"))?;
                 Self::Scale { group, by }
             }
+            "autoscaler" => Self::Autoscaler(duration(rest)?),
+            "min-size" => {
+                let (group, least) = two("GROUP:NUMBER")?;
+                let least = least.parse().ok().filter(|n| *n >= 0);
+                Self::MinSize {
+                    group,
+                    least: least.ok_or("a smallest size is 0 or more")?,
+                }
+            }
             "weights" => {
                 let (group, weight) = two("TARGETGROUP:WEIGHT")?;
                 let weight = weight.parse().ok().filter(|w| (0..=999).contains(w));
@@ -142,7 +156,7 @@ impl Change {
             "history-lost" => Self::HistoryLost,
             other => {
                 return Err(format!(
-                    "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, budget, cordon, uncordon, scale, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
+                    "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, budget, cordon, uncordon, scale, autoscaler, min-size, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
                 ));
             }
         })
@@ -192,6 +206,8 @@ impl Change {
             Self::Cordon { node, close } => by_name_or_number(world, node)
                 .is_some_and(|node| others::cordon(world, &node, *close)),
             Self::Scale { group, by } => aws::autoscale(world, group, *by),
+            Self::Autoscaler(unneeded) => autoscaler::deploy(world, *unneeded),
+            Self::MinSize { group, least } => aws::set_min_size(world, group, *least),
             Self::Weights { group, weight } => aws::edit_weights(world, group, *weight),
             Self::DeleteGroup(group) => aws::delete_group(world, group),
             Self::Karpenter(number) => others::karpenter(world, *number),

@@ -23,6 +23,9 @@
 //!           | "cordon"                ":" NODE       somebody cordons a node, and
 //!           | "uncordon"              ":" NODE       opens it again
 //!           | "scale"                 ":" GROUP ":" BY   an autoscaler changes a group's desired size by +N or -N
+//!           | "autoscaler"            ":" DURATION   somebody deploys a cluster autoscaler, which removes what is unneeded
+//!                                                    for so long
+//!           | "min-size"              ":" GROUP ":" NUMBER   somebody lowers a group's smallest size
 //!           | "weights"               ":" TARGETGROUP ":" WEIGHT   somebody edits the rules that name a target group
 //!           | "delete-group"          ":" GROUP      somebody deletes a node group
 //!           | "karpenter"             ":" NUMBER     Karpenter replaces its own nodes by as many
@@ -246,6 +249,11 @@ impl Faults {
         })
     }
 
+    /// Whether nothing goes wrong any more.
+    pub fn are_over(&self) -> bool {
+        self.over
+    }
+
     /// No rule fires any more.
     pub fn cease(&mut self) {
         self.over = true;
@@ -377,6 +385,8 @@ mod tests {
             "uncordon:ip-10-0-0-4.ec2.internal",
             "scale:expense-blue:+1@30m",
             "scale:expense-blue:-1",
+            "autoscaler:10m",
+            "min-size:expense-blue:1",
             "weights:expense-green-tg:7@1h",
             "delete-group:expense-green@1h",
             "karpenter:2@10m",

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Due;
 use super::access::Access;
+use super::autoscaler::Autoscaler;
 use super::control::Work;
 use super::control::rollout::Revisions;
 use super::defaults;
@@ -49,6 +50,8 @@ pub struct Cluster {
     pub(super) lost: BTreeMap<String, i64>,
     /// Deployments whose deadline is being watched.
     pub(super) deadlines: BTreeSet<Name>,
+    /// What the cluster autoscaler knows, where there is one.
+    pub(super) autoscaler: Autoscaler,
     outbox: Vec<(Duration, Due)>,
     awake: bool,
 }
@@ -80,6 +83,7 @@ impl Cluster {
             revisions: Revisions::default(),
             lost: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            autoscaler: Autoscaler::default(),
             outbox: Vec::new(),
             awake: false,
         };

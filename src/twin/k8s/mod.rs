@@ -22,6 +22,7 @@
 //! - The hashes in names of replica sets and revisions are of another function.
 
 mod access;
+pub mod autoscaler;
 mod cluster;
 mod control;
 mod defaults;
@@ -78,6 +79,8 @@ pub enum Due {
     /// Something about a node.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
     Node(control::nodes::Step, String),
+    /// The cluster autoscaler's next round.
+    Autoscale,
     /// What EKS does on its own when a node group goes.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
     Hand(hands::Step, String),
@@ -85,7 +88,11 @@ pub enum Due {
 
 /// Makes `due` happen.
 pub fn happen(world: &mut World, due: Due) {
+    if let Due::Autoscale = due {
+        return autoscaler::scan(world);
+    }
     within(world, |cluster| match due {
+        Due::Autoscale => {}
         Due::Work(work) => {
             cluster.queued.remove(&work);
             work.run(cluster);

@@ -5,6 +5,7 @@
 //! what follows from it, and nothing more.
 
 mod acts;
+mod closed;
 mod floors;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use super::world::World;
 use crate::model::Minor;
 
 pub use acts::{PROCESS, asked, served};
+pub use closed::autoscaler_takes;
 pub use floors::happened;
 
 /// What this upgrade may do.

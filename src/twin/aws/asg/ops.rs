@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::life;
 use crate::twin::aws::call::Input;
+use crate::twin::aws::eks;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::Asg;
 use crate::twin::world::World;
@@ -119,8 +120,9 @@ pub fn set_desired(world: &mut World, input: Input) -> Result<Value, AwsError> {
         )));
     }
     group.desired = wanted;
-    let name = group.name.clone();
+    let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
     life::reconcile(world, &name);
+    eks::sizes_follow(world, &nodegroup);
     // The model gives this operation no output.
     Ok(Value::Null)
 }
@@ -143,8 +145,9 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     }
     (group.min, group.max) = (min, max);
     group.desired = asked.unwrap_or(group.desired).clamp(min, max);
-    let name = group.name.clone();
+    let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
     life::reconcile(world, &name);
+    eks::sizes_follow(world, &nodegroup);
     // The model gives this operation no output.
     Ok(Value::Null)
 }
@@ -171,6 +174,9 @@ pub fn terminate(world: &mut World, input: Input) -> Result<Value, AwsError> {
     }
     if smaller {
         life::end_one(world, &asg, id);
+        if let Some(nodegroup) = world.cloud.asgs.get(&asg).map(|a| a.nodegroup.clone()) {
+            eks::sizes_follow(world, &nodegroup);
+        }
     } else {
         life::replace_one(world, &asg, id);
     }

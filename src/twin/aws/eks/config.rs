@@ -117,14 +117,19 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             params.push(("TaintsToRemove".into(), json!(remove).to_string()));
         }
     }
+    let mut asked = [None; 3];
     if let Some(sizes) = input.inner("scalingConfig") {
-        for (member, param, size) in [
+        for (i, (member, param, size)) in [
             ("minSize", "MinSize", &mut changed.min),
             ("maxSize", "MaxSize", &mut changed.max),
             ("desiredSize", "DesiredSize", &mut changed.desired),
-        ] {
+        ]
+        .into_iter()
+        .enumerate()
+        {
             if let Some(number) = sizes.number(member) {
                 *size = number;
+                asked[i] = Some(number);
                 params.push((param.into(), number.to_string()));
             }
         }
@@ -146,19 +151,15 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             "Nodegroup update request must change something".to_owned(),
         ));
     }
-    apply(
-        world,
-        changed,
-        input.get("scalingConfig").is_some(),
-        marks,
-        params,
-    )
+    apply(world, changed, asked, marks, params)
 }
 
+/// `asked`: the smallest, largest and desired size, as far as the request names them; the Auto Scaling group keeps the
+/// others, which may differ from what EKS shows of them.
 fn apply(
     world: &mut World,
     mut changed: Nodegroup,
-    resized: bool,
+    asked: [Option<i64>; 3],
     marks: Marks,
     params: Vec<(String, String)>,
 ) -> Result<Value, AwsError> {
@@ -167,10 +168,13 @@ fn apply(
     if let Some(asg) = changed
         .asg
         .as_ref()
-        .filter(|_| resized)
+        .filter(|_| asked.iter().any(Option::is_some))
         .and_then(|asg| world.cloud.asgs.get_mut(asg))
     {
-        (asg.min, asg.max, asg.desired) = (changed.min, changed.max, changed.desired);
+        let [min, max, desired] = asked;
+        (asg.min, asg.max) = (min.unwrap_or(asg.min), max.unwrap_or(asg.max));
+        let bounds = (asg.min, asg.max.max(asg.min));
+        asg.desired = desired.unwrap_or(asg.desired).clamp(bounds.0, bounds.1);
         let asg = asg.name.clone();
         asg::reconcile(world, &asg);
     }
@@ -225,4 +229,26 @@ pub fn marked(world: &mut World, name: &str, marks: &Marks) {
 pub fn configured(world: &mut World, name: &str, update: &str) {
     updates::end(world, update, Vec::new());
     group::lag(world, name, "UPDATING", "ACTIVE");
+}
+
+/// Somebody other than EKS has changed the sizes of a group's Auto Scaling group: EKS shows them a while later.
+pub fn sizes_follow(world: &mut World, name: &str) {
+    let group = name.to_owned();
+    within(world, 20, 90, Due::SizesShow { group });
+}
+
+/// EKS shows the sizes as they are.
+pub fn sizes_show(world: &mut World, name: &str) {
+    let Some(sizes) = world
+        .cloud
+        .asgs
+        .values()
+        .find(|a| a.nodegroup == name)
+        .map(|a| (a.min, a.max, a.desired))
+    else {
+        return;
+    };
+    if let Some(group) = super::group_named(world, name).filter(|g| g.deleting.is_none()) {
+        (group.min, group.max, group.desired) = sizes;
+    }
 }

@@ -26,7 +26,7 @@ use super::unknown;
 use crate::model::Minor;
 use crate::twin::world::World;
 
-pub use config::{Marks, taint};
+pub use config::{Marks, sizes_follow, taint};
 pub use group::emptied;
 
 /// Something that will happen in EKS.
@@ -55,6 +55,8 @@ pub enum Due {
     GroupConfigured { group: String, update: String },
     /// Labels and taints reach the live nodes.
     GroupMarked { group: String, marks: config::Marks },
+    /// DescribeNodegroup shows the sizes that somebody else gave the group's Auto Scaling group.
+    SizesShow { group: String },
     /// The next node of a version update.
     GroupRolled {
         group: String,
@@ -84,6 +86,7 @@ pub fn happen(world: &mut World, due: Due) {
         Due::GroupLooked { group, deadline } => build::looked(world, &group, deadline),
         Due::GroupConfigured { group, update } => config::configured(world, &group, &update),
         Due::GroupMarked { group, marks } => config::marked(world, &group, &marks),
+        Due::SizesShow { group } => config::sizes_show(world, &group),
         Due::GroupRolled {
             group,
             update,

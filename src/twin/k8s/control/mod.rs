@@ -23,7 +23,7 @@ use super::facts::{Owner, Pod};
 use super::json::{at, text};
 use super::kinds::*;
 use super::store::{Change, Name, Object};
-use super::{kubelet, scheduler};
+use super::{autoscaler, kubelet, scheduler};
 
 /// A piece of work: one controller looks at one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -136,6 +136,9 @@ impl Cluster {
                 self.soon(work(name));
             }
         }
+        for name in names(self, DEPLOYMENTS) {
+            autoscaler::notice_deployment(self, &name);
+        }
         for name in names(self, NODES) {
             self.soon(Work::Taints(name.name));
         }
@@ -175,6 +178,9 @@ impl Cluster {
             res => {
                 if let Some((_, work)) = WORKLOADS.iter().find(|(r, _)| *r == res) {
                     self.soon(work(name.clone()));
+                }
+                if res == DEPLOYMENTS && change.new.is_some() {
+                    autoscaler::notice_deployment(self, name);
                 }
             }
         }

@@ -15,8 +15,7 @@ use super::json::{object, set, set_condition, slot, text};
 use super::kinds::PODS;
 use super::store::{Key, Name};
 use crate::model::Minor;
-use fit::Ask;
-pub use fit::Term;
+pub use fit::{Ask, Term};
 
 /// From this many fitting nodes on, no more are looked for; as the real one, which stops early in large clusters.
 const ENOUGH: usize = 100;

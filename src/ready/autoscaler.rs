@@ -1,0 +1,287 @@
+//! A cluster autoscaler beside the upgrade, and what Auto Scaling groups have that EKS does not know of.
+
+use super::Finding;
+use super::case::{Case, Change, some};
+use super::codes::Code;
+use crate::model::asg::{Asg, AsgTag, CARRIED_SUSPENSIONS};
+use crate::model::kube::Workload;
+use crate::model::{Minor, marks};
+
+/// The tag by which EKS names the node group of an Auto Scaling group.
+const NODEGROUP_TAG: &str = "eks:nodegroup-name";
+
+/// Judges autoscalers and Auto Scaling groups.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    for workload in &case.inventory.workloads {
+        if workload.kind == "Deployment" && image(workload).is_some() && workload.desired > 0 {
+            version(case, workload, out);
+            reach(case, workload, out);
+        }
+    }
+    for change in &case.changes {
+        for asg in case.inventory.asgs_of(&change.blue.name) {
+            suspended(change, asg, out);
+            extras(change, asg, out);
+        }
+    }
+}
+
+/// The image of a cluster autoscaler.
+fn image(workload: &Workload) -> Option<&str> {
+    let mut images = workload.images.iter();
+    images.find_map(|i| {
+        let name = i.rsplit('/').next()?;
+        name.starts_with("cluster-autoscaler").then_some(i.as_str())
+    })
+}
+
+/// An autoscaler simulates the scheduler of its own minor.
+fn version(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
+    let image = image(workload).unwrap_or_default();
+    let tag = image.rsplit('/').next().and_then(|n| n.split_once(':'));
+    let minor = tag.and_then(|(_, tag)| Minor::from_reported(tag.split('@').next()?).ok());
+    let to = case.plan.to;
+    let detail = match minor {
+        Some(minor) if minor == to => return,
+        Some(minor) => format!("it is of {minor}, and the cluster will be at {to}"),
+        None => format!("its version cannot be read from {image}, and the cluster will be at {to}"),
+    };
+    out.push(Finding::new(
+        Code::AutoscalerVersion,
+        format!("Deployment {}", workload.key),
+        detail,
+        format!("give it an image of {to} after the upgrade: each version is tested with its own minor only"),
+    ));
+}
+
+/// Whether it manages green once it manages blue.
+fn reach(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
+    let subject = format!("Deployment {}", workload.key);
+    let values = |flag: &str| {
+        let flags = workload.autoscaler_flags.iter();
+        let found = flags.filter_map(|f| f.split_once('='));
+        let of_flag = found.filter(|(name, _)| *name == flag);
+        of_flag.map(|(_, v)| v.to_owned()).collect::<Vec<_>>()
+    };
+    let [by_name, by_tag] = [marks::AUTOSCALER_FLAGS[0], marks::AUTOSCALER_FLAGS[1]].map(values);
+    if by_name.is_empty() && by_tag.is_empty() {
+        out.push(Finding::new(
+            Code::AutoscalerUnread,
+            subject,
+            "none of its flags says which node groups it manages, so whether green will be one of them is unknown",
+            "make sure by hand that it finds groups by tags that green's Auto Scaling group gets too: those that EKS sets, and blue's own",
+        ));
+        return;
+    }
+    for change in &case.changes {
+        let (blue, green) = (&change.blue.name, &change.green.name);
+        for asg in case.inventory.asgs_of(blue) {
+            let named = by_name
+                .iter()
+                .any(|v| v.splitn(3, ':').nth(2) == Some(&asg.name));
+            // Green gets blue's tags; EKS names each group's own.
+            let mut tags = asg.tags.clone();
+            for tag in tags.iter_mut().filter(|t| t.key == NODEGROUP_TAG) {
+                tag.value.clone_from(green);
+            }
+            let mut discovered = by_tag.iter().filter_map(|v| v.strip_prefix("asg:tag="));
+            let lost: Vec<&str> = discovered
+                .clone()
+                .filter(|wanted| finds(wanted, &asg.tags) && !finds(wanted, &tags))
+                .collect();
+            let found = discovered.any(|wanted| finds(wanted, &tags));
+            let why = if named {
+                format!("`--nodes` names {}, which is {blue}'s", asg.name)
+            } else if !lost.is_empty() {
+                format!(
+                    "it finds {blue} by {}, which {green} will not have",
+                    lost.join(" and ")
+                )
+            } else {
+                continue;
+            };
+            if found {
+                continue;
+            }
+            out.push(Finding::new(
+                Code::AutoscalerMissesGreen,
+                &subject,
+                format!("{why}: it will not grow or shrink {green}, during the upgrade and after it"),
+                "let it find groups by tags: `--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/CLUSTER`, which EKS sets on every group",
+            ));
+        }
+    }
+}
+
+/// Whether a group with these tags has all that are `wanted`, as `key,key=value`.
+fn finds(wanted: &str, tags: &[AsgTag]) -> bool {
+    wanted.split(',').all(|one| {
+        let (key, value) = one
+            .split_once('=')
+            .map_or((one, None), |(k, v)| (k, Some(v)));
+        let has = |t: &AsgTag| t.key == key && value.is_none_or(|v| t.value == v);
+        tags.iter().any(has)
+    })
+}
+
+/// Processes that somebody suspended.
+fn suspended(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
+    let ours = asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
+    let theirs = asg.suspended.iter();
+    let theirs = theirs.filter(|p| !(ours && *p == "AZRebalance")).cloned();
+    let (carried, left): (Vec<String>, Vec<String>) =
+        theirs.partition(|p| CARRIED_SUSPENSIONS.contains(&p.as_str()));
+    let green = &change.green.name;
+    let mut parts = Vec::new();
+    if !carried.is_empty() {
+        parts.push(format!(
+            "{} is suspended for {green} too",
+            carried.join(", ")
+        ));
+    }
+    if !left.is_empty() {
+        parts.push(format!(
+            "{} is not, because green could not be made, filled or emptied without",
+            left.join(", ")
+        ));
+    }
+    if parts.is_empty() {
+        return;
+    }
+    out.push(Finding::new(
+        Code::ProcessSuspended,
+        format!("Auto Scaling group {} of {}", asg.name, change.blue.name),
+        parts.join("; "),
+        "suspend what is missing for green after the upgrade, or resume what was suspended for a reason that has passed",
+    ));
+}
+
+/// What a new node group is made without.
+fn extras(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
+    let mut parts = Vec::new();
+    if asg.warm_pool && change.green.warm_pool_config.is_none() {
+        parts.push("a warm pool that EKS does not know of".to_owned());
+    }
+    if asg.protects_new {
+        parts.push("scale-in protection of new instances".to_owned());
+    }
+    let protected = asg.instances.iter().filter(|i| i.protected);
+    let protected: Vec<String> = protected.map(|i| i.id.clone()).collect();
+    if !protected.is_empty() {
+        parts.push(format!("scale-in protection of {}", some(&protected)));
+    }
+    if parts.is_empty() {
+        return;
+    }
+    out.push(Finding::new(
+        Code::GroupExtras,
+        format!("Auto Scaling group {} of {}", asg.name, change.blue.name),
+        format!("it has {}; {} gets none of it", parts.join(", "), change.green.name),
+        "set it up for green after the upgrade where it is still wanted; protected instances also stay when a group is scaled to zero (`retire.then: keep-at-zero`)",
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::Plan;
+    use crate::route::fixture;
+
+    /// The findings of codes from N050 on, with an autoscaler of these flags and this image.
+    fn found(image: &str, flags: &[&str], change: impl FnOnce(&mut Asg)) -> Vec<(String, String)> {
+        let mut inventory = fixture::expense_dev();
+        let mut workload = inventory.workloads[0].clone();
+        workload.kind = "Deployment".into();
+        workload.images = vec![image.to_owned()];
+        workload.autoscaler_flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        workload.key.name = "cluster-autoscaler".into();
+        inventory.workloads.push(workload);
+        let asg = inventory.asgs.values_mut().next().unwrap();
+        for (key, value) in [
+            (NODEGROUP_TAG, "expense-blue"),
+            ("k8s.io/cluster-autoscaler/enabled", "true"),
+        ] {
+            asg.tags.push(AsgTag {
+                key: key.into(),
+                value: value.into(),
+                propagate: true,
+            });
+        }
+        change(asg);
+        let plan = Plan::of("expense-dev", Minor::new(29));
+        let route = crate::route::build(&plan, &inventory).unwrap();
+        let case = Case::new(&plan, &inventory, Some(&route));
+        let mut out = Vec::new();
+        judge(&case, &mut out);
+        out.into_iter().map(|f| (f.code, f.detail)).collect()
+    }
+
+    const FITS: &str = "registry.k8s.io/autoscaling/cluster-autoscaler:v1.29.4";
+    const BY_TAG: &str = "--node-group-auto-discovery=asg:tag=k8s.io/cluster-autoscaler/enabled";
+
+    fn codes(found: &[(String, String)]) -> Vec<&str> {
+        found.iter().map(|(code, _)| code.as_str()).collect()
+    }
+
+    #[test]
+    fn an_autoscaler_that_finds_groups_by_what_eks_sets_is_fine() {
+        assert_eq!(found(FITS, &[BY_TAG], |_| {}), []);
+    }
+
+    #[test]
+    fn an_autoscaler_that_knows_blue_alone_is_told_of() {
+        let by_name = found(FITS, &["--nodes=1:9:eks-expense-blue"], |_| {});
+        assert_eq!(codes(&by_name), ["EKSUP-N050"]);
+        assert!(by_name[0].1.contains("eks-expense-blue"), "{by_name:?}");
+        let flag = "--node-group-auto-discovery=asg:tag=eks:nodegroup-name=expense-blue";
+        let by_tag = found(FITS, &[flag], |_| {});
+        assert_eq!(codes(&by_tag), ["EKSUP-N050"]);
+        // Both together find green by the second.
+        assert_eq!(found(FITS, &[flag, BY_TAG], |_| {}), []);
+        // Another group's autoscaler is nobody's business here.
+        assert_eq!(found(FITS, &["--nodes=1:9:other"], |_| {}), []);
+    }
+
+    #[test]
+    fn an_autoscaler_of_another_minor_and_one_that_cannot_be_read_are_told_of() {
+        let old = found(&FITS.replace("29", "27"), &[BY_TAG], |_| {});
+        assert_eq!(codes(&old), ["EKSUP-N051"]);
+        assert!(old[0].1.contains("1.27"), "{old:?}");
+        assert_eq!(codes(&found(FITS, &[], |_| {})), ["EKSUP-N052"]);
+    }
+
+    #[test]
+    fn what_somebody_did_to_blues_auto_scaling_group_is_told_of() {
+        let suspended = found(FITS, &[BY_TAG], |asg| {
+            asg.suspended = vec!["AZRebalance".into(), "Launch".into()];
+        });
+        assert_eq!(codes(&suspended), ["EKSUP-N053"]);
+        assert!(
+            suspended[0]
+                .1
+                .contains("AZRebalance is suspended for expense-green too")
+                && suspended[0].1.contains("Launch is not"),
+            "{suspended:?}"
+        );
+        // What an unfinished run of this tool suspended is no news.
+        let ours = found(FITS, &[BY_TAG], |asg| {
+            asg.suspended = vec!["AZRebalance".into()];
+            asg.tags.push(AsgTag {
+                key: marks::AZ_REBALANCE_TAG.into(),
+                value: "run".into(),
+                propagate: false,
+            });
+        });
+        assert_eq!(ours, []);
+        let extras = found(FITS, &[BY_TAG], |asg| {
+            asg.warm_pool = true;
+            asg.instances[0].protected = true;
+        });
+        assert_eq!(codes(&extras), ["EKSUP-N054"]);
+        let told = &extras[0].1;
+        assert!(
+            told.contains("warm pool") && told.contains("scale-in protection of i-"),
+            "{told}"
+        );
+    }
+}

@@ -1,0 +1,145 @@
+//! What an empty blue could still carry, for whoever watches the soak. Pure.
+
+use crate::k8s::cache::Snapshot;
+use crate::model::kube::{Pod, Resources};
+
+/// Says in one clause how many nodes `blue` still has and whether the pods of `green` would find room on them.
+pub fn describe(snapshot: &Snapshot, blue: &str, green: Option<&str>) -> String {
+    let of = |group: &str| {
+        let nodes = snapshot.nodes.values();
+        let nodes = nodes.filter(move |n| n.nodegroup() == Some(group));
+        nodes.cloned().collect::<Vec<_>>()
+    };
+    let all = of(blue);
+    let ready: Vec<_> = all.iter().filter(|n| n.is_ready()).collect();
+    let nodes = if ready.len() == all.len() {
+        format!("{blue} still has {} Ready", counted(all.len(), "node"))
+    } else {
+        format!("{} of {} nodes of {blue} are Ready", ready.len(), all.len())
+    };
+    let Some(green) = green else {
+        return nodes;
+    };
+    // What stays on each node, whoever comes, takes its part; a node cannot lend another what it has too much of, so this
+    // says when there is certainly no room, and otherwise that there is enough in sum.
+    let mut room = Resources::default();
+    for node in &ready {
+        let taken = requests(snapshot.pods.on(&node.name).iter().map(AsRef::as_ref));
+        room.cpu_millis += (node.allocatable.cpu_millis - taken.cpu_millis).max(0);
+        room.memory_bytes += (node.allocatable.memory_bytes - taken.memory_bytes).max(0);
+        room.pods += (node.allocatable.pods - taken.pods).max(0);
+    }
+    let pods: Vec<_> = of(green)
+        .iter()
+        .flat_map(|n| {
+            snapshot
+                .pods
+                .on(&n.name)
+                .iter()
+                .cloned()
+                .collect::<Vec<_>>()
+        })
+        .filter(|p| !p.daemon() && !p.mirror && !p.finished())
+        .collect();
+    let asked = requests(pods.iter().map(AsRef::as_ref));
+    let short: Vec<String> = [
+        (asked.pods > room.pods).then(|| format!("room for {} pods", room.pods)),
+        (asked.cpu_millis > room.cpu_millis)
+            .then(|| format!("{} of {} CPU", cpu(room), cpu(asked))),
+        (asked.memory_bytes > room.memory_bytes)
+            .then(|| format!("{} of {} memory", memory(room), memory(asked))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let carried = counted(pods.len(), "pod");
+    if short.is_empty() {
+        format!(
+            "{nodes} and could carry the {carried} of {green} ({} of {} CPU, {} of {})",
+            cpu(asked),
+            cpu(room),
+            memory(asked),
+            memory(room)
+        )
+    } else {
+        format!(
+            "{nodes} and could not carry the {carried} of {green}: it has {}; a rollback scales it up to its size before first",
+            short.join(" and ")
+        )
+    }
+}
+
+/// What pods ask for together; finished ones take nothing.
+fn requests<'a>(pods: impl Iterator<Item = &'a Pod>) -> Resources {
+    let mut sum = Resources::default();
+    for pod in pods.filter(|p| !p.finished()) {
+        sum.cpu_millis += pod.requests.cpu_millis;
+        sum.memory_bytes += pod.requests.memory_bytes;
+        sum.pods += 1;
+    }
+    sum
+}
+
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+fn cpu(of: Resources) -> String {
+    format!("{:.1}", of.cpu_millis as f64 / 1000.0)
+}
+
+fn memory(of: Resources) -> String {
+    format!("{:.1} GiB", of.memory_bytes as f64 / f64::from(1 << 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::marks;
+    use crate::steps::closing::tests::node;
+    use crate::steps::evictable::tests::pod;
+
+    fn snapshot(blue: usize) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let names = (0..blue).map(|n| (format!("b{n}"), "blue"));
+        for (name, group) in names.chain([("g1".to_owned(), "green")]) {
+            let mut node = node(&name);
+            node.labels
+                .insert(marks::NODEGROUP_LABEL.into(), group.into());
+            node.allocatable = Resources {
+                cpu_millis: 2000,
+                memory_bytes: 4 << 30,
+                pods: 10,
+            };
+            Arc::make_mut(&mut snapshot.nodes).insert(name, Arc::new(node));
+        }
+        for n in 0..3 {
+            let mut pod = pod(&format!("p{n}"), "g1");
+            pod.requests.cpu_millis = 1000;
+            Arc::make_mut(&mut snapshot.pods).put(Arc::new(pod));
+        }
+        snapshot
+    }
+
+    #[test]
+    fn an_empty_blue_says_whether_everything_could_go_back_to_it() {
+        let two = describe(&snapshot(2), "blue", Some("green"));
+        assert_eq!(
+            two,
+            "blue still has 2 nodes Ready and could carry the 3 pods of green (3.0 of 4.0 CPU, 0.0 GiB of 8.0 GiB)"
+        );
+        let one = describe(&snapshot(1), "blue", Some("green"));
+        assert!(
+            one.contains("blue still has 1 node Ready and could not carry the 3 pods of green")
+                && one.contains("2.0 of 3.0 CPU")
+                && one.contains("a rollback scales it up"),
+            "{one}"
+        );
+        assert_eq!(
+            describe(&snapshot(0), "blue", None),
+            "blue still has 0 nodes Ready"
+        );
+    }
+}

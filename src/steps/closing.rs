@@ -1,0 +1,163 @@
+//! In which order nodes are closed to new pods, those of blue and those that join it later: kept from scale-down, tainted,
+//! and cordoned only when the cluster autoscaler has had time to see the taint. Pure.
+//!
+//! The order matters (docs/eks-behaviour.md): the autoscaler takes the template of a group from a schedulable node and
+//! keeps it. A template without the taint would let it grow the group for the very pods that leave it, and new nodes of
+//! the old version would take pods nobody can put there.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::kube::Node;
+use crate::model::marks;
+use crate::steps::nodes;
+
+/// Two rounds of the cluster autoscaler, which runs every 10 s, and a little.
+pub const AUTOSCALER_ROUNDS: SignedDuration = SignedDuration::from_secs(25);
+/// How often the wait between taint and cordon is told of.
+const AUTOSCALER_RECHECK: Duration = Duration::from_secs(5);
+
+/// What closes the nodes of a group further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// Keep these from the autoscaler's scale-down.
+    Hold { nodes: Vec<String> },
+    /// Taint these.
+    Taint { nodes: Vec<String> },
+    /// The autoscaler has to see the taint first.
+    Wait { why: String, recheck: Duration },
+    /// Cordon these.
+    Cordon { nodes: Vec<String> },
+}
+
+/// Says what closes `nodes` of `group` further, or nothing when all are closed. `last_act`: when the last of the steps
+/// before was done, where one was; nodes that have just joined always need one.
+pub fn next_closing<'a>(
+    group: &str,
+    nodes: impl Iterator<Item = &'a Node> + Clone,
+    run: &str,
+    last_act: Option<Timestamp>,
+    now: Timestamp,
+) -> Option<Closing> {
+    let tainted = |n: &&Node| {
+        let ours = |key: &str, value: Option<&str>| key == marks::BLUE_TAINT && value == Some(run);
+        n.taints.iter().any(|t| ours(&t.key, t.value.as_deref()))
+    };
+    let untainted = names(nodes.clone().filter(|n| !tainted(n)));
+    if !untainted.is_empty() {
+        return Some(Closing::Taint { nodes: untainted });
+    }
+    let free = names(nodes.clone().filter(|n| !nodes::is_held(n)));
+    if !free.is_empty() {
+        return Some(Closing::Hold { nodes: free });
+    }
+    let open = names(nodes.filter(|n| !n.unschedulable));
+    if open.is_empty() {
+        return None;
+    }
+    let left = last_act.map_or(SignedDuration::ZERO, |t| {
+        AUTOSCALER_ROUNDS - now.duration_since(t)
+    });
+    if left > SignedDuration::ZERO {
+        let why = format!(
+            "a cluster autoscaler has to see the taint of {group} before {} {} cordoned, {}s more",
+            open.join(", "),
+            if open.len() == 1 { "is" } else { "are" },
+            left.as_secs()
+        );
+        let recheck = Duration::try_from(left)
+            .unwrap_or(AUTOSCALER_RECHECK)
+            .clamp(Duration::from_millis(200), AUTOSCALER_RECHECK);
+        return Some(Closing::Wait { why, recheck });
+    }
+    Some(Closing::Cordon { nodes: open })
+}
+
+fn names<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
+    nodes.map(|n| n.name.clone()).collect()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::model::kube::{Resources, Taint};
+
+    /// A Ready node of no group, open and free.
+    pub fn node(name: &str) -> Node {
+        Node {
+            name: name.into(),
+            uid: name.into(),
+            resource_version: "1".into(),
+            labels: Default::default(),
+            annotations: Default::default(),
+            unschedulable: false,
+            taints: vec![],
+            provider_id: None,
+            ready: "True".into(),
+            ready_since: None,
+            kubelet_version: "v1.27.16".into(),
+            allocatable: Resources::default(),
+            created: None,
+            deleting: false,
+        }
+    }
+
+    fn tainted(mut node: Node) -> Node {
+        node.taints.push(Taint {
+            key: marks::BLUE_TAINT.into(),
+            value: Some("run".into()),
+            effect: "NoSchedule".into(),
+        });
+        node
+    }
+
+    fn held(mut node: Node) -> Node {
+        let told = (marks::SCALE_DOWN_DISABLED.to_owned(), "true".to_owned());
+        node.annotations.extend([told]);
+        node
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+    }
+
+    fn next(nodes: &[Node], last_act: Option<i64>, now: i64) -> Option<Closing> {
+        next_closing("blue", nodes.iter(), "run", last_act.map(at), at(now))
+    }
+
+    #[test]
+    fn a_node_is_cordoned_only_when_the_autoscaler_has_had_time_to_see_its_taint() {
+        let list = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        let mut closed = held(tainted(node("old")));
+        closed.unschedulable = true;
+        let nodes = [closed.clone(), node("late")];
+        assert_eq!(
+            next(&nodes, Some(0), 100),
+            Some(Closing::Taint {
+                nodes: list(&["late"])
+            })
+        );
+        // EKS taints the nodes of a tainted group by itself; the autoscaler may not have seen that either.
+        let nodes = [closed.clone(), tainted(node("late"))];
+        assert_eq!(
+            next(&nodes, Some(0), 100),
+            Some(Closing::Hold {
+                nodes: list(&["late"])
+            })
+        );
+        let nodes = [closed.clone(), held(tainted(node("late")))];
+        let waits = next(&nodes, Some(100), 110);
+        assert!(
+            matches!(&waits, Some(Closing::Wait { why, .. }) if why.contains("late is cordoned, 15s more")),
+            "{waits:?}"
+        );
+        assert_eq!(
+            next(&nodes, Some(100), 125),
+            Some(Closing::Cordon {
+                nodes: list(&["late"])
+            })
+        );
+        assert_eq!(next(&[closed], Some(100), 100), None);
+    }
+}

@@ -1,0 +1,127 @@
+//! Nodes that join while a drain goes on, of blue and of green. Pure.
+
+use jiff::Timestamp;
+
+use crate::engine::{Decision, Past};
+use crate::k8s::cache::Snapshot;
+use crate::steps::closing::{Closing, next_closing};
+use crate::steps::drain::decide::Act;
+use crate::steps::drain::seen::Seen;
+use crate::steps::nodes::is_held;
+
+/// Holds nodes that joined late, and closes those of blue in the order in which the others were closed. The drain waits
+/// until that is done.
+pub fn late_nodes(seen: &Seen, past: &Past, now: Timestamp) -> Option<Decision<Act>> {
+    if !seen.unheld.is_empty() {
+        let nodes = seen.unheld.clone();
+        return Some(Decision::Act(Act::Hold { nodes }));
+    }
+    let nodes = seen.nodes.iter().map(|n| n.node.as_ref());
+    let last_act = past.watched_from().filter(|_| past.acts > 0);
+    let closing = next_closing(&seen.group, nodes, &seen.run, last_act, now)?;
+    Some(match closing {
+        Closing::Hold { nodes } => Decision::Act(Act::Hold { nodes }),
+        Closing::Taint { nodes } => Decision::Act(Act::Taint { nodes }),
+        Closing::Wait { why, recheck } => Decision::Wait { why, recheck },
+        Closing::Cordon { nodes } => Decision::Act(Act::Shield { nodes }),
+    })
+}
+
+/// Grows green. An autoscaler may make it smaller again: the same size asked for in another state of the group is
+/// another request, and the same one after a crash is not.
+pub fn grow(seen: &Seen, desired: i32) -> Act {
+    Act::Grow {
+        desired,
+        modified: seen.green_modified,
+    }
+}
+
+/// Nodes of `group` that the autoscaler may remove.
+pub fn unheld(snapshot: &Snapshot, group: Option<&String>) -> Vec<String> {
+    let nodes = snapshot.nodes.values();
+    let of_group = nodes.filter(|n| group.is_some_and(|g| n.nodegroup() == Some(g.as_str())));
+    of_group
+        .filter(|n| !is_held(n) && !n.deleting)
+        .map(|n| n.name.clone())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::kube::Node;
+    use crate::steps::drain::fixtures::{RUN, at, node};
+    use crate::steps::drain::seen::BlueNode;
+    use crate::steps::evictable::tests::pod;
+
+    fn seen(nodes: Vec<Node>) -> Seen {
+        let pods = |n: &Node| Arc::new(vec![Arc::new(pod("p", &n.name))]);
+        let nodes = nodes.into_iter();
+        Seen {
+            run: RUN.into(),
+            group: "blue".into(),
+            nodes: nodes
+                .map(|n| BlueNode::new(Arc::new(n.clone()), pods(&n)))
+                .collect(),
+            ..Seen::default()
+        }
+    }
+
+    #[test]
+    fn a_node_that_joins_late_is_tainted_then_cordoned_when_an_autoscaler_has_seen_it_and_only_then_does_the_drain_go_on()
+     {
+        let names = || vec!["late".to_owned()];
+        let closed = node("late", None);
+        let mut late = closed.clone();
+        (late.unschedulable, late.taints, late.annotations) = (false, vec![], Default::default());
+        let past = |seconds| Past {
+            acts: 3,
+            last_act_at: Some(at(seconds)),
+            ..Past::default()
+        };
+        let next = |late: &Node, last_act, now| {
+            late_nodes(
+                &seen(vec![node("n1", None), late.clone()]),
+                &past(last_act),
+                at(now),
+            )
+        };
+        assert_eq!(
+            next(&late, 0, 60),
+            Some(Decision::Act(Act::Taint { nodes: names() }))
+        );
+        (late.taints, late.annotations) = (closed.taints.clone(), closed.annotations.clone());
+        let waits = next(&late, 60, 70);
+        assert!(
+            matches!(&waits, Some(Decision::Wait { why, .. }) if why.contains("late is cordoned")),
+            "{waits:?}"
+        );
+        assert_eq!(
+            next(&late, 60, 85),
+            Some(Decision::Act(Act::Shield { nodes: names() }))
+        );
+        assert_eq!(next(&closed, 60, 85), None);
+    }
+
+    #[test]
+    fn nodes_that_green_gets_later_are_held_before_the_drain_goes_on() {
+        let mut seen = seen(vec![node("n1", None)]);
+        seen.unheld = vec!["g4".into()];
+        let hold = late_nodes(&seen, &Past::default(), at(0));
+        let nodes = vec!["g4".to_owned()];
+        assert_eq!(hold, Some(Decision::Act(Act::Hold { nodes })));
+    }
+
+    #[test]
+    fn growing_green_again_after_an_autoscaler_made_it_smaller_is_another_request() {
+        let mut seen = seen(vec![node("n1", None)]);
+        seen.green_modified = Some(at(-900));
+        let first = grow(&seen, 5);
+        // The same state asks for the same again, as after a crash; the group has been changed, and is small again.
+        assert_eq!(first, grow(&seen, 5));
+        seen.green_modified = Some(at(-60));
+        assert_ne!(first, grow(&seen, 5));
+    }
+}

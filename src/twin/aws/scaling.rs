@@ -1,0 +1,110 @@
+//! Auto Scaling as a cluster autoscaler uses it: what groups there are, larger by so many, smaller by one node.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::call::Input;
+use super::ec2::{images, types};
+use super::eks::taint;
+use super::{asg, state};
+use crate::twin::world::World;
+
+/// An Auto Scaling group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalingGroup {
+    pub name: String,
+    pub nodegroup: String,
+    pub min: i64,
+    pub max: i64,
+    pub desired: i64,
+    pub tags: BTreeMap<String, String>,
+    /// Ids of the instances that are not on their way out.
+    pub instances: Vec<String>,
+}
+
+/// A node as the node group and its instance type describe it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedNode {
+    pub labels: BTreeMap<String, String>,
+    /// Key, value and effect as Kubernetes spells it.
+    pub taints: Vec<(String, String, String)>,
+    pub cpu_millis: i64,
+    pub memory_bytes: i64,
+    pub max_pods: i64,
+}
+
+/// Every group there is.
+pub fn groups(world: &World) -> Vec<ScalingGroup> {
+    let of = |asg: &state::Asg| ScalingGroup {
+        name: asg.name.clone(),
+        nodegroup: asg.nodegroup.clone(),
+        min: asg.min,
+        max: asg.max,
+        desired: asg.desired,
+        tags: asg
+            .tags
+            .iter()
+            .map(|(key, (value, _))| (key.clone(), value.clone()))
+            .collect(),
+        instances: asg
+            .members
+            .iter()
+            .filter(|(_, m)| matches!(m.lifecycle.as_str(), "Pending" | "InService"))
+            .map(|(id, _)| id.clone())
+            .collect(),
+    };
+    world.cloud.asgs.values().map(of).collect()
+}
+
+/// SetDesiredCapacity; whether it was taken.
+pub fn set_desired(world: &mut World, group: &str, desired: i64) -> bool {
+    let input = json!({"AutoScalingGroupName": group, "DesiredCapacity": desired});
+    asg::run(world, "SetDesiredCapacity", Input(&input)).is_ok()
+}
+
+/// TerminateInstanceInAutoScalingGroup, the group smaller by one; whether it was taken. An instance that is on its way
+/// out already counts for nothing any more.
+pub fn end_instance(world: &mut World, instance: &str) -> bool {
+    if !groups(world)
+        .iter()
+        .any(|g| g.instances.iter().any(|i| i == instance))
+    {
+        return false;
+    }
+    let input = json!({"InstanceId": instance, "ShouldDecrementDesiredCapacity": true});
+    asg::run(world, "TerminateInstanceInAutoScalingGroup", Input(&input)).is_ok()
+}
+
+/// What a new node of a node group is like, by DescribeNodegroup and the instance type.
+pub fn described_node(world: &World, nodegroup: &str) -> Option<DescribedNode> {
+    let cloud = &world.cloud;
+    let group = cloud.eks.as_ref()?.nodegroups.get(nodegroup)?;
+    let asg = cloud.asgs.get(group.asg.as_ref()?)?;
+    let subnet = asg.subnets.first().and_then(|s| cloud.subnets.get(s));
+    let zone = subnet.map(|s| s.zone.clone()).unwrap_or_default();
+    let instance_type = &asg.launch.instance_type;
+    let size = types::of(instance_type);
+    let arm = images::is_arm(instance_type);
+    let mut labels = group.labels.clone();
+    for (key, value) in [
+        ("eks.amazonaws.com/nodegroup", nodegroup),
+        ("kubernetes.io/arch", if arm { "arm64" } else { "amd64" }),
+        ("kubernetes.io/os", "linux"),
+        ("node.kubernetes.io/instance-type", instance_type),
+        ("topology.ebs.csi.aws.com/zone", &zone),
+        ("topology.kubernetes.io/region", &cloud.region),
+        ("topology.kubernetes.io/zone", &zone),
+    ] {
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    let taints = group.taints.iter().map(taint);
+    let taints = taints.map(|t| (t.key, t.value.unwrap_or_default(), t.effect));
+    Some(DescribedNode {
+        labels,
+        taints: taints.collect(),
+        cpu_millis: size.cpus * 1000 - 70,
+        memory_bytes: (size.memory_mib - size.memory_mib / 20 - 500).max(256) << 20,
+        max_pods: size.pods,
+    })
+}

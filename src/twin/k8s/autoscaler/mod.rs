@@ -1,0 +1,221 @@
+//! The cluster autoscaler: a Deployment `kube-system/cluster-autoscaler` is one, as long as a pod of it is Running.
+//!
+//! What it does was measured beside the real one (docs/eks-behaviour.md): it looks every ten seconds; sizes of groups are
+//! read once a minute; it grows a group whose template fits pods that find no node, and shrinks groups down to their
+//! smallest size: empty nodes all at once, others one at a time by evictions that ask budgets. Cordoned nodes are nodes
+//! like any other to it; `scale-down-disabled` is heeded. What it knows dies with its pod.
+//!
+//! # Divergence
+//! - The expander is `random`, whatever the flags say; a pod whose priority is too low to count is not left out.
+//! - A node that is not Ready is neither used nor removed. No soft taints, no events, no status ConfigMap.
+//! - It asks Auto Scaling past every fault rule and permission, as if with credentials and a network of its own.
+
+mod flags;
+mod grow;
+mod shrink;
+mod template;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use self::flags::AutoscalerFlags;
+use self::shrink::LeavingNode;
+use super::cluster::Cluster;
+use super::facts::Node;
+use super::kinds::{DEPLOYMENTS, NODES};
+use super::selector::Selector;
+use super::store::{Key, Name};
+use super::{Due, json as object, within};
+use crate::twin::aws::scaling::{self, ScalingGroup};
+use crate::twin::world::World;
+
+/// Where it lives.
+const NAMESPACE: &str = "kube-system";
+const NAME: &str = "cluster-autoscaler";
+/// The taint of a node it is about to end.
+const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
+/// How long sizes of groups are kept.
+const SIZES_KEPT: SignedDuration = SignedDuration::from_secs(60);
+
+/// What an autoscaler knows. All but the log dies with its pod.
+#[derive(Clone, Debug, Default)]
+pub struct Autoscaler {
+    /// A scan is queued.
+    queued: bool,
+    /// The pod that it is, by uid.
+    pod: String,
+    groups: Vec<ScalingGroup>,
+    read_at: Option<Timestamp>,
+    /// By Auto Scaling group: the node a new one is taken to be like.
+    templates: BTreeMap<String, Arc<Node>>,
+    /// The same by DescribeNodegroup, and when that was asked.
+    described: BTreeMap<String, (Timestamp, Arc<Node>)>,
+    /// By node: since when nothing needs it.
+    unneeded: BTreeMap<String, Timestamp>,
+    /// Nodes that could not be emptied, and until when they are left alone.
+    unremovable: BTreeMap<String, Timestamp>,
+    leaving: BTreeMap<String, LeavingNode>,
+    grown_at: Option<Timestamp>,
+    /// What it did, for those who look on.
+    log: Vec<ScalingAction>,
+}
+
+/// Something it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScalingAction {
+    Grew { nodegroup: String, by: i64 },
+    Ended { nodegroup: String, node: String },
+    GaveUp { node: String },
+    Restarted,
+}
+
+/// A Deployment that is one, with these flags.
+pub fn deployment(flags: &[String]) -> serde_json::Value {
+    let labels = json!({"app": NAME});
+    json!({
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "replicas": 1, "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "priorityClassName": "system-cluster-critical",
+                    "containers": [{
+                        "name": NAME,
+                        "image": format!("registry.k8s.io/autoscaling/{NAME}:v1.27.3"),
+                        "command": ["./cluster-autoscaler", "--cloud-provider=aws"],
+                        "args": flags,
+                        "resources": {"requests": {"cpu": "50m", "memory": "100Mi"}},
+                    }],
+                },
+            },
+        },
+    })
+}
+
+/// Somebody deploys an autoscaler that takes a node away after `unneeded`; whether there was none.
+pub fn deploy(world: &mut World, unneeded: Duration) -> bool {
+    let cluster_name = world.cloud.eks.as_ref().map(|e| e.name.clone());
+    let tags = format!(
+        "k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/{}",
+        cluster_name.unwrap_or_default()
+    );
+    let flags = [
+        format!("--node-group-auto-discovery=asg:tag={tags}"),
+        format!("--scale-down-unneeded-time={}s", unneeded.as_secs()),
+        format!("--scale-down-delay-after-add={}s", unneeded.as_secs()),
+    ];
+    within(world, |cluster| {
+        let object = deployment(&flags);
+        cluster.create(DEPLOYMENTS, object, false).is_ok()
+    })
+}
+
+/// What the autoscaler has done so far.
+pub fn actions(world: &World) -> &[ScalingAction] {
+    &world.kube.autoscaler.log
+}
+
+/// A Deployment has come to be, or was there when the world began.
+pub(super) fn notice_deployment(cluster: &mut Cluster, name: &Name) {
+    if *name == Name::new(NAMESPACE, NAME) && !cluster.autoscaler.queued {
+        cluster.autoscaler.queued = true;
+        cluster.later(Duration::from_secs(10), Due::Autoscale);
+    }
+}
+
+/// One round of its loop.
+pub(super) fn scan(world: &mut World) {
+    let Some((flags, pod)) = within(world, |cluster| {
+        cluster.autoscaler.queued = false;
+        let found = find_autoscaler(cluster)?;
+        cluster.autoscaler.queued = true;
+        cluster.later(found.0.scan_interval, Due::Autoscale);
+        Some(found)
+    }) else {
+        return;
+    };
+    if world.faults.are_over() {
+        // It came with the faults, and goes with them.
+        return restart(world, String::new());
+    }
+    let Some(pod) = pod else { return };
+    if world.kube.autoscaler.pod != pod {
+        restart(world, pod);
+        return;
+    }
+    read_groups(world, &flags);
+    template::refresh_templates(world);
+    shrink::continue_leaving(world);
+    if !grow::scale_up(world) {
+        shrink::scale_down(world, &flags);
+    }
+}
+
+/// The flags of the Deployment, and the uid of the pod that runs it; none when there is no such Deployment.
+fn find_autoscaler(cluster: &Cluster) -> Option<(AutoscalerFlags, Option<String>)> {
+    let name = Name::new(NAMESPACE, NAME);
+    let deployment = cluster.store.find(DEPLOYMENTS, &name)?;
+    let flags = AutoscalerFlags::of(deployment);
+    let selector = Selector::of_spec(object::at(deployment, "spec.selector"));
+    let pods = cluster.store.index.selected(NAMESPACE, &selector);
+    let runs = pods
+        .iter()
+        .find(|p| p.ready && !p.deleting && p.phase == "Running" && cluster.alive(&p.node));
+    Some((flags, runs.map(|p| p.uid.clone())))
+}
+
+/// Another pod takes over: it knows nothing, and takes the marks of the last one off.
+fn restart(world: &mut World, pod: String) {
+    within(world, |cluster| {
+        let old = std::mem::take(&mut cluster.autoscaler);
+        let mut log = old.log;
+        if !old.pod.is_empty() {
+            log.push(ScalingAction::Restarted);
+        }
+        cluster.autoscaler = Autoscaler {
+            queued: old.queued,
+            pod,
+            log,
+            ..Autoscaler::default()
+        };
+        for (node, leaving) in old.leaving {
+            shrink::reopen_node(cluster, &node, &leaving);
+        }
+    });
+}
+
+/// Reads sizes, at most once a minute; members are seen by their nodes.
+fn read_groups(world: &mut World, flags: &AutoscalerFlags) {
+    let now = world.now();
+    let old = world.kube.autoscaler.read_at;
+    if old.is_some_and(|t| now.duration_since(t) < SIZES_KEPT) {
+        return;
+    }
+    let groups = scaling::groups(world).into_iter();
+    let ours = groups.filter_map(|g| flags.manages(g)).collect();
+    let memory = &mut world.kube.autoscaler;
+    (memory.groups, memory.read_at) = (ours, Some(now));
+}
+
+/// The nodes of a group, but for those on their way out.
+fn nodes_of(cluster: &Cluster, nodegroup: &str) -> Vec<Arc<Node>> {
+    let nodes = cluster.store.index.nodes.values();
+    let leaving = &cluster.autoscaler.leaving;
+    nodes
+        .filter(|n| n.group() == nodegroup && !leaving.contains_key(&n.name))
+        .cloned()
+        .collect()
+}
+
+/// An annotation of a node.
+fn annotation(cluster: &Cluster, node: &str, key: &str) -> Option<String> {
+    let node = cluster.store.get(&Key::new(NODES, "", node))?;
+    object::annotation(node, key).map(str::to_owned)
+}
