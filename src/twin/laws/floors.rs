@@ -1,9 +1,12 @@
 //! Laws on the state of the world: floors of budgets and workloads, version skew.
 
-use super::breach;
+use super::{breach, drains, workloads};
 use crate::model::Minor;
 use crate::twin::k8s::look::{self, Floor};
+use crate::twin::k8s::workload_state;
 use crate::twin::world::World;
+
+const NONE_LEFT: &str = "a workload of several pods without a budget keeps one";
 
 /// Kubelets may trail the API server by three minors, those before 1.25 by two.
 fn in_skew(kubelet: Minor, server: Minor) -> bool {
@@ -13,9 +16,13 @@ fn in_skew(kubelet: Minor, server: Minor) -> bool {
 
 /// Something has happened: looks whether all still holds.
 pub fn happened(world: &mut World) {
+    let losses = workload_state::take_losses(world);
     let Some(mut laws) = world.laws.take() else {
         return;
     };
+    if laws.looks == 0 {
+        workloads::begin(world, &mut laws);
+    }
     laws.looks += 1;
     let moves = look::moves(world);
     let server = crate::twin::k8s::hands::server_version(world);
@@ -26,7 +33,12 @@ pub fn happened(world: &mut World) {
     }
     laws.seen = moves;
     let budgets = look::budgets(world);
-    let mut broken = Vec::new();
+    drains::watch_budgets(world, &mut laws);
+    let mut broken: Vec<(&'static str, String)> = Vec::new();
+    if !losses.is_empty() {
+        let none_left = workloads::lost(world, &mut laws, &losses);
+        broken.extend(none_left.into_iter().map(|what| (NONE_LEFT, what)));
+    }
     let mut fallen = |before: &Floor, now: &Floor, law: &'static str, name: &str| {
         let gone = before
             .healthy
