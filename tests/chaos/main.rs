@@ -8,6 +8,7 @@ mod ground;
 mod mutants;
 mod recorder;
 mod wire_record;
+mod workload_mutants;
 
 use eksup::cli::chaos::trial::Last;
 use eksup::cli::chaos::{Trial, many};
