@@ -9,6 +9,7 @@ mod mutants;
 mod recorder;
 mod wire_record;
 mod workload_mutants;
+mod workloads;
 
 use eksup::cli::chaos::trial::Last;
 use eksup::cli::chaos::{Trial, many};

@@ -61,7 +61,7 @@ impl Variation {
         let kinds = ["image-missing", "pod-never-ready", "crash-loop"];
         let kind = kinds[rng.usize(..kinds.len())];
         // As likely before the first eviction as between later ones.
-        let from = rng.u32(0..240) >> rng.u32(0..4);
+        let from = rng.u32(0..80) >> rng.u32(0..4);
         self.rules.push(format!("{kind}:{workload}@drain+{from}s"));
         self.never_fixed = rng.u8(..) < 90;
         if !self.never_fixed {
