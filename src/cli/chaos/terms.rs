@@ -51,7 +51,8 @@ impl Trial<'_> {
         let green_targets = &shifts(|s| &s.green) - &shifts(|s| &s.blue);
         Ok(Terms {
             groups,
-            may_delete_pods: plan.drain.on_deadline == OnDeadline::Delete,
+            may_delete_pods: plan.drain.on_deadline == OnDeadline::Delete
+                || plan.strategy == Strategy::Recreate,
             surge: plan.drain.single_replicas == SingleReplicas::Surge,
             parallel: plan.drain.parallel,
             pod_deadline: plan.drain.pod_deadline,

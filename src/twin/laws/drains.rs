@@ -1,7 +1,7 @@
 //! Laws on how nodes are emptied: one after another, each begun only when what was moved is Ready again, and pods deleted
 //! past their budget only where it has refused them for as long as the plan says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::Method;
@@ -29,6 +29,8 @@ pub struct DrainRecords {
     refused: BTreeMap<String, Timestamp>,
     /// Budgets that let no pod go, and since when without a break.
     closed: BTreeMap<String, Timestamp>,
+    /// Namespaces, names and nodes of pods that the run deleted, where the plan consents to it.
+    deleted: BTreeSet<(String, String, String)>,
 }
 
 /// A change of pods or nodes that these laws are about, with what was true before it.
@@ -152,6 +154,10 @@ pub fn served(world: &mut World, act: DrainAct, answer: &Answer) {
         }
         DrainAct::Delete { pod, before } if done => {
             let deleted = !pod.deleting;
+            if laws.terms.may_delete_pods {
+                let pod = (pod.ns.clone(), pod.name.clone(), pod.node.clone());
+                laws.drains.deleted.insert(pod);
+            }
             if let Some(what) = workloads::took(laws, &pod, before, deleted) {
                 breach(world, BOUNDED, what);
             }
@@ -221,6 +227,13 @@ pub fn watch_budgets(world: &World, laws: &mut Laws) {
 }
 
 impl DrainRecords {
+    /// Whether the run deleted a pod past its budget, with consent: other laws say when it may.
+    pub fn was_deleted(&self, ns: &str, pod: &str, node: &str) -> bool {
+        let deleted = self.deleted.iter();
+        let mut deleted = deleted.filter(|(_, name, _)| name == pod);
+        deleted.any(|(of, _, at)| of == ns && at == node)
+    }
+
     /// The run goes the other way: what was begun before is another group's.
     pub fn turn_around(&mut self) {
         self.begun.clear();

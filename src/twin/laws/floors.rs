@@ -6,6 +6,7 @@ use crate::twin::k8s::look::{self, Floor};
 use crate::twin::k8s::workload_state;
 use crate::twin::world::World;
 
+const BUDGET_HOLDS: &str = "a budget holds";
 const NONE_LEFT: &str = "a workload of several pods without a budget keeps one";
 
 /// Kubelets may trail the API server by three minors, those before 1.25 by two.
@@ -44,7 +45,11 @@ pub fn happened(world: &mut World) {
             .healthy
             .iter()
             .filter(|(pod, _)| !now.healthy.contains_key(*pod));
-        let mut gone = gone.filter(|(_, node)| !laws.excuses(node)).peekable();
+        let ns = name.split('/').next().unwrap_or_default();
+        let consented =
+            |pod: &str, node: &str| law == BUDGET_HOLDS && laws.drains.was_deleted(ns, pod, node);
+        let gone = gone.filter(|(_, node)| !laws.excuses(node));
+        let mut gone = gone.filter(|(pod, node)| !consented(pod, node)).peekable();
         let fewer = now.healthy.len() < before.healthy.len();
         if fewer && (now.healthy.len() as i64) < now.least && gone.peek().is_some() {
             let pods: Vec<String> = gone.map(|(pod, node)| format!("{pod} on {node}")).collect();
@@ -60,7 +65,7 @@ pub fn happened(world: &mut World) {
     };
     for (name, now) in &budgets {
         if let Some(before) = laws.budgets.get(name) {
-            fallen(before, now, "a budget holds", name);
+            fallen(before, now, BUDGET_HOLDS, name);
         }
     }
     if laws.terms.surge {
