@@ -7,6 +7,7 @@ use clap::Args;
 use super::apply::{Wish, prepare, wish};
 use super::args::PlanArg;
 use super::carry::{Errand, Trip, carry};
+use super::chaos::terms::skewed_clock;
 use super::context::{Context, Reached, patiently};
 use super::error::{CliError, Kind};
 use super::guard::{self, GuardArgs};
@@ -126,9 +127,9 @@ async fn rehearse(
 ) -> Result<(), CliError> {
     let again = format!("{} --seed {}", again(cx, &args), args.seed);
     let mut world = scenario::load(&snapshot, args.seed);
+    let clock = skewed_clock(snapshot.inventory.taken_at, &args.faults);
     fault::add(&mut world, args.faults);
     args.guard.enforce(&mut world)?;
-    let clock = Clock::starting_at(snapshot.inventory.taken_at);
     let twin = Twin::start(world);
     pace(args.speed);
     let reached = reach(twin.wire(), &snapshot, &clock).await?;

@@ -61,6 +61,12 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
     }
     let cluster = snapshot.inventory.cluster.name.clone();
     let region = snapshot.inventory.region.clone();
+    if let Some(rule) = args.faults.iter().find(|r| r.clock_skew().is_some()) {
+        return Err(usage(format!(
+            "fault rule `{rule}`: a served twin does not set the clocks of those who call it"
+        ))
+        .hint("use it with `eksup rehearse`"));
+    }
     let mut world = scenario::load(&snapshot, args.seed);
     fault::add(&mut world, args.faults);
     args.guard.enforce(&mut world)?;

@@ -206,6 +206,7 @@ impl World {
             None => k8s::handle(self, request),
             Some(call) => aws::answer(self, call),
         };
+        fault::served(self, request);
         laws::served(self, change, &answer);
         laws::happened(self);
         answer

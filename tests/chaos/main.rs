@@ -8,6 +8,8 @@ mod ground;
 mod mutants;
 mod recorder;
 mod wire_record;
+mod workload_mutants;
+mod workloads;
 
 use eksup::cli::chaos::trial::Last;
 use eksup::cli::chaos::{Trial, many};

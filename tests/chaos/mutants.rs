@@ -57,17 +57,17 @@ fn laws_broken_by(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 's
     trial.run(&weather).unwrap().faults.join("\n")
 }
 
-fn is(request: &Request, method: Method, path: &str) -> bool {
+pub fn is(request: &Request, method: Method, path: &str) -> bool {
     request.method() == method && request.uri().path().contains(path)
 }
 
-fn changed(request: Request, f: impl FnOnce(&mut http::request::Parts, &mut Bytes)) -> Request {
+pub fn changed(request: Request, f: impl FnOnce(&mut http::request::Parts, &mut Bytes)) -> Request {
     let (mut parts, mut body) = request.into_parts();
     f(&mut parts, &mut body);
     Request::from_parts(parts, body)
 }
 
-fn retarget(parts: &mut http::request::Parts, method: Method, from: &str, to: &str) {
+pub fn retarget(parts: &mut http::request::Parts, method: Method, from: &str, to: &str) {
     parts.method = method;
     parts.uri = parts.uri.to_string().replace(from, to).parse().unwrap();
 }

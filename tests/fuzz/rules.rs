@@ -22,6 +22,11 @@ const RULES: &[&str] = &[
     "image-missing:expense/frontend",
     "kubelet-dies:1@5m",
     "control-plane-fails:IpNotAvailable",
+    "crash-loop:expense/backend@drain+30s",
+    "workload-fixed:expense/backend@1h",
+    "clock-skew:-5m@1h",
+    "operator-down:StrimziPodSet@10m",
+    "eviction-half-done:2@drain",
 ];
 
 #[test]

@@ -45,6 +45,9 @@ impl Tally {
             let class = rule.split([':', '@']).next().unwrap_or_default();
             *self.fired.entry(class.to_owned()).or_default() += u64::from(*times);
         }
+        for class in &verdict.varied {
+            *self.fired.entry((*class).to_owned()).or_default() += 1;
+        }
         for fate in &verdict.fates {
             *self.fired.entry((*fate).to_owned()).or_default() += 1;
         }
@@ -82,6 +85,16 @@ const CLASSES: &[&str] = &[
     "insufficient-capacity",
     "image-missing",
     "pod-never-ready",
+    "crash-loop",
+    "workload-fixed",
+    "clock-skew",
+    "no budgets",
+    "parallel",
+    "canary",
+    "onDeadline delete",
+    "onDeadline skip",
+    "singleReplicas surge",
+    "never fixed",
     "budget",
     "scale",
     "karpenter",

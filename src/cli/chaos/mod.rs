@@ -3,6 +3,8 @@
 //! `eksup rollback` run, over a wire that can be cut.
 //!
 //! - [`weather`]: what a seed brings (pure)
+//! - [`variation`]: how its plan and cluster differ from those that were given (pure)
+//! - [`terms`]: what the upgrade may do, for the laws
 //! - [`process`]: one process, and how it ends before its time
 //! - [`trial`]: processes one after another, until the upgrade ends
 //! - [`judge`]: whether the end is a good one
@@ -11,8 +13,11 @@
 pub mod judge;
 pub mod many;
 pub mod process;
+pub mod terms;
 pub mod trial;
+pub mod variation;
 pub mod weather;
 
 pub use trial::{Trial, Verdict};
+pub use variation::Variation;
 pub use weather::Weather;

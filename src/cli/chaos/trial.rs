@@ -1,7 +1,6 @@
 //! A trial: one seed's upgrade from its first process to its end, with a person at hand who mends what a stuck run names,
 //! gives the next command, and takes the run back where nothing else helps.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::judge::{self, World};
 use super::process::{Around, End, Stage, Way};
+use super::terms::skewed_clock;
 use super::weather::{Fate, Weather};
 use crate::cli::apply::Wish;
 use crate::cli::carry::{peek, route_of};
@@ -21,9 +21,7 @@ use crate::event::Event;
 use crate::journal::{Outcome, RunState};
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
-use crate::plan::{OnDeadline, SingleReplicas};
-use crate::route::StepSpec;
-use crate::twin::laws::{Laws, Terms};
+use crate::twin::laws::{self, Laws};
 use crate::twin::{Twin, fault, scenario};
 
 /// No trial needs more processes.
@@ -69,6 +67,8 @@ pub struct Verdict {
     pub fired: Vec<(String, u32)>,
     /// The fates that came about.
     pub fates: Vec<&'static str>,
+    /// How the plan and the cluster differed from those that were given.
+    pub varied: Vec<&'static str>,
     /// Exit codes, in order; none for a death.
     pub exits: Vec<Option<u8>>,
     /// Each process's name, and what it told.
@@ -110,27 +110,25 @@ impl Trial<'_> {
     }
 
     async fn play(&self, weather: &Weather) -> Verdict {
-        let mut world = scenario::load(self.snapshot, weather.seed);
-        let terms = self.terms();
+        let varied = weather.variation.of_snapshot(self.snapshot);
+        let snapshot = varied.as_ref().unwrap_or(self.snapshot);
+        let mut world = scenario::load(snapshot, weather.seed);
+        let plan = self.plan_of(weather);
+        let terms = self.terms(&plan);
         world.laws = Some(Laws::new(terms.clone().unwrap_or_default()));
         world.hasten(weather.pace.world);
         fault::add(&mut world, weather.rules.clone());
         let twin = Twin::start(world);
-        // A saved plan is carried as it was saved.
-        let plan = match self.wish.saved {
-            None => weather.pace.shorten(&self.wish.plan),
-            Some(_) => self.wish.plan.clone(),
-        };
         let wish = Wish {
             plan,
             saved: self.wish.saved.clone(),
         };
         let stage = Stage {
             twin: &twin,
-            snapshot: self.snapshot,
+            snapshot,
             wish: &wish,
             ui: self.ui,
-            clock: Clock::starting_at(self.snapshot.inventory.taken_at),
+            clock: skewed_clock(snapshot.inventory.taken_at, &weather.rules),
             around: self.around,
             requests: Arc::new(AtomicU64::new(0)),
         };
@@ -171,30 +169,6 @@ impl Trial<'_> {
             }
         });
         verdict
-    }
-
-    /// The groups that the plan makes. A snapshot's own inventory is enough to draw the route from.
-    pub fn greens(&self) -> Result<Vec<String>, String> {
-        let route = crate::route::build(&self.wish.plan, &self.snapshot.inventory);
-        let route = route.map_err(|problems| format!("no route: {problems:?}"))?;
-        let greens = route.steps.into_iter().filter_map(|step| match step.spec {
-            StepSpec::CreateGreen { group, .. } => Some(group.name),
-            _ => None,
-        });
-        Ok(greens.collect())
-    }
-
-    /// What the plan lets the upgrade do.
-    fn terms(&self) -> Result<Terms, String> {
-        let plan = &self.wish.plan;
-        let blues = &self.snapshot.inventory.nodegroups;
-        let mut groups: BTreeSet<String> = self.greens()?.into_iter().collect();
-        groups.extend(blues.iter().map(|g| g.name.clone()));
-        Ok(Terms {
-            groups,
-            may_delete_pods: plan.drain.on_deadline == OnDeadline::Delete,
-            surge: plan.drain.single_replicas == SingleReplicas::Surge,
-        })
     }
 
     /// Holds the end against what it claims to be.
@@ -293,6 +267,7 @@ impl<'a, 'w> Run<'a, 'w> {
             took: Duration::ZERO,
             fired: Vec::new(),
             fates: Vec::new(),
+            varied: weather.variation.classes(),
             exits: Vec::new(),
             told: Vec::new(),
             said: Vec::new(),
@@ -422,7 +397,11 @@ impl<'a, 'w> Run<'a, 'w> {
     async fn after(&mut self, end: End) -> Option<Last> {
         let error = match end {
             End::Died => return None,
-            End::Exit(Ok(())) => return Some(Last::Done),
+            End::Exit(Ok(())) => {
+                // Now, before anybody mends anything: that it is done is what the user is told.
+                self.stage.twin.with(laws::run_done);
+                return Some(Last::Done);
+            }
             End::Exit(Err(error)) => error,
         };
         if error.message.trim().is_empty() || error.next.is_none() {
@@ -463,7 +442,7 @@ impl<'a, 'w> Run<'a, 'w> {
     /// A person mends and goes on, then takes back, then leaves it to others.
     async fn stuck(&mut self) -> Option<Last> {
         self.stuck += 1;
-        self.stage.twin.with(fault::mend);
+        self.stage.twin.with(|world| self.weather.mend(world));
         sleep(Duration::from_secs(900)).await;
         match (self.stuck, self.way) {
             (1..=3, _) => None,
@@ -480,7 +459,7 @@ impl<'a, 'w> Run<'a, 'w> {
     async fn refused(&mut self, error: &CliError) -> Option<Last> {
         self.refused += 1;
         self.stage.twin.with(|world| {
-            fault::mend(world);
+            self.weather.mend(world);
             // A person waits until what cannot be reached can be.
             if self.refused >= 6 {
                 world.faults.cease();

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use super::variation::Variation;
 use crate::model::Inventory;
 use crate::plan::Plan;
-use crate::twin::fault::Rule;
+use crate::twin::fault::{self, Rule};
+use crate::twin::world::World;
 
 /// How a process fares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,8 @@ pub struct Weather {
     pub turns_back_after: Option<usize>,
     /// Whether somebody else changes something that shows in the end.
     pub meddled: bool,
+    /// How the plan and the cluster differ from those that were given.
+    pub variation: Variation,
 }
 
 /// What the rules can be about in a cluster.
@@ -198,8 +202,9 @@ impl Weather {
         let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
         let autoscaler = autoscaler(&mut rng, grounds);
         let meddled = meddled || !autoscaler.is_empty();
-        let texts = autoscaler.into_iter().chain(texts);
+        let variation = Variation::of(seed, &grounds.workloads);
         // Every rule is made of parts the grammar knows; a test holds that.
+        let texts = autoscaler.iter().chain(&texts).chain(&variation.rules);
         let rules = texts.filter_map(|text| text.parse().ok()).collect();
         Self {
             seed,
@@ -209,6 +214,7 @@ impl Weather {
             fates,
             turns_back_after,
             meddled,
+            variation,
         }
     }
 
@@ -232,6 +238,15 @@ impl Weather {
             fates: Vec::new(),
             turns_back_after: None,
             meddled: false,
+            variation: Variation::default(),
+        }
+    }
+
+    /// A person mends what an upgrade cannot mend by itself.
+    pub fn mend(&self, world: &mut World) {
+        match self.variation.never_fixed {
+            true => fault::mend_all_but_workloads(world),
+            false => fault::mend(world),
         }
     }
 
@@ -251,6 +266,7 @@ impl Weather {
             format!("the plan's waits are {plan} times shorter, AWS is {world} times faster")
         });
         pace.into_iter()
+            .chain(self.variation.lines())
             .chain(rules)
             .chain(fates)
             .chain(back)

@@ -79,12 +79,21 @@ impl<'a> EvictionPlanner<'a> {
     /// Plans for what `seen` shows.
     pub fn new(spec: &'a DrainSpec, seen: &'a Seen) -> Self {
         let left = seen.workloads.values().map(|w| (w.name.as_str(), w.ready));
+        let mut ready_left: BTreeMap<&str, u32> = left.collect();
+        // A pod whose eviction was accepted a moment ago still reads Ready: the watch has not told of it yet.
+        for pod in seen.evicted_unseen().filter(|p| p.ready) {
+            if let Some(workload) = seen.workloads.get(&pod.uid)
+                && let Some(left) = ready_left.get_mut(workload.name.as_str())
+            {
+                *left = left.saturating_sub(1);
+            }
+        }
         Self {
             spec,
             seen,
             budgets: Budgets::new(seen.snapshot.pdbs.values()),
             placement: None,
-            ready_left: left.collect(),
+            ready_left,
         }
     }
 

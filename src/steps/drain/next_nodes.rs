@@ -56,6 +56,10 @@ pub fn next_nodes(
     if !spec.downtime && !seen.short.is_empty() {
         return wait_for_workloads(spec, at, seen);
     }
+    // The counts are of before an eviction that the watch has not told of yet.
+    if !spec.downtime && at.done > 0 && seen.evicted_unseen().next().is_some() {
+        return wait_for_open(at, seen);
+    }
     if at.fresh.is_empty() {
         return finished(at.done, seen);
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::k8s::cache::Snapshot;
 use crate::k8s::pods::OnNode;
-use crate::model::kube::{Key, Node};
+use crate::model::kube::{Key, Node, Pod};
 use crate::model::marks;
 use crate::steps::drain::decide::Target;
 use crate::steps::drain::placement::VolumeZones;
@@ -74,6 +74,16 @@ pub struct Seen {
     pub returning: Vec<String>,
     /// On the way back: the same look at green.
     pub green: Option<Box<Seen>>,
+}
+
+impl Seen {
+    /// Returns the pods that were asked to go a moment ago and of which no watch has told yet that they do: they still
+    /// read Ready, and no longer count.
+    pub fn evicted_unseen(&self) -> impl Iterator<Item = &Pod> {
+        let pods = self.nodes.iter().flat_map(|n| n.pods.iter());
+        let unseen = |p: &&Pod| p.deletion_timestamp.is_none() && self.hushed.contains(&p.uid);
+        pods.map(AsRef::as_ref).filter(unseen)
+    }
 }
 
 /// How many nodes there were to empty, and how many pods to move.

@@ -1,5 +1,6 @@
 //! What a drain chooses, case by case.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -463,6 +464,38 @@ fn a_workload_without_a_budget_keeps_its_last_ready_pod_until_another_is_ready()
         evicted(decide(&spec(), &back, &Past::default(), at(1))),
         ["b"]
     );
+}
+
+#[test]
+fn a_pod_whose_eviction_no_watch_has_told_of_yet_counts_as_gone() {
+    // The last Ready pod stays, although the one that goes still reads Ready.
+    let both = vec![pod("a", "n1"), pod("b", "n1")];
+    let mut state = with_workload(
+        seen(vec![blue(node("n1", Some(0)), both)]),
+        &["a", "b"],
+        2,
+        2,
+    );
+    state.hushed = BTreeSet::from(["uid-a".to_owned()]);
+    let decision = decide(&spec(), &state, &Past::default(), at(1));
+    assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
+
+    // And no other node is begun after one that is finished.
+    let two = DrainSpec {
+        parallel: 2,
+        ..spec()
+    };
+    let nodes = || {
+        vec![
+            blue(node("n1", Some(0)), vec![]),
+            blue(node("n2", Some(0)), vec![pod("b", "n2")]),
+            blue(node("n3", None), vec![pod("c", "n3")]),
+        ]
+    };
+    let mut state = with_workload(seen(nodes()), &["b"], 3, 3);
+    state.hushed = BTreeSet::from(["uid-b".to_owned()]);
+    let decision = decide(&two, &state, &Past::default(), at(1));
+    assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
 }
 
 #[test]

@@ -23,11 +23,24 @@ pub enum Change {
         namespace: String,
         workload: String,
     },
+    CrashLoop {
+        namespace: String,
+        workload: String,
+    },
+    WorkloadFixed {
+        namespace: String,
+        workload: String,
+    },
     Budget {
         namespace: String,
         name: String,
         least: i64,
     },
+    /// The runner's clock against the API server's, in seconds; whoever starts the runner sets it.
+    ClockSkew(i64),
+    OperatorDown(String),
+    OperatorBack(String),
+    HalfEvictions(u32),
     KubeletDies(String),
     Cordon {
         node: String,
@@ -100,6 +113,24 @@ impl Change {
                     workload,
                 }
             }
+            "crash-loop" => {
+                let (namespace, workload) = workload()?;
+                Self::CrashLoop {
+                    namespace,
+                    workload,
+                }
+            }
+            "workload-fixed" => {
+                let (namespace, workload) = workload()?;
+                Self::WorkloadFixed {
+                    namespace,
+                    workload,
+                }
+            }
+            "clock-skew" => Self::ClockSkew(skew(rest)?),
+            "operator-down" => Self::OperatorDown(named("a kind, such as StrimziPodSet")?),
+            "operator-back" => Self::OperatorBack(named("a kind, such as StrimziPodSet")?),
+            "eviction-half-done" => Self::HalfEvictions(count("evictions")?),
             "budget" => {
                 let (budget, least) = two("NAMESPACE/NAME:NUMBER")?;
                 let (namespace, name) = budget
@@ -156,7 +187,7 @@ impl Change {
             "history-lost" => Self::HistoryLost,
             other => {
                 return Err(format!(
-                    "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, budget, cordon, uncordon, scale, autoscaler, min-size, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
+                    "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, crash-loop, workload-fixed, clock-skew, operator-down, operator-back, eviction-half-done, budget, cordon, uncordon, scale, autoscaler, min-size, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
                 ));
             }
         })
@@ -194,6 +225,19 @@ impl Change {
                 namespace,
                 workload,
             } => others::never_ready(world, namespace, workload),
+            Self::CrashLoop {
+                namespace,
+                workload,
+            } => others::crash_loop(world, namespace, workload),
+            Self::WorkloadFixed {
+                namespace,
+                workload,
+            } => others::fix_workload(world, namespace, workload),
+            // The world's own clock is right.
+            Self::ClockSkew(_) => true,
+            Self::OperatorDown(kind) => others::stop_operator(world, kind),
+            Self::OperatorBack(kind) => others::start_operator(world, kind),
+            Self::HalfEvictions(number) => others::half_evictions(world, *number),
             Self::Budget {
                 namespace,
                 name,
@@ -231,8 +275,27 @@ impl Change {
     }
 }
 
+/// Reads how far a clock is off: a sign and a duration.
+fn skew(text: &str) -> Result<i64, String> {
+    let (sign, rest) = match text.split_at_checked(1) {
+        Some(("+", rest)) => (1, rest),
+        Some(("-", rest)) => (-1, rest),
+        Some(_) | None => return Err(format!("`{text}` is neither +DURATION nor -DURATION")),
+    };
+    let seconds = i64::try_from(duration(rest)?.as_secs());
+    seconds
+        .map(|s| sign * s)
+        .map_err(|_| format!("`{text}` is too long"))
+}
+
 /// Somebody mends what changes of the world have broken and an upgrade cannot mend by itself.
 pub fn mend(world: &mut World) {
+    mend_all_but_workloads(world);
+    others::fix_workloads(world);
+}
+
+/// The same, but nobody fixes the workloads: their images stay away, their pods stay broken.
+pub fn mend_all_but_workloads(world: &mut World) {
     let switches = &mut world.cloud.switches;
     switches.no_capacity.clear();
     switches.never_join = 0;

@@ -1,7 +1,9 @@
 //! Faults: rules on requests and on the world, written as text.
 //!
 //! ```text
-//! RULE      = EFFECT [ "@" DURATION ]               from this long after the world began; at once when left out
+//! RULE      = EFFECT [ "@" TIME ]                   at once when left out
+//! TIME      = DURATION                               from this long after the world began
+//!           | "drain" [ "+" DURATION ]               from this long after the first node's drain began
 //! EFFECT    = "throttle"    ":" WHERE ":" TIMES      429 or the service's own words for it
 //!           | "fail"        ":" WHERE ":" TIMES      500
 //!           | "expired"     ":" WHERE ":" TIMES      expired credentials; 401 from Kubernetes
@@ -19,6 +21,13 @@
 //!           | "image-missing"         ":" NAMESPACE "/" WORKLOAD   its new pods cannot pull their image
 //!           | "kubelet-dies"          ":" NODE       by name, or by number in the order of names, from 1
 //!           | "pod-never-ready"       ":" NAMESPACE "/" WORKLOAD   its new pods start and never become ready
+//!           | "crash-loop"            ":" NAMESPACE "/" WORKLOAD   its new pods start and end, again and again
+//!           | "workload-fixed"        ":" NAMESPACE "/" WORKLOAD   somebody fixes what the last three broke
+//!           | "clock-skew"            ":" SIGN DURATION   the runner's clock is off against the API server's, `+` ahead
+//!           | "operator-down"         ":" KIND       nobody makes the pods again that objects of this kind own, and
+//!           | "operator-back"         ":" KIND       now somebody does
+//!           | "eviction-half-done"    ":" NUMBER     the API server dies between an eviction's entry in the budget and the
+//!                                                    pod's deletion
 //!           | "budget"                ":" NAMESPACE "/" NAME ":" NUMBER   somebody writes minAvailable into a budget
 //!           | "cordon"                ":" NODE       somebody cordons a node, and
 //!           | "uncordon"              ":" NODE       opens it again
@@ -45,15 +54,19 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 mod change;
 mod stale;
 
-pub use change::{Change, mend};
+pub use change::{Change, mend, mend_all_but_workloads};
 pub use stale::{Remembered, asked};
 
 use super::aws::Refusal;
 use super::glob::like;
+use super::k8s::workload_state;
 use super::world::World;
+use crate::model::marks;
 use crate::wire::Request;
 
 /// A rule that cannot be read, and why.
@@ -68,8 +81,29 @@ pub struct BadRule {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     text: String,
-    since: Duration,
+    since: Since,
     effect: Effect,
+}
+
+/// From when on a rule holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    /// So long after the world began.
+    Start(Duration),
+    /// So long after the first node was marked as being drained.
+    Drain(Duration),
+}
+
+impl Rule {
+    /// By how much the rule puts the runner's clock off, and how long after the start; none for every other rule.
+    pub fn clock_skew(&self) -> Option<(Duration, SignedDuration)> {
+        match (&self.effect, self.since) {
+            (Effect::World(Change::ClockSkew(by)), Since::Start(since)) => {
+                Some((since, SignedDuration::from_secs(*by)))
+            }
+            _ => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -119,8 +153,8 @@ impl std::str::FromStr for Rule {
 
 fn read(text: &str) -> Result<Rule, String> {
     let (body, since) = match text.rsplit_once('@') {
-        Some((body, at)) => (body, duration(at)?),
-        None => (text, Duration::ZERO),
+        Some((body, at)) => (body, since_of(at)?),
+        None => (text, Since::Start(Duration::ZERO)),
     };
     let (kind, rest) = match body.split_once(':') {
         Some(parts) => parts,
@@ -170,11 +204,25 @@ fn read(text: &str) -> Result<Rule, String> {
         }
         _ => Effect::World(Change::read(kind, rest)?),
     };
+    if let (Effect::World(Change::ClockSkew(_)), Since::Drain(_)) = (&effect, since) {
+        return Err("a clock is off from a time on, not from the drain".to_owned());
+    }
     Ok(Rule {
         text: text.to_owned(),
         since,
         effect,
     })
+}
+
+fn since_of(text: &str) -> Result<Since, String> {
+    match text.strip_prefix("drain") {
+        Some("") => Ok(Since::Drain(Duration::ZERO)),
+        Some(after) => match after.strip_prefix('+') {
+            Some(after) => Ok(Since::Drain(duration(after)?)),
+            None => Err(format!("`{text}` is neither `drain` nor `drain+DURATION`")),
+        },
+        None => Ok(Since::Start(duration(text)?)),
+    }
 }
 
 fn place_of(text: &str) -> Result<Place, String> {
@@ -229,6 +277,8 @@ pub struct Faults {
     rules: Vec<(Rule, u32)>,
     /// Nothing goes wrong any more.
     over: bool,
+    /// How long the world had been going when the first node's drain began.
+    drain_began: Option<Duration>,
     /// What reads answered, kept only where a rule wants to answer it again.
     pub remembered: Remembered,
 }
@@ -272,7 +322,14 @@ impl Faults {
                 continue;
             };
             let fits = (place.service == "*" || place.service == service) && like(&place.op, op);
-            if !fits || passed < rule.since || *left == Some(0) || (*what == What::Stale && !known)
+            let since = match rule.since {
+                Since::Start(since) => Some(since),
+                Since::Drain(after) => self.drain_began.map(|began| began + after),
+            };
+            if !fits
+                || since.is_none_or(|s| passed < s)
+                || *left == Some(0)
+                || (*what == What::Stale && !known)
             {
                 continue;
             }
@@ -290,13 +347,35 @@ pub fn add(world: &mut World, rules: Vec<Rule>) {
         let (since, is_change) = (rule.since, matches!(rule.effect, Effect::World(_)));
         let index = world.faults.rules.len();
         world.faults.rules.push((rule, 0));
-        if is_change {
+        if let (Since::Start(since), true) = (since, is_change) {
             let wait = since.saturating_sub(world.passed());
             if wait.is_zero() {
                 happen(world, index);
             } else {
                 world.after(wait, super::world::Due::Fault(index));
             }
+        }
+    }
+}
+
+/// A request was served: with the first node that is marked as being drained the rules begin that wait for it.
+pub fn served(world: &mut World, request: &Request) {
+    let waits = |(rule, _): &(Rule, u32)| matches!(rule.since, Since::Drain(_));
+    let node = request.uri().path().strip_prefix("/api/v1/nodes/");
+    let Some(node) = node.filter(|_| request.method() == http::Method::PATCH) else {
+        return;
+    };
+    if world.faults.drain_began.is_some() || !world.faults.rules.iter().any(waits) {
+        return;
+    }
+    if workload_state::node_annotation(world, node, marks::DRAINING).is_none() {
+        return;
+    }
+    world.faults.drain_began = Some(world.passed());
+    for index in 0..world.faults.rules.len() {
+        let (rule, _) = &world.faults.rules[index];
+        if let (Since::Drain(after), Effect::World(_)) = (rule.since, &rule.effect) {
+            world.after(after, super::world::Due::Fault(index));
         }
     }
 }
@@ -354,148 +433,4 @@ pub fn kubernetes_op(request: &Request) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rule(text: &str) -> Rule {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn every_example_of_the_grammar_is_read() {
-        for text in [
-            "throttle:eks:DescribeUpdate:3",
-            "fail:elb:ModifyRule:1",
-            "drop-after:eks:CreateNodegroup:1",
-            "drop-before:k8s:POST pods/eviction:2",
-            "delay:k8s:*:2s:5",
-            "expired:*:1",
-            "denied:asg:*",
-            "status:k8s:PATCH nodes:500:2",
-            "throttle:eks:*:*@10m",
-            "node-never-joins:1",
-            "insufficient-capacity:us-east-1b@90s",
-            "image-missing:expense/frontend",
-            "kubelet-dies:1@5m",
-            "control-plane-fails:IpNotAvailable",
-            "stale:eks:DescribeNodegroup:2",
-            "pod-never-ready:expense/backend",
-            "budget:expense/backend:3@20m",
-            "cordon:2@5m",
-            "uncordon:ip-10-0-0-4.ec2.internal",
-            "scale:expense-blue:+1@30m",
-            "scale:expense-blue:-1",
-            "autoscaler:10m",
-            "min-size:expense-blue:1",
-            "weights:expense-green-tg:7@1h",
-            "delete-group:expense-green@1h",
-            "karpenter:2@10m",
-            "api-server-gone:4m@3m",
-            "watches-cut@90s",
-            "history-lost",
-            "credentials-expire:20m@1h",
-        ] {
-            assert!(
-                text.parse::<Rule>().is_ok(),
-                "{text}: {:?}",
-                text.parse::<Rule>()
-            );
-        }
-    }
-
-    #[test]
-    fn a_rule_that_cannot_be_read_says_what_to_write() {
-        for (text, says) in [
-            ("throttle", "colon"),
-            ("explode:eks:*:1", "there are throttle"),
-            ("throttle:rds:*:1", "no service"),
-            ("throttle:eks:DescribeUpdate:often", "neither a number"),
-            ("status:eks:DescribeUpdate:200:1", "HTTP status"),
-            ("delay:eks:DescribeUpdate:2parsecs:1", "no duration"),
-            ("fail:eks:*:1@soon", "no duration"),
-            ("image-missing:frontend", "NAMESPACE/WORKLOAD"),
-            ("scale:blue:2", "+N or -N"),
-            ("budget:expense/backend", "NUMBER"),
-            ("weights:tg:-1", "weight"),
-            ("watches-cut:now", "nothing after it"),
-        ] {
-            let error = text.parse::<Rule>().unwrap_err().to_string();
-            assert!(error.contains(says), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_rule_fires_as_often_as_it_says_and_from_when_it_says() {
-        let mut faults = Faults {
-            rules: vec![(rule("fail:eks:Describe*:2@10s"), 0)],
-            ..Faults::default()
-        };
-        let second = Duration::from_secs;
-        assert_eq!(
-            faults.meet("eks", "DescribeCluster", second(9), false),
-            None
-        );
-        assert_eq!(faults.meet("elb", "DescribeRules", second(10), false), None);
-        assert!(
-            faults
-                .meet("eks", "DescribeCluster", second(10), false)
-                .is_some()
-        );
-        assert!(
-            faults
-                .meet("eks", "DescribeUpdate", second(11), false)
-                .is_some()
-        );
-        assert_eq!(
-            faults.meet("eks", "DescribeCluster", second(12), false),
-            None
-        );
-        assert_eq!(faults.fired(), [("fail:eks:Describe*:2@10s", 2)]);
-    }
-
-    #[test]
-    fn a_stale_answer_needs_an_earlier_one() {
-        let mut faults = Faults {
-            rules: vec![(rule("stale:eks:*:1"), 0)],
-            ..Faults::default()
-        };
-        assert!(faults.want_memory());
-        assert_eq!(
-            faults.meet("eks", "DescribeCluster", Duration::ZERO, false),
-            None
-        );
-        assert_eq!(
-            faults.meet("eks", "DescribeCluster", Duration::ZERO, true),
-            Some(What::Stale)
-        );
-        assert!(!faults.want_memory(), "it has fired as often as it may");
-    }
-
-    #[test]
-    fn requests_to_kubernetes_are_named_by_verb_and_resource() {
-        let op = |method: &str, uri: &str| {
-            kubernetes_op(
-                &http::Request::builder()
-                    .method(method)
-                    .uri(uri)
-                    .body(bytes::Bytes::new())
-                    .unwrap(),
-            )
-        };
-        assert_eq!(op("PATCH", "https://x/api/v1/nodes/n1"), "PATCH nodes");
-        assert_eq!(
-            op("GET", "https://x/api/v1/pods?watch=true&a=b"),
-            "WATCH pods"
-        );
-        assert_eq!(
-            op("POST", "https://x/api/v1/namespaces/a/pods/b/eviction"),
-            "POST pods/eviction"
-        );
-        assert_eq!(
-            op("GET", "https://x/apis/apps/v1/namespaces/a/deployments"),
-            "GET deployments"
-        );
-        assert_eq!(op("GET", "https://x/api/v1/namespaces/a"), "GET namespaces");
-        assert_eq!(op("GET", "https://x/version"), "GET /version");
-    }
-}
+mod tests;

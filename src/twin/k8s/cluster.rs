@@ -40,6 +40,14 @@ pub struct Cluster {
     pub(super) unpullable: BTreeSet<String>,
     /// Workloads whose new pods never become ready.
     pub(super) never_ready: BTreeSet<Name>,
+    /// Workloads whose new pods end as soon as they have started.
+    pub(super) crash_loop: BTreeSet<Name>,
+    /// Kinds of owners whose operator makes no pods.
+    pub(super) operators_down: BTreeSet<String>,
+    /// Pods that an operator is to make again, by name; it would make them under the same name.
+    pub(super) operator_pods: BTreeMap<Name, Object>,
+    /// Evictions that are still to get no further than their entry in the budget.
+    pub(super) half_evictions: u32,
     /// Budgets that somebody has changed, as they were.
     pub(super) tightened: BTreeMap<Name, Value>,
     /// Work that is queued already.
@@ -77,6 +85,10 @@ impl Cluster {
             images: BTreeMap::new(),
             unpullable: BTreeSet::new(),
             never_ready: BTreeSet::new(),
+            crash_loop: BTreeSet::new(),
+            operators_down: BTreeSet::new(),
+            operator_pods: BTreeMap::new(),
+            half_evictions: 0,
             tightened: BTreeMap::new(),
             queued: BTreeSet::new(),
             next_ip: 0,

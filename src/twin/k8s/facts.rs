@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::json::{at, condition, flag, list, millis, text, texts, units};
+use super::json::{at, condition, flag, list, millis, number, text, texts, units};
 use super::selector::Labels;
 
 /// A taint or what tolerates it.
@@ -85,6 +85,7 @@ pub struct Pod {
     pub memory: i64,
     pub ip: String,
     pub host_network: bool,
+    pub priority: i64,
 }
 
 impl Pod {
@@ -105,6 +106,7 @@ impl Pod {
             memory,
             ip: text(pod, "status.podIP").to_owned(),
             host_network: flag(pod, "spec.hostNetwork"),
+            priority: number(pod, "spec.priority").unwrap_or(0),
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Index {
     pub by_ip: BTreeMap<String, Name>,
     /// Counts writes to nodes, pods, budgets and deployments.
     pub moves: u64,
+    /// Pods that were Ready and no longer are, or are on their way out, as they were before; whoever looks takes them.
+    pub losses: Vec<Arc<Pod>>,
 }
 
 impl Index {
@@ -115,6 +117,10 @@ impl Index {
         let new = new.map(|p| Arc::new(Pod::of(p)));
         let old = self.pods.remove(name);
         if let Some(old) = &old {
+            let serves = |p: &Arc<Pod>| p.ready && !p.deleting;
+            if serves(old) && !new.as_ref().is_some_and(serves) {
+                self.losses.push(old.clone());
+            }
             self.weigh(old, -1);
             self.pending.remove(name);
             if !old.host_network && self.by_ip.get(&old.ip) == Some(name) {

@@ -1,6 +1,7 @@
 //! Kubelets: they start pods, make them ready, and stop them. Annotations on a pod say how it behaves:
 //! `twin.eksup.dev/ready-after: 20s`, `never-ready`, `crash-loop`, `image-missing`, `stop-after: 1m`, `runs-for: 5m`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -156,6 +157,7 @@ pub fn step(cluster: &mut Cluster, step: Step, name: &Name, uid: &str) {
         Step::Prepare => prepare(cluster, &key, &object, &pod),
         Step::Start => start(cluster, &key, &object, &pod),
         Step::Ready => ready(cluster, &key, true),
+        Step::Crash if !crash_loops(cluster, &object, &pod) => recover(cluster, &key, &pod),
         Step::Crash => crash(cluster, &key, &pod),
         Step::Complete => complete(cluster, &key),
         Step::Stop => {
@@ -222,7 +224,7 @@ fn start(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
         new_ip(cluster)
     };
     let wait = ready_after(object).filter(|_| !spoilt(cluster, pod));
-    let crashes = says(object, "crash-loop").is_some();
+    let crashes = crash_loops(cluster, object, pod);
     let ready_now = wait == Some(Duration::ZERO) && !crashes;
     let stamp = cluster.stamp();
     cluster.change(key, |p| {
@@ -272,9 +274,19 @@ fn ready_after(pod: &Value) -> Option<Duration> {
     Some(Duration::from_secs(first.unwrap_or(0).max(0) as u64))
 }
 
+/// Whether the pod's containers end as soon as they have started.
+fn crash_loops(cluster: &Cluster, object: &Value, pod: &Pod) -> bool {
+    says(object, "crash-loop").is_some() || is_of(cluster, &cluster.crash_loop, pod)
+}
+
 /// Whether the pod belongs to a workload whose new pods never become ready.
 fn spoilt(cluster: &Cluster, pod: &Pod) -> bool {
-    if cluster.never_ready.is_empty() {
+    is_of(cluster, &cluster.never_ready, pod)
+}
+
+/// Whether the pod belongs to one of `workloads`.
+fn is_of(cluster: &Cluster, workloads: &BTreeSet<Name>, pod: &Pod) -> bool {
+    if workloads.is_empty() {
         return false;
     }
     let Some(owner) = &pod.owner else {
@@ -288,9 +300,7 @@ fn spoilt(cluster: &Cluster, pod: &Pod) -> bool {
         _ => None,
     };
     let name = above.map_or_else(|| owner.name.clone(), |o| o.name);
-    cluster
-        .never_ready
-        .contains(&Name::new(pod.ns.clone(), name))
+    workloads.contains(&Name::new(pod.ns.clone(), name))
 }
 
 /// Makes a running pod ready, or not.
@@ -327,6 +337,24 @@ fn crash(cluster: &mut Cluster, key: &Key, pod: &Pod) {
     // 10 s, doubling up to 5 min.
     let wait = Duration::from_secs((10u64 << (restarts - 1).clamp(0, 5)).min(300));
     cluster.later(wait, due(Step::Crash, pod));
+}
+
+/// A container that ended again and again has been fixed: it runs.
+fn recover(cluster: &mut Cluster, key: &Key, pod: &Pod) {
+    let stamp = cluster.stamp();
+    cluster.change(key, |p| {
+        let restarts = list(p, "status.containerStatuses")
+            .first()
+            .and_then(|c| number(c, "restartCount"))
+            .unwrap_or(0);
+        let running = json!({"running": {"startedAt": stamp}});
+        set(
+            p,
+            "status.containerStatuses",
+            containers(p, &running, false, restarts),
+        );
+    });
+    cluster.later(Duration::from_secs(1), due(Step::Ready, pod));
 }
 
 fn complete(cluster: &mut Cluster, key: &Key) {
@@ -410,8 +438,14 @@ pub fn resume(cluster: &mut Cluster, node: &str) {
             arrive(cluster, &pod);
         } else if pod.phase == "Running" && !pod.ready {
             let object = cluster.store.get(&key).cloned();
-            let well = object
-                .is_some_and(|o| says(&o, "crash-loop").is_none() && ready_after(&o).is_some())
+            // What ended again and again is looked at with its next start.
+            let crashed = |o: &Value| {
+                let statuses = list(o, "status.containerStatuses");
+                statuses
+                    .iter()
+                    .any(|s| number(s, "restartCount").unwrap_or(0) > 0)
+            };
+            let well = object.is_some_and(|o| !crashed(&o) && ready_after(&o).is_some())
                 && !spoilt(cluster, &pod);
             if well {
                 cluster.later(Duration::from_secs(1), due(Step::Ready, &pod));

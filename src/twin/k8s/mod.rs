@@ -14,7 +14,12 @@
 //! - Kubelets write no heartbeats and no node leases, and leave a node's volume lists alone; a pod that ends goes in one
 //!   step (no last update of its containers). Containers of a dead kubelet's node count as not serving.
 //! - Replica sets adopt no orphans; jobs keep no finalizer on their pods; a daemon set's `maxSurge` counts as
-//!   `maxUnavailable`; stateful sets move one pod at a time; there is no preemption; readiness gates are not heeded.
+//!   `maxUnavailable`; stateful sets move one pod at a time; readiness gates are not heeded.
+//! - Preemption takes the fewest pods of lower priority and asks no budget, where the real one prefers nodes on which none
+//!   is broken; the room is not kept for the pod it was made for, but important pods are tried first.
+//! - Pods that an object of a kind of its own owns (StrimziPodSet, CNPG's Cluster), or a ReplicationController, are made
+//!   again under their own name 3 s after they are gone, as an operator would; it does nothing else, and every such kind is
+//!   taken to have one (`operator-down:KIND` stops it).
 //! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas.
 //! - Admission webhooks are not called: one that is answered for says yes, and only creations and evictions are asked about.
 //! - Controllers write no Events; those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
@@ -43,6 +48,7 @@ mod store;
 mod table;
 mod watch;
 mod webhooks;
+pub mod workload_state;
 
 #[cfg(test)]
 mod tests;

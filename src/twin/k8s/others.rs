@@ -38,6 +38,78 @@ pub fn never_ready(world: &mut World, ns: &str, name: &str) -> bool {
     })
 }
 
+/// New pods of a workload start, end and are started again, for ever. Whether there is such a workload.
+pub fn crash_loop(world: &mut World, ns: &str, name: &str) -> bool {
+    within(world, |cluster| {
+        let found = templates(cluster, ns, name).next().is_some();
+        if found {
+            cluster.crash_loop.insert(Name::new(ns, name));
+        }
+        found
+    })
+}
+
+/// Somebody fixes a workload: its images are there again, its pods become ready. Whether anything was wrong with it.
+pub fn fix_workload(world: &mut World, ns: &str, name: &str) -> bool {
+    within(world, |cluster| {
+        let images: Vec<String> = templates(cluster, ns, name)
+            .flat_map(|template| list(template, "spec.containers"))
+            .map(|c| text(c, "image").to_owned())
+            .collect();
+        let workload = Name::new(ns, name);
+        let mut wrong = cluster.never_ready.remove(&workload);
+        wrong |= cluster.crash_loop.remove(&workload);
+        for image in &images {
+            wrong |= cluster.unpullable.remove(image);
+        }
+        if wrong {
+            resume_kubelets(cluster);
+        }
+        wrong
+    })
+}
+
+/// Somebody fixes every workload that a rule broke.
+pub fn fix_workloads(world: &mut World) {
+    within(world, |cluster| {
+        cluster.unpullable.clear();
+        cluster.never_ready.clear();
+        cluster.crash_loop.clear();
+        cluster.operators_down.clear();
+        super::control::operator::resume(cluster);
+        resume_kubelets(cluster);
+    });
+}
+
+fn resume_kubelets(cluster: &mut Cluster) {
+    let names: Vec<String> = cluster.store.index.nodes.keys().cloned().collect();
+    for node in names {
+        super::kubelet::resume(cluster, &node);
+    }
+}
+
+/// The operator of a kind makes no pods any more; whether it did before.
+pub fn stop_operator(world: &mut World, kind: &str) -> bool {
+    within(world, |cluster| {
+        cluster.operators_down.insert(kind.to_owned())
+    })
+}
+
+/// It does again.
+pub fn start_operator(world: &mut World, kind: &str) -> bool {
+    within(world, |cluster| {
+        let was_down = cluster.operators_down.remove(kind);
+        super::control::operator::resume(cluster);
+        was_down
+    })
+}
+
+/// The API server dies so often between an eviction's entry in its budget and the pod's deletion.
+pub fn half_evictions(world: &mut World, number: u32) -> bool {
+    within(world, |cluster| cluster.half_evictions += number);
+    number > 0
+}
+
 /// The pod templates of the workloads of that name.
 fn templates<'a>(cluster: &'a Cluster, ns: &str, name: &str) -> impl Iterator<Item = &'a Value> {
     let at_name = Name::new(ns, name);
@@ -86,12 +158,10 @@ pub fn is_dead(world: &World, node: &str) -> bool {
     world.kube.dead.contains(node)
 }
 
-/// Somebody mends what was broken: images are there again, pods become ready, budgets are as they were, and nodes that
-/// carry no mark of `eksup.dev` are open.
+/// Somebody mends what was broken beside the workloads themselves: budgets are as they were, and nodes that carry no mark
+/// of `eksup.dev` are open.
 pub fn mend(world: &mut World) {
     within(world, |cluster| {
-        cluster.unpullable.clear();
-        cluster.never_ready.clear();
         cluster.access.refused = None;
         for (name, spec) in std::mem::take(&mut cluster.tightened) {
             let key = Key {

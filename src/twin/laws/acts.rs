@@ -5,7 +5,8 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::breach;
+use super::drains::{self, DrainAct};
+use super::{breach, workloads};
 use crate::model::Minor;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::twin::answer::Answer;
@@ -19,6 +20,8 @@ pub const PROCESS: &str = "x-eksup-process";
 
 /// Steps in these states have an act written down.
 const WRITTEN: &[&str] = &["begun", "undoing"];
+/// A run with a step in one of these states is being taken back.
+const GOING_BACK: &[&str] = &["undoing", "undone", "undoFailed"];
 /// The ConfigMap's key that holds the checkpoint.
 const CHECKPOINT: &str = "checkpoint";
 
@@ -33,6 +36,8 @@ pub enum Change {
     Kube {
         method: Method,
         path: String,
+        /// What it does to pods and nodes.
+        drain: Option<DrainAct>,
     },
 }
 
@@ -52,6 +57,7 @@ fn change(world: &World, request: &Request, call: Option<&Call>) -> Option<Chang
         return (!reads && !own && !dry && !asks).then(|| Change::Kube {
             method: request.method().clone(),
             path: path.to_owned(),
+            drain: drains::read(world, request),
         });
     };
     let reads = ["Describe", "List", "Get", "StartInsightsRefresh", "Publish"];
@@ -73,7 +79,7 @@ pub fn asked(world: &mut World, request: &Request, call: Option<&Call>) -> Optio
     let change = change(world, request, call)?;
     let what = match &change {
         Change::Aws { op, .. } => op.clone(),
-        Change::Kube { method, path } => format!("{method} {path}"),
+        Change::Kube { method, path, .. } => format!("{method} {path}"),
     };
     match look::lease_holder(world, RUN_NAMESPACE, RUN_NAME).map(str::to_owned) {
         Some(holder) if holder == process => {}
@@ -87,7 +93,9 @@ pub fn asked(world: &mut World, request: &Request, call: Option<&Call>) -> Optio
             format!("{process} asks {what} without the lock"),
         ),
     }
-    if !written(world) {
+    let progress = progress(world);
+    turn_around(world, progress.going_back);
+    if !progress.written {
         breach(
             world,
             "what is done was written down before",
@@ -97,7 +105,43 @@ pub fn asked(world: &mut World, request: &Request, call: Option<&Call>) -> Optio
     if let Some(why) = forbidden(world, &change) {
         breach(world, "only what the plan names is deleted", why);
     }
+    if let Some((law, what)) = goes_on_short(world, &change) {
+        breach(world, law, what);
+    }
+    if let Change::Kube {
+        drain: Some(act), ..
+    } = &change
+    {
+        drains::asked(world, act);
+    }
     Some(change)
+}
+
+/// The first change on the way back, or of a new run after it, owes nothing of what was moved before.
+fn turn_around(world: &mut World, going_back: bool) {
+    if let Some(laws) = &mut world.laws
+        && laws.going_back != going_back
+    {
+        laws.going_back = going_back;
+        laws.workloads.turn_around();
+        laws.drains.turn_around();
+    }
+}
+
+/// Why blue may not go now: a workload lacks pods that the run has moved.
+fn goes_on_short(world: &World, change: &Change) -> Option<(&'static str, String)> {
+    let Change::Aws { op, input, .. } = change else {
+        return None;
+    };
+    let emptied = input
+        .get("scalingConfig")
+        .and_then(|s| s.get("desiredSize"))
+        .is_some_and(|n| n == 0);
+    let goes = op == "DeleteNodegroup" || (op == "UpdateNodegroupConfig" && emptied);
+    let laws = world.laws.as_ref().filter(|_| goes)?;
+    let short = workloads::short_by_the_run(world, laws);
+    let law = "a node group goes only when what was moved is Ready again";
+    (!short.is_empty()).then(|| (law, format!("{op}: {}", short.join("; "))))
 }
 
 /// The rule or listener a request is about.
@@ -106,8 +150,14 @@ fn rule_or_listener(input: &Value) -> String {
     arn.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Whether the journal in the cluster says that an act is under way.
-fn written(world: &World) -> bool {
+/// What the journal in the cluster says of the run.
+struct RunProgress {
+    /// An act is under way.
+    written: bool,
+    going_back: bool,
+}
+
+fn progress(world: &World) -> RunProgress {
     // Only what is asked for is read: this is looked at with every act.
     #[derive(Deserialize)]
     struct Checkpoint<'a> {
@@ -119,8 +169,12 @@ fn written(world: &World) -> bool {
         status: &'a str,
     }
     let text = look::config(world, RUN_NAMESPACE, RUN_NAME, CHECKPOINT).unwrap_or_default();
-    serde_json::from_str::<Checkpoint<'_>>(text)
-        .is_ok_and(|c| c.steps.iter().any(|s| WRITTEN.contains(&s.status)))
+    let steps = serde_json::from_str::<Checkpoint<'_>>(text).map_or(Vec::new(), |c| c.steps);
+    let any = |of: &[&str]| steps.iter().any(|s| of.contains(&s.status));
+    RunProgress {
+        written: any(WRITTEN),
+        going_back: any(GOING_BACK),
+    }
 }
 
 /// Why a change is not the upgrade's to make.
@@ -159,7 +213,7 @@ fn forbidden(world: &World, change: &Change) -> Option<String> {
         Change::Aws { op, .. } if op.starts_with("Delete") || op.starts_with("Terminate") => {
             Some(format!("{op} is no part of an upgrade"))
         }
-        Change::Kube { method, path } if *method == Method::DELETE => {
+        Change::Kube { method, path, .. } if *method == Method::DELETE => {
             let pods = path.contains("/pods/") && terms.may_delete_pods;
             (!pods).then(|| format!("DELETE {path}"))
         }
@@ -169,8 +223,12 @@ fn forbidden(world: &World, change: &Change) -> Option<String> {
 
 /// After a request was answered: does what it changed hold?
 pub fn served(world: &mut World, change: Option<Change>, answer: &Answer) {
-    let Some(Change::Aws { op, input, weights }) = change else {
-        return;
+    let (op, input, weights) = match change {
+        Some(Change::Aws { op, input, weights }) => (op, input, weights),
+        Some(Change::Kube {
+            drain: Some(act), ..
+        }) => return drains::served(world, act, answer),
+        Some(Change::Kube { drain: None, .. }) | None => return,
     };
     let good = matches!(answer, Answer::Whole(response) if response.status().is_success());
     if !good {
@@ -186,12 +244,26 @@ pub fn served(world: &mut World, change: Option<Change>, answer: &Answer) {
                     .map_or(0, |(_, w)| *w)
             };
             let raised = now.iter().filter(|(arn, weight)| *weight > before(arn));
+            let short = world.laws.as_ref().map_or(Vec::new(), |laws| {
+                let of_green = |arn: &String| laws.terms.green_targets.contains(arn);
+                match !laws.going_back && raised.clone().any(|(arn, _)| of_green(arn)) {
+                    true => workloads::short_by_the_run(world, laws),
+                    false => Vec::new(),
+                }
+            });
             let ill: Vec<String> = raised
                 .filter(|(arn, _)| aws::healthy(world, arn) == 0)
                 .map(|(arn, w)| format!("{arn} {w}"))
                 .collect();
             if !now.is_empty() && now.iter().all(|(_, weight)| *weight == 0) {
                 breach(world, "weights add up", format!("all of {now:?} are 0"));
+            }
+            if !short.is_empty() {
+                breach(
+                    world,
+                    "no weight is raised on green before what was moved is Ready again",
+                    short.join("; "),
+                );
             }
             if !ill.is_empty() {
                 let what = format!("raised without a healthy target: {}", ill.join(", "));

@@ -1,9 +1,13 @@
 //! Laws on the state of the world: floors of budgets and workloads, version skew.
 
-use super::breach;
+use super::{breach, drains, workloads};
 use crate::model::Minor;
 use crate::twin::k8s::look::{self, Floor};
+use crate::twin::k8s::workload_state;
 use crate::twin::world::World;
+
+const BUDGET_HOLDS: &str = "a budget holds";
+const NONE_LEFT: &str = "a workload of several pods without a budget keeps one";
 
 /// Kubelets may trail the API server by three minors, those before 1.25 by two.
 fn in_skew(kubelet: Minor, server: Minor) -> bool {
@@ -13,9 +17,13 @@ fn in_skew(kubelet: Minor, server: Minor) -> bool {
 
 /// Something has happened: looks whether all still holds.
 pub fn happened(world: &mut World) {
+    let losses = workload_state::take_losses(world);
     let Some(mut laws) = world.laws.take() else {
         return;
     };
+    if laws.looks == 0 {
+        workloads::begin(world, &mut laws);
+    }
     laws.looks += 1;
     let moves = look::moves(world);
     let server = crate::twin::k8s::hands::server_version(world);
@@ -26,13 +34,22 @@ pub fn happened(world: &mut World) {
     }
     laws.seen = moves;
     let budgets = look::budgets(world);
-    let mut broken = Vec::new();
+    drains::watch_budgets(world, &mut laws);
+    let mut broken: Vec<(&'static str, String)> = Vec::new();
+    if !losses.is_empty() {
+        let none_left = workloads::lost(world, &mut laws, &losses);
+        broken.extend(none_left.into_iter().map(|what| (NONE_LEFT, what)));
+    }
     let mut fallen = |before: &Floor, now: &Floor, law: &'static str, name: &str| {
         let gone = before
             .healthy
             .iter()
             .filter(|(pod, _)| !now.healthy.contains_key(*pod));
-        let mut gone = gone.filter(|(_, node)| !laws.excuses(node)).peekable();
+        let ns = name.split('/').next().unwrap_or_default();
+        let consented =
+            |pod: &str, node: &str| law == BUDGET_HOLDS && laws.drains.was_deleted(ns, pod, node);
+        let gone = gone.filter(|(_, node)| !laws.excuses(node));
+        let mut gone = gone.filter(|(pod, node)| !consented(pod, node)).peekable();
         let fewer = now.healthy.len() < before.healthy.len();
         if fewer && (now.healthy.len() as i64) < now.least && gone.peek().is_some() {
             let pods: Vec<String> = gone.map(|(pod, node)| format!("{pod} on {node}")).collect();
@@ -48,7 +65,7 @@ pub fn happened(world: &mut World) {
     };
     for (name, now) in &budgets {
         if let Some(before) = laws.budgets.get(name) {
-            fallen(before, now, "a budget holds", name);
+            fallen(before, now, BUDGET_HOLDS, name);
         }
     }
     if laws.terms.surge {

@@ -6,9 +6,12 @@
 
 mod acts;
 mod closed;
+mod drains;
 mod floors;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -19,6 +22,7 @@ use crate::model::Minor;
 pub use acts::{PROCESS, asked, served};
 pub use closed::autoscaler_takes;
 pub use floors::happened;
+pub use workloads::run_done;
 
 /// What this upgrade may do.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +33,14 @@ pub struct Terms {
     pub may_delete_pods: bool,
     /// Deployments of one replica are moved by a surge.
     pub surge: bool,
+    /// Nodes that may be emptied at once.
+    pub parallel: u32,
+    /// How long a budget may refuse a pod before it is deleted past it.
+    pub pod_deadline: Duration,
+    /// The workloads may be down (strategy `recreate`): nothing has to be Ready again before the run goes on.
+    pub downtime: bool,
+    /// ARNs of the target groups that weights move to.
+    pub green_targets: BTreeSet<String>,
 }
 
 /// A law that was broken.
@@ -68,6 +80,10 @@ pub struct Laws {
     server: Option<Minor>,
     /// Nodes and node groups that somebody else has laid hands on.
     harmed: BTreeSet<String>,
+    workloads: workloads::WorkloadRecords,
+    drains: drains::DrainRecords,
+    /// The run is being taken back.
+    going_back: bool,
 }
 
 impl Laws {

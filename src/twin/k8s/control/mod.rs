@@ -7,6 +7,7 @@ mod endpoints;
 mod gc;
 mod job;
 pub(super) mod nodes;
+pub(super) mod operator;
 mod pods;
 mod replicaset;
 pub(super) mod rollout;
@@ -37,6 +38,8 @@ pub enum Work {
     /// A daemon set's pod on one node.
     Daemon(Name, String),
     Job(Name),
+    /// A pod that an operator is to make again.
+    Operator(Name),
     Budget(Name),
     /// A service's slices.
     Slices(Name),
@@ -68,6 +71,7 @@ impl Work {
             Self::Taints(_) | Self::Orphans(_) => 150,
             Self::Daemon(..) | Self::Claim(_) => 300,
             Self::Attachment(_) => 1500,
+            Self::Operator(_) => 3000,
             Self::Retry | Self::Namespace(_) | Self::Detach(_) | Self::ForceDetach(_) => 1000,
         })
     }
@@ -85,6 +89,7 @@ impl Work {
             Self::DaemonSet(name) => daemonset::reconcile(cluster, name),
             Self::Daemon(name, node) => daemonset::place(cluster, name, node),
             Self::Job(name) => job::reconcile(cluster, name),
+            Self::Operator(name) => operator::reconcile(cluster, name),
             Self::Budget(name) => disruption::reconcile(cluster, name),
             Self::Slices(name) => endpoints::reconcile(cluster, name),
             Self::Schedule(name) => scheduler::schedule(cluster, name),
@@ -238,6 +243,9 @@ impl Cluster {
         if was_there && new.as_ref().is_none_or(|p| p.finished()) {
             self.soon(Work::Retry);
             volumes::pod_left(self, change.old.as_ref(), &either.node);
+            if let (Some(object), None) = (&change.old, &change.new) {
+                operator::pod_gone(self, object);
+            }
             if let (Some(object), Some(owner), None) = (&change.old, &either.owner, &change.new)
                 && owner.kind == "Job"
             {

@@ -51,8 +51,16 @@ pub fn evict(
     webhooks::ask(cluster, PODS, "eviction", &key.at.ns, &Labels::new())?;
     let options = body.get("deleteOptions").cloned().unwrap_or(Value::Null);
     let dry = query.get("dryRun") == "All" || list(&options, "dryRun").iter().any(|d| d == "All");
-    if !is_beyond_budgets(&pod) {
-        ask_budget(cluster, &pod, dry)?;
+    if !is_beyond_budgets(&pod)
+        && let Some(budget) = ask_budget(cluster, &pod)?
+        && !dry
+    {
+        spend(cluster, &budget, &key.at.name);
+        if cluster.half_evictions > 0 {
+            cluster.half_evictions -= 1;
+            let why = "the API server went away between the budget and the pod (a fault rule)";
+            return Ok(Answer::Broken(why.to_owned()));
+        }
     }
     let (asked, found) = (
         text(&options, "preconditions.uid"),
@@ -85,35 +93,37 @@ fn is_beyond_budgets(pod: &Value) -> bool {
     ) || at(pod, "metadata.deletionTimestamp").is_some()
 }
 
-/// Asks the pod's budget, and spends one disruption of it.
-fn ask_budget(cluster: &mut Cluster, pod: &Object, dry: bool) -> Result<(), Failure> {
+/// Whether a budget refuses to let the pod go, or two of them do not agree on it.
+pub fn is_refused(cluster: &Cluster, pod: &Object) -> bool {
+    !is_beyond_budgets(pod) && ask_budget(cluster, pod).is_err()
+}
+
+/// Asks the pod's budget. Returns the one of which a disruption is to be spent.
+fn ask_budget(cluster: &Cluster, pod: &Object) -> Result<Option<Name>, Failure> {
     let facts = super::super::facts::Pod::of(pod);
     let budgets = cluster.store.index.budgets_of(&facts);
     let name = match budgets.as_slice() {
-        [] => return Ok(()),
+        [] => return Ok(None),
         [name] => name.clone(),
         _ => {
             let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Failure::new(500, "", message));
         }
     };
-    let Some(budget) = cluster.store.find(BUDGETS, &name).cloned() else {
-        return Ok(());
+    let Some(budget) = cluster.store.find(BUDGETS, &name) else {
+        return Ok(None);
     };
-    let status = |field: &str| number(&budget, &format!("status.{field}")).unwrap_or(0);
+    let status = |field: &str| number(budget, &format!("status.{field}")).unwrap_or(0);
     let (healthy, needed) = (status("currentHealthy"), status("desiredHealthy"));
     if !facts.ready {
-        let always = text(&budget, "spec.unhealthyPodEvictionPolicy") == "AlwaysAllow";
+        let always = text(budget, "spec.unhealthyPodEvictionPolicy") == "AlwaysAllow";
         // A pod that is not ready counts for nothing, so nothing is spent on it.
         if always || (healthy >= needed && needed > 0) {
-            return Ok(());
+            return Ok(None);
         }
     }
-    check(cluster, &budget, &name)?;
-    if !dry {
-        spend(cluster, &name, &facts.name);
-    }
-    Ok(())
+    check(cluster, budget, &name)?;
+    Ok(Some(name))
 }
 
 fn check(cluster: &Cluster, budget: &Value, name: &Name) -> Result<(), Failure> {

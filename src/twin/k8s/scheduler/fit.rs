@@ -19,6 +19,14 @@ pub struct Refusal {
     pub room: bool,
 }
 
+/// Room on a node that others would leave.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Room {
+    pub cpu: i64,
+    pub memory: i64,
+    pub pods: i64,
+}
+
 /// One term of a node selector.
 pub struct Term {
     labels: Selector,
@@ -142,8 +150,17 @@ impl<'a> Ask<'a> {
         Ok(ask)
     }
 
+    /// Whether a node would do if others left so much room on it.
+    pub fn fits_with(&self, cluster: &Cluster, node: &Node, left: Room) -> bool {
+        self.check(cluster, node, left).is_ok()
+    }
+
     /// Whether a node will do.
     pub fn fits(&self, cluster: &Cluster, node: &Node) -> Result<(), Refusal> {
+        self.check(cluster, node, Room::default())
+    }
+
+    fn check(&self, cluster: &Cluster, node: &Node, left: Room) -> Result<(), Refusal> {
         let no = |reason: &str| {
             Err(Refusal {
                 reasons: vec![reason.to_owned()],
@@ -177,7 +194,7 @@ impl<'a> Ask<'a> {
         if !self.ports.is_empty() && self.ports_taken(cluster, node) {
             return no("node(s) didn't have free ports for the requested pod ports");
         }
-        self.has_room(cluster, node)?;
+        self.has_room(cluster, node, left)?;
         if !self
             .volumes
             .iter()
@@ -226,13 +243,15 @@ impl<'a> Ask<'a> {
                 .is_none_or(|ts| ts.iter().any(|t| t.matches(node)))
     }
 
-    fn has_room(&self, cluster: &Cluster, node: &Node) -> Result<(), Refusal> {
+    fn has_room(&self, cluster: &Cluster, node: &Node, left: Room) -> Result<(), Refusal> {
         let (cpu, memory, pods) = cluster
             .store
             .index
             .load
             .get(&node.name)
-            .map_or((0, 0, 0), |l| (l.cpu, l.memory, l.pods));
+            .map_or((0, 0, 0), |l| {
+                (l.cpu - left.cpu, l.memory - left.memory, l.pods - left.pods)
+            });
         let mut reasons = Vec::new();
         if pods + 1 > node.pods {
             reasons.push("Too many pods".to_owned());

@@ -1,6 +1,7 @@
 //! The scheduler: finds a node for each pod, or says of every node why it will not do.
 
 mod fit;
+mod preempt;
 mod score;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,11 +30,8 @@ pub fn schedule(cluster: &mut Cluster, name: &Name) {
 pub fn retry(cluster: &mut Cluster) {
     let mut waiting: Vec<(i64, Name)> = Vec::new();
     for name in &cluster.store.index.pending {
-        let priority = cluster
-            .store
-            .find(PODS, name)
-            .and_then(|p| super::json::number(p, "spec.priority"))
-            .unwrap_or(0);
+        let pod = cluster.store.index.pods.get(name);
+        let priority = pod.map_or(0, |p| p.priority);
         waiting.push((-priority, name.clone()));
     }
     waiting.sort();
@@ -77,6 +75,9 @@ fn try_schedule(cluster: &mut Cluster, name: &Name) -> bool {
             true
         }
         Err(why) => {
+            if let Ok(ask) = Ask::of(cluster, &object, &pod) {
+                preempt::preempt(cluster, &object, &pod, &ask);
+            }
             refuse(cluster, name, &why);
             false
         }

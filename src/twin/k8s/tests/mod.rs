@@ -5,6 +5,7 @@ mod clients;
 mod fleet;
 mod kubectl;
 mod nodes;
+mod owners;
 mod watches;
 mod webhooks;
 mod workloads;

@@ -1,0 +1,177 @@
+//! How a seed's upgrade differs from the plan and the cluster it was given: what the plan says of the drain, whether there
+//! are disruption budgets, how far the runner's clock is off, and a workload whose pods do not come back.
+//!
+//! It draws its chance from the seed apart from the weather, so that a change here leaves every seed's weather as it is.
+
+use std::time::Duration;
+
+use crate::model::snapshot::Snapshot;
+use crate::plan::{OnDeadline, Plan, SingleReplicas, Strategy};
+
+/// A seed's plan and cluster, as far as they differ from what was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Variation {
+    /// All disruption budgets are left out of the cluster.
+    pub without_budgets: bool,
+    pub parallel: Option<u32>,
+    /// The first node is drained alone.
+    pub canary: bool,
+    pub on_deadline: Option<OnDeadline>,
+    pub surge_singles: bool,
+    /// Deadlines of the drain, for a pod and for a node: shorter where something is to wait for them.
+    pub deadlines: Option<(Duration, Duration)>,
+    /// Nobody fixes the workload that does not come back.
+    pub never_fixed: bool,
+    /// Fault rules of the workload that does not come back, and of the clock.
+    pub rules: Vec<String>,
+}
+
+impl Variation {
+    /// The variation of a seed; `workloads` are those that a rule can be about, as `namespace/name`.
+    pub fn of(seed: u64, workloads: &[String]) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0xca05);
+        let mut chance = |percent: u8| rng.u8(..100) < percent;
+        let mut variation = Self {
+            without_budgets: chance(25),
+            canary: chance(15),
+            surge_singles: chance(30),
+            ..Self::default()
+        };
+        let (several, deadline, skewed, broken) = (chance(35), chance(35), chance(30), chance(30));
+        if several {
+            variation.parallel = Some(rng.u32(2..=3));
+        }
+        if deadline {
+            let all = [OnDeadline::Delete, OnDeadline::Skip, OnDeadline::Stop];
+            variation.on_deadline = Some(all[rng.usize(..all.len())]);
+        }
+        if skewed {
+            let (sign, seconds) = (if rng.bool() { '+' } else { '-' }, rng.u32(1..=290));
+            variation.rules.push(format!("clock-skew:{sign}{seconds}s"));
+        }
+        if broken && !workloads.is_empty() {
+            variation.break_workload(&mut rng, workloads);
+        }
+        variation
+    }
+
+    /// New pods of a workload do not become ready, from some time in the drain on: until somebody fixes it, or for good.
+    fn break_workload(&mut self, rng: &mut fastrand::Rng, workloads: &[String]) {
+        let workload = &workloads[rng.usize(..workloads.len())];
+        let kinds = ["image-missing", "pod-never-ready", "crash-loop"];
+        let kind = kinds[rng.usize(..kinds.len())];
+        // As likely before the first eviction as between later ones.
+        let from = rng.u32(0..80) >> rng.u32(0..4);
+        self.rules.push(format!("{kind}:{workload}@drain+{from}s"));
+        self.never_fixed = rng.u8(..) < 90;
+        if !self.never_fixed {
+            let until = from + rng.u32(5..1800);
+            let fixed = format!("workload-fixed:{workload}@drain+{until}s");
+            self.rules.push(fixed);
+        }
+        let minutes = |n| Duration::from_secs(60 * n);
+        self.deadlines = Some((minutes(rng.u64(2..=5)), minutes(rng.u64(6..=12))));
+    }
+
+    /// The plan as this variation has it.
+    pub fn of_plan(&self, mut plan: Plan) -> Plan {
+        let drain = &mut plan.drain;
+        drain.parallel = self.parallel.unwrap_or(drain.parallel);
+        drain.on_deadline = self.on_deadline.unwrap_or(drain.on_deadline);
+        if self.surge_singles {
+            drain.single_replicas = SingleReplicas::Surge;
+        }
+        if let Some((pod, node)) = self.deadlines {
+            (drain.pod_deadline, drain.node_deadline) = (pod, node);
+        }
+        if self.canary && plan.strategy == Strategy::BlueGreen {
+            plan.strategy = Strategy::Canary;
+        }
+        plan
+    }
+
+    /// The cluster as this variation has it; none where it is the one that was given.
+    pub fn of_snapshot(&self, snapshot: &Snapshot) -> Option<Snapshot> {
+        self.without_budgets.then(|| {
+            let mut snapshot = snapshot.clone();
+            let budgets = |path: &String| path.ends_with("/poddisruptionbudgets");
+            snapshot.kubernetes.retain(|path, _| !budgets(path));
+            snapshot.inventory.pdbs.clear();
+            snapshot
+        })
+    }
+
+    /// For people, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        let say = |said: bool, what: &str| said.then(|| what.to_owned());
+        let lines = [
+            say(self.without_budgets, "there are no disruption budgets"),
+            self.parallel.map(|n| format!("drain.parallel is {n}")),
+            say(self.canary, "the strategy is canary"),
+            self.on_deadline
+                .map(|d| format!("drain.onDeadline is {d:?}")),
+            say(self.surge_singles, "drain.singleReplicas is surge"),
+            self.deadlines.map(|(pod, node)| {
+                let (pod, node) = (pod.as_secs(), node.as_secs());
+                format!("drain.podDeadline is {pod}s, drain.nodeDeadline {node}s")
+            }),
+            say(self.never_fixed, "nobody fixes the workload"),
+        ];
+        lines.into_iter().flatten().collect()
+    }
+
+    /// The names by which a tally counts what was varied.
+    pub fn classes(&self) -> Vec<&'static str> {
+        let parts = [
+            (self.without_budgets, "no budgets"),
+            (self.parallel.is_some(), "parallel"),
+            (self.canary, "canary"),
+            (
+                self.on_deadline == Some(OnDeadline::Delete),
+                "onDeadline delete",
+            ),
+            (
+                self.on_deadline == Some(OnDeadline::Skip),
+                "onDeadline skip",
+            ),
+            (self.surge_singles, "singleReplicas surge"),
+            (self.never_fixed, "never fixed"),
+        ];
+        let parts = parts.into_iter().filter(|(is, _)| *is);
+        parts.map(|(_, name)| name).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::twin::fault::Rule;
+
+    #[test]
+    fn every_rule_can_be_read_and_every_variation_comes_about() {
+        let workloads = ["expense/redis".to_owned()];
+        let mut classes = std::collections::BTreeSet::new();
+        for seed in 0..2000 {
+            let variation = Variation::of(seed, &workloads);
+            for text in &variation.rules {
+                assert!(text.parse::<Rule>().is_ok(), "{:?}", text.parse::<Rule>());
+                classes.insert(text.split(':').next().unwrap_or_default().to_owned());
+            }
+            classes.extend(variation.classes().into_iter().map(str::to_owned));
+        }
+        assert_eq!(classes.len(), 7 + 5, "{classes:?}");
+    }
+
+    #[test]
+    fn a_cluster_without_budgets_has_none_in_any_reading() {
+        let snapshot = crate::twin::scenario::expense_dev();
+        let varied = Variation {
+            without_budgets: true,
+            ..Variation::default()
+        };
+        let bare = varied.of_snapshot(&snapshot).unwrap();
+        assert!(snapshot.kubernetes.len() > bare.kubernetes.len());
+        assert!(bare.inventory.pdbs.is_empty());
+        assert!(Variation::default().of_snapshot(&snapshot).is_none());
+    }
+}

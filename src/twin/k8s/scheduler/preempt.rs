@@ -1,0 +1,90 @@
+//! Preemption: a pod that finds room nowhere takes it from pods of lower priority, past their budgets where it must.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::super::cluster::Cluster;
+use super::super::facts::{Node, Pod};
+use super::super::json::{set, set_condition, text};
+use super::super::kinds::PODS;
+use super::super::store::Key;
+use super::fit::{Ask, Room};
+
+/// Makes room for a pod that found none; whether pods go for it, or are on their way already.
+pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) -> bool {
+    let lower = |p: &Arc<Pod>| p.priority < pod.priority;
+    let mut pods = cluster.store.index.pods.values();
+    if text(object, "spec.preemptionPolicy") == "Never" || !pods.any(lower) {
+        return false;
+    }
+    // Those who were told to go for it earlier are waited for.
+    let nominated = text(object, "status.nominatedNodeName");
+    let going = |p: &Arc<Pod>| p.deleting && lower(p);
+    if !nominated.is_empty() && cluster.store.pods_on(nominated).iter().any(going) {
+        return true;
+    }
+    let nodes = cluster.store.index.nodes.values();
+    let options = nodes.filter_map(|node| {
+        let victims = victims(cluster, ask, node)?;
+        let highest = victims.iter().map(|p| p.priority).max().unwrap_or(i64::MIN);
+        Some(((highest, victims.len(), node.name.clone()), victims))
+    });
+    let Some(((_, _, node), victims)) = options.min_by(|(a, _), (b, _)| a.cmp(b)) else {
+        return false;
+    };
+    let stamp = cluster.stamp();
+    for victim in victims.iter().filter(|p| !p.deleting) {
+        let key = Key::new(PODS, victim.ns.clone(), victim.name.clone());
+        cluster.change(&key, |p| {
+            set_condition(
+                p,
+                json!({
+                    "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+                    "message": "default-scheduler: preempting to accommodate a higher priority pod",
+                    "lastProbeTime": null, "lastTransitionTime": stamp,
+                }),
+            );
+        });
+        cluster.delete(&key, None);
+    }
+    let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
+    cluster.change(&key, |p| set(p, "status.nominatedNodeName", node));
+    true
+}
+
+/// The fewest pods of lower priority that have to leave a node for the pod to fit, the least important first; none where
+/// it does not fit for another reason than room, or not even without all of them.
+fn victims(cluster: &Cluster, ask: &Ask<'_>, node: &Node) -> Option<Vec<Arc<Pod>>> {
+    match ask.fits(cluster, node) {
+        Err(refusal) if refusal.room => {}
+        Ok(()) | Err(_) => return None,
+    }
+    let mut going = cluster.store.pods_on(&node.name);
+    going.retain(|p| !p.finished() && p.priority < ask.pod.priority);
+    if !ask.fits_with(cluster, node, room_of(&going)) {
+        return None;
+    }
+    // The most important are let stay first, where it fits all the same; what goes anyway is never let stay.
+    going.sort_by_key(|p| (p.deleting, Reverse(p.priority), p.name.clone()));
+    let mut i = 0;
+    while i < going.len() && !going[i].deleting {
+        let spared = going.remove(i);
+        if !ask.fits_with(cluster, node, room_of(&going)) {
+            going.insert(i, spared);
+            i += 1;
+        }
+    }
+    Some(going)
+}
+
+fn room_of(pods: &[Arc<Pod>]) -> Room {
+    let mut room = Room::default();
+    for pod in pods {
+        room.cpu += pod.cpu;
+        room.memory += pod.memory;
+        room.pods += 1;
+    }
+    room
+}

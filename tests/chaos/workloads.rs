@@ -1,0 +1,97 @@
+//! Workloads that do not come back in the middle of a drain, and clocks that are off: what a run does about them.
+
+use std::time::Duration;
+
+use eksup::cli::chaos::trial::Last;
+use eksup::cli::chaos::weather::Pace;
+use eksup::cli::chaos::{Trial, Variation, Verdict, Weather};
+
+use crate::ground::Ground;
+
+fn run(trial: &Trial<'_>, variation: Variation) -> Verdict {
+    let rules = variation.rules.iter().map(|r| r.parse().unwrap());
+    let weather = Weather {
+        pace: Pace::QUICK,
+        rules: rules.collect(),
+        variation: variation.clone(),
+        ..Weather::calm(1)
+    };
+    trial.run(&weather).unwrap()
+}
+
+/// From the drain's beginning on the workload's new pods are broken so.
+fn broken(kind: &str, workload: &str, rest: &[String], never_fixed: bool) -> Variation {
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    let first = format!("{kind}:{workload}@drain");
+    Variation {
+        deadlines: Some((minutes(2), minutes(6))),
+        never_fixed,
+        rules: std::iter::once(first).chain(rest.iter().cloned()).collect(),
+        ..Variation::default()
+    }
+}
+
+const KINDS: [&str; 3] = ["image-missing", "pod-never-ready", "crash-loop"];
+
+#[test]
+fn a_run_does_not_end_done_while_a_moved_workload_does_not_come_back() {
+    let ground = Ground::new("expense-dev");
+    for (kind, workload) in KINDS
+        .iter()
+        .zip(["expense/redis", "expense/frontend", "expense/mysql"])
+    {
+        let verdict = run(&ground.trial(), broken(kind, workload, &[], true));
+        let (faults, said) = (&verdict.faults, &verdict.said);
+        assert_eq!(*faults, Vec::<String>::new(), "{kind} {workload}: {said:?}");
+        let ended = verdict.last;
+        let well = matches!(ended, Some(Last::RolledBack | Last::Stuck));
+        assert!(well, "{kind} {workload}: {ended:?}, {said:?}");
+        // It says which workload, and what it waits for.
+        let name = workload.rsplit('/').next().unwrap();
+        assert!(said[0].contains(name), "{kind} {workload}: {said:?}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_where_somebody_fixes_the_workload_and_ends_as_without() {
+    let ground = Ground::new("expense-dev");
+    let (before, calm) = ground.calm(&ground.trial());
+    let trial = Trial {
+        calm: Some(&calm),
+        before: Some(&before),
+        ..ground.trial()
+    };
+    for kind in KINDS {
+        let fixed = "workload-fixed:expense/redis@drain+4m".to_owned();
+        let verdict = run(&trial, broken(kind, "expense/redis", &[fixed], false));
+        let (faults, said) = (&verdict.faults, &verdict.said);
+        assert_eq!(*faults, Vec::<String>::new(), "{kind}: {said:?}");
+        assert_eq!(verdict.last, Some(Last::Done), "{kind}: {said:?}");
+        assert!(
+            verdict.fired.iter().all(|(_, times)| *times == 1),
+            "{:?}",
+            verdict.fired
+        );
+    }
+}
+
+#[test]
+fn a_runners_clock_that_is_minutes_off_changes_nothing() {
+    let ground = Ground::new("expense-dev");
+    let (before, calm) = ground.calm(&ground.trial());
+    let trial = Trial {
+        calm: Some(&calm),
+        before: Some(&before),
+        ..ground.trial()
+    };
+    for skew in ["+290s", "-290s", "+1s", "-1s"] {
+        let off = Variation {
+            rules: vec![format!("clock-skew:{skew}")],
+            ..Variation::default()
+        };
+        let verdict = run(&trial, off);
+        let (faults, said) = (&verdict.faults, &verdict.said);
+        assert_eq!(*faults, Vec::<String>::new(), "{skew}: {said:?}");
+        assert_eq!(verdict.last, Some(Last::Done), "{skew}: {said:?}");
+    }
+}
