@@ -539,7 +539,7 @@ fn insights_that_could_not_be_read_block() {
     only(
         &insights,
         Code::Unread,
-        Severity::Warning,
+        Severity::Blocker,
         "eks:ListInsights",
     );
     only(

@@ -60,7 +60,14 @@ fn change(world: &World, request: &Request, call: Option<&Call>) -> Option<Chang
             drain: drains::read(world, request),
         });
     };
-    let reads = ["Describe", "List", "Get", "StartInsightsRefresh", "Publish"];
+    let reads = [
+        "Describe",
+        "List",
+        "Get",
+        "Simulate",
+        "StartInsightsRefresh",
+        "Publish",
+    ];
     if reads.iter().any(|r| op.starts_with(r)) {
         return None;
     }
