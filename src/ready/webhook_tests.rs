@@ -9,6 +9,9 @@ use crate::model::kube::{Key, Selector};
 use crate::plan::Plan;
 use crate::route::fixture::*;
 
+/// What is done to the inventory of a case.
+type Change = fn(&mut Inventory);
+
 const SUBJECT: &str = "ValidatingWebhookConfiguration policy";
 
 /// A webhook about everything, with `replicas` pods on blue's nodes by turns.
@@ -89,7 +92,7 @@ fn one_that_leaves_its_own_namespace_out_is_only_away_for_a_while() {
 
 #[test]
 fn a_webhook_without_anybody_who_answers_blocks_and_says_why() {
-    let gone: [(&str, fn(&mut Inventory)); 3] = [
+    let gone: [(&str, Change); 3] = [
         ("does not exist", |i| {
             i.services.retain(|s| s.key.namespace != "policy");
         }),
@@ -141,7 +144,7 @@ fn what_is_not_known_of_a_webhook_is_told_and_not_taken_for_gone() {
 
 #[test]
 fn webhooks_that_an_upgrade_does_not_run_into_are_not_told() {
-    let harmless: [(&str, fn(&mut Inventory)); 6] = [
+    let harmless: [(&str, Change); 6] = [
         ("two replicas on two nodes", |i| {
             let mut second = i
                 .pods
