@@ -200,7 +200,11 @@ mod tests {
             ),
         ] {
             let wanted: (BTreeSet<String>, BTreeSet<String>) = (rules, listeners);
-            assert_eq!(changed_rules(&[route.clone()]), wanted, "{route:?}");
+            assert_eq!(
+                changed_rules(std::slice::from_ref(&route)),
+                wanted,
+                "{route:?}"
+            );
         }
         assert_eq!(changed_rules(&[]), Default::default());
         // Without routes no weight changes.
