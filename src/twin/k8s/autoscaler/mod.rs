@@ -1,6 +1,6 @@
 //! The cluster autoscaler: a Deployment `kube-system/cluster-autoscaler` is one, as long as a pod of it is Running.
 //!
-//! What it does was measured beside the real one (docs/eks-behaviour.md): it looks every ten seconds; sizes of groups are
+//! What it does was measured beside the real one (CA-1 to CA-7): it looks every ten seconds; sizes of groups are
 //! read once a minute; it grows a group whose template fits pods that find no node, and shrinks groups down to their
 //! smallest size: empty nodes all at once, others one at a time by evictions that ask budgets. Cordoned nodes are nodes
 //! like any other to it; `scale-down-disabled` is heeded. What it knows dies with its pod.
