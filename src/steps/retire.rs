@@ -15,7 +15,9 @@ use crate::model::elb::{short, short_rule};
 use crate::model::{ApiError, Class};
 use crate::steps::drain::timers::Timers;
 use crate::steps::traffic::health::still_targets;
-use crate::steps::traffic::remaining_targets::{left_empty_without, may_detach, serves_alone};
+use crate::steps::traffic::remaining_targets::{
+    left_empty_without, may_detach, serves_alone, serves_alone_text,
+};
 use crate::steps::updates::{POLL, issues};
 use crate::steps::workload_health::{ShortWorkload, describe_short};
 use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable, nodes};
@@ -403,19 +405,10 @@ impl Step<World> for Retire {
             };
         }
         if !seen.left_empty.is_empty() {
-            let why = format!(
-                "{} serves where nobody else does: {}",
-                self.blue,
-                seen.left_empty.join("; ")
-            );
-            return if late(past, now) {
-                Decision::Refuse(format!(
-                    "{why}. Attach the Auto Scaling group of {} there, or take {} out by hand where nobody needs it, then run `eksup apply` again; blue stays as it is.",
-                    self.green.as_deref().unwrap_or("green"),
-                    self.blue
-                ))
-            } else {
-                wait(why)
+            let why = serves_alone_text(&self.blue, self.green.as_deref(), &seen.left_empty);
+            return match late(past, now) {
+                true => Decision::Refuse(why),
+                false => wait(why),
             };
         }
         if let Some((asg, target_groups)) = seen.attached.first() {

@@ -159,6 +159,15 @@ async fn of_classic(
         .then(|| format!("classic load balancer {name} has no other instance in service")))
 }
 
+/// What to say of a blue that is all that serves somewhere, and the way out.
+pub fn serves_alone_text(blue: &str, green: Option<&str>, left_empty: &[String]) -> String {
+    format!(
+        "{blue} serves where nobody else does: {}. Attach the Auto Scaling group of {} there, or take {blue} out by hand where nobody needs it, then run `eksup apply` again; blue stays as it is.",
+        left_empty.join("; "),
+        green.unwrap_or("green")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
