@@ -291,8 +291,7 @@ fn crash_loops(cluster: &Cluster, object: &Value, pod: &Pod) -> bool {
 
 /// Whether the pod belongs to a workload whose new pods never become ready, or is on a node where none does.
 fn spoilt(cluster: &Cluster, pod: &Pod) -> bool {
-    is_concerned(cluster, pod, &cluster.failing_groups)
-        || is_of(cluster, &cluster.never_ready, pod)
+    is_concerned(cluster, pod, &cluster.failing_groups) || is_of(cluster, &cluster.never_ready, pod)
 }
 
 /// Whether the pod belongs to one of `workloads`.
