@@ -263,6 +263,8 @@ impl<'a> Journey<'a> {
             }
         );
         let (workloads, short) = self.workloads(&leg, journal.state(), &cache).await?;
+        let at_start = journal.state().map(|s| s.bound.workloads().clone());
+        let at_start = at_start.unwrap_or_default();
         let world = World {
             cluster: trip.reached.cluster.name.clone(),
             run: run.clone(),
@@ -270,7 +272,7 @@ impl<'a> Journey<'a> {
             kube: trip.reached.kube.clone(),
             cache,
             clock: trip.reached.clock.clone(),
-            workloads: WorkloadMonitor::new(workloads.clone()),
+            workloads: WorkloadMonitor::new(workloads.clone()).with_start(at_start),
             emit: self.emit(),
         };
         let steps = steps::planned(route, &run, roll_back);

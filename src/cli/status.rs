@@ -11,9 +11,11 @@ use super::gates::{self, Said};
 use super::remote::InKube;
 use super::standing::standing;
 use super::start::no_markdown;
+use super::window::Hop;
 use super::{reach, whereabouts, window};
 use crate::engine::three;
-use crate::journal::{Held, Phase, Remote, RunState, Status};
+use crate::journal::{Held, Phase, Remote, RunState, Status, StepState};
+use crate::model::Timestamp;
 use crate::report::text::{between, took};
 use crate::route::Route;
 
@@ -52,7 +54,7 @@ pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
                 "openedAt": s.opened_at, "updatedAt": s.updated_at, "planDigest": s.plan_digest,
                 "steps": s.steps.iter().map(|t| json!({
                     "step": t.id, "status": t.status, "startedAt": t.started_at,
-                    "endedAt": t.ended_at, "acts": t.acts, "note": t.note,
+                    "endedAt": t.ended_at, "acts": t.acts, "note": note_of(t),
                 })).collect::<Vec<_>>(),
             })
         });
@@ -131,11 +133,7 @@ fn told(
             Status::Undone => paint.dim("taken back"),
             Status::Pending => paint.dim("to do"),
         };
-        let note = s
-            .note
-            .as_ref()
-            .map(|n| format!(", {n}"))
-            .unwrap_or_default();
+        let note = note_of(s).map(|n| format!(", {n}")).unwrap_or_default();
         text += &format!("{:>3}. {}: {mark}{note}\n", i + 1, step.title);
     }
     text.push('\n');
@@ -143,6 +141,45 @@ fn told(
         text += &format!("{line}\n");
     }
     text
+}
+
+/// How a step was done, or why it failed. Once it is being rolled back, how it was done is no longer so.
+fn note_of(step: &StepState) -> Option<&str> {
+    match step.status {
+        Status::Undoing | Status::Undone => None,
+        Status::Pending
+        | Status::Started
+        | Status::Begun
+        | Status::Done
+        | Status::Skipped
+        | Status::Failed
+        | Status::UndoFailed => step.note.as_deref(),
+    }
+}
+
+/// What is said of EKS's own rollback of a hop that may still be rolled back at `now`. `blockers`: what stands in the way.
+fn hop_line(hop: &Hop, blockers: &[String], now: Timestamp) -> String {
+    match hop.until() {
+        Some(until) if until < now => format!(
+            "the control plane stays at {}: EKS could take it back until {}",
+            hop.to,
+            three::at(until)
+        ),
+        Some(_) if !blockers.is_empty() => format!(
+            "the control plane stays at {}, EKS would not take it back to {} now: {}",
+            hop.to,
+            hop.from,
+            blockers.join("; ")
+        ),
+        Some(until) => format!(
+            "`eksup rollback --control-plane` can take {} back to {} until {} (7 days after the hop), while no kubelet is at {}",
+            hop.to,
+            hop.from,
+            three::at(until),
+            hop.to
+        ),
+        None => format!("the hop to {} is under way; it cannot be stopped", hop.to),
+    }
 }
 
 /// Up to where a rollback is possible, and until when.
@@ -166,21 +203,16 @@ async fn way_back(
         ));
     }
     if let Some(hop) = window::last_hop(state, route) {
-        lines.push(match hop.until() {
-            Some(until) if until < now => format!(
-                "the control plane stays at {}: EKS could take it back until {}",
-                hop.to,
-                three::at(until)
-            ),
-            Some(until) => format!(
-                "`eksup rollback --control-plane` can take {} back to {} until {} (7 days after the hop), while no kubelet is at {}",
-                hop.to,
-                hop.from,
-                three::at(until),
-                hop.to
-            ),
-            None => format!("the hop to {} is under way; it cannot be stopped", hop.to),
-        });
+        // What `rollback --control-plane` would refuse with is said here, and not offered.
+        let blockers = match hop.until() {
+            Some(until) if until >= now => {
+                let with_hop = reach::reach(state, route, true, &blues);
+                let facts = window::facts(reached, &hop).await?;
+                window::against(&facts, &hop, route, &with_hop, now)
+            }
+            Some(_) | None => Vec::new(),
+        };
+        lines.push(hop_line(&hop, &blockers, now));
     }
     Ok(lines)
 }
@@ -193,4 +225,55 @@ fn ahead(state: &RunState, route: &Route) -> Option<String> {
         .iter()
         .find(|s| s.no_return.is_some() && open(&s.id) && reach::ends_the_way_back(&s.spec))?;
     Some(format!("everything can be taken back until `{}`", next.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Minor;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn a_step_that_is_rolled_back_no_longer_says_how_it_was_done() {
+        let step = |status: &str| -> StepState {
+            let note = "the traffic of 1 rule is all on green";
+            serde_json::from_value(
+                json!({"id": "shift", "status": status, "acts": 1, "note": note}),
+            )
+            .unwrap()
+        };
+        assert_eq!(note_of(&step("undone")), None);
+        assert_eq!(note_of(&step("undoing")), None);
+        assert!(note_of(&step("done")).is_some() && note_of(&step("undoFailed")).is_some());
+    }
+
+    #[test]
+    fn a_control_plane_that_newer_kubelets_hold_is_not_offered_back() {
+        let hop = Hop {
+            step: "control-plane-1.29".into(),
+            from: Minor::new(28),
+            to: Minor::new(29),
+            done: Some(at(0)),
+        };
+        let open = hop_line(&hop, &[], at(60));
+        assert!(
+            open.starts_with("`eksup rollback --control-plane` can"),
+            "{open}"
+        );
+        let held = hop_line(
+            &hop,
+            &["no kubelet may be newer than 1.28".to_owned()],
+            at(60),
+        );
+        assert!(
+            held.contains("stays at 1.29") && held.contains("no kubelet"),
+            "{held}"
+        );
+        assert!(!held.contains("--control-plane"), "{held}");
+        let late = hop_line(&hop, &[], at(8 * 24 * 3600));
+        assert!(late.contains("could take it back until"), "{late}");
+    }
 }

@@ -94,8 +94,9 @@ fn without_the_flag_versions_stay_and_everything_else_goes_back_last_first_but_t
     let first = [
         "hold-expense-blue",
         "shift-expense-green-tg",
-        "drain-expense-blue",
         "shield-expense-blue",
+        "drain-expense-blue",
+        "weigh-expense-green-tg",
     ];
     assert_eq!(order[..4], first);
     let kept: Vec<&str> = found.kept.iter().map(|(s, _)| s.as_str()).collect();

@@ -1,10 +1,7 @@
 //! One step, driven until it is done, refuses, or the run is asked to stop.
 
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::gates::Shut;
@@ -14,32 +11,22 @@ use super::run::{Ended, Engine, EngineError, Planned};
 use super::step::{Decision, Looked, Past, StepError, Trail};
 use super::stop::{self, Urgency};
 use super::three;
+use super::turn::{Pause, Steady, StepDriver, Turn};
 use crate::event::{Kind, Progress};
 use crate::journal::{Entry, JournalError, StepState};
 use crate::model::Class;
 
-/// A change in the cluster wakes a wait, but looks are at least this far apart: rollouts change things in bursts.
-const GAP: Duration = Duration::from_millis(200);
-/// A step that rechecks no more often than this asks AWS, and a change in the cluster does not make it ask more often.
-const POLLED: Duration = Duration::from_secs(10);
-/// The same reason for waiting is told again after this long.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
-/// The same act this often in a row does not take.
-const SPIN: u32 = 20;
-/// A look right after an act may not see it yet: APIs are eventually consistent. The same act is not done again before
-/// this, then twice this, and so on up to the longest.
-const FIRST_ECHO: Duration = Duration::from_secs(1);
-const LONGEST_ECHO: Duration = Duration::from_secs(15);
-/// A clock and a timer that differ by less have only drifted.
-const LEAP: SignedDuration = SignedDuration::from_secs(10);
 /// No step of any cluster acts this often.
 const ACTS: u32 = 20_000;
 
 /// Which way a step is driven.
 pub(super) enum Way {
     Forward,
-    /// Back to this before-image.
-    BackTo(Value),
+    /// Back to this before-image. `early`: steps that are rolled back before this one are not done yet.
+    BackTo {
+        before: Value,
+        early: bool,
+    },
 }
 
 /// What became of a step.
@@ -50,217 +37,159 @@ pub(super) enum Course {
     Ended(Ended),
 }
 
-/// Tells an act that is done again and again without taking.
-#[derive(Default)]
-struct Spin {
-    last: Option<Value>,
-    times: u32,
-    done: Option<Instant>,
-}
-
-impl Spin {
-    /// How long to wait before `act`, which may be the last one over again.
-    fn wait(&self, act: &Value) -> Option<Duration> {
-        let done = self.done.filter(|_| self.last.as_ref() == Some(act))?;
-        let echo = FIRST_ECHO
-            .saturating_mul(1 << self.times.saturating_sub(1).min(8))
-            .min(LONGEST_ECHO);
-        echo.checked_sub(done.elapsed())
-            .filter(|left| !left.is_zero())
-    }
-
-    /// Whether `act` was done too often already.
-    fn turns(&self, act: &Value) -> bool {
-        self.last.as_ref() == Some(act) && self.times >= SPIN
-    }
-
-    /// The act has been done; one that failed does not count.
-    fn acted(&mut self, act: &Value) {
-        let again = self.last.as_ref() == Some(act);
-        self.times = if again { self.times + 1 } else { 1 };
-        self.last = Some(act.clone());
-        self.done = Some(Instant::now());
-    }
-}
-
-/// What a wait was last told to be for, and when.
-#[derive(Default)]
-struct Said(Option<(String, Instant)>);
-
-impl Said {
-    /// Whether it is to be told (again).
-    fn is_due(&mut self, why: &str) -> bool {
-        let now = Instant::now();
-        let old = self
-            .0
-            .as_ref()
-            .is_some_and(|(text, at)| text == why && now.duration_since(*at) < SAY_AGAIN);
-        if !old {
-            self.0 = Some((why.to_owned(), now));
-        }
-        !old
-    }
-}
-
-/// Compares the clock with the timer.
-struct Steady {
-    clock: Timestamp,
-    timer: Instant,
-}
-
-impl Steady {
-    fn new(clock: Timestamp) -> Self {
-        let timer = Instant::now();
-        Self { clock, timer }
-    }
-
-    /// By how many seconds the clock has moved against the timer since the last time, where that is worth a word.
-    fn leapt(&mut self, clock: Timestamp) -> Option<i64> {
-        let timer = Instant::now();
-        let by_clock = clock.duration_since(self.clock);
-        let by_timer = SignedDuration::try_from(timer.duration_since(self.timer)).ok()?;
-        let leapt = by_clock.checked_sub(by_timer)?;
-        if leapt.abs() < LEAP {
-            return None;
-        }
-        (self.clock, self.timer) = (clock, timer);
-        Some(leapt.as_secs())
-    }
-}
-
 impl<W: Ground> Engine<'_, W> {
     /// Looks and acts until the step is over one way or another.
-    pub(super) async fn drive(
+    pub(super) async fn drive(&mut self, planned: &Planned<W>) -> Result<Course, EngineError> {
+        let mut driver = StepDriver::new(self.world.changed());
+        let mut steady = Steady::new(self.world.now());
+        loop {
+            match self
+                .take_turn(planned, &Way::Forward, &mut driver, &mut steady)
+                .await?
+            {
+                Turn::Over { how, at_once } => return Ok(Course::Over { how, at_once }),
+                Turn::Ended(ended) => return Ok(Course::Ended(ended)),
+                Turn::Again => {}
+                // Nothing goes on beside a step of the way up, so a step that yields just waits.
+                Turn::Wait(pause) | Turn::Yield { pause, .. } => {
+                    self.rest(&mut [&mut driver], &[pause]).await;
+                }
+            }
+        }
+    }
+
+    /// Looks at the step once, and does what it decides.
+    pub(super) async fn take_turn(
         &mut self,
         planned: &Planned<W>,
         way: &Way,
-    ) -> Result<Course, EngineError> {
-        let mut changed = self.world.changed();
-        let (mut looking, mut acting) = (Trouble::default(), Trouble::default());
-        let mut spin = Spin::default();
-        let mut said = Said::default();
-        // An act that failed and is tried again is already in the journal.
-        let mut begun: Option<Value> = None;
-        let mut at_once = true;
-        let mut steady = Steady::new(self.world.now());
-        loop {
-            if self.stop.is_asked() {
-                let paused = self
-                    .pause(format!("asked to stop during `{}`", planned.id))
-                    .await?;
-                return Ok(Course::Ended(paused));
+        driver: &mut StepDriver,
+        steady: &mut Steady,
+    ) -> Result<Turn, EngineError> {
+        if self.stop.is_asked() {
+            let paused = self
+                .pause(format!("asked to stop during `{}`", planned.id))
+                .await?;
+            return Ok(Turn::Ended(paused));
+        }
+        self.heed(planned, steady).await?;
+        driver.changed.borrow_and_update();
+        let looked_at = Instant::now();
+        // A look changes nothing: one that hangs is dropped.
+        let looked = tokio::select! {
+            biased;
+            () = self.stop.asked(Urgency::AfterThisAct) => return Ok(Turn::Again),
+            looked = self.look(planned, way) => looked,
+        };
+        let looked = match looked {
+            Ok(looked) => looked,
+            Err(error) => {
+                return self
+                    .trouble(planned, way, &mut driver.looking, error, None)
+                    .await;
             }
-            self.heed(planned, &mut steady).await?;
-            changed.borrow_and_update();
-            let looked_at = Instant::now();
-            // A look changes nothing: one that hangs is dropped.
-            let looked = tokio::select! {
-                biased;
-                () = self.stop.asked(Urgency::AfterThisAct) => continue,
-                looked = self.look(planned, way) => looked,
+        };
+        driver.looking.over();
+        let act = match looked.decision {
+            Decision::Done(how) => {
+                let at_once = driver.at_once;
+                return Ok(Turn::Over { how, at_once });
+            }
+            Decision::Refuse(why) => {
+                let why = self.refusal(planned, way, why, Some(&looked.before))?;
+                return Ok(Turn::Ended(self.stuck(planned, way, why, None).await?));
+            }
+            Decision::Wait { why, recheck } => {
+                self.tell_wait(planned, driver, why);
+                return Ok(Turn::Wait(Pause::polled(looked_at, recheck)));
+            }
+            Decision::Yield {
+                why,
+                recheck,
+                overdue,
+            } => {
+                self.tell_wait(planned, driver, why.clone());
+                let why = self.refusal(planned, way, why, Some(&looked.before))?;
+                let pause = Pause::polled(looked_at, recheck);
+                return Ok(Turn::Yield {
+                    why,
+                    overdue,
+                    pause,
+                });
+            }
+            Decision::Act(act) => act,
+        };
+        if let Some(left) = driver.spin.wait(&act) {
+            driver.at_once = false;
+            return Ok(Turn::Wait(Pause::polled(looked_at, left)));
+        }
+        if let Way::Forward = way
+            && let Some(shut) = self.shut(planned, looked.begins, looked.at_rest)?
+        {
+            return match shut {
+                Shut::Pause(why) => Ok(Turn::Ended(self.pause(why).await?)),
+                Shut::Wait(time, why) => {
+                    self.tell_wait(planned, driver, why);
+                    Ok(Turn::Wait(Pause::fixed(time)))
+                }
             };
-            let looked = match looked {
-                Ok(looked) => looked,
-                Err(error) => match self
-                    .trouble(planned, way, &mut looking, error, None)
-                    .await?
-                {
-                    Some(ended) => return Ok(Course::Ended(ended)),
-                    None => continue,
-                },
-            };
-            looking.over();
-            match looked.decision {
-                Decision::Done(how) => return Ok(Course::Over { how, at_once }),
-                Decision::Refuse(why) => {
-                    let why = self.refusal(planned, way, why, Some(&looked.before))?;
-                    return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
-                }
-                Decision::Wait { why, recheck } => {
-                    let why = match self.lock {
-                        Some(lock) if !lock.is_firm() => format!(
-                            "{why} (the API server has not answered for a while; what is known of the cluster may be old)"
-                        ),
-                        Some(_) | None => why,
-                    };
-                    if said.is_due(&why) {
-                        self.progress(planned, &why);
-                    }
-                    begun = None;
-                    at_once = false;
-                    self.rest(&mut changed, looked_at, recheck).await;
-                }
-                Decision::Act(act) => {
-                    if let Some(left) = spin.wait(&act) {
-                        at_once = false;
-                        self.rest(&mut changed, looked_at, left).await;
-                        continue;
-                    }
-                    if let Way::Forward = way
-                        && let Some(shut) = self.shut(planned, looked.begins, looked.at_rest)?
-                    {
-                        match shut {
-                            Shut::Pause(why) => {
-                                return Ok(Course::Ended(self.pause(why).await?));
-                            }
-                            Shut::Wait(time, why) => {
-                                if said.is_due(&why) {
-                                    self.progress(planned, &why);
-                                }
-                                at_once = false;
-                                begun = None;
-                                self.doze(time).await;
-                                continue;
-                            }
-                        }
-                    }
-                    let acts = self.step_state(planned)?.acts;
-                    if spin.turns(&act) || acts >= ACTS {
-                        let what = planned.step.describe(&act);
-                        let why = format!("{what}: done again and again, and it does not take");
-                        return Ok(Course::Ended(self.stuck(planned, way, why, None).await?));
-                    }
-                    if !self.may_act().await? {
-                        continue;
-                    }
-                    let now = looked.before.clone();
-                    if begun.as_ref() != Some(&act) {
-                        self.begin(planned, way, looked.before, &act).await?;
-                        begun = Some(act.clone());
-                    }
-                    let acted = tokio::select! {
-                        biased;
-                        // An act that is not sure to end under the lock is dropped; what became of it is looked at.
-                        () = self.unsure() => continue,
-                        acted = planned.step.act(self.world, &act) => acted,
-                        () = self.stop.overdue(stop::ACT) => {
-                            let what = planned.step.describe(&act);
-                            let why = format!(
-                                "asked to stop during `{}`; whether this took is seen when the run goes on: {what}",
-                                planned.id
-                            );
-                            return Ok(Course::Ended(self.pause(why).await?));
-                        }
-                    };
-                    match acted {
-                        Ok(()) => {
-                            self.acted = Some((planned.id.clone(), Instant::now()));
-                            spin.acted(&act);
-                            acting.over();
-                            begun = None;
-                        }
-                        Err(error) => {
-                            if let Some(ended) = self
-                                .trouble(planned, way, &mut acting, error, Some(&now))
-                                .await?
-                            {
-                                return Ok(Course::Ended(ended));
-                            }
-                        }
-                    }
-                }
+        }
+        let acts = self.step_state(planned)?.acts;
+        if driver.spin.turns(&act) || acts >= ACTS {
+            let what = planned.step.describe(&act);
+            let why = format!("{what}: done again and again, and it does not take");
+            return Ok(Turn::Ended(self.stuck(planned, way, why, None).await?));
+        }
+        if !self.may_act().await? {
+            return Ok(Turn::Again);
+        }
+        let now = looked.before.clone();
+        if driver.begun.as_ref() != Some(&act) {
+            self.begin(planned, way, looked.before, &act).await?;
+            driver.begun = Some(act.clone());
+        }
+        let acted = tokio::select! {
+            biased;
+            // An act that is not sure to end under the lock is dropped; what became of it is looked at.
+            () = self.unsure() => return Ok(Turn::Again),
+            acted = planned.step.act(self.world, &act) => acted,
+            () = self.stop.overdue(stop::ACT) => {
+                let what = planned.step.describe(&act);
+                let why = format!(
+                    "asked to stop during `{}`; whether this took is seen when the run goes on: {what}",
+                    planned.id
+                );
+                return Ok(Turn::Ended(self.pause(why).await?));
+            }
+        };
+        match acted {
+            Ok(()) => {
+                self.acted = Some((planned.id.clone(), Instant::now()));
+                driver.spin.acted(&act);
+                driver.acting.over();
+                driver.begun = None;
+                Ok(Turn::Again)
+            }
+            Err(error) => {
+                self.trouble(planned, way, &mut driver.acting, error, Some(&now))
+                    .await
             }
         }
+    }
+
+    /// Tells what a step waits for, unless it was told a moment ago.
+    fn tell_wait(&self, planned: &Planned<W>, driver: &mut StepDriver, why: String) {
+        let why = match self.lock {
+            Some(lock) if !lock.is_firm() => format!(
+                "{why} (the API server has not answered for a while; what is known of the cluster may be old)"
+            ),
+            Some(_) | None => why,
+        };
+        if driver.said.is_due(&why) {
+            self.progress(planned, &why);
+        }
+        driver.begun = None;
+        driver.at_once = false;
     }
 
     /// Waits until the lock is surely ours; false when the run is asked to stop meanwhile.
@@ -290,8 +219,9 @@ impl<W: Ground> Engine<'_, W> {
         let world = self.world;
         let now = move || -> Timestamp { world.now() };
         match way {
-            Way::BackTo(before) => {
-                let trail = self.trail(planned).unwrap_or_default();
+            Way::BackTo { before, early } => {
+                let mut trail = self.trail(planned).unwrap_or_default();
+                trail.early = *early;
                 planned.step.look_back(world, before, &trail, &now).await
             }
             Way::Forward => {
@@ -311,7 +241,7 @@ impl<W: Ground> Engine<'_, W> {
     ) -> Result<(), EngineError> {
         let step = planned.id.clone();
         let entry = match way {
-            Way::BackTo(_) => Entry::UndoBegan {
+            Way::BackTo { .. } => Entry::UndoBegan {
                 step: step.clone(),
                 act: act.clone(),
             },
@@ -333,8 +263,8 @@ impl<W: Ground> Engine<'_, W> {
         Ok(())
     }
 
-    /// Bears a failure, or ends the process's part in the run. `seen`: how the world was just before, where it could be
-    /// read.
+    /// Bears a failure for a while, or ends the process's part in the run. `seen`: how the world was just before, where
+    /// it could be read.
     async fn trouble(
         &mut self,
         planned: &Planned<W>,
@@ -342,8 +272,8 @@ impl<W: Ground> Engine<'_, W> {
         trouble: &mut Trouble,
         error: StepError,
         seen: Option<&Value>,
-    ) -> Result<Option<Ended>, EngineError> {
-        match trouble.met(&error, fastrand::f64()) {
+    ) -> Result<Turn, EngineError> {
+        let ended = match trouble.met(&error, fastrand::f64()) {
             Verdict::Again(after) => {
                 if error.class() == Some(Class::Expired) {
                     self.world.renew();
@@ -355,8 +285,7 @@ impl<W: Ground> Engine<'_, W> {
                     class: class.unwrap_or_default(),
                     after,
                 });
-                self.doze(after).await;
-                Ok(None)
+                return Ok(Turn::Wait(Pause::fixed(after)));
             }
             Verdict::Expired => {
                 let (step, why) = (planned.id.clone(), error.to_string());
@@ -367,21 +296,22 @@ impl<W: Ground> Engine<'_, W> {
                         if e.class == Class::Expired => {}
                     Err(error) => return Err(error),
                 }
-                Ok(Some(Ended::Expired { step, why }))
+                Ended::Expired { step, why }
             }
             Verdict::Reroute => {
                 let (step, why) = (planned.id.clone(), error.to_string());
                 self.stuck(planned, way, why.clone(), None).await?;
-                Ok(Some(Ended::Reroute { step, why }))
+                Ended::Reroute { step, why }
             }
             Verdict::Stuck { denied } => {
                 let why = self.refusal(planned, way, error.to_string(), seen)?;
-                Ok(Some(self.stuck(planned, way, why, denied).await?))
+                self.stuck(planned, way, why, denied).await?
             }
-        }
+        };
+        Ok(Turn::Ended(ended))
     }
 
-    async fn stuck(
+    pub(super) async fn stuck(
         &mut self,
         planned: &Planned<W>,
         way: &Way,
@@ -390,7 +320,7 @@ impl<W: Ground> Engine<'_, W> {
     ) -> Result<Ended, EngineError> {
         let (step, error) = (planned.id.clone(), why.clone());
         match way {
-            Way::BackTo(_) => {
+            Way::BackTo { .. } => {
                 self.append(Entry::UndoFailed {
                     step: step.clone(),
                     error: error.clone(),
@@ -448,7 +378,7 @@ impl<W: Ground> Engine<'_, W> {
         let state = self.step_state(planned)?;
         let (why, act) = match way {
             Way::Forward => (why, state.last_act.as_ref().zip(state.last_act_at)),
-            Way::BackTo(_) => {
+            Way::BackTo { .. } => {
                 let back = state.back.as_ref();
                 let act = back.and_then(|b| b.last_act.as_ref().zip(b.last_act_at));
                 (
@@ -488,6 +418,7 @@ impl<W: Ground> Engine<'_, W> {
         let state = self.step_state(planned)?;
         let back = state.back.clone().unwrap_or_default();
         Ok(Trail {
+            early: false,
             up: self.past(planned)?,
             back: Past {
                 started_at: self.state()?.back_at,
@@ -516,39 +447,37 @@ impl<W: Ground> Engine<'_, W> {
         }));
     }
 
-    /// Waits, whatever changes; not beyond the stop signal.
-    async fn doze(&self, time: Duration) {
-        tokio::select! {
-            biased;
-            () = self.stop.asked(Urgency::AfterThisAct) => {}
-            () = tokio::time::sleep(time) => {}
-        }
-    }
-
-    /// Waits for a change, for `recheck`, or for the stop signal, whichever comes first.
-    async fn rest(
-        &self,
-        changed: &mut watch::Receiver<u64>,
-        looked_at: Instant,
-        recheck: Duration,
-    ) {
-        // Who asks AWS looks every 10 to 15 s, however busy the cluster is; and not at the same moments as other runs.
-        let (gap, recheck) = if recheck >= POLLED {
-            (POLLED, recheck.mul_f64(0.85 + fastrand::f64() * 0.4))
-        } else {
-            ((recheck / 4).max(GAP), recheck)
-        };
+    /// Waits until one of the steps is to be looked at again, or until the stop signal. A step with a pause that a change
+    /// in the cluster ends is woken by one; looks are apart by the pause's gap, as rollouts change things in bursts.
+    pub(super) async fn rest(&self, drivers: &mut [&mut StepDriver], pauses: &[Pause]) {
+        let due = pauses.iter().map(|p| p.until).min();
+        let due = due.unwrap_or_else(Instant::now);
+        let woken = drivers
+            .iter_mut()
+            .zip(pauses)
+            .filter_map(|(driver, pause)| {
+                let not_before = pause.woken_after?;
+                Some(Box::pin(async move {
+                    if driver.changed.changed().await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    // The change must still be there to be seen by whoever asks whether the step is due.
+                    driver.changed.mark_changed();
+                    tokio::time::sleep_until(not_before).await;
+                }))
+            });
+        let woken: Vec<_> = woken.collect();
         let change = async {
-            if changed.changed().await.is_err() {
+            if woken.is_empty() {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep_until(looked_at + gap).await;
+            futures::future::select_all(woken).await;
         };
         tokio::select! {
             biased;
             () = self.stop.asked(Urgency::AfterThisAct) => {}
             () = change => {}
-            () = tokio::time::sleep(recheck.max(GAP)) => {}
+            () = tokio::time::sleep_until(due) => {}
         }
     }
 }

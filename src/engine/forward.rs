@@ -1,6 +1,6 @@
 //! Forward: step after step, in the order that was promised.
 
-use super::drive::{Course, Way};
+use super::drive::Course;
 use super::ground::Ground;
 use super::run::{Ended, Engine, EngineError};
 use crate::event::Kind;
@@ -35,7 +35,7 @@ impl<W: Ground> Engine<'_, W> {
                 let (step, title) = (planned.id.clone(), planned.title.clone());
                 self.world.emit(Kind::StepStarted { step, title });
             }
-            match self.drive(planned, &Way::Forward).await? {
+            match self.drive(planned).await? {
                 Course::Over { how, at_once } => self.over(&planned.id, how, at_once).await?,
                 Course::Ended(ended) => return Ok(ended),
             }

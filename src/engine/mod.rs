@@ -13,11 +13,14 @@ pub mod run;
 pub mod step;
 pub mod stop;
 pub mod three;
+pub mod turn;
 
 #[cfg(test)]
 mod back_tests;
 #[cfg(test)]
 mod gates_tests;
+#[cfg(test)]
+mod rollback_tests;
 #[cfg(test)]
 mod stop_tests;
 #[cfg(test)]
@@ -28,5 +31,5 @@ mod toy;
 pub use gates::Gates;
 pub use ground::Ground;
 pub use run::{About, Ended, Engine, EngineError, Planned};
-pub use step::{AnyStep, Decision, Past, Step, StepError, Trail, Undo};
+pub use step::{AnyStep, Decision, Past, RollbackPart, Step, StepError, Trail, Undo};
 pub use stop::{Asker, Stop};

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::gates::Gates;
 use super::ground::Ground;
-use super::step::AnyStep;
+use super::step::{AnyStep, RollbackPart};
 use super::stop::{self, Stop, Urgency};
 use crate::event::Kind;
 use crate::event::kinds::StepTitle;
@@ -25,6 +25,7 @@ pub struct Planned<W> {
     pub step: Box<dyn AnyStep<W>>,
     /// Its place on the way back; of steps with the same, the last one goes first.
     pub back: usize,
+    pub part: RollbackPart,
 }
 
 /// What a run is about, for those who watch.

@@ -33,8 +33,36 @@ pub enum Decision<A> {
         /// Look again after this long even if nothing is heard.
         recheck: Duration,
     },
+    /// As `Wait`, in a rollback; and what is waited for may come from steps that are rolled back later, so they go on
+    /// meanwhile. A person is asked once nothing else of them is left to do and this one is `overdue`.
+    Yield {
+        why: String,
+        recheck: Duration,
+        overdue: bool,
+    },
     /// The step cannot go on and a person must look. The text says what and the way out.
     Refuse(String),
+}
+
+impl<A> Decision<A> {
+    /// The same decision, with its act made into another kind of act.
+    pub fn map_act<B>(self, f: impl FnOnce(A) -> B) -> Decision<B> {
+        match self {
+            Self::Done(how) => Decision::Done(how),
+            Self::Act(act) => Decision::Act(f(act)),
+            Self::Wait { why, recheck } => Decision::Wait { why, recheck },
+            Self::Yield {
+                why,
+                recheck,
+                overdue,
+            } => Decision::Yield {
+                why,
+                recheck,
+                overdue,
+            },
+            Self::Refuse(why) => Decision::Refuse(why),
+        }
+    }
 }
 
 /// Whether a step can be taken back.
@@ -86,6 +114,20 @@ pub struct Trail {
     pub up: Past,
     /// What the way back has done so far. It began when the step before it was back.
     pub back: Past,
+    /// Steps that are rolled back before this one are not done yet; see [`RollbackPart::MayGoEarly`].
+    pub early: bool,
+}
+
+/// How a step takes part in a rollback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RollbackPart {
+    /// Rolled back by itself, when everything before it is.
+    #[default]
+    Alone,
+    /// Rolled back together with its neighbours of this kind: where one yields, the next ones go on.
+    Together,
+    /// Rolled back by itself; but while the steps before it yield it is asked whether it can go first.
+    MayGoEarly,
 }
 
 impl Trail {
@@ -220,10 +262,8 @@ fn from_json<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, StepEr
 
 fn erase<A: Serialize>(decision: Decision<A>) -> Result<Decision<Value>, StepError> {
     Ok(match decision {
-        Decision::Done(how) => Decision::Done(how),
         Decision::Act(act) => Decision::Act(to_json(&act)?),
-        Decision::Wait { why, recheck } => Decision::Wait { why, recheck },
-        Decision::Refuse(why) => Decision::Refuse(why),
+        other => other.map_act(|_| Value::Null),
     })
 }
 

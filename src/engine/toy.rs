@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::ground::Ground;
 use super::run::Planned;
-use super::step::{Decision, Past, Step, StepError, Trail, Undo};
+use super::step::{Decision, Past, RollbackPart, Step, StepError, Trail, Undo};
 use crate::event::Kind;
 use crate::journal::remote::Boxed;
 use crate::journal::{FileLog, JournalError, Make, Record, RunState, Store, file};
@@ -116,6 +116,7 @@ impl Raise {
             title: format!("raise {}", self.name),
             step: Box::new(self),
             back: 0,
+            part: RollbackPart::Alone,
         }
     }
 }

@@ -21,40 +21,41 @@ pub struct Route {
 }
 
 impl Route {
-    /// The steps in the order in which they are taken back: the last first; but traffic that had moved before the pods did
-    /// goes back before they do, as blue serves without them: whoever turns back most wants the traffic off green. And
-    /// before either, blue is as large as it was.
+    /// The steps in the order in which they are rolled back: the last first; but within one migration blue is as large as
+    /// it was, then the target groups are filled again, then the weights return, then blue is opened, then the pods move,
+    /// and only then does green leave the rules. Blue takes the traffic without the pods, and whoever rolls back wants it
+    /// off green first. Where green serves nothing the engine goes on to the opening and the pods while the weights wait
+    /// for blue.
     pub fn way_back(&self) -> Vec<&RouteStep> {
-        let (mut back, mut drains) = (Vec::new(), Vec::new());
-        // Blues whose size is seen to before the traffic or a pod comes back to them.
-        let mut grown = Vec::new();
+        let mut back: Vec<&RouteStep> = Vec::new();
         for (i, step) in self.steps.iter().enumerate().rev() {
             match step.spec {
                 StepSpec::ReleaseGreen { .. } | StepSpec::Retire { .. } | StepSpec::Soak { .. } => {
-                    back.append(&mut drains);
                     back.push(step);
                     continue;
                 }
                 StepSpec::HoldBlue { grows_first, .. } if grows_first => continue,
                 _ => {}
             }
+            // Blues whose size is seen to before the traffic or a pod comes back to them.
             for first in self.grown_first(i) {
-                if !grown.contains(&first.id.as_str()) {
-                    grown.push(first.id.as_str());
-                    back.append(&mut drains);
+                if back.iter().all(|known| known.id != first.id) {
                     back.push(first);
                 }
             }
-            match step.spec {
-                StepSpec::Drain { .. } => drains.push(step),
-                StepSpec::Shift { .. } => back.push(step),
-                _ => {
-                    back.append(&mut drains);
-                    back.push(step);
-                }
-            }
+            back.push(step);
         }
-        back.append(&mut drains);
+        let rank = |step: &RouteStep| match step.spec {
+            StepSpec::DetachTargets { .. } => Some(0),
+            StepSpec::Shift { .. } => Some(1),
+            StepSpec::ShieldBlue { .. } => Some(2),
+            StepSpec::Drain { .. } => Some(3),
+            StepSpec::AddToRules { .. } => Some(4),
+            _ => None,
+        };
+        for stretch in back.chunk_by_mut(|a, b| rank(a).is_some() && rank(b).is_some()) {
+            stretch.sort_by_key(|step| rank(step));
+        }
         back
     }
 

@@ -1,6 +1,6 @@
 //! Steps from a route's plain data.
 
-use crate::engine::{AnyStep, Planned};
+use crate::engine::{AnyStep, Planned, RollbackPart};
 use crate::route::{DrainSpec, Route, RouteStep, StepSpec};
 use crate::steps::World;
 use crate::steps::addon::AddonStep;
@@ -26,8 +26,32 @@ pub fn planned(route: &Route, run: &str, roll_back: bool) -> Vec<Planned<World>>
             .iter()
             .position(|id| *id == step.id)
             .unwrap_or_default(),
+        part: part_of(&step.spec),
     };
     route.steps.iter().map(planned).collect()
+}
+
+/// How a step takes part in a rollback: what brings blue back goes together, as where green serves nothing the weights
+/// wait for blue's pods; and a green whose dead nodes hold on to something may be deleted before the weights are back.
+fn part_of(spec: &StepSpec) -> RollbackPart {
+    match spec {
+        StepSpec::DetachTargets { .. }
+        | StepSpec::Shift { .. }
+        | StepSpec::ShieldBlue { .. }
+        | StepSpec::Drain { .. } => RollbackPart::Together,
+        StepSpec::CreateGreen { .. } => RollbackPart::MayGoEarly,
+        StepSpec::Addon { .. }
+        | StepSpec::ControlPlane { .. }
+        | StepSpec::Bake { .. }
+        | StepSpec::LaunchTemplate { .. }
+        | StepSpec::HoldGreen { .. }
+        | StepSpec::HoldBlue { .. }
+        | StepSpec::AttachTargets { .. }
+        | StepSpec::AddToRules { .. }
+        | StepSpec::Soak { .. }
+        | StepSpec::Retire { .. }
+        | StepSpec::ReleaseGreen { .. } => RollbackPart::Alone,
+    }
 }
 
 /// Builds one step of `route` in run `run`. `roll_back` lets an undo take the control plane and its add-ons back too.

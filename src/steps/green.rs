@@ -14,10 +14,13 @@ use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Workload};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
-use crate::steps::drain::{self, Drain, leaving};
+use crate::steps::drain::{self, GreenDrain, GreenSeen};
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::updates::{POLL, issues};
-use crate::steps::{BACK_PATIENCE, PATIENCE, World, absent_is_none};
+use crate::steps::{PATIENCE, World, absent_is_none};
+
+/// How long EKS may take to delete a group: where its kubelets are dead, its lifecycle hook alone waits half an hour.
+const DELETE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// What the group is to be.
 #[derive(Clone, Debug)]
@@ -40,7 +43,7 @@ pub struct Green {
     run: String,
     wish: Wish,
     /// Empties green on the way back.
-    leaving: Drain,
+    leaving: GreenDrain,
 }
 
 /// What there was.
@@ -66,7 +69,7 @@ pub struct Seen {
     /// What is not ready on green's nodes though they are.
     daemons: Vec<String>,
     /// On the way back: who is still on green.
-    leaving: Option<drain::seen::Seen>,
+    leaving: Option<GreenSeen>,
 }
 
 /// What is done.
@@ -104,7 +107,7 @@ pub enum Act {
 impl Green {
     /// Creates the group of `wish` in run `run`; taken back, it is emptied as `drain` says.
     pub fn new(id: String, run: String, wish: Wish, drain: &DrainSpec) -> Self {
-        let leaving = leaving(&id, &wish.group.name, &wish.blue, drain);
+        let leaving = GreenDrain::new(&id, &wish.group.name, &wish.blue, drain);
         Self {
             id,
             run,
@@ -477,17 +480,20 @@ impl Step<World> for Green {
         now: Timestamp,
     ) -> Decision<Act> {
         let name = self.name();
-        let late = trail.late(now, BACK_PATIENCE);
+        let late = trail.late(now, DELETE_TIMEOUT);
         let Some(green) = &seen.green else {
-            // The control plane cannot go back while the API server still lists a kubelet of its version.
-            return if seen.nodes.is_empty() || late {
-                Decision::Done(format!("node group {name} is gone"))
-            } else {
-                let nodes: Vec<&str> = seen.nodes.iter().map(|n| n.name.as_str()).collect();
-                wait(format!(
-                    "node group {name} is gone; the API server still lists {}",
-                    nodes.join(", ")
-                ))
+            // The control plane cannot go back while the API server still lists a kubelet of its version; and what dead
+            // nodes held on to is free only now. EBS alone takes six minutes.
+            let nodes: Vec<&str> = seen.nodes.iter().map(|n| n.name.as_str()).collect();
+            let freed: &[String] = seen.leaving.as_ref().map_or(&[], |l| &l.freed_not_ready);
+            return match (nodes.join(", "), freed.join("; ")) {
+                (nodes, _) if !nodes.is_empty() && !late => wait(format!(
+                    "node group {name} is gone; the API server still lists {nodes}"
+                )),
+                (_, pods) if !pods.is_empty() && !late => {
+                    wait(format!("node group {name} is gone; not Ready yet: {pods}"))
+                }
+                _ => Decision::Done(format!("node group {name} is gone")),
             };
         };
         if before.status.is_some() || !self.is_ours(green) {
@@ -510,11 +516,27 @@ impl Step<World> for Green {
         let Some(leaving) = &seen.leaving else {
             return Decision::Refuse(format!("the nodes of {name} could not be read"));
         };
-        match self.leaving.decide(leaving, &trail.back, now) {
-            Decision::Act(act) => Decision::Act(Act::Leave { act: Box::new(act) }),
+        let next = self.leaving.decide(leaving, &trail.back, now);
+        // While weights or pods are still on their way, green goes only where it serves nothing, no pod can be moved from
+        // it, and its dead nodes keep something from coming back that blue may need.
+        if trail.early {
+            let stranded = &leaving.stranded;
+            return match next {
+                Decision::Done(_) if !stranded.is_empty() && !leaving.serves => {
+                    Decision::Act(Act::Delete)
+                }
+                _ => Decision::Yield {
+                    why: format!(
+                        "node group {name} is deleted when the traffic and its pods are back on blue"
+                    ),
+                    recheck: POLL,
+                    overdue: true,
+                },
+            };
+        }
+        match next {
             Decision::Done(_) => Decision::Act(Act::Delete),
-            Decision::Wait { why, recheck } => Decision::Wait { why, recheck },
-            Decision::Refuse(why) => Decision::Refuse(why),
+            next => next.map_act(|act| Act::Leave { act: Box::new(act) }),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::elb::{short, short_rule};
 use crate::model::{ApiError, Class};
 use crate::steps::drain::timers::Timers;
+use crate::steps::drain::unready::serves;
 use crate::steps::traffic::health::still_targets;
 use crate::steps::traffic::remaining_targets::{
     left_empty_without, may_detach, serves_alone, serves_alone_text,
@@ -56,6 +57,8 @@ pub struct Seen {
     nodes: Vec<String>,
     /// How many of them are Ready.
     ready: usize,
+    /// Whether a pod of green, or of whatever takes its place, is Ready; true where there is no green yet.
+    green_serves: bool,
     /// Why green cannot carry what blue did.
     unfit: Option<String>,
     /// Workloads with fewer Ready pods than when the run began, and how long this process has seen that.
@@ -247,7 +250,9 @@ impl Step<World> for Retire {
             .values()
             .filter(|n| n.nodegroup() == Some(&self.blue) && n.is_ready())
             .count();
+        let green_serves = self.green.as_ref().is_none_or(|g| serves(&snapshot, g));
         let mut seen = Seen {
+            green_serves,
             group,
             asgs: vec![],
             held: vec![],
@@ -586,7 +591,10 @@ impl Step<World> for Retire {
         let wanted = before.nodes.min(usize::try_from(size).unwrap_or(0));
         if seen.ready < wanted {
             let why = format!("{} of {wanted} nodes of {blue} are Ready", seen.ready);
-            return if late {
+            // Where green serves nothing, the nodes that are there are better than none.
+            return if seen.ready > 0 && !seen.green_serves {
+                Decision::Done(format!("{why}; {blue} fills its target groups"))
+            } else if late {
                 Decision::Refuse(format!(
                     "{why} after {} minutes. Traffic is where it was; mend it, then run `eksup rollback` again.",
                     BACK_PATIENCE.as_secs() / 60

@@ -306,6 +306,18 @@ impl Step<World> for Shield {
         let Some(group) = &seen.group else {
             return Decision::Refuse(self.gone());
         };
+        // The nodes first: pods come back to them, and a change of the group takes EKS a while.
+        let ours: Vec<String> = seen
+            .nodes
+            .iter()
+            .filter(|n| {
+                self.node_tainted(n) || n.annotations.get(marks::CORDONED) == Some(&self.run)
+            })
+            .map(|n| n.name.clone())
+            .collect();
+        if !ours.is_empty() {
+            return Decision::Act(Act::Reopen { nodes: ours });
+        }
         match group.status.as_str() {
             "ACTIVE" | "DEGRADED" => {}
             "UPDATING" if !trail.late(now, BACK_PATIENCE) => {
@@ -336,17 +348,6 @@ impl Step<World> for Shield {
                 change,
                 attempt: 1000 + trail.back.acts,
             });
-        }
-        let ours: Vec<String> = seen
-            .nodes
-            .iter()
-            .filter(|n| {
-                self.node_tainted(n) || n.annotations.get(marks::CORDONED) == Some(&self.run)
-            })
-            .map(|n| n.name.clone())
-            .collect();
-        if !ours.is_empty() {
-            return Decision::Act(Act::Reopen { nodes: ours });
         }
         // Open again, blue is what it was, and the autoscaler's business.
         let held = seen

@@ -74,6 +74,8 @@ pub struct WorkloadMonitor {
     baseline: Arc<ReadyCounts>,
     /// The workload behind each ReplicaSet, by the set's uid; an owner never changes.
     replica_sets: Arc<Mutex<HashMap<String, String>>>,
+    /// The same when the run itself began, in a rollback; empty where nobody knows.
+    at_start: Arc<ReadyCounts>,
 }
 
 impl WorkloadMonitor {
@@ -82,7 +84,22 @@ impl WorkloadMonitor {
         Self {
             baseline: Arc::new(baseline),
             replica_sets: Arc::default(),
+            at_start: Arc::default(),
         }
+    }
+
+    /// The same, knowing what every workload had when the run began.
+    #[must_use]
+    pub fn with_start(self, at_start: ReadyCounts) -> Self {
+        Self {
+            at_start: Arc::new(at_start),
+            ..self
+        }
+    }
+
+    /// Whether a workload had a Ready pod when the run began, as far as anybody knows.
+    pub fn had_pods(&self, name: &str) -> bool {
+        self.at_start.is_empty() || self.at_start.contains_key(name)
     }
 
     /// Watches for what the workloads of a run had when it began; on the way back, for what they had when that began.

@@ -17,26 +17,26 @@ use eksup::twin::{fault, scenario};
 use crate::rig::{Rig, Way};
 use crate::world::{addons, differences};
 
-const SEED: u64 = 5;
+pub const SEED: u64 = 5;
 
 /// The world after a step.
-struct Stop {
-    step: String,
-    spec: StepSpec,
-    world: Mutex<World>,
-    inventory: Inventory,
+pub struct Stop {
+    pub step: String,
+    pub spec: StepSpec,
+    pub world: Mutex<World>,
+    pub inventory: Inventory,
 }
 
 /// A run forward, stopped after every step.
-struct Walk {
-    plan: Plan,
-    before: Inventory,
-    start: Mutex<World>,
-    stops: Vec<Stop>,
+pub struct Walk {
+    pub plan: Plan,
+    pub before: Inventory,
+    pub start: Mutex<World>,
+    pub stops: Vec<Stop>,
 }
 
 /// A plan's walk, made once for all tests.
-fn walk(name: &'static str) -> &'static Walk {
+pub fn walk(name: &'static str) -> &'static Walk {
     static WALKS: Mutex<BTreeMap<&str, &'static OnceLock<Walk>>> = Mutex::new(BTreeMap::new());
     let cell: &'static OnceLock<Walk> = WALKS
         .lock()
@@ -47,7 +47,7 @@ fn walk(name: &'static str) -> &'static Walk {
 }
 
 /// Runs `f` in virtual time of its own.
-fn virtually<T>(f: impl Future<Output = T>) -> T {
+pub fn virtually<T>(f: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
@@ -56,21 +56,21 @@ fn virtually<T>(f: impl Future<Output = T>) -> T {
     runtime.block_on(f)
 }
 
-fn full() -> bool {
+pub fn full() -> bool {
     std::env::var_os("EKSUP_FULL_SWEEP").is_some()
 }
 
 /// Every n-th of a sweep, and all of them when asked.
-fn sampled(i: usize, n: usize) -> bool {
+pub fn sampled(i: usize, n: usize) -> bool {
     full() || i.is_multiple_of(n)
 }
 
-fn plan_text(name: &str) -> String {
+pub fn plan_text(name: &str) -> String {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/{name}.yaml"));
     std::fs::read_to_string(path).unwrap()
 }
 
-fn walk_with(name: &str, text: &str) -> Walk {
+pub fn walk_with(name: &str, text: &str) -> Walk {
     virtually(async {
         let rig = Rig::new(&scenario::named(name).unwrap(), text, SEED);
         let before = rig.read().await;
@@ -102,10 +102,10 @@ fn walk_with(name: &str, text: &str) -> Walk {
 }
 
 /// What became of a way back.
-struct Back {
-    ended: Result<Ended, CliError>,
-    after: Inventory,
-    log: String,
+pub struct Back {
+    pub ended: Result<Ended, CliError>,
+    pub after: Inventory,
+    pub log: String,
 }
 
 /// Goes back from a copy of `world`, after `first` has been done to it.
@@ -123,7 +123,7 @@ fn back(
     })
 }
 
-async fn settled(rig: &Rig, ended: Result<Ended, CliError>) -> Back {
+pub async fn settled(rig: &Rig, ended: Result<Ended, CliError>) -> Back {
     // Pods that moved last turn Ready, targets healthy.
     tokio::time::sleep(std::time::Duration::from_secs(300)).await;
     Back {
@@ -159,7 +159,7 @@ impl Walk {
 }
 
 /// The way back from a stop ends where it must, or is refused by the name of the point of no return.
-fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
+pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
     let (origin, retired) = walk.origin(i);
     let at = &walk.stops[i].step;
     match &back.ended {

@@ -6,6 +6,7 @@ mod back;
 mod outage;
 mod remaining_targets;
 mod rig;
+mod rollback_outage;
 mod world;
 
 use std::time::Duration;

@@ -50,7 +50,6 @@ pub(super) struct Needs {
     pub rules: BTreeSet<String>,
     /// The same, of listeners whose default action changes.
     pub listeners: BTreeSet<String>,
-    pub delete_pods: bool,
     pub restart_deployments: bool,
     pub topics: Vec<String>,
     pub cluster: Option<String>,
@@ -65,7 +64,6 @@ impl Needs {
                 template_versions: true,
                 rules,
                 listeners,
-                delete_pods: true,
                 restart_deployments: true,
                 topics: vec!["arn:*:sns:*:*:*".to_owned()],
                 cluster: None,
@@ -83,7 +81,6 @@ impl Needs {
             template_versions: plan.node_groups.iter().any(|g| g.ami.is_some()),
             rules,
             listeners,
-            delete_pods: plan.drain.on_deadline == crate::plan::OnDeadline::Delete,
             restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
             topics: plan.notify.iter().filter_map(topic).collect(),
             cluster: Some(plan.cluster.clone()),
@@ -139,10 +136,8 @@ mod tests {
     use crate::model::Minor;
 
     #[test]
-    fn a_careful_plan_may_not_delete_pods_and_a_harsh_one_may() {
-        let mut plan = Plan::of("prod", Minor::new(30));
-        assert!(!rbac::yaml(&Needs::of(Some(&plan))).contains("delete"));
-        plan.drain.on_deadline = crate::plan::OnDeadline::Delete;
+    fn every_plan_may_delete_pods_because_a_rollback_deletes_those_of_green_that_are_not_ready() {
+        let plan = Plan::of("prod", Minor::new(30));
         assert!(rbac::yaml(&Needs::of(Some(&plan))).contains("verbs: [delete]"));
     }
 

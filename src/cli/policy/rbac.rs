@@ -51,9 +51,8 @@ fn changes(needs: &Needs) -> Vec<Rule> {
         ("\"\"", "nodes", "patch"),
         ("\"\"", "pods/eviction", "create"),
     ];
-    if needs.delete_pods {
-        rules.push(("\"\"", "pods", "delete"));
-    }
+    // At a deadline, where the plan says so; and pods of green that are not Ready, in a rollback.
+    rules.push(("\"\"", "pods", "delete"));
     if needs.restart_deployments {
         rules.push(("apps", "replicasets", "get"));
         rules.push(("apps", "deployments", "get, patch"));

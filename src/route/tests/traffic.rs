@@ -65,6 +65,30 @@ fn with_the_local_policy_pods_go_first_and_nodes_leave_before_them() {
 }
 
 #[test]
+fn a_rollback_fills_targets_then_weights_return_then_blue_opens_and_last_green_leaves_the_rules() {
+    let mut i = expense_dev();
+    i.services[0].external_traffic_policy = Some("Local".to_owned());
+    let route = build(&expense_plan(), &i).unwrap();
+    let back: Vec<&str> = route.way_back().iter().map(|s| s.id.as_str()).collect();
+    assert_eq!(
+        back[..11],
+        [
+            "release-expense-green",
+            "retire-expense-blue",
+            "soak-expense-blue",
+            "detach-expense-green-expense-blue-tg",
+            "shift-expense-green-tg",
+            "shield-expense-blue",
+            "drain-expense-blue",
+            "weigh-expense-green-tg",
+            "attach-expense-green-expense-blue-tg",
+            "attach-expense-green-expense-green-tg",
+            "hold-expense-green",
+        ]
+    );
+}
+
+#[test]
 fn what_a_controller_owns_is_left_alone_and_a_plan_that_names_it_is_refused() {
     let mut i = expense_dev();
     i.rules[0].tags = map([

@@ -1,48 +1,217 @@
 //! The drain turned round: green's pods go back to blue, by the rules of the plan's drain.
 //!
-//! DeleteNodegroup drains every node at once and ends it after five minutes whatever the budgets say (EKS-NG-16), so green
-//! is emptied first, exactly as blue was: budgets, target groups, volumes, single replicas, deadlines.
+//! DeleteNodegroup drains every node at once and ends it after five minutes whatever the budgets say (EKS-NG-16), so green is
+//! emptied
+//! first, exactly as blue was: budgets, target groups, volumes, single replicas, deadlines. What serves nothing is not
+//! moved node by node: pods that are not Ready go at once, from all nodes (see `unready.rs`).
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::Drain;
 use super::decide::Act;
+use super::eviction_plan::consents;
 use super::seen::{BlueNode, Seen};
+use super::unready::{
+    is_moved, move_unready, not_ready_text, stranded_on, waits_for_end, what_holds,
+};
 use crate::engine::step::BoxFuture;
-use crate::engine::{Decision, Step, StepError, Trail};
+use crate::engine::{Decision, Past, Step, StepError, Trail};
 use crate::model::elb::short;
+use crate::model::kube::Pod;
 use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
 use crate::steps::{BACK_PATIENCE, World};
 
-/// How often blue's targets are looked at on the way back.
+/// How often blue's targets and its new pods are looked at on the way back.
 const RECHECK: Duration = Duration::from_secs(5);
+/// A pod or a node that is not Ready for this long does not get Ready by itself in a moment: three periods of a default
+/// readiness probe.
+const UNREADY_AFTER: Duration = Duration::from_secs(30);
 
-/// The way back of a drain from blue to `green`: empties `green`, whose pods go to `blue`.
-pub fn leaving(id: &str, green: &str, blue: &str, spec: &DrainSpec) -> Drain {
-    let spec = DrainSpec {
-        // Blue stands whole; and who goes back has seen enough.
-        surge: None,
-        canary_bake: None,
-        bake: Duration::ZERO,
-        // Green's instances are ended right after: what ran under a dead kubelet ends with them.
-        skip_dead_kubelets: true,
-        // A node of green cannot be left as it is, because the group is deleted.
-        on_deadline: match spec.on_deadline.as_str() {
-            "skip" => "stop".to_owned(),
-            other => other.to_owned(),
-        },
-        ..spec.clone()
-    };
-    Drain::new(id.to_owned(), green.to_owned(), blue.to_owned(), spec).without_hold()
+/// Empties green in a rollback; its pods go to blue.
+pub struct GreenDrain {
+    drain: Drain,
+    spec: DrainSpec,
+    watch: Mutex<Watch>,
+}
+
+/// What is known from earlier looks. A restart loses it, and the times count anew.
+#[derive(Default)]
+struct Watch {
+    /// Since when pods of green, by uid, have not been Ready.
+    pods: BTreeMap<String, Instant>,
+    /// The same of its nodes, by name.
+    nodes: BTreeMap<String, Instant>,
+    /// Owners, by uid, whose pods were on green.
+    moved: BTreeSet<String>,
+    /// Those of them whose pods come back only when a dead node's instance has ended.
+    stranded: BTreeSet<String>,
+    /// Whether the API server refuses to let this run delete pods; evictions and deadlines are left then.
+    no_delete: bool,
+}
+
+/// A look at green in a rollback.
+pub struct GreenSeen {
+    pub seen: Seen,
+    /// Pods, by uid, that have not been Ready for a while.
+    pub unready: BTreeSet<String>,
+    /// Nodes that have not been Ready for a while.
+    pub dead: BTreeSet<String>,
+    /// Whether a pod on green that has to move is Ready.
+    pub serves: bool,
+    /// What only the end of a dead node's instance sets free, as text.
+    pub stranded: Vec<String>,
+    /// Pods in the place of those that were on green, which are not Ready, as text.
+    pub not_ready: Vec<String>,
+    /// The same of those alone that dead nodes held on to.
+    pub freed_not_ready: Vec<String>,
+    /// Whether this run may delete pods, as far as is known.
+    may_delete: bool,
+}
+
+impl GreenDrain {
+    /// The way back of a drain from blue to `green`: empties `green`, whose pods go to `blue`.
+    pub fn new(id: &str, green: &str, blue: &str, spec: &DrainSpec) -> Self {
+        let spec = DrainSpec {
+            // Blue stands whole; and who goes back has seen enough.
+            surge: None,
+            canary_bake: None,
+            bake: Duration::ZERO,
+            // Green's instances are ended right after: what ran under a dead kubelet ends with them.
+            skip_dead_kubelets: true,
+            // A node of green cannot be left as it is, because the group is deleted.
+            on_deadline: match spec.on_deadline.as_str() {
+                "skip" => "stop".to_owned(),
+                other => other.to_owned(),
+            },
+            ..spec.clone()
+        };
+        let (id, green, blue) = (id.to_owned(), green.to_owned(), blue.to_owned());
+        Self {
+            drain: Drain::new(id, green, blue, spec.clone()).without_hold(),
+            spec,
+            watch: Mutex::default(),
+        }
+    }
+
+    /// Looks at green.
+    pub async fn observe(&self, world: &World) -> Result<GreenSeen, StepError> {
+        let mut seen = self.drain.observe(world).await?;
+        let on_green = seen.nodes.iter().flat_map(|n| n.pods.iter());
+        let on_green = on_green.map(AsRef::as_ref);
+        let workloads = world
+            .workloads
+            .workloads_of(&world.kube, &seen.snapshot, on_green)
+            .await?;
+        // What had no Ready pod before the run is not asked for after it.
+        let expected = |pod: &Pod| {
+            let workload = workloads.get(&pod.uid);
+            workload.is_some_and(|w| world.workloads.had_pods(&w.name))
+        };
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = || seen.nodes.iter().flat_map(|n| n.pods.iter());
+        let unready = long(
+            &mut watch.pods,
+            pods().filter(|p| !p.ready).map(|p| p.uid.clone()).collect(),
+        );
+        let dead = long(
+            &mut watch.nodes,
+            seen.nodes
+                .iter()
+                .filter(|n| !n.node.is_ready())
+                .map(|n| n.node.name.clone())
+                .collect(),
+        );
+        let serves = pods().any(|p| is_moved(p) && p.ready);
+        let moving = pods().filter(|p| is_moved(p) && expected(p));
+        let owner = |p: &Arc<Pod>| Some(p.owner.as_ref()?.uid.clone());
+        let on_dead = |p: &&Arc<Pod>| p.node.as_ref().is_some_and(|n| dead.contains(n));
+        let held = |p: &&Arc<Pod>| waits_for_end(p) || !p.claims.is_empty();
+        watch.moved.extend(moving.clone().filter_map(owner));
+        let stranded = moving.filter(on_dead).filter(held).filter_map(owner);
+        watch.stranded.extend(stranded);
+        let stranded = stranded_on(&seen, &dead);
+        let not_ready = not_ready_text(&seen, &watch.moved);
+        let freed_not_ready = not_ready_text(&seen, &watch.stranded);
+        let may_delete = !watch.no_delete;
+        what_holds(&mut seen, &dead, &self.spec.deregister_from);
+        Ok(GreenSeen {
+            seen,
+            unready,
+            dead,
+            serves,
+            stranded,
+            not_ready,
+            freed_not_ready,
+            may_delete,
+        })
+    }
+
+    /// What moves pods that are not Ready: green is closed, so that they come back on blue, then they go.
+    fn move_unready(&self, green: &GreenSeen) -> Option<Act> {
+        let seen = &green.seen;
+        let act = move_unready(seen, &green.unready, &green.dead, consents(&self.spec))
+            .filter(|act| green.may_delete || !matches!(act, Act::Delete { .. }))?;
+        let open = seen.nodes.iter().filter(|n| !n.shielded(&seen.run));
+        let nodes: Vec<String> = open.map(|n| n.node.name.clone()).collect();
+        Some(if nodes.is_empty() {
+            act
+        } else {
+            Act::Shield { nodes }
+        })
+    }
+
+    /// What empties green next.
+    pub fn decide(&self, green: &GreenSeen, past: &Past, now: Timestamp) -> Decision<Act> {
+        match self.move_unready(green) {
+            Some(act) => Decision::Act(act),
+            None => self.drain.decide(&green.seen, past, now),
+        }
+    }
+
+    /// Does it.
+    pub async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+        let acted = self.drain.act(world, act).await;
+        match (act, &acted) {
+            (Act::Delete { .. }, Err(error)) if error.class() == Some(Class::Denied) => {
+                self.watch
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .no_delete = true;
+                Ok(())
+            }
+            _ => acted,
+        }
+    }
+
+    /// Says it in words.
+    pub fn describe(&self, act: &Act) -> String {
+        self.drain.describe(act)
+    }
+}
+
+/// Notes what is `now`; which of it has been so for a while. What is no more is forgotten.
+fn long(since: &mut BTreeMap<String, Instant>, now: BTreeSet<String>) -> BTreeSet<String> {
+    since.retain(|name, _| now.contains(name));
+    for name in now {
+        since.entry(name).or_insert_with(Instant::now);
+    }
+    since
+        .iter()
+        .filter(|(_, at)| at.elapsed() >= UNREADY_AFTER)
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 /// What the way back does next: first blue is open and served again, then green's pods go back to it. Weights that moved
-/// are back already, but for Local services, where green serves in blue's target group until its pods are gone.
+/// are back already where green serves; with Local services, green serves in blue's target group until its pods are gone.
 pub fn back(
-    leaving: &Drain,
+    leaving: &GreenDrain,
     blue: &str,
     green: &str,
     seen: &Seen,
@@ -64,13 +233,19 @@ pub fn back(
             register: seen.absent.clone(),
         });
     }
-    if !seen.returning.is_empty() {
+    let leave = |act: Act| Act::Leave { act: Box::new(act) };
+    if let Some(act) = seen.green.as_ref().and_then(|on| leaving.move_unready(on)) {
+        return Decision::Act(leave(act));
+    }
+    // Pods that serve leave green when blue's nodes are targets; what serves nothing need not wait for that.
+    let serves = seen.green.as_ref().is_none_or(|on| on.serves);
+    if !seen.returning.is_empty() && serves {
         let why = format!(
             "nodes of {blue} become targets again: {}",
             seen.returning.join(", ")
         );
         return if trail.late(now, BACK_PATIENCE) {
-            Decision::Refuse(format!("{why}. Mend it, then run `eksup rollback` again."))
+            overdue(format!("{why}. Mend it, then run `eksup rollback` again."))
         } else {
             Decision::Wait {
                 why,
@@ -82,12 +257,53 @@ pub fn back(
         return Decision::Done(format!("{blue} takes pods again"));
     };
     match leaving.decide(on_green, &trail.back, now) {
-        Decision::Act(act) => Decision::Act(Act::Leave { act: Box::new(act) }),
-        Decision::Done(_) => Decision::Done(format!(
-            "{blue} takes pods again, and {green} has none left"
-        )),
-        Decision::Wait { why, recheck } => Decision::Wait { why, recheck },
-        Decision::Refuse(why) => Decision::Refuse(why),
+        Decision::Done(_) => arrived(leaving, (blue, green), &on_green.not_ready, trail, now),
+        Decision::Wait { why, recheck } if !serves => Decision::Yield {
+            why,
+            recheck,
+            overdue: false,
+        },
+        // What keeps one pod or node from leaving keeps nothing else of the rollback.
+        Decision::Refuse(why) => overdue(why),
+        next => next.map_act(leave),
+    }
+}
+
+fn overdue(why: String) -> Decision<Act> {
+    Decision::Yield {
+        why,
+        recheck: RECHECK,
+        overdue: true,
+    }
+}
+
+/// Green is empty. Pods that have come back and are not Ready are waited for and named; whoever has read that and goes
+/// on ends the rollback without them.
+fn arrived(
+    leaving: &GreenDrain,
+    (blue, green): (&str, &str),
+    not_ready: &[String],
+    trail: &Trail,
+    now: Timestamp,
+) -> Decision<Act> {
+    let done = format!("{blue} takes pods again, and {green} has none left");
+    if not_ready.is_empty() {
+        return Decision::Done(done);
+    }
+    let pods = not_ready.join("; ");
+    if trail.back.attempt > 0 {
+        return Decision::Done(format!("{done}; not Ready: {pods}"));
+    }
+    if trail.late(now, leaving.spec.pod_deadline) {
+        return overdue(format!(
+            "{done}, but pods that came back are not Ready: {pods}. Fix them, then run `eksup rollback` again; it then \
+             ends even if they are not Ready."
+        ));
+    }
+    Decision::Yield {
+        why: format!("pods that came back are not Ready yet: {pods}"),
+        recheck: RECHECK,
+        overdue: false,
     }
 }
 
@@ -123,11 +339,11 @@ pub async fn returning(
     Ok(returning)
 }
 
-/// Lets a step act behind a box: a drain whose way back is a drain acts through itself.
-pub fn acting<'a, S: Step<World>>(
-    step: &'a S,
+/// Lets a drain act behind a box: its way back is a drain, which acts through itself.
+pub fn acting<'a>(
+    leaving: &'a GreenDrain,
     world: &'a World,
-    act: &'a S::Act,
+    act: &'a Act,
 ) -> BoxFuture<'a, Result<(), StepError>> {
-    Box::pin(step.act(world, act))
+    Box::pin(leaving.act(world, act))
 }

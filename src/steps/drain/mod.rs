@@ -19,7 +19,8 @@ pub mod step;
 #[cfg(test)]
 mod tests;
 pub mod timers;
+pub mod unready;
 
 pub use decide::Act;
-pub use leave::leaving;
+pub use leave::{GreenDrain, GreenSeen};
 pub use step::Drain;

@@ -11,6 +11,7 @@ use crate::k8s::pods::OnNode;
 use crate::model::kube::{Key, Node, Pod};
 use crate::model::marks;
 use crate::steps::drain::decide::Target;
+use crate::steps::drain::leave::GreenSeen;
 use crate::steps::drain::placement::VolumeZones;
 use crate::steps::drain::timers::Elapsed;
 use crate::steps::evictable::occupies;
@@ -73,7 +74,7 @@ pub struct Seen {
     /// On the way back: blue's nodes that are not judged yet in a target group they left.
     pub returning: Vec<String>,
     /// On the way back: the same look at green.
-    pub green: Option<Box<Seen>>,
+    pub green: Option<Box<GreenSeen>>,
 }
 
 impl Seen {

@@ -20,7 +20,7 @@ use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::{Act, PodRef, Target, decide};
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind, at_rest};
 use crate::steps::drain::late_nodes::unheld;
-use crate::steps::drain::leave::{acting, back, leaving, returning};
+use crate::steps::drain::leave::{GreenDrain, acting, back, returning};
 use crate::steps::drain::next_nodes::no_node_fits;
 use crate::steps::drain::placement::VolumeZones;
 use crate::steps::drain::seen::{Before, BlueNode, Restart, Seen, blue_nodes};
@@ -47,7 +47,7 @@ pub struct Drain {
     green: String,
     spec: DrainSpec,
     memory: Mutex<Memory>,
-    leaving: OnceLock<Box<Drain>>,
+    leaving: OnceLock<Box<GreenDrain>>,
     /// Whether the pods that move are to stay where they go: on the way back green, which is emptied, is deleted.
     holds: bool,
 }
@@ -105,9 +105,9 @@ impl Drain {
     }
 
     /// The way back; what it remembers lasts as long as this step.
-    fn leaving(&self) -> &Drain {
-        self.leaving
-            .get_or_init(|| Box::new(leaving(&self.id, &self.green, &self.blue, &self.spec)))
+    fn leaving(&self) -> &GreenDrain {
+        let make = || GreenDrain::new(&self.id, &self.green, &self.blue, &self.spec);
+        self.leaving.get_or_init(|| Box::new(make()))
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -58,6 +58,27 @@ pub fn with_zones(targets: &mut [TargetHealth], zone_of: &BTreeMap<String, Strin
     }
 }
 
+/// Whether a target group serves, as far as its targets' health tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serving {
+    Yes,
+    No,
+    /// Its targets are not judged yet, or nobody judges them.
+    Unknown,
+}
+
+/// Says whether the targets serve.
+pub fn serving(targets: &[TargetHealth]) -> Serving {
+    let counts = health(targets);
+    if counts.healthy > 0 {
+        Serving::Yes
+    } else if counts.unused || targets.iter().any(|t| t.state == "initial") {
+        Serving::Unknown
+    } else {
+        Serving::No
+    }
+}
+
 impl Health {
     /// The healthy share, in percent; nothing registered is 0.
     pub fn percent(&self) -> u32 {

@@ -5,6 +5,7 @@ pub mod remaining_targets;
 pub mod rules;
 pub mod shift;
 pub mod targets;
+pub mod weight_return;
 pub mod weights;
 
 pub use rules::{AddToRules, Forward};

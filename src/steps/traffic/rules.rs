@@ -73,6 +73,8 @@ pub struct Seen {
     /// For the shift: workloads with fewer Ready pods than when the run began, and how long that has been so.
     pub short: Vec<ShortWorkload>,
     pub short_for: Duration,
+    /// In a rollback: no target of blue has turned healthy for a while.
+    pub blue_steady: bool,
 }
 
 impl Seen {
@@ -97,6 +99,7 @@ impl Seen {
             blue,
             short: Vec::new(),
             short_for: Duration::ZERO,
+            blue_steady: false,
         })
     }
 

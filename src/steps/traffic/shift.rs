@@ -12,13 +12,16 @@ use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::World;
 use crate::steps::drain::timers::Timers;
-use crate::steps::traffic::health::health;
+use crate::steps::traffic::health::{Serving, health, serving};
 use crate::steps::traffic::rules::{Forward, InstanceZones, Owners, Seen, write};
+use crate::steps::traffic::weight_return::{BlueShare, BlueWatch, blue_share};
 use crate::steps::traffic::weights::{percent, with_percent};
 use crate::steps::workload_health::describe_short;
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
+/// In a rollback with nothing healthy, blue's first healthy target is waited for with closer looks.
+const OUTAGE_RECHECK: Duration = Duration::from_secs(5);
 /// Clients pinned to blue by target-group stickiness stay there until their cookie ends; longer than this is not waited.
 const MOST_STICKY: SignedDuration = SignedDuration::from_hours(1);
 
@@ -30,6 +33,7 @@ pub struct Shift {
     /// Since when workloads are short.
     short: Mutex<Timers>,
     zones: InstanceZones,
+    blue_watch: BlueWatch,
 }
 
 /// Writes weights.
@@ -51,6 +55,7 @@ impl Shift {
             owners: Owners::default(),
             short: Mutex::default(),
             zones: InstanceZones::default(),
+            blue_watch: BlueWatch::default(),
         }
     }
 
@@ -101,16 +106,7 @@ impl Step<World> for Shift {
         let elapsed = timers.update(so_now).into_values().next();
         drop(timers);
         seen.short_for = elapsed.unwrap_or_default();
-        if let Some(least) = self.percents(&seen).into_iter().map(|(_, p)| p).min() {
-            world.progress(Progress {
-                step: self.id.clone(),
-                why: format!("green has {}", health(&seen.green).text()),
-                done: Some(u64::from(least)),
-                total: Some(100),
-                unit: Some("percent".into()),
-                part: None,
-            });
-        }
+        self.tell_share(world, &seen);
         Ok(seen)
     }
 
@@ -251,32 +247,42 @@ impl Step<World> for Shift {
         if set.is_empty() {
             return Decision::Done(format!("{was}% of the traffic is on green, as before"));
         }
-        // At weight 0 blue is still checked; but one that lost its targets cannot take the traffic back, and one that
-        // has just got them again is not judged yet.
-        let blue = health(&seen.blue);
-        let judged = seen.blue.iter().all(|t| t.state != "initial");
-        if was < 100 && !self.spec.blue_away && (blue.healthy == 0 || !judged) {
-            let why = format!(
-                "blue must be healthy before traffic goes back: {}",
-                blue.text()
-            );
-            return if trail.late(now, self.spec.timeout) {
-                Decision::Refuse(format!(
-                    "{why}, {}s long. Traffic stays where it is; mend blue, then run `eksup rollback` again.",
-                    self.spec.timeout.as_secs()
-                ))
-            } else {
-                Decision::Wait {
-                    why,
-                    recheck: RECHECK,
-                }
-            };
-        }
-        Decision::Act(Act {
+        let all = Decision::Act(Act {
             percent: was,
             set,
             back: None,
-        })
+        });
+        if was >= 100 || self.spec.blue_away {
+            return all;
+        }
+        // At weight 0 blue is still checked; but one that lost its targets cannot take the traffic back, and one that
+        // has just got them again is not judged yet.
+        let share = blue_share(
+            &seen.blue,
+            &seen.green,
+            self.spec.min_healthy_percent,
+            seen.blue_steady,
+        );
+        match share {
+            BlueShare::All => all,
+            BlueShare::None | BlueShare::Unjudged => self.wait_for_blue(seen, trail, now),
+            BlueShare::Part(share) => {
+                let on_green = was.max(100 - share.min(100));
+                let part = self.lowered_to(on_green, seen);
+                if part.set.is_empty() {
+                    self.wait_for_blue(seen, trail, now)
+                } else {
+                    Decision::Act(part)
+                }
+            }
+        }
+    }
+
+    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
+        let mut seen = Seen::read(world, &self.spec, &self.owners, &self.zones).await?;
+        self.tell_share(world, &seen);
+        seen.blue_steady = self.blue_watch.is_steady(&seen.blue);
+        Ok(seen)
     }
 
     fn describe(&self, act: &Act) -> String {
@@ -316,6 +322,64 @@ impl Shift {
         Decision::Wait {
             why,
             recheck: RECHECK,
+        }
+    }
+
+    /// Says what share of the traffic green has.
+    fn tell_share(&self, world: &World, seen: &Seen) {
+        if let Some(least) = self.percents(seen).into_iter().map(|(_, p)| p).min() {
+            world.progress(Progress {
+                step: self.id.clone(),
+                why: format!("green has {}", health(&seen.green).text()),
+                done: Some(u64::from(least)),
+                total: Some(100),
+                unit: Some("percent".into()),
+                part: None,
+            });
+        }
+    }
+
+    /// The rules that give green more than `percent`, with so much.
+    fn lowered_to(&self, percent: u32, seen: &Seen) -> Act {
+        let above: Vec<String> = self
+            .percents(seen)
+            .into_iter()
+            .filter(|(_, on_green)| *on_green > percent)
+            .map(|(rule, _)| rule)
+            .collect();
+        let mut act = self.to(percent, seen, None);
+        act.set.retain(|forward| above.contains(&forward.rule));
+        act
+    }
+
+    /// Blue cannot take (more of) the traffic yet. While green serves, nothing else of the rollback begins; a green that
+    /// serves nothing is no reason to wait: blue is opened and gets its pods, which is what makes it healthy.
+    fn wait_for_blue(&self, seen: &Seen, trail: &Trail, now: Timestamp) -> Decision<Act> {
+        let (blue, green) = (health(&seen.blue), health(&seen.green));
+        let why = format!(
+            "blue must be healthy before traffic goes back: {}",
+            blue.text()
+        );
+        let late = trail.late(now, self.spec.timeout);
+        let too_late = format!(
+            "{why}, {}s long. Traffic stays where it is; mend blue, then run `eksup rollback` again.",
+            self.spec.timeout.as_secs()
+        );
+        match (serving(&seen.green), late) {
+            (Serving::No, _) => Decision::Yield {
+                why: if late {
+                    too_late
+                } else {
+                    format!("{why}; green serves nothing ({})", green.text())
+                },
+                recheck: OUTAGE_RECHECK,
+                overdue: late && blue.healthy == 0,
+            },
+            (Serving::Yes | Serving::Unknown, true) => Decision::Refuse(too_late),
+            (Serving::Yes | Serving::Unknown, false) => Decision::Wait {
+                why,
+                recheck: RECHECK,
+            },
         }
     }
 
@@ -385,216 +449,5 @@ impl Shift {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::elb::{Rule, TargetHealth};
-
-    fn shift() -> Shift {
-        Shift::new(
-            "shift".into(),
-            ShiftSpec {
-                rules: vec!["r".into()],
-                blue: "b".into(),
-                green: "g".into(),
-                steps: vec![10, 50, 100],
-                bake: Duration::from_secs(60),
-                min_healthy_percent: 100,
-                timeout: Duration::from_secs(600),
-                back_on_unhealthy: true,
-                blue_away: false,
-                every_zone: true,
-            },
-        )
-    }
-
-    fn target(id: &str, state: &str) -> TargetHealth {
-        TargetHealth {
-            id: id.into(),
-            port: None,
-            zone: None,
-            state: state.into(),
-            reason: None,
-        }
-    }
-
-    fn seen(blue: i32, green: i32, state: &str) -> Seen {
-        let weigh = |arn: &str, weight| WeightedTargetGroup {
-            arn: arn.into(),
-            weight,
-        };
-        Seen {
-            rules: vec![Rule {
-                arn: "r".into(),
-                listener: "l".into(),
-                priority: "10".into(),
-                is_default: false,
-                conditions: vec![],
-                forward: vec![weigh("b", blue), weigh("g", green)],
-                stickiness_seconds: None,
-                rest: serde_json::Value::Null,
-                tags: Default::default(),
-            }],
-            green: vec![target("i-1", state)],
-            blue: vec![target("i-2", "healthy")],
-            short: vec![],
-            short_for: Duration::ZERO,
-        }
-    }
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(1_790_000_000 + seconds).unwrap()
-    }
-
-    fn past(act: &Act) -> Past {
-        Past {
-            started_at: Some(at(0)),
-            last_act_at: Some(at(0)),
-            last_act: serde_json::to_value(act).ok(),
-            acts: 1,
-            ..Past::default()
-        }
-    }
-
-    #[test]
-    fn a_zone_without_a_healthy_target_stops_the_shift_but_not_behind_a_local_service() {
-        let mut spec = shift().spec;
-        spec.min_healthy_percent = 50;
-        let mut dark = seen(100, 0, "healthy");
-        dark.green.push(target("i-3", "unhealthy"));
-        for (target, zone) in dark.green.iter_mut().zip(["a", "b"]) {
-            target.zone = Some(zone.to_owned());
-        }
-        let decide = |spec: &ShiftSpec| {
-            let shift = Shift::new("shift".into(), spec.clone());
-            shift.decide(&dark, &Past::default(), at(0))
-        };
-        let Decision::Wait { why, .. } = decide(&spec) else {
-            panic!("shifts onto a dark zone")
-        };
-        assert!(why.contains("none healthy in b"), "{why}");
-        spec.every_zone = false;
-        assert!(matches!(decide(&spec), Decision::Act(_)));
-    }
-
-    #[test]
-    fn traffic_rises_step_by_step_and_bakes_between() {
-        let shift = shift();
-        let Decision::Act(first) = shift.decide(&seen(100, 0, "healthy"), &Past::default(), at(0))
-        else {
-            panic!()
-        };
-        assert_eq!(first.percent, 10);
-        assert!(matches!(
-            shift.decide(&seen(90, 10, "healthy"), &past(&first), at(59)),
-            Decision::Wait { .. }
-        ));
-        let Decision::Act(second) = shift.decide(&seen(90, 10, "healthy"), &past(&first), at(60))
-        else {
-            panic!()
-        };
-        assert_eq!(second.percent, 50);
-    }
-
-    #[test]
-    fn no_traffic_goes_to_a_green_that_is_not_healthy() {
-        assert!(matches!(
-            shift().decide(&seen(100, 0, "unhealthy"), &Past::default(), at(0)),
-            Decision::Wait { .. }
-        ));
-    }
-
-    #[test]
-    fn a_green_that_falls_ill_gives_the_traffic_back_and_the_run_stops() {
-        let shift = shift();
-        let raised = shift.to(50, &seen(90, 10, "healthy"), None);
-        let Decision::Act(back) = shift.decide(&seen(50, 50, "unhealthy"), &past(&raised), at(10))
-        else {
-            panic!()
-        };
-        assert_eq!(back.percent, 0);
-        assert!(
-            matches!(shift.decide(&seen(100, 0, "unhealthy"), &past(&back), at(20)), Decision::Refuse(why) if why.contains("back on blue"))
-        );
-    }
-
-    #[test]
-    fn weights_that_somebody_else_wrote_stop_the_shift() {
-        let shift = shift();
-        let raised = shift.to(10, &seen(100, 0, "healthy"), None);
-        assert!(
-            matches!(shift.decide(&seen(63, 37, "healthy"), &past(&raised), at(100)), Decision::Refuse(why) if why.contains("somebody else"))
-        );
-    }
-
-    #[test]
-    fn restoring_brings_the_first_weights_back_whatever_came_between() {
-        let shift = shift();
-        let before = shift.before(&seen(100, 0, "healthy"));
-        let trail = Trail::default();
-        let Decision::Act(act) = shift.restore(&before, &seen(50, 50, "healthy"), &trail, at(0))
-        else {
-            panic!()
-        };
-        assert_eq!(act.percent, 0);
-        assert!(matches!(
-            shift.restore(&before, &seen(100, 0, "healthy"), &trail, at(0)),
-            Decision::Done(_)
-        ));
-    }
-
-    #[test]
-    fn weights_that_were_no_percents_come_back_as_they_were() {
-        let shift = shift();
-        let before = shift.before(&seen(1, 0, "healthy"));
-        let Decision::Act(act) =
-            shift.restore(&before, &seen(0, 100, "healthy"), &Trail::default(), at(0))
-        else {
-            panic!()
-        };
-        let weights: Vec<i32> = act.set[0].forward.iter().map(|t| t.weight).collect();
-        assert_eq!(weights, [1, 0]);
-    }
-
-    #[test]
-    fn a_blue_that_never_turns_healthy_again_is_stuck_and_not_waited_for_for_ever() {
-        let shift = shift();
-        let before = shift.before(&seen(100, 0, "healthy"));
-        let mut now = seen(0, 100, "healthy");
-        now.blue = vec![target("i-2", "unhealthy")];
-        let trail = |started: i64| Trail {
-            back: Past {
-                started_at: Some(at(started)),
-                ..Past::default()
-            },
-            ..Trail::default()
-        };
-        assert!(matches!(
-            shift.restore(&before, &now, &trail(0), at(599)),
-            Decision::Wait { .. }
-        ));
-        assert!(matches!(
-            shift.restore(&before, &now, &trail(0), at(601)),
-            Decision::Refuse(why) if why.contains("Traffic stays where it is")
-        ));
-    }
-
-    #[test]
-    fn no_weight_is_raised_while_a_workload_is_short() {
-        let shift = shift();
-        let mut short = seen(100, 0, "healthy");
-        short.short = vec![crate::steps::workload_health::ShortWorkload {
-            name: "Deployment shop/web".into(),
-            ready: 1,
-            needed: 2,
-            why: "pod shop/web-x on g1: ImagePullBackOff".into(),
-        }];
-        let decide = |seen: &Seen| shift.decide(seen, &Past::default(), Timestamp::UNIX_EPOCH);
-        assert!(matches!(decide(&short), Decision::Wait { why, .. } if why.contains("1 of 2")));
-        short.short_for = shift.spec.timeout + Duration::from_secs(1);
-        assert!(
-            matches!(decide(&short), Decision::Refuse(why) if why.contains("ImagePullBackOff"))
-        );
-        short.short.clear();
-        assert!(matches!(decide(&short), Decision::Act(_)));
-    }
-}
+#[path = "shift_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::asg::Asg;
 use crate::model::elb::{Rule, TargetHealth, short, short_rule};
-use crate::steps::traffic::health::{health, still_targets};
+use crate::steps::traffic::health::{Serving, health, serving, still_targets};
 use crate::steps::traffic::remaining_targets::{instance_ids, left_empty, may_detach};
 use crate::steps::{BACK_PATIENCE, World, absent_is_none};
 
@@ -58,6 +58,8 @@ pub struct Seen {
     weighing: Vec<String>,
     /// Why the target group would answer nobody once this group's instances have left it.
     left_empty: Option<String>,
+    /// In a rollback: whether the target groups that have the traffic in those rules serve.
+    elsewhere: Option<Serving>,
 }
 
 impl Seen {
@@ -74,6 +76,7 @@ impl Seen {
             targets,
             weighing: Vec::new(),
             left_empty: None,
+            elsewhere: None,
         })
     }
 
@@ -242,9 +245,11 @@ impl Step<World> for Attach {
             .collect();
         // Where blue is in the same target group, green leaves it only when blue serves; where it is not, green has had
         // no traffic since the weights went back.
-        let (_, others) = seen.own_and_others();
+        // A green that serves nothing leaves at once.
+        let (own, others) = seen.own_and_others();
         let others_health = health(&others);
-        if !ours.is_empty() && !others.is_empty() && others_health.healthy == 0 {
+        let serves = serving(&own) != Serving::No;
+        if !ours.is_empty() && !others.is_empty() && others_health.healthy == 0 && serves {
             let why = format!(
                 "{} must have other healthy targets before {} leaves it: {}",
                 short(&self.target_group),
@@ -290,6 +295,17 @@ impl Detach {
             idle_in,
         }
     }
+
+    async fn rules(&self, world: &World) -> Result<Vec<Rule>, StepError> {
+        let rules = world.aws.rules_by_arn(&self.idle_in, BTreeMap::new());
+        Ok(rules.await?)
+    }
+}
+
+/// The target groups that have traffic in a rule.
+fn weighed(rule: &Rule) -> impl Iterator<Item = &str> {
+    let weighed = rule.forward.iter().filter(|t| t.weight > 0);
+    weighed.map(|t| t.arn.as_str())
 }
 
 impl Step<World> for Detach {
@@ -303,21 +319,33 @@ impl Step<World> for Detach {
         seen.left_empty =
             left_empty(&world.aws, &self.target_group, &seen.targets, &leaving).await?;
         if !self.idle_in.is_empty() {
-            let rules = world
-                .aws
-                .rules_by_arn(&self.idle_in, BTreeMap::new())
-                .await?;
-            let weighs = |r: &&Rule| {
-                r.forward
-                    .iter()
-                    .any(|t| t.arn == self.target_group && t.weight > 0)
-            };
+            let rules = self.rules(world).await?;
+            let weighs = |r: &&Rule| weighed(r).any(|arn| arn == self.target_group);
             seen.weighing = rules
                 .iter()
                 .filter(weighs)
                 .map(|r| short_rule(&r.arn))
                 .collect();
         }
+        Ok(seen)
+    }
+
+    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
+        let mut seen = self.observe(world).await?;
+        if self.idle_in.is_empty() {
+            return Ok(seen);
+        }
+        let rules = self.rules(world).await?;
+        let elsewhere: BTreeSet<&str> = rules
+            .iter()
+            .flat_map(weighed)
+            .filter(|arn| *arn != self.target_group)
+            .collect();
+        let mut targets = Vec::new();
+        for arn in elsewhere {
+            targets.extend(world.aws.target_health(arn).await?);
+        }
+        seen.elsewhere = Some(serving(&targets));
         Ok(seen)
     }
 
@@ -415,7 +443,23 @@ impl Step<World> for Detach {
                 short(&self.target_group),
                 health(&own).text()
             );
-            return wait_back(why, trail, now);
+            // Where nothing serves, here and where the traffic is, there is nothing that the rest of the rollback could
+            // take away: it goes on, and its pods are what makes these targets healthy.
+            let all: Vec<TargetHealth> = own.iter().chain(&others).cloned().collect();
+            let nothing_serves = match seen.elsewhere {
+                Some(elsewhere) => elsewhere == Serving::No && !served,
+                None => serving(&all) == Serving::No,
+            };
+            return if nothing_serves {
+                let overdue = trail.late(now, BACK_PATIENCE);
+                Decision::Yield {
+                    why,
+                    recheck: RECHECK,
+                    overdue,
+                }
+            } else {
+                wait_back(why, trail, now)
+            };
         }
         Decision::Done(format!(
             "{}'s instances are targets of {} again",

@@ -31,6 +31,8 @@ pub enum Change {
         namespace: String,
         workload: String,
     },
+    PodsFailOn(String),
+    NoImagesOn(String),
     Budget {
         namespace: String,
         name: String,
@@ -131,6 +133,8 @@ impl Change {
             "operator-down" => Self::OperatorDown(named("a kind, such as StrimziPodSet")?),
             "operator-back" => Self::OperatorBack(named("a kind, such as StrimziPodSet")?),
             "eviction-half-done" => Self::HalfEvictions(count("evictions")?),
+            "pods-fail-on" => Self::PodsFailOn(named("a node group")?),
+            "no-images-on" => Self::NoImagesOn(named("a node group")?),
             "budget" => {
                 let (budget, least) = two("NAMESPACE/NAME:NUMBER")?;
                 let (namespace, name) = budget
@@ -187,7 +191,7 @@ impl Change {
             "history-lost" => Self::HistoryLost,
             other => {
                 return Err(format!(
-                    "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, crash-loop, workload-fixed, clock-skew, operator-down, operator-back, eviction-half-done, budget, cordon, uncordon, scale, autoscaler, min-size, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
+                    "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, pods-fail-on, no-images-on, crash-loop, workload-fixed, clock-skew, operator-down, operator-back, eviction-half-done, budget, cordon, uncordon, scale, autoscaler, min-size, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
                 ));
             }
         })
@@ -238,6 +242,8 @@ impl Change {
             Self::OperatorDown(kind) => others::stop_operator(world, kind),
             Self::OperatorBack(kind) => others::start_operator(world, kind),
             Self::HalfEvictions(number) => others::half_evictions(world, *number),
+            Self::PodsFailOn(group) => others::pods_fail_on(world, group),
+            Self::NoImagesOn(group) => others::no_images_on(world, group),
             Self::Budget {
                 namespace,
                 name,

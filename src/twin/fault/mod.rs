@@ -28,6 +28,8 @@
 //!           | "operator-back"         ":" KIND       now somebody does
 //!           | "eviction-half-done"    ":" NUMBER     the API server dies between an eviction's entry in the budget and the
 //!                                                    pod's deletion
+//!           | "pods-fail-on"          ":" GROUP      no pod on the node group's nodes is ready, but DaemonSets'
+//!           | "no-images-on"          ":" GROUP      the node group's nodes lose their images and can pull none
 //!           | "budget"                ":" NAMESPACE "/" NAME ":" NUMBER   somebody writes minAvailable into a budget
 //!           | "cordon"                ":" NODE       somebody cordons a node, and
 //!           | "uncordon"              ":" NODE       opens it again

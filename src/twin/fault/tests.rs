@@ -25,6 +25,8 @@ fn every_example_of_the_grammar_is_read() {
         "control-plane-fails:IpNotAvailable",
         "stale:eks:DescribeNodegroup:2",
         "pod-never-ready:expense/backend",
+        "pods-fail-on:expense-green@2h",
+        "no-images-on:expense-green",
         "budget:expense/backend:3@20m",
         "cordon:2@5m",
         "uncordon:ip-10-0-0-4.ec2.internal",

@@ -48,6 +48,10 @@ pub struct Cluster {
     pub(super) operator_pods: BTreeMap<Name, Object>,
     /// Evictions that are still to get no further than their entry in the budget.
     pub(super) half_evictions: u32,
+    /// Node groups on whose nodes no pod but DaemonSets' is ready.
+    pub(super) failing_groups: BTreeSet<String>,
+    /// Node groups whose nodes can pull no image but DaemonSets'.
+    pub(super) imageless_groups: BTreeSet<String>,
     /// Budgets that somebody has changed, as they were.
     pub(super) tightened: BTreeMap<Name, Value>,
     /// Work that is queued already.
@@ -89,6 +93,8 @@ impl Cluster {
             operators_down: BTreeSet::new(),
             operator_pods: BTreeMap::new(),
             half_evictions: 0,
+            failing_groups: BTreeSet::new(),
+            imageless_groups: BTreeSet::new(),
             tightened: BTreeMap::new(),
             queued: BTreeSet::new(),
             next_ip: 0,

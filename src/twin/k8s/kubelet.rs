@@ -156,6 +156,7 @@ pub fn step(cluster: &mut Cluster, step: Step, name: &Name, uid: &str) {
     match step {
         Step::Prepare => prepare(cluster, &key, &object, &pod),
         Step::Start => start(cluster, &key, &object, &pod),
+        Step::Ready if spoilt(cluster, &pod) => {}
         Step::Ready => ready(cluster, &key, true),
         Step::Crash if !crash_loops(cluster, &object, &pod) => recover(cluster, &key, &pod),
         Step::Crash => crash(cluster, &key, &pod),
@@ -204,13 +205,22 @@ fn prepare(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
     cluster.later(wait, due(Step::Start, pod));
 }
 
-/// Whether the pod needs an image that its node does not have and nobody can pull.
+/// Whether the pod needs an image that its node does not have and nobody can pull, or that node cannot.
 fn unpullable(cluster: &Cluster, object: &Value, node: &str) -> bool {
     let have = cluster.images.get(node);
+    let here = is_concerned(cluster, &Pod::of(object), &cluster.imageless_groups);
     list(object, "spec.containers").iter().any(|c| {
         let image = text(c, "image");
-        cluster.unpullable.contains(image) && !have.is_some_and(|have| have.contains(image))
+        let nowhere = here || cluster.unpullable.contains(image);
+        nowhere && !have.is_some_and(|have| have.contains(image))
     })
+}
+
+/// Whether the pod is on a node of one of the groups, and not a DaemonSet's.
+fn is_concerned(cluster: &Cluster, pod: &Pod, groups: &BTreeSet<String>) -> bool {
+    let node = cluster.store.index.nodes.get(&pod.node);
+    let daemon = pod.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
+    !daemon && node.is_some_and(|n| groups.contains(n.group()))
 }
 
 fn start(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
@@ -279,9 +289,9 @@ fn crash_loops(cluster: &Cluster, object: &Value, pod: &Pod) -> bool {
     says(object, "crash-loop").is_some() || is_of(cluster, &cluster.crash_loop, pod)
 }
 
-/// Whether the pod belongs to a workload whose new pods never become ready.
+/// Whether the pod belongs to a workload whose new pods never become ready, or is on a node where none does.
 fn spoilt(cluster: &Cluster, pod: &Pod) -> bool {
-    is_of(cluster, &cluster.never_ready, pod)
+    is_concerned(cluster, pod, &cluster.failing_groups) || is_of(cluster, &cluster.never_ready, pod)
 }
 
 /// Whether the pod belongs to one of `workloads`.

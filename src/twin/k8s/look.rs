@@ -71,6 +71,16 @@ pub fn singles(world: &World) -> BTreeMap<String, Floor> {
         .collect()
 }
 
+/// Whether a pod, by the path of its object in the API, is not ready or is no more.
+pub fn is_unready_pod(world: &World, path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let ["api", "v1", "namespaces", ns, "pods", name] = parts.as_slice() else {
+        return false;
+    };
+    let pod = world.kube.store.find(PODS, &Name::new(*ns, *name));
+    pod.is_none_or(|pod| !super::facts::Pod::of(pod).ready)
+}
+
 /// Whether no taint keeps a pod off a node: evicted from a closed node, it may be bound to one again.
 fn tolerates_everything(pod: &Value) -> bool {
     list(pod, "spec.tolerations").iter().any(|t| {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::hands::{NodeBirth, PATIENCE, ROUND, Step, evict_all, node_joins};
+use super::hands::{NodeBirth, PATIENCE, ROUND, Step, evict_all, node_joins, nodes_of_group};
 use super::json::{at, list, set, text, unset};
-use super::kinds::{BUDGETS, DAEMON_SETS, DEPLOYMENTS, NODES, STATEFUL_SETS};
+use super::kinds::{BUDGETS, DAEMON_SETS, DEPLOYMENTS, NODES, PODS, STATEFUL_SETS};
 use super::store::{Key, Name};
 use super::{Cluster, Due, within};
 use crate::twin::world::World;
@@ -110,6 +110,35 @@ pub fn half_evictions(world: &mut World, number: u32) -> bool {
     number > 0
 }
 
+/// Pods on the nodes of a group are not ready from now on, but DaemonSets'. Whether it has nodes.
+pub fn pods_fail_on(world: &mut World, group: &str) -> bool {
+    let nodes = nodes_of_group(world, group);
+    within(world, |cluster| {
+        cluster.failing_groups.insert(group.to_owned());
+        let pods: Vec<_> = nodes
+            .iter()
+            .flat_map(|n| cluster.store.pods_on(n))
+            .collect();
+        for pod in pods {
+            if pod.owner.as_ref().is_none_or(|o| o.kind != "DaemonSet") {
+                let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
+                super::kubelet::ready(cluster, &key, false);
+            }
+        }
+    });
+    !nodes.is_empty()
+}
+
+/// The nodes of a group lose their images, and can pull none but DaemonSets' any more. Whether it has nodes.
+pub fn no_images_on(world: &mut World, group: &str) -> bool {
+    let nodes = nodes_of_group(world, group);
+    within(world, |cluster| {
+        cluster.imageless_groups.insert(group.to_owned());
+        cluster.images.retain(|node, _| !nodes.contains(node));
+    });
+    !nodes.is_empty()
+}
+
 /// The pod templates of the workloads of that name.
 fn templates<'a>(cluster: &'a Cluster, ns: &str, name: &str) -> impl Iterator<Item = &'a Value> {
     let at_name = Name::new(ns, name);
@@ -162,6 +191,8 @@ pub fn is_dead(world: &World, node: &str) -> bool {
 /// of `eksup.dev` are open.
 pub fn mend(world: &mut World) {
     within(world, |cluster| {
+        cluster.failing_groups.clear();
+        cluster.imageless_groups.clear();
         cluster.access.refused = None;
         for (name, spec) in std::mem::take(&mut cluster.tightened) {
             let key = Key {

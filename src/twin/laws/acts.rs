@@ -221,7 +221,9 @@ fn forbidden(world: &World, change: &Change) -> Option<String> {
             Some(format!("{op} is no part of an upgrade"))
         }
         Change::Kube { method, path, .. } if *method == Method::DELETE => {
-            let pods = path.contains("/pods/") && terms.may_delete_pods;
+            // A pod that is not ready serves nobody: its budget counts it as down already.
+            let unready = || look::is_unready_pod(world, path);
+            let pods = path.contains("/pods/") && (terms.may_delete_pods || unready());
             (!pods).then(|| format!("DELETE {path}"))
         }
         Change::Aws { .. } | Change::Kube { .. } => None,

@@ -1,0 +1,278 @@
+//! What a shift of weights decides, forward and in a rollback.
+
+use super::*;
+use crate::model::elb::{Rule, TargetHealth};
+
+fn shift() -> Shift {
+    Shift::new(
+        "shift".into(),
+        ShiftSpec {
+            rules: vec!["r".into()],
+            blue: "b".into(),
+            green: "g".into(),
+            steps: vec![10, 50, 100],
+            bake: Duration::from_secs(60),
+            min_healthy_percent: 100,
+            timeout: Duration::from_secs(600),
+            back_on_unhealthy: true,
+            blue_away: false,
+            every_zone: true,
+        },
+    )
+}
+
+fn target(id: &str, state: &str) -> TargetHealth {
+    TargetHealth {
+        id: id.into(),
+        port: None,
+        zone: None,
+        state: state.into(),
+        reason: None,
+    }
+}
+
+fn seen(blue: i32, green: i32, state: &str) -> Seen {
+    let weigh = |arn: &str, weight| WeightedTargetGroup {
+        arn: arn.into(),
+        weight,
+    };
+    Seen {
+        blue_steady: false,
+        rules: vec![Rule {
+            arn: "r".into(),
+            listener: "l".into(),
+            priority: "10".into(),
+            is_default: false,
+            conditions: vec![],
+            forward: vec![weigh("b", blue), weigh("g", green)],
+            stickiness_seconds: None,
+            rest: serde_json::Value::Null,
+            tags: Default::default(),
+        }],
+        green: vec![target("i-1", state)],
+        blue: vec![target("i-2", "healthy")],
+        short: vec![],
+        short_for: Duration::ZERO,
+    }
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_790_000_000 + seconds).unwrap()
+}
+
+fn past(act: &Act) -> Past {
+    Past {
+        started_at: Some(at(0)),
+        last_act_at: Some(at(0)),
+        last_act: serde_json::to_value(act).ok(),
+        acts: 1,
+        ..Past::default()
+    }
+}
+
+#[test]
+fn a_zone_without_a_healthy_target_stops_the_shift_but_not_behind_a_local_service() {
+    let mut spec = shift().spec;
+    spec.min_healthy_percent = 50;
+    let mut dark = seen(100, 0, "healthy");
+    dark.green.push(target("i-3", "unhealthy"));
+    for (target, zone) in dark.green.iter_mut().zip(["a", "b"]) {
+        target.zone = Some(zone.to_owned());
+    }
+    let decide = |spec: &ShiftSpec| {
+        let shift = Shift::new("shift".into(), spec.clone());
+        shift.decide(&dark, &Past::default(), at(0))
+    };
+    let Decision::Wait { why, .. } = decide(&spec) else {
+        panic!("shifts onto a dark zone")
+    };
+    assert!(why.contains("none healthy in b"), "{why}");
+    spec.every_zone = false;
+    assert!(matches!(decide(&spec), Decision::Act(_)));
+}
+
+#[test]
+fn traffic_rises_step_by_step_and_bakes_between() {
+    let shift = shift();
+    let Decision::Act(first) = shift.decide(&seen(100, 0, "healthy"), &Past::default(), at(0))
+    else {
+        panic!()
+    };
+    assert_eq!(first.percent, 10);
+    assert!(matches!(
+        shift.decide(&seen(90, 10, "healthy"), &past(&first), at(59)),
+        Decision::Wait { .. }
+    ));
+    let Decision::Act(second) = shift.decide(&seen(90, 10, "healthy"), &past(&first), at(60))
+    else {
+        panic!()
+    };
+    assert_eq!(second.percent, 50);
+}
+
+#[test]
+fn no_traffic_goes_to_a_green_that_is_not_healthy() {
+    assert!(matches!(
+        shift().decide(&seen(100, 0, "unhealthy"), &Past::default(), at(0)),
+        Decision::Wait { .. }
+    ));
+}
+
+#[test]
+fn a_green_that_falls_ill_gives_the_traffic_back_and_the_run_stops() {
+    let shift = shift();
+    let raised = shift.to(50, &seen(90, 10, "healthy"), None);
+    let Decision::Act(back) = shift.decide(&seen(50, 50, "unhealthy"), &past(&raised), at(10))
+    else {
+        panic!()
+    };
+    assert_eq!(back.percent, 0);
+    assert!(
+        matches!(shift.decide(&seen(100, 0, "unhealthy"), &past(&back), at(20)), Decision::Refuse(why) if why.contains("back on blue"))
+    );
+}
+
+#[test]
+fn weights_that_somebody_else_wrote_stop_the_shift() {
+    let shift = shift();
+    let raised = shift.to(10, &seen(100, 0, "healthy"), None);
+    assert!(
+        matches!(shift.decide(&seen(63, 37, "healthy"), &past(&raised), at(100)), Decision::Refuse(why) if why.contains("somebody else"))
+    );
+}
+
+#[test]
+fn restoring_brings_the_first_weights_back_whatever_came_between() {
+    let shift = shift();
+    let before = shift.before(&seen(100, 0, "healthy"));
+    let trail = Trail::default();
+    let Decision::Act(act) = shift.restore(&before, &seen(50, 50, "healthy"), &trail, at(0)) else {
+        panic!()
+    };
+    assert_eq!(act.percent, 0);
+    assert!(matches!(
+        shift.restore(&before, &seen(100, 0, "healthy"), &trail, at(0)),
+        Decision::Done(_)
+    ));
+}
+
+#[test]
+fn weights_that_were_no_percents_come_back_as_they_were() {
+    let shift = shift();
+    let before = shift.before(&seen(1, 0, "healthy"));
+    let Decision::Act(act) =
+        shift.restore(&before, &seen(0, 100, "healthy"), &Trail::default(), at(0))
+    else {
+        panic!()
+    };
+    let weights: Vec<i32> = act.set[0].forward.iter().map(|t| t.weight).collect();
+    assert_eq!(weights, [1, 0]);
+}
+
+#[test]
+fn a_blue_that_never_turns_healthy_again_is_stuck_and_not_waited_for_for_ever() {
+    let shift = shift();
+    let before = shift.before(&seen(100, 0, "healthy"));
+    let mut now = seen(0, 100, "healthy");
+    now.blue = vec![target("i-2", "unhealthy")];
+    let trail = |started: i64| Trail {
+        back: Past {
+            started_at: Some(at(started)),
+            ..Past::default()
+        },
+        ..Trail::default()
+    };
+    assert!(matches!(
+        shift.restore(&before, &now, &trail(0), at(599)),
+        Decision::Wait { .. }
+    ));
+    assert!(matches!(
+        shift.restore(&before, &now, &trail(0), at(601)),
+        Decision::Refuse(why) if why.contains("Traffic stays where it is")
+    ));
+}
+
+#[test]
+fn no_weight_is_raised_while_a_workload_is_short() {
+    let shift = shift();
+    let mut short = seen(100, 0, "healthy");
+    short.short = vec![crate::steps::workload_health::ShortWorkload {
+        name: "Deployment shop/web".into(),
+        ready: 1,
+        needed: 2,
+        why: "pod shop/web-x on g1: ImagePullBackOff".into(),
+    }];
+    let decide = |seen: &Seen| shift.decide(seen, &Past::default(), Timestamp::UNIX_EPOCH);
+    assert!(matches!(decide(&short), Decision::Wait { why, .. } if why.contains("1 of 2")));
+    short.short_for = shift.spec.timeout + Duration::from_secs(1);
+    assert!(matches!(decide(&short), Decision::Refuse(why) if why.contains("ImagePullBackOff")));
+    short.short.clear();
+    assert!(matches!(decide(&short), Decision::Act(_)));
+}
+
+fn rolled_back_from(started: i64) -> Trail {
+    Trail {
+        back: Past {
+            started_at: Some(at(started)),
+            ..Past::default()
+        },
+        ..Trail::default()
+    }
+}
+
+#[test]
+fn where_green_serves_nothing_the_rest_of_the_rollback_goes_on_and_only_at_its_end_a_person_is_asked()
+ {
+    let shift = shift();
+    let before = shift.before(&seen(100, 0, "healthy"));
+    let mut now = seen(0, 100, "unhealthy");
+    now.blue = vec![target("i-2", "unhealthy")];
+    let decide = |now: &Seen, s: i64| shift.restore(&before, now, &rolled_back_from(0), at(s));
+    let Decision::Yield { why, overdue, .. } = decide(&now, 599) else {
+        panic!("{:?}", decide(&now, 599))
+    };
+    assert!(!overdue && why.contains("green serves nothing"), "{why}");
+    assert!(matches!(
+        decide(&now, 601),
+        Decision::Yield { overdue: true, .. }
+    ));
+    // What is not judged yet may serve.
+    now.green = vec![target("i-1", "initial")];
+    assert!(matches!(decide(&now, 599), Decision::Wait { .. }));
+}
+
+#[test]
+fn weights_follow_blues_healthy_targets_in_steps_and_never_go_up_on_green_again() {
+    let shift = shift();
+    let before = shift.before(&seen(100, 0, "healthy"));
+    let blue = |states: [&str; 3]| {
+        let target = |(i, state): (usize, &&str)| target(&format!("i-{i}"), state);
+        states.iter().enumerate().map(target).collect::<Vec<_>>()
+    };
+    let mut now = seen(0, 100, "unhealthy");
+    now.blue = blue(["healthy", "unhealthy", "unhealthy"]);
+    let decide = |now: &Seen| shift.restore(&before, now, &rolled_back_from(0), at(1));
+    let Decision::Act(act) = decide(&now) else {
+        panic!()
+    };
+    assert_eq!(act.percent, 67);
+    now.rules[0].forward = act.set[0].forward.clone();
+    assert!(matches!(
+        decide(&now),
+        Decision::Yield { overdue: false, .. }
+    ));
+    // One less than a moment ago: green gets nothing back for that.
+    now.blue = blue(["healthy", "healthy", "unhealthy"]);
+    let Decision::Act(act) = decide(&now) else {
+        panic!()
+    };
+    assert_eq!(act.percent, 34);
+    now.rules[0].forward = act.set[0].forward.clone();
+    now.blue = blue(["healthy", "unhealthy", "unhealthy"]);
+    assert!(matches!(decide(&now), Decision::Yield { .. }));
+    now.blue_steady = true;
+    let Decision::Act(act) = decide(&now) else {
+        panic!()
+    };
+    assert_eq!(act.percent, 0);
+}
