@@ -21,6 +21,7 @@ pub mod retire;
 pub mod shield;
 pub mod traffic;
 pub mod updates;
+pub mod workload_gate;
 pub mod workload_health;
 pub mod world;
 

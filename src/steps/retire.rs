@@ -1,7 +1,6 @@
 //! Blue goes, once it is proved empty: no pod but DaemonSets', no volume, no share of any rule, no target draining.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,18 +12,17 @@ use crate::model::asg::Asg;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::elb::{short, short_rule};
 use crate::model::{ApiError, Class};
-use crate::steps::drain::timers::Timers;
 use crate::steps::drain::unready::serves;
 use crate::steps::traffic::health::still_targets;
 use crate::steps::traffic::remaining_targets::{
     left_empty_without, may_detach, serves_alone, serves_alone_text,
 };
 use crate::steps::updates::{POLL, issues};
-use crate::steps::workload_health::{ShortWorkload, describe_short};
+use crate::steps::workload_gate::{Shortage, WorkloadGate};
 use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable, nodes};
 
 /// How long something that keeps blue from being empty is waited for before a person is asked.
-const PATIENCE_WITH_BLUE: SignedDuration = SignedDuration::from_mins(15);
+const PATIENCE_WITH_BLUE: Duration = Duration::from_secs(15 * 60);
 const RECHECK: Duration = POLL;
 /// DescribeNodegroup may say ACTIVE for some seconds after DeleteNodegroup.
 pub const DELETE_SHOWS: SignedDuration = SignedDuration::from_secs(30);
@@ -39,8 +37,7 @@ pub struct Retire {
     delete: bool,
     target_groups: Vec<String>,
     rules: Vec<String>,
-    /// Since when workloads are short.
-    timers: Mutex<Timers>,
+    gate: WorkloadGate,
 }
 
 /// What a look sees.
@@ -61,9 +58,7 @@ pub struct Seen {
     green_serves: bool,
     /// Why green cannot carry what blue did.
     unfit: Option<String>,
-    /// Workloads with fewer Ready pods than when the run began, and how long this process has seen that.
-    short: Vec<ShortWorkload>,
-    short_for: Duration,
+    short: Shortage,
     /// Target groups and classic load balancers in which nobody but blue serves.
     left_empty: Vec<String>,
 }
@@ -133,7 +128,7 @@ impl Retire {
             delete,
             target_groups,
             rules,
-            timers: Mutex::default(),
+            gate: WorkloadGate::default(),
         }
     }
 
@@ -147,42 +142,6 @@ impl Retire {
         }
         let short = world.workloads.short_workloads(&world.kube, snapshot);
         Ok(short.await?.is_empty())
-    }
-
-    /// Reads whether the workloads are as whole as they were. Where green is made only afterwards, nothing runs now.
-    async fn read_workloads(&self, world: &World, seen: &mut Seen) -> Result<(), ApiError> {
-        if self.green.is_none() {
-            return Ok(());
-        }
-        seen.short = world.short_workloads().await?;
-        let so_now = (!seen.short.is_empty()).then(|| "short".to_owned());
-        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
-        let elapsed = timers.update(so_now).into_values().next();
-        seen.short_for = elapsed.unwrap_or_default();
-        Ok(())
-    }
-
-    /// Blue is not taken out of anything, and not gone for good, while a workload is short. `stands`: what blue does then.
-    fn wait_for_workloads(&self, seen: &Seen, stands: &str) -> Option<Decision<Act>> {
-        if seen.short.is_empty() {
-            return None;
-        }
-        let why = format!(
-            "workloads have fewer Ready pods than when the run began: {}",
-            describe_short(&seen.short)
-        );
-        let late = SignedDuration::try_from(seen.short_for).is_ok_and(|t| t > PATIENCE_WITH_BLUE);
-        Some(if late {
-            Decision::Refuse(format!(
-                "{why}, for {}s; {stands}. Fix them, then run `eksup apply` again.",
-                seen.short_for.as_secs()
-            ))
-        } else {
-            Decision::Wait {
-                why,
-                recheck: RECHECK,
-            }
-        })
     }
 
     fn kept(&self, seen: &Seen) -> Option<Decision<Act>> {
@@ -206,7 +165,8 @@ impl Retire {
 /// What keeps blue has been waited for long enough.
 fn late(past: &Past, now: Timestamp) -> bool {
     past.started_at
-        .is_some_and(|t| now.duration_since(t) > PATIENCE_WITH_BLUE)
+        .and_then(|t| Duration::try_from(now.duration_since(t)).ok())
+        .is_some_and(|waited| waited > PATIENCE_WITH_BLUE)
 }
 
 /// DeleteNodegroup was written down a moment ago: whether it was sent, and took, may not show yet.
@@ -261,11 +221,13 @@ impl Step<World> for Retire {
             nodes,
             ready,
             unfit: None,
-            short: vec![],
-            short_for: Duration::ZERO,
+            short: Shortage::default(),
             left_empty: vec![],
         };
-        self.read_workloads(world, &mut seen).await?;
+        // Where green is made only afterwards, nothing runs now.
+        if self.green.is_some() {
+            seen.short = self.gate.read(world).await?;
+        }
         let Some(group) = &seen.group else {
             return Ok(seen);
         };
@@ -354,8 +316,9 @@ impl Step<World> for Retire {
         let Some(group) = &seen.group else {
             if seen.nodes.is_empty() {
                 let gone = format!("node group {} is gone", self.blue);
-                return self
-                    .wait_for_workloads(seen, &gone)
+                let meanwhile = format!("{gone}; the run is not done");
+                return (seen.short)
+                    .hold_back(PATIENCE_WITH_BLUE, &meanwhile)
                     .unwrap_or(Decision::Done(gone));
             }
             return wait(format!(
@@ -393,7 +356,7 @@ impl Step<World> for Retire {
             ));
         }
         let stays = format!("{} stays as it is", self.blue);
-        if let Some(decision) = self.wait_for_workloads(seen, &stays) {
+        if let Some(decision) = seen.short.hold_back(PATIENCE_WITH_BLUE, &stays) {
             return decision;
         }
         if !seen.held.is_empty() {

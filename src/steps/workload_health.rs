@@ -72,6 +72,8 @@ pub struct PodWorkload {
 #[derive(Clone, Debug, Default)]
 pub struct WorkloadMonitor {
     baseline: Arc<ReadyCounts>,
+    /// What workloads had that are new since then, when this process first saw a pod of theirs that has to move.
+    newer: Arc<Mutex<ReadyCounts>>,
     /// The workload behind each ReplicaSet, by the set's uid; an owner never changes.
     replica_sets: Arc<Mutex<HashMap<String, String>>>,
     /// The same when the run itself began, in a rollback; empty where nobody knows.
@@ -83,6 +85,7 @@ impl WorkloadMonitor {
     pub fn new(baseline: ReadyCounts) -> Self {
         Self {
             baseline: Arc::new(baseline),
+            newer: Arc::default(),
             replica_sets: Arc::default(),
             at_start: Arc::default(),
         }
@@ -134,9 +137,10 @@ impl WorkloadMonitor {
         kube: &Kube,
         snapshot: &Snapshot,
     ) -> Result<Vec<ShortWorkload>, ApiError> {
+        let expected = self.expected();
         let below = {
             let known = self.known();
-            let mut below = compare(&self.baseline, &count_ready(snapshot, &known), None);
+            let mut below = compare(&expected, &count_ready(snapshot, &known), None);
             for workload in &mut below {
                 workload.why = explain(snapshot, &known, &workload.name);
             }
@@ -151,7 +155,7 @@ impl WorkloadMonitor {
         let known = self.known();
         let counts = count_ready(snapshot, &known);
         let wanted = wanted_counts(&listed, &known);
-        let mut short = compare(&self.baseline, &counts, Some(&wanted));
+        let mut short = compare(&expected, &counts, Some(&wanted));
         for workload in &mut short {
             workload.why = explain(snapshot, &known, &workload.name);
         }
@@ -188,7 +192,10 @@ impl WorkloadMonitor {
         let of_pod = |pod: &&Pod| {
             let name = workload_of(pod, &known)?;
             let ready = counts.get(&name).copied().unwrap_or(0);
-            let had = self.baseline.get(&name).copied().unwrap_or(ready);
+            let had = match self.baseline.get(&name) {
+                Some(had) => *had,
+                None => self.first_seen(&name, ready),
+            };
             Some((pod.uid.clone(), PodWorkload { name, had, ready }))
         };
         Ok(pods.iter().filter_map(of_pod).collect())
@@ -197,6 +204,22 @@ impl WorkloadMonitor {
     /// What it watches for.
     pub fn into_baseline(self) -> ReadyCounts {
         Arc::unwrap_or_clone(self.baseline)
+    }
+
+    /// What a workload had that is not in the baseline when it was first seen; more, where it has more by now.
+    fn first_seen(&self, name: &str, ready: u32) -> u32 {
+        let mut newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        let had = newer.entry(name.to_owned()).or_insert(ready);
+        *had = (*had).max(ready);
+        *had
+    }
+
+    /// What each workload is held against.
+    fn expected(&self) -> ReadyCounts {
+        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut expected = newer.clone();
+        expected.extend(self.baseline.iter().map(|(n, c)| (n.clone(), *c)));
+        expected
     }
 
     fn learn(&self, listed: &[Workload]) {

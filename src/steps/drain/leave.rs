@@ -25,6 +25,7 @@ use crate::model::elb::short;
 use crate::model::kube::Pod;
 use crate::model::{ApiError, Class};
 use crate::route::DrainSpec;
+use crate::steps::nodes::is_closed_by;
 use crate::steps::{BACK_PATIENCE, World};
 
 /// How often blue's targets and its new pods are looked at on the way back.
@@ -157,7 +158,8 @@ impl GreenDrain {
         let seen = &green.seen;
         let act = move_unready(seen, &green.unready, &green.dead, consents(&self.spec))
             .filter(|act| green.may_delete || !matches!(act, Act::Delete { .. }))?;
-        let open = seen.nodes.iter().filter(|n| !n.shielded(&seen.run));
+        let closed = |n: &BlueNode| n.node.unschedulable && is_closed_by(&n.node, &seen.run);
+        let open = seen.nodes.iter().filter(|n| !closed(n));
         let nodes: Vec<String> = open.map(|n| n.node.name.clone()).collect();
         Some(if nodes.is_empty() {
             act

@@ -13,6 +13,7 @@ pub mod late_nodes;
 pub mod leave;
 pub mod next_nodes;
 pub mod placement;
+pub mod reading;
 pub mod seen;
 pub mod settle;
 pub mod step;

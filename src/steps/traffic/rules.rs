@@ -17,7 +17,7 @@ use crate::model::elb::{
 use crate::route::ShiftSpec;
 use crate::steps::traffic::health::{health, with_zones};
 use crate::steps::traffic::shift::rules;
-use crate::steps::workload_health::ShortWorkload;
+use crate::steps::workload_gate::Shortage;
 use crate::steps::{PATIENCE, World};
 
 /// Calls to AWS are no more often than this.
@@ -70,9 +70,8 @@ pub struct Seen {
     pub rules: Vec<Rule>,
     pub green: Vec<TargetHealth>,
     pub blue: Vec<TargetHealth>,
-    /// For the shift: workloads with fewer Ready pods than when the run began, and how long that has been so.
-    pub short: Vec<ShortWorkload>,
-    pub short_for: Duration,
+    /// For the shift: the workloads that are short.
+    pub short: Shortage,
     /// In a rollback: no target of blue has turned healthy for a while.
     pub blue_steady: bool,
 }
@@ -97,8 +96,7 @@ impl Seen {
             rules,
             green,
             blue,
-            short: Vec::new(),
-            short_for: Duration::ZERO,
+            short: Shortage::default(),
             blue_steady: false,
         })
     }

@@ -1,6 +1,5 @@
 //! Weights from blue to green, in steps, each baked, each gated by green's health, each read back.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,12 +10,11 @@ use crate::event::Progress;
 use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::World;
-use crate::steps::drain::timers::Timers;
 use crate::steps::traffic::health::{Serving, health, serving};
 use crate::steps::traffic::rules::{Forward, InstanceZones, Owners, Seen, write};
 use crate::steps::traffic::weight_return::{BlueShare, BlueWatch, blue_share};
 use crate::steps::traffic::weights::{percent, with_percent};
-use crate::steps::workload_health::describe_short;
+use crate::steps::workload_gate::WorkloadGate;
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
@@ -30,8 +28,7 @@ pub struct Shift {
     id: String,
     spec: ShiftSpec,
     owners: Owners,
-    /// Since when workloads are short.
-    short: Mutex<Timers>,
+    gate: WorkloadGate,
     zones: InstanceZones,
     blue_watch: BlueWatch,
 }
@@ -53,7 +50,7 @@ impl Shift {
             id,
             spec,
             owners: Owners::default(),
-            short: Mutex::default(),
+            gate: WorkloadGate::default(),
             zones: InstanceZones::default(),
             blue_watch: BlueWatch::default(),
         }
@@ -100,12 +97,7 @@ impl Step<World> for Shift {
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = Seen::read(world, &self.spec, &self.owners, &self.zones).await?;
-        seen.short = world.short_workloads().await?;
-        let so_now = (!seen.short.is_empty()).then(|| "short".to_owned());
-        let mut timers = self.short.lock().unwrap_or_else(PoisonError::into_inner);
-        let elapsed = timers.update(so_now).into_values().next();
-        drop(timers);
-        seen.short_for = elapsed.unwrap_or_default();
+        seen.short = self.gate.read(world).await?;
         self.tell_share(world, &seen);
         Ok(seen)
     }
@@ -187,8 +179,9 @@ impl Step<World> for Shift {
             };
         }
         // No share is raised while something is down; a shift is not over either.
-        if !seen.short.is_empty() {
-            return self.wait_for_workloads(reached, seen);
+        let meanwhile = format!("{reached}% of the traffic is on green, and no more is shifted");
+        if let Some(decision) = seen.short.hold_back(self.spec.timeout, &meanwhile) {
+            return decision;
         }
         match self.spec.steps.iter().copied().find(|s| *s > reached) {
             Some(next) => Decision::Act(self.to(next, seen, None)),
@@ -308,23 +301,6 @@ pub(super) fn rules(n: usize) -> String {
 }
 
 impl Shift {
-    fn wait_for_workloads(&self, reached: u32, seen: &Seen) -> Decision<Act> {
-        let why = format!(
-            "{reached}% of the traffic is on green; no more is shifted while workloads have fewer Ready pods than when the run began: {}",
-            describe_short(&seen.short)
-        );
-        if seen.short_for > self.spec.timeout {
-            return Decision::Refuse(format!(
-                "{why}, for {}s. Fix them, then run `eksup apply` again; `eksup rollback` brings the traffic back.",
-                seen.short_for.as_secs()
-            ));
-        }
-        Decision::Wait {
-            why,
-            recheck: RECHECK,
-        }
-    }
-
     /// Says what share of the traffic green has.
     fn tell_share(&self, world: &World, seen: &Seen) {
         if let Some(least) = self.percents(seen).into_iter().map(|(_, p)| p).min() {

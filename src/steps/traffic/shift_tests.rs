@@ -51,8 +51,7 @@ fn seen(blue: i32, green: i32, state: &str) -> Seen {
         }],
         green: vec![target("i-1", state)],
         blue: vec![target("i-2", "healthy")],
-        short: vec![],
-        short_for: Duration::ZERO,
+        short: Default::default(),
     }
 }
 
@@ -196,7 +195,7 @@ fn a_blue_that_never_turns_healthy_again_is_stuck_and_not_waited_for_for_ever() 
 fn no_weight_is_raised_while_a_workload_is_short() {
     let shift = shift();
     let mut short = seen(100, 0, "healthy");
-    short.short = vec![crate::steps::workload_health::ShortWorkload {
+    short.short.workloads = vec![crate::steps::workload_health::ShortWorkload {
         name: "Deployment shop/web".into(),
         ready: 1,
         needed: 2,
@@ -204,9 +203,9 @@ fn no_weight_is_raised_while_a_workload_is_short() {
     }];
     let decide = |seen: &Seen| shift.decide(seen, &Past::default(), Timestamp::UNIX_EPOCH);
     assert!(matches!(decide(&short), Decision::Wait { why, .. } if why.contains("1 of 2")));
-    short.short_for = shift.spec.timeout + Duration::from_secs(1);
+    short.short.lasted = shift.spec.timeout + Duration::from_secs(1);
     assert!(matches!(decide(&short), Decision::Refuse(why) if why.contains("ImagePullBackOff")));
-    short.short.clear();
+    short.short.workloads.clear();
     assert!(matches!(decide(&short), Decision::Act(_)));
 }
 

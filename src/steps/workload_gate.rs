@@ -1,0 +1,61 @@
+//! Holds a step back while workloads are short, for a while.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::engine::Decision;
+use crate::model::ApiError;
+use crate::steps::World;
+use crate::steps::drain::timers::Timers;
+use crate::steps::updates::POLL;
+use crate::steps::workload_health::{ShortWorkload, describe_short};
+
+/// Since when a step's process has seen workloads short.
+#[derive(Debug, Default)]
+pub struct WorkloadGate(Mutex<Timers>);
+
+/// The workloads that have fewer Ready pods than when the run began, and how long this process has seen that.
+#[derive(Debug, Default)]
+pub struct Shortage {
+    pub workloads: Vec<ShortWorkload>,
+    pub lasted: Duration,
+}
+
+impl WorkloadGate {
+    /// Reads which workloads are short now.
+    ///
+    /// # Errors
+    /// Those of reading pods and workloads.
+    pub async fn read(&self, world: &World) -> Result<Shortage, ApiError> {
+        let workloads = world.short_workloads().await?;
+        let so_now = (!workloads.is_empty()).then(|| "short".to_owned());
+        let mut timers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasted = timers.update(so_now).into_values().next();
+        Ok(Shortage {
+            workloads,
+            lasted: lasted.unwrap_or_default(),
+        })
+    }
+}
+
+impl Shortage {
+    /// Waits while workloads are short, and asks for a person when that has lasted for longer than `patience`; nothing
+    /// where all are as they were. `meanwhile`: what does not happen until then.
+    pub fn hold_back<A>(&self, patience: Duration, meanwhile: &str) -> Option<Decision<A>> {
+        if self.workloads.is_empty() {
+            return None;
+        }
+        let why = format!(
+            "{meanwhile} while workloads have fewer Ready pods than when the run began: {}",
+            describe_short(&self.workloads)
+        );
+        Some(if self.lasted > patience {
+            Decision::Refuse(format!(
+                "{why}, for {}s. Fix them, then run `eksup apply` again; `eksup rollback` goes back.",
+                self.lasted.as_secs()
+            ))
+        } else {
+            Decision::Wait { why, recheck: POLL }
+        })
+    }
+}
