@@ -83,16 +83,16 @@ fn believes_every_pod(wire: Wire) -> Wire {
     Wire::new(tower::service_fn(move |request: Request| {
         let wire = wire.clone();
         let path = request.uri().path().to_owned();
-        let rose = ["/pods", "/deployments", "/replicasets", "/statefulsets"]
+        let reads = ["/pods", "/deployments", "/replicasets", "/statefulsets"]
             .iter()
             .any(|kind| path.contains(kind) && request.method() == Method::GET);
         async move {
             let response: Response = wire.oneshot(request).await?;
-            if !rose {
+            if !reads {
                 return Ok(response);
             }
             Ok(response.map(|body| {
-                let frames = body.map_frame(|frame| frame.map_data(|data| rosy(&data)));
+                let frames = body.map_frame(|frame| frame.map_data(|data| as_ready(&data)));
                 frames.boxed_unsync()
             }))
         }
@@ -100,23 +100,23 @@ fn believes_every_pod(wire: Wire) -> Wire {
 }
 
 /// Rewrites a list, an object or the events of a watch.
-fn rosy(data: &Bytes) -> Bytes {
+fn as_ready(data: &Bytes) -> Bytes {
     let text = String::from_utf8_lossy(data);
     let lines = text.split_inclusive('\n').map(|line| {
         let Ok(mut value) = serde_json::from_str::<Value>(line) else {
             return line.to_owned();
         };
         match value.get_mut("items").and_then(Value::as_array_mut) {
-            Some(items) => items.iter_mut().for_each(improve),
-            None => improve(value.get_mut("object").unwrap_or(&mut json!(null))),
+            Some(items) => items.iter_mut().for_each(mark_ready),
+            None => mark_ready(value.get_mut("object").unwrap_or(&mut json!(null))),
         }
-        improve(&mut value);
+        mark_ready(&mut value);
         format!("{value}\n")
     });
     lines.collect::<String>().into()
 }
 
-fn improve(object: &mut Value) {
+fn mark_ready(object: &mut Value) {
     let Some(spec) = object.get("spec").cloned() else {
         return;
     };

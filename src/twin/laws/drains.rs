@@ -197,12 +197,12 @@ fn begin(world: &mut World, node: &str) {
         .map(|(name, _)| name.clone())
         .partition(|name| !given_up(name) && state::occupants(world, name) > 0);
     let most = laws.terms.parallel.max(1) as usize;
-    let crowd = (open.len() >= most).then(|| format!("{node}, beside {}", open.join(", ")));
+    let too_many = (open.len() >= most).then(|| format!("{node}, beside {}", open.join(", ")));
     let short = match finished.first() {
         Some(_) => workloads::short_by_the_run(world, laws),
         None => Vec::new(),
     };
-    if let Some(what) = crowd {
+    if let Some(what) = too_many {
         breach(world, AT_ONCE, what);
     }
     if !short.is_empty() {
