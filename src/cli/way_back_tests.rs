@@ -98,7 +98,7 @@ fn without_the_flag_versions_stay_and_everything_else_goes_back_last_first_but_t
         "drain-expense-blue",
         "weigh-expense-green-tg",
     ];
-    assert_eq!(order[..4], first);
+    assert_eq!(order[..5], first);
     let kept: Vec<&str> = found.kept.iter().map(|(s, _)| s.as_str()).collect();
     assert!(kept.contains(&"control-plane-1.28") && kept.contains(&"control-plane-1.29"));
     assert!(found.worth && !found.too_late());

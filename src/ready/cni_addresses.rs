@@ -1,5 +1,5 @@
 //! How many addresses of its VPC a node takes, by the rules of the VPC CNI plugin (amazon-vpc-cni-k8s,
-//! docs/eni-and-ip-target.md and docs/prefix-and-ip-target.md). Pure.
+//! its pages on ENI and IP targets and on prefix targets). Pure.
 
 use crate::model::cni::CniSettings;
 use crate::model::ec2::InterfaceLimits;

@@ -82,7 +82,10 @@ fn a_damaged_checkpoint_is_refused_or_read_whole() {
         prop_assert!(covered(&written, &again), "{written}\nwas read as\n{again}");
         let written: Value = serde_json::from_str(&text.bound).unwrap();
         let (route, plan) = (read.bound.route(), read.bound.plan());
-        let again = serde_json::json!({"run": read.run, "route": route, "plan": plan});
+        let workloads = read.bound.workloads();
+        let again = serde_json::json!({
+            "run": read.run, "route": route, "plan": plan, "workloads": workloads,
+        });
         prop_assert!(covered(&written, &again), "{written}\nwas read as\n{again}");
         Ok(())
     });

@@ -41,7 +41,12 @@ async fn stops_and_goes_back(snapshot: &Snapshot, plan: &str, what: &str) {
         let blue = rig.read().await;
         let group = blue.nodegroups.iter().find(|g| g.name == "expense-blue");
         assert!(group.is_some(), "{what}, seed {seed}: blue is gone");
-        let back = rig.rollback().await.unwrap();
+        let mut back = rig.rollback().await.unwrap();
+        // Where redis had to go back itself it cannot come up there either: that is said once, and then it is the end.
+        if let Ended::Stuck { why, .. } = &back {
+            assert!(why.contains("expense/redis"), "{what}, seed {seed}: {why}");
+            back = rig.rollback().await.unwrap();
+        }
         assert!(
             matches!(back, Ended::RolledBack { .. }),
             "{what}, seed {seed}: {back:?}\n{}",

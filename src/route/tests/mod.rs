@@ -536,8 +536,8 @@ fn on_the_way_back_blue_is_made_whole_before_traffic_or_pods_return_to_it() {
             "soak-expense-blue",
             "hold-expense-blue",
             "shift-expense-green-tg",
-            "drain-expense-blue",
             "shield-expense-blue",
+            "drain-expense-blue",
             "weigh-expense-green-tg",
         ]
     );

@@ -71,11 +71,12 @@ fn a_rollback_fills_targets_then_weights_return_then_blue_opens_and_last_green_l
     let route = build(&expense_plan(), &i).unwrap();
     let back: Vec<&str> = route.way_back().iter().map(|s| s.id.as_str()).collect();
     assert_eq!(
-        back[..11],
+        back[..12],
         [
             "release-expense-green",
             "retire-expense-blue",
             "soak-expense-blue",
+            "hold-expense-blue",
             "detach-expense-green-expense-blue-tg",
             "shift-expense-green-tg",
             "shield-expense-blue",

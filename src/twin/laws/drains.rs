@@ -84,7 +84,7 @@ pub fn asked(world: &mut World, act: &DrainAct) {
     };
     let Some(laws) = &world.laws else { return };
     // What is going already loses nothing by it; where the workloads may be down, no budget counts.
-    if pod.deleting || laws.terms.downtime {
+    if pod.deleting || laws.terms.downtime || (laws.going_back && !pod.ready) {
         return;
     }
     let late = refused_for(world, laws, pod);
@@ -146,8 +146,11 @@ pub fn served(world: &mut World, act: DrainAct, answer: &Answer) {
             let deleted = false;
             let many = workloads::took(laws, &pod, before, deleted);
             laws.drains.refused.remove(&pod.uid);
-            // The first eviction begins a node too, marked or not.
-            begin(world, &pod.node);
+            // The first eviction begins a node too, marked or not; but a rollback takes what serves nothing from all nodes.
+            let serves_nothing = laws.going_back && !pod.ready;
+            if !serves_nothing {
+                begin(world, &pod.node);
+            }
             if let Some(what) = many {
                 breach(world, BOUNDED, what);
             }
