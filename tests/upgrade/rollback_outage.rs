@@ -139,7 +139,7 @@ fn sweep(name: &'static str, outage: Outage, every: usize) {
         let drained = walk.stops[..=i]
             .iter()
             .any(|s| matches!(s.spec, StepSpec::Drain { .. }));
-        if !sampled(n, every) && !(drained && n % 2 == every % 2) {
+        if !(sampled(n, every) || drained && n % 2 == every % 2) {
             continue;
         }
         count += 1;
