@@ -39,6 +39,10 @@ pub struct ApplyArgs {
     /// Pause after this step
     #[arg(long, value_name = "STEP")]
     until: Option<String>,
+    /// Do not hold the run against the Ready pods that this workload had when the run began, because it was made smaller
+    /// on purpose: kind, namespace and name as the message gives them, such as "StrimziPodSet shop/kafka"
+    #[arg(long, value_name = "WORKLOAD")]
+    accept_short: Vec<String>,
 }
 
 /// What is to be applied.
@@ -95,6 +99,7 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
         holder: holder(),
         resume,
         record: Some(cx.global.run_dir.clone()),
+        accept_short: args.accept_short.clone(),
         live: true,
     };
     let digest = digest(&wish.plan);

@@ -30,6 +30,8 @@ pub struct Trip<'a> {
     pub resume: String,
     /// Where events and records go; nowhere when absent.
     pub record: Option<PathBuf>,
+    /// Workloads that somebody made smaller on purpose: this process does not hold the run against what they had.
+    pub accept_short: Vec<String>,
     /// Whether this is the real thing: the clock moves between events, and people are notified.
     pub live: bool,
 }

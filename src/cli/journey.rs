@@ -263,6 +263,8 @@ impl<'a> Journey<'a> {
             }
         );
         let (workloads, short) = self.workloads(&leg, journal.state(), &cache).await?;
+        let mut expected = workloads.clone();
+        expected.retain(|name, _| !trip.accept_short.contains(name));
         let at_start = journal.state().map(|s| s.bound.workloads().clone());
         let at_start = at_start.unwrap_or_default();
         let world = World {
@@ -272,7 +274,7 @@ impl<'a> Journey<'a> {
             kube: trip.reached.kube.clone(),
             cache,
             clock: trip.reached.clock.clone(),
-            workloads: WorkloadMonitor::new(workloads.clone()).with_start(at_start),
+            workloads: WorkloadMonitor::new(expected).with_start(at_start),
             emit: self.emit(),
         };
         let steps = steps::planned(route, &run, roll_back);

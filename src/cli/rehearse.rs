@@ -146,6 +146,7 @@ async fn rehearse(
         holder: "rehearsal".to_owned(),
         resume: again,
         record: args.record.then(|| cx.global.run_dir.clone()),
+        accept_short: Vec::new(),
         live: false,
     };
     let digest = digest(&wish.plan);

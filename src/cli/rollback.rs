@@ -132,6 +132,7 @@ pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
         holder: holder(),
         resume,
         record: Some(cx.global.run_dir.clone()),
+        accept_short: Vec::new(),
         live: true,
     };
     carry(

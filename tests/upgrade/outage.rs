@@ -86,6 +86,18 @@ async fn it_stops_the_run_where_the_plan_lets_pods_be_deleted() {
     stops_and_goes_back(&without_budgets(), &plan, "delete, no budgets").await;
 }
 
+/// Only a person knows that a workload is meant to have fewer pods than when the run began.
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_a_person_accepts_as_short_does_not_stop_the_run() {
+    let mut rig = Rig::new(&scenario::expense_dev(), EXPENSE, 1);
+    let rule = "image-missing:expense/redis@58m".parse().unwrap();
+    rig.twin.with(|w| fault::add(w, vec![rule]));
+    let ended = rig.apply().await;
+    assert!(matches!(ended, Ended::Stuck { .. }), "{ended:?}");
+    rig.accept_short = vec!["Deployment expense/redis".to_owned()];
+    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+}
+
 /// A pod that tolerates everything would be bound to emptied nodes of blue again and again.
 #[tokio::test(start_paused = true)]
 async fn a_workload_that_tolerates_everything_is_left_to_the_end_and_ends_nothing() {

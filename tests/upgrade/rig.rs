@@ -40,6 +40,8 @@ pub struct Rig {
     log: Mutex<Vec<String>>,
     /// What was asked: method and path of each request.
     asked: Arc<Mutex<Vec<String>>>,
+    /// What `--accept-short` names.
+    pub accept_short: Vec<String>,
 }
 
 /// Which way a process goes.
@@ -87,6 +89,7 @@ impl Rig {
             records: Arc::new(AtomicU64::new(u64::MAX)),
             processes: AtomicU32::new(0),
             told: Mutex::default(),
+            accept_short: Vec::new(),
             log: Mutex::default(),
             asked: Arc::default(),
         }
@@ -229,6 +232,7 @@ impl Rig {
             holder: format!("process-{number}"),
             resume: "eksup apply".to_owned(),
             record: None,
+            accept_short: self.accept_short.clone(),
             live: false,
         };
         let errand = match way {

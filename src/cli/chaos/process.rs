@@ -206,6 +206,7 @@ impl Stage<'_> {
             holder: name.to_owned(),
             resume: resume.to_owned(),
             record: None,
+            accept_short: Vec::new(),
             live: false,
         };
         let errand = match way {

@@ -90,7 +90,8 @@ fn wait_for_workloads(spec: &DrainSpec, at: &Progress<'_>, seen: &Seen) -> Decis
     let waited = seen.elapsed.waiting;
     if at.open.is_empty() && waited > spec.node_deadline {
         return Decision::Refuse(format!(
-            "{text}, for {}s. No other node is drained while that is so. Fix them and run `eksup apply` again.",
+            "{text}, for {}s. No other node is drained while that is so. Fix them and run `eksup apply` again; one that was made smaller on \
+             purpose is passed over with `--accept-short 'KIND NAMESPACE/NAME'`.",
             waited.as_secs()
         ));
     }
