@@ -127,6 +127,11 @@ fn known_insights(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
     // Where the hop is in progress already, it is too late for advice on it.
     if let Some(detail) = missing.filter(|_| next_hop_in_progress(case).is_none()) {
         let fix = "look again in some minutes (`aws eks list-insights`; EKS judges by itself once a day, and after each hop), or set `controlPlane.insights: warn` to go on without them";
+        // What was refused may hide anything; a cluster of today, or one at the newest version, just has none yet.
+        let severity = match unread {
+            Some(_) => severity,
+            None => severity.max(Severity::Warning),
+        };
         out.push(Finding::new(Code::InsightsMissing, subject, detail, fix).weighing(severity));
         return;
     }

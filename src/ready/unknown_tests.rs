@@ -104,10 +104,10 @@ fn skipping_an_addon_that_eks_does_not_list_is_told_and_does_not_block() {
 }
 
 #[test]
-fn insights_that_are_missing_or_speak_of_another_version_do_not_pass() {
+fn insights_that_are_missing_or_speak_of_another_version_are_told() {
     let subject = "cluster expense-dev";
     for (policy, severity) in [
-        ("block", Severity::Blocker),
+        ("block", Severity::Warning),
         ("warn", Severity::Warning),
         ("ignore", Severity::Info),
     ] {
@@ -118,12 +118,12 @@ fn insights_that_are_missing_or_speak_of_another_version_do_not_pass() {
     let late = with(&paired(""), |i| {
         i.insights[0].kubernetes_version = Some(Minor::new(27));
     });
-    only(&late, Code::InsightsMissing, Severity::Blocker, subject);
+    only(&late, Code::InsightsMissing, Severity::Warning, subject);
     assert!(detail(&late, Code::InsightsMissing).detail.contains("1.27"));
     let other = with(&paired(""), |i| {
         i.insights[0].category = "ROLLBACK_READINESS".to_owned();
     });
-    only(&other, Code::InsightsMissing, Severity::Blocker, subject);
+    only(&other, Code::InsightsMissing, Severity::Warning, subject);
 }
 
 #[test]

@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::Deserialize;
+
 use crate::journal::RunState;
 use crate::k8s::Kube;
 use crate::k8s::cache::Snapshot;
@@ -18,6 +20,8 @@ use crate::model::kube::{Owner, Pod, Workload};
 /// Ready pods by workload, such as `Deployment expense/backend`.
 pub type ReadyCounts = BTreeMap<String, u32>;
 
+/// Where a before-image keeps what workloads had more than when the run began.
+const BEFORE_WORKLOADS: &str = "workloads";
 /// Kinds whose wanted number is read; one of them that is not listed has been deleted.
 const LISTED_KINDS: [&str; 2] = ["ReplicaSet", "StatefulSet"];
 /// Why a workload is short that has no pod on its way.
@@ -108,6 +112,14 @@ impl WorkloadMonitor {
     /// Watches for what the workloads of a run had when it began; on the way back, for what they had when that began.
     pub fn of_run(state: &RunState) -> Self {
         let mut baseline = state.bound.workloads().clone();
+        // What a drain found more of before it moved the first pod is in its before-image.
+        let images = state.steps.iter().filter_map(|s| s.before.as_ref());
+        for image in images.filter_map(|b| b.get(BEFORE_WORKLOADS)) {
+            for (name, ready) in ReadyCounts::deserialize(image).unwrap_or_default() {
+                let had = baseline.entry(name).or_default();
+                *had = (*had).max(ready);
+            }
+        }
         baseline.extend(state.short_at_rollback.clone());
         Self::new(baseline)
     }
@@ -193,7 +205,7 @@ impl WorkloadMonitor {
             let name = workload_of(pod, &known)?;
             let ready = counts.get(&name).copied().unwrap_or(0);
             let had = match self.baseline.get(&name) {
-                Some(had) => *had,
+                Some(had) => self.risen(&name).max(*had),
                 None => self.first_seen(&name, ready),
             };
             Some((pod.uid.clone(), PodWorkload { name, had, ready }))
@@ -204,6 +216,29 @@ impl WorkloadMonitor {
     /// What it watches for.
     pub fn into_baseline(self) -> ReadyCounts {
         Arc::unwrap_or_clone(self.baseline)
+    }
+
+    /// Takes up what has become more since the run began, before the first pod is moved, and returns it: a workload that was
+    /// still starting then, or is new.
+    ///
+    /// # Errors
+    /// Those of listing ReplicaSets, which is asked for only where one is not known yet.
+    pub async fn raise(&self, kube: &Kube, snapshot: &Snapshot) -> Result<ReadyCounts, ApiError> {
+        let pods = snapshot.pods.values().map(AsRef::as_ref);
+        self.workloads_of(kube, snapshot, pods).await?;
+        let mut counts = count_ready(snapshot, &self.known());
+        counts.retain(|name, ready| *ready > self.baseline.get(name).copied().unwrap_or(0));
+        let mut newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, ready) in &counts {
+            let had = newer.entry(name.clone()).or_default();
+            *had = (*had).max(*ready);
+        }
+        Ok(newer.clone())
+    }
+
+    fn risen(&self, name: &str) -> u32 {
+        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        newer.get(name).copied().unwrap_or(0)
     }
 
     /// What a workload had that is not in the baseline when it was first seen; more, where it has more by now.
@@ -217,8 +252,11 @@ impl WorkloadMonitor {
     /// What each workload is held against.
     fn expected(&self) -> ReadyCounts {
         let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut expected = newer.clone();
-        expected.extend(self.baseline.iter().map(|(n, c)| (n.clone(), *c)));
+        let mut expected = (*self.baseline).clone();
+        for (name, ready) in &*newer {
+            let had = expected.entry(name.clone()).or_default();
+            *had = (*had).max(*ready);
+        }
         expected
     }
 

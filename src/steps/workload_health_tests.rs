@@ -139,3 +139,15 @@ fn a_short_workload_names_the_pod_its_node_and_the_cause() {
         "no other pod of it is starting"
     );
 }
+
+#[test]
+fn what_has_become_more_before_the_first_pod_is_moved_counts_too() {
+    let monitor = WorkloadMonitor::new(counts(&[("Deployment shop/web", 1)]));
+    monitor.newer.lock().unwrap().extend(counts(&[
+        ("Deployment shop/web", 3),
+        ("Deployment shop/new", 2),
+    ]));
+    let expected = counts(&[("Deployment shop/new", 2), ("Deployment shop/web", 3)]);
+    assert_eq!(monitor.expected(), expected);
+    assert_eq!(monitor.risen("Deployment shop/web"), 3);
+}

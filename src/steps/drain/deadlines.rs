@@ -66,8 +66,15 @@ pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Opti
             }),
             "delete" => {
                 let pods = deletable(spec, state, seen, late);
-                if !pods.is_empty() {
-                    return Some(Decision::Act(Act::Delete { pods, why }));
+                // Whoever is deleted was asked to go a moment ago, and the API server refused.
+                let (refused, unasked): (Vec<PodRef>, Vec<PodRef>) = pods
+                    .into_iter()
+                    .partition(|p| seen.refusals.contains_key(&p.uid));
+                if !unasked.is_empty() {
+                    return Some(Decision::Act(Act::Evict { pods: unasked }));
+                }
+                if !refused.is_empty() {
+                    return Some(Decision::Act(Act::Delete { pods: refused, why }));
                 }
                 if !late {
                     continue;

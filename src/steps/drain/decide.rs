@@ -11,7 +11,7 @@ use crate::route::DrainSpec;
 use crate::steps::drain::deadlines::{at_deadline, dead_kubelet};
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind, OpenNode};
 use crate::steps::drain::late_nodes::{grow, late_nodes};
-use crate::steps::drain::next_nodes::{Progress, next_nodes};
+use crate::steps::drain::next_nodes::{Progress, may_grow, next_nodes};
 use crate::steps::drain::seen::{Restart, Seen};
 
 /// Most evictions in one wave: a wave is one record of the journal.
@@ -199,6 +199,6 @@ fn grow_for_held(open: &[OpenNode<'_>], seen: &Seen) -> Option<Act> {
             }
     });
     let still = open.iter().all(|o| o.leaving.is_empty()) && seen.short.is_empty();
-    let may = seen.green_ready >= seen.green_desired && seen.green_desired < seen.green_max;
+    let may = seen.green_ready >= seen.green_desired && may_grow(seen);
     (helped && still && may && seen.green_desired > 0).then(|| grow(seen, seen.green_desired + 1))
 }

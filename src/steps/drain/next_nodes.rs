@@ -228,6 +228,13 @@ fn place_all(
     Ok(placement)
 }
 
+/// Whether green may have one node more for pods that have nowhere to go: one more than blue has, within its maximum. What
+/// that does not help, ten would not.
+pub fn may_grow(seen: &Seen) -> bool {
+    let most = i32::try_from(seen.nodes.len() + 1).unwrap_or(i32::MAX);
+    seen.green_desired < seen.green_max.min(most)
+}
+
 /// No node can be begun, because a pod of each has nowhere to go: green grows where that helps and its maximum lets it.
 fn make_room(
     spec: &DrainSpec,
@@ -241,7 +248,7 @@ fn make_room(
     }
     let why = format!("pod {pod} has nowhere to go: {}", no.why);
     if no.more_nodes_help && seen.green_ready >= seen.green_desired && seen.green_desired > 0 {
-        if seen.green_desired < seen.green_max {
+        if may_grow(seen) {
             return Decision::Act(grow(seen, seen.green_desired + 1));
         }
     } else if no.more_nodes_help && seen.green_ready < seen.green_desired {

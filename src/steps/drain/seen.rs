@@ -15,7 +15,7 @@ use crate::steps::drain::leave::GreenSeen;
 use crate::steps::drain::placement::VolumeZones;
 use crate::steps::drain::timers::Elapsed;
 use crate::steps::evictable::occupies;
-use crate::steps::workload_health::{PodWorkload, ShortWorkload};
+use crate::steps::workload_health::{PodWorkload, ReadyCounts, ShortWorkload};
 
 /// Whether a single replica can be moved by a restart of its Deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Seen {
     pub emptied: Option<Timestamp>,
     /// The group that is emptied.
     pub group: String,
+    /// Workloads with more Ready pods than when the run began; read before the first node is begun.
+    pub risen: ReadyCounts,
     /// Workloads with fewer Ready pods than when the run began; read only where a decision rests on it.
     pub short: Vec<ShortWorkload>,
     /// By pod uid, of the begun nodes' pods: the workload it belongs to.
@@ -93,6 +95,9 @@ impl Seen {
 pub struct Before {
     nodes: usize,
     pods: usize,
+    /// Workloads that had more Ready pods by then than when the run began, and how many.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    workloads: ReadyCounts,
 }
 
 impl Before {
@@ -102,6 +107,7 @@ impl Before {
         Self {
             nodes: seen.nodes.len(),
             pods: seen.nodes.iter().map(left).sum(),
+            workloads: seen.risen.clone(),
         }
     }
 }

@@ -218,6 +218,11 @@ impl Step<World> for Drain {
         self.read_targets(world, &mut seen).await?;
         seen.attached = self.attached(world, &seen).await?;
         seen.emptied = self.emptied(&seen, now);
+        // Before the first pod is moved, what has become more since the run began counts too.
+        if self.holds && seen.nodes.iter().all(|n| n.begun(&seen.run).is_none()) {
+            let raised = world.workloads.raise(&world.kube, &seen.snapshot);
+            seen.risen = raised.await?;
+        }
         // Whose the pods are that are to go, and where they could go.
         let pods = begun_pods(&seen);
         seen.workloads = world

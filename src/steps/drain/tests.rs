@@ -181,8 +181,16 @@ fn a_blocked_pod_at_its_deadline_does_what_the_plan_says_and_names_the_budget() 
         on_deadline: "delete".into(),
         ..spec()
     };
+    // The API server is asked once more, and only what it refuses then is deleted.
+    assert_eq!(
+        evicted(decide(&delete, &late(), &Past::default(), now)),
+        ["a"]
+    );
+    let mut refused = late();
+    refused.refusals.insert("uid-a".into(), "no".into());
+    refused.hushed.insert("uid-a".into());
     assert!(
-        matches!(decide(&delete, &late(), &Past::default(), now), Decision::Act(Act::Delete { pods, .. }) if pods.len() == 1)
+        matches!(decide(&delete, &refused, &Past::default(), now), Decision::Act(Act::Delete { pods, .. }) if pods.len() == 1)
     );
 }
 
@@ -427,7 +435,11 @@ fn one_pod_of_a_workload_is_deleted_at_a_time_and_none_while_it_is_short() {
     };
     let state = |ready| {
         let seen = with_budget(seen(vec![blue(node("n1", Some(0)), both())]), 0);
-        after(601, with_workload(seen, &["a", "b"], 3, ready), &["a", "b"])
+        let mut seen = after(601, with_workload(seen, &["a", "b"], 3, ready), &["a", "b"]);
+        for pod in ["uid-a", "uid-b"] {
+            seen.refusals.insert(pod.into(), "no".into());
+        }
+        seen
     };
     let Decision::Act(Act::Delete { pods, .. }) =
         decide(&delete, &state(3), &Past::default(), at(0))
