@@ -307,6 +307,10 @@ def tree(pairs):
     return root
 
 
+# The API version of classic load balancers.
+CLASSIC_VERSION = "2012-06-01"
+
+
 class Exchange:
     """One request and its reply, checked."""
 
@@ -325,6 +329,9 @@ class Exchange:
         if signing not in SERVICES:
             raise Wrong(f"no model for the service {signing}")
         self.service = SERVICES[signing]
+        # Classic load balancers have the newer ones' name in a signature, and an API version of their own.
+        if self.service == "elbv2" and f"Version={CLASSIC_VERSION}" in (line.get("body") or ""):
+            self.service = "elb"
         if self.service not in self.MODELS:
             self.MODELS[self.service] = load(self.service)
         self.model = self.MODELS[self.service]
@@ -522,7 +529,9 @@ def operations_named_in(folder):
         if not path.endswith("_tests.rs"):
             with open(path, encoding="utf-8") as file:
                 found |= set(re.findall(r'"([a-z0-9]+):([A-Z][A-Za-z]+)"', file.read()))
-    return sorted(f"{SERVICES[service]}:{op}" for service, op in found if service in SERVICES)
+    classic = set(load("elb").operation_names) - set(load("elbv2").operation_names)
+    names = {(SERVICES[service], op) for service, op in found if service in SERVICES}
+    return sorted(f"{'elb' if service == 'elbv2' and op in classic else service}:{op}" for service, op in names)
 
 
 def main():

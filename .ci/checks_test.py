@@ -112,7 +112,9 @@ class Requests(unittest.TestCase):
     def test_an_operation_a_path_and_a_spelling_that_do_not_exist(self):
         self.wrong(exchange("eks", path="/clusters/dev/node-group", body={}), "has no operation POST")
         self.wrong(exchange("elasticloadbalancing", body="Action=ModifyRules&Version=2015-12-01"), "no operation ModifyRules")
-        self.wrong(exchange("elasticloadbalancing", body=MODIFY.replace("2015-12-01", "2012-06-01"), reply=RULES), "Version")
+        # The version of classic load balancers, which have no rules.
+        self.wrong(exchange("elasticloadbalancing", body=MODIFY.replace("2015-12-01", "2012-06-01"), reply=RULES), "no operation ModifyRule")
+        self.wrong(exchange("elasticloadbalancing", body=MODIFY.replace("2015-12-01", "2014-01-01"), reply=RULES), "Version")
         self.wrong(exchange("elasticloadbalancing", body=MODIFY.replace(".member.", "."), reply=RULES), "not spelled .member.N")
         body = "Action=DescribeSubnets&Version=2016-11-15&SubnetId.member.1=subnet-1"
         empty = '<DescribeSubnetsResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>r</requestId></DescribeSubnetsResponse>'

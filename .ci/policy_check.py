@@ -36,6 +36,7 @@ NOT_DEPENDENT = {
 NOT_GRANTED = {
     "eks:ListClusters": "asked only to say which clusters there are when the named one is not; a refusal is said instead",
     "sts:GetCallerIdentity": "needs no permission",
+    "iam:SimulatePrincipalPolicy": "asked where it is allowed; a refusal is the finding EKSUP-U003",
 }
 OPERATORS = re.compile(r"(String|Arn)(Not)?(Equals|Like)(IfExists)?")
 

@@ -39,6 +39,10 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
             region,
             &clock,
         ));
+        twin.with(|world| {
+            let asg = world.cloud.asgs.values_mut().next().unwrap();
+            asg.load_balancers.insert("old".to_owned());
+        });
         seldom(&aws).await;
         of_nothing(&aws).await;
         create_with_everything(&aws).await;
@@ -82,6 +86,11 @@ async fn seldom(aws: &Aws) {
             aws.set_forward(&rule.arn, &forward).await.unwrap();
         }
     }
+    let group = aws.target_groups(&vpc).await.unwrap().remove(0).arn;
+    let targets = aws.target_health(&group).await.unwrap();
+    let ids: Vec<String> = targets.into_iter().map(|t| t.id).collect();
+    aws.register(&group, &ids).await.unwrap();
+    aws.classic_health("old").await.unwrap();
     let sent = aws
         .sns
         .publish()

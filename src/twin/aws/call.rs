@@ -118,6 +118,16 @@ pub struct Call {
 }
 
 impl Call {
+    /// The XML name space of the answer; classic load balancers have an API version of their own.
+    pub fn namespace(&self) -> &'static str {
+        match (self.service, self.op.as_str()) {
+            (Service::Elb, "DescribeInstanceHealth") => {
+                "http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/"
+            }
+            (service, _) => service.namespace(),
+        }
+    }
+
     /// Reads `request`; None when neither signature nor host names a service the twin knows.
     pub fn read(request: &Request) -> Option<Self> {
         let signer = signer(request);

@@ -164,7 +164,7 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
                 "text/xml",
                 format!(
                     "<{op}Response xmlns=\"{}\">{result}<ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>",
-                    call.service.namespace()
+                    call.namespace()
                 ),
             )
         }
@@ -175,7 +175,7 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
                 "text/xml;charset=UTF-8",
                 format!(
                     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{op}Response xmlns=\"{}\"><requestId>{id}</requestId>{members}</{op}Response>",
-                    call.service.namespace()
+                    call.namespace()
                 ),
             )
         }

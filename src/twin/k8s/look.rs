@@ -30,9 +30,9 @@ pub fn budgets(world: &World) -> BTreeMap<String, Floor> {
         let name: &Name = name;
         let pods = index.selected(&name.ns, selector);
         let budget = cluster.store.find(BUDGETS, name)?;
-        let (expected, least) = disruption::expectation(cluster, budget, &pods).ok()?;
+        let (_, least) = disruption::expectation(cluster, budget, &pods).ok()?;
         // A budget of more pods than there are to be is never met: what a rollout has beyond them is no floor.
-        let least = least.min(expected);
+        let least = disruption::scale(cluster, &pods).map_or(least, |wanted| least.min(wanted));
         let healthy = pods.iter().filter(|p| !p.deleting && p.ready);
         let healthy = healthy.map(|p| (p.name.clone(), p.node.clone())).collect();
         Some((

@@ -134,7 +134,7 @@ pub fn expectation(
 }
 
 /// The sum of what the pods' controllers are to run; a pod without a controller counts for nothing.
-fn scale(cluster: &Cluster, pods: &[Arc<Pod>]) -> Result<i64, String> {
+pub fn scale(cluster: &Cluster, pods: &[Arc<Pod>]) -> Result<i64, String> {
     let mut by_controller: BTreeMap<String, i64> = BTreeMap::new();
     let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
     for pod in pods {
