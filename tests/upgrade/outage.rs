@@ -123,3 +123,24 @@ async fn a_workload_that_tolerates_everything_is_left_to_the_end_and_ends_nothin
     assert!(evictions <= 12, "{evictions} evictions");
     crate::promised(&rig.read().await);
 }
+
+/// A node that was given up still has pods; the next one waits all the same, and not for ever.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_given_up_opens_no_gate_and_no_wait_without_an_end() {
+    let plan = plan(&[("onDeadline: stop", "onDeadline: skip")]);
+    let rig = Rig::new(&scenario::expense_dev(), &plan, 1);
+    let rule = "pod-never-ready:expense/frontend@58m".parse().unwrap();
+    rig.twin.with(|w| fault::add(w, vec![rule]));
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(24 * 3600), rig.apply()).await;
+    let Ok(Ended::Stuck { why, .. }) = &ended else {
+        panic!("{ended:?}\n{}", rig.log());
+    };
+    assert!(why.contains("Deployment expense/frontend"), "{why}");
+    let blue = rig.read().await;
+    let drained = blue.nodes.iter().filter(|n| {
+        let marks = &n.annotations;
+        marks.contains_key(eksup::model::marks::DRAINING)
+    });
+    // Its two pods are on two nodes: the first moves and does not come back, and the third node is never begun.
+    assert!(drained.count() <= 2, "{}", rig.log());
+}

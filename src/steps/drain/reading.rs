@@ -149,7 +149,9 @@ impl Drain {
     /// Reads how long what deadlines are about has been so; `held`: the pods that cannot be evicted now.
     pub(super) fn elapsed(&self, seen: &Seen, held: BTreeSet<String>) -> Elapsed {
         let mut memory = self.memory();
-        let begun = seen.nodes.iter().filter(|n| n.begun(&seen.run).is_some());
+        // A node that was given up holds nothing up any more.
+        let being_emptied = |n: &&BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+        let begun = seen.nodes.iter().filter(being_emptied);
         let pods: Vec<&Pod> = begun
             .clone()
             .flat_map(|n| n.pods.iter())
