@@ -124,9 +124,9 @@ async fn a_workload_that_tolerates_everything_is_left_to_the_end_and_ends_nothin
     crate::promised(&rig.read().await);
 }
 
-/// A node that was given up still has pods; the next one waits all the same, and not for ever.
+/// A pod that never gets Ready stops the run as well, and nodes that may be given up are no way around it.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_was_given_up_opens_no_gate_and_no_wait_without_an_end() {
+async fn it_stops_the_run_where_nodes_may_be_given_up() {
     let plan = plan(&[("onDeadline: stop", "onDeadline: skip")]);
     let rig = Rig::new(&scenario::expense_dev(), &plan, 1);
     let rule = "pod-never-ready:expense/frontend@58m".parse().unwrap();

@@ -313,3 +313,34 @@ pub(super) fn begun_pods(seen: &Seen) -> impl Iterator<Item = &Pod> {
                 .map(AsRef::as_ref)
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::marks;
+    use crate::steps::drain::fixtures::{RUN, node, spec};
+    use crate::steps::evictable::tests::pod;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_was_given_up_does_not_count_as_being_emptied() {
+        let mut skipped = node("n1", Some(0));
+        skipped
+            .annotations
+            .insert(marks::SKIPPED.to_owned(), RUN.to_owned());
+        let pods = Arc::new(vec![Arc::new(pod("a", "n1"))]);
+        let seen = Seen {
+            run: RUN.to_owned(),
+            nodes: vec![BlueNode::new(Arc::new(skipped), pods)],
+            ..Seen::default()
+        };
+        let drain = Drain::new("d".into(), "blue".into(), "green".into(), spec());
+        drain.elapsed(&seen, BTreeSet::new());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let elapsed = drain.elapsed(&seen, BTreeSet::new());
+        assert!(elapsed.open.is_empty());
+        // So that the wait for workloads before the next node has an end, and is looked at.
+        assert_eq!(elapsed.waiting, Duration::from_secs(60));
+        let seen = Seen { elapsed, ..seen };
+        assert!(drain.asks_for_workloads(&seen));
+    }
+}
