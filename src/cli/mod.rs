@@ -22,6 +22,7 @@ pub mod journey;
 pub mod lifetime;
 pub mod man;
 pub mod notify;
+pub mod offline;
 pub mod pace;
 pub mod permissions;
 pub mod plan;

@@ -11,12 +11,14 @@ use super::error::{CliError, Kind};
 use super::findings::{self, blocking, not_ready};
 use super::gates::{self, Said};
 use super::journey::agrees;
-use super::permissions;
 use super::reach::promise;
 use super::route::{self, DoneSteps};
 use super::saved::Saved;
+use super::start::online;
 use super::ui::Ui;
-use crate::model::Timestamp;
+use super::{offline, permissions};
+use crate::model::{Inventory, Timestamp};
+use crate::plan::Plan;
 use crate::ready::Finding;
 use crate::route::Route;
 
@@ -33,10 +35,32 @@ pub struct PlanArgs {
     /// End with 10 when there is something to do, 0 when there is nothing
     #[arg(long)]
     detailed_exitcode: bool,
+    /// Plan for this snapshot instead of the live cluster; your own permissions are not asked about
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    snapshot: Option<PathBuf>,
 }
 
 /// Shows the plan.
-pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
+pub fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
+    let Some(snapshot) = &args.snapshot else {
+        return online(run_live(cx, args));
+    };
+    let (path, plan) = cx.plan(&args.plan)?;
+    let inventory = offline::read(snapshot, &plan, &cx.ui)?;
+    let (route, found) = route::survey(&plan, &inventory);
+    let now = inventory.taken_at;
+    let drafted = Drafted {
+        path,
+        plan,
+        inventory,
+        route,
+        found,
+        now,
+    };
+    conclude(cx, &args, drafted)
+}
+
+async fn run_live(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
     let (path, plan) = cx.plan(&args.plan)?;
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
     let state = peek(&reached).await?.filter(|s| !s.is_closed());
@@ -60,6 +84,37 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
     let (route, mut found) = route::survey(&plan, &inventory);
     found.extend(permissions::missing(&reached, &plan, route.as_ref(), &inventory).await?);
     let now = reached.clock.now();
+    let drafted = Drafted {
+        path,
+        plan,
+        inventory,
+        route,
+        found,
+        now,
+    };
+    conclude(cx, &args, drafted)
+}
+
+/// A plan over what was read, with what speaks against it.
+struct Drafted {
+    path: PathBuf,
+    plan: Plan,
+    inventory: Inventory,
+    route: Option<Route>,
+    found: Vec<Finding>,
+    now: Timestamp,
+}
+
+/// Shows a drafted plan, and saves it where that was asked for.
+fn conclude(cx: &Context, args: &PlanArgs, drafted: Drafted) -> Result<(), CliError> {
+    let Drafted {
+        path,
+        plan,
+        inventory,
+        route,
+        found,
+        now,
+    } = drafted;
     let said = match &route {
         Some(route) => gates::say(&plan, route, None, now)?,
         None => Said::default(),
@@ -87,7 +142,7 @@ pub async fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         ));
         return Ok(());
     }
-    pending(&args, &next)
+    pending(args, &next)
 }
 
 fn pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
@@ -103,12 +158,7 @@ fn pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
     )
 }
 
-fn save(
-    path: &Path,
-    out: &Path,
-    route: &Route,
-    inventory: &crate::model::Inventory,
-) -> Result<(), CliError> {
+fn save(path: &Path, out: &Path, route: &Route, inventory: &Inventory) -> Result<(), CliError> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         CliError::new(
             Kind::PlanInvalid,

@@ -9,12 +9,12 @@ use super::args::PlanArg;
 use super::carry::{Errand, Trip, carry};
 use super::chaos::terms::skewed_clock;
 use super::context::{Context, Reached, patiently};
-use super::error::{CliError, Kind};
+use super::error::CliError;
 use super::guard::{self, GuardArgs};
 use super::pace::{Speed, pace};
 use super::signals;
-use super::start::{online, usage};
-use super::storm;
+use super::start::online;
+use super::{offline, storm};
 use crate::aws::Aws;
 use crate::engine::stop;
 use crate::inventory::{connect, snapshot};
@@ -71,21 +71,10 @@ pub struct RehearseArgs {
 pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
     let wish = wish(cx, &args.plan)?;
     let snapshot = match &args.snapshot {
-        Some(path) => match path.to_str().and_then(scenario::named) {
-            Some(bundled) => bundled,
-            None => snapshot::read(path)?,
-        },
+        Some(path) => offline::snapshot(path)?,
         None => bundled(&wish.plan.cluster).map_or_else(|| online(taken(cx, &wish)), Ok)?,
     };
-    if snapshot.inventory.cluster.name != wish.plan.cluster {
-        return Err(usage(format!(
-            "the snapshot is of cluster `{}`, and the plan is for `{}`",
-            snapshot.inventory.cluster.name, wish.plan.cluster
-        ))
-        .hint(
-            "name one of the same cluster with --snapshot, or the snapshot's cluster in the plan",
-        ));
-    }
+    offline::same_cluster(&snapshot, &wish.plan)?;
     if args.chaos {
         let ask = storm::Ask {
             first: args.seed,
@@ -99,15 +88,8 @@ pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
         };
         return storm::run(&cx.ui, &wish, &snapshot, &ask);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .map_err(|e| CliError::new(Kind::Unexpected, format!("no runtime: {e}")))?;
     fastrand::seed(args.seed);
-    let ended = runtime.block_on(rehearse(cx, args, wish, snapshot));
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    ended
+    offline::simulate(rehearse(cx, args, wish, snapshot))
 }
 
 /// The command as it would be given again, but for its seed.

@@ -70,8 +70,8 @@ fn run(cx: &Context, command: Command) -> Result<(), CliError> {
     }
     match command {
         Command::Init(args) => online(init::run(cx, args)),
-        Command::Check(args) => online(check::run(cx, args)),
-        Command::Plan(args) => online(plan::run(cx, args)),
+        Command::Check(args) => check::run(cx, args),
+        Command::Plan(args) => plan::run(cx, args),
         Command::Apply(args) => online(apply::run(cx, args)),
         Command::Approve(args) => online(approve::run(cx, args)),
         Command::Status(args) => online(status::run(cx, args)),

@@ -1,0 +1,61 @@
+//! A snapshot read as a live cluster is: over the twin, in virtual time.
+
+use std::path::Path;
+
+use super::context::Reached;
+use super::error::{CliError, Kind};
+use super::rehearse;
+use super::start::usage;
+use super::ui::Ui;
+use crate::inventory::snapshot;
+use crate::model::snapshot::Snapshot;
+use crate::model::{Clock, Inventory};
+use crate::plan::Plan;
+use crate::twin::{Twin, scenario};
+
+/// The snapshot a user names: a file, or a bundled scenario such as `fleet-100`.
+pub fn snapshot(path: &Path) -> Result<Snapshot, CliError> {
+    match path.to_str().and_then(scenario::named) {
+        Some(bundled) => Ok(bundled),
+        None => Ok(snapshot::read(path)?),
+    }
+}
+
+/// # Errors
+/// The snapshot is of another cluster than the plan.
+pub fn same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliError> {
+    let of = &snapshot.inventory.cluster.name;
+    if *of == plan.cluster {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "the snapshot is of cluster `{of}`, and the plan is for `{}`",
+        plan.cluster
+    ))
+    .hint("name one of the same cluster with --snapshot, or the snapshot's cluster in the plan"))
+}
+
+/// Reads the snapshot that `path` names for an upgrade by `plan`.
+pub fn read(path: &Path, plan: &Plan, ui: &Ui) -> Result<Inventory, CliError> {
+    let snapshot = snapshot(path)?;
+    same_cluster(&snapshot, plan)?;
+    simulate(async {
+        let clock = Clock::starting_at(snapshot.inventory.taken_at);
+        let twin = Twin::start(scenario::load(&snapshot, 1));
+        let reached: Reached = rehearse::reach(twin.wire(), &snapshot, &clock).await?;
+        let inventory = reached.read_for_upgrade(plan.to, ui).await?;
+        Ok(inventory)
+    })
+}
+
+/// Runs what needs no network, in virtual time.
+pub fn simulate<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .map_err(|e| CliError::new(Kind::Unexpected, format!("no runtime: {e}")))?;
+    let ended = runtime.block_on(work);
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    ended
+}
