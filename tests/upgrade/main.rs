@@ -3,6 +3,7 @@
 mod adopt;
 mod autoscaler;
 mod back;
+mod generated;
 mod outage;
 mod remaining_targets;
 mod rig;
