@@ -1,5 +1,7 @@
 //! What the engine asks of the steps' world.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -21,6 +23,10 @@ impl Ground for World {
 
     fn changed(&self) -> watch::Receiver<u64> {
         self.cache.changed()
+    }
+
+    fn risen_workloads(&self) -> BTreeMap<String, u32> {
+        self.workloads.risen_workloads()
     }
 
     fn renew(&self) {

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 use super::gates::Shut;
@@ -244,6 +245,7 @@ impl<W: Ground> Engine<'_, W> {
             Way::BackTo { .. } => Entry::UndoBegan {
                 step: step.clone(),
                 act: act.clone(),
+                workloads: self.newly_risen()?,
             },
             Way::Forward => {
                 let first = self.step_state(planned)?.acts == 0;
@@ -261,6 +263,14 @@ impl<W: Ground> Engine<'_, W> {
             what: planned.step.describe(act),
         });
         Ok(())
+    }
+
+    /// What workloads have become more during a rollback and the journal does not say yet.
+    fn newly_risen(&self) -> Result<BTreeMap<String, u32>, EngineError> {
+        let known = &self.state()?.short_at_rollback;
+        let mut risen = self.world.risen_workloads();
+        risen.retain(|name, ready| known.get(name).is_none_or(|had| had < ready));
+        Ok(risen)
     }
 
     /// Bears a failure for a while, or ends the process's part in the run. `seen`: how the world was just before, where

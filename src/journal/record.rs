@@ -96,7 +96,14 @@ pub enum Entry {
         workloads: BTreeMap<String, u32>,
     },
     /// An act that takes a step back is about to be done.
-    UndoBegan { step: String, act: Value },
+    UndoBegan {
+        step: String,
+        act: Value,
+        /// Workloads that have become more since the rollback began, with the Ready pods they have had: so many are asked of
+        /// them from now on.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        workloads: BTreeMap<String, u32>,
+    },
     /// A fresh look says that the step is taken back.
     UndoDone { step: String },
     /// The step could not be taken back.

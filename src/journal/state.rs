@@ -341,7 +341,15 @@ impl RunState {
                 self.short_at_rollback.extend(workloads.clone());
                 self.back_at = Some(record.at);
             }
-            Entry::UndoBegan { step, act } => {
+            Entry::UndoBegan {
+                step,
+                act,
+                workloads,
+            } => {
+                for (name, ready) in workloads {
+                    let asked = self.short_at_rollback.entry(name.clone()).or_default();
+                    *asked = (*asked).max(*ready);
+                }
                 let back = self
                     .mark(record, step, Mark::UndoBegan)?
                     .back

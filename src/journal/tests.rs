@@ -83,7 +83,8 @@ fn entry() -> impl Strategy<Value = Entry> {
         }),
         s.clone().prop_map(|step| Entry::UndoBegan {
             step,
-            act: json!(0)
+            act: json!(0),
+            workloads: Default::default(),
         }),
         s.clone().prop_map(|step| Entry::UndoDone { step }),
         s.prop_map(|step| Entry::UndoFailed {

@@ -236,6 +236,12 @@ impl WorkloadMonitor {
         Ok(newer.clone())
     }
 
+    /// What has become more since the counting began, and what is new since then.
+    pub fn risen_workloads(&self) -> ReadyCounts {
+        let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
+        newer.clone()
+    }
+
     fn risen(&self, name: &str) -> u32 {
         let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
         newer.get(name).copied().unwrap_or(0)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::kube::Workload;
+use crate::model::kube::{Key, Node, Pod, Volume, Workload};
 use crate::model::{Inventory, marks};
 use crate::route::{Route, StepSpec};
 
@@ -163,10 +163,35 @@ pub fn undone(read: &Inventory, route: &Route) -> Vec<String> {
     wrong
 }
 
-/// Workloads that have fewer ready pods than they want.
-pub fn short(read: &Inventory) -> Vec<String> {
+/// Workloads that have fewer ready pods than they want. With `shrunk` somebody has made a node group smaller: what waits
+/// for a volume in a zone that has no node any more waits for that person.
+pub fn short(read: &Inventory, shrunk: bool) -> Vec<String> {
     let short = read.workloads.iter().filter(|w| w.ready < w.desired);
     short
+        .filter(|w| !(shrunk && is_zone_lost(read, w)))
         .map(|w| format!("{} {} has {} of {} pods", w.kind, w.key, w.ready, w.desired))
         .collect()
+}
+
+/// Whether a pod of the workload has a volume in a zone without a node.
+fn is_zone_lost(read: &Inventory, workload: &Workload) -> bool {
+    let of = |p: &&Pod| {
+        let owner = p.owner.as_ref();
+        p.node.is_none() && owner.is_some_and(|o| o.uid == workload.uid)
+    };
+    let claims = |p: &Pod| -> Vec<Key> {
+        let each = p.claims.iter();
+        each.map(|c| Key::new(p.key.namespace.clone(), c.clone()))
+            .collect()
+    };
+    let lost = |v: &Volume| {
+        let in_zone = |n: &Node| n.zone().is_some_and(|z| v.zones.iter().any(|of| of == z));
+        !v.zones.is_empty() && !read.nodes.iter().any(in_zone)
+    };
+    read.pods.iter().filter(of).any(|p| {
+        let claims = claims(p);
+        let bound = read.volumes.iter();
+        let mut bound = bound.filter(|v| v.claim.as_ref().is_some_and(|c| claims.contains(c)));
+        bound.any(lost)
+    })
 }

@@ -32,9 +32,14 @@ pub enum Way {
     Back,
 }
 
+/// No upgrade of these plans takes longer; a process that has not ended by then never does.
+pub const LONGEST_PROCESS: Duration = Duration::from_secs(7 * 86_400);
+
 /// What became of a process.
 #[derive(Debug)]
 pub enum End {
+    /// It went on without an end.
+    Endless,
     /// It ended by itself.
     Exit(Result<(), CliError>),
     /// It died.
@@ -166,6 +171,7 @@ impl Stage<'_> {
             tokio::select! {
                 biased;
                 () = dies => End::Died,
+                () = sleep(LONGEST_PROCESS) => End::Endless,
                 exit = fare(work, fate, &asker, &self.clock) => {
                     End::Exit(exit.map_err(|e| e.or_next(resume(way))))
                 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::judge::{self, World};
-use super::process::{Around, End, Stage, Way};
+use super::process::{Around, End, LONGEST_PROCESS, Stage, Way};
 use super::terms::skewed_clock;
 use super::weather::{Fate, Weather};
 use crate::cli::apply::Wish;
@@ -220,17 +220,23 @@ impl Trial<'_> {
         if last != Last::Stuck {
             faults.extend(judge::marks_left(&read));
             // Where somebody deletes a group nothing needs to run there.
-            let deleted =
-                |(rule, times): (&str, u32)| rule.starts_with("delete-group") && times > 0;
-            if !stage
-                .twin
-                .with(|w| w.faults.fired().into_iter().any(deleted))
-            {
-                faults.extend(judge::short(&read));
+            let deleted = |rule: &str| rule.starts_with("delete-group");
+            let shrunk = |rule: &str| rule.starts_with("scale:") && rule.contains(":-");
+            if !fired(stage, deleted) {
+                faults.extend(judge::short(&read, fired(stage, shrunk)));
             }
         }
         verdict.end = Some(end);
     }
+}
+
+/// Whether a fault of that kind has come about.
+fn fired(stage: &Stage<'_>, kind: impl Fn(&str) -> bool) -> bool {
+    let rules = |world: &mut crate::twin::world::World| {
+        let mut fired = world.faults.fired().into_iter();
+        fired.any(|(rule, times)| times > 0 && kind(rule))
+    };
+    stage.twin.with(rules)
 }
 
 /// Reads the cluster and its run.
@@ -370,6 +376,11 @@ impl<'a, 'w> Run<'a, 'w> {
                 verdict.exits.push(None);
                 verdict.said.push(format!("{name} died"));
             }
+            End::Endless => {
+                let days = LONGEST_PROCESS.as_secs() / 86_400;
+                verdict.faults.push(format!("no end after {days} days"));
+                verdict.said.push(format!("{name} did not end"));
+            }
             End::Exit(exit) => {
                 let code = exit.as_ref().err().map_or(0, |e| e.kind.code());
                 verdict.exits.push(Some(code));
@@ -397,6 +408,7 @@ impl<'a, 'w> Run<'a, 'w> {
     async fn after(&mut self, end: End) -> Option<Last> {
         let error = match end {
             End::Died => return None,
+            End::Endless => return Some(Last::Stuck),
             End::Exit(Ok(())) => {
                 // Now, before anybody mends anything: that it is done is what the user is told.
                 self.stage.twin.with(laws::run_done);

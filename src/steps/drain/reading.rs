@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use crate::model::elb::short;
 use crate::model::kube::{Key, Pod};
 use crate::model::{ApiError, Class};
-use crate::steps::World;
 use crate::steps::drain::Drain;
 use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::Target;
@@ -22,6 +21,7 @@ use crate::steps::drain::settle::restart_of;
 use crate::steps::drain::timers::Elapsed;
 use crate::steps::evictable::occupies;
 use crate::steps::workload_health::PodWorkload;
+use crate::steps::{World, absent_is_none};
 
 /// After this the cause behind a held pod is looked for among the workloads.
 const HELD_LONG: Duration = Duration::from_secs(10);
@@ -165,9 +165,15 @@ impl Drain {
         let refused: Vec<String> = refused.map(|p| p.uid.clone()).collect();
         let stopping = pods.iter().filter(|p| p.deletion_timestamp.is_some());
         let stopping: Vec<String> = stopping.map(|p| p.uid.clone()).collect();
-        let busy = begun
-            .clone()
-            .filter(|n| n.pods.iter().any(|p| occupies(p, &n.node)));
+        // A node is waited for until its volumes are detached and no target group sends to it.
+        let held_by: BTreeSet<&str> = {
+            let attached = seen.attached.iter().map(|(_, node)| node.as_str());
+            let registered = seen.registered.iter().map(|(node, _)| node.as_str());
+            attached.chain(registered).collect()
+        };
+        let busy = begun.clone().filter(|n| {
+            held_by.contains(n.node.name.as_str()) || n.pods.iter().any(|p| occupies(p, &n.node))
+        });
         let open: Vec<String> = busy.map(|n| n.node.name.clone()).collect();
         let unready = begun.filter(|n| !n.node.is_ready());
         let unready: Vec<String> = unready.map(|n| n.node.name.clone()).collect();
@@ -225,7 +231,11 @@ impl Drain {
         let ready = nodes.filter(|n| n.nodegroup() == Some(&self.green) && n.is_ready());
         seen.green_ready = i32::try_from(ready.count()).unwrap_or(i32::MAX);
         let green = world.aws.describe_nodegroup(&world.cluster, &self.green);
-        let green = green.await?;
+        // Somebody may have deleted it; a group that is not there does not grow.
+        let Some(green) = absent_is_none(green).await? else {
+            (seen.green_desired, seen.green_max) = (0, 0);
+            return Ok(());
+        };
         (seen.green_desired, seen.green_max) = (green.scaling.desired, green.scaling.max);
         seen.green_modified = green.modified_at;
         Ok(())
@@ -320,6 +330,21 @@ mod tests {
     use crate::model::marks;
     use crate::steps::drain::fixtures::{RUN, node, spec};
     use crate::steps::evictable::tests::pod;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_pods_whose_volume_stays_attached_comes_to_its_deadline() {
+        let seen = Seen {
+            run: RUN.to_owned(),
+            nodes: vec![BlueNode::new(Arc::new(node("n1", Some(0))), Arc::default())],
+            attached: vec![("pv-mysql".into(), "n1".into())],
+            ..Seen::default()
+        };
+        let drain = Drain::new("d".into(), "blue".into(), "green".into(), spec());
+        drain.elapsed(&seen, BTreeSet::new());
+        tokio::time::advance(Duration::from_secs(7200)).await;
+        let elapsed = drain.elapsed(&seen, BTreeSet::new());
+        assert_eq!(elapsed.open["n1"], Duration::from_secs(7200));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_was_given_up_does_not_count_as_being_emptied() {

@@ -83,6 +83,13 @@ pub fn is_unready_pod(world: &World, path: &str) -> bool {
     pod.is_none_or(|pod| !super::facts::Pod::of(pod).ready)
 }
 
+/// Whether a pod, by namespace and name, has stopped serving while nobody has taken it: its container crashed.
+pub fn failed_by_itself(world: &World, ns: &str, name: &str) -> bool {
+    let pod = world.kube.store.find(PODS, &Name::new(ns, name));
+    pod.map(|p| super::facts::Pod::of(p))
+        .is_some_and(|p| !p.ready && !p.deleting)
+}
+
 /// Whether no taint keeps a pod off a node: evicted from a closed node, it may be bound to one again.
 fn tolerates_everything(pod: &Value) -> bool {
     list(pod, "spec.tolerations").iter().any(|t| {

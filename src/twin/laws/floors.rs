@@ -49,7 +49,10 @@ pub fn happened(world: &mut World) {
         let consented =
             |pod: &str, node: &str| law == BUDGET_HOLDS && laws.drains.was_deleted(ns, pod, node);
         let gone = gone.filter(|(_, node)| !laws.excuses(node));
-        let mut gone = gone.filter(|(pod, node)| !consented(pod, node)).peekable();
+        let gone = gone.filter(|(pod, node)| !consented(pod, node));
+        let mut gone = gone
+            .filter(|(pod, _)| !look::failed_by_itself(world, ns, pod))
+            .peekable();
         let fewer = now.healthy.len() < before.healthy.len();
         if fewer && (now.healthy.len() as i64) < now.least && gone.peek().is_some() {
             let pods: Vec<String> = gone.map(|(pod, node)| format!("{pod} on {node}")).collect();
