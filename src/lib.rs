@@ -4,6 +4,7 @@
 //!
 //! - [`wire`]: the one seam between this program and any server
 //! - [`model`]: plain data, versions, the clock
+//! - [`scheduling`]: whether a pod can run on a node, as the Kubernetes scheduler decides it (pure)
 //! - [`journal`]: the run's durable record
 //! - [`event`]: what a reporter sees
 //! - [`engine`]: steps forward and back, retries, stop signals
@@ -32,6 +33,7 @@ pub mod plan;
 pub mod ready;
 pub mod report;
 pub mod route;
+pub mod scheduling;
 pub mod steps;
 pub mod twin;
 pub mod wire;

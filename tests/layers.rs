@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&str] = &[
     "wire",
     "model",
+    "scheduling",
     "journal",
     "event",
     "engine",

@@ -6,6 +6,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::scheduling::{NodeSelector, PodTemplate, Scheduling};
+
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
@@ -48,6 +50,9 @@ pub struct Node {
     /// Such as `v1.27.16-eks-473151a`.
     pub kubelet_version: String,
     pub allocatable: Resources,
+    /// Other resources than CPU, memory and pods, such as ephemeral-storage and nvidia.com/gpu. Bytes or a number.
+    #[serde(default)]
+    pub other_allocatable: BTreeMap<String, i64>,
     pub created: Option<Timestamp>,
     pub deleting: bool,
 }
@@ -155,15 +160,14 @@ pub struct Pod {
     pub priority_class: Option<String>,
     pub tolerations: Vec<Toleration>,
     pub node_selector: BTreeMap<String, String>,
-    /// Label keys named by required node affinity, with their In values.
-    pub required_affinity: BTreeMap<String, Vec<String>>,
     pub requests: Resources,
+    #[serde(default)]
+    pub scheduling: Scheduling,
     /// Has an emptyDir volume.
     pub empty_dir: bool,
     /// Names of the PersistentVolumeClaims it mounts.
     pub claims: Vec<String>,
     pub host_path: bool,
-    pub host_ports: Vec<i32>,
     /// It uses its node's address and takes none of its own.
     #[serde(default)]
     pub host_network: bool,
@@ -277,8 +281,9 @@ pub struct Workload {
     /// Images of the template's containers.
     pub images: Vec<String>,
     pub node_selector: BTreeMap<String, String>,
-    pub required_affinity: BTreeMap<String, Vec<String>>,
     pub tolerations: Vec<Toleration>,
+    #[serde(default)]
+    pub template: PodTemplate,
     pub readiness_probe: bool,
     /// Of a cluster autoscaler: the flags that say which groups it manages.
     #[serde(default)]
@@ -312,6 +317,9 @@ pub struct Volume {
     pub zones: Vec<String>,
     /// Node names the volume is bound to; empty: any.
     pub nodes: Vec<String>,
+    /// Its required node affinity, whole.
+    #[serde(default)]
+    pub node_affinity: Option<NodeSelector>,
     pub access_modes: Vec<String>,
 }
 

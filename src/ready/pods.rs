@@ -8,7 +8,7 @@ use super::codes::Code;
 use super::nodes::given_by_cluster;
 use super::traffic::green_labels;
 use super::{Finding, Severity};
-use crate::model::kube::{Node, Pod, Taint};
+use crate::model::kube::{Node, Pod, SelectorExpression, Taint};
 use crate::model::marks::{BLUE_TAINT, NODEGROUP_LABEL};
 use crate::plan::{Consent, Jobs, duration};
 use crate::route;
@@ -97,8 +97,11 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                 "raise `drain.podDeadline` beyond it",
             ));
         }
-        for port in &pod.host_ports {
-            ports.entry(*port).or_default().push(pod.key.to_string());
+        for port in &pod.scheduling.host_ports {
+            ports
+                .entry(port.port)
+                .or_default()
+                .push(pod.key.to_string());
         }
         if let Some(node) = pod.node.as_deref().and_then(|n| nodes.get(n)) {
             placement(case, pod, node, out);
@@ -137,6 +140,13 @@ fn taint(key: &str) -> Taint {
     }
 }
 
+/// What the pod's node affinity requires, where it is one term.
+fn only_term(pod: &Pod) -> impl Iterator<Item = &SelectorExpression> {
+    let terms = pod.scheduling.node_affinity.iter().map(|a| &a.terms);
+    let single = terms.filter(|terms| terms.len() == 1).flatten();
+    single.flat_map(|term| &term.expressions)
+}
+
 /// Whether a pod can run anywhere but on blue.
 fn placement(case: &Case<'_>, pod: &Pod, node: &Node, out: &mut Vec<Finding>) {
     let wants: Vec<(&String, Vec<&String>)> = pod
@@ -144,16 +154,18 @@ fn placement(case: &Case<'_>, pod: &Pod, node: &Node, out: &mut Vec<Finding>) {
         .iter()
         .map(|(k, v)| (k, vec![v]))
         .chain(
-            pod.required_affinity
-                .iter()
-                .map(|(k, v)| (k, v.iter().collect())),
+            only_term(pod)
+                .filter(|e| e.operator == "In" || e.operator == "Exists")
+                .map(|e| (&e.key, e.values.iter().collect())),
         )
         .collect();
     let elsewhere = case.inventory.nodes.iter().any(|n| {
         let blue = n.nodegroup().is_some_and(|g| case.blues.contains(g));
-        let labelled = wants
-            .iter()
-            .all(|(k, values)| n.labels.get(*k).is_some_and(|v| values.contains(&v)));
+        let labelled = wants.iter().all(|(k, values)| {
+            n.labels
+                .get(*k)
+                .is_some_and(|v| values.is_empty() || values.contains(&v))
+        });
         !blue
             && n.is_ready()
             && !n.unschedulable

@@ -98,6 +98,7 @@ pub mod tests {
             ready_since: None,
             kubelet_version: "v1.27.16".into(),
             allocatable: Resources::default(),
+            other_allocatable: Default::default(),
             created: None,
             deleting: false,
         }

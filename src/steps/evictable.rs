@@ -108,6 +108,7 @@ pub fn left_in<'a>(
 pub mod tests {
     use super::*;
     use crate::model::kube::{Key, Owner, Resources, Toleration};
+    use crate::model::scheduling::Scheduling;
 
     /// A running, ready pod of a ReplicaSet.
     pub fn pod(name: &str, node: &str) -> Pod {
@@ -132,12 +133,11 @@ pub mod tests {
             priority_class: None,
             tolerations: vec![],
             node_selector: BTreeMap::new(),
-            required_affinity: BTreeMap::new(),
+            scheduling: Scheduling::default(),
             requests: Resources::default(),
             empty_dir: false,
             claims: vec![],
             host_path: false,
-            host_ports: vec![],
             host_network: false,
             mirror: false,
             waiting: None,

@@ -14,6 +14,7 @@ use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Workload};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
+use crate::scheduling::node_affinity;
 use crate::steps::drain::{self, GreenDrain, GreenSeen};
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::updates::{POLL, issues};
@@ -238,12 +239,7 @@ fn daemons(snapshot: &Snapshot, nodes: &[std::sync::Arc<Node>], sets: &[Workload
 
 /// Whether a DaemonSet puts a pod on the node, by selector, affinity and taints.
 fn belongs(set: &Workload, node: &Node) -> bool {
-    set.node_selector
-        .iter()
-        .all(|(k, v)| node.labels.get(k) == Some(v))
-        && set.required_affinity.iter().all(|(k, values)| {
-            values.is_empty() || node.labels.get(k).is_some_and(|v| values.contains(v))
-        })
+    node_affinity::matches_workload(set, &node.name, &node.labels)
         && node
             .taints
             .iter()

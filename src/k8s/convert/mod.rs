@@ -6,6 +6,7 @@ mod node;
 mod other;
 mod pod;
 mod quantity;
+mod scheduling;
 #[cfg(test)]
 mod tests;
 mod workload;
@@ -91,23 +92,4 @@ fn tolerations(list: Option<Vec<v1::Toleration>>) -> Vec<Toleration> {
             effect: t.effect,
         })
         .collect()
-}
-
-/// Label keys that required node affinity names, with their `In` values, over all of its terms.
-fn required_affinity(affinity: Option<v1::Affinity>) -> BTreeMap<String, Vec<String>> {
-    let required = affinity
-        .and_then(|a| a.node_affinity)
-        .and_then(|n| n.required_during_scheduling_ignored_during_execution);
-    let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for expression in required
-        .into_iter()
-        .flat_map(|r| r.node_selector_terms)
-        .flat_map(|t| t.match_expressions.unwrap_or_default())
-    {
-        let values = keys.entry(expression.key).or_default();
-        if expression.operator == "In" {
-            values.extend(expression.values.unwrap_or_default());
-        }
-    }
-    keys
 }

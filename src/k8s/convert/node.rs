@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1;
 
-use super::quantity::resources;
+use super::quantity::{other_resources, quantities, resources_of};
 use super::{annotations, time};
 use crate::model::kube::{Node, Taint};
 
@@ -17,6 +17,7 @@ pub fn node(mut node: v1::Node) -> Node {
         .unwrap_or_default()
         .into_iter()
         .find(|c| c.type_ == "Ready");
+    let allocatable = quantities(&status.allocatable.unwrap_or_default());
     Node {
         name: meta.name.unwrap_or_default(),
         uid: meta.uid.unwrap_or_default(),
@@ -43,7 +44,8 @@ pub fn node(mut node: v1::Node) -> Node {
             .node_info
             .map(|i| i.kubelet_version)
             .unwrap_or_default(),
-        allocatable: resources(&status.allocatable.unwrap_or_default()),
+        allocatable: resources_of(&allocatable),
+        other_allocatable: other_resources(&allocatable),
         created: time(meta.creation_timestamp),
         deleting: meta.deletion_timestamp.is_some(),
     }

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::scheduling::node_selector;
 use super::{annotations, key, number_or_percent, selector};
 use crate::model::kube::{Attachment, Key, Pdb, Service, TargetGroupBinding, Volume};
 
@@ -89,17 +90,14 @@ pub fn volume(v: core::v1::PersistentVolume) -> Volume {
         (None, None)
     };
     let (mut zones, mut nodes) = (BTreeSet::new(), BTreeSet::new());
-    let terms = spec
-        .node_affinity
-        .and_then(|a| a.required)
-        .map(|r| r.node_selector_terms)
-        .unwrap_or_default();
+    let required = spec.node_affinity.and_then(|a| a.required);
+    let node_affinity = required.map(node_selector);
+    let terms = node_affinity.iter().flat_map(|a| &a.terms);
     for expression in terms
-        .into_iter()
-        .flat_map(|t| t.match_expressions.unwrap_or_default())
+        .flat_map(|t| &t.expressions)
         .filter(|e| e.operator == "In")
     {
-        let values = expression.values.unwrap_or_default();
+        let values = expression.values.iter().cloned();
         if ZONE_KEYS.contains(&expression.key.as_str()) {
             zones.extend(values);
         } else if expression.key == HOSTNAME {
@@ -131,6 +129,7 @@ pub fn volume(v: core::v1::PersistentVolume) -> Volume {
         handle,
         zones: zones.into_iter().collect(),
         nodes: nodes.into_iter().collect(),
+        node_affinity,
         access_modes: spec.access_modes.unwrap_or_default(),
     }
 }

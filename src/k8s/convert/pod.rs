@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::core::v1;
 
-use super::quantity::resources;
-use super::{annotations, key, owner, required_affinity, time, tolerations};
-use crate::model::kube::{Pod, Resources};
+use super::quantity::resources_of;
+use super::{annotations, key, owner, scheduling, time, tolerations};
+use crate::model::kube::Pod;
 
 /// The annotation of a static pod's mirror.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -23,11 +23,7 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
         .flatten()
         .find(|c| c.type_ == "Ready" && c.status == "True");
     let volumes = spec.volumes.as_deref().unwrap_or_default();
-    let ports = spec
-        .containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten())
-        .flat_map(|c| c.ports.iter().flatten());
+    let requested = scheduling::requests(&spec);
     Pod {
         key: key(&meta),
         owner: owner(&meta),
@@ -50,17 +46,13 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
         empty_dir: volumes.iter().any(|v| v.empty_dir.is_some()),
         claims: claims(volumes, meta.name.as_deref().unwrap_or_default()),
         host_path: volumes.iter().any(|v| v.host_path.is_some()),
-        host_ports: ports
-            .filter_map(|p| p.host_port)
-            .filter(|p| *p != 0)
-            .collect(),
         host_network: spec.host_network.unwrap_or(false),
-        requests: requests(&spec),
+        requests: resources_of(&requested),
+        scheduling: scheduling::scheduling(&spec),
         priority_class: spec.priority_class_name,
         tolerations: tolerations(spec.tolerations),
         restart_always: spec.restart_policy.as_deref().is_none_or(|p| p == "Always"),
         node_selector: spec.node_selector.unwrap_or_default(),
-        required_affinity: required_affinity(spec.affinity),
         node: spec.node_name,
         created: time(meta.creation_timestamp),
     }
@@ -74,61 +66,6 @@ fn claims(volumes: &[v1::Volume], pod: &str) -> Vec<String> {
         (None, None) => None,
     };
     volumes.iter().filter_map(claim).collect()
-}
-
-/// What the scheduler counts: the containers with the sidecars, or an init container with the sidecars started before
-/// it, whichever is more; then the overhead. What the pod asks for as a whole takes the place of it.
-fn requests(spec: &v1::PodSpec) -> Resources {
-    let of = |r: &Option<v1::ResourceRequirements>| {
-        r.as_ref()
-            .and_then(|r| r.requests.as_ref())
-            .map(resources)
-            .unwrap_or_default()
-    };
-    let mut sidecars = Resources::default();
-    let mut most = Resources::default();
-    for init in spec.init_containers.iter().flatten() {
-        let own = of(&init.resources);
-        if init.restart_policy.as_deref() == Some("Always") {
-            sidecars = sum(sidecars, own);
-            most = max(most, sidecars);
-        } else {
-            most = max(most, sum(sidecars, own));
-        }
-    }
-    let running = spec
-        .containers
-        .iter()
-        .fold(sidecars, |all, c| sum(all, of(&c.resources)));
-    let mut total = max(most, running);
-    let whole = of(&spec.resources);
-    if whole.cpu_millis > 0 {
-        total.cpu_millis = whole.cpu_millis;
-    }
-    if whole.memory_bytes > 0 {
-        total.memory_bytes = whole.memory_bytes;
-    }
-    let overhead = spec.overhead.as_ref().map(resources).unwrap_or_default();
-    Resources {
-        pods: 0,
-        ..sum(total, overhead)
-    }
-}
-
-fn sum(a: Resources, b: Resources) -> Resources {
-    Resources {
-        cpu_millis: a.cpu_millis + b.cpu_millis,
-        memory_bytes: a.memory_bytes + b.memory_bytes,
-        pods: a.pods + b.pods,
-    }
-}
-
-fn max(a: Resources, b: Resources) -> Resources {
-    Resources {
-        cpu_millis: a.cpu_millis.max(b.cpu_millis),
-        memory_bytes: a.memory_bytes.max(b.memory_bytes),
-        pods: a.pods.max(b.pods),
-    }
 }
 
 /// Longest text of a container's or the scheduler's that is kept.

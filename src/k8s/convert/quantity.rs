@@ -6,18 +6,38 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::model::kube::Resources;
 
-/// CPU, memory and pods of a resource list; what is not named is 0.
-pub fn resources(list: &BTreeMap<String, Quantity>) -> Resources {
-    let read = |name: &str, scale: f64| {
-        list.get(name)
-            .and_then(|q| number(&q.0))
-            .map_or(0, |n| (n * scale).ceil() as i64)
+/// The resources that [`Resources`] holds.
+const COUNTED_APART: [&str; 3] = ["cpu", "memory", "pods"];
+
+/// The amounts of a resource list, rounded up: CPU in thousandths, all others in their unit.
+pub fn quantities(list: &BTreeMap<String, Quantity>) -> BTreeMap<String, i64> {
+    let amount = |name: &str, quantity: &Quantity| {
+        let scale = if name == "cpu" { 1000.0 } else { 1.0 };
+        number(&quantity.0).map_or(0, |n| (n * scale).ceil() as i64)
     };
+    list.iter()
+        .map(|(name, quantity)| (name.clone(), amount(name, quantity)))
+        .collect()
+}
+
+/// CPU, memory and pods among the amounts; what is not named is 0.
+pub fn resources_of(amounts: &BTreeMap<String, i64>) -> Resources {
+    let read = |name: &str| amounts.get(name).copied().unwrap_or(0);
     Resources {
-        cpu_millis: read("cpu", 1000.0),
-        memory_bytes: read("memory", 1.0),
-        pods: read("pods", 1.0),
+        cpu_millis: read("cpu"),
+        memory_bytes: read("memory"),
+        pods: read("pods"),
     }
+}
+
+/// The amounts of all other resources.
+pub fn other_resources(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, i64> {
+    let others = amounts
+        .iter()
+        .filter(|(name, amount)| **amount != 0 && !COUNTED_APART.contains(&name.as_str()));
+    others
+        .map(|(name, amount)| (name.clone(), *amount))
+        .collect()
 }
 
 /// Reads a quantity. Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.

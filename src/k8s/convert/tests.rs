@@ -144,7 +144,6 @@ fn what_binds_a_pod_to_its_node_is_seen() {
         "ownerReferences": [{"apiVersion": "v1", "kind": "Other", "name": "o", "uid": "1"}, {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "2", "controller": true}]}, "spec": {
         "containers": [{"name": "a", "ports": [{"containerPort": 80, "hostPort": 8080}]}], "terminationGracePeriodSeconds": 60, "priority": 7, "priorityClassName": "high",
         "nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}, {"key": "k", "value": "v", "effect": "NoSchedule"}],
-        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["z1"]}, {"key": "gpu", "operator": "DoesNotExist"}]}]}}},
         "volumes": [{"name": "e", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "c", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "g", "ephemeral": {}}]}}),
     ));
     assert!(p.mirror && p.empty_dir && p.host_path);
@@ -152,18 +151,7 @@ fn what_binds_a_pod_to_its_node_is_seen() {
         (p.owner.unwrap().name.as_str(), p.grace_seconds, p.priority),
         ("r", 5, 7)
     );
-    assert_eq!(
-        (p.claims, p.host_ports),
-        (vec!["data".to_owned(), "p-g".to_owned()], vec![8080])
-    );
-    assert_eq!(
-        p.required_affinity,
-        [
-            ("gpu".to_owned(), vec![]),
-            ("zone".to_owned(), vec!["z1".to_owned()])
-        ]
-        .into()
-    );
+    assert_eq!(p.claims, ["data", "p-g"]);
     assert_eq!(
         (
             p.tolerations[0].operator.as_str(),
@@ -290,4 +278,91 @@ fn services_know_their_node_ports() {
                 .iter()
                 .all(|s| !s.node_ports.is_empty() && s.external_traffic_policy.is_some())
     );
+}
+
+#[test]
+fn what_a_pod_asks_of_its_node_is_read_whole() {
+    let spec = j!({
+        "hostNetwork": true, "os": {"name": "linux"}, "schedulerName": "volcano", "nodeName": "n1", "restartPolicy": "Never",
+        "overhead": {"nvidia.com/gpu": "1"},
+        "initContainers": [{"name": "i", "ports": [{"containerPort": 1}], "resources": {"requests": {"ephemeral-storage": "3Gi"}}},
+            {"name": "s", "restartPolicy": "Always", "ports": [{"containerPort": 2, "protocol": "UDP"}], "resources": {"requests": {"nvidia.com/gpu": "1"}}}],
+        "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 8080, "hostIP": "127.0.0.1"}, {"containerPort": 81}],
+            "resources": {"requests": {"ephemeral-storage": "1Gi", "nvidia.com/gpu": "2", "cpu": "1"}}}],
+        "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "shared"}}, {"name": "g", "ephemeral": {}}],
+        "affinity": {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "cpus", "operator": "Gt", "values": ["4"]}]},
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}]}},
+            "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone", "namespaceSelector": {}, "namespaces": ["a"]}]},
+            "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": {"app": "web"}}, "matchLabelKeys": ["hash"], "mismatchLabelKeys": ["team"]}]}},
+        "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "minDomains": 3,
+            "nodeTaintsPolicy": "Honor", "nodeAffinityPolicy": "Ignore", "matchLabelKeys": ["hash"], "labelSelector": {"matchLabels": {"app": "web"}}}]});
+    let p: Pod = pod(read(j!({"metadata": {"name": "p"}, "spec": spec.clone()})));
+    let s = &p.scheduling;
+    let terms = &s.node_affinity.as_ref().unwrap().terms;
+    assert_eq!(
+        (terms.len(), terms[0].expressions[0].operator.as_str()),
+        (2, "Gt")
+    );
+    assert_eq!(terms[1].fields[0].values, ["n1"]);
+    let near = &s.pod_affinity[0];
+    assert_eq!(near.namespace_selector, Some(Selector::default()));
+    assert!(near.selector.is_none() && near.namespaces == ["a"]);
+    let away = &s.pod_anti_affinity[0];
+    assert_eq!(
+        (&away.match_label_keys[0], &away.mismatch_label_keys[0]),
+        (&"hash".to_owned(), &"team".to_owned())
+    );
+    let spread = &s.topology_spread[0];
+    assert!(spread.is_required() && spread.min_domains == Some(3));
+    assert_eq!(
+        (
+            spread.node_taints_policy.as_deref(),
+            spread.node_affinity_policy.as_deref()
+        ),
+        (Some("Honor"), Some("Ignore"))
+    );
+    let ports: Vec<_> = s
+        .host_ports
+        .iter()
+        .map(|p| (p.port, p.protocol.as_str(), p.ip.as_str()))
+        .collect();
+    assert_eq!(
+        ports,
+        [
+            (2, "UDP", "0.0.0.0"),
+            (81, "TCP", "0.0.0.0"),
+            (8080, "TCP", "127.0.0.1")
+        ],
+        "an init container that ends takes no port"
+    );
+    assert_eq!(
+        s.other_requests,
+        [
+            ("ephemeral-storage".to_owned(), 3 << 30),
+            ("nvidia.com/gpu".to_owned(), 4)
+        ]
+        .into()
+    );
+    assert_eq!(
+        (s.os.as_deref(), s.scheduler.as_deref()),
+        (Some("linux"), Some("volcano"))
+    );
+    let set: Workload = stateful_set(read(
+        j!({"metadata": {"name": "s"}, "spec": {"serviceName": "s", "selector": {},
+        "template": {"spec": spec}, "volumeClaimTemplates": [{"metadata": {"name": "data"}}]}}),
+    ));
+    let template = &set.template;
+    assert_eq!(template.scheduling, p.scheduling);
+    assert_eq!(
+        (&template.claims[..], &template.claim_templates[..]),
+        (&["shared".to_owned()][..], &["data".to_owned()][..])
+    );
+    assert_eq!(
+        (template.node.as_deref(), template.restart_policy.as_deref()),
+        (Some("n1"), Some("Never"))
+    );
+    assert!(template.host_network && template.requests.cpu_millis == 1000);
 }

@@ -4,9 +4,10 @@ use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::api::{apps, batch};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use super::{key, number_or_percent, owner, required_affinity, selector, tolerations};
+use super::{key, number_or_percent, owner, scheduling, selector, tolerations};
 use crate::model::kube::Workload;
 use crate::model::marks;
+use crate::model::scheduling::PodTemplate;
 
 /// A Deployment.
 pub fn deployment(d: apps::v1::Deployment) -> Workload {
@@ -55,6 +56,13 @@ pub fn living_replica_set(r: apps::v1::ReplicaSet) -> Option<Workload> {
 /// A StatefulSet.
 pub fn stateful_set(s: apps::v1::StatefulSet) -> Workload {
     let (spec, status) = (s.spec, s.status.unwrap_or_default());
+    let base = base(
+        "StatefulSet",
+        s.metadata,
+        Some(spec.selector),
+        Some(spec.template),
+    );
+    let claim_templates = spec.volume_claim_templates.into_iter().flatten();
     Workload {
         desired: spec.replicas.unwrap_or(1),
         ready: status.ready_replicas.unwrap_or(0),
@@ -62,12 +70,13 @@ pub fn stateful_set(s: apps::v1::StatefulSet) -> Workload {
         updated: status.updated_replicas.unwrap_or(0),
         observed_generation: status.observed_generation.unwrap_or(0),
         strategy: spec.update_strategy.and_then(|u| u.type_),
-        ..base(
-            "StatefulSet",
-            s.metadata,
-            Some(spec.selector),
-            Some(spec.template),
-        )
+        template: PodTemplate {
+            claim_templates: claim_templates
+                .filter_map(|claim| claim.metadata.name)
+                .collect(),
+            ..base.template
+        },
+        ..base
     }
 }
 
@@ -153,6 +162,7 @@ fn base(
     let spec = template.spec.unwrap_or_default();
     Workload {
         kind: kind.to_owned(),
+        template: scheduling::pod_template(&spec),
         key: key(&meta),
         owner: owner(&meta),
         uid: meta.uid.unwrap_or_default(),
@@ -177,7 +187,6 @@ fn base(
             .filter_map(|c| c.image)
             .collect(),
         node_selector: spec.node_selector.unwrap_or_default(),
-        required_affinity: required_affinity(spec.affinity),
         tolerations: tolerations(spec.tolerations),
     }
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::model::kube::{Key, Node, Owner, Resources, Taint, Workload};
 use crate::model::marks;
+use crate::model::scheduling::PodTemplate;
 use crate::route::DrainSpec;
 
 /// The run whose marks the nodes carry.
@@ -60,6 +61,7 @@ pub fn node(name: &str, begun: Option<i64>) -> Node {
         ready_since: None,
         kubelet_version: "v1.27.16".into(),
         allocatable: Resources::default(),
+        other_allocatable: Default::default(),
         created: None,
         deleting: false,
     }
@@ -91,8 +93,8 @@ pub fn workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> Workl
         paused: false,
         images: vec![],
         node_selector: Default::default(),
-        required_affinity: Default::default(),
         tolerations: vec![],
+        template: PodTemplate::default(),
         readiness_probe: true,
         autoscaler_flags: vec![],
     }
