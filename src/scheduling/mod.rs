@@ -1,5 +1,22 @@
-//! Whether a pod can run on a node, decided as the Kubernetes scheduler's filters decide it. Pure: nodes may be real ones
-//! or templates of a node group that is yet to be made.
+//! Whether a pod can run on a node, decided as the filters of the Kubernetes scheduler decide it. Pure: nodes may be real
+//! ones or templates of a node group that is yet to be made. What a score would prefer is left out.
+//!
+//! Source: the plugins in <https://github.com/kubernetes/kubernetes/tree/master/pkg/scheduler/framework/plugins>.
 
+pub mod cluster;
 pub mod node_affinity;
+pub mod pod_affinity;
+mod pod_index;
+pub mod refusal;
+pub mod reserved;
+pub mod resources;
 pub mod tolerations;
+mod topology;
+mod topology_spread;
+pub mod volumes;
+
+#[cfg(test)]
+mod tests;
+
+pub use cluster::ClusterView;
+pub use refusal::{NoPlace, Refusal};

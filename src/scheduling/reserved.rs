@@ -1,0 +1,76 @@
+//! Labels and taints that nobody can give a node group: EKS refuses them, or the kubelet does not start with them.
+
+/// Domains whose names, and those of their subdomains, EKS refuses as a prefix of a label or taint of a node group.
+const RESERVED_DOMAINS: [&str; 3] = ["kubernetes.io", "k8s.io", "eks.amazonaws.com"];
+
+/// Prefixes of the reserved domains that a kubelet may register itself with.
+/// Source: <https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/> (`--node-labels`).
+const KUBELET_PREFIXES: [&str; 2] = ["node.kubernetes.io", "kubelet.kubernetes.io"];
+
+/// Prefixes of labels that programs in the cluster set on each node after it has joined, by what they find there.
+const DISCOVERED_DOMAINS: [&str; 9] = [
+    "nvidia.com",
+    "feature.node.kubernetes.io",
+    "amd.com",
+    "gpu.intel.com",
+    "intel.feature.node.kubernetes.io",
+    "habana.ai",
+    "aws.amazon.com",
+    "network.nvidia.com",
+    "mellanox.com",
+];
+
+/// Whether EKS refuses the key as a label of a node group, or the kubelet refuses it.
+pub fn refused_label(key: &str) -> bool {
+    reserved_domain(key) && prefix(key).is_some_and(|p| !in_any(p, &KUBELET_PREFIXES))
+}
+
+/// Whether EKS refuses the key as a taint of a node group.
+pub fn refused_taint(key: &str) -> bool {
+    reserved_domain(key)
+}
+
+/// Whether the key is of a domain that is kept for Kubernetes and EKS; advice never asks to set such a one.
+pub fn reserved_domain(key: &str) -> bool {
+    prefix(key).is_some_and(|p| in_any(p, &RESERVED_DOMAINS))
+}
+
+/// Whether programs in the cluster set the label on every node that has what it names.
+pub fn discovered(key: &str) -> bool {
+    prefix(key).is_some_and(|p| in_any(p, &DISCOVERED_DOMAINS))
+}
+
+fn prefix(key: &str) -> Option<&str> {
+    key.split_once('/').map(|(prefix, _)| prefix)
+}
+
+fn in_any(prefix: &str, domains: &[&str]) -> bool {
+    domains.iter().any(|domain| {
+        let sub = prefix.strip_suffix(domain);
+        sub.is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_eks_or_the_kubelet_refuses_is_known_with_its_subdomains() {
+        for key in [
+            "node-role.kubernetes.io/db",
+            "kubernetes.io/role",
+            "k8s.io/x",
+            "my.k8s.io/x",
+            "eks.amazonaws.com/pool",
+            "sub.eks.amazonaws.com/pool",
+        ] {
+            assert!(refused_label(key) && refused_taint(key), "{key}");
+        }
+        for key in ["pool", "mykubernetes.io/x", "example.com/kubernetes.io"] {
+            assert!(!refused_label(key) && !refused_taint(key), "{key}");
+        }
+        assert!(!refused_label("node.kubernetes.io/pool"));
+        assert!(refused_taint("node.kubernetes.io/pool"));
+    }
+}

@@ -1,0 +1,49 @@
+//! Where the volumes of a pod's claims can be used.
+
+use std::collections::BTreeMap;
+
+use super::node_affinity;
+use crate::model::kube::{Key, Node, Pod, Volume};
+
+/// Bound volumes by claim.
+pub type ClaimVolumes = BTreeMap<Key, Volume>;
+
+/// The access mode of a volume that one pod at a time may use.
+const ONE_POD: &str = "ReadWriteOncePod";
+
+/// Labels by which a node says which zone it is in.
+const ZONE_LABELS: [&str; 3] = [
+    "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/zone",
+    "topology.ebs.csi.aws.com/zone",
+];
+
+/// Bound volumes by claim.
+pub fn by_claim(volumes: impl IntoIterator<Item = Volume>) -> ClaimVolumes {
+    let with_claim = |v: Volume| Some((v.claim.clone()?, v));
+    volumes.into_iter().filter_map(with_claim).collect()
+}
+
+/// The volumes of a pod's claims; a claim without a bound volume has none yet and binds it to no node.
+pub fn of_pod<'v>(volumes: &'v ClaimVolumes, pod: &Pod) -> Vec<&'v Volume> {
+    let claims = pod.claims.iter();
+    claims
+        .filter_map(|claim| volumes.get(&Key::new(&pod.key.namespace, claim)))
+        .collect()
+}
+
+/// Whether a volume can be used on a node.
+pub fn usable_on(volume: &Volume, node: &Node) -> bool {
+    if let Some(affinity) = &volume.node_affinity {
+        return node_affinity::matches(affinity, &node.name, &node.labels);
+    }
+    // In-tree volumes say their zones by a label.
+    let zone = ZONE_LABELS.iter().find_map(|l| node.labels.get(*l));
+    (volume.zones.is_empty() || zone.is_some_and(|z| volume.zones.contains(z)))
+        && (volume.nodes.is_empty() || volume.nodes.contains(&node.name))
+}
+
+/// Whether only one pod at a time may use a volume.
+pub fn for_one_pod(volume: &Volume) -> bool {
+    volume.access_modes.iter().any(|mode| mode == ONE_POD)
+}
