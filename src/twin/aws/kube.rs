@@ -96,11 +96,20 @@ pub fn join(world: &mut World, instance: &str) {
         cpu_millis: size.cpus * 1000 - 70,
         memory_bytes: (size.memory_mib - size.memory_mib / 20 - 500).max(256) << 20,
         max_pods: size.pods,
+        ephemeral_storage: ephemeral_storage(DISK_GIB),
         internal_ip: instance.address.clone(),
         architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
         os_image: "Amazon Linux 2023.7.20250609".to_owned(),
     };
     hands::node_joins(world, birth);
+}
+
+/// A node's disk where nobody says otherwise.
+const DISK_GIB: i64 = 20;
+
+/// What pods get of a node's disk: the kubelet keeps a tenth and a gibibyte.
+fn ephemeral_storage(disk_gib: i64) -> i64 {
+    ((disk_gib << 30) * 9 / 10) - (1 << 30)
 }
 
 /// The instance is no more.

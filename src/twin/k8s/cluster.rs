@@ -54,6 +54,8 @@ pub struct Cluster {
     pub(super) imageless_groups: BTreeSet<String>,
     /// Budgets that somebody has changed, as they were.
     pub(super) tightened: BTreeMap<Name, Value>,
+    /// Pods that their kubelets have taken, by uid, as long as they are Pending.
+    pub(super) admitted: BTreeSet<String>,
     /// Work that is queued already.
     pub(super) queued: BTreeSet<Work>,
     pub(super) next_ip: u32,
@@ -96,6 +98,7 @@ impl Cluster {
             failing_groups: BTreeSet::new(),
             imageless_groups: BTreeSet::new(),
             tightened: BTreeMap::new(),
+            admitted: BTreeSet::new(),
             queued: BTreeSet::new(),
             next_ip: 0,
             revisions: Revisions::default(),

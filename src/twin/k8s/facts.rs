@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::json::{at, condition, flag, list, millis, number, text, texts, units};
+use super::pod_requests::{Amounts, HostPort, PodRequests, host_ports, other_amounts};
+use super::pod_terms::{PodTerm, avoided_pods};
 use super::selector::Labels;
 
 /// A taint or what tolerates it.
@@ -83,6 +85,13 @@ pub struct Pod {
     pub labels: Labels,
     pub cpu: i64,
     pub memory: i64,
+    /// Requests of all other resources.
+    pub others: Amounts,
+    pub host_ports: Vec<HostPort>,
+    /// The pods it must not be near to.
+    pub avoids: Vec<PodTerm>,
+    /// Whether its place depends on where other pods are: hard spreading or required pod affinity.
+    pub looks_at_others: bool,
     pub ip: String,
     pub host_network: bool,
     pub priority: i64,
@@ -91,7 +100,11 @@ pub struct Pod {
 impl Pod {
     /// Reads a pod.
     pub fn of(pod: &Value) -> Self {
-        let (cpu, memory) = requests(pod);
+        let PodRequests {
+            cpu,
+            memory,
+            others,
+        } = PodRequests::of(at(pod, "spec").unwrap_or(&Value::Null));
         Self {
             ns: text(pod, "metadata.namespace").to_owned(),
             name: text(pod, "metadata.name").to_owned(),
@@ -104,6 +117,10 @@ impl Pod {
             labels: texts(pod, "metadata.labels"),
             cpu,
             memory,
+            others,
+            host_ports: host_ports(at(pod, "spec").unwrap_or(&Value::Null)),
+            avoids: avoided_pods(pod),
+            looks_at_others: looks_at_others(pod),
             ip: text(pod, "status.podIP").to_owned(),
             host_network: flag(pod, "spec.hostNetwork"),
             priority: number(pod, "spec.priority").unwrap_or(0),
@@ -126,25 +143,12 @@ impl Pod {
     }
 }
 
-/// What the scheduler sets aside for a pod: the sum of its containers, or its hungriest init container.
-fn requests(pod: &Value) -> (i64, i64) {
-    let of = |c: &Value| {
-        let requests = at(c, "resources.requests");
-        (
-            millis(requests.and_then(|r| r.get("cpu"))),
-            units(requests.and_then(|r| r.get("memory"))),
-        )
-    };
-    let (mut cpu, mut memory) = (0, 0);
-    for container in list(pod, "spec.containers") {
-        let (c, m) = of(container);
-        (cpu, memory) = (cpu + c, memory + m);
-    }
-    for container in list(pod, "spec.initContainers") {
-        let (c, m) = of(container);
-        (cpu, memory) = (cpu.max(c), memory.max(m));
-    }
-    (cpu, memory)
+fn looks_at_others(pod: &Value) -> bool {
+    let affinity = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+    !list(pod, affinity).is_empty()
+        || list(pod, "spec.topologySpreadConstraints")
+            .iter()
+            .any(|c| text(c, "whenUnsatisfiable") != "ScheduleAnyway")
 }
 
 /// A node in short.
@@ -158,6 +162,8 @@ pub struct Node {
     pub cpu: i64,
     pub memory: i64,
     pub pods: i64,
+    /// What it has of all other resources.
+    pub others: Amounts,
     /// The EC2 instance behind it; empty when there is none.
     pub instance: String,
     /// The version its kubelet reports.
@@ -177,6 +183,7 @@ impl Node {
             cpu: millis(room.and_then(|r| r.get("cpu"))),
             memory: units(room.and_then(|r| r.get("memory"))),
             pods: units(room.and_then(|r| r.get("pods"))),
+            others: other_amounts(room),
             instance: text(node, "spec.providerID")
                 .rsplit('/')
                 .next()
@@ -208,6 +215,7 @@ pub struct Load {
     pub cpu: i64,
     pub memory: i64,
     pub pods: i64,
+    pub others: Amounts,
     /// By controller: how many pods; spreading looks at it.
     pub by_owner: BTreeMap<String, i64>,
 }

@@ -35,6 +35,8 @@ pub struct NodeBirth {
     pub cpu_millis: i64,
     pub memory_bytes: i64,
     pub max_pods: i64,
+    /// In bytes.
+    pub ephemeral_storage: i64,
     pub internal_ip: String,
     /// `amd64` or `arm64`.
     pub architecture: String,
@@ -163,7 +165,11 @@ fn node_object(cluster: &Cluster, birth: &NodeBirth) -> Value {
         "lastHeartbeatTime": stamp, "lastTransitionTime": stamp,
     }));
     let memory = format!("{}Ki", birth.memory_bytes / 1024);
-    let room = json!({"cpu": format!("{}m", birth.cpu_millis), "memory": memory, "pods": birth.max_pods.to_string()});
+    let computed = json!({
+        "cpu": format!("{}m", birth.cpu_millis), "memory": memory, "pods": birth.max_pods.to_string(),
+        "ephemeral-storage": birth.ephemeral_storage.to_string(), "hugepages-1Gi": "0", "hugepages-2Mi": "0",
+    });
+    let room = room_of_sibling(cluster, &birth.instance_type, computed);
     let instance = birth.provider_id.rsplit('/').next().unwrap_or_default();
     json!({
         "metadata": {
@@ -191,6 +197,27 @@ fn node_object(cluster: &Cluster, birth: &NodeBirth) -> Value {
             },
         },
     })
+}
+
+/// What a node offers at first: what another of its type has, as far as the kubelet itself measures it, else what was
+/// computed. Devices are told by their plugins later.
+fn room_of_sibling(cluster: &Cluster, instance_type: &str, computed: Value) -> Value {
+    let nodes = cluster.store.all(NODES, "").map(|(_, n)| n);
+    let mut like = nodes.filter(|n| instance_type_of(n) == instance_type);
+    let Some(like) = like.next() else {
+        return computed;
+    };
+    let mut room = computed;
+    for (name, amount) in object(&mut room) {
+        if let Some(known) = like["status"]["allocatable"].get(name.as_str()) {
+            *amount = known.clone();
+        }
+    }
+    room
+}
+
+fn instance_type_of(node: &Value) -> &str {
+    super::json::label(node, "node.kubernetes.io/instance-type").unwrap_or_default()
 }
 
 /// An instance has ended: its kubelet is silent at once, its node goes when the cloud controller notices, its pods

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::facts::{Load, Node, Pod};
 use super::json::{at, list, text, texts};
 use super::kinds::{BUDGETS, DEPLOYMENTS, NODES, PODS, Res, SERVICES, SLICES};
+use super::pod_terms::PodTerm;
 use super::selector::Selector;
 use super::store::{Key, Name, Object};
 
@@ -40,6 +41,8 @@ pub struct Index {
     by_label: BTreeMap<String, BTreeMap<String, BTreeMap<String, Pods>>>,
     /// By the owner's uid.
     pub owned: BTreeMap<String, BTreeSet<Key>>,
+    /// What pods on nodes must not be near to, and by node how many of them are there.
+    pub avoided: BTreeMap<PodTerm, BTreeMap<String, i64>>,
     /// Pods no node has been found for.
     pub pending: BTreeSet<Name>,
     pub budgets: BTreeMap<Name, Selector>,
@@ -171,10 +174,24 @@ impl Index {
         if pod.node.is_empty() || pod.finished() {
             return;
         }
+        for term in &pod.avoids {
+            let nodes = self.avoided.entry(term.clone()).or_default();
+            let count = nodes.entry(pod.node.clone()).or_default();
+            *count += sign;
+            if *count == 0 {
+                nodes.remove(&pod.node);
+            }
+            if nodes.is_empty() {
+                self.avoided.remove(term);
+            }
+        }
         let load = self.load.entry(pod.node.clone()).or_default();
         load.cpu += sign * pod.cpu;
         load.memory += sign * pod.memory;
         load.pods += sign;
+        for (name, amount) in &pod.others {
+            *load.others.entry(name.clone()).or_default() += sign * amount;
+        }
         if let Some(owner) = &pod.owner {
             let count = load.by_owner.entry(owner.uid.clone()).or_default();
             *count += sign;

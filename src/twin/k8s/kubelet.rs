@@ -12,6 +12,7 @@ use super::control::volumes;
 use super::facts::{Owner, Pod};
 use super::json::{annotation, duration, list, number, set, set_condition, text};
 use super::kinds::{NODES, PODS, REPLICA_SETS};
+use super::kubelet_admission;
 use super::store::{Key, Name};
 
 /// The first address of the pods' network.
@@ -48,6 +49,8 @@ impl Default for Pace {
 pub enum Step {
     /// The pod is new on the node: what must be there before it starts?
     Prepare,
+    /// The kubelet says that it will not run the pod.
+    Reject,
     Start,
     Ready,
     /// The container is started again and ends again.
@@ -155,6 +158,7 @@ pub fn step(cluster: &mut Cluster, step: Step, name: &Name, uid: &str) {
     }
     match step {
         Step::Prepare => prepare(cluster, &key, &object, &pod),
+        Step::Reject => reject(cluster, &key, &object, &pod),
         Step::Start => start(cluster, &key, &object, &pod),
         Step::Ready if spoilt(cluster, &pod) => {}
         Step::Ready => ready(cluster, &key, true),
@@ -171,6 +175,11 @@ fn prepare(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
     if pod.phase != "Pending" {
         return;
     }
+    if kubelet_admission::refusal(cluster, object, pod).is_some() {
+        cluster.later(REJECTION_DELAY, due(Step::Reject, pod));
+        return;
+    }
+    cluster.admitted.insert(pod.uid.clone());
     if says(object, "image-missing").is_some() || unpullable(cluster, object, &pod.node) {
         let stamp = cluster.stamp();
         cluster.change(key, |p| {
@@ -189,6 +198,16 @@ fn prepare(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
     }
     // A pod that waits for a volume is woken when the volume is there.
     if !volumes::mounted(cluster, object, &pod.node) {
+        let stamp = cluster.stamp();
+        cluster.change(key, |p| {
+            conditions(p, false, &stamp);
+            let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
+            set(
+                p,
+                "status.containerStatuses",
+                containers(p, &waiting, false, 0),
+            );
+        });
         return;
     }
     let images: Vec<String> = list(object, "spec.containers")
@@ -203,6 +222,24 @@ fn prepare(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
         wait += cluster.between(pull_from, pull_to);
     }
     cluster.later(wait, due(Step::Start, pod));
+}
+
+/// From a pod's binding to its rejection being told.
+const REJECTION_DELAY: Duration = Duration::from_secs(1);
+
+/// Writes that the kubelet will not run the pod; whoever owns it makes another.
+fn reject(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
+    if pod.phase != "Pending" {
+        return;
+    }
+    let Some((reason, message)) = kubelet_admission::refusal(cluster, object, pod) else {
+        return prepare(cluster, key, object, pod);
+    };
+    cluster.change(key, |p| {
+        set(p, "status.phase", "Failed");
+        set(p, "status.reason", reason);
+        set(p, "status.message", message);
+    });
 }
 
 /// Whether the pod needs an image that its node does not have and nobody can pull, or that node cannot.
@@ -227,6 +264,7 @@ fn start(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
     if pod.phase != "Pending" {
         return;
     }
+    cluster.admitted.remove(&pod.uid);
     let host = host_ip(cluster, &pod.node);
     let ip = if pod.host_network {
         host.clone()

@@ -20,7 +20,10 @@
 //! - Pods that an object of a kind of its own owns (StrimziPodSet, CNPG's Cluster), or a ReplicationController, are made
 //!   again under their own name 3 s after they are gone, as an operator would; it does nothing else, and every such kind is
 //!   taken to have one (`operator-down:KIND` stops it).
-//! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas.
+//! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas. It serves every
+//!   `schedulerName`. Dynamic resource allocation, disks named in the pod itself, and quotas and limit ranges of namespaces
+//!   are not known; ephemeral volumes are taken to be there.
+//! - What a new node offers is what another of its instance type has.
 //! - Admission webhooks are not called: one that is answered for says yes, and only creations and evictions are asked about.
 //! - Controllers write no Events; those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
 //! - All versions of a kind are one: kinds are served at the version that is current, whatever the server's minor.
@@ -37,8 +40,11 @@ mod index;
 mod json;
 mod kinds;
 mod kubelet;
+mod kubelet_admission;
 pub mod look;
 pub mod others;
+mod pod_requests;
+mod pod_terms;
 mod rbac;
 mod rest;
 mod scheduler;

@@ -262,6 +262,7 @@ pub fn karpenter(world: &mut World, number: u32) -> bool {
             cpu_millis: like.cpu,
             memory_bytes: like.memory,
             max_pods: like.pods,
+            ephemeral_storage: 18 << 30,
             internal_ip: ip.to_string(),
             architecture: like.label("kubernetes.io/arch").to_owned(),
             os_image: "Amazon Linux 2023.7.20250609".to_owned(),

@@ -10,21 +10,21 @@ use super::json::{at, list, text, texts};
 pub type Labels = BTreeMap<String, String>;
 
 /// A condition on labels. All of its terms must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selector {
     terms: Vec<Term>,
     /// A null selector in a spec selects nothing.
     nothing: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Term {
     key: String,
     op: Op,
     values: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Op {
     In,
     NotIn,
@@ -92,6 +92,15 @@ impl Selector {
             terms,
             nothing: false,
         }
+    }
+
+    /// Also requires that a label has (`same`), or has not, this value.
+    pub fn add_value(&mut self, key: &str, value: &str, same: bool) {
+        self.terms.push(Term {
+            key: key.to_owned(),
+            op: if same { Op::In } else { Op::NotIn },
+            values: vec![value.to_owned()],
+        });
     }
 
     /// Whether it has no terms (and selects everything).

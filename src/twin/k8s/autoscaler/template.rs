@@ -9,6 +9,7 @@ use jiff::SignedDuration;
 
 use super::super::cluster::Cluster;
 use super::super::facts::{Node, Taint};
+use super::super::pod_requests::Amounts;
 use super::super::within;
 use super::{LEAVING_TAINT, nodes_of};
 use crate::twin::aws::scaling;
@@ -52,6 +53,7 @@ pub fn refresh_templates(world: &mut World) {
             cpu: told.cpu_millis,
             memory: told.memory_bytes,
             pods: told.max_pods,
+            others: Amounts::new(),
             instance: String::new(),
             kubelet: String::new(),
         };
@@ -79,6 +81,9 @@ fn template_like(cluster: &Cluster, node: &Node) -> Node {
         if daemon && !pod.finished() {
             (new.cpu, new.memory) = (new.cpu - pod.cpu, new.memory - pod.memory);
             new.pods -= 1;
+            for (name, amount) in &pod.others {
+                *new.others.entry(name.clone()).or_default() -= amount;
+            }
         }
     }
     new

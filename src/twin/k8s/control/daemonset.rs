@@ -7,10 +7,9 @@ use serde_json::{Value, json};
 
 use super::super::cluster::Cluster;
 use super::super::facts::{Node, Taint};
-use super::super::json::{at, list, list_mut, number, scaled, set, text, texts};
+use super::super::json::{at, list, number, scaled, set, text};
 use super::super::kinds::{DAEMON_SETS, PODS};
-use super::super::scheduler::Term;
-use super::super::selector::Selector;
+use super::super::scheduler::RequiredNodes;
 use super::super::store::{Key, Name};
 use super::{Work, pods, rollout};
 
@@ -26,39 +25,30 @@ const TOLERATED: &[(&str, &str)] = &[
 
 /// Which nodes a daemon set wants.
 struct Wants {
-    selector: Selector,
-    terms: Option<Vec<Term>>,
+    required: RequiredNodes,
+    /// The only one, when the template names one.
+    node: String,
     tolerations: Vec<Value>,
 }
 
 impl Wants {
     fn of(set_: &Value) -> Self {
         let spec = at(set_, "spec.template.spec").unwrap_or(&Value::Null);
-        let required = at(
-            spec,
-            "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
-        );
-        let terms = required.map(|r| list(r, "nodeSelectorTerms").iter().map(Term::of).collect());
         let host = super::super::json::flag(spec, "hostNetwork");
         let own = list(spec, "tolerations").iter().cloned();
         let network = host.then_some(("network-unavailable", "NoSchedule"));
         let added = TOLERATED.iter().copied().chain(network).map(|(key, effect)| {
             json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": effect})
         });
-        let selector = Selector::of_map(&texts(spec, "nodeSelector"));
         Self {
-            selector,
-            terms,
+            required: RequiredNodes::of(spec),
+            node: text(spec, "nodeName").to_owned(),
             tolerations: own.chain(added).collect(),
         }
     }
 
     fn selects(&self, node: &Node) -> bool {
-        self.selector.matches(&node.labels)
-            && self
-                .terms
-                .as_ref()
-                .is_none_or(|ts| ts.iter().any(|t| t.matches(node)))
+        (self.node.is_empty() || self.node == node.name) && self.required.matches(node)
     }
 
     fn tolerates(&self, node: &Node, effects: &[&str]) -> bool {
@@ -157,13 +147,8 @@ fn create(cluster: &mut Cluster, set_: &Value, wants: &Wants, node: &str) {
     );
     let this = json!([{"key": "metadata.name", "operator": "In", "values": [node]}]);
     let path = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
-    let terms = list_mut(&mut pod, path);
-    if terms.is_empty() {
-        terms.push(json!({}));
-    }
-    for term in terms {
-        set(term, "matchFields", this.clone());
-    }
+    // The controller has looked at the template's own terms; its pod has this one instead.
+    set(&mut pod, path, json!([{"matchFields": this}]));
     let owner = Work::Daemon(Name::of(set_), node.to_owned());
     pods::create(cluster, pod, owner);
 }

@@ -12,6 +12,7 @@ mod pods;
 mod replicaset;
 pub(super) mod rollout;
 mod statefulset;
+mod volume_needs;
 pub(super) mod volumes;
 
 use std::time::Duration;
@@ -168,7 +169,7 @@ impl Cluster {
             {
                 self.soon(Work::Namespace(name.name.clone()));
             }
-            VOLUMES => self.soon(Work::Retry),
+            VOLUMES | CSI_NODES => self.soon(Work::Retry),
             CLAIMS => {
                 self.soon(Work::Claim(name.clone()));
                 self.soon(Work::Retry);
@@ -242,6 +243,7 @@ impl Cluster {
         let was_there = old.as_ref().is_some_and(|p| !p.finished());
         if was_there && new.as_ref().is_none_or(|p| p.finished()) {
             self.soon(Work::Retry);
+            self.admitted.remove(&either.uid);
             volumes::pod_left(self, change.old.as_ref(), &either.node);
             if let (Some(object), None) = (&change.old, &change.new) {
                 operator::pod_gone(self, object);
@@ -261,9 +263,22 @@ impl Cluster {
         let [before, after] =
             [&change.old, &change.new].map(|o| at(o.as_deref()?, "metadata.deletionTimestamp"));
         if old.as_ref().is_none_or(|o| o.node != pod.node) {
+            if !pod.node.is_empty() {
+                self.retry_those_that_look();
+            }
             self.pod_arrives(pod);
         } else if before != after {
+            self.retry_those_that_look();
             kubelet::stop(self, pod);
+        }
+    }
+
+    /// Where pods are has changed: those whose place depends on it are tried again.
+    fn retry_those_that_look(&mut self) {
+        let index = &self.store.index;
+        let mut waiting = index.pending.iter().filter_map(|n| index.pods.get(n));
+        if waiting.any(|p| p.looks_at_others) {
+            self.soon(Work::Retry);
         }
     }
 

@@ -8,11 +8,14 @@ use super::super::Due;
 use super::super::cluster::Cluster;
 use super::super::facts::Pod;
 use super::super::json::{at, flag, list, set, text, unset};
-use super::super::kinds::{ATTACHMENTS, CLAIMS, PODS, STORAGE_CLASSES, VOLUMES};
+use super::super::kinds::{ATTACHMENTS, CLAIMS, CSI_DRIVERS, PODS, VOLUMES};
 use super::super::kubelet;
-use super::super::scheduler::Term;
 use super::super::store::{Change, Key, Name, Object};
 use super::Work;
+pub use super::volume_needs::VolumeNeeds;
+use super::volume_needs::{
+    NO_PROVISIONER, by_hand, class_of, driver_of_class, place_of_new, reaches,
+};
 
 /// From a pod's end to its volumes' unmount, on a node that works.
 const UNMOUNT: Duration = Duration::from_millis(1500);
@@ -20,7 +23,7 @@ const UNMOUNT: Duration = Duration::from_millis(1500);
 const FORCE: Duration = Duration::from_secs(360);
 
 /// The claims a pod uses.
-fn claims(pod: &Value) -> Vec<Name> {
+pub fn claims(pod: &Value) -> Vec<Name> {
     let ns = text(pod, "metadata.namespace");
     let of = |v: &Value| {
         let name = text(v, "persistentVolumeClaim.claimName");
@@ -29,7 +32,8 @@ fn claims(pod: &Value) -> Vec<Name> {
     list(pod, "spec.volumes").iter().filter_map(of).collect()
 }
 
-fn volume_of<'a>(cluster: &'a Cluster, claim: &Name) -> Option<&'a Object> {
+/// The volume of a claim.
+pub fn volume_of<'a>(cluster: &'a Cluster, claim: &Name) -> Option<&'a Object> {
     let claim = cluster.store.find(CLAIMS, claim)?;
     cluster
         .store
@@ -41,49 +45,26 @@ fn attachable(cluster: &Cluster, pod: &Value) -> Vec<Object> {
     let volumes = claims(pod)
         .into_iter()
         .filter_map(|c| volume_of(cluster, &c).cloned());
-    volumes.filter(|v| at(v, "spec.csi").is_some()).collect()
+    volumes.filter(|v| is_attached(cluster, v)).collect()
 }
 
-/// What the pod's volumes ask of a node; an error is the scheduler's reason for all nodes.
-pub fn terms(cluster: &Cluster, pod: &Value) -> Result<Vec<Vec<Term>>, String> {
-    let mut all = Vec::new();
-    for claim in claims(pod) {
-        let Some(object) = cluster.store.find(CLAIMS, &claim) else {
-            return Err(format!(
-                "persistentvolumeclaim \"{}\" not found",
-                claim.name
-            ));
-        };
-        if text(object, "spec.volumeName").is_empty() {
-            if !provisionable(cluster, object) {
-                return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
-            }
-            continue;
-        }
-        let volume = volume_of(cluster, &claim).ok_or_else(|| {
-            format!(
-                "persistentvolume \"{}\" not found",
-                text(object, "spec.volumeName")
-            )
-        })?;
-        if let Some(required) = at(volume, "spec.nodeAffinity.required") {
-            all.push(
-                list(required, "nodeSelectorTerms")
-                    .iter()
-                    .map(Term::of)
-                    .collect(),
-            );
-        }
-    }
-    Ok(all)
+/// Drivers whose volumes are mounted without being attached, where the cluster does not say so itself.
+const NEVER_ATTACHED: &[&str] = &["efs.csi.aws.com", "s3.csi.aws.com", "nfs.csi.k8s.io"];
+
+/// Whether a volume is attached to the node of its pod.
+fn is_attached(cluster: &Cluster, volume: &Value) -> bool {
+    let driver = text(volume, "spec.csi.driver");
+    let known = cluster.store.find(CSI_DRIVERS, &Name::new("", driver));
+    let says = known.and_then(|d| at(d, "spec.attachRequired")?.as_bool());
+    !driver.is_empty() && says.unwrap_or(!NEVER_ATTACHED.contains(&driver))
 }
 
-fn provisionable(cluster: &Cluster, claim: &Value) -> bool {
-    let class = cluster.store.find(
-        STORAGE_CLASSES,
-        &Name::new("", text(claim, "spec.storageClassName")),
-    );
-    class.is_some_and(|c| text(c, "provisioner").contains("csi"))
+/// Whether a volume may be attached to several nodes at once.
+fn is_shared(volume: &Value) -> bool {
+    let modes = list(volume, "spec.accessModes");
+    modes
+        .iter()
+        .any(|m| m == "ReadWriteMany" || m == "ReadOnlyMany")
 }
 
 /// Makes the volumes that waited for their first consumer, where the pod is going to be.
@@ -95,17 +76,23 @@ pub fn provision(cluster: &mut Cluster, pod: &Value, node: &str) {
         let Some(claim) = cluster.store.find(CLAIMS, &name).cloned() else {
             continue;
         };
-        if !text(&claim, "spec.volumeName").is_empty() || !provisionable(cluster, &claim) {
+        if !text(&claim, "spec.volumeName").is_empty() {
+            continue;
+        }
+        let Some(class) = class_of(cluster, &claim).cloned() else {
+            continue;
+        };
+        if text(&class, "provisioner") == NO_PROVISIONER {
+            let volumes = by_hand(cluster, &claim);
+            let volume = volumes.into_iter().find(|v| reaches(v, &node)).cloned();
+            if let Some(volume) = volume {
+                bind(cluster, &name, &claim, &volume);
+            }
             continue;
         }
         let uid = text(&claim, "metadata.uid").to_owned();
-        let class = text(&claim, "spec.storageClassName").to_owned();
-        let policy = cluster
-            .store
-            .find(STORAGE_CLASSES, &Name::new("", class.clone()));
-        let policy = policy
-            .map(|c| text(c, "reclaimPolicy").to_owned())
-            .filter(|p| !p.is_empty());
+        let policy = text(&class, "reclaimPolicy");
+        let policy = if policy.is_empty() { "Delete" } else { policy };
         let (volume, handle) = (
             format!("pvc-{uid}"),
             format!("vol-{:017x}", cluster.rng.u64(..)),
@@ -116,18 +103,27 @@ pub fn provision(cluster: &mut Cluster, pod: &Value, node: &str) {
         let modes = at(&claim, "spec.accessModes")
             .cloned()
             .unwrap_or(json!(["ReadWriteOnce"]));
-        let zone = json!({"key": "topology.kubernetes.io/zone", "operator": "In", "values": [node.zone()]});
-        let made = json!({
+        let place = place_of_new(cluster, &class, &node);
+        let place = place
+            .into_iter()
+            .map(|(key, value)| json!({"key": key, "operator": "In", "values": [value]}));
+        let place: Vec<Value> = place.collect();
+        let driver = driver_of_class(&class);
+        let class = text(&class, "metadata.name");
+        let mut made = json!({
             "metadata": {"name": volume},
             "spec": {
                 "accessModes": modes, "capacity": {"storage": size}, "storageClassName": class, "volumeMode": "Filesystem",
-                "persistentVolumeReclaimPolicy": policy.unwrap_or_else(|| "Delete".into()),
+                "persistentVolumeReclaimPolicy": policy,
                 "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": name.name, "namespace": name.ns, "uid": uid},
-                "csi": {"driver": "ebs.csi.aws.com", "fsType": "ext4", "volumeHandle": handle},
-                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [zone]}]}},
+                "csi": {"driver": driver, "fsType": "ext4", "volumeHandle": handle},
             },
             "status": {"phase": "Bound"},
         });
+        if !place.is_empty() {
+            let required = json!({"nodeSelectorTerms": [{"matchExpressions": place}]});
+            set(&mut made, "spec.nodeAffinity.required", required);
+        }
         if cluster.create(VOLUMES, made, false).is_ok() {
             cluster.change(&Key { res: CLAIMS, at: name }, |c| {
                 set(c, "spec.volumeName", volume);
@@ -135,6 +131,29 @@ pub fn provision(cluster: &mut Cluster, pod: &Value, node: &str) {
             });
         }
     }
+}
+
+/// Binds a volume that is there to a claim.
+fn bind(cluster: &mut Cluster, name: &Name, claim: &Value, volume: &Value) {
+    let to = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": name.name, "namespace": name.ns,
+        "uid": text(claim, "metadata.uid"),
+    });
+    cluster.change(&Key::new(VOLUMES, "", text(volume, "metadata.name")), |v| {
+        set(v, "spec.claimRef", to);
+        set(v, "status.phase", "Bound");
+    });
+    let status = json!({
+        "phase": "Bound", "accessModes": at(volume, "spec.accessModes"), "capacity": at(volume, "spec.capacity"),
+    });
+    let key = Key {
+        res: CLAIMS,
+        at: name.clone(),
+    };
+    cluster.change(&key, |c| {
+        set(c, "spec.volumeName", text(volume, "metadata.name"));
+        set(c, "status", status);
+    });
 }
 
 /// The name of the attachment of a volume to a node, as Kubernetes makes it.
@@ -167,10 +186,11 @@ pub fn mounted(cluster: &mut Cluster, pod: &Value, node: &str) -> bool {
         }
         all = false;
         // A volume of one writer must first leave the node it is on.
-        let elsewhere = cluster
-            .store
-            .all(ATTACHMENTS, "")
-            .any(|(_, a)| text(a, "spec.source.persistentVolumeName") == pv);
+        let elsewhere = !is_shared(&volume)
+            && cluster
+                .store
+                .all(ATTACHMENTS, "")
+                .any(|(_, a)| text(a, "spec.source.persistentVolumeName") == pv);
         if elsewhere {
             continue;
         }

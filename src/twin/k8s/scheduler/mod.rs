@@ -1,8 +1,11 @@
 //! The scheduler: finds a node for each pod, or says of every node why it will not do.
 
 mod fit;
+mod node_affinity;
+mod pod_affinity;
 mod preempt;
 mod score;
+mod topology_spread;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,12 +14,18 @@ use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::control::volumes;
-use super::facts::{Node, Pod};
-use super::json::{object, set, set_condition, slot, text};
+use super::facts::{Node, Pod, Taint};
+use super::json::{list, object, set, set_condition, slot};
 use super::kinds::PODS;
 use super::store::{Key, Name};
 use crate::model::Minor;
-pub use fit::{Ask, Term};
+pub use fit::Ask;
+use node_affinity::named_nodes;
+pub use node_affinity::{NodeTerm, RequiredNodes};
+use preempt::Preemption;
+
+/// The first minor whose messages name no taint (K8S-SCHED-6).
+const TAINT_VALUES_UNTIL: Minor = Minor::new(34);
 
 /// From this many fitting nodes on, no more are looked for; as the real one, which stops early in large clusters.
 const ENOUGH: usize = 100;
@@ -65,8 +74,12 @@ fn try_schedule(cluster: &mut Cluster, name: &Name) -> bool {
     let Some(object) = cluster.store.find(PODS, name).cloned() else {
         return true;
     };
-    let ours = text(&object, "spec.schedulerName") == "default-scheduler";
-    if !pod.node.is_empty() || !pod.active() || !ours {
+    if !pod.node.is_empty() || !pod.active() {
+        return true;
+    }
+    if !list(&object, "spec.schedulingGates").is_empty() {
+        let why = "Scheduling is blocked due to non-empty scheduling gates";
+        refuse(cluster, name, "SchedulingGated", why);
         return true;
     }
     match choose(cluster, &object, &pod) {
@@ -74,44 +87,64 @@ fn try_schedule(cluster: &mut Cluster, name: &Name) -> bool {
             bind(cluster, name, &node);
             true
         }
-        Err(why) => {
-            if let Ok(ask) = Ask::of(cluster, &object, &pod) {
-                preempt::preempt(cluster, &object, &pod, &ask);
-            }
-            refuse(cluster, name, &why);
+        Err(misfit) => {
+            let preemption = match Ask::of(cluster, &object, &pod) {
+                Ok(ask) => preempt::preempt(cluster, &object, &pod, &ask),
+                Err(_) => Preemption::Helpless,
+            };
+            refuse(cluster, name, "Unschedulable", &misfit.message(&preemption));
             false
         }
     }
 }
 
-/// The best node for a pod, or the scheduler's message.
-fn choose(cluster: &mut Cluster, object: &Value, pod: &Pod) -> Result<String, String> {
+/// Why no node will do.
+enum Misfit {
+    NoNodes,
+    /// A reason that holds for all nodes.
+    Everywhere(usize, String),
+    Nodes {
+        total: usize,
+        reasons: BTreeMap<String, usize>,
+        /// Nodes that would do if pods went.
+        for_room: usize,
+    },
+}
+
+/// The best node for a pod, or why none will do.
+fn choose(cluster: &mut Cluster, object: &Value, pod: &Pod) -> Result<String, Misfit> {
     let index = &cluster.store.index;
     let total = index.nodes.len();
     if total == 0 {
-        return Err("no nodes available to schedule pods".to_owned());
+        return Err(Misfit::NoNodes);
     }
-    let ask = Ask::of(cluster, object, pod).map_err(|why| {
-        format!("0/{total} nodes are available: {why}. preemption: 0/{total} nodes are available: {total} Preemption is not helpful for scheduling.")
-    })?;
+    let ask = Ask::of(cluster, object, pod).map_err(|why| Misfit::Everywhere(total, why))?;
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut fitting: Vec<Arc<Node>> = Vec::new();
-    let mut for_lack_of_room = 0;
-    let from = if total > ENOUGH {
-        cluster.rng.usize(..total)
+    let mut for_room = 0;
+    let named = named_nodes(object.get("spec").unwrap_or(&Value::Null));
+    let nodes: Vec<&Arc<Node>> = match &named {
+        Some(names) if names.is_empty() => {
+            let why = "pod affinity terms conflict".to_owned();
+            return Err(Misfit::Everywhere(total, why));
+        }
+        Some(names) => names.iter().filter_map(|n| index.nodes.get(n)).collect(),
+        None => index.nodes.values().collect(),
+    };
+    if nodes.len() < total {
+        let why = "node(s) didn't satisfy plugin(s) [NodeAffinity]".to_owned();
+        reasons.insert(why, total - nodes.len());
+    }
+    let from = if nodes.len() > ENOUGH {
+        cluster.rng.usize(..nodes.len())
     } else {
         0
     };
-    for node in index
-        .nodes
-        .values()
-        .skip(from)
-        .chain(index.nodes.values().take(from))
-    {
+    for node in nodes[from..].iter().chain(&nodes[..from]) {
         match ask.fits(cluster, node) {
-            Ok(()) => fitting.push(node.clone()),
+            Ok(()) => fitting.push((*node).clone()),
             Err(refusal) => {
-                for_lack_of_room += usize::from(refusal.room);
+                for_room += usize::from(refusal.room);
                 for reason in refusal.reasons {
                     *reasons.entry(reason).or_default() += 1;
                 }
@@ -122,7 +155,11 @@ fn choose(cluster: &mut Cluster, object: &Value, pod: &Pod) -> Result<String, St
         }
     }
     if fitting.is_empty() {
-        return Err(message(total, &reasons, for_lack_of_room));
+        return Err(Misfit::Nodes {
+            total,
+            reasons,
+            for_room,
+        });
     }
     let best = score::best(cluster, &ask, pod, &fitting);
     let pick = if best.len() > 1 {
@@ -133,41 +170,75 @@ fn choose(cluster: &mut Cluster, object: &Value, pod: &Pod) -> Result<String, St
     Ok(best[pick].name.clone())
 }
 
-/// The scheduler's own words.
-fn message(total: usize, reasons: &BTreeMap<String, usize>, for_lack_of_room: usize) -> String {
-    let mut told: Vec<String> = reasons
-        .iter()
-        .map(|(reason, n)| format!("{n} {reason}"))
-        .collect();
-    told.sort();
-    let mut helpless = Vec::new();
-    if for_lack_of_room > 0 {
-        helpless.push(format!(
-            "{for_lack_of_room} No preemption victims found for incoming pod"
-        ));
+impl Misfit {
+    /// The scheduler's own words.
+    fn message(&self, preemption: &Preemption) -> String {
+        let (total, told, for_room) = match self {
+            Self::NoNodes => return "no nodes available to schedule pods".to_owned(),
+            Self::Everywhere(total, why) => (*total, why.clone(), 0),
+            Self::Nodes {
+                total,
+                reasons,
+                for_room,
+            } => {
+                let told = reasons.iter().map(|(reason, n)| format!("{n} {reason}"));
+                let mut told: Vec<String> = told.collect();
+                told.sort();
+                (*total, told.join(", "), *for_room)
+            }
+        };
+        let told = format!("0/{total} nodes are available: {told}.");
+        match preemption {
+            Preemption::Makes => told,
+            Preemption::NotEligible(why) => format!("{told} preemption: {why}"),
+            Preemption::Helpless => {
+                let mut helpless = Vec::new();
+                if for_room > 0 {
+                    helpless.push(format!(
+                        "{for_room} No preemption victims found for incoming pod"
+                    ));
+                }
+                if total > for_room {
+                    helpless.push(format!(
+                        "{} Preemption is not helpful for scheduling",
+                        total - for_room
+                    ));
+                }
+                helpless.sort();
+                let helpless = helpless.join(", ");
+                format!("{told} preemption: 0/{total} nodes are available: {helpless}.")
+            }
+        }
     }
-    if total > for_lack_of_room {
-        helpless.push(format!(
-            "{} Preemption is not helpful for scheduling",
-            total - for_lack_of_room
-        ));
-    }
-    helpless.sort();
-    let (told, helpless) = (told.join(", "), helpless.join(", "));
-    format!(
-        "0/{total} nodes are available: {told}. preemption: 0/{total} nodes are available: {helpless}."
-    )
 }
 
-fn refuse(cluster: &mut Cluster, name: &Name, why: &str) {
+/// A taint that keeps a pod with these tolerations off a node.
+fn untolerated_taint<'a>(node: &'a Node, tolerations: &[Value]) -> Option<&'a Taint> {
+    let hard = |t: &&Taint| t.effect == "NoSchedule" || t.effect == "NoExecute";
+    let mut taints = node.taints.iter().filter(hard);
+    taints.find(|t| t.tolerated(tolerations).is_none())
+}
+
+/// Whether a taint keeps a pod with these tolerations off a node.
+fn has_untolerated_taint(node: &Node, tolerations: &[Value]) -> bool {
+    untolerated_taint(node, tolerations).is_some()
+}
+
+fn refuse(cluster: &mut Cluster, name: &Name, reason: &str, why: &str) {
     let stamp = cluster.stamp();
-    cluster.change(&Key { res: PODS, at: name.clone() }, |pod| {
-        let condition = json!({
-            "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why,
-            "lastProbeTime": null, "lastTransitionTime": stamp,
-        });
-        set_condition(pod, condition);
-    });
+    cluster.change(
+        &Key {
+            res: PODS,
+            at: name.clone(),
+        },
+        |pod| {
+            let condition = json!({
+                "type": "PodScheduled", "status": "False", "reason": reason, "message": why,
+                "lastProbeTime": null, "lastTransitionTime": stamp,
+            });
+            set_condition(pod, condition);
+        },
+    );
 }
 
 /// Binds a pod to a node; a volume that waited for its first consumer is made there.

@@ -10,20 +10,34 @@ use super::super::facts::{Node, Pod};
 use super::super::json::{set, set_condition, text};
 use super::super::kinds::PODS;
 use super::super::store::Key;
-use super::fit::{Ask, Room};
+use super::fit::Ask;
 
-/// Makes room for a pod that found none; whether pods go for it, or are on their way already.
-pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) -> bool {
+/// What came of the attempt to make room for a pod.
+pub enum Preemption {
+    /// Pods go for it.
+    Makes,
+    /// The reason why nothing is tried, in the scheduler's words.
+    NotEligible(&'static str),
+    /// Nothing would help.
+    Helpless,
+}
+
+/// Makes room for a pod that found none.
+pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) -> Preemption {
     let lower = |p: &Arc<Pod>| p.priority < pod.priority;
-    let mut pods = cluster.store.index.pods.values();
-    if text(object, "spec.preemptionPolicy") == "Never" || !pods.any(lower) {
-        return false;
+    if text(object, "spec.preemptionPolicy") == "Never" {
+        return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
+    }
+    if !cluster.store.index.pods.values().any(lower) {
+        return Preemption::Helpless;
     }
     // Those who were told to go for it earlier are waited for.
     let nominated = text(object, "status.nominatedNodeName");
     let going = |p: &Arc<Pod>| p.deleting && lower(p);
     if !nominated.is_empty() && cluster.store.pods_on(nominated).iter().any(going) {
-        return true;
+        return Preemption::NotEligible(
+            "not eligible due to a terminating pod on the nominated node.",
+        );
     }
     let nodes = cluster.store.index.nodes.values();
     let options = nodes.filter_map(|node| {
@@ -32,7 +46,7 @@ pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) 
         Some(((highest, victims.len(), node.name.clone()), victims))
     });
     let Some(((_, _, node), victims)) = options.min_by(|(a, _), (b, _)| a.cmp(b)) else {
-        return false;
+        return Preemption::Helpless;
     };
     let stamp = cluster.stamp();
     for victim in victims.iter().filter(|p| !p.deleting) {
@@ -51,7 +65,7 @@ pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) 
     }
     let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
     cluster.change(&key, |p| set(p, "status.nominatedNodeName", node));
-    true
+    Preemption::Makes
 }
 
 /// The fewest pods of lower priority that have to leave a node for the pod to fit, the least important first; none where
@@ -63,7 +77,7 @@ fn victims(cluster: &Cluster, ask: &Ask<'_>, node: &Node) -> Option<Vec<Arc<Pod>
     }
     let mut going = cluster.store.pods_on(&node.name);
     going.retain(|p| !p.finished() && p.priority < ask.pod.priority);
-    if !ask.fits_with(cluster, node, room_of(&going)) {
+    if ask.fits_without(cluster, node, &going).is_err() {
         return None;
     }
     // The most important are let stay first, where it fits all the same; what goes anyway is never let stay.
@@ -71,20 +85,10 @@ fn victims(cluster: &Cluster, ask: &Ask<'_>, node: &Node) -> Option<Vec<Arc<Pod>
     let mut i = 0;
     while i < going.len() && !going[i].deleting {
         let spared = going.remove(i);
-        if !ask.fits_with(cluster, node, room_of(&going)) {
+        if ask.fits_without(cluster, node, &going).is_err() {
             going.insert(i, spared);
             i += 1;
         }
     }
     Some(going)
-}
-
-fn room_of(pods: &[Arc<Pod>]) -> Room {
-    let mut room = Room::default();
-    for pod in pods {
-        room.cpu += pod.cpu;
-        room.memory += pod.memory;
-        room.pods += 1;
-    }
-    room
 }

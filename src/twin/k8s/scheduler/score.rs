@@ -60,14 +60,8 @@ fn score(cluster: &Cluster, ask: &Ask<'_>, pod: &Pod, node: &Node) -> i64 {
     for (weight, term) in &ask.preferred {
         score += if term.matches(node) { 2 * weight } else { 0 };
     }
-    for (weight, near) in &ask.rather_away {
-        let there = node
-            .labels
-            .get(&near.key)
-            .and_then(|v| near.places.get(v))
-            .copied()
-            .unwrap_or(0);
-        score -= 2 * weight * there;
+    for preference in &ask.preferences {
+        score += preference.score(node);
     }
     score
 }

@@ -6,6 +6,8 @@ mod fleet;
 mod kubectl;
 mod nodes;
 mod owners;
+mod scheduling;
+mod scheduling_volumes;
 mod watches;
 mod webhooks;
 mod workloads;
@@ -77,6 +79,7 @@ impl Bench {
             cpu_millis: 1930,
             memory_bytes: 7 << 30,
             max_pods: 35,
+            ephemeral_storage: 18 << 30,
             internal_ip: format!("10.0.{}.{}", n / 250, n % 250 + 4),
             architecture: "amd64".into(),
             os_image: "Amazon Linux 2023".into(),

@@ -471,7 +471,7 @@ async fn a_volume_holds_its_pod_in_its_zone_and_moves_after_it() {
     let pod = bench.get("/api/v1/namespaces/expense/pods/mysql-0").await;
     let message = pod["status"]["conditions"][0]["message"].as_str().unwrap();
     assert!(
-        message.contains("2 node(s) didn't match PersistentVolume's node affinity"),
+        message.contains("2 node(s) had volume node affinity conflict"),
         "{message}"
     );
     let attachments = "/apis/storage.k8s.io/v1/volumeattachments";

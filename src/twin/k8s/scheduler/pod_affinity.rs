@@ -1,0 +1,170 @@
+//! Pod affinity and anti-affinity: the incoming pod's own, and that of the pods that are there (K8S-SCHED-3).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::super::cluster::Cluster;
+use super::super::facts::{Node, Pod};
+use super::super::json::{list, number};
+use super::super::pod_terms::{PodTerm, required_terms};
+
+/// By the topology's value: how many pods are there.
+type Places = BTreeMap<String, i64>;
+
+/// What a pod wants near, and what must not be near to it.
+pub struct PodAffinity {
+    /// Of each term: where pods are that match all of them.
+    near: Vec<(PodTerm, Places)>,
+    /// Whether it matches all of its own terms.
+    likes_itself: bool,
+    away: Vec<(PodTerm, Places)>,
+    /// Terms of pods that are there and that mean this one: their topology key and where they are.
+    avoided_by: Vec<(PodTerm, Places)>,
+}
+
+impl PodAffinity {
+    /// Reads what a pod asks for and looks where the others are.
+    pub fn of(cluster: &Cluster, object: &Value, pod: &Pod) -> Self {
+        let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+        let terms = required_terms(object, list(object, path));
+        let likes_itself = terms.iter().all(|t| t.selects(cluster, pod));
+        let mut liked = terms
+            .first()
+            .map(|first| first.pods_on_nodes(cluster))
+            .unwrap_or_default();
+        liked.retain(|p| terms.iter().all(|t| t.selects(cluster, p)));
+        let near = terms
+            .into_iter()
+            .map(|term| {
+                let places = places(cluster, &term, &liked);
+                (term, places)
+            })
+            .collect();
+        let away = pod.avoids.iter().map(|term| {
+            let places = places(cluster, term, &term.pods_on_nodes(cluster));
+            (term.clone(), places)
+        });
+        let index = &cluster.store.index;
+        let mut avoided_by = Vec::new();
+        for (term, nodes) in &index.avoided {
+            if !term.selects(cluster, pod) {
+                continue;
+            }
+            let mut places = Places::new();
+            for (node, count) in nodes {
+                let node = index.nodes.get(node);
+                if let Some(place) = node.and_then(|n| n.labels.get(&term.topology_key)) {
+                    *places.entry(place.clone()).or_default() += count;
+                }
+            }
+            avoided_by.push((term.clone(), places));
+        }
+        Self {
+            near,
+            likes_itself,
+            away: away.collect(),
+            avoided_by,
+        }
+    }
+
+    /// Whether a node will do, were `gone` no longer on it; else why not, and whether it might help if pods went.
+    pub fn check(
+        &self,
+        cluster: &Cluster,
+        pod: &Pod,
+        node: &Node,
+        gone: &[Arc<Pod>],
+    ) -> Result<(), (&'static str, bool)> {
+        let lacks_label =
+            |(term, _): &(PodTerm, Places)| !node.labels.contains_key(&term.topology_key);
+        let there = |(term, places): &(PodTerm, Places), gone: i64| {
+            let place = node.labels.get(&term.topology_key);
+            place.is_some_and(|v| places.get(v).copied().unwrap_or(0) > gone)
+        };
+        const NOT_NEAR: (&str, bool) = ("node(s) didn't match pod affinity rules", false);
+        if self.near.iter().any(lacks_label) {
+            return Err(NOT_NEAR);
+        }
+        // The first of a group that wants to be together is near to itself.
+        let nobody = self.near.iter().all(|(_, places)| places.is_empty());
+        let leaves = |p: &&Arc<Pod>| self.near.iter().all(|(t, _)| t.selects(cluster, p));
+        let leaving = if self.near.is_empty() {
+            0
+        } else {
+            gone.iter().filter(leaves).count() as i64
+        };
+        if !self.near.iter().all(|n| there(n, leaving)) && !(nobody && self.likes_itself) {
+            return Err(NOT_NEAR);
+        }
+        let refused = |near: &(PodTerm, Places)| {
+            let leaving = gone.iter().filter(|p| near.0.selects(cluster, p));
+            there(near, leaving.count() as i64)
+        };
+        if self.away.iter().any(refused) {
+            return Err(("node(s) didn't match pod anti-affinity rules", true));
+        }
+        let refused = |near: &(PodTerm, Places)| {
+            let leaving = gone.iter().filter(|p| p.avoids.contains(&near.0));
+            near.0.selects(cluster, pod) && there(near, leaving.count() as i64)
+        };
+        if self.avoided_by.iter().any(refused) {
+            return Err((
+                "node(s) didn't satisfy existing pods anti-affinity rules",
+                true,
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn places(cluster: &Cluster, term: &PodTerm, pods: &[Arc<Pod>]) -> Places {
+    let mut places = Places::new();
+    for pod in pods {
+        let node = cluster.store.index.nodes.get(&pod.node);
+        if let Some(place) = node.and_then(|n| n.labels.get(&term.topology_key)) {
+            *places.entry(place.clone()).or_default() += 1;
+        }
+    }
+    places
+}
+
+/// A preference about where other pods are.
+pub struct Preference {
+    /// Negative for pods to be away from.
+    weight: i64,
+    term: PodTerm,
+    places: Places,
+}
+
+/// Reads a pod's preferences.
+pub fn preferences(cluster: &Cluster, object: &Value) -> Vec<Preference> {
+    let mut found = Vec::new();
+    for (kind, sign) in [("podAffinity", 1), ("podAntiAffinity", -1)] {
+        let path = format!("spec.affinity.{kind}.preferredDuringSchedulingIgnoredDuringExecution");
+        for preferred in list(object, &path) {
+            let Some(term) = preferred.get("podAffinityTerm") else {
+                continue;
+            };
+            let Some(term) = required_terms(object, std::slice::from_ref(term)).pop() else {
+                continue;
+            };
+            found.push(Preference {
+                weight: sign * number(preferred, "weight").unwrap_or(1),
+                places: places(cluster, &term, &term.pods_on_nodes(cluster)),
+                term,
+            });
+        }
+    }
+    found
+}
+
+impl Preference {
+    /// What it adds to a node's score.
+    pub fn score(&self, node: &Node) -> i64 {
+        let place = node.labels.get(&self.term.topology_key);
+        let there = place.and_then(|v| self.places.get(v)).copied().unwrap_or(0);
+        2 * self.weight * there
+    }
+}

@@ -1,0 +1,143 @@
+//! Topology spread constraints: which nodes count, how many pods each place has, and whether one more keeps the skew
+//! (K8S-SCHED-2).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::super::cluster::Cluster;
+use super::super::facts::{Node, Pod};
+use super::super::json::{at, list, number, text};
+use super::super::selector::Selector;
+use super::has_untolerated_taint;
+use super::node_affinity::RequiredNodes;
+
+/// Why a node without one of the labels will not do.
+pub const NO_LABEL: &str =
+    "node(s) didn't match pod topology spread constraints (missing required label)";
+/// Why a node will not do.
+pub const TOO_MANY: &str = "node(s) didn't match pod topology spread constraints";
+
+/// How pods are to be spread over a topology.
+pub struct Spread {
+    pub key: String,
+    /// How many more pods a place may have than the emptiest.
+    max_skew: i64,
+    /// With fewer places than this, the emptiest counts as having no pod.
+    min_domains: i64,
+    pub hard: bool,
+    selects_self: bool,
+    /// By the topology's value: how many selected pods there are on nodes that count.
+    pub counts: BTreeMap<String, i64>,
+    pods: Selector,
+    ns: String,
+}
+
+/// Reads a pod's constraints and counts the pods that are there.
+pub fn spreads(
+    cluster: &Cluster,
+    spec: &Value,
+    pod: &Pod,
+    required: &RequiredNodes,
+    tolerations: &[Value],
+) -> Vec<Spread> {
+    let constraints = list(spec, "topologySpreadConstraints");
+    let is_hard = |c: &Value| text(c, "whenUnsatisfiable") != "ScheduleAnyway";
+    // A node that lacks the label of one constraint counts for none of its kind.
+    let keys = |hard: bool| -> Vec<&str> {
+        let same = constraints.iter().filter(|c| is_hard(c) == hard);
+        same.map(|c| text(c, "topologyKey")).collect()
+    };
+    let (hard_keys, soft_keys) = (keys(true), keys(false));
+    let mut found = Vec::new();
+    for constraint in constraints {
+        let hard = is_hard(constraint);
+        let honors = |field: &str, unset: bool| match text(constraint, field) {
+            "Honor" => true,
+            "Ignore" => false,
+            _ => unset,
+        };
+        let by_affinity = honors("nodeAffinityPolicy", true);
+        let by_taints = honors("nodeTaintsPolicy", false);
+        let keys = if hard { &hard_keys } else { &soft_keys };
+        let counts_for = |node: &Node| {
+            keys.iter().all(|key| node.labels.contains_key(*key))
+                && (!by_affinity || required.matches(node))
+                && !(by_taints && has_untolerated_taint(node, tolerations))
+        };
+        let mut pods = Selector::of_spec(at(constraint, "labelSelector"));
+        for key in list(constraint, "matchLabelKeys")
+            .iter()
+            .filter_map(Value::as_str)
+        {
+            if let Some(value) = pod.labels.get(key) {
+                pods.add_value(key, value, true);
+            }
+        }
+        let key = text(constraint, "topologyKey").to_owned();
+        found.push(Spread {
+            max_skew: number(constraint, "maxSkew").unwrap_or(1),
+            min_domains: number(constraint, "minDomains").unwrap_or(1),
+            hard,
+            selects_self: pods.matches(&pod.labels),
+            counts: count(cluster, &pod.ns, &key, &pods, counts_for),
+            ns: pod.ns.clone(),
+            key,
+            pods,
+        });
+    }
+    found
+}
+
+/// By place: the selected pods on nodes that count; a place without such pods counts as well.
+fn count(
+    cluster: &Cluster,
+    ns: &str,
+    key: &str,
+    pods: &Selector,
+    counts_for: impl Fn(&Node) -> bool,
+) -> BTreeMap<String, i64> {
+    let index = &cluster.store.index;
+    let mut on_node: BTreeMap<&str, i64> = BTreeMap::new();
+    let selected = index.selected(ns, pods);
+    for pod in selected.iter().filter(|p| p.active()) {
+        *on_node.entry(pod.node.as_str()).or_default() += 1;
+    }
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    for node in index.nodes.values().filter(|n| counts_for(n)) {
+        if let Some(place) = node.labels.get(key) {
+            let here = on_node.get(node.name.as_str()).copied().unwrap_or(0);
+            match counts.get_mut(place) {
+                Some(count) => *count += here,
+                None => drop(counts.insert(place.clone(), here)),
+            }
+        }
+    }
+    counts
+}
+
+impl Spread {
+    /// Whether one more pod on the node keeps the skew, were `gone` no longer there; else why not, and whether it might help
+    /// if pods went.
+    pub fn check(&self, node: &Node, gone: &[Arc<Pod>]) -> Result<(), (&'static str, bool)> {
+        let Some(place) = node.labels.get(&self.key) else {
+            return Err((NO_LABEL, false));
+        };
+        let counted = |p: &&Arc<Pod>| p.ns == self.ns && p.active() && self.pods.matches(&p.labels);
+        let known = self.counts.get(place).copied();
+        let gone = known.map_or(0, |_| gone.iter().filter(counted).count() as i64);
+        let here = known.unwrap_or(0) - gone;
+        let least = if (self.counts.len() as i64) < self.min_domains {
+            0
+        } else {
+            let others = self.counts.iter().filter(|(p, _)| *p != place);
+            let mine = known.map(|_| here);
+            others.map(|(_, n)| *n).chain(mine).min().unwrap_or(0)
+        };
+        if here + i64::from(self.selects_self) - least > self.max_skew {
+            return Err((TOO_MANY, true));
+        }
+        Ok(())
+    }
+}
