@@ -64,6 +64,7 @@ fn arm() -> Arm {
             kubelet_version: "v1.29.3".into(),
             cpu_millis: 2000,
             memory_bytes: 8 << 30,
+            ephemeral_storage: 18 << 30,
             max_pods: 35,
             internal_ip: format!("10.0.0.{i}"),
             architecture: "amd64".into(),
