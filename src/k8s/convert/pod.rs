@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1;
 
 use super::quantity::resources_of;
-use super::{annotations, key, owner, scheduling, time, tolerations};
+use super::{annotations, key, maker, scheduling, time, tolerations};
 use crate::model::kube::Pod;
 
 /// The annotation of a static pod's mirror.
@@ -26,7 +26,7 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
     let requested = scheduling::requests(&spec);
     Pod {
         key: key(&meta),
-        owner: owner(&meta),
+        owner: maker(&meta),
         uid: meta.uid.unwrap_or_default(),
         labels: meta.labels.unwrap_or_default(),
         mirror: annotations.contains_key(MIRROR),

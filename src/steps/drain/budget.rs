@@ -156,6 +156,8 @@ pub mod tests {
             generation: 1,
             observed_generation: 1,
             disrupted: vec![],
+            owner: None,
+            sync_failed: None,
         })
     }
 
