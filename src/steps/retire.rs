@@ -208,7 +208,8 @@ impl Step<World> for Retire {
         let ready = snapshot
             .nodes
             .values()
-            .filter(|n| n.nodegroup() == Some(&self.blue) && n.is_ready())
+            .filter(|n| n.nodegroup() == Some(&self.blue))
+            .filter(|n| n.is_ready() || world.workloads.was_not_ready(n))
             .count();
         let green_serves = self.green.as_ref().is_none_or(|g| serves(&snapshot, g));
         let mut seen = Seen {

@@ -15,7 +15,7 @@ use crate::journal::RunState;
 use crate::k8s::Kube;
 use crate::k8s::cache::Snapshot;
 use crate::model::ApiError;
-use crate::model::kube::{Owner, Pod, Workload};
+use crate::model::kube::{Key, Node, Owner, Pod, Workload};
 
 /// Ready pods by workload, such as `Deployment expense/backend`.
 pub type ReadyCounts = BTreeMap<String, u32>;
@@ -137,7 +137,21 @@ impl WorkloadMonitor {
         self.learn(&listed);
         let mut counts = count_ready(snapshot, &self.known());
         counts.retain(|_, ready| *ready > 0);
+        counts.extend(not_ready_now(snapshot));
         Ok(counts)
+    }
+
+    /// Whether the node was there, and not Ready, when the run began.
+    pub fn was_not_ready(&self, node: &Node) -> bool {
+        !node.is_ready() && self.baseline.get(&node_name(&node.name)) == Some(&0)
+    }
+
+    /// Whether a node group had pods of the DaemonSet, and none of them Ready, when the run began.
+    pub fn daemon_set_was_down(&self, daemon_set: &Key) -> bool {
+        let on_any_group = daemon_set_name(daemon_set, "");
+        self.baseline
+            .iter()
+            .any(|(name, ready)| *ready == 0 && name.starts_with(&on_any_group))
     }
 
     /// The workloads that are short now, the worst first; none where all is as it was.
@@ -306,6 +320,38 @@ fn runs_on(pod: &Pod) -> bool {
     let stays = |o: &Owner| matches!(o.kind.as_str(), "DaemonSet" | "Job" | "Node");
     let made_again = pod.owner.as_ref().is_some_and(|o| !stays(o));
     made_again && pod.restart_always && !pod.mirror && !pod.finished()
+}
+
+fn node_name(node: &str) -> String {
+    format!("Node {node}")
+}
+
+fn daemon_set_name(daemon_set: &Key, group: &str) -> String {
+    format!("DaemonSet {daemon_set} on {group}")
+}
+
+/// What is there and not Ready, each with a count of none, so that nothing is short of it: nodes, and DaemonSets by node
+/// group. Green is asked to be no worse than that.
+fn not_ready_now(snapshot: &Snapshot) -> ReadyCounts {
+    let (mut nodes, mut daemon_sets) = (ReadyCounts::new(), ReadyCounts::new());
+    for node in snapshot.nodes.values() {
+        if !node.is_ready() {
+            nodes.insert(node_name(&node.name), 0);
+        }
+        let Some(group) = node.nodegroup() else {
+            continue;
+        };
+        let on_node = snapshot.pods.on(&node.name);
+        for pod in on_node.iter().filter(|p| p.daemon()) {
+            let Some(owner) = &pod.owner else { continue };
+            let key = Key::new(&pod.key.namespace, &owner.name);
+            let ready = daemon_sets.entry(daemon_set_name(&key, group)).or_default();
+            *ready += u32::from(pod.ready);
+        }
+    }
+    daemon_sets.retain(|_, ready| *ready == 0);
+    nodes.append(&mut daemon_sets);
+    nodes
 }
 
 fn counts_as_ready(pod: &Pod, snapshot: &Snapshot) -> bool {

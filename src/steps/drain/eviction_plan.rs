@@ -191,7 +191,7 @@ impl<'a> EvictionPlanner<'a> {
             return Ok(None);
         }
         let workload = self.seen.workloads.get(&pod.uid);
-        if let Some(workload) = workload.filter(|_| pod.ready && gate == Gate::Free) {
+        if let Some(workload) = workload.filter(|_| pod.ready) {
             let left = self.ready_left.get(workload.name.as_str()).copied();
             if workload.had <= 1
                 && let Some(Restart::Possible(_) | Restart::Underway(_)) =
@@ -203,7 +203,7 @@ impl<'a> EvictionPlanner<'a> {
                 );
                 return Ok(Some((HoldKind::SurgeFirst, why)));
             }
-            if workload.had >= 2 && left.is_some_and(|left| left <= 1) {
+            if gate == Gate::Free && workload.had >= 2 && left.is_some_and(|left| left <= 1) {
                 let why = format!("it is the last Ready pod of {}", workload.name);
                 return Ok(Some((HoldKind::LastReady, why)));
             }

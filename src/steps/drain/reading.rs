@@ -100,8 +100,8 @@ impl Drain {
             let single = seen.workloads.get(&pod.uid).is_some_and(|w| w.had <= 1);
             let asked = match budgets.gate(pod) {
                 Gate::Closed { .. } => budgets.never(pod),
-                Gate::Free => pod.ready && single,
-                Gate::Spend(_) | Gate::Two(_) => false,
+                Gate::Free | Gate::Spend(_) => pod.ready && single,
+                Gate::Two(_) => false,
             };
             if !asked {
                 continue;
