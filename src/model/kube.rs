@@ -178,6 +178,9 @@ pub struct Pod {
     /// Runs until it is deleted (`restartPolicy: Always`), rather than to an end.
     #[serde(default = "always")]
     pub restart_always: bool,
+    /// The least that its probes take until it is Ready.
+    #[serde(default)]
+    pub ready_delay_seconds: i64,
     pub created: Option<Timestamp>,
 }
 

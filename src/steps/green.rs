@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::k8s::cache::Snapshot;
 use crate::model::asg::{Asg, AsgTag};
-use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
+use crate::model::eks::{HealthIssue, LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Workload};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
@@ -340,7 +340,11 @@ impl Step<World> for Green {
             green,
             asg,
             blue_desired,
-            blue_health: blue.iter().flat_map(|b| b.health.iter()).map(|i| i.code.clone()).collect(),
+            blue_health: blue
+                .iter()
+                .flat_map(|b| b.health.iter())
+                .map(|i| i.code.clone())
+                .collect(),
             blue_tags,
             blue_suspended,
             template_version,
@@ -392,14 +396,15 @@ impl Step<World> for Green {
         }
         let mut lacks = self.lacks(green, seen);
         // What EKS reports of blue too is no reason to wait for green.
-        let of_blue = |i: &Issue| seen.blue_health.contains(&i.code);
-        let (as_blue, new): (Vec<&Issue>, Vec<&Issue>) = green.health.iter().partition(|i| of_blue(i));
+        let of_blue = |i: &HealthIssue| seen.blue_health.contains(&i.code);
+        let (as_blue, new): (Vec<&HealthIssue>, Vec<&HealthIssue>) =
+            green.health.iter().partition(|i| of_blue(i));
         let degraded_as_blue = green.status == "DEGRADED" && !as_blue.is_empty() && new.is_empty();
         if green.status != "ACTIVE" && !degraded_as_blue {
             lacks.insert(0, format!("node group {name} is {}", green.status));
         }
         if !new.is_empty() {
-            let new: Vec<Issue> = new.into_iter().cloned().collect();
+            let new: Vec<HealthIssue> = new.into_iter().cloned().collect();
             lacks.push(format!("EKS reports {}", issues(&new)));
         }
         if !lacks.is_empty() {

@@ -162,9 +162,24 @@ pub fn reasons_since(state: &OpenNode<'_>, seen: &Seen) -> String {
     )
 }
 
+/// Says since when a pod has been going, and which finalizers hold it.
+fn describe_terminating(pod: &Pod) -> String {
+    let since = pod.deletion_timestamp.map(|t| format!(" since {t}"));
+    format!(
+        "pod {} has been Terminating{}, and finalizers hold it: {}",
+        pod.key,
+        since.unwrap_or_default(),
+        pod.finalizers.join(", ")
+    )
+}
+
 /// Says what a node waits for, naming the objects, and what may be behind it.
 fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
     let mut parts = Vec::new();
+    // What is behind a closed budget comes first: the replacement that is not Ready, and why.
+    if !state.held_pods.is_empty() && !seen.short.is_empty() {
+        parts.push(describe_short(&seen.short));
+    }
     for held in state.held_pods.iter().take(3) {
         let more = match seen.restarts.get(&held.pod.uid) {
             Some(Restart::No(why)) => format!(" (no restart: {why})"),
@@ -178,10 +193,19 @@ fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
     if state.held_pods.len() > 3 {
         parts.push(format!("{} more pods are held", state.held_pods.len() - 3));
     }
-    if !state.leaving.is_empty() {
+    let (held_back, stopping): (Vec<&Pod>, Vec<&Pod>) =
+        (state.leaving.iter()).partition(|p| !p.finalizers.is_empty());
+    parts.extend(held_back.iter().take(3).map(|p| describe_terminating(p)));
+    if held_back.len() > 3 {
+        parts.push(format!(
+            "{} more pods are Terminating behind finalizers",
+            held_back.len() - 3
+        ));
+    }
+    if !stopping.is_empty() {
         parts.push(format!(
             "pods are stopping: {}",
-            names(state.leaving.iter().copied())
+            names(stopping.into_iter())
         ));
     }
     if !state.jobs.is_empty() {
@@ -191,9 +215,6 @@ fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
         ));
     }
     parts.extend(state.held_by.iter().cloned());
-    if !state.held_pods.is_empty() && !seen.short.is_empty() {
-        parts.push(describe_short(&seen.short));
-    }
     if parts.is_empty() {
         "nothing".to_owned()
     } else {
