@@ -135,7 +135,7 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
     }
     out += "drain:\n  parallel: 1\n  podDeadline: 15m\n  nodeDeadline: 1h\n  # stop, skip or delete.\n  onDeadline: stop\n";
     out += "  # Pods without a controller, and pods with an emptyDir: block, or evict (what they hold is lost).\n";
-    out += "  # barePods: evict\n  # emptyDir: evict\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n\n";
+    out += "  # barePods: evict\n  # emptyDir: evict\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n  # A budget that an operator runs and that stays closed while its pod is there: block, wait.\n  # operatorBudgets: wait\n\n";
     out += &traffic(inventory);
     out += "retire:\n  # Blue stays, empty, this long.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
     out += "# When something new may begin; outside the run pauses, and the same command goes on within.\n";

@@ -112,7 +112,7 @@ pub fn kube(op: &str, error: kube::Error) -> ApiError {
 /// "ValidatingAdmissionPolicy 'NAME' with binding 'NAME' denied request" (pkg/admission/plugin/policy/validating).
 fn denied_by_admission(said: &Status) -> bool {
     let words = &said.message;
-    (words.contains("admission webhook \"") && words.contains("\" denied the request"))
+    words.contains("admission webhook \"")
         || (words.contains("ValidatingAdmissionPolicy '") && words.contains("' denied request"))
 }
 

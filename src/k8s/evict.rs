@@ -30,6 +30,8 @@ pub enum Evicted {
 
 /// What the API server says, with a 500 and no reason, when it cannot tell which budget to count against.
 const TWO_BUDGETS: &str = "more than one PodDisruptionBudget";
+/// What it says, with a 500, when a webhook that must agree does not answer.
+const FAILED_WEBHOOK: &str = "failed calling webhook";
 /// What it says of a namespace that is going.
 const TERMINATING: &str = "because it is being terminated";
 
@@ -98,18 +100,26 @@ fn verdict(error: ApiError, pod: &Key) -> Result<Evicted, ApiError> {
     match error.class {
         // A 409 is the UID precondition: the name belongs to another pod now.
         Class::Absent | Class::Conflict => Ok(Evicted::Gone),
-        Class::Blocked => Ok(Evicted::Blocked {
-            message: error.message,
-            retry_after: error.retry_after,
-        }),
+        Class::Blocked => refused(error),
+        // The request itself is well-formed: whoever answers 400 or 422 is a webhook, or stands behind one. One that cannot
+        // be asked may be back in a while.
+        Class::Invalid => refused(error),
+        Class::Transient if error.message.contains(FAILED_WEBHOOK) => refused(error),
         Class::Transient if error.message.contains(TWO_BUDGETS) => Ok(Evicted::TwoBudgets {
             message: error.message,
         }),
         Class::Denied if error.message.contains(TERMINATING) => Ok(Evicted::NamespaceTerminating),
-        Class::Throttled | Class::Denied | Class::Expired | Class::Transient | Class::Invalid => {
+        Class::Throttled | Class::Denied | Class::Expired | Class::Transient => {
             Err(named(error, pod))
         }
     }
+}
+
+fn refused(error: ApiError) -> Result<Evicted, ApiError> {
+    Ok(Evicted::Blocked {
+        message: error.message,
+        retry_after: error.retry_after,
+    })
 }
 
 fn named(mut error: ApiError, pod: &Key) -> ApiError {

@@ -146,7 +146,7 @@ pub struct Pod {
     pub uid: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// The owner with `controller: true`.
+    /// What makes it again: the owner with `controller: true`, else a custom resource.
     pub owner: Option<Owner>,
     pub node: Option<String>,
     /// Pending Running Succeeded Failed Unknown.
@@ -178,6 +178,9 @@ pub struct Pod {
     /// Runs until it is deleted (`restartPolicy: Always`), rather than to an end.
     #[serde(default = "always")]
     pub restart_always: bool,
+    /// The least that its probes take until it is Ready.
+    #[serde(default)]
+    pub ready_delay_seconds: i64,
     pub created: Option<Timestamp>,
 }
 
@@ -215,6 +218,12 @@ pub struct Pdb {
     pub observed_generation: i64,
     /// Names of pods whose eviction was accepted and not yet seen.
     pub disrupted: Vec<String>,
+    /// What made it, such as a database's custom resource; none where a person or a chart did.
+    #[serde(default)]
+    pub owner: Option<Owner>,
+    /// Why the disruption controller cannot work it out (condition DisruptionAllowed, reason SyncFailed).
+    #[serde(default)]
+    pub sync_failed: Option<String>,
 }
 
 /// A label selector.

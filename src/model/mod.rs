@@ -14,6 +14,8 @@ pub mod error;
 pub mod inventory;
 pub mod kube;
 pub mod marks;
+pub mod operator_budgets;
+pub mod restarts;
 pub mod scheduling;
 pub mod snapshot;
 pub mod version;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::budgets::budgets;
 use super::contradictions;
 use super::error::PlanErrors;
 use super::keys::keys;
@@ -10,7 +11,8 @@ use super::read::{Reader, cluster_name, duration, missing, shorten};
 use super::tree::{Node, What};
 use super::types::{
     AddonPolicy, Addons, Consent, ControlPlane, DeadKubelets, Drain, DrainOrder, Insights, Jobs,
-    OnDeadline, OnUnhealthy, Plan, Retire, RetireHow, SingleReplicas, Strategy, Traffic,
+    OnDeadline, OnUnhealthy, OperatorBudgets, Plan, Retire, RetireHow, SingleReplicas, Strategy,
+    Traffic,
 };
 use super::{gates, groups, notify, routes};
 use crate::model::{AddonVersion, Minor};
@@ -287,6 +289,17 @@ fn drain(r: &mut Reader, node: &Node) -> Drain {
             .get("singleReplicas")
             .and_then(|n| r.choice(n, "drain.singleReplicas", &singles))
             .unwrap_or(d.single_replicas),
+        operator_budgets: f
+            .get("operatorBudgets")
+            .and_then(|n| {
+                let words = [
+                    ("block", OperatorBudgets::Block),
+                    ("wait", OperatorBudgets::Wait),
+                ];
+                r.choice(n, "drain.operatorBudgets", &words)
+            })
+            .unwrap_or(d.operator_budgets),
+        budgets: f.get("budgets").map_or(d.budgets, |n| budgets(r, n)),
         dead_kubelets: f
             .get("deadKubelets")
             .and_then(|n| {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::types::{
     AddonPolicy, Addons, Approvals, Capacity, Consent, ControlPlane, DeadKubelets, Drain,
-    DrainOrder, Insights, Jobs, NodeGroup, OnDeadline, OnUnhealthy, Plan, Retire, RetireHow,
-    SingleReplicas, Strategy, Traffic,
+    DrainOrder, Insights, Jobs, NodeGroup, OnDeadline, OnUnhealthy, OperatorBudgets, Plan, Retire,
+    RetireHow, SingleReplicas, Strategy, Traffic,
 };
 use crate::model::{Minor, Windows};
 
@@ -110,6 +110,8 @@ impl Default for Drain {
             empty_dir: Consent::Block,
             jobs: Jobs::Wait,
             single_replicas: SingleReplicas::Block,
+            operator_budgets: OperatorBudgets::Block,
+            budgets: BTreeMap::new(),
             dead_kubelets: DeadKubelets::Stop,
             // EKS's own update waits a minute after the last eviction of a node.
             bake: minutes(1),

@@ -58,6 +58,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "emptyDir",
             "jobs",
             "singleReplicas",
+            "operatorBudgets",
+            "budgets",
             "deadKubelets",
             "bake",
             "canaryBake",

@@ -1,5 +1,6 @@
 //! The plan file: what the user wants of one cluster. See `docs/plan.md`.
 
+mod budgets;
 mod check;
 mod contradictions;
 mod defaults;

@@ -199,6 +199,10 @@ pub struct Drain {
     pub jobs: Option<Jobs>,
     /// One replica under a budget that never lets it go. Default: block.
     pub single_replicas: Option<SingleReplicas>,
+    /// Budgets that an operator runs and never opens by itself while its pod is there. Default: block.
+    pub operator_budgets: Option<OperatorBudgets>,
+    /// What is consented to for single budgets, by `NAMESPACE/NAME` or `NAMESPACE/*`.
+    pub budgets: Option<BTreeMap<String, BudgetConsent>>,
     /// Nodes whose kubelet does not answer. Default: stop.
     pub dead_kubelets: Option<DeadKubelets>,
     /// Watch this long after each node. Default: 1m.
@@ -244,6 +248,24 @@ pub enum SingleReplicas {
     Block,
     Surge,
     Evict,
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperatorBudgets {
+    Block,
+    /// Evictions are tried again and again, and the operator has until `podDeadline`.
+    Wait,
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BudgetConsent {
+    Block,
+    /// Evictions are tried again and again until `podDeadline`.
+    Wait,
+    /// The same, and then the pod is deleted past the budget.
+    Delete,
 }
 
 #[derive(JsonSchema)]

@@ -78,7 +78,7 @@ nodeGroups:
     ami: ami-0123456789abcdef0
   - blue: own-blue
     launchTemplateVersion: 7
-drain: {order: zones, parallel: 2, podDeadline: 5m, nodeDeadline: 30m, onDeadline: skip, barePods: evict, emptyDir: evict, jobs: evict, singleReplicas: surge, deadKubelets: skip, bake: 0s, canaryBake: 30m}
+drain: {order: zones, parallel: 2, podDeadline: 5m, nodeDeadline: 30m, onDeadline: skip, barePods: evict, emptyDir: evict, jobs: evict, singleReplicas: surge, operatorBudgets: wait, budgets: {kafka/events: delete, "longhorn-system/*": wait}, deadKubelets: skip, bake: 0s, canaryBake: 30m}
 traffic:
   routes:
     - {rule: every, blue: a, green: b}
@@ -136,6 +136,11 @@ notify:
         ),
         (2, SingleReplicas::Surge, Duration::from_secs(1800))
     );
+    assert_eq!(plan.drain.operator_budgets, OperatorBudgets::Wait);
+    let consent = |name| plan.drain.budget_consent(name, "events");
+    assert_eq!(consent("kafka"), Some(BudgetConsent::Delete));
+    assert_eq!(consent("longhorn-system"), Some(BudgetConsent::Wait));
+    assert_eq!(consent("shop"), None);
     assert_eq!(plan.traffic.routes.len(), 3);
     assert_eq!(
         (plan.traffic.steps.as_slice(), plan.traffic.on_unhealthy),

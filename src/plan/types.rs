@@ -154,6 +154,12 @@ pub struct Drain {
     pub empty_dir: Consent,
     pub jobs: Jobs,
     pub single_replicas: SingleReplicas,
+    /// Both left out of the digest where they are not given, as for windows.
+    #[serde(skip_serializing_if = "is_block")]
+    pub operator_budgets: OperatorBudgets,
+    /// By `NAMESPACE/NAME` or `NAMESPACE/*`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub budgets: BTreeMap<String, BudgetConsent>,
     pub dead_kubelets: DeadKubelets,
     /// Watch this long after each node.
     pub bake: Duration,
@@ -213,6 +219,41 @@ pub enum SingleReplicas {
     Surge,
     /// Evicted like any other.
     Evict,
+}
+
+/// What happens to pods under a budget that an operator runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OperatorBudgets {
+    /// A finding before anything starts.
+    Block,
+    /// Evictions are tried at intervals, so that its webhook hears of them, and the operator has until the pod's deadline.
+    Wait,
+}
+
+fn is_block(consent: &OperatorBudgets) -> bool {
+    *consent == OperatorBudgets::Block
+}
+
+/// What the plan consents to for one budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BudgetConsent {
+    /// Nothing, whatever is said of all budgets.
+    Block,
+    /// As [`OperatorBudgets::Wait`].
+    Wait,
+    /// The same, and at the pod's deadline it is deleted past the budget.
+    Delete,
+}
+
+impl Drain {
+    /// What the plan says of the budget `namespace/name`: by its name first, then of its namespace.
+    pub fn budget_consent(&self, namespace: &str, name: &str) -> Option<BudgetConsent> {
+        let exact = self.budgets.get(&format!("{namespace}/{name}"));
+        let of_namespace = || self.budgets.get(&format!("{namespace}/*"));
+        exact.or_else(of_namespace).copied()
+    }
 }
 
 /// What happens to pods of a node whose kubelet does not answer.

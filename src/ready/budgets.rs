@@ -5,18 +5,13 @@ use super::codes::Code;
 use super::{Finding, Severity};
 use crate::model::Inventory;
 use crate::model::kube::{Pdb, Pod, Workload};
-use crate::plan::{OnDeadline, SingleReplicas, Strategy};
+use crate::model::operator_budgets::{is_custom_owner, run_by};
+use crate::model::restarts::no_restart;
+use crate::plan::{BudgetConsent, OnDeadline, OperatorBudgets, SingleReplicas, Strategy, duration};
 
 /// Judges budgets over pods that move.
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let pods = case.moving();
-    let selects = |pdb: &Pdb, pod: &Pod| {
-        pdb.key.namespace == pod.key.namespace
-            && pdb
-                .selector
-                .as_ref()
-                .is_some_and(|s| s.matches(&pod.labels))
-    };
     for pod in &pods {
         let budgets: Vec<String> = case
             .inventory
@@ -65,7 +60,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                     "{} are not Ready, and the budget lets a sick pod go only while {} are healthy ({} are)",
                     some(&sick), pdb.desired_healthy, pdb.current_healthy
                 ),
-                format!("mend the pods, or: kubectl -n {} patch pdb {} -p '{{\"spec\":{{\"unhealthyPodEvictionPolicy\":\"AlwaysAllow\"}}}}'", pdb.key.namespace, pdb.key.name),
+                format!("repair the pods, or: kubectl -n {} patch pdb {} -p '{{\"spec\":{{\"unhealthyPodEvictionPolicy\":\"AlwaysAllow\"}}}}'", pdb.key.namespace, pdb.key.name),
             ));
         } else {
             out.push(Finding::new(
@@ -87,8 +82,181 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
 /// Whether the budget allows nothing even when every pod is healthy.
 fn never(pdb: &Pdb) -> bool {
     let zero = matches!(pdb.max_unavailable.as_deref(), Some("0" | "0%"));
-    zero || (pdb.expected > 0 && pdb.desired_healthy >= pdb.expected)
+    zero || pdb.sync_failed.is_some()
+        || (pdb.expected > 0 && pdb.desired_healthy >= pdb.expected)
         || matches!(pdb.min_available.as_deref(), Some("100%"))
+}
+
+/// A budget that never opens by itself, with what a finding says of it.
+struct Closed<'a> {
+    pdb: &'a Pdb,
+    held: &'a [&'a Pod],
+    /// How it shows that an operator runs it.
+    operator: Option<String>,
+    /// Pods that keep data on their node's disk, and whose owner nobody but an operator knows.
+    data: Vec<&'a Pod>,
+    /// Whether each of its pods is all that its workload runs.
+    single: bool,
+    /// Whether a restart of its Deployment brings the new pod up first.
+    restartable: bool,
+}
+
+impl<'a> Closed<'a> {
+    fn of(case: &'a Case<'_>, pdb: &'a Pdb, held: &'a [&'a Pod]) -> Self {
+        let all = || case.inventory.pods.iter();
+        let alone = |pod: &&Pod| {
+            let sibling = |p: &&Pod| !p.finished() && p.owner == pod.owner;
+            pod.owner.is_some() && all().filter(sibling).count() == 1
+        };
+        let keeps_data = |p: &&&Pod| p.host_path && p.owner.as_ref().is_some_and(is_custom_owner);
+        Self {
+            pdb,
+            held,
+            operator: run_by(pdb, all()),
+            data: held.iter().filter(keeps_data).copied().collect(),
+            single: held.iter().all(alone),
+            restartable: held
+                .iter()
+                .all(|p| surge_refusal(case.inventory, p).is_none()),
+        }
+    }
+
+    /// What the plan consents to, and how that goes on.
+    fn consented(&self, case: &Case<'_>) -> Option<(Severity, String)> {
+        let drain = &case.plan.drain;
+        let (namespace, name) = (&self.pdb.key.namespace, &self.pdb.key.name);
+        let then = match drain.on_deadline {
+            OnDeadline::Stop => "the run stops",
+            OnDeadline::Skip => "the node is left",
+            OnDeadline::Delete => "they are deleted past it",
+        };
+        let deadline = duration::write(drain.pod_deadline);
+        let tried = format!(
+            "as the plan consents to, evictions are tried while it is closed, and whoever runs it has {deadline} (`podDeadline`) to let \
+             the pods go; then {then}"
+        );
+        let deleted = format!(
+            "as the plan consents to, its pods are deleted past it when it has refused them for {deadline} (`podDeadline`)"
+        );
+        match drain.budget_consent(namespace, name) {
+            Some(BudgetConsent::Delete) => return Some((Severity::Warning, deleted)),
+            Some(BudgetConsent::Wait) => return Some((Severity::Warning, tried)),
+            Some(BudgetConsent::Block) => return None,
+            None => {}
+        }
+        // What is said of all budgets is no consent to lose data.
+        if !self.data.is_empty() {
+            return None;
+        }
+        if drain.single_replicas == SingleReplicas::Surge && self.restartable {
+            let surge = "its Deployment is restarted, so that the new pod is Ready on green before the old one goes";
+            return Some((Severity::Info, surge.to_owned()));
+        }
+        if drain.single_replicas == SingleReplicas::Evict && self.single {
+            let evict = "as the plan consents to, its single replica is deleted past it, and is down until the next one is Ready";
+            return Some((Severity::Warning, evict.to_owned()));
+        }
+        let opens = self.operator.is_some() && self.pdb.sync_failed.is_none();
+        if drain.operator_budgets == OperatorBudgets::Wait && opens {
+            return Some((Severity::Warning, tried));
+        }
+        (drain.on_deadline == OnDeadline::Delete).then_some((Severity::Warning, deleted))
+    }
+
+    /// What can be done about it, the best first.
+    fn ways_out(&self) -> Vec<String> {
+        let key = &self.pdb.key;
+        let (namespace, name) = (&key.namespace, &key.name);
+        let wait = format!("`drain.budgets: {{\"{key}\": wait}}`");
+        if !self.data.is_empty() {
+            return vec![
+                "have its operator move the data off these nodes before anything else, and do not relax or delete the budget until it has"
+                    .to_owned(),
+                format!("{wait} in the plan then waits until the operator lets the pod go (`{namespace}/*` for all of the namespace)"),
+            ];
+        }
+        let mut ways = Vec::new();
+        if self.pdb.sync_failed.is_some() {
+            let selected = self.held.len();
+            match self.pdb.owner.as_ref() {
+                Some(owner) => ways.push(format!(
+                    "have {} {}, which makes the budget, write minAvailable as a number, or none at all",
+                    owner.kind, owner.name
+                )),
+                None => ways.push(format!(
+                    "write minAvailable as a number: kubectl -n {namespace} patch pdb {name} --type merge -p \
+                     '{{\"spec\":{{\"maxUnavailable\":null,\"minAvailable\":{}}}}}'",
+                    selected.saturating_sub(1).max(1)
+                )),
+            }
+            ways.push(format!(
+                "delete the budget for the upgrade: kubectl -n {namespace} delete pdb {name}"
+            ));
+            return ways;
+        }
+        if self.operator.is_some() {
+            ways.push(format!(
+                "set `drain.operatorBudgets: wait`, so that evictions are tried and the operator has until `podDeadline` to move its \
+                 pods ({wait} for this budget alone)"
+            ));
+            ways.push(format!(
+                "have the operator leave the budget out for the upgrade; what is edited by hand it puts back (kubectl -n {namespace} \
+                 get pdb {name} -o yaml shows whose it is)"
+            ));
+            return ways;
+        }
+        if self.restartable {
+            ways.push(
+                "set `drain.singleReplicas: surge` (a restart brings up the new pod first)"
+                    .to_owned(),
+            );
+        }
+        if self.single {
+            ways.push(
+                "set `drain.singleReplicas: evict` if it may be down for a moment".to_owned(),
+            );
+            ways.push("run a second replica".to_owned());
+        }
+        ways.push(format!(
+            "relax the budget for the upgrade: kubectl -n {namespace} edit pdb {name}"
+        ));
+        ways
+    }
+
+    /// What is wrong with it.
+    fn detail(&self, names: &[String]) -> String {
+        let pdb = self.pdb;
+        let rule = match (&pdb.min_available, &pdb.max_unavailable) {
+            (Some(min), _) => format!("minAvailable {min} of {} pods", pdb.expected),
+            (None, Some(max)) => format!("maxUnavailable {max}"),
+            (None, None) => "its rule".to_owned(),
+        };
+        let mut detail = match &pdb.sync_failed {
+            Some(why) => format!(
+                "{rule} cannot be worked out (SyncFailed: {why}), so that it allows nothing: {} would block the drain",
+                some(names)
+            ),
+            None => format!(
+                "{rule} never lets a pod go: {} would block the drain",
+                some(names)
+            ),
+        };
+        if let Some(operator) = &self.operator {
+            detail += &format!(". An operator runs it: {operator}");
+        }
+        if let Some(pod) = self.data.first() {
+            let owner = pod.owner.as_ref();
+            let owner = owner
+                .map(|o| format!("{} {}", o.kind, o.name))
+                .unwrap_or_default();
+            detail += &format!(
+                ". Pod {}, which {owner} makes, keeps data on its node's disk (hostPath): they end with the node, and whoever \
+                 relaxes the budget loses them",
+                pod.key
+            );
+        }
+        detail
+    }
 }
 
 fn never_allows(
@@ -98,42 +266,32 @@ fn never_allows(
     subject: String,
     names: &[String],
 ) -> Finding {
-    let rule = match (&pdb.min_available, &pdb.max_unavailable) {
-        (Some(min), _) => format!("minAvailable {min} of {} pods", pdb.expected),
-        (None, Some(max)) => format!("maxUnavailable {max}"),
-        (None, None) => "its rule".to_owned(),
-    };
-    let one = pdb.expected == 1;
-    let restartable = held.iter().all(|p| {
-        deployment_of(case.inventory, p).is_some_and(|d| restarts(d) && p.claims.is_empty())
-    });
-    let (severity, fix) = match (case.plan.drain.single_replicas, case.plan.drain.on_deadline) {
-        (SingleReplicas::Surge, _) if restartable => (
-            Severity::Info,
-            "its Deployment is restarted, so that the new pod is Ready on green before the old one goes".to_owned(),
-        ),
-        (_, OnDeadline::Delete) => (
-            Severity::Warning,
-            "at `podDeadline` its pods are deleted past the budget, as the plan consents to".to_owned(),
-        ),
-        (SingleReplicas::Block | SingleReplicas::Surge | SingleReplicas::Evict, OnDeadline::Stop | OnDeadline::Skip) => {
-            let surge = if restartable {
-                "set `drain.singleReplicas: surge` (a restart brings up the new pod first), "
-            } else {
-                ""
-            };
-            let more = if one { "run a second replica, " } else { "" };
-            (
-                Severity::Blocker,
-                format!("{surge}{more}or relax the budget for the upgrade: kubectl -n {} edit pdb {}", pdb.key.namespace, pdb.key.name),
-            )
-        }
-    };
-    let detail = format!(
-        "{rule} never lets a pod go: {} would block the drain",
-        some(names)
-    );
+    let closed = Closed::of(case, pdb, held);
+    let detail = closed.detail(names);
+    let (severity, fix) = closed
+        .consented(case)
+        .unwrap_or_else(|| (Severity::Blocker, closed.ways_out().join("; or ")));
     Finding::new(Code::BudgetNever, subject, detail, fix).weighing(severity)
+}
+
+/// Why a restart does not move a pod without a gap, where it does not.
+pub fn surge_refusal(inventory: &Inventory, pod: &Pod) -> Option<String> {
+    let Some(deployment) = deployment_of(inventory, pod) else {
+        let kind = pod.owner.as_ref().map_or("no controller", |o| &o.kind);
+        return Some(format!(
+            "it belongs to {kind}, and only a Deployment starts the new pod first"
+        ));
+    };
+    no_restart(deployment, !pod.claims.is_empty())
+}
+
+/// Whether the budget selects the pod.
+pub fn selects(pdb: &Pdb, pod: &Pod) -> bool {
+    pdb.key.namespace == pod.key.namespace
+        && pdb
+            .selector
+            .as_ref()
+            .is_some_and(|s| s.matches(&pod.labels))
 }
 
 /// The Deployment behind a pod.
@@ -151,11 +309,4 @@ pub fn deployment_of<'a>(inventory: &'a Inventory, pod: &Pod) -> Option<&'a Work
         .workloads
         .iter()
         .find(|w| of(w, "Deployment", &top.name))
-}
-
-/// Whether a restart brings up the new pod before it takes the old one.
-fn restarts(deployment: &Workload) -> bool {
-    deployment.strategy.as_deref() != Some("Recreate")
-        && !deployment.paused
-        && !matches!(deployment.max_surge.as_deref(), Some("0" | "0%"))
 }

@@ -51,7 +51,7 @@ codes! {
     UnmanagedNodes = "EKSUP-N005", Warning, "Nodes belong to no managed node group";
     DoesNotFit = "EKSUP-N006", Blocker, "Pods of blue do not fit on green";
     DaemonOnBlueOnly = "EKSUP-N007", Warning, "A DaemonSet selects blue nodes only";
-    NodeNotReady = "EKSUP-N008", Warning, "A blue node is not Ready";
+    NodeNotReady = "EKSUP-N008", Blocker, "A blue node is not Ready";
     ImageStays = "EKSUP-N009", Warning, "A node group with an image of its own stays on its old kubelet";
     Fargate = "EKSUP-N010", Warning, "Fargate pods keep their kubelet until they are recreated";
     SelfMoving = "EKSUP-N011", Info, "Karpenter or Auto Mode replaces its own nodes";
@@ -61,6 +61,7 @@ codes! {
     AutoscalerUnread = "EKSUP-N052", Warning, "Which groups a cluster autoscaler manages is unknown";
     ProcessSuspended = "EKSUP-N053", Warning, "Somebody suspended processes of an Auto Scaling group";
     GroupExtras = "EKSUP-N054", Warning, "An Auto Scaling group has what green does not get";
+    DaemonSetDown = "EKSUP-N060", Warning, "A DaemonSet is Ready on no node of blue";
     AddonStatus = "EKSUP-A001", Blocker, "An add-on is not ACTIVE";
     AddonIncompatible = "EKSUP-A002", Blocker, "An add-on has no version that runs on a minor on the way";
     AddonSelfManaged = "EKSUP-A003", Warning, "An add-on runs that EKS does not manage";
@@ -87,6 +88,10 @@ codes! {
     LongGrace = "EKSUP-P015", Warning, "A pod may take longer to stop than the plan gives it";
     NotSettled = "EKSUP-P016", Warning, "A workload has fewer Ready pods than it wants";
     NewTaint = "EKSUP-P017", Blocker, "A pod does not tolerate a taint that the plan gives green";
+    StuckTerminating = "EKSUP-P040", Blocker, "A pod on blue is Terminating and does not go";
+    ClaimShared = "EKSUP-P041", Blocker, "Pods share a volume that one node at a time can use";
+    NodeNamed = "EKSUP-P042", Blocker, "A workload's template names a node of blue";
+    SlowReplacement = "EKSUP-P043", Warning, "Replacements under one budget take long to be Ready";
     BindingToBlue = "EKSUP-T010", Blocker, "A TargetGroupBinding selects blue nodes only";
     LocalPolicy = "EKSUP-T011", Warning, "A Local service may drop connections while its pods move";
     Sticky = "EKSUP-T012", Warning, "Sticky clients stay on blue after a shift";

@@ -3,7 +3,8 @@
 use super::case::{Case, Judge};
 use super::codes::Code;
 use super::{
-    Finding, Severity, addons, autoscaler, budgets, cluster, nodes, pods, traffic, webhooks,
+    Finding, Severity, addons, autoscaler, budgets, cluster, nodes, pods, replacements, sick,
+    traffic, webhooks,
 };
 use crate::model::Inventory;
 use crate::model::inventory::Unread;
@@ -17,6 +18,8 @@ const JUDGES: &[Judge] = &[
     addons::judge,
     budgets::judge,
     pods::judge,
+    sick::judge,
+    replacements::judge,
     traffic::judge,
     webhooks::judge,
     unread,

@@ -13,6 +13,8 @@ mod fit;
 mod judge;
 mod nodes;
 mod pods;
+mod replacements;
+mod sick;
 mod traffic;
 mod webhooks;
 

@@ -3,9 +3,9 @@
 use super::case::{Case, some};
 use super::codes::Code;
 use super::traffic::green_labels;
-use super::{Finding, Severity, addresses, fit};
+use super::{Finding, Severity, addresses, fit, sick};
 use crate::model::Minor;
-use crate::plan::{DeadKubelets, RetireHow};
+use crate::plan::RetireHow;
 use crate::route;
 
 /// Judges node groups and nodes.
@@ -26,13 +26,19 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             )),
         }
         for issue in &group.health {
-            let severity = if group.status == "DEGRADED" {
+            // Without nodes EKS does not look again, so that it stays so; and green, which is as empty, is not held up by it.
+            let empty = group.scaling.desired == 0;
+            let severity = if group.status == "DEGRADED" && !empty {
                 Severity::Blocker
             } else {
                 Severity::Warning
             };
             let detail = format!("{}: {}", issue.code, issue.message);
-            let fix = "mend it first: green is cloned from it";
+            let fix = if empty {
+                "nothing to do for the upgrade: it has no nodes, and green is not asked to be better"
+            } else {
+                "fix it first: green is cloned from it"
+            };
             let finding = Finding::new(Code::GroupHealth, &subject, detail, fix);
             out.push(finding.weighing(severity));
         }
@@ -49,19 +55,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             ));
         }
     }
-    for node in case.blue_nodes().filter(|n| !n.is_ready()) {
-        let severity = match case.plan.drain.dead_kubelets {
-            DeadKubelets::Stop => Severity::Warning,
-            DeadKubelets::Skip => Severity::Info,
-        };
-        let finding = Finding::new(
-            Code::NodeNotReady,
-            format!("node {}", node.name),
-            format!("Ready is {}: its pods cannot be seen to stop", node.ready),
-            "mend or terminate it, or set `drain.deadKubelets: skip`",
-        );
-        out.push(finding.weighing(severity));
-    }
+    sick::nodes(case, out);
     stays(case, out);
     others(case, out);
     addresses::judge(case, out);

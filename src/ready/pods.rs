@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::budgets::deployment_of;
+use super::budgets::{deployment_of, surge_refusal};
 use super::case::{Case, some};
 use super::codes::Code;
 use super::nodes::given_by_cluster;
@@ -10,7 +10,7 @@ use super::traffic::green_labels;
 use super::{Finding, Severity};
 use crate::model::kube::{Node, Pod, SelectorExpression, Taint};
 use crate::model::marks::{BLUE_TAINT, NODEGROUP_LABEL};
-use crate::plan::{Consent, Jobs, duration};
+use crate::plan::{Consent, Jobs, SingleReplicas, duration};
 use crate::route;
 
 /// Judges the pods that move.
@@ -347,13 +347,27 @@ fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
                 && b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels))
         });
         if workload.desired == 1 && !budgeted {
-            let fix = "run a second replica for the upgrade, or accept it";
-            out.push(Finding::new(
-                Code::SingleReplica,
-                &subject,
-                "its only pod is evicted before the next one is Ready",
-                fix,
-            ));
+            let surge = case.plan.drain.single_replicas == SingleReplicas::Surge;
+            out.push(match surge_refusal(case.inventory, pod).filter(|_| surge) {
+                None if surge => Finding::new(
+                    Code::SingleReplica,
+                    &subject,
+                    "its Deployment is restarted, so that the new pod is Ready before the old one goes",
+                    "nothing to do: `drain.singleReplicas: surge` asks for it",
+                )
+                .weighing(Severity::Info),
+                refusal => Finding::new(
+                    Code::SingleReplica,
+                    &subject,
+                    match refusal {
+                        Some(why) => format!(
+                            "its only pod is evicted before the next one is Ready; `singleReplicas: surge` does not help: {why}"
+                        ),
+                        None => "its only pod is evicted before the next one is Ready".to_owned(),
+                    },
+                    "run a second replica for the upgrade, or accept it",
+                ),
+            });
         }
         if workload.ready < workload.desired {
             let detail = format!("{} of {} pods are Ready", workload.ready, workload.desired);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::budgets::surge_refusal;
 use super::case::{Case, some};
 use super::codes::Code;
 use super::{Finding, Severity};
@@ -108,7 +109,8 @@ fn judge_webhook(
         "run two replicas on two nodes, leave its own namespace out with a namespaceSelector, or set `drain.singleReplicas: surge`",
     );
     let helped = webhook.match_conditions
-        || case.plan.drain.single_replicas == SingleReplicas::Surge && pods.len() == 1;
+        || case.plan.drain.single_replicas == SingleReplicas::Surge
+            && matches!(ready.as_slice(), [one] if surge_refusal(case.inventory, one).is_none());
     out.push(if helped {
         finding.weighing(Severity::Warning)
     } else {

@@ -10,8 +10,8 @@ use super::{DrainSpec, ShiftSpec, StepSpec, clone, estimate};
 use crate::model::eks::NodegroupTaint;
 use crate::model::marks;
 use crate::plan::{
-    Capacity, Consent, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy, SingleReplicas,
-    Strategy,
+    BudgetConsent, Capacity, Consent, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy,
+    OperatorBudgets, SingleReplicas, Strategy,
 };
 
 /// EKS's own limit of nodes in a group.
@@ -384,6 +384,17 @@ pub fn drain(draft: &mut Draft<'_>, m: &Move<'_, '_>, downtime: bool) {
             SingleReplicas::Evict => "evict",
         }
         .to_owned(),
+        wait_for_operators: d.operator_budgets == OperatorBudgets::Wait,
+        budgets: (d.budgets.iter())
+            .map(|(budget, consent)| {
+                let word = match consent {
+                    BudgetConsent::Block => "block",
+                    BudgetConsent::Wait => "wait",
+                    BudgetConsent::Delete => "delete",
+                };
+                (budget.clone(), word.to_owned())
+            })
+            .collect(),
         skip_dead_kubelets: d.dead_kubelets == DeadKubelets::Skip,
         bake: if downtime { Duration::ZERO } else { d.bake },
         canary_bake: canary.then_some(d.canary_bake),

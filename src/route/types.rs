@@ -1,6 +1,7 @@
 //! A route: the steps from an inventory to a plan, each as plain data. It is journaled when a run opens and never
 //! recomputed for that run, so that a resumed run does what was promised.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -225,6 +226,12 @@ pub struct DrainSpec {
     pub wait_for_jobs: bool,
     /// block, surge or evict.
     pub single_replicas: String,
+    /// Under a budget that an operator runs evictions are tried at intervals, until the pod's deadline.
+    #[serde(default)]
+    pub wait_for_operators: bool,
+    /// By `NAMESPACE/NAME` or `NAMESPACE/*`: block, wait or delete.
+    #[serde(default)]
+    pub budgets: BTreeMap<String, String>,
     pub skip_dead_kubelets: bool,
     pub bake: Duration,
     /// The first node is drained alone and watched this long.

@@ -92,6 +92,8 @@ impl Step<World> for Bake {
             .nodes
             .values()
             .filter(|n| n.nodegroup().is_some() && !n.is_ready() && !n.deleting)
+            // What was not Ready before the run says nothing of what the run has done.
+            .filter(|n| !world.workloads.was_not_ready(n))
             .map(|n| n.name.clone())
             .collect();
         let strays = match &self.empty {

@@ -171,6 +171,8 @@ fn drain_of(route: &Route, green: &str) -> DrainSpec {
         empty_dir: false,
         wait_for_jobs: true,
         single_replicas: "block".to_owned(),
+        wait_for_operators: false,
+        budgets: Default::default(),
         skip_dead_kubelets: false,
         bake: std::time::Duration::ZERO,
         canary_bake: None,

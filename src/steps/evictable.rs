@@ -142,6 +142,7 @@ pub mod tests {
             mirror: false,
             waiting: None,
             restart_always: true,
+            ready_delay_seconds: 0,
             created: None,
         }
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::k8s::cache::Snapshot;
 use crate::model::asg::{Asg, AsgTag};
-use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
+use crate::model::eks::{HealthIssue, LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Workload};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
@@ -62,6 +62,8 @@ pub struct Seen {
     green: Option<Nodegroup>,
     asg: Option<Asg>,
     blue_desired: Option<i32>,
+    /// Codes of the issues that EKS reports of blue.
+    blue_health: Vec<String>,
     blue_tags: Vec<AsgTag>,
     blue_suspended: Vec<String>,
     /// The template version to use, when it had to be looked up.
@@ -217,6 +219,17 @@ impl Green {
     }
 }
 
+/// Whether a pod of that owner is Ready on a node of the group.
+fn is_ready_on(snapshot: &Snapshot, group: &str, owner: &str) -> bool {
+    let nodes = snapshot.nodes.values();
+    let mut of_group = nodes.filter(|n| n.nodegroup() == Some(group));
+    of_group.any(|node| {
+        let pods = snapshot.pods.on(&node.name);
+        let is_of = |p: &crate::model::kube::Pod| p.owner.as_ref().is_some_and(|o| o.uid == owner);
+        pods.iter().any(|p| p.ready && is_of(p))
+    })
+}
+
 /// DaemonSet pods that belong on green's ready nodes and are not ready there.
 fn daemons(snapshot: &Snapshot, nodes: &[std::sync::Arc<Node>], sets: &[Workload]) -> Vec<String> {
     let mut missing = Vec::new();
@@ -307,7 +320,13 @@ impl Step<World> for Green {
             nodes.iter().filter(|n| n.is_ready()).count() as i64 >= i64::from(g.scaling.desired)
         });
         let daemons = if all_ready && !nodes.is_empty() {
-            daemons(&snapshot, &nodes, &world.kube.daemon_sets().await?)
+            let mut sets = world.kube.daemon_sets().await?;
+            // One that was Ready nowhere before is not asked for, as long as it is no better on blue.
+            sets.retain(|s| {
+                !world.workloads.daemon_set_was_down(&s.key)
+                    || is_ready_on(&snapshot, &self.wish.blue, &s.uid)
+            });
+            daemons(&snapshot, &nodes, &sets)
         } else {
             Vec::new()
         };
@@ -321,6 +340,11 @@ impl Step<World> for Green {
             green,
             asg,
             blue_desired,
+            blue_health: blue
+                .iter()
+                .flat_map(|b| b.health.iter())
+                .map(|i| i.code.clone())
+                .collect(),
             blue_tags,
             blue_suspended,
             template_version,
@@ -371,11 +395,17 @@ impl Step<World> for Green {
             _ => {}
         }
         let mut lacks = self.lacks(green, seen);
-        if green.status != "ACTIVE" {
+        // What EKS reports of blue too is no reason to wait for green.
+        let of_blue = |i: &HealthIssue| seen.blue_health.contains(&i.code);
+        let (as_blue, new): (Vec<&HealthIssue>, Vec<&HealthIssue>) =
+            green.health.iter().partition(|i| of_blue(i));
+        let degraded_as_blue = green.status == "DEGRADED" && !as_blue.is_empty() && new.is_empty();
+        if green.status != "ACTIVE" && !degraded_as_blue {
             lacks.insert(0, format!("node group {name} is {}", green.status));
         }
-        if !green.health.is_empty() {
-            lacks.push(format!("EKS reports {}", issues(&green.health)));
+        if !new.is_empty() {
+            let new: Vec<HealthIssue> = new.into_iter().cloned().collect();
+            lacks.push(format!("EKS reports {}", issues(&new)));
         }
         if !lacks.is_empty() {
             let since = past.last_act_at.or(past.started_at);

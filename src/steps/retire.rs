@@ -208,7 +208,8 @@ impl Step<World> for Retire {
         let ready = snapshot
             .nodes
             .values()
-            .filter(|n| n.nodegroup() == Some(&self.blue) && n.is_ready())
+            .filter(|n| n.nodegroup() == Some(&self.blue))
+            .filter(|n| n.is_ready() || world.workloads.was_not_ready(n))
             .count();
         let green_serves = self.green.as_ref().is_none_or(|g| serves(&snapshot, g));
         let mut seen = Seen {
@@ -272,13 +273,16 @@ impl Step<World> for Retire {
             .into_iter()
             .map(|p| format!("pod {p}"))
             .collect();
+        // What hangs on a node whose kubelet is dead ends with its instance; the drain has asked for the consent.
+        let nodes = snapshot.nodes.values().filter(|n| n.is_ready());
+        let answering: BTreeSet<&str> = nodes.map(|n| n.name.as_str()).collect();
         seen.held.extend(
             world
                 .kube
                 .attachments()
                 .await?
                 .into_iter()
-                .filter(|a| seen.nodes.contains(&a.node))
+                .filter(|a| seen.nodes.contains(&a.node) && answering.contains(a.node.as_str()))
                 .map(|a| {
                     format!(
                         "volume {} attached to {}",

@@ -15,7 +15,7 @@ use crate::journal::RunState;
 use crate::k8s::Kube;
 use crate::k8s::cache::Snapshot;
 use crate::model::ApiError;
-use crate::model::kube::{Owner, Pod, Workload};
+use crate::model::kube::{Key, Node, Owner, Pod, Workload};
 
 /// Ready pods by workload, such as `Deployment expense/backend`.
 pub type ReadyCounts = BTreeMap<String, u32>;
@@ -80,6 +80,8 @@ pub struct WorkloadMonitor {
     newer: Arc<Mutex<ReadyCounts>>,
     /// The workload behind each ReplicaSet, by the set's uid; an owner never changes.
     replica_sets: Arc<Mutex<HashMap<String, String>>>,
+    /// By claim: whether one node at a time can use its volume; none where that could not be read.
+    single_node_claims: Arc<Mutex<HashMap<Key, Option<bool>>>>,
     /// The same when the run itself began, in a rollback; empty where nobody knows.
     at_start: Arc<ReadyCounts>,
 }
@@ -91,6 +93,7 @@ impl WorkloadMonitor {
             baseline: Arc::new(baseline),
             newer: Arc::default(),
             replica_sets: Arc::default(),
+            single_node_claims: Arc::default(),
             at_start: Arc::default(),
         }
     }
@@ -137,7 +140,21 @@ impl WorkloadMonitor {
         self.learn(&listed);
         let mut counts = count_ready(snapshot, &self.known());
         counts.retain(|_, ready| *ready > 0);
+        counts.extend(not_ready_now(snapshot));
         Ok(counts)
+    }
+
+    /// Whether the node was there, and not Ready, when the run began.
+    pub fn was_not_ready(&self, node: &Node) -> bool {
+        !node.is_ready() && self.baseline.get(&node_name(&node.name)) == Some(&0)
+    }
+
+    /// Whether a node group had pods of the DaemonSet, and none of them Ready, when the run began.
+    pub fn daemon_set_was_down(&self, daemon_set: &Key) -> bool {
+        let on_any_group = daemon_set_name(daemon_set, "");
+        self.baseline
+            .iter()
+            .any(|(name, ready)| *ready == 0 && name.starts_with(&on_any_group))
     }
 
     /// The workloads that are short now, the worst first; none where all is as it was.
@@ -150,7 +167,7 @@ impl WorkloadMonitor {
         snapshot: &Snapshot,
     ) -> Result<Vec<ShortWorkload>, ApiError> {
         let expected = self.expected();
-        let below = {
+        let mut below = {
             let known = self.known();
             let mut below = compare(&expected, &count_ready(snapshot, &known), None);
             for workload in &mut below {
@@ -160,19 +177,76 @@ impl WorkloadMonitor {
         };
         // A pod that is starting says that one is wanted. Only where none is, the wanted numbers have to be read.
         if below.iter().all(|w| w.why != NOTHING_STARTS) {
+            self.add_volume_holders(kube, snapshot, &mut below).await;
             return Ok(below);
         }
         let listed = kube.replicated().await?;
         self.learn(&listed);
-        let known = self.known();
-        let counts = count_ready(snapshot, &known);
-        let wanted = wanted_counts(&listed, &known);
-        let mut short = compare(&expected, &counts, Some(&wanted));
-        for workload in &mut short {
-            workload.why = explain(snapshot, &known, &workload.name);
-        }
+        let mut short = {
+            let known = self.known();
+            let counts = count_ready(snapshot, &known);
+            let wanted = wanted_counts(&listed, &known);
+            let mut short = compare(&expected, &counts, Some(&wanted));
+            for workload in &mut short {
+                workload.why = explain(snapshot, &known, &workload.name);
+            }
+            short
+        };
+        self.add_volume_holders(kube, snapshot, &mut short).await;
         short.sort_by_key(|w| (w.ready > 0, w.name.clone()));
         Ok(short)
+    }
+
+    /// Adds to what is short which pod on another node holds the volume that the starting pod waits for.
+    async fn add_volume_holders(
+        &self,
+        kube: &Kube,
+        snapshot: &Snapshot,
+        short: &mut [ShortWorkload],
+    ) {
+        for workload in short {
+            let held = {
+                let known = self.known();
+                volume_holder(snapshot, &known, &workload.name)
+            };
+            let Some((claim, holder)) = held else {
+                continue;
+            };
+            match self.is_single_node(kube, &claim).await {
+                Some(true) => {
+                    workload.why += &format!(
+                        ": its claim {} (ReadWriteOnce) is in use by {holder}, and one node at a time can use it",
+                        claim.name
+                    );
+                }
+                None => {
+                    workload.why +=
+                        &format!(": its claim {} is in use by {holder} too", claim.name);
+                }
+                Some(false) => {}
+            }
+        }
+    }
+
+    /// Whether one node at a time can use the claim's volume, which never changes; none where it could not be read.
+    async fn is_single_node(&self, kube: &Kube, claim: &Key) -> Option<bool> {
+        let known = self.claims().get(claim).copied();
+        if let Some(known) = known {
+            return known;
+        }
+        let many = |mode: &String| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany");
+        let volumes = kube.volumes().await.ok();
+        let volume =
+            volumes.and_then(|all| all.into_iter().find(|v| v.claim.as_ref() == Some(claim)));
+        let single = volume.map(|v| !v.access_modes.iter().any(many));
+        self.claims().insert(claim.clone(), single);
+        single
+    }
+
+    fn claims(&self) -> MutexGuard<'_, HashMap<Key, Option<bool>>> {
+        self.single_node_claims
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The workloads of `pods` by the pods' uids, each with the Ready pods it had when the run began; for one that is new
@@ -308,6 +382,38 @@ fn runs_on(pod: &Pod) -> bool {
     made_again && pod.restart_always && !pod.mirror && !pod.finished()
 }
 
+fn node_name(node: &str) -> String {
+    format!("Node {node}")
+}
+
+fn daemon_set_name(daemon_set: &Key, group: &str) -> String {
+    format!("DaemonSet {daemon_set} on {group}")
+}
+
+/// What is there and not Ready, each with a count of none, so that nothing is short of it: nodes, and DaemonSets by node
+/// group. Green is asked to be no worse than that.
+fn not_ready_now(snapshot: &Snapshot) -> ReadyCounts {
+    let (mut nodes, mut daemon_sets) = (ReadyCounts::new(), ReadyCounts::new());
+    for node in snapshot.nodes.values() {
+        if !node.is_ready() {
+            nodes.insert(node_name(&node.name), 0);
+        }
+        let Some(group) = node.nodegroup() else {
+            continue;
+        };
+        let on_node = snapshot.pods.on(&node.name);
+        for pod in on_node.iter().filter(|p| p.daemon()) {
+            let Some(owner) = &pod.owner else { continue };
+            let key = Key::new(&pod.key.namespace, &owner.name);
+            let ready = daemon_sets.entry(daemon_set_name(&key, group)).or_default();
+            *ready += u32::from(pod.ready);
+        }
+    }
+    daemon_sets.retain(|_, ready| *ready == 0);
+    nodes.append(&mut daemon_sets);
+    nodes
+}
+
 fn counts_as_ready(pod: &Pod, snapshot: &Snapshot) -> bool {
     let has_node = |node: &String| snapshot.nodes.contains_key(node);
     pod.ready && pod.deletion_timestamp.is_none() && pod.node.as_ref().is_some_and(has_node)
@@ -382,17 +488,50 @@ fn is_listed(name: &str) -> bool {
 
 /// The pod of a workload that is not Ready, and why.
 fn explain(snapshot: &Snapshot, replica_sets: &HashMap<String, String>, workload: &str) -> String {
-    let of_workload = snapshot
-        .pods
-        .values()
-        .filter(|p| workload_of(p, replica_sets).as_deref() == Some(workload));
-    let waiting = of_workload
-        .filter(|p| !p.ready && p.deletion_timestamp.is_none())
-        .max_by_key(|p| (p.waiting.is_some(), p.node.is_some()));
-    match waiting {
+    match starting_pod(snapshot, replica_sets, workload) {
         Some(pod) => format!("pod {}", pod_trouble(pod)),
         None => NOTHING_STARTS.to_owned(),
     }
+}
+
+/// The pod of a workload that is not Ready and tells most.
+fn starting_pod<'a>(
+    snapshot: &'a Snapshot,
+    replica_sets: &HashMap<String, String>,
+    workload: &str,
+) -> Option<&'a Pod> {
+    let of_workload = (snapshot.pods.values().map(AsRef::as_ref))
+        .filter(|p: &&Pod| workload_of(p, replica_sets).as_deref() == Some(workload));
+    of_workload
+        .filter(|p| !p.ready && p.deletion_timestamp.is_none())
+        .max_by_key(|p| (p.waiting.is_some(), p.node.is_some()))
+}
+
+/// The claim that the starting pod of a workload waits for, as far as that can be told from pods alone, and the pod on
+/// another node that mounts it.
+fn volume_holder(
+    snapshot: &Snapshot,
+    replica_sets: &HashMap<String, String>,
+    workload: &str,
+) -> Option<(Key, String)> {
+    let pod = starting_pod(snapshot, replica_sets, workload)?;
+    // A container that has got further waits for something else.
+    let attaching = pod
+        .waiting
+        .as_deref()
+        .is_none_or(|w| w == "ContainerCreating");
+    let node = pod.node.as_ref().filter(|_| attaching)?;
+    let mut holders = snapshot.pods.values().filter(|p| {
+        p.key.namespace == pod.key.namespace
+            && !p.finished()
+            && p.node.as_ref().is_some_and(|n| n != node)
+    });
+    holders.find_map(|holder| {
+        let claim = pod.claims.iter().find(|c| holder.claims.contains(c))?;
+        let on = holder.node.as_deref().unwrap_or_default();
+        let claim = Key::new(&pod.key.namespace, claim);
+        Some((claim, format!("pod {} on {on}", holder.key)))
+    })
 }
 
 /// A pod that is not Ready, where it is, and why.

@@ -3,6 +3,9 @@
 //! `data/base.json` is a healthy cluster; a case's folder has what differs there (`overlay.json`: parts of the inventory,
 //! Kubernetes objects added or replaced by list, objects that are not there) and the plans that were tried.
 
+mod budgets;
+mod sick;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

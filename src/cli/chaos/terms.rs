@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::trial::Trial;
 use super::weather::Weather;
 use crate::model::Clock;
-use crate::plan::{OnDeadline, Plan, SingleReplicas, Strategy};
+use crate::plan::{BudgetConsent, OnDeadline, Plan, SingleReplicas, Strategy};
 use crate::route::{Route, ShiftSpec, StepSpec};
 use crate::twin::fault;
 use crate::twin::laws::Terms;
@@ -52,7 +52,10 @@ impl Trial<'_> {
         Ok(Terms {
             groups,
             may_delete_pods: plan.drain.on_deadline == OnDeadline::Delete
-                || plan.strategy == Strategy::Recreate,
+                || plan.strategy == Strategy::Recreate
+                || plan.drain.single_replicas == SingleReplicas::Evict
+                || (plan.drain.budgets.values()).any(|c| *c == BudgetConsent::Delete),
+            single_replicas_down: plan.drain.single_replicas == SingleReplicas::Evict,
             surge: plan.drain.single_replicas == SingleReplicas::Surge,
             parallel: plan.drain.parallel,
             pod_deadline: plan.drain.pod_deadline,

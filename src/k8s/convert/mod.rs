@@ -60,6 +60,25 @@ fn owner(meta: &ObjectMeta) -> Option<Owner> {
     })
 }
 
+/// What makes the object again: its controller, else a custom resource among its owners. Some operators (Strimzi) do not
+/// call themselves the controller; an owner of a built-in kind that does not is there for garbage collection only.
+fn maker(meta: &ObjectMeta) -> Option<Owner> {
+    let is_custom = |api_version: &str| {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        group.contains('.') && !group.ends_with(".k8s.io")
+    };
+    let custom = || {
+        let mut owners = meta.owner_references.iter().flatten();
+        let custom = owners.find(|o| is_custom(&o.api_version))?;
+        Some(Owner {
+            kind: custom.kind.clone(),
+            name: custom.name.clone(),
+            uid: custom.uid.clone(),
+        })
+    };
+    owner(meta).or_else(custom)
+}
+
 fn selector(selector: LabelSelector) -> Selector {
     let expressions = selector.match_expressions.unwrap_or_default();
     Selector {

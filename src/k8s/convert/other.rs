@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::{core, policy, storage};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::scheduling::node_selector;
-use super::{annotations, key, number_or_percent, selector};
+use super::{annotations, key, maker, number_or_percent, selector};
 use crate::model::kube::{Attachment, Key, Pdb, Service, TargetGroupBinding, Volume};
 
 /// Label keys by which a volume says which zones it can be used in.
@@ -40,6 +40,11 @@ pub fn pdb(p: policy::v1::PodDisruptionBudget) -> Pdb {
             .unwrap_or_default()
             .into_keys()
             .collect(),
+        owner: maker(&p.metadata),
+        sync_failed: status.conditions.and_then(|all| {
+            let failed = |c: &Condition| c.type_ == "DisruptionAllowed" && c.reason == "SyncFailed";
+            all.into_iter().find(failed).map(|c| c.message)
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1;
 
 use super::quantity::resources_of;
-use super::{annotations, key, owner, scheduling, time, tolerations};
+use super::{annotations, key, maker, scheduling, time, tolerations};
 use crate::model::kube::Pod;
 
 /// The annotation of a static pod's mirror.
@@ -26,7 +26,7 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
     let requested = scheduling::requests(&spec);
     Pod {
         key: key(&meta),
-        owner: owner(&meta),
+        owner: maker(&meta),
         uid: meta.uid.unwrap_or_default(),
         labels: meta.labels.unwrap_or_default(),
         mirror: annotations.contains_key(MIRROR),
@@ -52,10 +52,21 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
         priority_class: spec.priority_class_name,
         tolerations: tolerations(spec.tolerations),
         restart_always: spec.restart_policy.as_deref().is_none_or(|p| p == "Always"),
+        ready_delay_seconds: ready_delay_seconds(&spec.containers),
         node_selector: spec.node_selector.unwrap_or_default(),
         node: spec.node_name,
         created: time(meta.creation_timestamp),
     }
+}
+
+/// The longest initial delay of a container's probes: one that has to start first is asked whether it is ready after that.
+fn ready_delay_seconds(containers: &[v1::Container]) -> i64 {
+    let delay = |probe: &Option<v1::Probe>| {
+        let seconds = probe.as_ref().and_then(|p| p.initial_delay_seconds);
+        i64::from(seconds.unwrap_or(0))
+    };
+    let of = |c: &v1::Container| delay(&c.startup_probe).max(delay(&c.readiness_probe));
+    containers.iter().map(of).max().unwrap_or(0)
 }
 
 /// Claims by name; an ephemeral volume's claim is named after pod and volume.
@@ -87,7 +98,23 @@ fn waiting(status: &v1::PodStatus) -> Option<String> {
             Some((reason @ ("ContainerCreating" | "PodInitializing"), _)) => {
                 passing = passing.or(Some(reason.to_owned()));
             }
-            Some((reason, message)) => return Some(with_message(reason, message)),
+            Some((reason, message)) => {
+                let mut text = with_message(reason, message);
+                // The kubelet names neither in every message.
+                if reason.contains("Image") && !text.contains(&container.image) {
+                    text += &format!(" (image {})", container.image);
+                }
+                let last = container.last_state.as_ref();
+                if let Some(end) = last.and_then(|s| s.terminated.as_ref())
+                    && !text.contains("exit code")
+                {
+                    text += &format!(
+                        " (container {} ended with exit code {})",
+                        container.name, end.exit_code
+                    );
+                }
+                return Some(text);
+            }
             // Between two crashes it runs, or has just ended.
             None => {
                 let ended = state.and_then(|s| s.terminated.as_ref());

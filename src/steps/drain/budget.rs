@@ -95,6 +95,12 @@ impl Budgets {
         if self.left.get(&budget.key).copied().unwrap_or(0) > 0 {
             return Gate::Spend(budget.key.clone());
         }
+        if let Some(failed) = &budget.sync_failed {
+            return closed(format!(
+                "PDB {} allows nothing because it cannot be worked out (SyncFailed): {failed}",
+                budget.key
+            ));
+        }
         let unhealthy = if pod.ready {
             ""
         } else {
@@ -156,6 +162,8 @@ pub mod tests {
             generation: 1,
             observed_generation: 1,
             disrupted: vec![],
+            owner: None,
+            sync_failed: None,
         })
     }
 

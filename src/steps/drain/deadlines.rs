@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::engine::Decision;
 use crate::model::kube::Pod;
 use crate::route::DrainSpec;
+use crate::steps::drain::consent::BudgetRule;
 use crate::steps::drain::decide::{Act, PodRef};
 use crate::steps::drain::eviction_plan::{HoldKind, OpenNode};
 use crate::steps::drain::seen::{Restart, Seen};
@@ -41,7 +42,9 @@ pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Opti
     for state in open {
         let name = &state.node.node.name;
         let waited = seen.elapsed.open.get(name).copied().unwrap_or_default();
-        let late = waited > spec.node_deadline;
+        // A node that a pod leaves now and then gets on.
+        let still = seen.elapsed.still.get(name).copied().unwrap_or_default();
+        let late = still > spec.node_deadline;
         let refused = state
             .held_pods
             .iter()
@@ -59,22 +62,21 @@ pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Opti
             waited.as_secs(),
             reasons(state, seen)
         );
+        let consented = state
+            .held_pods
+            .iter()
+            .any(|h| h.consent == BudgetRule::AskThenDelete && refused_too_long(spec, seen, h.pod));
         return Some(match spec.on_deadline.as_str() {
+            _ if consented && !deletable(spec, state, seen, late).is_empty() => {
+                delete_refused(spec, state, seen, late, why)?
+            }
             "skip" => Decision::Act(Act::Skip {
                 nodes: vec![name.clone()],
                 why,
             }),
             "delete" => {
-                let pods = deletable(spec, state, seen, late);
-                // Whoever is deleted was asked to go a moment ago, and the API server refused.
-                let (refused, unasked): (Vec<PodRef>, Vec<PodRef>) = pods
-                    .into_iter()
-                    .partition(|p| seen.refusals.contains_key(&p.uid));
-                if !unasked.is_empty() {
-                    return Some(Decision::Act(Act::Evict { pods: unasked }));
-                }
-                if !refused.is_empty() {
-                    return Some(Decision::Act(Act::Delete { pods: refused, why }));
+                if let Some(decision) = delete_refused(spec, state, seen, late, why.clone()) {
+                    return Some(decision);
                 }
                 if !late {
                     continue;
@@ -92,6 +94,25 @@ pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Opti
     None
 }
 
+/// Asks once more for the pods that may be deleted, then deletes those that the API server has just refused; nothing where
+/// there are none.
+fn delete_refused(
+    spec: &DrainSpec,
+    state: &OpenNode<'_>,
+    seen: &Seen,
+    late: bool,
+    why: String,
+) -> Option<Decision<Act>> {
+    let pods = deletable(spec, state, seen, late);
+    let (refused, unasked): (Vec<PodRef>, Vec<PodRef>) = pods
+        .into_iter()
+        .partition(|p| seen.refusals.contains_key(&p.uid));
+    if !unasked.is_empty() {
+        return Some(Decision::Act(Act::Evict { pods: unasked }));
+    }
+    (!refused.is_empty()).then_some(Decision::Act(Act::Delete { pods: refused, why }))
+}
+
 fn refused_too_long(spec: &DrainSpec, seen: &Seen, pod: &Pod) -> bool {
     let refused = seen.elapsed.refused.get(&pod.uid);
     refused.is_some_and(|t| *t > spec.pod_deadline)
@@ -103,14 +124,16 @@ fn deletable(spec: &DrainSpec, state: &OpenNode<'_>, seen: &Seen, late: bool) ->
     let mut workloads = BTreeSet::new();
     let refused = state.held_pods.iter().filter(|held| {
         let workload = seen.workloads.get(&held.pod.uid);
+        let all = spec.on_deadline == "delete";
         held.kind == HoldKind::Budget
+            && (all || held.consent == BudgetRule::AskThenDelete)
             && refused_too_long(spec, seen, held.pod)
             && workload.is_none_or(|w| {
                 (w.ready >= w.had || !held.pod.ready) && workloads.insert(w.name.as_str())
             })
     });
     let mut pods: Vec<PodRef> = refused.map(|h| PodRef::of(h.pod)).collect();
-    if late {
+    if late && spec.on_deadline == "delete" {
         pods.extend(state.jobs.iter().map(|p| PodRef::of(p)));
     }
     pods.retain(|p| !seen.hushed.contains(&p.uid) || seen.refusals.contains_key(&p.uid));
@@ -139,9 +162,24 @@ pub fn reasons_since(state: &OpenNode<'_>, seen: &Seen) -> String {
     )
 }
 
+/// Says since when a pod has been going, and which finalizers hold it.
+fn describe_terminating(pod: &Pod) -> String {
+    let since = pod.deletion_timestamp.map(|t| format!(" since {t}"));
+    format!(
+        "pod {} has been Terminating{}, and finalizers hold it: {}",
+        pod.key,
+        since.unwrap_or_default(),
+        pod.finalizers.join(", ")
+    )
+}
+
 /// Says what a node waits for, naming the objects, and what may be behind it.
 fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
     let mut parts = Vec::new();
+    // What is behind a closed budget comes first: the replacement that is not Ready, and why.
+    if !state.held_pods.is_empty() && !seen.short.is_empty() {
+        parts.push(describe_short(&seen.short));
+    }
     for held in state.held_pods.iter().take(3) {
         let more = match seen.restarts.get(&held.pod.uid) {
             Some(Restart::No(why)) => format!(" (no restart: {why})"),
@@ -155,10 +193,19 @@ fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
     if state.held_pods.len() > 3 {
         parts.push(format!("{} more pods are held", state.held_pods.len() - 3));
     }
-    if !state.leaving.is_empty() {
+    let (held_back, stopping): (Vec<&Pod>, Vec<&Pod>) =
+        (state.leaving.iter()).partition(|p| !p.finalizers.is_empty());
+    parts.extend(held_back.iter().take(3).map(|p| describe_terminating(p)));
+    if held_back.len() > 3 {
+        parts.push(format!(
+            "{} more pods are Terminating behind finalizers",
+            held_back.len() - 3
+        ));
+    }
+    if !stopping.is_empty() {
         parts.push(format!(
             "pods are stopping: {}",
-            names(state.leaving.iter().copied())
+            names(stopping.into_iter())
         ));
     }
     if !state.jobs.is_empty() {
@@ -168,9 +215,6 @@ fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
         ));
     }
     parts.extend(state.held_by.iter().cloned());
-    if !state.held_pods.is_empty() && !seen.short.is_empty() {
-        parts.push(describe_short(&seen.short));
-    }
     if parts.is_empty() {
         "nothing".to_owned()
     } else {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Decision, Past};
 use crate::model::kube::{Key, Pod};
 use crate::route::DrainSpec;
+use crate::steps::drain::consent::BudgetRule;
 use crate::steps::drain::deadlines::{at_deadline, dead_kubelet};
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind, OpenNode};
 use crate::steps::drain::late_nodes::{grow, late_nodes};
@@ -27,6 +28,13 @@ pub const MOVING_RECHECK: Duration = Duration::from_secs(2);
 pub struct PodRef {
     pub key: Key,
     pub uid: String,
+    /// How often its eviction was refused before, so that asking once more is another act.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub attempt: u32,
+}
+
+fn is_first(attempt: &u32) -> bool {
+    *attempt == 0
 }
 
 impl PodRef {
@@ -35,6 +43,15 @@ impl PodRef {
         Self {
             key: pod.key.clone(),
             uid: pod.uid.clone(),
+            attempt: 0,
+        }
+    }
+
+    /// The same, knowing how often it was refused.
+    pub fn asked_again(pod: &Pod, seen: &Seen) -> Self {
+        Self {
+            attempt: seen.attempts.get(&pod.uid).copied().unwrap_or(0),
+            ..Self::of(pod)
         }
     }
 }
@@ -98,6 +115,9 @@ pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Dec
     if let Some(decision) = late_nodes(seen, past, now) {
         return decision;
     }
+    if let Some(returned) = &seen.returned_pod {
+        return Decision::Refuse(returned.clone());
+    }
     if let Some(workload) = &seen.returning_workload {
         return Decision::Refuse(format!(
             "pods of {workload} were moved off blue again and again and came back to it. Find out what puts them there, then run `eksup apply` again."
@@ -131,11 +151,15 @@ pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Dec
     }
     // What can be evicted is evicted, before any deadline is looked at.
     let ready = at.open.iter().flat_map(|o| &o.ready);
-    let wave: Vec<PodRef> = ready.take(WAVE).map(|p| PodRef::of(p)).collect();
+    let wave: Vec<PodRef> = ready
+        .take(WAVE)
+        .map(|p| PodRef::asked_again(p, seen))
+        .collect();
     if !wave.is_empty() {
         return Decision::Act(Act::Evict { pods: wave });
     }
     let freed = pass_over_budgets(spec, &at.open, seen)
+        .or_else(|| end_single_replicas(&at.open, seen))
         .or_else(|| surge(spec, &at.open, &planner, seen, now))
         .or_else(|| grow_for_held(&at.open, seen));
     if let Some(act) = freed {
@@ -158,6 +182,23 @@ fn pass_over_budgets(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Op
     (!pods.is_empty()).then(|| Act::Delete {
         pods,
         why: "strategy recreate: nothing can take their place yet, and the plan accepts that they are down".to_owned(),
+    })
+}
+
+/// With `singleReplicas: evict` a single replica that its budget never lets go is deleted once the API server has refused
+/// its eviction.
+fn end_single_replicas(open: &[OpenNode<'_>], seen: &Seen) -> Option<Act> {
+    let held = open.iter().flat_map(|o| &o.held_pods);
+    let refused = |uid: &String| seen.refusals.contains_key(uid);
+    let pods: Vec<PodRef> = held
+        .filter(|h| h.consent == BudgetRule::EndAtOnce && refused(&h.pod.uid))
+        .map(|h| PodRef::of(h.pod))
+        .take(WAVE)
+        .collect();
+    (!pods.is_empty()).then(|| Act::Delete {
+        pods,
+        why: "drain.singleReplicas: evict accepts that a single replica is down while it moves"
+            .to_owned(),
     })
 }
 

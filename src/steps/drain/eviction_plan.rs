@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::kube::{Key, Pod};
 use crate::route::DrainSpec;
 use crate::steps::drain::budget::{Budgets, Gate};
+use crate::steps::drain::consent::{BudgetRule, budget_rule};
 use crate::steps::drain::placement::Placement;
 use crate::steps::drain::seen::{BlueNode, Restart, Seen};
 use crate::steps::evictable::{Consents, Verdict, occupies, verdict};
@@ -27,6 +28,8 @@ pub struct HeldPod<'a> {
     pub pod: &'a Pod,
     pub kind: HoldKind,
     pub why: String,
+    /// What the plan lets be done about its budget.
+    pub consent: BudgetRule,
 }
 
 /// The state of one node whose emptying has begun.
@@ -128,13 +131,24 @@ impl<'a> EvictionPlanner<'a> {
                 Verdict::Evict if !served && self.seen.refusals.contains_key(&pod.uid) => {
                     let why = format!("its eviction is refused: {}", self.seen.refusals[&pod.uid]);
                     let kind = HoldKind::Budget;
-                    open.held_pods.push(HeldPod { pod, kind, why });
+                    let consent = self.consent(pod);
+                    open.held_pods.push(HeldPod {
+                        pod,
+                        kind,
+                        why,
+                        consent,
+                    });
                 }
                 Verdict::Evict if served || self.seen.hushed.contains(&pod.uid) => {
                     open.leaving.push(pod);
                 }
                 Verdict::Evict => match self.hold_of(pod, name)? {
-                    Some((kind, why)) => open.held_pods.push(HeldPod { pod, kind, why }),
+                    Some((kind, why)) => open.held_pods.push(HeldPod {
+                        pod,
+                        kind,
+                        why,
+                        consent: self.consent(pod),
+                    }),
                     None => open.ready.push(pod),
                 },
             }
@@ -150,11 +164,25 @@ impl<'a> EvictionPlanner<'a> {
         Ok(open)
     }
 
+    /// What the plan lets be done about the budget that holds a pod.
+    fn consent(&self, pod: &Pod) -> BudgetRule {
+        let [budget] = &*self.budgets.of(pod) else {
+            return BudgetRule::AsAtDeadlines;
+        };
+        let single = || {
+            let workload = self.seen.workloads.get(&pod.uid);
+            self.budgets.never(pod) && workload.is_none_or(|w| w.had <= 1)
+        };
+        budget_rule(self.spec, budget, &self.seen.snapshot, single)
+    }
+
     /// What holds a pod, if anything does; otherwise its eviction is booked.
     fn hold_of(&mut self, pod: &'a Pod, node: &str) -> Result<Option<(HoldKind, String)>, String> {
         let gate = self.budgets.gate(pod);
         match &gate {
             Gate::Two(names) => return Err(two_budgets(pod, node, names)),
+            // With a consent the API server is asked all the same: its webhooks, and so the operator, hear of it.
+            Gate::Closed { .. } if self.consent(pod).asks() => {}
             Gate::Closed { why, .. } => return Ok(Some((HoldKind::Budget, why.clone()))),
             Gate::Free | Gate::Spend(_) => {}
         }
@@ -163,7 +191,7 @@ impl<'a> EvictionPlanner<'a> {
             return Ok(None);
         }
         let workload = self.seen.workloads.get(&pod.uid);
-        if let Some(workload) = workload.filter(|_| pod.ready && gate == Gate::Free) {
+        if let Some(workload) = workload.filter(|_| pod.ready) {
             let left = self.ready_left.get(workload.name.as_str()).copied();
             if workload.had <= 1
                 && let Some(Restart::Possible(_) | Restart::Underway(_)) =
@@ -175,7 +203,7 @@ impl<'a> EvictionPlanner<'a> {
                 );
                 return Ok(Some((HoldKind::SurgeFirst, why)));
             }
-            if workload.had >= 2 && left.is_some_and(|left| left <= 1) {
+            if gate == Gate::Free && workload.had >= 2 && left.is_some_and(|left| left <= 1) {
                 let why = format!("it is the last Ready pod of {}", workload.name);
                 return Ok(Some((HoldKind::LastReady, why)));
             }

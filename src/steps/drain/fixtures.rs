@@ -29,6 +29,8 @@ pub fn spec() -> DrainSpec {
         empty_dir: false,
         wait_for_jobs: true,
         single_replicas: "block".into(),
+        wait_for_operators: false,
+        budgets: Default::default(),
         skip_dead_kubelets: false,
         bake: Duration::ZERO,
         canary_bake: None,

@@ -4,6 +4,7 @@
 //! [`crate::model::marks::DRAINING`] with the run and the time. What is kept in memory only spares requests.
 
 pub mod budget;
+pub mod consent;
 pub mod deadlines;
 pub mod decide;
 pub mod eviction_plan;
@@ -11,6 +12,7 @@ pub mod eviction_plan;
 pub mod fixtures;
 pub mod late_nodes;
 pub mod leave;
+pub mod movement;
 pub mod next_nodes;
 pub mod placement;
 pub mod reading;

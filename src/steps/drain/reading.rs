@@ -100,8 +100,8 @@ impl Drain {
             let single = seen.workloads.get(&pod.uid).is_some_and(|w| w.had <= 1);
             let asked = match budgets.gate(pod) {
                 Gate::Closed { .. } => budgets.never(pod),
-                Gate::Free => pod.ready && single,
-                Gate::Spend(_) | Gate::Two(_) => false,
+                Gate::Free | Gate::Spend(_) => pod.ready && single,
+                Gate::Two(_) => false,
             };
             if !asked {
                 continue;
@@ -148,7 +148,8 @@ impl Drain {
 
     /// Reads how long what deadlines are about has been so; `held`: the pods that cannot be evicted now.
     pub(super) fn elapsed(&self, seen: &Seen, held: BTreeSet<String>) -> Elapsed {
-        let mut memory = self.memory();
+        let mut guard = self.memory();
+        let memory = &mut *guard;
         // A node that was given up holds nothing up any more.
         let being_emptied = |n: &&BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
         let begun = seen.nodes.iter().filter(being_emptied);
@@ -178,9 +179,19 @@ impl Drain {
         let unready = begun.filter(|n| !n.node.is_ready());
         let unready: Vec<String> = unready.map(|n| n.node.name.clone()).collect();
         let waits = open.is_empty().then(|| "next node".to_owned());
+        let moved = memory.movement.update(seen);
+        for uid in &moved.pods {
+            memory.refused.restart(uid);
+        }
+        for name in &moved.nodes {
+            memory.still.restart(name);
+        }
+        let there: BTreeSet<&String> = pods.iter().map(|p| &p.uid).collect();
+        memory.attempts.retain(|uid, _| there.contains(uid));
         Elapsed {
             refused: memory.refused.update(refused),
             stopping: memory.stopping.update(stopping),
+            still: memory.still.update(open.iter().cloned()),
             open: memory.open.update(open),
             unready: memory.unready.update(unready),
             waiting: memory

@@ -53,6 +53,10 @@ pub struct Seen {
     pub volume_zones: Arc<VolumeZones>,
     /// How long this process has seen what deadlines are about.
     pub elapsed: Elapsed,
+    /// A pod that came back to a node that is being emptied, again and again: what to say of it.
+    pub returned_pod: Option<String>,
+    /// By pod uid: how often its eviction was refused.
+    pub attempts: BTreeMap<String, u32>,
     /// A workload whose pods were moved more often than can be right.
     pub returning_workload: Option<String>,
     /// Pods not to be asked again just yet, by uid.

@@ -19,6 +19,7 @@ use crate::steps::drain::decide::{Act, PodRef, decide};
 use crate::steps::drain::eviction_plan::at_rest;
 use crate::steps::drain::late_nodes::unheld;
 use crate::steps::drain::leave::{GreenDrain, acting, back, returning};
+use crate::steps::drain::movement::Movement;
 use crate::steps::drain::placement::VolumeZones;
 use crate::steps::drain::reading::begun_pods;
 use crate::steps::drain::seen::{Before, Seen, blue_nodes};
@@ -32,6 +33,9 @@ const AT_ONCE: usize = 10;
 /// An eviction that was refused although the budget read open, or accepted but not yet seen, is not sent again before
 /// this; kubectl waits as long after a refusal.
 const HUSH: SignedDuration = SignedDuration::from_secs(5);
+
+/// The longest it waits after one refusal and another.
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
 /// Empties blue.
 pub struct Drain {
@@ -60,8 +64,13 @@ pub(super) struct Memory {
     pub(super) refused: Timers,
     pub(super) stopping: Timers,
     pub(super) open: Timers,
+    pub(super) still: Timers,
     pub(super) unready: Timers,
     pub(super) waiting: Timers,
+    /// What has moved, and what has come back.
+    pub(super) movement: Movement,
+    /// By pod uid: how often its eviction was refused.
+    pub(super) attempts: BTreeMap<String, u32>,
     /// How many pods of each workload were moved.
     pub(super) moves: BTreeMap<String, u32>,
     /// The zones of volumes, and the claims they were looked for.
@@ -160,14 +169,18 @@ impl Drain {
                     retry_after,
                     message,
                 }) => {
-                    self.memory().refused.start(&pod.uid);
-                    self.memory().refusals.insert(pod.uid.clone(), message);
+                    let mut memory = self.memory();
+                    memory.refused.start(&pod.uid);
+                    memory.refusals.insert(pod.uid.clone(), message);
+                    let attempts = memory.attempts.entry(pod.uid.clone()).or_default();
+                    *attempts += 1;
                     retry_after
                         .and_then(|d| SignedDuration::try_from(d).ok())
-                        .unwrap_or(HUSH)
+                        .unwrap_or_else(|| pause_after(*attempts))
                 }
                 Ok(Evicted::Accepted) => {
                     self.memory().refusals.remove(&pod.uid);
+                    self.memory().attempts.remove(&pod.uid);
                     self.count_move(&pod);
                     HUSH
                 }
@@ -187,6 +200,12 @@ impl Drain {
         }
         failed.map_or(Ok(()), |e| Err(e.into()))
     }
+}
+
+/// How long a pod is left alone after its eviction was refused for the `attempts`th time.
+fn pause_after(attempts: u32) -> SignedDuration {
+    let doubled = HUSH.saturating_mul(1 << attempts.saturating_sub(1).min(8));
+    doubled.min(LONGEST_PAUSE)
 }
 
 impl Step<World> for Drain {
@@ -213,6 +232,7 @@ impl Step<World> for Drain {
             seen.hushed = memory.hush.keys().cloned().collect();
             memory.refusals.retain(|uid, _| seen.hushed.contains(uid));
             seen.refusals = memory.refusals.clone();
+            seen.attempts = memory.attempts.clone();
         }
         self.say(world, &seen);
         self.read_targets(world, &mut seen).await?;
@@ -231,6 +251,7 @@ impl Step<World> for Drain {
             .await?;
         self.memory().workloads.clone_from(&seen.workloads);
         seen.returning_workload = self.returning_workload(&seen);
+        seen.returned_pod = self.memory().movement.returned(&seen);
         seen.volume_zones = self.volume_zones(world, &seen).await?;
         seen.restarts = self.restarts(world, &seen).await?;
         let (held, no_place) = self.held(&seen);

@@ -40,6 +40,7 @@ fn after(seconds: u64, mut seen: Seen, refused: &[&str]) -> Seen {
     let elapsed = Duration::from_secs(seconds);
     let begun = seen.nodes.iter().filter(|n| n.begun(RUN).is_some());
     seen.elapsed.open = begun.map(|n| (n.node.name.clone(), elapsed)).collect();
+    seen.elapsed.still = seen.elapsed.open.clone();
     let uids = refused.iter().map(|p| (format!("uid-{p}"), elapsed));
     seen.elapsed.refused = uids.collect();
     seen.elapsed.waiting = elapsed;

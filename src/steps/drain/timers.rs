@@ -34,6 +34,13 @@ impl Timers {
         self.0.contains_key(name)
     }
 
+    /// Lets the timer of `name` count anew, if it is running.
+    pub fn restart(&mut self, name: &str) {
+        if let Some(since) = self.0.get_mut(name) {
+            *since = Instant::now();
+        }
+    }
+
     /// Starts the timer of `name`, if it is not running.
     pub fn start(&mut self, name: &str) {
         self.0.entry(name.to_owned()).or_insert_with(Instant::now);
@@ -43,12 +50,15 @@ impl Timers {
 /// What the timers of a drain say.
 #[derive(Clone, Debug, Default)]
 pub struct Elapsed {
-    /// By pod uid: since its eviction was first refused, or first had to wait.
+    /// By pod uid: since its eviction was first refused, or first had to wait; anew whenever another pod under the same budget
+    /// has gone.
     pub refused: BTreeMap<String, Duration>,
     /// By pod uid: since it was first seen to be stopping.
     pub stopping: BTreeMap<String, Duration>,
     /// By node: since it was first seen begun and not empty.
     pub open: BTreeMap<String, Duration>,
+    /// By node: since a pod last left it, or it was first seen begun and not empty.
+    pub still: BTreeMap<String, Duration>,
     /// By node: since it was first seen not Ready.
     pub unready: BTreeMap<String, Duration>,
     /// Since the next node has had to wait: for workloads that are short, or for a place for its pods.

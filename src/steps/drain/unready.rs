@@ -60,10 +60,7 @@ pub fn move_unready(
             if !goes || seen.hushed.contains(&pod.uid) {
                 continue;
             }
-            let pod_ref = PodRef {
-                key: pod.key.clone(),
-                uid: pod.uid.clone(),
-            };
+            let pod_ref = PodRef::of(pod);
             match budgets.gate(pod) {
                 Gate::Free | Gate::Spend(_) => evict.push(pod_ref),
                 Gate::Closed { .. } | Gate::Two(_) => delete.push(pod_ref),

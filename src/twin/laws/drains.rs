@@ -93,6 +93,7 @@ pub fn asked(world: &mut World, act: &DrainAct) {
     let who = format!("{}/{} on {}", pod.ns, pod.name, pod.node);
     match late {
         None => breach(world, REFUSED_FIRST, format!("{who}: no budget refuses it")),
+        Some(_) if laws.terms.single_replicas_down && is_single(world, pod) => {}
         Some(late) if late < due => {
             let (late, due) = (late.as_secs(), due.as_secs());
             let what = format!("{who}: refused for {late}s, the deadline is {due}s");
@@ -103,6 +104,12 @@ pub fn asked(world: &mut World, act: &DrainAct) {
     if let Err(why) = good {
         breach(world, ONE_AT_A_TIME, format!("{who}: {why}"));
     }
+}
+
+/// Whether the pod is all that its workload runs.
+fn is_single(world: &World, pod: &Pod) -> bool {
+    let wanted = state::workload_of(world, pod).and_then(|w| state::wanted_pods(world, &w));
+    wanted == Some(1)
 }
 
 /// For how long a budget has refused to let a pod go: since the API server said so first, or since the budget that refuses

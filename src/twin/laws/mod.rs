@@ -31,6 +31,8 @@ pub struct Terms {
     pub groups: BTreeSet<String>,
     /// The plan lets pods be deleted past their budgets.
     pub may_delete_pods: bool,
+    /// A single replica that its budget refuses may be deleted at once.
+    pub single_replicas_down: bool,
     /// Deployments of one replica are moved by a surge.
     pub surge: bool,
     /// Nodes that may be emptied at once.

@@ -1,0 +1,178 @@
+//! Replacements that could not come up, or not in time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::budgets::{deployment_of, selects};
+use super::case::{Case, some};
+use super::codes::Code;
+use super::{Finding, Severity};
+use crate::model::kube::{Pdb, Pod};
+use crate::plan::{OnDeadline, Strategy, duration};
+
+/// Judges what takes the place of the pods that move.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    node_named(case, out);
+    // With downtime everything goes at once, and comes back at once.
+    if case.plan.strategy != Strategy::Recreate {
+        claim_shared(case, out);
+        slow_replacement(case, out);
+    }
+}
+
+/// Workloads whose template names a node of blue: what is evicted comes back to it, cordoned or not.
+fn node_named(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let blue: BTreeSet<&str> = case.blue_nodes().map(|n| n.name.as_str()).collect();
+    // A Deployment's ReplicaSets say the same.
+    let tops = case.inventory.workloads.iter().filter(|w| {
+        !matches!(w.kind.as_str(), "DaemonSet" | "Job") && w.owner.is_none() && w.desired > 0
+    });
+    for workload in tops {
+        let named = workload.template.node.as_deref();
+        let Some(node) = named.filter(|n| blue.contains(n)) else {
+            continue;
+        };
+        out.push(Finding::new(
+            Code::NodeNamed,
+            format!("{} {}", workload.kind, workload.key),
+            format!(
+                "its template sets `spec.nodeName: {node}`, a node of blue: whatever is evicted there comes back to it, although it is \
+                 cordoned, and has nowhere to go once it is gone"
+            ),
+            "take nodeName out of the template; a nodeSelector or an affinity on a label that green has too does the same",
+        ));
+    }
+}
+
+/// The workload of a pod, as text.
+fn workload_of(case: &Case<'_>, pod: &Pod) -> Option<String> {
+    if let Some(deployment) = deployment_of(case.inventory, pod) {
+        return Some(format!("Deployment {}", deployment.key));
+    }
+    let owner = pod.owner.as_ref()?;
+    Some(format!(
+        "{} {}/{}",
+        owner.kind, pod.key.namespace, owner.name
+    ))
+}
+
+/// Claims of volumes that one node at a time can use and that more than one pod mounts: the first pod that moves waits for
+/// the volume, the others are kept until it is Ready.
+fn claim_shared(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let many = |mode: &String| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany");
+    let volumes = case.inventory.volumes.iter();
+    let on_one_node = volumes
+        .filter(|v| !v.access_modes.is_empty() && !v.access_modes.iter().any(many))
+        .filter_map(|v| v.claim.as_ref());
+    let moving = case.moving();
+    for claim in on_one_node {
+        let mounts =
+            |p: &&Pod| p.key.namespace == claim.namespace && p.claims.contains(&claim.name);
+        let pods: Vec<&Pod> = moving.iter().copied().filter(mounts).collect();
+        if pods.len() < 2 {
+            continue;
+        }
+        let names: Vec<String> = pods.iter().map(|p| p.key.to_string()).collect();
+        let mut by_workload: BTreeMap<String, usize> = BTreeMap::new();
+        for workload in pods.iter().filter_map(|p| workload_of(case, p)) {
+            *by_workload.entry(workload).or_default() += 1;
+        }
+        let shared = by_workload.iter().find(|(_, pods)| **pods > 1);
+        let (severity, subject, fix) = match shared {
+            Some((workload, _)) => (
+                Severity::Blocker,
+                workload.clone(),
+                "scale it to one replica for the upgrade, or give it a volume that many nodes can mount (ReadWriteMany, such as EFS)",
+            ),
+            None => (
+                Severity::Warning,
+                format!("claim {claim}"),
+                "make sure that its pods go to one node together, or scale all but one of them to zero for the upgrade",
+            ),
+        };
+        let detail = format!(
+            "{} mount claim {}, whose volume one node at a time can use: the first of them that moves waits for the volume until \
+             the last has left the old node",
+            some(&names),
+            claim.name
+        );
+        let finding = Finding::new(Code::ClaimShared, subject, detail, fix);
+        out.push(finding.weighing(severity));
+    }
+}
+
+/// Budgets under which a pod goes only when the replacement of the one before is Ready, which by its probes takes long.
+fn slow_replacement(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let moving = case.moving();
+    for budget in &case.inventory.pdbs {
+        let held: Vec<&Pod> = moving
+            .iter()
+            .copied()
+            .filter(|p| selects(budget, p))
+            .collect();
+        let delay = held
+            .iter()
+            .map(|p| p.ready_delay_seconds)
+            .max()
+            .unwrap_or(0);
+        let delay = Duration::from_secs(u64::try_from(delay).unwrap_or(0));
+        let at_once = usize::try_from(budget.expected - budget.desired_healthy).unwrap_or(0);
+        // One that allows nothing has a finding of its own.
+        if at_once == 0 || delay.is_zero() {
+            continue;
+        }
+        let mut on_nodes: BTreeMap<&str, usize> = BTreeMap::new();
+        for pod in &held {
+            *on_nodes
+                .entry(pod.node.as_deref().unwrap_or_default())
+                .or_default() += 1;
+        }
+        let Some((node, most)) = on_nodes.into_iter().max_by_key(|(_, pods)| *pods) else {
+            continue;
+        };
+        let rounds = most.div_ceil(at_once);
+        let takes = delay * u32::try_from(rounds).unwrap_or(u32::MAX);
+        let deadline = case.plan.drain.pod_deadline;
+        if takes <= deadline && (rounds < 2 || delay <= deadline) {
+            continue;
+        }
+        out.push(slow_finding(
+            case,
+            budget,
+            node,
+            [most, at_once],
+            [delay, takes],
+        ));
+    }
+}
+
+fn slow_finding(
+    case: &Case<'_>,
+    budget: &Pdb,
+    node: &str,
+    [most, at_once]: [usize; 2],
+    [delay, takes]: [Duration; 2],
+) -> Finding {
+    let subject = format!("PodDisruptionBudget {}", budget.key);
+    let drain = &case.plan.drain;
+    let each = duration::write(delay);
+    let detail = format!(
+        "{most} pods on {node} go {at_once} at a time, and by its probes a replacement takes at least {each} to be Ready"
+    );
+    if delay <= drain.pod_deadline {
+        let detail = format!("{detail}: about {} for that node", duration::write(takes));
+        let fix = "nothing to do: deadlines count from the last pod that went; allow more at once if that is too long";
+        return Finding::new(Code::SlowReplacement, subject, detail, fix);
+    }
+    let detail = format!(
+        "{detail}, which is longer than `podDeadline` ({})",
+        duration::write(drain.pod_deadline)
+    );
+    let fix =
+        format!("raise `drain.podDeadline` beyond {each}, or let the budget allow more at once");
+    let severity = match drain.on_deadline {
+        OnDeadline::Stop | OnDeadline::Skip => Severity::Blocker,
+        OnDeadline::Delete => Severity::Warning,
+    };
+    Finding::new(Code::SlowReplacement, subject, detail, fix).weighing(severity)
+}

@@ -1,0 +1,53 @@
+//! What a plan consents to for the budget that holds a pod. Pure.
+
+use crate::k8s::cache::Snapshot;
+use crate::model::kube::Pdb;
+use crate::model::operator_budgets::run_by;
+use crate::route::DrainSpec;
+
+/// What may be done about a closed budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BudgetRule {
+    /// Nothing is asked while it is closed; what `onDeadline` says at the deadline.
+    AsAtDeadlines,
+    /// Evictions are tried all the same, at intervals, until the deadline.
+    Ask,
+    /// The same, and its pods are deleted at the deadline.
+    AskThenDelete,
+    /// A single replica: an eviction is tried, then it is deleted.
+    EndAtOnce,
+}
+
+impl BudgetRule {
+    /// Whether an eviction is tried although the budget is closed.
+    pub fn asks(self) -> bool {
+        self != Self::AsAtDeadlines
+    }
+}
+
+/// Reads what `spec` says of `budget`: of this one, of its namespace, of single replicas, of operators' budgets.
+/// `single`: whether it holds a single replica that it never lets go.
+pub fn budget_rule(
+    spec: &DrainSpec,
+    budget: &Pdb,
+    snapshot: &Snapshot,
+    single: impl FnOnce() -> bool,
+) -> BudgetRule {
+    let of_one = spec.budgets.get(&budget.key.to_string());
+    let of_namespace = || spec.budgets.get(&format!("{}/*", budget.key.namespace));
+    match of_one.or_else(of_namespace).map(String::as_str) {
+        Some("wait") => return BudgetRule::Ask,
+        Some("delete") => return BudgetRule::AskThenDelete,
+        Some(_) => return BudgetRule::AsAtDeadlines,
+        None => {}
+    }
+    let pods = snapshot.pods.values().map(AsRef::as_ref);
+    let by_operator = || run_by(budget, pods).is_some();
+    if spec.single_replicas == "evict" && single() {
+        BudgetRule::EndAtOnce
+    } else if spec.wait_for_operators && budget.sync_failed.is_none() && by_operator() {
+        BudgetRule::Ask
+    } else {
+        BudgetRule::AsAtDeadlines
+    }
+}

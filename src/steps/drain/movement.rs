@@ -1,0 +1,172 @@
+//! Whether a drain gets on: deadlines count from the last movement, and pods that come back are no movement.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::steps::drain::budget::Budgets;
+use crate::steps::drain::reading::begun_pods;
+use crate::steps::drain::seen::Seen;
+use crate::steps::evictable::occupies;
+
+/// A node that is being emptied gets no new pods; a workload of which this many come back to one is not moved again.
+const MOST_RETURNS: usize = 3;
+
+/// What is left to move, the least there has been of it, and who came to nodes that are being emptied.
+#[derive(Debug, Default)]
+pub struct Movement {
+    /// By node: the fewest pods there have been.
+    nodes: BTreeMap<String, usize>,
+    /// By budget or workload: the fewest pods of it that were to go, of those nodes.
+    groups: BTreeMap<String, usize>,
+    /// The nodes that `groups` counts.
+    counted: BTreeSet<String>,
+    /// By node: the pods, by uid, that were there when it was first seen begun.
+    residents: BTreeMap<String, BTreeSet<String>>,
+    /// By workload and node: the pods, by uid, that came later.
+    arrivals: BTreeMap<(String, String), BTreeSet<String>>,
+}
+
+/// What has moved since the last look.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Moved {
+    /// Nodes that have fewer pods than ever.
+    pub nodes: Vec<String>,
+    /// Pods, by uid, whose budget or workload has fewer pods left to move than ever.
+    pub pods: Vec<String>,
+}
+
+impl Movement {
+    /// Compares a look with the earlier ones.
+    pub fn update(&mut self, seen: &Seen) -> Moved {
+        let mut moved = Moved::default();
+        let being_emptied =
+            |n: &&super::seen::BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+        let begun = seen.nodes.iter().filter(being_emptied);
+        let mut names = BTreeSet::new();
+        for node in begun {
+            let name = node.node.name.clone();
+            let left = node.pods.iter().filter(|p| occupies(p, &node.node)).count();
+            let least = self.nodes.entry(name.clone()).or_insert(left);
+            if left < *least {
+                *least = left;
+                moved.nodes.push(name.clone());
+            }
+            names.insert(name);
+        }
+        let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let budgets = Budgets::new(seen.snapshot.pdbs.values());
+        for pod in begun_pods(seen).filter(|p| p.deletion_timestamp.is_none()) {
+            let workload = || seen.workloads.get(&pod.uid).map(|w| w.name.clone());
+            let budget = budgets.of(pod).first().map(|b| format!("PDB {}", b.key));
+            if let Some(group) = budget.or_else(workload) {
+                groups.entry(group).or_default().push(pod.uid.clone());
+            }
+        }
+        // Another node brings more to move: the counts begin anew.
+        if self.counted != names {
+            self.groups.clear();
+            self.counted = names;
+        }
+        for (group, pods) in groups {
+            let least = self.groups.entry(group).or_insert(pods.len());
+            if pods.len() < *least {
+                *least = pods.len();
+                moved.pods.extend(pods);
+            }
+        }
+        moved
+    }
+
+    /// Says which workload's pods have come back to a node that is being emptied, once that has happened too often.
+    pub fn returned(&mut self, seen: &Seen) -> Option<String> {
+        let being_emptied =
+            |n: &&super::seen::BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+        for node in seen.nodes.iter().filter(being_emptied) {
+            let name = &node.node.name;
+            let here = || node.pods.iter().filter(|p| occupies(p, &node.node));
+            let Some(residents) = self.residents.get(name) else {
+                let uids = here().map(|p| p.uid.clone()).collect();
+                self.residents.insert(name.clone(), uids);
+                continue;
+            };
+            for pod in here().filter(|p| !residents.contains(&p.uid)) {
+                let Some(workload) = seen.workloads.get(&pod.uid) else {
+                    continue;
+                };
+                let key = (workload.name.clone(), name.clone());
+                let came = self.arrivals.entry(key).or_default();
+                came.insert(pod.uid.clone());
+                if came.len() >= MOST_RETURNS {
+                    return Some(format!(
+                        "{} was emptied of pods of {}, and {} new ones came to it although it is cordoned, the last of them pod \
+                         {}: its template names the node (spec.nodeName), or something binds its pods there. Change that, then \
+                         run `eksup apply` again; the node stays cordoned.",
+                        name,
+                        workload.name,
+                        came.len(),
+                        pod.key
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::kube::Pod;
+    use crate::steps::drain::fixtures::{RUN, node};
+    use crate::steps::drain::seen::BlueNode;
+    use crate::steps::evictable::tests::pod;
+    use crate::steps::workload_health::PodWorkload;
+
+    fn look(pods: &[&str]) -> Seen {
+        let on: Vec<Pod> = pods.iter().map(|name| pod(name, "n1")).collect();
+        let workloads = pods.iter().map(|name| {
+            let name_of = "Deployment shop/web".to_owned();
+            let workload = PodWorkload {
+                name: name_of,
+                had: 3,
+                ready: 3,
+            };
+            (format!("uid-{name}"), workload)
+        });
+        let on = on.into_iter().map(Arc::new).collect();
+        Seen {
+            run: RUN.to_owned(),
+            workloads: workloads.collect(),
+            nodes: vec![BlueNode::new(Arc::new(node("n1", Some(0))), Arc::new(on))],
+            ..Seen::default()
+        }
+    }
+
+    #[test]
+    fn a_pod_that_goes_is_movement_and_one_that_comes_back_is_not() {
+        let mut movement = Movement::default();
+        assert_eq!(movement.update(&look(&["a", "b", "c"])), Moved::default());
+        let moved = movement.update(&look(&["b", "c"]));
+        assert_eq!(moved.nodes, ["n1"]);
+        assert_eq!(moved.pods, ["uid-b", "uid-c"]);
+        assert_eq!(movement.update(&look(&["b", "c", "d"])), Moved::default());
+        assert_eq!(movement.update(&look(&["c", "d"])), Moved::default());
+    }
+
+    #[test]
+    fn the_third_pod_of_a_workload_that_comes_to_a_node_that_is_being_emptied_is_named() {
+        let mut movement = Movement::default();
+        assert_eq!(movement.returned(&look(&["a", "b"])), None);
+        for again in ["c", "d"] {
+            assert_eq!(movement.returned(&look(&[again])), None);
+            assert_eq!(movement.returned(&look(&[again])), None);
+        }
+        let said = movement.returned(&look(&["e"])).unwrap();
+        assert!(
+            said.contains("Deployment shop/web") && said.contains("shop/e"),
+            "{said}"
+        );
+        assert!(said.contains("nodeName") && said.contains("n1"), "{said}");
+    }
+}
