@@ -50,8 +50,12 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
         empty_dir: volumes.iter().any(|v| v.empty_dir.is_some()),
         claims: claims(volumes, meta.name.as_deref().unwrap_or_default()),
         host_path: volumes.iter().any(|v| v.host_path.is_some()),
+        // A pod with its node's address has all its ports there; the API server writes them so.
         host_ports: ports
-            .filter_map(|p| p.host_port)
+            .filter_map(|p| match spec.host_network {
+                Some(true) => Some(p.host_port.unwrap_or(p.container_port)),
+                Some(false) | None => p.host_port,
+            })
             .filter(|p| *p != 0)
             .collect(),
         host_network: spec.host_network.unwrap_or(false),

@@ -4,6 +4,7 @@
 //! [`crate::model::marks::DRAINING`] with the run and the time. What is kept in memory only spares requests.
 
 pub mod budget;
+mod controller_filled;
 pub mod deadlines;
 pub mod decide;
 pub mod eviction_plan;

@@ -85,7 +85,21 @@ pub struct Pod {
     pub memory: i64,
     pub ip: String,
     pub host_network: bool,
+    /// Ports of its node that it answers on.
+    pub host_ports: Box<[u16]>,
     pub priority: i64,
+}
+
+/// With its node's address a pod has all its ports there.
+fn host_ports(pod: &Value) -> Box<[u16]> {
+    let member = match flag(pod, "spec.hostNetwork") {
+        true => "containerPort",
+        false => "hostPort",
+    };
+    let containers = list(pod, "spec.containers").iter();
+    let ports = containers.flat_map(|c| list(c, "ports"));
+    let ports = ports.filter_map(|p| u16::try_from(number(p, member)?).ok());
+    ports.filter(|p| *p > 0).collect()
 }
 
 impl Pod {
@@ -106,6 +120,7 @@ impl Pod {
             memory,
             ip: text(pod, "status.podIP").to_owned(),
             host_network: flag(pod, "spec.hostNetwork"),
+            host_ports: host_ports(pod),
             priority: number(pod, "spec.priority").unwrap_or(0),
         }
     }
