@@ -8,7 +8,8 @@ use futures::future::try_join_all;
 use crate::aws::Aws;
 use crate::clients::error::aws as failed;
 use crate::model::ApiError;
-use crate::model::asg::{Asg, AsgInstance, AsgTag};
+use crate::model::asg::{Asg, AsgInstance, AsgTag, LifecycleHook};
+use crate::model::elb::is_classic;
 
 type Result<T> = std::result::Result<T, ApiError>;
 
@@ -94,6 +95,43 @@ impl Aws {
         call.send()
             .await
             .map_err(|e| failed("autoscaling:ResumeProcesses", e))?;
+        Ok(())
+    }
+
+    /// Lifecycle hooks of a group, EKS's own among them.
+    pub async fn lifecycle_hooks(&self, asg: &str) -> Result<Vec<LifecycleHook>> {
+        let call = self.asg.describe_lifecycle_hooks();
+        let sent = call.auto_scaling_group_name(asg).send().await;
+        let out = sent.map_err(|e| failed("autoscaling:DescribeLifecycleHooks", e))?;
+        let hooks = out.lifecycle_hooks.unwrap_or_default().into_iter();
+        let mut hooks: Vec<LifecycleHook> = hooks.map(hook).collect();
+        hooks.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(hooks)
+    }
+
+    /// Has the group register its instances, those to come too, with target groups and classic load balancers.
+    pub async fn attach_served(&self, asg: &str, served: &[String]) -> Result<()> {
+        let served = served.iter().cloned();
+        let (classic, arns): (Vec<String>, Vec<String>) = served.partition(|s| is_classic(s));
+        if !arns.is_empty() {
+            self.attach_target_groups(asg, &arns).await?;
+        }
+        if !classic.is_empty() {
+            self.attach_classic(asg, &classic).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the group deregister its instances from target groups and classic load balancers.
+    pub async fn detach_served(&self, asg: &str, served: &[String]) -> Result<()> {
+        let served = served.iter().cloned();
+        let (classic, arns): (Vec<String>, Vec<String>) = served.partition(|s| is_classic(s));
+        if !arns.is_empty() {
+            self.detach_target_groups(asg, &arns).await?;
+        }
+        if !classic.is_empty() {
+            self.detach_classic(asg, &classic).await?;
+        }
         Ok(())
     }
 
@@ -190,6 +228,15 @@ fn asg(g: types::AutoScalingGroup) -> Asg {
         tags,
         warm_pool: g.warm_pool_configuration.is_some(),
         protects_new: g.new_instances_protected_from_scale_in.unwrap_or(false),
+    }
+}
+
+fn hook(h: types::LifecycleHook) -> LifecycleHook {
+    LifecycleHook {
+        name: h.lifecycle_hook_name.unwrap_or_default(),
+        transition: h.lifecycle_transition.unwrap_or_default(),
+        default_result: h.default_result.unwrap_or_default(),
+        notifies: h.notification_target_arn,
     }
 }
 

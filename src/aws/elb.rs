@@ -10,7 +10,8 @@ use crate::aws::convert_elb as convert;
 use crate::aws::{AT_ONCE, Aws, unless_gone};
 use crate::clients::error::aws as failed;
 use crate::model::elb::{
-    Listener, LoadBalancer, Rule, TargetGroup, TargetHealth, WeightedTargetGroup,
+    Listener, LoadBalancer, RegisteredTarget, Rule, TargetGroup, TargetHealth, WeightedTargetGroup,
+    is_classic,
 };
 use crate::model::{ApiError, Class};
 
@@ -18,7 +19,7 @@ type Result<T> = std::result::Result<T, ApiError>;
 type Tags = BTreeMap<String, String>;
 
 /// How many ARNs one DescribeTags takes.
-const TAGGED: usize = 20;
+pub(super) const TAGGED: usize = 20;
 
 impl Aws {
     /// Every load balancer of the VPC, with tags.
@@ -272,24 +273,6 @@ impl Aws {
             .collect())
     }
 
-    /// The instances of a classic load balancer, and whether each is in service.
-    pub async fn classic_health(&self, load_balancer: &str) -> Result<Vec<(String, bool)>> {
-        let call = self
-            .classic
-            .describe_instance_health()
-            .load_balancer_name(load_balancer);
-        let out = call
-            .send()
-            .await
-            .map_err(|e| failed("elasticloadbalancing:DescribeInstanceHealth", e))?;
-        let states = out.instance_states.unwrap_or_default();
-        let state = |s: aws_sdk_elasticloadbalancing::types::InstanceState| {
-            let in_service = s.state.as_deref() == Some("InService");
-            Some((s.instance_id?, in_service))
-        };
-        Ok(states.into_iter().filter_map(state).collect())
-    }
-
     async fn attributes(&self, target_group: &str) -> Result<Tags> {
         let out = self
             .elb
@@ -366,15 +349,36 @@ impl Aws {
             .collect())
     }
 
-    /// Registers instances at the target group's own port. An instance that is ending or gone cannot be a target any
-    /// more: it is left out, and so is every one where the target group itself is gone.
+    /// Registers instances at the target group's own port, as [`Self::register_at`] does.
     pub async fn register(&self, target_group: &str, instances: &[String]) -> Result<()> {
-        read_around_gone(instances, |instances| async move {
+        self.register_at(target_group, &at_own_port(instances))
+            .await
+    }
+
+    /// Who is registered there and how it is: a target group by ARN, a classic load balancer by name.
+    pub async fn targets_of(&self, served: &str) -> Result<Vec<TargetHealth>> {
+        match is_classic(served) {
+            true => self.classic_targets(served).await,
+            false => self.target_health(served).await,
+        }
+    }
+
+    /// Registers instances, each at its port; with a classic load balancer, which has no ports of targets. An instance that is ending or gone cannot be a target any more: it is left
+    /// out, and so is every one where the target group itself is gone.
+    pub async fn register_at(
+        &self,
+        target_group: &str,
+        registered: &[RegisteredTarget],
+    ) -> Result<()> {
+        if is_classic(target_group) {
+            return self.register_with_classic(target_group, registered).await;
+        }
+        read_around_gone(registered, |registered| async move {
             let call = self
                 .elb
                 .register_targets()
                 .target_group_arn(target_group)
-                .set_targets(Some(targets(&instances)));
+                .set_targets(Some(targets(&registered)));
             let sent = call.send().await;
             sent.map_err(|e| failed("elasticloadbalancing:RegisterTargets", e))?;
             Ok(Vec::<()>::new())
@@ -383,13 +387,26 @@ impl Aws {
         Ok(())
     }
 
-    /// Deregisters instances; they drain for the group's deregistration delay.
+    /// Deregisters instances at the target group's own port, as [`Self::deregister_at`] does.
     pub async fn deregister(&self, target_group: &str, instances: &[String]) -> Result<()> {
+        self.deregister_at(target_group, &at_own_port(instances))
+            .await
+    }
+
+    /// Deregisters instances, each at its port; they drain for the group's deregistration delay.
+    pub async fn deregister_at(
+        &self,
+        target_group: &str,
+        registered: &[RegisteredTarget],
+    ) -> Result<()> {
+        if is_classic(target_group) {
+            return self.deregister_from_classic(target_group, registered).await;
+        }
         let call = self
             .elb
             .deregister_targets()
             .target_group_arn(target_group)
-            .set_targets(Some(targets(instances)));
+            .set_targets(Some(targets(registered)));
         call.send()
             .await
             .map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e))?;
@@ -398,20 +415,21 @@ impl Aws {
 }
 
 /// What a call about many objects found, and those of them that do not exist any more.
-struct ReadAroundGone<T> {
+struct ReadAroundGone<T, I> {
     found: Vec<T>,
-    gone: Vec<String>,
+    gone: Vec<I>,
 }
 
 /// Calls with all of `arns`, and where one of them does not exist, with each half by itself, so that the one that is
 /// gone is left out and everything else stays.
-fn read_around_gone<'a, T, C, F>(
-    arns: &'a [String],
+fn read_around_gone<'a, T, I, C, F>(
+    arns: &'a [I],
     call: C,
-) -> BoxFuture<'a, Result<ReadAroundGone<T>>>
+) -> BoxFuture<'a, Result<ReadAroundGone<T, I>>>
 where
     T: Send + 'a,
-    C: Fn(Vec<String>) -> F + Clone + Send + 'a,
+    I: Clone + Send + Sync + 'a,
+    C: Fn(Vec<I>) -> F + Clone + Send + 'a,
     F: Future<Output = Result<Vec<T>>> + Send + 'a,
 {
     Box::pin(async move {
@@ -445,11 +463,22 @@ fn arns<T>(items: &[T], arn: impl Fn(&T) -> Option<&str>) -> Vec<String> {
     items.iter().filter_map(arn).map(str::to_owned).collect()
 }
 
-fn targets(instances: &[String]) -> Vec<types::TargetDescription> {
-    instances
-        .iter()
-        .map(|id| types::TargetDescription::builder().id(id).build())
-        .collect()
+fn at_own_port(instances: &[String]) -> Vec<RegisteredTarget> {
+    let of = |instance: &String| RegisteredTarget {
+        instance: instance.clone(),
+        port: None,
+    };
+    instances.iter().map(of).collect()
+}
+
+fn targets(registered: &[RegisteredTarget]) -> Vec<types::TargetDescription> {
+    let describe = |target: &RegisteredTarget| {
+        types::TargetDescription::builder()
+            .id(&target.instance)
+            .set_port(target.port)
+            .build()
+    };
+    registered.iter().map(describe).collect()
 }
 
 fn absent(op: &str, arn: &str) -> ApiError {

@@ -1,6 +1,7 @@
 //! Thin calls to AWS: model in, model out. Each paginates to the end and classifies its errors.
 
 pub mod asg;
+pub mod classic;
 mod convert_eks;
 mod convert_elb;
 pub mod ec2;

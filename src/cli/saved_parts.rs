@@ -108,6 +108,10 @@ fn of_load_balancers(inventory: &Inventory, parts: &mut Parts) {
         let text = format!("{} ({})", weights.join(" "), hash(&rest));
         parts.insert(format!("listener rule {}", rule.arn), text);
     }
+    for classic in &inventory.classic_balancers {
+        let name = format!("classic load balancer {}", classic.name);
+        parts.insert(name, hash(classic));
+    }
     for group in &inventory.target_groups {
         let text = format!(
             "{} of port {} ({})",

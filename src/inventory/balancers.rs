@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::read::{Notes, sorted};
 use crate::aws::{AT_ONCE, Aws, unless_gone};
-use crate::model::elb::{Listener, LoadBalancer, Rule, TargetGroup, TargetHealth};
+use crate::model::elb::{ClassicBalancer, Listener, LoadBalancer, Rule, TargetGroup, TargetHealth};
 use crate::model::{ApiError, eks};
 
 /// The load balancers of a VPC and what hangs off them.
@@ -16,6 +16,7 @@ pub(super) struct Balancers {
     pub(super) listeners: Vec<Listener>,
     pub(super) rules: Vec<Rule>,
     pub(super) target_groups: Vec<TargetGroup>,
+    pub(super) classic_balancers: Vec<ClassicBalancer>,
     pub(super) target_health: BTreeMap<String, Vec<TargetHealth>>,
 }
 
@@ -29,15 +30,21 @@ pub(super) async fn balancers(
         notes.note("elasticloadbalancing:DescribeLoadBalancers", &format!("EKS names no VPC for cluster `{}`, so its load balancers cannot be told from others", cluster.name));
         return Ok(Balancers::default());
     };
-    let (balancers, groups) =
-        futures::try_join!(listening(aws, vpc, notes), receiving(aws, vpc, notes))?;
+    let (balancers, groups, classic) = futures::try_join!(
+        listening(aws, vpc, notes),
+        receiving(aws, vpc, notes),
+        classic(aws, vpc, notes)
+    )?;
     let (load_balancers, listeners, rules) = balancers;
-    let (target_groups, target_health) = groups;
+    let (target_groups, mut target_health) = groups;
+    let (classic_balancers, classic_health) = classic;
+    target_health.extend(classic_health);
     Ok(Balancers {
         load_balancers,
         listeners,
         rules,
         target_groups,
+        classic_balancers,
         target_health,
     })
 }
@@ -90,4 +97,28 @@ async fn receiving(aws: &Aws, vpc: &str, notes: &Notes) -> Result<Receiving, Api
         groups.push(group);
     }
     Ok((sorted(groups, |g| g.arn.clone()), health_of))
+}
+
+type Classic = (Vec<ClassicBalancer>, BTreeMap<String, Vec<TargetHealth>>);
+
+async fn classic(aws: &Aws, vpc: &str, notes: &Notes) -> Result<Classic, ApiError> {
+    let found = notes.or_default(aws.classic_balancers(vpc)).await?;
+    let each = found
+        .iter()
+        .map(|b| notes.or_none(unless_gone(aws.classic_targets(&b.name))));
+    let health: Vec<Option<Option<Vec<TargetHealth>>>> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let mut balancers = Vec::new();
+    let mut health_of = BTreeMap::new();
+    for (balancer, health) in found.into_iter().zip(health) {
+        match health {
+            // It was deleted between two readings.
+            Some(None) => continue,
+            Some(Some(health)) => drop(health_of.insert(balancer.name.clone(), health)),
+            // Unknown is not empty: it has no entry then.
+            None => {}
+        }
+        balancers.push(balancer);
+    }
+    Ok((sorted(balancers, |b| b.name.clone()), health_of))
 }

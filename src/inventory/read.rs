@@ -71,8 +71,11 @@ pub async fn read(
             .collect();
         let asgs = notes.or_default(aws.asgs(&groups)).await?;
         let ids = instance_ids(&asgs, nodes.iter().filter_map(|n| n.instance_id()));
-        let instances = notes.or_default(aws.instances(&ids)).await?;
-        Ok((asgs, instances))
+        let (instances, hooks) = futures::try_join!(
+            notes.or_default(aws.instances(&ids)),
+            lifecycle_hooks(aws, &asgs, &notes)
+        )?;
+        Ok((asgs, instances, hooks))
     };
     let pod_subnets = eni_configs.iter().filter_map(|c| c.subnet.clone());
     let subnets = subnet_ids(&cluster, &nodegroups, pod_subnets);
@@ -99,13 +102,14 @@ pub async fn read(
         cni,
     ) = kubernetes;
     let (cluster_versions, insights, fargate_profiles, addon_catalog, updates) = upkeep;
-    let (asgs, instances) = machines;
+    let (asgs, instances, lifecycle_hooks) = machines;
     let (subnets, launch_templates, balancers) = network;
     let Balancers {
         load_balancers,
         listeners,
         rules,
         target_groups,
+        classic_balancers,
         target_health,
     } = balancers;
     let types = instance_types(&nodegroups, &instances, &launch_templates);
@@ -124,6 +128,7 @@ pub async fn read(
         addons,
         addon_catalog,
         asgs,
+        lifecycle_hooks,
         instances: sorted(instances, |i| i.id.clone()),
         subnets: sorted(subnets, |s| s.id.clone()),
         launch_templates,
@@ -131,6 +136,7 @@ pub async fn read(
         listeners,
         rules,
         target_groups,
+        classic_balancers,
         target_health,
         nodes: sorted(nodes, |n| n.name.clone()),
         pods: sorted(pods, |p| p.key.clone()),
@@ -139,7 +145,7 @@ pub async fn read(
         services: sorted(services, |s| s.key.clone()),
         volumes: sorted(volumes, |v| v.name.clone()),
         attachments: sorted(attachments, |a| a.name.clone()),
-        target_group_bindings: bindings.unwrap_or_default(),
+        target_group_bindings: sorted(bindings, |b| b.key.clone()),
         cni,
         eni_configs,
         interface_limits,
@@ -221,6 +227,21 @@ async fn catalog(
         }
     }
     Ok(catalog)
+}
+
+/// By Auto Scaling group; one whose hooks could not be read is left out, and one that is gone too.
+async fn lifecycle_hooks(
+    aws: &Aws,
+    asgs: &BTreeMap<String, asg::Asg>,
+    notes: &Notes,
+) -> Result<BTreeMap<String, Vec<asg::LifecycleHook>>> {
+    let each = asgs.keys().map(async |name| {
+        let hooks = notes.or_none(aws.lifecycle_hooks(name)).await?;
+        Ok::<_, ApiError>(hooks.map(|hooks| (name.clone(), hooks)))
+    });
+    let found: Vec<Option<(String, Vec<asg::LifecycleHook>)>> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 async fn launch_templates(

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::scrub;
 use crate::aws::AT_ONCE;
 use crate::k8s::Kube;
+use crate::k8s::lists::BINDINGS;
 use crate::model::inventory::Unread;
 use crate::model::snapshot::{API_VERSION, KIND, LISTS, Snapshot};
 use crate::model::{ApiError, Class, Inventory};
@@ -20,7 +21,6 @@ const ESSENTIAL: &[&str] = &[
     "/apis/policy/v1/poddisruptionbudgets",
 ];
 /// In a snapshot only where the cluster has any.
-const BINDINGS: &str = "/apis/elbv2.k8s.aws/v1beta1/targetgroupbindings";
 const ENI_CONFIGS: &str = "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs";
 
 /// Why a file is no snapshot.
@@ -56,7 +56,7 @@ pub async fn take(kube: &Kube, inventory: Inventory) -> Result<Snapshot, ApiErro
     let paths = LISTS
         .iter()
         .copied()
-        .chain(bound.then_some(BINDINGS))
+        .chain(BINDINGS.into_iter().filter(|_| bound))
         .chain(configured.then_some(ENI_CONFIGS));
     let each = paths.map(async |path| Ok((path, list(kube, path).await?)));
     let lists: Vec<(&str, Result<Vec<Value>, Unread>)> =
@@ -64,6 +64,8 @@ pub async fn take(kube: &Kube, inventory: Inventory) -> Result<Snapshot, ApiErro
     let mut kubernetes = std::collections::BTreeMap::new();
     for (path, list) in lists {
         match list {
+            // One of the two controllers has none.
+            Ok(items) if items.is_empty() && BINDINGS.contains(&path) => {}
             Ok(items) => drop(kubernetes.insert(path.to_owned(), items)),
             Err(unread) => inventory.unread.push(unread),
         }
@@ -81,6 +83,10 @@ async fn list(kube: &Kube, path: &str) -> Result<Result<Vec<Value>, Unread>, Api
         Ok(mut items) => {
             items.iter_mut().for_each(scrub::object);
             Ok(Ok(items))
+        }
+        // The cluster has the other controller's bindings only.
+        Err(error) if error.class == Class::Absent && BINDINGS.contains(&path) => {
+            Ok(Ok(Vec::new()))
         }
         Err(error)
             if !ESSENTIAL.contains(&path)

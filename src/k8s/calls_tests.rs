@@ -313,22 +313,30 @@ async fn a_list_is_read_to_its_end_and_whole_when_it_grew_too_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resource_the_cluster_does_not_have_is_none_and_one_that_is_forbidden_is_not() {
+async fn a_resource_the_cluster_does_not_have_is_empty_and_one_that_is_forbidden_is_not() {
     let (k, _) = kube(|_, _| answer(404, "text/plain", "404 page not found"));
-    assert_eq!(k.target_group_bindings().await.unwrap(), None);
+    assert_eq!(k.target_group_bindings().await.unwrap(), []);
     let (k, _) = kube(|_, _| status(403, "Forbidden", "no", j!({})));
     assert_eq!(
         k.target_group_bindings().await.unwrap_err().class,
         Class::Denied
     );
-    let (k, _) = kube(|_, _| {
+    // EKS Auto Mode's and no others.
+    let (k, _) = kube(|request, _| {
+        if !request
+            .uri()
+            .path()
+            .starts_with("/apis/eks.amazonaws.com/v1/")
+        {
+            return answer(404, "text/plain", "404 page not found");
+        }
         json(
             200,
             &j!({"items": [{"metadata": {"namespace": "shop", "name": "web"}, "spec": {"targetGroupARN": "arn", "targetType": "instance", "serviceRef": {"name": "web", "port": 80},
             "nodeSelector": {"matchLabels": {"colour": "blue"}}}}]}),
         )
     });
-    let found = k.target_group_bindings().await.unwrap().unwrap().remove(0);
+    let found = k.target_group_bindings().await.unwrap().remove(0);
     assert_eq!(
         (found.key.to_string(), found.service.as_deref()),
         ("shop/web".to_owned(), Some("web"))

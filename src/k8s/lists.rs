@@ -18,6 +18,12 @@ use crate::model::{ApiError, Class, Minor};
 /// How many objects one page holds, as client-go asks for.
 const PAGE: u32 = 500;
 
+/// Where the two controllers keep their TargetGroupBindings.
+pub const BINDINGS: [&str; 2] = [
+    "/apis/elbv2.k8s.aws/v1beta1/targetgroupbindings",
+    "/apis/eks.amazonaws.com/v1/targetgroupbindings",
+];
+
 /// A page of a list.
 #[derive(Deserialize)]
 pub(super) struct Page<T> {
@@ -201,19 +207,17 @@ impl Kube {
         Ok(found.into_iter().flatten().collect())
     }
 
-    /// None where the cluster has no such resource.
-    pub async fn target_group_bindings(&self) -> Result<Option<Vec<TargetGroupBinding>>, ApiError> {
-        match self
-            .list_as(
-                "/apis/elbv2.k8s.aws/v1beta1/targetgroupbindings",
-                convert::target_group_binding,
-            )
-            .await
-        {
-            Ok(found) => Ok(Some(found)),
-            Err(error) if error.class == Class::Absent => Ok(None),
-            Err(error) => Err(error),
+    /// The bindings of the AWS Load Balancer Controller and of EKS Auto Mode; none where the cluster has neither resource.
+    pub async fn target_group_bindings(&self) -> Result<Vec<TargetGroupBinding>, ApiError> {
+        let mut all = Vec::new();
+        for path in BINDINGS {
+            match self.list_as(path, convert::target_group_binding).await {
+                Ok(found) => all.extend(found),
+                Err(error) if error.class == Class::Absent => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(all)
     }
 }
 

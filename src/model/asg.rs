@@ -30,6 +30,34 @@ pub struct Asg {
     pub protects_new: bool,
 }
 
+impl Asg {
+    /// What the group registers its instances with: target groups by ARN, classic load balancers by name.
+    pub fn served(&self) -> impl Iterator<Item = &String> {
+        self.target_groups.iter().chain(&self.load_balancers)
+    }
+
+    /// Whether the group registers its instances there.
+    pub fn fills(&self, served: &str) -> bool {
+        self.served().any(|s| s == served)
+    }
+}
+
+/// DescribeLifecycleHooks, one hook.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LifecycleHook {
+    pub name: String,
+    /// Such as `autoscaling:EC2_INSTANCE_LAUNCHING`.
+    pub transition: String,
+    /// CONTINUE or ABANDON, when nobody answers in time.
+    pub default_result: String,
+    /// The topic or queue that is told.
+    pub notifies: Option<String>,
+}
+
+/// The hooks that EKS itself puts on the group of every managed node group (ASG-6).
+pub const EKS_HOOKS: &[&str] = &["Launch-LC-Hook", "Terminate-LC-Hook"];
+
 /// An instance as its group sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

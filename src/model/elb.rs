@@ -95,14 +95,76 @@ pub struct TargetHealth {
     pub reason: Option<String>,
 }
 
-/// Tag keys that say a load balancer controller owns the object and will write it back.
+/// An instance as it is registered in a target group: the same instance may be there at several ports, and is deregistered
+/// at the port at which it was registered (ELB-15).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RegisteredTarget {
+    pub instance: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+}
+
+impl RegisteredTarget {
+    /// Refers to `target`.
+    pub fn of(target: &TargetHealth) -> Self {
+        Self {
+            instance: target.id.clone(),
+            port: target.port,
+        }
+    }
+}
+
+/// A classic load balancer, which only the older API knows. It has no ARN: its name tells it apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ClassicBalancer {
+    pub name: String,
+    pub vpc: Option<String>,
+    pub zones: Vec<String>,
+    /// The ports of instances that its listeners send traffic to.
+    pub instance_ports: Vec<i32>,
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Whether what instances serve is a classic load balancer, given by its name; target groups are given by ARN.
+pub fn is_classic(served: &str) -> bool {
+    !served.starts_with("arn:")
+}
+
+/// What instances serve, for people: `target group web` or `classic load balancer web`.
+pub fn served_text(served: &str) -> String {
+    match is_classic(served) {
+        true => format!("classic load balancer {served}"),
+        false => format!("target group {}", short(served)),
+    }
+}
+
+/// Tag keys that say a load balancer controller owns the object and will write it back: those of the AWS Load Balancer
+/// Controller (LBC-1), of EKS Auto Mode (LBC-8) and of the cloud provider (LBC-7).
 pub const CONTROLLER_TAGS: &[&str] = &[
     "elbv2.k8s.aws/cluster",
     "ingress.k8s.aws/cluster",
     "ingress.k8s.aws/stack",
     "service.k8s.aws/stack",
     "gateway.k8s.aws/stack",
+    "ingress.eks.amazonaws.com/stack",
+    "ingress.eks.amazonaws.com/resource",
+    "service.eks.amazonaws.com/stack",
+    "service.eks.amazonaws.com/resource",
+    "kubernetes.io/service-name",
+    "kubernetes.io/ingress-name",
 ];
+
+/// Whether the tags only say that the object belongs to a cluster: a controller's objects have such tags, and so can those
+/// of somebody who tags all that a cluster uses.
+pub fn cluster_owned(tags: &BTreeMap<String, String>) -> bool {
+    let owned = |(key, value): (&String, &String)| {
+        key == "eks:eks-cluster-name"
+            || (key.starts_with("kubernetes.io/cluster/") && value == "owned")
+    };
+    tags.iter().any(owned)
+}
 
 /// Whether the tags are those of a load balancer controller.
 pub fn controller_owned(tags: &BTreeMap<String, String>) -> bool {

@@ -34,6 +34,9 @@ pub struct Inventory {
     pub addon_catalog: BTreeMap<String, BTreeMap<Minor, Vec<eks::AddonOffer>>>,
     /// By Auto Scaling group name.
     pub asgs: BTreeMap<String, asg::Asg>,
+    /// Lifecycle hooks by Auto Scaling group name; a group whose hooks could not be read has no entry.
+    #[serde(default)]
+    pub lifecycle_hooks: BTreeMap<String, Vec<asg::LifecycleHook>>,
     pub instances: Vec<ec2::Instance>,
     /// Subnets of the cluster and of its node groups.
     pub subnets: Vec<ec2::Subnet>,
@@ -44,7 +47,10 @@ pub struct Inventory {
     pub listeners: Vec<elb::Listener>,
     pub rules: Vec<elb::Rule>,
     pub target_groups: Vec<elb::TargetGroup>,
-    /// By target group ARN.
+    /// Classic load balancers of the cluster's VPC.
+    #[serde(default)]
+    pub classic_balancers: Vec<elb::ClassicBalancer>,
+    /// By target group ARN, and by the name of a classic load balancer.
     pub target_health: BTreeMap<String, Vec<elb::TargetHealth>>,
     pub nodes: Vec<Node>,
     pub pods: Vec<Pod>,

@@ -97,6 +97,15 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// A TCP port on all of the node's addresses.
+    pub fn tcp(port: i32) -> Self {
+        Self {
+            port,
+            protocol: "TCP".to_owned(),
+            ip: ALL_ADDRESSES.to_owned(),
+        }
+    }
+
     /// Whether two pods that ask for these ports cannot run on one node.
     pub fn conflicts_with(&self, other: &Self) -> bool {
         let all_addresses = |ip: &str| ip == ALL_ADDRESSES;

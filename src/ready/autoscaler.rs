@@ -3,7 +3,7 @@
 use super::Finding;
 use super::case::{Case, Change, some};
 use super::codes::Code;
-use crate::model::asg::{Asg, AsgTag, CARRIED_SUSPENSIONS};
+use crate::model::asg::{Asg, AsgTag, CARRIED_SUSPENSIONS, EKS_HOOKS};
 use crate::model::kube::Workload;
 use crate::model::{Minor, marks};
 
@@ -21,7 +21,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     for change in &case.changes {
         for asg in case.inventory.asgs_of(&change.blue.name) {
             suspended(change, asg, out);
-            extras(change, asg, out);
+            extras(case, change, asg, out);
         }
     }
 }
@@ -157,7 +157,7 @@ fn suspended(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
 }
 
 /// What a new node group is made without.
-fn extras(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
+fn extras(case: &Case<'_>, change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
     let mut parts = Vec::new();
     if asg.warm_pool && change.green.warm_pool_config.is_none() {
         parts.push("a warm pool that EKS does not know of".to_owned());
@@ -170,6 +170,20 @@ fn extras(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
     if !protected.is_empty() {
         parts.push(format!("scale-in protection of {}", some(&protected)));
     }
+    let hooks = case.inventory.lifecycle_hooks.get(&asg.name);
+    let hooks = hooks.into_iter().flatten();
+    for hook in hooks.filter(|h| !EKS_HOOKS.contains(&h.name.as_str())) {
+        let when = hook.transition.rsplit('_').next().unwrap_or_default();
+        let tells = hook.notifies.as_ref();
+        let tells = tells.map_or_else(String::new, |arn| format!(", told to {arn}"));
+        let hook = format!(
+            "lifecycle hook {} ({}, {}{tells})",
+            hook.name,
+            when.to_ascii_lowercase(),
+            hook.default_result
+        );
+        parts.push(hook);
+    }
     if parts.is_empty() {
         return;
     }
@@ -177,13 +191,14 @@ fn extras(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
         Code::GroupExtras,
         format!("Auto Scaling group {} of {}", asg.name, change.blue.name),
         format!("it has {}; {} gets none of it", parts.join(", "), change.green.name),
-        "set it up for green after the upgrade where it is still wanted; protected instances also stay when a group is scaled to zero (`retire.then: keep-at-zero`)",
+        "set it up for green after the upgrade where it is still wanted, a lifecycle hook with `aws autoscaling put-lifecycle-hook`; protected instances also stay when a group is scaled to zero (`retire.then: keep-at-zero`)",
     ));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::asg::LifecycleHook;
     use crate::plan::Plan;
     use crate::route::fixture;
 
@@ -278,6 +293,33 @@ mod tests {
             asg.instances[0].protected = true;
         });
         assert_eq!(codes(&extras), ["EKSUP-N054"]);
+        let hook = |name: &str| LifecycleHook {
+            name: name.to_owned(),
+            transition: "autoscaling:EC2_INSTANCE_TERMINATING".to_owned(),
+            default_result: "ABANDON".to_owned(),
+            notifies: Some("arn:aws:sqs:us-east-1:123456789012:ends".to_owned()),
+        };
+        let hooked = |names: &[&str]| {
+            let mut inventory = fixture::expense_dev();
+            let hooks = names.iter().map(|n| hook(n)).collect();
+            let asg = inventory.asgs.keys().next().unwrap().clone();
+            inventory.lifecycle_hooks.insert(asg, hooks);
+            let plan = Plan::of("expense-dev", Minor::new(29));
+            let route = crate::route::build(&plan, &inventory).unwrap();
+            let mut out = Vec::new();
+            judge(&Case::new(&plan, &inventory, Some(&route)), &mut out);
+            out.into_iter().map(|f| f.detail).collect::<Vec<_>>()
+        };
+        // EKS gives every group its own two.
+        assert!(hooked(EKS_HOOKS).is_empty());
+        let told = hooked(&["Launch-LC-Hook", "drain-queue"]);
+        assert!(
+            told.len() == 1
+                && told[0].contains(
+                    "lifecycle hook drain-queue (terminating, ABANDON, told to arn:aws:sqs"
+                ),
+            "{told:?}"
+        );
         let told = &extras[0].1;
         assert!(
             told.contains("warm pool") && told.contains("scale-in protection of i-"),

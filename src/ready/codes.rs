@@ -97,7 +97,9 @@ codes! {
     Sticky = "EKSUP-T012", Warning, "Sticky clients stay on blue after a shift";
     BalancerZone = "EKSUP-T013", Warning, "Green has nodes in a zone the load balancer does not serve";
     UnhealthyNow = "EKSUP-T014", Warning, "Targets of blue are unhealthy already";
-    ClassicBalancer = "EKSUP-T015", Warning, "A classic load balancer serves blue";
+    ClassicBalancer = "EKSUP-T015", Info, "Blue serves a classic load balancer";
+    ServiceTakesBlue = "EKSUP-T022", Blocker, "A Service's load balancer takes blue nodes only";
+    BackendNotOnGreen = "EKSUP-T023", Blocker, "What serves behind a target group does not run on green";
     Unread = "EKSUP-U001", Warning, "Something could not be read";
     PermissionMissing = "EKSUP-U002", Blocker, "A permission that the plan needs is missing";
     PermissionsUnchecked = "EKSUP-U003", Info, "Own permissions could not be checked beforehand";
@@ -119,6 +121,8 @@ codes! {
     RuleControlled = "EKSUP-T005", Blocker, "A load balancer controller owns the rule or the target group";
     NobodyBehind = "EKSUP-T006", Blocker, "No node group stands behind the target group";
     TargetGroupUnread = "EKSUP-T007", Blocker, "What blue serves could not be read";
+    ForwardRefused = "EKSUP-T020", Blocker, "ELB would refuse both target groups in one rule";
+    TargetPort = "EKSUP-T021", Blocker, "Targets are registered at another port than their target group's";
 }
 
 impl Code {

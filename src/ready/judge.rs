@@ -143,7 +143,7 @@ const READINGS: &[Reading] = &[
         "Add-ons that EKS does not manage, and green's readiness, rest",
     ),
     reading(
-        "autoscaling:",
+        "autoscaling:DescribeAutoScalingGroups",
         Needed::Always,
         "Green's size and the target groups that it joins rest",
     ),

@@ -23,6 +23,8 @@ mod address_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod traffic_tests;
+#[cfg(test)]
 mod unknown_tests;
 #[cfg(test)]
 mod webhook_tests;

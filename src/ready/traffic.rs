@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Finding;
 use super::case::{Case, Change, some};
 use super::codes::Code;
+use super::nodes::given_by_cluster;
+use crate::model::elb::{is_classic, served_text};
+use crate::model::kube::Node;
 use crate::model::marks::NODEGROUP_LABEL;
-use crate::route::{self, StepSpec};
+use crate::route::{self, LocalBackend, StepSpec};
 
 /// Judges traffic.
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
@@ -15,21 +18,127 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     rules(case, out);
     balancer_zones(case, out);
     classic(case, out);
+    target_node_labels(case, out);
+    daemon_backends(case, out);
 }
 
+/// What the plan does about classic load balancers.
 fn classic(case: &Case<'_>, out: &mut Vec<Finding>) {
-    for blue in &case.blues {
-        for (asg, name) in case
-            .inventory
-            .asgs_of(blue)
-            .flat_map(|a| a.load_balancers.iter().map(move |name| (&a.name, name)))
-        {
+    let steps = case.route.iter().flat_map(|r| &r.steps);
+    let left: BTreeSet<(&str, &str)> = steps
+        .filter_map(|step| match &step.spec {
+            StepSpec::DetachTargets {
+                blue, target_group, ..
+            } if is_classic(target_group) => Some((blue.as_str(), target_group.as_str())),
+            _ => None,
+        })
+        .collect();
+    for (blue, name) in left {
+        out.push(Finding::new(
+            Code::ClassicBalancer,
+            format!("classic load balancer {name}"),
+            format!(
+                "green joins it, and {blue} leaves it once other instances are in service there"
+            ),
+            "nothing has to be done; the route has the steps",
+        ));
+    }
+}
+
+/// A Service may have the cloud provider or the load balancer controller take nodes with certain labels only.
+fn target_node_labels(case: &Case<'_>, out: &mut Vec<Finding>) {
+    for service in &case.inventory.services {
+        let annotation = |name: &str| {
+            let key = format!("service.beta.kubernetes.io/aws-load-balancer-{name}");
+            service.annotations.get(&key).map(String::as_str)
+        };
+        let by_pods =
+            annotation("nlb-target-type") == Some("ip") || annotation("type") == Some("nlb-ip");
+        let Some(text) = annotation("target-node-labels") else {
+            continue;
+        };
+        if service.kind != "LoadBalancer" || by_pods {
+            continue;
+        }
+        let wanted = node_labels(text);
+        let takes = |labels: &BTreeMap<String, String>| {
+            let has = |(key, value): (&String, &String)| {
+                labels
+                    .get(key)
+                    .is_some_and(|v| value.is_empty() || v == value)
+            };
+            wanted.iter().all(has)
+        };
+        for change in &case.changes {
+            let on_blue = case.inventory.nodes_of(&change.blue.name);
+            let mut on_blue = on_blue.filter(|n| takes(&n.labels)).peekable();
+            if on_blue.peek().is_none() || on_blue.any(|n| takes(&as_on_green(change, n))) {
+                continue;
+            }
+            let given = green_labels(change);
+            let lost = wanted.iter().filter(|(key, value)| {
+                !given_by_cluster(key)
+                    && given
+                        .get(*key)
+                        .is_none_or(|v| !value.is_empty() && v != *value)
+            });
+            let lost: Vec<String> = lost.map(|(k, v)| format!("{k}: \"{v}\"")).collect();
+            let (blue, green) = (&change.blue.name, &change.green.name);
             out.push(Finding::new(
-                Code::ClassicBalancer,
-                format!("classic load balancer {name}"),
-                format!("Auto Scaling group {asg} of {blue} is attached to it; green does not join it by itself, and {blue} is not retired while nobody else is in service there"),
-                "attach green's Auto Scaling group to it while the run soaks (`aws autoscaling attach-load-balancers`), or move its traffic to a target group before",
+                Code::ServiceTakesBlue,
+                format!("service {}", service.key),
+                format!("aws-load-balancer-target-node-labels is `{text}`: its load balancer takes nodes of {blue} and none of {green}"),
+                format!("set `{}` under `nodeGroups[].labels` for {blue}, or select by a label that both groups have", lost.join(", ")),
             ));
+        }
+    }
+}
+
+/// `a=b,c=,d` as the cloud provider reads it; an empty value takes any (CCM-1).
+fn node_labels(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+    let split = |p: &str| {
+        let (key, value) = p.split_once('=').unwrap_or((p, ""));
+        (key.trim().to_owned(), value.trim().to_owned())
+    };
+    pairs.map(split).collect()
+}
+
+/// The labels of a blue node as those of a green one would be: what the cluster gives stays.
+fn as_on_green(change: &Change<'_>, blue: &Node) -> BTreeMap<String, String> {
+    let given = blue.labels.iter().filter(|(k, _)| given_by_cluster(k));
+    let mut labels: BTreeMap<String, String> = given.map(|(k, v)| (k.clone(), v.clone())).collect();
+    labels.extend(green_labels(change));
+    labels
+}
+
+/// Pods of a DaemonSet that answer on ports of their own nodes must run on green too.
+fn daemon_backends(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let behind = route::behind(case.inventory);
+    for change in &case.changes {
+        let (blue, green) = (&change.blue.name, &change.green.name);
+        for served in behind.get(blue).into_iter().flatten() {
+            let backends = route::daemon_backends(case.inventory, served);
+            let sets = case.inventory.workloads.iter();
+            for set in sets.filter(|w| backends.contains(&w.uid)) {
+                let fits = |n: &Node| {
+                    let labels = as_on_green(change, n);
+                    set.node_selector
+                        .iter()
+                        .all(|(k, v)| labels.get(k) == Some(v))
+                };
+                if case.inventory.nodes_of(blue).any(fits) {
+                    continue;
+                }
+                let selector = set.node_selector.iter();
+                let selector: Vec<String> = selector.map(|(k, v)| format!("{k}={v}")).collect();
+                out.push(Finding::new(
+                    Code::BackendNotOnGreen,
+                    served_text(served),
+                    format!("what answers there is DaemonSet {} on ports of its nodes, which selects {}: it runs on {blue} and not on {green}, whose nodes would never be healthy there", set.key, selector.join(", ")),
+                    "set the label under `nodeGroups[].labels`, or widen the DaemonSet's nodeSelector",
+                ));
+            }
         }
     }
 }
@@ -47,11 +156,10 @@ fn bindings(case: &Case<'_>, out: &mut Vec<Finding>) {
             continue;
         };
         for change in &case.changes {
-            let blue = case
-                .inventory
-                .nodes_of(&change.blue.name)
-                .any(|n| selector.matches(&n.labels));
-            if blue && !selector.matches(&green_labels(change)) {
+            let blue = case.inventory.nodes_of(&change.blue.name);
+            let mut blue = blue.filter(|n| selector.matches(&n.labels)).peekable();
+            let any = blue.peek().is_some();
+            if any && !blue.any(|n| selector.matches(&as_on_green(change, n))) {
                 out.push(Finding::new(
                     Code::BindingToBlue,
                     format!("TargetGroupBinding {}", binding.key),
@@ -79,28 +187,23 @@ fn local(case: &Case<'_>, out: &mut Vec<Finding>) {
         .iter()
         .filter(|g| attached.contains(&g.arn))
     {
-        let Some(service) = route::local_service(case.inventory, group) else {
+        let Some(backend) = route::local_backend(case.inventory, &group.arn) else {
             continue;
         };
-        let pods: Vec<_> = case
-            .moving()
-            .into_iter()
-            .filter(|p| p.key.namespace == service.key.namespace && !service.selector.is_empty())
-            .filter(|p| {
-                service
-                    .selector
-                    .iter()
-                    .all(|(k, v)| p.labels.get(k) == Some(v))
-            })
-            .collect();
+        let moving = case.moving().into_iter();
+        let pods: Vec<_> = moving.filter(|p| backend.is_served_by(p)).collect();
         let nodes: BTreeSet<&str> = pods.iter().filter_map(|p| p.node.as_deref()).collect();
-        let subject = format!("service {}", service.key);
+        let subject = match &backend {
+            LocalBackend::Service(service) => format!("service {}", service.key),
+            LocalBackend::HostPort { .. } => format!("target group {}", group.name),
+        };
+        let why = backend.text();
         if nodes.len() == 1 {
             out.push(Finding::new(
                 Code::LocalPolicy,
                 subject,
-                format!("externalTrafficPolicy is Local and all its pods are on one node, {}: while they move, target group {} has no healthy target", some(&nodes.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()), group.name),
-                "run at least two replicas on two nodes, or set externalTrafficPolicy to Cluster for the upgrade",
+                format!("{why}, and all its pods are on one node, {}: while they move, target group {} has no healthy target", some(&nodes.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()), group.name),
+                "run at least two replicas on two nodes, or have every node forward for the upgrade (a node port with externalTrafficPolicy Cluster)",
             ));
             continue;
         }
@@ -115,7 +218,7 @@ fn local(case: &Case<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::LocalPolicy,
                 subject,
-                format!("externalTrafficPolicy is Local; if a pod ends by itself, target group {} notices after {notice}s, and {} may be gone before", group.name, some(&short)),
+                format!("{why}; if a pod ends by itself, target group {} notices after {notice}s, and {} may be gone before", group.name, some(&short)),
                 format!("give its pods a preStop sleep and terminationGracePeriodSeconds of more than {notice}; the drain itself takes each node out of the target group first"),
             ));
         }
@@ -157,7 +260,7 @@ fn rules(case: &Case<'_>, out: &mut Vec<Finding>) {
             .iter()
             .find(|g| g.arn == shift.blue);
         if let (Some(group), false) = (name, sick.is_empty())
-            && route::local_service(case.inventory, group).is_none()
+            && route::local_backend(case.inventory, &group.arn).is_none()
         {
             out.push(Finding::new(
                 Code::UnhealthyNow,

@@ -6,8 +6,9 @@ use super::draft::{Draft, Sketch};
 use super::migrate::Move;
 use super::problem::Obstacle;
 use super::traffic::{self, Pair};
-use super::{DrainSpec, ShiftSpec, StepSpec, clone, estimate};
+use super::{DrainSpec, ShiftSpec, StepSpec, clone, estimate, served};
 use crate::model::eks::NodegroupTaint;
+use crate::model::elb::served_text;
 use crate::model::marks;
 use crate::plan::{
     BudgetConsent, Capacity, Consent, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy,
@@ -150,19 +151,16 @@ pub fn create(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
 
 /// Adds a group's instances to a target group.
 pub fn attach(draft: &mut Draft<'_>, green: &str, arn: &str) {
-    let name = traffic::short(arn);
+    let (name, served) = (traffic::short(arn), served_text(arn));
     let spec = StepSpec::AttachTargets {
         green: green.to_owned(),
         target_group: arn.to_owned(),
     };
-    let touches = [
-        format!("Auto Scaling groups of {green}"),
-        format!("target group {name}"),
-    ];
+    let touches = [format!("Auto Scaling groups of {green}"), served.clone()];
     draft.push(
         format!("attach-{green}-{name}"),
         Sketch::new(
-            format!("Instances of {green} into target group {name}"),
+            format!("Instances of {green} into {served}"),
             touches,
             estimate::ATTACH,
             spec,
@@ -172,20 +170,17 @@ pub fn attach(draft: &mut Draft<'_>, green: &str, arn: &str) {
 
 /// Takes a group's instances out of a target group.
 pub fn detach(draft: &mut Draft<'_>, group: &str, arn: &str, idle_in: Vec<String>, why: &str) {
-    let name = traffic::short(arn);
+    let (name, served) = (traffic::short(arn), served_text(arn));
     let spec = StepSpec::DetachTargets {
         blue: group.to_owned(),
         target_group: arn.to_owned(),
         idle_in,
     };
-    let touches = [
-        format!("Auto Scaling groups of {group}"),
-        format!("target group {name}"),
-    ];
+    let touches = [format!("Auto Scaling groups of {group}"), served.clone()];
     draft.push(
         format!("detach-{group}-{name}"),
         Sketch::new(
-            format!("Instances of {group} out of target group {name}"),
+            format!("Instances of {group} out of {served}"),
             touches,
             estimate::DETACH,
             spec,
@@ -232,20 +227,16 @@ pub fn is_late(draft: &Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair], i: usi
 
 /// Whether only nodes with a pod of the service behind it are healthy in a target group.
 pub fn is_local(draft: &Draft<'_>, arn: &str) -> bool {
-    let group = draft.inventory.target_groups.iter().find(|g| g.arn == arn);
-    group.is_some_and(|g| traffic::local_service(draft.inventory, g).is_some())
+    served::local_backend(draft.inventory, arn).is_some()
 }
 
 /// Says why weights move before or after the drain.
 pub fn explain_order(draft: &mut Draft<'_>, m: &Move<'_, '_>, live: &str, late: bool) {
     let name = traffic::short(live).to_owned();
-    let group = draft.inventory.target_groups.iter().find(|g| g.arn == live);
-    let local = group
-        .and_then(|g| traffic::local_service(draft.inventory, g))
-        .map(|s| s.key.to_string());
+    let local = served::local_backend(draft.inventory, live).map(|b| b.text());
     draft.note(match (local, late) {
-        (Some(service), _) => format!(
-            "Target group {name}: service {service} has externalTrafficPolicy Local, so only nodes with its pods are healthy, and green has none yet. Green also joins {name}; each node of {} leaves it before its pods go; when all pods are on green, weights move.",
+        (Some(backend), _) => format!(
+            "Target group {name}: {backend}, so only nodes with its pods are healthy, and green has none yet. Green also joins {name}; each node of {} leaves it before its pods go; when all pods are on green, weights move.",
             m.blue
         ),
         (None, true) => format!("Target group {name}: green grows while {} is drained, so weights move after the drain; until then every blue node still forwards to pods on green.", m.blue),
@@ -357,6 +348,7 @@ pub fn drain(draft: &mut Draft<'_>, m: &Move<'_, '_>, downtime: bool) {
         .filter(|arn| is_local(draft, arn))
         .cloned()
         .collect();
+    let left = served::filled_by_controller(inventory, &behind);
     let spec = DrainSpec {
         order: match d.order {
             DrainOrder::Easiest => "easiest",
@@ -402,7 +394,12 @@ pub fn drain(draft: &mut Draft<'_>, m: &Move<'_, '_>, downtime: bool) {
             Capacity::Surge(n) => Some(n),
             Capacity::Full => None,
         },
-        leave_target_groups: traffic::filled_by_controller(inventory, &behind),
+        served_by_pods: left
+            .iter()
+            .filter(|served| is_local(draft, served))
+            .cloned()
+            .collect(),
+        leave_target_groups: left,
         deregister_from: local,
         downtime,
     };

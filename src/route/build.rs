@@ -36,7 +36,7 @@ fn draw(plan: &Plan, inventory: &Inventory, rule: Rule) -> Result<Route, Vec<Rou
         );
         return Err(draft.problems);
     }
-    draft.behind = traffic::behind(inventory);
+    draft.behind = super::served::behind(inventory);
     let movers = fleet::movers(&mut draft);
     fleet::check_the_rest(&mut draft, &movers);
     if rule == Rule::Match {

@@ -10,7 +10,8 @@ use super::draft::{Draft, Sketch};
 use super::fleet::Mover;
 use super::problem::Obstacle;
 use super::traffic::{self, Pair};
-use super::{StepSpec, addons, clone, estimate, naming};
+use super::{StepSpec, addons, clone, estimate, naming, served};
+use crate::model::elb::{TargetGroup, is_classic};
 use crate::model::marks;
 use crate::plan::{RetireHow, Strategy, duration};
 
@@ -67,6 +68,9 @@ pub fn migrate<'a>(
         let mut taken: BTreeSet<String> =
             m.sides.iter().map(|(_, _, other)| other.clone()).collect();
         taken.extend(m.shared.iter().cloned());
+        // The controller registers green too.
+        let before = draft.behind.get(&m.blue).cloned().unwrap_or_default();
+        taken.extend(served::filled_by_controller(draft.inventory, &before));
         draft.behind.insert(m.green.clone(), taken);
         draft.behind.remove(&m.blue);
     }
@@ -149,6 +153,12 @@ fn plan_move<'m, 'a>(
     }
     unread_asgs(draft, blue);
     for arn in &behind {
+        if is_classic(arn) {
+            if joins_classic(draft, blue, arn) {
+                shared.push(arn.clone());
+            }
+            continue;
+        }
         let Some(group) = inventory.target_groups.iter().find(|g| g.arn == *arn) else {
             draft.problem(
                 Obstacle::TargetGroupUnread,
@@ -166,9 +176,10 @@ fn plan_move<'m, 'a>(
                 "Target group {}: its targets are pods, so it follows the drain by itself.",
                 group.name
             ));
-        } else if traffic::controlled(inventory, group) {
-            draft.note_once(format!("Target group {}: a load balancer controller fills it. It is never edited; each blue node leaves it by label before its pods go.", group.name));
+        } else if served::controlled(inventory, group) {
+            draft.note_once(format!("Target group {}: a load balancer controller fills it. It is never edited: the drain begins when the controller has registered nodes of green, and each blue node leaves it by label before its pods go.", group.name));
         } else if group.target_type == "instance" {
+            by_hand(draft, blue, group);
             shared.push(arn.clone());
         }
     }
@@ -179,6 +190,48 @@ fn plan_move<'m, 'a>(
         sides,
         shared,
     }
+}
+
+/// Whether green joins a classic load balancer that blue serves, and blue leaves it.
+fn joins_classic(draft: &mut Draft<'_>, blue: &str, name: &str) -> bool {
+    let inventory = draft.inventory;
+    let Some(balancer) = served::classic_balancer(inventory, name) else {
+        draft.problem(
+            Obstacle::TargetGroupUnread,
+            format!("classic load balancer {name}"),
+            format!("node group {blue} serves it, and it is not among the classic load balancers that were read: whose it is is unknown, and it would be empty once {blue} is gone"),
+            "allow elasticloadbalancing:DescribeLoadBalancers and DescribeTags; if it is deleted, detach it from the node group's Auto Scaling group (`aws autoscaling detach-load-balancers`); then plan again",
+        );
+        return false;
+    };
+    if served::classic_controlled(inventory, balancer) {
+        draft.note_once(format!("Classic load balancer {name}: a controller fills it. It is never edited: the drain begins when the controller has registered nodes of green, and each blue node leaves it by label before its pods go."));
+        return false;
+    }
+    if !served::registered_by_hand(inventory, blue, name).is_empty() {
+        draft.note_once(format!("Classic load balancer {name}: instances of {blue} are registered one by one. Green joins it through its Auto Scaling group, so that nodes that come later are registered too; those of {blue} are deregistered one by one, and registered again in a rollback."));
+    }
+    true
+}
+
+/// Instances that somebody registered one by one leave one by one.
+fn by_hand(draft: &mut Draft<'_>, blue: &str, group: &TargetGroup) {
+    let registered = served::registered_by_hand(draft.inventory, blue, &group.arn);
+    if registered.is_empty() {
+        return;
+    }
+    let name = &group.name;
+    let other = |port: &Option<i32>| port.is_some() && *port != group.port;
+    if let Some((instance, Some(port))) = registered.iter().find(|(_, port)| other(port)) {
+        let own = group.port.map_or_else(|| "-".to_owned(), |p| p.to_string());
+        draft.problem(
+            Obstacle::TargetPort,
+            format!("target group {name}"),
+            format!("{instance} of node group {blue} is registered one by one, at port {port}, and the group's own port is {own}: green's Auto Scaling group registers its instances at {own}, where they may not answer"),
+            format!("make a target group with port {port}, attach {blue}'s Auto Scaling group to it and send the traffic there; or register the instances at {own} if they answer there: `aws elbv2 register-targets --target-group-arn {} --targets Id={instance},Port={own}`", group.arn),
+        );
+    }
+    draft.note_once(format!("Target group {name}: instances of {blue} are registered one by one. Green joins it through its Auto Scaling group, so that nodes that come later are registered too; those of {blue} are deregistered one by one, and registered again in a rollback."));
 }
 
 /// Which target groups a node group serves is told by its Auto Scaling groups; one that was not read may serve any.
@@ -218,7 +271,14 @@ fn beside(draft: &mut Draft<'_>, moves: &[Move<'_, '_>], pairs: &[Pair]) {
         }
         for arn in &m.shared {
             attach(draft, &m.green, arn);
-            draft.note_once(format!("Target group {}: green joins blue's own target group, as the plan names no pair for it; blue leaves it before it is retired.", traffic::short(arn)));
+            let served = match is_classic(arn) {
+                true => format!("Classic load balancer {arn}: green joins it"),
+                false => format!(
+                    "Target group {}: green joins blue's own target group, as the plan names no pair for it",
+                    traffic::short(arn)
+                ),
+            };
+            draft.note_once(format!("{served}; blue leaves it before it is retired."));
         }
     }
     let used: Vec<usize> = (0..pairs.len())

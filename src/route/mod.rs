@@ -11,6 +11,7 @@ pub mod gates;
 mod migrate;
 mod naming;
 mod problem;
+mod served;
 mod traffic;
 pub mod types;
 
@@ -26,5 +27,7 @@ pub use build::{build, replan_for_matching_nodes};
 pub use clone::{live_size, owner, subnet_zones, volume_zones};
 pub use fleet::{custom_image, moves_itself, oldest_allowed, oldest_kubelet};
 pub use problem::{Obstacle, RouteProblem};
-pub use traffic::{behind, controlled, local_service};
+pub use served::{
+    LocalBackend, behind, controlled, daemon_backends, local_backend, registered_by_hand,
+};
 pub use types::*;

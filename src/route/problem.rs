@@ -23,6 +23,8 @@ pub enum Obstacle {
     RuleControlled,
     NobodyBehind,
     TargetGroupUnread,
+    ForwardRefused,
+    TargetPort,
 }
 
 impl Obstacle {
@@ -46,6 +48,8 @@ impl Obstacle {
         Self::RuleControlled,
         Self::NobodyBehind,
         Self::TargetGroupUnread,
+        Self::ForwardRefused,
+        Self::TargetPort,
     ];
 
     /// The finding's code.
@@ -69,6 +73,8 @@ impl Obstacle {
             Self::RuleControlled => "EKSUP-T005",
             Self::NobodyBehind => "EKSUP-T006",
             Self::TargetGroupUnread => "EKSUP-T007",
+            Self::ForwardRefused => "EKSUP-T020",
+            Self::TargetPort => "EKSUP-T021",
         }
     }
 }

@@ -3,17 +3,18 @@
 //! Four cases, told apart per target group:
 //!
 //! - a *pair* of the plan: green's instances go into the other target group, and weights move;
-//! - *shared*: a target group on blue's Auto Scaling group that is in no pair; green joins it, blue leaves it;
+//! - *shared*: a target group or classic load balancer that blue's Auto Scaling group fills, or in which somebody registered
+//!   blue's instances, and that is in no pair; green joins it, blue leaves it;
 //! - *controlled*: a load balancer controller fills it; never touched, the drain takes nodes out of it by label;
 //! - *ip*: its targets are pods; the drain moves them by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::draft::Draft;
 use super::problem::Obstacle;
+use super::served::controlled;
 use crate::model::Inventory;
 use crate::model::elb::{Rule, TargetGroup, controller_owned};
-use crate::model::kube::Service;
 use crate::plan::RuleRef;
 
 /// A pair of target groups that the plan names, with the rules between them.
@@ -46,63 +47,6 @@ pub fn short(arn: &str) -> &str {
         .nth(1)
         .and_then(|rest| rest.split('/').next())
         .unwrap_or(arn)
-}
-
-/// Whether a controller fills this target group and would undo what somebody else does to it.
-pub fn controlled(inventory: &Inventory, group: &TargetGroup) -> bool {
-    controller_owned(&group.tags)
-        || inventory
-            .target_group_bindings
-            .iter()
-            .any(|b| b.target_group_arn.as_ref() == Some(&group.arn) && !b.multi_cluster)
-}
-
-/// The service with `externalTrafficPolicy: Local` behind a target group, if that is what it serves.
-pub fn local_service<'a>(inventory: &'a Inventory, group: &TargetGroup) -> Option<&'a Service> {
-    let port = group.port?;
-    inventory.services.iter().find(|s| {
-        s.node_ports.contains(&port) && s.external_traffic_policy.as_deref() == Some("Local")
-    })
-}
-
-/// Which target groups the instances of each node group are in: attached to its Auto Scaling groups, or registered.
-pub fn behind(inventory: &Inventory) -> BTreeMap<String, BTreeSet<String>> {
-    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for group in &inventory.nodegroups {
-        let mut arns: BTreeSet<String> = inventory
-            .asgs_of(&group.name)
-            .flat_map(|a| a.target_groups.iter().cloned())
-            .collect();
-        let mut ids: BTreeSet<&str> = inventory
-            .nodes_of(&group.name)
-            .filter_map(|n| n.instance_id())
-            .collect();
-        ids.extend(
-            inventory
-                .asgs_of(&group.name)
-                .flat_map(|a| a.instances.iter().map(|i| i.id.as_str())),
-        );
-        for (arn, targets) in &inventory.target_health {
-            if targets.iter().any(|t| ids.contains(t.id.as_str())) {
-                arns.insert(arn.clone());
-            }
-        }
-        all.insert(group.name.clone(), arns);
-    }
-    all
-}
-
-/// Instance target groups that a controller fills from nodes and that hold one of this node group's.
-pub fn filled_by_controller(inventory: &Inventory, behind: &BTreeSet<String>) -> Vec<String> {
-    let of_instances = |g: &&TargetGroup| {
-        g.target_type == "instance" && behind.contains(&g.arn) && controlled(inventory, g)
-    };
-    inventory
-        .target_groups
-        .iter()
-        .filter(of_instances)
-        .map(|g| g.arn.clone())
-        .collect()
 }
 
 /// Resolves the routes of the plan; what cannot be found or must not be touched becomes a problem.
@@ -368,9 +312,55 @@ fn rules(
             );
             continue;
         }
+        if let Some(problem) = refused_by_elb(inventory, rule, [blue, green]) {
+            draft.problem(Obstacle::ForwardRefused, subject, problem.0, problem.1);
+            continue;
+        }
         arns.push(rule.arn.clone());
     }
     arns
+}
+
+/// How many target groups a forward action may name (ELB-4).
+const MOST_GROUPS: usize = 5;
+
+/// Why ELB would refuse the rule with both target groups in it, and what helps: all of them count, those without weight too.
+fn refused_by_elb(
+    inventory: &Inventory,
+    rule: &Rule,
+    pair: [&TargetGroup; 2],
+) -> Option<(String, String)> {
+    let named = rule.forward.iter().map(|t| t.arn.as_str());
+    let arns: BTreeSet<&str> = named.chain(pair.map(|g| g.arn.as_str())).collect();
+    if arns.len() > MOST_GROUPS {
+        let detail = format!(
+            "it would name {} target groups, and ELB takes at most {MOST_GROUPS} in a forward action",
+            arns.len()
+        );
+        let idle = rule.forward.iter().filter(|t| t.weight == 0);
+        let idle: Vec<&str> = idle.map(|t| short(&t.arn)).collect();
+        let fix = format!(
+            "take target groups without weight out of the rule: {}",
+            idle.join(", ")
+        );
+        return Some((detail, fix));
+    }
+    // ELB-5.
+    let groups = inventory.target_groups.iter();
+    let sticky = groups.filter(|g| g.sticky && arns.contains(g.arn.as_str()));
+    let sticky: Vec<&str> = sticky.map(|g| g.name.as_str()).collect();
+    if sticky.is_empty() || rule.stickiness_seconds.is_some() {
+        return None;
+    }
+    let detail = format!(
+        "target group {} has sticky sessions (`stickiness.enabled`), and ELB refuses several target groups in a rule then, unless the rule itself has target group stickiness",
+        sticky.join(", ")
+    );
+    let fix = format!(
+        "enable target group stickiness in the rule's forward action (TargetGroupStickinessConfig), or switch `stickiness.enabled` of {} off; clients that hold a cookie stay with blue for its time then",
+        sticky.join(", ")
+    );
+    Some((detail, fix))
 }
 
 /// The target group of a pair that has the traffic now: the one with more weight in the rules.

@@ -238,9 +238,12 @@ pub struct DrainSpec {
     pub canary_bake: Option<Duration>,
     /// Green is grown by this many nodes at a time, instead of standing whole beside blue.
     pub surge: Option<u32>,
-    /// Target groups a controller fills from nodes: a node leaves them, by the exclude label, before its pods go.
+    /// Target groups, and classic load balancers by name, that a controller fills from nodes: a node leaves them, by the exclude label, before its pods go.
     #[serde(default)]
     pub leave_target_groups: Vec<String>,
+    /// Those of them in which a node is healthy only while it has certain pods.
+    #[serde(default)]
+    pub served_by_pods: Vec<String>,
     /// Target groups filled from blue's Auto Scaling group that a node must leave, by DeregisterTargets, before its pods
     /// go: services with `externalTrafficPolicy: Local`, whose nodes turn unhealthy with their last pod.
     #[serde(default)]

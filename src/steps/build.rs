@@ -178,6 +178,7 @@ fn drain_of(route: &Route, green: &str) -> DrainSpec {
         canary_bake: None,
         surge: None,
         leave_target_groups: Vec::new(),
+        served_by_pods: Vec::new(),
         deregister_from: Vec::new(),
         downtime: false,
     })

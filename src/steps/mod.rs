@@ -18,6 +18,7 @@ pub mod hold_blue;
 pub mod launch_template;
 pub mod nodes;
 pub mod retire;
+pub mod retire_record;
 pub mod shield;
 pub mod traffic;
 pub mod updates;

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::k8s::cache::Snapshot;
 use crate::model::asg::Asg;
-use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
+use crate::model::eks::{Nodegroup, NodegroupChange};
 use crate::model::elb::{short, short_rule};
 use crate::model::{ApiError, Class};
 use crate::steps::drain::unready::serves;
-use crate::steps::traffic::health::still_targets;
+use crate::steps::retire_record::{Act, Attached, Before};
+use crate::steps::traffic::hand_registered::{GroupTargets, RegisteredIn, detached_just_now};
 use crate::steps::traffic::remaining_targets::{
-    left_empty_without, may_detach, serves_alone, serves_alone_text,
+    left_empty_without, may_deregister, may_detach, serves_alone, serves_alone_text,
 };
 use crate::steps::updates::{POLL, issues};
 use crate::steps::workload_gate::{Shortage, WorkloadGate};
@@ -48,8 +48,12 @@ pub struct Seen {
     held: Vec<String>,
     /// Target groups that blue's Auto Scaling groups are attached to.
     attached: Vec<(String, Vec<String>)>,
-    /// Blue's instances that are still targets.
+    /// What of blue is still registered in target groups, by ARN.
+    registered: Vec<RegisteredIn>,
+    /// The same and what drains there, as text.
     targets: Vec<String>,
+    /// Instances of blue that are in service.
+    in_service: BTreeSet<String>,
     /// Nodes of blue that the API server still lists.
     nodes: Vec<String>,
     /// How many of them are Ready.
@@ -61,53 +65,6 @@ pub struct Seen {
     short: Shortage,
     /// Target groups and classic load balancers in which nobody but blue serves.
     left_empty: Vec<String>,
-}
-
-/// What is done.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    rename_all = "kebab-case",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
-pub enum Act {
-    Detach {
-        asg: String,
-        target_groups: Vec<String>,
-    },
-    Delete,
-    ScaleToZero,
-    /// On the way back.
-    Attach {
-        asg: String,
-        target_groups: Vec<String>,
-    },
-    /// On the way back.
-    ScaleUp {
-        size: Scaling,
-        attempt: u32,
-    },
-}
-
-/// What there was.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Before {
-    /// Absent when there was no group. On a long way a later green may get the name of a blue that is gone.
-    arn: Option<String>,
-    status: Option<String>,
-    size: Option<Scaling>,
-    nodes: usize,
-    /// Auto Scaling groups and the target groups they filled.
-    attached: Vec<Attached>,
-}
-
-/// An Auto Scaling group and the target groups it fills.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Attached {
-    asg: String,
-    target_groups: Vec<String>,
 }
 
 impl Retire {
@@ -159,6 +116,18 @@ impl Retire {
                 self.blue
             ))
         })
+    }
+}
+
+impl Seen {
+    /// What is registered and not through an Auto Scaling group of blue.
+    fn registered_by_hand(&self) -> Vec<RegisteredIn> {
+        let filled = |r: &&RegisteredIn| {
+            let mut attached = self.attached.iter();
+            attached.any(|(_, groups)| groups.contains(&r.target_group))
+        };
+        let by_hand = self.registered.iter().filter(|r| !filled(r));
+        by_hand.cloned().collect()
     }
 }
 
@@ -218,7 +187,9 @@ impl Step<World> for Retire {
             asgs: vec![],
             held: vec![],
             attached: vec![],
+            registered: vec![],
             targets: vec![],
+            in_service: BTreeSet::new(),
             nodes,
             ready,
             unfit: None,
@@ -242,27 +213,21 @@ impl Step<World> for Retire {
             .flat_map(|a| &a.instances)
             .map(|i| i.id.clone())
             .collect();
+        let instances = seen.asgs.iter().flat_map(|a| &a.instances);
+        let in_service = instances.filter(|i| i.lifecycle == "InService");
+        seen.in_service = in_service.map(|i| i.id.clone()).collect();
         let mut groups: BTreeSet<String> = self.target_groups.iter().cloned().collect();
         for asg in &seen.asgs {
-            groups.extend(asg.target_groups.iter().cloned());
-            if !asg.target_groups.is_empty() {
-                seen.attached
-                    .push((asg.name.clone(), asg.target_groups.clone()));
+            let served: Vec<String> = asg.served().cloned().collect();
+            groups.extend(served.iter().cloned());
+            if !served.is_empty() {
+                seen.attached.push((asg.name.clone(), served));
             }
         }
-        for arn in groups {
-            match world.aws.target_health(&arn).await {
-                Ok(targets) => seen.targets.extend(
-                    still_targets(&targets, &ids)
-                        .into_iter()
-                        .map(|t| format!("{t} in {}", short(&arn))),
-                ),
-                Err(e) if e.class == Class::Absent => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+        let targets = GroupTargets::read(world, &groups, &ids).await?;
+        (seen.registered, seen.targets) = (targets.registered, targets.text);
         // Minutes pass here. What proves that blue may go is read when it could.
-        if seen.attached.is_empty() && !seen.targets.is_empty() {
+        if seen.attached.is_empty() && seen.registered.is_empty() && !seen.targets.is_empty() {
             return Ok(seen);
         }
         seen.unfit = match &self.green {
@@ -389,12 +354,17 @@ impl Step<World> for Retire {
                 target_groups: target_groups.clone(),
             });
         }
+        if let Some(registered) = seen.registered.first()
+            && !detached_just_now(past, now)
+        {
+            return Decision::Act(Act::Deregister {
+                target_group: registered.target_group.clone(),
+                targets: registered.targets.clone(),
+            });
+        }
         if !seen.targets.is_empty() {
             return Decision::Wait {
-                why: format!(
-                    "connections to blue are draining: {}",
-                    seen.targets.join(", ")
-                ),
+                why: format!("{} leaves {}", self.blue, seen.targets.join(", ")),
                 recheck: RECHECK,
             };
         }
@@ -425,6 +395,7 @@ impl Step<World> for Retire {
                     target_groups: target_groups.clone(),
                 })
                 .collect(),
+            registered: seen.registered_by_hand(),
         }
     }
 
@@ -435,8 +406,22 @@ impl Step<World> for Retire {
                 if self.green.is_some() && !may_detach(world, asgs, target_groups).await? {
                     return Ok(());
                 }
-                Ok(world.aws.detach_target_groups(asg, target_groups).await?)
+                Ok(world.aws.detach_served(asg, target_groups).await?)
             }
+            Act::Deregister {
+                target_group,
+                targets,
+            } => {
+                let leaving = targets.iter().map(|t| t.instance.clone()).collect();
+                if self.green.is_some() && !may_deregister(world, target_group, &leaving).await? {
+                    return Ok(());
+                }
+                Ok(world.aws.deregister_at(target_group, targets).await?)
+            }
+            Act::Register {
+                target_group,
+                targets,
+            } => Ok(world.aws.register_at(target_group, targets).await?),
             Act::Delete => {
                 if self.green.is_some() && serves_alone(world, &self.blue).await? {
                     return Ok(());
@@ -471,7 +456,7 @@ impl Step<World> for Retire {
                 Ok(())
             }
             Act::Attach { asg, target_groups } => {
-                Ok(world.aws.attach_target_groups(asg, target_groups).await?)
+                Ok(world.aws.attach_served(asg, target_groups).await?)
             }
             Act::ScaleUp { size, attempt } => {
                 let change = NodegroupChange {
@@ -543,13 +528,22 @@ impl Step<World> for Retire {
             let missing: Vec<String> = was
                 .target_groups
                 .iter()
-                .filter(|t| now.is_some_and(|a| !a.target_groups.contains(t)))
+                .filter(|t| now.is_some_and(|a| !a.fills(t)))
                 .cloned()
                 .collect();
             if !missing.is_empty() {
                 return Decision::Act(Act::Attach {
                     asg: was.asg.clone(),
                     target_groups: missing,
+                });
+            }
+        }
+        for was in &before.registered {
+            let missing = was.missing(&seen.registered, &seen.in_service);
+            if !missing.is_empty() {
+                return Decision::Act(Act::Register {
+                    target_group: was.target_group.clone(),
+                    targets: missing,
                 });
             }
         }
@@ -577,20 +571,6 @@ impl Step<World> for Retire {
     }
 
     fn describe(&self, act: &Act) -> String {
-        match act {
-            Act::Detach { asg, target_groups } => {
-                let names: Vec<&str> = target_groups.iter().map(|t| short(t)).collect();
-                format!("detach {} from {asg}", names.join(", "))
-            }
-            Act::Delete => format!("DeleteNodegroup {}, proved empty", self.blue),
-            Act::ScaleToZero => format!("scale {} to zero", self.blue),
-            Act::Attach { asg, target_groups } => {
-                let names: Vec<&str> = target_groups.iter().map(|t| short(t)).collect();
-                format!("attach {} to {asg} again", names.join(", "))
-            }
-            Act::ScaleUp { size, .. } => {
-                format!("scale {} up to {} nodes again", self.blue, size.desired)
-            }
-        }
+        act.describe(&self.blue)
     }
 }

@@ -9,7 +9,7 @@ use eksup::model::eks::{
     LaunchTemplateRef, NewNodegroup, NodeRepairConfig, NodeRepairOverride, NodegroupTaint,
     RemoteAccess, Scaling, UpdateConfig, WarmPoolConfig,
 };
-use eksup::model::elb::WeightedTargetGroup;
+use eksup::model::elb::{ClassicBalancer, WeightedTargetGroup};
 use eksup::model::{Clock, Minor};
 use eksup::twin::aws::Iam;
 use eksup::twin::{Twin, scenario};
@@ -31,6 +31,16 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
         let rule = &mut snapshot.inventory.rules[0];
         (rule.is_default, rule.priority) = (true, "default".to_owned());
         rule.conditions.clear();
+        let inventory = &mut snapshot.inventory;
+        inventory.classic_balancers.push(ClassicBalancer {
+            name: "old".to_owned(),
+            vpc: inventory.cluster.vpc_id.clone(),
+            zones: vec!["us-east-1a".to_owned()],
+            instance_ports: vec![30080],
+            tags: BTreeMap::from([("team".to_owned(), "expense".to_owned())]),
+        });
+        let asg = inventory.asgs.values_mut().next().unwrap();
+        asg.load_balancers.push("old".to_owned());
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let region = &snapshot.inventory.region;
         let twin = Twin::start(scenario::load(&snapshot, 1));
@@ -39,10 +49,6 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
             region,
             &clock,
         ));
-        twin.with(|world| {
-            let asg = world.cloud.asgs.values_mut().next().unwrap();
-            asg.load_balancers.insert("old".to_owned());
-        });
         seldom(&aws).await;
         of_nothing(&aws).await;
         create_with_everything(&aws).await;
@@ -90,13 +96,33 @@ async fn seldom(aws: &Aws) {
     let targets = aws.target_health(&group).await.unwrap();
     let ids: Vec<String> = targets.into_iter().map(|t| t.id).collect();
     aws.register(&group, &ids).await.unwrap();
-    aws.classic_health("old").await.unwrap();
+    classic_load_balancers(aws, &vpc).await;
     let sent = aws
         .sns
         .publish()
         .topic_arn("arn:aws:sns:us-east-1:123456789012:upgrades");
     let sent = sent.subject("eksup expense-dev").message("done");
     sent.send().await.unwrap();
+}
+
+/// Everything that is asked of classic load balancers, which the bundled clusters have none of.
+async fn classic_load_balancers(aws: &Aws, vpc: &str) {
+    let balancers = aws.classic_balancers(vpc).await.unwrap();
+    assert_eq!(balancers[0].name, "old");
+    let targets = aws.targets_of("old").await.unwrap();
+    let old = ["old".to_owned()];
+    let group = aws.describe_nodegroup(CLUSTER, "expense-blue");
+    let asg = group.await.unwrap().asgs.remove(0);
+    aws.detach_served(&asg, &old).await.unwrap();
+    let ids: Vec<String> = targets.into_iter().map(|t| t.id).collect();
+    aws.register("old", &ids).await.unwrap();
+    aws.deregister("old", &ids).await.unwrap();
+    aws.attach_served(&asg, &old).await.unwrap();
+    aws.lifecycle_hooks(&asg).await.unwrap();
+    refused(aws.targets_of("absent").await);
+    refused(aws.register("absent", &ids).await);
+    refused(aws.deregister("absent", &ids).await);
+    refused(aws.attach_served(&asg, &["absent".to_owned()]).await);
 }
 
 /// What is not there, and what cannot be.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use eksup::engine::Ended;
+use eksup::model::elb::{ClassicBalancer, TargetHealth};
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::aws::{Asked, Iam, caller};
 use eksup::twin::k8s::Rbac;
@@ -135,15 +136,38 @@ pub const SCENES: &[Scene] = &[
         cluster: |mut snapshot| {
             let asg = snapshot.inventory.asgs.values_mut().next();
             asg.unwrap().load_balancers.push("old".to_owned());
+            classic_load_balancer(&mut snapshot, "old");
             snapshot
         },
         besides: |world| {
             let mut other = world.cloud.instances.values().next().unwrap().clone();
             other.id = "i-0123456789abcdef0".to_owned();
-            let by_hand = [other.id.clone()].into();
-            world.cloud.elb.classics.insert("old".to_owned(), by_hand);
+            let classic = world.cloud.elb.classics.get_mut("old").unwrap();
+            classic.registered.insert(other.id.clone());
             world.cloud.instances.insert(other.id.clone(), other);
         },
+        ..forward("expense-dev")
+    },
+    Scene {
+        name: "instances that were registered one by one, and back",
+        cluster: |mut snapshot| {
+            let ids: Vec<String> = (snapshot.inventory.asgs.values())
+                .flat_map(|a| a.instances.iter().map(|i| i.id.clone()))
+                .collect();
+            classic_load_balancer(&mut snapshot, "by-hand");
+            let target = |id: &String| TargetHealth {
+                id: id.clone(),
+                port: None,
+                zone: None,
+                state: "healthy".to_owned(),
+                reason: None,
+            };
+            let targets = ids.iter().map(target).collect();
+            let health = &mut snapshot.inventory.target_health;
+            health.insert("by-hand".to_owned(), targets);
+            snapshot
+        },
+        play: Play::Back("detach-expense-blue-by-hand"),
         ..forward("expense-dev")
     },
     forward("controller-ingress"),
@@ -157,6 +181,18 @@ pub const SCENES: &[Scene] = &[
     forward("canary"),
     forward("multi-hop"),
 ];
+
+/// A classic load balancer in the cluster's VPC, which no controller made.
+fn classic_load_balancer(snapshot: &mut Snapshot, name: &str) {
+    let inventory = &mut snapshot.inventory;
+    inventory.classic_balancers.push(ClassicBalancer {
+        name: name.to_owned(),
+        vpc: inventory.cluster.vpc_id.clone(),
+        zones: vec!["us-east-1a".to_owned()],
+        instance_ports: vec![30080],
+        tags: Default::default(),
+    });
+}
 
 fn budgets(snapshot: &mut Snapshot) -> &mut Vec<Value> {
     let path = "/apis/policy/v1/poddisruptionbudgets";

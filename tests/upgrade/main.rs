@@ -5,6 +5,7 @@ mod autoscaler;
 mod back;
 mod generated;
 mod outage;
+mod ownership;
 mod remaining_targets;
 mod rig;
 mod rollback_outage;

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::aws::Aws;
 use crate::aws::iam::{SimulatedCall, SimulatedDecision};
+use crate::model::elb::is_classic;
 use crate::model::{ApiError, Class, Inventory};
 use crate::ready::{Code, Finding, Severity};
-use crate::route::{Route, StepSpec};
+use crate::route::{self, Route, StepSpec};
 
 /// How long IAM may take in all. In a network without a way to it, it never answers.
 const SIMULATION_TIMEOUT: Duration = Duration::from_secs(20);
@@ -164,6 +165,10 @@ fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
             format!("autoScalingGroup:{NO_ID_YET}:autoScalingGroupName/eks-{name}-{NO_ID_YET}");
         vec![of("autoscaling", made)]
     };
+    let served_arn = |served: &str| match is_classic(served) {
+        true => of("elasticloadbalancing", format!("loadbalancer/{served}")),
+        false => served.to_owned(),
+    };
     let mut asked = Asked::default();
     for step in &route.steps {
         match &step.spec {
@@ -207,20 +212,24 @@ fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
                     asked.add(action, asgs(blue));
                 }
             }
-            StepSpec::AttachTargets { green, .. } => {
-                for action in [
-                    "autoscaling:AttachLoadBalancerTargetGroups",
-                    "autoscaling:DetachLoadBalancerTargetGroups",
-                ] {
+            StepSpec::AttachTargets {
+                green,
+                target_group,
+            } => {
+                for action in attaching(target_group) {
                     asked.add(action, asgs(green));
                 }
             }
-            StepSpec::DetachTargets { blue, .. } => {
-                for action in [
-                    "autoscaling:AttachLoadBalancerTargetGroups",
-                    "autoscaling:DetachLoadBalancerTargetGroups",
-                ] {
+            StepSpec::DetachTargets {
+                blue, target_group, ..
+            } => {
+                let by_hand = !route::registered_by_hand(inventory, blue, target_group).is_empty();
+                let (attaching, registering) = (attaching(target_group), registering(target_group));
+                for action in attaching.into_iter().filter(|_| !by_hand) {
                     asked.add(action, asgs(blue));
+                }
+                for action in registering.into_iter().filter(|_| by_hand) {
+                    asked.add(action, [served_arn(target_group)]);
                 }
             }
             StepSpec::AddToRules { shift, .. } | StepSpec::Shift { shift, .. } => {
@@ -237,14 +246,26 @@ fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
                 }
             }
             StepSpec::Drain { drain, .. } => {
-                for action in [
-                    "elasticloadbalancing:RegisterTargets",
-                    "elasticloadbalancing:DeregisterTargets",
-                ] {
-                    asked.add(action, drain.deregister_from.clone());
+                for served in &drain.deregister_from {
+                    for action in registering(served) {
+                        asked.add(action, [served_arn(served)]);
+                    }
                 }
             }
-            StepSpec::Retire { blue, delete, .. } => {
+            StepSpec::Retire {
+                blue,
+                delete,
+                target_groups,
+                ..
+            } => {
+                for served in target_groups {
+                    if route::registered_by_hand(inventory, blue, served).is_empty() {
+                        continue;
+                    }
+                    for action in registering(served) {
+                        asked.add(action, [served_arn(served)]);
+                    }
+                }
                 let action = match delete {
                     true => "eks:DeleteNodegroup",
                     false => "eks:UpdateNodegroupConfig",
@@ -255,6 +276,34 @@ fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
         }
     }
     asked.calls()
+}
+
+/// What attaches an Auto Scaling group, and detaches it.
+fn attaching(served: &str) -> [&'static str; 2] {
+    match is_classic(served) {
+        true => [
+            "autoscaling:AttachLoadBalancers",
+            "autoscaling:DetachLoadBalancers",
+        ],
+        false => [
+            "autoscaling:AttachLoadBalancerTargetGroups",
+            "autoscaling:DetachLoadBalancerTargetGroups",
+        ],
+    }
+}
+
+/// What registers instances one by one, and deregisters them.
+fn registering(served: &str) -> [&'static str; 2] {
+    match is_classic(served) {
+        true => [
+            "elasticloadbalancing:RegisterInstancesWithLoadBalancer",
+            "elasticloadbalancing:DeregisterInstancesFromLoadBalancer",
+        ],
+        false => [
+            "elasticloadbalancing:RegisterTargets",
+            "elasticloadbalancing:DeregisterTargets",
+        ],
+    }
 }
 
 /// Actions and the objects each is about.

@@ -51,6 +51,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "ec2:DescribeInstanceTypes",
                 "ec2:DescribeLaunchTemplateVersions",
                 "autoscaling:DescribeAutoScalingGroups",
+                "autoscaling:DescribeLifecycleHooks",
                 "elasticloadbalancing:DescribeLoadBalancers",
                 "elasticloadbalancing:DescribeListeners",
                 "elasticloadbalancing:DescribeRules",
@@ -116,6 +117,8 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "autoscaling:ResumeProcesses",
                 "autoscaling:AttachLoadBalancerTargetGroups",
                 "autoscaling:DetachLoadBalancerTargetGroups",
+                "autoscaling:AttachLoadBalancers",
+                "autoscaling:DetachLoadBalancers",
             ],
             resources: vec![
                 "arn:*:autoscaling:*:*:autoScalingGroup:*:autoScalingGroupName/eks-*".to_owned(),
@@ -130,6 +133,16 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "elasticloadbalancing:DeregisterTargets",
             ],
             resources: vec!["arn:*:elasticloadbalancing:*:*:targetgroup/*/*".to_owned()],
+            condition: None,
+        },
+        // The same of classic load balancers.
+        Statement {
+            sid: "ClassicInstances",
+            actions: vec![
+                "elasticloadbalancing:RegisterInstancesWithLoadBalancer",
+                "elasticloadbalancing:DeregisterInstancesFromLoadBalancer",
+            ],
+            resources: vec!["arn:*:elasticloadbalancing:*:*:loadbalancer/*".to_owned()],
             condition: None,
         },
         // With a template EKS tries out the launch with the caller's rights (IAM-4), and whether a group has one is the

@@ -22,6 +22,7 @@ const READ: &[Rule] = &[
     ("policy", "poddisruptionbudgets", "list, watch"),
     ("storage.k8s.io", "volumeattachments", "list"),
     ("elbv2.k8s.aws", "targetgroupbindings", "list"),
+    ("eks.amazonaws.com", "targetgroupbindings", "list"),
     ("crd.k8s.amazonaws.com", "eniconfigs", "list"),
     ("\"\"", "namespaces", "list"),
     (

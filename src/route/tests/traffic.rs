@@ -1,6 +1,8 @@
 //! Routes by how traffic comes to blue.
 
 use super::{codes, expense_plan, ids, plan};
+use crate::model::elb::{ClassicBalancer, WeightedTargetGroup};
+use crate::model::scheduling::HostPort;
 use crate::route::fixture::*;
 use crate::route::*;
 
@@ -238,5 +240,161 @@ fn recreate_empties_blue_first_and_deletes_it_last() {
             "retire-expense-blue",
             "release-expense-green",
         ]
+    );
+}
+
+#[test]
+fn what_elb_would_refuse_in_the_rule_is_told_before_the_hops() {
+    let sticky = |seconds: Option<i32>, name: &str| {
+        let mut i = expense_dev();
+        let mut groups = i.target_groups.iter_mut();
+        groups.find(|g| g.name == name).unwrap().sticky = true;
+        i.rules[0].stickiness_seconds = seconds;
+        build(&expense_plan(), &i)
+    };
+    for name in ["expense-blue-tg", "expense-green-tg"] {
+        let problems = sticky(None, name).unwrap_err();
+        assert_eq!(problems[0].what.code(), "EKSUP-T020");
+        assert!(
+            problems[0].detail.contains(name) && problems[0].fix.contains("stickiness.enabled"),
+            "{problems:?}"
+        );
+        // With stickiness of the rule itself ELB takes it.
+        assert!(sticky(Some(60), name).is_ok());
+    }
+    let with_idle = |idle: usize| {
+        let mut i = expense_dev();
+        for n in 0..idle {
+            i.rules[0].forward.push(WeightedTargetGroup {
+                arn: tg_arn(&format!("idle-{n}")),
+                weight: 0,
+            });
+        }
+        build(&expense_plan(), &i)
+    };
+    assert!(with_idle(3).is_ok());
+    let problems = with_idle(4).unwrap_err();
+    assert_eq!(problems[0].what.code(), "EKSUP-T020");
+    assert!(problems[0].fix.contains("idle-3"), "{problems:?}");
+}
+
+#[test]
+fn targets_registered_one_by_one_leave_one_by_one_unless_green_would_answer_at_another_port() {
+    let by_hand = |port: i32| {
+        let mut i = expense_dev();
+        i.asgs.values_mut().for_each(|a| a.target_groups.clear());
+        let targets = i.target_health.values_mut().flatten();
+        targets.for_each(|t| t.port = Some(port));
+        build(&plan("cluster: expense-dev\nto: 1.29\n"), &i)
+    };
+    let route = by_hand(30080).unwrap();
+    let ids = ids(&route);
+    assert!(ids.contains(&"attach-expense-green-expense-blue-tg"));
+    assert!(ids.contains(&"detach-expense-blue-expense-blue-tg"));
+    assert!(
+        route.notes.iter().any(|n| n.contains("one by one")),
+        "{:?}",
+        route.notes
+    );
+    let problems = by_hand(8080).unwrap_err();
+    assert_eq!(problems[0].what.code(), "EKSUP-T021");
+    assert!(problems[0].detail.contains("8080"), "{problems:?}");
+}
+
+#[test]
+fn a_target_group_of_a_service_is_left_to_its_controller_in_every_migration() {
+    let mut i = expense_dev();
+    let mut groups = i.target_groups.iter_mut();
+    groups.find(|g| g.name == "expense-blue-tg").unwrap().tags = map([
+        ("kubernetes.io/service-name", "expense/frontend"),
+        ("kubernetes.io/cluster/expense-dev", "owned"),
+    ]);
+    i.asgs.values_mut().for_each(|a| a.target_groups.clear());
+    let route = build(&plan("cluster: expense-dev\nto: 1.33\n"), &i);
+    let steps = match &route {
+        Ok(route) => &route.steps,
+        Err(problems) => panic!("{problems:?}"),
+    };
+    assert!(
+        !steps
+            .iter()
+            .any(|s| matches!(s.spec, StepSpec::AttachTargets { .. }))
+    );
+    let left: Vec<&Vec<String>> = steps
+        .iter()
+        .filter_map(|s| match &s.spec {
+            StepSpec::Drain { drain, .. } => Some(&drain.leave_target_groups),
+            _ => None,
+        })
+        .collect();
+    assert!(left.len() >= 2, "{left:?}");
+    assert!(
+        left.iter().all(|l| **l == [tg_arn("expense-blue-tg")]),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn green_joins_a_classic_load_balancer_of_the_users_own_and_one_that_was_not_read_blocks() {
+    let classic = |tags: std::collections::BTreeMap<String, String>| {
+        let mut i = expense_dev();
+        i.classic_balancers.push(ClassicBalancer {
+            name: "old".to_owned(),
+            vpc: Some("vpc-1".to_owned()),
+            zones: vec![],
+            instance_ports: vec![30080],
+            tags,
+        });
+        let asg = i.asgs.get_mut("eks-expense-blue").unwrap();
+        asg.load_balancers.push("old".to_owned());
+        i
+    };
+    let plan = plan("cluster: expense-dev\nto: 1.29\n");
+    let route = build(&plan, &classic(map([("team", "expense")]))).unwrap();
+    let own = ids(&route);
+    let place = |id: &str| own.iter().position(|i| *i == id).unwrap();
+    assert!(place("attach-expense-green-old") < place("drain-expense-blue"));
+    assert!(place("drain-expense-blue") < place("detach-expense-blue-old"));
+    let service = classic(map([("kubernetes.io/service-name", "expense/frontend")]));
+    let route = build(&plan, &service).unwrap();
+    assert!(!ids(&route).iter().any(|id| id.ends_with("-old")));
+    let left = route.steps.iter().find_map(|s| match &s.spec {
+        StepSpec::Drain { drain, .. } => Some(drain.leave_target_groups.clone()),
+        _ => None,
+    });
+    assert_eq!(left.unwrap(), ["old".to_owned()]);
+    let mut unread = classic(map([]));
+    unread.classic_balancers.clear();
+    assert_eq!(codes(&plan, &unread), ["EKSUP-T007"]);
+}
+
+#[test]
+fn behind_a_host_port_pods_go_first_as_with_the_local_policy() {
+    let mut i = expense_dev();
+    i.services.iter_mut().for_each(|s| s.node_ports.clear());
+    let on_blue = |p: &&mut crate::model::kube::Pod| {
+        !p.daemon()
+            && p.node
+                .as_ref()
+                .is_some_and(|n| n.starts_with("expense-blue"))
+    };
+    let pod = i.pods.iter_mut().find(on_blue).unwrap();
+    pod.scheduling.host_ports = vec![HostPort::tcp(30080)];
+    let route = build(&expense_plan(), &i).unwrap();
+    let ids = ids(&route);
+    let place = |id: &str| ids.iter().position(|i| *i == id).unwrap();
+    assert!(place("drain-expense-blue") < place("shift-expense-green-tg"));
+    let deregisters = |s: &RouteStep| match &s.spec {
+        StepSpec::Drain { drain, .. } => drain.deregister_from == [tg_arn("expense-blue-tg")],
+        _ => false,
+    };
+    assert!(route.steps.iter().any(deregisters));
+    assert!(
+        route
+            .notes
+            .iter()
+            .any(|n| n.contains("port 30080 of their own nodes")),
+        "{:?}",
+        route.notes
     );
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past};
+use crate::model::elb::RegisteredTarget;
 use crate::model::kube::{Key, Pod};
 use crate::route::DrainSpec;
 use crate::steps::drain::consent::BudgetRule;
@@ -62,6 +63,19 @@ impl PodRef {
 pub struct Target {
     pub instance: String,
     pub target_group: String,
+    /// The port at which it is registered; absent: the target group's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+}
+
+impl Target {
+    /// The same as it is registered.
+    pub fn registered(&self) -> RegisteredTarget {
+        RegisteredTarget {
+            instance: self.instance.clone(),
+            port: self.port,
+        }
+    }
 }
 
 /// What a drain does.

@@ -36,6 +36,7 @@ pub fn spec() -> DrainSpec {
         canary_bake: None,
         surge: None,
         leave_target_groups: vec![],
+        served_by_pods: vec![],
         deregister_from: vec![],
         downtime: false,
     }

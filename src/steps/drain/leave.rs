@@ -317,7 +317,7 @@ pub async fn returning(
 ) -> Result<Vec<String>, ApiError> {
     let mut returning = Vec::new();
     for arn in spec.leave_target_groups.iter().chain(&spec.deregister_from) {
-        let targets = match world.aws.target_health(arn).await {
+        let targets = match world.aws.targets_of(arn).await {
             Ok(targets) => targets,
             Err(e) if e.class == Class::Absent => continue,
             Err(e) => return Err(e),

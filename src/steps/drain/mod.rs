@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod consent;
+mod controller_filled;
 pub mod deadlines;
 pub mod decide;
 pub mod eviction_plan;

@@ -66,6 +66,9 @@ pub fn next_nodes(
     if let Some(bake) = bake_left(spec, at, seen, past, now) {
         return bake;
     }
+    if let Some(why) = &seen.without_green {
+        return wait_for_controller(spec, at, seen, why);
+    }
     begin(spec, at, seen, parallel - at.open.len(), now)
 }
 
@@ -98,6 +101,26 @@ fn wait_for_workloads(spec: &DrainSpec, at: &Progress<'_>, seen: &Seen) -> Decis
     Decision::Wait {
         why: text,
         recheck: MOVING_RECHECK,
+    }
+}
+
+/// Blue's nodes leave by label what a controller fills: nobody would be left to serve.
+fn wait_for_controller(
+    spec: &DrainSpec,
+    at: &Progress<'_>,
+    seen: &Seen,
+    why: &str,
+) -> Decision<Act> {
+    let waited = seen.elapsed.waiting;
+    if at.open.is_empty() && waited > spec.node_deadline {
+        return Decision::Refuse(format!(
+            "{why}, for {}s. No node of blue leaves it before. Look at the events of the Service or TargetGroupBinding behind it and at its controller, then run `eksup apply` again.",
+            waited.as_secs()
+        ));
+    }
+    Decision::Wait {
+        why: why.to_owned(),
+        recheck: RECHECK,
     }
 }
 

@@ -288,7 +288,7 @@ impl Drain {
             if begun.is_empty() || (busy.is_empty() && !ours) {
                 continue;
             }
-            let targets = match world.aws.target_health(arn).await {
+            let targets = match world.aws.targets_of(arn).await {
                 Ok(targets) => targets,
                 Err(e) if e.class == Class::Absent => continue,
                 Err(e) => return Err(e),
@@ -306,6 +306,7 @@ impl Drain {
                 let target = Target {
                     instance: id.to_owned(),
                     target_group: arn.clone(),
+                    port: is(id).and_then(|t| t.port),
                 };
                 match is(id) {
                     // As long as nobody else in the group is healthy, the node serves until its last pod goes.

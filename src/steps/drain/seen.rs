@@ -67,6 +67,8 @@ pub struct Seen {
     pub registered: Vec<(String, String)>,
     /// Begun nodes to be taken out of a target group now, because others in it are healthy.
     pub deregister: Vec<Target>,
+    /// Why what a controller fills cannot be served by green yet; read before another node is begun.
+    pub without_green: Option<String>,
     /// Nodes of blue that this drain took out of a target group, for taking back.
     pub absent: Vec<Target>,
     /// Ready nodes of green, the size the group is set to, and the most it may have; read only where it may have to grow.

@@ -236,6 +236,7 @@ impl Step<World> for Drain {
         }
         self.say(world, &seen);
         self.read_targets(world, &mut seen).await?;
+        seen.without_green = self.without_green(world, &seen).await?;
         seen.attached = self.attached(world, &seen).await?;
         seen.emptied = self.emptied(&seen, now);
         // Before the first pod is moved, what has become more since the run began counts too.
@@ -295,7 +296,7 @@ impl Step<World> for Drain {
                 for t in targets {
                     world
                         .aws
-                        .deregister(&t.target_group, std::slice::from_ref(&t.instance))
+                        .deregister_at(&t.target_group, &[t.registered()])
                         .await?;
                 }
                 Ok(())
@@ -307,7 +308,7 @@ impl Step<World> for Drain {
                 for t in register {
                     world
                         .aws
-                        .register(&t.target_group, std::slice::from_ref(&t.instance))
+                        .register_at(&t.target_group, &[t.registered()])
                         .await?;
                 }
                 nodes::unmark(world, names).await

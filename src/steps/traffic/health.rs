@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::elb::TargetHealth;
+use crate::model::elb::{RegisteredTarget, TargetHealth};
 
 /// Counts of a target group's targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,17 +107,50 @@ impl Health {
     }
 }
 
-/// Instances among `ids` that are still targets, in whatever state.
-pub fn still_targets(targets: &[TargetHealth], ids: &BTreeSet<String>) -> Vec<String> {
-    targets
-        .iter()
+/// Instances among `ids` that are still targets, told apart by whether they are on their way out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemainingTargets {
+    /// Registered, healthy or not.
+    pub registered: Vec<RegisteredTarget>,
+    /// The same, as text.
+    pub registered_text: Vec<String>,
+    /// Deregistered, until their connections have ended, as text.
+    pub draining: Vec<String>,
+}
+
+impl RemainingTargets {
+    /// Those of `ids` among `targets`.
+    pub fn of(targets: &[TargetHealth], ids: &BTreeSet<String>) -> Self {
+        let mut remaining = Self::default();
         // An emulator and ELB both answer a target that was asked for and is not registered as `unused`.
-        .filter(|t| {
-            ids.contains(&t.id)
-                && !(t.state == "unused" && t.reason.as_deref() == Some("Target.NotRegistered"))
-        })
-        .map(|t| format!("{} ({})", t.id, t.state))
-        .collect()
+        let not_registered = |t: &&TargetHealth| {
+            t.state == "unused" && t.reason.as_deref() == Some("Target.NotRegistered")
+        };
+        for target in targets.iter().filter(|t| ids.contains(&t.id)) {
+            let text = format!("{} ({})", target.id, target.state);
+            if target.state.contains("draining") {
+                remaining.draining.push(text);
+            } else if !not_registered(&target) {
+                remaining.registered.push(RegisteredTarget::of(target));
+                remaining.registered_text.push(text);
+            }
+        }
+        remaining
+    }
+
+    /// What is waited for until none is left; a target that has not been deregistered is not said to be draining.
+    pub fn waiting_text(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if !self.registered_text.is_empty() {
+            let still = self.registered_text.join(", ");
+            parts.push(format!("still registered: {still}"));
+        }
+        if !self.draining.is_empty() {
+            let draining = self.draining.join(", ");
+            parts.push(format!("connections are draining: {draining}"));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +165,23 @@ mod tests {
             state: state.to_owned(),
             reason: None,
         }
+    }
+
+    #[test]
+    fn a_healthy_target_is_never_said_to_be_draining() {
+        let ids = BTreeSet::from(["i-1".to_owned(), "i-2".to_owned()]);
+        let mut away = target("i-2", "unused");
+        away.reason = Some("Target.NotRegistered".to_owned());
+        let look = |targets: &[TargetHealth]| RemainingTargets::of(targets, &ids).waiting_text();
+        assert_eq!(
+            look(&[target("i-1", "healthy"), target("i-3", "draining")]).as_deref(),
+            Some("still registered: i-1 (healthy)")
+        );
+        assert_eq!(
+            look(&[target("i-1", "unhealthy.draining"), away]).as_deref(),
+            Some("connections are draining: i-1 (unhealthy.draining)")
+        );
+        assert_eq!(look(&[target("i-3", "healthy")]), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Traffic from blue to green: targets joined and left, weights shifted, each write read back.
 
+pub mod hand_registered;
 pub mod health;
 pub mod remaining_targets;
 pub mod rules;

@@ -7,7 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::aws::{AT_ONCE, Aws, unless_gone};
 use crate::model::asg::Asg;
-use crate::model::elb::{TargetHealth, short, short_rule};
+use crate::model::elb::{TargetHealth, is_classic, short, short_rule};
 use crate::model::{ApiError, Class};
 use crate::steps::World;
 
@@ -58,6 +58,12 @@ pub async fn left_empty(
 ) -> Result<Option<String>, ApiError> {
     if !loses_its_last(targets, leaving) {
         return Ok(None);
+    }
+    // It has no rules: it sends traffic to whoever is in service.
+    if is_classic(target_group) {
+        return Ok(Some(format!(
+            "classic load balancer {target_group} has no other instance in service"
+        )));
     }
     let sender = sender_to(aws, target_group).await?;
     Ok(sender.map(|rule| {
@@ -121,12 +127,25 @@ pub async fn may_detach(
     Ok(true)
 }
 
+/// Whether instances may be deregistered from a target group as it is at this moment.
+pub async fn may_deregister(
+    world: &World,
+    target_group: &str,
+    leaving: &BTreeSet<String>,
+) -> Result<bool, ApiError> {
+    let empty = of_group(&world.aws, target_group, leaving).await?;
+    Ok(empty.is_none())
+}
+
 /// Says the same of one target group as it is now.
 async fn of_group(
     aws: &Aws,
     target_group: &str,
     leaving: &BTreeSet<String>,
 ) -> Result<Option<String>, ApiError> {
+    if is_classic(target_group) {
+        return of_classic(aws, target_group, leaving).await;
+    }
     match unless_gone(aws.target_health(target_group)).await? {
         Some(targets) => left_empty(aws, target_group, &targets, leaving).await,
         None => Ok(None),
@@ -140,8 +159,8 @@ async fn of_classic(
     name: &str,
     leaving: &BTreeSet<String>,
 ) -> Result<Option<String>, ApiError> {
-    let states = match aws.classic_health(name).await {
-        Ok(states) => states,
+    let targets = match aws.classic_targets(name).await {
+        Ok(targets) => targets,
         Err(e) if e.class == Class::Absent => return Ok(None),
         Err(e) if matches!(e.class, Class::Denied | Class::Invalid) => {
             return Ok(Some(format!(
@@ -151,12 +170,7 @@ async fn of_classic(
         }
         Err(e) => return Err(e),
     };
-    let takes_part = states.iter().any(|(id, _)| leaving.contains(id));
-    let others = states
-        .iter()
-        .any(|(id, in_service)| *in_service && !leaving.contains(id));
-    Ok((takes_part && !others)
-        .then(|| format!("classic load balancer {name} has no other instance in service")))
+    left_empty(aws, name, &targets, leaving).await
 }
 
 /// What to say of a blue that is all that serves somewhere, and the way out.

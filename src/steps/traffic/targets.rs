@@ -9,16 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::asg::Asg;
-use crate::model::elb::{Rule, TargetHealth, short, short_rule};
-use crate::steps::traffic::health::{Serving, health, serving, still_targets};
-use crate::steps::traffic::remaining_targets::{instance_ids, left_empty, may_detach};
+use crate::model::elb::{RegisteredTarget, Rule, TargetHealth, short, short_rule};
+use crate::steps::traffic::hand_registered::detached_just_now;
+use crate::steps::traffic::health::{RemainingTargets, Serving, health, serving};
+use crate::steps::traffic::remaining_targets::{
+    instance_ids, left_empty, may_deregister, may_detach,
+};
 use crate::steps::{BACK_PATIENCE, World, absent_is_none};
 
 /// Calls to AWS are no more often than this.
 const RECHECK: Duration = crate::steps::updates::POLL;
 /// A deregistration delay is an hour at most; nothing else here takes longer than minutes.
 const LONGEST: SignedDuration = SignedDuration::from_mins(75);
-
 /// Waits, but not for ever.
 fn wait_or_refuse(why: String, past: &Past, now: Timestamp) -> Decision<Act> {
     let since = past.last_act_at.or(past.started_at);
@@ -69,7 +71,7 @@ impl Seen {
             Some(group) => world.aws.asgs(&group.asgs).await?.into_values().collect(),
             None => Vec::new(),
         };
-        let targets = world.aws.target_health(target_group).await?;
+        let targets = world.aws.targets_of(target_group).await?;
         Ok(Self {
             there: group.is_some(),
             asgs,
@@ -89,6 +91,21 @@ impl Seen {
             .collect()
     }
 
+    /// Those of the group's instances that are still targets.
+    fn remaining(&self) -> RemainingTargets {
+        RemainingTargets::of(&self.targets, &self.ids())
+    }
+
+    /// What somebody registered one by one: targets whose Auto Scaling group does not fill the target group.
+    fn registered_by_hand(&self, target_group: &str) -> Vec<RegisteredTarget> {
+        let filled = |id: &String| {
+            let mut asgs = self.asgs.iter();
+            asgs.any(|a| a.fills(target_group) && a.instances.iter().any(|i| i.id == *id))
+        };
+        let registered = self.remaining().registered.into_iter();
+        registered.filter(|t| !filled(&t.instance)).collect()
+    }
+
     /// The group's own targets, and those of others that are judged or will be.
     fn own_and_others(&self) -> (Vec<TargetHealth>, Vec<TargetHealth>) {
         let ids = self.ids();
@@ -102,7 +119,7 @@ impl Seen {
     fn with(&self, target_group: &str) -> Vec<String> {
         self.asgs
             .iter()
-            .filter(|a| a.target_groups.iter().any(|t| t == target_group))
+            .filter(|a| a.fills(target_group))
             .map(|a| a.name.clone())
             .collect()
     }
@@ -110,7 +127,7 @@ impl Seen {
     fn without(&self, target_group: &str) -> Vec<String> {
         self.asgs
             .iter()
-            .filter(|a| !a.target_groups.iter().any(|t| t == target_group))
+            .filter(|a| !a.fills(target_group))
             .map(|a| a.name.clone())
             .collect()
     }
@@ -124,8 +141,20 @@ impl Seen {
     deny_unknown_fields
 )]
 pub enum Act {
-    Attach { asgs: Vec<String> },
-    Detach { asgs: Vec<String> },
+    Attach {
+        asgs: Vec<String>,
+    },
+    Detach {
+        asgs: Vec<String>,
+    },
+    /// Takes out what was registered one by one.
+    Deregister {
+        targets: Vec<RegisteredTarget>,
+    },
+    /// On the way back: registers the same again.
+    Register {
+        targets: Vec<RegisteredTarget>,
+    },
 }
 
 async fn carry_out(world: &World, act: &Act, target_group: &str) -> Result<(), StepError> {
@@ -133,14 +162,16 @@ async fn carry_out(world: &World, act: &Act, target_group: &str) -> Result<(), S
     match act {
         Act::Attach { asgs } => {
             for asg in asgs {
-                world.aws.attach_target_groups(asg, &arns).await?;
+                world.aws.attach_served(asg, &arns).await?;
             }
         }
         Act::Detach { asgs } => {
             for asg in asgs {
-                world.aws.detach_target_groups(asg, &arns).await?;
+                world.aws.detach_served(asg, &arns).await?;
             }
         }
+        Act::Deregister { targets } => world.aws.deregister_at(target_group, targets).await?,
+        Act::Register { targets } => world.aws.register_at(target_group, targets).await?,
     }
     Ok(())
 }
@@ -149,7 +180,19 @@ fn describe(act: &Act, target_group: &str) -> String {
     match act {
         Act::Attach { asgs } => format!("attach {} to {}", short(target_group), asgs.join(", ")),
         Act::Detach { asgs } => format!("detach {} from {}", short(target_group), asgs.join(", ")),
+        Act::Deregister { targets } => {
+            format!("deregister {} from {}", names(targets), short(target_group))
+        }
+        Act::Register { targets } => {
+            format!("register {} in {}", names(targets), short(target_group))
+        }
     }
+}
+
+/// The instances, for people.
+pub fn names(targets: &[RegisteredTarget]) -> String {
+    let names: Vec<&str> = targets.iter().map(|t| t.instance.as_str()).collect();
+    names.join(", ")
 }
 
 fn gone(group: &str) -> String {
@@ -261,9 +304,9 @@ impl Step<World> for Attach {
         if !ours.is_empty() {
             return Decision::Act(Act::Detach { asgs: ours });
         }
-        let left = still_targets(&seen.targets, &seen.ids());
-        if before.is_empty() && !left.is_empty() {
-            let why = format!("targets are draining: {}", left.join(", "));
+        if before.is_empty()
+            && let Some(why) = seen.remaining().waiting_text()
+        {
             return wait_or_refuse(why, &trail.back, now);
         }
         Decision::Done(format!(
@@ -302,6 +345,17 @@ impl Detach {
     }
 }
 
+/// What blue had to do with the target group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DetachBefore {
+    /// Auto Scaling groups of blue that fill it.
+    asgs: Vec<String>,
+    /// Instances of blue that somebody registered one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    registered: Vec<RegisteredTarget>,
+}
+
 /// The target groups that have traffic in a rule.
 fn weighed(rule: &Rule) -> impl Iterator<Item = &str> {
     let weighed = rule.forward.iter().filter(|t| t.weight > 0);
@@ -310,7 +364,7 @@ fn weighed(rule: &Rule) -> impl Iterator<Item = &str> {
 
 impl Step<World> for Detach {
     type Seen = Seen;
-    type Before = Vec<String>;
+    type Before = DetachBefore;
     type Act = Act;
 
     async fn observe(&self, world: &World) -> Result<Seen, StepError> {
@@ -353,59 +407,76 @@ impl Step<World> for Detach {
         if !seen.there {
             return Decision::Refuse(gone(&self.blue));
         }
-        let ids = seen.ids();
         let with = seen.with(&self.target_group);
-        if !with.is_empty() {
-            let others: Vec<TargetHealth> = seen
-                .targets
-                .iter()
-                .filter(|t| !ids.contains(&t.id))
-                .cloned()
-                .collect();
-            let others = health(&others);
-            if !seen.weighing.is_empty() {
-                let why = format!(
-                    "{} still has traffic in {}",
-                    short(&self.target_group),
-                    seen.weighing.join(", ")
-                );
-                return wait_or_refuse(why, past, now);
-            }
-            if let Some(left_empty) = &seen.left_empty {
-                let why = format!(
-                    "{} must have other healthy targets first ({left_empty}): {}",
-                    short(&self.target_group),
-                    others.text()
-                );
-                return wait_or_refuse(why, past, now);
-            }
-            return Decision::Act(Act::Detach { asgs: with });
+        let remaining = seen.remaining();
+        if with.is_empty() && remaining.registered.is_empty() {
+            return match remaining.waiting_text() {
+                Some(why) => wait_or_refuse(why, past, now),
+                None => Decision::Done(format!(
+                    "no instance of {} is a target of {}",
+                    self.blue,
+                    short(&self.target_group)
+                )),
+            };
         }
-        let left = still_targets(&seen.targets, &ids);
-        if !left.is_empty() {
-            let why = format!("connections are draining: {}", left.join(", "));
+        if with.is_empty() && detached_just_now(past, now) {
+            let names = remaining.registered_text.join(", ");
+            let why = format!("the Auto Scaling group deregisters its instances: {names}");
             return wait_or_refuse(why, past, now);
         }
-        Decision::Done(format!(
-            "no instance of {} is a target of {}",
-            self.blue,
-            short(&self.target_group)
-        ))
+        // Instances are about to leave: nobody may be lost by that.
+        if !seen.weighing.is_empty() {
+            let why = format!(
+                "{} still has traffic in {}",
+                short(&self.target_group),
+                seen.weighing.join(", ")
+            );
+            return wait_or_refuse(why, past, now);
+        }
+        if let Some(left_empty) = &seen.left_empty {
+            let ids = seen.ids();
+            let others = seen.targets.iter().filter(|t| !ids.contains(&t.id));
+            let others: Vec<TargetHealth> = others.cloned().collect();
+            let why = format!(
+                "{} must have other healthy targets first ({left_empty}): {}",
+                short(&self.target_group),
+                health(&others).text()
+            );
+            return wait_or_refuse(why, past, now);
+        }
+        Decision::Act(if with.is_empty() {
+            Act::Deregister {
+                targets: remaining.registered,
+            }
+        } else {
+            Act::Detach { asgs: with }
+        })
     }
 
-    fn before(&self, seen: &Seen) -> Vec<String> {
-        seen.with(&self.target_group)
+    fn before(&self, seen: &Seen) -> DetachBefore {
+        DetachBefore {
+            asgs: seen.with(&self.target_group),
+            registered: seen.registered_by_hand(&self.target_group),
+        }
     }
 
     async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
-        if let Act::Detach { asgs } = act {
-            // What was seen is a moment old, and somebody may have fallen ill since: the next look says so.
-            let groups = std::slice::from_ref(&self.target_group);
-            if !may_detach(world, asgs, groups).await? {
-                return Ok(());
+        // What was seen is a moment old, and somebody may have fallen ill since: the next look says so.
+        let may = match act {
+            Act::Detach { asgs } => {
+                let groups = std::slice::from_ref(&self.target_group);
+                may_detach(world, asgs, groups).await?
             }
+            Act::Deregister { targets } => {
+                let leaving = targets.iter().map(|t| t.instance.clone()).collect();
+                may_deregister(world, &self.target_group, &leaving).await?
+            }
+            Act::Attach { .. } | Act::Register { .. } => true,
+        };
+        match may {
+            true => carry_out(world, act, &self.target_group).await,
+            false => Ok(()),
         }
-        carry_out(world, act, &self.target_group).await
     }
 
     fn undo(&self) -> Undo {
@@ -414,7 +485,7 @@ impl Step<World> for Detach {
 
     fn restore(
         &self,
-        before: &Vec<String>,
+        before: &DetachBefore,
         seen: &Seen,
         trail: &Trail,
         now: Timestamp,
@@ -425,18 +496,35 @@ impl Step<World> for Detach {
         let missing: Vec<String> = seen
             .without(&self.target_group)
             .into_iter()
-            .filter(|a| before.contains(a))
+            .filter(|a| before.asgs.contains(a))
             .collect();
         if !missing.is_empty() {
             return Decision::Act(Act::Attach { asgs: missing });
         }
+        let (here, ids) = (seen.remaining().registered, seen.ids());
+        let absent = |t: &&RegisteredTarget| ids.contains(&t.instance) && !here.contains(t);
+        let absent: Vec<RegisteredTarget> =
+            before.registered.iter().filter(absent).cloned().collect();
+        if !absent.is_empty() {
+            return Decision::Act(Act::Register { targets: absent });
+        }
+        // Those that were targets: all where the Auto Scaling group fills the target group, else those of before.
+        let expected: BTreeSet<String> = match before.asgs.is_empty() {
+            true => before
+                .registered
+                .iter()
+                .map(|t| t.instance.clone())
+                .collect(),
+            false => ids.clone(),
+        };
+        let expected = expected.intersection(&ids).count();
         // Behind a Local service blue's nodes are healthy only once pods are back: it is enough that they are judged,
         // and that somebody in the target group serves.
         let (own, others) = seen.own_and_others();
         let judged = own.iter().filter(|t| t.state != "initial").count();
         let unused = seen.targets.iter().any(|t| t.state == "unused");
         let served = health(&own).healthy + health(&others).healthy > 0;
-        if !before.is_empty() && !unused && (judged < seen.ids().len() || !served) {
+        if expected > 0 && !unused && (judged < expected || !served) {
             let why = format!(
                 "instances of {} must be targets of {} again: {}",
                 self.blue,

@@ -120,12 +120,15 @@ pub struct Call {
 impl Call {
     /// The XML name space of the answer; classic load balancers have an API version of their own.
     pub fn namespace(&self) -> &'static str {
-        match (self.service, self.op.as_str()) {
-            (Service::Elb, "DescribeInstanceHealth") => {
-                "http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/"
-            }
-            (service, _) => service.namespace(),
+        match self.is_classic() {
+            true => "http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/",
+            false => self.service.namespace(),
         }
+    }
+
+    /// Whether it is a request of the API of classic load balancers, some of whose operations have the names of others.
+    pub fn is_classic(&self) -> bool {
+        self.service == Service::Elb && Input(&self.input).text("Version") == Some("2012-06-01")
     }
 
     /// Reads `request`; None when neither signature nor host names a service the twin knows.

@@ -202,6 +202,11 @@ pub fn probe(world: &World, instance: &str, port: i64) -> Probe {
     }
 }
 
+/// Whether there is such a Service.
+pub fn has_service(world: &World, ns: &str, name: &str) -> bool {
+    hands::has_service(world, ns, name)
+}
+
 /// The instances whose nodes a load balancer controller takes: Ready, with these labels, not excluded.
 pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String> {
     hands::balanced(world, labels)

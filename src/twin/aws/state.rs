@@ -73,15 +73,18 @@ pub struct Switches {
 pub struct Controller {
     /// Rule ARN -> the actions it writes back.
     pub rules: BTreeMap<String, Vec<Value>>,
-    /// Target groups bound with target type `instance`: ARN -> labels a node must have, and the node port.
+    /// What is filled with nodes: target group ARN, or name of a classic load balancer -> which nodes, at which port.
     pub bindings: BTreeMap<String, Binding>,
 }
 
-/// An `instance` TargetGroupBinding.
+/// What a controller fills with nodes: an `instance` TargetGroupBinding, or a Service of type LoadBalancer.
 #[derive(Clone, Debug, Default)]
 pub struct Binding {
     pub node_selector: BTreeMap<String, String>,
-    pub port: u16,
+    /// Absent: the target group's own.
+    pub port: Option<u16>,
+    /// Namespace and name of the Service of the cloud provider, with which the whole load balancer goes (LBC-7).
+    pub service: Option<(String, String)>,
 }
 
 /// A cluster and what belongs to it.
@@ -274,6 +277,8 @@ pub struct Asg {
     pub suspended: BTreeSet<String>,
     /// Key -> value and whether instances get it.
     pub tags: BTreeMap<String, (String, bool)>,
+    /// Lifecycle hooks beside EKS's own two, as DescribeLifecycleHooks shows them.
+    pub hooks: Vec<Value>,
     pub created: Timestamp,
     /// The last failed launch, in Auto Scaling's words.
     pub failed_launch: Option<String>,
@@ -362,9 +367,8 @@ pub struct Elb {
     pub rules: BTreeMap<String, Rule>,
     pub groups: BTreeMap<String, TargetGroup>,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
-    /// Classic load balancers by name: the instances that somebody registered by hand. Those of Auto Scaling groups that
-    /// are attached come on top.
-    pub classics: BTreeMap<String, BTreeSet<String>>,
+    /// Classic load balancers by name.
+    pub classics: BTreeMap<String, Classic>,
     /// Instances that health checks do not reach, whatever runs on them: somebody changed a security group or a route.
     pub unreachable: BTreeSet<String>,
 }
@@ -379,6 +383,19 @@ pub struct Balancer {
     pub dns: String,
     pub vpc: String,
     pub zones: Vec<String>,
+}
+
+/// A classic load balancer. Its tags are with those of the others, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Classic {
+    pub vpc: String,
+    pub zones: Vec<String>,
+    /// The ports of instances that its listeners send traffic to.
+    pub ports: Vec<u16>,
+    /// Instances that somebody registered one by one; those of Auto Scaling groups that are attached come on top.
+    pub registered: BTreeSet<String>,
+    /// Instances that somebody took out one by one.
+    pub deregistered: BTreeSet<String>,
 }
 
 /// A listener.

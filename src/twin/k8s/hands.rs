@@ -361,7 +361,15 @@ pub fn serving(world: &World, instance_id: &str, node_port: u16) -> Serving {
         return Serving::NodeNotReady;
     }
     let Some(service) = index.node_ports.get(&node_port) else {
-        return Serving::NoReadyEndpoint;
+        let pods = cluster.store.pods_on(&node.name);
+        let answers = |p: &std::sync::Arc<super::facts::Pod>| {
+            let mut ports = p.host_ports.iter();
+            p.ready && ports.any(|taken| taken.port == i64::from(node_port))
+        };
+        return match pods.iter().any(answers) {
+            true => Serving::Ready,
+            false => Serving::NoReadyEndpoint,
+        };
     };
     let object = cluster.store.find(SERVICES, service);
     let local = object.is_some_and(|s| text(s, "spec.externalTrafficPolicy") == "Local");
@@ -507,6 +515,12 @@ pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String>
         .filter(|(_, node)| index.nodes.get(*node).is_some_and(|n| takes(n)))
         .map(|(id, _)| id.clone())
         .collect()
+}
+
+/// Whether there is such a Service.
+pub fn has_service(world: &World, ns: &str, name: &str) -> bool {
+    let store = &world.kube.store;
+    store.find(SERVICES, &Name::new(ns, name)).is_some()
 }
 
 /// An image can no longer be pulled.

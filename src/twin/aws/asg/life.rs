@@ -118,6 +118,21 @@ fn launch(world: &mut World, name: &str) -> bool {
     let Some(asg) = world.cloud.asgs.get(name).cloned() else {
         return false;
     };
+    // ASG-4.
+    let groups = &world.cloud.elb.groups;
+    if let Some(missing) = asg
+        .target_groups
+        .keys()
+        .find(|arn| !groups.contains_key(*arn))
+    {
+        let failure = format!(
+            "One or more target groups not found. Validating load balancer configuration failed. ({missing})"
+        );
+        if let Some(asg) = world.cloud.asgs.get_mut(name) {
+            asg.failed_launch = Some(failure);
+        }
+        return false;
+    }
     let mut by_count: Vec<(usize, String)> = zones(world, &asg)
         .into_iter()
         .map(|(zone, n)| (n, zone))

@@ -78,6 +78,8 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
         "DetachLoadBalancerTargetGroups" => {
             sources::detach(world, input, input.texts("TargetGroupARNs"))
         }
+        "AttachLoadBalancers" => sources::attach_classic(world, input),
+        "DetachLoadBalancers" => sources::detach_classic(world, input),
         "AttachTrafficSources" => sources::attach(world, input, sources::identifiers(input)?),
         "DetachTrafficSources" => sources::detach(world, input, sources::identifiers(input)?),
         _ => Err(unknown(Service::Autoscaling, op)),

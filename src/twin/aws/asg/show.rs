@@ -189,10 +189,11 @@ pub fn tags(world: &World, input: Input) -> Result<Value, AwsError> {
     Ok(json!({"Tags": page.items, "NextToken": page.next}))
 }
 
-/// DescribeLifecycleHooks: those EKS puts on its groups.
+/// DescribeLifecycleHooks: those EKS puts on its groups (ASG-6), and others.
 pub fn hooks(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let names = input.texts("LifecycleHookNames");
-    let asg = ops::group_of(world, input)?.name.clone();
+    let group = ops::group_of(world, input)?;
+    let (asg, others) = (group.name.clone(), group.hooks.clone());
     let hook = |name: &str, transition: &str| {
         json!({
             "LifecycleHookName": name,
@@ -210,6 +211,7 @@ pub fn hooks(world: &mut World, input: Input) -> Result<Value, AwsError> {
     .into_iter()
     .filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name))
     .map(|(name, transition)| hook(name, transition))
+    .chain(others)
     .collect();
     Ok(json!({"LifecycleHooks": hooks}))
 }

@@ -12,6 +12,39 @@ use crate::twin::aws::page::page;
 use crate::twin::aws::state::Asg;
 use crate::twin::world::World;
 
+/// AttachLoadBalancers: additive, as of target groups (CLB-1).
+pub fn attach_classic(world: &mut World, input: Input) -> Result<Value, AwsError> {
+    let names = input.texts("LoadBalancerNames");
+    let missing = |n: &&String| !elb::classic_exists(&world.cloud, n);
+    if let Some(missing) = names.iter().find(missing) {
+        return Err(AwsError::validation(format!(
+            "Provided Load Balancers may not be valid. Please ensure they exist and try again. ({missing})"
+        )));
+    }
+    let group = ops::group_of(world, input)?;
+    group.load_balancers.extend(names.iter().cloned());
+    let members: Vec<String> = group.members.keys().cloned().collect();
+    for name in &names {
+        elb::attached(world, name, &members);
+    }
+    Ok(json!({}))
+}
+
+/// DetachLoadBalancers: the instances are deregistered.
+pub fn detach_classic(world: &mut World, input: Input) -> Result<Value, AwsError> {
+    let names = input.texts("LoadBalancerNames");
+    let group = ops::group_of(world, input)?;
+    if let Some(missing) = names.iter().find(|n| !group.load_balancers.contains(*n)) {
+        return Err(AwsError::validation(format!(
+            "Trying to remove Load Balancers that are not part of the group: {missing}"
+        )));
+    }
+    for name in &names {
+        group.load_balancers.remove(name);
+    }
+    Ok(json!({}))
+}
+
 /// The target groups among a request's traffic sources.
 pub fn identifiers(input: Input) -> Result<Vec<String>, AwsError> {
     let sources = input.list("TrafficSources");

@@ -84,6 +84,7 @@ fn new_asg(world: &mut World, group: &Nodegroup, name: String, template: String)
         load_balancers: Default::default(),
         suspended: Default::default(),
         tags,
+        hooks: Vec::new(),
         created: world.now(),
         failed_launch: None,
     }

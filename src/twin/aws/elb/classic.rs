@@ -1,47 +1,235 @@
-//! Classic load balancers (the API of 2012-06-01): the instances of attached Auto Scaling groups are registered, and a
-//! running one is in service. Health checks of their own they have not here.
+//! Classic load balancers (the API of 2012-06-01): the instances of attached Auto Scaling groups are registered, and others
+//! one by one (CLB-1). An instance is in service when it answers at every instance port of the listeners; how many checks
+//! that takes is left out, and so are listeners without one.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::twin::aws::call::Input;
+use crate::twin::aws::call::{Input, Service};
 use crate::twin::aws::error::AwsError;
+use crate::twin::aws::kube::{self, Probe};
+use crate::twin::aws::page::page;
+use crate::twin::aws::state::{Classic, Cloud};
+use crate::twin::aws::unknown;
 use crate::twin::world::World;
 
-/// DescribeInstanceHealth.
-pub fn health(world: &World, input: Input) -> Result<Value, AwsError> {
-    let name = input.need("LoadBalancerName")?;
-    let by_hand = world.cloud.elb.classics.get(name);
-    let attached: Vec<_> = world
-        .cloud
-        .asgs
-        .values()
-        .filter(|asg| asg.load_balancers.contains(name))
-        .collect();
-    if by_hand.is_none() && attached.is_empty() {
-        return Err(AwsError::new(
-            400,
-            "LoadBalancerNotFound",
-            format!("There is no ACTIVE Load Balancer named '{name}'"),
-        ));
+/// Answers for classic load balancers.
+pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError> {
+    match op {
+        "DescribeLoadBalancers" => balancers(world, input),
+        "DescribeTags" => tags(world, input),
+        "DescribeInstanceHealth" => health(world, input),
+        "RegisterInstancesWithLoadBalancer" => register(world, input),
+        "DeregisterInstancesFromLoadBalancer" => deregister(world, input),
+        _ => Err(unknown(Service::Elb, op)),
     }
-    let members = attached.iter().flat_map(|asg| &asg.members);
+}
+
+fn not_found(name: &str) -> AwsError {
+    AwsError::new(
+        400,
+        "LoadBalancerNotFound",
+        format!("There is no ACTIVE Load Balancer named '{name}'"),
+    )
+}
+
+/// Whether there is one of that name: one that is known by an attachment only counts too.
+pub fn exists(cloud: &Cloud, name: &str) -> bool {
+    cloud.elb.classics.contains_key(name)
+        || cloud.asgs.values().any(|a| a.load_balancers.contains(name))
+}
+
+/// The instances of Auto Scaling groups that fill it.
+fn filled(cloud: &Cloud, name: &str) -> BTreeSet<String> {
+    let attached = cloud.asgs.values();
+    let attached = attached.filter(|asg| asg.load_balancers.contains(name));
+    let members = attached.flat_map(|asg| &asg.members);
     let in_service = members.filter(|(_, m)| m.lifecycle == "InService");
-    let ids: BTreeSet<&String> = in_service
-        .map(|(id, _)| id)
-        .chain(by_hand.into_iter().flatten())
+    in_service.map(|(id, _)| id.clone()).collect()
+}
+
+/// Everyone who is registered.
+fn members(cloud: &Cloud, name: &str) -> BTreeSet<String> {
+    let mut ids = filled(cloud, name);
+    if let Some(classic) = cloud.elb.classics.get(name) {
+        ids.extend(classic.registered.iter().cloned());
+        ids.retain(|id| !classic.deregistered.contains(id));
+    }
+    ids
+}
+
+/// An Auto Scaling group was attached: whatever of it was taken out one by one is in again.
+pub fn attached(world: &mut World, name: &str, instances: &[String]) {
+    if let Some(classic) = world.cloud.elb.classics.get_mut(name) {
+        classic.deregistered.retain(|id| !instances.contains(id));
+    }
+}
+
+/// The instance is no more.
+pub fn forget(world: &mut World, id: &str) {
+    for classic in world.cloud.elb.classics.values_mut() {
+        classic.registered.remove(id);
+        classic.deregistered.remove(id);
+    }
+}
+
+/// DescribeInstanceHealth.
+fn health(world: &World, input: Input) -> Result<Value, AwsError> {
+    let name = input.need("LoadBalancerName")?;
+    if !exists(&world.cloud, name) {
+        return Err(not_found(name));
+    }
+    let ports = world.cloud.elb.classics.get(name).map(|c| c.ports.clone());
+    let ports = ports.unwrap_or_default();
+    let state = |id: String| {
+        let running = world
+            .cloud
+            .instances
+            .get(&id)
+            .is_some_and(|i| i.state == "running");
+        let answers = |port: &u16| kube::probe(world, &id, i64::from(*port)) == Probe::Answers;
+        if running && ports.iter().all(answers) {
+            json!({"InstanceId": id, "State": "InService", "ReasonCode": "N/A", "Description": "N/A"})
+        } else {
+            let why = match running {
+                true => {
+                    "Instance has failed at least the UnhealthyThreshold number of health checks consecutively."
+                }
+                false => "Instance is in terminated state.",
+            };
+            json!({"InstanceId": id, "State": "OutOfService", "ReasonCode": "Instance", "Description": why})
+        }
+    };
+    let states: Vec<Value> = members(&world.cloud, name).into_iter().map(state).collect();
+    Ok(json!({"InstanceStates": states}))
+}
+
+/// DescribeLoadBalancers.
+fn balancers(world: &World, input: Input) -> Result<Value, AwsError> {
+    let names = input.texts("LoadBalancerNames");
+    if let Some(missing) = names.iter().find(|n| !exists(&world.cloud, n)) {
+        return Err(not_found(missing));
+    }
+    let known = world.cloud.elb.classics.iter();
+    let wanted = known.filter(|(name, _)| names.is_empty() || names.contains(name));
+    let page = page(
+        wanted,
+        input.text("Marker"),
+        input.number("PageSize").unwrap_or(400),
+    )?;
+    let shown: Vec<Value> = page
+        .items
+        .iter()
+        .map(|(name, classic)| balancer(world, name, classic))
         .collect();
-    let states: Vec<Value> = ids
-        .into_iter()
-        .map(|id| {
-            let instance = world.cloud.instances.get(id);
-            if instance.is_some_and(|i| i.state == "running") {
-                json!({"InstanceId": id, "State": "InService", "ReasonCode": "N/A", "Description": "N/A"})
-            } else {
-                json!({"InstanceId": id, "State": "OutOfService", "ReasonCode": "Instance", "Description": "Instance is in terminated state."})
-            }
+    Ok(json!({"LoadBalancerDescriptions": shown, "NextMarker": page.next}))
+}
+
+fn balancer(world: &World, name: &str, classic: &Classic) -> Value {
+    let listeners: Vec<Value> = classic
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(i, port)| {
+            let listener = json!({"Protocol": "TCP", "LoadBalancerPort": 80 + i, "InstanceProtocol": "TCP", "InstancePort": port});
+            json!({"Listener": listener, "PolicyNames": []})
         })
         .collect();
-    Ok(json!({"InstanceStates": states}))
+    let instances: Vec<Value> = members(&world.cloud, name)
+        .into_iter()
+        .map(|id| json!({"InstanceId": id}))
+        .collect();
+    let target = format!("TCP:{}", classic.ports.first().copied().unwrap_or(80));
+    json!({
+        "LoadBalancerName": name,
+        "DNSName": format!("{name}-1234567890.{}.elb.amazonaws.com", world.cloud.region),
+        "ListenerDescriptions": listeners,
+        "AvailabilityZones": classic.zones,
+        "Subnets": [],
+        "VPCId": classic.vpc,
+        "Instances": instances,
+        "HealthCheck": {"Target": target, "Interval": 10, "Timeout": 5, "UnhealthyThreshold": 6, "HealthyThreshold": 2},
+        "SecurityGroups": [],
+        "CreatedTime": world.cloud.eks.as_ref().map(|eks| eks.created.to_string()),
+        "Scheme": "internet-facing",
+    })
+}
+
+/// DescribeTags: at most 20 names, as of the newer API.
+fn tags(world: &World, input: Input) -> Result<Value, AwsError> {
+    let names = input.texts("LoadBalancerNames");
+    if names.is_empty() || names.len() > 20 {
+        return Err(AwsError::validation(
+            "1 validation error detected: Value at 'loadBalancerNames' failed to satisfy constraint: Member must have length less than or equal to 20",
+        ));
+    }
+    let mut shown = Vec::new();
+    for name in names {
+        if !exists(&world.cloud, &name) {
+            return Err(not_found(&name));
+        }
+        let tags = world.cloud.elb.tags.get(&name).into_iter().flatten();
+        let tags: Vec<Value> = tags.map(|(k, v)| json!({"Key": k, "Value": v})).collect();
+        shown.push(json!({"LoadBalancerName": name, "Tags": tags}));
+    }
+    Ok(json!({"TagDescriptions": shown}))
+}
+
+fn named(input: Input) -> Vec<String> {
+    let instances = input.list("Instances").iter().map(Input);
+    let ids = instances.filter_map(|i| i.text("InstanceId"));
+    ids.map(str::to_owned).collect()
+}
+
+fn answered(world: &World, name: &str) -> Value {
+    let ids = members(&world.cloud, name).into_iter();
+    let instances: Vec<Value> = ids.map(|id| json!({"InstanceId": id})).collect();
+    json!({"Instances": instances})
+}
+
+/// RegisterInstancesWithLoadBalancer.
+fn register(world: &mut World, input: Input) -> Result<Value, AwsError> {
+    let name = input.need("LoadBalancerName")?;
+    if !exists(&world.cloud, name) {
+        return Err(not_found(name));
+    }
+    let ids = named(input);
+    let running = |id: &String| {
+        world
+            .cloud
+            .instances
+            .get(id)
+            .is_some_and(|i| i.state == "running")
+    };
+    if let Some(bad) = ids.iter().find(|id| !running(id)) {
+        return Err(AwsError::new(
+            400,
+            "InvalidInstance",
+            format!("Could not find EC2 instance {bad}."),
+        ));
+    }
+    let classic = world.cloud.elb.classics.entry(name.to_owned()).or_default();
+    for id in ids {
+        classic.deregistered.remove(&id);
+        classic.registered.insert(id);
+    }
+    Ok(answered(world, name))
+}
+
+/// DeregisterInstancesFromLoadBalancer: they are out at once.
+fn deregister(world: &mut World, input: Input) -> Result<Value, AwsError> {
+    let name = input.need("LoadBalancerName")?;
+    if !exists(&world.cloud, name) {
+        return Err(not_found(name));
+    }
+    let filled = filled(&world.cloud, name);
+    let classic = world.cloud.elb.classics.entry(name.to_owned()).or_default();
+    for id in named(input) {
+        classic.registered.remove(&id);
+        if filled.contains(&id) {
+            classic.deregistered.insert(id);
+        }
+    }
+    Ok(answered(world, name))
 }

@@ -1,5 +1,5 @@
 //! A load balancer controller, as far as others see it: its rules come back, its target groups follow the nodes (LBC-1 to
-//! LBC-4).
+//! LBC-4). The cloud provider's service controller is another such: it fills what it made for a Service (LBC-7, CCM-1).
 
 use std::time::Duration;
 
@@ -24,8 +24,18 @@ pub fn synced(world: &mut World) {
         return;
     };
     for (arn, binding) in controller.bindings {
+        let gone = |(ns, name): &(String, String)| !kube::has_service(world, ns, name);
+        if binding.service.as_ref().is_some_and(gone) {
+            remove(world, &arn);
+            continue;
+        }
         let wanted = kube::balanced(world, &binding.node_selector);
-        let port = i64::from(binding.port);
+        if let Some(classic) = world.cloud.elb.classics.get_mut(&arn) {
+            classic.registered = wanted.into_iter().collect();
+            continue;
+        }
+        let own = world.cloud.elb.groups.get(&arn).map(|g| g.port);
+        let port = binding.port.map(i64::from).or(own);
         let registered: Vec<String> = world
             .cloud
             .elb
@@ -40,13 +50,32 @@ pub fn synced(world: &mut World) {
             })
             .unwrap_or_default();
         for id in wanted.iter().filter(|id| !registered.contains(id)) {
-            targets::register(world, &arn, id, Some(port));
+            targets::register(world, &arn, id, port);
         }
         for id in registered.iter().filter(|id| !wanted.contains(id)) {
             targets::deregister(world, &arn, id, None);
         }
     }
     after(world, SYNC, Due::Synced);
+}
+
+/// A Service of type LoadBalancer was deleted: the cloud provider deletes what it made for it (LBC-7).
+fn remove(world: &mut World, served: &str) {
+    if let Some(controller) = &mut world.cloud.switches.controller {
+        controller.bindings.remove(served);
+    }
+    let elb = &mut world.cloud.elb;
+    elb.groups.remove(served);
+    elb.classics.remove(served);
+    elb.tags.remove(served);
+    let listeners: Vec<String> = (elb.listeners.values())
+        .filter(|l| forwards(&l.actions).iter().any(|(arn, _)| arn == served))
+        .map(|l| l.arn.clone())
+        .collect();
+    for listener in listeners {
+        elb.listeners.remove(&listener);
+        elb.tags.remove(&listener);
+    }
 }
 
 /// Somebody wrote to a rule; the controller hears of it within half a minute when the rule is its own.

@@ -18,6 +18,7 @@ use super::unknown;
 use crate::twin::world::World;
 
 pub use actions::{forwards, normal};
+pub use classic::{attached, exists as classic_exists, forget as forget_classic};
 pub use targets::{Visit, delay, deregister, forget, is_draining, is_healthy, register, visit};
 
 /// Something that will happen in Elastic Load Balancing.
@@ -59,6 +60,9 @@ pub fn start(world: &mut World) {
 
 /// Answers for Elastic Load Balancing.
 pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError> {
+    if input.text("Version") == Some("2012-06-01") {
+        return classic::run(world, op, input);
+    }
     match op {
         "DescribeLoadBalancers" => show::balancers(world, input),
         "DescribeListeners" => show::listeners(world, input),
@@ -69,7 +73,6 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
         "DescribeTags" => show::tags(world, input),
         "AddTags" => rules::tag(world, input),
         "RemoveTags" => rules::untag(world, input),
-        "DescribeInstanceHealth" => classic::health(world, input),
         "DescribeTargetHealth" => targets::health(world, input),
         "RegisterTargets" => targets::register_all(world, input),
         "DeregisterTargets" => targets::deregister_all(world, input),

@@ -117,6 +117,7 @@ pub fn forget(world: &mut World, id: &str) {
     for group in world.cloud.elb.groups.values_mut() {
         group.targets.retain(|(i, _), _| i != id);
     }
+    super::forget_classic(world, id);
 }
 
 fn states<'w>(world: &'w World, group: &str, id: &'w str) -> impl Iterator<Item = &'w TargetState> {
@@ -381,14 +382,14 @@ pub fn register_all(world: &mut World, input: Input) -> Result<Value, AwsError> 
     Ok(json!({}))
 }
 
-/// DeregisterTargets: one that is not registered is no error.
+/// DeregisterTargets: one that is not registered is no error. One that was registered with a port of its own is known by it
+/// only (ELB-15).
 pub fn deregister_all(world: &mut World, input: Input) -> Result<Value, AwsError> {
     let arn = input.need("TargetGroupArn")?;
-    world.cloud.elb.groups.get(arn).ok_or_else(no_group)?;
-    for target in input.list("Targets").iter().map(Input) {
-        if let Some(id) = target.text("Id") {
-            deregister(world, arn, id, target.number("Port"));
-        }
+    let group = world.cloud.elb.groups.get(arn).ok_or_else(no_group)?;
+    let named: Vec<(String, i64)> = asked(input, group).collect();
+    for (id, port) in named {
+        deregister(world, arn, &id, Some(port));
     }
     Ok(json!({}))
 }

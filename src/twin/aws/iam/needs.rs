@@ -67,7 +67,7 @@ pub fn needs(cloud: &Cloud, call: &Call) -> Vec<Need> {
         }
         Service::Ec2 => on(vec![ec2_resource(cloud, &call.op, input)]),
         Service::Autoscaling => on(groups(cloud, &call.op, input)),
-        Service::Elb => on(vec![balancer(&call.op, input)]),
+        Service::Elb => on(vec![balancer(cloud, &call.op, input)]),
         Service::Ssm => {
             let names = input.texts("Names").into_iter();
             let names = names.chain(input.text("Name").map(str::to_owned));
@@ -231,8 +231,19 @@ fn groups(cloud: &Cloud, op: &str, input: Input) -> Vec<String> {
     named.into_iter().map(arn).collect()
 }
 
-/// The rule, listener or target group that a write is about; reads are about none.
-fn balancer(op: &str, input: Input) -> String {
+/// The rule, listener, target group or classic load balancer that a write is about; reads are about none.
+fn balancer(cloud: &Cloud, op: &str, input: Input) -> String {
+    if matches!(
+        op,
+        "RegisterInstancesWithLoadBalancer" | "DeregisterInstancesFromLoadBalancer"
+    ) {
+        return format!(
+            "arn:aws:elasticloadbalancing:{}:{}:loadbalancer/{}",
+            cloud.region,
+            cloud.account,
+            input.text("LoadBalancerName").unwrap_or_default()
+        );
+    }
     let arn = match op {
         "ModifyRule" => input.text("RuleArn"),
         "ModifyListener" => input.text("ListenerArn"),

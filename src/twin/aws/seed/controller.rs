@@ -9,6 +9,12 @@ use crate::twin::aws::state::{Binding, Cloud, Controller};
 
 /// Where a snapshot has its TargetGroupBindings.
 pub const BINDINGS: &str = "/apis/elbv2.k8s.aws/v1beta1/targetgroupbindings";
+/// The same of EKS Auto Mode.
+const AUTO_MODE_BINDINGS: &str = "/apis/eks.amazonaws.com/v1/targetgroupbindings";
+/// The tag by which the cloud provider names the Service that it made a load balancer for (LBC-7).
+const SERVICE_TAG: &str = "kubernetes.io/service-name";
+/// The annotation that says which nodes a load balancer takes (CCM-1).
+const NODE_LABELS: &str = "service.beta.kubernetes.io/aws-load-balancer-target-node-labels";
 
 /// The controller, where rules carry its tags or target groups are bound: what is there now is what it wants.
 pub fn of(cloud: &Cloud, snapshot: &Snapshot) -> Option<Controller> {
@@ -22,14 +28,52 @@ pub fn of(cloud: &Cloud, snapshot: &Snapshot) -> Option<Controller> {
         .filter(|r| !r.default && owned(&r.arn))
         .map(|r| (r.arn.clone(), r.actions.clone()))
         .collect();
-    let bindings: BTreeMap<String, Binding> = snapshot
-        .kubernetes
-        .get(BINDINGS)
+    let kubernetes = &snapshot.kubernetes;
+    let bound = [BINDINGS, AUTO_MODE_BINDINGS]
         .into_iter()
+        .filter_map(|path| kubernetes.get(path))
         .flatten()
-        .filter_map(|b| binding(snapshot, b))
-        .collect();
+        .filter_map(|b| binding(snapshot, b));
+    let served = cloud.elb.groups.values();
+    let served = served
+        .filter(|g| g.target_type == "instance")
+        .map(|g| &g.arn);
+    let of_services = served
+        .chain(cloud.elb.classics.keys())
+        .filter_map(|served| of_service(cloud, snapshot, served));
+    let bindings: BTreeMap<String, Binding> = of_services.chain(bound).collect();
     (!rules.is_empty() || !bindings.is_empty()).then_some(Controller { rules, bindings })
+}
+
+fn service<'s>(snapshot: &'s Snapshot, namespace: &str, name: &str) -> Option<&'s Value> {
+    let is_it = |s: &&Value| {
+        let of = |pointer: &str| s.pointer(pointer).and_then(Value::as_str);
+        of("/metadata/name") == Some(name) && of("/metadata/namespace") == Some(namespace)
+    };
+    let services = snapshot.kubernetes.get("/api/v1/services");
+    services.into_iter().flatten().find(is_it)
+}
+
+/// What the cloud provider made for a Service of type LoadBalancer: it takes the nodes that the Service's annotation names,
+/// all where there is none.
+fn of_service(cloud: &Cloud, snapshot: &Snapshot, served: &str) -> Option<(String, Binding)> {
+    let owner = cloud.elb.tags.get(served)?.get(SERVICE_TAG)?;
+    let (namespace, name) = owner.split_once('/')?;
+    let found = service(snapshot, namespace, name)?;
+    let annotations = found.pointer("/metadata/annotations");
+    let labels = annotations.and_then(|a| a.get(NODE_LABELS)?.as_str());
+    let pairs = labels.into_iter().flat_map(|l| l.split(','));
+    let pairs = pairs.filter_map(|p| p.split_once('='));
+    let node_selector = pairs
+        .map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned()))
+        .filter(|(_, v)| !v.is_empty())
+        .collect();
+    let binding = Binding {
+        node_selector,
+        port: None,
+        service: Some((namespace.to_owned(), name.to_owned())),
+    };
+    Some((served.to_owned(), binding))
 }
 
 /// A binding with target type `instance` and the node port of its service.
@@ -39,17 +83,8 @@ fn binding(snapshot: &Snapshot, binding: &Value) -> Option<(String, Binding)> {
         return None;
     }
     let arn = text("/spec/targetGroupARN")?.to_owned();
-    let (namespace, service) = (text("/metadata/namespace")?, text("/spec/serviceRef/name")?);
-    let is_it = |s: &&Value| {
-        s.pointer("/metadata/name").and_then(Value::as_str) == Some(service)
-            && s.pointer("/metadata/namespace").and_then(Value::as_str) == Some(namespace)
-    };
-    let found = snapshot
-        .kubernetes
-        .get("/api/v1/services")
-        .into_iter()
-        .flatten()
-        .find(is_it)?;
+    let (namespace, name) = (text("/metadata/namespace")?, text("/spec/serviceRef/name")?);
+    let found = service(snapshot, namespace, name)?;
     let wanted = binding.pointer("/spec/serviceRef/port");
     let ports = found
         .pointer("/spec/ports")
@@ -71,7 +106,8 @@ fn binding(snapshot: &Snapshot, binding: &Value) -> Option<(String, Binding)> {
         arn,
         Binding {
             node_selector,
-            port: u16::try_from(port).ok()?,
+            port: Some(u16::try_from(port).ok()?),
+            service: None,
         },
     ))
 }

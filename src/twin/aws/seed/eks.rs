@@ -150,7 +150,12 @@ pub fn asgs(cloud: &mut Cloud, inventory: &Inventory, nodegroups: &BTreeMap<Stri
         else {
             continue;
         };
-        let made = auto_scaling_group(cloud, inventory.taken_at, group, owner);
+        // EKS's own two are on every group by themselves.
+        let hooks = inventory.lifecycle_hooks.get(&group.name);
+        let others = hooks.into_iter().flatten();
+        let others = others.filter(|h| !asg::EKS_HOOKS.contains(&h.name.as_str()));
+        let hooks: Vec<&asg::LifecycleHook> = others.collect();
+        let made = auto_scaling_group(cloud, inventory.taken_at, (group, &hooks), owner);
         for id in made.members.keys() {
             if let Some(instance) = cloud.instances.get_mut(id) {
                 instance.asg = Some(made.name.clone());
@@ -160,10 +165,23 @@ pub fn asgs(cloud: &mut Cloud, inventory: &Inventory, nodegroups: &BTreeMap<Stri
     }
 }
 
+/// A lifecycle hook as DescribeLifecycleHooks shows it.
+fn hook(asg: &str, hook: &asg::LifecycleHook) -> Value {
+    json!({
+        "LifecycleHookName": hook.name,
+        "AutoScalingGroupName": asg,
+        "LifecycleTransition": hook.transition,
+        "HeartbeatTimeout": 3600,
+        "GlobalTimeout": 172_800,
+        "DefaultResult": hook.default_result,
+        "NotificationTargetARN": hook.notifies,
+    })
+}
+
 fn auto_scaling_group(
     cloud: &mut Cloud,
     created: Timestamp,
-    group: &asg::Asg,
+    (group, hooks): (&asg::Asg, &[&asg::LifecycleHook]),
     owner: &Nodegroup,
 ) -> Asg {
     let mut members = BTreeMap::new();
@@ -213,6 +231,7 @@ fn auto_scaling_group(
             .iter()
             .map(|t| (t.key.clone(), (t.value.clone(), t.propagate)))
             .collect(),
+        hooks: hooks.iter().map(|h| hook(&group.name, h)).collect(),
         created,
         failed_launch: None,
     }

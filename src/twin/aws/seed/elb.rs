@@ -1,6 +1,6 @@
 //! Load balancers and what hangs off them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -37,6 +37,7 @@ pub fn seed(cloud: &mut Cloud, inventory: &Inventory) {
     for rule in &inventory.rules {
         seed_rule(out, rule);
     }
+    seed_classics(out, inventory);
     for group in &inventory.target_groups {
         let health = inventory
             .target_health
@@ -46,6 +47,30 @@ pub fn seed(cloud: &mut Cloud, inventory: &Inventory) {
         let made = target_group(group, health);
         out.tags.insert(group.arn.clone(), group.tags.clone());
         out.groups.insert(group.arn.clone(), made);
+    }
+}
+
+/// Fills in classic load balancers. Whoever is registered and in no Auto Scaling group that fills it was registered one by
+/// one.
+fn seed_classics(out: &mut Elb, inventory: &Inventory) {
+    for classic in &inventory.classic_balancers {
+        let filled = inventory.asgs.values().filter(|a| a.fills(&classic.name));
+        let filled = filled.flat_map(|a| a.instances.iter().map(|i| i.id.as_str()));
+        let filled: BTreeSet<&str> = filled.collect();
+        let targets = inventory.target_health.get(&classic.name);
+        let targets = targets.into_iter().flatten();
+        let by_hand = targets.filter(|t| !filled.contains(t.id.as_str()));
+        let made = Classic {
+            vpc: classic.vpc.clone().unwrap_or_default(),
+            zones: classic.zones.clone(),
+            ports: (classic.instance_ports.iter())
+                .filter_map(|p| u16::try_from(*p).ok())
+                .collect(),
+            registered: by_hand.map(|t| t.id.clone()).collect(),
+            deregistered: BTreeSet::new(),
+        };
+        out.classics.insert(classic.name.clone(), made);
+        out.tags.insert(classic.name.clone(), classic.tags.clone());
     }
 }
 

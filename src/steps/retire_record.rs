@@ -1,0 +1,101 @@
+//! What retiring a group does, and what it writes down of before.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::eks::Scaling;
+use crate::model::elb::{RegisteredTarget, short};
+use crate::steps::traffic::hand_registered::RegisteredIn;
+use crate::steps::traffic::targets::names;
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum Act {
+    Detach {
+        asg: String,
+        target_groups: Vec<String>,
+    },
+    /// Takes out what was registered one by one, and so does not leave with the Auto Scaling group.
+    Deregister {
+        target_group: String,
+        targets: Vec<RegisteredTarget>,
+    },
+    Delete,
+    ScaleToZero,
+    /// On the way back.
+    Register {
+        target_group: String,
+        targets: Vec<RegisteredTarget>,
+    },
+    /// On the way back.
+    Attach {
+        asg: String,
+        target_groups: Vec<String>,
+    },
+    /// On the way back.
+    ScaleUp {
+        size: Scaling,
+        attempt: u32,
+    },
+}
+
+/// What there was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Before {
+    /// Absent when there was no group. On a long way a later green may get the name of a blue that is gone.
+    pub(super) arn: Option<String>,
+    pub(super) status: Option<String>,
+    pub(super) size: Option<Scaling>,
+    pub(super) nodes: usize,
+    /// Auto Scaling groups and the target groups they filled.
+    pub(super) attached: Vec<Attached>,
+    /// What was registered one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) registered: Vec<RegisteredIn>,
+}
+
+/// An Auto Scaling group and the target groups it fills.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attached {
+    pub(super) asg: String,
+    pub(super) target_groups: Vec<String>,
+}
+
+impl Act {
+    /// Says it in words; `blue` is the group.
+    pub fn describe(&self, blue: &str) -> String {
+        match self {
+            Self::Detach { asg, target_groups } => {
+                let names: Vec<&str> = target_groups.iter().map(|t| short(t)).collect();
+                format!("detach {} from {asg}", names.join(", "))
+            }
+            Self::Deregister {
+                target_group,
+                targets,
+            } => format!("deregister {} from {}", names(targets), short(target_group)),
+            Self::Register {
+                target_group,
+                targets,
+            } => format!(
+                "register {} in {} again",
+                names(targets),
+                short(target_group)
+            ),
+            Self::Delete => format!("DeleteNodegroup {}, proved empty", blue),
+            Self::ScaleToZero => format!("scale {} to zero", blue),
+            Self::Attach { asg, target_groups } => {
+                let names: Vec<&str> = target_groups.iter().map(|t| short(t)).collect();
+                format!("attach {} to {asg} again", names.join(", "))
+            }
+            Self::ScaleUp { size, .. } => {
+                format!("scale {} up to {} nodes again", blue, size.desired)
+            }
+        }
+    }
+}
