@@ -41,11 +41,7 @@ async fn start() -> Aws {
         .unwrap();
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     assert!(client.request(reset).await.unwrap().status().is_success());
-    Aws::new(&eksup::clients::aws::over(
-        wire(server),
-        "us-east-1",
-        &Clock::system(),
-    ))
+    Aws::over(wire(server), "us-east-1", &Clock::system())
 }
 
 /// A network in two zones.

@@ -22,7 +22,7 @@ async fn read(plan: &Plan) -> Inventory {
     let clock = Clock::starting_at(snapshot.inventory.taken_at);
     let twin = Twin::start(scenario::load(&snapshot, 1));
     let region = &snapshot.inventory.region;
-    let aws = Aws::new(&eksup::clients::aws::over(twin.wire(), region, &clock));
+    let aws = Aws::over(twin.wire(), region, &clock);
     let cluster = connect::find(&aws, &plan.cluster).await.unwrap();
     let kube = connect::over(&aws, &cluster, &clock, twin.wire()).unwrap();
     inventory::read(&aws, &kube, &plan.cluster, Some(plan.to), &clock)

@@ -25,11 +25,7 @@ impl Reading {
         fastrand::seed(1);
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let twin = Twin::start(scenario::load(snapshot, 1));
-        let aws = Aws::new(&eksup::clients::aws::over(
-            twin.wire(),
-            &snapshot.inventory.region,
-            &clock,
-        ));
+        let aws = Aws::over(twin.wire(), &snapshot.inventory.region, &clock);
         let name = snapshot.inventory.cluster.name.clone();
         let cluster = connect::find(&aws, &name).await.unwrap();
         let kube = connect::over(&aws, &cluster, &clock, twin.wire()).unwrap();
@@ -282,7 +278,7 @@ async fn a_target_group_deleted_between_two_calls_leaves_blues_own_in_the_route(
                 tower::ServiceExt::oneshot(inner.clone(), request)
             }));
         let region = &snapshot.inventory.region;
-        reading.aws = Aws::new(&eksup::clients::aws::over(wire, region, &reading.clock));
+        reading.aws = Aws::over(wire, region, &reading.clock);
         let read = reading.read().await.unwrap();
         assert_eq!(read.unread, [], "{call}");
         assert!(read.target_groups.iter().all(|g| g.arn != gone), "{call}");

@@ -15,6 +15,8 @@ type Result<T> = std::result::Result<T, ApiError>;
 
 /// How many names one DescribeAutoScalingGroups takes.
 const NAMES: usize = 50;
+/// How many of the latest activities tell why launches fail.
+const ACTIVITIES: i32 = 20;
 
 impl Aws {
     /// All of them in as few calls as the API allows; names that do not exist are absent from the answer.
@@ -30,6 +32,36 @@ impl Aws {
         });
         let found = try_join_all(each).await?.into_iter().flatten().map(asg);
         Ok(found.map(|asg| (asg.name.clone(), asg)).collect())
+    }
+
+    /// Why the group's latest launches failed, newest first, each reason once.
+    pub async fn failed_launches(&self, asg: &str) -> Result<Vec<String>> {
+        let out = self
+            .asg
+            .describe_scaling_activities()
+            .auto_scaling_group_name(asg)
+            .max_records(ACTIVITIES)
+            .send()
+            .await
+            .map_err(|e| failed("autoscaling:DescribeScalingActivities", e))?;
+        let mut reasons: Vec<String> = Vec::new();
+        for activity in out.activities.unwrap_or_default() {
+            let status = activity.status_code.as_ref();
+            let ended_badly = matches!(
+                status,
+                Some(
+                    types::ScalingActivityStatusCode::Failed
+                        | types::ScalingActivityStatusCode::Cancelled
+                )
+            );
+            let launch =
+                (activity.description.as_deref()).is_some_and(|d| d.starts_with("Launching"));
+            let reason = activity.status_message.unwrap_or_default();
+            if ended_badly && launch && !reason.is_empty() && !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        Ok(reasons)
     }
 
     /// Adds or replaces tags.

@@ -6,16 +6,17 @@ use aws_sdk_ec2::types;
 use futures::future::try_join_all;
 
 use crate::aws::Aws;
+use crate::aws::ec2_launch::options;
 use crate::clients::error::aws as failed;
 use crate::model::ec2::{Instance, InterfaceLimits, LaunchTemplateVersion, Subnet};
 use crate::model::{ApiError, Class};
 
-type Result<T> = std::result::Result<T, ApiError>;
+pub(super) type Result<T> = std::result::Result<T, ApiError>;
 
 /// How many instance types one request names.
-const TYPES: usize = 100;
+pub(super) const TYPES: usize = 100;
 /// How many values one filter takes.
-const VALUES: usize = 200;
+pub(super) const VALUES: usize = 200;
 
 impl Aws {
     /// Subnets; an id that does not exist is absent from the answer.
@@ -164,7 +165,7 @@ impl Aws {
     }
 }
 
-fn filter(name: &str, values: &[String]) -> types::Filter {
+pub(super) fn filter(name: &str, values: &[String]) -> types::Filter {
     types::Filter::builder()
         .name(name)
         .set_values(Some(values.to_vec()))
@@ -220,6 +221,7 @@ fn template_version(v: types::LaunchTemplateVersion) -> LaunchTemplateVersion {
             .as_ref()
             .and_then(|d| d.instance_type.as_ref())
             .map(|t| t.as_str().to_owned()),
+        options: data.as_ref().map(options).unwrap_or_default(),
         user_data: data.and_then(|d| d.user_data),
     }
 }

@@ -13,6 +13,7 @@ use crate::model::eks::{
     Addon, AddonChange, AddonOffer, Cluster, ClusterVersion, Insight, NewNodegroup, Nodegroup,
     NodegroupChange, Update, UpdateOf,
 };
+use crate::model::pod_identity::PodIdentityAssociation;
 use crate::model::{AddonVersion, ApiError, Class, Minor};
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -329,6 +330,28 @@ impl Aws {
             .try_collect()
             .await
             .map_err(|e| failed("eks:ListFargateProfiles", e))
+    }
+
+    /// Service accounts whose pods get a role by Pod Identity.
+    pub async fn pod_identities(&self, cluster: &str) -> Result<Vec<PodIdentityAssociation>> {
+        let pages = self
+            .eks
+            .list_pod_identity_associations()
+            .cluster_name(cluster)
+            .into_paginator();
+        let found: Vec<_> = pages
+            .items()
+            .send()
+            .try_collect()
+            .await
+            .map_err(|e| failed("eks:ListPodIdentityAssociations", e))?;
+        let association = |a: types::PodIdentityAssociationSummary| {
+            Some(PodIdentityAssociation {
+                namespace: a.namespace?,
+                service_account: a.service_account?,
+            })
+        };
+        Ok(found.into_iter().filter_map(association).collect())
     }
 
     /// Names of the add-ons that EKS manages.

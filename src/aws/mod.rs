@@ -5,6 +5,7 @@ pub mod classic;
 mod convert_eks;
 mod convert_elb;
 pub mod ec2;
+pub mod ec2_launch;
 pub mod eks;
 mod eks_refresh;
 #[cfg(test)]
@@ -13,6 +14,7 @@ pub mod elb;
 #[cfg(test)]
 mod elb_tests;
 pub mod iam;
+pub mod quotas;
 pub mod sts;
 
 use aws_config::SdkConfig;
@@ -20,7 +22,8 @@ use aws_config::SdkConfig;
 use crate::clients::aws::Whole;
 use crate::clients::calls::Logged;
 use crate::clients::credentials::Chain;
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, Class, Clock};
+use crate::wire::Wire;
 
 /// How many calls about many objects are under way at once; more would only be throttled.
 pub const AT_ONCE: usize = 8;
@@ -53,6 +56,8 @@ pub struct Aws {
     pub asg: aws_sdk_autoscaling::Client,
     pub sts: aws_sdk_sts::Client,
     pub sns: aws_sdk_sns::Client,
+    /// Where calls go that no client library makes; none: over HTTPS to AWS.
+    pub wire: Option<Wire>,
 }
 
 impl Aws {
@@ -80,6 +85,15 @@ impl Aws {
             sns: client!(aws_sdk_sns),
             config: config.clone(),
             chain: None,
+            wire: None,
+        }
+    }
+
+    /// Clients whose every request goes over `wire`.
+    pub fn over(wire: Wire, region: &str, clock: &Clock) -> Self {
+        Self {
+            wire: Some(wire.clone()),
+            ..Self::new(&crate::clients::aws::over(wire, region, clock))
         }
     }
 

@@ -171,8 +171,8 @@ pub async fn ahead(reached: &Reached, wish: &Wish, live: Option<&Ui>) -> Result<
         });
     }
     let inventory = match live {
-        Some(ui) => reached.read_for_upgrade(wish.plan.to, ui).await?,
-        None => reached.read(Some(wish.plan.to)).await?,
+        Some(ui) => reached.read_for_upgrade(&wish.plan, ui).await?,
+        None => reached.read_for_plan(&wish.plan).await?,
     };
     let (route, mut findings) = match &wish.saved {
         Some(saved) => {

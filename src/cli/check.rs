@@ -57,7 +57,7 @@ pub fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
 
 async fn survey_live(cx: &Context, plan: &Plan) -> Result<Vec<Finding>, CliError> {
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
-    let inventory = reached.read_for_upgrade(plan.to, &cx.ui).await?;
+    let inventory = reached.read_for_upgrade(plan, &cx.ui).await?;
     let (route, mut found) = route::survey(plan, &inventory);
     found.extend(permissions::missing(&reached, plan, route.as_ref(), &inventory).await?);
     Ok(found)

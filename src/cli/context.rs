@@ -15,10 +15,11 @@ use super::start::usage;
 use super::ui::Ui;
 use crate::aws::Aws;
 use crate::inventory::connect::{Way, connect};
-use crate::inventory::refresh_insights;
+use crate::inventory::{self, refresh_insights};
 use crate::k8s::Kube;
 use crate::model::{ApiError, Class, Clock, Inventory, Minor, eks};
 use crate::plan::{self, Plan};
+use crate::{ready, route};
 
 /// What a command has at hand.
 #[derive(Clone, Debug)]
@@ -44,18 +45,32 @@ impl Reached {
         Ok(patiently(read).await?)
     }
 
-    /// One reading for an upgrade to `to` that is about to be judged: where the control plane has a hop ahead, EKS is
+    /// One reading of the cluster, with what only the plan says that it must be read.
+    pub async fn read_for_plan(&self, plan: &Plan) -> Result<Inventory, CliError> {
+        let inventory = self.read(Some(plan.to)).await?;
+        let read = || inventory::read_for_plan(&self.aws, plan, inventory.clone());
+        let inventory = patiently(read).await?;
+        // Which versions an add-on goes through, only the route says.
+        let versions = match route::build(plan, &inventory) {
+            Ok(route) => ready::configured_versions(&route, &inventory),
+            Err(_) => return Ok(inventory),
+        };
+        let read = || inventory::read_schemas(&self.aws, &versions, inventory.clone());
+        Ok(patiently(read).await?)
+    }
+
+    /// One reading for an upgrade by `plan` that is about to be judged: where the control plane has a hop ahead, EKS is
     /// asked first to judge its insights anew, which changes nothing in the cluster.
-    pub async fn read_for_upgrade(&self, to: Minor, ui: &Ui) -> Result<Inventory, CliError> {
+    pub async fn read_for_upgrade(&self, plan: &Plan, ui: &Ui) -> Result<Inventory, CliError> {
         let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
-        if self.cluster.version < to && self.cluster.status == "ACTIVE" {
+        if self.cluster.version < plan.to && self.cluster.status == "ACTIVE" {
             let say = |text: &str| ui.say(text);
             let ask = || refresh_insights(&self.aws, &self.cluster.name, &say);
             refresh = patiently(ask).await?;
         }
         Ok(Inventory {
             insights_refresh: refresh,
-            ..self.read(Some(to)).await?
+            ..self.read_for_plan(plan).await?
         })
     }
 }

@@ -43,7 +43,7 @@ pub fn read(path: &Path, plan: &Plan, ui: &Ui) -> Result<Inventory, CliError> {
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let twin = Twin::start(scenario::load(&snapshot, 1));
         let reached: Reached = rehearse::reach(twin.wire(), &snapshot, &clock).await?;
-        let inventory = reached.read_for_upgrade(plan.to, ui).await?;
+        let inventory = reached.read_for_upgrade(plan, ui).await?;
         Ok(inventory)
     })
 }

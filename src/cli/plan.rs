@@ -80,7 +80,7 @@ async fn run_live(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         show(&cx.ui, Some((&route, &done)), &[], &said, None)?;
         return pending(&args, &cx.again("apply", &args.plan));
     }
-    let inventory = reached.read_for_upgrade(plan.to, &cx.ui).await?;
+    let inventory = reached.read_for_upgrade(&plan, &cx.ui).await?;
     let (route, mut found) = route::survey(&plan, &inventory);
     found.extend(permissions::missing(&reached, &plan, route.as_ref(), &inventory).await?);
     let now = reached.clock.now();

@@ -164,7 +164,7 @@ async fn rehearse(
 /// Real clients over a twin's wire.
 pub async fn reach(wire: Wire, snapshot: &Snapshot, clock: &Clock) -> Result<Reached, CliError> {
     let region = &snapshot.inventory.region;
-    let aws = Aws::new(&crate::clients::aws::over(wire.clone(), region, clock));
+    let aws = Aws::over(wire.clone(), region, clock);
     let name = &snapshot.inventory.cluster.name;
     let cluster = patiently(|| connect::find(&aws, name)).await?;
     let kube = connect::over(&aws, &cluster, clock, wire)?;
@@ -188,6 +188,6 @@ async fn taken(cx: &Context, wish: &Wish) -> Result<Snapshot, CliError> {
         plan.cluster
     ));
     let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
-    let inventory = reached.read(Some(plan.to)).await?;
+    let inventory = reached.read_for_plan(plan).await?;
     Ok(snapshot::take(&reached.kube, inventory).await?)
 }

@@ -23,7 +23,7 @@ pub fn survey(plan: &Plan, inventory: &Inventory) -> (Option<Route>, Vec<Finding
 
 /// Draws the route anew after EKS refused a hop until node groups match.
 pub async fn again(plan: &Plan, reached: &Reached) -> Result<Route, CliError> {
-    let inventory = reached.read(Some(plan.to)).await?;
+    let inventory = reached.read_for_plan(plan).await?;
     let drawn = route::replan_for_matching_nodes(plan, &inventory);
     let found = ready::judge(plan, &inventory, &drawn);
     // What the new route would rest on must have been read; everything else was judged when the run began.

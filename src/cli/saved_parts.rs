@@ -383,6 +383,7 @@ mod tests {
                 image: None,
                 instance_type: None,
                 user_data: Some(data.to_owned()),
+                options: Default::default(),
             }];
         };
         let mut inventory = expense_dev();

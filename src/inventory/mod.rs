@@ -5,7 +5,9 @@
 
 mod balancers;
 pub mod connect;
+mod for_plan;
 mod insights;
+mod limits;
 mod read;
 pub mod scrub;
 pub mod snapshot;
@@ -13,5 +15,6 @@ pub mod snapshot;
 mod snapshot_tests;
 
 pub use connect::connect;
+pub use for_plan::{read_for_plan, read_schemas};
 pub use insights::refresh_insights;
 pub use read::read;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::balancers::{Balancers, balancers};
+use super::limits::limits;
 use crate::aws::{AT_ONCE, Aws, unless_gone};
 use crate::k8s::Kube;
 use crate::model::inventory::Unread;
@@ -60,6 +61,7 @@ pub async fn read(
             notes.or_default(aws.cluster_versions()),
             notes.or_default(aws.insights(name)),
             notes.or_default(aws.list_fargate_profiles(name)),
+            notes.or_none(aws.pod_identities(name)),
             catalog(aws, &cluster, to, &addons, &notes),
             updates_in_progress(aws, &cluster, &notes),
         )
@@ -101,8 +103,9 @@ pub async fn read(
         namespaces,
         cni,
     ) = kubernetes;
-    let (cluster_versions, insights, fargate_profiles, addon_catalog, updates) = upkeep;
     let (asgs, instances, lifecycle_hooks) = machines;
+    let (cluster_versions, insights, fargate_profiles, pod_identities, addon_catalog, updates) =
+        upkeep;
     let (subnets, launch_templates, balancers) = network;
     let Balancers {
         load_balancers,
@@ -112,8 +115,13 @@ pub async fn read(
         classic_balancers,
         target_health,
     } = balancers;
+    let nodegroups = with_numbers(nodegroups, &launch_templates);
+    let launch_templates = each_once(launch_templates);
     let types = instance_types(&nodegroups, &instances, &launch_templates);
-    let interface_limits = notes.or_default(aws.interface_limits(&types)).await?;
+    let (interface_limits, limits) = futures::try_join!(
+        notes.or_default(aws.interface_limits(&types)),
+        limits(aws, &types, &notes),
+    )?;
     Ok(Inventory {
         taken_at,
         region: aws.region.clone(),
@@ -151,6 +159,10 @@ pub async fn read(
         interface_limits,
         webhooks: validating.into_iter().chain(mutating).collect(),
         namespaces,
+        images: Vec::new(),
+        limits: Some(limits),
+        pod_identities,
+        addon_schemas: BTreeMap::new(),
         unread: notes.into_unread(),
     })
 }
@@ -248,18 +260,49 @@ async fn launch_templates(
     aws: &Aws,
     nodegroups: &[eks::Nodegroup],
     notes: &Notes,
-) -> Result<Vec<ec2::LaunchTemplateVersion>> {
+) -> Result<Vec<AskedVersion>> {
     let used: BTreeSet<(&str, &str)> = nodegroups
         .iter()
         .filter_map(|g| g.launch_template.as_ref())
-        .filter_map(|t| Some((t.id.as_deref()?, t.version.as_deref().unwrap_or("$Default"))))
+        .filter_map(|t| Some((t.id.as_deref()?, asked_version(t))))
         .collect();
-    let each = used
-        .into_iter()
-        .map(|(id, version)| notes.or_none(aws.launch_template_version(id, version)));
-    let found: Vec<Option<ec2::LaunchTemplateVersion>> =
+    let each = used.into_iter().map(async |(id, version)| {
+        let found = notes
+            .or_none(aws.launch_template_version(id, version))
+            .await?;
+        Ok::<_, ApiError>(found.map(|found| (version.to_owned(), found)))
+    });
+    let found: Vec<Option<AskedVersion>> =
         stream::iter(each).buffered(AT_ONCE).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// A template version by the number or the name (`$Latest`, `$Default`) that was asked for.
+type AskedVersion = (String, ec2::LaunchTemplateVersion);
+
+fn asked_version(template: &eks::LaunchTemplateRef) -> &str {
+    template.version.as_deref().unwrap_or("$Default")
+}
+
+/// The groups with the number of the template version that each uses: a name means another one tomorrow.
+fn with_numbers(mut groups: Vec<eks::Nodegroup>, found: &[AskedVersion]) -> Vec<eks::Nodegroup> {
+    for template in groups.iter_mut().filter_map(|g| g.launch_template.as_mut()) {
+        let number = found.iter().find(|(asked, version)| {
+            *asked == asked_version(template) && Some(&version.id) == template.id.as_ref()
+        });
+        if let Some((_, version)) = number {
+            template.version = Some(version.version.to_string());
+        }
+    }
+    groups
+}
+
+fn each_once(found: Vec<AskedVersion>) -> Vec<ec2::LaunchTemplateVersion> {
+    let by_number: BTreeMap<(String, i64), ec2::LaunchTemplateVersion> = found
+        .into_iter()
+        .map(|(_, version)| ((version.id.clone(), version.version), version))
+        .collect();
+    by_number.into_values().collect()
 }
 
 fn instance_ids<'a>(

@@ -1,11 +1,13 @@
 //! Takes out of an object what a snapshot must not hold. Pure.
 //!
 //! Secrets and ConfigMaps are never read. Of what is read, whatever may carry a secret goes: values of environment
-//! variables (their names stay), commands and arguments (but for two flags of a cluster autoscaler), headers of probes, what a container said when it ended, and
+//! variables (their names stay), commands and arguments (but for the flags
+//! by which a cluster autoscaler names its groups and the AWS Load Balancer Controller its VPC), headers of probes, what a container said when it ended, and
 //! the copy of the manifest that `kubectl apply` leaves.
 
 use serde_json::Value;
 
+use crate::model::pod_identity::METADATA_FLAGS;
 use crate::model::{Inventory, marks};
 
 /// Annotations that repeat the manifest.
@@ -48,18 +50,25 @@ fn named(name: &str, field: &mut Value) {
     }
 }
 
-/// Takes a container's commands out, but for the flags by which a cluster autoscaler names its groups.
+/// Takes a container's commands out, but for the few flags that are judged.
 fn commands(container: &mut Value) {
     let Some(container) = container.as_object_mut() else {
         return;
     };
     let image = container.get("image").and_then(Value::as_str);
-    let autoscaler = image.is_some_and(|i| i.contains("cluster-autoscaler"));
+    let is = |name: &str| image.is_some_and(|i| i.contains(name));
+    let kept = if is("cluster-autoscaler") {
+        marks::AUTOSCALER_FLAGS
+    } else if is("aws-load-balancer-controller") {
+        METADATA_FLAGS
+    } else {
+        &[]
+    };
     for field in ["command", "args"] {
-        if let Some(Value::Array(words)) = container.get_mut(field).filter(|_| autoscaler) {
+        if let Some(Value::Array(words)) = container.get_mut(field).filter(|_| !kept.is_empty()) {
             words.retain(|word| {
                 let flag = word.as_str().and_then(|w| w.split_once('='));
-                flag.is_some_and(|(flag, _)| marks::AUTOSCALER_FLAGS.contains(&flag))
+                flag.is_some_and(|(flag, _)| kept.contains(&flag))
             });
         } else {
             container.remove(field);
@@ -76,6 +85,7 @@ fn without(items: &mut [Value], fields: &[&str]) {
 /// Scrubs a reading, and empties the lists that a snapshot holds as the API server gave them.
 pub fn inventory(mut inventory: Inventory) -> Inventory {
     for template in &mut inventory.launch_templates {
+        template.options.user_data = Some(template.user_data_traits());
         template.user_data = None;
     }
     for addon in &mut inventory.addons {

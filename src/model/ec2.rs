@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::user_data::UserDataTraits;
+
 /// DescribeSubnets, one subnet.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -52,4 +54,34 @@ pub struct LaunchTemplateVersion {
     /// Base64, as EC2 answers it. Left out of snapshots: user data can hold secrets.
     #[serde(skip_serializing, default)]
     pub user_data: Option<String>,
+    #[serde(default)]
+    pub options: LaunchOptions,
+}
+
+/// What else of a template version decides how instances run, or whether two groups of them can stand at once.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct LaunchOptions {
+    /// How many hops an answer of the metadata service may take: containers are the second.
+    pub metadata_hop_limit: Option<i32>,
+    /// Whether the metadata service asks for session tokens: optional or required.
+    pub metadata_tokens: Option<String>,
+    /// Whether there is a metadata service: enabled or disabled.
+    pub metadata_endpoint: Option<String>,
+    /// spot or capacity-block.
+    pub market: Option<String>,
+    /// The capacity reservation, or the group of them, that instances must run in.
+    pub reservation: Option<String>,
+    /// What the user data does; kept where the user data itself is not.
+    pub user_data: Option<UserDataTraits>,
+}
+
+impl LaunchTemplateVersion {
+    /// What the user data does; nothing where there is none.
+    pub fn user_data_traits(&self) -> UserDataTraits {
+        match &self.user_data {
+            Some(text) => UserDataTraits::read(text),
+            None => self.options.user_data.unwrap_or_default(),
+        }
+    }
 }

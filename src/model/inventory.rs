@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::admission::AdmissionWebhook;
 use super::cni::{CniSettings, EniConfig};
+use super::image::Image;
 use super::kube::{Attachment, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload};
-use super::{Minor, asg, ec2, eks, elb};
+use super::limits::Limits;
+use super::pod_identity::PodIdentityAssociation;
+use super::{AddonVersion, Minor, asg, ec2, eks, elb};
 
 /// One reading of a cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +78,18 @@ pub struct Inventory {
     /// Labels by namespace; empty where they could not be read.
     #[serde(default)]
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
+    /// Images that templates and the plan name.
+    #[serde(default)]
+    pub images: Vec<Image>,
+    /// What the account may have and the region has; none in snapshots of older versions.
+    #[serde(default)]
+    pub limits: Option<Limits>,
+    /// None where they were not read.
+    #[serde(default)]
+    pub pod_identities: Option<Vec<PodIdentityAssociation>>,
+    /// JSON Schemas of the configuration of add-ons that have one, by add-on and version; an empty one takes none.
+    #[serde(default)]
+    pub addon_schemas: BTreeMap<String, BTreeMap<AddonVersion, String>>,
     /// Readings the upgrade can do without, and why they failed. Never silent: each becomes a finding.
     pub unread: Vec<Unread>,
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::scheduling::{NodeSelector, PodTemplate, Scheduling};
+use super::pod_identity::PodCloudUse;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,6 +50,9 @@ pub struct Node {
     pub ready_since: Option<Timestamp>,
     /// Such as `v1.27.16-eks-473151a`.
     pub kubelet_version: String,
+    /// Such as `Amazon Linux 2023.7.20250609`.
+    #[serde(default)]
+    pub os_image: String,
     pub allocatable: Resources,
     /// Other resources than CPU, memory and pods, such as ephemeral-storage and nvidia.com/gpu. Bytes or a number.
     #[serde(default)]
@@ -182,6 +186,8 @@ pub struct Pod {
     #[serde(default)]
     pub ready_delay_seconds: i64,
     pub created: Option<Timestamp>,
+    #[serde(default)]
+    pub cloud: PodCloudUse,
 }
 
 fn always() -> bool {

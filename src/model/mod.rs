@@ -3,6 +3,7 @@
 //! AWS objects are spelled in JSON as AWS spells them (EKS in camelCase, the others in PascalCase) and Kubernetes
 //! objects are cut down to what a decision needs. Nothing here does I/O.
 
+pub mod addon_schema;
 pub mod admission;
 pub mod asg;
 pub mod clock;
@@ -11,13 +12,17 @@ pub mod ec2;
 pub mod eks;
 pub mod elb;
 pub mod error;
+pub mod image;
 pub mod inventory;
 pub mod kube;
+pub mod limits;
 pub mod marks;
 pub mod operator_budgets;
 pub mod restarts;
 pub mod scheduling;
+pub mod pod_identity;
 pub mod snapshot;
+pub mod user_data;
 pub mod version;
 pub mod window;
 

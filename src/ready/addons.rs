@@ -1,5 +1,6 @@
 //! Add-ons: their state, whether a version runs on each minor of the way, and those EKS does not manage.
 
+use super::addon_config;
 use super::case::Case;
 use super::codes::Code;
 use super::{Finding, Severity};
@@ -29,6 +30,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         }
         compatible(case, &addon.name, out);
     }
+    addon_config::judge(case, out);
     for found in route::self_managed(case.inventory) {
         let version = found.version.as_deref().unwrap_or("of unknown version");
         out.push(Finding::new(

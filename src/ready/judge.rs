@@ -125,6 +125,12 @@ const READINGS: &[Reading] = &[
         Needed::Always,
         "The add-ons' order and versions rest",
     ),
+    // Asked for only where an add-on has a configuration.
+    reading(
+        "eks:DescribeAddonConfiguration",
+        Needed::Always,
+        "Whether add-ons' configuration suits their next versions rests",
+    ),
     reading("list nodes", Needed::Always, "The whole route rests"),
     reading("list pods", Needed::Always, "The whole route rests"),
     reading(

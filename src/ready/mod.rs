@@ -1,5 +1,6 @@
 //! Readiness: what stands in the way of an upgrade, and what a reader should know. Pure; see `docs/findings.md`.
 
+mod addon_config;
 mod addons;
 mod addresses;
 mod autoscaler;
@@ -10,8 +11,12 @@ mod cni_addresses;
 mod codes;
 mod finding;
 mod fit;
+mod image_fit;
 mod judge;
+mod limits;
+mod metadata_access;
 mod nodes;
+mod operating_system;
 mod pods;
 mod replacements;
 mod sick;
@@ -29,6 +34,7 @@ mod unknown_tests;
 #[cfg(test)]
 mod webhook_tests;
 
+pub use addon_config::configured_versions;
 pub use codes::Code;
 pub use finding::{Finding, Severity};
 pub use judge::judge;

@@ -3,7 +3,7 @@
 use super::case::{Case, some};
 use super::codes::Code;
 use super::traffic::green_labels;
-use super::{Finding, Severity, addresses, fit, sick};
+use super::{Finding, Severity, addresses, fit, image_fit, limits, operating_system, sick};
 use crate::model::Minor;
 use crate::plan::RetireHow;
 use crate::route;
@@ -61,6 +61,9 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     addresses::judge(case, out);
     daemons(case, out);
     fit::judge(case, out);
+    operating_system::judge(case, out);
+    image_fit::judge(case, out);
+    limits::judge(case, out);
 }
 
 /// Groups with an image of their own that the route leaves as they are.

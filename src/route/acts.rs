@@ -68,11 +68,20 @@ pub fn create(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
             .clone()
             .or_else(|| template.name.clone())
             .unwrap_or_default();
-        let source_version = template
-            .version
-            .as_deref()
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(1);
+        let number = template.version.as_deref().and_then(|v| v.parse().ok());
+        // A reading gives names (`$Latest`, `$Default`) their number; where it could not, nobody knows what blue runs.
+        let source_version = number.unwrap_or_else(|| {
+            draft.problem(
+                Obstacle::TemplateVersionUnknown,
+                format!("node group {}", origin.name),
+                format!(
+                    "which version of launch template {id} it uses could not be read ({}), so none can be made like it",
+                    template.version.as_deref().unwrap_or("it names none")
+                ),
+                "allow ec2:DescribeLaunchTemplateVersions on it, or set `launchTemplateVersion` instead of `ami`",
+            );
+            0
+        });
         let spec = StepSpec::LaunchTemplate {
             template: id.clone(),
             source_version,

@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::Engine;
-
 use super::draft::Draft;
-use super::fleet::{Mover, template};
+use super::fleet::{Mover, template, template_of_green};
 use super::problem::Obstacle;
+use super::user_data;
 use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
+use crate::model::image::{Accelerator, accelerator};
 use crate::model::{Inventory, Minor, marks};
-use crate::plan::Capacity;
+use crate::plan::{Capacity, NodeGroup};
 
 /// Amazon Linux 2 images end with this minor's predecessor.
 const LAST_AL2: Minor = Minor::new(32);
 
 /// The image type of a group's green on `minor`; none where an image of its own decides.
-pub fn ami_type(mover: &Mover<'_>, minor: Minor) -> Option<String> {
+pub fn ami_type(inventory: &Inventory, mover: &Mover<'_>, minor: Minor) -> Option<String> {
     let blue = mover.origin.ami_type.as_deref();
     if mover.wish.ami.is_some()
         || mover.wish.launch_template_version.is_some()
@@ -29,6 +29,8 @@ pub fn ami_type(mover: &Mover<'_>, minor: Minor) -> Option<String> {
     let successor = match blue {
         Some("AL2_x86_64") => "AL2023_x86_64_STANDARD",
         Some("AL2_ARM_64") => "AL2023_ARM_64_STANDARD",
+        // One image of Amazon Linux 2 has the drivers of both makers (EKS-NG-26).
+        Some("AL2_x86_64_GPU") if runs_neuron(inventory, mover) => "AL2023_x86_64_NEURON",
         Some("AL2_x86_64_GPU") => "AL2023_x86_64_NVIDIA",
         other => return other.map(str::to_owned),
     };
@@ -36,6 +38,22 @@ pub fn ami_type(mover: &Mover<'_>, minor: Minor) -> Option<String> {
         Some(successor.to_owned())
     } else {
         blue.map(str::to_owned)
+    }
+}
+
+/// Whether the group's instances have Neuron devices.
+fn runs_neuron(inventory: &Inventory, mover: &Mover<'_>) -> bool {
+    let types = green_types(inventory, mover.origin, &mover.wish);
+    !types.is_empty() && types.iter().all(|t| accelerator(t) == Accelerator::Neuron)
+}
+
+/// The instance types that green may get: the plan's, the launch template's, or blue's.
+pub fn green_types(inventory: &Inventory, blue: &Nodegroup, wish: &NodeGroup) -> Vec<String> {
+    let decided = template_of_green(inventory, blue, wish).and_then(|t| t.instance_type.clone());
+    match (&wish.instance_types, decided) {
+        (_, Some(decided)) => vec![decided],
+        (Some(types), None) => types.clone(),
+        (None, None) => blue.instance_types.clone(),
     }
 }
 
@@ -148,7 +166,7 @@ pub fn size_reason(inventory: &Inventory, mover: &Mover<'_>, size: i32) -> Optio
 pub fn green(draft: &mut Draft<'_>, mover: &Mover<'_>, name: &str, size: i32) -> NewNodegroup {
     let (inventory, blue, wish) = (draft.inventory, mover.origin, &mover.wish);
     let subject = format!("node group {}", blue.name);
-    let ami_type = ami_type(mover, draft.at);
+    let ami_type = ami_type(inventory, mover, draft.at);
     let template = template(inventory, blue);
     let template_type = template.and_then(|t| t.instance_type.clone());
     let instance_types = match (&wish.instance_types, &template_type) {
@@ -167,23 +185,15 @@ pub fn green(draft: &mut Draft<'_>, mover: &Mover<'_>, name: &str, size: i32) ->
         (None, Some(_)) => Vec::new(),
         (None, None) => blue.instance_types.clone(),
     };
-    let becomes_al2023 = ami_type.as_deref().is_some_and(|t| t.starts_with("AL2023"))
-        && blue
-            .ami_type
-            .as_deref()
-            .is_some_and(|t| t.starts_with("AL2_"));
-    if becomes_al2023
-        && template
-            .and_then(|t| t.user_data.as_deref())
-            .is_some_and(bootstraps_al2)
-    {
-        let fix = "make a template version whose user data is a nodeadm NodeConfig, move blue's template to it, or set `amiType` and `launchTemplateVersion`";
-        draft.problem(
-            Obstacle::OldBootstrap,
-            subject.clone(),
-            "its launch template calls /etc/eks/bootstrap.sh, which AL2023 images do not have",
-            fix,
-        );
+    for misfit in user_data::misfits(inventory, blue, wish, ami_type.as_deref()) {
+        if misfit.blocks {
+            draft.problem(
+                Obstacle::OldBootstrap,
+                subject.clone(),
+                misfit.detail,
+                misfit.fix,
+            );
+        }
     }
     let release_version = if draft.at == draft.plan.to {
         wish.release_version.clone()
@@ -311,11 +321,4 @@ pub fn owner(group: &Nodegroup) -> Option<&'static str> {
     ["eksctl", "Terraform", "Pulumi", "CloudFormation"]
         .into_iter()
         .find(|o| owners.contains(o))
-}
-
-fn bootstraps_al2(user_data: &str) -> bool {
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(user_data.trim())
-        .unwrap_or_default();
-    String::from_utf8_lossy(&bytes).contains("/etc/eks/bootstrap.sh")
 }

@@ -49,6 +49,20 @@ pub fn template<'a>(
         .find(|t| Some(&t.id) == wanted.id.as_ref() && t.version == number)
 }
 
+/// The template version that green gets: the plan's, or blue's own. None where there is none or it was not read.
+pub fn template_of_green<'a>(
+    inventory: &'a Inventory,
+    blue: &Nodegroup,
+    wish: &NodeGroup,
+) -> Option<&'a crate::model::ec2::LaunchTemplateVersion> {
+    let Some(number) = wish.launch_template_version else {
+        return template(inventory, blue);
+    };
+    let id = blue.launch_template.as_ref()?.id.as_ref()?;
+    let mut versions = inventory.launch_templates.iter();
+    versions.find(|t| t.id == *id && t.version == number)
+}
+
 /// The oldest kubelet a group has or would launch.
 pub fn oldest_kubelet(inventory: &Inventory, group: &Nodegroup) -> Minor {
     inventory

@@ -45,7 +45,7 @@ pub fn migrate<'a>(
         .collect();
     let types: Vec<Option<String>> = movers
         .iter()
-        .map(|m| clone::ami_type(m, draft.at))
+        .map(|m| clone::ami_type(draft.inventory, m, draft.at))
         .collect();
     addons::before_nodes(draft, &types);
     if draft.plan.strategy == Strategy::Recreate {
@@ -85,6 +85,16 @@ fn plan_move<'m, 'a>(
     reserved: &BTreeSet<String>,
 ) -> Move<'m, 'a> {
     let (inventory, last) = (draft.inventory, draft.at == draft.plan.to);
+    if let Some(wish) = mover.wish.green.as_ref().filter(|_| last)
+        && let Some(why) = naming::refused(wish)
+    {
+        draft.problem(
+            Obstacle::GreenNameInvalid,
+            format!("node group {wish}"),
+            format!("the plan gives it to the green of {blue}, and {why}"),
+            "give green another name with `nodeGroups[].green`, or leave `green` out",
+        );
+    }
     let ours = |name: &str| {
         inventory.nodegroup(name).is_some_and(|g| {
             g.tags

@@ -14,6 +14,7 @@ mod problem;
 mod served;
 mod traffic;
 pub mod types;
+mod user_data;
 
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -24,10 +25,13 @@ mod tests;
 
 pub use addons::{SelfManaged, offers, self_managed};
 pub use build::{build, replan_for_matching_nodes};
-pub use clone::{live_size, owner, subnet_zones, volume_zones};
-pub use fleet::{custom_image, moves_itself, oldest_allowed, oldest_kubelet};
+pub use clone::{green_types, live_size, owner, subnet_zones, volume_zones};
+pub use fleet::{
+    custom_image, moves_itself, oldest_allowed, oldest_kubelet, template, template_of_green,
+};
 pub use problem::{Obstacle, RouteProblem};
 pub use served::{
     LocalBackend, behind, controlled, daemon_backends, local_backend, registered_by_hand,
 };
 pub use types::*;
+pub use user_data::{Misfit, blue_system, green_system, misfits};

@@ -7,6 +7,23 @@ use crate::model::Minor;
 /// EKS's own limit.
 const LONGEST: usize = 63;
 
+/// Why EKS takes no node group of this name (EKS-NG-2); none where it does.
+pub fn refused(name: &str) -> Option<String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.chars().count() > LONGEST {
+        Some(format!(
+            "EKS takes {LONGEST} characters at most; it has {}",
+            name.chars().count()
+        ))
+    } else if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        Some("a node group's name begins with a letter or a digit".to_owned())
+    } else {
+        name.chars().find(|c| !fits(*c)).map(|c| {
+            format!("a node group's name has letters, digits, `-` and `_` only, and it has `{c}`")
+        })
+    }
+}
+
 /// A name for the green of `blue` that nobody in `taken` has: `x-blue` becomes `x-green`, `x-green` becomes `x-blue`,
 /// anything else `NAME-green`; where that is taken, the version is appended, and then a number.
 pub fn green(blue: &str, minor: Minor, taken: &BTreeSet<String>) -> String {
@@ -81,12 +98,28 @@ mod tests {
         assert_ne!(name(&a, &[]), name(&b, &[]));
     }
 
+    #[test]
+    fn a_name_that_eks_refuses_is_told_with_the_reason() {
+        for (name, why) in [
+            ("", "begins with"),
+            ("-green", "begins with"),
+            ("apps.green", "`.`"),
+            ("grün", "`ü`"),
+        ] {
+            let said = refused(name).unwrap();
+            assert!(said.contains(why), "{name}: {said}");
+        }
+        assert!(refused(&"n".repeat(64)).unwrap().contains("63"));
+        assert_eq!(refused(&"n".repeat(63)), None);
+        assert_eq!(refused("apps_green-2"), None);
+    }
+
     proptest! {
         #[test]
         fn a_name_is_always_one_that_eks_takes(blue in "[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}", taken in proptest::collection::btree_set("[a-c]-(blue|green)", 0..4)) {
             let green = green(&blue, Minor::new(30), &taken);
             prop_assert!(green.len() <= 63 && green != blue && !taken.contains(&green));
-            prop_assert!(green.starts_with(|c: char| c.is_ascii_alphanumeric()));
+            prop_assert!(refused(&green).is_none(), "{}", green);
         }
     }
 }

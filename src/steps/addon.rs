@@ -291,7 +291,7 @@ impl Step<World> for AddonStep {
                 .addon_schema(&act.change.name, &act.change.version)
                 .await?
         {
-            crate::steps::addon_schema::check(values, &schema).map_err(|why| {
+            crate::model::addon_schema::check(values, &schema).map_err(|why| {
                 StepError::Broken(format!(
                     "the configuration of add-on {} does not satisfy the schema of {}: {why}. Change it with `aws eks \
                      update-addon --configuration-values`, then run `eksup apply` again.",

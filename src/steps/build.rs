@@ -7,7 +7,7 @@ use crate::steps::addon::AddonStep;
 use crate::steps::bake::Bake;
 use crate::steps::control_plane::ControlPlane;
 use crate::steps::drain::Drain;
-use crate::steps::green::{Green, Wish};
+use crate::steps::green::{Green, TemplateSource, Wish};
 use crate::steps::hold::Hold;
 use crate::steps::hold_blue::HoldBlue;
 use crate::steps::launch_template::LaunchTemplate;
@@ -94,7 +94,7 @@ pub fn build(
                 kubelet,
                 zones,
                 copy_asg_tags,
-                template_from,
+                template_from: template_from.and_then(|t| template_source(route, &id, &t)),
                 surge,
                 timeout,
             };
@@ -150,6 +150,24 @@ fn green_of(route: &Route, blue: &str) -> Option<String> {
         } if of == blue => Some(green.clone()),
         _ => None,
     })
+}
+
+/// How the template version for the green of step `id` is made: by the last step before it that makes one of `template`.
+fn template_source(route: &Route, id: &str, template: &str) -> Option<TemplateSource> {
+    let before = route.steps.iter().take_while(|s| s.id != id);
+    let made = before.filter_map(|s| match &s.spec {
+        StepSpec::LaunchTemplate {
+            template: of,
+            source_version,
+            image,
+        } if of == template => Some(TemplateSource {
+            template: of.clone(),
+            source_version: *source_version,
+            image: image.clone(),
+        }),
+        _ => None,
+    });
+    made.last()
 }
 
 /// How the pods of `green` came, and so how they go back.

@@ -97,6 +97,7 @@ pub mod tests {
             ready: "True".into(),
             ready_since: None,
             kubelet_version: "v1.27.16".into(),
+            os_image: String::new(),
             allocatable: Resources::default(),
             other_allocatable: Default::default(),
             created: None,

@@ -144,6 +144,7 @@ pub mod tests {
             restart_always: true,
             ready_delay_seconds: 0,
             created: None,
+            cloud: Default::default(),
         }
     }
 

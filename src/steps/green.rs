@@ -16,7 +16,9 @@ use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
 use crate::scheduling::node_affinity;
 use crate::steps::drain::{self, GreenDrain, GreenSeen};
+use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
+use crate::steps::launch_template;
 use crate::steps::updates::{POLL, issues};
 use crate::steps::{PATIENCE, World, absent_is_none};
 
@@ -31,11 +33,19 @@ pub struct Wish {
     pub kubelet: Option<Minor>,
     pub zones: Vec<String>,
     pub copy_asg_tags: bool,
-    /// The launch template whose newest version made by this tool is to be used.
-    pub template_from: Option<String>,
+    /// The launch template version that this run made and that is to be used.
+    pub template_from: Option<TemplateSource>,
     /// Green starts with this many nodes, and the drain grows it.
     pub surge: Option<u32>,
     pub timeout: Duration,
+}
+
+/// How a version of a launch template was made: like `source_version`, with `image`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateSource {
+    pub template: String,
+    pub source_version: i64,
+    pub image: String,
 }
 
 /// Creates green.
@@ -71,6 +81,8 @@ pub struct Seen {
     nodes: Vec<std::sync::Arc<Node>>,
     /// What is not ready on green's nodes though they are.
     daemons: Vec<String>,
+    /// Why nodes are missing, in Auto Scaling's words.
+    launches: Vec<String>,
     /// On the way back: who is still on green.
     leaving: Option<GreenSeen>,
 }
@@ -133,9 +145,9 @@ impl Green {
             None => group.scaling.desired.max(blue),
         };
         group.scaling.min = group.scaling.min.min(group.scaling.desired);
-        if let (Some(id), Some(version)) = (&self.wish.template_from, seen.template_version) {
+        if let (Some(from), Some(version)) = (&self.wish.template_from, seen.template_version) {
             group.launch_template = Some(LaunchTemplateRef {
-                id: Some(id.clone()),
+                id: Some(from.template.clone()),
                 name: None,
                 version: Some(version.to_string()),
             });
@@ -188,6 +200,7 @@ impl Green {
                 lacks.push(format!("no node is Ready in {zone}"));
             }
         }
+        lacks.extend(seen.launches.iter().cloned());
         for node in &ready {
             if let Some(wanted) = self.wish.kubelet
                 && Minor::from_reported(&node.kubelet_version).ok() != Some(wanted)
@@ -295,17 +308,11 @@ impl Step<World> for Green {
         let asg = take(&green);
         let blue_asg = take(&blue);
         let template_version = match &self.wish.template_from {
-            Some(template) if green.is_none() => {
-                let versions = world.aws.launch_template_versions(template).await?;
-                versions
-                    .iter()
-                    .filter(|v| {
-                        v.description
-                            .as_deref()
-                            .is_some_and(|d| d.starts_with("eksup: "))
-                    })
+            Some(from) if green.is_none() => {
+                let versions = world.aws.launch_template_versions(&from.template).await?;
+                // Another group, or another plan, may have made newer ones with other images.
+                launch_template::made(&versions, from.source_version, &from.image)
                     .map(|v| v.version)
-                    .max()
             }
             _ => None,
         };
@@ -319,6 +326,14 @@ impl Step<World> for Green {
         let all_ready = green.as_ref().is_some_and(|g| {
             nodes.iter().filter(|n| n.is_ready()).count() as i64 >= i64::from(g.scaling.desired)
         });
+        let zones = &self.wish.zones;
+        let has_node = |zone: &String| nodes.iter().any(|n| n.zone() == Some(zone));
+        let launches = match &green {
+            Some(green) if !all_ready || !zones.iter().all(has_node) => {
+                failed_launches(world, green).await?
+            }
+            Some(_) | None => Vec::new(),
+        };
         let daemons = if all_ready && !nodes.is_empty() {
             let mut sets = world.kube.daemon_sets().await?;
             // One that was Ready nowhere before is not asked for, as long as it is no better on blue.
@@ -350,6 +365,7 @@ impl Step<World> for Green {
             template_version,
             nodes,
             daemons,
+            launches,
             leaving: None,
         })
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 pub mod addon;
-pub mod addon_schema;
 pub mod bake;
 pub mod blue_capacity;
 pub mod build;
@@ -12,6 +11,7 @@ pub mod control_plane;
 pub mod drain;
 pub mod evictable;
 pub mod green;
+mod green_launches;
 pub mod green_scaling;
 pub mod hold;
 pub mod hold_blue;

@@ -44,11 +44,7 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let region = &snapshot.inventory.region;
         let twin = Twin::start(scenario::load(&snapshot, 1));
-        let aws = Aws::new(&eksup::clients::aws::over(
-            around(twin.wire()),
-            region,
-            &clock,
-        ));
+        let aws = Aws::over(around(twin.wire()), region, &clock);
         seldom(&aws).await;
         of_nothing(&aws).await;
         create_with_everything(&aws).await;

@@ -92,8 +92,7 @@ impl Rig {
 
     async fn reach(&self) -> Result<(Aws, Kube, String)> {
         let wire = self.wire.clone();
-        let config = eksup::clients::aws::over(wire.clone(), &self.region, &self.clock);
-        let aws = Aws::new(&config);
+        let aws = Aws::over(wire.clone(), &self.region, &self.clock);
         let cluster = self.must(connect::find(&aws, &self.plan.cluster).await)?;
         let kube = self.must(connect::over(&aws, &cluster, &self.clock, wire))?;
         Ok((aws, kube, cluster.arn))

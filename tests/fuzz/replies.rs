@@ -28,7 +28,7 @@ pub async fn read(snapshot: &Snapshot, plan: &Plan) -> Inventory {
 /// A reading over a wire.
 pub async fn read_over(wire: Wire, clock: &Clock, plan: &Plan) -> Result<Inventory, ApiError> {
     let region = plan.region.as_deref().unwrap_or("us-east-1");
-    let aws = Aws::new(&eksup::clients::aws::over(wire.clone(), region, clock));
+    let aws = Aws::over(wire.clone(), region, clock);
     let cluster = connect::find(&aws, &plan.cluster).await?;
     let kube = connect::over(&aws, &cluster, clock, wire)?;
     inventory::read(&aws, &kube, &plan.cluster, Some(plan.to), clock).await

@@ -126,11 +126,7 @@ impl Rig {
     }
 
     pub async fn reached(&self) -> Reached {
-        let aws = Aws::new(&eksup::clients::aws::over(
-            self.wire(),
-            &self.region,
-            &self.clock,
-        ));
+        let aws = Aws::over(self.wire(), &self.region, &self.clock);
         let find = || connect::find(&aws, &self.plan.cluster);
         let cluster = eksup::cli::context::patiently(find).await.unwrap();
         let kube = connect::over(&aws, &cluster, &self.clock, self.wire()).unwrap();

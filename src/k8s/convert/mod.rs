@@ -5,6 +5,7 @@ mod cni;
 mod node;
 mod other;
 mod pod;
+mod pod_cloud;
 mod quantity;
 mod scheduling;
 #[cfg(test)]

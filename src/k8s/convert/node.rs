@@ -40,6 +40,9 @@ pub fn node(mut node: v1::Node) -> Node {
             .as_ref()
             .map_or_else(|| "Unknown".to_owned(), |c| c.status.clone()),
         ready_since: ready.and_then(|c| time(c.last_transition_time)),
+        os_image: (status.node_info.as_ref())
+            .map(|i| i.os_image.clone())
+            .unwrap_or_default(),
         kubelet_version: status
             .node_info
             .map(|i| i.kubelet_version)

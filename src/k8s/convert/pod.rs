@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1;
 
+use super::pod_cloud::cloud_use;
 use super::quantity::resources_of;
 use super::{annotations, key, maker, scheduling, time, tolerations};
 use crate::model::kube::Pod;
@@ -24,7 +25,9 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
         .find(|c| c.type_ == "Ready" && c.status == "True");
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let requested = scheduling::requests(&spec);
+    let cloud = cloud_use(&spec);
     Pod {
+        cloud,
         key: key(&meta),
         owner: maker(&meta),
         uid: meta.uid.unwrap_or_default(),

@@ -63,6 +63,7 @@ pub fn node(name: &str, begun: Option<i64>) -> Node {
         ready: "True".into(),
         ready_since: None,
         kubelet_version: "v1.27.16".into(),
+        os_image: String::new(),
         allocatable: Resources::default(),
         other_allocatable: Default::default(),
         created: None,

@@ -32,6 +32,7 @@ mod error;
 mod iam;
 mod kube;
 mod page;
+mod quotas;
 pub mod scaling;
 mod seed;
 mod small;
@@ -141,6 +142,7 @@ fn run(world: &mut World, call: &Call) -> Result<Value, AwsError> {
         Service::Ssm => small::ssm(world, &call.op, input),
         Service::Sns => small::sns(world, &call.op, input),
         Service::Iam => iam::run(&world.cloud, &call.op, input),
+        Service::ServiceQuotas => quotas::run(&world.cloud, &call.op, input),
     }
 }
 

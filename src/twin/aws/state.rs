@@ -39,6 +39,8 @@ pub struct Cloud {
     pub client_tokens: BTreeMap<String, Value>,
     /// EBS volumes by id: their zone.
     pub volumes: BTreeMap<String, String>,
+    /// Quotas by `service/code`, where they are not those of a large account.
+    pub quotas: BTreeMap<String, f64>,
     /// Counts launches and registrations.
     pub number: u64,
 }
@@ -282,6 +284,8 @@ pub struct Asg {
     pub created: Timestamp,
     /// The last failed launch, in Auto Scaling's words.
     pub failed_launch: Option<String>,
+    /// Launches that failed, the latest last, in Auto Scaling's words; another zone may have taken the instance.
+    pub failures: Vec<(Timestamp, String)>,
 }
 
 /// An instance as its group sees it.

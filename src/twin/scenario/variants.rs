@@ -122,6 +122,7 @@ pub fn custom_ami() -> Snapshot {
         image: image.clone(),
         instance_type: Some("t3.large".to_owned()),
         user_data: Some(base64::engine::general_purpose::STANDARD.encode(USER_DATA)),
+        options: Default::default(),
     };
     for group in &mut i.nodegroups {
         group.ami_type = Some("CUSTOM".to_owned());

@@ -17,6 +17,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(60);
 /// Addresses a node takes of its subnet: its own, and the CNI's for pods.
 const ADDRESSES: i64 = 12;
+/// Failed activities that are kept of a group.
+const MOST_FAILURES: usize = 20;
 
 /// Lets every group look at its size.
 pub fn start(world: &mut World) {
@@ -159,13 +161,25 @@ fn launch(world: &mut World, name: &str) -> bool {
             ));
             continue;
         };
+        fail(world, name, failure.as_deref());
         place(world, &asg, &subnet, &zone);
         return true;
     }
+    fail(world, name, failure.as_deref());
     if let Some(asg) = world.cloud.asgs.get_mut(name) {
         asg.failed_launch = failure;
     }
     false
+}
+
+/// Remembers a launch that failed as an activity of the group, which Auto Scaling keeps though another zone launched.
+fn fail(world: &mut World, name: &str, why: Option<&str>) {
+    let now = world.now();
+    if let (Some(asg), Some(why)) = (world.cloud.asgs.get_mut(name), why) {
+        asg.failures.push((now, why.to_owned()));
+        let over = asg.failures.len().saturating_sub(MOST_FAILURES);
+        asg.failures.drain(..over);
+    }
 }
 
 fn place(world: &mut World, asg: &Asg, subnet: &str, zone: &str) {

@@ -61,6 +61,7 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
     match op {
         "DescribeAutoScalingGroups" => show::groups(world, input),
         "DescribeAutoScalingInstances" => show::instances(world, input),
+        "DescribeScalingActivities" => show::activities(world, input),
         "DescribeTags" => show::tags(world, input),
         "DescribeLifecycleHooks" => show::hooks(world, input),
         "DescribeTrafficSources" => sources::traffic(world, input),

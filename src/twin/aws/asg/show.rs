@@ -215,3 +215,29 @@ pub fn hooks(world: &mut World, input: Input) -> Result<Value, AwsError> {
     .collect();
     Ok(json!({"LifecycleHooks": hooks}))
 }
+
+/// DescribeScalingActivities: those that failed, newest first.
+pub fn activities(world: &World, input: Input) -> Result<Value, AwsError> {
+    let name = input.text("AutoScalingGroupName").unwrap_or_default();
+    let asg = world.cloud.asgs.get(name);
+    let activity = |(n, (at, why)): (usize, &(jiff::Timestamp, String))| {
+        json!({
+            "ActivityId": format!("{n:08}-0000-4000-8000-000000000000"),
+            "AutoScalingGroupName": name,
+            "Description": "Launching a new EC2 instance.  Status Reason: ".to_owned() + why,
+            "Cause": format!("At {at} an instance was started in response to a difference between desired and actual capacity, increasing the capacity."),
+            "StartTime": at.to_string(),
+            "EndTime": at.to_string(),
+            "StatusCode": "Failed",
+            "StatusMessage": why,
+            "Progress": 100,
+        })
+    };
+    let failures = asg
+        .into_iter()
+        .flat_map(|a| a.failures.iter().enumerate().rev());
+    let found: Vec<Value> = failures.map(activity).collect();
+    let most = input.number("MaxRecords").unwrap_or(100);
+    let page = page(found, input.text("NextToken"), most)?;
+    Ok(json!({"Activities": page.items, "NextToken": page.next}))
+}

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::filter::{passes, tag_set};
 use super::images;
+use super::types;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::page;
@@ -26,6 +27,13 @@ fn shown(world: &World, instance: &Instance) -> Value {
     let subnet = world.cloud.subnets.get(&instance.subnet);
     let alive = instance.state != "terminated";
     let here = |text: &str| alive.then(|| text.to_owned());
+    // A core of an ARM processor has one thread, others have two (EC2 User Guide, CPU options).
+    let arm = images::is_arm(&instance.instance_type);
+    let threads = if arm || types::of(&instance.instance_type).cpus < 2 {
+        1
+    } else {
+        2
+    };
     json!({
         "instanceId": instance.id,
         "imageId": instance.image,
@@ -39,6 +47,7 @@ fn shown(world: &World, instance: &Instance) -> Value {
         "subnetId": here(&instance.subnet),
         "vpcId": subnet.filter(|_| alive).map(|s| s.vpc.clone()),
         "architecture": if images::is_arm(&instance.instance_type) { "arm64" } else { "x86_64" },
+        "cpuOptions": {"coreCount": types::of(&instance.instance_type).cpus / threads, "threadsPerCore": threads},
         "rootDeviceType": "ebs",
         "rootDeviceName": "/dev/xvda",
         "amiLaunchIndex": 0,

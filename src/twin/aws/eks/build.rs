@@ -87,6 +87,7 @@ fn new_asg(world: &mut World, group: &Nodegroup, name: String, template: String)
         hooks: Vec::new(),
         created: world.now(),
         failed_launch: None,
+        failures: Vec::new(),
     }
 }
 

@@ -6,14 +6,13 @@ use serde_json::{Map, Value, json};
 
 use super::{Due, cluster_of, group, within};
 use crate::model::Minor;
+use crate::model::limits::NODE_GROUPS;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::{Eks, Launch, Nodegroup, TemplateVersion};
-use crate::twin::aws::{ec2, state::Cloud};
+use crate::twin::aws::{ec2, quotas, state::Cloud};
 use crate::twin::world::World;
 
-/// How many managed node groups a cluster may have.
-const MOST_GROUPS: usize = 30;
 /// Label prefixes that belong to Kubernetes and EKS.
 const RESERVED: &[&str] = &["kubernetes.io/", "k8s.io/", "eks.amazonaws.com/"];
 /// AMI types EKS knows; CUSTOM is what it answers for an image in a launch template.
@@ -69,11 +68,12 @@ pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
         ))
         .with("clusterName", eks.name.clone()));
     }
-    if eks.nodegroups.len() >= MOST_GROUPS {
+    let most = quotas::value(&world.cloud, &NODE_GROUPS.key());
+    if eks.nodegroups.len() as f64 >= most {
         return Err(AwsError::new(
             400,
             "ResourceLimitExceededException",
-            format!("Nodegroups per cluster limit {MOST_GROUPS} exceeded"),
+            format!("Nodegroups per cluster limit {most} exceeded"),
         ));
     }
     let (min, max, desired) = match sizes(input) {

@@ -234,6 +234,7 @@ fn auto_scaling_group(
         hooks: hooks.iter().map(|h| hook(&group.name, h)).collect(),
         created,
         failed_launch: None,
+        failures: Vec::new(),
     }
 }
 

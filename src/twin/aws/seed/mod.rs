@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::ec2::images;
 use super::state::*;
+use crate::model::ec2::LaunchOptions;
 use crate::model::snapshot::Snapshot;
 use crate::model::{Inventory, eks as model};
 
@@ -30,6 +31,9 @@ pub fn cloud(snapshot: &Snapshot) -> Cloud {
     };
     seed_network(&mut cloud, snapshot);
     seed_templates(&mut cloud, inventory);
+    if let Some(limits) = &inventory.limits {
+        cloud.quotas.clone_from(&limits.quotas);
+    }
     let versions = seed_versions(inventory);
     for version in &versions {
         for kind in images::KINDS {
@@ -127,18 +131,61 @@ fn offset(cidr: &str, address: &str) -> u32 {
     })
 }
 
+/// The options of a template version as RequestLaunchTemplateData spells them.
+fn seed_options(options: &LaunchOptions) -> Map<String, Value> {
+    let object = |members: Vec<(&str, Option<Value>)>| {
+        let there = members.into_iter();
+        let there = there.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let there: Map<String, Value> = there.collect();
+        (!there.is_empty()).then(|| Value::Object(there))
+    };
+    let text = |value: &Option<String>| value.as_ref().map(|v| json!(v));
+    let metadata = object(vec![
+        (
+            "HttpPutResponseHopLimit",
+            options.metadata_hop_limit.map(|n| json!(n)),
+        ),
+        ("HttpTokens", text(&options.metadata_tokens)),
+        ("HttpEndpoint", text(&options.metadata_endpoint)),
+    ]);
+    let target = options.reservation.as_ref().map(|target| {
+        let member = if target.starts_with("arn:") {
+            "CapacityReservationResourceGroupArn"
+        } else {
+            "CapacityReservationId"
+        };
+        json!({"CapacityReservationTarget": {member: target}})
+    });
+    let all = object(vec![
+        ("MetadataOptions", metadata),
+        (
+            "InstanceMarketOptions",
+            object(vec![("MarketType", text(&options.market))]),
+        ),
+        ("CapacityReservationSpecification", target),
+    ]);
+    match all {
+        Some(Value::Object(all)) => all,
+        _ => Map::new(),
+    }
+}
+
 fn seed_templates(cloud: &mut Cloud, inventory: &Inventory) {
     for version in &inventory.launch_templates {
         let mut data = Map::new();
+        // A snapshot keeps what user data does, not its text.
+        let traits = version.options.user_data.filter(|t| !t.is_empty());
+        let user_data = version.user_data.clone().or(traits.map(|t| t.stand_in()));
         for (member, value) in [
             ("ImageId", &version.image),
             ("InstanceType", &version.instance_type),
-            ("UserData", &version.user_data),
+            ("UserData", &user_data),
         ] {
             if let Some(value) = value {
                 data.insert(member.into(), json!(value));
             }
         }
+        data.extend(seed_options(&version.options));
         let template = cloud
             .templates
             .entry(version.id.clone())

@@ -1,0 +1,165 @@
+//! EC2, what decides whether and how instances launch: images, types, zones, vCPUs in use, options of templates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aws_sdk_ec2::types;
+use futures::future::try_join_all;
+
+use crate::aws::Aws;
+use crate::aws::ec2::{Result, TYPES, VALUES, filter};
+use crate::clients::error::aws as failed;
+use crate::model::ec2::LaunchOptions;
+use crate::model::image::Image;
+use crate::model::limits::cpu_class;
+
+/// vCPUs of running instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CpusInUse {
+    /// By the quota they count for.
+    pub by_quota: BTreeMap<String, i64>,
+    /// What one instance of a type has.
+    pub by_type: BTreeMap<String, i64>,
+}
+
+impl Aws {
+    /// Images; an id that does not exist, or that the account may not see, is absent from the answer.
+    pub async fn images(&self, ids: &[String]) -> Result<Vec<Image>> {
+        // By filter, not by id: one unknown id would fail the whole call.
+        let each = ids.chunks(VALUES).map(async |ids| {
+            let pages = self
+                .ec2
+                .describe_images()
+                .filters(filter("image-id", ids))
+                .into_paginator();
+            let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
+            found.map_err(|e| failed("ec2:DescribeImages", e))
+        });
+        let found = try_join_all(each).await?.into_iter().flatten();
+        Ok(found.map(image).collect())
+    }
+
+    /// The zones that offer each of the types; a type that none offers has none.
+    pub async fn type_offerings(
+        &self,
+        instance_types: &[String],
+    ) -> Result<BTreeMap<String, BTreeSet<String>>> {
+        let each = instance_types.chunks(VALUES).map(async |names| {
+            let pages = self
+                .ec2
+                .describe_instance_type_offerings()
+                .location_type(types::LocationType::AvailabilityZone)
+                .filters(filter("instance-type", names))
+                .into_paginator();
+            let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
+            found.map_err(|e| failed("ec2:DescribeInstanceTypeOfferings", e))
+        });
+        let mut zones: BTreeMap<String, BTreeSet<String>> = instance_types
+            .iter()
+            .map(|t| (t.clone(), BTreeSet::new()))
+            .collect();
+        for offering in try_join_all(each).await?.into_iter().flatten() {
+            if let (Some(name), Some(zone)) = (offering.instance_type, offering.location) {
+                let of_type = zones.entry(name.as_str().to_owned()).or_default();
+                of_type.insert(zone);
+            }
+        }
+        Ok(zones)
+    }
+
+    /// vCPUs by instance type.
+    pub async fn type_cpus(&self, instance_types: &[String]) -> Result<BTreeMap<String, i64>> {
+        let each = instance_types.chunks(TYPES).map(async |names| {
+            let names = names.iter().map(|n| types::InstanceType::from(n.as_str()));
+            let asked = self
+                .ec2
+                .describe_instance_types()
+                .set_instance_types(Some(names.collect()));
+            let found: std::result::Result<Vec<_>, _> =
+                asked.into_paginator().items().send().try_collect().await;
+            found.map_err(|e| failed("ec2:DescribeInstanceTypes", e))
+        });
+        let found = try_join_all(each).await?.into_iter().flatten();
+        let cpus = |t: types::InstanceTypeInfo| {
+            let cpus = t.v_cpu_info?.default_v_cpus?;
+            Some((t.instance_type?.as_str().to_owned(), i64::from(cpus)))
+        };
+        Ok(found.filter_map(cpus).collect())
+    }
+
+    /// vCPUs of all instances of the account in this region that run or begin to.
+    pub async fn cpus_in_use(&self) -> Result<CpusInUse> {
+        let pages = self
+            .ec2
+            .describe_instances()
+            .filters(filter(
+                "instance-state-name",
+                &["pending".to_owned(), "running".to_owned()],
+            ))
+            .max_results(1000)
+            .into_paginator();
+        let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
+        let found = found.map_err(|e| failed("ec2:DescribeInstances", e))?;
+        let mut in_use = CpusInUse::default();
+        for instance in found
+            .into_iter()
+            .flat_map(|r| r.instances.unwrap_or_default())
+        {
+            let Some(name) = instance.instance_type.as_ref().map(|t| t.as_str()) else {
+                continue;
+            };
+            let lifecycle = instance.instance_lifecycle.as_ref();
+            // Capacity that was bought beforehand counts for no quota of running instances.
+            if lifecycle == Some(&types::InstanceLifecycleType::CapacityBlock) {
+                continue;
+            }
+            let spot = lifecycle == Some(&types::InstanceLifecycleType::Spot);
+            let cpus = instance
+                .cpu_options
+                .as_ref()
+                .and_then(|c| Some(i64::from(c.core_count?) * i64::from(c.threads_per_core?)));
+            let (Some(cpus), Some(class)) = (cpus, cpu_class(name, spot)) else {
+                continue;
+            };
+            in_use.by_type.insert(name.to_owned(), cpus);
+            *in_use.by_quota.entry(class.quota.key()).or_default() += cpus;
+        }
+        Ok(in_use)
+    }
+}
+
+fn image(i: types::Image) -> Image {
+    Image {
+        id: i.image_id.unwrap_or_default(),
+        name: i.name.unwrap_or_default(),
+        description: i.description,
+        architecture: i.architecture.map(|a| a.as_str().to_owned()),
+        metadata_support: i.imds_support.map(|s| s.as_str().to_owned()),
+    }
+}
+
+/// The options of a template version's data.
+pub(super) fn options(data: &types::ResponseLaunchTemplateData) -> LaunchOptions {
+    let metadata = data.metadata_options.as_ref();
+    let target = data
+        .capacity_reservation_specification
+        .as_ref()
+        .and_then(|c| c.capacity_reservation_target.as_ref());
+    let market = data.instance_market_options.as_ref();
+    LaunchOptions {
+        metadata_hop_limit: metadata.and_then(|m| m.http_put_response_hop_limit),
+        metadata_tokens: metadata
+            .and_then(|m| m.http_tokens.as_ref())
+            .map(|t| t.as_str().to_owned()),
+        metadata_endpoint: metadata
+            .and_then(|m| m.http_endpoint.as_ref())
+            .map(|e| e.as_str().to_owned()),
+        market: market
+            .and_then(|m| m.market_type.as_ref())
+            .map(|m| m.as_str().to_owned()),
+        reservation: target.and_then(|t| {
+            let group = t.capacity_reservation_resource_group_arn.as_ref();
+            t.capacity_reservation_id.as_ref().or(group).cloned()
+        }),
+        user_data: None,
+    }
+}

@@ -1,0 +1,133 @@
+//! What only a plan says that it must be read: images, template versions and instance types that it names, and the schemas
+//! of the add-on versions on its route.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::limits::{add_cpus, add_quotas};
+use super::read::{Notes, sorted};
+use crate::aws::{AT_ONCE, Aws};
+use crate::model::limits::Limits;
+use crate::model::{AddonVersion, ApiError, Inventory};
+use crate::plan::Plan;
+
+type Result<T> = std::result::Result<T, ApiError>;
+
+/// Adds to a reading what the plan names.
+///
+/// # Errors
+/// Any failure that may pass (throttled, transient, expired).
+pub async fn read_for_plan(aws: &Aws, plan: &Plan, mut inventory: Inventory) -> Result<Inventory> {
+    let notes = Notes::default();
+    add_template_versions(aws, plan, &mut inventory, &notes).await?;
+    let given = plan.node_groups.iter().filter_map(|g| g.ami.clone());
+    let of_templates = inventory.launch_templates.iter();
+    let images: BTreeSet<String> = of_templates
+        .filter_map(|t| t.image.clone())
+        .chain(given)
+        .collect();
+    if !images.is_empty() {
+        let images: Vec<String> = images.into_iter().collect();
+        let found = notes.or_default(aws.images(&images)).await?;
+        inventory.images = sorted(found, |i| i.id.clone());
+    }
+    let types: BTreeSet<String> = plan
+        .node_groups
+        .iter()
+        .flat_map(|g| g.instance_types.iter().flatten().cloned())
+        .chain(
+            inventory
+                .launch_templates
+                .iter()
+                .filter_map(|t| t.instance_type.clone()),
+        )
+        .collect();
+    let mut limits = inventory.limits.take().unwrap_or_default();
+    let unknown = |t: &String| !limits.offerings.contains_key(t);
+    let types: Vec<String> = types.into_iter().filter(unknown).collect();
+    if !types.is_empty() {
+        add_types(aws, &types, &mut limits, &mut inventory, &notes).await?;
+    }
+    inventory.limits = Some(limits);
+    Ok(with_unread(inventory, notes))
+}
+
+/// Adds the schemas of add-on versions that a route goes through.
+///
+/// # Errors
+/// Any failure that may pass (throttled, transient, expired).
+pub async fn read_schemas(
+    aws: &Aws,
+    versions: &BTreeSet<(String, AddonVersion)>,
+    mut inventory: Inventory,
+) -> Result<Inventory> {
+    let notes = Notes::default();
+    let each = versions.iter().map(async |(name, version)| {
+        let schema = notes.or_none(aws.addon_schema(name, version)).await?;
+        Ok::<_, ApiError>(schema.map(|s| (name.clone(), version.clone(), s.unwrap_or_default())))
+    });
+    let found: Vec<Option<(String, AddonVersion, String)>> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let mut schemas: BTreeMap<String, BTreeMap<AddonVersion, String>> = BTreeMap::new();
+    for (name, version, schema) in found.into_iter().flatten() {
+        schemas.entry(name).or_default().insert(version, schema);
+    }
+    inventory.addon_schemas = schemas;
+    Ok(with_unread(inventory, notes))
+}
+
+fn with_unread(mut inventory: Inventory, notes: Notes) -> Inventory {
+    inventory.unread.extend(notes.into_unread());
+    let mut unread = sorted(inventory.unread, |n| (n.op.clone(), n.why.clone()));
+    unread.dedup();
+    Inventory {
+        unread,
+        ..inventory
+    }
+}
+
+/// The versions of blue's templates that the plan gives green.
+async fn add_template_versions(
+    aws: &Aws,
+    plan: &Plan,
+    inventory: &mut Inventory,
+    notes: &Notes,
+) -> Result<()> {
+    for wish in &plan.node_groups {
+        let template = inventory
+            .nodegroup(&wish.blue)
+            .and_then(|g| g.launch_template.as_ref());
+        let id = template.and_then(|t| t.id.clone());
+        let (Some(id), Some(number)) = (id, wish.launch_template_version) else {
+            continue;
+        };
+        let known =
+            |t: &crate::model::ec2::LaunchTemplateVersion| t.id == id && t.version == number;
+        if !inventory.launch_templates.iter().any(known) {
+            let number = number.to_string();
+            let found = aws.launch_template_version(&id, &number);
+            inventory
+                .launch_templates
+                .extend(notes.or_none(found).await?);
+        }
+    }
+    Ok(())
+}
+
+async fn add_types(
+    aws: &Aws,
+    types: &[String],
+    limits: &mut Limits,
+    inventory: &mut Inventory,
+    notes: &Notes,
+) -> Result<()> {
+    limits
+        .offerings
+        .extend(notes.or_default(aws.type_offerings(types)).await?);
+    inventory
+        .interface_limits
+        .extend(notes.or_default(aws.interface_limits(types)).await?);
+    add_cpus(aws, types, notes, limits).await?;
+    add_quotas(aws, types, notes, limits).await
+}

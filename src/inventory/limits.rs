@@ -1,0 +1,90 @@
+//! What the account may have and the region has of what green needs.
+
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::read::Notes;
+use crate::aws::{AT_ONCE, Aws};
+use crate::model::limits::{Limits, NODE_GROUPS, cpu_class};
+use crate::model::{ApiError, Class};
+
+type Result<T> = std::result::Result<T, ApiError>;
+
+/// Reads the limits for node groups of these instance types.
+pub(super) async fn limits(aws: &Aws, types: &[String], notes: &Notes) -> Result<Limits> {
+    let offerings = async {
+        if types.is_empty() {
+            return Ok(None);
+        }
+        notes.or_none(aws.type_offerings(types)).await
+    };
+    let (in_use, offerings) = futures::try_join!(notes.or_none(aws.cpus_in_use()), offerings)?;
+    let mut limits = Limits {
+        offerings: offerings.unwrap_or_default(),
+        ..Limits::default()
+    };
+    if let Some(in_use) = in_use {
+        limits.cpus = in_use.by_type;
+        limits.cpus_in_use = Some(in_use.by_quota);
+    }
+    add_cpus(aws, types, notes, &mut limits).await?;
+    add_quotas(aws, types, notes, &mut limits).await?;
+    Ok(limits)
+}
+
+/// vCPUs of the types of which no instance runs.
+pub(super) async fn add_cpus(
+    aws: &Aws,
+    types: &[String],
+    notes: &Notes,
+    limits: &mut Limits,
+) -> Result<()> {
+    let unknown: Vec<String> = types
+        .iter()
+        .filter(|t| !limits.cpus.contains_key(*t))
+        .cloned()
+        .collect();
+    if !unknown.is_empty() {
+        limits
+            .cpus
+            .extend(notes.or_default(aws.type_cpus(&unknown)).await?);
+    }
+    Ok(())
+}
+
+/// The quotas that count for these types, by demand and as spot instances, and that of node groups.
+pub(super) async fn add_quotas(
+    aws: &Aws,
+    types: &[String],
+    notes: &Notes,
+    limits: &mut Limits,
+) -> Result<()> {
+    let classes = types
+        .iter()
+        .flat_map(|t| [false, true].map(|spot| cpu_class(t, spot)))
+        .flatten()
+        .map(|class| class.quota);
+    let wanted: BTreeSet<_> = classes.chain([NODE_GROUPS]).collect();
+    let missing = wanted
+        .into_iter()
+        .filter(|q| !limits.quotas.contains_key(&q.key()));
+    let each = missing.map(async |quota| {
+        // Nothing rests on a quota but what is foreseen: where Service Quotas cannot be reached, that is told.
+        let value = match aws.quota(quota).await {
+            Err(error) if error.class != Class::Expired => {
+                notes.note(&error.op, &error.message);
+                None
+            }
+            answer => answer?,
+        };
+        Ok::<_, ApiError>((quota.key(), value))
+    });
+    let found: Vec<(String, Option<f64>)> =
+        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let known = found
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    limits.quotas.extend(known);
+    Ok(())
+}

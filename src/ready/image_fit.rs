@@ -1,0 +1,180 @@
+//! Whether green's image suits its instance types, whether its zones offer them, and whether capacity that is reserved for
+//! blue leaves any for green.
+
+use std::collections::BTreeSet;
+
+use super::case::{Case, Change, some};
+use super::codes::Code;
+use super::{Finding, Severity};
+use crate::model::image::{
+    Accelerator, accelerator, ami_type_carries, ami_type_is_accelerated, ami_type_is_arm, is_arm,
+};
+use crate::plan::Strategy;
+use crate::route;
+
+/// Judges images, instance types and reservations.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    for change in &case.changes {
+        let wish = case.plan.node_group(&change.blue.name);
+        let types = route::green_types(case.inventory, change.blue, &wish);
+        processor(case, change, &types, out);
+        drivers(change, &types, out);
+        offered(case, change, &types, out);
+        reserved(case, change, out);
+    }
+}
+
+fn processor_name(arm: bool) -> &'static str {
+    if arm { "ARM" } else { "x86" }
+}
+
+/// An image runs on one kind of processor.
+fn processor(case: &Case<'_>, change: &Change<'_>, types: &[String], out: &mut Vec<Finding>) {
+    let wish = case.plan.node_group(&change.blue.name);
+    let of_type = change.green.ami_type.as_deref().and_then(ami_type_is_arm);
+    let template = route::template_of_green(case.inventory, change.blue, &wish);
+    let image = wish
+        .ami
+        .as_ref()
+        .or(template.and_then(|t| t.image.as_ref()));
+    let of_image = || {
+        let mut images = case.inventory.images.iter();
+        let found = images.find(|i| Some(&i.id) == image)?;
+        found.architecture.as_ref().map(|a| a == "arm64")
+    };
+    let arm = if change.green.ami_type.is_some() {
+        of_type
+    } else {
+        of_image()
+    };
+    let Some(arm) = arm else { return };
+    let wrong: Vec<String> = types.iter().filter(|t| is_arm(t) != arm).cloned().collect();
+    if wrong.is_empty() {
+        return;
+    }
+    let name = change.green.ami_type.as_deref();
+    let name = name.or(image.map(String::as_str)).unwrap_or_default();
+    out.push(Finding::new(
+        Code::ImageMisfit,
+        format!("node group {}", change.green.name),
+        format!(
+            "image {name} is for {} processors, and {} has {}",
+            processor_name(arm),
+            some(&wrong),
+            processor_name(!arm)
+        ),
+        "give the group an `amiType` (or an `ami`) for the processor of its `instanceTypes`; one group has one kind",
+    ));
+}
+
+/// EKS's images carry the drivers of one maker (EKS-NG-26).
+fn drivers(change: &Change<'_>, types: &[String], out: &mut Vec<Finding>) {
+    let Some(ami_type) = change.green.ami_type.as_deref() else {
+        return;
+    };
+    // Without any driver in the image somebody installs them, as blue's nodes show.
+    if !ami_type_is_accelerated(ami_type) {
+        return;
+    }
+    let wrong: Vec<String> = types
+        .iter()
+        .filter(|t| matches!(accelerator(t), Accelerator::Nvidia | Accelerator::Neuron))
+        .filter(|t| !ami_type_carries(ami_type, accelerator(t)))
+        .cloned()
+        .collect();
+    if !wrong.is_empty() {
+        out.push(Finding::new(
+            Code::ImageMisfit,
+            format!("node group {}", change.green.name),
+            format!("image type {ami_type} has no driver for the devices of {}", some(&wrong)),
+            "set `amiType` to the NEURON type for inf and trn instances and to the NVIDIA type for g and p instances",
+        ));
+    }
+}
+
+/// Zones that offer none of the types can hold no node of green.
+fn offered(case: &Case<'_>, change: &Change<'_>, types: &[String], out: &mut Vec<Finding>) {
+    let Some(limits) = &case.inventory.limits else {
+        return;
+    };
+    let known: Option<Vec<&BTreeSet<String>>> =
+        types.iter().map(|t| limits.offerings.get(t)).collect();
+    let Some(known) = known.filter(|k| !k.is_empty()) else {
+        return;
+    };
+    let subnets = case.inventory.subnets.iter();
+    let zones: BTreeSet<&String> = subnets
+        .filter(|s| change.green.subnets.contains(&s.id))
+        .map(|s| &s.zone)
+        .collect();
+    let without: Vec<String> = zones
+        .iter()
+        .filter(|z| !known.iter().any(|offering| offering.contains(**z)))
+        .map(|z| (*z).clone())
+        .collect();
+    if without.is_empty() {
+        return;
+    }
+    let demanded = without.iter().any(|z| change.zones.contains(z));
+    let nowhere = without.len() == zones.len();
+    // Blue lives with it where the types are its own.
+    let own = case
+        .plan
+        .node_group(&change.blue.name)
+        .instance_types
+        .is_none();
+    if own && !demanded && !nowhere {
+        return;
+    }
+    let what = if demanded {
+        "green must have a node there, for a volume or a spread"
+    } else if nowhere {
+        "no zone of its subnets is left"
+    } else {
+        "green has nodes in the other zones only"
+    };
+    let finding = Finding::new(
+        Code::TypeNotOffered,
+        format!("node group {}", change.green.name),
+        format!(
+            "{} is not offered in {}: {what}",
+            some(types),
+            some(&without)
+        ),
+        "give the group other `instanceTypes`, of which one at least is offered in each zone",
+    );
+    out.push(if demanded || nowhere {
+        finding
+    } else {
+        finding.weighing(Severity::Warning)
+    });
+}
+
+/// Capacity that was bought or reserved for blue is blue's until blue is gone (EKS-NG-25).
+fn reserved(case: &Case<'_>, change: &Change<'_>, out: &mut Vec<Finding>) {
+    if case.plan.strategy == Strategy::Recreate || change.green.scaling.desired == 0 {
+        return;
+    }
+    let wish = case.plan.node_group(&change.blue.name);
+    let template = route::template_of_green(case.inventory, change.blue, &wish);
+    let of_template = |o: &crate::model::ec2::LaunchOptions| {
+        if o.market.as_deref() == Some("capacity-block") {
+            Some("a Capacity Block".to_owned())
+        } else {
+            o.reservation
+                .as_ref()
+                .map(|id| format!("capacity reservation {id}"))
+        }
+    };
+    let by_type = change.green.capacity_type.as_deref() == Some("CAPACITY_BLOCK");
+    let what = template
+        .and_then(|t| of_template(&t.options))
+        .or_else(|| by_type.then(|| "a Capacity Block".to_owned()));
+    let Some(what) = what else { return };
+    out.push(Finding::new(
+        Code::CapacityReserved,
+        format!("node group {}", change.blue.name),
+        format!("its instances run in {what}, which has as many as were reserved: green's cannot launch beside them"),
+        "set `strategy: recreate` in a plan for this group alone, or make a template version without the reservation and set `launchTemplateVersion`",
+    ));
+}

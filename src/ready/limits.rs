@@ -1,0 +1,231 @@
+//! Quotas of the account (EC2-4), walked along the route: how many node groups and how many vCPUs there are at most at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::{Case, some};
+use super::codes::Code;
+use super::{Finding, Severity};
+use crate::model::Inventory;
+use crate::model::eks::Nodegroup;
+use crate::model::limits::{CpuClass, DEFAULT_NODE_GROUPS, Limits, NODE_GROUPS, cpu_class};
+use crate::route::{self, StepSpec};
+
+/// Judges quotas. Without a reading of them nothing is said here: what could not be read is told as such.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    if case.changes.is_empty() {
+        return;
+    }
+    groups(case, out);
+    if let Some(limits) = &case.inventory.limits {
+        cpus(case, limits, out);
+    }
+}
+
+/// The most node groups that there are at once on the route.
+fn most_groups(case: &Case<'_>) -> usize {
+    let mut there: BTreeSet<&str> = case
+        .inventory
+        .nodegroups
+        .iter()
+        .map(|g| g.name.as_str())
+        .collect();
+    let mut most = there.len();
+    for step in case.route.iter().flat_map(|r| &r.steps) {
+        match &step.spec {
+            StepSpec::CreateGreen { group, .. } => {
+                there.insert(&group.name);
+            }
+            StepSpec::Retire {
+                blue, delete: true, ..
+            } => {
+                there.remove(blue.as_str());
+            }
+            _ => {}
+        }
+        most = most.max(there.len());
+    }
+    most
+}
+
+fn groups(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let read = case
+        .inventory
+        .limits
+        .as_ref()
+        .and_then(|l| l.quota(NODE_GROUPS));
+    // The default holds where nobody raised it; a quota is never lower.
+    let quota = read.map_or(DEFAULT_NODE_GROUPS, |q| q as i64);
+    let most = most_groups(case);
+    if i64::try_from(most).unwrap_or(i64::MAX) <= quota {
+        return;
+    }
+    let there = case.inventory.nodegroups.len();
+    let room = usize::try_from(quota).unwrap_or(0).saturating_sub(there);
+    let names: Vec<&str> = case.changes.iter().map(|c| c.blue.name.as_str()).collect();
+    let told = if read.is_some() {
+        "the quota \"Managed node groups per cluster\" is"
+    } else {
+        "the quota \"Managed node groups per cluster\" could not be read; its default is"
+    };
+    let fix = if room == 0 {
+        format!(
+            "ask AWS for a higher quota (Service Quotas, {}), or delete node groups that are not needed",
+            NODE_GROUPS.code
+        )
+    } else {
+        format!(
+            "name {room} groups at most at a time under `nodeGroups` and run one plan after the other (first {}), or ask AWS for a higher quota (Service Quotas, {})",
+            names
+                .iter()
+                .take(room.min(3))
+                .copied()
+                .collect::<Vec<_>>()
+                .join(", "),
+            NODE_GROUPS.code
+        )
+    };
+    out.push(Finding::new(
+        Code::GroupQuota,
+        format!("cluster {}", case.plan.cluster),
+        format!(
+            "it has {there} node groups, and with the greens of {} there are {most} at once; {told} {quota}: EKS would refuse the rest after the control plane has moved",
+            names.len()
+        ),
+        fix,
+    ));
+}
+
+/// vCPUs that one node of a group has, by the class they count for: of the types it may get, the most.
+fn of_node(limits: &Limits, types: &[String], spot: bool) -> Option<BTreeMap<CpuClass, i64>> {
+    let mut most: BTreeMap<CpuClass, i64> = BTreeMap::new();
+    for name in types {
+        let Some(class) = cpu_class(name, spot) else {
+            continue;
+        };
+        let cpus = *limits.cpus.get(name)?;
+        let known = most.entry(class).or_default();
+        *known = (*known).max(cpus);
+    }
+    Some(most)
+}
+
+fn is_spot(capacity_type: Option<&str>) -> bool {
+    capacity_type == Some("SPOT")
+}
+
+/// The types of the instances that a group has now; those it may get where it has none.
+fn types_now(inventory: &Inventory, group: &Nodegroup) -> Vec<String> {
+    let ids: BTreeSet<&str> = inventory
+        .nodes_of(&group.name)
+        .filter_map(|n| n.instance_id())
+        .collect();
+    let of_group = |i: &&crate::model::ec2::Instance| ids.contains(i.id.as_str());
+    let types: BTreeSet<String> = inventory
+        .instances
+        .iter()
+        .filter(of_group)
+        .map(|i| i.instance_type.clone())
+        .collect();
+    if types.is_empty() {
+        group.instance_types.clone()
+    } else {
+        types.into_iter().collect()
+    }
+}
+
+/// Walks the route and notes, by class, how many vCPUs more than today run at most at once.
+fn most_cpus(case: &Case<'_>, limits: &Limits) -> (BTreeMap<CpuClass, i64>, Vec<String>) {
+    let mut running: BTreeMap<String, BTreeMap<CpuClass, i64>> = BTreeMap::new();
+    let (mut more, mut most) = (BTreeMap::new(), BTreeMap::new());
+    let mut unknown = Vec::new();
+    for group in &case.inventory.nodegroups {
+        let nodes = i64::from(route::live_size(case.inventory, group));
+        let types = types_now(case.inventory, group);
+        let spot = is_spot(group.capacity_type.as_deref());
+        let each = of_node(limits, &types, spot).unwrap_or_default();
+        let all = each
+            .into_iter()
+            .map(|(class, n)| (class, n * nodes))
+            .collect();
+        running.insert(group.name.clone(), all);
+    }
+    for step in case.route.iter().flat_map(|r| &r.steps) {
+        match &step.spec {
+            StepSpec::CreateGreen { blue, group, .. } => {
+                let origin = case.inventory.nodegroup(blue);
+                let types = match origin {
+                    Some(origin) => {
+                        let wish = case.plan.node_group(blue);
+                        route::green_types(case.inventory, origin, &wish)
+                    }
+                    None => group.instance_types.clone(),
+                };
+                // Green grows to blue's size, however it starts.
+                let whole = origin.map_or(0, |o| route::live_size(case.inventory, o));
+                let nodes = i64::from(group.scaling.desired.max(whole));
+                let Some(each) = of_node(limits, &types, is_spot(group.capacity_type.as_deref()))
+                else {
+                    unknown.push(group.name.clone());
+                    continue;
+                };
+                // A green that is there already runs already.
+                let there = running.get(&group.name).cloned().unwrap_or_default();
+                for (class, cpus) in each {
+                    let added = (cpus * nodes - there.get(&class).copied().unwrap_or(0)).max(0);
+                    let now: &mut i64 = more.entry(class).or_default();
+                    *now += added;
+                    let peak: &mut i64 = most.entry(class).or_default();
+                    *peak = (*peak).max(*now);
+                    let own = running.entry(group.name.clone()).or_default();
+                    *own.entry(class).or_default() += added;
+                }
+            }
+            StepSpec::Retire { blue, .. } => {
+                for (class, cpus) in running.remove(blue).unwrap_or_default() {
+                    *more.entry(class).or_default() -= cpus;
+                }
+            }
+            _ => {}
+        }
+    }
+    (most, unknown)
+}
+
+fn cpus(case: &Case<'_>, limits: &Limits, out: &mut Vec<Finding>) {
+    let Some(in_use) = &limits.cpus_in_use else {
+        return;
+    };
+    let (most, unknown) = most_cpus(case, limits);
+    let tell = |subject: String, detail: String| {
+        Finding::new(
+            Code::QuotaUnknown,
+            subject,
+            detail,
+            "look at it in Service Quotas (Amazon EC2) and at what runs in the account and region: green needs as many vCPUs as blue, at the same time",
+        )
+    };
+    if !unknown.is_empty() {
+        out.push(tell(
+            format!("node group {}", some(&unknown)),
+            "how many vCPUs its instance types have could not be read, so nobody knows whether they fit into the account's quota".to_owned(),
+        ));
+    }
+    for (class, more) in most.into_iter().filter(|(_, more)| *more > 0) {
+        let used = in_use.get(&class.quota.key()).copied().unwrap_or(0);
+        let Some(quota) = limits.quota(class.quota) else {
+            continue;
+        };
+        if (used + more) as f64 <= quota {
+            continue;
+        }
+        out.push(
+            Finding::new(
+                Code::CpuQuota,
+                format!("quota {} ({})", class.quota.code, class.name),
+                format!("the account may run {quota} vCPUs of it in {}, {used} run now, and green needs {more} more beside blue", case.inventory.region),
+                "ask AWS for a higher quota (Service Quotas, Amazon EC2), move fewer groups at a time under `nodeGroups`, or set `strategy: recreate`",
+            )
+            .weighing(Severity::Blocker),
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! Pods that call AWS with the nodes' credentials, and whether containers reach them. The metadata service answers over a
+//! number of hops that the launch template sets, and a container is one hop further than its node (EKS-NG-7).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::{Case, Change};
+use super::codes::Code;
+use super::{Finding, Severity};
+use crate::model::ec2::LaunchTemplateVersion;
+use crate::model::image::OsFamily;
+use crate::model::kube::Pod;
+
+/// Whether containers reach the metadata service, and with it the nodes' credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Open,
+    Closed,
+    /// It depends on what the image's or EKS's default is.
+    Unknown,
+}
+
+/// What containers reach on nodes of a family. `has_template`: the group has a launch template of the user's.
+pub fn of_pods(
+    family: Option<OsFamily>,
+    template: Option<&LaunchTemplateVersion>,
+    has_template: bool,
+) -> Access {
+    let Some(family) = family else {
+        return Access::Unknown;
+    };
+    let default = match family {
+        OsFamily::AmazonLinux2 | OsFamily::Bottlerocket => Access::Open,
+        OsFamily::AmazonLinux2023 if !has_template => Access::Closed,
+        // The image asks for tokens over two hops; EKS's own default for it is one.
+        OsFamily::AmazonLinux2023 => match template {
+            Some(template) if template.image.is_some() => Access::Open,
+            Some(_) | None => Access::Unknown,
+        },
+        OsFamily::Windows | OsFamily::Other => Access::Unknown,
+    };
+    let Some(options) = template.map(|t| &t.options) else {
+        return if has_template {
+            Access::Unknown
+        } else {
+            default
+        };
+    };
+    if options.metadata_endpoint.as_deref() == Some("disabled") {
+        return Access::Closed;
+    }
+    match (
+        options.metadata_hop_limit,
+        options.metadata_tokens.as_deref(),
+    ) {
+        (Some(hops), _) if hops >= 2 => Access::Open,
+        // Without tokens the answer is not counted in hops.
+        (Some(_), Some("optional")) => Access::Open,
+        (Some(_), None) if family == OsFamily::AmazonLinux2 => Access::Open,
+        (Some(_), _) => Access::Closed,
+        (None, _) => default,
+    }
+}
+
+/// Software that calls AWS, by a part of its image's name, and what does not work without credentials.
+const CALLERS: &[(&str, &str)] = &[
+    (
+        "aws-load-balancer-controller",
+        "targets and load balancers are not kept",
+    ),
+    (
+        "aws-alb-ingress-controller",
+        "targets and load balancers are not kept",
+    ),
+    ("cluster-autoscaler", "no node is added or removed"),
+    (
+        "aws-ebs-csi-driver",
+        "no volume is attached, and pods with volumes do not start",
+    ),
+    ("aws-efs-csi-driver", "no volume is made"),
+    ("aws-fsx-csi-driver", "no volume is made"),
+    ("external-dns", "DNS records are not kept"),
+    ("external-secrets", "secrets are not brought"),
+    ("karpenter", "no node is launched"),
+    ("aws-for-fluent-bit", "logs are not sent"),
+    ("cloudwatch-agent", "metrics and logs are not sent"),
+    ("aws-otel-collector", "metrics and traces are not sent"),
+    ("aws-xray-daemon", "traces are not sent"),
+    ("velero", "backups are not made"),
+    ("yace", "metrics are not read"),
+    ("cloudwatch-exporter", "metrics are not read"),
+    ("ack-", "the AWS objects it keeps are not kept"),
+];
+
+/// The metadata service tells the AWS Load Balancer Controller its VPC and region, unless flags do.
+const BALANCER_CONTROLLER: &str = "aws-load-balancer-controller";
+
+fn has_image(pod: &Pod, part: &str) -> bool {
+    let images = pod.cloud.images.iter();
+    let mut names = images.map(|i| i.rsplit('/').next().unwrap_or(i));
+    names.any(|n| n.contains(part))
+        || pod
+            .cloud
+            .images
+            .iter()
+            .any(|i| i.contains(&format!("/{part}/")))
+}
+
+/// Whether a pod has, or will have in its next life, credentials of its own.
+fn has_own_role(case: &Case<'_>, pod: &Pod) -> bool {
+    let associated = |a: &crate::model::pod_identity::PodIdentityAssociation| {
+        a.namespace == pod.key.namespace
+            && Some(&a.service_account) == pod.cloud.service_account.as_ref()
+    };
+    let of_addon = |name: &str, account: &str| {
+        let mut addons = case.inventory.addons.iter();
+        pod.cloud.service_account.as_deref() == Some(account)
+            && addons.any(|a| a.name == name && a.service_account_role_arn.is_some())
+    };
+    pod.cloud.own_credentials
+        || case
+            .inventory
+            .pod_identities
+            .iter()
+            .flatten()
+            .any(associated)
+        || of_addon("aws-ebs-csi-driver", "ebs-csi-controller-sa")
+        || of_addon("aws-efs-csi-driver", "efs-csi-controller-sa")
+}
+
+/// What fails for a pod where containers reach no metadata service; none where nothing is known to.
+fn failure(case: &Case<'_>, pod: &Pod) -> Option<String> {
+    // A pod in its node's network is no hop further than the node.
+    if pod.host_network {
+        return None;
+    }
+    let own = has_own_role(case, pod);
+    let given = |word: &str| pod.cloud.given.iter().any(|g| g == word);
+    if has_image(pod, BALANCER_CONTROLLER) {
+        let vpc = given("--aws-vpc-id") || given("--aws-vpc-tags");
+        let region = given("--aws-region") || given("AWS_REGION") || given("AWS_DEFAULT_REGION");
+        if own && vpc && region {
+            return None;
+        }
+        if own {
+            return Some("it asks the metadata service for its VPC and region (`--aws-vpc-id` and `--aws-region` tell it) and does not start without".to_owned());
+        }
+    }
+    if own {
+        return None;
+    }
+    // The part of the storage drivers that runs on every node only mounts.
+    if pod.daemon() && has_image(pod, "csi-driver") {
+        return None;
+    }
+    let caller = CALLERS.iter().find(|(part, _)| has_image(pod, part));
+    caller.map(|(_, what)| (*what).to_owned())
+}
+
+/// The pods of blue's nodes, DaemonSets' too: they run on green as well.
+fn pods_of<'a>(case: &Case<'a>, change: &Change<'_>) -> Vec<&'a Pod> {
+    let inventory = case.inventory;
+    let nodes: BTreeSet<&str> = inventory
+        .nodes_of(&change.blue.name)
+        .map(|n| n.name.as_str())
+        .collect();
+    let here = |p: &&Pod| p.node.as_deref().is_some_and(|n| nodes.contains(n));
+    let pods = inventory.pods.iter().filter(here);
+    pods.filter(|p| !p.finished() && !p.mirror).collect()
+}
+
+/// A pod's workload, as its owner's name tells: a ReplicaSet's last part is a hash.
+fn workload(pod: &Pod) -> String {
+    let Some(owner) = &pod.owner else {
+        return format!("pod {}", pod.key);
+    };
+    let (kind, name) = match (owner.kind.as_str(), owner.name.rsplit_once('-')) {
+        ("ReplicaSet", Some((name, _))) => ("Deployment", name),
+        (kind, _) => (kind, owner.name.as_str()),
+    };
+    format!("{kind} {}/{name}", pod.key.namespace)
+}
+
+/// Workloads of blue's nodes that have no role of their own and are not known to call AWS.
+pub fn without_own_role(case: &Case<'_>, change: &Change<'_>) -> Vec<String> {
+    let pods = pods_of(case, change).into_iter();
+    let silent = pods.filter(|p| {
+        !p.host_network
+            && p.key.namespace != "kube-system"
+            && !has_own_role(case, p)
+            && failure(case, p).is_none()
+    });
+    let names: BTreeSet<String> = silent.map(workload).collect();
+    names.into_iter().collect()
+}
+
+/// Names the pods that lose the nodes' credentials.
+pub fn judge(
+    case: &Case<'_>,
+    change: &Change<'_>,
+    (family, access): (Option<OsFamily>, Access),
+    consent: bool,
+    out: &mut Vec<Finding>,
+) {
+    let mut failing: BTreeMap<String, String> = BTreeMap::new();
+    for pod in pods_of(case, change) {
+        if let Some(what) = failure(case, pod) {
+            failing.insert(workload(pod), what);
+        }
+    }
+    if failing.is_empty() {
+        return;
+    }
+    let list: Vec<String> = failing
+        .iter()
+        .map(|(name, what)| format!("{name} ({what})"))
+        .collect();
+    let system = family.map_or("its image", OsFamily::name);
+    let why = match access {
+        Access::Unknown if family.is_none() => {
+            "whether containers reach the metadata service on green's image is not known".to_owned()
+        }
+        Access::Unknown => format!(
+            "the launch template sets no hop limit for the metadata service, and with {system} containers may not reach it"
+        ),
+        Access::Open | Access::Closed => format!(
+            "with {system} the metadata service answers over one hop, and a container is two away"
+        ),
+    };
+    let finding = Finding::new(
+        Code::MetadataLost,
+        format!("node group {}", change.blue.name),
+        format!(
+            "{why}; these have no role of their own: {}",
+            list.join(", ")
+        ),
+        "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); where neither is needed, set `amiType` for the group",
+    );
+    out.push(if consent {
+        finding.weighing(Severity::Warning)
+    } else {
+        finding
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ec2::LaunchOptions;
+
+    fn template(
+        image: Option<&str>,
+        hops: Option<i32>,
+        tokens: Option<&str>,
+    ) -> LaunchTemplateVersion {
+        LaunchTemplateVersion {
+            id: "lt-1".to_owned(),
+            name: None,
+            version: 1,
+            description: None,
+            image: image.map(str::to_owned),
+            instance_type: None,
+            user_data: None,
+            options: LaunchOptions {
+                metadata_hop_limit: hops,
+                metadata_tokens: tokens.map(str::to_owned),
+                ..LaunchOptions::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_container_reaches_the_metadata_service_as_template_and_image_say() {
+        use OsFamily::{AmazonLinux2, AmazonLinux2023, Bottlerocket};
+        for (family, made, wanted) in [
+            (AmazonLinux2, None, Access::Open),
+            (AmazonLinux2023, None, Access::Closed),
+            (Bottlerocket, None, Access::Open),
+            (
+                AmazonLinux2,
+                Some(template(None, Some(1), Some("required"))),
+                Access::Closed,
+            ),
+            (
+                AmazonLinux2,
+                Some(template(None, Some(1), None)),
+                Access::Open,
+            ),
+            (
+                AmazonLinux2023,
+                Some(template(None, Some(1), None)),
+                Access::Closed,
+            ),
+            (
+                AmazonLinux2023,
+                Some(template(None, Some(1), Some("optional"))),
+                Access::Open,
+            ),
+            (
+                AmazonLinux2023,
+                Some(template(None, Some(2), None)),
+                Access::Open,
+            ),
+            (
+                AmazonLinux2023,
+                Some(template(None, None, None)),
+                Access::Unknown,
+            ),
+            (
+                AmazonLinux2023,
+                Some(template(Some("ami-1"), None, None)),
+                Access::Open,
+            ),
+        ] {
+            let access = of_pods(Some(family), made.as_ref(), made.is_some());
+            assert_eq!(access, wanted, "{family:?} {made:?}");
+        }
+        let mut off = template(None, Some(2), None);
+        off.options.metadata_endpoint = Some("disabled".to_owned());
+        assert_eq!(
+            of_pods(Some(AmazonLinux2), Some(&off), true),
+            Access::Closed
+        );
+        // A template that could not be read may say anything.
+        assert_eq!(of_pods(Some(AmazonLinux2023), None, true), Access::Unknown);
+        assert_eq!(of_pods(None, None, false), Access::Unknown);
+    }
+}

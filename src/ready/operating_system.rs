@@ -1,0 +1,138 @@
+//! A green with another operating system than blue: what changes for its pods, and whether its user data suits it.
+
+use super::case::{Case, Change, some};
+use super::codes::Code;
+use super::metadata_access::{self, Access};
+use super::{Finding, Severity};
+use crate::model::image::OsFamily;
+use crate::model::{Inventory, Minor};
+use crate::route;
+
+/// EKS has no image of Amazon Linux 2 from this minor on (EKS-NG-6).
+const WITHOUT_AL2: Minor = Minor::new(33);
+
+/// Judges operating systems.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    for change in &case.changes {
+        let wish = case.plan.node_group(&change.blue.name);
+        let ami_type = change.green.ami_type.as_deref();
+        let blue = route::blue_system(case.inventory, change.blue);
+        let green = route::green_system(case.inventory, change.blue, &wish, ami_type);
+        for misfit in route::misfits(case.inventory, change.blue, &wish, ami_type) {
+            if !misfit.blocks {
+                out.push(Finding::new(
+                    Code::UserDataUnsure,
+                    format!("node group {}", change.blue.name),
+                    misfit.detail,
+                    misfit.fix,
+                ));
+            }
+        }
+        let Some(blue) = blue else { continue };
+        let before = metadata_access::of_pods(
+            Some(blue),
+            route::template(case.inventory, change.blue),
+            change.blue.launch_template.is_some(),
+        );
+        let template = route::template_of_green(case.inventory, change.blue, &wish);
+        let has_template = change.green.launch_template.is_some();
+        let after = metadata_access::of_pods(green, template, has_template);
+        let lost = before == Access::Open && after != Access::Open;
+        let consent = wish.ami_type.is_some();
+        if lost {
+            metadata_access::judge(case, change, (green, after), consent, out);
+        }
+        if let Some(green) = green.filter(|g| *g != blue) {
+            other_system(case, change, (blue, green), lost, consent, out);
+        }
+    }
+    karpenter(case, out);
+}
+
+/// Tells what another operating system changes.
+fn other_system(
+    case: &Case<'_>,
+    change: &Change<'_>,
+    (blue, green): (OsFamily, OsFamily),
+    lost: bool,
+    consent: bool,
+    out: &mut Vec<Finding>,
+) {
+    let mut changes = Vec::new();
+    if blue == OsFamily::AmazonLinux2 {
+        changes.push(
+            "control groups are of version 2, which old JVMs, .NET and agents misread".to_owned(),
+        );
+        if green == OsFamily::AmazonLinux2023 {
+            changes.push("the metadata service wants session tokens (IMDSv2)".to_owned());
+            changes.push("nodes are set up by nodeadm, not by /etc/eks/bootstrap.sh".to_owned());
+        }
+    }
+    if green == OsFamily::Bottlerocket {
+        changes.push(
+            "there is no shell and no package manager, and user data is settings in TOML"
+                .to_owned(),
+        );
+    }
+    if lost {
+        let others = metadata_access::without_own_role(case, change);
+        if !others.is_empty() {
+            changes.push(format!(
+                "containers no longer reach the nodes' credentials, and whether workloads without a role of their own call AWS is not known: {}",
+                some(&others)
+            ));
+        }
+    }
+    let why = if consent {
+        "the plan says so"
+    } else {
+        "EKS has no image of blue's for that version, or the plan's image is another"
+    };
+    let mut detail = format!("{} becomes {} ({why})", blue.name(), green.name());
+    if !changes.is_empty() {
+        detail = format!("{detail}: {}", changes.join("; "));
+    }
+    let finding = Finding::new(
+        Code::OtherSystem,
+        format!("node group {}", change.blue.name),
+        detail,
+        "try the workloads on a node group of that image first; `amiType` in `nodeGroups[]` says that it is meant",
+    );
+    out.push(if consent {
+        finding.weighing(Severity::Info)
+    } else {
+        finding
+    });
+}
+
+/// Nodes that Karpenter replaces by itself get the image family of their EC2NodeClass.
+fn karpenter(case: &Case<'_>, out: &mut Vec<Finding>) {
+    if case.plan.to < WITHOUT_AL2 {
+        return;
+    }
+    let pools = pools_on_al2(case.inventory);
+    if pools.is_empty() {
+        return;
+    }
+    out.push(Finding::new(
+        Code::KarpenterSystem,
+        format!("NodePool {}", some(&pools)),
+        format!("its nodes run Amazon Linux 2, of which EKS has no image for {}: Karpenter finds none and launches no node", case.plan.to),
+        "set `amiFamily: AL2023` (and `amiSelectorTerms`) in its EC2NodeClass first, and look at its user data and `metadataOptions`",
+    ));
+}
+
+fn pools_on_al2(inventory: &Inventory) -> Vec<String> {
+    let nodes = inventory.nodes.iter();
+    let mut pools: Vec<String> = nodes
+        .filter(|n| OsFamily::of_node(&n.os_image) == Some(OsFamily::AmazonLinux2))
+        .filter_map(|n| {
+            let pool = n.labels.get("karpenter.sh/nodepool");
+            pool.or_else(|| n.labels.get("karpenter.sh/provisioner-name"))
+        })
+        .cloned()
+        .collect();
+    pools.sort();
+    pools.dedup();
+    pools
+}

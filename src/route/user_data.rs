@@ -1,0 +1,178 @@
+//! The operating systems of blue and of green, and what user data made for one does on the other. Pure.
+
+use super::fleet::{template, template_of_green};
+use crate::model::Inventory;
+use crate::model::eks::Nodegroup;
+use crate::model::image::OsFamily;
+use crate::model::user_data::UserDataTraits;
+use crate::plan::NodeGroup;
+
+/// User data that does not suit green's image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Green would not come up with it, or would lack what it sets.
+    pub blocks: bool,
+    pub detail: String,
+    pub fix: &'static str,
+}
+
+const MAKE_VERSION: &str = "make a template version whose user data suits green's image, then move blue's template to it or set `launchTemplateVersion`";
+const LOOK: &str = "make sure by hand that green's image understands the template's user data, or name the operating system in the image's name";
+
+/// The family of an image by its id, as far as its name or description says.
+fn family_of(inventory: &Inventory, image: &str) -> Option<OsFamily> {
+    let found = inventory.images.iter().find(|i| i.id == image);
+    found.and_then(OsFamily::of_image)
+}
+
+/// What blue's nodes run: by EKS's image type, by the image, or by what the nodes themselves say.
+pub fn blue_system(inventory: &Inventory, blue: &Nodegroup) -> Option<OsFamily> {
+    let of_type = blue.ami_type.as_deref().and_then(OsFamily::of_ami_type);
+    let image = template(inventory, blue).and_then(|t| t.image.as_deref());
+    let of_image = || image.and_then(|i| family_of(inventory, i));
+    let of_nodes = || {
+        let mut nodes = inventory.nodes_of(&blue.name);
+        nodes.find_map(|n| OsFamily::of_node(&n.os_image))
+    };
+    of_type.or_else(of_image).or_else(of_nodes)
+}
+
+/// What green's nodes will run. `ami_type`: green's; none where an image of its own decides.
+pub fn green_system(
+    inventory: &Inventory,
+    blue: &Nodegroup,
+    wish: &NodeGroup,
+    ami_type: Option<&str>,
+) -> Option<OsFamily> {
+    if let Some(ami_type) = ami_type {
+        return OsFamily::of_ami_type(ami_type);
+    }
+    let of_template = template_of_green(inventory, blue, wish).and_then(|t| t.image.as_deref());
+    let image = wish.ami.as_deref().or(of_template)?;
+    family_of(inventory, image)
+}
+
+/// What of the template's user data does not suit green's image.
+pub fn misfits(
+    inventory: &Inventory,
+    blue: &Nodegroup,
+    wish: &NodeGroup,
+    ami_type: Option<&str>,
+) -> Vec<Misfit> {
+    let Some(template) = template_of_green(inventory, blue, wish) else {
+        return Vec::new();
+    };
+    let traits = template.user_data_traits();
+    let own_image = ami_type.is_none();
+    match green_system(inventory, blue, wish, ami_type) {
+        Some(OsFamily::AmazonLinux2023) => on_al2023(&traits, own_image, wish.ami_type.is_some()),
+        Some(OsFamily::AmazonLinux2) => on_al2(&traits, own_image),
+        Some(OsFamily::Bottlerocket) => on_bottlerocket(&traits),
+        Some(OsFamily::Windows | OsFamily::Other) => Vec::new(),
+        None => on_unknown(&traits),
+    }
+}
+
+fn misfit(blocks: bool, detail: &str, fix: &'static str) -> Misfit {
+    Misfit {
+        blocks,
+        detail: detail.to_owned(),
+        fix,
+    }
+}
+
+/// EKS-NG-8, EKS-NG-9. `meant`: the plan names the image type, so that somebody has looked.
+fn on_al2023(traits: &UserDataTraits, own_image: bool, meant: bool) -> Vec<Misfit> {
+    let mut found = Vec::new();
+    if traits.runs_bootstrap {
+        found.push(misfit(
+            true,
+            "its launch template calls /etc/eks/bootstrap.sh, which Amazon Linux 2023 images do not have",
+            MAKE_VERSION,
+        ));
+    }
+    if traits.edits_kubelet_files {
+        found.push(misfit(
+            !own_image && !meant,
+            "its launch template edits files of the kubelet or of containerd that only Amazon Linux 2 has: on Amazon Linux 2023 the edits do nothing or end the script, and settings go in a NodeConfig",
+            "make a template version with a nodeadm NodeConfig instead, or set `amiType` for the group to say that green may come without these edits",
+        ));
+    }
+    if traits.is_toml {
+        found.push(misfit(
+            true,
+            "its launch template has settings for Bottlerocket, which Amazon Linux 2023 does not read",
+            MAKE_VERSION,
+        ));
+    }
+    if own_image && !traits.is_unreadable && !traits.runs_bootstrap && !traits.is_toml {
+        if !traits.has_node_config {
+            found.push(misfit(
+                false,
+                "its launch template has no NodeConfig, and EKS adds none for an image of one's own: unless the image has one inside, green's nodes do not join",
+                MAKE_VERSION,
+            ));
+        } else if !traits.names_cluster {
+            found.push(misfit(
+                false,
+                "the NodeConfig of its launch template names no `apiServerEndpoint`, which EKS does not add for an image of one's own",
+                MAKE_VERSION,
+            ));
+        }
+    }
+    found
+}
+
+fn on_al2(traits: &UserDataTraits, own_image: bool) -> Vec<Misfit> {
+    let mut found = Vec::new();
+    if traits.is_toml {
+        found.push(misfit(
+            true,
+            "its launch template has settings for Bottlerocket, which Amazon Linux 2 does not read",
+            MAKE_VERSION,
+        ));
+    } else if traits.has_node_config && !traits.runs_bootstrap {
+        found.push(misfit(
+            own_image,
+            "its launch template has a NodeConfig, which Amazon Linux 2 does not read",
+            MAKE_VERSION,
+        ));
+    } else if own_image && !traits.runs_bootstrap && !traits.is_unreadable {
+        found.push(misfit(
+            false,
+            "its launch template does not call /etc/eks/bootstrap.sh, and EKS does not for an image of one's own: unless the image does it itself, green's nodes do not join",
+            MAKE_VERSION,
+        ));
+    }
+    found
+}
+
+fn on_bottlerocket(traits: &UserDataTraits) -> Vec<Misfit> {
+    if traits.has_scripts || traits.has_node_config || traits.runs_bootstrap {
+        return vec![misfit(
+            true,
+            "its launch template has scripts or parts for cloud-init, and Bottlerocket takes settings in TOML only",
+            MAKE_VERSION,
+        )];
+    }
+    Vec::new()
+}
+
+fn on_unknown(traits: &UserDataTraits) -> Vec<Misfit> {
+    let what = if traits.runs_bootstrap {
+        "calls /etc/eks/bootstrap.sh, which only Amazon Linux 2 has"
+    } else if traits.edits_kubelet_files {
+        "edits files of the kubelet or of containerd that only Amazon Linux 2 has"
+    } else if traits.is_toml {
+        "has settings that only Bottlerocket reads"
+    } else {
+        return Vec::new();
+    };
+    vec![misfit(
+        false,
+        &format!(
+            "its launch template {what}, and which operating system green's image has cannot be told from its name or description"
+        ),
+        LOOK,
+    )]
+}
