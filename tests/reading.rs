@@ -93,7 +93,9 @@ fn of_aws(inventory: Inventory) -> serde_json::Value {
         fields.remove(kubernetes);
     }
     // The bundled snapshots were taken before these were read.
-    fields.remove("interfaceLimits");
+    for later in ["interfaceLimits", "limits", "podIdentities"] {
+        fields.remove(later);
+    }
     fields["cluster"]
         .as_object_mut()
         .unwrap()

@@ -21,7 +21,47 @@ pub struct CpusInUse {
     pub by_type: BTreeMap<String, i64>,
 }
 
+/// GiB of volumes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StorageInUse {
+    /// By volume type.
+    pub by_type: BTreeMap<String, i64>,
+    /// Of volumes that end with an instance, by instance and volume type.
+    pub by_instance: BTreeMap<String, BTreeMap<String, i64>>,
+}
+
+/// How many volumes one page has, and how many pages are read: beyond, the sum would take too long.
+const VOLUMES_A_PAGE: i32 = 1000;
+const PAGES_OF_VOLUMES: usize = 20;
+
 impl Aws {
+    /// Storage of the account in this region, and of these instances; none where there are too many volumes to count.
+    pub async fn storage_in_use(
+        &self,
+        instances: &BTreeSet<String>,
+    ) -> Result<Option<StorageInUse>> {
+        let mut in_use = StorageInUse::default();
+        let mut next = None;
+        for _ in 0..PAGES_OF_VOLUMES {
+            let page = self
+                .ec2
+                .describe_volumes()
+                .max_results(VOLUMES_A_PAGE)
+                .set_next_token(next)
+                .send()
+                .await
+                .map_err(|e| failed("ec2:DescribeVolumes", e))?;
+            for volume in page.volumes.unwrap_or_default() {
+                in_use.add(&volume, instances);
+            }
+            next = page.next_token.filter(|token| !token.is_empty());
+            if next.is_none() {
+                return Ok(Some(in_use));
+            }
+        }
+        Ok(None)
+    }
+
     /// Images; an id that does not exist, or that the account may not see, is absent from the answer.
     pub async fn images(&self, ids: &[String]) -> Result<Vec<Image>> {
         // By filter, not by id: one unknown id would fail the whole call.
@@ -124,6 +164,25 @@ impl Aws {
             *in_use.by_quota.entry(class.quota.key()).or_default() += cpus;
         }
         Ok(in_use)
+    }
+}
+
+impl StorageInUse {
+    fn add(&mut self, volume: &types::Volume, instances: &BTreeSet<String>) {
+        let size = i64::from(volume.size.unwrap_or(0));
+        let Some(kind) = volume.volume_type.as_ref().map(|t| t.as_str()) else {
+            return;
+        };
+        *self.by_type.entry(kind.to_owned()).or_default() += size;
+        for attachment in volume.attachments() {
+            let ends = attachment.delete_on_termination == Some(true);
+            let instance = attachment.instance_id.as_ref();
+            let Some(instance) = instance.filter(|i| ends && instances.contains(*i)) else {
+                continue;
+            };
+            let of_instance = self.by_instance.entry(instance.clone()).or_default();
+            *of_instance.entry(kind.to_owned()).or_default() += size;
+        }
     }
 }
 

@@ -6,20 +6,31 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::read::Notes;
 use crate::aws::{AT_ONCE, Aws};
-use crate::model::limits::{Limits, NODE_GROUPS, cpu_class};
+use crate::model::ec2::Instance;
+use crate::model::limits::{Limits, NODE_GROUPS, cpu_class, storage_quota};
 use crate::model::{ApiError, Class};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
 /// Reads the limits for node groups of these instance types.
-pub(super) async fn limits(aws: &Aws, types: &[String], notes: &Notes) -> Result<Limits> {
+pub(super) async fn limits(
+    aws: &Aws,
+    types: &[String],
+    instances: &[Instance],
+    notes: &Notes,
+) -> Result<Limits> {
+    let ids: BTreeSet<String> = instances.iter().map(|i| i.id.clone()).collect();
     let offerings = async {
         if types.is_empty() {
             return Ok(None);
         }
         notes.or_none(aws.type_offerings(types)).await
     };
-    let (in_use, offerings) = futures::try_join!(notes.or_none(aws.cpus_in_use()), offerings)?;
+    let (in_use, storage, offerings) = futures::try_join!(
+        notes.or_none(aws.cpus_in_use()),
+        notes.or_none(aws.storage_in_use(&ids)),
+        offerings,
+    )?;
     let mut limits = Limits {
         offerings: offerings.unwrap_or_default(),
         ..Limits::default()
@@ -27,6 +38,17 @@ pub(super) async fn limits(aws: &Aws, types: &[String], notes: &Notes) -> Result
     if let Some(in_use) = in_use {
         limits.cpus = in_use.by_type;
         limits.cpus_in_use = Some(in_use.by_quota);
+    }
+    match storage {
+        Some(Some(storage)) => {
+            limits.storage_in_use = Some(storage.by_type);
+            limits.storage_of = storage.by_instance;
+        }
+        Some(None) => notes.note(
+            "ec2:DescribeVolumes",
+            "there are more volumes than are counted, so whether green's fit into the quota is not known",
+        ),
+        None => {}
     }
     add_cpus(aws, types, notes, &mut limits).await?;
     add_quotas(aws, types, notes, &mut limits).await?;
@@ -65,7 +87,9 @@ pub(super) async fn add_quotas(
         .flat_map(|t| [false, true].map(|spot| cpu_class(t, spot)))
         .flatten()
         .map(|class| class.quota);
-    let wanted: BTreeSet<_> = classes.chain([NODE_GROUPS]).collect();
+    let volumes: BTreeSet<&String> = limits.storage_of.values().flat_map(|s| s.keys()).collect();
+    let storage = volumes.into_iter().filter_map(|kind| storage_quota(kind));
+    let wanted: BTreeSet<_> = classes.chain(storage).chain([NODE_GROUPS]).collect();
     let missing = wanted
         .into_iter()
         .filter(|q| !limits.quotas.contains_key(&q.key()));

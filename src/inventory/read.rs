@@ -120,7 +120,7 @@ pub async fn read(
     let types = instance_types(&nodegroups, &instances, &launch_templates);
     let (interface_limits, limits) = futures::try_join!(
         notes.or_default(aws.interface_limits(&types)),
-        limits(aws, &types, &notes),
+        limits(aws, &types, &instances, &notes),
     )?;
     Ok(Inventory {
         taken_at,

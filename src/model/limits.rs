@@ -25,6 +25,21 @@ pub const GP3_STORAGE: QuotaCode = QuotaCode {
     code: "L-7A658B76",
 };
 
+/// "Storage for General Purpose SSD (gp2) volumes, in TiB".
+pub const GP2_STORAGE: QuotaCode = QuotaCode {
+    service: "ebs",
+    code: "L-D18FCD1D",
+};
+
+/// The quota of a volume type, in TiB; none for types that nodes rarely start from.
+pub fn storage_quota(volume_type: &str) -> Option<QuotaCode> {
+    match volume_type {
+        "gp3" => Some(GP3_STORAGE),
+        "gp2" => Some(GP2_STORAGE),
+        _ => None,
+    }
+}
+
 impl QuotaCode {
     /// How it is kept in [`Limits::quotas`].
     pub fn key(self) -> String {
@@ -89,6 +104,10 @@ pub struct Limits {
     pub cpus_in_use: Option<BTreeMap<String, i64>>,
     /// By instance type.
     pub cpus: BTreeMap<String, i64>,
+    /// GiB of the account's volumes in this region, by volume type; none where it was not read, or there are too many.
+    pub storage_in_use: Option<BTreeMap<String, i64>>,
+    /// GiB of the volumes that end with an instance, by instance and volume type: what its like will need.
+    pub storage_of: BTreeMap<String, BTreeMap<String, i64>>,
     /// Zones that offer an instance type. A type that was not asked about is absent.
     pub offerings: BTreeMap<String, BTreeSet<String>>,
 }

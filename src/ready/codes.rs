@@ -71,6 +71,7 @@ codes! {
     TypeNotOffered = "EKSUP-N066", Blocker, "A zone of green does not offer its instance types";
     GroupQuota = "EKSUP-N067", Blocker, "The cluster may not have so many node groups";
     CpuQuota = "EKSUP-N068", Blocker, "The account may not run so many vCPUs";
+    StorageQuota = "EKSUP-N070", Blocker, "The account may not have so much storage";
     QuotaUnknown = "EKSUP-N069", Warning, "A quota that green needs is not known";
     AddonStatus = "EKSUP-A001", Blocker, "An add-on is not ACTIVE";
     AddonIncompatible = "EKSUP-A002", Blocker, "An add-on has no version that runs on a minor on the way";

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, some};
 use super::codes::Code;
-use super::{Finding, Severity};
+use super::{Finding, Severity, storage};
 use crate::model::Inventory;
 use crate::model::eks::Nodegroup;
 use crate::model::limits::{CpuClass, DEFAULT_NODE_GROUPS, Limits, NODE_GROUPS, cpu_class};
@@ -18,6 +18,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     groups(case, out);
     if let Some(limits) = &case.inventory.limits {
         cpus(case, limits, out);
+        storage::judge(case, limits, out);
     }
 }
 

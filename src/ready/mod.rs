@@ -20,6 +20,7 @@ mod operating_system;
 mod pods;
 mod replacements;
 mod sick;
+mod storage;
 mod traffic;
 mod webhooks;
 

@@ -198,6 +198,10 @@ impl Step<World> for Shield {
         let live = seen.asgs.iter().map(|a| a.desired).sum::<i32>();
         let desired = live.max(group.scaling.desired).max(1);
         let tainted = group.taints.iter().any(|t| self.is_ours(t));
+        // The largest size is never less than `maxUnavailable` of the group's updates: EKS takes no group with less.
+        let update = group.update_config.as_ref();
+        let unavailable = update.and_then(|u| u.max_unavailable).unwrap_or(1);
+        let desired = desired.max(unavailable);
         let pinned = seen.asgs.is_empty() || group.scaling.max <= desired;
         if !tainted || !pinned {
             let change = NodegroupChange {
@@ -459,6 +463,32 @@ mod tests {
             };
             assert_eq!(change.max, Some(3), "EKS shows {shown}, there are {live}");
         }
+    }
+
+    #[test]
+    fn blue_is_never_pinned_below_what_its_updates_may_take_away_and_is_given_its_size_back() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let mut before = seen(2, 2);
+        let group = before.group.as_mut().unwrap();
+        group.scaling.max = 9;
+        group.update_config = Some(crate::model::eks::UpdateConfig {
+            max_unavailable: Some(4),
+            max_unavailable_percentage: None,
+            update_strategy: None,
+        });
+        let decision = shield().decide(&before, &Past::default(), now);
+        let Decision::Act(Act::Configure { change, .. }) = decision else {
+            panic!("{decision:?}")
+        };
+        assert_eq!(change.max, Some(4));
+        let was = shield().before(&before);
+        let mut pinned = before;
+        pinned.group.as_mut().unwrap().scaling.max = 4;
+        let back = shield().restore(&was, &pinned, &Trail::default(), now);
+        let Decision::Act(Act::Configure { change, .. }) = back else {
+            panic!("{back:?}")
+        };
+        assert_eq!(change.max, Some(9));
     }
 
     #[test]

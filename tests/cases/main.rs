@@ -5,6 +5,8 @@
 
 mod budgets;
 mod sick;
+mod images;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -123,7 +125,7 @@ fn findings(ended: &Ended) -> Vec<Finding> {
     each.map(|f| Finding {
         severity: text(&f["severity"]),
         code: text(&f["code"]),
-        subject: text(&f["subject"]),
+        subject: text(&f["object"]),
         detail: text(&f["detail"]),
         fix: text(&f["fix"]),
     })

@@ -51,6 +51,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "ec2:DescribeInstanceTypes",
                 "ec2:DescribeInstanceTypeOfferings",
                 "ec2:DescribeImages",
+                "ec2:DescribeVolumes",
                 "ec2:DescribeLaunchTemplateVersions",
                 "autoscaling:DescribeAutoScalingGroups",
                 "autoscaling:DescribeLifecycleHooks",

@@ -1,0 +1,88 @@
+//! The quota of volumes' storage, walked along the route.
+
+use std::collections::BTreeMap;
+
+use super::Finding;
+use super::case::Case;
+use super::codes::Code;
+use crate::model::limits::{Limits, storage_quota};
+use crate::route::StepSpec;
+
+const GIB_A_TIB: f64 = 1024.0;
+
+/// GiB by volume type.
+type Storage = BTreeMap<String, i64>;
+
+/// The volumes that end with a group's instances.
+fn of_group(case: &Case<'_>, limits: &Limits, group: &str) -> Storage {
+    let mut all = Storage::new();
+    let instances = case
+        .inventory
+        .nodes_of(group)
+        .filter_map(|n| n.instance_id());
+    for (kind, size) in instances
+        .filter_map(|id| limits.storage_of.get(id))
+        .flatten()
+    {
+        *all.entry(kind.clone()).or_default() += size;
+    }
+    all
+}
+
+/// The most that there is at once on the route beside what there is today: greens' volumes stand beside blues' until these
+/// are retired.
+fn most_added(case: &Case<'_>, limits: &Limits) -> Storage {
+    let (mut more, mut most) = (Storage::new(), Storage::new());
+    let mut greens: BTreeMap<&str, Storage> = BTreeMap::new();
+    for step in case.route.iter().flat_map(|r| &r.steps) {
+        match &step.spec {
+            StepSpec::CreateGreen { blue, group, .. } => {
+                if case.inventory.nodegroup(&group.name).is_some() {
+                    continue;
+                }
+                let like = greens.get(blue.as_str()).cloned();
+                let like = like.unwrap_or_else(|| of_group(case, limits, blue));
+                for (kind, size) in &like {
+                    let now = more.entry(kind.clone()).or_default();
+                    *now += size;
+                    let peak = most.entry(kind.clone()).or_default();
+                    *peak = (*peak).max(*now);
+                }
+                greens.insert(&group.name, like);
+            }
+            StepSpec::Retire { blue, .. } => {
+                let gone = greens.remove(blue.as_str());
+                for (kind, size) in gone.unwrap_or_else(|| of_group(case, limits, blue)) {
+                    *more.entry(kind).or_default() -= size;
+                }
+            }
+            _ => {}
+        }
+    }
+    most
+}
+
+/// Judges the storage that green's nodes need.
+pub fn judge(case: &Case<'_>, limits: &Limits, out: &mut Vec<Finding>) {
+    let Some(in_use) = &limits.storage_in_use else {
+        return;
+    };
+    for (kind, more) in most_added(case, limits) {
+        let Some(code) = storage_quota(&kind) else {
+            continue;
+        };
+        let used = in_use.get(&kind).copied().unwrap_or(0);
+        let Some(quota) = limits.quota(code) else {
+            continue;
+        };
+        if more <= 0 || (used + more) as f64 <= quota * GIB_A_TIB {
+            continue;
+        }
+        out.push(Finding::new(
+            Code::StorageQuota,
+            format!("quota {} ({kind} volumes)", code.code),
+            format!("the account may have {quota} TiB of it in {}, {used} GiB are there, and green needs {more} GiB more beside blue", case.inventory.region),
+            "ask AWS for a higher quota (Service Quotas, Amazon EBS), delete volumes that nobody uses, or move fewer groups at a time under `nodeGroups`",
+        ));
+    }
+}
