@@ -83,8 +83,12 @@ impl AffinityState {
             let keys = terms.iter().map(|t| t.topology_key.as_str());
             keys.map(|key| TermState::new(key, around)).collect()
         };
+        // Where namespaces are not known, pods to be near to cannot be found: what cannot be known refuses nothing.
+        let known = |n: &Namespaces| !n.is_empty();
+        let near = &pod.scheduling.pod_affinity;
+        let unknown = !namespaces.is_some_and(known) && near.iter().any(by_namespace_labels);
         Self {
-            near: states(&pod.scheduling.pod_affinity),
+            near: if unknown { Vec::new() } else { states(near) },
             near_itself: selected_by_all(pod, pod, namespaces),
             away: states(&pod.scheduling.pod_anti_affinity),
             existing: Vec::new(),
@@ -223,6 +227,23 @@ pub fn in_namespaces(
     let labels = namespaces.and_then(|all| all.get(other));
     term.namespaces.iter().any(|n| n == other)
         || labels.map_or_else(by_name, |labels| selector.matches(labels))
+}
+
+/// Whether a term of the pod selects namespaces by labels of their own.
+pub fn selects_namespaces(pod: &Pod) -> bool {
+    let scheduling = &pod.scheduling;
+    let terms = scheduling
+        .pod_affinity
+        .iter()
+        .chain(&scheduling.pod_anti_affinity);
+    terms.into_iter().any(by_namespace_labels)
+}
+
+fn by_namespace_labels(term: &PodAffinityTerm) -> bool {
+    let by_name = |key: &String| key == NAMESPACE_NAME;
+    term.namespace_selector.as_ref().is_some_and(|s| {
+        !s.match_labels.keys().all(by_name) || !s.expressions.iter().all(|e| by_name(&e.key))
+    })
 }
 
 /// Whether the label keys of a term, which the API server merges into its selector, take `other`.

@@ -39,7 +39,12 @@ impl NodeLoad {
         self.requests.memory_bytes += requests.memory_bytes * times;
         self.requests.pods += times;
         for (resource, amount) in others {
-            *self.others.entry(resource.clone()).or_default() += amount * times;
+            match self.others.get_mut(resource) {
+                Some(taken) => *taken += amount * times,
+                None => {
+                    self.others.insert(resource.clone(), amount * times);
+                }
+            }
         }
     }
 

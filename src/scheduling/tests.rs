@@ -17,7 +17,7 @@ fn node(name: &str, zone: &str) -> Node {
         "name": name, "uid": name, "resourceVersion": "1", "annotations": {}, "unschedulable": false, "taints": [],
         "labels": {"kubernetes.io/hostname": name, "topology.kubernetes.io/zone": zone},
         "providerId": null, "ready": "True", "readySince": null, "kubeletVersion": "v1.30.0", "created": null, "deleting": false,
-        "allocatable": {"cpuMillis": 2000, "memoryBytes": 4 << 30_i64, "pods": 10},
+        "allocatable": {"cpuMillis": 2000, "memoryBytes": 4_i64 << 30, "pods": 10},
         "otherAllocatable": {"nvidia.com/gpu": 1}
     });
     serde_json::from_value(json).unwrap()

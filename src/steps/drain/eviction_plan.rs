@@ -73,7 +73,7 @@ pub struct EvictionPlanner<'a> {
     seen: &'a Seen,
     pub budgets: Budgets,
     /// Made when the first pod asks for it.
-    placement: Option<Placement>,
+    placement: Option<Placement<'a>>,
     /// By workload: the Ready pods it will have left.
     ready_left: BTreeMap<&'a str, u32>,
 }
@@ -209,8 +209,8 @@ impl<'a> EvictionPlanner<'a> {
             }
         }
         let placement = self.placement.get_or_insert_with(|| {
-            let zones = self.seen.volume_zones.clone();
-            Placement::new(&self.seen.snapshot, &self.seen.group, zones)
+            let seen = self.seen;
+            Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts)
         });
         if let Err(no) = placement.place(pod) {
             let kind = HoldKind::NoPlace {

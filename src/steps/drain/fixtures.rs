@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::kube::{Key, Node, Owner, Resources, Taint, Workload};
+use crate::model::kube::{Key, Node, Owner, Resources, Taint, Volume, Workload};
 use crate::model::marks;
 use crate::model::scheduling::PodTemplate;
 use crate::route::DrainSpec;
+use crate::scheduling::volumes::{ClaimVolumes, by_claim};
 
 /// The run whose marks the nodes carry.
 pub const RUN: &str = "run-1";
@@ -69,6 +70,20 @@ pub fn node(name: &str, begun: Option<i64>) -> Node {
         created: None,
         deleting: false,
     }
+}
+
+/// A volume of claim shop/data that can be used in one zone only.
+pub fn volume_in(zone: &str) -> ClaimVolumes {
+    by_claim([Volume {
+        name: "pv".into(),
+        claim: Some(Key::new("shop", "data")),
+        driver: None,
+        handle: None,
+        zones: vec![zone.into()],
+        nodes: vec![],
+        node_affinity: None,
+        access_modes: vec![],
+    }])
 }
 
 /// A workload of namespace `shop` that wants `desired` pods; `of`: the Deployment that owns it.

@@ -175,7 +175,7 @@ fn begin(
         return decision;
     }
     let ordered = in_order(spec, &at.fresh, seen);
-    let mut placement = Placement::new(&seen.snapshot, &seen.group, seen.volume_zones.clone());
+    let mut placement = Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts);
     let mut nodes = Vec::new();
     let mut no_place = None;
     for node in ordered {
@@ -187,11 +187,8 @@ fn begin(
                 return Decision::Refuse(format!("pod {} on {}: {why}", pod.key, node.node.name));
             }
         }
-        match place_all(spec, node, &placement) {
-            Ok(after) => {
-                placement = after;
-                nodes.push(node.node.name.clone());
-            }
+        match place_all(spec, node, &mut placement) {
+            Ok(()) => nodes.push(node.node.name.clone()),
             Err(no) => no_place = no_place.or(Some(no)),
         }
     }
@@ -203,10 +200,10 @@ fn begin(
 
 /// Whether no node that has not been begun could be: a pod of each has nowhere to go.
 pub fn no_node_fits(spec: &DrainSpec, seen: &Seen) -> bool {
-    let placement = Placement::new(&seen.snapshot, &seen.group, seen.volume_zones.clone());
+    let mut placement = Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts);
     let untouched = |n: &&BlueNode| n.begun(&seen.run).is_none() && !n.skipped(&seen.run);
     let mut fresh = seen.nodes.iter().filter(untouched).peekable();
-    fresh.peek().is_some() && fresh.all(|n| place_all(spec, n, &placement).is_err())
+    fresh.peek().is_some() && fresh.all(|n| place_all(spec, n, &mut placement).is_err())
 }
 
 /// With `capacity: surge`, green is a few nodes ahead of what has been begun.
@@ -229,26 +226,21 @@ fn grow_by_surge(
     })
 }
 
-/// Finds a place for every pod of a node, or names the first that has none.
-fn place_all(
+/// Finds a place for every pod of a node, or names the first that has none; then none of them takes room.
+fn place_all<'a>(
     spec: &DrainSpec,
-    node: &BlueNode,
-    placement: &Placement,
-) -> Result<Placement, (String, NoPlace)> {
-    let mut placement = placement.clone();
+    node: &'a BlueNode,
+    placement: &mut Placement<'a>,
+) -> Result<(), (String, NoPlace)> {
     if spec.downtime {
-        return Ok(placement);
+        return Ok(());
     }
-    let moving = node
-        .pods
-        .iter()
-        .filter(|p| p.deletion_timestamp.is_none() && verdict(p, consents(spec)) == Verdict::Evict);
-    for pod in moving {
-        placement
-            .place(pod)
-            .map_err(|no| (format!("{} on {}", pod.key, node.node.name), no))?;
-    }
-    Ok(placement)
+    let pods = node.pods.iter().map(AsRef::as_ref);
+    let moving = pods
+        .filter(|p: &&Pod| p.deletion_timestamp.is_none())
+        .filter(|p| verdict(p, consents(spec)) == Verdict::Evict);
+    let placed = placement.place_all(moving);
+    placed.map_err(|(pod, no)| (format!("{} on {}", pod.key, node.node.name), no))
 }
 
 /// Whether green may have one node more for pods that have nowhere to go: one more than blue has, within its maximum. What

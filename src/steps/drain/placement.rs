@@ -1,29 +1,29 @@
-//! Whether a pod has somewhere to go now: a placing of pods on the nodes outside blue as they are. Pure.
+//! Whether a pod has somewhere to go now: a placing of pods on the nodes outside blue as they are, by the rules of the
+//! scheduler. Pure.
 //!
-//! It knows what keeps a pod off a node for certain: readiness, cordon, taints, node selector, the zones of its volumes,
-//! and what the node has left by the requests of its pods. Affinity and spreading between pods are the scheduler's; a pod
-//! that only those keep off is found when its replacement does not get Ready.
+//! Blue's closed nodes take no pod, but they count where pods are spread over them, as they do for the scheduler.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::k8s::cache::Snapshot;
-use crate::model::kube::{Key, Node, Pod, Resources};
+use crate::model::kube::{Node, Pod};
+use crate::scheduling::pod_affinity::Namespaces;
+use crate::scheduling::volumes::{self, ClaimVolumes};
+use crate::scheduling::{ClusterView, NoPlace as Refused, Refusal};
 
-/// By claim: the zones its volume can be used in. Claims of volumes that can be used anywhere are left out.
-pub type VolumeZones = BTreeMap<Key, Vec<String>>;
-
-/// Nodes that take pods, with what each has left.
-#[derive(Clone)]
-pub struct Placement {
-    nodes: Vec<OpenNode>,
-    volume_zones: Arc<VolumeZones>,
+/// What a placing rests on besides nodes and pods.
+#[derive(Clone, Debug, Default)]
+pub struct PlacementFacts {
+    /// Bound volumes by claim.
+    pub volumes: ClaimVolumes,
+    /// Labels by namespace; absent where no pod asks for them or they could not be read.
+    pub namespaces: Option<Namespaces>,
 }
 
-#[derive(Clone)]
-struct OpenNode {
-    node: Arc<Node>,
-    left: Resources,
+/// Nodes that take pods, with what each has left.
+pub struct Placement<'a> {
+    view: ClusterView<'a>,
+    facts: &'a PlacementFacts,
 }
 
 /// Why a pod has nowhere to go now.
@@ -34,135 +34,95 @@ pub struct NoPlace {
     pub more_nodes_help: bool,
 }
 
-impl Placement {
+impl<'a> Placement<'a> {
     /// Reads what is left on the nodes that do not belong to `blue`. Pods that already wait for a node are placed first.
-    pub fn new(snapshot: &Snapshot, blue: &str, volume_zones: Arc<VolumeZones>) -> Self {
-        let takes_pods = |n: &&Arc<Node>| {
+    pub fn new(snapshot: &'a Snapshot, blue: &str, facts: &'a PlacementFacts) -> Self {
+        let takes_pods = |n: &Node| {
             n.nodegroup() != Some(blue) && !n.unschedulable && !n.deleting && n.is_ready()
         };
-        let nodes = snapshot.nodes.values().filter(takes_pods).map(|node| {
-            let pods = snapshot.pods.on(&node.name);
-            let running = pods.iter().filter(|p| !p.finished());
-            let left = running.fold(node.allocatable, |left, pod| less(left, pod));
-            OpenNode {
-                node: node.clone(),
-                left,
-            }
-        });
-        let mut placement = Self {
-            nodes: nodes.collect(),
-            volume_zones,
-        };
+        let nodes = snapshot.nodes.values().map(AsRef::as_ref);
+        let nodes = nodes.map(|node| (node, takes_pods(node)));
+        let namespaces = facts.namespaces.as_ref();
+        let mut view = ClusterView::new(nodes, &facts.volumes, namespaces);
+        snapshot.pods.values().for_each(|pod| view.add(pod));
         let waits = |p: &&Arc<Pod>| {
             p.node.is_none() && !p.finished() && p.deletion_timestamp.is_none() && !p.daemon()
         };
         for pod in snapshot.pods.values().filter(waits) {
             // One that fits nowhere takes no room.
-            let _ = placement.place(pod);
+            let _ = view.place(pod);
         }
-        placement
+        Self { view, facts }
     }
 
-    /// Takes room for the pod on the node that has most left; or says why no node can take it.
+    /// Takes room for the pod that follows `pod` where the scheduler would; or says why no node can take it.
     ///
     /// # Errors
     /// Why there is no such node.
-    pub fn place(&mut self, pod: &Pod) -> Result<(), NoPlace> {
-        let zones: Vec<&Vec<String>> = pod
-            .claims
-            .iter()
-            .filter_map(|claim| {
-                let claim = Key::new(&pod.key.namespace, claim);
-                self.volume_zones.get(&claim)
-            })
-            .collect();
-        let suits = |open: &OpenNode| refusal(pod, &open.node).is_none();
-        let in_zone = |open: &OpenNode| {
-            let zone = open.node.zone().unwrap_or_default();
-            zones.iter().all(|z| z.iter().any(|z| z == zone))
-        };
-        let suitable = self.nodes.iter().filter(|n| suits(n)).count();
-        let reachable = self.nodes.iter().filter(|n| suits(n) && in_zone(n)).count();
-        let place = (self.nodes.iter())
-            .enumerate()
-            .filter(|(_, n)| suits(n) && in_zone(n) && has_room(n.left, pod))
-            .max_by_key(|(_, n)| (n.left.cpu_millis, n.left.memory_bytes))
-            .map(|(i, _)| i);
-        if let Some(i) = place {
-            let node = &mut self.nodes[i];
-            node.left = less(node.left, pod);
-            return Ok(());
+    pub fn place(&mut self, pod: &'a Pod) -> Result<(), NoPlace> {
+        self.place_all([pod]).map_err(|(_, no)| no)
+    }
+
+    /// Takes room for all of these pods, or for none.
+    ///
+    /// # Errors
+    /// The first that has no place, and why.
+    pub fn place_all(
+        &mut self,
+        pods: impl IntoIterator<Item = &'a Pod>,
+    ) -> Result<(), (&'a Pod, NoPlace)> {
+        let before = self.view.checkpoint();
+        for pod in pods {
+            // It is on blue until its place is taken.
+            self.view.remove(pod);
+            if let Err(refused) = self.view.place(pod) {
+                self.view.rollback(before);
+                return Err((pod, self.explain(pod, &refused)));
+            }
         }
-        let zones: Vec<&str> = zones
-            .iter()
-            .flat_map(|z| z.iter().map(String::as_str))
-            .collect();
-        let (why, more_nodes_help) = if self.nodes.is_empty() {
-            ("no Ready node outside it takes pods".to_owned(), true)
-        } else if suitable == 0 {
-            let reason = self.nodes.iter().find_map(|n| refusal(pod, &n.node));
-            (
-                format!(
-                    "none of the {} nodes outside it takes the pod: {}",
-                    self.nodes.len(),
-                    reason.unwrap_or_default()
-                ),
-                false,
-            )
-        } else if reachable == 0 {
-            (
-                format!(
-                    "its volume can be used in {} only, and no Ready node there takes the pod",
-                    zones.join(", ")
-                ),
-                true,
-            )
-        } else {
-            (
-                format!(
-                    "none of {reachable} nodes has room for its requests (cpu {}m, memory {} Mi)",
-                    pod.requests.cpu_millis,
-                    pod.requests.memory_bytes >> 20
-                ),
-                true,
-            )
-        };
-        Err(NoPlace {
+        Ok(())
+    }
+
+    fn explain(&self, pod: &Pod, refused: &Refused) -> NoPlace {
+        let more_nodes_help = refused.more_nodes_help();
+        if refused.nodes == 0 {
+            let why = "no Ready node outside it takes pods".to_owned();
+            return NoPlace {
+                why,
+                more_nodes_help,
+            };
+        }
+        let mut why = refused.to_string();
+        let says = |wanted: fn(&Refusal) -> bool| refused.reasons.keys().any(wanted);
+        if says(|r| *r == Refusal::NodeAffinity) {
+            let wants: Vec<String> = (pod.node_selector.iter())
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            if !wants.is_empty() {
+                why += &format!("; its node selector asks for {}", wants.join(", "));
+            }
+        }
+        if says(|r| *r == Refusal::VolumeAffinity) {
+            let volumes = volumes::of_pod(&self.facts.volumes, pod).into_iter();
+            let places: Vec<&str> = volumes
+                .flat_map(|v| v.zones.iter().chain(&v.nodes).map(String::as_str))
+                .collect();
+            why += &format!("; its volume can be used in {} only", places.join(", "));
+        }
+        if says(|r| matches!(r, Refusal::Insufficient { .. })) {
+            why += &format!(
+                "; it requests cpu {}m, memory {} Mi",
+                pod.requests.cpu_millis,
+                pod.requests.memory_bytes >> 20
+            );
+        }
+        if refused.spread_refuses() {
+            why += "; closed nodes count in its topology spread unless it says `nodeTaintsPolicy: Honor`";
+        }
+        NoPlace {
             why,
             more_nodes_help,
-        })
-    }
-}
-
-/// Why a node does not take a pod, whatever room it has.
-fn refusal(pod: &Pod, node: &Node) -> Option<String> {
-    let keeps_off = |effect: &str| matches!(effect, "NoSchedule" | "NoExecute");
-    let taint = node
-        .taints
-        .iter()
-        .filter(|t| keeps_off(&t.effect))
-        .find(|t| !pod.tolerations.iter().any(|tol| tol.tolerates(t)));
-    if let Some(taint) = taint {
-        return Some(format!("taint {} is not tolerated", taint.key));
-    }
-    let lacking = pod
-        .node_selector
-        .iter()
-        .find(|(key, value)| node.labels.get(*key) != Some(value));
-    lacking.map(|(key, value)| format!("label {key}={value} is missing"))
-}
-
-fn has_room(left: Resources, pod: &Pod) -> bool {
-    left.pods > 0
-        && left.cpu_millis >= pod.requests.cpu_millis
-        && left.memory_bytes >= pod.requests.memory_bytes
-}
-
-fn less(left: Resources, pod: &Pod) -> Resources {
-    Resources {
-        cpu_millis: left.cpu_millis - pod.requests.cpu_millis,
-        memory_bytes: left.memory_bytes - pod.requests.memory_bytes,
-        pods: left.pods - 1,
+        }
     }
 }
 
@@ -170,6 +130,8 @@ fn less(left: Resources, pod: &Pod) -> Resources {
 mod tests {
     use super::*;
     use crate::k8s::pods::Pods;
+    use crate::model::kube::Selector;
+    use crate::model::scheduling::TopologySpread;
     use crate::steps::drain::fixtures::open_node;
     use crate::steps::evictable::tests::pod;
 
@@ -184,6 +146,13 @@ mod tests {
         }
     }
 
+    fn volume_in(zone: &str) -> PlacementFacts {
+        PlacementFacts {
+            volumes: crate::steps::drain::fixtures::volume_in(zone),
+            namespaces: None,
+        }
+    }
+
     fn sized(name: &str, node: &str, cpu: i64) -> Pod {
         let mut pod = pod(name, node);
         pod.requests.cpu_millis = cpu;
@@ -193,13 +162,15 @@ mod tests {
     #[test]
     fn a_pod_whose_volume_is_in_a_zone_without_a_node_has_nowhere_to_go() {
         let nodes = vec![open_node("g1", "green", "1a")];
-        let zones = VolumeZones::from([(Key::new("shop", "data"), vec!["1b".to_owned()])]);
-        let mut placement = Placement::new(&snapshot(nodes, vec![]), "blue", Arc::new(zones));
+        let facts = volume_in("1b");
+        let snapshot = snapshot(nodes, vec![]);
+        let mut placement = Placement::new(&snapshot, "blue", &facts);
         let mut stateful = pod("db-0", "b1");
         stateful.claims = vec!["data".into()];
         let no = placement.place(&stateful).unwrap_err();
         assert!(no.more_nodes_help && no.why.contains("1b"), "{no:?}");
-        assert_eq!(placement.place(&pod("web", "b1")), Ok(()));
+        let web = pod("web", "b1");
+        assert_eq!(placement.place(&web), Ok(()));
     }
 
     #[test]
@@ -209,16 +180,19 @@ mod tests {
         let mut pending = sized("pending", "", 300);
         (pending.node, pending.phase) = (None, "Pending".into());
         let pods = vec![sized("there", "g1", 400), pending];
-        let mut placement = Placement::new(&snapshot(vec![green], pods), "blue", Arc::default());
-        assert_eq!(placement.place(&sized("a", "b1", 300)), Ok(()));
-        let no = placement.place(&sized("b", "b1", 300)).unwrap_err();
+        let (snapshot, facts) = (snapshot(vec![green], pods), PlacementFacts::default());
+        let mut placement = Placement::new(&snapshot, "blue", &facts);
+        let (a, b) = (sized("a", "b1", 300), sized("b", "b1", 300));
+        assert_eq!(placement.place(&a), Ok(()));
+        let no = placement.place(&b).unwrap_err();
         assert!(no.more_nodes_help && no.why.contains("cpu 300m"), "{no:?}");
     }
 
     #[test]
     fn a_taint_or_a_label_that_keeps_a_pod_off_is_named_and_more_nodes_do_not_help() {
         let nodes = vec![open_node("g1", "green", "1a")];
-        let mut placement = Placement::new(&snapshot(nodes, vec![]), "blue", Arc::default());
+        let (snapshot, facts) = (snapshot(nodes, vec![]), PlacementFacts::default());
+        let mut placement = Placement::new(&snapshot, "blue", &facts);
         let mut picky = pod("gpu", "b1");
         picky.node_selector.insert("disk".into(), "ssd".into());
         let no = placement.place(&picky).unwrap_err();
@@ -232,7 +206,61 @@ mod tests {
         let mut dead = open_node("g3", "green", "1a");
         dead.ready = "Unknown".into();
         let nodes = vec![open_node("b2", "blue", "1a"), closed, dead];
-        let mut placement = Placement::new(&snapshot(nodes, vec![]), "blue", Arc::default());
-        assert!(placement.place(&pod("web", "b1")).is_err());
+        let (snapshot, facts) = (snapshot(nodes, vec![]), PlacementFacts::default());
+        let mut placement = Placement::new(&snapshot, "blue", &facts);
+        let web = pod("web", "b1");
+        assert!(placement.place(&web).is_err());
+    }
+
+    #[test]
+    fn closed_nodes_of_blue_count_in_a_spread_unless_it_honours_taints() {
+        let closed = |name: &str| Node {
+            labels: open_node(name, "blue", "1a").labels,
+            ..crate::steps::drain::fixtures::node(name, None)
+        };
+        let hosts = |mut node: Node| {
+            let name = node.name.clone();
+            node.labels.insert("kubernetes.io/hostname".into(), name);
+            node
+        };
+        let nodes = vec![
+            hosts(closed("b1")),
+            hosts(closed("b2")),
+            hosts(open_node("g1", "green", "1a")),
+        ];
+        let spread = |name: &str, node: &str, policy: Option<&str>| {
+            let mut pod = pod(name, node);
+            pod.scheduling.topology_spread = vec![TopologySpread {
+                max_skew: 1,
+                topology_key: "kubernetes.io/hostname".into(),
+                when_unsatisfiable: "DoNotSchedule".into(),
+                selector: Some(Selector {
+                    match_labels: pod.labels.clone(),
+                    expressions: vec![],
+                }),
+                min_domains: None,
+                node_affinity_policy: None,
+                node_taints_policy: policy.map(str::to_owned),
+                match_label_keys: vec![],
+            }];
+            pod
+        };
+        for (policy, fits) in [(None, false), (Some("Honor"), true)] {
+            let pods = vec![spread("p1", "b1", policy), spread("p2", "b2", policy)];
+            let (snapshot, facts) = (
+                snapshot(nodes.clone(), pods.clone()),
+                PlacementFacts::default(),
+            );
+            let mut placement = Placement::new(&snapshot, "blue", &facts);
+            assert_eq!(placement.place(&pods[0]), Ok(()));
+            let second = placement.place(&pods[1]);
+            assert_eq!(second.is_ok(), fits, "{second:?}");
+            if let Err(no) = second {
+                assert!(
+                    no.more_nodes_help && no.why.contains("nodeTaintsPolicy: Honor"),
+                    "{no:?}"
+                );
+            }
+        }
     }
 }

@@ -10,12 +10,14 @@ use tokio::time::Instant;
 use crate::model::elb::short;
 use crate::model::kube::{Key, Pod};
 use crate::model::{ApiError, Class};
+use crate::scheduling::pod_affinity::selects_namespaces;
+use crate::scheduling::volumes::by_claim;
 use crate::steps::drain::Drain;
 use crate::steps::drain::budget::{Budgets, Gate};
 use crate::steps::drain::decide::Target;
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind};
 use crate::steps::drain::next_nodes::no_node_fits;
-use crate::steps::drain::placement::VolumeZones;
+use crate::steps::drain::placement::PlacementFacts;
 use crate::steps::drain::seen::{BlueNode, Restart, Seen};
 use crate::steps::drain::settle::restart_of;
 use crate::steps::drain::timers::Elapsed;
@@ -116,34 +118,45 @@ impl Drain {
         Ok(found)
     }
 
-    /// The zones of the volumes that pods of this group mount; a claim that has not been seen is looked for once.
-    pub(super) async fn volume_zones(
+    /// The volumes of pods of this group, and the labels of namespaces where a pod selects by them; what has not been seen
+    /// is looked for once.
+    pub(super) async fn placement_facts(
         &self,
         world: &World,
         seen: &Seen,
-    ) -> Result<Arc<VolumeZones>, ApiError> {
+    ) -> Result<Arc<PlacementFacts>, ApiError> {
         let pods = seen.nodes.iter().flat_map(|n| n.pods.iter());
         let claims: BTreeSet<Key> = pods
             .flat_map(|p| p.claims.iter().map(|c| Key::new(&p.key.namespace, c)))
             .collect();
-        let known = {
+        let by_labels = seen.snapshot.pods.values().any(|p| selects_namespaces(p));
+        let (known, complete) = {
             let memory = self.memory();
-            claims
-                .is_subset(&memory.claims_seen)
-                .then(|| memory.volume_zones.clone())
+            let known = memory.placement_facts.clone();
+            let complete = claims.is_subset(&memory.claims_seen);
+            (known, complete)
         };
-        if let Some(known) = known {
+        let namespaces = by_labels && known.namespaces.is_none();
+        if complete && !namespaces {
             return Ok(known);
         }
-        let bound = world.kube.volumes().await?.into_iter().filter_map(|v| {
-            let claim = v.claim.filter(|_| !v.zones.is_empty())?;
-            Some((claim, v.zones))
-        });
-        let zones = Arc::new(bound.collect::<VolumeZones>());
+        let mut facts = PlacementFacts::clone(&known);
+        if !complete {
+            facts.volumes = by_claim(world.kube.volumes().await?);
+        }
+        if namespaces {
+            // Where they may not be read, namespaces are known by name.
+            facts.namespaces = match world.kube.namespaces().await {
+                Ok(all) => Some(all),
+                Err(error) if error.class == Class::Denied => Some(Default::default()),
+                Err(error) => return Err(error),
+            };
+        }
+        let facts = Arc::new(facts);
         let mut memory = self.memory();
         memory.claims_seen.extend(claims);
-        memory.volume_zones = zones.clone();
-        Ok(zones)
+        memory.placement_facts = facts.clone();
+        Ok(facts)
     }
 
     /// Reads how long what deadlines are about has been so; `held`: the pods that cannot be evicted now.

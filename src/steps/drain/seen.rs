@@ -12,7 +12,7 @@ use crate::model::kube::{Key, Node, Pod};
 use crate::model::marks;
 use crate::steps::drain::decide::Target;
 use crate::steps::drain::leave::GreenSeen;
-use crate::steps::drain::placement::VolumeZones;
+use crate::steps::drain::placement::PlacementFacts;
 use crate::steps::drain::timers::Elapsed;
 use crate::steps::evictable::occupies;
 use crate::steps::workload_health::{PodWorkload, ReadyCounts, ShortWorkload};
@@ -49,8 +49,8 @@ pub struct Seen {
     pub workloads: BTreeMap<String, PodWorkload>,
     /// By pod uid: the Deployment whose restart brings up a new pod before this one goes, or why there is none.
     pub restarts: BTreeMap<String, Restart>,
-    /// By claim: the zones of its volume.
-    pub volume_zones: Arc<VolumeZones>,
+    /// What else decides where pods can go.
+    pub placement_facts: Arc<PlacementFacts>,
     /// How long this process has seen what deadlines are about.
     pub elapsed: Elapsed,
     /// A pod that came back to a node that is being emptied, again and again: what to say of it.

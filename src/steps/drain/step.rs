@@ -20,7 +20,7 @@ use crate::steps::drain::eviction_plan::at_rest;
 use crate::steps::drain::late_nodes::unheld;
 use crate::steps::drain::leave::{GreenDrain, acting, back, returning};
 use crate::steps::drain::movement::Movement;
-use crate::steps::drain::placement::VolumeZones;
+use crate::steps::drain::placement::PlacementFacts;
 use crate::steps::drain::reading::begun_pods;
 use crate::steps::drain::seen::{Before, Seen, blue_nodes};
 use crate::steps::drain::timers::Timers;
@@ -74,7 +74,7 @@ pub(super) struct Memory {
     /// How many pods of each workload were moved.
     pub(super) moves: BTreeMap<String, u32>,
     /// The zones of volumes, and the claims they were looked for.
-    pub(super) volume_zones: Arc<VolumeZones>,
+    pub(super) placement_facts: Arc<PlacementFacts>,
     pub(super) claims_seen: BTreeSet<Key>,
     /// The workloads of the pods that were last seen on begun nodes.
     pub(super) workloads: BTreeMap<String, PodWorkload>,
@@ -253,7 +253,7 @@ impl Step<World> for Drain {
         self.memory().workloads.clone_from(&seen.workloads);
         seen.returning_workload = self.returning_workload(&seen);
         seen.returned_pod = self.memory().movement.returned(&seen);
-        seen.volume_zones = self.volume_zones(world, &seen).await?;
+        seen.placement_facts = self.placement_facts(world, &seen).await?;
         seen.restarts = self.restarts(world, &seen).await?;
         let (held, no_place) = self.held(&seen);
         seen.elapsed = self.elapsed(&seen, held);

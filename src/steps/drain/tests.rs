@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::budget::tests::pdb;
 use super::decide::{Act, decide};
-use super::fixtures::{RUN, at, node, open_node, spec};
+use super::fixtures::{RUN, at, node, open_node, spec, volume_in};
+use super::placement::PlacementFacts;
 use super::seen::{BlueNode, Restart, Seen};
 use crate::engine::{Decision, Past};
 use crate::model::kube::{Key, Node, Owner, Pod};
@@ -544,8 +545,10 @@ fn a_node_whose_pods_have_nowhere_to_go_is_not_begun_and_green_grows_first() {
     let mut stateful = pod("db-0", "n1");
     stateful.claims = vec!["data".into()];
     let mut state = seen(vec![blue(node("n1", None), vec![stateful])]);
-    let zones = [(Key::new("shop", "data"), vec!["1b".to_owned()])];
-    state.volume_zones = Arc::new(zones.into());
+    state.placement_facts = Arc::new(PlacementFacts {
+        volumes: volume_in("1b"),
+        namespaces: None,
+    });
     (state.green_ready, state.green_desired, state.green_max) = (1, 1, 2);
     assert_eq!(
         decide(&spec(), &state, &Past::default(), at(1)),
