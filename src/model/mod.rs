@@ -8,6 +8,7 @@ pub mod admission;
 pub mod asg;
 pub mod clock;
 pub mod cni;
+pub mod consent;
 pub mod ec2;
 pub mod eks;
 pub mod elb;
@@ -24,7 +25,9 @@ pub mod pod_identity;
 pub mod snapshot;
 pub mod user_data;
 pub mod version;
+pub mod volumes;
 pub mod window;
+pub mod workload_name;
 
 pub use clock::Clock;
 pub use error::{ApiError, Class};
