@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::error::{CliError, Kind};
-use crate::ready::{Finding, Severity};
+use super::finding_groups::group_findings;
+use crate::ready::{Code, Finding, Severity};
 use crate::report::Paint;
 use crate::report::markdown::cell;
 
@@ -15,37 +16,76 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-/// How many block.
+/// How many block, told as they are: once for all objects with the same way out.
 pub fn blocking(found: &[Finding]) -> usize {
-    found
-        .iter()
-        .filter(|f| f.severity == Severity::Blocker)
-        .count()
+    let groups = group_findings(found);
+    let blockers = groups.iter().filter(|g| g.severity == Severity::Blocker);
+    blockers.count()
 }
 
 /// The findings for people, the heaviest first.
 pub fn text(found: &[Finding], paint: Paint) -> String {
     let mut out = String::new();
-    let mut sorted: Vec<&Finding> = found.iter().collect();
-    sorted.sort_by_key(|f| f.severity);
-    for f in sorted {
-        let weight = match f.severity {
+    for group in group_findings(found) {
+        let weight = match group.severity {
             Severity::Blocker => paint.red("block"),
             Severity::Warning => paint.yellow("warn "),
             Severity::Info => paint.dim("note "),
         };
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            out,
-            "{weight} {} {}: {}",
-            f.code,
-            paint.bold(&f.subject),
-            f.detail
-        );
-        if !f.fix.is_empty() {
-            let _ = writeln!(out, "      {} {}", paint.dim("way out:"), f.fix);
+        let _ = match (group.count(), group.shared_detail()) {
+            (None, _) => writeln!(
+                out,
+                "{weight} {} {}: {}",
+                group.code,
+                paint.bold(&group.subjects()),
+                group.detail()
+            ),
+            (Some(count), Some(detail)) => {
+                let heading = writeln!(
+                    out,
+                    "{weight} {} {}: {detail}",
+                    group.code,
+                    paint.bold(&count)
+                );
+                heading.and_then(|()| write!(out, "{}", wrap(&group.subjects())))
+            }
+            (Some(count), None) => {
+                let title = Code::find(group.code).map_or("", Code::title);
+                let heading = writeln!(
+                    out,
+                    "{weight} {} {}: {title}",
+                    group.code,
+                    paint.bold(&count)
+                );
+                let mut members = group.members.iter();
+                heading.and_then(|()| {
+                    members.try_for_each(|f| writeln!(out, "        {}: {}", f.subject, f.detail))
+                })
+            }
+        };
+        if !group.fix.is_empty() {
+            let _ = writeln!(out, "      {} {}", paint.dim("way out:"), group.fix);
         }
     }
+    out
+}
+
+/// The longest line of a list of objects.
+const LIST_WIDTH: usize = 112;
+
+/// A list of objects in lines of a readable length.
+fn wrap(list: &str) -> String {
+    let mut out = String::new();
+    let mut line = String::new();
+    for part in list.split_inclusive(", ") {
+        if !line.is_empty() && line.len() + part.len() > LIST_WIDTH {
+            let _ = writeln!(out, "        {}", line.trim_end());
+            line.clear();
+        }
+        line.push_str(part);
+    }
+    let _ = writeln!(out, "        {line}");
     out
 }
 
@@ -56,42 +96,47 @@ pub fn markdown(found: &[Finding]) -> String {
     }
     let mut out =
         "| | code | object | finding | way out |\n| --- | --- | --- | --- | --- |\n".to_owned();
-    for f in found {
+    for group in group_findings(found) {
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} |",
-            word(f.severity),
-            f.code,
-            cell(&f.subject),
-            cell(&f.detail),
-            cell(&f.fix)
+            word(group.severity),
+            group.code,
+            cell(&group.subjects()),
+            cell(&group.detail()),
+            cell(group.fix)
         );
     }
     out
 }
 
-/// The findings for machines.
+/// The findings for machines: `object` and `detail` for all, `objects` one by one.
 pub fn json(found: &[Finding]) -> serde_json::Value {
-    found
-        .iter()
-        .map(|f| {
-            serde_json::json!({
-                "severity": word(f.severity), "code": f.code, "object": f.subject,
-                "detail": f.detail, "fix": f.fix,
-            })
+    let groups = group_findings(found);
+    let groups = groups.iter().map(|group| {
+        let objects: Vec<serde_json::Value> = group
+            .members
+            .iter()
+            .map(|f| serde_json::json!({"object": f.subject, "detail": f.detail}))
+            .collect();
+        serde_json::json!({
+            "severity": word(group.severity), "code": group.code, "object": group.subjects(),
+            "detail": group.detail(), "fix": group.fix, "objects": objects,
         })
-        .collect()
+    });
+    groups.collect()
 }
 
 /// The end of a command that blocking findings stop.
 pub fn not_ready(cluster: &str, found: &[Finding], next: &str) -> CliError {
-    let blocks: Vec<&Finding> = found
+    let groups = group_findings(found);
+    let blocks: Vec<_> = groups
         .iter()
-        .filter(|f| f.severity == Severity::Blocker)
+        .filter(|g| g.severity == Severity::Blocker)
         .collect();
     let first = blocks
         .first()
-        .map(|f| format!("{} {}", f.code, f.subject))
+        .map(|g| format!("{} {}", g.code, g.count().unwrap_or_else(|| g.subjects())))
         .unwrap_or_default();
     let more = match blocks.len() {
         0 | 1 => String::new(),

@@ -134,8 +134,8 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
         out.push('\n');
     }
     out += "drain:\n  parallel: 1\n  podDeadline: 15m\n  nodeDeadline: 1h\n  # stop, skip or delete.\n  onDeadline: stop\n";
-    out += "  # Pods without a controller, and pods with an emptyDir: block, or evict (what they hold is lost).\n";
-    out += "  # barePods: evict\n  # emptyDir: evict\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n  # A budget that an operator runs and that stays closed while its pod is there: block, wait.\n  # operatorBudgets: wait\n\n";
+    out += "  # What may be lost, by workload: pods without a controller, data in an emptyDir or in a directory of the node.\n";
+    out += "  # barePods: {evict: [\"pod shop/tool\"]}\n  # emptyDir: {evict: [\"Deployment shop/cache\"]}\n  # hostPath: {evict: [\"shop/*\"]}\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n  # A budget that an operator runs and that stays closed while its pod is there: block, wait.\n  # operatorBudgets: wait\n\n";
     out += &traffic(inventory);
     out += "retire:\n  # Blue stays, empty, this long.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
     out += "# When something new may begin; outside the run pauses, and the same command goes on within.\n";

@@ -6,8 +6,9 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::scheduling::{NodeSelector, PodTemplate, Scheduling};
 use super::pod_identity::PodCloudUse;
+use super::scheduling::{NodeSelector, PodTemplate, Scheduling};
+use super::volumes::NodeVolume;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -167,11 +168,11 @@ pub struct Pod {
     pub requests: Resources,
     #[serde(default)]
     pub scheduling: Scheduling,
-    /// Has an emptyDir volume.
-    pub empty_dir: bool,
+    /// Its emptyDir and hostPath volumes.
+    #[serde(default)]
+    pub node_volumes: Vec<NodeVolume>,
     /// Names of the PersistentVolumeClaims it mounts.
     pub claims: Vec<String>,
-    pub host_path: bool,
     /// It uses its node's address and takes none of its own.
     #[serde(default)]
     pub host_network: bool,
@@ -198,6 +199,24 @@ impl Pod {
     /// Whether the pod has run to its end.
     pub fn finished(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Whether it is made to end by itself: a Job's, a CI runner's, a Spark driver's.
+    pub fn runs_to_end(&self) -> bool {
+        !self.mirror
+            && (!self.restart_always || self.owner.as_ref().is_some_and(|o| o.kind == "Job"))
+    }
+
+    /// Its emptyDir volumes that somebody may miss.
+    pub fn empty_dirs_with_data(&self) -> impl Iterator<Item = &NodeVolume> {
+        let volumes = self.node_volumes.iter();
+        volumes.filter(|v| v.is_empty_dir_with_data())
+    }
+
+    /// The directories of its node that it keeps data in.
+    pub fn host_paths_with_data(&self) -> impl Iterator<Item = &NodeVolume> {
+        let volumes = self.node_volumes.iter();
+        volumes.filter(|v| v.is_host_path_with_data())
     }
 
     /// Whether a DaemonSet owns it.

@@ -10,11 +10,10 @@ use super::keys::keys;
 use super::read::{Reader, cluster_name, duration, missing, shorten};
 use super::tree::{Node, What};
 use super::types::{
-    AddonPolicy, Addons, Consent, ControlPlane, DeadKubelets, Drain, DrainOrder, Insights, Jobs,
-    OnDeadline, OnUnhealthy, OperatorBudgets, Plan, Retire, RetireHow, SingleReplicas, Strategy,
-    Traffic,
+    AddonPolicy, Addons, ControlPlane, DeadKubelets, Drain, DrainOrder, Insights, OnDeadline,
+    OnUnhealthy, OperatorBudgets, Plan, Retire, RetireHow, SingleReplicas, Strategy, Traffic,
 };
-use super::{gates, groups, notify, routes};
+use super::{consents, gates, groups, notify, routes};
 use crate::model::{AddonVersion, Minor};
 
 /// No wait of an upgrade is longer: EKS's own way back closes after seven days.
@@ -245,7 +244,6 @@ fn drain(r: &mut Reader, node: &Node) -> Drain {
         ("skip", OnDeadline::Skip),
         ("delete", OnDeadline::Delete),
     ];
-    let consent = [("block", Consent::Block), ("evict", Consent::Evict)];
     let singles = [
         ("block", SingleReplicas::Block),
         ("surge", SingleReplicas::Surge),
@@ -267,24 +265,11 @@ fn drain(r: &mut Reader, node: &Node) -> Drain {
             .get("onDeadline")
             .and_then(|n| r.choice(n, "drain.onDeadline", &deadlines))
             .unwrap_or(d.on_deadline),
-        bare_pods: f
-            .get("barePods")
-            .and_then(|n| r.choice(n, "drain.barePods", &consent))
-            .unwrap_or(d.bare_pods),
-        empty_dir: f
-            .get("emptyDir")
-            .and_then(|n| r.choice(n, "drain.emptyDir", &consent))
-            .unwrap_or(d.empty_dir),
-        jobs: f
-            .get("jobs")
-            .and_then(|n| {
-                r.choice(
-                    n,
-                    "drain.jobs",
-                    &[("wait", Jobs::Wait), ("evict", Jobs::Evict)],
-                )
-            })
-            .unwrap_or(d.jobs),
+        bare_pods: consents::consent(r, &f, "barePods").unwrap_or(d.bare_pods),
+        empty_dir: consents::consent(r, &f, "emptyDir").unwrap_or(d.empty_dir),
+        host_path: consents::consent(r, &f, "hostPath").unwrap_or(d.host_path),
+        node_storage: consents::consent(r, &f, "nodeStorage").unwrap_or(d.node_storage),
+        jobs: consents::jobs(r, &f, "jobs").unwrap_or(d.jobs),
         single_replicas: f
             .get("singleReplicas")
             .and_then(|n| r.choice(n, "drain.singleReplicas", &singles))

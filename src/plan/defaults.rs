@@ -108,6 +108,8 @@ impl Default for Drain {
             on_deadline: OnDeadline::Stop,
             bare_pods: Consent::Block,
             empty_dir: Consent::Block,
+            host_path: Consent::Block,
+            node_storage: Consent::Block,
             jobs: Jobs::Wait,
             single_replicas: SingleReplicas::Block,
             operator_budgets: OperatorBudgets::Block,

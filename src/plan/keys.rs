@@ -56,6 +56,8 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "onDeadline",
             "barePods",
             "emptyDir",
+            "hostPath",
+            "nodeStorage",
             "jobs",
             "singleReplicas",
             "operatorBudgets",
@@ -65,6 +67,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "canaryBake",
         ],
     ),
+    ("drain.consent", &["evict"]),
     (
         "traffic",
         &[

@@ -2,6 +2,7 @@
 
 mod budgets;
 mod check;
+mod consents;
 mod contradictions;
 mod defaults;
 mod digest;

@@ -192,11 +192,15 @@ pub struct Drain {
     /// Default: stop.
     pub on_deadline: Option<OnDeadline>,
     /// Pods without a controller. Default: block.
-    pub bare_pods: Option<Consent>,
-    /// Pods with an emptyDir. Default: block.
-    pub empty_dir: Option<Consent>,
-    /// Running Jobs. Default: wait.
-    pub jobs: Option<Jobs>,
+    pub bare_pods: Option<ConsentOf>,
+    /// Pods with data in an emptyDir. Default: block.
+    pub empty_dir: Option<ConsentOf>,
+    /// Pods with data in a directory of their node. Default: block.
+    pub host_path: Option<ConsentOf>,
+    /// Volumes whose data a storage system keeps on the nodes. Default: block.
+    pub node_storage: Option<ConsentOf>,
+    /// Running Jobs, and other pods that run to an end. Default: wait.
+    pub jobs: Option<JobsOf>,
     /// One replica under a budget that never lets it go. Default: block.
     pub single_replicas: Option<SingleReplicas>,
     /// Budgets that an operator runs and never opens by itself while its pod is there. Default: block.
@@ -234,6 +238,35 @@ pub enum Consent {
     Block,
     Evict,
 }
+
+/// Consent for all, for none, or for some workloads.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+pub enum ConsentOf {
+    Word(Consent),
+    Some(EvictOnly),
+}
+
+#[derive(JsonSchema)]
+#[serde(untagged)]
+pub enum JobsOf {
+    Word(Jobs),
+    Some(EvictOnly),
+}
+
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EvictOnly {
+    /// Such as `shop/*`, `shop/web`, `Deployment shop/web`, `pod ci/runner-*`.
+    pub evict: Vec<WorkloadPattern>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub struct WorkloadPattern(
+    #[schemars(regex(pattern = r"^([A-Za-z0-9]+ +)?[A-Za-z0-9-]+/([A-Za-z0-9.-]+\*?|\*)$"))]
+    pub  String,
+);
 
 #[derive(JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -46,6 +46,7 @@ mod tests {
             ("nodeGroups", "NodeGroup"),
             ("nodeGroups.taints", "Taint"),
             ("drain", "Drain"),
+            ("drain.consent", "EvictOnly"),
             ("traffic", "Traffic"),
             ("traffic.routes", "Route"),
             ("traffic.routes.rule", "NamedRule"),

@@ -6,6 +6,7 @@ use proptest::prelude::{any, prop, prop_assert, proptest};
 
 use super::*;
 use crate::model::Minor;
+use crate::model::consent::WorkloadPattern;
 
 fn problems(text: &str) -> Vec<(&'static str, usize, String)> {
     parse("plan.yaml", text)
@@ -78,7 +79,7 @@ nodeGroups:
     ami: ami-0123456789abcdef0
   - blue: own-blue
     launchTemplateVersion: 7
-drain: {order: zones, parallel: 2, podDeadline: 5m, nodeDeadline: 30m, onDeadline: skip, barePods: evict, emptyDir: evict, jobs: evict, singleReplicas: surge, operatorBudgets: wait, budgets: {kafka/events: delete, "longhorn-system/*": wait}, deadKubelets: skip, bake: 0s, canaryBake: 30m}
+drain: {order: zones, parallel: 2, podDeadline: 5m, nodeDeadline: 30m, onDeadline: skip, barePods: evict, emptyDir: {evict: [shop/*, Deployment a/b]}, hostPath: evict, nodeStorage: {evict: [db/pg]}, jobs: {evict: [pod ci/runner-*]}, singleReplicas: surge, operatorBudgets: wait, budgets: {kafka/events: delete, "longhorn-system/*": wait}, deadKubelets: skip, bake: 0s, canaryBake: 30m}
 traffic:
   routes:
     - {rule: every, blue: a, green: b}
@@ -118,6 +119,26 @@ notify:
             plan.addons.skip.len()
         ),
         (AddonPolicy::Minimal, "OVERWRITE", 1, 1)
+    );
+    let only = |texts: &[&str]| {
+        let patterns = texts.iter().map(|t| WorkloadPattern::parse(t).unwrap());
+        patterns.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (
+            plan.drain.bare_pods.clone(),
+            plan.drain.empty_dir.clone(),
+            plan.drain.host_path.clone(),
+            plan.drain.node_storage.clone(),
+            plan.drain.jobs.clone(),
+        ),
+        (
+            Consent::Evict,
+            Consent::EvictOnly(only(&["shop/*", "Deployment a/b"])),
+            Consent::Evict,
+            Consent::EvictOnly(only(&["db/pg"])),
+            Jobs::EvictOnly(only(&["pod ci/runner-*"]))
+        )
     );
     let apps = &plan.node_groups[0];
     assert_eq!(apps.capacity, Capacity::Surge(2));
@@ -437,4 +458,21 @@ fn a_plan_without_windows_and_approvals_has_the_digest_it_always_had() {
     )
     .unwrap();
     assert_ne!(digest(&plan), digest(&with));
+}
+
+#[test]
+fn a_consent_that_names_no_workload_is_told() {
+    let text = "cluster: prod\nto: 1.30\ndrain:\n  emptyDir: {evict: [\"*\", shop/web]}\n  hostPath: {delete: [shop/web]}\n  jobs: {evict: shop/web}\n  barePods: evcit\n";
+    let problems = parse("plan.yaml", text).unwrap_err().problems;
+    let told: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
+    assert_eq!(told.len(), 5, "{told:#?}");
+    assert!(told.contains(&"`*` names no workload"), "{told:#?}");
+    assert!(
+        told.contains(&"`drain.hostPath` has no key `delete`"),
+        "{told:#?}"
+    );
+    assert!(
+        told.contains(&"`evcit` is no `drain.barePods`"),
+        "{told:#?}"
+    );
 }

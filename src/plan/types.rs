@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::model::consent::{ConsentScope, WorkloadPattern};
 use crate::model::eks::NodegroupTaint;
 use crate::model::{AddonVersion, Minor, Windows};
 
@@ -152,6 +153,12 @@ pub struct Drain {
     pub on_deadline: OnDeadline,
     pub bare_pods: Consent,
     pub empty_dir: Consent,
+    /// Of pods that no DaemonSet makes.
+    #[serde(skip_serializing_if = "Consent::is_block")]
+    pub host_path: Consent,
+    /// Volumes whose data a storage system keeps on blue's own disks.
+    #[serde(skip_serializing_if = "Consent::is_block")]
+    pub node_storage: Consent,
     pub jobs: Jobs,
     pub single_replicas: SingleReplicas,
     /// Both left out of the digest where they are not given, as for windows.
@@ -193,20 +200,51 @@ pub enum OnDeadline {
 }
 
 /// Whether something that loses data may be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Consent {
     Block,
     Evict,
+    /// For these workloads only.
+    EvictOnly(Vec<WorkloadPattern>),
 }
 
-/// What happens to running Jobs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+impl Consent {
+    /// Whether nothing is consented to.
+    pub fn is_block(&self) -> bool {
+        *self == Self::Block
+    }
+
+    /// The workloads that it covers.
+    pub fn scope(&self) -> ConsentScope {
+        match self {
+            Self::Block => ConsentScope::NONE,
+            Self::Evict => ConsentScope::All(true),
+            Self::EvictOnly(patterns) => ConsentScope::Only(patterns.clone()),
+        }
+    }
+}
+
+/// What happens to pods that run to an end: those of Jobs, and others that nothing restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Jobs {
     /// Until they finish, within the node's deadline.
     Wait,
     Evict,
+    /// These are evicted, the others waited for.
+    EvictOnly(Vec<WorkloadPattern>),
+}
+
+impl Jobs {
+    /// The workloads that are evicted.
+    pub fn evicted(&self) -> ConsentScope {
+        match self {
+            Self::Wait => ConsentScope::NONE,
+            Self::Evict => ConsentScope::All(true),
+            Self::EvictOnly(patterns) => ConsentScope::Only(patterns.clone()),
+        }
+    }
 }
 
 /// What happens to a workload of one replica whose budget never lets it go.

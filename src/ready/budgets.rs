@@ -108,7 +108,10 @@ impl<'a> Closed<'a> {
             let sibling = |p: &&Pod| !p.finished() && p.owner == pod.owner;
             pod.owner.is_some() && all().filter(sibling).count() == 1
         };
-        let keeps_data = |p: &&&Pod| p.host_path && p.owner.as_ref().is_some_and(is_custom_owner);
+        let keeps_data = |p: &&&Pod| {
+            p.host_paths_with_data().next().is_some()
+                && p.owner.as_ref().is_some_and(is_custom_owner)
+        };
         Self {
             pdb,
             held,

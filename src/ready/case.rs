@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Finding;
+use super::workloads::WorkloadIndex;
 use crate::model::eks::{NewNodegroup, Nodegroup};
 use crate::model::kube::{Node, Pod};
 use crate::model::{Inventory, Minor};
@@ -26,6 +27,7 @@ pub struct Case<'a> {
     pub changes: Vec<Change<'a>>,
     /// Names of the groups that move.
     pub blues: BTreeSet<&'a str>,
+    pub workloads: WorkloadIndex<'a>,
 }
 
 impl<'a> Case<'a> {
@@ -65,6 +67,7 @@ impl<'a> Case<'a> {
             route,
             changes,
             blues,
+            workloads: WorkloadIndex::new(inventory),
         }
     }
 

@@ -96,7 +96,7 @@ codes! {
     HostPort = "EKSUP-P011", Warning, "More pods want a host port than green has nodes";
     SingleReplica = "EKSUP-P012", Warning, "A workload of one replica is down while its pod moves";
     AskedToStay = "EKSUP-P013", Warning, "A pod asks autoscalers not to evict it";
-    RunningJob = "EKSUP-P014", Info, "A Job is running on blue";
+    RunningJob = "EKSUP-P014", Info, "Pods that run to an end are running on blue";
     LongGrace = "EKSUP-P015", Warning, "A pod may take longer to stop than the plan gives it";
     NotSettled = "EKSUP-P016", Warning, "A workload has fewer Ready pods than it wants";
     NewTaint = "EKSUP-P017", Blocker, "A pod does not tolerate a taint that the plan gives green";
@@ -104,6 +104,8 @@ codes! {
     ClaimShared = "EKSUP-P041", Blocker, "Pods share a volume that one node at a time can use";
     NodeNamed = "EKSUP-P042", Blocker, "A workload's template names a node of blue";
     SlowReplacement = "EKSUP-P043", Warning, "Replacements under one budget take long to be Ready";
+    HostPathData = "EKSUP-P050", Blocker, "A pod would lose what it keeps on its node";
+    NodeStorage = "EKSUP-P051", Blocker, "A storage system keeps volumes on the disks of blue";
     BindingToBlue = "EKSUP-T010", Blocker, "A TargetGroupBinding selects blue nodes only";
     LocalPolicy = "EKSUP-T011", Warning, "A Local service may drop connections while its pods move";
     Sticky = "EKSUP-T012", Warning, "Sticky clients stay on blue after a shift";

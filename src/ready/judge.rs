@@ -2,9 +2,10 @@
 
 use super::case::{Case, Judge};
 use super::codes::Code;
+use super::workloads::name_workloads;
 use super::{
-    Finding, Severity, addons, autoscaler, budgets, cluster, nodes, pods, replacements, sick,
-    traffic, webhooks,
+    Finding, Severity, addons, autoscaler, budgets, cluster, losses, nodes, pods, replacements,
+    sick, traffic, volumes, webhooks,
 };
 use crate::model::Inventory;
 use crate::model::inventory::Unread;
@@ -17,9 +18,11 @@ const JUDGES: &[Judge] = &[
     autoscaler::judge,
     addons::judge,
     budgets::judge,
+    losses::judge,
     pods::judge,
     sick::judge,
     replacements::judge,
+    volumes::judge,
     traffic::judge,
     webhooks::judge,
     unread,
@@ -47,6 +50,7 @@ pub fn judge(
         for judge in JUDGES {
             judge(&case, &mut findings);
         }
+        name_workloads(inventory, &case.workloads, &mut findings);
     }
     findings.sort();
     findings.dedup();

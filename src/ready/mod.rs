@@ -14,6 +14,7 @@ mod fit;
 mod image_fit;
 mod judge;
 mod limits;
+mod losses;
 mod metadata_access;
 mod nodes;
 mod operating_system;
@@ -22,7 +23,9 @@ mod replacements;
 mod sick;
 mod storage;
 mod traffic;
+mod volumes;
 mod webhooks;
+mod workloads;
 
 #[cfg(test)]
 mod address_tests;

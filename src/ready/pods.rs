@@ -1,8 +1,8 @@
-//! Pods that would be lost, would not go, or would find no place.
+//! Pods that would not go, or would find no place.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::budgets::{deployment_of, surge_refusal};
+use super::budgets::surge_refusal;
 use super::case::{Case, some};
 use super::codes::Code;
 use super::nodes::given_by_cluster;
@@ -10,7 +10,7 @@ use super::traffic::green_labels;
 use super::{Finding, Severity};
 use crate::model::kube::{Node, Pod, SelectorExpression, Taint};
 use crate::model::marks::{BLUE_TAINT, NODEGROUP_LABEL};
-use crate::plan::{Consent, Jobs, SingleReplicas, duration};
+use crate::plan::{SingleReplicas, duration};
 use crate::route;
 
 /// Judges the pods that move.
@@ -21,25 +21,6 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let closed = [taint(BLUE_TAINT), taint("node.kubernetes.io/unschedulable")];
     for pod in case.moving() {
         let subject = format!("pod {}", pod.key);
-        if pod.owner.is_none() && drain.bare_pods == Consent::Block {
-            let fix = "delete it, give it a controller, or set `drain.barePods: evict`";
-            out.push(Finding::new(
-                Code::BarePod,
-                &subject,
-                "nothing would make it again",
-                fix,
-            ));
-        }
-        if pod.empty_dir && drain.empty_dir == Consent::Block {
-            let fix =
-                "set `drain.emptyDir: evict` if that may be lost, as in most workloads it may";
-            out.push(Finding::new(
-                Code::EmptyDir,
-                &subject,
-                "it has an emptyDir volume, which ends with the pod",
-                fix,
-            ));
-        }
         if closed
             .iter()
             .all(|t| pod.tolerations.iter().any(|tol| tol.tolerates(t)))
@@ -69,21 +50,6 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                 fix,
             ));
         }
-        if pod.owner.as_ref().is_some_and(|o| o.kind == "Job") {
-            let what = match drain.jobs {
-                Jobs::Wait => format!(
-                    "the drain waits for it, up to {}",
-                    duration::write(drain.node_deadline)
-                ),
-                Jobs::Evict => "it is evicted, and the Job starts it again on green".to_owned(),
-            };
-            out.push(Finding::new(
-                Code::RunningJob,
-                &subject,
-                what,
-                "`drain.jobs` says which",
-            ));
-        }
         if pod.grace_seconds > i64::try_from(drain.pod_deadline.as_secs()).unwrap_or(i64::MAX) {
             let detail = format!(
                 "terminationGracePeriodSeconds is {}, and `podDeadline` {}",
@@ -106,7 +72,6 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         if let Some(node) = pod.node.as_deref().and_then(|n| nodes.get(n)) {
             placement(case, pod, node, out);
         }
-        volumes(case, pod, out);
     }
     let greens: usize = case
         .changes
@@ -272,69 +237,11 @@ fn placement(case: &Case<'_>, pod: &Pod, node: &Node, out: &mut Vec<Finding>) {
     }
 }
 
-fn volumes(case: &Case<'_>, pod: &Pod, out: &mut Vec<Finding>) {
-    let zones: BTreeSet<String> = case
-        .changes
-        .iter()
-        .flat_map(|c| route::subnet_zones(case.inventory, c.blue))
-        .collect();
-    for claim in &pod.claims {
-        let of_claim = |v: &&crate::model::kube::Volume| {
-            v.claim
-                .as_ref()
-                .is_some_and(|c| c.namespace == pod.key.namespace && c.name == *claim)
-        };
-        let Some(volume) = case.inventory.volumes.iter().find(of_claim) else {
-            continue;
-        };
-        let subject = format!("volume {} of pod {}", volume.name, pod.key);
-        let on_blue: Vec<String> = volume
-            .nodes
-            .iter()
-            .filter(|n| case.blue_nodes().any(|b| b.name == **n))
-            .cloned()
-            .collect();
-        if !on_blue.is_empty() && on_blue.len() == volume.nodes.len() {
-            let fix = "move the data by the application's own means first; a node's disk ends with the node";
-            out.push(Finding::new(
-                Code::LocalVolume,
-                &subject,
-                format!("it is bound to {}", some(&on_blue)),
-                fix,
-            ));
-        }
-        if !case.changes.is_empty()
-            && !volume.zones.is_empty()
-            && !zones.is_empty()
-            && !volume.zones.iter().any(|z| zones.contains(z))
-        {
-            let detail = format!(
-                "it is in {}, and green's subnets are in {}",
-                some(&volume.zones),
-                zones.iter().cloned().collect::<Vec<_>>().join(", ")
-            );
-            out.push(Finding::new(
-                Code::VolumeZone,
-                &subject,
-                detail,
-                "add a node group with a subnet in that zone",
-            ));
-        }
-    }
-}
-
 /// What concerns a workload as a whole, told once for each.
 fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
     for pod in case.moving() {
-        let top = deployment_of(case.inventory, pod).or_else(|| {
-            let owner = pod.owner.as_ref()?;
-            case.inventory.workloads.iter().find(|w| {
-                w.kind == owner.kind
-                    && w.key.namespace == pod.key.namespace
-                    && w.key.name == owner.name
-            })
-        });
+        let top = case.workloads.of(pod);
         let Some(workload) = top.filter(|w| w.kind != "Job") else {
             continue;
         };
@@ -375,7 +282,7 @@ fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
                 Code::NotSettled,
                 &subject,
                 detail,
-                "mend it first: the drain waits between nodes until workloads are settled",
+                "fix it first: the drain waits between nodes until workloads are settled",
             );
             out.push(finding.weighing(Severity::Warning));
         }

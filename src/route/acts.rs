@@ -11,7 +11,7 @@ use crate::model::eks::NodegroupTaint;
 use crate::model::elb::served_text;
 use crate::model::marks;
 use crate::plan::{
-    BudgetConsent, Capacity, Consent, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy,
+    BudgetConsent, Capacity, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy,
     OperatorBudgets, SingleReplicas, Strategy,
 };
 
@@ -376,9 +376,11 @@ pub fn drain(draft: &mut Draft<'_>, m: &Move<'_, '_>, downtime: bool) {
             OnDeadline::Delete => "delete",
         }
         .to_owned(),
-        bare_pods: d.bare_pods == Consent::Evict,
-        empty_dir: d.empty_dir == Consent::Evict,
-        wait_for_jobs: d.jobs == Jobs::Wait,
+        bare_pods: d.bare_pods.scope(),
+        empty_dir: d.empty_dir.scope(),
+        host_path: d.host_path.scope(),
+        wait_for_jobs: d.jobs != Jobs::Evict,
+        evict_jobs: d.jobs.evicted(),
         single_replicas: match d.single_replicas {
             SingleReplicas::Block => "block",
             SingleReplicas::Surge => "surge",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::consent::ConsentScope;
 use crate::model::eks::{AddonChange, NewNodegroup, NodegroupTaint};
 use crate::model::{AddonVersion, Minor};
 
@@ -221,9 +222,14 @@ pub struct DrainSpec {
     pub node_deadline: Duration,
     /// stop, skip or delete.
     pub on_deadline: String,
-    pub bare_pods: bool,
-    pub empty_dir: bool,
+    pub bare_pods: ConsentScope,
+    pub empty_dir: ConsentScope,
+    #[serde(default, skip_serializing_if = "ConsentScope::is_none")]
+    pub host_path: ConsentScope,
     pub wait_for_jobs: bool,
+    /// Of the pods that run to an end, those that are evicted all the same.
+    #[serde(default, skip_serializing_if = "ConsentScope::is_none")]
+    pub evict_jobs: ConsentScope,
     /// block, surge or evict.
     pub single_replicas: String,
     /// Under a budget that an operator runs evictions are tried at intervals, until the pod's deadline.

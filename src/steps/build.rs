@@ -1,6 +1,7 @@
 //! Steps from a route's plain data.
 
 use crate::engine::{AnyStep, Planned, RollbackPart};
+use crate::model::consent::ConsentScope;
 use crate::route::{DrainSpec, Route, RouteStep, StepSpec};
 use crate::steps::World;
 use crate::steps::addon::AddonStep;
@@ -185,9 +186,11 @@ fn drain_of(route: &Route, green: &str) -> DrainSpec {
         pod_deadline: std::time::Duration::from_secs(15 * 60),
         node_deadline: std::time::Duration::from_secs(60 * 60),
         on_deadline: "stop".to_owned(),
-        bare_pods: false,
-        empty_dir: false,
+        bare_pods: ConsentScope::NONE,
+        empty_dir: ConsentScope::NONE,
+        host_path: ConsentScope::NONE,
         wait_for_jobs: true,
+        evict_jobs: ConsentScope::NONE,
         single_replicas: "block".to_owned(),
         wait_for_operators: false,
         budgets: Default::default(),

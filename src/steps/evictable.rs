@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::k8s::cache::Snapshot;
+use crate::model::consent::ConsentScope;
 use crate::model::kube::{Node, Pod, Taint};
 use crate::model::marks;
+use crate::model::volumes::NodeVolume;
+use crate::model::workload_name::WorkloadName;
 
 /// What a drain does with a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,22 +16,25 @@ pub enum Verdict {
     Evict,
     /// It stays, or is no obstacle, and why.
     Leave(&'static str),
-    /// A running Job that is waited for.
+    /// It runs to an end, which is waited for.
     WaitForJob,
     /// It would lose something, and the plan does not consent; what to write in the plan.
-    Block(&'static str),
+    Block(String),
 }
 
 /// What the plan consents to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Consents {
-    pub bare_pods: bool,
-    pub empty_dir: bool,
+pub struct Consents<'a> {
+    pub bare_pods: &'a ConsentScope,
+    pub empty_dir: &'a ConsentScope,
+    pub host_path: &'a ConsentScope,
     pub wait_for_jobs: bool,
+    /// Of the pods that run to an end, those that are evicted all the same.
+    pub evict_jobs: &'a ConsentScope,
 }
 
 /// Says what a drain does with `pod`; the order of the questions is kubectl's (pkg/drain/filters.go).
-pub fn verdict(pod: &Pod, consents: Consents) -> Verdict {
+pub fn verdict(pod: &Pod, consents: Consents<'_>) -> Verdict {
     if pod.daemon() {
         return Verdict::Leave("belongs to a DaemonSet");
     }
@@ -41,16 +47,34 @@ pub fn verdict(pod: &Pod, consents: Consents) -> Verdict {
     if pod.finished() {
         return Verdict::Leave("has finished");
     }
-    if pod.owner.is_none() && !consents.bare_pods {
-        return Verdict::Block(
-            "no controller brings it back; `drain.barePods: evict` consents to its loss",
-        );
-    }
-    if pod.empty_dir && !consents.empty_dir {
-        return Verdict::Block("its emptyDir volume is lost; `drain.emptyDir: evict` consents");
-    }
-    if consents.wait_for_jobs && pod.owner.as_ref().is_some_and(|o| o.kind == "Job") {
+    // Nothing is lost of what is waited for.
+    if pod.runs_to_end() && consents.wait_for_jobs && !consents.evict_jobs.covers(pod) {
         return Verdict::WaitForJob;
+    }
+    if pod.owner.is_none() && !consents.bare_pods.covers(pod) {
+        return Verdict::Block(format!(
+            "no controller makes it again; add `pod {}` to `drain.barePods.evict` to consent to its loss",
+            pod.key
+        ));
+    }
+    let lost = |volume: Option<&NodeVolume>, what: &str, key: &str| {
+        volume.map(|v| {
+            Verdict::Block(format!(
+                "its {what} volume {} is lost; add `{}` to `drain.{key}.evict` to consent",
+                v.describe(),
+                WorkloadName::of(pod)
+            ))
+        })
+    };
+    if !consents.empty_dir.covers(pod)
+        && let Some(block) = lost(pod.empty_dirs_with_data().next(), "emptyDir", "emptyDir")
+    {
+        return block;
+    }
+    if !consents.host_path.covers(pod)
+        && let Some(block) = lost(pod.host_paths_with_data().next(), "hostPath", "hostPath")
+    {
+        return block;
     }
     Verdict::Evict
 }
@@ -107,8 +131,10 @@ pub fn left_in<'a>(
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::model::consent::WorkloadPattern;
     use crate::model::kube::{Key, Owner, Resources, Toleration};
     use crate::model::scheduling::Scheduling;
+    use crate::model::volumes::NodeVolumeSource;
 
     /// A running, ready pod of a ReplicaSet.
     pub fn pod(name: &str, node: &str) -> Pod {
@@ -135,9 +161,8 @@ pub mod tests {
             node_selector: BTreeMap::new(),
             scheduling: Scheduling::default(),
             requests: Resources::default(),
-            empty_dir: false,
+            node_volumes: vec![],
             claims: vec![],
-            host_path: false,
             host_network: false,
             mirror: false,
             waiting: None,
@@ -148,11 +173,33 @@ pub mod tests {
         }
     }
 
-    const NONE: Consents = Consents {
-        bare_pods: false,
-        empty_dir: false,
+    const NONE: Consents<'_> = Consents {
+        bare_pods: &ConsentScope::NONE,
+        empty_dir: &ConsentScope::NONE,
+        host_path: &ConsentScope::NONE,
         wait_for_jobs: false,
+        evict_jobs: &ConsentScope::NONE,
     };
+
+    fn volume(name: &str, source: NodeVolumeSource) -> NodeVolume {
+        NodeVolume {
+            name: name.to_owned(),
+            source,
+            mounts: vec![],
+        }
+    }
+
+    fn empty_dir(name: &str) -> NodeVolume {
+        let source = NodeVolumeSource::EmptyDir {
+            medium: String::new(),
+            size_limited: false,
+        };
+        volume(name, source)
+    }
+
+    fn only(pattern: &str) -> ConsentScope {
+        ConsentScope::Only(vec![WorkloadPattern::parse(pattern).unwrap()])
+    }
 
     #[test]
     fn a_pod_that_would_lose_something_needs_consent() {
@@ -163,17 +210,70 @@ pub mod tests {
             verdict(
                 &bare,
                 Consents {
-                    bare_pods: true,
+                    bare_pods: &ConsentScope::All(true),
                     ..NONE
                 }
             ),
             Verdict::Evict
         );
-        let mut scratch = pod("scratch", "n");
-        scratch.empty_dir = true;
-        assert!(matches!(verdict(&scratch, NONE), Verdict::Block(why) if why.contains("emptyDir")));
-        scratch.phase = "Succeeded".into();
-        assert!(matches!(verdict(&scratch, NONE), Verdict::Leave(_)));
+        let mut store = pod("store", "n");
+        store.node_volumes = vec![empty_dir("tmp")];
+        assert_eq!(verdict(&store, NONE), Verdict::Evict);
+        store.node_volumes.push(empty_dir("data"));
+        assert!(
+            matches!(verdict(&store, NONE), Verdict::Block(why) if why.contains("emptyDir volume data"))
+        );
+        store.phase = "Succeeded".into();
+        assert!(matches!(verdict(&store, NONE), Verdict::Leave(_)));
+    }
+
+    #[test]
+    fn a_consent_for_one_workload_lets_no_other_one_go() {
+        let mut web = pod("web-0", "n");
+        web.node_volumes = vec![empty_dir("data")];
+        let path = "/mnt/data".to_owned();
+        let source = NodeVolumeSource::HostPath {
+            path,
+            path_type: String::new(),
+        };
+        web.node_volumes.push(volume("host", source));
+        let (data, other) = (only("ReplicaSet shop/web-1"), only("shop/web-2"));
+        let with = |empty_dir, host_path| {
+            let consents = Consents {
+                empty_dir,
+                host_path,
+                ..NONE
+            };
+            verdict(&web, consents)
+        };
+        assert_eq!(with(&data, &data), Verdict::Evict);
+        assert!(matches!(with(&other, &data), Verdict::Block(why) if why.contains("emptyDir")));
+        assert!(matches!(with(&data, &other), Verdict::Block(why) if why.contains("hostPath")));
+    }
+
+    #[test]
+    fn pods_that_run_to_an_end_are_waited_for_whoever_owns_them() {
+        let waiting = Consents {
+            wait_for_jobs: true,
+            ..NONE
+        };
+        let mut runner = pod("runner", "n");
+        runner.restart_always = false;
+        runner.owner = None;
+        runner.node_volumes = vec![empty_dir("work")];
+        // It is not evicted, so that it loses nothing.
+        assert_eq!(verdict(&runner, waiting), Verdict::WaitForJob);
+        assert!(matches!(verdict(&runner, NONE), Verdict::Block(why) if why.contains("barePods")));
+        let only_ci = only("pod shop/runner");
+        let evicting = Consents {
+            bare_pods: &only_ci,
+            empty_dir: &only_ci,
+            evict_jobs: &only_ci,
+            ..waiting
+        };
+        assert_eq!(verdict(&runner, evicting), Verdict::Evict);
+        runner.restart_always = true;
+        assert!(matches!(verdict(&runner, waiting), Verdict::Block(_)));
     }
 
     #[test]
@@ -199,7 +299,7 @@ pub mod tests {
             name: "d".into(),
             uid: "d".into(),
         });
-        daemon.empty_dir = true;
+        daemon.node_volumes = vec![empty_dir("data")];
         assert!(matches!(verdict(&daemon, NONE), Verdict::Leave(_)));
         let mut mirror = pod("m", "n");
         mirror.owner = None;

@@ -10,6 +10,7 @@ mod quantity;
 mod scheduling;
 #[cfg(test)]
 mod tests;
+mod volumes;
 mod workload;
 
 pub use admission::{mutating_webhooks, namespace, validating_webhooks};

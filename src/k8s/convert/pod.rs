@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1;
 
 use super::pod_cloud::cloud_use;
 use super::quantity::resources_of;
+use super::volumes::node_volumes;
 use super::{annotations, key, maker, scheduling, time, tolerations};
 use crate::model::kube::Pod;
 
@@ -46,9 +47,8 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
             .unwrap_or(DEFAULT_GRACE_SECONDS),
         finalizers: meta.finalizers.unwrap_or_default(),
         priority: spec.priority.unwrap_or(0),
-        empty_dir: volumes.iter().any(|v| v.empty_dir.is_some()),
+        node_volumes: node_volumes(&spec),
         claims: claims(volumes, meta.name.as_deref().unwrap_or_default()),
-        host_path: volumes.iter().any(|v| v.host_path.is_some()),
         host_network: spec.host_network.unwrap_or(false),
         requests: resources_of(&requested),
         scheduling: scheduling::scheduling(&spec),

@@ -146,7 +146,9 @@ fn what_binds_a_pod_to_its_node_is_seen() {
         "nodeSelector": {"a": "b"}, "tolerations": [{"operator": "Exists"}, {"key": "k", "value": "v", "effect": "NoSchedule"}],
         "volumes": [{"name": "e", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/"}}, {"name": "c", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "g", "ephemeral": {}}]}}),
     ));
-    assert!(p.mirror && p.empty_dir && p.host_path);
+    assert!(p.mirror);
+    let local: Vec<&str> = p.node_volumes.iter().map(|v| v.name.as_str()).collect();
+    assert_eq!(local, ["e", "h"]);
     assert_eq!(
         (p.owner.unwrap().name.as_str(), p.grace_seconds, p.priority),
         ("r", 5, 7)

@@ -231,11 +231,13 @@ impl<'a> EvictionPlanner<'a> {
 }
 
 /// What the plan consents to.
-pub fn consents(spec: &DrainSpec) -> Consents {
+pub fn consents(spec: &DrainSpec) -> Consents<'_> {
     Consents {
-        bare_pods: spec.bare_pods,
-        empty_dir: spec.empty_dir,
+        bare_pods: &spec.bare_pods,
+        empty_dir: &spec.empty_dir,
+        host_path: &spec.host_path,
         wait_for_jobs: spec.wait_for_jobs,
+        evict_jobs: &spec.evict_jobs,
     }
 }
 

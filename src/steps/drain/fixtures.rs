@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::model::consent::ConsentScope;
 use crate::model::kube::{Key, Node, Owner, Resources, Taint, Volume, Workload};
 use crate::model::marks;
 use crate::model::scheduling::PodTemplate;
@@ -26,9 +27,11 @@ pub fn spec() -> DrainSpec {
         pod_deadline: Duration::from_secs(600),
         node_deadline: Duration::from_secs(1800),
         on_deadline: "stop".into(),
-        bare_pods: false,
-        empty_dir: false,
+        bare_pods: ConsentScope::NONE,
+        empty_dir: ConsentScope::NONE,
+        host_path: ConsentScope::NONE,
         wait_for_jobs: true,
+        evict_jobs: ConsentScope::NONE,
         single_replicas: "block".into(),
         wait_for_operators: false,
         budgets: Default::default(),

@@ -40,7 +40,7 @@ pub fn move_unready(
     seen: &Seen,
     unready: &BTreeSet<String>,
     dead: &BTreeSet<String>,
-    consents: Consents,
+    consents: Consents<'_>,
 ) -> Option<Act> {
     let budgets = Budgets::new(seen.snapshot.pdbs.values());
     let (mut evict, mut delete) = (Vec::new(), Vec::new());
@@ -166,6 +166,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::model::consent::ConsentScope;
     use crate::model::kube::Pdb;
     use crate::steps::drain::budget::tests::pdb;
     use crate::steps::drain::fixtures::{RUN, node};
@@ -196,10 +197,12 @@ mod tests {
         seen
     }
 
-    const CONSENTS: Consents = Consents {
-        bare_pods: false,
-        empty_dir: false,
+    const CONSENTS: Consents<'_> = Consents {
+        bare_pods: &ConsentScope::NONE,
+        empty_dir: &ConsentScope::NONE,
+        host_path: &ConsentScope::NONE,
         wait_for_jobs: true,
+        evict_jobs: &ConsentScope::NONE,
     };
 
     fn unready(name: &str, on: &str) -> Pod {

@@ -394,9 +394,12 @@ impl Cluster {
         // A grace period that is made shorter counts from when the deletion was first asked for
         // (K8S staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go).
         let asked_at = || {
-            let since: jiff::Timestamp = text(&object, "metadata.deletionTimestamp").parse().ok()?;
+            let since: jiff::Timestamp =
+                text(&object, "metadata.deletionTimestamp").parse().ok()?;
             let granted = number(&object, "metadata.deletionGracePeriodSeconds")?;
-            since.checked_sub(jiff::SignedDuration::from_secs(granted)).ok()
+            since
+                .checked_sub(jiff::SignedDuration::from_secs(granted))
+                .ok()
         };
         let until = asked_at()
             .unwrap_or(self.now)

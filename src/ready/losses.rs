@@ -1,0 +1,182 @@
+//! What would be lost when pods leave blue: pods that nobody makes again, and data on the nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::case::Case;
+use super::codes::Code;
+use super::volumes::by_claim;
+use super::{Finding, Severity};
+use crate::model::consent::ConsentScope;
+use crate::model::kube::{Pod, Volume};
+use crate::model::workload_name::WorkloadName;
+use crate::plan::{Consent, duration};
+
+/// Judges what the pods that move would lose.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let drain = &case.plan.drain;
+    let evicted = drain.jobs.evicted();
+    let (mut bare, mut empty_dirs, mut host_paths) =
+        (Losses::default(), Losses::default(), Losses::default());
+    let volumes = by_claim(case.inventory);
+    let bare_scope = drain.bare_pods.scope();
+    let (empty_scope, host_scope) = (drain.empty_dir.scope(), drain.host_path.scope());
+    for pod in case.moving() {
+        let name = case.workloads.name_of(pod);
+        if pod.runs_to_end() {
+            runs_to_end(case, pod, &name, &evicted, out);
+            // What is waited for loses nothing.
+            if !covers(&evicted, pod, &name) {
+                continue;
+            }
+        }
+        if pod.owner.is_none() && !covers(&bare_scope, pod, &name) {
+            bare.add(&name, "nothing would make it again".to_owned());
+        }
+        if !covers(&empty_scope, pod, &name) {
+            for volume in pod.empty_dirs_with_data() {
+                empty_dirs.add(&name, volume.describe());
+            }
+        }
+        if !covers(&host_scope, pod, &name) {
+            for volume in pod.host_paths_with_data() {
+                host_paths.add(&name, volume.describe());
+            }
+            for claim in &pod.claims {
+                let volume = volumes.get(&(pod.key.namespace.as_str(), claim.as_str()));
+                if let Some(path) = volume.and_then(|v| unbound_host_path(v)) {
+                    host_paths.add(&name, format!("claim {claim} ({path} of the node)"));
+                }
+            }
+        }
+    }
+    let consent = bare.consent("barePods", &drain.bare_pods);
+    bare.tell(
+        out,
+        Code::BarePod,
+        |what| what.to_owned(),
+        &format!("delete it, give it a controller, or consent to its loss: {consent}"),
+    );
+    let consent = empty_dirs.consent("emptyDir", &drain.empty_dir);
+    empty_dirs.tell(
+        out,
+        Code::EmptyDir,
+        |volumes| format!("what is in its emptyDir ends with the pod: {volumes}"),
+        &format!("if that may be lost, consent to it: {consent}"),
+    );
+    let consent = host_paths.consent("hostPath", &drain.host_path);
+    host_paths.tell(
+        out,
+        Code::HostPathData,
+        |volumes| format!("its data are on its node's disk, which ends with blue: {volumes}"),
+        &format!("move the data by the application's own means first; if they may be lost, consent to it: {consent}"),
+    );
+}
+
+/// The path of a persistent volume that is a directory of whatever node its pod runs on.
+fn unbound_host_path(volume: &Volume) -> Option<&str> {
+    let host_path = volume.driver.as_deref() == Some("kubernetes.io/host-path");
+    let path = volume.handle.as_deref();
+    path.filter(|_| host_path && volume.nodes.is_empty())
+}
+
+/// Whether a scope covers a pod, by the names the pod knows or by the one that is told.
+pub fn covers(scope: &ConsentScope, pod: &Pod, name: &WorkloadName) -> bool {
+    scope.covers(pod) || scope.covers_workload(name)
+}
+
+/// Says what happens to a pod that runs to an end.
+fn runs_to_end(
+    case: &Case<'_>,
+    pod: &Pod,
+    name: &WorkloadName,
+    evicted: &ConsentScope,
+    out: &mut Vec<Finding>,
+) {
+    let drain = &case.plan.drain;
+    let deadline = duration::write(drain.node_deadline);
+    let finding =
+        |what: String, fix: String| Finding::new(Code::RunningJob, name.to_string(), what, fix);
+    if !covers(evicted, pod, name) {
+        let limit = i64::try_from(drain.node_deadline.as_secs()).unwrap_or(i64::MAX);
+        let age = pod
+            .created
+            .map(|c| case.inventory.taken_at.as_second() - c.as_second());
+        out.push(if age.is_some_and(|age| age > limit) {
+            finding(
+                format!("the drain waits up to {deadline} for its pods to end, and one of them has run for longer already"),
+                format!("make sure that it ends, raise `drain.nodeDeadline`, or let it be evicted: {}", consent_text("jobs", &[], std::slice::from_ref(name))),
+            )
+            .weighing(Severity::Warning)
+        } else {
+            let what = format!("the drain waits for its pods to end, up to {deadline}");
+            finding(what, "`drain.jobs` says whether they are waited for or evicted".to_owned())
+        });
+        return;
+    }
+    match &pod.owner {
+        Some(owner) if owner.kind == "Job" => out.push(finding(
+            "its pods are evicted, and the Job starts them again on green".to_owned(),
+            "`drain.jobs` says whether they are waited for or evicted".to_owned(),
+        )),
+        Some(owner) => out.push(
+            finding(
+                format!("its pods are evicted before they have ended, and nothing but {} {} can start them again", owner.kind, owner.name),
+                "make sure that it does, or set `drain.jobs: wait`".to_owned(),
+            )
+            .weighing(Severity::Warning),
+        ),
+        // Told as a pod that nothing makes again.
+        None => {}
+    }
+}
+
+/// What workloads would lose, by workload.
+#[derive(Default)]
+pub struct Losses {
+    by_workload: BTreeMap<WorkloadName, BTreeSet<String>>,
+}
+
+impl Losses {
+    /// Notes what a pod of a workload would lose.
+    pub fn add(&mut self, name: &WorkloadName, what: String) {
+        let lost = self.by_workload.entry(name.clone()).or_default();
+        lost.insert(what);
+    }
+
+    /// What to write in the plan to consent to all of it.
+    pub fn consent(&self, key: &str, given: &Consent) -> String {
+        let given = match given {
+            Consent::EvictOnly(patterns) => patterns.iter().map(|p| p.as_str()).collect(),
+            Consent::Block | Consent::Evict => Vec::new(),
+        };
+        let names: Vec<WorkloadName> = self.by_workload.keys().cloned().collect();
+        consent_text(key, &given, &names)
+    }
+
+    /// Tells each workload's loss, all with the same way out.
+    pub fn tell(
+        self,
+        out: &mut Vec<Finding>,
+        code: Code,
+        detail: impl Fn(&str) -> String,
+        fix: &str,
+    ) {
+        for (name, lost) in self.by_workload {
+            let lost: Vec<String> = lost.into_iter().collect();
+            out.push(Finding::new(
+                code,
+                name.to_string(),
+                detail(&lost.join(", ")),
+                fix,
+            ));
+        }
+    }
+}
+
+/// A consent for some workloads, as it is written in a plan.
+fn consent_text(key: &str, given: &[&str], names: &[WorkloadName]) -> String {
+    let names = names.iter().map(WorkloadName::to_string);
+    let all = given.iter().map(|g| (*g).to_owned()).chain(names);
+    let all: Vec<String> = all.map(|n| format!("\"{n}\"")).collect();
+    format!("`drain: {{{key}: {{evict: [{}]}}}}`", all.join(", "))
+}

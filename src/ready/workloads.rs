@@ -1,0 +1,88 @@
+//! Workloads and pods of a reading by name, and which workload a pod belongs to.
+
+use std::collections::HashMap;
+
+use super::Finding;
+use crate::model::Inventory;
+use crate::model::kube::{Key, Owner, Pod, Workload};
+use crate::model::workload_name::WorkloadName;
+
+/// The kind, namespace and name of an object.
+type ObjectId<'a> = (&'a str, &'a str, &'a str);
+
+/// Workloads by name.
+pub struct WorkloadIndex<'a> {
+    by_id: HashMap<ObjectId<'a>, &'a Workload>,
+}
+
+impl<'a> WorkloadIndex<'a> {
+    /// Indexes what was read.
+    pub fn new(inventory: &'a Inventory) -> Self {
+        let workloads = inventory.workloads.iter();
+        let by_id = workloads
+            .map(|w| {
+                let id = (
+                    w.kind.as_str(),
+                    w.key.namespace.as_str(),
+                    w.key.name.as_str(),
+                );
+                (id, w)
+            })
+            .collect();
+        Self { by_id }
+    }
+
+    /// The workload that makes a pod: a Deployment rather than its ReplicaSet.
+    pub fn of(&self, pod: &Pod) -> Option<&'a Workload> {
+        let owner = pod.owner.as_ref()?;
+        let direct = self.find(owner, &pod.key.namespace)?;
+        let above = direct.owner.as_ref();
+        let above = above.and_then(|o| self.find(o, &pod.key.namespace));
+        Some(above.unwrap_or(direct))
+    }
+
+    /// The name that findings and consents give to a pod's workload.
+    pub fn name_of(&self, pod: &Pod) -> WorkloadName {
+        let name = WorkloadName::of(pod);
+        if name.kind != "ReplicaSet" {
+            return name;
+        }
+        // A ReplicaSet that is not named after its Deployment.
+        let set = (
+            name.kind.as_str(),
+            name.key.namespace.as_str(),
+            name.key.name.as_str(),
+        );
+        let owner = self.by_id.get(&set).and_then(|w| w.owner.as_ref());
+        let above = owner.map(|o| {
+            let key = Key::new(&pod.key.namespace, &o.name);
+            WorkloadName::new(&o.kind, key)
+        });
+        above.unwrap_or(name)
+    }
+
+    fn find(&self, owner: &Owner, namespace: &str) -> Option<&'a Workload> {
+        let id = (owner.kind.as_str(), namespace, owner.name.as_str());
+        self.by_id.get(&id).copied()
+    }
+}
+
+/// Names workloads instead of their pods: what is found of several pods of one is told once.
+pub fn name_workloads(inventory: &Inventory, index: &WorkloadIndex<'_>, findings: &mut [Finding]) {
+    let of_pod = |f: &&mut Finding| f.subject.starts_with(POD);
+    let mut of_pods = findings.iter_mut().filter(of_pod).peekable();
+    if of_pods.peek().is_none() {
+        return;
+    }
+    let pods = inventory.pods.iter();
+    let pods: HashMap<String, &Pod> = pods.map(|p| (p.key.to_string(), p)).collect();
+    for finding in of_pods {
+        let key = finding.subject.strip_prefix(POD).unwrap_or_default();
+        if let Some(pod) = pods.get(key).filter(|p| p.owner.is_some()) {
+            finding.subject = index.name_of(pod).to_string();
+        }
+    }
+}
+
+/// How the subject of a finding about a pod begins.
+const POD: &str = "pod ";
