@@ -21,7 +21,7 @@ use crate::event::Event;
 use crate::journal::{Outcome, RunState};
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
-use crate::twin::laws::{self, Laws};
+use crate::twin::laws::Laws;
 use crate::twin::{Twin, fault, scenario};
 
 /// No trial needs more processes.
@@ -409,11 +409,7 @@ impl<'a, 'w> Run<'a, 'w> {
         let error = match end {
             End::Died => return None,
             End::Endless => return Some(Last::Stuck),
-            End::Exit(Ok(())) => {
-                // Now, before anybody mends anything: that it is done is what the user is told.
-                self.stage.twin.with(laws::run_done);
-                return Some(Last::Done);
-            }
+            End::Exit(Ok(())) => return Some(Last::Done),
             End::Exit(Err(error)) => error,
         };
         if error.message.trim().is_empty() || error.next.is_none() {

@@ -86,6 +86,8 @@ pub struct Laws {
     drains: drains::DrainRecords,
     /// The run is being taken back.
     going_back: bool,
+    /// A process has said that the run is done. What happens to the cluster afterwards is not the run's doing.
+    said_done: bool,
 }
 
 impl Laws {
