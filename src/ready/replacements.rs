@@ -68,7 +68,12 @@ fn claim_shared(case: &Case<'_>, out: &mut Vec<Finding>) {
     for claim in on_one_node {
         let mounts =
             |p: &&Pod| p.key.namespace == claim.namespace && p.claims.contains(&claim.name);
-        let pods: Vec<&Pod> = moving.iter().copied().filter(mounts).collect();
+        if !moving.iter().any(|p| mounts(p)) {
+            continue;
+        }
+        // One that has no place yet waits for the volume as well.
+        let all = case.inventory.pods.iter().filter(|p| !p.finished());
+        let pods: Vec<&Pod> = all.filter(mounts).collect();
         if pods.len() < 2 {
             continue;
         }

@@ -293,14 +293,25 @@ impl WorkloadMonitor {
     }
 
     /// Takes up what has become more since the run began, before the first pod is moved, and returns it: a workload that was
-    /// still starting then, or is new.
+    /// still starting then, or is new. What is Ready on `green` only because both groups stand does not count: there is no
+    /// room for it later.
     ///
     /// # Errors
     /// Those of listing ReplicaSets, which is asked for only where one is not known yet.
-    pub async fn raise(&self, kube: &Kube, snapshot: &Snapshot) -> Result<ReadyCounts, ApiError> {
+    pub async fn raise(
+        &self,
+        kube: &Kube,
+        snapshot: &Snapshot,
+        green: &str,
+    ) -> Result<ReadyCounts, ApiError> {
         let pods = snapshot.pods.values().map(AsRef::as_ref);
         self.workloads_of(kube, snapshot, pods).await?;
-        let mut counts = count_ready(snapshot, &self.known());
+        let on_green = |pod: &Pod| {
+            let node = pod.node.as_ref().and_then(|n| snapshot.nodes.get(n));
+            node.is_some_and(|n| n.nodegroup() == Some(green))
+        };
+        let counted = |pod: &Pod| counts_as_ready(pod, snapshot) && !on_green(pod);
+        let mut counts = count_pods(snapshot, &self.known(), counted);
         counts.retain(|name, ready| *ready > self.baseline.get(name).copied().unwrap_or(0));
         let mut newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, ready) in &counts {
@@ -420,12 +431,20 @@ fn counts_as_ready(pod: &Pod, snapshot: &Snapshot) -> bool {
 }
 
 fn count_ready(snapshot: &Snapshot, replica_sets: &HashMap<String, String>) -> ReadyCounts {
+    count_pods(snapshot, replica_sets, |pod| counts_as_ready(pod, snapshot))
+}
+
+fn count_pods(
+    snapshot: &Snapshot,
+    replica_sets: &HashMap<String, String>,
+    counted: impl Fn(&Pod) -> bool,
+) -> ReadyCounts {
     // By owner first: a name is made once for all the pods of one.
     let mut by_owner: HashMap<&str, (&Pod, u32)> = HashMap::new();
     for pod in snapshot.pods.values().filter(|p| runs_on(p)) {
         let owner = pod.owner.as_ref().map_or("", |o| &o.uid);
         let (_, ready) = by_owner.entry(owner).or_insert((pod, 0));
-        *ready += u32::from(counts_as_ready(pod, snapshot));
+        *ready += u32::from(counted(pod));
     }
     let mut counts = ReadyCounts::new();
     for (pod, ready) in by_owner.into_values() {

@@ -323,7 +323,6 @@ async fn disagreement(seed: u64) -> Option<String> {
 }
 
 #[test]
-#[ignore = "20 of 200 disagree: affinity terms are ANDed, shared claims and occupied hosts are not foreseen"]
 fn over_generated_clusters_check_says_ready_exactly_when_the_run_ends_done() {
     let first = std::env::var("EKSUP_GENERATED")
         .ok()

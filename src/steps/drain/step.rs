@@ -241,7 +241,8 @@ impl Step<World> for Drain {
         seen.emptied = self.emptied(&seen, now);
         // Before the first pod is moved, what has become more since the run began counts too.
         if self.holds && seen.nodes.iter().all(|n| n.begun(&seen.run).is_none()) {
-            let raised = world.workloads.raise(&world.kube, &seen.snapshot);
+            let (kube, green) = (&world.kube, self.green.as_str());
+            let raised = world.workloads.raise(kube, &seen.snapshot, green);
             seen.risen = raised.await?;
         }
         // Whose the pods are that are to go, and where they could go.
