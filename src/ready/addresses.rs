@@ -338,7 +338,7 @@ fn zones(
             continue;
         }
         let why = if must {
-            "green must have a node there, as blue's or a volume's zone"
+            "green must have a node there, for a volume or for pods that ask for the zone"
         } else {
             "Auto Scaling spreads green over all zones"
         };

@@ -30,6 +30,10 @@ mod workloads;
 #[cfg(test)]
 mod address_tests;
 #[cfg(test)]
+mod image_tests;
+#[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod traffic_tests;

@@ -11,6 +11,12 @@ use crate::model::image::{Accelerator, accelerator};
 use crate::model::{Inventory, Minor, marks};
 use crate::plan::{Capacity, NodeGroup};
 
+/// Labels by which a node says its zone.
+const ZONE_LABELS: [&str; 2] = [
+    "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/zone",
+];
+
 /// Amazon Linux 2 images end with this minor's predecessor.
 const LAST_AL2: Minor = Minor::new(32);
 
@@ -95,6 +101,45 @@ pub fn volume_zones(inventory: &Inventory, group: &str) -> BTreeSet<String> {
     zones
 }
 
+/// Zones that the pods on a group's nodes ask for: those that they name, and all that blue lives in where they must be
+/// spread over zones.
+fn zones_of_pods(inventory: &Inventory, blue: &Nodegroup) -> BTreeSet<String> {
+    let lived = || inventory.nodes_of(&blue.name).filter_map(|n| n.zone());
+    let mut zones = BTreeSet::new();
+    for node in inventory.nodes_of(&blue.name) {
+        let pods = inventory.pods_on(&node.name);
+        for pod in pods.filter(|p| !p.finished() && !p.daemon() && !p.mirror) {
+            let asks = &pod.scheduling;
+            let by_zone = |key: &str| ZONE_LABELS.contains(&key);
+            let spread = asks.topology_spread.iter();
+            let apart = asks.pod_anti_affinity.iter();
+            if spread
+                .clone()
+                .any(|s| s.is_required() && by_zone(&s.topology_key))
+                || apart.clone().any(|t| by_zone(&t.topology_key))
+            {
+                zones.extend(lived().map(str::to_owned));
+            }
+            let named = ZONE_LABELS.iter().filter_map(|l| pod.node_selector.get(*l));
+            zones.extend(named.cloned());
+            // Of several zones any one will do, but one.
+            let terms = asks.node_affinity.as_ref().map(|a| a.terms.as_slice());
+            let [term] = terms.unwrap_or_default() else {
+                continue;
+            };
+            for expression in &term.expressions {
+                if by_zone(&expression.key)
+                    && expression.operator == "In"
+                    && let [only] = expression.values.as_slice()
+                {
+                    zones.insert(only.clone());
+                }
+            }
+        }
+    }
+    zones
+}
+
 /// Zones green must have a Ready node in, and the size that makes it so.
 pub fn zones_and_size(draft: &mut Draft<'_>, mover: &Mover<'_>) -> (Vec<String>, i32) {
     let (inventory, blue) = (draft.inventory, mover.origin);
@@ -109,21 +154,13 @@ pub fn zones_and_size(draft: &mut Draft<'_>, mover: &Mover<'_>) -> (Vec<String>,
         .collect();
     let spread = i32::try_from(possible.len()).unwrap_or(i32::MAX);
     if size >= spread {
-        let lived: BTreeSet<String> = inventory
-            .nodes_of(&blue.name)
-            .filter_map(|n| n.zone())
-            .map(str::to_owned)
+        let needed = zones_of_pods(inventory, blue);
+        let demanded: BTreeSet<String> = volumes
+            .into_iter()
+            .chain(needed)
+            .filter(|z| possible.contains(z))
             .collect();
-        return (
-            volumes
-                .into_iter()
-                .chain(lived)
-                .filter(|z| possible.contains(z))
-                .collect::<BTreeSet<_>>()
-                .into_iter()
-                .collect(),
-            size,
-        );
+        return (demanded.into_iter().collect(), size);
     }
     // Auto Scaling spreads over all zones of the subnets: only as many nodes as zones make sure of every one of them.
     if !volumes.is_empty() && spread <= blue.scaling.max {

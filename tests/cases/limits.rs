@@ -14,12 +14,30 @@ fn a_zone_in_which_green_must_have_a_node_needs_addresses_there() {
 }
 
 #[test]
+fn a_green_that_cannot_launch_says_why_in_auto_scalings_words() {
+    // The zone is filled up by somebody else after the check.
+    let case = Case::new("13-zone-without-ips");
+    let base = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/data/base.json");
+    let base = std::fs::read_to_string(base).unwrap();
+    case.write_plan("base.json", &base);
+    let fault = ["--fault", "no-free-addresses:us-east-1a@1m"];
+    let ended = case.rehearse("plan.yaml", "base.json", &fault);
+    assert_ne!(ended.code, 0, "{}", ended.said());
+    let said = ended.said();
+    assert!(said.contains("no node is Ready in us-east-1a"), "{said}");
+    assert!(
+        said.contains("Auto Scaling says: There are not enough free addresses"),
+        "{said}"
+    );
+}
+
+#[test]
 fn more_greens_than_the_cluster_may_have_node_groups_are_told_before_the_first_hop() {
     let case = Case::new("21-many-groups");
     for plan in ["plan.yaml", "plan-recreate.yaml"] {
         let (code, found) = case.check(plan, "snapshot.json");
         assert_eq!(code, 4, "{plan}: {found:#?}");
-        let quota = of(&found, "N067");
+        let quota = of(&found, "N097");
         let quota = quota.first().expect("the quota is told");
         assert_eq!(quota.severity, "blocker");
         assert!(quota.detail.contains("30"), "{}", quota.detail);
@@ -32,7 +50,7 @@ fn more_greens_than_the_cluster_may_have_node_groups_are_told_before_the_first_h
     let plan = case.plan("plan.yaml") + "nodeGroups:\n" + &groups.concat();
     case.write_plan("batch.yaml", &plan);
     let (_, found) = case.check("batch.yaml", "snapshot.json");
-    assert!(of(&found, "N067").is_empty(), "{found:#?}");
+    assert!(of(&found, "N097").is_empty(), "{found:#?}");
 }
 
 #[test]
