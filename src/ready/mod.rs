@@ -30,6 +30,8 @@ mod workloads;
 #[cfg(test)]
 mod address_tests;
 #[cfg(test)]
+mod operator_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod traffic_tests;
