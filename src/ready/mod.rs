@@ -34,6 +34,8 @@ mod image_tests;
 #[cfg(test)]
 mod limit_tests;
 #[cfg(test)]
+mod operator_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod traffic_tests;

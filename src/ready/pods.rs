@@ -282,7 +282,7 @@ fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
                 Code::NotSettled,
                 &subject,
                 detail,
-                "fix it first: the drain waits between nodes until workloads are settled",
+                "fix it first; the drain asks it for no more Ready pods than it had when the run began",
             );
             out.push(finding.weighing(Severity::Warning));
         }

@@ -151,3 +151,63 @@ fn what_has_become_more_before_the_first_pod_is_moved_counts_too() {
     assert_eq!(monitor.expected(), expected);
     assert_eq!(monitor.risen("Deployment shop/web"), 3);
 }
+
+#[test]
+fn what_was_not_ready_when_the_run_began_is_known_and_nothing_is_short_of_it() {
+    let mut daemon = owned("agent-1", "DaemonSet", "agent");
+    daemon.ready = false;
+    let mut dead: Node = node("n1", None);
+    dead.ready = "Unknown".into();
+    let label = crate::model::marks::NODEGROUP_LABEL.to_owned();
+    dead.labels.insert(label, "blue".into());
+    let mut seen = snapshot(vec![daemon], &[]);
+    Arc::make_mut(&mut seen.nodes).insert("n1".into(), Arc::new(dead.clone()));
+    let baseline = not_ready_now(&seen);
+    assert_eq!(compare(&baseline, &ReadyCounts::new(), None), []);
+    let monitor = WorkloadMonitor::new(baseline);
+    assert!(monitor.was_not_ready(&dead));
+    assert!(!monitor.was_not_ready(&Node {
+        name: "n2".into(),
+        ..dead.clone()
+    }));
+    // Once it has recovered, it is like any other.
+    assert!(!monitor.was_not_ready(&Node {
+        ready: "True".into(),
+        ..dead
+    }));
+    assert!(monitor.daemon_set_was_down(&Key::new("shop", "agent")));
+    assert!(!monitor.daemon_set_was_down(&Key::new("shop", "agent-2")));
+}
+
+#[test]
+fn a_daemon_set_with_a_ready_pod_on_the_group_was_not_down() {
+    let mut second = owned("agent-2", "DaemonSet", "agent");
+    second.ready = false;
+    let label = crate::model::marks::NODEGROUP_LABEL.to_owned();
+    let mut of_blue: Node = node("n1", None);
+    of_blue.labels.insert(label, "blue".into());
+    let mut seen = snapshot(vec![owned("agent-1", "DaemonSet", "agent"), second], &[]);
+    Arc::make_mut(&mut seen.nodes).insert("n1".into(), Arc::new(of_blue));
+    let monitor = WorkloadMonitor::new(not_ready_now(&seen));
+    assert!(!monitor.daemon_set_was_down(&Key::new("shop", "agent")));
+}
+
+#[test]
+fn the_pod_that_holds_the_volume_of_one_that_waits_for_it_is_named() {
+    let mut starting = pod("new", "g1");
+    starting.ready = false;
+    starting.waiting = Some("ContainerCreating".into());
+    starting.claims = vec!["media".into()];
+    let mut sibling = pod("old", "n1");
+    sibling.claims = vec!["media".into()];
+    let seen = |starting: &Pod| snapshot(vec![starting.clone(), sibling.clone()], &["n1", "g1"]);
+    let held = |starting: &Pod| volume_holder(&seen(starting), &sets(), "Deployment shop/web");
+    let (claim, holder) = held(&starting).unwrap();
+    assert_eq!(
+        (claim, holder.as_str()),
+        (Key::new("shop", "media"), "pod shop/old on n1")
+    );
+    // What has its volume waits for something else.
+    starting.waiting = Some("ImagePullBackOff".into());
+    assert_eq!(held(&starting), None);
+}

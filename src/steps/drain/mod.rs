@@ -5,6 +5,8 @@
 
 pub mod budget;
 pub mod consent;
+#[cfg(test)]
+mod consent_tests;
 mod controller_filled;
 pub mod deadlines;
 pub mod decide;

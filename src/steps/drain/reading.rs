@@ -180,8 +180,14 @@ impl Drain {
         let stopping = pods.iter().filter(|p| p.deletion_timestamp.is_some());
         let stopping: Vec<String> = stopping.map(|p| p.uid.clone()).collect();
         // A node is waited for until its volumes are detached and no target group sends to it.
+        let abandoned: BTreeSet<&str> = (seen.nodes.iter())
+            .filter(|n| self.spec.skip_dead_kubelets && !n.node.is_ready())
+            .map(|n| n.node.name.as_str())
+            .collect();
         let held_by: BTreeSet<&str> = {
             let attached = seen.attached.iter().map(|(_, node)| node.as_str());
+            // The volumes of a dead kubelet are detached only when its instance ends.
+            let attached = attached.filter(|node| !abandoned.contains(node));
             let registered = seen.registered.iter().map(|(node, _)| node.as_str());
             attached.chain(registered).collect()
         };
@@ -369,6 +375,57 @@ mod tests {
         tokio::time::advance(Duration::from_secs(7200)).await;
         let elapsed = drain.elapsed(&seen, BTreeSet::new());
         assert_eq!(elapsed.open["n1"], Duration::from_secs(7200));
+    }
+
+    #[test]
+    fn a_volume_on_a_dead_node_that_is_passed_over_does_not_keep_the_workloads_from_being_looked_at()
+     {
+        let mut dead = node("n1", Some(0));
+        dead.ready = "Unknown".into();
+        let seen = Seen {
+            run: RUN.to_owned(),
+            nodes: vec![BlueNode::new(Arc::new(dead), Arc::default())],
+            attached: vec![("vol-1".into(), "n1".into())],
+            ..Seen::default()
+        };
+        let skip = crate::route::DrainSpec {
+            skip_dead_kubelets: true,
+            ..spec()
+        };
+        let drain = Drain::new("d".into(), "blue".into(), "green".into(), skip);
+        let elapsed = drain.elapsed(&seen, BTreeSet::new());
+        assert!(elapsed.open.is_empty());
+        assert!(drain.asks_for_workloads(&Seen { elapsed, ..seen }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_goes_lets_the_others_under_its_budget_count_anew() {
+        let look = |names: &[&str]| {
+            let pods = names.iter().map(|n| Arc::new(pod(n, "n1"))).collect();
+            let mut seen = Seen {
+                run: RUN.to_owned(),
+                nodes: vec![BlueNode::new(Arc::new(node("n1", Some(0))), Arc::new(pods))],
+                ..Seen::default()
+            };
+            let budget = crate::steps::drain::budget::tests::pdb("web", 0, 2, 2, 3);
+            Arc::make_mut(&mut seen.snapshot.pdbs).insert(budget.key.clone(), budget);
+            seen
+        };
+        let held = |names: &[&str]| names.iter().map(|n| format!("uid-{n}")).collect();
+        let drain = Drain::new("d".into(), "blue".into(), "green".into(), spec());
+        drain.elapsed(&look(&["a", "b", "c"]), held(&["a", "b", "c"]));
+        tokio::time::advance(Duration::from_secs(300)).await;
+        let elapsed = drain.elapsed(&look(&["b", "c"]), held(&["b", "c"]));
+        assert_eq!(elapsed.refused["uid-b"], Duration::ZERO);
+        assert_eq!(
+            (elapsed.open["n1"].as_secs(), elapsed.still["n1"].as_secs()),
+            (300, 0)
+        );
+        tokio::time::advance(Duration::from_secs(60)).await;
+        // One comes, one goes: nothing has moved.
+        let elapsed = drain.elapsed(&look(&["c", "d"]), held(&["c"]));
+        assert_eq!(elapsed.refused["uid-c"].as_secs(), 60);
+        assert_eq!(elapsed.still["n1"].as_secs(), 60);
     }
 
     #[tokio::test(start_paused = true)]
