@@ -58,6 +58,7 @@ fn scratch_sockets_and_what_is_made_at_start_are_no_data() {
         empty_dir("static-files", &["/shared"]),
         empty_dir("config-out", &["/etc/prometheus/config_out"]),
         empty_dir("wlp-output", &["/opt/ibm/wlp/output"]),
+        empty_dir("rabbitmq-erlang-cookie", &["/var/lib/rabbitmq/"]),
         empty_dir("redis-cache", &["/data"]),
         empty_dir("istio-data", &["/var/lib/istio/data"]),
         empty_dir("data", &["/usr/local/etc/haproxy"]),

@@ -261,6 +261,7 @@ fn is_made_at_start(word: &str) -> bool {
         "tools",
         "assets",
         "static",
+        "cookie",
         "envoy",
         "out",
         "rendered",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::Case;
 use super::codes::Code;
+use super::storage_systems::STORAGE_SYSTEMS;
 use super::volumes::by_claim;
 use super::{Finding, Severity};
 use crate::model::consent::ConsentScope;
@@ -15,8 +16,9 @@ use crate::plan::{Consent, duration};
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let drain = &case.plan.drain;
     let evicted = drain.jobs.evicted();
-    let (mut bare, mut empty_dirs, mut host_paths) =
-        (Losses::default(), Losses::default(), Losses::default());
+    let (mut bare, mut empty_dirs) = (Losses::default(), Losses::default());
+    // By the storage system that keeps its data there, where it is one.
+    let mut host_paths: BTreeMap<Option<usize>, Losses> = BTreeMap::new();
     let volumes = by_claim(case.inventory);
     let bare_scope = drain.bare_pods.scope();
     let (empty_scope, host_scope) = (drain.empty_dir.scope(), drain.host_path.scope());
@@ -38,13 +40,16 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             }
         }
         if !covers(&host_scope, pod, &name) {
+            let system = STORAGE_SYSTEMS.iter().position(|s| s.runs(pod));
             for volume in pod.host_paths_with_data() {
-                host_paths.add(&name, volume.describe());
+                let losses = host_paths.entry(system).or_default();
+                losses.add(&name, volume.describe());
             }
             for claim in &pod.claims {
                 let volume = volumes.get(&(pod.key.namespace.as_str(), claim.as_str()));
                 if let Some(path) = volume.and_then(|v| unbound_host_path(v)) {
-                    host_paths.add(&name, format!("claim {claim} ({path} of the node)"));
+                    let losses = host_paths.entry(None).or_default();
+                    losses.add(&name, format!("claim {claim} ({path} of the node)"));
                 }
             }
         }
@@ -60,16 +65,30 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     empty_dirs.tell(
         out,
         Code::EmptyDir,
-        |volumes| format!("what is in its emptyDir ends with the pod: {volumes}"),
+        |volumes| format!("data in an emptyDir end with the pod: {volumes}"),
         &format!("if that may be lost, consent to it: {consent}"),
     );
-    let consent = host_paths.consent("hostPath", &drain.host_path);
-    host_paths.tell(
-        out,
-        Code::HostPathData,
-        |volumes| format!("its data are on its node's disk, which ends with blue: {volumes}"),
-        &format!("move the data by the application's own means first; if they may be lost, consent to it: {consent}"),
-    );
+    for (system, losses) in host_paths {
+        let consent = losses.consent("hostPath", &drain.host_path);
+        match system {
+            None => losses.tell(
+                out,
+                Code::HostPathData,
+                |volumes| format!("data on the node's disk end with blue: {volumes}"),
+                &format!("move the data by the application's own means first; if they may be lost, consent to it: {consent}"),
+            ),
+            Some(at) => {
+                let system = &STORAGE_SYSTEMS[at];
+                let detail = |volumes: &str| {
+                    format!(
+                        "{} keeps the data of its volumes on the node's disk, which ends with blue: {volumes}",
+                        system.name
+                    )
+                };
+                losses.tell(out, Code::HostPathData, detail, &format!("{}: {consent}", system.way_out()));
+            }
+        }
+    }
 }
 
 /// The path of a persistent volume that is a directory of whatever node its pod runs on.
@@ -173,9 +192,31 @@ impl Losses {
     }
 }
 
+/// How a consent names a workload. What an operator makes has names that change: its kind and namespace stand for it.
+fn consent_name(name: &WorkloadName) -> String {
+    const LASTING: &[&str] = &[
+        "pod",
+        "Pod",
+        "Deployment",
+        "StatefulSet",
+        "ReplicaSet",
+        "ReplicationController",
+        "Job",
+        "CronJob",
+        "Rollout",
+        "PersistentVolumeClaim",
+    ];
+    if LASTING.contains(&name.kind.as_str()) {
+        name.to_string()
+    } else {
+        format!("{} {}/*", name.kind, name.key.namespace)
+    }
+}
+
 /// A consent for some workloads, as it is written in a plan.
 fn consent_text(key: &str, given: &[&str], names: &[WorkloadName]) -> String {
-    let names = names.iter().map(WorkloadName::to_string);
+    let mut names = names.iter().map(consent_name).collect::<Vec<_>>();
+    names.dedup();
     let all = given.iter().map(|g| (*g).to_owned()).chain(names);
     let all: Vec<String> = all.map(|n| format!("\"{n}\"")).collect();
     format!("`drain: {{{key}: {{evict: [{}]}}}}`", all.join(", "))

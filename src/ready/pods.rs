@@ -13,6 +13,9 @@ use crate::model::marks::{BLUE_TAINT, NODEGROUP_LABEL};
 use crate::plan::{SingleReplicas, duration};
 use crate::route;
 
+/// A plan's longest deadline.
+const LONGEST_DEADLINE_SECONDS: i64 = 7 * 86_400;
+
 /// Judges the pods that move.
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let drain = &case.plan.drain;
@@ -60,7 +63,11 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                 Code::LongGrace,
                 &subject,
                 detail,
-                "raise `drain.podDeadline` beyond it",
+                if pod.grace_seconds >= LONGEST_DEADLINE_SECONDS {
+                    "no `drain.podDeadline` is longer than 7 days: make sure that the pod stops by itself, or shorten its grace period"
+                } else {
+                    "raise `drain.podDeadline` beyond it"
+                },
             ));
         }
         for port in &pod.scheduling.host_ports {

@@ -6,6 +6,8 @@ use super::Finding;
 use super::case::{Case, some};
 use super::codes::Code;
 use super::losses::{Losses, covers};
+use super::storage_systems::STORAGE_SYSTEMS;
+use super::volume_nodes::LabelCounts;
 use crate::model::Inventory;
 use crate::model::kube::{Key, Pod, Volume};
 use crate::model::workload_name::WorkloadName;
@@ -19,6 +21,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let zones: BTreeSet<String> = changes
         .flat_map(|c| route::subnet_zones(case.inventory, c.blue))
         .collect();
+    let labels = LabelCounts::new(&case.inventory.nodes);
     let mut told = BTreeSet::new();
     for pod in case.moving() {
         for claim in &pod.claims {
@@ -30,7 +33,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             }
             let name = case.workloads.name_of(pod);
             let subject = format!("volume {} of {name}", volume.name);
-            node(volume, &blue, &subject, out);
+            node(volume, &labels, &blue, &subject, out);
             if !case.changes.is_empty() {
                 zone(volume, &zones, subject, out);
             }
@@ -51,12 +54,20 @@ pub fn by_claim(inventory: &Inventory) -> HashMap<(&str, &str), &Volume> {
 }
 
 /// A volume that can be used on blue nodes only.
-fn node(volume: &Volume, blue: &BTreeSet<&str>, subject: &str, out: &mut Vec<Finding>) {
-    let (on_blue, elsewhere): (Vec<String>, Vec<String>) = volume
-        .nodes
-        .iter()
-        .cloned()
-        .partition(|n| blue.contains(n.as_str()));
+fn node(
+    volume: &Volume,
+    labels: &LabelCounts<'_>,
+    blue: &BTreeSet<&str>,
+    subject: &str,
+    out: &mut Vec<Finding>,
+) {
+    let bound = if volume.nodes.is_empty() {
+        labels.nodes_bound_to(volume)
+    } else {
+        volume.nodes.clone()
+    };
+    let (on_blue, elsewhere): (Vec<String>, Vec<String>) =
+        bound.into_iter().partition(|n| blue.contains(n.as_str()));
     if on_blue.is_empty() || !elsewhere.is_empty() {
         return;
     }
@@ -82,83 +93,6 @@ fn zone(volume: &Volume, zones: &BTreeSet<String>, subject: String, out: &mut Ve
     );
     let fix = "add a node group with a subnet in that zone";
     out.push(Finding::new(Code::VolumeZone, subject, detail, fix));
-}
-
-/// A storage system that keeps the data of its volumes on the disks of the nodes it runs on.
-struct StorageSystem {
-    name: &'static str,
-    /// How the CSI driver's name begins or ends.
-    driver: &'static str,
-    /// Labels of the pods that hold the data; an empty value stands for any.
-    engine: &'static [(&'static str, &'static str)],
-    /// Its pods may keep the data on claims of their own, which move with them.
-    keeps_data_on_claims: bool,
-}
-
-const STORAGE_SYSTEMS: &[StorageSystem] = &[
-    StorageSystem {
-        name: "Longhorn",
-        driver: "driver.longhorn.io",
-        engine: &[("longhorn.io/component", ""), ("app", "longhorn-manager")],
-        keeps_data_on_claims: false,
-    },
-    StorageSystem {
-        name: "OpenEBS",
-        driver: "io.openebs.csi-mayastor",
-        engine: &[("app", "io-engine"), ("openebs.io/component", "io-engine")],
-        keeps_data_on_claims: false,
-    },
-    StorageSystem {
-        name: "OpenEBS",
-        driver: "cstor.csi.openebs.io",
-        engine: &[("app", "cstor-pool")],
-        keeps_data_on_claims: false,
-    },
-    StorageSystem {
-        name: "OpenEBS",
-        driver: "jiva.csi.openebs.io",
-        engine: &[("openebs.io/component", "jiva-replica")],
-        keeps_data_on_claims: true,
-    },
-    StorageSystem {
-        name: "Rook Ceph",
-        driver: ".csi.ceph.com",
-        engine: &[("app", "rook-ceph-osd")],
-        keeps_data_on_claims: true,
-    },
-    StorageSystem {
-        name: "LINSTOR",
-        driver: "linstor.csi.linbit.com",
-        engine: &[("app.kubernetes.io/component", "linstor-satellite")],
-        keeps_data_on_claims: false,
-    },
-];
-
-impl StorageSystem {
-    fn provides(&self, volume: &Volume) -> bool {
-        let driver = volume.driver.as_deref();
-        driver.is_some_and(|d| d == self.driver || d.ends_with(self.driver))
-    }
-
-    fn runs(&self, pod: &Pod) -> bool {
-        self.engine.iter().any(|(key, value)| {
-            let label = pod.labels.get(*key);
-            label.is_some_and(|v| value.is_empty() || v == value)
-        })
-    }
-
-    /// Whether it keeps data on the disks of blue nodes. Where none of its pods is known it may.
-    fn is_on_blue(&self, inventory: &Inventory, blue: &BTreeSet<&str>) -> bool {
-        let mut engine = inventory.pods.iter().filter(|p| self.runs(p)).peekable();
-        if engine.peek().is_none() {
-            // A Ceph whose disks' pods are nowhere is another cluster's.
-            return !self.keeps_data_on_claims;
-        }
-        engine.any(|p| {
-            p.node.as_deref().is_some_and(|n| blue.contains(n))
-                && !(self.keeps_data_on_claims && !p.claims.is_empty())
-        })
-    }
 }
 
 /// Volumes whose data end with blue although they are bound to no node.
@@ -195,8 +129,8 @@ fn node_storage(case: &Case<'_>, blue: &BTreeSet<&str>, out: &mut Vec<Finding>) 
             losses.add(&name, volume_text(volume, claim));
         }
         let fix = format!(
-            "have {} rebuild the replicas on green before blue is deleted: let a person approve that (`approvals: {{before: [retire]}}`), and consent: {}",
-            system.name,
+            "{}: {}",
+            system.way_out(),
             losses.consent("nodeStorage", consent)
         );
         let detail = |volumes: &str| {
