@@ -6,8 +6,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::scheduling::{NodeSelector, PodTemplate, Scheduling};
 use super::pod_identity::PodCloudUse;
+use super::scheduling::{NodeSelector, PodTemplate, Scheduling};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

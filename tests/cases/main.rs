@@ -4,9 +4,9 @@
 //! Kubernetes objects added or replaced by list, objects that are not there) and the plans that were tried.
 
 mod budgets;
-mod sick;
 mod images;
 mod limits;
+mod sick;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
