@@ -21,6 +21,7 @@ use crate::inventory::{connect, snapshot};
 use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
 use crate::plan::digest;
+use crate::twin::k8s::hands;
 use crate::twin::{Twin, fault, scenario};
 use crate::wire::Wire;
 
@@ -151,6 +152,12 @@ async fn rehearse(
             0 => format!("warning: fault `{rule}` never fired"),
             n => format!("fault `{rule}` fired {n} times"),
         });
+    }
+    for (kind, times) in twin.with(|world| hands::stand_ins(world)) {
+        cx.ui.say(&format!(
+            "note: pods of {kind} objects were made again {times} times in place of their operator, which the twin does not \
+             know; make sure that the real one does so"
+        ));
     }
     // Of a run that ended early it would say nothing.
     if ended.is_ok() {

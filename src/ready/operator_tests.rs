@@ -5,6 +5,7 @@ use super::*;
 use crate::model::Inventory;
 use crate::model::eks::HealthIssue;
 use crate::model::kube::{Key, Owner, Pod, Volume};
+use crate::model::volumes::{NodeVolume, NodeVolumeSource};
 use crate::route::fixture::*;
 
 const REDIS: &str = "PodDisruptionBudget expense/redis";
@@ -69,7 +70,16 @@ fn an_operators_budget_waits_by_consent_but_not_where_its_pods_keep_data_on_the_
             redis(i);
             let pod = redis_pod(i);
             pod.owner.as_mut().unwrap().kind = "InstanceManager".into();
-            pod.host_path = host_path;
+            if host_path {
+                pod.node_volumes.push(NodeVolume {
+                    name: "data".into(),
+                    source: NodeVolumeSource::HostPath {
+                        path: "/var/lib/longhorn".into(),
+                        path_type: "DirectoryOrCreate".into(),
+                    },
+                    mounts: Vec::new(),
+                });
+            }
         }
     };
     let wait = paired("drain: {operatorBudgets: wait}\n");

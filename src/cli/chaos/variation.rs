@@ -27,8 +27,9 @@ pub struct Variation {
 }
 
 impl Variation {
-    /// The variation of a seed; `workloads` are those that a rule can be about, as `namespace/name`.
-    pub fn of(seed: u64, workloads: &[String]) -> Self {
+    /// The variation of a seed; `workloads` are those that a rule can be about, as `namespace/name`, and `operators` the
+    /// kinds whose objects own pods.
+    pub fn of(seed: u64, workloads: &[String], operators: &[String]) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0xca05);
         let mut chance = |percent: u8| rng.u8(..100) < percent;
         let mut variation = Self {
@@ -49,25 +50,48 @@ impl Variation {
             let (sign, seconds) = (if rng.bool() { '+' } else { '-' }, rng.u32(1..=290));
             variation.rules.push(format!("clock-skew:{sign}{seconds}s"));
         }
-        if broken && !workloads.is_empty() {
-            variation.break_workload(&mut rng, workloads);
+        if broken && !(workloads.is_empty() && operators.is_empty()) {
+            variation.break_workload(&mut rng, workloads, operators);
+        }
+        if rng.u8(..100) < 15 {
+            let (evictions, from) = (rng.u32(1..=3), rng.u32(0..600));
+            let rule = format!("eviction-half-done:{evictions}@drain+{from}s");
+            variation.rules.push(rule);
         }
         variation
     }
 
     /// New pods of a workload do not become ready, from some time in the drain on: until somebody fixes it, or for good.
-    fn break_workload(&mut self, rng: &mut fastrand::Rng, workloads: &[String]) {
-        let workload = &workloads[rng.usize(..workloads.len())];
+    fn break_workload(
+        &mut self,
+        rng: &mut fastrand::Rng,
+        workloads: &[String],
+        operators: &[String],
+    ) {
         let kinds = ["image-missing", "pod-never-ready", "crash-loop"];
         let kind = kinds[rng.usize(..kinds.len())];
+        let pick = rng.usize(..workloads.len() + operators.len());
+        let (rule, fix) = match workloads.get(pick) {
+            Some(workload) => (
+                format!("{kind}:{workload}"),
+                format!("workload-fixed:{workload}"),
+            ),
+            // What such objects own nobody makes again.
+            None => {
+                let operator = &operators[pick - workloads.len()];
+                (
+                    format!("operator-down:{operator}"),
+                    format!("operator-back:{operator}"),
+                )
+            }
+        };
         // As likely before the first eviction as between later ones.
         let from = rng.u32(0..80) >> rng.u32(0..4);
-        self.rules.push(format!("{kind}:{workload}@drain+{from}s"));
+        self.rules.push(format!("{rule}@drain+{from}s"));
         self.never_fixed = rng.u8(..) < 90;
         if !self.never_fixed {
             let until = from + rng.u32(5..1800);
-            let fixed = format!("workload-fixed:{workload}@drain+{until}s");
-            self.rules.push(fixed);
+            self.rules.push(format!("{fix}@drain+{until}s"));
         }
         let minutes = |n| Duration::from_secs(60 * n);
         self.deadlines = Some((minutes(rng.u64(2..=5)), minutes(rng.u64(6..=12))));
@@ -150,16 +174,17 @@ mod tests {
     #[test]
     fn every_rule_can_be_read_and_every_variation_comes_about() {
         let workloads = ["expense/redis".to_owned()];
+        let operators = ["StrimziPodSet".to_owned()];
         let mut classes = std::collections::BTreeSet::new();
         for seed in 0..2000 {
-            let variation = Variation::of(seed, &workloads);
+            let variation = Variation::of(seed, &workloads, &operators);
             for text in &variation.rules {
                 assert!(text.parse::<Rule>().is_ok(), "{:?}", text.parse::<Rule>());
                 classes.insert(text.split(':').next().unwrap_or_default().to_owned());
             }
             classes.extend(variation.classes().into_iter().map(str::to_owned));
         }
-        assert_eq!(classes.len(), 7 + 5, "{classes:?}");
+        assert_eq!(classes.len(), 7 + 8, "{classes:?}");
     }
 
     #[test]

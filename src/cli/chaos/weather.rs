@@ -100,6 +100,8 @@ pub struct Weather {
 pub struct Grounds {
     zones: Vec<String>,
     workloads: Vec<String>,
+    /// Kinds whose objects own pods, and no controller of Kubernetes makes them again.
+    operators: Vec<String>,
     budgets: Vec<String>,
     blues: Vec<String>,
     greens: Vec<String>,
@@ -123,7 +125,24 @@ impl Grounds {
         let budgets = inventory.pdbs.iter().filter(|b| own(&b.key.namespace));
         let targets = inventory.target_groups.iter().map(|t| t.name.clone());
         let blues = inventory.nodegroups.iter().map(|g| g.name.clone());
+        let built_in = |kind: &str| {
+            matches!(
+                kind,
+                "ReplicaSet"
+                    | "StatefulSet"
+                    | "DaemonSet"
+                    | "Job"
+                    | "Node"
+                    | "ReplicationController"
+            )
+        };
+        let owners = inventory.pods.iter().filter_map(|p| p.owner.as_ref());
+        let owners = owners.filter(|o| !built_in(&o.kind));
+        let mut operators: Vec<String> = owners.map(|o| o.kind.clone()).collect();
+        operators.sort();
+        operators.dedup();
         Self {
+            operators,
             zones,
             workloads: workloads.map(|w| w.key.to_string()).collect(),
             budgets: budgets.map(|b| b.key.to_string()).collect(),
@@ -202,7 +221,7 @@ impl Weather {
         let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
         let autoscaler = autoscaler(&mut rng, grounds);
         let meddled = meddled || !autoscaler.is_empty();
-        let variation = Variation::of(seed, &grounds.workloads);
+        let variation = Variation::of(seed, &grounds.workloads, &grounds.operators);
         // Every rule is made of parts the grammar knows; a test holds that.
         let texts = autoscaler.iter().chain(&texts).chain(&variation.rules);
         let rules = texts.filter_map(|text| text.parse().ok()).collect();
@@ -433,6 +452,7 @@ mod tests {
         let grounds = Grounds {
             zones: some("us-east-1a"),
             workloads: some("expense/backend"),
+            operators: Vec::new(),
             budgets: some("expense/backend"),
             blues: some("expense-blue"),
             greens: some("expense-green"),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ec2::{images, types};
+use super::ec2::{images, types, user_data};
 use super::eks::{Marks, taint};
+use super::state::Nodegroup;
 use crate::model::Minor;
 use crate::model::kube::Taint;
 use crate::twin::k8s::hands::{self, NodeBirth, Serving, Workload};
@@ -44,9 +45,13 @@ pub fn join(world: &mut World, instance: &str) {
         .and_then(|asg| cloud.eks.as_ref()?.nodegroups.get(&asg.nodegroup));
     let image = cloud.images.get(&instance.image);
     let arm = images::is_arm(&instance.instance_type);
+    let patch = group
+        .map(|g| format!("{}.0", g.version))
+        .unwrap_or_default();
     let size = types::of(&instance.instance_type);
     let mut labels = BTreeMap::new();
     let mut taints = Vec::new();
+    let mut taints_of_group = Vec::new();
     if let Some(group) = group {
         labels.extend(group.labels.clone());
         labels.insert("eks.amazonaws.com/nodegroup".into(), group.name.clone());
@@ -70,6 +75,10 @@ pub fn join(world: &mut World, instance: &str) {
             );
         }
         taints = group.taints.iter().map(|t| triple(&taint(t))).collect();
+        taints_of_group.clone_from(&taints);
+        let own = user_data::registration(&group.launch);
+        labels.extend(own.labels);
+        taints.extend(own.taints);
     }
     labels.insert(
         "eks.amazonaws.com/nodegroup-image".into(),
@@ -90,13 +99,16 @@ pub fn join(world: &mut World, instance: &str) {
         taints,
         kubelet_version: format!(
             "v{}-eks-7a1b2c3",
-            image.map_or("1.0.0", |i| i.kubelet.as_str())
+            image.map_or(patch.as_str(), |i| i.kubelet.as_str())
         ),
         // What the kubelet and the system keep for themselves is left out of what a node offers.
         cpu_millis: size.cpus * 1000 - 70,
         memory_bytes: (size.memory_mib - size.memory_mib / 20 - 500).max(256) << 20,
         max_pods: size.pods,
         ephemeral_storage: ephemeral_storage(DISK_GIB),
+        short_hop: group.is_some_and(has_short_hop),
+        driverless: group.is_some_and(|g| is_driverless(world, g)),
+        startup_taints: startup_taints(world, &taints_of_group),
         internal_ip: instance.address.clone(),
         architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
         os_image: "Amazon Linux 2023.7.20250609".to_owned(),
@@ -110,6 +122,88 @@ const DISK_GIB: i64 = 20;
 /// What pods get of a node's disk: the kubelet keeps a tenth and a gibibyte.
 fn ephemeral_storage(disk_gib: i64) -> i64 {
     ((disk_gib << 30) * 9 / 10) - (1 << 30)
+}
+
+/// Whether answers of the instance metadata service stay on the node: a template says so, or EKS's own for AL2023 (EKS-NG-7).
+fn has_short_hop(group: &Nodegroup) -> bool {
+    let text = |member: &str| group.spec.get(member).and_then(|v| v.as_str());
+    match group.launch.hop_limit {
+        Some(limit) => limit < 2,
+        None => {
+            let own_template = group.spec.contains_key("launchTemplate");
+            !own_template && text("amiType").is_some_and(|t| t.starts_with("AL2023"))
+        }
+    }
+}
+
+/// Whether a group's image lacks drivers that another group of its instance type has by its image (EKS-NG-26).
+fn is_driverless(world: &World, group: &Nodegroup) -> bool {
+    let made_for_devices = |g: &Nodegroup| {
+        let ami_type = g.spec.get("amiType").and_then(|v| v.as_str());
+        ami_type.is_some_and(|t| {
+            t == "CUSTOM"
+                || ["_GPU", "_NVIDIA", "_NEURON"]
+                    .iter()
+                    .any(|end| t.ends_with(end))
+        })
+    };
+    let groups = world
+        .cloud
+        .eks
+        .iter()
+        .flat_map(|eks| eks.nodegroups.values());
+    let same_type = |g: &&Nodegroup| g.launch.instance_type == group.launch.instance_type;
+    !made_for_devices(group) && groups.filter(same_type).any(made_for_devices)
+}
+
+/// Marks the nodes that are there from which answers of the metadata service do not reach pods.
+pub fn mark_short_hops(world: &mut World) {
+    let groups = world
+        .cloud
+        .eks
+        .iter()
+        .flat_map(|eks| eks.nodegroups.values());
+    let short: Vec<String> = groups
+        .filter(|g| has_short_hop(g))
+        .flat_map(|g| hands::nodes_of_group(world, &g.name))
+        .collect();
+    hands::mark_short_hops(world, &short);
+}
+
+/// Taints that agents are known to take off the nodes they are ready on (CTL-7).
+const STARTUP_TAINTS: &[&str] = &[
+    "ebs.csi.aws.com/agent-not-ready",
+    "efs.csi.aws.com/agent-not-ready",
+    "fsx.csi.aws.com/agent-not-ready",
+    "ignore-taint.cluster-autoscaler.kubernetes.io/",
+    "node.cilium.io/agent-not-ready",
+    "s3.csi.aws.com/agent-not-ready",
+    "startup-taint.cluster-autoscaler.kubernetes.io/",
+];
+
+/// Those of a group's taints that do not stay on a node: agents take them off, or another group's Ready nodes show that
+/// somebody does.
+fn startup_taints(world: &World, taints: &[(String, String, String)]) -> Vec<(String, String)> {
+    let groups: Vec<&Nodegroup> = world
+        .cloud
+        .eks
+        .iter()
+        .flat_map(|eks| eks.nodegroups.values())
+        .collect();
+    let comes_off = |key: &str, effect: &str| {
+        STARTUP_TAINTS.iter().any(|known| key.starts_with(known))
+            || groups.iter().any(|group| {
+                let mut its = group.taints.iter().map(|t| triple(&taint(t)));
+                its.any(|(k, _, e)| k == key && e == effect)
+                    && group.status != "UPDATING"
+                    && hands::is_taken_off(world, &group.name, key, effect)
+            })
+    };
+    let own = taints
+        .iter()
+        .filter(|(key, _, effect)| comes_off(key, effect));
+    own.map(|(key, _, effect)| (key.clone(), effect.clone()))
+        .collect()
 }
 
 /// The instance is no more.

@@ -1,5 +1,5 @@
-//! The AWS side of the twin: EKS, EC2, Auto Scaling, Elastic Load Balancing, STS, SSM, SNS and IAM's simulator, as far as
-//! an upgrade sees them, over their own wire protocols.
+//! The AWS side of the twin: EKS, EC2, Auto Scaling, Elastic Load Balancing, STS, SSM, SNS, Service Quotas and IAM's
+//! simulator, as far as an upgrade sees them, over their own wire protocols.
 //!
 //! An operation is a function from an input to an output, both JSON values in the shape of the API model; `call`
 //! reads requests into it and [`answer`] writes answers out of it, whatever the protocol. What takes time is a
@@ -16,6 +16,10 @@
 //! - A terminating instance of a group behind a load balancer is deregistered and drained while EKS evicts its pods;
 //!   AWS does one after the other.
 //! - A node takes twelve addresses of its subnet (the VPC CNI's share of a common instance), whatever its type.
+//! - An image that is asked for by a sound id exists, whether the account has it or not; what its kubelet is shows when a
+//!   node group first takes it (`docs/twin.md`).
+//! - Below the members of an add-on's configuration everything is taken. EBS quotas are told, not enforced.
+//! - Whether a label below a reserved domain is refused or keeps nodes from joining is not settled; it is refused.
 //! - Instances never fail after they have joined unless a scenario says so.
 //! - UpdateNodegroupVersion replaces node by node with one extra; pods that resist are forced after five minutes, as
 //!   when a group is deleted, where EKS would fail with PodEvictionFailure after fifteen.
@@ -79,6 +83,7 @@ pub fn happen(world: &mut World, due: Due) {
 
 /// Lets begin what goes on by itself: health checks, the controller's syncs, groups that are not at their size.
 pub fn start(world: &mut World) {
+    kube::mark_short_hops(world);
     elb::start(world);
     asg::start(world);
 }

@@ -1,9 +1,10 @@
-//! Service Quotas: what the account may have.
+//! Service Quotas: what an account may have, and what refuses beyond it (EKS-NG-28, EC2-3).
 
 use serde_json::{Value, json};
 
 use super::call::{Input, Service};
 use super::error::AwsError;
+use super::page::page;
 use super::state::Cloud;
 use super::unknown;
 use crate::model::limits::{DEFAULT_NODE_GROUPS, NODE_GROUPS};
@@ -11,39 +12,93 @@ use crate::model::limits::{DEFAULT_NODE_GROUPS, NODE_GROUPS};
 /// What a quota is in an account that uses much; AWS raises them with use.
 const LARGE: f64 = 100_000.0;
 
-/// Answers for Service Quotas.
-pub fn run(cloud: &Cloud, op: &str, input: Input) -> Result<Value, AwsError> {
-    match op {
-        "GetServiceQuota" => {
-            let (service, code) = (input.need("ServiceCode")?, input.need("QuotaCode")?);
-            if !code.starts_with("L-") {
-                return Err(AwsError::new(
-                    400,
-                    "NoSuchResourceException",
-                    "The request failed because the specified quota does not exist.",
-                ));
-            }
-            let (region, account) = (&cloud.region, &cloud.account);
-            Ok(json!({"Quota": {
-                "ServiceCode": service,
-                "QuotaArn": format!("arn:aws:servicequotas:{region}:{account}:{service}/{code}"),
-                "QuotaCode": code,
-                "Value": value(cloud, &format!("{service}/{code}")),
-                "Unit": "None",
-                "Adjustable": true,
-                "GlobalQuota": false,
-            }}))
-        }
-        _ => Err(unknown(Service::ServiceQuotas, op)),
+/// Quotas that are listed: service, code, name. Others are answered for by their code.
+const LISTED: &[(&str, &str, &str)] = &[
+    (
+        "ebs",
+        "L-7A658B76",
+        "Storage for General Purpose SSD (gp3) volumes, in TiB",
+    ),
+    (
+        "ebs",
+        "L-D18FCD1D",
+        "Storage for General Purpose SSD (gp2) volumes, in TiB",
+    ),
+    (
+        "ec2",
+        "L-1216C47A",
+        "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances",
+    ),
+    ("ec2", "L-1945791B", "Running On-Demand Inf instances"),
+    ("ec2", "L-2C3B7624", "Running On-Demand Trn instances"),
+    (
+        "ec2",
+        "L-34B43A08",
+        "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
+    ),
+    ("ec2", "L-417A185B", "Running On-Demand P instances"),
+    ("ec2", "L-DB2E81BA", "Running On-Demand G and VT instances"),
+    ("eks", "L-6D54EA21", "Managed node groups per cluster"),
+];
+
+/// What an account has that asked for no more.
+fn default(key: &str) -> f64 {
+    if key == NODE_GROUPS.key() {
+        DEFAULT_NODE_GROUPS as f64
+    } else {
+        LARGE
     }
 }
 
 /// The value of a quota by `service/code`.
 pub fn value(cloud: &Cloud, key: &str) -> f64 {
-    let default = if key == NODE_GROUPS.key() {
-        DEFAULT_NODE_GROUPS as f64
-    } else {
-        LARGE
+    cloud.quotas.get(key).copied().unwrap_or(default(key))
+}
+
+fn shown(cloud: &Cloud, (service, code, name): (&str, &str, &str), applied: bool) -> Value {
+    let key = format!("{service}/{code}");
+    let (region, account) = (&cloud.region, &cloud.account);
+    json!({
+        "ServiceCode": service,
+        "QuotaArn": format!("arn:aws:servicequotas:{region}:{account}:{service}/{code}"),
+        "QuotaCode": code,
+        "QuotaName": name,
+        "Value": if applied { value(cloud, &key) } else { default(&key) },
+        "Unit": "None",
+        "Adjustable": true,
+        "GlobalQuota": false,
+    })
+}
+
+/// Answers for Service Quotas.
+pub fn run(cloud: &Cloud, op: &str, input: Input) -> Result<Value, AwsError> {
+    let applied = matches!(op, "GetServiceQuota" | "ListServiceQuotas");
+    let missing = || {
+        let message = "The request failed because the specified quota does not exist.";
+        AwsError::new(400, "NoSuchResourceException", message)
     };
-    cloud.quotas.get(key).copied().unwrap_or(default)
+    match op {
+        "GetServiceQuota" | "GetAWSDefaultServiceQuota" => {
+            let (service, code) = (input.need("ServiceCode")?, input.need("QuotaCode")?);
+            let services = ["ebs", "ec2", "eks"];
+            if !services.contains(&service) || code.len() != 10 || !code.starts_with("L-") {
+                return Err(missing());
+            }
+            let listed = LISTED.iter().find(|(s, c, _)| (*s, *c) == (service, code));
+            let quota = *listed.unwrap_or(&(service, code, code));
+            Ok(json!({"Quota": shown(cloud, quota, applied)}))
+        }
+        "ListServiceQuotas" | "ListAWSDefaultServiceQuotas" => {
+            let service = input.need("ServiceCode")?;
+            let of_service = LISTED.iter().filter(|(s, ..)| *s == service);
+            let all: Vec<Value> = of_service.map(|q| shown(cloud, *q, applied)).collect();
+            if all.is_empty() {
+                return Err(missing());
+            }
+            let size = input.number("MaxResults").unwrap_or(100);
+            let page = page(all, input.text("NextToken"), size)?;
+            Ok(json!({"Quotas": page.items, "NextToken": page.next}))
+        }
+        _ => Err(unknown(Service::ServiceQuotas, op)),
+    }
 }

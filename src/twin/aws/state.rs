@@ -35,12 +35,16 @@ pub struct Cloud {
     /// Where DescribeCluster says the API server is, when the twin serves on a port.
     pub endpoint: Option<String>,
     pub switches: Switches,
+    /// Instance types that a zone does not offer.
+    pub not_offered: BTreeSet<(String, String)>,
     /// ClientToken of EC2 -> what was answered.
     pub client_tokens: BTreeMap<String, Value>,
     /// EBS volumes by id: their zone.
     pub volumes: BTreeMap<String, String>,
     /// Quotas by `service/code`, where they are not those of a large account.
     pub quotas: BTreeMap<String, f64>,
+    /// By quota: vCPUs of instances that are none of the cluster's.
+    pub other_cpus: BTreeMap<String, i64>,
     /// Counts launches and registrations.
     pub number: u64,
 }
@@ -175,6 +179,8 @@ pub struct Nodegroup {
     pub taints: Vec<Value>,
     /// None until it is made.
     pub asg: Option<String>,
+    /// It is DEGRADED until a scale-out succeeds, whatever its status shows meanwhile (EKS-NG-22).
+    pub degraded: bool,
     pub health: Vec<Issue>,
     /// The other members of DescribeNodegroup, as they were asked for: subnets, instanceTypes, amiType and so on.
     pub spec: Map<String, Value>,
@@ -196,6 +202,10 @@ pub struct Launch {
     pub instance_type: String,
     /// Instances get their image and kubelet from the user's template.
     pub custom: bool,
+    /// Of the user's template, in base64.
+    pub user_data: Option<String>,
+    /// How far an answer of the instance metadata service travels; None: the user's template says nothing.
+    pub hop_limit: Option<i64>,
 }
 
 /// An add-on of the cluster.
@@ -284,8 +294,8 @@ pub struct Asg {
     pub created: Timestamp,
     /// The last failed launch, in Auto Scaling's words.
     pub failed_launch: Option<String>,
-    /// Launches that failed, the latest last, in Auto Scaling's words; another zone may have taken the instance.
-    pub failures: Vec<(Timestamp, String)>,
+    /// What it has done, newest last.
+    pub activities: Vec<Activity>,
 }
 
 /// An instance as its group sees it.
@@ -296,6 +306,16 @@ pub struct Member {
     pub lifecycle: String,
     /// Order of launch.
     pub number: u64,
+}
+
+/// A scaling activity.
+#[derive(Clone, Debug)]
+pub struct Activity {
+    pub id: String,
+    pub began: Timestamp,
+    /// None: it failed.
+    pub instance: Option<String>,
+    pub message: String,
 }
 
 /// An EC2 instance.

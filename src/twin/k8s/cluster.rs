@@ -12,9 +12,11 @@ use super::autoscaler::Autoscaler;
 use super::control::Work;
 use super::control::rollout::Revisions;
 use super::defaults;
-use super::json::{at, flag, list, number, set, text, unset};
-use super::kinds::{NAMESPACES, PODS, Res};
+use super::json::{at, flag, label, list, number, set, text, unset};
+use super::kinds::{NAMESPACES, NODES, PODS, Res};
 use super::kubelet::Pace;
+use super::metadata_access;
+use super::pod_requests::{Amounts, other_amounts};
 use super::rbac::Rbac;
 use super::status::Failure;
 use super::store::{Key, Name, Object, Store};
@@ -46,6 +48,8 @@ pub struct Cluster {
     pub(super) operators_down: BTreeSet<String>,
     /// Pods that an operator is to make again, by name; it would make them under the same name.
     pub(super) operator_pods: BTreeMap<Name, Object>,
+    /// By kind of owner: how many pods were made again in place of an operator that is not known.
+    pub(super) stand_ins: BTreeMap<String, u32>,
     /// Evictions that are still to get no further than their entry in the budget.
     pub(super) half_evictions: u32,
     /// Node groups on whose nodes no pod but DaemonSets' is ready.
@@ -54,6 +58,20 @@ pub struct Cluster {
     pub(super) imageless_groups: BTreeSet<String>,
     /// Budgets that somebody has changed, as they were.
     pub(super) tightened: BTreeMap<Name, Value>,
+    /// Nodes from which answers of the instance metadata service travel one hop.
+    pub(super) short_hop_nodes: BTreeSet<String>,
+    /// Service accounts whose pods have credentials of their own.
+    pub(super) own_credentials: BTreeSet<Name>,
+    /// Service accounts whose pods were seen to do without the metadata service.
+    pub(super) without_metadata: BTreeSet<Name>,
+    /// By node: taints that somebody takes off once its agents run.
+    pub(super) startup_taints: BTreeMap<String, Vec<(String, String)>>,
+    /// By instance type: what device plugins and the VPC's controller told of its nodes.
+    pub(super) devices: BTreeMap<String, Amounts>,
+    /// Nodes whose image has no drivers for the devices of their type.
+    pub(super) driverless_nodes: BTreeSet<String>,
+    /// Whether the snapshot had a list of webhooks.
+    pub(super) knows_webhooks: bool,
     /// Pods that their kubelets have taken, by uid, as long as they are Pending.
     pub(super) admitted: BTreeSet<String>,
     /// Work that is queued already.
@@ -94,10 +112,18 @@ impl Cluster {
             crash_loop: BTreeSet::new(),
             operators_down: BTreeSet::new(),
             operator_pods: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
             half_evictions: 0,
             failing_groups: BTreeSet::new(),
             imageless_groups: BTreeSet::new(),
             tightened: BTreeMap::new(),
+            short_hop_nodes: BTreeSet::new(),
+            own_credentials: BTreeSet::new(),
+            without_metadata: BTreeSet::new(),
+            startup_taints: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            driverless_nodes: BTreeSet::new(),
+            knows_webhooks: true,
             admitted: BTreeSet::new(),
             queued: BTreeSet::new(),
             next_ip: 0,
@@ -131,6 +157,8 @@ impl Cluster {
     /// The cluster of a snapshot: its objects as they were, its version.
     pub fn from_snapshot(snapshot: &Snapshot) -> Self {
         let mut cluster = Self::empty(snapshot.inventory.cluster.version);
+        let webhooks = |path: &String| path.ends_with("/validatingwebhookconfigurations");
+        cluster.knows_webhooks = snapshot.kubernetes.keys().any(webhooks);
         for (path, items) in &snapshot.kubernetes {
             cluster.seed(path, items);
         }
@@ -151,14 +179,27 @@ impl Cluster {
                 let uid = self.uid();
                 set(&mut item, "metadata.uid", uid);
             }
-            if res == PODS {
-                self.seed_pod(&item);
+            match res {
+                PODS => self.seed_pod(&item),
+                NODES => self.learn_devices(&item),
+                _ => {}
             }
             self.store.seed(res, item);
         }
     }
 
+    /// Notes which devices a node of its type has.
+    fn learn_devices(&mut self, node: &Value) {
+        let instance_type = label(node, "node.kubernetes.io/instance-type").unwrap_or_default();
+        let mut amounts = other_amounts(at(node, "status.allocatable"));
+        amounts.retain(|name, amount| name.contains('/') && *amount > 0);
+        if !amounts.is_empty() {
+            self.devices.insert(instance_type.to_owned(), amounts);
+        }
+    }
+
     fn seed_pod(&mut self, pod: &Value) {
+        metadata_access::learn(self, pod);
         let images = list(pod, "spec.containers")
             .iter()
             .map(|c| text(c, "image").to_owned());

@@ -60,13 +60,24 @@ impl Owner {
         let owner = list(object, "metadata.ownerReferences")
             .iter()
             .find(|o| flag(o, "controller"))?;
+        Some(Self::read(owner))
+    }
+
+    /// The first owner of an object that nobody controls.
+    pub fn first(object: &Value) -> Option<Self> {
+        list(object, "metadata.ownerReferences")
+            .first()
+            .map(Self::read)
+    }
+
+    fn read(owner: &Value) -> Self {
         let part = |key| text(owner, key).to_owned();
-        Some(Self {
+        Self {
             api_version: part("apiVersion"),
             kind: part("kind"),
             name: part("name"),
             uid: part("uid"),
-        })
+        }
     }
 }
 

@@ -37,6 +37,12 @@ pub struct NodeBirth {
     pub max_pods: i64,
     /// In bytes.
     pub ephemeral_storage: i64,
+    /// Answers of the instance metadata service do not reach pods.
+    pub short_hop: bool,
+    /// Its image has no drivers for the devices of its type.
+    pub driverless: bool,
+    /// Taints that somebody takes off once the node's agents run: key and effect.
+    pub startup_taints: Vec<(String, String)>,
     pub internal_ip: String,
     /// `amd64` or `arm64`.
     pub architecture: String,
@@ -114,6 +120,16 @@ pub fn node_joins(world: &mut World, birth: NodeBirth) {
     within(world, |cluster| {
         let node = node_object(cluster, &birth);
         cluster.dead.remove(&birth.name);
+        if birth.short_hop {
+            cluster.short_hop_nodes.insert(birth.name.clone());
+        }
+        if birth.driverless {
+            cluster.driverless_nodes.insert(birth.name.clone());
+        }
+        if !birth.startup_taints.is_empty() {
+            let taints = birth.startup_taints.clone();
+            cluster.startup_taints.insert(birth.name.clone(), taints);
+        }
         // A node that registers again keeps its object.
         if cluster.create(NODES, node, false).is_ok() {
             let (from, to) = cluster.pace.node_ready;
@@ -231,6 +247,29 @@ pub fn instance_gone(world: &mut World, instance_id: &str) {
         let wait = cluster.between(2_500, 3_500);
         cluster.later(wait, Due::Node(nodes::Step::Vanish, node));
     });
+}
+
+/// Answers of the instance metadata service do not reach pods on these nodes.
+pub fn mark_short_hops(world: &mut World, nodes: &[String]) {
+    within(world, |cluster| {
+        super::metadata_access::mark_short_hops(cluster, nodes)
+    });
+}
+
+/// Whether Ready nodes of a group lack a taint (key and effect) that its group has: somebody takes it off.
+pub fn is_taken_off(world: &World, nodegroup: &str, key: &str, effect: &str) -> bool {
+    let nodes = world.kube.store.index.nodes.values();
+    let mut ready = nodes
+        .filter(|n| n.group() == nodegroup && n.ready)
+        .peekable();
+    let has = |n: &super::facts::Node| n.taints.iter().any(|t| t.key == key && t.effect == effect);
+    ready.peek().is_some() && ready.all(|n| !has(n))
+}
+
+/// By kind: how many pods the stand-in operator has made again for owners whose operator is not known.
+pub fn stand_ins(world: &World) -> Vec<(String, u32)> {
+    let counts = world.kube.stand_ins.iter();
+    counts.map(|(kind, n)| (kind.clone(), *n)).collect()
 }
 
 /// A node's kubelet stops working; its containers go on (K8S-NODE-2).

@@ -12,8 +12,8 @@ use super::control::volumes;
 use super::facts::{Owner, Pod};
 use super::json::{annotation, duration, list, number, set, set_condition, text};
 use super::kinds::{NODES, PODS, REPLICA_SETS};
-use super::kubelet_admission;
 use super::store::{Key, Name};
+use super::{kubelet_admission, metadata_access};
 
 /// The first address of the pods' network.
 pub const POD_NET: u32 = u32::from_be_bytes([100, 64, 0, 0]);
@@ -166,6 +166,9 @@ pub fn step(cluster: &mut Cluster, step: Step, name: &Name, uid: &str) {
         Step::Crash => crash(cluster, &key, &pod),
         Step::Complete => complete(cluster, &key),
         Step::Stop => {
+            if !list(&object, "metadata.finalizers").is_empty() {
+                ended(cluster, &key);
+            }
             cluster.delete(&key, Some(0));
         }
     }
@@ -324,7 +327,9 @@ fn ready_after(pod: &Value) -> Option<Duration> {
 
 /// Whether the pod's containers end as soon as they have started.
 fn crash_loops(cluster: &Cluster, object: &Value, pod: &Pod) -> bool {
-    says(object, "crash-loop").is_some() || is_of(cluster, &cluster.crash_loop, pod)
+    says(object, "crash-loop").is_some()
+        || is_of(cluster, &cluster.crash_loop, pod)
+        || metadata_access::is_cut_off(cluster, object, pod)
 }
 
 /// Whether the pod belongs to a workload whose new pods never become ready, or is on a node where none does.
@@ -409,6 +414,26 @@ fn complete(cluster: &mut Cluster, key: &Key) {
     let stamp = cluster.stamp();
     cluster.change(key, |p| {
         set(p, "status.phase", "Succeeded");
+        conditions(p, false, &stamp);
+        let done =
+            json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": stamp}});
+        set(
+            p,
+            "status.containerStatuses",
+            containers(p, &done, false, 0),
+        );
+    });
+}
+
+/// The containers of a pod that a finalizer holds have ended: it keeps its object, and nothing else.
+fn ended(cluster: &mut Cluster, key: &Key) {
+    let stamp = cluster.stamp();
+    cluster.change(key, |p| {
+        let phase = match text(p, "status.phase") {
+            "Running" => "Succeeded",
+            other => other,
+        };
+        set(p, "status.phase", phase.to_owned());
         conditions(p, false, &stamp);
         let done =
             json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": stamp}});

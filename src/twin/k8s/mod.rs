@@ -18,13 +18,15 @@
 //! - Preemption takes the fewest pods of lower priority and asks no budget, where the real one prefers nodes on which none
 //!   is broken; the room is not kept for the pod it was made for, but important pods are tried first.
 //! - Pods that an object of a kind of its own owns (StrimziPodSet, CNPG's Cluster), or a ReplicationController, are made
-//!   again under their own name 3 s after they are gone, as an operator would; it does nothing else, and every such kind is
-//!   taken to have one (`operator-down:KIND` stops it).
+//!   again under their own name 3 s after they are gone, as an operator would; every such kind is taken to have one
+//!   (`operator-down:KIND` stops it). What operators do besides is known of CloudNativePG, Zalando's PostgreSQL and
+//!   Strimzi (`control::database_roles`, `drain_cleaner`); Longhorn's budgets stay as they are.
 //! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas. It serves every
 //!   `schedulerName`. Dynamic resource allocation, disks named in the pod itself, and quotas and limit ranges of namespaces
 //!   are not known; ephemeral volumes are taken to be there.
 //! - What a new node offers is what another of its instance type has.
-//! - Admission webhooks are not called: one that is answered for says yes, and only creations and evictions are asked about.
+//! - Admission webhooks are not called: one that is answered for says yes (but Strimzi's drain cleaner), and only creations
+//!   and evictions are asked about.
 //! - Controllers write no Events; those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
 //! - All versions of a kind are one: kinds are served at the version that is current, whatever the server's minor.
 //! - The hashes in names of replica sets and revisions are of another function.
@@ -34,6 +36,7 @@ pub mod autoscaler;
 mod cluster;
 mod control;
 mod defaults;
+mod drain_cleaner;
 mod facts;
 pub mod hands;
 mod index;
@@ -42,6 +45,7 @@ mod kinds;
 mod kubelet;
 mod kubelet_admission;
 pub mod look;
+mod metadata_access;
 pub mod others;
 mod pod_requests;
 mod pod_terms;

@@ -81,6 +81,11 @@ fn asks(
         && (ns.is_empty() || selects("namespaceSelector", &of_namespace()))
 }
 
+/// Whether somebody answers for a webhook.
+pub fn is_answered(cluster: &Cluster, hook: &Value) -> bool {
+    answered(cluster, hook).is_ok()
+}
+
 fn answered(cluster: &Cluster, hook: &Value) -> Result<(), Failure> {
     let service = |field: &str| text(hook, &format!("clientConfig.service.{field}"));
     let (ns, name) = (service("namespace"), service("name"));

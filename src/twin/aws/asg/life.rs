@@ -6,8 +6,9 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Due, after, within};
-use crate::twin::aws::state::{Asg, Instance, Member, Subnet};
-use crate::twin::aws::{eks, elb, kube};
+use crate::model::limits::cpu_class;
+use crate::twin::aws::state::{Activity, Asg, Cloud, Instance, Member, Subnet};
+use crate::twin::aws::{ec2, eks, elb, kube, quotas};
 use crate::twin::world::World;
 
 /// How long EKS lets pods of a deleted group resist before it ends the instance all the same (EKS-NG-16).
@@ -17,8 +18,6 @@ const LOOK: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(60);
 /// Addresses a node takes of its subnet: its own, and the CNI's for pods.
 const ADDRESSES: i64 = 12;
-/// Failed activities that are kept of a group.
-const MOST_FAILURES: usize = 20;
 
 /// Lets every group look at its size.
 pub fn start(world: &mut World) {
@@ -48,7 +47,7 @@ pub fn reconcile(world: &mut World, name: &str) {
     );
     if have < want && !no_launch {
         for _ in have..want {
-            if !launch(world, name) {
+            if !launch(world, name, false) {
                 after(
                     world,
                     RETRY,
@@ -68,7 +67,7 @@ pub fn reconcile(world: &mut World, name: &str) {
         }
     } else if have == want && !no_launch && !no_terminate && !no_balance && unbalanced(world, name)
     {
-        launch(world, name);
+        launch(world, name, true);
     }
 }
 
@@ -115,8 +114,8 @@ fn victim(asg: &Asg) -> Option<String> {
         .map(|(id, _)| id.clone())
 }
 
-/// Launches one instance in the emptiest zone that can take it.
-fn launch(world: &mut World, name: &str) -> bool {
+/// Launches one instance in the emptiest zone that can take it; `balancing` in no other than the emptiest ones.
+fn launch(world: &mut World, name: &str, balancing: bool) -> bool {
     let Some(asg) = world.cloud.asgs.get(name).cloned() else {
         return false;
     };
@@ -130,6 +129,8 @@ fn launch(world: &mut World, name: &str) -> bool {
         let failure = format!(
             "One or more target groups not found. Validating load balancer configuration failed. ({missing})"
         );
+        let id = world.uuid();
+        note(world, name, id, None, failure.clone());
         if let Some(asg) = world.cloud.asgs.get_mut(name) {
             asg.failed_launch = Some(failure);
         }
@@ -140,52 +141,116 @@ fn launch(world: &mut World, name: &str) -> bool {
         .map(|(zone, n)| (n, zone))
         .collect();
     by_count.sort();
+    if balancing {
+        let least = by_count.first().map_or(0, |(n, _)| *n);
+        by_count.retain(|(n, _)| *n == least);
+    }
     let mut failure = None;
     for (_, zone) in by_count {
-        if world.cloud.switches.no_capacity.contains(&zone) {
-            failure = Some(format!(
-                "Could not launch On-Demand Instances. InsufficientInstanceCapacity - We currently do not have sufficient {} capacity in the Availability Zone you requested ({zone}). Our system will be working on provisioning additional capacity. Launching EC2 instance failed.",
-                asg.launch.instance_type
-            ));
-            continue;
+        match subnet_for(world, &asg, &zone) {
+            Ok(subnet) => {
+                place(world, &asg, &subnet, &zone);
+                return true;
+            }
+            Err(why) => {
+                let id = world.uuid();
+                note(world, name, id, None, why.clone());
+                failure = Some(why);
+            }
         }
-        let roomiest = asg
-            .subnets
-            .iter()
-            .filter_map(|s| world.cloud.subnets.get(s))
-            .filter(|s| s.zone == zone)
-            .max_by_key(|s| s.free);
-        let Some(subnet) = roomiest.filter(|s| s.free > 0).map(|s| s.id.clone()) else {
-            failure = Some(format!(
-                "There are not enough free addresses in the subnets of {zone} to satisfy the requested number of instances. Launching EC2 instance failed."
-            ));
-            continue;
-        };
-        fail(world, name, failure.as_deref());
-        place(world, &asg, &subnet, &zone);
-        return true;
     }
-    fail(world, name, failure.as_deref());
     if let Some(asg) = world.cloud.asgs.get_mut(name) {
         asg.failed_launch = failure;
     }
     false
 }
 
-/// Remembers a launch that failed as an activity of the group, which Auto Scaling keeps though another zone launched.
-fn fail(world: &mut World, name: &str, why: Option<&str>) {
-    let now = world.now();
-    if let (Some(asg), Some(why)) = (world.cloud.asgs.get_mut(name), why) {
-        asg.failures.push((now, why.to_owned()));
-        let over = asg.failures.len().saturating_sub(MOST_FAILURES);
-        asg.failures.drain(..over);
+/// How many activities of a group are kept.
+const ACTIVITIES_KEPT: usize = 100;
+
+/// Writes an activity down.
+fn note(world: &mut World, name: &str, id: String, instance: Option<String>, message: String) {
+    let began = world.now();
+    let Some(asg) = world.cloud.asgs.get_mut(name) else {
+        return;
+    };
+    if asg.activities.len() >= ACTIVITIES_KEPT {
+        asg.activities.remove(0);
     }
+    asg.activities.push(Activity {
+        id,
+        began,
+        instance,
+        message,
+    });
+}
+
+/// The subnet of a zone that an instance can be launched in; else EC2's reason why not.
+fn subnet_for(world: &World, asg: &Asg, zone: &str) -> Result<String, String> {
+    let cloud = &world.cloud;
+    let instance_type = &asg.launch.instance_type;
+    let could_not = |code: &str, why: String| {
+        format!(
+            "Could not launch On-Demand Instances. {code} - {why} Launching EC2 instance failed."
+        )
+    };
+    if let Some(why) = beyond_quota(cloud, asg) {
+        return Err(could_not("VcpuLimitExceeded", why));
+    }
+    if cloud
+        .not_offered
+        .contains(&(instance_type.clone(), zone.to_owned()))
+    {
+        let why = format!(
+            "Your requested instance type ({instance_type}) is not supported in your requested Availability Zone ({zone}). Please retry your request by not specifying an Availability Zone or choosing another one."
+        );
+        return Err(could_not("Unsupported", why));
+    }
+    if cloud.switches.no_capacity.contains(zone) {
+        let why = format!(
+            "We currently do not have sufficient {instance_type} capacity in the Availability Zone you requested ({zone}). Our system will be working on provisioning additional capacity."
+        );
+        return Err(could_not("InsufficientInstanceCapacity", why));
+    }
+    let subnets = asg.subnets.iter().filter_map(|s| cloud.subnets.get(s));
+    let roomiest = subnets.filter(|s| s.zone == zone).max_by_key(|s| s.free);
+    match roomiest {
+        Some(subnet) if subnet.free > 0 => Ok(subnet.id.clone()),
+        Some(subnet) => Err(could_not(
+            "InsufficientFreeAddressesInSubnet",
+            format!(
+                "There are not enough free addresses in subnet '{}' to satisfy the requested number of instances.",
+                subnet.id
+            ),
+        )),
+        None => Err(format!("The group has no subnet in {zone}.")),
+    }
+}
+
+/// EC2's reason where one more instance would be beyond the account's vCPU quota.
+fn beyond_quota(cloud: &Cloud, asg: &Asg) -> Option<String> {
+    let code = |instance_type: &str| cpu_class(instance_type, false).map(|c| c.quota);
+    let cpus = |instance_type: &str| ec2::types::of(instance_type).cpus;
+    let mine = code(&asg.launch.instance_type)?;
+    let limit = quotas::value(cloud, &mine.key());
+    let running = cloud.instances.values().filter(|i| {
+        matches!(i.state.as_str(), "pending" | "running") && code(&i.instance_type) == Some(mine)
+    });
+    let used: i64 = running.map(|i| cpus(&i.instance_type)).sum();
+    let others = cloud.other_cpus.get(&mine.key()).copied().unwrap_or(0);
+    let wanted = others + used + cpus(&asg.launch.instance_type);
+    (wanted as f64 > limit).then(|| {
+        format!(
+            "You have requested more vCPU capacity than your current vCPU limit of {limit} allows for the instance bucket that the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
+        )
+    })
 }
 
 fn place(world: &mut World, asg: &Asg, subnet: &str, zone: &str) {
     let (id, now) = (world.id("i-"), world.now());
     let region = world.cloud.region.clone();
-    let never_joins = world.cloud.switches.never_join > 0;
+    let unfit = !ec2::user_data::starts_kubelet(&world.cloud, &asg.launch);
+    let never_joins = unfit || world.cloud.switches.never_join > 0;
     world.cloud.switches.never_join = world.cloud.switches.never_join.saturating_sub(1);
     let Some(subnet) = world.cloud.subnets.get_mut(subnet) else {
         return;
@@ -242,6 +307,8 @@ fn place(world: &mut World, asg: &Asg, subnet: &str, zone: &str) {
         );
         asg.failed_launch = None;
     }
+    let activity = world.uuid();
+    note(world, &asg.name, activity, Some(id.clone()), String::new());
     within(
         world,
         20,
@@ -313,7 +380,12 @@ pub fn joined(world: &mut World, id: &str) {
         return;
     };
     instance.joined = true;
+    let asg = instance.asg.clone();
     kube::join(world, id);
+    let asg = asg.and_then(|name| world.cloud.asgs.get(&name));
+    if let Some(group) = asg.map(|a| a.nodegroup.clone()) {
+        eks::scaled_out(world, &group);
+    }
 }
 
 /// Lets an instance leave: deregistered now, ended when it is drained; with `evict` EKS evicts its pods meanwhile.

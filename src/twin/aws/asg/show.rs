@@ -6,7 +6,7 @@ use super::ops;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Asg, Member};
+use crate::twin::aws::state::{Activity, Asg, Member};
 use crate::twin::world::World;
 
 fn template(asg: &Asg, world: &World) -> Value {
@@ -216,28 +216,49 @@ pub fn hooks(world: &mut World, input: Input) -> Result<Value, AwsError> {
     Ok(json!({"LifecycleHooks": hooks}))
 }
 
-/// DescribeScalingActivities: those that failed, newest first.
+/// DescribeScalingActivities: newest first.
 pub fn activities(world: &World, input: Input) -> Result<Value, AwsError> {
-    let name = input.text("AutoScalingGroupName").unwrap_or_default();
-    let asg = world.cloud.asgs.get(name);
-    let activity = |(n, (at, why)): (usize, &(jiff::Timestamp, String))| {
-        json!({
-            "ActivityId": format!("{n:08}-0000-4000-8000-000000000000"),
-            "AutoScalingGroupName": name,
-            "Description": "Launching a new EC2 instance.  Status Reason: ".to_owned() + why,
-            "Cause": format!("At {at} an instance was started in response to a difference between desired and actual capacity, increasing the capacity."),
-            "StartTime": at.to_string(),
-            "EndTime": at.to_string(),
-            "StatusCode": "Failed",
-            "StatusMessage": why,
-            "Progress": 100,
-        })
-    };
-    let failures = asg
-        .into_iter()
-        .flat_map(|a| a.failures.iter().enumerate().rev());
-    let found: Vec<Value> = failures.map(activity).collect();
-    let most = input.number("MaxRecords").unwrap_or(100);
-    let page = page(found, input.text("NextToken"), most)?;
-    Ok(json!({"Activities": page.items, "NextToken": page.next}))
+    let name = input.text("AutoScalingGroupName");
+    let ids = input.texts("ActivityIds");
+    let groups = world.cloud.asgs.values();
+    let mut all: Vec<(&Asg, &Activity)> = groups
+        .filter(|asg| name.is_none_or(|n| n == asg.name))
+        .flat_map(|asg| asg.activities.iter().map(move |a| (asg, a)))
+        .filter(|(_, a)| ids.is_empty() || ids.contains(&a.id))
+        .collect();
+    all.sort_by_key(|(_, a)| std::cmp::Reverse(a.began));
+    let page = page(all, input.text("NextToken"), size(input)?)?;
+    let shown: Vec<Value> = page.items.iter().map(|(asg, a)| activity(asg, a)).collect();
+    Ok(json!({"Activities": shown, "NextToken": page.next}))
+}
+
+fn activity(asg: &Asg, activity: &Activity) -> Value {
+    let at = activity.began.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let mut shown = json!({
+        "ActivityId": activity.id,
+        "AutoScalingGroupName": asg.name,
+        "Cause": format!(
+            "At {at} an instance was started in response to a difference between desired and actual capacity."
+        ),
+        "StartTime": at,
+        "EndTime": at,
+        "Progress": 100,
+        "Details": "{}",
+        "AutoScalingGroupARN": asg.arn,
+    });
+    match &activity.instance {
+        Some(instance) => {
+            shown["Description"] = json!(format!("Launching a new EC2 instance: {instance}"));
+            shown["StatusCode"] = json!("Successful");
+        }
+        None => {
+            let message = &activity.message;
+            shown["Description"] = json!(format!(
+                "Launching a new EC2 instance.  Status Reason: {message}"
+            ));
+            shown["StatusCode"] = json!("Failed");
+            shown["StatusMessage"] = json!(message);
+        }
+    }
+    shown
 }

@@ -159,21 +159,56 @@ fn leaf<'a>(rest: &[&'a str]) -> Option<&'a str> {
     }
 }
 
+fn description(image: &Image) -> String {
+    if image.kubelet.is_empty() {
+        "An image of the account's own".to_owned()
+    } else {
+        format!("EKS Kubernetes Worker AMI, (k8s: {})", image.kubelet)
+    }
+}
+
+fn is_image_id(id: &str) -> bool {
+    let hex = id.strip_prefix("ami-").unwrap_or_default();
+    matches!(hex.len(), 8 | 17) && hex.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// An image of the account's own that nothing has run yet, with the processor of the templates that name it.
+fn own(world: &World, id: &str) -> Image {
+    let versions = world.cloud.templates.values().flat_map(|t| &t.versions);
+    let text = |data: &serde_json::Map<String, Value>, member: &str| {
+        data.get(member).and_then(Value::as_str).map(str::to_owned)
+    };
+    let mut naming = versions.filter(|v| text(&v.data, "ImageId").as_deref() == Some(id));
+    let instance_type = naming.find_map(|v| text(&v.data, "InstanceType"));
+    Image {
+        id: id.to_owned(),
+        name: format!("own-image-{id}"),
+        arm: instance_type.is_some_and(|t| is_arm(&t)),
+        kubelet: String::new(),
+        owner: world.cloud.account.clone(),
+    }
+}
+
 /// DescribeImages.
 pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
     let (ids, owners) = (input.texts("ImageId"), input.texts("Owner"));
-    let missing: Vec<&str> = ids
+    let malformed: Vec<&str> = ids
         .iter()
-        .filter(|id| !world.cloud.images.contains_key(*id))
+        .filter(|id| !is_image_id(id))
         .map(String::as_str)
         .collect();
-    if !missing.is_empty() {
+    if !malformed.is_empty() {
         return Err(AwsError::new(
             400,
-            "InvalidAMIID.NotFound",
-            format!("The image id '[{}]' does not exist", missing.join(", ")),
+            "InvalidAMIID.Malformed",
+            format!("Invalid id: \"{}\"", malformed.join(", ")),
         ));
     }
+    // A snapshot does not say which images an account has: one that is asked for by its id is taken to be there.
+    let unknown = ids
+        .iter()
+        .filter(|id| !world.cloud.images.contains_key(*id));
+    let unknown: Vec<Image> = unknown.map(|id| own(world, id)).collect();
     let owned = |image: &&Image| {
         owners.is_empty()
             || owners.iter().any(|o| {
@@ -187,6 +222,7 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
         .cloud
         .images
         .values()
+        .chain(&unknown)
         .filter(|i| ids.is_empty() || ids.contains(&i.id))
         .filter(owned)
     {
@@ -205,7 +241,7 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
             found.push(json!({
                 "imageId": image.id, "name": image.name, "imageState": "available", "imageOwnerId": image.owner, "isPublic": image.owner != world.cloud.account,
                 "architecture": arch, "imageType": "machine", "rootDeviceType": "ebs", "rootDeviceName": "/dev/xvda", "virtualizationType": "hvm",
-                "description": format!("EKS Kubernetes Worker AMI, (k8s: {})", image.kubelet), "creationDate": "2026-11-05T00:00:00.000Z",
+                "description": description(image), "creationDate": "2026-11-05T00:00:00.000Z",
             }));
         }
     }

@@ -6,6 +6,7 @@ mod instances;
 mod network;
 pub mod templates;
 pub mod types;
+pub mod user_data;
 
 use serde_json::Value;
 

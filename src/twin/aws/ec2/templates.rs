@@ -57,6 +57,12 @@ pub fn of_eks(world: &mut World, group: &str, launch: &Launch) -> String {
     id
 }
 
+/// How far an answer of the instance metadata service travels from instances of a version, where it says so.
+pub fn hop_limit(version: &TemplateVersion) -> Option<i64> {
+    let options = version.data.get("MetadataOptions")?;
+    Input(options).number("HttpPutResponseHopLimit")
+}
+
 fn lower_first(name: &str) -> String {
     let mut chars = name.chars();
     chars

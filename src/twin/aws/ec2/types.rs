@@ -135,7 +135,7 @@ pub fn describe(_world: &World, input: Input) -> Result<Value, AwsError> {
     Ok(json!({"instanceTypeSet": page.items, "nextToken": page.next}))
 }
 
-/// DescribeInstanceTypeOfferings: every type in every zone the account has a subnet in.
+/// DescribeInstanceTypeOfferings: every type in every zone the account has a subnet in, but where it is known not to be.
 pub fn offerings(world: &World, input: Input) -> Result<Value, AwsError> {
     let kind = input.text("LocationType").unwrap_or("region");
     let mut locations: Vec<String> = match kind {
@@ -173,7 +173,8 @@ pub fn offerings(world: &World, input: Input) -> Result<Value, AwsError> {
                 "location" => Some(vec![location.clone()]),
                 _ => None,
             })?;
-            if pass {
+            let gone = (name.clone(), location.clone());
+            if pass && !world.cloud.not_offered.contains(&gone) {
                 found.push(
                     json!({"instanceType": name, "locationType": kind, "location": location}),
                 );

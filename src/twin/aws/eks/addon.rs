@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Due, after, cluster_of, show, update as updates, within};
+use super::{Due, addon_schema, after, cluster_of, show, update as updates, within};
 use crate::model::{AddonVersion, Minor};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
@@ -164,25 +164,6 @@ fn offered<'w>(
     })
 }
 
-/// The configuration schema of every add-on here: the members the common add-ons share, and nothing else.
-fn schema() -> Value {
-    json!({
-        "$schema": "http://json-schema.org/draft-07/schema#",
-        "type": "object",
-        "additionalProperties": false,
-        "properties": {
-            "affinity": {"type": ["object", "null"]},
-            "env": {"type": "object"},
-            "nodeSelector": {"type": "object"},
-            "podAnnotations": {"type": "object"},
-            "podLabels": {"type": "object"},
-            "replicaCount": {"type": "integer"},
-            "resources": {"type": "object"},
-            "tolerations": {"type": "array"},
-        },
-    })
-}
-
 /// DescribeAddonConfiguration.
 pub fn configuration(world: &World, input: Input) -> Result<Value, AwsError> {
     let (name, version) = (
@@ -191,49 +172,15 @@ pub fn configuration(world: &World, input: Input) -> Result<Value, AwsError> {
     );
     offered(world, name, version)?;
     Ok(
-        json!({"addonName": name, "addonVersion": version, "configurationSchema": schema().to_string(), "podIdentityConfiguration": []}),
+        json!({"addonName": name, "addonVersion": version, "configurationSchema": schema_of(world, name, version).to_string(), "podIdentityConfiguration": []}),
     )
 }
 
-/// Checks configuration values as EKS does: a JSON object with members the schema knows (EKS-ADD-4).
-fn check_configuration(text: &str) -> Result<(), AwsError> {
-    let refused = |why: String| {
-        AwsError::invalid_parameter(format!(
-            "ConfigurationValue provided in request is not supported: {why}"
-        ))
-    };
-    // EKS also takes YAML; the twin reads only JSON and lets other text pass.
-    let Ok(value) = serde_json::from_str::<Value>(text) else {
-        return Ok(());
-    };
-    let Some(members) = value.as_object() else {
-        return Err(refused(
-            "Json schema validation failed with error: [$: expected object]".into(),
-        ));
-    };
-    let schema = schema();
-    for (name, value) in members {
-        let fits = match schema["properties"][name]["type"].as_str() {
-            Some("object") => value.is_object(),
-            Some("integer") => value.is_i64(),
-            Some("array") => value.is_array(),
-            Some(_) => true,
-            None if schema["properties"].get(name).is_some() => {
-                value.is_object() || value.is_null()
-            }
-            None => {
-                return Err(refused(format!(
-                    "Json schema validation failed with error: [$.{name}: is not defined in the schema and the schema does not allow additional properties]"
-                )));
-            }
-        };
-        if !fits {
-            return Err(refused(format!(
-                "Json schema validation failed with error: [$.{name}: has the wrong type]"
-            )));
-        }
-    }
-    Ok(())
+/// The schema of a version of an add-on.
+fn schema_of(world: &World, name: &str, version: &str) -> Value {
+    let eks = world.cloud.eks.as_ref();
+    let running = eks.and_then(|eks| eks.addons.get(name));
+    addon_schema::schema(name, version, running)
 }
 
 /// UpdateAddon.
@@ -282,7 +229,9 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
     }
     let configuration = input.text("configurationValues");
     if let Some(configuration) = configuration.or(addon.configuration.as_deref()) {
-        check_configuration(configuration).map_err(named)?;
+        let schema = schema_of(world, name, to.as_str());
+        addon_schema::check(&schema, configuration)
+            .map_err(|why| named(AwsError::invalid_parameter(why)))?;
     }
     let mut params = vec![
         ("AddonVersion".to_owned(), to.to_string()),

@@ -20,6 +20,25 @@ pub fn built(world: &mut World, name: &str) {
     let Some(group) = group_named(world, name).filter(|g| g.deleting.is_none()) else {
         return;
     };
+    let launch = group.launch.clone();
+    let ami_type = group.spec.get("amiType").and_then(|t| t.as_str());
+    let ami_type = ami_type.unwrap_or_default().to_owned();
+    let own_template = group.spec.get("launchTemplate").and_then(|t| t.get("id"));
+    let own_template = own_template.and_then(|t| t.as_str()).map(str::to_owned);
+    if let Some(why) = ec2::user_data::refusal(&world.cloud, &launch, &ami_type) {
+        if let Some(group) = group_named(world, name) {
+            group.status = "CREATE_FAILED".into();
+            group.health = vec![Issue {
+                code: "Ec2LaunchTemplateInvalidConfiguration".into(),
+                message: why,
+                resources: own_template.into_iter().collect(),
+            }];
+        }
+        return;
+    }
+    let Some(group) = group_named(world, name) else {
+        return;
+    };
     let asg_name = format!("eks-{name}-{id}");
     group.asg = Some(asg_name.clone());
     let group = group.clone();
@@ -87,7 +106,7 @@ fn new_asg(world: &mut World, group: &Nodegroup, name: String, template: String)
         hooks: Vec::new(),
         created: world.now(),
         failed_launch: None,
-        failures: Vec::new(),
+        activities: Vec::new(),
     }
 }
 
@@ -148,7 +167,7 @@ fn why_not(world: &World, asg: &str, members: &[String]) -> Issue {
         .get(asg)
         .and_then(|a| a.failed_launch.clone());
     match failed {
-        Some(failed) if failed.contains("free addresses") => {
+        Some(failed) if failed.contains("InsufficientFreeAddressesInSubnet") => {
             let subnets = world
                 .cloud
                 .asgs

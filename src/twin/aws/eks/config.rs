@@ -228,7 +228,9 @@ pub fn marked(world: &mut World, name: &str, marks: &Marks) {
 /// The change is through; the status follows.
 pub fn configured(world: &mut World, name: &str, update: &str) {
     updates::end(world, update, Vec::new());
-    group::lag(world, name, "UPDATING", "ACTIVE");
+    let degraded = super::group_named(world, name).is_some_and(|g| g.degraded);
+    let to = if degraded { "DEGRADED" } else { "ACTIVE" };
+    group::lag(world, name, "UPDATING", to);
 }
 
 /// Somebody other than EKS has changed the sizes of a group's Auto Scaling group: EKS shows them a while later.

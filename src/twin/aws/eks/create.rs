@@ -9,12 +9,14 @@ use crate::model::Minor;
 use crate::model::limits::NODE_GROUPS;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::state::{Eks, Launch, Nodegroup, TemplateVersion};
+use crate::twin::aws::state::{Eks, Image, Launch, Nodegroup, TemplateVersion};
 use crate::twin::aws::{ec2, quotas, state::Cloud};
 use crate::twin::world::World;
 
 /// Label prefixes that belong to Kubernetes and EKS.
 const RESERVED: &[&str] = &["kubernetes.io/", "k8s.io/", "eks.amazonaws.com/"];
+/// Domains below them whose labels a kubelet may give itself.
+const KUBELET_DOMAINS: &[&str] = &["kubelet.kubernetes.io", "node.kubernetes.io"];
 /// AMI types EKS knows; CUSTOM is what it answers for an image in a launch template.
 const AMI_TYPES: &[&str] = &[
     "AL2_x86_64",
@@ -74,7 +76,8 @@ pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
             400,
             "ResourceLimitExceededException",
             format!("Nodegroups per cluster limit {most} exceeded"),
-        ));
+        )
+        .with("clusterName", eks.name.clone()));
     }
     let (min, max, desired) = match sizes(input) {
         Ok(sizes) => sizes,
@@ -92,6 +95,7 @@ pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
     if let Err(message) = labels_and_taints(&labels, input.list("taints"), &tags) {
         return invalid(message);
     }
+    learn_image(world, &eks, &facts.launch);
     let (id, now) = (world.uuid(), world.now());
     let made = Nodegroup {
         name: name.to_owned(),
@@ -108,6 +112,7 @@ pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
         labels,
         taints: input.list("taints").to_vec(),
         asg: None,
+        degraded: false,
         health: Vec::new(),
         spec: facts.spec,
         tags,
@@ -128,6 +133,22 @@ pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
         },
     );
     Ok(shown)
+}
+
+/// An image of somebody's own that nothing here has run yet was made for the version the cluster has when a node group
+/// first takes it (the twin's own rule; EKS does not look into images, EKS-NG-9).
+fn learn_image(world: &mut World, eks: &Eks, launch: &Launch) {
+    if !launch.custom || world.cloud.images.contains_key(&launch.image) {
+        return;
+    }
+    let image = Image {
+        id: launch.image.clone(),
+        name: format!("own-image-{}", launch.image),
+        arm: ec2::images::is_arm(&launch.instance_type),
+        kubelet: patch(eks, eks.version),
+        owner: world.cloud.account.clone(),
+    };
+    world.cloud.images.insert(image.id.clone(), image);
 }
 
 fn good_name(name: &str) -> bool {
@@ -290,7 +311,15 @@ fn spec(
         .clone()
         .or_else(|| types.first().cloned())
         .unwrap_or_default();
-    let ami_type = ami_type(eks, input, image.as_deref(), &instance_type)?;
+    let all_types = if types.is_empty() {
+        vec![instance_type.clone()]
+    } else {
+        types.clone()
+    };
+    let ami_type = ami_type(eks, input, image.as_deref(), &all_types)?;
+    if let Some(image) = image.as_ref().and_then(|i| cloud.images.get(i)) {
+        check_architecture(image, &all_types)?;
+    }
     let asked = input.text("version");
     if asked.is_some_and(|v| v != eks.version.to_string()) {
         return Err(format!(
@@ -359,6 +388,8 @@ fn spec(
         image: image_id,
         instance_type,
         custom: image.is_some(),
+        user_data: data("UserData"),
+        hop_limit: template.and_then(|t| ec2::templates::hop_limit(&t.version)),
     };
     Ok(Facts {
         version,
@@ -372,8 +403,9 @@ fn ami_type(
     eks: &Eks,
     input: Input,
     image: Option<&str>,
-    instance_type: &str,
+    types: &[String],
 ) -> Result<String, String> {
+    let instance_type = types.first().map_or("", String::as_str);
     let asked = input.text("amiType");
     if image.is_some() {
         for field in ["amiType", "version", "releaseVersion"] {
@@ -409,12 +441,52 @@ fn ami_type(
             "AMI Type {asked} is only supported for kubernetes versions 1.32 or earlier"
         ));
     }
-    if asked.contains("ARM_64") != ec2::images::is_arm(instance_type) {
+    let unfit: Vec<&str> = types
+        .iter()
+        .map(String::as_str)
+        .filter(|t| !suits(asked, t))
+        .collect();
+    if !unfit.is_empty() {
+        let unfit = unfit.join(", ");
         return Err(format!(
-            "[{instance_type}] is not a valid instance type for requested amiType {asked}"
+            "[{unfit}] is not a valid instance type for requested amiType {asked}"
         ));
     }
     Ok(asked.to_owned())
+}
+
+/// Whether an instance type can run an AMI type: by its processor, and by its accelerator where the AMI is made for one
+/// (EKS-NG-26, EKS-NG-31).
+fn suits(ami_type: &str, instance_type: &str) -> bool {
+    let family: String = instance_type
+        .chars()
+        .take_while(char::is_ascii_alphabetic)
+        .collect();
+    let neuron = matches!(family.as_str(), "inf" | "trn");
+    let graphics = matches!(family.as_str(), "g" | "gr" | "p");
+    let accelerator = if ami_type.ends_with("_NEURON") {
+        neuron
+    } else if ami_type.ends_with("_NVIDIA") {
+        graphics
+    } else if ami_type == "AL2_x86_64_GPU" {
+        neuron || graphics
+    } else {
+        true
+    };
+    accelerator && ami_type.contains("ARM_64") == ec2::images::is_arm(instance_type)
+}
+
+/// EC2's rule that an image and an instance type have the same processor.
+fn check_architecture(image: &Image, types: &[String]) -> Result<(), String> {
+    let name = |arm: bool| if arm { "arm64" } else { "x86_64" };
+    match types.iter().find(|t| ec2::images::is_arm(t) != image.arm) {
+        None => Ok(()),
+        Some(other) => Err(format!(
+            "The architecture '{}' of the specified instance type does not match the architecture '{}' of the specified AMI. Specify an instance type and an AMI that have matching architectures, and try again.",
+            name(ec2::images::is_arm(other)),
+            name(image.arm)
+        )),
+    }
 }
 
 /// The patch release of a minor that EKS runs.
@@ -439,16 +511,39 @@ pub fn check_update(update: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether EKS or the kubelet refuses a label (EKS-NG-30).
+fn is_reserved(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else {
+        return false;
+    };
+    let below = |parent: &str| {
+        domain == parent
+            || domain
+                .strip_suffix(parent)
+                .is_some_and(|d| d.ends_with('.'))
+    };
+    let allowed = KUBELET_DOMAINS.iter().any(|d| below(d));
+    let place = matches!(
+        key,
+        "topology.kubernetes.io/zone" | "topology.kubernetes.io/region"
+    );
+    let mut reserved = RESERVED.iter().map(|r| r.trim_end_matches('/'));
+    !allowed && !place && reserved.any(below)
+}
+
+fn is_label_value(value: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inner = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    edge(value.chars().next()) && edge(value.chars().last()) && value.chars().all(inner)
+}
+
 /// EKS's rules for labels, taints and tags.
 pub fn labels_and_taints(
     labels: &BTreeMap<String, String>,
     taints: &[Value],
     tags: &BTreeMap<String, String>,
 ) -> Result<(), String> {
-    if labels
-        .keys()
-        .any(|key| RESERVED.iter().any(|prefix| key.starts_with(prefix)))
-    {
+    if labels.keys().any(|key| is_reserved(key)) {
         return Err(format!(
             "Label cannot contain reserved prefixes [{}]",
             RESERVED.join(", ")
@@ -456,6 +551,11 @@ pub fn labels_and_taints(
     }
     if labels.values().any(|v| v.len() > 63) {
         return Err("Label values must be at most 63 characters".to_owned());
+    }
+    if let Some(bad) = labels.values().find(|v| !is_label_value(v)) {
+        return Err(format!(
+            "Invalid value: {bad} : field must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+        ));
     }
     if taints.len() > 50 {
         return Err("No more than 50 taints may be specified".to_owned());

@@ -1,6 +1,7 @@
 //! EKS.
 
 mod addon;
+mod addon_schema;
 mod build;
 mod cluster;
 mod config;
@@ -136,6 +137,22 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
         "UntagResource" => tags::untag(world, input),
         _ => Err(unknown(Service::Eks, op)),
     }
+}
+
+/// A node has joined: a group that was DEGRADED is well again (EKS-NG-22).
+pub fn scaled_out(world: &mut World, name: &str) {
+    let Some(group) = group_named(world, name).filter(|g| g.degraded) else {
+        return;
+    };
+    group.degraded = false;
+    group.health.clear();
+    let group = name.to_owned();
+    let shows = Due::GroupShows {
+        group,
+        from: "DEGRADED",
+        to: "ACTIVE",
+    };
+    within(world, 30, 90, shows);
 }
 
 /// DeleteNodegroup, by somebody else's hand.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::model::{Inventory, asg, eks};
-use crate::twin::aws::ec2::images;
+use crate::twin::aws::ec2::{images, templates};
 use crate::twin::aws::state::*;
 
 fn issues(issues: &[eks::HealthIssue]) -> Vec<Issue> {
@@ -107,6 +107,8 @@ pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -
             .or_else(|| data("InstanceType"))
             .unwrap_or_else(|| "t3.medium".into()),
         custom,
+        user_data: data("UserData"),
+        hop_limit: of_template.and_then(templates::hop_limit),
     };
     let taints = group.taints.iter().map(compact).collect();
     Nodegroup {
@@ -121,6 +123,7 @@ pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -
         labels: group.labels.clone(),
         taints,
         asg,
+        degraded: group.status == "DEGRADED",
         health: issues(&group.health),
         spec,
         tags: group.tags.clone(),
@@ -234,7 +237,7 @@ fn auto_scaling_group(
         hooks: hooks.iter().map(|h| hook(&group.name, h)).collect(),
         created,
         failed_launch: None,
-        failures: Vec::new(),
+        activities: Vec::new(),
     }
 }
 

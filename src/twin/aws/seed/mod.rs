@@ -4,11 +4,14 @@ mod controller;
 mod eks;
 mod elb;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value, json};
 
-use super::ec2::images;
+use super::ec2::{images, types};
 use super::state::*;
 use crate::model::ec2::LaunchOptions;
+use crate::model::limits::{Limits, cpu_class};
 use crate::model::snapshot::Snapshot;
 use crate::model::{Inventory, eks as model};
 
@@ -33,6 +36,7 @@ pub fn cloud(snapshot: &Snapshot) -> Cloud {
     seed_templates(&mut cloud, inventory);
     if let Some(limits) = &inventory.limits {
         cloud.quotas.clone_from(&limits.quotas);
+        seed_limits(&mut cloud, limits);
     }
     let versions = seed_versions(inventory);
     for version in &versions {
@@ -129,6 +133,29 @@ fn offset(cidr: &str, address: &str) -> u32 {
     base.zip(number(address)).map_or(0, |(base, address)| {
         address.saturating_sub(base).saturating_sub(3)
     })
+}
+
+/// What else the account runs, and which zones lack an instance type.
+fn seed_limits(cloud: &mut Cloud, limits: &Limits) {
+    let running = cloud.instances.values().filter(|i| i.state == "running");
+    let mut own: BTreeMap<String, i64> = BTreeMap::new();
+    for instance in running {
+        if let Some(class) = cpu_class(&instance.instance_type, false) {
+            let cpus = types::of(&instance.instance_type).cpus;
+            *own.entry(class.quota.key()).or_default() += cpus;
+        }
+    }
+    for (quota, used) in limits.cpus_in_use.iter().flatten() {
+        let others = used - own.get(quota).copied().unwrap_or(0);
+        cloud.other_cpus.insert(quota.clone(), others.max(0));
+    }
+    let zones: BTreeSet<String> = cloud.subnets.values().map(|s| s.zone.clone()).collect();
+    for (instance_type, offering) in &limits.offerings {
+        for zone in zones.difference(offering) {
+            let pair = (instance_type.clone(), zone.clone());
+            cloud.not_offered.insert(pair);
+        }
+    }
 }
 
 /// The options of a template version as RequestLaunchTemplateData spells them.

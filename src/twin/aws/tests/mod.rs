@@ -6,6 +6,7 @@ mod faults;
 mod groups;
 mod iam;
 mod instances;
+mod limits;
 mod reads;
 mod sdk;
 mod traffic;

@@ -10,9 +10,9 @@ use serde_json::{Map, Value, json};
 use super::super::Due;
 use super::super::cluster::Cluster;
 use super::super::facts::{Owner, Pod};
-use super::super::json::{at, condition, number, scaled, set, set_condition, text, unset};
+use super::super::json::{at, condition, list, number, scaled, set, set_condition, text, unset};
 use super::super::kinds::{
-    BUDGETS, DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, Res, STATEFUL_SETS,
+    BUDGETS, CUSTOM_KINDS, DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, Res, STATEFUL_SETS,
 };
 use super::super::store::{Key, Name};
 use super::Work;
@@ -42,8 +42,10 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
         Ok(both) => both,
         Err(why) => {
             cluster.change(&key, |b| {
+                // The rest of the status stays as it was, the generation that was looked at too.
+                let seen = number(b, "status.observedGeneration").unwrap_or(0);
                 set(b, "status.disruptionsAllowed", 0);
-                let failed = condition_of("False", "SyncFailed", &why, generation, &stamp);
+                let failed = condition_of("False", "SyncFailed", &why, seen, &stamp);
                 set_condition(b, failed);
             });
             return;
@@ -174,6 +176,11 @@ fn controller_scale(cluster: &Cluster, pod: &Pod, owner: &Owner) -> Result<(Stri
             .map(|o| replicas(o))
             .ok_or_else(missing),
         _ => match cluster.store.kinds.of(&owner.api_version, &owner.kind) {
+            Some(res) if let Some(path) = scale_path(cluster, owner) => {
+                let owner = find(res, &owner.name, &owner.uid).ok_or_else(missing)?;
+                let replicas = number(owner, path.trim_start_matches('.')).unwrap_or(0);
+                Ok((text(owner, "metadata.uid").to_owned(), replicas))
+            }
             Some(res) => Err(format!(
                 "{} does not implement the scale subresource",
                 cluster.store.kinds.get(res).resource()
@@ -181,6 +188,19 @@ fn controller_scale(cluster: &Cluster, pod: &Pod, owner: &Owner) -> Result<(Stri
             None => Err(missing()),
         },
     }
+}
+
+/// Where the number of replicas stands in an object of a kind with a scale, as its definition says.
+fn scale_path(cluster: &Cluster, owner: &Owner) -> Option<String> {
+    let (group, version) = owner.api_version.split_once('/')?;
+    let definitions = cluster.store.all(CUSTOM_KINDS, "").map(|(_, d)| d);
+    let mut ours = definitions
+        .filter(|d| text(d, "spec.group") == group && text(d, "spec.names.kind") == owner.kind);
+    let definition = ours.next()?;
+    let mut versions = list(definition, "spec.versions").iter();
+    let version = versions.find(|v| text(v, "name") == version)?;
+    let path = text(version, "subresources.scale.specReplicasPath");
+    (!path.is_empty()).then(|| path.to_owned())
 }
 
 /// The evictions noted in the budget whose pods have not been seen going yet, and when to look again.

@@ -1,6 +1,7 @@
 //! The controllers: what work follows from which change, and when.
 
 mod daemonset;
+pub(super) mod database_roles;
 mod deployment;
 pub(super) mod disruption;
 mod endpoints;
@@ -25,7 +26,7 @@ use super::facts::{Owner, Pod};
 use super::json::{at, text};
 use super::kinds::*;
 use super::store::{Change, Name, Object};
-use super::{autoscaler, kubelet, scheduler};
+use super::{autoscaler, drain_cleaner, kubelet, scheduler};
 
 /// A piece of work: one controller looks at one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,10 @@ pub enum Work {
     Job(Name),
     /// A pod that an operator is to make again.
     Operator(Name),
+    /// A database whose primary may have to move.
+    Roles(Name),
+    /// A pod that Strimzi's operator is to roll.
+    Roll(Name),
     Budget(Name),
     /// A service's slices.
     Slices(Name),
@@ -73,6 +78,7 @@ impl Work {
             Self::Daemon(..) | Self::Claim(_) => 300,
             Self::Attachment(_) => 1500,
             Self::Operator(_) => 3000,
+            Self::Roles(_) | Self::Roll(_) => 8000,
             Self::Retry | Self::Namespace(_) | Self::Detach(_) | Self::ForceDetach(_) => 1000,
         })
     }
@@ -91,6 +97,8 @@ impl Work {
             Self::Daemon(name, node) => daemonset::place(cluster, name, node),
             Self::Job(name) => job::reconcile(cluster, name),
             Self::Operator(name) => operator::reconcile(cluster, name),
+            Self::Roles(database) => database_roles::reconcile(cluster, database),
+            Self::Roll(name) => drain_cleaner::roll(cluster, name),
             Self::Budget(name) => disruption::reconcile(cluster, name),
             Self::Slices(name) => endpoints::reconcile(cluster, name),
             Self::Schedule(name) => scheduler::schedule(cluster, name),
@@ -232,6 +240,11 @@ impl Cluster {
                 ));
             }
         }
+        let serves =
+            |p: &Option<std::sync::Arc<Pod>>| p.as_ref().is_some_and(|p| p.ready && p.active());
+        if serves(old) != serves(new) {
+            database_roles::notice(self, either);
+        }
         for pod in old.iter().chain(new) {
             for budget in self.store.index.budgets_of(pod) {
                 self.soon(Work::Budget(budget));
@@ -304,6 +317,11 @@ impl Cluster {
             let [old, new] = [&change.old, &change.new].map(|o| at(o.as_deref()?, path));
             old != new
         };
+        if differs("spec.unschedulable") {
+            for pod in self.store.pods_on(&name) {
+                database_roles::notice(self, &pod);
+            }
+        }
         if change.new.is_none() {
             nodes::quarantine(self, &name);
             self.soon(Work::Detach(name.clone()));

@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use super::super::Due;
 use super::super::cluster::Cluster;
 use super::super::facts::Taint;
-use super::super::json::{at, condition, flag, list, list_mut, set, set_condition, text, unset};
+use super::super::json::{
+    at, condition, flag, list, list_mut, object, set, set_condition, slot, text, unset,
+};
 use super::super::kinds::{DAEMON_SETS, NODES, PODS};
 use super::super::kubelet;
+use super::super::pod_requests::Amounts;
 use super::super::store::{Key, Name};
 use super::Work;
 
@@ -19,6 +22,8 @@ use super::Work;
 pub enum Step {
     /// Its kubelet may be ready.
     Ready,
+    /// Its startup taints may come off.
+    Settled,
     /// Nothing has been heard of its kubelet for too long.
     Silent,
     /// The cloud says that its instance is no more.
@@ -34,6 +39,7 @@ pub const SILENCE: (u64, u64) = (40_000, 43_000);
 pub fn step(cluster: &mut Cluster, step: Step, node: &str) {
     match step {
         Step::Ready => ready(cluster, node),
+        Step::Settled => settled(cluster, node),
         Step::Silent => silent(cluster, node),
         Step::Vanish => {
             cluster.delete(&Key::new(NODES, "", node), None);
@@ -88,6 +94,63 @@ fn ready(cluster: &mut Cluster, node: &str) {
         "KubeletReady",
         "kubelet is posting ready status",
     );
+    if cluster.startup_taints.contains_key(node) || !devices_of(cluster, node).is_empty() {
+        cluster.later(SETTLING, Due::Node(Step::Settled, node.to_owned()));
+    }
+}
+
+/// From a node's being ready to its agents' taking a taint off it, when their pods are ready.
+const SETTLING: Duration = Duration::from_secs(15);
+
+/// What device plugins will tell of a node: what nodes of its type have, unless its image has no drivers for it.
+fn devices_of(cluster: &Cluster, node: &str) -> Amounts {
+    let facts = cluster.store.index.nodes.get(node);
+    let instance_type = facts.map_or("", |n| n.label("node.kubernetes.io/instance-type"));
+    let mut devices = cluster
+        .devices
+        .get(instance_type)
+        .cloned()
+        .unwrap_or_default();
+    if cluster.driverless_nodes.contains(node) {
+        devices.retain(|name, _| name.starts_with("vpc.amazonaws.com/"));
+    }
+    devices
+}
+
+/// Takes the startup taints off a node once all DaemonSets' pods on it are ready (CTL-7); its devices show as well then.
+fn settled(cluster: &mut Cluster, node: &str) {
+    let pods = cluster.store.pods_on(node);
+    let waits = |p: &&std::sync::Arc<super::super::facts::Pod>| {
+        p.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet") && p.active() && !p.ready
+    };
+    if !cluster.alive(node) || pods.iter().any(|p| waits(&p)) {
+        if cluster.store.index.nodes.contains_key(node) {
+            cluster.later(SETTLING, Due::Node(Step::Settled, node.to_owned()));
+        }
+        return;
+    }
+    let taints = cluster.startup_taints.remove(node).unwrap_or_default();
+    let devices = devices_of(cluster, node);
+    cluster.change(&Key::new(NODES, "", node), |n| {
+        for place in ["status.allocatable", "status.capacity"] {
+            let amounts = object(slot(n, place));
+            for (name, amount) in &devices {
+                amounts.insert(name.clone(), amount.to_string().into());
+            }
+        }
+        if taints.is_empty() {
+            return;
+        }
+        list_mut(n, "spec.taints").retain(|t| {
+            let is = |(key, effect): &(String, String)| {
+                text(t, "key") == key && text(t, "effect") == effect
+            };
+            !taints.iter().any(is)
+        });
+        if list(n, "spec.taints").is_empty() {
+            unset(n, "spec.taints");
+        }
+    });
 }
 
 /// Writes the node's Ready condition.

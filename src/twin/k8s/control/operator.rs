@@ -1,6 +1,6 @@
 //! A stand-in for every operator whose objects own pods directly (StrimziPodSet, CNPG's Cluster and the like), and for the
 //! controller of ReplicationControllers: a pod of theirs that is gone is made again, under its own name and with the same
-//! spec. What else an operator does (an order, a failover, a budget of its own) is left out.
+//! spec. What else operators do is known of a few: see `database_roles` and `drain_cleaner`.
 
 use serde_json::Value;
 
@@ -11,11 +11,19 @@ use super::super::kinds::PODS;
 use super::super::store::{Name, Object};
 use super::Work;
 
+/// Kinds that are known to make their pods again.
+const KNOWN: &[&str] = &["Cluster", "ReplicationController", "StrimziPodSet"];
+
 /// Labels that a pod gets with its node.
 const OF_THE_NODE: &[&str] = &[
     "topology.kubernetes.io/region",
     "topology.kubernetes.io/zone",
 ];
+
+/// The owner that an operator looks after: the controller, else any (Strimzi's are not marked as controllers).
+fn owner_of(pod: &Value) -> Option<Owner> {
+    Owner::of(pod).or_else(|| Owner::first(pod))
+}
 
 /// Whether an operator brings the owner's pods back.
 fn has_operator(cluster: &Cluster, owner: &Owner) -> bool {
@@ -28,7 +36,7 @@ fn has_operator(cluster: &Cluster, owner: &Owner) -> bool {
 
 /// A pod is gone: its operator will see to it.
 pub fn pod_gone(cluster: &mut Cluster, pod: &Object) {
-    let Some(owner) = Owner::of(pod) else { return };
+    let Some(owner) = owner_of(pod) else { return };
     if text(pod, "spec.restartPolicy") != "Always" || !has_operator(cluster, &owner) {
         return;
     }
@@ -50,7 +58,7 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
     let Some(old) = cluster.operator_pods.get(name).cloned() else {
         return;
     };
-    let Some(owner) = Owner::of(&old) else { return };
+    let Some(owner) = owner_of(&old) else { return };
     if cluster.operators_down.contains(&owner.kind) {
         return;
     }
@@ -63,7 +71,10 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
     });
     if lives {
         // A name that is taken is what the operator wanted.
-        let _ = cluster.create(PODS, again(&old), false);
+        let made = cluster.create(PODS, again(&old), false);
+        if made.is_ok() && !KNOWN.contains(&owner.kind.as_str()) {
+            *cluster.stand_ins.entry(owner.kind).or_default() += 1;
+        }
     }
 }
 
@@ -82,6 +93,12 @@ fn again(old: &Value) -> Value {
         }
     }
     unset(&mut pod, "spec.nodeName");
+    if let Some(notes) = pod["metadata"]
+        .get_mut("annotations")
+        .and_then(Value::as_object_mut)
+    {
+        notes.remove("strimzi.io/manual-rolling-update");
+    }
     let labels = object(slot(&mut pod, "metadata.labels"));
     labels.retain(|key, _| !OF_THE_NODE.contains(&key.as_str()));
     pod

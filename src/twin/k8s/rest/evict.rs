@@ -9,7 +9,7 @@ use super::super::kinds::{BUDGETS, NAMESPACES, PODS};
 use super::super::selector::Labels;
 use super::super::status::{Failure, success};
 use super::super::store::{Key, Name, Object};
-use super::super::webhooks;
+use super::super::{drain_cleaner, webhooks};
 use super::query::Query;
 use crate::twin::answer::Answer;
 
@@ -51,6 +51,7 @@ pub fn evict(
     webhooks::ask(cluster, PODS, "eviction", &key.at.ns, &Labels::new())?;
     let options = body.get("deleteOptions").cloned().unwrap_or(Value::Null);
     let dry = query.get("dryRun") == "All" || list(&options, "dryRun").iter().any(|d| d == "All");
+    drain_cleaner::intercept(cluster, key, dry)?;
     if !is_beyond_budgets(&pod)
         && let Some(budget) = ask_budget(cluster, &pod)?
         && !dry

@@ -5,6 +5,7 @@ mod clients;
 mod fleet;
 mod kubectl;
 mod nodes;
+mod operators;
 mod owners;
 mod scheduling;
 mod scheduling_volumes;
@@ -80,6 +81,9 @@ impl Bench {
             memory_bytes: 7 << 30,
             max_pods: 35,
             ephemeral_storage: 18 << 30,
+            short_hop: false,
+            driverless: false,
+            startup_taints: Vec::new(),
             internal_ip: format!("10.0.{}.{}", n / 250, n % 250 + 4),
             architecture: "amd64".into(),
             os_image: "Amazon Linux 2023".into(),

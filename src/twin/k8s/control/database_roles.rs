@@ -1,0 +1,130 @@
+//! What the operators of PostgreSQL clusters do when a node is closed: CloudNativePG and Zalando's move the primary to a
+//! replica on an open node, so that the budget on the role's label lets its old pod go (CTL-4, CTL-5). A primary that is
+//! gone is followed by a replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::Due;
+use super::super::cluster::Cluster;
+use super::super::facts::Pod;
+use super::super::json::{object, slot};
+use super::super::kinds::PODS;
+use super::super::selector::{Labels, Selector};
+use super::super::store::{Key, Name};
+use super::Work;
+
+/// How an operator marks its pods.
+struct Marks {
+    /// The kind by which a fault rule stops it.
+    kind: &'static str,
+    /// The label with the database's name.
+    database: &'static str,
+    /// Labels with the role.
+    roles: &'static [&'static str],
+    primary: &'static str,
+    replica: &'static str,
+}
+
+const KNOWN: &[Marks] = &[
+    Marks {
+        kind: "Cluster",
+        database: "cnpg.io/cluster",
+        roles: &["cnpg.io/instanceRole", "role"],
+        primary: "primary",
+        replica: "replica",
+    },
+    Marks {
+        kind: "postgresql",
+        database: "cluster-name",
+        roles: &["spilo-role"],
+        primary: "master",
+        replica: "replica",
+    },
+];
+
+/// How long an operator takes from an event to its switchover.
+const SWITCHOVER: Duration = Duration::from_secs(8);
+/// When it looks again while it finds nobody to switch to.
+const RETRY: Duration = Duration::from_secs(10);
+
+impl Marks {
+    fn role<'a>(&self, pod: &'a Pod) -> Option<&'a str> {
+        let mut roles = self.roles.iter();
+        roles.find_map(|r| pod.labels.get(*r)).map(String::as_str)
+    }
+}
+
+fn marks_of(pod: &Pod) -> Option<(&'static Marks, String)> {
+    KNOWN.iter().find_map(|marks| {
+        let name = pod.labels.get(marks.database)?;
+        let zalando = marks.kind != "postgresql"
+            || pod.labels.get("application").is_some_and(|a| a == "spilo");
+        zalando.then(|| (marks, name.clone()))
+    })
+}
+
+/// A pod's place, readiness or node has changed: its operator looks at the database.
+pub fn notice(cluster: &mut Cluster, pod: &Pod) {
+    if let Some((marks, name)) = marks_of(pod) {
+        let database = format!("{}={name}", marks.database);
+        let work = Work::Roles(Name::new(pod.ns.clone(), database));
+        if cluster.queued.insert(work.clone()) {
+            cluster.later(SWITCHOVER, Due::Work(work));
+        }
+    }
+}
+
+/// Looks at a database: `label=name` in its namespace.
+pub fn reconcile(cluster: &mut Cluster, at: &Name) {
+    let Some((label, name)) = at.name.split_once('=') else {
+        return;
+    };
+    let Some(marks) = KNOWN.iter().find(|m| m.database == label) else {
+        return;
+    };
+    if cluster.operators_down.contains(marks.kind) {
+        return;
+    }
+    let selector = Selector::of_map(&Labels::from([(label.to_owned(), name.to_owned())]));
+    let mut pods = cluster.store.index.selected(&at.ns, &selector);
+    pods.retain(|p| p.active() && marks_of(p).is_some());
+    let closed = |pod: &Arc<Pod>| {
+        let node = cluster.store.index.nodes.get(&pod.node);
+        node.is_none_or(|n| n.unschedulable)
+    };
+    let is_primary = |pod: &&Arc<Pod>| marks.role(pod) == Some(marks.primary);
+    let primary = pods.iter().find(is_primary).cloned();
+    let stays = primary.as_ref().is_some_and(|p| !closed(p));
+    if stays || pods.is_empty() {
+        return;
+    }
+    let candidates = pods.iter().filter(|p| p.ready && !is_primary(p));
+    let open = candidates.clone().find(|p| !closed(p)).cloned();
+    // A primary that lives is given up for a better place only; one that is gone for any.
+    let next = open.or_else(|| {
+        let any = candidates.clone().next().cloned();
+        any.filter(|_| primary.is_none())
+    });
+    match next {
+        Some(next) => {
+            if let Some(old) = &primary {
+                set_role(cluster, marks, old, marks.replica);
+            }
+            set_role(cluster, marks, &next, marks.primary);
+        }
+        None => cluster.later(RETRY, Due::Again(Work::Roles(at.clone()))),
+    }
+}
+
+fn set_role(cluster: &mut Cluster, marks: &Marks, pod: &Pod, role: &str) {
+    let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
+    cluster.change(&key, |p| {
+        let labels = object(slot(p, "metadata.labels"));
+        for (n, label) in marks.roles.iter().enumerate() {
+            if n == 0 || labels.contains_key(*label) {
+                labels.insert((*label).to_owned(), role.into());
+            }
+        }
+    });
+}
