@@ -8,9 +8,10 @@ use futures::future::try_join_all;
 use crate::aws::Aws;
 use crate::aws::ec2::{Result, TYPES, VALUES, filter};
 use crate::clients::error::aws as failed;
-use crate::model::ec2::LaunchOptions;
+use crate::model::ec2::{InstanceSize, LaunchOptions};
 use crate::model::image::Image;
 use crate::model::limits::cpu_class;
+use crate::model::node_registration::NodeRegistration;
 
 /// vCPUs of running instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,8 +107,11 @@ impl Aws {
         Ok(zones)
     }
 
-    /// vCPUs by instance type.
-    pub async fn type_cpus(&self, instance_types: &[String]) -> Result<BTreeMap<String, i64>> {
+    /// Sizes by instance type.
+    pub async fn type_sizes(
+        &self,
+        instance_types: &[String],
+    ) -> Result<BTreeMap<String, InstanceSize>> {
         let each = instance_types.chunks(TYPES).map(async |names| {
             let names = names.iter().map(|n| types::InstanceType::from(n.as_str()));
             let asked = self
@@ -119,11 +123,22 @@ impl Aws {
             found.map_err(|e| failed("ec2:DescribeInstanceTypes", e))
         });
         let found = try_join_all(each).await?.into_iter().flatten();
-        let cpus = |t: types::InstanceTypeInfo| {
-            let cpus = t.v_cpu_info?.default_v_cpus?;
-            Some((t.instance_type?.as_str().to_owned(), i64::from(cpus)))
+        let size = |t: types::InstanceTypeInfo| {
+            let gpus = t.gpu_info.and_then(|g| g.gpus).unwrap_or_default();
+            let nvidia = gpus
+                .iter()
+                .filter(|g| g.manufacturer.as_deref() == Some("NVIDIA"));
+            let neuron = t.neuron_info.and_then(|n| n.neuron_devices);
+            let neuron = neuron.unwrap_or_default();
+            let size = InstanceSize {
+                cpus: t.v_cpu_info?.default_v_cpus?.into(),
+                memory_mib: t.memory_info?.size_in_mib?,
+                nvidia_gpus: nvidia.map(|g| i64::from(g.count.unwrap_or(0))).sum(),
+                neuron_devices: neuron.iter().map(|d| i64::from(d.count.unwrap_or(0))).sum(),
+            };
+            Some((t.instance_type?.as_str().to_owned(), size))
         };
-        Ok(found.filter_map(cpus).collect())
+        Ok(found.filter_map(size).collect())
     }
 
     /// vCPUs of all instances of the account in this region that run or begin to.
@@ -220,5 +235,9 @@ pub(super) fn options(data: &types::ResponseLaunchTemplateData) -> LaunchOptions
             t.capacity_reservation_id.as_ref().or(group).cloned()
         }),
         user_data: None,
+        registration: match &data.user_data {
+            Some(text) => NodeRegistration::read(text),
+            None => Some(NodeRegistration::default()),
+        },
     }
 }

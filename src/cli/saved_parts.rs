@@ -332,6 +332,7 @@ mod tests {
                     kubelet,
                     copy_asg_tags,
                     template_from,
+                    lasting_taints,
                     timeout,
                     ..
                 } => {
@@ -343,6 +344,7 @@ mod tests {
                         zones,
                         copy_asg_tags,
                         template_from,
+                        lasting_taints,
                         surge,
                         timeout,
                     })

@@ -55,7 +55,7 @@ pub(super) async fn limits(
     Ok(limits)
 }
 
-/// vCPUs of the types of which no instance runs.
+/// What instances of these types have.
 pub(super) async fn add_cpus(
     aws: &Aws,
     types: &[String],
@@ -64,13 +64,14 @@ pub(super) async fn add_cpus(
 ) -> Result<()> {
     let unknown: Vec<String> = types
         .iter()
-        .filter(|t| !limits.cpus.contains_key(*t))
+        .filter(|t| !limits.sizes.contains_key(*t))
         .cloned()
         .collect();
     if !unknown.is_empty() {
-        limits
-            .cpus
-            .extend(notes.or_default(aws.type_cpus(&unknown)).await?);
+        let sizes = notes.or_default(aws.type_sizes(&unknown)).await?;
+        let cpus = sizes.iter().map(|(name, size)| (name.clone(), size.cpus));
+        limits.cpus.extend(cpus);
+        limits.sizes.extend(sizes);
     }
     Ok(())
 }

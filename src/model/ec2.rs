@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::node_registration::NodeRegistration;
 use super::user_data::UserDataTraits;
 
 /// DescribeSubnets, one subnet.
@@ -41,6 +42,16 @@ pub struct InterfaceLimits {
     pub addresses: i64,
 }
 
+/// DescribeInstanceTypes: what an instance of a type has for pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct InstanceSize {
+    pub cpus: i64,
+    pub memory_mib: i64,
+    pub nvidia_gpus: i64,
+    pub neuron_devices: i64,
+}
+
 /// DescribeLaunchTemplateVersions, one version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -74,6 +85,8 @@ pub struct LaunchOptions {
     pub reservation: Option<String>,
     /// What the user data does; kept where the user data itself is not.
     pub user_data: Option<UserDataTraits>,
+    /// What nodes register themselves with; none where it was not read.
+    pub registration: Option<NodeRegistration>,
 }
 
 impl LaunchTemplateVersion {

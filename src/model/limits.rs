@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::ec2::InstanceSize;
+
 /// Node groups of one cluster, where Service Quotas says nothing else (EKS User Guide, service quotas).
 pub const DEFAULT_NODE_GROUPS: i64 = 30;
 
@@ -104,6 +106,8 @@ pub struct Limits {
     pub cpus_in_use: Option<BTreeMap<String, i64>>,
     /// By instance type.
     pub cpus: BTreeMap<String, i64>,
+    /// By instance type.
+    pub sizes: BTreeMap<String, InstanceSize>,
     /// GiB of the account's volumes in this region, by volume type; none where it was not read, or there are too many.
     pub storage_in_use: Option<BTreeMap<String, i64>>,
     /// GiB of the volumes that end with an instance, by instance and volume type: what its like will need.

@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod kube;
 pub mod limits;
 pub mod marks;
+pub mod node_registration;
 pub mod operator_budgets;
 pub mod pod_identity;
 pub mod restarts;

@@ -77,6 +77,11 @@ impl UserDataTraits {
 
     /// Text with the same traits, in base64, for where the user data itself was not kept.
     pub fn stand_in(&self) -> String {
+        self.stand_in_with("")
+    }
+
+    /// The same, with more lines of text in it.
+    pub fn stand_in_with(&self, more: &str) -> String {
         let mut text = String::new();
         if self.is_toml {
             text += "[settings.kubernetes]\n";
@@ -97,6 +102,7 @@ impl UserDataTraits {
         if self.names_cluster {
             text += "spec:\n  cluster:\n    apiServerEndpoint: left out\n";
         }
+        text += more;
         base64::engine::general_purpose::STANDARD.encode(text)
     }
 

@@ -9,6 +9,7 @@ use super::read::{Reader, cluster_name, duration, missing, shorten};
 use super::tree::{Node, What};
 use super::types::{Capacity, NodeGroup, Strategy};
 use crate::model::eks::NodegroupTaint;
+use crate::scheduling::reserved;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -141,12 +142,12 @@ fn labels(r: &mut Reader, node: &Node, path: &str) -> BTreeMap<String, String> {
                 format!("`{}` is no label value", shorten(&value)),
                 "a value has up to 63 letters, digits, `-`, `_` and `.`",
             );
-        } else if key.starts_with("eks.amazonaws.com/") || key.starts_with("alpha.eksctl.io/") {
+        } else if reserved::refused_label(&key) || key.starts_with("alpha.eksctl.io/") {
             r.note(
                 "plan::value",
                 entry.at,
                 format!("the label `{key}` is not yours to set"),
-                "EKS and eksctl set labels of this prefix themselves; remove it",
+                "EKS refuses labels of kubernetes.io, k8s.io and eks.amazonaws.com and their subdomains, or the kubelet does not start with them, and eksctl sets its own: use a key of your own domain, or one without a prefix",
             );
         } else {
             all.insert(key, value);
@@ -179,7 +180,19 @@ fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
                 "dedicated",
                 "a taint's key is not eksup's own",
                 |t| t.len() <= 253 && t != crate::model::marks::BLUE_TAINT,
-            ),
+            )
+            .filter(|key| {
+                let refused = reserved::refused_taint(key);
+                if refused {
+                    r.note(
+                        "plan::value",
+                        n.at,
+                        format!("the taint `{key}` is not yours to set"),
+                        "EKS refuses taints of kubernetes.io, k8s.io and eks.amazonaws.com and their subdomains: use a key of your own domain, or one without a prefix",
+                    );
+                }
+                !refused
+            }),
             None => missing(r, &f, "key", "key: dedicated"),
         };
         let effect = match f.get("effect") {

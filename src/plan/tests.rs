@@ -476,3 +476,25 @@ fn a_consent_that_names_no_workload_is_told() {
         "{told:#?}"
     );
 }
+
+#[test]
+fn labels_and_taints_that_eks_or_the_kubelet_refuses_are_refused() {
+    let group = |rest: &str| {
+        let text = format!("cluster: c\nto: 1.29\nnodeGroups: [{{blue: b, {rest}}}]\n");
+        parse("plan.yaml", &text)
+    };
+    for key in [
+        "node-role.kubernetes.io/db",
+        "my.k8s.io/x",
+        "eks.amazonaws.com/x",
+    ] {
+        assert!(
+            group(&format!("labels: {{{key}: \"1\"}}")).is_err(),
+            "{key}"
+        );
+        let taint = format!("taints: [{{key: {key}, effect: NoSchedule}}]");
+        assert!(group(&taint).is_err(), "{key}");
+    }
+    assert!(group("labels: {node.kubernetes.io/pool: db, example.com/x: y}").is_ok());
+    assert!(group("taints: [{key: example.com/x, effect: NoSchedule}]").is_ok());
+}

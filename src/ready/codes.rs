@@ -73,6 +73,7 @@ codes! {
     CpuQuota = "EKSUP-N098", Blocker, "The account may not run so many vCPUs";
     StorageQuota = "EKSUP-N100", Blocker, "The account may not have so much storage";
     QuotaUnknown = "EKSUP-N099", Warning, "A quota that green needs is not known";
+    HandMadeTaint = "EKSUP-N080", Warning, "Green's nodes will lack a taint that blue's nodes have";
     AddonStatus = "EKSUP-A001", Blocker, "An add-on is not ACTIVE";
     AddonIncompatible = "EKSUP-A002", Blocker, "An add-on has no version that runs on a minor on the way";
     AddonSelfManaged = "EKSUP-A003", Warning, "An add-on runs that EKS does not manage";
@@ -100,6 +101,7 @@ codes! {
     LongGrace = "EKSUP-P015", Warning, "A pod may take longer to stop than the plan gives it";
     NotSettled = "EKSUP-P016", Warning, "A workload has fewer Ready pods than it wants";
     NewTaint = "EKSUP-P017", Blocker, "A pod does not tolerate a taint that the plan gives green";
+    SpreadOverBlue = "EKSUP-P080", Blocker, "A topology spread counts blue's closed nodes";
     StuckTerminating = "EKSUP-P040", Blocker, "A pod on blue is Terminating and does not go";
     ClaimShared = "EKSUP-P041", Blocker, "Pods share a volume that one node at a time can use";
     NodeNamed = "EKSUP-P042", Blocker, "A workload's template names a node of blue";

@@ -1,52 +1,51 @@
-//! Whether blue's pods fit on green: a packing of requests into nodes like blue's, the largest pod first.
+//! Whether blue's pods find a place when blue is emptied, by all the rules of the scheduler: node by node, as the drain
+//! goes, onto green as it stands and onto the nodes of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::case::{Case, Change, some};
 use super::codes::Code;
+use super::green_nodes;
 use super::{Finding, Severity};
-use crate::model::kube::{Pod, Resources};
-use crate::plan::Capacity;
+use crate::model::kube::{Key, Node, Pod, Taint};
+use crate::model::marks::BLUE_TAINT;
+use crate::plan::{Capacity, Strategy};
 use crate::route;
+use crate::scheduling::volumes::{self, ClaimVolumes};
+use crate::scheduling::{ClusterView, NoPlace, Refusal, node_affinity, tolerations};
 
-struct Bin {
-    zone: String,
-    free: Resources,
-}
+/// When so many pods have found no place, the rest is not looked at.
+const ENOUGH_LEFT: usize = 200;
 
-/// Judges whether blue's pods fit on green.
+/// Judges whether blue's pods find a place.
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
-    // Other instance types have other sizes, which nobody has told.
-    let same_size = |c: &Change<'_>| {
-        case.plan
-            .node_group(&c.blue.name)
-            .instance_types
-            .as_ref()
-            .is_none_or(|t| *t == c.blue.instance_types)
-    };
-    if case.changes.is_empty() || !case.changes.iter().all(same_size) {
+    if case.changes.is_empty() {
         return;
     }
-    let pods = case.moving();
-    let left_now = pack(case, &pods, |c| wanted(case, c));
-    if left_now.is_empty() {
+    unknown_sizes(case, out);
+    let volumes = volumes::by_claim(case.inventory.volumes.iter().cloned());
+    let pods: Vec<&Pod> = case.inventory.pods.iter().collect();
+    let stand = Stand::new(case, |c| wanted(case, c));
+    let node_by_node = stand.empty_blue(&pods, &volumes, Order::NodeByNode);
+    let mut left = reportable(case, &volumes, node_by_node);
+    if left.values().any(only_room) {
+        // In another order, the largest first, they may fit; which order it will be nobody knows.
+        let packed = stand.empty_blue(&pods, &volumes, Order::LargestFirst);
+        let full = packed.len() >= ENOUGH_LEFT;
+        left.retain(|pod, no| !only_room(no) || full || packed.contains_key(pod));
+    }
+    if left.is_empty() {
         return;
     }
-    let left_at_most = pack(case, &pods, |c| c.green.scaling.max);
-    let names: Vec<String> = left_now.iter().map(|p| p.key.to_string()).collect();
-    let greens: Vec<&str> = case.changes.iter().map(|c| c.green.name.as_str()).collect();
-    let finding = Finding::new(
-        Code::DoesNotFit,
-        format!("node group {}", greens.join(", ")),
-        format!("by their requests there is no room for {}", some(&names)),
-        "raise blue's size before the upgrade, or check with an autoscaler that green can grow to its maximum",
-    );
-    out.push(if left_at_most.is_empty() {
-        finding.weighing(Severity::Warning)
-    } else {
-        finding
-    });
+    let larger = Stand::new(case, |c| at_most(case, c));
+    let left_at_most = larger.empty_blue(&pods, &volumes, Order::NodeByNode);
+    let over_blue = spread_over_blue(case, &left, &pods, &stand, &volumes);
+    spreads(case, &left, &over_blue, &left_at_most, out);
+    rooms(case, left, &over_blue, &left_at_most, out);
 }
+
+/// Pods that have no place, and why.
+type Left = BTreeMap<Key, NoPlace>;
 
 /// Green's size when it stands whole.
 fn wanted(case: &Case<'_>, change: &Change<'_>) -> i32 {
@@ -56,106 +55,362 @@ fn wanted(case: &Case<'_>, change: &Change<'_>) -> i32 {
     }
 }
 
-/// The pods that find no place.
-fn pack<'a>(case: &Case<'a>, pods: &[&'a Pod], size: impl Fn(&Change<'a>) -> i32) -> Vec<&'a Pod> {
-    let mut bins = Vec::new();
-    for change in &case.changes {
-        let nodes: Vec<_> = case.inventory.nodes_of(&change.blue.name).collect();
-        let Some(smallest) = nodes
+/// Green's size when it has grown: as far as an autoscaler may take it, or by the one node that the drain adds itself.
+fn at_most(case: &Case<'_>, change: &Change<'_>) -> i32 {
+    let max = change.green.scaling.max;
+    let autoscaled = |w: &crate::model::kube::Workload| {
+        w.desired > 0
+            && (!w.autoscaler_flags.is_empty()
+                || w.images.iter().any(|i| i.contains("cluster-autoscaler")))
+    };
+    if case.inventory.workloads.iter().any(autoscaled) {
+        max
+    } else {
+        max.min(wanted(case, change).max(route::live_size(case.inventory, change.blue)) + 1)
+    }
+}
+
+/// The order in which pods are moved.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    NodeByNode,
+    LargestFirst,
+}
+
+/// Nodes while blue is emptied.
+struct Stand<'c> {
+    case: &'c Case<'c>,
+    nodes: Vec<Node>,
+    /// By node: whether pods may be placed there.
+    open: Vec<bool>,
+    /// Pods of DaemonSets on green, like those on blue.
+    daemons: Vec<(usize, &'c Pod)>,
+    /// DaemonSets that run on green and on no node of blue.
+    new_daemons: Vec<(usize, &'c crate::model::kube::Workload)>,
+}
+
+impl<'c> Stand<'c> {
+    fn new(case: &'c Case<'c>, size: impl Fn(&Change<'_>) -> i32) -> Self {
+        let mut stand = Self {
+            case,
+            nodes: Vec::new(),
+            open: Vec::new(),
+            daemons: Vec::new(),
+            new_daemons: Vec::new(),
+        };
+        let blue_first = case.plan.strategy == Strategy::Recreate;
+        for node in &case.inventory.nodes {
+            let blue = node.nodegroup().is_some_and(|g| case.blues.contains(g));
+            if blue && blue_first {
+                continue;
+            }
+            let usable = node.is_ready() && !node.unschedulable && !node.deleting;
+            stand.open.push(!blue && usable);
+            stand
+                .nodes
+                .push(if blue { closed(node) } else { node.clone() });
+        }
+        for change in &case.changes {
+            let first = stand.nodes.len();
+            let green = green_nodes::standing(case, change, size(change));
+            stand.nodes.extend(green.into_iter().map(|g| g.node));
+            stand.open.resize(stand.nodes.len(), true);
+            stand.add_daemons(change, first);
+        }
+        stand
+    }
+
+    fn add_daemons(&mut self, change: &'c Change<'c>, first: usize) {
+        let inventory = self.case.inventory;
+        let mut examples: BTreeMap<&str, &Pod> = BTreeMap::new();
+        for node in inventory.nodes_of(&change.blue.name) {
+            for pod in inventory.pods_on(&node.name).filter(|p| !p.finished()) {
+                if let Some(owner) = pod.owner.as_ref().filter(|_| pod.daemon() || pod.mirror) {
+                    examples.entry(&owner.uid).or_insert(pod);
+                }
+            }
+        }
+        let sets = inventory.workloads.iter();
+        let sets: Vec<_> = sets.filter(|w| w.kind == "DaemonSet").collect();
+        for (i, node) in self.nodes.iter().enumerate().skip(first) {
+            let belongs = |set: &crate::model::kube::Workload| {
+                node_affinity::matches_workload(set, &node.name, &node.labels)
+                    && tolerations::untolerated_by_daemon(&node.taints, &set.tolerations).is_none()
+            };
+            for (uid, pod) in &examples {
+                let set = sets.iter().find(|s| s.uid == **uid);
+                if set.is_none_or(|s| belongs(s)) {
+                    self.daemons.push((i, pod));
+                }
+            }
+            let new = sets
+                .iter()
+                .filter(|s| !examples.contains_key(s.uid.as_str()));
+            let new = new.filter(|s| belongs(s));
+            self.new_daemons.extend(new.map(|set| (i, *set)));
+        }
+    }
+
+    /// Moves all pods off blue; gives those that find no place.
+    fn empty_blue(&self, pods: &[&Pod], volumes: &ClaimVolumes, order: Order) -> Left {
+        let namespaces = Some(&self.case.inventory.namespaces).filter(|n| !n.is_empty());
+        let nodes = self.nodes.iter().zip(self.open.iter().copied());
+        let mut view = ClusterView::new(nodes, volumes, namespaces);
+        pods.iter().for_each(|pod| view.add(pod));
+        self.daemons
             .iter()
-            .map(|n| n.allocatable)
-            .min_by_key(|a| (a.cpu_millis, a.memory_bytes))
-        else {
+            .for_each(|(node, pod)| view.put(pod, *node));
+        for (node, set) in &self.new_daemons {
+            let template = &set.template;
+            let others = &template.scheduling.other_requests;
+            view.reserve(*node, template.requests, others);
+        }
+        let moving: BTreeSet<&Key> = self.case.moving().iter().map(|p| &p.key).collect();
+        let moving = pods.iter().copied().filter(|p| moving.contains(&p.key));
+        // Where blue goes first, all of its pods wait for green together.
+        let together =
+            order == Order::LargestFirst || self.case.plan.strategy == Strategy::Recreate;
+        let mut by_node: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+        for pod in moving {
+            let node = pod
+                .node
+                .as_deref()
+                .filter(|_| !together)
+                .unwrap_or_default();
+            by_node.entry(node).or_default().push(pod);
+        }
+        let mut waiting: Vec<&Pod> = Vec::new();
+        for mut pods in by_node.into_values() {
+            if together {
+                pods.sort_by_key(|p| {
+                    let bound = !volumes::of_pod(volumes, p).is_empty();
+                    let size = (-p.requests.cpu_millis, -p.requests.memory_bytes);
+                    (!bound, size, &p.key)
+                });
+            }
+            pods.iter().for_each(|pod| {
+                view.remove(pod);
+            });
+            waiting.extend(pods);
+            place_waiting(&mut view, &mut waiting);
+            if waiting.len() >= ENOUGH_LEFT {
+                waiting.truncate(ENOUGH_LEFT);
+                break;
+            }
+        }
+        let why = |pod: &Pod, no: NoPlace| (pod.key.clone(), no);
+        waiting
+            .into_iter()
+            .filter_map(|pod| Some(why(pod, view.place(pod).err()?)))
+            .collect()
+    }
+}
+
+/// Places pods until no more find a place. Brothers of a pod that found none are not tried in the same round.
+fn place_waiting<'p>(view: &mut ClusterView<'p>, waiting: &mut Vec<&'p Pod>) {
+    loop {
+        let before = waiting.len();
+        let mut failed: BTreeSet<(&str, &str)> = BTreeSet::new();
+        waiting.retain(|pod| {
+            let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
+            let kind = (pod.key.namespace.as_str(), owner);
+            // Claims are each pod's own.
+            if pod.claims.is_empty() && failed.contains(&kind) {
+                return true;
+            }
+            let no_place = view.place(pod).is_err();
+            if no_place {
+                failed.insert(kind);
+            }
+            no_place
+        });
+        if waiting.is_empty() || waiting.len() == before {
+            return;
+        }
+    }
+}
+
+/// A node of blue as it is while blue is emptied.
+fn closed(node: &Node) -> Node {
+    let mut node = node.clone();
+    node.unschedulable = true;
+    for key in [BLUE_TAINT, tolerations::CORDON_TAINT] {
+        node.taints.push(Taint {
+            key: key.to_owned(),
+            value: None,
+            effect: "NoSchedule".to_owned(),
+        });
+    }
+    node
+}
+
+fn only_room(no: &NoPlace) -> bool {
+    no.reasons.keys().all(|r| {
+        !matches!(
+            r,
+            Refusal::Spread { .. }
+                | Refusal::PodAffinity { .. }
+                | Refusal::PodAntiAffinity { .. }
+                | Refusal::ExistingAntiAffinity
+        )
+    })
+}
+
+/// Those that some node refuses for its room or for other pods; what selectors, taints and volumes keep off has findings
+/// of its own.
+fn reportable(case: &Case<'_>, volumes: &ClaimVolumes, left: Left) -> Left {
+    let zones: BTreeSet<String> = (case.changes.iter())
+        .flat_map(|c| route::subnet_zones(case.inventory, c.blue))
+        .collect();
+    let pod_of = |key: &Key| case.inventory.pods.iter().find(|p| p.key == *key);
+    let in_reach = |key: &Key| {
+        let volumes = pod_of(key).map(|pod| volumes::of_pod(volumes, pod));
+        volumes.unwrap_or_default().iter().all(|v| {
+            v.nodes.is_empty() && (v.zones.is_empty() || v.zones.iter().any(|z| zones.contains(z)))
+        })
+    };
+    let told_elsewhere = |key: &Key, r: &Refusal| match r {
+        Refusal::Unschedulable | Refusal::Taint { .. } | Refusal::NodeAffinity => true,
+        Refusal::VolumeAffinity => !in_reach(key),
+        _ => false,
+    };
+    left.into_iter()
+        .filter(|(key, no)| no.nodes == 0 || !no.reasons.keys().all(|r| told_elsewhere(key, r)))
+        .collect()
+}
+
+/// Of the pods that a spread keeps off, those that would have a place if their spread did not count closed nodes.
+fn spread_over_blue(
+    case: &Case<'_>,
+    left: &Left,
+    pods: &[&Pod],
+    stand: &Stand<'_>,
+    volumes: &ClaimVolumes,
+) -> BTreeSet<Key> {
+    let spread: BTreeSet<&Key> = (left.iter().filter(|(_, no)| no.spread_refuses()))
+        .map(|(key, _)| key)
+        .collect();
+    if spread.is_empty() || case.plan.strategy == Strategy::Recreate {
+        return BTreeSet::new();
+    }
+    let owners: BTreeSet<&str> = (pods.iter().filter(|p| spread.contains(&p.key)))
+        .map(|p| p.owner.as_ref().map_or(p.uid.as_str(), |o| &o.uid))
+        .collect();
+    let of_owners = |p: &Pod| {
+        let owner = p.owner.as_ref().map_or(p.uid.as_str(), |o| &o.uid);
+        owners.contains(owner)
+    };
+    let honouring: Vec<Pod> = (pods.iter().filter(|p| of_owners(p)))
+        .map(|pod| {
+            let mut pod = (*pod).clone();
+            for constraint in &mut pod.scheduling.topology_spread {
+                constraint.node_taints_policy = Some("Honor".to_owned());
+            }
+            pod
+        })
+        .collect();
+    let others = pods.iter().copied().filter(|p| !of_owners(p));
+    let all: Vec<&Pod> = others.chain(&honouring).collect();
+    let still = stand.empty_blue(&all, volumes, Order::NodeByNode);
+    let helped = spread.into_iter().filter(|key| !still.contains_key(*key));
+    helped.cloned().collect()
+}
+
+/// Tells the workloads whose spread counts blue's closed nodes.
+fn spreads(
+    case: &Case<'_>,
+    left: &Left,
+    over_blue: &BTreeSet<Key>,
+    left_at_most: &Left,
+    out: &mut Vec<Finding>,
+) {
+    let mut told = BTreeSet::new();
+    let pods = case.inventory.pods.iter();
+    for pod in pods.filter(|p| over_blue.contains(&p.key)) {
+        let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
+        if !told.insert((&pod.key.namespace, owner)) {
+            continue;
+        }
+        let required = pod.scheduling.topology_spread.iter();
+        let required = required.filter(|c| c.is_required());
+        let constraints: Vec<String> = required
+            .map(|c| format!("{} (maxSkew {})", c.topology_key, c.max_skew))
+            .collect();
+        let finding = Finding::new(
+            Code::SpreadOverBlue,
+            format!("pod {}", pod.key),
+            format!(
+                "its pods are spread over {}, and blue's closed nodes count as places with no pod until blue is gone, so that green's nodes may take too few: {}",
+                constraints.join(", "),
+                left[&pod.key]
+            ),
+            "set `nodeTaintsPolicy: Honor` in its topologySpreadConstraints, so that closed nodes do not count",
+        );
+        out.push(if left_at_most.contains_key(&pod.key) {
+            finding
+        } else {
+            finding.weighing(Severity::Warning)
+        });
+    }
+}
+
+/// Tells the other pods that have no place.
+fn rooms(
+    case: &Case<'_>,
+    left: Left,
+    over_blue: &BTreeSet<Key>,
+    left_at_most: &Left,
+    out: &mut Vec<Finding>,
+) {
+    let greens: Vec<&str> = case.changes.iter().map(|c| c.green.name.as_str()).collect();
+    let subject = format!("node group {}", greens.join(", "));
+    let rest = left.into_iter().filter(|(key, _)| !over_blue.contains(key));
+    let (room, rules): (Left, Left) = rest.partition(|(_, no)| only_room(no));
+    for (left, what, fix) in [
+        (
+            room,
+            "by their requests there is no room for",
+            "raise blue's size before the upgrade, or check with an autoscaler that green can grow to its maximum",
+        ),
+        (
+            rules,
+            "by their spread or (anti-)affinity there is no place for",
+            "raise blue's size before the upgrade so that green has more nodes, or relax the rule for the upgrade",
+        ),
+    ] {
+        let Some(first) = left.values().next() else {
             continue;
         };
-        // Each node carries its DaemonSets' pods already.
-        let daemons = nodes
-            .iter()
-            .map(|n| {
-                sum(case
-                    .inventory
-                    .pods_on(&n.name)
-                    .filter(|p| p.daemon() || p.mirror))
-            })
-            .max_by_key(|r| r.cpu_millis)
-            .unwrap_or_default();
-        let mut zones: Vec<String> = route::subnet_zones(case.inventory, change.blue)
-            .into_iter()
-            .collect();
-        if zones.is_empty() {
-            zones.push(String::new());
-        }
-        for i in 0..usize::try_from(size(change)).unwrap_or(0) {
-            bins.push(Bin {
-                zone: zones[i % zones.len()].clone(),
-                free: Resources {
-                    cpu_millis: smallest.cpu_millis - daemons.cpu_millis,
-                    memory_bytes: smallest.memory_bytes - daemons.memory_bytes,
-                    pods: smallest.pods - daemons.pods,
-                },
-            });
-        }
-    }
-    let zones_of = zones_of_claims(case);
-    let mut waiting: Vec<&Pod> = pods.to_vec();
-    waiting.sort_by_key(|p| {
-        let bound = p
-            .claims
-            .iter()
-            .any(|c| zones_of.contains_key(&(p.key.namespace.as_str(), c.as_str())));
-        (
-            !bound,
-            -p.requests.cpu_millis,
-            -p.requests.memory_bytes,
-            &p.key,
-        )
-    });
-    let mut left = Vec::new();
-    for pod in waiting {
-        let zones: Vec<&BTreeSet<String>> = pod
-            .claims
-            .iter()
-            .filter_map(|c| zones_of.get(&(pod.key.namespace.as_str(), c.as_str())))
-            .collect();
-        let place = bins.iter_mut().find(|b| {
-            let room = b.free.cpu_millis >= pod.requests.cpu_millis
-                && b.free.memory_bytes >= pod.requests.memory_bytes
-                && b.free.pods > 0;
-            room && zones.iter().all(|z| z.contains(&b.zone))
+        let names: Vec<String> = left.keys().map(Key::to_string).collect();
+        let finding = Finding::new(
+            Code::DoesNotFit,
+            &subject,
+            format!("{what} {} ({first})", some(&names)),
+            fix,
+        );
+        out.push(if left.keys().any(|key| left_at_most.contains_key(key)) {
+            finding
+        } else {
+            finding.weighing(Severity::Warning)
         });
-        match place {
-            Some(bin) => {
-                bin.free.cpu_millis -= pod.requests.cpu_millis;
-                bin.free.memory_bytes -= pod.requests.memory_bytes;
-                bin.free.pods -= 1;
-            }
-            None => left.push(pod),
-        }
     }
-    left
 }
 
-fn sum<'a>(pods: impl Iterator<Item = &'a Pod>) -> Resources {
-    pods.filter(|p| !p.finished())
-        .fold(Resources::default(), |all, p| Resources {
-            cpu_millis: all.cpu_millis + p.requests.cpu_millis,
-            memory_bytes: all.memory_bytes + p.requests.memory_bytes,
-            pods: all.pods + 1,
-        })
-}
-
-/// Namespace and claim to the zones of its volume, where it is bound to some.
-fn zones_of_claims<'a>(case: &Case<'a>) -> BTreeMap<(&'a str, &'a str), BTreeSet<String>> {
-    let bound = case
-        .inventory
-        .volumes
-        .iter()
-        .filter(|v| !v.zones.is_empty());
-    bound
-        .filter_map(|v| {
-            let claim = v.claim.as_ref()?;
-            let zones = v.zones.iter().cloned().collect();
-            Some(((claim.namespace.as_str(), claim.name.as_str()), zones))
-        })
-        .collect()
+/// Tells instance types whose size is not known.
+fn unknown_sizes(case: &Case<'_>, out: &mut Vec<Finding>) {
+    for change in &case.changes {
+        let standing = green_nodes::standing(case, change, 1);
+        let Some(name) = standing.into_iter().find_map(|g| g.unknown_size) else {
+            continue;
+        };
+        let finding = Finding::new(
+            Code::DoesNotFit,
+            format!("node group {}", change.green.name),
+            format!(
+                "how large {name} is could not be read: it is taken to be as large as blue's nodes"
+            ),
+            "allow ec2:DescribeInstanceTypes, or make sure yourself that blue's pods fit",
+        );
+        out.push(finding.weighing(Severity::Warning));
+    }
 }

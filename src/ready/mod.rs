@@ -11,6 +11,7 @@ mod cni_addresses;
 mod codes;
 mod finding;
 mod fit;
+mod green_nodes;
 mod image_fit;
 mod judge;
 mod limits;
@@ -18,6 +19,7 @@ mod losses;
 mod metadata_access;
 mod nodes;
 mod operating_system;
+mod placement;
 mod pods;
 mod replacements;
 mod sick;
@@ -37,6 +39,8 @@ mod image_tests;
 mod limit_tests;
 #[cfg(test)]
 mod operator_tests;
+#[cfg(test)]
+mod placement_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -2,11 +2,15 @@
 
 use super::case::{Case, some};
 use super::codes::Code;
-use super::traffic::green_labels;
-use super::{Finding, Severity, addresses, fit, image_fit, limits, operating_system, sick};
+use super::placement::{self, Wants};
+use super::{
+    Finding, Severity, addresses, fit, green_nodes, image_fit, limits, operating_system, sick,
+};
 use crate::model::Minor;
+use crate::model::kube::{Node, Taint};
 use crate::plan::RetireHow;
 use crate::route;
+use crate::scheduling::{reserved, tolerations};
 
 /// Judges node groups and nodes.
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
@@ -60,6 +64,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     others(case, out);
     addresses::judge(case, out);
     daemons(case, out);
+    taints(case, out);
     fit::judge(case, out);
     operating_system::judge(case, out);
     image_fit::judge(case, out);
@@ -127,50 +132,98 @@ fn others(case: &Case<'_>, out: &mut Vec<Finding>) {
     }
 }
 
+/// DaemonSets that run on blue and will not run on green.
 fn daemons(case: &Case<'_>, out: &mut Vec<Finding>) {
-    for daemon in case
-        .inventory
-        .workloads
-        .iter()
-        .filter(|w| w.kind == "DaemonSet" && !w.node_selector.is_empty())
-    {
-        for change in &case.changes {
-            let labels = green_labels(change);
-            let blue = case.inventory.nodes_of(&change.blue.name).any(|n| {
-                daemon
-                    .node_selector
-                    .iter()
-                    .all(|(k, v)| n.labels.get(k) == Some(v))
-            });
-            let lost: Vec<String> = daemon
-                .node_selector
-                .iter()
-                .filter(|(k, v)| !given_by_cluster(k) && labels.get(*k) != Some(v))
-                .map(|(k, v)| format!("{k}={v}"))
-                .collect();
-            if blue && !lost.is_empty() {
+    let greens = placement::greens(case);
+    let sets = case.inventory.workloads.iter();
+    for daemon in sets.filter(|w| w.kind == "DaemonSet") {
+        let wants = Wants {
+            node_selector: &daemon.node_selector,
+            affinity: daemon.template.scheduling.node_affinity.as_ref(),
+            tolerations: &daemon.tolerations,
+        };
+        let tolerates = |node: &Node| {
+            tolerations::untolerated_by_daemon(&node.taints, &daemon.tolerations).is_none()
+        };
+        for (change, green) in case.changes.iter().zip(&greens) {
+            let mut blue = case.inventory.nodes_of(&change.blue.name);
+            let on_blue = blue.any(|n| wants.missing(n).is_empty() && tolerates(n));
+            let belongs = |n: &Node| wants.missing(n).is_empty() && tolerates(n);
+            if !on_blue || green.kinds.iter().any(belongs) {
+                continue;
+            }
+            let least = green.kinds.iter().map(|n| (wants.missing(n), n));
+            let Some((lacks, node)) = least.min_by_key(|(lacks, _)| lacks.len()) else {
+                continue;
+            };
+            let subject = format!("DaemonSet {}", daemon.key);
+            if lacks.is_empty() {
+                let taint = tolerations::untolerated_by_daemon(&node.taints, &daemon.tolerations);
+                let key = taint.map(|t| t.key.as_str()).unwrap_or_default();
                 out.push(Finding::new(
                     Code::DaemonOnBlueOnly,
-                    format!("DaemonSet {}", daemon.key),
+                    subject,
                     format!(
-                        "it selects {}, which nodes of {} do not have",
-                        lost.join(", "),
-                        change.green.name
+                        "nodes of {} have the taint {key}, which it does not tolerate",
+                        green.name
                     ),
-                    "set the label under `nodeGroups[].labels`, or widen its nodeSelector",
+                    "give it a toleration, or take the taint out of the plan",
                 ));
+                continue;
             }
+            let texts: Vec<&str> = lacks.iter().map(|l| l.text.as_str()).collect();
+            let keys: Vec<&str> = lacks.iter().map(|l| l.key.as_str()).collect();
+            out.push(Finding::new(
+                Code::DaemonOnBlueOnly,
+                subject,
+                format!(
+                    "it selects {}, which nodes of {} do not have",
+                    texts.join(", "),
+                    green.name
+                ),
+                placement::way_out(&keys, green.registration_known),
+            ));
         }
     }
 }
 
-/// Labels that kubelets and cloud controllers set, much the same on green as on blue.
-pub fn given_by_cluster(key: &str) -> bool {
-    key != "kubernetes.io/hostname"
-        && (key.starts_with("kubernetes.io/")
-            || key.starts_with("beta.kubernetes.io/")
-            || key.starts_with("topology.")
-            || key.starts_with("failure-domain.")
-            || key.starts_with("node.kubernetes.io/")
-            || key == "eks.amazonaws.com/capacityType")
+/// Taints that blue's nodes have and green's will not.
+fn taints(case: &Case<'_>, out: &mut Vec<Finding>) {
+    for change in &case.changes {
+        let registered = green_nodes::registration(case, change);
+        let known = registered.is_some();
+        let registered = registered.unwrap_or_default().taints;
+        let given = change.green.taints.iter().map(green_nodes::spelled);
+        let given: Vec<Taint> = given.chain(registered).collect();
+        let lost = route::taints_beside_group(case.inventory, change.blue);
+        let lost: Vec<Taint> = lost.into_iter().filter(|t| !given.contains(t)).collect();
+        if lost.is_empty() {
+            continue;
+        }
+        let texts = lost.iter().map(|t| {
+            let value = t.value.as_ref().map(|v| format!("={v}"));
+            format!("{}{}:{}", t.key, value.unwrap_or_default(), t.effect)
+        });
+        let texts: Vec<String> = texts.collect();
+        let mut detail = format!(
+            "its nodes have {}, which the node group does not give them: {} will be without, and takes pods that it keeps off",
+            texts.join(", "),
+            change.green.name
+        );
+        if !known {
+            detail += ", unless the launch template's user data sets it, which was not read";
+        }
+        let refused = lost.iter().any(|t| reserved::refused_taint(&t.key));
+        let fix = if refused {
+            "EKS takes no taint of that domain for a node group: use a key of your own, set it under `nodeGroups[].taints`, and give pods a toleration of it"
+        } else {
+            "set it under `nodeGroups[].taints` if it is to stay"
+        };
+        out.push(Finding::new(
+            Code::HandMadeTaint,
+            format!("node group {}", change.blue.name),
+            detail,
+            fix,
+        ));
+    }
 }

@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::budgets::surge_refusal;
 use super::case::{Case, some};
 use super::codes::Code;
-use super::nodes::given_by_cluster;
-use super::traffic::green_labels;
-use super::{Finding, Severity};
-use crate::model::kube::{Node, Pod, SelectorExpression, Taint};
-use crate::model::marks::{BLUE_TAINT, NODEGROUP_LABEL};
+use super::{Finding, Severity, placement};
+use crate::model::kube::{Pod, Taint};
+use crate::model::marks::BLUE_TAINT;
 use crate::plan::{SingleReplicas, duration};
 use crate::route;
 
@@ -20,7 +18,6 @@ const LONGEST_DEADLINE_SECONDS: i64 = 7 * 86_400;
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let drain = &case.plan.drain;
     let mut ports: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-    let nodes: BTreeMap<&str, &Node> = case.blue_nodes().map(|n| (n.name.as_str(), n)).collect();
     let closed = [taint(BLUE_TAINT), taint("node.kubernetes.io/unschedulable")];
     for pod in case.moving() {
         let subject = format!("pod {}", pod.key);
@@ -76,9 +73,6 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                 .or_default()
                 .push(pod.key.to_string());
         }
-        if let Some(node) = pod.node.as_deref().and_then(|n| nodes.get(n)) {
-            placement(case, pod, node, out);
-        }
     }
     let greens: usize = case
         .changes
@@ -102,6 +96,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         ));
     }
     workloads(case, out);
+    placement::judge(case, out);
 }
 
 fn taint(key: &str) -> Taint {
@@ -109,138 +104,6 @@ fn taint(key: &str) -> Taint {
         key: key.to_owned(),
         value: None,
         effect: "NoSchedule".to_owned(),
-    }
-}
-
-/// What the pod's node affinity requires, where it is one term.
-fn only_term(pod: &Pod) -> impl Iterator<Item = &SelectorExpression> {
-    let terms = pod.scheduling.node_affinity.iter().map(|a| &a.terms);
-    let single = terms.filter(|terms| terms.len() == 1).flatten();
-    single.flat_map(|term| &term.expressions)
-}
-
-/// Whether a pod can run anywhere but on blue.
-fn placement(case: &Case<'_>, pod: &Pod, node: &Node, out: &mut Vec<Finding>) {
-    let wants: Vec<(&String, Vec<&String>)> = pod
-        .node_selector
-        .iter()
-        .map(|(k, v)| (k, vec![v]))
-        .chain(
-            only_term(pod)
-                .filter(|e| e.operator == "In" || e.operator == "Exists")
-                .map(|e| (&e.key, e.values.iter().collect())),
-        )
-        .collect();
-    let elsewhere = case.inventory.nodes.iter().any(|n| {
-        let blue = n.nodegroup().is_some_and(|g| case.blues.contains(g));
-        let labelled = wants.iter().all(|(k, values)| {
-            n.labels
-                .get(*k)
-                .is_some_and(|v| values.is_empty() || values.contains(&v))
-        });
-        !blue
-            && n.is_ready()
-            && !n.unschedulable
-            && labelled
-            && n.taints.iter().all(|t| {
-                t.effect == "PreferNoSchedule" || pod.tolerations.iter().any(|tol| tol.tolerates(t))
-            })
-    });
-    let subject = format!("pod {}", pod.key);
-    let mut reasons: Vec<String> = Vec::new();
-    for change in &case.changes {
-        let labels = green_labels(change);
-        let lost: Vec<String> = wants
-            .iter()
-            .filter(|(key, values)| {
-                // What the node has is what made the pod fit there; an affinity without values only asks for the key.
-                let fits_green = labels
-                    .get(*key)
-                    .is_some_and(|v| values.is_empty() || values.contains(&v));
-                let zone = key.starts_with("topology.kubernetes.io/zone");
-                let zones = route::subnet_zones(case.inventory, change.blue);
-                let zone_kept =
-                    zone && (zones.is_empty() || values.iter().any(|v| zones.contains(*v)));
-                let type_kept = *key == "node.kubernetes.io/instance-type"
-                    && (change.green.instance_types.is_empty()
-                        || values
-                            .iter()
-                            .any(|v| change.green.instance_types.contains(*v)));
-                let typed = *key == "node.kubernetes.io/instance-type";
-                let given = given_by_cluster(key) && !zone && !typed;
-                node.labels.contains_key(*key) && !fits_green && !zone_kept && !type_kept && !given
-            })
-            .map(|(key, values)| {
-                format!(
-                    "{key}={}",
-                    values
-                        .iter()
-                        .map(|v| v.as_str())
-                        .collect::<Vec<_>>()
-                        .join("|")
-                )
-            })
-            .collect();
-        if lost.is_empty() {
-            let added =
-                change.green.taints.iter().filter(|t| {
-                    t.effect != "PREFER_NO_SCHEDULE" && !change.blue.taints.contains(t)
-                });
-            let missing: Vec<String> = added
-                .filter(|t| {
-                    let effect = if t.effect == "NO_EXECUTE" {
-                        "NoExecute"
-                    } else {
-                        "NoSchedule"
-                    };
-                    let taint = Taint {
-                        key: t.key.clone(),
-                        value: t.value.clone(),
-                        effect: effect.to_owned(),
-                    };
-                    !pod.tolerations.iter().any(|tol| tol.tolerates(&taint))
-                })
-                .map(|t| t.key.clone())
-                .collect();
-            if missing.is_empty() {
-                return;
-            }
-            if node.nodegroup() == Some(&change.blue.name) && !elsewhere {
-                let detail = format!(
-                    "{} has the taint {}, which it does not tolerate",
-                    change.green.name,
-                    missing.join(", ")
-                );
-                out.push(Finding::new(
-                    Code::NewTaint,
-                    &subject,
-                    detail,
-                    "take the taint out of the plan, or give the pod a toleration",
-                ));
-                return;
-            }
-            continue;
-        }
-        reasons.push(format!("{} has no {}", change.green.name, lost.join(", ")));
-    }
-    if !reasons.is_empty() && !elsewhere && reasons.len() == case.changes.len() {
-        let fix = if wants.iter().any(|(k, _)| *k == "kubernetes.io/hostname") {
-            "it names a node: take that out of its nodeSelector or affinity".to_owned()
-        } else if wants
-            .iter()
-            .any(|(k, _)| *k == NODEGROUP_LABEL || k.starts_with("alpha.eksctl.io/"))
-        {
-            "it names its node group: select by a label that green has too".to_owned()
-        } else {
-            "set the label under `nodeGroups[].labels`, or change its nodeSelector or affinity"
-                .to_owned()
-        };
-        out.push(Finding::new(
-            Code::PinnedToBlue,
-            subject,
-            reasons.join("; "),
-            fix,
-        ));
     }
 }
 

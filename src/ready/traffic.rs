@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Finding;
 use super::case::{Case, Change, some};
 use super::codes::Code;
-use super::nodes::given_by_cluster;
+use super::green_nodes::given_by_cluster;
 use crate::model::elb::{is_classic, served_text};
 use crate::model::kube::Node;
 use crate::model::marks::NODEGROUP_LABEL;

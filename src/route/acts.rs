@@ -6,7 +6,7 @@ use super::draft::{Draft, Sketch};
 use super::migrate::Move;
 use super::problem::Obstacle;
 use super::traffic::{self, Pair};
-use super::{DrainSpec, ShiftSpec, StepSpec, clone, estimate, served};
+use super::{DrainSpec, ShiftSpec, StepSpec, clone, estimate, registered, served};
 use crate::model::eks::NodegroupTaint;
 use crate::model::elb::served_text;
 use crate::model::marks;
@@ -134,6 +134,7 @@ pub fn create(draft: &mut Draft<'_>, m: &Move<'_, '_>) {
         zones,
         copy_asg_tags: true,
         template_from,
+        lasting_taints: registered::lasting_taints(draft.inventory, origin, wish),
         surge,
         timeout: wish.timeout,
     };

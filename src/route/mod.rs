@@ -11,6 +11,7 @@ pub mod gates;
 mod migrate;
 mod naming;
 mod problem;
+mod registered;
 mod served;
 mod traffic;
 pub mod types;
@@ -30,6 +31,7 @@ pub use fleet::{
     custom_image, moves_itself, oldest_allowed, oldest_kubelet, template, template_of_green,
 };
 pub use problem::{Obstacle, RouteProblem};
+pub use registered::{registration, taints_beside_group};
 pub use served::{
     LocalBackend, behind, controlled, daemon_backends, local_backend, registered_by_hand,
 };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::consent::ConsentScope;
 use crate::model::eks::{AddonChange, NewNodegroup, NodegroupTaint};
+use crate::model::kube::Taint;
 use crate::model::{AddonVersion, Minor};
 
 /// The steps, in order, and what a reader should know of them.
@@ -136,6 +137,9 @@ pub enum StepSpec {
         copy_asg_tags: bool,
         /// For a group with a custom AMI: use the newest version of this template that `LaunchTemplate` made.
         template_from: Option<String>,
+        /// Taints that its nodes register themselves with, or that blue's nodes have: no startup taints.
+        #[serde(default)]
+        lasting_taints: Vec<Taint>,
         /// Green starts with this many nodes, and the drain grows it; absent: it stands whole, as large as blue.
         #[serde(default)]
         surge: Option<u32>,

@@ -168,22 +168,24 @@ impl AffinityState {
 
     /// Why a node does not take the pod.
     pub fn refusal(&self, node: usize) -> Option<Refusal> {
-        if self.existing.iter().any(|t| t.has_pods(node)) {
-            return Some(Refusal::ExistingAntiAffinity);
+        if let Some(term) = self.near.iter().find(|t| !t.has_pods(node)) {
+            let lacks_label = |t: &TermState| t.topology.domain(node).is_none();
+            // The first of pods that want to be together is near to itself.
+            let none_anywhere = self.near.iter().all(|t| t.counts.iter().all(|c| *c == 0));
+            let first = none_anywhere && self.near_itself && !self.near.iter().any(lacks_label);
+            if !first {
+                return Some(Refusal::PodAffinity {
+                    key: term.key.clone(),
+                });
+            }
         }
         if let Some(term) = self.away.iter().find(|t| t.has_pods(node)) {
             return Some(Refusal::PodAntiAffinity {
                 key: term.key.clone(),
             });
         }
-        let lacks = |t: &&TermState| t.topology.domain(node).is_none();
-        let missing = self.near.iter().find(|t| !t.has_pods(node))?;
-        // The first of pods that want to be together is near to itself.
-        let none_anywhere = self.near.iter().all(|t| t.counts.iter().all(|c| *c == 0));
-        let first = none_anywhere && self.near_itself && !self.near.iter().any(|t| lacks(&t));
-        (!first).then(|| Refusal::PodAffinity {
-            key: missing.key.clone(),
-        })
+        let repelled = self.existing.iter().any(|t| t.has_pods(node));
+        repelled.then_some(Refusal::ExistingAntiAffinity)
     }
 }
 

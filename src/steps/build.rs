@@ -86,6 +86,7 @@ pub fn build(
             zones,
             copy_asg_tags,
             template_from,
+            lasting_taints,
             surge,
             timeout,
         } => {
@@ -96,6 +97,7 @@ pub fn build(
                 zones,
                 copy_asg_tags,
                 template_from: template_from.and_then(|t| template_source(route, &id, &t)),
+                lasting_taints,
                 surge,
                 timeout,
             };

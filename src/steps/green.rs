@@ -11,10 +11,10 @@ use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::k8s::cache::Snapshot;
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::eks::{HealthIssue, LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
-use crate::model::kube::{Node, Workload};
+use crate::model::kube::{Node, Taint, Workload};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
-use crate::scheduling::node_affinity;
+use crate::scheduling::{node_affinity, tolerations};
 use crate::steps::drain::{self, GreenDrain, GreenSeen};
 use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
@@ -35,6 +35,8 @@ pub struct Wish {
     pub copy_asg_tags: bool,
     /// The launch template version that this run made and that is to be used.
     pub template_from: Option<TemplateSource>,
+    /// Taints that its nodes keep although the group does not name them.
+    pub lasting_taints: Vec<Taint>,
     /// Green starts with this many nodes, and the drain grows it.
     pub surge: Option<u32>,
     pub timeout: Duration,
@@ -214,8 +216,10 @@ impl Green {
                 .taints
                 .iter()
                 .filter(|t| {
+                    let lasting = |l: &Taint| l.key == t.key;
                     t.effect != "PreferNoSchedule"
                         && !self.wish.group.taints.iter().any(|g| g.key == t.key)
+                        && !self.wish.lasting_taints.iter().any(lasting)
                 })
                 .map(|t| t.key.clone())
                 .collect();
@@ -263,14 +267,14 @@ fn daemons(snapshot: &Snapshot, nodes: &[std::sync::Arc<Node>], sets: &[Workload
     missing
 }
 
-/// Whether a DaemonSet puts a pod on the node, by selector, affinity and taints.
+/// Whether the DaemonSet controller puts a pod on the node. What keeps pods off while a node is starting does not last.
 fn belongs(set: &Workload, node: &Node) -> bool {
+    let starting = |t: &&Taint| t.key.starts_with("node.kubernetes.io/");
+    let lasting: Vec<Taint> = (node.taints.iter().filter(|t| !starting(t)))
+        .cloned()
+        .collect();
     node_affinity::matches_workload(set, &node.name, &node.labels)
-        && node
-            .taints
-            .iter()
-            .filter(|t| t.effect != "PreferNoSchedule" && !t.key.starts_with("node.kubernetes.io/"))
-            .all(|t| set.tolerations.iter().any(|tol| tol.tolerates(t)))
+        && tolerations::untolerated_by_daemon(&lasting, &set.tolerations).is_none()
 }
 
 impl Step<World> for Green {

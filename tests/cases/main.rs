@@ -6,6 +6,7 @@
 mod budgets;
 mod images;
 mod limits;
+mod selectors;
 mod sick;
 
 use std::collections::BTreeMap;

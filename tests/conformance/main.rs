@@ -8,4 +8,5 @@ mod bodies;
 mod call;
 mod drain_facts;
 mod real;
+mod scheduling;
 mod twin;

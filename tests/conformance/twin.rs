@@ -30,6 +30,7 @@ macro_rules! all {
             a_pod_that_tolerates_everything_comes_back_to_its_cordoned_and_tainted_node,
             who_may_evict_can_be_asked,
             a_restart_keeps_the_old_pod_while_the_new_one_is_not_ready,
+            a_pod_gets_a_node_exactly_where_the_evaluator_says_that_one_suits_it,
         );
     };
 }

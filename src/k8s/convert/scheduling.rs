@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::quantity::{other_resources, quantities, resources_of};
@@ -82,9 +83,14 @@ pub fn node_selector(selector: v1::NodeSelector) -> NodeSelector {
 /// the sidecars started before it, whichever is more; what the pod asks for as a whole takes the place of it; then the
 /// overhead.
 pub fn requests(spec: &v1::PodSpec) -> BTreeMap<String, i64> {
+    // A limit without a request is the request; the API server says so in pods, and not yet in templates.
     let of = |r: &Option<v1::ResourceRequirements>| {
-        let requests = r.as_ref().and_then(|r| r.requests.as_ref());
-        requests.map(quantities).unwrap_or_default()
+        let of = |list: Option<&BTreeMap<String, Quantity>>| list.map(quantities);
+        let limits = of(r.as_ref().and_then(|r| r.limits.as_ref()));
+        let requests = of(r.as_ref().and_then(|r| r.requests.as_ref()));
+        let mut all = limits.unwrap_or_default();
+        all.extend(requests.unwrap_or_default());
+        all
     };
     let mut sidecars = BTreeMap::new();
     let mut most = BTreeMap::new();

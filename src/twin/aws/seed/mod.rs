@@ -12,7 +12,9 @@ use super::ec2::{images, types};
 use super::state::*;
 use crate::model::ec2::LaunchOptions;
 use crate::model::limits::{Limits, cpu_class};
+use crate::model::node_registration::NodeRegistration;
 use crate::model::snapshot::Snapshot;
+use crate::model::user_data::UserDataTraits;
 use crate::model::{Inventory, eks as model};
 
 pub use controller::BINDINGS;
@@ -202,7 +204,25 @@ fn seed_templates(cloud: &mut Cloud, inventory: &Inventory) {
         let mut data = Map::new();
         // A snapshot keeps what user data does, not its text.
         let traits = version.options.user_data.filter(|t| !t.is_empty());
-        let user_data = version.user_data.clone().or(traits.map(|t| t.stand_in()));
+        let registered = version.options.registration.clone().unwrap_or_default();
+        let stand_in = match traits {
+            None if registered == NodeRegistration::default() => None,
+            Some(traits) if traits.is_toml => {
+                Some(traits.stand_in_with(&registered.stand_in_settings()))
+            }
+            traits => {
+                let script = UserDataTraits {
+                    has_scripts: true,
+                    ..UserDataTraits::default()
+                };
+                Some(
+                    traits
+                        .unwrap_or(script)
+                        .stand_in_with(&registered.stand_in()),
+                )
+            }
+        };
+        let user_data = version.user_data.clone().or(stand_in);
         for (member, value) in [
             ("ImageId", &version.image),
             ("InstanceType", &version.instance_type),

@@ -1,0 +1,276 @@
+//! Whether each pod of blue could run on any node but blue's, by node selectors and taints.
+
+use std::collections::HashMap;
+
+use super::case::Case;
+use super::codes::Code;
+use super::green_nodes;
+use super::{Finding, Severity};
+use crate::model::kube::{Node, Pod, SelectorExpression, Toleration};
+use crate::model::marks::NODEGROUP_LABEL;
+use crate::model::scheduling::{NodeSelector, NodeSelectorTerm};
+use crate::scheduling::{node_affinity, reserved, tolerations};
+
+/// One green and the kinds of nodes it may have.
+pub struct Green {
+    pub name: String,
+    pub kinds: Vec<Node>,
+    /// Whether the user data of its launch template was read.
+    pub registration_known: bool,
+}
+
+/// All greens of a case.
+pub fn greens(case: &Case<'_>) -> Vec<Green> {
+    let greens = case.changes.iter().map(|change| Green {
+        name: change.green.name.clone(),
+        kinds: green_nodes::kinds(case, change),
+        registration_known: green_nodes::registration(case, change).is_some(),
+    });
+    greens.collect()
+}
+
+/// What a pod asks of a node by itself.
+pub struct Wants<'a> {
+    pub node_selector: &'a std::collections::BTreeMap<String, String>,
+    pub affinity: Option<&'a NodeSelector>,
+    pub tolerations: &'a [Toleration],
+}
+
+impl<'a> Wants<'a> {
+    fn of(pod: &'a Pod) -> Self {
+        Self {
+            node_selector: &pod.node_selector,
+            affinity: pod.scheduling.node_affinity.as_ref(),
+            tolerations: &pod.tolerations,
+        }
+    }
+
+    fn selects(&self, node: &Node) -> bool {
+        self.missing(node).is_empty()
+    }
+
+    /// Selects the node without the labels that programs in the cluster set.
+    fn selects_without_discovered(&self, node: &Node) -> bool {
+        let mut plain = node.clone();
+        plain.labels.retain(|key, _| !reserved::discovered(key));
+        self.selects(&plain)
+    }
+
+    /// What the node lacks; of alternatives the one that lacks least.
+    pub fn missing(&self, node: &Node) -> Vec<Lack> {
+        let mut missing: Vec<Lack> = (self.node_selector.iter())
+            .filter(|(key, value)| node.labels.get(*key) != Some(value))
+            .map(|(key, value)| Lack {
+                key: key.clone(),
+                text: format!("{key}={value}"),
+            })
+            .collect();
+        if let Some(affinity) = self.affinity
+            && !node_affinity::matches(affinity, &node.name, &node.labels)
+        {
+            let terms = affinity.terms.iter().map(|t| lacks_of_term(t, node));
+            let least = terms.filter(|l| !l.is_empty()).min_by_key(Vec::len);
+            missing.extend(least.unwrap_or_else(|| {
+                vec![Lack {
+                    key: String::new(),
+                    text: "what its empty node affinity asks for".to_owned(),
+                }]
+            }));
+        }
+        missing
+    }
+}
+
+/// Something that a node lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    pub key: String,
+    pub text: String,
+}
+
+fn lacks_of_term(term: &NodeSelectorTerm, node: &Node) -> Vec<Lack> {
+    let unmet = |e: &&SelectorExpression| !node_affinity::expression_matches(e, &node.labels);
+    let expressions = term.expressions.iter().filter(unmet).map(|e| {
+        let values = e.values.join("|");
+        let text = match e.operator.as_str() {
+            "In" => format!("{}={values}", e.key),
+            "NotIn" => format!("{} other than {values}", e.key),
+            "Exists" => format!("label {}", e.key),
+            "DoesNotExist" => format!("absence of label {}", e.key),
+            "Gt" => format!("{} above {values}", e.key),
+            "Lt" => format!("{} below {values}", e.key),
+            other => format!("{} {other} {values}", e.key),
+        };
+        Lack {
+            key: e.key.clone(),
+            text,
+        }
+    });
+    let named = |f: &&SelectorExpression| {
+        let one = NodeSelectorTerm {
+            expressions: Vec::new(),
+            fields: vec![(*f).clone()],
+        };
+        !node_affinity::term_matches(&one, &node.name, &node.labels)
+    };
+    let fields = term.fields.iter().filter(named).map(|f| Lack {
+        key: f.key.clone(),
+        text: format!("{} {} {}", f.key, f.operator, f.values.join("|")),
+    });
+    expressions.chain(fields).collect()
+}
+
+/// What is to be said of a pod.
+#[derive(Clone)]
+enum Verdict {
+    Fits,
+    /// Only with labels that programs in the cluster set.
+    Discovered(Vec<String>),
+    Pinned {
+        reasons: String,
+        fix: String,
+    },
+    Taint {
+        detail: String,
+    },
+}
+
+/// Judges where the pods that move could run.
+pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+    if case.changes.is_empty() {
+        return;
+    }
+    let greens = greens(case);
+    let blue = |n: &Node| n.nodegroup().is_some_and(|g| case.blues.contains(g));
+    let others: Vec<&Node> = (case.inventory.nodes.iter())
+        .filter(|n| !blue(n) && n.is_ready() && !n.unschedulable && !n.deleting)
+        .collect();
+    // Pods of one owner ask for the same.
+    let mut known: HashMap<(&str, &str), Vec<(&Pod, Verdict)>> = HashMap::new();
+    for pod in case.moving() {
+        let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
+        let brothers = known.entry((&pod.key.namespace, owner)).or_default();
+        let alike = brothers.iter().find(|(other, _)| {
+            other.node_selector == pod.node_selector
+                && other.tolerations == pod.tolerations
+                && other.scheduling.node_affinity == pod.scheduling.node_affinity
+        });
+        let verdict = match alike {
+            Some((_, verdict)) => verdict.clone(),
+            None => {
+                let verdict = verdict_of(&Wants::of(pod), &greens, &others);
+                brothers.push((pod, verdict.clone()));
+                verdict
+            }
+        };
+        tell(pod, verdict, out);
+    }
+}
+
+fn verdict_of(wants: &Wants<'_>, greens: &[Green], others: &[&Node]) -> Verdict {
+    let all = || {
+        let kinds = greens.iter().flat_map(|g| &g.kinds);
+        kinds.chain(others.iter().copied())
+    };
+    let tolerated = |n: &&Node| tolerations::untolerated(&n.taints, wants.tolerations).is_none();
+    let selected: Vec<&Node> = all().filter(|n| wants.selects(n)).collect();
+    let fitting: Vec<&Node> = selected.iter().copied().filter(tolerated).collect();
+    if fitting
+        .iter()
+        .any(|n| others.iter().any(|o| o.name == n.name) || wants.selects_without_discovered(n))
+    {
+        return Verdict::Fits;
+    }
+    if !fitting.is_empty() {
+        let keys = wants.node_selector.keys();
+        let terms = wants.affinity.iter().flat_map(|a| &a.terms);
+        let of_terms = terms.flat_map(|t| t.expressions.iter().map(|e| &e.key));
+        let discovered = keys.chain(of_terms).filter(|k| reserved::discovered(k));
+        let mut discovered: Vec<String> = discovered.cloned().collect();
+        discovered.sort();
+        discovered.dedup();
+        return Verdict::Discovered(discovered);
+    }
+    for green in greens {
+        let taint = green.kinds.iter().filter(|n| wants.selects(n));
+        let taint = taint
+            .filter_map(|n| tolerations::untolerated(&n.taints, wants.tolerations))
+            .next();
+        if let Some(taint) = taint {
+            let detail = format!(
+                "{} has the taint {}, which it does not tolerate",
+                green.name, taint.key
+            );
+            return Verdict::Taint { detail };
+        }
+    }
+    let least = |green: &Green| {
+        let lacks = green.kinds.iter().map(|n| wants.missing(n));
+        lacks.min_by_key(Vec::len).unwrap_or_default()
+    };
+    let lacks: Vec<(&Green, Vec<Lack>)> = greens.iter().map(|g| (g, least(g))).collect();
+    let reasons = lacks.iter().map(|(green, lacks)| {
+        let texts: Vec<&str> = lacks.iter().map(|l| l.text.as_str()).collect();
+        format!("{} has no {}", green.name, texts.join(", "))
+    });
+    let reasons: Vec<String> = reasons.collect();
+    let keys: Vec<&str> = lacks
+        .iter()
+        .flat_map(|(_, lacks)| lacks.iter().map(|l| l.key.as_str()))
+        .collect();
+    let known = lacks.iter().all(|(green, _)| green.registration_known);
+    Verdict::Pinned {
+        reasons: reasons.join("; "),
+        fix: way_out(&keys, known),
+    }
+}
+
+/// What to do about labels that green's nodes will lack. Never to set a label that EKS or the kubelet refuses.
+pub fn way_out(keys: &[&str], registration_known: bool) -> String {
+    let any = |wanted: &dyn Fn(&str) -> bool| keys.iter().any(|k| wanted(k));
+    if any(&|k| k == "kubernetes.io/hostname" || k == "metadata.name") {
+        return "it names a node: take that out of its nodeSelector or affinity".to_owned();
+    }
+    if any(&|k| k == NODEGROUP_LABEL || k.starts_with("alpha.eksctl.io/")) {
+        return "it names its node group: select by a label that green has too".to_owned();
+    }
+    if any(&|k| green_nodes::given_by_cluster(k)) {
+        return "green's nodes are of another kind than blue's: give the group such an image, instance type or subnet in the plan, or change its nodeSelector or affinity".to_owned();
+    }
+    if let Some(key) = keys.iter().find(|k| reserved::reserved_domain(k)) {
+        let domain = key.split('/').next().unwrap_or_default();
+        return format!(
+            "EKS and the kubelet take no label of {domain} for a node group: select by a label of your own instead, and set that under `nodeGroups[].labels`"
+        );
+    }
+    let mut fix =
+        "set the label under `nodeGroups[].labels`, or change its nodeSelector or affinity"
+            .to_owned();
+    if !registration_known {
+        fix += "; if the launch template's user data sets it, which was not read, green has it too";
+    }
+    fix
+}
+
+fn tell(pod: &Pod, verdict: Verdict, out: &mut Vec<Finding>) {
+    let subject = format!("pod {}", pod.key);
+    match verdict {
+        Verdict::Fits => {}
+        Verdict::Discovered(keys) => {
+            let detail = format!(
+                "it selects {}, which programs in the cluster set on nodes that have joined: green's nodes have it once they have run there",
+                keys.join(", ")
+            );
+            let fix = "make sure that the DaemonSet which sets the label runs on green too";
+            let finding = Finding::new(Code::PinnedToBlue, subject, detail, fix);
+            out.push(finding.weighing(Severity::Warning));
+        }
+        Verdict::Pinned { reasons, fix } => {
+            out.push(Finding::new(Code::PinnedToBlue, subject, reasons, fix));
+        }
+        Verdict::Taint { detail } => {
+            let fix = "take the taint out of the plan, or give the pod a toleration";
+            out.push(Finding::new(Code::NewTaint, subject, detail, fix));
+        }
+    }
+}
