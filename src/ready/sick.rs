@@ -76,14 +76,14 @@ fn terminating(case: &Case<'_>, out: &mut Vec<Finding>) {
         let Some(since) = pod.deletion_timestamp.filter(|_| on_blue) else {
             continue;
         };
-        if pod.daemon() || pod.mirror || pod.finished() {
+        if pod.daemon() || pod.mirror {
             continue;
         }
         let held: Vec<&str> = (pod.finalizers.iter().map(String::as_str))
             .filter(|f| *f != JOB_TRACKING)
             .collect();
         let long = newest.is_some_and(|now| now.duration_since(since) > LONG);
-        if held.is_empty() && !long {
+        if held.is_empty() && (!long || pod.finished()) {
             continue;
         }
         let (why, fix) = if held.is_empty() {
@@ -105,15 +105,22 @@ fn terminating(case: &Case<'_>, out: &mut Vec<Finding>) {
             )
         };
         let node = pod.node.as_deref().unwrap_or_default();
-        let detail = format!(
-            "it has been Terminating since {since} on {node}, and {why}; the drain would wait for it in vain"
-        );
-        out.push(Finding::new(
+        let (severity, then) = if pod.finished() {
+            (
+                Severity::Warning,
+                "its containers have ended, so that the drain does not wait for it",
+            )
+        } else {
+            (Severity::Blocker, "the drain would wait for it in vain")
+        };
+        let detail = format!("it has been Terminating since {since} on {node}, and {why}; {then}");
+        let finding = Finding::new(
             Code::StuckTerminating,
             format!("pod {}", pod.key),
             detail,
             fix,
-        ));
+        );
+        out.push(finding.weighing(severity));
     }
 }
 

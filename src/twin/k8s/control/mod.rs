@@ -18,6 +18,7 @@ pub(super) mod volumes;
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::Due;
@@ -27,6 +28,9 @@ use super::json::{at, text};
 use super::kinds::*;
 use super::store::{Change, Name, Object};
 use super::{autoscaler, drain_cleaner, kubelet, scheduler};
+
+/// How long after its time a pod of a snapshot is still there to be one that does not go.
+const LONG_OVERDUE: SignedDuration = SignedDuration::from_mins(5);
 
 /// A piece of work: one controller looks at one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,10 +161,23 @@ impl Cluster {
             self.soon(Work::Taints(name.name));
         }
         for name in names(self, PODS) {
-            if let Some(pod) = self.store.index.pods.get(&name).cloned() {
+            if let Some(pod) = self.store.index.pods.get(&name).cloned()
+                && !(pod.deleting && self.is_stuck(&name))
+            {
                 self.pod_arrives(&pod);
             }
         }
+    }
+
+    /// Whether a snapshot's pod was due to be gone long before: what kept it will keep it.
+    fn is_stuck(&self, name: &Name) -> bool {
+        let pod = self.store.find(PODS, name);
+        let due = pod.and_then(|p| {
+            text(p, "metadata.deletionTimestamp")
+                .parse::<Timestamp>()
+                .ok()
+        });
+        due.is_some_and(|due| self.now.duration_since(due) > LONG_OVERDUE)
     }
 
     fn hear(&mut self, change: &Change) {
