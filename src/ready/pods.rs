@@ -6,10 +6,9 @@ use super::budgets::surge_refusal;
 use super::case::{Case, some};
 use super::codes::Code;
 use super::{Finding, Severity, placement};
-use crate::model::kube::{Pod, Taint};
+use crate::model::kube::Taint;
 use crate::model::marks::BLUE_TAINT;
 use crate::plan::{SingleReplicas, duration};
-use crate::route;
 
 /// A plan's longest deadline.
 const LONGEST_DEADLINE_SECONDS: i64 = 7 * 86_400;
