@@ -135,12 +135,12 @@ fn labels(r: &mut Reader, node: &Node, path: &str) -> BTreeMap<String, String> {
                 format!("`{}` is no label key", shorten(&key)),
                 "a key has up to 63 letters, digits, `-`, `_` and `.`, with an optional `prefix/`",
             );
-        } else if !word(&value) {
+        } else if !word(&value) || !ends_in_letters(&value) {
             r.note(
                 "plan::value",
                 entry.value.at,
                 format!("`{}` is no label value", shorten(&value)),
-                "a value has up to 63 letters, digits, `-`, `_` and `.`",
+                "EKS takes a value of up to 63 letters, digits, `-`, `_` and `.` that begins and ends with a letter or digit",
             );
         } else if reserved::refused_label(&key) || key.starts_with("alpha.eksctl.io/") {
             r.note(
@@ -154,6 +154,11 @@ fn labels(r: &mut Reader, node: &Node, path: &str) -> BTreeMap<String, String> {
         }
     }
     all
+}
+
+fn ends_in_letters(value: &str) -> bool {
+    let letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    letter(value.chars().next()) && letter(value.chars().last())
 }
 
 fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
@@ -182,7 +187,7 @@ fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
                 |t| t.len() <= 253 && t != crate::model::marks::BLUE_TAINT,
             )
             .filter(|key| {
-                let refused = reserved::refused_taint(key);
+                let refused = reserved::reserved_domain(key);
                 if refused {
                     r.note(
                         "plan::value",

@@ -213,7 +213,7 @@ fn taints(case: &Case<'_>, out: &mut Vec<Finding>) {
         if !known {
             detail += ", unless the launch template's user data sets it, which was not read";
         }
-        let refused = lost.iter().any(|t| reserved::refused_taint(&t.key));
+        let refused = lost.iter().any(|t| reserved::reserved_domain(&t.key));
         let fix = if refused {
             "EKS takes no taint of that domain for a node group: use a key of your own, set it under `nodeGroups[].taints`, and give pods a toleration of it"
         } else {

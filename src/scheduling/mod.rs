@@ -1,7 +1,7 @@
 //! Whether a pod can run on a node, decided as the filters of the Kubernetes scheduler decide it. Pure: nodes may be real
 //! ones or templates of a node group that is yet to be made. What a score would prefer is left out.
 //!
-//! Source: the plugins in <https://github.com/kubernetes/kubernetes/tree/master/pkg/scheduler/framework/plugins>.
+//! What the scheduler does is in facts K8S-SCHED-1 to K8S-SCHED-5.
 
 pub mod cluster;
 pub mod node_affinity;

@@ -1,11 +1,11 @@
-//! Labels and taints that nobody can give a node group: EKS refuses them, or the kubelet does not start with them.
+//! Labels and taints that nobody can give a node group: EKS refuses them, or the kubelet does not start with them
+//! (EKS-NG-30).
 
 /// Domains whose names, and those of their subdomains, EKS refuses as a prefix of a label or taint of a node group.
 const RESERVED_DOMAINS: [&str; 3] = ["kubernetes.io", "k8s.io", "eks.amazonaws.com"];
 
-/// Prefixes of the reserved domains that a kubelet may register itself with.
-/// Source: <https://kubernetes.io/docs/reference/command-line-tools-reference/kubelet/> (`--node-labels`).
-const KUBELET_PREFIXES: [&str; 2] = ["node.kubernetes.io", "kubelet.kubernetes.io"];
+/// Domains of those that a kubelet may register itself with.
+const KUBELET_DOMAINS: [&str; 2] = ["node.kubernetes.io", "kubelet.kubernetes.io"];
 
 /// Prefixes of labels that programs in the cluster set on each node after it has joined, by what they find there.
 const DISCOVERED_DOMAINS: [&str; 9] = [
@@ -20,17 +20,12 @@ const DISCOVERED_DOMAINS: [&str; 9] = [
     "mellanox.com",
 ];
 
-/// Whether EKS refuses the key as a label of a node group, or the kubelet refuses it.
+/// Whether a node group with this label is refused, or its nodes do not join.
 pub fn refused_label(key: &str) -> bool {
-    reserved_domain(key) && prefix(key).is_some_and(|p| !in_any(p, &KUBELET_PREFIXES))
+    reserved_domain(key) && prefix(key).is_some_and(|p| !in_any(p, &KUBELET_DOMAINS))
 }
 
-/// Whether EKS refuses the key as a taint of a node group.
-pub fn refused_taint(key: &str) -> bool {
-    reserved_domain(key)
-}
-
-/// Whether the key is of a domain that is kept for Kubernetes and EKS; advice never asks to set such a one.
+/// Whether the key is of a domain that is kept for Kubernetes and EKS; advice never asks to set such a label.
 pub fn reserved_domain(key: &str) -> bool {
     prefix(key).is_some_and(|p| in_any(p, &RESERVED_DOMAINS))
 }
@@ -65,12 +60,12 @@ mod tests {
             "eks.amazonaws.com/pool",
             "sub.eks.amazonaws.com/pool",
         ] {
-            assert!(refused_label(key) && refused_taint(key), "{key}");
+            assert!(reserved_domain(key) && refused_label(key), "{key}");
         }
         for key in ["pool", "mykubernetes.io/x", "example.com/kubernetes.io"] {
-            assert!(!refused_label(key) && !refused_taint(key), "{key}");
+            assert!(!reserved_domain(key), "{key}");
         }
         assert!(!refused_label("node.kubernetes.io/pool"));
-        assert!(refused_taint("node.kubernetes.io/pool"));
+        assert!(reserved_domain("node.kubernetes.io/pool"));
     }
 }
