@@ -60,6 +60,7 @@ COMMON_EC2 = {
     "IdempotentParameterMismatch",
     "InsufficientInstanceCapacity",
     "InternalError",
+    "InvalidAMIID.Malformed",
     "InvalidAMIID.NotFound",
     "InvalidAction",
     "InvalidInstanceID.NotFound",

@@ -394,3 +394,38 @@ async fn a_version_s_schema_knows_what_the_running_one_is_configured_with_but_th
         assert_eq!(schema["additionalProperties"], false);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_degraded_group_stays_so_at_any_size_until_a_node_joins() {
+    let asked = expense_dev();
+    create(&asked, "sick")
+        .instance_types("t3.large")
+        .send()
+        .await
+        .unwrap();
+    asked.until("sick", "ACTIVE").await;
+    asked.twin.with(|world| {
+        let groups = &mut world.cloud.eks.as_mut().unwrap().nodegroups;
+        let group = groups.get_mut("sick").unwrap();
+        group.status = "DEGRADED".into();
+        group.degraded = true;
+    });
+    let size = |desired| {
+        let sizes = NodegroupScalingConfig::builder();
+        let sizes = sizes.min_size(0).max_size(6).desired_size(desired).build();
+        asked
+            .eks
+            .update_nodegroup_config()
+            .cluster_name(CLUSTER)
+            .nodegroup_name("sick")
+            .scaling_config(sizes)
+            .send()
+    };
+    size(0).await.unwrap();
+    seconds(3600).await;
+    assert_eq!(asked.until("sick", "DEGRADED").await, 0);
+    size(1).await.unwrap();
+    asked.until("sick", "ACTIVE").await;
+    seconds(3600).await;
+    assert_eq!(asked.until("sick", "ACTIVE").await, 0);
+}

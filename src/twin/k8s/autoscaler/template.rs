@@ -74,6 +74,9 @@ fn template_like(cluster: &Cluster, node: &Node) -> Node {
     let mut new = node.clone();
     new.name = format!("template-for-{}", node.name);
     new.instance.clear();
+    // A new node is a place of its own to spreads and anti-affinity.
+    let hostname = "kubernetes.io/hostname".to_owned();
+    new.labels.insert(hostname, new.name.clone());
     new.taints
         .retain(|t| !t.key.starts_with("node.kubernetes.io/") && t.key != LEAVING_TAINT);
     for pod in cluster.store.pods_on(&node.name) {

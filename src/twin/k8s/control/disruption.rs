@@ -120,7 +120,7 @@ pub fn expectation(
     pods: &[Arc<Pod>],
 ) -> Result<(i64, i64), String> {
     if let Some(most) = at(budget, "spec.maxUnavailable") {
-        let expected = scale(cluster, pods)?;
+        let expected = scale(cluster, budget, pods)?;
         let most = scaled(Some(most), expected, true).ok_or("invalid value for IntOrString")?;
         return Ok((expected, (expected - most).max(0)));
     }
@@ -130,13 +130,16 @@ pub fn expectation(
     if let Some(least) = least.as_i64() {
         return Ok((pods.len() as i64, least));
     }
-    let expected = scale(cluster, pods)?;
+    let expected = scale(cluster, budget, pods)?;
     let least = scaled(Some(least), expected, true).ok_or("invalid value for IntOrString")?;
     Ok((expected, least))
 }
 
 /// The sum of what the pods' controllers are to run; a pod without a controller counts for nothing.
-pub fn scale(cluster: &Cluster, pods: &[Arc<Pod>]) -> Result<i64, String> {
+///
+/// A snapshot has no objects of other kinds than Kubernetes' own, so what it shows of the budget says whether they have a
+/// scale, and how large it is.
+pub fn scale(cluster: &Cluster, budget: &Value, pods: &[Arc<Pod>]) -> Result<i64, String> {
     let mut by_controller: BTreeMap<String, i64> = BTreeMap::new();
     let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
     for pod in pods {
@@ -144,13 +147,36 @@ pub fn scale(cluster: &Cluster, pods: &[Arc<Pod>]) -> Result<i64, String> {
         if seen.insert(&owner.uid, ()).is_some() {
             continue;
         }
-        let (uid, replicas) = controller_scale(cluster, pod, owner)?;
+        let scale = controller_scale(cluster, pod, owner);
+        let expected = number(budget, "status.expectedPods").unwrap_or(0);
+        let failed = condition(budget, ALLOWED).filter(|c| text(c, "reason") == "SyncFailed");
+        let (uid, replicas) = match (scale, failed) {
+            (Ok(known), _) => known,
+            (Err(ScaleError::NoController(why)), _) => return Err(why),
+            (Err(ScaleError::NoScale(_)), Some(failed)) => {
+                return Err(text(failed, "message").to_owned());
+            }
+            (Err(ScaleError::NoScale(_)), None) if expected > 0 => return Ok(expected),
+            (Err(ScaleError::NoScale(why)), None) => return Err(why),
+        };
         by_controller.insert(uid, replicas);
     }
     Ok(by_controller.values().sum())
 }
 
-fn controller_scale(cluster: &Cluster, pod: &Pod, owner: &Owner) -> Result<(String, i64), String> {
+/// Why a controller's scale is not known.
+enum ScaleError {
+    /// It is not there.
+    NoController(String),
+    /// As far as the twin knows, its kind has none.
+    NoScale(String),
+}
+
+fn controller_scale(
+    cluster: &Cluster,
+    pod: &Pod,
+    owner: &Owner,
+) -> Result<(String, i64), ScaleError> {
     let find = |res: Res, name: &str, uid: &str| {
         let found = cluster.store.find(res, &Name::new(pod.ns.clone(), name))?;
         (text(found, "metadata.uid") == uid).then_some(found)
@@ -161,7 +187,8 @@ fn controller_scale(cluster: &Cluster, pod: &Pod, owner: &Owner) -> Result<(Stri
             number(o, "spec.replicas").unwrap_or(1),
         )
     };
-    let missing = || format!("found no controllers for pod \"{}\"", pod.name);
+    let missing =
+        || ScaleError::NoController(format!("found no controllers for pod \"{}\"", pod.name));
     match owner.kind.as_str() {
         "ReplicaSet" => {
             let set_ = find(REPLICA_SETS, &owner.name, &owner.uid).ok_or_else(missing)?;
@@ -181,13 +208,21 @@ fn controller_scale(cluster: &Cluster, pod: &Pod, owner: &Owner) -> Result<(Stri
                 let replicas = number(owner, path.trim_start_matches('.')).unwrap_or(0);
                 Ok((text(owner, "metadata.uid").to_owned(), replicas))
             }
-            Some(res) => Err(format!(
-                "{} does not implement the scale subresource",
-                cluster.store.kinds.get(res).resource()
-            )),
+            Some(res) => Err(no_scale(&cluster.store.kinds.get(res).resource())),
+            // A kind that the snapshot has no list of.
+            None if owner.api_version.contains('.') => {
+                let group = owner.api_version.split('/').next().unwrap_or_default();
+                Err(no_scale(&format!("{}s.{group}", owner.kind.to_lowercase())))
+            }
             None => Err(missing()),
         },
     }
+}
+
+fn no_scale(resource: &str) -> ScaleError {
+    ScaleError::NoScale(format!(
+        "{resource} does not implement the scale subresource"
+    ))
 }
 
 /// Where the number of replicas stands in an object of a kind with a scale, as its definition says.

@@ -136,6 +136,8 @@ async fn a_budget_over_an_owner_without_scale_fails_to_sync_and_one_with_scale_d
     let status = bench.budget("db", "db", json!({"maxUnavailable": 1})).await;
     let told = &status["conditions"][0];
     assert_eq!(told["reason"], "SyncFailed");
+    let why = "clusters.postgresql.cnpg.io does not implement the scale subresource";
+    assert_eq!(told["message"], why);
     assert_eq!(
         (&status["expectedPods"], &status["disruptionsAllowed"]),
         (&json!(0), &json!(0))
@@ -144,6 +146,59 @@ async fn a_budget_over_an_owner_without_scale_fails_to_sync_and_one_with_scale_d
     assert_eq!(code, 429);
     let cause = said["details"]["causes"][0]["message"].as_str().unwrap();
     assert!(cause.contains("still being processed"), "{cause}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_snapshot_shows_of_a_budget_says_whether_its_owners_have_a_scale() {
+    for (expected, reason, allowed) in [(2, "SufficientPods", 1), (0, "SyncFailed", 0)] {
+        let mut cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
+        let pod = |n: u8| {
+            json!({
+                "metadata": {
+                    "name": format!("db-{n}"), "namespace": "default", "labels": {"app": "db"},
+                    "ownerReferences": [database_owner()],
+                },
+                "spec": {"nodeName": "a", "restartPolicy": "Always"},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+            })
+        };
+        cluster.seed("/api/v1/pods", &[pod(1), pod(2)]);
+        let told = json!([{"type": "DisruptionAllowed", "status": "True", "reason": reason, "message": "as it was"}]);
+        let budget = json!({
+            "metadata": {"name": "db", "namespace": "default", "generation": 1},
+            "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "db"}}},
+            "status": {"expectedPods": expected, "observedGeneration": 1, "conditions": told},
+        });
+        cluster.seed("/apis/policy/v1/poddisruptionbudgets", &[budget]);
+        let bench = Bench::of(cluster);
+        bench.sleep(5.0).await;
+        let status = bench.budget_status("db").await;
+        assert_eq!(status["disruptionsAllowed"], allowed, "{status}");
+        assert_eq!(status["conditions"][0]["reason"], reason);
+        if reason == "SyncFailed" {
+            assert_eq!(status["conditions"][0]["message"], "as it was");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_has_long_been_held_is_as_the_snapshot_shows_it() {
+    let mut cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
+    let node = json!({"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    cluster.seed("/api/v1/nodes", &[node]);
+    let held = json!({
+        "metadata": {
+            "name": "held", "namespace": "default", "finalizers": ["example.com/cleanup"],
+            "deletionTimestamp": "2026-11-18T08:15:00Z", "deletionGracePeriodSeconds": 30,
+        },
+        "spec": {"nodeName": "a"}, "status": {"phase": "Running"},
+    });
+    cluster.seed("/api/v1/pods", &[held]);
+    let bench = Bench::of(cluster);
+    bench.sleep(600.0).await;
+    let pod = bench.get(&format!("{PODS}/held")).await;
+    assert_eq!(pod["status"]["phase"], "Running");
+    assert_eq!(pod["metadata"]["deletionTimestamp"], "2026-11-18T08:15:00Z");
 }
 
 #[tokio::test(start_paused = true)]
