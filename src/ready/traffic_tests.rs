@@ -85,7 +85,7 @@ fn a_binding_that_selects_what_every_node_has_does_not_block() {
                 });
         })
     };
-    assert_eq!(of(&bound("colour", "blue"), "EKSUP-T010").len(), 1);
+    assert_eq!(of(&bound("rack", "7"), "EKSUP-T010").len(), 1);
     assert!(of(&bound("kubernetes.io/os", "linux"), "EKSUP-T010").is_empty());
 }
 
