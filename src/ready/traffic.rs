@@ -10,6 +10,7 @@ use crate::model::elb::{is_classic, served_text};
 use crate::model::kube::Node;
 use crate::model::marks::NODEGROUP_LABEL;
 use crate::route::{self, LocalBackend, StepSpec};
+use crate::scheduling::node_affinity;
 
 /// Judges traffic.
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
@@ -123,20 +124,16 @@ fn daemon_backends(case: &Case<'_>, out: &mut Vec<Finding>) {
             for set in sets.filter(|w| backends.contains(&w.uid)) {
                 let fits = |n: &Node| {
                     let labels = as_on_green(change, n);
-                    set.node_selector
-                        .iter()
-                        .all(|(k, v)| labels.get(k) == Some(v))
+                    node_affinity::matches_workload(set, &n.name, &labels)
                 };
                 if case.inventory.nodes_of(blue).any(fits) {
                     continue;
                 }
-                let selector = set.node_selector.iter();
-                let selector: Vec<String> = selector.map(|(k, v)| format!("{k}={v}")).collect();
                 out.push(Finding::new(
                     Code::BackendNotOnGreen,
                     served_text(served),
-                    format!("what answers there is DaemonSet {} on ports of its nodes, which selects {}: it runs on {blue} and not on {green}, whose nodes would never be healthy there", set.key, selector.join(", ")),
-                    "set the label under `nodeGroups[].labels`, or widen the DaemonSet's nodeSelector",
+                    format!("what answers there is DaemonSet {} on ports of its nodes, whose nodeSelector or node affinity takes {blue} and not {green}: green's nodes would never be healthy there", set.key),
+                    "set the label under `nodeGroups[].labels`, or widen what the DaemonSet selects",
                 ));
             }
         }

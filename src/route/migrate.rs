@@ -186,7 +186,7 @@ fn plan_move<'m, 'a>(
                 "Target group {}: its targets are pods, so it follows the drain by itself.",
                 group.name
             ));
-        } else if served::controlled(inventory, group) {
+        } else if served::filled_from_nodes(inventory, group) {
             draft.note_once(format!("Target group {}: a load balancer controller fills it. It is never edited: the drain begins when the controller has registered nodes of green, and each blue node leaves it by label before its pods go.", group.name));
         } else if group.target_type == "instance" {
             by_hand(draft, blue, group);

@@ -16,6 +16,17 @@ pub fn controlled(inventory: &Inventory, group: &TargetGroup) -> bool {
     bound || tagged_by_controller(inventory, &group.arn, &group.tags)
 }
 
+/// Whether a controller fills this target group from nodes. With `multiClusterTargetGroup` it lets others register targets
+/// too (LBC-4), so that a target group which an Auto Scaling group fills besides is the user's.
+pub fn filled_from_nodes(inventory: &Inventory, group: &TargetGroup) -> bool {
+    let shared = inventory
+        .target_group_bindings
+        .iter()
+        .any(|b| b.target_group_arn.as_ref() == Some(&group.arn) && b.multi_cluster);
+    let attached = || inventory.asgs.values().any(|a| a.fills(&group.arn));
+    controlled(inventory, group) || (shared && !attached())
+}
+
 /// No controller attaches an Auto Scaling group (LBC-9): where one is attached, a tag that only names the cluster is no
 /// controller's.
 fn tagged_by_controller(
@@ -65,7 +76,7 @@ pub fn behind(inventory: &Inventory) -> BTreeMap<String, BTreeSet<String>> {
 /// What a controller fills from nodes, of what a node group serves: instance target groups and classic load balancers.
 pub fn filled_by_controller(inventory: &Inventory, behind: &BTreeSet<String>) -> Vec<String> {
     let of_instances = |g: &&TargetGroup| {
-        g.target_type == "instance" && behind.contains(&g.arn) && controlled(inventory, g)
+        g.target_type == "instance" && behind.contains(&g.arn) && filled_from_nodes(inventory, g)
     };
     let groups = inventory.target_groups.iter().filter(of_instances);
     let classic = inventory.classic_balancers.iter();
@@ -197,7 +208,7 @@ pub fn daemon_backends(inventory: &Inventory, served: &str) -> BTreeSet<String> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kube::Owner;
+    use crate::model::kube::{Key, Owner, TargetGroupBinding};
     use crate::model::scheduling::HostPort;
     use crate::route::fixture::*;
 
@@ -246,6 +257,46 @@ mod tests {
             false
         ));
         assert!(!judge(map([("team", "expense")]), false));
+    }
+
+    #[test]
+    fn a_binding_that_shares_its_target_group_fills_it_where_no_auto_scaling_group_does() {
+        let filled = |attached: bool| {
+            let mut i = expense_dev();
+            i.target_group_bindings.push(TargetGroupBinding {
+                key: Key::new("expense", "web"),
+                target_group_arn: Some(tg_arn("expense-blue-tg")),
+                target_type: Some("instance".to_owned()),
+                service: Some("frontend".to_owned()),
+                node_selector: None,
+                multi_cluster: true,
+            });
+            if !attached {
+                i.asgs.values_mut().for_each(|a| a.target_groups.clear());
+            }
+            let behind = behind(&i)["expense-blue"].clone();
+            filled_by_controller(&i, &behind)
+        };
+        assert_eq!(filled(false), [tg_arn("expense-blue-tg")]);
+        assert!(filled(true).is_empty());
+    }
+
+    #[test]
+    fn a_group_that_a_tool_owns_is_owned_whatever_else_its_tags_say() {
+        let owner = |tags: BTreeMap<String, String>| {
+            let mut i = expense_dev();
+            i.nodegroups[0].tags = tags;
+            crate::route::owner(&i.nodegroups[0])
+        };
+        let in_tree = ("kubernetes.io/cluster/expense-dev", "owned");
+        assert_eq!(owner(map([in_tree])), None);
+        for (tag, tool) in [
+            (("alpha.eksctl.io/cluster-name", "expense-dev"), "eksctl"),
+            (("aws:cloudformation:stack-name", "nodes"), "CloudFormation"),
+            (("ManagedBy", "Terraform"), "Terraform"),
+        ] {
+            assert_eq!(owner(map([in_tree, tag])), Some(tool), "{tag:?}");
+        }
     }
 
     /// Port 30080 is a host port of the first moving pod of blue, and no Service's.

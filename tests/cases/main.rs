@@ -6,6 +6,7 @@
 mod budgets;
 mod images;
 mod limits;
+mod ownership;
 mod selectors;
 mod sick;
 

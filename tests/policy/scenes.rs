@@ -71,6 +71,20 @@ pub const SCENES: &[Scene] = &[
     },
     forward("minimal"),
     Scene {
+        name: "a binding of EKS Auto Mode",
+        cluster: |mut snapshot| {
+            let path = "/apis/eks.amazonaws.com/v1/targetgroupbindings".to_owned();
+            let binding = json!({
+                "apiVersion": "eks.amazonaws.com/v1", "kind": "TargetGroupBinding",
+                "metadata": {"name": "web", "namespace": "expense", "uid": "6a1f2b3c-0000-4000-8000-00000000000a", "resourceVersion": "561"},
+                "spec": {"targetGroupARN": "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/web/0123456789abcdef", "targetType": "ip", "serviceRef": {"name": "web", "port": 80}},
+            });
+            snapshot.kubernetes.insert(path, vec![binding]);
+            snapshot
+        },
+        ..forward("minimal")
+    },
+    Scene {
         name: "minimal and back, the control plane too",
         play: Play::WholeBack("control-plane-1.30"),
         ..forward("minimal")

@@ -134,8 +134,13 @@ fn findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Finding> {
     refused.chain(open).collect()
 }
 
-/// The writes of a route, each on the objects it will be about; those of a rollback too.
+/// The writes of a route, as calls of the simulation.
 fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
+    Asked(written(route, inventory)).calls()
+}
+
+/// The writes of a route by action, each on the objects it will be about; those of a rollback too.
+pub fn written(route: &Route, inventory: &Inventory) -> BTreeMap<&'static str, BTreeSet<String>> {
     let cluster = &inventory.cluster;
     let mut parts = cluster.arn.splitn(6, ':').skip(1);
     let partition = parts.next().unwrap_or("aws");
@@ -275,7 +280,7 @@ fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
             StepSpec::Bake { .. } | StepSpec::Soak { .. } => {}
         }
     }
-    asked.calls()
+    asked.0
 }
 
 /// What attaches an Auto Scaling group, and detaches it.

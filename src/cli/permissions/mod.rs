@@ -3,6 +3,8 @@
 mod aws;
 mod kubernetes;
 
+pub(super) use aws::written;
+
 use super::context::Reached;
 use super::error::CliError;
 use crate::model::Inventory;

@@ -131,26 +131,6 @@ fn statements(needs: &Needs) -> Vec<Statement> {
             ],
             condition: None,
         },
-        // Blue may stand behind target groups that the plan does not name, and leaves each of them before its pods go.
-        Statement {
-            sid: "Targets",
-            actions: vec![
-                "elasticloadbalancing:RegisterTargets",
-                "elasticloadbalancing:DeregisterTargets",
-            ],
-            resources: vec!["arn:*:elasticloadbalancing:*:*:targetgroup/*/*".to_owned()],
-            condition: None,
-        },
-        // The same of classic load balancers.
-        Statement {
-            sid: "ClassicInstances",
-            actions: vec![
-                "elasticloadbalancing:RegisterInstancesWithLoadBalancer",
-                "elasticloadbalancing:DeregisterInstancesFromLoadBalancer",
-            ],
-            resources: vec!["arn:*:elasticloadbalancing:*:*:loadbalancer/*".to_owned()],
-            condition: None,
-        },
         // With a template EKS tries out the launch with the caller's rights (IAM-4), and whether a group has one is the
         // cluster's to say: eksctl and Terraform's module give every group one.
         Statement {
@@ -160,6 +140,28 @@ fn statements(needs: &Needs) -> Vec<Statement> {
             condition: None,
         },
     ];
+    if !needs.target_groups.is_empty() {
+        statements.push(Statement {
+            sid: "Targets",
+            actions: vec![
+                "elasticloadbalancing:RegisterTargets",
+                "elasticloadbalancing:DeregisterTargets",
+            ],
+            resources: needs.target_groups.iter().cloned().collect(),
+            condition: None,
+        });
+    }
+    if !needs.classic_balancers.is_empty() {
+        statements.push(Statement {
+            sid: "ClassicInstances",
+            actions: vec![
+                "elasticloadbalancing:RegisterInstancesWithLoadBalancer",
+                "elasticloadbalancing:DeregisterInstancesFromLoadBalancer",
+            ],
+            resources: needs.classic_balancers.iter().cloned().collect(),
+            condition: None,
+        });
+    }
     if !needs.rules.is_empty() {
         statements.push(Statement {
             sid: "Rules",

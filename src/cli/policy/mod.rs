@@ -3,24 +3,32 @@
 mod iam;
 pub(super) mod rbac;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use clap::Args;
 
 use super::args::{FormatArg, PlanArg};
 use super::context::Context;
 use super::error::CliError;
+use super::findings::not_ready;
+use super::permissions::written;
 use super::start::usage;
+use super::{offline, route};
 use crate::plan::{Plan, RuleRef};
 
 /// Print the least IAM policy and ClusterRole that a plan needs
 ///
 /// `--format json` and `--format terraform` print the IAM policy, `--format rbac` the ClusterRole and its binding.
-/// Without a plan: what any plan can need. Nothing is asked of AWS.
+/// Without a plan: what any plan can need. Nothing is asked of AWS. With a snapshot of the plan's cluster, what is written
+/// at load balancers is cut down to the target groups, rules and listeners that the plan changes there.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
     #[command(flatten)]
     plan: PlanArg,
+    /// Name the very target groups, rules and listeners, by this snapshot of the cluster
+    #[arg(long, value_name = "FILE")]
+    snapshot: Option<PathBuf>,
 }
 
 /// Prints the policy.
@@ -31,7 +39,15 @@ pub fn run(cx: &Context, args: PolicyArgs) -> Result<(), CliError> {
     } else {
         None
     };
-    let needs = Needs::of(plan.as_ref());
+    let mut needs = Needs::of(plan.as_ref());
+    if let Some(path) = &args.snapshot {
+        let plan = plan.ok_or_else(|| usage("--snapshot needs a plan"))?;
+        let inventory = offline::read(path, &plan, &cx.ui)?;
+        let (drawn, found) = route::survey(&plan, &inventory);
+        let drawn = drawn
+            .ok_or_else(|| not_ready(&plan.cluster, &found, &cx.again("policy", &args.plan)))?;
+        needs.narrow(&written(&drawn, &inventory));
+    }
     cx.ui.out(&match cx.global.format {
         FormatArg::Text | FormatArg::Json => iam::json(&needs),
         FormatArg::Terraform => iam::terraform(&needs),
@@ -50,6 +66,10 @@ pub(super) struct Needs {
     pub rules: BTreeSet<String>,
     /// The same, of listeners whose default action changes.
     pub listeners: BTreeSet<String>,
+    /// The same, of target groups in which instances are registered one by one and deregistered.
+    pub target_groups: BTreeSet<String>,
+    /// The same, of classic load balancers.
+    pub classic_balancers: BTreeSet<String>,
     pub restart_deployments: bool,
     pub topics: Vec<String>,
     pub cluster: Option<String>,
@@ -57,6 +77,9 @@ pub(super) struct Needs {
 
 impl Needs {
     pub(super) fn of(plan: Option<&Plan>) -> Self {
+        // Blue may stand behind target groups that the plan does not name, and leaves each of them before its pods go.
+        let of = |what: &str| BTreeSet::from([format!("arn:*:elasticloadbalancing:*:*:{what}")]);
+        let (target_groups, classic_balancers) = (of("targetgroup/*/*"), of("loadbalancer/*"));
         let Some(plan) = plan else {
             let (rules, listeners) = changed_rules(&[RuleRef::Every]);
             return Self {
@@ -64,6 +87,8 @@ impl Needs {
                 template_versions: true,
                 rules,
                 listeners,
+                target_groups,
+                classic_balancers,
                 restart_deployments: true,
                 topics: vec!["arn:*:sns:*:*:*".to_owned()],
                 cluster: None,
@@ -81,10 +106,23 @@ impl Needs {
             template_versions: plan.node_groups.iter().any(|g| g.ami.is_some()),
             rules,
             listeners,
+            target_groups,
+            classic_balancers,
             restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
             topics: plan.notify.iter().filter_map(topic).collect(),
             cluster: Some(plan.cluster.clone()),
         }
+    }
+}
+
+impl Needs {
+    /// Cuts what is written at load balancers down to what `written` says, by action.
+    fn narrow(&mut self, written: &BTreeMap<&'static str, BTreeSet<String>>) {
+        let on = |action: &str| written.get(action).cloned().unwrap_or_default();
+        self.rules = on("elasticloadbalancing:ModifyRule");
+        self.listeners = on("elasticloadbalancing:ModifyListener");
+        self.target_groups = on("elasticloadbalancing:DeregisterTargets");
+        self.classic_balancers = on("elasticloadbalancing:DeregisterInstancesFromLoadBalancer");
     }
 }
 
@@ -206,6 +244,42 @@ mod tests {
         let plan = Plan::of("prod", Minor::new(30));
         let text = iam::json(&Needs::of(Some(&plan)));
         assert!(!text.contains("ModifyRule") && !text.contains("ModifyListener"));
+    }
+
+    #[test]
+    fn with_a_snapshot_only_what_the_plan_changes_at_load_balancers_is_named() {
+        let resources = |local: bool| {
+            let mut inventory = crate::route::fixture::expense_dev();
+            if local {
+                inventory.services[0].external_traffic_policy = Some("Local".to_owned());
+            }
+            let text = "cluster: expense-dev\nto: 1.29\ntraffic: {routes: [{rule: every, blue: expense-blue-tg, green: expense-green-tg}]}\n";
+            let plan = crate::plan::parse("plan.yaml", text).unwrap();
+            let route = crate::route::build(&plan, &inventory).unwrap();
+            let mut needs = Needs::of(Some(&plan));
+            needs.narrow(&written(&route, &inventory));
+            let policy: serde_json::Value = serde_json::from_str(&iam::json(&needs)).unwrap();
+            let statements = policy["Statement"].as_array().unwrap().iter();
+            let writes = statements.filter(|s| {
+                let actions = s["Action"].as_array().unwrap().iter();
+                let mut names = actions.filter_map(|a| a.as_str());
+                names.any(|a| a.starts_with("elasticloadbalancing:") && !a.contains(":Describe"))
+            });
+            let of = |s: &serde_json::Value| s["Resource"].as_array().unwrap().clone();
+            let all: Vec<serde_json::Value> = writes.flat_map(of).collect();
+            serde_json::from_value::<Vec<String>>(all.into()).unwrap()
+        };
+        let plain = resources(false);
+        assert!(
+            plain.len() == 1 && plain[0].contains(":listener-rule/app/expense-dev-alb/"),
+            "{plain:?}"
+        );
+        let local = resources(true);
+        assert!(
+            local.len() == 2 && local.contains(&crate::route::fixture::tg_arn("expense-blue-tg")),
+            "{local:?}"
+        );
+        assert!(local.iter().all(|arn| !arn.contains('*')), "{local:?}");
     }
 
     #[test]

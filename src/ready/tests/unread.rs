@@ -1,6 +1,7 @@
 //! What was not read, and what green does not join by itself.
 
 use super::*;
+use crate::model::elb::ClassicBalancer;
 use crate::model::inventory::Unread;
 
 #[test]
@@ -78,11 +79,23 @@ fn what_could_not_be_read_is_told_and_blocks_where_the_route_would_be_a_guess() 
 }
 
 #[test]
-fn a_classic_load_balancer_of_blue_is_named_before_blue_cannot_be_retired() {
-    let classic = with(&paired(""), |i| {
+fn a_classic_load_balancer_that_was_not_read_blocks_and_one_that_was_is_planned() {
+    let attached = |i: &mut Inventory| {
         let asg = i.asgs.get_mut("eks-expense-blue").unwrap();
         asg.load_balancers.push("old".to_owned());
-    });
+    };
     let name = "classic load balancer old";
-    only(&classic, Code::ClassicBalancer, Severity::Warning, name);
+    let unread = with(&paired(""), attached);
+    only(&unread, Code::TargetGroupUnread, Severity::Blocker, name);
+    let read = with(&paired(""), |i| {
+        attached(i);
+        i.classic_balancers.push(ClassicBalancer {
+            name: "old".to_owned(),
+            vpc: Some("vpc-1".to_owned()),
+            zones: Vec::new(),
+            instance_ports: vec![30080],
+            tags: map([]),
+        });
+    });
+    only(&read, Code::ClassicBalancer, Severity::Info, name);
 }

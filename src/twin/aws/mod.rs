@@ -12,7 +12,11 @@
 //! - Operations no upgrade uses answer an error that says so: creating clusters, load balancers, subnets and so on.
 //! - A member of an answer that the program never reads may be missing (ENIs, security groups of instances, metrics).
 //! - Health checks of a target group tick together, not each target on its own phase; targets of type `ip` are healthy
-//!   as soon as their checks have ticked, because the twin asks the cluster only about node ports.
+//!   as soon as their checks have ticked, because the twin asks the cluster only about ports of nodes.
+//! - An instance of a classic load balancer is in service as soon as it answers at the instance ports, and gone as soon as it
+//!   is deregistered: thresholds and connection draining are left out.
+//! - The cloud provider's service controller takes nodes as the AWS Load Balancer Controller does: it would keep a node that
+//!   is not Ready.
 //! - A terminating instance of a group behind a load balancer is deregistered and drained while EKS evicts its pods;
 //!   AWS does one after the other.
 //! - A node takes twelve addresses of its subnet (the VPC CNI's share of a common instance), whatever its type.
