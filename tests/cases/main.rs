@@ -6,6 +6,7 @@
 mod budgets;
 mod images;
 mod limits;
+mod losses;
 mod sick;
 
 use std::collections::BTreeMap;
