@@ -32,7 +32,8 @@ pub fn budgets(world: &World) -> BTreeMap<String, Floor> {
         let budget = cluster.store.find(BUDGETS, name)?;
         let (_, least) = disruption::expectation(cluster, budget, &pods).ok()?;
         // A budget of more pods than there are to be is never met: what a rollout has beyond them is no floor.
-        let least = disruption::scale(cluster, budget, &pods).map_or(least, |wanted| least.min(wanted));
+        let least =
+            disruption::scale(cluster, budget, &pods).map_or(least, |wanted| least.min(wanted));
         let healthy = pods.iter().filter(|p| !p.deleting && p.ready);
         let healthy = healthy.map(|p| (p.name.clone(), p.node.clone())).collect();
         Some((
