@@ -18,7 +18,7 @@ use crate::scheduling::{node_affinity, tolerations};
 use crate::steps::drain::{self, GreenDrain, GreenSeen};
 use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
-use crate::steps::launch_template;
+use crate::steps::launch_template::TemplateSource;
 use crate::steps::updates::{POLL, issues};
 use crate::steps::{PATIENCE, World, absent_is_none};
 
@@ -40,14 +40,6 @@ pub struct Wish {
     /// Green starts with this many nodes, and the drain grows it.
     pub surge: Option<u32>,
     pub timeout: Duration,
-}
-
-/// How a version of a launch template was made: like `source_version`, with `image`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TemplateSource {
-    pub template: String,
-    pub source_version: i64,
-    pub image: String,
 }
 
 /// Creates green.
@@ -312,12 +304,7 @@ impl Step<World> for Green {
         let asg = take(&green);
         let blue_asg = take(&blue);
         let template_version = match &self.wish.template_from {
-            Some(from) if green.is_none() => {
-                let versions = world.aws.launch_template_versions(&from.template).await?;
-                // Another group, or another plan, may have made newer ones with other images.
-                launch_template::made(&versions, from.source_version, &from.image)
-                    .map(|v| v.version)
-            }
+            Some(from) if green.is_none() => from.made_version(world).await?,
             _ => None,
         };
         let snapshot = world.cache.read(PATIENCE).await?;

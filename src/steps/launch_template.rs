@@ -7,6 +7,22 @@ use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::steps::World;
 
+/// How a version of a launch template was made: like `source_version`, with `image`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateSource {
+    pub template: String,
+    pub source_version: i64,
+    pub image: String,
+}
+
+impl TemplateSource {
+    /// The newest version made so. Another group, or another plan, may have made newer ones with other images.
+    pub async fn made_version(&self, world: &World) -> Result<Option<i64>, StepError> {
+        let versions = world.aws.launch_template_versions(&self.template).await?;
+        Ok(made(&versions, self.source_version, &self.image).map(|v| v.version))
+    }
+}
+
 /// One new template version.
 pub struct LaunchTemplate {
     id: String,
@@ -132,5 +148,35 @@ impl Step<World> for LaunchTemplate {
             "CreateLaunchTemplateVersion of {} from version {} with image {}",
             self.template, self.source_version, act.image
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_found_by_what_it_was_made_from_and_by_its_image() {
+        let version = |number: i64, source: i64, image: &str| LaunchTemplateVersion {
+            id: "lt-1".to_owned(),
+            name: None,
+            version: number,
+            description: Some(description(source, image)),
+            image: Some(image.to_owned()),
+            instance_type: None,
+            user_data: None,
+            options: Default::default(),
+        };
+        // Newer ones are another group's, or of a plan that was given up.
+        let versions = [
+            version(5, 3, "ami-1"),
+            version(6, 3, "ami-2"),
+            version(7, 4, "ami-1"),
+        ];
+        let found = |source, image| made(&versions, source, image).map(|v| v.version);
+        assert_eq!(found(3, "ami-1"), Some(5));
+        assert_eq!(found(3, "ami-2"), Some(6));
+        assert_eq!(found(4, "ami-1"), Some(7));
+        assert_eq!(found(4, "ami-2"), None);
     }
 }
