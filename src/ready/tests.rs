@@ -1,5 +1,6 @@
 //! Findings for clusters as people have them.
 
+mod losses;
 mod unread;
 
 use super::*;
@@ -262,7 +263,7 @@ fn two_budgets_on_a_pod_are_named() {
 }
 
 /// An emptyDir that a server keeps its data in.
-fn data_volume() -> NodeVolume {
+pub(super) fn data_volume() -> NodeVolume {
     NodeVolume {
         name: "data".to_owned(),
         source: NodeVolumeSource::EmptyDir {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Finding;
+use super::codes::Code;
 use crate::model::Inventory;
 use crate::model::kube::{Key, Owner, Pod, Workload};
 use crate::model::workload_name::WorkloadName;
@@ -69,7 +70,9 @@ impl<'a> WorkloadIndex<'a> {
 
 /// Names workloads instead of their pods: what is found of several pods of one is told once.
 pub fn name_workloads(inventory: &Inventory, index: &WorkloadIndex<'_>, findings: &mut [Finding]) {
-    let of_pod = |f: &&mut Finding| f.subject.starts_with(POD);
+    // Of a pod that hangs its own name is what a reader needs.
+    let of_pod =
+        |f: &&mut Finding| f.subject.starts_with(POD) && f.code != Code::StuckTerminating.as_str();
     let mut of_pods = findings.iter_mut().filter(of_pod).peekable();
     if of_pods.peek().is_none() {
         return;

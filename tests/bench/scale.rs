@@ -1,6 +1,9 @@
 //! How a whole rehearsal scales: wall time and peak memory, each size in a process of its own, and the ratios between
 //! them in one run, because machines differ and are shared.
 //!
+//! `-- check` measures instead what `check` takes of 1,000 nodes and 20,000 pods: lists read as the API server sends them,
+//! the route, the findings. The bounds are 10 s and 300 MB.
+//!
 //! `cargo run --release --example scale` runs expense-dev, 30 and 100 nodes; with `-- fleet-1000` the largest. Where the
 //! program itself is built beside it, its size and the time of its smallest command are told as well.
 
@@ -8,12 +11,16 @@
 #[expect(dead_code, reason = "the rig can do more than a measurement needs")]
 mod rig;
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 use eksup::engine::Ended;
+use eksup::k8s::convert;
+use eksup::model::Inventory;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::scenario;
+use serde::de::DeserializeOwned;
 
 /// As the program has it.
 #[global_allocator]
@@ -55,12 +62,109 @@ fn one(name: &str) {
         ended
     });
     assert_eq!(ended, Ended::Done);
+    println!("{} {}", start.elapsed().as_secs_f64(), peak_kib());
+}
+
+/// The most memory this process has had.
+fn peak_kib() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmHWM:"))
-        .map_or("0", |l| l.trim().trim_end_matches(" kB"));
-    println!("{} {peak}", start.elapsed().as_secs_f64());
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    peak.map_or("0", |l| l.trim().trim_end_matches(" kB"))
+        .to_owned()
+}
+
+/// The lists that findings are made from: a file each, with an object a line as it comes over the wire.
+fn write_lists(snapshot: &Snapshot, folder: &Path) {
+    for (path, items) in &snapshot.kubernetes {
+        let file = folder.join(path.replace('/', "_"));
+        let lines: Vec<String> = items.iter().map(ToString::to_string).collect();
+        std::fs::write(file, lines.join("\n")).unwrap();
+    }
+    let inventory = serde_json::to_vec(&snapshot.inventory).unwrap();
+    std::fs::write(folder.join("inventory"), inventory).unwrap();
+}
+
+/// Reads a list one object after the other, so that no more than the model is kept.
+fn read_list<T: DeserializeOwned, R>(folder: &Path, path: &str, convert: fn(T) -> R) -> Vec<R> {
+    let Ok(text) = std::fs::read_to_string(folder.join(path.replace('/', "_"))) else {
+        return Vec::new();
+    };
+    let objects = text.lines().map(|line| serde_json::from_str(line));
+    objects.map(|o| convert(o.unwrap())).collect()
+}
+
+/// Judges a cluster from its lists in this process and says what it took, and how many findings there are.
+fn check(folder: &Path) {
+    let start = Instant::now();
+    let inventory = std::fs::read(folder.join("inventory")).unwrap();
+    let mut inventory: Inventory = serde_json::from_slice(&inventory).unwrap();
+    inventory.nodes = read_list(folder, "/api/v1/nodes", convert::node);
+    inventory.pods = read_list(folder, "/api/v1/pods", convert::pod);
+    inventory.services = read_list(folder, "/api/v1/services", convert::service);
+    inventory.volumes = read_list(folder, "/api/v1/persistentvolumes", convert::volume);
+    inventory.pdbs = read_list(folder, "/apis/policy/v1/poddisruptionbudgets", convert::pdb);
+    inventory.workloads = read_list(folder, "/apis/apps/v1/deployments", convert::deployment);
+    inventory.workloads.extend(read_list(
+        folder,
+        "/apis/apps/v1/replicasets",
+        convert::replica_set,
+    ));
+    inventory.workloads.extend(read_list(
+        folder,
+        "/apis/apps/v1/statefulsets",
+        convert::stateful_set,
+    ));
+    inventory.workloads.extend(read_list(
+        folder,
+        "/apis/apps/v1/daemonsets",
+        convert::daemon_set,
+    ));
+    inventory
+        .workloads
+        .extend(read_list(folder, "/apis/batch/v1/jobs", convert::job));
+    let read = start.elapsed().as_secs_f64();
+    let plan = plan("", &inventory.cluster.name);
+    let plan = eksup::plan::parse("plan.yaml", &plan)
+        .map_err(|e| e.problems)
+        .unwrap();
+    let route = eksup::route::build(&plan, &inventory);
+    let findings = eksup::ready::judge(&plan, &inventory, &route);
+    println!(
+        "{} {} {read} {} {} {}",
+        start.elapsed().as_secs_f64(),
+        peak_kib(),
+        inventory.nodes.len(),
+        inventory.pods.len(),
+        findings.len()
+    );
+}
+
+/// Measures a check in a process of its own.
+fn measure_check(name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    write_lists(&snapshot(name), folder.path());
+    let out = Command::new(std::env::current_exe().unwrap())
+        .arg("--check")
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(
+        out.status.success(),
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    let text = String::from_utf8(out.stdout).unwrap();
+    let numbers: Vec<f64> = text
+        .split_whitespace()
+        .map(|n| n.parse().unwrap())
+        .collect();
+    let [wall, peak, read, nodes, pods, findings] = numbers.as_slice() else {
+        panic!("{text}")
+    };
+    println!(
+        "check {name}: {nodes} nodes, {pods} pods, {findings} findings: {wall:.2} s ({read:.2} s of it reading), peak {:.0} MB",
+        peak * 1024.0 / 1e6
+    );
 }
 
 /// The program's size, and how long `--version` takes, the median of many.
@@ -96,6 +200,12 @@ fn main() {
     {
         one(name);
         return;
+    }
+    match args.as_slice() {
+        [flag, folder] if flag == "--check" => return check(Path::new(folder)),
+        [word] if word == "check" => return measure_check("fleet-1000"),
+        [word, name] if word == "check" => return measure_check(name),
+        _ => {}
     }
     let names: Vec<&str> = if args.is_empty() {
         SIZES.to_vec()

@@ -6,6 +6,7 @@
 mod budgets;
 mod images;
 mod limits;
+mod losses;
 mod ownership;
 mod selectors;
 mod sick;

@@ -210,7 +210,7 @@ fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
     }
     if !state.jobs.is_empty() {
         parts.push(format!(
-            "Jobs are running: {}",
+            "pods that run to an end are running: {}",
             names(state.jobs.iter().copied())
         ));
     }

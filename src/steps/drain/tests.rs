@@ -246,7 +246,7 @@ fn a_running_job_is_waited_for_and_then_stops_the_run() {
         )
     };
     assert!(
-        matches!(decide(&spec(), &state(700), &Past::default(), at(700)), Decision::Wait { why, .. } if why.contains("Jobs are running"))
+        matches!(decide(&spec(), &state(700), &Past::default(), at(700)), Decision::Wait { why, .. } if why.contains("pods that run to an end are running"))
     );
     assert!(matches!(
         decide(&spec(), &state(1801), &Past::default(), at(1801)),

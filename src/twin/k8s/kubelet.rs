@@ -79,8 +79,9 @@ pub fn arrive(cluster: &mut Cluster, pod: &Pod) {
         let object = cluster
             .store
             .find(PODS, &Name::new(pod.ns.clone(), pod.name.clone()));
-        if object.is_some_and(|o| text(o, "spec.restartPolicy") != "Always") {
-            cluster.later(Duration::from_secs(30), due(Step::Complete, pod));
+        let ends = object.filter(|o| text(o, "spec.restartPolicy") != "Always");
+        if let Some(runs) = ends.map(|o| runs_for(o)) {
+            cluster.later(runs, due(Step::Complete, pod));
         }
         return;
     }
@@ -310,11 +311,15 @@ fn start(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
         cluster.later(wait, due(Step::Ready, pod));
     }
     if text(object, "spec.restartPolicy") != "Always" {
-        let runs = says(object, "runs-for")
-            .and_then(duration)
-            .unwrap_or(Duration::from_secs(30));
+        let runs = runs_for(object);
         cluster.later(runs, due(Step::Complete, pod));
     }
+}
+
+/// How long a pod that ends by itself runs.
+fn runs_for(pod: &Value) -> Duration {
+    let said = says(pod, "runs-for").and_then(duration);
+    said.unwrap_or(Duration::from_secs(30))
 }
 
 /// How long after its start a pod is ready: never when that is what it says, at once without a probe.
