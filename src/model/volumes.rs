@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An emptyDir or hostPath volume of a pod.
+/// An emptyDir or hostPath volume of a pod (K8S-VOL-4, K8S-VOL-5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeVolume {

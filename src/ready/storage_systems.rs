@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::model::Inventory;
 use crate::model::kube::{Pod, Volume};
 
-/// A storage system that keeps the data of its volumes on the disks of the nodes it runs on.
+/// A storage system that keeps the data of its volumes on the disks of the nodes it runs on (K8S-VOL-7, K8S-VOL-8).
 pub struct StorageSystem {
     pub name: &'static str,
     /// How the CSI driver's name begins or ends.

@@ -43,15 +43,25 @@ impl<'a> LabelCounts<'a> {
         by_field || term.expressions.iter().any(|e| self.is_of_one_node(e))
     }
 
-    /// Whether each value belongs to one node at most, and is not that of the zone or of another thing that a node has
-    /// in common with nodes to come.
+    /// Whether each value is that of one node: the node's name, or what no other node carries and no node to come will
+    /// (K8S-VOL-6).
     fn is_of_one_node(&self, expression: &SelectorExpression) -> bool {
         let key = expression.key.as_str();
         let carried = |value: &String| self.counts.get(&(key, value.as_str())).copied();
-        let mut values = expression.values.iter().filter_map(carried).peekable();
-        let common =
-            key != HOSTNAME && is_common(key) || expression.values.iter().any(|v| self.is_place(v));
-        expression.operator == "In" && !common && values.peek().is_some() && values.all(|n| n == 1)
+        let mut values = expression
+            .values
+            .iter()
+            .filter(|v| carried(v).is_some())
+            .peekable();
+        let is_name = |value: &str| self.nodes.iter().any(|n| n.name == value);
+        let is_own = |value: &String| {
+            carried(value) == Some(1)
+                && (key == HOSTNAME || !is_common(key))
+                && !self.is_place(value)
+        };
+        expression.operator == "In"
+            && values.peek().is_some()
+            && values.all(|v| is_name(v) || is_own(v))
     }
 
     /// Whether a value is the name of a zone or region.
@@ -102,6 +112,7 @@ mod tests {
             for (key, value) in [
                 ("openebs.io/nodename", name.as_str()),
                 ("topology.topolvm.io/node", name.as_str()),
+                ("kubernetes.io/nodename", name.as_str()),
                 ("topology.ebs.csi.aws.com/zone", &format!("zone-{name}")),
                 ("driver.example/place", &format!("zone-{name}")),
                 ("driver.example/rack", "r1"),
@@ -145,6 +156,7 @@ mod tests {
             ["b"]
         );
         assert_eq!(bound(&[&[("driver.example/disk", "In", &["id-c"])]]), ["c"]);
+        assert_eq!(bound(&[&[("kubernetes.io/nodename", "In", &["c"])]]), ["c"]);
         // Beside a zone, and in either of two terms.
         let zoned: &[(&str, &str, &[&str])] = &[
             ("topology.ebs.csi.aws.com/zone", "In", &["zone-a"]),
