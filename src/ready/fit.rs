@@ -346,7 +346,12 @@ fn spreads(
             ),
             "set `nodeTaintsPolicy: Honor` in its topologySpreadConstraints, so that closed nodes do not count",
         );
-        out.push(if left_at_most.contains_key(&pod.key) {
+        // Which of its pods is the one too many depends on the order.
+        let stays = |p: &Pod| {
+            let of_owner = p.owner.as_ref().map_or(p.uid.as_str(), |o| &o.uid);
+            of_owner == owner && left_at_most.contains_key(&p.key)
+        };
+        out.push(if case.inventory.pods.iter().any(stays) {
             finding
         } else {
             finding.weighing(Severity::Warning)

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::control::nodes::{self, QUIET};
 use super::control::rollout;
+use super::discovered_labels::discovered_labels;
 use super::json::{list, list_mut, object, set, slot, text, unset};
 use super::kinds::{DAEMON_SETS, DEPLOYMENTS, NODES, PODS, Res, SERVICES, STATEFUL_SETS};
 use super::rest::evict;
@@ -141,7 +142,8 @@ pub fn node_joins(world: &mut World, birth: NodeBirth) {
 
 fn node_object(cluster: &Cluster, birth: &NodeBirth) -> Value {
     let stamp = cluster.stamp();
-    let mut labels = birth.labels.clone();
+    let mut labels = discovered_labels(cluster, &birth.instance_type);
+    labels.extend(birth.labels.clone());
     for (key, value) in [
         ("beta.kubernetes.io/arch", &birth.architecture),
         ("beta.kubernetes.io/instance-type", &birth.instance_type),

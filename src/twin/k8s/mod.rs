@@ -36,6 +36,7 @@ pub mod autoscaler;
 mod cluster;
 mod control;
 mod defaults;
+mod discovered_labels;
 mod drain_cleaner;
 mod facts;
 pub mod hands;
