@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::limits::{add_cpus, add_quotas};
-use super::read::{Notes, sorted};
+use super::read::{Notes, images, sorted};
 use crate::aws::{AT_ONCE, Aws};
 use crate::model::limits::Limits;
 use crate::model::{AddonVersion, ApiError, Inventory};
@@ -23,15 +23,14 @@ pub async fn read_for_plan(aws: &Aws, plan: &Plan, mut inventory: Inventory) -> 
     add_template_versions(aws, plan, &mut inventory, &notes).await?;
     let given = plan.node_groups.iter().filter_map(|g| g.ami.clone());
     let of_templates = inventory.launch_templates.iter();
-    let images: BTreeSet<String> = of_templates
+    let known = |id: &String| inventory.images.iter().any(|i| i.id == *id);
+    let unknown: BTreeSet<String> = of_templates
         .filter_map(|t| t.image.clone())
         .chain(given)
+        .filter(|id| !known(id))
         .collect();
-    if !images.is_empty() {
-        let images: Vec<String> = images.into_iter().collect();
-        let found = notes.or_default(aws.images(&images)).await?;
-        inventory.images = sorted(found, |i| i.id.clone());
-    }
+    let more = images(aws, unknown, &notes).await?;
+    inventory.images.extend(more);
     let types: BTreeSet<String> = plan
         .node_groups
         .iter()

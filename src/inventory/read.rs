@@ -9,6 +9,7 @@ use super::balancers::{Balancers, balancers};
 use super::limits::limits;
 use crate::aws::{AT_ONCE, Aws, unless_gone};
 use crate::k8s::Kube;
+use crate::model::image::Image;
 use crate::model::inventory::Unread;
 use crate::model::{ApiError, Class, Clock, Inventory, Minor, asg, ec2, eks};
 
@@ -118,7 +119,10 @@ pub async fn read(
     let nodegroups = with_numbers(nodegroups, &launch_templates);
     let launch_templates = each_once(launch_templates);
     let types = instance_types(&nodegroups, &instances, &launch_templates);
-    let (interface_limits, limits) = futures::try_join!(
+    let of_templates = launch_templates.iter().filter_map(|t| t.image.clone());
+    let named: BTreeSet<String> = of_templates.collect();
+    let (images, interface_limits, limits) = futures::try_join!(
+        images(aws, named, &notes),
         notes.or_default(aws.interface_limits(&types)),
         limits(aws, &types, &instances, &notes),
     )?;
@@ -159,12 +163,22 @@ pub async fn read(
         interface_limits,
         webhooks: validating.into_iter().chain(mutating).collect(),
         namespaces,
-        images: Vec::new(),
+        images,
         limits: Some(limits),
         pod_identities,
         addon_schemas: BTreeMap::new(),
         unread: notes.into_unread(),
     })
+}
+
+/// Images by their ids, in order.
+pub(super) async fn images(aws: &Aws, ids: BTreeSet<String>, notes: &Notes) -> Result<Vec<Image>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<String> = ids.into_iter().collect();
+    let found = notes.or_default(aws.images(&ids)).await?;
+    Ok(sorted(found, |i| i.id.clone()))
 }
 
 async fn nodegroups(aws: &Aws, cluster: &str) -> Result<Vec<eks::Nodegroup>> {

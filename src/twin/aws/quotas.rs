@@ -55,6 +55,13 @@ pub fn value(cloud: &Cloud, key: &str) -> f64 {
     cloud.quotas.get(key).copied().unwrap_or(default(key))
 }
 
+/// The value that a caller is told: instances of others are not in the cloud and cannot be counted by it, so that what
+/// they use is taken off.
+fn seen_value(cloud: &Cloud, key: &str) -> f64 {
+    let others = cloud.other_cpus.get(key).copied().unwrap_or(0);
+    value(cloud, key) - others as f64
+}
+
 fn shown(cloud: &Cloud, (service, code, name): (&str, &str, &str), applied: bool) -> Value {
     let key = format!("{service}/{code}");
     let (region, account) = (&cloud.region, &cloud.account);
@@ -63,7 +70,7 @@ fn shown(cloud: &Cloud, (service, code, name): (&str, &str, &str), applied: bool
         "QuotaArn": format!("arn:aws:servicequotas:{region}:{account}:{service}/{code}"),
         "QuotaCode": code,
         "QuotaName": name,
-        "Value": if applied { value(cloud, &key) } else { default(&key) },
+        "Value": if applied { seen_value(cloud, &key) } else { default(&key) },
         "Unit": "None",
         "Adjustable": true,
         "GlobalQuota": false,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::iam::Iam;
+use crate::model::pod_identity::PodIdentityAssociation;
 use crate::model::{AddonVersion, Minor};
 
 /// One account in one region.
@@ -45,6 +46,7 @@ pub struct Cloud {
     pub quotas: BTreeMap<String, f64>,
     /// By quota: vCPUs of instances that are none of the cluster's.
     pub other_cpus: BTreeMap<String, i64>,
+    pub pod_identities: Vec<PodIdentityAssociation>,
     /// Counts launches and registrations.
     pub number: u64,
 }

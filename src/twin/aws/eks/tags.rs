@@ -104,3 +104,26 @@ pub fn nothing_listed(world: &mut World, input: Input, member: &str) -> Result<V
     cluster_of(world, input)?;
     Ok(json!({member: []}))
 }
+
+/// ListPodIdentityAssociations.
+pub fn pod_identities(world: &mut World, input: Input) -> Result<Value, AwsError> {
+    cluster_of(world, input)?;
+    let (region, account) = (&world.cloud.region, &world.cloud.account);
+    let cluster = input.text("clusterName").unwrap_or_default();
+    let each = world.cloud.pod_identities.iter().enumerate();
+    let listed: Vec<Value> = each
+        .map(|(n, a)| {
+            let id = format!("a-{n:017}");
+            json!({
+                "clusterName": cluster,
+                "namespace": a.namespace,
+                "serviceAccount": a.service_account,
+                "associationId": id,
+                "associationArn": format!("arn:aws:eks:{region}:{account}:podidentityassociation/{cluster}/{id}"),
+            })
+        })
+        .collect();
+    let most = input.number("maxResults").unwrap_or(100);
+    let page = page(listed, input.text("nextToken"), most)?;
+    Ok(json!({"associations": page.items, "nextToken": page.next}))
+}

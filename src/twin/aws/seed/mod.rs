@@ -40,6 +40,7 @@ pub fn cloud(snapshot: &Snapshot) -> Cloud {
         cloud.quotas.clone_from(&limits.quotas);
         seed_limits(&mut cloud, limits);
     }
+    cloud.pod_identities = inventory.pod_identities.clone().unwrap_or_default();
     let versions = seed_versions(inventory);
     for version in &versions {
         for kind in images::KINDS {
@@ -48,6 +49,11 @@ pub fn cloud(snapshot: &Snapshot) -> Cloud {
         }
     }
     seed_images_in_use(&mut cloud, snapshot);
+    for image in &inventory.images {
+        if let Some(known) = cloud.images.get_mut(&image.id) {
+            known.name.clone_from(&image.name);
+        }
+    }
     let nodegroups = inventory
         .nodegroups
         .iter()
