@@ -5,6 +5,7 @@ use std::time::Duration;
 use eksup::aws::Aws;
 use eksup::inventory::{self, connect, snapshot};
 use eksup::k8s::{Cache, Kube};
+use eksup::model::asg::EKS_HOOKS;
 use eksup::model::cni::CniSettings;
 use eksup::model::elb::WeightedTargetGroup;
 use eksup::model::snapshot::Snapshot;
@@ -153,6 +154,13 @@ async fn a_cluster_is_read_as_the_snapshot_says_it() {
         asg.arn.clone_from(&read.asgs[&asg.name].arn);
         assert!(asg.arn.as_ref().unwrap().ends_with(&asg.name));
     }
+    // It is older than this field, too: its groups have the hooks of EKS itself and no others.
+    let hooks = read.lifecycle_hooks.values().flatten();
+    assert!(hooks.clone().next().is_some());
+    for hook in hooks {
+        assert!(EKS_HOOKS.contains(&hook.name.as_str()), "{hook:?}");
+    }
+    given.lifecycle_hooks.clone_from(&read.lifecycle_hooks);
     given
         .target_health
         .values_mut()

@@ -28,7 +28,11 @@ fn planted() -> Value {
     let text = include_str!("../src/twin/scenario/expense-dev.json");
     let mut snapshot: Value = serde_json::from_str(text).unwrap();
     for addon in snapshot["inventory"]["addons"].as_array_mut().unwrap() {
-        let configuration = json!({"env": {"TOKEN": canary("addon-env")}, "podAnnotations": {"note": "not secret"}});
+        // Of the add-ons only the network's takes environment variables.
+        let mut configuration = json!({"podAnnotations": {"note": "not secret"}});
+        if addon["name"] == "vpc-cni" {
+            configuration["env"] = json!({"TOKEN": canary("addon-env")});
+        }
         addon["configurationValues"] = json!(configuration.to_string());
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(canary("user-data"));

@@ -9,7 +9,7 @@ use crate::model::limits::Limits;
 use crate::model::scheduling::{NodeSelector, NodeSelectorTerm, PodAffinityTerm, TopologySpread};
 use crate::route::fixture::*;
 
-const POD: &str = "pod expense/frontend-7d8f-0";
+const POD: &str = "Deployment expense/frontend";
 
 fn needs(key: &str, operator: &str, values: &[&str]) -> NodeSelectorTerm {
     NodeSelectorTerm {

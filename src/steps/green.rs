@@ -8,14 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
-use crate::k8s::cache::Snapshot;
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::eks::{HealthIssue, LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
-use crate::model::kube::{Node, Taint, Workload};
+use crate::model::kube::{Node, Taint};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
-use crate::scheduling::{node_affinity, tolerations};
 use crate::steps::drain::{self, GreenDrain, GreenSeen};
+use crate::steps::green_daemons::{daemons, is_ready_on};
 use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template::TemplateSource;
@@ -226,47 +225,6 @@ impl Green {
         lacks.extend(seen.daemons.iter().cloned());
         lacks
     }
-}
-
-/// Whether a pod of that owner is Ready on a node of the group.
-fn is_ready_on(snapshot: &Snapshot, group: &str, owner: &str) -> bool {
-    let nodes = snapshot.nodes.values();
-    let mut of_group = nodes.filter(|n| n.nodegroup() == Some(group));
-    of_group.any(|node| {
-        let pods = snapshot.pods.on(&node.name);
-        let is_of = |p: &crate::model::kube::Pod| p.owner.as_ref().is_some_and(|o| o.uid == owner);
-        pods.iter().any(|p| p.ready && is_of(p))
-    })
-}
-
-/// DaemonSet pods that belong on green's ready nodes and are not ready there.
-fn daemons(snapshot: &Snapshot, nodes: &[std::sync::Arc<Node>], sets: &[Workload]) -> Vec<String> {
-    let mut missing = Vec::new();
-    for node in nodes.iter().filter(|n| n.is_ready()) {
-        let pods = snapshot.pods.on(&node.name);
-        for set in sets.iter().filter(|s| belongs(s, node)) {
-            let ready = pods
-                .iter()
-                .any(|p| p.ready && p.owner.as_ref().is_some_and(|o| o.uid == set.uid));
-            if !ready {
-                missing.push(format!(
-                    "DaemonSet {} is not ready on {}",
-                    set.key, node.name
-                ));
-            }
-        }
-    }
-    missing
-}
-
-/// Whether the DaemonSet controller puts a pod on the node. What keeps pods off while a node is starting does not last.
-fn belongs(set: &Workload, node: &Node) -> bool {
-    let starting = |t: &&Taint| t.key.starts_with("node.kubernetes.io/");
-    let lasting: Vec<Taint> = (node.taints.iter().filter(|t| !starting(t)))
-        .cloned()
-        .collect();
-    node_affinity::matches_workload(set, &node.name, &node.labels)
-        && tolerations::untolerated_by_daemon(&lasting, &set.tolerations).is_none()
 }
 
 impl Step<World> for Green {

@@ -99,7 +99,12 @@ pub const SCENES: &[Scene] = &[
         name: "add-ons that are configured, an insight that warns",
         cluster: |mut snapshot| {
             for addon in &mut snapshot.inventory.addons {
-                addon.configuration_values = Some("{\"replicaCount\":2}".to_owned());
+                let values = match addon.name.as_str() {
+                    "coredns" => "{\"replicaCount\":2}",
+                    "aws-ebs-csi-driver" => "{\"node\":{}}",
+                    _ => "{\"podAnnotations\":{\"team\":\"platform\"}}",
+                };
+                addon.configuration_values = Some(values.to_owned());
                 addon.service_account_role_arn =
                     Some("arn:aws:iam::123456789012:role/addon".to_owned());
             }

@@ -192,6 +192,8 @@ impl Drain {
                     )));
                 }
                 Err(error) => {
+                    // Whether it was refused is not known; its budget may have let it go, and counts it as gone for a while.
+                    self.memory().refused.forget(&pod.uid);
                     failed = Some(error);
                     continue;
                 }

@@ -47,6 +47,7 @@ mod kubelet;
 mod kubelet_admission;
 pub mod look;
 mod metadata_access;
+mod node_birth;
 pub mod others;
 mod pod_requests;
 mod pod_terms;

@@ -1,0 +1,50 @@
+//! Which DaemonSets have to be Ready on green before it is ready itself. Pure.
+
+use crate::k8s::cache::Snapshot;
+use crate::model::kube::{Node, Taint, Workload};
+use crate::scheduling::{node_affinity, tolerations};
+
+/// Whether a pod of that owner is Ready on a node of the group.
+pub(super) fn is_ready_on(snapshot: &Snapshot, group: &str, owner: &str) -> bool {
+    let nodes = snapshot.nodes.values();
+    let mut of_group = nodes.filter(|n| n.nodegroup() == Some(group));
+    of_group.any(|node| {
+        let pods = snapshot.pods.on(&node.name);
+        let is_of = |p: &crate::model::kube::Pod| p.owner.as_ref().is_some_and(|o| o.uid == owner);
+        pods.iter().any(|p| p.ready && is_of(p))
+    })
+}
+
+/// DaemonSet pods that belong on green's ready nodes and are not ready there.
+pub(super) fn daemons(
+    snapshot: &Snapshot,
+    nodes: &[std::sync::Arc<Node>],
+    sets: &[Workload],
+) -> Vec<String> {
+    let mut missing = Vec::new();
+    for node in nodes.iter().filter(|n| n.is_ready()) {
+        let pods = snapshot.pods.on(&node.name);
+        for set in sets.iter().filter(|s| belongs(s, node)) {
+            let ready = pods
+                .iter()
+                .any(|p| p.ready && p.owner.as_ref().is_some_and(|o| o.uid == set.uid));
+            if !ready {
+                missing.push(format!(
+                    "DaemonSet {} is not ready on {}",
+                    set.key, node.name
+                ));
+            }
+        }
+    }
+    missing
+}
+
+/// Whether the DaemonSet controller puts a pod on the node. What keeps pods off while a node is starting does not last.
+fn belongs(set: &Workload, node: &Node) -> bool {
+    let starting = |t: &&Taint| t.key.starts_with("node.kubernetes.io/");
+    let lasting: Vec<Taint> = (node.taints.iter().filter(|t| !starting(t)))
+        .cloned()
+        .collect();
+    node_affinity::matches_workload(set, &node.name, &node.labels)
+        && tolerations::untolerated_by_daemon(&lasting, &set.tolerations).is_none()
+}
