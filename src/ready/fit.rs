@@ -122,12 +122,14 @@ impl<'c> Stand<'c> {
 
     fn add_daemons(&mut self, change: &'c Change<'c>, first: usize) {
         let inventory = self.case.inventory;
+        let blue = inventory.nodes_of(&change.blue.name);
+        let blue: BTreeSet<&str> = blue.map(|n| n.name.as_str()).collect();
+        let on_blue = |p: &&Pod| p.node.as_deref().is_some_and(|n| blue.contains(n));
         let mut examples: BTreeMap<&str, &Pod> = BTreeMap::new();
-        for node in inventory.nodes_of(&change.blue.name) {
-            for pod in inventory.pods_on(&node.name).filter(|p| !p.finished()) {
-                if let Some(owner) = pod.owner.as_ref().filter(|_| pod.daemon() || pod.mirror) {
-                    examples.entry(&owner.uid).or_insert(pod);
-                }
+        for pod in inventory.pods.iter().filter(on_blue) {
+            let stays = (pod.daemon() || pod.mirror) && !pod.finished();
+            if let Some(owner) = pod.owner.as_ref().filter(|_| stays) {
+                examples.entry(&owner.uid).or_insert(pod);
             }
         }
         let sets = inventory.workloads.iter();

@@ -49,6 +49,7 @@ pub fn given_by_cluster(key: &str) -> bool {
 }
 
 /// One of green's nodes.
+#[derive(Clone)]
 pub struct GreenNode {
     pub node: Node,
     /// The instance type whose size could not be read, so that blue's is taken.
@@ -84,12 +85,16 @@ pub fn standing(case: &Case<'_>, change: &Change<'_>, size: i32) -> Vec<GreenNod
     let Some(smallest) = smallest else {
         return Vec::new();
     };
-    let size = usize::try_from(size).unwrap_or(0);
-    let nodes = (0..size).map(|i| {
+    let of_zone = |zone: &String| make(case, change, zone, smallest, "green");
+    let like: Vec<GreenNode> = zones.iter().map(of_zone).collect();
+    let nodes = (0..usize::try_from(size).unwrap_or(0)).map(|i| {
+        let mut green = like[i % like.len()].clone();
         let name = format!("{}-{i}", change.green.name);
-        let mut green = make(case, change, &zones[i % zones.len()], smallest, &name);
+        let hostname = "kubernetes.io/hostname".to_owned();
+        green.node.labels.insert(hostname, name.clone());
         let labels = &discovered[i % discovered.len()];
         green.node.labels.extend(labels.clone());
+        (green.node.name, green.node.uid) = (name.clone(), name);
         green
     });
     nodes.collect()
