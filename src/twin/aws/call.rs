@@ -22,7 +22,7 @@ pub enum Service {
     Ssm,
     Sns,
     Iam,
-    ServiceQuotas,
+    Quotas,
 }
 
 impl Service {
@@ -37,7 +37,7 @@ impl Service {
             "ssm" => Self::Ssm,
             "sns" => Self::Sns,
             "iam" => Self::Iam,
-            "servicequotas" => Self::ServiceQuotas,
+            "servicequotas" => Self::Quotas,
             _ => return None,
         })
     }
@@ -53,7 +53,7 @@ impl Service {
             Self::Ssm => "ssm",
             Self::Sns => "sns",
             Self::Iam => "iam",
-            Self::ServiceQuotas => "servicequotas",
+            Self::Quotas => "servicequotas",
         }
     }
 
@@ -72,7 +72,7 @@ impl Service {
     pub fn protocol(self) -> Protocol {
         match self {
             Self::Eks => Protocol::RestJson,
-            Self::Ssm | Self::ServiceQuotas => Protocol::Json,
+            Self::Ssm | Self::Quotas => Protocol::Json,
             Self::Ec2 => Protocol::Ec2,
             Self::Elb | Self::Autoscaling | Self::Sts | Self::Sns | Self::Iam => Protocol::Query,
         }
@@ -87,7 +87,7 @@ impl Service {
             Self::Sns => "http://sns.amazonaws.com/doc/2010-03-31/",
             Self::Iam => "https://iam.amazonaws.com/doc/2010-05-08/",
             Self::Ec2 => "http://ec2.amazonaws.com/doc/2016-11-15/",
-            Self::Eks | Self::Ssm | Self::ServiceQuotas => "",
+            Self::Eks | Self::Ssm | Self::Quotas => "",
         }
     }
 }

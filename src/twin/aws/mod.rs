@@ -151,7 +151,7 @@ fn run(world: &mut World, call: &Call) -> Result<Value, AwsError> {
         Service::Ssm => small::ssm(world, &call.op, input),
         Service::Sns => small::sns(world, &call.op, input),
         Service::Iam => iam::run(&world.cloud, &call.op, input),
-        Service::ServiceQuotas => quotas::run(&world.cloud, &call.op, input),
+        Service::Quotas => quotas::run(&world.cloud, &call.op, input),
     }
 }
 

@@ -106,6 +106,6 @@ pub fn run(cloud: &Cloud, op: &str, input: Input) -> Result<Value, AwsError> {
             let page = page(all, input.text("NextToken"), size)?;
             Ok(json!({"Quotas": page.items, "NextToken": page.next}))
         }
-        _ => Err(unknown(Service::ServiceQuotas, op)),
+        _ => Err(unknown(Service::Quotas, op)),
     }
 }

@@ -77,7 +77,7 @@ pub fn needs(cloud: &Cloud, call: &Call) -> Vec<Need> {
         Service::Iam => on(vec![
             input.text("PolicySourceArn").unwrap_or("*").to_owned(),
         ]),
-        Service::ServiceQuotas => on(vec!["*".to_owned()]),
+        Service::Quotas => on(vec!["*".to_owned()]),
         Service::Sns => on(vec![input.text("TopicArn").unwrap_or("*").to_owned()]),
     }
 }

@@ -172,7 +172,7 @@ fn seed_options(options: &LaunchOptions) -> Map<String, Value> {
         let there = members.into_iter();
         let there = there.filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let there: Map<String, Value> = there.collect();
-        (!there.is_empty()).then(|| Value::Object(there))
+        (!there.is_empty()).then_some(Value::Object(there))
     };
     let text = |value: &Option<String>| value.as_ref().map(|v| json!(v));
     let metadata = object(vec![
