@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::k8s::cache::Snapshot;
 use crate::model::asg::{Asg, AsgTag};
-use crate::model::eks::{HealthIssue, LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
+use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Taint, Workload};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
 use crate::scheduling::{node_affinity, tolerations};
 use crate::steps::drain::{self, GreenDrain, GreenSeen};
+use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
 use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template;
@@ -236,17 +237,6 @@ impl Green {
     }
 }
 
-/// Whether a pod of that owner is Ready on a node of the group.
-fn is_ready_on(snapshot: &Snapshot, group: &str, owner: &str) -> bool {
-    let nodes = snapshot.nodes.values();
-    let mut of_group = nodes.filter(|n| n.nodegroup() == Some(group));
-    of_group.any(|node| {
-        let pods = snapshot.pods.on(&node.name);
-        let is_of = |p: &crate::model::kube::Pod| p.owner.as_ref().is_some_and(|o| o.uid == owner);
-        pods.iter().any(|p| p.ready && is_of(p))
-    })
-}
-
 /// DaemonSet pods that belong on green's ready nodes and are not ready there.
 fn daemons(snapshot: &Snapshot, nodes: &[std::sync::Arc<Node>], sets: &[Workload]) -> Vec<String> {
     let mut missing = Vec::new();
@@ -415,16 +405,11 @@ impl Step<World> for Green {
             _ => {}
         }
         let mut lacks = self.lacks(green, seen);
-        // What EKS reports of blue too is no reason to wait for green.
-        let of_blue = |i: &HealthIssue| seen.blue_health.contains(&i.code);
-        let (as_blue, new): (Vec<&HealthIssue>, Vec<&HealthIssue>) =
-            green.health.iter().partition(|i| of_blue(i));
-        let degraded_as_blue = green.status == "DEGRADED" && !as_blue.is_empty() && new.is_empty();
+        let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
         if green.status != "ACTIVE" && !degraded_as_blue {
             lacks.insert(0, format!("node group {name} is {}", green.status));
         }
         if !new.is_empty() {
-            let new: Vec<HealthIssue> = new.into_iter().cloned().collect();
             lacks.push(format!("EKS reports {}", issues(&new)));
         }
         if !lacks.is_empty() {
