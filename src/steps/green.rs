@@ -9,12 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
 use crate::model::asg::{Asg, AsgTag};
-use crate::model::eks::{HealthIssue, LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
+use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Taint};
 use crate::model::{Class, Minor, marks};
 use crate::route::DrainSpec;
 use crate::steps::drain::{self, GreenDrain, GreenSeen};
-use crate::steps::green_daemons::{daemons, is_ready_on};
+use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
+use crate::steps::green_daemons::daemons;
 use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template::TemplateSource;
@@ -360,16 +361,11 @@ impl Step<World> for Green {
             _ => {}
         }
         let mut lacks = self.lacks(green, seen);
-        // What EKS reports of blue too is no reason to wait for green.
-        let of_blue = |i: &HealthIssue| seen.blue_health.contains(&i.code);
-        let (as_blue, new): (Vec<&HealthIssue>, Vec<&HealthIssue>) =
-            green.health.iter().partition(|i| of_blue(i));
-        let degraded_as_blue = green.status == "DEGRADED" && !as_blue.is_empty() && new.is_empty();
+        let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
         if green.status != "ACTIVE" && !degraded_as_blue {
             lacks.insert(0, format!("node group {name} is {}", green.status));
         }
         if !new.is_empty() {
-            let new: Vec<HealthIssue> = new.into_iter().cloned().collect();
             lacks.push(format!("EKS reports {}", issues(&new)));
         }
         if !lacks.is_empty() {

@@ -4,17 +4,6 @@ use crate::k8s::cache::Snapshot;
 use crate::model::kube::{Node, Taint, Workload};
 use crate::scheduling::{node_affinity, tolerations};
 
-/// Whether a pod of that owner is Ready on a node of the group.
-pub(super) fn is_ready_on(snapshot: &Snapshot, group: &str, owner: &str) -> bool {
-    let nodes = snapshot.nodes.values();
-    let mut of_group = nodes.filter(|n| n.nodegroup() == Some(group));
-    of_group.any(|node| {
-        let pods = snapshot.pods.on(&node.name);
-        let is_of = |p: &crate::model::kube::Pod| p.owner.as_ref().is_some_and(|o| o.uid == owner);
-        pods.iter().any(|p| p.ready && is_of(p))
-    })
-}
-
 /// DaemonSet pods that belong on green's ready nodes and are not ready there.
 pub(super) fn daemons(
     snapshot: &Snapshot,

@@ -11,6 +11,7 @@ pub mod control_plane;
 pub mod drain;
 pub mod evictable;
 pub mod green;
+pub mod green_baseline;
 mod green_daemons;
 mod green_launches;
 pub mod green_scaling;

@@ -134,6 +134,7 @@ fn an_operators_budget_needs_a_consent_under_which_its_webhook_hears_of_eviction
             (0, "warning")
         );
         let ended = case.rehearse("wait.yaml", "snapshot.json", &[]);
+        assert_eq!(ended.code, 0, "{}", ended.said());
         assert!(
             ended.said().contains("evict kafka/events-broker-"),
             "{}",
