@@ -151,3 +151,67 @@ pub fn not_ready(cluster: &str, found: &[Finding], next: &str) -> CliError {
     ])
     .next(next)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(code: Code, subject: &str, detail: &str) -> Finding {
+        Finding::new(code, subject, detail, format!("fix {}", code.as_str()))
+    }
+
+    /// Two workloads with one way out, and two whose losses differ.
+    fn found() -> Vec<Finding> {
+        vec![
+            of(Code::SingleReplica, "Deployment a/b", "down for a moment"),
+            of(Code::SingleReplica, "StatefulSet a/c", "down for a moment"),
+            of(Code::EmptyDir, "Deployment a/b", "loses x"),
+            of(Code::EmptyDir, "StatefulSet a/c", "loses y"),
+            of(Code::BarePod, "pod a/d", "gone"),
+        ]
+    }
+
+    #[test]
+    fn objects_with_one_way_out_are_listed_under_it() {
+        let expected = "\
+block EKSUP-P006 2 workloads: A pod would lose what is in its emptyDir
+        Deployment a/b: loses x
+        StatefulSet a/c: loses y
+      way out: fix EKSUP-P006
+block EKSUP-P005 pod a/d: gone
+      way out: fix EKSUP-P005
+warn  EKSUP-P012 2 workloads: down for a moment
+        Deployment a/b, StatefulSet a/c
+      way out: fix EKSUP-P012
+";
+        assert_eq!(text(&found(), Paint::default()), expected);
+        assert_eq!(blocking(&found()), 2);
+        // A heading, a rule, and a row for each.
+        assert_eq!(markdown(&found()).lines().count(), 2 + 3);
+    }
+
+    #[test]
+    fn a_machine_reads_every_object_of_a_finding() {
+        let told = json(&found());
+        assert_eq!(told.as_array().map(Vec::len), Some(3));
+        assert_eq!(told[0]["object"], "Deployment a/b, StatefulSet a/c");
+        let each = serde_json::json!([
+            {"object": "Deployment a/b", "detail": "loses x"},
+            {"object": "StatefulSet a/c", "detail": "loses y"},
+        ]);
+        assert_eq!(told[0]["objects"], each);
+        assert_eq!(told[1]["object"], "pod a/d");
+    }
+
+    #[test]
+    fn a_long_list_is_broken_into_lines_that_can_be_read() {
+        let names: Vec<String> = (0..40)
+            .map(|i| format!("Deployment shop/web-{i}"))
+            .collect();
+        let list = wrap(&names.join(", "));
+        assert!(list.lines().count() > 5);
+        assert!(list.lines().all(|l| l.len() <= LIST_WIDTH + 8), "{list}");
+        let together: String = list.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(together, names.join(", "));
+    }
+}

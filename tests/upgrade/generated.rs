@@ -19,7 +19,7 @@ const BASE: &str = include_str!("../cases/data/base.json");
 const CLUSTERS: u64 = 200;
 /// Findings that ask for consent because something is lost or belongs to somebody else: the run itself would go through.
 const CONSENT: &[&str] = &[
-    "P005", "P006", "P010", "N004", "P012", "P020", "P021", "P022",
+    "P005", "P006", "P010", "P050", "P051", "N004", "P012", "P020", "P021", "P022",
 ];
 
 /// A drawn cluster, its plan, and what was drawn, in words.
