@@ -122,6 +122,10 @@ pub struct Eks {
     /// When the running refresh of insights began; the last one's end.
     pub refresh: Refresh,
     pub fargate: Vec<String>,
+    /// Configuration schemas that a snapshot has, by add-on and version; an empty one takes no configuration.
+    pub schemas: BTreeMap<String, BTreeMap<String, String>>,
+    /// Service accounts whose pods get a role of their own: namespace and name.
+    pub pod_identities: Vec<(String, String)>,
     /// Operation and clientRequestToken -> the request, and what was answered.
     pub tokens: BTreeMap<(String, String), (String, Value)>,
 }

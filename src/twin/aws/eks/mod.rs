@@ -131,7 +131,7 @@ pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError>
         "ListFargateProfiles" => tags::fargate_profiles(world, input),
         "DescribeFargateProfile" => tags::fargate_profile(world, input),
         "ListAccessEntries" => tags::nothing_listed(world, input, "accessEntries"),
-        "ListPodIdentityAssociations" => tags::nothing_listed(world, input, "associations"),
+        "ListPodIdentityAssociations" => tags::pod_identities(world, input),
         "ListTagsForResource" => tags::list(world, input),
         "TagResource" => tags::tag(world, input),
         "UntagResource" => tags::untag(world, input),
