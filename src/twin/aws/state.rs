@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::iam::Iam;
-use crate::model::pod_identity::PodIdentityAssociation;
 use crate::model::{AddonVersion, Minor};
 
 /// One account in one region.
@@ -46,7 +45,6 @@ pub struct Cloud {
     pub quotas: BTreeMap<String, f64>,
     /// By quota: vCPUs of instances that are none of the cluster's.
     pub other_cpus: BTreeMap<String, i64>,
-    pub pod_identities: Vec<PodIdentityAssociation>,
     /// Counts launches and registrations.
     pub number: u64,
 }
@@ -124,6 +122,10 @@ pub struct Eks {
     /// When the running refresh of insights began; the last one's end.
     pub refresh: Refresh,
     pub fargate: Vec<String>,
+    /// Configuration schemas that a snapshot has, by add-on and version; an empty one takes no configuration.
+    pub schemas: BTreeMap<String, BTreeMap<String, String>>,
+    /// Service accounts whose pods get a role of their own: namespace and name.
+    pub pod_identities: Vec<(String, String)>,
     /// Operation and clientRequestToken -> the request, and what was answered.
     pub tokens: BTreeMap<(String, String), (String, Value)>,
 }

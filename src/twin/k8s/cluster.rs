@@ -159,6 +159,10 @@ impl Cluster {
         let mut cluster = Self::empty(snapshot.inventory.cluster.version);
         let webhooks = |path: &String| path.ends_with("/validatingwebhookconfigurations");
         cluster.knows_webhooks = snapshot.kubernetes.keys().any(webhooks);
+        for identity in snapshot.inventory.pod_identities.iter().flatten() {
+            let account = Name::new(&*identity.namespace, &*identity.service_account);
+            cluster.own_credentials.insert(account);
+        }
         for (path, items) in &snapshot.kubernetes {
             cluster.seed(path, items);
         }

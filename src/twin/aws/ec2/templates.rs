@@ -57,9 +57,14 @@ pub fn of_eks(world: &mut World, group: &str, launch: &Launch) -> String {
     id
 }
 
-/// How far an answer of the instance metadata service travels from instances of a version, where it says so.
+/// How far an answer of the instance metadata service travels from instances of a version, where it says so. Without a token
+/// there is no limit.
 pub fn hop_limit(version: &TemplateVersion) -> Option<i64> {
+    const NONE: i64 = 64;
     let options = version.data.get("MetadataOptions")?;
+    if Input(options).text("HttpTokens") == Some("optional") {
+        return Some(NONE);
+    }
     Input(options).number("HttpPutResponseHopLimit")
 }
 

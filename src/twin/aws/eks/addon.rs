@@ -172,15 +172,17 @@ pub fn configuration(world: &World, input: Input) -> Result<Value, AwsError> {
     );
     offered(world, name, version)?;
     Ok(
-        json!({"addonName": name, "addonVersion": version, "configurationSchema": schema_of(world, name, version).to_string(), "podIdentityConfiguration": []}),
+        json!({"addonName": name, "addonVersion": version, "configurationSchema": schema_of(world, name, version), "podIdentityConfiguration": []}),
     )
 }
 
-/// The schema of a version of an add-on.
-fn schema_of(world: &World, name: &str, version: &str) -> Value {
+/// The schema of a version of an add-on: the snapshot's, else what is known of the add-on. Empty where it takes none.
+fn schema_of(world: &World, name: &str, version: &str) -> String {
     let eks = world.cloud.eks.as_ref();
+    let seen = eks.and_then(|eks| eks.schemas.get(name)?.get(version));
     let running = eks.and_then(|eks| eks.addons.get(name));
-    addon_schema::schema(name, version, running)
+    let known = || addon_schema::schema(name, version, running).to_string();
+    seen.cloned().unwrap_or_else(known)
 }
 
 /// UpdateAddon.

@@ -156,7 +156,7 @@ fn read(text: &str) -> Option<Value> {
 }
 
 /// Checks values against a schema; an error is in EKS's words.
-pub fn check(schema: &Value, text: &str) -> Result<(), String> {
+pub fn check(schema: &str, text: &str) -> Result<(), String> {
     let refused = |why: &str| {
         Err(format!(
             "ConfigurationValue provided in request is not supported: {why}"
@@ -165,11 +165,19 @@ pub fn check(schema: &Value, text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Ok(());
     }
+    let Ok(schema) = serde_json::from_str::<Value>(schema) else {
+        return refused("the add-on takes no configuration");
+    };
     let Some(values) = read(text) else {
         return refused("it is neither JSON nor YAML");
     };
     let mut wrong = Vec::new();
-    find_mistakes(schema, &values, "$", &mut wrong);
+    find_mistakes(&schema, &values, "$", &mut wrong);
+    // What the plain members do not show: references, formats, bounds.
+    if let (true, Ok(validator)) = (wrong.is_empty(), jsonschema::validator_for(&schema)) {
+        let errors = validator.iter_errors(&values);
+        wrong.extend(errors.map(|e| format!("${}: {e}", e.instance_path())));
+    }
     if wrong.is_empty() {
         return Ok(());
     }
@@ -217,7 +225,7 @@ mod tests {
 
     #[test]
     fn values_are_held_against_the_schema_of_the_version() {
-        let schema_of = |name| schema(name, "v1", None);
+        let schema_of = |name| schema(name, "v1", None).to_string();
         let fits = |name, text| check(&schema_of(name), text);
         assert_eq!(fits("vpc-cni", r#"{"env": {"A": "b"}}"#), Ok(()));
         assert_eq!(
@@ -235,5 +243,11 @@ mod tests {
             "{why}"
         );
         assert_eq!(fits("somebody-s-addon", r#"{"anything": 1}"#), Ok(()));
+        let bounded = r#"{"properties": {"replicaCount": {"type": "integer", "maximum": 3}}}"#;
+        assert!(check(bounded, r#"{"replicaCount": 4}"#).is_err());
+        assert!(
+            check("", r#"{"a": 1}"#).is_err(),
+            "it takes no configuration"
+        );
     }
 }

@@ -107,23 +107,21 @@ pub fn nothing_listed(world: &mut World, input: Input, member: &str) -> Result<V
 
 /// ListPodIdentityAssociations.
 pub fn pod_identities(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    cluster_of(world, input)?;
-    let (region, account) = (&world.cloud.region, &world.cloud.account);
-    let cluster = input.text("clusterName").unwrap_or_default();
-    let each = world.cloud.pod_identities.iter().enumerate();
-    let listed: Vec<Value> = each
-        .map(|(n, a)| {
-            let id = format!("a-{n:017}");
-            json!({
-                "clusterName": cluster,
-                "namespace": a.namespace,
-                "serviceAccount": a.service_account,
-                "associationId": id,
-                "associationArn": format!("arn:aws:eks:{region}:{account}:podidentityassociation/{cluster}/{id}"),
-            })
+    let eks = cluster_of(world, input)?;
+    let wanted = |field: &str, value: &str| input.text(field).is_none_or(|v| v == value);
+    let base = eks.arn.replace(":cluster/", ":podidentityassociation/");
+    let all = eks.pod_identities.iter().enumerate();
+    let found = all
+        .filter(|(_, (ns, account))| wanted("namespace", ns) && wanted("serviceAccount", account));
+    let found = found.map(|(n, (ns, account))| {
+        let id = format!("a-{n:017}");
+        json!({
+            "clusterName": eks.name, "namespace": ns, "serviceAccount": account,
+            "associationArn": format!("{base}/{id}"), "associationId": id,
         })
-        .collect();
-    let most = input.number("maxResults").unwrap_or(100);
-    let page = page(listed, input.text("nextToken"), most)?;
+    });
+    let found: Vec<Value> = found.collect();
+    let size = input.number("maxResults").unwrap_or(100);
+    let page = page(found, input.text("nextToken"), size)?;
     Ok(json!({"associations": page.items, "nextToken": page.next}))
 }

@@ -322,6 +322,15 @@ pub fn cluster(
         insights: insights(inventory),
         refresh: Refresh::default(),
         fargate: inventory.fargate_profiles.clone(),
+        schemas: (inventory.addon_schemas.iter())
+            .map(|(name, of)| {
+                let of = of.iter().map(|(v, text)| (v.to_string(), text.clone()));
+                (name.clone(), of.collect())
+            })
+            .collect(),
+        pod_identities: (inventory.pod_identities.iter().flatten())
+            .map(|a| (a.namespace.clone(), a.service_account.clone()))
+            .collect(),
         tokens: BTreeMap::new(),
     }
 }

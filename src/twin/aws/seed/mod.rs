@@ -40,7 +40,6 @@ pub fn cloud(snapshot: &Snapshot) -> Cloud {
         cloud.quotas.clone_from(&limits.quotas);
         seed_limits(&mut cloud, limits);
     }
-    cloud.pod_identities = inventory.pod_identities.clone().unwrap_or_default();
     let versions = seed_versions(inventory);
     for version in &versions {
         for kind in images::KINDS {
