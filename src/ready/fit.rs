@@ -38,7 +38,9 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         return;
     }
     let larger = Stand::new(case, |c| at_most(case, c));
+    // Which of a workload's pods is left depends on the order: the workload counts.
     let left_at_most = larger.empty_blue(&pods, &volumes, Order::NodeByNode);
+    let left_at_most = owners(pods.iter().copied(), &left_at_most);
     let over_blue = spread_over_blue(case, &left, &pods, &stand, &volumes);
     spreads(case, &left, &over_blue, &left_at_most, out);
     rooms(case, left, &over_blue, &left_at_most, out);
@@ -46,6 +48,19 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
 
 /// Pods that have no place, and why.
 type Left = BTreeMap<Key, NoPlace>;
+/// Namespaces and owners of pods.
+type Owners<'a> = BTreeSet<(&'a str, &'a str)>;
+
+fn owner(pod: &Pod) -> (&str, &str) {
+    let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
+    (&pod.key.namespace, owner)
+}
+
+/// The owners of the pods that have no place.
+fn owners<'a>(pods: impl Iterator<Item = &'a Pod>, left: &Left) -> Owners<'a> {
+    let of_left = pods.filter(|p| left.contains_key(&p.key));
+    of_left.map(owner).collect()
+}
 
 /// Green's size when it stands whole.
 fn wanted(case: &Case<'_>, change: &Change<'_>) -> i32 {
@@ -214,8 +229,7 @@ fn place_waiting<'p>(view: &mut ClusterView<'p>, waiting: &mut Vec<&'p Pod>) {
         let before = waiting.len();
         let mut failed: BTreeSet<(&str, &str)> = BTreeSet::new();
         waiting.retain(|pod| {
-            let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
-            let kind = (pod.key.namespace.as_str(), owner);
+            let kind = owner(pod);
             // Claims are each pod's own.
             if pod.claims.is_empty() && failed.contains(&kind) {
                 return true;
@@ -295,13 +309,9 @@ fn spread_over_blue(
     if spread.is_empty() || case.plan.strategy == Strategy::Recreate {
         return BTreeSet::new();
     }
-    let owners: BTreeSet<&str> = (pods.iter().filter(|p| spread.contains(&p.key)))
-        .map(|p| p.owner.as_ref().map_or(p.uid.as_str(), |o| &o.uid))
-        .collect();
-    let of_owners = |p: &Pod| {
-        let owner = p.owner.as_ref().map_or(p.uid.as_str(), |o| &o.uid);
-        owners.contains(owner)
-    };
+    let spreading = pods.iter().filter(|p| spread.contains(&p.key));
+    let owners: Owners<'_> = spreading.map(|p| owner(p)).collect();
+    let of_owners = |p: &Pod| owners.contains(&owner(p));
     let honouring: Vec<Pod> = (pods.iter().filter(|p| of_owners(p)))
         .map(|pod| {
             let mut pod = (*pod).clone();
@@ -323,14 +333,13 @@ fn spreads(
     case: &Case<'_>,
     left: &Left,
     over_blue: &BTreeSet<Key>,
-    left_at_most: &Left,
+    left_at_most: &Owners<'_>,
     out: &mut Vec<Finding>,
 ) {
     let mut told = BTreeSet::new();
     let pods = case.inventory.pods.iter();
     for pod in pods.filter(|p| over_blue.contains(&p.key)) {
-        let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
-        if !told.insert((&pod.key.namespace, owner)) {
+        if !told.insert(owner(pod)) {
             continue;
         }
         let required = pod.scheduling.topology_spread.iter();
@@ -348,12 +357,7 @@ fn spreads(
             ),
             "set `nodeTaintsPolicy: Honor` in its topologySpreadConstraints, so that closed nodes do not count",
         );
-        // Which of its pods is the one too many depends on the order.
-        let stays = |p: &Pod| {
-            let of_owner = p.owner.as_ref().map_or(p.uid.as_str(), |o| &o.uid);
-            of_owner == owner && left_at_most.contains_key(&p.key)
-        };
-        out.push(if case.inventory.pods.iter().any(stays) {
+        out.push(if left_at_most.contains(&owner(pod)) {
             finding
         } else {
             finding.weighing(Severity::Warning)
@@ -366,7 +370,7 @@ fn rooms(
     case: &Case<'_>,
     left: Left,
     over_blue: &BTreeSet<Key>,
-    left_at_most: &Left,
+    left_at_most: &Owners<'_>,
     out: &mut Vec<Finding>,
 ) {
     let greens: Vec<&str> = case.changes.iter().map(|c| c.green.name.as_str()).collect();
@@ -395,7 +399,8 @@ fn rooms(
             format!("{what} {} ({first})", some(&names)),
             fix,
         );
-        out.push(if left.keys().any(|key| left_at_most.contains_key(key)) {
+        let owners = owners(case.inventory.pods.iter(), &left);
+        out.push(if !owners.is_disjoint(left_at_most) {
             finding
         } else {
             finding.weighing(Severity::Warning)
