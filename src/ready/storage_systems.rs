@@ -87,7 +87,7 @@ impl StorageSystem {
         }
         engine.any(|p| {
             p.node.as_deref().is_some_and(|n| blue.contains(n))
-                && !(self.keeps_data_on_claims && !p.claims.is_empty())
+                && (p.claims.is_empty() || !self.keeps_data_on_claims)
         })
     }
 }

@@ -124,8 +124,11 @@ mod tests {
         nodes
     }
 
-    fn volume(terms: &[&[(&str, &str, &[&str])]]) -> Volume {
-        let term = |expressions: &&[(&str, &str, &[&str])]| NodeSelectorTerm {
+    /// Key, operator and values.
+    type Expression<'a> = (&'a str, &'a str, &'a [&'a str]);
+
+    fn volume(terms: &[&[Expression<'_>]]) -> Volume {
+        let term = |expressions: &&[Expression<'_>]| NodeSelectorTerm {
             expressions: expressions
                 .iter()
                 .map(|(key, operator, values)| SelectorExpression {
@@ -149,7 +152,7 @@ mod tests {
     fn any_label_that_only_one_node_carries_binds_a_volume_to_it() {
         let nodes = nodes();
         let counts = LabelCounts::new(&nodes);
-        let bound = |terms: &[&[(&str, &str, &[&str])]]| counts.nodes_bound_to(&volume(terms));
+        let bound = |terms: &[&[Expression<'_>]]| counts.nodes_bound_to(&volume(terms));
         assert_eq!(bound(&[&[("openebs.io/nodename", "In", &["a"])]]), ["a"]);
         assert_eq!(
             bound(&[&[("topology.topolvm.io/node", "In", &["b"])]]),
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(bound(&[&[("driver.example/disk", "In", &["id-c"])]]), ["c"]);
         assert_eq!(bound(&[&[("kubernetes.io/nodename", "In", &["c"])]]), ["c"]);
         // Beside a zone, and in either of two terms.
-        let zoned: &[(&str, &str, &[&str])] = &[
+        let zoned: &[Expression<'_>] = &[
             ("topology.ebs.csi.aws.com/zone", "In", &["zone-a"]),
             ("openebs.io/nodename", "In", &["a"]),
         ];
