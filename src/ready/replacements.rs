@@ -68,7 +68,7 @@ fn claim_shared(case: &Case<'_>, out: &mut Vec<Finding>) {
     for claim in on_one_node {
         let mounts =
             |p: &&Pod| p.key.namespace == claim.namespace && p.claims.contains(&claim.name);
-        if !moving.iter().any(|p| mounts(p)) {
+        if !moving.iter().any(&mounts) {
             continue;
         }
         // One that has no place yet waits for the volume as well.

@@ -108,10 +108,6 @@ pub struct RouteStep {
     rename_all_fields = "camelCase",
     deny_unknown_fields
 )]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a route has some dozens of steps, each made once"
-)]
 pub enum StepSpec {
     /// An EKS add-on to a version. `change` carries the configuration and role to send again.
     Addon {

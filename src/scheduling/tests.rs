@@ -140,7 +140,14 @@ fn pods_that_want_no_other_near_are_kept_apart_both_ways() {
     let mut lonely = pod("l", "lonely", None);
     lonely.scheduling.pod_anti_affinity = vec![term(refusal::HOSTNAME, "web")];
     let web = pod("w", "web", Some("n1"));
-    assert_eq!(placed(&nodes, &[web.clone()], &[lonely.clone()]), ["n2"]);
+    assert_eq!(
+        placed(
+            &nodes,
+            std::slice::from_ref(&web),
+            std::slice::from_ref(&lonely)
+        ),
+        ["n2"]
+    );
     // The other way round: the one that is there does not want it.
     lonely.node = Some("n2".into());
     let mut another = pod("v", "web", None);

@@ -20,17 +20,20 @@ pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 /// By driver: the volumes' handles.
 type Handles = BTreeMap<String, BTreeSet<String>>;
 
+/// Labels, each with the values that will do.
+type Topology = Vec<(String, Vec<String>)>;
+
 /// What a pod's volumes ask of a node.
 #[derive(Default)]
 pub struct VolumeNeeds {
     /// Of each bound volume: one of these must match.
     bound: Vec<Vec<NodeTerm>>,
     /// Of each claim without a volume: labels, one set of which a node must have.
-    unbound: Vec<Vec<Vec<(String, Vec<String>)>>>,
+    unbound: Vec<Vec<Topology>>,
     /// Of each claim that waits for a volume made by hand: the nodes' terms of those there are.
     by_hand: Vec<Vec<Vec<NodeTerm>>>,
     /// Labels of bound volumes: where they are.
-    places: Vec<(String, Vec<String>)>,
+    places: Topology,
     /// Claims that only one pod may use.
     single: Vec<Name>,
     /// Counted against a node's limits.
@@ -141,9 +144,8 @@ impl VolumeNeeds {
         let one = |node: &Node, (key, values): &(String, Vec<String>)| {
             node.labels.get(key).is_some_and(|v| values.contains(v))
         };
-        let allowed = |topologies: &Vec<Vec<(String, Vec<String>)>>| {
-            topologies.iter().any(|t| t.iter().all(|l| one(node, l)))
-        };
+        let allowed =
+            |topologies: &Vec<Topology>| topologies.iter().any(|t| t.iter().all(|l| one(node, l)));
         let there = |options: &Vec<Vec<NodeTerm>>| options.iter().any(|o| o.is_empty() || any(o));
         if !self.unbound.iter().all(allowed) || !self.by_hand.iter().all(there) {
             return Err((

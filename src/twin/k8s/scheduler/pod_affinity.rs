@@ -95,7 +95,9 @@ impl PodAffinity {
         } else {
             gone.iter().filter(leaves).count() as i64
         };
-        if !self.near.iter().all(|n| there(n, leaving)) && !(nobody && self.likes_itself) {
+        let near_all = self.near.iter().all(|n| there(n, leaving));
+        let is_first = nobody && self.likes_itself;
+        if !near_all && !is_first {
             return Err(NOT_NEAR);
         }
         let refused = |near: &(PodTerm, Places)| {
