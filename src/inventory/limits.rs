@@ -27,9 +27,9 @@ pub(super) async fn limits(
         notes.or_none(aws.type_offerings(types)).await
     };
     let (in_use, storage, offerings) = futures::try_join!(
-        notes.or_none(aws.cpus_in_use()),
-        notes.or_none(aws.storage_in_use(&ids)),
-        offerings,
+        Box::pin(notes.or_none(aws.cpus_in_use())),
+        Box::pin(notes.or_none(aws.storage_in_use(&ids))),
+        Box::pin(offerings),
     )?;
     let mut limits = Limits {
         offerings: offerings.unwrap_or_default(),

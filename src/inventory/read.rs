@@ -89,8 +89,13 @@ pub async fn read(
             balancers(aws, &cluster, &notes)
         )
     };
-    let (kubernetes, upkeep, machines, network) =
-        futures::try_join!(kubernetes, upkeep, machines, network)?;
+    // On the heap: together they are too large for the stack of a thread of their own.
+    let (kubernetes, upkeep, machines, network) = futures::try_join!(
+        Box::pin(kubernetes),
+        Box::pin(upkeep),
+        Box::pin(machines),
+        Box::pin(network)
+    )?;
 
     let (
         server_version,
@@ -122,9 +127,9 @@ pub async fn read(
     let of_templates = launch_templates.iter().filter_map(|t| t.image.clone());
     let named: BTreeSet<String> = of_templates.collect();
     let (images, interface_limits, limits) = futures::try_join!(
-        images(aws, named, &notes),
+        Box::pin(images(aws, named, &notes)),
         notes.or_default(aws.interface_limits(&types)),
-        limits(aws, &types, &instances, &notes),
+        Box::pin(limits(aws, &types, &instances, &notes)),
     )?;
     Ok(Inventory {
         taken_at,
