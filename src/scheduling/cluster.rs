@@ -290,7 +290,8 @@ impl<'a> ClusterView<'a> {
             let all = index.namespaces();
             let reached = all.filter(|n| in_namespaces(term, namespace, n, namespaces));
             let selector = term.selector.clone();
-            let found: Option<Vec<_>> = selector.map(|s| reached.flat_map(|n| arrivals(n, &s)).collect());
+            let found: Option<Vec<_>> =
+                selector.map(|s| reached.flat_map(|n| arrivals(n, &s)).collect());
             found.unwrap_or_default()
         };
         if let Some(first) = pod.scheduling.pod_affinity.first() {

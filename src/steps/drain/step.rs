@@ -192,8 +192,9 @@ impl Drain {
                     )));
                 }
                 Err(error) => {
-                    // Whether it was refused is not known; its budget may have let it go, and counts it as gone for a while.
-                    self.memory().refused.forget(&pod.uid);
+                    // Whether it was refused is not known: its budget may have let it go, and then counts it as gone for a
+                    // while. That is no refusal, neither of it nor of the others behind the budget.
+                    self.memory().refused = Timers::default();
                     failed = Some(error);
                     continue;
                 }
@@ -357,6 +358,12 @@ impl Step<World> for Drain {
 
     async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = self.observe(world).await?;
+        // What became whole on the way stays whole, wherever its pods are.
+        let everywhere = "";
+        let raised = world
+            .workloads
+            .raise(&world.kube, &seen.snapshot, everywhere);
+        seen.risen = raised.await?;
         seen.returning = returning(world, &self.spec, &seen).await?;
         seen.green = Some(Box::new(self.leaving().observe(world).await?));
         Ok(seen)

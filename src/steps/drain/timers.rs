@@ -41,11 +41,6 @@ impl Timers {
         }
     }
 
-    /// Stops the timer of `name`: when it is so again, it begins anew.
-    pub fn forget(&mut self, name: &str) {
-        self.0.remove(name);
-    }
-
     /// Starts the timer of `name`, if it is not running.
     pub fn start(&mut self, name: &str) {
         self.0.entry(name.to_owned()).or_insert_with(Instant::now);
