@@ -118,7 +118,7 @@ pub fn of<'a>(findings: &'a [Finding], code: &str) -> Vec<&'a Finding> {
 }
 
 fn findings(ended: &Ended) -> Vec<Finding> {
-    let lines = ended.out.lines().map(|l| serde_json::from_str::<Value>(l));
+    let lines = ended.out.lines().map(serde_json::from_str::<Value>);
     let line = lines
         .filter_map(Result::ok)
         .find(|l| l["type"] == "findings")

@@ -107,7 +107,7 @@ async fn what_was_registered_one_by_one_is_deregistered_one_by_one() {
     let arn = group_arn(&rig.read().await, "expense-blue-tg");
     assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
     let after = rig.read().await;
-    assert_eq!(green_fills(&after), [arn.clone()]);
+    assert_eq!(green_fills(&after), std::slice::from_ref(&arn));
     assert_eq!(healthy(&after, &arn), instances(&after, "expense-green"));
     let log = rig.log();
     assert!(

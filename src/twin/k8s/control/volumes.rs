@@ -273,6 +273,8 @@ pub fn pod_left(cluster: &mut Cluster, pod: Option<&Object>, node: &str) {
 /// Detaches what no pod of the node uses any more.
 pub fn detach(cluster: &mut Cluster, node: &str, by_force: bool) {
     if !by_force && !cluster.alive(node) {
+        // Its kubelet died before it could unmount them.
+        cluster.later(FORCE, Due::Again(Work::ForceDetach(node.to_owned())));
         return;
     }
     let pods = cluster.store.pods_on(node);
