@@ -31,6 +31,18 @@ NOT_DEPENDENT = {
     ("ec2:DescribeLaunchTemplateVersions", "ssm:GetParameters"): "only with ResolveAlias, which eksup never sets",
     ("ec2:RunInstances", "ssm:GetParameters"): "only for an image named as resolve:ssm:..., which EKS refuses in a template",
     ("ec2:RunInstances", "iam:PassRole"): "EKS refuses a template with an instance profile; it passes the node role itself",
+} | {
+    ("servicequotas:GetServiceQuota", action): "only for quotas of that service; eksup asks for those of EKS, EC2 and EBS"
+    for action in (
+        "autoscaling:DescribeAccountLimits",
+        "cloudformation:DescribeAccountLimits",
+        "dynamodb:DescribeLimits",
+        "elasticloadbalancing:DescribeAccountLimits",
+        "iam:GetAccountSummary",
+        "kinesis:DescribeLimits",
+        "rds:DescribeAccountAttributes",
+        "route53:GetAccountLimit",
+    )
 }
 # Calls that the printed policies need not allow, and why.
 NOT_GRANTED = {
