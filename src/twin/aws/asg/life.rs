@@ -63,11 +63,18 @@ pub fn reconcile(world: &mut World, name: &str) {
             let Some(victim) = world.cloud.asgs.get(name).and_then(victim) else {
                 break;
             };
+            let asg = world.cloud.asgs.get_mut(name);
+            if asg.is_some_and(|a| std::mem::take(&mut a.rebalancing)) {
+                kube::rebalanced(world, &victim);
+            }
             leave(world, name, &victim, false);
         }
     } else if have == want && !no_launch && !no_terminate && !no_balance && unbalanced(world, name)
     {
-        launch(world, name, true);
+        let launched = launch(world, name, true);
+        if let Some(asg) = world.cloud.asgs.get_mut(name) {
+            asg.rebalancing = launched;
+        }
     }
 }
 
