@@ -14,7 +14,7 @@ use crate::model::{ApiError, Class};
 pub(super) type Result<T> = std::result::Result<T, ApiError>;
 
 /// How many instance types one request names.
-pub(super) const TYPES: usize = 100;
+const TYPES: usize = 100;
 /// How many values one filter takes.
 pub(super) const VALUES: usize = 200;
 
@@ -62,7 +62,24 @@ impl Aws {
         &self,
         instance_types: &[String],
     ) -> Result<BTreeMap<String, InterfaceLimits>> {
-        let each = instance_types.chunks(TYPES).map(async |names| {
+        let limits = |t: types::InstanceTypeInfo| {
+            let network = t.network_info?;
+            let limits = InterfaceLimits {
+                interfaces: network.maximum_network_interfaces?.into(),
+                addresses: network.ipv4_addresses_per_interface?.into(),
+            };
+            Some((t.instance_type?.as_str().to_owned(), limits))
+        };
+        let found = self.instance_types(instance_types).await?;
+        Ok(found.into_iter().filter_map(limits).collect())
+    }
+
+    /// What EC2 says of instance types.
+    pub(super) async fn instance_types(
+        &self,
+        names: &[String],
+    ) -> Result<Vec<types::InstanceTypeInfo>> {
+        let each = names.chunks(TYPES).map(async |names| {
             let names = names.iter().map(|n| types::InstanceType::from(n.as_str()));
             let asked = self
                 .ec2
@@ -72,16 +89,7 @@ impl Aws {
                 asked.into_paginator().items().send().try_collect().await;
             found.map_err(|e| failed("ec2:DescribeInstanceTypes", e))
         });
-        let limits = |t: types::InstanceTypeInfo| {
-            let network = t.network_info?;
-            let limits = InterfaceLimits {
-                interfaces: network.maximum_network_interfaces?.into(),
-                addresses: network.ipv4_addresses_per_interface?.into(),
-            };
-            Some((t.instance_type?.as_str().to_owned(), limits))
-        };
-        let found = try_join_all(each).await?.into_iter().flatten();
-        Ok(found.filter_map(limits).collect())
+        Ok(try_join_all(each).await?.into_iter().flatten().collect())
     }
 
     /// `version`: a number, `$Latest` or `$Default`.

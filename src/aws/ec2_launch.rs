@@ -6,7 +6,7 @@ use aws_sdk_ec2::types;
 use futures::future::try_join_all;
 
 use crate::aws::Aws;
-use crate::aws::ec2::{Result, TYPES, VALUES, filter};
+use crate::aws::ec2::{Result, VALUES, filter};
 use crate::clients::error::aws as failed;
 use crate::model::ec2::{InstanceSize, LaunchOptions};
 use crate::model::image::Image;
@@ -112,17 +112,7 @@ impl Aws {
         &self,
         instance_types: &[String],
     ) -> Result<BTreeMap<String, InstanceSize>> {
-        let each = instance_types.chunks(TYPES).map(async |names| {
-            let names = names.iter().map(|n| types::InstanceType::from(n.as_str()));
-            let asked = self
-                .ec2
-                .describe_instance_types()
-                .set_instance_types(Some(names.collect()));
-            let found: std::result::Result<Vec<_>, _> =
-                asked.into_paginator().items().send().try_collect().await;
-            found.map_err(|e| failed("ec2:DescribeInstanceTypes", e))
-        });
-        let found = try_join_all(each).await?.into_iter().flatten();
+        let found = self.instance_types(instance_types).await?;
         let size = |t: types::InstanceTypeInfo| {
             let gpus = t.gpu_info.and_then(|g| g.gpus).unwrap_or_default();
             let nvidia = gpus
@@ -138,7 +128,7 @@ impl Aws {
             };
             Some((t.instance_type?.as_str().to_owned(), size))
         };
-        Ok(found.filter_map(size).collect())
+        Ok(found.into_iter().filter_map(size).collect())
     }
 
     /// vCPUs of all instances of the account in this region that run or begin to.

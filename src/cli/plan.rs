@@ -47,17 +47,8 @@ pub fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
     };
     let (path, plan) = cx.plan(&args.plan)?;
     let inventory = offline::read(snapshot, &plan, &cx.ui)?;
-    let (route, found) = route::survey(&plan, &inventory);
     let now = inventory.taken_at;
-    let drafted = Drafted {
-        path,
-        plan,
-        inventory,
-        route,
-        found,
-        now,
-    };
-    conclude(cx, &args, drafted)
+    conclude(cx, &args, Drafted::new(path, plan, inventory, now))
 }
 
 async fn run_live(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
@@ -81,17 +72,10 @@ async fn run_live(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         return pending(&args, &cx.again("apply", &args.plan));
     }
     let inventory = reached.read_for_upgrade(&plan, &cx.ui).await?;
-    let (route, mut found) = route::survey(&plan, &inventory);
-    found.extend(permissions::missing(&reached, &plan, route.as_ref(), &inventory).await?);
-    let now = reached.clock.now();
-    let drafted = Drafted {
-        path,
-        plan,
-        inventory,
-        route,
-        found,
-        now,
-    };
+    let mut drafted = Drafted::new(path, plan, inventory, reached.clock.now());
+    let (plan, route) = (&drafted.plan, drafted.route.as_ref());
+    let missing = permissions::missing(&reached, plan, route, &drafted.inventory).await?;
+    drafted.found.extend(missing);
     conclude(cx, &args, drafted)
 }
 
@@ -103,6 +87,21 @@ struct Drafted {
     route: Option<Route>,
     found: Vec<Finding>,
     now: Timestamp,
+}
+
+impl Drafted {
+    /// Draws the route for what was read, and judges it.
+    fn new(path: PathBuf, plan: Plan, inventory: Inventory, now: Timestamp) -> Self {
+        let (route, found) = route::survey(&plan, &inventory);
+        Self {
+            path,
+            plan,
+            inventory,
+            route,
+            found,
+            now,
+        }
+    }
 }
 
 /// Shows a drafted plan, and saves it where that was asked for.

@@ -302,13 +302,13 @@ impl WorkloadMonitor {
         &self,
         kube: &Kube,
         snapshot: &Snapshot,
-        green: &str,
+        green: Option<&str>,
     ) -> Result<ReadyCounts, ApiError> {
         let pods = snapshot.pods.values().map(AsRef::as_ref);
         self.workloads_of(kube, snapshot, pods).await?;
         let on_green = |pod: &Pod| {
             let node = pod.node.as_ref().and_then(|n| snapshot.nodes.get(n));
-            node.is_some_and(|n| n.nodegroup() == Some(green))
+            green.is_some() && node.is_some_and(|n| n.nodegroup() == green)
         };
         let counted = |pod: &Pod| counts_as_ready(pod, snapshot) && !on_green(pod);
         let mut counts = count_pods(snapshot, &self.known(), counted);

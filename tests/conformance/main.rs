@@ -4,6 +4,7 @@
 //! On a real cluster each body works in a namespace of its own, which it deletes. It needs a schedulable node whose
 //! kubelet runs (or pretends to run) pods.
 
+mod agreement;
 mod bodies;
 mod call;
 mod drain_facts;

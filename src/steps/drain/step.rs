@@ -244,7 +244,7 @@ impl Step<World> for Drain {
         seen.emptied = self.emptied(&seen, now);
         // Before the first pod is moved, what has become more since the run began counts too.
         if self.holds && seen.nodes.iter().all(|n| n.begun(&seen.run).is_none()) {
-            let (kube, green) = (&world.kube, self.green.as_str());
+            let (kube, green) = (&world.kube, Some(self.green.as_str()));
             let raised = world.workloads.raise(kube, &seen.snapshot, green);
             seen.risen = raised.await?;
         }
@@ -359,10 +359,7 @@ impl Step<World> for Drain {
     async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = self.observe(world).await?;
         // What became whole on the way stays whole, wherever its pods are.
-        let everywhere = "";
-        let raised = world
-            .workloads
-            .raise(&world.kube, &seen.snapshot, everywhere);
+        let raised = world.workloads.raise(&world.kube, &seen.snapshot, None);
         seen.risen = raised.await?;
         seen.returning = returning(world, &self.spec, &seen).await?;
         seen.green = Some(Box::new(self.leaving().observe(world).await?));

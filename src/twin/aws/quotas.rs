@@ -7,12 +7,11 @@ use super::error::AwsError;
 use super::page::page;
 use super::state::Cloud;
 use super::unknown;
-use crate::model::limits::{DEFAULT_NODE_GROUPS, NODE_GROUPS};
 
 /// What a quota is in an account that uses much; AWS raises them with use.
 const LARGE: f64 = 100_000.0;
 
-/// Quotas that are listed: service, code, name. Others are answered for by their code.
+/// Quotas there are, as ListServiceQuotas shows them: service, code, name.
 const LISTED: &[(&str, &str, &str)] = &[
     (
         "ebs",
@@ -36,18 +35,57 @@ const LISTED: &[(&str, &str, &str)] = &[
         "L-34B43A08",
         "All Standard (A, C, D, H, I, M, R, T, Z) Spot Instance Requests",
     ),
+    ("ec2", "L-3819A6DF", "All G and VT Spot Instance Requests"),
     ("ec2", "L-417A185B", "Running On-Demand P instances"),
+    ("ec2", "L-6B0D517C", "All Trn Spot Instance Requests"),
+    ("ec2", "L-6E869C2A", "Running On-Demand DL instances"),
+    (
+        "ec2",
+        "L-7212CCBC",
+        "All P4, P3 and P2 Spot Instance Requests",
+    ),
+    ("ec2", "L-7295265B", "Running On-Demand X instances"),
+    ("ec2", "L-74FC7D96", "Running On-Demand F instances"),
+    ("ec2", "L-85EED4F7", "All DL Spot Instance Requests"),
+    ("ec2", "L-88CF9481", "All F Spot Instance Requests"),
+    ("ec2", "L-B5D1601B", "All Inf Spot Instance Requests"),
+    ("ec2", "L-C4BD4855", "All P5 Spot Instance Requests"),
     ("ec2", "L-DB2E81BA", "Running On-Demand G and VT instances"),
+    ("ec2", "L-E3A00192", "All X Spot Instance Requests"),
+    ("ec2", "L-F7808C92", "Running On-Demand HPC instances"),
     ("eks", "L-6D54EA21", "Managed node groups per cluster"),
 ];
 
+/// How many node groups a cluster may have.
+pub const NODE_GROUPS: &str = "eks/L-6D54EA21";
+
+/// The On-Demand quota that an instance's vCPUs count for, by the families in the quotas' names.
+pub fn cpu_quota(instance_type: &str) -> Option<String> {
+    let family = instance_type
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .next();
+    let code = match family? {
+        "inf" => "L-1945791B",
+        "trn" => "L-2C3B7624",
+        "dl" => "L-6E869C2A",
+        "hpc" => "L-F7808C92",
+        // Hosts and high-memory instances are counted one by one.
+        "mac" | "u" => return None,
+        other => match other.chars().next()? {
+            'g' | 'v' => "L-DB2E81BA",
+            'p' => "L-417A185B",
+            'f' => "L-74FC7D96",
+            'x' => "L-7295265B",
+            'a' | 'c' | 'd' | 'h' | 'i' | 'm' | 'r' | 't' | 'z' => "L-1216C47A",
+            _ => return None,
+        },
+    };
+    Some(format!("ec2/{code}"))
+}
+
 /// What an account has that asked for no more.
 fn default(key: &str) -> f64 {
-    if key == NODE_GROUPS.key() {
-        DEFAULT_NODE_GROUPS as f64
-    } else {
-        LARGE
-    }
+    if key == NODE_GROUPS { 30.0 } else { LARGE }
 }
 
 /// The value of a quota by `service/code`.
@@ -87,12 +125,9 @@ pub fn run(cloud: &Cloud, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
         "GetServiceQuota" | "GetAWSDefaultServiceQuota" => {
             let (service, code) = (input.need("ServiceCode")?, input.need("QuotaCode")?);
-            let services = ["ebs", "ec2", "eks"];
-            if !services.contains(&service) || code.len() != 10 || !code.starts_with("L-") {
-                return Err(missing());
-            }
-            let listed = LISTED.iter().find(|(s, c, _)| (*s, *c) == (service, code));
-            let quota = *listed.unwrap_or(&(service, code, code));
+            let mut listed = LISTED.iter();
+            let quota = listed.find(|(s, c, _)| (*s, *c) == (service, code));
+            let quota = *quota.ok_or_else(missing)?;
             Ok(json!({"Quota": shown(cloud, quota, applied)}))
         }
         "ListServiceQuotas" | "ListAWSDefaultServiceQuotas" => {

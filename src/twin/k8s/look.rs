@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::Cluster;
 use super::control::disruption;
 use super::json::{at, flag, list, number, text};
 use super::kinds::{BUDGETS, CONFIG_MAPS, DEPLOYMENTS, LEASES, NODES, PODS};
+use super::scheduler::Ask;
 use super::store::Name;
 use crate::model::Minor;
 use crate::twin::world::World;
@@ -82,6 +84,25 @@ pub fn is_unready_pod(world: &World, path: &str) -> bool {
     };
     let pod = world.kube.store.find(PODS, &Name::new(*ns, *name));
     pod.is_none_or(|pod| !super::facts::Pod::of(pod).ready)
+}
+
+/// Why each node does not take a pod, in the scheduler's words, sorted; nothing for a node that does.
+///
+/// # Panics
+/// There is no such pod, or it cannot be scheduled at all.
+pub fn node_refusals(cluster: &Cluster, ns: &str, name: &str) -> BTreeMap<String, Vec<String>> {
+    let name = Name::new(ns, name);
+    let index = &cluster.store.index;
+    let (pod, object) = (&index.pods[&name], cluster.store.find(PODS, &name));
+    let object = object.expect("what is indexed is stored");
+    let ask = Ask::of(cluster, object, pod).expect("the pod can be scheduled");
+    let of_node = |node: &std::sync::Arc<super::facts::Node>| {
+        let refused = ask.fits(cluster, node).err();
+        let mut reasons = refused.map(|r| r.reasons).unwrap_or_default();
+        reasons.sort();
+        (node.name.clone(), reasons)
+    };
+    index.nodes.values().map(of_node).collect()
 }
 
 /// Whether a pod, by namespace and name, has stopped serving while nobody has taken it: its container crashed.

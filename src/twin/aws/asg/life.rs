@@ -6,7 +6,6 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Due, after, within};
-use crate::model::limits::cpu_class;
 use crate::twin::aws::state::{Activity, Asg, Cloud, Instance, Member, Subnet};
 use crate::twin::aws::{ec2, eks, elb, kube, quotas};
 use crate::twin::world::World;
@@ -236,15 +235,15 @@ fn subnet_for(world: &World, asg: &Asg, zone: &str) -> Result<String, String> {
 
 /// EC2's reason where one more instance would be beyond the account's vCPU quota.
 fn beyond_quota(cloud: &Cloud, asg: &Asg) -> Option<String> {
-    let code = |instance_type: &str| cpu_class(instance_type, false).map(|c| c.quota);
     let cpus = |instance_type: &str| ec2::types::of(instance_type).cpus;
-    let mine = code(&asg.launch.instance_type)?;
-    let limit = quotas::value(cloud, &mine.key());
+    let mine = quotas::cpu_quota(&asg.launch.instance_type)?;
+    let limit = quotas::value(cloud, &mine);
     let running = cloud.instances.values().filter(|i| {
-        matches!(i.state.as_str(), "pending" | "running") && code(&i.instance_type) == Some(mine)
+        matches!(i.state.as_str(), "pending" | "running")
+            && quotas::cpu_quota(&i.instance_type).as_ref() == Some(&mine)
     });
     let used: i64 = running.map(|i| cpus(&i.instance_type)).sum();
-    let others = cloud.other_cpus.get(&mine.key()).copied().unwrap_or(0);
+    let others = cloud.other_cpus.get(&mine).copied().unwrap_or(0);
     let wanted = others + used + cpus(&asg.launch.instance_type);
     (wanted as f64 > limit).then(|| {
         format!(

@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Due, cluster_of, group, within};
 use crate::model::Minor;
-use crate::model::limits::NODE_GROUPS;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::{Eks, Image, Launch, Nodegroup, TemplateVersion};
@@ -70,7 +69,7 @@ pub fn create(world: &mut World, input: Input) -> Result<Value, AwsError> {
         ))
         .with("clusterName", eks.name.clone()));
     }
-    let most = quotas::value(&world.cloud, &NODE_GROUPS.key());
+    let most = quotas::value(&world.cloud, quotas::NODE_GROUPS);
     if eks.nodegroups.len() as f64 >= most {
         return Err(AwsError::new(
             400,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::ec2::{images, types};
 use super::state::*;
 use crate::model::ec2::LaunchOptions;
-use crate::model::limits::{Limits, cpu_class};
+use crate::model::limits::Limits;
 use crate::model::node_registration::NodeRegistration;
 use crate::model::snapshot::Snapshot;
 use crate::model::user_data::UserDataTraits;
@@ -147,9 +147,9 @@ fn seed_limits(cloud: &mut Cloud, limits: &Limits) {
     let running = cloud.instances.values().filter(|i| i.state == "running");
     let mut own: BTreeMap<String, i64> = BTreeMap::new();
     for instance in running {
-        if let Some(class) = cpu_class(&instance.instance_type, false) {
+        if let Some(quota) = crate::twin::aws::quotas::cpu_quota(&instance.instance_type) {
             let cpus = types::of(&instance.instance_type).cpus;
-            *own.entry(class.quota.key()).or_default() += cpus;
+            *own.entry(quota).or_default() += cpus;
         }
     }
     for (quota, used) in limits.cpus_in_use.iter().flatten() {

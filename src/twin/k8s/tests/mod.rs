@@ -1,6 +1,5 @@
 //! The twin's cluster, seen through its wire: what is answered, and what happens when.
 
-mod agreement;
 mod answers;
 mod clients;
 mod fleet;

@@ -1,4 +1,4 @@
-//! The product's evaluator (`crate::scheduling`) against the twin's scheduler, which shares no code with it: over random
+//! The product's evaluator (`eksup::scheduling`) against the twin's scheduler, which shares no code with it: over random
 //! nodes and pods both say the same of every node, in the same words.
 
 use std::collections::BTreeMap;
@@ -8,14 +8,11 @@ use proptest::sample::select;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::super::kinds::PODS;
-use super::super::scheduler::Ask;
-use super::super::store::Name;
-use crate::k8s::convert;
-use crate::model::Minor;
-use crate::model::kube::{Node, Pod, Volume};
-use crate::scheduling::{ClusterView, volumes};
-use crate::twin::k8s::Cluster;
+use eksup::k8s::convert;
+use eksup::model::Minor;
+use eksup::model::kube::{Node, Pod, Volume};
+use eksup::scheduling::{ClusterView, volumes};
+use eksup::twin::k8s::{Cluster, look};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -306,22 +303,8 @@ fn twin_says(nodes: &[Value], pods: &[Value], pod: &Value) -> BTreeMap<String, V
     cluster.seed("/api/v1/persistentvolumeclaims", &claims);
     cluster.seed("/api/v1/pods", pods);
     cluster.seed("/api/v1/pods", std::slice::from_ref(pod));
-    let name = Name::new(
-        pod["metadata"]["namespace"].as_str().unwrap().to_owned(),
-        "incoming".to_owned(),
-    );
-    let seen = cluster.store.index.pods.get(&name).unwrap().clone();
-    let object = cluster.store.find(PODS, &name).unwrap().clone();
-    let ask = Ask::of(&cluster, &object, &seen).unwrap();
-    let nodes = cluster.store.index.nodes.values();
-    nodes
-        .map(|node| {
-            let reasons = ask.fits(&cluster, node).err().map(|r| r.reasons);
-            let mut reasons = reasons.unwrap_or_default();
-            reasons.sort();
-            (node.name.clone(), reasons)
-        })
-        .collect()
+    let namespace = pod["metadata"]["namespace"].as_str().unwrap();
+    look::node_refusals(&cluster, namespace, "incoming")
 }
 
 /// The scheduler has changed its words for this one since.
