@@ -27,7 +27,7 @@ pub struct CheckArgs {
 pub fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
     let (_, plan) = cx.plan(&args.plan)?;
     let found = match &args.snapshot {
-        Some(path) => route::survey(&plan, &offline::read(path, &plan, &cx.ui)?).1,
+        Some(path) => route::survey(&plan, &offline::read(path, &plan)?).1,
         None => online(survey_live(cx, &plan))?,
     };
     match cx.ui.format {
@@ -45,7 +45,7 @@ pub fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
         return Err(not_ready(
             &plan.cluster,
             &found,
-            &cx.again("check", &args.plan),
+            &offline::again(cx.again("check", &args.plan), args.snapshot.as_ref()),
         ));
     }
     cx.ui.say(&format!(

@@ -1,13 +1,13 @@
 //! A snapshot read as a live cluster is: over the twin, in virtual time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::context::Reached;
 use super::error::{CliError, Kind};
 use super::rehearse;
 use super::start::usage;
-use super::ui::Ui;
 use crate::inventory::snapshot;
+use crate::model::inventory::Unread;
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
 use crate::plan::Plan;
@@ -36,16 +36,35 @@ pub fn same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliError> {
 }
 
 /// Reads the snapshot that `path` names for an upgrade by `plan`.
-pub fn read(path: &Path, plan: &Plan, ui: &Ui) -> Result<Inventory, CliError> {
+pub fn read(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
     let snapshot = snapshot(path)?;
     same_cluster(&snapshot, plan)?;
     simulate(async {
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let twin = Twin::start(scenario::load(&snapshot, 1));
         let reached: Reached = rehearse::reach(twin.wire(), &snapshot, &clock).await?;
-        let inventory = reached.read_for_upgrade(plan, ui).await?;
+        let mut inventory = reached.read_for_plan(plan).await?;
+        // What nobody read when the snapshot was taken is as unknown as it was then; nothing is judged anew.
+        let taken = snapshot.inventory;
+        inventory.unread.extend(taken.unread);
+        inventory.insights_refresh = taken.insights_refresh;
+        if taken.limits.is_none() {
+            inventory.unread.push(Unread {
+                op: "servicequotas:GetServiceQuota".to_owned(),
+                why: "the snapshot was taken without quotas and offerings".to_owned(),
+            });
+        }
+        inventory.limits = taken.limits;
         Ok(inventory)
     })
+}
+
+/// A command as it would be given again, for the same snapshot.
+pub fn again(command: String, snapshot: Option<&PathBuf>) -> String {
+    match snapshot {
+        Some(path) => format!("{command} --snapshot {}", path.display()),
+        None => command,
+    }
 }
 
 /// Runs what needs no network, in virtual time.

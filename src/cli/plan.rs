@@ -46,7 +46,7 @@ pub fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
         return online(run_live(cx, args));
     };
     let (path, plan) = cx.plan(&args.plan)?;
-    let inventory = offline::read(snapshot, &plan, &cx.ui)?;
+    let inventory = offline::read(snapshot, &plan)?;
     let now = inventory.taken_at;
     conclude(cx, &args, Drafted::new(path, plan, inventory, now))
 }
@@ -125,7 +125,7 @@ fn conclude(cx: &Context, args: &PlanArgs, drafted: Drafted) -> Result<(), CliEr
         return Err(not_ready(
             &plan.cluster,
             &found,
-            &cx.again("plan", &args.plan),
+            &offline::again(cx.again("plan", &args.plan), args.snapshot.as_ref()),
         ));
     };
     let mut next = cx.again("apply", &args.plan);

@@ -95,11 +95,7 @@ pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
 
 /// The command as it would be given again, but for its seed.
 fn again(cx: &Context, args: &RehearseArgs) -> String {
-    let mut again = cx.again("rehearse", &args.plan);
-    if let Some(path) = &args.snapshot {
-        again += &format!(" --snapshot {}", path.display());
-    }
-    again
+    offline::again(cx.again("rehearse", &args.plan), args.snapshot.as_ref())
 }
 
 async fn rehearse(

@@ -42,7 +42,7 @@ pub fn run(cx: &Context, args: PolicyArgs) -> Result<(), CliError> {
     let mut needs = Needs::of(plan.as_ref());
     if let Some(path) = &args.snapshot {
         let plan = plan.ok_or_else(|| usage("--snapshot needs a plan"))?;
-        let inventory = offline::read(path, &plan, &cx.ui)?;
+        let inventory = offline::read(path, &plan)?;
         let (drawn, found) = route::survey(&plan, &inventory);
         let drawn = drawn
             .ok_or_else(|| not_ready(&plan.cluster, &found, &cx.again("policy", &args.plan)))?;

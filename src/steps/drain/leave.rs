@@ -103,6 +103,9 @@ impl GreenDrain {
     /// Looks at green.
     pub async fn observe(&self, world: &World) -> Result<GreenSeen, StepError> {
         let mut seen = self.drain.observe(world).await?;
+        // What becomes whole on the way stays whole, wherever its pods are.
+        let (kube, snapshot) = (&world.kube, &seen.snapshot);
+        world.workloads.raise(kube, snapshot, None).await?;
         let on_green = seen.nodes.iter().flat_map(|n| n.pods.iter());
         let on_green = on_green.map(AsRef::as_ref);
         let workloads = world

@@ -358,9 +358,6 @@ impl Step<World> for Drain {
 
     async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
         let mut seen = self.observe(world).await?;
-        // What became whole on the way stays whole, wherever its pods are.
-        let raised = world.workloads.raise(&world.kube, &seen.snapshot, None);
-        seen.risen = raised.await?;
         seen.returning = returning(world, &self.spec, &seen).await?;
         seen.green = Some(Box::new(self.leaving().observe(world).await?));
         Ok(seen)
