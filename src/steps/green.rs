@@ -77,7 +77,7 @@ pub struct Seen {
     daemons: Vec<String>,
     /// Why nodes are missing, in Auto Scaling's words.
     launches: Vec<String>,
-    /// On the way back: who is still on green.
+    /// In a rollback, and where the group could not be created: who is still on green.
     leaving: Option<GreenSeen>,
 }
 
@@ -295,6 +295,11 @@ impl Step<World> for Green {
         } else {
             Vec::new()
         };
+        let failed = green.as_ref().is_some_and(|g| g.status == "CREATE_FAILED");
+        let leaving = match failed {
+            true => Some(self.leaving.observe(world).await?),
+            false => None,
+        };
         let blue_desired = blue_asg
             .as_ref()
             .map(|a| a.desired)
@@ -316,7 +321,7 @@ impl Step<World> for Green {
             nodes,
             daemons,
             launches,
-            leaving: None,
+            leaving,
         })
     }
 
@@ -347,9 +352,21 @@ impl Step<World> for Green {
         }
         match green.status.as_str() {
             "CREATE_FAILED" => {
-                return Decision::Act(Act::DeleteFailed {
-                    why: issues(&green.health),
-                });
+                // Pods may have come to the nodes that did join: they leave as in a rollback first.
+                let next = match &seen.leaving {
+                    Some(leaving) => self.leaving.decide(leaving, past, now),
+                    None => Decision::Refuse(format!("the nodes of {name} could not be read")),
+                };
+                return match next {
+                    Decision::Done(_) => Decision::Act(Act::DeleteFailed {
+                        why: issues(&green.health),
+                    }),
+                    Decision::Refuse(text) => Decision::Refuse(format!(
+                        "EKS could not create node group {name}: {}. It is deleted when no pod is left on it: {text}",
+                        issues(&green.health)
+                    )),
+                    next => next.map_act(|act| Act::Leave { act: Box::new(act) }),
+                };
             }
             "DELETING" => return wait(format!("node group {name} is being deleted")),
             "DELETE_FAILED" => {

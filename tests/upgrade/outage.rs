@@ -1,6 +1,7 @@
 //! Upgrades on which a workload does not come back on green: the run stops, says which and why, and goes back.
 
 use eksup::engine::Ended;
+use eksup::model::kube::Pod;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::{fault, scenario};
 use serde_json::json;
@@ -143,4 +144,37 @@ async fn it_stops_the_run_where_nodes_may_be_given_up() {
     });
     // Its two pods are on two nodes: the first moves and does not come back, and the third node is never begun.
     assert!(drained.count() <= 2, "{}", rig.log());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_green_that_could_not_be_created_is_not_deleted_with_pods_on_it() {
+    let rig = Rig::new(&scenario::expense_dev(), EXPENSE, 1);
+    // Pods of a blue node that dies find no other node than those of green that did join.
+    let faults = [
+        "node-never-joins:1@40m",
+        "cordon:2@49m",
+        "cordon:3@49m",
+        "kubelet-dies:1@50m",
+    ];
+    let rules = faults.map(|rule| rule.parse().unwrap());
+    rig.twin.with(|w| fault::add(w, rules.to_vec()));
+    let ended = rig.apply().await;
+    let log = rig.log();
+    assert!(
+        matches!(&ended, Ended::Stuck { step, .. } if step == "green-expense-green"),
+        "{ended:?}\n{log}"
+    );
+    let Ended::Stuck { why, .. } = &ended else {
+        unreachable!()
+    };
+    assert!(why.contains("NodeCreationFailure"), "{why}");
+    assert!(!log.contains("DeleteNodegroup"), "{log}");
+    let after = rig.read().await;
+    let green: Vec<&str> = after
+        .nodes_of("expense-green")
+        .map(|n| n.name.as_str())
+        .collect();
+    let on_green =
+        |p: &&Pod| p.ready && !p.daemon() && p.node.as_deref().is_some_and(|n| green.contains(&n));
+    assert!(after.pods.iter().any(|p| on_green(&p)), "{log}");
 }
