@@ -135,6 +135,20 @@ fn a_spread_counts_its_own_pods_and_too_few_domains_count_as_an_empty_one() {
 }
 
 #[test]
+fn a_spread_with_an_empty_selector_counts_no_pod() {
+    let nodes = [node("n1", "a"), node("n2", "b")];
+    let there = [pod("x", "api", Some("n1")), pod("y", "api", Some("n1"))];
+    let mut next = pod("p", "api", None);
+    next.node_selector = labels(&[(refusal::HOSTNAME, "n1")]);
+    let mut constraint = spread(refusal::HOSTNAME, "api", None);
+    constraint.node_affinity_policy = Some("Ignore".into());
+    next.scheduling.topology_spread = vec![constraint];
+    assert!(placed(&nodes, &there, &[next.clone()])[0].contains("topology spread"));
+    next.scheduling.topology_spread[0].selector = Some(Selector::default());
+    assert_eq!(placed(&nodes, &there, &[next]), ["n1"]);
+}
+
+#[test]
 fn pods_that_want_no_other_near_are_kept_apart_both_ways() {
     let nodes = [node("n1", "a"), node("n2", "a")];
     let mut lonely = pod("l", "lonely", None);

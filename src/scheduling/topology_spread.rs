@@ -90,6 +90,7 @@ impl SpreadState {
         if pod.deletion_timestamp.is_some()
             || !self.counts_node[node]
             || !self.selector.as_ref().is_some_and(selects)
+            || self.selector.as_ref().is_some_and(selects_all)
         {
             return;
         }
@@ -120,6 +121,11 @@ impl SpreadState {
             key: self.key.clone(),
         })
     }
+}
+
+/// Whether a selector asks for nothing: the schedulers of 1.27 to 1.36 count no pod for it (K8S-SCHED-8).
+fn selects_all(selector: &Selector) -> bool {
+    selector.match_labels.is_empty() && selector.expressions.is_empty()
 }
 
 /// Whether a node counts, by the constraint's policies.

@@ -12,6 +12,7 @@ use super::super::json::{at, list, number, text};
 use super::super::selector::Selector;
 use super::has_untolerated_taint;
 use super::node_affinity::RequiredNodes;
+use crate::model::Minor;
 
 /// Why a node without one of the labels will not do.
 pub const NO_LABEL: &str =
@@ -28,6 +29,8 @@ pub struct Spread {
     min_domains: i64,
     pub hard: bool,
     selects_self: bool,
+    /// Whether pods that are there count.
+    counts_pods: bool,
     /// By the topology's value: how many selected pods there are on nodes that count.
     pub counts: BTreeMap<String, i64>,
     pods: Selector,
@@ -80,6 +83,7 @@ pub fn spreads(
             max_skew: number(constraint, "maxSkew").unwrap_or(1),
             min_domains: number(constraint, "minDomains").unwrap_or(1),
             hard,
+            counts_pods: !(pods.is_everything() && counts_none_of_all(cluster)),
             selects_self: pods.matches(&pod.labels),
             counts: count(cluster, &pod.ns, &key, &pods, counts_for),
             ns: pod.ns.clone(),
@@ -100,7 +104,11 @@ fn count(
 ) -> BTreeMap<String, i64> {
     let index = &cluster.store.index;
     let mut on_node: BTreeMap<&str, i64> = BTreeMap::new();
-    let selected = index.selected(ns, pods);
+    let selected = if pods.is_everything() && counts_none_of_all(cluster) {
+        Vec::new()
+    } else {
+        index.selected(ns, pods)
+    };
     for pod in selected.iter().filter(|p| p.active()) {
         *on_node.entry(pod.node.as_str()).or_default() += 1;
     }
@@ -117,6 +125,11 @@ fn count(
     counts
 }
 
+/// Whether the scheduler counts no pod where the selector is empty, rather than all (K8S-SCHED-8).
+fn counts_none_of_all(cluster: &Cluster) -> bool {
+    (Minor::new(27)..Minor::new(37)).contains(&cluster.version)
+}
+
 impl Spread {
     /// Whether one more pod on the node keeps the skew, were `gone` no longer there; else why not, and whether it might help
     /// if pods went.
@@ -124,7 +137,9 @@ impl Spread {
         let Some(place) = node.labels.get(&self.key) else {
             return Err((NO_LABEL, false));
         };
-        let counted = |p: &&Arc<Pod>| p.ns == self.ns && p.active() && self.pods.matches(&p.labels);
+        let counted = |p: &&Arc<Pod>| {
+            self.counts_pods && p.ns == self.ns && p.active() && self.pods.matches(&p.labels)
+        };
         let known = self.counts.get(place).copied();
         let gone = known.map_or(0, |_| gone.iter().filter(counted).count() as i64);
         let here = known.unwrap_or(0) - gone;

@@ -98,6 +98,19 @@ async fn with_fewer_places_than_min_domains_the_emptiest_counts_as_empty() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_spread_with_an_empty_selector_counts_no_pod() {
+    for (selector, expected) in [(json!({"matchLabels": {"app": "web"}}), 1), (json!({}), 3)] {
+        let bench = Bench::with_nodes(&["a", "b"]).await;
+        let mut fields =
+            spread_over_nodes(json!({"labelSelector": selector, "nodeAffinityPolicy": "Ignore"}));
+        fields["nodeSelector"] = json!({"kubernetes.io/hostname": "a"});
+        bench.make(DEPLOYMENTS, with_spec("web", 3, fields)).await;
+        bench.sleep(10.0).await;
+        assert_eq!(placed(&bench.pods("web").await), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn match_label_keys_spread_each_revision_by_itself() {
     for (keys, expected) in [(json!([]), 3), (json!(["release"]), 4)] {
         let bench = Bench::with_nodes(&["a", "b"]).await;
