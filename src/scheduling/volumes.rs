@@ -37,9 +37,9 @@ pub fn usable_on(volume: &Volume, node: &Node) -> bool {
     if let Some(affinity) = &volume.node_affinity {
         return node_affinity::matches(affinity, &node.name, &node.labels);
     }
-    // In-tree volumes say their zones by a label.
+    // In-tree volumes say their zones by a label; a node that says none of its own is taken to be anywhere (K8S-SCHED-5).
     let zone = ZONE_LABELS.iter().find_map(|l| node.labels.get(*l));
-    (volume.zones.is_empty() || zone.is_some_and(|z| volume.zones.contains(z)))
+    (volume.zones.is_empty() || zone.is_none_or(|z| volume.zones.contains(z)))
         && (volume.nodes.is_empty() || volume.nodes.contains(&node.name))
 }
 
