@@ -9,5 +9,6 @@ mod bodies;
 mod call;
 mod drain_facts;
 mod real;
+mod scenes;
 mod scheduling;
 mod twin;
