@@ -23,7 +23,9 @@
 //!   Strimzi (`control::database_roles`, `drain_cleaner`); Longhorn's budgets stay as they are.
 //! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas. It serves every
 //!   `schedulerName`. Dynamic resource allocation, disks named in the pod itself, and quotas and limit ranges of namespaces
-//!   are not known; ephemeral volumes are taken to be there.
+//!   are not known; ephemeral volumes are taken to be there. What dynamic resource allocation adds to its messages
+//!   (`no new claims to deallocate`, seen on 1.36) is left out.
+//! - A claim that names its volume is never said to be Bound, though the scheduler takes it as bound.
 //! - What a new node offers is what another of its instance type has.
 //! - Admission webhooks are not called: one that is answered for says yes (but Strimzi's drain cleaner), and only creations
 //!   and evictions are asked about.
