@@ -56,8 +56,9 @@ pub fn next_nodes(
     if !spec.downtime && !seen.short.is_empty() {
         return wait_for_workloads(spec, at, seen);
     }
-    // The counts are of before an eviction that the watch has not told of yet.
-    if !spec.downtime && at.done > 0 && seen.evicted_unseen().next().is_some() {
+    // The counts are of before an eviction that the watch has not told of yet. How many of the begun nodes are still there
+    // does not matter: somebody may have ended those that were finished.
+    if !spec.downtime && seen.evicted_unseen().next().is_some() {
         return wait_for_open(at, seen);
     }
     if at.fresh.is_empty() {

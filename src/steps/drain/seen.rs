@@ -86,11 +86,12 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Returns the pods that were asked to go a moment ago and of which no watch has told yet that they do: they still
-    /// read Ready, and no longer count.
+    /// Returns the pods that were let go a moment ago and of which no watch has told yet that they do: they still read
+    /// Ready, and no longer count. One whose eviction was refused stays, and counts.
     pub fn evicted_unseen(&self) -> impl Iterator<Item = &Pod> {
         let pods = self.nodes.iter().flat_map(|n| n.pods.iter());
-        let unseen = |p: &&Pod| p.deletion_timestamp.is_none() && self.hushed.contains(&p.uid);
+        let goes = |uid: &String| self.hushed.contains(uid) && !self.refusals.contains_key(uid);
+        let unseen = move |p: &&Pod| p.deletion_timestamp.is_none() && goes(&p.uid);
         pods.map(AsRef::as_ref).filter(unseen)
     }
 }

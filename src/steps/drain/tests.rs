@@ -513,6 +513,31 @@ fn a_pod_whose_eviction_no_watch_has_told_of_yet_counts_as_gone() {
 }
 
 #[test]
+fn a_finished_node_that_was_ended_lets_no_node_be_begun_before_an_eviction_is_seen() {
+    let two = DrainSpec {
+        parallel: 2,
+        ..spec()
+    };
+    // The node that was begun beside n2 and emptied is gone: an autoscaler ended it.
+    let nodes = vec![
+        blue(node("n2", Some(0)), vec![pod("b", "n2")]),
+        blue(node("n3", None), vec![pod("c", "n3")]),
+    ];
+    let mut state = with_workload(seen(nodes), &["b"], 3, 3);
+    state.hushed = BTreeSet::from(["uid-b".to_owned()]);
+    let decision = decide(&two, &state, &Past::default(), at(1));
+    assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
+
+    // What was refused serves on, and holds up no other node.
+    state.refusals.insert("uid-b".into(), "no".into());
+    let decision = decide(&two, &state, &Past::default(), at(1));
+    assert!(
+        matches!(&decision, Decision::Act(Act::Begin { nodes, .. }) if nodes == &["n3"]),
+        "{decision:?}"
+    );
+}
+
+#[test]
 fn a_single_replica_without_a_budget_is_surged_too() {
     let mut state = with_workload(
         seen(vec![blue(node("n1", Some(0)), vec![pod("a", "n1")])]),
