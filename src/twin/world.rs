@@ -202,10 +202,10 @@ impl World {
 
     fn serve(&mut self, request: &Request, call: Option<&aws::Call>) -> Answer {
         let change = laws::asked(self, request, call);
-        let answer = match call {
-            None => k8s::handle(self, request),
-            Some(call) => aws::answer(self, call),
-        };
+        let answer = laws::while_asked(self, change.is_some(), |world| match call {
+            None => k8s::handle(world, request),
+            Some(call) => aws::answer(world, call),
+        });
         fault::served(self, request);
         laws::served(self, change, &answer);
         laws::happened(self);

@@ -211,15 +211,6 @@ pub fn gone(world: &mut World, instance: &str) {
     hands::instance_gone(world, instance);
 }
 
-/// AZRebalance ends the instance, whatever is on its node (ASG-3): its pods are lost to nobody's act.
-pub fn rebalanced(world: &mut World, instance: &str) {
-    if let Some(node) = hands::node_of_instance(world, instance)
-        && let Some(laws) = &mut world.laws
-    {
-        laws.excuse(node);
-    }
-}
-
 /// The minor of each node's kubelet, whoever made the node.
 pub fn kubelets(world: &World) -> Vec<(String, Minor)> {
     hands::kubelets(world)

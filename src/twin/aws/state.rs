@@ -291,8 +291,6 @@ pub struct Asg {
     /// Names of classic load balancers.
     pub load_balancers: BTreeSet<String>,
     pub suspended: BTreeSet<String>,
-    /// AZRebalance has launched an instance and has not yet ended another for it.
-    pub rebalancing: bool,
     /// Key -> value and whether instances get it.
     pub tags: BTreeMap<String, (String, bool)>,
     /// Lifecycle hooks beside EKS's own two, as DescribeLifecycleHooks shows them.

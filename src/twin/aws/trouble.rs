@@ -8,6 +8,7 @@ use super::error::AwsError;
 use super::iam;
 use crate::twin::answer::{Answer, respond};
 use crate::twin::k8s::others;
+use crate::twin::laws;
 use crate::twin::world::World;
 
 /// How a request is refused.
@@ -128,8 +129,9 @@ pub fn autoscale(world: &mut World, group: &str, by: i64) -> bool {
     if wanted == asg.desired {
         return false;
     }
-    asg.desired = wanted;
+    let before = std::mem::replace(&mut asg.desired, wanted);
     let name = asg.name.clone();
+    laws::resized(world, &name, before, wanted);
     asg::reconcile(world, &name);
     super::eks::sizes_follow(world, group);
     true

@@ -7,6 +7,7 @@
 mod acts;
 mod closed;
 mod drains;
+mod ends;
 mod floors;
 mod workloads;
 
@@ -21,6 +22,7 @@ use crate::model::Minor;
 
 pub use acts::{PROCESS, asked, served};
 pub use closed::autoscaler_takes;
+pub use ends::{at_size, ended_by_name, ended_for_size, resized, while_asked};
 pub use floors::happened;
 pub use workloads::run_done;
 
@@ -82,6 +84,10 @@ pub struct Laws {
     server: Option<Minor>,
     /// Nodes and node groups that somebody else has laid hands on.
     harmed: BTreeSet<String>,
+    /// A change that a process of the upgrade asked for is being answered.
+    run_asks: bool,
+    /// By Auto Scaling group: how many instances fewer the upgrade has asked for that have not gone yet.
+    ends_owed: BTreeMap<String, i64>,
     workloads: workloads::WorkloadRecords,
     drains: drains::DrainRecords,
     /// The run is being taken back.

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Due, after, within};
 use crate::twin::aws::state::{Activity, Asg, Cloud, Instance, Member, Subnet};
 use crate::twin::aws::{ec2, eks, elb, kube, quotas};
+use crate::twin::laws;
 use crate::twin::world::World;
 
 /// How long EKS lets pods of a deleted group resist before it ends the instance all the same (EKS-NG-16).
@@ -44,6 +45,9 @@ pub fn reconcile(world: &mut World, name: &str) {
         suspended("Terminate"),
         suspended("AZRebalance"),
     );
+    if have <= want {
+        laws::at_size(world, name);
+    }
     if have < want && !no_launch {
         for _ in have..want {
             if !launch(world, name, false) {
@@ -62,18 +66,12 @@ pub fn reconcile(world: &mut World, name: &str) {
             let Some(victim) = world.cloud.asgs.get(name).and_then(victim) else {
                 break;
             };
-            let asg = world.cloud.asgs.get_mut(name);
-            if asg.is_some_and(|a| std::mem::take(&mut a.rebalancing)) {
-                kube::rebalanced(world, &victim);
-            }
+            laws::ended_for_size(world, name, &victim);
             leave(world, name, &victim, false);
         }
     } else if have == want && !no_launch && !no_terminate && !no_balance && unbalanced(world, name)
     {
-        let launched = launch(world, name, true);
-        if let Some(asg) = world.cloud.asgs.get_mut(name) {
-            asg.rebalancing = launched;
-        }
+        launch(world, name, true);
     }
 }
 
@@ -513,6 +511,7 @@ pub fn end_one(world: &mut World, name: &str, id: &str) {
 
 /// Ends one instance that its group replaces.
 pub fn replace_one(world: &mut World, name: &str, id: &str) {
+    laws::ended_by_name(world, id);
     leave(world, name, id, false);
     reconcile(world, name);
 }

@@ -7,6 +7,7 @@ use crate::twin::aws::call::Input;
 use crate::twin::aws::eks;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::Asg;
+use crate::twin::laws;
 use crate::twin::world::World;
 
 /// Every process a group has.
@@ -119,8 +120,9 @@ pub fn set_desired(world: &mut World, input: Input) -> Result<Value, AwsError> {
             group.min
         )));
     }
-    group.desired = wanted;
+    let before = std::mem::replace(&mut group.desired, wanted);
     let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
+    laws::resized(world, &name, before, wanted);
     life::reconcile(world, &name);
     eks::sizes_follow(world, &nodegroup);
     // The model gives this operation no output.
@@ -144,8 +146,10 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         )));
     }
     (group.min, group.max) = (min, max);
-    group.desired = asked.unwrap_or(group.desired).clamp(min, max);
+    let wanted = asked.unwrap_or(group.desired).clamp(min, max);
+    let before = std::mem::replace(&mut group.desired, wanted);
     let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
+    laws::resized(world, &name, before, wanted);
     life::reconcile(world, &name);
     eks::sizes_follow(world, &nodegroup);
     // The model gives this operation no output.
@@ -173,6 +177,7 @@ pub fn terminate(world: &mut World, input: Input) -> Result<Value, AwsError> {
         )));
     }
     if smaller {
+        laws::ended_by_name(world, id);
         life::end_one(world, &asg, id);
         if let Some(nodegroup) = world.cloud.asgs.get(&asg).map(|a| a.nodegroup.clone()) {
             eks::sizes_follow(world, &nodegroup);

@@ -85,7 +85,6 @@ fn new_asg(world: &mut World, group: &Nodegroup, name: String, template: String)
     let mut launch = group.launch.clone();
     launch.template = template;
     Asg {
-        rebalancing: false,
         arn: format!(
             "arn:aws:autoscaling:{}:{}:autoScalingGroup:{id}:autoScalingGroupName/{name}",
             world.cloud.region, world.cloud.account

@@ -10,6 +10,7 @@ use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::{Nodegroup, Owner};
 use crate::twin::aws::{asg, kube};
+use crate::twin::laws;
 use crate::twin::world::World;
 
 /// What is put on and taken from the nodes of a group.
@@ -174,8 +175,10 @@ fn apply(
         let [min, max, desired] = asked;
         (asg.min, asg.max) = (min.unwrap_or(asg.min), max.unwrap_or(asg.max));
         let bounds = (asg.min, asg.max.max(asg.min));
-        asg.desired = desired.unwrap_or(asg.desired).clamp(bounds.0, bounds.1);
+        let wanted = desired.unwrap_or(asg.desired).clamp(bounds.0, bounds.1);
+        let before = std::mem::replace(&mut asg.desired, wanted);
         let asg = asg.name.clone();
+        laws::resized(world, &asg, before, wanted);
         asg::reconcile(world, &asg);
     }
     let from = if changed.status == "DEGRADED" {

@@ -206,7 +206,6 @@ fn auto_scaling_group(
         .into_iter()
         .flatten();
     Asg {
-        rebalancing: false,
         name: group.name.clone(),
         arn: group.arn.clone().unwrap_or_else(|| {
             format!(
