@@ -1,15 +1,16 @@
 //! Preemption: a pod that finds room nowhere takes it from pods of lower priority, past their budgets where it must.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::super::cluster::Cluster;
 use super::super::facts::{Node, Pod};
-use super::super::json::{set, set_condition, text};
-use super::super::kinds::PODS;
-use super::super::store::Key;
+use super::super::json::{number, set, set_condition, text};
+use super::super::kinds::{BUDGETS, PODS};
+use super::super::store::{Key, Name};
 use super::fit::Ask;
 
 /// What came of the attempt to make room for a pod.
@@ -42,10 +43,11 @@ pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) 
     let nodes = cluster.store.index.nodes.values();
     let options = nodes.filter_map(|node| {
         let victims = victims(cluster, ask, node)?;
+        let broken = broken_budgets(cluster, &victims);
         let highest = victims.iter().map(|p| p.priority).max().unwrap_or(i64::MIN);
-        Some(((highest, victims.len(), node.name.clone()), victims))
+        Some(((broken, highest, victims.len(), node.name.clone()), victims))
     });
-    let Some(((_, _, node), victims)) = options.min_by(|(a, _), (b, _)| a.cmp(b)) else {
+    let Some(((_, _, _, node), victims)) = options.min_by(|(a, _), (b, _)| a.cmp(b)) else {
         return Preemption::Helpless;
     };
     let stamp = cluster.stamp();
@@ -66,6 +68,24 @@ pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) 
     let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
     cluster.change(&key, |p| set(p, "status.nominatedNodeName", node));
     Preemption::Makes
+}
+
+/// How many of the pods would go past a budget, if all went: a node where fewer do is taken first (K8S-SCHED-9).
+fn broken_budgets(cluster: &Cluster, going: &[Arc<Pod>]) -> usize {
+    let mut left: BTreeMap<Name, i64> = BTreeMap::new();
+    let mut goes_past = |pod: &Arc<Pod>| {
+        let mut past = false;
+        for name in cluster.store.index.budgets_of(pod) {
+            let budget = cluster.store.find(BUDGETS, &name);
+            let allowed = budget.and_then(|b| number(b, "status.disruptionsAllowed"));
+            let allowed = left.entry(name).or_insert(allowed.unwrap_or(0));
+            *allowed -= 1;
+            past |= *allowed < 0;
+        }
+        past
+    };
+    let going = going.iter().filter(|pod| !pod.deleting);
+    going.filter(|pod| goes_past(pod)).count()
 }
 
 /// The fewest pods of lower priority that have to leave a node for the pod to fit, the least important first; none where

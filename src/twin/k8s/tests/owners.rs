@@ -82,6 +82,37 @@ async fn a_critical_pod_takes_its_room_from_a_lesser_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn room_is_taken_from_pods_without_a_budget_before_others() {
+    let bench = Bench::with_nodes(&["a", "b"]).await;
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    for (name, node) in [("kept", "a"), ("free", "b")] {
+        let mut full = deployment(name, 1, json!({}));
+        let spec = &mut full["spec"]["template"]["spec"];
+        spec["nodeSelector"] = json!({"kubernetes.io/hostname": node});
+        spec["containers"][0]["resources"]["requests"]["cpu"] = json!("1900m");
+        bench.make(path, full).await;
+    }
+    let budget = json!({
+        "metadata": {"name": "kept"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "kept"}}},
+    });
+    bench
+        .make(
+            "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+            budget,
+        )
+        .await;
+    bench.sleep(10.0).await;
+    let mut agent = deployment("agent", 1, json!({}));
+    agent["spec"]["template"]["spec"]["priorityClassName"] = json!("system-node-critical");
+    bench.make(path, agent).await;
+    bench.sleep(10.0).await;
+    assert!(bench.pods("agent").await.iter().all(is_ready));
+    assert!(bench.pods("kept").await.iter().all(is_ready));
+    assert!(!bench.pods("free").await.iter().any(is_ready));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_that_crashes_again_and_again_is_ready_once_somebody_has_fixed_it() {
     let bench = Bench::with_nodes(&["a"]).await;
     bench.deploy("web", 1, json!({})).await;
