@@ -112,6 +112,16 @@ pub fn failed_by_itself(world: &World, ns: &str, name: &str) -> bool {
         .is_some_and(|p| !p.ready && !p.deleting)
 }
 
+/// Whether the scheduler ended a pod to make room for one of higher priority.
+pub fn is_preempted(world: &World, ns: &str, name: &str) -> bool {
+    let pod = world.kube.store.find(PODS, &Name::new(ns, name));
+    pod.is_some_and(|p| {
+        list(p, "status.conditions")
+            .iter()
+            .any(|c| text(c, "reason") == "PreemptionByScheduler")
+    })
+}
+
 /// Whether no taint keeps a pod off a node: evicted from a closed node, it may be bound to one again.
 fn tolerates_everything(pod: &Value) -> bool {
     list(pod, "spec.tolerations").iter().any(|t| {

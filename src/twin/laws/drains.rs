@@ -25,6 +25,7 @@ const BOUNDED: &str = "a workload's pods are moved a bounded number of times";
 pub struct DrainRecords {
     /// Nodes that the run has begun to empty, and the group of each.
     begun: BTreeMap<String, String>,
+    any_begun: bool,
     /// By pod uid: since when the API server has refused its eviction.
     refused: BTreeMap<String, Timestamp>,
     /// Budgets that let no pod go, and since when without a break.
@@ -191,6 +192,7 @@ fn begin(world: &mut World, node: &str) {
         return;
     };
     let Some(laws) = &mut world.laws else { return };
+    laws.drains.any_begun = true;
     let known = laws
         .drains
         .begun
@@ -242,6 +244,11 @@ impl DrainRecords {
         let deleted = self.deleted.iter();
         let mut deleted = deleted.filter(|(_, name, _)| name == pod);
         deleted.any(|(of, _, at)| of == ns && at == node)
+    }
+
+    /// Whether the run has begun to empty a node, ever: before, no pod looks for another place because of it.
+    pub fn has_begun(&self) -> bool {
+        self.any_begun
     }
 
     /// The run goes the other way: what was begun before is another group's.

@@ -52,6 +52,7 @@ pub fn happened(world: &mut World) {
         let gone = gone.filter(|(pod, node)| !consented(pod, node));
         let mut gone = gone
             .filter(|(pod, _)| !look::failed_by_itself(world, ns, pod))
+            .filter(|(pod, _)| laws.drains.has_begun() || !look::is_preempted(world, ns, pod))
             .peekable();
         let fewer = now.healthy.len() < before.healthy.len();
         if fewer && (now.healthy.len() as i64) < now.least && gone.peek().is_some() {
