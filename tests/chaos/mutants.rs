@@ -231,3 +231,37 @@ fn a_program_that_does_not_keep_closed_nodes_from_the_autoscaler_is_caught() {
     let faults = laws_broken_beside_an_autoscaler(None);
     assert_eq!(faults, "");
 }
+
+#[test]
+fn a_program_that_makes_blue_smaller_while_it_has_pods_is_caught() {
+    // What was to make green makes blue smaller.
+    let faults = laws_broken_by(|request| {
+        if !is(&request, Method::POST, "/clusters/expense-dev/node-groups") {
+            return Instead::Ask(request);
+        }
+        Instead::Ask(changed(request, |parts, body| {
+            let groups = "/node-groups";
+            let blue = "/node-groups/expense-blue/update-config";
+            retarget(parts, Method::POST, groups, blue);
+            let sizes = serde_json::json!({"minSize": 0, "desiredSize": 0, "maxSize": 6});
+            *body = serde_json::json!({"scalingConfig": sizes})
+                .to_string()
+                .into();
+        }))
+    });
+    assert!(faults.contains("a budget holds"), "{faults}");
+}
+
+#[test]
+fn what_a_group_ends_for_somebody_else_is_not_the_programs_doing() {
+    let ground = Ground::new("expense-dev");
+    let rules = ["min-size:expense-blue:0", "scale:expense-blue:-1@60s"];
+    let weather = Weather {
+        pace: Pace::QUICK,
+        rules: rules.iter().map(|r| r.parse().unwrap()).collect(),
+        meddled: true,
+        ..Weather::calm(1)
+    };
+    let verdict = ground.trial().run(&weather).unwrap();
+    assert_eq!(verdict.faults.join("\n"), "");
+}

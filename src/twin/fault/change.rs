@@ -201,7 +201,6 @@ impl Change {
     pub fn happen(&self, world: &mut World) -> bool {
         let harmed = match self {
             Self::KubeletDies(node) => by_name_or_number(world, node).into_iter().collect(),
-            Self::Scale { group, by } if *by < 0 => vec![group.clone()],
             Self::DeleteGroup(group) => vec![group.clone()],
             Self::Karpenter(_) => others::karpenters(world),
             _ => Vec::new(),
