@@ -17,6 +17,7 @@ use crate::aws::Aws;
 use crate::inventory::connect::{Way, connect};
 use crate::inventory::{self, refresh_insights};
 use crate::k8s::Kube;
+use crate::model::inventory::Unread;
 use crate::model::{ApiError, Class, Clock, Inventory, Minor, eks};
 use crate::plan::{self, Plan};
 use crate::{ready, route};
@@ -35,6 +36,8 @@ pub struct Reached {
     pub kube: Kube,
     pub cluster: eks::Cluster,
     pub clock: Clock,
+    /// What could not be read when the snapshot was taken that a twin is made of; of the real cluster nothing.
+    pub unread: Vec<Unread>,
 }
 
 impl Reached {
@@ -42,7 +45,10 @@ impl Reached {
     pub async fn read(&self, to: Option<Minor>) -> Result<Inventory, CliError> {
         let name = self.cluster.name.as_str();
         let read = || crate::inventory::read(&self.aws, &self.kube, name, to, &self.clock);
-        Ok(patiently(read).await?)
+        let mut inventory = patiently(read).await?;
+        // The twin answers for it, and is no witness: it is as unknown as it was then.
+        inventory.unread.extend(self.unread.clone());
+        Ok(inventory)
     }
 
     /// One reading of the cluster, with what only the plan says that it must be read.
@@ -129,6 +135,7 @@ impl Context {
             kube,
             cluster,
             clock,
+            unread: Vec::new(),
         })
     }
 

@@ -44,9 +44,8 @@ pub fn read(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
         let twin = Twin::start(scenario::load(&snapshot, 1));
         let reached: Reached = rehearse::reach(twin.wire(), &snapshot, &clock).await?;
         let mut inventory = reached.read_for_plan(plan).await?;
-        // What nobody read when the snapshot was taken is as unknown as it was then; nothing is judged anew.
+        // Nothing is judged anew.
         let taken = snapshot.inventory;
-        inventory.unread.extend(taken.unread);
         inventory.insights_refresh = taken.insights_refresh;
         if taken.limits.is_none() {
             inventory.unread.push(Unread {

@@ -176,6 +176,7 @@ pub async fn reach(wire: Wire, snapshot: &Snapshot, clock: &Clock) -> Result<Rea
         kube,
         cluster,
         clock: clock.clone(),
+        unread: snapshot.inventory.unread.clone(),
     })
 }
 

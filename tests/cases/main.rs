@@ -3,6 +3,7 @@
 //! `data/base.json` is a healthy cluster; a case's folder has what differs there (`overlay.json`: parts of the inventory,
 //! Kubernetes objects added or replaced by list, objects that are not there) and the plans that were tried.
 
+mod agreement;
 mod budgets;
 mod images;
 mod limits;
@@ -65,6 +66,25 @@ impl Case {
             }
         }
         Self { folder, data }
+    }
+
+    /// The healthy cluster that the cases are made from, with a plan for it.
+    pub fn healthy() -> Self {
+        let case = Self::new("02-pdb-syncfailed");
+        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/data/base.json");
+        std::fs::copy(base, case.folder.path().join("snapshot.json")).unwrap();
+        case
+    }
+
+    /// Changes the snapshot: its inventory, and its Kubernetes lists.
+    pub fn change(&self, change: impl FnOnce(&mut Value, &mut Value)) {
+        let path = self.folder.path().join("snapshot.json");
+        let mut snapshot = read_json(&path);
+        let (mut inventory, mut kube) =
+            (snapshot["inventory"].take(), snapshot["kubernetes"].take());
+        change(&mut inventory, &mut kube);
+        (snapshot["inventory"], snapshot["kubernetes"]) = (inventory, kube);
+        std::fs::write(path, snapshot.to_string()).unwrap();
     }
 
     /// Writes a plan of the test's own, such as one with the way out that a finding names.

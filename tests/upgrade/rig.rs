@@ -135,6 +135,7 @@ impl Rig {
             kube,
             cluster,
             clock: self.clock.clone(),
+            unread: Vec::new(),
         }
     }
 

@@ -1,0 +1,100 @@
+//! Where `check` and the rehearsal once disagreed, or were wrong together: what is ready ends done, and what blocks has a way
+//! out that goes through.
+
+use serde_json::{Value, json};
+
+use super::{Case, of};
+
+const NODES: [&str; 3] = [
+    "ip-10-0-0-4.ec2.internal",
+    "ip-10-0-32-4.ec2.internal",
+    "ip-10-0-64-4.ec2.internal",
+];
+
+/// Writes the plan anew with something in its node group and in `drain`.
+fn plan(case: &Case, group: &str, drain: &str) {
+    let text = case.plan("plan.yaml");
+    let text = text.replace("expense-green}", &format!("expense-green{group}}}"));
+    let text = text.replace("bake: 10s}\nretire", &format!("bake: 10s{drain}}}\nretire"));
+    case.write_plan("plan.yaml", &text);
+}
+
+/// It is ready, and the rehearsal ends done.
+fn goes_through(case: &Case) {
+    let (code, found) = case.check("plan.yaml", "snapshot.json");
+    assert_eq!(code, 0, "{found:#?}");
+    let ended = case.rehearse("plan.yaml", "snapshot.json", &[]);
+    assert_eq!(ended.code, 0, "{}", ended.said());
+}
+
+/// `check` blocks with this code alone; what it says.
+fn is_blocked(case: &Case, code: &str) -> String {
+    let (exit, found) = case.check("plan.yaml", "snapshot.json");
+    let blockers: Vec<_> = found.iter().filter(|f| f.severity == "blocker").collect();
+    assert_eq!(exit, 4, "{found:#?}");
+    assert!(
+        blockers.iter().all(|f| f.code.ends_with(code)),
+        "{blockers:#?}"
+    );
+    format!("{blockers:?}")
+}
+
+fn push(kube: &mut Value, path: &str, object: Value) {
+    let lists = kube.as_object_mut().unwrap();
+    let list = lists.entry(path).or_insert_with(|| json!([]));
+    list.as_array_mut().unwrap().push(object);
+}
+
+/// A Ready pod as a snapshot has it.
+fn pod(name: &str, node: &str, owner: Value, labels: Value) -> Value {
+    json!({
+        "metadata": {"name": name, "namespace": "expense", "uid": format!("uid-{name}"), "labels": labels,
+            "creationTimestamp": "2026-11-21T08:15:00Z", "resourceVersion": "9001", "ownerReferences": [owner]},
+        "spec": {"nodeName": node, "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "priority": 0,
+            "schedulerName": "default-scheduler", "serviceAccountName": "default",
+            "containers": [{"name": "c", "image": "registry.local/c:1",
+                "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}}}]},
+        "status": {"phase": "Running", "startTime": "2026-11-21T08:15:00Z",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-21T08:15:00Z"},
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-21T08:15:00Z"}],
+            "containerStatuses": [{"name": "c", "image": "registry.local/c:1", "imageID": "x", "ready": true,
+                "restartCount": 0, "started": true, "lastState": {},
+                "state": {"running": {"startedAt": "2026-11-21T08:15:00Z"}}}]},
+    })
+}
+
+fn stateful_set(kube: &mut Value, name: &str, nodes: &[&str]) {
+    let labels = json!({"app": name});
+    let template = pod("t", "", json!({}), labels.clone());
+    let mut spec = template["spec"].clone();
+    spec.as_object_mut().unwrap().remove("nodeName");
+    push(
+        kube,
+        "/apis/apps/v1/statefulsets",
+        json!({
+            "metadata": {"name": name, "namespace": "expense", "uid": format!("uid-{name}"), "generation": 1,
+                "resourceVersion": "9000", "creationTimestamp": "2026-11-21T08:15:00Z"},
+            "spec": {"replicas": nodes.len(), "serviceName": name, "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": spec}},
+            "status": {"replicas": nodes.len(), "readyReplicas": nodes.len(), "availableReplicas": nodes.len(),
+                "observedGeneration": 1},
+        }),
+    );
+    let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": format!("uid-{name}"),
+        "controller": true});
+    for (n, node) in nodes.iter().enumerate() {
+        let pod = pod(&format!("{name}-{n}"), node, owner.clone(), labels.clone());
+        push(kube, "/api/v1/pods", pod);
+    }
+}
+
+#[test]
+fn what_a_snapshot_could_not_read_is_unknown_in_its_rehearsal_too() {
+    let case = Case::healthy();
+    case.change(|inventory, _| {
+        inventory["unread"] = json!([{"op": "list services", "why": "forbidden"}]);
+    });
+    is_blocked(&case, "U001");
+    let ended = case.rehearse("plan.yaml", "snapshot.json", &[]);
+    assert_eq!(ended.code, 4, "{}", ended.said());
+}
