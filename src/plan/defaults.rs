@@ -91,6 +91,7 @@ impl NodeGroup {
             labels: BTreeMap::new(),
             taints: Vec::new(),
             delete_owned: false,
+            accept_degraded: false,
             // EKS itself gives nodes 15 minutes to join (EKS-NG-12).
             timeout: minutes(30),
         }

@@ -89,6 +89,10 @@ pub fn read(r: &mut Reader, node: &Node, path: &str, strategy: Strategy) -> Opti
             .get("deleteOwned")
             .and_then(|n| r.boolean(n, &f.path_of("deleteOwned")))
             .unwrap_or(d.delete_owned),
+        accept_degraded: f
+            .get("acceptDegraded")
+            .and_then(|n| r.boolean(n, &f.path_of("acceptDegraded")))
+            .unwrap_or(d.accept_degraded),
         timeout: duration(r, &f, "timeout", MINUTE, d.timeout),
     };
     contradictions::of_group(r, &f, &group, strategy);

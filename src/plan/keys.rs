@@ -41,6 +41,7 @@ pub const KEYS: &[(&str, &[&str])] = &[
             "labels",
             "taints",
             "deleteOwned",
+            "acceptDegraded",
             "timeout",
         ],
     ),

@@ -149,6 +149,8 @@ pub struct NodeGroup {
     pub taints: Option<Vec<Taint>>,
     /// Consent to delete a group that eksctl, CloudFormation or Terraform owns. Default: false.
     pub delete_owned: Option<bool>,
+    /// Consent to move a group that EKS calls DEGRADED while it has nodes. Default: false.
+    pub accept_degraded: Option<bool>,
     /// Longest green may take to be ready. Default: 30m.
     pub timeout: Option<Time>,
 }

@@ -128,6 +128,9 @@ pub struct NodeGroup {
     pub taints: Vec<NodegroupTaint>,
     /// Consent to delete a group that CloudFormation, eksctl or Terraform owns.
     pub delete_owned: bool,
+    /// Consent to move a group that EKS calls DEGRADED.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub accept_degraded: bool,
     /// Longest green may take to be ready.
     pub timeout: Duration,
 }

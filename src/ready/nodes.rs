@@ -7,6 +7,7 @@ use super::{
     Finding, Severity, addresses, fit, green_nodes, image_fit, limits, operating_system, sick,
 };
 use crate::model::Minor;
+use crate::model::eks::Nodegroup;
 use crate::model::kube::{Node, Taint};
 use crate::plan::RetireHow;
 use crate::route;
@@ -29,23 +30,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                 "wait until EKS says ACTIVE, or mend what failed",
             )),
         }
-        for issue in &group.health {
-            // Without nodes EKS does not look again, so that it stays so; and green, which is as empty, is not held up by it.
-            let empty = group.scaling.desired == 0;
-            let severity = if group.status == "DEGRADED" && !empty {
-                Severity::Blocker
-            } else {
-                Severity::Warning
-            };
-            let detail = format!("{}: {}", issue.code, issue.message);
-            let fix = if empty {
-                "nothing to do for the upgrade: it has no nodes, and green is not asked to be better"
-            } else {
-                "fix it first: green is cloned from it"
-            };
-            let finding = Finding::new(Code::GroupHealth, &subject, detail, fix);
-            out.push(finding.weighing(severity));
-        }
+        health(case, group, &subject, out);
         let consent = case.plan.node_group(name).delete_owned;
         if case.plan.retire.then == RetireHow::Delete
             && !consent
@@ -69,6 +54,41 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     operating_system::judge(case, out);
     image_fit::judge(case, out);
     limits::judge(case, out);
+}
+
+/// What EKS says is wrong with a group.
+fn health(case: &Case<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Finding>) {
+    let degraded = group.status == "DEGRADED";
+    // Without nodes EKS does not look again, so that it stays so; and green, which is as empty, is not held up by it.
+    let empty = group.scaling.desired == 0;
+    let accepted = case.plan.node_group(&group.name).accept_degraded;
+    let (severity, fix) = match (degraded, empty) {
+        (_, true) => (
+            Severity::Warning,
+            "nothing to do for the upgrade: it has no nodes, and green is not asked to be better",
+        ),
+        (true, false) if accepted => (
+            Severity::Warning,
+            "nothing to do: the plan says `acceptDegraded: true`; green is not asked to be better than blue",
+        ),
+        (true, false) => (
+            Severity::Blocker,
+            "fix it first: green is cloned from it, and what keeps blue from launching nodes keeps green from it too; if it is of the \
+             past (EKS looks again only when the group launches a node), set `acceptDegraded: true` for the group under `nodeGroups`",
+        ),
+        (false, false) => (Severity::Warning, "fix it first: green is cloned from it"),
+    };
+    let mut details: Vec<String> = group
+        .health
+        .iter()
+        .map(|issue| format!("{}: {}", issue.code, issue.message))
+        .collect();
+    if details.is_empty() && degraded {
+        details.push("its status is DEGRADED, and EKS gives no reason".to_owned());
+    }
+    for detail in details {
+        out.push(Finding::new(Code::GroupHealth, subject, detail, fix).weighing(severity));
+    }
 }
 
 /// Groups with an image of their own that the route leaves as they are.

@@ -89,6 +89,27 @@ fn stateful_set(kube: &mut Value, name: &str, nodes: &[&str]) {
 }
 
 #[test]
+fn a_degraded_group_with_nodes_moves_by_consent() {
+    let case = Case::healthy();
+    case.change(|inventory, _| {
+        let group = &mut inventory["nodegroups"][0];
+        group["status"] = json!("DEGRADED");
+        group["health"] = json!([{"code": "AsgInstanceLaunchFailures", "message": "VcpuLimitExceeded", "resourceIds": []}]);
+    });
+    let said = is_blocked(&case, "N002");
+    assert!(said.contains("acceptDegraded: true"), "{said}");
+    plan(&case, ", acceptDegraded: true", "");
+    goes_through(&case);
+}
+
+#[test]
+fn a_degraded_group_without_a_reason_is_found_too() {
+    let case = Case::healthy();
+    case.change(|inventory, _| inventory["nodegroups"][0]["status"] = json!("DEGRADED"));
+    assert!(is_blocked(&case, "N002").contains("gives no reason"));
+}
+
+#[test]
 fn what_a_snapshot_could_not_read_is_unknown_in_its_rehearsal_too() {
     let case = Case::healthy();
     case.change(|inventory, _| {
