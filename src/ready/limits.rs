@@ -74,14 +74,10 @@ fn groups(case: &Case<'_>, out: &mut Vec<Finding>) {
             NODE_GROUPS.code
         )
     } else {
+        let batches: Vec<String> = names.chunks(room).map(|batch| batch.join(", ")).collect();
         format!(
-            "name {room} groups at most at a time under `nodeGroups` and run one plan after the other (first {}), or ask AWS for a higher quota (Service Quotas, {})",
-            names
-                .iter()
-                .take(room.min(3))
-                .copied()
-                .collect::<Vec<_>>()
-                .join(", "),
+            "name {room} groups at most at a time under `nodeGroups` and run one plan after the other ({}), or ask AWS for a higher quota (Service Quotas, {})",
+            batches.join("; then "),
             NODE_GROUPS.code
         )
     };

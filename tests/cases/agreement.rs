@@ -110,6 +110,15 @@ fn a_degraded_group_without_a_reason_is_found_too() {
 }
 
 #[test]
+fn all_batches_of_groups_that_fit_the_quota_are_named() {
+    let case = Case::new("21-many-groups");
+    let said = is_blocked(&case, "N097");
+    for part in ["expense-blue, team00", "; then ", "team15"] {
+        assert!(said.contains(part), "{said}");
+    }
+}
+
+#[test]
 fn what_a_snapshot_could_not_read_is_unknown_in_its_rehearsal_too() {
     let case = Case::healthy();
     case.change(|inventory, _| {
