@@ -120,6 +120,19 @@ pub fn spelled(taint: &NodegroupTaint) -> Taint {
     }
 }
 
+/// Whether a taint of the group comes off each node once its agents run there, as a CNI's or a storage driver's does
+/// (CTL-7): the group gives it, and no Ready node of blue has it.
+fn is_taken_off(case: &Case<'_>, change: &Change<'_>, taint: &Taint) -> bool {
+    let mut given = change.blue.taints.iter().map(spelled);
+    let nodes = case.inventory.nodes_of(&change.blue.name);
+    let mut ready = nodes.filter(|n| n.is_ready()).peekable();
+    let has = |n: &Node| {
+        let mut taints = n.taints.iter();
+        taints.any(|t| t.key == taint.key && t.effect == taint.effect)
+    };
+    given.any(|t| t == *taint) && ready.peek().is_some() && !ready.any(has)
+}
+
 /// Zones of green's subnets, those first in which it must have a node. One that nobody knows where they are not known.
 fn zones(case: &Case<'_>, change: &Change<'_>) -> Vec<String> {
     let mut zones = change.zones.to_vec();
@@ -188,6 +201,7 @@ fn make(
         labels.entry(key).or_insert(value);
     }
     let taints = change.green.taints.iter().map(spelled);
+    let taints = taints.filter(|t| !is_taken_off(case, change, t));
     let (allocatable, other_allocatable) = room.clone().unwrap_or_else(|| {
         let smallest = inventory
             .nodes_of(blue)

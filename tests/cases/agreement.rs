@@ -128,3 +128,13 @@ fn what_a_snapshot_could_not_read_is_unknown_in_its_rehearsal_too() {
     let ended = case.rehearse("plan.yaml", "snapshot.json", &[]);
     assert_eq!(ended.code, 4, "{}", ended.said());
 }
+
+#[test]
+fn a_taint_that_agents_take_off_is_none_of_green() {
+    let case = Case::healthy();
+    case.change(|inventory, _| {
+        inventory["nodegroups"][0]["taints"] =
+            json!([{"key": "node.cilium.io/agent-not-ready", "value": "true", "effect": "NO_EXECUTE"}]);
+    });
+    goes_through(&case);
+}
