@@ -19,12 +19,17 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                 .collect();
             let detail = format!("its status is {} {}", addon.status, why.join("; "));
             // EKS says DEGRADED while a rollout lags; that passes, a failed update does not.
-            let severity = if addon.status == "UPDATING" || addon.status == "CREATING" {
+            let skipped = case.plan.addons.skip.contains(&addon.name);
+            let severity = if skipped || addon.status == "UPDATING" || addon.status == "CREATING" {
                 Severity::Warning
             } else {
                 Severity::Blocker
             };
-            let fix = "mend it first: an upgrade would not tell a new fault from this one";
+            let fix = if skipped {
+                "nothing to do for the upgrade: the plan skips it"
+            } else {
+                "mend it first: an upgrade would not tell a new fault from this one; or list it in `addons.skip`, and it is left alone"
+            };
             let finding = Finding::new(Code::AddonStatus, &subject, detail.trim_end(), fix);
             out.push(finding.weighing(severity));
         }

@@ -138,3 +138,16 @@ fn a_taint_that_agents_take_off_is_none_of_green() {
     });
     goes_through(&case);
 }
+
+#[test]
+fn a_degraded_add_on_that_the_plan_skips_stops_nothing() {
+    let case = Case::healthy();
+    case.change(|inventory, _| {
+        inventory["addons"][0]["status"] = json!("DEGRADED");
+    });
+    let said = is_blocked(&case, "A001");
+    assert!(said.contains("addons.skip"), "{said}");
+    let skip = "addons: {skip: [aws-ebs-csi-driver]}\n";
+    case.write_plan("plan.yaml", &(case.plan("plan.yaml") + skip));
+    goes_through(&case);
+}
