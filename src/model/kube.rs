@@ -312,6 +312,9 @@ pub struct Workload {
     #[serde(default)]
     pub max_unavailable: Option<String>,
     pub paused: bool,
+    /// Of a StatefulSet: its pods are made one after the other, each when those before it are Ready.
+    #[serde(default)]
+    pub one_after_another: bool,
     /// Images of the template's containers.
     pub images: Vec<String>,
     pub node_selector: BTreeMap<String, String>,

@@ -6,7 +6,7 @@ use super::budgets::surge_refusal;
 use super::case::{Case, some};
 use super::codes::Code;
 use super::{Finding, Severity, placement};
-use crate::model::kube::Taint;
+use crate::model::kube::{Pod, Taint, Workload};
 use crate::model::marks::BLUE_TAINT;
 use crate::plan::{SingleReplicas, duration};
 
@@ -106,6 +106,34 @@ fn taint(key: &str) -> Taint {
     }
 }
 
+/// The pod of a StatefulSet that is not Ready and for which its Ready pods of higher numbers, which have to move, would wait.
+fn held_up_by(case: &Case<'_>, workload: &Workload) -> Option<String> {
+    if workload.kind != "StatefulSet" || !workload.one_after_another {
+        return None;
+    }
+    let number = |p: &Pod| p.key.name.rsplit('-').next()?.parse::<u32>().ok();
+    let is_its = |p: &&&Pod| {
+        let owner = p.owner.as_ref();
+        owner.is_some_and(|o| o.uid == workload.uid) && !p.finished()
+    };
+    let all: Vec<&Pod> = case.inventory.pods.iter().collect();
+    let sick = all.iter().filter(is_its).filter(|p| !p.ready);
+    let (first, sick) = sick
+        .filter_map(|p| Some((number(p)?, *p)))
+        .min_by_key(|(n, _)| *n)?;
+    let moving = case.moving();
+    let mut after = moving.iter().filter(is_its).filter(|p| p.ready);
+    after
+        .any(|p| number(p).is_some_and(|n| n > first))
+        .then(|| {
+            format!(
+                "{} ({})",
+                sick.key.name,
+                sick.waiting.as_deref().unwrap_or("not Ready")
+            )
+        })
+}
+
 /// What concerns a workload as a whole, told once for each.
 fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
@@ -147,13 +175,24 @@ fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
         }
         if workload.ready < workload.desired {
             let detail = format!("{} of {} pods are Ready", workload.ready, workload.desired);
-            let finding = Finding::new(
-                Code::NotSettled,
-                &subject,
-                detail,
-                "fix it first; the drain asks it for no more Ready pods than it had when the run began",
-            );
-            out.push(finding.weighing(Severity::Warning));
+            out.push(match held_up_by(case, workload) {
+                Some(first) => Finding::new(
+                    Code::NotSettled,
+                    &subject,
+                    format!(
+                        "{detail}, and a StatefulSet makes no pod again before those of lower numbers are Ready: {first} is not, so \
+                         that each pod after it that is evicted stays away"
+                    ),
+                    "fix it first, or set the StatefulSet's `podManagementPolicy: Parallel` (it has to be made anew for that)",
+                )
+                .weighing(Severity::Blocker),
+                None => Finding::new(
+                    Code::NotSettled,
+                    &subject,
+                    detail,
+                    "fix it first; the drain asks it for no more Ready pods than it had when the run began",
+                ),
+            });
         }
     }
 }

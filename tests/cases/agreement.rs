@@ -151,3 +151,24 @@ fn a_degraded_add_on_that_the_plan_skips_stops_nothing() {
     case.write_plan("plan.yaml", &(case.plan("plan.yaml") + skip));
     goes_through(&case);
 }
+
+#[test]
+fn a_stateful_set_that_waits_for_a_sick_pod_makes_no_later_one_again() {
+    let case = Case::healthy();
+    case.change(|_, kube| {
+        stateful_set(kube, "ord", &NODES);
+        let sets = kube["/apis/apps/v1/statefulsets"].as_array_mut().unwrap();
+        sets.last_mut().unwrap()["status"]["readyReplicas"] = json!(2);
+        let pods = kube["/api/v1/pods"].as_array_mut().unwrap();
+        let first = pods
+            .iter_mut()
+            .find(|p| p["metadata"]["name"] == "ord-0")
+            .unwrap();
+        first["status"]["conditions"][0]["status"] = json!("False");
+        first["status"]["containerStatuses"][0]["ready"] = json!(false);
+        first["status"]["containerStatuses"][0]["state"] =
+            json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}});
+    });
+    let said = is_blocked(&case, "P016");
+    assert!(said.contains("ord-0 (CrashLoopBackOff"), "{said}");
+}

@@ -70,6 +70,7 @@ pub fn stateful_set(s: apps::v1::StatefulSet) -> Workload {
         updated: status.updated_replicas.unwrap_or(0),
         observed_generation: status.observed_generation.unwrap_or(0),
         strategy: spec.update_strategy.and_then(|u| u.type_),
+        one_after_another: spec.pod_management_policy.as_deref() != Some("Parallel"),
         template: PodTemplate {
             claim_templates: claim_templates
                 .filter_map(|claim| claim.metadata.name)
@@ -180,6 +181,7 @@ fn base(
         max_unavailable: None,
         paused: false,
         readiness_probe: spec.containers.iter().any(|c| c.readiness_probe.is_some()),
+        one_after_another: false,
         autoscaler_flags: spec.containers.iter().flat_map(autoscaler_flags).collect(),
         images: spec
             .containers

@@ -118,6 +118,7 @@ pub fn workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> Workl
         tolerations: vec![],
         template: PodTemplate::default(),
         readiness_probe: true,
+        one_after_another: false,
         autoscaler_flags: vec![],
     }
 }
