@@ -56,6 +56,7 @@ codes! {
     Fargate = "EKSUP-N010", Warning, "Fargate pods keep their kubelet until they are recreated";
     SelfMoving = "EKSUP-N011", Info, "Karpenter or Auto Mode replaces its own nodes";
     AddressesUnknown = "EKSUP-N030", Warning, "How many addresses green takes is not known";
+    SubnetGone = "EKSUP-N031", Blocker, "A subnet of a node group does not exist";
     AutoscalerMissesGreen = "EKSUP-N050", Warning, "A cluster autoscaler will not manage green";
     AutoscalerVersion = "EKSUP-N051", Warning, "A cluster autoscaler is not of the target's minor";
     AutoscalerUnread = "EKSUP-N052", Warning, "Which groups a cluster autoscaler manages is unknown";

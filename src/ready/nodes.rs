@@ -8,6 +8,7 @@ use super::{
 };
 use crate::model::Minor;
 use crate::model::eks::Nodegroup;
+use crate::model::inventory::Unread;
 use crate::model::kube::{Node, Taint};
 use crate::plan::RetireHow;
 use crate::route;
@@ -31,6 +32,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             )),
         }
         health(case, group, &subject, out);
+        subnets(case, group, &subject, out);
         let consent = case.plan.node_group(name).delete_owned;
         if case.plan.retire.then == RetireHow::Delete
             && !consent
@@ -89,6 +91,36 @@ fn health(case: &Case<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Findi
     for detail in details {
         out.push(Finding::new(Code::GroupHealth, subject, detail, fix).weighing(severity));
     }
+}
+
+/// Subnets of a group that are not there any more.
+fn subnets(case: &Case<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Finding>) {
+    let inventory = case.inventory;
+    let unread = |u: &Unread| u.op.starts_with("ec2:DescribeSubnets");
+    if inventory.unread.iter().any(unread) {
+        return;
+    }
+    let there = |id: &String| inventory.subnets.iter().any(|s| s.id == *id);
+    let gone: Vec<&str> = group
+        .subnets
+        .iter()
+        .filter(|id| !there(id))
+        .map(String::as_str)
+        .collect();
+    if gone.is_empty() {
+        return;
+    }
+    out.push(Finding::new(
+        Code::SubnetGone,
+        subject,
+        format!(
+            "{} of its subnets do not exist: {}. Green is made in blue's subnets, and EKS refuses it",
+            gone.len(),
+            gone.join(", ")
+        ),
+        "a node group's subnets cannot be changed: replace this group by hand by one in subnets that are there, or leave it out of \
+         `nodeGroups`",
+    ));
 }
 
 /// Groups with an image of their own that the route leaves as they are.

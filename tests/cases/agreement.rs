@@ -110,6 +110,15 @@ fn a_degraded_group_without_a_reason_is_found_too() {
 }
 
 #[test]
+fn a_subnet_that_was_deleted_is_found_before_the_hop() {
+    let case = Case::healthy();
+    case.change(|inventory, _| {
+        inventory["nodegroups"][0]["subnets"][2] = json!("subnet-0deadbeef");
+    });
+    assert!(is_blocked(&case, "N031").contains("subnet-0deadbeef"));
+}
+
+#[test]
 fn all_batches_of_groups_that_fit_the_quota_are_named() {
     let case = Case::new("21-many-groups");
     let said = is_blocked(&case, "N097");
