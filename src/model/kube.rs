@@ -201,9 +201,16 @@ impl Pod {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
 
+    /// Whether it serves its node and ends with it, though no DaemonSet makes it: Longhorn's instance managers (CTL-9).
+    pub fn is_of_its_node(&self) -> bool {
+        let component = self.labels.get("longhorn.io/component");
+        component.is_some_and(|c| c == "instance-manager")
+    }
+
     /// Whether it is made to end by itself: a Job's, a CI runner's, a Spark driver's.
     pub fn runs_to_end(&self) -> bool {
         !self.mirror
+            && !self.is_of_its_node()
             && (!self.restart_always || self.owner.as_ref().is_some_and(|o| o.kind == "Job"))
     }
 

@@ -390,7 +390,7 @@ fn workload_of(pod: &Pod, replica_sets: &HashMap<String, String>) -> Option<Stri
 fn runs_on(pod: &Pod) -> bool {
     let stays = |o: &Owner| matches!(o.kind.as_str(), "DaemonSet" | "Job" | "Node");
     let made_again = pod.owner.as_ref().is_some_and(|o| !stays(o));
-    made_again && pod.restart_always && !pod.mirror && !pod.finished()
+    made_again && pod.restart_always && !pod.mirror && !pod.is_of_its_node() && !pod.finished()
 }
 
 fn node_name(node: &str) -> String {

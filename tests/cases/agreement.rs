@@ -128,6 +128,25 @@ fn all_batches_of_groups_that_fit_the_quota_are_named() {
 }
 
 #[test]
+fn longhorn_lets_its_instance_managers_go_once_their_node_is_closed() {
+    for restart in ["Always", "Never"] {
+        let case = Case::new("26-longhorn");
+        case.change(|_, kube| {
+            for pod in kube["/api/v1/pods"].as_array_mut().unwrap() {
+                if pod["metadata"]["namespace"] == "longhorn-system" {
+                    pod["metadata"]["labels"]["longhorn.io/component"] = json!("instance-manager");
+                    pod["spec"]["restartPolicy"] = json!(restart);
+                }
+            }
+        });
+        let consents =
+            ", budgets: {\"longhorn-system/*\": wait}, hostPath: {evict: [\"longhorn-system/*\"]}";
+        plan(&case, "", consents);
+        goes_through(&case);
+    }
+}
+
+#[test]
 fn what_a_snapshot_could_not_read_is_unknown_in_its_rehearsal_too() {
     let case = Case::healthy();
     case.change(|inventory, _| {

@@ -46,6 +46,8 @@ pub struct Cluster {
     pub(super) crash_loop: BTreeSet<Name>,
     /// Kinds of owners whose operator makes no pods.
     pub(super) operators_down: BTreeSet<String>,
+    /// Budgets of instance managers that Longhorn took away, by pod.
+    pub(super) longhorn_budgets: BTreeMap<Name, Value>,
     /// Pods that an operator is to make again, by name; it would make them under the same name.
     pub(super) operator_pods: BTreeMap<Name, Object>,
     /// By kind of owner: how many pods were made again in place of an operator that is not known.
@@ -112,6 +114,7 @@ impl Cluster {
             crash_loop: BTreeSet::new(),
             operators_down: BTreeSet::new(),
             operator_pods: BTreeMap::new(),
+            longhorn_budgets: BTreeMap::new(),
             stand_ins: BTreeMap::new(),
             half_evictions: 0,
             failing_groups: BTreeSet::new(),

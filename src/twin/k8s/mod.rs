@@ -20,7 +20,7 @@
 //! - Pods that an object of a kind of its own owns (StrimziPodSet, CNPG's Cluster), or a ReplicationController, are made
 //!   again under their own name 3 s after they are gone, as an operator would; every such kind is taken to have one
 //!   (`operator-down:KIND` stops it). What operators do besides is known of CloudNativePG, Zalando's PostgreSQL and
-//!   Strimzi (`control::database_roles`, `drain_cleaner`); Longhorn's budgets stay as they are.
+//!   Strimzi (`control::database_roles`, `drain_cleaner`), Longhorn (`control::longhorn`).
 //! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas. It serves every
 //!   `schedulerName`. Dynamic resource allocation, disks named in the pod itself, and quotas and limit ranges of namespaces
 //!   are not known; ephemeral volumes are taken to be there. What dynamic resource allocation adds to its messages

@@ -39,6 +39,14 @@ pub fn serves(pod: &Pod) -> bool {
 /// Returns the workload a pod belongs to; none for pods that nobody brings back, and those of DaemonSets and Jobs.
 pub fn workload_of(world: &World, pod: &Pod) -> Option<WorkloadId> {
     let owner = pod.owner.as_ref()?;
+    // Longhorn's instance managers are of their node.
+    if pod
+        .labels
+        .get("longhorn.io/component")
+        .is_some_and(|c| c == "instance-manager")
+    {
+        return None;
+    }
     if NOT_REPLACED.contains(&owner.kind.as_str()) {
         return None;
     }

@@ -7,6 +7,7 @@ pub(super) mod disruption;
 mod endpoints;
 mod gc;
 mod job;
+pub(super) mod longhorn;
 pub(super) mod nodes;
 pub(super) mod operator;
 mod pods;
@@ -48,6 +49,8 @@ pub enum Work {
     Operator(Name),
     /// A database whose primary may have to move.
     Roles(Name),
+    /// A node whose instance managers Longhorn looks at.
+    Longhorn(String),
     /// A pod that Strimzi's operator is to roll.
     Roll(Name),
     Budget(Name),
@@ -82,6 +85,7 @@ impl Work {
             Self::Daemon(..) | Self::Claim(_) => 300,
             Self::Attachment(_) => 1500,
             Self::Operator(_) => 3000,
+            Self::Longhorn(_) => 5000,
             Self::Roles(_) | Self::Roll(_) => 8000,
             Self::Retry | Self::Namespace(_) | Self::Detach(_) | Self::ForceDetach(_) => 1000,
         })
@@ -102,6 +106,7 @@ impl Work {
             Self::Job(name) => job::reconcile(cluster, name),
             Self::Operator(name) => operator::reconcile(cluster, name),
             Self::Roles(database) => database_roles::reconcile(cluster, database),
+            Self::Longhorn(node) => longhorn::reconcile(cluster, node),
             Self::Roll(name) => drain_cleaner::roll(cluster, name),
             Self::Budget(name) => disruption::reconcile(cluster, name),
             Self::Slices(name) => endpoints::reconcile(cluster, name),
@@ -338,6 +343,8 @@ impl Cluster {
             for pod in self.store.pods_on(&name) {
                 database_roles::notice(self, &pod);
             }
+            longhorn::notice(self, &name);
+            operator::resume(self);
         }
         if change.new.is_none() {
             nodes::quarantine(self, &name);

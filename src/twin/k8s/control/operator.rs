@@ -9,10 +9,15 @@ use super::super::facts::Owner;
 use super::super::json::{at, object, set, slot, text, unset};
 use super::super::kinds::PODS;
 use super::super::store::{Name, Object};
-use super::Work;
+use super::{Work, longhorn};
 
 /// Kinds that are known to make their pods again.
-const KNOWN: &[&str] = &["Cluster", "ReplicationController", "StrimziPodSet"];
+const KNOWN: &[&str] = &[
+    "Cluster",
+    "InstanceManager",
+    "ReplicationController",
+    "StrimziPodSet",
+];
 
 /// Labels that a pod gets with its node.
 const OF_THE_NODE: &[&str] = &[
@@ -37,7 +42,8 @@ fn has_operator(cluster: &Cluster, owner: &Owner) -> bool {
 /// A pod is gone: its operator will see to it.
 pub fn pod_gone(cluster: &mut Cluster, pod: &Object) {
     let Some(owner) = owner_of(pod) else { return };
-    if text(pod, "spec.restartPolicy") != "Always" || !has_operator(cluster, &owner) {
+    let ends = text(pod, "spec.restartPolicy") != "Always";
+    if (ends && !longhorn::is_instance_manager(pod)) || !has_operator(cluster, &owner) {
         return;
     }
     let name = Name::of(pod);
@@ -59,7 +65,7 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
         return;
     };
     let Some(owner) = owner_of(&old) else { return };
-    if cluster.operators_down.contains(&owner.kind) {
+    if cluster.operators_down.contains(&owner.kind) || waits_for_node(cluster, &old) {
         return;
     }
     cluster.operator_pods.remove(name);
@@ -78,6 +84,12 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
     }
 }
 
+/// Whether it is of one node, which is closed or gone (CTL-9).
+fn waits_for_node(cluster: &Cluster, pod: &Value) -> bool {
+    let node = cluster.store.index.nodes.get(text(pod, "spec.nodeName"));
+    longhorn::is_instance_manager(pod) && node.is_none_or(|n| n.unschedulable)
+}
+
 fn again(old: &Value) -> Value {
     let mut pod = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}});
     for path in [
@@ -92,7 +104,9 @@ fn again(old: &Value) -> Value {
             set(&mut pod, path, value.clone());
         }
     }
-    unset(&mut pod, "spec.nodeName");
+    if !longhorn::is_instance_manager(old) {
+        unset(&mut pod, "spec.nodeName");
+    }
     if let Some(notes) = pod["metadata"]
         .get_mut("annotations")
         .and_then(Value::as_object_mut)
