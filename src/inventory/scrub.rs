@@ -20,7 +20,9 @@ const COPIES: &[&str] = &[
 pub fn object(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.remove("managedFields");
+            if let Some(entries) = fields.remove("managedFields").and_then(placing_entries) {
+                fields.insert("managedFields".to_owned(), entries);
+            }
             for (name, field) in fields.iter_mut() {
                 named(name, field);
                 object(field);
@@ -29,6 +31,21 @@ pub fn object(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
+}
+
+/// Of the fields' managers only who wrote a pod's `spec.nodeName`, where somebody did.
+fn placing_entries(entries: Value) -> Option<Value> {
+    let placed = |e: &&Value| e["fieldsV1"]["f:spec"].get("f:nodeName").is_some();
+    let entries = entries.as_array()?.iter().filter(placed);
+    let kept: Vec<Value> = entries
+        .map(|e| {
+            serde_json::json!({
+                "manager": e["manager"], "operation": e["operation"], "apiVersion": e["apiVersion"],
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:nodeName": {}}},
+            })
+        })
+        .collect();
+    (!kept.is_empty()).then_some(Value::Array(kept))
 }
 
 /// Scrubs what a field of this name holds itself; its own fields come after.

@@ -183,6 +183,9 @@ pub struct Pod {
     /// Runs until it is deleted (`restartPolicy: Always`), rather than to an end.
     #[serde(default = "always")]
     pub restart_always: bool,
+    /// Who wrote `spec.nodeName` as it made the pod; none where a scheduler placed it, or where it is not known.
+    #[serde(default)]
+    pub placed_by: Option<String>,
     /// The least that its probes take until it is Ready.
     #[serde(default)]
     pub ready_delay_seconds: i64,

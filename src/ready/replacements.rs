@@ -8,11 +8,13 @@ use super::case::{Case, some};
 use super::codes::Code;
 use super::{Finding, Severity};
 use crate::model::kube::{Pdb, Pod};
+use crate::model::operator_budgets::is_custom_owner;
 use crate::plan::{OnDeadline, Strategy, duration};
 
 /// Judges what takes the place of the pods that move.
 pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     node_named(case, out);
+    placed_by_owner(case, out);
     // With downtime everything goes at once, and comes back at once.
     if case.plan.strategy != Strategy::Recreate {
         claim_shared(case, out);
@@ -41,6 +43,37 @@ fn node_named(case: &Case<'_>, out: &mut Vec<Finding>) {
             ),
             "take nodeName out of the template; a nodeSelector or an affinity on a label that green has too does the same",
         ));
+    }
+}
+
+/// Pods of custom resources that their operator put on a node by name, not by a scheduler.
+fn placed_by_owner(case: &Case<'_>, out: &mut Vec<Finding>) {
+    let mut told: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
+    for pod in case.moving().into_iter().filter(|p| !p.is_of_its_node()) {
+        let custom = pod.owner.as_ref().is_some_and(is_custom_owner);
+        let (Some(manager), true) = (pod.placed_by.as_deref(), custom) else {
+            continue;
+        };
+        let name = workload_of(case, pod).unwrap_or_else(|| format!("pod {}", pod.key));
+        let node = pod.node.as_deref().unwrap_or_default();
+        told.entry(name)
+            .or_insert((manager, Vec::new()))
+            .1
+            .push(node);
+    }
+    for (name, (manager, nodes)) in told {
+        let nodes: Vec<String> = nodes.into_iter().map(str::to_owned).collect();
+        let finding = Finding::new(
+            Code::NodeNamed,
+            name,
+            format!(
+                "{manager} made its pods with `spec.nodeName` ({}), past the scheduler: whether it heeds a cordon, or makes them again on \
+                 the node that they are to leave, is not known; in a drain the third pod that comes back ends the run",
+                some(&nodes)
+            ),
+            "look whether its operator heeds cordoned nodes, and pause it or move its pods first if not",
+        );
+        out.push(finding.weighing(Severity::Warning));
     }
 }
 

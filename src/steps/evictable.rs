@@ -167,6 +167,7 @@ pub mod tests {
             mirror: false,
             waiting: None,
             restart_always: true,
+            placed_by: None,
             ready_delay_seconds: 0,
             created: None,
             cloud: Default::default(),

@@ -200,3 +200,19 @@ fn a_stateful_set_that_waits_for_a_sick_pod_makes_no_later_one_again() {
     let said = is_blocked(&case, "P016");
     assert!(said.contains("ord-0 (CrashLoopBackOff"), "{said}");
 }
+
+#[test]
+fn pods_that_an_operator_put_on_a_node_by_name_are_told() {
+    let case = Case::healthy();
+    case.change(|_, kube| {
+        let owner = json!({"apiVersion": "ci.example.com/v1", "kind": "AgentPool", "name": "w", "uid": "uid-w", "controller": true});
+        let mut pod = pod("w-0", NODES[0], owner, json!({"app": "w"}));
+        pod["metadata"]["managedFields"] = json!([{"manager": "agent-operator", "operation": "Update", "apiVersion": "v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:nodeName": {}}}}]);
+        push(kube, "/api/v1/pods", pod);
+    });
+    let (code, found) = case.check("plan.yaml", "snapshot.json");
+    let named = of(&found, "P042");
+    assert_eq!((code, named.len()), (0, 1), "{found:#?}");
+    assert!(named[0].detail.contains("agent-operator"), "{named:?}");
+}

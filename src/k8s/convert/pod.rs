@@ -1,6 +1,7 @@
 //! Pods.
 
 use k8s_openapi::api::core::v1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::pod_cloud::cloud_use;
 use super::quantity::resources_of;
@@ -27,8 +28,10 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let requested = scheduling::requests(&spec);
     let cloud = cloud_use(&spec);
+    let placed_by = placed_by(&meta);
     Pod {
         cloud,
+        placed_by,
         key: key(&meta),
         owner: maker(&meta),
         uid: meta.uid.unwrap_or_default(),
@@ -60,6 +63,17 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
         node: spec.node_name,
         created: time(meta.creation_timestamp),
     }
+}
+
+/// Who owns the field `spec.nodeName`: a binding by a scheduler owns no field (K8S-NODE-NAME-1).
+fn placed_by(meta: &ObjectMeta) -> Option<String> {
+    let entries = meta.managed_fields.iter().flatten();
+    let mut entries = entries.filter(|e| e.subresource.as_deref().unwrap_or_default().is_empty());
+    let entry = entries.find(|e| {
+        let fields = e.fields_v1.as_ref().map(|f| &f.0);
+        fields.is_some_and(|f| f["f:spec"].get("f:nodeName").is_some())
+    })?;
+    entry.manager.clone()
 }
 
 /// The longest initial delay of a container's probes: one that has to start first is asked whether it is ready after that.
