@@ -11,6 +11,8 @@ use crate::aws::{AT_ONCE, Aws, unless_gone};
 use crate::k8s::Kube;
 use crate::model::image::Image;
 use crate::model::inventory::Unread;
+use crate::model::kube::Node;
+use crate::model::volumes::volume_resource;
 use crate::model::{ApiError, Class, Clock, Inventory, Minor, asg, ec2, eks};
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -55,6 +57,7 @@ pub async fn read(
             notes.or_default(kube.mutating_webhooks()),
             notes.or_default(kube.namespaces()),
             notes.or_default(kube.cni_settings()),
+            notes.or_default(kube.volume_limits()),
         )
     };
     let upkeep = async {
@@ -108,7 +111,9 @@ pub async fn read(
         mutating,
         namespaces,
         cni,
+        volume_limits,
     ) = kubernetes;
+    let nodes = with_volume_limits(nodes, &volume_limits);
     let (asgs, instances, lifecycle_hooks) = machines;
     let (cluster_versions, insights, fargate_profiles, pod_identities, addon_catalog, updates) =
         upkeep;
@@ -174,6 +179,20 @@ pub async fn read(
         addon_schemas: BTreeMap::new(),
         unread: notes.into_unread(),
     })
+}
+
+/// Nodes that offer as many volumes of each driver as their CSINode says.
+fn with_volume_limits(
+    mut nodes: Vec<Node>,
+    limits: &BTreeMap<String, BTreeMap<String, i64>>,
+) -> Vec<Node> {
+    for node in &mut nodes {
+        for (driver, limit) in limits.get(&node.name).into_iter().flatten() {
+            let resource = volume_resource(driver);
+            node.other_allocatable.insert(resource, *limit);
+        }
+    }
+    nodes
 }
 
 /// Images by their ids, in order.

@@ -193,6 +193,13 @@ impl Kube {
         Ok(found.into_iter().collect())
     }
 
+    /// How many volumes of each CSI driver a node takes, by node.
+    pub async fn volume_limits(&self) -> Result<BTreeMap<String, BTreeMap<String, i64>>, ApiError> {
+        let path = "/apis/storage.k8s.io/v1/csinodes";
+        let found = self.list_as(path, convert::volume_limits).await?;
+        Ok(found.into_iter().collect())
+    }
+
     /// The webhooks of every ValidatingWebhookConfiguration.
     pub async fn validating_webhooks(&self) -> Result<Vec<AdmissionWebhook>, ApiError> {
         let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";

@@ -42,6 +42,7 @@ pub const LISTS: &[&str] = &[
     "/apis/discovery.k8s.io/v1/endpointslices",
     "/apis/storage.k8s.io/v1/storageclasses",
     "/apis/storage.k8s.io/v1/volumeattachments",
+    "/apis/storage.k8s.io/v1/csinodes",
     "/apis/scheduling.k8s.io/v1/priorityclasses",
     "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",

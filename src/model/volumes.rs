@@ -3,6 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The name under which a node offers volumes of a CSI driver, as kubelets once did.
+pub fn volume_resource(driver: &str) -> String {
+    format!("attachable-volumes-csi-{driver}")
+}
+
 /// An emptyDir or hostPath volume of a pod (K8S-VOL-4, K8S-VOL-5).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -219,9 +219,14 @@ impl<'a> ClusterView<'a> {
         let state = self.state_of(pod);
         let spreads = state.map(|at| &self.state(at).spreads);
         let least = spreads.map_or_else(Vec::new, |s| s.iter().map(SpreadState::least).collect());
+        let attached = match volumes.is_empty() {
+            true => BTreeMap::new(),
+            false => volumes::attached_for(self.volumes, pod),
+        };
         Judged {
             pod,
             volumes,
+            attached,
             claim_in_use,
             state,
             least,
@@ -334,6 +339,7 @@ impl<'a> ClusterView<'a> {
         self.slots[slot].node = Some(node);
         self.nodes[node].slots.push(slot);
         self.nodes[node].load.add(pod, 1);
+        self.attach(pod, node, 1);
         self.count(pod, node, 1);
     }
 
@@ -344,7 +350,16 @@ impl<'a> ClusterView<'a> {
         };
         self.nodes[node].slots.retain(|s| *s != slot);
         self.nodes[node].load.add(pod, -1);
+        self.attach(pod, node, -1);
         self.count(pod, node, -1);
+    }
+
+    /// Counts a pod's volumes as attached to the node, or no more.
+    fn attach(&mut self, pod: &Pod, node: usize, times: i64) {
+        if !pod.claims.is_empty() {
+            let volumes = volumes::attached_for(self.volumes, pod);
+            self.nodes[node].load.add_volumes(&volumes, times);
+        }
     }
 
     /// Counts a pod that comes or leaves in what is known of others.
@@ -387,6 +402,8 @@ struct StateAt<'a> {
 struct Judged<'a> {
     pod: &'a Pod,
     volumes: Vec<&'a Volume>,
+    /// By driver, what they take of a node's limits.
+    attached: BTreeMap<String, i64>,
     claim_in_use: bool,
     state: Option<StateAt<'a>>,
     /// By spread constraint.
@@ -444,6 +461,9 @@ impl<'a> Judged<'a> {
             return Some(Refusal::ClaimInUse);
         }
         let object = view.nodes[node].node;
+        if !view.nodes[node].load.takes_volumes(object, &self.attached) {
+            return Some(Refusal::TooManyVolumes);
+        }
         if !self.volumes.iter().all(|v| volumes::usable_on(v, object)) {
             return Some(Refusal::VolumeAffinity);
         }

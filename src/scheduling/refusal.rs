@@ -18,6 +18,8 @@ pub enum Refusal {
     Insufficient { resource: String },
     /// It has as many pods as it may have.
     TooManyPods,
+    /// It has as many volumes of a driver as it may have.
+    TooManyVolumes,
     /// Another pod uses a claim that only one pod may use.
     ClaimInUse,
     /// A volume of the pod cannot be used there.
@@ -39,7 +41,8 @@ impl Refusal {
     pub fn more_nodes_help(&self) -> bool {
         let per_node = |key: &str| key == HOSTNAME;
         match self {
-            Self::HostPort | Self::Insufficient { .. } | Self::TooManyPods => true,
+            Self::HostPort | Self::Insufficient { .. } => true,
+            Self::TooManyPods | Self::TooManyVolumes => true,
             // A node in the volume's zone would.
             Self::VolumeAffinity => true,
             Self::ExistingAntiAffinity => true,
@@ -55,6 +58,7 @@ pub const HOSTNAME: &str = "kubernetes.io/hostname";
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooManyVolumes => f.write_str("node(s) exceed max volume count"),
             Self::Unschedulable => f.write_str("node(s) were unschedulable"),
             Self::Taint { key, value } => {
                 write!(f, "node(s) had untolerated taint {{{key}: {value}}}")

@@ -85,6 +85,21 @@ impl NodeLoad {
         short
     }
 
+    /// Adds volumes that are attached to the node for a pod; `times` is -1 where it leaves.
+    pub fn add_volumes(&mut self, volumes: &BTreeMap<String, i64>, times: i64) {
+        self.add_requests(Resources::default(), volumes, times);
+        self.requests.pods -= times;
+    }
+
+    /// Whether the node takes so many volumes more; one that does not say how many it takes, takes any.
+    pub fn takes_volumes(&self, node: &Node, volumes: &BTreeMap<String, i64>) -> bool {
+        volumes.iter().all(|(driver, asked)| {
+            let limit = node.other_allocatable.get(driver);
+            let taken = self.others.get(driver).copied().unwrap_or(0);
+            limit.is_none_or(|limit| taken + asked <= *limit)
+        })
+    }
+
     /// Whether a pod there has one of the pod's host ports.
     pub fn port_is_taken(&self, pod: &Pod) -> bool {
         let taken = |wanted: &HostPort| self.host_ports.iter().any(|p| p.conflicts_with(wanted));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::node_affinity;
 use crate::model::kube::{Key, Node, Pod, Volume};
+use crate::model::volumes::volume_resource;
 
 /// Bound volumes by claim.
 pub type ClaimVolumes = BTreeMap<Key, Volume>;
@@ -30,6 +31,22 @@ pub fn of_pod<'v>(volumes: &'v ClaimVolumes, pod: &Pod) -> Vec<&'v Volume> {
     claims
         .filter_map(|claim| volumes.get(&Key::new(&pod.key.namespace, claim)))
         .collect()
+}
+
+/// How many volumes of each driver a pod takes of a node's limits (K8S-SCHED-5), by [`volume_resource`].
+pub fn attached_for(volumes: &ClaimVolumes, pod: &Pod) -> BTreeMap<String, i64> {
+    let mut counts = BTreeMap::new();
+    for volume in of_pod(volumes, pod) {
+        let driver = volume.driver.as_deref().map(|d| match d {
+            // Its volumes are served by the driver.
+            "kubernetes.io/aws-ebs" | "awsElasticBlockStore" => "ebs.csi.aws.com",
+            other => other,
+        });
+        if let Some(driver) = driver {
+            *counts.entry(volume_resource(driver)).or_default() += 1;
+        }
+    }
+    counts
 }
 
 /// Whether a volume can be used on a node.

@@ -202,6 +202,58 @@ fn a_stateful_set_that_waits_for_a_sick_pod_makes_no_later_one_again() {
 }
 
 #[test]
+fn as_many_volumes_fit_on_a_node_as_its_csi_node_says() {
+    let case = Case::healthy();
+    // Seven on one node of zone a, of which a node takes as many as `limit`.
+    let with_limit = |limit: i64| {
+        case.change(|_, kube| {
+            kube["/apis/storage.k8s.io/v1/csinodes"] = json!([]);
+            for node in NODES {
+                push(
+                    kube,
+                    "/apis/storage.k8s.io/v1/csinodes",
+                    json!({"metadata": {"name": node, "uid": format!("csi-{node}")},
+                        "spec": {"drivers": [{"name": "ebs.csi.aws.com", "nodeID": "i", "topologyKeys": [],
+                            "allocatable": {"count": limit}}]}}),
+                );
+            }
+        });
+    };
+    case.change(|inventory, kube| {
+        inventory["nodegroups"][0]["scaling"]["max"] = json!(3);
+        stateful_set(kube, "db", &[NODES[0]; 7]);
+        let sets = kube["/apis/apps/v1/statefulsets"].as_array_mut().unwrap();
+        sets.last_mut().unwrap()["spec"]["podManagementPolicy"] = json!("Parallel");
+        let claim = |n: usize| format!("data-db-{n}");
+        for n in 0..7 {
+            let pods = kube["/api/v1/pods"].as_array_mut().unwrap();
+            let pod = pods
+                .iter_mut()
+                .find(|p| p["metadata"]["name"] == json!(format!("db-{n}")));
+            pod.unwrap()["spec"]["volumes"] =
+                json!([{"name": "data", "persistentVolumeClaim": {"claimName": claim(n)}}]);
+            let mut volume = kube["/api/v1/persistentvolumes"][0].clone();
+            volume["metadata"]["name"] = json!(format!("pv-{n}"));
+            volume["metadata"]["uid"] = json!(format!("uid-pv-{n}"));
+            volume["spec"]["claimRef"]["name"] = json!(claim(n));
+            volume["spec"]["csi"]["volumeHandle"] = json!(format!("vol-{n}"));
+            push(kube, "/api/v1/persistentvolumes", volume);
+            let mut made = kube["/api/v1/persistentvolumeclaims"][0].clone();
+            made["metadata"]["name"] = json!(claim(n));
+            made["metadata"]["uid"] = json!(format!("uid-claim-{n}"));
+            made["spec"]["volumeName"] = json!(format!("pv-{n}"));
+            push(kube, "/api/v1/persistentvolumeclaims", made);
+        }
+    });
+    with_limit(3);
+    let said = is_blocked(&case, "N006");
+    assert!(said.contains("exceed max volume count"), "{said}");
+    with_limit(25);
+    let (code, found) = case.check("plan.yaml", "snapshot.json");
+    assert_eq!(code, 0, "{found:#?}");
+}
+
+#[test]
 fn pods_that_an_operator_put_on_a_node_by_name_are_told() {
     let case = Case::healthy();
     case.change(|_, kube| {

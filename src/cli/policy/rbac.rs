@@ -20,7 +20,7 @@ const READ: &[Rule] = &[
     ),
     ("batch", "jobs", "list"),
     ("policy", "poddisruptionbudgets", "list, watch"),
-    ("storage.k8s.io", "volumeattachments", "list"),
+    ("storage.k8s.io", "volumeattachments, csinodes", "list"),
     ("elbv2.k8s.aws", "targetgroupbindings", "list"),
     ("eks.amazonaws.com", "targetgroupbindings", "list"),
     ("crd.k8s.amazonaws.com", "eniconfigs", "list"),

@@ -16,7 +16,7 @@ mod workload;
 pub use admission::{mutating_webhooks, namespace, validating_webhooks};
 pub use cni::{cni_settings, eni_config};
 pub use node::node;
-pub use other::{attachment, pdb, service, target_group_binding, volume};
+pub use other::{attachment, pdb, service, target_group_binding, volume, volume_limits};
 pub use pod::pod;
 pub use workload::{daemon_set, deployment, job, living_replica_set, replica_set, stateful_set};
 

@@ -1,6 +1,6 @@
 //! Budgets, services, volumes, attachments and target group bindings.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{core, policy, storage};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
@@ -167,4 +167,11 @@ pub fn target_group_binding(b: Value) -> TargetGroupBinding {
         node_selector: nodes.map(selector),
         multi_cluster: spec["multiClusterTargetGroup"].as_bool().unwrap_or(false),
     }
+}
+
+/// A CSINode: its node's name, and how many volumes it takes of each driver that says so.
+pub fn volume_limits(node: storage::v1::CSINode) -> (String, BTreeMap<String, i64>) {
+    let drivers = node.spec.drivers.into_iter();
+    let limits = drivers.filter_map(|d| Some((d.name, i64::from(d.allocatable?.count?))));
+    (node.metadata.name.unwrap_or_default(), limits.collect())
 }

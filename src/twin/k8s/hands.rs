@@ -9,9 +9,11 @@ use serde_json::json;
 use super::control::nodes;
 use super::control::rollout;
 use super::json::{list, list_mut, object, set, slot, text, unset};
-use super::kinds::{DAEMON_SETS, DEPLOYMENTS, NODES, PODS, Res, SERVICES, STATEFUL_SETS};
+use super::kinds::{
+    CSI_NODES, DAEMON_SETS, DEPLOYMENTS, NODES, PODS, Res, SERVICES, STATEFUL_SETS,
+};
 pub use super::node_birth::NodeBirth;
-use super::node_birth::node_object;
+use super::node_birth::{csi_node_of_sibling, node_object};
 use super::rest::evict;
 use super::rest::query::Query;
 use super::store::{Key, Name};
@@ -100,8 +102,13 @@ pub fn node_joins(world: &mut World, birth: NodeBirth) {
             let taints = birth.startup_taints.clone();
             cluster.startup_taints.insert(birth.name.clone(), taints);
         }
+        let volumes = csi_node_of_sibling(cluster, &birth);
         // A node that registers again keeps its object.
         if cluster.create(NODES, node, false).is_ok() {
+            if let Some(volumes) = volumes {
+                // One of its name was left by a node that is gone.
+                let _ = cluster.create(CSI_NODES, volumes, false);
+            }
             let (from, to) = cluster.pace.node_ready;
             let wait = cluster.between(from, to);
             cluster.later(wait, Due::Node(nodes::Step::Ready, birth.name.clone()));

@@ -8,7 +8,8 @@ use super::Cluster;
 use super::control::nodes::QUIET;
 use super::discovered_labels::discovered_labels;
 use super::json::object;
-use super::kinds::NODES;
+use super::kinds::{CSI_NODES, NODES};
+use super::store::Name;
 
 /// A node about to join.
 #[derive(Clone, Debug, Default)]
@@ -138,4 +139,18 @@ fn room_of_sibling(cluster: &Cluster, instance_type: &str, computed: Value) -> V
 
 fn instance_type_of(node: &Value) -> &str {
     super::json::label(node, "node.kubernetes.io/instance-type").unwrap_or_default()
+}
+
+/// How many volumes a node takes, as its drivers tell: as many as another of its type. None where no node of it is known.
+pub(super) fn csi_node_of_sibling(cluster: &Cluster, birth: &NodeBirth) -> Option<Value> {
+    let nodes = cluster.store.all(NODES, "").map(|(_, n)| n);
+    let mut like = nodes.filter(|n| instance_type_of(n) == birth.instance_type);
+    let volumes = like.find_map(|n| {
+        let name = super::json::text(n, "metadata.name");
+        cluster.store.find(CSI_NODES, &Name::new("", name))
+    })?;
+    Some(json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "CSINode",
+        "metadata": {"name": birth.name}, "spec": volumes["spec"],
+    }))
 }
