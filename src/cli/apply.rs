@@ -1,5 +1,6 @@
 //! `eksup apply`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,6 +101,7 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
         resume,
         record: Some(cx.global.run_dir.clone()),
         accept_short: args.accept_short.clone(),
+        passed_over: route.passed_over.clone(),
         live: true,
     };
     let digest = digest(&wish.plan);
@@ -123,6 +125,8 @@ pub struct Ahead {
     pub fresh: Option<Route>,
     /// How long it is expected to take.
     pub estimate: Duration,
+    /// Workloads that the plan accepts to be without on green.
+    pub passed_over: BTreeSet<String>,
 }
 
 /// What a look at the cluster found, before anything is done.
@@ -131,6 +135,8 @@ pub struct Found {
     pub open: Option<RunState>,
     pub route: Option<Route>,
     pub findings: Vec<Finding>,
+    /// Workloads that the plan accepts to be without on green.
+    pub passed_over: BTreeSet<String>,
 }
 
 /// The plan, from its file or from a saved one.
@@ -162,11 +168,18 @@ pub async fn ahead(reached: &Reached, wish: &Wish, live: Option<&Ui>) -> Result<
         open: None,
         route: None,
         findings: Vec::new(),
+        passed_over: BTreeSet::new(),
     };
     if let Some(state) = peek(reached).await?.filter(|s| !s.is_closed()) {
         agrees(&state, &wish.plan, &reached.cluster.arn)?;
+        let accepts = wish.plan.node_groups.iter().any(|g| g.ami_type.is_some());
+        let passed_over = match accepts {
+            true => ready::accepted_losses(&wish.plan, &reached.read_for_plan(&wish.plan).await?),
+            false => BTreeSet::new(),
+        };
         return Ok(Found {
             open: Some(state),
+            passed_over,
             ..nothing
         });
     }
@@ -188,6 +201,7 @@ pub async fn ahead(reached: &Reached, wish: &Wish, live: Option<&Ui>) -> Result<
     Ok(Found {
         route,
         findings,
+        passed_over: ready::accepted_losses(&wish.plan, &inventory),
         ..nothing
     })
 }
@@ -202,6 +216,7 @@ impl Found {
             return Ok(Some(Ahead {
                 fresh: None,
                 estimate: left.map(|s| s.estimate).sum(),
+                passed_over: self.passed_over,
             }));
         }
         let blocked = blocking(&self.findings) > 0;
@@ -211,6 +226,7 @@ impl Found {
         Ok((!route.steps.is_empty()).then(|| Ahead {
             estimate: route::estimate(&route),
             fresh: Some(route),
+            passed_over: self.passed_over,
         }))
     }
 }

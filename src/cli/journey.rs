@@ -274,7 +274,9 @@ impl<'a> Journey<'a> {
             kube: trip.reached.kube.clone(),
             cache,
             clock: trip.reached.clock.clone(),
-            workloads: WorkloadMonitor::new(expected).with_start(at_start),
+            workloads: WorkloadMonitor::new(expected)
+                .with_start(at_start)
+                .passing_over(trip.passed_over.clone()),
             emit: self.emit(),
         };
         let steps = steps::planned(route, &run, roll_back);

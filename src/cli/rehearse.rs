@@ -126,6 +126,7 @@ async fn rehearse(
         resume: again,
         record: args.record.then(|| cx.global.run_dir.clone()),
         accept_short: Vec::new(),
+        passed_over: ahead.passed_over.clone(),
         live: false,
     };
     let digest = digest(&wish.plan);

@@ -1,5 +1,7 @@
 //! `eksup rollback`.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
 use super::apply::holder;
@@ -133,6 +135,7 @@ pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
         resume,
         record: Some(cx.global.run_dir.clone()),
         accept_short: Vec::new(),
+        passed_over: BTreeSet::new(),
         live: true,
     };
     carry(

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::case::{Case, Change};
 use super::codes::Code;
 use super::{Finding, Severity};
+use crate::model::Inventory;
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::model::image::OsFamily;
-use crate::model::kube::Pod;
+use crate::model::kube::{Key, Pod, Volume};
+use crate::plan::Plan;
+use crate::route;
 
 /// Whether containers reach the metadata service, and with it the nodes' credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,34 +109,29 @@ fn has_image(pod: &Pod, part: &str) -> bool {
 }
 
 /// Whether a pod has, or will have in its next life, credentials of its own.
-fn has_own_role(case: &Case<'_>, pod: &Pod) -> bool {
+fn has_own_role(inventory: &Inventory, pod: &Pod) -> bool {
     let associated = |a: &crate::model::pod_identity::PodIdentityAssociation| {
         a.namespace == pod.key.namespace
             && Some(&a.service_account) == pod.cloud.service_account.as_ref()
     };
     let of_addon = |name: &str, account: &str| {
-        let mut addons = case.inventory.addons.iter();
+        let mut addons = inventory.addons.iter();
         pod.cloud.service_account.as_deref() == Some(account)
             && addons.any(|a| a.name == name && a.service_account_role_arn.is_some())
     };
     pod.cloud.own_credentials
-        || case
-            .inventory
-            .pod_identities
-            .iter()
-            .flatten()
-            .any(associated)
+        || inventory.pod_identities.iter().flatten().any(associated)
         || of_addon("aws-ebs-csi-driver", "ebs-csi-controller-sa")
         || of_addon("aws-efs-csi-driver", "efs-csi-controller-sa")
 }
 
 /// What fails for a pod where containers reach no metadata service; none where nothing is known to.
-fn failure(case: &Case<'_>, pod: &Pod) -> Option<String> {
+fn failure(inventory: &Inventory, pod: &Pod) -> Option<String> {
     // A pod in its node's network is no hop further than the node.
     if pod.host_network {
         return None;
     }
-    let own = has_own_role(case, pod);
+    let own = has_own_role(inventory, pod);
     let given = |word: &str| pod.cloud.given.iter().any(|g| g == word);
     if has_image(pod, BALANCER_CONTROLLER) {
         let vpc = given("--aws-vpc-id") || given("--aws-vpc-tags");
@@ -157,12 +155,8 @@ fn failure(case: &Case<'_>, pod: &Pod) -> Option<String> {
 }
 
 /// The pods of blue's nodes, DaemonSets' too: they run on green as well.
-fn pods_of<'a>(case: &Case<'a>, change: &Change<'_>) -> Vec<&'a Pod> {
-    let inventory = case.inventory;
-    let nodes: BTreeSet<&str> = inventory
-        .nodes_of(&change.blue.name)
-        .map(|n| n.name.as_str())
-        .collect();
+fn pods_of<'a>(inventory: &'a Inventory, group: &str) -> Vec<&'a Pod> {
+    let nodes: BTreeSet<&str> = inventory.nodes_of(group).map(|n| n.name.as_str()).collect();
     let here = |p: &&Pod| p.node.as_deref().is_some_and(|n| nodes.contains(n));
     let pods = inventory.pods.iter().filter(here);
     pods.filter(|p| !p.finished() && !p.mirror).collect()
@@ -182,12 +176,13 @@ fn workload(pod: &Pod) -> String {
 
 /// Workloads of blue's nodes that have no role of their own and are not known to call AWS.
 pub fn without_own_role(case: &Case<'_>, change: &Change<'_>) -> Vec<String> {
-    let pods = pods_of(case, change).into_iter();
+    let inventory = case.inventory;
+    let pods = pods_of(inventory, &change.blue.name).into_iter();
     let silent = pods.filter(|p| {
         !p.host_network
             && p.key.namespace != "kube-system"
-            && !has_own_role(case, p)
-            && failure(case, p).is_none()
+            && !has_own_role(inventory, p)
+            && failure(inventory, p).is_none()
     });
     let names: BTreeSet<String> = silent.map(workload).collect();
     names.into_iter().collect()
@@ -201,10 +196,16 @@ pub fn judge(
     consent: bool,
     out: &mut Vec<Finding>,
 ) {
+    let inventory = case.inventory;
     let mut failing: BTreeMap<String, String> = BTreeMap::new();
-    for pod in pods_of(case, change) {
-        if let Some(what) = failure(case, pod) {
-            failing.insert(workload(pod), what);
+    let mut needed: BTreeSet<String> = BTreeSet::new();
+    for pod in pods_of(inventory, &change.blue.name) {
+        if let Some(what) = failure(inventory, pod) {
+            let name = workload(pod);
+            if is_needed(inventory, pod) {
+                needed.insert(name.clone());
+            }
+            failing.insert(name, what);
         }
     }
     if failing.is_empty() {
@@ -226,20 +227,80 @@ pub fn judge(
             "with {system} the metadata service answers over one hop, and a container is two away"
         ),
     };
+    let mut detail = format!(
+        "{why}; these have no role of their own: {}",
+        list.join(", ")
+    );
+    if consent && !needed.is_empty() {
+        let needed: Vec<String> = needed.iter().cloned().collect();
+        detail += &format!(
+            ". The upgrade itself cannot go on without {}, `amiType` or not",
+            needed.join(", ")
+        );
+    } else if consent {
+        detail +=
+            ". As the plan's `amiType` accepts, the run does not wait for these to be Ready again";
+    }
     let finding = Finding::new(
         Code::MetadataLost,
         format!("node group {}", change.blue.name),
-        format!(
-            "{why}; these have no role of their own: {}",
-            list.join(", ")
-        ),
+        detail,
         "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); where neither is needed, set `amiType` for the group",
     );
-    out.push(if consent {
+    out.push(if consent && needed.is_empty() {
         finding.weighing(Severity::Warning)
     } else {
         finding
     });
+}
+
+/// Whether the drain itself needs what the pod does: volumes of the pods that move are attached again, nodes of green are
+/// registered in the target groups that blue's leave.
+fn is_needed(inventory: &Inventory, pod: &Pod) -> bool {
+    let disks = |v: &Volume| {
+        let driver = v.driver.as_deref();
+        driver.is_some_and(|d| {
+            d == "ebs.csi.aws.com" || d.contains("aws-ebs") || d == "awsElasticBlockStore"
+        })
+    };
+    if has_image(pod, "aws-ebs-csi-driver") {
+        let used = |v: &Volume| {
+            let claims = |p: &Pod, key: &Key| {
+                p.key.namespace == key.namespace && p.claims.contains(&key.name) && !p.finished()
+            };
+            let claim = v.claim.as_ref();
+            claim.is_some_and(|key| inventory.pods.iter().any(|p| claims(p, key)))
+        };
+        return inventory.volumes.iter().any(|v| disks(v) && used(v));
+    }
+    has_image(pod, BALANCER_CONTROLLER) && !inventory.target_group_bindings.is_empty()
+}
+
+/// The workloads that lose the nodes' credentials and that the plan's `amiType` accepts to lose.
+pub fn accepted(plan: &Plan, inventory: &Inventory) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for wish in plan.node_groups.iter().filter(|g| g.ami_type.is_some()) {
+        let Some(blue) = inventory.nodegroup(&wish.blue) else {
+            continue;
+        };
+        let before = of_pods(
+            route::blue_system(inventory, blue),
+            route::template(inventory, blue),
+            blue.launch_template.is_some(),
+        );
+        let green = route::green_system(inventory, blue, wish, wish.ami_type.as_deref());
+        let template = route::template_of_green(inventory, blue, wish);
+        let after = of_pods(green, template, blue.launch_template.is_some());
+        if before != Access::Open || after == Access::Open {
+            continue;
+        }
+        // In a run that goes on some of them are on green already.
+        let failing = inventory.pods.iter().filter(|p| {
+            !p.finished() && failure(inventory, p).is_some() && !is_needed(inventory, p)
+        });
+        names.extend(failing.map(workload));
+    }
+    names
 }
 
 #[cfg(test)]

@@ -54,3 +54,4 @@ pub use addon_config::configured_versions;
 pub use codes::Code;
 pub use finding::{Finding, Severity};
 pub use judge::judge;
+pub use metadata_access::accepted as accepted_losses;

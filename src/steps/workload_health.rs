@@ -6,7 +6,7 @@
 //! was already short when the run began is asked for no more than it had. Nothing is remembered as settled, and no times
 //! are compared: a pod counts while it is Ready, is not being deleted, and its node exists.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -82,6 +82,8 @@ pub struct WorkloadMonitor {
     replica_sets: Arc<Mutex<HashMap<String, String>>>,
     /// By claim: whether one node at a time can use its volume; none where that could not be read.
     single_node_claims: Arc<Mutex<HashMap<Key, Option<bool>>>>,
+    /// Workloads that the plan accepts to be without.
+    passed_over: Arc<BTreeSet<String>>,
     /// The same when the run itself began, in a rollback; empty where nobody knows.
     at_start: Arc<ReadyCounts>,
 }
@@ -94,6 +96,7 @@ impl WorkloadMonitor {
             newer: Arc::default(),
             replica_sets: Arc::default(),
             single_node_claims: Arc::default(),
+            passed_over: Arc::default(),
             at_start: Arc::default(),
         }
     }
@@ -103,6 +106,15 @@ impl WorkloadMonitor {
     pub fn with_start(self, at_start: ReadyCounts) -> Self {
         Self {
             at_start: Arc::new(at_start),
+            ..self
+        }
+    }
+
+    /// The same, waiting for none of these workloads.
+    #[must_use]
+    pub fn passing_over(self, names: BTreeSet<String>) -> Self {
+        Self {
+            passed_over: Arc::new(names),
             ..self
         }
     }
@@ -277,6 +289,9 @@ impl WorkloadMonitor {
         let counts = count_ready(snapshot, &known);
         let of_pod = |pod: &&Pod| {
             let name = workload_of(pod, &known)?;
+            if self.passed_over.contains(&name) {
+                return None;
+            }
             let ready = counts.get(&name).copied().unwrap_or(0);
             let had = match self.baseline.get(&name) {
                 Some(had) => self.risen(&name).max(*had),
@@ -348,6 +363,7 @@ impl WorkloadMonitor {
             let had = expected.entry(name.clone()).or_default();
             *had = (*had).max(*ready);
         }
+        expected.retain(|name, _| !self.passed_over.contains(name));
         expected
     }
 

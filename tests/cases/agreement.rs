@@ -128,6 +128,31 @@ fn all_batches_of_groups_that_fit_the_quota_are_named() {
 }
 
 #[test]
+fn what_ami_type_accepts_to_lose_is_not_waited_for() {
+    let case = Case::new("11-imds-hop");
+    plan(&case, ", amiType: AL2023_x86_64_STANDARD", "");
+    goes_through(&case);
+}
+
+#[test]
+fn ami_type_does_not_carry_what_the_drain_itself_needs() {
+    let case = Case::new("11-imds-hop");
+    plan(&case, ", amiType: AL2023_x86_64_STANDARD", "");
+    case.change(|_, kube| {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "ebs-csi-controller-abc", "uid": "uid-rs",
+            "controller": true});
+        let mut pod = pod("ebs-csi-controller-abc-1", NODES[0], owner, json!({"app": "ebs-csi-controller"}));
+        pod["spec"]["containers"][0]["image"] = json!("public.ecr.aws/ebs-csi-driver/aws-ebs-csi-driver:v1.38.1");
+        push(kube, "/api/v1/pods", pod);
+    });
+    let said = is_blocked(&case, "N091");
+    assert!(
+        said.contains("cannot go on without Deployment expense/ebs-csi-controller"),
+        "{said}"
+    );
+}
+
+#[test]
 fn longhorn_lets_its_instance_managers_go_once_their_node_is_closed() {
     for restart in ["Always", "Never"] {
         let case = Case::new("26-longhorn");

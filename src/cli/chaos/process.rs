@@ -217,6 +217,7 @@ impl Stage<'_> {
             resume: resume.to_owned(),
             record: None,
             accept_short: Vec::new(),
+            passed_over: std::collections::BTreeSet::new(),
             live: false,
         };
         let errand = match way {
