@@ -57,6 +57,7 @@ pub async fn read(
             notes.or_default(kube.mutating_webhooks()),
             notes.or_default(kube.namespaces()),
             notes.or_default(kube.cni_settings()),
+            notes.or_none(kube.accounts_with_role()),
             notes.or_default(kube.volume_limits()),
         )
     };
@@ -111,6 +112,7 @@ pub async fn read(
         mutating,
         namespaces,
         cni,
+        accounts_with_role,
         volume_limits,
     ) = kubernetes;
     let nodes = with_volume_limits(nodes, &volume_limits);
@@ -176,6 +178,7 @@ pub async fn read(
         images,
         limits: Some(limits),
         pod_identities,
+        accounts_with_role: accounts_with_role.map(|all| sorted(all, Clone::clone)),
         addon_schemas: BTreeMap::new(),
         unread: notes.into_unread(),
     })

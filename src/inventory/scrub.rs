@@ -122,6 +122,7 @@ pub fn inventory(mut inventory: Inventory) -> Inventory {
     inventory.eni_configs.clear();
     inventory.webhooks.clear();
     inventory.namespaces.clear();
+    inventory.accounts_with_role = None;
     inventory
 }
 

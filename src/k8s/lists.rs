@@ -11,7 +11,7 @@ use crate::k8s::Kube;
 use crate::model::admission::AdmissionWebhook;
 use crate::model::cni::{CniSettings, EniConfig};
 use crate::model::kube::{
-    Attachment, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
+    Attachment, Key, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
 };
 use crate::model::{ApiError, Class, Minor};
 
@@ -191,6 +191,14 @@ impl Kube {
             .list_as("/api/v1/namespaces", convert::namespace)
             .await?;
         Ok(found.into_iter().collect())
+    }
+
+    /// Service accounts that an annotation gives a role (IAM roles for service accounts).
+    pub async fn accounts_with_role(&self) -> Result<Vec<Key>, ApiError> {
+        let found = self
+            .list_as("/api/v1/serviceaccounts", convert::account_with_role)
+            .await?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// How many volumes of each CSI driver a node takes, by node.

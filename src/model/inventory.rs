@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::admission::AdmissionWebhook;
 use super::cni::{CniSettings, EniConfig};
 use super::image::Image;
-use super::kube::{Attachment, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload};
+use super::kube::{Attachment, Key, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload};
 use super::limits::Limits;
 use super::pod_identity::PodIdentityAssociation;
 use super::{AddonVersion, Minor, asg, ec2, eks, elb};
@@ -87,6 +87,9 @@ pub struct Inventory {
     /// None where they were not read.
     #[serde(default)]
     pub pod_identities: Option<Vec<PodIdentityAssociation>>,
+    /// Service accounts with a role by annotation (IAM roles for service accounts); absent where they could not be read.
+    #[serde(default)]
+    pub accounts_with_role: Option<Vec<Key>>,
     /// JSON Schemas of the configuration of add-ons that have one, by add-on and version; an empty one takes none.
     #[serde(default)]
     pub addon_schemas: BTreeMap<String, BTreeMap<AddonVersion, String>>,

@@ -29,6 +29,9 @@ pub const CREDENTIAL_VARIABLES: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
 ];
 
+/// The annotation of a service account that names its role.
+pub const ROLE_ANNOTATION: &str = "eks.amazonaws.com/role-arn";
+
 /// ListPodIdentityAssociations, one association: the service account's new pods get a role of their own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -31,6 +31,7 @@ pub const LISTS: &[&str] = &[
     "/api/v1/nodes",
     "/api/v1/pods",
     "/api/v1/services",
+    "/api/v1/serviceaccounts",
     "/api/v1/persistentvolumes",
     "/api/v1/persistentvolumeclaims",
     "/apis/apps/v1/deployments",

@@ -119,7 +119,11 @@ fn has_own_role(inventory: &Inventory, pod: &Pod) -> bool {
         pod.cloud.service_account.as_deref() == Some(account)
             && addons.any(|a| a.name == name && a.service_account_role_arn.is_some())
     };
+    let annotated = |k: &Key| {
+        k.namespace == pod.key.namespace && Some(&k.name) == pod.cloud.service_account.as_ref()
+    };
     pod.cloud.own_credentials
+        || inventory.accounts_with_role.iter().flatten().any(annotated)
         || inventory.pod_identities.iter().flatten().any(associated)
         || of_addon("aws-ebs-csi-driver", "ebs-csi-controller-sa")
         || of_addon("aws-efs-csi-driver", "efs-csi-controller-sa")

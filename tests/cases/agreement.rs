@@ -128,6 +128,28 @@ fn all_batches_of_groups_that_fit_the_quota_are_named() {
 }
 
 #[test]
+fn a_role_by_annotation_counts_for_pods_that_are_older() {
+    let case = Case::new("11-imds-hop");
+    is_blocked(&case, "N091");
+    let name = "aws-load-balancer-controller";
+    case.change(|_, kube| {
+        let pods = kube["/api/v1/pods"].as_array().unwrap();
+        let prefix = |p: &&Value| p["metadata"]["name"].as_str().unwrap().starts_with(name);
+        let of_controller = pods.iter().find(prefix).unwrap();
+        let account = of_controller["spec"]["serviceAccountName"].clone();
+        push(
+            kube,
+            "/api/v1/serviceaccounts",
+            json!({"metadata": {"name": account, "namespace": "kube-system", "uid": "uid-sa",
+                "annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::123456789012:role/lbc"}}}),
+        );
+    });
+    // It has credentials now, and does not know its VPC still.
+    let said = is_blocked(&case, "N091");
+    assert!(said.contains("--aws-vpc-id"), "{said}");
+}
+
+#[test]
 fn what_ami_type_accepts_to_lose_is_not_waited_for() {
     let case = Case::new("11-imds-hop");
     plan(&case, ", amiType: AL2023_x86_64_STANDARD", "");

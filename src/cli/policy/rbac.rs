@@ -12,7 +12,11 @@ type Rule = (&'static str, &'static str, &'static str);
 /// What an upgrade reads.
 const READ: &[Rule] = &[
     ("\"\"", "nodes, pods", "list, watch"),
-    ("\"\"", "persistentvolumes, services", "list"),
+    (
+        "\"\"",
+        "persistentvolumes, services, serviceaccounts",
+        "list",
+    ),
     (
         "apps",
         "deployments, replicasets, statefulsets, daemonsets",

@@ -18,6 +18,7 @@ pub use cni::{cni_settings, eni_config};
 pub use node::node;
 pub use other::{attachment, pdb, service, target_group_binding, volume, volume_limits};
 pub use pod::pod;
+pub use pod_cloud::account_with_role;
 pub use workload::{daemon_set, deployment, job, living_replica_set, replica_set, stateful_set};
 
 use std::collections::BTreeMap;
