@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use eksup::aws::Aws;
+use eksup::aws::AwsApi;
 use eksup::model::asg::AsgTag;
 use eksup::model::eks::*;
 use eksup::model::elb::WeightedTargetGroup;
-use eksup::model::{Class, Clock, Minor};
+use eksup::model::{Clock, ErrorClass, Minor};
 use eksup::wire::{BoxError, Request, Wire};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -33,7 +33,7 @@ fn wire(server: http::Uri) -> Wire {
     }))
 }
 
-async fn start() -> Aws {
+async fn start() -> AwsApi {
     let server = std::env::var("EKSUP_TEST_MOTO").expect("EKSUP_TEST_MOTO names a moto server");
     let server: http::Uri = server.parse().expect("EKSUP_TEST_MOTO is an address");
     let reset = http::Request::post(format!("{server}moto-api/reset"))
@@ -41,11 +41,11 @@ async fn start() -> Aws {
         .unwrap();
     let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     assert!(client.request(reset).await.unwrap().status().is_success());
-    Aws::over(wire(server), "us-east-1", &Clock::system())
+    AwsApi::over_wire(wire(server), "us-east-1", &Clock::system())
 }
 
 /// A network in two zones.
-async fn network(aws: &Aws) -> (String, Vec<String>) {
+async fn network(aws: &AwsApi) -> (String, Vec<String>) {
     let vpc = aws
         .ec2
         .create_vpc()
@@ -82,15 +82,15 @@ async fn the_calls_work_against_moto() {
     compute(&aws, &subnets).await;
     clusters(&aws, &subnets).await;
     balancers(&aws, &vpc, &subnets).await;
-    let (account, arn) = aws.caller().await.unwrap();
+    let (account, arn) = aws.get_caller_identity().await.unwrap();
     assert_eq!(account, "123456789012");
     assert!(arn.starts_with("arn:aws:"));
 }
 
-async fn compute(aws: &Aws, subnets: &[String]) {
+async fn compute(aws: &AwsApi, subnets: &[String]) {
     let mut asked = subnets.to_vec();
     asked.push("subnet-00000000".to_owned());
-    let read = aws.subnets(&asked).await.unwrap();
+    let read = aws.describe_subnets(&asked).await.unwrap();
     assert_eq!(read.len(), 2, "an id that does not exist is absent");
     assert!(read.iter().all(|s| s.free_ips > 200 && s.zone_id.is_some()));
 
@@ -107,7 +107,10 @@ async fn compute(aws: &Aws, subnets: &[String]) {
         .await
         .unwrap();
     let id = made.launch_template.unwrap().launch_template_id.unwrap();
-    let first = aws.launch_template_version(&id, "$Latest").await.unwrap();
+    let first = aws
+        .describe_launch_template_version(&id, "$Latest")
+        .await
+        .unwrap();
     assert_eq!(
         (
             first.version,
@@ -128,7 +131,7 @@ async fn compute(aws: &Aws, subnets: &[String]) {
         ),
         (2, Some("ami-87654321"), Some("eksup run-1"))
     );
-    let all = aws.launch_template_versions(&id).await.unwrap();
+    let all = aws.describe_launch_template_versions(&id).await.unwrap();
     assert_eq!(all.iter().map(|v| v.version).collect::<Vec<_>>(), [2, 1]);
 
     let group = aws
@@ -145,7 +148,7 @@ async fn compute(aws: &Aws, subnets: &[String]) {
         .build();
     group.launch_template(template).send().await.unwrap();
     let names = ["blue".to_owned(), "none".to_owned()];
-    let read = aws.asgs(&names).await.unwrap();
+    let read = aws.describe_asgs(&names).await.unwrap();
     assert_eq!(read.len(), 1, "a name that does not exist is absent");
     assert_eq!((read["blue"].desired, read["blue"].instances.len()), (2, 2));
     let ids: Vec<String> = read["blue"]
@@ -154,7 +157,7 @@ async fn compute(aws: &Aws, subnets: &[String]) {
         .map(|i| i.id.clone())
         .chain(["i-00000000000000000".to_owned()])
         .collect();
-    let instances = aws.instances(&ids).await.unwrap();
+    let instances = aws.describe_instances(&ids).await.unwrap();
     assert_eq!(instances.len(), 2, "an id that does not exist is absent");
     assert!(
         instances
@@ -170,21 +173,35 @@ async fn compute(aws: &Aws, subnets: &[String]) {
     aws.tag_asg("blue", std::slice::from_ref(&tag))
         .await
         .unwrap();
-    aws.suspend("blue", &["AZRebalance"]).await.unwrap();
-    let held = aws.asgs(&names).await.unwrap().remove("blue").unwrap();
+    aws.suspend_processes("blue", &["AZRebalance"])
+        .await
+        .unwrap();
+    let held = aws
+        .describe_asgs(&names)
+        .await
+        .unwrap()
+        .remove("blue")
+        .unwrap();
     assert_eq!(
         (held.suspended.as_slice(), held.tags.contains(&tag)),
         (["AZRebalance".to_owned()].as_slice(), true)
     );
-    aws.resume("blue", &["AZRebalance"]).await.unwrap();
+    aws.resume_processes("blue", &["AZRebalance"])
+        .await
+        .unwrap();
     aws.untag_asg("blue", std::slice::from_ref(&tag.key))
         .await
         .unwrap();
-    let freed = aws.asgs(&names).await.unwrap().remove("blue").unwrap();
+    let freed = aws
+        .describe_asgs(&names)
+        .await
+        .unwrap()
+        .remove("blue")
+        .unwrap();
     assert!(freed.suspended.is_empty() && !freed.tags.contains(&tag));
 }
 
-async fn clusters(aws: &Aws, subnets: &[String]) {
+async fn clusters(aws: &AwsApi, subnets: &[String]) {
     let vpc = aws_sdk_eks::types::VpcConfigRequest::builder()
         .set_subnet_ids(Some(subnets.to_vec()))
         .build();
@@ -209,9 +226,9 @@ async fn clusters(aws: &Aws, subnets: &[String]) {
     );
     assert_eq!(
         aws.describe_cluster("none").await.unwrap_err().class,
-        Class::Absent
+        ErrorClass::Absent
     );
-    let error = eksup::inventory::connect::find(aws, "none")
+    let error = eksup::inventory::connect::find_cluster(aws, "none")
         .await
         .unwrap_err();
     assert!(
@@ -255,7 +272,7 @@ async fn clusters(aws: &Aws, subnets: &[String]) {
             .await
             .unwrap_err()
             .class,
-        Class::Conflict
+        ErrorClass::Conflict
     );
     assert_eq!(aws.list_nodegroups("demo").await.unwrap(), ["green"]);
     let read = aws.describe_nodegroup("demo", "green").await.unwrap();
@@ -300,7 +317,7 @@ async fn clusters(aws: &Aws, subnets: &[String]) {
             .await
             .unwrap_err()
             .class,
-        Class::Absent
+        ErrorClass::Absent
     );
 
     // What moto does not know is neither an absent object nor worth trying again.
@@ -310,14 +327,14 @@ async fn clusters(aws: &Aws, subnets: &[String]) {
             .unwrap_err()
             .class,
         aws.list_addons("demo").await.unwrap_err().class,
-        aws.insights("demo").await.unwrap_err().class,
-        aws.cluster_versions().await.unwrap_err().class,
+        aws.list_insights("demo").await.unwrap_err().class,
+        aws.list_cluster_versions().await.unwrap_err().class,
     ] {
-        assert_eq!(class, Class::Invalid);
+        assert_eq!(class, ErrorClass::Invalid);
     }
 }
 
-async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
+async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
     use aws_sdk_elasticloadbalancingv2::types as elb;
     let made = aws
         .elb
@@ -413,7 +430,7 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
         .unwrap();
     let rule = rule.rules.unwrap().remove(0).rule_arn.unwrap();
 
-    let read = aws.load_balancers(vpc).await.unwrap();
+    let read = aws.describe_load_balancers(vpc).await.unwrap();
     assert_eq!(
         (
             read.len(),
@@ -423,17 +440,17 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
         (1, "application", "dev")
     );
     assert!(
-        aws.load_balancers("vpc-of-others")
+        aws.describe_load_balancers("vpc-of-others")
             .await
             .unwrap()
             .is_empty()
     );
-    let listeners = aws.listeners(&balancer).await.unwrap();
+    let listeners = aws.describe_listeners(&balancer).await.unwrap();
     assert_eq!(
         (listeners[0].port, listeners[0].arn.as_str()),
         (Some(80), listener.as_str())
     );
-    let rules = aws.rules(&listeners[0]).await.unwrap();
+    let rules = aws.describe_rules(&listeners[0]).await.unwrap();
     assert_eq!(
         (rules.len(), rules.iter().filter(|r| r.is_default).count()),
         (2, 1)
@@ -456,7 +473,7 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
         rules.iter().find(|r| r.is_default).unwrap().arn.clone(),
     ] {
         let before = aws
-            .rules_by_arn(std::slice::from_ref(&rule), Default::default())
+            .describe_rules_by_arn(std::slice::from_ref(&rule), Default::default())
             .await
             .unwrap()
             .remove(0);
@@ -465,9 +482,9 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
             (Some(3600), listener.as_str())
         );
         for forward in &weights {
-            aws.set_forward(&rule, forward).await.unwrap();
+            aws.set_forward_weights(&rule, forward).await.unwrap();
             let after = aws
-                .rules_by_arn(std::slice::from_ref(&rule), Default::default())
+                .describe_rules_by_arn(std::slice::from_ref(&rule), Default::default())
                 .await
                 .unwrap()
                 .remove(0);
@@ -479,7 +496,7 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
         }
     }
 
-    let read = aws.target_groups(vpc).await.unwrap();
+    let read = aws.describe_target_groups(vpc).await.unwrap();
     assert_eq!(read.len(), 2);
     assert!(read.iter().all(|g| g.target_type == "instance"
         && g.deregistration_delay_seconds == 300
@@ -488,23 +505,23 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
         .await
         .unwrap();
     assert_eq!(
-        aws.asgs(&["blue".to_owned()]).await.unwrap()["blue"].target_groups,
+        aws.describe_asgs(&["blue".to_owned()]).await.unwrap()["blue"].target_groups,
         groups[..1]
     );
-    let health = aws.target_health(&groups[0]).await.unwrap();
+    let health = aws.describe_target_health(&groups[0]).await.unwrap();
     assert_eq!(health.len(), 2, "the group registers its instances");
     aws.detach_target_groups("blue", &groups[..1])
         .await
         .unwrap();
     assert!(
-        aws.asgs(&["blue".to_owned()]).await.unwrap()["blue"]
+        aws.describe_asgs(&["blue".to_owned()]).await.unwrap()["blue"]
             .target_groups
             .is_empty()
     );
     let ids: Vec<String> = health.iter().map(|t| t.id.clone()).collect();
-    aws.register(&groups[1], &ids).await.unwrap();
+    aws.register_instances(&groups[1], &ids).await.unwrap();
     assert_eq!(
-        aws.target_health(&groups[1])
+        aws.describe_target_health(&groups[1])
             .await
             .unwrap()
             .iter()
@@ -512,10 +529,10 @@ async fn balancers(aws: &Aws, vpc: &str, subnets: &[String]) {
             .collect::<Vec<_>>(),
         ["healthy", "healthy"]
     );
-    aws.deregister(&groups[1], &ids).await.unwrap();
+    aws.deregister_instances(&groups[1], &ids).await.unwrap();
     tokio::time::sleep(Duration::from_millis(10)).await;
     assert!(
-        aws.target_health(&groups[1])
+        aws.describe_target_health(&groups[1])
             .await
             .unwrap()
             .iter()

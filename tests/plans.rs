@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use eksup::aws::Aws;
+use eksup::aws::AwsApi;
 use eksup::inventory::{self, connect};
 use eksup::model::{Clock, Inventory};
 use eksup::plan::{self, Plan};
@@ -13,19 +13,19 @@ use eksup::twin::{Twin, scenario};
 
 fn plan(name: &str) -> Plan {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/{name}.yaml"));
-    plan::load(&path).unwrap_or_else(|e| panic!("{:?}", e.problems))
+    plan::load_plan(&path).unwrap_or_else(|e| panic!("{:?}", e.problems))
 }
 
 async fn read(plan: &Plan) -> Inventory {
     let snapshot = scenario::expense_dev();
     assert_eq!(snapshot.inventory.cluster.name, plan.cluster);
     let clock = Clock::starting_at(snapshot.inventory.taken_at);
-    let twin = Twin::start(scenario::load(&snapshot, 1));
+    let twin = Twin::start(scenario::load_world(&snapshot, 1));
     let region = &snapshot.inventory.region;
-    let aws = Aws::over(twin.wire(), region, &clock);
-    let cluster = connect::find(&aws, &plan.cluster).await.unwrap();
-    let kube = connect::over(&aws, &cluster, &clock, twin.wire()).unwrap();
-    inventory::read(&aws, &kube, &plan.cluster, Some(plan.to), &clock)
+    let aws = AwsApi::over_wire(twin.wire(), region, &clock);
+    let cluster = connect::find_cluster(&aws, &plan.cluster).await.unwrap();
+    let kube = connect::connect_over_wire(&aws, &cluster, &clock, twin.wire()).unwrap();
+    inventory::read_inventory(&aws, &kube, &plan.cluster, Some(plan.to), &clock)
         .await
         .unwrap()
 }
@@ -34,7 +34,7 @@ async fn read(plan: &Plan) -> Inventory {
 async fn expense_dev_has_the_route_its_plan_promises() {
     let plan = plan("expense-dev");
     let inventory = read(&plan).await;
-    let route = route::build(&plan, &inventory);
+    let route = route::build_route(&plan, &inventory);
     let steps: Vec<&str> = match &route {
         Ok(route) => route.steps.iter().map(|s| s.id.as_str()).collect(),
         Err(problems) => panic!("{problems:#?}"),
@@ -63,7 +63,7 @@ async fn expense_dev_has_the_route_its_plan_promises() {
             "release-expense-green",
         ]
     );
-    let findings = ready::judge(&plan, &inventory, &route);
+    let findings = ready::check_readiness(&plan, &inventory, &route);
     let blocking: Vec<_> = findings
         .iter()
         .filter(|f| f.severity == Severity::Blocker)

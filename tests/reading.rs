@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use eksup::aws::Aws;
+use eksup::aws::AwsApi;
 use eksup::inventory::{self, connect, snapshot};
-use eksup::k8s::{Cache, Kube};
+use eksup::k8s::{KubeApi, WatchCache};
 use eksup::model::asg::EKS_HOOKS;
 use eksup::model::cni::CniSettings;
 use eksup::model::elb::WeightedTargetGroup;
 use eksup::model::snapshot::Snapshot;
-use eksup::model::{Class, Clock, Inventory, Minor, Timestamp};
+use eksup::model::{Clock, ErrorClass, Inventory, Minor, Timestamp};
 use eksup::ready::{self, Finding, Severity};
 use eksup::twin::{Twin, fault, scenario};
 
 struct Reading {
     twin: Twin,
-    aws: Aws,
-    kube: Kube,
+    aws: AwsApi,
+    kube: KubeApi,
     clock: Clock,
     name: String,
 }
@@ -25,11 +25,11 @@ impl Reading {
     async fn of(snapshot: &Snapshot) -> Self {
         fastrand::seed(1);
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let twin = Twin::start(scenario::load(snapshot, 1));
-        let aws = Aws::over(twin.wire(), &snapshot.inventory.region, &clock);
+        let twin = Twin::start(scenario::load_world(snapshot, 1));
+        let aws = AwsApi::over_wire(twin.wire(), &snapshot.inventory.region, &clock);
         let name = snapshot.inventory.cluster.name.clone();
-        let cluster = connect::find(&aws, &name).await.unwrap();
-        let kube = connect::over(&aws, &cluster, &clock, twin.wire()).unwrap();
+        let cluster = connect::find_cluster(&aws, &name).await.unwrap();
+        let kube = connect::connect_over_wire(&aws, &cluster, &clock, twin.wire()).unwrap();
         Self {
             twin,
             aws,
@@ -41,11 +41,11 @@ impl Reading {
 
     fn fault(&self, rule: &str) {
         let rules = vec![rule.parse().unwrap()];
-        self.twin.with(|world| fault::add(world, rules));
+        self.twin.with_world(|world| fault::add_rules(world, rules));
     }
 
     async fn read(&self) -> Result<Inventory, eksup::model::ApiError> {
-        inventory::read(
+        inventory::read_inventory(
             &self.aws,
             &self.kube,
             &self.name,
@@ -186,10 +186,12 @@ async fn a_cluster_is_read_as_the_snapshot_says_it() {
 async fn a_snapshot_of_a_twin_starts_a_twin_that_reads_the_same() {
     let first = Reading::of(&scenario::expense_dev()).await;
     let before = first.read().await.unwrap();
-    let taken = snapshot::take(&first.kube, before.clone()).await.unwrap();
+    let taken = snapshot::take_snapshot(&first.kube, before.clone())
+        .await
+        .unwrap();
     let text = serde_json::to_string(&taken).unwrap();
     assert!(!text.contains("managedFields") && !text.contains("last-applied-configuration"));
-    let second = Reading::of(&snapshot::parse(&text).unwrap()).await;
+    let second = Reading::of(&snapshot::parse_snapshot(&text).unwrap()).await;
     let after = second.read().await.unwrap();
     let names = |i: &Inventory| i.pods.iter().map(|p| p.key.to_string()).collect::<Vec<_>>();
     assert_eq!(names(&after), names(&before));
@@ -225,9 +227,9 @@ async fn what_may_not_be_read_is_named_and_the_rest_is_read() {
 fn judged(read: &Inventory) -> (bool, Vec<Finding>) {
     let name = &read.cluster.name;
     let text = format!("cluster: {name}\nto: 1.29\n");
-    let plan = eksup::plan::parse("plan.yaml", &text).unwrap();
-    let route = eksup::route::build(&plan, read);
-    let blocking = ready::judge(&plan, read, &route)
+    let plan = eksup::plan::parse_plan("plan.yaml", &text).unwrap();
+    let route = eksup::route::build_route(&plan, read);
+    let blocking = ready::check_readiness(&plan, read, &route)
         .into_iter()
         .filter(|f| f.severity == Severity::Blocker)
         .collect();
@@ -283,12 +285,12 @@ async fn a_target_group_deleted_between_two_calls_leaves_blues_own_in_the_route(
         let wire =
             eksup::wire::Wire::new(tower::service_fn(move |request: eksup::wire::Request| {
                 if String::from_utf8_lossy(request.body()).contains(&action) {
-                    twin.with(|world| world.cloud.elb.groups.remove(&arn));
+                    twin.with_world(|world| world.cloud.elb.groups.remove(&arn));
                 }
                 tower::ServiceExt::oneshot(inner.clone(), request)
             }));
         let region = &snapshot.inventory.region;
-        reading.aws = Aws::over(wire, region, &reading.clock);
+        reading.aws = AwsApi::over_wire(wire, region, &reading.clock);
         let read = reading.read().await.unwrap();
         assert_eq!(read.unread, [], "{call}");
         assert!(read.target_groups.iter().all(|g| g.arn != gone), "{call}");
@@ -300,12 +302,12 @@ async fn a_target_group_deleted_between_two_calls_leaves_blues_own_in_the_route(
 #[tokio::test(start_paused = true)]
 async fn what_must_be_read_and_what_may_pass_fail_the_whole() {
     for (rule, class) in [
-        ("denied:k8s:GET pods:*", Class::Denied),
-        ("denied:eks:DescribeNodegroup:*", Class::Denied),
-        ("expired:elb:*:*", Class::Expired),
-        ("throttle:asg:*:*", Class::Throttled),
-        ("fail:ec2:*:*", Class::Transient),
-        ("expired:k8s:*:*", Class::Expired),
+        ("denied:k8s:GET pods:*", ErrorClass::Denied),
+        ("denied:eks:DescribeNodegroup:*", ErrorClass::Denied),
+        ("expired:elb:*:*", ErrorClass::Expired),
+        ("throttle:asg:*:*", ErrorClass::Throttled),
+        ("fail:ec2:*:*", ErrorClass::Transient),
+        ("expired:k8s:*:*", ErrorClass::Expired),
     ] {
         let reading = Reading::of(&scenario::expense_dev()).await;
         reading.fault(rule);
@@ -335,10 +337,10 @@ async fn a_blip_is_ridden_out() {
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_is_not_there_is_answered_with_those_that_are() {
     let reading = Reading::of(&scenario::expense_dev()).await;
-    let error = connect::find(&reading.aws, "expense-prod")
+    let error = connect::find_cluster(&reading.aws, "expense-prod")
         .await
         .unwrap_err();
-    assert_eq!(error.class, Class::Absent);
+    assert_eq!(error.class, ErrorClass::Absent);
     assert!(
         error
             .message
@@ -364,12 +366,12 @@ async fn weights_are_shifted_and_nothing_else_of_the_rule_changes() {
         .collect();
     reading
         .aws
-        .set_forward(&before.arn, &forward)
+        .set_forward_weights(&before.arn, &forward)
         .await
         .unwrap();
     let after = reading
         .aws
-        .rules_by_arn(std::slice::from_ref(&before.arn), Default::default())
+        .describe_rules_by_arn(std::slice::from_ref(&before.arn), Default::default())
         .await
         .unwrap()
         .remove(0);
@@ -383,10 +385,10 @@ async fn weights_are_shifted_and_nothing_else_of_the_rule_changes() {
 #[tokio::test(start_paused = true)]
 async fn the_cache_knows_what_the_lists_know_and_hears_of_a_cordon() {
     let reading = Reading::of(&scenario::expense_dev()).await;
-    let cache = Cache::start(&reading.kube);
+    let cache = WatchCache::start_watches(&reading.kube);
     let patience = Duration::from_secs(30);
-    let known = cache.read(patience).await.unwrap();
-    let listed = reading.kube.pods().await.unwrap();
+    let known = cache.read_current(patience).await.unwrap();
+    let listed = reading.kube.list_pods().await.unwrap();
     assert_eq!(known.pods.len(), listed.len());
     let node = known.nodes.values().next().unwrap().clone();
     let change = eksup::k8s::node::NodeChange {
@@ -397,12 +399,20 @@ async fn the_cache_knows_what_the_lists_know_and_hears_of_a_cordon() {
     let again = reading.kube.change_node(&node, &change).await.unwrap_err();
     assert_eq!(
         again.class,
-        Class::Conflict,
+        ErrorClass::Conflict,
         "it was changed since it was read"
     );
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(cache.read(patience).await.unwrap().nodes[&node.name].unschedulable);
+    assert!(cache.read_current(patience).await.unwrap().nodes[&node.name].unschedulable);
     // Two hours of nothing, with watches that end and begin again all the while.
     tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
-    assert_eq!(cache.read(Duration::ZERO).await.unwrap().nodes.len(), 3);
+    assert_eq!(
+        cache
+            .read_current(Duration::ZERO)
+            .await
+            .unwrap()
+            .nodes
+            .len(),
+        3
+    );
 }

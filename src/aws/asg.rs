@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_autoscaling::types;
 use futures::future::try_join_all;
 
-use crate::aws::Aws;
-use crate::clients::error::aws as failed;
+use crate::aws::AwsApi;
+use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::ApiError;
 use crate::model::asg::{Asg, AsgInstance, AsgTag, LifecycleHook};
 use crate::model::elb::is_classic;
@@ -14,14 +14,14 @@ use crate::model::elb::is_classic;
 type Result<T> = std::result::Result<T, ApiError>;
 
 /// How many names one DescribeAutoScalingGroups takes.
-const NAMES: usize = 50;
+const ASG_NAMES_PER_CALL: usize = 50;
 /// How many of the latest activities tell why launches fail.
-const ACTIVITIES: i32 = 20;
+const ACTIVITIES_READ_PER_GROUP: i32 = 20;
 
-impl Aws {
+impl AwsApi {
     /// All of them in as few calls as the API allows; names that do not exist are absent from the answer.
-    pub async fn asgs(&self, names: &[String]) -> Result<BTreeMap<String, Asg>> {
-        let each = names.chunks(NAMES).map(async |names| {
+    pub async fn describe_asgs(&self, names: &[String]) -> Result<BTreeMap<String, Asg>> {
+        let each = names.chunks(ASG_NAMES_PER_CALL).map(async |names| {
             let pages = self
                 .asg
                 .describe_auto_scaling_groups()
@@ -30,17 +30,17 @@ impl Aws {
             let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
             found.map_err(|e| failed("autoscaling:DescribeAutoScalingGroups", e))
         });
-        let found = try_join_all(each).await?.into_iter().flatten().map(asg);
+        let found = try_join_all(each).await?.into_iter().flatten().map(to_asg);
         Ok(found.map(|asg| (asg.name.clone(), asg)).collect())
     }
 
     /// Why the group's latest launches failed, newest first, each reason once.
-    pub async fn failed_launches(&self, asg: &str) -> Result<Vec<String>> {
+    pub async fn list_failed_launches(&self, asg: &str) -> Result<Vec<String>> {
         let out = self
             .asg
             .describe_scaling_activities()
             .auto_scaling_group_name(asg)
-            .max_records(ACTIVITIES)
+            .max_records(ACTIVITIES_READ_PER_GROUP)
             .send()
             .await
             .map_err(|e| failed("autoscaling:DescribeScalingActivities", e))?;
@@ -72,7 +72,7 @@ impl Aws {
         let tags = tags
             .iter()
             .map(|t| {
-                tag(asg, &t.key)
+                build_tag(asg, &t.key)
                     .value(&t.value)
                     .propagate_at_launch(t.propagate)
                     .build()
@@ -92,7 +92,7 @@ impl Aws {
         if keys.is_empty() {
             return Ok(());
         }
-        let tags = keys.iter().map(|key| tag(asg, key).build()).collect();
+        let tags = keys.iter().map(|key| build_tag(asg, key).build()).collect();
         self.asg
             .delete_tags()
             .set_tags(Some(tags))
@@ -103,7 +103,7 @@ impl Aws {
     }
 
     /// Suspends processes such as `AZRebalance`.
-    pub async fn suspend(&self, asg: &str, processes: &[&str]) -> Result<()> {
+    pub async fn suspend_processes(&self, asg: &str, processes: &[&str]) -> Result<()> {
         let processes = processes.iter().map(ToString::to_string).collect();
         let call = self
             .asg
@@ -117,7 +117,7 @@ impl Aws {
     }
 
     /// Resumes processes.
-    pub async fn resume(&self, asg: &str, processes: &[&str]) -> Result<()> {
+    pub async fn resume_processes(&self, asg: &str, processes: &[&str]) -> Result<()> {
         let processes = processes.iter().map(ToString::to_string).collect();
         let call = self
             .asg
@@ -131,12 +131,12 @@ impl Aws {
     }
 
     /// Lifecycle hooks of a group, EKS's own among them.
-    pub async fn lifecycle_hooks(&self, asg: &str) -> Result<Vec<LifecycleHook>> {
+    pub async fn describe_lifecycle_hooks(&self, asg: &str) -> Result<Vec<LifecycleHook>> {
         let call = self.asg.describe_lifecycle_hooks();
         let sent = call.auto_scaling_group_name(asg).send().await;
         let out = sent.map_err(|e| failed("autoscaling:DescribeLifecycleHooks", e))?;
         let hooks = out.lifecycle_hooks.unwrap_or_default().into_iter();
-        let mut hooks: Vec<LifecycleHook> = hooks.map(hook).collect();
+        let mut hooks: Vec<LifecycleHook> = hooks.map(to_lifecycle_hook).collect();
         hooks.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(hooks)
     }
@@ -194,14 +194,14 @@ impl Aws {
     }
 }
 
-fn tag(asg: &str, key: &str) -> types::builders::TagBuilder {
+fn build_tag(asg: &str, key: &str) -> types::builders::TagBuilder {
     types::Tag::builder()
         .resource_id(asg)
         .resource_type("auto-scaling-group")
         .key(key)
 }
 
-fn asg(g: types::AutoScalingGroup) -> Asg {
+fn to_asg(g: types::AutoScalingGroup) -> Asg {
     // The older API fills the first lists, the newer one the second. A classic load balancer is known by its name, of type
     // `elb`; `vpc-lattice` is neither.
     let (classic, sources): (Vec<_>, Vec<_>) = g
@@ -236,14 +236,14 @@ fn asg(g: types::AutoScalingGroup) -> Asg {
         .tags
         .unwrap_or_default()
         .into_iter()
-        .map(asg_tag)
+        .map(to_asg_tag)
         .collect();
     tags.sort();
     let mut instances: Vec<AsgInstance> = g
         .instances
         .unwrap_or_default()
         .into_iter()
-        .map(instance)
+        .map(to_asg_instance)
         .collect();
     instances.sort_by(|a, b| a.id.cmp(&b.id));
     Asg {
@@ -263,7 +263,7 @@ fn asg(g: types::AutoScalingGroup) -> Asg {
     }
 }
 
-fn hook(h: types::LifecycleHook) -> LifecycleHook {
+fn to_lifecycle_hook(h: types::LifecycleHook) -> LifecycleHook {
     LifecycleHook {
         name: h.lifecycle_hook_name.unwrap_or_default(),
         transition: h.lifecycle_transition.unwrap_or_default(),
@@ -272,7 +272,7 @@ fn hook(h: types::LifecycleHook) -> LifecycleHook {
     }
 }
 
-fn asg_tag(t: types::TagDescription) -> AsgTag {
+fn to_asg_tag(t: types::TagDescription) -> AsgTag {
     AsgTag {
         key: t.key.unwrap_or_default(),
         value: t.value.unwrap_or_default(),
@@ -280,7 +280,7 @@ fn asg_tag(t: types::TagDescription) -> AsgTag {
     }
 }
 
-fn instance(i: types::Instance) -> AsgInstance {
+fn to_asg_instance(i: types::Instance) -> AsgInstance {
     AsgInstance {
         id: i.instance_id.unwrap_or_default(),
         zone: i.availability_zone.unwrap_or_default(),

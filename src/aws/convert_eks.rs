@@ -10,12 +10,12 @@ use crate::model::eks::{
     NodeRepairConfig, NodeRepairOverride, Nodegroup, NodegroupTaint, RemoteAccess, Scaling, Update,
     UpdateConfig, UpdateStatus, WarmPoolConfig,
 };
-use crate::model::{AddonVersion, ApiError, Class, Minor};
+use crate::model::{AddonVersion, ApiError, ErrorClass, Minor};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
 /// AWS's time as ours. It comes as a decimal of seconds, whose last digits are the decimal's, not the clock's.
-pub fn time(at: Option<aws_smithy_types::DateTime>) -> Option<Timestamp> {
+pub fn to_timestamp(at: Option<aws_smithy_types::DateTime>) -> Option<Timestamp> {
     let at = at?;
     Timestamp::new(at.secs(), at.subsec_nanos().cast_signed())
         .ok()?
@@ -23,21 +23,25 @@ pub fn time(at: Option<aws_smithy_types::DateTime>) -> Option<Timestamp> {
         .ok()
 }
 
-fn missing(op: &str, what: &str) -> ApiError {
-    ApiError::new(op, Class::Transient, format!("the answer has no {what}"))
+fn missing_field(op: &str, what: &str) -> ApiError {
+    ApiError::new(
+        op,
+        ErrorClass::Transient,
+        format!("the answer has no {what}"),
+    )
 }
 
-fn minor(op: &str, text: &str) -> Result<Minor> {
+fn parse_minor(op: &str, text: &str) -> Result<Minor> {
     text.parse().map_err(|e| {
         ApiError::new(
             op,
-            Class::Invalid,
+            ErrorClass::Invalid,
             format!("the answer's version cannot be read: {e}"),
         )
     })
 }
 
-fn issue(
+fn to_health_issue(
     code: Option<&str>,
     message: Option<String>,
     resource_ids: Option<Vec<String>>,
@@ -49,18 +53,20 @@ fn issue(
     }
 }
 
-fn sorted(map: Option<std::collections::HashMap<String, String>>) -> BTreeMap<String, String> {
+fn to_sorted_map(
+    map: Option<std::collections::HashMap<String, String>>,
+) -> BTreeMap<String, String> {
     map.unwrap_or_default().into_iter().collect()
 }
 
-pub fn cluster(c: types::Cluster) -> Result<Cluster> {
+pub fn to_cluster(c: types::Cluster) -> Result<Cluster> {
     let op = "eks:DescribeCluster";
     let vpc = c.resources_vpc_config;
     let issues = c.health.and_then(|h| h.issues).unwrap_or_default();
     Ok(Cluster {
-        name: c.name.ok_or_else(|| missing(op, "cluster name"))?,
-        arn: c.arn.ok_or_else(|| missing(op, "cluster ARN"))?,
-        version: minor(op, &c.version.ok_or_else(|| missing(op, "version"))?)?,
+        name: c.name.ok_or_else(|| missing_field(op, "cluster name"))?,
+        arn: c.arn.ok_or_else(|| missing_field(op, "cluster ARN"))?,
+        version: parse_minor(op, &c.version.ok_or_else(|| missing_field(op, "version"))?)?,
         status: c.status.map(|s| s.as_str().to_owned()).unwrap_or_default(),
         endpoint: c.endpoint,
         certificate_authority: c.certificate_authority.and_then(|ca| ca.data),
@@ -96,19 +102,19 @@ pub fn cluster(c: types::Cluster) -> Result<Cluster> {
         health: issues
             .into_iter()
             .map(|i| {
-                issue(
+                to_health_issue(
                     i.code.as_ref().map(|c| c.as_str()),
                     i.message,
                     i.resource_ids,
                 )
             })
             .collect(),
-        tags: sorted(c.tags),
-        created_at: time(c.created_at),
+        tags: to_sorted_map(c.tags),
+        created_at: to_timestamp(c.created_at),
     })
 }
 
-pub fn update(op: &str, u: types::Update) -> Result<Update> {
+pub fn to_update(op: &str, u: types::Update) -> Result<Update> {
     let status = match u.status {
         Some(types::UpdateStatus::InProgress) => UpdateStatus::InProgress,
         Some(types::UpdateStatus::Failed) => UpdateStatus::Failed,
@@ -118,19 +124,19 @@ pub fn update(op: &str, u: types::Update) -> Result<Update> {
     };
     let params = u.params.unwrap_or_default().into_iter();
     Ok(Update {
-        id: u.id.ok_or_else(|| missing(op, "update id"))?,
+        id: u.id.ok_or_else(|| missing_field(op, "update id"))?,
         status,
         kind: u.r#type.map(|t| t.as_str().to_owned()).unwrap_or_default(),
         params: params
             .filter_map(|p| Some((p.r#type?.as_str().to_owned(), p.value.unwrap_or_default())))
             .collect(),
-        created_at: time(u.created_at),
+        created_at: to_timestamp(u.created_at),
         errors: u
             .errors
             .unwrap_or_default()
             .into_iter()
             .map(|e| {
-                issue(
+                to_health_issue(
                     e.error_code.as_ref().map(|c| c.as_str()),
                     e.error_message,
                     e.resource_ids,
@@ -140,7 +146,7 @@ pub fn update(op: &str, u: types::Update) -> Result<Update> {
     })
 }
 
-pub fn cluster_version(v: types::ClusterVersionInformation) -> Option<ClusterVersion> {
+pub fn to_cluster_version(v: types::ClusterVersionInformation) -> Option<ClusterVersion> {
     // The older field spells it in lower case with hyphens; emulators may send only that one.
     let status = v.version_status.map(|s| s.as_str().to_owned()).or_else(|| {
         v.status
@@ -151,12 +157,12 @@ pub fn cluster_version(v: types::ClusterVersionInformation) -> Option<ClusterVer
         status: status.unwrap_or_default(),
         default: v.default_version,
         patch: v.kubernetes_patch_version,
-        end_of_standard_support: time(v.end_of_standard_support_date),
-        end_of_extended_support: time(v.end_of_extended_support_date),
+        end_of_standard_support: to_timestamp(v.end_of_standard_support_date),
+        end_of_extended_support: to_timestamp(v.end_of_extended_support_date),
     })
 }
 
-pub fn insight_summary(s: types::InsightSummary) -> Insight {
+pub fn to_insight(s: types::InsightSummary) -> Insight {
     let status = s.insight_status;
     Insight {
         id: s.id.unwrap_or_default(),
@@ -173,14 +179,14 @@ pub fn insight_summary(s: types::InsightSummary) -> Insight {
             .to_owned(),
         reason: status.and_then(|s| s.reason).unwrap_or_default(),
         description: s.description.unwrap_or_default(),
-        last_refresh: time(s.last_refresh_time),
+        last_refresh: to_timestamp(s.last_refresh_time),
         recommendation: None,
         resources: Vec::new(),
     }
 }
 
 /// What an insight names: resources with their own status, deprecated APIs with who still calls them, add-ons.
-pub fn insight_resources(insight: &types::Insight) -> Vec<String> {
+pub fn list_insight_resources(insight: &types::Insight) -> Vec<String> {
     let resources = insight.resources().iter().filter_map(|r| {
         let name = r.kubernetes_resource_uri().or(r.arn())?;
         let status = r
@@ -228,7 +234,7 @@ pub fn insight_resources(insight: &types::Insight) -> Vec<String> {
     resources.chain(apis).chain(addons).collect()
 }
 
-pub fn nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
+pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
     let scaling = g.scaling_config;
     let size = |pick: fn(&types::NodegroupScalingConfig) -> Option<i32>| {
         scaling.as_ref().and_then(pick).unwrap_or(0)
@@ -241,7 +247,7 @@ pub fn nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
     Ok(Nodegroup {
         name: g
             .nodegroup_name
-            .ok_or_else(|| missing(op, "node group name"))?,
+            .ok_or_else(|| missing_field(op, "node group name"))?,
         arn: g.nodegroup_arn.unwrap_or_default(),
         version: g.version.as_deref().and_then(|v| v.parse().ok()),
         release_version: g.release_version,
@@ -260,19 +266,19 @@ pub fn nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
         }),
         ami_type: g.ami_type.map(|t| t.as_str().to_owned()),
         node_role: g.node_role,
-        labels: sorted(g.labels),
+        labels: to_sorted_map(g.labels),
         taints: g
             .taints
             .unwrap_or_default()
             .into_iter()
-            .map(taint)
+            .map(to_taint)
             .collect(),
         asgs: asgs.into_iter().filter_map(|a| a.name).collect(),
         disk_size: g.disk_size,
         health: issues
             .into_iter()
             .map(|i| {
-                issue(
+                to_health_issue(
                     i.code.as_ref().map(|c| c.as_str()),
                     i.message,
                     i.resource_ids,
@@ -284,7 +290,7 @@ pub fn nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
             max_unavailable_percentage: c.max_unavailable_percentage,
             update_strategy: c.update_strategy.map(|s| s.as_str().to_owned()),
         }),
-        node_repair_config: g.node_repair_config.map(node_repair_config),
+        node_repair_config: g.node_repair_config.map(to_node_repair_config),
         warm_pool_config: g.warm_pool_config.map(|w| WarmPoolConfig {
             enabled: w.enabled.unwrap_or(false),
             min_size: w.min_size,
@@ -297,13 +303,13 @@ pub fn nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
             name: t.name,
             version: t.version,
         }),
-        tags: sorted(g.tags),
-        created_at: time(g.created_at),
-        modified_at: time(g.modified_at),
+        tags: to_sorted_map(g.tags),
+        created_at: to_timestamp(g.created_at),
+        modified_at: to_timestamp(g.modified_at),
     })
 }
 
-fn taint(t: types::Taint) -> NodegroupTaint {
+fn to_taint(t: types::Taint) -> NodegroupTaint {
     NodegroupTaint {
         key: t.key.unwrap_or_default(),
         value: t.value,
@@ -311,7 +317,7 @@ fn taint(t: types::Taint) -> NodegroupTaint {
     }
 }
 
-fn node_repair_config(c: types::NodeRepairConfig) -> NodeRepairConfig {
+fn to_node_repair_config(c: types::NodeRepairConfig) -> NodeRepairConfig {
     let overrides = c.node_repair_config_overrides.unwrap_or_default();
     NodeRepairConfig {
         enabled: c.enabled.unwrap_or(false),
@@ -331,16 +337,18 @@ fn node_repair_config(c: types::NodeRepairConfig) -> NodeRepairConfig {
     }
 }
 
-pub fn addon(op: &str, a: types::Addon) -> Result<Addon> {
+pub fn to_addon(op: &str, a: types::Addon) -> Result<Addon> {
     let issues = a.health.and_then(|h| h.issues).unwrap_or_default();
     Ok(Addon {
-        name: a.addon_name.ok_or_else(|| missing(op, "add-on name"))?,
+        name: a
+            .addon_name
+            .ok_or_else(|| missing_field(op, "add-on name"))?,
         version: AddonVersion::new(a.addon_version.unwrap_or_default()),
         status: a.status.map(|s| s.as_str().to_owned()).unwrap_or_default(),
         health: issues
             .into_iter()
             .map(|i| {
-                issue(
+                to_health_issue(
                     i.code.as_ref().map(|c| c.as_str()),
                     i.message,
                     i.resource_ids,
@@ -353,7 +361,7 @@ pub fn addon(op: &str, a: types::Addon) -> Result<Addon> {
 }
 
 /// The versions of `name` that are offered on `minor`, newest first.
-pub fn offers(minor: Minor, name: &str, found: Vec<types::AddonInfo>) -> Vec<AddonOffer> {
+pub fn to_addon_offers(minor: Minor, name: &str, found: Vec<types::AddonInfo>) -> Vec<AddonOffer> {
     let on = minor.to_string();
     let versions = found
         .into_iter()
@@ -378,7 +386,7 @@ pub fn offers(minor: Minor, name: &str, found: Vec<types::AddonInfo>) -> Vec<Add
     offers
 }
 
-pub fn to_scaling(s: &Scaling) -> types::NodegroupScalingConfig {
+pub fn to_sdk_scaling(s: &Scaling) -> types::NodegroupScalingConfig {
     types::NodegroupScalingConfig::builder()
         .min_size(s.min)
         .max_size(s.max)
@@ -386,7 +394,7 @@ pub fn to_scaling(s: &Scaling) -> types::NodegroupScalingConfig {
         .build()
 }
 
-pub fn to_taint(t: &NodegroupTaint) -> types::Taint {
+pub fn to_sdk_taint(t: &NodegroupTaint) -> types::Taint {
     types::Taint::builder()
         .key(&t.key)
         .set_value(t.value.clone())
@@ -394,7 +402,7 @@ pub fn to_taint(t: &NodegroupTaint) -> types::Taint {
         .build()
 }
 
-pub fn to_remote_access(r: &RemoteAccess) -> types::RemoteAccessConfig {
+pub fn to_sdk_remote_access(r: &RemoteAccess) -> types::RemoteAccessConfig {
     let groups = (!r.source_security_groups.is_empty()).then(|| r.source_security_groups.clone());
     types::RemoteAccessConfig::builder()
         .set_ec2_ssh_key(r.ec2_ssh_key.clone())
@@ -402,7 +410,7 @@ pub fn to_remote_access(r: &RemoteAccess) -> types::RemoteAccessConfig {
         .build()
 }
 
-pub fn to_update_config(c: &UpdateConfig) -> types::NodegroupUpdateConfig {
+pub fn to_sdk_update_config(c: &UpdateConfig) -> types::NodegroupUpdateConfig {
     types::NodegroupUpdateConfig::builder()
         .set_max_unavailable(c.max_unavailable)
         .set_max_unavailable_percentage(c.max_unavailable_percentage)
@@ -410,7 +418,7 @@ pub fn to_update_config(c: &UpdateConfig) -> types::NodegroupUpdateConfig {
         .build()
 }
 
-pub fn to_node_repair_config(c: &NodeRepairConfig) -> types::NodeRepairConfig {
+pub fn to_sdk_node_repair_config(c: &NodeRepairConfig) -> types::NodeRepairConfig {
     let overrides = c.overrides.iter().map(|o| {
         types::NodeRepairConfigOverrides::builder()
             .set_node_monitoring_condition(o.node_monitoring_condition.clone())
@@ -429,7 +437,7 @@ pub fn to_node_repair_config(c: &NodeRepairConfig) -> types::NodeRepairConfig {
         .build()
 }
 
-pub fn to_warm_pool_config(w: &WarmPoolConfig) -> types::WarmPoolConfig {
+pub fn to_sdk_warm_pool_config(w: &WarmPoolConfig) -> types::WarmPoolConfig {
     types::WarmPoolConfig::builder()
         .enabled(w.enabled)
         .set_min_size(w.min_size)
@@ -440,7 +448,7 @@ pub fn to_warm_pool_config(w: &WarmPoolConfig) -> types::WarmPoolConfig {
 }
 
 /// EKS answers id and name and takes only one of them: the id where there is one.
-pub fn to_launch_template(t: &LaunchTemplateRef) -> types::LaunchTemplateSpecification {
+pub fn to_sdk_launch_template(t: &LaunchTemplateRef) -> types::LaunchTemplateSpecification {
     let name = if t.id.is_none() { t.name.clone() } else { None };
     types::LaunchTemplateSpecification::builder()
         .set_id(t.id.clone())

@@ -7,13 +7,16 @@ use serde_json::{Map, Value, json};
 
 use super::elb::listener_of;
 use crate::model::elb::{
-    Listener, LoadBalancer, Rule, TargetGroup, TargetHealth, WeightedTargetGroup,
+    Listener, ListenerRule, LoadBalancer, TargetGroup, TargetHealth, WeightedTargetGroup,
 };
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, ErrorClass};
 
 type Tags = BTreeMap<String, String>;
 
-pub fn load_balancer(lb: types::LoadBalancer, tags: &mut BTreeMap<String, Tags>) -> LoadBalancer {
+pub fn to_load_balancer(
+    lb: types::LoadBalancer,
+    tags: &mut BTreeMap<String, Tags>,
+) -> LoadBalancer {
     let arn = lb.load_balancer_arn.unwrap_or_default();
     LoadBalancer {
         name: lb.load_balancer_name.unwrap_or_default(),
@@ -31,7 +34,7 @@ pub fn load_balancer(lb: types::LoadBalancer, tags: &mut BTreeMap<String, Tags>)
     }
 }
 
-pub fn listener(l: types::Listener, tags: &mut BTreeMap<String, Tags>) -> Listener {
+pub fn to_listener(l: types::Listener, tags: &mut BTreeMap<String, Tags>) -> Listener {
     let arn = l.listener_arn.unwrap_or_default();
     Listener {
         load_balancer: l.load_balancer_arn.unwrap_or_default(),
@@ -42,42 +45,42 @@ pub fn listener(l: types::Listener, tags: &mut BTreeMap<String, Tags>) -> Listen
     }
 }
 
-pub fn rule(r: types::Rule, tags: &mut BTreeMap<String, Tags>) -> Rule {
+pub fn to_rule(r: types::Rule, tags: &mut BTreeMap<String, Tags>) -> ListenerRule {
     let arn = r.rule_arn.unwrap_or_default();
     let conditions = r.conditions.unwrap_or_default();
     let actions = r.actions.unwrap_or_default();
     let transforms = r.transforms.unwrap_or_default();
-    Rule {
+    ListenerRule {
         listener: listener_of(&arn),
         priority: r.priority.unwrap_or_default(),
         is_default: r.is_default.unwrap_or(false),
         conditions: conditions.iter().map(condition_text).collect(),
-        forward: forward(&actions),
-        stickiness_seconds: stickiness(&actions),
-        rest: rest(&conditions, &actions, &transforms),
+        forward: forward_targets(&actions),
+        stickiness_seconds: stickiness_seconds(&actions),
+        rest: other_settings_json(&conditions, &actions, &transforms),
         tags: tags.remove(&arn).unwrap_or_default(),
         arn,
     }
 }
 
 /// A network load balancer's default action as a default rule.
-pub fn default_rule(l: types::Listener, tags: &mut BTreeMap<String, Tags>) -> Rule {
+pub fn to_default_rule(l: types::Listener, tags: &mut BTreeMap<String, Tags>) -> ListenerRule {
     let arn = l.listener_arn.unwrap_or_default();
     let actions = l.default_actions.unwrap_or_default();
-    Rule {
+    ListenerRule {
         listener: arn.clone(),
         priority: "default".to_owned(),
         is_default: true,
         conditions: Vec::new(),
-        forward: forward(&actions),
-        stickiness_seconds: stickiness(&actions),
-        rest: rest(&[], &actions, &[]),
+        forward: forward_targets(&actions),
+        stickiness_seconds: stickiness_seconds(&actions),
+        rest: other_settings_json(&[], &actions, &[]),
         tags: tags.remove(&arn).unwrap_or_default(),
         arn,
     }
 }
 
-pub fn target_group(
+pub fn to_target_group(
     g: types::TargetGroup,
     attributes: &Tags,
     tags: &mut BTreeMap<String, Tags>,
@@ -108,7 +111,7 @@ pub fn target_group(
     }
 }
 
-pub fn target_health(t: types::TargetHealthDescription) -> TargetHealth {
+pub fn to_target_health(t: types::TargetHealthDescription) -> TargetHealth {
     let (target, health) = (t.target, t.target_health);
     TargetHealth {
         id: target
@@ -127,7 +130,7 @@ pub fn target_health(t: types::TargetHealthDescription) -> TargetHealth {
 }
 
 /// The rule's actions with `forward` in the place of its target groups and all else as it was. Pure.
-pub fn with_forward(
+pub fn replace_forward(
     op: &str,
     rule: &str,
     mut actions: Vec<types::Action>,
@@ -136,7 +139,7 @@ pub fn with_forward(
     let refused = |why: &str| {
         ApiError::new(
             op,
-            Class::Invalid,
+            ErrorClass::Invalid,
             format!("the weights of `{rule}` cannot be set: {why}"),
         )
     };
@@ -191,7 +194,7 @@ fn is_forward(action: &types::Action) -> bool {
     action.r#type == Some(types::ActionTypeEnum::Forward)
 }
 
-fn forward(actions: &[types::Action]) -> Vec<WeightedTargetGroup> {
+fn forward_targets(actions: &[types::Action]) -> Vec<WeightedTargetGroup> {
     let Some(action) = actions.iter().find(|a| is_forward(a)) else {
         return Vec::new();
     };
@@ -220,7 +223,7 @@ fn forward(actions: &[types::Action]) -> Vec<WeightedTargetGroup> {
         .collect()
 }
 
-fn stickiness(actions: &[types::Action]) -> Option<i32> {
+fn stickiness_seconds(actions: &[types::Action]) -> Option<i32> {
     let config = actions
         .iter()
         .find(|a| is_forward(a))?
@@ -233,7 +236,7 @@ fn stickiness(actions: &[types::Action]) -> Option<i32> {
     }
 }
 
-fn rest(
+fn other_settings_json(
     conditions: &[types::RuleCondition],
     actions: &[types::Action],
     transforms: &[types::RuleTransform],
@@ -246,7 +249,7 @@ fn rest(
 }
 
 /// Drops what is not there, as AWS leaves it out of its answers.
-fn object<const N: usize>(entries: [(&str, Value); N]) -> Value {
+fn object_json<const N: usize>(entries: [(&str, Value); N]) -> Value {
     Value::Object(
         entries
             .into_iter()
@@ -256,14 +259,14 @@ fn object<const N: usize>(entries: [(&str, Value); N]) -> Value {
     )
 }
 
-fn list(values: &Option<Vec<String>>) -> Value {
+fn list_json(values: &Option<Vec<String>>) -> Value {
     values
         .as_ref()
         .filter(|v| !v.is_empty())
         .map_or(Value::Null, |v| json!(v))
 }
 
-fn params(values: &Option<std::collections::HashMap<String, String>>) -> Value {
+fn map_json(values: &Option<std::collections::HashMap<String, String>>) -> Value {
     values
         .as_ref()
         .filter(|v| !v.is_empty())
@@ -271,7 +274,7 @@ fn params(values: &Option<std::collections::HashMap<String, String>>) -> Value {
 }
 
 fn action_json(a: &types::Action) -> Value {
-    object([
+    object_json([
         ("Type", json!(a.r#type.as_ref().map(|t| t.as_str()))),
         ("Order", json!(a.order)),
         (
@@ -288,7 +291,8 @@ fn action_json(a: &types::Action) -> Value {
         ),
         (
             "FixedResponseConfig",
-            a.fixed_response_config().map_or(Value::Null, fixed_json),
+            a.fixed_response_config()
+                .map_or(Value::Null, fixed_response_json),
         ),
         (
             "AuthenticateOidcConfig",
@@ -311,11 +315,11 @@ fn forward_json(f: Option<&types::ForwardActionConfig>) -> Value {
     let config = f.and_then(|f| f.target_group_stickiness_config());
     let enabled = config.and_then(|c| c.enabled).unwrap_or(false);
     let seconds = config.and_then(|c| c.duration_seconds).filter(|_| enabled);
-    json!({ "TargetGroups": [], "TargetGroupStickinessConfig": object([("Enabled", json!(enabled)), ("DurationSeconds", json!(seconds))]) })
+    json!({ "TargetGroups": [], "TargetGroupStickinessConfig": object_json([("Enabled", json!(enabled)), ("DurationSeconds", json!(seconds))]) })
 }
 
 fn redirect_json(r: &types::RedirectActionConfig) -> Value {
-    object([
+    object_json([
         ("Protocol", json!(r.protocol)),
         ("Port", json!(r.port)),
         ("Host", json!(r.host)),
@@ -328,8 +332,8 @@ fn redirect_json(r: &types::RedirectActionConfig) -> Value {
     ])
 }
 
-fn fixed_json(f: &types::FixedResponseActionConfig) -> Value {
-    object([
+fn fixed_response_json(f: &types::FixedResponseActionConfig) -> Value {
+    object_json([
         ("MessageBody", json!(f.message_body)),
         ("StatusCode", json!(f.status_code)),
         ("ContentType", json!(f.content_type)),
@@ -338,7 +342,7 @@ fn fixed_json(f: &types::FixedResponseActionConfig) -> Value {
 
 /// Without the client secret, which AWS never answers and some emulators do.
 fn oidc_json(o: &types::AuthenticateOidcActionConfig) -> Value {
-    object([
+    object_json([
         ("Issuer", json!(o.issuer)),
         ("AuthorizationEndpoint", json!(o.authorization_endpoint)),
         ("TokenEndpoint", json!(o.token_endpoint)),
@@ -349,7 +353,7 @@ fn oidc_json(o: &types::AuthenticateOidcActionConfig) -> Value {
         ("SessionTimeout", json!(o.session_timeout)),
         (
             "AuthenticationRequestExtraParams",
-            params(&o.authentication_request_extra_params),
+            map_json(&o.authentication_request_extra_params),
         ),
         (
             "OnUnauthenticatedRequest",
@@ -359,7 +363,7 @@ fn oidc_json(o: &types::AuthenticateOidcActionConfig) -> Value {
 }
 
 fn cognito_json(c: &types::AuthenticateCognitoActionConfig) -> Value {
-    object([
+    object_json([
         ("UserPoolArn", json!(c.user_pool_arn)),
         ("UserPoolClientId", json!(c.user_pool_client_id)),
         ("UserPoolDomain", json!(c.user_pool_domain)),
@@ -368,7 +372,7 @@ fn cognito_json(c: &types::AuthenticateCognitoActionConfig) -> Value {
         ("SessionTimeout", json!(c.session_timeout)),
         (
             "AuthenticationRequestExtraParams",
-            params(&c.authentication_request_extra_params),
+            map_json(&c.authentication_request_extra_params),
         ),
         (
             "OnUnauthenticatedRequest",
@@ -382,14 +386,14 @@ fn jwt_json(j: &types::JwtValidationActionConfig) -> Value {
         .additional_claims()
         .iter()
         .map(|c| {
-            object([
+            object_json([
                 ("Format", json!(c.format.as_ref().map(|f| f.as_str()))),
                 ("Name", json!(c.name)),
-                ("Values", list(&c.values)),
+                ("Values", list_json(&c.values)),
             ])
         })
         .collect();
-    object([
+    object_json([
         ("JwksEndpoint", json!(j.jwks_endpoint)),
         ("Issuer", json!(j.issuer)),
         (
@@ -405,33 +409,36 @@ fn jwt_json(j: &types::JwtValidationActionConfig) -> Value {
 
 fn condition_json(c: &types::RuleCondition) -> Value {
     let values_and_regex = |values: &Option<Vec<String>>, regex: &Option<Vec<String>>| {
-        object([("Values", list(values)), ("RegexValues", list(regex))])
+        object_json([
+            ("Values", list_json(values)),
+            ("RegexValues", list_json(regex)),
+        ])
     };
-    object([
+    object_json([
         ("Field", json!(c.field)),
-        ("Values", list(&c.values)),
-        ("RegexValues", list(&c.regex_values)),
+        ("Values", list_json(&c.values)),
+        ("RegexValues", list_json(&c.regex_values)),
         ("HostHeaderConfig", c.host_header_config().map_or(Value::Null, |h| values_and_regex(&h.values, &h.regex_values))),
         ("PathPatternConfig", c.path_pattern_config().map_or(Value::Null, |p| values_and_regex(&p.values, &p.regex_values))),
         (
             "HttpHeaderConfig",
-            c.http_header_config().map_or(Value::Null, |h| object([("HttpHeaderName", json!(h.http_header_name)), ("Values", list(&h.values)), ("RegexValues", list(&h.regex_values))])),
+            c.http_header_config().map_or(Value::Null, |h| object_json([("HttpHeaderName", json!(h.http_header_name)), ("Values", list_json(&h.values)), ("RegexValues", list_json(&h.regex_values))])),
         ),
         (
             "QueryStringConfig",
-            c.query_string_config().map_or(Value::Null, |q| json!({ "Values": q.values().iter().map(|p| object([("Key", json!(p.key)), ("Value", json!(p.value))])).collect::<Vec<_>>() })),
+            c.query_string_config().map_or(Value::Null, |q| json!({ "Values": q.values().iter().map(|p| object_json([("Key", json!(p.key)), ("Value", json!(p.value))])).collect::<Vec<_>>() })),
         ),
-        ("HttpRequestMethodConfig", c.http_request_method_config().map_or(Value::Null, |m| object([("Values", list(&m.values))]))),
+        ("HttpRequestMethodConfig", c.http_request_method_config().map_or(Value::Null, |m| object_json([("Values", list_json(&m.values))]))),
         (
             "SourceIpConfig",
-            c.source_ip_config().map_or(Value::Null, |s| object([("Values", list(&s.values)), ("IpAddressType", json!(s.ip_address_type.as_ref().map(|t| t.as_str())))])),
+            c.source_ip_config().map_or(Value::Null, |s| object_json([("Values", list_json(&s.values)), ("IpAddressType", json!(s.ip_address_type.as_ref().map(|t| t.as_str())))])),
         ),
     ])
 }
 
 fn transform_json(t: &types::RuleTransform) -> Value {
-    let rewrites = |rewrites: &[types::RewriteConfig]| json!({ "Rewrites": rewrites.iter().map(|r| object([("Regex", json!(r.regex)), ("Replace", json!(r.replace))])).collect::<Vec<_>>() });
-    object([
+    let rewrites = |rewrites: &[types::RewriteConfig]| json!({ "Rewrites": rewrites.iter().map(|r| object_json([("Regex", json!(r.regex)), ("Replace", json!(r.replace))])).collect::<Vec<_>>() });
+    object_json([
         ("Type", json!(t.r#type.as_ref().map(|t| t.as_str()))),
         (
             "HostHeaderRewriteConfig",

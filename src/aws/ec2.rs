@@ -5,27 +5,27 @@ use std::collections::BTreeMap;
 use aws_sdk_ec2::types;
 use futures::future::try_join_all;
 
-use crate::aws::Aws;
-use crate::aws::ec2_launch::options;
-use crate::clients::error::aws as failed;
+use crate::aws::AwsApi;
+use crate::aws::ec2_launch::to_launch_options;
+use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::ec2::{Instance, InterfaceLimits, LaunchTemplateVersion, Subnet};
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, ErrorClass};
 
 pub(super) type Result<T> = std::result::Result<T, ApiError>;
 
 /// How many instance types one request names.
-const TYPES: usize = 100;
+const INSTANCE_TYPES_PER_CALL: usize = 100;
 /// How many values one filter takes.
-pub(super) const VALUES: usize = 200;
+pub(super) const FILTER_VALUES_PER_CALL: usize = 200;
 
-impl Aws {
+impl AwsApi {
     /// Subnets; an id that does not exist is absent from the answer.
-    pub async fn subnets(&self, ids: &[String]) -> Result<Vec<Subnet>> {
-        let each = ids.chunks(VALUES).map(async |ids| {
+    pub async fn describe_subnets(&self, ids: &[String]) -> Result<Vec<Subnet>> {
+        let each = ids.chunks(FILTER_VALUES_PER_CALL).map(async |ids| {
             let pages = self
                 .ec2
                 .describe_subnets()
-                .filters(filter("subnet-id", ids))
+                .filters(build_filter("subnet-id", ids))
                 .into_paginator();
             let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
             found.map_err(|e| failed("ec2:DescribeSubnets", e))
@@ -34,18 +34,18 @@ impl Aws {
             .await?
             .into_iter()
             .flatten()
-            .map(subnet)
+            .map(to_subnet)
             .collect())
     }
 
     /// In batches; an id that does not exist is absent from the answer.
-    pub async fn instances(&self, ids: &[String]) -> Result<Vec<Instance>> {
+    pub async fn describe_instances(&self, ids: &[String]) -> Result<Vec<Instance>> {
         // By filter, not by id: one unknown id would fail the whole call.
-        let each = ids.chunks(VALUES).map(async |ids| {
+        let each = ids.chunks(FILTER_VALUES_PER_CALL).map(async |ids| {
             let pages = self
                 .ec2
                 .describe_instances()
-                .filters(filter("instance-id", ids))
+                .filters(build_filter("instance-id", ids))
                 .into_paginator();
             let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
             found.map_err(|e| failed("ec2:DescribeInstances", e))
@@ -53,12 +53,12 @@ impl Aws {
         let reservations = try_join_all(each).await?.into_iter().flatten();
         Ok(reservations
             .flat_map(|r| r.instances.unwrap_or_default())
-            .map(instance)
+            .map(to_instance)
             .collect())
     }
 
     /// Network limits by instance type.
-    pub async fn interface_limits(
+    pub async fn read_interface_limits(
         &self,
         instance_types: &[String],
     ) -> Result<BTreeMap<String, InterfaceLimits>> {
@@ -70,16 +70,16 @@ impl Aws {
             };
             Some((t.instance_type?.as_str().to_owned(), limits))
         };
-        let found = self.instance_types(instance_types).await?;
+        let found = self.describe_instance_types(instance_types).await?;
         Ok(found.into_iter().filter_map(limits).collect())
     }
 
     /// What EC2 says of instance types.
-    pub(super) async fn instance_types(
+    pub(super) async fn describe_instance_types(
         &self,
         names: &[String],
     ) -> Result<Vec<types::InstanceTypeInfo>> {
-        let each = names.chunks(TYPES).map(async |names| {
+        let each = names.chunks(INSTANCE_TYPES_PER_CALL).map(async |names| {
             let names = names.iter().map(|n| types::InstanceType::from(n.as_str()));
             let asked = self
                 .ec2
@@ -93,7 +93,7 @@ impl Aws {
     }
 
     /// `version`: a number, `$Latest` or `$Default`.
-    pub async fn launch_template_version(
+    pub async fn describe_launch_template_version(
         &self,
         template: &str,
         version: &str,
@@ -110,18 +110,18 @@ impl Aws {
             .map_err(|e| failed(op, e))?
             .launch_template_versions
             .unwrap_or_default();
-        let one = found.into_iter().next().map(template_version);
+        let one = found.into_iter().next().map(to_template_version);
         one.ok_or_else(|| {
             ApiError::new(
                 op,
-                Class::Absent,
+                ErrorClass::Absent,
                 format!("launch template `{template}` has no version `{version}`"),
             )
         })
     }
 
     /// All versions, newest first.
-    pub async fn launch_template_versions(
+    pub async fn describe_launch_template_versions(
         &self,
         template: &str,
     ) -> Result<Vec<LaunchTemplateVersion>> {
@@ -136,7 +136,7 @@ impl Aws {
             .try_collect()
             .await
             .map_err(|e| failed("ec2:DescribeLaunchTemplateVersions", e))?;
-        let mut versions: Vec<_> = found.into_iter().map(template_version).collect();
+        let mut versions: Vec<_> = found.into_iter().map(to_template_version).collect();
         versions.sort_by_key(|v| std::cmp::Reverse(v.version));
         Ok(versions)
     }
@@ -168,19 +168,19 @@ impl Aws {
             .map_err(|e| failed(op, e))?;
         let created = out
             .launch_template_version
-            .ok_or_else(|| ApiError::new(op, Class::Transient, "the answer is empty"))?;
-        Ok(template_version(created))
+            .ok_or_else(|| ApiError::new(op, ErrorClass::Transient, "the answer is empty"))?;
+        Ok(to_template_version(created))
     }
 }
 
-pub(super) fn filter(name: &str, values: &[String]) -> types::Filter {
+pub(super) fn build_filter(name: &str, values: &[String]) -> types::Filter {
     types::Filter::builder()
         .name(name)
         .set_values(Some(values.to_vec()))
         .build()
 }
 
-fn subnet(s: types::Subnet) -> Subnet {
+fn to_subnet(s: types::Subnet) -> Subnet {
     Subnet {
         id: s.subnet_id.unwrap_or_default(),
         zone: s.availability_zone.unwrap_or_default(),
@@ -191,7 +191,7 @@ fn subnet(s: types::Subnet) -> Subnet {
     }
 }
 
-fn instance(i: types::Instance) -> Instance {
+fn to_instance(i: types::Instance) -> Instance {
     let tags = i.tags.unwrap_or_default().into_iter();
     Instance {
         id: i.instance_id.unwrap_or_default(),
@@ -217,7 +217,7 @@ fn instance(i: types::Instance) -> Instance {
     }
 }
 
-fn template_version(v: types::LaunchTemplateVersion) -> LaunchTemplateVersion {
+fn to_template_version(v: types::LaunchTemplateVersion) -> LaunchTemplateVersion {
     let data = v.launch_template_data;
     LaunchTemplateVersion {
         id: v.launch_template_id.unwrap_or_default(),
@@ -229,7 +229,7 @@ fn template_version(v: types::LaunchTemplateVersion) -> LaunchTemplateVersion {
             .as_ref()
             .and_then(|d| d.instance_type.as_ref())
             .map(|t| t.as_str().to_owned()),
-        options: data.as_ref().map(options).unwrap_or_default(),
+        options: data.as_ref().map(to_launch_options).unwrap_or_default(),
         user_data: data.and_then(|d| d.user_data),
     }
 }

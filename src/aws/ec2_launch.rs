@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_sdk_ec2::types;
 use futures::future::try_join_all;
 
-use crate::aws::Aws;
-use crate::aws::ec2::{Result, VALUES, filter};
-use crate::clients::error::aws as failed;
+use crate::aws::AwsApi;
+use crate::aws::ec2::{FILTER_VALUES_PER_CALL, Result, build_filter};
+use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::ec2::{InstanceSize, LaunchOptions};
-use crate::model::image::Image;
+use crate::model::image::AmiImage;
 use crate::model::limits::cpu_class;
 use crate::model::node_registration::NodeRegistration;
 
@@ -32,28 +32,28 @@ pub struct StorageInUse {
 }
 
 /// How many volumes one page has, and how many pages are read: beyond, the sum would take too long.
-const VOLUMES_A_PAGE: i32 = 1000;
-const PAGES_OF_VOLUMES: usize = 20;
+const VOLUMES_PER_PAGE: i32 = 1000;
+const VOLUME_PAGE_LIMIT: usize = 20;
 
-impl Aws {
+impl AwsApi {
     /// Storage of the account in this region, and of these instances; none where there are too many volumes to count.
-    pub async fn storage_in_use(
+    pub async fn sum_storage_in_use(
         &self,
         instances: &BTreeSet<String>,
     ) -> Result<Option<StorageInUse>> {
         let mut in_use = StorageInUse::default();
         let mut next = None;
-        for _ in 0..PAGES_OF_VOLUMES {
+        for _ in 0..VOLUME_PAGE_LIMIT {
             let page = self
                 .ec2
                 .describe_volumes()
-                .max_results(VOLUMES_A_PAGE)
+                .max_results(VOLUMES_PER_PAGE)
                 .set_next_token(next)
                 .send()
                 .await
                 .map_err(|e| failed("ec2:DescribeVolumes", e))?;
             for volume in page.volumes.unwrap_or_default() {
-                in_use.add(&volume, instances);
+                in_use.add_volume(&volume, instances);
             }
             next = page.next_token.filter(|token| !token.is_empty());
             if next.is_none() {
@@ -64,36 +64,39 @@ impl Aws {
     }
 
     /// Images; an id that does not exist, or that the account may not see, is absent from the answer.
-    pub async fn images(&self, ids: &[String]) -> Result<Vec<Image>> {
+    pub async fn describe_images(&self, ids: &[String]) -> Result<Vec<AmiImage>> {
         // By filter, not by id: one unknown id would fail the whole call.
-        let each = ids.chunks(VALUES).map(async |ids| {
+        let each = ids.chunks(FILTER_VALUES_PER_CALL).map(async |ids| {
             let pages = self
                 .ec2
                 .describe_images()
-                .filters(filter("image-id", ids))
+                .filters(build_filter("image-id", ids))
                 .into_paginator();
             let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
             found.map_err(|e| failed("ec2:DescribeImages", e))
         });
         let found = try_join_all(each).await?.into_iter().flatten();
-        Ok(found.map(image).collect())
+        Ok(found.map(to_image).collect())
     }
 
     /// The zones that offer each of the types; a type that none offers has none.
-    pub async fn type_offerings(
+    pub async fn read_type_offerings(
         &self,
         instance_types: &[String],
     ) -> Result<BTreeMap<String, BTreeSet<String>>> {
-        let each = instance_types.chunks(VALUES).map(async |names| {
-            let pages = self
-                .ec2
-                .describe_instance_type_offerings()
-                .location_type(types::LocationType::AvailabilityZone)
-                .filters(filter("instance-type", names))
-                .into_paginator();
-            let found: std::result::Result<Vec<_>, _> = pages.items().send().try_collect().await;
-            found.map_err(|e| failed("ec2:DescribeInstanceTypeOfferings", e))
-        });
+        let each = instance_types
+            .chunks(FILTER_VALUES_PER_CALL)
+            .map(async |names| {
+                let pages = self
+                    .ec2
+                    .describe_instance_type_offerings()
+                    .location_type(types::LocationType::AvailabilityZone)
+                    .filters(build_filter("instance-type", names))
+                    .into_paginator();
+                let found: std::result::Result<Vec<_>, _> =
+                    pages.items().send().try_collect().await;
+                found.map_err(|e| failed("ec2:DescribeInstanceTypeOfferings", e))
+            });
         let mut zones: BTreeMap<String, BTreeSet<String>> = instance_types
             .iter()
             .map(|t| (t.clone(), BTreeSet::new()))
@@ -108,11 +111,11 @@ impl Aws {
     }
 
     /// Sizes by instance type.
-    pub async fn type_sizes(
+    pub async fn read_type_sizes(
         &self,
         instance_types: &[String],
     ) -> Result<BTreeMap<String, InstanceSize>> {
-        let found = self.instance_types(instance_types).await?;
+        let found = self.describe_instance_types(instance_types).await?;
         let size = |t: types::InstanceTypeInfo| {
             let gpus = t.gpu_info.and_then(|g| g.gpus).unwrap_or_default();
             let nvidia = gpus
@@ -132,11 +135,11 @@ impl Aws {
     }
 
     /// vCPUs of all instances of the account in this region that run or begin to.
-    pub async fn cpus_in_use(&self) -> Result<CpusInUse> {
+    pub async fn sum_cpus_in_use(&self) -> Result<CpusInUse> {
         let pages = self
             .ec2
             .describe_instances()
-            .filters(filter(
+            .filters(build_filter(
                 "instance-state-name",
                 &["pending".to_owned(), "running".to_owned()],
             ))
@@ -166,14 +169,14 @@ impl Aws {
                 continue;
             };
             in_use.by_type.insert(name.to_owned(), cpus);
-            *in_use.by_quota.entry(class.quota.key()).or_default() += cpus;
+            *in_use.by_quota.entry(class.quota.quota_key()).or_default() += cpus;
         }
         Ok(in_use)
     }
 }
 
 impl StorageInUse {
-    fn add(&mut self, volume: &types::Volume, instances: &BTreeSet<String>) {
+    fn add_volume(&mut self, volume: &types::Volume, instances: &BTreeSet<String>) {
         let size = i64::from(volume.size.unwrap_or(0));
         let Some(kind) = volume.volume_type.as_ref().map(|t| t.as_str()) else {
             return;
@@ -191,8 +194,8 @@ impl StorageInUse {
     }
 }
 
-fn image(i: types::Image) -> Image {
-    Image {
+fn to_image(i: types::Image) -> AmiImage {
+    AmiImage {
         id: i.image_id.unwrap_or_default(),
         name: i.name.unwrap_or_default(),
         description: i.description,
@@ -202,7 +205,7 @@ fn image(i: types::Image) -> Image {
 }
 
 /// The options of a template version's data.
-pub(super) fn options(data: &types::ResponseLaunchTemplateData) -> LaunchOptions {
+pub(super) fn to_launch_options(data: &types::ResponseLaunchTemplateData) -> LaunchOptions {
     let metadata = data.metadata_options.as_ref();
     let target = data
         .capacity_reservation_specification
@@ -226,7 +229,7 @@ pub(super) fn options(data: &types::ResponseLaunchTemplateData) -> LaunchOptions
         }),
         user_data: None,
         registration: match &data.user_data {
-            Some(text) => NodeRegistration::read(text),
+            Some(text) => NodeRegistration::from_user_data(text),
             None => Some(NodeRegistration::default()),
         },
     }

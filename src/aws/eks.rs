@@ -7,18 +7,18 @@ use futures::future::try_join_all;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::aws::convert_eks as convert;
-use crate::aws::{AT_ONCE, Aws};
-use crate::clients::error::aws as failed;
+use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi};
+use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::eks::{
     Addon, AddonChange, AddonOffer, Cluster, ClusterVersion, Insight, NewNodegroup, Nodegroup,
     NodegroupChange, Update, UpdateOf,
 };
 use crate::model::pod_identity::PodIdentityAssociation;
-use crate::model::{AddonVersion, ApiError, Class, Minor};
+use crate::model::{AddonVersion, ApiError, ErrorClass, Minor};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
-impl Aws {
+impl AwsApi {
     /// Names of the region's clusters.
     pub async fn list_clusters(&self) -> Result<Vec<String>> {
         self.eks
@@ -41,7 +41,7 @@ impl Aws {
             .send()
             .await
             .map_err(|e| failed(op, e))?;
-        convert::cluster(present(op, out.cluster)?)
+        convert::to_cluster(require_answer(op, out.cluster)?)
     }
 
     /// Starts the control plane's way to `to`, one minor up (or down, where EKS still can).
@@ -60,7 +60,10 @@ impl Aws {
             .client_request_token(token)
             .send()
             .await;
-        convert::update(op, present(op, out.map_err(|e| failed(op, e))?.update)?)
+        convert::to_update(
+            op,
+            require_answer(op, out.map_err(|e| failed(op, e))?.update)?,
+        )
     }
 
     /// How far an update has come.
@@ -71,7 +74,7 @@ impl Aws {
         id: &str,
     ) -> Result<Update> {
         let op = "eks:DescribeUpdate";
-        let (nodegroup, addon) = names(&of);
+        let (nodegroup, addon) = names_of_update(&of);
         let out = self
             .eks
             .describe_update()
@@ -81,12 +84,15 @@ impl Aws {
             .set_addon_name(addon)
             .send()
             .await;
-        convert::update(op, present(op, out.map_err(|e| failed(op, e))?.update)?)
+        convert::to_update(
+            op,
+            require_answer(op, out.map_err(|e| failed(op, e))?.update)?,
+        )
     }
 
     /// Ids, newest first where the server says so.
     pub async fn list_updates(&self, cluster: &str, of: UpdateOf<'_>) -> Result<Vec<String>> {
-        let (nodegroup, addon) = names(&of);
+        let (nodegroup, addon) = names_of_update(&of);
         let pages = self
             .eks
             .list_updates()
@@ -103,7 +109,7 @@ impl Aws {
     }
 
     /// Every version EKS knows, those out of support included.
-    pub async fn cluster_versions(&self) -> Result<Vec<ClusterVersion>> {
+    pub async fn list_cluster_versions(&self) -> Result<Vec<ClusterVersion>> {
         let pages = self
             .eks
             .describe_cluster_versions()
@@ -117,12 +123,12 @@ impl Aws {
             .map_err(|e| failed("eks:DescribeClusterVersions", e))?;
         Ok(all
             .into_iter()
-            .filter_map(convert::cluster_version)
+            .filter_map(convert::to_cluster_version)
             .collect())
     }
 
     /// Insights of every category; those that do not pass are described in full.
-    pub async fn insights(&self, cluster: &str) -> Result<Vec<Insight>> {
+    pub async fn list_insights(&self, cluster: &str) -> Result<Vec<Insight>> {
         let pages = self
             .eks
             .list_insights()
@@ -134,26 +140,33 @@ impl Aws {
             .try_collect()
             .await
             .map_err(|e| failed("eks:ListInsights", e))?;
-        let mut insights: Vec<Insight> = all.into_iter().map(convert::insight_summary).collect();
+        let mut insights: Vec<Insight> = all.into_iter().map(convert::to_insight).collect();
         // Collected first: a future that holds the closures could not be sent between threads.
         let full: Vec<_> = insights
             .iter()
             .filter(|i| i.status != "PASSING")
-            .map(|i| self.insight(cluster, &i.id))
+            .map(|i| self.describe_insight(cluster, &i.id))
             .collect();
-        let full: Vec<_> = stream::iter(full).buffered(AT_ONCE).try_collect().await?;
+        let full: Vec<_> = stream::iter(full)
+            .buffered(AWS_CALL_CONCURRENCY)
+            .try_collect()
+            .await?;
         let mut full: BTreeMap<String, types::Insight> = full.into_iter().flatten().collect();
         for insight in &mut insights {
             if let Some(full) = full.remove(&insight.id) {
                 insight.recommendation = full.recommendation.clone();
-                insight.resources = convert::insight_resources(&full);
+                insight.resources = convert::list_insight_resources(&full);
             }
         }
         Ok(insights)
     }
 
     /// One insight in full; none when it went away after it was listed.
-    async fn insight(&self, cluster: &str, id: &str) -> Result<Option<(String, types::Insight)>> {
+    async fn describe_insight(
+        &self,
+        cluster: &str,
+        id: &str,
+    ) -> Result<Option<(String, types::Insight)>> {
         match self
             .eks
             .describe_insight()
@@ -164,7 +177,7 @@ impl Aws {
             .map_err(|e| failed("eks:DescribeInsight", e))
         {
             Ok(out) => Ok(out.insight.map(|full| (id.to_owned(), full))),
-            Err(error) if error.class == Class::Absent => Ok(None),
+            Err(error) if error.class == ErrorClass::Absent => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -195,7 +208,7 @@ impl Aws {
             .send()
             .await
             .map_err(|e| failed(op, e))?;
-        convert::nodegroup(op, present(op, out.nodegroup)?)
+        convert::to_nodegroup(op, require_answer(op, out.nodegroup)?)
     }
 
     /// Creates a managed node group; the answer comes long before its nodes.
@@ -231,30 +244,39 @@ impl Aws {
             .cluster_name(cluster)
             .client_request_token(token)
             .nodegroup_name(name)
-            .scaling_config(convert::to_scaling(scaling))
+            .scaling_config(convert::to_sdk_scaling(scaling))
             .set_subnets(Some(subnets.clone()))
             .node_role(node_role)
-            .set_instance_types(some_if_any(instance_types))
+            .set_instance_types(none_if_empty(instance_types))
             .set_ami_type(ami_type.as_deref().map(types::AmiTypes::from))
             .set_capacity_type(capacity_type.as_deref().map(types::CapacityTypes::from))
             .set_disk_size(*disk_size)
-            .set_remote_access(remote_access.as_ref().map(convert::to_remote_access))
+            .set_remote_access(remote_access.as_ref().map(convert::to_sdk_remote_access))
             .set_labels((!labels.is_empty()).then(|| labels.clone().into_iter().collect()))
             .set_taints(
-                some_if_any(taints).map(|taints| taints.iter().map(convert::to_taint).collect()),
+                none_if_empty(taints)
+                    .map(|taints| taints.iter().map(convert::to_sdk_taint).collect()),
             )
             .set_tags((!tags.is_empty()).then(|| tags.clone().into_iter().collect()))
-            .set_update_config(update_config.as_ref().map(convert::to_update_config))
+            .set_update_config(update_config.as_ref().map(convert::to_sdk_update_config))
             .set_node_repair_config(
                 node_repair_config
                     .as_ref()
-                    .map(convert::to_node_repair_config),
+                    .map(convert::to_sdk_node_repair_config),
             )
-            .set_warm_pool_config(warm_pool_config.as_ref().map(convert::to_warm_pool_config))
-            .set_launch_template(launch_template.as_ref().map(convert::to_launch_template))
+            .set_warm_pool_config(
+                warm_pool_config
+                    .as_ref()
+                    .map(convert::to_sdk_warm_pool_config),
+            )
+            .set_launch_template(
+                launch_template
+                    .as_ref()
+                    .map(convert::to_sdk_launch_template),
+            )
             .set_release_version(release_version.clone());
         let out = call.send().await.map_err(|e| failed(op, e))?;
-        convert::nodegroup(op, present(op, out.nodegroup)?)
+        convert::to_nodegroup(op, require_answer(op, out.nodegroup)?)
     }
 
     /// Changes sizes and taints of a managed node group, of its nodes to come as of those that are there.
@@ -276,10 +298,12 @@ impl Aws {
         let taints = (!add_taints.is_empty() || !remove_taints.is_empty()).then(|| {
             types::UpdateTaintsPayload::builder()
                 .set_add_or_update_taints(
-                    some_if_any(add_taints).map(|t| t.iter().map(convert::to_taint).collect()),
+                    none_if_empty(add_taints)
+                        .map(|t| t.iter().map(convert::to_sdk_taint).collect()),
                 )
                 .set_remove_taints(
-                    some_if_any(remove_taints).map(|t| t.iter().map(convert::to_taint).collect()),
+                    none_if_empty(remove_taints)
+                        .map(|t| t.iter().map(convert::to_sdk_taint).collect()),
                 )
                 .build()
         });
@@ -302,7 +326,10 @@ impl Aws {
             .set_taints(taints)
             .send()
             .await;
-        convert::update(op, present(op, out.map_err(|e| failed(op, e))?.update)?)
+        convert::to_update(
+            op,
+            require_answer(op, out.map_err(|e| failed(op, e))?.update)?,
+        )
     }
 
     /// Deletes a managed node group with all its nodes at once.
@@ -333,7 +360,7 @@ impl Aws {
     }
 
     /// Service accounts whose pods get a role by Pod Identity.
-    pub async fn pod_identities(&self, cluster: &str) -> Result<Vec<PodIdentityAssociation>> {
+    pub async fn list_pod_identities(&self, cluster: &str) -> Result<Vec<PodIdentityAssociation>> {
         let pages = self
             .eks
             .list_pod_identity_associations()
@@ -378,11 +405,11 @@ impl Aws {
             .send()
             .await
             .map_err(|e| failed(op, e))?;
-        convert::addon(op, present(op, out.addon)?)
+        convert::to_addon(op, require_answer(op, out.addon)?)
     }
 
     /// Newest first. A name the catalogue does not have on this minor has no versions.
-    pub async fn addon_offers(
+    pub async fn list_addon_offers(
         &self,
         minor: Minor,
         names: &[String],
@@ -397,7 +424,7 @@ impl Aws {
             let found: std::result::Result<Vec<types::AddonInfo>, _> =
                 pages.items().send().try_collect().await;
             match found {
-                Ok(found) => Ok((name.clone(), convert::offers(minor, name, found))),
+                Ok(found) => Ok((name.clone(), convert::to_addon_offers(minor, name, found))),
                 Err(error)
                     if error.as_service_error().is_some_and(|e| {
                         e.is_resource_not_found_exception() || e.is_invalid_parameter_exception()
@@ -412,7 +439,11 @@ impl Aws {
     }
 
     /// The JSON Schema an add-on's configuration must satisfy; None when it takes none.
-    pub async fn addon_schema(&self, name: &str, version: &AddonVersion) -> Result<Option<String>> {
+    pub async fn describe_addon_schema(
+        &self,
+        name: &str,
+        version: &AddonVersion,
+    ) -> Result<Option<String>> {
         let out = self
             .eks
             .describe_addon_configuration()
@@ -452,20 +483,20 @@ impl Aws {
             .set_service_account_role_arn(service_account_role_arn.clone())
             .set_configuration_values(configuration.map(str::to_owned));
         let out = call.send().await.map_err(|e| failed(op, e))?;
-        convert::update(op, present(op, out.update)?)
+        convert::to_update(op, require_answer(op, out.update)?)
     }
 }
 
 /// What an answer must hold.
-fn present<T>(op: &str, value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| ApiError::new(op, Class::Transient, "the answer is empty"))
+fn require_answer<T>(op: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| ApiError::new(op, ErrorClass::Transient, "the answer is empty"))
 }
 
-fn some_if_any<T: Clone>(list: &[T]) -> Option<Vec<T>> {
+fn none_if_empty<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     (!list.is_empty()).then(|| list.to_vec())
 }
 
-fn names(of: &UpdateOf<'_>) -> (Option<String>, Option<String>) {
+fn names_of_update(of: &UpdateOf<'_>) -> (Option<String>, Option<String>) {
     match of {
         UpdateOf::Cluster => (None, None),
         UpdateOf::Nodegroup(name) => (Some((*name).to_owned()), None),

@@ -9,24 +9,24 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::aws::Aws;
-use crate::aws::convert_eks::time;
-use crate::clients::error::aws as failed;
+use crate::aws::AwsApi;
+use crate::aws::convert_eks::to_timestamp;
+use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::eks::InsightsRefresh;
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, ErrorClass};
 use crate::wire::BoxError;
 
 /// Notes the time that an answer carries: the server's own.
 #[derive(Clone, Debug, Default)]
-struct AnsweredAt(Arc<Mutex<Option<Timestamp>>>);
+struct ResponseTime(Arc<Mutex<Option<Timestamp>>>);
 
-impl AnsweredAt {
-    fn get(&self) -> Option<Timestamp> {
+impl ResponseTime {
+    fn server_time(&self) -> Option<Timestamp> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Intercept for AnsweredAt {
+impl Intercept for ResponseTime {
     fn name(&self) -> &'static str {
         "time of the answer"
     }
@@ -45,17 +45,17 @@ impl Intercept for AnsweredAt {
     }
 }
 
-impl Aws {
+impl AwsApi {
     /// How long ago EKS judged the oldest of its upgrade insights, by AWS's own times alone; none where there are no
     /// insights, or the answer carries no time.
-    pub async fn upgrade_insights_age(
+    pub async fn read_upgrade_insights_age(
         &self,
         cluster: &str,
     ) -> Result<Option<SignedDuration>, ApiError> {
         let upgrade = types::InsightsFilter::builder()
             .categories(types::Category::UpgradeReadiness)
             .build();
-        let answered = AnsweredAt::default();
+        let answered = ResponseTime::default();
         let out = self
             .eks
             .list_insights()
@@ -69,11 +69,11 @@ impl Aws {
         let insights = out.insights.unwrap_or_default();
         let judged: Option<Vec<Timestamp>> = insights
             .into_iter()
-            .map(|i| time(i.last_refresh_time))
+            .map(|i| to_timestamp(i.last_refresh_time))
             .collect();
         let oldest = judged.and_then(|all| all.into_iter().min());
         Ok(answered
-            .get()
+            .server_time()
             .zip(oldest)
             .map(|(now, oldest)| now.duration_since(oldest)))
     }
@@ -100,7 +100,7 @@ impl Aws {
     }
 
     /// The last refresh; none when there never was one.
-    pub async fn insights_refresh(
+    pub async fn describe_insights_refresh(
         &self,
         cluster: &str,
     ) -> Result<Option<InsightsRefresh>, ApiError> {
@@ -115,10 +115,10 @@ impl Aws {
             Ok(out) => Ok(Some(InsightsRefresh {
                 running: out.status == Some(InsightsRefreshStatus::InProgress),
                 failed: out.status == Some(InsightsRefreshStatus::Failed),
-                started_at: time(out.started_at),
+                started_at: to_timestamp(out.started_at),
                 message: out.message.unwrap_or_default(),
             })),
-            Err(error) if error.class == Class::Absent => Ok(None),
+            Err(error) if error.class == ErrorClass::Absent => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json as j};
 
-use crate::aws::Aws;
-use crate::clients::aws::over;
-use crate::clients::scripted::{Asked, clock, eks_error, json, wire};
+use crate::aws::AwsApi;
+use crate::clients::fake_wire::{
+    RecordedRequests, answering_wire, eks_error_answer, json_answer, test_clock,
+};
+use crate::clients::sdk_config::config_over_wire;
 use crate::model::eks::*;
-use crate::model::{AddonVersion, Class, Minor};
+use crate::model::{AddonVersion, ErrorClass, Minor};
 
 fn recorded(name: &str) -> Value {
     let path = format!(
@@ -16,9 +18,12 @@ fn recorded(name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn answering(body: Value) -> (Aws, Asked) {
-    let (wire, asked) = wire(move |_, _| json(200, &body));
-    (Aws::new(&over(wire, "us-east-1", &clock())), asked)
+fn answering(body: Value) -> (AwsApi, RecordedRequests) {
+    let (wire, asked) = answering_wire(move |_, _| json_answer(200, &body));
+    (
+        AwsApi::new(&config_over_wire(wire, "us-east-1", &test_clock())),
+        asked,
+    )
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +86,7 @@ async fn a_node_group_is_read_with_all_that_its_clone_needs() {
 async fn offers_are_those_of_the_minor_newest_first_with_one_default() {
     let (aws, asked) = answering(recorded("describe-addon-versions-1.28"));
     let offers = aws
-        .addon_offers(Minor::new(28), &["coredns".to_owned()])
+        .list_addon_offers(Minor::new(28), &["coredns".to_owned()])
         .await
         .unwrap();
     let versions: Vec<&str> = offers["coredns"]
@@ -91,12 +96,12 @@ async fn offers_are_those_of_the_minor_newest_first_with_one_default() {
     assert_eq!(versions, ["v1.11.1-eksbuild.9", "v1.10.1-eksbuild.18"]);
     assert_eq!(offers["coredns"].iter().filter(|o| o.default).count(), 1);
     assert_eq!(
-        asked.lines(),
+        asked.request_lines(),
         ["GET /addons/supported-versions?kubernetesVersion=1.28&addonName=coredns"]
     );
     let other = answering(recorded("describe-addon-versions-1.28"))
         .0
-        .addon_offers(Minor::new(29), &["coredns".to_owned()])
+        .list_addon_offers(Minor::new(29), &["coredns".to_owned()])
         .await
         .unwrap();
     assert!(
@@ -107,15 +112,15 @@ async fn offers_are_those_of_the_minor_newest_first_with_one_default() {
 
 #[tokio::test(start_paused = true)]
 async fn an_add_on_the_catalogue_does_not_know_has_no_offers() {
-    let (wire, _) = wire(|_, _| {
-        eks_error(
+    let (wire, _) = answering_wire(|_, _| {
+        eks_error_answer(
             400,
             "InvalidParameterException",
             "Addon mine is not supported",
         )
     });
-    let offers = Aws::new(&over(wire, "us-east-1", &clock()))
-        .addon_offers(Minor::new(28), &["mine".to_owned()])
+    let offers = AwsApi::new(&config_over_wire(wire, "us-east-1", &test_clock()))
+        .list_addon_offers(Minor::new(28), &["mine".to_owned()])
         .await
         .unwrap();
     assert!(offers["mine"].is_empty());
@@ -123,13 +128,13 @@ async fn an_add_on_the_catalogue_does_not_know_has_no_offers() {
 
 #[tokio::test(start_paused = true)]
 async fn lists_are_read_to_their_last_page() {
-    let (wire, asked) = wire(|request, _| {
+    let (wire, asked) = answering_wire(|request, _| {
         let second = request
             .uri()
             .query()
             .unwrap_or_default()
             .contains("nextToken=n2");
-        json(
+        json_answer(
             200,
             &if second {
                 j!({"nodegroups": ["c"]})
@@ -138,21 +143,21 @@ async fn lists_are_read_to_their_last_page() {
             },
         )
     });
-    let names = Aws::new(&over(wire, "us-east-1", &clock()))
+    let names = AwsApi::new(&config_over_wire(wire, "us-east-1", &test_clock()))
         .list_nodegroups("demo")
         .await
         .unwrap();
     assert_eq!(
-        (names, asked.all().len()),
+        (names, asked.all_requests().len()),
         (vec!["a".to_owned(), "b".to_owned(), "c".to_owned()], 2)
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_insights_that_do_not_pass_are_described() {
-    let (wire, asked) = wire(|request, _| {
+    let (wire, asked) = answering_wire(|request, _| {
         if request.method() == http::Method::POST {
-            return json(
+            return json_answer(
                 200,
                 &j!({"insights": [
                 {"id": "good", "name": "fine", "category": "UPGRADE_READINESS", "kubernetesVersion": "1.28", "insightStatus": {"status": "PASSING", "reason": "ok"}},
@@ -161,19 +166,19 @@ async fn only_insights_that_do_not_pass_are_described() {
             );
         }
         if request.uri().path().ends_with("/went") {
-            return eks_error(404, "ResourceNotFoundException", "no such insight");
+            return eks_error_answer(404, "ResourceNotFoundException", "no such insight");
         }
-        json(
+        json_answer(
             200,
             &j!({"insight": {"id": "bad", "recommendation": "move on", "resources": [{"kubernetesResourceUri": "/apis/x/v1beta1/y", "insightStatus": {"status": "ERROR"}}],
             "categorySpecificSummary": {"deprecationDetails": [{"usage": "/apis/flowcontrol/v1beta2", "replacedWith": "v1", "stopServingVersion": "1.29", "clientStats": [{"userAgent": "old-operator"}]}]}}}),
         )
     });
-    let insights = Aws::new(&over(wire, "us-east-1", &clock()))
-        .insights("demo")
+    let insights = AwsApi::new(&config_over_wire(wire, "us-east-1", &test_clock()))
+        .list_insights("demo")
         .await
         .unwrap();
-    assert_eq!(asked.all().len(), 3);
+    assert_eq!(asked.all_requests().len(), 3);
     let bad = insights.iter().find(|i| i.id == "bad").unwrap();
     assert_eq!(bad.recommendation.as_deref(), Some("move on"));
     assert_eq!(
@@ -231,8 +236,11 @@ async fn a_new_node_group_is_sent_with_what_it_says_and_nothing_else() {
     aws.create_nodegroup("expense-dev", &group, "token-1")
         .await
         .unwrap();
-    assert_eq!(asked.lines(), ["POST /clusters/expense-dev/node-groups"]);
-    let sent: Value = serde_json::from_str(&asked.bodies()[0]).unwrap();
+    assert_eq!(
+        asked.request_lines(),
+        ["POST /clusters/expense-dev/node-groups"]
+    );
+    let sent: Value = serde_json::from_str(&asked.request_bodies()[0]).unwrap();
     assert_eq!(
         sent,
         j!({"nodegroupName": "green", "clientRequestToken": "token-1", "scalingConfig": {"minSize": 1, "maxSize": 3, "desiredSize": 2}, "subnets": ["subnet-1"], "nodeRole": "arn:role",
@@ -264,7 +272,7 @@ async fn an_add_on_update_always_says_what_to_do_about_conflicts() {
         ),
         (UpdateStatus::InProgress, "AddonUpdate", "v2")
     );
-    let sent: Value = serde_json::from_str(&asked.bodies()[0]).unwrap();
+    let sent: Value = serde_json::from_str(&asked.request_bodies()[0]).unwrap();
     assert_eq!(
         sent,
         j!({"addonVersion": "v2", "resolveConflicts": "PRESERVE", "configurationValues": "{\"a\":1}", "clientRequestToken": "token-2"})
@@ -281,7 +289,7 @@ async fn an_update_of_a_node_group_is_described_as_such() {
         .await
         .unwrap();
     assert_eq!(
-        asked.lines(),
+        asked.request_lines(),
         ["GET /clusters/demo/updates/u1?nodegroupName=blue"]
     );
     assert_eq!(
@@ -297,16 +305,16 @@ async fn an_update_of_a_node_group_is_described_as_such() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_update_is_a_conflict_whatever_its_code() {
-    let (wire, _) = wire(|_, _| {
-        eks_error(
+    let (wire, _) = answering_wire(|_, _| {
+        eks_error_answer(
             400,
             "InvalidRequestException",
             "Unsupported because cluster demo currently has update 7d in progress",
         )
     });
-    let error = Aws::new(&over(wire, "us-east-1", &clock()))
+    let error = AwsApi::new(&config_over_wire(wire, "us-east-1", &test_clock()))
         .update_cluster_version("demo", Minor::new(28), "t")
         .await
         .unwrap_err();
-    assert_eq!(error.class, Class::Conflict);
+    assert_eq!(error.class, ErrorClass::Conflict);
 }

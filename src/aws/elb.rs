@@ -7,23 +7,23 @@ use futures::future::{BoxFuture, try_join_all};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::aws::convert_elb as convert;
-use crate::aws::{AT_ONCE, Aws, unless_gone};
-use crate::clients::error::aws as failed;
+use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi, none_if_gone};
+use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::elb::{
-    Listener, LoadBalancer, RegisteredTarget, Rule, TargetGroup, TargetHealth, WeightedTargetGroup,
-    is_classic,
+    Listener, ListenerRule, LoadBalancer, RegisteredTarget, TargetGroup, TargetHealth,
+    WeightedTargetGroup, is_classic,
 };
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, ErrorClass};
 
 type Result<T> = std::result::Result<T, ApiError>;
 type Tags = BTreeMap<String, String>;
 
 /// How many ARNs one DescribeTags takes.
-pub(super) const TAGGED: usize = 20;
+pub(super) const TAGGED_ARNS_PER_CALL: usize = 20;
 
-impl Aws {
+impl AwsApi {
     /// Every load balancer of the VPC, with tags.
-    pub async fn load_balancers(&self, vpc: &str) -> Result<Vec<LoadBalancer>> {
+    pub async fn describe_load_balancers(&self, vpc: &str) -> Result<Vec<LoadBalancer>> {
         let pages = self.elb.describe_load_balancers().into_paginator();
         let all: Vec<types::LoadBalancer> = pages
             .items()
@@ -36,17 +36,17 @@ impl Aws {
             .filter(|lb| lb.vpc_id() == Some(vpc))
             .collect();
         let (mut tags, gone) = self
-            .tags_and_gone(&arns(&here, |lb| lb.load_balancer_arn()))
+            .describe_tags_and_gone(&collect_arns(&here, |lb| lb.load_balancer_arn()))
             .await?;
         Ok(here
             .into_iter()
-            .filter(|lb| !is_in(&gone, lb.load_balancer_arn()))
-            .map(|lb| convert::load_balancer(lb, &mut tags))
+            .filter(|lb| !is_gone(&gone, lb.load_balancer_arn()))
+            .map(|lb| convert::to_load_balancer(lb, &mut tags))
             .collect())
     }
 
     /// Listeners of a load balancer, with tags.
-    pub async fn listeners(&self, load_balancer: &str) -> Result<Vec<Listener>> {
+    pub async fn describe_listeners(&self, load_balancer: &str) -> Result<Vec<Listener>> {
         let pages = self
             .elb
             .describe_listeners()
@@ -59,17 +59,17 @@ impl Aws {
             .await
             .map_err(|e| failed("elasticloadbalancing:DescribeListeners", e))?;
         let (mut tags, gone) = self
-            .tags_and_gone(&arns(&all, |l| l.listener_arn()))
+            .describe_tags_and_gone(&collect_arns(&all, |l| l.listener_arn()))
             .await?;
         Ok(all
             .into_iter()
-            .filter(|l| !is_in(&gone, l.listener_arn()))
-            .map(|l| convert::listener(l, &mut tags))
+            .filter(|l| !is_gone(&gone, l.listener_arn()))
+            .map(|l| convert::to_listener(l, &mut tags))
             .collect())
     }
 
     /// Rules of a listener with tags; a network load balancer's default action stands as a default rule.
-    pub async fn rules(&self, listener: &Listener) -> Result<Vec<Rule>> {
+    pub async fn describe_rules(&self, listener: &Listener) -> Result<Vec<ListenerRule>> {
         if has_rules(&listener.arn) {
             let pages = self
                 .elb
@@ -82,46 +82,48 @@ impl Aws {
                 .try_collect()
                 .await
                 .map_err(|e| failed("elasticloadbalancing:DescribeRules", e))?;
-            let (mut tags, gone) = self.tags_and_gone(&arns(&all, |r| r.rule_arn())).await?;
+            let (mut tags, gone) = self
+                .describe_tags_and_gone(&collect_arns(&all, |r| r.rule_arn()))
+                .await?;
             Ok(all
                 .into_iter()
-                .filter(|r| !is_in(&gone, r.rule_arn()))
-                .map(|r| convert::rule(r, &mut tags))
+                .filter(|r| !is_gone(&gone, r.rule_arn()))
+                .map(|r| convert::to_rule(r, &mut tags))
                 .collect())
         } else {
             let arns = std::slice::from_ref(&listener.arn);
-            let tags = self.tags_of(arns).await?;
-            self.rules_by_arn(arns, tags).await
+            let tags = self.describe_tags(arns).await?;
+            self.describe_rules_by_arn(arns, tags).await
         }
     }
 
     /// Reads rules again, by ARN (or listener ARN for a network load balancer's default action); their tags are those of
     /// `tags`. Those that are gone are left out.
-    pub async fn rules_by_arn(
+    pub async fn describe_rules_by_arn(
         &self,
         arns: &[String],
         mut tags: BTreeMap<String, Tags>,
-    ) -> Result<Vec<Rule>> {
+    ) -> Result<Vec<ListenerRule>> {
         let (listeners, rules): (Vec<String>, Vec<String>) =
             arns.iter().cloned().partition(|arn| is_listener(arn));
         let mut found = Vec::new();
-        for batch in rules.chunks(TAGGED) {
-            let read = read_around_gone(batch, |arns| self.raw_rules(arns)).await?;
+        for batch in rules.chunks(TAGGED_ARNS_PER_CALL) {
+            let read = read_skipping_gone(batch, |arns| self.fetch_raw_rules(arns)).await?;
             for rule in read.found {
-                found.push(convert::rule(rule, &mut tags));
+                found.push(convert::to_rule(rule, &mut tags));
             }
         }
-        for batch in listeners.chunks(TAGGED) {
-            let read = read_around_gone(batch, |arns| self.raw_listeners(arns)).await?;
+        for batch in listeners.chunks(TAGGED_ARNS_PER_CALL) {
+            let read = read_skipping_gone(batch, |arns| self.fetch_raw_listeners(arns)).await?;
             for listener in read.found {
-                found.push(convert::default_rule(listener, &mut tags));
+                found.push(convert::to_default_rule(listener, &mut tags));
             }
         }
         found.sort_by_key(|rule| arns.iter().position(|arn| *arn == rule.arn));
         Ok(found)
     }
 
-    async fn raw_rules(&self, arns: Vec<String>) -> Result<Vec<types::Rule>> {
+    async fn fetch_raw_rules(&self, arns: Vec<String>) -> Result<Vec<types::Rule>> {
         let pages = self
             .elb
             .describe_rules()
@@ -135,7 +137,7 @@ impl Aws {
             .map_err(|e| failed("elasticloadbalancing:DescribeRules", e))
     }
 
-    async fn raw_listeners(&self, arns: Vec<String>) -> Result<Vec<types::Listener>> {
+    async fn fetch_raw_listeners(&self, arns: Vec<String>) -> Result<Vec<types::Listener>> {
         let pages = self
             .elb
             .describe_listeners()
@@ -152,14 +154,19 @@ impl Aws {
     /// Changes only the weights: reads the rule, puts `forward` in place of its target groups, and sends everything
     /// else back as it was (conditions untouched, auth actions, order, stickiness). For a default rule it is
     /// ModifyListener. An OIDC action is sent with `UseExistingClientSecret`.
-    pub async fn set_forward(&self, rule: &str, forward: &[WeightedTargetGroup]) -> Result<()> {
+    pub async fn set_forward_weights(
+        &self,
+        rule: &str,
+        forward: &[WeightedTargetGroup],
+    ) -> Result<()> {
         let (op, listener, actions) = if is_listener(rule) {
             let found = self
-                .raw_listeners(vec![rule.to_owned()])
+                .fetch_raw_listeners(vec![rule.to_owned()])
                 .await?
                 .into_iter()
                 .next();
-            let found = found.ok_or_else(|| absent("elasticloadbalancing:ModifyListener", rule))?;
+            let found =
+                found.ok_or_else(|| absent_error("elasticloadbalancing:ModifyListener", rule))?;
             (
                 "elasticloadbalancing:ModifyListener",
                 Some(rule.to_owned()),
@@ -167,11 +174,12 @@ impl Aws {
             )
         } else {
             let found = self
-                .raw_rules(vec![rule.to_owned()])
+                .fetch_raw_rules(vec![rule.to_owned()])
                 .await?
                 .into_iter()
                 .next();
-            let found = found.ok_or_else(|| absent("elasticloadbalancing:ModifyRule", rule))?;
+            let found =
+                found.ok_or_else(|| absent_error("elasticloadbalancing:ModifyRule", rule))?;
             match found.is_default {
                 Some(true) => (
                     "elasticloadbalancing:ModifyListener",
@@ -181,7 +189,7 @@ impl Aws {
                 _ => ("elasticloadbalancing:ModifyRule", None, found.actions),
             }
         };
-        let actions = convert::with_forward(op, rule, actions.unwrap_or_default(), forward)?;
+        let actions = convert::replace_forward(op, rule, actions.unwrap_or_default(), forward)?;
         match listener {
             Some(listener) => {
                 let call = self
@@ -205,7 +213,7 @@ impl Aws {
     }
 
     /// Every target group of the VPC, with attributes and tags. One that is deleted while it is read is left out.
-    pub async fn target_groups(&self, vpc: &str) -> Result<Vec<TargetGroup>> {
+    pub async fn describe_target_groups(&self, vpc: &str) -> Result<Vec<TargetGroup>> {
         let pages = self.elb.describe_target_groups().into_paginator();
         let all: Vec<types::TargetGroup> = pages
             .items()
@@ -218,28 +226,28 @@ impl Aws {
             .filter(|g| g.vpc_id() == Some(vpc))
             .collect();
         let (mut tags, gone) = self
-            .tags_and_gone(&arns(&here, |g| g.target_group_arn()))
+            .describe_tags_and_gone(&collect_arns(&here, |g| g.target_group_arn()))
             .await?;
         let attributes = here.iter().map(|g| {
             let arn = g.target_group_arn().unwrap_or_default();
-            unless_gone(self.attributes(arn))
+            none_if_gone(self.describe_target_group_attributes(arn))
         });
         let attributes: Vec<Option<Tags>> = stream::iter(attributes)
-            .buffered(AT_ONCE)
+            .buffered(AWS_CALL_CONCURRENCY)
             .try_collect()
             .await?;
         Ok(here
             .into_iter()
             .zip(attributes)
-            .filter(|(group, _)| !is_in(&gone, group.target_group_arn()))
+            .filter(|(group, _)| !is_gone(&gone, group.target_group_arn()))
             .filter_map(|(group, attributes)| {
-                Some(convert::target_group(group, &attributes?, &mut tags))
+                Some(convert::to_target_group(group, &attributes?, &mut tags))
             })
             .collect())
     }
 
     /// ARNs of the VPC's target groups of instances that some load balancer refers to.
-    pub async fn instance_target_groups_in_use(&self, vpc: &str) -> Result<Vec<String>> {
+    pub async fn list_instance_target_groups_in_use(&self, vpc: &str) -> Result<Vec<String>> {
         let pages = self.elb.describe_target_groups().into_paginator();
         let all: Vec<types::TargetGroup> = pages
             .items()
@@ -257,7 +265,7 @@ impl Aws {
     }
 
     /// ARNs of the load balancers that refer to a target group.
-    pub async fn load_balancers_of(&self, target_group: &str) -> Result<Vec<String>> {
+    pub async fn list_load_balancers_of(&self, target_group: &str) -> Result<Vec<String>> {
         let call = self
             .elb
             .describe_target_groups()
@@ -273,7 +281,7 @@ impl Aws {
             .collect())
     }
 
-    async fn attributes(&self, target_group: &str) -> Result<Tags> {
+    async fn describe_target_group_attributes(&self, target_group: &str) -> Result<Tags> {
         let out = self
             .elb
             .describe_target_group_attributes()
@@ -291,7 +299,7 @@ impl Aws {
     }
 
     /// Every target of a target group, and how it is.
-    pub async fn target_health(&self, arn: &str) -> Result<Vec<TargetHealth>> {
+    pub async fn describe_target_health(&self, arn: &str) -> Result<Vec<TargetHealth>> {
         let out = self
             .elb
             .describe_target_health()
@@ -302,24 +310,25 @@ impl Aws {
             .map_err(|e| failed("elasticloadbalancing:DescribeTargetHealth", e))?
             .target_health_descriptions
             .unwrap_or_default();
-        let mut health: Vec<TargetHealth> = found.into_iter().map(convert::target_health).collect();
+        let mut health: Vec<TargetHealth> =
+            found.into_iter().map(convert::to_target_health).collect();
         health.sort();
         Ok(health)
     }
 
     /// Tags by ARN; an ARN without tags has an empty entry, and one that does not exist has none.
-    pub async fn tags_of(&self, arns: &[String]) -> Result<BTreeMap<String, Tags>> {
-        Ok(self.tags_and_gone(arns).await?.0)
+    pub async fn describe_tags(&self, arns: &[String]) -> Result<BTreeMap<String, Tags>> {
+        Ok(self.describe_tags_and_gone(arns).await?.0)
     }
 
     /// Tags by ARN, and the ARNs that do not exist. DescribeTags refuses a whole batch for one that is gone.
-    async fn tags_and_gone(
+    async fn describe_tags_and_gone(
         &self,
         arns: &[String],
     ) -> Result<(BTreeMap<String, Tags>, BTreeSet<String>)> {
         let each = arns
-            .chunks(TAGGED)
-            .map(|arns| read_around_gone(arns, |arns| self.raw_tags(arns)));
+            .chunks(TAGGED_ARNS_PER_CALL)
+            .map(|arns| read_skipping_gone(arns, |arns| self.fetch_raw_tags(arns)));
         let mut tags = BTreeMap::new();
         let mut gone = BTreeSet::new();
         for read in try_join_all(each).await? {
@@ -329,7 +338,7 @@ impl Aws {
         Ok((tags, gone))
     }
 
-    async fn raw_tags(&self, arns: Vec<String>) -> Result<Vec<(String, Tags)>> {
+    async fn fetch_raw_tags(&self, arns: Vec<String>) -> Result<Vec<(String, Tags)>> {
         let call = self.elb.describe_tags().set_resource_arns(Some(arns));
         let out = call
             .send()
@@ -349,23 +358,23 @@ impl Aws {
             .collect())
     }
 
-    /// Registers instances at the target group's own port, as [`Self::register_at`] does.
-    pub async fn register(&self, target_group: &str, instances: &[String]) -> Result<()> {
-        self.register_at(target_group, &at_own_port(instances))
+    /// Registers instances at the target group's own port, as [`Self::register_targets`] does.
+    pub async fn register_instances(&self, target_group: &str, instances: &[String]) -> Result<()> {
+        self.register_targets(target_group, &at_group_port(instances))
             .await
     }
 
     /// Who is registered there and how it is: a target group by ARN, a classic load balancer by name.
-    pub async fn targets_of(&self, served: &str) -> Result<Vec<TargetHealth>> {
+    pub async fn describe_registered_targets(&self, served: &str) -> Result<Vec<TargetHealth>> {
         match is_classic(served) {
-            true => self.classic_targets(served).await,
-            false => self.target_health(served).await,
+            true => self.describe_classic_targets(served).await,
+            false => self.describe_target_health(served).await,
         }
     }
 
     /// Registers instances, each at its port; with a classic load balancer, which has no ports of targets. An instance that is ending or gone cannot be a target any more: it is left
     /// out, and so is every one where the target group itself is gone.
-    pub async fn register_at(
+    pub async fn register_targets(
         &self,
         target_group: &str,
         registered: &[RegisteredTarget],
@@ -373,12 +382,12 @@ impl Aws {
         if is_classic(target_group) {
             return self.register_with_classic(target_group, registered).await;
         }
-        read_around_gone(registered, |registered| async move {
+        read_skipping_gone(registered, |registered| async move {
             let call = self
                 .elb
                 .register_targets()
                 .target_group_arn(target_group)
-                .set_targets(Some(targets(&registered)));
+                .set_targets(Some(to_target_descriptions(&registered)));
             let sent = call.send().await;
             sent.map_err(|e| failed("elasticloadbalancing:RegisterTargets", e))?;
             Ok(Vec::<()>::new())
@@ -387,14 +396,18 @@ impl Aws {
         Ok(())
     }
 
-    /// Deregisters instances at the target group's own port, as [`Self::deregister_at`] does.
-    pub async fn deregister(&self, target_group: &str, instances: &[String]) -> Result<()> {
-        self.deregister_at(target_group, &at_own_port(instances))
+    /// Deregisters instances at the target group's own port, as [`Self::deregister_targets`] does.
+    pub async fn deregister_instances(
+        &self,
+        target_group: &str,
+        instances: &[String],
+    ) -> Result<()> {
+        self.deregister_targets(target_group, &at_group_port(instances))
             .await
     }
 
     /// Deregisters instances, each at its port; they drain for the group's deregistration delay.
-    pub async fn deregister_at(
+    pub async fn deregister_targets(
         &self,
         target_group: &str,
         registered: &[RegisteredTarget],
@@ -406,7 +419,7 @@ impl Aws {
             .elb
             .deregister_targets()
             .target_group_arn(target_group)
-            .set_targets(Some(targets(registered)));
+            .set_targets(Some(to_target_descriptions(registered)));
         call.send()
             .await
             .map_err(|e| failed("elasticloadbalancing:DeregisterTargets", e))?;
@@ -415,17 +428,17 @@ impl Aws {
 }
 
 /// What a call about many objects found, and those of them that do not exist any more.
-struct ReadAroundGone<T, I> {
+struct PartialRead<T, I> {
     found: Vec<T>,
     gone: Vec<I>,
 }
 
 /// Calls with all of `arns`, and where one of them does not exist, with each half by itself, so that the one that is
 /// gone is left out and everything else stays.
-fn read_around_gone<'a, T, I, C, F>(
+fn read_skipping_gone<'a, T, I, C, F>(
     arns: &'a [I],
     call: C,
-) -> BoxFuture<'a, Result<ReadAroundGone<T, I>>>
+) -> BoxFuture<'a, Result<PartialRead<T, I>>>
 where
     T: Send + 'a,
     I: Clone + Send + Sync + 'a,
@@ -434,19 +447,19 @@ where
 {
     Box::pin(async move {
         match call(arns.to_vec()).await {
-            Ok(found) => Ok(ReadAroundGone {
+            Ok(found) => Ok(PartialRead {
                 found,
                 gone: Vec::new(),
             }),
-            Err(error) if error.class == Class::Absent && arns.len() > 1 => {
+            Err(error) if error.class == ErrorClass::Absent && arns.len() > 1 => {
                 let (first, second) = arns.split_at(arns.len() / 2);
-                let mut read = read_around_gone(first, call.clone()).await?;
-                let rest = read_around_gone(second, call).await?;
+                let mut read = read_skipping_gone(first, call.clone()).await?;
+                let rest = read_skipping_gone(second, call).await?;
                 read.found.extend(rest.found);
                 read.gone.extend(rest.gone);
                 Ok(read)
             }
-            Err(error) if error.class == Class::Absent => Ok(ReadAroundGone {
+            Err(error) if error.class == ErrorClass::Absent => Ok(PartialRead {
                 found: Vec::new(),
                 gone: arns.to_vec(),
             }),
@@ -455,15 +468,15 @@ where
     })
 }
 
-fn is_in(gone: &BTreeSet<String>, arn: Option<&str>) -> bool {
+fn is_gone(gone: &BTreeSet<String>, arn: Option<&str>) -> bool {
     arn.is_some_and(|arn| gone.contains(arn))
 }
 
-fn arns<T>(items: &[T], arn: impl Fn(&T) -> Option<&str>) -> Vec<String> {
+fn collect_arns<T>(items: &[T], arn: impl Fn(&T) -> Option<&str>) -> Vec<String> {
     items.iter().filter_map(arn).map(str::to_owned).collect()
 }
 
-fn at_own_port(instances: &[String]) -> Vec<RegisteredTarget> {
+fn at_group_port(instances: &[String]) -> Vec<RegisteredTarget> {
     let of = |instance: &String| RegisteredTarget {
         instance: instance.clone(),
         port: None,
@@ -471,7 +484,7 @@ fn at_own_port(instances: &[String]) -> Vec<RegisteredTarget> {
     instances.iter().map(of).collect()
 }
 
-fn targets(registered: &[RegisteredTarget]) -> Vec<types::TargetDescription> {
+fn to_target_descriptions(registered: &[RegisteredTarget]) -> Vec<types::TargetDescription> {
     let describe = |target: &RegisteredTarget| {
         types::TargetDescription::builder()
             .id(&target.instance)
@@ -481,8 +494,8 @@ fn targets(registered: &[RegisteredTarget]) -> Vec<types::TargetDescription> {
     registered.iter().map(describe).collect()
 }
 
-fn absent(op: &str, arn: &str) -> ApiError {
-    ApiError::new(op, Class::Absent, format!("`{arn}` does not exist"))
+fn absent_error(op: &str, arn: &str) -> ApiError {
+    ApiError::new(op, ErrorClass::Absent, format!("`{arn}` does not exist"))
 }
 
 fn is_listener(arn: &str) -> bool {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::aws::Aws;
-use crate::clients::aws::over;
-use crate::clients::scripted::{Asked, clock, wire, xml};
-use crate::model::Class;
+use crate::aws::AwsApi;
+use crate::clients::fake_wire::{RecordedRequests, answering_wire, test_clock, xml_answer};
+use crate::clients::sdk_config::config_over_wire;
+use crate::model::ErrorClass;
 use crate::model::elb::{Listener, WeightedTargetGroup};
 use crate::wire::Request;
 
@@ -60,8 +60,8 @@ fn forward(blue: i32, green: i32) -> Vec<WeightedTargetGroup> {
 }
 
 /// An endpoint whose one rule has `actions`.
-fn aws_with(actions: &'static str, default: bool) -> (Aws, Asked) {
-    let (wire, asked) = wire(move |request, _| {
+fn aws_with(actions: &'static str, default: bool) -> (AwsApi, RecordedRequests) {
+    let (wire, asked) = answering_wire(move |request, _| {
         let body = match action_of(request).as_str() {
             "DescribeRules" => format!(
                 "<DescribeRulesResponse><DescribeRulesResult><Rules><member><RuleArn>{RULE}</RuleArn><Priority>{}</Priority><IsDefault>{default}</IsDefault>\
@@ -76,9 +76,12 @@ fn aws_with(actions: &'static str, default: bool) -> (Aws, Asked) {
             "DescribeTags" => "<DescribeTagsResponse><DescribeTagsResult><TagDescriptions></TagDescriptions></DescribeTagsResult></DescribeTagsResponse>".to_owned(),
             other => format!("<{other}Response><{other}Result></{other}Result></{other}Response>"),
         };
-        xml(200, &body)
+        xml_answer(200, &body)
     });
-    (Aws::new(&over(wire, "eu-west-1", &clock())), asked)
+    (
+        AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock())),
+        asked,
+    )
 }
 
 const FORWARD: &str = "<member><Type>authenticate-oidc</Type><Order>1</Order><AuthenticateOidcConfig><Issuer>https://id.example</Issuer><AuthorizationEndpoint>https://id.example/a</AuthorizationEndpoint>\
@@ -90,8 +93,10 @@ const FORWARD: &str = "<member><Type>authenticate-oidc</Type><Order>1</Order><Au
 #[tokio::test(start_paused = true)]
 async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
     let (aws, asked) = aws_with(FORWARD, false);
-    aws.set_forward(RULE, &forward(75, 25)).await.unwrap();
-    let all = asked.all();
+    aws.set_forward_weights(RULE, &forward(75, 25))
+        .await
+        .unwrap();
+    let all = asked.all_requests();
     assert_eq!(
         all.iter().map(action_of).collect::<Vec<_>>(),
         ["DescribeRules", "ModifyRule"]
@@ -183,8 +188,10 @@ async fn new_weights_leave_everything_else_of_a_rule_as_it_was() {
 #[tokio::test(start_paused = true)]
 async fn a_default_rule_is_changed_on_its_listener() {
     let (aws, asked) = aws_with(FORWARD, true);
-    aws.set_forward(RULE, &forward(100, 0)).await.unwrap();
-    let sent = form(&asked.all()[1]);
+    aws.set_forward_weights(RULE, &forward(100, 0))
+        .await
+        .unwrap();
+    let sent = form(&asked.all_requests()[1]);
     assert_eq!(
         (sent["Action"].as_str(), sent["ListenerArn"].as_str()),
         ("ModifyListener", LISTENER)
@@ -203,8 +210,10 @@ async fn a_default_rule_is_changed_on_its_listener() {
 async fn a_network_load_balancer_is_sent_no_stickiness_it_does_not_have() {
     let plain = "<member><Type>forward</Type><Order>1</Order><ForwardConfig><TargetGroups><member><TargetGroupArn>arn:aws:elasticloadbalancing:eu-west-1:111122223333:targetgroup/blue/1</TargetGroupArn></member></TargetGroups><TargetGroupStickinessConfig><Enabled>false</Enabled></TargetGroupStickinessConfig></ForwardConfig></member>";
     let (aws, asked) = aws_with(plain, false);
-    aws.set_forward(NLB, &forward(10, 90)).await.unwrap();
-    let sent = form(&asked.all()[1]);
+    aws.set_forward_weights(NLB, &forward(10, 90))
+        .await
+        .unwrap();
+    let sent = form(&asked.all_requests()[1]);
     assert_eq!(
         (sent["Action"].as_str(), sent["ListenerArn"].as_str()),
         ("ModifyListener", NLB)
@@ -217,7 +226,7 @@ async fn a_network_load_balancer_is_sent_no_stickiness_it_does_not_have() {
         protocol: None,
         tags: BTreeMap::new(),
     };
-    let rules = aws.rules(&listener).await.unwrap();
+    let rules = aws.describe_rules(&listener).await.unwrap();
     assert_eq!(
         (
             rules[0].arn.as_str(),
@@ -240,10 +249,10 @@ async fn weights_that_would_answer_503_are_refused_before_anything_is_sent() {
     let (aws, asked) = aws_with(FORWARD, false);
     for (blue, green) in [(0, 0), (1000, 0), (-1, 1)] {
         let error = aws
-            .set_forward(RULE, &forward(blue, green))
+            .set_forward_weights(RULE, &forward(blue, green))
             .await
             .unwrap_err();
-        assert_eq!(error.class, Class::Invalid);
+        assert_eq!(error.class, ErrorClass::Invalid);
     }
     let (fixed, _) = aws_with(
         "<member><Type>fixed-response</Type><FixedResponseConfig><StatusCode>404</StatusCode></FixedResponseConfig></member>",
@@ -251,13 +260,18 @@ async fn weights_that_would_answer_503_are_refused_before_anything_is_sent() {
     );
     assert_eq!(
         fixed
-            .set_forward(RULE, &forward(1, 1))
+            .set_forward_weights(RULE, &forward(1, 1))
             .await
             .unwrap_err()
             .class,
-        Class::Invalid
+        ErrorClass::Invalid
     );
-    assert!(asked.all().iter().all(|r| action_of(r) == "DescribeRules"));
+    assert!(
+        asked
+            .all_requests()
+            .iter()
+            .all(|r| action_of(r) == "DescribeRules")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,14 +282,14 @@ async fn the_rest_of_a_rule_does_not_depend_on_its_weights() {
     let rule = async |actions: &'static str| {
         aws_with(actions, false)
             .0
-            .rules_by_arn(&[RULE.to_owned()], Default::default())
+            .describe_rules_by_arn(&[RULE.to_owned()], Default::default())
             .await
             .unwrap()
             .remove(0)
     };
     assert_eq!(rule(after).await.rest, rule(normal).await.rest);
     let read = before
-        .rules_by_arn(&[RULE.to_owned()], Default::default())
+        .describe_rules_by_arn(&[RULE.to_owned()], Default::default())
         .await
         .unwrap()
         .remove(0);
@@ -298,30 +312,30 @@ async fn the_rest_of_a_rule_does_not_depend_on_its_weights() {
 
 #[tokio::test(start_paused = true)]
 async fn tags_are_asked_for_twenty_at_a_time() {
-    let (wire, asked) = wire(|request, _| {
+    let (wire, asked) = answering_wire(|request, _| {
         let arns: Vec<String> = form(request)
             .into_iter()
             .filter(|(k, _)| k.starts_with("ResourceArns"))
             .map(|(_, v)| v)
             .collect();
         let each: String = arns.iter().map(|a| format!("<member><ResourceArn>{a}</ResourceArn><Tags><member><Key>k</Key><Value>{a}</Value></member></Tags></member>")).collect();
-        xml(
+        xml_answer(
             200,
             &format!(
                 "<DescribeTagsResponse><DescribeTagsResult><TagDescriptions>{each}</TagDescriptions></DescribeTagsResult></DescribeTagsResponse>"
             ),
         )
     });
-    let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
+    let aws = AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock()));
     let arns: Vec<String> = (0..45).map(|n| format!("arn:{n}")).collect();
-    let tags = aws.tags_of(&arns).await.unwrap();
-    assert_eq!((tags.len(), asked.all().len()), (45, 3));
+    let tags = aws.describe_tags(&arns).await.unwrap();
+    assert_eq!((tags.len(), asked.all_requests().len()), (45, 3));
     assert!(arns.iter().all(|arn| tags[arn]["k"] == *arn));
 }
 
 /// An endpoint with `all` target groups of one VPC, of which `gone` are deleted after they were listed.
-fn groups_with_gone(all: usize, gone: &'static [usize]) -> (Aws, Asked) {
-    let (wire, asked) = wire(move |request, _| {
+fn groups_with_gone(all: usize, gone: &'static [usize]) -> (AwsApi, RecordedRequests) {
+    let (wire, asked) = answering_wire(move |request, _| {
         let form = form(request);
         let arns: Vec<&String> = form
             .iter()
@@ -329,7 +343,7 @@ fn groups_with_gone(all: usize, gone: &'static [usize]) -> (Aws, Asked) {
             .map(|(_, v)| v)
             .collect();
         if arns.iter().any(|a| gone.iter().any(|g| **a == arn(*g))) {
-            return xml(
+            return xml_answer(
                 400,
                 "<ErrorResponse><Error><Type>Sender</Type><Code>TargetGroupNotFound</Code><Message>One or more target groups not found</Message></Error></ErrorResponse>",
             );
@@ -349,14 +363,17 @@ fn groups_with_gone(all: usize, gone: &'static [usize]) -> (Aws, Asked) {
             "DescribeTags" => ("DescribeTags", "TagDescriptions"),
             _ => ("DescribeTargetGroupAttributes", "Attributes"),
         };
-        xml(
+        xml_answer(
             200,
             &format!(
                 "<{op}Response><{op}Result><{list}>{body}</{list}></{op}Result></{op}Response>"
             ),
         )
     });
-    (Aws::new(&over(wire, "eu-west-1", &clock())), asked)
+    (
+        AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock())),
+        asked,
+    )
 }
 
 fn arn(n: usize) -> String {
@@ -366,7 +383,7 @@ fn arn(n: usize) -> String {
 #[tokio::test(start_paused = true)]
 async fn a_target_group_that_is_deleted_while_it_is_read_takes_no_other_with_it() {
     let (aws, asked) = groups_with_gone(45, &[3, 21, 22]);
-    let groups = aws.target_groups("vpc-1").await.unwrap();
+    let groups = aws.describe_target_groups("vpc-1").await.unwrap();
     let names: Vec<String> = groups.iter().map(|g| g.name.clone()).collect();
     let rest: Vec<String> = (0..45)
         .filter(|n| ![3, 21, 22].contains(n))
@@ -375,7 +392,7 @@ async fn a_target_group_that_is_deleted_while_it_is_read_takes_no_other_with_it(
     assert_eq!(names, rest);
     assert!(groups.iter().all(|g| g.tags["k"] == g.arn));
     let tags = asked
-        .all()
+        .all_requests()
         .iter()
         .filter(|r| action_of(r) == "DescribeTags")
         .count();
@@ -384,21 +401,21 @@ async fn a_target_group_that_is_deleted_while_it_is_read_takes_no_other_with_it(
 
 #[tokio::test(start_paused = true)]
 async fn tags_that_may_not_be_read_are_no_tags_that_are_not_there() {
-    let (wire, _) = wire(|_, _| {
-        xml(
+    let (wire, _) = answering_wire(|_, _| {
+        xml_answer(
             403,
             "<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>",
         )
     });
-    let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
-    let error = aws.tags_of(&[arn(1), arn(2)]).await.unwrap_err();
-    assert_eq!(error.class, Class::Denied);
+    let aws = AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock()));
+    let error = aws.describe_tags(&[arn(1), arn(2)]).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Denied);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rule_that_is_gone_leaves_the_others_readable() {
     let rule = |n: &str| RULE.replace("/cc", &format!("/{n}"));
-    let (wire, _) = wire(|request, _| {
+    let (wire, _) = answering_wire(|request, _| {
         let form = form(request);
         let asked: Vec<&String> = form
             .iter()
@@ -406,7 +423,7 @@ async fn a_rule_that_is_gone_leaves_the_others_readable() {
             .map(|(_, v)| v)
             .collect();
         if asked.iter().any(|arn| arn.ends_with("/gone")) {
-            return xml(
+            return xml_answer(
                 400,
                 "<ErrorResponse><Error><Code>RuleNotFound</Code><Message>One or more rules not found</Message></Error></ErrorResponse>",
             );
@@ -415,40 +432,45 @@ async fn a_rule_that_is_gone_leaves_the_others_readable() {
             .iter()
             .map(|arn| format!("<member><RuleArn>{arn}</RuleArn><Priority>1</Priority><IsDefault>false</IsDefault><Actions>{FORWARD}</Actions></member>"))
             .collect();
-        xml(
+        xml_answer(
             200,
             &format!(
                 "<DescribeRulesResponse><DescribeRulesResult><Rules>{each}</Rules></DescribeRulesResult></DescribeRulesResponse>"
             ),
         )
     });
-    let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
+    let aws = AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock()));
     let arns = [rule("a"), rule("gone"), rule("b")];
-    let found = aws.rules_by_arn(&arns, BTreeMap::new()).await.unwrap();
+    let found = aws
+        .describe_rules_by_arn(&arns, BTreeMap::new())
+        .await
+        .unwrap();
     let found: Vec<String> = found.into_iter().map(|r| r.arn).collect();
     assert_eq!(found, [rule("a"), rule("b")]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_instance_that_is_ending_is_left_out_when_targets_are_registered() {
-    let (wire, asked) = wire(|request, _| {
+    let (wire, asked) = answering_wire(|request, _| {
         let form = form(request);
         if form.values().any(|v| v == "i-ending") {
-            return xml(
+            return xml_answer(
                 400,
                 "<ErrorResponse><Error><Code>InvalidTarget</Code><Message>The following targets are not in a running state and cannot be registered: 'i-ending'</Message></Error></ErrorResponse>",
             );
         }
-        xml(
+        xml_answer(
             200,
             "<RegisterTargetsResponse><RegisterTargetsResult/></RegisterTargetsResponse>",
         )
     });
-    let aws = Aws::new(&over(wire, "eu-west-1", &clock()));
+    let aws = AwsApi::new(&config_over_wire(wire, "eu-west-1", &test_clock()));
     let ids = ["i-1", "i-ending", "i-2"].map(str::to_owned);
-    aws.register(BLUE, &ids).await.unwrap();
-    aws.register(BLUE, &["i-ending".to_owned()]).await.unwrap();
-    let all = asked.all();
+    aws.register_instances(BLUE, &ids).await.unwrap();
+    aws.register_instances(BLUE, &["i-ending".to_owned()])
+        .await
+        .unwrap();
+    let all = asked.all_requests();
     let taken: Vec<String> = all
         .iter()
         .map(form)

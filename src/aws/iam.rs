@@ -2,8 +2,8 @@
 
 use aws_sdk_iam::types::{ContextEntry, ContextKeyTypeEnum, PolicyEvaluationDecisionType};
 
-use crate::aws::Aws;
-use crate::clients::error::aws as failed;
+use crate::aws::AwsApi;
+use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::ApiError;
 
 /// Actions on resources that are asked about together.
@@ -27,10 +27,10 @@ pub struct SimulatedDecision {
     pub missing_keys: Vec<String>,
 }
 
-impl Aws {
+impl AwsApi {
     /// Simulates calls of the principal (a user or a role, by its IAM ARN), with its boundary and its organization's
     /// policies. A session's own policy and those of resources are not part of it.
-    pub async fn simulate(
+    pub async fn simulate_principal_policy(
         &self,
         principal: &str,
         asked: &SimulatedCall,

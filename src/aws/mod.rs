@@ -1,7 +1,7 @@
 //! Thin calls to AWS: model in, model out. Each paginates to the end and classifies its errors.
 
 pub mod asg;
-pub mod classic;
+pub mod classic_elb;
 mod convert_eks;
 mod convert_elb;
 pub mod ec2;
@@ -19,34 +19,34 @@ pub mod sts;
 
 use aws_config::SdkConfig;
 
-use crate::clients::aws::Whole;
-use crate::clients::calls::Logged;
-use crate::clients::credentials::Chain;
-use crate::model::{ApiError, Class, Clock};
+use crate::clients::credentials::CredentialChain;
+use crate::clients::request_log::CallLogger;
+use crate::clients::sdk_config::TruncationCheck;
+use crate::model::{ApiError, Clock, ErrorClass};
 use crate::wire::Wire;
 
 /// How many calls about many objects are under way at once; more would only be throttled.
-pub const AT_ONCE: usize = 8;
+pub const AWS_CALL_CONCURRENCY: usize = 8;
 
 /// The answer about an object that was listed, or nothing where it is gone by now.
-pub async fn unless_gone<T>(
+pub async fn none_if_gone<T>(
     call: impl Future<Output = Result<T, ApiError>>,
 ) -> Result<Option<T>, ApiError> {
     match call.await {
         Ok(found) => Ok(Some(found)),
-        Err(error) if error.class == Class::Absent => Ok(None),
+        Err(error) if error.class == ErrorClass::Absent => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// The AWS clients of one region.
 #[derive(Clone, Debug)]
-pub struct Aws {
+pub struct AwsApi {
     pub region: String,
     /// What the clients were built from; the cluster's token is minted from its credentials.
     pub config: SdkConfig,
     /// Where the machine's own credentials come from; absent over a given wire.
-    pub chain: Option<Chain>,
+    pub chain: Option<CredentialChain>,
     pub eks: aws_sdk_eks::Client,
     pub ec2: aws_sdk_ec2::Client,
     pub elb: aws_sdk_elasticloadbalancingv2::Client,
@@ -60,15 +60,15 @@ pub struct Aws {
     pub wire: Option<Wire>,
 }
 
-impl Aws {
-    /// Clients built from a configuration of [`crate::clients::aws`].
+impl AwsApi {
+    /// Clients built from a configuration of [`crate::clients::sdk_config`].
     pub fn new(config: &SdkConfig) -> Self {
         macro_rules! client {
             ($sdk:ident) => {
                 $sdk::Client::from_conf(
                     $sdk::config::Builder::from(config)
-                        .interceptor(Whole)
-                        .interceptor(Logged)
+                        .interceptor(TruncationCheck)
+                        .interceptor(CallLogger)
                         .build(),
                 )
             };
@@ -90,15 +90,17 @@ impl Aws {
     }
 
     /// Clients whose every request goes over `wire`.
-    pub fn over(wire: Wire, region: &str, clock: &Clock) -> Self {
+    pub fn over_wire(wire: Wire, region: &str, clock: &Clock) -> Self {
         Self {
             wire: Some(wire.clone()),
-            ..Self::new(&crate::clients::aws::over(wire, region, clock))
+            ..Self::new(&crate::clients::sdk_config::config_over_wire(
+                wire, region, clock,
+            ))
         }
     }
 
     /// Clients with the machine's own credentials.
-    pub fn of_machine(config: &SdkConfig, chain: Chain) -> Self {
+    pub fn with_machine_credentials(config: &SdkConfig, chain: CredentialChain) -> Self {
         Self {
             chain: Some(chain),
             ..Self::new(config)

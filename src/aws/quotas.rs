@@ -11,52 +11,53 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::aws::Aws;
-use crate::clients::error::class_of;
+use crate::aws::AwsApi;
+use crate::clients::aws_error::classify_code;
 use crate::clients::https;
 use crate::model::limits::QuotaCode;
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, ErrorClass};
 use crate::wire::{Request, Wire};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
-const OPERATION: &str = "servicequotas:GetServiceQuota";
+const QUOTA_OPERATION: &str = "servicequotas:GetServiceQuota";
 /// In a network without a way to it, it never answers.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const QUOTA_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is asked where it is throttled or fails inside.
-const ATTEMPTS: u32 = 3;
-const RETRY_INTERVAL: Duration = Duration::from_millis(700);
+const QUOTA_ATTEMPTS: u32 = 3;
+const QUOTA_RETRY_INTERVAL: Duration = Duration::from_millis(700);
 
-impl Aws {
+impl AwsApi {
     /// The value of a quota that holds for the account in this region; none where AWS says of none.
-    pub async fn quota(&self, quota: QuotaCode) -> Result<Option<f64>> {
+    pub async fn read_quota(&self, quota: QuotaCode) -> Result<Option<f64>> {
         let asked = json!({"ServiceCode": quota.service, "QuotaCode": quota.code});
         let mut attempt = 1;
         loop {
             match self.get_service_quota(&asked).await {
                 Ok(answer) => return Ok(answer["Quota"]["Value"].as_f64()),
-                Err(error) if error.class == Class::Absent => return Ok(None),
+                Err(error) if error.class == ErrorClass::Absent => return Ok(None),
                 Err(error) => {
-                    let passes = matches!(error.class, Class::Throttled | Class::Transient);
-                    if !passes || attempt == ATTEMPTS {
+                    let passes =
+                        matches!(error.class, ErrorClass::Throttled | ErrorClass::Transient);
+                    if !passes || attempt == QUOTA_ATTEMPTS {
                         return Err(error);
                     }
                 }
             }
-            tokio::time::sleep(RETRY_INTERVAL * attempt).await;
+            tokio::time::sleep(QUOTA_RETRY_INTERVAL * attempt).await;
             attempt += 1;
         }
     }
 
     async fn get_service_quota(&self, input: &Value) -> Result<Value> {
         let url = self.quotas_endpoint();
-        let request = self.signed(&url, input.to_string()).await?;
+        let request = self.sign_request(&url, input.to_string()).await?;
         let wire = match &self.wire {
             Some(wire) => wire.clone(),
-            None => https_wire(&url)?,
+            None => wire_to_aws(&url)?,
         };
         let began = tokio::time::Instant::now();
-        let lost = |why: String| ApiError::new(OPERATION, Class::Transient, why);
+        let lost = |why: String| ApiError::new(QUOTA_OPERATION, ErrorClass::Transient, why);
         let answered = async {
             let response = wire
                 .oneshot(request)
@@ -66,10 +67,13 @@ impl Aws {
             let body = body.collect().await.map_err(|e| lost(e.to_string()))?;
             Ok::<_, ApiError>((head.status.as_u16(), body.to_bytes()))
         };
-        let (status, body) = tokio::time::timeout(ATTEMPT_TIMEOUT, answered)
+        let (status, body) = tokio::time::timeout(QUOTA_ATTEMPT_TIMEOUT, answered)
             .await
             .map_err(|_| lost("no answer in time".to_owned()))??;
-        tracing::info!("{OPERATION} {status} in {} ms", began.elapsed().as_millis());
+        tracing::info!(
+            "{QUOTA_OPERATION} {status} in {} ms",
+            began.elapsed().as_millis()
+        );
         let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status == 200 {
             return match answer {
@@ -82,12 +86,16 @@ impl Aws {
         let said = answer["message"].as_str().or(answer["Message"].as_str());
         let said = said.unwrap_or("it said nothing");
         let class = match code {
-            "NoSuchResourceException" => Class::Absent,
-            "TooManyRequestsException" => Class::Throttled,
-            "ServiceException" => Class::Transient,
-            _ => class_of(status, code, said),
+            "NoSuchResourceException" => ErrorClass::Absent,
+            "TooManyRequestsException" => ErrorClass::Throttled,
+            "ServiceException" => ErrorClass::Transient,
+            _ => classify_code(status, code, said),
         };
-        Err(ApiError::new(OPERATION, class, format!("{said} ({code})")))
+        Err(ApiError::new(
+            QUOTA_OPERATION,
+            class,
+            format!("{said} ({code})"),
+        ))
     }
 
     /// Of an emulator, or the region's.
@@ -103,12 +111,16 @@ impl Aws {
         format!("https://servicequotas.{}.{suffix}/", self.region)
     }
 
-    async fn signed(&self, url: &str, body: String) -> Result<Request> {
-        let failed = |why: String| ApiError::new(OPERATION, Class::Invalid, why);
+    async fn sign_request(&self, url: &str, body: String) -> Result<Request> {
+        let failed = |why: String| ApiError::new(QUOTA_OPERATION, ErrorClass::Invalid, why);
         let provider = self.config.credentials_provider();
         let provider = provider.ok_or_else(|| failed("there are no AWS credentials".to_owned()))?;
         let credentials = provider.provide_credentials().await.map_err(|e| {
-            ApiError::new(OPERATION, Class::Expired, format!("no credentials: {e}"))
+            ApiError::new(
+                QUOTA_OPERATION,
+                ErrorClass::Expired,
+                format!("no credentials: {e}"),
+            )
         })?;
         let time = self.config.time_source().unwrap_or_default();
         let identity = credentials.into();
@@ -151,25 +163,29 @@ impl Aws {
 }
 
 /// A wire to AWS, through the environment's proxy where there is one.
-fn https_wire(url: &str) -> Result<Wire> {
+fn wire_to_aws(url: &str) -> Result<Wire> {
     let uri = url.parse().map_err(|e: http::uri::InvalidUri| {
-        ApiError::new(OPERATION, Class::Invalid, format!("`{url}`: {e}"))
+        ApiError::new(
+            QUOTA_OPERATION,
+            ErrorClass::Invalid,
+            format!("`{url}`: {e}"),
+        )
     })?;
-    https::wire(&kube::Config::new(uri))
+    https::build_https_wire(&kube::Config::new(uri))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clients::scripted::{clock, json as answer, wire};
+    use crate::clients::fake_wire::{answering_wire, json_answer as answer, test_clock};
     use crate::model::limits::NODE_GROUPS;
 
     #[tokio::test(start_paused = true)]
     async fn a_quota_is_asked_for_signed_and_read() {
-        let (wire, asked) = wire(|_, _| answer(200, &json!({"Quota": {"Value": 45.0}})));
-        let aws = Aws::over(wire, "eu-west-1", &clock());
-        assert_eq!(aws.quota(NODE_GROUPS).await.unwrap(), Some(45.0));
-        let request = &asked.all()[0];
+        let (wire, asked) = answering_wire(|_, _| answer(200, &json!({"Quota": {"Value": 45.0}})));
+        let aws = AwsApi::over_wire(wire, "eu-west-1", &test_clock());
+        assert_eq!(aws.read_quota(NODE_GROUPS).await.unwrap(), Some(45.0));
+        let request = &asked.all_requests()[0];
         assert_eq!(
             request.uri(),
             "https://servicequotas.eu-west-1.amazonaws.com/"
@@ -195,24 +211,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_may_pass_is_asked_again_what_will_not_is_told_and_an_unknown_quota_is_none() {
         let refuse = |status: u16, code: &'static str| {
-            wire(move |_, _| answer(status, &json!({"__type": code, "message": "words"})))
+            answering_wire(move |_, _| answer(status, &json!({"__type": code, "message": "words"})))
         };
         for (status, code, class, calls) in [
-            (400, "TooManyRequestsException", Class::Throttled, 3),
-            (500, "ServiceException", Class::Transient, 3),
-            (400, "AccessDeniedException", Class::Denied, 1),
+            (400, "TooManyRequestsException", ErrorClass::Throttled, 3),
+            (500, "ServiceException", ErrorClass::Transient, 3),
+            (400, "AccessDeniedException", ErrorClass::Denied, 1),
         ] {
             let (wire, asked) = refuse(status, code);
-            let error = Aws::over(wire, "eu-west-1", &clock())
-                .quota(NODE_GROUPS)
+            let error = AwsApi::over_wire(wire, "eu-west-1", &test_clock())
+                .read_quota(NODE_GROUPS)
                 .await;
             let error = error.unwrap_err();
-            assert_eq!((error.class, asked.all().len()), (class, calls), "{code}");
+            assert_eq!(
+                (error.class, asked.all_requests().len()),
+                (class, calls),
+                "{code}"
+            );
             assert!(error.message.contains("words"), "{error}");
         }
         let (wire, _) = refuse(400, "NoSuchResourceException");
-        let none = Aws::over(wire, "eu-west-1", &clock())
-            .quota(NODE_GROUPS)
+        let none = AwsApi::over_wire(wire, "eu-west-1", &test_clock())
+            .read_quota(NODE_GROUPS)
             .await;
         assert_eq!(none.unwrap(), None);
     }

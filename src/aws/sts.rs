@@ -1,12 +1,12 @@
 //! The caller's identity.
 
-use crate::aws::Aws;
-use crate::clients::error::aws as failed;
+use crate::aws::AwsApi;
+use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::ApiError;
 
-impl Aws {
+impl AwsApi {
     /// Account and ARN of the caller.
-    pub async fn caller(&self) -> Result<(String, String), ApiError> {
+    pub async fn get_caller_identity(&self) -> Result<(String, String), ApiError> {
         let out = self
             .sts
             .get_caller_identity()

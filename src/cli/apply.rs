@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::{Format, PlanArg};
-use super::carry::{Errand, Trip, carry, peek, route_of};
-use super::context::{Context, Reached};
-use super::error::{CliError, Kind};
-use super::findings::{blocking, not_ready};
-use super::gates::{self, Said};
-use super::journey::{agrees, known};
-use super::plan::show;
-use super::route::DoneSteps;
-use super::saved::Saved;
+use super::args::{OutputFormat, PlanArg};
+use super::context::{ClusterConnection, CommandContext};
+use super::dispatch::usage_error;
+use super::error::{CliError, CliErrorKind};
+use super::execute::{RunContext, RunRequest, execute_run, read_run_state, stored_route};
+use super::findings::{count_blockers, not_ready_error};
+use super::plan::show_route;
+use super::plan_gates::{self, GateSummary};
+use super::route_view::DoneSteps;
+use super::saved_plan::SavedPlan;
+use super::session::{check_same_run, check_step_id};
 use super::signals::unless_stopped;
-use super::start::usage;
 use super::ui::Ui;
-use super::{lifetime, permissions, route, signals};
+use super::{credential_expiry, permissions, route_view, signals};
 use crate::engine::stop;
 use crate::journal::RunState;
 use crate::model::{Inventory, Timestamp};
-use crate::plan::{self, Plan, digest};
+use crate::plan::{self, Plan, plan_digest};
 use crate::ready::{self, Finding};
 use crate::route::Route;
 
@@ -47,22 +47,25 @@ pub struct ApplyArgs {
 }
 
 /// What is to be applied.
-pub struct Wish {
+pub struct PlanInput {
     pub plan: Plan,
-    pub saved: Option<Saved>,
+    pub saved: Option<SavedPlan>,
 }
 
 /// Runs or resumes the upgrade.
-pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
-    let wish = wish(cx, &args.plan)?;
+pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), CliError> {
+    let wish = read_plan_input(cx, &args.plan)?;
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(
-            usage("without a terminal nobody can be asked: give --auto-approve")
-                .hint("`eksup plan` shows first what would be done")
-                .next(format!("{} --auto-approve", cx.again("apply", &args.plan))),
+            usage_error("without a terminal nobody can be asked: give --auto-approve")
+                .with_hint("`eksup plan` shows first what would be done")
+                .with_next_command(format!(
+                    "{} --auto-approve",
+                    cx.command_again("apply", &args.plan)
+                )),
         );
     }
-    let mut resume = cx.again("apply", &args.plan);
+    let mut resume = cx.command_again("apply", &args.plan);
     if args.auto_approve {
         resume += " --auto-approve";
     }
@@ -71,18 +74,19 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
         None => resume.clone(),
     };
     // From here on a signal is heard at any moment, and nothing is changed before the run is open.
-    let (asker, stop) = stop::channel();
-    signals::listen(asker, cx.ui.clone())?;
+    let (asker, stop) = stop::stop_channel();
+    signals::listen_for_signals(asker, cx.ui.clone())?;
     let ready = async {
         let (cluster, region) = (&wish.plan.cluster, wish.plan.region.as_deref());
-        let reached = cx.reach(cluster, region).await?;
+        let reached = cx.connect_cluster(cluster, region).await?;
         let until = args.until.as_deref();
-        let ahead = prepare(cx, &reached, &wish, until, &again, Some(&cx.ui)).await?;
+        let ahead = prepare_route(cx, &reached, &wish, until, &again, Some(&cx.ui)).await?;
         let Some(ahead) = ahead else { return Ok(None) };
-        if let Some(end) = lifetime::of(&reached).await
-            && let Some(note) = lifetime::note(&end, ahead.estimate, reached.clock.now())
+        if let Some(end) = credential_expiry::read_session_end(&reached).await
+            && let Some(note) =
+                credential_expiry::expiry_warning(&end, ahead.estimate, reached.clock.now())
         {
-            cx.ui.say(&note);
+            cx.ui.print_note(&note);
         }
         let yes = args.auto_approve || cx.ui.confirm("Do this?").await?;
         Ok::<_, CliError>(Some((reached, ahead, yes)))
@@ -91,29 +95,32 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
         return Ok(());
     };
     if !yes {
-        return Err(CliError::new(Kind::Paused, "not confirmed; nothing was done").next(resume));
+        return Err(
+            CliError::new(CliErrorKind::Paused, "not confirmed; nothing was done")
+                .with_next_command(resume),
+        );
     }
-    let trip = Trip {
+    let trip = RunContext {
         ui: &cx.ui,
         reached: &reached,
         stop,
-        holder: holder(),
-        resume,
-        record: Some(cx.global.run_dir.clone()),
+        holder: make_holder_identity(),
+        resume_command: resume,
+        record_dir: Some(cx.global.run_dir.clone()),
         accept_short: args.accept_short.clone(),
         passed_over: route.passed_over.clone(),
         live: true,
     };
-    let digest = digest(&wish.plan);
-    let errand = Errand::Forward {
+    let digest = plan_digest(&wish.plan);
+    let errand = RunRequest::Apply {
         plan: &wish.plan,
         digest,
-        route: route.fresh,
+        route: route.new_route,
         until: args.until,
     };
-    let view = carry(&trip, errand).await?;
+    let view = execute_run(&trip, errand).await?;
     let folder = cx.global.run_dir.join(&view.run);
-    cx.ui.say(&format!(
+    cx.ui.print_note(&format!(
         "report: eksup report --run {} -o report.html",
         folder.display()
     ));
@@ -121,8 +128,8 @@ pub async fn run(cx: &Context, args: ApplyArgs) -> Result<(), CliError> {
 }
 
 /// What is ahead: a new route, or (none) the rest of an open run's.
-pub struct Ahead {
-    pub fresh: Option<Route>,
+pub struct PendingRoute {
+    pub new_route: Option<Route>,
     /// How long it is expected to take.
     pub estimate: Duration,
     /// Workloads that the plan accepts to be without on green.
@@ -130,9 +137,9 @@ pub struct Ahead {
 }
 
 /// What a look at the cluster found, before anything is done.
-pub struct Found {
+pub struct Assessment {
     /// The run that is open.
-    pub open: Option<RunState>,
+    pub open_run: Option<RunState>,
     pub route: Option<Route>,
     pub findings: Vec<Finding>,
     /// Workloads that the plan accepts to be without on green.
@@ -140,45 +147,49 @@ pub struct Found {
 }
 
 /// The plan, from its file or from a saved one.
-pub fn wish(cx: &Context, arg: &PlanArg) -> Result<Wish, CliError> {
+pub fn read_plan_input(cx: &CommandContext, arg: &PlanArg) -> Result<PlanInput, CliError> {
     let path = cx.plan_path(arg)?;
-    match Saved::read(&path)? {
+    match SavedPlan::read_file(&path)? {
         Some(saved) => {
-            let plan = plan::parse(&saved.plan_name, &saved.plan_text)?;
-            Ok(Wish {
+            let plan = plan::parse_plan(&saved.plan_name, &saved.plan_text)?;
+            Ok(PlanInput {
                 plan,
                 saved: Some(saved),
             })
         }
-        None => Ok(Wish {
-            plan: load(&path)?,
+        None => Ok(PlanInput {
+            plan: load_plan_file(&path)?,
             saved: None,
         }),
     }
 }
 
-fn load(path: &Path) -> Result<Plan, CliError> {
-    Ok(plan::load(path)?)
+fn load_plan_file(path: &Path) -> Result<Plan, CliError> {
+    Ok(plan::load_plan(path)?)
 }
 
 /// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
 /// EKS is asked to judge its insights anew first; a rehearsal takes them as its snapshot has them.
-pub async fn ahead(reached: &Reached, wish: &Wish, live: Option<&Ui>) -> Result<Found, CliError> {
-    let nothing = Found {
-        open: None,
+pub async fn assess_cluster(
+    reached: &ClusterConnection,
+    wish: &PlanInput,
+    live: Option<&Ui>,
+) -> Result<Assessment, CliError> {
+    let nothing = Assessment {
+        open_run: None,
         route: None,
         findings: Vec::new(),
         passed_over: BTreeSet::new(),
     };
-    if let Some(state) = peek(reached).await?.filter(|s| !s.is_closed()) {
-        agrees(&state, &wish.plan, &reached.cluster.arn)?;
+    if let Some(state) = read_run_state(reached).await?.filter(|s| !s.is_closed()) {
+        check_same_run(&state, &wish.plan, &reached.cluster.arn)?;
         let accepts = wish.plan.node_groups.iter().any(|g| g.ami_type.is_some());
         let passed_over = match accepts {
             true => ready::accepted_losses(&wish.plan, &reached.read_for_plan(&wish.plan).await?),
             false => BTreeSet::new(),
         };
-        return Ok(Found {
-            open: Some(state),
+        return Ok(Assessment {
+            open_run: Some(state),
             passed_over,
             ..nothing
         });
@@ -189,16 +200,17 @@ pub async fn ahead(reached: &Reached, wish: &Wish, live: Option<&Ui>) -> Result<
     };
     let (route, mut findings) = match &wish.saved {
         Some(saved) => {
-            undrifted(saved, &inventory, &wish.plan)?;
+            check_no_drift(saved, &inventory, &wish.plan)?;
             let route = Ok(saved.route.clone());
-            let findings = ready::judge(&wish.plan, &inventory, &route);
+            let findings = ready::check_readiness(&wish.plan, &inventory, &route);
             (route.ok(), findings)
         }
-        None => route::survey(&wish.plan, &inventory),
+        None => route_view::build_and_judge(&wish.plan, &inventory),
     };
-    let of_caller = permissions::missing(reached, &wish.plan, route.as_ref(), &inventory);
+    let of_caller =
+        permissions::find_missing_permissions(reached, &wish.plan, route.as_ref(), &inventory);
     findings.extend(of_caller.await?);
-    Ok(Found {
+    Ok(Assessment {
         route,
         findings,
         passed_over: ready::accepted_losses(&wish.plan, &inventory),
@@ -206,66 +218,72 @@ pub async fn ahead(reached: &Reached, wish: &Wish, live: Option<&Ui>) -> Result<
     })
 }
 
-impl Found {
+impl Assessment {
     /// What is to be carried; `None` when there is nothing to do.
-    pub fn go(self, plan: &Plan, again: &str) -> Result<Option<Ahead>, CliError> {
-        if let Some(state) = &self.open {
-            let route = route_of(state)?;
-            let over = |id: &str| state.step(id).is_some_and(|s| s.status.is_over());
+    pub fn into_pending_route(
+        self,
+        plan: &Plan,
+        again: &str,
+    ) -> Result<Option<PendingRoute>, CliError> {
+        if let Some(state) = &self.open_run {
+            let route = stored_route(state)?;
+            let over = |id: &str| state.find_step(id).is_some_and(|s| s.status.is_over());
             let left = route.steps.iter().filter(|s| !over(&s.id));
-            return Ok(Some(Ahead {
-                fresh: None,
+            return Ok(Some(PendingRoute {
+                new_route: None,
                 estimate: left.map(|s| s.estimate).sum(),
                 passed_over: self.passed_over,
             }));
         }
-        let blocked = blocking(&self.findings) > 0;
+        let blocked = count_blockers(&self.findings) > 0;
         let Some(route) = self.route.filter(|_| !blocked) else {
-            return Err(not_ready(&plan.cluster, &self.findings, again));
+            return Err(not_ready_error(&plan.cluster, &self.findings, again));
         };
-        Ok((!route.steps.is_empty()).then(|| Ahead {
-            estimate: route::estimate(&route),
-            fresh: Some(route),
+        Ok((!route.steps.is_empty()).then(|| PendingRoute {
+            estimate: route_view::estimate_route(&route),
+            new_route: Some(route),
             passed_over: self.passed_over,
         }))
     }
 }
 
 /// Finds out what is ahead and shows it; `None` when there is nothing to do.
-pub async fn prepare(
-    cx: &Context,
-    reached: &Reached,
-    wish: &Wish,
+pub async fn prepare_route(
+    cx: &CommandContext,
+    reached: &ClusterConnection,
+    wish: &PlanInput,
     until: Option<&str>,
     again: &str,
     live: Option<&Ui>,
-) -> Result<Option<Ahead>, CliError> {
-    let found = ahead(reached, wish, live).await?;
+) -> Result<Option<PendingRoute>, CliError> {
+    let found = assess_cluster(reached, wish, live).await?;
     let now = reached.clock.now();
-    if let Some(state) = &found.open {
-        let route = route_of(state)?;
-        known(&route, until)?;
-        let said = gates::say(&wish.plan, &route, Some(state), now)?;
+    if let Some(state) = &found.open_run {
+        let route = stored_route(state)?;
+        check_step_id(&route, until)?;
+        let said = plan_gates::summarize_gates(&wish.plan, &route, Some(state), now)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         let n = state.steps.len();
-        cx.ui.say(&format!(
+        cx.ui.print_note(&format!(
             "run {} is open: {done} of {n} steps are done",
             state.run
         ));
         for line in said.lines {
-            cx.ui.say(&line);
+            cx.ui.print_note(&line);
         }
     } else {
         let said = match &found.route {
-            Some(route) => gates::say(&wish.plan, route, None, now)?,
-            None => Said::default(),
+            Some(route) => plan_gates::summarize_gates(&wish.plan, route, None, now)?,
+            None => GateSummary::default(),
         };
         let (route, findings) = (found.route.as_ref(), &found.findings);
         match cx.ui.format {
-            Format::Text => cx.ui.say(&shown(cx, route, findings, &said, now)),
-            Format::Json | Format::Markdown => {
+            OutputFormat::Text => cx
+                .ui
+                .print_note(&render_preview(cx, route, findings, &said, now)),
+            OutputFormat::Json | OutputFormat::Markdown => {
                 let done = DoneSteps::new();
-                show(
+                show_route(
                     &cx.ui,
                     route.map(|r| (r, &done)),
                     findings,
@@ -275,14 +293,14 @@ pub async fn prepare(
             }
         }
     }
-    let ahead = found.go(&wish.plan, again)?;
+    let ahead = found.into_pending_route(&wish.plan, again)?;
     match &ahead {
         Some(ahead) => {
-            if let Some(route) = &ahead.fresh {
-                known(route, until)?;
+            if let Some(route) = &ahead.new_route {
+                check_step_id(route, until)?;
             }
         }
-        None => cx.ui.say(&format!(
+        None => cx.ui.print_note(&format!(
             "nothing to do: cluster {} is as the plan wants it",
             wish.plan.cluster
         )),
@@ -291,8 +309,8 @@ pub async fn prepare(
 }
 
 /// Refuses a saved plan whose cluster is not what it was.
-fn undrifted(saved: &Saved, inventory: &Inventory, plan: &Plan) -> Result<(), CliError> {
-    let drift = saved.drift(plan, inventory);
+fn check_no_drift(saved: &SavedPlan, inventory: &Inventory, plan: &Plan) -> Result<(), CliError> {
+    let drift = saved.find_drift(plan, inventory);
     if drift.is_empty() {
         return Ok(());
     }
@@ -300,24 +318,24 @@ fn undrifted(saved: &Saved, inventory: &Inventory, plan: &Plan) -> Result<(), Cl
         "cluster {} has drifted since the plan was saved",
         plan.cluster
     );
-    Err(CliError::new(Kind::Mismatch, text)
-        .standing(drift)
-        .hint("nothing was changed; look at the new plan and save it again")
-        .next(format!("eksup plan {} --out FILE", saved.plan_name)))
+    Err(CliError::new(CliErrorKind::Mismatch, text)
+        .with_state(drift)
+        .with_hint("nothing was changed; look at the new plan and save it again")
+        .with_next_command(format!("eksup plan {} --out FILE", saved.plan_name)))
 }
 
 /// What is about to be done is said beside the run's own output.
-fn shown(
-    cx: &Context,
+fn render_preview(
+    cx: &CommandContext,
     route: Option<&Route>,
     found: &[Finding],
-    said: &Said,
+    said: &GateSummary,
     now: Timestamp,
 ) -> String {
-    let mut text = super::findings::text(found, cx.ui.paint);
+    let mut text = super::findings::render_text(found, cx.ui.paint);
     if let Some(route) = route {
-        text += &route::text(route, &DoneSteps::new(), cx.ui.paint);
-        let back = super::reach::promise(route, now);
+        text += &route_view::render_text(route, &DoneSteps::new(), cx.ui.paint);
+        let back = super::rollback_scope::preview_rollback(route, now);
         if !back.is_empty() {
             text += &format!("\nway back:\n  {}\n", back.join("\n  "));
         }
@@ -329,7 +347,7 @@ fn shown(
 }
 
 /// Who carries a run: machine, process and a little chance, so that a restarted container is another one.
-pub fn holder() -> String {
+pub fn make_holder_identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
         .ok()
         .map(|h| h.trim().to_owned())

@@ -5,20 +5,22 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::PlanArg;
-use super::carry::route_of;
-use super::context::{Context, Reached};
-use super::error::{CliError, Kind};
-use super::gates;
-use super::remote::InKube;
-use super::start::usage;
-use crate::journal::{Phase, Remote, RunState, Status, Stored, approval, incluster};
-use crate::k8s::runstate::Change;
-use crate::model::{Class, Timestamp};
+use super::context::{ClusterConnection, CommandContext};
+use super::dispatch::usage_error;
+use super::error::{CliError, CliErrorKind};
+use super::execute::stored_route;
+use super::kube_store::KubeRunStore;
+use super::plan_gates;
+use crate::journal::{
+    CheckpointRecord, RunPhase, RunState, RunStore, StepStatus, approval, checkpoint_store,
+};
+use crate::k8s::run_state::CheckpointChange;
+use crate::model::{ErrorClass, Timestamp};
 use crate::plan::Plan;
 use crate::route::Route;
 
 /// Somebody else may write between our read and our write; this often in a row nobody does.
-const TRIES: u32 = 10;
+const MAX_WRITE_ATTEMPTS: u32 = 10;
 
 /// Approve a step of the open run, so that the run may go on with it
 ///
@@ -38,52 +40,52 @@ pub struct ApproveArgs {
 }
 
 /// Approves.
-pub async fn run(cx: &Context, args: ApproveArgs) -> Result<(), CliError> {
-    let (arg, step) = split(args.words, args.cluster)?;
-    let (cluster, region) = cx.cluster(&arg)?;
-    let reached = cx.reach(&cluster, region.as_deref()).await?;
-    let remote = InKube(reached.kube.clone());
+pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), CliError> {
+    let (arg, step) = split_plan_and_step(args.words, args.cluster)?;
+    let (cluster, region) = cx.cluster_and_region(&arg)?;
+    let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
+    let remote = KubeRunStore(reached.kube.clone());
     let by = match args.by {
         Some(by) => by,
-        None => reached.aws.caller().await?.1,
+        None => reached.aws.get_caller_identity().await?.1,
     };
-    let plan = cx.plan(&arg).ok().map(|(_, plan)| plan);
-    for _ in 0..TRIES {
-        let stored = remote.read().await?;
-        let Some((stored, state)) = open(stored)? else {
+    let plan = cx.load_plan(&arg).ok().map(|(_, plan)| plan);
+    for _ in 0..MAX_WRITE_ATTEMPTS {
+        let stored = remote.read_checkpoint().await?;
+        let Some((stored, state)) = parse_open_run(stored)? else {
             return Err(CliError::new(
-                Kind::Mismatch,
+                CliErrorKind::Mismatch,
                 format!("cluster {cluster} has no open run to approve anything of"),
             )
-            .next(cx.again("apply", &arg)));
+            .with_next_command(cx.command_again("apply", &arg)));
         };
-        let route = route_of(&state)?;
-        let step = chosen(step.as_deref(), plan.as_ref(), &state, &route)?;
-        if let Some(why) = needless(&state, &step) {
-            cx.ui.say(&why);
+        let route = stored_route(&state)?;
+        let step = choose_step(step.as_deref(), plan.as_ref(), &state, &route)?;
+        if let Some(why) = why_needless(&state, &step) {
+            cx.ui.print_note(&why);
             return Ok(());
         }
-        match leave(&remote, stored, &state, &step, &by, reached.clock.now()).await {
+        match write_approval(&remote, stored, &state, &step, &by, reached.clock.now()).await {
             Ok(()) => {
-                cx.ui.say(&format!(
+                cx.ui.print_note(&format!(
                     "`{step}` of run {} is approved by {by}; it goes on with: {}",
                     state.run,
-                    cx.again("apply", &arg)
+                    cx.command_again("apply", &arg)
                 ));
-                return told(cx, &reached, &state, &step, &by);
+                return print_approval(cx, &reached, &state, &step, &by);
             }
-            Err(error) if error.class == Class::Conflict => {}
+            Err(error) if error.class == ErrorClass::Conflict => {}
             Err(error) => return Err(error.into()),
         }
     }
     Err(CliError::new(
-        Kind::Unexpected,
+        CliErrorKind::Unexpected,
         "the run's ConfigMap was written by others all the time; give the same command again",
     ))
 }
 
 /// The words as plan and step: one word is a plan where it looks like a file, else a step.
-fn split(
+fn split_plan_and_step(
     words: Vec<String>,
     cluster: Option<String>,
 ) -> Result<(PlanArg, Option<String>), CliError> {
@@ -100,7 +102,7 @@ fn split(
         cluster: None,
     };
     match (cluster, first, second) {
-        (Some(_), Some(_), Some(_)) => Err(usage("name the plan or --cluster, and one step")),
+        (Some(_), Some(_), Some(_)) => Err(usage_error("name the plan or --cluster, and one step")),
         (Some(cluster), step, None) => Ok((
             PlanArg {
                 plan: None,
@@ -115,16 +117,18 @@ fn split(
 }
 
 /// The checkpoint and the run in it, if that is not closed.
-fn open(stored: Option<Stored>) -> Result<Option<(Stored, RunState)>, CliError> {
+fn parse_open_run(
+    stored: Option<CheckpointRecord>,
+) -> Result<Option<(CheckpointRecord, RunState)>, CliError> {
     let Some(stored) = stored else {
         return Ok(None);
     };
-    let state = incluster::parse(&stored.text)?;
+    let state = checkpoint_store::parse_checkpoint(&stored.text)?;
     Ok((!state.is_closed()).then_some((stored, state)))
 }
 
 /// The step that was named, or the one that the run waits for.
-fn chosen(
+fn choose_step(
     named: Option<&str>,
     plan: Option<&Plan>,
     state: &RunState,
@@ -134,9 +138,9 @@ fn chosen(
         let ids: Vec<&str> = state.steps.iter().map(|s| s.id.as_str()).collect();
         format!("its steps are {}", ids.join(", "))
     };
-    if state.phase == Phase::Back {
+    if state.phase == RunPhase::Back {
         return Err(CliError::new(
-            Kind::Mismatch,
+            CliErrorKind::Mismatch,
             format!(
                 "run {} is being taken back, which needs no approval",
                 state.run
@@ -145,31 +149,33 @@ fn chosen(
     }
     let Some(named) = named else {
         let waits = match plan {
-            Some(plan) => gates::approvals(plan, route)?,
+            Some(plan) => plan_gates::steps_to_approve(plan, route)?,
             None => std::collections::BTreeSet::new(),
         };
         return state
-            .current()
+            .current_step()
             .filter(|s| {
-                s.status == Status::Pending && waits.contains(&s.id) && !state.approved(&s.id)
+                s.status == StepStatus::Pending
+                    && waits.contains(&s.id)
+                    && !state.is_approved(&s.id)
             })
             .map(|s| s.id.clone())
             .ok_or_else(|| {
-                usage(format!(
+                usage_error(format!(
                     "run {} waits for no approval; name the step to approve it in advance",
                     state.run
                 ))
-                .hint(list())
+                .with_hint(list())
             });
     };
-    if state.step(named).is_some() {
+    if state.find_step(named).is_some() {
         return Ok(named.to_owned());
     }
-    Err(usage(format!("run {} has no step `{named}`", state.run)).hint(list()))
+    Err(usage_error(format!("run {} has no step `{named}`", state.run)).with_hint(list()))
 }
 
 /// Why nothing has to be done.
-fn needless(state: &RunState, step: &str) -> Option<String> {
+fn why_needless(state: &RunState, step: &str) -> Option<String> {
     if let Some(given) = state.approvals.iter().find(|a| a.step == step) {
         return Some(format!(
             "`{step}` was approved by {} at {} already",
@@ -177,40 +183,44 @@ fn needless(state: &RunState, step: &str) -> Option<String> {
         ));
     }
     let begun = state
-        .step(step)
-        .is_some_and(|s| s.status != Status::Pending);
+        .find_step(step)
+        .is_some_and(|s| s.status != StepStatus::Pending);
     begun.then(|| format!("`{step}` has begun already"))
 }
 
-async fn leave(
-    remote: &InKube,
-    stored: Stored,
+async fn write_approval(
+    remote: &KubeRunStore,
+    stored: CheckpointRecord,
     state: &RunState,
     step: &str,
     by: &str,
     now: Timestamp,
 ) -> Result<(), crate::model::ApiError> {
-    let (key, value) = (approval::key(step), approval::value(&state.run, by, now));
-    let change = Change {
-        with: Some((&key, &value)),
-        ..Change::default()
+    let (key, value) = (
+        approval::annotation_key(step),
+        approval::annotation_value(&state.run, by, now),
+    );
+    let change = CheckpointChange {
+        set_annotation: Some((&key, &value)),
+        ..CheckpointChange::default()
     };
     let left = remote.0.change_checkpoint(&stored.version, change).await;
     left.map(drop)
 }
 
-fn told(
-    cx: &Context,
-    reached: &Reached,
+fn print_approval(
+    cx: &CommandContext,
+    reached: &ClusterConnection,
     state: &RunState,
     step: &str,
     by: &str,
 ) -> Result<(), CliError> {
-    if cx.ui.format != super::args::Format::Json {
+    if cx.ui.format != super::args::OutputFormat::Json {
         return Ok(());
     }
-    cx.ui.out_json(&crate::report::json::version())?;
-    cx.ui.out_json(&serde_json::json!({
+    cx.ui
+        .write_json_line(&crate::report::json::version_line())?;
+    cx.ui.write_json_line(&serde_json::json!({
         "type": "approved", "cluster": reached.cluster.name, "run": state.run, "step": step, "by": by,
     }))
 }
@@ -224,7 +234,7 @@ mod tests {
         cluster: Option<&str>,
     ) -> (Option<String>, Option<String>, Option<String>) {
         let all = words.iter().map(|w| (*w).to_owned()).collect();
-        let (arg, step) = split(all, cluster.map(str::to_owned)).unwrap();
+        let (arg, step) = split_plan_and_step(all, cluster.map(str::to_owned)).unwrap();
         (arg.plan.map(|p| p.display().to_string()), arg.cluster, step)
     }
 
@@ -245,6 +255,6 @@ mod tests {
             words(&["drain-x"], Some("prod")),
             (None, some("prod"), some("drain-x"))
         );
-        assert!(split(vec!["a".into(), "b".into()], Some("prod".into())).is_err());
+        assert!(split_plan_and_step(vec!["a".into(), "b".into()], Some("prod".into())).is_err());
     }
 }

@@ -10,7 +10,7 @@ use super::{
     schema, snapshot, status, twin,
 };
 
-const STYLES: Styles = Styles::styled()
+const HELP_STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold())
@@ -22,10 +22,10 @@ const STYLES: Styles = Styles::styled()
 /// surely not needed, then it goes. The run's journal lives in the cluster: whatever stops a run, the same `eksup apply`
 /// goes on with it, from any machine.
 #[derive(Debug, Parser)]
-#[command(name = "eksup", version, styles = STYLES, max_term_width = 110)]
+#[command(name = "eksup", version, styles = HELP_STYLES, max_term_width = 110)]
 pub struct Cli {
     #[command(flatten)]
-    pub global: Global,
+    pub global: GlobalArgs,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -33,7 +33,7 @@ pub struct Cli {
 /// What every subcommand takes.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Global {
+pub struct GlobalArgs {
     /// AWS region; before the plan's and the environment's
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,
@@ -51,7 +51,7 @@ pub struct Global {
     pub format: FormatArg,
     /// Colours; `auto` looks at the terminal, NO_COLOR and CI
     #[arg(long, global = true, value_enum, default_value_t)]
-    pub color: Color,
+    pub color: ColorChoice,
     /// Lines instead of progress bars
     #[arg(long, global = true)]
     pub no_progress: bool,
@@ -80,7 +80,7 @@ pub enum FormatArg {
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum OutputFormat {
     Text,
     Json,
     Markdown,
@@ -88,11 +88,11 @@ pub enum Format {
 
 impl FormatArg {
     /// The general form; `None` for one that only `policy` has.
-    pub fn general(self) -> Option<Format> {
+    pub fn general_format(self) -> Option<OutputFormat> {
         match self {
-            Self::Text => Some(Format::Text),
-            Self::Json => Some(Format::Json),
-            Self::Markdown => Some(Format::Markdown),
+            Self::Text => Some(OutputFormat::Text),
+            Self::Json => Some(OutputFormat::Json),
+            Self::Markdown => Some(OutputFormat::Markdown),
             Self::Terraform | Self::Rbac => None,
         }
     }
@@ -100,7 +100,7 @@ impl FormatArg {
 
 /// Whether there is colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Color {
+pub enum ColorChoice {
     #[default]
     Auto,
     Always,

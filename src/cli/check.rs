@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{Format, PlanArg};
-use super::context::Context;
+use super::args::{OutputFormat, PlanArg};
+use super::context::CommandContext;
+use super::dispatch::run_with_network;
 use super::error::CliError;
-use super::findings::{self, blocking, not_ready};
-use super::start::online;
-use super::{offline, permissions, route};
+use super::findings::{self, count_blockers, not_ready_error};
+use super::{offline, permissions, route_view};
 use crate::plan::Plan;
 use crate::ready::Finding;
 
@@ -24,41 +24,51 @@ pub struct CheckArgs {
 }
 
 /// Shows what stands in the way.
-pub fn run(cx: &Context, args: CheckArgs) -> Result<(), CliError> {
-    let (_, plan) = cx.plan(&args.plan)?;
+pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), CliError> {
+    let (_, plan) = cx.load_plan(&args.plan)?;
     let found = match &args.snapshot {
-        Some(path) => route::survey(&plan, &offline::read(path, &plan)?).1,
-        None => online(survey_live(cx, &plan))?,
+        Some(path) => route_view::build_and_judge(&plan, &offline::read_inventory(path, &plan)?).1,
+        None => run_with_network(survey_live(cx, &plan))?,
     };
     match cx.ui.format {
-        Format::Text => cx.ui.out(&findings::text(&found, cx.ui.out_paint))?,
-        Format::Markdown => cx.ui.out(&findings::markdown(&found))?,
-        Format::Json => {
-            cx.ui.out_json(&crate::report::json::version())?;
-            let (findings, blocking) = (findings::json(&found), blocking(&found));
+        OutputFormat::Text => cx
+            .ui
+            .write_result(&findings::render_text(&found, cx.ui.out_paint))?,
+        OutputFormat::Markdown => cx.ui.write_result(&findings::render_markdown(&found))?,
+        OutputFormat::Json => {
+            cx.ui
+                .write_json_line(&crate::report::json::version_line())?;
+            let (findings, blocking) = (findings::render_json(&found), count_blockers(&found));
             let line =
                 serde_json::json!({"type": "findings", "findings": findings, "blocking": blocking});
-            cx.ui.out_json(&line)?;
+            cx.ui.write_json_line(&line)?;
         }
     }
-    if blocking(&found) > 0 {
-        return Err(not_ready(
+    if count_blockers(&found) > 0 {
+        return Err(not_ready_error(
             &plan.cluster,
             &found,
-            &offline::again(cx.again("check", &args.plan), args.snapshot.as_ref()),
+            &offline::with_snapshot_flag(
+                cx.command_again("check", &args.plan),
+                args.snapshot.as_ref(),
+            ),
         ));
     }
-    cx.ui.say(&format!(
+    cx.ui.print_note(&format!(
         "cluster {} is ready for {}",
         plan.cluster, plan.to
     ));
     Ok(())
 }
 
-async fn survey_live(cx: &Context, plan: &Plan) -> Result<Vec<Finding>, CliError> {
-    let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
+async fn survey_live(cx: &CommandContext, plan: &Plan) -> Result<Vec<Finding>, CliError> {
+    let reached = cx
+        .connect_cluster(&plan.cluster, plan.region.as_deref())
+        .await?;
     let inventory = reached.read_for_upgrade(plan, &cx.ui).await?;
-    let (route, mut found) = route::survey(plan, &inventory);
-    found.extend(permissions::missing(&reached, plan, route.as_ref(), &inventory).await?);
+    let (route, mut found) = route_view::build_and_judge(plan, &inventory);
+    found.extend(
+        permissions::find_missing_permissions(&reached, plan, route.as_ref(), &inventory).await?,
+    );
     Ok(found)
 }

@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use super::args::Cli;
-use super::context::Context;
+use super::context::CommandContext;
 use super::error::CliError;
 
 /// Print the completion script of a shell
@@ -16,8 +16,8 @@ pub struct CompletionsArgs {
 }
 
 /// Prints the script.
-pub fn run(cx: &Context, args: CompletionsArgs) -> Result<(), CliError> {
+pub fn print_completions(cx: &CommandContext, args: CompletionsArgs) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "eksup", &mut script);
-    cx.ui.out(&String::from_utf8_lossy(&script))
+    cx.ui.write_result(&String::from_utf8_lossy(&script))
 }

@@ -9,43 +9,44 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::args::{Global, PlanArg};
-use super::error::{CliError, Kind};
-use super::start::usage;
+use super::args::{GlobalArgs, PlanArg};
+use super::dispatch::usage_error;
+use super::error::{CliError, CliErrorKind};
 use super::ui::Ui;
-use crate::aws::Aws;
-use crate::inventory::connect::{Way, connect};
+use crate::aws::AwsApi;
+use crate::inventory::connect::{ApiServerAccess, connect_cluster};
 use crate::inventory::{self, refresh_insights};
-use crate::k8s::Kube;
+use crate::k8s::KubeApi;
 use crate::model::inventory::Unread;
-use crate::model::{ApiError, Class, Clock, Inventory, Minor, eks};
+use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, eks};
 use crate::plan::{self, Plan};
 use crate::{ready, route};
 
 /// What a command has at hand.
 #[derive(Clone, Debug)]
-pub struct Context {
-    pub global: Global,
+pub struct CommandContext {
+    pub global: GlobalArgs,
     pub ui: Ui,
 }
 
 /// A way to one cluster: the real one, or the twin's.
 #[derive(Clone)]
-pub struct Reached {
-    pub aws: Aws,
-    pub kube: Kube,
+pub struct ClusterConnection {
+    pub aws: AwsApi,
+    pub kube: KubeApi,
     pub cluster: eks::Cluster,
     pub clock: Clock,
     /// What could not be read when the snapshot was taken that a twin is made of; of the real cluster nothing.
     pub unread: Vec<Unread>,
 }
 
-impl Reached {
+impl ClusterConnection {
     /// One reading of the cluster.
-    pub async fn read(&self, to: Option<Minor>) -> Result<Inventory, CliError> {
+    pub async fn read_inventory(&self, to: Option<Minor>) -> Result<Inventory, CliError> {
         let name = self.cluster.name.as_str();
-        let read = || crate::inventory::read(&self.aws, &self.kube, name, to, &self.clock);
-        let mut inventory = patiently(read).await?;
+        let read =
+            || crate::inventory::read_inventory(&self.aws, &self.kube, name, to, &self.clock);
+        let mut inventory = retry_throttled(read).await?;
         // The twin answers for it, and is no witness: it is as unknown as it was then.
         inventory.unread.extend(self.unread.clone());
         Ok(inventory)
@@ -53,16 +54,16 @@ impl Reached {
 
     /// One reading of the cluster, with what only the plan says that it must be read.
     pub async fn read_for_plan(&self, plan: &Plan) -> Result<Inventory, CliError> {
-        let inventory = self.read(Some(plan.to)).await?;
+        let inventory = self.read_inventory(Some(plan.to)).await?;
         let read = || inventory::read_for_plan(&self.aws, plan, inventory.clone());
-        let inventory = patiently(read).await?;
+        let inventory = retry_throttled(read).await?;
         // Which versions an add-on goes through, only the route says.
-        let versions = match route::build(plan, &inventory) {
+        let versions = match route::build_route(plan, &inventory) {
             Ok(route) => ready::configured_versions(&route, &inventory),
             Err(_) => return Ok(inventory),
         };
-        let read = || inventory::read_schemas(&self.aws, &versions, inventory.clone());
-        Ok(patiently(read).await?)
+        let read = || inventory::read_addon_schemas(&self.aws, &versions, inventory.clone());
+        Ok(retry_throttled(read).await?)
     }
 
     /// One reading for an upgrade by `plan` that is about to be judged: where the control plane has a hop ahead, EKS is
@@ -70,9 +71,9 @@ impl Reached {
     pub async fn read_for_upgrade(&self, plan: &Plan, ui: &Ui) -> Result<Inventory, CliError> {
         let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
         if self.cluster.version < plan.to && self.cluster.status == "ACTIVE" {
-            let say = |text: &str| ui.say(text);
+            let say = |text: &str| ui.print_note(text);
             let ask = || refresh_insights(&self.aws, &self.cluster.name, &say);
-            refresh = patiently(ask).await?;
+            refresh = retry_throttled(ask).await?;
         }
         Ok(Inventory {
             insights_refresh: refresh,
@@ -81,16 +82,16 @@ impl Reached {
     }
 }
 
-impl Context {
+impl CommandContext {
     /// Puts flags and ways of saying things together.
-    pub fn new(global: Global, ui: Ui) -> Self {
+    pub fn new(global: GlobalArgs, ui: Ui) -> Self {
         Self { global, ui }
     }
 
     /// Loads the plan that was named, and says which file it was.
-    pub fn plan(&self, arg: &PlanArg) -> Result<(PathBuf, Plan), CliError> {
+    pub fn load_plan(&self, arg: &PlanArg) -> Result<(PathBuf, Plan), CliError> {
         let path = self.plan_path(arg)?;
-        let plan = plan::load(&path)?;
+        let plan = plan::load_plan(&path)?;
         Ok((path, plan))
     }
 
@@ -99,38 +100,49 @@ impl Context {
         match (&arg.plan, &arg.cluster) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(name)) => {
-                let path = by_name(name);
+                let path = plan_path_by_name(name);
                 if path.exists() {
                     return Ok(path);
                 }
                 Err(CliError::new(
-                    Kind::PlanInvalid,
+                    CliErrorKind::PlanInvalid,
                     format!("there is no plan `{}`", path.display()),
                 )
-                .next(format!("eksup init --cluster {name}")))
+                .with_next_command(format!("eksup init --cluster {name}")))
             }
-            (None, None) => only_plan(),
+            (None, None) => find_only_plan(),
         }
     }
 
     /// The cluster's name and its region, from a plan or by name alone.
-    pub fn cluster(&self, arg: &PlanArg) -> Result<(String, Option<String>), CliError> {
+    pub fn cluster_and_region(&self, arg: &PlanArg) -> Result<(String, Option<String>), CliError> {
         match &arg.cluster {
-            Some(name) if !by_name(name).exists() => Ok((name.clone(), None)),
-            Some(_) | None => self.plan(arg).map(|(_, plan)| (plan.cluster, plan.region)),
+            Some(name) if !plan_path_by_name(name).exists() => Ok((name.clone(), None)),
+            Some(_) | None => self
+                .load_plan(arg)
+                .map(|(_, plan)| (plan.cluster, plan.region)),
         }
     }
 
     /// Reaches the real cluster.
-    pub async fn reach(&self, cluster: &str, region: Option<&str>) -> Result<Reached, CliError> {
+    pub async fn connect_cluster(
+        &self,
+        cluster: &str,
+        region: Option<&str>,
+    ) -> Result<ClusterConnection, CliError> {
         let clock = Clock::system();
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();
-        let (config, chain) = crate::clients::aws::production(profile, region, &clock).await?;
-        let (aws, way) = (Aws::of_machine(&config, chain), self.way());
-        let say = |text: String| self.ui.say(&text);
-        let (cluster, kube) = patiently(|| connect(&aws, cluster, &way, &clock, &say)).await?;
-        Ok(Reached {
+        let (config, chain) =
+            crate::clients::sdk_config::load_machine_config(profile, region, &clock).await?;
+        let (aws, way) = (
+            AwsApi::with_machine_credentials(&config, chain),
+            self.kube_way(),
+        );
+        let say = |text: String| self.ui.print_note(&text);
+        let (cluster, kube) =
+            retry_throttled(|| connect_cluster(&aws, cluster, &way, &clock, &say)).await?;
+        Ok(ClusterConnection {
             aws,
             kube,
             cluster,
@@ -139,16 +151,16 @@ impl Context {
         })
     }
 
-    fn way(&self) -> Way {
-        let Global {
+    fn kube_way(&self) -> ApiServerAccess {
+        let GlobalArgs {
             kubeconfig: path,
             context,
             ..
         } = &self.global;
         if path.is_none() && context.is_none() {
-            return Way::Eks;
+            return ApiServerAccess::Eks;
         }
-        Way::Kubeconfig {
+        ApiServerAccess::Kubeconfig {
             path: path.clone(),
             context: context.clone(),
         }
@@ -158,7 +170,7 @@ impl Context {
     pub fn log_to_file(&self) -> Result<(), CliError> {
         let level = match self.global.verbose {
             0 => {
-                silent();
+                disable_logging();
                 return Ok(());
             }
             1 => LevelFilter::INFO,
@@ -171,7 +183,8 @@ impl Context {
                 .create(true)
                 .open(&path)
         });
-        let file = open.map_err(|e| usage(format!("cannot log to {}: {e}", path.display())))?;
+        let file =
+            open.map_err(|e| usage_error(format!("cannot log to {}: {e}", path.display())))?;
         let lines = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_target(false)
@@ -180,19 +193,19 @@ impl Context {
             .with(Targets::new().with_target("eksup", level))
             .with(lines)
             .init();
-        self.ui.say(&format!("log: {}", path.display()));
+        self.ui.print_note(&format!("log: {}", path.display()));
         Ok(())
     }
 
     /// The command as it would be given again, with its plan and the global flags that matter.
-    pub fn again(&self, command: &str, arg: &PlanArg) -> String {
+    pub fn command_again(&self, command: &str, arg: &PlanArg) -> String {
         let mut words = vec!["eksup".to_owned(), command.to_owned()];
         match (&arg.plan, &arg.cluster) {
             (Some(path), _) => words.push(path.display().to_string()),
             (None, Some(name)) => words.extend(["--cluster".to_owned(), name.clone()]),
             (None, None) => {}
         }
-        let Global {
+        let GlobalArgs {
             region,
             profile,
             kubeconfig,
@@ -217,21 +230,23 @@ impl Context {
 
 /// Says once and for all that nobody logs, unless somebody does. Until either is said, each call of the SDK draws an id for
 /// its log from the chance that a seed decides, and a rehearsal would go another way with a log than without.
-pub fn silent() {
+pub fn disable_logging() {
     // It fails where somebody logs.
     let _ = tracing::subscriber::set_global_default(NoSubscriber::default());
 }
 
 /// Tries again what is throttled, for about a minute: others may be using up the account's rate. Whatever else fails
 /// is told at once, as nothing has begun.
-pub async fn patiently<T, F>(mut call: impl FnMut() -> F) -> Result<T, ApiError>
+pub async fn retry_throttled<T, F>(mut call: impl FnMut() -> F) -> Result<T, ApiError>
 where
     F: Future<Output = Result<T, ApiError>>,
 {
     let mut wait = Duration::from_secs(2);
     loop {
         match call().await {
-            Err(error) if error.class == Class::Throttled && wait <= Duration::from_secs(32) => {
+            Err(error)
+                if error.class == ErrorClass::Throttled && wait <= Duration::from_secs(32) =>
+            {
                 tokio::time::sleep(error.retry_after.unwrap_or(wait)).await;
                 wait *= 2;
             }
@@ -241,11 +256,11 @@ where
 }
 
 /// Where the plan of a cluster is kept.
-pub fn by_name(name: &str) -> PathBuf {
+pub fn plan_path_by_name(name: &str) -> PathBuf {
     Path::new("plans").join(format!("{name}.yaml"))
 }
 
-fn only_plan() -> Result<PathBuf, CliError> {
+fn find_only_plan() -> Result<PathBuf, CliError> {
     let mut found: Vec<PathBuf> = std::fs::read_dir("plans")
         .into_iter()
         .flatten()
@@ -255,12 +270,12 @@ fn only_plan() -> Result<PathBuf, CliError> {
     found.sort();
     match found.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(usage("name a plan, or a cluster with --cluster")
-            .hint("there is no plan in `plans/` of the working directory")
-            .next("eksup init --cluster NAME")),
+        [] => Err(usage_error("name a plan, or a cluster with --cluster")
+            .with_hint("there is no plan in `plans/` of the working directory")
+            .with_next_command("eksup init --cluster NAME")),
         many => {
             let names: Vec<_> = many.iter().map(|p| p.display().to_string()).collect();
-            Err(usage(format!(
+            Err(usage_error(format!(
                 "name one of the plans: {}",
                 names.join(", ")
             )))

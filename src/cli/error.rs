@@ -2,19 +2,19 @@
 
 use std::fmt::Write as _;
 
-use crate::clients::error::is_of_credentials;
-use crate::clients::identity;
+use crate::clients::aws_error::is_credentials_error;
+use crate::clients::cluster_identity;
 use crate::engine::EngineError;
 use crate::inventory::snapshot::SnapshotError;
-use crate::journal::lock::DURATION;
-use crate::journal::{JournalError, LockError};
-use crate::model::{ApiError, Class};
+use crate::journal::lease::LEASE_DURATION;
+use crate::journal::{JournalError, LeaseError};
+use crate::model::{ApiError, ErrorClass};
 use crate::plan::PlanErrors;
-use crate::report::Paint;
+use crate::report::Painter;
 
 /// What kind of end it is. `docs/exit-codes.md` tells people and pipelines the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CliErrorKind {
     /// Something nobody foresaw.
     Unexpected,
     /// The command line is wrong.
@@ -39,9 +39,9 @@ pub enum Kind {
     Expired,
 }
 
-impl Kind {
+impl CliErrorKind {
     /// The exit code.
-    pub const fn code(self) -> u8 {
+    pub const fn exit_code(self) -> u8 {
         match self {
             Self::Unexpected => 1,
             Self::Usage => 2,
@@ -78,7 +78,7 @@ impl Kind {
 /// Why a command does not end with 0.
 #[derive(Debug)]
 pub struct CliError {
-    pub kind: Kind,
+    pub kind: CliErrorKind,
     /// What happened, to which object.
     pub message: String,
     /// Where traffic and nodes are.
@@ -94,7 +94,7 @@ pub struct CliError {
 
 impl CliError {
     /// An error of a kind.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub fn new(kind: CliErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         let (state, hints) = (Vec::new(), Vec::new());
         Self {
@@ -109,19 +109,19 @@ impl CliError {
     }
 
     /// Adds a hint.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
     /// Names the next command.
-    pub fn next(mut self, command: impl Into<String>) -> Self {
+    pub fn with_next_command(mut self, command: impl Into<String>) -> Self {
         self.next = Some(command.into());
         self
     }
 
     /// Says where traffic and nodes are, unless that is said already.
-    pub fn standing(mut self, state: Vec<String>) -> Self {
+    pub fn with_state(mut self, state: Vec<String>) -> Self {
         if self.state.is_empty() {
             self.state = state;
         }
@@ -129,13 +129,13 @@ impl CliError {
     }
 
     /// Names the next command, unless there is one.
-    pub fn or_next(mut self, command: &str) -> Self {
+    pub fn or_next_command(mut self, command: &str) -> Self {
         self.next.get_or_insert_with(|| command.to_owned());
         self
     }
 
     /// The error for people.
-    pub fn text(&self, paint: Paint, width: usize) -> String {
+    pub fn render_text(&self, paint: Painter, width: usize) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
         if let Some(plan) = &self.plan {
@@ -146,22 +146,22 @@ impl CliError {
             };
             let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(width);
             for problem in &plan.problems {
-                let report = Located { problem, plan };
+                let report = LocatedProblem { problem, plan };
                 let _ = handler.render_report(&mut out, &report);
             }
         }
         let head = match self.kind {
-            Kind::Paused => paint.yellow("paused"),
-            Kind::ChangesPending => paint.yellow("changes pending"),
-            Kind::RolledBack => paint.yellow("rolled back"),
-            Kind::Unexpected
-            | Kind::Usage
-            | Kind::PlanInvalid
-            | Kind::NotReady
-            | Kind::Stuck
-            | Kind::Locked
-            | Kind::Mismatch
-            | Kind::Expired => paint.red("error"),
+            CliErrorKind::Paused => paint.yellow("paused"),
+            CliErrorKind::ChangesPending => paint.yellow("changes pending"),
+            CliErrorKind::RolledBack => paint.yellow("rolled back"),
+            CliErrorKind::Unexpected
+            | CliErrorKind::Usage
+            | CliErrorKind::PlanInvalid
+            | CliErrorKind::NotReady
+            | CliErrorKind::Stuck
+            | CliErrorKind::Locked
+            | CliErrorKind::Mismatch
+            | CliErrorKind::Expired => paint.red("error"),
         };
         let _ = writeln!(out, "{head}: {}", self.message);
         for line in &self.state {
@@ -177,7 +177,7 @@ impl CliError {
     }
 
     /// The error for machines: the last line of a stream.
-    pub fn json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> serde_json::Value {
         let problems = self.plan.iter().flat_map(|p| &p.problems).map(|p| {
             serde_json::json!({
                 "code": p.code, "line": p.at.line, "column": p.at.column,
@@ -187,7 +187,7 @@ impl CliError {
         serde_json::json!({
             "type": "error",
             "kind": self.kind.as_str(),
-            "exitCode": self.kind.code(),
+            "exitCode": self.kind.exit_code(),
             "message": self.message,
             "state": self.state,
             "hints": self.hints,
@@ -199,20 +199,20 @@ impl CliError {
 
 /// One problem together with the text it points at.
 #[derive(Debug)]
-struct Located<'a> {
-    problem: &'a crate::plan::Problem,
+struct LocatedProblem<'a> {
+    problem: &'a crate::plan::PlanProblem,
     plan: &'a PlanErrors,
 }
 
-impl std::fmt::Display for Located<'_> {
+impl std::fmt::Display for LocatedProblem<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.problem.message)
     }
 }
 
-impl std::error::Error for Located<'_> {}
+impl std::error::Error for LocatedProblem<'_> {}
 
-impl miette::Diagnostic for Located<'_> {
+impl miette::Diagnostic for LocatedProblem<'_> {
     fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
         self.problem.code()
     }
@@ -232,8 +232,8 @@ impl miette::Diagnostic for Located<'_> {
 
 impl From<PlanErrors> for CliError {
     fn from(errors: PlanErrors) -> Self {
-        let mut error = Self::new(Kind::PlanInvalid, errors.to_string())
-            .hint("nothing was read from or written to the cluster");
+        let mut error = Self::new(CliErrorKind::PlanInvalid, errors.to_string())
+            .with_hint("nothing was read from or written to the cluster");
         error.plan = Some(Box::new(errors));
         error
     }
@@ -243,22 +243,22 @@ impl From<ApiError> for CliError {
     fn from(error: ApiError) -> Self {
         let text = error.to_string();
         match error.class {
-            Class::Expired => Self::new(Kind::Expired, text)
-                .hint("sign in again (such as `aws sso login`), then give the same command"),
-            Class::Denied if is_of_credentials(&error) => Self::new(Kind::NotReady, text).hint(
+            ErrorClass::Expired => Self::new(CliErrorKind::Expired, text)
+                .with_hint("sign in again (such as `aws sso login`), then give the same command"),
+            ErrorClass::Denied if is_credentials_error(&error) => Self::new(CliErrorKind::NotReady, text).with_hint(
                 "nothing was asked of AWS: give this machine credentials, then give the same command again",
             ),
-            Class::Denied => Self::new(Kind::NotReady, text).hint(format!(
+            ErrorClass::Denied => Self::new(CliErrorKind::NotReady, text).with_hint(format!(
                 "allow `{}`; `eksup policy` prints all that is needed",
                 error.op
             )),
-            Class::Throttled | Class::Transient => {
-                Self::new(Kind::Unexpected, text).hint("this may pass: give the same command again")
+            ErrorClass::Throttled | ErrorClass::Transient => {
+                Self::new(CliErrorKind::Unexpected, text).with_hint("this may pass: give the same command again")
             }
-            Class::Absent if error.op == "eks:DescribeCluster" => Self::new(Kind::Mismatch, text),
-            Class::Invalid if error.op == identity::PROOF => Self::new(Kind::Mismatch, text),
-            Class::Absent | Class::Conflict | Class::Blocked | Class::Invalid => {
-                Self::new(Kind::Unexpected, text)
+            ErrorClass::Absent if error.op == "eks:DescribeCluster" => Self::new(CliErrorKind::Mismatch, text),
+            ErrorClass::Invalid if error.op == cluster_identity::IDENTITY_PROOF_OPERATION => Self::new(CliErrorKind::Mismatch, text),
+            ErrorClass::Absent | ErrorClass::Conflict | ErrorClass::Blocked | ErrorClass::Invalid => {
+                Self::new(CliErrorKind::Unexpected, text)
             }
         }
     }
@@ -266,20 +266,20 @@ impl From<ApiError> for CliError {
 
 impl From<SnapshotError> for CliError {
     fn from(error: SnapshotError) -> Self {
-        Self::new(Kind::Usage, error.to_string())
+        Self::new(CliErrorKind::Usage, error.to_string())
     }
 }
 
-impl From<LockError> for CliError {
-    fn from(error: LockError) -> Self {
+impl From<LeaseError> for CliError {
+    fn from(error: LeaseError) -> Self {
         match error {
-            LockError::Api(error) => error.into(),
-            LockError::Busy { .. } => Self::new(Kind::Locked, error.to_string()).hint(format!(
+            LeaseError::Api(error) => error.into(),
+            LeaseError::Busy { .. } => Self::new(CliErrorKind::Locked, error.to_string()).with_hint(format!(
                 "wait for it to end, or stop it where it runs; a dead one is followed after {} s",
-                DURATION.as_secs()
+                LEASE_DURATION.as_secs()
             )),
-            LockError::Lost { .. } => Self::new(Kind::Locked, error.to_string())
-                .hint("the other process carries the run now; nothing more was done here"),
+            LeaseError::Lost { .. } => Self::new(CliErrorKind::Locked, error.to_string())
+                .with_hint("the other process carries the run now; nothing more was done here"),
         }
     }
 }
@@ -288,22 +288,22 @@ impl From<JournalError> for CliError {
     fn from(error: JournalError) -> Self {
         let text = error.to_string();
         match error {
-            JournalError::NewerFormat { .. } => Self::new(Kind::Mismatch, text)
-                .hint("go on with the eksup that began the run, or a newer one"),
-            JournalError::Unreadable(_) => Self::new(Kind::Mismatch, text).hint(format!(
+            JournalError::NewerFormat { .. } => Self::new(CliErrorKind::Mismatch, text)
+                .with_hint("go on with the eksup that began the run, or a newer one"),
+            JournalError::Unreadable(_) => Self::new(CliErrorKind::Mismatch, text).with_hint(format!(
                 "look at it with `kubectl -n {} get configmap {} -o yaml`; somebody else has written it",
                 crate::model::marks::RUN_NAMESPACE,
                 crate::model::marks::RUN_NAME
             )),
-            JournalError::FenceLost => Self::new(Kind::Locked, text)
-                .hint("the other process carries the run now; nothing more was done here"),
-            JournalError::Remote(error) => error.into(),
-            JournalError::Away { .. } => Self::new(Kind::Paused, text)
-                .hint("nothing is done that cannot be written down; give the same command when it is back"),
-            JournalError::Illegal { .. }
-            | JournalError::Line { .. }
+            JournalError::FenceLost => Self::new(CliErrorKind::Locked, text)
+                .with_hint("the other process carries the run now; nothing more was done here"),
+            JournalError::StoreCall(error) => error.into(),
+            JournalError::StoreUnavailable { .. } => Self::new(CliErrorKind::Paused, text)
+                .with_hint("nothing is done that cannot be written down; give the same command when it is back"),
+            JournalError::IllegalRecord { .. }
+            | JournalError::BadLine { .. }
             | JournalError::Io { .. }
-            | JournalError::TooLarge { .. } => Self::new(Kind::Unexpected, text),
+            | JournalError::TooLarge { .. } => Self::new(CliErrorKind::Unexpected, text),
         }
     }
 }
@@ -312,12 +312,14 @@ impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Journal(error) => error.into(),
-            EngineError::Lock(error) => error.into(),
-            EngineError::Stopped => Self::new(Kind::Paused, error.to_string())
-                .hint("the next process looks at the world first, and goes on from what it sees"),
-            EngineError::NoRun => Self::new(Kind::Unexpected, error.to_string()),
-            EngineError::UnknownStep(_) => Self::new(Kind::Mismatch, error.to_string())
-                .hint("go on with the eksup that began the run, or a newer one"),
+            EngineError::Lease(error) => error.into(),
+            EngineError::StoppedUnrecorded => Self::new(CliErrorKind::Paused, error.to_string())
+                .with_hint(
+                    "the next process looks at the world first, and goes on from what it sees",
+                ),
+            EngineError::NoOpenRun => Self::new(CliErrorKind::Unexpected, error.to_string()),
+            EngineError::UnknownStep(_) => Self::new(CliErrorKind::Mismatch, error.to_string())
+                .with_hint("go on with the eksup that began the run, or a newer one"),
         }
     }
 }

@@ -22,13 +22,13 @@ impl<'a> FindingGroup<'a> {
     }
 
     /// All of its objects, separated by commas.
-    pub fn subjects(&self) -> String {
+    pub fn join_subjects(&self) -> String {
         let subjects: Vec<&str> = self.members.iter().map(|f| f.subject.as_str()).collect();
         subjects.join(", ")
     }
 
     /// What is said, with each object before its part where it differs.
-    pub fn detail(&self) -> String {
+    pub fn full_detail(&self) -> String {
         if let Some(detail) = self.shared_detail() {
             return detail.to_owned();
         }
@@ -40,8 +40,8 @@ impl<'a> FindingGroup<'a> {
     }
 
     /// How many objects it is about, in words, where there is more than one.
-    pub fn count(&self) -> Option<String> {
-        let kinds = self.members.iter().map(|f| kind(&f.subject));
+    pub fn describe_count(&self) -> Option<String> {
+        let kinds = self.members.iter().map(|f| subject_kind(&f.subject));
         let mut kinds: Vec<&str> = kinds.collect();
         kinds.sort_unstable();
         kinds.dedup();
@@ -58,7 +58,7 @@ impl<'a> FindingGroup<'a> {
 }
 
 /// The word that a subject begins with.
-fn kind(subject: &str) -> &str {
+fn subject_kind(subject: &str) -> &str {
     subject.split(' ').next().unwrap_or_default()
 }
 
@@ -114,7 +114,7 @@ mod tests {
         let groups = group_findings(&found);
         let told: Vec<(&str, Option<String>, String)> = groups
             .iter()
-            .map(|g| (g.code, g.count(), g.detail()))
+            .map(|g| (g.code, g.describe_count(), g.full_detail()))
             .collect();
         let two = Some("2 workloads".to_owned());
         let each = "Deployment a/b: loses x; StatefulSet a/c: loses y".to_owned();
@@ -126,6 +126,6 @@ mod tests {
                 ("EKSUP-P012", two, "down".to_owned()),
             ]
         );
-        assert_eq!(groups[2].subjects(), "Deployment a/b, StatefulSet a/c");
+        assert_eq!(groups[2].join_subjects(), "Deployment a/b, StatefulSet a/c");
     }
 }

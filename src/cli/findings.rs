@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::error::{CliError, Kind};
+use super::error::{CliError, CliErrorKind};
 use super::finding_groups::group_findings;
 use crate::ready::{Code, Finding, Severity};
-use crate::report::Paint;
-use crate::report::markdown::cell;
+use crate::report::Painter;
+use crate::report::markdown::escape_cell;
 
-fn word(severity: Severity) -> &'static str {
+fn severity_word(severity: Severity) -> &'static str {
     match severity {
         Severity::Blocker => "blocker",
         Severity::Warning => "warning",
@@ -17,14 +17,14 @@ fn word(severity: Severity) -> &'static str {
 }
 
 /// How many block, told as they are: once for all objects with the same way out.
-pub fn blocking(found: &[Finding]) -> usize {
+pub fn count_blockers(found: &[Finding]) -> usize {
     let groups = group_findings(found);
     let blockers = groups.iter().filter(|g| g.severity == Severity::Blocker);
     blockers.count()
 }
 
 /// The findings for people, the heaviest first.
-pub fn text(found: &[Finding], paint: Paint) -> String {
+pub fn render_text(found: &[Finding], paint: Painter) -> String {
     let mut out = String::new();
     for group in group_findings(found) {
         let weight = match group.severity {
@@ -33,13 +33,13 @@ pub fn text(found: &[Finding], paint: Paint) -> String {
             Severity::Info => paint.dim("note "),
         };
         // Writing to a String cannot fail.
-        let _ = match (group.count(), group.shared_detail()) {
+        let _ = match (group.describe_count(), group.shared_detail()) {
             (None, _) => writeln!(
                 out,
                 "{weight} {} {}: {}",
                 group.code,
-                paint.bold(&group.subjects()),
-                group.detail()
+                paint.bold(&group.join_subjects()),
+                group.full_detail()
             ),
             (Some(count), Some(detail)) => {
                 let heading = writeln!(
@@ -48,10 +48,10 @@ pub fn text(found: &[Finding], paint: Paint) -> String {
                     group.code,
                     paint.bold(&count)
                 );
-                heading.and_then(|()| write!(out, "{}", wrap(&group.subjects())))
+                heading.and_then(|()| write!(out, "{}", wrap_list(&group.join_subjects())))
             }
             (Some(count), None) => {
-                let title = Code::find(group.code).map_or("", Code::title);
+                let title = Code::parse_code(group.code).map_or("", Code::title);
                 let heading = writeln!(
                     out,
                     "{weight} {} {}: {title}",
@@ -75,7 +75,7 @@ pub fn text(found: &[Finding], paint: Paint) -> String {
 const LIST_WIDTH: usize = 112;
 
 /// A list of objects in lines of a readable length.
-fn wrap(list: &str) -> String {
+fn wrap_list(list: &str) -> String {
     let mut out = String::new();
     let mut line = String::new();
     for part in list.split_inclusive(", ") {
@@ -90,7 +90,7 @@ fn wrap(list: &str) -> String {
 }
 
 /// The findings as a Markdown table.
-pub fn markdown(found: &[Finding]) -> String {
+pub fn render_markdown(found: &[Finding]) -> String {
     if found.is_empty() {
         return "No findings.\n".to_owned();
     }
@@ -100,18 +100,18 @@ pub fn markdown(found: &[Finding]) -> String {
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} |",
-            word(group.severity),
+            severity_word(group.severity),
             group.code,
-            cell(&group.subjects()),
-            cell(&group.detail()),
-            cell(group.fix)
+            escape_cell(&group.join_subjects()),
+            escape_cell(&group.full_detail()),
+            escape_cell(group.fix)
         );
     }
     out
 }
 
 /// The findings for machines: `object` and `detail` for all, `objects` one by one.
-pub fn json(found: &[Finding]) -> serde_json::Value {
+pub fn render_json(found: &[Finding]) -> serde_json::Value {
     let groups = group_findings(found);
     let groups = groups.iter().map(|group| {
         let objects: Vec<serde_json::Value> = group
@@ -120,15 +120,15 @@ pub fn json(found: &[Finding]) -> serde_json::Value {
             .map(|f| serde_json::json!({"object": f.subject, "detail": f.detail}))
             .collect();
         serde_json::json!({
-            "severity": word(group.severity), "code": group.code, "object": group.subjects(),
-            "detail": group.detail(), "fix": group.fix, "objects": objects,
+            "severity": severity_word(group.severity), "code": group.code, "object": group.join_subjects(),
+            "detail": group.full_detail(), "fix": group.fix, "objects": objects,
         })
     });
     groups.collect()
 }
 
 /// The end of a command that blocking findings stop.
-pub fn not_ready(cluster: &str, found: &[Finding], next: &str) -> CliError {
+pub fn not_ready_error(cluster: &str, found: &[Finding], next: &str) -> CliError {
     let groups = group_findings(found);
     let blocks: Vec<_> = groups
         .iter()
@@ -136,20 +136,26 @@ pub fn not_ready(cluster: &str, found: &[Finding], next: &str) -> CliError {
         .collect();
     let first = blocks
         .first()
-        .map(|g| format!("{} {}", g.code, g.count().unwrap_or_else(|| g.subjects())))
+        .map(|g| {
+            format!(
+                "{} {}",
+                g.code,
+                g.describe_count().unwrap_or_else(|| g.join_subjects())
+            )
+        })
         .unwrap_or_default();
     let more = match blocks.len() {
         0 | 1 => String::new(),
         n => format!(" and {} more", n - 1),
     };
     CliError::new(
-        Kind::NotReady,
+        CliErrorKind::NotReady,
         format!("cluster {cluster} is not ready: {first}{more}"),
     )
-    .standing(vec![
+    .with_state(vec![
         "nothing was changed: traffic and nodes are as they were".to_owned(),
     ])
-    .next(next)
+    .with_next_command(next)
 }
 
 #[cfg(test)]
@@ -184,15 +190,15 @@ warn  EKSUP-P012 2 workloads: down for a moment
         Deployment a/b, StatefulSet a/c
       way out: fix EKSUP-P012
 ";
-        assert_eq!(text(&found(), Paint::default()), expected);
-        assert_eq!(blocking(&found()), 2);
+        assert_eq!(render_text(&found(), Painter::default()), expected);
+        assert_eq!(count_blockers(&found()), 2);
         // A heading, a rule, and a row for each.
-        assert_eq!(markdown(&found()).lines().count(), 2 + 3);
+        assert_eq!(render_markdown(&found()).lines().count(), 2 + 3);
     }
 
     #[test]
     fn a_machine_reads_every_object_of_a_finding() {
-        let told = json(&found());
+        let told = render_json(&found());
         assert_eq!(told.as_array().map(Vec::len), Some(3));
         assert_eq!(told[0]["object"], "Deployment a/b, StatefulSet a/c");
         let each = serde_json::json!([
@@ -208,7 +214,7 @@ warn  EKSUP-P012 2 workloads: down for a moment
         let names: Vec<String> = (0..40)
             .map(|i| format!("Deployment shop/web-{i}"))
             .collect();
-        let list = wrap(&names.join(", "));
+        let list = wrap_list(&names.join(", "));
         assert!(list.lines().count() > 5);
         assert!(list.lines().all(|l| l.len() <= LIST_WIDTH + 8), "{list}");
         let together: String = list.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::context::{Context, by_name};
-use super::error::{CliError, Kind};
-use super::start::usage;
+use super::context::{CommandContext, plan_path_by_name};
+use super::dispatch::usage_error;
+use super::error::{CliError, CliErrorKind};
 use crate::model::{Inventory, Minor};
 use crate::plan;
 
@@ -29,26 +29,26 @@ pub struct InitArgs {
 }
 
 /// Writes a plan.
-pub async fn run(cx: &Context, args: InitArgs) -> Result<(), CliError> {
+pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), CliError> {
     let path = args
         .output
         .clone()
-        .unwrap_or_else(|| by_name(&args.cluster));
+        .unwrap_or_else(|| plan_path_by_name(&args.cluster));
     if path.exists() && !args.force {
-        return Err(usage(format!("{} is there already", path.display()))
-            .hint("--force writes over it, -o writes another"));
+        return Err(usage_error(format!("{} is there already", path.display()))
+            .with_hint("--force writes over it, -o writes another"));
     }
-    let reached = cx.reach(&args.cluster, None).await?;
-    let inventory = reached.read(args.to).await?;
+    let reached = cx.connect_cluster(&args.cluster, None).await?;
+    let inventory = reached.read_inventory(args.to).await?;
     let to = match args.to {
         Some(to) => to,
-        None => target(&inventory)?,
+        None => default_target(&inventory)?,
     };
-    let text = text(&inventory, to);
+    let text = render_plan(&inventory, to);
     // What is written must be a plan; anything else is a mistake of this program.
-    plan::parse(&path.display().to_string(), &text)?;
-    write(&path, &text)?;
-    cx.ui.say(&format!(
+    plan::parse_plan(&path.display().to_string(), &text)?;
+    write_plan_file(&path, &text)?;
+    cx.ui.print_note(&format!(
         "wrote {}; look at it, then: eksup plan {}",
         path.display(),
         path.display()
@@ -56,21 +56,21 @@ pub async fn run(cx: &Context, args: InitArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
+fn write_plan_file(path: &Path, text: &str) -> Result<(), CliError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     folder
         .map_or(Ok(()), std::fs::create_dir_all)
         .and_then(|()| std::fs::write(path, text))
         .map_err(|e| {
             CliError::new(
-                Kind::Unexpected,
+                CliErrorKind::Unexpected,
                 format!("cannot write {}: {e}", path.display()),
             )
         })
 }
 
 /// EKS's own default version, when it is newer; else the next one it offers.
-fn target(inventory: &Inventory) -> Result<Minor, CliError> {
+fn default_target(inventory: &Inventory) -> Result<Minor, CliError> {
     let now = inventory.cluster.version;
     let newer = || {
         inventory
@@ -83,15 +83,15 @@ fn target(inventory: &Inventory) -> Result<Minor, CliError> {
         .or_else(|| newer().map(|v| v.version).min())
         .ok_or_else(|| {
             CliError::new(
-                Kind::Usage,
+                CliErrorKind::Usage,
                 format!("EKS offers nothing newer than the cluster's {now}"),
             )
-            .hint("name a version with --to")
+            .with_hint("name a version with --to")
         })
 }
 
 /// The plan's text.
-pub fn text(inventory: &Inventory, to: Minor) -> String {
+pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     let cluster = &inventory.cluster;
     let mut out = format!(
         "# What eksup shall do with cluster {name}. Everything that is not written here has a careful default; the\n\
@@ -101,7 +101,7 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
          # blue-green: a whole new group beside the old one. canary: one node first. rolling: a node at a time.\n\
          # recreate: blue goes first; the cluster is down meanwhile.\nstrategy: blue-green\n\n\
          controlPlane:\n  # After each hop, with nodes still on the old version.\n  bake: 10m\n\n",
-        name = quoted(&cluster.name),
+        name = quote_yaml(&cluster.name),
         region = inventory.region,
         from = cluster.version,
     );
@@ -127,7 +127,7 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
                 "  # {nodes} nodes, {version}, {kind}, {}",
                 group.instance_types.join(" ")
             );
-            let _ = writeln!(out, "  - blue: {}", quoted(&group.name));
+            let _ = writeln!(out, "  - blue: {}", quote_yaml(&group.name));
             out += "    # green: its name; by default blue's with green for blue, or with the version\n";
             out += "    # capacity: {surge: 2} bounds what it costs; full is the default\n";
         }
@@ -136,7 +136,7 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
     out += "drain:\n  parallel: 1\n  podDeadline: 15m\n  nodeDeadline: 1h\n  # stop, skip or delete.\n  onDeadline: stop\n";
     out += "  # What may be lost, by workload: pods without a controller, data in an emptyDir or in a directory of the node.\n";
     out += "  # barePods: {evict: [\"pod shop/tool\"]}\n  # emptyDir: {evict: [\"Deployment shop/cache\"]}\n  # hostPath: {evict: [\"shop/*\"]}\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n  # A budget that an operator runs and that stays closed while its pod is there: block, wait.\n  # operatorBudgets: wait\n\n";
-    out += &traffic(inventory);
+    out += &render_traffic(inventory);
     out += "retire:\n  # Blue stays, empty, this long.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
     out += "# When something new may begin; outside the run pauses, and the same command goes on within.\n";
     out += "# windows:\n#   - {days: [mon, tue], from: \"22:00\", to: \"04:00\", timeZone: Europe/Berlin}\n\n";
@@ -146,7 +146,7 @@ pub fn text(inventory: &Inventory, to: Minor) -> String {
 }
 
 /// Pairs of target groups that are named blue and green.
-fn traffic(inventory: &Inventory) -> String {
+fn render_traffic(inventory: &Inventory) -> String {
     let mut out =
         "traffic:\n  # Percent on green.\n  steps: [10, 50, 100]\n  bake: 5m\n".to_owned();
     let pairs: Vec<(&str, String)> = inventory
@@ -166,15 +166,15 @@ fn traffic(inventory: &Inventory) -> String {
         let _ = writeln!(
             out,
             "    - {{rule: every, blue: {}, green: {}}}",
-            quoted(blue),
-            quoted(&green)
+            quote_yaml(blue),
+            quote_yaml(&green)
         );
     }
     out + "\n"
 }
 
 /// A name as YAML reads it back: quoted where it could be taken for something else.
-fn quoted(name: &str) -> String {
+fn quote_yaml(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && !matches!(
             name,
@@ -195,9 +195,9 @@ mod tests {
     #[test]
     fn what_init_writes_is_a_plan_for_the_cluster_it_saw() {
         let mut inventory = scenario::expense_dev().inventory;
-        let text = text(&inventory, Minor::new(29));
-        let plan =
-            plan::parse("plan.yaml", &text).unwrap_or_else(|e| panic!("{:?}\n{text}", e.problems));
+        let text = render_plan(&inventory, Minor::new(29));
+        let plan = plan::parse_plan("plan.yaml", &text)
+            .unwrap_or_else(|e| panic!("{:?}\n{text}", e.problems));
         assert_eq!(
             (plan.cluster.as_str(), plan.to),
             ("expense-dev", Minor::new(29))
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(plan.node_groups.len(), inventory.nodegroups.len());
         assert_eq!(plan.traffic.routes.len(), 1);
         // Everything that is written is a default, but for what was found.
-        let mut least = plan::Plan::of("expense-dev", Minor::new(29));
+        let mut least = plan::Plan::with_defaults("expense-dev", Minor::new(29));
         least.region = plan.region.clone();
         least.node_groups = plan.node_groups.clone();
         least.traffic.routes = plan.traffic.routes.clone();
@@ -220,12 +220,12 @@ mod tests {
             .map(|l| format!("{}\n", l.trim_start_matches("# ").replacen("#   ", "  ", 1)))
             .filter(|l| !l.contains("webhook") && !l.contains("sns"))
             .collect();
-        let with = plan::parse("p", &format!("cluster: c\nto: 1.30\n{shown}"))
+        let with = plan::parse_plan("p", &format!("cluster: c\nto: 1.30\n{shown}"))
             .unwrap_or_else(|e| panic!("{:?}\n{shown}", e.problems));
         assert_eq!(with.windows.0.len(), 1, "{shown}");
         assert_eq!(with.approvals.before, ["drain", "retire"]);
         inventory.cluster.name = "123".into();
-        let text = super::text(&inventory, Minor::new(29));
-        assert_eq!(plan::parse("plan.yaml", &text).unwrap().cluster, "123");
+        let text = super::render_plan(&inventory, Minor::new(29));
+        assert_eq!(plan::parse_plan("plan.yaml", &text).unwrap().cluster, "123");
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory};
 
 use super::args::Cli;
-use super::context::Context;
-use super::error::{CliError, Kind};
+use super::context::CommandContext;
+use super::error::{CliError, CliErrorKind};
 
 /// Print the manual page, or write one page a subcommand
 #[derive(Debug, Args)]
@@ -17,9 +17,12 @@ pub struct ManArgs {
 }
 
 /// Prints or writes the pages.
-pub fn run(cx: &Context, args: ManArgs) -> Result<(), CliError> {
+pub fn write_man_pages(cx: &CommandContext, args: ManArgs) -> Result<(), CliError> {
     let failed = |e: std::io::Error| {
-        CliError::new(Kind::Unexpected, format!("cannot write the manual: {e}"))
+        CliError::new(
+            CliErrorKind::Unexpected,
+            format!("cannot write the manual: {e}"),
+        )
     };
     match args.output {
         Some(dir) => {
@@ -31,7 +34,7 @@ pub fn run(cx: &Context, args: ManArgs) -> Result<(), CliError> {
             clap_mangen::Man::new(Cli::command())
                 .render(&mut page)
                 .map_err(failed)?;
-            cx.ui.out(&String::from_utf8_lossy(&page))
+            cx.ui.write_result(&String::from_utf8_lossy(&page))
         }
     }
 }

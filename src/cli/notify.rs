@@ -8,48 +8,50 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
-use crate::aws::Aws;
+use crate::aws::AwsApi;
 use crate::clients::https;
-use crate::engine::stop::{self, Stop};
-use crate::event::{Event, Kind};
+use crate::engine::stop::{self, StopSignal};
+use crate::event::{EventKind, RunEvent};
 use crate::plan::Notify;
-use crate::report::lines::line;
-use crate::report::{Paint, View};
+use crate::report::lines::event_line;
+use crate::report::{Painter, RunView};
 
 /// How long one message may take, and how long the last ones are waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends notifications in the background, in order.
 pub struct Notifier {
-    to: UnboundedSender<Event>,
+    events: UnboundedSender<RunEvent>,
     task: JoinHandle<()>,
     failed: Arc<Mutex<Vec<String>>>,
 }
 
 impl Notifier {
     /// Starts it; `None` when nobody is to be told.
-    pub fn start(targets: &[Notify], aws: &Aws) -> Option<Self> {
+    pub fn start(targets: &[Notify], aws: &AwsApi) -> Option<Self> {
         if targets.is_empty() {
             return None;
         }
-        let (to, mut events) = unbounded_channel::<Event>();
+        let (to, mut events) = unbounded_channel::<RunEvent>();
         let (targets, aws) = (targets.to_vec(), aws.clone());
         let failed = Arc::<Mutex<Vec<String>>>::default();
         let failures = failed.clone();
         let task = tokio::spawn(async move {
-            let mut view = View::default();
+            let mut view = RunView::default();
             while let Some(event) = events.recv().await {
-                view.take(&event);
-                for target in targets.iter().filter(|t| wants(t, &event)) {
-                    let text = line(&view, &event, Paint::default()).unwrap_or_default();
-                    let sent =
-                        tokio::time::timeout(PATIENCE, send(target, &aws, &view, &event, &text));
+                view.apply_event(&event);
+                for target in targets.iter().filter(|t| is_wanted(t, &event)) {
+                    let text = event_line(&view, &event, Painter::default()).unwrap_or_default();
+                    let sent = tokio::time::timeout(
+                        NOTIFICATION_TIMEOUT,
+                        send_notification(target, &aws, &view, &event, &text),
+                    );
                     let error = match sent.await {
                         Ok(Ok(())) => continue,
                         Ok(Err(error)) => error,
-                        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+                        Err(_) => format!("no answer within {} s", NOTIFICATION_TIMEOUT.as_secs()),
                     };
-                    let text = format!("{} was not told: {error}", name(target));
+                    let text = format!("{} was not told: {error}", target_name(target));
                     let mut failures = failures
                         .lock()
                         .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -59,22 +61,26 @@ impl Notifier {
                 }
             }
         });
-        Some(Self { to, task, failed })
+        Some(Self {
+            events: to,
+            task,
+            failed,
+        })
     }
 
     /// Where events go.
-    pub fn sender(&self) -> UnboundedSender<Event> {
-        self.to.clone()
+    pub fn sender(&self) -> UnboundedSender<RunEvent> {
+        self.events.clone()
     }
 
     /// Waits a little for what is still to be sent. Returns what failed.
-    pub async fn finish(self, stop: &Stop) -> Vec<String> {
-        drop(self.to);
+    pub async fn finish(self, stop: &StopSignal) -> Vec<String> {
+        drop(self.events);
         let late = tokio::select! {
             biased;
             _ = self.task => false,
-            () = tokio::time::sleep(PATIENCE) => true,
-            () = stop.overdue(stop::RELEASE) => true,
+            () = tokio::time::sleep(NOTIFICATION_TIMEOUT) => true,
+            () = stop.wait_until_overdue(stop::RELEASE_STOP_DEADLINE) => true,
         };
         let mut failed = std::mem::take(
             &mut *self
@@ -90,21 +96,21 @@ impl Notifier {
 }
 
 /// The event's type, as in JSON.
-fn type_of(event: &Event) -> String {
+fn event_type(event: &RunEvent) -> String {
     let value = serde_json::to_value(event).unwrap_or_default();
     value["type"].as_str().unwrap_or_default().to_owned()
 }
 
-fn wants(target: &Notify, event: &Event) -> bool {
-    if matches!(event.kind, Kind::Progress(_)) {
+fn is_wanted(target: &Notify, event: &RunEvent) -> bool {
+    if matches!(event.kind, EventKind::Progress(_)) {
         return false;
     }
     let (Notify::Webhook { on, .. } | Notify::Sns { on, .. }) = target;
-    on.contains(&type_of(event))
+    on.contains(&event_type(event))
 }
 
 /// The target without what may be secret in it: webhooks carry their key in the path.
-fn name(target: &Notify) -> String {
+fn target_name(target: &Notify) -> String {
     match target {
         Notify::Webhook { url, .. } => {
             let host = url
@@ -117,11 +123,11 @@ fn name(target: &Notify) -> String {
     }
 }
 
-async fn send(
+async fn send_notification(
     target: &Notify,
-    aws: &Aws,
-    view: &View,
-    event: &Event,
+    aws: &AwsApi,
+    view: &RunView,
+    event: &RunEvent,
     text: &str,
 ) -> Result<(), String> {
     // `text` is what chat systems show; the rest is for programs.
@@ -129,7 +135,7 @@ async fn send(
         "text": format!("eksup {}: {text}", view.cluster), "run": view.run, "cluster": view.cluster, "event": event,
     });
     match target {
-        Notify::Webhook { url, .. } => post(url, body.to_string()).await,
+        Notify::Webhook { url, .. } => post_webhook(url, body.to_string()).await,
         Notify::Sns { topic, .. } => {
             let subject: String = format!("eksup {}", view.cluster)
                 .chars()
@@ -144,16 +150,16 @@ async fn send(
             call.send()
                 .await
                 .map(drop)
-                .map_err(|e| crate::clients::error::chain(&e))
+                .map_err(|e| crate::clients::aws_error::error_chain(&e))
         }
     }
 }
 
-async fn post(url: &str, body: String) -> Result<(), String> {
+async fn post_webhook(url: &str, body: String) -> Result<(), String> {
     let url: http::Uri = url
         .parse()
         .map_err(|_| "the address is no URL".to_owned())?;
-    let wire = https::wire(&kube::Config::new(url.clone())).map_err(|e| e.message)?;
+    let wire = https::build_https_wire(&kube::Config::new(url.clone())).map_err(|e| e.message)?;
     let request = http::Request::post(url)
         .header(http::header::CONTENT_TYPE, "application/json")
         .header(
@@ -173,35 +179,40 @@ async fn post(url: &str, body: String) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::rehearse::{bundled, reach};
-    use crate::engine::stop::channel;
+    use crate::cli::rehearse::{bundled_snapshot, connect_twin};
+    use crate::engine::stop::stop_channel;
     use crate::model::Clock;
-    use crate::twin::aws::Iam;
+    use crate::twin::aws::IamAuthorizer;
     use crate::twin::{Twin, scenario};
 
     const TOPIC: &str = "arn:aws:sns:us-east-1:123456789012:upgrades";
 
     /// Tells a topic of one event under `policy`: what was said of it at the end, and what came to the topic.
     async fn told(policy: &str) -> (Vec<String>, Vec<(String, String)>) {
-        let snapshot = bundled("expense-dev").unwrap();
-        let twin = Twin::start(scenario::load(&snapshot, 1));
+        let snapshot = bundled_snapshot("expense-dev").unwrap();
+        let twin = Twin::start(scenario::load_world(&snapshot, 1));
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let reached = reach(twin.wire(), &snapshot, &clock).await.unwrap();
-        twin.with(|world| world.cloud.iam = Some(Iam::new(policy.parse().unwrap())));
+        let reached = connect_twin(twin.wire(), &snapshot, &clock).await.unwrap();
+        twin.with_world(|world| {
+            world.cloud.iam = Some(IamAuthorizer::new(policy.parse().unwrap()))
+        });
         let target = Notify::Sns {
             topic: TOPIC.into(),
             on: vec!["step_done".into()],
         };
         let notifier = Notifier::start(&[target], &reached.aws).unwrap();
-        let kind = Kind::StepDone {
+        let kind = EventKind::StepDone {
             step: "drain-blue".into(),
             how: "3 nodes are empty".into(),
             took: Duration::from_secs(1),
         };
         let at = clock.now();
-        notifier.sender().send(Event { at, kind }).unwrap();
-        let warnings = notifier.finish(&channel().1).await;
-        (warnings, twin.with(|world| world.cloud.published.clone()))
+        notifier.sender().send(RunEvent { at, kind }).unwrap();
+        let warnings = notifier.finish(&stop_channel().1).await;
+        (
+            warnings,
+            twin.with_world(|world| world.cloud.published.clone()),
+        )
     }
 
     #[tokio::test(start_paused = true)]

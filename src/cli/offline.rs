@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::Reached;
-use super::error::{CliError, Kind};
+use super::context::ClusterConnection;
+use super::dispatch::usage_error;
+use super::error::{CliError, CliErrorKind};
 use super::rehearse;
-use super::start::usage;
 use crate::inventory::snapshot;
 use crate::model::inventory::Unread;
 use crate::model::snapshot::Snapshot;
@@ -14,35 +14,38 @@ use crate::plan::Plan;
 use crate::twin::{Twin, scenario};
 
 /// The snapshot a user names: a file, or a bundled scenario such as `fleet-100`.
-pub fn snapshot(path: &Path) -> Result<Snapshot, CliError> {
-    match path.to_str().and_then(scenario::named) {
+pub fn read_snapshot(path: &Path) -> Result<Snapshot, CliError> {
+    match path.to_str().and_then(scenario::find_scenario) {
         Some(bundled) => Ok(bundled),
-        None => Ok(snapshot::read(path)?),
+        None => Ok(snapshot::read_snapshot(path)?),
     }
 }
 
 /// # Errors
 /// The snapshot is of another cluster than the plan.
-pub fn same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliError> {
+pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliError> {
     let of = &snapshot.inventory.cluster.name;
     if *of == plan.cluster {
         return Ok(());
     }
-    Err(usage(format!(
+    Err(usage_error(format!(
         "the snapshot is of cluster `{of}`, and the plan is for `{}`",
         plan.cluster
     ))
-    .hint("name one of the same cluster with --snapshot, or the snapshot's cluster in the plan"))
+    .with_hint(
+        "name one of the same cluster with --snapshot, or the snapshot's cluster in the plan",
+    ))
 }
 
 /// Reads the snapshot that `path` names for an upgrade by `plan`.
-pub fn read(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
-    let snapshot = snapshot(path)?;
-    same_cluster(&snapshot, plan)?;
-    simulate(async {
+pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
+    let snapshot = read_snapshot(path)?;
+    check_same_cluster(&snapshot, plan)?;
+    run_in_virtual_time(async {
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let twin = Twin::start(scenario::load(&snapshot, 1));
-        let reached: Reached = rehearse::reach(twin.wire(), &snapshot, &clock).await?;
+        let twin = Twin::start(scenario::load_world(&snapshot, 1));
+        let reached: ClusterConnection =
+            rehearse::connect_twin(twin.wire(), &snapshot, &clock).await?;
         let mut inventory = reached.read_for_plan(plan).await?;
         // Nothing is judged anew.
         let taken = snapshot.inventory;
@@ -59,7 +62,7 @@ pub fn read(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
 }
 
 /// A command as it would be given again, for the same snapshot.
-pub fn again(command: String, snapshot: Option<&PathBuf>) -> String {
+pub fn with_snapshot_flag(command: String, snapshot: Option<&PathBuf>) -> String {
     match snapshot {
         Some(path) => format!("{command} --snapshot {}", path.display()),
         None => command,
@@ -67,12 +70,14 @@ pub fn again(command: String, snapshot: Option<&PathBuf>) -> String {
 }
 
 /// Runs what needs no network, in virtual time.
-pub fn simulate<T>(work: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+pub fn run_in_virtual_time<T>(
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
-        .map_err(|e| CliError::new(Kind::Unexpected, format!("no runtime: {e}")))?;
+        .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no runtime: {e}")))?;
     let ended = runtime.block_on(work);
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     ended

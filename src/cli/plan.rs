@@ -4,17 +4,17 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{Format, PlanArg};
-use super::carry::{peek, route_of};
-use super::context::Context;
-use super::error::{CliError, Kind};
-use super::findings::{self, blocking, not_ready};
-use super::gates::{self, Said};
-use super::journey::agrees;
-use super::reach::promise;
-use super::route::{self, DoneSteps};
-use super::saved::Saved;
-use super::start::online;
+use super::args::{OutputFormat, PlanArg};
+use super::context::CommandContext;
+use super::dispatch::run_with_network;
+use super::error::{CliError, CliErrorKind};
+use super::execute::{read_run_state, stored_route};
+use super::findings::{self, count_blockers, not_ready_error};
+use super::plan_gates::{self, GateSummary};
+use super::rollback_scope::preview_rollback;
+use super::route_view::{self, DoneSteps};
+use super::saved_plan::SavedPlan;
+use super::session::check_same_run;
 use super::ui::Ui;
 use super::{offline, permissions};
 use crate::model::{Inventory, Timestamp};
@@ -41,46 +41,49 @@ pub struct PlanArgs {
 }
 
 /// Shows the plan.
-pub fn run(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
+pub fn show_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliError> {
     let Some(snapshot) = &args.snapshot else {
-        return online(run_live(cx, args));
+        return run_with_network(show_live_plan(cx, args));
     };
-    let (path, plan) = cx.plan(&args.plan)?;
-    let inventory = offline::read(snapshot, &plan)?;
+    let (path, plan) = cx.load_plan(&args.plan)?;
+    let inventory = offline::read_inventory(snapshot, &plan)?;
     let now = inventory.taken_at;
-    conclude(cx, &args, Drafted::new(path, plan, inventory, now))
+    show_and_save(cx, &args, PlanDraft::new(path, plan, inventory, now))
 }
 
-async fn run_live(cx: &Context, args: PlanArgs) -> Result<(), CliError> {
-    let (path, plan) = cx.plan(&args.plan)?;
-    let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
-    let state = peek(&reached).await?.filter(|s| !s.is_closed());
+async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliError> {
+    let (path, plan) = cx.load_plan(&args.plan)?;
+    let reached = cx
+        .connect_cluster(&plan.cluster, plan.region.as_deref())
+        .await?;
+    let state = read_run_state(&reached).await?.filter(|s| !s.is_closed());
     if let Some(state) = &state {
-        agrees(state, &plan, &reached.cluster.arn)?;
-        let route = route_of(state)?;
+        check_same_run(state, &plan, &reached.cluster.arn)?;
+        let route = stored_route(state)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
-        cx.ui.say(&format!(
+        cx.ui.print_note(&format!(
             "run {} is open: {done} of {} steps are done; `eksup apply` goes on with it",
             state.run,
             state.steps.len()
         ));
         let now = reached.clock.now();
-        let said = gates::say(&plan, &route, Some(state), now)?;
+        let said = plan_gates::summarize_gates(&plan, &route, Some(state), now)?;
         let over = state.steps.iter().filter(|s| s.status.is_over());
         let done = over.map(|s| s.id.clone()).collect();
-        show(&cx.ui, Some((&route, &done)), &[], &said, None)?;
-        return pending(&args, &cx.again("apply", &args.plan));
+        show_route(&cx.ui, Some((&route, &done)), &[], &said, None)?;
+        return check_pending(&args, &cx.command_again("apply", &args.plan));
     }
     let inventory = reached.read_for_upgrade(&plan, &cx.ui).await?;
-    let mut drafted = Drafted::new(path, plan, inventory, reached.clock.now());
+    let mut drafted = PlanDraft::new(path, plan, inventory, reached.clock.now());
     let (plan, route) = (&drafted.plan, drafted.route.as_ref());
-    let missing = permissions::missing(&reached, plan, route, &drafted.inventory).await?;
+    let missing =
+        permissions::find_missing_permissions(&reached, plan, route, &drafted.inventory).await?;
     drafted.found.extend(missing);
-    conclude(cx, &args, drafted)
+    show_and_save(cx, &args, drafted)
 }
 
 /// A plan over what was read, with what speaks against it.
-struct Drafted {
+struct PlanDraft {
     path: PathBuf,
     plan: Plan,
     inventory: Inventory,
@@ -89,10 +92,10 @@ struct Drafted {
     now: Timestamp,
 }
 
-impl Drafted {
+impl PlanDraft {
     /// Draws the route for what was read, and judges it.
     fn new(path: PathBuf, plan: Plan, inventory: Inventory, now: Timestamp) -> Self {
-        let (route, found) = route::survey(&plan, &inventory);
+        let (route, found) = route_view::build_and_judge(&plan, &inventory);
         Self {
             path,
             plan,
@@ -105,8 +108,8 @@ impl Drafted {
 }
 
 /// Shows a drafted plan, and saves it where that was asked for.
-fn conclude(cx: &Context, args: &PlanArgs, drafted: Drafted) -> Result<(), CliError> {
-    let Drafted {
+fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Result<(), CliError> {
+    let PlanDraft {
         path,
         plan,
         inventory,
@@ -115,80 +118,89 @@ fn conclude(cx: &Context, args: &PlanArgs, drafted: Drafted) -> Result<(), CliEr
         now,
     } = drafted;
     let said = match &route {
-        Some(route) => gates::say(&plan, route, None, now)?,
-        None => Said::default(),
+        Some(route) => plan_gates::summarize_gates(&plan, route, None, now)?,
+        None => GateSummary::default(),
     };
     let done = DoneSteps::new();
     let shown = route.as_ref().map(|r| (r, &done));
-    show(&cx.ui, shown, &found, &said, Some(now))?;
-    let Some(route) = route.filter(|_| blocking(&found) == 0) else {
-        return Err(not_ready(
+    show_route(&cx.ui, shown, &found, &said, Some(now))?;
+    let Some(route) = route.filter(|_| count_blockers(&found) == 0) else {
+        return Err(not_ready_error(
             &plan.cluster,
             &found,
-            &offline::again(cx.again("plan", &args.plan), args.snapshot.as_ref()),
+            &offline::with_snapshot_flag(
+                cx.command_again("plan", &args.plan),
+                args.snapshot.as_ref(),
+            ),
         ));
     };
-    let mut next = cx.again("apply", &args.plan);
+    let mut next = cx.command_again("apply", &args.plan);
     if let Some(out) = &args.out {
-        save(&path, out, &route, &inventory)?;
-        cx.ui.say(&format!("saved to {}", out.display()));
+        save_plan(&path, out, &route, &inventory)?;
+        cx.ui.print_note(&format!("saved to {}", out.display()));
         next = format!("eksup apply {}", out.display());
     }
     if route.steps.is_empty() {
-        cx.ui.say(&format!(
+        cx.ui.print_note(&format!(
             "nothing to do: cluster {} is as the plan wants it",
             plan.cluster
         ));
         return Ok(());
     }
-    pending(args, &next)
+    check_pending(args, &next)
 }
 
-fn pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
+fn check_pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
     if !args.detailed_exitcode {
         return Ok(());
     }
-    Err(
-        CliError::new(Kind::ChangesPending, "there is something to do, as shown")
-            .standing(vec![
-                "nothing was changed: traffic and nodes are as they were".to_owned(),
-            ])
-            .next(next),
+    Err(CliError::new(
+        CliErrorKind::ChangesPending,
+        "there is something to do, as shown",
     )
+    .with_state(vec![
+        "nothing was changed: traffic and nodes are as they were".to_owned(),
+    ])
+    .with_next_command(next))
 }
 
-fn save(path: &Path, out: &Path, route: &Route, inventory: &Inventory) -> Result<(), CliError> {
+fn save_plan(
+    path: &Path,
+    out: &Path,
+    route: &Route,
+    inventory: &Inventory,
+) -> Result<(), CliError> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         CliError::new(
-            Kind::PlanInvalid,
+            CliErrorKind::PlanInvalid,
             format!("cannot read {} again: {e}", path.display()),
         )
     })?;
-    Saved::new(path.display().to_string(), text, route.clone(), inventory).write(out)
+    SavedPlan::new(path.display().to_string(), text, route.clone(), inventory).write_file(out)
 }
 
 /// Shows findings and what is left of a route in the form that was asked for, and how far back it goes when it would begin
 /// `now`.
-pub fn show(
+pub fn show_route(
     ui: &Ui,
     route: Option<(&Route, &DoneSteps)>,
     found: &[Finding],
-    said: &Said,
+    said: &GateSummary,
     now: Option<Timestamp>,
 ) -> Result<(), CliError> {
     let back = route
         .zip(now)
-        .map(|((r, _), now)| promise(r, now))
+        .map(|((r, _), now)| preview_rollback(r, now))
         .unwrap_or_default();
     match ui.format {
-        Format::Text => {
+        OutputFormat::Text => {
             let mut text = String::new();
             if !found.is_empty() {
-                text += &findings::text(found, ui.out_paint);
+                text += &findings::render_text(found, ui.out_paint);
                 text.push('\n');
             }
             if let Some((route, done)) = route {
-                text += &route::text(route, done, ui.out_paint);
+                text += &route_view::render_text(route, done, ui.out_paint);
             }
             for line in &said.lines {
                 text += &format!("{line}\n");
@@ -196,26 +208,26 @@ pub fn show(
             if !back.is_empty() {
                 text += &format!("\nway back:\n  {}\n", back.join("\n  "));
             }
-            ui.out(&text)
+            ui.write_result(&text)
         }
-        Format::Markdown => {
+        OutputFormat::Markdown => {
             let mut text = route
-                .map(|(route, done)| route::markdown(route, done))
+                .map(|(route, done)| route_view::render_markdown(route, done))
                 .unwrap_or_default();
             for line in said.lines.iter().chain(&back) {
                 text += &format!("\n- {line}");
             }
-            text += &format!("\n{}", findings::markdown(found));
-            ui.out(&text)
+            text += &format!("\n{}", findings::render_markdown(found));
+            ui.write_result(&text)
         }
-        Format::Json => {
-            ui.out_json(&crate::report::json::version())?;
-            ui.out_json(&serde_json::json!({
+        OutputFormat::Json => {
+            ui.write_json_line(&crate::report::json::version_line())?;
+            ui.write_json_line(&serde_json::json!({
                 "type": "plan",
-                "route": route.map(|(route, done)| route::json(route, done)),
+                "route": route.map(|(route, done)| route_view::render_json(route, done)),
                 "gates": said.json,
-                "findings": findings::json(found),
-                "blocking": blocking(found),
+                "findings": findings::render_json(found),
+                "blocking": count_blockers(found),
                 "rollback": back,
             }))
         }

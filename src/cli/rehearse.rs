@@ -4,24 +4,24 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::apply::{Wish, prepare, wish};
+use super::apply::{PlanInput, prepare_route, read_plan_input};
 use super::args::PlanArg;
-use super::carry::{Errand, Trip, carry};
 use super::chaos::terms::skewed_clock;
-use super::context::{Context, Reached, patiently};
+use super::context::{ClusterConnection, CommandContext, retry_throttled};
+use super::dispatch::run_with_network;
 use super::error::CliError;
-use super::guard::{self, GuardArgs};
-use super::pace::{Speed, pace};
+use super::execute::{RunContext, RunRequest, execute_run};
 use super::signals;
-use super::start::online;
-use super::{offline, storm};
-use crate::aws::Aws;
+use super::sim_permissions::{self, GuardArgs};
+use super::speed::{RehearsalSpeed, pace_virtual_time};
+use super::{chaos_command, offline};
+use crate::aws::AwsApi;
 use crate::engine::stop;
 use crate::inventory::{connect, snapshot};
 use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
-use crate::plan::digest;
-use crate::twin::k8s::hands;
+use crate::plan::plan_digest;
+use crate::twin::k8s::cloud_hooks;
 use crate::twin::{Twin, fault, scenario};
 use crate::wire::Wire;
 
@@ -41,10 +41,10 @@ pub struct RehearseArgs {
     seed: u64,
     /// max, realtime, or a factor such as 60x
     #[arg(long, default_value = "max")]
-    speed: Speed,
+    speed: RehearsalSpeed,
     /// Something that goes wrong, such as `throttle:eks:DescribeUpdate:3` or `kubelet-dies:1@40m`; see `docs/twin.md`
     #[arg(long = "fault", value_name = "RULE")]
-    faults: Vec<fault::Rule>,
+    faults: Vec<fault::FaultRule>,
     #[command(flatten)]
     guard: GuardArgs,
     /// Leave events and records in the run folder, as a real run does
@@ -69,110 +69,118 @@ pub struct RehearseArgs {
 }
 
 /// Rehearses.
-pub fn run(cx: &Context, args: RehearseArgs) -> Result<(), CliError> {
-    let wish = wish(cx, &args.plan)?;
+pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), CliError> {
+    let wish = read_plan_input(cx, &args.plan)?;
     let snapshot = match &args.snapshot {
-        Some(path) => offline::snapshot(path)?,
-        None => bundled(&wish.plan.cluster).map_or_else(|| online(taken(cx, &wish)), Ok)?,
+        Some(path) => offline::read_snapshot(path)?,
+        None => bundled_snapshot(&wish.plan.cluster)
+            .map_or_else(|| run_with_network(take_live_snapshot(cx, &wish)), Ok)?,
     };
-    offline::same_cluster(&snapshot, &wish.plan)?;
+    offline::check_same_cluster(&snapshot, &wish.plan)?;
     if args.chaos {
-        let ask = storm::Ask {
+        let ask = chaos_command::ChaosRequest {
             first: args.seed,
             what: match (args.seeds, args.every_record) {
-                (_, true) => storm::What::EveryRecord,
-                (Some(seeds), false) => storm::What::Seeds(seeds),
-                (None, false) => storm::What::One,
+                (_, true) => chaos_command::TrialSelection::EveryRecord,
+                (Some(seeds), false) => chaos_command::TrialSelection::Seeds(seeds),
+                (None, false) => chaos_command::TrialSelection::One,
             },
             keep_going: args.keep_going,
-            again: again(cx, &args),
+            again: rehearse_command(cx, &args),
         };
-        return storm::run(&cx.ui, &wish, &snapshot, &ask);
+        return chaos_command::run_chaos(&cx.ui, &wish, &snapshot, &ask);
     }
     fastrand::seed(args.seed);
-    offline::simulate(rehearse(cx, args, wish, snapshot))
+    offline::run_in_virtual_time(run_rehearsal(cx, args, wish, snapshot))
 }
 
 /// The command as it would be given again, but for its seed.
-fn again(cx: &Context, args: &RehearseArgs) -> String {
-    offline::again(cx.again("rehearse", &args.plan), args.snapshot.as_ref())
+fn rehearse_command(cx: &CommandContext, args: &RehearseArgs) -> String {
+    offline::with_snapshot_flag(
+        cx.command_again("rehearse", &args.plan),
+        args.snapshot.as_ref(),
+    )
 }
 
-async fn rehearse(
-    cx: &Context,
+async fn run_rehearsal(
+    cx: &CommandContext,
     args: RehearseArgs,
-    wish: Wish,
+    wish: PlanInput,
     snapshot: Snapshot,
 ) -> Result<(), CliError> {
-    let again = format!("{} --seed {}", again(cx, &args), args.seed);
-    let mut world = scenario::load(&snapshot, args.seed);
+    let again = format!("{} --seed {}", rehearse_command(cx, &args), args.seed);
+    let mut world = scenario::load_world(&snapshot, args.seed);
     let clock = skewed_clock(snapshot.inventory.taken_at, &args.faults);
-    fault::add(&mut world, args.faults);
-    args.guard.enforce(&mut world)?;
+    fault::add_rules(&mut world, args.faults);
+    args.guard.apply_to_world(&mut world)?;
     let twin = Twin::start(world);
-    pace(args.speed);
-    let reached = reach(twin.wire(), &snapshot, &clock).await?;
+    pace_virtual_time(args.speed);
+    let reached = connect_twin(twin.wire(), &snapshot, &clock).await?;
     let until = args.until.as_deref();
-    let Some(ahead) = prepare(cx, &reached, &wish, until, &again, None).await? else {
+    let Some(ahead) = prepare_route(cx, &reached, &wish, until, &again, None).await? else {
         return Ok(());
     };
-    let (asker, stop) = stop::channel();
-    signals::listen(asker, cx.ui.clone())?;
-    let trip = Trip {
+    let (asker, stop) = stop::stop_channel();
+    signals::listen_for_signals(asker, cx.ui.clone())?;
+    let trip = RunContext {
         ui: &cx.ui,
         reached: &reached,
         stop,
         holder: "rehearsal".to_owned(),
-        resume: again,
-        record: args.record.then(|| cx.global.run_dir.clone()),
+        resume_command: again,
+        record_dir: args.record.then(|| cx.global.run_dir.clone()),
         accept_short: Vec::new(),
         passed_over: ahead.passed_over.clone(),
         live: false,
     };
-    let digest = digest(&wish.plan);
-    let errand = Errand::Forward {
+    let digest = plan_digest(&wish.plan);
+    let errand = RunRequest::Apply {
         plan: &wish.plan,
         digest,
-        route: ahead.fresh,
+        route: ahead.new_route,
         until: args.until,
     };
-    let ended = carry(&trip, errand).await;
-    for (rule, times) in twin.with(|world| {
+    let ended = execute_run(&trip, errand).await;
+    for (rule, times) in twin.with_world(|world| {
         world
             .faults
-            .fired()
+            .fired_counts()
             .into_iter()
             .map(|(r, n)| (r.to_owned(), n))
             .collect::<Vec<_>>()
     }) {
-        cx.ui.say(&match times {
+        cx.ui.print_note(&match times {
             0 => format!("warning: fault `{rule}` never fired"),
             n => format!("fault `{rule}` fired {n} times"),
         });
     }
-    for (kind, times) in twin.with(|world| hands::stand_ins(world)) {
-        cx.ui.say(&format!(
+    for (kind, times) in twin.with_world(|world| cloud_hooks::stand_in_counts(world)) {
+        cx.ui.print_note(&format!(
             "note: pods of {kind} objects were made again {times} times in place of their operator, which the twin does not \
              know; make sure that the real one does so"
         ));
     }
     // Of a run that ended early it would say nothing.
     if ended.is_ok() {
-        for line in twin.with(|world| guard::unused(world)) {
-            cx.ui.say(&line);
+        for line in twin.with_world(|world| sim_permissions::unused_permissions(world)) {
+            cx.ui.print_note(&line);
         }
     }
     ended.map(drop)
 }
 
 /// Real clients over a twin's wire.
-pub async fn reach(wire: Wire, snapshot: &Snapshot, clock: &Clock) -> Result<Reached, CliError> {
+pub async fn connect_twin(
+    wire: Wire,
+    snapshot: &Snapshot,
+    clock: &Clock,
+) -> Result<ClusterConnection, CliError> {
     let region = &snapshot.inventory.region;
-    let aws = Aws::over(wire.clone(), region, clock);
+    let aws = AwsApi::over_wire(wire.clone(), region, clock);
     let name = &snapshot.inventory.cluster.name;
-    let cluster = patiently(|| connect::find(&aws, name)).await?;
-    let kube = connect::over(&aws, &cluster, clock, wire)?;
-    Ok(Reached {
+    let cluster = retry_throttled(|| connect::find_cluster(&aws, name)).await?;
+    let kube = connect::connect_over_wire(&aws, &cluster, clock, wire)?;
+    Ok(ClusterConnection {
         aws,
         kube,
         cluster,
@@ -182,17 +190,19 @@ pub async fn reach(wire: Wire, snapshot: &Snapshot, clock: &Clock) -> Result<Rea
 }
 
 /// The bundled snapshot of that cluster.
-pub fn bundled(cluster: &str) -> Option<Snapshot> {
-    scenario::named(cluster).filter(|s| s.inventory.cluster.name == cluster)
+pub fn bundled_snapshot(cluster: &str) -> Option<Snapshot> {
+    scenario::find_scenario(cluster).filter(|s| s.inventory.cluster.name == cluster)
 }
 
-async fn taken(cx: &Context, wish: &Wish) -> Result<Snapshot, CliError> {
+async fn take_live_snapshot(cx: &CommandContext, wish: &PlanInput) -> Result<Snapshot, CliError> {
     let plan = &wish.plan;
-    cx.ui.say(&format!(
+    cx.ui.print_note(&format!(
         "reading cluster {}; nothing is changed there",
         plan.cluster
     ));
-    let reached = cx.reach(&plan.cluster, plan.region.as_deref()).await?;
+    let reached = cx
+        .connect_cluster(&plan.cluster, plan.region.as_deref())
+        .await?;
     let inventory = reached.read_for_plan(plan).await?;
-    Ok(snapshot::take(&reached.kube, inventory).await?)
+    Ok(snapshot::take_snapshot(&reached.kube, inventory).await?)
 }

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::context::Context;
-use super::error::{CliError, Kind};
-use super::start::usage;
-use crate::report::{View, file, html};
+use super::context::CommandContext;
+use super::dispatch::usage_error;
+use super::error::{CliError, CliErrorKind};
+use crate::report::{RunView, html, recording};
 
 /// Write one self-contained page: timeline, traffic, drains, waits and why
 ///
@@ -23,26 +23,26 @@ pub struct ReportArgs {
 }
 
 /// Writes the page.
-pub fn run(cx: &Context, args: ReportArgs) -> Result<(), CliError> {
+pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), CliError> {
     let path = match args.run {
         Some(path) if path.is_dir() => path.join("events.jsonl"),
         Some(path) => path,
-        None => newest(&cx.global.run_dir)?,
+        None => newest_recording(&cx.global.run_dir)?,
     };
-    let events =
-        file::read(&path).map_err(|e| usage(format!("cannot read {}: {e}", path.display())))?;
-    let view = View::of(&events);
+    let events = recording::read_events(&path)
+        .map_err(|e| usage_error(format!("cannot read {}: {e}", path.display())))?;
+    let view = RunView::from_events(&events);
     if view.run.is_empty() {
-        return Err(usage(format!("{} has no run in it", path.display()))
-            .hint("name the `events.jsonl` of a run, or its folder"));
+        return Err(usage_error(format!("{} has no run in it", path.display()))
+            .with_hint("name the `events.jsonl` of a run, or its folder"));
     }
-    std::fs::write(&args.output, html::html(&view)).map_err(|e| {
+    std::fs::write(&args.output, html::render_page(&view)).map_err(|e| {
         CliError::new(
-            Kind::Unexpected,
+            CliErrorKind::Unexpected,
             format!("cannot write {}: {e}", args.output.display()),
         )
     })?;
-    cx.ui.say(&format!(
+    cx.ui.print_note(&format!(
         "wrote {} (run {})",
         args.output.display(),
         view.run
@@ -51,13 +51,13 @@ pub fn run(cx: &Context, args: ReportArgs) -> Result<(), CliError> {
 }
 
 /// Runs are named by when they began.
-fn newest(dir: &Path) -> Result<PathBuf, CliError> {
+fn newest_recording(dir: &Path) -> Result<PathBuf, CliError> {
     let runs = std::fs::read_dir(dir).into_iter().flatten();
     runs.filter_map(|entry| entry.ok().map(|e| e.path().join("events.jsonl")))
         .filter(|path| path.is_file())
         .max()
         .ok_or_else(|| {
-            usage(format!("there is no run in `{}`", dir.display()))
-                .hint("name one with --run, or the folder of runs with --run-dir")
+            usage_error(format!("there is no run in `{}`", dir.display()))
+                .with_hint("name one with --run, or the folder of runs with --run-dir")
         })
 }

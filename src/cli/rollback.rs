@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
-use super::apply::holder;
+use super::apply::make_holder_identity;
 use super::args::PlanArg;
-use super::carry::{Errand, Trip, carry, peek, route_of};
-use super::context::{Context, Reached};
-use super::error::{CliError, Kind};
-use super::journey::{in_time, may_go_back};
-use super::reach::{self, Reach};
+use super::context::{ClusterConnection, CommandContext};
+use super::dispatch::usage_error;
+use super::error::{CliError, CliErrorKind};
+use super::execute::{RunContext, RunRequest, execute_run, read_run_state, stored_route};
+use super::journal_status::status_lines;
+use super::rollback_scope::{self, RollbackScope};
+use super::session::{check_can_roll_back, check_rollback_worthwhile};
 use super::signals::{self, unless_stopped};
-use super::standing::standing;
-use super::start::usage;
-use super::window;
+use super::version_rollback;
 use crate::engine::stop;
 use crate::journal::RunState;
 use crate::route::Route;
@@ -37,34 +37,35 @@ pub struct RollbackArgs {
 }
 
 /// Refuses, before traffic or nodes are touched, when EKS would not take the control plane back.
-pub async fn open_window(
-    reached: &Reached,
+pub async fn check_version_rollback(
+    reached: &ClusterConnection,
     state: &RunState,
     route: &Route,
-    reach: &Reach,
+    reach: &RollbackScope,
     plain: &str,
 ) -> Result<(), CliError> {
     let refused = |text: String| {
-        CliError::new(Kind::NotReady, text)
-            .standing(standing(state, route, None))
-            .hint("nothing was changed")
-            .hint(format!(
+        CliError::new(CliErrorKind::NotReady, text)
+            .with_state(status_lines(state, route, None))
+            .with_hint("nothing was changed")
+            .with_hint(format!(
                 "`{plain}` takes everything else back and leaves the control plane and its add-ons as they are: blue runs as well below it"
             ))
-            .next(plain)
+            .with_next_command(plain)
     };
     // What is left of a way back that ended right after EKS's part.
-    if window::went_back(state, route) {
+    if version_rollback::was_rolled_back(state, route) {
         return Ok(());
     }
-    let Some(hop) = window::last_hop(state, route) else {
+    let Some(hop) = version_rollback::find_last_hop(state, route) else {
         return Err(refused(format!(
             "run {} has not touched the control plane, so there is no version to take back",
             state.run
         )));
     };
-    let facts = window::facts(reached, &hop).await?;
-    let against = window::against(&facts, &hop, route, reach, reached.clock.now());
+    let facts = version_rollback::read_facts(reached, &hop).await?;
+    let against =
+        version_rollback::rollback_blockers(&facts, &hop, route, reach, reached.clock.now());
     if against.is_empty() {
         return Ok(());
     }
@@ -77,70 +78,74 @@ pub async fn open_window(
 }
 
 /// Takes the run back.
-pub async fn run(cx: &Context, args: RollbackArgs) -> Result<(), CliError> {
-    let (cluster, region) = cx.cluster(&args.plan)?;
-    let mut resume = cx.again("rollback", &args.plan);
+pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), CliError> {
+    let (cluster, region) = cx.cluster_and_region(&args.plan)?;
+    let mut resume = cx.command_again("rollback", &args.plan);
     if args.control_plane {
         resume += " --control-plane";
     }
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(
-            usage("without a terminal nobody can be asked: give --auto-approve")
-                .next(format!("{resume} --auto-approve")),
+            usage_error("without a terminal nobody can be asked: give --auto-approve")
+                .with_next_command(format!("{resume} --auto-approve")),
         );
     }
-    let (asker, stop) = stop::channel();
-    signals::listen(asker, cx.ui.clone())?;
-    let reached = unless_stopped(&stop, cx.reach(&cluster, region.as_deref())).await?;
-    let Some(state) = unless_stopped(&stop, peek(&reached)).await? else {
+    let (asker, stop) = stop::stop_channel();
+    signals::listen_for_signals(asker, cx.ui.clone())?;
+    let reached = unless_stopped(&stop, cx.connect_cluster(&cluster, region.as_deref())).await?;
+    let Some(state) = unless_stopped(&stop, read_run_state(&reached)).await? else {
         return Err(CliError::new(
-            Kind::Mismatch,
+            CliErrorKind::Mismatch,
             format!("cluster {cluster} has no run to take back"),
         )
-        .next(cx.again("plan", &args.plan)));
+        .with_next_command(cx.command_again("plan", &args.plan)));
     };
-    let route = route_of(&state)?;
-    cx.ui.say(&format!(
+    let route = stored_route(&state)?;
+    cx.ui.print_note(&format!(
         "run {} ({} -> {}) stands so:",
         state.run, route.from, route.to
     ));
-    for line in standing(&state, &route, None) {
-        cx.ui.say(&format!("  {line}"));
+    for line in status_lines(&state, &route, None) {
+        cx.ui.print_note(&format!("  {line}"));
     }
-    may_go_back(&state)?;
+    check_can_roll_back(&state)?;
     let reach = unless_stopped(
         &stop,
-        reach::read(&reached, &state, &route, args.control_plane),
+        rollback_scope::read_scope(&reached, &state, &route, args.control_plane),
     )
     .await?;
-    in_time(&state, &reach).map_err(|e| e.or_next(&cx.again("status", &args.plan)))?;
+    check_rollback_worthwhile(&state, &reach)
+        .map_err(|e| e.or_next_command(&cx.command_again("status", &args.plan)))?;
     if args.control_plane {
-        let plain = cx.again("rollback", &args.plan);
-        open_window(&reached, &state, &route, &reach, &plain).await?;
+        let plain = cx.command_again("rollback", &args.plan);
+        check_version_rollback(&reached, &state, &route, &reach, &plain).await?;
     }
-    for line in reach.lines() {
-        cx.ui.say(&format!("  {line}"));
+    for line in reach.describe_lines() {
+        cx.ui.print_note(&format!("  {line}"));
     }
     if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Take it back?")).await? {
-        return Err(CliError::new(Kind::Paused, "not confirmed; nothing was done").next(resume));
+        return Err(
+            CliError::new(CliErrorKind::Paused, "not confirmed; nothing was done")
+                .with_next_command(resume),
+        );
     }
     if args.auto_approve {
         resume += " --auto-approve";
     }
-    let trip = Trip {
+    let trip = RunContext {
         ui: &cx.ui,
         reached: &reached,
         stop,
-        holder: holder(),
-        resume,
-        record: Some(cx.global.run_dir.clone()),
+        holder: make_holder_identity(),
+        resume_command: resume,
+        record_dir: Some(cx.global.run_dir.clone()),
         accept_short: Vec::new(),
         passed_over: BTreeSet::new(),
         live: true,
     };
-    carry(
+    execute_run(
         &trip,
-        Errand::Back {
+        RunRequest::Rollback {
             control_plane: args.control_plane,
         },
     )

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::context::Context;
+use super::context::CommandContext;
 use super::error::CliError;
 
 /// Print the JSON Schema of the plan file
@@ -10,6 +10,7 @@ use super::error::CliError;
 pub struct SchemaArgs {}
 
 /// Prints the schema.
-pub fn run(cx: &Context, _args: SchemaArgs) -> Result<(), CliError> {
-    cx.ui.out(&format!("{:#}\n", crate::plan::schema()))
+pub fn print_schema(cx: &CommandContext, _args: SchemaArgs) -> Result<(), CliError> {
+    cx.ui
+        .write_result(&format!("{:#}\n", crate::plan::json_schema()))
 }

@@ -2,19 +2,20 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::error::{CliError, Kind};
+use super::error::{CliError, CliErrorKind};
 use super::ui::Ui;
-use crate::engine::stop::Urgency;
-use crate::engine::{Asker, Stop};
+use crate::engine::stop::StopUrgency;
+use crate::engine::{StopHandle, StopSignal};
 
 /// Listens for SIGINT, SIGTERM and SIGHUP as long as the runtime lives.
-pub fn listen(asker: Asker, ui: Ui) -> Result<(), CliError> {
-    let failed = |e: std::io::Error| CliError::new(Kind::Unexpected, format!("no signals: {e}"));
+pub fn listen_for_signals(asker: StopHandle, ui: Ui) -> Result<(), CliError> {
+    let failed =
+        |e: std::io::Error| CliError::new(CliErrorKind::Unexpected, format!("no signals: {e}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     tokio::spawn(async move {
-        let mut asked = Urgency::Go;
+        let mut asked = StopUrgency::NotAsked;
         loop {
             tokio::select! {
                 biased;
@@ -22,15 +23,15 @@ pub fn listen(asker: Asker, ui: Ui) -> Result<(), CliError> {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
-            asker.ask();
+            asker.request_stop();
             asked = match asked {
-                Urgency::Go => {
-                    ui.say("stopping; once more to drop everything at once");
-                    Urgency::AfterThisAct
+                StopUrgency::NotAsked => {
+                    ui.print_note("stopping; once more to drop everything at once");
+                    StopUrgency::AfterThisAct
                 }
-                Urgency::AfterThisAct | Urgency::Now => {
-                    ui.say("dropping everything; the journal says what was begun");
-                    Urgency::Now
+                StopUrgency::AfterThisAct | StopUrgency::Now => {
+                    ui.print_note("dropping everything; the journal says what was begun");
+                    StopUrgency::Now
                 }
             };
         }
@@ -40,13 +41,13 @@ pub fn listen(asker: Asker, ui: Ui) -> Result<(), CliError> {
 
 /// Lets `work` go on until the run is asked to stop: before it is taken up there is nothing to finish.
 pub async fn unless_stopped<T, E: Into<CliError>>(
-    stop: &Stop,
+    stop: &StopSignal,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, CliError> {
     tokio::select! {
         biased;
-        () = stop.asked(Urgency::AfterThisAct) => Err(CliError::new(
-            Kind::Paused,
+        () = stop.wait_until_asked(StopUrgency::AfterThisAct) => Err(CliError::new(
+            CliErrorKind::Paused,
             "stopped by a signal before the run was taken up; nothing was changed",
         )),
         done = work => done.map_err(Into::into),

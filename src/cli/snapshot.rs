@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::PlanArg;
-use super::context::Context;
+use super::context::CommandContext;
 use super::error::CliError;
 use crate::inventory::snapshot;
 
@@ -22,17 +22,18 @@ pub struct SnapshotArgs {
 }
 
 /// Takes a snapshot.
-pub async fn run(cx: &Context, args: SnapshotArgs) -> Result<(), CliError> {
-    let (cluster, region) = cx.cluster(&args.plan)?;
-    let to = cx.plan(&args.plan).ok().map(|(_, plan)| plan.to);
-    let reached = cx.reach(&cluster, region.as_deref()).await?;
-    let inventory = reached.read(to).await?;
+pub async fn take_snapshot(cx: &CommandContext, args: SnapshotArgs) -> Result<(), CliError> {
+    let (cluster, region) = cx.cluster_and_region(&args.plan)?;
+    let to = cx.load_plan(&args.plan).ok().map(|(_, plan)| plan.to);
+    let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
+    let inventory = reached.read_inventory(to).await?;
     for unread in &inventory.unread {
         cx.ui
-            .say(&format!("left out: {} ({})", unread.op, unread.why));
+            .print_note(&format!("left out: {} ({})", unread.op, unread.why));
     }
-    let snapshot = snapshot::take(&reached.kube, inventory).await?;
-    snapshot::write(&args.output, &snapshot)?;
-    cx.ui.say(&format!("wrote {}", args.output.display()));
+    let snapshot = snapshot::take_snapshot(&reached.kube, inventory).await?;
+    snapshot::write_snapshot(&args.output, &snapshot)?;
+    cx.ui
+        .print_note(&format!("wrote {}", args.output.display()));
     Ok(())
 }

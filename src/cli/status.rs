@@ -3,20 +3,20 @@
 use clap::Args;
 use serde_json::json;
 
-use super::args::{Format, PlanArg};
-use super::carry::{peek, route_of};
-use super::context::{Context, Reached};
+use super::args::{OutputFormat, PlanArg};
+use super::context::{ClusterConnection, CommandContext};
+use super::dispatch::refuse_markdown;
 use super::error::CliError;
-use super::gates::{self, Said};
-use super::remote::InKube;
-use super::standing::standing;
-use super::start::no_markdown;
-use super::window::Hop;
-use super::{reach, whereabouts, window};
-use crate::engine::three;
-use crate::journal::{Held, Phase, Remote, RunState, Status, StepState};
+use super::execute::{read_run_state, stored_route};
+use super::journal_status::status_lines;
+use super::kube_store::KubeRunStore;
+use super::plan_gates::{self, GateSummary};
+use super::version_rollback::LastHop;
+use super::{live_status, rollback_scope, version_rollback};
+use crate::engine::state_diff;
+use crate::journal::{LeaseRecord, RunPhase, RunState, RunStore, StepState, StepStatus};
 use crate::model::Timestamp;
-use crate::report::text::{between, took};
+use crate::report::text::{format_duration, time_between};
 use crate::route::Route;
 
 /// Show where the run stands, from the journal and the live cluster
@@ -27,44 +27,46 @@ pub struct StatusArgs {
 }
 
 /// Shows where things stand.
-pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
-    no_markdown(cx.ui.format)?;
-    let (cluster, region) = cx.cluster(&args.plan)?;
-    let reached = cx.reach(&cluster, region.as_deref()).await?;
-    let state = peek(&reached).await?;
-    let lock = InKube(reached.kube.clone()).read_lock().await?;
-    let route = state.as_ref().map(route_of).transpose()?;
-    let said = match (cx.plan(&args.plan), &state, &route) {
+pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), CliError> {
+    refuse_markdown(cx.ui.format)?;
+    let (cluster, region) = cx.cluster_and_region(&args.plan)?;
+    let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
+    let state = read_run_state(&reached).await?;
+    let lock = KubeRunStore(reached.kube.clone()).read_lease().await?;
+    let route = state.as_ref().map(stored_route).transpose()?;
+    let said = match (cx.load_plan(&args.plan), &state, &route) {
         (Ok((_, plan)), Some(state), Some(route)) if !state.is_closed() => {
             // A plan that has been changed since is `apply`'s to refuse.
-            gates::say(&plan, route, Some(state), reached.clock.now()).unwrap_or_default()
+            plan_gates::summarize_gates(&plan, route, Some(state), reached.clock.now())
+                .unwrap_or_default()
         }
-        (Ok(_) | Err(_), Some(_) | None, Some(_) | None) => Said::default(),
+        (Ok(_) | Err(_), Some(_) | None, Some(_) | None) => GateSummary::default(),
     };
-    let live = whereabouts::read(&reached, state.as_ref(), route.as_ref()).await?;
+    let live = live_status::read_live_status(&reached, state.as_ref(), route.as_ref()).await?;
     let way_back = match (&state, &route) {
-        (Some(state), Some(route)) => way_back(&reached, state, route).await?,
+        (Some(state), Some(route)) => describe_rollback(&reached, state, route).await?,
         (Some(_) | None, Some(_) | None) => Vec::new(),
     };
-    if cx.ui.format == Format::Json {
-        cx.ui.out_json(&crate::report::json::version())?;
+    if cx.ui.format == OutputFormat::Json {
+        cx.ui
+            .write_json_line(&crate::report::json::version_line())?;
         let state = state.as_ref().map(|s| {
             json!({
                 "run": s.run, "phase": s.phase, "outcome": s.outcome, "paused": s.paused,
                 "openedAt": s.opened_at, "updatedAt": s.updated_at, "planDigest": s.plan_digest,
                 "steps": s.steps.iter().map(|t| json!({
                     "step": t.id, "status": t.status, "startedAt": t.started_at,
-                    "endedAt": t.ended_at, "acts": t.acts, "note": note_of(t),
+                    "endedAt": t.ended_at, "acts": t.acts, "note": step_note(t),
                 })).collect::<Vec<_>>(),
             })
         });
         let holder = lock.map(|l| l.holder).filter(|h| !h.is_empty());
-        return cx.ui.out_json(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "gates": said.json, "live": live.lines, "marks": live.marks, "rollback": way_back}));
+        return cx.ui.write_json_line(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "gates": said.json, "live": live.lines, "marks": live.marks, "rollback": way_back}));
     }
     let mut text = String::new();
     match (&state, &route) {
         (Some(state), Some(route)) => {
-            text += &told(cx, &reached, state, route, lock.as_ref(), &said.lines);
+            text += &render_status(cx, &reached, state, route, lock.as_ref(), &said.lines);
         }
         (Some(_) | None, Some(_) | None) => text += &format!("cluster {cluster} has no run\n"),
     }
@@ -80,15 +82,15 @@ pub async fn run(cx: &Context, args: StatusArgs) -> Result<(), CliError> {
             text += &format!("  {line}\n");
         }
     }
-    cx.ui.out(&text)
+    cx.ui.write_result(&text)
 }
 
-fn told(
-    cx: &Context,
-    reached: &Reached,
+fn render_status(
+    cx: &CommandContext,
+    reached: &ClusterConnection,
     state: &RunState,
     route: &Route,
-    lock: Option<&Held>,
+    lock: Option<&LeaseRecord>,
     gates: &[String],
 ) -> String {
     let paint = cx.ui.out_paint;
@@ -96,8 +98,8 @@ fn told(
     let how = match (state.phase, state.outcome, &state.paused) {
         (_, Some(outcome), _) => outcome.as_str().replace('_', " "),
         (_, None, Some(why)) => format!("paused: {why}"),
-        (Phase::Back, None, None) => "being taken back".to_owned(),
-        (Phase::Forward | Phase::Closed, None, None) => "under way".to_owned(),
+        (RunPhase::Back, None, None) => "being taken back".to_owned(),
+        (RunPhase::Forward | RunPhase::Closed, None, None) => "under way".to_owned(),
     };
     let mut text = format!(
         "run {} of {} {} -> {}: {}\n",
@@ -107,12 +109,15 @@ fn told(
         route.to,
         paint.bold(&how)
     );
-    text += &format!("last record {} ago", took(between(state.updated_at, now)));
+    text += &format!(
+        "last record {} ago",
+        format_duration(time_between(state.updated_at, now))
+    );
     match lock.filter(|l| !l.holder.is_empty()) {
         Some(lock) => {
             let ago = lock
                 .renewed_at
-                .map(|at| took(between(at, now)))
+                .map(|at| format_duration(time_between(at, now)))
                 .unwrap_or_default();
             text += &format!("; {} holds the lock, renewed {ago} ago\n\n", lock.holder);
         }
@@ -122,48 +127,48 @@ fn told(
         text += &format!("{line}\n");
     }
     for (i, step) in route.steps.iter().enumerate() {
-        let Some(s) = state.step(&step.id) else {
+        let Some(s) = state.find_step(&step.id) else {
             continue;
         };
         let mark = match s.status {
-            Status::Done | Status::Skipped => paint.green("done"),
-            Status::Failed | Status::UndoFailed => paint.red("failed"),
-            Status::Started | Status::Begun => paint.yellow("under way"),
-            Status::Undoing => paint.yellow("being taken back"),
-            Status::Undone => paint.dim("taken back"),
-            Status::Pending => paint.dim("to do"),
+            StepStatus::Done | StepStatus::Skipped => paint.green("done"),
+            StepStatus::Failed | StepStatus::UndoFailed => paint.red("failed"),
+            StepStatus::Started | StepStatus::Begun => paint.yellow("under way"),
+            StepStatus::Undoing => paint.yellow("being taken back"),
+            StepStatus::Undone => paint.dim("taken back"),
+            StepStatus::Pending => paint.dim("to do"),
         };
-        let note = note_of(s).map(|n| format!(", {n}")).unwrap_or_default();
+        let note = step_note(s).map(|n| format!(", {n}")).unwrap_or_default();
         text += &format!("{:>3}. {}: {mark}{note}\n", i + 1, step.title);
     }
     text.push('\n');
-    for line in standing(state, route, None) {
+    for line in status_lines(state, route, None) {
         text += &format!("{line}\n");
     }
     text
 }
 
 /// How a step was done, or why it failed. Once it is being rolled back, how it was done is no longer so.
-fn note_of(step: &StepState) -> Option<&str> {
+fn step_note(step: &StepState) -> Option<&str> {
     match step.status {
-        Status::Undoing | Status::Undone => None,
-        Status::Pending
-        | Status::Started
-        | Status::Begun
-        | Status::Done
-        | Status::Skipped
-        | Status::Failed
-        | Status::UndoFailed => step.note.as_deref(),
+        StepStatus::Undoing | StepStatus::Undone => None,
+        StepStatus::Pending
+        | StepStatus::Started
+        | StepStatus::Begun
+        | StepStatus::Done
+        | StepStatus::Skipped
+        | StepStatus::Failed
+        | StepStatus::UndoFailed => step.note.as_deref(),
     }
 }
 
 /// What is said of EKS's own rollback of a hop that may still be rolled back at `now`. `blockers`: what stands in the way.
-fn hop_line(hop: &Hop, blockers: &[String], now: Timestamp) -> String {
-    match hop.until() {
+fn describe_hop(hop: &LastHop, blockers: &[String], now: Timestamp) -> String {
+    match hop.rollback_deadline() {
         Some(until) if until < now => format!(
             "the control plane stays at {}: EKS could take it back until {}",
             hop.to,
-            three::at(until)
+            state_diff::format_time(until)
         ),
         Some(_) if !blockers.is_empty() => format!(
             "the control plane stays at {}, EKS would not take it back to {} now: {}",
@@ -175,7 +180,7 @@ fn hop_line(hop: &Hop, blockers: &[String], now: Timestamp) -> String {
             "`eksup rollback --control-plane` can take {} back to {} until {} (7 days after the hop), while no kubelet is at {}",
             hop.to,
             hop.from,
-            three::at(until),
+            state_diff::format_time(until),
             hop.to
         ),
         None => format!("the hop to {} is under way; it cannot be stopped", hop.to),
@@ -183,47 +188,47 @@ fn hop_line(hop: &Hop, blockers: &[String], now: Timestamp) -> String {
 }
 
 /// Up to where a rollback is possible, and until when.
-async fn way_back(
-    reached: &Reached,
+async fn describe_rollback(
+    reached: &ClusterConnection,
     state: &RunState,
     route: &Route,
 ) -> Result<Vec<String>, CliError> {
     let now = reached.clock.now();
-    let blues = reach::blues(reached, state, route).await?;
-    let reach = reach::reach(state, route, false, &blues);
+    let blues = rollback_scope::read_blue_states(reached, state, route).await?;
+    let reach = rollback_scope::compute_scope(state, route, false, &blues);
     let mut lines = Vec::new();
     match &reach.barrier {
         Some((step, why)) => lines.push(format!("`{step}` cannot be taken back: {why}")),
-        None => lines.extend(ahead(state, route)),
+        None => lines.extend(next_no_return(state, route)),
     }
-    if reach.worth {
-        let first = reach.back.last().cloned().unwrap_or_default();
+    if reach.is_worthwhile {
+        let first = reach.undone.last().cloned().unwrap_or_default();
         lines.push(format!(
             "`eksup rollback` takes back everything down to `{first}`"
         ));
     }
-    if let Some(hop) = window::last_hop(state, route) {
+    if let Some(hop) = version_rollback::find_last_hop(state, route) {
         // What `rollback --control-plane` would refuse with is said here, and not offered.
-        let blockers = match hop.until() {
+        let blockers = match hop.rollback_deadline() {
             Some(until) if until >= now => {
-                let with_hop = reach::reach(state, route, true, &blues);
-                let facts = window::facts(reached, &hop).await?;
-                window::against(&facts, &hop, route, &with_hop, now)
+                let with_hop = rollback_scope::compute_scope(state, route, true, &blues);
+                let facts = version_rollback::read_facts(reached, &hop).await?;
+                version_rollback::rollback_blockers(&facts, &hop, route, &with_hop, now)
             }
             Some(_) | None => Vec::new(),
         };
-        lines.push(hop_line(&hop, &blockers, now));
+        lines.push(describe_hop(&hop, &blockers, now));
     }
     Ok(lines)
 }
 
 /// The next point of no return.
-fn ahead(state: &RunState, route: &Route) -> Option<String> {
-    let open = |id: &str| state.step(id).is_some_and(|s| !s.status.is_over());
+fn next_no_return(state: &RunState, route: &Route) -> Option<String> {
+    let open = |id: &str| state.find_step(id).is_some_and(|s| !s.status.is_over());
     let next = route
         .steps
         .iter()
-        .find(|s| s.no_return.is_some() && open(&s.id) && reach::ends_the_way_back(&s.spec))?;
+        .find(|s| s.no_return.is_some() && open(&s.id) && rollback_scope::ends_rollback(&s.spec))?;
     Some(format!("everything can be taken back until `{}`", next.id))
 }
 
@@ -245,25 +250,25 @@ mod tests {
             )
             .unwrap()
         };
-        assert_eq!(note_of(&step("undone")), None);
-        assert_eq!(note_of(&step("undoing")), None);
-        assert!(note_of(&step("done")).is_some() && note_of(&step("undoFailed")).is_some());
+        assert_eq!(step_note(&step("undone")), None);
+        assert_eq!(step_note(&step("undoing")), None);
+        assert!(step_note(&step("done")).is_some() && step_note(&step("undoFailed")).is_some());
     }
 
     #[test]
     fn a_control_plane_that_newer_kubelets_hold_is_not_offered_back() {
-        let hop = Hop {
+        let hop = LastHop {
             step: "control-plane-1.29".into(),
             from: Minor::new(28),
             to: Minor::new(29),
             done: Some(at(0)),
         };
-        let open = hop_line(&hop, &[], at(60));
+        let open = describe_hop(&hop, &[], at(60));
         assert!(
             open.starts_with("`eksup rollback --control-plane` can"),
             "{open}"
         );
-        let held = hop_line(
+        let held = describe_hop(
             &hop,
             &["no kubelet may be newer than 1.28".to_owned()],
             at(60),
@@ -273,7 +278,7 @@ mod tests {
             "{held}"
         );
         assert!(!held.contains("--control-plane"), "{held}");
-        let late = hop_line(&hop, &[], at(8 * 24 * 3600));
+        let late = describe_hop(&hop, &[], at(8 * 24 * 3600));
         assert!(late.contains("could take it back until"), "{late}");
     }
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::context::Context;
-use super::error::{CliError, Kind};
-use super::guard::GuardArgs;
-use super::start::usage;
+use super::context::CommandContext;
+use super::dispatch::usage_error;
+use super::error::{CliError, CliErrorKind};
+use super::sim_permissions::GuardArgs;
 use crate::inventory::snapshot;
 use crate::model::snapshot::Snapshot;
 use crate::twin::{Twin, fault, scenario, serve};
@@ -39,7 +39,7 @@ struct ServeArgs {
     seed: u64,
     /// Something that goes wrong; see `docs/twin.md`
     #[arg(long = "fault", value_name = "RULE")]
-    faults: Vec<fault::Rule>,
+    faults: Vec<fault::FaultRule>,
     #[command(flatten)]
     guard: GuardArgs,
     /// Write a kubeconfig for the served cluster
@@ -48,9 +48,9 @@ struct ServeArgs {
 }
 
 /// Serves until a signal comes.
-pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
+pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), CliError> {
     let TwinCommand::Serve(args) = args.command;
-    let mut snapshot = load(&args.scenario)?;
+    let mut snapshot = load_scenario(&args.scenario)?;
     // Served time is real time: signatures of real clients are checked against it.
     let now = crate::model::Clock::system().now();
     let since = now.duration_since(snapshot.inventory.taken_at);
@@ -62,47 +62,52 @@ pub async fn run(cx: &Context, args: TwinArgs) -> Result<(), CliError> {
     let cluster = snapshot.inventory.cluster.name.clone();
     let region = snapshot.inventory.region.clone();
     if let Some(rule) = args.faults.iter().find(|r| r.clock_skew().is_some()) {
-        return Err(usage(format!(
+        return Err(usage_error(format!(
             "fault rule `{rule}`: a served twin does not set the clocks of those who call it"
         ))
-        .hint("use it with `eksup rehearse`"));
+        .with_hint("use it with `eksup rehearse`"));
     }
-    let mut world = scenario::load(&snapshot, args.seed);
-    fault::add(&mut world, args.faults);
-    args.guard.enforce(&mut world)?;
+    let mut world = scenario::load_world(&snapshot, args.seed);
+    fault::add_rules(&mut world, args.faults);
+    args.guard.apply_to_world(&mut world)?;
     let twin = Twin::start(world);
-    let served = serve::serve(&twin, args.port).await.map_err(|e| {
-        usage(format!("cannot serve on port {}: {e}", args.port))
-            .hint("`--port 0` takes a free one")
+    let served = serve::serve_twin(&twin, args.port).await.map_err(|e| {
+        usage_error(format!("cannot serve on port {}: {e}", args.port))
+            .with_hint("`--port 0` takes a free one")
     })?;
     let url = served.url();
     if let Some(path) = &args.write_kubeconfig {
-        std::fs::write(path, serve::kubeconfig(&url, &cluster))
-            .map_err(|e| usage(format!("cannot write {}: {e}", path.display())))?;
+        std::fs::write(path, serve::write_kubeconfig(&url, &cluster))
+            .map_err(|e| usage_error(format!("cannot write {}: {e}", path.display())))?;
     }
-    cx.ui.out(&format!(
+    cx.ui.write_result(&format!(
         "export AWS_ENDPOINT_URL={url}\nexport AWS_REGION={region}\nexport AWS_DEFAULT_REGION={region}\nexport AWS_ACCESS_KEY_ID=twin\nexport AWS_SECRET_ACCESS_KEY=twin\n"
     ))?;
-    cx.ui.say(&format!(
+    cx.ui.print_note(&format!(
         "serving cluster {cluster} at {url}; Ctrl-C ends it"
     ));
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .map_err(|e| CliError::new(Kind::Unexpected, format!("no signals: {e}")))?;
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+            .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no signals: {e}")))?;
     tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
-        () = served.forever() => {}
+        () = served.serve_forever() => {}
     }
     Ok(())
 }
 
-fn load(scenario: &str) -> Result<Snapshot, CliError> {
-    match scenario::named(scenario) {
+fn load_scenario(scenario: &str) -> Result<Snapshot, CliError> {
+    match scenario::find_scenario(scenario) {
         Some(snapshot) => Ok(snapshot),
-        None => Ok(snapshot::read(&PathBuf::from(scenario)).map_err(|error| {
-            let names: Vec<&str> = scenario::bundled().map(|(name, _)| name).collect();
-            CliError::from(error).hint(format!("bundled scenarios: {}", names.join(", ")))
-        })?),
+        None => Ok(
+            snapshot::read_snapshot(&PathBuf::from(scenario)).map_err(|error| {
+                let names: Vec<&str> = scenario::bundled_scenarios()
+                    .map(|(name, _)| name)
+                    .collect();
+                CliError::from(error).with_hint(format!("bundled scenarios: {}", names.join(", ")))
+            })?,
+        ),
     }
 }

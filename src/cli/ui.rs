@@ -5,19 +5,19 @@ use std::path::PathBuf;
 
 use indicatif::ProgressDrawTarget;
 
-use super::args::{Color, Format, Global};
-use super::error::{CliError, Kind};
-use crate::report::bars::Bars;
-use crate::report::ci::{Github, Gitlab, annotation};
-use crate::report::file::Recorder;
-use crate::report::json::{self, Json};
-use crate::report::lines::Lines;
-use crate::report::markdown::Markdown;
-use crate::report::{Paint, Sink};
+use super::args::{ColorChoice, GlobalArgs, OutputFormat};
+use super::error::{CliError, CliErrorKind};
+use crate::report::ci::{GithubSink, GitlabSink, format_annotation};
+use crate::report::json::{self, JsonSink};
+use crate::report::lines::LineSink;
+use crate::report::markdown::MarkdownSink;
+use crate::report::progress_bars::ProgressBars;
+use crate::report::recording::EventRecorder;
+use crate::report::{EventSink, Painter};
 
 /// What of the environment changes how things are said. Read once.
 #[derive(Clone, Debug, Default)]
-pub struct Env {
+pub struct UiEnv {
     pub no_color: bool,
     pub ci: bool,
     pub github: bool,
@@ -28,9 +28,9 @@ pub struct Env {
     pub stdout_terminal: bool,
 }
 
-impl Env {
+impl UiEnv {
     /// Reads the environment.
-    pub fn read() -> Self {
+    pub fn read_environment() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let on =
             |name| std::env::var(name).is_ok_and(|v| !v.is_empty() && v != "false" && v != "0");
@@ -52,29 +52,29 @@ impl Env {
 /// How things are said.
 #[derive(Clone, Debug)]
 pub struct Ui {
-    pub format: Format,
-    pub env: Env,
+    pub format: OutputFormat,
+    pub env: UiEnv,
     pub bars: bool,
     /// Colours on stderr and on stdout.
-    pub paint: Paint,
-    pub out_paint: Paint,
+    pub paint: Painter,
+    pub out_paint: Painter,
 }
 
 impl Ui {
     /// Decides once how things are said.
-    pub fn new(global: &Global, env: Env) -> Self {
+    pub fn new(global: &GlobalArgs, env: UiEnv) -> Self {
         let color = |terminal: bool| match global.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => terminal && !env.no_color,
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && !env.no_color,
         };
         Self {
-            format: global.format.general().unwrap_or(Format::Text),
+            format: global.format.general_format().unwrap_or(OutputFormat::Text),
             bars: env.stderr_terminal && !env.ci && !global.no_progress,
-            paint: Paint {
+            paint: Painter {
                 on: color(env.stderr_terminal),
             },
-            out_paint: Paint {
+            out_paint: Painter {
                 on: color(env.stdout_terminal),
             },
             env,
@@ -82,7 +82,7 @@ impl Ui {
     }
 
     /// A result, on stdout.
-    pub fn out(&self, text: &str) -> Result<(), CliError> {
+    pub fn write_result(&self, text: &str) -> Result<(), CliError> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
@@ -90,35 +90,39 @@ impl Ui {
     }
 
     /// One JSON object on a line of stdout.
-    pub fn out_json(&self, value: &impl serde::Serialize) -> Result<(), CliError> {
-        json::write(&mut io::stdout().lock(), value).map_err(stdout_failed)
+    pub fn write_json_line(&self, value: &impl serde::Serialize) -> Result<(), CliError> {
+        json::write_line(&mut io::stdout().lock(), value).map_err(stdout_failed)
     }
 
     /// Words beside the result, on stderr. Nobody listening is no failure.
-    pub fn say(&self, text: &str) {
+    pub fn print_note(&self, text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
     /// The same, where there is no `Ui` at hand.
-    pub fn complain(text: &str) {
+    pub fn print_to_stderr(text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
     /// The last word of a command that does not end with 0.
-    pub fn fail(&self, error: &CliError) {
+    pub fn report_error(&self, error: &CliError) {
         if error.silent {
             return;
         }
-        if self.format == Format::Json {
-            let _ = json::write(&mut io::stdout().lock(), &error.json());
+        if self.format == OutputFormat::Json {
+            let _ = json::write_line(&mut io::stdout().lock(), &error.to_json());
         }
         if self.env.github {
-            self.annotate(error);
+            self.annotate_error(error);
         }
-        let _ = write!(io::stderr().lock(), "{}", error.text(self.paint, 100));
+        let _ = write!(
+            io::stderr().lock(),
+            "{}",
+            error.render_text(self.paint, 100)
+        );
     }
 
-    fn annotate(&self, error: &CliError) {
+    fn annotate_error(&self, error: &CliError) {
         let mut err = io::stderr().lock();
         if let Some(plan) = &error.plan {
             for p in &plan.problems {
@@ -126,12 +130,16 @@ impl Ui {
                     "error file={},line={},col={}",
                     plan.name, p.at.line, p.at.column
                 );
-                let line =
-                    annotation(&level, p.code, &p.to_string()).replacen(" title=", ",title=", 1);
+                let line = format_annotation(&level, p.code, &p.to_string())
+                    .replacen(" title=", ",title=", 1);
                 let _ = writeln!(err, "{line}");
             }
-        } else if error.kind != Kind::ChangesPending {
-            let _ = writeln!(err, "{}", annotation("error", "eksup", &error.message));
+        } else if error.kind != CliErrorKind::ChangesPending {
+            let _ = writeln!(
+                err,
+                "{}",
+                format_annotation("error", "eksup", &error.message)
+            );
         }
     }
 
@@ -144,36 +152,42 @@ impl Ui {
             io::stdin().read_line(&mut answer).map(|_| answer)
         });
         let read = answer.await.unwrap_or_else(|e| Err(io::Error::other(e)));
-        let answer =
-            read.map_err(|e| CliError::new(Kind::Usage, format!("no answer could be read: {e}")))?;
+        let answer = read.map_err(|e| {
+            CliError::new(CliErrorKind::Usage, format!("no answer could be read: {e}"))
+        })?;
         Ok(answer.trim() == "yes")
     }
 
     /// The sinks of a run. Nothing is recorded without a folder.
-    pub fn sinks(&self, record: Option<&std::path::Path>) -> Result<Vec<Box<dyn Sink>>, CliError> {
-        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+    pub fn open_sinks(
+        &self,
+        record: Option<&std::path::Path>,
+    ) -> Result<Vec<Box<dyn EventSink>>, CliError> {
+        let mut sinks: Vec<Box<dyn EventSink>> = Vec::new();
         if self.env.gitlab {
-            sinks.push(Box::new(Gitlab::new(io::stderr())));
+            sinks.push(Box::new(GitlabSink::new(io::stderr())));
         }
         if self.bars {
-            sinks.push(Box::new(Bars::new(
+            sinks.push(Box::new(ProgressBars::new(
                 ProgressDrawTarget::stderr(),
                 self.paint,
             )));
         } else {
-            sinks.push(Box::new(Lines::new(io::stderr(), self.paint)));
+            sinks.push(Box::new(LineSink::new(io::stderr(), self.paint)));
         }
         match self.format {
-            Format::Text => {}
-            Format::Json => sinks.push(Box::new(Json::new(io::stdout()).map_err(stdout_failed)?)),
-            Format::Markdown => sinks.push(Box::new(Markdown::new(io::stdout()))),
+            OutputFormat::Text => {}
+            OutputFormat::Json => sinks.push(Box::new(
+                JsonSink::new(io::stdout()).map_err(stdout_failed)?,
+            )),
+            OutputFormat::Markdown => sinks.push(Box::new(MarkdownSink::new(io::stdout()))),
         }
         if self.env.github || self.env.github_summary.is_some() {
             let summary = self.env.github_summary.clone();
-            sinks.push(Box::new(Github::new(io::stderr(), summary)));
+            sinks.push(Box::new(GithubSink::new(io::stderr(), summary)));
         }
         if let Some(dir) = record {
-            sinks.push(Box::new(Recorder::new(dir)));
+            sinks.push(Box::new(EventRecorder::new(dir)));
         }
         Ok(sinks)
     }
@@ -181,7 +195,7 @@ impl Ui {
 
 fn stdout_failed(error: io::Error) -> CliError {
     let mut failed = CliError::new(
-        Kind::Unexpected,
+        CliErrorKind::Unexpected,
         format!("cannot write the result: {error}"),
     );
     failed.silent = error.kind() == io::ErrorKind::BrokenPipe;

@@ -3,7 +3,7 @@
 //!
 //! The SDK's own cache keeps a session until it says that it ends, and a profile for as long as the process lives. A run
 //! outlives both: a web identity's token file is replaced, `aws sso login` is given in another window, an agent rewrites
-//! the profile. So the SDK caches nothing here, and [`Chain::renew`] forgets everything that was read.
+//! the profile. So the SDK caches nothing here, and [`CredentialChain::clear_cache`] forgets everything that was read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,23 +21,24 @@ use tokio::sync::Mutex;
 use crate::model::Clock;
 
 /// Credentials are replaced this long before they end; a call may take a while to arrive.
-const MARGIN: SignedDuration = SignedDuration::from_secs(60);
+const CREDENTIAL_RENEWAL_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// How long fetching may take: a process or a server behind the chain may hang.
-const PATIENCE: Duration = Duration::from_secs(30);
+const CREDENTIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Makes the chain anew: profile, environment, files, everything is read again.
-type Make = Arc<dyn Fn() -> BoxFuture<'static, Option<SharedCredentialsProvider>> + Send + Sync>;
+type MakeProvider =
+    Arc<dyn Fn() -> BoxFuture<'static, Option<SharedCredentialsProvider>> + Send + Sync>;
 
 /// The machine's credentials. Clones share them.
 #[derive(Clone)]
-pub struct Chain {
-    make: Make,
+pub struct CredentialChain {
+    make_provider: MakeProvider,
     clock: Clock,
-    held: Arc<Mutex<Held>>,
+    cached: Arc<Mutex<CachedCredentials>>,
 }
 
 #[derive(Default)]
-struct Held {
+struct CachedCredentials {
     provider: Option<SharedCredentialsProvider>,
     last: Option<Credentials>,
 }
@@ -50,16 +51,16 @@ pub enum SessionEnd {
     /// Its credentials end then. `renewed`: the chain has a source that hands out new ones.
     At { end: Timestamp, renewed: bool },
     /// It is a session, and nobody says when it ends.
-    Untold,
+    Unknown,
 }
 
-impl std::fmt::Debug for Chain {
+impl std::fmt::Debug for CredentialChain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Chain")
     }
 }
 
-impl Chain {
+impl CredentialChain {
     /// The chain of every AWS tool.
     pub fn new(profile: Option<&str>, region: Option<&str>, clock: &Clock) -> Self {
         let (profile, region) = (profile.map(str::to_owned), region.map(str::to_owned));
@@ -76,32 +77,37 @@ impl Chain {
             }
             Box::pin(async move { loader.load().await.credentials_provider() })
         };
-        Self::of(Arc::new(make), clock)
+        Self::with_provider_maker(Arc::new(make), clock)
     }
 
-    fn of(make: Make, clock: &Clock) -> Self {
+    fn with_provider_maker(make: MakeProvider, clock: &Clock) -> Self {
         Self {
-            make,
+            make_provider: make,
             clock: clock.clone(),
-            held: Arc::default(),
+            cached: Arc::default(),
         }
     }
 
     /// Forgets what was read: a server has refused it.
-    pub async fn renew(&self) {
-        *self.held.lock().await = Held::default();
+    pub async fn clear_cache(&self) {
+        *self.cached.lock().await = CachedCredentials::default();
     }
 
-    async fn credentials(&self) -> Result<Credentials, CredentialsError> {
-        let mut held = self.held.lock().await;
+    async fn current_credentials(&self) -> Result<Credentials, CredentialsError> {
+        let mut held = self.cached.lock().await;
         let now = self.clock.now();
         if let Some(last) = &held.last
-            && end(last).is_none_or(|end| now < end - MARGIN)
+            && expiry_of(last).is_none_or(|end| now < end - CREDENTIAL_RENEWAL_MARGIN)
         {
             return Ok(last.clone());
         }
-        let fetched = tokio::time::timeout(PATIENCE, self.fetch(&mut held)).await;
-        match fetched.unwrap_or_else(|_| Err(CredentialsError::provider_timed_out(PATIENCE))) {
+        let fetched =
+            tokio::time::timeout(CREDENTIAL_FETCH_TIMEOUT, self.fetch_credentials(&mut held)).await;
+        match fetched.unwrap_or_else(|_| {
+            Err(CredentialsError::provider_timed_out(
+                CREDENTIAL_FETCH_TIMEOUT,
+            ))
+        }) {
             Ok(fresh) => {
                 held.last = Some(fresh.clone());
                 Ok(fresh)
@@ -111,43 +117,46 @@ impl Chain {
                 if held
                     .last
                     .as_ref()
-                    .and_then(end)
+                    .and_then(expiry_of)
                     .is_some_and(|end| now < end) =>
             {
                 held.provider = None;
-                held.last.clone().ok_or_else(none)
+                held.last.clone().ok_or_else(no_provider_error)
             }
             Err(error) => {
-                *held = Held::default();
+                *held = CachedCredentials::default();
                 Err(error)
             }
         }
     }
 
-    async fn fetch(&self, held: &mut Held) -> Result<Credentials, CredentialsError> {
+    async fn fetch_credentials(
+        &self,
+        held: &mut CachedCredentials,
+    ) -> Result<Credentials, CredentialsError> {
         let provider = match &held.provider {
             Some(provider) => provider.clone(),
-            None => (self.make)().await.ok_or_else(none)?,
+            None => (self.make_provider)().await.ok_or_else(no_provider_error)?,
         };
         held.provider = Some(provider.clone());
         provider.provide_credentials().await
     }
 }
 
-impl ProvideCredentials for Chain {
+impl ProvideCredentials for CredentialChain {
     fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        future::ProvideCredentials::new(self.credentials())
+        future::ProvideCredentials::new(self.current_credentials())
     }
 }
 
-fn none() -> CredentialsError {
+fn no_provider_error() -> CredentialsError {
     CredentialsError::not_loaded("no provider in the chain")
 }
 
-fn end(credentials: &Credentials) -> Option<Timestamp> {
+fn expiry_of(credentials: &Credentials) -> Option<Timestamp> {
     credentials.expiry().and_then(|end| end.try_into().ok())
 }
 
@@ -162,12 +171,12 @@ pub fn session_end(credentials: &Credentials, told: Option<Timestamp>) -> Sessio
         ];
         all.iter().all(|f| given.contains(f))
     });
-    match end(credentials).or(told.filter(|_| by_hand)) {
+    match expiry_of(credentials).or(told.filter(|_| by_hand)) {
         Some(end) => SessionEnd::At {
             end,
             renewed: !by_hand,
         },
-        None if credentials.session_token().is_some() => SessionEnd::Untold,
+        None if credentials.session_token().is_some() => SessionEnd::Unknown,
         None => SessionEnd::Never,
     }
 }
@@ -182,22 +191,24 @@ mod tests {
     };
 
     use super::*;
-    use crate::aws::Aws;
-    use crate::clients::aws::{OverWire, over, with_chain};
-    use crate::clients::scripted::{Asked, clock, eks_error, json, wire, xml};
-    use crate::model::Class;
+    use crate::aws::AwsApi;
+    use crate::clients::fake_wire::{
+        RecordedRequests, answering_wire, eks_error_answer, json_answer, test_clock, xml_answer,
+    };
+    use crate::clients::sdk_config::{WireHttpClient, config_over_wire, with_credential_chain};
+    use crate::model::ErrorClass;
     use crate::wire::Wire;
 
     /// STS hands out 15 minutes for the token it is shown, and EKS takes the last key only.
-    fn services() -> (Wire, Asked) {
+    fn services() -> (Wire, RecordedRequests) {
         let handed = Arc::new(AtomicU32::new(0));
-        wire(move |request, _| {
+        answering_wire(move |request, _| {
             let host = request.uri().host().unwrap_or_default();
             if host.starts_with("sts.") {
                 let n = handed.fetch_add(1, Ordering::SeqCst) + 1;
                 let end = "2026-11-21T08:00:00Z".parse::<Timestamp>().unwrap()
                     + SignedDuration::from_mins(15 * i64::from(n));
-                return xml(
+                return xml_answer(
                     200,
                     &format!(
                         "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>KEY{n}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>{end}</Expiration></Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
@@ -206,22 +217,22 @@ mod tests {
             }
             let signed = request.headers()["authorization"].to_str().unwrap();
             if signed.contains("Credential=REVOKED/") {
-                return eks_error(
+                return eks_error_answer(
                     403,
                     "ExpiredTokenException",
                     "The security token included in the request is expired",
                 );
             }
-            json(200, &serde_json::json!({"clusters": []}))
+            json_answer(200, &serde_json::json!({"clusters": []}))
         })
     }
 
-    fn web_identity(file: &std::path::Path, wire: &Wire, clock: &Clock) -> Chain {
+    fn web_identity(file: &std::path::Path, wire: &Wire, clock: &Clock) -> CredentialChain {
         let provider_config = ProviderConfig::without_region()
             .with_region(Some(Region::new("eu-west-1")))
             .with_time_source(clock.clone())
             .with_sleep_impl(TokioSleep::new())
-            .with_http_client(OverWire(wire.clone()));
+            .with_http_client(WireHttpClient(wire.clone()));
         let file = file.to_owned();
         let make = move || -> BoxFuture<'static, Option<SharedCredentialsProvider>> {
             let provider = WebIdentityTokenCredentialsProvider::builder()
@@ -234,11 +245,11 @@ mod tests {
                 .build();
             Box::pin(async move { Some(SharedCredentialsProvider::new(provider)) })
         };
-        Chain::of(Arc::new(make), clock)
+        CredentialChain::with_provider_maker(Arc::new(make), clock)
     }
 
-    fn shown(asked: &Asked) -> Vec<String> {
-        let bodies = asked.bodies();
+    fn shown(asked: &RecordedRequests) -> Vec<String> {
+        let bodies = asked.request_bodies();
         let token = |b: &String| {
             let value = b.split_once("WebIdentityToken=")?.1;
             Some(value.split('&').next().unwrap_or_default().to_owned())
@@ -246,8 +257,8 @@ mod tests {
         bodies.iter().filter_map(token).collect()
     }
 
-    fn keys(asked: &Asked) -> Vec<String> {
-        let all = asked.all();
+    fn keys(asked: &RecordedRequests) -> Vec<String> {
+        let all = asked.all_requests();
         let key = |r: &crate::wire::Request| {
             let signed = r.headers().get("authorization")?.to_str().ok()?;
             let after = signed.split_once("Credential=")?.1;
@@ -258,13 +269,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_web_identity_file_is_read_again_when_its_session_ends() {
-        let (folder, clock) = (tempfile::tempdir().unwrap(), clock());
+        let (folder, clock) = (tempfile::tempdir().unwrap(), test_clock());
         let file = folder.path().join("token");
         std::fs::write(&file, "first").unwrap();
         let (wire, asked) = services();
         let chain = web_identity(&file, &wire, &clock);
-        let config = with_chain(over(wire, "eu-west-1", &clock), chain);
-        let aws = Aws::new(&config);
+        let config = with_credential_chain(config_over_wire(wire, "eu-west-1", &clock), chain);
+        let aws = AwsApi::new(&config);
         aws.list_clusters().await.unwrap();
         std::fs::write(&file, "second").unwrap();
         aws.list_clusters().await.unwrap();
@@ -277,7 +288,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_source_that_is_away_is_borne_while_the_old_credentials_last() {
-        let clock = clock();
+        let clock = test_clock();
         let base = clock.now();
         #[derive(Debug)]
         struct Once(Timestamp, AtomicU32);
@@ -306,18 +317,18 @@ mod tests {
             let once = once.clone();
             Box::pin(async move { Some(once) })
         };
-        let chain = Chain::of(Arc::new(make), &clock);
-        assert!(chain.credentials().await.is_ok());
+        let chain = CredentialChain::with_provider_maker(Arc::new(make), &clock);
+        assert!(chain.current_credentials().await.is_ok());
         tokio::time::sleep(Duration::from_secs(9 * 60 + 30)).await;
-        assert!(chain.credentials().await.is_ok());
+        assert!(chain.current_credentials().await.is_ok());
         tokio::time::sleep(Duration::from_secs(30)).await;
-        assert!(chain.credentials().await.is_err());
+        assert!(chain.current_credentials().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_server_refuses_is_fetched_anew_from_a_chain_made_anew() {
         let (wire, asked) = services();
-        let clock = clock();
+        let clock = test_clock();
         let made = Arc::new(AtomicU32::new(0));
         let count = made.clone();
         let make = move || -> BoxFuture<'static, Option<SharedCredentialsProvider>> {
@@ -326,12 +337,13 @@ mod tests {
             let keys = Credentials::new(key, "s", Some("t".into()), None, "test");
             Box::pin(async move { Some(SharedCredentialsProvider::new(keys)) })
         };
-        let chain = Chain::of(Arc::new(make), &clock);
-        let config = with_chain(over(wire, "eu-west-1", &clock), chain.clone());
-        let aws = Aws::new(&config);
+        let chain = CredentialChain::with_provider_maker(Arc::new(make), &clock);
+        let config =
+            with_credential_chain(config_over_wire(wire, "eu-west-1", &clock), chain.clone());
+        let aws = AwsApi::new(&config);
         let error = aws.list_clusters().await.unwrap_err();
-        assert_eq!((error.class, keys(&asked).len()), (Class::Expired, 1));
-        chain.renew().await;
+        assert_eq!((error.class, keys(&asked).len()), (ErrorClass::Expired, 1));
+        chain.clear_cache().await;
         aws.list_clusters().await.unwrap();
         assert_eq!(keys(&asked), ["REVOKED", "FRESH"]);
         assert_eq!(made.load(Ordering::SeqCst), 2);
@@ -351,7 +363,7 @@ mod tests {
         assert_eq!(session_end(&keys(None, None), None), SessionEnd::Never);
         assert_eq!(
             session_end(&keys(Some("t"), None), None),
-            SessionEnd::Untold
+            SessionEnd::Unknown
         );
         let told = session_end(
             &by(keys(Some("t"), None), Feature::CredentialsEnvVars),

@@ -11,20 +11,20 @@ use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::ConfigExt;
 
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, ErrorClass};
 use crate::wire::{BoxError, Request, Wire};
 
 /// How long a connection may take to open.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How soon the kernel asks a silent peer whether it is still there: the endpoint moves during an upgrade.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
 /// A wire to the server that `config` describes: through the proxy that its kubeconfig names, or else through that of the
 /// environment, unless NO_PROXY lets the server be reached past it.
-pub fn wire(config: &kube::Config) -> Result<Wire, ApiError> {
-    allowed(config)?;
+pub fn build_https_wire(config: &kube::Config) -> Result<Wire, ApiError> {
+    check_transport_security(config)?;
     let failed = |e: &dyn std::error::Error| {
-        invalid(format!(
+        invalid_connection(format!(
             "the connection to `{}` cannot be set up: {e}",
             config.cluster_url
         ))
@@ -32,13 +32,13 @@ pub fn wire(config: &kube::Config) -> Result<Wire, ApiError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT));
-    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
     tcp.set_keepalive_retries(Some(3));
     let own = config.proxy_url.as_ref();
-    match proxy_to(&config.cluster_url, own, &Matcher::from_env())? {
-        None => Ok(over(
+    match proxy_for_server(&config.cluster_url, own, &Matcher::from_env())? {
+        None => Ok(wire_over_connector(
             config
                 .rustls_https_connector_with_connector(tcp)
                 .map_err(|e| failed(&e))?,
@@ -48,7 +48,7 @@ pub fn wire(config: &kube::Config) -> Result<Wire, ApiError> {
             if let Some(auth) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(auth.clone());
             }
-            Ok(over(
+            Ok(wire_over_connector(
                 config
                     .rustls_https_connector_with_connector(tunnel)
                     .map_err(|e| failed(&e))?,
@@ -59,13 +59,13 @@ pub fn wire(config: &kube::Config) -> Result<Wire, ApiError> {
 
 /// The proxy to `server`, with the credentials to show to it: the kubeconfig's `own`, which NO_PROXY does not touch (as with
 /// kubectl), or that of the environment.
-fn proxy_to(
+fn proxy_for_server(
     server: &http::Uri,
     own: Option<&http::Uri>,
     environment: &Matcher,
 ) -> Result<Option<Intercept>, ApiError> {
     let unsupported = |url: &http::Uri, from: &str| {
-        invalid(format!(
+        invalid_connection(format!(
             "the proxy `{}` of {from} is not supported; only http:// proxies are",
             without_userinfo(url)
         ))
@@ -90,7 +90,7 @@ fn proxy_to(
     }
 }
 
-fn over<C>(connector: C) -> Wire
+fn wire_over_connector<C>(connector: C) -> Wire
 where
     C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
 {
@@ -111,10 +111,10 @@ where
 }
 
 /// Refuses what would send a token in the clear or to a server that proved nothing.
-fn allowed(config: &kube::Config) -> Result<(), ApiError> {
+fn check_transport_security(config: &kube::Config) -> Result<(), ApiError> {
     let url = &config.cluster_url;
     if config.accept_invalid_certs {
-        return Err(invalid(format!(
+        return Err(invalid_connection(format!(
             "the kubeconfig turns TLS verification off for `{url}` (insecure-skip-tls-verify); eksup does not connect so: put the cluster's CA in its place"
         )));
     }
@@ -122,14 +122,14 @@ fn allowed(config: &kube::Config) -> Result<(), ApiError> {
     match url.scheme_str() {
         Some("https") => Ok(()),
         Some("http") if loopback => Ok(()),
-        _ => Err(invalid(format!(
+        _ => Err(invalid_connection(format!(
             "the API server's address `{url}` is not https://"
         ))),
     }
 }
 
-fn invalid(message: String) -> ApiError {
-    ApiError::new("connect to the cluster", Class::Invalid, message)
+fn invalid_connection(message: String) -> ApiError {
+    ApiError::new("connect to the cluster", ErrorClass::Invalid, message)
 }
 
 fn without_userinfo(url: &http::Uri) -> String {
@@ -141,11 +141,11 @@ fn without_userinfo(url: &http::Uri) -> String {
 }
 
 /// Turns the base64 of a PEM bundle, as EKS answers it, into certificates.
-pub fn certificates(base64_pem: &str) -> Result<Vec<Vec<u8>>, ApiError> {
+pub fn decode_certificates(base64_pem: &str) -> Result<Vec<Vec<u8>>, ApiError> {
     use base64::Engine;
     let standard = &base64::engine::general_purpose::STANDARD;
     let bad = |e: &dyn std::error::Error| {
-        invalid(format!(
+        invalid_connection(format!(
             "the cluster's certificate authority cannot be read: {}",
             e
         ))
@@ -163,7 +163,7 @@ pub fn certificates(base64_pem: &str) -> Result<Vec<Vec<u8>>, ApiError> {
         certificates.push(standard.decode(body).map_err(|e| bad(&e))?);
     }
     if certificates.is_empty() {
-        return Err(invalid(
+        return Err(invalid_connection(
             "the cluster's certificate authority holds no certificate".to_owned(),
         ));
     }
@@ -181,11 +181,11 @@ mod tests {
         let pem = "-----BEGIN CERTIFICATE-----\nAQID\nBA==\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\nBQYH\n-----END CERTIFICATE-----\n";
         let encoded = base64::engine::general_purpose::STANDARD.encode(pem);
         assert_eq!(
-            certificates(&encoded).unwrap(),
+            decode_certificates(&encoded).unwrap(),
             vec![vec![1, 2, 3, 4], vec![5, 6, 7]]
         );
-        assert!(certificates("").is_err());
-        assert!(certificates("!!").is_err());
+        assert!(decode_certificates("").is_err());
+        assert!(decode_certificates("!!").is_err());
     }
 
     fn uri(text: &str) -> http::Uri {
@@ -200,8 +200,9 @@ mod tests {
             builder.no(no).build()
         };
         let host = |proxy: Option<Intercept>| proxy.map(|p| p.uri().host().unwrap().to_owned());
-        let through =
-            |own: Option<&http::Uri>, no| host(proxy_to(&server, own, &environment(no)).unwrap());
+        let through = |own: Option<&http::Uri>, no| {
+            host(proxy_for_server(&server, own, &environment(no)).unwrap())
+        };
         assert_eq!(through(None, "").as_deref(), Some("proxy"));
         assert_eq!(through(None, "localhost,.eks.amazonaws.com"), None);
         let own = uri("http://bastion:8888");
@@ -213,7 +214,8 @@ mod tests {
             "socks5://proxy:1080",
             "ftp://proxy:21",
         ] {
-            let error = proxy_to(&server, Some(&uri(unsupported)), &environment("")).unwrap_err();
+            let error =
+                proxy_for_server(&server, Some(&uri(unsupported)), &environment("")).unwrap_err();
             assert!(error.message.contains("proxy-url"), "{error}");
         }
     }
@@ -241,7 +243,7 @@ mod tests {
         let request = http::Request::get("https://api.example:6443/version")
             .body(Bytes::new())
             .unwrap();
-        let asked = wire(&config).unwrap().oneshot(request);
+        let asked = build_https_wire(&config).unwrap().oneshot(request);
         let (head, answer) = tokio::join!(head_at_proxy(listener), asked);
         assert!(answer.is_err(), "the proxy hangs up");
         assert!(head.starts_with("CONNECT api.example:6443 "), "{head}");
@@ -255,13 +257,16 @@ mod tests {
     #[test]
     fn a_token_is_never_sent_in_the_clear_or_to_an_unproven_server() {
         let config = |url: &str| kube::Config::new(url.parse().unwrap());
-        assert!(allowed(&config("https://abc.gr7.eu-west-1.eks.amazonaws.com")).is_ok());
-        assert!(allowed(&config("http://127.0.0.1:8080")).is_ok());
-        assert!(allowed(&config("http://10.0.0.1:8080")).is_err());
+        assert!(
+            check_transport_security(&config("https://abc.gr7.eu-west-1.eks.amazonaws.com"))
+                .is_ok()
+        );
+        assert!(check_transport_security(&config("http://127.0.0.1:8080")).is_ok());
+        assert!(check_transport_security(&config("http://10.0.0.1:8080")).is_err());
         let mut unverified = config("https://abc.gr7.eu-west-1.eks.amazonaws.com");
         unverified.accept_invalid_certs = true;
         assert!(
-            allowed(&unverified)
+            check_transport_security(&unverified)
                 .unwrap_err()
                 .message
                 .contains("insecure-skip-tls-verify")

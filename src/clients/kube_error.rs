@@ -3,22 +3,27 @@
 use http::{HeaderMap, StatusCode};
 use kube::core::Status;
 
-use super::error::{self, chain, seconds};
-use crate::model::{ApiError, Class};
+use super::aws_error::{self, error_chain, parse_retry_after};
+use crate::model::{ApiError, ErrorClass};
 
 /// What to do when the API server answers 401.
-pub const NOT_LET_IN: &str = "; the cluster does not know this identity, or its credentials have expired: renew them, or give the IAM principal an access entry (or a line in aws-auth)";
+pub const IDENTITY_REJECTED_HINT: &str = "; the cluster does not know this identity, or its credentials have expired: renew them, or give the IAM principal an access entry (or a line in aws-auth)";
 
 /// An answer that is an error. `op` is the operation as RBAC names it, such as `list pods`.
-pub fn answer(op: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ApiError {
+pub fn classify_response(
+    op: &str,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> ApiError {
     let said: Option<Status> = serde_json::from_slice(body).ok();
     let header = headers
         .get(http::header::RETRY_AFTER)
         .and_then(|v| v.to_str().ok())
-        .and_then(seconds);
+        .and_then(parse_retry_after);
     match said {
         Some(said) if !said.message.is_empty() || said.code != 0 => {
-            let mut error = status_error(
+            let mut error = classify_status(
                 op,
                 &Status {
                     code: status.as_u16(),
@@ -30,7 +35,7 @@ pub fn answer(op: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) ->
         }
         _ => {
             let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
-            let class = class_of(status.as_u16(), "");
+            let class = class_of_reason(status.as_u16(), "");
             let message = if text.trim().is_empty() {
                 format!("HTTP {status}")
             } else {
@@ -38,20 +43,20 @@ pub fn answer(op: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) ->
             };
             ApiError {
                 retry_after: header,
-                ..ApiError::new(op, class, with_way_out(class, message))
+                ..ApiError::new(op, class, add_remedy(class, message))
             }
         }
     }
 }
 
 /// A `Status` the server sent, as an answer or inside a watch.
-pub fn status_error(op: &str, said: &Status) -> ApiError {
+pub fn classify_status(op: &str, said: &Status) -> ApiError {
     let causes = || said.details.iter().flat_map(|d| &d.causes);
     let budget = causes().find(|c| c.reason == "DisruptionBudget");
-    let class = if said.code == 429 && budget.is_some() || denied_by_admission(said) {
-        Class::Blocked
+    let class = if said.code == 429 && budget.is_some() || is_denied_by_admission(said) {
+        ErrorClass::Blocked
     } else {
-        class_of(said.code, &said.reason)
+        class_of_reason(said.code, &said.reason)
     };
     let terminating = causes().any(|c| c.reason == "NamespaceTerminating")
         && !said.message.contains("being terminated");
@@ -71,36 +76,36 @@ pub fn status_error(op: &str, said: &Status) -> ApiError {
         .map(|s| std::time::Duration::from_secs(s.into()));
     ApiError {
         retry_after,
-        ..ApiError::new(op, class, with_way_out(class, message))
+        ..ApiError::new(op, class, add_remedy(class, message))
     }
 }
 
 /// Any error of the client library.
-pub fn kube(op: &str, error: kube::Error) -> ApiError {
+pub fn classify_client_error(op: &str, error: kube::Error) -> ApiError {
     match error {
-        kube::Error::Api(said) => status_error(op, &said),
-        kube::Error::Service(wire) => error::wire(op, wire),
+        kube::Error::Api(said) => classify_status(op, &said),
+        kube::Error::Service(wire) => aws_error::classify_wire_error(op, wire),
         kube::Error::SerdeError(e) => ApiError::new(
             op,
-            Class::Transient,
+            ErrorClass::Transient,
             format!("the answer could not be read: {e}"),
         ),
         kube::Error::Auth(e) => ApiError::new(
             op,
-            Class::Denied,
-            format!("no token for the cluster: {}", chain(&e)),
+            ErrorClass::Denied,
+            format!("no token for the cluster: {}", error_chain(&e)),
         ),
         kube::Error::BuildRequest(e) => ApiError::new(
             op,
-            Class::Invalid,
-            format!("the request could not be built: {}", chain(&e)),
+            ErrorClass::Invalid,
+            format!("the request could not be built: {}", error_chain(&e)),
         ),
-        other => match error::unwrap(op, &other) {
+        other => match aws_error::recover_api_error(op, &other) {
             Some(known) => known,
             None => ApiError::new(
                 op,
-                Class::Transient,
-                format!("no answer: {}", chain(&other)),
+                ErrorClass::Transient,
+                format!("no answer: {}", error_chain(&other)),
             ),
         },
     }
@@ -110,37 +115,39 @@ pub fn kube(op: &str, error: kube::Error) -> ApiError {
 /// themselves (403, 400 and 422 are all in use), so that the words are all there is to tell them from RBAC, which
 /// answers 403 too: "admission webhook \"NAME\" denied the request" (apiserver pkg/admission/plugin/webhook/errors) and
 /// "ValidatingAdmissionPolicy 'NAME' with binding 'NAME' denied request" (pkg/admission/plugin/policy/validating).
-fn denied_by_admission(said: &Status) -> bool {
+fn is_denied_by_admission(said: &Status) -> bool {
     let words = &said.message;
     words.contains("admission webhook \"")
         || (words.contains("ValidatingAdmissionPolicy '") && words.contains("' denied request"))
 }
 
-fn class_of(code: u16, reason: &str) -> Class {
+fn class_of_reason(code: u16, reason: &str) -> ErrorClass {
     match (code, reason) {
-        (_, "Expired" | "Gone") | (410, _) => Class::Conflict,
-        (401, _) => Class::Expired,
-        (403, _) => Class::Denied,
-        (404, _) => Class::Absent,
-        (409, _) => Class::Conflict,
-        (429, _) => Class::Throttled,
-        (408, _) => Class::Transient,
+        (_, "Expired" | "Gone") | (410, _) => ErrorClass::Conflict,
+        (401, _) => ErrorClass::Expired,
+        (403, _) => ErrorClass::Denied,
+        (404, _) => ErrorClass::Absent,
+        (409, _) => ErrorClass::Conflict,
+        (429, _) => ErrorClass::Throttled,
+        (408, _) => ErrorClass::Transient,
         // Some 500s are for ever (two budgets on one pod); callers that can tell look at the text of their own call.
-        (500.., _) => Class::Transient,
-        _ => Class::Invalid,
+        (500.., _) => ErrorClass::Transient,
+        _ => ErrorClass::Invalid,
     }
 }
 
-fn with_way_out(class: Class, message: String) -> String {
+fn add_remedy(class: ErrorClass, message: String) -> String {
     match class {
-        Class::Denied => format!("{message}; `eksup policy` prints the ClusterRole this needs"),
-        Class::Expired => format!("{message}{NOT_LET_IN}"),
-        Class::Absent
-        | Class::Conflict
-        | Class::Throttled
-        | Class::Blocked
-        | Class::Transient
-        | Class::Invalid => message,
+        ErrorClass::Denied => {
+            format!("{message}; `eksup policy` prints the ClusterRole this needs")
+        }
+        ErrorClass::Expired => format!("{message}{IDENTITY_REJECTED_HINT}"),
+        ErrorClass::Absent
+        | ErrorClass::Conflict
+        | ErrorClass::Throttled
+        | ErrorClass::Blocked
+        | ErrorClass::Transient
+        | ErrorClass::Invalid => message,
     }
 }
 
@@ -149,7 +156,7 @@ mod tests {
     use super::*;
 
     fn said(status: u16, body: &str) -> ApiError {
-        answer(
+        classify_response(
             "create pods/eviction",
             StatusCode::from_u16(status).unwrap(),
             &HeaderMap::new(),
@@ -165,14 +172,14 @@ mod tests {
         assert_eq!(
             (error.class, error.message.as_str()),
             (
-                Class::Blocked,
+                ErrorClass::Blocked,
                 "The disruption budget pa needs 1 healthy pods and has 1 currently"
             )
         );
         assert_eq!(error.retry_after, None);
         let mut headers = HeaderMap::new();
         headers.insert("retry-after", http::HeaderValue::from_static("7"));
-        let plain = answer(
+        let plain = classify_response(
             "list pods",
             StatusCode::TOO_MANY_REQUESTS,
             &headers,
@@ -180,23 +187,26 @@ mod tests {
         );
         assert_eq!(
             (plain.class, plain.retry_after),
-            (Class::Throttled, Some(std::time::Duration::from_secs(7)))
+            (
+                ErrorClass::Throttled,
+                Some(std::time::Duration::from_secs(7))
+            )
         );
     }
 
     #[test]
     fn the_status_decides_the_class() {
         let table = [
-            (401, Class::Expired),
-            (403, Class::Denied),
-            (404, Class::Absent),
-            (409, Class::Conflict),
-            (410, Class::Conflict),
-            (422, Class::Invalid),
-            (400, Class::Invalid),
-            (500, Class::Transient),
-            (503, Class::Transient),
-            (504, Class::Transient),
+            (401, ErrorClass::Expired),
+            (403, ErrorClass::Denied),
+            (404, ErrorClass::Absent),
+            (409, ErrorClass::Conflict),
+            (410, ErrorClass::Conflict),
+            (422, ErrorClass::Invalid),
+            (400, ErrorClass::Invalid),
+            (500, ErrorClass::Transient),
+            (503, ErrorClass::Transient),
+            (504, ErrorClass::Transient),
         ];
         for (status, class) in table {
             let body = format!(r#"{{"kind":"Status","message":"words","code":{status}}}"#);
@@ -216,18 +226,18 @@ mod tests {
                     r#"{{"kind":"Status","message":"{words}","reason":"Forbidden","code":{status}}}"#
                 );
                 let error = said(status, &body);
-                assert_eq!(error.class, Class::Blocked, "{status} {words}");
+                assert_eq!(error.class, ErrorClass::Blocked, "{status} {words}");
                 assert!(!error.message.contains("eksup policy"), "{}", error.message);
                 assert!(error.message.contains("denied"), "{}", error.message);
             }
         }
         let rbac = r#"{"kind":"Status","reason":"Forbidden","code":403,"message":"pods \"a\" is forbidden: User \"u\" cannot create resource \"pods/eviction\" in API group \"\" in the namespace \"shop\""}"#;
         let error = said(403, rbac);
-        assert_eq!(error.class, Class::Denied);
+        assert_eq!(error.class, ErrorClass::Denied);
         assert!(error.message.contains("eksup policy"), "{}", error.message);
         // A webhook that does not answer is a failure that may pass.
         let silent = r#"{"kind":"Status","code":500,"message":"Internal error occurred: failed calling webhook \"x\": no endpoints available"}"#;
-        assert_eq!(said(500, silent).class, Class::Transient);
+        assert_eq!(said(500, silent).class, ErrorClass::Transient);
     }
 
     #[test]

@@ -1,21 +1,21 @@
 //! Real SDK clients over a wire.
 //!
-//! [`aws`] builds the SDK's configuration and [`kube`] the Kubernetes client, each for production or over a given
-//! [`crate::wire::Wire`]; [`credentials`] keeps the machine's credentials and [`token`] mints the EKS token; [`follow`]
-//! goes where the cluster has gone; [`error`] sorts what goes wrong; [`identity`] proves that a kubeconfig and an EKS
-//! cluster are one and the same; [`calls`] is the log of what was asked.
+//! [`sdk_config`] builds the SDK's configuration and [`kube`] the Kubernetes client, each for production or over a given
+//! [`crate::wire::Wire`]; [`credentials`] keeps the machine's credentials and [`eks_token`] mints the EKS token; [`endpoint_rotation`]
+//! goes where the cluster has gone; [`aws_error`] sorts what goes wrong; [`cluster_identity`] proves that a kubeconfig and an EKS
+//! cluster are one and the same; [`request_log`] is the log of what was asked.
 
-pub mod aws;
-pub mod calls;
+pub mod aws_error;
+pub mod cluster_identity;
 pub mod credentials;
-pub mod error;
-pub mod follow;
+pub mod eks_token;
+pub mod endpoint_rotation;
 #[cfg(test)]
-mod follow_tests;
+mod endpoint_rotation_tests;
+#[cfg(test)]
+pub mod fake_wire;
 pub mod https;
-pub mod identity;
-pub mod kube;
+pub mod kube_client;
 pub mod kube_error;
-#[cfg(test)]
-pub mod scripted;
-pub mod token;
+pub mod request_log;
+pub mod sdk_config;

@@ -1,16 +1,16 @@
 //! Taking a run back in more than one go.
 
-use super::run::{About, Ended, Engine};
+use super::run::{Engine, RunOutcome, RunSubject};
 use super::stop;
-use super::toy::{Raise, Toy};
-use crate::journal::memory::Memory;
-use crate::journal::{FORMAT, InCluster, Journal, Opened, Status};
+use super::test_support::{RaiseStep, ToyWorld};
+use crate::journal::memory_store::MemoryRunStore;
+use crate::journal::{CheckpointStore, JOURNAL_FORMAT, Journal, OpenedEntry, StepStatus};
 
 const STEPS: [&str; 3] = ["a", "b", "c"];
 
-fn opened() -> Opened {
-    Opened {
-        format: FORMAT,
+fn opened() -> OpenedEntry {
+    OpenedEntry {
+        format: JOURNAL_FORMAT,
         run: "r1".into(),
         plan_digest: "d".into(),
         cluster_arn: "arn".into(),
@@ -22,39 +22,46 @@ fn opened() -> Opened {
 }
 
 /// One process that takes the run back, or carries it forward first.
-async fn process(toy: &Toy, memory: &Memory, keep: &[&str]) -> (Ended, Vec<(Status, u32)>) {
-    let steps: Vec<_> = STEPS.iter().map(|s| Raise::plain(s, &[1])).collect();
-    let (_asker, stop) = stop::channel();
+async fn process(
+    toy: &ToyWorld,
+    memory: &MemoryRunStore,
+    keep: &[&str],
+) -> (RunOutcome, Vec<(StepStatus, u32)>) {
+    let steps: Vec<_> = STEPS
+        .iter()
+        .map(|s| RaiseStep::plain_step(s, &[1]))
+        .collect();
+    let (_asker, stop) = stop::stop_channel();
     let remote = std::sync::Arc::new(memory.clone());
-    let store = InCluster::new(remote, std::sync::Arc::new(|_| {}));
+    let store = CheckpointStore::new(remote, std::sync::Arc::new(|_| {}));
     let mut journal = Journal::load(Box::new(store)).await.unwrap();
-    let fresh = journal.state().is_none();
-    let closed = journal.state().is_some_and(|s| s.is_closed());
+    let fresh = journal.run_state().is_none();
+    let closed = journal.run_state().is_some_and(|s| s.is_closed());
     let mut engine = Engine {
         world: toy,
         steps: &steps,
         journal: &mut journal,
-        lock: None,
+        lease: None,
         stop,
-        until: None,
-        gates: super::Gates::default(),
-        resume: "eksup apply".into(),
-        acted: None,
+        pause_after_step: None,
+        gates: super::RunGates::default(),
+        resume_command: "eksup apply".into(),
+        last_act_end: None,
     };
     if fresh {
-        let about = About {
+        let about = RunSubject {
             cluster: "c".into(),
             from: "1.27".into(),
             to: "1.28".into(),
         };
-        engine.open(opened(), about).await.unwrap();
-        assert_eq!(engine.forward().await.unwrap(), Ended::Done);
+        engine.open_run(opened(), about).await.unwrap();
+        assert_eq!(engine.run_forward().await.unwrap(), RunOutcome::Done);
     } else if !closed {
-        engine.resume("me").await.unwrap();
+        engine.resume_run("me").await.unwrap();
     }
     let keep = keep.iter().map(|s| (*s).to_owned()).collect();
-    let ended = engine.back(keep, Default::default()).await.unwrap();
-    let steps = &journal.state().unwrap().steps;
+    let ended = engine.roll_back(keep, Default::default()).await.unwrap();
+    let steps = &journal.run_state().unwrap().steps;
     let steps = steps
         .iter()
         .map(|s| (s.status, s.back.as_ref().map_or(0, |b| b.attempt)));
@@ -63,46 +70,60 @@ async fn process(toy: &Toy, memory: &Memory, keep: &[&str]) -> (Ended, Vec<(Stat
 
 #[tokio::test(start_paused = true)]
 async fn what_was_kept_at_first_may_be_taken_back_later() {
-    let (toy, memory) = (Toy::new(), Memory::default());
+    let (toy, memory) = (ToyWorld::new(), MemoryRunStore::default());
     let (ended, _) = process(&toy, &memory, &["a"]).await;
     assert_eq!(
         ended,
-        Ended::RolledBack {
+        RunOutcome::RolledBack {
             kept: vec!["a".into()]
         }
     );
-    assert_eq!((toy.get("a"), toy.get("b"), toy.get("c")), (1, 0, 0));
+    assert_eq!(
+        (
+            toy.get_number("a"),
+            toy.get_number("b"),
+            toy.get_number("c")
+        ),
+        (1, 0, 0)
+    );
     let (ended, _) = process(&toy, &memory, &[]).await;
-    assert_eq!(ended, Ended::RolledBack { kept: vec![] });
-    assert_eq!(toy.get("a"), 0);
+    assert_eq!(ended, RunOutcome::RolledBack { kept: vec![] });
+    assert_eq!(toy.get_number("a"), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_way_back_that_is_stuck_may_end_without_the_step_it_is_stuck_at() {
-    let (toy, memory) = (Toy::new(), Memory::default());
+    let (toy, memory) = (ToyWorld::new(), MemoryRunStore::default());
     // `b` cannot be taken back: a refusal is borne for half a minute, and this one lasts.
-    let denied = |toy: &Toy| {
-        let many = vec![("b".to_owned(), crate::model::Class::Denied); 10];
-        *toy.back_troubles.lock().unwrap() = many;
+    let denied = |toy: &ToyWorld| {
+        let many = vec![("b".to_owned(), crate::model::ErrorClass::Denied); 10];
+        *toy.undo_errors.lock().unwrap() = many;
     };
     denied(&toy);
     let (ended, steps) = process(&toy, &memory, &[]).await;
     assert!(
-        matches!(&ended, Ended::Stuck { step, closed: false, .. } if step == "b"),
+        matches!(&ended, RunOutcome::Stuck { step, closed: false, .. } if step == "b"),
         "{ended:?}"
     );
-    assert_eq!(steps[1].0, Status::UndoFailed);
+    assert_eq!(steps[1].0, StepStatus::UndoFailed);
     denied(&toy);
     let (_, steps) = process(&toy, &memory, &[]).await;
     // The second try has tokens of its own.
-    assert_eq!(steps[1], (Status::UndoFailed, 1));
-    toy.back_troubles.lock().unwrap().clear();
+    assert_eq!(steps[1], (StepStatus::UndoFailed, 1));
+    toy.undo_errors.lock().unwrap().clear();
     let (ended, _) = process(&toy, &memory, &["b"]).await;
     assert_eq!(
         ended,
-        Ended::RolledBack {
+        RunOutcome::RolledBack {
             kept: vec!["b".into()]
         }
     );
-    assert_eq!((toy.get("a"), toy.get("b"), toy.get("c")), (0, 1, 0));
+    assert_eq!(
+        (
+            toy.get_number("a"),
+            toy.get_number("b"),
+            toy.get_number("c")
+        ),
+        (0, 1, 0)
+    );
 }

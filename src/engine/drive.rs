@@ -5,55 +5,58 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use tokio::time::Instant;
 
-use super::gates::Shut;
-use super::ground::Ground;
-use super::retry::{Trouble, Verdict};
-use super::run::{Ended, Engine, EngineError, Planned};
-use super::step::{Decision, Looked, Past, StepError, Trail};
-use super::stop::{self, Urgency};
-use super::three;
-use super::turn::{Pause, Steady, StepDriver, Turn};
-use crate::event::{Kind, Progress};
-use crate::journal::{Entry, JournalError, StepState};
-use crate::model::Class;
+use super::env::EngineEnv;
+use super::gates::WindowClosed;
+use super::retry::{RetryDecision, RetryState};
+use super::run::{Engine, EngineError, PlannedStep, RunOutcome};
+use super::state_diff;
+use super::step::{Decision, LookOutcome, RollbackHistory, StepError, StepHistory};
+use super::step_turn::{ClockDriftDetector, StepDriver, StepPause, TurnOutcome};
+use super::stop::{self, StopUrgency};
+use crate::event::{EventKind, StepProgress};
+use crate::journal::{JournalEntry, JournalError, StepState};
+use crate::model::ErrorClass;
 
 /// No step of any cluster acts this often.
-const ACTS: u32 = 20_000;
+const MAX_ACTS_PER_STEP: u32 = 20_000;
 
 /// Which way a step is driven.
-pub(super) enum Way {
+pub(super) enum Direction {
     Forward,
     /// Back to this before-image. `early`: steps that are rolled back before this one are not done yet.
-    BackTo {
+    Rollback {
         before: Value,
         early: bool,
     },
 }
 
 /// What became of a step.
-pub(super) enum Course {
+pub(super) enum StepEnd {
     /// It is as it should be, and how; and whether it was so at the first look.
-    Over { how: String, at_once: bool },
+    Done { how: String, at_once: bool },
     /// The process's part in the run is over.
-    Ended(Ended),
+    RunEnded(RunOutcome),
 }
 
-impl<W: Ground> Engine<'_, W> {
+impl<W: EngineEnv> Engine<'_, W> {
     /// Looks and acts until the step is over one way or another.
-    pub(super) async fn drive(&mut self, planned: &Planned<W>) -> Result<Course, EngineError> {
-        let mut driver = StepDriver::new(self.world.changed());
-        let mut steady = Steady::new(self.world.now());
+    pub(super) async fn drive_step(
+        &mut self,
+        planned: &PlannedStep<W>,
+    ) -> Result<StepEnd, EngineError> {
+        let mut driver = StepDriver::new(self.world.subscribe_changes());
+        let mut steady = ClockDriftDetector::new(self.world.now());
         loop {
             match self
-                .take_turn(planned, &Way::Forward, &mut driver, &mut steady)
+                .take_turn(planned, &Direction::Forward, &mut driver, &mut steady)
                 .await?
             {
-                Turn::Over { how, at_once } => return Ok(Course::Over { how, at_once }),
-                Turn::Ended(ended) => return Ok(Course::Ended(ended)),
-                Turn::Again => {}
+                TurnOutcome::Done { how, at_once } => return Ok(StepEnd::Done { how, at_once }),
+                TurnOutcome::RunEnded(ended) => return Ok(StepEnd::RunEnded(ended)),
+                TurnOutcome::LookAgain => {}
                 // Nothing goes on beside a step of the way up, so a step that yields just waits.
-                Turn::Wait(pause) | Turn::Yield { pause, .. } => {
-                    self.rest(&mut [&mut driver], &[pause]).await;
+                TurnOutcome::Wait(pause) | TurnOutcome::Yield { pause, .. } => {
+                    self.wait_for_change(&mut [&mut driver], &[pause]).await;
                 }
             }
         }
@@ -62,57 +65,61 @@ impl<W: Ground> Engine<'_, W> {
     /// Looks at the step once, and does what it decides.
     pub(super) async fn take_turn(
         &mut self,
-        planned: &Planned<W>,
-        way: &Way,
+        planned: &PlannedStep<W>,
+        way: &Direction,
         driver: &mut StepDriver,
-        steady: &mut Steady,
-    ) -> Result<Turn, EngineError> {
+        steady: &mut ClockDriftDetector,
+    ) -> Result<TurnOutcome, EngineError> {
         if self.stop.is_asked() {
             let paused = self
-                .pause(format!("asked to stop during `{}`", planned.id))
+                .pause_run(format!("asked to stop during `{}`", planned.id))
                 .await?;
-            return Ok(Turn::Ended(paused));
+            return Ok(TurnOutcome::RunEnded(paused));
         }
-        self.heed(planned, steady).await?;
+        self.check_clock(planned, steady).await?;
         driver.changed.borrow_and_update();
         let looked_at = Instant::now();
         // A look changes nothing: one that hangs is dropped.
         let looked = tokio::select! {
             biased;
-            () = self.stop.asked(Urgency::AfterThisAct) => return Ok(Turn::Again),
-            looked = self.look(planned, way) => looked,
+            () = self.stop.wait_until_asked(StopUrgency::AfterThisAct) => return Ok(TurnOutcome::LookAgain),
+            looked = self.look_at_step(planned, way) => looked,
         };
         let looked = match looked {
             Ok(looked) => looked,
             Err(error) => {
                 return self
-                    .trouble(planned, way, &mut driver.looking, error, None)
+                    .handle_step_error(planned, way, &mut driver.look_retries, error, None)
                     .await;
             }
         };
-        driver.looking.over();
+        driver.look_retries.reset();
         let act = match looked.decision {
             Decision::Done(how) => {
-                let at_once = driver.at_once;
-                return Ok(Turn::Over { how, at_once });
+                let at_once = driver.at_first_look;
+                return Ok(TurnOutcome::Done { how, at_once });
             }
             Decision::Refuse(why) => {
-                let why = self.refusal(planned, way, why, Some(&looked.before))?;
-                return Ok(Turn::Ended(self.stuck(planned, way, why, None).await?));
+                let why = self.refusal_text(planned, way, why, Some(&looked.before_image))?;
+                return Ok(TurnOutcome::RunEnded(
+                    self.record_stuck(planned, way, why, None).await?,
+                ));
             }
             Decision::Wait { why, recheck } => {
-                self.tell_wait(planned, driver, why);
-                return Ok(Turn::Wait(Pause::polled(looked_at, recheck)));
+                self.emit_wait(planned, driver, why);
+                return Ok(TurnOutcome::Wait(StepPause::until_recheck(
+                    looked_at, recheck,
+                )));
             }
             Decision::Yield {
                 why,
                 recheck,
                 overdue,
             } => {
-                self.tell_wait(planned, driver, why.clone());
-                let why = self.refusal(planned, way, why, Some(&looked.before))?;
-                let pause = Pause::polled(looked_at, recheck);
-                return Ok(Turn::Yield {
+                self.emit_wait(planned, driver, why.clone());
+                let why = self.refusal_text(planned, way, why, Some(&looked.before_image))?;
+                let pause = StepPause::until_recheck(looked_at, recheck);
+                return Ok(TurnOutcome::Yield {
                     why,
                     overdue,
                     pause,
@@ -120,77 +127,81 @@ impl<W: Ground> Engine<'_, W> {
             }
             Decision::Act(act) => act,
         };
-        if let Some(left) = driver.spin.wait(&act) {
-            driver.at_once = false;
-            return Ok(Turn::Wait(Pause::polled(looked_at, left)));
+        if let Some(left) = driver.repeat_guard.repeat_delay(&act) {
+            driver.at_first_look = false;
+            return Ok(TurnOutcome::Wait(StepPause::until_recheck(looked_at, left)));
         }
-        if let Way::Forward = way
-            && let Some(shut) = self.shut(planned, looked.begins, looked.at_rest)?
+        if let Direction::Forward = way
+            && let Some(shut) =
+                self.check_window(planned, looked.begins_new_part, looked.is_at_rest)?
         {
             return match shut {
-                Shut::Pause(why) => Ok(Turn::Ended(self.pause(why).await?)),
-                Shut::Wait(time, why) => {
-                    self.tell_wait(planned, driver, why);
-                    Ok(Turn::Wait(Pause::fixed(time)))
+                WindowClosed::Pause(why) => Ok(TurnOutcome::RunEnded(self.pause_run(why).await?)),
+                WindowClosed::Wait(time, why) => {
+                    self.emit_wait(planned, driver, why);
+                    Ok(TurnOutcome::Wait(StepPause::for_duration(time)))
                 }
             };
         }
         let acts = self.step_state(planned)?.acts;
-        if driver.spin.turns(&act) || acts >= ACTS {
-            let what = planned.step.describe(&act);
+        if driver.repeat_guard.is_exhausted_by(&act) || acts >= MAX_ACTS_PER_STEP {
+            let what = planned.step.describe_act(&act);
             let why = format!("{what}: done again and again, and it does not take");
-            return Ok(Turn::Ended(self.stuck(planned, way, why, None).await?));
+            return Ok(TurnOutcome::RunEnded(
+                self.record_stuck(planned, way, why, None).await?,
+            ));
         }
         if !self.may_act().await? {
-            return Ok(Turn::Again);
+            return Ok(TurnOutcome::LookAgain);
         }
-        let now = looked.before.clone();
-        if driver.begun.as_ref() != Some(&act) {
-            self.begin(planned, way, looked.before, &act).await?;
-            driver.begun = Some(act.clone());
+        let now = looked.before_image.clone();
+        if driver.recorded_act.as_ref() != Some(&act) {
+            self.record_act(planned, way, looked.before_image, &act)
+                .await?;
+            driver.recorded_act = Some(act.clone());
         }
         let acted = tokio::select! {
             biased;
             // An act that is not sure to end under the lock is dropped; what became of it is looked at.
-            () = self.unsure() => return Ok(Turn::Again),
-            acted = planned.step.act(self.world, &act) => acted,
-            () = self.stop.overdue(stop::ACT) => {
-                let what = planned.step.describe(&act);
+            () = self.wait_until_lease_uncertain() => return Ok(TurnOutcome::LookAgain),
+            acted = planned.step.perform_act(self.world, &act) => acted,
+            () = self.stop.wait_until_overdue(stop::ACT_STOP_DEADLINE) => {
+                let what = planned.step.describe_act(&act);
                 let why = format!(
                     "asked to stop during `{}`; whether this took is seen when the run goes on: {what}",
                     planned.id
                 );
-                return Ok(Turn::Ended(self.pause(why).await?));
+                return Ok(TurnOutcome::RunEnded(self.pause_run(why).await?));
             }
         };
         match acted {
             Ok(()) => {
-                self.acted = Some((planned.id.clone(), Instant::now()));
-                driver.spin.acted(&act);
-                driver.acting.over();
-                driver.begun = None;
-                Ok(Turn::Again)
+                self.last_act_end = Some((planned.id.clone(), Instant::now()));
+                driver.repeat_guard.note_act(&act);
+                driver.act_retries.reset();
+                driver.recorded_act = None;
+                Ok(TurnOutcome::LookAgain)
             }
             Err(error) => {
-                self.trouble(planned, way, &mut driver.acting, error, Some(&now))
+                self.handle_step_error(planned, way, &mut driver.act_retries, error, Some(&now))
                     .await
             }
         }
     }
 
     /// Tells what a step waits for, unless it was told a moment ago.
-    fn tell_wait(&self, planned: &Planned<W>, driver: &mut StepDriver, why: String) {
-        let why = match self.lock {
-            Some(lock) if !lock.is_firm() => format!(
+    fn emit_wait(&self, planned: &PlannedStep<W>, driver: &mut StepDriver, why: String) {
+        let why = match self.lease {
+            Some(lock) if !lock.is_held() => format!(
                 "{why} (the API server has not answered for a while; what is known of the cluster may be old)"
             ),
             Some(_) | None => why,
         };
-        if driver.said.is_due(&why) {
-            self.progress(planned, &why);
+        if driver.wait_throttle.is_due(&why) {
+            self.emit_progress(planned, &why);
         }
-        driver.begun = None;
-        driver.at_once = false;
+        driver.recorded_act = None;
+        driver.at_first_look = false;
     }
 
     /// Waits until the lock is surely ours; false when the run is asked to stop meanwhile.
@@ -198,162 +209,169 @@ impl<W: Ground> Engine<'_, W> {
         if self.stop.is_asked() {
             return Ok(false);
         }
-        let Some(lock) = self.lock else {
+        let Some(lock) = self.lease else {
             return Ok(true);
         };
         tokio::select! {
             biased;
-            held = lock.confirm() => held.map(|()| true).map_err(EngineError::from),
-            () = self.stop.asked(Urgency::AfterThisAct) => Ok(false),
+            held = lock.wait_until_held() => held.map(|()| true).map_err(EngineError::from),
+            () = self.stop.wait_until_asked(StopUrgency::AfterThisAct) => Ok(false),
         }
     }
 
     /// Returns once the lock is no longer surely ours; never, where there is none.
-    async fn unsure(&self) {
-        match self.lock {
-            Some(lock) => lock.unsure().await,
+    async fn wait_until_lease_uncertain(&self) {
+        match self.lease {
+            Some(lock) => lock.wait_until_uncertain().await,
             None => std::future::pending().await,
         }
     }
 
-    async fn look(&self, planned: &Planned<W>, way: &Way) -> Result<Looked, StepError> {
+    async fn look_at_step(
+        &self,
+        planned: &PlannedStep<W>,
+        way: &Direction,
+    ) -> Result<LookOutcome, StepError> {
         let world = self.world;
         let now = move || -> Timestamp { world.now() };
         match way {
-            Way::BackTo { before, early } => {
-                let mut trail = self.trail(planned).unwrap_or_default();
+            Direction::Rollback { before, early } => {
+                let mut trail = self.rollback_history(planned).unwrap_or_default();
                 trail.early = *early;
-                planned.step.look_back(world, before, &trail, &now).await
+                planned
+                    .step
+                    .look_for_undo(world, before, &trail, &now)
+                    .await
             }
-            Way::Forward => {
-                let past = self.past(planned).unwrap_or_default();
-                planned.step.look(world, &past, &now).await
+            Direction::Forward => {
+                let past = self.step_history(planned).unwrap_or_default();
+                planned.step.look_forward(world, &past, &now).await
             }
         }
     }
 
     /// Writes an act down, then shows it.
-    async fn begin(
+    async fn record_act(
         &mut self,
-        planned: &Planned<W>,
-        way: &Way,
+        planned: &PlannedStep<W>,
+        way: &Direction,
         before: Value,
         act: &Value,
     ) -> Result<(), EngineError> {
         let step = planned.id.clone();
         let entry = match way {
-            Way::BackTo { .. } => Entry::UndoBegan {
+            Direction::Rollback { .. } => JournalEntry::UndoBegan {
                 step: step.clone(),
                 act: act.clone(),
-                workloads: self.newly_risen()?,
+                workloads: self.unrecorded_raised_workloads()?,
             },
-            Way::Forward => {
+            Direction::Forward => {
                 let first = self.step_state(planned)?.acts == 0;
                 let before = first.then_some(before);
-                Entry::Began {
+                JournalEntry::Began {
                     step: step.clone(),
                     before,
                     act: act.clone(),
                 }
             }
         };
-        self.append(entry).await?;
-        self.world.emit(Kind::ActBegan {
+        self.append_entry(entry).await?;
+        self.world.emit_event(EventKind::ActBegan {
             step,
-            what: planned.step.describe(act),
+            what: planned.step.describe_act(act),
         });
         Ok(())
     }
 
     /// What workloads have become more during a rollback and the journal does not say yet.
-    fn newly_risen(&self) -> Result<BTreeMap<String, u32>, EngineError> {
-        let known = &self.state()?.short_at_rollback;
-        let mut risen = self.world.risen_workloads();
+    fn unrecorded_raised_workloads(&self) -> Result<BTreeMap<String, u32>, EngineError> {
+        let known = &self.run_state()?.short_at_rollback;
+        let mut risen = self.world.raised_workloads();
         risen.retain(|name, ready| known.get(name).is_none_or(|had| had < ready));
         Ok(risen)
     }
 
     /// Bears a failure for a while, or ends the process's part in the run. `seen`: how the world was just before, where
     /// it could be read.
-    async fn trouble(
+    async fn handle_step_error(
         &mut self,
-        planned: &Planned<W>,
-        way: &Way,
-        trouble: &mut Trouble,
+        planned: &PlannedStep<W>,
+        way: &Direction,
+        trouble: &mut RetryState,
         error: StepError,
         seen: Option<&Value>,
-    ) -> Result<Turn, EngineError> {
-        let ended = match trouble.met(&error, fastrand::f64()) {
-            Verdict::Again(after) => {
-                if error.class() == Some(Class::Expired) {
-                    self.world.renew();
+    ) -> Result<TurnOutcome, EngineError> {
+        let ended = match trouble.on_error(&error, fastrand::f64()) {
+            RetryDecision::RetryAfter(after) => {
+                if error.class() == Some(ErrorClass::Expired) {
+                    self.world.renew_credentials();
                 }
                 let class = error.class().map(|c| format!("{c:?}").to_lowercase());
-                self.world.emit(Kind::Retrying {
+                self.world.emit_event(EventKind::Retrying {
                     step: planned.id.clone(),
                     error: error.to_string(),
                     class: class.unwrap_or_default(),
                     after,
                 });
-                return Ok(Turn::Wait(Pause::fixed(after)));
+                return Ok(TurnOutcome::Wait(StepPause::for_duration(after)));
             }
-            Verdict::Expired => {
+            RetryDecision::Expired => {
                 let (step, why) = (planned.id.clone(), error.to_string());
-                match self.pause(format!("credentials expired: {why}")).await {
+                match self.pause_run(format!("credentials expired: {why}")).await {
                     // The journal needs credentials too; without them the run just stands where it is.
                     Ok(_) => {}
-                    Err(EngineError::Journal(JournalError::Remote(e)))
-                        if e.class == Class::Expired => {}
+                    Err(EngineError::Journal(JournalError::StoreCall(e)))
+                        if e.class == ErrorClass::Expired => {}
                     Err(error) => return Err(error),
                 }
-                Ended::Expired { step, why }
+                RunOutcome::Expired { step, why }
             }
-            Verdict::Reroute => {
+            RetryDecision::Reroute => {
                 let (step, why) = (planned.id.clone(), error.to_string());
-                self.stuck(planned, way, why.clone(), None).await?;
-                Ended::Reroute { step, why }
+                self.record_stuck(planned, way, why.clone(), None).await?;
+                RunOutcome::Reroute { step, why }
             }
-            Verdict::Stuck { denied } => {
-                let why = self.refusal(planned, way, error.to_string(), seen)?;
-                self.stuck(planned, way, why, denied).await?
+            RetryDecision::Stuck { denied } => {
+                let why = self.refusal_text(planned, way, error.to_string(), seen)?;
+                self.record_stuck(planned, way, why, denied).await?
             }
         };
-        Ok(Turn::Ended(ended))
+        Ok(TurnOutcome::RunEnded(ended))
     }
 
-    pub(super) async fn stuck(
+    pub(super) async fn record_stuck(
         &mut self,
-        planned: &Planned<W>,
-        way: &Way,
+        planned: &PlannedStep<W>,
+        way: &Direction,
         why: String,
         denied: Option<String>,
-    ) -> Result<Ended, EngineError> {
+    ) -> Result<RunOutcome, EngineError> {
         let (step, error) = (planned.id.clone(), why.clone());
         match way {
-            Way::BackTo { .. } => {
-                self.append(Entry::UndoFailed {
+            Direction::Rollback { .. } => {
+                self.append_entry(JournalEntry::UndoFailed {
                     step: step.clone(),
                     error: error.clone(),
                 })
                 .await?;
-                self.world.emit(Kind::UndoFailed {
+                self.world.emit_event(EventKind::UndoFailed {
                     step: step.clone(),
                     error,
                 });
             }
-            Way::Forward => {
-                self.append(Entry::Failed {
+            Direction::Forward => {
+                self.append_entry(JournalEntry::Failed {
                     step: step.clone(),
                     error: error.clone(),
                 })
                 .await?;
-                self.world.emit(Kind::StepFailed {
+                self.world.emit_event(EventKind::StepFailed {
                     step: step.clone(),
                     error,
                 });
             }
         }
-        Ok(Ended::Stuck {
+        Ok(RunOutcome::Stuck {
             step,
             why,
             denied,
@@ -363,32 +381,37 @@ impl<W: Ground> Engine<'_, W> {
 
     /// Where the machine's clock was moved against its own timer, by a suspend or by being set, the times in the journal
     /// are moved with it: a bake must not end early, and a deadline must not pass while nobody was there.
-    async fn heed(&mut self, planned: &Planned<W>, steady: &mut Steady) -> Result<(), EngineError> {
-        let Some(seconds) = steady.leapt(self.world.now()) else {
+    async fn check_clock(
+        &mut self,
+        planned: &PlannedStep<W>,
+        steady: &mut ClockDriftDetector,
+    ) -> Result<(), EngineError> {
+        let Some(seconds) = steady.detect_drift(self.world.now()) else {
             return Ok(());
         };
-        self.append(Entry::ClockMoved { seconds }).await?;
+        self.append_entry(JournalEntry::ClockMoved { seconds })
+            .await?;
         let text = format!(
             "this machine's clock has moved by {seconds} s against its own timer (suspended, or set); waits go on as if it had not"
         );
         let step = Some(planned.id.clone());
-        self.world.emit(Kind::Notice { step, text });
+        self.world.emit_event(EventKind::Notice { step, text });
         Ok(())
     }
 
     /// A refusal of a step that has acted shows what was before, what was done and what is now; and on the way back the
     /// command that goes on is another.
-    fn refusal(
+    fn refusal_text(
         &self,
-        planned: &Planned<W>,
-        way: &Way,
+        planned: &PlannedStep<W>,
+        way: &Direction,
         why: String,
         now: Option<&Value>,
     ) -> Result<String, EngineError> {
         let state = self.step_state(planned)?;
         let (why, act) = match way {
-            Way::Forward => (why, state.last_act.as_ref().zip(state.last_act_at)),
-            Way::BackTo { .. } => {
+            Direction::Forward => (why, state.last_act.as_ref().zip(state.last_act_at)),
+            Direction::Rollback { .. } => {
                 let back = state.back.as_ref();
                 let act = back.and_then(|b| b.last_act.as_ref().zip(b.last_act_at));
                 (
@@ -399,67 +422,78 @@ impl<W: Ground> Engine<'_, W> {
         };
         Ok(match (&state.before, act) {
             (Some(before), Some((act, at))) => {
-                let done = format!("{} ({})", planned.step.describe(act), three::at(at));
-                format!("{why}{}", three::states(before, &done, now))
+                let done = format!(
+                    "{} ({})",
+                    planned.step.describe_act(act),
+                    state_diff::format_time(at)
+                );
+                format!("{why}{}", state_diff::describe_states(before, &done, now))
             }
             (Some(_) | None, Some(_) | None) => why,
         })
     }
 
-    fn past(&self, planned: &Planned<W>) -> Result<Past, EngineError> {
+    fn step_history(&self, planned: &PlannedStep<W>) -> Result<StepHistory, EngineError> {
         let step = self.step_state(planned)?;
-        Ok(Past {
+        Ok(StepHistory {
             started_at: step.attempt_at.or(step.started_at),
             last_act_at: step.last_act_at,
-            acted_at: self.acted_at(planned),
+            acted_at: self.last_act_ended_at(planned),
             last_act: step.last_act.clone(),
             acts: step.acts.saturating_sub(step.earlier_acts),
             attempt: step.attempt,
-            resumed_at: self.state()?.resumed_at,
+            resumed_at: self.run_state()?.resumed_at,
         })
     }
 
-    fn acted_at(&self, planned: &Planned<W>) -> Option<Timestamp> {
-        let (_, over) = self.acted.as_ref().filter(|(id, _)| *id == planned.id)?;
+    fn last_act_ended_at(&self, planned: &PlannedStep<W>) -> Option<Timestamp> {
+        let (_, over) = self
+            .last_act_end
+            .as_ref()
+            .filter(|(id, _)| *id == planned.id)?;
         self.world.now().checked_sub(over.elapsed()).ok()
     }
 
-    fn trail(&self, planned: &Planned<W>) -> Result<Trail, EngineError> {
+    fn rollback_history(&self, planned: &PlannedStep<W>) -> Result<RollbackHistory, EngineError> {
         let state = self.step_state(planned)?;
         let back = state.back.clone().unwrap_or_default();
-        Ok(Trail {
+        Ok(RollbackHistory {
             early: false,
-            up: self.past(planned)?,
-            back: Past {
-                started_at: self.state()?.back_at,
+            forward: self.step_history(planned)?,
+            rollback: StepHistory {
+                started_at: self.run_state()?.back_at,
                 last_act_at: back.last_act_at,
-                acted_at: self.acted_at(planned),
+                acted_at: self.last_act_ended_at(planned),
                 last_act: back.last_act,
                 acts: back.acts,
                 attempt: back.attempt,
-                resumed_at: self.state()?.resumed_at,
+                resumed_at: self.run_state()?.resumed_at,
             },
         })
     }
 
-    pub(super) fn step_state(&self, planned: &Planned<W>) -> Result<&StepState, EngineError> {
-        self.state()?
-            .step(&planned.id)
+    pub(super) fn step_state(&self, planned: &PlannedStep<W>) -> Result<&StepState, EngineError> {
+        self.run_state()?
+            .find_step(&planned.id)
             .ok_or_else(|| EngineError::UnknownStep(planned.id.clone()))
     }
 
-    fn progress(&self, planned: &Planned<W>, why: &str) {
+    fn emit_progress(&self, planned: &PlannedStep<W>, why: &str) {
         let (step, why) = (planned.id.clone(), why.to_owned());
-        self.world.emit(Kind::Progress(Progress {
+        self.world.emit_event(EventKind::Progress(StepProgress {
             step,
             why,
-            ..Progress::default()
+            ..StepProgress::default()
         }));
     }
 
     /// Waits until one of the steps is to be looked at again, or until the stop signal. A step with a pause that a change
     /// in the cluster ends is woken by one; looks are apart by the pause's gap, as rollouts change things in bursts.
-    pub(super) async fn rest(&self, drivers: &mut [&mut StepDriver], pauses: &[Pause]) {
+    pub(super) async fn wait_for_change(
+        &self,
+        drivers: &mut [&mut StepDriver],
+        pauses: &[StepPause],
+    ) {
         let due = pauses.iter().map(|p| p.until).min();
         let due = due.unwrap_or_else(Instant::now);
         let woken = drivers
@@ -485,7 +519,7 @@ impl<W: Ground> Engine<'_, W> {
         };
         tokio::select! {
             biased;
-            () = self.stop.asked(Urgency::AfterThisAct) => {}
+            () = self.stop.wait_until_asked(StopUrgency::AfterThisAct) => {}
             () = change => {}
             () = tokio::time::sleep_until(due) => {}
         }

@@ -1,16 +1,16 @@
 //! Forward: step after step, in the order that was promised.
 
-use super::drive::Course;
-use super::ground::Ground;
-use super::run::{Ended, Engine, EngineError};
-use crate::event::Kind;
-use crate::journal::{Entry, Outcome, Status};
+use super::drive::StepEnd;
+use super::env::EngineEnv;
+use super::run::{Engine, EngineError, RunOutcome};
+use crate::event::EventKind;
+use crate::journal::{FinalOutcome, JournalEntry, StepStatus};
 
-impl<W: Ground> Engine<'_, W> {
-    pub(super) async fn all_forward(&mut self) -> Result<Ended, EngineError> {
+impl<W: EngineEnv> Engine<'_, W> {
+    pub(super) async fn run_steps_forward(&mut self) -> Result<RunOutcome, EngineError> {
         let steps = self.steps;
         if let Some(strange) = self
-            .state()?
+            .run_state()?
             .steps
             .iter()
             .find(|s| steps.iter().all(|p| p.id != s.id))
@@ -18,74 +18,84 @@ impl<W: Ground> Engine<'_, W> {
             return Err(EngineError::UnknownStep(strange.id.clone()));
         }
         for planned in steps {
-            let Some(state) = self.state()?.step(&planned.id) else {
+            let Some(state) = self.run_state()?.find_step(&planned.id) else {
                 return Err(EngineError::UnknownStep(planned.id.clone()));
             };
             if state.status.is_over() {
                 continue;
             }
-            if state.status == Status::Pending {
-                if let Some(ended) = self.approval(&planned.id).await? {
+            if state.status == StepStatus::Pending {
+                if let Some(ended) = self.require_approval(&planned.id).await? {
                     return Ok(ended);
                 }
-                self.append(Entry::Started {
+                self.append_entry(JournalEntry::Started {
                     step: planned.id.clone(),
                 })
                 .await?;
                 let (step, title) = (planned.id.clone(), planned.title.clone());
-                self.world.emit(Kind::StepStarted { step, title });
+                self.world
+                    .emit_event(EventKind::StepStarted { step, title });
             }
-            match self.drive(planned).await? {
-                Course::Over { how, at_once } => self.over(&planned.id, how, at_once).await?,
-                Course::Ended(ended) => return Ok(ended),
+            match self.drive_step(planned).await? {
+                StepEnd::Done { how, at_once } => {
+                    self.record_step_done(&planned.id, how, at_once).await?
+                }
+                StepEnd::RunEnded(ended) => return Ok(ended),
             }
-            if self.until.as_ref() == Some(&planned.id) {
+            if self.pause_after_step.as_ref() == Some(&planned.id) {
                 return self
-                    .pause(format!("`{}` is done, as asked", planned.id))
+                    .pause_run(format!("`{}` is done, as asked", planned.id))
                     .await;
             }
         }
-        self.append(Entry::Closed {
-            outcome: Outcome::Done,
+        self.append_entry(JournalEntry::Closed {
+            outcome: FinalOutcome::Done,
         })
         .await?;
-        let outcome = Outcome::Done.as_str().to_owned();
-        let summary = self.summary()?;
-        self.world.emit(Kind::RunClosed { outcome, summary });
-        Ok(Ended::Done)
+        let outcome = FinalOutcome::Done.as_str().to_owned();
+        let summary = self.summarize_steps()?;
+        self.world
+            .emit_event(EventKind::RunClosed { outcome, summary });
+        Ok(RunOutcome::Done)
     }
 
-    async fn over(&mut self, id: &str, how: String, at_once: bool) -> Result<(), EngineError> {
-        let state = self.state()?.step(id);
+    async fn record_step_done(
+        &mut self,
+        id: &str,
+        how: String,
+        at_once: bool,
+    ) -> Result<(), EngineError> {
+        let state = self.run_state()?.find_step(id);
         let (acts, started_at) = state.map_or((0, None), |s| (s.acts, s.started_at));
-        let (step, took) = (id.to_owned(), self.since(started_at));
+        let (step, took) = (id.to_owned(), self.elapsed_since(started_at));
         if acts == 0 {
             // Never undone either way; but a watch that took its time did what it was for.
-            self.append(Entry::Skipped {
+            self.append_entry(JournalEntry::Skipped {
                 step: step.clone(),
                 how: how.clone(),
             })
             .await?;
-            self.world.emit(if at_once {
-                Kind::StepSkipped { step, how }
+            self.world.emit_event(if at_once {
+                EventKind::StepSkipped { step, how }
             } else {
-                Kind::StepDone { step, how, took }
+                EventKind::StepDone { step, how, took }
             });
         } else {
-            self.append(Entry::Done {
+            self.append_entry(JournalEntry::Done {
                 step: step.clone(),
                 how: how.clone(),
             })
             .await?;
-            self.world.emit(Kind::StepDone { step, how, took });
+            self.world
+                .emit_event(EventKind::StepDone { step, how, took });
         }
         Ok(())
     }
 
-    fn summary(&self) -> Result<String, EngineError> {
-        let state = self.state()?;
+    fn summarize_steps(&self) -> Result<String, EngineError> {
+        let state = self.run_state()?;
         let count = |status| state.steps.iter().filter(|s| s.status == status).count();
-        let (acted, watched) = (count(Status::Done), count(Status::Skipped));
+        let (acted, watched) = (count(StepStatus::Done), count(StepStatus::Skipped));
         let all = acted + watched;
         Ok(format!(
             "{all} steps done, {watched} of them without a change"

@@ -6,46 +6,49 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::ground::Ground;
-use super::run::{Ended, Engine, EngineError, Planned};
-use super::stop::Urgency;
-use crate::event::Kind;
-use crate::journal::{Entry, approval::Granted};
+use super::env::EngineEnv;
+use super::run::{Engine, EngineError, PlannedStep, RunOutcome};
+use super::stop::StopUrgency;
+use crate::event::EventKind;
+use crate::journal::{JournalEntry, approval::GrantedApproval};
 use crate::model::Windows;
-use crate::model::window::Stand;
+use crate::model::maintenance_window::WindowState;
 
 /// How soon a step is looked at again that is to rest and does not yet.
-const SETTLING: Duration = Duration::from_secs(5);
+const REST_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What must be so before something new begins.
 #[derive(Clone, Debug, Default)]
-pub struct Gates {
+pub struct RunGates {
     /// Steps that a person approves before they begin.
     pub approvals: BTreeSet<String>,
     /// When something new may begin.
     pub windows: Windows,
     /// The command that approves, but for the step.
-    pub approve: String,
+    pub approve_command: String,
     /// In a rehearsal nobody holds a runner: it approves by itself, and waits for windows.
-    pub rehearsed: bool,
+    pub is_rehearsal: bool,
 }
 
 /// What to do about a window that is shut.
-pub(super) enum Shut {
+pub(super) enum WindowClosed {
     /// Wait this long, for this reason.
     Wait(Duration, String),
     /// Pause, for this reason.
     Pause(String),
 }
 
-impl<W: Ground> Engine<'_, W> {
+impl<W: EngineEnv> Engine<'_, W> {
     /// Ends the process's part where `id` waits for an approval.
-    pub(super) async fn approval(&mut self, id: &str) -> Result<Option<Ended>, EngineError> {
-        if !self.gates.approvals.contains(id) || self.state()?.approved(id) {
+    pub(super) async fn require_approval(
+        &mut self,
+        id: &str,
+    ) -> Result<Option<RunOutcome>, EngineError> {
+        if !self.gates.approvals.contains(id) || self.run_state()?.is_approved(id) {
             return Ok(None);
         }
-        let granted = if self.gates.rehearsed {
-            Some(Granted {
+        let granted = if self.gates.is_rehearsal {
+            Some(GrantedApproval {
                 by: "the rehearsal".to_owned(),
                 at: None,
             })
@@ -53,64 +56,67 @@ impl<W: Ground> Engine<'_, W> {
             let stop = self.stop.clone();
             tokio::select! {
                 biased;
-                () = stop.asked(Urgency::AfterThisAct) => {
+                () = stop.wait_until_asked(StopUrgency::AfterThisAct) => {
                     let why = format!("asked to stop before `{id}`");
-                    return self.pause(why).await.map(Some);
+                    return self.pause_run(why).await.map(Some);
                 }
-                granted = self.journal.granted(id) => granted?,
+                granted = self.journal.find_approval(id) => granted?,
             }
         };
-        let Some(Granted { by, at }) = granted else {
-            let approve = format!("{} {id}", self.gates.approve);
+        let Some(GrantedApproval { by, at }) = granted else {
+            let approve = format!("{} {id}", self.gates.approve_command);
             let why = format!("`{id}` waits for approval: {approve}");
-            self.pause(why).await?;
+            self.pause_run(why).await?;
             let step = id.to_owned();
-            return Ok(Some(Ended::Unapproved { step, approve }));
+            return Ok(Some(RunOutcome::Unapproved { step, approve }));
         };
-        let entry = Entry::Approved {
+        let entry = JournalEntry::Approved {
             step: id.to_owned(),
             by: by.clone(),
             granted_at: at,
         };
-        self.append(entry).await?;
+        self.append_entry(entry).await?;
         let text = match at {
             Some(at) => format!("approved by {by} at {at}"),
             None => format!("approved by {by}"),
         };
         let step = Some(id.to_owned());
-        self.world.emit(Kind::Notice { step, text });
+        self.world.emit_event(EventKind::Notice { step, text });
         Ok(None)
     }
 
     /// What to do where an act begins something and no window is open; `None`: go on.
-    pub(super) fn shut(
+    pub(super) fn check_window(
         &self,
-        planned: &Planned<W>,
+        planned: &PlannedStep<W>,
         begins: bool,
         at_rest: bool,
-    ) -> Result<Option<Shut>, EngineError> {
+    ) -> Result<Option<WindowClosed>, EngineError> {
         let state = self.step_state(planned)?;
         let first = state.acts == state.earlier_acts;
         if !first && !begins {
             return Ok(None);
         }
         let (windows, now) = (&self.gates.windows, self.world.now());
-        let opens = match windows.stand(now) {
-            Stand::Always | Stand::Open { .. } => return Ok(None),
-            Stand::Closed { opens } => opens,
+        let opens = match windows.state_at(now) {
+            WindowState::Always | WindowState::Open { .. } => return Ok(None),
+            WindowState::Closed { opens } => opens,
         };
         let why = format!(
             "outside the maintenance windows; the next one opens {}",
-            windows.show(opens)
+            windows.format_time(opens)
         );
-        Ok(Some(if self.gates.rehearsed {
-            let left = opens.duration_since(now).try_into().unwrap_or(SETTLING);
-            Shut::Wait(left, why)
+        Ok(Some(if self.gates.is_rehearsal {
+            let left = opens
+                .duration_since(now)
+                .try_into()
+                .unwrap_or(REST_RECHECK_INTERVAL);
+            WindowClosed::Wait(left, why)
         } else if at_rest {
-            Shut::Pause(format!("`{}`: {why}", planned.id))
+            WindowClosed::Pause(format!("`{}`: {why}", planned.id))
         } else {
-            Shut::Wait(
-                SETTLING,
+            WindowClosed::Wait(
+                REST_RECHECK_INTERVAL,
                 format!("{why}; what has begun is finished before"),
             )
         }))

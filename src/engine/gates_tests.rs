@@ -4,174 +4,184 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use super::gates::Gates;
-use super::run::{Ended, EngineError, Planned};
-use super::step::Undo;
+use super::gates::RunGates;
+use super::run::{EngineError, PlannedStep, RunOutcome};
+use super::step::UndoKind;
 use super::stop;
-use super::tests::{about, engine, fresh_toy, in_cluster, opened, three};
-use super::toy::{BUSY, Raise, Toy};
-use crate::event::Kind;
-use crate::journal::memory::Memory;
-use crate::journal::{Journal, JournalError, approval, incluster};
+use super::test_support::{GATE_BUSY, RaiseStep, ToyWorld};
+use super::tests::{about, engine, fresh_toy, in_cluster, opened, three_steps};
+use crate::event::EventKind;
+use crate::journal::memory_store::MemoryRunStore;
+use crate::journal::{Journal, JournalError, approval, checkpoint_store};
 use crate::model::Windows;
-use crate::model::window::Window;
+use crate::model::maintenance_window::Window;
 
 const RUN: &str = "r1";
 
 /// Every day from 22:00 to 23:00.
-fn evenings() -> Gates {
-    Gates {
+fn evenings() -> RunGates {
+    RunGates {
         windows: Windows(vec![Window {
             days: Vec::new(),
             from: 22 * 60,
             to: 23 * 60,
             time_zone: "UTC".into(),
         }]),
-        ..Gates::default()
+        ..RunGates::default()
     }
 }
 
-fn approving(steps: &[&str]) -> Gates {
-    Gates {
+fn approving(steps: &[&str]) -> RunGates {
+    RunGates {
         approvals: steps.iter().map(|s| (*s).to_owned()).collect(),
-        approve: "eksup approve p.yaml".into(),
-        ..Gates::default()
+        approve_command: "eksup approve p.yaml".into(),
+        ..RunGates::default()
     }
 }
 
 /// One process: opens or resumes, then goes forward.
 async fn go(
-    toy: &Toy,
-    memory: &Memory,
-    steps: &[Planned<Toy>],
-    gates: Gates,
-) -> Result<Ended, EngineError> {
-    let (_asker, stop) = stop::channel();
+    toy: &ToyWorld,
+    memory: &MemoryRunStore,
+    steps: &[PlannedStep<ToyWorld>],
+    gates: RunGates,
+) -> Result<RunOutcome, EngineError> {
+    let (_asker, stop) = stop::stop_channel();
     let mut journal = Journal::load(in_cluster(memory)).await?;
-    let fresh = journal.state().is_none();
+    let fresh = journal.run_state().is_none();
     let mut engine = engine(toy, steps, &mut journal, &stop);
     engine.gates = gates;
     if fresh {
-        engine.open(opened(steps), about()).await?;
+        engine.open_run(opened(steps), about()).await?;
     } else {
-        engine.resume("me").await?;
+        engine.resume_run("me").await?;
     }
-    engine.forward().await
+    engine.run_forward().await
 }
 
 /// Lets the clock read this, today.
-fn be(toy: &Toy, clock: &str) {
+fn be(toy: &ToyWorld, clock: &str) {
     let at = format!("2026-11-21T{clock}:00Z").parse().unwrap();
-    toy.clock.leap(toy.clock.now().duration_until(at));
+    toy.clock.jump_by(toy.clock.now().duration_until(at));
 }
 
 #[tokio::test(start_paused = true)]
 async fn outside_the_windows_nothing_begins_and_the_same_command_goes_on_within() {
-    let (toy, memory) = (fresh_toy(), Memory::default());
-    let Ended::Paused { why } = go(&toy, &memory, &three(), evenings()).await.unwrap() else {
+    let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
+    let RunOutcome::Paused { why } = go(&toy, &memory, &three_steps(), evenings()).await.unwrap()
+    else {
         panic!()
     };
     assert!(why.contains("opens Sat 2026-11-21 22:00 UTC"), "{why}");
     assert!(toy.acts.lock().unwrap().is_empty());
     be(&toy, "22:10");
-    let ended = go(&toy, &memory, &three(), evenings()).await.unwrap();
-    assert_eq!(ended, Ended::Done);
+    let ended = go(&toy, &memory, &three_steps(), evenings()).await.unwrap();
+    assert_eq!(ended, RunOutcome::Done);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_has_begun_is_finished_and_the_next_part_waits_for_the_next_window() {
-    let (toy, memory) = (fresh_toy(), Memory::default());
-    *toy.act.lock().unwrap() = Duration::from_secs(25 * 60);
+    let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
+    *toy.act_time.lock().unwrap() = Duration::from_secs(25 * 60);
     be(&toy, "22:00");
     // `a` takes until 22:25 and the first share until 22:50; the second begins then and ends at 23:15, outside.
-    let ended = go(&toy, &memory, &three(), evenings()).await.unwrap();
-    assert!(matches!(ended, Ended::Paused { .. }), "{ended:?}");
+    let ended = go(&toy, &memory, &three_steps(), evenings()).await.unwrap();
+    assert!(matches!(ended, RunOutcome::Paused { .. }), "{ended:?}");
     assert_eq!(
         *toy.acts.lock().unwrap(),
         ["a=1", "weights=25", "weights=50"]
     );
-    let again = go(&toy, &memory, &three(), evenings()).await.unwrap();
-    assert!(matches!(again, Ended::Paused { .. }), "{again:?}");
-    toy.clock.leap(SignedDuration::from_hours(23));
+    let again = go(&toy, &memory, &three_steps(), evenings()).await.unwrap();
+    assert!(matches!(again, RunOutcome::Paused { .. }), "{again:?}");
+    toy.clock.jump_by(SignedDuration::from_hours(23));
     assert_eq!(
-        go(&toy, &memory, &three(), evenings()).await.unwrap(),
-        Ended::Done
+        go(&toy, &memory, &three_steps(), evenings()).await.unwrap(),
+        RunOutcome::Done
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_step_with_something_under_way_is_not_left_before_that_has_come_to_rest() {
-    let (toy, memory) = (fresh_toy(), Memory::default());
+    let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
     let step = || {
-        [Raise {
+        [RaiseStep {
             name: "g",
             path: vec![1, 2],
             gate: Some("gate"),
-            undo: Undo::Restore,
-            feeble: false,
+            undo: UndoKind::Restore,
+            has_no_effect: false,
         }
-        .planned()]
+        .into_planned_step()]
     };
-    toy.set("gate", BUSY);
-    *toy.act.lock().unwrap() = Duration::from_secs(20 * 60);
+    toy.set_number("gate", GATE_BUSY);
+    *toy.act_time.lock().unwrap() = Duration::from_secs(20 * 60);
     be(&toy, "22:50");
     let other = toy.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(40 * 60)).await;
-        other.set("gate", 1);
+        other.set_number("gate", 1);
     });
     let ended = go(&toy, &memory, &step(), evenings()).await.unwrap();
-    assert!(matches!(ended, Ended::Paused { .. }), "{ended:?}");
-    assert_eq!(toy.get("g"), 1);
+    assert!(matches!(ended, RunOutcome::Paused { .. }), "{ended:?}");
+    assert_eq!(toy.get_number("g"), 1);
     let now = toy.clock.now().to_string();
     assert!(now.starts_with("2026-11-21T23:30:0"), "{now}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn taking_back_waits_for_no_window_and_no_approval() {
-    let (toy, memory) = (fresh_toy(), Memory::default());
+    let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
     be(&toy, "22:00");
-    go(&toy, &memory, &three(), evenings()).await.unwrap();
-    toy.clock.leap(SignedDuration::from_hours(5));
-    let (_asker, stop) = stop::channel();
-    let steps = three();
+    go(&toy, &memory, &three_steps(), evenings()).await.unwrap();
+    toy.clock.jump_by(SignedDuration::from_hours(5));
+    let (_asker, stop) = stop::stop_channel();
+    let steps = three_steps();
     let mut journal = Journal::load(in_cluster(&memory)).await.unwrap();
     let mut back = engine(&toy, &steps, &mut journal, &stop);
-    back.gates = Gates {
+    back.gates = RunGates {
         approvals: approving(&["a", "c", "weights"]).approvals,
         ..evenings()
     };
-    let ended = back.back(Vec::new(), Default::default()).await.unwrap();
-    assert!(matches!(ended, Ended::RolledBack { .. }), "{ended:?}");
-    assert_eq!((toy.get("a"), toy.get("c")), (0, 0));
+    let ended = back
+        .roll_back(Vec::new(), Default::default())
+        .await
+        .unwrap();
+    assert!(matches!(ended, RunOutcome::RolledBack { .. }), "{ended:?}");
+    assert_eq!((toy.get_number("a"), toy.get_number("c")), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_step_begins_only_when_a_person_has_approved_it_for_this_very_run() {
-    let (toy, memory) = (fresh_toy(), Memory::default());
+    let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
     let gates = || approving(&["weights"]);
-    let waits = go(&toy, &memory, &three(), gates()).await.unwrap();
-    let Ended::Unapproved { step, approve } = waits else {
+    let waits = go(&toy, &memory, &three_steps(), gates()).await.unwrap();
+    let RunOutcome::Unapproved { step, approve } = waits else {
         panic!("{waits:?}")
     };
     assert_eq!(
         (step.as_str(), approve.as_str()),
         ("weights", "eksup approve p.yaml weights")
     );
-    assert!(matches!(toy.events().last(), Some(Kind::RunPaused { .. })));
+    assert!(matches!(
+        toy.emitted_events().last(),
+        Some(EventKind::RunPaused { .. })
+    ));
     assert_eq!(*toy.acts.lock().unwrap(), ["a=1"]);
     // Of an earlier run, and of another step.
-    memory.annotate(&approval::key("weights"), "r0");
-    memory.annotate(&approval::key("c"), RUN);
-    let waits = go(&toy, &memory, &three(), gates()).await.unwrap();
-    assert!(matches!(waits, Ended::Unapproved { .. }), "{waits:?}");
+    memory.annotate_checkpoint(&approval::annotation_key("weights"), "r0");
+    memory.annotate_checkpoint(&approval::annotation_key("c"), RUN);
+    let waits = go(&toy, &memory, &three_steps(), gates()).await.unwrap();
+    assert!(matches!(waits, RunOutcome::Unapproved { .. }), "{waits:?}");
     let at = toy.clock.now();
-    memory.annotate(&approval::key("weights"), &approval::value(RUN, "Ann", at));
-    assert_eq!(
-        go(&toy, &memory, &three(), gates()).await.unwrap(),
-        Ended::Done
+    memory.annotate_checkpoint(
+        &approval::annotation_key("weights"),
+        &approval::annotation_value(RUN, "Ann", at),
     );
-    let state = incluster::parse(&memory.text().unwrap()).unwrap();
+    assert_eq!(
+        go(&toy, &memory, &three_steps(), gates()).await.unwrap(),
+        RunOutcome::Done
+    );
+    let state = checkpoint_store::parse_checkpoint(&memory.stored_text().unwrap()).unwrap();
     assert_eq!(state.approvals.len(), 1);
     assert_eq!(
         (state.approvals[0].by.as_str(), state.approvals[0].at),
@@ -182,25 +192,30 @@ async fn a_step_begins_only_when_a_person_has_approved_it_for_this_very_run() {
 #[tokio::test(start_paused = true)]
 async fn an_annotation_at_any_moment_is_kept_and_stops_nobody() {
     for n in 0..24 {
-        let (toy, memory) = (fresh_toy(), Memory::default());
-        *toy.look.lock().unwrap() = Duration::from_secs(1);
+        let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
+        *toy.look_time.lock().unwrap() = Duration::from_secs(1);
         let (somebody, looks) = (memory.clone(), n);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(500) * looks).await;
-            somebody.annotate("example.com/note", "hello");
-            somebody.annotate(&approval::key("c"), RUN);
+            somebody.annotate_checkpoint("example.com/note", "hello");
+            somebody.annotate_checkpoint(&approval::annotation_key("c"), RUN);
         });
         let gates = if n > 0 {
             approving(&["c"])
         } else {
-            Gates::default()
+            RunGates::default()
         };
-        let ended = go(&toy, &memory, &three(), gates.clone()).await.unwrap();
-        if !matches!(ended, Ended::Done) {
-            assert!(matches!(ended, Ended::Unapproved { .. }), "{n}: {ended:?}");
+        let ended = go(&toy, &memory, &three_steps(), gates.clone())
+            .await
+            .unwrap();
+        if !matches!(ended, RunOutcome::Done) {
+            assert!(
+                matches!(ended, RunOutcome::Unapproved { .. }),
+                "{n}: {ended:?}"
+            );
             tokio::time::sleep(Duration::from_secs(60)).await;
-            let ended = go(&toy, &memory, &three(), gates).await.unwrap();
-            assert_eq!(ended, Ended::Done, "{n}");
+            let ended = go(&toy, &memory, &three_steps(), gates).await.unwrap();
+            assert_eq!(ended, RunOutcome::Done, "{n}");
         }
         if n > 0 {
             assert_eq!(
@@ -217,21 +232,21 @@ async fn an_annotation_at_any_moment_is_kept_and_stops_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn another_text_is_another_writer_even_when_approvals_come_and_go() {
-    let (toy, memory) = (fresh_toy(), Memory::default());
-    let steps = three();
-    let (_asker, stop) = stop::channel();
+    let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
+    let steps = three_steps();
+    let (_asker, stop) = stop::stop_channel();
     let mut ours = Journal::load(in_cluster(&memory)).await.unwrap();
     let mut engine = engine(&toy, &steps, &mut ours, &stop);
     engine.gates = approving(&["a"]);
-    engine.open(opened(&steps), about()).await.unwrap();
+    engine.open_run(opened(&steps), about()).await.unwrap();
     let mut theirs = Journal::load(in_cluster(&memory)).await.unwrap();
-    let entry = crate::journal::Entry::Resumed {
+    let entry = crate::journal::JournalEntry::Resumed {
         by: "them".into(),
         unwatched: 0,
     };
-    theirs.append(toy.clock.now(), entry).await.unwrap();
-    memory.annotate(&approval::key("a"), RUN);
-    let ended = engine.forward().await;
+    theirs.append_at(toy.clock.now(), entry).await.unwrap();
+    memory.annotate_checkpoint(&approval::annotation_key("a"), RUN);
+    let ended = engine.run_forward().await;
     assert!(
         matches!(ended, Err(EngineError::Journal(JournalError::FenceLost))),
         "{ended:?}"
@@ -241,13 +256,13 @@ async fn another_text_is_another_writer_even_when_approvals_come_and_go() {
 
 #[tokio::test(start_paused = true)]
 async fn a_rehearsal_waits_for_windows_and_approves_by_itself() {
-    let (toy, memory) = (fresh_toy(), Memory::default());
-    let gates = Gates {
+    let (toy, memory) = (fresh_toy(), MemoryRunStore::default());
+    let gates = RunGates {
         approvals: approving(&["a", "c"]).approvals,
-        rehearsed: true,
+        is_rehearsal: true,
         ..evenings()
     };
-    let ended = go(&toy, &memory, &three(), gates).await.unwrap();
-    assert_eq!(ended, Ended::Done);
+    let ended = go(&toy, &memory, &three_steps(), gates).await.unwrap();
+    assert_eq!(ended, RunOutcome::Done);
     assert!(toy.clock.now().to_string().starts_with("2026-11-21T22:0"));
 }

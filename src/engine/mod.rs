@@ -3,17 +3,17 @@
 //! The loop: look; on `Act` write it down, act, look again; on `Done` write that down. Nothing here knows what a step
 //! does, and nothing is shown before the journal has it.
 
-pub mod back;
 pub mod drive;
+pub mod env;
 pub mod forward;
 pub mod gates;
-pub mod ground;
 pub mod retry;
+pub mod rollback;
 pub mod run;
+pub mod state_diff;
 pub mod step;
+pub mod step_turn;
 pub mod stop;
-pub mod three;
-pub mod turn;
 
 #[cfg(test)]
 mod back_tests;
@@ -24,12 +24,14 @@ mod rollback_tests;
 #[cfg(test)]
 mod stop_tests;
 #[cfg(test)]
-mod tests;
+mod test_support;
 #[cfg(test)]
-mod toy;
+mod tests;
 
-pub use gates::Gates;
-pub use ground::Ground;
-pub use run::{About, Ended, Engine, EngineError, Planned};
-pub use step::{AnyStep, Decision, Past, RollbackPart, Step, StepError, Trail, Undo};
-pub use stop::{Asker, Stop};
+pub use env::EngineEnv;
+pub use gates::RunGates;
+pub use run::{Engine, EngineError, PlannedStep, RunOutcome, RunSubject};
+pub use step::{
+    Decision, DynStep, RollbackHistory, RollbackPart, Step, StepError, StepHistory, UndoKind,
+};
+pub use stop::{StopHandle, StopSignal};

@@ -5,22 +5,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::step::StepError;
-use crate::model::Class;
+use crate::model::ErrorClass;
 
 /// How long throttling and passing failures are borne. A control-plane hop takes its API server away for minutes.
-const PASSING: Duration = Duration::from_secs(15 * 60);
+const TRANSIENT_RETRY_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// How long somebody else's update is borne; EKS holds its lock on a cluster for as long as a hop takes.
-const CONFLICT: Duration = Duration::from_secs(45 * 60);
+const CONFLICT_RETRY_LIMIT: Duration = Duration::from_secs(45 * 60);
 /// How long a refusal is borne: an API server that has just started may not have its rules yet.
-const DENIED: Duration = Duration::from_secs(30);
+const DENIED_RETRY_LIMIT: Duration = Duration::from_secs(30);
 /// How often an expired credential is tried again; the clients fetch a new one each time.
-const EXPIRED: u32 = 1;
+const MAX_EXPIRED_RETRIES: u32 = 1;
 
 /// What to do about a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum RetryDecision {
     /// Look again after this long.
-    Again(Duration),
+    RetryAfter(Duration),
     /// Fresh credentials are needed; the run can go on later.
     Expired,
     /// A person must look; the action that was denied, where that is why.
@@ -31,54 +31,60 @@ pub(super) enum Verdict {
 
 /// Failures in a row, of one kind of call.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
-    first: Option<Instant>,
-    times: u32,
+pub(super) struct RetryState {
+    first_error_at: Option<Instant>,
+    error_count: u32,
 }
 
-impl Trouble {
+impl RetryState {
     /// A call has worked.
-    pub fn over(&mut self) {
+    pub fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// A call has failed; `jitter` is between 0 and 1.
-    pub fn met(&mut self, error: &StepError, jitter: f64) -> Verdict {
+    pub fn on_error(&mut self, error: &StepError, jitter: f64) -> RetryDecision {
         let error = match error {
             StepError::Api(error) => error,
-            StepError::Broken(_) => return Verdict::Stuck { denied: None },
-            StepError::Reroute(_) => return Verdict::Reroute,
+            StepError::Broken(_) => return RetryDecision::Stuck { denied: None },
+            StepError::Reroute(_) => return RetryDecision::Reroute,
         };
         let now = Instant::now();
-        let for_long = now.duration_since(*self.first.get_or_insert(now));
-        self.times += 1;
-        let again = |budget: Duration, wait: Duration, end: Verdict| {
+        let for_long = now.duration_since(*self.first_error_at.get_or_insert(now));
+        self.error_count += 1;
+        let again = |budget: Duration, wait: Duration, end: RetryDecision| {
             if for_long < budget {
-                Verdict::Again(error.retry_after.unwrap_or(wait))
+                RetryDecision::RetryAfter(error.retry_after.unwrap_or(wait))
             } else {
                 end
             }
         };
-        let stuck = Verdict::Stuck { denied: None };
+        let stuck = RetryDecision::Stuck { denied: None };
         match error.class {
-            Class::Throttled | Class::Transient => {
+            ErrorClass::Throttled | ErrorClass::Transient => {
                 let cap = Duration::from_secs(30);
-                let full = Duration::from_millis(500 << self.times.min(8)).min(cap);
-                again(PASSING, full.mul_f64(0.5 + jitter / 2.0), stuck)
+                let full = Duration::from_millis(500 << self.error_count.min(8)).min(cap);
+                again(
+                    TRANSIENT_RETRY_LIMIT,
+                    full.mul_f64(0.5 + jitter / 2.0),
+                    stuck,
+                )
             }
-            Class::Conflict | Class::Blocked => {
-                let wait = Duration::from_secs(u64::from(self.times * 2).min(15));
-                again(CONFLICT, wait, stuck)
+            ErrorClass::Conflict | ErrorClass::Blocked => {
+                let wait = Duration::from_secs(u64::from(self.error_count * 2).min(15));
+                again(CONFLICT_RETRY_LIMIT, wait, stuck)
             }
-            Class::Expired if self.times <= EXPIRED => Verdict::Again(Duration::from_secs(1)),
-            Class::Expired => Verdict::Expired,
-            Class::Denied => {
-                let denied = Verdict::Stuck {
+            ErrorClass::Expired if self.error_count <= MAX_EXPIRED_RETRIES => {
+                RetryDecision::RetryAfter(Duration::from_secs(1))
+            }
+            ErrorClass::Expired => RetryDecision::Expired,
+            ErrorClass::Denied => {
+                let denied = RetryDecision::Stuck {
                     denied: Some(error.op.clone()),
                 };
-                again(DENIED, Duration::from_secs(10), denied)
+                again(DENIED_RETRY_LIMIT, Duration::from_secs(10), denied)
             }
-            Class::Absent | Class::Invalid => stuck,
+            ErrorClass::Absent | ErrorClass::Invalid => stuck,
         }
     }
 }
@@ -88,16 +94,18 @@ mod tests {
     use super::*;
     use crate::model::ApiError;
 
-    fn error(class: Class) -> StepError {
+    fn error(class: ErrorClass) -> StepError {
         ApiError::new("eks:DescribeCluster", class, "no").into()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_passing_failure_is_borne_for_fifteen_minutes_and_backs_off_to_thirty_seconds() {
-        let mut trouble = Trouble::default();
+        let mut trouble = RetryState::default();
         let start = Instant::now();
         let mut waits = Vec::new();
-        while let Verdict::Again(wait) = trouble.met(&error(Class::Transient), 1.0) {
+        while let RetryDecision::RetryAfter(wait) =
+            trouble.on_error(&error(ErrorClass::Transient), 1.0)
+        {
             waits.push(wait.as_secs());
             tokio::time::sleep(wait).await;
         }
@@ -107,32 +115,35 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_success_forgets_failures_and_a_wrong_request_is_not_tried_again() {
-        let mut trouble = Trouble::default();
+        let mut trouble = RetryState::default();
         assert!(matches!(
-            trouble.met(&error(Class::Expired), 0.0),
-            Verdict::Again(_)
+            trouble.on_error(&error(ErrorClass::Expired), 0.0),
+            RetryDecision::RetryAfter(_)
         ));
-        assert_eq!(trouble.met(&error(Class::Expired), 0.0), Verdict::Expired);
-        trouble.over();
-        assert!(matches!(
-            trouble.met(&error(Class::Expired), 0.0),
-            Verdict::Again(_)
-        ));
-        trouble.over();
         assert_eq!(
-            trouble.met(&error(Class::Invalid), 0.0),
-            Verdict::Stuck { denied: None }
+            trouble.on_error(&error(ErrorClass::Expired), 0.0),
+            RetryDecision::Expired
+        );
+        trouble.reset();
+        assert!(matches!(
+            trouble.on_error(&error(ErrorClass::Expired), 0.0),
+            RetryDecision::RetryAfter(_)
+        ));
+        trouble.reset();
+        assert_eq!(
+            trouble.on_error(&error(ErrorClass::Invalid), 0.0),
+            RetryDecision::Stuck { denied: None }
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_names_a_time_is_left_alone_for_it() {
-        let mut trouble = Trouble::default();
-        let mut asked = ApiError::new("x", Class::Throttled, "slow down");
+        let mut trouble = RetryState::default();
+        let mut asked = ApiError::new("x", ErrorClass::Throttled, "slow down");
         asked.retry_after = Some(Duration::from_secs(7));
         assert_eq!(
-            trouble.met(&asked.into(), 0.3),
-            Verdict::Again(Duration::from_secs(7))
+            trouble.on_error(&asked.into(), 0.3),
+            RetryDecision::RetryAfter(Duration::from_secs(7))
         );
     }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::run::{About, Ended, Engine, Planned};
-use super::step::{Decision, Past, RollbackPart, Step, StepError, Trail, Undo};
+use super::run::{Engine, PlannedStep, RunOutcome, RunSubject};
+use super::step::{
+    Decision, RollbackHistory, RollbackPart, Step, StepError, StepHistory, UndoKind,
+};
 use super::stop;
-use super::toy::Toy;
-use crate::journal::memory::Memory;
-use crate::journal::{FORMAT, InCluster, Journal, Opened, Status};
+use super::test_support::ToyWorld;
+use crate::journal::memory_store::MemoryRunStore;
+use crate::journal::{CheckpointStore, JOURNAL_FORMAT, Journal, OpenedEntry, StepStatus};
 
 /// Raises its number to 1. Rolled back, it sets it to 0 once `needs` is 0.
 struct Raised {
@@ -33,53 +35,58 @@ impl Raised {
         }
     }
 
-    fn planned(self, back: usize, part: RollbackPart) -> Planned<Toy> {
-        Planned {
+    fn planned(self, back: usize, part: RollbackPart) -> PlannedStep<ToyWorld> {
+        PlannedStep {
             id: self.name.into(),
             title: self.name.into(),
             step: Box::new(self),
-            back,
-            part,
+            rollback_place: back,
+            rollback_part: part,
         }
     }
 }
 
-impl Step<Toy> for Raised {
-    type Seen = BTreeMap<String, u32>;
-    type Before = u32;
+impl Step<ToyWorld> for Raised {
+    type Observation = BTreeMap<String, u32>;
+    type BeforeImage = u32;
     type Act = u32;
 
-    async fn observe(&self, world: &Toy) -> Result<Self::Seen, StepError> {
-        Ok(world.image())
+    async fn observe_state(&self, world: &ToyWorld) -> Result<Self::Observation, StepError> {
+        Ok(world.numbers_now())
     }
 
-    fn decide(&self, seen: &Self::Seen, _past: &Past, _now: Timestamp) -> Decision<u32> {
+    fn decide_next(
+        &self,
+        seen: &Self::Observation,
+        _past: &StepHistory,
+        _now: Timestamp,
+    ) -> Decision<u32> {
         match seen.get(self.name) {
             Some(1) => Decision::Done("raised".into()),
             _ => Decision::Act(1),
         }
     }
 
-    fn before(&self, seen: &Self::Seen) -> u32 {
+    fn before_image(&self, seen: &Self::Observation) -> u32 {
         seen.get(self.name).copied().unwrap_or_default()
     }
 
-    async fn act(&self, world: &Toy, act: &u32) -> Result<(), StepError> {
-        world.set(self.name, *act);
+    async fn perform_act(&self, world: &ToyWorld, act: &u32) -> Result<(), StepError> {
+        world.set_number(self.name, *act);
         let text = format!("{}={act}", self.name);
         world.acts.lock().unwrap().push(text);
         Ok(())
     }
 
-    fn undo(&self) -> Undo {
-        Undo::Restore
+    fn undo_kind(&self) -> UndoKind {
+        UndoKind::Restore
     }
 
-    fn restore(
+    fn decide_undo(
         &self,
         before: &u32,
-        seen: &Self::Seen,
-        trail: &Trail,
+        seen: &Self::Observation,
+        trail: &RollbackHistory,
         _now: Timestamp,
     ) -> Decision<u32> {
         let number = |name: &str| seen.get(name).copied().unwrap_or_default();
@@ -102,31 +109,33 @@ impl Step<Toy> for Raised {
         }
     }
 
-    fn describe(&self, act: &u32) -> String {
+    fn describe_act(&self, act: &u32) -> String {
         format!("{} to {act}", self.name)
     }
 }
 
 /// Goes forward, then back for at most ten minutes; what was done on the way back, and how it ended.
-async fn rolled_back(steps: &[Planned<Toy>]) -> (Vec<String>, Option<Ended>, Vec<Status>) {
-    let toy = Toy::new();
-    let memory = Memory::default();
-    let (_asker, stop) = stop::channel();
-    let store = InCluster::new(Arc::new(memory), Arc::new(|_| {}));
+async fn rolled_back(
+    steps: &[PlannedStep<ToyWorld>],
+) -> (Vec<String>, Option<RunOutcome>, Vec<StepStatus>) {
+    let toy = ToyWorld::new();
+    let memory = MemoryRunStore::default();
+    let (_asker, stop) = stop::stop_channel();
+    let store = CheckpointStore::new(Arc::new(memory), Arc::new(|_| {}));
     let mut journal = Journal::load(Box::new(store)).await.unwrap();
     let mut engine = Engine {
         world: &toy,
         steps,
         journal: &mut journal,
-        lock: None,
+        lease: None,
         stop,
-        until: None,
-        gates: super::Gates::default(),
-        resume: "eksup apply".into(),
-        acted: None,
+        pause_after_step: None,
+        gates: super::RunGates::default(),
+        resume_command: "eksup apply".into(),
+        last_act_end: None,
     };
-    let opened = Opened {
-        format: FORMAT,
+    let opened = OpenedEntry {
+        format: JOURNAL_FORMAT,
         run: "r1".into(),
         plan_digest: "d".into(),
         cluster_arn: "arn".into(),
@@ -135,24 +144,24 @@ async fn rolled_back(steps: &[Planned<Toy>]) -> (Vec<String>, Option<Ended>, Vec
         plan: serde_json::Value::Null,
         workloads: BTreeMap::new(),
     };
-    let about = About {
+    let about = RunSubject {
         cluster: "c".into(),
         from: "1.27".into(),
         to: "1.28".into(),
     };
-    engine.open(opened, about).await.unwrap();
-    assert_eq!(engine.forward().await.unwrap(), Ended::Done);
+    engine.open_run(opened, about).await.unwrap();
+    assert_eq!(engine.run_forward().await.unwrap(), RunOutcome::Done);
     toy.acts.lock().unwrap().clear();
-    let back = engine.back(Vec::new(), BTreeMap::new());
+    let back = engine.roll_back(Vec::new(), BTreeMap::new());
     let ended = tokio::time::timeout(Duration::from_secs(600), back).await;
     let ended = ended.ok().map(Result::unwrap);
     let acts = toy.acts.lock().unwrap().clone();
-    let steps = &journal.state().unwrap().steps;
+    let steps = &journal.run_state().unwrap().steps;
     (acts, ended, steps.iter().map(|s| s.status).collect())
 }
 
 /// Rolled back as weights, pods, green.
-fn steps(weights: Raised, pods: Raised, green: Raised) -> [Planned<Toy>; 3] {
+fn steps(weights: Raised, pods: Raised, green: Raised) -> [PlannedStep<ToyWorld>; 3] {
     [
         green.planned(2, RollbackPart::MayGoEarly),
         pods.planned(1, RollbackPart::Together),
@@ -168,7 +177,7 @@ fn weights(yields: Option<bool>) -> Raised {
     }
 }
 
-const DONE: Option<Ended> = Some(Ended::RolledBack { kept: vec![] });
+const DONE: Option<RunOutcome> = Some(RunOutcome::RolledBack { kept: vec![] });
 
 #[tokio::test(start_paused = true)]
 async fn a_step_that_yields_is_done_as_soon_as_a_later_one_brings_what_it_waits_for() {
@@ -207,7 +216,7 @@ async fn when_nothing_else_is_left_all_that_is_overdue_is_named() {
     let all = steps(weights(Some(true)), pods, green);
     let (acts, ended, statuses) = rolled_back(&all).await;
     assert_eq!(acts, Vec::<String>::new());
-    let Some(Ended::Stuck { step, why, .. }) = ended else {
+    let Some(RunOutcome::Stuck { step, why, .. }) = ended else {
         panic!("{ended:?}")
     };
     assert_eq!(step, "weights");
@@ -215,7 +224,11 @@ async fn when_nothing_else_is_left_all_that_is_overdue_is_named() {
         why.contains("weights needs another") && why.contains("`pods`: pods needs another"),
         "{why}"
     );
-    let undone = [Status::Done, Status::UndoFailed, Status::UndoFailed];
+    let undone = [
+        StepStatus::Done,
+        StepStatus::UndoFailed,
+        StepStatus::UndoFailed,
+    ];
     assert_eq!(statuses, undone);
 }
 

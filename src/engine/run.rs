@@ -6,31 +6,33 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::gates::Gates;
-use super::ground::Ground;
-use super::step::{AnyStep, RollbackPart};
-use super::stop::{self, Stop, Urgency};
-use crate::event::Kind;
+use super::env::EngineEnv;
+use super::gates::RunGates;
+use super::step::{DynStep, RollbackPart};
+use super::stop::{self, StopSignal, StopUrgency};
+use crate::event::EventKind;
 use crate::event::kinds::StepTitle;
-use crate::journal::{Entry, Journal, JournalError, Lock, LockError, Opened, Outcome, RunState};
-use crate::model::Class;
+use crate::journal::{
+    FinalOutcome, Journal, JournalEntry, JournalError, LeaseError, OpenedEntry, RunLease, RunState,
+};
+use crate::model::ErrorClass;
 
 /// New credentials have this long to be fetched before the one fresh try.
-const RENEWAL: Duration = Duration::from_secs(1);
+const CREDENTIAL_RENEWAL_DELAY: Duration = Duration::from_secs(1);
 
 /// A step with its name.
-pub struct Planned<W> {
+pub struct PlannedStep<W> {
     pub id: String,
     pub title: String,
-    pub step: Box<dyn AnyStep<W>>,
+    pub step: Box<dyn DynStep<W>>,
     /// Its place on the way back; of steps with the same, the last one goes first.
-    pub back: usize,
-    pub part: RollbackPart,
+    pub rollback_place: usize,
+    pub rollback_part: RollbackPart,
 }
 
 /// What a run is about, for those who watch.
 #[derive(Clone, Debug)]
-pub struct About {
+pub struct RunSubject {
     pub cluster: String,
     pub from: String,
     pub to: String,
@@ -38,7 +40,7 @@ pub struct About {
 
 /// How a process's part in a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunOutcome {
     /// Every step is done.
     Done,
     /// Everything but the steps of `kept` is taken back.
@@ -72,15 +74,15 @@ pub enum EngineError {
     #[error(transparent)]
     Journal(#[from] JournalError),
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lease(#[from] LeaseError),
     /// The journal has a step that the program was not given.
     #[error("the journal has no open run")]
-    NoRun,
+    NoOpenRun,
     /// Asked to stop, and the journal could not be written to in time.
     #[error(
         "stopped by a signal while the run's checkpoint in the cluster could not be written; it says what was begun"
     )]
-    Stopped,
+    StoppedUnrecorded,
     /// The program and the journal disagree.
     #[error("the run has a step `{0}` that this eksup does not know")]
     UnknownStep(String),
@@ -89,52 +91,56 @@ pub enum EngineError {
 /// Carries one run through its steps.
 pub struct Engine<'a, W> {
     pub world: &'a W,
-    pub steps: &'a [Planned<W>],
+    pub steps: &'a [PlannedStep<W>],
     pub journal: &'a mut Journal,
     /// Absent only where nobody else can write the journal.
-    pub lock: Option<&'a Lock>,
-    pub stop: Stop,
+    pub lease: Option<&'a RunLease>,
+    pub stop: StopSignal,
     /// Pause after this step.
-    pub until: Option<String>,
+    pub pause_after_step: Option<String>,
     /// What must be so before something new begins.
-    pub gates: Gates,
+    pub gates: RunGates,
     /// The command that goes on after a pause.
-    pub resume: String,
+    pub resume_command: String,
     /// The step that acted last in this process, and when its act was over, by a timer that nobody sets.
-    pub acted: Option<(String, Instant)>,
+    pub last_act_end: Option<(String, Instant)>,
 }
 
-impl<W: Ground> Engine<'_, W> {
+impl<W: EngineEnv> Engine<'_, W> {
     /// Opens a run.
-    pub async fn open(&mut self, opened: Opened, about: About) -> Result<(), EngineError> {
+    pub async fn open_run(
+        &mut self,
+        opened: OpenedEntry,
+        about: RunSubject,
+    ) -> Result<(), EngineError> {
         let run = opened.run.clone();
-        self.append(Entry::Opened(opened)).await?;
-        let About { cluster, from, to } = about;
-        self.world.emit(Kind::RunOpened {
+        self.append_entry(JournalEntry::Opened(opened)).await?;
+        let RunSubject { cluster, from, to } = about;
+        self.world.emit_event(EventKind::RunOpened {
             run,
             cluster,
             from,
             to,
-            steps: self.titles(),
+            steps: self.step_titles(),
         });
         Ok(())
     }
 
     /// Takes up the run that the journal has.
-    pub async fn resume(&mut self, by: &str) -> Result<(), EngineError> {
-        let before = self.lock.and_then(Lock::before);
+    pub async fn resume_run(&mut self, by: &str) -> Result<(), EngineError> {
+        let before = self.lease.and_then(RunLease::previous_renewal);
         let unwatched = before.map_or(0, |at| self.world.now().duration_since(at).as_secs());
-        let entry = Entry::Resumed {
+        let entry = JournalEntry::Resumed {
             by: by.to_owned(),
             unwatched,
         };
-        self.append(entry).await?;
-        self.tell_resumed(by)
+        self.append_entry(entry).await?;
+        self.emit_resumed(by)
     }
 
     /// Tells those who watch which run it is and how far it has come.
-    pub(super) fn tell_resumed(&self, by: &str) -> Result<(), EngineError> {
-        let state = self.state()?;
+    pub(super) fn emit_resumed(&self, by: &str) -> Result<(), EngineError> {
+        let state = self.run_state()?;
         let run = state.run.clone();
         let done = state
             .steps
@@ -143,66 +149,67 @@ impl<W: Ground> Engine<'_, W> {
             .map(|s| s.id.clone())
             .collect();
         let by = by.to_owned();
-        self.world.emit(Kind::RunResumed {
+        self.world.emit_event(EventKind::RunResumed {
             run,
             by,
-            steps: self.titles(),
+            steps: self.step_titles(),
             done,
         });
         Ok(())
     }
 
     /// Runs what is left of the run.
-    pub async fn forward(&mut self) -> Result<Ended, EngineError> {
-        self.guarded(None).await
+    pub async fn run_forward(&mut self) -> Result<RunOutcome, EngineError> {
+        self.run_until_stopped(None).await
     }
 
     /// Takes back what the run did, the last first; the steps of `keep` stay as they are. `short`: the workloads that are
     /// short as this begins, with the Ready pods they have.
-    pub async fn back(
+    pub async fn roll_back(
         &mut self,
         keep: Vec<String>,
         short: BTreeMap<String, u32>,
-    ) -> Result<Ended, EngineError> {
-        self.guarded(Some((keep, short))).await
+    ) -> Result<RunOutcome, EngineError> {
+        self.run_until_stopped(Some((keep, short))).await
     }
 
     /// Closes the run because another route is needed; a new run may be opened.
     pub async fn close_rerouted(&mut self) -> Result<(), EngineError> {
-        self.append(Entry::Closed {
-            outcome: Outcome::Rerouted,
+        self.append_entry(JournalEntry::Closed {
+            outcome: FinalOutcome::Rerouted,
         })
         .await?;
-        let outcome = Outcome::Rerouted.as_str().to_owned();
+        let outcome = FinalOutcome::Rerouted.as_str().to_owned();
         let summary = "the cluster asks for another route; a new run follows".to_owned();
-        self.world.emit(Kind::RunClosed { outcome, summary });
+        self.world
+            .emit_event(EventKind::RunClosed { outcome, summary });
         Ok(())
     }
 
     /// Drops everything when the lock is lost or the second stop comes.
-    async fn guarded(
+    async fn run_until_stopped(
         &mut self,
         back: Option<(Vec<String>, BTreeMap<String, u32>)>,
-    ) -> Result<Ended, EngineError> {
-        let (stop, lock) = (self.stop.clone(), self.lock);
+    ) -> Result<RunOutcome, EngineError> {
+        let (stop, lock) = (self.stop.clone(), self.lease);
         let lost = async {
             match lock {
-                Some(lock) => lock.lost().await,
+                Some(lock) => lock.wait_until_lost().await,
                 None => std::future::pending().await,
             }
         };
         let all = async {
             match back {
-                None => self.all_forward().await,
-                Some((keep, short)) => self.all_back(keep, short).await,
+                None => self.run_steps_forward().await,
+                Some((keep, short)) => self.roll_back_steps(keep, short).await,
             }
         };
         tokio::select! {
             biased;
-            () = stop.asked(Urgency::Now) => Ok(Ended::Dropped),
+            () = stop.wait_until_asked(StopUrgency::Now) => Ok(RunOutcome::Dropped),
             lost = lost => Err(lost.into()),
             ended = all => match ended {
-                Err(EngineError::Stopped) => Ok(Ended::Unrecorded),
+                Err(EngineError::StoppedUnrecorded) => Ok(RunOutcome::Unrecorded),
                 other => other,
             },
         }
@@ -210,14 +217,14 @@ impl<W: Ground> Engine<'_, W> {
 
     /// Writes an entry down, however long that takes; but when the run is asked to stop, only for moments more. Where
     /// the API server does not know us any more, once more with new credentials.
-    pub(super) async fn append(&mut self, entry: Entry) -> Result<(), EngineError> {
+    pub(super) async fn append_entry(&mut self, entry: JournalEntry) -> Result<(), EngineError> {
         let (world, stop) = (self.world, self.stop.clone());
         let now = move || world.now();
         let written = async {
             match self.journal.append_now(&now, entry.clone()).await {
-                Err(JournalError::Remote(error)) if error.class == Class::Expired => {
-                    self.world.renew();
-                    tokio::time::sleep(RENEWAL).await;
+                Err(JournalError::StoreCall(error)) if error.class == ErrorClass::Expired => {
+                    self.world.renew_credentials();
+                    tokio::time::sleep(CREDENTIAL_RENEWAL_DELAY).await;
                     self.journal.append_now(&now, entry).await
                 }
                 other => other,
@@ -226,30 +233,31 @@ impl<W: Ground> Engine<'_, W> {
         tokio::select! {
             biased;
             written = written => Ok(written?),
-            () = stop.overdue(stop::RECORD) => Err(EngineError::Stopped),
+            () = stop.wait_until_overdue(stop::RECORD_STOP_DEADLINE) => Err(EngineError::StoppedUnrecorded),
         }
     }
 
-    pub(super) fn state(&self) -> Result<&RunState, EngineError> {
-        self.journal.state().ok_or(EngineError::NoRun)
+    pub(super) fn run_state(&self) -> Result<&RunState, EngineError> {
+        self.journal.run_state().ok_or(EngineError::NoOpenRun)
     }
 
-    pub(super) async fn pause(&mut self, why: String) -> Result<Ended, EngineError> {
-        self.append(Entry::Paused { why: why.clone() }).await?;
-        self.world.emit(Kind::RunPaused {
+    pub(super) async fn pause_run(&mut self, why: String) -> Result<RunOutcome, EngineError> {
+        self.append_entry(JournalEntry::Paused { why: why.clone() })
+            .await?;
+        self.world.emit_event(EventKind::RunPaused {
             why: why.clone(),
-            resume: self.resume.clone(),
+            resume: self.resume_command.clone(),
         });
-        Ok(Ended::Paused { why })
+        Ok(RunOutcome::Paused { why })
     }
 
-    pub(super) fn since(&self, then: Option<Timestamp>) -> std::time::Duration {
+    pub(super) fn elapsed_since(&self, then: Option<Timestamp>) -> std::time::Duration {
         let now = self.world.now();
         then.and_then(|t| now.duration_since(t).try_into().ok())
             .unwrap_or_default()
     }
 
-    fn titles(&self) -> Vec<StepTitle> {
+    fn step_titles(&self) -> Vec<StepTitle> {
         self.steps
             .iter()
             .map(|s| StepTitle {

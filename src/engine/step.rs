@@ -3,10 +3,10 @@
 //! There is no verify: a step is finished only when a fresh look says so. That makes every step idempotent and
 //! resume an ordinary run. Three things differ from a bare `observe/decide/act`:
 //!
-//! - the before-image is a type of its own ([`Step::Before`]), because what a decision needs (every pod of a node) is
+//! - the before-image is a type of its own ([`Step::BeforeImage`]), because what a decision needs (every pod of a node) is
 //!   far more than what an undo needs, and the journal must fit in a ConfigMap;
-//! - [`Step::decide`] is told the step's [`Past`] from the journal, so that a bake or a deadline survives a restart;
-//! - [`Step::restore`] answers a [`Decision`], because taking back takes time too.
+//! - [`Step::decide_next`] is told the step's [`StepHistory`] from the journal, so that a bake or a deadline survives a restart;
+//! - [`Step::decide_undo`] answers a [`Decision`], because taking back takes time too.
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, ErrorClass};
 
 /// What a step wants next, given what it saw.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,8 +67,8 @@ impl<A> Decision<A> {
 
 /// Whether a step can be taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Undo {
-    /// [`Step::restore`] brings the before-image back.
+pub enum UndoKind {
+    /// [`Step::decide_undo`] brings the before-image back.
     Restore,
     /// The step changes nothing that needs taking back.
     Nothing,
@@ -79,7 +79,7 @@ pub enum Undo {
 /// What the journal knows of a step's earlier looks and acts, by this process or another.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Past {
+pub struct StepHistory {
     /// When the step was first looked at.
     pub started_at: Option<Timestamp>,
     /// When its last act was begun.
@@ -100,7 +100,7 @@ pub struct Past {
     pub resumed_at: Option<Timestamp>,
 }
 
-impl Past {
+impl StepHistory {
     /// From when on there is something to watch of the last act. A call may be tried again for minutes before it takes.
     pub fn watched_from(&self) -> Option<Timestamp> {
         self.acted_at.max(self.last_act_at)
@@ -109,11 +109,11 @@ impl Past {
 
 /// A step's past on both ways, for taking it back.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Trail {
+pub struct RollbackHistory {
     /// What the way up did.
-    pub up: Past,
+    pub forward: StepHistory,
     /// What the way back has done so far. It began when the step before it was back.
-    pub back: Past,
+    pub rollback: StepHistory,
     /// Steps that are rolled back before this one are not done yet; see [`RollbackPart::MayGoEarly`].
     pub early: bool,
 }
@@ -130,11 +130,11 @@ pub enum RollbackPart {
     MayGoEarly,
 }
 
-impl Trail {
+impl RollbackHistory {
     /// Whether the way back has stood still for longer than `patience`: since its last act, or since it began.
-    pub fn late(&self, now: Timestamp, patience: Duration) -> bool {
+    pub fn is_late(&self, now: Timestamp, patience: Duration) -> bool {
         let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
-        let since = self.back.last_act_at.max(self.back.started_at);
+        let since = self.rollback.last_act_at.max(self.rollback.started_at);
         since.is_some_and(|t| now.duration_since(t) > patience)
     }
 }
@@ -155,7 +155,7 @@ pub enum StepError {
 
 impl StepError {
     /// The class of the failed call, when it was one.
-    pub fn class(&self) -> Option<Class> {
+    pub fn class(&self) -> Option<ErrorClass> {
         match self {
             Self::Api(error) => Some(error.class),
             Self::Broken(_) | Self::Reroute(_) => None,
@@ -166,160 +166,179 @@ impl StepError {
 /// One step of an upgrade, over a world `W` (the clients and whatever a step may ask).
 pub trait Step<W>: Send + Sync {
     /// What a look sees.
-    type Seen: Send + Sync;
+    type Observation: Send + Sync;
     /// What an undo needs of what was there before the first act; goes into the journal, so keep it small.
-    type Before: Serialize + DeserializeOwned + Send + Sync;
+    type BeforeImage: Serialize + DeserializeOwned + Send + Sync;
     /// What is to be done; journaled before it is done.
     type Act: Serialize + DeserializeOwned + Clone + fmt::Debug + PartialEq + Send + Sync;
 
     /// Looks at the world. I/O, no choices.
-    fn observe(&self, world: &W) -> impl Future<Output = Result<Self::Seen, StepError>> + Send;
-    /// Chooses. No I/O.
-    fn decide(&self, seen: &Self::Seen, past: &Past, now: Timestamp) -> Decision<Self::Act>;
-    /// Cuts what was seen before the first act down to what [`Step::restore`] needs.
-    fn before(&self, seen: &Self::Seen) -> Self::Before;
-    /// Does it. Must be safe to do again.
-    fn act(&self, world: &W, act: &Self::Act)
-    -> impl Future<Output = Result<(), StepError>> + Send;
-    /// Whether the step can be taken back.
-    fn undo(&self) -> Undo;
-    /// Looks at the world on the way back, where that takes another look.
-    fn observe_back(
+    fn observe_state(
         &self,
         world: &W,
-    ) -> impl Future<Output = Result<Self::Seen, StepError>> + Send {
-        self.observe(world)
+    ) -> impl Future<Output = Result<Self::Observation, StepError>> + Send;
+    /// Chooses. No I/O.
+    fn decide_next(
+        &self,
+        seen: &Self::Observation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<Self::Act>;
+    /// Cuts what was seen before the first act down to what [`Step::decide_undo`] needs.
+    fn before_image(&self, seen: &Self::Observation) -> Self::BeforeImage;
+    /// Does it. Must be safe to do again.
+    fn perform_act(
+        &self,
+        world: &W,
+        act: &Self::Act,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+    /// Whether the step can be taken back.
+    fn undo_kind(&self) -> UndoKind;
+    /// Looks at the world on the way back, where that takes another look.
+    fn observe_for_undo(
+        &self,
+        world: &W,
+    ) -> impl Future<Output = Result<Self::Observation, StepError>> + Send {
+        self.observe_state(world)
     }
     /// Chooses what brings `before` back, from how the world is now. Touches only our own marks.
-    fn restore(
+    fn decide_undo(
         &self,
-        before: &Self::Before,
-        seen: &Self::Seen,
-        trail: &Trail,
+        before: &Self::BeforeImage,
+        seen: &Self::Observation,
+        trail: &RollbackHistory,
         now: Timestamp,
     ) -> Decision<Self::Act>;
     /// Describes an act for people, naming its objects.
-    fn describe(&self, act: &Self::Act) -> String;
+    fn describe_act(&self, act: &Self::Act) -> String;
     /// Whether an act begins a part of the step that may as well wait for the next maintenance window: another node,
     /// another share of the traffic. A step's first act always does.
-    fn begins(&self, _act: &Self::Act) -> bool {
+    fn begins_new_part(&self, _act: &Self::Act) -> bool {
         false
     }
     /// Whether nothing that was begun is under way, so that the step may be left as it is until the next window.
-    fn at_rest(&self, _seen: &Self::Seen) -> bool {
+    fn is_at_rest(&self, _seen: &Self::Observation) -> bool {
         true
     }
 }
 
-/// A boxed future, as [`AnyStep`] returns it.
+/// A boxed future, as [`DynStep`] returns it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What one look came to, with types erased.
-pub struct Looked {
+pub struct LookOutcome {
     pub decision: Decision<Value>,
     /// The image of this very look; the engine keeps the way up's first as the before-image.
-    pub before: Value,
+    pub before_image: Value,
     /// Whether the act that was decided on begins a part that may wait for a window.
-    pub begins: bool,
+    pub begins_new_part: bool,
     /// Whether the step may be left as it is until then.
-    pub at_rest: bool,
+    pub is_at_rest: bool,
 }
 
 /// A [`Step`] with its types erased to JSON: all that engine and journal know of it.
-pub trait AnyStep<W>: Send + Sync {
+pub trait DynStep<W>: Send + Sync {
     /// Observes and decides.
-    fn look<'a>(
+    fn look_forward<'a>(
         &'a self,
         world: &'a W,
-        past: &'a Past,
+        past: &'a StepHistory,
         now: &'a (dyn Fn() -> Timestamp + Send + Sync),
-    ) -> BoxFuture<'a, Result<Looked, StepError>>;
+    ) -> BoxFuture<'a, Result<LookOutcome, StepError>>;
     /// Observes and decides how to bring `before` back.
-    fn look_back<'a>(
+    fn look_for_undo<'a>(
         &'a self,
         world: &'a W,
         before: &'a Value,
-        trail: &'a Trail,
+        trail: &'a RollbackHistory,
         now: &'a (dyn Fn() -> Timestamp + Send + Sync),
-    ) -> BoxFuture<'a, Result<Looked, StepError>>;
+    ) -> BoxFuture<'a, Result<LookOutcome, StepError>>;
     /// Acts.
-    fn act<'a>(&'a self, world: &'a W, act: &'a Value) -> BoxFuture<'a, Result<(), StepError>>;
+    fn perform_act<'a>(
+        &'a self,
+        world: &'a W,
+        act: &'a Value,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
     /// Whether the step can be taken back.
-    fn undo(&self) -> Undo;
+    fn undo_kind(&self) -> UndoKind;
     /// Describes an act for people.
-    fn describe(&self, act: &Value) -> String;
+    fn describe_act(&self, act: &Value) -> String;
 }
 
-fn to_json<T: Serialize>(value: &T) -> Result<Value, StepError> {
+fn to_journal_json<T: Serialize>(value: &T) -> Result<Value, StepError> {
     serde_json::to_value(value)
         .map_err(|e| StepError::Broken(format!("cannot write the journal's entry: {e}")))
 }
 
-fn from_json<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, StepError> {
+fn from_journal_json<T: DeserializeOwned>(value: &Value, what: &str) -> Result<T, StepError> {
     T::deserialize(value)
         .map_err(|e| StepError::Broken(format!("the journal's {what} cannot be read: {e}")))
 }
 
-fn erase<A: Serialize>(decision: Decision<A>) -> Result<Decision<Value>, StepError> {
+fn erase_act_type<A: Serialize>(decision: Decision<A>) -> Result<Decision<Value>, StepError> {
     Ok(match decision {
-        Decision::Act(act) => Decision::Act(to_json(&act)?),
+        Decision::Act(act) => Decision::Act(to_journal_json(&act)?),
         other => other.map_act(|_| Value::Null),
     })
 }
 
-impl<W: Send + Sync, S: Step<W>> AnyStep<W> for S {
-    fn look<'a>(
+impl<W: Send + Sync, S: Step<W>> DynStep<W> for S {
+    fn look_forward<'a>(
         &'a self,
         world: &'a W,
-        past: &'a Past,
+        past: &'a StepHistory,
         now: &'a (dyn Fn() -> Timestamp + Send + Sync),
-    ) -> BoxFuture<'a, Result<Looked, StepError>> {
+    ) -> BoxFuture<'a, Result<LookOutcome, StepError>> {
         Box::pin(async move {
-            let seen = self.observe(world).await?;
-            let decision = self.decide(&seen, past, now());
-            Ok(Looked {
-                begins: matches!(&decision, Decision::Act(act) if self.begins(act)),
-                at_rest: self.at_rest(&seen),
-                decision: erase(decision)?,
-                before: to_json(&self.before(&seen))?,
+            let seen = self.observe_state(world).await?;
+            let decision = self.decide_next(&seen, past, now());
+            Ok(LookOutcome {
+                begins_new_part: matches!(&decision, Decision::Act(act) if self.begins_new_part(act)),
+                is_at_rest: self.is_at_rest(&seen),
+                decision: erase_act_type(decision)?,
+                before_image: to_journal_json(&self.before_image(&seen))?,
             })
         })
     }
 
-    fn look_back<'a>(
+    fn look_for_undo<'a>(
         &'a self,
         world: &'a W,
         before: &'a Value,
-        trail: &'a Trail,
+        trail: &'a RollbackHistory,
         now: &'a (dyn Fn() -> Timestamp + Send + Sync),
-    ) -> BoxFuture<'a, Result<Looked, StepError>> {
+    ) -> BoxFuture<'a, Result<LookOutcome, StepError>> {
         Box::pin(async move {
-            let before = from_json(before, "before-image")?;
-            let seen = self.observe_back(world).await?;
-            Ok(Looked {
+            let before = from_journal_json(before, "before-image")?;
+            let seen = self.observe_for_undo(world).await?;
+            Ok(LookOutcome {
                 // The way back waits for no window.
-                begins: false,
-                at_rest: true,
-                decision: erase(self.restore(&before, &seen, trail, now()))?,
-                before: to_json(&self.before(&seen))?,
+                begins_new_part: false,
+                is_at_rest: true,
+                decision: erase_act_type(self.decide_undo(&before, &seen, trail, now()))?,
+                before_image: to_journal_json(&self.before_image(&seen))?,
             })
         })
     }
 
-    fn act<'a>(&'a self, world: &'a W, act: &'a Value) -> BoxFuture<'a, Result<(), StepError>> {
+    fn perform_act<'a>(
+        &'a self,
+        world: &'a W,
+        act: &'a Value,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async move {
-            let act: S::Act = from_json(act, "act")?;
-            Step::act(self, world, &act).await
+            let act: S::Act = from_journal_json(act, "act")?;
+            Step::perform_act(self, world, &act).await
         })
     }
 
-    fn undo(&self) -> Undo {
-        Step::undo(self)
+    fn undo_kind(&self) -> UndoKind {
+        Step::undo_kind(self)
     }
 
-    fn describe(&self, act: &Value) -> String {
+    fn describe_act(&self, act: &Value) -> String {
         match S::Act::deserialize(act) {
-            Ok(act) => Step::describe(self, &act),
+            Ok(act) => Step::describe_act(self, &act),
             Err(_) => act.to_string(),
         }
     }

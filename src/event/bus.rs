@@ -2,34 +2,34 @@
 
 use std::sync::mpsc;
 
-use super::kinds::Event;
+use super::kinds::RunEvent;
 
 /// The sending side; clones share the channel.
 #[derive(Clone)]
-pub struct Bus(mpsc::Sender<Message>);
+pub struct EventBus(mpsc::Sender<BusMessage>);
 
 /// What travels on the bus.
 #[derive(Clone, Debug)]
-pub enum Message {
-    Event(Box<Event>),
+pub enum BusMessage {
+    Event(Box<RunEvent>),
     /// Nothing more comes that anybody must see.
     Close,
 }
 
 /// Returns both sides.
-pub fn bus() -> (Bus, mpsc::Receiver<Message>) {
+pub fn open_event_bus() -> (EventBus, mpsc::Receiver<BusMessage>) {
     let (tx, rx) = mpsc::channel();
-    (Bus(tx), rx)
+    (EventBus(tx), rx)
 }
 
-impl Bus {
+impl EventBus {
     /// Tells whoever watches. Without a watcher nothing happens.
-    pub fn send(&self, event: Event) {
-        let _ = self.0.send(Message::Event(Box::new(event)));
+    pub fn send_event(&self, event: RunEvent) {
+        let _ = self.0.send(BusMessage::Event(Box::new(event)));
     }
 
     /// Ends the stream, although clones may live on in background tasks.
-    pub fn close(&self) {
-        let _ = self.0.send(Message::Close);
+    pub fn close_stream(&self) {
+        let _ = self.0.send(BusMessage::Close);
     }
 }

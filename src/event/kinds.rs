@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Event {
+pub struct RunEvent {
     pub at: Timestamp,
     #[serde(flatten)]
-    pub kind: Kind,
+    pub kind: EventKind,
 }
 
 /// What happened. Readers must ignore types they do not know.
@@ -20,7 +20,7 @@ pub struct Event {
     rename_all = "snake_case",
     rename_all_fields = "camelCase"
 )]
-pub enum Kind {
+pub enum EventKind {
     /// A run was opened, with its steps in order.
     RunOpened {
         run: String,
@@ -66,7 +66,7 @@ pub enum Kind {
     /// A step could not be taken back.
     UndoFailed { step: String, error: String },
     /// How a step gets on; lossy.
-    Progress(Progress),
+    Progress(StepProgress),
     /// Something worth a line that is no failure.
     Notice { step: Option<String>, text: String },
     /// The process stops with the run unfinished.
@@ -85,7 +85,7 @@ pub struct StepTitle {
 /// How a step gets on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Progress {
+pub struct StepProgress {
     pub step: String,
     /// What it does or waits for, naming the objects.
     pub why: String,
@@ -98,9 +98,9 @@ pub struct Progress {
     pub part: Option<String>,
 }
 
-impl Kind {
+impl EventKind {
     /// The step the event speaks of.
-    pub fn step(&self) -> Option<&str> {
+    pub fn step_id(&self) -> Option<&str> {
         match self {
             Self::StepStarted { step, .. }
             | Self::ActBegan { step, .. }

@@ -3,5 +3,5 @@
 pub mod bus;
 pub mod kinds;
 
-pub use bus::{Bus, Message, bus};
-pub use kinds::{Event, Kind, Progress, StepTitle};
+pub use bus::{BusMessage, EventBus, open_event_bus};
+pub use kinds::{EventKind, RunEvent, StepProgress, StepTitle};

@@ -5,25 +5,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::aws::Aws;
-use crate::clients::follow::{Connect, Describe, following};
+use crate::aws::AwsApi;
+use crate::clients::cluster_identity::{KubeconfigCluster, prove_same_cluster};
+use crate::clients::eks_token::EksTokenSource;
+use crate::clients::endpoint_rotation::{ConnectWire, DescribeEndpoint, follow_endpoint};
 use crate::clients::https;
-use crate::clients::identity::{Reached, same_cluster};
-use crate::clients::kube::{self as client, Auth};
-use crate::clients::token::Tokens;
-use crate::k8s::Kube;
-use crate::model::{ApiError, Class, Clock, eks};
+use crate::clients::kube_client::{self as client, ClusterAuth};
+use crate::k8s::KubeApi;
+use crate::model::{ApiError, Clock, ErrorClass, eks};
 use crate::wire::Wire;
 
 /// An API server that does not answer is asked again: for moments, or, while EKS changes the cluster and so takes it away
 /// (who takes up a run in the middle of a hop meets that), for as long as that may last.
-const BLINK: Duration = Duration::from_secs(20);
-const HOP: Duration = Duration::from_secs(300);
-const AGAIN: Duration = Duration::from_secs(2);
+const API_SERVER_TIMEOUT: Duration = Duration::from_secs(20);
+const API_SERVER_TIMEOUT_DURING_UPDATE: Duration = Duration::from_secs(300);
+const API_SERVER_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How the API server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum ApiServerAccess {
     /// Endpoint and CA as EKS says them, with a token minted in process.
     Eks,
     /// A kubeconfig; no `path`: `KUBECONFIG` or the home folder's.
@@ -38,32 +38,39 @@ pub enum Way {
 /// # Errors
 /// Names what is wrong: the clusters there are when this one is not, the address when it does not answer, both clusters
 /// when a kubeconfig leads to another.
-pub async fn connect(
-    aws: &Aws,
+pub async fn connect_cluster(
+    aws: &AwsApi,
     name: &str,
-    way: &Way,
+    way: &ApiServerAccess,
     clock: &Clock,
     say: &(dyn Fn(String) + Send + Sync),
-) -> Result<(eks::Cluster, Kube), ApiError> {
-    let cluster = find(aws, name).await?;
+) -> Result<(eks::Cluster, KubeApi), ApiError> {
+    let cluster = find_cluster(aws, name).await?;
     let patience = match cluster.status.as_str() {
-        "UPDATING" => HOP,
-        _ => BLINK,
+        "UPDATING" => API_SERVER_TIMEOUT_DURING_UPDATE,
+        _ => API_SERVER_TIMEOUT,
     };
     let kube = match way {
-        Way::Eks => {
-            let kube = followed(aws, &cluster, clock, Arc::new(https::wire), true)?;
+        ApiServerAccess::Eks => {
+            let kube = follow_api_server(
+                aws,
+                &cluster,
+                clock,
+                Arc::new(https::build_https_wire),
+                true,
+            )?;
             let url = cluster.endpoint.as_deref().unwrap_or_default();
-            reachable(url, &kube, patience, say).await?;
+            wait_until_reachable(url, &kube, patience, say).await?;
             kube
         }
-        Way::Kubeconfig { path, context } => {
-            let config = client::config_from(path.as_deref(), context.as_deref()).await?;
-            let kube = Kube {
-                client: client::production(&config, Auth::Kubeconfig)?,
+        ApiServerAccess::Kubeconfig { path, context } => {
+            let config =
+                client::config_from_kubeconfig(path.as_deref(), context.as_deref()).await?;
+            let kube = KubeApi {
+                client: client::client_over_https(&config, ClusterAuth::Kubeconfig)?,
             };
-            reachable(&config.cluster_url.to_string(), &kube, patience, say).await?;
-            prove(aws, &cluster, &config, &kube).await?;
+            wait_until_reachable(&config.cluster_url.to_string(), &kube, patience, say).await?;
+            prove_kubeconfig(aws, &cluster, &config, &kube).await?;
             kube
         }
     };
@@ -71,13 +78,13 @@ pub async fn connect(
 }
 
 /// Reaches the API server of `cluster` over a given wire, with the same layers as production.
-pub fn over(
-    aws: &Aws,
+pub fn connect_over_wire(
+    aws: &AwsApi,
     cluster: &eks::Cluster,
     clock: &Clock,
     wire: Wire,
-) -> Result<Kube, ApiError> {
-    followed(
+) -> Result<KubeApi, ApiError> {
+    follow_api_server(
         aws,
         cluster,
         clock,
@@ -88,40 +95,40 @@ pub fn over(
 
 /// Reaches the API server where EKS says it is, and follows it when its address or CA changes. `tls`: there is a CA to
 /// prove anything.
-fn followed(
-    aws: &Aws,
+fn follow_api_server(
+    aws: &AwsApi,
     cluster: &eks::Cluster,
     clock: &Clock,
-    connect: Connect,
+    connect: ConnectWire,
     tls: bool,
-) -> Result<Kube, ApiError> {
+) -> Result<KubeApi, ApiError> {
     let bare = move |cluster: eks::Cluster| eks::Cluster {
         certificate_authority: cluster.certificate_authority.filter(|_| tls),
         ..cluster
     };
-    let (config, auth) = by_eks(aws, &bare(cluster.clone()), clock)?;
+    let (config, auth) = eks_client_config(aws, &bare(cluster.clone()), clock)?;
     let (aws, name) = (aws.clone(), cluster.name.clone());
-    let describe: Describe = Arc::new(move || {
+    let describe: DescribeEndpoint = Arc::new(move || {
         let (aws, name) = (aws.clone(), name.clone());
         Box::pin(async move {
             let cluster = bare(aws.describe_cluster(&name).await?);
-            client::config_of(
+            client::config_from_eks(
                 cluster.endpoint.as_deref().unwrap_or_default(),
                 cluster.certificate_authority.as_deref(),
             )
         })
     });
-    let wire = following(&config, describe, connect)?;
-    Ok(Kube {
-        client: client::over(&config, auth, wire)?,
+    let wire = follow_endpoint(&config, describe, connect)?;
+    Ok(KubeApi {
+        client: client::client_over_wire(&config, auth, wire)?,
     })
 }
 
 /// The cluster, or the names of those there are.
-pub async fn find(aws: &Aws, name: &str) -> Result<eks::Cluster, ApiError> {
+pub async fn find_cluster(aws: &AwsApi, name: &str) -> Result<eks::Cluster, ApiError> {
     let error = match aws.describe_cluster(name).await {
         Ok(cluster) => return Ok(cluster),
-        Err(error) if error.class == Class::Absent => error,
+        Err(error) if error.class == ErrorClass::Absent => error,
         Err(error) => return Err(error),
     };
     let there = match aws.list_clusters().await {
@@ -147,15 +154,15 @@ pub async fn find(aws: &Aws, name: &str) -> Result<eks::Cluster, ApiError> {
     })
 }
 
-fn by_eks(
-    aws: &Aws,
+fn eks_client_config(
+    aws: &AwsApi,
     cluster: &eks::Cluster,
     clock: &Clock,
-) -> Result<(kube::Config, Auth), ApiError> {
+) -> Result<(kube::Config, ClusterAuth), ApiError> {
     let refused = |why: &str| {
         ApiError::new(
             "connect to the cluster",
-            Class::Invalid,
+            ErrorClass::Invalid,
             format!("cluster `{}` {why}", cluster.name),
         )
     };
@@ -169,10 +176,10 @@ fn by_eks(
         .config
         .credentials_provider()
         .ok_or_else(|| refused("cannot be signed in to: there are no AWS credentials"))?;
-    let config = client::config_of(endpoint, cluster.certificate_authority.as_deref())?;
+    let config = client::config_from_eks(endpoint, cluster.certificate_authority.as_deref())?;
     Ok((
         config,
-        Auth::Eks(Tokens::new(
+        ClusterAuth::Eks(EksTokenSource::new(
             &cluster.name,
             &aws.region,
             credentials,
@@ -182,11 +189,11 @@ fn by_eks(
 }
 
 /// Proves that what a kubeconfig reaches is `cluster`; only when address and CA do not, the nodes are looked at.
-async fn prove(
-    aws: &Aws,
+async fn prove_kubeconfig(
+    aws: &AwsApi,
     cluster: &eks::Cluster,
     config: &kube::Config,
-    kube: &Kube,
+    kube: &KubeApi,
 ) -> Result<(), ApiError> {
     let url = config.cluster_url.to_string();
     let own = config.root_cert.clone().unwrap_or_default();
@@ -194,34 +201,34 @@ async fn prove(
     let authorities = cluster
         .certificate_authority
         .as_deref()
-        .and_then(|ca| https::certificates(ca).ok())
+        .and_then(|ca| https::decode_certificates(ca).ok())
         .unwrap_or_default();
-    let mut reached = Reached {
+    let mut reached = KubeconfigCluster {
         url: &url,
         authorities: &own,
         nodes: &[],
     };
-    if same_cluster(&reached, cluster, &authorities, &BTreeMap::new()).is_ok() {
+    if prove_same_cluster(&reached, cluster, &authorities, &BTreeMap::new()).is_ok() {
         return Ok(());
     }
     let nodes = kube
-        .nodes()
+        .list_nodes()
         .await
-        .map_err(|e| unreachable_server(&url, e))?;
-    let instances = instances(aws, &cluster.name).await?;
+        .map_err(|e| unreachable_server_error(&url, e))?;
+    let instances = instance_ids_by_group(aws, &cluster.name).await?;
     reached.nodes = &nodes;
-    same_cluster(&reached, cluster, &authorities, &instances)
+    prove_same_cluster(&reached, cluster, &authorities, &instances)
 }
 
 /// Instance ids by node group.
-async fn instances(
-    aws: &Aws,
+async fn instance_ids_by_group(
+    aws: &AwsApi,
     cluster: &str,
 ) -> Result<BTreeMap<String, BTreeSet<String>>, ApiError> {
     let mut all = BTreeMap::new();
     for name in aws.list_nodegroups(cluster).await? {
         let group = aws.describe_nodegroup(cluster, &name).await?;
-        let asgs = aws.asgs(&group.asgs).await?;
+        let asgs = aws.describe_asgs(&group.asgs).await?;
         all.insert(
             name,
             asgs.into_values()
@@ -234,21 +241,21 @@ async fn instances(
 }
 
 /// Asks the API server for its version, so that what keeps us from it is said before anything is begun.
-async fn reachable(
+async fn wait_until_reachable(
     url: &str,
-    kube: &Kube,
+    kube: &KubeApi,
     patience: Duration,
     say: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), ApiError> {
     let began = tokio::time::Instant::now();
     let mut said = false;
     loop {
-        let error = match kube.server_version().await {
+        let error = match kube.read_server_version().await {
             Ok(_) => return Ok(()),
             Err(error) => error,
         };
-        if error.class != Class::Transient || began.elapsed() >= patience {
-            return Err(unreachable_server(url, error));
+        if error.class != ErrorClass::Transient || began.elapsed() >= patience {
+            return Err(unreachable_server_error(url, error));
         }
         if !std::mem::replace(&mut said, true) {
             say(format!(
@@ -257,22 +264,22 @@ async fn reachable(
                 patience.as_secs()
             ));
         }
-        tokio::time::sleep(AGAIN).await;
+        tokio::time::sleep(API_SERVER_RETRY_INTERVAL).await;
     }
 }
 
-fn unreachable_server(url: &str, error: ApiError) -> ApiError {
+fn unreachable_server_error(url: &str, error: ApiError) -> ApiError {
     let hint = match error.class {
-        Class::Transient => {
+        ErrorClass::Transient => {
             "; is the endpoint private, and this machine outside of its network (VPN, proxy, security group)?"
         }
-        Class::Expired
-        | Class::Absent
-        | Class::Conflict
-        | Class::Throttled
-        | Class::Blocked
-        | Class::Denied
-        | Class::Invalid => "",
+        ErrorClass::Expired
+        | ErrorClass::Absent
+        | ErrorClass::Conflict
+        | ErrorClass::Throttled
+        | ErrorClass::Blocked
+        | ErrorClass::Denied
+        | ErrorClass::Invalid => "",
     };
     ApiError {
         op: "connect to the cluster".to_owned(),
@@ -291,28 +298,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::clients::kube::{config_of, over};
-    use crate::clients::scripted::{json as answer, wire};
+    use crate::clients::fake_wire::{answering_wire, json_answer as answer};
+    use crate::clients::kube_client::{client_over_wire, config_from_eks};
 
     /// Reaches an API server that refuses the first `refuses` connections: how that ends, and what is said meanwhile.
     async fn reached(refuses: usize, patience: Duration) -> (Result<(), ApiError>, Vec<String>) {
-        let (wire, _) = wire(move |_, n| match n {
+        let (wire, _) = answering_wire(move |_, n| match n {
             n if n < refuses => Err("connection refused".into()),
             _ => answer(200, &json!({"gitVersion": "v1.29.1"})),
         });
-        let config = config_of("http://127.0.0.1:1", None).unwrap();
-        let kube = Kube {
-            client: over(&config, Auth::Kubeconfig, wire).unwrap(),
+        let config = config_from_eks("http://127.0.0.1:1", None).unwrap();
+        let kube = KubeApi {
+            client: client_over_wire(&config, ClusterAuth::Kubeconfig, wire).unwrap(),
         };
         let said = Mutex::new(Vec::new());
         let say = |text| said.lock().unwrap().push(text);
-        let ended = reachable("http://127.0.0.1:1", &kube, patience, &say).await;
+        let ended = wait_until_reachable("http://127.0.0.1:1", &kube, patience, &say).await;
         (ended, said.into_inner().unwrap())
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_api_server_that_is_away_for_a_hop_is_waited_for_aloud() {
-        let (ended, said) = reached(20, HOP).await;
+        let (ended, said) = reached(20, API_SERVER_TIMEOUT_DURING_UPDATE).await;
         ended.unwrap();
         assert!(
             matches!(said.as_slice(), [one] if one.contains("127.0.0.1") && one.contains("300 s")),
@@ -323,7 +330,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_api_server_that_stays_away_is_named_soon() {
         let start = tokio::time::Instant::now();
-        let error = reached(usize::MAX, BLINK).await.0.unwrap_err();
+        let error = reached(usize::MAX, API_SERVER_TIMEOUT).await.0.unwrap_err();
         assert!(error.message.contains("http://127.0.0.1:1"), "{error}");
         assert!(start.elapsed() < Duration::from_secs(60));
     }

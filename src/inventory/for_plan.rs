@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::limits::{add_cpus, add_quotas};
-use super::read::{Notes, images, sorted};
-use crate::aws::{AT_ONCE, Aws};
+use super::account_limits::{add_quotas, add_type_sizes};
+use super::read::{UnreadNotes, read_images, sorted_by};
+use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi};
 use crate::model::limits::Limits;
 use crate::model::{AddonVersion, ApiError, Inventory};
 use crate::plan::Plan;
@@ -18,8 +18,12 @@ type Result<T> = std::result::Result<T, ApiError>;
 ///
 /// # Errors
 /// Any failure that may pass (throttled, transient, expired).
-pub async fn read_for_plan(aws: &Aws, plan: &Plan, mut inventory: Inventory) -> Result<Inventory> {
-    let notes = Notes::default();
+pub async fn read_for_plan(
+    aws: &AwsApi,
+    plan: &Plan,
+    mut inventory: Inventory,
+) -> Result<Inventory> {
+    let notes = UnreadNotes::default();
     add_template_versions(aws, plan, &mut inventory, &notes).await?;
     let given = plan.node_groups.iter().filter_map(|g| g.ami.clone());
     let of_templates = inventory.launch_templates.iter();
@@ -29,7 +33,7 @@ pub async fn read_for_plan(aws: &Aws, plan: &Plan, mut inventory: Inventory) -> 
         .chain(given)
         .filter(|id| !known(id))
         .collect();
-    let more = images(aws, unknown, &notes).await?;
+    let more = read_images(aws, unknown, &notes).await?;
     inventory.images.extend(more);
     let types: BTreeSet<String> = plan
         .node_groups
@@ -46,39 +50,43 @@ pub async fn read_for_plan(aws: &Aws, plan: &Plan, mut inventory: Inventory) -> 
     let unknown = |t: &String| !limits.offerings.contains_key(t);
     let types: Vec<String> = types.into_iter().filter(unknown).collect();
     if !types.is_empty() {
-        add_types(aws, &types, &mut limits, &mut inventory, &notes).await?;
+        add_instance_types(aws, &types, &mut limits, &mut inventory, &notes).await?;
     }
     inventory.limits = Some(limits);
-    Ok(with_unread(inventory, notes))
+    Ok(merge_unread(inventory, notes))
 }
 
 /// Adds the schemas of add-on versions that a route goes through.
 ///
 /// # Errors
 /// Any failure that may pass (throttled, transient, expired).
-pub async fn read_schemas(
-    aws: &Aws,
+pub async fn read_addon_schemas(
+    aws: &AwsApi,
     versions: &BTreeSet<(String, AddonVersion)>,
     mut inventory: Inventory,
 ) -> Result<Inventory> {
-    let notes = Notes::default();
+    let notes = UnreadNotes::default();
     let each = versions.iter().map(async |(name, version)| {
-        let schema = notes.or_none(aws.addon_schema(name, version)).await?;
+        let schema = notes
+            .or_none(aws.describe_addon_schema(name, version))
+            .await?;
         Ok::<_, ApiError>(schema.map(|s| (name.clone(), version.clone(), s.unwrap_or_default())))
     });
-    let found: Vec<Option<(String, AddonVersion, String)>> =
-        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Option<(String, AddonVersion, String)>> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
     let mut schemas: BTreeMap<String, BTreeMap<AddonVersion, String>> = BTreeMap::new();
     for (name, version, schema) in found.into_iter().flatten() {
         schemas.entry(name).or_default().insert(version, schema);
     }
     inventory.addon_schemas = schemas;
-    Ok(with_unread(inventory, notes))
+    Ok(merge_unread(inventory, notes))
 }
 
-fn with_unread(mut inventory: Inventory, notes: Notes) -> Inventory {
+fn merge_unread(mut inventory: Inventory, notes: UnreadNotes) -> Inventory {
     inventory.unread.extend(notes.into_unread());
-    let mut unread = sorted(inventory.unread, |n| (n.op.clone(), n.why.clone()));
+    let mut unread = sorted_by(inventory.unread, |n| (n.op.clone(), n.why.clone()));
     unread.dedup();
     Inventory {
         unread,
@@ -88,14 +96,14 @@ fn with_unread(mut inventory: Inventory, notes: Notes) -> Inventory {
 
 /// The versions of blue's templates that the plan gives green.
 async fn add_template_versions(
-    aws: &Aws,
+    aws: &AwsApi,
     plan: &Plan,
     inventory: &mut Inventory,
-    notes: &Notes,
+    notes: &UnreadNotes,
 ) -> Result<()> {
     for wish in &plan.node_groups {
         let template = inventory
-            .nodegroup(&wish.blue)
+            .find_nodegroup(&wish.blue)
             .and_then(|g| g.launch_template.as_ref());
         let id = template.and_then(|t| t.id.clone());
         let (Some(id), Some(number)) = (id, wish.launch_template_version) else {
@@ -105,7 +113,7 @@ async fn add_template_versions(
             |t: &crate::model::ec2::LaunchTemplateVersion| t.id == id && t.version == number;
         if !inventory.launch_templates.iter().any(known) {
             let number = number.to_string();
-            let found = aws.launch_template_version(&id, &number);
+            let found = aws.describe_launch_template_version(&id, &number);
             inventory
                 .launch_templates
                 .extend(notes.or_none(found).await?);
@@ -114,19 +122,19 @@ async fn add_template_versions(
     Ok(())
 }
 
-async fn add_types(
-    aws: &Aws,
+async fn add_instance_types(
+    aws: &AwsApi,
     types: &[String],
     limits: &mut Limits,
     inventory: &mut Inventory,
-    notes: &Notes,
+    notes: &UnreadNotes,
 ) -> Result<()> {
     limits
         .offerings
-        .extend(notes.or_default(aws.type_offerings(types)).await?);
+        .extend(notes.or_default(aws.read_type_offerings(types)).await?);
     inventory
         .interface_limits
-        .extend(notes.or_default(aws.interface_limits(types)).await?);
-    add_cpus(aws, types, notes, limits).await?;
+        .extend(notes.or_default(aws.read_interface_limits(types)).await?);
+    add_type_sizes(aws, types, notes, limits).await?;
     add_quotas(aws, types, notes, limits).await
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::aws::Aws;
+use crate::aws::AwsApi;
 use crate::model::eks::InsightsRefreshOutcome;
-use crate::model::{ApiError, Class};
+use crate::model::{ApiError, ErrorClass};
 
 /// How long a refresh is waited for; EKS names no bound.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(180);
@@ -22,12 +22,12 @@ const INSIGHTS_FRESH_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// # Errors
 /// Expired credentials, which everything after this needs too.
 pub async fn refresh_insights(
-    aws: &Aws,
+    aws: &AwsApi,
     cluster: &str,
     say: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<InsightsRefreshOutcome, ApiError> {
-    match refreshed(aws, cluster, say).await {
-        Err(error) if error.class == Class::Expired => Err(error),
+    match refresh_and_wait(aws, cluster, say).await {
+        Err(error) if error.class == ErrorClass::Expired => Err(error),
         Err(error) => Ok(InsightsRefreshOutcome::NotCompleted {
             why: error.to_string(),
         }),
@@ -35,13 +35,13 @@ pub async fn refresh_insights(
     }
 }
 
-async fn refreshed(
-    aws: &Aws,
+async fn refresh_and_wait(
+    aws: &AwsApi,
     cluster: &str,
     say: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<InsightsRefreshOutcome, ApiError> {
     let not_completed = |why: String| Ok(InsightsRefreshOutcome::NotCompleted { why });
-    let age = aws.upgrade_insights_age(cluster).await?;
+    let age = aws.read_upgrade_insights_age(cluster).await?;
     if age.is_some_and(|age| age <= INSIGHTS_FRESH_FOR) {
         return Ok(InsightsRefreshOutcome::Completed);
     }
@@ -50,7 +50,7 @@ async fn refreshed(
         REFRESH_TIMEOUT.as_secs()
     ));
     // One that is under way, whoever asked for it, is as good as our own.
-    let before = aws.insights_refresh(cluster).await?;
+    let before = aws.describe_insights_refresh(cluster).await?;
     let under_way = before.as_ref().is_some_and(|r| r.running);
     let earlier = before.filter(|r| !r.running).and_then(|r| r.started_at);
     if !under_way {
@@ -60,7 +60,7 @@ async fn refreshed(
     let mut shows = under_way;
     while began.elapsed() < REFRESH_TIMEOUT {
         tokio::time::sleep(REFRESH_POLL_INTERVAL).await;
-        let now = aws.insights_refresh(cluster).await?;
+        let now = aws.describe_insights_refresh(cluster).await?;
         // Times of AWS are only compared with times of AWS: another beginning is another refresh.
         let Some(refresh) =
             now.filter(|r| r.running || earlier.is_none() || r.started_at != earlier)
@@ -92,30 +92,35 @@ mod tests {
     use serde_json::json as j;
 
     use super::*;
-    use crate::clients::aws::over;
-    use crate::clients::scripted::{Asked, clock, eks_error, json, wire};
+    use crate::clients::fake_wire::{
+        RecordedRequests, answering_wire, eks_error_answer, json_answer, test_clock,
+    };
+    use crate::clients::sdk_config::config_over_wire;
 
     /// EKS answering each look with the next of `looks`, the last one again and again; a refresh is taken.
-    fn eks(looks: &'static [(&'static str, f64)]) -> (Aws, Asked) {
-        let (wire, asked) = wire(move |request, before| {
+    fn eks(looks: &'static [(&'static str, f64)]) -> (AwsApi, RecordedRequests) {
+        let (wire, asked) = answering_wire(move |request, before| {
             if request.uri().path().ends_with("/insights") {
-                return json(200, &j!({"insights": []}));
+                return json_answer(200, &j!({"insights": []}));
             }
             if request.method() == http::Method::POST {
-                return json(200, &j!({"message": "started", "status": "IN_PROGRESS"}));
+                return json_answer(200, &j!({"message": "started", "status": "IN_PROGRESS"}));
             }
             // Neither the list nor the request that asks is one of the looks.
             let look = before.saturating_sub(if before == 1 { 1 } else { 2 });
             let (status, started) = looks[look.min(looks.len() - 1)];
             match status {
-                "none" => eks_error(404, "ResourceNotFoundException", "no refresh"),
-                _ => json(
+                "none" => eks_error_answer(404, "ResourceNotFoundException", "no refresh"),
+                _ => json_answer(
                     200,
                     &j!({"status": status, "startedAt": started, "message": "words"}),
                 ),
             }
         });
-        (Aws::new(&over(wire, "us-east-1", &clock())), asked)
+        (
+            AwsApi::new(&config_over_wire(wire, "us-east-1", &test_clock())),
+            asked,
+        )
     }
 
     async fn outcome(looks: &'static [(&'static str, f64)]) -> (InsightsRefreshOutcome, Duration) {
@@ -169,7 +174,7 @@ mod tests {
         let (aws, asked) = eks(&[("IN_PROGRESS", 5.0), ("COMPLETED", 5.0)]);
         let outcome = refresh_insights(&aws, "demo", &|_| {}).await.unwrap();
         assert_eq!(outcome, InsightsRefreshOutcome::Completed);
-        let lines = asked.lines();
+        let lines = asked.request_lines();
         assert!(
             lines[1..].iter().all(|l| l.starts_with("GET ")),
             "{lines:?}"
@@ -184,20 +189,20 @@ mod tests {
             (Some("Mon, 21 Sep 2026 14:23:21 GMT"), true),
             (None, true),
         ] {
-            let (wire, asked) = wire(move |request, _| {
+            let (wire, asked) = answering_wire(move |request, _| {
                 if !request.uri().path().ends_with("/insights") {
-                    return json(200, &j!({"status": "COMPLETED", "startedAt": 1}));
+                    return json_answer(200, &j!({"status": "COMPLETED", "startedAt": 1}));
                 }
                 let insight = j!({"id": "a", "name": "a", "lastRefreshTime": 1_790_000_000});
-                let mut response = json(200, &j!({"insights": [insight]}))?;
+                let mut response = json_answer(200, &j!({"insights": [insight]}))?;
                 if let Some(at) = answered {
                     response.headers_mut().insert("date", at.parse().unwrap());
                 }
                 Ok(response)
             });
-            let aws = Aws::new(&over(wire, "us-east-1", &clock()));
+            let aws = AwsApi::new(&config_over_wire(wire, "us-east-1", &test_clock()));
             refresh_insights(&aws, "demo", &|_| {}).await.unwrap();
-            let lines = asked.lines();
+            let lines = asked.request_lines();
             let posts = lines.iter().filter(|l| l.ends_with("/insights-refresh"));
             assert_eq!(posts.count() > 0, asks, "{answered:?}: {lines:?}");
         }
@@ -207,16 +212,20 @@ mod tests {
     async fn who_may_not_ask_is_told_so_and_goes_on() {
         for denied in [http::Method::GET, http::Method::POST] {
             let answer = denied.clone();
-            let (wire, _) = wire(move |request, _| {
+            let (wire, _) = answering_wire(move |request, _| {
                 if request.uri().path().ends_with("/insights") {
-                    return json(200, &j!({"insights": []}));
+                    return json_answer(200, &j!({"insights": []}));
                 }
                 if *request.method() == answer {
-                    return eks_error(403, "AccessDeniedException", "User is not authorized");
+                    return eks_error_answer(
+                        403,
+                        "AccessDeniedException",
+                        "User is not authorized",
+                    );
                 }
-                eks_error(404, "ResourceNotFoundException", "no refresh")
+                eks_error_answer(404, "ResourceNotFoundException", "no refresh")
             });
-            let aws = Aws::new(&over(wire, "us-east-1", &clock()));
+            let aws = AwsApi::new(&config_over_wire(wire, "us-east-1", &test_clock()));
             let outcome = refresh_insights(&aws, "demo", &|_| {}).await.unwrap();
             assert!(why(&outcome).contains("not authorized"), "{outcome:?}");
         }

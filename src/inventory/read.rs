@@ -5,70 +5,70 @@ use std::sync::{Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::balancers::{Balancers, balancers};
-use super::limits::limits;
-use crate::aws::{AT_ONCE, Aws, unless_gone};
-use crate::k8s::Kube;
-use crate::model::image::Image;
+use super::account_limits::read_limits;
+use super::load_balancers::{VpcLoadBalancers, read_load_balancers};
+use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi, none_if_gone};
+use crate::k8s::KubeApi;
+use crate::model::image::AmiImage;
 use crate::model::inventory::Unread;
 use crate::model::kube::Node;
 use crate::model::volumes::volume_resource;
-use crate::model::{ApiError, Class, Clock, Inventory, Minor, asg, ec2, eks};
+use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, asg, ec2, eks};
 
 type Result<T> = std::result::Result<T, ApiError>;
 
 /// Add-ons that run in nearly every cluster whether or not EKS manages them.
-const EVERYWHERE: &[&str] = &["vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver"];
+const COMMON_ADDONS: &[&str] = &["vpc-cni", "kube-proxy", "coredns", "aws-ebs-csi-driver"];
 
 /// Reads the cluster. Cluster, node groups, nodes, pods and budgets must be readable; any other reading that the caller
 /// may not do, or the endpoint does not know, is named in `unread`.
 ///
 /// # Errors
 /// The first failure of a reading that must not fail, and any that may pass (throttled, transient, expired).
-pub async fn read(
-    aws: &Aws,
-    kube: &Kube,
+pub async fn read_inventory(
+    aws: &AwsApi,
+    kube: &KubeApi,
     cluster: &str,
     to: Option<Minor>,
     clock: &Clock,
 ) -> Result<Inventory> {
-    let notes = Notes::default();
+    let notes = UnreadNotes::default();
     let taken_at = clock.now();
     let cluster = aws.describe_cluster(cluster).await?;
     let name = cluster.name.as_str();
     let (nodegroups, addons, nodes, pods, pdbs, eni_configs) = futures::try_join!(
-        nodegroups(aws, name),
-        addons(aws, name, &notes),
-        kube.nodes(),
-        kube.pods(),
-        kube.pdbs(),
-        notes.or_default(kube.eni_configs()),
+        read_nodegroups(aws, name),
+        read_addons(aws, name, &notes),
+        kube.list_nodes(),
+        kube.list_pods(),
+        kube.list_pdbs(),
+        notes.or_default(kube.list_eni_configs()),
     )?;
     let eni_configs = eni_configs.unwrap_or_default();
     let kubernetes = async {
         futures::try_join!(
-            notes.or_none(kube.server_version()),
-            notes.or_default(kube.workloads()),
-            notes.or_default(kube.services()),
-            notes.or_default(kube.volumes()),
-            notes.or_default(kube.attachments()),
-            notes.or_default(kube.target_group_bindings()),
-            notes.or_default(kube.validating_webhooks()),
-            notes.or_default(kube.mutating_webhooks()),
-            notes.or_default(kube.namespaces()),
-            notes.or_default(kube.cni_settings()),
+            notes.or_none(kube.read_server_version()),
+            notes.or_default(kube.list_workloads()),
+            notes.or_default(kube.list_services()),
+            notes.or_default(kube.list_volumes()),
+            notes.or_default(kube.list_attachments()),
+            notes.or_default(kube.list_target_group_bindings()),
+            notes.or_default(kube.list_validating_webhooks()),
+            notes.or_default(kube.list_mutating_webhooks()),
+            notes.or_default(kube.list_namespace_labels()),
+            notes.or_default(kube.read_cni_settings()),
             notes.or_none(kube.accounts_with_role()),
             notes.or_default(kube.volume_limits()),
         )
     };
     let upkeep = async {
         futures::try_join!(
-            notes.or_default(aws.cluster_versions()),
-            notes.or_default(aws.insights(name)),
+            notes.or_default(aws.list_cluster_versions()),
+            notes.or_default(aws.list_insights(name)),
             notes.or_default(aws.list_fargate_profiles(name)),
-            notes.or_none(aws.pod_identities(name)),
-            catalog(aws, &cluster, to, &addons, &notes),
-            updates_in_progress(aws, &cluster, &notes),
+            notes.or_none(aws.list_pod_identities(name)),
+            read_addon_catalog(aws, &cluster, to, &addons, &notes),
+            read_updates_in_progress(aws, &cluster, &notes),
         )
     };
     let machines = async {
@@ -76,21 +76,21 @@ pub async fn read(
             .iter()
             .flat_map(|g| g.asgs.iter().cloned())
             .collect();
-        let asgs = notes.or_default(aws.asgs(&groups)).await?;
-        let ids = instance_ids(&asgs, nodes.iter().filter_map(|n| n.instance_id()));
+        let asgs = notes.or_default(aws.describe_asgs(&groups)).await?;
+        let ids = collect_instance_ids(&asgs, nodes.iter().filter_map(|n| n.instance_id()));
         let (instances, hooks) = futures::try_join!(
-            notes.or_default(aws.instances(&ids)),
-            lifecycle_hooks(aws, &asgs, &notes)
+            notes.or_default(aws.describe_instances(&ids)),
+            read_lifecycle_hooks(aws, &asgs, &notes)
         )?;
         Ok((asgs, instances, hooks))
     };
     let pod_subnets = eni_configs.iter().filter_map(|c| c.subnet.clone());
-    let subnets = subnet_ids(&cluster, &nodegroups, pod_subnets);
+    let subnets = collect_subnet_ids(&cluster, &nodegroups, pod_subnets);
     let network = async {
         futures::try_join!(
-            notes.or_default(aws.subnets(&subnets)),
-            launch_templates(aws, &nodegroups, &notes),
-            balancers(aws, &cluster, &notes)
+            notes.or_default(aws.describe_subnets(&subnets)),
+            read_launch_templates(aws, &nodegroups, &notes),
+            read_load_balancers(aws, &cluster, &notes)
         )
     };
     // On the heap: together they are too large for the stack of a thread of their own.
@@ -120,7 +120,7 @@ pub async fn read(
     let (cluster_versions, insights, fargate_profiles, pod_identities, addon_catalog, updates) =
         upkeep;
     let (subnets, launch_templates, balancers) = network;
-    let Balancers {
+    let VpcLoadBalancers {
         load_balancers,
         listeners,
         rules,
@@ -128,15 +128,15 @@ pub async fn read(
         classic_balancers,
         target_health,
     } = balancers;
-    let nodegroups = with_numbers(nodegroups, &launch_templates);
-    let launch_templates = each_once(launch_templates);
-    let types = instance_types(&nodegroups, &instances, &launch_templates);
+    let nodegroups = resolve_version_numbers(nodegroups, &launch_templates);
+    let launch_templates = unique_versions(launch_templates);
+    let types = collect_instance_types(&nodegroups, &instances, &launch_templates);
     let of_templates = launch_templates.iter().filter_map(|t| t.image.clone());
     let named: BTreeSet<String> = of_templates.collect();
     let (images, interface_limits, limits) = futures::try_join!(
-        Box::pin(images(aws, named, &notes)),
-        notes.or_default(aws.interface_limits(&types)),
-        Box::pin(limits(aws, &types, &instances, &notes)),
+        Box::pin(read_images(aws, named, &notes)),
+        notes.or_default(aws.read_interface_limits(&types)),
+        Box::pin(read_limits(aws, &types, &instances, &notes)),
     )?;
     Ok(Inventory {
         taken_at,
@@ -153,8 +153,8 @@ pub async fn read(
         addon_catalog,
         asgs,
         lifecycle_hooks,
-        instances: sorted(instances, |i| i.id.clone()),
-        subnets: sorted(subnets, |s| s.id.clone()),
+        instances: sorted_by(instances, |i| i.id.clone()),
+        subnets: sorted_by(subnets, |s| s.id.clone()),
         launch_templates,
         load_balancers,
         listeners,
@@ -162,14 +162,14 @@ pub async fn read(
         target_groups,
         classic_balancers,
         target_health,
-        nodes: sorted(nodes, |n| n.name.clone()),
-        pods: sorted(pods, |p| p.key.clone()),
-        pdbs: sorted(pdbs, |p| p.key.clone()),
-        workloads: sorted(workloads, |w| (w.key.clone(), w.kind.clone())),
-        services: sorted(services, |s| s.key.clone()),
-        volumes: sorted(volumes, |v| v.name.clone()),
-        attachments: sorted(attachments, |a| a.name.clone()),
-        target_group_bindings: sorted(bindings, |b| b.key.clone()),
+        nodes: sorted_by(nodes, |n| n.name.clone()),
+        pods: sorted_by(pods, |p| p.key.clone()),
+        pdbs: sorted_by(pdbs, |p| p.key.clone()),
+        workloads: sorted_by(workloads, |w| (w.key.clone(), w.kind.clone())),
+        services: sorted_by(services, |s| s.key.clone()),
+        volumes: sorted_by(volumes, |v| v.name.clone()),
+        attachments: sorted_by(attachments, |a| a.name.clone()),
+        target_group_bindings: sorted_by(bindings, |b| b.key.clone()),
         cni,
         eni_configs,
         interface_limits,
@@ -178,7 +178,7 @@ pub async fn read(
         images,
         limits: Some(limits),
         pod_identities,
-        accounts_with_role: accounts_with_role.map(|all| sorted(all, Clone::clone)),
+        accounts_with_role: accounts_with_role.map(|all| sorted_by(all, Clone::clone)),
         addon_schemas: BTreeMap::new(),
         unread: notes.into_unread(),
     })
@@ -199,35 +199,43 @@ fn with_volume_limits(
 }
 
 /// Images by their ids, in order.
-pub(super) async fn images(aws: &Aws, ids: BTreeSet<String>, notes: &Notes) -> Result<Vec<Image>> {
+pub(super) async fn read_images(
+    aws: &AwsApi,
+    ids: BTreeSet<String>,
+    notes: &UnreadNotes,
+) -> Result<Vec<AmiImage>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     let ids: Vec<String> = ids.into_iter().collect();
-    let found = notes.or_default(aws.images(&ids)).await?;
-    Ok(sorted(found, |i| i.id.clone()))
+    let found = notes.or_default(aws.describe_images(&ids)).await?;
+    Ok(sorted_by(found, |i| i.id.clone()))
 }
 
-async fn nodegroups(aws: &Aws, cluster: &str) -> Result<Vec<eks::Nodegroup>> {
+async fn read_nodegroups(aws: &AwsApi, cluster: &str) -> Result<Vec<eks::Nodegroup>> {
     let names = aws.list_nodegroups(cluster).await?;
     let each = names
         .iter()
-        .map(|name| unless_gone(aws.describe_nodegroup(cluster, name)));
-    let found: Vec<Option<eks::Nodegroup>> =
-        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    Ok(sorted(found.into_iter().flatten().collect(), |g| {
+        .map(|name| none_if_gone(aws.describe_nodegroup(cluster, name)));
+    let found: Vec<Option<eks::Nodegroup>> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
+    Ok(sorted_by(found.into_iter().flatten().collect(), |g| {
         g.name.clone()
     }))
 }
 
-async fn addons(aws: &Aws, cluster: &str, notes: &Notes) -> Result<Vec<eks::Addon>> {
+async fn read_addons(aws: &AwsApi, cluster: &str, notes: &UnreadNotes) -> Result<Vec<eks::Addon>> {
     let names = notes.or_default(aws.list_addons(cluster)).await?;
     let each = names
         .iter()
-        .map(|name| notes.or_none(unless_gone(aws.describe_addon(cluster, name))));
-    let found: Vec<Option<Option<eks::Addon>>> =
-        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
-    Ok(sorted(
+        .map(|name| notes.or_none(none_if_gone(aws.describe_addon(cluster, name))));
+    let found: Vec<Option<Option<eks::Addon>>> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
+    Ok(sorted_by(
         found.into_iter().flatten().flatten().collect(),
         |a: &eks::Addon| a.name.clone(),
     ))
@@ -235,10 +243,10 @@ async fn addons(aws: &Aws, cluster: &str, notes: &Notes) -> Result<Vec<eks::Addo
 
 /// What EKS does to the cluster just now. Nothing is asked of a cluster that stands still: EKS answers ids only, and
 /// each has to be described.
-async fn updates_in_progress(
-    aws: &Aws,
+async fn read_updates_in_progress(
+    aws: &AwsApi,
     cluster: &eks::Cluster,
-    notes: &Notes,
+    notes: &UnreadNotes,
 ) -> Result<Vec<eks::Update>> {
     if cluster.status != "UPDATING" {
         return Ok(Vec::new());
@@ -248,8 +256,10 @@ async fn updates_in_progress(
     let each = ids
         .iter()
         .map(|id| notes.or_none(aws.describe_update(name, of(), id)));
-    let found: Vec<Option<eks::Update>> =
-        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Option<eks::Update>> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
     let going = |u: &eks::Update| {
         use eks::UpdateStatus::{InProgress, Unknown};
         matches!(u.status, InProgress | Unknown)
@@ -258,24 +268,27 @@ async fn updates_in_progress(
 }
 
 /// What is offered on every minor on the way, by add-on and minor.
-async fn catalog(
-    aws: &Aws,
+async fn read_addon_catalog(
+    aws: &AwsApi,
     cluster: &eks::Cluster,
     to: Option<Minor>,
     addons: &[eks::Addon],
-    notes: &Notes,
+    notes: &UnreadNotes,
 ) -> Result<BTreeMap<String, BTreeMap<Minor, Vec<eks::AddonOffer>>>> {
     let names: BTreeSet<String> = addons
         .iter()
         .map(|a| a.name.clone())
-        .chain(EVERYWHERE.iter().map(ToString::to_string))
+        .chain(COMMON_ADDONS.iter().map(ToString::to_string))
         .collect();
     let names: Vec<String> = names.into_iter().collect();
     let to = to.unwrap_or(cluster.version);
     let (first, last) = (cluster.version.min(to), cluster.version.max(to));
     let mut catalog: BTreeMap<String, BTreeMap<Minor, Vec<eks::AddonOffer>>> = BTreeMap::new();
     for minor in std::iter::successors(Some(first), |m| Some(m.next())).take_while(|m| *m <= last) {
-        for (name, offers) in notes.or_default(aws.addon_offers(minor, &names)).await? {
+        for (name, offers) in notes
+            .or_default(aws.list_addon_offers(minor, &names))
+            .await?
+        {
             catalog.entry(name).or_default().insert(minor, offers);
         }
     }
@@ -283,24 +296,26 @@ async fn catalog(
 }
 
 /// By Auto Scaling group; one whose hooks could not be read is left out, and one that is gone too.
-async fn lifecycle_hooks(
-    aws: &Aws,
+async fn read_lifecycle_hooks(
+    aws: &AwsApi,
     asgs: &BTreeMap<String, asg::Asg>,
-    notes: &Notes,
+    notes: &UnreadNotes,
 ) -> Result<BTreeMap<String, Vec<asg::LifecycleHook>>> {
     let each = asgs.keys().map(async |name| {
-        let hooks = notes.or_none(aws.lifecycle_hooks(name)).await?;
+        let hooks = notes.or_none(aws.describe_lifecycle_hooks(name)).await?;
         Ok::<_, ApiError>(hooks.map(|hooks| (name.clone(), hooks)))
     });
-    let found: Vec<Option<(String, Vec<asg::LifecycleHook>)>> =
-        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Option<(String, Vec<asg::LifecycleHook>)>> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
     Ok(found.into_iter().flatten().collect())
 }
 
-async fn launch_templates(
-    aws: &Aws,
+async fn read_launch_templates(
+    aws: &AwsApi,
     nodegroups: &[eks::Nodegroup],
-    notes: &Notes,
+    notes: &UnreadNotes,
 ) -> Result<Vec<AskedVersion>> {
     let used: BTreeSet<(&str, &str)> = nodegroups
         .iter()
@@ -309,12 +324,14 @@ async fn launch_templates(
         .collect();
     let each = used.into_iter().map(async |(id, version)| {
         let found = notes
-            .or_none(aws.launch_template_version(id, version))
+            .or_none(aws.describe_launch_template_version(id, version))
             .await?;
         Ok::<_, ApiError>(found.map(|found| (version.to_owned(), found)))
     });
-    let found: Vec<Option<AskedVersion>> =
-        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Option<AskedVersion>> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -326,7 +343,10 @@ fn asked_version(template: &eks::LaunchTemplateRef) -> &str {
 }
 
 /// The groups with the number of the template version that each uses: a name means another one tomorrow.
-fn with_numbers(mut groups: Vec<eks::Nodegroup>, found: &[AskedVersion]) -> Vec<eks::Nodegroup> {
+fn resolve_version_numbers(
+    mut groups: Vec<eks::Nodegroup>,
+    found: &[AskedVersion],
+) -> Vec<eks::Nodegroup> {
     for template in groups.iter_mut().filter_map(|g| g.launch_template.as_mut()) {
         let number = found.iter().find(|(asked, version)| {
             *asked == asked_version(template) && Some(&version.id) == template.id.as_ref()
@@ -338,7 +358,7 @@ fn with_numbers(mut groups: Vec<eks::Nodegroup>, found: &[AskedVersion]) -> Vec<
     groups
 }
 
-fn each_once(found: Vec<AskedVersion>) -> Vec<ec2::LaunchTemplateVersion> {
+fn unique_versions(found: Vec<AskedVersion>) -> Vec<ec2::LaunchTemplateVersion> {
     let by_number: BTreeMap<(String, i64), ec2::LaunchTemplateVersion> = found
         .into_iter()
         .map(|(_, version)| ((version.id.clone(), version.version), version))
@@ -346,7 +366,7 @@ fn each_once(found: Vec<AskedVersion>) -> Vec<ec2::LaunchTemplateVersion> {
     by_number.into_values().collect()
 }
 
-fn instance_ids<'a>(
+fn collect_instance_ids<'a>(
     asgs: &BTreeMap<String, asg::Asg>,
     nodes: impl Iterator<Item = &'a str>,
 ) -> Vec<String> {
@@ -357,7 +377,7 @@ fn instance_ids<'a>(
     ids.into_iter().collect()
 }
 
-fn subnet_ids(
+fn collect_subnet_ids(
     cluster: &eks::Cluster,
     nodegroups: &[eks::Nodegroup],
     pod_subnets: impl Iterator<Item = String>,
@@ -373,7 +393,7 @@ fn subnet_ids(
 }
 
 /// Of the instances that are there, and of those the node groups may get.
-fn instance_types(
+fn collect_instance_types(
     nodegroups: &[eks::Nodegroup],
     instances: &[ec2::Instance],
     templates: &[ec2::LaunchTemplateVersion],
@@ -385,16 +405,16 @@ fn instance_types(
     types.into_iter().filter(|t| !t.is_empty()).collect()
 }
 
-pub(super) fn sorted<T, K: Ord>(mut list: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+pub(super) fn sorted_by<T, K: Ord>(mut list: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
     list.sort_by_key(key);
     list
 }
 
 /// Notes what could not be read and lets the reading go on.
 #[derive(Default)]
-pub(super) struct Notes(Mutex<Vec<Unread>>);
+pub(super) struct UnreadNotes(Mutex<Vec<Unread>>);
 
-impl Notes {
+impl UnreadNotes {
     /// The answer, or nothing and a note where the caller may not ask or the endpoint does not know.
     pub(super) async fn or_none<T>(
         &self,
@@ -403,15 +423,15 @@ impl Notes {
         match call.await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) => match error.class {
-                Class::Denied | Class::Invalid | Class::Absent => {
-                    self.note(&error.op, &error.message);
+                ErrorClass::Denied | ErrorClass::Invalid | ErrorClass::Absent => {
+                    self.add_note(&error.op, &error.message);
                     Ok(None)
                 }
-                Class::Conflict
-                | Class::Throttled
-                | Class::Blocked
-                | Class::Expired
-                | Class::Transient => Err(error),
+                ErrorClass::Conflict
+                | ErrorClass::Throttled
+                | ErrorClass::Blocked
+                | ErrorClass::Expired
+                | ErrorClass::Transient => Err(error),
             },
         }
     }
@@ -424,7 +444,7 @@ impl Notes {
         Ok(self.or_none(call).await?.unwrap_or_default())
     }
 
-    pub(super) fn note(&self, op: &str, why: &str) {
+    pub(super) fn add_note(&self, op: &str, why: &str) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -437,7 +457,7 @@ impl Notes {
     /// In order, each once: the calls do not end in the order in which they began.
     pub(super) fn into_unread(self) -> Vec<Unread> {
         let notes = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut notes = sorted(notes, |n| (n.op.clone(), n.why.clone()));
+        let mut notes = sorted_by(notes, |n| (n.op.clone(), n.why.clone()));
         notes.dedup();
         notes
     }

@@ -11,24 +11,24 @@ use crate::model::pod_identity::METADATA_FLAGS;
 use crate::model::{Inventory, marks};
 
 /// Annotations that repeat the manifest.
-const COPIES: &[&str] = &[
+const MANIFEST_COPY_ANNOTATIONS: &[&str] = &[
     "kubectl.kubernetes.io/last-applied-configuration",
     "deployment.kubernetes.io/last-applied-configuration",
 ];
 
 /// Scrubs an object as the API server gives it, whatever its kind.
-pub fn object(value: &mut Value) {
+pub fn scrub_object(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             if let Some(entries) = fields.remove("managedFields").and_then(placing_entries) {
                 fields.insert("managedFields".to_owned(), entries);
             }
             for (name, field) in fields.iter_mut() {
-                named(name, field);
-                object(field);
+                scrub_field(name, field);
+                scrub_object(field);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(object),
+        Value::Array(items) => items.iter_mut().for_each(scrub_object),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
@@ -49,15 +49,15 @@ fn placing_entries(entries: Value) -> Option<Value> {
 }
 
 /// Scrubs what a field of this name holds itself; its own fields come after.
-fn named(name: &str, field: &mut Value) {
+fn scrub_field(name: &str, field: &mut Value) {
     match (name, field) {
         ("annotations", Value::Object(annotations)) => {
-            annotations.retain(|key, _| !COPIES.contains(&key.as_str()));
+            annotations.retain(|key, _| !MANIFEST_COPY_ANNOTATIONS.contains(&key.as_str()));
         }
-        ("env", Value::Array(variables)) => without(variables, &["value"]),
+        ("env", Value::Array(variables)) => remove_fields(variables, &["value"]),
         ("containers" | "initContainers" | "ephemeralContainers", Value::Array(containers)) => {
             for container in containers.iter_mut() {
-                commands(container);
+                scrub_commands(container);
             }
         }
         ("exec", Value::Object(exec)) => drop(exec.remove("command")),
@@ -68,7 +68,7 @@ fn named(name: &str, field: &mut Value) {
 }
 
 /// Takes a container's commands out, but for the few flags that are judged.
-fn commands(container: &mut Value) {
+fn scrub_commands(container: &mut Value) {
     let Some(container) = container.as_object_mut() else {
         return;
     };
@@ -93,14 +93,14 @@ fn commands(container: &mut Value) {
     }
 }
 
-fn without(items: &mut [Value], fields: &[&str]) {
+fn remove_fields(items: &mut [Value], fields: &[&str]) {
     for item in items.iter_mut().filter_map(Value::as_object_mut) {
         item.retain(|name, _| !fields.contains(&name.as_str()));
     }
 }
 
 /// Scrubs a reading, and empties the lists that a snapshot holds as the API server gave them.
-pub fn inventory(mut inventory: Inventory) -> Inventory {
+pub fn scrub_inventory(mut inventory: Inventory) -> Inventory {
     for template in &mut inventory.launch_templates {
         template.options.user_data = Some(template.user_data_traits());
         template.user_data = None;
@@ -109,7 +109,7 @@ pub fn inventory(mut inventory: Inventory) -> Inventory {
         addon.configuration_values = addon
             .configuration_values
             .take()
-            .and_then(|text| configuration(&text));
+            .and_then(|text| scrub_configuration(&text));
     }
     inventory.nodes.clear();
     inventory.pods.clear();
@@ -127,11 +127,11 @@ pub fn inventory(mut inventory: Inventory) -> Inventory {
 }
 
 /// An add-on's configuration without its `env`; as it was where there is none, nothing where it cannot be understood.
-fn configuration(text: &str) -> Option<String> {
+fn scrub_configuration(text: &str) -> Option<String> {
     let mut value: Value = serde_json::from_str(text)
         .ok()
         .or_else(|| serde_saphyr::from_str(text).ok())?;
-    if without_env(&mut value) {
+    if remove_env(&mut value) {
         Some(value.to_string())
     } else {
         Some(text.to_owned())
@@ -139,18 +139,18 @@ fn configuration(text: &str) -> Option<String> {
 }
 
 /// Whether anything was taken out.
-fn without_env(value: &mut Value) -> bool {
+fn remove_env(value: &mut Value) -> bool {
     let mut any = false;
     match value {
         Value::Object(fields) => {
             any = fields.remove("env").is_some();
             for field in fields.values_mut() {
-                any |= without_env(field);
+                any |= remove_env(field);
             }
         }
         Value::Array(items) => {
             for item in items {
-                any |= without_env(item);
+                any |= remove_env(item);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

@@ -7,21 +7,21 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::scrub;
-use crate::aws::AT_ONCE;
-use crate::k8s::Kube;
-use crate::k8s::lists::BINDINGS;
+use crate::aws::AWS_CALL_CONCURRENCY;
+use crate::k8s::KubeApi;
+use crate::k8s::lists::TARGET_GROUP_BINDING_PATHS;
 use crate::model::inventory::Unread;
-use crate::model::snapshot::{API_VERSION, KIND, LISTS, Snapshot};
-use crate::model::{ApiError, Class, Inventory};
+use crate::model::snapshot::{SNAPSHOT_API_VERSION, SNAPSHOT_KIND, SNAPSHOT_LISTS, Snapshot};
+use crate::model::{ApiError, ErrorClass, Inventory};
 
 /// Lists without which a snapshot is of no use.
-const ESSENTIAL: &[&str] = &[
+const ESSENTIAL_LISTS: &[&str] = &[
     "/api/v1/nodes",
     "/api/v1/pods",
     "/apis/policy/v1/poddisruptionbudgets",
 ];
 /// In a snapshot only where the cluster has any.
-const ENI_CONFIGS: &str = "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs";
+const ENI_CONFIGS_PATH: &str = "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs";
 
 /// Why a file is no snapshot.
 #[derive(Debug, thiserror::Error)]
@@ -43,54 +43,61 @@ pub enum SnapshotError {
     Malformed(#[source] serde_json::Error),
     /// The text is of another kind or version.
     #[error(
-        "this is `{kind}` of `{api_version}`, and this eksup reads `{KIND}` of `{API_VERSION}`; take a new one with `eksup snapshot`"
+        "this is `{kind}` of `{api_version}`, and this eksup reads `{SNAPSHOT_KIND}` of `{SNAPSHOT_API_VERSION}`; take a new one with `eksup snapshot`"
     )]
     Foreign { api_version: String, kind: String },
 }
 
 /// Takes a snapshot: the lists as the API server gives them, and `inventory` (just read) for what AWS says.
-pub async fn take(kube: &Kube, inventory: Inventory) -> Result<Snapshot, ApiError> {
+pub async fn take_snapshot(kube: &KubeApi, inventory: Inventory) -> Result<Snapshot, ApiError> {
     let bound = !inventory.target_group_bindings.is_empty();
     let configured = !inventory.eni_configs.is_empty();
-    let mut inventory = scrub::inventory(inventory);
-    let paths = LISTS
+    let mut inventory = scrub::scrub_inventory(inventory);
+    let paths = SNAPSHOT_LISTS
         .iter()
         .copied()
-        .chain(BINDINGS.into_iter().filter(|_| bound))
-        .chain(configured.then_some(ENI_CONFIGS));
-    let each = paths.map(async |path| Ok((path, list(kube, path).await?)));
-    let lists: Vec<(&str, Result<Vec<Value>, Unread>)> =
-        stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+        .chain(TARGET_GROUP_BINDING_PATHS.into_iter().filter(|_| bound))
+        .chain(configured.then_some(ENI_CONFIGS_PATH));
+    let each = paths.map(async |path| Ok((path, read_list(kube, path).await?)));
+    let lists: Vec<(&str, Result<Vec<Value>, Unread>)> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
     let mut kubernetes = std::collections::BTreeMap::new();
     for (path, list) in lists {
         match list {
             // One of the two controllers has none.
-            Ok(items) if items.is_empty() && BINDINGS.contains(&path) => {}
+            Ok(items) if items.is_empty() && TARGET_GROUP_BINDING_PATHS.contains(&path) => {}
             Ok(items) => drop(kubernetes.insert(path.to_owned(), items)),
             Err(unread) => inventory.unread.push(unread),
         }
     }
     Ok(Snapshot {
-        api_version: API_VERSION.to_owned(),
-        kind: KIND.to_owned(),
+        api_version: SNAPSHOT_API_VERSION.to_owned(),
+        kind: SNAPSHOT_KIND.to_owned(),
         inventory,
         kubernetes,
     })
 }
 
-async fn list(kube: &Kube, path: &str) -> Result<Result<Vec<Value>, Unread>, ApiError> {
-    match kube.list(path).await {
+async fn read_list(kube: &KubeApi, path: &str) -> Result<Result<Vec<Value>, Unread>, ApiError> {
+    match kube.list_raw(path).await {
         Ok(mut items) => {
-            items.iter_mut().for_each(scrub::object);
+            items.iter_mut().for_each(scrub::scrub_object);
             Ok(Ok(items))
         }
         // The cluster has the other controller's bindings only.
-        Err(error) if error.class == Class::Absent && BINDINGS.contains(&path) => {
+        Err(error)
+            if error.class == ErrorClass::Absent && TARGET_GROUP_BINDING_PATHS.contains(&path) =>
+        {
             Ok(Ok(Vec::new()))
         }
         Err(error)
-            if !ESSENTIAL.contains(&path)
-                && matches!(error.class, Class::Denied | Class::Absent | Class::Invalid) =>
+            if !ESSENTIAL_LISTS.contains(&path)
+                && matches!(
+                    error.class,
+                    ErrorClass::Denied | ErrorClass::Absent | ErrorClass::Invalid
+                ) =>
         {
             Ok(Err(Unread {
                 op: error.op,
@@ -102,7 +109,7 @@ async fn list(kube: &Kube, path: &str) -> Result<Result<Vec<Value>, Unread>, Api
 }
 
 /// Writes a snapshot whole or not at all.
-pub fn write(path: &Path, snapshot: &Snapshot) -> Result<(), SnapshotError> {
+pub fn write_snapshot(path: &Path, snapshot: &Snapshot) -> Result<(), SnapshotError> {
     let failed = |source: std::io::Error| SnapshotError::Unwritable {
         path: path.to_owned(),
         source,
@@ -116,26 +123,26 @@ pub fn write(path: &Path, snapshot: &Snapshot) -> Result<(), SnapshotError> {
 }
 
 /// Reads a snapshot from a file.
-pub fn read(path: &Path) -> Result<Snapshot, SnapshotError> {
+pub fn read_snapshot(path: &Path) -> Result<Snapshot, SnapshotError> {
     let text = std::fs::read_to_string(path).map_err(|source| SnapshotError::Unreadable {
         path: path.to_owned(),
         source,
     })?;
-    parse(&text)
+    parse_snapshot(&text)
 }
 
 /// Reads a snapshot from its text.
-pub fn parse(text: &str) -> Result<Snapshot, SnapshotError> {
+pub fn parse_snapshot(text: &str) -> Result<Snapshot, SnapshotError> {
     /// Only what says whether the rest can be understood.
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Format {
+    struct SnapshotHeader {
         api_version: String,
         kind: String,
     }
-    let Format { api_version, kind } =
+    let SnapshotHeader { api_version, kind } =
         serde_json::from_str(text).map_err(SnapshotError::Malformed)?;
-    if api_version != API_VERSION || kind != KIND {
+    if api_version != SNAPSHOT_API_VERSION || kind != SNAPSHOT_KIND {
         return Err(SnapshotError::Foreign { api_version, kind });
     }
     serde_json::from_str(text).map_err(SnapshotError::Malformed)

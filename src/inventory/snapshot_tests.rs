@@ -4,12 +4,14 @@ use proptest::prelude::*;
 use serde_json::{Value, json as j};
 
 use super::scrub;
-use super::snapshot::{SnapshotError, parse, read, take, write};
-use crate::clients::kube::{Auth, config_of, over};
-use crate::clients::scripted::{json, wire};
-use crate::k8s::Kube;
-use crate::model::snapshot::{API_VERSION, KIND, LISTS};
-use crate::model::{Class, Inventory};
+use super::snapshot::{
+    SnapshotError, parse_snapshot, read_snapshot, take_snapshot, write_snapshot,
+};
+use crate::clients::fake_wire::{answering_wire, json_answer};
+use crate::clients::kube_client::{ClusterAuth, client_over_wire, config_from_eks};
+use crate::k8s::KubeApi;
+use crate::model::snapshot::{SNAPSHOT_API_VERSION, SNAPSHOT_KIND, SNAPSHOT_LISTS};
+use crate::model::{ErrorClass, Inventory};
 
 const SECRET: &str = "hunter2";
 
@@ -61,12 +63,12 @@ fn deployment() -> Value {
     j!({"metadata": {"name": "d", "namespace": "shop"}, "spec": {"template": {"metadata": pod["metadata"], "spec": pod["spec"]}}})
 }
 
-fn kube(pods: u16) -> Kube {
-    let (wire, _) = wire(move |request, _| match request.uri().path() {
-        "/api/v1/pods" if pods == 200 => json(200, &j!({"items": [pod()]})),
-        "/api/v1/pods" => json(pods, &j!({"kind": "Status", "message": "no", "code": pods})),
-        "/apis/apps/v1/deployments" => json(200, &j!({"items": [deployment()]})),
-        "/apis/batch/v1/jobs" => json(
+fn kube(pods: u16) -> KubeApi {
+    let (wire, _) = answering_wire(move |request, _| match request.uri().path() {
+        "/api/v1/pods" if pods == 200 => json_answer(200, &j!({"items": [pod()]})),
+        "/api/v1/pods" => json_answer(pods, &j!({"kind": "Status", "message": "no", "code": pods})),
+        "/apis/apps/v1/deployments" => json_answer(200, &j!({"items": [deployment()]})),
+        "/apis/batch/v1/jobs" => json_answer(
             403,
             &j!({"kind": "Status", "message": "jobs is forbidden", "code": 403}),
         ),
@@ -75,13 +77,13 @@ fn kube(pods: u16) -> Kube {
                 !path.contains("secrets") && !path.contains("configmaps"),
                 "{path}"
             );
-            json(200, &j!({"items": []}))
+            json_answer(200, &j!({"items": []}))
         }
     });
-    Kube {
-        client: over(
-            &config_of("http://127.0.0.1:1", None).unwrap(),
-            Auth::Kubeconfig,
+    KubeApi {
+        client: client_over_wire(
+            &config_from_eks("http://127.0.0.1:1", None).unwrap(),
+            ClusterAuth::Kubeconfig,
             wire,
         )
         .unwrap(),
@@ -90,12 +92,12 @@ fn kube(pods: u16) -> Kube {
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_holds_every_list_and_nothing_secret() {
-    let snapshot = take(&kube(200), inventory()).await.unwrap();
+    let snapshot = take_snapshot(&kube(200), inventory()).await.unwrap();
     let text = serde_json::to_string(&snapshot).unwrap();
     assert!(!text.contains(SECRET), "{text}");
     assert_eq!(
         snapshot.kubernetes.len(),
-        LISTS.len() - 1,
+        SNAPSHOT_LISTS.len() - 1,
         "all but the one that is forbidden"
     );
     let unread: Vec<&str> = snapshot
@@ -131,18 +133,21 @@ async fn a_snapshot_holds_every_list_and_nothing_secret() {
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_without_pods_is_not_taken() {
     assert_eq!(
-        take(&kube(403), inventory()).await.unwrap_err().class,
-        Class::Denied
+        take_snapshot(&kube(403), inventory())
+            .await
+            .unwrap_err()
+            .class,
+        ErrorClass::Denied
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_written_is_read_again() {
-    let snapshot = take(&kube(200), inventory()).await.unwrap();
+    let snapshot = take_snapshot(&kube(200), inventory()).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("demo.json");
-    write(&path, &snapshot).unwrap();
-    let again = read(&path).unwrap();
+    write_snapshot(&path, &snapshot).unwrap();
+    let again = read_snapshot(&path).unwrap();
     assert_eq!(
         (again.inventory, again.kubernetes),
         (snapshot.inventory, snapshot.kubernetes)
@@ -152,9 +157,9 @@ async fn what_is_written_is_read_again() {
         1,
         "nothing is left beside it"
     );
-    let error = write(
+    let error = write_snapshot(
         &folder.path().join("no/such/folder.json"),
-        &take(&kube(200), inventory()).await.unwrap(),
+        &take_snapshot(&kube(200), inventory()).await.unwrap(),
     )
     .unwrap_err();
     assert!(error.to_string().contains("folder.json"), "{error}");
@@ -162,23 +167,23 @@ async fn what_is_written_is_read_again() {
 
 #[test]
 fn what_is_no_snapshot_is_told_apart() {
-    let said = |text: &str| parse(text).unwrap_err();
+    let said = |text: &str| parse_snapshot(text).unwrap_err();
     assert!(matches!(said("no json"), SnapshotError::Malformed(_)));
     assert!(matches!(said("{}"), SnapshotError::Malformed(_)));
     let newer = said(r#"{"apiVersion": "eksup.dev/v9", "kind": "Snapshot", "new": 1}"#).to_string();
     assert!(
-        newer.contains("eksup.dev/v9") && newer.contains(API_VERSION),
+        newer.contains("eksup.dev/v9") && newer.contains(SNAPSHOT_API_VERSION),
         "{newer}"
     );
     let plan = said(r#"{"apiVersion": "eksup.dev/v1", "kind": "UpgradePlan"}"#).to_string();
     assert!(
-        plan.contains("UpgradePlan") && plan.contains(KIND),
+        plan.contains("UpgradePlan") && plan.contains(SNAPSHOT_KIND),
         "{plan}"
     );
     let short = said(r#"{"apiVersion": "eksup.dev/v1", "kind": "Snapshot"}"#).to_string();
     assert!(short.contains("inventory"), "{short}");
     assert!(
-        read(std::path::Path::new("no-such-file.json"))
+        read_snapshot(std::path::Path::new("no-such-file.json"))
             .unwrap_err()
             .to_string()
             .contains("no-such-file.json")
@@ -216,17 +221,17 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_json_makes_the_reader_or_the_scrubber_panic(mut value in any_json(), wrapped: bool) {
-        scrub::object(&mut value);
+        scrub::scrub_object(&mut value);
         let once = value.clone();
-        scrub::object(&mut value);
+        scrub::scrub_object(&mut value);
         prop_assert_eq!(&value, &once, "scrubbing twice is scrubbing once");
-        let text = if wrapped { j!({"apiVersion": API_VERSION, "kind": KIND, "inventory": value, "kubernetes": {}}).to_string() } else { value.to_string() };
-        prop_assert!(parse(&text).is_err());
+        let text = if wrapped { j!({"apiVersion": SNAPSHOT_API_VERSION, "kind": SNAPSHOT_KIND, "inventory": value, "kubernetes": {}}).to_string() } else { value.to_string() };
+        prop_assert!(parse_snapshot(&text).is_err());
     }
 
     #[test]
     fn no_text_makes_the_reader_panic(text in ".*") {
-        prop_assert!(parse(&text).is_err());
+        prop_assert!(parse_snapshot(&text).is_err());
     }
 
     #[test]
@@ -235,7 +240,7 @@ proptest! {
         for _ in 0..depth {
             value = j!({"spec": {"template": [value]}});
         }
-        scrub::object(&mut value);
+        scrub::scrub_object(&mut value);
         let text = value.to_string();
         prop_assert!(!text.contains(&secret), "{}", text);
         prop_assert!(text.contains(&name));

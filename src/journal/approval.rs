@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 /// The keys' prefix.
-pub const PREFIX: &str = "approve.eksup.dev/";
+pub const APPROVAL_KEY_PREFIX: &str = "approve.eksup.dev/";
 /// What Kubernetes allows behind the prefix.
-const LONGEST: usize = 63;
+const MAX_KEY_NAME_LENGTH: usize = 63;
 
 /// An approval as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
+pub struct GrantedApproval {
     /// Who, as far as the annotation says.
     pub by: String,
     /// When, where the annotation says it.
@@ -23,37 +23,37 @@ pub struct Granted {
 }
 
 /// The annotation that approves `step`. A step whose id does not fit has a shorter one with a digest.
-pub fn key(step: &str) -> String {
+pub fn annotation_key(step: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    if step.len() <= LONGEST
+    if step.len() <= MAX_KEY_NAME_LENGTH
         && step.chars().all(plain)
         && ends(step.chars().next())
         && ends(step.chars().last())
     {
-        return format!("{PREFIX}{step}");
+        return format!("{APPROVAL_KEY_PREFIX}{step}");
     }
     let digest = hex::encode(Sha256::digest(step));
     let short: String = step
         .chars()
         .map(|c| if plain(c) { c } else { '-' })
         .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take(LONGEST - 9)
+        .take(MAX_KEY_NAME_LENGTH - 9)
         .collect();
-    format!("{PREFIX}{short}-{}", &digest[..8])
+    format!("{APPROVAL_KEY_PREFIX}{short}-{}", &digest[..8])
 }
 
 /// The annotation's value.
-pub fn value(run: &str, by: &str, at: Timestamp) -> String {
+pub fn annotation_value(run: &str, by: &str, at: Timestamp) -> String {
     format!("{run} by {by} at {at}")
 }
 
 /// What an annotation's value says for `run`: nothing, where it is of another run.
-pub fn read(run: &str, value: &str) -> Option<Granted> {
+pub fn parse_annotation_value(run: &str, value: &str) -> Option<GrantedApproval> {
     let rest = value.trim().strip_prefix(run)?;
     let nobody = || "whoever annotated the ConfigMap".to_owned();
     if rest.is_empty() {
-        return Some(Granted {
+        return Some(GrantedApproval {
             by: nobody(),
             at: None,
         });
@@ -64,12 +64,16 @@ pub fn read(run: &str, value: &str) -> Option<Granted> {
         None => (rest, None),
     };
     let by = who.strip_prefix("by ").map_or_else(nobody, str::to_owned);
-    Some(Granted { by, at })
+    Some(GrantedApproval { by, at })
 }
 
 /// The approval of `step` for `run` among `annotations`.
-pub fn find(annotations: &BTreeMap<String, String>, run: &str, step: &str) -> Option<Granted> {
-    read(run, annotations.get(&key(step))?)
+pub fn find_approval(
+    annotations: &BTreeMap<String, String>,
+    run: &str,
+    step: &str,
+) -> Option<GrantedApproval> {
+    parse_annotation_value(run, annotations.get(&annotation_key(step))?)
 }
 
 #[cfg(test)]
@@ -79,13 +83,13 @@ mod tests {
     #[test]
     fn an_approval_is_of_one_run_and_says_who_and_when_where_it_can() {
         let at: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
-        let full = value("20261121-080000-ab12", "Ann at Example", at);
-        let granted = read("20261121-080000-ab12", &full).unwrap();
+        let full = annotation_value("20261121-080000-ab12", "Ann at Example", at);
+        let granted = parse_annotation_value("20261121-080000-ab12", &full).unwrap();
         assert_eq!(
             (granted.by.as_str(), granted.at),
             ("Ann at Example", Some(at))
         );
-        assert!(read("20261121-080000-ab12", "20261121-080000-ab12").is_some());
+        assert!(parse_annotation_value("20261121-080000-ab12", "20261121-080000-ab12").is_some());
         for other in [
             "",
             "yes",
@@ -94,19 +98,32 @@ mod tests {
             "20261121-080000-ab123",
             "20261121-080000-ab1",
         ] {
-            assert_eq!(read("20261121-080000-ab12", other), None, "{other}");
+            assert_eq!(
+                parse_annotation_value("20261121-080000-ab12", other),
+                None,
+                "{other}"
+            );
         }
     }
 
     #[test]
     fn every_step_has_a_key_of_its_own_that_kubernetes_takes() {
-        assert_eq!(key("drain-apps-blue"), "approve.eksup.dev/drain-apps-blue");
+        assert_eq!(
+            annotation_key("drain-apps-blue"),
+            "approve.eksup.dev/drain-apps-blue"
+        );
         let long = "x".repeat(80);
         let other = format!("{long}y");
-        let keys = [key(&long), key(&other), key("a/b"), key("a-b"), key("-a_")];
+        let keys = [
+            annotation_key(&long),
+            annotation_key(&other),
+            annotation_key("a/b"),
+            annotation_key("a-b"),
+            annotation_key("-a_"),
+        ];
         for (i, k) in keys.iter().enumerate() {
-            let name = k.strip_prefix(PREFIX).unwrap();
-            assert!(name.len() <= LONGEST, "{k}");
+            let name = k.strip_prefix(APPROVAL_KEY_PREFIX).unwrap();
+            assert!(name.len() <= MAX_KEY_NAME_LENGTH, "{k}");
             assert!(name.starts_with(|c: char| c.is_ascii_alphanumeric()), "{k}");
             assert!(name.ends_with(|c: char| c.is_ascii_alphanumeric()), "{k}");
             assert!(!keys[..i].contains(k), "{k}");

@@ -9,14 +9,14 @@ use crate::model::ApiError;
 pub enum JournalError {
     /// A record that the state does not allow.
     #[error("record {seq} (`{entry}`) is not allowed here: {why}")]
-    Illegal {
+    IllegalRecord {
         seq: u64,
         entry: String,
         why: String,
     },
     /// A line that is no record.
     #[error("{}: line {number} is no record of a run: {why}", path.display())]
-    Line {
+    BadLine {
         path: PathBuf,
         number: usize,
         why: String,
@@ -41,8 +41,8 @@ pub enum JournalError {
     TooLarge { bytes: usize, limit: usize },
     /// A call failed in a way that will not pass.
     #[error("the run's checkpoint: {0}")]
-    Remote(#[source] ApiError),
+    StoreCall(#[source] ApiError),
     /// The API server stayed away for too long.
     #[error("the run's checkpoint could not be written for {minutes} minutes: {source}")]
-    Away { minutes: u64, source: ApiError },
+    StoreUnavailable { minutes: u64, source: ApiError },
 }

@@ -1,6 +1,6 @@
 //! Records in a local file, one a line: the full story for the report, and a store of its own.
 //!
-//! A record is on the disk before [`FileLog::append`] returns. A process that dies while writing leaves a torn last
+//! A record is on the disk before [`FileLog::append_record`] returns. A process that dies while writing leaves a torn last
 //! line; it is dropped on read and cut off before the next append. Any other bad line is an error with its number.
 
 use std::fs::{self, File, OpenOptions};
@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::error::JournalError;
 use super::record::Record;
-use super::remote::Boxed;
+use super::run_store::StoreFuture;
 use super::state::RunState;
-use super::store::{Make, Store};
+use super::store::{JournalStore, MakeRecord};
 
 /// A file of records.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl FileLog {
     }
 
     /// Writes one record to the disk.
-    pub fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+    pub fn append_record(&mut self, record: &Record) -> Result<(), JournalError> {
         let io = |source| JournalError::Io {
             path: self.path.clone(),
             source,
@@ -67,9 +67,9 @@ impl FileLog {
 }
 
 /// Reads every record of a file; none when there is no file.
-pub fn read(path: &Path) -> Result<Vec<Record>, JournalError> {
+pub fn read_records(path: &Path) -> Result<Vec<Record>, JournalError> {
     match fs::read(path) {
-        Ok(bytes) => parse(path, &bytes),
+        Ok(bytes) => parse_records(path, &bytes),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(source) => Err(JournalError::Io {
             path: path.to_owned(),
@@ -78,13 +78,13 @@ pub fn read(path: &Path) -> Result<Vec<Record>, JournalError> {
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<Vec<Record>, JournalError> {
+fn parse_records(path: &Path, bytes: &[u8]) -> Result<Vec<Record>, JournalError> {
     whole_lines(bytes)
         .split(|b| *b == b'\n')
         .enumerate()
         .filter(|(_, line)| !line.is_empty())
         .map(|(i, line)| {
-            serde_json::from_slice(line).map_err(|e| JournalError::Line {
+            serde_json::from_slice(line).map_err(|e| JournalError::BadLine {
                 path: path.to_owned(),
                 number: i + 1,
                 why: e.to_string(),
@@ -99,18 +99,18 @@ fn whole_lines(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-impl Store for FileLog {
-    fn load(&mut self) -> Boxed<'_, Result<Option<RunState>, JournalError>> {
-        Box::pin(async move { RunState::fold(&read(&self.path)?) })
+impl JournalStore for FileLog {
+    fn load_state(&mut self) -> StoreFuture<'_, Result<Option<RunState>, JournalError>> {
+        Box::pin(async move { RunState::fold_records(&read_records(&self.path)?) })
     }
 
-    fn save<'a>(
+    fn save_record<'a>(
         &'a mut self,
-        make: &'a Make<'a>,
-    ) -> Boxed<'a, Result<(Record, RunState), JournalError>> {
+        make: &'a MakeRecord<'a>,
+    ) -> StoreFuture<'a, Result<(Record, RunState), JournalError>> {
         Box::pin(async move {
             let made = make()?;
-            self.append(&made.0)?;
+            self.append_record(&made.0)?;
             Ok(made)
         })
     }

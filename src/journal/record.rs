@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// The format's version. A run of a newer format is refused.
-pub const FORMAT: u32 = 1;
+pub const JOURNAL_FORMAT: u32 = 1;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,13 +16,13 @@ pub struct Record {
     /// 0 for the record that opens a run, then one more each.
     pub seq: u64,
     pub at: Timestamp,
-    pub entry: Entry,
+    pub entry: JournalEntry,
 }
 
 /// What a run is bound to, once and for all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Opened {
+pub struct OpenedEntry {
     pub format: u32,
     /// The run's id.
     pub run: String,
@@ -48,9 +48,9 @@ pub struct Opened {
     rename_all_fields = "camelCase",
     deny_unknown_fields
 )]
-pub enum Entry {
+pub enum JournalEntry {
     /// The run begins.
-    Opened(Opened),
+    Opened(OpenedEntry),
     /// A step is looked at for the first time.
     Started { step: String },
     /// A person's approval of a step was found, before the step was looked at.
@@ -109,7 +109,7 @@ pub enum Entry {
     /// The step could not be taken back.
     UndoFailed { step: String, error: String },
     /// The run ends.
-    Closed { outcome: Outcome },
+    Closed { outcome: FinalOutcome },
 }
 
 /// What is there is there, even if it is `null`: the before-image of a step that needs none. Serde alone would read it
@@ -121,7 +121,7 @@ pub(super) fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Valu
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum FinalOutcome {
     /// Every step is done.
     Done,
     /// Everything that was to be taken back has been.
@@ -132,7 +132,7 @@ pub enum Outcome {
     Rerouted,
 }
 
-impl Outcome {
+impl FinalOutcome {
     /// As events and people spell it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -144,9 +144,9 @@ impl Outcome {
     }
 }
 
-impl Entry {
+impl JournalEntry {
     /// The entry's name and the step it speaks of, for messages.
-    pub fn name(&self) -> (&'static str, Option<&str>) {
+    pub fn name_and_step(&self) -> (&'static str, Option<&str>) {
         match self {
             Self::Opened(_) => ("opened", None),
             Self::Started { step } => ("started", Some(step)),

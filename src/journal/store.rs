@@ -2,39 +2,39 @@
 
 use jiff::Timestamp;
 
-use super::approval::Granted;
+use super::approval::GrantedApproval;
 use super::error::JournalError;
 use super::file::FileLog;
-use super::record::{Entry, Record};
-use super::remote::Boxed;
+use super::record::{JournalEntry, Record};
+use super::run_store::StoreFuture;
 use super::state::RunState;
 
 /// Makes the next record, as of now, and the state it leads to.
-pub type Make<'a> = dyn Fn() -> Result<(Record, RunState), JournalError> + Send + Sync + 'a;
+pub type MakeRecord<'a> = dyn Fn() -> Result<(Record, RunState), JournalError> + Send + Sync + 'a;
 
 /// Where a run is kept.
-pub trait Store: Send {
+pub trait JournalStore: Send {
     /// Reads the run as it stands, if there is one.
-    fn load(&mut self) -> Boxed<'_, Result<Option<RunState>, JournalError>>;
+    fn load_state(&mut self) -> StoreFuture<'_, Result<Option<RunState>, JournalError>>;
     /// Makes a record, and with it a state, durable, and returns them. Who has to wait until it can be written asks for
     /// them again: a record says when it was written, and times are counted from it.
-    fn save<'a>(
+    fn save_record<'a>(
         &'a mut self,
-        make: &'a Make<'a>,
-    ) -> Boxed<'a, Result<(Record, RunState), JournalError>>;
+        make: &'a MakeRecord<'a>,
+    ) -> StoreFuture<'a, Result<(Record, RunState), JournalError>>;
     /// The approval of a step, where somebody has left one for this run. A store that nobody else writes to has none.
-    fn granted<'a>(
+    fn find_approval<'a>(
         &'a mut self,
         _run: &'a str,
         _step: &'a str,
-    ) -> Boxed<'a, Result<Option<Granted>, JournalError>> {
+    ) -> StoreFuture<'a, Result<Option<GrantedApproval>, JournalError>> {
         Box::pin(async { Ok(None) })
     }
 }
 
 /// A run's journal, held by the process that has the lock.
 pub struct Journal {
-    store: Box<dyn Store>,
+    store: Box<dyn JournalStore>,
     state: Option<RunState>,
     copy: Option<FileLog>,
     copy_failed: Option<JournalError>,
@@ -42,8 +42,8 @@ pub struct Journal {
 
 impl Journal {
     /// Reads what `store` has.
-    pub async fn load(mut store: Box<dyn Store>) -> Result<Self, JournalError> {
-        let state = store.load().await?;
+    pub async fn load(mut store: Box<dyn JournalStore>) -> Result<Self, JournalError> {
+        let state = store.load_state().await?;
         Ok(Self {
             store,
             state,
@@ -61,26 +61,33 @@ impl Journal {
     }
 
     /// Why the copy is not complete, if it is not.
-    pub fn copy_failed(&self) -> Option<&JournalError> {
+    pub fn copy_error(&self) -> Option<&JournalError> {
         self.copy_failed.as_ref()
     }
 
     /// The run as it stands.
-    pub fn state(&self) -> Option<&RunState> {
+    pub fn run_state(&self) -> Option<&RunState> {
         self.state.as_ref()
     }
 
     /// The approval of a step, where somebody has left one for this run.
-    pub async fn granted(&mut self, step: &str) -> Result<Option<Granted>, JournalError> {
+    pub async fn find_approval(
+        &mut self,
+        step: &str,
+    ) -> Result<Option<GrantedApproval>, JournalError> {
         match &self.state {
-            Some(state) => self.store.granted(&state.run, step).await,
+            Some(state) => self.store.find_approval(&state.run, step).await,
             None => Ok(None),
         }
     }
 
     /// Makes an entry durable at a known time.
     #[cfg(test)]
-    pub async fn append(&mut self, at: Timestamp, entry: Entry) -> Result<(), JournalError> {
+    pub async fn append_at(
+        &mut self,
+        at: Timestamp,
+        entry: JournalEntry,
+    ) -> Result<(), JournalError> {
         self.append_now(&|| at, entry).await
     }
 
@@ -88,10 +95,10 @@ impl Journal {
     pub async fn append_now(
         &mut self,
         now: &(dyn Fn() -> Timestamp + Send + Sync),
-        entry: Entry,
+        entry: JournalEntry,
     ) -> Result<(), JournalError> {
         let begun = self.state.as_ref();
-        let begun = begun.filter(|s| !(s.is_closed() && matches!(entry, Entry::Opened(_))));
+        let begun = begun.filter(|s| !(s.is_closed() && matches!(entry, JournalEntry::Opened(_))));
         let make = || {
             let record = Record {
                 seq: begun.map_or(0, |s| s.next_seq),
@@ -101,17 +108,17 @@ impl Journal {
             let state = match begun {
                 Some(state) => {
                     let mut next = state.clone();
-                    next.apply(&record)?;
+                    next.apply_record(&record)?;
                     next
                 }
-                None => RunState::open(&record)?,
+                None => RunState::from_opening(&record)?,
             };
             Ok((record, state))
         };
-        let (record, state) = self.store.save(&make).await?;
+        let (record, state) = self.store.save_record(&make).await?;
         self.state = Some(state);
         if let Some(copy) = &mut self.copy
-            && let Err(error) = copy.append(&record)
+            && let Err(error) = copy.append_record(&record)
         {
             self.copy = None;
             self.copy_failed = Some(error);

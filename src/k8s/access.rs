@@ -3,9 +3,9 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::k8s::Kube;
-use crate::k8s::call::JSON;
-use crate::model::{ApiError, Class};
+use crate::k8s::KubeApi;
+use crate::k8s::api_call::JSON_CONTENT_TYPE;
+use crate::model::{ApiError, ErrorClass};
 
 /// One verb on one resource, as RBAC names them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,9 +21,9 @@ pub struct ResourceVerb<'a> {
     pub name: Option<&'a str>,
 }
 
-impl Kube {
+impl KubeApi {
     /// Asks by SelfSubjectAccessReview, which every caller may create.
-    pub async fn may(&self, asked: &ResourceVerb<'_>) -> Result<bool, ApiError> {
+    pub async fn is_allowed(&self, asked: &ResourceVerb<'_>) -> Result<bool, ApiError> {
         let op = "create selfsubjectaccessreviews";
         let (resource, subresource) = asked
             .resource
@@ -42,9 +42,15 @@ impl Kube {
             }},
         });
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-        let answer: Value = self.send(op, Method::POST, path, JSON, &review).await?;
-        answer["status"]["allowed"]
-            .as_bool()
-            .ok_or_else(|| ApiError::new(op, Class::Invalid, "the review has no answer".to_owned()))
+        let answer: Value = self
+            .send_json(op, Method::POST, path, JSON_CONTENT_TYPE, &review)
+            .await?;
+        answer["status"]["allowed"].as_bool().ok_or_else(|| {
+            ApiError::new(
+                op,
+                ErrorClass::Invalid,
+                "the review has no answer".to_owned(),
+            )
+        })
     }
 }

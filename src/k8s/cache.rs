@@ -15,31 +15,31 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::convert;
-use super::pods::Pods;
-use super::watch::{Feed, run};
-use crate::k8s::Kube;
-use crate::model::kube::{Key, Node, Pdb, Pod};
-use crate::model::{ApiError, Class, Clock};
+use super::pods::PodsByNode;
+use super::watch::{WatchFeed, keep_feed_current};
+use crate::k8s::KubeApi;
+use crate::model::kube::{NamespacedName, Node, Pdb, Pod};
+use crate::model::{ApiError, Clock, ErrorClass};
 
 /// Nodes, pods and budgets, kept current by watches. Cheap to clone.
 #[derive(Clone)]
-pub struct Cache {
-    inner: Arc<Inner>,
+pub struct WatchCache {
+    inner: Arc<WatchTasks>,
 }
 
 /// One consistent-enough reading of the cache. The maps are shared and copied only when one changes while it is held.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub struct CacheSnapshot {
     pub nodes: Arc<BTreeMap<String, Arc<Node>>>,
-    pub pods: Arc<Pods>,
-    pub pdbs: Arc<BTreeMap<Key, Arc<Pdb>>>,
+    pub pods: Arc<PodsByNode>,
+    pub pdbs: Arc<BTreeMap<NamespacedName, Arc<Pdb>>>,
 }
 
-impl Snapshot {
+impl CacheSnapshot {
     /// What two lists show; without budgets.
-    pub fn of_lists(nodes: Vec<Node>, pods: Vec<Pod>) -> Self {
-        let mut all = Pods::default();
-        pods.into_iter().for_each(|pod| all.put(Arc::new(pod)));
+    pub fn from_lists(nodes: Vec<Node>, pods: Vec<Pod>) -> Self {
+        let mut all = PodsByNode::default();
+        pods.into_iter().for_each(|pod| all.put_pod(Arc::new(pod)));
         let nodes = nodes.into_iter().map(|n| (n.name.clone(), Arc::new(n)));
         Self {
             nodes: Arc::new(nodes.collect()),
@@ -50,12 +50,12 @@ impl Snapshot {
 }
 
 /// The watches' tasks; they end with it.
-struct Inner {
-    shared: Arc<Shared>,
+struct WatchTasks {
+    shared: Arc<SharedCache>,
     tasks: Vec<AbortHandle>,
 }
 
-impl Drop for Inner {
+impl Drop for WatchTasks {
     fn drop(&mut self) {
         for task in &self.tasks {
             task.abort();
@@ -64,74 +64,86 @@ impl Drop for Inner {
 }
 
 /// What the tasks and the readers have in common.
-struct Shared {
-    state: Mutex<State>,
-    bell: watch::Sender<u64>,
+struct SharedCache {
+    state: Mutex<CacheState>,
+    change_counter: watch::Sender<u64>,
     /// Only differences are read from it, so where it starts does not matter.
     clock: Clock,
 }
 
 #[derive(Default)]
-struct State {
-    known: Snapshot,
+struct CacheState {
+    known: CacheSnapshot,
     /// By the list's path.
-    feeds: BTreeMap<&'static str, Health>,
+    feeds: BTreeMap<&'static str, FeedHealth>,
 }
 
 /// How a watch is.
 #[derive(Default)]
-struct Health {
+struct FeedHealth {
     listed: bool,
     /// Since when, and why, what is known may be out of date.
     failing: Option<(Timestamp, ApiError)>,
 }
 
 /// What a reader gets.
-enum Verdict {
-    Ready(Snapshot),
+enum CacheReadiness {
+    Ready(CacheSnapshot),
     Failed(ApiError),
     /// Look again when the bell rings, or after this long.
     Wait(Option<Duration>),
 }
 
-impl Cache {
+impl WatchCache {
     /// Starts the watches; they stop when the last clone is dropped. A cut watch, a 410 and a moved API server are
     /// survived; the cache then says it is not current until it has listed again.
-    pub fn start(kube: &Kube) -> Self {
-        let state = State {
-            feeds: [Node::PATH, Pod::PATH, Pdb::PATH]
+    pub fn start_watches(kube: &KubeApi) -> Self {
+        let state = CacheState {
+            feeds: [Node::LIST_PATH, Pod::LIST_PATH, Pdb::LIST_PATH]
                 .into_iter()
-                .map(|path| (path, Health::default()))
+                .map(|path| (path, FeedHealth::default()))
                 .collect(),
-            ..State::default()
+            ..CacheState::default()
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SharedCache {
             state: Mutex::new(state),
-            bell: watch::Sender::new(0),
+            change_counter: watch::Sender::new(0),
             clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
         });
         let tasks = vec![
-            tokio::spawn(run(kube.clone(), Kept::<Node>::of(&shared))).abort_handle(),
-            tokio::spawn(run(kube.clone(), Kept::<Pod>::of(&shared))).abort_handle(),
-            tokio::spawn(run(kube.clone(), Kept::<Pdb>::of(&shared))).abort_handle(),
+            tokio::spawn(keep_feed_current(
+                kube.clone(),
+                CacheFeed::<Node>::new(&shared),
+            ))
+            .abort_handle(),
+            tokio::spawn(keep_feed_current(
+                kube.clone(),
+                CacheFeed::<Pod>::new(&shared),
+            ))
+            .abort_handle(),
+            tokio::spawn(keep_feed_current(
+                kube.clone(),
+                CacheFeed::<Pdb>::new(&shared),
+            ))
+            .abort_handle(),
         ];
         Self {
-            inner: Arc::new(Inner { shared, tasks }),
+            inner: Arc::new(WatchTasks { shared, tasks }),
         }
     }
 
     /// What is known now, once every watch has listed and none has been silent behind a failure for longer than
     /// `patience`; else the failure that stands in the way.
-    pub async fn read(&self, patience: Duration) -> Result<Snapshot, ApiError> {
-        let mut bell = self.changed();
+    pub async fn read_current(&self, patience: Duration) -> Result<CacheSnapshot, ApiError> {
+        let mut bell = self.subscribe_changes();
         loop {
             bell.mark_unchanged();
-            match self.verdict(patience) {
-                Verdict::Ready(known) => return Ok(known),
-                Verdict::Failed(error) => return Err(error),
+            match self.check_readiness(patience) {
+                CacheReadiness::Ready(known) => return Ok(known),
+                CacheReadiness::Failed(error) => return Err(error),
                 // The sender lives as long as `self`, so the bell cannot fail.
-                Verdict::Wait(None) => drop(bell.changed().await),
-                Verdict::Wait(Some(wait)) => {
+                CacheReadiness::Wait(None) => drop(bell.changed().await),
+                CacheReadiness::Wait(Some(wait)) => {
                     tokio::select! {
                         biased;
                         _ = bell.changed() => {}
@@ -143,21 +155,21 @@ impl Cache {
     }
 
     /// A change counter, for waiting. It moves with every change, and when the cache stops or begins to be current.
-    pub fn changed(&self) -> watch::Receiver<u64> {
-        self.inner.shared.bell.subscribe()
+    pub fn subscribe_changes(&self) -> watch::Receiver<u64> {
+        self.inner.shared.change_counter.subscribe()
     }
 
-    fn verdict(&self, patience: Duration) -> Verdict {
+    fn check_readiness(&self, patience: Duration) -> CacheReadiness {
         if self.inner.tasks.iter().any(AbortHandle::is_finished) {
-            return Verdict::Failed(ApiError::new(
+            return CacheReadiness::Failed(ApiError::new(
                 "watch",
-                Class::Invalid,
+                ErrorClass::Invalid,
                 "a watch of the cluster has stopped; this is a bug in eksup",
             ));
         }
         let shared = &self.inner.shared;
         let now = shared.clock.now();
-        let state = shared.lock();
+        let state = shared.lock_state();
         let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
         let mut wait = None;
         for health in state.feeds.values() {
@@ -166,42 +178,45 @@ impl Cache {
             };
             // Before the first list there is nothing to fall back on, and what a person must mend does not pass.
             let hopeless = !health.listed
-                && matches!(why.class, Class::Denied | Class::Expired | Class::Invalid);
+                && matches!(
+                    why.class,
+                    ErrorClass::Denied | ErrorClass::Expired | ErrorClass::Invalid
+                );
             let left = patience - now.duration_since(*since);
             if hopeless || left <= SignedDuration::ZERO {
-                return Verdict::Failed(copy(why));
+                return CacheReadiness::Failed(copy_error(why));
             }
             let left = Duration::try_from(left).unwrap_or(Duration::MAX);
             wait = Some(wait.map_or(left, |w: Duration| w.min(left)));
         }
         if state.feeds.values().all(|health| health.listed) {
-            Verdict::Ready(state.known.clone())
+            CacheReadiness::Ready(state.known.clone())
         } else {
-            Verdict::Wait(wait)
+            CacheReadiness::Wait(wait)
         }
     }
 }
 
-impl fmt::Debug for Cache {
+impl fmt::Debug for WatchCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").finish_non_exhaustive()
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedCache {
+    fn lock_state(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes the state, then rings.
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.lock());
-        self.bell.send_modify(|count| *count += 1);
+    fn change_state(&self, change: impl FnOnce(&mut CacheState)) {
+        change(&mut self.lock_state());
+        self.change_counter.send_modify(|count| *count += 1);
     }
 }
 
 /// An error can be told more than once; what is underneath it is told only the first time.
-fn copy(error: &ApiError) -> ApiError {
+fn copy_error(error: &ApiError) -> ApiError {
     ApiError {
         retry_after: error.retry_after,
         ..ApiError::new(&error.op, error.class, &error.message)
@@ -209,100 +224,100 @@ fn copy(error: &ApiError) -> ApiError {
 }
 
 /// A kind of object that the cache keeps.
-trait Keep: Send + Sync + Sized + 'static {
+trait CachedKind: Send + Sync + Sized + 'static {
     type Raw: DeserializeOwned + Metadata<Ty = ObjectMeta> + Send;
-    type Table: Table<Self>;
-    const PATH: &'static str;
-    fn slim(raw: Self::Raw) -> Self;
-    fn table(known: &mut Snapshot) -> &mut Self::Table;
+    type Table: ObjectTable<Self>;
+    const LIST_PATH: &'static str;
+    fn to_model(raw: Self::Raw) -> Self;
+    fn kind_table(known: &mut CacheSnapshot) -> &mut Self::Table;
 }
 
 /// Where objects of a kind are kept.
-trait Table<K>: Default {
-    fn put(&mut self, one: K);
-    fn take(&mut self, one: &K);
+trait ObjectTable<K>: Default {
+    fn put_object(&mut self, one: K);
+    fn take_object(&mut self, one: &K);
 }
 
-impl Table<Node> for BTreeMap<String, Arc<Node>> {
-    fn put(&mut self, one: Node) {
+impl ObjectTable<Node> for BTreeMap<String, Arc<Node>> {
+    fn put_object(&mut self, one: Node) {
         self.insert(one.name.clone(), Arc::new(one));
     }
 
-    fn take(&mut self, one: &Node) {
+    fn take_object(&mut self, one: &Node) {
         self.remove(&one.name);
     }
 }
 
-impl Table<Pod> for Pods {
-    fn put(&mut self, one: Pod) {
-        Pods::put(self, Arc::new(one));
+impl ObjectTable<Pod> for PodsByNode {
+    fn put_object(&mut self, one: Pod) {
+        PodsByNode::put_pod(self, Arc::new(one));
     }
 
-    fn take(&mut self, one: &Pod) {
-        Pods::take(self, &one.key);
+    fn take_object(&mut self, one: &Pod) {
+        PodsByNode::remove_pod(self, &one.key);
     }
 }
 
-impl Table<Pdb> for BTreeMap<Key, Arc<Pdb>> {
-    fn put(&mut self, one: Pdb) {
+impl ObjectTable<Pdb> for BTreeMap<NamespacedName, Arc<Pdb>> {
+    fn put_object(&mut self, one: Pdb) {
         self.insert(one.key.clone(), Arc::new(one));
     }
 
-    fn take(&mut self, one: &Pdb) {
+    fn take_object(&mut self, one: &Pdb) {
         self.remove(&one.key);
     }
 }
 
-impl Keep for Node {
+impl CachedKind for Node {
     type Raw = core::v1::Node;
     type Table = BTreeMap<String, Arc<Node>>;
-    const PATH: &'static str = "/api/v1/nodes";
+    const LIST_PATH: &'static str = "/api/v1/nodes";
 
-    fn slim(raw: Self::Raw) -> Self {
-        convert::node(raw)
+    fn to_model(raw: Self::Raw) -> Self {
+        convert::to_node(raw)
     }
 
-    fn table(known: &mut Snapshot) -> &mut Self::Table {
+    fn kind_table(known: &mut CacheSnapshot) -> &mut Self::Table {
         Arc::make_mut(&mut known.nodes)
     }
 }
 
-impl Keep for Pod {
+impl CachedKind for Pod {
     type Raw = core::v1::Pod;
-    type Table = Pods;
-    const PATH: &'static str = "/api/v1/pods";
+    type Table = PodsByNode;
+    const LIST_PATH: &'static str = "/api/v1/pods";
 
-    fn slim(raw: Self::Raw) -> Self {
-        convert::pod(raw)
+    fn to_model(raw: Self::Raw) -> Self {
+        convert::to_pod(raw)
     }
 
-    fn table(known: &mut Snapshot) -> &mut Self::Table {
+    fn kind_table(known: &mut CacheSnapshot) -> &mut Self::Table {
         Arc::make_mut(&mut known.pods)
     }
 }
 
-impl Keep for Pdb {
+impl CachedKind for Pdb {
     type Raw = policy::v1::PodDisruptionBudget;
-    type Table = BTreeMap<Key, Arc<Pdb>>;
-    const PATH: &'static str = "/apis/policy/v1/poddisruptionbudgets";
+    type Table = BTreeMap<NamespacedName, Arc<Pdb>>;
+    const LIST_PATH: &'static str = "/apis/policy/v1/poddisruptionbudgets";
 
-    fn slim(raw: Self::Raw) -> Self {
-        convert::pdb(raw)
+    fn to_model(raw: Self::Raw) -> Self {
+        convert::to_pdb(raw)
     }
 
-    fn table(known: &mut Snapshot) -> &mut Self::Table {
+    fn kind_table(known: &mut CacheSnapshot) -> &mut Self::Table {
         Arc::make_mut(&mut known.pdbs)
     }
 }
 
 /// Where the watch of a kind puts what it hears.
-struct Kept<K> {
-    shared: Arc<Shared>,
+struct CacheFeed<K> {
+    shared: Arc<SharedCache>,
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K: Keep> Kept<K> {
-    fn of(shared: &Arc<Shared>) -> Self {
+impl<K: CachedKind> CacheFeed<K> {
+    fn new(shared: &Arc<SharedCache>) -> Self {
         Self {
             shared: shared.clone(),
             kind: PhantomData,
@@ -310,52 +325,52 @@ impl<K: Keep> Kept<K> {
     }
 }
 
-impl<K: Keep> Feed for Kept<K> {
+impl<K: CachedKind> WatchFeed for CacheFeed<K> {
     type Raw = K::Raw;
     type Slim = K;
-    const PATH: &'static str = K::PATH;
+    const LIST_PATH: &'static str = K::LIST_PATH;
 
-    fn slim(raw: K::Raw) -> K {
-        K::slim(raw)
+    fn to_model(raw: K::Raw) -> K {
+        K::to_model(raw)
     }
 
-    fn replace(&self, all: Vec<K>) {
-        self.shared.change(|state| {
+    fn replace_objects(&self, all: Vec<K>) {
+        self.shared.change_state(|state| {
             let mut table = K::Table::default();
-            all.into_iter().for_each(|one| table.put(one));
-            *K::table(&mut state.known) = table;
-            state.feeds.entry(K::PATH).or_default().listed = true;
+            all.into_iter().for_each(|one| table.put_object(one));
+            *K::kind_table(&mut state.known) = table;
+            state.feeds.entry(K::LIST_PATH).or_default().listed = true;
         });
     }
 
-    fn upsert(&self, one: K) {
+    fn upsert_object(&self, one: K) {
         self.shared
-            .change(|state| K::table(&mut state.known).put(one));
+            .change_state(|state| K::kind_table(&mut state.known).put_object(one));
     }
 
-    fn remove(&self, one: K) {
+    fn remove_object(&self, one: K) {
         self.shared
-            .change(|state| K::table(&mut state.known).take(&one));
+            .change_state(|state| K::kind_table(&mut state.known).take_object(&one));
     }
 
-    fn current(&self) {
+    fn mark_current(&self) {
         let was = self
             .shared
-            .lock()
+            .lock_state()
             .feeds
-            .entry(K::PATH)
+            .entry(K::LIST_PATH)
             .or_default()
             .failing
             .take();
         if was.is_some() {
-            self.shared.bell.send_modify(|count| *count += 1);
+            self.shared.change_counter.send_modify(|count| *count += 1);
         }
     }
 
-    fn failed(&self, why: ApiError) {
+    fn mark_failed(&self, why: ApiError) {
         let now = self.shared.clock.now();
-        self.shared.change(|state| {
-            let health = state.feeds.entry(K::PATH).or_default();
+        self.shared.change_state(|state| {
+            let health = state.feeds.entry(K::LIST_PATH).or_default();
             let since = health.failing.take().map_or(now, |(since, _)| since);
             health.failing = Some((since, why));
         });

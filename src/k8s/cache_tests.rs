@@ -9,11 +9,11 @@ use futures::channel::mpsc;
 use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Value, json as j};
 
-use super::calls_tests::kube;
-use crate::clients::scripted::{Asked, json};
-use crate::k8s::{Cache, Kube};
-use crate::model::Class;
-use crate::model::kube::Key;
+use super::api_call_tests::kube;
+use crate::clients::fake_wire::{RecordedRequests, json_answer};
+use crate::k8s::{KubeApi, WatchCache};
+use crate::model::ErrorClass;
+use crate::model::kube::NamespacedName;
 use crate::wire::{BoxError, Response};
 
 type Chunk = Result<http_body::Frame<Bytes>, BoxError>;
@@ -32,7 +32,7 @@ struct Open {
 }
 
 impl Server {
-    fn start(&self) -> (Kube, Asked) {
+    fn start(&self) -> (KubeApi, RecordedRequests) {
         let server = self.clone();
         kube(move |request, _| {
             server.answer(
@@ -57,7 +57,7 @@ impl Server {
             "/api/v1/pods" => vec![pod("p1", "2", open.ready)],
             _ => vec![],
         };
-        json(
+        json_answer(
             200,
             &j!({"metadata": {"resourceVersion": "10"}, "items": items}),
         )
@@ -103,14 +103,14 @@ const SOON: Duration = Duration::from_secs(30);
 #[tokio::test(start_paused = true)]
 async fn what_is_watched_is_known_as_soon_as_it_changes() {
     let server = Server::default();
-    let cache = Cache::start(&server.start().0);
-    let known = cache.read(SOON).await.unwrap();
+    let cache = WatchCache::start_watches(&server.start().0);
+    let known = cache.read_current(SOON).await.unwrap();
     assert_eq!(
         (known.nodes.len(), known.pods.len(), known.pdbs.len()),
         (1, 1, 0)
     );
     settle().await;
-    let mut bell = cache.changed();
+    let mut bell = cache.subscribe_changes();
     bell.mark_unchanged();
     let waiting = tokio::spawn(async move { bell.changed().await });
     server.event(PODS, "MODIFIED", &pod("p1", "11", true));
@@ -121,20 +121,20 @@ async fn what_is_watched_is_known_as_soon_as_it_changes() {
         .unwrap()
         .unwrap();
     settle().await;
-    let known = cache.read(SOON).await.unwrap();
-    assert!(known.pods[&Key::new("shop", "p1")].ready);
-    assert!(known.pods.contains_key(&Key::new("shop", "p2")));
+    let known = cache.read_current(SOON).await.unwrap();
+    assert!(known.pods[&NamespacedName::new("shop", "p1")].ready);
+    assert!(known.pods.contains_key(&NamespacedName::new("shop", "p2")));
     server.event(PODS, "DELETED", &pod("p2", "13", false));
     settle().await;
-    assert_eq!(cache.read(SOON).await.unwrap().pods.len(), 1);
+    assert_eq!(cache.read_current(SOON).await.unwrap().pods.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cut_watch_goes_on_from_where_it_was() {
     let server = Server::default();
     let (kube, asked) = server.start();
-    let cache = Cache::start(&kube);
-    cache.read(SOON).await.unwrap();
+    let cache = WatchCache::start_watches(&kube);
+    cache.read_current(SOON).await.unwrap();
     settle().await;
     server.event(PODS, "ADDED", &pod("p2", "42", true));
     server.event(
@@ -147,9 +147,12 @@ async fn a_cut_watch_goes_on_from_where_it_was() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     server.event(PODS, "ADDED", &pod("p3", "60", true));
     settle().await;
-    assert_eq!(cache.read(Duration::ZERO).await.unwrap().pods.len(), 3);
+    assert_eq!(
+        cache.read_current(Duration::ZERO).await.unwrap().pods.len(),
+        3
+    );
     let pods: Vec<String> = asked
-        .lines()
+        .request_lines()
         .into_iter()
         .filter(|l| l.contains(PODS))
         .collect();
@@ -166,15 +169,15 @@ async fn a_cut_watch_goes_on_from_where_it_was() {
 async fn a_version_that_is_too_old_is_answered_with_a_new_list() {
     let server = Server::default();
     let (kube, asked) = server.start();
-    let cache = Cache::start(&kube);
-    cache.read(SOON).await.unwrap();
+    let cache = WatchCache::start_watches(&kube);
+    cache.read_current(SOON).await.unwrap();
     settle().await;
     server.event(PODS, "ADDED", &pod("stale", "42", true));
     settle().await;
     server.0.lock().unwrap().ready = true;
     server.event(PODS, "ERROR", &j!({"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}));
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let known = cache.read(Duration::ZERO).await.unwrap();
+    let known = cache.read_current(Duration::ZERO).await.unwrap();
     assert_eq!(
         known
             .pods
@@ -186,7 +189,7 @@ async fn a_version_that_is_too_old_is_answered_with_a_new_list() {
     assert!(known.pods.values().all(|p| p.ready));
     assert_eq!(
         asked
-            .lines()
+            .request_lines()
             .iter()
             .filter(|l| l.contains("/pods?limit"))
             .count(),
@@ -197,23 +200,23 @@ async fn a_version_that_is_too_old_is_answered_with_a_new_list() {
 #[tokio::test(start_paused = true)]
 async fn an_absent_server_is_borne_with_patience_and_no_longer() {
     let server = Server::default();
-    let cache = Cache::start(&server.start().0);
-    cache.read(SOON).await.unwrap();
+    let cache = WatchCache::start_watches(&server.start().0);
+    cache.read_current(SOON).await.unwrap();
     settle().await;
     server.down(Some(|| Err("connection refused".into())));
     server.cut();
     tokio::time::sleep(Duration::from_secs(5 * 60)).await;
     assert_eq!(
         cache
-            .read(Duration::from_secs(600))
+            .read_current(Duration::from_secs(600))
             .await
             .unwrap()
             .pods
             .len(),
         1
     );
-    let error = cache.read(SOON).await.unwrap_err();
-    assert_eq!(error.class, Class::Transient);
+    let error = cache.read_current(SOON).await.unwrap_err();
+    assert_eq!(error.class, ErrorClass::Transient);
     assert!(
         error.message.contains("connection refused"),
         "{}",
@@ -222,20 +225,26 @@ async fn an_absent_server_is_borne_with_patience_and_no_longer() {
     server.down(None);
     // The longest wait between two tries is ten seconds and a bit.
     tokio::time::sleep(Duration::from_secs(15)).await;
-    assert_eq!(cache.read(Duration::ZERO).await.unwrap().pods.len(), 1);
+    assert_eq!(
+        cache.read_current(Duration::ZERO).await.unwrap().pods.len(),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_waits_for_the_first_list_as_long_as_it_has_patience() {
     let server = Server::default();
     server.down(Some(|| Err("connection refused".into())));
-    let cache = Cache::start(&server.start().0);
+    let cache = WatchCache::start_watches(&server.start().0);
     let start = tokio::time::Instant::now();
-    assert_eq!(cache.read(SOON).await.unwrap_err().class, Class::Transient);
+    assert_eq!(
+        cache.read_current(SOON).await.unwrap_err().class,
+        ErrorClass::Transient
+    );
     assert_eq!(start.elapsed().as_secs(), 30);
     let waiting = {
         let cache = cache.clone();
-        tokio::spawn(async move { cache.read(Duration::from_secs(600)).await })
+        tokio::spawn(async move { cache.read_current(Duration::from_secs(600)).await })
     };
     tokio::time::sleep(Duration::from_secs(60)).await;
     server.down(None);
@@ -246,15 +255,21 @@ async fn a_reader_waits_for_the_first_list_as_long_as_it_has_patience() {
 async fn what_a_person_must_mend_is_said_at_once() {
     let server = Server::default();
     server.down(Some(|| {
-        json(
+        json_answer(
             403,
             &j!({"kind": "Status", "code": 403, "message": "nodes is forbidden"}),
         )
     }));
-    let cache = Cache::start(&server.start().0);
+    let cache = WatchCache::start_watches(&server.start().0);
     let start = tokio::time::Instant::now();
-    let error = cache.read(Duration::from_secs(600)).await.unwrap_err();
-    assert_eq!((error.class, start.elapsed().as_secs()), (Class::Denied, 0));
+    let error = cache
+        .read_current(Duration::from_secs(600))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.class, start.elapsed().as_secs()),
+        (ErrorClass::Denied, 0)
+    );
     assert!(error.op.starts_with("list "), "{}", error.op);
 }
 
@@ -262,26 +277,26 @@ async fn what_a_person_must_mend_is_said_at_once() {
 async fn a_silent_watch_is_opened_again() {
     let server = Server::default();
     let (kube, asked) = server.start();
-    let cache = Cache::start(&kube);
-    cache.read(SOON).await.unwrap();
+    let cache = WatchCache::start_watches(&kube);
+    cache.read_current(SOON).await.unwrap();
     tokio::time::sleep(Duration::from_secs(160)).await;
     assert_eq!(
         asked
-            .lines()
+            .request_lines()
             .iter()
             .filter(|l| l.contains("/pods?watch=1"))
             .count(),
         2
     );
-    assert!(cache.read(Duration::ZERO).await.is_ok());
+    assert!(cache.read_current(Duration::ZERO).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_watches_end_with_the_last_clone() {
     let server = Server::default();
     let (kube, asked) = server.start();
-    let cache = Cache::start(&kube);
-    cache.read(SOON).await.unwrap();
+    let cache = WatchCache::start_watches(&kube);
+    cache.read_current(SOON).await.unwrap();
     settle().await;
     let clone = cache.clone();
     drop(cache);
@@ -306,9 +321,9 @@ async fn the_watches_end_with_the_last_clone() {
             .values()
             .all(mpsc::UnboundedSender::is_closed)
     );
-    let before = asked.all().len();
+    let before = asked.all_requests().len();
     tokio::time::sleep(Duration::from_secs(600)).await;
-    assert_eq!(asked.all().len(), before);
+    assert_eq!(asked.all_requests().len(), before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -319,10 +334,10 @@ async fn the_same_seed_asks_at_the_same_times() {
         server.down(Some(|| Err("connection refused".into())));
         let start = tokio::time::Instant::now();
         let (kube, asked) = server.start();
-        let cache = Cache::start(&kube);
-        let mut bell = cache.changed();
+        let cache = WatchCache::start_watches(&kube);
+        let mut bell = cache.subscribe_changes();
         let mut times = Vec::new();
-        while asked.all().len() < 30 {
+        while asked.all_requests().len() < 30 {
             bell.changed().await.unwrap();
             times.push(start.elapsed());
         }

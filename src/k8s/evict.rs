@@ -5,14 +5,14 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::call::JSON;
-use crate::k8s::Kube;
-use crate::model::kube::Key;
-use crate::model::{ApiError, Class};
+use super::api_call::JSON_CONTENT_TYPE;
+use crate::k8s::KubeApi;
+use crate::model::kube::NamespacedName;
+use crate::model::{ApiError, ErrorClass};
 
 /// What the API server said to an eviction.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Evicted {
+pub enum EvictionOutcome {
     /// Accepted; the pod is being deleted.
     Accepted,
     /// The pod is not there any more, or its name belongs to another pod.
@@ -29,27 +29,27 @@ pub enum Evicted {
 }
 
 /// What the API server says, with a 500 and no reason, when it cannot tell which budget to count against.
-const TWO_BUDGETS: &str = "more than one PodDisruptionBudget";
+const TWO_BUDGETS_MESSAGE: &str = "more than one PodDisruptionBudget";
 /// What it says, with a 500, when a webhook that must agree does not answer.
-const FAILED_WEBHOOK: &str = "failed calling webhook";
+const FAILED_WEBHOOK_MESSAGE: &str = "failed calling webhook";
 /// What it says of a namespace that is going.
-const TERMINATING: &str = "because it is being terminated";
+const NAMESPACE_TERMINATING_MESSAGE: &str = "because it is being terminated";
 
-impl Kube {
+impl KubeApi {
     /// Evicts the pod with this UID and no other. `dry_run` asks for the verdict only.
-    pub async fn evict(
+    pub async fn evict_pod(
         &self,
-        pod: &Key,
+        pod: &NamespacedName,
         uid: &str,
         grace_seconds: Option<i64>,
         dry_run: bool,
-    ) -> Result<Evicted, ApiError> {
+    ) -> Result<EvictionOutcome, ApiError> {
         let op = "create pods/eviction";
         let body = json!({
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": { "namespace": pod.namespace, "name": pod.name },
-            "deleteOptions": options(uid, grace_seconds),
+            "deleteOptions": delete_options(uid, grace_seconds),
         });
         let query = if dry_run { "?dryRun=All" } else { "" };
         let path = format!(
@@ -57,11 +57,11 @@ impl Kube {
             pod.namespace, pod.name
         );
         match self
-            .send::<Value>(op, Method::POST, &path, JSON, &body)
+            .send_json::<Value>(op, Method::POST, &path, JSON_CONTENT_TYPE, &body)
             .await
         {
-            Ok(_) => Ok(Evicted::Accepted),
-            Err(error) => verdict(error, pod),
+            Ok(_) => Ok(EvictionOutcome::Accepted),
+            Err(error) => classify_refusal(error, pod),
         }
     }
 
@@ -69,26 +69,34 @@ impl Kube {
     /// no error.
     pub async fn delete_pod(
         &self,
-        pod: &Key,
+        pod: &NamespacedName,
         uid: &str,
         grace_seconds: Option<i64>,
     ) -> Result<(), ApiError> {
-        let mut body = options(uid, grace_seconds);
+        let mut body = delete_options(uid, grace_seconds);
         body["apiVersion"] = json!("v1");
         body["kind"] = json!("DeleteOptions");
         let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
         match self
-            .send::<Value>("delete pods", Method::DELETE, &path, JSON, &body)
+            .send_json::<Value>(
+                "delete pods",
+                Method::DELETE,
+                &path,
+                JSON_CONTENT_TYPE,
+                &body,
+            )
             .await
         {
             Ok(_) => Ok(()),
-            Err(error) if matches!(error.class, Class::Absent | Class::Conflict) => Ok(()),
-            Err(error) => Err(named(error, pod)),
+            Err(error) if matches!(error.class, ErrorClass::Absent | ErrorClass::Conflict) => {
+                Ok(())
+            }
+            Err(error) => Err(name_pod_in_error(error, pod)),
         }
     }
 }
 
-fn options(uid: &str, grace_seconds: Option<i64>) -> Value {
+fn delete_options(uid: &str, grace_seconds: Option<i64>) -> Value {
     let mut options = json!({ "preconditions": { "uid": uid } });
     if let Some(seconds) = grace_seconds {
         options["gracePeriodSeconds"] = json!(seconds);
@@ -96,33 +104,40 @@ fn options(uid: &str, grace_seconds: Option<i64>) -> Value {
     options
 }
 
-fn verdict(error: ApiError, pod: &Key) -> Result<Evicted, ApiError> {
+fn classify_refusal(error: ApiError, pod: &NamespacedName) -> Result<EvictionOutcome, ApiError> {
     match error.class {
         // A 409 is the UID precondition: the name belongs to another pod now.
-        Class::Absent | Class::Conflict => Ok(Evicted::Gone),
-        Class::Blocked => refused(error),
+        ErrorClass::Absent | ErrorClass::Conflict => Ok(EvictionOutcome::Gone),
+        ErrorClass::Blocked => blocked_outcome(error),
         // The request itself is well-formed: whoever answers 400 or 422 is a webhook, or stands behind one. One that cannot
         // be asked may be back in a while.
-        Class::Invalid => refused(error),
-        Class::Transient if error.message.contains(FAILED_WEBHOOK) => refused(error),
-        Class::Transient if error.message.contains(TWO_BUDGETS) => Ok(Evicted::TwoBudgets {
-            message: error.message,
-        }),
-        Class::Denied if error.message.contains(TERMINATING) => Ok(Evicted::NamespaceTerminating),
-        Class::Throttled | Class::Denied | Class::Expired | Class::Transient => {
-            Err(named(error, pod))
+        ErrorClass::Invalid => blocked_outcome(error),
+        ErrorClass::Transient if error.message.contains(FAILED_WEBHOOK_MESSAGE) => {
+            blocked_outcome(error)
         }
+        ErrorClass::Transient if error.message.contains(TWO_BUDGETS_MESSAGE) => {
+            Ok(EvictionOutcome::TwoBudgets {
+                message: error.message,
+            })
+        }
+        ErrorClass::Denied if error.message.contains(NAMESPACE_TERMINATING_MESSAGE) => {
+            Ok(EvictionOutcome::NamespaceTerminating)
+        }
+        ErrorClass::Throttled
+        | ErrorClass::Denied
+        | ErrorClass::Expired
+        | ErrorClass::Transient => Err(name_pod_in_error(error, pod)),
     }
 }
 
-fn refused(error: ApiError) -> Result<Evicted, ApiError> {
-    Ok(Evicted::Blocked {
+fn blocked_outcome(error: ApiError) -> Result<EvictionOutcome, ApiError> {
+    Ok(EvictionOutcome::Blocked {
         message: error.message,
         retry_after: error.retry_after,
     })
 }
 
-fn named(mut error: ApiError, pod: &Key) -> ApiError {
+fn name_pod_in_error(mut error: ApiError, pod: &NamespacedName) -> ApiError {
     if !error.message.contains(&pod.name) {
         error.message = format!("pod {pod}: {}", error.message);
     }

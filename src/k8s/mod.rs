@@ -1,26 +1,26 @@
 //! Thin calls to Kubernetes: model in, model out. Lists page to the end; errors are classified.
 
 pub mod access;
+mod api_call;
+#[cfg(test)]
+mod api_call_tests;
 pub mod cache;
 #[cfg(test)]
 mod cache_tests;
-mod call;
-#[cfg(test)]
-mod calls_tests;
 pub mod convert;
 pub mod evict;
 pub mod lists;
 pub mod node;
 pub mod pods;
-pub mod runstate;
+pub mod run_state;
 mod watch;
 pub mod workload;
 
-pub use cache::Cache;
-pub use evict::Evicted;
+pub use cache::WatchCache;
+pub use evict::EvictionOutcome;
 
 /// The Kubernetes client of one cluster.
 #[derive(Clone)]
-pub struct Kube {
+pub struct KubeApi {
     pub client: kube::Client,
 }

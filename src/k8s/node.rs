@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::call::{MERGE_PATCH, managed};
+use super::api_call::{MERGE_PATCH_CONTENT_TYPE, with_field_manager};
 use super::convert;
-use crate::k8s::Kube;
+use crate::k8s::KubeApi;
 use crate::model::ApiError;
 use crate::model::kube::{Node, Taint};
 
@@ -23,30 +23,30 @@ pub struct NodeChange {
     pub annotations: BTreeMap<String, Option<String>>,
 }
 
-impl Kube {
+impl KubeApi {
     /// One node, read now.
-    pub async fn node(&self, name: &str) -> Result<Node, ApiError> {
-        self.get("get nodes", &format!("/api/v1/nodes/{name}"))
+    pub async fn read_node(&self, name: &str) -> Result<Node, ApiError> {
+        self.get_json("get nodes", &format!("/api/v1/nodes/{name}"))
             .await
-            .map(convert::node)
+            .map(convert::to_node)
     }
 
     /// One merge patch carrying the `resourceVersion` that was read, so that a concurrent change is a Conflict.
     pub async fn change_node(&self, read: &Node, change: &NodeChange) -> Result<Node, ApiError> {
-        let path = managed(&format!("/api/v1/nodes/{}", read.name));
-        self.send(
+        let path = with_field_manager(&format!("/api/v1/nodes/{}", read.name));
+        self.send_json(
             "patch nodes",
             Method::PATCH,
             &path,
-            MERGE_PATCH,
-            &patch(read, change),
+            MERGE_PATCH_CONTENT_TYPE,
+            &build_node_patch(read, change),
         )
         .await
-        .map(convert::node)
+        .map(convert::to_node)
     }
 }
 
-fn patch(read: &Node, change: &NodeChange) -> Value {
+fn build_node_patch(read: &Node, change: &NodeChange) -> Value {
     let NodeChange {
         unschedulable,
         taints,
@@ -63,7 +63,7 @@ fn patch(read: &Node, change: &NodeChange) -> Value {
         };
     }
     if let Some(taints) = taints {
-        let list: Vec<Value> = taints.iter().map(taint).collect();
+        let list: Vec<Value> = taints.iter().map(taint_json).collect();
         patch["spec"]["taints"] = if list.is_empty() {
             Value::Null
         } else {
@@ -79,7 +79,7 @@ fn patch(read: &Node, change: &NodeChange) -> Value {
     patch
 }
 
-fn taint(taint: &Taint) -> Value {
+fn taint_json(taint: &Taint) -> Value {
     let Taint { key, value, effect } = taint;
     match value {
         Some(value) => json!({ "key": key, "value": value, "effect": effect }),

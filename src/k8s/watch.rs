@@ -1,7 +1,7 @@
 //! One watched list: list, watch from there, and go on for as long as anyone wants to know.
 //!
 //! Whatever ends a watch (its own time, a cut connection, a 410, an API server that moved, a refused token) is tried
-//! again for ever, in growing steps; what stands in the way is said to the [`Feed`].
+//! again for ever, in growing steps; what stands in the way is said to the [`WatchFeed`].
 
 use std::time::Duration;
 
@@ -15,77 +15,77 @@ use kube::core::Status;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::call::request;
+use super::api_call::build_request;
 use crate::clients::kube_error;
-use crate::k8s::Kube;
-use crate::model::{ApiError, Class, Clock};
+use crate::k8s::KubeApi;
+use crate::model::{ApiError, Clock, ErrorClass};
 
 /// How long the server is asked to keep a watch: short enough that a connection lost without a word is soon noticed.
-const WATCH: Duration = Duration::from_secs(120);
+const WATCH_DURATION: Duration = Duration::from_secs(120);
 /// How much longer than asked a watch may live before it is taken for dead.
-const GRACE: Duration = Duration::from_secs(30);
+const WATCH_END_GRACE: Duration = Duration::from_secs(30);
 /// A watch that ended sooner than this is not opened again at once.
-const SOON: SignedDuration = SignedDuration::from_secs(1);
+const WATCH_REOPEN_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 /// The first and the longest wait between two tries.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const FIRST_RETRY_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(10);
 
 /// What is watched, and where it goes.
-pub(super) trait Feed: Send + 'static {
+pub(super) trait WatchFeed: Send + 'static {
     /// The object as the API server gives it.
     type Raw: DeserializeOwned + Metadata<Ty = ObjectMeta> + Send;
     /// The same cut down.
     type Slim: Send;
     /// The list's path.
-    const PATH: &'static str;
+    const LIST_PATH: &'static str;
 
     /// Cuts an object down.
-    fn slim(raw: Self::Raw) -> Self::Slim;
+    fn to_model(raw: Self::Raw) -> Self::Slim;
     /// Takes a whole list.
-    fn replace(&self, all: Vec<Self::Slim>);
+    fn replace_objects(&self, all: Vec<Self::Slim>);
     /// Takes an object that is new or changed.
-    fn upsert(&self, one: Self::Slim);
+    fn upsert_object(&self, one: Self::Slim);
     /// Takes an object that is gone.
-    fn remove(&self, one: Self::Slim);
+    fn remove_object(&self, one: Self::Slim);
     /// What is known is current (again).
-    fn current(&self);
+    fn mark_current(&self);
     /// What is known may be out of date, because of this.
-    fn failed(&self, why: ApiError);
+    fn mark_failed(&self, why: ApiError);
 }
 
 /// Keeps `feed` current until the task is dropped.
-pub(super) async fn run<F: Feed>(kube: Kube, feed: F) {
+pub(super) async fn keep_feed_current<F: WatchFeed>(kube: KubeApi, feed: F) {
     // Only differences are read from it, so where it starts does not matter.
     let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
-    let mut wait = Backoff::default();
+    let mut wait = WatchBackoff::default();
     loop {
-        let mut version = match kube.list_at(F::PATH, F::slim).await {
+        let mut version = match kube.list_with_version(F::LIST_PATH, F::to_model).await {
             Ok((all, version)) => {
-                feed.replace(all);
-                feed.current();
+                feed.replace_objects(all);
+                feed.mark_current();
                 version
             }
             Err(error) => {
-                feed.failed(error);
-                wait.next().await;
+                feed.mark_failed(error);
+                wait.wait_longer().await;
                 continue;
             }
         };
         loop {
             let opened = clock.now();
-            match watch(&kube, &feed, &mut version, &mut wait).await {
-                End::Over => {
-                    if clock.now().duration_since(opened) < SOON {
-                        wait.next().await;
+            match run_watch(&kube, &feed, &mut version, &mut wait).await {
+                WatchEnd::Over => {
+                    if clock.now().duration_since(opened) < WATCH_REOPEN_INTERVAL {
+                        wait.wait_longer().await;
                     }
                 }
-                End::Broken(error) => {
-                    feed.failed(error);
-                    wait.next().await;
+                WatchEnd::Broken(error) => {
+                    feed.mark_failed(error);
+                    wait.wait_longer().await;
                 }
-                End::TooOld(error) => {
-                    feed.failed(error);
-                    wait.next().await;
+                WatchEnd::TooOld(error) => {
+                    feed.mark_failed(error);
+                    wait.wait_longer().await;
                     break;
                 }
             }
@@ -94,7 +94,7 @@ pub(super) async fn run<F: Feed>(kube: Kube, feed: F) {
 }
 
 /// How a watch ended.
-enum End {
+enum WatchEnd {
     /// Its time was over.
     Over,
     /// It broke; it can go on from the last version seen.
@@ -104,31 +104,39 @@ enum End {
 }
 
 #[derive(Deserialize)]
-struct Event<T> {
+struct RawWatchEvent<T> {
     #[serde(rename = "type")]
     kind: String,
     object: T,
 }
 
-async fn watch<F: Feed>(kube: &Kube, feed: &F, version: &mut String, wait: &mut Backoff) -> End {
-    let op = format!("watch {}", F::PATH.rsplit('/').next().unwrap_or_default());
-    let seconds = WATCH.as_secs();
+async fn run_watch<F: WatchFeed>(
+    kube: &KubeApi,
+    feed: &F,
+    version: &mut String,
+    wait: &mut WatchBackoff,
+) -> WatchEnd {
+    let op = format!(
+        "watch {}",
+        F::LIST_PATH.rsplit('/').next().unwrap_or_default()
+    );
+    let seconds = WATCH_DURATION.as_secs();
     let path = format!(
         "{}?watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}",
-        F::PATH
+        F::LIST_PATH
     );
     let whole = async {
-        let response = match request(&op, Method::GET, &path, None, "") {
+        let response = match build_request(&op, Method::GET, &path, None, "") {
             Ok(request) => kube
                 .client
                 .send(request.map(Body::from))
                 .await
-                .map_err(|e| kube_error::kube(&op, e)),
+                .map_err(|e| kube_error::classify_client_error(&op, e)),
             Err(error) => Err(error),
         };
         let (parts, mut body) = match response {
             Ok(response) => response.into_parts(),
-            Err(error) => return End::Broken(error),
+            Err(error) => return WatchEnd::Broken(error),
         };
         if !parts.status.is_success() {
             let said = body
@@ -136,66 +144,79 @@ async fn watch<F: Feed>(kube: &Kube, feed: &F, version: &mut String, wait: &mut 
                 .await
                 .map(|b| b.to_bytes())
                 .unwrap_or_default();
-            return ended(kube_error::answer(&op, parts.status, &parts.headers, &said));
+            return end_by_error(kube_error::classify_response(
+                &op,
+                parts.status,
+                &parts.headers,
+                &said,
+            ));
         }
-        feed.current();
-        let mut lines = Lines::default();
+        feed.mark_current();
+        let mut lines = LineBuffer::default();
         loop {
             match body.frame().await {
-                None => return End::Over,
-                Some(Err(error)) => return End::Broken(kube_error::kube(&op, error)),
+                None => return WatchEnd::Over,
+                Some(Err(error)) => {
+                    return WatchEnd::Broken(kube_error::classify_client_error(&op, error));
+                }
                 Some(Ok(frame)) => {
-                    lines.push(frame.data_ref().map(AsRef::as_ref).unwrap_or_default())
+                    lines.push_chunk(frame.data_ref().map(AsRef::as_ref).unwrap_or_default())
                 }
             }
-            while let Some(line) = lines.next() {
-                match take(&op, feed, version, &line) {
+            while let Some(line) = lines.next_line() {
+                match apply_event(&op, feed, version, &line) {
                     Ok(()) => wait.reset(),
-                    Err(error) => return ended(error),
+                    Err(error) => return end_by_error(error),
                 }
             }
         }
     };
-    match tokio::time::timeout(WATCH + GRACE, whole).await {
+    match tokio::time::timeout(WATCH_DURATION + WATCH_END_GRACE, whole).await {
         Ok(end) => end,
-        Err(_) => End::Broken(ApiError::new(
+        Err(_) => WatchEnd::Broken(ApiError::new(
             &op,
-            Class::Transient,
+            ErrorClass::Transient,
             "the watch fell silent",
         )),
     }
 }
 
 /// A conflict is how a 410 is sorted: the version is too old.
-fn ended(error: ApiError) -> End {
-    if error.class == Class::Conflict {
-        End::TooOld(error)
+fn end_by_error(error: ApiError) -> WatchEnd {
+    if error.class == ErrorClass::Conflict {
+        WatchEnd::TooOld(error)
     } else {
-        End::Broken(error)
+        WatchEnd::Broken(error)
     }
 }
 
-fn take<F: Feed>(op: &str, feed: &F, version: &mut String, line: &[u8]) -> Result<(), ApiError> {
+fn apply_event<F: WatchFeed>(
+    op: &str,
+    feed: &F,
+    version: &mut String,
+    line: &[u8],
+) -> Result<(), ApiError> {
     let unread = |e: &dyn std::fmt::Display| {
         ApiError::new(
             op,
-            Class::Transient,
+            ErrorClass::Transient,
             format!("an event could not be read: {e}"),
         )
     };
-    let status = || match serde_json::from_slice::<Event<Status>>(line) {
-        Ok(said) if said.kind == "ERROR" => kube_error::status_error(op, &said.object),
+    let status = || match serde_json::from_slice::<RawWatchEvent<Status>>(line) {
+        Ok(said) if said.kind == "ERROR" => kube_error::classify_status(op, &said.object),
         Ok(_) => unread(&"its object is of another kind"),
         Err(e) => unread(&e),
     };
     // Nearly every line is an object of the watched kind; a bookmark is one without content.
-    let Ok(Event { kind, object }) = serde_json::from_slice::<Event<F::Raw>>(line) else {
+    let Ok(RawWatchEvent { kind, object }) = serde_json::from_slice::<RawWatchEvent<F::Raw>>(line)
+    else {
         return Err(status());
     };
     let seen = object.metadata().resource_version.clone();
     match kind.as_str() {
-        "ADDED" | "MODIFIED" => feed.upsert(F::slim(object)),
-        "DELETED" => feed.remove(F::slim(object)),
+        "ADDED" | "MODIFIED" => feed.upsert_object(F::to_model(object)),
+        "DELETED" => feed.remove_object(F::to_model(object)),
         "BOOKMARK" => {}
         "ERROR" => return Err(status()),
         other => return Err(unread(&format_args!("its type `{other}` is unknown"))),
@@ -208,17 +229,17 @@ fn take<F: Feed>(op: &str, feed: &F, version: &mut String, line: &[u8]) -> Resul
 
 /// Lines out of chunks.
 #[derive(Default)]
-struct Lines {
+struct LineBuffer {
     buffer: Vec<u8>,
     searched: usize,
 }
 
-impl Lines {
-    fn push(&mut self, chunk: &[u8]) {
+impl LineBuffer {
+    fn push_chunk(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
     }
 
-    fn next(&mut self) -> Option<Vec<u8>> {
+    fn next_line(&mut self) -> Option<Vec<u8>> {
         loop {
             let Some(end) = self.buffer[self.searched..]
                 .iter()
@@ -239,15 +260,15 @@ impl Lines {
 
 /// Waits that grow, each a little more or less than the last times two, so that many clients do not come at once.
 #[derive(Default)]
-struct Backoff {
+struct WatchBackoff {
     tries: u32,
 }
 
-impl Backoff {
-    async fn next(&mut self) {
-        let wait = FIRST_WAIT
+impl WatchBackoff {
+    async fn wait_longer(&mut self) {
+        let wait = FIRST_RETRY_WAIT
             .saturating_mul(1 << self.tries.min(10))
-            .min(LONGEST_WAIT);
+            .min(LONGEST_RETRY_WAIT);
         self.tries += 1;
         tokio::time::sleep(wait.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
     }
@@ -265,11 +286,11 @@ mod tests {
     fn lines_are_whole_however_they_are_cut() {
         let text = b"{\"a\":1}\n\n{\"b\":2}\n{\"c\"";
         for size in 1..text.len() {
-            let mut lines = Lines::default();
+            let mut lines = LineBuffer::default();
             let mut all = Vec::new();
             for chunk in text.chunks(size) {
-                lines.push(chunk);
-                while let Some(line) = lines.next() {
+                lines.push_chunk(chunk);
+                while let Some(line) = lines.next_line() {
                     all.push(String::from_utf8(line).unwrap());
                 }
             }

@@ -4,33 +4,33 @@ use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::call::{STRATEGIC_PATCH, managed};
+use super::api_call::{STRATEGIC_PATCH_CONTENT_TYPE, with_field_manager};
 use super::convert;
-use crate::k8s::Kube;
-use crate::model::kube::{Key, Workload};
-use crate::model::{ApiError, Class};
+use crate::k8s::KubeApi;
+use crate::model::kube::{NamespacedName, Workload};
+use crate::model::{ApiError, ErrorClass};
 
 /// The annotation by which `kubectl rollout restart` makes a new revision.
-const RESTARTED_AT: &str = "kubectl.kubernetes.io/restartedAt";
+const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 
-impl Kube {
+impl KubeApi {
     /// As `kubectl rollout restart deployment`.
     pub async fn restart_deployment(
         &self,
-        deployment: &Key,
+        deployment: &NamespacedName,
         at: Timestamp,
     ) -> Result<(), ApiError> {
-        let path = managed(&format!(
+        let path = with_field_manager(&format!(
             "/apis/apps/v1/namespaces/{}/deployments/{}",
             deployment.namespace, deployment.name
         ));
         let at = at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let body = json!({ "spec": { "template": { "metadata": { "annotations": { RESTARTED_AT: at } } } } });
-        self.send::<Value>(
+        let body = json!({ "spec": { "template": { "metadata": { "annotations": { RESTARTED_AT_ANNOTATION: at } } } } });
+        self.send_json::<Value>(
             "patch deployments",
             Method::PATCH,
             &path,
-            STRATEGIC_PATCH,
+            STRATEGIC_PATCH_CONTENT_TYPE,
             &body,
         )
         .await?;
@@ -38,7 +38,11 @@ impl Kube {
     }
 
     /// One workload, read now. `kind`: Deployment, ReplicaSet, StatefulSet, DaemonSet or Job.
-    pub async fn workload(&self, kind: &str, key: &Key) -> Result<Workload, ApiError> {
+    pub async fn read_workload(
+        &self,
+        kind: &str,
+        key: &NamespacedName,
+    ) -> Result<Workload, ApiError> {
         let (group, plural) = match kind {
             "Deployment" => ("apps/v1", "deployments"),
             "ReplicaSet" => ("apps/v1", "replicasets"),
@@ -48,7 +52,7 @@ impl Kube {
             other => {
                 return Err(ApiError::new(
                     "get workloads",
-                    Class::Invalid,
+                    ErrorClass::Invalid,
                     format!("`{other}` is not a kind of workload that eksup reads ({key})"),
                 ));
             }
@@ -59,11 +63,26 @@ impl Kube {
             key.namespace, key.name
         );
         match kind {
-            "Deployment" => self.get(&op, &path).await.map(convert::deployment),
-            "ReplicaSet" => self.get(&op, &path).await.map(convert::replica_set),
-            "StatefulSet" => self.get(&op, &path).await.map(convert::stateful_set),
-            "DaemonSet" => self.get(&op, &path).await.map(convert::daemon_set),
-            _ => self.get(&op, &path).await.map(convert::job),
+            "Deployment" => self
+                .get_json(&op, &path)
+                .await
+                .map(convert::deployment_to_workload),
+            "ReplicaSet" => self
+                .get_json(&op, &path)
+                .await
+                .map(convert::replica_set_to_workload),
+            "StatefulSet" => self
+                .get_json(&op, &path)
+                .await
+                .map(convert::stateful_set_to_workload),
+            "DaemonSet" => self
+                .get_json(&op, &path)
+                .await
+                .map(convert::daemon_set_to_workload),
+            _ => self
+                .get_json(&op, &path)
+                .await
+                .map(convert::job_to_workload),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 /// Checks `values` (JSON or YAML, as EKS takes them) against `schema`; the error names every violation by its place, and
 /// never says a value: it may be secret.
-pub fn check(values: &str, schema: &str) -> Result<(), String> {
+pub fn check_configuration(values: &str, schema: &str) -> Result<(), String> {
     let values: Value = serde_saphyr::from_str(values).map_err(|e| {
         let line = e.location().map_or(0, |at| at.line());
         format!("it is neither JSON nor YAML (line {line})")
@@ -32,9 +32,9 @@ mod tests {
 
     #[test]
     fn a_key_the_new_version_dropped_is_named() {
-        assert!(check(r#"{"replicaCount": 2}"#, SCHEMA).is_ok());
-        assert!(check("replicaCount: 2\n", SCHEMA).is_ok());
-        let why = check(r#"{"replicaCount": "two", "gone": 1}"#, SCHEMA).unwrap_err();
+        assert!(check_configuration(r#"{"replicaCount": 2}"#, SCHEMA).is_ok());
+        assert!(check_configuration("replicaCount: 2\n", SCHEMA).is_ok());
+        let why = check_configuration(r#"{"replicaCount": "two", "gone": 1}"#, SCHEMA).unwrap_err();
         assert!(
             why.contains("gone") && why.contains("replicaCount"),
             "{why}"
@@ -48,7 +48,7 @@ mod tests {
             "replicaCount: [hunter2\nb: }",
             "hunter2",
         ] {
-            let why = check(values, SCHEMA).unwrap_err();
+            let why = check_configuration(values, SCHEMA).unwrap_err();
             assert!(!why.contains("hunter2"), "{why}");
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::kube::{Key, Selector};
+use super::kube::{NamespacedName, Selector};
 
 /// One webhook of a ValidatingWebhookConfiguration or MutatingWebhookConfiguration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub struct AdmissionWebhook {
     /// Whether a request is refused when the webhook does not answer: failurePolicy Fail, which is the default.
     pub fail_closed: bool,
     /// The Service that answers; none for a URL.
-    pub service: Option<Key>,
+    pub service: Option<NamespacedName>,
     pub rules: Vec<WebhookRule>,
     /// Which namespaces' objects it is asked about; empty: all.
     pub namespace_selector: Selector,
@@ -56,7 +56,7 @@ pub struct AdmissionRequest<'a> {
 impl WebhookRule {
     /// Whether the rule takes the request, as the API server decides it (apiserver pkg/admission/plugin/webhook/rules).
     /// Versions are left out: a rule for any version of a resource takes requests by every version of it.
-    fn takes(&self, request: &AdmissionRequest<'_>) -> bool {
+    fn matches_request(&self, request: &AdmissionRequest<'_>) -> bool {
         let any = |list: &[String], one: &str| list.iter().any(|l| l == "*" || l == one);
         let scope = match self.scope.as_str() {
             "Cluster" => request.namespace.is_none(),
@@ -91,7 +91,7 @@ impl AdmissionWebhook {
             .is_none_or(|labels| self.namespace_selector.matches(labels));
         namespace
             && self.object_selector.matches(labels)
-            && self.rules.iter().any(|r| r.takes(request))
+            && self.rules.iter().any(|r| r.matches_request(request))
     }
 }
 

@@ -32,13 +32,13 @@ pub struct Asg {
 
 impl Asg {
     /// What the group registers its instances with: target groups by ARN, classic load balancers by name.
-    pub fn served(&self) -> impl Iterator<Item = &String> {
+    pub fn registration_targets(&self) -> impl Iterator<Item = &String> {
         self.target_groups.iter().chain(&self.load_balancers)
     }
 
     /// Whether the group registers its instances there.
-    pub fn fills(&self, served: &str) -> bool {
-        self.served().any(|s| s == served)
+    pub fn registers_with(&self, served: &str) -> bool {
+        self.registration_targets().any(|s| s == served)
     }
 }
 

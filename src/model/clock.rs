@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 /// Tells the time: the machine's, or a virtual one that moves with tokio's timers.
 #[derive(Clone, Debug)]
-pub struct Clock(Kind);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug)]
-enum Kind {
+enum ClockSource {
     System,
     Virtual {
         base: Timestamp,
@@ -24,13 +24,13 @@ enum Kind {
 impl Clock {
     /// The machine's own clock.
     pub fn system() -> Self {
-        Self(Kind::System)
+        Self(ClockSource::System)
     }
 
     /// A clock that reads `base` now and then moves with tokio's time, paused or not.
     /// Must be called inside a tokio runtime when time is paused.
     pub fn starting_at(base: Timestamp) -> Self {
-        Self(Kind::Virtual {
+        Self(ClockSource::Virtual {
             base,
             start: Instant::now(),
             leapt: Arc::default(),
@@ -39,10 +39,10 @@ impl Clock {
 
     /// Moves a virtual clock and all its clones, and no timer: what a machine that was suspended, or whose clock is set
     /// right, looks like from inside. The machine's own clock is not ours to move.
-    pub fn leap(&self, by: SignedDuration) {
+    pub fn jump_by(&self, by: SignedDuration) {
         match &self.0 {
-            Kind::System => {}
-            Kind::Virtual { leapt, .. } => {
+            ClockSource::System => {}
+            ClockSource::Virtual { leapt, .. } => {
                 leapt.fetch_add(by.as_secs(), Ordering::SeqCst);
             }
         }
@@ -51,8 +51,8 @@ impl Clock {
     /// Returns the time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Kind::System => Timestamp::now(),
-            Kind::Virtual { base, start, leapt } => {
+            ClockSource::System => Timestamp::now(),
+            ClockSource::Virtual { base, start, leapt } => {
                 let passed =
                     SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
                 let leapt = SignedDuration::from_secs(leapt.load(Ordering::SeqCst));
@@ -70,7 +70,7 @@ impl aws_smithy_async::time::TimeSource for Clock {
 }
 
 /// Waits on the machine's own clock, whatever virtual time does; blocks the thread.
-pub fn pause(time: std::time::Duration) {
+pub fn block_thread(time: std::time::Duration) {
     std::thread::sleep(time);
 }
 
@@ -94,7 +94,7 @@ mod tests {
         let base: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
         let clock = Clock::starting_at(base);
         let (clone, timer) = (clock.clone(), Instant::now());
-        clock.leap(SignedDuration::from_hours(-2));
+        clock.jump_by(SignedDuration::from_hours(-2));
         assert_eq!(clone.now(), base - SignedDuration::from_hours(2));
         assert_eq!(timer.elapsed(), std::time::Duration::ZERO);
     }

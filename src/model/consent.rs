@@ -29,7 +29,7 @@ impl ConsentScope {
     }
 
     /// Whether it covers a pod.
-    pub fn covers(&self, pod: &Pod) -> bool {
+    pub fn covers_pod(&self, pod: &Pod) -> bool {
         match self {
             Self::All(all) => *all,
             Self::Only(patterns) => {
@@ -56,7 +56,7 @@ pub struct WorkloadPattern(String);
 impl WorkloadPattern {
     /// Reads a pattern; none where the text is not one.
     pub fn parse(text: &str) -> Option<Self> {
-        let (kind, namespace, name) = parts(text)?;
+        let (kind, namespace, name) = split_pattern(text)?;
         let word = |t: &str, more: &[u8]| {
             !t.is_empty()
                 && t.bytes()
@@ -72,7 +72,7 @@ impl WorkloadPattern {
 
     /// Whether it names that workload.
     pub fn matches(&self, workload: &WorkloadName) -> bool {
-        let Some((kind, namespace, name)) = parts(&self.0) else {
+        let Some((kind, namespace, name)) = split_pattern(&self.0) else {
             return false;
         };
         kind.is_none_or(|k| k.eq_ignore_ascii_case(&workload.kind))
@@ -90,7 +90,7 @@ impl WorkloadPattern {
 }
 
 /// Kind, namespace and name of a pattern's text.
-fn parts(text: &str) -> Option<(Option<&str>, &str, &str)> {
+fn split_pattern(text: &str) -> Option<(Option<&str>, &str, &str)> {
     let (kind, path) = match text.trim().split_once(' ') {
         Some((kind, path)) => (Some(kind), path.trim_start()),
         None => (None, text.trim()),
@@ -102,11 +102,14 @@ fn parts(text: &str) -> Option<(Option<&str>, &str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kube::Key;
+    use crate::model::kube::NamespacedName;
 
     fn matches(pattern: &str, kind: &str, namespace: &str, name: &str) -> bool {
         let pattern = WorkloadPattern::parse(pattern).unwrap();
-        pattern.matches(&WorkloadName::new(kind, Key::new(namespace, name)))
+        pattern.matches(&WorkloadName::new(
+            kind,
+            NamespacedName::new(namespace, name),
+        ))
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl LaunchTemplateVersion {
     /// What the user data does; nothing where there is none.
     pub fn user_data_traits(&self) -> UserDataTraits {
         match &self.user_data {
-            Some(text) => UserDataTraits::read(text),
+            Some(text) => UserDataTraits::from_user_data(text),
             None => self.options.user_data.unwrap_or_default(),
         }
     }

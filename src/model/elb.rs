@@ -19,7 +19,7 @@ pub struct LoadBalancer {
     pub tags: BTreeMap<String, String>,
 }
 
-/// DescribeListeners, one listener. Its default action is in [`Rule`] form, with `is_default`.
+/// DescribeListeners, one listener. Its default action is in [`ListenerRule`] form, with `is_default`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Listener {
@@ -33,7 +33,7 @@ pub struct Listener {
 /// DescribeRules, one rule; for a network load balancer the listener's default action stands as a default rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Rule {
+pub struct ListenerRule {
     /// For a network load balancer's default action: the listener's ARN.
     pub arn: String,
     pub listener: String,
@@ -107,7 +107,7 @@ pub struct RegisteredTarget {
 
 impl RegisteredTarget {
     /// Refers to `target`.
-    pub fn of(target: &TargetHealth) -> Self {
+    pub fn of_target(target: &TargetHealth) -> Self {
         Self {
             instance: target.id.clone(),
             port: target.port,
@@ -136,7 +136,7 @@ pub fn is_classic(served: &str) -> bool {
 pub fn served_text(served: &str) -> String {
     match is_classic(served) {
         true => format!("classic load balancer {served}"),
-        false => format!("target group {}", short(served)),
+        false => format!("target group {}", short_name(served)),
     }
 }
 
@@ -173,7 +173,7 @@ pub fn controller_owned(tags: &BTreeMap<String, String>) -> bool {
 }
 
 /// The name in a target group's or load balancer's ARN, for people.
-pub fn short(arn: &str) -> &str {
+pub fn short_name(arn: &str) -> &str {
     let after = |kind: &str| arn.split(kind).nth(1);
     let rest = after(":targetgroup/")
         .or_else(|| after(":loadbalancer/app/"))
@@ -199,12 +199,15 @@ mod tests {
     fn arns_are_cut_to_what_tells_them_apart() {
         let base = "arn:aws:elasticloadbalancing:us-east-1:123456789012";
         assert_eq!(
-            short(&format!(
+            short_name(&format!(
                 "{base}:targetgroup/expense-blue-tg/f059f255316f351e"
             )),
             "expense-blue-tg"
         );
-        assert_eq!(short(&format!("{base}:loadbalancer/app/web/09e6")), "web");
+        assert_eq!(
+            short_name(&format!("{base}:loadbalancer/app/web/09e6")),
+            "web"
+        );
         assert_eq!(
             short_rule(&format!("{base}:listener-rule/app/web/09e6/1a5a/77d8")),
             "web/77d8"

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What kind of failure a call met; the class picks the action, nothing looks at strings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Class {
+pub enum ErrorClass {
     /// The object does not exist; only ever a 404 or NotFound from the API.
     Absent,
     /// Somebody else changed it, or it is busy with another update.
@@ -31,7 +31,7 @@ pub struct ApiError {
     /// The operation, as IAM or RBAC names it: `eks:UpdateClusterVersion`, `create pods/eviction`.
     pub op: String,
     /// What one does about it.
-    pub class: Class,
+    pub class: ErrorClass,
     /// What the server said, or what went wrong on the way.
     pub message: String,
     /// How long the server asked to be left alone.
@@ -43,7 +43,7 @@ pub struct ApiError {
 
 impl ApiError {
     /// An error without another one underneath.
-    pub fn new(op: impl Into<String>, class: Class, message: impl Into<String>) -> Self {
+    pub fn new(op: impl Into<String>, class: ErrorClass, message: impl Into<String>) -> Self {
         Self {
             op: op.into(),
             class,

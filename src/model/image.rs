@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// DescribeImages, one image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Image {
+pub struct AmiImage {
     pub id: String,
     pub name: String,
     pub description: Option<String>,
@@ -30,7 +30,7 @@ pub enum OsFamily {
 
 impl OsFamily {
     /// The name a reader knows it by.
-    pub const fn name(self) -> &'static str {
+    pub const fn display_name(self) -> &'static str {
         match self {
             Self::AmazonLinux2 => "Amazon Linux 2",
             Self::AmazonLinux2023 => "Amazon Linux 2023",
@@ -53,7 +53,7 @@ impl OsFamily {
     }
 
     /// The family of an image, as its name or its description says; none where neither does.
-    pub fn of_image(image: &Image) -> Option<Self> {
+    pub fn of_image(image: &AmiImage) -> Option<Self> {
         let said = format!(
             "{} {}",
             image.name,
@@ -112,7 +112,7 @@ pub enum Accelerator {
 }
 
 /// The letters and the generation's digits of an instance type's family: `g4dn` is `g`, `4` and `dn`.
-fn family(instance_type: &str) -> (&str, &str) {
+fn split_family(instance_type: &str) -> (&str, &str) {
     let name = instance_type.split('.').next().unwrap_or_default();
     let letters = name.find(|c: char| c.is_ascii_digit());
     let letters = letters.unwrap_or(name.len());
@@ -123,13 +123,13 @@ fn family(instance_type: &str) -> (&str, &str) {
 
 /// Whether the processor of an instance type is ARM's: a `g` right behind the generation's digit, or a1, the first of them.
 pub fn is_arm(instance_type: &str) -> bool {
-    let (letters, rest) = family(instance_type);
+    let (letters, rest) = split_family(instance_type);
     letters == "a" || rest.starts_with('g')
 }
 
 /// The accelerator of an instance type.
-pub fn accelerator(instance_type: &str) -> Accelerator {
-    match family(instance_type) {
+pub fn accelerator_of(instance_type: &str) -> Accelerator {
+    match split_family(instance_type) {
         ("inf" | "trn", _) => Accelerator::Neuron,
         ("g", "ad") => Accelerator::Other,
         ("g" | "gr" | "p", _) => Accelerator::Nvidia,
@@ -161,8 +161,8 @@ pub fn ami_type_is_accelerated(ami_type: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn image(name: &str, description: &str) -> Image {
-        Image {
+    fn image(name: &str, description: &str) -> AmiImage {
+        AmiImage {
             id: "ami-1".to_owned(),
             name: name.to_owned(),
             description: Some(description.to_owned()),
@@ -250,7 +250,7 @@ mod tests {
             ("m5.large", Accelerator::None),
             ("i3.large", Accelerator::None),
         ] {
-            assert_eq!(accelerator(name), wanted, "{name}");
+            assert_eq!(accelerator_of(name), wanted, "{name}");
         }
     }
 }

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::admission::AdmissionWebhook;
 use super::cni::{CniSettings, EniConfig};
-use super::image::Image;
-use super::kube::{Attachment, Key, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload};
+use super::image::AmiImage;
+use super::kube::{
+    Attachment, NamespacedName, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
+};
 use super::limits::Limits;
 use super::pod_identity::PodIdentityAssociation;
 use super::{AddonVersion, Minor, asg, ec2, eks, elb};
@@ -48,7 +50,7 @@ pub struct Inventory {
     /// Load balancers of the cluster's VPC and what hangs off them.
     pub load_balancers: Vec<elb::LoadBalancer>,
     pub listeners: Vec<elb::Listener>,
-    pub rules: Vec<elb::Rule>,
+    pub rules: Vec<elb::ListenerRule>,
     pub target_groups: Vec<elb::TargetGroup>,
     /// Classic load balancers of the cluster's VPC.
     #[serde(default)]
@@ -80,7 +82,7 @@ pub struct Inventory {
     pub namespaces: BTreeMap<String, BTreeMap<String, String>>,
     /// Images that templates and the plan name.
     #[serde(default)]
-    pub images: Vec<Image>,
+    pub images: Vec<AmiImage>,
     /// What the account may have and the region has; none in snapshots of older versions.
     #[serde(default)]
     pub limits: Option<Limits>,
@@ -89,7 +91,7 @@ pub struct Inventory {
     pub pod_identities: Option<Vec<PodIdentityAssociation>>,
     /// Service accounts with a role by annotation (IAM roles for service accounts); absent where they could not be read.
     #[serde(default)]
-    pub accounts_with_role: Option<Vec<Key>>,
+    pub accounts_with_role: Option<Vec<NamespacedName>>,
     /// JSON Schemas of the configuration of add-ons that have one, by add-on and version; an empty one takes none.
     #[serde(default)]
     pub addon_schemas: BTreeMap<String, BTreeMap<AddonVersion, String>>,
@@ -108,7 +110,7 @@ pub struct Unread {
 
 impl Inventory {
     /// The node group of that name.
-    pub fn nodegroup(&self, name: &str) -> Option<&eks::Nodegroup> {
+    pub fn find_nodegroup(&self, name: &str) -> Option<&eks::Nodegroup> {
         self.nodegroups.iter().find(|g| g.name == name)
     }
 
@@ -116,12 +118,12 @@ impl Inventory {
     pub fn nodes_of<'a>(&'a self, nodegroup: &'a str) -> impl Iterator<Item = &'a Node> {
         self.nodes
             .iter()
-            .filter(move |n| n.nodegroup() == Some(nodegroup))
+            .filter(move |n| n.nodegroup_name() == Some(nodegroup))
     }
 
     /// The Auto Scaling groups behind a node group.
     pub fn asgs_of<'a>(&'a self, nodegroup: &'a str) -> impl Iterator<Item = &'a asg::Asg> {
-        self.nodegroup(nodegroup)
+        self.find_nodegroup(nodegroup)
             .into_iter()
             .flat_map(|g| &g.asgs)
             .filter_map(|name| self.asgs.get(name))

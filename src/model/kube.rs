@@ -12,12 +12,12 @@ use super::volumes::NodeVolume;
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Key {
+pub struct NamespacedName {
     pub namespace: String,
     pub name: String,
 }
 
-impl Key {
+impl NamespacedName {
     /// `namespace`/`name`.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
@@ -27,7 +27,7 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for NamespacedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -80,7 +80,7 @@ impl Node {
     }
 
     /// The EKS node group the node belongs to.
-    pub fn nodegroup(&self) -> Option<&str> {
+    pub fn nodegroup_name(&self) -> Option<&str> {
         self.labels
             .get(super::marks::NODEGROUP_LABEL)
             .map(String::as_str)
@@ -147,7 +147,7 @@ pub struct Owner {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
-    pub key: Key,
+    pub key: NamespacedName,
     pub uid: String,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
@@ -200,7 +200,7 @@ fn always() -> bool {
 
 impl Pod {
     /// Whether the pod has run to its end.
-    pub fn finished(&self) -> bool {
+    pub fn is_finished(&self) -> bool {
         matches!(self.phase.as_str(), "Succeeded" | "Failed")
     }
 
@@ -230,7 +230,7 @@ impl Pod {
     }
 
     /// Whether a DaemonSet owns it.
-    pub fn daemon(&self) -> bool {
+    pub fn is_daemon_pod(&self) -> bool {
         self.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet")
     }
 }
@@ -239,7 +239,7 @@ impl Pod {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pdb {
-    pub key: Key,
+    pub key: NamespacedName,
     pub selector: Option<Selector>,
     pub min_available: Option<String>,
     pub max_unavailable: Option<String>,
@@ -303,7 +303,7 @@ impl Selector {
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     pub kind: String,
-    pub key: Key,
+    pub key: NamespacedName,
     pub uid: String,
     pub owner: Option<Owner>,
     pub labels: BTreeMap<String, String>,
@@ -341,7 +341,7 @@ pub struct Workload {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
-    pub key: Key,
+    pub key: NamespacedName,
     pub kind: String,
     pub selector: BTreeMap<String, String>,
     pub node_ports: Vec<i32>,
@@ -356,7 +356,7 @@ pub struct Service {
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
     pub name: String,
-    pub claim: Option<Key>,
+    pub claim: Option<NamespacedName>,
     /// CSI driver, or the in-tree plugin's name.
     pub driver: Option<String>,
     pub handle: Option<String>,
@@ -384,7 +384,7 @@ pub struct Attachment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetGroupBinding {
-    pub key: Key,
+    pub key: NamespacedName,
     pub target_group_arn: Option<String>,
     pub target_type: Option<String>,
     pub service: Option<String>,

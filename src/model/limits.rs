@@ -44,7 +44,7 @@ pub fn storage_quota(volume_type: &str) -> Option<QuotaCode> {
 
 impl QuotaCode {
     /// How it is kept in [`Limits::quotas`].
-    pub fn key(self) -> String {
+    pub fn quota_key(self) -> String {
         format!("{}/{}", self.service, self.code)
     }
 }
@@ -57,7 +57,7 @@ pub struct CpuClass {
     pub quota: QuotaCode,
 }
 
-const fn class(name: &'static str, code: &'static str) -> CpuClass {
+const fn new_cpu_class(name: &'static str, code: &'static str) -> CpuClass {
     CpuClass {
         name,
         quota: QuotaCode {
@@ -76,23 +76,23 @@ pub fn cpu_class(instance_type: &str, spot: bool) -> Option<CpuClass> {
         .collect();
     Some(match (letters.as_str(), spot) {
         ("u" | "mac" | "hpc", _) => return None,
-        ("inf", false) => class("On-Demand Inf", "L-1945791B"),
-        ("inf", true) => class("Spot Inf", "L-B5D1601B"),
-        ("trn", false) => class("On-Demand Trn", "L-2C3B7624"),
-        ("trn", true) => class("Spot Trn", "L-6B0D517C"),
-        ("dl", false) => class("On-Demand DL", "L-6E869C2A"),
-        ("dl", true) => class("Spot DL", "L-85EED4F7"),
-        ("g" | "gr" | "vt", false) => class("On-Demand G and VT", "L-DB2E81BA"),
-        ("g" | "gr" | "vt", true) => class("Spot G and VT", "L-3819A6DF"),
-        ("p", false) => class("On-Demand P", "L-417A185B"),
-        ("p", true) if family.starts_with("p5") => class("Spot P5", "L-C4BD4855"),
-        ("p", true) => class("Spot P", "L-7212CCBC"),
-        ("f", false) => class("On-Demand F", "L-74FC7D96"),
-        ("f", true) => class("Spot F", "L-88CF9481"),
-        ("x", false) => class("On-Demand X", "L-7295265B"),
-        ("x", true) => class("Spot X", "L-E3A00192"),
-        (_, false) => class("On-Demand Standard", "L-1216C47A"),
-        (_, true) => class("Spot Standard", "L-34B43A08"),
+        ("inf", false) => new_cpu_class("On-Demand Inf", "L-1945791B"),
+        ("inf", true) => new_cpu_class("Spot Inf", "L-B5D1601B"),
+        ("trn", false) => new_cpu_class("On-Demand Trn", "L-2C3B7624"),
+        ("trn", true) => new_cpu_class("Spot Trn", "L-6B0D517C"),
+        ("dl", false) => new_cpu_class("On-Demand DL", "L-6E869C2A"),
+        ("dl", true) => new_cpu_class("Spot DL", "L-85EED4F7"),
+        ("g" | "gr" | "vt", false) => new_cpu_class("On-Demand G and VT", "L-DB2E81BA"),
+        ("g" | "gr" | "vt", true) => new_cpu_class("Spot G and VT", "L-3819A6DF"),
+        ("p", false) => new_cpu_class("On-Demand P", "L-417A185B"),
+        ("p", true) if family.starts_with("p5") => new_cpu_class("Spot P5", "L-C4BD4855"),
+        ("p", true) => new_cpu_class("Spot P", "L-7212CCBC"),
+        ("f", false) => new_cpu_class("On-Demand F", "L-74FC7D96"),
+        ("f", true) => new_cpu_class("Spot F", "L-88CF9481"),
+        ("x", false) => new_cpu_class("On-Demand X", "L-7295265B"),
+        ("x", true) => new_cpu_class("Spot X", "L-E3A00192"),
+        (_, false) => new_cpu_class("On-Demand Standard", "L-1216C47A"),
+        (_, true) => new_cpu_class("Spot Standard", "L-34B43A08"),
     })
 }
 
@@ -118,8 +118,8 @@ pub struct Limits {
 
 impl Limits {
     /// The value of a quota, where it was read.
-    pub fn quota(&self, code: QuotaCode) -> Option<f64> {
-        self.quotas.get(&code.key()).copied()
+    pub fn quota_value(&self, code: QuotaCode) -> Option<f64> {
+        self.quotas.get(&code.quota_key()).copied()
     }
 }
 

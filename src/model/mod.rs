@@ -17,6 +17,7 @@ pub mod image;
 pub mod inventory;
 pub mod kube;
 pub mod limits;
+pub mod maintenance_window;
 pub mod marks;
 pub mod node_registration;
 pub mod operator_budgets;
@@ -27,13 +28,12 @@ pub mod snapshot;
 pub mod user_data;
 pub mod version;
 pub mod volumes;
-pub mod window;
 pub mod workload_name;
 
 pub use clock::Clock;
-pub use error::{ApiError, Class};
+pub use error::{ApiError, ErrorClass};
 pub use inventory::Inventory;
+pub use maintenance_window::Windows;
 pub use version::{AddonVersion, Minor};
-pub use window::Windows;
 
 pub use jiff::Timestamp;

@@ -22,7 +22,7 @@ const TAINT_SETTINGS: &str = "settings.kubernetes.node-taints";
 impl NodeRegistration {
     /// Reads user data as EC2 answers it, in base64: flags of the kubelet in scripts and in a NodeConfig, the list of a
     /// NodeConfig's kubelet configuration, and Bottlerocket's settings. None where it is no text.
-    pub fn read(base64_text: &str) -> Option<Self> {
+    pub fn from_user_data(base64_text: &str) -> Option<Self> {
         let compact: String = base64_text.split_whitespace().collect();
         let standard = &base64::engine::general_purpose::STANDARD;
         let bytes = standard.decode(compact).ok()?;
@@ -43,7 +43,9 @@ impl NodeRegistration {
                 }
             }
             let taints = flag_values(line, "--register-with-taints");
-            found.taints.extend(taints.iter().filter_map(|t| taint(t)));
+            found
+                .taints
+                .extend(taints.iter().filter_map(|t| parse_taint(t)));
         }
         found.read_taint_list(&alive);
         found.read_settings(&alive);
@@ -71,7 +73,7 @@ impl NodeRegistration {
             }
             let field = text.trim_start_matches('-').trim().split_once(':');
             if let (Some(item), Some((key, value))) = (items.last_mut(), field) {
-                item.insert(key.trim().to_owned(), unquoted(value).to_owned());
+                item.insert(key.trim().to_owned(), strip_quotes(value).to_owned());
             }
         }
         let made = items.into_iter().filter_map(|mut item| {
@@ -95,16 +97,16 @@ impl NodeRegistration {
             let Some((key, value)) = line.split_once('=') else {
                 continue;
             };
-            let key = unquoted(key).to_owned();
+            let key = strip_quotes(key).to_owned();
             match section {
                 LABEL_SETTINGS => {
-                    self.labels.insert(key, unquoted(value).to_owned());
+                    self.labels.insert(key, strip_quotes(value).to_owned());
                 }
                 TAINT_SETTINGS => {
                     let values = value.trim().trim_matches(['[', ']']).split(',');
-                    let values = values.map(unquoted).filter(|v| !v.is_empty());
+                    let values = values.map(strip_quotes).filter(|v| !v.is_empty());
                     let joined = values.map(|v| format!("{key}={v}"));
-                    self.taints.extend(joined.filter_map(|t| taint(&t)));
+                    self.taints.extend(joined.filter_map(|t| parse_taint(&t)));
                 }
                 _ => {}
             }
@@ -162,7 +164,7 @@ fn flag_values<'l>(line: &'l str, flag: &str) -> Vec<&'l str> {
 }
 
 /// A taint as the kubelet's flag spells it: `key=value:Effect` or `key:Effect`.
-fn taint(text: &str) -> Option<Taint> {
+fn parse_taint(text: &str) -> Option<Taint> {
     let (key, effect) = text.rsplit_once(':')?;
     let (key, value) = key.split_once('=').unwrap_or((key, ""));
     let known = ["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect);
@@ -173,7 +175,7 @@ fn taint(text: &str) -> Option<Taint> {
     })
 }
 
-fn unquoted(text: &str) -> &str {
+fn strip_quotes(text: &str) -> &str {
     text.trim().trim_matches(['"', '\''])
 }
 
@@ -183,7 +185,7 @@ mod tests {
 
     fn read(text: &str) -> NodeRegistration {
         let encoded = base64::engine::general_purpose::STANDARD.encode(text);
-        NodeRegistration::read(&encoded).unwrap()
+        NodeRegistration::from_user_data(&encoded).unwrap()
     }
 
     fn spelled(found: &NodeRegistration) -> (Vec<String>, Vec<String>) {

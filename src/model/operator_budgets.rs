@@ -32,7 +32,7 @@ pub fn run_by<'a>(budget: &Pdb, pods: impl Iterator<Item = &'a Pod> + Clone) -> 
         return Some(format!("it belongs to {} {}", owner.kind, owner.name));
     }
     let selector = budget.selector.as_ref()?;
-    let here = pods.filter(|p| p.key.namespace == budget.key.namespace && !p.finished());
+    let here = pods.filter(|p| p.key.namespace == budget.key.namespace && !p.is_finished());
     let selected = |p: &&Pod| selector.matches(&p.labels);
     let owners = || {
         let selected = here.clone().filter(selected);
@@ -62,7 +62,7 @@ pub fn run_by<'a>(budget: &Pdb, pods: impl Iterator<Item = &'a Pod> + Clone) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kube::{Key, Selector};
+    use crate::model::kube::{NamespacedName, Selector};
     use crate::steps::drain::budget::tests::pdb;
     use crate::steps::evictable::tests::pod;
 
@@ -79,7 +79,7 @@ mod tests {
 
     fn on_label(key: &str, value: &str) -> Pdb {
         let mut budget = (*pdb("db", 0, 1, 1, 1)).clone();
-        budget.key = Key::new("shop", "db");
+        budget.key = NamespacedName::new("shop", "db");
         budget.selector = Some(Selector {
             match_labels: [(key.to_owned(), value.to_owned())].into(),
             expressions: vec![],

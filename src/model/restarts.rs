@@ -41,12 +41,12 @@ fn rounded_down(number_or_percent: &str, of: i32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::steps::drain::fixtures::workload;
+    use crate::steps::drain::fixtures::shop_workload;
 
     #[test]
     fn a_deployment_that_may_end_the_old_pod_first_is_not_restarted() {
         let with = |unavailable: Option<&str>| {
-            let mut deployment = workload("Deployment", "web", None, 1);
+            let mut deployment = shop_workload("Deployment", "web", None, 1);
             deployment.max_unavailable = unavailable.map(str::to_owned);
             no_restart(&deployment, false)
         };
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_deployment_of_an_operator_is_not_restarted() {
-        let owned = workload("Deployment", "web", Some("web-operator"), 1);
+        let owned = shop_workload("Deployment", "web", Some("web-operator"), 1);
         assert!(no_restart(&owned, false).is_some_and(|why| why.contains("web-operator")));
     }
 }

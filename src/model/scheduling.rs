@@ -98,7 +98,7 @@ pub struct HostPort {
 
 impl HostPort {
     /// A TCP port on all of the node's addresses.
-    pub fn tcp(port: i32) -> Self {
+    pub fn tcp_port(port: i32) -> Self {
         Self {
             port,
             protocol: "TCP".to_owned(),

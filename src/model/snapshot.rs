@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::Inventory;
 
 /// The format's name and version; a file that says anything else is refused.
-pub const API_VERSION: &str = "eksup.dev/v1";
+pub const SNAPSHOT_API_VERSION: &str = "eksup.dev/v1";
 /// The format's kind.
-pub const KIND: &str = "Snapshot";
+pub const SNAPSHOT_KIND: &str = "Snapshot";
 
 /// A cluster in a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Snapshot {
 }
 
 /// The lists a snapshot holds; all of them are cluster-wide.
-pub const LISTS: &[&str] = &[
+pub const SNAPSHOT_LISTS: &[&str] = &[
     "/api/v1/namespaces",
     "/api/v1/nodes",
     "/api/v1/pods",

@@ -35,7 +35,7 @@ const AL2_FILES: &[&str] = &[
 
 impl UserDataTraits {
     /// Reads user data as EC2 answers it, in base64.
-    pub fn read(base64_text: &str) -> Self {
+    pub fn from_user_data(base64_text: &str) -> Self {
         let standard = &base64::engine::general_purpose::STANDARD;
         let compact: String = base64_text.split_whitespace().collect();
         let text = standard
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> UserDataTraits {
-        UserDataTraits::read(&base64::engine::general_purpose::STANDARD.encode(text))
+        UserDataTraits::from_user_data(&base64::engine::general_purpose::STANDARD.encode(text))
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
         let settings = read("[settings.kubernetes]\nmax-pods = 20\n");
         assert!(settings.is_toml && !settings.has_scripts);
         for traits in [script, edit, config, settings] {
-            let again = UserDataTraits::read(&traits.stand_in());
+            let again = UserDataTraits::from_user_data(&traits.stand_in());
             let again = UserDataTraits {
                 has_scripts: traits.has_scripts,
                 ..again
@@ -146,6 +146,6 @@ mod tests {
             assert_eq!(again, traits);
         }
         assert!(read("").is_empty());
-        assert!(UserDataTraits::read("H4sIAAAA////").is_unreadable);
+        assert!(UserDataTraits::from_user_data("H4sIAAAA////").is_unreadable);
     }
 }

@@ -132,14 +132,14 @@ impl AddonVersion {
     }
 
     /// The version's numbers, when it is a semver one.
-    pub fn semver(&self) -> Option<semver::Version> {
+    pub fn parse_semver(&self) -> Option<semver::Version> {
         semver::Version::parse(self.0.trim_start_matches('v')).ok()
     }
 }
 
 impl Ord for AddonVersion {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        match (self.semver(), other.semver()) {
+        match (self.parse_semver(), other.parse_semver()) {
             (Some(a), Some(b)) => a.cmp(&b).then_with(|| self.0.cmp(&other.0)),
             (a, b) => a
                 .is_some()

@@ -100,7 +100,7 @@ impl NodeVolume {
         let in_use = self.mounts.iter().any(|m| !m.init);
         let mounts = self.mounts.iter().filter(|m| !in_use || !m.init);
         let paths: Vec<&str> = mounts.map(|m| m.path.as_str()).collect();
-        let name = words(&self.name);
+        let name = split_words(&self.name);
         let data_by_path = paths.iter().any(|p| says_data(p) && !is_scratch_path(p));
         let data_by_name = name.iter().any(|w| is_data_word(w));
         let by_path = !paths.is_empty() && paths.iter().all(|p| is_scratch_path(p));
@@ -112,7 +112,7 @@ impl NodeVolume {
 
 /// Whether a path of a node is the operating system's: devices, kernel, sockets, the time zone, certificates.
 fn belongs_to_system(path: &str) -> bool {
-    const SYSTEM: &[&str] = &[
+    const SYSTEM_PATHS: &[&str] = &[
         "/dev",
         "/sys",
         "/proc",
@@ -142,7 +142,7 @@ fn belongs_to_system(path: &str) -> bool {
         "/etc/group",
     ];
     let path = path.trim_end_matches('/');
-    SYSTEM.iter().any(|system| is_below(path, system))
+    SYSTEM_PATHS.iter().any(|system| is_below(path, system))
         || std::path::Path::new(path)
             .extension()
             .is_some_and(|e| e == "sock" || e == "socket")
@@ -156,7 +156,7 @@ fn is_below(path: &str, directory: &str) -> bool {
 
 /// Whether a program keeps under this path what it makes anew when it starts.
 fn is_scratch_path(path: &str) -> bool {
-    const SCRATCH: &[&str] = &[
+    const SCRATCH_PATHS: &[&str] = &[
         "/tmp",
         "/var/tmp",
         "/run",
@@ -180,18 +180,23 @@ fn is_scratch_path(path: &str) -> bool {
         "/home/argocd",
     ];
     let word = |w: &String| is_scratch_word(w) || is_made_at_start(w);
-    SCRATCH.iter().any(|directory| is_below(path, directory))
-        || (!says_data(path) && path.split('/').any(|part| words(part).iter().any(word)))
+    SCRATCH_PATHS
+        .iter()
+        .any(|directory| is_below(path, directory))
+        || (!says_data(path)
+            && path
+                .split('/')
+                .any(|part| split_words(part).iter().any(word)))
 }
 
 /// Whether a mount's path is one of those under which servers keep their data.
 fn says_data(path: &str) -> bool {
     path.split('/')
-        .any(|part| words(part).iter().any(|w| is_data_word(w)))
+        .any(|part| split_words(part).iter().any(|w| is_data_word(w)))
 }
 
 /// The words of a volume's name or of a part of a path, in small letters.
-fn words(name: &str) -> Vec<String> {
+fn split_words(name: &str) -> Vec<String> {
     name.split(|c: char| !c.is_ascii_alphanumeric())
         .filter(|w| !w.is_empty())
         .map(str::to_ascii_lowercase)
@@ -199,7 +204,7 @@ fn words(name: &str) -> Vec<String> {
 }
 
 fn is_data_word(word: &str) -> bool {
-    const DATA: &[&str] = &[
+    const DATA_WORDS: &[&str] = &[
         "data",
         "db",
         "database",
@@ -217,7 +222,7 @@ fn is_data_word(word: &str) -> bool {
         "datadir",
         "persistent",
     ];
-    DATA.contains(&word.trim_end_matches(|c: char| c.is_ascii_digit()))
+    DATA_WORDS.contains(&word.trim_end_matches(|c: char| c.is_ascii_digit()))
 }
 
 fn is_cache(words: &[String]) -> bool {
@@ -228,20 +233,20 @@ fn is_cache(words: &[String]) -> bool {
 
 /// Words of scratch space, sockets and locks.
 fn is_scratch_word(word: &str) -> bool {
-    const SCRATCH: &[&str] = &[
+    const SCRATCH_WORDS: &[&str] = &[
         "tmp", "temp", "tmpfs", "cache", "caches", "scratch", "run", "sock", "socks", "socket",
         "sockets", "uds", "shm", "dshm", "lock", "locks", "pid", "workdir", "working",
     ];
-    const BEGINNINGS: &[&str] = &["tmp", "cache", "scratch", "socket"];
-    const ENDINGS: &[&str] = &["tmp", "cache", "sock", "socket"];
-    SCRATCH.contains(&word)
-        || BEGINNINGS.iter().any(|b| word.starts_with(b))
-        || ENDINGS.iter().any(|e| word.ends_with(e))
+    const SCRATCH_PREFIXES: &[&str] = &["tmp", "cache", "scratch", "socket"];
+    const SCRATCH_SUFFIXES: &[&str] = &["tmp", "cache", "sock", "socket"];
+    SCRATCH_WORDS.contains(&word)
+        || SCRATCH_PREFIXES.iter().any(|b| word.starts_with(b))
+        || SCRATCH_SUFFIXES.iter().any(|e| word.ends_with(e))
 }
 
 /// Words of what a pod writes when it starts: configuration, certificates, programs.
 fn is_made_at_start(word: &str) -> bool {
-    const MADE: &[&str] = &[
+    const STARTUP_WORDS: &[&str] = &[
         "config",
         "conf",
         "cfg",
@@ -273,7 +278,7 @@ fn is_made_at_start(word: &str) -> bool {
         "dexconfig",
         "xtables",
     ];
-    MADE.contains(&word)
+    STARTUP_WORDS.contains(&word)
 }
 
 #[cfg(test)]

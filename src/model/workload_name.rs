@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::kube::{Key, Pod};
+use super::kube::{NamespacedName, Pod};
 
 /// Labels by which a pod says which template of its workload it was made from, and the kind of that workload.
 const TEMPLATE_HASHES: &[(&str, &str)] = &[
@@ -16,12 +16,12 @@ const CRON_JOB_DIGITS: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WorkloadName {
     pub kind: String,
-    pub key: Key,
+    pub key: NamespacedName,
 }
 
 impl WorkloadName {
     /// The workload of that kind and name.
-    pub fn new(kind: impl Into<String>, key: Key) -> Self {
+    pub fn new(kind: impl Into<String>, key: NamespacedName) -> Self {
         Self {
             kind: kind.into(),
             key,
@@ -30,29 +30,32 @@ impl WorkloadName {
 
     /// The workload that makes the pod, as far as the pod itself tells: a Deployment rather than its ReplicaSet, a
     /// CronJob rather than its Job, and the pod itself where nothing owns it.
-    pub fn of(pod: &Pod) -> Self {
-        Self::above(pod)
-            .or_else(|| Self::owner(pod))
+    pub fn of_pod(pod: &Pod) -> Self {
+        Self::of_owners_owner(pod)
+            .or_else(|| Self::of_owner(pod))
             .unwrap_or_else(|| Self::new("pod", pod.key.clone()))
     }
 
     /// Every name that the pod goes by: its own, its owner's, and that of the owner's owner.
     pub fn all_of(pod: &Pod) -> Vec<Self> {
         let own = Self::new("pod", pod.key.clone());
-        let owners = Self::owner(pod).into_iter().chain(Self::above(pod));
+        let owners = Self::of_owner(pod)
+            .into_iter()
+            .chain(Self::of_owners_owner(pod));
         std::iter::once(own).chain(owners).collect()
     }
 
-    fn owner(pod: &Pod) -> Option<Self> {
+    fn of_owner(pod: &Pod) -> Option<Self> {
         let owner = pod.owner.as_ref()?;
-        let key = Key::new(&pod.key.namespace, &owner.name);
+        let key = NamespacedName::new(&pod.key.namespace, &owner.name);
         Some(Self::new(&owner.kind, key))
     }
 
     /// What owns the pod's owner, read from its name.
-    fn above(pod: &Pod) -> Option<Self> {
+    fn of_owners_owner(pod: &Pod) -> Option<Self> {
         let owner = pod.owner.as_ref()?;
-        let named = |kind: &str, name: &str| Self::new(kind, Key::new(&pod.key.namespace, name));
+        let named =
+            |kind: &str, name: &str| Self::new(kind, NamespacedName::new(&pod.key.namespace, name));
         match owner.kind.as_str() {
             "ReplicaSet" => TEMPLATE_HASHES.iter().find_map(|(label, kind)| {
                 let hash = pod.labels.get(*label)?;
@@ -83,7 +86,7 @@ mod tests {
     use crate::route::fixture;
 
     fn pod(kind: &str, name: &str) -> Pod {
-        let mut pod = fixture::pod("shop", "p", "web", kind, "n");
+        let mut pod = fixture::running_pod("shop", "p", "web", kind, "n");
         pod.owner = Some(Owner {
             kind: kind.to_owned(),
             name: name.to_owned(),
@@ -96,23 +99,29 @@ mod tests {
     fn a_pod_is_named_by_what_people_made() {
         let mut web = pod("ReplicaSet", "web-7d8f");
         assert_eq!(
-            WorkloadName::of(&web).to_string(),
+            WorkloadName::of_pod(&web).to_string(),
             "ReplicaSet shop/web-7d8f"
         );
         web.labels.insert("pod-template-hash".into(), "7d8f".into());
-        assert_eq!(WorkloadName::of(&web).to_string(), "Deployment shop/web");
+        assert_eq!(
+            WorkloadName::of_pod(&web).to_string(),
+            "Deployment shop/web"
+        );
         // A hash that is not the name's end is no Deployment's.
         web.labels.insert("pod-template-hash".into(), "d8f".into());
-        assert_eq!(WorkloadName::of(&web).kind, "ReplicaSet");
+        assert_eq!(WorkloadName::of_pod(&web).kind, "ReplicaSet");
         let nightly = pod("Job", "nightly-29384040");
         assert_eq!(
-            WorkloadName::of(&nightly).to_string(),
+            WorkloadName::of_pod(&nightly).to_string(),
             "CronJob shop/nightly"
         );
         let once = pod("Job", "migrate-2024");
-        assert_eq!(WorkloadName::of(&once).to_string(), "Job shop/migrate-2024");
+        assert_eq!(
+            WorkloadName::of_pod(&once).to_string(),
+            "Job shop/migrate-2024"
+        );
         let mut bare = once;
         bare.owner = None;
-        assert_eq!(WorkloadName::of(&bare).to_string(), "pod shop/p");
+        assert_eq!(WorkloadName::of_pod(&bare).to_string(), "pod shop/p");
     }
 }

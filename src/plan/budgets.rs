@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::read::{Reader, shorten};
-use super::tree::{Node, What};
+use super::tree::{TreeNode, TreeValue};
 use super::types::BudgetConsent;
+use super::value_reader::{ValueReader, shorten_text};
 
 /// Where they stand in a plan.
-const PATH: &str = "drain.budgets";
+const BUDGETS_PATH: &str = "drain.budgets";
 
 /// Reads a map of `NAMESPACE/NAME` or `NAMESPACE/*` to a consent.
-pub fn budgets(r: &mut Reader, node: &Node) -> BTreeMap<String, BudgetConsent> {
+pub fn read_budget_consents(
+    r: &mut ValueReader,
+    node: &TreeNode,
+) -> BTreeMap<String, BudgetConsent> {
     let words = [
         ("block", BudgetConsent::Block),
         ("wait", BudgetConsent::Wait),
@@ -18,29 +21,32 @@ pub fn budgets(r: &mut Reader, node: &Node) -> BTreeMap<String, BudgetConsent> {
     ];
     let mut all = BTreeMap::new();
     let entries = match &node.what {
-        What::Map(entries) => entries.as_slice(),
-        What::Null => &[],
-        What::Scalar { .. } | What::List(_) => {
-            r.wrong_type(node, PATH, "a map, such as `{kafka/events: wait}`");
+        TreeValue::Map(entries) => entries.as_slice(),
+        TreeValue::Null => &[],
+        TreeValue::Scalar { .. } | TreeValue::List(_) => {
+            r.note_wrong_type(node, BUDGETS_PATH, "a map, such as `{kafka/events: wait}`");
             &[]
         }
     };
     for entry in entries {
         if !is_budget_name(&entry.key) {
-            r.note(
+            r.note_problem(
                 "plan::value",
                 entry.at,
-                format!("`{}` names no PodDisruptionBudget", shorten(&entry.key)),
+                format!(
+                    "`{}` names no PodDisruptionBudget",
+                    shorten_text(&entry.key)
+                ),
                 "write `NAMESPACE/NAME`, or `NAMESPACE/*` for all of a namespace",
             );
             continue;
         }
-        let path = format!("{PATH}.{}", shorten(&entry.key));
-        let Some(consent) = r.choice(&entry.value, &path, &words) else {
+        let path = format!("{BUDGETS_PATH}.{}", shorten_text(&entry.key));
+        let Some(consent) = r.read_choice(&entry.value, &path, &words) else {
             continue;
         };
         if all.insert(entry.key.clone(), consent).is_some() {
-            r.note(
+            r.note_problem(
                 "plan::duplicate-key",
                 entry.at,
                 format!("`{path}` is given twice"),

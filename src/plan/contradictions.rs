@@ -1,24 +1,24 @@
 //! What no single value of a plan shows: values that do not go together.
 
 use super::duration;
-use super::read::{Fields, Reader};
 use super::types::{Capacity, NodeGroup, Plan, Strategy};
+use super::value_reader::{MapFields, ValueReader};
 use crate::model::Minor;
 
-const CODE: &str = "plan::contradiction";
+const CONTRADICTION_CODE: &str = "plan::contradiction";
 
 /// Contradictions within one node group.
-pub fn of_group(r: &mut Reader, f: &Fields<'_>, group: &NodeGroup, strategy: Strategy) {
+pub fn check_group(r: &mut ValueReader, f: &MapFields<'_>, group: &NodeGroup, strategy: Strategy) {
     if group.green.as_ref() == Some(&group.blue) && !group.blue.is_empty() {
-        r.note(
-            CODE,
-            f.at("green"),
+        r.note_problem(
+            CONTRADICTION_CODE,
+            f.location_of("green"),
             format!("green has blue's name, `{}`", group.blue),
             "give green another name, or leave `green` out",
         );
     }
     if group.ami.is_some() && group.launch_template_version.is_some() {
-        r.note(CODE, f.at("ami"), "both `ami` and `launchTemplateVersion` say which image green has", "keep `ami` to have a template version made, or `launchTemplateVersion` for one that exists");
+        r.note_problem(CONTRADICTION_CODE, f.location_of("ami"), "both `ami` and `launchTemplateVersion` say which image green has", "keep `ami` to have a template version made, or `launchTemplateVersion` for one that exists");
     }
     if group.ami.is_some() || group.launch_template_version.is_some() {
         for (key, given) in [
@@ -26,9 +26,9 @@ pub fn of_group(r: &mut Reader, f: &Fields<'_>, group: &NodeGroup, strategy: Str
             ("releaseVersion", group.release_version.is_some()),
         ] {
             if given {
-                r.note(
-                    CODE,
-                    f.at(key),
+                r.note_problem(
+                    CONTRADICTION_CODE,
+                    f.location_of(key),
                     format!(
                         "`{key}` cannot go with an image of your own: EKS takes only one of them"
                     ),
@@ -39,15 +39,15 @@ pub fn of_group(r: &mut Reader, f: &Fields<'_>, group: &NodeGroup, strategy: Str
     }
     match (strategy, group.capacity) {
         (Strategy::Rolling, Capacity::Full) if f.get("capacity").is_some() => {
-            r.note(
-                CODE,
-                f.at("capacity"),
+            r.note_problem(
+                CONTRADICTION_CODE,
+                f.location_of("capacity"),
                 "`strategy: rolling` never has a full green beside blue",
                 "write `capacity: {surge: 1}`, or choose `strategy: blue-green`",
             );
         }
         (Strategy::Recreate, Capacity::Surge(_)) => {
-            r.note(CODE, f.at("capacity"), "`strategy: recreate` empties blue before green exists, so there is nothing to surge", "remove `capacity`, or choose `strategy: rolling`");
+            r.note_problem(CONTRADICTION_CODE, f.location_of("capacity"), "`strategy: recreate` empties blue before green exists, so there is nothing to surge", "remove `capacity`, or choose `strategy: rolling`");
         }
         (
             Strategy::Rolling | Strategy::BlueGreen | Strategy::Canary | Strategy::Recreate,
@@ -57,21 +57,21 @@ pub fn of_group(r: &mut Reader, f: &Fields<'_>, group: &NodeGroup, strategy: Str
 }
 
 /// Contradictions between parts of a plan. `to_known`: the target was read.
-pub fn find(r: &mut Reader, f: &Fields<'_>, plan: &Plan, to_known: bool) {
-    let list_at = f.at("nodeGroups");
+pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, to_known: bool) {
+    let list_at = f.location_of("nodeGroups");
     for (i, group) in plan.node_groups.iter().enumerate() {
         for earlier in &plan.node_groups[..i] {
             if group.blue == earlier.blue {
-                r.note(
-                    CODE,
+                r.note_problem(
+                    CONTRADICTION_CODE,
                     list_at,
                     format!("the node group `{}` is blue twice", group.blue),
                     "keep one of the two entries",
                 );
             }
             if group.green.is_some() && group.green == earlier.green {
-                r.note(
-                    CODE,
+                r.note_problem(
+                    CONTRADICTION_CODE,
                     list_at,
                     format!(
                         "two node groups have the same green, `{}`",
@@ -87,8 +87,8 @@ pub fn find(r: &mut Reader, f: &Fields<'_>, plan: &Plan, to_known: bool) {
                 .iter()
                 .any(|other| other.blue == *green && other.blue != group.blue)
         {
-            r.note(
-                CODE,
+            r.note_problem(
+                CONTRADICTION_CODE,
                 list_at,
                 format!(
                     "`{green}` is the green of `{}` and itself a blue",
@@ -102,8 +102,8 @@ pub fn find(r: &mut Reader, f: &Fields<'_>, plan: &Plan, to_known: bool) {
             && let Some(minor) = release_minor(release)
             && minor != plan.to
         {
-            r.note(
-                CODE,
+            r.note_problem(
+                CONTRADICTION_CODE,
                 list_at,
                 format!(
                     "`releaseVersion: {release}` is an image for {minor}, and the plan goes to {}",
@@ -118,9 +118,9 @@ pub fn find(r: &mut Reader, f: &Fields<'_>, plan: &Plan, to_known: bool) {
     }
     for name in &plan.addons.skip {
         if plan.addons.pins.contains_key(name) {
-            r.note(
-                CODE,
-                f.at("addons"),
+            r.note_problem(
+                CONTRADICTION_CODE,
+                f.location_of("addons"),
                 format!("the add-on `{name}` is both pinned and skipped"),
                 "keep one of the two",
             );
@@ -131,9 +131,9 @@ pub fn find(r: &mut Reader, f: &Fields<'_>, plan: &Plan, to_known: bool) {
         && let Ok(minor) = Minor::from_reported(pin.as_str())
         && minor > plan.to
     {
-        r.note(
-            CODE,
-            f.at("addons"),
+        r.note_problem(
+            CONTRADICTION_CODE,
+            f.location_of("addons"),
             format!(
                 "kube-proxy {pin} is newer than the control plane's {}",
                 plan.to
@@ -143,23 +143,24 @@ pub fn find(r: &mut Reader, f: &Fields<'_>, plan: &Plan, to_known: bool) {
     }
     if plan.drain.pod_deadline > plan.drain.node_deadline {
         let (pod, node) = (
-            duration::write(plan.drain.pod_deadline),
-            duration::write(plan.drain.node_deadline),
+            duration::format_duration(plan.drain.pod_deadline),
+            duration::format_duration(plan.drain.node_deadline),
         );
-        r.note(CODE, f.at("drain"), format!("a pod has {pod} to go (`podDeadline`), and its whole node only {node} (`nodeDeadline`)"), "make `nodeDeadline` at least as long as `podDeadline`");
+        r.note_problem(CONTRADICTION_CODE, f.location_of("drain"), format!("a pod has {pod} to go (`podDeadline`), and its whole node only {node} (`nodeDeadline`)"), "make `nodeDeadline` at least as long as `podDeadline`");
     }
-    if plan.strategy != Strategy::Canary && f.get("drain").is_some_and(|d| has(d, "canaryBake")) {
-        r.note(
-            CODE,
-            f.at("drain"),
+    if plan.strategy != Strategy::Canary && f.get("drain").is_some_and(|d| has_key(d, "canaryBake"))
+    {
+        r.note_problem(
+            CONTRADICTION_CODE,
+            f.location_of("drain"),
             "`drain.canaryBake` means nothing without `strategy: canary`",
             "write `strategy: canary`, or remove `canaryBake`",
         );
     }
 }
 
-fn has(node: &super::tree::Node, key: &str) -> bool {
-    matches!(&node.what, super::tree::What::Map(entries) if entries.iter().any(|e| e.key == key))
+fn has_key(node: &super::tree::TreeNode, key: &str) -> bool {
+    matches!(&node.what, super::tree::TreeValue::Map(entries) if entries.iter().any(|e| e.key == key))
 }
 
 /// The minor in an Amazon Linux release such as `1.30.14-20260801`; other systems number their releases otherwise.

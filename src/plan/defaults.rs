@@ -10,13 +10,13 @@ use super::types::{
 };
 use crate::model::{Minor, Windows};
 
-const fn minutes(n: u64) -> Duration {
+const fn from_minutes(n: u64) -> Duration {
     Duration::from_secs(n * 60)
 }
 
 impl Plan {
     /// The smallest plan: a cluster and a version, everything else by default.
-    pub fn of(cluster: impl Into<String>, to: Minor) -> Self {
+    pub fn with_defaults(cluster: impl Into<String>, to: Minor) -> Self {
         Self {
             cluster: cluster.into(),
             region: None,
@@ -41,7 +41,7 @@ impl Plan {
             .iter()
             .find(|g| g.blue == blue)
             .cloned()
-            .unwrap_or_else(|| NodeGroup::of(blue, self.strategy))
+            .unwrap_or_else(|| NodeGroup::with_defaults(blue, self.strategy))
     }
 }
 
@@ -51,9 +51,9 @@ impl Default for ControlPlane {
         // back. EKS takes 10 to 20 minutes a hop; an hour is its own worst case. An insight in ERROR names an API or
         // an add-on that the hop breaks.
         Self {
-            bake: minutes(10),
+            bake: from_minutes(10),
             insights: Insights::Block,
-            timeout: minutes(60),
+            timeout: from_minutes(60),
         }
     }
 }
@@ -66,14 +66,14 @@ impl Default for Addons {
             conflicts: "PRESERVE".to_owned(),
             pins: BTreeMap::new(),
             skip: Vec::new(),
-            timeout: minutes(20),
+            timeout: from_minutes(20),
         }
     }
 }
 
 impl NodeGroup {
     /// A blue group with everything by default.
-    pub fn of(blue: impl Into<String>, strategy: Strategy) -> Self {
+    pub fn with_defaults(blue: impl Into<String>, strategy: Strategy) -> Self {
         Self {
             blue: blue.into(),
             green: None,
@@ -93,7 +93,7 @@ impl NodeGroup {
             delete_owned: false,
             accept_degraded: false,
             // EKS itself gives nodes 15 minutes to join (EKS-NG-12).
-            timeout: minutes(30),
+            timeout: from_minutes(30),
         }
     }
 }
@@ -103,8 +103,8 @@ impl Default for Drain {
         Self {
             order: DrainOrder::Easiest,
             parallel: 1,
-            pod_deadline: minutes(15),
-            node_deadline: minutes(60),
+            pod_deadline: from_minutes(15),
+            node_deadline: from_minutes(60),
             // At a deadline a person decides; nothing is ever deleted past its budget unasked.
             on_deadline: OnDeadline::Stop,
             bare_pods: Consent::Block,
@@ -117,8 +117,8 @@ impl Default for Drain {
             budgets: BTreeMap::new(),
             dead_kubelets: DeadKubelets::Stop,
             // EKS's own update waits a minute after the last eviction of a node.
-            bake: minutes(1),
-            canary_bake: minutes(10),
+            bake: from_minutes(1),
+            canary_bake: from_minutes(10),
         }
     }
 }
@@ -128,9 +128,9 @@ impl Default for Traffic {
         Self {
             routes: Vec::new(),
             steps: vec![10, 50, 100],
-            bake: minutes(5),
+            bake: from_minutes(5),
             min_healthy_percent: 100,
-            timeout: minutes(15),
+            timeout: from_minutes(15),
             on_unhealthy: OnUnhealthy::Back,
         }
     }
@@ -140,7 +140,7 @@ impl Default for Retire {
     fn default() -> Self {
         // An hour is long enough for caches to expire, cron jobs to run and people to complain.
         Self {
-            soak: minutes(60),
+            soak: from_minutes(60),
             then: RetireHow::Delete,
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Reads a duration. Units must fall (`1h30m`, not `30m1h`), none twice; `0` stands for itself.
-pub fn read(text: &str) -> Option<Duration> {
+pub fn parse_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
@@ -30,8 +30,8 @@ pub fn read(text: &str) -> Option<Duration> {
     (!text.is_empty()).then(|| Duration::from_secs(total))
 }
 
-/// Writes a duration so that [`read`] reads it back; below a second is cut off.
-pub fn write(duration: Duration) -> String {
+/// Writes a duration so that [`parse_duration`] reads it back; below a second is cut off.
+pub fn format_duration(duration: Duration) -> String {
     let mut left = duration.as_secs();
     let mut text = String::new();
     for (unit, size) in [('h', 3_600), ('m', 60), ('s', 1)] {
@@ -64,7 +64,11 @@ mod tests {
             ("0", 0),
             ("90m", 5_400),
         ] {
-            assert_eq!(read(text), Some(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(
+                parse_duration(text),
+                Some(Duration::from_secs(seconds)),
+                "{text}"
+            );
         }
         for bad in [
             "",
@@ -79,7 +83,7 @@ mod tests {
             "18446744073709551615d",
             "5µ",
         ] {
-            assert_eq!(read(bad), None, "{bad}");
+            assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }
 
@@ -87,12 +91,12 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(seconds in 0u64..10_000_000) {
             let duration = Duration::from_secs(seconds);
-            prop_assert_eq!(read(&write(duration)), Some(duration));
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Some(duration));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in "\\PC*") {
-            let _ = read(&text);
+            let _ = parse_duration(&text);
         }
     }
 }

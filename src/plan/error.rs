@@ -6,7 +6,7 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
 
 /// Where a value stands in the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct At {
+pub struct SourceLocation {
     /// Byte offset.
     pub start: usize,
     /// Bytes.
@@ -19,18 +19,18 @@ pub struct At {
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct PlanProblem {
     /// Such as `plan::unknown-key`.
     pub code: &'static str,
-    pub at: At,
+    pub at: SourceLocation,
     pub message: String,
     /// What to write instead.
     pub help: Option<String>,
 }
 
-impl Problem {
+impl PlanProblem {
     /// A problem at a place.
-    pub fn new(code: &'static str, at: At, message: impl Into<String>) -> Self {
+    pub fn new(code: &'static str, at: SourceLocation, message: impl Into<String>) -> Self {
         Self {
             code,
             at,
@@ -40,13 +40,13 @@ impl Problem {
     }
 
     /// Says what to write instead.
-    pub fn help(mut self, help: impl Into<String>) -> Self {
+    pub fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for PlanProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.at.line > 0 {
             write!(f, "line {}, column {}: ", self.at.line, self.at.column)?;
@@ -55,9 +55,9 @@ impl fmt::Display for Problem {
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for PlanProblem {}
 
-impl Diagnostic for Problem {
+impl Diagnostic for PlanProblem {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         Some(Box::new(self.code))
     }
@@ -90,13 +90,13 @@ pub struct PlanErrors {
     /// The file's name, as the user gave it.
     pub name: String,
     /// In the order of the file; never empty.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<PlanProblem>,
     source: NamedSource<String>,
 }
 
 impl PlanErrors {
     /// Puts the problems of one file together, in the order of the file.
-    pub fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+    pub fn new(name: &str, text: &str, mut problems: Vec<PlanProblem>) -> Self {
         problems.sort_by_key(|p| (p.at.line, p.at.column));
         Self {
             name: name.to_owned(),
@@ -106,7 +106,7 @@ impl PlanErrors {
     }
 
     /// A problem with the file as a whole.
-    pub fn whole(
+    pub fn for_whole_file(
         name: &str,
         code: &'static str,
         message: impl Into<String>,
@@ -115,7 +115,7 @@ impl PlanErrors {
         Self::new(
             name,
             "",
-            vec![Problem::new(code, At::default(), message).help(help)],
+            vec![PlanProblem::new(code, SourceLocation::default(), message).with_help(help)],
         )
     }
 }

@@ -4,31 +4,50 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::contradictions;
-use super::keys::keys;
-use super::read::{Reader, cluster_name, duration, missing, shorten};
-use super::tree::{Node, What};
+use super::keys::known_keys;
+use super::tree::{TreeNode, TreeValue};
 use super::types::{Capacity, NodeGroup, Strategy};
+use super::value_reader::{
+    ValueReader, is_cluster_name, note_missing, read_duration_or, shorten_text,
+};
 use crate::model::eks::NodegroupTaint;
-use crate::scheduling::reserved;
+use crate::scheduling::reserved_labels;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Reads one entry of `nodeGroups`.
-pub fn read(r: &mut Reader, node: &Node, path: &str, strategy: Strategy) -> Option<NodeGroup> {
-    let f = r.fields(node, path, keys("nodeGroups"));
+pub fn read_node_group(
+    r: &mut ValueReader,
+    node: &TreeNode,
+    path: &str,
+    strategy: Strategy,
+) -> Option<NodeGroup> {
+    let f = r.read_fields(node, path, known_keys("nodeGroups"));
     let group_rule = "a node group's name has up to 63 letters, digits, `-` and `_`, and begins with a letter or digit";
     let blue = match f.get("blue") {
-        Some(n) => r.text_where(n, &f.path_of("blue"), "apps-blue", group_rule, group_name),
-        None => missing(r, &f, "blue", "blue: apps-blue"),
+        Some(n) => r.read_text_where(
+            n,
+            &f.path_of("blue"),
+            "apps-blue",
+            group_rule,
+            is_group_name,
+        ),
+        None => note_missing(r, &f, "blue", "blue: apps-blue"),
     };
-    let d = NodeGroup::of("", strategy);
+    let d = NodeGroup::with_defaults("", strategy);
     let group = NodeGroup {
         blue: blue.clone().unwrap_or_default(),
         green: f.get("green").and_then(|n| {
-            r.text_where(n, &f.path_of("green"), "apps-green", group_rule, group_name)
+            r.read_text_where(
+                n,
+                &f.path_of("green"),
+                "apps-green",
+                group_rule,
+                is_group_name,
+            )
         }),
         ami_type: f.get("amiType").and_then(|n| {
-            r.text_where(
+            r.read_text_where(
                 n,
                 &f.path_of("amiType"),
                 "AL2023_x86_64_STANDARD",
@@ -41,7 +60,7 @@ pub fn read(r: &mut Reader, node: &Node, path: &str, strategy: Strategy) -> Opti
             )
         }),
         release_version: f.get("releaseVersion").and_then(|n| {
-            r.text_where(
+            r.read_text_where(
                 n,
                 &f.path_of("releaseVersion"),
                 "1.30.14-20260801",
@@ -50,7 +69,7 @@ pub fn read(r: &mut Reader, node: &Node, path: &str, strategy: Strategy) -> Opti
             )
         }),
         ami: f.get("ami").and_then(|n| {
-            r.text_where(
+            r.read_text_where(
                 n,
                 &f.path_of("ami"),
                 "ami-0123456789abcdef0",
@@ -63,7 +82,7 @@ pub fn read(r: &mut Reader, node: &Node, path: &str, strategy: Strategy) -> Opti
             )
         }),
         launch_template_version: f.get("launchTemplateVersion").and_then(|n| {
-            r.integer(
+            r.read_integer(
                 n,
                 &f.path_of("launchTemplateVersion"),
                 1..=i64::from(i32::MAX),
@@ -71,38 +90,38 @@ pub fn read(r: &mut Reader, node: &Node, path: &str, strategy: Strategy) -> Opti
         }),
         capacity: f
             .get("capacity")
-            .and_then(|n| capacity(r, n, &f.path_of("capacity")))
+            .and_then(|n| read_capacity(r, n, &f.path_of("capacity")))
             .unwrap_or(d.capacity),
         instance_types: f
             .get("instanceTypes")
-            .map(|n| r.texts(n, &f.path_of("instanceTypes"), "m6i.large"))
+            .map(|n| r.read_texts(n, &f.path_of("instanceTypes"), "m6i.large"))
             .filter(|l| !l.is_empty()),
         labels: f
             .get("labels")
-            .map(|n| labels(r, n, &f.path_of("labels")))
+            .map(|n| read_labels(r, n, &f.path_of("labels")))
             .unwrap_or_default(),
         taints: f
             .get("taints")
-            .map(|n| taints(r, n, &f.path_of("taints")))
+            .map(|n| read_taints(r, n, &f.path_of("taints")))
             .unwrap_or_default(),
         delete_owned: f
             .get("deleteOwned")
-            .and_then(|n| r.boolean(n, &f.path_of("deleteOwned")))
+            .and_then(|n| r.read_boolean(n, &f.path_of("deleteOwned")))
             .unwrap_or(d.delete_owned),
         accept_degraded: f
             .get("acceptDegraded")
-            .and_then(|n| r.boolean(n, &f.path_of("acceptDegraded")))
+            .and_then(|n| r.read_boolean(n, &f.path_of("acceptDegraded")))
             .unwrap_or(d.accept_degraded),
-        timeout: duration(r, &f, "timeout", MINUTE, d.timeout),
+        timeout: read_duration_or(r, &f, "timeout", MINUTE, d.timeout),
     };
-    contradictions::of_group(r, &f, &group, strategy);
+    contradictions::check_group(r, &f, &group, strategy);
     blue.map(|_| group)
 }
 
-fn capacity(r: &mut Reader, node: &Node, path: &str) -> Option<Capacity> {
-    if matches!(node.what, What::Scalar { .. }) {
+fn read_capacity(r: &mut ValueReader, node: &TreeNode, path: &str) -> Option<Capacity> {
+    if matches!(node.what, TreeValue::Scalar { .. }) {
         return r
-            .choice(node, path, &[("full", Capacity::Full)])
+            .read_choice(node, path, &[("full", Capacity::Full)])
             .or_else(|| {
                 if let Some(last) = r.problems.last_mut() {
                     last.help = Some("write `capacity: full` or `capacity: {surge: 1}`".to_owned());
@@ -110,22 +129,22 @@ fn capacity(r: &mut Reader, node: &Node, path: &str) -> Option<Capacity> {
                 None
             });
     }
-    let f = r.fields(node, path, keys("nodeGroups.capacity"));
+    let f = r.read_fields(node, path, known_keys("nodeGroups.capacity"));
     match f.get("surge") {
         Some(n) => r
-            .integer(n, &f.path_of("surge"), 1..=450)
+            .read_integer(n, &f.path_of("surge"), 1..=450)
             .and_then(|n| u32::try_from(n).ok())
             .map(Capacity::Surge),
-        None if matches!(node.what, What::Map(_) | What::Null) => {
-            missing(r, &f, "surge", "capacity: {surge: 1}")
+        None if matches!(node.what, TreeValue::Map(_) | TreeValue::Null) => {
+            note_missing(r, &f, "surge", "capacity: {surge: 1}")
         }
         None => None,
     }
 }
 
-fn labels(r: &mut Reader, node: &Node, path: &str) -> BTreeMap<String, String> {
+fn read_labels(r: &mut ValueReader, node: &TreeNode, path: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    for (key, (value, entry)) in r.map(node, path, "tier: apps") {
+    for (key, (value, entry)) in r.read_map(node, path, "tier: apps") {
         let word = |t: &str| {
             t.len() <= 63
                 && t.bytes()
@@ -133,21 +152,21 @@ fn labels(r: &mut Reader, node: &Node, path: &str) -> BTreeMap<String, String> {
         };
         let name = key.rsplit('/').next().unwrap_or(&key);
         if name.is_empty() || !word(name) || key.len() > 253 {
-            r.note(
+            r.note_problem(
                 "plan::value",
                 entry.at,
-                format!("`{}` is no label key", shorten(&key)),
+                format!("`{}` is no label key", shorten_text(&key)),
                 "a key has up to 63 letters, digits, `-`, `_` and `.`, with an optional `prefix/`",
             );
         } else if !word(&value) || !ends_in_letters(&value) {
-            r.note(
+            r.note_problem(
                 "plan::value",
                 entry.value.at,
-                format!("`{}` is no label value", shorten(&value)),
+                format!("`{}` is no label value", shorten_text(&value)),
                 "EKS takes a value of up to 63 letters, digits, `-`, `_` and `.` that begins and ends with a letter or digit",
             );
-        } else if reserved::refused_label(&key) || key.starts_with("alpha.eksctl.io/") {
-            r.note(
+        } else if reserved_labels::is_refused_label(&key) || key.starts_with("alpha.eksctl.io/") {
+            r.note_problem(
                 "plan::value",
                 entry.at,
                 format!("the label `{key}` is not yours to set"),
@@ -165,7 +184,7 @@ fn ends_in_letters(value: &str) -> bool {
     letter(value.chars().next()) && letter(value.chars().last())
 }
 
-fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
+fn read_taints(r: &mut ValueReader, node: &TreeNode, path: &str) -> Vec<NodegroupTaint> {
     let effects = [
         ("NoSchedule", "NO_SCHEDULE"),
         ("NoExecute", "NO_EXECUTE"),
@@ -173,7 +192,7 @@ fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
     ];
     let mut all = Vec::new();
     for (i, item) in r
-        .list(
+        .read_list(
             node,
             path,
             "- {key: dedicated, value: batch, effect: NoSchedule}",
@@ -181,9 +200,13 @@ fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
         .iter()
         .enumerate()
     {
-        let f = r.fields(item, &format!("{path}[{i}]"), keys("nodeGroups.taints"));
+        let f = r.read_fields(
+            item,
+            &format!("{path}[{i}]"),
+            known_keys("nodeGroups.taints"),
+        );
         let key = match f.get("key") {
-            Some(n) => r.text_where(
+            Some(n) => r.read_text_where(
                 n,
                 &f.path_of("key"),
                 "dedicated",
@@ -191,9 +214,9 @@ fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
                 |t| t.len() <= 253 && t != crate::model::marks::BLUE_TAINT,
             )
             .filter(|key| {
-                let refused = reserved::reserved_domain(key);
+                let refused = reserved_labels::is_reserved_domain(key);
                 if refused {
-                    r.note(
+                    r.note_problem(
                         "plan::value",
                         n.at,
                         format!("the taint `{key}` is not yours to set"),
@@ -202,14 +225,14 @@ fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
                 }
                 !refused
             }),
-            None => missing(r, &f, "key", "key: dedicated"),
+            None => note_missing(r, &f, "key", "key: dedicated"),
         };
         let effect = match f.get("effect") {
-            Some(n) => r.choice(n, &f.path_of("effect"), &effects),
-            None => missing(r, &f, "effect", "effect: NoSchedule"),
+            Some(n) => r.read_choice(n, &f.path_of("effect"), &effects),
+            None => note_missing(r, &f, "effect", "effect: NoSchedule"),
         };
         let value = f.get("value").and_then(|n| {
-            r.text_where(
+            r.read_text_where(
                 n,
                 &f.path_of("value"),
                 "batch",
@@ -228,6 +251,6 @@ fn taints(r: &mut Reader, node: &Node, path: &str) -> Vec<NodegroupTaint> {
     all
 }
 
-fn group_name(text: &str) -> bool {
-    text.len() <= 63 && cluster_name(text)
+fn is_group_name(text: &str) -> bool {
+    text.len() <= 63 && is_cluster_name(text)
 }

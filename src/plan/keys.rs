@@ -1,7 +1,7 @@
 //! Which keys each map of a plan may hold.
 
 /// Keys by the map that holds them; the JSON Schema is held to the same table by a test.
-pub const KEYS: &[(&str, &[&str])] = &[
+pub const PLAN_KEYS: &[(&str, &[&str])] = &[
     (
         "",
         &[
@@ -94,8 +94,9 @@ pub const KEYS: &[(&str, &[&str])] = &[
 ];
 
 /// The keys a map may hold.
-pub fn keys(of: &str) -> &'static [&'static str] {
-    KEYS.iter()
+pub fn known_keys(of: &str) -> &'static [&'static str] {
+    PLAN_KEYS
+        .iter()
         .find(|(name, _)| *name == of)
         .map_or(&[], |(_, keys)| keys)
 }

@@ -8,24 +8,24 @@ mod defaults;
 mod digest;
 pub mod duration;
 mod error;
-pub mod gates;
 mod groups;
 mod keys;
 mod load;
 mod notify;
-mod raw;
-mod read;
 mod routes;
 mod schema;
+mod schema_types;
 mod suggest;
 mod tree;
 pub mod types;
+mod value_reader;
+pub mod windows_and_approvals;
 
 #[cfg(test)]
 mod tests;
 
-pub use digest::digest;
-pub use error::{At, PlanErrors, Problem};
-pub use load::{load, parse, parse_bytes};
-pub use schema::schema;
+pub use digest::plan_digest;
+pub use error::{PlanErrors, PlanProblem, SourceLocation};
+pub use load::{load_plan, parse_plan, parse_plan_bytes};
+pub use schema::json_schema;
 pub use types::*;

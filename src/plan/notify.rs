@@ -1,12 +1,12 @@
 //! Who is told of what.
 
-use super::keys::keys;
-use super::read::Reader;
-use super::tree::Node;
+use super::keys::known_keys;
+use super::tree::TreeNode;
 use super::types::Notify;
+use super::value_reader::ValueReader;
 
 /// Events a notification can ask for; the names are those of `docs/events.md`.
-pub const EVENTS: &[&str] = &[
+pub const NOTIFIABLE_EVENTS: &[&str] = &[
     "run_opened",
     "run_resumed",
     "step_started",
@@ -23,7 +23,7 @@ pub const EVENTS: &[&str] = &[
 ];
 
 /// What is sent where a plan does not say.
-const BY_DEFAULT: &[&str] = &[
+const DEFAULT_NOTIFY_EVENTS: &[&str] = &[
     "run_opened",
     "step_failed",
     "undo_failed",
@@ -32,23 +32,23 @@ const BY_DEFAULT: &[&str] = &[
 ];
 
 /// Reads `notify`.
-pub fn read(r: &mut Reader, node: &Node) -> Vec<Notify> {
+pub fn read_notify(r: &mut ValueReader, node: &TreeNode) -> Vec<Notify> {
     let mut all = Vec::new();
     for (i, item) in r
-        .list(node, "notify", "- webhook: {url: https://example.com/hook}")
+        .read_list(node, "notify", "- webhook: {url: https://example.com/hook}")
         .iter()
         .enumerate()
     {
         let path = format!("notify[{i}]");
-        let f = r.fields(item, &path, keys("notify"));
+        let f = r.read_fields(item, &path, known_keys("notify"));
         match (f.get("webhook"), f.get("sns")) {
             (Some(n), None) => {
-                let f = r.fields(n, &format!("{path}.webhook"), keys("notify.webhook"));
-                let on = on(r, f.get("on"), &f.path_of("on"));
+                let f = r.read_fields(n, &format!("{path}.webhook"), known_keys("notify.webhook"));
+                let on = read_event_names(r, f.get("on"), &f.path_of("on"));
                 let url = f.get("url").map(|n| {
                     let rule =
                         "write an address that begins with `https://` (or `http://localhost`)";
-                    r.text_where(
+                    r.read_text_where(
                         n,
                         &f.path_of("url"),
                         "https://example.com/hook",
@@ -62,7 +62,7 @@ pub fn read(r: &mut Reader, node: &Node) -> Vec<Notify> {
                 });
                 match url {
                     Some(url) => all.extend(url.map(|url| Notify::Webhook { url, on })),
-                    None => r.note(
+                    None => r.note_problem(
                         "plan::missing",
                         f.at,
                         format!("`{}` is missing", f.path_of("url")),
@@ -71,11 +71,11 @@ pub fn read(r: &mut Reader, node: &Node) -> Vec<Notify> {
                 }
             }
             (None, Some(n)) => {
-                let f = r.fields(n, &format!("{path}.sns"), keys("notify.sns"));
-                let on = on(r, f.get("on"), &f.path_of("on"));
+                let f = r.read_fields(n, &format!("{path}.sns"), known_keys("notify.sns"));
+                let on = read_event_names(r, f.get("on"), &f.path_of("on"));
                 let topic = f.get("topic").map(|n| {
                     let rule = "write the ARN of an SNS topic";
-                    r.text_where(
+                    r.read_text_where(
                         n,
                         &f.path_of("topic"),
                         "arn:aws:sns:eu-central-1:123456789012:upgrades",
@@ -85,7 +85,7 @@ pub fn read(r: &mut Reader, node: &Node) -> Vec<Notify> {
                 });
                 match topic {
                     Some(topic) => all.extend(topic.map(|topic| Notify::Sns { topic, on })),
-                    None => r.note(
+                    None => r.note_problem(
                         "plan::missing",
                         f.at,
                         format!("`{}` is missing", f.path_of("topic")),
@@ -93,13 +93,13 @@ pub fn read(r: &mut Reader, node: &Node) -> Vec<Notify> {
                     ),
                 }
             }
-            (Some(_), Some(_)) => r.note(
+            (Some(_), Some(_)) => r.note_problem(
                 "plan::contradiction",
                 f.at,
                 format!("`{path}` is both a webhook and an SNS topic"),
                 "make two entries of it",
             ),
-            (None, None) => r.note(
+            (None, None) => r.note_problem(
                 "plan::missing",
                 f.at,
                 format!("`{path}` says nothing to tell"),
@@ -110,16 +110,19 @@ pub fn read(r: &mut Reader, node: &Node) -> Vec<Notify> {
     all
 }
 
-fn on(r: &mut Reader, node: Option<&Node>, path: &str) -> Vec<String> {
+fn read_event_names(r: &mut ValueReader, node: Option<&TreeNode>, path: &str) -> Vec<String> {
     let Some(node) = node else {
-        return BY_DEFAULT.iter().map(|e| (*e).to_owned()).collect();
+        return DEFAULT_NOTIFY_EVENTS
+            .iter()
+            .map(|e| (*e).to_owned())
+            .collect();
     };
-    let words: Vec<(&str, &str)> = EVENTS.iter().map(|e| (*e, *e)).collect();
-    let items = r.list(node, path, "[run_closed]");
+    let words: Vec<(&str, &str)> = NOTIFIABLE_EVENTS.iter().map(|e| (*e, *e)).collect();
+    let items = r.read_list(node, path, "[run_closed]");
     items
         .iter()
         .enumerate()
-        .filter_map(|(i, item)| r.choice(item, &format!("{path}[{i}]"), &words))
+        .filter_map(|(i, item)| r.read_choice(item, &format!("{path}[{i}]"), &words))
         .map(str::to_owned)
         .collect()
 }

@@ -1,15 +1,15 @@
 //! The traffic routes of a plan: which rule, which pair of target groups.
 
-use super::keys::keys;
-use super::read::Reader;
-use super::tree::{Node, What};
+use super::keys::known_keys;
+use super::tree::{TreeNode, TreeValue};
 use super::types::{RuleRef, TrafficRoute};
+use super::value_reader::ValueReader;
 
 /// Reads `traffic.routes`.
-pub fn read(r: &mut Reader, node: &Node) -> Vec<TrafficRoute> {
+pub fn read_routes(r: &mut ValueReader, node: &TreeNode) -> Vec<TrafficRoute> {
     let mut all = Vec::new();
     for (i, item) in r
-        .list(
+        .read_list(
             node,
             "traffic.routes",
             "- {rule: every, blue: apps-blue-tg, green: apps-green-tg}",
@@ -17,15 +17,15 @@ pub fn read(r: &mut Reader, node: &Node) -> Vec<TrafficRoute> {
         .iter()
         .enumerate()
     {
-        let f = r.fields(
+        let f = r.read_fields(
             item,
             &format!("traffic.routes[{i}]"),
-            keys("traffic.routes"),
+            known_keys("traffic.routes"),
         );
         let mut side = |key: &str| match f.get(key) {
-            Some(n) => r.text(n, &f.path_of(key), &format!("apps-{key}-tg")),
+            Some(n) => r.read_text(n, &f.path_of(key), &format!("apps-{key}-tg")),
             None => {
-                r.note(
+                r.note_problem(
                     "plan::missing",
                     f.at,
                     format!("`{}` is missing", f.path_of(key)),
@@ -36,18 +36,18 @@ pub fn read(r: &mut Reader, node: &Node) -> Vec<TrafficRoute> {
         };
         let (blue, green) = (side("blue"), side("green"));
         let rule = match f.get("rule") {
-            Some(n) => rule(r, n, &f.path_of("rule")),
+            Some(n) => read_rule(r, n, &f.path_of("rule")),
             None => Some(RuleRef::Every),
         };
         let (Some(blue), Some(green), Some(rule)) = (blue, green, rule) else {
             continue;
         };
         if blue == green {
-            r.note("plan::contradiction", f.at("green"), format!("blue and green are the same target group, `{blue}`"), "a shift needs two target groups; leave `traffic.routes` out if green shall join blue's own");
+            r.note_problem("plan::contradiction", f.location_of("green"), format!("blue and green are the same target group, `{blue}`"), "a shift needs two target groups; leave `traffic.routes` out if green shall join blue's own");
         }
         let route = TrafficRoute { rule, blue, green };
         if all.contains(&route) {
-            r.note(
+            r.note_problem(
                 "plan::duplicate",
                 f.at,
                 "this route is in the plan twice",
@@ -60,9 +60,9 @@ pub fn read(r: &mut Reader, node: &Node) -> Vec<TrafficRoute> {
     all
 }
 
-fn rule(r: &mut Reader, node: &Node, path: &str) -> Option<RuleRef> {
-    if matches!(node.what, What::Scalar { .. }) {
-        let read = r.choice(node, path, &[("every", RuleRefWord::Every)]);
+fn read_rule(r: &mut ValueReader, node: &TreeNode, path: &str) -> Option<RuleRef> {
+    if matches!(node.what, TreeValue::Scalar { .. }) {
+        let read = r.read_choice(node, path, &[("every", RuleRefWord::Every)]);
         if read.is_none()
             && let Some(last) = r.problems.last_mut()
         {
@@ -70,10 +70,10 @@ fn rule(r: &mut Reader, node: &Node, path: &str) -> Option<RuleRef> {
         }
         return read.map(|RuleRefWord::Every| RuleRef::Every);
     }
-    let f = r.fields(node, path, keys("traffic.routes.rule"));
+    let f = r.read_fields(node, path, known_keys("traffic.routes.rule"));
     let arn = f.get("arn").map(|n| {
         let rule = "write a listener rule's or a listener's ARN";
-        r.text_where(
+        r.read_text_where(
             n,
             &f.path_of("arn"),
             "arn:aws:elasticloadbalancing:...:listener-rule/...",
@@ -86,7 +86,7 @@ fn rule(r: &mut Reader, node: &Node, path: &str) -> Option<RuleRef> {
         .any(|k| f.get(k).is_some());
     if let Some(arn) = arn {
         if by_match {
-            r.note(
+            r.note_problem(
                 "plan::contradiction",
                 f.at,
                 format!("`{path}` names its rule twice, by ARN and by load balancer"),
@@ -96,9 +96,9 @@ fn rule(r: &mut Reader, node: &Node, path: &str) -> Option<RuleRef> {
         return arn.map(RuleRef::Arn);
     }
     let load_balancer = match f.get("loadBalancer") {
-        Some(n) => r.text(n, &f.path_of("loadBalancer"), "apps-alb"),
+        Some(n) => r.read_text(n, &f.path_of("loadBalancer"), "apps-alb"),
         None => {
-            r.note(
+            r.note_problem(
                 "plan::missing",
                 f.at,
                 format!("`{path}` does not say which rule"),
@@ -109,10 +109,10 @@ fn rule(r: &mut Reader, node: &Node, path: &str) -> Option<RuleRef> {
     };
     let port = match f.get("port") {
         Some(n) => r
-            .integer(n, &f.path_of("port"), 1..=65_535)
+            .read_integer(n, &f.path_of("port"), 1..=65_535)
             .and_then(|p| u16::try_from(p).ok()),
         None => {
-            r.note(
+            r.note_problem(
                 "plan::missing",
                 f.at,
                 format!("`{}` is missing", f.path_of("port")),
@@ -124,12 +124,12 @@ fn rule(r: &mut Reader, node: &Node, path: &str) -> Option<RuleRef> {
     let mut conditions = Vec::new();
     if let Some(n) = f.get("conditions") {
         for (i, item) in r
-            .list(n, &f.path_of("conditions"), "[\"path-pattern=/api/*\"]")
+            .read_list(n, &f.path_of("conditions"), "[\"path-pattern=/api/*\"]")
             .iter()
             .enumerate()
         {
             let path = format!("{}[{i}]", f.path_of("conditions"));
-            conditions.extend(r.text_where(
+            conditions.extend(r.read_text_where(
                 item,
                 &path,
                 "path-pattern=/api/*",
@@ -154,15 +154,15 @@ enum RuleRefWord {
 }
 
 /// Reads `traffic.steps`.
-pub fn steps(r: &mut Reader, node: &Node) -> Option<Vec<u32>> {
+pub fn read_traffic_steps(r: &mut ValueReader, node: &TreeNode) -> Option<Vec<u32>> {
     let mut all: Vec<u32> = Vec::new();
-    let items = r.list(node, "traffic.steps", "[10, 50, 100]");
+    let items = r.read_list(node, "traffic.steps", "[10, 50, 100]");
     for (i, item) in items.iter().enumerate() {
         let percent = r
-            .integer(item, &format!("traffic.steps[{i}]"), 1..=100)
+            .read_integer(item, &format!("traffic.steps[{i}]"), 1..=100)
             .and_then(|n| u32::try_from(n).ok())?;
         if let Some(before) = all.last().filter(|before| **before >= percent) {
-            r.note(
+            r.note_problem(
                 "plan::value",
                 item.at,
                 format!("{percent} % after {before} % is no step forward"),
@@ -175,7 +175,7 @@ pub fn steps(r: &mut Reader, node: &Node) -> Option<Vec<u32>> {
     match all.last() {
         Some(100) => Some(all),
         Some(last) => {
-            r.note(
+            r.note_problem(
                 "plan::value",
                 node.at,
                 format!("the last step is {last} %, so blue would keep traffic for ever"),
@@ -184,8 +184,8 @@ pub fn steps(r: &mut Reader, node: &Node) -> Option<Vec<u32>> {
             None
         }
         None => {
-            if matches!(node.what, What::List(_)) {
-                r.note(
+            if matches!(node.what, TreeValue::List(_)) {
+                r.note_problem(
                     "plan::value",
                     node.at,
                     "`traffic.steps` is empty",

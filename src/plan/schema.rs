@@ -1,9 +1,9 @@
 //! The JSON Schema of the plan file, for editors and pipelines.
 
-use super::raw::UpgradePlan;
+use super::schema_types::UpgradePlan;
 
 /// The schema.
-pub fn schema() -> serde_json::Value {
+pub fn json_schema() -> serde_json::Value {
     let mut schema = schemars::schema_for!(UpgradePlan).to_value();
     if let Some(object) = schema.as_object_mut() {
         object.insert(
@@ -21,7 +21,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::plan::keys::KEYS;
+    use crate::plan::keys::PLAN_KEYS;
 
     fn keys(schema: &Value, name: &str) -> BTreeSet<String> {
         let of = if name.is_empty() {
@@ -38,36 +38,36 @@ mod tests {
 
     #[test]
     fn the_schema_knows_the_keys_that_the_reader_knows() {
-        let schema = schema();
+        let schema = json_schema();
         let names = [
             ("", ""),
-            ("controlPlane", "ControlPlane"),
-            ("addons", "Addons"),
-            ("nodeGroups", "NodeGroup"),
-            ("nodeGroups.taints", "Taint"),
-            ("drain", "Drain"),
-            ("drain.consent", "EvictOnly"),
-            ("traffic", "Traffic"),
-            ("traffic.routes", "Route"),
-            ("traffic.routes.rule", "NamedRule"),
-            ("retire", "Retire"),
-            ("windows", "Window"),
-            ("approvals", "Approvals"),
-            ("notify.webhook", "Webhook"),
-            ("notify.sns", "Sns"),
+            ("controlPlane", "ControlPlaneSchema"),
+            ("addons", "AddonsSchema"),
+            ("nodeGroups", "NodeGroupSchema"),
+            ("nodeGroups.taints", "TaintSchema"),
+            ("drain", "DrainSchema"),
+            ("drain.consent", "EvictOnlySchema"),
+            ("traffic", "TrafficSchema"),
+            ("traffic.routes", "TrafficRouteSchema"),
+            ("traffic.routes.rule", "NamedRuleSchema"),
+            ("retire", "RetireSchema"),
+            ("windows", "WindowSchema"),
+            ("approvals", "ApprovalsSchema"),
+            ("notify.webhook", "WebhookSchema"),
+            ("notify.sns", "SnsSchema"),
         ];
         for (path, name) in names {
-            let (_, known) = KEYS.iter().find(|(p, _)| *p == path).unwrap();
+            let (_, known) = PLAN_KEYS.iter().find(|(p, _)| *p == path).unwrap();
             let known: BTreeSet<String> = known.iter().map(|k| (*k).to_owned()).collect();
             assert_eq!(keys(&schema, name), known, "{path}");
         }
         // `capacity` and `notify` are one of two: their keys are the variants.
-        assert_eq!(names.len() + 2, KEYS.len());
+        assert_eq!(names.len() + 2, PLAN_KEYS.len());
     }
 
     #[test]
     fn the_bundled_plans_fit_the_schema_and_a_wrong_one_does_not() {
-        let validator = jsonschema::validator_for(&schema()).unwrap();
+        let validator = jsonschema::validator_for(&json_schema()).unwrap();
         let mut seen = 0;
         for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/plans")).unwrap() {
             let path = entry.unwrap().path();

@@ -1,7 +1,7 @@
 //! Did you mean.
 
 /// The known word nearest to `word`, when it is near enough to be a slip.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest_word<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A long key is copied from elsewhere, not mistyped; the table below is quadratic.
     if word.len() > 64 {
         return None;
@@ -15,14 +15,14 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let wanted = plain(word);
     known
         .into_iter()
-        .map(|k| (distance(&wanted, &plain(k)), k))
+        .map(|k| (edit_distance(&wanted, &plain(k)), k))
         .filter(|(d, k)| *d <= 1 + k.len() / 4)
         .min_by_key(|(d, _)| *d)
         .map(|(_, k)| k)
 }
 
 /// Edits between two words.
-fn distance(a: &str, b: &str) -> usize {
+fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, ca) in a.chars().enumerate() {
@@ -48,9 +48,9 @@ mod tests {
     #[test]
     fn a_slip_finds_its_word_and_a_stranger_finds_none() {
         let known = ["nodeGroups", "drain", "controlPlane"];
-        assert_eq!(nearest("nodegroups", known), Some("nodeGroups"));
-        assert_eq!(nearest("node_groups", known), Some("nodeGroups"));
-        assert_eq!(nearest("darin", known), Some("drain"));
-        assert_eq!(nearest("metadata", known), None);
+        assert_eq!(nearest_word("nodegroups", known), Some("nodeGroups"));
+        assert_eq!(nearest_word("node_groups", known), Some("nodeGroups"));
+        assert_eq!(nearest_word("darin", known), Some("drain"));
+        assert_eq!(nearest_word("metadata", known), None);
     }
 }

@@ -9,7 +9,7 @@ use crate::model::Minor;
 use crate::model::consent::WorkloadPattern;
 
 fn problems(text: &str) -> Vec<(&'static str, usize, String)> {
-    parse("plan.yaml", text)
+    parse_plan("plan.yaml", text)
         .unwrap_err()
         .problems
         .into_iter()
@@ -23,21 +23,21 @@ fn codes(text: &str) -> Vec<&'static str> {
 
 #[test]
 fn the_smallest_plan_is_a_cluster_and_a_version() {
-    let plan = parse("plan.yaml", "cluster: prod\nto: 1.30\n").unwrap();
-    assert_eq!(plan, Plan::of("prod", Minor::new(30)));
+    let plan = parse_plan("plan.yaml", "cluster: prod\nto: 1.30\n").unwrap();
+    assert_eq!(plan, Plan::with_defaults("prod", Minor::new(30)));
 }
 
 #[test]
 fn an_unquoted_version_keeps_its_zero() {
     for to in ["1.30", "\"1.30\"", "'1.30'"] {
         assert_eq!(
-            parse("p", &format!("cluster: prod\nto: {to}\n"))
+            parse_plan("p", &format!("cluster: prod\nto: {to}\n"))
                 .unwrap()
                 .to,
             Minor::new(30)
         );
     }
-    let bad = parse("p", "cluster: prod\nto: v1.30.2\n").unwrap_err();
+    let bad = parse_plan("p", "cluster: prod\nto: v1.30.2\n").unwrap_err();
     assert!(
         bad.problems[0]
             .help
@@ -101,7 +101,9 @@ notify:
   - webhook: {url: https://example.com/x, on: [run_closed]}
   - sns: {topic: "arn:aws:sns:eu-central-1:123456789012:t"}
 "#;
-    let plan = parse("plan.yaml", text).map_err(|e| e.problems).unwrap();
+    let plan = parse_plan("plan.yaml", text)
+        .map_err(|e| e.problems)
+        .unwrap();
     assert_eq!(plan.strategy, Strategy::Canary);
     assert_eq!(
         plan.control_plane,
@@ -197,7 +199,7 @@ fn all_problems_are_told_at_once_with_their_places() {
         expected,
         "{found:#?}"
     );
-    let errors = parse("plan.yaml", text).unwrap_err();
+    let errors = parse_plan("plan.yaml", text).unwrap_err();
     assert!(
         errors.problems[1]
             .help
@@ -315,7 +317,7 @@ fn hostile_files_are_refused_with_a_reason() {
         ),
         ("x".repeat(10 << 20), "plan::size"),
     ] {
-        let errors = parse_bytes("p", text.as_bytes()).unwrap_err();
+        let errors = parse_plan_bytes("p", text.as_bytes()).unwrap_err();
         assert_eq!(errors.problems[0].code, code, "{:?}", errors.problems);
         assert!(
             errors
@@ -332,17 +334,17 @@ fn hostile_files_are_refused_with_a_reason() {
         b"cluster: \xc3\x28\nto: 1.30\n",
     ] {
         assert_eq!(
-            parse_bytes("p", bytes).unwrap_err().problems[0].code,
+            parse_plan_bytes("p", bytes).unwrap_err().problems[0].code,
             "plan::encoding"
         );
     }
-    assert!(parse("p", "\u{feff}cluster: prod\nto: 1.30\n").is_ok());
+    assert!(parse_plan("p", "\u{feff}cluster: prod\nto: 1.30\n").is_ok());
 }
 
 #[test]
 fn windows_line_ends_are_no_problem() {
     assert_eq!(
-        parse(
+        parse_plan(
             "p",
             "cluster: prod\r\nto: 1.30\r\ndrain:\r\n  parallel: 2\r\n"
         )
@@ -355,12 +357,12 @@ fn windows_line_ends_are_no_problem() {
 
 #[test]
 fn a_section_left_empty_means_its_defaults() {
-    let plan = parse(
+    let plan = parse_plan(
         "p",
         "cluster: prod\nto: 1.30\ndrain:\ntraffic:\nnodeGroups:\n",
     )
     .unwrap();
-    assert_eq!(plan, Plan::of("prod", Minor::new(30)));
+    assert_eq!(plan, Plan::with_defaults("prod", Minor::new(30)));
     assert_eq!(
         codes("cluster: prod\nto: 1.30\ndrain: {parallel: }\n"),
         ["plan::type"]
@@ -372,7 +374,9 @@ fn the_bundled_plans_are_plans_for_the_cluster_they_are_named_after() {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/plans")).unwrap() {
         let path = entry.unwrap().path();
-        let plan = load(&path).map_err(|e| (path.clone(), e.problems)).unwrap();
+        let plan = load_plan(&path)
+            .map_err(|e| (path.clone(), e.problems))
+            .unwrap();
         let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
         assert_eq!(plan.cluster, stem);
         names.push(stem);
@@ -395,12 +399,12 @@ fn the_bundled_plans_are_plans_for_the_cluster_they_are_named_after() {
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = parse_bytes("p", &bytes);
+        let _ = parse_plan_bytes("p", &bytes);
     }
 
     #[test]
     fn no_yaml_like_text_makes_the_reader_panic(text in "(cluster|to|drain|nodeGroups|traffic|routes|rule|[a-z{}\\[\\]:,&*!|>'\"#%@`?\\- \n\t0-9.é]){0,60}") {
-        if let Err(errors) = parse("p", &text) {
+        if let Err(errors) = parse_plan("p", &text) {
             prop_assert!(!errors.problems.is_empty());
             let mut shown = String::new();
             let _ = miette::GraphicalReportHandler::new().render_report(&mut shown, &errors);
@@ -443,27 +447,27 @@ approvals: {before: [drain, drain, "shift all"], after: [soak]}
             ("plan::unknown-key", 9),
         ]
     );
-    let help = parse("p", text).unwrap_err().problems[0].help.clone();
+    let help = parse_plan("p", text).unwrap_err().problems[0].help.clone();
     assert!(help.unwrap().contains("`tue`"));
 }
 
 #[test]
 fn a_plan_without_windows_and_approvals_has_the_digest_it_always_had() {
-    let plan = parse("p", "cluster: prod\nto: 1.30\n").unwrap();
+    let plan = parse_plan("p", "cluster: prod\nto: 1.30\n").unwrap();
     let text = serde_json::to_value(&plan).unwrap();
     assert!(text.get("windows").is_none() && text.get("approvals").is_none());
-    let with = parse(
+    let with = parse_plan(
         "p",
         "cluster: prod\nto: 1.30\napprovals: {before: [drain]}\n",
     )
     .unwrap();
-    assert_ne!(digest(&plan), digest(&with));
+    assert_ne!(plan_digest(&plan), plan_digest(&with));
 }
 
 #[test]
 fn a_consent_that_names_no_workload_is_told() {
     let text = "cluster: prod\nto: 1.30\ndrain:\n  emptyDir: {evict: [\"*\", shop/web]}\n  hostPath: {delete: [shop/web]}\n  jobs: {evict: shop/web}\n  barePods: evcit\n";
-    let problems = parse("plan.yaml", text).unwrap_err().problems;
+    let problems = parse_plan("plan.yaml", text).unwrap_err().problems;
     let told: Vec<&str> = problems.iter().map(|p| p.message.as_str()).collect();
     assert_eq!(told.len(), 5, "{told:#?}");
     assert!(told.contains(&"`*` names no workload"), "{told:#?}");
@@ -481,7 +485,7 @@ fn a_consent_that_names_no_workload_is_told() {
 fn labels_and_taints_that_eks_or_the_kubelet_refuses_are_refused() {
     let group = |rest: &str| {
         let text = format!("cluster: c\nto: 1.29\nnodeGroups: [{{blue: b, {rest}}}]\n");
-        parse("plan.yaml", &text)
+        parse_plan("plan.yaml", &text)
     };
     for key in [
         "node-role.kubernetes.io/db",

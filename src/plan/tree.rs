@@ -7,21 +7,21 @@
 
 use serde_saphyr::granit_parser::{ErrorKind, Event, Parser, ScalarStyle, Span};
 
-use super::error::{At, Problem};
+use super::error::{PlanProblem, SourceLocation};
 
 /// Deeper than any plan.
-const DEEPEST: usize = 16;
+const MAX_TREE_DEPTH: usize = 16;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub struct Node {
-    pub at: At,
-    pub what: What,
+pub struct TreeNode {
+    pub at: SourceLocation,
+    pub what: TreeValue,
 }
 
 /// A value.
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum TreeValue {
     /// Nothing, `~` or `null`.
     Null,
     Scalar {
@@ -29,33 +29,33 @@ pub enum What {
         /// Written without quotes.
         plain: bool,
     },
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<TreeNode>),
+    Map(Vec<MapEntry>),
 }
 
 /// A key and its value.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct MapEntry {
     pub key: String,
-    pub at: At,
-    pub value: Node,
+    pub at: SourceLocation,
+    pub value: TreeNode,
 }
 
-impl Node {
+impl TreeNode {
     /// What kind of value it is, for people.
-    pub fn kind(&self) -> &'static str {
+    pub fn kind_name(&self) -> &'static str {
         match self.what {
-            What::Null => "nothing",
-            What::Scalar { .. } => "a single value",
-            What::List(_) => "a list",
-            What::Map(_) => "a map",
+            TreeValue::Null => "nothing",
+            TreeValue::Scalar { .. } => "a single value",
+            TreeValue::List(_) => "a list",
+            TreeValue::Map(_) => "a map",
         }
     }
 }
 
 /// Reads the one document of `text`.
-pub fn grow(text: &str) -> Result<Node, Problem> {
-    let mut events = Events {
+pub fn parse_tree(text: &str) -> Result<TreeNode, PlanProblem> {
+    let mut events = YamlEvents {
         parser: Parser::new_from_str(text),
         text,
     };
@@ -63,58 +63,58 @@ pub fn grow(text: &str) -> Result<Node, Problem> {
         match events.next()? {
             (Event::StreamStart | Event::DocumentStart(..) | Event::Comment(..), _) => {}
             (Event::StreamEnd | Event::DocumentEnd, _) => {
-                return Ok(Node {
-                    at: At::default(),
-                    what: What::Null,
+                return Ok(TreeNode {
+                    at: SourceLocation::default(),
+                    what: TreeValue::Null,
                 });
             }
-            (event, at) => break events.node(event, at, 0)?,
+            (event, at) => break events.read_node(event, at, 0)?,
         }
     };
     loop {
         match events.next()? {
             (Event::StreamEnd, _) => return Ok(root),
             (Event::DocumentStart(..), at) => {
-                return Err(Problem::new("plan::documents", at, "a second document begins here")
-                    .help("a plan file holds one plan: put the other one in a file of its own, and name it with PLAN or --cluster"));
+                return Err(PlanProblem::new("plan::documents", at, "a second document begins here")
+                    .with_help("a plan file holds one plan: put the other one in a file of its own, and name it with PLAN or --cluster"));
             }
             _ => {}
         }
     }
 }
 
-struct Events<'t> {
+struct YamlEvents<'t> {
     parser: Parser<'t, serde_saphyr::granit_parser::StrInput<'t>>,
     text: &'t str,
 }
 
-impl<'t> Events<'t> {
+impl<'t> YamlEvents<'t> {
     /// The next event that is no comment.
-    fn next(&mut self) -> Result<(Event<'t>, At), Problem> {
+    fn next(&mut self) -> Result<(Event<'t>, SourceLocation), PlanProblem> {
         loop {
             match self.parser.next_event() {
                 Some(Ok((Event::Comment(..), _))) => {}
-                Some(Ok((event, span))) => return Ok((event, self.at(&span))),
+                Some(Ok((event, span))) => return Ok((event, self.location_of(&span))),
                 Some(Err(error)) => {
                     let marker = error.marker();
-                    let at = At {
+                    let at = SourceLocation {
                         start: marker.byte_offset().unwrap_or(0).min(self.text.len()),
                         len: 0,
                         line: marker.line().max(1),
                         column: marker.col() + 1,
                     };
                     if *error.kind() == ErrorKind::RecursionLimitExceeded {
-                        return Err(too_deep(at));
+                        return Err(too_deep_problem(at));
                     }
-                    return Err(Problem::new("plan::syntax", at, format!("this is not YAML: {}", error.info()))
-                        .help("look at the indentation, the quotes and the colons of this line and the one above it"));
+                    return Err(PlanProblem::new("plan::syntax", at, format!("this is not YAML: {}", error.info()))
+                        .with_help("look at the indentation, the quotes and the colons of this line and the one above it"));
                 }
-                None => return Ok((Event::StreamEnd, At::default())),
+                None => return Ok((Event::StreamEnd, SourceLocation::default())),
             }
         }
     }
 
-    fn at(&self, span: &Span) -> At {
+    fn location_of(&self, span: &Span) -> SourceLocation {
         let range = span.byte_range().unwrap_or(0..0);
         let end = range.end.min(self.text.len());
         let start = range.start.min(end);
@@ -124,7 +124,7 @@ impl<'t> Events<'t> {
             .get(start..end)
             .and_then(|s| s.lines().next())
             .map_or(0, |line| line.trim_end().len());
-        At {
+        SourceLocation {
             start,
             len,
             line: span.start.line().max(1),
@@ -132,9 +132,14 @@ impl<'t> Events<'t> {
         }
     }
 
-    fn node(&mut self, event: Event<'t>, at: At, depth: usize) -> Result<Node, Problem> {
-        if depth > DEEPEST {
-            return Err(too_deep(at));
+    fn read_node(
+        &mut self,
+        event: Event<'t>,
+        at: SourceLocation,
+        depth: usize,
+    ) -> Result<TreeNode, PlanProblem> {
+        if depth > MAX_TREE_DEPTH {
+            return Err(too_deep_problem(at));
         }
         match &event {
             Event::Scalar(_, _, anchor, tag) => refuse_extras(*anchor, tag.is_some(), at)?,
@@ -144,13 +149,13 @@ impl<'t> Events<'t> {
             _ => {}
         }
         let what = match event {
-            Event::Scalar(text, style, ..) => scalar(text.into_owned(), style),
+            Event::Scalar(text, style, ..) => scalar_value(text.into_owned(), style),
             Event::SequenceStart(..) => {
                 let mut items = Vec::new();
                 loop {
                     match self.next()? {
-                        (Event::SequenceEnd, _) => break What::List(items),
-                        (event, at) => items.push(self.node(event, at, depth + 1)?),
+                        (Event::SequenceEnd, _) => break TreeValue::List(items),
+                        (event, at) => items.push(self.read_node(event, at, depth + 1)?),
                     }
                 }
             }
@@ -159,78 +164,82 @@ impl<'t> Events<'t> {
                 loop {
                     let (event, key_at) = self.next()?;
                     if matches!(event, Event::MappingEnd) {
-                        break What::Map(entries);
+                        break TreeValue::Map(entries);
                     }
-                    let key = match self.node(event, key_at, depth + 1)?.what {
-                        What::Scalar { text, .. } => text,
-                        What::Null => String::from("null"),
-                        What::List(_) | What::Map(_) => {
-                            return Err(Problem::new(
+                    let key = match self.read_node(event, key_at, depth + 1)?.what {
+                        TreeValue::Scalar { text, .. } => text,
+                        TreeValue::Null => String::from("null"),
+                        TreeValue::List(_) | TreeValue::Map(_) => {
+                            return Err(PlanProblem::new(
                                 "plan::type",
                                 key_at,
                                 "a key must be a single word",
                             )
-                            .help("write `key: value`"));
+                            .with_help("write `key: value`"));
                         }
                     };
                     let (event, at) = self.next()?;
-                    entries.push(Entry {
+                    entries.push(MapEntry {
                         key,
                         at: key_at,
-                        value: self.node(event, at, depth + 1)?,
+                        value: self.read_node(event, at, depth + 1)?,
                     });
                 }
             }
-            Event::Alias(_) | Event::UnresolvedAlias(_) => return Err(no_anchors(at)),
+            Event::Alias(_) | Event::UnresolvedAlias(_) => return Err(no_anchors_problem(at)),
             _ => {
-                return Err(
-                    Problem::new("plan::syntax", at, "this is not YAML a plan can hold")
-                        .help("write `key: value`"),
-                );
+                return Err(PlanProblem::new(
+                    "plan::syntax",
+                    at,
+                    "this is not YAML a plan can hold",
+                )
+                .with_help("write `key: value`"));
             }
         };
-        Ok(Node { at, what })
+        Ok(TreeNode { at, what })
     }
 }
 
-fn scalar(text: String, style: ScalarStyle) -> What {
+fn scalar_value(text: String, style: ScalarStyle) -> TreeValue {
     let plain = style == ScalarStyle::Plain;
     if plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") {
-        What::Null
+        TreeValue::Null
     } else {
-        What::Scalar { text, plain }
+        TreeValue::Scalar { text, plain }
     }
 }
 
-fn refuse_extras(anchor: usize, tagged: bool, at: At) -> Result<(), Problem> {
+fn refuse_extras(anchor: usize, tagged: bool, at: SourceLocation) -> Result<(), PlanProblem> {
     if anchor != 0 {
-        return Err(no_anchors(at));
+        return Err(no_anchors_problem(at));
     }
     if tagged {
-        return Err(Problem::new(
+        return Err(PlanProblem::new(
             "plan::tag",
             at,
             "YAML tags (`!name`) mean nothing in a plan",
         )
-        .help("remove the tag; quote the text if it begins with `!`"));
+        .with_help("remove the tag; quote the text if it begins with `!`"));
     }
     Ok(())
 }
 
-fn too_deep(at: At) -> Problem {
-    Problem::new(
+fn too_deep_problem(at: SourceLocation) -> PlanProblem {
+    PlanProblem::new(
         "plan::depth",
         at,
-        format!("nested more than {DEEPEST} deep"),
+        format!("nested more than {MAX_TREE_DEPTH} deep"),
     )
-    .help("nothing in a plan is nested this deep; `eksup schema` prints what a plan may hold")
+    .with_help("nothing in a plan is nested this deep; `eksup schema` prints what a plan may hold")
 }
 
-fn no_anchors(at: At) -> Problem {
-    Problem::new(
+fn no_anchors_problem(at: SourceLocation) -> PlanProblem {
+    PlanProblem::new(
         "plan::anchor",
         at,
         "YAML anchors and aliases (`&name`, `*name`) are not used in plans",
     )
-    .help("write the value out where it is needed; quote the text if it begins with `&` or `*`")
+    .with_help(
+        "write the value out where it is needed; quote the text if it begins with `&` or `*`",
+    )
 }

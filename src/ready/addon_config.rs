@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Finding;
-use super::case::Case;
 use super::codes::Code;
+use super::input::ReadinessInput;
 use crate::model::{AddonVersion, Inventory, addon_schema};
 use crate::route::{Route, StepSpec};
 
@@ -28,7 +28,7 @@ pub fn configured_versions(
 }
 
 /// Judges configurations by the schemas that were read.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_addon_configurations(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let Some(route) = case.route else { return };
     for (name, version) in configured_versions(route, case.inventory) {
         let addon = case.inventory.addons.iter().find(|a| a.name == name);
@@ -41,7 +41,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         if values.trim().is_empty() || schema.is_empty() {
             continue;
         }
-        if let Err(why) = addon_schema::check(values, schema) {
+        if let Err(why) = addon_schema::check_configuration(values, schema) {
             out.push(Finding::new(
                 Code::AddonConfiguration,
                 format!("add-on {name}"),

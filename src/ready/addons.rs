@@ -1,14 +1,14 @@
 //! Add-ons: their state, whether a version runs on each minor of the way, and those EKS does not manage.
 
 use super::addon_config;
-use super::case::Case;
 use super::codes::Code;
+use super::input::ReadinessInput;
 use super::{Finding, Severity};
 use crate::model::{AddonVersion, Minor};
 use crate::route::{self, StepSpec};
 
 /// Judges the add-ons.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for addon in &case.inventory.addons {
         let subject = format!("add-on {}", addon.name);
         if addon.status != "ACTIVE" {
@@ -31,12 +31,12 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                 "mend it first: an upgrade would not tell a new fault from this one; or list it in `addons.skip`, and it is left alone"
             };
             let finding = Finding::new(Code::AddonStatus, &subject, detail.trim_end(), fix);
-            out.push(finding.weighing(severity));
+            out.push(finding.with_severity(severity));
         }
-        compatible(case, &addon.name, out);
+        check_compatibility(case, &addon.name, out);
     }
-    addon_config::judge(case, out);
-    for found in route::self_managed(case.inventory) {
+    addon_config::check_addon_configurations(case, out);
+    for found in route::find_self_managed(case.inventory) {
         let version = found.version.as_deref().unwrap_or("of unknown version");
         out.push(Finding::new(
             Code::AddonSelfManaged,
@@ -52,8 +52,8 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
 
 /// Why nothing is known to run on `minor`: EKS lists no version there, none for the nodes' architectures, or its
 /// catalogue was not read for it.
-fn not_listed(case: &Case<'_>, name: &str, minor: Minor) -> Option<String> {
-    if !route::offers(case.inventory, name, minor).is_empty() {
+fn not_listed(case: &ReadinessInput<'_>, name: &str, minor: Minor) -> Option<String> {
+    if !route::offers_on_minor(case.inventory, name, minor).is_empty() {
         return None;
     }
     let listed = case.inventory.addon_catalog.get(name)?.get(&minor);
@@ -69,7 +69,7 @@ fn not_listed(case: &Case<'_>, name: &str, minor: Minor) -> Option<String> {
 }
 
 /// What to do about an add-on that EKS does not list.
-fn way_out(case: &Case<'_>, name: &str) -> String {
+fn suggest_fix(case: &ReadinessInput<'_>, name: &str) -> String {
     format!(
         "ask its publisher what it runs on. Then either keep its objects and take it out of EKS's hands: aws eks delete-addon --cluster-name {} --addon-name {name} --preserve; or remove it; or list it in `addons.skip` to go on with it as it is; or stop at an older minor",
         case.plan.cluster
@@ -77,31 +77,31 @@ fn way_out(case: &Case<'_>, name: &str) -> String {
 }
 
 /// Walks the add-on along the route and looks at every minor.
-fn compatible(case: &Case<'_>, name: &str, out: &mut Vec<Finding>) {
+fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Finding>) {
     let subject = format!("add-on {name}");
     let catalog = case.inventory.addon_catalog.get(name);
     let Some(addon) = case.inventory.addons.iter().find(|a| a.name == name) else {
         return;
     };
     let skipped = case.plan.addons.skip.iter().any(|s| s == name);
-    let hops = case.minors().next().is_some();
+    let hops = case.minors_ahead().next().is_some();
     if catalog.is_none_or(|c| c.values().all(Vec::is_empty)) {
         let finding = Finding::new(
             Code::AddonUnknown,
             subject,
             "DescribeAddonVersions lists no version of it, so nobody knows what it runs on",
-            way_out(case, name),
+            suggest_fix(case, name),
         );
         // Without a hop nothing changes under it, and who skips it has said that it is theirs to watch.
         out.push(if skipped || !hops {
-            finding.weighing(Severity::Warning)
+            finding.with_severity(Severity::Warning)
         } else {
             finding
         });
         return;
     }
     if let Some((minor, why)) = case
-        .minors()
+        .minors_ahead()
         .find_map(|minor| Some((minor, not_listed(case, name, minor)?)))
     {
         if skipped {
@@ -116,17 +116,17 @@ fn compatible(case: &Case<'_>, name: &str, out: &mut Vec<Finding>) {
                 Code::AddonNotListed,
                 subject,
                 why,
-                way_out(case, name),
+                suggest_fix(case, name),
             ));
         }
         return;
     }
     let runs = |version: &AddonVersion, minor| {
-        let offers = route::offers(case.inventory, name, minor);
+        let offers = route::offers_on_minor(case.inventory, name, minor);
         offers.iter().any(|o| o.version == *version)
     };
     if skipped {
-        if let Some(minor) = case.minors().find(|m| !runs(&addon.version, *m)) {
+        if let Some(minor) = case.minors_ahead().find(|m| !runs(&addon.version, *m)) {
             let detail = format!(
                 "the plan skips it, and {} does not run on {minor}",
                 addon.version

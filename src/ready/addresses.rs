@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::case::{Case, Change, some};
 use super::cni_addresses::{NodeAddresses, PREFIX_ADDRESSES, node_addresses};
 use super::codes::Code;
+use super::input::{BlueGreenPair, ReadinessInput, name_some};
 use super::{Finding, Severity};
 use crate::model::cni::CniSettings;
 use crate::model::ec2::{InterfaceLimits, Subnet};
@@ -18,8 +18,8 @@ const UNKNOWN_LIMITS: InterfaceLimits = InterfaceLimits {
 };
 
 /// What one green takes.
-struct Demand<'a> {
-    change: &'a Change<'a>,
+struct AddressDemand<'a> {
+    change: &'a BlueGreenPair<'a>,
     nodes: i64,
     /// Pods with an address of their own on one node.
     pods: i64,
@@ -27,7 +27,7 @@ struct Demand<'a> {
 }
 
 /// Judges subnets for the greens that stand beside their blues.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_addresses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     // Blue goes first there, and leaves its addresses to green.
     if case.plan.strategy == Strategy::Recreate || case.changes.is_empty() {
         return;
@@ -35,50 +35,50 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let ipv6 = case.inventory.cluster.ip_family.as_deref() == Some("ipv6");
     let unknown = CniSettings::default();
     let cni = case.inventory.cni.as_ref().unwrap_or(&unknown);
-    let demands: Vec<Demand<'_>> = case
+    let demands: Vec<AddressDemand<'_>> = case
         .changes
         .iter()
-        .map(|change| demand(case, change, cni, ipv6))
+        .map(|change| compute_demand(case, change, cni, ipv6))
         .collect();
     if !ipv6 {
-        tell_unknown(case, &demands, out);
+        report_unknown(case, &demands, out);
     }
-    let how = in_words(cni, ipv6);
+    let how = describe_cni(cni, ipv6);
     // Greens whose subnets overlap draw on the same addresses, which count once.
-    for sharing in overlapping(&demands) {
-        node_subnets(case, &sharing, cni, &how, out);
+    for sharing in group_by_subnet(&demands) {
+        check_node_subnets(case, &sharing, cni, &how, out);
         if sharing.len() > 1 {
             for one in &sharing {
-                node_subnets(case, std::slice::from_ref(one), cni, &how, out);
+                check_node_subnets(case, std::slice::from_ref(one), cni, &how, out);
             }
         }
     }
     if cni.custom_networking && !ipv6 {
-        pod_subnets(case, &demands, cni, &how, out);
+        check_pod_subnets(case, &demands, cni, &how, out);
     }
     for demand in &demands {
-        zones(case, demand, cni, &how, out);
+        check_zones(case, demand, cni, &how, out);
     }
 }
 
-fn demand<'a>(
-    case: &Case<'_>,
-    change: &'a Change<'a>,
+fn compute_demand<'a>(
+    case: &ReadinessInput<'_>,
+    change: &'a BlueGreenPair<'a>,
     cni: &CniSettings,
     ipv6: bool,
-) -> Demand<'a> {
+) -> AddressDemand<'a> {
     let inventory = case.inventory;
-    let own = |p: &&crate::model::kube::Pod| !p.host_network && !p.finished();
+    let own = |p: &&crate::model::kube::Pod| !p.host_network && !p.is_finished();
     let (mut moving, mut daemons) = (0, 0);
     for node in inventory.nodes_of(&change.blue.name) {
         let pods = || inventory.pods_on(&node.name).filter(own);
-        moving += pods().filter(|p| !p.daemon() && !p.mirror).count();
-        daemons = daemons.max(pods().filter(|p| p.daemon()).count());
+        moving += pods().filter(|p| !p.is_daemon_pod() && !p.mirror).count();
+        daemons = daemons.max(pods().filter(|p| p.is_daemon_pod()).count());
     }
-    let whole = i64::from(route::live_size(inventory, change.blue).max(1));
-    let pods = (count(moving) + whole - 1) / whole + count(daemons);
-    let limits = limits(case, change).unwrap_or(UNKNOWN_LIMITS);
-    Demand {
+    let whole = i64::from(route::live_node_count(inventory, change.blue).max(1));
+    let pods = (to_i64(moving) + whole - 1) / whole + to_i64(daemons);
+    let limits = interface_limits(case, change).unwrap_or(UNKNOWN_LIMITS);
+    AddressDemand {
         change,
         nodes: change.green.scaling.desired.into(),
         pods,
@@ -86,12 +86,15 @@ fn demand<'a>(
     }
 }
 
-fn count(n: usize) -> i64 {
+fn to_i64(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 /// Of green's instance types, the one that takes most: any of them may come. None where one is not known.
-fn limits(case: &Case<'_>, change: &Change<'_>) -> Option<InterfaceLimits> {
+fn interface_limits(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+) -> Option<InterfaceLimits> {
     let mut types: Vec<&str> = change
         .green
         .instance_types
@@ -116,7 +119,7 @@ fn limits(case: &Case<'_>, change: &Change<'_>) -> Option<InterfaceLimits> {
         .max_by_key(|l| l.addresses * l.interfaces)
 }
 
-fn in_words(cni: &CniSettings, ipv6: bool) -> String {
+fn describe_cni(cni: &CniSettings, ipv6: bool) -> String {
     if ipv6 {
         return "one for itself, as pods have IPv6 addresses".to_owned();
     }
@@ -134,7 +137,11 @@ fn in_words(cni: &CniSettings, ipv6: bool) -> String {
 }
 
 /// Green takes what is not known too: the default share is counted, and that it is a guess is said.
-fn tell_unknown(case: &Case<'_>, demands: &[Demand<'_>], out: &mut Vec<Finding>) {
+fn report_unknown(
+    case: &ReadinessInput<'_>,
+    demands: &[AddressDemand<'_>],
+    out: &mut Vec<Finding>,
+) {
     let fix = "look at the settings of DaemonSet kube-system/aws-node (WARM_*, MINIMUM_IP_TARGET, ENABLE_PREFIX_DELEGATION, AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG) and at the free addresses of the subnets";
     if case.inventory.cni.is_none() {
         out.push(Finding::new(
@@ -145,7 +152,7 @@ fn tell_unknown(case: &Case<'_>, demands: &[Demand<'_>], out: &mut Vec<Finding>)
         ));
     }
     for demand in demands {
-        if limits(case, demand.change).is_none() {
+        if interface_limits(case, demand.change).is_none() {
             out.push(Finding::new(
                 Code::AddressesUnknown,
                 format!("node group {}", demand.change.green.name),
@@ -169,13 +176,13 @@ fn tell_unknown(case: &Case<'_>, demands: &[Demand<'_>], out: &mut Vec<Finding>)
     }
 }
 
-fn subnets_of<'a>(case: &Case<'a>, change: &Change<'_>) -> Vec<&'a Subnet> {
+fn subnets_of<'a>(case: &ReadinessInput<'a>, change: &BlueGreenPair<'_>) -> Vec<&'a Subnet> {
     let all = case.inventory.subnets.iter();
     all.filter(|s| change.green.subnets.contains(&s.id))
         .collect()
 }
 
-fn eni_subnets<'a>(case: &Case<'a>) -> Vec<&'a Subnet> {
+fn eni_subnets<'a>(case: &ReadinessInput<'a>) -> Vec<&'a Subnet> {
     let inventory = case.inventory;
     let named: BTreeSet<&str> = inventory
         .eni_configs
@@ -187,8 +194,8 @@ fn eni_subnets<'a>(case: &Case<'a>) -> Vec<&'a Subnet> {
 }
 
 /// Sets of greens that share a subnet, each with all that are connected so.
-fn overlapping<'d, 'a>(demands: &'d [Demand<'a>]) -> Vec<Vec<&'d Demand<'a>>> {
-    let mut sets: Vec<(BTreeSet<&str>, Vec<&Demand<'_>>)> = Vec::new();
+fn group_by_subnet<'d, 'a>(demands: &'d [AddressDemand<'a>]) -> Vec<Vec<&'d AddressDemand<'a>>> {
+    let mut sets: Vec<(BTreeSet<&str>, Vec<&AddressDemand<'_>>)> = Vec::new();
     for demand in demands {
         let mut ids: BTreeSet<&str> =
             (demand.change.green.subnets.iter().map(String::as_str)).collect();
@@ -206,7 +213,7 @@ fn overlapping<'d, 'a>(demands: &'d [Demand<'a>]) -> Vec<Vec<&'d Demand<'a>>> {
 }
 
 /// Free addresses that pods and nodes can have of these subnets: of prefixes only whole ones, at most.
-fn free(subnets: &[&Subnet], cni: &CniSettings, for_pods: bool) -> i64 {
+fn free_addresses(subnets: &[&Subnet], cni: &CniSettings, for_pods: bool) -> i64 {
     let usable = |s: &&Subnet| {
         let free = i64::from(s.free_ips.max(0));
         if cni.prefix_delegation && for_pods {
@@ -218,9 +225,9 @@ fn free(subnets: &[&Subnet], cni: &CniSettings, for_pods: bool) -> i64 {
     subnets.iter().map(usable).sum()
 }
 
-fn node_subnets(
-    case: &Case<'_>,
-    sharing: &[&Demand<'_>],
+fn check_node_subnets(
+    case: &ReadinessInput<'_>,
+    sharing: &[&AddressDemand<'_>],
     cni: &CniSettings,
     how: &str,
     out: &mut Vec<Finding>,
@@ -236,8 +243,8 @@ fn node_subnets(
     }
     let nodes: i64 = sharing.iter().map(|d| d.nodes).sum();
     let full: i64 = sharing.iter().map(|d| d.nodes * d.each.node_subnets).sum();
-    let any = free(&subnets, cni, false);
-    let whole = free(&subnets, cni, !cni.custom_networking);
+    let any = free_addresses(&subnets, cni, false);
+    let whole = free_addresses(&subnets, cni, !cni.custom_networking);
     let severity = if any < nodes {
         Severity::Blocker
     } else if whole < full {
@@ -245,31 +252,31 @@ fn node_subnets(
     } else {
         return;
     };
-    short(&subnets, whole.min(any), sharing, full, how, severity, out);
+    report_shortage(&subnets, whole.min(any), sharing, full, how, severity, out);
 }
 
 /// With custom networking the pods of all greens take from the ENIConfigs' subnets.
-fn pod_subnets(
-    case: &Case<'_>,
-    demands: &[Demand<'_>],
+fn check_pod_subnets(
+    case: &ReadinessInput<'_>,
+    demands: &[AddressDemand<'_>],
     cni: &CniSettings,
     how: &str,
     out: &mut Vec<Finding>,
 ) {
     let subnets = eni_subnets(case);
     let full: i64 = demands.iter().map(|d| d.nodes * d.each.pod_subnets).sum();
-    let there = free(&subnets, cni, true);
+    let there = free_addresses(&subnets, cni, true);
     if subnets.is_empty() || there >= full {
         return;
     }
-    let all: Vec<&Demand<'_>> = demands.iter().collect();
-    short(&subnets, there, &all, full, how, Severity::Warning, out);
+    let all: Vec<&AddressDemand<'_>> = demands.iter().collect();
+    report_shortage(&subnets, there, &all, full, how, Severity::Warning, out);
 }
 
-fn short(
+fn report_shortage(
     subnets: &[&Subnet],
     there: i64,
-    demands: &[&Demand<'_>],
+    demands: &[&AddressDemand<'_>],
     full: i64,
     how: &str,
     severity: Severity,
@@ -287,36 +294,36 @@ fn short(
         format!("subnets {}", ids.join(", ")),
         format!(
             "{there} addresses are free, and {} takes about {full} of them: {nodes} nodes with up to {pods} pods that have an address of their own, and each node takes {how}",
-            some(&greens)
+            name_some(&greens)
         ),
         "free addresses, add a CIDR, use `capacity: {surge: 1}`, or have the network plugin keep less ready (WARM_IP_TARGET, MINIMUM_IP_TARGET)",
     );
-    out.push(finding.weighing(severity));
+    out.push(finding.with_severity(severity));
 }
 
 /// Auto Scaling spreads green evenly over the zones of its subnets, and in some zones green must have a node.
-fn zones(
-    case: &Case<'_>,
-    demand: &Demand<'_>,
+fn check_zones(
+    case: &ReadinessInput<'_>,
+    demand: &AddressDemand<'_>,
     cni: &CniSettings,
     how: &str,
     out: &mut Vec<Finding>,
 ) {
     let own = subnets_of(case, demand.change);
     let zones: BTreeSet<&str> = own.iter().map(|s| s.zone.as_str()).collect();
-    let even = demand.nodes / count(zones.len()).max(1);
+    let even = demand.nodes / to_i64(zones.len()).max(1);
     let of_pods = eni_subnets(case);
     for zone in zones {
         let must = demand.change.zones.iter().any(|z| z == zone);
         let nodes = even.max(i64::from(must));
         let here: Vec<&Subnet> = own.iter().filter(|s| s.zone == zone).copied().collect();
-        let any = free(&here, cni, false);
+        let any = free_addresses(&here, cni, false);
         let mut short_of = Vec::new();
         let mut severity = Severity::Warning;
         if must && any < 1 {
             severity = Severity::Blocker;
         }
-        let whole = free(&here, cni, !cni.custom_networking);
+        let whole = free_addresses(&here, cni, !cni.custom_networking);
         if whole < nodes * demand.each.node_subnets || (must && any < 1) {
             short_of.push(format!(
                 "{} of {} there",
@@ -326,7 +333,7 @@ fn zones(
         }
         if cni.custom_networking && demand.each.pod_subnets > 0 && !of_pods.is_empty() {
             let pods: Vec<&Subnet> = of_pods.iter().filter(|s| s.zone == zone).copied().collect();
-            let there = free(&pods, cni, true);
+            let there = free_addresses(&pods, cni, true);
             if there < nodes * demand.each.pod_subnets {
                 short_of.push(format!(
                     "{there} of {} in the ENIConfigs' subnets there",
@@ -352,7 +359,7 @@ fn zones(
                 ),
                 "free addresses in that zone, or add a CIDR there",
             )
-            .weighing(severity),
+            .with_severity(severity),
         );
     }
 }

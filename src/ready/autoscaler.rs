@@ -1,8 +1,8 @@
 //! A cluster autoscaler beside the upgrade, and what Auto Scaling groups have that EKS does not know of.
 
 use super::Finding;
-use super::case::{Case, Change, some};
 use super::codes::Code;
+use super::input::{BlueGreenPair, ReadinessInput, name_some};
 use crate::model::asg::{Asg, AsgTag, CARRIED_SUSPENSIONS, EKS_HOOKS};
 use crate::model::kube::Workload;
 use crate::model::{Minor, marks};
@@ -11,23 +11,26 @@ use crate::model::{Minor, marks};
 const NODEGROUP_TAG: &str = "eks:nodegroup-name";
 
 /// Judges autoscalers and Auto Scaling groups.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_autoscalers(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for workload in &case.inventory.workloads {
-        if workload.kind == "Deployment" && image(workload).is_some() && workload.desired > 0 {
-            version(case, workload, out);
-            reach(case, workload, out);
+        if workload.kind == "Deployment"
+            && autoscaler_image(workload).is_some()
+            && workload.desired > 0
+        {
+            check_version(case, workload, out);
+            check_discovery(case, workload, out);
         }
     }
     for change in &case.changes {
         for asg in case.inventory.asgs_of(&change.blue.name) {
-            suspended(change, asg, out);
-            extras(case, change, asg, out);
+            report_suspended(change, asg, out);
+            report_extras(case, change, asg, out);
         }
     }
 }
 
 /// The image of a cluster autoscaler.
-fn image(workload: &Workload) -> Option<&str> {
+fn autoscaler_image(workload: &Workload) -> Option<&str> {
     let mut images = workload.images.iter();
     images.find_map(|i| {
         let name = i.rsplit('/').next()?;
@@ -36,8 +39,8 @@ fn image(workload: &Workload) -> Option<&str> {
 }
 
 /// An autoscaler simulates the scheduler of its own minor.
-fn version(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
-    let image = image(workload).unwrap_or_default();
+fn check_version(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec<Finding>) {
+    let image = autoscaler_image(workload).unwrap_or_default();
     let tag = image.rsplit('/').next().and_then(|n| n.split_once(':'));
     let minor = tag.and_then(|(_, tag)| Minor::from_reported(tag.split('@').next()?).ok());
     let to = case.plan.to;
@@ -55,7 +58,7 @@ fn version(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
 }
 
 /// Whether it manages green once it manages blue.
-fn reach(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
+fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec<Finding>) {
     let subject = format!("Deployment {}", workload.key);
     let values = |flag: &str| {
         let flags = workload.autoscaler_flags.iter();
@@ -87,9 +90,11 @@ fn reach(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
             let mut discovered = by_tag.iter().filter_map(|v| v.strip_prefix("asg:tag="));
             let lost: Vec<&str> = discovered
                 .clone()
-                .filter(|wanted| finds(wanted, &asg.tags) && !finds(wanted, &tags))
+                .filter(|wanted| {
+                    has_wanted_tags(wanted, &asg.tags) && !has_wanted_tags(wanted, &tags)
+                })
                 .collect();
-            let found = discovered.any(|wanted| finds(wanted, &tags));
+            let found = discovered.any(|wanted| has_wanted_tags(wanted, &tags));
             let why = if named {
                 format!("`--nodes` names {}, which is {blue}'s", asg.name)
             } else if !lost.is_empty() {
@@ -114,7 +119,7 @@ fn reach(case: &Case<'_>, workload: &Workload, out: &mut Vec<Finding>) {
 }
 
 /// Whether a group with these tags has all that are `wanted`, as `key,key=value`.
-fn finds(wanted: &str, tags: &[AsgTag]) -> bool {
+fn has_wanted_tags(wanted: &str, tags: &[AsgTag]) -> bool {
     wanted.split(',').all(|one| {
         let (key, value) = one
             .split_once('=')
@@ -125,7 +130,7 @@ fn finds(wanted: &str, tags: &[AsgTag]) -> bool {
 }
 
 /// Processes that somebody suspended.
-fn suspended(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
+fn report_suspended(change: &BlueGreenPair<'_>, asg: &Asg, out: &mut Vec<Finding>) {
     let ours = asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
     let theirs = asg.suspended.iter();
     let theirs = theirs.filter(|p| !(ours && *p == "AZRebalance")).cloned();
@@ -157,7 +162,12 @@ fn suspended(change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
 }
 
 /// What a new node group is made without.
-fn extras(case: &Case<'_>, change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding>) {
+fn report_extras(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+    asg: &Asg,
+    out: &mut Vec<Finding>,
+) {
     let mut parts = Vec::new();
     if asg.warm_pool && change.green.warm_pool_config.is_none() {
         parts.push("a warm pool that EKS does not know of".to_owned());
@@ -168,7 +178,7 @@ fn extras(case: &Case<'_>, change: &Change<'_>, asg: &Asg, out: &mut Vec<Finding
     let protected = asg.instances.iter().filter(|i| i.protected);
     let protected: Vec<String> = protected.map(|i| i.id.clone()).collect();
     if !protected.is_empty() {
-        parts.push(format!("scale-in protection of {}", some(&protected)));
+        parts.push(format!("scale-in protection of {}", name_some(&protected)));
     }
     let hooks = case.inventory.lifecycle_hooks.get(&asg.name);
     let hooks = hooks.into_iter().flatten();
@@ -223,11 +233,11 @@ mod tests {
             });
         }
         change(asg);
-        let plan = Plan::of("expense-dev", Minor::new(29));
-        let route = crate::route::build(&plan, &inventory).unwrap();
-        let case = Case::new(&plan, &inventory, Some(&route));
+        let plan = Plan::with_defaults("expense-dev", Minor::new(29));
+        let route = crate::route::build_route(&plan, &inventory).unwrap();
+        let case = ReadinessInput::new(&plan, &inventory, Some(&route));
         let mut out = Vec::new();
-        judge(&case, &mut out);
+        check_autoscalers(&case, &mut out);
         out.into_iter().map(|f| (f.code, f.detail)).collect()
     }
 
@@ -304,10 +314,13 @@ mod tests {
             let hooks = names.iter().map(|n| hook(n)).collect();
             let asg = inventory.asgs.keys().next().unwrap().clone();
             inventory.lifecycle_hooks.insert(asg, hooks);
-            let plan = Plan::of("expense-dev", Minor::new(29));
-            let route = crate::route::build(&plan, &inventory).unwrap();
+            let plan = Plan::with_defaults("expense-dev", Minor::new(29));
+            let route = crate::route::build_route(&plan, &inventory).unwrap();
             let mut out = Vec::new();
-            judge(&Case::new(&plan, &inventory, Some(&route)), &mut out);
+            check_autoscalers(
+                &ReadinessInput::new(&plan, &inventory, Some(&route)),
+                &mut out,
+            );
             out.into_iter().map(|f| f.detail).collect::<Vec<_>>()
         };
         // EKS gives every group its own two.

@@ -1,7 +1,7 @@
 //! PodDisruptionBudgets that would stop a drain.
 
-use super::case::{Case, some};
 use super::codes::Code;
+use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity};
 use crate::model::Inventory;
 use crate::model::kube::{Pdb, Pod, Workload};
@@ -10,14 +10,14 @@ use crate::model::restarts::no_restart;
 use crate::plan::{BudgetConsent, OnDeadline, OperatorBudgets, SingleReplicas, Strategy, duration};
 
 /// Judges budgets over pods that move.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
-    let pods = case.moving();
+pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    let pods = case.moving_pods();
     for pod in &pods {
         let budgets: Vec<String> = case
             .inventory
             .pdbs
             .iter()
-            .filter(|b| selects(b, pod))
+            .filter(|b| selects_pod(b, pod))
             .map(|b| b.key.to_string())
             .collect();
         if budgets.len() > 1 {
@@ -36,14 +36,18 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         return;
     }
     for pdb in &case.inventory.pdbs {
-        let held: Vec<&Pod> = pods.iter().copied().filter(|p| selects(pdb, p)).collect();
+        let held: Vec<&Pod> = pods
+            .iter()
+            .copied()
+            .filter(|p| selects_pod(pdb, p))
+            .collect();
         if held.is_empty() || pdb.allowed > 0 {
             continue;
         }
         let subject = format!("PodDisruptionBudget {}", pdb.key);
         let names: Vec<String> = held.iter().map(|p| p.key.to_string()).collect();
-        if never(pdb) {
-            out.push(never_allows(case, pdb, &held, subject, &names));
+        if allows_nothing(pdb) {
+            out.push(blocking_finding(case, pdb, &held, subject, &names));
             continue;
         }
         let sick: Vec<String> = held
@@ -58,7 +62,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                 subject,
                 format!(
                     "{} are not Ready, and the budget lets a sick pod go only while {} are healthy ({} are)",
-                    some(&sick), pdb.desired_healthy, pdb.current_healthy
+                    name_some(&sick), pdb.desired_healthy, pdb.current_healthy
                 ),
                 format!("repair the pods, or: kubectl -n {} patch pdb {} -p '{{\"spec\":{{\"unhealthyPodEvictionPolicy\":\"AlwaysAllow\"}}}}'", pdb.key.namespace, pdb.key.name),
             ));
@@ -71,7 +75,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                     pdb.expected,
                     pdb.current_healthy,
                     pdb.desired_healthy,
-                    some(&names)
+                    name_some(&names)
                 ),
                 "make sure that all its pods are Ready before the upgrade",
             ));
@@ -80,7 +84,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
 }
 
 /// Whether the budget allows nothing even when every pod is healthy.
-fn never(pdb: &Pdb) -> bool {
+fn allows_nothing(pdb: &Pdb) -> bool {
     let zero = matches!(pdb.max_unavailable.as_deref(), Some("0" | "0%"));
     zero || pdb.sync_failed.is_some()
         || (pdb.expected > 0 && pdb.desired_healthy >= pdb.expected)
@@ -88,7 +92,7 @@ fn never(pdb: &Pdb) -> bool {
 }
 
 /// A budget that never opens by itself, with what a finding says of it.
-struct Closed<'a> {
+struct BlockingBudget<'a> {
     pdb: &'a Pdb,
     held: &'a [&'a Pod],
     /// How it shows that an operator runs it.
@@ -101,11 +105,11 @@ struct Closed<'a> {
     restartable: bool,
 }
 
-impl<'a> Closed<'a> {
-    fn of(case: &'a Case<'_>, pdb: &'a Pdb, held: &'a [&'a Pod]) -> Self {
+impl<'a> BlockingBudget<'a> {
+    fn for_budget(case: &'a ReadinessInput<'_>, pdb: &'a Pdb, held: &'a [&'a Pod]) -> Self {
         let all = || case.inventory.pods.iter();
         let alone = |pod: &&Pod| {
-            let sibling = |p: &&Pod| !p.finished() && p.owner == pod.owner;
+            let sibling = |p: &&Pod| !p.is_finished() && p.owner == pod.owner;
             pod.owner.is_some() && all().filter(sibling).count() == 1
         };
         let keeps_data = |p: &&&Pod| {
@@ -125,7 +129,7 @@ impl<'a> Closed<'a> {
     }
 
     /// What the plan consents to, and how that goes on.
-    fn consented(&self, case: &Case<'_>) -> Option<(Severity, String)> {
+    fn consented_outcome(&self, case: &ReadinessInput<'_>) -> Option<(Severity, String)> {
         let drain = &case.plan.drain;
         let (namespace, name) = (&self.pdb.key.namespace, &self.pdb.key.name);
         let then = match drain.on_deadline {
@@ -133,7 +137,7 @@ impl<'a> Closed<'a> {
             OnDeadline::Skip => "the node is left",
             OnDeadline::Delete => "they are deleted past it",
         };
-        let deadline = duration::write(drain.pod_deadline);
+        let deadline = duration::format_duration(drain.pod_deadline);
         let tried = format!(
             "as the plan consents to, evictions are tried while it is closed, and whoever runs it has {deadline} (`podDeadline`) to let \
              the pods go; then {then}"
@@ -167,7 +171,7 @@ impl<'a> Closed<'a> {
     }
 
     /// What can be done about it, the best first.
-    fn ways_out(&self) -> Vec<String> {
+    fn suggest_fixes(&self) -> Vec<String> {
         let key = &self.pdb.key;
         let (namespace, name) = (&key.namespace, &key.name);
         let wait = format!("`drain.budgets: {{\"{key}\": wait}}`");
@@ -227,7 +231,7 @@ impl<'a> Closed<'a> {
     }
 
     /// What is wrong with it.
-    fn detail(&self, names: &[String]) -> String {
+    fn describe_problem(&self, names: &[String]) -> String {
         let pdb = self.pdb;
         let rule = match (&pdb.min_available, &pdb.max_unavailable) {
             (Some(min), _) => format!("minAvailable {min} of {} pods", pdb.expected),
@@ -237,11 +241,11 @@ impl<'a> Closed<'a> {
         let mut detail = match &pdb.sync_failed {
             Some(why) => format!(
                 "{rule} cannot be worked out (SyncFailed: {why}), so that it allows nothing: {} would block the drain",
-                some(names)
+                name_some(names)
             ),
             None => format!(
                 "{rule} never lets a pod go: {} would block the drain",
-                some(names)
+                name_some(names)
             ),
         };
         if let Some(operator) = &self.operator {
@@ -262,19 +266,19 @@ impl<'a> Closed<'a> {
     }
 }
 
-fn never_allows(
-    case: &Case<'_>,
+fn blocking_finding(
+    case: &ReadinessInput<'_>,
     pdb: &Pdb,
     held: &[&Pod],
     subject: String,
     names: &[String],
 ) -> Finding {
-    let closed = Closed::of(case, pdb, held);
-    let detail = closed.detail(names);
+    let closed = BlockingBudget::for_budget(case, pdb, held);
+    let detail = closed.describe_problem(names);
     let (severity, fix) = closed
-        .consented(case)
-        .unwrap_or_else(|| (Severity::Blocker, closed.ways_out().join("; or ")));
-    Finding::new(Code::BudgetNever, subject, detail, fix).weighing(severity)
+        .consented_outcome(case)
+        .unwrap_or_else(|| (Severity::Blocker, closed.suggest_fixes().join("; or ")));
+    Finding::new(Code::BudgetNever, subject, detail, fix).with_severity(severity)
 }
 
 /// Why a restart does not move a pod without a gap, where it does not.
@@ -289,7 +293,7 @@ pub fn surge_refusal(inventory: &Inventory, pod: &Pod) -> Option<String> {
 }
 
 /// Whether the budget selects the pod.
-pub fn selects(pdb: &Pdb, pod: &Pod) -> bool {
+pub fn selects_pod(pdb: &Pdb, pod: &Pod) -> bool {
     pdb.key.namespace == pod.key.namespace
         && pdb
             .selector

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
-use super::case::{Case, some};
 use super::codes::Code;
+use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity};
 use crate::model::Minor;
 use crate::model::eks::{Insight, InsightsRefreshOutcome, Update};
@@ -13,15 +13,15 @@ use crate::plan::Insights;
 use crate::route::StepSpec;
 
 /// What UpdateClusterVersion asks for, in at least two zones.
-const FREE_IPS: i32 = 5;
+const MIN_FREE_IPS: i32 = 5;
 /// Support that ends within this time is worth a word.
-const SOON: SignedDuration = SignedDuration::from_hours(90 * 24);
+const SUPPORT_END_NOTICE: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// Judges the control plane.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let cluster = &case.inventory.cluster;
     let subject = format!("cluster {}", cluster.name);
-    let hops = case.minors().next().is_some();
+    let hops = case.minors_ahead().next().is_some();
     if let Some((update, to)) = next_hop_in_progress(case) {
         out.push(Finding::new(
             Code::UpdateAdopted,
@@ -39,7 +39,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             .iter()
             .map(|u| format!("update {} ({}) is in progress", u.id, u.kind))
             .collect();
-        let detail = format!("its status is {} {}", cluster.status, some(&running));
+        let detail = format!("its status is {} {}", cluster.status, name_some(&running));
         out.push(Finding::new(
             Code::ClusterNotActive,
             &subject,
@@ -52,7 +52,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         let fix = if issue.resource_ids.is_empty() {
             "mend it: EKS does not upgrade an unhealthy cluster".to_owned()
         } else {
-            format!("mend {}", some(&issue.resource_ids))
+            format!("mend {}", name_some(&issue.resource_ids))
         };
         out.push(Finding::new(Code::ClusterHealth, &subject, detail, fix));
     }
@@ -76,18 +76,18 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         ));
     }
     if hops {
-        addresses(case, &subject, out);
-        offered(case, &subject, out);
-        known_insights(case, &subject, out);
+        check_free_ips(case, &subject, out);
+        check_offered(case, &subject, out);
+        check_insights_known(case, &subject, out);
         for insight in &case.inventory.insights {
-            judge_insight(case, insight, out);
+            check_insight(case, insight, out);
         }
     }
-    misconfigurations(case, out);
+    check_misconfigurations(case, out);
 }
 
 /// That EKS says nothing against a hop counts only where it says something at all, and of the next version.
-fn known_insights(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
+fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding>) {
     let inventory = case.inventory;
     let next = inventory.cluster.version.next();
     let severity = match case.plan.control_plane.insights {
@@ -119,7 +119,7 @@ fn known_insights(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
             let minors: Vec<String> = minors.into_iter().collect();
             Some(format!(
                 "its upgrade insights speak of {} only, and the next hop goes to {next}",
-                some(&minors)
+                name_some(&minors)
             ))
         }
         None => None,
@@ -132,7 +132,7 @@ fn known_insights(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
             Some(_) => severity,
             None => severity.max(Severity::Warning),
         };
-        out.push(Finding::new(Code::InsightsMissing, subject, detail, fix).weighing(severity));
+        out.push(Finding::new(Code::InsightsMissing, subject, detail, fix).with_severity(severity));
         return;
     }
     if let InsightsRefreshOutcome::NotCompleted { why } = &inventory.insights_refresh {
@@ -147,12 +147,12 @@ fn known_insights(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
             format!("EKS judged them last at: {last}; they could not be refreshed: {why}"),
             "allow eks:StartInsightsRefresh and eks:DescribeInsightsRefresh (`eksup policy`), or look at them with `aws eks list-insights`; what was fixed or broken since then does not show",
         );
-        out.push(finding.weighing(severity.max(Severity::Warning)));
+        out.push(finding.with_severity(severity.max(Severity::Warning)));
     }
 }
 
 /// Insights of the category MISCONFIGURATION, which speak of the cluster as it is, whatever it is upgraded to.
-fn misconfigurations(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_misconfigurations(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for insight in &case.inventory.insights {
         if insight.category != "MISCONFIGURATION" || insight.status == "PASSING" {
             continue;
@@ -160,30 +160,30 @@ fn misconfigurations(case: &Case<'_>, out: &mut Vec<Finding>) {
         out.push(Finding::new(
             Code::Misconfiguration,
             format!("insight {}", insight.name),
-            told(insight),
-            advice(insight),
+            insight_text(insight),
+            insight_advice(insight),
         ));
     }
 }
 
 /// EKS's reason, with the resources it names.
-fn told(insight: &Insight) -> String {
+fn insight_text(insight: &Insight) -> String {
     let named = if insight.resources.is_empty() {
         String::new()
     } else {
-        format!(" ({})", some(&insight.resources))
+        format!(" ({})", name_some(&insight.resources))
     };
     format!("{}: {}{named}", insight.status, insight.reason)
 }
 
-fn advice(insight: &Insight) -> String {
+fn insight_advice(insight: &Insight) -> String {
     let advice = insight.recommendation.clone().filter(|r| !r.is_empty());
     advice.unwrap_or_else(|| "see `aws eks describe-insight`".to_owned())
 }
 
 /// The update that makes the route's first hop already. Any other update of the cluster has to end first, and so has
 /// this one where node groups must be replaced before the hop.
-fn next_hop_in_progress<'a>(case: &Case<'a>) -> Option<(&'a Update, Minor)> {
+fn next_hop_in_progress<'a>(case: &ReadinessInput<'a>) -> Option<(&'a Update, Minor)> {
     let inventory = case.inventory;
     let next = inventory.cluster.version.next();
     let [update] = inventory.updates.as_slice() else {
@@ -200,7 +200,7 @@ fn next_hop_in_progress<'a>(case: &Case<'a>) -> Option<(&'a Update, Minor)> {
     (inventory.cluster.status == "UPDATING" && same && wanted).then_some((update, next))
 }
 
-fn addresses(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
+fn check_free_ips(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding>) {
     let inventory = case.inventory;
     let own: Vec<_> = inventory
         .subnets
@@ -209,7 +209,7 @@ fn addresses(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
         .collect();
     let zones: BTreeSet<&str> = own
         .iter()
-        .filter(|s| s.free_ips >= FREE_IPS)
+        .filter(|s| s.free_ips >= MIN_FREE_IPS)
         .map(|s| s.zone.as_str())
         .collect();
     if own.is_empty() || zones.len() >= 2 {
@@ -222,17 +222,17 @@ fn addresses(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
     out.push(Finding::new(
         Code::ControlPlaneIps,
         subject,
-        format!("an upgrade needs {FREE_IPS} free addresses in subnets of two zones: {}", some(&list)),
+        format!("an upgrade needs {MIN_FREE_IPS} free addresses in subnets of two zones: {}", name_some(&list)),
         "free addresses, or give the cluster other subnets of the same zones with UpdateClusterConfig",
     ));
 }
 
-fn offered(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
+fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding>) {
     let versions = &case.inventory.cluster_versions;
     if versions.is_empty() {
         return;
     }
-    for minor in case.minors() {
+    for minor in case.minors_ahead() {
         let found = versions.iter().find(|v| v.version == minor);
         if found.is_none_or(|v| v.status == "UNSUPPORTED") {
             let mut known: Vec<String> = versions
@@ -261,7 +261,7 @@ fn offered(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
     ] {
         let Some(end) = end else { continue };
         let left = end.duration_since(now);
-        if left > SOON {
+        if left > SUPPORT_END_NOTICE {
             continue;
         }
         let date = end.strftime("%Y-%m-%d");
@@ -280,7 +280,7 @@ fn offered(case: &Case<'_>, subject: &str, out: &mut Vec<Finding>) {
     }
 }
 
-fn judge_insight(case: &Case<'_>, insight: &Insight, out: &mut Vec<Finding>) {
+fn check_insight(case: &ReadinessInput<'_>, insight: &Insight, out: &mut Vec<Finding>) {
     let concerns = insight.category == "UPGRADE_READINESS"
         && insight
             .kubernetes_version
@@ -292,18 +292,18 @@ fn judge_insight(case: &Case<'_>, insight: &Insight, out: &mut Vec<Finding>) {
         Some(version) => format!("insight {} for {version}", insight.name),
         None => format!("insight {}", insight.name),
     };
-    let (detail, advice) = (told(insight), advice(insight));
+    let (detail, advice) = (insight_text(insight), insight_advice(insight));
     match insight.status.as_str() {
         "ERROR" => {
             let severity = match case.plan.control_plane.insights {
                 // What the route itself mends before the hop need not stop it.
-                Insights::Block if mended(case, insight) => Severity::Warning,
+                Insights::Block if is_fixed_by_route(case, insight) => Severity::Warning,
                 Insights::Block => Severity::Blocker,
                 Insights::Warn => Severity::Warning,
                 Insights::Ignore => Severity::Info,
             };
             let finding = Finding::new(Code::InsightError, subject, detail, advice);
-            out.push(finding.weighing(severity));
+            out.push(finding.with_severity(severity));
         }
         "WARNING" | "UNKNOWN" => {
             out.push(Finding::new(Code::InsightWarning, subject, detail, advice));
@@ -312,7 +312,7 @@ fn judge_insight(case: &Case<'_>, insight: &Insight, out: &mut Vec<Finding>) {
     }
 }
 
-fn mended(case: &Case<'_>, insight: &Insight) -> bool {
+fn is_fixed_by_route(case: &ReadinessInput<'_>, insight: &Insight) -> bool {
     let before_hop = || {
         case.route.iter().flat_map(|r| &r.steps).take_while(
             |s| !matches!(&s.spec, StepSpec::ControlPlane { to, .. } if insight.kubernetes_version.is_none_or(|v| *to >= v)),

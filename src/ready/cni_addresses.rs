@@ -40,19 +40,19 @@ pub fn node_addresses(
     let wanted = (pods + cni.warm_addresses.unwrap_or(0)).max(cni.minimum_addresses.unwrap_or(0));
     let taken = if cni.prefix_delegation {
         let prefixes = if by_address {
-            ceil(wanted, PREFIX_ADDRESSES)
+            ceil_div(wanted, PREFIX_ADDRESSES)
         } else {
-            ceil(pods, PREFIX_ADDRESSES) + cni.warm_prefixes.unwrap_or(1).max(1)
+            ceil_div(pods, PREFIX_ADDRESSES) + cni.warm_prefixes.unwrap_or(1).max(1)
         };
         let prefixes = prefixes.min(interfaces * places);
-        prefixes * PREFIX_ADDRESSES + ceil(prefixes, places).max(at_least)
+        prefixes * PREFIX_ADDRESSES + ceil_div(prefixes, places).max(at_least)
     } else if by_address {
         let addresses = wanted.min(interfaces * places);
-        addresses + ceil(addresses, places).max(at_least)
+        addresses + ceil_div(addresses, places).max(at_least)
     } else {
         // As many free places as whole interfaces have that are to be kept ready.
         let ready = cni.warm_interfaces.unwrap_or(1).max(0) * places;
-        let held = ceil(pods + ready, places).max(at_least).min(interfaces);
+        let held = ceil_div(pods + ready, places).max(at_least).min(interfaces);
         held * limits.addresses
     };
     if cni.custom_networking {
@@ -68,7 +68,7 @@ pub fn node_addresses(
     }
 }
 
-fn ceil(n: i64, by: i64) -> i64 {
+fn ceil_div(n: i64, by: i64) -> i64 {
     (n.max(0) + by - 1) / by
 }
 

@@ -146,12 +146,12 @@ codes! {
 
 impl Code {
     /// The code of that text.
-    pub fn find(text: &str) -> Option<Self> {
+    pub fn parse_code(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|c| c.as_str() == text)
     }
 
     /// Where `docs/findings.md` explains it.
-    pub fn anchor(self) -> String {
+    pub fn docs_anchor(self) -> String {
         format!("docs/findings.md#{}", self.as_str().to_lowercase())
     }
 }
@@ -169,7 +169,8 @@ mod tests {
         assert_eq!(all.len(), Code::ALL.len());
         for obstacle in Obstacle::ALL {
             assert!(
-                Code::find(obstacle.code()).is_some_and(|c| c.severity() == Severity::Blocker),
+                Code::parse_code(obstacle.code())
+                    .is_some_and(|c| c.severity() == Severity::Blocker),
                 "{obstacle:?}"
             );
         }

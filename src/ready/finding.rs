@@ -48,7 +48,7 @@ impl Finding {
     }
 
     /// The same, weighing something else here.
-    pub fn weighing(mut self, severity: Severity) -> Self {
+    pub fn with_severity(mut self, severity: Severity) -> Self {
         self.severity = severity;
         self
     }

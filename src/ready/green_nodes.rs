@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::{Case, Change};
+use super::input::{BlueGreenPair, ReadinessInput};
 use crate::model::ec2::InstanceSize;
 use crate::model::eks::NodegroupTaint;
 use crate::model::image::{ami_type_is_arm, is_arm};
@@ -11,7 +11,7 @@ use crate::model::kube::{Node, Resources, Taint};
 use crate::model::marks::NODEGROUP_LABEL;
 use crate::model::node_registration::NodeRegistration;
 use crate::route;
-use crate::scheduling::reserved;
+use crate::scheduling::reserved_labels;
 
 /// Labels that kubelets and cloud controllers give every node, by what it is.
 const GIVEN_LABELS: [&str; 9] = [
@@ -58,12 +58,12 @@ pub struct GreenNode {
 
 /// Every kind of node that green may have: one in each zone of each type, and of each set of labels that programs in the
 /// cluster give nodes.
-pub fn kinds(case: &Case<'_>, change: &Change<'_>) -> Vec<Node> {
+pub fn possible_nodes(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>) -> Vec<Node> {
     let mut kinds = Vec::new();
     for discovered in discovered_labels(case, change) {
-        for zone in zones(case, change) {
-            for instance_type in types(case, change) {
-                let mut node = make(case, change, &zone, &instance_type, "green").node;
+        for zone in green_zones(case, change) {
+            for instance_type in instance_types(case, change) {
+                let mut node = make_node(case, change, &zone, &instance_type, "green").node;
                 node.labels.extend(discovered.clone());
                 kinds.push(node);
             }
@@ -74,18 +74,22 @@ pub fn kinds(case: &Case<'_>, change: &Change<'_>) -> Vec<Node> {
 
 /// As many nodes as green has when it stands, spread over its zones, those first in which it must have a node; each as
 /// small as the smallest of its types.
-pub fn standing(case: &Case<'_>, change: &Change<'_>, size: i32) -> Vec<GreenNode> {
-    let zones = zones(case, change);
+pub fn initial_nodes(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+    size: i32,
+) -> Vec<GreenNode> {
+    let zones = green_zones(case, change);
     let discovered = discovered_labels(case, change);
-    let types = types(case, change);
+    let types = instance_types(case, change);
     let smallest = types.iter().min_by_key(|t| {
-        let room = room(case, change, t).map(|(room, _)| room);
+        let room = allocatable_room(case, change, t).map(|(room, _)| room);
         room.map_or((0, 0), |r| (r.cpu_millis, r.memory_bytes))
     });
     let Some(smallest) = smallest else {
         return Vec::new();
     };
-    let of_zone = |zone: &String| make(case, change, zone, smallest, "green");
+    let of_zone = |zone: &String| make_node(case, change, zone, smallest, "green");
     let like: Vec<GreenNode> = zones.iter().map(of_zone).collect();
     let nodes = (0..usize::try_from(size).unwrap_or(0)).map(|i| {
         let mut green = like[i % like.len()].clone();
@@ -101,13 +105,16 @@ pub fn standing(case: &Case<'_>, change: &Change<'_>, size: i32) -> Vec<GreenNod
 }
 
 /// What green's nodes register themselves with; none where the user data was not read.
-pub fn registration(case: &Case<'_>, change: &Change<'_>) -> Option<NodeRegistration> {
+pub fn green_registration(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+) -> Option<NodeRegistration> {
     let wish = case.plan.node_group(&change.blue.name);
-    route::registration(case.inventory, change.blue, &wish)
+    route::green_registration(case.inventory, change.blue, &wish)
 }
 
 /// A taint as Kubernetes spells it.
-pub fn spelled(taint: &NodegroupTaint) -> Taint {
+pub fn to_kubernetes_taint(taint: &NodegroupTaint) -> Taint {
     let effect = match taint.effect.as_str() {
         "NO_EXECUTE" => "NoExecute",
         "PREFER_NO_SCHEDULE" => "PreferNoSchedule",
@@ -122,8 +129,8 @@ pub fn spelled(taint: &NodegroupTaint) -> Taint {
 
 /// Whether a taint of the group comes off each node once its agents run there, as a CNI's or a storage driver's does
 /// (CTL-7): the group gives it, and no Ready node of blue has it.
-fn is_taken_off(case: &Case<'_>, change: &Change<'_>, taint: &Taint) -> bool {
-    let mut given = change.blue.taints.iter().map(spelled);
+fn is_taken_off(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>, taint: &Taint) -> bool {
+    let mut given = change.blue.taints.iter().map(to_kubernetes_taint);
     let nodes = case.inventory.nodes_of(&change.blue.name);
     let mut ready = nodes.filter(|n| n.is_ready()).peekable();
     let has = |n: &Node| {
@@ -134,7 +141,7 @@ fn is_taken_off(case: &Case<'_>, change: &Change<'_>, taint: &Taint) -> bool {
 }
 
 /// Zones of green's subnets, those first in which it must have a node. One that nobody knows where they are not known.
-fn zones(case: &Case<'_>, change: &Change<'_>) -> Vec<String> {
+fn green_zones(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>) -> Vec<String> {
     let mut zones = change.zones.to_vec();
     for zone in route::subnet_zones(case.inventory, change.blue) {
         if !zones.contains(&zone) {
@@ -148,9 +155,9 @@ fn zones(case: &Case<'_>, change: &Change<'_>) -> Vec<String> {
 }
 
 /// Instance types of green; where a launch template decides them and does not say, those of blue's nodes.
-fn types(case: &Case<'_>, change: &Change<'_>) -> Vec<String> {
+fn instance_types(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>) -> Vec<String> {
     let wish = case.plan.node_group(&change.blue.name);
-    let types = route::green_types(case.inventory, change.blue, &wish);
+    let types = route::green_instance_types(case.inventory, change.blue, &wish);
     if !types.is_empty() {
         return types;
     }
@@ -168,10 +175,13 @@ fn type_of(node: &Node) -> Option<&str> {
 }
 
 /// The sets of labels that programs in the cluster gave blue's nodes; one at least.
-fn discovered_labels(case: &Case<'_>, change: &Change<'_>) -> Vec<BTreeMap<String, String>> {
+fn discovered_labels(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+) -> Vec<BTreeMap<String, String>> {
     let of_node = |node: &Node| -> BTreeMap<String, String> {
         let labels = node.labels.iter();
-        let discovered = labels.filter(|(key, _)| reserved::discovered(key));
+        let discovered = labels.filter(|(key, _)| reserved_labels::is_discovered_label(key));
         discovered.map(|(k, v)| (k.clone(), v.clone())).collect()
     };
     let nodes = case.inventory.nodes_of(&change.blue.name);
@@ -182,9 +192,9 @@ fn discovered_labels(case: &Case<'_>, change: &Change<'_>) -> Vec<BTreeMap<Strin
     }
 }
 
-fn make(
-    case: &Case<'_>,
-    change: &Change<'_>,
+fn make_node(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
     zone: &str,
     instance_type: &str,
     name: &str,
@@ -193,14 +203,14 @@ fn make(
     let of_zone = |n: &&Node| n.zone() == Some(zone);
     let like = inventory.nodes_of(blue).find(of_zone);
     let like = like.or_else(|| inventory.nodes_of(blue).next());
-    let room = room(case, change, instance_type);
-    let registered = registration(case, change).unwrap_or_default();
-    let mut labels = labels(case, change, like, zone, instance_type);
+    let room = allocatable_room(case, change, instance_type);
+    let registered = green_registration(case, change).unwrap_or_default();
+    let mut labels = node_labels(case, change, like, zone, instance_type);
     labels.insert("kubernetes.io/hostname".to_owned(), name.to_owned());
     for (key, value) in registered.labels {
         labels.entry(key).or_insert(value);
     }
-    let taints = change.green.taints.iter().map(spelled);
+    let taints = change.green.taints.iter().map(to_kubernetes_taint);
     let taints = taints.filter(|t| !is_taken_off(case, change, t));
     let (allocatable, other_allocatable) = room.clone().unwrap_or_else(|| {
         let smallest = inventory
@@ -234,9 +244,9 @@ fn make(
     }
 }
 
-fn labels(
-    case: &Case<'_>,
-    change: &Change<'_>,
+fn node_labels(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
     like: Option<&Node>,
     zone: &str,
     instance_type: &str,
@@ -262,7 +272,7 @@ fn labels(
     }
     set("node.kubernetes.io/instance-type", instance_type);
     set("beta.kubernetes.io/instance-type", instance_type);
-    if let Some(arch) = architecture(change, instance_type) {
+    if let Some(arch) = node_architecture(change, instance_type) {
         set("kubernetes.io/arch", arch);
         set("beta.kubernetes.io/arch", arch);
     }
@@ -286,7 +296,7 @@ fn labels(
 }
 
 /// The processor of green's nodes: that of its image, else that of the instance type.
-fn architecture(change: &Change<'_>, instance_type: &str) -> Option<&'static str> {
+fn node_architecture(change: &BlueGreenPair<'_>, instance_type: &str) -> Option<&'static str> {
     let of_image = change.green.ami_type.as_deref().and_then(ami_type_is_arm);
     let of_type = || (!instance_type.is_empty()).then(|| is_arm(instance_type));
     let arm = of_image.or_else(of_type)?;
@@ -294,9 +304,9 @@ fn architecture(change: &Change<'_>, instance_type: &str) -> Option<&'static str
 }
 
 /// What a node of an instance type has for pods: as nodes of the type have it, else as EC2 says of it.
-fn room(
-    case: &Case<'_>,
-    change: &Change<'_>,
+fn allocatable_room(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
     instance_type: &str,
 ) -> Option<(Resources, BTreeMap<String, i64>)> {
     let smallest = |nodes: &mut dyn Iterator<Item = &Node>| {
@@ -304,7 +314,7 @@ fn room(
             Some(name) => name == instance_type,
             // Who does not say is of the type that its group has.
             None => {
-                n.nodegroup() == Some(&change.blue.name)
+                n.nodegroup_name() == Some(&change.blue.name)
                     && (instance_type.is_empty()
                         || change
                             .blue
@@ -328,8 +338,8 @@ fn room(
 }
 
 fn room_of_size(
-    case: &Case<'_>,
-    change: &Change<'_>,
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
     instance_type: &str,
     size: InstanceSize,
 ) -> (Resources, BTreeMap<String, i64>) {
@@ -370,7 +380,7 @@ fn kept_cpu(cpus: i64) -> i64 {
 
 /// How many pods a node takes: as many as its interfaces have addresses for, and two that need none; with prefixes as many
 /// as EKS advises for its CPUs.
-fn max_pods(case: &Case<'_>, instance_type: &str, cpus: i64) -> i64 {
+fn max_pods(case: &ReadinessInput<'_>, instance_type: &str, cpus: i64) -> i64 {
     let most = if cpus < 30 { 110 } else { 250 };
     let cni = case.inventory.cni.as_ref();
     if cni.is_some_and(|c| c.prefix_delegation) {

@@ -3,24 +3,24 @@
 
 use std::collections::BTreeSet;
 
-use super::case::{Case, Change, some};
 use super::codes::Code;
+use super::input::{BlueGreenPair, ReadinessInput, name_some};
 use super::{Finding, Severity};
 use crate::model::image::{
-    Accelerator, accelerator, ami_type_carries, ami_type_is_accelerated, ami_type_is_arm, is_arm,
+    Accelerator, accelerator_of, ami_type_carries, ami_type_is_accelerated, ami_type_is_arm, is_arm,
 };
 use crate::plan::Strategy;
 use crate::route;
 
 /// Judges images, instance types and reservations.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_images(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for change in &case.changes {
         let wish = case.plan.node_group(&change.blue.name);
-        let types = route::green_types(case.inventory, change.blue, &wish);
-        processor(case, change, &types, out);
-        drivers(change, &types, out);
-        offered(case, change, &types, out);
-        reserved(case, change, out);
+        let types = route::green_instance_types(case.inventory, change.blue, &wish);
+        check_processor(case, change, &types, out);
+        check_drivers(change, &types, out);
+        check_offerings(case, change, &types, out);
+        check_reservations(case, change, out);
     }
 }
 
@@ -29,10 +29,15 @@ fn processor_name(arm: bool) -> &'static str {
 }
 
 /// An image runs on one kind of processor.
-fn processor(case: &Case<'_>, change: &Change<'_>, types: &[String], out: &mut Vec<Finding>) {
+fn check_processor(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+    types: &[String],
+    out: &mut Vec<Finding>,
+) {
     let wish = case.plan.node_group(&change.blue.name);
     let of_type = change.green.ami_type.as_deref().and_then(ami_type_is_arm);
-    let template = route::template_of_green(case.inventory, change.blue, &wish);
+    let template = route::launch_template_of_green(case.inventory, change.blue, &wish);
     let image = wish
         .ami
         .as_ref()
@@ -60,7 +65,7 @@ fn processor(case: &Case<'_>, change: &Change<'_>, types: &[String], out: &mut V
         format!(
             "image {name} is for {} processors, and {} has {}",
             processor_name(arm),
-            some(&wrong),
+            name_some(&wrong),
             processor_name(!arm)
         ),
         "give the group an `amiType` (or an `ami`) for the processor of its `instanceTypes`; one group has one kind",
@@ -68,7 +73,7 @@ fn processor(case: &Case<'_>, change: &Change<'_>, types: &[String], out: &mut V
 }
 
 /// EKS's images carry the drivers of one maker (EKS-NG-26).
-fn drivers(change: &Change<'_>, types: &[String], out: &mut Vec<Finding>) {
+fn check_drivers(change: &BlueGreenPair<'_>, types: &[String], out: &mut Vec<Finding>) {
     let Some(ami_type) = change.green.ami_type.as_deref() else {
         return;
     };
@@ -78,22 +83,27 @@ fn drivers(change: &Change<'_>, types: &[String], out: &mut Vec<Finding>) {
     }
     let wrong: Vec<String> = types
         .iter()
-        .filter(|t| matches!(accelerator(t), Accelerator::Nvidia | Accelerator::Neuron))
-        .filter(|t| !ami_type_carries(ami_type, accelerator(t)))
+        .filter(|t| matches!(accelerator_of(t), Accelerator::Nvidia | Accelerator::Neuron))
+        .filter(|t| !ami_type_carries(ami_type, accelerator_of(t)))
         .cloned()
         .collect();
     if !wrong.is_empty() {
         out.push(Finding::new(
             Code::ImageMisfit,
             format!("node group {}", change.green.name),
-            format!("image type {ami_type} has no driver for the devices of {}", some(&wrong)),
+            format!("image type {ami_type} has no driver for the devices of {}", name_some(&wrong)),
             "set `amiType` to the NEURON type for inf and trn instances and to the NVIDIA type for g and p instances",
         ));
     }
 }
 
 /// Zones that offer none of the types can hold no node of green.
-fn offered(case: &Case<'_>, change: &Change<'_>, types: &[String], out: &mut Vec<Finding>) {
+fn check_offerings(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+    types: &[String],
+    out: &mut Vec<Finding>,
+) {
     let Some(limits) = &case.inventory.limits else {
         return;
     };
@@ -138,25 +148,29 @@ fn offered(case: &Case<'_>, change: &Change<'_>, types: &[String], out: &mut Vec
         format!("node group {}", change.green.name),
         format!(
             "{} is not offered in {}: {what}",
-            some(types),
-            some(&without)
+            name_some(types),
+            name_some(&without)
         ),
         "give the group other `instanceTypes`, of which one at least is offered in each zone",
     );
     out.push(if demanded || nowhere {
         finding
     } else {
-        finding.weighing(Severity::Warning)
+        finding.with_severity(Severity::Warning)
     });
 }
 
 /// Capacity that was bought or reserved for blue is blue's until blue is gone (EKS-NG-25).
-fn reserved(case: &Case<'_>, change: &Change<'_>, out: &mut Vec<Finding>) {
+fn check_reservations(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+    out: &mut Vec<Finding>,
+) {
     if case.plan.strategy == Strategy::Recreate || change.green.scaling.desired == 0 {
         return;
     }
     let wish = case.plan.node_group(&change.blue.name);
-    let template = route::template_of_green(case.inventory, change.blue, &wish);
+    let template = route::launch_template_of_green(case.inventory, change.blue, &wish);
     let of_template = |o: &crate::model::ec2::LaunchOptions| {
         if o.market.as_deref() == Some("capacity-block") {
             Some("a Capacity Block".to_owned())

@@ -4,10 +4,10 @@ use base64::Engine;
 
 use super::tests::{judged, of, plan};
 use super::{Code, Finding, Severity};
-use crate::model::image::Image;
+use crate::model::image::AmiImage;
 use crate::model::pod_identity::PodIdentityAssociation;
 use crate::model::{Inventory, Minor};
-use crate::plan::{Plan, parse};
+use crate::plan::{Plan, parse_plan};
 use crate::route::fixture::{expense_dev, with_template};
 
 /// A cluster of 1.32 with one group of Amazon Linux 2.
@@ -32,7 +32,9 @@ fn al2() -> Inventory {
 
 fn to_1_33(rest: &str) -> Plan {
     let text = format!("cluster: expense-dev\nto: 1.33\n{rest}");
-    parse("plan.yaml", &text).map_err(|e| e.problems).unwrap()
+    parse_plan("plan.yaml", &text)
+        .map_err(|e| e.problems)
+        .unwrap()
 }
 
 /// Gives one pod of blue the image.
@@ -40,7 +42,7 @@ fn run(i: &mut Inventory, image: &str, change: impl Fn(&mut crate::model::kube::
     let pod = i
         .pods
         .iter_mut()
-        .find(|p| !p.daemon() && !p.mirror)
+        .find(|p| !p.is_daemon_pod() && !p.mirror)
         .unwrap();
     pod.cloud.images = vec![image.to_owned()];
     pod.cloud.service_account = Some("caller".to_owned());
@@ -135,7 +137,7 @@ fn with_user_data(text: &str, own_image: Option<&str>, rest: &str) -> Vec<Findin
     let template = i.launch_templates.last_mut().unwrap();
     template.user_data = Some(base64::engine::general_purpose::STANDARD.encode(text));
     template.options.metadata_hop_limit = Some(2);
-    i.images.extend(own_image.map(|name| Image {
+    i.images.extend(own_image.map(|name| AmiImage {
         id: "ami-0123456789abcdef0".to_owned(),
         name: name.to_owned(),
         description: None,
@@ -222,7 +224,7 @@ fn groups_of_neuron_devices_get_the_image_with_their_driver() {
             group.ami_type = Some("AL2_x86_64_GPU".to_owned());
             group.instance_types = vec![instance_type.to_owned()];
         }
-        let route = crate::route::build(&to_1_33(""), &i).unwrap();
+        let route = crate::route::build_route(&to_1_33(""), &i).unwrap();
         let types = route.steps.into_iter().find_map(|s| match s.spec {
             crate::route::StepSpec::CreateGreen { group, .. } => group.ami_type,
             _ => None,

@@ -28,7 +28,10 @@ fn found(rest: &str, inventory: &Inventory, code: Code) -> Vec<(Severity, String
 
 #[test]
 fn greens_vcpus_count_beside_what_runs_in_the_account() {
-    assert_eq!(cpu_class("t3.large", false).unwrap().quota.key(), STANDARD);
+    assert_eq!(
+        cpu_class("t3.large", false).unwrap().quota.quota_key(),
+        STANDARD
+    );
     // Three nodes of two vCPUs run, and three more come.
     assert_eq!(found("", &limited(6, 12.0), Code::CpuQuota), []);
     let short = found("", &limited(7, 12.0), Code::CpuQuota);
@@ -96,7 +99,9 @@ fn node_groups_count_with_their_greens_until_blues_are_deleted() {
             add_group(&mut inventory, &format!("team{n:02}"), 27, 1);
         }
         let mut limits = Limits::default();
-        limits.quotas.extend(quota.map(|q| (NODE_GROUPS.key(), q)));
+        limits
+            .quotas
+            .extend(quota.map(|q| (NODE_GROUPS.quota_key(), q)));
         inventory.limits = Some(limits);
         inventory
     };

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::{Case, some};
 use super::codes::Code;
+use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity, storage};
 use crate::model::Inventory;
 use crate::model::eks::Nodegroup;
@@ -11,19 +11,19 @@ use crate::model::limits::{CpuClass, DEFAULT_NODE_GROUPS, Limits, NODE_GROUPS, c
 use crate::route::{self, StepSpec};
 
 /// Judges quotas. Without a reading of them nothing is said here: what could not be read is told as such.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_quotas(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if case.changes.is_empty() {
         return;
     }
-    groups(case, out);
+    check_group_quota(case, out);
     if let Some(limits) = &case.inventory.limits {
-        cpus(case, limits, out);
-        storage::judge(case, limits, out);
+        check_cpu_quotas(case, limits, out);
+        storage::check_storage_quota(case, limits, out);
     }
 }
 
 /// The most node groups that there are at once on the route.
-fn most_groups(case: &Case<'_>) -> usize {
+fn most_groups(case: &ReadinessInput<'_>) -> usize {
     let mut there: BTreeSet<&str> = case
         .inventory
         .nodegroups
@@ -48,12 +48,12 @@ fn most_groups(case: &Case<'_>) -> usize {
     most
 }
 
-fn groups(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let read = case
         .inventory
         .limits
         .as_ref()
-        .and_then(|l| l.quota(NODE_GROUPS));
+        .and_then(|l| l.quota_value(NODE_GROUPS));
     // The default holds where nobody raised it; a quota is never lower.
     let quota = read.map_or(DEFAULT_NODE_GROUPS, |q| q as i64);
     let most = most_groups(case);
@@ -93,7 +93,7 @@ fn groups(case: &Case<'_>, out: &mut Vec<Finding>) {
 }
 
 /// vCPUs that one node of a group has, by the class they count for: of the types it may get, the most.
-fn of_node(limits: &Limits, types: &[String], spot: bool) -> Option<BTreeMap<CpuClass, i64>> {
+fn cpus_of_node(limits: &Limits, types: &[String], spot: bool) -> Option<BTreeMap<CpuClass, i64>> {
     let mut most: BTreeMap<CpuClass, i64> = BTreeMap::new();
     for name in types {
         let Some(class) = cpu_class(name, spot) else {
@@ -131,15 +131,15 @@ fn types_now(inventory: &Inventory, group: &Nodegroup) -> Vec<String> {
 }
 
 /// Walks the route and notes, by class, how many vCPUs more than today run at most at once.
-fn most_cpus(case: &Case<'_>, limits: &Limits) -> (BTreeMap<CpuClass, i64>, Vec<String>) {
+fn most_cpus(case: &ReadinessInput<'_>, limits: &Limits) -> (BTreeMap<CpuClass, i64>, Vec<String>) {
     let mut running: BTreeMap<String, BTreeMap<CpuClass, i64>> = BTreeMap::new();
     let (mut more, mut most) = (BTreeMap::new(), BTreeMap::new());
     let mut unknown = Vec::new();
     for group in &case.inventory.nodegroups {
-        let nodes = i64::from(route::live_size(case.inventory, group));
+        let nodes = i64::from(route::live_node_count(case.inventory, group));
         let types = types_now(case.inventory, group);
         let spot = is_spot(group.capacity_type.as_deref());
-        let each = of_node(limits, &types, spot).unwrap_or_default();
+        let each = cpus_of_node(limits, &types, spot).unwrap_or_default();
         let all = each
             .into_iter()
             .map(|(class, n)| (class, n * nodes))
@@ -149,18 +149,19 @@ fn most_cpus(case: &Case<'_>, limits: &Limits) -> (BTreeMap<CpuClass, i64>, Vec<
     for step in case.route.iter().flat_map(|r| &r.steps) {
         match &step.spec {
             StepSpec::CreateGreen { blue, group, .. } => {
-                let origin = case.inventory.nodegroup(blue);
+                let origin = case.inventory.find_nodegroup(blue);
                 let types = match origin {
                     Some(origin) => {
                         let wish = case.plan.node_group(blue);
-                        route::green_types(case.inventory, origin, &wish)
+                        route::green_instance_types(case.inventory, origin, &wish)
                     }
                     None => group.instance_types.clone(),
                 };
                 // Green grows to blue's size, however it starts.
-                let whole = origin.map_or(0, |o| route::live_size(case.inventory, o));
+                let whole = origin.map_or(0, |o| route::live_node_count(case.inventory, o));
                 let nodes = i64::from(group.scaling.desired.max(whole));
-                let Some(each) = of_node(limits, &types, is_spot(group.capacity_type.as_deref()))
+                let Some(each) =
+                    cpus_of_node(limits, &types, is_spot(group.capacity_type.as_deref()))
                 else {
                     unknown.push(group.name.clone());
                     continue;
@@ -188,7 +189,7 @@ fn most_cpus(case: &Case<'_>, limits: &Limits) -> (BTreeMap<CpuClass, i64>, Vec<
     (most, unknown)
 }
 
-fn cpus(case: &Case<'_>, limits: &Limits, out: &mut Vec<Finding>) {
+fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Finding>) {
     let Some(in_use) = &limits.cpus_in_use else {
         return;
     };
@@ -203,13 +204,13 @@ fn cpus(case: &Case<'_>, limits: &Limits, out: &mut Vec<Finding>) {
     };
     if !unknown.is_empty() {
         out.push(tell(
-            format!("node group {}", some(&unknown)),
+            format!("node group {}", name_some(&unknown)),
             "how many vCPUs its instance types have could not be read, so nobody knows whether they fit into the account's quota".to_owned(),
         ));
     }
     for (class, more) in most.into_iter().filter(|(_, more)| *more > 0) {
-        let used = in_use.get(&class.quota.key()).copied().unwrap_or(0);
-        let Some(quota) = limits.quota(class.quota) else {
+        let used = in_use.get(&class.quota.quota_key()).copied().unwrap_or(0);
+        let Some(quota) = limits.quota_value(class.quota) else {
             continue;
         };
         if (used + more) as f64 <= quota {
@@ -222,7 +223,7 @@ fn cpus(case: &Case<'_>, limits: &Limits, out: &mut Vec<Finding>) {
                 format!("the account may run {quota} vCPUs of it in {}, {used} run now, and green needs {more} more beside blue", case.inventory.region),
                 "ask AWS for a higher quota (Service Quotas, Amazon EC2), move fewer groups at a time under `nodeGroups`, or set `strategy: recreate`",
             )
-            .weighing(Severity::Blocker),
+            .with_severity(Severity::Blocker),
         );
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::Case;
 use super::codes::Code;
+use super::input::ReadinessInput;
 use super::storage_systems::STORAGE_SYSTEMS;
 use super::volumes::by_claim;
 use super::{Finding, Severity};
@@ -13,7 +13,7 @@ use crate::model::workload_name::WorkloadName;
 use crate::plan::{Consent, duration};
 
 /// Judges what the pods that move would lose.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let drain = &case.plan.drain;
     let evicted = drain.jobs.evicted();
     let (mut bare, mut empty_dirs) = (Losses::default(), Losses::default());
@@ -22,56 +22,56 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
     let volumes = by_claim(case.inventory);
     let bare_scope = drain.bare_pods.scope();
     let (empty_scope, host_scope) = (drain.empty_dir.scope(), drain.host_path.scope());
-    for pod in case.moving() {
+    for pod in case.moving_pods() {
         let name = case.workloads.name_of(pod);
         if pod.runs_to_end() {
-            runs_to_end(case, pod, &name, &evicted, out);
+            report_finite_pod(case, pod, &name, &evicted, out);
             // What is waited for loses nothing.
-            if !covers(&evicted, pod, &name) {
+            if !covers_either_name(&evicted, pod, &name) {
                 continue;
             }
         }
-        if pod.owner.is_none() && !covers(&bare_scope, pod, &name) {
-            bare.add(&name, "nothing would make it again".to_owned());
+        if pod.owner.is_none() && !covers_either_name(&bare_scope, pod, &name) {
+            bare.add_loss(&name, "nothing would make it again".to_owned());
         }
-        if !covers(&empty_scope, pod, &name) {
+        if !covers_either_name(&empty_scope, pod, &name) {
             for volume in pod.empty_dirs_with_data() {
-                empty_dirs.add(&name, volume.describe());
+                empty_dirs.add_loss(&name, volume.describe());
             }
         }
-        if !covers(&host_scope, pod, &name) {
-            let system = STORAGE_SYSTEMS.iter().position(|s| s.runs(pod));
+        if !covers_either_name(&host_scope, pod, &name) {
+            let system = STORAGE_SYSTEMS.iter().position(|s| s.is_engine_pod(pod));
             for volume in pod.host_paths_with_data() {
                 let losses = host_paths.entry(system).or_default();
-                losses.add(&name, volume.describe());
+                losses.add_loss(&name, volume.describe());
             }
             for claim in &pod.claims {
                 let volume = volumes.get(&(pod.key.namespace.as_str(), claim.as_str()));
                 if let Some(path) = volume.and_then(|v| unbound_host_path(v)) {
                     let losses = host_paths.entry(None).or_default();
-                    losses.add(&name, format!("claim {claim} ({path} of the node)"));
+                    losses.add_loss(&name, format!("claim {claim} ({path} of the node)"));
                 }
             }
         }
     }
-    let consent = bare.consent("barePods", &drain.bare_pods);
-    bare.tell(
+    let consent = bare.consent_snippet("barePods", &drain.bare_pods);
+    bare.report_losses(
         out,
         Code::BarePod,
         |what| what.to_owned(),
         &format!("delete it, give it a controller, or consent to its loss: {consent}"),
     );
-    let consent = empty_dirs.consent("emptyDir", &drain.empty_dir);
-    empty_dirs.tell(
+    let consent = empty_dirs.consent_snippet("emptyDir", &drain.empty_dir);
+    empty_dirs.report_losses(
         out,
         Code::EmptyDir,
         |volumes| format!("data in an emptyDir end with the pod: {volumes}"),
         &format!("if that may be lost, consent to it: {consent}"),
     );
     for (system, losses) in host_paths {
-        let consent = losses.consent("hostPath", &drain.host_path);
+        let consent = losses.consent_snippet("hostPath", &drain.host_path);
         match system {
-            None => losses.tell(
+            None => losses.report_losses(
                 out,
                 Code::HostPathData,
                 |volumes| format!("data on the node's disk end with blue: {volumes}"),
@@ -85,7 +85,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
                         system.name
                     )
                 };
-                losses.tell(out, Code::HostPathData, detail, &format!("{}: {consent}", system.way_out()));
+                losses.report_losses(out, Code::HostPathData, detail, &format!("{}: {consent}", system.fix_text()));
             }
         }
     }
@@ -99,23 +99,23 @@ fn unbound_host_path(volume: &Volume) -> Option<&str> {
 }
 
 /// Whether a scope covers a pod, by the names the pod knows or by the one that is told.
-pub fn covers(scope: &ConsentScope, pod: &Pod, name: &WorkloadName) -> bool {
-    scope.covers(pod) || scope.covers_workload(name)
+pub fn covers_either_name(scope: &ConsentScope, pod: &Pod, name: &WorkloadName) -> bool {
+    scope.covers_pod(pod) || scope.covers_workload(name)
 }
 
 /// Says what happens to a pod that runs to an end.
-fn runs_to_end(
-    case: &Case<'_>,
+fn report_finite_pod(
+    case: &ReadinessInput<'_>,
     pod: &Pod,
     name: &WorkloadName,
     evicted: &ConsentScope,
     out: &mut Vec<Finding>,
 ) {
     let drain = &case.plan.drain;
-    let deadline = duration::write(drain.node_deadline);
+    let deadline = duration::format_duration(drain.node_deadline);
     let finding =
         |what: String, fix: String| Finding::new(Code::RunningJob, name.to_string(), what, fix);
-    if !covers(evicted, pod, name) {
+    if !covers_either_name(evicted, pod, name) {
         let limit = i64::try_from(drain.node_deadline.as_secs()).unwrap_or(i64::MAX);
         let age = pod
             .created
@@ -125,7 +125,7 @@ fn runs_to_end(
                 format!("the drain waits up to {deadline} for its pods to end, and one of them has run for longer already"),
                 format!("make sure that it ends, raise `drain.nodeDeadline`, or let it be evicted: {}", consent_text("jobs", &[], std::slice::from_ref(name))),
             )
-            .weighing(Severity::Warning)
+            .with_severity(Severity::Warning)
         } else {
             let what = format!("the drain waits for its pods to end, up to {deadline}");
             finding(what, "`drain.jobs` says whether they are waited for or evicted".to_owned())
@@ -142,7 +142,7 @@ fn runs_to_end(
                 format!("its pods are evicted before they have ended, and nothing but {} {} can start them again", owner.kind, owner.name),
                 "make sure that it does, or set `drain.jobs: wait`".to_owned(),
             )
-            .weighing(Severity::Warning),
+            .with_severity(Severity::Warning),
         ),
         // Told as a pod that nothing makes again.
         None => {}
@@ -157,13 +157,13 @@ pub struct Losses {
 
 impl Losses {
     /// Notes what a pod of a workload would lose.
-    pub fn add(&mut self, name: &WorkloadName, what: String) {
+    pub fn add_loss(&mut self, name: &WorkloadName, what: String) {
         let lost = self.by_workload.entry(name.clone()).or_default();
         lost.insert(what);
     }
 
     /// What to write in the plan to consent to all of it.
-    pub fn consent(&self, key: &str, given: &Consent) -> String {
+    pub fn consent_snippet(&self, key: &str, given: &Consent) -> String {
         let given = match given {
             Consent::EvictOnly(patterns) => patterns.iter().map(|p| p.as_str()).collect(),
             Consent::Block | Consent::Evict => Vec::new(),
@@ -173,7 +173,7 @@ impl Losses {
     }
 
     /// Tells each workload's loss, all with the same way out.
-    pub fn tell(
+    pub fn report_losses(
         self,
         out: &mut Vec<Finding>,
         code: Code,

@@ -3,19 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::case::{Case, Change};
 use super::codes::Code;
+use super::input::{BlueGreenPair, ReadinessInput};
 use super::{Finding, Severity};
 use crate::model::Inventory;
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::model::image::OsFamily;
-use crate::model::kube::{Key, Pod, Volume};
+use crate::model::kube::{NamespacedName, Pod, Volume};
 use crate::plan::Plan;
 use crate::route;
 
 /// Whether containers reach the metadata service, and with it the nodes' credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum MetadataAccess {
     Open,
     Closed,
     /// It depends on what the image's or EKS's default is.
@@ -23,49 +23,49 @@ pub enum Access {
 }
 
 /// What containers reach on nodes of a family. `has_template`: the group has a launch template of the user's.
-pub fn of_pods(
+pub fn access_of_pods(
     family: Option<OsFamily>,
     template: Option<&LaunchTemplateVersion>,
     has_template: bool,
-) -> Access {
+) -> MetadataAccess {
     let Some(family) = family else {
-        return Access::Unknown;
+        return MetadataAccess::Unknown;
     };
     let default = match family {
-        OsFamily::AmazonLinux2 | OsFamily::Bottlerocket => Access::Open,
-        OsFamily::AmazonLinux2023 if !has_template => Access::Closed,
+        OsFamily::AmazonLinux2 | OsFamily::Bottlerocket => MetadataAccess::Open,
+        OsFamily::AmazonLinux2023 if !has_template => MetadataAccess::Closed,
         // The image asks for tokens over two hops; EKS's own default for it is one.
         OsFamily::AmazonLinux2023 => match template {
-            Some(template) if template.image.is_some() => Access::Open,
-            Some(_) | None => Access::Unknown,
+            Some(template) if template.image.is_some() => MetadataAccess::Open,
+            Some(_) | None => MetadataAccess::Unknown,
         },
-        OsFamily::Windows | OsFamily::Other => Access::Unknown,
+        OsFamily::Windows | OsFamily::Other => MetadataAccess::Unknown,
     };
     let Some(options) = template.map(|t| &t.options) else {
         return if has_template {
-            Access::Unknown
+            MetadataAccess::Unknown
         } else {
             default
         };
     };
     if options.metadata_endpoint.as_deref() == Some("disabled") {
-        return Access::Closed;
+        return MetadataAccess::Closed;
     }
     match (
         options.metadata_hop_limit,
         options.metadata_tokens.as_deref(),
     ) {
-        (Some(hops), _) if hops >= 2 => Access::Open,
+        (Some(hops), _) if hops >= 2 => MetadataAccess::Open,
         // Without tokens the answer is not counted in hops.
-        (Some(_), Some("optional")) => Access::Open,
-        (Some(_), None) if family == OsFamily::AmazonLinux2 => Access::Open,
-        (Some(_), _) => Access::Closed,
+        (Some(_), Some("optional")) => MetadataAccess::Open,
+        (Some(_), None) if family == OsFamily::AmazonLinux2 => MetadataAccess::Open,
+        (Some(_), _) => MetadataAccess::Closed,
         (None, _) => default,
     }
 }
 
 /// Software that calls AWS, by a part of its image's name, and what does not work without credentials.
-const CALLERS: &[(&str, &str)] = &[
+const AWS_CALLERS: &[(&str, &str)] = &[
     (
         "aws-load-balancer-controller",
         "targets and load balancers are not kept",
@@ -119,7 +119,7 @@ fn has_own_role(inventory: &Inventory, pod: &Pod) -> bool {
         pod.cloud.service_account.as_deref() == Some(account)
             && addons.any(|a| a.name == name && a.service_account_role_arn.is_some())
     };
-    let annotated = |k: &Key| {
+    let annotated = |k: &NamespacedName| {
         k.namespace == pod.key.namespace && Some(&k.name) == pod.cloud.service_account.as_ref()
     };
     pod.cloud.own_credentials
@@ -130,7 +130,7 @@ fn has_own_role(inventory: &Inventory, pod: &Pod) -> bool {
 }
 
 /// What fails for a pod where containers reach no metadata service; none where nothing is known to.
-fn failure(inventory: &Inventory, pod: &Pod) -> Option<String> {
+fn expected_failure(inventory: &Inventory, pod: &Pod) -> Option<String> {
     // A pod in its node's network is no hop further than the node.
     if pod.host_network {
         return None;
@@ -151,10 +151,10 @@ fn failure(inventory: &Inventory, pod: &Pod) -> Option<String> {
         return None;
     }
     // The part of the storage drivers that runs on every node only mounts.
-    if pod.daemon() && has_image(pod, "csi-driver") {
+    if pod.is_daemon_pod() && has_image(pod, "csi-driver") {
         return None;
     }
-    let caller = CALLERS.iter().find(|(part, _)| has_image(pod, part));
+    let caller = AWS_CALLERS.iter().find(|(part, _)| has_image(pod, part));
     caller.map(|(_, what)| (*what).to_owned())
 }
 
@@ -163,11 +163,11 @@ fn pods_of<'a>(inventory: &'a Inventory, group: &str) -> Vec<&'a Pod> {
     let nodes: BTreeSet<&str> = inventory.nodes_of(group).map(|n| n.name.as_str()).collect();
     let here = |p: &&Pod| p.node.as_deref().is_some_and(|n| nodes.contains(n));
     let pods = inventory.pods.iter().filter(here);
-    pods.filter(|p| !p.finished() && !p.mirror).collect()
+    pods.filter(|p| !p.is_finished() && !p.mirror).collect()
 }
 
 /// A pod's workload, as its owner's name tells: a ReplicaSet's last part is a hash.
-fn workload(pod: &Pod) -> String {
+fn workload_text(pod: &Pod) -> String {
     let Some(owner) = &pod.owner else {
         return format!("pod {}", pod.key);
     };
@@ -179,24 +179,24 @@ fn workload(pod: &Pod) -> String {
 }
 
 /// Workloads of blue's nodes that have no role of their own and are not known to call AWS.
-pub fn without_own_role(case: &Case<'_>, change: &Change<'_>) -> Vec<String> {
+pub fn without_own_role(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>) -> Vec<String> {
     let inventory = case.inventory;
     let pods = pods_of(inventory, &change.blue.name).into_iter();
     let silent = pods.filter(|p| {
         !p.host_network
             && p.key.namespace != "kube-system"
             && !has_own_role(inventory, p)
-            && failure(inventory, p).is_none()
+            && expected_failure(inventory, p).is_none()
     });
-    let names: BTreeSet<String> = silent.map(workload).collect();
+    let names: BTreeSet<String> = silent.map(workload_text).collect();
     names.into_iter().collect()
 }
 
 /// Names the pods that lose the nodes' credentials.
-pub fn judge(
-    case: &Case<'_>,
-    change: &Change<'_>,
-    (family, access): (Option<OsFamily>, Access),
+pub fn check_metadata_access(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
+    (family, access): (Option<OsFamily>, MetadataAccess),
     consent: bool,
     out: &mut Vec<Finding>,
 ) {
@@ -204,8 +204,8 @@ pub fn judge(
     let mut failing: BTreeMap<String, String> = BTreeMap::new();
     let mut needed: BTreeSet<String> = BTreeSet::new();
     for pod in pods_of(inventory, &change.blue.name) {
-        if let Some(what) = failure(inventory, pod) {
-            let name = workload(pod);
+        if let Some(what) = expected_failure(inventory, pod) {
+            let name = workload_text(pod);
             if is_needed(inventory, pod) {
                 needed.insert(name.clone());
             }
@@ -219,15 +219,15 @@ pub fn judge(
         .iter()
         .map(|(name, what)| format!("{name} ({what})"))
         .collect();
-    let system = family.map_or("its image", OsFamily::name);
+    let system = family.map_or("its image", OsFamily::display_name);
     let why = match access {
-        Access::Unknown if family.is_none() => {
+        MetadataAccess::Unknown if family.is_none() => {
             "whether containers reach the metadata service on green's image is not known".to_owned()
         }
-        Access::Unknown => format!(
+        MetadataAccess::Unknown => format!(
             "the launch template sets no hop limit for the metadata service, and with {system} containers may not reach it"
         ),
-        Access::Open | Access::Closed => format!(
+        MetadataAccess::Open | MetadataAccess::Closed => format!(
             "with {system} the metadata service answers over one hop, and a container is two away"
         ),
     };
@@ -252,7 +252,7 @@ pub fn judge(
         "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); where neither is needed, set `amiType` for the group",
     );
     out.push(if consent && needed.is_empty() {
-        finding.weighing(Severity::Warning)
+        finding.with_severity(Severity::Warning)
     } else {
         finding
     });
@@ -269,8 +269,8 @@ fn is_needed(inventory: &Inventory, pod: &Pod) -> bool {
     };
     if has_image(pod, "aws-ebs-csi-driver") {
         let used = |v: &Volume| {
-            let claims = |p: &Pod, key: &Key| {
-                p.key.namespace == key.namespace && p.claims.contains(&key.name) && !p.finished()
+            let claims = |p: &Pod, key: &NamespacedName| {
+                p.key.namespace == key.namespace && p.claims.contains(&key.name) && !p.is_finished()
             };
             let claim = v.claim.as_ref();
             claim.is_some_and(|key| inventory.pods.iter().any(|p| claims(p, key)))
@@ -284,25 +284,25 @@ fn is_needed(inventory: &Inventory, pod: &Pod) -> bool {
 pub fn accepted(plan: &Plan, inventory: &Inventory) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for wish in plan.node_groups.iter().filter(|g| g.ami_type.is_some()) {
-        let Some(blue) = inventory.nodegroup(&wish.blue) else {
+        let Some(blue) = inventory.find_nodegroup(&wish.blue) else {
             continue;
         };
-        let before = of_pods(
-            route::blue_system(inventory, blue),
-            route::template(inventory, blue),
+        let before = access_of_pods(
+            route::blue_os_family(inventory, blue),
+            route::launch_template_of(inventory, blue),
             blue.launch_template.is_some(),
         );
-        let green = route::green_system(inventory, blue, wish, wish.ami_type.as_deref());
-        let template = route::template_of_green(inventory, blue, wish);
-        let after = of_pods(green, template, blue.launch_template.is_some());
-        if before != Access::Open || after == Access::Open {
+        let green = route::green_os_family(inventory, blue, wish, wish.ami_type.as_deref());
+        let template = route::launch_template_of_green(inventory, blue, wish);
+        let after = access_of_pods(green, template, blue.launch_template.is_some());
+        if before != MetadataAccess::Open || after == MetadataAccess::Open {
             continue;
         }
         // In a run that goes on some of them are on green already.
         let failing = inventory.pods.iter().filter(|p| {
-            !p.finished() && failure(inventory, p).is_some() && !is_needed(inventory, p)
+            !p.is_finished() && expected_failure(inventory, p).is_some() && !is_needed(inventory, p)
         });
-        names.extend(failing.map(workload));
+        names.extend(failing.map(workload_text));
     }
     names
 }
@@ -337,56 +337,59 @@ mod tests {
     fn a_container_reaches_the_metadata_service_as_template_and_image_say() {
         use OsFamily::{AmazonLinux2, AmazonLinux2023, Bottlerocket};
         for (family, made, wanted) in [
-            (AmazonLinux2, None, Access::Open),
-            (AmazonLinux2023, None, Access::Closed),
-            (Bottlerocket, None, Access::Open),
+            (AmazonLinux2, None, MetadataAccess::Open),
+            (AmazonLinux2023, None, MetadataAccess::Closed),
+            (Bottlerocket, None, MetadataAccess::Open),
             (
                 AmazonLinux2,
                 Some(template(None, Some(1), Some("required"))),
-                Access::Closed,
+                MetadataAccess::Closed,
             ),
             (
                 AmazonLinux2,
                 Some(template(None, Some(1), None)),
-                Access::Open,
+                MetadataAccess::Open,
             ),
             (
                 AmazonLinux2023,
                 Some(template(None, Some(1), None)),
-                Access::Closed,
+                MetadataAccess::Closed,
             ),
             (
                 AmazonLinux2023,
                 Some(template(None, Some(1), Some("optional"))),
-                Access::Open,
+                MetadataAccess::Open,
             ),
             (
                 AmazonLinux2023,
                 Some(template(None, Some(2), None)),
-                Access::Open,
+                MetadataAccess::Open,
             ),
             (
                 AmazonLinux2023,
                 Some(template(None, None, None)),
-                Access::Unknown,
+                MetadataAccess::Unknown,
             ),
             (
                 AmazonLinux2023,
                 Some(template(Some("ami-1"), None, None)),
-                Access::Open,
+                MetadataAccess::Open,
             ),
         ] {
-            let access = of_pods(Some(family), made.as_ref(), made.is_some());
+            let access = access_of_pods(Some(family), made.as_ref(), made.is_some());
             assert_eq!(access, wanted, "{family:?} {made:?}");
         }
         let mut off = template(None, Some(2), None);
         off.options.metadata_endpoint = Some("disabled".to_owned());
         assert_eq!(
-            of_pods(Some(AmazonLinux2), Some(&off), true),
-            Access::Closed
+            access_of_pods(Some(AmazonLinux2), Some(&off), true),
+            MetadataAccess::Closed
         );
         // A template that could not be read may say anything.
-        assert_eq!(of_pods(Some(AmazonLinux2023), None, true), Access::Unknown);
-        assert_eq!(of_pods(None, None, false), Access::Unknown);
+        assert_eq!(
+            access_of_pods(Some(AmazonLinux2023), None, true),
+            MetadataAccess::Unknown
+        );
+        assert_eq!(access_of_pods(None, None, false), MetadataAccess::Unknown);
     }
 }

@@ -1,10 +1,11 @@
 //! Node groups and their greens: state, owners, addresses, and whether blue's pods fit.
 
-use super::case::{Case, some};
 use super::codes::Code;
-use super::placement::{self, Wants};
+use super::input::{ReadinessInput, name_some};
+use super::placement::{self, NodeRequirements};
 use super::{
-    Finding, Severity, addresses, fit, green_nodes, image_fit, limits, operating_system, sick,
+    Finding, Severity, addresses, capacity_fit, green_nodes, image_fit, limits, operating_system,
+    unhealthy,
 };
 use crate::model::Minor;
 use crate::model::eks::Nodegroup;
@@ -12,12 +13,12 @@ use crate::model::inventory::Unread;
 use crate::model::kube::{Node, Taint};
 use crate::plan::RetireHow;
 use crate::route;
-use crate::scheduling::{reserved, tolerations};
+use crate::scheduling::{reserved_labels, tolerations};
 
 /// Judges node groups and nodes.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for name in &case.blues {
-        let Some(group) = case.inventory.nodegroup(name) else {
+        let Some(group) = case.inventory.find_nodegroup(name) else {
             continue;
         };
         let subject = format!("node group {name}");
@@ -36,7 +37,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         let consent = case.plan.node_group(name).delete_owned;
         if case.plan.retire.then == RetireHow::Delete
             && !consent
-            && let Some(owner) = route::owner(group)
+            && let Some(owner) = route::owning_tool(group)
         {
             out.push(Finding::new(
                 Code::GroupOwned,
@@ -46,20 +47,20 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             ));
         }
     }
-    sick::nodes(case, out);
-    stays(case, out);
-    others(case, out);
-    addresses::judge(case, out);
-    daemons(case, out);
-    taints(case, out);
-    fit::judge(case, out);
-    operating_system::judge(case, out);
-    image_fit::judge(case, out);
-    limits::judge(case, out);
+    unhealthy::check_unready_nodes(case, out);
+    check_unmoved_groups(case, out);
+    check_other_nodes(case, out);
+    addresses::check_addresses(case, out);
+    check_daemon_sets(case, out);
+    check_taints(case, out);
+    capacity_fit::check_capacity(case, out);
+    operating_system::check_operating_systems(case, out);
+    image_fit::check_images(case, out);
+    limits::check_quotas(case, out);
 }
 
 /// What EKS says is wrong with a group.
-fn health(case: &Case<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Finding>) {
+fn health(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Finding>) {
     let degraded = group.status == "DEGRADED";
     // Without nodes EKS does not look again, so that it stays so; and green, which is as empty, is not held up by it.
     let empty = group.scaling.desired == 0;
@@ -89,12 +90,12 @@ fn health(case: &Case<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Findi
         details.push("its status is DEGRADED, and EKS gives no reason".to_owned());
     }
     for detail in details {
-        out.push(Finding::new(Code::GroupHealth, subject, detail, fix).weighing(severity));
+        out.push(Finding::new(Code::GroupHealth, subject, detail, fix).with_severity(severity));
     }
 }
 
 /// Subnets of a group that are not there any more.
-fn subnets(case: &Case<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Finding>) {
+fn subnets(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Finding>) {
     let inventory = case.inventory;
     let unread = |u: &Unread| u.op.starts_with("ec2:DescribeSubnets");
     if inventory.unread.iter().any(unread) {
@@ -124,11 +125,11 @@ fn subnets(case: &Case<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Find
 }
 
 /// Groups with an image of their own that the route leaves as they are.
-fn stays(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_unmoved_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for group in &case.inventory.nodegroups {
         let kubelet = route::oldest_kubelet(case.inventory, group);
         let left = case.route.is_some() && !case.blues.contains(group.name.as_str());
-        if left && kubelet < case.plan.to && route::custom_image(case.inventory, group) {
+        if left && kubelet < case.plan.to && route::has_custom_image(case.inventory, group) {
             out.push(Finding::new(
                 Code::ImageStays,
                 format!("node group {}", group.name),
@@ -139,19 +140,19 @@ fn stays(case: &Case<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-fn others(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut own = Vec::new();
     let mut moving = Vec::new();
     let mut fargate = Vec::new();
     for node in &case.inventory.nodes {
         let old = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k < case.plan.to);
         let kind = node.labels.get("eks.amazonaws.com/compute-type");
-        if node.nodegroup().is_some() || !old {
+        if node.nodegroup_name().is_some() || !old {
             continue;
         }
         if kind.is_some_and(|k| k == "fargate") {
             fargate.push(node.name.clone());
-        } else if route::moves_itself(node) {
+        } else if route::is_replaced_by_provisioner(node) {
             moving.push(node.name.clone());
         } else {
             own.push(node.name.clone());
@@ -162,7 +163,7 @@ fn others(case: &Case<'_>, out: &mut Vec<Finding>) {
         out.push(Finding::new(
             Code::UnmanagedNodes,
             &subject,
-            format!("{} stay as they are", some(&own)),
+            format!("{} stay as they are", name_some(&own)),
             "replace them yourself; they keep their access as long as their IAM role is mapped, and green keeps blue's role in use",
         ));
     }
@@ -170,7 +171,7 @@ fn others(case: &Case<'_>, out: &mut Vec<Finding>) {
         out.push(Finding::new(
             Code::Fargate,
             &subject,
-            format!("{} keep their kubelet", some(&fargate)),
+            format!("{} keep their kubelet", name_some(&fargate)),
             "restart these workloads after the upgrade: new pods come up with the cluster's version",
         ));
     }
@@ -178,39 +179,40 @@ fn others(case: &Case<'_>, out: &mut Vec<Finding>) {
         out.push(Finding::new(
             Code::SelfMoving,
             &subject,
-            format!("{} are replaced by whoever runs them once the control plane moves, at the same time as this upgrade", some(&moving)),
+            format!("{} are replaced by whoever runs them once the control plane moves, at the same time as this upgrade", name_some(&moving)),
             "set disruption budgets on the NodePools if that is too much at once",
         ));
     }
 }
 
 /// DaemonSets that run on blue and will not run on green.
-fn daemons(case: &Case<'_>, out: &mut Vec<Finding>) {
-    let greens = placement::greens(case);
+fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    let greens = placement::green_candidates(case);
     let sets = case.inventory.workloads.iter();
     for daemon in sets.filter(|w| w.kind == "DaemonSet") {
-        let wants = Wants {
+        let wants = NodeRequirements {
             node_selector: &daemon.node_selector,
             affinity: daemon.template.scheduling.node_affinity.as_ref(),
             tolerations: &daemon.tolerations,
         };
         let tolerates = |node: &Node| {
-            tolerations::untolerated_by_daemon(&node.taints, &daemon.tolerations).is_none()
+            tolerations::first_untolerated_by_daemon(&node.taints, &daemon.tolerations).is_none()
         };
         for (change, green) in case.changes.iter().zip(&greens) {
             let mut blue = case.inventory.nodes_of(&change.blue.name);
-            let on_blue = blue.any(|n| wants.missing(n).is_empty() && tolerates(n));
-            let belongs = |n: &Node| wants.missing(n).is_empty() && tolerates(n);
+            let on_blue = blue.any(|n| wants.missing_on(n).is_empty() && tolerates(n));
+            let belongs = |n: &Node| wants.missing_on(n).is_empty() && tolerates(n);
             if !on_blue || green.kinds.iter().any(belongs) {
                 continue;
             }
-            let least = green.kinds.iter().map(|n| (wants.missing(n), n));
+            let least = green.kinds.iter().map(|n| (wants.missing_on(n), n));
             let Some((lacks, node)) = least.min_by_key(|(lacks, _)| lacks.len()) else {
                 continue;
             };
             let subject = format!("DaemonSet {}", daemon.key);
             if lacks.is_empty() {
-                let taint = tolerations::untolerated_by_daemon(&node.taints, &daemon.tolerations);
+                let taint =
+                    tolerations::first_untolerated_by_daemon(&node.taints, &daemon.tolerations);
                 let key = taint.map(|t| t.key.as_str()).unwrap_or_default();
                 out.push(Finding::new(
                     Code::DaemonOnBlueOnly,
@@ -233,19 +235,23 @@ fn daemons(case: &Case<'_>, out: &mut Vec<Finding>) {
                     texts.join(", "),
                     green.name
                 ),
-                placement::way_out(&keys, green.registration_known),
+                placement::suggest_label_fix(&keys, green.registration_known),
             ));
         }
     }
 }
 
 /// Taints that blue's nodes have and green's will not.
-fn taints(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_taints(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for change in &case.changes {
-        let registered = green_nodes::registration(case, change);
+        let registered = green_nodes::green_registration(case, change);
         let known = registered.is_some();
         let registered = registered.unwrap_or_default().taints;
-        let given = change.green.taints.iter().map(green_nodes::spelled);
+        let given = change
+            .green
+            .taints
+            .iter()
+            .map(green_nodes::to_kubernetes_taint);
         let given: Vec<Taint> = given.chain(registered).collect();
         let lost = route::taints_beside_group(case.inventory, change.blue);
         let lost: Vec<Taint> = lost.into_iter().filter(|t| !given.contains(t)).collect();
@@ -265,7 +271,9 @@ fn taints(case: &Case<'_>, out: &mut Vec<Finding>) {
         if !known {
             detail += ", unless the launch template's user data sets it, which was not read";
         }
-        let refused = lost.iter().any(|t| reserved::reserved_domain(&t.key));
+        let refused = lost
+            .iter()
+            .any(|t| reserved_labels::is_reserved_domain(&t.key));
         let fix = if refused {
             "EKS takes no taint of that domain for a node group: use a key of your own, set it under `nodeGroups[].taints`, and give pods a toleration of it"
         } else {

@@ -1,8 +1,8 @@
 //! A green with another operating system than blue: what changes for its pods, and whether its user data suits it.
 
-use super::case::{Case, Change, some};
 use super::codes::Code;
-use super::metadata_access::{self, Access};
+use super::input::{BlueGreenPair, ReadinessInput, name_some};
+use super::metadata_access::{self, MetadataAccess};
 use super::{Finding, Severity};
 use crate::model::image::OsFamily;
 use crate::model::{Inventory, Minor};
@@ -12,13 +12,13 @@ use crate::route;
 const WITHOUT_AL2: Minor = Minor::new(33);
 
 /// Judges operating systems.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_operating_systems(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for change in &case.changes {
         let wish = case.plan.node_group(&change.blue.name);
         let ami_type = change.green.ami_type.as_deref();
-        let blue = route::blue_system(case.inventory, change.blue);
-        let green = route::green_system(case.inventory, change.blue, &wish, ami_type);
-        for misfit in route::misfits(case.inventory, change.blue, &wish, ami_type) {
+        let blue = route::blue_os_family(case.inventory, change.blue);
+        let green = route::green_os_family(case.inventory, change.blue, &wish, ami_type);
+        for misfit in route::find_misfits(case.inventory, change.blue, &wish, ami_type) {
             if !misfit.blocks {
                 out.push(Finding::new(
                     Code::UserDataUnsure,
@@ -29,30 +29,30 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             }
         }
         let Some(blue) = blue else { continue };
-        let before = metadata_access::of_pods(
+        let before = metadata_access::access_of_pods(
             Some(blue),
-            route::template(case.inventory, change.blue),
+            route::launch_template_of(case.inventory, change.blue),
             change.blue.launch_template.is_some(),
         );
-        let template = route::template_of_green(case.inventory, change.blue, &wish);
+        let template = route::launch_template_of_green(case.inventory, change.blue, &wish);
         let has_template = change.green.launch_template.is_some();
-        let after = metadata_access::of_pods(green, template, has_template);
-        let lost = before == Access::Open && after != Access::Open;
+        let after = metadata_access::access_of_pods(green, template, has_template);
+        let lost = before == MetadataAccess::Open && after != MetadataAccess::Open;
         let consent = wish.ami_type.is_some();
         if lost {
-            metadata_access::judge(case, change, (green, after), consent, out);
+            metadata_access::check_metadata_access(case, change, (green, after), consent, out);
         }
         if let Some(green) = green.filter(|g| *g != blue) {
-            other_system(case, change, (blue, green), lost, consent, out);
+            report_other_system(case, change, (blue, green), lost, consent, out);
         }
     }
-    karpenter(case, out);
+    check_karpenter(case, out);
 }
 
 /// Tells what another operating system changes.
-fn other_system(
-    case: &Case<'_>,
-    change: &Change<'_>,
+fn report_other_system(
+    case: &ReadinessInput<'_>,
+    change: &BlueGreenPair<'_>,
     (blue, green): (OsFamily, OsFamily),
     lost: bool,
     consent: bool,
@@ -79,7 +79,7 @@ fn other_system(
         if !others.is_empty() {
             changes.push(format!(
                 "containers no longer reach the nodes' credentials, and whether workloads without a role of their own call AWS is not known: {}",
-                some(&others)
+                name_some(&others)
             ));
         }
     }
@@ -88,7 +88,11 @@ fn other_system(
     } else {
         "EKS has no image of blue's for that version, or the plan's image is another"
     };
-    let mut detail = format!("{} becomes {} ({why})", blue.name(), green.name());
+    let mut detail = format!(
+        "{} becomes {} ({why})",
+        blue.display_name(),
+        green.display_name()
+    );
     if !changes.is_empty() {
         detail = format!("{detail}: {}", changes.join("; "));
     }
@@ -99,14 +103,14 @@ fn other_system(
         "try the workloads on a node group of that image first; `amiType` in `nodeGroups[]` says that it is meant",
     );
     out.push(if consent {
-        finding.weighing(Severity::Info)
+        finding.with_severity(Severity::Info)
     } else {
         finding
     });
 }
 
 /// Nodes that Karpenter replaces by itself get the image family of their EC2NodeClass.
-fn karpenter(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_karpenter(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if case.plan.to < WITHOUT_AL2 {
         return;
     }
@@ -116,7 +120,7 @@ fn karpenter(case: &Case<'_>, out: &mut Vec<Finding>) {
     }
     out.push(Finding::new(
         Code::KarpenterSystem,
-        format!("NodePool {}", some(&pools)),
+        format!("NodePool {}", name_some(&pools)),
         format!("its nodes run Amazon Linux 2, of which EKS has no image for {}: Karpenter finds none and launches no node", case.plan.to),
         "set `amiFamily: AL2023` (and `amiSelectorTerms`) in its EC2NodeClass first, and look at its user data and `metadataOptions`",
     ));

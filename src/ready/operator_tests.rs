@@ -4,7 +4,7 @@ use super::tests::{judged, of, only, paired, with};
 use super::*;
 use crate::model::Inventory;
 use crate::model::eks::HealthIssue;
-use crate::model::kube::{Key, Owner, Pod, Volume};
+use crate::model::kube::{NamespacedName, Owner, Pod, Volume};
 use crate::model::volumes::{NodeVolume, NodeVolumeSource};
 use crate::route::fixture::*;
 
@@ -179,7 +179,7 @@ fn a_daemon_set_that_is_ready_nowhere_is_told_and_one_that_is_ready_somewhere_is
             let nodes: Vec<String> = i.nodes.iter().map(|n| n.name.clone()).collect();
             for (n, ready) in ready.into_iter().enumerate() {
                 let mut pod = i.pods[0].clone();
-                pod.key = Key::new("ops", format!("agent-{n}"));
+                pod.key = NamespacedName::new("ops", format!("agent-{n}"));
                 pod.node = Some(nodes[n].clone());
                 pod.labels.clear();
                 pod.ready = ready;
@@ -242,7 +242,7 @@ fn replicas_that_share_a_volume_of_one_node_block_and_a_volume_of_many_nodes_doe
             }
             i.volumes.push(Volume {
                 name: "pv-media".into(),
-                claim: Some(Key::new("expense", "media")),
+                claim: Some(NamespacedName::new("expense", "media")),
                 zones: vec![],
                 access_modes: vec![mode.to_owned()],
                 ..i.volumes[0].clone()

@@ -2,17 +2,17 @@
 
 use std::collections::HashMap;
 
-use super::case::Case;
 use super::codes::Code;
 use super::green_nodes;
+use super::input::ReadinessInput;
 use super::{Finding, Severity};
 use crate::model::kube::{Node, Pod, SelectorExpression, Toleration};
 use crate::model::marks::NODEGROUP_LABEL;
 use crate::model::scheduling::{NodeSelector, NodeSelectorTerm};
-use crate::scheduling::{node_affinity, reserved, tolerations};
+use crate::scheduling::{node_affinity, reserved_labels, tolerations};
 
 /// One green and the kinds of nodes it may have.
-pub struct Green {
+pub struct GreenCandidate {
     pub name: String,
     pub kinds: Vec<Node>,
     /// Whether the user data of its launch template was read.
@@ -20,24 +20,24 @@ pub struct Green {
 }
 
 /// All greens of a case.
-pub fn greens(case: &Case<'_>) -> Vec<Green> {
-    let greens = case.changes.iter().map(|change| Green {
+pub fn green_candidates(case: &ReadinessInput<'_>) -> Vec<GreenCandidate> {
+    let greens = case.changes.iter().map(|change| GreenCandidate {
         name: change.green.name.clone(),
-        kinds: green_nodes::kinds(case, change),
-        registration_known: green_nodes::registration(case, change).is_some(),
+        kinds: green_nodes::possible_nodes(case, change),
+        registration_known: green_nodes::green_registration(case, change).is_some(),
     });
     greens.collect()
 }
 
 /// What a pod asks of a node by itself.
-pub struct Wants<'a> {
+pub struct NodeRequirements<'a> {
     pub node_selector: &'a std::collections::BTreeMap<String, String>,
     pub affinity: Option<&'a NodeSelector>,
     pub tolerations: &'a [Toleration],
 }
 
-impl<'a> Wants<'a> {
-    fn of(pod: &'a Pod) -> Self {
+impl<'a> NodeRequirements<'a> {
+    fn of_pod(pod: &'a Pod) -> Self {
         Self {
             node_selector: &pod.node_selector,
             affinity: pod.scheduling.node_affinity.as_ref(),
@@ -45,33 +45,35 @@ impl<'a> Wants<'a> {
         }
     }
 
-    fn selects(&self, node: &Node) -> bool {
-        self.missing(node).is_empty()
+    fn is_met_by(&self, node: &Node) -> bool {
+        self.missing_on(node).is_empty()
     }
 
     /// Selects the node without the labels that programs in the cluster set.
     fn selects_without_discovered(&self, node: &Node) -> bool {
         let mut plain = node.clone();
-        plain.labels.retain(|key, _| !reserved::discovered(key));
-        self.selects(&plain)
+        plain
+            .labels
+            .retain(|key, _| !reserved_labels::is_discovered_label(key));
+        self.is_met_by(&plain)
     }
 
     /// What the node lacks; of alternatives the one that lacks least.
-    pub fn missing(&self, node: &Node) -> Vec<Lack> {
-        let mut missing: Vec<Lack> = (self.node_selector.iter())
+    pub fn missing_on(&self, node: &Node) -> Vec<MissingRequirement> {
+        let mut missing: Vec<MissingRequirement> = (self.node_selector.iter())
             .filter(|(key, value)| node.labels.get(*key) != Some(value))
-            .map(|(key, value)| Lack {
+            .map(|(key, value)| MissingRequirement {
                 key: key.clone(),
                 text: format!("{key}={value}"),
             })
             .collect();
         if let Some(affinity) = self.affinity
-            && !node_affinity::matches(affinity, &node.name, &node.labels)
+            && !node_affinity::selector_matches(affinity, &node.name, &node.labels)
         {
             let terms = affinity.terms.iter().map(|t| lacks_of_term(t, node));
             let least = terms.filter(|l| !l.is_empty()).min_by_key(Vec::len);
             missing.extend(least.unwrap_or_else(|| {
-                vec![Lack {
+                vec![MissingRequirement {
                     key: String::new(),
                     text: "what its empty node affinity asks for".to_owned(),
                 }]
@@ -83,12 +85,12 @@ impl<'a> Wants<'a> {
 
 /// Something that a node lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lack {
+pub struct MissingRequirement {
     pub key: String,
     pub text: String,
 }
 
-fn lacks_of_term(term: &NodeSelectorTerm, node: &Node) -> Vec<Lack> {
+fn lacks_of_term(term: &NodeSelectorTerm, node: &Node) -> Vec<MissingRequirement> {
     let unmet = |e: &&SelectorExpression| !node_affinity::expression_matches(e, &node.labels);
     let expressions = term.expressions.iter().filter(unmet).map(|e| {
         let values = e.values.join("|");
@@ -101,7 +103,7 @@ fn lacks_of_term(term: &NodeSelectorTerm, node: &Node) -> Vec<Lack> {
             "Lt" => format!("{} below {values}", e.key),
             other => format!("{} {other} {values}", e.key),
         };
-        Lack {
+        MissingRequirement {
             key: e.key.clone(),
             text,
         }
@@ -113,16 +115,20 @@ fn lacks_of_term(term: &NodeSelectorTerm, node: &Node) -> Vec<Lack> {
         };
         !node_affinity::term_matches(&one, &node.name, &node.labels)
     };
-    let fields = term.fields.iter().filter(named).map(|f| Lack {
-        key: f.key.clone(),
-        text: format!("{} {} {}", f.key, f.operator, f.values.join("|")),
-    });
+    let fields = term
+        .fields
+        .iter()
+        .filter(named)
+        .map(|f| MissingRequirement {
+            key: f.key.clone(),
+            text: format!("{} {} {}", f.key, f.operator, f.values.join("|")),
+        });
     expressions.chain(fields).collect()
 }
 
 /// What is to be said of a pod.
 #[derive(Clone)]
-enum Verdict {
+enum PlacementVerdict {
     Fits,
     /// Only with labels that programs in the cluster set.
     Discovered(Vec<String>),
@@ -136,18 +142,18 @@ enum Verdict {
 }
 
 /// Judges where the pods that move could run.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_placement(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if case.changes.is_empty() {
         return;
     }
-    let greens = greens(case);
-    let blue = |n: &Node| n.nodegroup().is_some_and(|g| case.blues.contains(g));
+    let greens = green_candidates(case);
+    let blue = |n: &Node| n.nodegroup_name().is_some_and(|g| case.blues.contains(g));
     let others: Vec<&Node> = (case.inventory.nodes.iter())
         .filter(|n| !blue(n) && n.is_ready() && !n.unschedulable && !n.deleting)
         .collect();
     // Pods of one owner ask for the same.
-    let mut known: HashMap<(&str, &str), Vec<(&Pod, Verdict)>> = HashMap::new();
-    for pod in case.moving() {
+    let mut known: HashMap<(&str, &str), Vec<(&Pod, PlacementVerdict)>> = HashMap::new();
+    for pod in case.moving_pods() {
         let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
         let brothers = known.entry((&pod.key.namespace, owner)).or_default();
         let alike = brothers.iter().find(|(other, _)| {
@@ -158,57 +164,65 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         let verdict = match alike {
             Some((_, verdict)) => verdict.clone(),
             None => {
-                let verdict = verdict_of(&Wants::of(pod), &greens, &others);
+                let verdict = verdict_of(&NodeRequirements::of_pod(pod), &greens, &others);
                 brothers.push((pod, verdict.clone()));
                 verdict
             }
         };
-        tell(pod, verdict, out);
+        report_verdict(pod, verdict, out);
     }
 }
 
-fn verdict_of(wants: &Wants<'_>, greens: &[Green], others: &[&Node]) -> Verdict {
+fn verdict_of(
+    wants: &NodeRequirements<'_>,
+    greens: &[GreenCandidate],
+    others: &[&Node],
+) -> PlacementVerdict {
     let all = || {
         let kinds = greens.iter().flat_map(|g| &g.kinds);
         kinds.chain(others.iter().copied())
     };
-    let tolerated = |n: &&Node| tolerations::untolerated(&n.taints, wants.tolerations).is_none();
-    let selected: Vec<&Node> = all().filter(|n| wants.selects(n)).collect();
+    let tolerated =
+        |n: &&Node| tolerations::first_untolerated(&n.taints, wants.tolerations).is_none();
+    let selected: Vec<&Node> = all().filter(|n| wants.is_met_by(n)).collect();
     let fitting: Vec<&Node> = selected.iter().copied().filter(tolerated).collect();
     if fitting
         .iter()
         .any(|n| others.iter().any(|o| o.name == n.name) || wants.selects_without_discovered(n))
     {
-        return Verdict::Fits;
+        return PlacementVerdict::Fits;
     }
     if !fitting.is_empty() {
         let keys = wants.node_selector.keys();
         let terms = wants.affinity.iter().flat_map(|a| &a.terms);
         let of_terms = terms.flat_map(|t| t.expressions.iter().map(|e| &e.key));
-        let discovered = keys.chain(of_terms).filter(|k| reserved::discovered(k));
+        let discovered = keys
+            .chain(of_terms)
+            .filter(|k| reserved_labels::is_discovered_label(k));
         let mut discovered: Vec<String> = discovered.cloned().collect();
         discovered.sort();
         discovered.dedup();
-        return Verdict::Discovered(discovered);
+        return PlacementVerdict::Discovered(discovered);
     }
     for green in greens {
-        let taint = green.kinds.iter().filter(|n| wants.selects(n));
+        let taint = green.kinds.iter().filter(|n| wants.is_met_by(n));
         let taint = taint
-            .filter_map(|n| tolerations::untolerated(&n.taints, wants.tolerations))
+            .filter_map(|n| tolerations::first_untolerated(&n.taints, wants.tolerations))
             .next();
         if let Some(taint) = taint {
             let detail = format!(
                 "{} has the taint {}, which it does not tolerate",
                 green.name, taint.key
             );
-            return Verdict::Taint { detail };
+            return PlacementVerdict::Taint { detail };
         }
     }
-    let least = |green: &Green| {
-        let lacks = green.kinds.iter().map(|n| wants.missing(n));
+    let least = |green: &GreenCandidate| {
+        let lacks = green.kinds.iter().map(|n| wants.missing_on(n));
         lacks.min_by_key(Vec::len).unwrap_or_default()
     };
-    let lacks: Vec<(&Green, Vec<Lack>)> = greens.iter().map(|g| (g, least(g))).collect();
+    let lacks: Vec<(&GreenCandidate, Vec<MissingRequirement>)> =
+        greens.iter().map(|g| (g, least(g))).collect();
     let reasons = lacks.iter().map(|(green, lacks)| {
         let texts: Vec<&str> = lacks.iter().map(|l| l.text.as_str()).collect();
         format!("{} has no {}", green.name, texts.join(", "))
@@ -219,14 +233,14 @@ fn verdict_of(wants: &Wants<'_>, greens: &[Green], others: &[&Node]) -> Verdict 
         .flat_map(|(_, lacks)| lacks.iter().map(|l| l.key.as_str()))
         .collect();
     let known = lacks.iter().all(|(green, _)| green.registration_known);
-    Verdict::Pinned {
+    PlacementVerdict::Pinned {
         reasons: reasons.join("; "),
-        fix: way_out(&keys, known),
+        fix: suggest_label_fix(&keys, known),
     }
 }
 
 /// What to do about labels that green's nodes will lack. Never to set a label that EKS or the kubelet refuses.
-pub fn way_out(keys: &[&str], registration_known: bool) -> String {
+pub fn suggest_label_fix(keys: &[&str], registration_known: bool) -> String {
     let any = |wanted: &dyn Fn(&str) -> bool| keys.iter().any(|k| wanted(k));
     if any(&|k| k == "kubernetes.io/hostname" || k == "metadata.name") {
         return "it names a node: take that out of its nodeSelector or affinity".to_owned();
@@ -237,7 +251,7 @@ pub fn way_out(keys: &[&str], registration_known: bool) -> String {
     if any(&|k| green_nodes::given_by_cluster(k)) {
         return "green's nodes are of another kind than blue's: give the group such an image, instance type or subnet in the plan, or change its nodeSelector or affinity".to_owned();
     }
-    if let Some(key) = keys.iter().find(|k| reserved::reserved_domain(k)) {
+    if let Some(key) = keys.iter().find(|k| reserved_labels::is_reserved_domain(k)) {
         let domain = key.split('/').next().unwrap_or_default();
         return format!(
             "EKS and the kubelet take no label of {domain} for a node group: select by a label of your own instead, and set that under `nodeGroups[].labels`"
@@ -252,23 +266,23 @@ pub fn way_out(keys: &[&str], registration_known: bool) -> String {
     fix
 }
 
-fn tell(pod: &Pod, verdict: Verdict, out: &mut Vec<Finding>) {
+fn report_verdict(pod: &Pod, verdict: PlacementVerdict, out: &mut Vec<Finding>) {
     let subject = format!("pod {}", pod.key);
     match verdict {
-        Verdict::Fits => {}
-        Verdict::Discovered(keys) => {
+        PlacementVerdict::Fits => {}
+        PlacementVerdict::Discovered(keys) => {
             let detail = format!(
                 "it selects {}, which programs in the cluster set on nodes that have joined: green's nodes have it once they have run there",
                 keys.join(", ")
             );
             let fix = "make sure that the DaemonSet which sets the label runs on green too";
             let finding = Finding::new(Code::PinnedToBlue, subject, detail, fix);
-            out.push(finding.weighing(Severity::Warning));
+            out.push(finding.with_severity(Severity::Warning));
         }
-        Verdict::Pinned { reasons, fix } => {
+        PlacementVerdict::Pinned { reasons, fix } => {
             out.push(Finding::new(Code::PinnedToBlue, subject, reasons, fix));
         }
-        Verdict::Taint { detail } => {
+        PlacementVerdict::Taint { detail } => {
             let fix = "take the taint out of the plan, or give the pod a toleration";
             out.push(Finding::new(Code::NewTaint, subject, detail, fix));
         }

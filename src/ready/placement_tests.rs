@@ -44,7 +44,7 @@ fn host_names(i: &mut Inventory) {
 fn green_has_the_processor_of_its_image_and_not_blues() {
     let arm = "nodeGroups: [{blue: expense-blue, amiType: AL2023_ARM_64_STANDARD, instanceTypes: [m7g.large]}]\n";
     let amd = |i: &mut Inventory| {
-        i.pods[0].node_selector = map([("kubernetes.io/arch", "amd64")]);
+        i.pods[0].node_selector = string_map([("kubernetes.io/arch", "amd64")]);
         add_workload(i, "ops", "agent", "DaemonSet", &["expense-blue-0"]);
         let agent = i.workloads.iter_mut().find(|w| w.key.name == "agent");
         let agent: &mut Workload = agent.unwrap();
@@ -125,7 +125,7 @@ fn pods_that_want_no_other_near_need_as_many_nodes_as_they_are() {
                 pod.labels.insert("tier".to_owned(), "alone".to_owned());
                 pod.scheduling.pod_anti_affinity = vec![PodAffinityTerm {
                     selector: Some(Selector {
-                        match_labels: map([("tier", "alone")]),
+                        match_labels: string_map([("tier", "alone")]),
                         expressions: Vec::new(),
                     }),
                     namespaces: Vec::new(),
@@ -156,7 +156,7 @@ fn closed_nodes_of_blue_count_in_a_spread_and_the_way_out_is_named_only_where_it
             host_names(i);
             i.nodegroups[0].scaling.max = 3;
             for n in 0..3 {
-                let mut pod = pod(
+                let mut pod = running_pod(
                     "expense",
                     &format!("wide-{n}"),
                     "wide",
@@ -168,7 +168,8 @@ fn closed_nodes_of_blue_count_in_a_spread_and_the_way_out_is_named_only_where_it
             }
             for n in 3..6 {
                 let node = format!("expense-blue-{}", n % 3);
-                let mut pod = pod("expense", &format!("wide-{n}"), "wide", "ReplicaSet", &node);
+                let mut pod =
+                    running_pod("expense", &format!("wide-{n}"), "wide", "ReplicaSet", &node);
                 pod.requests.cpu_millis = 10;
                 i.pods.push(pod);
             }
@@ -178,7 +179,7 @@ fn closed_nodes_of_blue_count_in_a_spread_and_the_way_out_is_named_only_where_it
                     topology_key: "kubernetes.io/hostname".to_owned(),
                     when_unsatisfiable: "DoNotSchedule".to_owned(),
                     selector: Some(Selector {
-                        match_labels: map([("app", "wide")]),
+                        match_labels: string_map([("app", "wide")]),
                         expressions: Vec::new(),
                     }),
                     min_domains: None,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::budgets::surge_refusal;
-use super::case::{Case, some};
 use super::codes::Code;
+use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity, placement};
 use crate::model::kube::{Pod, Taint, Workload};
 use crate::model::marks::BLUE_TAINT;
@@ -14,11 +14,14 @@ use crate::plan::{SingleReplicas, duration};
 const LONGEST_DEADLINE_SECONDS: i64 = 7 * 86_400;
 
 /// Judges the pods that move.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let drain = &case.plan.drain;
     let mut ports: BTreeMap<i32, Vec<String>> = BTreeMap::new();
-    let closed = [taint(BLUE_TAINT), taint("node.kubernetes.io/unschedulable")];
-    for pod in case.moving() {
+    let closed = [
+        new_taint(BLUE_TAINT),
+        new_taint("node.kubernetes.io/unschedulable"),
+    ];
+    for pod in case.moving_pods() {
         let subject = format!("pod {}", pod.key);
         if closed
             .iter()
@@ -53,7 +56,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             let detail = format!(
                 "terminationGracePeriodSeconds is {}, and `podDeadline` {}",
                 pod.grace_seconds,
-                duration::write(drain.pod_deadline)
+                duration::format_duration(drain.pod_deadline)
             );
             out.push(Finding::new(
                 Code::LongGrace,
@@ -85,7 +88,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         let detail = format!(
             "{} pods want it, one to a node, and green has {greens} nodes: {}",
             pods.len(),
-            some(&pods)
+            name_some(&pods)
         );
         out.push(Finding::new(
             Code::HostPort,
@@ -94,11 +97,11 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             "raise blue's size first, so that green has as many nodes",
         ));
     }
-    workloads(case, out);
-    placement::judge(case, out);
+    check_workloads(case, out);
+    placement::check_placement(case, out);
 }
 
-fn taint(key: &str) -> Taint {
+fn new_taint(key: &str) -> Taint {
     Taint {
         key: key.to_owned(),
         value: None,
@@ -107,21 +110,21 @@ fn taint(key: &str) -> Taint {
 }
 
 /// The pod of a StatefulSet that is not Ready and for which its Ready pods of higher numbers, which have to move, would wait.
-fn held_up_by(case: &Case<'_>, workload: &Workload) -> Option<String> {
+fn held_up_by(case: &ReadinessInput<'_>, workload: &Workload) -> Option<String> {
     if workload.kind != "StatefulSet" || !workload.one_after_another {
         return None;
     }
     let number = |p: &Pod| p.key.name.rsplit('-').next()?.parse::<u32>().ok();
     let is_its = |p: &&&Pod| {
         let owner = p.owner.as_ref();
-        owner.is_some_and(|o| o.uid == workload.uid) && !p.finished()
+        owner.is_some_and(|o| o.uid == workload.uid) && !p.is_finished()
     };
     let all: Vec<&Pod> = case.inventory.pods.iter().collect();
     let sick = all.iter().filter(is_its).filter(|p| !p.ready);
     let (first, sick) = sick
         .filter_map(|p| Some((number(p)?, *p)))
         .min_by_key(|(n, _)| *n)?;
-    let moving = case.moving();
+    let moving = case.moving_pods();
     let mut after = moving.iter().filter(is_its).filter(|p| p.ready);
     after
         .any(|p| number(p).is_some_and(|n| n > first))
@@ -135,10 +138,10 @@ fn held_up_by(case: &Case<'_>, workload: &Workload) -> Option<String> {
 }
 
 /// What concerns a workload as a whole, told once for each.
-fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
-    for pod in case.moving() {
-        let top = case.workloads.of(pod);
+    for pod in case.moving_pods() {
+        let top = case.workloads.workload_of(pod);
         let Some(workload) = top.filter(|w| w.kind != "Job") else {
             continue;
         };
@@ -159,7 +162,7 @@ fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
                     "its Deployment is restarted, so that the new pod is Ready before the old one goes",
                     "nothing to do: `drain.singleReplicas: surge` asks for it",
                 )
-                .weighing(Severity::Info),
+                .with_severity(Severity::Info),
                 refusal => Finding::new(
                     Code::SingleReplica,
                     &subject,
@@ -185,7 +188,7 @@ fn workloads(case: &Case<'_>, out: &mut Vec<Finding>) {
                     ),
                     "fix it first, or set the StatefulSet's `podManagementPolicy: Parallel` (it has to be made anew for that)",
                 )
-                .weighing(Severity::Blocker),
+                .with_severity(Severity::Blocker),
                 None => Finding::new(
                     Code::NotSettled,
                     &subject,

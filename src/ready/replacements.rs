@@ -3,27 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::budgets::{deployment_of, selects};
-use super::case::{Case, some};
+use super::budgets::{deployment_of, selects_pod};
 use super::codes::Code;
+use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity};
 use crate::model::kube::{Pdb, Pod};
 use crate::model::operator_budgets::is_custom_owner;
 use crate::plan::{OnDeadline, Strategy, duration};
 
 /// Judges what takes the place of the pods that move.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
-    node_named(case, out);
+pub fn check_replacements(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    check_node_named(case, out);
     placed_by_owner(case, out);
     // With downtime everything goes at once, and comes back at once.
     if case.plan.strategy != Strategy::Recreate {
-        claim_shared(case, out);
-        slow_replacement(case, out);
+        check_shared_claims(case, out);
+        check_slow_replacements(case, out);
     }
 }
 
 /// Workloads whose template names a node of blue: what is evicted comes back to it, cordoned or not.
-fn node_named(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_node_named(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let blue: BTreeSet<&str> = case.blue_nodes().map(|n| n.name.as_str()).collect();
     // A Deployment's ReplicaSets say the same.
     let tops = case.inventory.workloads.iter().filter(|w| {
@@ -47,9 +47,13 @@ fn node_named(case: &Case<'_>, out: &mut Vec<Finding>) {
 }
 
 /// Pods of custom resources that their operator put on a node by name, not by a scheduler.
-fn placed_by_owner(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn placed_by_owner(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut told: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
-    for pod in case.moving().into_iter().filter(|p| !p.is_of_its_node()) {
+    for pod in case
+        .moving_pods()
+        .into_iter()
+        .filter(|p| !p.is_of_its_node())
+    {
         let custom = pod.owner.as_ref().is_some_and(is_custom_owner);
         let (Some(manager), true) = (pod.placed_by.as_deref(), custom) else {
             continue;
@@ -69,16 +73,16 @@ fn placed_by_owner(case: &Case<'_>, out: &mut Vec<Finding>) {
             format!(
                 "{manager} made its pods with `spec.nodeName` ({}), past the scheduler: whether it heeds a cordon, or makes them again on \
                  the node that they are to leave, is not known; in a drain the third pod that comes back ends the run",
-                some(&nodes)
+                name_some(&nodes)
             ),
             "look whether its operator heeds cordoned nodes, and pause it or move its pods first if not",
         );
-        out.push(finding.weighing(Severity::Warning));
+        out.push(finding.with_severity(Severity::Warning));
     }
 }
 
 /// The workload of a pod, as text.
-fn workload_of(case: &Case<'_>, pod: &Pod) -> Option<String> {
+fn workload_of(case: &ReadinessInput<'_>, pod: &Pod) -> Option<String> {
     if let Some(deployment) = deployment_of(case.inventory, pod) {
         return Some(format!("Deployment {}", deployment.key));
     }
@@ -91,13 +95,13 @@ fn workload_of(case: &Case<'_>, pod: &Pod) -> Option<String> {
 
 /// Claims of volumes that one node at a time can use and that more than one pod mounts: the first pod that moves waits for
 /// the volume, the others are kept until it is Ready.
-fn claim_shared(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_shared_claims(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let many = |mode: &String| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany");
     let volumes = case.inventory.volumes.iter();
     let on_one_node = volumes
         .filter(|v| !v.access_modes.is_empty() && !v.access_modes.iter().any(many))
         .filter_map(|v| v.claim.as_ref());
-    let moving = case.moving();
+    let moving = case.moving_pods();
     for claim in on_one_node {
         let mounts =
             |p: &&Pod| p.key.namespace == claim.namespace && p.claims.contains(&claim.name);
@@ -105,7 +109,7 @@ fn claim_shared(case: &Case<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         // One that has no place yet waits for the volume as well.
-        let all = case.inventory.pods.iter().filter(|p| !p.finished());
+        let all = case.inventory.pods.iter().filter(|p| !p.is_finished());
         let pods: Vec<&Pod> = all.filter(mounts).collect();
         if pods.len() < 2 {
             continue;
@@ -131,22 +135,22 @@ fn claim_shared(case: &Case<'_>, out: &mut Vec<Finding>) {
         let detail = format!(
             "{} mount claim {}, whose volume one node at a time can use: the first of them that moves waits for the volume until \
              the last has left the old node",
-            some(&names),
+            name_some(&names),
             claim.name
         );
         let finding = Finding::new(Code::ClaimShared, subject, detail, fix);
-        out.push(finding.weighing(severity));
+        out.push(finding.with_severity(severity));
     }
 }
 
 /// Budgets under which a pod goes only when the replacement of the one before is Ready, which by its probes takes long.
-fn slow_replacement(case: &Case<'_>, out: &mut Vec<Finding>) {
-    let moving = case.moving();
+fn check_slow_replacements(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    let moving = case.moving_pods();
     for budget in &case.inventory.pdbs {
         let held: Vec<&Pod> = moving
             .iter()
             .copied()
-            .filter(|p| selects(budget, p))
+            .filter(|p| selects_pod(budget, p))
             .collect();
         let delay = held
             .iter()
@@ -185,7 +189,7 @@ fn slow_replacement(case: &Case<'_>, out: &mut Vec<Finding>) {
 }
 
 fn slow_finding(
-    case: &Case<'_>,
+    case: &ReadinessInput<'_>,
     budget: &Pdb,
     node: &str,
     [most, at_once]: [usize; 2],
@@ -193,18 +197,21 @@ fn slow_finding(
 ) -> Finding {
     let subject = format!("PodDisruptionBudget {}", budget.key);
     let drain = &case.plan.drain;
-    let each = duration::write(delay);
+    let each = duration::format_duration(delay);
     let detail = format!(
         "{most} pods on {node} go {at_once} at a time, and by its probes a replacement takes at least {each} to be Ready"
     );
     if delay <= drain.pod_deadline {
-        let detail = format!("{detail}: about {} for that node", duration::write(takes));
+        let detail = format!(
+            "{detail}: about {} for that node",
+            duration::format_duration(takes)
+        );
         let fix = "nothing to do: deadlines count from the last pod that went; allow more at once if that is too long";
         return Finding::new(Code::SlowReplacement, subject, detail, fix);
     }
     let detail = format!(
         "{detail}, which is longer than `podDeadline` ({})",
-        duration::write(drain.pod_deadline)
+        duration::format_duration(drain.pod_deadline)
     );
     let fix =
         format!("raise `drain.podDeadline` beyond {each}, or let the budget allow more at once");
@@ -212,5 +219,5 @@ fn slow_finding(
         OnDeadline::Stop | OnDeadline::Skip => Severity::Blocker,
         OnDeadline::Delete => Severity::Warning,
     };
-    Finding::new(Code::SlowReplacement, subject, detail, fix).weighing(severity)
+    Finding::new(Code::SlowReplacement, subject, detail, fix).with_severity(severity)
 }

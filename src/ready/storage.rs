@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use super::Finding;
-use super::case::Case;
 use super::codes::Code;
+use super::input::ReadinessInput;
 use crate::model::limits::{Limits, storage_quota};
 use crate::route::StepSpec;
 
 const GIB_A_TIB: f64 = 1024.0;
 
 /// GiB by volume type.
-type Storage = BTreeMap<String, i64>;
+type StorageByType = BTreeMap<String, i64>;
 
 /// The volumes that end with a group's instances.
-fn of_group(case: &Case<'_>, limits: &Limits, group: &str) -> Storage {
-    let mut all = Storage::new();
+fn storage_of_group(case: &ReadinessInput<'_>, limits: &Limits, group: &str) -> StorageByType {
+    let mut all = StorageByType::new();
     let instances = case
         .inventory
         .nodes_of(group)
@@ -31,17 +31,17 @@ fn of_group(case: &Case<'_>, limits: &Limits, group: &str) -> Storage {
 
 /// The most that there is at once on the route beside what there is today: greens' volumes stand beside blues' until these
 /// are retired.
-fn most_added(case: &Case<'_>, limits: &Limits) -> Storage {
-    let (mut more, mut most) = (Storage::new(), Storage::new());
-    let mut greens: BTreeMap<&str, Storage> = BTreeMap::new();
+fn most_added(case: &ReadinessInput<'_>, limits: &Limits) -> StorageByType {
+    let (mut more, mut most) = (StorageByType::new(), StorageByType::new());
+    let mut greens: BTreeMap<&str, StorageByType> = BTreeMap::new();
     for step in case.route.iter().flat_map(|r| &r.steps) {
         match &step.spec {
             StepSpec::CreateGreen { blue, group, .. } => {
-                if case.inventory.nodegroup(&group.name).is_some() {
+                if case.inventory.find_nodegroup(&group.name).is_some() {
                     continue;
                 }
                 let like = greens.get(blue.as_str()).cloned();
-                let like = like.unwrap_or_else(|| of_group(case, limits, blue));
+                let like = like.unwrap_or_else(|| storage_of_group(case, limits, blue));
                 for (kind, size) in &like {
                     let now = more.entry(kind.clone()).or_default();
                     *now += size;
@@ -52,7 +52,7 @@ fn most_added(case: &Case<'_>, limits: &Limits) -> Storage {
             }
             StepSpec::Retire { blue, .. } => {
                 let gone = greens.remove(blue.as_str());
-                for (kind, size) in gone.unwrap_or_else(|| of_group(case, limits, blue)) {
+                for (kind, size) in gone.unwrap_or_else(|| storage_of_group(case, limits, blue)) {
                     *more.entry(kind).or_default() -= size;
                 }
             }
@@ -63,7 +63,7 @@ fn most_added(case: &Case<'_>, limits: &Limits) -> Storage {
 }
 
 /// Judges the storage that green's nodes need.
-pub fn judge(case: &Case<'_>, limits: &Limits, out: &mut Vec<Finding>) {
+pub fn check_storage_quota(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Finding>) {
     let Some(in_use) = &limits.storage_in_use else {
         return;
     };
@@ -72,7 +72,7 @@ pub fn judge(case: &Case<'_>, limits: &Limits, out: &mut Vec<Finding>) {
             continue;
         };
         let used = in_use.get(&kind).copied().unwrap_or(0);
-        let Some(quota) = limits.quota(code) else {
+        let Some(quota) = limits.quota_value(code) else {
             continue;
         };
         if more <= 0 || (used + more) as f64 <= quota * GIB_A_TIB {

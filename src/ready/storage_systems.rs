@@ -57,13 +57,13 @@ pub const STORAGE_SYSTEMS: &[StorageSystem] = &[
 
 impl StorageSystem {
     /// Whether a volume is one of its own.
-    pub fn provides(&self, volume: &Volume) -> bool {
+    pub fn provides_volume(&self, volume: &Volume) -> bool {
         let driver = volume.driver.as_deref();
         driver.is_some_and(|d| d == self.driver || d.ends_with(self.driver))
     }
 
     /// Whether a pod is one of those that hold the data.
-    pub fn runs(&self, pod: &Pod) -> bool {
+    pub fn is_engine_pod(&self, pod: &Pod) -> bool {
         self.engine.iter().any(|(key, value)| {
             let label = pod.labels.get(*key);
             label.is_some_and(|v| value.is_empty() || v == value)
@@ -71,7 +71,7 @@ impl StorageSystem {
     }
 
     /// What to do before its data end with blue, as the beginning of a sentence that ends with a consent.
-    pub fn way_out(&self) -> String {
+    pub fn fix_text(&self) -> String {
         format!(
             "have {} rebuild the copies on green before blue is deleted: let a person approve that moment (`approvals: {{before: [retire]}}`), and consent",
             self.name
@@ -80,7 +80,11 @@ impl StorageSystem {
 
     /// Whether it keeps data on the disks of blue nodes. Where none of its pods is known it may.
     pub fn is_on_blue(&self, inventory: &Inventory, blue: &BTreeSet<&str>) -> bool {
-        let mut engine = inventory.pods.iter().filter(|p| self.runs(p)).peekable();
+        let mut engine = inventory
+            .pods
+            .iter()
+            .filter(|p| self.is_engine_pod(p))
+            .peekable();
         if engine.peek().is_none() {
             // A Ceph whose disks' pods are nowhere is another cluster's.
             return !self.keeps_data_on_claims;

@@ -8,13 +8,15 @@ use crate::model::elb::TargetHealth;
 use crate::model::kube::{Selector, TargetGroupBinding, Toleration};
 use crate::model::volumes::{NodeVolume, NodeVolumeSource};
 use crate::model::{Inventory, Minor};
-use crate::plan::{Plan, parse};
-use crate::route::build;
+use crate::plan::{Plan, parse_plan};
+use crate::route::build_route;
 use crate::route::fixture::*;
 
 pub(super) fn plan(rest: &str) -> Plan {
     let text = format!("cluster: expense-dev\nto: 1.29\n{rest}");
-    parse("plan.yaml", &text).map_err(|e| e.problems).unwrap()
+    parse_plan("plan.yaml", &text)
+        .map_err(|e| e.problems)
+        .unwrap()
 }
 
 pub(super) fn paired(rest: &str) -> Plan {
@@ -24,9 +26,9 @@ pub(super) fn paired(rest: &str) -> Plan {
 }
 
 pub(super) fn judged(plan: &Plan, inventory: &Inventory) -> Vec<Finding> {
-    let findings = judge(plan, inventory, &build(plan, inventory));
+    let findings = check_readiness(plan, inventory, &build_route(plan, inventory));
     for finding in &findings {
-        assert!(Code::find(&finding.code).is_some(), "{finding:?}");
+        assert!(Code::parse_code(&finding.code).is_some(), "{finding:?}");
         assert!(
             !finding.subject.is_empty() && !finding.detail.is_empty() && !finding.fix.is_empty(),
             "{finding:?}"
@@ -75,14 +77,14 @@ fn expense_dev_is_ready_with_two_warnings() {
 
 #[test]
 fn a_cluster_that_is_there_has_no_findings() {
-    let mut i = cluster("c", 29);
+    let mut i = empty_cluster("c", 29);
     add_group(&mut i, "apps", 29, 3);
     i.cluster.status = "UPDATING".to_owned();
     assert_eq!(
-        judge(
-            &Plan::of("c", Minor::new(29)),
+        check_readiness(
+            &Plan::with_defaults("c", Minor::new(29)),
             &i,
-            &build(&Plan::of("c", Minor::new(29)), &i)
+            &build_route(&Plan::with_defaults("c", Minor::new(29)), &i)
         ),
         []
     );
@@ -302,7 +304,7 @@ fn a_pod_that_only_blue_can_run_is_found() {
                     .entry(key.to_owned())
                     .or_insert_with(|| value.to_owned());
             }
-            i.pods[0].node_selector = map([(key, value)]);
+            i.pods[0].node_selector = string_map([(key, value)]);
         }
     };
     let pod = "Deployment expense/frontend";
@@ -434,7 +436,7 @@ fn blue_must_fit_on_green() {
 #[test]
 fn a_group_of_another_tool_is_not_deleted_without_consent() {
     let own = |i: &mut Inventory| {
-        i.nodegroups[0].tags = map([("alpha.eksctl.io/nodegroup-name", "expense-blue")])
+        i.nodegroups[0].tags = string_map([("alpha.eksctl.io/nodegroup-name", "expense-blue")])
     };
     only(
         &with(&paired(""), own),
@@ -476,7 +478,7 @@ fn add_ons_must_be_well_and_run_on_every_minor_of_the_way() {
             .get_mut(&Minor::new(29))
             .unwrap()
             .retain(|o| o.version < i.addons[1].version);
-        offer(i, "coredns", 29, &["v1.9.0-eksbuild.1"]);
+        add_offers(i, "coredns", 29, &["v1.9.0-eksbuild.1"]);
     });
     only(
         &dead_end,
@@ -497,12 +499,12 @@ fn add_ons_must_be_well_and_run_on_every_minor_of_the_way() {
 fn a_binding_that_sees_only_blue_would_leave_green_without_traffic() {
     let found = with(&plan(""), |i| {
         i.target_group_bindings.push(TargetGroupBinding {
-            key: crate::model::kube::Key::new("expense", "frontend"),
+            key: crate::model::kube::NamespacedName::new("expense", "frontend"),
             target_group_arn: Some(tg_arn("other")),
             target_type: Some("instance".to_owned()),
             service: Some("frontend".to_owned()),
             node_selector: Some(Selector {
-                match_labels: map([("eks.amazonaws.com/nodegroup", "expense-blue")]),
+                match_labels: string_map([("eks.amazonaws.com/nodegroup", "expense-blue")]),
                 expressions: Vec::new(),
             }),
             multi_cluster: false,
@@ -580,6 +582,6 @@ fn an_obstacle_of_the_route_is_a_blocker_and_the_rest_is_judged_too() {
 
 #[test]
 fn nobody_panics_over_a_cluster_of_nothing() {
-    let empty = cluster("c", 27);
-    judged(&Plan::of("c", Minor::new(33)), &empty);
+    let empty = empty_cluster("c", 27);
+    judged(&Plan::with_defaults("c", Minor::new(33)), &empty);
 }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Finding;
-use super::case::{Case, Change, some};
 use super::codes::Code;
 use super::green_nodes::given_by_cluster;
+use super::input::{BlueGreenPair, ReadinessInput, name_some};
 use crate::model::elb::{is_classic, served_text};
 use crate::model::kube::Node;
 use crate::model::marks::NODEGROUP_LABEL;
@@ -13,18 +13,18 @@ use crate::route::{self, LocalBackend, StepSpec};
 use crate::scheduling::node_affinity;
 
 /// Judges traffic.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
-    bindings(case, out);
-    local(case, out);
-    rules(case, out);
-    balancer_zones(case, out);
-    classic(case, out);
-    target_node_labels(case, out);
-    daemon_backends(case, out);
+pub fn check_traffic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    check_bindings(case, out);
+    check_local_services(case, out);
+    check_rules(case, out);
+    check_balancer_zones(case, out);
+    check_classic(case, out);
+    check_target_node_labels(case, out);
+    check_daemon_backends(case, out);
 }
 
 /// What the plan does about classic load balancers.
-fn classic(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_classic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let steps = case.route.iter().flat_map(|r| &r.steps);
     let left: BTreeSet<(&str, &str)> = steps
         .filter_map(|step| match &step.spec {
@@ -47,7 +47,7 @@ fn classic(case: &Case<'_>, out: &mut Vec<Finding>) {
 }
 
 /// A Service may have the cloud provider or the load balancer controller take nodes with certain labels only.
-fn target_node_labels(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_target_node_labels(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for service in &case.inventory.services {
         let annotation = |name: &str| {
             let key = format!("service.beta.kubernetes.io/aws-load-balancer-{name}");
@@ -106,7 +106,7 @@ fn node_labels(text: &str) -> BTreeMap<String, String> {
 }
 
 /// The labels of a blue node as those of a green one would be: what the cluster gives stays.
-fn as_on_green(change: &Change<'_>, blue: &Node) -> BTreeMap<String, String> {
+fn as_on_green(change: &BlueGreenPair<'_>, blue: &Node) -> BTreeMap<String, String> {
     let given = blue.labels.iter().filter(|(k, _)| given_by_cluster(k));
     let mut labels: BTreeMap<String, String> = given.map(|(k, v)| (k.clone(), v.clone())).collect();
     labels.extend(green_labels(change));
@@ -114,17 +114,17 @@ fn as_on_green(change: &Change<'_>, blue: &Node) -> BTreeMap<String, String> {
 }
 
 /// Pods of a DaemonSet that answer on ports of their own nodes must run on green too.
-fn daemon_backends(case: &Case<'_>, out: &mut Vec<Finding>) {
-    let behind = route::behind(case.inventory);
+fn check_daemon_backends(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    let behind = route::targets_by_group(case.inventory);
     for change in &case.changes {
         let (blue, green) = (&change.blue.name, &change.green.name);
         for served in behind.get(blue).into_iter().flatten() {
-            let backends = route::daemon_backends(case.inventory, served);
+            let backends = route::find_daemon_backends(case.inventory, served);
             let sets = case.inventory.workloads.iter();
             for set in sets.filter(|w| backends.contains(&w.uid)) {
                 let fits = |n: &Node| {
                     let labels = as_on_green(change, n);
-                    node_affinity::matches_workload(set, &n.name, &labels)
+                    node_affinity::workload_matches_node(set, &n.name, &labels)
                 };
                 if case.inventory.nodes_of(blue).any(fits) {
                     continue;
@@ -141,13 +141,13 @@ fn daemon_backends(case: &Case<'_>, out: &mut Vec<Finding>) {
 }
 
 /// Labels that green's nodes are sure to have, of those that a selector may name.
-pub fn green_labels(change: &Change<'_>) -> BTreeMap<String, String> {
+pub fn green_labels(change: &BlueGreenPair<'_>) -> BTreeMap<String, String> {
     let mut labels = change.green.labels.clone();
     labels.insert(NODEGROUP_LABEL.to_owned(), change.green.name.clone());
     labels
 }
 
-fn bindings(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_bindings(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for binding in &case.inventory.target_group_bindings {
         let Some(selector) = &binding.node_selector else {
             continue;
@@ -171,7 +171,7 @@ fn bindings(case: &Case<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-fn local(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let attached: BTreeSet<&String> = case
         .blues
         .iter()
@@ -184,22 +184,22 @@ fn local(case: &Case<'_>, out: &mut Vec<Finding>) {
         .iter()
         .filter(|g| attached.contains(&g.arn))
     {
-        let Some(backend) = route::local_backend(case.inventory, &group.arn) else {
+        let Some(backend) = route::find_local_backend(case.inventory, &group.arn) else {
             continue;
         };
-        let moving = case.moving().into_iter();
+        let moving = case.moving_pods().into_iter();
         let pods: Vec<_> = moving.filter(|p| backend.is_served_by(p)).collect();
         let nodes: BTreeSet<&str> = pods.iter().filter_map(|p| p.node.as_deref()).collect();
         let subject = match &backend {
             LocalBackend::Service(service) => format!("service {}", service.key),
             LocalBackend::HostPort { .. } => format!("target group {}", group.name),
         };
-        let why = backend.text();
+        let why = backend.sentence_start();
         if nodes.len() == 1 {
             out.push(Finding::new(
                 Code::LocalPolicy,
                 subject,
-                format!("{why}, and all its pods are on one node, {}: while they move, target group {} has no healthy target", some(&nodes.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()), group.name),
+                format!("{why}, and all its pods are on one node, {}: while they move, target group {} has no healthy target", name_some(&nodes.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()), group.name),
                 "run at least two replicas on two nodes, or have every node forward for the upgrade (a node port with externalTrafficPolicy Cluster)",
             ));
             continue;
@@ -215,14 +215,14 @@ fn local(case: &Case<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::LocalPolicy,
                 subject,
-                format!("{why}; if a pod ends by itself, target group {} notices after {notice}s, and {} may be gone before", group.name, some(&short)),
+                format!("{why}; if a pod ends by itself, target group {} notices after {notice}s, and {} may be gone before", group.name, name_some(&short)),
                 format!("give its pods a preStop sleep and terminationGracePeriodSeconds of more than {notice}; the drain itself takes each node out of the target group first"),
             ));
         }
     }
 }
 
-fn rules(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for step in case.route.iter().flat_map(|r| &r.steps) {
         let StepSpec::Shift { shift, .. } = &step.spec else {
             continue;
@@ -257,19 +257,19 @@ fn rules(case: &Case<'_>, out: &mut Vec<Finding>) {
             .iter()
             .find(|g| g.arn == shift.blue);
         if let (Some(group), false) = (name, sick.is_empty())
-            && route::local_backend(case.inventory, &group.arn).is_none()
+            && route::find_local_backend(case.inventory, &group.arn).is_none()
         {
             out.push(Finding::new(
                 Code::UnhealthyNow,
                 format!("target group {}", group.name),
-                format!("{} are unhealthy before anything has moved", some(&sick)),
+                format!("{} are unhealthy before anything has moved", name_some(&sick)),
                 "find out why: green's targets may be so for the same reason, and the shift would not begin",
             ));
         }
     }
 }
 
-fn balancer_zones(case: &Case<'_>, out: &mut Vec<Finding>) {
+fn check_balancer_zones(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let attached: BTreeSet<&String> = case
         .blues
         .iter()

@@ -73,12 +73,12 @@ fn a_binding_that_selects_what_every_node_has_does_not_block() {
             }
             i.target_group_bindings
                 .push(crate::model::kube::TargetGroupBinding {
-                    key: crate::model::kube::Key::new("expense", "web"),
+                    key: crate::model::kube::NamespacedName::new("expense", "web"),
                     target_group_arn: Some("arn:other".to_owned()),
                     target_type: Some("instance".to_owned()),
                     service: Some("frontend".to_owned()),
                     node_selector: Some(Selector {
-                        match_labels: map([(key, value)]),
+                        match_labels: string_map([(key, value)]),
                         expressions: Vec::new(),
                     }),
                     multi_cluster: false,
@@ -112,7 +112,7 @@ fn a_daemon_set_that_answers_on_host_ports_must_run_on_green() {
                     .is_some_and(|n| n.starts_with("expense-blue"))
             };
             let pod = i.pods.iter_mut().find(on_blue).unwrap();
-            pod.scheduling.host_ports = vec![HostPort::tcp(30080)];
+            pod.scheduling.host_ports = vec![HostPort::tcp_port(30080)];
             pod.owner = Some(Owner {
                 kind: "DaemonSet".to_owned(),
                 name: "ingress".to_owned(),

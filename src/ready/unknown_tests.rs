@@ -13,7 +13,7 @@ fn detail(findings: &[Finding], code: Code) -> &Finding {
 
 /// Takes what EKS lists of coredns for 1.29 away.
 fn unlisted(i: &mut Inventory) {
-    offer(i, "coredns", 29, &[]);
+    add_offers(i, "coredns", 29, &[]);
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn an_addon_that_eks_lists_for_no_version_of_a_minor_blocks() {
     assert!(said.detail.contains("1.29"), "{}", said.detail);
     assert!(said.fix.contains("--preserve"), "{}", said.fix);
     // An earlier minor of the way counts as well as the target.
-    let earlier = with(&paired(""), |i| offer(i, "coredns", 28, &[]));
+    let earlier = with(&paired(""), |i| add_offers(i, "coredns", 28, &[]));
     assert!(
         detail(&earlier, Code::AddonNotListed)
             .detail
@@ -153,7 +153,7 @@ fn insights_that_could_not_be_refreshed_are_told_with_the_time_they_are_of() {
 #[test]
 fn a_misconfiguration_insight_is_told_whatever_version_it_speaks_of() {
     let found = with(&paired(""), |i| {
-        let mut bad = insight("Hybrid node routing", 27, "ERROR");
+        let mut bad = upgrade_insight("Hybrid node routing", 27, "ERROR");
         bad.category = "MISCONFIGURATION".to_owned();
         bad.kubernetes_version = None;
         i.insights.push(bad);
@@ -172,7 +172,7 @@ fn hop_in_progress(i: &mut Inventory, kind: &str, to: &str) {
         id: "u-1".to_owned(),
         status: UpdateStatus::InProgress,
         kind: kind.to_owned(),
-        params: map([("Version", to)]),
+        params: string_map([("Version", to)]),
         created_at: None,
         errors: Vec::new(),
     });

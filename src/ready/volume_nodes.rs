@@ -33,7 +33,7 @@ impl<'a> LabelCounts<'a> {
         }
         let nodes = self.nodes.iter();
         nodes
-            .filter(|n| node_affinity::matches(affinity, &n.name, &n.labels))
+            .filter(|n| node_affinity::selector_matches(affinity, &n.name, &n.labels))
             .map(|n| n.name.clone())
             .collect()
     }
@@ -105,7 +105,7 @@ mod tests {
     fn nodes() -> Vec<Node> {
         let mut nodes: Vec<Node> = ["a", "b", "c"]
             .iter()
-            .map(|n| fixture::node(n, 27, &format!("zone-{n}")))
+            .map(|n| fixture::unmanaged_node(n, 27, &format!("zone-{n}")))
             .collect();
         for node in &mut nodes {
             let name = node.name.clone();

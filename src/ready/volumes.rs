@@ -3,18 +3,18 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::Finding;
-use super::case::{Case, some};
 use super::codes::Code;
-use super::losses::{Losses, covers};
+use super::input::{ReadinessInput, name_some};
+use super::losses::{Losses, covers_either_name};
 use super::storage_systems::STORAGE_SYSTEMS;
 use super::volume_nodes::LabelCounts;
 use crate::model::Inventory;
-use crate::model::kube::{Key, Pod, Volume};
+use crate::model::kube::{NamespacedName, Pod, Volume};
 use crate::model::workload_name::WorkloadName;
 use crate::route;
 
 /// Judges the volumes of the pods that move.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_volumes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let volumes = by_claim(case.inventory);
     let blue: BTreeSet<&str> = case.blue_nodes().map(|n| n.name.as_str()).collect();
     let changes = case.changes.iter();
@@ -23,7 +23,7 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         .collect();
     let labels = LabelCounts::new(&case.inventory.nodes);
     let mut told = BTreeSet::new();
-    for pod in case.moving() {
+    for pod in case.moving_pods() {
         for claim in &pod.claims {
             let Some(volume) = volumes.get(&(pod.key.namespace.as_str(), claim.as_str())) else {
                 continue;
@@ -33,13 +33,13 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
             }
             let name = case.workloads.name_of(pod);
             let subject = format!("volume {} of {name}", volume.name);
-            node(volume, &labels, &blue, &subject, out);
+            check_node_binding(volume, &labels, &blue, &subject, out);
             if !case.changes.is_empty() {
-                zone(volume, &zones, subject, out);
+                check_zone_binding(volume, &zones, subject, out);
             }
         }
     }
-    node_storage(case, &blue, out);
+    check_node_storage(case, &blue, out);
 }
 
 /// Volumes by the namespace and name of their claims.
@@ -54,7 +54,7 @@ pub fn by_claim(inventory: &Inventory) -> HashMap<(&str, &str), &Volume> {
 }
 
 /// A volume that can be used on blue nodes only.
-fn node(
+fn check_node_binding(
     volume: &Volume,
     labels: &LabelCounts<'_>,
     blue: &BTreeSet<&str>,
@@ -74,13 +74,18 @@ fn node(
     out.push(Finding::new(
         Code::LocalVolume,
         subject,
-        format!("it is bound to {}", some(&on_blue)),
+        format!("it is bound to {}", name_some(&on_blue)),
         "move the data by the application's own means first; a node's disk ends with the node",
     ));
 }
 
 /// A volume in a zone in which green has no subnet.
-fn zone(volume: &Volume, zones: &BTreeSet<String>, subject: String, out: &mut Vec<Finding>) {
+fn check_zone_binding(
+    volume: &Volume,
+    zones: &BTreeSet<String>,
+    subject: String,
+    out: &mut Vec<Finding>,
+) {
     if volume.zones.is_empty() || zones.is_empty() || volume.zones.iter().any(|z| zones.contains(z))
     {
         return;
@@ -88,7 +93,7 @@ fn zone(volume: &Volume, zones: &BTreeSet<String>, subject: String, out: &mut Ve
     let zones: Vec<&str> = zones.iter().map(String::as_str).collect();
     let detail = format!(
         "it is in {}, and green's subnets are in {}",
-        some(&volume.zones),
+        name_some(&volume.zones),
         zones.join(", ")
     );
     let fix = "add a node group with a subnet in that zone";
@@ -96,7 +101,7 @@ fn zone(volume: &Volume, zones: &BTreeSet<String>, subject: String, out: &mut Ve
 }
 
 /// Volumes whose data end with blue although they are bound to no node.
-fn node_storage(case: &Case<'_>, blue: &BTreeSet<&str>, out: &mut Vec<Finding>) {
+fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mut Vec<Finding>) {
     if blue.is_empty() {
         return;
     }
@@ -111,7 +116,7 @@ fn node_storage(case: &Case<'_>, blue: &BTreeSet<&str>, out: &mut Vec<Finding>) 
         .collect();
     for system in STORAGE_SYSTEMS {
         let volumes = case.inventory.volumes.iter();
-        let mut volumes = volumes.filter(|v| system.provides(v)).peekable();
+        let mut volumes = volumes.filter(|v| system.provides_volume(v)).peekable();
         if volumes.peek().is_none() || !system.is_on_blue(case.inventory, blue) {
             continue;
         }
@@ -123,15 +128,17 @@ fn node_storage(case: &Case<'_>, blue: &BTreeSet<&str>, out: &mut Vec<Finding>) 
                 Some(pod) => case.workloads.name_of(pod),
                 None => WorkloadName::new("PersistentVolumeClaim", claim.clone()),
             };
-            if user.is_some_and(|pod| covers(&scope, pod, &name)) || scope.covers_workload(&name) {
+            if user.is_some_and(|pod| covers_either_name(&scope, pod, &name))
+                || scope.covers_workload(&name)
+            {
                 continue;
             }
-            losses.add(&name, volume_text(volume, claim));
+            losses.add_loss(&name, volume_text(volume, claim));
         }
         let fix = format!(
             "{}: {}",
-            system.way_out(),
-            losses.consent("nodeStorage", consent)
+            system.fix_text(),
+            losses.consent_snippet("nodeStorage", consent)
         );
         let detail = |volumes: &str| {
             format!(
@@ -139,10 +146,10 @@ fn node_storage(case: &Case<'_>, blue: &BTreeSet<&str>, out: &mut Vec<Finding>) 
                 system.name
             )
         };
-        losses.tell(out, Code::NodeStorage, detail, &fix);
+        losses.report_losses(out, Code::NodeStorage, detail, &fix);
     }
 }
 
-fn volume_text(volume: &Volume, claim: &Key) -> String {
+fn volume_text(volume: &Volume, claim: &NamespacedName) -> String {
     format!("volume {} of claim {claim}", volume.name)
 }

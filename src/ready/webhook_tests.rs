@@ -5,7 +5,7 @@ use super::*;
 use crate::model::Inventory;
 use crate::model::admission::{AdmissionWebhook, WebhookRule};
 use crate::model::inventory::Unread;
-use crate::model::kube::{Key, Selector};
+use crate::model::kube::{NamespacedName, Selector};
 use crate::plan::Plan;
 use crate::route::fixture::*;
 
@@ -20,20 +20,20 @@ fn policy(i: &mut Inventory, replicas: usize) {
     let on: Vec<&str> = nodes.iter().cycle().take(replicas).copied().collect();
     add_workload(i, "policy", "policy", "Deployment", &on);
     i.services
-        .push(node_port("policy", "policy", 31_000, "Cluster"));
+        .push(node_port_service("policy", "policy", 31_000, "Cluster"));
     i.namespaces = [
         ("policy", "policy"),
         ("expense", "shop"),
         ("kube-system", "system"),
     ]
-    .map(|(name, label)| (name.to_owned(), map([("is", label)])))
+    .map(|(name, label)| (name.to_owned(), string_map([("is", label)])))
     .into();
     i.webhooks.push(AdmissionWebhook {
         kind: "ValidatingWebhookConfiguration".to_owned(),
         configuration: "policy".to_owned(),
         name: "validate.policy.example".to_owned(),
         fail_closed: true,
-        service: Some(Key::new("policy", "policy")),
+        service: Some(NamespacedName::new("policy", "policy")),
         rules: vec![WebhookRule {
             operations: vec!["CREATE".to_owned()],
             api_groups: vec!["*".to_owned()],
@@ -79,12 +79,12 @@ fn a_webhook_that_must_answer_for_its_own_only_pod_blocks() {
 #[test]
 fn one_that_leaves_its_own_namespace_out_is_only_away_for_a_while() {
     let shop = |i: &mut Inventory| {
-        i.webhooks[0].namespace_selector.match_labels = map([("is", "shop")]);
+        i.webhooks[0].namespace_selector.match_labels = string_map([("is", "shop")]);
     };
     let found = webhooks(&paired(""), shop);
     only(&found, Code::WebhookAway, Severity::Warning, SUBJECT);
     let own_pods = |i: &mut Inventory| {
-        i.webhooks[0].object_selector.match_labels = map([("app", "frontend")]);
+        i.webhooks[0].object_selector.match_labels = string_map([("app", "frontend")]);
     };
     let found = webhooks(&paired(""), own_pods);
     only(&found, Code::WebhookAway, Severity::Warning, SUBJECT);
@@ -131,7 +131,7 @@ fn what_is_not_known_of_a_webhook_is_told_and_not_taken_for_gone() {
     );
     // Namespaces that could not be read count as selected.
     let found = webhooks(&paired(""), |i| {
-        i.webhooks[0].namespace_selector.match_labels = map([("is", "nothing")]);
+        i.webhooks[0].namespace_selector.match_labels = string_map([("is", "nothing")]);
         i.namespaces.clear();
     });
     only(
@@ -167,7 +167,7 @@ fn webhooks_that_an_upgrade_does_not_run_into_are_not_told() {
         }),
         ("no namespace that moves", |i| {
             i.webhooks[0].rules[0].resources = vec!["pods".to_owned()];
-            i.webhooks[0].namespace_selector.match_labels = map([("is", "nothing")]);
+            i.webhooks[0].namespace_selector.match_labels = string_map([("is", "nothing")]);
         }),
     ];
     for (why, change) in harmless {

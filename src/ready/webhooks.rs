@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::budgets::surge_refusal;
-use super::case::{Case, some};
 use super::codes::Code;
+use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity};
 use crate::model::admission::{AdmissionRequest, AdmissionWebhook};
-use crate::model::kube::{Key, Pod};
+use crate::model::kube::{NamespacedName, Pod};
 use crate::model::marks::RUN_NAMESPACE;
 use crate::plan::SingleReplicas;
 
 /// Judges the webhooks that an upgrade depends on.
-pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
+pub fn check_webhooks(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     // Without blue no pod moves and no node joins.
     if case.blues.is_empty() {
         return;
     }
-    let moving = case.moving();
+    let moving = case.moving_pods();
     for webhook in case.inventory.webhooks.iter().filter(|w| w.fail_closed) {
         // A URL leads out of the cluster, where nothing moves.
         let Some(service) = &webhook.service else {
@@ -25,15 +25,15 @@ pub fn judge(case: &Case<'_>, out: &mut Vec<Finding>) {
         };
         let asked = asked_about(case, webhook, &moving);
         if !asked.is_empty() {
-            judge_webhook(case, webhook, service, &asked, out);
+            check_webhook(case, webhook, service, &asked, out);
         }
     }
 }
 
-fn judge_webhook(
-    case: &Case<'_>,
+fn check_webhook(
+    case: &ReadinessInput<'_>,
     webhook: &AdmissionWebhook,
-    service: &Key,
+    service: &NamespacedName,
     asked: &[String],
     out: &mut Vec<Finding>,
 ) {
@@ -46,11 +46,11 @@ fn judge_webhook(
     let must = format!(
         "its webhook {} must answer for {}{conditions}",
         webhook.name,
-        some(asked)
+        name_some(asked)
     );
-    let ready = match endpoints(case, service) {
-        Endpoints::Pods(pods) => pods,
-        Endpoints::None(why) => {
+    let ready = match find_endpoints(case, service) {
+        WebhookEndpoints::Pods(pods) => pods,
+        WebhookEndpoints::None(why) => {
             let fix = "bring its pods up, or set `failurePolicy: Ignore`, or delete the configuration where nobody runs it any more";
             let finding = Finding::new(
                 Code::WebhookDown,
@@ -59,13 +59,13 @@ fn judge_webhook(
                 fix,
             );
             out.push(if webhook.match_conditions {
-                finding.weighing(Severity::Warning)
+                finding.with_severity(Severity::Warning)
             } else {
                 finding
             });
             return;
         }
-        Endpoints::Unknown(why) => {
+        WebhookEndpoints::Unknown(why) => {
             out.push(
                 Finding::new(
                     Code::WebhookDown,
@@ -73,7 +73,7 @@ fn judge_webhook(
                     format!("{must}, and nobody knows whether somebody does: {why}"),
                     "make sure that it answers, also while the nodes of blue are emptied",
                 )
-                .weighing(Severity::Warning),
+                .with_severity(Severity::Warning),
             );
             return;
         }
@@ -88,9 +88,9 @@ fn judge_webhook(
     let on = nodes.first().copied().unwrap_or_default();
     let only = format!(
         "{must}, and all that answers is {} on blue's node {on}",
-        some(&pods)
+        name_some(&pods)
     );
-    let itself = ready.iter().any(|p| creates(case, webhook, p));
+    let itself = ready.iter().any(|p| is_asked_on_create(case, webhook, p));
     if !itself {
         out.push(Finding::new(
             Code::WebhookAway,
@@ -112,14 +112,14 @@ fn judge_webhook(
         || case.plan.drain.single_replicas == SingleReplicas::Surge
             && matches!(ready.as_slice(), [one] if surge_refusal(case.inventory, one).is_none());
     out.push(if helped {
-        finding.weighing(Severity::Warning)
+        finding.with_severity(Severity::Warning)
     } else {
         finding
     });
 }
 
 /// Who answers for a webhook.
-enum Endpoints<'a> {
+enum WebhookEndpoints<'a> {
     /// Ready pods, at least one.
     Pods(Vec<&'a Pod>),
     /// Nobody, and why.
@@ -128,16 +128,16 @@ enum Endpoints<'a> {
     Unknown(String),
 }
 
-fn endpoints<'a>(case: &Case<'a>, service: &Key) -> Endpoints<'a> {
+fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> WebhookEndpoints<'a> {
     let inventory = case.inventory;
     if let Some(unread) = inventory.unread.iter().find(|u| u.op == "list services") {
-        return Endpoints::Unknown(format!("{} failed ({})", unread.op, unread.why));
+        return WebhookEndpoints::Unknown(format!("{} failed ({})", unread.op, unread.why));
     }
     let Some(found) = inventory.services.iter().find(|s| s.key == *service) else {
-        return Endpoints::None(format!("its Service {service} does not exist"));
+        return WebhookEndpoints::None(format!("its Service {service} does not exist"));
     };
     if found.selector.is_empty() {
-        return Endpoints::Unknown(format!(
+        return WebhookEndpoints::Unknown(format!(
             "its Service {service} has no selector, and its endpoints are somebody else's to keep"
         ));
     }
@@ -149,20 +149,20 @@ fn endpoints<'a>(case: &Case<'a>, service: &Key) -> Endpoints<'a> {
                 .all(|(k, v)| p.labels.get(k) == Some(v))
     };
     let pods: Vec<&Pod> = inventory.pods.iter().filter(selected).collect();
-    let answers = |p: &&&Pod| p.ready && !p.finished() && p.deletion_timestamp.is_none();
+    let answers = |p: &&&Pod| p.ready && !p.is_finished() && p.deletion_timestamp.is_none();
     let ready: Vec<&Pod> = pods.iter().filter(answers).copied().collect();
     match (pods.is_empty(), ready.is_empty()) {
-        (true, _) => Endpoints::None(format!("no pod belongs to its Service {service}")),
-        (false, true) => Endpoints::None(format!(
+        (true, _) => WebhookEndpoints::None(format!("no pod belongs to its Service {service}")),
+        (false, true) => WebhookEndpoints::None(format!(
             "none of the {} pods of its Service {service} is Ready",
             pods.len()
         )),
-        (false, false) => Endpoints::Pods(ready),
+        (false, false) => WebhookEndpoints::Pods(ready),
     }
 }
 
 /// Whether the webhook is asked about a pod like this one when it is created.
-fn creates(case: &Case<'_>, webhook: &AdmissionWebhook, pod: &Pod) -> bool {
+fn is_asked_on_create(case: &ReadinessInput<'_>, webhook: &AdmissionWebhook, pod: &Pod) -> bool {
     let request = AdmissionRequest {
         operation: "CREATE",
         group: "",
@@ -174,7 +174,11 @@ fn creates(case: &Case<'_>, webhook: &AdmissionWebhook, pod: &Pod) -> bool {
 }
 
 /// The requests of an upgrade that the webhook is asked about, in words.
-fn asked_about(case: &Case<'_>, webhook: &AdmissionWebhook, moving: &[&Pod]) -> Vec<String> {
+fn asked_about(
+    case: &ReadinessInput<'_>,
+    webhook: &AdmissionWebhook,
+    moving: &[&Pod],
+) -> Vec<String> {
     let none = BTreeMap::new();
     let is_asked = |operation, group, resource, subresource, namespace, labels| {
         let request = AdmissionRequest {
@@ -189,11 +193,11 @@ fn asked_about(case: &Case<'_>, webhook: &AdmissionWebhook, moving: &[&Pod]) -> 
     let mut asked = Vec::new();
     let in_namespaces = |names: BTreeSet<&str>| {
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-        some(&names)
+        name_some(&names)
     };
     let created: BTreeSet<&str> = moving
         .iter()
-        .filter(|p| creates(case, webhook, p))
+        .filter(|p| is_asked_on_create(case, webhook, p))
         .map(|p| p.key.namespace.as_str())
         .collect();
     if !created.is_empty() {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Finding;
 use super::codes::Code;
 use crate::model::Inventory;
-use crate::model::kube::{Key, Owner, Pod, Workload};
+use crate::model::kube::{NamespacedName, Owner, Pod, Workload};
 use crate::model::workload_name::WorkloadName;
 
 /// The kind, namespace and name of an object.
@@ -34,17 +34,17 @@ impl<'a> WorkloadIndex<'a> {
     }
 
     /// The workload that makes a pod: a Deployment rather than its ReplicaSet.
-    pub fn of(&self, pod: &Pod) -> Option<&'a Workload> {
+    pub fn workload_of(&self, pod: &Pod) -> Option<&'a Workload> {
         let owner = pod.owner.as_ref()?;
-        let direct = self.find(owner, &pod.key.namespace)?;
+        let direct = self.find_owner(owner, &pod.key.namespace)?;
         let above = direct.owner.as_ref();
-        let above = above.and_then(|o| self.find(o, &pod.key.namespace));
+        let above = above.and_then(|o| self.find_owner(o, &pod.key.namespace));
         Some(above.unwrap_or(direct))
     }
 
     /// The name that findings and consents give to a pod's workload.
     pub fn name_of(&self, pod: &Pod) -> WorkloadName {
-        let name = WorkloadName::of(pod);
+        let name = WorkloadName::of_pod(pod);
         if name.kind != "ReplicaSet" {
             return name;
         }
@@ -56,13 +56,13 @@ impl<'a> WorkloadIndex<'a> {
         );
         let owner = self.by_id.get(&set).and_then(|w| w.owner.as_ref());
         let above = owner.map(|o| {
-            let key = Key::new(&pod.key.namespace, &o.name);
+            let key = NamespacedName::new(&pod.key.namespace, &o.name);
             WorkloadName::new(&o.kind, key)
         });
         above.unwrap_or(name)
     }
 
-    fn find(&self, owner: &Owner, namespace: &str) -> Option<&'a Workload> {
+    fn find_owner(&self, owner: &Owner, namespace: &str) -> Option<&'a Workload> {
         let id = (owner.kind.as_str(), namespace, owner.name.as_str());
         self.by_id.get(&id).copied()
     }
@@ -71,8 +71,9 @@ impl<'a> WorkloadIndex<'a> {
 /// Names workloads instead of their pods: what is found of several pods of one is told once.
 pub fn name_workloads(inventory: &Inventory, index: &WorkloadIndex<'_>, findings: &mut [Finding]) {
     // Of a pod that hangs its own name is what a reader needs.
-    let of_pod =
-        |f: &&mut Finding| f.subject.starts_with(POD) && f.code != Code::StuckTerminating.as_str();
+    let of_pod = |f: &&mut Finding| {
+        f.subject.starts_with(POD_SUBJECT_PREFIX) && f.code != Code::StuckTerminating.as_str()
+    };
     let mut of_pods = findings.iter_mut().filter(of_pod).peekable();
     if of_pods.peek().is_none() {
         return;
@@ -80,7 +81,10 @@ pub fn name_workloads(inventory: &Inventory, index: &WorkloadIndex<'_>, findings
     let pods = inventory.pods.iter();
     let pods: HashMap<String, &Pod> = pods.map(|p| (p.key.to_string(), p)).collect();
     for finding in of_pods {
-        let key = finding.subject.strip_prefix(POD).unwrap_or_default();
+        let key = finding
+            .subject
+            .strip_prefix(POD_SUBJECT_PREFIX)
+            .unwrap_or_default();
         if let Some(pod) = pods.get(key).filter(|p| p.owner.is_some()) {
             finding.subject = index.name_of(pod).to_string();
         }
@@ -88,4 +92,4 @@ pub fn name_workloads(inventory: &Inventory, index: &WorkloadIndex<'_>, findings
 }
 
 /// How the subject of a finding about a pod begins.
-const POD: &str = "pod ";
+const POD_SUBJECT_PREFIX: &str = "pod ";

@@ -4,66 +4,68 @@ use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::markdown::markdown;
-use super::sink::Sink;
-use super::view::View;
-use crate::event::{Event, Kind};
+use super::markdown::render_markdown;
+use super::sink::EventSink;
+use super::view::RunView;
+use crate::event::{EventKind, RunEvent};
 
 /// GitHub: errors and warnings as annotations, and the table in the step summary.
-pub struct Github<O> {
+pub struct GithubSink<O> {
     out: O,
     summary: Option<PathBuf>,
 }
 
-impl<O: Write + Send> Github<O> {
+impl<O: Write + Send> GithubSink<O> {
     /// Annotations go to `out`, the table to the file that `GITHUB_STEP_SUMMARY` names.
     pub fn new(out: O, summary: Option<PathBuf>) -> Self {
         Self { out, summary }
     }
 }
 
-impl<O: Write + Send> Sink for Github<O> {
-    fn name(&self) -> &'static str {
+impl<O: Write + Send> EventSink for GithubSink<O> {
+    fn sink_name(&self) -> &'static str {
         "github"
     }
 
-    fn event(&mut self, _view: &View, event: &Event) -> io::Result<()> {
+    fn show_event(&mut self, _view: &RunView, event: &RunEvent) -> io::Result<()> {
         let (level, title, text) = match &event.kind {
-            Kind::StepFailed { step, error } => ("error", format!("eksup: {step} failed"), error),
-            Kind::UndoFailed { step, error } => (
+            EventKind::StepFailed { step, error } => {
+                ("error", format!("eksup: {step} failed"), error)
+            }
+            EventKind::UndoFailed { step, error } => (
                 "error",
                 format!("eksup: {step} could not be taken back"),
                 error,
             ),
-            Kind::Notice { text, .. } => ("warning", "eksup".to_owned(), text),
-            Kind::RunPaused { why, .. } => ("warning", "eksup: paused".to_owned(), why),
-            Kind::RunOpened { .. }
-            | Kind::RunResumed { .. }
-            | Kind::StepStarted { .. }
-            | Kind::ActBegan { .. }
-            | Kind::StepDone { .. }
-            | Kind::StepSkipped { .. }
-            | Kind::Retrying { .. }
-            | Kind::UndoBegan { .. }
-            | Kind::UndoDone { .. }
-            | Kind::Progress(_)
-            | Kind::RunClosed { .. } => return Ok(()),
+            EventKind::Notice { text, .. } => ("warning", "eksup".to_owned(), text),
+            EventKind::RunPaused { why, .. } => ("warning", "eksup: paused".to_owned(), why),
+            EventKind::RunOpened { .. }
+            | EventKind::RunResumed { .. }
+            | EventKind::StepStarted { .. }
+            | EventKind::ActBegan { .. }
+            | EventKind::StepDone { .. }
+            | EventKind::StepSkipped { .. }
+            | EventKind::Retrying { .. }
+            | EventKind::UndoBegan { .. }
+            | EventKind::UndoDone { .. }
+            | EventKind::Progress(_)
+            | EventKind::RunClosed { .. } => return Ok(()),
         };
-        writeln!(self.out, "{}", annotation(level, &title, text))
+        writeln!(self.out, "{}", format_annotation(level, &title, text))
     }
 
-    fn finish(&mut self, view: &View) -> io::Result<()> {
+    fn finish_output(&mut self, view: &RunView) -> io::Result<()> {
         self.out.flush()?;
         let Some(path) = self.summary.as_ref().filter(|_| !view.run.is_empty()) else {
             return Ok(());
         };
         let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        file.write_all(markdown(view).as_bytes())
+        file.write_all(render_markdown(view).as_bytes())
     }
 }
 
 /// A workflow command, escaped as GitHub's runner unescapes it.
-pub fn annotation(level: &str, title: &str, text: &str) -> String {
+pub fn format_annotation(level: &str, title: &str, text: &str) -> String {
     let data = |s: &str| {
         s.replace('%', "%25")
             .replace('\r', "%0D")
@@ -74,18 +76,18 @@ pub fn annotation(level: &str, title: &str, text: &str) -> String {
 }
 
 /// GitLab: each step is a section that folds.
-pub struct Gitlab<O> {
+pub struct GitlabSink<O> {
     out: O,
     open: Option<String>,
 }
 
-impl<O: Write + Send> Gitlab<O> {
+impl<O: Write + Send> GitlabSink<O> {
     /// Sections go to `out`, before the lines.
     pub fn new(out: O) -> Self {
         Self { out, open: None }
     }
 
-    fn close(&mut self, event: &Event) -> io::Result<()> {
+    fn close_section(&mut self, event: &RunEvent) -> io::Result<()> {
         match self.open.take() {
             Some(id) => write!(
                 self.out,
@@ -97,15 +99,15 @@ impl<O: Write + Send> Gitlab<O> {
     }
 }
 
-impl<O: Write + Send> Sink for Gitlab<O> {
-    fn name(&self) -> &'static str {
+impl<O: Write + Send> EventSink for GitlabSink<O> {
+    fn sink_name(&self) -> &'static str {
         "gitlab"
     }
 
-    fn event(&mut self, _view: &View, event: &Event) -> io::Result<()> {
+    fn show_event(&mut self, _view: &RunView, event: &RunEvent) -> io::Result<()> {
         match &event.kind {
-            Kind::StepStarted { step, title } => {
-                self.close(event)?;
+            EventKind::StepStarted { step, title } => {
+                self.close_section(event)?;
                 let id: String = step
                     .chars()
                     .map(|c| {
@@ -124,24 +126,24 @@ impl<O: Write + Send> Sink for Gitlab<O> {
                 self.open = Some(id);
                 Ok(())
             }
-            Kind::RunPaused { .. } | Kind::RunClosed { .. } | Kind::StepFailed { .. } => {
-                self.close(event)
-            }
-            Kind::RunOpened { .. }
-            | Kind::RunResumed { .. }
-            | Kind::ActBegan { .. }
-            | Kind::StepDone { .. }
-            | Kind::StepSkipped { .. }
-            | Kind::Retrying { .. }
-            | Kind::UndoBegan { .. }
-            | Kind::UndoDone { .. }
-            | Kind::UndoFailed { .. }
-            | Kind::Progress(_)
-            | Kind::Notice { .. } => Ok(()),
+            EventKind::RunPaused { .. }
+            | EventKind::RunClosed { .. }
+            | EventKind::StepFailed { .. } => self.close_section(event),
+            EventKind::RunOpened { .. }
+            | EventKind::RunResumed { .. }
+            | EventKind::ActBegan { .. }
+            | EventKind::StepDone { .. }
+            | EventKind::StepSkipped { .. }
+            | EventKind::Retrying { .. }
+            | EventKind::UndoBegan { .. }
+            | EventKind::UndoDone { .. }
+            | EventKind::UndoFailed { .. }
+            | EventKind::Progress(_)
+            | EventKind::Notice { .. } => Ok(()),
         }
     }
 
-    fn finish(&mut self, _view: &View) -> io::Result<()> {
+    fn finish_output(&mut self, _view: &RunView) -> io::Result<()> {
         self.out.flush()
     }
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::svg;
-use super::text::{between, clock, took};
-use super::view::{StepView, View};
+use super::text::{format_duration, time_between, time_of_day};
+use super::view::{RunView, StepView};
 
 /// Shorter waits are left out of the table.
-const WORTH_TELLING: Duration = Duration::from_secs(5);
+const MIN_LISTED_WAIT: Duration = Duration::from_secs(5);
 
-const STYLE: &str = "
+const PAGE_CSS: &str = "
 :root { color-scheme: light dark; --done:#2e7d32; --failed:#c62828; --running:#1565c0; --grey:#888; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1000px; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; } th, td { text-align: left; padding: .25rem .6rem;
@@ -26,7 +26,7 @@ code { background: #8882; padding: 0 .3em; border-radius: 3px; } details { margi
 ";
 
 /// The run as one self-contained page.
-pub fn html(view: &View) -> String {
+pub fn render_page(view: &RunView) -> String {
     let title = format!("eksup: {} {} to {}", view.cluster, view.from, view.to);
     html! {
         (DOCTYPE)
@@ -35,31 +35,34 @@ pub fn html(view: &View) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(PAGE_CSS)) }
             }
             body {
                 h1 { (title) }
-                (head(view))
+                (render_head(view))
                 h2 { "Timeline" }
-                (svg::timeline(view))
-                @if let Some(drawing) = svg::traffic(view) {
+                (svg::draw_timeline(view))
+                @if let Some(drawing) = svg::draw_traffic(view) {
                     h2 { "Traffic on green" }
                     (drawing)
-                    (weights(view))
+                    (render_weights(view))
                 }
                 h2 { "Steps" }
-                (steps(view))
-                (drains(view))
-                (waits(view))
-                (notices(view))
+                (render_steps(view))
+                (render_drains(view))
+                (render_waits(view))
+                (render_notices(view))
             }
         }
     }
     .into_string()
 }
 
-fn head(view: &View) -> Markup {
-    let total = view.opened.zip(view.now).map(|(a, b)| took(between(a, b)));
+fn render_head(view: &RunView) -> Markup {
+    let total = view
+        .opened
+        .zip(view.now)
+        .map(|(a, b)| format_duration(time_between(a, b)));
     html! {
         p {
             "Run " code { (view.run) }
@@ -81,7 +84,7 @@ fn head(view: &View) -> Markup {
     }
 }
 
-fn steps(view: &View) -> Markup {
+fn render_steps(view: &RunView) -> Markup {
     html! {
         table {
             thead { tr { th { "#" } th { "step" } th { "state" } th { "took" } th { "how" } } }
@@ -90,12 +93,12 @@ fn steps(view: &View) -> Markup {
                     tr {
                         td.n { (i + 1) }
                         td { (step.title) br; code { (step.id) } }
-                        td { span class={ "mark " (svg::class(step.mark)) } { (step.mark.as_str()) } }
-                        td.n { (step_took(step)) }
+                        td { span class={ "mark " (svg::mark_class(step.mark)) } { (step.mark.as_str()) } }
+                        td.n { (step_duration(step)) }
                         td {
                             @if let Some(note) = &step.note { (note) }
                             @if step.retries > 0 { " (" (step.retries) " retries)" }
-                            (acts(step))
+                            (render_acts(step))
                         }
                     }
                 }
@@ -104,25 +107,25 @@ fn steps(view: &View) -> Markup {
     }
 }
 
-fn acts(step: &StepView) -> Markup {
+fn render_acts(step: &StepView) -> Markup {
     html! {
         @if !step.acts.is_empty() {
             details {
                 summary { (step.acts.len()) " acts" }
-                ul { @for (at, what) in &step.acts { li { (clock(*at)) " " (what) } } }
+                ul { @for (at, what) in &step.acts { li { (time_of_day(*at)) " " (what) } } }
             }
         }
     }
 }
 
-fn weights(view: &View) -> Markup {
+fn render_weights(view: &RunView) -> Markup {
     html! {
         table {
             thead { tr { th { "time" } th { "step" } th { "on green" } } }
             tbody {
                 @for step in &view.steps {
                     @for (at, percent) in &step.weights {
-                        tr { td { (clock(*at)) } td { (step.title) } td.n { (percent) "%" } }
+                        tr { td { (time_of_day(*at)) } td { (step.title) } td.n { (percent) "%" } }
                     }
                 }
             }
@@ -131,7 +134,7 @@ fn weights(view: &View) -> Markup {
 }
 
 /// Each part that had a count of its own: a node and its pods.
-fn drains(view: &View) -> Markup {
+fn render_drains(view: &RunView) -> Markup {
     let any = view.steps.iter().any(|s| !s.parts.is_empty());
     html! {
         @if any {
@@ -149,9 +152,9 @@ fn drains(view: &View) -> Markup {
                                         (done) "/" (total) " " (count.unit.as_deref().unwrap_or_default())
                                     }
                                 }
-                                td { @if let Some(at) = count.began { (clock(at)) } }
+                                td { @if let Some(at) = count.began { (time_of_day(at)) } }
                                 td.n {
-                                    @if let (Some(a), Some(b)) = (count.began, count.last) { (took(between(a, b))) }
+                                    @if let (Some(a), Some(b)) = (count.began, count.last) { (format_duration(time_between(a, b))) }
                                 }
                                 td { (count.why) }
                             }
@@ -163,12 +166,12 @@ fn drains(view: &View) -> Markup {
     }
 }
 
-fn waits(view: &View) -> Markup {
+fn render_waits(view: &RunView) -> Markup {
     let mut waits: Vec<_> = view
         .steps
         .iter()
         .flat_map(|s| s.waits.iter().map(move |w| (s, w)))
-        .filter(|(_, w)| between(w.from, w.to) >= WORTH_TELLING)
+        .filter(|(_, w)| time_between(w.from, w.to) >= MIN_LISTED_WAIT)
         .collect();
     waits.sort_by_key(|(_, w)| w.from);
     html! {
@@ -179,8 +182,8 @@ fn waits(view: &View) -> Markup {
                 tbody {
                     @for (step, wait) in waits {
                         tr {
-                            td { (clock(wait.from)) }
-                            td.n { (took(between(wait.from, wait.to))) }
+                            td { (time_of_day(wait.from)) }
+                            td.n { (format_duration(time_between(wait.from, wait.to))) }
                             td { (step.id) @if let Some(part) = &wait.part { " " (part) } }
                             td { (wait.why) }
                         }
@@ -191,18 +194,18 @@ fn waits(view: &View) -> Markup {
     }
 }
 
-fn notices(view: &View) -> Markup {
+fn render_notices(view: &RunView) -> Markup {
     html! {
         @if !view.notices.is_empty() {
             h2 { "Notices" }
-            ul { @for (at, text) in &view.notices { li { (clock(*at)) " " (text) } } }
+            ul { @for (at, text) in &view.notices { li { (time_of_day(*at)) " " (text) } } }
         }
     }
 }
 
-fn step_took(step: &StepView) -> String {
+fn step_duration(step: &StepView) -> String {
     step.started
         .zip(step.ended)
-        .map(|(a, b)| took(between(a, b)))
+        .map(|(a, b)| format_duration(time_between(a, b)))
         .unwrap_or_default()
 }

@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::sink::Sink;
-use super::text::{Paint, between, clock, took};
-use super::view::View;
-use crate::event::{Event, Kind, Progress};
+use super::sink::EventSink;
+use super::text::{Painter, format_duration, time_between, time_of_day};
+use super::view::RunView;
+use crate::event::{EventKind, RunEvent, StepProgress};
 
 /// The same step is not told of more often.
-const EVERY: Duration = Duration::from_secs(30);
+const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Writes lines.
-pub struct Lines<O> {
+pub struct LineSink<O> {
     out: O,
-    paint: Paint,
+    paint: Painter,
     said: BTreeMap<(String, Option<String>), Timestamp>,
 }
 
-impl<O: Write + Send> Lines<O> {
+impl<O: Write + Send> LineSink<O> {
     /// Lines to `out`.
-    pub fn new(out: O, paint: Paint) -> Self {
+    pub fn new(out: O, paint: Painter) -> Self {
         Self {
             out,
             paint,
@@ -32,12 +32,12 @@ impl<O: Write + Send> Lines<O> {
     }
 
     /// Whether it is time to tell of this step again.
-    fn due(&mut self, at: Timestamp, step: &str, part: Option<&str>) -> bool {
+    fn is_due(&mut self, at: Timestamp, step: &str, part: Option<&str>) -> bool {
         let key = (step.to_owned(), part.map(str::to_owned));
         let due = self
             .said
             .get(&key)
-            .is_none_or(|last| between(*last, at) >= EVERY);
+            .is_none_or(|last| time_between(*last, at) >= PROGRESS_LINE_INTERVAL);
         if due {
             self.said.insert(key, at);
         }
@@ -45,34 +45,38 @@ impl<O: Write + Send> Lines<O> {
     }
 }
 
-impl<O: Write + Send> Sink for Lines<O> {
-    fn name(&self) -> &'static str {
+impl<O: Write + Send> EventSink for LineSink<O> {
+    fn sink_name(&self) -> &'static str {
         "lines"
     }
 
-    fn event(&mut self, view: &View, event: &Event) -> io::Result<()> {
-        let due = if let Kind::Progress(Progress { step, part, .. }) = &event.kind {
-            self.due(event.at, step, part.as_deref())
-        } else if let Kind::Retrying { step, .. } = &event.kind {
-            self.due(event.at, step, Some("retrying"))
+    fn show_event(&mut self, view: &RunView, event: &RunEvent) -> io::Result<()> {
+        let due = if let EventKind::Progress(StepProgress { step, part, .. }) = &event.kind {
+            self.is_due(event.at, step, part.as_deref())
+        } else if let EventKind::Retrying { step, .. } = &event.kind {
+            self.is_due(event.at, step, Some("retrying"))
         } else {
             true
         };
-        match line(view, event, self.paint).filter(|_| due) {
-            Some(line) => writeln!(self.out, "{} {line}", self.paint.dim(&clock(event.at))),
+        match event_line(view, event, self.paint).filter(|_| due) {
+            Some(line) => writeln!(
+                self.out,
+                "{} {line}",
+                self.paint.dim(&time_of_day(event.at))
+            ),
             None => Ok(()),
         }
     }
 
-    fn finish(&mut self, _view: &View) -> io::Result<()> {
+    fn finish_output(&mut self, _view: &RunView) -> io::Result<()> {
         self.out.flush()
     }
 }
 
 /// One event as a line, without its time.
-pub fn line(view: &View, event: &Event, paint: Paint) -> Option<String> {
+pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<String> {
     Some(match &event.kind {
-        Kind::RunOpened {
+        EventKind::RunOpened {
             run,
             cluster,
             from,
@@ -81,7 +85,7 @@ pub fn line(view: &View, event: &Event, paint: Paint) -> Option<String> {
         } => {
             format!("run {run}: {cluster} {from} -> {to}, {} steps", steps.len())
         }
-        Kind::RunResumed {
+        EventKind::RunResumed {
             run, steps, done, ..
         } => {
             format!(
@@ -90,11 +94,11 @@ pub fn line(view: &View, event: &Event, paint: Paint) -> Option<String> {
                 steps.len()
             )
         }
-        Kind::StepStarted { step, title } => {
-            format!("{} {}: {title}", place(view, step), paint.bold(step))
+        EventKind::StepStarted { step, title } => {
+            format!("{} {}: {title}", step_place(view, step), paint.bold(step))
         }
-        Kind::ActBegan { step, what } => format!("{step}: {what}"),
-        Kind::StepDone {
+        EventKind::ActBegan { step, what } => format!("{step}: {what}"),
+        EventKind::StepDone {
             step,
             how,
             took: time,
@@ -102,48 +106,54 @@ pub fn line(view: &View, event: &Event, paint: Paint) -> Option<String> {
             let done = paint.green("done");
             format!(
                 "{} {step}: {done} in {}, {how}",
-                place(view, step),
-                took(*time)
+                step_place(view, step),
+                format_duration(*time)
             )
         }
-        Kind::StepSkipped { step, how } => {
+        EventKind::StepSkipped { step, how } => {
             format!(
                 "{} {step}: {}, {how}",
-                place(view, step),
+                step_place(view, step),
                 paint.green("was so already")
             )
         }
-        Kind::Retrying {
+        EventKind::Retrying {
             step, error, after, ..
         } => {
-            format!("{step}: {}, again in {}", paint.yellow(error), took(*after))
+            format!(
+                "{step}: {}, again in {}",
+                paint.yellow(error),
+                format_duration(*after)
+            )
         }
-        Kind::StepFailed { step, error } => {
+        EventKind::StepFailed { step, error } => {
             format!(
                 "{} {step}: {}, {error}",
-                place(view, step),
+                step_place(view, step),
                 paint.red("failed")
             )
         }
-        Kind::UndoBegan { step } => format!("{step}: taking it back"),
-        Kind::UndoDone { step, how } => format!("{step}: {}, {how}", paint.green("taken back")),
-        Kind::UndoFailed { step, error } => {
+        EventKind::UndoBegan { step } => format!("{step}: taking it back"),
+        EventKind::UndoDone { step, how } => {
+            format!("{step}: {}, {how}", paint.green("taken back"))
+        }
+        EventKind::UndoFailed { step, error } => {
             format!("{step}: {}, {error}", paint.red("could not be taken back"))
         }
-        Kind::Progress(progress) => waiting(view, event.at, progress)?,
-        Kind::Notice {
+        EventKind::Progress(progress) => progress_line(view, event.at, progress)?,
+        EventKind::Notice {
             step: Some(step),
             text,
         } => format!("{step}: {}", paint.yellow(text)),
-        Kind::Notice { step: None, text } => paint.yellow(text),
-        Kind::RunPaused { why, resume } => {
+        EventKind::Notice { step: None, text } => paint.yellow(text),
+        EventKind::RunPaused { why, resume } => {
             format!(
                 "run {}: {}, {why}; go on with `{resume}`",
                 view.run,
                 paint.yellow("paused")
             )
         }
-        Kind::RunClosed { outcome, summary } => {
+        EventKind::RunClosed { outcome, summary } => {
             let outcome = match outcome.as_str() {
                 "done" => paint.green("done"),
                 _ => paint.red(&outcome.replace('_', " ")),
@@ -154,8 +164,8 @@ pub fn line(view: &View, event: &Event, paint: Paint) -> Option<String> {
 }
 
 /// `drain-blue ip-10-0-1-7: 3/9 pods, waiting 4m10s, PDB shop/web allows 0 of 3`.
-fn waiting(view: &View, at: Timestamp, progress: &Progress) -> Option<String> {
-    let (_, step) = view.find(&progress.step)?;
+fn progress_line(view: &RunView, at: Timestamp, progress: &StepProgress) -> Option<String> {
+    let (_, step) = view.find_step(&progress.step)?;
     let (label, count) = match &progress.part {
         Some(part) => (format!("{} {part}", step.id), step.parts.get(part)?),
         None => (step.id.clone(), &step.count),
@@ -168,15 +178,15 @@ fn waiting(view: &View, at: Timestamp, progress: &Progress) -> Option<String> {
             .replace("/100 percent", "%");
         line += ", ";
     }
-    let still = count.moved.map(|m| between(m, at)).unwrap_or_default();
+    let still = count.moved.map(|m| time_between(m, at)).unwrap_or_default();
     if still >= Duration::from_secs(1) {
-        line += &format!("waiting {}, ", took(still));
+        line += &format!("waiting {}, ", format_duration(still));
     }
     Some(line + &progress.why)
 }
 
-fn place(view: &View, step: &str) -> String {
-    match view.find(step) {
+fn step_place(view: &RunView, step: &str) -> String {
+    match view.find_step(step) {
         Some((at, _)) => format!("[{at}/{}]", view.steps.len()),
         None => "[-]".to_owned(),
     }

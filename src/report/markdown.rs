@@ -3,40 +3,40 @@
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use super::sink::Sink;
-use super::text::{between, took};
-use super::view::View;
-use crate::event::Event;
+use super::sink::EventSink;
+use super::text::{format_duration, time_between};
+use super::view::RunView;
+use crate::event::RunEvent;
 
 /// Writes the table once the run is over.
-pub struct Markdown<O> {
+pub struct MarkdownSink<O> {
     out: O,
 }
 
-impl<O: Write + Send> Markdown<O> {
+impl<O: Write + Send> MarkdownSink<O> {
     /// Writes to `out`.
     pub fn new(out: O) -> Self {
         Self { out }
     }
 }
 
-impl<O: Write + Send> Sink for Markdown<O> {
-    fn name(&self) -> &'static str {
+impl<O: Write + Send> EventSink for MarkdownSink<O> {
+    fn sink_name(&self) -> &'static str {
         "markdown"
     }
 
-    fn event(&mut self, _view: &View, _event: &Event) -> io::Result<()> {
+    fn show_event(&mut self, _view: &RunView, _event: &RunEvent) -> io::Result<()> {
         Ok(())
     }
 
-    fn finish(&mut self, view: &View) -> io::Result<()> {
-        self.out.write_all(markdown(view).as_bytes())?;
+    fn finish_output(&mut self, view: &RunView) -> io::Result<()> {
+        self.out.write_all(render_markdown(view).as_bytes())?;
         self.out.flush()
     }
 }
 
 /// The run as Markdown.
-pub fn markdown(view: &View) -> String {
+pub fn render_markdown(view: &RunView) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -47,7 +47,7 @@ pub fn markdown(view: &View) -> String {
     let total = view
         .opened
         .zip(view.now)
-        .map(|(a, b)| took(between(a, b)))
+        .map(|(a, b)| format_duration(time_between(a, b)))
         .unwrap_or_default();
     let state = match (&view.outcome, &view.paused, &view.summary) {
         (Some(outcome), _, Some(summary)) => {
@@ -57,7 +57,12 @@ pub fn markdown(view: &View) -> String {
         (None, Some((why, resume)), _) => format!("**paused**: {why}. Go on with `{resume}`"),
         (None, None, _) => "**not finished**".to_owned(),
     };
-    let _ = writeln!(out, "Run `{}`, {total}. {}\n", view.run, cell(&state));
+    let _ = writeln!(
+        out,
+        "Run `{}`, {total}. {}\n",
+        view.run,
+        escape_cell(&state)
+    );
     let _ = writeln!(
         out,
         "| # | step | state | took | how |\n| --: | --- | --- | --: | --- |"
@@ -66,29 +71,29 @@ pub fn markdown(view: &View) -> String {
         let time = step
             .started
             .zip(step.ended)
-            .map(|(a, b)| took(between(a, b)));
+            .map(|(a, b)| format_duration(time_between(a, b)));
         let note = step.note.clone().unwrap_or_default();
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} |",
             i + 1,
-            cell(&step.title),
+            escape_cell(&step.title),
             step.mark.as_str(),
             time.unwrap_or_default(),
-            cell(&note)
+            escape_cell(&note)
         );
     }
     if !view.notices.is_empty() {
         let _ = writeln!(out);
         for (_, text) in &view.notices {
-            let _ = writeln!(out, "- {}", cell(text));
+            let _ = writeln!(out, "- {}", escape_cell(text));
         }
     }
     out
 }
 
 /// Text that stays inside its cell.
-pub fn cell(text: &str) -> String {
+pub fn escape_cell(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('|', "\\|")
         .replace('<', "&lt;")

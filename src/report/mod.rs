@@ -1,15 +1,15 @@
 //! Sinks for events: bars, lines, JSON Lines, Markdown, the marks of CI systems, a page.
 //!
-//! All of them fold the same [`View`]. They run on a thread of their own, so that a slow terminal never holds up a
+//! All of them fold the same [`RunView`]. They run on a thread of their own, so that a slow terminal never holds up a
 //! run, and a failing sink is remembered and told at the end instead of stopping anything.
 
-pub mod bars;
 pub mod ci;
-pub mod file;
 pub mod html;
 pub mod json;
 pub mod lines;
 pub mod markdown;
+pub mod progress_bars;
+pub mod recording;
 pub mod sink;
 pub mod svg;
 pub mod text;
@@ -18,6 +18,6 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
-pub use sink::{Reporter, Sink};
-pub use text::{Paint, took};
-pub use view::View;
+pub use sink::{EventSink, Reporter};
+pub use text::{Painter, format_duration};
+pub use view::RunView;

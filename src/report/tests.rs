@@ -5,25 +5,25 @@ use std::time::Duration;
 use indicatif::{ProgressDrawTarget, TermLike};
 use jiff::Timestamp;
 
-use super::bars::Bars;
-use super::ci::{Github, Gitlab, annotation};
-use super::file::{self, Recorder};
-use super::html::html;
-use super::json::Json;
-use super::lines::Lines;
-use super::markdown::markdown;
-use super::sink::{Reporter, Sink};
-use super::text::{Paint, took};
-use super::view::{Mark, View};
-use crate::event::{Event, Kind, Progress, StepTitle, bus};
+use super::ci::{GithubSink, GitlabSink, format_annotation};
+use super::html::render_page;
+use super::json::JsonSink;
+use super::lines::LineSink;
+use super::markdown::render_markdown;
+use super::progress_bars::ProgressBars;
+use super::recording::{self, EventRecorder};
+use super::sink::{EventSink, Reporter};
+use super::text::{Painter, format_duration};
+use super::view::{RunView, StepMark};
+use crate::event::{EventKind, RunEvent, StepProgress, StepTitle, open_event_bus};
 
 fn at(seconds: i64) -> Timestamp {
     let start: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
     start + jiff::SignedDuration::from_secs(seconds)
 }
 
-fn pod_wait(seconds: i64, done: u64) -> Event {
-    let kind = Kind::Progress(Progress {
+fn pod_wait(seconds: i64, done: u64) -> RunEvent {
+    let kind = EventKind::Progress(StepProgress {
         step: "drain-blue".into(),
         why: "PDB shop/web allows 0 of 3 (2 healthy, 2 needed), pod shop/web-6d9f-x2lpz".into(),
         done: Some(done),
@@ -31,14 +31,14 @@ fn pod_wait(seconds: i64, done: u64) -> Event {
         unit: Some("pods".into()),
         part: Some("ip-10-0-1-7".into()),
     });
-    Event {
+    RunEvent {
         at: at(seconds),
         kind,
     }
 }
 
 /// A run as it happens: a hop, a shift, a drain that waits, a pause.
-fn script() -> Vec<Event> {
+fn script() -> Vec<RunEvent> {
     let step = |id: &str, title: &str| StepTitle {
         step: id.into(),
         title: title.into(),
@@ -51,7 +51,7 @@ fn script() -> Vec<Event> {
     let weight = |s, percent: u64| {
         let why = format!("{percent}% on green, baking");
         let (done, total, unit) = (Some(percent), Some(100), Some("percent".to_owned()));
-        let progress = Progress {
+        let progress = StepProgress {
             step: "shift".into(),
             why,
             done,
@@ -59,24 +59,24 @@ fn script() -> Vec<Event> {
             unit,
             part: None,
         };
-        Event {
+        RunEvent {
             at: at(s),
-            kind: Kind::Progress(progress),
+            kind: EventKind::Progress(progress),
         }
     };
-    let e = |s: i64, kind: Kind| Event { at: at(s), kind };
-    let began = |id: &str, what: &str| Kind::ActBegan {
+    let e = |s: i64, kind: EventKind| RunEvent { at: at(s), kind };
+    let began = |id: &str, what: &str| EventKind::ActBegan {
         step: id.into(),
         what: what.into(),
     };
-    let started = |id: &str, title: &str| Kind::StepStarted {
+    let started = |id: &str, title: &str| EventKind::StepStarted {
         step: id.into(),
         title: title.into(),
     };
     vec![
         e(
             0,
-            Kind::RunOpened {
+            EventKind::RunOpened {
                 run: "r1".into(),
                 cluster: "shop".into(),
                 from: "1.27".into(),
@@ -94,7 +94,7 @@ fn script() -> Vec<Event> {
         ),
         e(
             2,
-            Kind::Retrying {
+            EventKind::Retrying {
                 step: "control-plane-1.28".into(),
                 error: "eks:DescribeUpdate: slow down".into(),
                 class: "throttled".into(),
@@ -103,7 +103,7 @@ fn script() -> Vec<Event> {
         ),
         e(
             541,
-            Kind::StepDone {
+            EventKind::StepDone {
                 step: "control-plane-1.28".into(),
                 how: "the API server says 1.28".into(),
                 took: Duration::from_secs(540),
@@ -115,7 +115,7 @@ fn script() -> Vec<Event> {
         weight(700, 100),
         e(
             900,
-            Kind::StepSkipped {
+            EventKind::StepSkipped {
                 step: "shift".into(),
                 how: "all on green".into(),
             },
@@ -126,14 +126,14 @@ fn script() -> Vec<Event> {
         pod_wait(1155, 3),
         e(
             1160,
-            Kind::Notice {
+            EventKind::Notice {
                 step: None,
                 text: "insight X is 26 h old".into(),
             },
         ),
         e(
             1165,
-            Kind::RunPaused {
+            EventKind::RunPaused {
                 why: "asked to stop".into(),
                 resume: "eksup apply".into(),
             },
@@ -161,19 +161,22 @@ impl Write for Page {
     }
 }
 
-fn show(sink: &mut dyn Sink, events: &[Event]) {
-    let mut view = View::default();
+fn show(sink: &mut dyn EventSink, events: &[RunEvent]) {
+    let mut view = RunView::default();
     for event in events {
-        view.take(event);
-        sink.event(&view, event).unwrap();
+        view.apply_event(event);
+        sink.show_event(&view, event).unwrap();
     }
-    sink.finish(&view).unwrap();
+    sink.finish_output(&view).unwrap();
 }
 
 #[test]
 fn lines_tell_every_event_once_and_progress_rarely_with_its_reason() {
     let page = Page::default();
-    show(&mut Lines::new(page.clone(), Paint::default()), &script());
+    show(
+        &mut LineSink::new(page.clone(), Painter::default()),
+        &script(),
+    );
     insta::assert_snapshot!(page.text(), @r"
     08:00:00 run r1: shop 1.27 -> 1.28, 3 steps
     08:00:01 [1/3] control-plane-1.28: Control plane to 1.28
@@ -196,7 +199,7 @@ fn lines_tell_every_event_once_and_progress_rarely_with_its_reason() {
 #[test]
 fn json_begins_with_its_version_and_reads_back() {
     let page = Page::default();
-    show(&mut Json::new(page.clone()).unwrap(), &script());
+    show(&mut JsonSink::new(page.clone()).unwrap(), &script());
     let text = page.text();
     let mut lines = text.lines();
     let version: serde_json::Value = serde_json::from_str(lines.next().unwrap()).unwrap();
@@ -204,7 +207,7 @@ fn json_begins_with_its_version_and_reads_back() {
         (&version["type"], &version["schema"]),
         (&"version".into(), &"1.0".into())
     );
-    let read: Vec<Event> = lines.map(|l| serde_json::from_str(l).unwrap()).collect();
+    let read: Vec<RunEvent> = lines.map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(read, script());
     assert!(text.contains(r#""type":"step_done""#) && text.contains(r#""tookSeconds":540.0"#));
 }
@@ -213,19 +216,19 @@ fn json_begins_with_its_version_and_reads_back() {
 fn a_recorded_stream_is_read_back_across_processes_with_a_torn_end() {
     let folder = tempfile::tempdir().unwrap();
     let events = script();
-    show(&mut Recorder::new(folder.path()), &events);
-    let resumed = Kind::RunResumed {
+    show(&mut EventRecorder::new(folder.path()), &events);
+    let resumed = EventKind::RunResumed {
         run: "r1".into(),
         by: "ci-2".into(),
         steps: Vec::new(),
         done: vec!["control-plane-1.28".into(), "shift".into()],
     };
-    let resumed = Event {
+    let resumed = RunEvent {
         at: at(2000),
         kind: resumed,
     };
     show(
-        &mut Recorder::new(folder.path()),
+        &mut EventRecorder::new(folder.path()),
         std::slice::from_ref(&resumed),
     );
     let path = folder.path().join("r1/events.jsonl");
@@ -233,24 +236,24 @@ fn a_recorded_stream_is_read_back_across_processes_with_a_torn_end() {
     bytes.extend(br#"{"type":"later","at":"2026-11-21T09:00:00Z"}"#);
     bytes.extend(b"\n{\"type\":\"st");
     std::fs::write(&path, bytes).unwrap();
-    let read = file::read(&path).unwrap();
+    let read = recording::read_events(&path).unwrap();
     assert_eq!(read[..events.len()], events);
     assert_eq!(read[events.len()..], [resumed]);
-    let view = View::of(&read);
+    let view = RunView::from_events(&read);
     assert_eq!(
         (view.processes, view.paused, view.steps[0].mark),
-        (2, None, Mark::Done)
+        (2, None, StepMark::Done)
     );
 }
 
 #[test]
 fn markdown_and_annotations_cannot_be_broken_by_what_they_quote() {
-    let mut view = View::of(&script());
+    let mut view = RunView::from_events(&script());
     view.steps[0].note = Some("a | b\n<script>".into());
-    let text = markdown(&view);
+    let text = render_markdown(&view);
     assert!(text.contains(r"a \| b &lt;script>"), "{text}");
     assert_eq!(
-        annotation("error", "a: b, c", "50%\nx"),
+        format_annotation("error", "a: b, c", "50%\nx"),
         "::error title=a%3A b%2C c::50%25%0Ax"
     );
 }
@@ -261,7 +264,7 @@ fn github_gets_annotations_and_a_summary_and_gitlab_gets_sections() {
     let summary = folder.path().join("summary.md");
     let page = Page::default();
     show(
-        &mut Github::new(page.clone(), Some(summary.clone())),
+        &mut GithubSink::new(page.clone(), Some(summary.clone())),
         &script(),
     );
     assert!(
@@ -274,7 +277,7 @@ fn github_gets_annotations_and_a_summary_and_gitlab_gets_sections() {
         "{summary}"
     );
     let page = Page::default();
-    show(&mut Gitlab::new(page.clone()), &script());
+    show(&mut GitlabSink::new(page.clone()), &script());
     let text = page.text();
     assert_eq!(
         text.matches("section_start").count(),
@@ -288,7 +291,7 @@ fn github_gets_annotations_and_a_summary_and_gitlab_gets_sections() {
 
 #[test]
 fn the_page_stands_alone_escapes_everything_and_shows_weights_drains_and_waits() {
-    let page = html(&View::of(&script()));
+    let page = render_page(&RunView::from_events(&script()));
     for part in [
         "rule &lt;a|b&gt;",
         "<polyline",
@@ -305,11 +308,11 @@ fn the_page_stands_alone_escapes_everything_and_shows_weights_drains_and_waits()
 
 #[test]
 fn the_view_counts_waiting_from_the_last_thing_that_got_on() {
-    let view = View::of(&script());
+    let view = RunView::from_events(&script());
     let count = &view.steps[2].parts["ip-10-0-1-7"];
     assert_eq!((count.moved, count.last), (Some(at(905)), Some(at(1155))));
     assert_eq!(view.steps[1].weights, [(at(542), 25), (at(700), 100)]);
-    assert_eq!(view.over(), 2);
+    assert_eq!(view.count_finished(), 2);
 }
 
 #[test]
@@ -325,16 +328,16 @@ fn a_reader_that_goes_away_stops_only_its_sink() {
         }
     }
     let page = Page::default();
-    let paint = Paint::default();
-    let sinks: Vec<Box<dyn Sink>> = vec![
-        Box::new(Lines::new(Gone(io::ErrorKind::BrokenPipe), paint)),
-        Box::new(Lines::new(Gone(io::ErrorKind::StorageFull), paint)),
-        Box::new(Lines::new(page.clone(), paint)),
+    let paint = Painter::default();
+    let sinks: Vec<Box<dyn EventSink>> = vec![
+        Box::new(LineSink::new(Gone(io::ErrorKind::BrokenPipe), paint)),
+        Box::new(LineSink::new(Gone(io::ErrorKind::StorageFull), paint)),
+        Box::new(LineSink::new(page.clone(), paint)),
     ];
-    let (bus, rx) = bus();
+    let (bus, rx) = open_event_bus();
     let reporter = Reporter::start(rx, sinks, None).unwrap();
-    script().into_iter().for_each(|e| bus.send(e));
-    bus.close();
+    script().into_iter().for_each(|e| bus.send_event(e));
+    bus.close_stream();
     let (view, failed) = reporter.finish();
     assert_eq!(view.run, "r1");
     assert_eq!(failed.len(), 1, "{failed:?}");
@@ -382,15 +385,15 @@ impl TermLike for Screen {
 fn bars_show_the_run_the_step_and_each_node_with_its_reason() {
     let screen = Screen::default();
     let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 255);
-    let mut bars = Bars::new(target, Paint::default());
-    let mut view = View::default();
+    let mut bars = ProgressBars::new(target, Painter::default());
+    let mut view = RunView::default();
     for event in script().iter().take(14) {
-        view.take(event);
-        bars.event(&view, event).unwrap();
+        view.apply_event(event);
+        bars.show_event(&view, event).unwrap();
         // The bar library draws at most 255 times a second of the machine's own time.
         std::thread::sleep(Duration::from_millis(5));
     }
-    bars.tick(&view).unwrap();
+    bars.redraw_view(&view).unwrap();
     let text = screen.0.text();
     for part in [
         "shop 1.27 -> 1.28",
@@ -412,6 +415,6 @@ fn durations_are_written_as_people_say_them() {
         (183_600, "2d03h"),
     ];
     for (seconds, text) in cases {
-        assert_eq!(took(Duration::from_secs(seconds)), text);
+        assert_eq!(format_duration(Duration::from_secs(seconds)), text);
     }
 }

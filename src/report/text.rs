@@ -6,37 +6,37 @@ use jiff::Timestamp;
 
 /// Whether text is coloured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Paint {
+pub struct Painter {
     pub on: bool,
 }
 
-impl Paint {
+impl Painter {
     /// Good.
     pub fn green(self, text: &str) -> String {
-        self.paint("32", text)
+        self.paint_with("32", text)
     }
 
     /// Bad.
     pub fn red(self, text: &str) -> String {
-        self.paint("31", text)
+        self.paint_with("31", text)
     }
 
     /// Worth a look.
     pub fn yellow(self, text: &str) -> String {
-        self.paint("33", text)
+        self.paint_with("33", text)
     }
 
     /// A heading.
     pub fn bold(self, text: &str) -> String {
-        self.paint("1", text)
+        self.paint_with("1", text)
     }
 
     /// Of less weight.
     pub fn dim(self, text: &str) -> String {
-        self.paint("2", text)
+        self.paint_with("2", text)
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
+    fn paint_with(self, code: &str, text: &str) -> String {
         if self.on {
             format!("\u{1b}[{code}m{text}\u{1b}[0m")
         } else {
@@ -46,7 +46,7 @@ impl Paint {
 }
 
 /// A duration as people say it: `45s`, `4m10s`, `1h02m`, `2d03h`.
-pub fn took(time: Duration) -> String {
+pub fn format_duration(time: Duration) -> String {
     let s = time.as_secs();
     match s {
         0..60 => format!("{s}s"),
@@ -57,11 +57,11 @@ pub fn took(time: Duration) -> String {
 }
 
 /// The time from one moment to a later one.
-pub fn between(from: Timestamp, to: Timestamp) -> Duration {
+pub fn time_between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
 /// The time of day, in UTC.
-pub fn clock(at: Timestamp) -> String {
+pub fn time_of_day(at: Timestamp) -> String {
     at.strftime("%H:%M:%S").to_string()
 }

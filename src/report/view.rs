@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use crate::event::{Event, Kind, Progress};
+use crate::event::{EventKind, RunEvent, StepProgress};
 
 /// How far a step has come, as seen from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mark {
+pub enum StepMark {
     #[default]
     Pending,
     Running,
@@ -20,7 +20,7 @@ pub enum Mark {
     UndoFailed,
 }
 
-impl Mark {
+impl StepMark {
     /// As people read it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Mark {
 
 /// A counted thing: a step, or a part of one such as a node.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Count {
+pub struct ProgressCount {
     pub why: String,
     pub done: Option<u64>,
     pub total: Option<u64>,
@@ -49,8 +49,8 @@ pub struct Count {
     pub last: Option<Timestamp>,
 }
 
-impl Count {
-    fn take(&mut self, at: Timestamp, progress: &Progress) {
+impl ProgressCount {
+    fn add_progress(&mut self, at: Timestamp, progress: &StepProgress) {
         self.began.get_or_insert(at);
         if (progress.done.is_some() && progress.done != self.done) || self.moved.is_none() {
             self.moved = Some(at);
@@ -73,7 +73,7 @@ impl Count {
 
 /// A stretch of time for one reason.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Wait {
+pub struct WaitPeriod {
     pub from: Timestamp,
     pub to: Timestamp,
     pub why: String,
@@ -85,24 +85,24 @@ pub struct Wait {
 pub struct StepView {
     pub id: String,
     pub title: String,
-    pub mark: Mark,
+    pub mark: StepMark,
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
     /// How it was done, or why it failed.
     pub note: Option<String>,
-    pub count: Count,
+    pub count: ProgressCount,
     /// By name: nodes being drained and the like.
-    pub parts: BTreeMap<String, Count>,
+    pub parts: BTreeMap<String, ProgressCount>,
     pub acts: Vec<(Timestamp, String)>,
     pub retries: u32,
-    pub waits: Vec<Wait>,
+    pub waits: Vec<WaitPeriod>,
     /// Percent of traffic on green, where the step shifts it.
     pub weights: Vec<(Timestamp, u64)>,
 }
 
 /// A run so far.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct View {
+pub struct RunView {
     pub run: String,
     pub cluster: String,
     pub from: String,
@@ -120,20 +120,20 @@ pub struct View {
     pub processes: u32,
 }
 
-impl View {
+impl RunView {
     /// Folds a whole stream.
-    pub fn of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Self {
+    pub fn from_events<'a>(events: impl IntoIterator<Item = &'a RunEvent>) -> Self {
         let mut view = Self::default();
-        events.into_iter().for_each(|e| view.take(e));
+        events.into_iter().for_each(|e| view.apply_event(e));
         view
     }
 
     /// Takes one more event.
-    pub fn take(&mut self, event: &Event) {
+    pub fn apply_event(&mut self, event: &RunEvent) {
         let at = event.at;
         self.now = Some(at);
         match &event.kind {
-            Kind::RunOpened {
+            EventKind::RunOpened {
                 run,
                 cluster,
                 from,
@@ -152,10 +152,10 @@ impl View {
                     ..Self::default()
                 };
                 for title in steps {
-                    self.step(&title.step).title.clone_from(&title.title);
+                    self.step_entry(&title.step).title.clone_from(&title.title);
                 }
             }
-            Kind::RunResumed {
+            EventKind::RunResumed {
                 run, steps, done, ..
             } => {
                 self.run.clone_from(run);
@@ -164,38 +164,44 @@ impl View {
                 self.processes += 1;
                 self.opened.get_or_insert(at);
                 for title in steps {
-                    self.step(&title.step).title.clone_from(&title.title);
+                    self.step_entry(&title.step).title.clone_from(&title.title);
                 }
                 for id in done {
-                    let step = self.step(id);
-                    if step.mark == Mark::Pending {
-                        step.mark = Mark::Done;
+                    let step = self.step_entry(id);
+                    if step.mark == StepMark::Pending {
+                        step.mark = StepMark::Done;
                     }
                 }
             }
-            Kind::StepStarted { step, title } => {
-                let step = self.step(step);
+            EventKind::StepStarted { step, title } => {
+                let step = self.step_entry(step);
                 step.title.clone_from(title);
-                step.mark = Mark::Running;
+                step.mark = StepMark::Running;
                 step.started.get_or_insert(at);
             }
-            Kind::ActBegan { step, what } => {
-                let step = self.touch(step, at);
+            EventKind::ActBegan { step, what } => {
+                let step = self.mark_running(step, at);
                 step.acts.push((at, what.clone()));
                 step.count.why.clone_from(what);
                 step.count.moved = Some(at);
             }
-            Kind::StepDone { step, how, .. } => self.end(step, at, Mark::Done, how),
-            Kind::StepSkipped { step, how } => self.end(step, at, Mark::Skipped, how),
-            Kind::Retrying { step, .. } => self.touch(step, at).retries += 1,
-            Kind::StepFailed { step, error } => self.end(step, at, Mark::Failed, error),
-            Kind::UndoBegan { step } => self.step(step).mark = Mark::Undoing,
-            Kind::UndoDone { step, how } => self.end(step, at, Mark::Undone, how),
-            Kind::UndoFailed { step, error } => self.end(step, at, Mark::UndoFailed, error),
-            Kind::Progress(progress) => self.progress(at, progress),
-            Kind::Notice { text, .. } => self.notices.push((at, text.clone())),
-            Kind::RunPaused { why, resume } => self.paused = Some((why.clone(), resume.clone())),
-            Kind::RunClosed { outcome, summary } => {
+            EventKind::StepDone { step, how, .. } => self.end_step(step, at, StepMark::Done, how),
+            EventKind::StepSkipped { step, how } => self.end_step(step, at, StepMark::Skipped, how),
+            EventKind::Retrying { step, .. } => self.mark_running(step, at).retries += 1,
+            EventKind::StepFailed { step, error } => {
+                self.end_step(step, at, StepMark::Failed, error)
+            }
+            EventKind::UndoBegan { step } => self.step_entry(step).mark = StepMark::Undoing,
+            EventKind::UndoDone { step, how } => self.end_step(step, at, StepMark::Undone, how),
+            EventKind::UndoFailed { step, error } => {
+                self.end_step(step, at, StepMark::UndoFailed, error)
+            }
+            EventKind::Progress(progress) => self.apply_progress(at, progress),
+            EventKind::Notice { text, .. } => self.notices.push((at, text.clone())),
+            EventKind::RunPaused { why, resume } => {
+                self.paused = Some((why.clone(), resume.clone()))
+            }
+            EventKind::RunClosed { outcome, summary } => {
                 self.outcome = Some(outcome.clone());
                 self.summary = Some(summary.clone());
             }
@@ -203,7 +209,7 @@ impl View {
     }
 
     /// The step of that id, with its place from 1.
-    pub fn find(&self, id: &str) -> Option<(usize, &StepView)> {
+    pub fn find_step(&self, id: &str) -> Option<(usize, &StepView)> {
         self.steps
             .iter()
             .enumerate()
@@ -212,22 +218,22 @@ impl View {
     }
 
     /// How many steps are over.
-    pub fn over(&self) -> usize {
+    pub fn count_finished(&self) -> usize {
         self.steps
             .iter()
-            .filter(|s| matches!(s.mark, Mark::Done | Mark::Skipped))
+            .filter(|s| matches!(s.mark, StepMark::Done | StepMark::Skipped))
             .count()
     }
 
-    fn progress(&mut self, at: Timestamp, progress: &Progress) {
-        let step = self.touch(&progress.step, at);
+    fn apply_progress(&mut self, at: Timestamp, progress: &StepProgress) {
+        let step = self.mark_running(&progress.step, at);
         match &progress.part {
             Some(part) => step
                 .parts
                 .entry(part.clone())
                 .or_default()
-                .take(at, progress),
-            None => step.count.take(at, progress),
+                .add_progress(at, progress),
+            None => step.count.add_progress(at, progress),
         }
         if progress.unit.as_deref() == Some("percent")
             && let Some(done) = progress.done
@@ -251,7 +257,7 @@ impl View {
                     last.to = at;
                 }
                 let (why, part) = (progress.why.clone(), progress.part.clone());
-                step.waits.push(Wait {
+                step.waits.push(WaitPeriod {
                     from: at,
                     to: at,
                     why,
@@ -261,19 +267,23 @@ impl View {
         }
     }
 
-    fn touch(&mut self, id: &str, at: Timestamp) -> &mut StepView {
-        let step = self.step(id);
+    fn mark_running(&mut self, id: &str, at: Timestamp) -> &mut StepView {
+        let step = self.step_entry(id);
         step.started.get_or_insert(at);
         match step.mark {
-            Mark::Pending | Mark::Failed => step.mark = Mark::Running,
-            Mark::UndoFailed => step.mark = Mark::Undoing,
-            Mark::Running | Mark::Done | Mark::Skipped | Mark::Undoing | Mark::Undone => {}
+            StepMark::Pending | StepMark::Failed => step.mark = StepMark::Running,
+            StepMark::UndoFailed => step.mark = StepMark::Undoing,
+            StepMark::Running
+            | StepMark::Done
+            | StepMark::Skipped
+            | StepMark::Undoing
+            | StepMark::Undone => {}
         }
         step
     }
 
-    fn end(&mut self, id: &str, at: Timestamp, mark: Mark, note: &str) {
-        let step = self.step(id);
+    fn end_step(&mut self, id: &str, at: Timestamp, mark: StepMark, note: &str) {
+        let step = self.step_entry(id);
         step.started.get_or_insert(at);
         step.ended = Some(at);
         step.mark = mark;
@@ -283,7 +293,7 @@ impl View {
         }
     }
 
-    fn step(&mut self, id: &str) -> &mut StepView {
+    fn step_entry(&mut self, id: &str) -> &mut StepView {
         let at = self
             .steps
             .iter()

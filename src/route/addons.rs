@@ -3,7 +3,7 @@
 //! Before a hop only what the next minor does not run is moved, to a version that both minors run: so the hop can still
 //! be taken back. After it the policy of the plan is met, networking first. Nothing ever goes down.
 
-use super::draft::{Draft, Sketch};
+use super::draft::{RouteDraft, StepDraft};
 use super::problem::Obstacle;
 use super::{StepSpec, estimate};
 use crate::model::eks::{AddonChange, AddonOffer};
@@ -12,7 +12,7 @@ use crate::model::{AddonVersion, Inventory, Minor};
 use crate::plan::AddonPolicy;
 
 /// Networking first, then name resolution, then what pods need to start; the rest by name.
-const ORDER: &[&str] = &[
+const ADDON_ORDER: &[&str] = &[
     "vpc-cni",
     "kube-proxy",
     "coredns",
@@ -22,11 +22,11 @@ const ORDER: &[&str] = &[
 ];
 
 /// AL2023 nodes need this vpc-cni. Source: the EKS user guide on AL2023.
-const CNI_FOR_AL2023: semver::Version = semver::Version::new(1, 16, 2);
+const MIN_CNI_FOR_AL2023: semver::Version = semver::Version::new(1, 16, 2);
 
 /// An add-on that runs in the cluster and that EKS does not manage.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SelfManaged {
+pub struct SelfManagedAddon {
     pub addon: &'static str,
     /// Such as `DaemonSet kube-system/aws-node`.
     pub workload: String,
@@ -35,8 +35,8 @@ pub struct SelfManaged {
 }
 
 /// Finds add-ons that EKS does not manage. Clusters made by API or Terraform have the first three this way by default.
-pub fn self_managed(inventory: &Inventory) -> Vec<SelfManaged> {
-    const WORKLOADS: &[(&str, &str, &str)] = &[
+pub fn find_self_managed(inventory: &Inventory) -> Vec<SelfManagedAddon> {
+    const ADDON_WORKLOADS: &[(&str, &str, &str)] = &[
         ("vpc-cni", "DaemonSet", "aws-node"),
         ("kube-proxy", "DaemonSet", "kube-proxy"),
         ("coredns", "Deployment", "coredns"),
@@ -52,7 +52,7 @@ pub fn self_managed(inventory: &Inventory) -> Vec<SelfManaged> {
         w.kind == kind && w.key.namespace == "kube-system" && w.key.name == name
     };
     let managed = |addon: &str| inventory.addons.iter().any(|a| a.name == addon);
-    WORKLOADS
+    ADDON_WORKLOADS
         .iter()
         .filter(|(addon, ..)| !managed(addon))
         .filter_map(|(addon, kind, name)| {
@@ -62,7 +62,7 @@ pub fn self_managed(inventory: &Inventory) -> Vec<SelfManaged> {
                 .first()
                 .and_then(|image| image.rsplit_once(':'))
                 .map(|(_, tag)| tag.to_owned());
-            Some(SelfManaged {
+            Some(SelfManagedAddon {
                 addon,
                 workload: format!("{kind} {}", found.key),
                 version,
@@ -72,7 +72,11 @@ pub fn self_managed(inventory: &Inventory) -> Vec<SelfManaged> {
 }
 
 /// The versions of an add-on that a minor runs, on every architecture of the cluster's nodes.
-pub fn offers<'a>(inventory: &'a Inventory, addon: &str, minor: Minor) -> Vec<&'a AddonOffer> {
+pub fn offers_on_minor<'a>(
+    inventory: &'a Inventory,
+    addon: &str,
+    minor: Minor,
+) -> Vec<&'a AddonOffer> {
     let runs_here = |offer: &&AddonOffer| {
         let arch = |n: &crate::model::kube::Node| n.labels.get("kubernetes.io/arch").cloned();
         offer.architectures.is_empty()
@@ -90,19 +94,19 @@ pub fn offers<'a>(inventory: &'a Inventory, addon: &str, minor: Minor) -> Vec<&'
 }
 
 /// Moves what the next minor does not run.
-pub fn before_hop(draft: &mut Draft<'_>) {
+pub fn push_addons_before_hop(draft: &mut RouteDraft<'_>) {
     let (at, next) = (draft.at, draft.at.next());
-    for name in names(draft) {
+    for name in ordered_addon_names(draft) {
         let current = draft.addons[&name].clone();
-        let there = offers(draft.inventory, &name, next);
+        let there = offers_on_minor(draft.inventory, &name, next);
         let fits = there.iter().any(|o| o.version == current)
-            && !(name == "kube-proxy" && too_old_for(&current, next));
+            && !(name == "kube-proxy" && is_too_old_for_server(&current, next));
         if there.is_empty() || fits || draft.plan.addons.skip.contains(&name) {
             continue;
         }
-        let here: Vec<&AddonOffer> = offers(draft.inventory, &name, at)
+        let here: Vec<&AddonOffer> = offers_on_minor(draft.inventory, &name, at)
             .into_iter()
-            .filter(|o| name != "kube-proxy" || !newer_than(&o.version, at))
+            .filter(|o| name != "kube-proxy" || !is_newer_than_server(&o.version, at))
             .collect();
         let pin = draft.plan.addons.pins.get(&name);
         let both: Vec<&AddonOffer> = there
@@ -120,37 +124,37 @@ pub fn before_hop(draft: &mut Draft<'_>) {
         match choice {
             Some(version) => {
                 let why = format!("{next} does not run {name} {current}; {version} runs on {at} and on {next}, so the hop can still be taken back");
-                change(draft, &name, &version, &format!("addon-{name}-before-{next}"), Some(why));
+                push_addon_steps(draft, &name, &version, &format!("addon-{name}-before-{next}"), Some(why));
             }
-            None => draft.note(format!("No version of the add-on {name} newer than {current} runs on both {at} and {next}: it is moved right after the hop.")),
+            None => draft.add_note(format!("No version of the add-on {name} newer than {current} runs on both {at} and {next}: it is moved right after the hop.")),
         }
     }
 }
 
 /// Meets the plan's policy on the minor the control plane is at.
-pub fn after_hop(draft: &mut Draft<'_>) {
-    for name in names(draft) {
-        if let Some(version) = wanted(draft, &name) {
+pub fn push_addons_after_hop(draft: &mut RouteDraft<'_>) {
+    for name in ordered_addon_names(draft) {
+        if let Some(version) = choose_addon_version(draft, &name) {
             let id = format!("addon-{name}-{}", draft.at);
-            change(draft, &name, &version, &id, None);
+            push_addon_steps(draft, &name, &version, &id, None);
         }
     }
 }
 
 /// Makes sure the network add-on works on the nodes that come.
-pub fn before_nodes(draft: &mut Draft<'_>, ami_types: &[Option<String>]) {
+pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<String>]) {
     let name = "vpc-cni";
     let al2023 = ami_types.iter().flatten().any(|t| t.starts_with("AL2023"));
     let Some(current) = draft.addons.get(name).cloned() else {
         return;
     };
     let enough = |v: &AddonVersion| {
-        v.semver().is_none_or(|v| {
+        v.parse_semver().is_none_or(|v| {
             (v.major, v.minor, v.patch)
                 >= (
-                    CNI_FOR_AL2023.major,
-                    CNI_FOR_AL2023.minor,
-                    CNI_FOR_AL2023.patch,
+                    MIN_CNI_FOR_AL2023.major,
+                    MIN_CNI_FOR_AL2023.minor,
+                    MIN_CNI_FOR_AL2023.patch,
                 )
         })
     };
@@ -160,7 +164,7 @@ pub fn before_nodes(draft: &mut Draft<'_>, ami_types: &[Option<String>]) {
     let frozen = draft.plan.addons.skip.iter().any(|s| s == name)
         || draft.plan.addons.pins.contains_key(name);
     let fitting: Vec<AddonVersion> = {
-        let all = offers(draft.inventory, name, draft.at);
+        let all = offers_on_minor(draft.inventory, name, draft.at);
         let default = all.iter().filter(|o| o.default);
         let rest = all.iter().rev();
         default
@@ -171,34 +175,39 @@ pub fn before_nodes(draft: &mut Draft<'_>, ami_types: &[Option<String>]) {
     };
     match fitting.first() {
         Some(version) if !frozen => {
-            let why = format!("nodes with AL2023 need {name} {CNI_FOR_AL2023} or newer");
-            change(draft, name, version, "addon-vpc-cni-for-al2023", Some(why));
+            let why = format!("nodes with AL2023 need {name} {MIN_CNI_FOR_AL2023} or newer");
+            push_addon_steps(draft, name, version, "addon-vpc-cni-for-al2023", Some(why));
         }
-        Some(_) | None => draft.problem(
+        Some(_) | None => draft.add_problem(
             Obstacle::CniTooOld,
             format!("add-on {name}"),
-            format!("it will be at {current} when the green nodes come, and nodes with AL2023 need {CNI_FOR_AL2023} or newer"),
+            format!("it will be at {current} when the green nodes come, and nodes with AL2023 need {MIN_CNI_FOR_AL2023} or newer"),
             if frozen { "take vpc-cni out of `addons.skip` and `addons.pins`, or pin a newer version" } else { "update the add-on by hand first: EKS lists no version that would do" },
         ),
     }
 }
 
-fn names(draft: &Draft<'_>) -> Vec<String> {
-    let rank = |name: &str| ORDER.iter().position(|o| *o == name).unwrap_or(ORDER.len());
+fn ordered_addon_names(draft: &RouteDraft<'_>) -> Vec<String> {
+    let rank = |name: &str| {
+        ADDON_ORDER
+            .iter()
+            .position(|o| *o == name)
+            .unwrap_or(ADDON_ORDER.len())
+    };
     let mut names: Vec<String> = draft.addons.keys().cloned().collect();
     names.sort_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
     names
 }
 
 /// The version an add-on goes to where the control plane is, when it goes anywhere.
-fn wanted(draft: &mut Draft<'_>, name: &str) -> Option<AddonVersion> {
+fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonVersion> {
     let (at, to) = (draft.at, draft.plan.to);
     let current = draft.addons[name].clone();
     if draft.plan.addons.skip.iter().any(|s| s == name) {
         return None;
     }
     let inventory = draft.inventory;
-    let here = offers(inventory, name, at);
+    let here = offers_on_minor(inventory, name, at);
     let pin = draft.plan.addons.pins.get(name).cloned();
     if let Some(pin) = &pin
         && at == to
@@ -207,7 +216,7 @@ fn wanted(draft: &mut Draft<'_>, name: &str) -> Option<AddonVersion> {
             let fix = format!(
                 "pin {current} or newer: an add-on is never taken back to an older version"
             );
-            draft.problem(
+            draft.add_problem(
                 Obstacle::PinUnusable,
                 format!("add-on {name}"),
                 format!("it is pinned to {pin}, and {current} runs"),
@@ -222,7 +231,7 @@ fn wanted(draft: &mut Draft<'_>, name: &str) -> Option<AddonVersion> {
             } else {
                 format!("pin one of {}", known.join(", "))
             };
-            draft.problem(
+            draft.add_problem(
                 Obstacle::PinUnusable,
                 format!("add-on {name}"),
                 format!("it is pinned to {pin}, which EKS does not offer on {to}"),
@@ -237,10 +246,10 @@ fn wanted(draft: &mut Draft<'_>, name: &str) -> Option<AddonVersion> {
         .copied()
         .filter(|o| o.version > current)
         .filter(|o| pin.as_ref().is_none_or(|pin| o.version <= *pin))
-        .filter(|o| name != "kube-proxy" || !newer_than(&o.version, at))
+        .filter(|o| name != "kube-proxy" || !is_newer_than_server(&o.version, at))
         .collect();
     let fits = here.iter().any(|o| o.version == current)
-        && !(name == "kube-proxy" && too_old_for(&current, at));
+        && !(name == "kube-proxy" && is_too_old_for_server(&current, at));
     let default = newer.iter().find(|o| o.default);
     let newest = newer.iter().max_by(|a, b| a.version.cmp(&b.version));
     let policy = if pin.is_some() {
@@ -258,8 +267,8 @@ fn wanted(draft: &mut Draft<'_>, name: &str) -> Option<AddonVersion> {
 }
 
 /// Adds the steps that take an add-on to `version`; the network add-on goes one of its minors at a time.
-fn change(
-    draft: &mut Draft<'_>,
+fn push_addon_steps(
+    draft: &mut RouteDraft<'_>,
     name: &str,
     version: &AddonVersion,
     id: &str,
@@ -268,7 +277,7 @@ fn change(
     let Some(addon) = draft.inventory.addons.iter().find(|a| a.name == name) else {
         return;
     };
-    for rung in ladder(draft, name, version) {
+    for rung in versions_on_the_way(draft, name, version) {
         let from = draft.addons[name].clone();
         let last = rung == *version;
         let id = if last {
@@ -276,7 +285,7 @@ fn change(
         } else {
             format!(
                 "{id}-v{}",
-                rung.semver()
+                rung.parse_semver()
                     .map(|v| format!("{}.{}", v.major, v.minor))
                     .unwrap_or_default()
             )
@@ -293,7 +302,7 @@ fn change(
             },
             timeout: draft.plan.addons.timeout,
         };
-        let mut sketch = Sketch::new(
+        let mut sketch = StepDraft::new(
             format!("Add-on {name} {from} to {rung}"),
             [format!("add-on {name}")],
             estimate::ADDON,
@@ -304,25 +313,29 @@ fn change(
         } else {
             Some(format!("{name} goes up one of its minors at a time"))
         };
-        draft.push(id, sketch);
+        draft.push_step(id, sketch);
         draft.addons.insert(name.to_owned(), rung);
     }
 }
 
 /// The versions on the way to `version`, itself last.
-fn ladder(draft: &Draft<'_>, name: &str, version: &AddonVersion) -> Vec<AddonVersion> {
-    let (from, to) = (draft.addons[name].semver(), version.semver());
+fn versions_on_the_way(
+    draft: &RouteDraft<'_>,
+    name: &str,
+    version: &AddonVersion,
+) -> Vec<AddonVersion> {
+    let (from, to) = (draft.addons[name].parse_semver(), version.parse_semver());
     let mut rungs = Vec::new();
     if let (Some(from), Some(to)) = (from, to)
         && name == "vpc-cni"
         && from.major == to.major
     {
         for minor in from.minor + 1..to.minor {
-            let of_minor = offers(draft.inventory, name, draft.at)
+            let of_minor = offers_on_minor(draft.inventory, name, draft.at)
                 .into_iter()
                 .filter(|o| {
                     o.version
-                        .semver()
+                        .parse_semver()
                         .is_some_and(|v| v.major == to.major && v.minor == minor)
                 });
             rungs.extend(of_minor.map(|o| o.version.clone()).max());
@@ -333,12 +346,12 @@ fn ladder(draft: &Draft<'_>, name: &str, version: &AddonVersion) -> Vec<AddonVer
 }
 
 /// Whether a kube-proxy is newer than the API server would be.
-fn newer_than(version: &AddonVersion, server: Minor) -> bool {
+fn is_newer_than_server(version: &AddonVersion, server: Minor) -> bool {
     Minor::from_reported(version.as_str()).is_ok_and(|minor| minor > server)
 }
 
 /// Whether a kube-proxy trails the API server further than it may; the rule is the kubelet's.
-fn too_old_for(version: &AddonVersion, server: Minor) -> bool {
+fn is_too_old_for_server(version: &AddonVersion, server: Minor) -> bool {
     Minor::from_reported(version.as_str())
         .is_ok_and(|minor| minor < server && !minor.kubelet_may_join(server))
 }

@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::draft::{Draft, Sketch};
-use super::fleet::{self, Mover, Rule};
-use super::migrate::migrate;
+use super::draft::{RouteDraft, StepDraft};
+use super::migration::push_migration;
+use super::node_groups::{self, GroupMigration, MigrationTrigger};
 use super::problem::{Obstacle, RouteProblem};
-use super::traffic::{self, Pair};
+use super::traffic::{self, TargetGroupPair};
 use super::{Route, StepSpec, addons, estimate};
 use crate::model::Inventory;
 use crate::plan::{Plan, duration};
 
 /// Draws the route: hops one minor at a time, and as few node migrations as the skew of kubelets allows.
-pub fn build(plan: &Plan, inventory: &Inventory) -> Result<Route, Vec<RouteProblem>> {
-    draw(plan, inventory, Rule::Skew)
+pub fn build_route(plan: &Plan, inventory: &Inventory) -> Result<Route, Vec<RouteProblem>> {
+    build_with_trigger(plan, inventory, MigrationTrigger::Skew)
 }
 
 /// Draws the route anew after EKS refused a hop until node groups match the control plane: they move before every hop.
@@ -21,14 +21,18 @@ pub fn replan_for_matching_nodes(
     plan: &Plan,
     inventory: &Inventory,
 ) -> Result<Route, Vec<RouteProblem>> {
-    draw(plan, inventory, Rule::Match)
+    build_with_trigger(plan, inventory, MigrationTrigger::Match)
 }
 
-fn draw(plan: &Plan, inventory: &Inventory, rule: Rule) -> Result<Route, Vec<RouteProblem>> {
-    let mut draft = Draft::new(plan, inventory);
+fn build_with_trigger(
+    plan: &Plan,
+    inventory: &Inventory,
+    rule: MigrationTrigger,
+) -> Result<Route, Vec<RouteProblem>> {
+    let mut draft = RouteDraft::new(plan, inventory);
     let (from, to) = (inventory.cluster.version, plan.to);
     if to < from {
-        draft.problem(
+        draft.add_problem(
             Obstacle::TargetBehind,
             format!("cluster {}", plan.cluster),
             format!("it is at {from}, and the plan goes to {to}"),
@@ -36,19 +40,22 @@ fn draw(plan: &Plan, inventory: &Inventory, rule: Rule) -> Result<Route, Vec<Rou
         );
         return Err(draft.problems);
     }
-    draft.behind = super::served::behind(inventory);
-    let movers = fleet::movers(&mut draft);
-    fleet::check_the_rest(&mut draft, &movers);
-    if rule == Rule::Match {
-        all_must_match(&mut draft, &movers);
+    draft.targets_by_group = super::served_targets::targets_by_group(inventory);
+    let movers = node_groups::find_migrations(&mut draft);
+    node_groups::check_unmoved_nodes(&mut draft, &movers);
+    if rule == MigrationTrigger::Match {
+        check_all_groups_move(&mut draft, &movers);
     }
-    let moves = fleet::moves(&movers, from, to, rule);
+    let moves = node_groups::schedule_migrations(&movers, from, to, rule);
     let pairs = if movers.is_empty() {
         Vec::new()
     } else {
-        traffic::pairs(&mut draft)
+        traffic::resolve_pairs(&mut draft)
     };
-    draft.live = pairs.iter().map(|p| traffic::live(inventory, p)).collect();
+    draft.live_target_groups = pairs
+        .iter()
+        .map(|p| traffic::live_target_group(inventory, p))
+        .collect();
     check_pairs_are_served(&mut draft, &movers, &pairs);
     let mut names: BTreeMap<String, String> = movers
         .iter()
@@ -60,36 +67,36 @@ fn draw(plan: &Plan, inventory: &Inventory, rule: Rule) -> Result<Route, Vec<Rou
         .filter_map(|g| g.green.clone())
         .collect();
     if from == to {
-        addons::after_hop(&mut draft);
+        addons::push_addons_after_hop(&mut draft);
     }
     loop {
         if let Some(blues) = moves.get(&draft.at) {
-            let now: Vec<&Mover<'_>> = ordered(plan, &movers)
+            let now: Vec<&GroupMigration<'_>> = order_migrations(plan, &movers)
                 .into_iter()
                 .filter(|m| blues.contains(&m.origin.name))
                 .collect();
             if draft.at < to {
                 let list: Vec<&str> = now.iter().map(|m| m.origin.name.as_str()).collect();
                 let why = match rule {
-                    Rule::Skew => format!(
+                    MigrationTrigger::Skew => format!(
                         "a kubelet may trail the API server by three minors at most (two if it is older than 1.25), and {to} is further away"
                     ),
-                    Rule::Match => {
+                    MigrationTrigger::Match => {
                         "EKS refused a hop until node groups match the control plane".to_owned()
                     }
                 };
-                draft.note(format!(
+                draft.add_note(format!(
                     "Node groups {} stop over at {}: {why}.",
                     list.join(", "),
                     draft.at
                 ));
             }
-            migrate(&mut draft, &now, &mut names, &pairs, &reserved);
+            push_migration(&mut draft, &now, &mut names, &pairs, &reserved);
         }
         if draft.at >= to {
             break;
         }
-        hop(&mut draft);
+        push_hop(&mut draft);
     }
     if draft.problems.is_empty() {
         Ok(Route {
@@ -105,8 +112,8 @@ fn draw(plan: &Plan, inventory: &Inventory, rule: Rule) -> Result<Route, Vec<Rou
 }
 
 /// One minor up, with the add-ons around it.
-fn hop(draft: &mut Draft<'_>) {
-    addons::before_hop(draft);
+fn push_hop(draft: &mut RouteDraft<'_>) {
+    addons::push_addons_before_hop(draft);
     let (from, to) = (draft.at, draft.at.next());
     let first = from == draft.inventory.cluster.version;
     let plane = format!("control plane of {}", draft.plan.cluster);
@@ -115,21 +122,21 @@ fn hop(draft: &mut Draft<'_>) {
         to,
         timeout: draft.plan.control_plane.timeout,
     };
-    let mut sketch = Sketch::new(
+    let mut sketch = StepDraft::new(
         format!("Control plane {from} to {to}"),
         [plane.clone()],
         estimate::CONTROL_PLANE,
         spec,
     );
     sketch = if first {
-        sketch.why(format!("EKS can take the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
+        sketch.with_reason(format!("EKS can take the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
     } else {
-        sketch.no_return(format!(
+        sketch.with_no_return(format!(
             "EKS takes a control plane back by one minor only: after this hop {} is out of reach",
             from.previous()
         ))
     };
-    draft.push(format!("control-plane-{to}"), sketch);
+    draft.push_step(format!("control-plane-{to}"), sketch);
     draft.at = to;
     let bake = draft.plan.control_plane.bake;
     if !bake.is_zero() {
@@ -137,56 +144,68 @@ fn hop(draft: &mut Draft<'_>) {
             what: format!("control plane {to}"),
             time: bake,
         };
-        let sketch = Sketch::new(
-            format!("Watch {to} for {}", duration::write(bake)),
+        let sketch = StepDraft::new(
+            format!("Watch {to} for {}", duration::format_duration(bake)),
             [plane],
             bake,
             spec,
         );
-        draft.push(
+        draft.push_step(
             format!("bake-control-plane-{to}"),
-            sketch.why(format!(
+            sketch.with_reason(format!(
                 "with nodes and add-ons still of {from}, EKS's way back is open"
             )),
         );
     }
-    addons::after_hop(draft);
+    addons::push_addons_after_hop(draft);
 }
 
 /// The movers in the plan's order, or the inventory's where the plan lists none.
-fn ordered<'m, 'a>(plan: &Plan, movers: &'m [Mover<'a>]) -> Vec<&'m Mover<'a>> {
-    let place = |m: &&Mover<'_>| {
+fn order_migrations<'m, 'a>(
+    plan: &Plan,
+    movers: &'m [GroupMigration<'a>],
+) -> Vec<&'m GroupMigration<'a>> {
+    let place = |m: &&GroupMigration<'_>| {
         plan.node_groups
             .iter()
             .position(|g| g.blue == m.origin.name)
             .unwrap_or(usize::MAX)
     };
-    let mut all: Vec<&Mover<'a>> = movers.iter().collect();
+    let mut all: Vec<&GroupMigration<'a>> = movers.iter().collect();
     all.sort_by_key(place);
     all
 }
 
 /// A pair that no node group of the route serves would be shifted by nobody.
-fn check_pairs_are_served(draft: &mut Draft<'_>, movers: &[Mover<'_>], pairs: &[Pair]) {
-    for (pair, live) in pairs.iter().zip(draft.live.clone()) {
-        let served = |group: &str| draft.behind.get(group).is_some_and(|b| b.contains(&live));
+fn check_pairs_are_served(
+    draft: &mut RouteDraft<'_>,
+    movers: &[GroupMigration<'_>],
+    pairs: &[TargetGroupPair],
+) {
+    for (pair, live) in pairs.iter().zip(draft.live_target_groups.clone()) {
+        let served = |group: &str| {
+            draft
+                .targets_by_group
+                .get(group)
+                .is_some_and(|b| b.contains(&live))
+        };
         if movers.iter().any(|m| served(&m.origin.name)) {
             continue;
         }
         let (blue, green) = (
-            traffic::short(&pair.blue).to_owned(),
-            traffic::short(&pair.green).to_owned(),
+            traffic::short_arn(&pair.blue).to_owned(),
+            traffic::short_arn(&pair.green).to_owned(),
         );
         if let Some(other) = draft.inventory.nodegroups.iter().find(|g| served(&g.name)) {
             let note = format!(
                 "Target groups {blue} and {green} are served by {}, which does not move: their weights stay.",
                 other.name
             );
-            draft.note(note);
+            draft.add_note(note);
         } else {
-            draft.problem(
+            draft.add_problem(
                 Obstacle::NobodyBehind,
-                format!("target group {}", traffic::short(&live)),
+                format!("target group {}", traffic::short_arn(&live)),
                 "the plan shifts its traffic, and no instance of a node group is registered in it or attached to it",
                 format!("attach it to blue's Auto Scaling group, or leave the route of {blue} and {green} out"),
             );
@@ -195,14 +214,14 @@ fn check_pairs_are_served(draft: &mut Draft<'_>, movers: &[Mover<'_>], pairs: &[
 }
 
 /// With the old rule of EKS no group may stay behind.
-fn all_must_match(draft: &mut Draft<'_>, movers: &[Mover<'_>]) {
+fn check_all_groups_move(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
     for group in &draft.inventory.nodegroups {
         let moved = movers.iter().any(|m| m.origin.name == group.name);
         if !moved
-            && !fleet::retired(draft.inventory, group)
+            && !node_groups::is_retired(draft.inventory, group)
             && group.version.is_some_and(|v| v < draft.plan.to)
         {
-            draft.problem(
+            draft.add_problem(
                 Obstacle::NodeLeftBehind,
                 format!("node group {}", group.name),
                 "EKS refuses the next hop until every managed node group has the control plane's version, and this plan does not move it",

@@ -9,7 +9,7 @@ use crate::model::{AddonVersion, Inventory, Minor};
 use crate::plan::Plan;
 
 /// A route while it is being drawn.
-pub struct Draft<'a> {
+pub struct RouteDraft<'a> {
     pub plan: &'a Plan,
     pub inventory: &'a Inventory,
     pub steps: Vec<RouteStep>,
@@ -22,13 +22,13 @@ pub struct Draft<'a> {
     /// Names of node groups, after the steps so far.
     pub groups: BTreeSet<String>,
     /// Node group to the target groups its instances are in, after the steps so far.
-    pub behind: BTreeMap<String, BTreeSet<String>>,
+    pub targets_by_group: BTreeMap<String, BTreeSet<String>>,
     /// By the pair's place: the target group that has the traffic, after the steps so far.
-    pub live: Vec<String>,
+    pub live_target_groups: Vec<String>,
 }
 
 /// A step without its id.
-pub struct Sketch {
+pub struct StepDraft {
     pub title: String,
     pub touches: Vec<String>,
     pub why: Option<String>,
@@ -37,7 +37,7 @@ pub struct Sketch {
     pub spec: StepSpec,
 }
 
-impl Sketch {
+impl StepDraft {
     /// A step that needs no more words.
     pub fn new(
         title: impl Into<String>,
@@ -56,19 +56,19 @@ impl Sketch {
     }
 
     /// Says why it stands where it does.
-    pub fn why(mut self, why: impl Into<String>) -> Self {
+    pub fn with_reason(mut self, why: impl Into<String>) -> Self {
         self.why = Some(why.into());
         self
     }
 
     /// Says why it cannot be taken back.
-    pub fn no_return(mut self, why: impl Into<String>) -> Self {
+    pub fn with_no_return(mut self, why: impl Into<String>) -> Self {
         self.no_return = Some(why.into());
         self
     }
 }
 
-impl<'a> Draft<'a> {
+impl<'a> RouteDraft<'a> {
     /// An empty route.
     pub fn new(plan: &'a Plan, inventory: &'a Inventory) -> Self {
         Self {
@@ -88,13 +88,13 @@ impl<'a> Draft<'a> {
                 .iter()
                 .map(|g| g.name.clone())
                 .collect(),
-            behind: BTreeMap::new(),
-            live: Vec::new(),
+            targets_by_group: BTreeMap::new(),
+            live_target_groups: Vec::new(),
         }
     }
 
     /// Adds a step. An id that is in use gets the control plane's version, and then a number.
-    pub fn push(&mut self, id: impl Into<String>, sketch: Sketch) {
+    pub fn push_step(&mut self, id: impl Into<String>, sketch: StepDraft) {
         let wanted = id.into();
         let at = self.at;
         let taken = |id: &str| self.steps.iter().any(|s| s.id == id);
@@ -103,7 +103,7 @@ impl<'a> Draft<'a> {
             .chain((2..).map(|n| format!("{wanted}-{at}-{n}")))
             .find(|id| !taken(id))
             .unwrap_or(wanted);
-        let Sketch {
+        let StepDraft {
             title,
             touches,
             why,
@@ -123,12 +123,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a note.
-    pub fn note(&mut self, text: impl Into<String>) {
+    pub fn add_note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
     }
 
     /// Adds a note unless one that begins alike is there.
-    pub fn note_once(&mut self, text: impl Into<String>) {
+    pub fn add_note_once(&mut self, text: impl Into<String>) {
         let text = text.into();
         let head: String = text.chars().take(50).collect();
         if !self.notes.iter().any(|n| n.starts_with(&head)) {
@@ -137,7 +137,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a problem.
-    pub fn problem(
+    pub fn add_problem(
         &mut self,
         what: Obstacle,
         subject: impl Into<String>,
@@ -156,7 +156,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether a problem with this object is known already.
-    pub fn complained(&self, subject: &str) -> bool {
+    pub fn has_problem_with(&self, subject: &str) -> bool {
         self.problems.iter().any(|p| p.subject == subject)
     }
 }

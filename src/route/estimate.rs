@@ -4,33 +4,33 @@ use std::time::Duration;
 
 use crate::plan::{Drain, Plan};
 
-const fn minutes(n: u64) -> Duration {
+const fn from_minutes(n: u64) -> Duration {
     Duration::from_secs(n * 60)
 }
 
 /// Reports name 10 to 20 minutes a minor.
-pub const CONTROL_PLANE: Duration = minutes(15);
+pub const CONTROL_PLANE: Duration = from_minutes(15);
 /// A DaemonSet's or a Deployment's rollout, and EKS's own polling.
-pub const ADDON: Duration = minutes(3);
+pub const ADDON: Duration = from_minutes(3);
 /// One call to EC2.
 pub const LAUNCH_TEMPLATE: Duration = Duration::from_secs(5);
 /// Instances start and join within about three minutes; EKS says ACTIVE a little later.
-pub const GREEN: Duration = minutes(5);
+pub const GREEN: Duration = from_minutes(5);
 /// One patch a node.
 pub const HOLD: Duration = Duration::from_secs(10);
 /// By default a target is healthy after five checks, 30 s apart.
 pub const ATTACH: Duration = Duration::from_secs(150);
 /// EKS takes a minute or so to change a group's taints; the autoscaler is given two rounds to see them.
-pub const SHIELD: Duration = minutes(2);
+pub const CORDON: Duration = from_minutes(2);
 /// The deregistration delay is five minutes unless somebody set it.
-pub const DETACH: Duration = minutes(5);
+pub const DETACH: Duration = from_minutes(5);
 /// Deleting an empty group: its instances end one after the other.
-pub const RETIRE: Duration = minutes(5);
+pub const RETIRE: Duration = from_minutes(5);
 /// Evicting a node's pods and waiting for their replacements.
-pub const NODE: Duration = minutes(4);
+pub const NODE: Duration = from_minutes(4);
 
 /// A drain of `nodes` nodes.
-pub fn drain(nodes: usize, drain: &Drain, canary: bool) -> Duration {
+pub fn estimate_drain(nodes: usize, drain: &Drain, canary: bool) -> Duration {
     let rounds = nodes.div_ceil(drain.parallel.max(1) as usize) as u32;
     let canary_bake = if canary {
         drain.canary_bake
@@ -41,6 +41,6 @@ pub fn drain(nodes: usize, drain: &Drain, canary: bool) -> Duration {
 }
 
 /// A shift of weights.
-pub fn shift(plan: &Plan) -> Duration {
+pub fn estimate_shift(plan: &Plan) -> Duration {
     (plan.traffic.bake + Duration::from_secs(30)) * plan.traffic.steps.len() as u32
 }

@@ -1,18 +1,18 @@
 //! Plan and inventory to steps: version hops, add-on order, node-group order, points of no return. Pure.
 
-mod acts;
 mod addons;
 mod build;
-mod clone;
 mod draft;
 mod estimate;
-mod fleet;
-pub mod gates;
-mod migrate;
+mod green_group;
+mod migration;
 mod naming;
+mod node_groups;
+mod node_registration;
 mod problem;
-mod registered;
-mod served;
+mod served_targets;
+pub mod step_gates;
+mod step_specs;
 mod traffic;
 pub mod types;
 mod user_data;
@@ -20,20 +20,24 @@ mod user_data;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
-mod laws;
+mod property_tests;
 #[cfg(test)]
 mod tests;
 
-pub use addons::{SelfManaged, offers, self_managed};
-pub use build::{build, replan_for_matching_nodes};
-pub use clone::{green_types, live_size, owner, subnet_zones, volume_zones};
-pub use fleet::{
-    custom_image, moves_itself, oldest_allowed, oldest_kubelet, template, template_of_green,
+pub use addons::{SelfManagedAddon, find_self_managed, offers_on_minor};
+pub use build::{build_route, replan_for_matching_nodes};
+pub use green_group::{
+    green_instance_types, live_node_count, owning_tool, subnet_zones, volume_zones,
 };
+pub use node_groups::{
+    has_custom_image, is_replaced_by_provisioner, launch_template_of, launch_template_of_green,
+    oldest_allowed_kubelet, oldest_kubelet,
+};
+pub use node_registration::{green_registration, taints_beside_group};
 pub use problem::{Obstacle, RouteProblem};
-pub use registered::{registration, taints_beside_group};
-pub use served::{
-    LocalBackend, behind, controlled, daemon_backends, local_backend, registered_by_hand,
+pub use served_targets::{
+    LocalBackend, find_daemon_backends, find_local_backend, is_controlled, manually_registered,
+    targets_by_group,
 };
 pub use types::*;
-pub use user_data::{Misfit, blue_system, green_system, misfits};
+pub use user_data::{UserDataMisfit, blue_os_family, find_misfits, green_os_family};

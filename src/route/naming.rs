@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use crate::model::Minor;
 
 /// EKS's own limit.
-const LONGEST: usize = 63;
+const GROUP_NAME_MAX_CHARS: usize = 63;
 
 /// Why EKS takes no node group of this name (EKS-NG-2); none where it does.
-pub fn refused(name: &str) -> Option<String> {
+pub fn invalid_name_reason(name: &str) -> Option<String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if name.chars().count() > LONGEST {
+    if name.chars().count() > GROUP_NAME_MAX_CHARS {
         Some(format!(
-            "EKS takes {LONGEST} characters at most; it has {}",
+            "EKS takes {GROUP_NAME_MAX_CHARS} characters at most; it has {}",
             name.chars().count()
         ))
     } else if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
@@ -26,7 +26,7 @@ pub fn refused(name: &str) -> Option<String> {
 
 /// A name for the green of `blue` that nobody in `taken` has: `x-blue` becomes `x-green`, `x-green` becomes `x-blue`,
 /// anything else `NAME-green`; where that is taken, the version is appended, and then a number.
-pub fn green(blue: &str, minor: Minor, taken: &BTreeSet<String>) -> String {
+pub fn green_name(blue: &str, minor: Minor, taken: &BTreeSet<String>) -> String {
     let (stem, colour) = if let Some(stem) = blue.strip_suffix("-blue") {
         (stem, "green")
     } else if let Some(stem) = blue.strip_suffix("-green") {
@@ -39,7 +39,7 @@ pub fn green(blue: &str, minor: Minor, taken: &BTreeSet<String>) -> String {
         .into_iter()
         .chain((2..).map(|n| format!("{version}-{n}")));
     for suffix in suffixes {
-        let name = fit(stem, &suffix);
+        let name = join_within_limit(stem, &suffix);
         if name != blue && !taken.contains(&name) {
             return name;
         }
@@ -49,14 +49,14 @@ pub fn green(blue: &str, minor: Minor, taken: &BTreeSet<String>) -> String {
 
 /// `stem-suffix`, with the stem cut where it is too long; a cut stem ends in four digits of its own, so that two long
 /// names that begin alike stay apart.
-fn fit(stem: &str, suffix: &str) -> String {
+fn join_within_limit(stem: &str, suffix: &str) -> String {
     let name = format!("{stem}-{suffix}");
-    if name.len() <= LONGEST {
+    if name.len() <= GROUP_NAME_MAX_CHARS {
         return name;
     }
     use sha2::{Digest, Sha256};
     let mark = hex::encode(&Sha256::digest(stem)[..2]);
-    let room = LONGEST - suffix.len() - mark.len() - 2;
+    let room = GROUP_NAME_MAX_CHARS - suffix.len() - mark.len() - 2;
     let cut: String = stem.chars().take(room).collect();
     format!("{cut}-{mark}-{suffix}")
 }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     fn name(blue: &str, taken: &[&str]) -> String {
-        green(
+        green_name(
             blue,
             Minor::new(29),
             &taken.iter().map(|t| (*t).to_owned()).collect(),
@@ -106,20 +106,20 @@ mod tests {
             ("apps.green", "`.`"),
             ("grün", "`ü`"),
         ] {
-            let said = refused(name).unwrap();
+            let said = invalid_name_reason(name).unwrap();
             assert!(said.contains(why), "{name}: {said}");
         }
-        assert!(refused(&"n".repeat(64)).unwrap().contains("63"));
-        assert_eq!(refused(&"n".repeat(63)), None);
-        assert_eq!(refused("apps_green-2"), None);
+        assert!(invalid_name_reason(&"n".repeat(64)).unwrap().contains("63"));
+        assert_eq!(invalid_name_reason(&"n".repeat(63)), None);
+        assert_eq!(invalid_name_reason("apps_green-2"), None);
     }
 
     proptest! {
         #[test]
         fn a_name_is_always_one_that_eks_takes(blue in "[a-zA-Z0-9][a-zA-Z0-9_-]{0,62}", taken in proptest::collection::btree_set("[a-c]-(blue|green)", 0..4)) {
-            let green = green(&blue, Minor::new(30), &taken);
+            let green = green_name(&blue, Minor::new(30), &taken);
             prop_assert!(green.len() <= 63 && green != blue && !taken.contains(&green));
-            prop_assert!(refused(&green).is_none(), "{}", green);
+            prop_assert!(invalid_name_reason(&green).is_none(), "{}", green);
         }
     }
 }

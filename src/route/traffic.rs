@@ -10,16 +10,16 @@
 
 use std::collections::BTreeSet;
 
-use super::draft::Draft;
+use super::draft::RouteDraft;
 use super::problem::Obstacle;
-use super::served::controlled;
+use super::served_targets::is_controlled;
 use crate::model::Inventory;
-use crate::model::elb::{Rule, TargetGroup, controller_owned};
+use crate::model::elb::{ListenerRule, TargetGroup, controller_owned};
 use crate::plan::RuleRef;
 
 /// A pair of target groups that the plan names, with the rules between them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub struct TargetGroupPair {
     /// ARN of the one that is `blue` in the plan.
     pub blue: String,
     /// ARN of the other.
@@ -28,9 +28,9 @@ pub struct Pair {
     pub rules: Vec<String>,
 }
 
-impl Pair {
+impl TargetGroupPair {
     /// The other side of a target group of this pair.
-    pub fn other(&self, arn: &str) -> Option<&str> {
+    pub fn other_side(&self, arn: &str) -> Option<&str> {
         if arn == self.blue {
             Some(&self.green)
         } else if arn == self.green {
@@ -42,7 +42,7 @@ impl Pair {
 }
 
 /// The name in a target group's ARN, for people and ids.
-pub fn short(arn: &str) -> &str {
+pub fn short_arn(arn: &str) -> &str {
     arn.split(":targetgroup/")
         .nth(1)
         .and_then(|rest| rest.split('/').next())
@@ -50,19 +50,19 @@ pub fn short(arn: &str) -> &str {
 }
 
 /// Resolves the routes of the plan; what cannot be found or must not be touched becomes a problem.
-pub fn pairs(draft: &mut Draft<'_>) -> Vec<Pair> {
-    let mut pairs: Vec<Pair> = Vec::new();
+pub fn resolve_pairs(draft: &mut RouteDraft<'_>) -> Vec<TargetGroupPair> {
+    let mut pairs: Vec<TargetGroupPair> = Vec::new();
     let plan = draft.plan;
     for route in &plan.traffic.routes {
-        let blue = target_group(draft, &route.blue);
-        let green = target_group(draft, &route.green);
+        let blue = resolve_target_group(draft, &route.blue);
+        let green = resolve_target_group(draft, &route.green);
         let (Some(blue), Some(green)) = (blue, green) else {
             continue;
         };
-        if !fit_together(draft, blue, green) {
+        if !can_shift_between(draft, blue, green) {
             continue;
         }
-        let rules = rules(draft, &route.rule, blue, green);
+        let rules = resolve_rules(draft, &route.rule, blue, green);
         match pairs
             .iter_mut()
             .find(|p| p.blue == blue.arn && p.green == green.arn)
@@ -73,7 +73,7 @@ pub fn pairs(draft: &mut Draft<'_>) -> Vec<Pair> {
                 pair.rules.dedup();
             }
             None if rules.is_empty() => {}
-            None => pairs.push(Pair {
+            None => pairs.push(TargetGroupPair {
                 blue: blue.arn.clone(),
                 green: green.arn.clone(),
                 rules,
@@ -83,7 +83,10 @@ pub fn pairs(draft: &mut Draft<'_>) -> Vec<Pair> {
     pairs
 }
 
-fn target_group<'a>(draft: &mut Draft<'a>, name_or_arn: &str) -> Option<&'a TargetGroup> {
+fn resolve_target_group<'a>(
+    draft: &mut RouteDraft<'a>,
+    name_or_arn: &str,
+) -> Option<&'a TargetGroup> {
     let inventory = draft.inventory;
     let found = inventory
         .target_groups
@@ -101,7 +104,7 @@ fn target_group<'a>(draft: &mut Draft<'a>, name_or_arn: &str) -> Option<&'a Targ
         } else {
             format!("the VPC has: {}", near.join(", "))
         };
-        draft.problem(
+        draft.add_problem(
             Obstacle::TargetGroupMissing,
             format!("target group {name_or_arn}"),
             "the plan names it, and it is not in the cluster's VPC",
@@ -112,7 +115,7 @@ fn target_group<'a>(draft: &mut Draft<'a>, name_or_arn: &str) -> Option<&'a Targ
 }
 
 /// Whether weights can move between two target groups, nodes behind both.
-fn fit_together(draft: &mut Draft<'_>, blue: &TargetGroup, green: &TargetGroup) -> bool {
+fn can_shift_between(draft: &mut RouteDraft<'_>, blue: &TargetGroup, green: &TargetGroup) -> bool {
     let mut fit = true;
     let vpc = draft.inventory.cluster.vpc_id.clone();
     for group in [blue, green] {
@@ -122,7 +125,7 @@ fn fit_together(draft: &mut Draft<'_>, blue: &TargetGroup, green: &TargetGroup) 
                 "its targets are of type {}, so blue and green nodes look the same to it",
                 group.target_type
             );
-            draft.problem(
+            draft.add_problem(
                 Obstacle::TargetGroupUnfit,
                 subject.clone(),
                 detail,
@@ -136,7 +139,7 @@ fn fit_together(draft: &mut Draft<'_>, blue: &TargetGroup, green: &TargetGroup) 
                 group.vpc.as_deref().unwrap_or("?"),
                 vpc.as_deref().unwrap_or("?")
             );
-            draft.problem(
+            draft.add_problem(
                 Obstacle::TargetGroupUnfit,
                 subject.clone(),
                 detail,
@@ -144,8 +147,8 @@ fn fit_together(draft: &mut Draft<'_>, blue: &TargetGroup, green: &TargetGroup) 
             );
             fit = false;
         }
-        if controlled(draft.inventory, group) {
-            draft.problem(
+        if is_controlled(draft.inventory, group) {
+            draft.add_problem(
                 Obstacle::RuleControlled,
                 subject,
                 "a load balancer controller fills it, and would undo what eksup does to it",
@@ -161,7 +164,7 @@ fn fit_together(draft: &mut Draft<'_>, blue: &TargetGroup, green: &TargetGroup) 
     if let Some(elsewhere) = elsewhere {
         let detail =
             format!("it serves another load balancer, {elsewhere}; a target group serves only one");
-        draft.problem(
+        draft.add_problem(
             Obstacle::TargetGroupUnfit,
             format!("target group {}", green.name),
             detail,
@@ -170,24 +173,24 @@ fn fit_together(draft: &mut Draft<'_>, blue: &TargetGroup, green: &TargetGroup) 
         fit = false;
     }
     if (blue.port, blue.protocol.as_deref()) != (green.port, green.protocol.as_deref()) {
-        draft.note(format!("Target groups {} and {} differ in port or protocol: check that green's nodes serve both.", blue.name, green.name));
+        draft.add_note(format!("Target groups {} and {} differ in port or protocol: check that green's nodes serve both.", blue.name, green.name));
     }
     fit
 }
 
-fn rules(
-    draft: &mut Draft<'_>,
+fn resolve_rules(
+    draft: &mut RouteDraft<'_>,
     wanted: &RuleRef,
     blue: &TargetGroup,
     green: &TargetGroup,
 ) -> Vec<String> {
     let inventory = draft.inventory;
-    let forwards = |r: &Rule| {
+    let forwards = |r: &ListenerRule| {
         r.forward
             .iter()
             .any(|t| t.arn == blue.arn || t.arn == green.arn)
     };
-    let found: Vec<&Rule> = match wanted {
+    let found: Vec<&ListenerRule> = match wanted {
         RuleRef::Arn(arn) => inventory
             .rules
             .iter()
@@ -229,13 +232,13 @@ fn rules(
         }
         RuleRef::Every => inventory.rules.iter().filter(|r| forwards(r)).collect(),
     };
-    let wanted = words(wanted);
+    let wanted = describe_rule_ref(wanted);
     if found.is_empty() {
         let known: Vec<String> = inventory
             .rules
             .iter()
             .filter(|r| forwards(r))
-            .map(|r| format!("{} ({})", r.arn, describe(r)))
+            .map(|r| format!("{} ({})", r.arn, describe_rule(r)))
             .collect();
         let fix = if known.is_empty() {
             format!("no rule forwards to {} or {}", blue.name, green.name)
@@ -247,7 +250,7 @@ fn rules(
                 known.join(", ")
             )
         };
-        draft.problem(
+        draft.add_problem(
             Obstacle::RuleMissing,
             wanted,
             format!(
@@ -272,7 +275,7 @@ fn rules(
             || listener.is_some_and(|l| controller_owned(&l.tags))
             || balancer.is_some_and(|b| controller_owned(&b.tags));
         if owned {
-            draft.problem(
+            draft.add_problem(
                 Obstacle::RuleControlled,
                 subject,
                 "a load balancer controller owns it, and would write its own weights back",
@@ -281,13 +284,13 @@ fn rules(
             continue;
         }
         if !forwards(rule) {
-            let now: Vec<&str> = rule.forward.iter().map(|t| short(&t.arn)).collect();
+            let now: Vec<&str> = rule.forward.iter().map(|t| short_arn(&t.arn)).collect();
             let now = if now.is_empty() {
                 "it forwards to no target group".to_owned()
             } else {
                 format!("it forwards to {}", now.join(", "))
             };
-            draft.problem(
+            draft.add_problem(
                 Obstacle::RuleElsewhere,
                 subject,
                 format!("{now}, not to {} or {}", blue.name, green.name),
@@ -302,9 +305,9 @@ fn rules(
         {
             let detail = format!(
                 "it sends part of its traffic to a third target group, {}",
-                short(&third.arn)
+                short_arn(&third.arn)
             );
-            draft.problem(
+            draft.add_problem(
                 Obstacle::RuleElsewhere,
                 subject,
                 detail,
@@ -312,8 +315,8 @@ fn rules(
             );
             continue;
         }
-        if let Some(problem) = refused_by_elb(inventory, rule, [blue, green]) {
-            draft.problem(Obstacle::ForwardRefused, subject, problem.0, problem.1);
+        if let Some(problem) = elb_refusal(inventory, rule, [blue, green]) {
+            draft.add_problem(Obstacle::ForwardRefused, subject, problem.0, problem.1);
             continue;
         }
         arns.push(rule.arn.clone());
@@ -322,23 +325,23 @@ fn rules(
 }
 
 /// How many target groups a forward action may name (ELB-4).
-const MOST_GROUPS: usize = 5;
+const FORWARD_TARGET_GROUP_LIMIT: usize = 5;
 
 /// Why ELB would refuse the rule with both target groups in it, and what helps: all of them count, those without weight too.
-fn refused_by_elb(
+fn elb_refusal(
     inventory: &Inventory,
-    rule: &Rule,
+    rule: &ListenerRule,
     pair: [&TargetGroup; 2],
 ) -> Option<(String, String)> {
     let named = rule.forward.iter().map(|t| t.arn.as_str());
     let arns: BTreeSet<&str> = named.chain(pair.map(|g| g.arn.as_str())).collect();
-    if arns.len() > MOST_GROUPS {
+    if arns.len() > FORWARD_TARGET_GROUP_LIMIT {
         let detail = format!(
-            "it would name {} target groups, and ELB takes at most {MOST_GROUPS} in a forward action",
+            "it would name {} target groups, and ELB takes at most {FORWARD_TARGET_GROUP_LIMIT} in a forward action",
             arns.len()
         );
         let idle = rule.forward.iter().filter(|t| t.weight == 0);
-        let idle: Vec<&str> = idle.map(|t| short(&t.arn)).collect();
+        let idle: Vec<&str> = idle.map(|t| short_arn(&t.arn)).collect();
         let fix = format!(
             "take target groups without weight out of the rule: {}",
             idle.join(", ")
@@ -364,7 +367,7 @@ fn refused_by_elb(
 }
 
 /// The target group of a pair that has the traffic now: the one with more weight in the rules.
-pub fn live(inventory: &Inventory, pair: &Pair) -> String {
+pub fn live_target_group(inventory: &Inventory, pair: &TargetGroupPair) -> String {
     let of_pair = || {
         inventory
             .rules
@@ -381,7 +384,7 @@ pub fn live(inventory: &Inventory, pair: &Pair) -> String {
 }
 
 /// A rule for people: its priority and conditions.
-pub fn describe(rule: &Rule) -> String {
+pub fn describe_rule(rule: &ListenerRule) -> String {
     if rule.is_default {
         "default action".to_owned()
     } else {
@@ -393,7 +396,7 @@ pub fn describe(rule: &Rule) -> String {
     }
 }
 
-fn words(rule: &RuleRef) -> String {
+fn describe_rule_ref(rule: &RuleRef) -> String {
     match rule {
         RuleRef::Arn(arn) => format!("listener rule {arn}"),
         RuleRef::Match {

@@ -29,7 +29,7 @@ impl Route {
     /// and only then does green leave the rules. Blue takes the traffic without the pods, and whoever rolls back wants it
     /// off green first. Where green serves nothing the engine goes on to the opening and the pods while the weights wait
     /// for blue.
-    pub fn way_back(&self) -> Vec<&RouteStep> {
+    pub fn rollback_order(&self) -> Vec<&RouteStep> {
         let mut back: Vec<&RouteStep> = Vec::new();
         for (i, step) in self.steps.iter().enumerate().rev() {
             match step.spec {
@@ -41,7 +41,7 @@ impl Route {
                 _ => {}
             }
             // Blues whose size is seen to before the traffic or a pod comes back to them.
-            for first in self.grown_first(i) {
+            for first in self.blues_to_grow_before(i) {
                 if back.iter().all(|known| known.id != first.id) {
                     back.push(first);
                 }
@@ -63,7 +63,7 @@ impl Route {
     }
 
     /// The blues that must be whole before step `i` is taken back: those held since the last migration ended.
-    fn grown_first(&self, i: usize) -> impl Iterator<Item = &RouteStep> {
+    fn blues_to_grow_before(&self, i: usize) -> impl Iterator<Item = &RouteStep> {
         let of_this = self.steps[..i].iter().rev();
         let of_this = of_this.take_while(|s| !matches!(s.spec, StepSpec::ReleaseGreen { .. }));
         of_this.filter(|s| {

@@ -1,6 +1,6 @@
 //! The operating systems of blue and of green, and what user data made for one does on the other. Pure.
 
-use super::fleet::{template, template_of_green};
+use super::node_groups::{launch_template_of, launch_template_of_green};
 use crate::model::Inventory;
 use crate::model::eks::Nodegroup;
 use crate::model::image::OsFamily;
@@ -9,27 +9,27 @@ use crate::plan::NodeGroup;
 
 /// User data that does not suit green's image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Misfit {
+pub struct UserDataMisfit {
     /// Green would not come up with it, or would lack what it sets.
     pub blocks: bool,
     pub detail: String,
     pub fix: &'static str,
 }
 
-const MAKE_VERSION: &str = "make a template version whose user data suits green's image, then move blue's template to it or set `launchTemplateVersion`";
-const LOOK: &str = "make sure by hand that green's image understands the template's user data, or name the operating system in the image's name";
+const MAKE_TEMPLATE_VERSION_FIX: &str = "make a template version whose user data suits green's image, then move blue's template to it or set `launchTemplateVersion`";
+const CHECK_BY_HAND_FIX: &str = "make sure by hand that green's image understands the template's user data, or name the operating system in the image's name";
 
 /// The family of an image by its id, as far as its name or description says.
-fn family_of(inventory: &Inventory, image: &str) -> Option<OsFamily> {
+fn image_os_family(inventory: &Inventory, image: &str) -> Option<OsFamily> {
     let found = inventory.images.iter().find(|i| i.id == image);
     found.and_then(OsFamily::of_image)
 }
 
 /// What blue's nodes run: by EKS's image type, by the image, or by what the nodes themselves say.
-pub fn blue_system(inventory: &Inventory, blue: &Nodegroup) -> Option<OsFamily> {
+pub fn blue_os_family(inventory: &Inventory, blue: &Nodegroup) -> Option<OsFamily> {
     let of_type = blue.ami_type.as_deref().and_then(OsFamily::of_ami_type);
-    let image = template(inventory, blue).and_then(|t| t.image.as_deref());
-    let of_image = || image.and_then(|i| family_of(inventory, i));
+    let image = launch_template_of(inventory, blue).and_then(|t| t.image.as_deref());
+    let of_image = || image.and_then(|i| image_os_family(inventory, i));
     let of_nodes = || {
         let mut nodes = inventory.nodes_of(&blue.name);
         nodes.find_map(|n| OsFamily::of_node(&n.os_image))
@@ -38,7 +38,7 @@ pub fn blue_system(inventory: &Inventory, blue: &Nodegroup) -> Option<OsFamily> 
 }
 
 /// What green's nodes will run. `ami_type`: green's; none where an image of its own decides.
-pub fn green_system(
+pub fn green_os_family(
     inventory: &Inventory,
     blue: &Nodegroup,
     wish: &NodeGroup,
@@ -47,34 +47,37 @@ pub fn green_system(
     if let Some(ami_type) = ami_type {
         return OsFamily::of_ami_type(ami_type);
     }
-    let of_template = template_of_green(inventory, blue, wish).and_then(|t| t.image.as_deref());
+    let of_template =
+        launch_template_of_green(inventory, blue, wish).and_then(|t| t.image.as_deref());
     let image = wish.ami.as_deref().or(of_template)?;
-    family_of(inventory, image)
+    image_os_family(inventory, image)
 }
 
 /// What of the template's user data does not suit green's image.
-pub fn misfits(
+pub fn find_misfits(
     inventory: &Inventory,
     blue: &Nodegroup,
     wish: &NodeGroup,
     ami_type: Option<&str>,
-) -> Vec<Misfit> {
-    let Some(template) = template_of_green(inventory, blue, wish) else {
+) -> Vec<UserDataMisfit> {
+    let Some(template) = launch_template_of_green(inventory, blue, wish) else {
         return Vec::new();
     };
     let traits = template.user_data_traits();
     let own_image = ami_type.is_none();
-    match green_system(inventory, blue, wish, ami_type) {
-        Some(OsFamily::AmazonLinux2023) => on_al2023(&traits, own_image, wish.ami_type.is_some()),
-        Some(OsFamily::AmazonLinux2) => on_al2(&traits, own_image),
-        Some(OsFamily::Bottlerocket) => on_bottlerocket(&traits),
+    match green_os_family(inventory, blue, wish, ami_type) {
+        Some(OsFamily::AmazonLinux2023) => {
+            check_for_al2023(&traits, own_image, wish.ami_type.is_some())
+        }
+        Some(OsFamily::AmazonLinux2) => check_for_al2(&traits, own_image),
+        Some(OsFamily::Bottlerocket) => check_for_bottlerocket(&traits),
         Some(OsFamily::Windows | OsFamily::Other) => Vec::new(),
-        None => on_unknown(&traits),
+        None => check_for_unknown_os(&traits),
     }
 }
 
-fn misfit(blocks: bool, detail: &str, fix: &'static str) -> Misfit {
-    Misfit {
+fn build_misfit(blocks: bool, detail: &str, fix: &'static str) -> UserDataMisfit {
+    UserDataMisfit {
         blocks,
         detail: detail.to_owned(),
         fix,
@@ -82,83 +85,83 @@ fn misfit(blocks: bool, detail: &str, fix: &'static str) -> Misfit {
 }
 
 /// EKS-NG-8, EKS-NG-9. `meant`: the plan names the image type, so that somebody has looked.
-fn on_al2023(traits: &UserDataTraits, own_image: bool, meant: bool) -> Vec<Misfit> {
+fn check_for_al2023(traits: &UserDataTraits, own_image: bool, meant: bool) -> Vec<UserDataMisfit> {
     let mut found = Vec::new();
     if traits.runs_bootstrap {
-        found.push(misfit(
+        found.push(build_misfit(
             true,
             "its launch template calls /etc/eks/bootstrap.sh, which Amazon Linux 2023 images do not have",
-            MAKE_VERSION,
+            MAKE_TEMPLATE_VERSION_FIX,
         ));
     }
     if traits.edits_kubelet_files {
-        found.push(misfit(
+        found.push(build_misfit(
             !own_image && !meant,
             "its launch template edits files of the kubelet or of containerd that only Amazon Linux 2 has: on Amazon Linux 2023 the edits do nothing or end the script, and settings go in a NodeConfig",
             "make a template version with a nodeadm NodeConfig instead, or set `amiType` for the group to say that green may come without these edits",
         ));
     }
     if traits.is_toml {
-        found.push(misfit(
+        found.push(build_misfit(
             true,
             "its launch template has settings for Bottlerocket, which Amazon Linux 2023 does not read",
-            MAKE_VERSION,
+            MAKE_TEMPLATE_VERSION_FIX,
         ));
     }
     if own_image && !traits.is_unreadable && !traits.runs_bootstrap && !traits.is_toml {
         if !traits.has_node_config {
-            found.push(misfit(
+            found.push(build_misfit(
                 false,
                 "its launch template has no NodeConfig, and EKS adds none for an image of one's own: unless the image has one inside, green's nodes do not join",
-                MAKE_VERSION,
+                MAKE_TEMPLATE_VERSION_FIX,
             ));
         } else if !traits.names_cluster {
-            found.push(misfit(
+            found.push(build_misfit(
                 false,
                 "the NodeConfig of its launch template names no `apiServerEndpoint`, which EKS does not add for an image of one's own",
-                MAKE_VERSION,
+                MAKE_TEMPLATE_VERSION_FIX,
             ));
         }
     }
     found
 }
 
-fn on_al2(traits: &UserDataTraits, own_image: bool) -> Vec<Misfit> {
+fn check_for_al2(traits: &UserDataTraits, own_image: bool) -> Vec<UserDataMisfit> {
     let mut found = Vec::new();
     if traits.is_toml {
-        found.push(misfit(
+        found.push(build_misfit(
             true,
             "its launch template has settings for Bottlerocket, which Amazon Linux 2 does not read",
-            MAKE_VERSION,
+            MAKE_TEMPLATE_VERSION_FIX,
         ));
     } else if traits.has_node_config && !traits.runs_bootstrap {
-        found.push(misfit(
+        found.push(build_misfit(
             own_image,
             "its launch template has a NodeConfig, which Amazon Linux 2 does not read",
-            MAKE_VERSION,
+            MAKE_TEMPLATE_VERSION_FIX,
         ));
     } else if own_image && !traits.runs_bootstrap && !traits.is_unreadable {
-        found.push(misfit(
+        found.push(build_misfit(
             false,
             "its launch template does not call /etc/eks/bootstrap.sh, and EKS does not for an image of one's own: unless the image does it itself, green's nodes do not join",
-            MAKE_VERSION,
+            MAKE_TEMPLATE_VERSION_FIX,
         ));
     }
     found
 }
 
-fn on_bottlerocket(traits: &UserDataTraits) -> Vec<Misfit> {
+fn check_for_bottlerocket(traits: &UserDataTraits) -> Vec<UserDataMisfit> {
     if traits.has_scripts || traits.has_node_config || traits.runs_bootstrap {
-        return vec![misfit(
+        return vec![build_misfit(
             true,
             "its launch template has scripts or parts for cloud-init, and Bottlerocket takes settings in TOML only",
-            MAKE_VERSION,
+            MAKE_TEMPLATE_VERSION_FIX,
         )];
     }
     Vec::new()
 }
 
-fn on_unknown(traits: &UserDataTraits) -> Vec<Misfit> {
+fn check_for_unknown_os(traits: &UserDataTraits) -> Vec<UserDataMisfit> {
     let what = if traits.runs_bootstrap {
         "calls /etc/eks/bootstrap.sh, which only Amazon Linux 2 has"
     } else if traits.edits_kubelet_files {
@@ -168,11 +171,11 @@ fn on_unknown(traits: &UserDataTraits) -> Vec<Misfit> {
     } else {
         return Vec::new();
     };
-    vec![misfit(
+    vec![build_misfit(
         false,
         &format!(
             "its launch template {what}, and which operating system green's image has cannot be told from its name or description"
         ),
-        LOOK,
+        CHECK_BY_HAND_FIX,
     )]
 }

@@ -3,13 +3,13 @@
 //!
 //! What the scheduler does is in facts K8S-SCHED-1 to K8S-SCHED-5.
 
-pub mod cluster;
+pub mod cluster_view;
 pub mod node_affinity;
+pub mod node_load;
 pub mod pod_affinity;
 mod pod_index;
 pub mod refusal;
-pub mod reserved;
-pub mod resources;
+pub mod reserved_labels;
 pub mod tolerations;
 mod topology;
 mod topology_spread;
@@ -18,5 +18,5 @@ pub mod volumes;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::ClusterView;
-pub use refusal::{NoPlace, Refusal};
+pub use cluster_view::ClusterView;
+pub use refusal::{PlacementFailure, Refusal};

@@ -12,29 +12,34 @@ pub type NodeLabels = BTreeMap<String, String>;
 const NAME_FIELD: &str = "metadata.name";
 
 /// Whether the pod's node selector and required node affinity take a node.
-pub fn matches_pod(pod: &Pod, node: &str, labels: &NodeLabels) -> bool {
-    matches_labels(&pod.node_selector, labels)
-        && matches_optional(pod.scheduling.node_affinity.as_ref(), node, labels)
+pub fn pod_matches_node(pod: &Pod, node: &str, labels: &NodeLabels) -> bool {
+    has_all_labels(&pod.node_selector, labels)
+        && optional_selector_matches(pod.scheduling.node_affinity.as_ref(), node, labels)
 }
 
 /// Whether the template of a workload takes a node by its node selector and required node affinity.
-pub fn matches_workload(workload: &Workload, node: &str, labels: &NodeLabels) -> bool {
+pub fn workload_matches_node(workload: &Workload, node: &str, labels: &NodeLabels) -> bool {
     let affinity = workload.template.scheduling.node_affinity.as_ref();
-    matches_labels(&workload.node_selector, labels) && matches_optional(affinity, node, labels)
+    has_all_labels(&workload.node_selector, labels)
+        && optional_selector_matches(affinity, node, labels)
 }
 
 /// Whether a node has all these labels.
-pub fn matches_labels(wanted: &NodeLabels, labels: &NodeLabels) -> bool {
+pub fn has_all_labels(wanted: &NodeLabels, labels: &NodeLabels) -> bool {
     wanted.iter().all(|(k, v)| labels.get(k) == Some(v))
 }
 
 /// Whether a node selector takes a node; none takes all.
-pub fn matches_optional(selector: Option<&NodeSelector>, node: &str, labels: &NodeLabels) -> bool {
-    selector.is_none_or(|s| matches(s, node, labels))
+pub fn optional_selector_matches(
+    selector: Option<&NodeSelector>,
+    node: &str,
+    labels: &NodeLabels,
+) -> bool {
+    selector.is_none_or(|s| selector_matches(s, node, labels))
 }
 
 /// Whether a node selector takes a node: one of its terms does.
-pub fn matches(selector: &NodeSelector, node: &str, labels: &NodeLabels) -> bool {
+pub fn selector_matches(selector: &NodeSelector, node: &str, labels: &NodeLabels) -> bool {
     selector.terms.iter().any(|t| term_matches(t, node, labels))
 }
 
@@ -129,7 +134,8 @@ mod tests {
         let linux = term(vec![expression("os", "In", &["linux"])], vec![]);
         let named = term(vec![], vec![expression(NAME_FIELD, "In", &["n1"])]);
         let node = labels(&[("os", "linux")]);
-        let takes = |terms: Vec<NodeSelectorTerm>| matches(&NodeSelector { terms }, "n1", &node);
+        let takes =
+            |terms: Vec<NodeSelectorTerm>| selector_matches(&NodeSelector { terms }, "n1", &node);
         assert!(takes(vec![old.clone(), linux]));
         assert!(!takes(vec![old.clone()]));
         assert!(takes(vec![old, named]));

@@ -7,7 +7,7 @@ use crate::model::scheduling::PodAffinityTerm;
 
 /// A pod and where it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Slot<'a> {
+pub struct PodSlot<'a> {
     pub pod: &'a Pod,
     /// Absent: it has left.
     pub node: Option<usize>,
@@ -42,7 +42,7 @@ pub struct PodIndex<'a> {
 
 impl<'a> PodIndex<'a> {
     /// Takes the next slot.
-    pub fn push(&mut self, pod: &'a Pod) {
+    pub fn push_pod(&mut self, pod: &'a Pod) {
         let slot = self.indexed;
         self.indexed += 1;
         let namespace = self.by_namespace.entry(&pod.key.namespace).or_default();
@@ -82,7 +82,7 @@ impl<'a> PodIndex<'a> {
     }
 
     /// Slots of a namespace, among them all whose pod `selector` takes.
-    pub fn candidates(&self, namespace: &str, selector: &Selector) -> &[usize] {
+    pub fn candidate_slots(&self, namespace: &str, selector: &Selector) -> &[usize] {
         let Some(all) = self.by_namespace.get(namespace) else {
             return &[];
         };
@@ -103,7 +103,7 @@ impl<'a> PodIndex<'a> {
     }
 
     /// All namespaces that have pods.
-    pub fn namespaces(&self) -> impl Iterator<Item = &'a str> + '_ {
+    pub fn namespaces_with_pods(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.by_namespace.keys().copied()
     }
 }

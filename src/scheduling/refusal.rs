@@ -39,7 +39,7 @@ pub enum Refusal {
 impl Refusal {
     /// Whether another node of the same kind, and in any zone, might take the pod.
     pub fn more_nodes_help(&self) -> bool {
-        let per_node = |key: &str| key == HOSTNAME;
+        let per_node = |key: &str| key == HOSTNAME_LABEL;
         match self {
             Self::HostPort | Self::Insufficient { .. } => true,
             Self::TooManyPods | Self::TooManyVolumes => true,
@@ -53,7 +53,7 @@ impl Refusal {
 }
 
 /// The label whose value is different on every node.
-pub const HOSTNAME: &str = "kubernetes.io/hostname";
+pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,14 +92,14 @@ impl fmt::Display for Refusal {
 
 /// Why no node takes a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoPlace {
+pub struct PlacementFailure {
     /// How many nodes were asked.
     pub nodes: usize,
     /// How many of them say so. A node that is short of several resources says each.
     pub reasons: BTreeMap<Refusal, usize>,
 }
 
-impl NoPlace {
+impl PlacementFailure {
     /// Whether another node of the kind of those that were asked might take the pod.
     pub fn more_nodes_help(&self) -> bool {
         self.nodes == 0 || self.reasons.keys().any(Refusal::more_nodes_help)
@@ -113,7 +113,7 @@ impl NoPlace {
     }
 }
 
-impl fmt::Display for NoPlace {
+impl fmt::Display for PlacementFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nodes == 0 {
             return f.write_str("no nodes available to schedule pods");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::volumes::{self, ClaimVolumes};
 use super::*;
-use crate::model::kube::{Key, Node, Pod, Resources, Selector, Taint, Volume};
+use crate::model::kube::{NamespacedName, Node, Pod, Resources, Selector, Taint, Volume};
 use crate::model::scheduling::{HostPort, PodAffinityTerm, TopologySpread};
 
 fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -84,8 +84,8 @@ fn placed(nodes: &[Node], there: &[Pod], pods: &[Pod]) -> Vec<String> {
 
 fn placed_with(nodes: &[Node], there: &[Pod], pods: &[Pod], claims: &ClaimVolumes) -> Vec<String> {
     let mut view = ClusterView::new(nodes.iter().map(|n| (n, !n.unschedulable)), claims, None);
-    there.iter().for_each(|p| view.add(p));
-    let mut place = |pod| match view.place(pod) {
+    there.iter().for_each(|p| view.add_pod(p));
+    let mut place = |pod| match view.place_pod(pod) {
         Ok(node) => view.nodes()[node].node.name.clone(),
         Err(no) => no.to_string(),
     };
@@ -98,7 +98,7 @@ fn closed_nodes_count_in_a_spread_unless_taints_are_honoured() {
     let pods = |policy: Option<&str>| -> Vec<Pod> {
         let make = |i: i32| {
             let mut pod = pod(&format!("p{i}"), "api", None);
-            let over_hosts = spread(refusal::HOSTNAME, "api", policy);
+            let over_hosts = spread(refusal::HOSTNAME_LABEL, "api", policy);
             pod.scheduling.topology_spread = vec![over_hosts];
             pod
         };
@@ -139,8 +139,8 @@ fn a_spread_with_an_empty_selector_counts_no_pod() {
     let nodes = [node("n1", "a"), node("n2", "b")];
     let there = [pod("x", "api", Some("n1")), pod("y", "api", Some("n1"))];
     let mut next = pod("p", "api", None);
-    next.node_selector = labels(&[(refusal::HOSTNAME, "n1")]);
-    let mut constraint = spread(refusal::HOSTNAME, "api", None);
+    next.node_selector = labels(&[(refusal::HOSTNAME_LABEL, "n1")]);
+    let mut constraint = spread(refusal::HOSTNAME_LABEL, "api", None);
     constraint.node_affinity_policy = Some("Ignore".into());
     next.scheduling.topology_spread = vec![constraint];
     assert!(placed(&nodes, &there, &[next.clone()])[0].contains("topology spread"));
@@ -152,7 +152,7 @@ fn a_spread_with_an_empty_selector_counts_no_pod() {
 fn pods_that_want_no_other_near_are_kept_apart_both_ways() {
     let nodes = [node("n1", "a"), node("n2", "a")];
     let mut lonely = pod("l", "lonely", None);
-    lonely.scheduling.pod_anti_affinity = vec![term(refusal::HOSTNAME, "web")];
+    lonely.scheduling.pod_anti_affinity = vec![term(refusal::HOSTNAME_LABEL, "web")];
     let web = pod("w", "web", Some("n1"));
     assert_eq!(
         placed(
@@ -169,7 +169,7 @@ fn pods_that_want_no_other_near_are_kept_apart_both_ways() {
         placed(&nodes, &[lonely.clone()], &[another.clone()]),
         ["n1"]
     );
-    another.key = Key::new("elsewhere", "v");
+    another.key = NamespacedName::new("elsewhere", "v");
     let there = [lonely, pod("f", "full", Some("n1"))];
     assert_eq!(placed(&nodes, &there[..1], &[another]), ["n1"]);
 }
@@ -237,7 +237,7 @@ fn volumes_bind_pods_to_their_zone_and_one_claim_may_be_for_one_pod() {
     let nodes = [node("n1", "a"), node("n2", "b")];
     let volume = |claim: &str, zones: &[&str], mode: &str| Volume {
         name: claim.into(),
-        claim: Some(Key::new("shop", claim)),
+        claim: Some(NamespacedName::new("shop", claim)),
         driver: None,
         handle: None,
         zones: zones.iter().map(|z| (*z).to_owned()).collect(),
@@ -245,7 +245,7 @@ fn volumes_bind_pods_to_their_zone_and_one_claim_may_be_for_one_pod() {
         node_affinity: None,
         access_modes: vec![mode.into()],
     };
-    let claims = volumes::by_claim([
+    let claims = volumes::index_by_claim([
         volume("b", &["b"], "ReadWriteOnce"),
         volume("c", &["c"], "ReadWriteOnce"),
         volume("one", &[], "ReadWriteOncePod"),
@@ -279,21 +279,21 @@ fn what_was_placed_is_undone_whole() {
     let claims = ClaimVolumes::new();
     let there = pod("there", "web", Some("n1"));
     let mut lonely = pod("l", "lonely", None);
-    lonely.scheduling.pod_anti_affinity = vec![term(refusal::HOSTNAME, "web")];
+    lonely.scheduling.pod_anti_affinity = vec![term(refusal::HOSTNAME_LABEL, "web")];
     let mut view = ClusterView::new(nodes.iter().map(|n| (n, true)), &claims, None);
-    view.add(&there);
+    view.add_pod(&there);
     let before = view.nodes()[0].load.clone();
-    let checkpoint = view.checkpoint();
-    assert_eq!(view.place(&lonely), Ok(1));
-    assert!(view.remove(&there));
-    assert!(view.refusals(&lonely, 0).is_empty());
-    view.rollback(checkpoint);
+    let checkpoint = view.take_checkpoint();
+    assert_eq!(view.place_pod(&lonely), Ok(1));
+    assert!(view.remove_pod(&there));
+    assert!(view.node_refusals(&lonely, 0).is_empty());
+    view.rollback_to(checkpoint);
     assert_eq!(view.nodes()[0].load, before);
     assert_eq!(view.nodes()[1].load.requests.pods, 0);
     assert_eq!(
-        view.refusals(&lonely, 0),
+        view.node_refusals(&lonely, 0),
         [Refusal::PodAntiAffinity {
-            key: refusal::HOSTNAME.into()
+            key: refusal::HOSTNAME_LABEL.into()
         }]
     );
 }

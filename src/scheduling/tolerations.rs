@@ -7,7 +7,7 @@ pub const CORDON_TAINT: &str = "node.kubernetes.io/unschedulable";
 
 /// The taints that the DaemonSet controller tolerates for its pods on every node.
 /// Source: <https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/#taints-and-tolerations>.
-const DAEMON_TOLERATED: [(&str, &str); 6] = [
+const DAEMON_TOLERATED_TAINTS: [(&str, &str); 6] = [
     ("node.kubernetes.io/not-ready", "NoExecute"),
     ("node.kubernetes.io/unreachable", "NoExecute"),
     ("node.kubernetes.io/disk-pressure", "NoSchedule"),
@@ -17,30 +17,30 @@ const DAEMON_TOLERATED: [(&str, &str); 6] = [
 ];
 
 /// Returns the first taint that keeps a pod with these tolerations off the node.
-pub fn untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration]) -> Option<&'a Taint> {
+pub fn first_untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration]) -> Option<&'a Taint> {
     taints
         .iter()
-        .filter(|t| keeps_off(t))
+        .filter(|t| repels_pods(t))
         .find(|taint| !tolerations.iter().any(|t| t.tolerates(taint)))
 }
 
 /// Returns the first taint that keeps the pods of a DaemonSet with these tolerations off the node.
-pub fn untolerated_by_daemon<'a>(
+pub fn first_untolerated_by_daemon<'a>(
     taints: &'a [Taint],
     tolerations: &[Toleration],
 ) -> Option<&'a Taint> {
     let granted = |taint: &Taint| {
-        DAEMON_TOLERATED
+        DAEMON_TOLERATED_TAINTS
             .iter()
             .any(|(key, effect)| taint.key == *key && taint.effect == *effect)
     };
     taints
         .iter()
-        .filter(|t| keeps_off(t) && !granted(t))
+        .filter(|t| repels_pods(t) && !granted(t))
         .find(|taint| !tolerations.iter().any(|t| t.tolerates(taint)))
 }
 
 /// Whether a taint keeps pods off that do not tolerate it, rather than being a preference.
-pub fn keeps_off(taint: &Taint) -> bool {
+pub fn repels_pods(taint: &Taint) -> bool {
     matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
 }

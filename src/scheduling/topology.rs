@@ -29,12 +29,12 @@ impl Topology {
     }
 
     /// The number of the node's value.
-    pub fn domain(&self, node: usize) -> Option<usize> {
+    pub fn domain_of(&self, node: usize) -> Option<usize> {
         self.of_node[node].map(|d| d as usize)
     }
 
     /// How many values there are.
-    pub fn domains(&self) -> usize {
+    pub fn domain_count(&self) -> usize {
         self.domains
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::cluster::NodeState;
+use super::cluster_view::NodeState;
 use super::node_affinity;
-use super::pod_affinity::{Arrival, Surroundings};
+use super::pod_affinity::{Arrival, PlacementContext};
 use super::refusal::Refusal;
 use super::tolerations;
 use super::topology::Topology;
@@ -31,7 +31,7 @@ pub struct SpreadState {
 
 impl SpreadState {
     /// The pod's required constraints over these nodes, without pods yet.
-    pub fn of_pod(pod: &Pod, around: &mut Surroundings<'_, '_>) -> Vec<SpreadState> {
+    pub fn of_pod(pod: &Pod, around: &mut PlacementContext<'_, '_>) -> Vec<SpreadState> {
         let nodes = around.nodes;
         let constraints = pod.scheduling.topology_spread.iter();
         let required: Vec<&TopologySpread> = constraints.filter(|c| c.is_required()).collect();
@@ -44,18 +44,18 @@ impl SpreadState {
         };
         let all: Vec<Arc<Topology>> = required.iter().map(topology).collect();
         // A node counts only where it has the labels of all constraints.
-        let has_labels = |node: usize| all.iter().all(|t| t.domain(node).is_some());
+        let has_labels = |node: usize| all.iter().all(|t| t.domain_of(node).is_some());
         let states = required
             .into_iter()
             .zip(&all)
             .map(|(constraint, topology)| {
                 let nodes = nodes.iter().enumerate();
                 let counts_node: Vec<bool> = nodes
-                    .map(|(i, n)| has_labels(i) && node_counts(constraint, pod, n))
+                    .map(|(i, n)| has_labels(i) && is_node_counted(constraint, pod, n))
                     .collect();
-                let mut counts = vec![NO_DOMAIN; topology.domains()];
+                let mut counts = vec![NO_DOMAIN; topology.domain_count()];
                 for (node, _) in counts_node.iter().enumerate().filter(|(_, c)| **c) {
-                    if let Some(domain) = topology.domain(node) {
+                    if let Some(domain) = topology.domain_of(node) {
                         counts[domain] = 0;
                     }
                 }
@@ -83,7 +83,7 @@ impl SpreadState {
     }
 
     /// Counts a pod of the same namespace that comes (1) or leaves (-1).
-    pub fn count(&mut self, arrival: Arrival<'_>) {
+    pub fn count_pod(&mut self, arrival: Arrival<'_>) {
         let Arrival { pod, node, change } = arrival;
         let selects = |s: &Selector| s.matches(&pod.labels);
         // Pods that are on their way out do not count.
@@ -94,13 +94,13 @@ impl SpreadState {
         {
             return;
         }
-        if let Some(domain) = self.topology.domain(node) {
+        if let Some(domain) = self.topology.domain_of(node) {
             self.counts[domain] += change;
         }
     }
 
     /// The fewest selected pods of any domain.
-    pub fn least(&self) -> i32 {
+    pub fn fewest_pods(&self) -> i32 {
         let domains = self.counts.iter().filter(|c| **c != NO_DOMAIN);
         if domains.clone().count() < self.min_domains {
             return 0;
@@ -108,9 +108,9 @@ impl SpreadState {
         domains.min().copied().unwrap_or(0)
     }
 
-    /// Why a node does not take the pod; `least` as [`SpreadState::least`] says.
-    pub fn refusal(&self, node: usize, least: i32) -> Option<Refusal> {
-        let Some(domain) = self.topology.domain(node) else {
+    /// Why a node does not take the pod; `least` as [`SpreadState::fewest_pods`] says.
+    pub fn refusal_at(&self, node: usize, least: i32) -> Option<Refusal> {
+        let Some(domain) = self.topology.domain_of(node) else {
             return Some(Refusal::SpreadLabel {
                 key: self.key.clone(),
             });
@@ -129,7 +129,7 @@ fn selects_all(selector: &Selector) -> bool {
 }
 
 /// Whether a node counts, by the constraint's policies.
-fn node_counts(constraint: &TopologySpread, pod: &Pod, node: &NodeState<'_>) -> bool {
+fn is_node_counted(constraint: &TopologySpread, pod: &Pod, node: &NodeState<'_>) -> bool {
     let policy = |policy: &Option<String>, default| {
         policy
             .as_deref()
@@ -138,8 +138,8 @@ fn node_counts(constraint: &TopologySpread, pod: &Pod, node: &NodeState<'_>) -> 
     let affinity = policy(&constraint.node_affinity_policy, true);
     let taints = policy(&constraint.node_taints_policy, false);
     let (node, labels) = (node.node, &node.node.labels);
-    (!affinity || node_affinity::matches_pod(pod, &node.name, labels))
-        && (!taints || tolerations::untolerated(&node.taints, &pod.tolerations).is_none())
+    (!affinity || node_affinity::pod_matches_node(pod, &node.name, labels))
+        && (!taints || tolerations::first_untolerated(&node.taints, &pod.tolerations).is_none())
 }
 
 /// The constraint's selector with the pod's values of its label keys.

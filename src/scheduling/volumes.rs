@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::node_affinity;
-use crate::model::kube::{Key, Node, Pod, Volume};
+use crate::model::kube::{NamespacedName, Node, Pod, Volume};
 use crate::model::volumes::volume_resource;
 
 /// Bound volumes by claim.
-pub type ClaimVolumes = BTreeMap<Key, Volume>;
+pub type ClaimVolumes = BTreeMap<NamespacedName, Volume>;
 
 /// The access mode of a volume that one pod at a time may use.
-const ONE_POD: &str = "ReadWriteOncePod";
+const ONE_POD_ACCESS_MODE: &str = "ReadWriteOncePod";
 
 /// Labels by which a node says which zone it is in.
 const ZONE_LABELS: [&str; 3] = [
@@ -20,23 +20,23 @@ const ZONE_LABELS: [&str; 3] = [
 ];
 
 /// Bound volumes by claim.
-pub fn by_claim(volumes: impl IntoIterator<Item = Volume>) -> ClaimVolumes {
+pub fn index_by_claim(volumes: impl IntoIterator<Item = Volume>) -> ClaimVolumes {
     let with_claim = |v: Volume| Some((v.claim.clone()?, v));
     volumes.into_iter().filter_map(with_claim).collect()
 }
 
 /// The volumes of a pod's claims; a claim without a bound volume has none yet and binds it to no node.
-pub fn of_pod<'v>(volumes: &'v ClaimVolumes, pod: &Pod) -> Vec<&'v Volume> {
+pub fn volumes_of_pod<'v>(volumes: &'v ClaimVolumes, pod: &Pod) -> Vec<&'v Volume> {
     let claims = pod.claims.iter();
     claims
-        .filter_map(|claim| volumes.get(&Key::new(&pod.key.namespace, claim)))
+        .filter_map(|claim| volumes.get(&NamespacedName::new(&pod.key.namespace, claim)))
         .collect()
 }
 
 /// How many volumes of each driver a pod takes of a node's limits (K8S-SCHED-5), by [`volume_resource`].
 pub fn attached_for(volumes: &ClaimVolumes, pod: &Pod) -> BTreeMap<String, i64> {
     let mut counts = BTreeMap::new();
-    for volume in of_pod(volumes, pod) {
+    for volume in volumes_of_pod(volumes, pod) {
         let driver = volume.driver.as_deref().map(|d| match d {
             // Its volumes are served by the driver.
             "kubernetes.io/aws-ebs" | "awsElasticBlockStore" => "ebs.csi.aws.com",
@@ -50,9 +50,9 @@ pub fn attached_for(volumes: &ClaimVolumes, pod: &Pod) -> BTreeMap<String, i64> 
 }
 
 /// Whether a volume can be used on a node.
-pub fn usable_on(volume: &Volume, node: &Node) -> bool {
+pub fn is_usable_on(volume: &Volume, node: &Node) -> bool {
     if let Some(affinity) = &volume.node_affinity {
-        return node_affinity::matches(affinity, &node.name, &node.labels);
+        return node_affinity::selector_matches(affinity, &node.name, &node.labels);
     }
     // In-tree volumes say their zones by a label; a node that says none of its own is taken to be anywhere (K8S-SCHED-5).
     let zone = ZONE_LABELS.iter().find_map(|l| node.labels.get(*l));
@@ -61,6 +61,9 @@ pub fn usable_on(volume: &Volume, node: &Node) -> bool {
 }
 
 /// Whether only one pod at a time may use a volume.
-pub fn for_one_pod(volume: &Volume) -> bool {
-    volume.access_modes.iter().any(|mode| mode == ONE_POD)
+pub fn is_for_one_pod(volume: &Volume) -> bool {
+    volume
+        .access_modes
+        .iter()
+        .any(|mode| mode == ONE_POD_ACCESS_MODE)
 }

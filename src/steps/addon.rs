@@ -6,11 +6,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
 use crate::model::eks::{Addon, AddonChange, AddonOffer, Update, UpdateOf, UpdateStatus};
 use crate::model::{AddonVersion, Minor};
-use crate::steps::updates::{POLL, Updates, failure, issues, running};
-use crate::steps::{World, absent_is_none};
+use crate::steps::updates::{
+    EKS_POLL_INTERVAL, UpdateReader, failure_text, health_issues_text, is_in_progress,
+};
+use crate::steps::{StepWorld, absent_is_none};
 
 /// One add-on to one version.
 pub struct AddonStep {
@@ -21,41 +23,46 @@ pub struct AddonStep {
     timeout: Duration,
     /// Whether an undo brings the old version back; only together with the control plane.
     roll_back: bool,
-    updates: Updates,
+    updates: UpdateReader,
 }
 
 /// What a look sees.
-pub struct Seen {
+pub struct AddonObservation {
     /// Absent when somebody removed it.
     addon: Option<Addon>,
     updates: Vec<Update>,
     /// On the way back: what runs on the control plane as it is, and one minor below.
-    offers: Option<Offers>,
+    offers: Option<OfferedVersions>,
 }
 
 /// Versions of the add-on that two minors run.
-struct Offers {
+struct OfferedVersions {
     below: Minor,
-    here: Vec<AddonVersion>,
-    there: Vec<AddonVersion>,
+    at_current: Vec<AddonVersion>,
+    at_below: Vec<AddonVersion>,
 }
 
-impl Offers {
+impl OfferedVersions {
     /// Whether the version may stay while the control plane goes one minor down. kube-proxy must not be newer than the
     /// API server, whatever the catalogue says.
-    fn fits(&self, name: &str, version: &AddonVersion) -> bool {
+    fn may_stay(&self, name: &str, version: &AddonVersion) -> bool {
         let newer = name == "kube-proxy"
             && Minor::from_reported(version.as_str()).is_ok_and(|minor| minor > self.below);
-        !newer && self.there.contains(version)
+        !newer && self.at_below.contains(version)
     }
 
     /// The version to go back to: what it was, or else the newest older one that both minors run.
-    fn older(&self, name: &str, was: &AddonVersion, is: &AddonVersion) -> Option<AddonVersion> {
-        let both = |v: &AddonVersion| self.here.contains(v) && self.fits(name, v);
+    fn pick_rollback_version(
+        &self,
+        name: &str,
+        was: &AddonVersion,
+        is: &AddonVersion,
+    ) -> Option<AddonVersion> {
+        let both = |v: &AddonVersion| self.at_current.contains(v) && self.may_stay(name, v);
         if both(was) {
             return Some(was.clone());
         }
-        let older = self.here.iter().filter(|v| both(v) && *v < is);
+        let older = self.at_current.iter().filter(|v| both(v) && *v < is);
         older.max().cloned()
     }
 }
@@ -63,7 +70,7 @@ impl Offers {
 /// What the add-on was before.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Before {
+pub struct AddonBeforeImage {
     /// Absent when there was no such add-on.
     change: Option<AddonChange>,
 }
@@ -71,7 +78,7 @@ pub struct Before {
 /// Sends a version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Act {
+pub struct AddonAct {
     change: AddonChange,
     attempt: u32,
 }
@@ -91,17 +98,17 @@ impl AddonStep {
             change,
             timeout,
             roll_back,
-            updates: Updates::default(),
+            updates: UpdateReader::default(),
         }
     }
 
-    fn toward(
+    fn decide_toward(
         &self,
         change: &AddonChange,
-        seen: &Seen,
-        past: &Past,
+        seen: &AddonObservation,
+        past: &StepHistory,
         now: Timestamp,
-    ) -> Decision<Act> {
+    ) -> Decision<AddonAct> {
         let updates = &seen.updates;
         let Some(addon) = &seen.addon else {
             return Decision::Refuse(format!(
@@ -115,7 +122,7 @@ impl AddonStep {
             now.duration_since(t)
                 > SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX)
         });
-        if let Some(update) = updates.iter().find(|u| running(u)) {
+        if let Some(update) = updates.iter().find(|u| is_in_progress(u)) {
             if late {
                 return Decision::Refuse(format!(
                     "update {} of add-on {name} has not ended within {}s; see `aws eks describe-addon`, then run \
@@ -124,7 +131,7 @@ impl AddonStep {
                     self.timeout.as_secs()
                 ));
             }
-            return wait(format!(
+            return wait_polling(format!(
                 "EKS update {} of add-on {name} to {} is in progress",
                 update.id, change.version
             ));
@@ -140,13 +147,13 @@ impl AddonStep {
                 status if late || status == "UPDATE_FAILED" => Decision::Refuse(format!(
                     "add-on {name} is {status} at {}: {}. Mend it and run `eksup apply` again.",
                     addon.version,
-                    issues(&addon.health)
+                    health_issues_text(&addon.health)
                 )),
                 // DEGRADED passes: its pods are being replaced.
-                status => wait(format!(
+                status => wait_polling(format!(
                     "add-on {name} is {status} at {}: {}",
                     addon.version,
-                    issues(&addon.health)
+                    health_issues_text(&addon.health)
                 )),
             };
         }
@@ -160,13 +167,15 @@ impl AddonStep {
             ));
         }
         match addon.status.as_str() {
-            "CREATING" | "UPDATING" => return wait(format!("add-on {name} is {}", addon.status)),
+            "CREATING" | "UPDATING" => {
+                return wait_polling(format!("add-on {name} is {}", addon.status));
+            }
             "DELETING" => {
                 return Decision::Refuse(format!("add-on {name} is being deleted by somebody"));
             }
             _ => {}
         }
-        if let Some(last) = since_last_act(updates, past) {
+        if let Some(last) = update_since_last_act(updates, past) {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
                     return Decision::Refuse(format!(
@@ -174,7 +183,7 @@ impl AddonStep {
                          run `eksup apply` again.",
                         change.version,
                         last.id,
-                        failure(last),
+                        failure_text(last),
                         addon.version
                     ));
                 }
@@ -186,7 +195,7 @@ impl AddonStep {
                     ));
                 }
                 UpdateStatus::Successful => {
-                    return wait(format!(
+                    return wait_polling(format!(
                         "update {} succeeded, add-on {name} still reads {}",
                         last.id, addon.version
                     ));
@@ -194,14 +203,14 @@ impl AddonStep {
                 UpdateStatus::InProgress | UpdateStatus::Unknown => {}
             }
         }
-        Decision::Act(Act {
+        Decision::Act(AddonAct {
             change: change.clone(),
             attempt: past.attempt,
         })
     }
 }
 
-fn since_last_act<'a>(updates: &'a [Update], past: &Past) -> Option<&'a Update> {
+fn update_since_last_act<'a>(updates: &'a [Update], past: &StepHistory) -> Option<&'a Update> {
     let since = past
         .last_act_at?
         .saturating_sub(SignedDuration::from_secs(120))
@@ -212,49 +221,61 @@ fn since_last_act<'a>(updates: &'a [Update], past: &Past) -> Option<&'a Update> 
         .max_by_key(|u| u.created_at)
 }
 
-fn wait(why: String) -> Decision<Act> {
-    Decision::Wait { why, recheck: POLL }
+fn wait_polling(why: String) -> Decision<AddonAct> {
+    Decision::Wait {
+        why,
+        recheck: EKS_POLL_INTERVAL,
+    }
 }
 
-impl Step<World> for AddonStep {
-    type Seen = Seen;
-    type Before = Before;
-    type Act = Act;
+impl Step<StepWorld> for AddonStep {
+    type Observation = AddonObservation;
+    type BeforeImage = AddonBeforeImage;
+    type Act = AddonAct;
 
-    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
+    async fn observe_state(&self, world: &StepWorld) -> Result<AddonObservation, StepError> {
         let name = &self.change.name;
         let addon = absent_is_none(world.aws.describe_addon(&world.cluster, name)).await?;
         let updates = match &addon {
-            Some(_) => self.updates.read(world, UpdateOf::Addon(name)).await?,
+            Some(_) => {
+                self.updates
+                    .read_updates(world, UpdateOf::Addon(name))
+                    .await?
+            }
             None => Vec::new(),
         };
-        Ok(Seen {
+        Ok(AddonObservation {
             addon,
             updates,
             offers: None,
         })
     }
 
-    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
-        let mut seen = self.observe(world).await?;
+    async fn observe_for_undo(&self, world: &StepWorld) -> Result<AddonObservation, StepError> {
+        let mut seen = self.observe_state(world).await?;
         let at = world.aws.describe_cluster(&world.cluster).await?.version;
         let names = [self.change.name.clone()];
         let (here, there) = tokio::try_join!(
-            world.aws.addon_offers(at, &names),
-            world.aws.addon_offers(at.previous(), &names)
+            world.aws.list_addon_offers(at, &names),
+            world.aws.list_addon_offers(at.previous(), &names)
         )?;
         let versions = |offers: BTreeMap<String, Vec<AddonOffer>>| -> Vec<AddonVersion> {
             offers.into_values().flatten().map(|o| o.version).collect()
         };
-        seen.offers = Some(Offers {
+        seen.offers = Some(OfferedVersions {
             below: at.previous(),
-            here: versions(here),
-            there: versions(there),
+            at_current: versions(here),
+            at_below: versions(there),
         });
         Ok(seen)
     }
 
-    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+    fn decide_next(
+        &self,
+        seen: &AddonObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<AddonAct> {
         if let Some(addon) = &seen.addon
             && addon.version > self.change.version
             && past.acts == 0
@@ -264,11 +285,11 @@ impl Step<World> for AddonStep {
                 addon.name, addon.version, self.change.version
             ));
         }
-        self.toward(&self.change, seen, past, now)
+        self.decide_toward(&self.change, seen, past, now)
     }
 
-    fn before(&self, seen: &Seen) -> Before {
-        Before {
+    fn before_image(&self, seen: &AddonObservation) -> AddonBeforeImage {
+        AddonBeforeImage {
             change: seen.addon.as_ref().map(|addon| AddonChange {
                 name: addon.name.clone(),
                 version: addon.version.clone(),
@@ -278,7 +299,7 @@ impl Step<World> for AddonStep {
         }
     }
 
-    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+    async fn perform_act(&self, world: &StepWorld, act: &AddonAct) -> Result<(), StepError> {
         // What somebody configured is sent again as it is now. It may hold what is secret, and so it is in no journal.
         let now = world
             .aws
@@ -288,10 +309,10 @@ impl Step<World> for AddonStep {
         if let Some(values) = configuration
             && let Some(schema) = world
                 .aws
-                .addon_schema(&act.change.name, &act.change.version)
+                .describe_addon_schema(&act.change.name, &act.change.version)
                 .await?
         {
-            crate::model::addon_schema::check(values, &schema).map_err(|why| {
+            crate::model::addon_schema::check_configuration(values, &schema).map_err(|why| {
                 StepError::Broken(format!(
                     "the configuration of add-on {} does not satisfy the schema of {}: {why}. Change it with `aws eks \
                      update-addon --configuration-values`, then run `eksup apply` again.",
@@ -299,7 +320,8 @@ impl Step<World> for AddonStep {
                 ))
             })?;
         }
-        let token = world.token(&self.id, &format!("{}#{}", act.change.version, act.attempt));
+        let token =
+            world.idempotency_token(&self.id, &format!("{}#{}", act.change.version, act.attempt));
         world
             .aws
             .update_addon(&world.cluster, &act.change, configuration, &token)
@@ -307,38 +329,38 @@ impl Step<World> for AddonStep {
         Ok(())
     }
 
-    fn undo(&self) -> Undo {
+    fn undo_kind(&self) -> UndoKind {
         if self.roll_back {
-            Undo::Restore
+            UndoKind::Restore
         } else {
-            Undo::Nothing
+            UndoKind::Nothing
         }
     }
 
     /// What the control plane one minor below runs as well stays; the rest goes down before the control plane does.
-    fn restore(
+    fn decide_undo(
         &self,
-        before: &Before,
-        seen: &Seen,
-        trail: &Trail,
+        before: &AddonBeforeImage,
+        seen: &AddonObservation,
+        trail: &RollbackHistory,
         now: Timestamp,
-    ) -> Decision<Act> {
+    ) -> Decision<AddonAct> {
         let name = &self.change.name;
         let (Some(was), Some(offers), Some(addon)) = (&before.change, &seen.offers, &seen.addon)
         else {
             return Decision::Done(format!("add-on {name} is not there, or was not"));
         };
-        let busy = seen.updates.iter().any(running);
-        if !busy && trail.back.acts == 0 && offers.fits(name, &addon.version) {
+        let busy = seen.updates.iter().any(is_in_progress);
+        if !busy && trail.rollback.acts == 0 && offers.may_stay(name, &addon.version) {
             return Decision::Done(format!(
                 "add-on {name} stays at {}, which {} runs too",
                 addon.version, offers.below
             ));
         }
-        let version = if offers.fits(name, &addon.version) {
+        let version = if offers.may_stay(name, &addon.version) {
             Some(addon.version.clone())
         } else {
-            offers.older(name, &was.version, &addon.version)
+            offers.pick_rollback_version(name, &was.version, &addon.version)
         };
         let Some(version) = version else {
             return Decision::Refuse(format!(
@@ -351,8 +373,8 @@ impl Step<World> for AddonStep {
             version,
             ..was.clone()
         };
-        match self.toward(&change, seen, &trail.back, now) {
-            Decision::Act(act) => Decision::Act(Act {
+        match self.decide_toward(&change, seen, &trail.rollback, now) {
+            Decision::Act(act) => Decision::Act(AddonAct {
                 attempt: 1000 + act.attempt,
                 ..act
             }),
@@ -360,7 +382,7 @@ impl Step<World> for AddonStep {
         }
     }
 
-    fn describe(&self, act: &Act) -> String {
+    fn describe_act(&self, act: &AddonAct) -> String {
         format!(
             "UpdateAddon {} to {} ({})",
             act.change.name, act.change.version, act.change.resolve_conflicts

@@ -6,43 +6,43 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
-use crate::steps::drain::timers::Timers;
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::steps::drain::timers::StateTimers;
 use crate::steps::workload_health::{ShortWorkload, describe_short};
-use crate::steps::{PATIENCE, World, blue_capacity, evictable};
+use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, blue_capacity, evictable};
 
 /// How long beyond its time a bake waits for what is not well before it asks for a person.
-const GRACE: Duration = Duration::from_secs(15 * 60);
+const UNWELL_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// A group without a Ready node for longer than this serves nothing; a kubelet is NotReady about 40 s after it died, and one
 /// that has lost touch for moments comes back.
 const GROUP_DOWN_AFTER: Duration = Duration::from_secs(120);
 /// How often a bake looks; changes of nodes and pods wake it sooner.
-const RECHECK: Duration = Duration::from_secs(30);
+const BAKE_RECHECK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A bake: the time must pass, and at its end the nodes must be Ready, every workload as whole as it was, and blue, if it
 /// is named, empty. What is not well for long ends it before its time.
-pub struct Bake {
-    what: String,
+pub struct BakeStep {
+    subject: String,
     time: Duration,
     /// The group that must stay empty.
-    empty: Option<String>,
+    empty_group: Option<String>,
     /// The group that carries everything meanwhile.
-    green: Option<String>,
+    green_group: Option<String>,
     /// Since when workloads are short or nodes not Ready, and since when green has no Ready node.
-    timers: Mutex<Timers>,
+    timers: Mutex<StateTimers>,
 }
 
 /// What a look sees.
 #[derive(Default)]
-pub struct Seen {
+pub struct BakeObservation {
     not_ready: Vec<String>,
     strays: Vec<String>,
     /// Workloads with fewer Ready pods than when the run began.
     short: Vec<ShortWorkload>,
     /// Blue has nodes, and green has none any more.
-    deserted: bool,
+    green_lost_all_nodes: bool,
     /// How long this process has seen it not well.
-    ill_for: Duration,
+    unwell_for: Duration,
     /// How long this process has seen green without a Ready node.
     green_down_for: Duration,
     /// What the empty group could still carry.
@@ -50,65 +50,66 @@ pub struct Seen {
 }
 
 /// Timers of a bake.
-const ILL: &str = "ill";
-const GREEN_DOWN: &str = "green down";
+const UNWELL_TIMER: &str = "ill";
+const GREEN_DOWN_TIMER: &str = "green down";
 
 /// A bake does nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Act {}
+pub enum BakeAct {}
 
-impl Bake {
+impl BakeStep {
     /// Watches for `time`.
     pub fn new(what: String, time: Duration) -> Self {
         Self {
-            what,
+            subject: what,
             time,
-            empty: None,
-            green: None,
+            empty_group: None,
+            green_group: None,
             timers: Mutex::default(),
         }
     }
 
     /// Watches for `time` that `blue` stays empty and `green` is there.
-    pub fn soak(blue: String, green: Option<String>, time: Duration) -> Self {
+    pub fn new_soak(blue: String, green: Option<String>, time: Duration) -> Self {
         Self {
-            what: format!("node group {blue} stands empty"),
+            subject: format!("node group {blue} stands empty"),
             time,
-            empty: Some(blue),
-            green,
+            empty_group: Some(blue),
+            green_group: green,
             timers: Mutex::default(),
         }
     }
 }
 
-impl Step<World> for Bake {
-    type Seen = Seen;
-    type Before = ();
-    type Act = Act;
+impl Step<StepWorld> for BakeStep {
+    type Observation = BakeObservation;
+    type BeforeImage = ();
+    type Act = BakeAct;
 
-    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let snapshot = world.cache.read(PATIENCE).await?;
+    async fn observe_state(&self, world: &StepWorld) -> Result<BakeObservation, StepError> {
+        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
         let not_ready: Vec<String> = snapshot
             .nodes
             .values()
-            .filter(|n| n.nodegroup().is_some() && !n.is_ready() && !n.deleting)
+            .filter(|n| n.nodegroup_name().is_some() && !n.is_ready() && !n.deleting)
             // What was not Ready before the run says nothing of what the run has done.
             .filter(|n| !world.workloads.was_not_ready(n))
             .map(|n| n.name.clone())
             .collect();
-        let strays = match &self.empty {
-            Some(blue) => evictable::left_on(&snapshot, blue),
+        let strays = match &self.empty_group {
+            Some(blue) => evictable::pods_left_on(&snapshot, blue),
             None => Vec::new(),
         };
         let nodes_of = |group: &Option<String>| {
             let all = snapshot.nodes.values();
-            all.filter(|n| group.is_some() && n.nodegroup() == group.as_deref())
+            all.filter(|n| group.is_some() && n.nodegroup_name() == group.as_deref())
                 .count()
         };
-        let deserted =
-            self.green.is_some() && nodes_of(&self.green) == 0 && nodes_of(&self.empty) > 0;
+        let deserted = self.green_group.is_some()
+            && nodes_of(&self.green_group) == 0
+            && nodes_of(&self.empty_group) > 0;
         // With the strategy recreate nothing runs until green is made.
-        let short = if self.empty.is_some() && self.green.is_none() {
+        let short = if self.empty_group.is_some() && self.green_group.is_none() {
             Vec::new()
         } else {
             world
@@ -119,39 +120,47 @@ impl Step<World> for Bake {
         let mut of_green = snapshot
             .nodes
             .values()
-            .filter(|n| n.nodegroup() == self.green.as_deref());
-        let green_down = self.green.is_some() && !of_green.any(|n| n.is_ready());
+            .filter(|n| n.nodegroup_name() == self.green_group.as_deref());
+        let green_down = self.green_group.is_some() && !of_green.any(|n| n.is_ready());
         let ill = !not_ready.is_empty() || !short.is_empty();
-        let so_now = [(ill, ILL), (green_down, GREEN_DOWN)];
+        let so_now = [(ill, UNWELL_TIMER), (green_down, GREEN_DOWN_TIMER)];
         let so_now = so_now.iter().filter(|(so, _)| *so);
         let elapsed = {
             let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
-            timers.update(so_now.map(|(_, name)| (*name).to_owned()))
+            timers.update_all(so_now.map(|(_, name)| (*name).to_owned()))
         };
         let so_for = |name| elapsed.get(name).copied().unwrap_or_default();
-        Ok(Seen {
+        Ok(BakeObservation {
             not_ready,
             strays,
             short,
-            deserted,
-            ill_for: so_for(ILL),
-            green_down_for: so_for(GREEN_DOWN),
-            capacity: self
-                .empty
-                .as_deref()
-                .map(|blue| blue_capacity::describe(&snapshot, blue, self.green.as_deref())),
+            green_lost_all_nodes: deserted,
+            unwell_for: so_for(UNWELL_TIMER),
+            green_down_for: so_for(GREEN_DOWN_TIMER),
+            capacity: self.empty_group.as_deref().map(|blue| {
+                blue_capacity::describe_capacity(&snapshot, blue, self.green_group.as_deref())
+            }),
         })
     }
 
-    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+    fn decide_next(
+        &self,
+        seen: &BakeObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<BakeAct> {
         let time = SignedDuration::try_from(self.time).unwrap_or(SignedDuration::MAX);
-        if let (true, Some(green), Some(blue)) = (seen.deserted, &self.green, &self.empty) {
+        if let (true, Some(green), Some(blue)) = (
+            seen.green_lost_all_nodes,
+            &self.green_group,
+            &self.empty_group,
+        ) {
             return Decision::Refuse(format!(
                 "node group {green} has no node any more, and everything has moved there: nothing serves. \
                  `eksup rollback` opens {blue} again, which still has its nodes; once {green} is well, `eksup apply` goes on."
             ));
         }
-        if let (Some(green), Some(blue)) = (&self.green, &self.empty)
+        if let (Some(green), Some(blue)) = (&self.green_group, &self.empty_group)
             && seen.green_down_for > GROUP_DOWN_AFTER
         {
             return Decision::Refuse(format!(
@@ -171,7 +180,7 @@ impl Step<World> for Bake {
         if !seen.strays.is_empty() {
             trouble.push(format!(
                 "pods on {}: {}",
-                self.empty.as_deref().unwrap_or_default(),
+                self.empty_group.as_deref().unwrap_or_default(),
                 seen.strays.join(", ")
             ));
         }
@@ -179,11 +188,11 @@ impl Step<World> for Bake {
             trouble.push(describe_short(&seen.short));
         }
         let trouble = trouble.join("; ");
-        if seen.ill_for > GRACE {
+        if seen.unwell_for > UNWELL_LIMIT {
             return Decision::Refuse(format!(
                 "{}: not well for {}s: {trouble}. Fix it, then run `eksup apply` again; `eksup rollback` goes back.",
-                self.what,
-                seen.ill_for.as_secs()
+                self.subject,
+                seen.unwell_for.as_secs()
             ));
         }
         if left > SignedDuration::ZERO {
@@ -193,53 +202,55 @@ impl Step<World> for Bake {
                 (None, true) => well.to_owned(),
                 (_, false) => trouble,
             };
-            let recheck = Duration::try_from(left).unwrap_or(RECHECK).min(RECHECK);
+            let recheck = Duration::try_from(left)
+                .unwrap_or(BAKE_RECHECK_INTERVAL)
+                .min(BAKE_RECHECK_INTERVAL);
             return Decision::Wait {
-                why: format!("{}, {}s left: {well}", self.what, left.as_secs()),
+                why: format!("{}, {}s left: {well}", self.subject, left.as_secs()),
                 recheck,
             };
         }
         if trouble.is_empty() {
             return Decision::Done(format!(
                 "{}: {}s passed, all nodes Ready, all workloads as they were",
-                self.what,
+                self.subject,
                 self.time.as_secs()
             ));
         }
-        if left.unsigned_abs() > GRACE {
+        if left.unsigned_abs() > UNWELL_LIMIT {
             return Decision::Refuse(format!(
                 "{}: not well {}s after its time: {trouble}",
-                self.what,
+                self.subject,
                 left.as_secs().abs()
             ));
         }
         Decision::Wait {
-            why: format!("{}: time is over, but {trouble}", self.what),
-            recheck: RECHECK,
+            why: format!("{}: time is over, but {trouble}", self.subject),
+            recheck: BAKE_RECHECK_INTERVAL,
         }
     }
 
-    fn before(&self, _seen: &Seen) {}
+    fn before_image(&self, _seen: &BakeObservation) {}
 
-    async fn act(&self, _world: &World, act: &Act) -> Result<(), StepError> {
+    async fn perform_act(&self, _world: &StepWorld, act: &BakeAct) -> Result<(), StepError> {
         match *act {}
     }
 
-    fn undo(&self) -> Undo {
-        Undo::Nothing
+    fn undo_kind(&self) -> UndoKind {
+        UndoKind::Nothing
     }
 
-    fn restore(
+    fn decide_undo(
         &self,
         _before: &(),
-        _seen: &Seen,
-        _trail: &Trail,
+        _seen: &BakeObservation,
+        _trail: &RollbackHistory,
         _now: Timestamp,
-    ) -> Decision<Act> {
+    ) -> Decision<BakeAct> {
         Decision::Done("nothing to take back".to_owned())
     }
 
-    fn describe(&self, act: &Act) -> String {
+    fn describe_act(&self, act: &BakeAct) -> String {
         match *act {}
     }
 }
@@ -250,48 +261,48 @@ mod tests {
 
     #[test]
     fn a_bake_outlives_a_restart() {
-        let bake = Bake::new("bake".into(), Duration::from_secs(600));
+        let bake = BakeStep::new("bake".into(), Duration::from_secs(600));
         let started: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
-        let past = Past {
+        let past = StepHistory {
             started_at: Some(started),
-            ..Past::default()
+            ..StepHistory::default()
         };
-        let well = Seen::default();
+        let well = BakeObservation::default();
         let after = |s| started + SignedDuration::from_secs(s);
         assert!(matches!(
-            bake.decide(&well, &past, after(599)),
+            bake.decide_next(&well, &past, after(599)),
             Decision::Wait { .. }
         ));
         assert!(matches!(
-            bake.decide(&well, &past, after(600)),
+            bake.decide_next(&well, &past, after(600)),
             Decision::Done(_)
         ));
-        let ill = Seen {
+        let ill = BakeObservation {
             not_ready: vec!["n1".into()],
-            ..Seen::default()
+            ..BakeObservation::default()
         };
         assert!(
-            matches!(bake.decide(&ill, &past, after(600)), Decision::Wait { why, .. } if why.contains("n1"))
+            matches!(bake.decide_next(&ill, &past, after(600)), Decision::Wait { why, .. } if why.contains("n1"))
         );
         assert!(matches!(
-            bake.decide(&ill, &past, after(600 + 901)),
+            bake.decide_next(&ill, &past, after(600 + 901)),
             Decision::Refuse(_)
         ));
     }
 
     #[test]
     fn a_soak_whose_green_is_gone_asks_for_a_person_at_once() {
-        let soak = Bake::soak(
+        let soak = BakeStep::new_soak(
             "blue".into(),
             Some("green".into()),
             Duration::from_secs(3600),
         );
-        let seen = Seen {
-            deserted: true,
-            ..Seen::default()
+        let seen = BakeObservation {
+            green_lost_all_nodes: true,
+            ..BakeObservation::default()
         };
         let now: Timestamp = "2026-11-21T08:00:01Z".parse().unwrap();
-        let decision = soak.decide(&seen, &Past::default(), now);
+        let decision = soak.decide_next(&seen, &StepHistory::default(), now);
         assert!(
             matches!(&decision, Decision::Refuse(why) if why.contains("eksup rollback")),
             "{decision:?}"
@@ -310,36 +321,36 @@ mod tests {
     #[test]
     fn a_soak_does_not_end_well_while_a_workload_is_short_and_ends_early_if_it_stays_so() {
         let time = Duration::from_secs(3600);
-        let soak = Bake::soak("blue".into(), Some("green".into()), time);
+        let soak = BakeStep::new_soak("blue".into(), Some("green".into()), time);
         let started: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
-        let past = Past {
+        let past = StepHistory {
             started_at: Some(started),
-            ..Past::default()
+            ..StepHistory::default()
         };
-        let seen = |ill| Seen {
+        let seen = |ill| BakeObservation {
             short: short(),
-            ill_for: Duration::from_secs(ill),
-            ..Seen::default()
+            unwell_for: Duration::from_secs(ill),
+            ..BakeObservation::default()
         };
         let after = |s| started + SignedDuration::from_secs(s);
         assert!(
-            matches!(soak.decide(&seen(60), &past, after(3600)), Decision::Wait { why, .. } if why.contains("0 of 2"))
+            matches!(soak.decide_next(&seen(60), &past, after(3600)), Decision::Wait { why, .. } if why.contains("0 of 2"))
         );
         assert!(
-            matches!(soak.decide(&seen(901), &past, after(1000)), Decision::Refuse(why) if why.contains("ImagePullBackOff"))
+            matches!(soak.decide_next(&seen(901), &past, after(1000)), Decision::Refuse(why) if why.contains("ImagePullBackOff"))
         );
     }
 
     #[test]
     fn a_soak_whose_green_has_no_ready_node_does_not_go_on_for_its_whole_time() {
         let time = Duration::from_secs(3600);
-        let soak = Bake::soak("blue".into(), Some("green".into()), time);
-        let seen = |down| Seen {
+        let soak = BakeStep::new_soak("blue".into(), Some("green".into()), time);
+        let seen = |down| BakeObservation {
             green_down_for: Duration::from_secs(down),
-            ..Seen::default()
+            ..BakeObservation::default()
         };
         let now: Timestamp = "2026-11-21T08:00:01Z".parse().unwrap();
-        let decide = |down| soak.decide(&seen(down), &Past::default(), now);
+        let decide = |down| soak.decide_next(&seen(down), &StepHistory::default(), now);
         assert!(matches!(decide(120), Decision::Wait { .. }));
         assert!(matches!(decide(121), Decision::Refuse(why) if why.contains("eksup rollback")));
     }

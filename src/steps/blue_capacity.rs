@@ -1,19 +1,19 @@
 //! What an empty blue could still carry, for whoever watches the soak. Pure.
 
-use crate::k8s::cache::Snapshot;
+use crate::k8s::cache::CacheSnapshot;
 use crate::model::kube::{Pod, Resources};
 
 /// Says in one clause how many nodes `blue` still has and whether the pods of `green` would find room on them.
-pub fn describe(snapshot: &Snapshot, blue: &str, green: Option<&str>) -> String {
+pub fn describe_capacity(snapshot: &CacheSnapshot, blue: &str, green: Option<&str>) -> String {
     let of = |group: &str| {
         let nodes = snapshot.nodes.values();
-        let nodes = nodes.filter(move |n| n.nodegroup() == Some(group));
+        let nodes = nodes.filter(move |n| n.nodegroup_name() == Some(group));
         nodes.cloned().collect::<Vec<_>>()
     };
     let all = of(blue);
     let ready: Vec<_> = all.iter().filter(|n| n.is_ready()).collect();
     let nodes = if ready.len() == all.len() {
-        format!("{blue} still has {} Ready", counted(all.len(), "node"))
+        format!("{blue} still has {} Ready", count_text(all.len(), "node"))
     } else {
         format!("{} of {} nodes of {blue} are Ready", ready.len(), all.len())
     };
@@ -24,7 +24,7 @@ pub fn describe(snapshot: &Snapshot, blue: &str, green: Option<&str>) -> String 
     // says when there is certainly no room, and otherwise that there is enough in sum.
     let mut room = Resources::default();
     for node in &ready {
-        let taken = requests(snapshot.pods.on(&node.name).iter().map(AsRef::as_ref));
+        let taken = sum_requests(snapshot.pods.on_node(&node.name).iter().map(AsRef::as_ref));
         room.cpu_millis += (node.allocatable.cpu_millis - taken.cpu_millis).max(0);
         room.memory_bytes += (node.allocatable.memory_bytes - taken.memory_bytes).max(0);
         room.pods += (node.allocatable.pods - taken.pods).max(0);
@@ -34,32 +34,32 @@ pub fn describe(snapshot: &Snapshot, blue: &str, green: Option<&str>) -> String 
         .flat_map(|n| {
             snapshot
                 .pods
-                .on(&n.name)
+                .on_node(&n.name)
                 .iter()
                 .cloned()
                 .collect::<Vec<_>>()
         })
-        .filter(|p| !p.daemon() && !p.mirror && !p.finished())
+        .filter(|p| !p.is_daemon_pod() && !p.mirror && !p.is_finished())
         .collect();
-    let asked = requests(pods.iter().map(AsRef::as_ref));
+    let asked = sum_requests(pods.iter().map(AsRef::as_ref));
     let short: Vec<String> = [
         (asked.pods > room.pods).then(|| format!("room for {} pods", room.pods)),
         (asked.cpu_millis > room.cpu_millis)
-            .then(|| format!("{} of {} CPU", cpu(room), cpu(asked))),
+            .then(|| format!("{} of {} CPU", cpu_text(room), cpu_text(asked))),
         (asked.memory_bytes > room.memory_bytes)
-            .then(|| format!("{} of {} memory", memory(room), memory(asked))),
+            .then(|| format!("{} of {} memory", memory_text(room), memory_text(asked))),
     ]
     .into_iter()
     .flatten()
     .collect();
-    let carried = counted(pods.len(), "pod");
+    let carried = count_text(pods.len(), "pod");
     if short.is_empty() {
         format!(
             "{nodes} and could carry the {carried} of {green} ({} of {} CPU, {} of {})",
-            cpu(asked),
-            cpu(room),
-            memory(asked),
-            memory(room)
+            cpu_text(asked),
+            cpu_text(room),
+            memory_text(asked),
+            memory_text(room)
         )
     } else {
         format!(
@@ -70,9 +70,9 @@ pub fn describe(snapshot: &Snapshot, blue: &str, green: Option<&str>) -> String 
 }
 
 /// What pods ask for together; finished ones take nothing.
-fn requests<'a>(pods: impl Iterator<Item = &'a Pod>) -> Resources {
+fn sum_requests<'a>(pods: impl Iterator<Item = &'a Pod>) -> Resources {
     let mut sum = Resources::default();
-    for pod in pods.filter(|p| !p.finished()) {
+    for pod in pods.filter(|p| !p.is_finished()) {
         sum.cpu_millis += pod.requests.cpu_millis;
         sum.memory_bytes += pod.requests.memory_bytes;
         sum.pods += 1;
@@ -80,15 +80,15 @@ fn requests<'a>(pods: impl Iterator<Item = &'a Pod>) -> Resources {
     sum
 }
 
-fn counted(number: usize, what: &str) -> String {
+fn count_text(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-fn cpu(of: Resources) -> String {
+fn cpu_text(of: Resources) -> String {
     format!("{:.1}", of.cpu_millis as f64 / 1000.0)
 }
 
-fn memory(of: Resources) -> String {
+fn memory_text(of: Resources) -> String {
     format!("{:.1} GiB", of.memory_bytes as f64 / f64::from(1 << 30))
 }
 
@@ -101,8 +101,8 @@ mod tests {
     use crate::steps::closing::tests::node;
     use crate::steps::evictable::tests::pod;
 
-    fn snapshot(blue: usize) -> Snapshot {
-        let mut snapshot = Snapshot::default();
+    fn snapshot(blue: usize) -> CacheSnapshot {
+        let mut snapshot = CacheSnapshot::default();
         let names = (0..blue).map(|n| (format!("b{n}"), "blue"));
         for (name, group) in names.chain([("g1".to_owned(), "green")]) {
             let mut node = node(&name);
@@ -118,19 +118,19 @@ mod tests {
         for n in 0..3 {
             let mut pod = pod(&format!("p{n}"), "g1");
             pod.requests.cpu_millis = 1000;
-            Arc::make_mut(&mut snapshot.pods).put(Arc::new(pod));
+            Arc::make_mut(&mut snapshot.pods).put_pod(Arc::new(pod));
         }
         snapshot
     }
 
     #[test]
     fn an_empty_blue_says_whether_everything_could_go_back_to_it() {
-        let two = describe(&snapshot(2), "blue", Some("green"));
+        let two = describe_capacity(&snapshot(2), "blue", Some("green"));
         assert_eq!(
             two,
             "blue still has 2 nodes Ready and could carry the 3 pods of green (3.0 of 4.0 CPU, 0.0 GiB of 8.0 GiB)"
         );
-        let one = describe(&snapshot(1), "blue", Some("green"));
+        let one = describe_capacity(&snapshot(1), "blue", Some("green"));
         assert!(
             one.contains("blue still has 1 node Ready and could not carry the 3 pods of green")
                 && one.contains("2.0 of 3.0 CPU")
@@ -138,7 +138,7 @@ mod tests {
             "{one}"
         );
         assert_eq!(
-            describe(&snapshot(0), "blue", None),
+            describe_capacity(&snapshot(0), "blue", None),
             "blue still has 0 nodes Ready"
         );
     }

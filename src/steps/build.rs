@@ -1,40 +1,44 @@
 //! Steps from a route's plain data.
 
-use crate::engine::{AnyStep, Planned, RollbackPart};
+use crate::engine::{DynStep, PlannedStep, RollbackPart};
 use crate::model::consent::ConsentScope;
 use crate::route::{DrainSpec, Route, RouteStep, StepSpec};
-use crate::steps::World;
+use crate::steps::StepWorld;
 use crate::steps::addon::AddonStep;
-use crate::steps::bake::Bake;
-use crate::steps::control_plane::ControlPlane;
-use crate::steps::drain::Drain;
-use crate::steps::green::{Green, Wish};
-use crate::steps::hold::Hold;
-use crate::steps::hold_blue::HoldBlue;
-use crate::steps::launch_template::{LaunchTemplate, TemplateSource};
-use crate::steps::retire::Retire;
-use crate::steps::shield::Shield;
-use crate::steps::traffic::{AddToRules, Attach, Detach, Shift};
+use crate::steps::bake::BakeStep;
+use crate::steps::blue_protection::BlueProtectionStep;
+use crate::steps::control_plane::ControlPlaneStep;
+use crate::steps::cordon_blue::CordonBlueStep;
+use crate::steps::drain::DrainStep;
+use crate::steps::green::{CreateGreenStep, GreenGroupSpec};
+use crate::steps::green_protection::GreenProtectionStep;
+use crate::steps::launch_template::{LaunchTemplateStep, TemplateSource};
+use crate::steps::retire::RetireStep;
+use crate::steps::traffic::{AddToRulesStep, AttachStep, DetachStep, ShiftStep};
 
-/// Builds all steps of `route`, as [`build`] does each.
-pub fn planned(route: &Route, run: &str, roll_back: bool) -> Vec<Planned<World>> {
-    let way_back: Vec<&str> = route.way_back().iter().map(|s| s.id.as_str()).collect();
-    let planned = |step: &RouteStep| Planned {
+/// Builds all steps of `route`, as [`build_step`] does each.
+pub fn build_steps(route: &Route, run: &str, roll_back: bool) -> Vec<PlannedStep<StepWorld>> {
+    let way_back: Vec<&str> = route
+        .rollback_order()
+        .iter()
+        .map(|s| s.id.as_str())
+        .collect();
+    let planned = |step: &RouteStep| PlannedStep {
         id: step.id.clone(),
         title: step.title.clone(),
-        step: build(step, route, run, roll_back),
-        back: way_back
+        step: build_step(step, route, run, roll_back),
+        rollback_place: way_back
             .iter()
             .position(|id| *id == step.id)
             .unwrap_or_default(),
-        part: part_of(&step.spec),
+        rollback_part: rollback_part_of(&step.spec),
     };
     route.steps.iter().map(planned).collect()
 }
 
 /// How a step takes part in a rollback: what brings blue back goes together, as where green serves nothing the weights
 /// wait for blue's pods; and a green whose dead nodes hold on to something may be deleted before the weights are back.
-fn part_of(spec: &StepSpec) -> RollbackPart {
+fn rollback_part_of(spec: &StepSpec) -> RollbackPart {
     match spec {
         StepSpec::DetachTargets { .. }
         | StepSpec::Shift { .. }
@@ -56,12 +60,12 @@ fn part_of(spec: &StepSpec) -> RollbackPart {
 }
 
 /// Builds one step of `route` in run `run`. `roll_back` lets an undo take the control plane and its add-ons back too.
-pub fn build(
+pub fn build_step(
     step: &RouteStep,
     route: &Route,
     run: &str,
     roll_back: bool,
-) -> Box<dyn AnyStep<World>> {
+) -> Box<dyn DynStep<StepWorld>> {
     let id = step.id.clone();
     let run = run.to_owned();
     match step.spec.clone() {
@@ -71,14 +75,14 @@ pub fn build(
             timeout,
         } => Box::new(AddonStep::new(id, from, change, timeout, roll_back)),
         StepSpec::ControlPlane { from, to, timeout } => {
-            Box::new(ControlPlane::new(id, from, to, timeout, roll_back))
+            Box::new(ControlPlaneStep::new(id, from, to, timeout, roll_back))
         }
-        StepSpec::Bake { what, time } => Box::new(Bake::new(what, time)),
+        StepSpec::Bake { what, time } => Box::new(BakeStep::new(what, time)),
         StepSpec::LaunchTemplate {
             template,
             source_version,
             image,
-        } => Box::new(LaunchTemplate::new(id, template, source_version, image)),
+        } => Box::new(LaunchTemplateStep::new(id, template, source_version, image)),
         StepSpec::CreateGreen {
             blue,
             group,
@@ -90,39 +94,42 @@ pub fn build(
             surge,
             timeout,
         } => {
-            let wish = Wish {
+            let wish = GreenGroupSpec {
                 blue,
                 group: *group,
                 kubelet,
                 zones,
                 copy_asg_tags,
-                template_from: template_from.and_then(|t| template_source(route, &id, &t)),
+                template_from: template_from.and_then(|t| find_template_source(route, &id, &t)),
                 lasting_taints,
                 surge,
                 timeout,
             };
-            let drain = drain_of(route, &wish.group.name);
-            Box::new(Green::new(id, run, wish, &drain))
+            let drain = find_drain_spec(route, &wish.group.name);
+            Box::new(CreateGreenStep::new(id, run, wish, &drain))
         }
-        StepSpec::HoldGreen { green } => Box::new(Hold::on(green, run)),
-        StepSpec::ReleaseGreen { green } => Box::new(Hold::off(green, run)),
-        StepSpec::HoldBlue { blue, .. } => Box::new(HoldBlue::new(id, run, blue)),
-        StepSpec::ShieldBlue { blue, taint } => Box::new(Shield::new(id, run, blue, taint)),
+        StepSpec::HoldGreen { green } => Box::new(GreenProtectionStep::new_protecting(green, run)),
+        StepSpec::ReleaseGreen { green } => {
+            Box::new(GreenProtectionStep::new_releasing(green, run))
+        }
+        StepSpec::HoldBlue { blue, .. } => Box::new(BlueProtectionStep::new(id, run, blue)),
+        StepSpec::ShieldBlue { blue, taint } => Box::new(CordonBlueStep::new(id, run, blue, taint)),
         StepSpec::AttachTargets {
             green,
             target_group,
-        } => Box::new(Attach::new(green, target_group)),
+        } => Box::new(AttachStep::new(green, target_group)),
         StepSpec::DetachTargets {
             blue,
             target_group,
             idle_in,
-        } => Box::new(Detach::new(blue, target_group, idle_in)),
-        StepSpec::AddToRules { green, shift } => Box::new(AddToRules::new(green, shift)),
-        StepSpec::Shift { green: _, shift } => Box::new(Shift::new(id, shift)),
-        StepSpec::Drain { blue, green, drain } => Box::new(Drain::new(id, blue, green, drain)),
+        } => Box::new(DetachStep::new(blue, target_group, idle_in)),
+        StepSpec::AddToRules { green, shift } => Box::new(AddToRulesStep::new(green, shift)),
+        StepSpec::Shift { green: _, shift } => Box::new(ShiftStep::new(id, shift)),
+        StepSpec::Drain { blue, green, drain } => Box::new(DrainStep::new(id, blue, green, drain)),
         StepSpec::Soak { blue, time } => {
-            let green = green_of(route, &blue).and_then(|green| made_before(route, step, green));
-            Box::new(Bake::soak(blue, green, time))
+            let green =
+                green_for(route, &blue).and_then(|green| created_before(route, step, green));
+            Box::new(BakeStep::new_soak(blue, green, time))
         }
         StepSpec::Retire {
             blue,
@@ -131,22 +138,29 @@ pub fn build(
             target_groups,
             rules,
         } => {
-            let green = made_before(route, step, green);
+            let green = created_before(route, step, green);
             let groups = (blue, green);
-            Box::new(Retire::new(id, run, groups, delete, target_groups, rules))
+            Box::new(RetireStep::new(
+                id,
+                run,
+                groups,
+                delete,
+                target_groups,
+                rules,
+            ))
         }
     }
 }
 
 /// `green`, where `route` has made it before `step`: with the strategy `recreate` blue goes first.
-fn made_before(route: &Route, step: &RouteStep, green: String) -> Option<String> {
+fn created_before(route: &Route, step: &RouteStep, green: String) -> Option<String> {
     let before = route.steps.iter().take_while(|s| s.id != step.id);
     let made = |s: &RouteStep| matches!(&s.spec, StepSpec::CreateGreen { group, .. } if group.name == green);
     before.into_iter().any(made).then_some(green)
 }
 
 /// The group that `blue` is to give way to.
-fn green_of(route: &Route, blue: &str) -> Option<String> {
+fn green_for(route: &Route, blue: &str) -> Option<String> {
     route.steps.iter().find_map(|step| match &step.spec {
         StepSpec::Retire {
             blue: of, green, ..
@@ -156,7 +170,7 @@ fn green_of(route: &Route, blue: &str) -> Option<String> {
 }
 
 /// How the template version for the green of step `id` is made: by the last step before it that makes one of `template`.
-fn template_source(route: &Route, id: &str, template: &str) -> Option<TemplateSource> {
+fn find_template_source(route: &Route, id: &str, template: &str) -> Option<TemplateSource> {
     let before = route.steps.iter().take_while(|s| s.id != id);
     let made = before.filter_map(|s| match &s.spec {
         StepSpec::LaunchTemplate {
@@ -174,7 +188,7 @@ fn template_source(route: &Route, id: &str, template: &str) -> Option<TemplateSo
 }
 
 /// How the pods of `green` came, and so how they go back.
-fn drain_of(route: &Route, green: &str) -> DrainSpec {
+fn find_drain_spec(route: &Route, green: &str) -> DrainSpec {
     let of_green = route.steps.iter().find_map(|step| match &step.spec {
         StepSpec::Drain {
             green: to, drain, ..

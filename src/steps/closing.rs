@@ -14,15 +14,15 @@ use crate::model::marks;
 use crate::steps::nodes;
 
 /// Two rounds of the cluster autoscaler, which runs every 10 s, and a little.
-pub const AUTOSCALER_ROUNDS: SignedDuration = SignedDuration::from_secs(25);
+pub const AUTOSCALER_TAINT_WAIT: SignedDuration = SignedDuration::from_secs(25);
 /// How often the wait between taint and cordon is told of.
-const AUTOSCALER_RECHECK: Duration = Duration::from_secs(5);
+const AUTOSCALER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What closes the nodes of a group further.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Closing {
+pub enum NodeClosing {
     /// Keep these from the autoscaler's scale-down.
-    Hold { nodes: Vec<String> },
+    Protect { nodes: Vec<String> },
     /// Taint these.
     Taint { nodes: Vec<String> },
     /// The autoscaler has to see the taint first.
@@ -39,25 +39,25 @@ pub fn next_closing<'a>(
     run: &str,
     last_act: Option<Timestamp>,
     now: Timestamp,
-) -> Option<Closing> {
+) -> Option<NodeClosing> {
     let tainted = |n: &&Node| {
         let ours = |key: &str, value: Option<&str>| key == marks::BLUE_TAINT && value == Some(run);
         n.taints.iter().any(|t| ours(&t.key, t.value.as_deref()))
     };
-    let untainted = names(nodes.clone().filter(|n| !tainted(n)));
+    let untainted = node_names(nodes.clone().filter(|n| !tainted(n)));
     if !untainted.is_empty() {
-        return Some(Closing::Taint { nodes: untainted });
+        return Some(NodeClosing::Taint { nodes: untainted });
     }
-    let free = names(nodes.clone().filter(|n| !nodes::is_held(n)));
+    let free = node_names(nodes.clone().filter(|n| !nodes::is_protected(n)));
     if !free.is_empty() {
-        return Some(Closing::Hold { nodes: free });
+        return Some(NodeClosing::Protect { nodes: free });
     }
-    let open = names(nodes.filter(|n| !n.unschedulable));
+    let open = node_names(nodes.filter(|n| !n.unschedulable));
     if open.is_empty() {
         return None;
     }
     let left = last_act.map_or(SignedDuration::ZERO, |t| {
-        AUTOSCALER_ROUNDS - now.duration_since(t)
+        AUTOSCALER_TAINT_WAIT - now.duration_since(t)
     });
     if left > SignedDuration::ZERO {
         let why = format!(
@@ -67,14 +67,14 @@ pub fn next_closing<'a>(
             left.as_secs()
         );
         let recheck = Duration::try_from(left)
-            .unwrap_or(AUTOSCALER_RECHECK)
-            .clamp(Duration::from_millis(200), AUTOSCALER_RECHECK);
-        return Some(Closing::Wait { why, recheck });
+            .unwrap_or(AUTOSCALER_RECHECK_INTERVAL)
+            .clamp(Duration::from_millis(200), AUTOSCALER_RECHECK_INTERVAL);
+        return Some(NodeClosing::Wait { why, recheck });
     }
-    Some(Closing::Cordon { nodes: open })
+    Some(NodeClosing::Cordon { nodes: open })
 }
 
-fn names<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
+fn node_names<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<String> {
     nodes.map(|n| n.name.clone()).collect()
 }
 
@@ -124,7 +124,7 @@ pub mod tests {
         Timestamp::from_second(1_790_000_000 + seconds).unwrap()
     }
 
-    fn next(nodes: &[Node], last_act: Option<i64>, now: i64) -> Option<Closing> {
+    fn next(nodes: &[Node], last_act: Option<i64>, now: i64) -> Option<NodeClosing> {
         next_closing("blue", nodes.iter(), "run", last_act.map(at), at(now))
     }
 
@@ -136,7 +136,7 @@ pub mod tests {
         let nodes = [closed.clone(), node("late")];
         assert_eq!(
             next(&nodes, Some(0), 100),
-            Some(Closing::Taint {
+            Some(NodeClosing::Taint {
                 nodes: list(&["late"])
             })
         );
@@ -144,19 +144,19 @@ pub mod tests {
         let nodes = [closed.clone(), tainted(node("late"))];
         assert_eq!(
             next(&nodes, Some(0), 100),
-            Some(Closing::Hold {
+            Some(NodeClosing::Protect {
                 nodes: list(&["late"])
             })
         );
         let nodes = [closed.clone(), held(tainted(node("late")))];
         let waits = next(&nodes, Some(100), 110);
         assert!(
-            matches!(&waits, Some(Closing::Wait { why, .. }) if why.contains("late is cordoned, 15s more")),
+            matches!(&waits, Some(NodeClosing::Wait { why, .. }) if why.contains("late is cordoned, 15s more")),
             "{waits:?}"
         );
         assert_eq!(
             next(&nodes, Some(100), 125),
-            Some(Closing::Cordon {
+            Some(NodeClosing::Cordon {
                 nodes: list(&["late"])
             })
         );

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::k8s::cache::Snapshot;
+use crate::k8s::cache::CacheSnapshot;
 use crate::model::consent::ConsentScope;
 use crate::model::kube::{Node, Pod, Taint};
 use crate::model::marks;
@@ -11,7 +11,7 @@ use crate::model::workload_name::WorkloadName;
 
 /// What a drain does with a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PodVerdict {
     /// It goes through the Eviction API.
     Evict,
     /// It stays, or is no obstacle, and why.
@@ -24,7 +24,7 @@ pub enum Verdict {
 
 /// What the plan consents to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Consents<'a> {
+pub struct EvictionConsents<'a> {
     pub bare_pods: &'a ConsentScope,
     pub empty_dir: &'a ConsentScope,
     pub host_path: &'a ConsentScope,
@@ -34,54 +34,54 @@ pub struct Consents<'a> {
 }
 
 /// Says what a drain does with `pod`; the order of the questions is kubectl's (pkg/drain/filters.go).
-pub fn verdict(pod: &Pod, consents: Consents<'_>) -> Verdict {
-    if pod.daemon() {
-        return Verdict::Leave("belongs to a DaemonSet");
+pub fn judge_pod(pod: &Pod, consents: EvictionConsents<'_>) -> PodVerdict {
+    if pod.is_daemon_pod() {
+        return PodVerdict::Leave("belongs to a DaemonSet");
     }
     if pod.mirror {
-        return Verdict::Leave("static pod of the kubelet");
+        return PodVerdict::Leave("static pod of the kubelet");
     }
-    if comes_back(pod) {
-        return Verdict::Leave("tolerates what closes blue, and would come back");
+    if would_return(pod) {
+        return PodVerdict::Leave("tolerates what closes blue, and would come back");
     }
-    if pod.finished() {
-        return Verdict::Leave("has finished");
+    if pod.is_finished() {
+        return PodVerdict::Leave("has finished");
     }
     // Nothing is lost of what is waited for.
-    if pod.runs_to_end() && consents.wait_for_jobs && !consents.evict_jobs.covers(pod) {
-        return Verdict::WaitForJob;
+    if pod.runs_to_end() && consents.wait_for_jobs && !consents.evict_jobs.covers_pod(pod) {
+        return PodVerdict::WaitForJob;
     }
-    if pod.owner.is_none() && !consents.bare_pods.covers(pod) {
-        return Verdict::Block(format!(
+    if pod.owner.is_none() && !consents.bare_pods.covers_pod(pod) {
+        return PodVerdict::Block(format!(
             "no controller makes it again; add `pod {}` to `drain.barePods.evict` to consent to its loss",
             pod.key
         ));
     }
     let lost = |volume: Option<&NodeVolume>, what: &str, key: &str| {
         volume.map(|v| {
-            Verdict::Block(format!(
+            PodVerdict::Block(format!(
                 "its {what} volume {} is lost; add `{}` to `drain.{key}.evict` to consent",
                 v.describe(),
-                WorkloadName::of(pod)
+                WorkloadName::of_pod(pod)
             ))
         })
     };
-    if !consents.empty_dir.covers(pod)
+    if !consents.empty_dir.covers_pod(pod)
         && let Some(block) = lost(pod.empty_dirs_with_data().next(), "emptyDir", "emptyDir")
     {
         return block;
     }
-    if !consents.host_path.covers(pod)
+    if !consents.host_path.covers_pod(pod)
         && let Some(block) = lost(pod.host_paths_with_data().next(), "hostPath", "hostPath")
     {
         return block;
     }
-    Verdict::Evict
+    PodVerdict::Evict
 }
 
 /// Whether a pod tolerates both the taint and the cordon that close blue: evicted, it may come back to blue, again and
 /// again. It stays, as a DaemonSet's pod does, and moves when its node goes.
-pub fn comes_back(pod: &Pod) -> bool {
+pub fn would_return(pod: &Pod) -> bool {
     let closing = [marks::BLUE_TAINT, "node.kubernetes.io/unschedulable"];
     closing.iter().all(|key| {
         let taint = Taint {
@@ -94,8 +94,8 @@ pub fn comes_back(pod: &Pod) -> bool {
 }
 
 /// Whether a pod on a node keeps the node from being empty.
-pub fn occupies(pod: &Pod, node: &Node) -> bool {
-    if pod.daemon() || pod.mirror || pod.finished() || comes_back(pod) {
+pub fn keeps_node_occupied(pod: &Pod, node: &Node) -> bool {
+    if pod.is_daemon_pod() || pod.mirror || pod.is_finished() || would_return(pod) {
         return false;
     }
     // Nobody ends the pods of a dead kubelet but the end of its instance.
@@ -104,26 +104,30 @@ pub fn occupies(pod: &Pod, node: &Node) -> bool {
 
 /// Pods that keep the node group from being empty, as `namespace/name on node`. Pods of nodes that no longer exist do
 /// not count: the API lists them until pod GC, 45-55 s later.
-pub fn left_on(snapshot: &Snapshot, group: &str) -> Vec<String> {
+pub fn pods_left_on(snapshot: &CacheSnapshot, group: &str) -> Vec<String> {
     let nodes = snapshot.nodes.values().map(AsRef::as_ref);
-    let pods: Vec<_> = snapshot.nodes.keys().map(|n| snapshot.pods.on(n)).collect();
+    let pods: Vec<_> = snapshot
+        .nodes
+        .keys()
+        .map(|n| snapshot.pods.on_node(n))
+        .collect();
     let pods = pods.iter().flat_map(|p| p.iter()).map(AsRef::as_ref);
-    left_in(nodes, pods, group)
+    pods_left_in(nodes, pods, group)
 }
 
 /// The same of any reading of nodes and pods.
-pub fn left_in<'a>(
+pub fn pods_left_in<'a>(
     nodes: impl Iterator<Item = &'a Node>,
     pods: impl Iterator<Item = &'a Pod>,
     group: &str,
 ) -> Vec<String> {
     let of_group: BTreeMap<&str, &Node> = nodes
-        .filter(|n| n.nodegroup() == Some(group))
+        .filter(|n| n.nodegroup_name() == Some(group))
         .map(|n| (n.name.as_str(), n))
         .collect();
     pods.filter_map(|pod| {
         let node = of_group.get(pod.node.as_deref()?)?;
-        occupies(pod, node).then(|| format!("{} on {}", pod.key, node.name))
+        keeps_node_occupied(pod, node).then(|| format!("{} on {}", pod.key, node.name))
     })
     .collect()
 }
@@ -132,14 +136,14 @@ pub fn left_in<'a>(
 pub mod tests {
     use super::*;
     use crate::model::consent::WorkloadPattern;
-    use crate::model::kube::{Key, Owner, Resources, Toleration};
+    use crate::model::kube::{NamespacedName, Owner, Resources, Toleration};
     use crate::model::scheduling::Scheduling;
     use crate::model::volumes::NodeVolumeSource;
 
     /// A running, ready pod of a ReplicaSet.
     pub fn pod(name: &str, node: &str) -> Pod {
         Pod {
-            key: Key::new("shop", name),
+            key: NamespacedName::new("shop", name),
             uid: format!("uid-{name}"),
             labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
             annotations: BTreeMap::new(),
@@ -174,7 +178,7 @@ pub mod tests {
         }
     }
 
-    const NONE: Consents<'_> = Consents {
+    const NONE: EvictionConsents<'_> = EvictionConsents {
         bare_pods: &ConsentScope::NONE,
         empty_dir: &ConsentScope::NONE,
         host_path: &ConsentScope::NONE,
@@ -206,26 +210,28 @@ pub mod tests {
     fn a_pod_that_would_lose_something_needs_consent() {
         let mut bare = pod("bare", "n");
         bare.owner = None;
-        assert!(matches!(verdict(&bare, NONE), Verdict::Block(why) if why.contains("barePods")));
+        assert!(
+            matches!(judge_pod(&bare, NONE), PodVerdict::Block(why) if why.contains("barePods"))
+        );
         assert_eq!(
-            verdict(
+            judge_pod(
                 &bare,
-                Consents {
+                EvictionConsents {
                     bare_pods: &ConsentScope::All(true),
                     ..NONE
                 }
             ),
-            Verdict::Evict
+            PodVerdict::Evict
         );
         let mut store = pod("store", "n");
         store.node_volumes = vec![empty_dir("tmp")];
-        assert_eq!(verdict(&store, NONE), Verdict::Evict);
+        assert_eq!(judge_pod(&store, NONE), PodVerdict::Evict);
         store.node_volumes.push(empty_dir("data"));
         assert!(
-            matches!(verdict(&store, NONE), Verdict::Block(why) if why.contains("emptyDir volume data"))
+            matches!(judge_pod(&store, NONE), PodVerdict::Block(why) if why.contains("emptyDir volume data"))
         );
         store.phase = "Succeeded".into();
-        assert!(matches!(verdict(&store, NONE), Verdict::Leave(_)));
+        assert!(matches!(judge_pod(&store, NONE), PodVerdict::Leave(_)));
     }
 
     #[test]
@@ -240,21 +246,21 @@ pub mod tests {
         web.node_volumes.push(volume("host", source));
         let (data, other) = (only("ReplicaSet shop/web-1"), only("shop/web-2"));
         let with = |empty_dir, host_path| {
-            let consents = Consents {
+            let consents = EvictionConsents {
                 empty_dir,
                 host_path,
                 ..NONE
             };
-            verdict(&web, consents)
+            judge_pod(&web, consents)
         };
-        assert_eq!(with(&data, &data), Verdict::Evict);
-        assert!(matches!(with(&other, &data), Verdict::Block(why) if why.contains("emptyDir")));
-        assert!(matches!(with(&data, &other), Verdict::Block(why) if why.contains("hostPath")));
+        assert_eq!(with(&data, &data), PodVerdict::Evict);
+        assert!(matches!(with(&other, &data), PodVerdict::Block(why) if why.contains("emptyDir")));
+        assert!(matches!(with(&data, &other), PodVerdict::Block(why) if why.contains("hostPath")));
     }
 
     #[test]
     fn pods_that_run_to_an_end_are_waited_for_whoever_owns_them() {
-        let waiting = Consents {
+        let waiting = EvictionConsents {
             wait_for_jobs: true,
             ..NONE
         };
@@ -263,18 +269,20 @@ pub mod tests {
         runner.owner = None;
         runner.node_volumes = vec![empty_dir("work")];
         // It is not evicted, so that it loses nothing.
-        assert_eq!(verdict(&runner, waiting), Verdict::WaitForJob);
-        assert!(matches!(verdict(&runner, NONE), Verdict::Block(why) if why.contains("barePods")));
+        assert_eq!(judge_pod(&runner, waiting), PodVerdict::WaitForJob);
+        assert!(
+            matches!(judge_pod(&runner, NONE), PodVerdict::Block(why) if why.contains("barePods"))
+        );
         let only_ci = only("pod shop/runner");
-        let evicting = Consents {
+        let evicting = EvictionConsents {
             bare_pods: &only_ci,
             empty_dir: &only_ci,
             evict_jobs: &only_ci,
             ..waiting
         };
-        assert_eq!(verdict(&runner, evicting), Verdict::Evict);
+        assert_eq!(judge_pod(&runner, evicting), PodVerdict::Evict);
         runner.restart_always = true;
-        assert!(matches!(verdict(&runner, waiting), Verdict::Block(_)));
+        assert!(matches!(judge_pod(&runner, waiting), PodVerdict::Block(_)));
     }
 
     #[test]
@@ -287,9 +295,9 @@ pub mod tests {
             effect: Some(effect.into()),
         };
         typha.tolerations = vec![exists("NoExecute")];
-        assert_eq!(verdict(&typha, NONE), Verdict::Evict);
+        assert_eq!(judge_pod(&typha, NONE), PodVerdict::Evict);
         typha.tolerations.push(exists("NoSchedule"));
-        assert!(matches!(verdict(&typha, NONE), Verdict::Leave(_)));
+        assert!(matches!(judge_pod(&typha, NONE), PodVerdict::Leave(_)));
     }
 
     #[test]
@@ -301,10 +309,10 @@ pub mod tests {
             uid: "d".into(),
         });
         daemon.node_volumes = vec![empty_dir("data")];
-        assert!(matches!(verdict(&daemon, NONE), Verdict::Leave(_)));
+        assert!(matches!(judge_pod(&daemon, NONE), PodVerdict::Leave(_)));
         let mut mirror = pod("m", "n");
         mirror.owner = None;
         mirror.mirror = true;
-        assert!(matches!(verdict(&mirror, NONE), Verdict::Leave(_)));
+        assert!(matches!(judge_pod(&mirror, NONE), PodVerdict::Leave(_)));
     }
 }

@@ -7,27 +7,27 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
 use crate::model::asg::{Asg, AsgTag};
 use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Taint};
-use crate::model::{Class, Minor, marks};
+use crate::model::{ErrorClass, Minor, marks};
 use crate::route::DrainSpec;
-use crate::steps::drain::{self, GreenDrain, GreenSeen};
+use crate::steps::drain::{self, GreenDrain, GreenDrainObservation};
 use crate::steps::green_baseline::{is_ready_on, issues_beyond_blue};
-use crate::steps::green_daemons::daemons;
+use crate::steps::green_daemons::missing_daemon_pods;
 use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template::TemplateSource;
-use crate::steps::updates::{POLL, issues};
-use crate::steps::{PATIENCE, World, absent_is_none};
+use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
+use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, absent_is_none};
 
 /// How long EKS may take to delete a group: where its kubelets are dead, its lifecycle hook alone waits half an hour.
-const DELETE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+const GREEN_DELETE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// What the group is to be.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct GreenGroupSpec {
     pub blue: String,
     pub group: NewNodegroup,
     pub kubelet: Option<Minor>,
@@ -43,18 +43,18 @@ pub struct Wish {
 }
 
 /// Creates green.
-pub struct Green {
+pub struct CreateGreenStep {
     id: String,
     run: String,
-    wish: Wish,
+    group_spec: GreenGroupSpec,
     /// Empties green on the way back.
-    leaving: GreenDrain,
+    green_drain: GreenDrain,
 }
 
 /// What there was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Before {
+pub struct GreenBeforeImage {
     /// Absent when there was no group of that name.
     status: Option<String>,
     size: Option<Scaling>,
@@ -62,7 +62,7 @@ pub struct Before {
 }
 
 /// What a look sees.
-pub struct Seen {
+pub struct GreenObservation {
     green: Option<Nodegroup>,
     asg: Option<Asg>,
     blue_desired: Option<i32>,
@@ -74,11 +74,11 @@ pub struct Seen {
     template_version: Option<i64>,
     nodes: Vec<std::sync::Arc<Node>>,
     /// What is not ready on green's nodes though they are.
-    daemons: Vec<String>,
+    missing_daemon_pods: Vec<String>,
     /// Why nodes are missing, in Auto Scaling's words.
-    launches: Vec<String>,
+    failed_launches: Vec<String>,
     /// In a rollback, and where the group could not be created: who is still on green.
-    leaving: Option<GreenSeen>,
+    drain_observation: Option<GreenDrainObservation>,
 }
 
 /// What is done.
@@ -88,7 +88,7 @@ pub struct Seen {
     rename_all_fields = "camelCase",
     deny_unknown_fields
 )]
-pub enum Act {
+pub enum GreenAct {
     Create {
         group: Box<NewNodegroup>,
         attempt: u32,
@@ -108,38 +108,39 @@ pub enum Act {
     },
     /// On the way back: what empties it.
     Leave {
-        act: Box<drain::Act>,
+        act: Box<drain::DrainStepAct>,
     },
     Delete,
 }
 
-impl Green {
+impl CreateGreenStep {
     /// Creates the group of `wish` in run `run`; taken back, it is emptied as `drain` says.
-    pub fn new(id: String, run: String, wish: Wish, drain: &DrainSpec) -> Self {
+    pub fn new(id: String, run: String, wish: GreenGroupSpec, drain: &DrainSpec) -> Self {
         let leaving = GreenDrain::new(&id, &wish.group.name, &wish.blue, drain);
         Self {
             id,
             run,
-            wish,
-            leaving,
+            group_spec: wish,
+            green_drain: leaving,
         }
     }
 
-    fn name(&self) -> &str {
-        &self.wish.group.name
+    fn green_name(&self) -> &str {
+        &self.group_spec.group.name
     }
 
     /// The group as it is to be created now.
-    fn group(&self, seen: &Seen) -> NewNodegroup {
-        let mut group = self.wish.group.clone();
+    fn group_to_create(&self, seen: &GreenObservation) -> NewNodegroup {
+        let mut group = self.group_spec.group.clone();
         let blue = seen.blue_desired.unwrap_or(group.scaling.desired);
         group.scaling.max = group.scaling.max.max(blue);
-        group.scaling.desired = match self.wish.surge {
+        group.scaling.desired = match self.group_spec.surge {
             Some(surge) => i32::try_from(surge).unwrap_or(blue).min(blue),
             None => group.scaling.desired.max(blue),
         };
         group.scaling.min = group.scaling.min.min(group.scaling.desired);
-        if let (Some(from), Some(version)) = (&self.wish.template_from, seen.template_version) {
+        if let (Some(from), Some(version)) = (&self.group_spec.template_from, seen.template_version)
+        {
             group.launch_template = Some(LaunchTemplateRef {
                 id: Some(from.template.clone()),
                 name: None,
@@ -149,9 +150,10 @@ impl Green {
         group
             .tags
             .insert(marks::RUN_TAG.to_owned(), self.run.clone());
-        group
-            .tags
-            .insert(marks::CLONED_FROM_TAG.to_owned(), self.wish.blue.clone());
+        group.tags.insert(
+            marks::CLONED_FROM_TAG.to_owned(),
+            self.group_spec.blue.clone(),
+        );
         group
     }
 
@@ -160,7 +162,7 @@ impl Green {
     }
 
     /// What green still lacks to carry blue's load.
-    fn lacks(&self, green: &Nodegroup, seen: &Seen) -> Vec<String> {
+    fn missing_conditions(&self, green: &Nodegroup, seen: &GreenObservation) -> Vec<String> {
         let mut lacks = Vec::new();
         let ready: Vec<&Node> = seen
             .nodes
@@ -189,14 +191,14 @@ impl Green {
                 ready.len()
             ));
         }
-        for zone in &self.wish.zones {
-            if self.wish.surge.is_none() && !ready.iter().any(|n| n.zone() == Some(zone)) {
+        for zone in &self.group_spec.zones {
+            if self.group_spec.surge.is_none() && !ready.iter().any(|n| n.zone() == Some(zone)) {
                 lacks.push(format!("no node is Ready in {zone}"));
             }
         }
-        lacks.extend(seen.launches.iter().cloned());
+        lacks.extend(seen.failed_launches.iter().cloned());
         for node in &ready {
-            if let Some(wanted) = self.wish.kubelet
+            if let Some(wanted) = self.group_spec.kubelet
                 && Minor::from_reported(&node.kubelet_version).ok() != Some(wanted)
             {
                 lacks.push(format!(
@@ -210,8 +212,8 @@ impl Green {
                 .filter(|t| {
                     let lasting = |l: &Taint| l.key == t.key;
                     t.effect != "PreferNoSchedule"
-                        && !self.wish.group.taints.iter().any(|g| g.key == t.key)
-                        && !self.wish.lasting_taints.iter().any(lasting)
+                        && !self.group_spec.group.taints.iter().any(|g| g.key == t.key)
+                        && !self.group_spec.lasting_taints.iter().any(lasting)
                 })
                 .map(|t| t.key.clone())
                 .collect();
@@ -223,25 +225,29 @@ impl Green {
                 ));
             }
         }
-        lacks.extend(seen.daemons.iter().cloned());
+        lacks.extend(seen.missing_daemon_pods.iter().cloned());
         lacks
     }
 }
 
-impl Step<World> for Green {
-    type Seen = Seen;
-    type Before = Before;
-    type Act = Act;
+impl Step<StepWorld> for CreateGreenStep {
+    type Observation = GreenObservation;
+    type BeforeImage = GreenBeforeImage;
+    type Act = GreenAct;
 
-    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let green =
-            absent_is_none(world.aws.describe_nodegroup(&world.cluster, self.name())).await?;
+    async fn observe_state(&self, world: &StepWorld) -> Result<GreenObservation, StepError> {
+        let green = absent_is_none(
+            world
+                .aws
+                .describe_nodegroup(&world.cluster, self.green_name()),
+        )
+        .await?;
         // Minutes pass while EKS makes it, and nothing but that is of interest then.
         let making = green.as_ref().is_some_and(|g| g.status == "CREATING");
         let blue = if making {
             None
         } else {
-            let blue = &self.wish.blue;
+            let blue = &self.group_spec.blue;
             absent_is_none(world.aws.describe_nodegroup(&world.cluster, blue)).await?
         };
         let names: Vec<String> = blue
@@ -252,7 +258,7 @@ impl Step<World> for Green {
         let mut asgs = if names.is_empty() {
             Default::default()
         } else {
-            world.aws.asgs(&names).await?
+            world.aws.describe_asgs(&names).await?
         };
         let mut take = |group: &Option<Nodegroup>| {
             group
@@ -262,21 +268,21 @@ impl Step<World> for Green {
         };
         let asg = take(&green);
         let blue_asg = take(&blue);
-        let template_version = match &self.wish.template_from {
-            Some(from) if green.is_none() => from.made_version(world).await?,
+        let template_version = match &self.group_spec.template_from {
+            Some(from) if green.is_none() => from.find_newest_version(world).await?,
             _ => None,
         };
-        let snapshot = world.cache.read(PATIENCE).await?;
+        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
         let nodes: Vec<_> = snapshot
             .nodes
             .values()
-            .filter(|n| n.nodegroup() == Some(self.name()))
+            .filter(|n| n.nodegroup_name() == Some(self.green_name()))
             .cloned()
             .collect();
         let all_ready = green.as_ref().is_some_and(|g| {
             nodes.iter().filter(|n| n.is_ready()).count() as i64 >= i64::from(g.scaling.desired)
         });
-        let zones = &self.wish.zones;
+        let zones = &self.group_spec.zones;
         let has_node = |zone: &String| nodes.iter().any(|n| n.zone() == Some(zone));
         let launches = match &green {
             Some(green) if !all_ready || !zones.iter().all(has_node) => {
@@ -285,19 +291,19 @@ impl Step<World> for Green {
             Some(_) | None => Vec::new(),
         };
         let daemons = if all_ready && !nodes.is_empty() {
-            let mut sets = world.kube.daemon_sets().await?;
+            let mut sets = world.kube.list_daemon_sets().await?;
             // One that was Ready nowhere before is not asked for, as long as it is no better on blue.
             sets.retain(|s| {
                 !world.workloads.daemon_set_was_down(&s.key)
-                    || is_ready_on(&snapshot, &self.wish.blue, &s.uid)
+                    || is_ready_on(&snapshot, &self.group_spec.blue, &s.uid)
             });
-            daemons(&snapshot, &nodes, &sets)
+            missing_daemon_pods(&snapshot, &nodes, &sets)
         } else {
             Vec::new()
         };
         let failed = green.as_ref().is_some_and(|g| g.status == "CREATE_FAILED");
         let leaving = match failed {
-            true => Some(self.leaving.observe(world).await?),
+            true => Some(self.green_drain.observe_green(world).await?),
             false => None,
         };
         let blue_desired = blue_asg
@@ -306,7 +312,7 @@ impl Step<World> for Green {
             .or(blue.as_ref().map(|b| b.scaling.desired));
         let (blue_tags, blue_suspended) =
             blue_asg.map(|a| (a.tags, a.suspended)).unwrap_or_default();
-        Ok(Seen {
+        Ok(GreenObservation {
             green,
             asg,
             blue_desired,
@@ -319,16 +325,21 @@ impl Step<World> for Green {
             blue_suspended,
             template_version,
             nodes,
-            daemons,
-            launches,
-            leaving,
+            missing_daemon_pods: daemons,
+            failed_launches: launches,
+            drain_observation: leaving,
         })
     }
 
-    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
-        let name = self.name();
+    fn decide_next(
+        &self,
+        seen: &GreenObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<GreenAct> {
+        let name = self.green_name();
         let Some(green) = &seen.green else {
-            if let Some(Act::DeleteFailed { why }) = past
+            if let Some(GreenAct::DeleteFailed { why }) = past
                 .last_act
                 .clone()
                 .and_then(|a| serde_json::from_value(a).ok())
@@ -337,11 +348,11 @@ impl Step<World> for Green {
                     "EKS could not create node group {name}: {why}. It was deleted; mend the cause and run `eksup apply` again."
                 ));
             }
-            if self.wish.template_from.is_some() && seen.template_version.is_none() {
+            if self.group_spec.template_from.is_some() && seen.template_version.is_none() {
                 return Decision::Refuse("the launch template version with the new image is gone; run `eksup plan` again".to_owned());
             }
-            return Decision::Act(Act::Create {
-                group: Box::new(self.group(seen)),
+            return Decision::Act(GreenAct::Create {
+                group: Box::new(self.group_to_create(seen)),
                 attempt: past.attempt,
             });
         };
@@ -353,60 +364,61 @@ impl Step<World> for Green {
         match green.status.as_str() {
             "CREATE_FAILED" => {
                 // Pods may have come to the nodes that did join: they leave as in a rollback first.
-                let next = match &seen.leaving {
-                    Some(leaving) => self.leaving.decide(leaving, past, now),
+                let next = match &seen.drain_observation {
+                    Some(leaving) => self.green_drain.decide_next(leaving, past, now),
                     None => Decision::Refuse(format!("the nodes of {name} could not be read")),
                 };
                 return match next {
-                    Decision::Done(_) => Decision::Act(Act::DeleteFailed {
-                        why: issues(&green.health),
+                    Decision::Done(_) => Decision::Act(GreenAct::DeleteFailed {
+                        why: health_issues_text(&green.health),
                     }),
                     Decision::Refuse(text) => Decision::Refuse(format!(
                         "EKS could not create node group {name}: {}. It is deleted when no pod is left on it: {text}",
-                        issues(&green.health)
+                        health_issues_text(&green.health)
                     )),
-                    next => next.map_act(|act| Act::Leave { act: Box::new(act) }),
+                    next => next.map_act(|act| GreenAct::Leave { act: Box::new(act) }),
                 };
             }
-            "DELETING" => return wait(format!("node group {name} is being deleted")),
+            "DELETING" => return wait_polling(format!("node group {name} is being deleted")),
             "DELETE_FAILED" => {
                 return Decision::Refuse(format!(
                     "node group {name} could not be deleted: {}",
-                    issues(&green.health)
+                    health_issues_text(&green.health)
                 ));
             }
             _ => {}
         }
-        let mut lacks = self.lacks(green, seen);
+        let mut lacks = self.missing_conditions(green, seen);
         let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
         if green.status != "ACTIVE" && !degraded_as_blue {
             lacks.insert(0, format!("node group {name} is {}", green.status));
         }
         if !new.is_empty() {
-            lacks.push(format!("EKS reports {}", issues(&new)));
+            lacks.push(format!("EKS reports {}", health_issues_text(&new)));
         }
         if !lacks.is_empty() {
             let since = past.last_act_at.or(past.started_at);
             let late = since.is_some_and(|t| {
                 now.duration_since(t)
-                    > SignedDuration::try_from(self.wish.timeout).unwrap_or(SignedDuration::MAX)
+                    > SignedDuration::try_from(self.group_spec.timeout)
+                        .unwrap_or(SignedDuration::MAX)
             });
             let text = lacks.join("; ");
             return if late {
                 Decision::Refuse(format!(
                     "green {name} is not ready after {}s: {text}. Mend it and run `eksup apply` again, or `eksup rollback`.",
-                    self.wish.timeout.as_secs()
+                    self.group_spec.timeout.as_secs()
                 ))
             } else {
-                wait(text)
+                wait_polling(text)
             };
         }
-        if self.wish.copy_asg_tags
+        if self.group_spec.copy_asg_tags
             && let Some(asg) = &seen.asg
         {
             let missing = missing_tags(&seen.blue_tags, asg);
             if !missing.is_empty() {
-                return Decision::Act(Act::CopyTags {
+                return Decision::Act(GreenAct::CopyTags {
                     asg: asg.name.clone(),
                     tags: missing,
                 });
@@ -415,7 +427,7 @@ impl Step<World> for Green {
         if let Some(asg) = &seen.asg {
             let processes = missing_suspensions(&seen.blue_tags, &seen.blue_suspended, asg);
             if !processes.is_empty() {
-                return Decision::Act(Act::Suspend {
+                return Decision::Act(GreenAct::Suspend {
                     asg: asg.name.clone(),
                     processes,
                 });
@@ -431,71 +443,74 @@ impl Step<World> for Green {
         ))
     }
 
-    fn before(&self, seen: &Seen) -> Before {
-        Before {
+    fn before_image(&self, seen: &GreenObservation) -> GreenBeforeImage {
+        GreenBeforeImage {
             status: seen.green.as_ref().map(|g| g.status.clone()),
             size: seen.green.as_ref().map(|g| g.scaling),
             nodes: seen.nodes.len(),
         }
     }
 
-    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
-        let mut seen = self.observe(world).await?;
-        seen.leaving = Some(self.leaving.observe(world).await?);
+    async fn observe_for_undo(&self, world: &StepWorld) -> Result<GreenObservation, StepError> {
+        let mut seen = self.observe_state(world).await?;
+        seen.drain_observation = Some(self.green_drain.observe_green(world).await?);
         Ok(seen)
     }
 
-    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+    async fn perform_act(&self, world: &StepWorld, act: &GreenAct) -> Result<(), StepError> {
         match act {
-            Act::Create { group, attempt } => {
-                let token = world.token(&self.id, &format!("create#{attempt}"));
+            GreenAct::Create { group, attempt } => {
+                let token = world.idempotency_token(&self.id, &format!("create#{attempt}"));
                 world
                     .aws
                     .create_nodegroup(&world.cluster, group, &token)
                     .await?;
                 Ok(())
             }
-            Act::DeleteFailed { .. } | Act::Delete => match world
+            GreenAct::DeleteFailed { .. } | GreenAct::Delete => match world
                 .aws
-                .delete_nodegroup(&world.cluster, self.name())
+                .delete_nodegroup(&world.cluster, self.green_name())
                 .await
             {
-                Err(e) if e.class != Class::Absent => Err(e.into()),
+                Err(e) if e.class != ErrorClass::Absent => Err(e.into()),
                 Ok(()) | Err(_) => Ok(()),
             },
-            Act::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
-            Act::Suspend { asg, processes } => {
+            GreenAct::CopyTags { asg, tags } => Ok(world.aws.tag_asg(asg, tags).await?),
+            GreenAct::Suspend { asg, processes } => {
                 let processes: Vec<&str> = processes.iter().map(String::as_str).collect();
-                Ok(world.aws.suspend(asg, &processes).await?)
+                Ok(world.aws.suspend_processes(asg, &processes).await?)
             }
-            Act::Leave { act } => self.leaving.act(world, act).await,
+            GreenAct::Leave { act } => self.green_drain.perform_act(world, act).await,
         }
     }
 
-    fn undo(&self) -> Undo {
-        Undo::Restore
+    fn undo_kind(&self) -> UndoKind {
+        UndoKind::Restore
     }
 
-    fn restore(
+    fn decide_undo(
         &self,
-        before: &Before,
-        seen: &Seen,
-        trail: &Trail,
+        before: &GreenBeforeImage,
+        seen: &GreenObservation,
+        trail: &RollbackHistory,
         now: Timestamp,
-    ) -> Decision<Act> {
-        let name = self.name();
-        let late = trail.late(now, DELETE_TIMEOUT);
+    ) -> Decision<GreenAct> {
+        let name = self.green_name();
+        let late = trail.is_late(now, GREEN_DELETE_TIMEOUT);
         let Some(green) = &seen.green else {
             // The control plane cannot go back while the API server still lists a kubelet of its version; and what dead
             // nodes held on to is free only now. EBS alone takes six minutes.
             let nodes: Vec<&str> = seen.nodes.iter().map(|n| n.name.as_str()).collect();
-            let freed: &[String] = seen.leaving.as_ref().map_or(&[], |l| &l.freed_not_ready);
+            let freed: &[String] = seen
+                .drain_observation
+                .as_ref()
+                .map_or(&[], |l| &l.freed_not_ready);
             return match (nodes.join(", "), freed.join("; ")) {
-                (nodes, _) if !nodes.is_empty() && !late => wait(format!(
+                (nodes, _) if !nodes.is_empty() && !late => wait_polling(format!(
                     "node group {name} is gone; the API server still lists {nodes}"
                 )),
                 (_, pods) if !pods.is_empty() && !late => {
-                    wait(format!("node group {name} is gone; not Ready yet: {pods}"))
+                    wait_polling(format!("node group {name} is gone; not Ready yet: {pods}"))
                 }
                 _ => Decision::Done(format!("node group {name} is gone")),
             };
@@ -505,69 +520,72 @@ impl Step<World> for Green {
         }
         match green.status.as_str() {
             "DELETING" if !late => {
-                return wait(format!("node group {name} is being deleted"));
+                return wait_polling(format!("node group {name} is being deleted"));
             }
             "DELETING" | "DELETE_FAILED" => {
                 return Decision::Refuse(format!(
                     "node group {name} could not be deleted, it is {}: {}. Its pods are gone from it; mend the cause and \
                      delete it by hand, then run `eksup rollback` again.",
                     green.status,
-                    issues(&green.health)
+                    health_issues_text(&green.health)
                 ));
             }
             _ => {}
         }
-        let Some(leaving) = &seen.leaving else {
+        let Some(leaving) = &seen.drain_observation else {
             return Decision::Refuse(format!("the nodes of {name} could not be read"));
         };
-        let next = self.leaving.decide(leaving, &trail.back, now);
+        let next = self.green_drain.decide_next(leaving, &trail.rollback, now);
         // While weights or pods are still on their way, green goes only where it serves nothing, no pod can be moved from
         // it, and its dead nodes keep something from coming back that blue may need.
         if trail.early {
             let stranded = &leaving.stranded;
             return match next {
                 Decision::Done(_) if !stranded.is_empty() && !leaving.serves => {
-                    Decision::Act(Act::Delete)
+                    Decision::Act(GreenAct::Delete)
                 }
                 _ => Decision::Yield {
                     why: format!(
                         "node group {name} is deleted when the traffic and its pods are back on blue"
                     ),
-                    recheck: POLL,
+                    recheck: EKS_POLL_INTERVAL,
                     overdue: true,
                 },
             };
         }
         match next {
-            Decision::Done(_) => Decision::Act(Act::Delete),
-            next => next.map_act(|act| Act::Leave { act: Box::new(act) }),
+            Decision::Done(_) => Decision::Act(GreenAct::Delete),
+            next => next.map_act(|act| GreenAct::Leave { act: Box::new(act) }),
         }
     }
 
-    fn describe(&self, act: &Act) -> String {
+    fn describe_act(&self, act: &GreenAct) -> String {
         match act {
-            Act::Create { group, .. } => format!(
+            GreenAct::Create { group, .. } => format!(
                 "CreateNodegroup {} with {} nodes",
                 group.name, group.scaling.desired
             ),
-            Act::DeleteFailed { why } => format!(
+            GreenAct::DeleteFailed { why } => format!(
                 "DeleteNodegroup {}, which could not be created: {why}",
-                self.name()
+                self.green_name()
             ),
-            Act::CopyTags { asg, tags } => format!(
+            GreenAct::CopyTags { asg, tags } => format!(
                 "copy {} tags of blue to Auto Scaling group {asg}",
                 tags.len()
             ),
-            Act::Suspend { asg, processes } => format!(
+            GreenAct::Suspend { asg, processes } => format!(
                 "suspend {} of Auto Scaling group {asg}, as for blue's",
                 processes.join(", ")
             ),
-            Act::Leave { act } => self.leaving.describe(act),
-            Act::Delete => format!("DeleteNodegroup {}", self.name()),
+            GreenAct::Leave { act } => self.green_drain.describe_act(act),
+            GreenAct::Delete => format!("DeleteNodegroup {}", self.green_name()),
         }
     }
 }
 
-fn wait(why: String) -> Decision<Act> {
-    Decision::Wait { why, recheck: POLL }
+fn wait_polling(why: String) -> Decision<GreenAct> {
+    Decision::Wait {
+        why,
+        recheck: EKS_POLL_INTERVAL,
+    }
 }

@@ -1,16 +1,16 @@
 //! Green is asked to be no worse than blue is: what EKS reports of both, and a DaemonSet that is Ready on neither, is no
 //! reason to wait for it. Pure.
 
-use crate::k8s::cache::Snapshot;
+use crate::k8s::cache::CacheSnapshot;
 use crate::model::eks::{HealthIssue, Nodegroup};
 use crate::model::kube::Pod;
 
 /// Whether a pod of the owner with that uid is Ready on a node of the group.
-pub fn is_ready_on(snapshot: &Snapshot, group: &str, owner: &str) -> bool {
+pub fn is_ready_on(snapshot: &CacheSnapshot, group: &str, owner: &str) -> bool {
     let nodes = snapshot.nodes.values();
-    let mut of_group = nodes.filter(|n| n.nodegroup() == Some(group));
+    let mut of_group = nodes.filter(|n| n.nodegroup_name() == Some(group));
     of_group.any(|node| {
-        let pods = snapshot.pods.on(&node.name);
+        let pods = snapshot.pods.on_node(&node.name);
         let is_of = |p: &Pod| p.owner.as_ref().is_some_and(|o| o.uid == owner);
         pods.iter().any(|p| p.ready && is_of(p))
     })
@@ -28,10 +28,10 @@ pub fn issues_beyond_blue(green: &Nodegroup, blue_codes: &[String]) -> (bool, Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::fixture::{add_group, cluster};
+    use crate::route::fixture::{add_group, empty_cluster};
 
     fn degraded(codes: &[&str]) -> Nodegroup {
-        let mut inventory = cluster("c", 29);
+        let mut inventory = empty_cluster("c", 29);
         add_group(&mut inventory, "green", 29, 0);
         let mut green = inventory.nodegroups.remove(0);
         green.status = "DEGRADED".to_owned();

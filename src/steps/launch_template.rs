@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
 use crate::model::ec2::LaunchTemplateVersion;
-use crate::steps::World;
+use crate::steps::StepWorld;
 
 /// How a version of a launch template was made: like `source_version`, with `image`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,14 +17,17 @@ pub struct TemplateSource {
 
 impl TemplateSource {
     /// The newest version made so. Another group, or another plan, may have made newer ones with other images.
-    pub async fn made_version(&self, world: &World) -> Result<Option<i64>, StepError> {
-        let versions = world.aws.launch_template_versions(&self.template).await?;
-        Ok(made(&versions, self.source_version, &self.image).map(|v| v.version))
+    pub async fn find_newest_version(&self, world: &StepWorld) -> Result<Option<i64>, StepError> {
+        let versions = world
+            .aws
+            .describe_launch_template_versions(&self.template)
+            .await?;
+        Ok(find_made_version(&versions, self.source_version, &self.image).map(|v| v.version))
     }
 }
 
 /// One new template version.
-pub struct LaunchTemplate {
+pub struct LaunchTemplateStep {
     id: String,
     template: String,
     source_version: i64,
@@ -34,36 +37,36 @@ pub struct LaunchTemplate {
 /// The newest version there was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Before {
+pub struct LaunchTemplateBeforeImage {
     newest_version: Option<i64>,
 }
 
 /// Makes the version.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Act {
+pub struct LaunchTemplateAct {
     image: String,
 }
 
 /// The description by which a version made here is found again.
-pub fn description(source: i64, image: &str) -> String {
+pub fn version_description(source: i64, image: &str) -> String {
     format!("eksup: version {source} with image {image}")
 }
 
 /// The newest version made here from `source` with `image`.
-pub fn made<'a>(
+pub fn find_made_version<'a>(
     versions: &'a [LaunchTemplateVersion],
     source: i64,
     image: &str,
 ) -> Option<&'a LaunchTemplateVersion> {
-    let wanted = description(source, image);
+    let wanted = version_description(source, image);
     versions
         .iter()
         .filter(|v| v.description.as_deref() == Some(&wanted) && v.image.as_deref() == Some(image))
         .max_by_key(|v| v.version)
 }
 
-impl LaunchTemplate {
+impl LaunchTemplateStep {
     /// A version of `template` like `source_version` but with `image`.
     pub fn new(id: String, template: String, source_version: i64, image: String) -> Self {
         Self {
@@ -75,17 +78,25 @@ impl LaunchTemplate {
     }
 }
 
-impl Step<World> for LaunchTemplate {
-    type Seen = Vec<LaunchTemplateVersion>;
-    type Before = Before;
-    type Act = Act;
+impl Step<StepWorld> for LaunchTemplateStep {
+    type Observation = Vec<LaunchTemplateVersion>;
+    type BeforeImage = LaunchTemplateBeforeImage;
+    type Act = LaunchTemplateAct;
 
-    async fn observe(&self, world: &World) -> Result<Self::Seen, StepError> {
-        Ok(world.aws.launch_template_versions(&self.template).await?)
+    async fn observe_state(&self, world: &StepWorld) -> Result<Self::Observation, StepError> {
+        Ok(world
+            .aws
+            .describe_launch_template_versions(&self.template)
+            .await?)
     }
 
-    fn decide(&self, seen: &Self::Seen, _past: &Past, _now: Timestamp) -> Decision<Act> {
-        if let Some(version) = made(seen, self.source_version, &self.image) {
+    fn decide_next(
+        &self,
+        seen: &Self::Observation,
+        _past: &StepHistory,
+        _now: Timestamp,
+    ) -> Decision<LaunchTemplateAct> {
+        if let Some(version) = find_made_version(seen, self.source_version, &self.image) {
             return Decision::Done(format!(
                 "launch template {} version {} has image {}",
                 self.template, version.version, self.image
@@ -97,20 +108,24 @@ impl Step<World> for LaunchTemplate {
                 self.template, self.source_version
             ));
         }
-        Decision::Act(Act {
+        Decision::Act(LaunchTemplateAct {
             image: self.image.clone(),
         })
     }
 
-    fn before(&self, seen: &Self::Seen) -> Before {
-        Before {
+    fn before_image(&self, seen: &Self::Observation) -> LaunchTemplateBeforeImage {
+        LaunchTemplateBeforeImage {
             newest_version: seen.iter().map(|v| v.version).max(),
         }
     }
 
-    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
-        let token = world.token(&self.id, &act.image);
-        let text = description(self.source_version, &act.image);
+    async fn perform_act(
+        &self,
+        world: &StepWorld,
+        act: &LaunchTemplateAct,
+    ) -> Result<(), StepError> {
+        let token = world.idempotency_token(&self.id, &act.image);
+        let text = version_description(self.source_version, &act.image);
         world
             .aws
             .create_launch_template_version(
@@ -124,26 +139,26 @@ impl Step<World> for LaunchTemplate {
         Ok(())
     }
 
-    fn undo(&self) -> Undo {
+    fn undo_kind(&self) -> UndoKind {
         // It answers at once that the version stays: one that nobody uses does nothing, and deleting it could hit one
         // that somebody began to use.
-        Undo::Restore
+        UndoKind::Restore
     }
 
-    fn restore(
+    fn decide_undo(
         &self,
-        _before: &Before,
-        _seen: &Self::Seen,
-        _trail: &Trail,
+        _before: &LaunchTemplateBeforeImage,
+        _seen: &Self::Observation,
+        _trail: &RollbackHistory,
         _now: Timestamp,
-    ) -> Decision<Act> {
+    ) -> Decision<LaunchTemplateAct> {
         Decision::Done(format!(
             "the version of launch template {} with {} stays, and nobody uses it",
             self.template, self.image
         ))
     }
 
-    fn describe(&self, act: &Act) -> String {
+    fn describe_act(&self, act: &LaunchTemplateAct) -> String {
         format!(
             "CreateLaunchTemplateVersion of {} from version {} with image {}",
             self.template, self.source_version, act.image
@@ -161,7 +176,7 @@ mod tests {
             id: "lt-1".to_owned(),
             name: None,
             version: number,
-            description: Some(description(source, image)),
+            description: Some(version_description(source, image)),
             image: Some(image.to_owned()),
             instance_type: None,
             user_data: None,
@@ -173,7 +188,7 @@ mod tests {
             version(6, 3, "ami-2"),
             version(7, 4, "ami-1"),
         ];
-        let found = |source, image| made(&versions, source, image).map(|v| v.version);
+        let found = |source, image| find_made_version(&versions, source, image).map(|v| v.version);
         assert_eq!(found(3, "ami-1"), Some(5));
         assert_eq!(found(3, "ami-2"), Some(6));
         assert_eq!(found(4, "ami-1"), Some(7));

@@ -5,38 +5,38 @@ use std::time::Duration;
 pub mod addon;
 pub mod bake;
 pub mod blue_capacity;
+pub mod blue_protection;
 pub mod build;
 pub mod closing;
 pub mod control_plane;
+pub mod cordon_blue;
 pub mod drain;
 pub mod evictable;
 pub mod green;
 pub mod green_baseline;
 mod green_daemons;
 mod green_launches;
+pub mod green_protection;
 pub mod green_scaling;
-pub mod hold;
-pub mod hold_blue;
 pub mod launch_template;
 pub mod nodes;
 pub mod retire;
 pub mod retire_record;
-pub mod shield;
 pub mod traffic;
 pub mod updates;
 pub mod workload_gate;
 pub mod workload_health;
 pub mod world;
 
-pub use build::{build, planned};
-pub use world::World;
+pub use build::{build_step, build_steps};
+pub use world::StepWorld;
 
 /// How long the watches may be behind a failure before a look fails: an API server that moves during a hop is away for
 /// seconds to minutes.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const WATCH_STALENESS_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long the way back waits for something that moves by itself before a person is asked.
-pub const BACK_PATIENCE: Duration = Duration::from_secs(30 * 60);
+pub const ROLLBACK_WAIT_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// What is not there is an answer too.
 async fn absent_is_none<T>(
@@ -44,7 +44,7 @@ async fn absent_is_none<T>(
 ) -> Result<Option<T>, crate::model::ApiError> {
     match call.await {
         Ok(value) => Ok(Some(value)),
-        Err(e) if e.class == crate::model::Class::Absent => Ok(None),
+        Err(e) if e.class == crate::model::ErrorClass::Absent => Ok(None),
         Err(e) => Err(e),
     }
 }

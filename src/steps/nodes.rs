@@ -6,21 +6,21 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::engine::StepError;
-use crate::k8s::cache::Snapshot;
+use crate::k8s::cache::CacheSnapshot;
 use crate::k8s::node::NodeChange;
 use crate::model::kube::{Node, Taint};
-use crate::model::{Class, marks};
-use crate::steps::{PATIENCE, World};
+use crate::model::{ErrorClass, marks};
+use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
 
 /// Why nothing can run on a node group: somebody may have deleted it, or its nodes, since it was filled.
-pub async fn unfit(
-    world: &World,
+pub async fn find_unfit_reason(
+    world: &StepWorld,
     group: &str,
-    snapshot: &Snapshot,
+    snapshot: &CacheSnapshot,
 ) -> Result<Option<String>, StepError> {
     let read = match world.aws.describe_nodegroup(&world.cluster, group).await {
         Ok(read) => read,
-        Err(e) if e.class == Class::Absent => {
+        Err(e) if e.class == ErrorClass::Absent => {
             return Ok(Some(format!("node group {group} is gone")));
         }
         Err(e) => return Err(e.into()),
@@ -32,45 +32,45 @@ pub async fn unfit(
         return Ok(Some(format!("node group {group} is {}", read.status)));
     }
     let mut nodes = snapshot.nodes.values();
-    let none = !nodes.any(|n| n.nodegroup() == Some(group) && n.is_ready());
+    let none = !nodes.any(|n| n.nodegroup_name() == Some(group) && n.is_ready());
     Ok((none && read.scaling.desired > 0).then(|| format!("node group {group} has no Ready node")))
 }
 
 /// Taints nodes as blue, so that no new pod comes and the autoscaler sees it in its template, and keeps the autoscaler
 /// from removing them.
-pub async fn taint_and_hold(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| {
-        let mut change = held(node, &world.run);
-        change.taints = tainted(node, &world.run).taints;
+pub async fn taint_and_protect(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
+    change_each_node(world, names, |node| {
+        let mut change = protection_change(node, &world.run);
+        change.taints = taint_change(node, &world.run).taints;
         change
     })
     .await
 }
 
 /// Cordons nodes, and remembers on each that it was us.
-pub async fn cordon(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| cordoned(node, &world.run)).await
+pub async fn cordon_nodes(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
+    change_each_node(world, names, |node| cordon_change(node, &world.run)).await
 }
 
 /// Taints and cordons nodes at once.
-pub async fn close(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| {
-        let mut change = cordoned(node, &world.run);
-        change.taints = tainted(node, &world.run).taints;
+pub async fn taint_and_cordon(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
+    change_each_node(world, names, |node| {
+        let mut change = cordon_change(node, &world.run);
+        change.taints = taint_change(node, &world.run).taints;
         change
     })
     .await
 }
 
 /// Takes off whatever closed the nodes, as far as it was this run.
-pub async fn reopen(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| {
+pub async fn reopen_nodes(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
+    change_each_node(world, names, |node| {
         let mut change = NodeChange::default();
-        if node.taints.iter().any(|t| ours(t, &world.run)) {
+        if node.taints.iter().any(|t| is_our_taint(t, &world.run)) {
             change.taints = Some(
                 node.taints
                     .iter()
-                    .filter(|t| !ours(t, &world.run))
+                    .filter(|t| !is_our_taint(t, &world.run))
                     .cloned()
                     .collect(),
             );
@@ -85,8 +85,12 @@ pub async fn reopen(world: &World, names: &[String]) -> Result<(), StepError> {
 }
 
 /// Marks nodes as being drained since `at`, and takes them out of controller-filled target groups.
-pub async fn begin(world: &World, names: &[String], at: Timestamp) -> Result<(), StepError> {
-    each(world, names, |node| {
+pub async fn mark_draining(
+    world: &StepWorld,
+    names: &[String],
+    at: Timestamp,
+) -> Result<(), StepError> {
+    change_each_node(world, names, |node| {
         let mut change = NodeChange::default();
         let mark = format!("{}@{at}", world.run);
         change
@@ -96,7 +100,7 @@ pub async fn begin(world: &World, names: &[String], at: Timestamp) -> Result<(),
         if !node.labels.contains_key(marks::EXCLUDE_FROM_LB) {
             change.labels.insert(
                 marks::EXCLUDE_FROM_LB.to_owned(),
-                Some(EXCLUDED_BY_US.to_owned()),
+                Some(EXCLUDE_LABEL_VALUE.to_owned()),
             );
         }
         change
@@ -105,8 +109,8 @@ pub async fn begin(world: &World, names: &[String], at: Timestamp) -> Result<(),
 }
 
 /// Marks nodes as given up.
-pub async fn skip(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |_| NodeChange {
+pub async fn mark_skipped(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
+    change_each_node(world, names, |_| NodeChange {
         annotations: BTreeMap::from([(marks::SKIPPED.to_owned(), Some(world.run.clone()))]),
         ..NodeChange::default()
     })
@@ -114,8 +118,8 @@ pub async fn skip(world: &World, names: &[String]) -> Result<(), StepError> {
 }
 
 /// Takes the marks of a drain off.
-pub async fn unmark(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| {
+pub async fn remove_drain_marks(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
+    change_each_node(world, names, |node| {
         let mut change = NodeChange::default();
         for key in [marks::DRAINING, marks::SKIPPED] {
             if node.annotations.contains_key(key) {
@@ -125,7 +129,7 @@ pub async fn unmark(world: &World, names: &[String]) -> Result<(), StepError> {
         if node
             .labels
             .get(marks::EXCLUDE_FROM_LB)
-            .is_some_and(|v| v == EXCLUDED_BY_US)
+            .is_some_and(|v| v == EXCLUDE_LABEL_VALUE)
         {
             change
                 .labels
@@ -137,23 +141,23 @@ pub async fn unmark(world: &World, names: &[String]) -> Result<(), StepError> {
 }
 
 /// Keeps the autoscaler from removing nodes.
-pub async fn hold(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| held(node, &world.run)).await
+pub async fn protect_from_scale_down(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
+    change_each_node(world, names, |node| protection_change(node, &world.run)).await
 }
 
 /// Lets the autoscaler remove nodes again, where this run kept it from it; what the annotation said before stands again.
-pub async fn release(world: &World, names: &[String]) -> Result<(), StepError> {
-    each(world, names, |node| released(node, &world.run)).await
+pub async fn allow_scale_down(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
+    change_each_node(world, names, |node| release_change(node, &world.run)).await
 }
 
 /// Whether the cluster autoscaler is told to leave the node alone, by whomever.
-pub fn is_held(node: &Node) -> bool {
+pub fn is_protected(node: &Node) -> bool {
     let told = node.annotations.get(marks::SCALE_DOWN_DISABLED);
     told.is_some_and(|v| v == "true")
 }
 
 /// Whether it was `run` that told it so.
-pub fn is_held_by(node: &Node, run: &str) -> bool {
+pub fn is_protected_by(node: &Node, run: &str) -> bool {
     let by = node.annotations.get(marks::SCALE_DOWN_HELD);
     by.is_some_and(|by| by == run)
 }
@@ -161,12 +165,12 @@ pub fn is_held_by(node: &Node, run: &str) -> bool {
 /// Whether `run` has closed the node to new pods in any way.
 pub fn is_closed_by(node: &Node, run: &str) -> bool {
     let by = node.annotations.get(marks::CORDONED);
-    by.is_some_and(|by| by == run) || node.taints.iter().any(|t| ours(t, run))
+    by.is_some_and(|by| by == run) || node.taints.iter().any(|t| is_our_taint(t, run))
 }
 
-fn held(node: &Node, run: &str) -> NodeChange {
+fn protection_change(node: &Node, run: &str) -> NodeChange {
     let mut change = NodeChange::default();
-    if is_held(node) {
+    if is_protected(node) {
         return change;
     }
     let mut set = |key: &str, value: &str| {
@@ -181,9 +185,9 @@ fn held(node: &Node, run: &str) -> NodeChange {
     change
 }
 
-fn released(node: &Node, run: &str) -> NodeChange {
+fn release_change(node: &Node, run: &str) -> NodeChange {
     let mut change = NodeChange::default();
-    if !is_held_by(node, run) {
+    if !is_protected_by(node, run) {
         return change;
     }
     let before = node.annotations.get(marks::SCALE_DOWN_BEFORE).cloned();
@@ -200,13 +204,13 @@ fn released(node: &Node, run: &str) -> NodeChange {
 
 /// The value of the exclude label when eksup set it. The load balancer controller looks at the key alone; the cloud
 /// controller reads the value as a boolean, and only `false` would include the node.
-pub const EXCLUDED_BY_US: &str = "eksup";
+pub const EXCLUDE_LABEL_VALUE: &str = "eksup";
 
-fn ours(taint: &Taint, run: &str) -> bool {
+fn is_our_taint(taint: &Taint, run: &str) -> bool {
     taint.key == marks::BLUE_TAINT && taint.value.as_deref() == Some(run)
 }
 
-fn tainted(node: &Node, run: &str) -> NodeChange {
+fn taint_change(node: &Node, run: &str) -> NodeChange {
     let mut taints: Vec<Taint> = node
         .taints
         .iter()
@@ -224,7 +228,7 @@ fn tainted(node: &Node, run: &str) -> NodeChange {
     }
 }
 
-fn cordoned(node: &Node, run: &str) -> NodeChange {
+fn cordon_change(node: &Node, run: &str) -> NodeChange {
     if node.unschedulable {
         // Somebody else's cordon stays somebody else's.
         return NodeChange::default();
@@ -237,16 +241,16 @@ fn cordoned(node: &Node, run: &str) -> NodeChange {
 }
 
 /// How long a change is waited for to come back through the watch; a look that does not see it yet would do it again.
-const ECHO: Duration = Duration::from_secs(3);
+const WATCH_ECHO_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Changes each node as it reads now. A node that has gone is no failure; one that somebody changed meanwhile is read
 /// again on the next look.
-async fn each(
-    world: &World,
+async fn change_each_node(
+    world: &StepWorld,
     names: &[String],
     change: impl Fn(&Node) -> NodeChange,
 ) -> Result<(), StepError> {
-    let snapshot = world.cache.read(PATIENCE).await?;
+    let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
     let mut changed = BTreeMap::new();
     for name in names {
         let Some(node) = snapshot.nodes.get(name) else {
@@ -258,15 +262,15 @@ async fn each(
         }
         match world.kube.change_node(node, &wanted).await {
             Ok(_) => drop(changed.insert(name, node.resource_version.clone())),
-            Err(e) if matches!(e.class, Class::Absent | Class::Conflict) => {}
+            Err(e) if matches!(e.class, ErrorClass::Absent | ErrorClass::Conflict) => {}
             Err(e) => return Err(e.into()),
         }
     }
     let seen = async {
-        let mut bell = world.cache.changed();
+        let mut bell = world.cache.subscribe_changes();
         loop {
             bell.mark_unchanged();
-            let now = world.cache.read(PATIENCE).await?;
+            let now = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
             let behind = |(name, was): (&&String, &String)| {
                 now.nodes
                     .get(*name)
@@ -278,7 +282,9 @@ async fn each(
         }
     };
     // No echo within the time is no failure: the next look decides from what it sees.
-    tokio::time::timeout(ECHO, seen).await.unwrap_or(Ok(()))
+    tokio::time::timeout(WATCH_ECHO_TIMEOUT, seen)
+        .await
+        .unwrap_or(Ok(()))
 }
 
 #[cfg(test)]
@@ -302,17 +308,20 @@ mod tests {
             let mut free = node("n1");
             let told = before.map(|v| (marks::SCALE_DOWN_DISABLED.to_owned(), v.to_owned()));
             free.annotations.extend(told);
-            let kept = applied(free.clone(), held(&free, "run"));
-            assert!(is_held(&kept) && is_held_by(&kept, "run"), "{before:?}");
+            let kept = applied(free.clone(), protection_change(&free, "run"));
+            assert!(
+                is_protected(&kept) && is_protected_by(&kept, "run"),
+                "{before:?}"
+            );
             // Another run leaves it alone.
-            assert_eq!(released(&kept, "other"), NodeChange::default());
-            let back = applied(kept.clone(), released(&kept, "run"));
+            assert_eq!(release_change(&kept, "other"), NodeChange::default());
+            let back = applied(kept.clone(), release_change(&kept, "run"));
             assert_eq!(back.annotations, free.annotations, "{before:?}");
         }
         let mut theirs = node("n1");
         let told = (marks::SCALE_DOWN_DISABLED.to_owned(), "true".to_owned());
         theirs.annotations.extend([told]);
-        assert_eq!(held(&theirs, "run"), NodeChange::default());
-        assert_eq!(released(&theirs, "run"), NodeChange::default());
+        assert_eq!(protection_change(&theirs, "run"), NodeChange::default());
+        assert_eq!(release_change(&theirs, "run"), NodeChange::default());
     }
 }

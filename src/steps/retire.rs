@@ -5,30 +5,30 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
-use crate::k8s::cache::Snapshot;
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::k8s::cache::CacheSnapshot;
 use crate::model::asg::Asg;
 use crate::model::eks::{Nodegroup, NodegroupChange};
-use crate::model::elb::{short, short_rule};
-use crate::model::{ApiError, Class};
-use crate::steps::drain::unready::serves;
-use crate::steps::retire_record::{Act, Attached, Before};
-use crate::steps::traffic::hand_registered::{GroupTargets, RegisteredIn, detached_just_now};
+use crate::model::elb::{short_name, short_rule};
+use crate::model::{ApiError, ErrorClass};
+use crate::steps::drain::unready::has_serving_pod;
+use crate::steps::retire_record::{AttachedTargetGroups, RetireAct, RetireBeforeImage};
+use crate::steps::traffic::registered_targets::{GroupTargets, RegisteredIn, was_just_detached};
 use crate::steps::traffic::remaining_targets::{
-    left_empty_without, may_deregister, may_detach, serves_alone, serves_alone_text,
+    list_left_empty, may_deregister, may_detach, serves_alone, serves_alone_text,
 };
-use crate::steps::updates::{POLL, issues};
+use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
 use crate::steps::workload_gate::{Shortage, WorkloadGate};
-use crate::steps::{BACK_PATIENCE, PATIENCE, World, evictable, nodes};
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, evictable, nodes};
 
 /// How long something that keeps blue from being empty is waited for before a person is asked.
-const PATIENCE_WITH_BLUE: Duration = Duration::from_secs(15 * 60);
-const RECHECK: Duration = POLL;
+const BLUE_EMPTY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+const RETIRE_RECHECK_INTERVAL: Duration = EKS_POLL_INTERVAL;
 /// DescribeNodegroup may say ACTIVE for some seconds after DeleteNodegroup.
-pub const DELETE_SHOWS: SignedDuration = SignedDuration::from_secs(30);
+pub const DELETE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// What becomes of blue.
-pub struct Retire {
+pub struct RetireStep {
     id: String,
     run: String,
     blue: String,
@@ -41,11 +41,11 @@ pub struct Retire {
 }
 
 /// What a look sees.
-pub struct Seen {
+pub struct RetireObservation {
     group: Option<Nodegroup>,
     asgs: Vec<Asg>,
     /// What still holds blue.
-    held: Vec<String>,
+    held_by: Vec<String>,
     /// Target groups that blue's Auto Scaling groups are attached to.
     attached: Vec<(String, Vec<String>)>,
     /// What of blue is still registered in target groups, by ARN.
@@ -61,13 +61,13 @@ pub struct Seen {
     /// Whether a pod of green, or of whatever takes its place, is Ready; true where there is no green yet.
     green_serves: bool,
     /// Why green cannot carry what blue did.
-    unfit: Option<String>,
+    green_unfit_reason: Option<String>,
     short: Shortage,
     /// Target groups and classic load balancers in which nobody but blue serves.
     left_empty: Vec<String>,
 }
 
-impl Retire {
+impl RetireStep {
     /// Retires `blue`.
     pub fn new(
         id: String,
@@ -89,10 +89,10 @@ impl Retire {
         }
     }
 
-    async fn workloads_are_whole(
+    async fn are_workloads_whole(
         &self,
-        world: &World,
-        snapshot: &Snapshot,
+        world: &StepWorld,
+        snapshot: &CacheSnapshot,
     ) -> Result<bool, ApiError> {
         if self.green.is_none() {
             return Ok(true);
@@ -101,7 +101,7 @@ impl Retire {
         Ok(short.await?.is_empty())
     }
 
-    fn kept(&self, seen: &Seen) -> Option<Decision<Act>> {
+    fn decide_scaled_to_zero(&self, seen: &RetireObservation) -> Option<Decision<RetireAct>> {
         let instances: usize = seen.asgs.iter().map(|a| a.instances.len()).sum();
         let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
         if self.delete || size > 0 {
@@ -110,7 +110,7 @@ impl Retire {
         Some(if instances == 0 && seen.nodes.is_empty() {
             Decision::Done(format!("node group {} is kept at zero nodes", self.blue))
         } else {
-            wait(format!(
+            wait_polling(format!(
                 "{instances} instances and {} nodes of {} are ending",
                 seen.nodes.len(),
                 self.blue
@@ -119,9 +119,9 @@ impl Retire {
     }
 }
 
-impl Seen {
+impl RetireObservation {
     /// What is registered and not through an Auto Scaling group of blue.
-    fn registered_by_hand(&self) -> Vec<RegisteredIn> {
+    fn registered_one_by_one(&self) -> Vec<RegisteredIn> {
         let filled = |r: &&RegisteredIn| {
             let mut attached = self.attached.iter();
             attached.any(|(_, groups)| groups.contains(&r.target_group))
@@ -132,73 +132,79 @@ impl Seen {
 }
 
 /// What keeps blue has been waited for long enough.
-fn late(past: &Past, now: Timestamp) -> bool {
+fn is_overdue(past: &StepHistory, now: Timestamp) -> bool {
     past.started_at
         .and_then(|t| Duration::try_from(now.duration_since(t)).ok())
-        .is_some_and(|waited| waited > PATIENCE_WITH_BLUE)
+        .is_some_and(|waited| waited > BLUE_EMPTY_TIMEOUT)
 }
 
 /// DeleteNodegroup was written down a moment ago: whether it was sent, and took, may not show yet.
-pub fn asked_to_delete(past: &Past, now: Timestamp) -> bool {
+pub fn was_delete_requested(past: &StepHistory, now: Timestamp) -> bool {
     let asked = past
         .last_act
         .as_ref()
         .is_some_and(|a| *a == serde_json::json!("delete"));
-    let fresh = |t| now.duration_since(t) < DELETE_SHOWS;
+    let fresh = |t| now.duration_since(t) < DELETE_VISIBLE_WITHIN;
     asked && past.watched_from().is_some_and(fresh)
 }
 
-fn wait(why: String) -> Decision<Act> {
-    Decision::Wait { why, recheck: POLL }
+fn wait_polling(why: String) -> Decision<RetireAct> {
+    Decision::Wait {
+        why,
+        recheck: EKS_POLL_INTERVAL,
+    }
 }
 
-impl Step<World> for Retire {
-    type Seen = Seen;
-    type Before = Before;
-    type Act = Act;
+impl Step<StepWorld> for RetireStep {
+    type Observation = RetireObservation;
+    type BeforeImage = RetireBeforeImage;
+    type Act = RetireAct;
 
-    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
+    async fn observe_state(&self, world: &StepWorld) -> Result<RetireObservation, StepError> {
         let group = match world
             .aws
             .describe_nodegroup(&world.cluster, &self.blue)
             .await
         {
             Ok(group) => Some(group),
-            Err(e) if e.class == Class::Absent => None,
+            Err(e) if e.class == ErrorClass::Absent => None,
             Err(e) => return Err(e.into()),
         };
-        let snapshot = world.cache.read(PATIENCE).await?;
+        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
         let nodes: Vec<String> = snapshot
             .nodes
             .values()
-            .filter(|n| n.nodegroup() == Some(&self.blue))
+            .filter(|n| n.nodegroup_name() == Some(&self.blue))
             .map(|n| n.name.clone())
             .collect();
         let ready = snapshot
             .nodes
             .values()
-            .filter(|n| n.nodegroup() == Some(&self.blue))
+            .filter(|n| n.nodegroup_name() == Some(&self.blue))
             .filter(|n| n.is_ready() || world.workloads.was_not_ready(n))
             .count();
-        let green_serves = self.green.as_ref().is_none_or(|g| serves(&snapshot, g));
-        let mut seen = Seen {
+        let green_serves = self
+            .green
+            .as_ref()
+            .is_none_or(|g| has_serving_pod(&snapshot, g));
+        let mut seen = RetireObservation {
             green_serves,
             group,
             asgs: vec![],
-            held: vec![],
+            held_by: vec![],
             attached: vec![],
             registered: vec![],
             targets: vec![],
             in_service: BTreeSet::new(),
             nodes,
             ready,
-            unfit: None,
+            green_unfit_reason: None,
             short: Shortage::default(),
             left_empty: vec![],
         };
         // Where green is made only afterwards, nothing runs now.
         if self.green.is_some() {
-            seen.short = self.gate.read(world).await?;
+            seen.short = self.gate.read_shortage(world).await?;
         }
         let Some(group) = &seen.group else {
             return Ok(seen);
@@ -206,7 +212,12 @@ impl Step<World> for Retire {
         if group.status == "DELETING" {
             return Ok(seen);
         }
-        seen.asgs = world.aws.asgs(&group.asgs).await?.into_values().collect();
+        seen.asgs = world
+            .aws
+            .describe_asgs(&group.asgs)
+            .await?
+            .into_values()
+            .collect();
         let ids: BTreeSet<String> = seen
             .asgs
             .iter()
@@ -218,33 +229,33 @@ impl Step<World> for Retire {
         seen.in_service = in_service.map(|i| i.id.clone()).collect();
         let mut groups: BTreeSet<String> = self.target_groups.iter().cloned().collect();
         for asg in &seen.asgs {
-            let served: Vec<String> = asg.served().cloned().collect();
+            let served: Vec<String> = asg.registration_targets().cloned().collect();
             groups.extend(served.iter().cloned());
             if !served.is_empty() {
                 seen.attached.push((asg.name.clone(), served));
             }
         }
-        let targets = GroupTargets::read(world, &groups, &ids).await?;
+        let targets = GroupTargets::read_targets(world, &groups, &ids).await?;
         (seen.registered, seen.targets) = (targets.registered, targets.text);
         // Minutes pass here. What proves that blue may go is read when it could.
         if seen.attached.is_empty() && seen.registered.is_empty() && !seen.targets.is_empty() {
             return Ok(seen);
         }
-        seen.unfit = match &self.green {
-            Some(green) => nodes::unfit(world, green, &snapshot).await?,
+        seen.green_unfit_reason = match &self.green {
+            Some(green) => nodes::find_unfit_reason(world, green, &snapshot).await?,
             None => None,
         };
-        seen.held = evictable::left_on(&snapshot, &self.blue)
+        seen.held_by = evictable::pods_left_on(&snapshot, &self.blue)
             .into_iter()
             .map(|p| format!("pod {p}"))
             .collect();
         // What hangs on a node whose kubelet is dead ends with its instance; the drain has asked for the consent.
         let nodes = snapshot.nodes.values().filter(|n| n.is_ready());
         let answering: BTreeSet<&str> = nodes.map(|n| n.name.as_str()).collect();
-        seen.held.extend(
+        seen.held_by.extend(
             world
                 .kube
-                .attachments()
+                .list_attachments()
                 .await?
                 .into_iter()
                 .filter(|a| seen.nodes.contains(&a.node) && answering.contains(a.node.as_str()))
@@ -259,38 +270,46 @@ impl Step<World> for Retire {
         for rule in if self.rules.is_empty() {
             vec![]
         } else {
-            world.aws.rules_by_arn(&self.rules, BTreeMap::new()).await?
+            world
+                .aws
+                .describe_rules_by_arn(&self.rules, BTreeMap::new())
+                .await?
         } {
             for share in rule
                 .forward
                 .iter()
                 .filter(|t| t.weight > 0 && self.target_groups.contains(&t.arn))
             {
-                seen.held.push(format!(
+                seen.held_by.push(format!(
                     "weight {} of {} in rule {}",
                     share.weight,
-                    short(&share.arn),
+                    short_name(&share.arn),
                     short_rule(&rule.arn)
                 ));
             }
         }
         // Without a green (strategy `recreate`) the plan agreed to be down.
-        if seen.held.is_empty() && self.green.is_some() {
-            seen.left_empty = left_empty_without(world, &seen.asgs).await?;
+        if seen.held_by.is_empty() && self.green.is_some() {
+            seen.left_empty = list_left_empty(world, &seen.asgs).await?;
         }
         Ok(seen)
     }
 
-    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+    fn decide_next(
+        &self,
+        seen: &RetireObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<RetireAct> {
         let Some(group) = &seen.group else {
             if seen.nodes.is_empty() {
                 let gone = format!("node group {} is gone", self.blue);
                 let meanwhile = format!("{gone}; the run is not done");
                 return (seen.short)
-                    .hold_back(PATIENCE_WITH_BLUE, &meanwhile)
+                    .hold_back(BLUE_EMPTY_TIMEOUT, &meanwhile)
                     .unwrap_or(Decision::Done(gone));
             }
-            return wait(format!(
+            return wait_polling(format!(
                 "node group {} is gone; the API server still lists {}",
                 self.blue,
                 seen.nodes.join(", ")
@@ -298,7 +317,7 @@ impl Step<World> for Retire {
         };
         match group.status.as_str() {
             "DELETING" => {
-                return wait(format!(
+                return wait_polling(format!(
                     "node group {} is being deleted, {} nodes are left",
                     self.blue,
                     seen.nodes.len()
@@ -308,16 +327,16 @@ impl Step<World> for Retire {
                 return Decision::Refuse(format!(
                     "node group {} could not be deleted: {}. Mend the cause and delete it by hand, then run `eksup apply` again.",
                     self.blue,
-                    issues(&group.health)
+                    health_issues_text(&group.health)
                 ));
             }
-            "UPDATING" => return wait(format!("node group {} is UPDATING", self.blue)),
+            "UPDATING" => return wait_polling(format!("node group {} is UPDATING", self.blue)),
             _ => {}
         }
-        if let Some(decision) = self.kept(seen) {
+        if let Some(decision) = self.decide_scaled_to_zero(seen) {
             return decision;
         }
-        if let Some(why) = &seen.unfit {
+        if let Some(why) = &seen.green_unfit_reason {
             return Decision::Refuse(format!(
                 "{why}, so {} is not retired: nothing would be left to run on. `eksup rollback` opens it again; \
                  once green is well, `eksup apply` goes on.",
@@ -325,39 +344,39 @@ impl Step<World> for Retire {
             ));
         }
         let stays = format!("{} stays as it is", self.blue);
-        if let Some(decision) = seen.short.hold_back(PATIENCE_WITH_BLUE, &stays) {
+        if let Some(decision) = seen.short.hold_back(BLUE_EMPTY_TIMEOUT, &stays) {
             return decision;
         }
-        if !seen.held.is_empty() {
-            let why = format!("{} is not empty: {}", self.blue, seen.held.join(", "));
-            return if late(past, now) {
+        if !seen.held_by.is_empty() {
+            let why = format!("{} is not empty: {}", self.blue, seen.held_by.join(", "));
+            return if is_overdue(past, now) {
                 Decision::Refuse(format!(
                     "{why}. Move it, then run `eksup apply` again; blue stays as it is."
                 ))
             } else {
                 Decision::Wait {
                     why,
-                    recheck: RECHECK,
+                    recheck: RETIRE_RECHECK_INTERVAL,
                 }
             };
         }
         if !seen.left_empty.is_empty() {
             let why = serves_alone_text(&self.blue, self.green.as_deref(), &seen.left_empty);
-            return match late(past, now) {
+            return match is_overdue(past, now) {
                 true => Decision::Refuse(why),
-                false => wait(why),
+                false => wait_polling(why),
             };
         }
         if let Some((asg, target_groups)) = seen.attached.first() {
-            return Decision::Act(Act::Detach {
+            return Decision::Act(RetireAct::Detach {
                 asg: asg.clone(),
                 target_groups: target_groups.clone(),
             });
         }
         if let Some(registered) = seen.registered.first()
-            && !detached_just_now(past, now)
+            && !was_just_detached(past, now)
         {
-            return Decision::Act(Act::Deregister {
+            return Decision::Act(RetireAct::Deregister {
                 target_group: registered.target_group.clone(),
                 targets: registered.targets.clone(),
             });
@@ -365,24 +384,24 @@ impl Step<World> for Retire {
         if !seen.targets.is_empty() {
             return Decision::Wait {
                 why: format!("{} leaves {}", self.blue, seen.targets.join(", ")),
-                recheck: RECHECK,
+                recheck: RETIRE_RECHECK_INTERVAL,
             };
         }
-        if asked_to_delete(past, now) {
+        if was_delete_requested(past, now) {
             return Decision::Wait {
                 why: format!("EKS was asked to delete {}", self.blue),
-                recheck: RECHECK,
+                recheck: RETIRE_RECHECK_INTERVAL,
             };
         }
         Decision::Act(if self.delete {
-            Act::Delete
+            RetireAct::Delete
         } else {
-            Act::ScaleToZero
+            RetireAct::ScaleToZero
         })
     }
 
-    fn before(&self, seen: &Seen) -> Before {
-        Before {
+    fn before_image(&self, seen: &RetireObservation) -> RetireBeforeImage {
+        RetireBeforeImage {
             arn: seen.group.as_ref().map(|g| g.arn.clone()),
             status: seen.group.as_ref().map(|g| g.status.clone()),
             size: seen.group.as_ref().map(|g| g.scaling),
@@ -390,25 +409,25 @@ impl Step<World> for Retire {
             attached: seen
                 .attached
                 .iter()
-                .map(|(asg, target_groups)| Attached {
+                .map(|(asg, target_groups)| AttachedTargetGroups {
                     asg: asg.clone(),
                     target_groups: target_groups.clone(),
                 })
                 .collect(),
-            registered: seen.registered_by_hand(),
+            registered: seen.registered_one_by_one(),
         }
     }
 
-    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+    async fn perform_act(&self, world: &StepWorld, act: &RetireAct) -> Result<(), StepError> {
         match act {
-            Act::Detach { asg, target_groups } => {
+            RetireAct::Detach { asg, target_groups } => {
                 let asgs = std::slice::from_ref(asg);
                 if self.green.is_some() && !may_detach(world, asgs, target_groups).await? {
                     return Ok(());
                 }
                 Ok(world.aws.detach_served(asg, target_groups).await?)
             }
-            Act::Deregister {
+            RetireAct::Deregister {
                 target_group,
                 targets,
             } => {
@@ -416,30 +435,31 @@ impl Step<World> for Retire {
                 if self.green.is_some() && !may_deregister(world, target_group, &leaving).await? {
                     return Ok(());
                 }
-                Ok(world.aws.deregister_at(target_group, targets).await?)
+                Ok(world.aws.deregister_targets(target_group, targets).await?)
             }
-            Act::Register {
+            RetireAct::Register {
                 target_group,
                 targets,
-            } => Ok(world.aws.register_at(target_group, targets).await?),
-            Act::Delete => {
+            } => Ok(world.aws.register_targets(target_group, targets).await?),
+            RetireAct::Delete => {
                 if self.green.is_some() && serves_alone(world, &self.blue).await? {
                     return Ok(());
                 }
                 // The proof was read from watches before this act was written down; pods can have come since, and a
                 // watch can be behind. What cannot be taken back is proved by lists of this moment.
-                let (nodes, pods) = tokio::try_join!(world.kube.nodes(), world.kube.pods())?;
-                let left = evictable::left_in(nodes.iter(), pods.iter(), &self.blue);
-                let snapshot = Snapshot::of_lists(nodes, pods);
-                if !left.is_empty() || !self.workloads_are_whole(world, &snapshot).await? {
+                let (nodes, pods) =
+                    tokio::try_join!(world.kube.list_nodes(), world.kube.list_pods())?;
+                let left = evictable::pods_left_in(nodes.iter(), pods.iter(), &self.blue);
+                let snapshot = CacheSnapshot::from_lists(nodes, pods);
+                if !left.is_empty() || !self.are_workloads_whole(world, &snapshot).await? {
                     return Ok(());
                 }
                 match world.aws.delete_nodegroup(&world.cluster, &self.blue).await {
-                    Err(e) if e.class != Class::Absent => Err(e.into()),
+                    Err(e) if e.class != ErrorClass::Absent => Err(e.into()),
                     Ok(()) | Err(_) => Ok(()),
                 }
             }
-            Act::ScaleToZero => {
+            RetireAct::ScaleToZero => {
                 if self.green.is_some() && serves_alone(world, &self.blue).await? {
                     return Ok(());
                 }
@@ -448,23 +468,24 @@ impl Step<World> for Retire {
                     desired: Some(0),
                     ..NodegroupChange::default()
                 };
-                let token = world.token(&self.id, &format!("zero {}", self.run));
+                let token = world.idempotency_token(&self.id, &format!("zero {}", self.run));
                 world
                     .aws
                     .update_nodegroup(&world.cluster, &self.blue, &change, &token)
                     .await?;
                 Ok(())
             }
-            Act::Attach { asg, target_groups } => {
+            RetireAct::Attach { asg, target_groups } => {
                 Ok(world.aws.attach_served(asg, target_groups).await?)
             }
-            Act::ScaleUp { size, attempt } => {
+            RetireAct::ScaleUp { size, attempt } => {
                 let change = NodegroupChange {
                     min: Some(size.min),
                     desired: Some(size.desired),
                     ..NodegroupChange::default()
                 };
-                let token = world.token(&self.id, &format!("up {}#{attempt}", size.desired));
+                let token =
+                    world.idempotency_token(&self.id, &format!("up {}#{attempt}", size.desired));
                 world
                     .aws
                     .update_nodegroup(&world.cluster, &self.blue, &change, &token)
@@ -476,17 +497,17 @@ impl Step<World> for Retire {
 
     /// As long as blue is there it can serve again. Once EKS deletes it nothing brings it back, because EKS creates node
     /// groups only at the cluster's version.
-    fn undo(&self) -> Undo {
-        Undo::Restore
+    fn undo_kind(&self) -> UndoKind {
+        UndoKind::Restore
     }
 
-    fn restore(
+    fn decide_undo(
         &self,
-        before: &Before,
-        seen: &Seen,
-        trail: &Trail,
+        before: &RetireBeforeImage,
+        seen: &RetireObservation,
+        trail: &RollbackHistory,
         now: Timestamp,
-    ) -> Decision<Act> {
+    ) -> Decision<RetireAct> {
         let blue = &self.blue;
         let gone = |how: &str| {
             Decision::Refuse(format!(
@@ -502,25 +523,25 @@ impl Step<World> for Retire {
         match group.status.as_str() {
             "DELETING" => return gone("is being deleted"),
             "DELETE_FAILED" => return gone("was being deleted, and EKS stopped midway"),
-            _ if asked_to_delete(&trail.up, now) => {
+            _ if was_delete_requested(&trail.forward, now) => {
                 return Decision::Wait {
                     why: format!("whether EKS was asked to delete {blue} shows in a moment"),
-                    recheck: RECHECK,
+                    recheck: RETIRE_RECHECK_INTERVAL,
                 };
             }
             _ => {}
         }
-        let late = trail.late(now, BACK_PATIENCE);
+        let late = trail.is_late(now, ROLLBACK_WAIT_LIMIT);
         let size = before
             .size
             .filter(|was| group.scaling.desired < was.desired);
         if group.status == "UPDATING" && !late {
-            return wait(format!("node group {blue} is UPDATING"));
+            return wait_polling(format!("node group {blue} is UPDATING"));
         }
         if let Some(size) = size {
-            return Decision::Act(Act::ScaleUp {
+            return Decision::Act(RetireAct::ScaleUp {
                 size,
-                attempt: trail.back.attempt,
+                attempt: trail.rollback.attempt,
             });
         }
         for was in &before.attached {
@@ -528,20 +549,20 @@ impl Step<World> for Retire {
             let missing: Vec<String> = was
                 .target_groups
                 .iter()
-                .filter(|t| now.is_some_and(|a| !a.fills(t)))
+                .filter(|t| now.is_some_and(|a| !a.registers_with(t)))
                 .cloned()
                 .collect();
             if !missing.is_empty() {
-                return Decision::Act(Act::Attach {
+                return Decision::Act(RetireAct::Attach {
                     asg: was.asg.clone(),
                     target_groups: missing,
                 });
             }
         }
         for was in &before.registered {
-            let missing = was.missing(&seen.registered, &seen.in_service);
+            let missing = was.missing_targets(&seen.registered, &seen.in_service);
             if !missing.is_empty() {
-                return Decision::Act(Act::Register {
+                return Decision::Act(RetireAct::Register {
                     target_group: was.target_group.clone(),
                     targets: missing,
                 });
@@ -558,10 +579,10 @@ impl Step<World> for Retire {
             } else if late {
                 Decision::Refuse(format!(
                     "{why} after {} minutes. Traffic is where it was; mend it, then run `eksup rollback` again.",
-                    BACK_PATIENCE.as_secs() / 60
+                    ROLLBACK_WAIT_LIMIT.as_secs() / 60
                 ))
             } else {
-                wait(why)
+                wait_polling(why)
             };
         }
         Decision::Done(format!(
@@ -570,7 +591,7 @@ impl Step<World> for Retire {
         ))
     }
 
-    fn describe(&self, act: &Act) -> String {
-        act.describe(&self.blue)
+    fn describe_act(&self, act: &RetireAct) -> String {
+        act.describe_for(&self.blue)
     }
 }

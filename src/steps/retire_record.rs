@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::eks::Scaling;
-use crate::model::elb::{RegisteredTarget, short};
-use crate::steps::traffic::hand_registered::RegisteredIn;
-use crate::steps::traffic::targets::names;
+use crate::model::elb::{RegisteredTarget, short_name};
+use crate::steps::traffic::registered_targets::RegisteredIn;
+use crate::steps::traffic::targets::instance_names;
 
 /// What is done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ use crate::steps::traffic::targets::names;
     rename_all_fields = "camelCase",
     deny_unknown_fields
 )]
-pub enum Act {
+pub enum RetireAct {
     Detach {
         asg: String,
         target_groups: Vec<String>,
@@ -46,14 +46,14 @@ pub enum Act {
 /// What there was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Before {
+pub struct RetireBeforeImage {
     /// Absent when there was no group. On a long way a later green may get the name of a blue that is gone.
     pub(super) arn: Option<String>,
     pub(super) status: Option<String>,
     pub(super) size: Option<Scaling>,
     pub(super) nodes: usize,
     /// Auto Scaling groups and the target groups they filled.
-    pub(super) attached: Vec<Attached>,
+    pub(super) attached: Vec<AttachedTargetGroups>,
     /// What was registered one by one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) registered: Vec<RegisteredIn>,
@@ -62,35 +62,39 @@ pub struct Before {
 /// An Auto Scaling group and the target groups it fills.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Attached {
+pub struct AttachedTargetGroups {
     pub(super) asg: String,
     pub(super) target_groups: Vec<String>,
 }
 
-impl Act {
+impl RetireAct {
     /// Says it in words; `blue` is the group.
-    pub fn describe(&self, blue: &str) -> String {
+    pub fn describe_for(&self, blue: &str) -> String {
         match self {
             Self::Detach { asg, target_groups } => {
-                let names: Vec<&str> = target_groups.iter().map(|t| short(t)).collect();
+                let names: Vec<&str> = target_groups.iter().map(|t| short_name(t)).collect();
                 format!("detach {} from {asg}", names.join(", "))
             }
             Self::Deregister {
                 target_group,
                 targets,
-            } => format!("deregister {} from {}", names(targets), short(target_group)),
+            } => format!(
+                "deregister {} from {}",
+                instance_names(targets),
+                short_name(target_group)
+            ),
             Self::Register {
                 target_group,
                 targets,
             } => format!(
                 "register {} in {} again",
-                names(targets),
-                short(target_group)
+                instance_names(targets),
+                short_name(target_group)
             ),
             Self::Delete => format!("DeleteNodegroup {}, proved empty", blue),
             Self::ScaleToZero => format!("scale {} to zero", blue),
             Self::Attach { asg, target_groups } => {
-                let names: Vec<&str> = target_groups.iter().map(|t| short(t)).collect();
+                let names: Vec<&str> = target_groups.iter().map(|t| short_name(t)).collect();
                 format!("attach {} to {asg} again", names.join(", "))
             }
             Self::ScaleUp { size, .. } => {

@@ -6,24 +6,28 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::model::eks::{Update, UpdateOf, UpdateStatus};
-use crate::steps::World;
+use crate::steps::StepWorld;
 
 use crate::model::ApiError;
 
 /// How often EKS is asked. The engine spreads it to 10-15 s; EKS's own waiters back off to 120 s and notice an end up
 /// to two minutes late.
-pub const POLL: Duration = Duration::from_secs(12);
+pub const EKS_POLL_INTERVAL: Duration = Duration::from_secs(12);
 
 /// Remembers the updates it has seen, so that a look describes only what may still change, and does not ask for the list
 /// while one goes on: EKS lets no second one begin.
 #[derive(Default)]
-pub struct Updates {
+pub struct UpdateReader {
     seen: Mutex<BTreeMap<String, Update>>,
 }
 
-impl Updates {
+impl UpdateReader {
     /// Every update of the object, in no particular order.
-    pub async fn read(&self, world: &World, of: UpdateOf<'_>) -> Result<Vec<Update>, ApiError> {
+    pub async fn read_updates(
+        &self,
+        world: &StepWorld,
+        of: UpdateOf<'_>,
+    ) -> Result<Vec<Update>, ApiError> {
         let (aws, cluster) = (&world.aws, &world.cluster);
         let mut seen = self
             .seen
@@ -31,7 +35,7 @@ impl Updates {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let mut goes_on = false;
-        for (id, update) in seen.iter_mut().filter(|(_, u)| running(u)) {
+        for (id, update) in seen.iter_mut().filter(|(_, u)| is_in_progress(u)) {
             *update = aws.describe_update(cluster, of.clone(), id).await?;
             goes_on |= update.status == UpdateStatus::InProgress;
         }
@@ -49,7 +53,7 @@ impl Updates {
 }
 
 /// Whether an update may still change.
-pub fn running(update: &Update) -> bool {
+pub fn is_in_progress(update: &Update) -> bool {
     matches!(
         update.status,
         UpdateStatus::InProgress | UpdateStatus::Unknown
@@ -57,7 +61,7 @@ pub fn running(update: &Update) -> bool {
 }
 
 /// Says why an update failed, as EKS told it.
-pub fn failure(update: &Update) -> String {
+pub fn failure_text(update: &Update) -> String {
     let reasons: Vec<String> = update
         .errors
         .iter()
@@ -78,7 +82,7 @@ pub fn failure(update: &Update) -> String {
 }
 
 /// Says what health issues an object has.
-pub fn issues(health: &[crate::model::eks::HealthIssue]) -> String {
+pub fn health_issues_text(health: &[crate::model::eks::HealthIssue]) -> String {
     let all: Vec<String> = health
         .iter()
         .map(|i| format!("{}: {}", i.code, i.message))

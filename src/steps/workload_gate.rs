@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use crate::engine::Decision;
 use crate::model::ApiError;
-use crate::steps::World;
-use crate::steps::drain::timers::Timers;
-use crate::steps::updates::POLL;
+use crate::steps::StepWorld;
+use crate::steps::drain::timers::StateTimers;
+use crate::steps::updates::EKS_POLL_INTERVAL;
 use crate::steps::workload_health::{ShortWorkload, describe_short};
 
 /// Since when a step's process has seen workloads short.
 #[derive(Debug, Default)]
-pub struct WorkloadGate(Mutex<Timers>);
+pub struct WorkloadGate(Mutex<StateTimers>);
 
 /// The workloads that have fewer Ready pods than when the run began, and how long this process has seen that.
 #[derive(Debug, Default)]
@@ -26,11 +26,11 @@ impl WorkloadGate {
     ///
     /// # Errors
     /// Those of reading pods and workloads.
-    pub async fn read(&self, world: &World) -> Result<Shortage, ApiError> {
+    pub async fn read_shortage(&self, world: &StepWorld) -> Result<Shortage, ApiError> {
         let workloads = world.short_workloads().await?;
         let so_now = (!workloads.is_empty()).then(|| "short".to_owned());
         let mut timers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lasted = timers.update(so_now).into_values().next();
+        let lasted = timers.update_all(so_now).into_values().next();
         Ok(Shortage {
             workloads,
             lasted: lasted.unwrap_or_default(),
@@ -56,7 +56,10 @@ impl Shortage {
                 self.lasted.as_secs()
             ))
         } else {
-            Decision::Wait { why, recheck: POLL }
+            Decision::Wait {
+                why,
+                recheck: EKS_POLL_INTERVAL,
+            }
         })
     }
 }

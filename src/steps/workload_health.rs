@@ -12,22 +12,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Deserialize;
 
 use crate::journal::RunState;
-use crate::k8s::Kube;
-use crate::k8s::cache::Snapshot;
+use crate::k8s::KubeApi;
+use crate::k8s::cache::CacheSnapshot;
 use crate::model::ApiError;
-use crate::model::kube::{Key, Node, Owner, Pod, Workload};
+use crate::model::kube::{NamespacedName, Node, Owner, Pod, Workload};
 
 /// Ready pods by workload, such as `Deployment expense/backend`.
 pub type ReadyCounts = BTreeMap<String, u32>;
 
 /// Where a before-image keeps what workloads had more than when the run began.
-const BEFORE_WORKLOADS: &str = "workloads";
+const BEFORE_IMAGE_WORKLOADS_KEY: &str = "workloads";
 /// Kinds whose wanted number is read; one of them that is not listed has been deleted.
 const LISTED_KINDS: [&str; 2] = ["ReplicaSet", "StatefulSet"];
 /// Why a workload is short that has no pod on its way.
 const NOTHING_STARTS: &str = "no other pod of it is starting";
 /// Longest text of a pod's trouble in a message.
-const REASON_LENGTH: usize = 300;
+const MAX_REASON_LENGTH: usize = 300;
 
 /// A workload with fewer Ready pods than it had and still wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub struct WorkloadMonitor {
     /// The workload behind each ReplicaSet, by the set's uid; an owner never changes.
     replica_sets: Arc<Mutex<HashMap<String, String>>>,
     /// By claim: whether one node at a time can use its volume; none where that could not be read.
-    single_node_claims: Arc<Mutex<HashMap<Key, Option<bool>>>>,
+    single_node_claims: Arc<Mutex<HashMap<NamespacedName, Option<bool>>>>,
     /// Workloads that the plan accepts to be without.
     passed_over: Arc<BTreeSet<String>>,
     /// The same when the run itself began, in a rollback; empty where nobody knows.
@@ -125,11 +125,11 @@ impl WorkloadMonitor {
     }
 
     /// Watches for what the workloads of a run had when it began; on the way back, for what they had when that began.
-    pub fn of_run(state: &RunState) -> Self {
-        let mut baseline = state.bound.workloads().clone();
+    pub fn for_run(state: &RunState) -> Self {
+        let mut baseline = state.binding.baseline_counts().clone();
         // What a drain found more of before it moved the first pod is in its before-image.
         let images = state.steps.iter().filter_map(|s| s.before.as_ref());
-        for image in images.filter_map(|b| b.get(BEFORE_WORKLOADS)) {
+        for image in images.filter_map(|b| b.get(BEFORE_IMAGE_WORKLOADS_KEY)) {
             for (name, ready) in ReadyCounts::deserialize(image).unwrap_or_default() {
                 let had = baseline.entry(name).or_default();
                 *had = (*had).max(ready);
@@ -143,14 +143,14 @@ impl WorkloadMonitor {
     ///
     /// # Errors
     /// Those of listing ReplicaSets and StatefulSets.
-    pub async fn count_now(
+    pub async fn count_baseline(
         &self,
-        kube: &Kube,
-        snapshot: &Snapshot,
+        kube: &KubeApi,
+        snapshot: &CacheSnapshot,
     ) -> Result<ReadyCounts, ApiError> {
-        let listed = kube.replicated().await?;
-        self.learn(&listed);
-        let mut counts = count_ready(snapshot, &self.known());
+        let listed = kube.list_replicated_workloads().await?;
+        self.learn_replica_sets(&listed);
+        let mut counts = count_ready(snapshot, &self.known_replica_sets());
         counts.retain(|_, ready| *ready > 0);
         counts.extend(not_ready_now(snapshot));
         Ok(counts)
@@ -162,7 +162,7 @@ impl WorkloadMonitor {
     }
 
     /// Whether a node group had pods of the DaemonSet, and none of them Ready, when the run began.
-    pub fn daemon_set_was_down(&self, daemon_set: &Key) -> bool {
+    pub fn daemon_set_was_down(&self, daemon_set: &NamespacedName) -> bool {
         let on_any_group = daemon_set_name(daemon_set, "");
         self.baseline
             .iter()
@@ -175,15 +175,15 @@ impl WorkloadMonitor {
     /// Those of listing ReplicaSets and StatefulSets, which is asked for only where a count is below the baseline.
     pub async fn short_workloads(
         &self,
-        kube: &Kube,
-        snapshot: &Snapshot,
+        kube: &KubeApi,
+        snapshot: &CacheSnapshot,
     ) -> Result<Vec<ShortWorkload>, ApiError> {
-        let expected = self.expected();
+        let expected = self.expected_counts();
         let mut below = {
-            let known = self.known();
-            let mut below = compare(&expected, &count_ready(snapshot, &known), None);
+            let known = self.known_replica_sets();
+            let mut below = find_short_workloads(&expected, &count_ready(snapshot, &known), None);
             for workload in &mut below {
-                workload.why = explain(snapshot, &known, &workload.name);
+                workload.why = explain_shortage(snapshot, &known, &workload.name);
             }
             below
         };
@@ -192,15 +192,15 @@ impl WorkloadMonitor {
             self.add_volume_holders(kube, snapshot, &mut below).await;
             return Ok(below);
         }
-        let listed = kube.replicated().await?;
-        self.learn(&listed);
+        let listed = kube.list_replicated_workloads().await?;
+        self.learn_replica_sets(&listed);
         let mut short = {
-            let known = self.known();
+            let known = self.known_replica_sets();
             let counts = count_ready(snapshot, &known);
             let wanted = wanted_counts(&listed, &known);
-            let mut short = compare(&expected, &counts, Some(&wanted));
+            let mut short = find_short_workloads(&expected, &counts, Some(&wanted));
             for workload in &mut short {
-                workload.why = explain(snapshot, &known, &workload.name);
+                workload.why = explain_shortage(snapshot, &known, &workload.name);
             }
             short
         };
@@ -212,13 +212,13 @@ impl WorkloadMonitor {
     /// Adds to what is short which pod on another node holds the volume that the starting pod waits for.
     async fn add_volume_holders(
         &self,
-        kube: &Kube,
-        snapshot: &Snapshot,
+        kube: &KubeApi,
+        snapshot: &CacheSnapshot,
         short: &mut [ShortWorkload],
     ) {
         for workload in short {
             let held = {
-                let known = self.known();
+                let known = self.known_replica_sets();
                 volume_holder(snapshot, &known, &workload.name)
             };
             let Some((claim, holder)) = held else {
@@ -241,21 +241,21 @@ impl WorkloadMonitor {
     }
 
     /// Whether one node at a time can use the claim's volume, which never changes; none where it could not be read.
-    async fn is_single_node(&self, kube: &Kube, claim: &Key) -> Option<bool> {
-        let known = self.claims().get(claim).copied();
+    async fn is_single_node(&self, kube: &KubeApi, claim: &NamespacedName) -> Option<bool> {
+        let known = self.known_claims().get(claim).copied();
         if let Some(known) = known {
             return known;
         }
         let many = |mode: &String| matches!(mode.as_str(), "ReadWriteMany" | "ReadOnlyMany");
-        let volumes = kube.volumes().await.ok();
+        let volumes = kube.list_volumes().await.ok();
         let volume =
             volumes.and_then(|all| all.into_iter().find(|v| v.claim.as_ref() == Some(claim)));
         let single = volume.map(|v| !v.access_modes.iter().any(many));
-        self.claims().insert(claim.clone(), single);
+        self.known_claims().insert(claim.clone(), single);
         single
     }
 
-    fn claims(&self) -> MutexGuard<'_, HashMap<Key, Option<bool>>> {
+    fn known_claims(&self) -> MutexGuard<'_, HashMap<NamespacedName, Option<bool>>> {
         self.single_node_claims
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -268,24 +268,25 @@ impl WorkloadMonitor {
     /// Those of listing ReplicaSets, which is asked for only where one is not known yet.
     pub async fn workloads_of<'a>(
         &self,
-        kube: &Kube,
-        snapshot: &Snapshot,
+        kube: &KubeApi,
+        snapshot: &CacheSnapshot,
         pods: impl Iterator<Item = &'a Pod>,
     ) -> Result<BTreeMap<String, PodWorkload>, ApiError> {
-        let pods: Vec<&Pod> = pods.filter(|p| runs_on(p)).collect();
+        let pods: Vec<&Pod> = pods.filter(|p| is_long_running(p)).collect();
         let sets = || pods.iter().filter_map(|p| Some((p, p.owner.as_ref()?)));
-        let unknown =
-            sets().any(|(_, o)| o.kind == "ReplicaSet" && !self.known().contains_key(&o.uid));
+        let unknown = sets().any(|(_, o)| {
+            o.kind == "ReplicaSet" && !self.known_replica_sets().contains_key(&o.uid)
+        });
         if unknown {
-            self.learn(&kube.replicated().await?);
-            let mut known = self.known();
+            self.learn_replica_sets(&kube.list_replicated_workloads().await?);
+            let mut known = self.known_replica_sets();
             // One that is still not listed is gone, and is not asked for again.
             for (pod, owner) in sets().filter(|(_, o)| o.kind == "ReplicaSet") {
                 let name = || format!("ReplicaSet {}/{}", pod.key.namespace, owner.name);
                 known.entry(owner.uid.clone()).or_insert_with(name);
             }
         }
-        let known = self.known();
+        let known = self.known_replica_sets();
         let counts = count_ready(snapshot, &known);
         let of_pod = |pod: &&Pod| {
             let name = workload_of(pod, &known)?;
@@ -294,7 +295,7 @@ impl WorkloadMonitor {
             }
             let ready = counts.get(&name).copied().unwrap_or(0);
             let had = match self.baseline.get(&name) {
-                Some(had) => self.risen(&name).max(*had),
+                Some(had) => self.raised_count(&name).max(*had),
                 None => self.first_seen(&name, ready),
             };
             Some((pod.uid.clone(), PodWorkload { name, had, ready }))
@@ -313,20 +314,20 @@ impl WorkloadMonitor {
     ///
     /// # Errors
     /// Those of listing ReplicaSets, which is asked for only where one is not known yet.
-    pub async fn raise(
+    pub async fn raise_baseline(
         &self,
-        kube: &Kube,
-        snapshot: &Snapshot,
+        kube: &KubeApi,
+        snapshot: &CacheSnapshot,
         green: Option<&str>,
     ) -> Result<ReadyCounts, ApiError> {
         let pods = snapshot.pods.values().map(AsRef::as_ref);
         self.workloads_of(kube, snapshot, pods).await?;
         let on_green = |pod: &Pod| {
             let node = pod.node.as_ref().and_then(|n| snapshot.nodes.get(n));
-            green.is_some() && node.is_some_and(|n| n.nodegroup() == green)
+            green.is_some() && node.is_some_and(|n| n.nodegroup_name() == green)
         };
         let counted = |pod: &Pod| counts_as_ready(pod, snapshot) && !on_green(pod);
-        let mut counts = count_pods(snapshot, &self.known(), counted);
+        let mut counts = count_pods(snapshot, &self.known_replica_sets(), counted);
         counts.retain(|name, ready| *ready > self.baseline.get(name).copied().unwrap_or(0));
         let mut newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, ready) in &counts {
@@ -337,12 +338,12 @@ impl WorkloadMonitor {
     }
 
     /// What has become more since the counting began, and what is new since then.
-    pub fn risen_workloads(&self) -> ReadyCounts {
+    pub fn raised_workloads(&self) -> ReadyCounts {
         let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
         newer.clone()
     }
 
-    fn risen(&self, name: &str) -> u32 {
+    fn raised_count(&self, name: &str) -> u32 {
         let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
         newer.get(name).copied().unwrap_or(0)
     }
@@ -356,7 +357,7 @@ impl WorkloadMonitor {
     }
 
     /// What each workload is held against.
-    fn expected(&self) -> ReadyCounts {
+    fn expected_counts(&self) -> ReadyCounts {
         let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut expected = (*self.baseline).clone();
         for (name, ready) in &*newer {
@@ -367,8 +368,8 @@ impl WorkloadMonitor {
         expected
     }
 
-    fn learn(&self, listed: &[Workload]) {
-        let mut known = self.known();
+    fn learn_replica_sets(&self, listed: &[Workload]) {
+        let mut known = self.known_replica_sets();
         for set in listed.iter().filter(|w| w.kind == "ReplicaSet") {
             let name = match &set.owner {
                 Some(Owner { kind, name, .. }) => {
@@ -380,7 +381,7 @@ impl WorkloadMonitor {
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, String>> {
+    fn known_replica_sets(&self) -> MutexGuard<'_, HashMap<String, String>> {
         self.replica_sets
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -390,7 +391,7 @@ impl WorkloadMonitor {
 /// The workload a pod belongs to. Pods that nothing makes again, that run to an end (Jobs, tasks of a pipeline), and
 /// those that stay with their node belong to none.
 fn workload_of(pod: &Pod, replica_sets: &HashMap<String, String>) -> Option<String> {
-    let owner = pod.owner.as_ref().filter(|_| runs_on(pod))?;
+    let owner = pod.owner.as_ref().filter(|_| is_long_running(pod))?;
     if owner.kind == "ReplicaSet"
         && let Some(name) = replica_sets.get(&owner.uid)
     {
@@ -403,35 +404,35 @@ fn workload_of(pod: &Pod, replica_sets: &HashMap<String, String>) -> Option<Stri
 }
 
 /// Whether a pod is of the kind that somebody makes again and that serves until it is deleted.
-fn runs_on(pod: &Pod) -> bool {
+fn is_long_running(pod: &Pod) -> bool {
     let stays = |o: &Owner| matches!(o.kind.as_str(), "DaemonSet" | "Job" | "Node");
     let made_again = pod.owner.as_ref().is_some_and(|o| !stays(o));
-    made_again && pod.restart_always && !pod.mirror && !pod.is_of_its_node() && !pod.finished()
+    made_again && pod.restart_always && !pod.mirror && !pod.is_of_its_node() && !pod.is_finished()
 }
 
 fn node_name(node: &str) -> String {
     format!("Node {node}")
 }
 
-fn daemon_set_name(daemon_set: &Key, group: &str) -> String {
+fn daemon_set_name(daemon_set: &NamespacedName, group: &str) -> String {
     format!("DaemonSet {daemon_set} on {group}")
 }
 
 /// What is there and not Ready, each with a count of none, so that nothing is short of it: nodes, and DaemonSets by node
 /// group. Green is asked to be no worse than that.
-fn not_ready_now(snapshot: &Snapshot) -> ReadyCounts {
+fn not_ready_now(snapshot: &CacheSnapshot) -> ReadyCounts {
     let (mut nodes, mut daemon_sets) = (ReadyCounts::new(), ReadyCounts::new());
     for node in snapshot.nodes.values() {
         if !node.is_ready() {
             nodes.insert(node_name(&node.name), 0);
         }
-        let Some(group) = node.nodegroup() else {
+        let Some(group) = node.nodegroup_name() else {
             continue;
         };
-        let on_node = snapshot.pods.on(&node.name);
-        for pod in on_node.iter().filter(|p| p.daemon()) {
+        let on_node = snapshot.pods.on_node(&node.name);
+        for pod in on_node.iter().filter(|p| p.is_daemon_pod()) {
             let Some(owner) = &pod.owner else { continue };
-            let key = Key::new(&pod.key.namespace, &owner.name);
+            let key = NamespacedName::new(&pod.key.namespace, &owner.name);
             let ready = daemon_sets.entry(daemon_set_name(&key, group)).or_default();
             *ready += u32::from(pod.ready);
         }
@@ -441,23 +442,23 @@ fn not_ready_now(snapshot: &Snapshot) -> ReadyCounts {
     nodes
 }
 
-fn counts_as_ready(pod: &Pod, snapshot: &Snapshot) -> bool {
+fn counts_as_ready(pod: &Pod, snapshot: &CacheSnapshot) -> bool {
     let has_node = |node: &String| snapshot.nodes.contains_key(node);
     pod.ready && pod.deletion_timestamp.is_none() && pod.node.as_ref().is_some_and(has_node)
 }
 
-fn count_ready(snapshot: &Snapshot, replica_sets: &HashMap<String, String>) -> ReadyCounts {
+fn count_ready(snapshot: &CacheSnapshot, replica_sets: &HashMap<String, String>) -> ReadyCounts {
     count_pods(snapshot, replica_sets, |pod| counts_as_ready(pod, snapshot))
 }
 
 fn count_pods(
-    snapshot: &Snapshot,
+    snapshot: &CacheSnapshot,
     replica_sets: &HashMap<String, String>,
     counted: impl Fn(&Pod) -> bool,
 ) -> ReadyCounts {
     // By owner first: a name is made once for all the pods of one.
     let mut by_owner: HashMap<&str, (&Pod, u32)> = HashMap::new();
-    for pod in snapshot.pods.values().filter(|p| runs_on(p)) {
+    for pod in snapshot.pods.values().filter(|p| is_long_running(p)) {
         let owner = pod.owner.as_ref().map_or("", |o| &o.uid);
         let (_, ready) = by_owner.entry(owner).or_insert((pod, 0));
         *ready += u32::from(counted(pod));
@@ -485,7 +486,7 @@ fn wanted_counts(listed: &[Workload], replica_sets: &HashMap<String, String>) ->
 }
 
 /// What is below the baseline. Without `wanted` every workload is taken to want what it had.
-fn compare(
+fn find_short_workloads(
     baseline: &ReadyCounts,
     counts: &ReadyCounts,
     wanted: Option<&ReadyCounts>,
@@ -522,16 +523,20 @@ fn is_listed(name: &str) -> bool {
 }
 
 /// The pod of a workload that is not Ready, and why.
-fn explain(snapshot: &Snapshot, replica_sets: &HashMap<String, String>, workload: &str) -> String {
+fn explain_shortage(
+    snapshot: &CacheSnapshot,
+    replica_sets: &HashMap<String, String>,
+    workload: &str,
+) -> String {
     match starting_pod(snapshot, replica_sets, workload) {
-        Some(pod) => format!("pod {}", pod_trouble(pod)),
+        Some(pod) => format!("pod {}", pod_problem_text(pod)),
         None => NOTHING_STARTS.to_owned(),
     }
 }
 
 /// The pod of a workload that is not Ready and tells most.
 fn starting_pod<'a>(
-    snapshot: &'a Snapshot,
+    snapshot: &'a CacheSnapshot,
     replica_sets: &HashMap<String, String>,
     workload: &str,
 ) -> Option<&'a Pod> {
@@ -545,10 +550,10 @@ fn starting_pod<'a>(
 /// The claim that the starting pod of a workload waits for, as far as that can be told from pods alone, and the pod on
 /// another node that mounts it.
 fn volume_holder(
-    snapshot: &Snapshot,
+    snapshot: &CacheSnapshot,
     replica_sets: &HashMap<String, String>,
     workload: &str,
-) -> Option<(Key, String)> {
+) -> Option<(NamespacedName, String)> {
     let pod = starting_pod(snapshot, replica_sets, workload)?;
     // A container that has got further waits for something else.
     let attaching = pod
@@ -558,25 +563,25 @@ fn volume_holder(
     let node = pod.node.as_ref().filter(|_| attaching)?;
     let mut holders = snapshot.pods.values().filter(|p| {
         p.key.namespace == pod.key.namespace
-            && !p.finished()
+            && !p.is_finished()
             && p.node.as_ref().is_some_and(|n| n != node)
     });
     holders.find_map(|holder| {
         let claim = pod.claims.iter().find(|c| holder.claims.contains(c))?;
         let on = holder.node.as_deref().unwrap_or_default();
-        let claim = Key::new(&pod.key.namespace, claim);
+        let claim = NamespacedName::new(&pod.key.namespace, claim);
         Some((claim, format!("pod {} on {on}", holder.key)))
     })
 }
 
 /// A pod that is not Ready, where it is, and why.
-pub fn pod_trouble(pod: &Pod) -> String {
+pub fn pod_problem_text(pod: &Pod) -> String {
     let node = pod.node.as_deref().unwrap_or("no node");
     let reason = pod.waiting.as_deref().unwrap_or(match pod.phase.as_str() {
         "Running" => "Running, but not Ready",
         phase => phase,
     });
-    let reason: String = reason.chars().take(REASON_LENGTH).collect();
+    let reason: String = reason.chars().take(MAX_REASON_LENGTH).collect();
     format!("{} on {node}: {reason}", pod.key)
 }
 

@@ -3,24 +3,24 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::k8s::pods::Pods;
+use crate::k8s::pods::PodsByNode;
 use crate::model::kube::Node;
-use crate::steps::drain::fixtures::{node, workload};
+use crate::steps::drain::fixtures::{closed_node, shop_workload};
 use crate::steps::evictable::tests::pod;
 
-fn snapshot(pods: Vec<Pod>, nodes: &[&str]) -> Snapshot {
-    let mut all = Pods::default();
+fn snapshot(pods: Vec<Pod>, nodes: &[&str]) -> CacheSnapshot {
+    let mut all = PodsByNode::default();
     for pod in pods {
-        all.put(Arc::new(pod));
+        all.put_pod(Arc::new(pod));
     }
     let nodes = nodes.iter().map(|n| {
-        let node: Node = node(n, None);
+        let node: Node = closed_node(n, None);
         ((*n).to_owned(), Arc::new(node))
     });
-    Snapshot {
+    CacheSnapshot {
         nodes: Arc::new(nodes.collect()),
         pods: Arc::new(all),
-        ..Snapshot::default()
+        ..CacheSnapshot::default()
     }
 }
 
@@ -92,7 +92,7 @@ fn what_was_short_before_is_asked_for_what_it_had_and_what_was_scaled_down_for_w
         ("Deployment shop/api", 1),
         ("StatefulSet shop/db", 1),
     ]);
-    let short: Vec<(String, u32, u32)> = compare(&had, &now, Some(&wanted))
+    let short: Vec<(String, u32, u32)> = find_short_workloads(&had, &now, Some(&wanted))
         .into_iter()
         .map(|w| (w.name, w.ready, w.needed))
         .collect();
@@ -109,13 +109,13 @@ fn what_was_short_before_is_asked_for_what_it_had_and_what_was_scaled_down_for_w
 fn a_deployment_in_a_rollout_wants_what_its_sets_want_together() {
     let monitor = WorkloadMonitor::default();
     let listed = [
-        workload("ReplicaSet", "web-1", Some("web"), 2),
-        workload("ReplicaSet", "web-2", Some("web"), 1),
-        workload("StatefulSet", "db", None, 1),
+        shop_workload("ReplicaSet", "web-1", Some("web"), 2),
+        shop_workload("ReplicaSet", "web-2", Some("web"), 1),
+        shop_workload("StatefulSet", "db", None, 1),
     ];
-    monitor.learn(&listed);
+    monitor.learn_replica_sets(&listed);
     assert_eq!(
-        wanted_counts(&listed, &monitor.known()),
+        wanted_counts(&listed, &monitor.known_replica_sets()),
         counts(&[("Deployment shop/web", 3), ("StatefulSet shop/db", 1)])
     );
 }
@@ -125,7 +125,7 @@ fn a_short_workload_names_the_pod_its_node_and_the_cause() {
     let mut sick = pod("web-x", "n1");
     sick.ready = false;
     sick.waiting = Some("ImagePullBackOff: Back-off pulling image \"web:9\"".into());
-    let text = explain(
+    let text = explain_shortage(
         &snapshot(vec![sick], &["n1"]),
         &sets(),
         "Deployment shop/web",
@@ -135,7 +135,7 @@ fn a_short_workload_names_the_pod_its_node_and_the_cause() {
         "pod shop/web-x on n1: ImagePullBackOff: Back-off pulling image \"web:9\""
     );
     assert_eq!(
-        explain(&snapshot(vec![], &["n1"]), &sets(), "Deployment shop/web"),
+        explain_shortage(&snapshot(vec![], &["n1"]), &sets(), "Deployment shop/web"),
         "no other pod of it is starting"
     );
 }
@@ -148,22 +148,25 @@ fn what_has_become_more_before_the_first_pod_is_moved_counts_too() {
         ("Deployment shop/new", 2),
     ]));
     let expected = counts(&[("Deployment shop/new", 2), ("Deployment shop/web", 3)]);
-    assert_eq!(monitor.expected(), expected);
-    assert_eq!(monitor.risen("Deployment shop/web"), 3);
+    assert_eq!(monitor.expected_counts(), expected);
+    assert_eq!(monitor.raised_count("Deployment shop/web"), 3);
 }
 
 #[test]
 fn what_was_not_ready_when_the_run_began_is_known_and_nothing_is_short_of_it() {
     let mut daemon = owned("agent-1", "DaemonSet", "agent");
     daemon.ready = false;
-    let mut dead: Node = node("n1", None);
+    let mut dead: Node = closed_node("n1", None);
     dead.ready = "Unknown".into();
     let label = crate::model::marks::NODEGROUP_LABEL.to_owned();
     dead.labels.insert(label, "blue".into());
     let mut seen = snapshot(vec![daemon], &[]);
     Arc::make_mut(&mut seen.nodes).insert("n1".into(), Arc::new(dead.clone()));
     let baseline = not_ready_now(&seen);
-    assert_eq!(compare(&baseline, &ReadyCounts::new(), None), []);
+    assert_eq!(
+        find_short_workloads(&baseline, &ReadyCounts::new(), None),
+        []
+    );
     let monitor = WorkloadMonitor::new(baseline);
     assert!(monitor.was_not_ready(&dead));
     assert!(!monitor.was_not_ready(&Node {
@@ -175,8 +178,8 @@ fn what_was_not_ready_when_the_run_began_is_known_and_nothing_is_short_of_it() {
         ready: "True".into(),
         ..dead
     }));
-    assert!(monitor.daemon_set_was_down(&Key::new("shop", "agent")));
-    assert!(!monitor.daemon_set_was_down(&Key::new("shop", "agent-2")));
+    assert!(monitor.daemon_set_was_down(&NamespacedName::new("shop", "agent")));
+    assert!(!monitor.daemon_set_was_down(&NamespacedName::new("shop", "agent-2")));
 }
 
 #[test]
@@ -184,12 +187,12 @@ fn a_daemon_set_with_a_ready_pod_on_the_group_was_not_down() {
     let mut second = owned("agent-2", "DaemonSet", "agent");
     second.ready = false;
     let label = crate::model::marks::NODEGROUP_LABEL.to_owned();
-    let mut of_blue: Node = node("n1", None);
+    let mut of_blue: Node = closed_node("n1", None);
     of_blue.labels.insert(label, "blue".into());
     let mut seen = snapshot(vec![owned("agent-1", "DaemonSet", "agent"), second], &[]);
     Arc::make_mut(&mut seen.nodes).insert("n1".into(), Arc::new(of_blue));
     let monitor = WorkloadMonitor::new(not_ready_now(&seen));
-    assert!(!monitor.daemon_set_was_down(&Key::new("shop", "agent")));
+    assert!(!monitor.daemon_set_was_down(&NamespacedName::new("shop", "agent")));
 }
 
 #[test]
@@ -205,7 +208,7 @@ fn the_pod_that_holds_the_volume_of_one_that_waits_for_it_is_named() {
     let (claim, holder) = held(&starting).unwrap();
     assert_eq!(
         (claim, holder.as_str()),
-        (Key::new("shop", "media"), "pod shop/old on n1")
+        (NamespacedName::new("shop", "media"), "pod shop/old on n1")
     );
     // What has its volume waits for something else.
     starting.waiting = Some("ImagePullBackOff".into());

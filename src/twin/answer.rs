@@ -17,13 +17,13 @@ pub enum Answer {
 }
 
 /// A value as text: what `to_string` gives, several times as fast.
-pub fn json_text(value: &serde_json::Value) -> String {
+pub fn write_json(value: &serde_json::Value) -> String {
     // A value can always be written.
     serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Returns a whole response.
-pub fn respond(status: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
+pub fn answer_with(status: u16, content_type: &str, body: impl Into<Bytes>) -> Answer {
     let mut response = Response::new(wire::whole(body));
     *response.status_mut() =
         http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);

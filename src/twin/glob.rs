@@ -2,7 +2,7 @@
 
 /// Whether `text` fits `pattern`. Takes no longer than the product of both lengths: a pattern of many stars comes from
 /// whoever writes a rule or a policy, and must not hang anything.
-pub fn like(pattern: &str, text: &str) -> bool {
+pub fn matches_glob(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     let (mut p, mut t) = (0, 0);
@@ -33,7 +33,7 @@ pub fn like(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::like;
+    use super::matches_glob;
 
     #[test]
     fn a_star_is_any_text_and_a_question_mark_any_character() {
@@ -48,7 +48,7 @@ mod tests {
             ("*aab", "aaaab"),
             ("Describe*", "DescribeCluster"),
         ] {
-            assert!(like(pattern, text), "{pattern} {text}");
+            assert!(matches_glob(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [
             ("", "a"),
@@ -57,12 +57,15 @@ mod tests {
             ("?", ""),
             ("ab", "abc"),
         ] {
-            assert!(!like(pattern, text), "{pattern} {text}");
+            assert!(!matches_glob(pattern, text), "{pattern} {text}");
         }
     }
 
     #[test]
     fn a_pattern_of_many_stars_ends() {
-        assert!(!like(&("*a".repeat(2_000) + "b"), &"a".repeat(4_000)));
+        assert!(!matches_glob(
+            &("*a".repeat(2_000) + "b"),
+            &"a".repeat(4_000)
+        ));
     }
 }

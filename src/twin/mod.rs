@@ -1,14 +1,14 @@
 //! The twin: a simulator of AWS and Kubernetes that real clients cannot tell apart where the program looks.
 //!
 //! It shares only [`crate::wire`] and [`crate::model`] with the rest, so that it cannot share a mistake with what it
-//! tests. One [`world::World`] holds everything; time is tokio's, so a paused runtime makes it virtual.
+//! tests. One [`world::SimWorld`] holds everything; time is tokio's, so a paused runtime makes it virtual.
 
 pub mod answer;
 pub mod aws;
 pub mod fault;
 pub mod glob;
+pub mod invariants;
 pub mod k8s;
-pub mod laws;
 pub mod scenario;
 pub mod serve;
 pub mod world;
@@ -19,29 +19,29 @@ use tokio::sync::Notify;
 
 use crate::wire::{BoxError, Request, Response, Wire};
 use answer::Answer;
-use world::World;
+use world::SimWorld;
 
 /// A running twin. Cheap to clone; the world moves as long as one clone's wire or this handle lives.
 #[derive(Clone)]
 pub struct Twin {
-    world: Arc<Mutex<World>>,
+    world: Arc<Mutex<SimWorld>>,
     /// Rung when the queue of things to come changes, so that the driver sleeps until the right time.
     bell: Arc<Notify>,
 }
 
 impl Twin {
     /// Starts `world`. Must be called inside a tokio runtime.
-    pub fn start(world: World) -> Self {
+    pub fn start(world: SimWorld) -> Self {
         let twin = Self {
             world: Arc::new(Mutex::new(world)),
             bell: Arc::new(Notify::new()),
         };
-        tokio::spawn(drive(Arc::downgrade(&twin.world), twin.bell.clone()));
+        tokio::spawn(drive_events(Arc::downgrade(&twin.world), twin.bell.clone()));
         twin
     }
 
     /// Runs `f` on the world as it is now: for scenarios, faults, checks.
-    pub fn with<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
+    pub fn with_world<T>(&self, f: impl FnOnce(&mut SimWorld) -> T) -> T {
         let out = {
             let mut world = self
                 .world
@@ -59,14 +59,14 @@ impl Twin {
         let twin = self.clone();
         Wire::new(tower::service_fn(move |request: Request| {
             let twin = twin.clone();
-            async move { twin.answer(request).await }
+            async move { twin.answer_request(request).await }
         }))
     }
 
-    async fn answer(&self, request: Request) -> Result<Response, BoxError> {
+    async fn answer_request(&self, request: Request) -> Result<Response, BoxError> {
         // A request takes a moment even in the twin: nothing happens at the very instant it was asked for.
-        tokio::time::sleep(world::ROUND_TRIP).await;
-        match self.with(|world| world.handle(&request)) {
+        tokio::time::sleep(world::REQUEST_ROUND_TRIP).await;
+        match self.with_world(|world| world.handle_request(&request)) {
             Answer::Whole(response) => Ok(response),
             Answer::Late(wait, answer) => {
                 tokio::time::sleep(wait).await;
@@ -82,7 +82,7 @@ impl Twin {
 }
 
 /// Makes happen what is due, when it is due, for as long as the world lives.
-async fn drive(world: std::sync::Weak<Mutex<World>>, bell: Arc<Notify>) {
+async fn drive_events(world: std::sync::Weak<Mutex<SimWorld>>, bell: Arc<Notify>) {
     loop {
         let next = {
             let Some(world) = world.upgrade() else { return };

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::k8s::convert;
 use eksup::model::Inventory;
 use eksup::model::snapshot::Snapshot;
@@ -31,8 +31,8 @@ const SIZES: &[&str] = &["expense-dev", "fleet-30", "fleet-100"];
 /// The snapshot to start from: a bundled one, or so many nodes with twenty pods each.
 fn snapshot(name: &str) -> Snapshot {
     match name.strip_prefix("fleet-").and_then(|n| n.parse().ok()) {
-        Some(nodes) => scenario::fleet(nodes, 20),
-        None => scenario::named(name).unwrap_or_else(|| panic!("no scenario `{name}`")),
+        Some(nodes) => scenario::fleet_snapshot(nodes, 20),
+        None => scenario::find_scenario(name).unwrap_or_else(|| panic!("no scenario `{name}`")),
     }
 }
 
@@ -56,12 +56,12 @@ fn one(name: &str) {
     let ended = runtime.block_on(async {
         let rig = rig::Rig::new(&snapshot, &plan, 1);
         let ended = rig.apply().await;
-        if ended != Ended::Done {
+        if ended != RunOutcome::Done {
             eprintln!("{}", rig.log());
         }
         ended
     });
-    assert_eq!(ended, Ended::Done);
+    assert_eq!(ended, RunOutcome::Done);
     println!("{} {}", start.elapsed().as_secs_f64(), peak_kib());
 }
 
@@ -98,37 +98,47 @@ fn check(folder: &Path) {
     let start = Instant::now();
     let inventory = std::fs::read(folder.join("inventory")).unwrap();
     let mut inventory: Inventory = serde_json::from_slice(&inventory).unwrap();
-    inventory.nodes = read_list(folder, "/api/v1/nodes", convert::node);
-    inventory.pods = read_list(folder, "/api/v1/pods", convert::pod);
-    inventory.services = read_list(folder, "/api/v1/services", convert::service);
-    inventory.volumes = read_list(folder, "/api/v1/persistentvolumes", convert::volume);
-    inventory.pdbs = read_list(folder, "/apis/policy/v1/poddisruptionbudgets", convert::pdb);
-    inventory.workloads = read_list(folder, "/apis/apps/v1/deployments", convert::deployment);
+    inventory.nodes = read_list(folder, "/api/v1/nodes", convert::to_node);
+    inventory.pods = read_list(folder, "/api/v1/pods", convert::to_pod);
+    inventory.services = read_list(folder, "/api/v1/services", convert::to_service);
+    inventory.volumes = read_list(folder, "/api/v1/persistentvolumes", convert::to_volume);
+    inventory.pdbs = read_list(
+        folder,
+        "/apis/policy/v1/poddisruptionbudgets",
+        convert::to_pdb,
+    );
+    inventory.workloads = read_list(
+        folder,
+        "/apis/apps/v1/deployments",
+        convert::deployment_to_workload,
+    );
     inventory.workloads.extend(read_list(
         folder,
         "/apis/apps/v1/replicasets",
-        convert::replica_set,
+        convert::replica_set_to_workload,
     ));
     inventory.workloads.extend(read_list(
         folder,
         "/apis/apps/v1/statefulsets",
-        convert::stateful_set,
+        convert::stateful_set_to_workload,
     ));
     inventory.workloads.extend(read_list(
         folder,
         "/apis/apps/v1/daemonsets",
-        convert::daemon_set,
+        convert::daemon_set_to_workload,
     ));
-    inventory
-        .workloads
-        .extend(read_list(folder, "/apis/batch/v1/jobs", convert::job));
+    inventory.workloads.extend(read_list(
+        folder,
+        "/apis/batch/v1/jobs",
+        convert::job_to_workload,
+    ));
     let read = start.elapsed().as_secs_f64();
     let plan = plan("", &inventory.cluster.name);
-    let plan = eksup::plan::parse("plan.yaml", &plan)
+    let plan = eksup::plan::parse_plan("plan.yaml", &plan)
         .map_err(|e| e.problems)
         .unwrap();
-    let route = eksup::route::build(&plan, &inventory);
-    let findings = eksup::ready::judge(&plan, &inventory, &route);
+    let route = eksup::route::build_route(&plan, &inventory);
+    let findings = eksup::ready::check_readiness(&plan, &inventory, &route);
     println!(
         "{} {} {read} {} {} {}",
         start.elapsed().as_secs_f64(),

@@ -1,7 +1,7 @@
 //! A crash at every record of the journal, of every plan: resumed, the same final world as without. Here a sample;
 //! `eksup rehearse PLAN --chaos --every-record` takes them all.
 
-use eksup::cli::chaos::{Trial, many};
+use eksup::cli::chaos::{Trial, batch};
 
 use crate::asked;
 use crate::ground::Ground;
@@ -11,16 +11,16 @@ fn crash(plan: &str, otherwise: u64) {
     let ground = Ground::new(plan);
     let (before, calm) = ground.calm(&ground.trial());
     let trial = Trial {
-        calm: Some(&calm),
+        baseline: Some(&calm),
         before: Some(&before),
         ..ground.trial()
     };
     let every = asked("EKSUP_CRASH_EVERY", otherwise).max(1);
     // A sample that moves with the plan's name.
     let first = 1 + plan.len() as u64 % every;
-    let tally = many::crashes(&trial, first, every, 2, &|t| t.failed.is_empty()).unwrap();
+    let tally = batch::run_crash_points(&trial, first, every, 2, &|t| t.failed.is_empty()).unwrap();
     let failed = tally.failed.iter().map(|(record, v)| {
-        let (faults, said) = (v.faults.join("; "), &v.said);
+        let (faults, said) = (v.faults.join("; "), &v.end_messages);
         format!("{plan}, record {record}: {faults}, {said:?}")
     });
     let failed: Vec<String> = failed.collect();

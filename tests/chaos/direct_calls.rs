@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use eksup::aws::Aws;
+use eksup::aws::AwsApi;
 use eksup::model::eks::{
     LaunchTemplateRef, NewNodegroup, NodeRepairConfig, NodeRepairOverride, NodegroupTaint,
     RemoteAccess, Scaling, UpdateConfig, WarmPoolConfig,
 };
 use eksup::model::elb::{ClassicBalancer, WeightedTargetGroup};
 use eksup::model::{Clock, Minor};
-use eksup::twin::aws::Iam;
+use eksup::twin::aws::IamAuthorizer;
 use eksup::twin::{Twin, scenario};
 use eksup::wire::Wire;
 
@@ -25,7 +25,7 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let mut snapshot = scenario::named(CLUSTER).unwrap();
+        let mut snapshot = scenario::find_scenario(CLUSTER).unwrap();
         // Its traffic is the listener's default action, which is changed by another call than a rule.
         snapshot.inventory.rules.retain(|rule| !rule.is_default);
         let rule = &mut snapshot.inventory.rules[0];
@@ -43,13 +43,15 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
         asg.load_balancers.push("old".to_owned());
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let region = &snapshot.inventory.region;
-        let twin = Twin::start(scenario::load(&snapshot, 1));
-        let aws = Aws::over(around(twin.wire()), region, &clock);
+        let twin = Twin::start(scenario::load_world(&snapshot, 1));
+        let aws = AwsApi::over_wire(around(twin.wire()), region, &clock);
         seldom(&aws).await;
         of_nothing(&aws).await;
         create_with_everything(&aws).await;
         let nothing = r#"{"Version": "2012-10-17", "Statement": []}"#;
-        twin.with(|world| world.cloud.iam = Some(Iam::new(nothing.parse().unwrap())));
+        twin.with_world(|world| {
+            world.cloud.iam = Some(IamAuthorizer::new(nothing.parse().unwrap()))
+        });
         denied(&aws).await;
     });
     runtime.shutdown_background();
@@ -60,24 +62,31 @@ fn refused<T: Debug, E>(result: Result<T, E>) {
 }
 
 /// What an upgrade asks once in a while.
-async fn seldom(aws: &Aws) {
-    aws.caller().await.unwrap();
+async fn seldom(aws: &AwsApi) {
+    aws.get_caller_identity().await.unwrap();
     aws.list_clusters().await.unwrap();
-    assert!(aws.insights_refresh("absent").await.unwrap().is_none());
+    assert!(
+        aws.describe_insights_refresh("absent")
+            .await
+            .unwrap()
+            .is_none()
+    );
     aws.start_insights_refresh(CLUSTER).await.unwrap();
     // A second one while the first is under way is refused by EKS.
     aws.start_insights_refresh(CLUSTER).await.unwrap();
-    aws.insights_refresh(CLUSTER).await.unwrap();
+    aws.describe_insights_refresh(CLUSTER).await.unwrap();
     for name in aws.list_addons(CLUSTER).await.unwrap() {
         let addon = aws.describe_addon(CLUSTER, &name).await.unwrap();
-        aws.addon_schema(&name, &addon.version).await.unwrap();
+        aws.describe_addon_schema(&name, &addon.version)
+            .await
+            .unwrap();
     }
     let cluster = aws.describe_cluster(CLUSTER).await.unwrap();
     let vpc = cluster.vpc_id.unwrap();
-    let balancers = aws.load_balancers(&vpc).await.unwrap();
-    for listener in aws.listeners(&balancers[0].arn).await.unwrap() {
-        for rule in aws.rules(&listener).await.unwrap() {
-            let groups = aws.target_groups(&vpc).await.unwrap();
+    let balancers = aws.describe_load_balancers(&vpc).await.unwrap();
+    for listener in aws.describe_listeners(&balancers[0].arn).await.unwrap() {
+        for rule in aws.describe_rules(&listener).await.unwrap() {
+            let groups = aws.describe_target_groups(&vpc).await.unwrap();
             let forward: Vec<WeightedTargetGroup> = groups
                 .iter()
                 .map(|group| WeightedTargetGroup {
@@ -85,13 +94,18 @@ async fn seldom(aws: &Aws) {
                     weight: 1,
                 })
                 .collect();
-            aws.set_forward(&rule.arn, &forward).await.unwrap();
+            aws.set_forward_weights(&rule.arn, &forward).await.unwrap();
         }
     }
-    let group = aws.target_groups(&vpc).await.unwrap().remove(0).arn;
-    let targets = aws.target_health(&group).await.unwrap();
+    let group = aws
+        .describe_target_groups(&vpc)
+        .await
+        .unwrap()
+        .remove(0)
+        .arn;
+    let targets = aws.describe_target_health(&group).await.unwrap();
     let ids: Vec<String> = targets.into_iter().map(|t| t.id).collect();
-    aws.register(&group, &ids).await.unwrap();
+    aws.register_instances(&group, &ids).await.unwrap();
     classic_load_balancers(aws, &vpc).await;
     let sent = aws
         .sns
@@ -102,27 +116,27 @@ async fn seldom(aws: &Aws) {
 }
 
 /// Everything that is asked of classic load balancers, which the bundled clusters have none of.
-async fn classic_load_balancers(aws: &Aws, vpc: &str) {
-    let balancers = aws.classic_balancers(vpc).await.unwrap();
+async fn classic_load_balancers(aws: &AwsApi, vpc: &str) {
+    let balancers = aws.describe_classic_balancers(vpc).await.unwrap();
     assert_eq!(balancers[0].name, "old");
-    let targets = aws.targets_of("old").await.unwrap();
+    let targets = aws.describe_registered_targets("old").await.unwrap();
     let old = ["old".to_owned()];
     let group = aws.describe_nodegroup(CLUSTER, "expense-blue");
     let asg = group.await.unwrap().asgs.remove(0);
     aws.detach_served(&asg, &old).await.unwrap();
     let ids: Vec<String> = targets.into_iter().map(|t| t.id).collect();
-    aws.register("old", &ids).await.unwrap();
-    aws.deregister("old", &ids).await.unwrap();
+    aws.register_instances("old", &ids).await.unwrap();
+    aws.deregister_instances("old", &ids).await.unwrap();
     aws.attach_served(&asg, &old).await.unwrap();
-    aws.lifecycle_hooks(&asg).await.unwrap();
-    refused(aws.targets_of("absent").await);
-    refused(aws.register("absent", &ids).await);
-    refused(aws.deregister("absent", &ids).await);
+    aws.describe_lifecycle_hooks(&asg).await.unwrap();
+    refused(aws.describe_registered_targets("absent").await);
+    refused(aws.register_instances("absent", &ids).await);
+    refused(aws.deregister_instances("absent", &ids).await);
     refused(aws.attach_served(&asg, &["absent".to_owned()]).await);
 }
 
 /// What is not there, and what cannot be.
-async fn of_nothing(aws: &Aws) {
+async fn of_nothing(aws: &AwsApi) {
     refused(aws.describe_cluster("absent").await);
     refused(aws.describe_nodegroup(CLUSTER, "absent").await);
     refused(aws.describe_addon(CLUSTER, "absent").await);
@@ -132,17 +146,17 @@ async fn of_nothing(aws: &Aws) {
             .await,
     );
     refused(
-        aws.launch_template_version("lt-0123456789abcdef0", "1")
+        aws.describe_launch_template_version("lt-0123456789abcdef0", "1")
             .await,
     );
-    refused(aws.target_health("arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/absent/0123456789abcdef").await);
-    refused(aws.suspend("absent", &["AZRebalance"]).await);
+    refused(aws.describe_target_health("arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/absent/0123456789abcdef").await);
+    refused(aws.suspend_processes("absent", &["AZRebalance"]).await);
     let rule = "arn:aws:elasticloadbalancing:us-east-1:123456789012:listener-rule/app/absent/0123456789abcdef/0123456789abcdef/0123456789abcdef";
-    refused(aws.set_forward(rule, &[]).await);
+    refused(aws.set_forward_weights(rule, &[]).await);
 }
 
 /// A node group with every member that can be sent: without a template, and with one.
-async fn create_with_everything(aws: &Aws) {
+async fn create_with_everything(aws: &AwsApi) {
     let text = |text: &str| Some(text.to_owned());
     let texts = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
         let pairs = pairs.iter();
@@ -231,13 +245,16 @@ async fn create_with_everything(aws: &Aws) {
 }
 
 /// One call of each service, by somebody who may do nothing.
-async fn denied(aws: &Aws) {
+async fn denied(aws: &AwsApi) {
     refused(aws.describe_cluster(CLUSTER).await);
-    refused(aws.subnets(&["subnet-0123456789abcdef0".to_owned()]).await);
-    refused(aws.load_balancers("vpc-0123456789abcdef0").await);
-    refused(aws.asgs(&["eks-blue".to_owned()]).await);
+    refused(
+        aws.describe_subnets(&["subnet-0123456789abcdef0".to_owned()])
+            .await,
+    );
+    refused(aws.describe_load_balancers("vpc-0123456789abcdef0").await);
+    refused(aws.describe_asgs(&["eks-blue".to_owned()]).await);
     let topic = "arn:aws:sns:us-east-1:123456789012:upgrades";
     refused(aws.sns.publish().topic_arn(topic).message("m").send().await);
     // Whoever signs is somebody.
-    aws.caller().await.unwrap();
+    aws.get_caller_identity().await.unwrap();
 }

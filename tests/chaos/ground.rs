@@ -1,18 +1,18 @@
 //! A plan of `plans/` on the bundled cluster it is for.
 
-use eksup::cli::apply::Wish;
-use eksup::cli::args::Global;
-use eksup::cli::chaos::judge::World;
-use eksup::cli::chaos::trial::Last;
-use eksup::cli::chaos::{Trial, Weather};
-use eksup::cli::ui::{Env, Ui};
+use eksup::cli::apply::PlanInput;
+use eksup::cli::args::GlobalArgs;
+use eksup::cli::chaos::oracle::EndState;
+use eksup::cli::chaos::trial::TrialEnd;
+use eksup::cli::chaos::{FaultSchedule, Trial};
+use eksup::cli::ui::{Ui, UiEnv};
 use eksup::model::Inventory;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::scenario;
 
 pub struct Ground {
     snapshot: Snapshot,
-    wish: Wish,
+    wish: PlanInput,
     ui: Ui,
 }
 
@@ -20,35 +20,35 @@ impl Ground {
     pub fn new(name: &str) -> Self {
         let path =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/{name}.yaml"));
-        let plan = eksup::plan::load(&path).unwrap_or_else(|e| panic!("{:?}", e.problems));
+        let plan = eksup::plan::load_plan(&path).unwrap_or_else(|e| panic!("{:?}", e.problems));
         Self {
-            snapshot: scenario::named(name).unwrap(),
-            wish: Wish { plan, saved: None },
-            ui: Ui::new(&Global::default(), Env::default()),
+            snapshot: scenario::find_scenario(name).unwrap(),
+            wish: PlanInput { plan, saved: None },
+            ui: Ui::new(&GlobalArgs::default(), UiEnv::default()),
         }
     }
 
     pub fn trial(&self) -> Trial<'_> {
         Trial {
             snapshot: &self.snapshot,
-            wish: &self.wish,
+            input: &self.wish,
             ui: &self.ui,
-            calm: None,
+            baseline: None,
             before: None,
             tell: false,
-            around: None,
+            wrap_wire: None,
         }
     }
 
     /// The beginning, and the end without weather.
-    pub fn calm(&self, trial: &Trial<'_>) -> (Inventory, World) {
-        let verdict = trial.run(&Weather::calm(1)).unwrap();
+    pub fn calm(&self, trial: &Trial<'_>) -> (Inventory, EndState) {
+        let verdict = trial.run_seed(&FaultSchedule::baseline(1)).unwrap();
         assert_eq!(
-            (verdict.last, &verdict.faults),
-            (Some(Last::Done), &vec![]),
+            (verdict.trial_end, &verdict.faults),
+            (Some(TrialEnd::Done), &vec![]),
             "{:?}",
-            verdict.said
+            verdict.end_messages
         );
-        (verdict.begin.unwrap(), verdict.end.unwrap())
+        (verdict.begin_inventory.unwrap(), verdict.end_state.unwrap())
     }
 }

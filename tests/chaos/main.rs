@@ -11,8 +11,8 @@ mod wire_record;
 mod workload_mutants;
 mod workloads;
 
-use eksup::cli::chaos::trial::Last;
-use eksup::cli::chaos::{Trial, many};
+use eksup::cli::chaos::trial::TrialEnd;
+use eksup::cli::chaos::{Trial, batch};
 use ground::Ground;
 
 /// How many, from the environment or as a debug build can bear.
@@ -29,12 +29,12 @@ fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
     let trial = ground.trial();
     let (before, calm) = ground.calm(&trial);
     let trial = Trial {
-        calm: Some(&calm),
+        baseline: Some(&calm),
         before: Some(&before),
         ..trial
     };
     let seeds = asked("EKSUP_CHAOS_SEEDS", 200);
-    let tally = many::many(&trial, asked("EKSUP_CHAOS_FIRST", 1), seeds, 2, &|t| {
+    let tally = batch::run_seeds(&trial, asked("EKSUP_CHAOS_FIRST", 1), seeds, 2, &|t| {
         t.failed.is_empty()
     })
     .unwrap();
@@ -56,16 +56,19 @@ fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
         tally.looks
     );
     assert!(
-        tally.ends.get(&Last::Done).is_some_and(|n| *n > seeds / 2),
+        tally
+            .ends
+            .get(&TrialEnd::Done)
+            .is_some_and(|n| *n > seeds / 2),
         "{:?}",
         tally.ends
     );
     // A fault that never happens tests nothing. Fewer seeds cannot have met them all.
     if seeds >= 1000 {
         assert!(
-            tally.never().is_empty(),
+            tally.classes_never_fired().is_empty(),
             "never came about: {:?}",
-            tally.never()
+            tally.classes_never_fired()
         );
     }
 }
@@ -78,11 +81,14 @@ fn the_same_seed_is_the_same_trial() {
         ..ground.trial()
     };
     for seed in [3, 4] {
-        let weather = many::weather(&trial, seed);
-        let (a, b) = (trial.run(&weather).unwrap(), trial.run(&weather).unwrap());
+        let weather = batch::schedule_for_seed(&trial, seed);
+        let (a, b) = (
+            trial.run_seed(&weather).unwrap(),
+            trial.run_seed(&weather).unwrap(),
+        );
         assert_eq!(
-            format!("{:?}", a.told),
-            format!("{:?}", b.told),
+            format!("{:?}", a.events),
+            format!("{:?}", b.events),
             "seed {seed}"
         );
         assert_eq!(

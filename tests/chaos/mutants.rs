@@ -1,8 +1,8 @@
 //! Programs that are broken on purpose, by a wire that changes what they ask for: each is caught by a law.
 
 use bytes::Bytes;
-use eksup::cli::chaos::weather::Pace;
-use eksup::cli::chaos::{Trial, Weather};
+use eksup::cli::chaos::fault_schedule::TrialSpeed;
+use eksup::cli::chaos::{FaultSchedule, Trial};
 use eksup::wire::{Request, Response, Wire, whole};
 use http::Method;
 use http_body_util::BodyExt;
@@ -47,14 +47,14 @@ fn broken(
 fn laws_broken_by(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 'static) -> String {
     let (ground, around) = (Ground::new("expense-dev"), broken(mutate));
     let trial = Trial {
-        around: Some(&around),
+        wrap_wire: Some(&around),
         ..ground.trial()
     };
-    let weather = Weather {
-        pace: Pace::QUICK,
-        ..Weather::calm(1)
+    let weather = FaultSchedule {
+        speed: TrialSpeed::FASTEST,
+        ..FaultSchedule::baseline(1)
     };
-    trial.run(&weather).unwrap().faults.join("\n")
+    trial.run_seed(&weather).unwrap().faults.join("\n")
 }
 
 pub fn is(request: &Request, method: Method, path: &str) -> bool {
@@ -210,17 +210,17 @@ fn misspelt(wire: Wire) -> Wire {
 fn laws_broken_beside_an_autoscaler(around: Option<&(dyn Fn(Wire) -> Wire + Sync)>) -> String {
     let ground = Ground::new("expense-dev");
     let trial = Trial {
-        around,
+        wrap_wire: around,
         ..ground.trial()
     };
     let rules = ["autoscaler:10s", "min-size:expense-blue:0"];
-    let weather = Weather {
-        pace: Pace::QUICK,
+    let weather = FaultSchedule {
+        speed: TrialSpeed::FASTEST,
         rules: rules.iter().map(|r| r.parse().unwrap()).collect(),
-        meddled: true,
-        ..Weather::calm(1)
+        has_external_changes: true,
+        ..FaultSchedule::baseline(1)
     };
-    trial.run(&weather).unwrap().faults.join("\n")
+    trial.run_seed(&weather).unwrap().faults.join("\n")
 }
 
 #[test]
@@ -256,12 +256,12 @@ fn a_program_that_makes_blue_smaller_while_it_has_pods_is_caught() {
 fn what_a_group_ends_for_somebody_else_is_not_the_programs_doing() {
     let ground = Ground::new("expense-dev");
     let rules = ["min-size:expense-blue:0", "scale:expense-blue:-1@60s"];
-    let weather = Weather {
-        pace: Pace::QUICK,
+    let weather = FaultSchedule {
+        speed: TrialSpeed::FASTEST,
         rules: rules.iter().map(|r| r.parse().unwrap()).collect(),
-        meddled: true,
-        ..Weather::calm(1)
+        has_external_changes: true,
+        ..FaultSchedule::baseline(1)
     };
-    let verdict = ground.trial().run(&weather).unwrap();
+    let verdict = ground.trial().run_seed(&weather).unwrap();
     assert_eq!(verdict.faults.join("\n"), "");
 }

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use eksup::cli::chaos::weather::{Fate, Pace};
-use eksup::cli::chaos::{Trial, Weather, many};
+use eksup::cli::chaos::fault_schedule::{ProcessFault, TrialSpeed};
+use eksup::cli::chaos::{FaultSchedule, Trial, batch};
 
 use crate::direct_calls;
 use crate::ground::Ground;
@@ -55,42 +55,44 @@ fn what_goes_over_the_wire_to_aws_is_written_down() {
     for name in PLANS {
         let ground = Ground::new(name);
         let trial = Trial {
-            around: Some(&around),
+            wrap_wire: Some(&around),
             ..ground.trial()
         };
         recorder.begin(format!("plans/{name}.yaml"));
-        let verdict = trial.run(&Weather::calm(1)).unwrap();
+        let verdict = trial.run_seed(&FaultSchedule::baseline(1)).unwrap();
         assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
         recorder.begin(format!("plans/{name}.yaml, everybody refuses"));
         let rules = REFUSALS.iter().map(|r| r.parse().unwrap()).collect();
-        let refused = Weather {
+        let refused = FaultSchedule {
             rules,
-            ..Weather::calm(1)
+            ..FaultSchedule::baseline(1)
         };
-        let verdict = trial.run(&refused).unwrap();
+        let verdict = trial.run_seed(&refused).unwrap();
         assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
         recorder.begin(format!("plans/{name}.yaml, taken back"));
-        let back = Weather {
-            pace: Pace::QUICK,
-            fates: vec![Fate::Dies {
+        let back = FaultSchedule {
+            speed: TrialSpeed::FASTEST,
+            process_faults: vec![ProcessFault::Dies {
                 request: 400,
                 answered: true,
             }],
-            turns_back_after: Some(1),
-            ..Weather::calm(1)
+            rolls_back_after: Some(1),
+            ..FaultSchedule::baseline(1)
         };
-        let verdict = trial.run(&back).unwrap();
+        let verdict = trial.run_seed(&back).unwrap();
         assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
     }
     for name in ["expense-dev", "custom-ami"] {
         let ground = Ground::new(name);
         let trial = Trial {
-            around: Some(&around),
+            wrap_wire: Some(&around),
             ..ground.trial()
         };
         for seed in 1..=SEEDS {
             recorder.begin(format!("plans/{name}.yaml --chaos --seed {seed}"));
-            let verdict = trial.run(&many::weather(&trial, seed)).unwrap();
+            let verdict = trial
+                .run_seed(&batch::schedule_for_seed(&trial, seed))
+                .unwrap();
             assert!(
                 verdict.faults.is_empty(),
                 "{name} seed {seed}: {:?}",

@@ -2,9 +2,9 @@
 //! caught by a law on workloads.
 
 use bytes::Bytes;
-use eksup::cli::chaos::trial::Last;
-use eksup::cli::chaos::weather::Pace;
-use eksup::cli::chaos::{Trial, Variation, Verdict, Weather};
+use eksup::cli::chaos::fault_schedule::TrialSpeed;
+use eksup::cli::chaos::trial::TrialEnd;
+use eksup::cli::chaos::{FaultSchedule, Trial, TrialReport, Variation};
 use eksup::plan::OnDeadline;
 use eksup::wire::{Request, Response, Wire, whole};
 use http::Method;
@@ -16,20 +16,24 @@ use crate::ground::Ground;
 use crate::mutants::{changed, is, retarget};
 
 /// A trial of `plan` with a program that is broken on purpose, on a cluster and with a plan as `variation` has them.
-fn trial_of(plan: &str, variation: Variation, around: &(dyn Fn(Wire) -> Wire + Sync)) -> Verdict {
+fn trial_of(
+    plan: &str,
+    variation: Variation,
+    around: &(dyn Fn(Wire) -> Wire + Sync),
+) -> TrialReport {
     let rules = variation.rules.iter().map(|r| r.parse().unwrap());
-    let weather = Weather {
-        pace: Pace::QUICK,
+    let weather = FaultSchedule {
+        speed: TrialSpeed::FASTEST,
         rules: rules.collect(),
         variation: variation.clone(),
-        ..Weather::calm(1)
+        ..FaultSchedule::baseline(1)
     };
     let ground = Ground::new(plan);
     let trial = Trial {
-        around: Some(around),
+        wrap_wire: Some(around),
         ..ground.trial()
     };
-    trial.run(&weather).unwrap()
+    trial.run_seed(&weather).unwrap()
 }
 
 fn faults_of(variation: Variation, around: &(dyn Fn(Wire) -> Wire + Sync)) -> String {
@@ -155,7 +159,12 @@ fn no_image() -> Variation {
 #[test]
 fn a_program_that_takes_a_pod_without_an_image_for_ready_is_caught_at_every_turn() {
     let verdict = trial_of("expense-dev", no_image(), &believes_every_pod);
-    assert_eq!(verdict.last, Some(Last::Done), "{:?}", verdict.said);
+    assert_eq!(
+        verdict.trial_end,
+        Some(TrialEnd::Done),
+        "{:?}",
+        verdict.end_messages
+    );
     let faults = verdict.faults.join("\n");
     for law in [
         "a node is begun only when what was moved is Ready again: ",

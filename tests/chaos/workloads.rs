@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use eksup::cli::chaos::trial::Last;
-use eksup::cli::chaos::weather::Pace;
-use eksup::cli::chaos::{Trial, Variation, Verdict, Weather};
+use eksup::cli::chaos::fault_schedule::TrialSpeed;
+use eksup::cli::chaos::trial::TrialEnd;
+use eksup::cli::chaos::{FaultSchedule, Trial, TrialReport, Variation};
 
 use crate::ground::Ground;
 
-fn run(trial: &Trial<'_>, variation: Variation) -> Verdict {
+fn run(trial: &Trial<'_>, variation: Variation) -> TrialReport {
     let rules = variation.rules.iter().map(|r| r.parse().unwrap());
-    let weather = Weather {
-        pace: Pace::QUICK,
+    let weather = FaultSchedule {
+        speed: TrialSpeed::FASTEST,
         rules: rules.collect(),
         variation: variation.clone(),
-        ..Weather::calm(1)
+        ..FaultSchedule::baseline(1)
     };
-    trial.run(&weather).unwrap()
+    trial.run_seed(&weather).unwrap()
 }
 
 /// From the drain's beginning on the workload's new pods are broken so.
@@ -41,10 +41,10 @@ fn a_run_does_not_end_done_while_a_moved_workload_does_not_come_back() {
         .zip(["expense/redis", "expense/frontend", "expense/mysql"])
     {
         let verdict = run(&ground.trial(), broken(kind, workload, &[], true));
-        let (faults, said) = (&verdict.faults, &verdict.said);
+        let (faults, said) = (&verdict.faults, &verdict.end_messages);
         assert_eq!(*faults, Vec::<String>::new(), "{kind} {workload}: {said:?}");
-        let ended = verdict.last;
-        let well = matches!(ended, Some(Last::RolledBack | Last::Stuck));
+        let ended = verdict.trial_end;
+        let well = matches!(ended, Some(TrialEnd::RolledBack | TrialEnd::Stuck));
         assert!(well, "{kind} {workload}: {ended:?}, {said:?}");
         // It says which workload, and what it waits for.
         let name = workload.rsplit('/').next().unwrap();
@@ -57,16 +57,16 @@ fn a_run_goes_on_where_somebody_fixes_the_workload_and_ends_as_without() {
     let ground = Ground::new("expense-dev");
     let (before, calm) = ground.calm(&ground.trial());
     let trial = Trial {
-        calm: Some(&calm),
+        baseline: Some(&calm),
         before: Some(&before),
         ..ground.trial()
     };
     for kind in KINDS {
         let fixed = "workload-fixed:expense/redis@drain+4m".to_owned();
         let verdict = run(&trial, broken(kind, "expense/redis", &[fixed], false));
-        let (faults, said) = (&verdict.faults, &verdict.said);
+        let (faults, said) = (&verdict.faults, &verdict.end_messages);
         assert_eq!(*faults, Vec::<String>::new(), "{kind}: {said:?}");
-        assert_eq!(verdict.last, Some(Last::Done), "{kind}: {said:?}");
+        assert_eq!(verdict.trial_end, Some(TrialEnd::Done), "{kind}: {said:?}");
         assert!(
             verdict.fired.iter().all(|(_, times)| *times == 1),
             "{:?}",
@@ -80,7 +80,7 @@ fn a_runners_clock_that_is_minutes_off_changes_nothing() {
     let ground = Ground::new("expense-dev");
     let (before, calm) = ground.calm(&ground.trial());
     let trial = Trial {
-        calm: Some(&calm),
+        baseline: Some(&calm),
         before: Some(&before),
         ..ground.trial()
     };
@@ -90,8 +90,8 @@ fn a_runners_clock_that_is_minutes_off_changes_nothing() {
             ..Variation::default()
         };
         let verdict = run(&trial, off);
-        let (faults, said) = (&verdict.faults, &verdict.said);
+        let (faults, said) = (&verdict.faults, &verdict.end_messages);
         assert_eq!(*faults, Vec::<String>::new(), "{skew}: {said:?}");
-        assert_eq!(verdict.last, Some(Last::Done), "{skew}: {said:?}");
+        assert_eq!(verdict.trial_end, Some(TrialEnd::Done), "{skew}: {said:?}");
     }
 }

@@ -4,20 +4,20 @@
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
-use eksup::aws::Aws;
-use eksup::cli::remote::InKube;
-use eksup::engine::{About, Ended, Engine, Gates, stop};
-use eksup::event::Event;
+use eksup::aws::AwsApi;
+use eksup::cli::kube_store::KubeRunStore;
+use eksup::engine::{Engine, RunGates, RunOutcome, RunSubject, stop};
+use eksup::event::RunEvent;
 use eksup::inventory::{connect, snapshot};
-use eksup::journal::{FORMAT, InCluster, Journal, Lock, Opened, Phase};
-use eksup::k8s::{Cache, Kube};
+use eksup::journal::{CheckpointStore, JOURNAL_FORMAT, Journal, OpenedEntry, RunLease, RunPhase};
+use eksup::k8s::{KubeApi, WatchCache};
 use eksup::model::snapshot::Snapshot;
 use eksup::model::{Clock, Inventory};
 use eksup::plan::Plan;
 use eksup::ready::{self, Severity};
 use eksup::route::{Route, RouteStep, StepSpec};
 use eksup::steps::workload_health::{ReadyCounts, WorkloadMonitor};
-use eksup::steps::{self, World};
+use eksup::steps::{self, StepWorld};
 use eksup::twin::{Twin, scenario};
 use eksup::wire::Wire;
 
@@ -51,13 +51,13 @@ pub type Result<T> = std::result::Result<T, Failed>;
 impl Rig {
     pub fn new(snapshot: &Snapshot, plan: &str) -> Self {
         fastrand::seed(5);
-        let twin = Twin::start(scenario::load(snapshot, 5));
+        let twin = Twin::start(scenario::load_world(snapshot, 5));
         Self {
             wire: twin.wire(),
             twin,
             clock: Clock::starting_at(snapshot.inventory.taken_at),
             region: snapshot.inventory.region.clone(),
-            plan: eksup::plan::parse("plan.yaml", plan).unwrap(),
+            plan: eksup::plan::parse_plan("plan.yaml", plan).unwrap(),
             said: Arc::default(),
         }
     }
@@ -90,11 +90,16 @@ impl Rig {
         })
     }
 
-    async fn reach(&self) -> Result<(Aws, Kube, String)> {
+    async fn reach(&self) -> Result<(AwsApi, KubeApi, String)> {
         let wire = self.wire.clone();
-        let aws = Aws::over(wire.clone(), &self.region, &self.clock);
-        let cluster = self.must(connect::find(&aws, &self.plan.cluster).await)?;
-        let kube = self.must(connect::over(&aws, &cluster, &self.clock, wire))?;
+        let aws = AwsApi::over_wire(wire.clone(), &self.region, &self.clock);
+        let cluster = self.must(connect::find_cluster(&aws, &self.plan.cluster).await)?;
+        let kube = self.must(connect::connect_over_wire(
+            &aws,
+            &cluster,
+            &self.clock,
+            wire,
+        ))?;
         Ok((aws, kube, cluster.arn))
     }
 
@@ -104,17 +109,17 @@ impl Rig {
         self.read(&aws, &kube).await
     }
 
-    async fn read(&self, aws: &Aws, kube: &Kube) -> Result<Inventory> {
+    async fn read(&self, aws: &AwsApi, kube: &KubeApi) -> Result<Inventory> {
         let name = &self.plan.cluster;
         let to = Some(self.plan.to);
-        self.must(eksup::inventory::read(aws, kube, name, to, &self.clock).await)
+        self.must(eksup::inventory::read_inventory(aws, kube, name, to, &self.clock).await)
     }
 
     /// As `eksup snapshot`.
     pub async fn snapshot(&self) -> Result<Snapshot> {
         let (aws, kube, _) = self.reach().await?;
         let inventory = self.read(&aws, &kube).await?;
-        let snapshot = self.must(snapshot::take(&kube, inventory).await)?;
+        let snapshot = self.must(snapshot::take_snapshot(&kube, inventory).await)?;
         for unread in &snapshot.inventory.unread {
             self.say(format!("{}: {}", unread.op, unread.why));
         }
@@ -122,16 +127,16 @@ impl Rig {
     }
 
     /// As `eksup apply`; goes on with a run that is open.
-    pub async fn apply(&self, until: Option<&str>) -> Result<Ended> {
+    pub async fn apply(&self, until: Option<&str>) -> Result<RunOutcome> {
         let (aws, kube, arn) = self.reach().await?;
-        let store = InCluster::new(Arc::new(InKube(kube.clone())), Arc::new(|_| {}));
+        let store = CheckpointStore::new(Arc::new(KubeRunStore(kube.clone())), Arc::new(|_| {}));
         let journal = self.must(Journal::load(Box::new(store)).await)?;
-        if journal.state().is_some_and(|s| !s.is_closed()) {
+        if journal.run_state().is_some_and(|s| !s.is_closed()) {
             return self.run(aws, kube, arn, Way::On, until).await;
         }
         let inventory = self.read(&aws, &kube).await?;
-        let route = eksup::route::build(&self.plan, &inventory);
-        let findings = ready::judge(&self.plan, &inventory, &route);
+        let route = eksup::route::build_route(&self.plan, &inventory);
+        let findings = ready::check_readiness(&self.plan, &inventory, &route);
         for f in &findings {
             self.say(format!("{} {} {}", f.code, f.subject, f.detail));
         }
@@ -143,14 +148,14 @@ impl Rig {
     }
 
     /// As `eksup rollback`: versions stay.
-    pub async fn rollback(&self) -> Result<Ended> {
+    pub async fn rollback(&self) -> Result<RunOutcome> {
         let (aws, kube, arn) = self.reach().await?;
         self.run(aws, kube, arn, Way::Back { hop: false }, None)
             .await
     }
 
     /// As `eksup rollback --control-plane`.
-    pub async fn rollback_control_plane(&self) -> Result<Ended> {
+    pub async fn rollback_control_plane(&self) -> Result<RunOutcome> {
         let (aws, kube, arn) = self.reach().await?;
         self.run(aws, kube, arn, Way::Back { hop: true }, None)
             .await
@@ -159,33 +164,35 @@ impl Rig {
     /// One process's part in a run: lock, journal, engine.
     async fn run(
         &self,
-        aws: Aws,
-        kube: Kube,
+        aws: AwsApi,
+        kube: KubeApi,
         arn: String,
         way: Way<'_>,
         until: Option<&str>,
-    ) -> Result<Ended> {
-        let remote = Arc::new(InKube(kube.clone()));
-        let lock = Lock::take(remote.clone(), self.clock.clone(), "test", &|_| {}).await;
+    ) -> Result<RunOutcome> {
+        let remote = Arc::new(KubeRunStore(kube.clone()));
+        let lock = RunLease::acquire(remote.clone(), self.clock.clone(), "test", &|_| {}).await;
         let lock = self.must(lock)?;
-        let store = InCluster::new(remote, Arc::new(|_| {}));
+        let store = CheckpointStore::new(remote, Arc::new(|_| {}));
         let mut journal = self.must(Journal::load(Box::new(store)).await)?;
-        let (run, route) = match (way, journal.state()) {
+        let (run, route) = match (way, journal.run_state()) {
             (Way::Fresh(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
             (Way::On | Way::Back { .. }, Some(state)) => (
                 state.run.clone(),
-                self.must(serde_json::from_value(state.bound.route().clone()))?,
+                self.must(serde_json::from_value(
+                    state.binding.promised_route().clone(),
+                ))?,
             ),
             (Way::On | Way::Back { .. }, None) => panic!("there is no run"),
         };
         let said = self.said.clone();
-        let cache = Cache::start(&kube);
-        let snapshot = self.must(cache.read(steps::PATIENCE).await)?;
+        let cache = WatchCache::start_watches(&kube);
+        let snapshot = self.must(cache.read_current(steps::WATCH_STALENESS_LIMIT).await)?;
         let mut short = ReadyCounts::new();
-        let baseline = match journal.state() {
+        let baseline = match journal.run_state() {
             Some(state) if !matches!(way, Way::Fresh(_)) => {
-                let monitor = WorkloadMonitor::of_run(state);
-                if matches!(way, Way::Back { .. }) && state.phase != Phase::Back {
+                let monitor = WorkloadMonitor::for_run(state);
+                if matches!(way, Way::Back { .. }) && state.phase != RunPhase::Back {
                     let found = self.must(monitor.short_workloads(&kube, &snapshot).await)?;
                     short.extend(found.into_iter().map(|w| (w.name, w.ready)));
                 }
@@ -193,9 +200,13 @@ impl Rig {
                 baseline.extend(short.clone());
                 baseline
             }
-            _ => self.must(WorkloadMonitor::default().count_now(&kube, &snapshot).await)?,
+            _ => self.must(
+                WorkloadMonitor::default()
+                    .count_baseline(&kube, &snapshot)
+                    .await,
+            )?,
         };
-        let world = World {
+        let world = StepWorld {
             cluster: self.plan.cluster.clone(),
             run: run.clone(),
             cache,
@@ -203,12 +214,12 @@ impl Rig {
             aws,
             kube,
             clock: self.clock.clone(),
-            emit: Arc::new(move |event: Event| {
-                use eksup::event::Kind;
+            emit: Arc::new(move |event: RunEvent| {
+                use eksup::event::EventKind;
                 let text = match event.kind {
-                    Kind::Notice { text, .. } => text,
-                    Kind::Retrying { step, error, .. } => format!("{step}: {error}"),
-                    Kind::Progress(progress) => format!("{}: {}", progress.step, progress.why),
+                    EventKind::Notice { text, .. } => text,
+                    EventKind::Retrying { step, error, .. } => format!("{step}: {error}"),
+                    EventKind::Progress(progress) => format!("{}: {}", progress.step, progress.why),
                     _ => return,
                 };
                 let mut said = said.lock().unwrap();
@@ -217,45 +228,45 @@ impl Rig {
                 }
             }),
         };
-        let steps = steps::planned(&route, &run, matches!(way, Way::Back { hop: true }));
-        let (_asker, stop) = stop::channel();
+        let steps = steps::build_steps(&route, &run, matches!(way, Way::Back { hop: true }));
+        let (_asker, stop) = stop::stop_channel();
         let mut engine = Engine {
             world: &world,
             steps: &steps,
             journal: &mut journal,
-            lock: Some(&lock),
+            lease: Some(&lock),
             stop,
-            until: until.map(str::to_owned),
-            gates: Gates::default(),
-            resume: "eksup apply".to_owned(),
-            acted: None,
+            pause_after_step: until.map(str::to_owned),
+            gates: RunGates::default(),
+            resume_command: "eksup apply".to_owned(),
+            last_act_end: None,
         };
         let ended = match way {
             Way::Fresh(route) => {
-                let opened = Opened {
-                    format: FORMAT,
+                let opened = OpenedEntry {
+                    format: JOURNAL_FORMAT,
                     run: run.clone(),
-                    plan_digest: eksup::plan::digest(&self.plan),
+                    plan_digest: eksup::plan::plan_digest(&self.plan),
                     cluster_arn: arn,
                     steps: route.steps.iter().map(|s| s.id.clone()).collect(),
                     route: serde_json::to_value(route).unwrap(),
                     plan: serde_json::Value::Null,
                     workloads: baseline,
                 };
-                let about = About {
+                let about = RunSubject {
                     cluster: route.cluster.clone(),
                     from: route.from.to_string(),
                     to: route.to.to_string(),
                 };
-                self.must(engine.open(opened, about).await)?;
-                engine.forward().await
+                self.must(engine.open_run(opened, about).await)?;
+                engine.run_forward().await
             }
             Way::On => {
-                self.must(engine.resume("test").await)?;
-                engine.forward().await
+                self.must(engine.resume_run("test").await)?;
+                engine.run_forward().await
             }
             Way::Back { hop } => {
-                self.must(engine.resume("test").await)?;
+                self.must(engine.resume_run("test").await)?;
                 let version = |s: &&RouteStep| {
                     matches!(
                         s.spec,
@@ -267,7 +278,7 @@ impl Rig {
                 let kept = route.steps.iter().filter(version);
                 let kept = kept.filter(|s| last.is_none_or(|last| last.id != s.id));
                 let keep = kept.map(|s| s.id.clone());
-                engine.back(keep.collect(), short).await
+                engine.roll_back(keep.collect(), short).await
             }
         };
         let ended = self.must(ended)?;

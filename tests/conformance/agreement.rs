@@ -12,7 +12,7 @@ use eksup::k8s::convert;
 use eksup::model::Minor;
 use eksup::model::kube::{Node, Pod, Volume};
 use eksup::scheduling::{ClusterView, volumes};
-use eksup::twin::k8s::{Cluster, look};
+use eksup::twin::k8s::{SimCluster, ground_truth};
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -295,16 +295,16 @@ fn namespaces() -> Vec<Value> {
 
 /// What the twin's scheduler says of each node.
 fn twin_says(nodes: &[Value], pods: &[Value], pod: &Value) -> BTreeMap<String, Vec<String>> {
-    let mut cluster = Cluster::empty(Minor::new(29));
+    let mut cluster = SimCluster::new_empty(Minor::new(29));
     let (volumes, claims) = volumes_and_claims();
-    cluster.seed("/api/v1/namespaces", &namespaces());
-    cluster.seed("/api/v1/nodes", nodes);
-    cluster.seed("/api/v1/persistentvolumes", &volumes);
-    cluster.seed("/api/v1/persistentvolumeclaims", &claims);
-    cluster.seed("/api/v1/pods", pods);
-    cluster.seed("/api/v1/pods", std::slice::from_ref(pod));
+    cluster.seed_list("/api/v1/namespaces", &namespaces());
+    cluster.seed_list("/api/v1/nodes", nodes);
+    cluster.seed_list("/api/v1/persistentvolumes", &volumes);
+    cluster.seed_list("/api/v1/persistentvolumeclaims", &claims);
+    cluster.seed_list("/api/v1/pods", pods);
+    cluster.seed_list("/api/v1/pods", std::slice::from_ref(pod));
     let namespace = pod["metadata"]["namespace"].as_str().unwrap();
-    look::node_refusals(&cluster, namespace, "incoming")
+    ground_truth::node_refusals(&cluster, namespace, "incoming")
 }
 
 /// The scheduler has changed its words for this one since.
@@ -319,21 +319,21 @@ fn in_words_of_1_29(words: String) -> String {
 
 /// What the product says of each.
 fn product_says(nodes: &[Value], pods: &[Value], pod: &Value) -> BTreeMap<String, Vec<String>> {
-    let nodes: Vec<Node> = nodes.iter().map(|n| convert::node(read(n))).collect();
-    let pods: Vec<Pod> = pods.iter().map(|p| convert::pod(read(p))).collect();
+    let nodes: Vec<Node> = nodes.iter().map(|n| convert::to_node(read(n))).collect();
+    let pods: Vec<Pod> = pods.iter().map(|p| convert::to_pod(read(p))).collect();
     let (all, _) = volumes_and_claims();
-    let all: Vec<Volume> = all.iter().map(|v| convert::volume(read(v))).collect();
-    let claims = volumes::by_claim(all);
+    let all: Vec<Volume> = all.iter().map(|v| convert::to_volume(read(v))).collect();
+    let claims = volumes::index_by_claim(all);
     let namespaces = namespaces()
         .iter()
-        .map(|n| convert::namespace(read(n)))
+        .map(|n| convert::to_namespace_labels(read(n)))
         .collect();
-    let pod: Pod = convert::pod(read(pod));
+    let pod: Pod = convert::to_pod(read(pod));
     let all = nodes.iter().map(|n| (n, true));
     let mut view = ClusterView::new(all, &claims, Some(&namespaces));
-    pods.iter().for_each(|p| view.add(p));
+    pods.iter().for_each(|p| view.add_pod(p));
     let each = nodes.iter().enumerate().map(|(i, node)| {
-        let refusals = view.refusals(&pod, i);
+        let refusals = view.node_refusals(&pod, i);
         let words = refusals.iter().map(ToString::to_string);
         let mut words: Vec<String> = words.map(in_words_of_1_29).collect();
         words.sort();

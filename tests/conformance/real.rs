@@ -11,11 +11,14 @@ use super::call::Arm;
 async fn run(name: &str, body: impl AsyncFn(&Arm)) {
     let file =
         std::env::var("EKSUP_TEST_KUBECONFIG").expect("EKSUP_TEST_KUBECONFIG names a cluster");
-    let config = eksup::clients::kube::config_from(Some(Path::new(&file)), None)
+    let config = eksup::clients::kube_client::config_from_kubeconfig(Some(Path::new(&file)), None)
         .await
         .unwrap();
-    let client =
-        eksup::clients::kube::production(&config, eksup::clients::kube::Auth::Kubeconfig).unwrap();
+    let client = eksup::clients::kube_client::client_over_https(
+        &config,
+        eksup::clients::kube_client::ClusterAuth::Kubeconfig,
+    )
+    .unwrap();
     let arm = Arm {
         client,
         namespace: format!(

@@ -191,19 +191,19 @@ impl Round<'_> {
 /// By node, why it does not take the pod; by the evaluator, with what the cluster says now.
 async fn refusals(arm: &Arm, incoming: Value) -> BTreeMap<String, Vec<String>> {
     let nodes = listed(arm, "/api/v1/nodes").await.into_iter();
-    let nodes: Vec<Node> = nodes.map(convert::node).collect();
+    let nodes: Vec<Node> = nodes.map(convert::to_node).collect();
     let pods = listed(arm, "/api/v1/pods").await.into_iter();
-    let pods: Vec<Pod> = pods.map(convert::pod).collect();
-    let pod: Pod = convert::pod(serde_json::from_value(incoming).unwrap());
+    let pods: Vec<Pod> = pods.map(convert::to_pod).collect();
+    let pod: Pod = convert::to_pod(serde_json::from_value(incoming).unwrap());
     let namespaces = listed(arm, "/api/v1/namespaces").await.into_iter();
-    let namespaces = namespaces.map(convert::namespace).collect();
+    let namespaces = namespaces.map(convert::to_namespace_labels).collect();
     let bound = listed(arm, "/api/v1/persistentvolumes").await.into_iter();
-    let bound = volumes::by_claim(bound.map(convert::volume));
+    let bound = volumes::index_by_claim(bound.map(convert::to_volume));
     let mut view = ClusterView::new(nodes.iter().map(|n| (n, true)), &bound, Some(&namespaces));
     let others = pods.iter().filter(|p| p.uid != pod.uid);
-    others.for_each(|p| view.add(p));
+    others.for_each(|p| view.add_pod(p));
     let words = |(i, node): (usize, &Node)| {
-        let words = view.refusals(&pod, i);
+        let words = view.node_refusals(&pod, i);
         let words = words.iter().map(ToString::to_string);
         (node.name.clone(), words.collect())
     };

@@ -38,11 +38,11 @@ pub(crate) use all;
 
 use std::collections::BTreeMap;
 
-use eksup::clients::kube::{Auth, over};
+use eksup::clients::kube_client::{ClusterAuth, client_over_wire};
 use eksup::model::{Clock, Minor};
 use eksup::twin::Twin;
-use eksup::twin::k8s::{Cluster, hands};
-use eksup::twin::world::World;
+use eksup::twin::k8s::{SimCluster, cloud_hooks};
+use eksup::twin::world::SimWorld;
 
 use super::bodies;
 use super::call::Arm;
@@ -50,10 +50,10 @@ use super::call::Arm;
 /// Two nodes, and whoever asks is let in.
 fn arm() -> Arm {
     let clock = Clock::starting_at("2026-11-21T08:00:00Z".parse().unwrap());
-    let cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
-    let twin = Twin::start(World::new(clock, 1, Default::default(), cluster));
+    let cluster = SimCluster::new_empty(Minor::new(29)).allow_anonymous();
+    let twin = Twin::start(SimWorld::new(clock, 1, Default::default(), cluster));
     for i in 1..=2 {
-        let birth = hands::NodeBirth {
+        let birth = cloud_hooks::JoiningNode {
             name: format!("node-{i}"),
             provider_id: format!("aws:///us-east-1a/i-{i}"),
             zone: "us-east-1a".into(),
@@ -74,11 +74,11 @@ fn arm() -> Arm {
             architecture: "amd64".into(),
             os_image: "Amazon Linux 2023".into(),
         };
-        twin.with(|world| hands::node_joins(world, birth));
+        twin.with_world(|world| cloud_hooks::join_node(world, birth));
     }
     let config = kube::Config::new("https://twin.eks.amazonaws.com".parse().unwrap());
     Arm {
-        client: over(&config, Auth::Kubeconfig, twin.wire()).unwrap(),
+        client: client_over_wire(&config, ClusterAuth::Kubeconfig, twin.wire()).unwrap(),
         namespace: "default".into(),
     }
 }

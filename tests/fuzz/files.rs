@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use eksup::cli::saved::Saved;
+use eksup::cli::saved_plan::SavedPlan;
 use eksup::inventory::snapshot;
-use eksup::journal::memory::Memory;
-use eksup::journal::remote::Remote;
-use eksup::journal::{InCluster, Journal, JournalError, Record, RunState, Text, incluster};
+use eksup::journal::memory_store::MemoryRunStore;
+use eksup::journal::run_store::RunStore;
+use eksup::journal::{
+    CheckpointStore, CheckpointText, Journal, JournalError, Record, RunState, checkpoint_store,
+};
 use eksup::model::Clock;
-use eksup::report::{View, file as events, html};
+use eksup::report::{RunView, html, recording as events};
 use eksup::twin::{Twin, scenario};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -22,14 +24,14 @@ fn a_damaged_snapshot_is_refused_or_rehearsed_from() {
     crate::try_all(30, &damages(), |how| {
         let bytes = damage(bundled, &how);
         let text = String::from_utf8_lossy(&bytes);
-        let Ok(snapshot) = snapshot::parse(&text) else {
+        let Ok(snapshot) = snapshot::parse_snapshot(&text) else {
             return Ok(());
         };
         // What is read makes a world, and the world goes on.
         crate::virtual_time(async {
-            let twin = Twin::start(scenario::load(&snapshot, 1));
+            let twin = Twin::start(scenario::load_world(&snapshot, 1));
             tokio::time::sleep(std::time::Duration::from_secs(3_600)).await;
-            let plan = eksup::plan::parse("p", "cluster: expense-dev\nto: 1.28\n").unwrap();
+            let plan = eksup::plan::parse_plan("p", "cluster: expense-dev\nto: 1.28\n").unwrap();
             let clock = Clock::starting_at(snapshot.inventory.taken_at);
             drop(crate::replies::read_over(twin.wire(), &clock, &plan).await);
         });
@@ -59,7 +61,7 @@ fn covered(text: &Value, read: &Value) -> bool {
 }
 
 /// The checkpoint with one of its two texts made into another.
-fn with(state: bool, change: impl Fn(&[u8]) -> Vec<u8>) -> Text {
+fn with(state: bool, change: impl Fn(&[u8]) -> Vec<u8>) -> CheckpointText {
     let mut text = run().checkpoint.clone();
     let changed = |part: &str| String::from_utf8_lossy(&change(part.as_bytes())).into_owned();
     if state {
@@ -74,15 +76,15 @@ fn with(state: bool, change: impl Fn(&[u8]) -> Vec<u8>) -> Text {
 fn a_damaged_checkpoint_is_refused_or_read_whole() {
     crate::try_all(400, &(any::<bool>(), damages()), |(state, how)| {
         let text = with(state, |part| damage(part, &how));
-        let Ok(read) = incluster::parse(&text) else {
+        let Ok(read) = checkpoint_store::parse_checkpoint(&text) else {
             return Ok(());
         };
         let written: Value = serde_json::from_str(&text.state).unwrap();
         let again = serde_json::to_value(&read).unwrap();
         prop_assert!(covered(&written, &again), "{written}\nwas read as\n{again}");
         let written: Value = serde_json::from_str(&text.bound).unwrap();
-        let (route, plan) = (read.bound.route(), read.bound.plan());
-        let workloads = read.bound.workloads();
+        let (route, plan) = (read.binding.promised_route(), read.binding.opened_plan());
+        let workloads = read.binding.baseline_counts();
         let again = serde_json::json!({
             "run": read.run, "route": route, "plan": plan, "workloads": workloads,
         });
@@ -98,12 +100,12 @@ fn a_checkpoint_cut_short_anywhere_is_refused_and_no_new_run_is_begun_over_it() 
     crate::try_all(200, &places, |(state, place)| {
         let text = with(state, |part| part[..place.min(part.len() - 1)].to_vec());
         let loaded = crate::virtual_time(async {
-            let memory = Memory::default();
-            memory.write(&text, None, &[]).await.unwrap();
-            let store = InCluster::new(Arc::new(memory), Arc::new(|_| {}));
+            let memory = MemoryRunStore::default();
+            memory.write_checkpoint(&text, None, &[]).await.unwrap();
+            let store = CheckpointStore::new(Arc::new(memory), Arc::new(|_| {}));
             Journal::load(Box::new(store))
                 .await
-                .map(|j| j.state().cloned())
+                .map(|j| j.run_state().cloned())
         });
         prop_assert!(
             matches!(loaded, Err(JournalError::Unreadable(_))),
@@ -118,7 +120,7 @@ fn journal(bytes: &[u8]) -> Result<Vec<Record>, JournalError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal.jsonl");
     std::fs::write(&path, bytes).unwrap();
-    eksup::journal::file::read(&path)
+    eksup::journal::file::read_records(&path)
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn a_journal_cut_short_anywhere_is_the_records_before() {
             some.len(),
             whole[..place].iter().filter(|b| **b == b'\n').count()
         );
-        prop_assert!(RunState::fold(&some).is_ok());
+        prop_assert!(RunState::fold_records(&some).is_ok());
         Ok(())
     });
 }
@@ -144,8 +146,8 @@ fn a_damaged_journal_is_refused_at_a_line_or_by_what_it_says() {
     crate::try_all(200, &cuts(), |cuts| {
         let bytes = cut(whole, &cuts);
         match journal(&bytes) {
-            Ok(records) => drop(RunState::fold(&records)),
-            Err(JournalError::Line { number, .. }) => {
+            Ok(records) => drop(RunState::fold_records(&records)),
+            Err(JournalError::BadLine { number, .. }) => {
                 let lines = bytes.split(|b| *b == b'\n').count();
                 prop_assert!((1..=lines).contains(&number));
             }
@@ -162,14 +164,14 @@ fn a_damaged_saved_plan_is_refused_or_a_plan() {
     let path = dir.path().join("saved.json");
     crate::try_all(200, &damages(), |how| {
         std::fs::write(&path, damage(saved, &how)).unwrap();
-        match Saved::read(&path) {
-            Err(error) => prop_assert_eq!(error.kind.code(), 2),
+        match SavedPlan::read_file(&path) {
+            Err(error) => prop_assert_eq!(error.kind.exit_code(), 2),
             // It is taken for a plan file then, and as such says what is wrong.
-            Ok(None) => prop_assert!(eksup::plan::load(&path).is_err()),
+            Ok(None) => prop_assert!(eksup::plan::load_plan(&path).is_err()),
             Ok(Some(saved)) => {
-                drop(eksup::plan::parse(&saved.plan_name, &saved.plan_text));
+                drop(eksup::plan::parse_plan(&saved.plan_name, &saved.plan_text));
                 for step in &saved.route.steps {
-                    drop(eksup::steps::build(step, &saved.route, "run", false));
+                    drop(eksup::steps::build_step(step, &saved.route, "run", false));
                 }
             }
         }
@@ -184,8 +186,8 @@ fn a_damaged_event_file_is_refused_or_a_page() {
     let path = dir.path().join("events.jsonl");
     crate::try_all(60, &cuts(), |cuts| {
         std::fs::write(&path, cut(recorded, &cuts)).unwrap();
-        if let Ok(events) = events::read(&path) {
-            prop_assert!(html::html(&View::of(&events)).contains("</html>"));
+        if let Ok(events) = events::read_events(&path) {
+            prop_assert!(html::render_page(&RunView::from_events(&events)).contains("</html>"));
         }
         Ok(())
     });

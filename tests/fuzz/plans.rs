@@ -1,8 +1,8 @@
 //! A plan file, whatever is in it, is a plan or a list of problems, each with its place.
 
-use eksup::cli::{CliError, Kind};
+use eksup::cli::{CliError, CliErrorKind};
 use eksup::plan::{self, Plan, PlanErrors};
-use eksup::report::Paint;
+use eksup::report::Painter;
 use eksup::twin::scenario;
 use eksup::{ready, route};
 use proptest::prelude::*;
@@ -45,19 +45,22 @@ fn sound(bytes: &[u8], read: Result<Plan, PlanErrors>) -> Result<(), TestCaseErr
         );
     }
     let error = CliError::from(errors);
-    prop_assert_eq!(error.kind.code(), Kind::PlanInvalid.code());
+    prop_assert_eq!(
+        error.kind.exit_code(),
+        CliErrorKind::PlanInvalid.exit_code()
+    );
     // It is shown with the lines it points at, in every form.
-    prop_assert!(!error.text(Paint::default(), 100).is_empty());
-    prop_assert!(error.json().is_object());
+    prop_assert!(!error.render_text(Painter::default(), 100).is_empty());
+    prop_assert!(error.to_json().is_object());
     Ok(())
 }
 
 /// What is read as a plan can be worked with.
 fn useful(plan: &Plan) -> Result<(), TestCaseError> {
-    prop_assert!(!plan::digest(plan).is_empty());
+    prop_assert!(!plan::plan_digest(plan).is_empty());
     let inventory = scenario::expense_dev().inventory;
-    let route = route::build(plan, &inventory);
-    ready::judge(plan, &inventory, &route);
+    let route = route::build_route(plan, &inventory);
+    ready::check_readiness(plan, &inventory, &route);
     Ok(())
 }
 
@@ -66,7 +69,7 @@ fn a_plan_damaged_in_its_bytes_is_a_plan_or_problems_with_places() {
     let inputs = (proptest::sample::select(plans()), cuts());
     crate::try_all(400, &inputs, |((name, text), cuts)| {
         let bytes = cut(text.as_bytes(), &cuts);
-        sound(&bytes, plan::parse_bytes(&name, &bytes))
+        sound(&bytes, plan::parse_plan_bytes(&name, &bytes))
     });
 }
 
@@ -79,6 +82,6 @@ fn a_plan_damaged_in_its_structure_is_a_plan_or_problems_with_places() {
     let inputs = (proptest::sample::select(values), twists());
     crate::try_all(400, &inputs, |(value, twists)| {
         let text = twist(&value, &twists).to_string();
-        sound(text.as_bytes(), plan::parse("plan.yaml", &text))
+        sound(text.as_bytes(), plan::parse_plan("plan.yaml", &text))
     });
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use eksup::aws::Aws;
+use eksup::aws::AwsApi;
 use eksup::inventory::{self, connect};
 use eksup::model::snapshot::Snapshot;
 use eksup::model::{ApiError, Clock, Inventory};
@@ -21,17 +21,17 @@ use crate::damage::{Damage, damage, damages};
 /// A reading of a fresh world made of `snapshot`.
 pub async fn read(snapshot: &Snapshot, plan: &Plan) -> Inventory {
     let clock = Clock::starting_at(snapshot.inventory.taken_at);
-    let twin = Twin::start(scenario::load(snapshot, 1));
+    let twin = Twin::start(scenario::load_world(snapshot, 1));
     read_over(twin.wire(), &clock, plan).await.unwrap()
 }
 
 /// A reading over a wire.
 pub async fn read_over(wire: Wire, clock: &Clock, plan: &Plan) -> Result<Inventory, ApiError> {
     let region = plan.region.as_deref().unwrap_or("us-east-1");
-    let aws = Aws::over(wire.clone(), region, clock);
-    let cluster = connect::find(&aws, &plan.cluster).await?;
-    let kube = connect::over(&aws, &cluster, clock, wire)?;
-    inventory::read(&aws, &kube, &plan.cluster, Some(plan.to), clock).await
+    let aws = AwsApi::over_wire(wire.clone(), region, clock);
+    let cluster = connect::find_cluster(&aws, &plan.cluster).await?;
+    let kube = connect::connect_over_wire(&aws, &cluster, clock, wire)?;
+    inventory::read_inventory(&aws, &kube, &plan.cluster, Some(plan.to), clock).await
 }
 
 /// A wire whose reply number `nth` is changed by `change`; counts the replies.
@@ -59,7 +59,7 @@ fn changing(
 
 fn plan() -> Plan {
     let text = include_str!("../../plans/expense-dev.yaml");
-    eksup::plan::parse("plan.yaml", text).unwrap()
+    eksup::plan::parse_plan("plan.yaml", text).unwrap()
 }
 
 /// Reads with the reply number `nth` changed; how many replies there were, and what came of it.
@@ -71,7 +71,7 @@ fn reading(
     crate::virtual_time(async {
         let count = Arc::new(AtomicUsize::new(0));
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let twin = Twin::start(scenario::load(&snapshot, 1));
+        let twin = Twin::start(scenario::load_world(&snapshot, 1));
         let wire = changing(twin.wire(), nth, count.clone(), change);
         let plan = plan();
         let read = read_over(wire, &clock, &plan);

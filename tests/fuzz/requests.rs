@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use eksup::twin::world::World;
+use eksup::twin::world::SimWorld;
 use eksup::twin::{Twin, scenario};
 use eksup::wire::{Request, Wire};
 use proptest::prelude::*;
@@ -14,9 +14,9 @@ use crate::damage::{Cut, cut, cuts, damage, damages};
 fn requests() -> Vec<Request> {
     let kept: Arc<Mutex<Vec<Request>>> = Arc::default();
     let snapshot = scenario::expense_dev();
-    let plan = eksup::plan::parse("p", "cluster: expense-dev\nto: 1.28\n").unwrap();
+    let plan = eksup::plan::parse_plan("p", "cluster: expense-dev\nto: 1.28\n").unwrap();
     crate::virtual_time(async {
-        let twin = Twin::start(scenario::load(&snapshot, 1));
+        let twin = Twin::start(scenario::load_world(&snapshot, 1));
         let (wire, keep) = (twin.wire(), kept.clone());
         let wire = Wire::new(tower::service_fn(move |request: Request| {
             keep.lock().unwrap().push(request.clone());
@@ -30,7 +30,7 @@ fn requests() -> Vec<Request> {
     kept
 }
 
-fn ask(world: &mut World, uri: &[u8], body: Vec<u8>, like: &Request) {
+fn ask(world: &mut SimWorld, uri: &[u8], body: Vec<u8>, like: &Request) {
     let Ok(uri) = http::Uri::try_from(uri) else {
         return;
     };
@@ -38,7 +38,7 @@ fn ask(world: &mut World, uri: &[u8], body: Vec<u8>, like: &Request) {
     *request.method_mut() = like.method().clone();
     *request.headers_mut() = like.headers().clone();
     *request.uri_mut() = uri;
-    drop(world.handle(&request));
+    drop(world.handle_request(&request));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn the_twin_answers_damaged_requests() {
     let inputs = (proptest::sample::select(requests), uri, damages());
     crate::virtual_time(async {
         let snapshot = scenario::expense_dev();
-        let world = Mutex::new(scenario::load(&snapshot, 1));
+        let world = Mutex::new(scenario::load_world(&snapshot, 1));
         crate::try_all(400, &inputs, |(request, uri, body)| {
             let uri = cut(request.uri().to_string().as_bytes(), &uri);
             let body = damage(request.body(), &body);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use eksup::twin::aws::Policy;
-use eksup::twin::fault::{self, Rule};
-use eksup::twin::k8s::Rbac;
+use eksup::twin::fault::{self, FaultRule};
+use eksup::twin::k8s::RbacAuthorizer;
 use eksup::twin::scenario;
 use proptest::prelude::*;
 
@@ -32,16 +32,18 @@ const RULES: &[&str] = &[
 #[test]
 fn a_damaged_fault_rule_is_refused_in_words_or_can_be_lived_with() {
     let inputs = (proptest::sample::select(RULES), cuts());
-    let snapshot = scenario::named("minimal").unwrap();
+    let snapshot = scenario::find_scenario("minimal").unwrap();
     crate::try_all(300, &inputs, |(rule, cuts)| {
         let text = String::from_utf8_lossy(&cut(rule.as_bytes(), &cuts)).into_owned();
-        match text.parse::<Rule>() {
+        match text.parse::<FaultRule>() {
             Err(error) => prop_assert!(!error.why.is_empty()),
             Ok(rule) => crate::virtual_time(async {
-                let mut world = scenario::load(&snapshot, 1);
-                fault::add(&mut world, vec![rule]);
+                let mut world = scenario::load_world(&snapshot, 1);
+                fault::add_rules(&mut world, vec![rule]);
                 for (service, op) in [("eks", "CreateNodegroup"), ("k8s", "PATCH nodes")] {
-                    world.faults.meet(service, op, Duration::MAX, true);
+                    world
+                        .faults
+                        .fire_for_request(service, op, Duration::MAX, true);
                 }
                 tokio::time::sleep(Duration::from_secs(7_200)).await;
                 world.catch_up();
@@ -61,7 +63,7 @@ fn a_damaged_policy_is_refused_or_can_be_asked() {
         let text = String::from_utf8_lossy(&damage(policy, &how)).into_owned();
         if let Ok(policy) = text.parse::<Policy>() {
             let keys = [("iam:PassedToService", "eks.amazonaws.com".to_owned())].into();
-            policy.allows(
+            policy.matching_action(
                 "eks:DeleteNodegroup",
                 "arn:aws:eks:r:1:nodegroup/a/b/c",
                 &keys,
@@ -76,9 +78,9 @@ fn damaged_roles_are_refused_or_can_be_asked() {
     let roles = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: a\nrules:\n  - apiGroups: [\"\"]\n    resources: [nodes, pods/eviction]\n    verbs: [get, list]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata:\n  name: a\nroleRef:\n  kind: ClusterRole\n  name: a\nsubjects:\n  - kind: Group\n    name: a\n";
     crate::try_all(300, &cuts(), |cuts| {
         let text = String::from_utf8_lossy(&cut(roles.as_bytes(), &cuts)).into_owned();
-        if let Ok(mut roles) = Rbac::read(&text, "me") {
+        if let Ok(mut roles) = RbacAuthorizer::parse_roles(&text, "me") {
             let request = http::Request::get("https://x/api/v1/nodes/a").body(bytes::Bytes::new());
-            drop(roles.check(&request.unwrap()));
+            drop(roles.check_request(&request.unwrap()));
         }
         Ok(())
     });

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use assert_cmd::Command;
-use eksup::cli::saved::Saved;
-use eksup::journal::{RunState, Text, file, incluster};
+use eksup::cli::saved_plan::SavedPlan;
+use eksup::journal::{CheckpointText, RunState, checkpoint_store, file};
 use eksup::twin::scenario;
 
 /// The files of one run.
 pub struct Run {
     pub journal: Vec<u8>,
     pub events: Vec<u8>,
-    pub checkpoint: Text,
+    pub checkpoint: CheckpointText,
     pub saved: String,
 }
 
@@ -38,13 +38,13 @@ pub fn run() -> &'static Run {
         let folder = std::fs::read_dir(dir.path()).unwrap().next().unwrap();
         let folder = folder.unwrap().path();
         let journal = std::fs::read(folder.join("journal.jsonl")).unwrap();
-        let records = file::read(&folder.join("journal.jsonl")).unwrap();
+        let records = file::read_records(&folder.join("journal.jsonl")).unwrap();
         // Not the whole run: one that is still open has more in it.
-        let state = RunState::fold(&records[..records.len() * 2 / 3]);
+        let state = RunState::fold_records(&records[..records.len() * 2 / 3]);
         Run {
             journal,
             events: std::fs::read(folder.join("events.jsonl")).unwrap(),
-            checkpoint: incluster::text(&state.unwrap().unwrap()).unwrap(),
+            checkpoint: checkpoint_store::checkpoint_text(&state.unwrap().unwrap()).unwrap(),
             saved: saved(root),
         }
     })
@@ -52,10 +52,10 @@ pub fn run() -> &'static Run {
 
 fn saved(root: &Path) -> String {
     let text = std::fs::read_to_string(root.join("plans/expense-dev.yaml")).unwrap();
-    let plan = eksup::plan::parse("plan.yaml", &text).unwrap();
+    let plan = eksup::plan::parse_plan("plan.yaml", &text).unwrap();
     let snapshot = scenario::expense_dev();
     let twin = crate::virtual_time(crate::replies::read(&snapshot, &plan));
-    let route = eksup::route::build(&plan, &twin).unwrap();
-    let saved = Saved::new("plan.yaml".to_owned(), text, route, &twin);
+    let route = eksup::route::build_route(&plan, &twin).unwrap();
+    let saved = SavedPlan::new("plan.yaml".to_owned(), text, route, &twin);
     serde_json::to_string_pretty(&saved).unwrap()
 }

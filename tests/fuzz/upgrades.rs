@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::snapshot::Snapshot;
 use eksup::plan::Plan;
 use eksup::twin::scenario;
@@ -50,7 +50,7 @@ fn spoiling(wire: Wire, every: usize, hows: Vec<Damage>) -> Wire {
 
 #[test]
 fn an_upgrade_over_damaged_replies_ends_and_is_done_only_when_it_is() {
-    let snapshot = scenario::named("minimal").unwrap();
+    let snapshot = scenario::find_scenario("minimal").unwrap();
     let inputs = (15..60_usize, proptest::collection::vec(damages(), 4..12));
     crate::try_all(3, &inputs, |(every, hows)| {
         crate::virtual_time(async {
@@ -60,7 +60,7 @@ fn an_upgrade_over_damaged_replies_ends_and_is_done_only_when_it_is() {
             for _ in 0..5 {
                 let apply = spoilt.apply(None);
                 let ended = tokio::time::timeout(Duration::from_secs(7 * 86_400), apply).await;
-                if let Ok(Ended::Done) = ended.expect("the upgrade hangs") {
+                if let Ok(RunOutcome::Done) = ended.expect("the upgrade hangs") {
                     let after = clean.look().await.unwrap();
                     prop_assert_eq!(after.cluster.version.to_string(), "1.30");
                     prop_assert_eq!(after.nodegroups.len(), 1, "{}", clean.said());

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::elb::{ClassicBalancer, TargetHealth};
 use eksup::model::snapshot::Snapshot;
-use eksup::twin::aws::{Asked, Iam, caller};
-use eksup::twin::k8s::Rbac;
+use eksup::twin::aws::{IamAuthorizer, PermissionRecord, caller_arn};
+use eksup::twin::k8s::RbacAuthorizer;
 use eksup::twin::scenario;
-use eksup::twin::world::World;
+use eksup::twin::world::SimWorld;
 use serde_json::{Value, json};
 
 use super::grant::{Grant, Permission};
@@ -25,7 +25,7 @@ pub struct Told {
     /// What was needed of the grant.
     pub used: BTreeSet<Permission>,
     /// Which operation of AWS needed which action on what.
-    pub asked: BTreeSet<Asked>,
+    pub asked: BTreeSet<PermissionRecord>,
 }
 
 /// A plan on a bundled cluster, and what is done with it.
@@ -37,7 +37,7 @@ pub struct Scene {
     change: &'static [(&'static str, &'static str)],
     cluster: fn(Snapshot) -> Snapshot,
     /// What the world has besides.
-    besides: fn(&mut World),
+    besides: fn(&mut SimWorld),
     play: Play,
 }
 
@@ -227,7 +227,7 @@ impl Scene {
             assert!(text.contains(old), "{}: {old}", self.name);
             text = text.replace(old, new);
         }
-        let to = eksup::plan::parse("plan.yaml", &text).unwrap().to;
+        let to = eksup::plan::parse_plan("plan.yaml", &text).unwrap().to;
         let mut plan: Value = serde_saphyr::from_str(&text).unwrap();
         // As a number 1.30 would be 1.3.
         plan["to"] = json!(to.to_string());
@@ -247,47 +247,56 @@ impl Scene {
 
     /// Plays it under `grant`.
     pub async fn play(&self, grant: &Grant) -> Told {
-        let snapshot = (self.cluster)(scenario::named(self.plan).unwrap());
+        let snapshot = (self.cluster)(scenario::find_scenario(self.plan).unwrap());
         let rig = Rig::new(&snapshot, &self.plan());
-        rig.twin.with(|world| {
+        rig.twin.with_world(|world| {
             (self.besides)(world);
-            world.cloud.iam = Some(Iam::new(grant.iam().parse().unwrap()));
-            let user = caller(&world.cloud.account);
+            world.cloud.iam = Some(IamAuthorizer::new(grant.iam().parse().unwrap()));
+            let user = caller_arn(&world.cloud.account);
             world
                 .kube
-                .restrict(Rbac::read(&grant.rbac(), &user).unwrap());
+                .restrict_to(RbacAuthorizer::parse_roles(&grant.rbac(), &user).unwrap());
         });
-        let paused = |ended: &_| matches!(ended, Ok(Ended::Paused { .. }));
+        let paused = |ended: &_| matches!(ended, Ok(RunOutcome::Paused { .. }));
         // What is never allowed may be waited for without end; a person has looked by then.
         let patience = Duration::from_secs(2 * 86_400);
         let well = tokio::time::timeout(patience, async {
             match self.play {
                 Play::Snapshot => rig.snapshot().await.is_ok(),
-                Play::Forward => matches!(rig.apply(None).await, Ok(Ended::Done)),
+                Play::Forward => matches!(rig.apply(None).await, Ok(RunOutcome::Done)),
                 Play::WholeBack(step) => {
                     paused(&rig.apply(Some(step)).await)
                         && matches!(
                             rig.rollback_control_plane().await,
-                            Ok(Ended::RolledBack { .. })
+                            Ok(RunOutcome::RolledBack { .. })
                         )
                 }
                 Play::Back(step) => {
                     paused(&rig.apply(Some(step)).await)
-                        && matches!(rig.rollback().await, Ok(Ended::RolledBack { .. }))
+                        && matches!(rig.rollback().await, Ok(RunOutcome::RolledBack { .. }))
                 }
             }
         })
         .await
         .unwrap_or(false);
-        let used = rig.twin.with(|world| {
-            let actions = world.cloud.iam.iter().flat_map(|iam| iam.used().clone());
-            let verbs = world.kube.rbac().into_iter().flat_map(|r| r.used().clone());
+        let used = rig.twin.with_world(|world| {
+            let actions = world
+                .cloud
+                .iam
+                .iter()
+                .flat_map(|iam| iam.used_actions().clone());
+            let verbs = world
+                .kube
+                .rbac()
+                .into_iter()
+                .flat_map(|r| r.used_permissions().clone());
             let actions = actions.map(Permission::Action);
             actions.chain(verbs.map(Permission::Verb)).collect()
         });
-        let asked = rig.twin.with(|world| {
+        let asked = rig.twin.with_world(|world| {
             let iam = world.cloud.iam.iter();
-            iam.flat_map(|iam| iam.asked().clone()).collect()
+            iam.flat_map(|iam| iam.permission_records().clone())
+                .collect()
         });
         Told {
             well,

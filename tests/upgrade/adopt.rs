@@ -1,6 +1,6 @@
 //! A hop that somebody else began: taken up as the run's own, on the way and on the way back.
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::Minor;
 use eksup::ready;
 use eksup::route;
@@ -15,8 +15,8 @@ async fn a_hop_that_is_in_progress_is_taken_up_and_can_be_taken_back() {
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     let found = rig.read().await;
     assert_eq!(found.cluster.status, "UPDATING");
-    let drawn = route::build(&rig.plan, &found);
-    let codes: Vec<String> = ready::judge(&rig.plan, &found, &drawn)
+    let drawn = route::build_route(&rig.plan, &found);
+    let codes: Vec<String> = ready::check_readiness(&rig.plan, &found, &drawn)
         .into_iter()
         .map(|f| f.code)
         .collect();
@@ -24,14 +24,14 @@ async fn a_hop_that_is_in_progress_is_taken_up_and_can_be_taken_back() {
     assert!(has("EKSUP-C020") && !has("EKSUP-C001"), "{codes:?}");
     let ended = rig.apply_until("control-plane-1.28").await;
     assert!(
-        matches!(ended, Ended::Paused { .. }),
+        matches!(ended, RunOutcome::Paused { .. }),
         "{ended:?}\n{}",
         rig.log()
     );
     let asked = rig.count("POST /clusters/expense-dev/updates", "");
     assert_eq!(asked, 1, "the hop is asked for once, by the other one");
     let state = rig.state().await.unwrap();
-    let hop = state.step("control-plane-1.28").unwrap();
+    let hop = state.find_step("control-plane-1.28").unwrap();
     assert_eq!((hop.acts, hop.before.clone()), (1, Some("1.27".into())));
     let ended = rig
         .process(Way::Back {
@@ -39,7 +39,7 @@ async fn a_hop_that_is_in_progress_is_taken_up_and_can_be_taken_back() {
         })
         .await;
     assert!(
-        matches!(ended, Ok(Ended::RolledBack { .. })),
+        matches!(ended, Ok(RunOutcome::RolledBack { .. })),
         "{ended:?}\n{}",
         rig.log()
     );
@@ -49,7 +49,7 @@ async fn a_hop_that_is_in_progress_is_taken_up_and_can_be_taken_back() {
 #[tokio::test(start_paused = true)]
 async fn an_adopted_hop_that_fails_is_told_with_eks_own_reason() {
     let rig = expense(5);
-    rig.twin.with(|world| {
+    rig.twin.with_world(|world| {
         world
             .cloud
             .switches
@@ -61,7 +61,7 @@ async fn an_adopted_hop_that_fails_is_told_with_eks_own_reason() {
     let ended = rig.apply().await;
     let text = format!("{ended:?}");
     assert!(
-        matches!(ended, Ended::Stuck { .. }) && text.contains("IpNotAvailable"),
+        matches!(ended, RunOutcome::Stuck { .. }) && text.contains("IpNotAvailable"),
         "{text}\n{}",
         rig.log()
     );

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::Inventory;
 use eksup::twin::fault;
-use eksup::twin::k8s::autoscaler::{ScalingAction, actions};
+use eksup::twin::k8s::autoscaler::{ScalingAction, scaling_actions};
 
 use crate::rig::Rig;
 use crate::world::{no_marks, weights, whole};
@@ -14,7 +14,7 @@ use crate::{expense, promised};
 
 fn add(rig: &Rig, rules: &[&str]) {
     let rules = rules.iter().map(|r| r.parse().unwrap()).collect();
-    rig.twin.with(|world| fault::add(world, rules));
+    rig.twin.with_world(|world| fault::add_rules(world, rules));
 }
 
 /// The nodes of blue.
@@ -24,13 +24,15 @@ fn blue(read: &Inventory) -> BTreeSet<String> {
 }
 
 fn taken_from_blue(rig: &Rig) -> Vec<String> {
-    rig.twin.with(|world| {
-        let taken = actions(world).iter().filter_map(|action| match action {
-            ScalingAction::Ended { nodegroup, node } if nodegroup == "expense-blue" => {
-                Some(node.clone())
-            }
-            _ => None,
-        });
+    rig.twin.with_world(|world| {
+        let taken = scaling_actions(world)
+            .iter()
+            .filter_map(|action| match action {
+                ScalingAction::Ended { nodegroup, node } if nodegroup == "expense-blue" => {
+                    Some(node.clone())
+                }
+                _ => None,
+            });
         taken.collect()
     })
 }
@@ -39,7 +41,7 @@ fn taken_from_blue(rig: &Rig) -> Vec<String> {
 async fn until(rig: &Rig, step: &str) {
     let ended = rig.apply_until(step).await;
     assert!(
-        matches!(ended, Ended::Paused { .. }),
+        matches!(ended, RunOutcome::Paused { .. }),
         "{step}: {ended:?}\n{}",
         rig.log()
     );
@@ -60,12 +62,12 @@ async fn blue_keeps_its_nodes_until_it_is_retired_whatever_an_autoscaler_thinks_
         assert_eq!(taken_from_blue(&rig), Vec::<String>::new(), "{}", rig.log());
         assert_eq!(blue(&rig.read().await), before);
         // Its own pod was on blue: the drain has evicted it, and the next one began with nothing.
-        let actions = rig.twin.with(|world| actions(world).to_vec());
+        let actions = rig.twin.with_world(|world| scaling_actions(world).to_vec());
         assert!(actions.contains(&ScalingAction::Restarted), "{actions:?}");
         let log = rig.log();
         let told = "expense-blue still has 3 nodes Ready and could carry the";
         assert!(log.contains(told), "{log}");
-        assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+        assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
         promised(&rig.read().await);
     }
 }
@@ -82,7 +84,7 @@ async fn an_autoscaler_that_has_just_made_blue_smaller_does_not_stop_the_shield(
         rig_log.contains("a cluster autoscaler has to see the taint of expense-blue before"),
         "{rig_log}"
     );
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +98,7 @@ async fn a_rollback_makes_blue_as_large_as_it_was_before_traffic_or_pods_go_back
     let ended = rig.rollback().await;
     let log = rig.log();
     assert!(
-        matches!(ended, Ok(Ended::RolledBack { .. })),
+        matches!(ended, Ok(RunOutcome::RolledBack { .. })),
         "{ended:?}\n{log}"
     );
     let place = |text: &str| {

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 
-use eksup::cli::{CliError, Kind};
-use eksup::engine::Ended;
+use eksup::cli::{CliError, CliErrorKind};
+use eksup::engine::RunOutcome;
 use eksup::model::{Inventory, Minor};
 use eksup::plan::Plan;
 use eksup::route::StepSpec;
-use eksup::twin::world::World;
+use eksup::twin::world::SimWorld;
 use eksup::twin::{fault, scenario};
 
 use crate::rig::{Rig, Way};
@@ -23,7 +23,7 @@ pub const SEED: u64 = 5;
 pub struct Stop {
     pub step: String,
     pub spec: StepSpec,
-    pub world: Mutex<World>,
+    pub world: Mutex<SimWorld>,
     pub inventory: Inventory,
 }
 
@@ -31,7 +31,7 @@ pub struct Stop {
 pub struct Walk {
     pub plan: Plan,
     pub before: Inventory,
-    pub start: Mutex<World>,
+    pub start: Mutex<SimWorld>,
     pub stops: Vec<Stop>,
 }
 
@@ -72,15 +72,15 @@ pub fn plan_text(name: &str) -> String {
 
 pub fn walk_with(name: &str, text: &str) -> Walk {
     virtually(async {
-        let rig = Rig::new(&scenario::named(name).unwrap(), text, SEED);
+        let rig = Rig::new(&scenario::find_scenario(name).unwrap(), text, SEED);
         let before = rig.read().await;
-        let start = Mutex::new(rig.twin.with(|w| w.clone()));
-        let route = eksup::route::build(&rig.plan, &before).unwrap();
+        let start = Mutex::new(rig.twin.with_world(|w| w.clone()));
+        let route = eksup::route::build_route(&rig.plan, &before).unwrap();
         let mut stops = Vec::new();
         for step in &route.steps {
             let ended = rig.apply_until(&step.id).await;
             assert!(
-                matches!(ended, Ended::Paused { .. }),
+                matches!(ended, RunOutcome::Paused { .. }),
                 "{}: {ended:?}\n{}",
                 step.id,
                 rig.log()
@@ -89,7 +89,7 @@ pub fn walk_with(name: &str, text: &str) -> Walk {
                 step: step.id.clone(),
                 spec: step.spec.clone(),
                 inventory: rig.read().await,
-                world: Mutex::new(rig.twin.with(|w| w.clone())),
+                world: Mutex::new(rig.twin.with_world(|w| w.clone())),
             });
         }
         Walk {
@@ -103,7 +103,7 @@ pub fn walk_with(name: &str, text: &str) -> Walk {
 
 /// What became of a way back.
 pub struct Back {
-    pub ended: Result<Ended, CliError>,
+    pub ended: Result<RunOutcome, CliError>,
     pub after: Inventory,
     pub log: String,
 }
@@ -111,7 +111,7 @@ pub struct Back {
 /// Goes back from a copy of `world`, after `first` has been done to it.
 fn back(
     walk: &Walk,
-    world: &Mutex<World>,
+    world: &Mutex<SimWorld>,
     control_plane: bool,
     first: impl AsyncFnOnce(&Rig),
 ) -> Back {
@@ -123,7 +123,7 @@ fn back(
     })
 }
 
-pub async fn settled(rig: &Rig, ended: Result<Ended, CliError>) -> Back {
+pub async fn settled(rig: &Rig, ended: Result<RunOutcome, CliError>) -> Back {
     // Pods that moved last turn Ready, targets healthy.
     tokio::time::sleep(std::time::Duration::from_secs(300)).await;
     Back {
@@ -163,7 +163,7 @@ pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
     let (origin, retired) = walk.origin(i);
     let at = &walk.stops[i].step;
     match &back.ended {
-        Ok(Ended::RolledBack { .. }) => {
+        Ok(RunOutcome::RolledBack { .. }) => {
             let found = differences(origin, &back.after);
             if found.is_empty() {
                 Ok(())
@@ -171,7 +171,7 @@ pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
                 Err(format!("after {at}: {}", found.join("\n  ")))
             }
         }
-        Err(error) if error.kind == Kind::Stuck && retired => {
+        Err(error) if error.kind == CliErrorKind::Stuck && retired => {
             if error.message.contains("retire-") {
                 Ok(())
             } else {
@@ -192,7 +192,7 @@ fn sweep(name: &'static str, every: usize) {
             continue;
         }
         let back = back(walk, &stop.world, false, nothing);
-        whole += usize::from(matches!(back.ended, Ok(Ended::RolledBack { .. })));
+        whole += usize::from(matches!(back.ended, Ok(RunOutcome::RolledBack { .. })));
         wrong.extend(judge(walk, i, &back).err());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -236,7 +236,7 @@ fn sweep_versions(name: &'static str, every: usize) {
         let at = &stop.step;
         let back = back(walk, &stop.world, true, nothing);
         match (&back.ended, hop) {
-            (Ok(Ended::RolledBack { kept }), Some((from, to))) => {
+            (Ok(RunOutcome::RolledBack { kept }), Some((from, to))) => {
                 *back_to.entry(from).or_default() += 1;
                 let after = &back.after;
                 if (after.cluster.version, after.server_version) != (from, Some(from)) {
@@ -255,7 +255,7 @@ fn sweep_versions(name: &'static str, every: usize) {
                     }
                 }
                 for (addon, version) in addons(after) {
-                    let fits = eksup::route::offers(after, &addon, from);
+                    let fits = eksup::route::offers_on_minor(after, &addon, from);
                     if !fits.is_empty() && !fits.iter().any(|o| o.version.as_str() == version) {
                         wrong.push(format!(
                             "after {at}: add-on {addon} {version} does not run on {from}"
@@ -263,7 +263,9 @@ fn sweep_versions(name: &'static str, every: usize) {
                     }
                 }
             }
-            (Err(error), _) if matches!(error.kind, Kind::NotReady | Kind::Stuck) => {
+            (Err(error), _)
+                if matches!(error.kind, CliErrorKind::NotReady | CliErrorKind::Stuck) =>
+            {
                 refused += 1;
                 let found = differences(&stop.inventory, &back.after);
                 let versions = (stop.inventory.cluster.version, addons(&stop.inventory));
@@ -413,11 +415,11 @@ fn a_rollback_bears_faults() {
             let world = walk.stops[at].world.lock().unwrap().clone();
             let rig = Rig::again(world, &walk.plan, SEED);
             rig.twin
-                .with(|w| fault::add(w, vec![rule.parse().unwrap()]));
+                .with_world(|w| fault::add_rules(w, vec![rule.parse().unwrap()]));
             let ended = rig.process(Way::Back { control_plane }).await;
             fired = rig
                 .twin
-                .with(|w| w.faults.fired().iter().map(|(_, n)| n).sum());
+                .with_world(|w| w.faults.fired_counts().iter().map(|(_, n)| n).sum());
             settled(&rig, ended).await
         });
         if fired == 0 {
@@ -440,9 +442,9 @@ fn a_blue_whose_targets_are_detached_serves_again() {
     let world = &walk.stops[at - 1].world;
     let mut detached = false;
     let back = back(walk, world, false, async |rig| {
-        rig.twin.with(|w| {
+        rig.twin.with_world(|w| {
             let rule = "drop-before:eks:DeleteNodegroup:*".parse().unwrap();
-            fault::add(w, vec![rule]);
+            fault::add_rules(w, vec![rule]);
         });
         let way = Way::Forward(Some(walk.stops[at].step.clone()));
         // Long enough to have detached blue and to have asked in vain.
@@ -452,13 +454,13 @@ fn a_blue_whose_targets_are_detached_serves_again() {
             () = tokio::time::sleep(std::time::Duration::from_secs(420)) => {}
         }
         let now = rig.read().await;
-        let blue = &now.nodegroup("expense-blue").unwrap().asgs[0];
+        let blue = &now.find_nodegroup("expense-blue").unwrap().asgs[0];
         detached = now.asgs[blue].target_groups.is_empty();
-        rig.twin.with(|w| w.faults = fault::Faults::default());
+        rig.twin.with_world(|w| w.faults = fault::Faults::default());
     });
     assert!(detached, "{}", back.log);
     judge(walk, at - 1, &back).unwrap();
-    assert!(matches!(back.ended, Ok(Ended::RolledBack { .. })));
+    assert!(matches!(back.ended, Ok(RunOutcome::RolledBack { .. })));
 }
 
 /// EKS was asked to delete blue a moment ago, and still shows it ACTIVE: no promise is made that cannot be kept.
@@ -472,15 +474,15 @@ fn a_blue_that_eks_was_just_asked_to_delete_is_not_promised_back() {
         .unwrap();
     let world = &walk.stops[at - 1].world;
     let back = back(walk, world, false, async |rig| {
-        rig.twin.with(|w| {
+        rig.twin.with_world(|w| {
             let rule = "delay:eks:DeleteNodegroup:1h:1".parse().unwrap();
-            fault::add(w, vec![rule]);
+            fault::add_rules(w, vec![rule]);
         });
         let step = walk.stops[at].step.clone();
         let asked = async {
             loop {
                 tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-                if rig.twin.with(|w| w.faults.fired()[0].1) > 0 {
+                if rig.twin.with_world(|w| w.faults.fired_counts()[0].1) > 0 {
                     return;
                 }
             }
@@ -494,7 +496,7 @@ fn a_blue_that_eks_was_just_asked_to_delete_is_not_promised_back() {
     let Err(error) = &back.ended else {
         panic!("{:?}\n{}", back.ended, back.log)
     };
-    assert_eq!(error.kind, Kind::Stuck);
+    assert_eq!(error.kind, CliErrorKind::Stuck);
     assert!(
         error.message.contains("retire-expense-blue"),
         "{}",
@@ -530,9 +532,9 @@ fn a_finished_run_goes_back_when_blue_was_kept_at_zero() {
     let walk = &walk_with("expense-dev", &text);
     let last = walk.stops.len() - 1;
     let back = back(walk, &walk.stops[last].world, false, async |rig| {
-        assert_eq!(rig.apply().await, Ended::Done);
+        assert_eq!(rig.apply().await, RunOutcome::Done);
     });
-    let Ok(Ended::RolledBack { .. }) = &back.ended else {
+    let Ok(RunOutcome::RolledBack { .. }) = &back.ended else {
         panic!("{:?}\n{}", back.ended, back.log)
     };
     // Its nodes are new ones; everything else is as it was.

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::snapshot::Snapshot;
 use eksup::ready::{Finding, Severity};
 use fastrand::Rng;
@@ -45,7 +45,7 @@ fn draw(seed: u64) -> Drawn {
         workload(&mut rng, &mut base, &mut words, &format!("w{number}"));
     }
     Drawn {
-        snapshot: eksup::inventory::snapshot::parse(&base.to_string()).unwrap(),
+        snapshot: eksup::inventory::snapshot::parse_snapshot(&base.to_string()).unwrap(),
         plan,
         words,
     }
@@ -312,7 +312,7 @@ async fn disagreement(seed: u64) -> Option<String> {
     // The twin's controllers make the pods and its scheduler places them.
     tokio::time::sleep(Duration::from_secs(600)).await;
     let inventory = rig.read().await;
-    let (route, findings) = eksup::cli::route::survey(&rig.plan, &inventory);
+    let (route, findings) = eksup::cli::route_view::build_and_judge(&rig.plan, &inventory);
     let blockers: Vec<&Finding> = findings
         .iter()
         .filter(|f| f.severity == Severity::Blocker)
@@ -329,12 +329,12 @@ async fn disagreement(seed: u64) -> Option<String> {
     }
     let ended = rig.apply().await;
     match (blockers.first(), &ended) {
-        (None, Ended::Done) => None,
+        (None, RunOutcome::Done) => None,
         (None, _) => Some(format!(
             "seed {seed}: {}: ready, and ended {ended:?}",
             drawn.words
         )),
-        (Some(f), Ended::Done) => Some(format!(
+        (Some(f), RunOutcome::Done) => Some(format!(
             "seed {seed}: {}: done, and check said {}",
             drawn.words,
             told(f)

@@ -13,7 +13,7 @@ mod world;
 
 use std::time::Duration;
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::{Inventory, Minor};
 use eksup::twin::{fault, scenario};
 use rig::{Rig, Way};
@@ -54,7 +54,7 @@ fn promised(after: &Inventory) {
 async fn expense_dev_goes_from_1_27_to_1_29_and_nothing_of_the_run_is_left() {
     let rig = expense(7);
     let before = rig.read().await;
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
     promised(&after);
     // Everything in the rule but its target groups is as it was.
@@ -78,8 +78,8 @@ async fn while_a_hop_goes_on_eks_is_asked_about_its_update_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_second_apply_finds_nothing_to_do() {
     let rig = expense(7);
-    assert_eq!(rig.apply().await, Ended::Done);
-    let route = eksup::route::build(&rig.plan, &rig.read().await).unwrap();
+    assert_eq!(rig.apply().await, RunOutcome::Done);
+    let route = eksup::route::build_route(&rig.plan, &rig.read().await).unwrap();
     let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
     assert!(ids.is_empty(), "{ids:?}");
 }
@@ -90,13 +90,13 @@ async fn a_rollback_after_the_drain_brings_blue_and_its_traffic_back() {
     let before = rig.read().await;
     let paused = rig.apply_until("drain-expense-blue").await;
     assert!(
-        matches!(paused, Ended::Paused { .. }),
+        matches!(paused, RunOutcome::Paused { .. }),
         "{paused:?}\n{}",
         rig.log()
     );
     let ended = rig.rollback().await;
     assert!(
-        matches!(ended, Ok(Ended::RolledBack { .. })),
+        matches!(ended, Ok(RunOutcome::RolledBack { .. })),
         "{ended:?}\n{}",
         rig.log()
     );
@@ -122,7 +122,7 @@ async fn a_process_that_dies_again_and_again_leaves_the_same_end() {
         }
         assert!(deaths < 200, "no end\n{}", rig.log());
     };
-    assert_eq!(ended, Ended::Done, "{}", rig.log());
+    assert_eq!(ended, RunOutcome::Done, "{}", rig.log());
     assert!(deaths >= 3, "only {deaths} deaths");
     promised(&rig.read().await);
 }
@@ -131,11 +131,12 @@ async fn a_process_that_dies_again_and_again_leaves_the_same_end() {
 async fn blue_is_kept_when_somebody_deletes_green_while_blue_stands_empty() {
     let rig = expense(7);
     let paused = rig.apply_until("drain-expense-blue").await;
-    assert!(matches!(paused, Ended::Paused { .. }), "{paused:?}");
+    assert!(matches!(paused, RunOutcome::Paused { .. }), "{paused:?}");
     let somebody = vec!["delete-group:expense-green".parse().unwrap()];
-    rig.twin.with(|world| fault::add(world, somebody));
+    rig.twin
+        .with_world(|world| fault::add_rules(world, somebody));
     let ended = rig.apply().await;
-    let Ended::Stuck { step, why, .. } = &ended else {
+    let RunOutcome::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())
     };
     assert_eq!(step, "soak-expense-blue");
@@ -146,7 +147,7 @@ async fn blue_is_kept_when_somebody_deletes_green_while_blue_stands_empty() {
     let after = rig.read().await;
     assert!(
         after
-            .nodegroup("expense-blue")
+            .find_nodegroup("expense-blue")
             .is_some_and(|g| g.status == "ACTIVE")
     );
 }
@@ -161,7 +162,7 @@ async fn a_rule_that_a_controller_takes_over_while_traffic_bakes_is_not_written_
             while !rig.log().contains("50% on green") {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            rig.twin.with(|world| {
+            rig.twin.with_world(|world| {
                 let rules: Vec<String> = world.cloud.elb.rules.keys().cloned().collect();
                 for rule in rules {
                     let tags = world.cloud.elb.tags.entry(rule).or_default();
@@ -170,7 +171,7 @@ async fn a_rule_that_a_controller_takes_over_while_traffic_bakes_is_not_written_
             });
         };
         let (ended, ()) = tokio::join!(rig.apply(), taken);
-        let Ended::Stuck { step, why, .. } = &ended else {
+        let RunOutcome::Stuck { step, why, .. } = &ended else {
             panic!("{ended:?}\n{}", rig.log())
         };
         assert_eq!(step, "shift-expense-green-tg");
@@ -190,17 +191,17 @@ async fn a_rule_that_a_controller_takes_over_while_traffic_bakes_is_not_written_
 async fn rehearse(name: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/{name}.yaml"));
     let text = std::fs::read_to_string(path).unwrap();
-    let snapshot = scenario::named(name).unwrap();
+    let snapshot = scenario::find_scenario(name).unwrap();
     let rig = Rig::new(&snapshot, &text, 5);
     let before = rig.read().await;
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
     assert_eq!(after.cluster.version, rig.plan.to);
     assert_eq!(after.nodegroups.len(), before.nodegroups.len());
     for group in &after.nodegroups {
         assert!(
             before
-                .nodegroup(&group.name)
+                .find_nodegroup(&group.name)
                 .is_none_or(|g| g.arn != group.arn),
             "{} was not replaced",
             group.name
@@ -217,7 +218,7 @@ async fn rehearse(name: &str) {
     assert_eq!(after.volumes, before.volumes);
     no_marks(&after);
     whole(&after);
-    let route = eksup::route::build(&rig.plan, &after);
+    let route = eksup::route::build_route(&rig.plan, &after);
     // A plan that names its blue by hand is for one upgrade; the next names the other.
     if let Ok(route) = route {
         assert!(

@@ -1,6 +1,6 @@
 //! Upgrades on which a workload does not come back on green: the run stops, says which and why, and goes back.
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::kube::Pod;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::{fault, scenario};
@@ -30,9 +30,9 @@ async fn stops_and_goes_back(snapshot: &Snapshot, plan: &str, what: &str) {
     for seed in [1, 2] {
         let rig = Rig::new(snapshot, plan, seed);
         let rule = "image-missing:expense/redis@58m".parse().unwrap();
-        rig.twin.with(|w| fault::add(w, vec![rule]));
+        rig.twin.with_world(|w| fault::add_rules(w, vec![rule]));
         let ended = rig.apply().await;
-        let Ended::Stuck { why, .. } = &ended else {
+        let RunOutcome::Stuck { why, .. } = &ended else {
             panic!("{what}, seed {seed}: {ended:?}\n{}", rig.log());
         };
         assert!(
@@ -44,12 +44,12 @@ async fn stops_and_goes_back(snapshot: &Snapshot, plan: &str, what: &str) {
         assert!(group.is_some(), "{what}, seed {seed}: blue is gone");
         let mut back = rig.rollback().await.unwrap();
         // Where redis had to go back itself it cannot come up there either: that is said once, and then it is the end.
-        if let Ended::Stuck { why, .. } = &back {
+        if let RunOutcome::Stuck { why, .. } = &back {
             assert!(why.contains("expense/redis"), "{what}, seed {seed}: {why}");
             back = rig.rollback().await.unwrap();
         }
         assert!(
-            matches!(back, Ended::RolledBack { .. }),
+            matches!(back, RunOutcome::RolledBack { .. }),
             "{what}, seed {seed}: {back:?}\n{}",
             rig.log()
         );
@@ -92,11 +92,11 @@ async fn it_stops_the_run_where_the_plan_lets_pods_be_deleted() {
 async fn a_workload_that_a_person_accepts_as_short_does_not_stop_the_run() {
     let mut rig = Rig::new(&scenario::expense_dev(), EXPENSE, 1);
     let rule = "image-missing:expense/redis@58m".parse().unwrap();
-    rig.twin.with(|w| fault::add(w, vec![rule]));
+    rig.twin.with_world(|w| fault::add_rules(w, vec![rule]));
     let ended = rig.apply().await;
-    assert!(matches!(ended, Ended::Stuck { .. }), "{ended:?}");
+    assert!(matches!(ended, RunOutcome::Stuck { .. }), "{ended:?}");
     rig.accept_short = vec!["Deployment expense/redis".to_owned()];
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
 }
 
 /// A pod that tolerates everything would be bound to emptied nodes of blue again and again.
@@ -119,7 +119,7 @@ async fn a_workload_that_tolerates_everything_is_left_to_the_end_and_ends_nothin
     tolerate("/apis/apps/v1/deployments", "/spec/template/spec");
     assert!(changed >= 3);
     let rig = Rig::new(&snapshot, EXPENSE, 3);
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let evictions = rig.count("POST", "/eviction");
     assert!(evictions <= 12, "{evictions} evictions");
     crate::promised(&rig.read().await);
@@ -131,9 +131,9 @@ async fn it_stops_the_run_where_nodes_may_be_given_up() {
     let plan = plan(&[("onDeadline: stop", "onDeadline: skip")]);
     let rig = Rig::new(&scenario::expense_dev(), &plan, 1);
     let rule = "pod-never-ready:expense/frontend@58m".parse().unwrap();
-    rig.twin.with(|w| fault::add(w, vec![rule]));
+    rig.twin.with_world(|w| fault::add_rules(w, vec![rule]));
     let ended = tokio::time::timeout(std::time::Duration::from_secs(24 * 3600), rig.apply()).await;
-    let Ok(Ended::Stuck { why, .. }) = &ended else {
+    let Ok(RunOutcome::Stuck { why, .. }) = &ended else {
         panic!("{ended:?}\n{}", rig.log());
     };
     assert!(why.contains("Deployment expense/frontend"), "{why}");
@@ -157,14 +157,14 @@ async fn a_green_that_could_not_be_created_is_not_deleted_with_pods_on_it() {
         "kubelet-dies:1@50m",
     ];
     let rules = faults.map(|rule| rule.parse().unwrap());
-    rig.twin.with(|w| fault::add(w, rules.to_vec()));
+    rig.twin.with_world(|w| fault::add_rules(w, rules.to_vec()));
     let ended = rig.apply().await;
     let log = rig.log();
     assert!(
-        matches!(&ended, Ended::Stuck { step, .. } if step == "green-expense-green"),
+        matches!(&ended, RunOutcome::Stuck { step, .. } if step == "green-expense-green"),
         "{ended:?}\n{log}"
     );
-    let Ended::Stuck { why, .. } = &ended else {
+    let RunOutcome::Stuck { why, .. } = &ended else {
         unreachable!()
     };
     assert!(why.contains("NodeCreationFailure"), "{why}");
@@ -174,7 +174,8 @@ async fn a_green_that_could_not_be_created_is_not_deleted_with_pods_on_it() {
         .nodes_of("expense-green")
         .map(|n| n.name.as_str())
         .collect();
-    let on_green =
-        |p: &&Pod| p.ready && !p.daemon() && p.node.as_deref().is_some_and(|n| green.contains(&n));
+    let on_green = |p: &&Pod| {
+        p.ready && !p.is_daemon_pod() && p.node.as_deref().is_some_and(|n| green.contains(&n))
+    };
     assert!(after.pods.iter().any(|p| on_green(&p)), "{log}");
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::Inventory;
 use eksup::model::eks::NodegroupChange;
 use eksup::model::elb::{ClassicBalancer, TargetHealth};
@@ -41,7 +41,8 @@ fn healthy(inventory: &Inventory, served: &str) -> BTreeSet<String> {
 /// What green's Auto Scaling group fills.
 fn green_fills(inventory: &Inventory) -> Vec<String> {
     let asgs = inventory.asgs_of("expense-green");
-    asgs.flat_map(|a| a.served().cloned()).collect()
+    asgs.flat_map(|a| a.registration_targets().cloned())
+        .collect()
 }
 
 /// Blue's instances are in its target group, and its Auto Scaling group is not attached.
@@ -105,7 +106,7 @@ fn classic(snapshot: &mut Snapshot, tags: BTreeMap<String, String>, registered: 
 async fn what_was_registered_one_by_one_is_deregistered_one_by_one() {
     let rig = Rig::new(&by_hand(), SHARED, 7);
     let arn = group_arn(&rig.read().await, "expense-blue-tg");
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
     assert_eq!(green_fills(&after), std::slice::from_ref(&arn));
     assert_eq!(healthy(&after, &arn), instances(&after, "expense-green"));
@@ -123,7 +124,7 @@ async fn a_rollback_registers_again_what_was_registered_one_by_one() {
     let arn = group_arn(&before, "expense-blue-tg");
     let paused = rig.apply_until("detach-expense-blue-expense-blue-tg").await;
     assert!(
-        matches!(paused, Ended::Paused { .. }),
+        matches!(paused, RunOutcome::Paused { .. }),
         "{paused:?}\n{}",
         rig.log()
     );
@@ -131,7 +132,7 @@ async fn a_rollback_registers_again_what_was_registered_one_by_one() {
     assert!(healthy(&rig.read().await, &arn).is_disjoint(&blue));
     let back = rig.rollback().await.unwrap();
     assert!(
-        matches!(back, Ended::RolledBack { .. }),
+        matches!(back, RunOutcome::RolledBack { .. }),
         "{back:?}\n{}",
         rig.log()
     );
@@ -148,7 +149,7 @@ async fn a_rollback_registers_again_what_was_registered_one_by_one() {
 async fn of_a_pair_too_blue_leaves_one_by_one_before_it_is_retired() {
     let rig = Rig::new(&by_hand(), EXPENSE, 7);
     let arn = group_arn(&rig.read().await, "expense-blue-tg");
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
     assert!(
         after.target_health[&arn].is_empty(),
@@ -162,7 +163,7 @@ async fn of_a_pair_too_blue_leaves_one_by_one_before_it_is_retired() {
 async fn the_target_group_of_a_service_is_left_to_the_cloud_provider() {
     let rig = Rig::new(&of_service(), SHARED, 7);
     let arn = group_arn(&rig.read().await, "expense-blue-tg");
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
     assert!(green_fills(&after).is_empty());
     assert_eq!(healthy(&after, &arn), instances(&after, "expense-green"));
@@ -174,13 +175,13 @@ async fn no_blue_node_leaves_what_a_controller_fills_before_it_has_registered_gr
     let before = rig.read().await;
     let arn = group_arn(&before, "expense-blue-tg");
     // It takes blue's nodes only, and nothing that can be read says so.
-    rig.twin.with(|world| {
+    rig.twin.with_world(|world| {
         let controller = world.cloud.switches.controller.as_mut().unwrap();
         let binding = controller.bindings.get_mut(&arn).unwrap();
         binding.node_selector = tags([("eks.amazonaws.com/nodegroup", "expense-blue")]);
     });
     let ended = rig.apply().await;
-    let Ended::Stuck { step, why, .. } = &ended else {
+    let RunOutcome::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())
     };
     assert_eq!(step, "drain-expense-blue");
@@ -198,14 +199,20 @@ async fn a_group_attached_to_what_a_service_has_launches_nothing_once_the_servic
     let arn = group_arn(&snapshot.inventory, "expense-blue-tg");
     let rig = Rig::new(&snapshot, SHARED, 7);
     let reached = rig.reached().await;
-    let asg = rig.read().await.nodegroup("expense-blue").unwrap().asgs[0].clone();
+    let asg = rig
+        .read()
+        .await
+        .find_nodegroup("expense-blue")
+        .unwrap()
+        .asgs[0]
+        .clone();
     let arns = [arn.clone()];
     reached.aws.attach_served(&asg, &arns).await.unwrap();
     let request = http::Request::delete("/api/v1/namespaces/expense/services/frontend");
     let request = request.body(Vec::new()).unwrap();
     reached.kube.client.request::<Value>(request).await.unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;
-    assert!(reached.aws.targets_of(&arn).await.is_err());
+    assert!(reached.aws.describe_registered_targets(&arn).await.is_err());
     let more = NodegroupChange {
         desired: Some(4),
         ..NodegroupChange::default()
@@ -215,7 +222,7 @@ async fn a_group_attached_to_what_a_service_has_launches_nothing_once_the_servic
         .update_nodegroup("expense-dev", "expense-blue", &more, "more");
     asked.await.unwrap();
     tokio::time::sleep(Duration::from_secs(300)).await;
-    rig.twin.with(|world| {
+    rig.twin.with_world(|world| {
         let group = &world.cloud.asgs[&asg];
         assert_eq!(group.members.len(), 3);
         let failure = group.failed_launch.as_deref().unwrap_or_default();
@@ -233,7 +240,7 @@ async fn green_joins_a_classic_load_balancer_and_blue_leaves_it() {
     let rig = Rig::new(&snapshot, EXPENSE, 7);
     let paused = rig.apply_until("detach-expense-blue-old").await;
     assert!(
-        matches!(paused, Ended::Paused { .. }),
+        matches!(paused, RunOutcome::Paused { .. }),
         "{paused:?}\n{}",
         rig.log()
     );
@@ -241,14 +248,14 @@ async fn green_joins_a_classic_load_balancer_and_blue_leaves_it() {
     assert_eq!(healthy(&now, "old"), instances(&now, "expense-green"));
     let back = rig.rollback().await.unwrap();
     assert!(
-        matches!(back, Ended::RolledBack { .. }),
+        matches!(back, RunOutcome::RolledBack { .. }),
         "{back:?}\n{}",
         rig.log()
     );
     assert_eq!(healthy(&rig.read().await, "old"), blue);
 
     let rig = Rig::new(&snapshot, EXPENSE, 8);
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
     assert!(green_fills(&after).contains(&"old".to_owned()));
     assert_eq!(healthy(&after, "old"), instances(&after, "expense-green"));
@@ -261,7 +268,7 @@ async fn the_classic_load_balancer_of_a_service_is_left_to_the_cloud_provider() 
     classic(&mut snapshot, service_tags(), &blue);
     change_service(&mut snapshot, |s| s["spec"]["type"] = json!("LoadBalancer"));
     let rig = Rig::new(&snapshot, EXPENSE, 7);
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
     assert!(!green_fills(&after).contains(&"old".to_owned()));
     assert_eq!(healthy(&after, "old"), instances(&after, "expense-green"));
@@ -316,7 +323,7 @@ fn on_host_ports() -> Snapshot {
 #[tokio::test(start_paused = true)]
 async fn pods_on_host_ports_move_first_and_their_nodes_leave_before_them() {
     let rig = Rig::new(&on_host_ports(), EXPENSE, 7);
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let log = rig.log();
     let place = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what} in {log}"));
     // The shift begins after the last node has left.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use eksup::engine::Ended;
+use eksup::engine::RunOutcome;
 use eksup::model::elb::TargetGroup;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::scenario;
@@ -57,7 +57,7 @@ fn with_late_group(weight: i32) -> (Snapshot, String) {
 /// The Auto Scaling group of a node group.
 async fn asg_of(rig: &Rig, group: &str) -> String {
     let inventory = rig.read().await;
-    inventory.nodegroup(group).unwrap().asgs[0].clone()
+    inventory.find_nodegroup(group).unwrap().asgs[0].clone()
 }
 
 /// Runs until blue stands empty, and lets somebody attach its Auto Scaling group to `late` then.
@@ -66,7 +66,7 @@ async fn attached_late(weight: i32) -> (Rig, String) {
     let rig = Rig::new(&snapshot, EXPENSE, 7);
     let paused = rig.apply_until("drain-expense-blue").await;
     assert!(
-        matches!(paused, Ended::Paused { .. }),
+        matches!(paused, RunOutcome::Paused { .. }),
         "{paused:?}\n{}",
         rig.log()
     );
@@ -80,7 +80,7 @@ async fn attached_late(weight: i32) -> (Rig, String) {
 async fn blue_stays_in_a_target_group_that_somebody_attached_it_to_and_nobody_else_serves() {
     let (rig, arn) = attached_late(1).await;
     let ended = rig.apply().await;
-    let Ended::Stuck { step, why, .. } = &ended else {
+    let RunOutcome::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())
     };
     assert_eq!(step, "retire-expense-blue");
@@ -93,7 +93,7 @@ async fn blue_stays_in_a_target_group_that_somebody_attached_it_to_and_nobody_el
     let after = rig.read().await;
     assert!(
         after
-            .nodegroup("expense-blue")
+            .find_nodegroup("expense-blue")
             .is_some_and(|g| g.status == "ACTIVE")
     );
     let ids: BTreeSet<&str> = after.asgs[&asg_of(&rig, "expense-blue").await]
@@ -107,14 +107,14 @@ async fn blue_stays_in_a_target_group_that_somebody_attached_it_to_and_nobody_el
     assert_eq!(serving.map(|t| t.id.as_str()).collect::<BTreeSet<_>>(), ids);
     // The way out that it names.
     let aws = rig.reached().await.aws;
-    let green = after.nodegroup("expense-green").unwrap().asgs[0].clone();
+    let green = after.find_nodegroup("expense-green").unwrap().asgs[0].clone();
     aws.attach_target_groups(&green, std::slice::from_ref(&arn))
         .await
         .unwrap();
     tokio::time::sleep(UNTIL_JUDGED).await;
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
     let after = rig.read().await;
-    assert!(after.nodegroup("expense-blue").is_none());
+    assert!(after.find_nodegroup("expense-blue").is_none());
     assert!(
         after.target_health[&arn]
             .iter()
@@ -125,7 +125,7 @@ async fn blue_stays_in_a_target_group_that_somebody_attached_it_to_and_nobody_el
 #[tokio::test(start_paused = true)]
 async fn blue_leaves_a_target_group_that_gets_no_traffic_though_nobody_else_is_in_it() {
     let (rig, _) = attached_late(0).await;
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
 }
 
 #[tokio::test(start_paused = true)]
@@ -137,9 +137,9 @@ async fn blue_stays_where_one_of_its_instances_was_registered_by_hand() {
     let id = rig.read().await.asgs[&asg_of(&rig, "expense-blue").await].instances[0]
         .id
         .clone();
-    reached.aws.register(&arn, &[id]).await.unwrap();
+    reached.aws.register_instances(&arn, &[id]).await.unwrap();
     let ended = rig.apply().await;
-    let Ended::Stuck { step, why, .. } = &ended else {
+    let RunOutcome::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())
     };
     assert_eq!(step, "retire-expense-blue");
@@ -152,21 +152,27 @@ async fn blue_stays_in_a_classic_load_balancer_until_another_instance_is_in_serv
     rig.apply_until("drain-expense-blue").await;
     let attach = |asg: &str| {
         let asg = asg.to_owned();
-        rig.twin.with(|world| {
+        rig.twin.with_world(|world| {
             let asg = world.cloud.asgs.get_mut(&asg).unwrap();
             asg.load_balancers.insert("old".to_owned());
         });
     };
     attach(&asg_of(&rig, "expense-blue").await);
     let ended = rig.apply().await;
-    let Ended::Stuck { step, why, .. } = &ended else {
+    let RunOutcome::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())
     };
     assert_eq!(step, "retire-expense-blue");
     assert!(why.contains("classic load balancer old"), "{why}");
-    let green = rig.read().await.nodegroup("expense-green").unwrap().asgs[0].clone();
+    let green = rig
+        .read()
+        .await
+        .find_nodegroup("expense-green")
+        .unwrap()
+        .asgs[0]
+        .clone();
     attach(&green);
-    assert_eq!(rig.apply().await, Ended::Done, "{}", rig.log());
+    assert_eq!(rig.apply().await, RunOutcome::Done, "{}", rig.log());
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,7 +182,7 @@ async fn a_shift_stops_where_green_has_targets_in_a_zone_and_none_is_healthy() {
     let rig = Rig::new(&scenario::expense_dev(), &plan, 7);
     rig.apply_until("weigh-expense-green-tg").await;
     let inventory = rig.read().await;
-    let green = inventory.nodegroup("expense-green").unwrap().asgs[0].clone();
+    let green = inventory.find_nodegroup("expense-green").unwrap().asgs[0].clone();
     let instances = &inventory.asgs[&green].instances;
     let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
     for instance in instances {
@@ -191,10 +197,10 @@ async fn a_shift_stops_where_green_has_targets_in_a_zone_and_none_is_healthy() {
         .collect();
     // Their security group is changed: the load balancer does not reach them any more.
     rig.twin
-        .with(|world| world.cloud.elb.unreachable.extend(ids.iter().cloned()));
+        .with_world(|world| world.cloud.elb.unreachable.extend(ids.iter().cloned()));
     tokio::time::sleep(UNTIL_JUDGED).await;
     let ended = rig.apply().await;
-    let Ended::Stuck { step, why, .. } = &ended else {
+    let RunOutcome::Stuck { step, why, .. } = &ended else {
         panic!("{ended:?}\n{}", rig.log())
     };
     assert_eq!(step, "shift-expense-green-tg");

@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
-use eksup::aws::Aws;
-use eksup::cli::carry::{Errand, Trip, peek, route_of};
-use eksup::cli::context::Reached;
-use eksup::cli::journey::Journey;
-use eksup::cli::ui::{Env, Ui};
+use eksup::aws::AwsApi;
+use eksup::cli::context::ClusterConnection;
+use eksup::cli::execute::{RunContext, RunRequest, read_run_state, stored_route};
+use eksup::cli::session::RunSession;
+use eksup::cli::ui::{Ui, UiEnv};
 use eksup::cli::{CliError, rollback};
-use eksup::engine::{Ended, stop};
-use eksup::event::{self, Event, Kind};
+use eksup::engine::{RunOutcome, stop};
+use eksup::event::{self, EventKind, RunEvent};
 use eksup::inventory::connect;
 use eksup::journal::RunState;
 use eksup::model::snapshot::Snapshot;
 use eksup::model::{Clock, Inventory, Minor};
 use eksup::plan::Plan;
-use eksup::twin::world::World;
+use eksup::twin::world::SimWorld;
 use eksup::twin::{Twin, scenario};
 use eksup::wire::{Request, Wire};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -37,7 +37,7 @@ pub struct Rig {
     /// How many records it may still write.
     records: Arc<AtomicU64>,
     processes: AtomicU32,
-    told: Mutex<Vec<UnboundedReceiver<Event>>>,
+    told: Mutex<Vec<UnboundedReceiver<RunEvent>>>,
     log: Mutex<Vec<String>>,
     /// What was asked: method and path of each request.
     asked: Arc<Mutex<Vec<String>>>,
@@ -59,33 +59,33 @@ pub enum Way {
 #[derive(Parser)]
 struct Flags {
     #[command(flatten)]
-    global: eksup::cli::args::Global,
+    global: eksup::cli::args::GlobalArgs,
 }
 
 impl Rig {
     /// A world from a snapshot, and a plan for it.
     pub fn new(snapshot: &Snapshot, plan: &str, seed: u64) -> Self {
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let plan = eksup::plan::parse("plan.yaml", plan).unwrap();
-        Self::on(scenario::load(snapshot, seed), clock, plan, seed)
+        let plan = eksup::plan::parse_plan("plan.yaml", plan).unwrap();
+        Self::on(scenario::load_world(snapshot, seed), clock, plan, seed)
     }
 
     /// Goes on with a world that was copied, in a runtime of its own.
-    pub fn again(world: World, plan: &Plan, seed: u64) -> Self {
+    pub fn again(world: SimWorld, plan: &Plan, seed: u64) -> Self {
         let clock = Clock::starting_at(world.now());
         Self::on(world, clock, plan.clone(), seed)
     }
 
-    fn on(world: World, clock: Clock, plan: Plan, seed: u64) -> Self {
+    fn on(world: SimWorld, clock: Clock, plan: Plan, seed: u64) -> Self {
         fastrand::seed(seed);
         let region = world.cloud.region.clone();
         let flags = Flags::parse_from(["eksup"]);
         Self {
-            twin: Twin::start(world.by(clock.clone())),
+            twin: Twin::start(world.with_clock(clock.clone())),
             clock,
             plan,
             region,
-            ui: Ui::new(&flags.global, Env::default()),
+            ui: Ui::new(&flags.global, UiEnv::default()),
             life: Arc::new(AtomicU64::new(u64::MAX)),
             records: Arc::new(AtomicU64::new(u64::MAX)),
             processes: AtomicU32::new(0),
@@ -126,12 +126,12 @@ impl Rig {
         asked.iter().filter(like).count()
     }
 
-    pub async fn reached(&self) -> Reached {
-        let aws = Aws::over(self.wire(), &self.region, &self.clock);
-        let find = || connect::find(&aws, &self.plan.cluster);
-        let cluster = eksup::cli::context::patiently(find).await.unwrap();
-        let kube = connect::over(&aws, &cluster, &self.clock, self.wire()).unwrap();
-        Reached {
+    pub async fn reached(&self) -> ClusterConnection {
+        let aws = AwsApi::over_wire(self.wire(), &self.region, &self.clock);
+        let find = || connect::find_cluster(&aws, &self.plan.cluster);
+        let cluster = eksup::cli::context::retry_throttled(find).await.unwrap();
+        let kube = connect::connect_over_wire(&aws, &cluster, &self.clock, self.wire()).unwrap();
+        ClusterConnection {
             aws,
             kube,
             cluster,
@@ -141,7 +141,11 @@ impl Rig {
     }
 
     pub async fn read(&self) -> Inventory {
-        self.reached().await.read(Some(self.plan.to)).await.unwrap()
+        self.reached()
+            .await
+            .read_inventory(Some(self.plan.to))
+            .await
+            .unwrap()
     }
 
     /// Somebody else begins a hop of the control plane.
@@ -154,7 +158,7 @@ impl Rig {
 
     /// The run as the cluster has it.
     pub async fn state(&self) -> Option<RunState> {
-        peek(&self.reached().await).await.unwrap()
+        read_run_state(&self.reached().await).await.unwrap()
     }
 
     /// What was said so far, a line each.
@@ -168,32 +172,36 @@ impl Rig {
     }
 
     /// Runs to the end.
-    pub async fn apply(&self) -> Ended {
+    pub async fn apply(&self) -> RunOutcome {
         self.process(Way::Forward(None)).await.unwrap()
     }
 
     /// Runs until after a step.
-    pub async fn apply_until(&self, step: &str) -> Ended {
+    pub async fn apply_until(&self, step: &str) -> RunOutcome {
         self.process(Way::Forward(Some(step.to_owned())))
             .await
             .unwrap()
     }
 
     /// Runs a process that dies after `requests`; whether it came to an end before.
-    pub async fn die_after(&self, requests: u64, way: Way) -> Option<Result<Ended, CliError>> {
+    pub async fn die_after(&self, requests: u64, way: Way) -> Option<Result<RunOutcome, CliError>> {
         self.life.store(requests, Ordering::SeqCst);
         self.until_dead(way).await
     }
 
     /// Runs a process that dies when it is about to write a record after so many.
-    pub async fn die_at_record(&self, records: u64, way: Way) -> Option<Result<Ended, CliError>> {
+    pub async fn die_at_record(
+        &self,
+        records: u64,
+        way: Way,
+    ) -> Option<Result<RunOutcome, CliError>> {
         self.records.store(records, Ordering::SeqCst);
         let ended = self.until_dead(way).await;
         self.records.store(u64::MAX, Ordering::SeqCst);
         ended
     }
 
-    async fn until_dead(&self, way: Way) -> Option<Result<Ended, CliError>> {
+    async fn until_dead(&self, way: Way) -> Option<Result<RunOutcome, CliError>> {
         let process = self.process(way);
         // A dead process says nothing for ever; an upgrade takes hours.
         let ended = tokio::select! {
@@ -211,7 +219,7 @@ impl Rig {
         }
     }
 
-    pub async fn rollback(&self) -> Result<Ended, CliError> {
+    pub async fn rollback(&self) -> Result<RunOutcome, CliError> {
         self.process(Way::Back {
             control_plane: false,
         })
@@ -219,17 +227,17 @@ impl Rig {
     }
 
     /// One process, from the command to its end.
-    pub async fn process(&self, way: Way) -> Result<Ended, CliError> {
+    pub async fn process(&self, way: Way) -> Result<RunOutcome, CliError> {
         let reached = self.reached().await;
-        let (_asker, stop) = stop::channel();
+        let (_asker, stop) = stop::stop_channel();
         let number = self.processes.fetch_add(1, Ordering::SeqCst);
-        let trip = Trip {
+        let trip = RunContext {
             ui: &self.ui,
             reached: &reached,
             stop,
             holder: format!("process-{number}"),
-            resume: "eksup apply".to_owned(),
-            record: None,
+            resume_command: "eksup apply".to_owned(),
+            record_dir: None,
             accept_short: self.accept_short.clone(),
             passed_over: BTreeSet::new(),
             live: false,
@@ -237,41 +245,46 @@ impl Rig {
         let errand = match way {
             Way::Back { control_plane } => {
                 if control_plane {
-                    let state = peek(&reached).await?.expect("a run");
-                    let route = route_of(&state)?;
-                    let reach = eksup::cli::reach::read(&reached, &state, &route, true).await?;
+                    let state = read_run_state(&reached).await?.expect("a run");
+                    let route = stored_route(&state)?;
+                    let reach =
+                        eksup::cli::rollback_scope::read_scope(&reached, &state, &route, true)
+                            .await?;
                     let plain = "eksup rollback";
-                    rollback::open_window(&reached, &state, &route, &reach, plain).await?;
+                    rollback::check_version_rollback(&reached, &state, &route, &reach, plain)
+                        .await?;
                 }
-                Errand::Back { control_plane }
+                RunRequest::Rollback { control_plane }
             }
             Way::Forward(until) => {
-                let open = peek(&reached).await?.is_some_and(|s| !s.is_closed());
+                let open = read_run_state(&reached)
+                    .await?
+                    .is_some_and(|s| !s.is_closed());
                 let route = if open {
                     None
                 } else {
-                    let inventory = reached.read(Some(self.plan.to)).await?;
-                    Some(eksup::route::build(&self.plan, &inventory).unwrap())
+                    let inventory = reached.read_inventory(Some(self.plan.to)).await?;
+                    Some(eksup::route::build_route(&self.plan, &inventory).unwrap())
                 };
-                Errand::Forward {
+                RunRequest::Apply {
                     plan: &self.plan,
-                    digest: eksup::plan::digest(&self.plan),
+                    digest: eksup::plan::plan_digest(&self.plan),
                     route,
                     until,
                 }
             }
         };
-        let (bus, _nobody) = event::bus();
+        let (bus, _nobody) = event::open_event_bus();
         let (told, events) = tokio::sync::mpsc::unbounded_channel();
         self.told.lock().unwrap().push(events);
-        let mut journey = Journey::new(&trip, bus, Some(told));
-        Box::pin(journey.go(errand)).await.1
+        let mut journey = RunSession::new(&trip, bus, Some(told));
+        Box::pin(journey.execute_request(errand)).await.1
     }
 
-    fn note(&self, event: &Event) {
+    fn note(&self, event: &RunEvent) {
         let at = event.at.strftime("%d %H:%M:%S");
         let text = match &event.kind {
-            Kind::Progress(p) => format!("    {}: {}", p.step, p.why),
+            EventKind::Progress(p) => format!("    {}: {}", p.step, p.why),
             other => format!("{other:?}"),
         };
         self.log.lock().unwrap().push(format!("{at} {text}"));

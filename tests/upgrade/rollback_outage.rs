@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use eksup::cli::Kind;
-use eksup::engine::Ended;
+use eksup::cli::CliErrorKind;
+use eksup::engine::RunOutcome;
 use eksup::route::StepSpec;
-use eksup::twin::k8s::hands;
-use eksup::twin::world::World;
+use eksup::twin::k8s::cloud_hooks;
+use eksup::twin::world::SimWorld;
 use eksup::twin::{aws, fault, scenario};
 
 use crate::back::{Back, SEED, Walk, judge, sampled, settled, virtually, walk};
@@ -32,18 +32,20 @@ enum Outage {
 impl Outage {
     /// Strikes `green` and lets the cluster notice.
     async fn strike(self, rig: &Rig, green: &str) {
-        rig.twin.with(|world| {
-            let nodes = hands::nodes_of_group(world, green);
+        rig.twin.with_world(|world| {
+            let nodes = cloud_hooks::nodes_of_group(world, green);
             let rules: Vec<String> = match self {
                 Self::KubeletsDead => nodes.iter().map(|n| format!("kubelet-dies:{n}")).collect(),
                 Self::PodsFail => vec![format!("pods-fail-on:{green}")],
                 Self::NoImages => vec![format!("no-images-on:{green}")],
             };
             let rules = rules.iter().map(|r| r.parse().unwrap()).collect();
-            fault::add(world, rules);
+            fault::add_rules(world, rules);
             if matches!(self, Self::NoImages) {
                 // Nodes that were started again: their pods have to be pulled anew.
-                nodes.iter().for_each(|n| hands::delete_pods_of(world, n));
+                nodes
+                    .iter()
+                    .for_each(|n| cloud_hooks::delete_node_pods(world, n));
             }
         });
         tokio::time::sleep(Duration::from_secs(120)).await;
@@ -66,13 +68,13 @@ struct Watched {
 /// By rule: each target group with its weight and its healthy targets.
 type Shares = Vec<Vec<(String, i64, usize)>>;
 
-fn shares(world: &World) -> Shares {
+fn shares(world: &SimWorld) -> Shares {
     let rules = world.cloud.elb.rules.keys();
     let of = |rule: &String| -> Vec<(String, i64, usize)> {
-        aws::weights(world, rule)
+        aws::target_weights(world, rule)
             .into_iter()
             .map(|(group, weight)| {
-                let healthy = aws::healthy(world, &group);
+                let healthy = aws::count_healthy_targets(world, &group);
                 (group, weight, healthy)
             })
             .collect()
@@ -83,10 +85,10 @@ fn shares(world: &World) -> Shares {
 /// Rolls back, looking at the load balancer each second.
 async fn rolled_back(rig: &Rig) -> (Back, Watched) {
     let mut watched = Watched::default();
-    let mut before = rig.twin.with(|w| shares(w));
+    let mut before = rig.twin.with_world(|w| shares(w));
     let watch = async {
         loop {
-            let now = rig.twin.with(|w| shares(w));
+            let now = rig.twin.with_world(|w| shares(w));
             for (was, is) in before.iter().flatten().zip(now.iter().flatten()) {
                 if was.0 == is.0 && is.1 > was.1 && was.2.max(is.2) == 0 {
                     watched.raised.push(format!("{} to {}", is.0, is.1));
@@ -157,7 +159,7 @@ fn sweep(name: &'static str, outage: Outage, every: usize) {
         if let Err(error) = judge(walk, i, &back) {
             say(error);
         }
-        if !matches!(back.ended, Ok(Ended::RolledBack { .. })) {
+        if !matches!(back.ended, Ok(RunOutcome::RolledBack { .. })) {
             say(format!("{:?}\n{}", back.ended, back.log));
         }
         if watched.served_after.is_none_or(|s| s > SERVED_WITHIN) || watched.lost_again > 0 {
@@ -196,20 +198,20 @@ swept!(
 /// The drain itself brought the outage about: green can pull no image, and the run is stuck in the middle of it.
 #[tokio::test(start_paused = true)]
 async fn a_drain_that_is_stuck_because_green_can_pull_no_image_rolls_back() {
-    let snapshot = scenario::named("expense-dev").unwrap();
+    let snapshot = scenario::find_scenario("expense-dev").unwrap();
     let text = crate::back::plan_text("expense-dev");
     let rig = Rig::new(&snapshot, &text, SEED);
     let before = rig.read().await;
     rig.apply_until("shield-expense-blue").await;
-    rig.twin.with(|world| {
+    rig.twin.with_world(|world| {
         let rule = "no-images-on:expense-green".parse().unwrap();
-        fault::add(world, vec![rule]);
+        fault::add_rules(world, vec![rule]);
     });
     let stuck = rig.apply().await;
-    assert!(matches!(stuck, Ended::Stuck { .. }), "{stuck:?}");
+    assert!(matches!(stuck, RunOutcome::Stuck { .. }), "{stuck:?}");
     let (back, watched) = rolled_back(&rig).await;
     assert!(
-        matches!(back.ended, Ok(Ended::RolledBack { .. })),
+        matches!(back.ended, Ok(RunOutcome::RolledBack { .. })),
         "{:?}\n{}",
         back.ended,
         back.log
@@ -237,21 +239,21 @@ fn a_pod_whose_image_is_nowhere_keeps_neither_other_pods_nor_weights_from_coming
         let world = walk.stops[at].world.lock().unwrap().clone();
         let rig = Rig::again(world, &walk.plan, SEED);
         Outage::PodsFail.strike(&rig, "expense-green").await;
-        let blues: Vec<String> = rig.twin.with(|world| {
-            fault::add(world, vec!["no-images-on:expense-blue".parse().unwrap()]);
-            hands::nodes_of_group(world, "expense-blue")
+        let blues: Vec<String> = rig.twin.with_world(|world| {
+            fault::add_rules(world, vec!["no-images-on:expense-blue".parse().unwrap()]);
+            cloud_hooks::nodes_of_group(world, "expense-blue")
         });
         // Blue can pull again, but not this one.
-        rig.twin.with(|world| {
-            eksup::twin::k8s::others::mend(world);
+        rig.twin.with_world(|world| {
+            eksup::twin::k8s::external_actors::restore_budgets_and_nodes(world);
             let rules = [
                 "pods-fail-on:expense-green",
                 "image-missing:expense/backend",
             ];
-            fault::add(world, rules.iter().map(|r| r.parse().unwrap()).collect());
+            fault::add_rules(world, rules.iter().map(|r| r.parse().unwrap()).collect());
         });
         let (back, watched) = rolled_back(&rig).await;
-        let Ok(Ended::Stuck { why, .. }) = &back.ended else {
+        let Ok(RunOutcome::Stuck { why, .. }) = &back.ended else {
             panic!("{:?}\n{}", back.ended, back.log)
         };
         assert!(
@@ -284,7 +286,7 @@ fn a_pod_whose_image_is_nowhere_keeps_neither_other_pods_nor_weights_from_coming
             })
             .await;
         assert!(
-            matches!(again, Ok(Ended::RolledBack { .. })),
+            matches!(again, Ok(RunOutcome::RolledBack { .. })),
             "{again:?}\n{}",
             rig.log()
         );
@@ -307,10 +309,10 @@ fn a_rollback_to_a_blue_that_is_dead_too_ends_and_says_what_cannot_come_back() {
         Outage::KubeletsDead.strike(&rig, "expense-green").await;
         let (back, watched) = rolled_back(&rig).await;
         match &back.ended {
-            Ok(Ended::Stuck { why, .. }) => {
+            Ok(RunOutcome::Stuck { why, .. }) => {
                 assert!(why.contains("blue must be healthy"), "{why}");
             }
-            Err(error) => assert_eq!(error.kind, Kind::Stuck),
+            Err(error) => assert_eq!(error.kind, CliErrorKind::Stuck),
             other => panic!("{other:?}\n{}", back.log),
         }
         assert!(watched.raised.is_empty(), "{watched:?}");

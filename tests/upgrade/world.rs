@@ -66,7 +66,7 @@ pub fn weights(after: &Inventory) -> Vec<(String, i32)> {
         .rules
         .iter()
         .flat_map(|r| &r.forward)
-        .map(|t| (eksup::model::elb::short(&t.arn).to_owned(), t.weight))
+        .map(|t| (eksup::model::elb::short_name(&t.arn).to_owned(), t.weight))
         .collect();
     all.sort();
     all
@@ -150,7 +150,7 @@ pub fn differences(before: &Inventory, after: &Inventory) -> Vec<String> {
             .iter()
             .map(|(arn, targets)| {
                 (
-                    eksup::model::elb::short(arn).to_owned(),
+                    eksup::model::elb::short_name(arn).to_owned(),
                     targets.iter().filter(|t| t.state == "healthy").count(),
                 )
             })

@@ -2,22 +2,22 @@
 //! twin's laws checked at every event, until it ends in one of its four ends. The processes are what `eksup apply` and
 //! `eksup rollback` run, over a wire that can be cut.
 //!
-//! - [`weather`]: what a seed brings (pure)
+//! - [`fault_schedule`]: what a seed brings (pure)
 //! - [`variation`]: how its plan and cluster differ from those that were given (pure)
 //! - [`terms`]: what the upgrade may do, for the laws
 //! - [`process`]: one process, and how it ends before its time
 //! - [`trial`]: processes one after another, until the upgrade ends
-//! - [`judge`]: whether the end is a good one
-//! - [`many`]: many seeds on all cores
+//! - [`oracle`]: whether the end is a good one
+//! - [`batch`]: many seeds on all cores
 
-pub mod judge;
-pub mod many;
+pub mod batch;
+pub mod fault_schedule;
+pub mod oracle;
 pub mod process;
 pub mod terms;
 pub mod trial;
 pub mod variation;
-pub mod weather;
 
-pub use trial::{Trial, Verdict};
+pub use fault_schedule::FaultSchedule;
+pub use trial::{Trial, TrialReport};
 pub use variation::Variation;
-pub use weather::Weather;

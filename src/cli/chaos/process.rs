@@ -8,38 +8,38 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tower::ServiceExt;
 
-use super::weather::Fate;
-use crate::cli::apply::{Wish, ahead};
-use crate::cli::carry::{Errand, Trip};
-use crate::cli::ended::end;
+use super::fault_schedule::ProcessFault;
+use crate::cli::apply::{PlanInput, assess_cluster};
 use crate::cli::error::CliError;
-use crate::cli::journey::Journey;
-use crate::cli::rehearse::reach;
+use crate::cli::execute::{RunContext, RunRequest};
+use crate::cli::outcome::to_command_result;
+use crate::cli::rehearse::connect_twin;
+use crate::cli::session::RunSession;
 use crate::cli::ui::Ui;
-use crate::engine::{Asker, stop};
-use crate::event::{self, Event, Message};
+use crate::engine::{StopHandle, stop};
+use crate::event::{self, BusMessage, RunEvent};
 use crate::model::Clock;
 use crate::model::marks::RUN_NAMESPACE;
 use crate::model::snapshot::Snapshot;
-use crate::plan::digest;
-use crate::twin::{Twin, laws};
+use crate::plan::plan_digest;
+use crate::twin::{Twin, invariants};
 use crate::wire::{Request, Wire};
 
 /// Which way a process goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    Forward,
-    Back,
+pub enum ProcessCommand {
+    Apply,
+    Rollback,
 }
 
 /// No upgrade of these plans takes longer; a process that has not ended by then never does.
-pub const LONGEST_PROCESS: Duration = Duration::from_secs(7 * 86_400);
+pub const MAX_PROCESS_TIME: Duration = Duration::from_secs(7 * 86_400);
 
 /// What became of a process.
 #[derive(Debug)]
-pub enum End {
+pub enum ProcessEnd {
     /// It went on without an end.
-    Endless,
+    TimedOut,
     /// It ended by itself.
     Exit(Result<(), CliError>),
     /// It died.
@@ -47,21 +47,21 @@ pub enum End {
 }
 
 /// What every process of a trial shares.
-pub struct Stage<'a> {
+pub struct ProcessHarness<'a> {
     pub twin: &'a Twin,
     pub snapshot: &'a Snapshot,
-    pub wish: &'a Wish,
+    pub input: &'a PlanInput,
     pub ui: &'a Ui,
     /// The machine's clock, which may jump.
     pub clock: Clock,
     /// What is put around each process's wire: a test's way to break the program.
-    pub around: Option<Around<'a>>,
+    pub wrap_wire: Option<WrapWire<'a>>,
     /// Requests sent by all processes.
     pub requests: Arc<AtomicU64>,
 }
 
 /// Puts something around a wire.
-pub type Around<'a> = &'a (dyn Fn(Wire) -> Wire + Sync);
+pub type WrapWire<'a> = &'a (dyn Fn(Wire) -> Wire + Sync);
 
 /// Whether a request writes a record of the journal.
 fn is_record(request: &Request) -> bool {
@@ -71,7 +71,7 @@ fn is_record(request: &Request) -> bool {
 }
 
 /// A process's connection to the world.
-struct Line {
+struct FaultyLink {
     holder: String,
     /// Requests still to be sent before it dies; only records of the journal count where `records`.
     left: AtomicU64,
@@ -83,19 +83,19 @@ struct Line {
     requests: Arc<AtomicU64>,
 }
 
-impl Line {
-    fn frozen(&self, now: Instant) -> Option<Instant> {
+impl FaultyLink {
+    fn frozen_until(&self, now: Instant) -> Option<Instant> {
         self.frozen
             .filter(|(from, until)| (*from..*until).contains(&now))
             .map(|(_, until)| until)
     }
 
-    async fn send(
+    async fn send_request(
         self: Arc<Self>,
         twin: Wire,
         mut request: Request,
     ) -> Result<crate::wire::Response, crate::wire::BoxError> {
-        if let Some(thaw) = self.frozen(Instant::now()) {
+        if let Some(thaw) = self.frozen_until(Instant::now()) {
             sleep_until(thaw).await;
             return Err("connection timed out".into());
         }
@@ -111,7 +111,9 @@ impl Line {
             });
         let left = left.map(|n| if counts { n } else { u64::MAX });
         if let Ok(name) = http::HeaderValue::from_str(&self.holder) {
-            request.headers_mut().insert(laws::PROCESS, name);
+            request
+                .headers_mut()
+                .insert(invariants::PROCESS_HEADER, name);
         }
         match left {
             Ok(1) if self.answered => {
@@ -137,20 +139,27 @@ impl Line {
     }
 }
 
-impl Stage<'_> {
+impl ProcessHarness<'_> {
     /// Runs a process in its fate. Returns how it ended, and what it told.
-    pub async fn run(&self, name: &str, way: Way, fate: Fate) -> (End, Vec<Event>) {
+    pub async fn run_process(
+        &self,
+        name: &str,
+        way: ProcessCommand,
+        fate: ProcessFault,
+    ) -> (ProcessEnd, Vec<RunEvent>) {
         let start = Instant::now();
         let (left, records, answered) = match fate {
-            Fate::Dies { request, answered } => (request, false, answered),
-            Fate::DiesAtRecord { record, answered } => (record, true, answered),
+            ProcessFault::Dies { request, answered } => (request, false, answered),
+            ProcessFault::DiesAtRecord { record, answered } => (record, true, answered),
             _ => (u64::MAX, false, false),
         };
         let frozen = match fate {
-            Fate::Sleeps { after, lasts } => Some((start + after, start + after + lasts)),
+            ProcessFault::Suspended { after, lasts } => {
+                Some((start + after, start + after + lasts))
+            }
             _ => None,
         };
-        let line = Arc::new(Line {
+        let line = Arc::new(FaultyLink {
             holder: name.to_owned(),
             left: AtomicU64::new(left),
             records,
@@ -159,9 +168,9 @@ impl Stage<'_> {
             frozen,
             requests: self.requests.clone(),
         });
-        let (bus, told) = event::bus();
-        let (asker, stop) = stop::channel();
-        let work = self.work(way, name, line.clone(), bus, stop);
+        let (bus, told) = event::open_event_bus();
+        let (asker, stop) = stop::stop_channel();
+        let work = self.run_command(way, name, line.clone(), bus, stop);
         let end = {
             let work = std::pin::pin!(work);
             let mut dead = line.dead.subscribe();
@@ -170,99 +179,106 @@ impl Stage<'_> {
             };
             tokio::select! {
                 biased;
-                () = dies => End::Died,
-                () = sleep(LONGEST_PROCESS) => End::Endless,
-                exit = fare(work, fate, &asker, &self.clock) => {
-                    End::Exit(exit.map_err(|e| e.or_next(resume(way))))
+                () = dies => ProcessEnd::Died,
+                () = sleep(MAX_PROCESS_TIME) => ProcessEnd::TimedOut,
+                exit = run_with_fault(work, fate, &asker, &self.clock) => {
+                    ProcessEnd::Exit(exit.map_err(|e| e.or_next_command(resume_command(way))))
                 }
             }
         };
-        if matches!(end, End::Exit(Ok(()))) {
+        if matches!(end, ProcessEnd::Exit(Ok(()))) {
             // Now, before anybody fixes anything: that it is done is what the user is told.
-            self.twin.with(laws::run_done);
+            self.twin.with_world(invariants::check_run_done);
         }
         // Whatever of it is still about hears nothing more.
         line.left.store(0, Ordering::SeqCst);
         let events = told.try_iter().filter_map(|m| match m {
-            Message::Event(event) => Some(*event),
-            Message::Close => None,
+            BusMessage::Event(event) => Some(*event),
+            BusMessage::Close => None,
         });
         (end, events.collect())
     }
 
-    async fn work(
+    async fn run_command(
         &self,
-        way: Way,
+        way: ProcessCommand,
         name: &str,
-        line: Arc<Line>,
-        bus: event::Bus,
-        stop: crate::engine::Stop,
+        line: Arc<FaultyLink>,
+        bus: event::EventBus,
+        stop: crate::engine::StopSignal,
     ) -> Result<(), CliError> {
         let twin = self.twin.wire();
         let wire = Wire::new(tower::service_fn(move |request: Request| {
             let (twin, line) = (twin.clone(), line.clone());
-            async move { line.send(twin, request).await }
+            async move { line.send_request(twin, request).await }
         }));
-        let wire = match self.around {
+        let wire = match self.wrap_wire {
             Some(around) => around(wire),
             None => wire,
         };
-        let reached = reach(wire, self.snapshot, &self.clock).await?;
-        let resume = resume(way);
-        let trip = Trip {
+        let reached = connect_twin(wire, self.snapshot, &self.clock).await?;
+        let resume = resume_command(way);
+        let trip = RunContext {
             ui: self.ui,
             reached: &reached,
             stop,
             holder: name.to_owned(),
-            resume: resume.to_owned(),
-            record: None,
+            resume_command: resume.to_owned(),
+            record_dir: None,
             accept_short: Vec::new(),
             passed_over: std::collections::BTreeSet::new(),
             live: false,
         };
         let errand = match way {
-            Way::Forward => {
-                let Some(ahead) = ahead(&reached, self.wish, None)
+            ProcessCommand::Apply => {
+                let Some(ahead) = assess_cluster(&reached, self.input, None)
                     .await?
-                    .go(&self.wish.plan, resume)?
+                    .into_pending_route(&self.input.plan, resume)?
                 else {
                     return Ok(());
                 };
-                Errand::Forward {
-                    plan: &self.wish.plan,
-                    digest: digest(&self.wish.plan),
-                    route: ahead.fresh,
+                RunRequest::Apply {
+                    plan: &self.input.plan,
+                    digest: plan_digest(&self.input.plan),
+                    route: ahead.new_route,
                     until: None,
                 }
             }
-            Way::Back => Errand::Back {
+            ProcessCommand::Rollback => RunRequest::Rollback {
                 control_plane: false,
             },
         };
-        let (state, ended) = Journey::new(&trip, bus, None).go(errand).await;
+        let (state, ended) = RunSession::new(&trip, bus, None)
+            .execute_request(errand)
+            .await;
         let run = state.map(|s| s.run).unwrap_or_default();
-        ended.and_then(|ended| end(&run, ended, resume))
+        ended.and_then(|ended| to_command_result(&run, ended, resume))
     }
 }
 
 /// The command that goes on.
-fn resume(way: Way) -> &'static str {
+fn resume_command(way: ProcessCommand) -> &'static str {
     match way {
-        Way::Forward => "eksup apply plan.yaml",
-        Way::Back => "eksup rollback plan.yaml",
+        ProcessCommand::Apply => "eksup apply plan.yaml",
+        ProcessCommand::Rollback => "eksup rollback plan.yaml",
     }
 }
 
 /// Carries a process through what its fate has in store beside its death.
-async fn fare<T>(
+async fn run_with_fault<T>(
     mut work: std::pin::Pin<&mut impl Future<Output = T>>,
-    fate: Fate,
-    asker: &Asker,
+    fate: ProcessFault,
+    asker: &StopHandle,
     clock: &Clock,
 ) -> T {
     let after = match fate {
-        Fate::Asked { after, .. } | Fate::Sleeps { after, .. } | Fate::Jumps { after, .. } => after,
-        Fate::Lives | Fate::Dies { .. } | Fate::DiesAtRecord { .. } | Fate::Rivalled { .. } => {
+        ProcessFault::StopRequested { after, .. }
+        | ProcessFault::Suspended { after, .. }
+        | ProcessFault::ClockJumps { after, .. } => after,
+        ProcessFault::Survives
+        | ProcessFault::Dies { .. }
+        | ProcessFault::DiesAtRecord { .. }
+        | ProcessFault::Contested { .. } => {
             return work.await;
         }
     };
@@ -272,20 +288,25 @@ async fn fare<T>(
         () = sleep(after) => {}
     }
     match fate {
-        Fate::Asked { twice, .. } => {
-            asker.ask();
+        ProcessFault::StopRequested { twice, .. } => {
+            asker.request_stop();
             if twice {
                 tokio::select! {
                     biased;
                     out = &mut work => return out,
-                    () = sleep(Duration::from_millis(300)) => asker.ask(),
+                    () = sleep(Duration::from_millis(300)) => asker.request_stop(),
                 }
             }
         }
         // What sleeps is not polled.
-        Fate::Sleeps { lasts, .. } => sleep(lasts).await,
-        Fate::Jumps { seconds, .. } => clock.leap(jiff::SignedDuration::from_secs(seconds)),
-        Fate::Lives | Fate::Dies { .. } | Fate::DiesAtRecord { .. } | Fate::Rivalled { .. } => {}
+        ProcessFault::Suspended { lasts, .. } => sleep(lasts).await,
+        ProcessFault::ClockJumps { seconds, .. } => {
+            clock.jump_by(jiff::SignedDuration::from_secs(seconds))
+        }
+        ProcessFault::Survives
+        | ProcessFault::Dies { .. }
+        | ProcessFault::DiesAtRecord { .. }
+        | ProcessFault::Contested { .. } => {}
     }
     work.await
 }

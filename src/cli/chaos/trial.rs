@@ -7,40 +7,40 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::judge::{self, World};
-use super::process::{Around, End, LONGEST_PROCESS, Stage, Way};
+use super::fault_schedule::{FaultSchedule, ProcessFault};
+use super::oracle::{self, EndState};
+use super::process::{MAX_PROCESS_TIME, ProcessCommand, ProcessEnd, ProcessHarness, WrapWire};
 use super::terms::skewed_clock;
-use super::weather::{Fate, Weather};
-use crate::cli::apply::Wish;
-use crate::cli::carry::{peek, route_of};
-use crate::cli::context::{Reached, silent};
-use crate::cli::error::{CliError, Kind};
-use crate::cli::rehearse::reach;
+use crate::cli::apply::PlanInput;
+use crate::cli::context::{ClusterConnection, disable_logging};
+use crate::cli::error::{CliError, CliErrorKind};
+use crate::cli::execute::{read_run_state, stored_route};
+use crate::cli::rehearse::connect_twin;
 use crate::cli::ui::Ui;
-use crate::event::Event;
-use crate::journal::{Outcome, RunState};
+use crate::event::RunEvent;
+use crate::journal::{FinalOutcome, RunState};
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
-use crate::twin::laws::Laws;
+use crate::twin::invariants::Invariants;
 use crate::twin::{Twin, fault, scenario};
 
 /// No trial needs more processes.
-const PROCESSES: usize = 60;
+const MAX_PROCESSES: usize = 60;
 /// Nor more time.
-const LONGEST: Duration = Duration::from_secs(14 * 86_400);
+const MAX_TRIAL_TIME: Duration = Duration::from_secs(14 * 86_400);
 
 thread_local! {
-    static SEED: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+    static CURRENT_SEED: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
 }
 
 /// The seed whose trial this thread runs; for whoever tells of a panic.
-pub fn seed_here() -> Option<u64> {
-    SEED.get()
+pub fn current_seed() -> Option<u64> {
+    CURRENT_SEED.get()
 }
 
 /// How an upgrade can end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Last {
+pub enum TrialEnd {
     Done,
     RolledBack,
     /// A person must look; the run says at what.
@@ -51,10 +51,10 @@ pub enum Last {
 
 /// What came of a trial.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct TrialReport {
     /// The weather's.
     pub number: u64,
-    pub last: Option<Last>,
+    pub trial_end: Option<TrialEnd>,
     /// What is wrong with it; empty for a good end.
     pub faults: Vec<String>,
     pub processes: usize,
@@ -66,121 +66,131 @@ pub struct Verdict {
     /// Each fault rule and how often it fired.
     pub fired: Vec<(String, u32)>,
     /// The fates that came about.
-    pub fates: Vec<&'static str>,
+    pub process_faults: Vec<&'static str>,
     /// How the plan and the cluster differed from those that were given.
-    pub varied: Vec<&'static str>,
+    pub variations: Vec<&'static str>,
     /// Exit codes, in order; none for a death.
     pub exits: Vec<Option<u8>>,
     /// Each process's name, and what it told.
-    pub told: Vec<(String, Vec<Event>)>,
+    pub events: Vec<(String, Vec<RunEvent>)>,
     /// What was said at each end.
-    pub said: Vec<String>,
-    pub begin: Option<Inventory>,
-    pub end: Option<World>,
+    pub end_messages: Vec<String>,
+    pub begin_inventory: Option<Inventory>,
+    pub end_state: Option<EndState>,
 }
 
 /// What all trials of one plan on one cluster share.
 pub struct Trial<'a> {
     pub snapshot: &'a Snapshot,
-    pub wish: &'a Wish,
+    pub input: &'a PlanInput,
     pub ui: &'a Ui,
     /// The end without weather; a trial that nobody meddled with ends the same.
-    pub calm: Option<&'a World>,
+    pub baseline: Option<&'a EndState>,
     /// The world before anything was done.
     pub before: Option<&'a Inventory>,
     /// Keep what the processes told.
     pub tell: bool,
     /// What is put around each process's wire.
-    pub around: Option<Around<'a>>,
+    pub wrap_wire: Option<WrapWire<'a>>,
 }
 
 impl Trial<'_> {
     /// Runs a seed's trial in a world and a time of its own.
-    pub fn run(&self, weather: &Weather) -> Result<Verdict, std::io::Error> {
-        silent();
-        SEED.set(Some(weather.seed));
+    pub fn run_seed(&self, weather: &FaultSchedule) -> Result<TrialReport, std::io::Error> {
+        disable_logging();
+        CURRENT_SEED.set(Some(weather.seed));
         fastrand::seed(weather.seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()?;
-        let verdict = runtime.block_on(self.play(weather));
+        let verdict = runtime.block_on(self.play_in_virtual_time(weather));
         runtime.shutdown_background();
         Ok(verdict)
     }
 
-    async fn play(&self, weather: &Weather) -> Verdict {
-        let varied = weather.variation.of_snapshot(self.snapshot);
+    async fn play_in_virtual_time(&self, weather: &FaultSchedule) -> TrialReport {
+        let varied = weather.variation.apply_to_snapshot(self.snapshot);
         let snapshot = varied.as_ref().unwrap_or(self.snapshot);
-        let mut world = scenario::load(snapshot, weather.seed);
+        let mut world = scenario::load_world(snapshot, weather.seed);
         let plan = self.plan_of(weather);
-        let terms = self.terms(&plan);
-        world.laws = Some(Laws::new(terms.clone().unwrap_or_default()));
-        world.hasten(weather.pace.world);
-        fault::add(&mut world, weather.rules.clone());
+        let terms = self.upgrade_terms(&plan);
+        world.invariants = Some(Invariants::new(terms.clone().unwrap_or_default()));
+        world.set_speed_factor(weather.speed.world);
+        fault::add_rules(&mut world, weather.rules.clone());
         let twin = Twin::start(world);
-        let wish = Wish {
+        let wish = PlanInput {
             plan,
-            saved: self.wish.saved.clone(),
+            saved: self.input.saved.clone(),
         };
-        let stage = Stage {
+        let stage = ProcessHarness {
             twin: &twin,
             snapshot,
-            wish: &wish,
+            input: &wish,
             ui: self.ui,
             clock: skewed_clock(snapshot.inventory.taken_at, &weather.rules),
-            around: self.around,
+            wrap_wire: self.wrap_wire,
             requests: Arc::new(AtomicU64::new(0)),
         };
         // Only who does not know yet what there was has to look.
         let begin = match self.before {
             Some(_) => None,
-            None => look(&stage).await.ok().map(|(read, _)| read),
+            None => read_cluster_and_run(&stage)
+                .await
+                .ok()
+                .map(|(read, _)| read),
         };
         let begun = Instant::now();
-        let mut run = Run::new(self, weather, &stage);
+        let mut run = TrialRun::new(self, weather, &stage);
         run.verdict.faults.extend(terms.err());
-        match tokio::time::timeout(LONGEST, run.carry_on()).await {
-            Ok(last) => run.verdict.last = last,
-            Err(_) => run
-                .verdict
-                .faults
-                .push(format!("no end after {} days", LONGEST.as_secs() / 86_400)),
+        match tokio::time::timeout(MAX_TRIAL_TIME, run.run_to_end()).await {
+            Ok(last) => run.verdict.trial_end = last,
+            Err(_) => run.verdict.faults.push(format!(
+                "no end after {} days",
+                MAX_TRIAL_TIME.as_secs() / 86_400
+            )),
         }
         let mut verdict = run.verdict;
         verdict.took = begun.elapsed();
-        verdict.begin = begin;
+        verdict.begin_inventory = begin;
         if verdict.faults.is_empty() {
-            self.judge(weather, &stage, &mut verdict).await;
+            self.check_end(weather, &stage, &mut verdict).await;
         }
         verdict.requests = stage.requests.load(Ordering::SeqCst);
-        twin.with(|world| {
+        twin.with_world(|world| {
             verdict.fired = world
                 .faults
-                .fired()
+                .fired_counts()
                 .into_iter()
                 .map(|(r, n)| (r.to_owned(), n))
                 .collect();
-            if let Some(laws) = &world.laws {
-                verdict.looks = laws.looks();
+            if let Some(laws) = &world.invariants {
+                verdict.looks = laws.check_count();
                 verdict
                     .faults
-                    .extend(laws.breaches().iter().map(|b| format!("law broken: {b}")));
+                    .extend(laws.violations().iter().map(|b| format!("law broken: {b}")));
             }
         });
         verdict
     }
 
     /// Holds the end against what it claims to be.
-    async fn judge(&self, weather: &Weather, stage: &Stage<'_>, verdict: &mut Verdict) {
-        let Some(last) = verdict.last else { return };
+    async fn check_end(
+        &self,
+        weather: &FaultSchedule,
+        stage: &ProcessHarness<'_>,
+        verdict: &mut TrialReport,
+    ) {
+        let Some(last) = verdict.trial_end else {
+            return;
+        };
         // What others broke is mended, and the cluster comes to rest.
-        stage.twin.with(|world| {
-            world.faults.cease();
-            fault::mend(world);
+        stage.twin.with_world(|world| {
+            world.faults.stop_all();
+            fault::repair_all(world);
         });
         sleep(Duration::from_secs(1800)).await;
-        let (read, state) = match look(stage).await {
+        let (read, state) = match read_cluster_and_run(stage).await {
             Ok(both) => both,
             Err(error) => {
                 verdict.faults.push(format!(
@@ -191,80 +201,90 @@ impl Trial<'_> {
             }
         };
         let faults = &mut verdict.faults;
-        let end = World::of(&read);
-        let route = state.as_ref().map(route_of);
-        if last == Last::Done {
+        let end = EndState::from_inventory(&read);
+        let route = state.as_ref().map(stored_route);
+        if last == TrialEnd::Done {
             match &route {
-                Some(Ok(route)) => faults.extend(judge::undone(&read, route)),
+                Some(Ok(route)) => faults.extend(oracle::find_unfinished(&read, route)),
                 Some(Err(error)) => faults.push(error.message.clone()),
                 None => faults.push("done, and the journal knows of no run".to_owned()),
             }
-            if let Some(calm) = self.calm.filter(|_| !weather.meddled) {
+            if let Some(calm) = self.baseline.filter(|_| !weather.has_external_changes) {
                 faults.extend(
-                    end.differs(calm)
+                    end.differences_from(calm)
                         .into_iter()
                         .map(|d| format!("not as without weather: {d}")),
                 );
             }
         }
-        if last == Last::RolledBack && !weather.meddled {
+        if last == TrialEnd::RolledBack && !weather.has_external_changes {
             let differs = self
                 .before
-                .map(|before| end.differs(&World::of(before)))
+                .map(|before| end.differences_from(&EndState::from_inventory(before)))
                 .unwrap_or_default();
             // Versions are kept.
             let kept = |d: &String| d.starts_with("cluster:") || d.starts_with("add-on ");
             let differs = differs.into_iter().filter(|d| !kept(d));
             faults.extend(differs.map(|d| format!("not as before the run: {d}")));
         }
-        if last != Last::Stuck {
-            faults.extend(judge::marks_left(&read));
+        if last != TrialEnd::Stuck {
+            faults.extend(oracle::find_leftover_marks(&read));
             // Where somebody deletes a group nothing needs to run there.
             let deleted = |rule: &str| rule.starts_with("delete-group");
             let shrunk = |rule: &str| rule.starts_with("scale:") && rule.contains(":-");
-            if !fired(stage, deleted) {
-                faults.extend(judge::short(&read, fired(stage, shrunk)));
+            if !has_fired(stage, deleted) {
+                faults.extend(oracle::find_short_workloads(
+                    &read,
+                    has_fired(stage, shrunk),
+                ));
             }
         }
-        verdict.end = Some(end);
+        verdict.end_state = Some(end);
     }
 }
 
 /// Whether a fault of that kind has come about.
-fn fired(stage: &Stage<'_>, kind: impl Fn(&str) -> bool) -> bool {
-    let rules = |world: &mut crate::twin::world::World| {
-        let mut fired = world.faults.fired().into_iter();
+fn has_fired(stage: &ProcessHarness<'_>, kind: impl Fn(&str) -> bool) -> bool {
+    let rules = |world: &mut crate::twin::world::SimWorld| {
+        let mut fired = world.faults.fired_counts().into_iter();
         fired.any(|(rule, times)| times > 0 && kind(rule))
     };
-    stage.twin.with(rules)
+    stage.twin.with_world(rules)
 }
 
 /// Reads the cluster and its run.
-async fn look(stage: &Stage<'_>) -> Result<(Inventory, Option<RunState>), CliError> {
-    let clock = Clock::starting_at(stage.twin.with(|world| world.now()));
-    let reached: Reached = reach(stage.twin.wire(), stage.snapshot, &clock).await?;
-    let read = reached.read(None).await?;
-    Ok((read, peek(&reached).await?))
+async fn read_cluster_and_run(
+    stage: &ProcessHarness<'_>,
+) -> Result<(Inventory, Option<RunState>), CliError> {
+    let clock = Clock::starting_at(stage.twin.with_world(|world| world.now()));
+    let reached: ClusterConnection =
+        connect_twin(stage.twin.wire(), stage.snapshot, &clock).await?;
+    let read = reached.read_inventory(None).await?;
+    Ok((read, read_run_state(&reached).await?))
 }
 
 /// A trial under way.
-struct Run<'a, 'w> {
+struct TrialRun<'a, 'w> {
     trial: &'a Trial<'a>,
-    weather: &'a Weather,
-    stage: &'a Stage<'w>,
-    verdict: Verdict,
-    way: Way,
+    schedule: &'a FaultSchedule,
+    harness: &'a ProcessHarness<'w>,
+    verdict: TrialReport,
+    command: ProcessCommand,
     /// Somebody has asked for the way back.
-    turned: bool,
+    rolled_back: bool,
     stuck: usize,
     refused: usize,
 }
 
-impl<'a, 'w> Run<'a, 'w> {
-    fn new(trial: &'a Trial<'a>, weather: &'a Weather, stage: &'a Stage<'w>) -> Self {
-        let verdict = Verdict {
+impl<'a, 'w> TrialRun<'a, 'w> {
+    fn new(
+        trial: &'a Trial<'a>,
+        weather: &'a FaultSchedule,
+        stage: &'a ProcessHarness<'w>,
+    ) -> Self {
+        let verdict = TrialReport {
             number: weather.number,
-            last: None,
+            trial_end: None,
             faults: Vec::new(),
             processes: 0,
             deaths: 0,
@@ -272,145 +292,156 @@ impl<'a, 'w> Run<'a, 'w> {
             looks: 0,
             took: Duration::ZERO,
             fired: Vec::new(),
-            fates: Vec::new(),
-            varied: weather.variation.classes(),
+            process_faults: Vec::new(),
+            variations: weather.variation.class_names(),
             exits: Vec::new(),
-            told: Vec::new(),
-            said: Vec::new(),
-            begin: None,
-            end: None,
+            events: Vec::new(),
+            end_messages: Vec::new(),
+            begin_inventory: None,
+            end_state: None,
         };
         Self {
             trial,
-            weather,
-            stage,
+            schedule: weather,
+            harness: stage,
             verdict,
-            way: Way::Forward,
-            turned: false,
+            command: ProcessCommand::Apply,
+            rolled_back: false,
             stuck: 0,
             refused: 0,
         }
     }
 
     /// Process after process.
-    async fn carry_on(&mut self) -> Option<Last> {
-        while self.verdict.processes < PROCESSES {
+    async fn run_to_end(&mut self) -> Option<TrialEnd> {
+        while self.verdict.processes < MAX_PROCESSES {
             let fate = self
-                .weather
-                .fates
+                .schedule
+                .process_faults
                 .get(self.verdict.processes)
                 .copied()
-                .unwrap_or(Fate::Lives);
+                .unwrap_or(ProcessFault::Survives);
             let mut last = None;
-            for end in self.processes(fate).await {
-                last = last.or(self.after(end).await);
+            for end in self.run_processes(fate).await {
+                last = last.or(self.respond_to_end(end).await);
             }
             if last.is_some() || !self.verdict.faults.is_empty() {
                 return last;
             }
-            if self.weather.turns_back_after == Some(self.verdict.processes) {
-                self.way = Way::Back;
-                self.turned = true;
+            if self.schedule.rolls_back_after == Some(self.verdict.processes) {
+                self.command = ProcessCommand::Rollback;
+                self.rolled_back = true;
             }
         }
         self.verdict
             .faults
-            .push(format!("no end after {PROCESSES} processes"));
+            .push(format!("no end after {MAX_PROCESSES} processes"));
         None
     }
 
     /// A process in its fate, and the one that is started beside it where there is one.
-    async fn processes(&mut self, fate: Fate) -> Vec<End> {
-        let (stage, way) = (self.stage, self.way);
+    async fn run_processes(&mut self, fate: ProcessFault) -> Vec<ProcessEnd> {
+        let (stage, way) = (self.harness, self.command);
         self.verdict.processes += 1;
         let name = format!("process-{}", self.verdict.processes);
         let beside = match fate {
-            Fate::Sleeps { after, .. } => Some(after + Duration::from_secs(1)),
-            Fate::Rivalled { after } => Some(after),
+            ProcessFault::Suspended { after, .. } => Some(after + Duration::from_secs(1)),
+            ProcessFault::Contested { after } => Some(after),
             _ => None,
         };
         let Some(beside) = beside else {
-            let (end, told) = stage.run(&name, way, fate).await;
-            self.note(&name, &end, told, fate);
+            let (end, told) = stage.run_process(&name, way, fate).await;
+            self.record_process(&name, &end, told, fate);
             return vec![end];
         };
         let rival = format!("{name}-rival");
         let begun = Instant::now();
         let ((first, first_told), second) = tokio::join!(
             biased;
-            stage.run(&name, way, fate),
+            stage.run_process(&name, way, fate),
             async {
                 sleep(beside).await;
-                stage.run(&rival, way, Fate::Lives).await
+                stage.run_process(&rival, way, ProcessFault::Survives).await
             }
         );
         let (second, second_told) = second;
         if begun.elapsed() > beside {
             self.verdict
-                .fates
-                .push(if matches!(fate, Fate::Sleeps { .. }) {
+                .process_faults
+                .push(if matches!(fate, ProcessFault::Suspended { .. }) {
                     "frozen"
                 } else {
                     "rival"
                 });
         }
-        self.note(&name, &first, first_told, Fate::Lives);
-        self.note(&rival, &second, second_told, Fate::Lives);
+        self.record_process(&name, &first, first_told, ProcessFault::Survives);
+        self.record_process(&rival, &second, second_told, ProcessFault::Survives);
         vec![first, second]
     }
 
-    fn note(&mut self, name: &str, end: &End, told: Vec<Event>, fate: Fate) {
+    fn record_process(
+        &mut self,
+        name: &str,
+        end: &ProcessEnd,
+        told: Vec<RunEvent>,
+        fate: ProcessFault,
+    ) {
         let verdict = &mut self.verdict;
         match end {
-            End::Died => {
+            ProcessEnd::Died => {
                 verdict.deaths += 1;
                 let answered = matches!(
                     fate,
-                    Fate::Dies { answered: true, .. } | Fate::DiesAtRecord { answered: true, .. }
+                    ProcessFault::Dies { answered: true, .. }
+                        | ProcessFault::DiesAtRecord { answered: true, .. }
                 );
-                verdict.fates.push(if answered {
+                verdict.process_faults.push(if answered {
                     "death after a request"
                 } else {
                     "death before a request"
                 });
                 verdict.exits.push(None);
-                verdict.said.push(format!("{name} died"));
+                verdict.end_messages.push(format!("{name} died"));
             }
-            End::Endless => {
-                let days = LONGEST_PROCESS.as_secs() / 86_400;
+            ProcessEnd::TimedOut => {
+                let days = MAX_PROCESS_TIME.as_secs() / 86_400;
                 verdict.faults.push(format!("no end after {days} days"));
-                verdict.said.push(format!("{name} did not end"));
+                verdict.end_messages.push(format!("{name} did not end"));
             }
-            End::Exit(exit) => {
-                let code = exit.as_ref().err().map_or(0, |e| e.kind.code());
+            ProcessEnd::Exit(exit) => {
+                let code = exit.as_ref().err().map_or(0, |e| e.kind.exit_code());
                 verdict.exits.push(Some(code));
                 let text = exit
                     .as_ref()
                     .err()
                     .map(|e| format!(": {}", e.message))
                     .unwrap_or_default();
-                verdict.said.push(format!("{name} ended with {code}{text}"));
+                verdict
+                    .end_messages
+                    .push(format!("{name} ended with {code}{text}"));
                 match fate {
-                    Fate::Asked { .. } if code == Kind::Paused.code() => {
-                        verdict.fates.push("signal")
+                    ProcessFault::StopRequested { .. }
+                        if code == CliErrorKind::Paused.exit_code() =>
+                    {
+                        verdict.process_faults.push("signal")
                     }
-                    Fate::Jumps { .. } => verdict.fates.push("clock jump"),
+                    ProcessFault::ClockJumps { .. } => verdict.process_faults.push("clock jump"),
                     _ => {}
                 }
             }
         }
         if self.trial.tell {
-            verdict.told.push((name.to_owned(), told));
+            verdict.events.push((name.to_owned(), told));
         }
     }
 
     /// What the person does about an end. Returns the upgrade's end when it is one.
-    async fn after(&mut self, end: End) -> Option<Last> {
+    async fn respond_to_end(&mut self, end: ProcessEnd) -> Option<TrialEnd> {
         let error = match end {
-            End::Died => return None,
-            End::Endless => return Some(Last::Stuck),
-            End::Exit(Ok(())) => return Some(Last::Done),
-            End::Exit(Err(error)) => error,
+            ProcessEnd::Died => return None,
+            ProcessEnd::TimedOut => return Some(TrialEnd::Stuck),
+            ProcessEnd::Exit(Ok(())) => return Some(TrialEnd::Done),
+            ProcessEnd::Exit(Err(error)) => error,
         };
         if error.message.trim().is_empty() || error.next.is_none() {
             self.verdict.faults.push(format!(
@@ -418,28 +449,30 @@ impl<'a, 'w> Run<'a, 'w> {
             ));
         }
         match error.kind {
-            Kind::RolledBack => return Some(Last::RolledBack),
-            Kind::Paused => {}
+            CliErrorKind::RolledBack => return Some(TrialEnd::RolledBack),
+            CliErrorKind::Paused => {}
             // Fresh credentials come by and by; so does the lock.
-            Kind::Expired | Kind::Locked => sleep(Duration::from_secs(300)).await,
-            Kind::Stuck => return self.stuck().await,
-            Kind::NotReady | Kind::Unexpected => return self.refused(&error).await,
+            CliErrorKind::Expired | CliErrorKind::Locked => sleep(Duration::from_secs(300)).await,
+            CliErrorKind::Stuck => return self.respond_to_stuck().await,
+            CliErrorKind::NotReady | CliErrorKind::Unexpected => {
+                return self.respond_to_refusal(&error).await;
+            }
             // Somebody has begun to take the run back: that goes on. Nothing else is a reason not to know one's own run.
-            Kind::Mismatch if self.way == Way::Forward => {
-                if !self.turned {
+            CliErrorKind::Mismatch if self.command == ProcessCommand::Apply => {
+                if !self.rolled_back {
                     self.verdict.faults.push(format!(
                         "nobody has taken anything back, and yet: {}",
                         error.message
                     ));
                 }
-                self.way = Way::Back;
+                self.command = ProcessCommand::Rollback;
             }
             // Taken back already, or nothing to take back.
-            Kind::Mismatch => return self.nothing_to_take_back().await,
-            Kind::Usage | Kind::PlanInvalid | Kind::ChangesPending => {
+            CliErrorKind::Mismatch => return self.respond_to_no_rollback().await,
+            CliErrorKind::Usage | CliErrorKind::PlanInvalid | CliErrorKind::ChangesPending => {
                 self.verdict.faults.push(format!(
                     "ended with {}: {}",
-                    error.kind.code(),
+                    error.kind.exit_code(),
                     error.message
                 ));
             }
@@ -448,36 +481,38 @@ impl<'a, 'w> Run<'a, 'w> {
     }
 
     /// A person mends and goes on, then takes back, then leaves it to others.
-    async fn stuck(&mut self) -> Option<Last> {
+    async fn respond_to_stuck(&mut self) -> Option<TrialEnd> {
         self.stuck += 1;
-        self.stage.twin.with(|world| self.weather.mend(world));
+        self.harness
+            .twin
+            .with_world(|world| self.schedule.repair_world(world));
         sleep(Duration::from_secs(900)).await;
-        match (self.stuck, self.way) {
+        match (self.stuck, self.command) {
             (1..=3, _) => None,
-            (4, Way::Forward) => {
-                self.way = Way::Back;
-                self.turned = true;
+            (4, ProcessCommand::Apply) => {
+                self.command = ProcessCommand::Rollback;
+                self.rolled_back = true;
                 None
             }
-            (4..=7, Way::Back) => None,
-            _ => Some(Last::Stuck),
+            (4..=7, ProcessCommand::Rollback) => None,
+            _ => Some(TrialEnd::Stuck),
         }
     }
 
-    async fn refused(&mut self, error: &CliError) -> Option<Last> {
+    async fn respond_to_refusal(&mut self, error: &CliError) -> Option<TrialEnd> {
         self.refused += 1;
-        self.stage.twin.with(|world| {
-            self.weather.mend(world);
+        self.harness.twin.with_world(|world| {
+            self.schedule.repair_world(world);
             // A person waits until what cannot be reached can be.
             if self.refused >= 6 {
-                world.faults.cease();
+                world.faults.stop_all();
             }
         });
         sleep(Duration::from_secs(900)).await;
         if self.refused < 8 {
             return None;
         }
-        let open = match look(self.stage).await {
+        let open = match read_cluster_and_run(self.harness).await {
             Ok((_, state)) => state.is_some_and(|s| !s.is_closed()),
             Err(_) => true,
         };
@@ -486,21 +521,21 @@ impl<'a, 'w> Run<'a, 'w> {
                 .faults
                 .push(format!("an open run cannot go on: {}", error.message));
         }
-        Some(Last::NotBegun)
+        Some(TrialEnd::NotBegun)
     }
 
-    async fn nothing_to_take_back(&mut self) -> Option<Last> {
-        match look(self.stage).await {
+    async fn respond_to_no_rollback(&mut self) -> Option<TrialEnd> {
+        match read_cluster_and_run(self.harness).await {
             Ok((_, Some(state))) => match state.outcome {
-                Some(Outcome::RolledBack) => Some(Last::RolledBack),
-                Some(Outcome::Stuck) => Some(Last::Stuck),
-                Some(Outcome::Done) | Some(Outcome::Rerouted) | None => {
-                    self.way = Way::Forward;
+                Some(FinalOutcome::RolledBack) => Some(TrialEnd::RolledBack),
+                Some(FinalOutcome::Stuck) => Some(TrialEnd::Stuck),
+                Some(FinalOutcome::Done) | Some(FinalOutcome::Rerouted) | None => {
+                    self.command = ProcessCommand::Apply;
                     None
                 }
             },
             Ok((_, None)) => {
-                self.way = Way::Forward;
+                self.command = ProcessCommand::Apply;
                 None
             }
             // A fault may stand in the way of one look; the number of processes bounds how often this is tried.

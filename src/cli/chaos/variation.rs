@@ -29,7 +29,7 @@ pub struct Variation {
 impl Variation {
     /// The variation of a seed; `workloads` are those that a rule can be about, as `namespace/name`, and `operators` the
     /// kinds whose objects own pods.
-    pub fn of(seed: u64, workloads: &[String], operators: &[String]) -> Self {
+    pub fn for_seed(seed: u64, workloads: &[String], operators: &[String]) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0xca05);
         let mut chance = |percent: u8| rng.u8(..100) < percent;
         let mut variation = Self {
@@ -98,7 +98,7 @@ impl Variation {
     }
 
     /// The plan as this variation has it.
-    pub fn of_plan(&self, mut plan: Plan) -> Plan {
+    pub fn apply_to_plan(&self, mut plan: Plan) -> Plan {
         let drain = &mut plan.drain;
         drain.parallel = self.parallel.unwrap_or(drain.parallel);
         drain.on_deadline = self.on_deadline.unwrap_or(drain.on_deadline);
@@ -115,7 +115,7 @@ impl Variation {
     }
 
     /// The cluster as this variation has it; none where it is the one that was given.
-    pub fn of_snapshot(&self, snapshot: &Snapshot) -> Option<Snapshot> {
+    pub fn apply_to_snapshot(&self, snapshot: &Snapshot) -> Option<Snapshot> {
         self.without_budgets.then(|| {
             let mut snapshot = snapshot.clone();
             let budgets = |path: &String| path.ends_with("/poddisruptionbudgets");
@@ -126,7 +126,7 @@ impl Variation {
     }
 
     /// For people, a line each.
-    pub fn lines(&self) -> Vec<String> {
+    pub fn describe_lines(&self) -> Vec<String> {
         let say = |said: bool, what: &str| said.then(|| what.to_owned());
         let lines = [
             say(self.without_budgets, "there are no disruption budgets"),
@@ -145,7 +145,7 @@ impl Variation {
     }
 
     /// The names by which a tally counts what was varied.
-    pub fn classes(&self) -> Vec<&'static str> {
+    pub fn class_names(&self) -> Vec<&'static str> {
         let parts = [
             (self.without_budgets, "no budgets"),
             (self.parallel.is_some(), "parallel"),
@@ -169,7 +169,7 @@ impl Variation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::twin::fault::Rule;
+    use crate::twin::fault::FaultRule;
 
     #[test]
     fn every_rule_can_be_read_and_every_variation_comes_about() {
@@ -177,12 +177,16 @@ mod tests {
         let operators = ["StrimziPodSet".to_owned()];
         let mut classes = std::collections::BTreeSet::new();
         for seed in 0..2000 {
-            let variation = Variation::of(seed, &workloads, &operators);
+            let variation = Variation::for_seed(seed, &workloads, &operators);
             for text in &variation.rules {
-                assert!(text.parse::<Rule>().is_ok(), "{:?}", text.parse::<Rule>());
+                assert!(
+                    text.parse::<FaultRule>().is_ok(),
+                    "{:?}",
+                    text.parse::<FaultRule>()
+                );
                 classes.insert(text.split(':').next().unwrap_or_default().to_owned());
             }
-            classes.extend(variation.classes().into_iter().map(str::to_owned));
+            classes.extend(variation.class_names().into_iter().map(str::to_owned));
         }
         assert_eq!(classes.len(), 7 + 8, "{classes:?}");
     }
@@ -194,9 +198,9 @@ mod tests {
             without_budgets: true,
             ..Variation::default()
         };
-        let bare = varied.of_snapshot(&snapshot).unwrap();
+        let bare = varied.apply_to_snapshot(&snapshot).unwrap();
         assert!(snapshot.kubernetes.len() > bare.kubernetes.len());
         assert!(bare.inventory.pdbs.is_empty());
-        assert!(Variation::default().of_snapshot(&snapshot).is_none());
+        assert!(Variation::default().apply_to_snapshot(&snapshot).is_none());
     }
 }

@@ -3,29 +3,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::aws::Aws;
+use crate::aws::AwsApi;
 use crate::aws::iam::{SimulatedCall, SimulatedDecision};
 use crate::model::elb::is_classic;
-use crate::model::{ApiError, Class, Inventory};
+use crate::model::{ApiError, ErrorClass, Inventory};
 use crate::ready::{Code, Finding, Severity};
 use crate::route::{self, Route, StepSpec};
 
 /// How long IAM may take in all. In a network without a way to it, it never answers.
 const SIMULATION_TIMEOUT: Duration = Duration::from_secs(20);
 /// What stands in an ARN for an id that AWS gives only when it makes the object.
-const NO_ID_YET: &str = "00000000-0000-0000-0000-000000000000";
+const PLACEHOLDER_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// What the route needs and the caller may not do, or why nobody could say so.
-pub async fn missing(
-    aws: &Aws,
+pub async fn find_missing_actions(
+    aws: &AwsApi,
     route: &Route,
     inventory: &Inventory,
 ) -> Result<Vec<Finding>, ApiError> {
-    let caller = match aws.caller().await {
+    let caller = match aws.get_caller_identity().await {
         Ok((_, caller)) => caller,
-        Err(e) if e.class == Class::Expired => return Err(e),
+        Err(e) if e.class == ErrorClass::Expired => return Err(e),
         Err(e) => {
-            return Ok(vec![unchecked(
+            return Ok(vec![unchecked_finding(
                 "the caller",
                 &format!("{}: {}", e.op, e.message),
             )]);
@@ -33,26 +33,26 @@ pub async fn missing(
     };
     let Some(principal) = principal_of(&caller) else {
         let why = "its policies cannot be simulated: it is neither a user nor a role";
-        return Ok(vec![unchecked(&caller, why)]);
+        return Ok(vec![unchecked_finding(&caller, why)]);
     };
-    let calls = needed(route, inventory);
+    let calls = needed_calls(route, inventory);
     let asked = async {
         let mut decisions = Vec::new();
         for call in &calls {
-            decisions.extend(aws.simulate(&principal, call).await?);
+            decisions.extend(aws.simulate_principal_policy(&principal, call).await?);
         }
         Ok::<_, ApiError>(decisions)
     };
     match tokio::time::timeout(SIMULATION_TIMEOUT, asked).await {
-        Ok(Ok(decisions)) => Ok(findings(&principal, &decisions)),
-        Ok(Err(e)) if e.class == Class::Expired => Err(e),
-        Ok(Err(e)) if e.class == Class::Absent => {
+        Ok(Ok(decisions)) => Ok(refused_findings(&principal, &decisions)),
+        Ok(Err(e)) if e.class == ErrorClass::Expired => Err(e),
+        Ok(Err(e)) if e.class == ErrorClass::Absent => {
             let why = format!(
                 "IAM knows no `{principal}`: a role with a path cannot be told from its session"
             );
-            Ok(vec![unchecked(&caller, &why)])
+            Ok(vec![unchecked_finding(&caller, &why)])
         }
-        Ok(Err(e)) => Ok(vec![unchecked(
+        Ok(Err(e)) => Ok(vec![unchecked_finding(
             &caller,
             &format!("{}: {}", e.op, e.message),
         )]),
@@ -61,12 +61,12 @@ pub async fn missing(
                 "IAM did not answer within {} s",
                 SIMULATION_TIMEOUT.as_secs()
             );
-            Ok(vec![unchecked(&caller, &why)])
+            Ok(vec![unchecked_finding(&caller, &why)])
         }
     }
 }
 
-fn unchecked(caller: &str, why: &str) -> Finding {
+fn unchecked_finding(caller: &str, why: &str) -> Finding {
     Finding::new(
         Code::PermissionsUnchecked,
         format!("AWS permissions of {caller}"),
@@ -91,7 +91,7 @@ fn principal_of(caller: &str) -> Option<String> {
 }
 
 /// What was refused, and what a condition leaves open; an action is named once, with one of its objects.
-fn findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Finding> {
+fn refused_findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Finding> {
     let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut open: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for decision in decisions.iter().filter(|d| !d.allowed) {
@@ -129,18 +129,21 @@ fn findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Finding> {
             ),
             "compare the condition of its policy with what the plan does, by hand",
         )
-        .weighing(Severity::Warning)
+        .with_severity(Severity::Warning)
     });
     refused.chain(open).collect()
 }
 
 /// The writes of a route, as calls of the simulation.
-fn needed(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
-    Asked(written(route, inventory)).calls()
+fn needed_calls(route: &Route, inventory: &Inventory) -> Vec<SimulatedCall> {
+    RequiredActions(writes_by_action(route, inventory)).into_calls()
 }
 
 /// The writes of a route by action, each on the objects it will be about; those of a rollback too.
-pub fn written(route: &Route, inventory: &Inventory) -> BTreeMap<&'static str, BTreeSet<String>> {
+pub fn writes_by_action(
+    route: &Route,
+    inventory: &Inventory,
+) -> BTreeMap<&'static str, BTreeSet<String>> {
     let cluster = &inventory.cluster;
     let mut parts = cluster.arn.splitn(6, ':').skip(1);
     let partition = parts.next().unwrap_or("aws");
@@ -150,11 +153,11 @@ pub fn written(route: &Route, inventory: &Inventory) -> BTreeMap<&'static str, B
         format!("arn:{partition}:{service}:{region}:{account}:{what}")
     };
     let group = |name: &str| {
-        let known = inventory.nodegroup(name).map(|g| g.arn.clone());
+        let known = inventory.find_nodegroup(name).map(|g| g.arn.clone());
         known.unwrap_or_else(|| {
             of(
                 "eks",
-                format!("nodegroup/{}/{name}/{NO_ID_YET}", cluster.name),
+                format!("nodegroup/{}/{name}/{PLACEHOLDER_ID}", cluster.name),
             )
         })
     };
@@ -163,97 +166,99 @@ pub fn written(route: &Route, inventory: &Inventory) -> BTreeMap<&'static str, B
             .asgs_of(name)
             .filter_map(|a| a.arn.clone())
             .collect();
-        if inventory.nodegroup(name).is_some() {
+        if inventory.find_nodegroup(name).is_some() {
             return known;
         }
-        let made =
-            format!("autoScalingGroup:{NO_ID_YET}:autoScalingGroupName/eks-{name}-{NO_ID_YET}");
+        let made = format!(
+            "autoScalingGroup:{PLACEHOLDER_ID}:autoScalingGroupName/eks-{name}-{PLACEHOLDER_ID}"
+        );
         vec![of("autoscaling", made)]
     };
     let served_arn = |served: &str| match is_classic(served) {
         true => of("elasticloadbalancing", format!("loadbalancer/{served}")),
         false => served.to_owned(),
     };
-    let mut asked = Asked::default();
+    let mut asked = RequiredActions::default();
     for step in &route.steps {
         match &step.spec {
             StepSpec::ControlPlane { .. } => {
-                asked.add("eks:UpdateClusterVersion", [cluster.arn.clone()]);
+                asked.add_action("eks:UpdateClusterVersion", [cluster.arn.clone()]);
             }
             StepSpec::Addon { change, .. } => {
-                let addon = format!("addon/{}/{}/{NO_ID_YET}", cluster.name, change.name);
-                asked.add("eks:UpdateAddon", [of("eks", addon)]);
+                let addon = format!("addon/{}/{}/{PLACEHOLDER_ID}", cluster.name, change.name);
+                asked.add_action("eks:UpdateAddon", [of("eks", addon)]);
                 let role = change.service_account_role_arn.clone();
-                asked.add("iam:PassRole", role);
+                asked.add_action("iam:PassRole", role);
             }
             StepSpec::LaunchTemplate { template, .. } => {
                 let template = of("ec2", format!("launch-template/{template}"));
-                asked.add("ec2:CreateLaunchTemplateVersion", [template]);
+                asked.add_action("ec2:CreateLaunchTemplateVersion", [template]);
             }
             StepSpec::CreateGreen { group: green, .. } => {
-                asked.add("eks:CreateNodegroup", [cluster.arn.clone()]);
+                asked.add_action("eks:CreateNodegroup", [cluster.arn.clone()]);
                 for action in ["eks:TagResource", "eks:DeleteNodegroup"] {
-                    asked.add(action, [group(&green.name)]);
+                    asked.add_action(action, [group(&green.name)]);
                 }
-                asked.add("iam:PassRole", [green.node_role.clone()]);
-                asked.add(
+                asked.add_action("iam:PassRole", [green.node_role.clone()]);
+                asked.add_action(
                     "iam:GetRole",
                     [format!("arn:{partition}:iam::{account}:role/aws-service-role/eks-nodegroup.amazonaws.com/AWSServiceRoleForAmazonEKSNodegroup")],
                 );
             }
             StepSpec::HoldGreen { green } | StepSpec::ReleaseGreen { green } => {
-                asked.add("autoscaling:CreateOrUpdateTags", asgs(green));
+                asked.add_action("autoscaling:CreateOrUpdateTags", asgs(green));
             }
             // Marks on nodes; a rollback may grow blue back to its size.
             StepSpec::HoldBlue { blue, .. } => {
-                asked.add("eks:UpdateNodegroupConfig", [group(blue)]);
+                asked.add_action("eks:UpdateNodegroupConfig", [group(blue)]);
             }
             StepSpec::ShieldBlue { blue, .. } => {
-                asked.add("eks:UpdateNodegroupConfig", [group(blue)]);
+                asked.add_action("eks:UpdateNodegroupConfig", [group(blue)]);
                 for action in [
                     "autoscaling:SuspendProcesses",
                     "autoscaling:ResumeProcesses",
                 ] {
-                    asked.add(action, asgs(blue));
+                    asked.add_action(action, asgs(blue));
                 }
             }
             StepSpec::AttachTargets {
                 green,
                 target_group,
             } => {
-                for action in attaching(target_group) {
-                    asked.add(action, asgs(green));
+                for action in attach_actions(target_group) {
+                    asked.add_action(action, asgs(green));
                 }
             }
             StepSpec::DetachTargets {
                 blue, target_group, ..
             } => {
-                let by_hand = !route::registered_by_hand(inventory, blue, target_group).is_empty();
-                let (attaching, registering) = (attaching(target_group), registering(target_group));
+                let by_hand = !route::manually_registered(inventory, blue, target_group).is_empty();
+                let (attaching, registering) =
+                    (attach_actions(target_group), register_actions(target_group));
                 for action in attaching.into_iter().filter(|_| !by_hand) {
-                    asked.add(action, asgs(blue));
+                    asked.add_action(action, asgs(blue));
                 }
                 for action in registering.into_iter().filter(|_| by_hand) {
-                    asked.add(action, [served_arn(target_group)]);
+                    asked.add_action(action, [served_arn(target_group)]);
                 }
             }
             StepSpec::AddToRules { shift, .. } | StepSpec::Shift { shift, .. } => {
                 for arn in &shift.rules {
                     let known = inventory.rules.iter().find(|r| r.arn == *arn);
                     if arn.contains(":listener/") {
-                        asked.add("elasticloadbalancing:ModifyListener", [arn.clone()]);
+                        asked.add_action("elasticloadbalancing:ModifyListener", [arn.clone()]);
                     } else if let Some(rule) = known.filter(|r| r.is_default) {
                         let listener = rule.listener.clone();
-                        asked.add("elasticloadbalancing:ModifyListener", [listener]);
+                        asked.add_action("elasticloadbalancing:ModifyListener", [listener]);
                     } else {
-                        asked.add("elasticloadbalancing:ModifyRule", [arn.clone()]);
+                        asked.add_action("elasticloadbalancing:ModifyRule", [arn.clone()]);
                     }
                 }
             }
             StepSpec::Drain { drain, .. } => {
                 for served in &drain.deregister_from {
-                    for action in registering(served) {
-                        asked.add(action, [served_arn(served)]);
+                    for action in register_actions(served) {
+                        asked.add_action(action, [served_arn(served)]);
                     }
                 }
             }
@@ -264,18 +269,18 @@ pub fn written(route: &Route, inventory: &Inventory) -> BTreeMap<&'static str, B
                 ..
             } => {
                 for served in target_groups {
-                    if route::registered_by_hand(inventory, blue, served).is_empty() {
+                    if route::manually_registered(inventory, blue, served).is_empty() {
                         continue;
                     }
-                    for action in registering(served) {
-                        asked.add(action, [served_arn(served)]);
+                    for action in register_actions(served) {
+                        asked.add_action(action, [served_arn(served)]);
                     }
                 }
                 let action = match delete {
                     true => "eks:DeleteNodegroup",
                     false => "eks:UpdateNodegroupConfig",
                 };
-                asked.add(action, [group(blue)]);
+                asked.add_action(action, [group(blue)]);
             }
             StepSpec::Bake { .. } | StepSpec::Soak { .. } => {}
         }
@@ -284,7 +289,7 @@ pub fn written(route: &Route, inventory: &Inventory) -> BTreeMap<&'static str, B
 }
 
 /// What attaches an Auto Scaling group, and detaches it.
-fn attaching(served: &str) -> [&'static str; 2] {
+fn attach_actions(served: &str) -> [&'static str; 2] {
     match is_classic(served) {
         true => [
             "autoscaling:AttachLoadBalancers",
@@ -298,7 +303,7 @@ fn attaching(served: &str) -> [&'static str; 2] {
 }
 
 /// What registers instances one by one, and deregisters them.
-fn registering(served: &str) -> [&'static str; 2] {
+fn register_actions(served: &str) -> [&'static str; 2] {
     match is_classic(served) {
         true => [
             "elasticloadbalancing:RegisterInstancesWithLoadBalancer",
@@ -313,15 +318,15 @@ fn registering(served: &str) -> [&'static str; 2] {
 
 /// Actions and the objects each is about.
 #[derive(Default)]
-struct Asked(BTreeMap<&'static str, BTreeSet<String>>);
+struct RequiredActions(BTreeMap<&'static str, BTreeSet<String>>);
 
-impl Asked {
-    fn add(&mut self, action: &'static str, resources: impl IntoIterator<Item = String>) {
+impl RequiredActions {
+    fn add_action(&mut self, action: &'static str, resources: impl IntoIterator<Item = String>) {
         self.0.entry(action).or_default().extend(resources);
     }
 
     /// One call for all actions on the same objects.
-    fn calls(self) -> Vec<SimulatedCall> {
+    fn into_calls(self) -> Vec<SimulatedCall> {
         let mut calls: BTreeMap<(Vec<String>, bool), Vec<&'static str>> = BTreeMap::new();
         for (action, resources) in self.0.into_iter().filter(|(_, r)| !r.is_empty()) {
             let passes = action == "iam:PassRole";
@@ -343,7 +348,7 @@ impl Asked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{build, fixture};
+    use crate::route::{build_route, fixture};
 
     #[test]
     fn a_callers_principal_is_its_user_or_its_role_and_nothing_else() {
@@ -373,7 +378,7 @@ mod tests {
             allowed,
             missing_keys: keys.iter().map(ToString::to_string).collect(),
         };
-        let found = findings(
+        let found = refused_findings(
             "arn:aws:iam::1:role/eksup",
             &[
                 decision("eks:CreateNodegroup", "cluster", true, &[]),
@@ -413,9 +418,9 @@ mod tests {
     fn each_write_of_a_route_is_asked_about_on_its_own_object() {
         let inventory = fixture::expense_dev();
         let text = "cluster: expense-dev\nto: 1.29\ntraffic: {routes: [{rule: every, blue: expense-blue-tg, green: expense-green-tg}]}\n";
-        let plan = crate::plan::parse("plan.yaml", text).unwrap();
-        let route = build(&plan, &inventory).unwrap();
-        let calls = needed(&route, &inventory);
+        let plan = crate::plan::parse_plan("plan.yaml", text).unwrap();
+        let route = build_route(&plan, &inventory).unwrap();
+        let calls = needed_calls(&route, &inventory);
         let of = |action: &str| -> Vec<&String> {
             let about = calls.iter().filter(|c| c.actions.contains(&action));
             about.flat_map(|c| &c.resources).collect()

@@ -2,11 +2,11 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::cli::context::patiently;
-use crate::cli::policy::{Needs, rbac};
-use crate::k8s::Kube;
+use crate::cli::context::retry_throttled;
+use crate::cli::policy::{PermissionNeeds, rbac};
+use crate::k8s::KubeApi;
 use crate::k8s::access::ResourceVerb;
-use crate::model::{ApiError, Class, Inventory};
+use crate::model::{ApiError, ErrorClass, Inventory};
 use crate::plan::Plan;
 use crate::ready::{Code, Finding};
 
@@ -14,18 +14,19 @@ use crate::ready::{Code, Finding};
 const REVIEW_CONCURRENCY: usize = 8;
 
 /// The verbs that the plan needs and the caller may not use. A list that was refused is told as such already.
-pub async fn missing(
-    kube: &Kube,
+pub async fn find_missing_verbs(
+    kube: &KubeApi,
     plan: &Plan,
     inventory: &Inventory,
 ) -> Result<Vec<Finding>, ApiError> {
-    let needed: Vec<ResourceVerb<'static>> = rbac::verbs(&Needs::of(Some(plan)))
-        .into_iter()
-        .filter(|v| !inventory.unread.iter().any(|u| u.op == said(v)))
-        .collect();
+    let needed: Vec<ResourceVerb<'static>> =
+        rbac::required_verbs(&PermissionNeeds::from_plan(Some(plan)))
+            .into_iter()
+            .filter(|v| !inventory.unread.iter().any(|u| u.op == verb_text(v)))
+            .collect();
     let reviews: Vec<_> = needed
         .iter()
-        .map(|verb| patiently(|| kube.may(verb)))
+        .map(|verb| retry_throttled(|| kube.is_allowed(verb)))
         .collect();
     let answers: Result<Vec<bool>, ApiError> = stream::iter(reviews)
         .buffered(REVIEW_CONCURRENCY)
@@ -34,9 +35,16 @@ pub async fn missing(
     match answers {
         Ok(answers) => {
             let refused = needed.iter().zip(answers).filter(|(_, allowed)| !allowed);
-            Ok(refused.map(|(verb, _)| finding(verb)).collect())
+            Ok(refused
+                .map(|(verb, _)| missing_verb_finding(verb))
+                .collect())
         }
-        Err(e) if matches!(e.class, Class::Denied | Class::Invalid | Class::Absent) => {
+        Err(e)
+            if matches!(
+                e.class,
+                ErrorClass::Denied | ErrorClass::Invalid | ErrorClass::Absent
+            ) =>
+        {
             Ok(vec![Finding::new(
                 Code::PermissionsUnchecked,
                 "Kubernetes permissions",
@@ -49,11 +57,11 @@ pub async fn missing(
 }
 
 /// Such as `patch nodes`.
-fn said(verb: &ResourceVerb<'_>) -> String {
+fn verb_text(verb: &ResourceVerb<'_>) -> String {
     format!("{} {}", verb.verb, verb.resource)
 }
 
-fn finding(verb: &ResourceVerb<'_>) -> Finding {
+fn missing_verb_finding(verb: &ResourceVerb<'_>) -> Finding {
     let group = match verb.group {
         "" => String::new(),
         group => format!(" of API group {group}"),
@@ -65,7 +73,7 @@ fn finding(verb: &ResourceVerb<'_>) -> Finding {
     };
     Finding::new(
         Code::PermissionMissing,
-        said(verb),
+        verb_text(verb),
         format!(
             "the caller may not {} {}{of}{group} {place}, which the plan needs",
             verb.verb, verb.resource
@@ -87,7 +95,7 @@ mod tests {
             namespace: None,
             name: None,
         };
-        let found = finding(&evict);
+        let found = missing_verb_finding(&evict);
         assert_eq!(found.subject, "create pods/eviction");
         assert!(found.detail.contains("in the whole cluster"), "{found:?}");
         let lease = ResourceVerb {
@@ -97,7 +105,7 @@ mod tests {
             namespace: Some("kube-system"),
             name: Some("eksup-run"),
         };
-        let detail = finding(&lease).detail;
+        let detail = missing_verb_finding(&lease).detail;
         assert!(
             detail.contains(
                 "leases `eksup-run` of API group coordination.k8s.io in namespace kube-system"

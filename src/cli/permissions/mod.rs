@@ -3,9 +3,9 @@
 mod aws;
 mod kubernetes;
 
-pub(super) use aws::written;
+pub(super) use aws::writes_by_action;
 
-use super::context::Reached;
+use super::context::ClusterConnection;
 use super::error::CliError;
 use crate::model::Inventory;
 use crate::plan::Plan;
@@ -17,8 +17,8 @@ use crate::route::Route;
 ///
 /// # Errors
 /// The API server does not answer, or the credentials have run out.
-pub async fn missing(
-    reached: &Reached,
+pub async fn find_missing_permissions(
+    reached: &ClusterConnection,
     plan: &Plan,
     route: Option<&Route>,
     inventory: &Inventory,
@@ -26,8 +26,8 @@ pub async fn missing(
     let Some(route) = route.filter(|r| !r.steps.is_empty()) else {
         return Ok(Vec::new());
     };
-    let mut findings = kubernetes::missing(&reached.kube, plan, inventory).await?;
-    findings.extend(aws::missing(&reached.aws, route, inventory).await?);
+    let mut findings = kubernetes::find_missing_verbs(&reached.kube, plan, inventory).await?;
+    findings.extend(aws::find_missing_actions(&reached.aws, route, inventory).await?);
     findings.sort();
     Ok(findings)
 }

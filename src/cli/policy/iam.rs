@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::Needs;
+use super::PermissionNeeds;
 
 /// One statement: id, actions, resources, and what must hold besides.
-struct Statement {
+struct IamStatement {
     sid: &'static str,
     actions: Vec<&'static str>,
     resources: Vec<String>,
@@ -16,7 +16,7 @@ struct Statement {
 }
 
 /// EKS's own objects of one cluster, or of all.
-fn eks(needs: &Needs) -> Vec<String> {
+fn eks_arns(needs: &PermissionNeeds) -> Vec<String> {
     let name = needs.cluster.as_deref().unwrap_or("*");
     ["cluster", "nodegroup", "addon"]
         .iter()
@@ -27,7 +27,7 @@ fn eks(needs: &Needs) -> Vec<String> {
         .collect()
 }
 
-fn statements(needs: &Needs) -> Vec<Statement> {
+fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
     let all = || vec!["*".to_owned()];
     let mut change = vec![
         "eks:UpdateClusterVersion",
@@ -40,7 +40,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         change.push("eks:DeleteNodegroup");
     }
     let mut statements = vec![
-        Statement {
+        IamStatement {
             sid: "Read",
             actions: vec![
                 "eks:DescribeClusterVersions",
@@ -69,7 +69,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
             resources: all(),
             condition: None,
         },
-        Statement {
+        IamStatement {
             sid: "ReadCluster",
             actions: vec![
                 "eks:DescribeCluster",
@@ -86,25 +86,25 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "eks:ListFargateProfiles",
                 "eks:ListPodIdentityAssociations",
             ],
-            resources: eks(needs),
+            resources: eks_arns(needs),
             condition: None,
         },
-        Statement {
+        IamStatement {
             sid: "ChangeCluster",
             actions: change,
-            resources: eks(needs),
+            resources: eks_arns(needs),
             condition: None,
         },
         // EKS looks at the nodes' role and at its own service-linked role with the caller's rights before it makes a node
         // group (IAM-2, IAM-3). Which role that is the cluster knows, not the plan.
-        Statement {
+        IamStatement {
             sid: "SeeRoles",
             actions: vec!["iam:GetRole", "iam:ListAttachedRolePolicies"],
             resources: vec!["arn:*:iam::*:role/*".to_owned()],
             condition: None,
         },
         // Green's nodes get blue's role (IAM-1), and an add-on keeps its own (IAM-9).
-        Statement {
+        IamStatement {
             sid: "PassRoles",
             actions: vec!["iam:PassRole"],
             resources: vec!["arn:*:iam::*:role/*".to_owned()],
@@ -114,7 +114,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
                 "eks.amazonaws.com",
             )),
         },
-        Statement {
+        IamStatement {
             sid: "AutoScaling",
             actions: vec![
                 "autoscaling:CreateOrUpdateTags",
@@ -133,7 +133,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         },
         // With a template EKS tries out the launch with the caller's rights (IAM-4), and whether a group has one is the
         // cluster's to say: eksctl and Terraform's module give every group one.
-        Statement {
+        IamStatement {
             sid: "TryOutTheLaunch",
             actions: vec!["ec2:RunInstances", "ec2:CreateTags"],
             resources: all(),
@@ -141,7 +141,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         },
     ];
     if !needs.target_groups.is_empty() {
-        statements.push(Statement {
+        statements.push(IamStatement {
             sid: "Targets",
             actions: vec![
                 "elasticloadbalancing:RegisterTargets",
@@ -152,7 +152,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         });
     }
     if !needs.classic_balancers.is_empty() {
-        statements.push(Statement {
+        statements.push(IamStatement {
             sid: "ClassicInstances",
             actions: vec![
                 "elasticloadbalancing:RegisterInstancesWithLoadBalancer",
@@ -163,7 +163,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         });
     }
     if !needs.rules.is_empty() {
-        statements.push(Statement {
+        statements.push(IamStatement {
             sid: "Rules",
             actions: vec!["elasticloadbalancing:ModifyRule"],
             resources: needs.rules.iter().cloned().collect(),
@@ -171,7 +171,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         });
     }
     if !needs.listeners.is_empty() {
-        statements.push(Statement {
+        statements.push(IamStatement {
             sid: "Listeners",
             actions: vec!["elasticloadbalancing:ModifyListener"],
             resources: needs.listeners.iter().cloned().collect(),
@@ -179,7 +179,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         });
     }
     if needs.template_versions {
-        statements.push(Statement {
+        statements.push(IamStatement {
             sid: "LaunchTemplates",
             actions: vec!["ec2:CreateLaunchTemplateVersion"],
             resources: vec!["arn:*:ec2:*:*:launch-template/*".to_owned()],
@@ -187,7 +187,7 @@ fn statements(needs: &Needs) -> Vec<Statement> {
         });
     }
     if !needs.topics.is_empty() {
-        statements.push(Statement {
+        statements.push(IamStatement {
             sid: "Notify",
             actions: vec!["sns:Publish"],
             resources: needs.topics.clone(),
@@ -198,8 +198,8 @@ fn statements(needs: &Needs) -> Vec<Statement> {
 }
 
 /// The policy as AWS takes it.
-pub fn json(needs: &Needs) -> String {
-    let statements: Vec<Value> = statements(needs)
+pub fn render_json(needs: &PermissionNeeds) -> String {
+    let statements: Vec<Value> = build_statements(needs)
         .into_iter()
         .map(|s| {
             let mut value =
@@ -215,7 +215,7 @@ pub fn json(needs: &Needs) -> String {
 }
 
 /// The policy as a Terraform data source.
-pub fn terraform(needs: &Needs) -> String {
+pub fn render_terraform(needs: &PermissionNeeds) -> String {
     let mut out = "data \"aws_iam_policy_document\" \"eksup\" {\n".to_owned();
     let list = |items: &[String]| {
         items
@@ -224,7 +224,7 @@ pub fn terraform(needs: &Needs) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    for s in statements(needs) {
+    for s in build_statements(needs) {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "  statement {{\n    sid       = \"{}\"", s.sid);
         let _ = writeln!(out, "    actions   = [");

@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{FormatArg, PlanArg};
-use super::context::Context;
+use super::context::CommandContext;
+use super::dispatch::usage_error;
 use super::error::CliError;
-use super::findings::not_ready;
-use super::permissions::written;
-use super::start::usage;
-use super::{offline, route};
+use super::findings::not_ready_error;
+use super::permissions::writes_by_action;
+use super::{offline, route_view};
 use crate::plan::{Plan, RuleRef};
 
 /// Print the least IAM policy and ClusterRole that a plan needs
@@ -32,33 +32,38 @@ pub struct PolicyArgs {
 }
 
 /// Prints the policy.
-pub fn run(cx: &Context, args: PolicyArgs) -> Result<(), CliError> {
+pub fn print_policy(cx: &CommandContext, args: PolicyArgs) -> Result<(), CliError> {
     let named = args.plan.plan.is_some() || args.plan.cluster.is_some();
     let plan = if named {
-        Some(cx.plan(&args.plan)?.1)
+        Some(cx.load_plan(&args.plan)?.1)
     } else {
         None
     };
-    let mut needs = Needs::of(plan.as_ref());
+    let mut needs = PermissionNeeds::from_plan(plan.as_ref());
     if let Some(path) = &args.snapshot {
-        let plan = plan.ok_or_else(|| usage("--snapshot needs a plan"))?;
-        let inventory = offline::read(path, &plan)?;
-        let (drawn, found) = route::survey(&plan, &inventory);
-        let drawn = drawn
-            .ok_or_else(|| not_ready(&plan.cluster, &found, &cx.again("policy", &args.plan)))?;
-        needs.narrow(&written(&drawn, &inventory));
+        let plan = plan.ok_or_else(|| usage_error("--snapshot needs a plan"))?;
+        let inventory = offline::read_inventory(path, &plan)?;
+        let (drawn, found) = route_view::build_and_judge(&plan, &inventory);
+        let drawn = drawn.ok_or_else(|| {
+            not_ready_error(
+                &plan.cluster,
+                &found,
+                &cx.command_again("policy", &args.plan),
+            )
+        })?;
+        needs.narrow_to_writes(&writes_by_action(&drawn, &inventory));
     }
-    cx.ui.out(&match cx.global.format {
-        FormatArg::Text | FormatArg::Json => iam::json(&needs),
-        FormatArg::Terraform => iam::terraform(&needs),
-        FormatArg::Rbac => rbac::yaml(&needs),
-        FormatArg::Markdown => return Err(usage("a policy has no Markdown form")),
+    cx.ui.write_result(&match cx.global.format {
+        FormatArg::Text | FormatArg::Json => iam::render_json(&needs),
+        FormatArg::Terraform => iam::render_terraform(&needs),
+        FormatArg::Rbac => rbac::render_yaml(&needs),
+        FormatArg::Markdown => return Err(usage_error("a policy has no Markdown form")),
     })
 }
 
 /// What of the permissions depends on the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Needs {
+pub(super) struct PermissionNeeds {
     pub delete_groups: bool,
     /// A version of a launch template is made, with the image that the plan names.
     pub template_versions: bool,
@@ -75,8 +80,8 @@ pub(super) struct Needs {
     pub cluster: Option<String>,
 }
 
-impl Needs {
-    pub(super) fn of(plan: Option<&Plan>) -> Self {
+impl PermissionNeeds {
+    pub(super) fn from_plan(plan: Option<&Plan>) -> Self {
         // Blue may stand behind target groups that the plan does not name, and leaves each of them before its pods go.
         let of = |what: &str| BTreeSet::from([format!("arn:*:elasticloadbalancing:*:*:{what}")]);
         let (target_groups, classic_balancers) = (of("targetgroup/*/*"), of("loadbalancer/*"));
@@ -115,9 +120,9 @@ impl Needs {
     }
 }
 
-impl Needs {
+impl PermissionNeeds {
     /// Cuts what is written at load balancers down to what `written` says, by action.
-    fn narrow(&mut self, written: &BTreeMap<&'static str, BTreeSet<String>>) {
+    fn narrow_to_writes(&mut self, written: &BTreeMap<&'static str, BTreeSet<String>>) {
         let on = |action: &str| written.get(action).cloned().unwrap_or_default();
         self.rules = on("elasticloadbalancing:ModifyRule");
         self.listeners = on("elasticloadbalancing:ModifyListener");
@@ -175,14 +180,16 @@ mod tests {
 
     #[test]
     fn every_plan_may_delete_pods_because_a_rollback_deletes_those_of_green_that_are_not_ready() {
-        let plan = Plan::of("prod", Minor::new(30));
-        assert!(rbac::yaml(&Needs::of(Some(&plan))).contains("verbs: [delete]"));
+        let plan = Plan::with_defaults("prod", Minor::new(30));
+        assert!(
+            rbac::render_yaml(&PermissionNeeds::from_plan(Some(&plan))).contains("verbs: [delete]")
+        );
     }
 
     #[test]
     fn the_policy_is_json_and_only_names_what_it_must() {
-        let plan = Plan::of("prod", Minor::new(30));
-        let text = iam::json(&Needs::of(Some(&plan)));
+        let plan = Plan::with_defaults("prod", Minor::new(30));
+        let text = iam::render_json(&PermissionNeeds::from_plan(Some(&plan)));
         let policy: serde_json::Value = serde_json::from_str(&text).unwrap();
         let statements = policy["Statement"].as_array().unwrap();
         let actions: Vec<&str> = statements
@@ -241,8 +248,8 @@ mod tests {
         }
         assert_eq!(changed_rules(&[]), Default::default());
         // Without routes no weight changes.
-        let plan = Plan::of("prod", Minor::new(30));
-        let text = iam::json(&Needs::of(Some(&plan)));
+        let plan = Plan::with_defaults("prod", Minor::new(30));
+        let text = iam::render_json(&PermissionNeeds::from_plan(Some(&plan)));
         assert!(!text.contains("ModifyRule") && !text.contains("ModifyListener"));
     }
 
@@ -254,11 +261,12 @@ mod tests {
                 inventory.services[0].external_traffic_policy = Some("Local".to_owned());
             }
             let text = "cluster: expense-dev\nto: 1.29\ntraffic: {routes: [{rule: every, blue: expense-blue-tg, green: expense-green-tg}]}\n";
-            let plan = crate::plan::parse("plan.yaml", text).unwrap();
-            let route = crate::route::build(&plan, &inventory).unwrap();
-            let mut needs = Needs::of(Some(&plan));
-            needs.narrow(&written(&route, &inventory));
-            let policy: serde_json::Value = serde_json::from_str(&iam::json(&needs)).unwrap();
+            let plan = crate::plan::parse_plan("plan.yaml", text).unwrap();
+            let route = crate::route::build_route(&plan, &inventory).unwrap();
+            let mut needs = PermissionNeeds::from_plan(Some(&plan));
+            needs.narrow_to_writes(&writes_by_action(&route, &inventory));
+            let policy: serde_json::Value =
+                serde_json::from_str(&iam::render_json(&needs)).unwrap();
             let statements = policy["Statement"].as_array().unwrap().iter();
             let writes = statements.filter(|s| {
                 let actions = s["Action"].as_array().unwrap().iter();
@@ -284,15 +292,15 @@ mod tests {
 
     #[test]
     fn a_group_can_be_made_whether_or_not_the_plan_names_it() {
-        let mut plan = Plan::of("prod", Minor::new(30));
+        let mut plan = Plan::with_defaults("prod", Minor::new(30));
         for named in [false, true] {
             if named {
-                plan.node_groups = vec![crate::plan::NodeGroup::of(
+                plan.node_groups = vec![crate::plan::NodeGroup::with_defaults(
                     "blue",
                     crate::plan::Strategy::BlueGreen,
                 )];
             }
-            let text = iam::json(&Needs::of(Some(&plan)));
+            let text = iam::render_json(&PermissionNeeds::from_plan(Some(&plan)));
             for action in [
                 "iam:PassRole",
                 "iam:GetRole",

@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 
-use super::Needs;
+use super::PermissionNeeds;
 use crate::k8s::access::ResourceVerb;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 
 /// One rule: API groups, resources, verbs.
-type Rule = (&'static str, &'static str, &'static str);
+type RbacRule = (&'static str, &'static str, &'static str);
 
 /// What an upgrade reads.
-const READ: &[Rule] = &[
+const READ_RULES: &[RbacRule] = &[
     ("\"\"", "nodes, pods", "list, watch"),
     (
         "\"\"",
@@ -37,7 +37,7 @@ const READ: &[Rule] = &[
 ];
 
 /// What `eksup snapshot` reads besides, and so a rehearsal from the live cluster.
-const SNAPSHOT: &[Rule] = &[
+const SNAPSHOT_RULES: &[RbacRule] = &[
     ("\"\"", "persistentvolumeclaims", "list"),
     ("discovery.k8s.io", "endpointslices", "list"),
     ("storage.k8s.io", "storageclasses", "list"),
@@ -45,13 +45,13 @@ const SNAPSHOT: &[Rule] = &[
 ];
 
 /// The run's own records: API group, resource, and the verb that changes one.
-const RUN_RECORDS: &[Rule] = &[
+const RUN_RECORD_RULES: &[RbacRule] = &[
     ("\"\"", "configmaps", "patch"),
     ("coordination.k8s.io", "leases", "update"),
 ];
 
 /// What an upgrade changes.
-fn changes(needs: &Needs) -> Vec<Rule> {
+fn change_rules(needs: &PermissionNeeds) -> Vec<RbacRule> {
     let mut rules = vec![
         ("\"\"", "nodes", "patch"),
         ("\"\"", "pods/eviction", "create"),
@@ -65,10 +65,10 @@ fn changes(needs: &Needs) -> Vec<Rule> {
     rules
 }
 
-/// Every verb that a run of the plan needs, as [`yaml`] prints it; what only a snapshot reads is left out.
-pub fn verbs(needs: &Needs) -> Vec<ResourceVerb<'static>> {
+/// Every verb that a run of the plan needs, as [`render_yaml`] prints it; what only a snapshot reads is left out.
+pub fn required_verbs(needs: &PermissionNeeds) -> Vec<ResourceVerb<'static>> {
     let mut verbs = Vec::new();
-    for (groups, resources, each) in READ.iter().copied().chain(changes(needs)) {
+    for (groups, resources, each) in READ_RULES.iter().copied().chain(change_rules(needs)) {
         for (resource, verb) in resources
             .split(", ")
             .flat_map(|r| each.split(", ").map(move |v| (r, v)))
@@ -82,7 +82,7 @@ pub fn verbs(needs: &Needs) -> Vec<ResourceVerb<'static>> {
             });
         }
     }
-    for (group, resource, changed) in RUN_RECORDS {
+    for (group, resource, changed) in RUN_RECORD_RULES {
         for (verb, name) in [
             ("create", None),
             ("get", Some(RUN_NAME)),
@@ -102,9 +102,9 @@ pub fn verbs(needs: &Needs) -> Vec<ResourceVerb<'static>> {
 
 /// ClusterRole, Role for the run's own records, and bindings to a group that an access entry names. What the default
 /// roles of every cluster give (`/version`, discovery) is not repeated.
-pub fn yaml(needs: &Needs) -> String {
-    let mut rules: Vec<Rule> = [READ, SNAPSHOT].concat();
-    rules.extend(changes(needs));
+pub fn render_yaml(needs: &PermissionNeeds) -> String {
+    let mut rules: Vec<RbacRule> = [READ_RULES, SNAPSHOT_RULES].concat();
+    rules.extend(change_rules(needs));
     let mut out = "# Bind an access entry of type STANDARD with kubernetesGroups: [eksup] to the principal that runs eksup.\n".to_owned();
     out += "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata:\n  name: eksup\nrules:\n";
     for (groups, resources, verbs) in rules {
@@ -114,12 +114,12 @@ pub fn yaml(needs: &Needs) -> String {
             "  - apiGroups: [{groups}]\n    resources: [{resources}]\n    verbs: [{verbs}]"
         );
     }
-    out += &binding("ClusterRoleBinding", "ClusterRole", None);
+    out += &render_binding("ClusterRoleBinding", "ClusterRole", None);
     let _ = write!(
         out,
         "---\n# The run's journal and lock.\napiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata:\n  name: eksup\n  namespace: {RUN_NAMESPACE}\nrules:\n"
     );
-    for (group, resource, changed) in RUN_RECORDS {
+    for (group, resource, changed) in RUN_RECORD_RULES {
         let _ = writeln!(
             out,
             "  - apiGroups: [{group}]\n    resources: [{resource}]\n    verbs: [create]"
@@ -129,10 +129,10 @@ pub fn yaml(needs: &Needs) -> String {
             "  - apiGroups: [{group}]\n    resources: [{resource}]\n    resourceNames: [{RUN_NAME}]\n    verbs: [get, {changed}]"
         );
     }
-    out + &binding("RoleBinding", "Role", Some(RUN_NAMESPACE))
+    out + &render_binding("RoleBinding", "Role", Some(RUN_NAMESPACE))
 }
 
-fn binding(kind: &str, role: &str, namespace: Option<&str>) -> String {
+fn render_binding(kind: &str, role: &str, namespace: Option<&str>) -> String {
     let namespace = namespace
         .map(|n| format!("\n  namespace: {n}"))
         .unwrap_or_default();

@@ -6,12 +6,12 @@ use k8s_openapi::api::admissionregistration::v1;
 use k8s_openapi::api::core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use super::selector;
+use super::to_selector;
 use crate::model::admission::{AdmissionWebhook, WebhookRule};
-use crate::model::kube::Key;
+use crate::model::kube::NamespacedName;
 
 /// A namespace's name and labels.
-pub fn namespace(n: core::v1::Namespace) -> (String, BTreeMap<String, String>) {
+pub fn to_namespace_labels(n: core::v1::Namespace) -> (String, BTreeMap<String, String>) {
     (
         n.metadata.name.unwrap_or_default(),
         n.metadata.labels.unwrap_or_default(),
@@ -19,8 +19,8 @@ pub fn namespace(n: core::v1::Namespace) -> (String, BTreeMap<String, String>) {
 }
 
 /// The webhooks of a ValidatingWebhookConfiguration.
-pub fn validating_webhooks(c: v1::ValidatingWebhookConfiguration) -> Vec<AdmissionWebhook> {
-    let webhook = |w: v1::ValidatingWebhook| Parts {
+pub fn to_validating_webhooks(c: v1::ValidatingWebhookConfiguration) -> Vec<AdmissionWebhook> {
+    let webhook = |w: v1::ValidatingWebhook| WebhookParts {
         name: w.name,
         failure_policy: w.failure_policy,
         client: w.client_config,
@@ -30,12 +30,12 @@ pub fn validating_webhooks(c: v1::ValidatingWebhookConfiguration) -> Vec<Admissi
         conditions: w.match_conditions,
     };
     let parts = c.webhooks.into_iter().flatten().map(webhook);
-    of("ValidatingWebhookConfiguration", c.metadata, parts)
+    to_admission_webhooks("ValidatingWebhookConfiguration", c.metadata, parts)
 }
 
 /// The webhooks of a MutatingWebhookConfiguration.
-pub fn mutating_webhooks(c: v1::MutatingWebhookConfiguration) -> Vec<AdmissionWebhook> {
-    let webhook = |w: v1::MutatingWebhook| Parts {
+pub fn to_mutating_webhooks(c: v1::MutatingWebhookConfiguration) -> Vec<AdmissionWebhook> {
+    let webhook = |w: v1::MutatingWebhook| WebhookParts {
         name: w.name,
         failure_policy: w.failure_policy,
         client: w.client_config,
@@ -45,11 +45,11 @@ pub fn mutating_webhooks(c: v1::MutatingWebhookConfiguration) -> Vec<AdmissionWe
         conditions: w.match_conditions,
     };
     let parts = c.webhooks.into_iter().flatten().map(webhook);
-    of("MutatingWebhookConfiguration", c.metadata, parts)
+    to_admission_webhooks("MutatingWebhookConfiguration", c.metadata, parts)
 }
 
 /// What both kinds have in common.
-struct Parts {
+struct WebhookParts {
     name: String,
     failure_policy: Option<String>,
     client: v1::WebhookClientConfig,
@@ -59,10 +59,10 @@ struct Parts {
     conditions: Option<Vec<v1::MatchCondition>>,
 }
 
-fn of(
+fn to_admission_webhooks(
     kind: &str,
     meta: ObjectMeta,
-    webhooks: impl Iterator<Item = Parts>,
+    webhooks: impl Iterator<Item = WebhookParts>,
 ) -> Vec<AdmissionWebhook> {
     let configuration = meta.name.unwrap_or_default();
     webhooks
@@ -71,16 +71,19 @@ fn of(
             configuration: configuration.clone(),
             name: w.name,
             fail_closed: w.failure_policy.as_deref() != Some("Ignore"),
-            service: w.client.service.map(|s| Key::new(s.namespace, s.name)),
-            rules: w.rules.into_iter().flatten().map(rule).collect(),
-            namespace_selector: w.namespaces.map(selector).unwrap_or_default(),
-            object_selector: w.objects.map(selector).unwrap_or_default(),
+            service: w
+                .client
+                .service
+                .map(|s| NamespacedName::new(s.namespace, s.name)),
+            rules: w.rules.into_iter().flatten().map(to_webhook_rule).collect(),
+            namespace_selector: w.namespaces.map(to_selector).unwrap_or_default(),
+            object_selector: w.objects.map(to_selector).unwrap_or_default(),
             match_conditions: w.conditions.is_some_and(|c| !c.is_empty()),
         })
         .collect()
 }
 
-fn rule(r: v1::RuleWithOperations) -> WebhookRule {
+fn to_webhook_rule(r: v1::RuleWithOperations) -> WebhookRule {
     WebhookRule {
         operations: r.operations.unwrap_or_default(),
         api_groups: r.api_groups.unwrap_or_default(),
@@ -107,9 +110,12 @@ mod tests {
             ]
         }))
         .unwrap();
-        let [a, b]: [AdmissionWebhook; 2] = validating_webhooks(config).try_into().unwrap();
+        let [a, b]: [AdmissionWebhook; 2] = to_validating_webhooks(config).try_into().unwrap();
         assert!(a.fail_closed && !b.fail_closed);
-        assert_eq!((a.service, b.service), (Some(Key::new("ns", "svc")), None));
+        assert_eq!(
+            (a.service, b.service),
+            (Some(NamespacedName::new("ns", "svc")), None)
+        );
         assert_eq!(
             (a.rules[0].scope.as_str(), a.configuration.as_str()),
             ("*", "gatekeeper")

@@ -7,7 +7,7 @@ use crate::model::cni::{CniSettings, EniConfig};
 
 /// What DaemonSet aws-node is set to; none for another DaemonSet, and where a setting has no value of its own to read (it
 /// comes from elsewhere, or a snapshot left it out).
-pub fn cni_settings(d: DaemonSet) -> Option<CniSettings> {
+pub fn to_cni_settings(d: DaemonSet) -> Option<CniSettings> {
     if d.metadata.name.as_deref() != Some("aws-node") {
         return None;
     }
@@ -36,7 +36,7 @@ pub fn cni_settings(d: DaemonSet) -> Option<CniSettings> {
 }
 
 /// An ENIConfig, which no generated type describes.
-pub fn eni_config(c: Value) -> EniConfig {
+pub fn to_eni_config(c: Value) -> EniConfig {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     EniConfig {
         name: text(&c["metadata"]["name"]).unwrap_or_default(),
@@ -71,15 +71,15 @@ mod tests {
             warm_addresses: Some(5),
             ..CniSettings::default()
         };
-        assert_eq!(cni_settings(daemon("aws-node", env)), Some(read));
-        let none = cni_settings(daemon("aws-node", json!([])));
+        assert_eq!(to_cni_settings(daemon("aws-node", env)), Some(read));
+        let none = to_cni_settings(daemon("aws-node", json!([])));
         assert_eq!(none, Some(CniSettings::default()));
     }
 
     #[test]
     fn a_setting_whose_value_is_not_there_is_unknown_and_not_the_default() {
         let scrubbed = json!([{"name": "ENABLE_PREFIX_DELEGATION"}]);
-        assert_eq!(cni_settings(daemon("aws-node", scrubbed)), None);
-        assert_eq!(cni_settings(daemon("cilium", json!([]))), None);
+        assert_eq!(to_cni_settings(daemon("aws-node", scrubbed)), None);
+        assert_eq!(to_cni_settings(daemon("cilium", json!([]))), None);
     }
 }

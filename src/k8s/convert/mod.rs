@@ -1,9 +1,9 @@
 //! The API server's objects cut down to the model: one function per kind.
 
 mod admission;
+mod cluster_objects;
 mod cni;
 mod node;
-mod other;
 mod pod;
 mod pod_cloud;
 mod quantity;
@@ -13,13 +13,18 @@ mod tests;
 mod volumes;
 mod workload;
 
-pub use admission::{mutating_webhooks, namespace, validating_webhooks};
-pub use cni::{cni_settings, eni_config};
-pub use node::node;
-pub use other::{attachment, pdb, service, target_group_binding, volume, volume_limits};
-pub use pod::pod;
+pub use admission::{to_mutating_webhooks, to_namespace_labels, to_validating_webhooks};
+pub use cluster_objects::{
+    to_attachment, to_pdb, to_service, to_target_group_binding, to_volume, volume_limits,
+};
+pub use cni::{to_cni_settings, to_eni_config};
+pub use node::to_node;
+pub use pod::to_pod;
 pub use pod_cloud::account_with_role;
-pub use workload::{daemon_set, deployment, job, living_replica_set, replica_set, stateful_set};
+pub use workload::{
+    active_replica_set_to_workload, daemon_set_to_workload, deployment_to_workload,
+    job_to_workload, replica_set_to_workload, stateful_set_to_workload,
+};
 
 use std::collections::BTreeMap;
 
@@ -28,29 +33,29 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::model::kube::{Key, Owner, Selector, SelectorExpression, Toleration};
+use crate::model::kube::{NamespacedName, Owner, Selector, SelectorExpression, Toleration};
 
 /// The annotation that repeats the whole manifest: long, and it may hold what should not be copied about.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-fn key(meta: &ObjectMeta) -> Key {
-    Key::new(
+fn object_key(meta: &ObjectMeta) -> NamespacedName {
+    NamespacedName::new(
         meta.namespace.clone().unwrap_or_default(),
         meta.name.clone().unwrap_or_default(),
     )
 }
 
-fn time(at: Option<Time>) -> Option<Timestamp> {
+fn to_timestamp(at: Option<Time>) -> Option<Timestamp> {
     at.map(|at| at.0)
 }
 
-fn annotations(meta: &mut ObjectMeta) -> BTreeMap<String, String> {
+fn take_annotations(meta: &mut ObjectMeta) -> BTreeMap<String, String> {
     let mut annotations = meta.annotations.take().unwrap_or_default();
-    annotations.remove(LAST_APPLIED);
+    annotations.remove(LAST_APPLIED_ANNOTATION);
     annotations
 }
 
-fn owner(meta: &ObjectMeta) -> Option<Owner> {
+fn find_controller(meta: &ObjectMeta) -> Option<Owner> {
     let controller = meta
         .owner_references
         .iter()
@@ -65,7 +70,7 @@ fn owner(meta: &ObjectMeta) -> Option<Owner> {
 
 /// What makes the object again: its controller, else a custom resource among its owners. Some operators (Strimzi) do not
 /// call themselves the controller; an owner of a built-in kind that does not is there for garbage collection only.
-fn maker(meta: &ObjectMeta) -> Option<Owner> {
+fn find_recreating_owner(meta: &ObjectMeta) -> Option<Owner> {
     let is_custom = |api_version: &str| {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         group.contains('.') && !group.ends_with(".k8s.io")
@@ -79,10 +84,10 @@ fn maker(meta: &ObjectMeta) -> Option<Owner> {
             uid: custom.uid.clone(),
         })
     };
-    owner(meta).or_else(custom)
+    find_controller(meta).or_else(custom)
 }
 
-fn selector(selector: LabelSelector) -> Selector {
+fn to_selector(selector: LabelSelector) -> Selector {
     let expressions = selector.match_expressions.unwrap_or_default();
     Selector {
         match_labels: selector.match_labels.unwrap_or_default(),
@@ -104,7 +109,7 @@ fn number_or_percent(value: IntOrString) -> String {
     }
 }
 
-fn tolerations(list: Option<Vec<v1::Toleration>>) -> Vec<Toleration> {
+fn to_tolerations(list: Option<Vec<v1::Toleration>>) -> Vec<Toleration> {
     list.unwrap_or_default()
         .into_iter()
         .map(|t| Toleration {

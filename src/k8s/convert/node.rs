@@ -2,13 +2,13 @@
 
 use k8s_openapi::api::core::v1;
 
-use super::quantity::{other_resources, quantities, resources_of};
-use super::{annotations, time};
+use super::quantity::{counted_resources, other_resources, resource_amounts};
+use super::{take_annotations, to_timestamp};
 use crate::model::kube::{Node, Taint};
 
 /// A node.
-pub fn node(mut node: v1::Node) -> Node {
-    let annotations = annotations(&mut node.metadata);
+pub fn to_node(mut node: v1::Node) -> Node {
+    let annotations = take_annotations(&mut node.metadata);
     let meta = node.metadata;
     let spec = node.spec.unwrap_or_default();
     let status = node.status.unwrap_or_default();
@@ -17,7 +17,7 @@ pub fn node(mut node: v1::Node) -> Node {
         .unwrap_or_default()
         .into_iter()
         .find(|c| c.type_ == "Ready");
-    let allocatable = quantities(&status.allocatable.unwrap_or_default());
+    let allocatable = resource_amounts(&status.allocatable.unwrap_or_default());
     Node {
         name: meta.name.unwrap_or_default(),
         uid: meta.uid.unwrap_or_default(),
@@ -39,7 +39,7 @@ pub fn node(mut node: v1::Node) -> Node {
         ready: ready
             .as_ref()
             .map_or_else(|| "Unknown".to_owned(), |c| c.status.clone()),
-        ready_since: ready.and_then(|c| time(c.last_transition_time)),
+        ready_since: ready.and_then(|c| to_timestamp(c.last_transition_time)),
         os_image: (status.node_info.as_ref())
             .map(|i| i.os_image.clone())
             .unwrap_or_default(),
@@ -47,9 +47,9 @@ pub fn node(mut node: v1::Node) -> Node {
             .node_info
             .map(|i| i.kubelet_version)
             .unwrap_or_default(),
-        allocatable: resources_of(&allocatable),
+        allocatable: counted_resources(&allocatable),
         other_allocatable: other_resources(&allocatable),
-        created: time(meta.creation_timestamp),
+        created: to_timestamp(meta.creation_timestamp),
         deleting: meta.deletion_timestamp.is_some(),
     }
 }

@@ -3,20 +3,22 @@
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::pod_cloud::cloud_use;
-use super::quantity::resources_of;
-use super::volumes::node_volumes;
-use super::{annotations, key, maker, scheduling, time, tolerations};
+use super::pod_cloud::to_cloud_use;
+use super::quantity::counted_resources;
+use super::volumes::to_node_volumes;
+use super::{
+    find_recreating_owner, object_key, scheduling, take_annotations, to_timestamp, to_tolerations,
+};
 use crate::model::kube::Pod;
 
 /// The annotation of a static pod's mirror.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// What Kubernetes grants a pod that does not say.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
 /// A pod.
-pub fn pod(mut pod: v1::Pod) -> Pod {
-    let annotations = annotations(&mut pod.metadata);
+pub fn to_pod(mut pod: v1::Pod) -> Pod {
+    let annotations = take_annotations(&mut pod.metadata);
     let status = pod.status.unwrap_or_default();
     let spec = pod.spec.unwrap_or_default();
     let meta = pod.metadata;
@@ -26,23 +28,23 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
         .flatten()
         .find(|c| c.type_ == "Ready" && c.status == "True");
     let volumes = spec.volumes.as_deref().unwrap_or_default();
-    let requested = scheduling::requests(&spec);
-    let cloud = cloud_use(&spec);
+    let requested = scheduling::effective_requests(&spec);
+    let cloud = to_cloud_use(&spec);
     let placed_by = placed_by(&meta);
     Pod {
         cloud,
         placed_by,
-        key: key(&meta),
-        owner: maker(&meta),
+        key: object_key(&meta),
+        owner: find_recreating_owner(&meta),
         uid: meta.uid.unwrap_or_default(),
         labels: meta.labels.unwrap_or_default(),
-        mirror: annotations.contains_key(MIRROR),
+        mirror: annotations.contains_key(MIRROR_ANNOTATION),
         annotations,
         ready: ready.is_some(),
-        ready_since: ready.and_then(|c| time(c.last_transition_time.clone())),
-        waiting: waiting(&status),
+        ready_since: ready.and_then(|c| to_timestamp(c.last_transition_time.clone())),
+        waiting: waiting_reason(&status),
         phase: status.phase.unwrap_or_else(|| "Unknown".to_owned()),
-        deletion_timestamp: time(meta.deletion_timestamp),
+        deletion_timestamp: to_timestamp(meta.deletion_timestamp),
         // Once a deletion is under way, its own grace period counts.
         grace_seconds: meta
             .deletion_grace_period_seconds
@@ -50,18 +52,18 @@ pub fn pod(mut pod: v1::Pod) -> Pod {
             .unwrap_or(DEFAULT_GRACE_SECONDS),
         finalizers: meta.finalizers.unwrap_or_default(),
         priority: spec.priority.unwrap_or(0),
-        node_volumes: node_volumes(&spec),
-        claims: claims(volumes, meta.name.as_deref().unwrap_or_default()),
+        node_volumes: to_node_volumes(&spec),
+        claims: claim_names(volumes, meta.name.as_deref().unwrap_or_default()),
         host_network: spec.host_network.unwrap_or(false),
-        requests: resources_of(&requested),
-        scheduling: scheduling::scheduling(&spec),
+        requests: counted_resources(&requested),
+        scheduling: scheduling::to_scheduling(&spec),
         priority_class: spec.priority_class_name,
-        tolerations: tolerations(spec.tolerations),
+        tolerations: to_tolerations(spec.tolerations),
         restart_always: spec.restart_policy.as_deref().is_none_or(|p| p == "Always"),
         ready_delay_seconds: ready_delay_seconds(&spec.containers),
         node_selector: spec.node_selector.unwrap_or_default(),
         node: spec.node_name,
-        created: time(meta.creation_timestamp),
+        created: to_timestamp(meta.creation_timestamp),
     }
 }
 
@@ -87,7 +89,7 @@ fn ready_delay_seconds(containers: &[v1::Container]) -> i64 {
 }
 
 /// Claims by name; an ephemeral volume's claim is named after pod and volume.
-fn claims(volumes: &[v1::Volume], pod: &str) -> Vec<String> {
+fn claim_names(volumes: &[v1::Volume], pod: &str) -> Vec<String> {
     let claim = |v: &v1::Volume| match (&v.persistent_volume_claim, &v.ephemeral) {
         (Some(claim), _) => Some(claim.claim_name.clone()),
         (None, Some(_)) => Some(format!("{pod}-{}", v.name)),
@@ -97,11 +99,11 @@ fn claims(volumes: &[v1::Volume], pod: &str) -> Vec<String> {
 }
 
 /// Longest text of a container's or the scheduler's that is kept.
-const MESSAGE_LENGTH: usize = 300;
+const MESSAGE_MAX_CHARS: usize = 300;
 
 /// Why a pod is not running: a container's reason and message, or how it ended last, else the scheduler's words. What every
 /// pod passes through when it starts is given only when nothing tells more.
-fn waiting(status: &v1::PodStatus) -> Option<String> {
+fn waiting_reason(status: &v1::PodStatus) -> Option<String> {
     let containers = status
         .init_container_statuses
         .iter()
@@ -116,7 +118,7 @@ fn waiting(status: &v1::PodStatus) -> Option<String> {
                 passing = passing.or(Some(reason.to_owned()));
             }
             Some((reason, message)) => {
-                let mut text = with_message(reason, message);
+                let mut text = reason_with_message(reason, message);
                 // The kubelet names neither in every message.
                 if reason.contains("Image") && !text.contains(&container.image) {
                     text += &format!(" (image {})", container.image);
@@ -156,13 +158,13 @@ fn waiting(status: &v1::PodStatus) -> Option<String> {
         .into_iter()
         .find(|c| c.type_ == "PodScheduled" && c.status == "False");
     let scheduler = unscheduled.and_then(|c| c.message.clone().or_else(|| c.reason.clone()));
-    passing.or(scheduler.map(|text| text.chars().take(MESSAGE_LENGTH).collect()))
+    passing.or(scheduler.map(|text| text.chars().take(MESSAGE_MAX_CHARS).collect()))
 }
 
-fn with_message(reason: &str, message: Option<&str>) -> String {
+fn reason_with_message(reason: &str, message: Option<&str>) -> String {
     match message {
         Some(message) => {
-            let message: String = message.chars().take(MESSAGE_LENGTH).collect();
+            let message: String = message.chars().take(MESSAGE_MAX_CHARS).collect();
             format!("{reason}: {message}")
         }
         None => reason.to_owned(),

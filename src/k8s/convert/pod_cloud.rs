@@ -2,23 +2,23 @@
 
 use k8s_openapi::api::core::v1;
 
-use super::key;
-use crate::model::kube::Key;
+use super::object_key;
+use crate::model::kube::NamespacedName;
 use crate::model::pod_identity::{
     CREDENTIAL_VARIABLES, METADATA_FLAGS, METADATA_VARIABLES, PodCloudUse, ROLE_ANNOTATION,
 };
 
 /// A service account with the annotation by which EKS's webhook gives its new pods a role (CTL-8).
-pub fn account_with_role(account: v1::ServiceAccount) -> Option<Key> {
+pub fn account_with_role(account: v1::ServiceAccount) -> Option<NamespacedName> {
     let annotations = account.metadata.annotations.as_ref()?;
     let has_role = annotations
         .get(ROLE_ANNOTATION)
         .is_some_and(|role| !role.is_empty());
-    has_role.then(|| key(&account.metadata))
+    has_role.then(|| object_key(&account.metadata))
 }
 
 /// Reads it off the pod's containers: EKS's webhooks write there which role they get.
-pub fn cloud_use(spec: &v1::PodSpec) -> PodCloudUse {
+pub fn to_cloud_use(spec: &v1::PodSpec) -> PodCloudUse {
     let containers = spec.containers.iter();
     let all = || containers.clone();
     let variables = || {

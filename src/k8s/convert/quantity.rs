@@ -7,13 +7,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use crate::model::kube::Resources;
 
 /// The resources that [`Resources`] holds.
-const COUNTED_APART: [&str; 3] = ["cpu", "memory", "pods"];
+const COUNTED_RESOURCES: [&str; 3] = ["cpu", "memory", "pods"];
 
 /// The amounts of a resource list, rounded up: CPU in thousandths, all others in their unit.
-pub fn quantities(list: &BTreeMap<String, Quantity>) -> BTreeMap<String, i64> {
+pub fn resource_amounts(list: &BTreeMap<String, Quantity>) -> BTreeMap<String, i64> {
     let amount = |name: &str, quantity: &Quantity| {
         let scale = if name == "cpu" { 1000.0 } else { 1.0 };
-        number(&quantity.0).map_or(0, |n| (n * scale).ceil() as i64)
+        parse_quantity(&quantity.0).map_or(0, |n| (n * scale).ceil() as i64)
     };
     list.iter()
         .map(|(name, quantity)| (name.clone(), amount(name, quantity)))
@@ -21,7 +21,7 @@ pub fn quantities(list: &BTreeMap<String, Quantity>) -> BTreeMap<String, i64> {
 }
 
 /// CPU, memory and pods among the amounts; what is not named is 0.
-pub fn resources_of(amounts: &BTreeMap<String, i64>) -> Resources {
+pub fn counted_resources(amounts: &BTreeMap<String, i64>) -> Resources {
     let read = |name: &str| amounts.get(name).copied().unwrap_or(0);
     Resources {
         cpu_millis: read("cpu"),
@@ -34,14 +34,14 @@ pub fn resources_of(amounts: &BTreeMap<String, i64>) -> Resources {
 pub fn other_resources(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, i64> {
     let others = amounts
         .iter()
-        .filter(|(name, amount)| **amount != 0 && !COUNTED_APART.contains(&name.as_str()));
+        .filter(|(name, amount)| **amount != 0 && !COUNTED_RESOURCES.contains(&name.as_str()));
     others
         .map(|(name, amount)| (name.clone(), *amount))
         .collect()
 }
 
 /// Reads a quantity. Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
-fn number(text: &str) -> Option<f64> {
+fn parse_quantity(text: &str) -> Option<f64> {
     let text = text.trim();
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-' && c != '+')
@@ -89,12 +89,12 @@ mod tests {
         ];
         for (text, value) in table {
             assert!(
-                (number(text).unwrap() - value).abs() < 1e-9 * value.max(1.0),
+                (parse_quantity(text).unwrap() - value).abs() < 1e-9 * value.max(1.0),
                 "{text}"
             );
         }
         for bad in ["", "abc", "1x", "1ee3"] {
-            assert_eq!(number(bad), None, "{bad}");
+            assert_eq!(parse_quantity(bad), None, "{bad}");
         }
     }
 }

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::quantity::{other_resources, quantities, resources_of};
-use super::selector;
+use super::quantity::{counted_resources, other_resources, resource_amounts};
+use super::to_selector;
 use crate::model::kube::{Selector, SelectorExpression};
 use crate::model::scheduling::{
     ALL_ADDRESSES, HostPort, NodeSelector, NodeSelectorTerm, PodAffinityTerm, PodTemplate,
@@ -18,7 +18,7 @@ use crate::model::scheduling::{
 const DEFAULT_SCHEDULER: &str = "default-scheduler";
 
 /// Reads what a pod asks of its node.
-pub fn scheduling(spec: &v1::PodSpec) -> Scheduling {
+pub fn to_scheduling(spec: &v1::PodSpec) -> Scheduling {
     let affinity = spec.affinity.clone().unwrap_or_default();
     let pods = affinity.pod_affinity;
     let pods = pods.and_then(|a| a.required_during_scheduling_ignored_during_execution);
@@ -29,27 +29,27 @@ pub fn scheduling(spec: &v1::PodSpec) -> Scheduling {
     let spreads = spec.topology_spread_constraints.clone().unwrap_or_default();
     let scheduler = spec.scheduler_name.clone();
     Scheduling {
-        node_affinity: nodes.map(node_selector),
-        topology_spread: spreads.into_iter().map(topology_spread).collect(),
-        pod_affinity: affinity_terms(pods),
-        pod_anti_affinity: affinity_terms(away),
-        host_ports: host_ports(spec),
-        other_requests: other_resources(&requests(spec)),
+        node_affinity: nodes.map(to_node_selector),
+        topology_spread: spreads.into_iter().map(to_topology_spread).collect(),
+        pod_affinity: to_affinity_terms(pods),
+        pod_anti_affinity: to_affinity_terms(away),
+        host_ports: collect_host_ports(spec),
+        other_requests: other_resources(&effective_requests(spec)),
         os: spec.os.as_ref().map(|os| os.name.clone()),
         scheduler: scheduler.filter(|name| name != DEFAULT_SCHEDULER),
     }
 }
 
 /// Reads what a workload's template says about its pods.
-pub fn pod_template(spec: &v1::PodSpec) -> PodTemplate {
+pub fn to_pod_template(spec: &v1::PodSpec) -> PodTemplate {
     let claim = |v: &v1::Volume| {
         let claim = v.persistent_volume_claim.as_ref()?;
         Some(claim.claim_name.clone())
     };
-    let requests = requests(spec);
+    let requests = effective_requests(spec);
     PodTemplate {
-        requests: resources_of(&requests),
-        scheduling: scheduling(spec),
+        requests: counted_resources(&requests),
+        scheduling: to_scheduling(spec),
         node: spec.node_name.clone(),
         claims: spec.volumes.iter().flatten().filter_map(claim).collect(),
         claim_templates: Vec::new(),
@@ -59,7 +59,7 @@ pub fn pod_template(spec: &v1::PodSpec) -> PodTemplate {
 }
 
 /// Reads a node selector of a pod's affinity or of a volume.
-pub fn node_selector(selector: v1::NodeSelector) -> NodeSelector {
+pub fn to_node_selector(selector: v1::NodeSelector) -> NodeSelector {
     let expressions = |list: Option<Vec<v1::NodeSelectorRequirement>>| {
         let list = list.unwrap_or_default().into_iter();
         let requirement = |r: v1::NodeSelectorRequirement| SelectorExpression {
@@ -82,10 +82,10 @@ pub fn node_selector(selector: v1::NodeSelector) -> NodeSelector {
 /// What the scheduler counts, by resource; CPU in thousandths. The containers with the sidecars, or an init container with
 /// the sidecars started before it, whichever is more; what the pod asks for as a whole takes the place of it; then the
 /// overhead.
-pub fn requests(spec: &v1::PodSpec) -> BTreeMap<String, i64> {
+pub fn effective_requests(spec: &v1::PodSpec) -> BTreeMap<String, i64> {
     // A limit without a request is the request; the API server says so in pods, and not yet in templates.
     let of = |r: &Option<v1::ResourceRequirements>| {
-        let of = |list: Option<&BTreeMap<String, Quantity>>| list.map(quantities);
+        let of = |list: Option<&BTreeMap<String, Quantity>>| list.map(resource_amounts);
         let limits = of(r.as_ref().and_then(|r| r.limits.as_ref()));
         let requests = of(r.as_ref().and_then(|r| r.requests.as_ref()));
         let mut all = limits.unwrap_or_default();
@@ -96,37 +96,40 @@ pub fn requests(spec: &v1::PodSpec) -> BTreeMap<String, i64> {
     let mut most = BTreeMap::new();
     for init in spec.init_containers.iter().flatten() {
         let own = of(&init.resources);
-        if restarts(init) {
-            add(&mut sidecars, own);
-            raise(&mut most, &sidecars);
+        if is_sidecar(init) {
+            add_amounts(&mut sidecars, own);
+            raise_amounts(&mut most, &sidecars);
         } else {
             let mut with_sidecars = sidecars.clone();
-            add(&mut with_sidecars, own);
-            raise(&mut most, &with_sidecars);
+            add_amounts(&mut with_sidecars, own);
+            raise_amounts(&mut most, &with_sidecars);
         }
     }
     let mut total = sidecars;
     for container in &spec.containers {
-        add(&mut total, of(&container.resources));
+        add_amounts(&mut total, of(&container.resources));
     }
-    raise(&mut total, &most);
+    raise_amounts(&mut total, &most);
     for (resource, amount) in of(&spec.resources) {
         total.insert(resource, amount);
     }
-    add(
+    add_amounts(
         &mut total,
-        spec.overhead.as_ref().map(quantities).unwrap_or_default(),
+        spec.overhead
+            .as_ref()
+            .map(resource_amounts)
+            .unwrap_or_default(),
     );
     total
 }
 
-fn add(sum: &mut BTreeMap<String, i64>, more: BTreeMap<String, i64>) {
+fn add_amounts(sum: &mut BTreeMap<String, i64>, more: BTreeMap<String, i64>) {
     for (resource, amount) in more {
         *sum.entry(resource).or_default() += amount;
     }
 }
 
-fn raise(most: &mut BTreeMap<String, i64>, other: &BTreeMap<String, i64>) {
+fn raise_amounts(most: &mut BTreeMap<String, i64>, other: &BTreeMap<String, i64>) {
     for (resource, amount) in other {
         let entry = most.entry(resource.clone()).or_default();
         *entry = (*entry).max(*amount);
@@ -134,18 +137,18 @@ fn raise(most: &mut BTreeMap<String, i64>, other: &BTreeMap<String, i64>) {
 }
 
 /// Whether an init container is a sidecar: it runs beside the containers.
-fn restarts(init: &v1::Container) -> bool {
+fn is_sidecar(init: &v1::Container) -> bool {
     init.restart_policy.as_deref() == Some("Always")
 }
 
 /// The ports of the node that the pod takes. On the host's network every port is the node's.
-fn host_ports(spec: &v1::PodSpec) -> Vec<HostPort> {
+fn collect_host_ports(spec: &v1::PodSpec) -> Vec<HostPort> {
     let host_network = spec.host_network.unwrap_or(false);
     let sidecars = spec.init_containers.iter().flatten();
     let containers = spec
         .containers
         .iter()
-        .chain(sidecars.filter(|c| restarts(c)));
+        .chain(sidecars.filter(|c| is_sidecar(c)));
     let ports = containers.flat_map(|c| c.ports.iter().flatten());
     let host_port = |p: &v1::ContainerPort| {
         let named = p.host_port.filter(|port| *port > 0);
@@ -163,16 +166,16 @@ fn host_ports(spec: &v1::PodSpec) -> Vec<HostPort> {
     ports
 }
 
-fn optional_selector(of: Option<LabelSelector>) -> Option<Selector> {
-    of.map(selector)
+fn to_optional_selector(of: Option<LabelSelector>) -> Option<Selector> {
+    of.map(to_selector)
 }
 
-fn topology_spread(spread: v1::TopologySpreadConstraint) -> TopologySpread {
+fn to_topology_spread(spread: v1::TopologySpreadConstraint) -> TopologySpread {
     TopologySpread {
         max_skew: spread.max_skew,
         topology_key: spread.topology_key,
         when_unsatisfiable: spread.when_unsatisfiable,
-        selector: optional_selector(spread.label_selector),
+        selector: to_optional_selector(spread.label_selector),
         min_domains: spread.min_domains,
         node_affinity_policy: spread.node_affinity_policy,
         node_taints_policy: spread.node_taints_policy,
@@ -180,11 +183,11 @@ fn topology_spread(spread: v1::TopologySpreadConstraint) -> TopologySpread {
     }
 }
 
-fn affinity_terms(terms: Option<Vec<v1::PodAffinityTerm>>) -> Vec<PodAffinityTerm> {
+fn to_affinity_terms(terms: Option<Vec<v1::PodAffinityTerm>>) -> Vec<PodAffinityTerm> {
     let term = |t: v1::PodAffinityTerm| PodAffinityTerm {
-        selector: optional_selector(t.label_selector),
+        selector: to_optional_selector(t.label_selector),
         namespaces: t.namespaces.unwrap_or_default(),
-        namespace_selector: optional_selector(t.namespace_selector),
+        namespace_selector: to_optional_selector(t.namespace_selector),
         topology_key: t.topology_key,
         match_label_keys: t.match_label_keys.unwrap_or_default(),
         mismatch_label_keys: t.mismatch_label_keys.unwrap_or_default(),

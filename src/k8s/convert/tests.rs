@@ -26,7 +26,7 @@ fn read<T: DeserializeOwned>(value: Value) -> T {
 
 #[test]
 fn nodes_know_their_instance_group_zone_and_room() {
-    let nodes: Vec<Node> = recorded("nodes", node);
+    let nodes: Vec<Node> = recorded("nodes", to_node);
     assert_eq!(nodes.len(), 3);
     for node in &nodes {
         assert!(
@@ -34,7 +34,7 @@ fn nodes_know_their_instance_group_zone_and_room() {
             "{node:?}"
         );
         assert!(node.instance_id().is_some() && node.zone().is_some());
-        assert_eq!(node.nodegroup(), Some("expense-blue"));
+        assert_eq!(node.nodegroup_name(), Some("expense-blue"));
         assert!(
             node.kubelet_version.starts_with("v1.27"),
             "{}",
@@ -51,13 +51,13 @@ fn nodes_know_their_instance_group_zone_and_room() {
 
 #[test]
 fn a_node_without_a_ready_condition_is_unknown() {
-    let bare: Node = node(read(j!({"metadata": {"name": "n"}})));
+    let bare: Node = to_node(read(j!({"metadata": {"name": "n"}})));
     assert_eq!(bare.ready, "Unknown");
 }
 
 #[test]
 fn pods_know_their_controller_node_claims_and_requests() {
-    let pods: Vec<Pod> = recorded("pods", pod);
+    let pods: Vec<Pod> = recorded("pods", to_pod);
     assert_eq!(pods.len(), 18);
     assert!(
         pods.iter()
@@ -80,19 +80,19 @@ fn pods_know_their_controller_node_claims_and_requests() {
             .all(|p| p.owner.as_ref().unwrap().kind == "ReplicaSet" && p.requests.cpu_millis > 0)
     );
     assert!(
-        pods.iter().filter(|p| p.daemon()).count() >= 6,
+        pods.iter().filter(|p| p.is_daemon_pod()).count() >= 6,
         "aws-node and kube-proxy on every node"
     );
     assert!(
         pods.iter()
-            .all(|p| !p.annotations.contains_key(LAST_APPLIED))
+            .all(|p| !p.annotations.contains_key(LAST_APPLIED_ANNOTATION))
     );
 }
 
 #[test]
 fn a_pod_asks_for_what_the_scheduler_counts() {
     let of = |cpu: &str| j!({"requests": {"cpu": cpu, "memory": "100Mi"}});
-    let p: Pod = pod(read(
+    let p: Pod = to_pod(read(
         j!({"metadata": {"name": "p", "namespace": "n"}, "spec": {
         "containers": [{"name": "a", "resources": of("200m")}, {"name": "b", "resources": of("100m")}],
         "initContainers": [{"name": "side", "restartPolicy": "Always", "resources": of("50m")}, {"name": "init", "resources": of("1")}],
@@ -106,7 +106,7 @@ fn a_pod_asks_for_what_the_scheduler_counts() {
             pods: 0
         }
     );
-    let whole: Pod = pod(read(
+    let whole: Pod = to_pod(read(
         j!({"metadata": {"name": "p"}, "spec": {"resources": of("2"), "containers": [{"name": "a", "resources": of("200m")}]}}),
     ));
     assert_eq!(whole.requests.cpu_millis, 2000);
@@ -115,7 +115,7 @@ fn a_pod_asks_for_what_the_scheduler_counts() {
 #[test]
 fn a_pod_that_does_not_run_says_why() {
     let waiting = |status: Value| {
-        pod(read(
+        to_pod(read(
             j!({"metadata": {"name": "p"}, "spec": {"containers": []}, "status": status}),
         ))
         .waiting
@@ -139,7 +139,7 @@ fn a_pod_that_does_not_run_says_why() {
 
 #[test]
 fn what_binds_a_pod_to_its_node_is_seen() {
-    let p: Pod = pod(read(
+    let p: Pod = to_pod(read(
         j!({"metadata": {"name": "p", "namespace": "n", "annotations": {"kubernetes.io/config.mirror": "x"}, "deletionTimestamp": "2026-11-21T08:00:00Z", "deletionGracePeriodSeconds": 5, "finalizers": ["f"],
         "ownerReferences": [{"apiVersion": "v1", "kind": "Other", "name": "o", "uid": "1"}, {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "2", "controller": true}]}, "spec": {
         "containers": [{"name": "a", "ports": [{"containerPort": 80, "hostPort": 8080}]}], "terminationGracePeriodSeconds": 60, "priority": 7, "priorityClassName": "high",
@@ -165,7 +165,7 @@ fn what_binds_a_pod_to_its_node_is_seen() {
 
 #[test]
 fn budgets_are_read_with_their_arithmetic() {
-    let pdbs = recorded("poddisruptionbudgets", pdb);
+    let pdbs = recorded("poddisruptionbudgets", to_pdb);
     assert_eq!(pdbs.len(), 3);
     for pdb in &pdbs {
         assert!(
@@ -179,7 +179,7 @@ fn budgets_are_read_with_their_arithmetic() {
 
 #[test]
 fn workloads_of_every_kind_are_counted_alike() {
-    let deployments: Vec<Workload> = recorded("deployments", deployment);
+    let deployments: Vec<Workload> = recorded("deployments", deployment_to_workload);
     let backend = deployments
         .iter()
         .find(|d| d.key.name == "backend")
@@ -209,7 +209,7 @@ fn workloads_of_every_kind_are_counted_alike() {
             .unwrap()
             .matches(&backend.template_labels)
     );
-    for set in recorded("replicasets", living_replica_set)
+    for set in recorded("replicasets", active_replica_set_to_workload)
         .into_iter()
         .flatten()
     {
@@ -218,12 +218,12 @@ fn workloads_of_every_kind_are_counted_alike() {
             ("Deployment", set.ready)
         );
     }
-    let daemons: Vec<Workload> = recorded("daemonsets", daemon_set);
+    let daemons: Vec<Workload> = recorded("daemonsets", daemon_set_to_workload);
     assert!(
         daemons.iter().all(|d| d.desired == 3 && d.ready == 3),
         "{daemons:?}"
     );
-    let stateful: Vec<Workload> = recorded("statefulsets", stateful_set);
+    let stateful: Vec<Workload> = recorded("statefulsets", stateful_set_to_workload);
     assert_eq!(
         (stateful[0].key.name.as_str(), stateful[0].desired),
         ("mysql", 1)
@@ -231,14 +231,14 @@ fn workloads_of_every_kind_are_counted_alike() {
     let old = read(
         j!({"metadata": {"name": "old"}, "spec": {"replicas": 0, "selector": {}}, "status": {"replicas": 0}}),
     );
-    assert_eq!(living_replica_set(old), None);
+    assert_eq!(active_replica_set_to_workload(old), None);
     let ended = j!({"metadata": {"name": "j"}, "spec": {"parallelism": 2, "template": {}}, "status": {"conditions": [{"type": "Complete", "status": "True"}]}});
-    assert_eq!(job(read(ended)).desired, 0);
+    assert_eq!(job_to_workload(read(ended)).desired, 0);
 }
 
 #[test]
 fn volumes_know_where_they_can_be_used() {
-    let volumes = recorded("persistentvolumes", volume);
+    let volumes = recorded("persistentvolumes", to_volume);
     assert_eq!(
         (volumes[0].driver.as_deref(), volumes[0].zones.len()),
         (Some("ebs.csi.aws.com"), 1),
@@ -248,11 +248,11 @@ fn volumes_know_where_they_can_be_used() {
     assert!(
         volumes[0].claim.is_some() && volumes[0].handle.is_some() && volumes[0].nodes.is_empty()
     );
-    let local = volume(read(
+    let local = to_volume(read(
         j!({"metadata": {"name": "l"}, "spec": {"local": {"path": "/d"}, "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]}]}}}}),
     ));
     assert_eq!(local.nodes, ["n1"]);
-    let old = volume(read(
+    let old = to_volume(read(
         j!({"metadata": {"name": "o", "labels": {"failure-domain.beta.kubernetes.io/zone": "a__b"}}, "spec": {"awsElasticBlockStore": {"volumeID": "vol-1"}}}),
     ));
     assert_eq!(
@@ -262,7 +262,7 @@ fn volumes_know_where_they_can_be_used() {
             vec!["a".to_owned(), "b".to_owned()]
         )
     );
-    let attachments = recorded("volumeattachments", attachment);
+    let attachments = recorded("volumeattachments", to_attachment);
     assert!(
         attachments[0].attached
             && attachments[0].volume.as_deref() == Some(volumes[0].name.as_str())
@@ -271,7 +271,7 @@ fn volumes_know_where_they_can_be_used() {
 
 #[test]
 fn services_know_their_node_ports() {
-    let services = recorded("services", service);
+    let services = recorded("services", to_service);
     assert_eq!(services.len(), 4);
     let fronts: Vec<_> = services.iter().filter(|s| s.kind == "NodePort").collect();
     assert!(
@@ -301,7 +301,7 @@ fn what_a_pod_asks_of_its_node_is_read_whole() {
                 "labelSelector": {"matchLabels": {"app": "web"}}, "matchLabelKeys": ["hash"], "mismatchLabelKeys": ["team"]}]}},
         "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "minDomains": 3,
             "nodeTaintsPolicy": "Honor", "nodeAffinityPolicy": "Ignore", "matchLabelKeys": ["hash"], "labelSelector": {"matchLabels": {"app": "web"}}}]});
-    let p: Pod = pod(read(j!({"metadata": {"name": "p"}, "spec": spec.clone()})));
+    let p: Pod = to_pod(read(j!({"metadata": {"name": "p"}, "spec": spec.clone()})));
     let s = &p.scheduling;
     let terms = &s.node_affinity.as_ref().unwrap().terms;
     assert_eq!(
@@ -352,7 +352,7 @@ fn what_a_pod_asks_of_its_node_is_read_whole() {
         (s.os.as_deref(), s.scheduler.as_deref()),
         (Some("linux"), Some("volcano"))
     );
-    let set: Workload = stateful_set(read(
+    let set: Workload = stateful_set_to_workload(read(
         j!({"metadata": {"name": "s"}, "spec": {"serviceName": "s", "selector": {},
         "template": {"spec": spec}, "volumeClaimTemplates": [{"metadata": {"name": "data"}}]}}),
     ));

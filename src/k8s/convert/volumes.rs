@@ -5,20 +5,20 @@ use k8s_openapi::api::core::v1;
 use crate::model::volumes::{NodeVolume, NodeVolumeSource, VolumeMount};
 
 /// The volumes of a pod that live on its node, with their mounts.
-pub fn node_volumes(spec: &v1::PodSpec) -> Vec<NodeVolume> {
+pub fn to_node_volumes(spec: &v1::PodSpec) -> Vec<NodeVolume> {
     let volumes = spec.volumes.iter().flatten();
     volumes
         .filter_map(|volume| {
             Some(NodeVolume {
                 name: volume.name.clone(),
-                source: source(volume)?,
-                mounts: mounts(spec, &volume.name),
+                source: to_node_volume_source(volume)?,
+                mounts: collect_mounts(spec, &volume.name),
             })
         })
         .collect()
 }
 
-fn source(volume: &v1::Volume) -> Option<NodeVolumeSource> {
+fn to_node_volume_source(volume: &v1::Volume) -> Option<NodeVolumeSource> {
     match (&volume.empty_dir, &volume.host_path) {
         (Some(empty), _) => Some(NodeVolumeSource::EmptyDir {
             medium: empty.medium.clone().unwrap_or_default(),
@@ -32,7 +32,7 @@ fn source(volume: &v1::Volume) -> Option<NodeVolumeSource> {
     }
 }
 
-fn mounts(spec: &v1::PodSpec, volume: &str) -> Vec<VolumeMount> {
+fn collect_mounts(spec: &v1::PodSpec, volume: &str) -> Vec<VolumeMount> {
     let running = spec.containers.iter().map(|c| (c, false));
     // A sidecar is written as an init container that always restarts.
     let init = spec.init_containers.iter().flatten();

@@ -4,13 +4,15 @@ use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::api::{apps, batch};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use super::{key, number_or_percent, owner, scheduling, selector, tolerations};
+use super::{
+    find_controller, number_or_percent, object_key, scheduling, to_selector, to_tolerations,
+};
 use crate::model::kube::Workload;
 use crate::model::marks;
 use crate::model::scheduling::PodTemplate;
 
 /// A Deployment.
-pub fn deployment(d: apps::v1::Deployment) -> Workload {
+pub fn deployment_to_workload(d: apps::v1::Deployment) -> Workload {
     let (spec, status) = (d.spec, d.status.unwrap_or_default());
     let strategy = spec.strategy.unwrap_or_default();
     let rolling = strategy.rolling_update.unwrap_or_default();
@@ -24,7 +26,7 @@ pub fn deployment(d: apps::v1::Deployment) -> Workload {
         max_surge: rolling.max_surge.map(number_or_percent),
         max_unavailable: rolling.max_unavailable.map(number_or_percent),
         paused: spec.paused.unwrap_or(false),
-        ..base(
+        ..base_workload(
             "Deployment",
             d.metadata,
             Some(spec.selector),
@@ -34,7 +36,7 @@ pub fn deployment(d: apps::v1::Deployment) -> Workload {
 }
 
 /// A ReplicaSet.
-pub fn replica_set(r: apps::v1::ReplicaSet) -> Workload {
+pub fn replica_set_to_workload(r: apps::v1::ReplicaSet) -> Workload {
     let (spec, status) = (r.spec, r.status.unwrap_or_default());
     Workload {
         desired: spec.replicas.unwrap_or(1),
@@ -42,21 +44,21 @@ pub fn replica_set(r: apps::v1::ReplicaSet) -> Workload {
         available: status.available_replicas.unwrap_or(0),
         updated: status.replicas,
         observed_generation: status.observed_generation.unwrap_or(0),
-        ..base("ReplicaSet", r.metadata, Some(spec.selector), spec.template)
+        ..base_workload("ReplicaSet", r.metadata, Some(spec.selector), spec.template)
     }
 }
 
 /// A ReplicaSet, unless it neither wants nor has a pod.
-pub fn living_replica_set(r: apps::v1::ReplicaSet) -> Option<Workload> {
+pub fn active_replica_set_to_workload(r: apps::v1::ReplicaSet) -> Option<Workload> {
     let wants = r.spec.replicas.unwrap_or(1);
     let has = r.status.as_ref().map_or(0, |s| s.replicas);
-    (wants > 0 || has > 0).then(|| replica_set(r))
+    (wants > 0 || has > 0).then(|| replica_set_to_workload(r))
 }
 
 /// A StatefulSet.
-pub fn stateful_set(s: apps::v1::StatefulSet) -> Workload {
+pub fn stateful_set_to_workload(s: apps::v1::StatefulSet) -> Workload {
     let (spec, status) = (s.spec, s.status.unwrap_or_default());
-    let base = base(
+    let base = base_workload(
         "StatefulSet",
         s.metadata,
         Some(spec.selector),
@@ -82,7 +84,7 @@ pub fn stateful_set(s: apps::v1::StatefulSet) -> Workload {
 }
 
 /// A DaemonSet.
-pub fn daemon_set(d: apps::v1::DaemonSet) -> Workload {
+pub fn daemon_set_to_workload(d: apps::v1::DaemonSet) -> Workload {
     let (spec, status) = (d.spec, d.status.unwrap_or_default());
     let strategy = spec.update_strategy.unwrap_or_default();
     Workload {
@@ -96,7 +98,7 @@ pub fn daemon_set(d: apps::v1::DaemonSet) -> Workload {
             .rolling_update
             .and_then(|r| r.max_surge)
             .map(number_or_percent),
-        ..base(
+        ..base_workload(
             "DaemonSet",
             d.metadata,
             Some(spec.selector),
@@ -106,7 +108,7 @@ pub fn daemon_set(d: apps::v1::DaemonSet) -> Workload {
 }
 
 /// A Job.
-pub fn job(j: batch::v1::Job) -> Workload {
+pub fn job_to_workload(j: batch::v1::Job) -> Workload {
     let (spec, status) = (j.spec.unwrap_or_default(), j.status.unwrap_or_default());
     let ended = status
         .conditions
@@ -127,13 +129,13 @@ pub fn job(j: batch::v1::Job) -> Workload {
         // Jobs do not report one.
         observed_generation: j.metadata.generation.unwrap_or(0),
         paused: spec.suspend.unwrap_or(false),
-        ..base("Job", j.metadata, spec.selector, Some(spec.template))
+        ..base_workload("Job", j.metadata, spec.selector, Some(spec.template))
     }
 }
 
 /// The flags of a cluster autoscaler that say which groups it manages. Nothing else of a command is kept: it may hold
 /// what nobody should read.
-fn autoscaler_flags(container: &Container) -> Vec<String> {
+fn find_autoscaler_flags(container: &Container) -> Vec<String> {
     let image = container.image.as_deref().unwrap_or_default();
     if !image.contains("cluster-autoscaler") {
         return Vec::new();
@@ -153,7 +155,7 @@ fn autoscaler_flags(container: &Container) -> Vec<String> {
 }
 
 /// What all kinds have in common; the rest reads as nothing.
-fn base(
+fn base_workload(
     kind: &str,
     meta: ObjectMeta,
     chosen: Option<LabelSelector>,
@@ -163,12 +165,12 @@ fn base(
     let spec = template.spec.unwrap_or_default();
     Workload {
         kind: kind.to_owned(),
-        template: scheduling::pod_template(&spec),
-        key: key(&meta),
-        owner: owner(&meta),
+        template: scheduling::to_pod_template(&spec),
+        key: object_key(&meta),
+        owner: find_controller(&meta),
         uid: meta.uid.unwrap_or_default(),
         labels: meta.labels.unwrap_or_default(),
-        selector: chosen.map(selector),
+        selector: chosen.map(to_selector),
         template_labels: template.metadata.and_then(|m| m.labels).unwrap_or_default(),
         desired: 0,
         ready: 0,
@@ -182,14 +184,18 @@ fn base(
         paused: false,
         readiness_probe: spec.containers.iter().any(|c| c.readiness_probe.is_some()),
         one_after_another: false,
-        autoscaler_flags: spec.containers.iter().flat_map(autoscaler_flags).collect(),
+        autoscaler_flags: spec
+            .containers
+            .iter()
+            .flat_map(find_autoscaler_flags)
+            .collect(),
         images: spec
             .containers
             .into_iter()
             .filter_map(|c| c.image)
             .collect(),
         node_selector: spec.node_selector.unwrap_or_default(),
-        tolerations: tolerations(spec.tolerations),
+        tolerations: to_tolerations(spec.tolerations),
     }
 }
 
@@ -212,13 +218,13 @@ mod tests {
             ..Container::default()
         };
         assert_eq!(
-            autoscaler_flags(&container),
+            find_autoscaler_flags(&container),
             [
                 "--nodes=1:5:asg-a",
                 "--node-group-auto-discovery=asg:tag=a,b=c"
             ]
         );
         container.image = Some("registry.example/app:v1".into());
-        assert!(autoscaler_flags(&container).is_empty());
+        assert!(find_autoscaler_flags(&container).is_empty());
     }
 }

@@ -1,13 +1,13 @@
 //! What would be lost: by workload, by storage system, by consent.
 
 use super::*;
-use crate::model::kube::{Key, Pod, Volume};
+use crate::model::kube::{NamespacedName, Pod, Volume};
 
 fn volume(name: &str, driver: &str, claim: &str) -> Volume {
     let mut inventory = expense_dev();
     Volume {
         name: name.to_owned(),
-        claim: Some(Key::new("expense", claim)),
+        claim: Some(NamespacedName::new("expense", claim)),
         driver: Some(driver.to_owned()),
         handle: Some("/srv/data".to_owned()),
         zones: Vec::new(),
@@ -16,7 +16,7 @@ fn volume(name: &str, driver: &str, claim: &str) -> Volume {
 }
 
 fn engine_pod(label: (&str, &str), node: &str) -> Pod {
-    let mut engine = pod("storage", "engine", "engine", "StatefulSet", node);
+    let mut engine = running_pod("storage", "engine", "engine", "StatefulSet", node);
     engine.labels.insert(label.0.to_owned(), label.1.to_owned());
     engine
 }
@@ -75,7 +75,7 @@ fn all_workloads_that_would_lose_an_empty_dir_have_one_way_out() {
 #[test]
 fn pods_that_run_to_an_end_lose_nothing_while_they_are_waited_for() {
     let run = |i: &mut Inventory| {
-        let mut runner = pod("ci", "runner", "runner", "x", "expense-blue-0");
+        let mut runner = running_pod("ci", "runner", "runner", "x", "expense-blue-0");
         runner.owner = None;
         runner.restart_always = false;
         runner.node_volumes = vec![data_volume()];

@@ -94,7 +94,7 @@ fn a_classic_load_balancer_that_was_not_read_blocks_and_one_that_was_is_planned(
             vpc: Some("vpc-1".to_owned()),
             zones: Vec::new(),
             instance_ports: vec![30080],
-            tags: map([]),
+            tags: string_map([]),
         });
     });
     only(&read, Code::ClassicBalancer, Severity::Info, name);

@@ -5,12 +5,14 @@ mod traffic;
 mod zones;
 
 use crate::model::{Inventory, Minor};
-use crate::plan::{Plan, parse};
+use crate::plan::{Plan, parse_plan};
 use crate::route::fixture::*;
 use crate::route::*;
 
 fn plan(text: &str) -> Plan {
-    parse("plan.yaml", text).map_err(|e| e.problems).unwrap()
+    parse_plan("plan.yaml", text)
+        .map_err(|e| e.problems)
+        .unwrap()
 }
 
 fn ids(route: &Route) -> Vec<&str> {
@@ -24,7 +26,7 @@ fn expense_plan() -> Plan {
 }
 
 fn codes(plan: &Plan, inventory: &Inventory) -> Vec<&'static str> {
-    build(plan, inventory)
+    build_route(plan, inventory)
         .unwrap_err()
         .iter()
         .map(|p| p.what.code())
@@ -33,7 +35,7 @@ fn codes(plan: &Plan, inventory: &Inventory) -> Vec<&'static str> {
 
 #[test]
 fn expense_dev_goes_two_minors_and_then_blue_to_green() {
-    let route = build(&expense_plan(), &expense_dev()).unwrap();
+    let route = build_route(&expense_plan(), &expense_dev()).unwrap();
     assert_eq!(
         ids(&route),
         [
@@ -102,7 +104,7 @@ fn the_next_upgrade_goes_back_to_the_first_target_group() {
     let targets = i.target_health.remove(&tg_arn("expense-blue-tg")).unwrap();
     i.target_health.insert(tg_arn("expense-green-tg"), targets);
     i.rules[0].forward[0].arn = tg_arn("expense-green-tg");
-    let route = build(&expense_plan(), &i).unwrap();
+    let route = build_route(&expense_plan(), &i).unwrap();
     assert!(
         ids(&route).contains(&"green-expense-blue")
             && ids(&route).contains(&"shift-expense-blue-tg"),
@@ -125,19 +127,21 @@ fn the_next_upgrade_goes_back_to_the_first_target_group() {
 
 #[test]
 fn a_cluster_that_is_there_has_nothing_to_do() {
-    let mut i = cluster("prod", 29);
+    let mut i = empty_cluster("prod", 29);
     add_group(&mut i, "apps", 29, 3);
     assert_eq!(
-        build(&Plan::of("prod", Minor::new(29)), &i).unwrap().steps,
+        build_route(&Plan::with_defaults("prod", Minor::new(29)), &i)
+            .unwrap()
+            .steps,
         []
     );
 }
 
 #[test]
 fn a_long_way_stops_over_where_skew_ends_and_colours_alternate() {
-    let mut i = cluster("multi-hop", 24);
+    let mut i = empty_cluster("multi-hop", 24);
     add_group(&mut i, "apps-blue", 24, 3);
-    let route = build(&plan("cluster: multi-hop\nto: 1.33\n"), &i).unwrap();
+    let route = build_route(&plan("cluster: multi-hop\nto: 1.33\n"), &i).unwrap();
     let greens: Vec<(String, Minor)> = route
         .steps
         .iter()
@@ -165,9 +169,9 @@ fn a_long_way_stops_over_where_skew_ends_and_colours_alternate() {
 
 #[test]
 fn the_name_the_plan_gives_is_kept_for_the_last_green() {
-    let mut i = cluster("c", 27);
+    let mut i = empty_cluster("c", 27);
     add_group(&mut i, "apps-blue", 27, 3);
-    let route = build(
+    let route = build_route(
         &plan("cluster: c\nto: 1.31\nnodeGroups: [{blue: apps-blue, green: apps-green}]\n"),
         &i,
     )
@@ -181,9 +185,9 @@ fn the_name_the_plan_gives_is_kept_for_the_last_green() {
 
 #[test]
 fn an_add_on_the_next_minor_does_not_run_is_bridged_before_the_hop() {
-    let mut i = cluster("c", 27);
+    let mut i = empty_cluster("c", 27);
     add_addon(&mut i, "coredns", "v1.9.3-eksbuild.11");
-    offer(
+    add_offers(
         &mut i,
         "coredns",
         27,
@@ -193,14 +197,14 @@ fn an_add_on_the_next_minor_does_not_run_is_bridged_before_the_hop() {
             "v1.9.3-eksbuild.11",
         ],
     );
-    offer(
+    add_offers(
         &mut i,
         "coredns",
         28,
         &["v1.11.1-eksbuild.9", "*v1.10.1-eksbuild.18"],
     );
     i.addons[0].service_account_role_arn = Some("arn:aws:iam::123456789012:role/dns".to_owned());
-    let route = build(&plan("cluster: c\nto: 1.28\n"), &i).unwrap();
+    let route = build_route(&plan("cluster: c\nto: 1.28\n"), &i).unwrap();
     assert_eq!(
         ids(&route)[..2],
         ["addon-coredns-before-1.28", "control-plane-1.28"]
@@ -215,7 +219,7 @@ fn an_add_on_the_next_minor_does_not_run_is_bridged_before_the_hop() {
 
 #[test]
 fn the_network_add_on_climbs_one_minor_at_a_time() {
-    let mut i = cluster("c", 28);
+    let mut i = empty_cluster("c", 28);
     add_addon(&mut i, "vpc-cni", "v1.15.1-eksbuild.1");
     let all = [
         "*v1.19.2-eksbuild.1",
@@ -225,9 +229,9 @@ fn the_network_add_on_climbs_one_minor_at_a_time() {
         "v1.16.0-eksbuild.1",
         "v1.15.1-eksbuild.1",
     ];
-    offer(&mut i, "vpc-cni", 28, &all);
-    offer(&mut i, "vpc-cni", 29, &all);
-    let route = build(
+    add_offers(&mut i, "vpc-cni", 28, &all);
+    add_offers(&mut i, "vpc-cni", 29, &all);
+    let route = build_route(
         &plan("cluster: c\nto: 1.29\ncontrolPlane: {bake: 0s}\n"),
         &i,
     )
@@ -242,7 +246,7 @@ fn the_network_add_on_climbs_one_minor_at_a_time() {
             "addon-vpc-cni-1.29"
         ]
     );
-    let minimal = build(
+    let minimal = build_route(
         &plan("cluster: c\nto: 1.29\ncontrolPlane: {bake: 0s}\naddons: {policy: minimal}\n"),
         &i,
     )
@@ -252,10 +256,10 @@ fn the_network_add_on_climbs_one_minor_at_a_time() {
 
 #[test]
 fn al2023_nodes_wait_for_a_network_add_on_that_knows_them() {
-    let mut i = cluster("c", 29);
+    let mut i = empty_cluster("c", 29);
     add_group(&mut i, "apps", 28, 3);
     add_addon(&mut i, "vpc-cni", "v1.15.1-eksbuild.1");
-    offer(
+    add_offers(
         &mut i,
         "vpc-cni",
         29,
@@ -268,7 +272,7 @@ fn al2023_nodes_wait_for_a_network_add_on_that_knows_them() {
     );
     let minimal = plan("cluster: c\nto: 1.29\naddons: {policy: minimal}\n");
     assert_eq!(
-        ids(&build(&minimal, &i).unwrap())[..3],
+        ids(&build_route(&minimal, &i).unwrap())[..3],
         [
             "addon-vpc-cni-for-al2023-v1.16",
             "addon-vpc-cni-for-al2023-v1.18",
@@ -282,7 +286,7 @@ fn al2023_nodes_wait_for_a_network_add_on_that_knows_them() {
 #[test]
 fn pins_are_met_and_never_go_down() {
     let i = expense_dev();
-    let route = build(
+    let route = build_route(
         &plan("cluster: expense-dev\nto: 1.29\naddons: {pins: {vpc-cni: v1.20.1-eksbuild.1}}\n"),
         &i,
     )
@@ -309,11 +313,11 @@ fn pins_are_met_and_never_go_down() {
 fn a_clone_leaves_out_what_is_not_its_own() {
     let mut i = expense_dev();
     let blue = &mut i.nodegroups[0];
-    blue.labels = map([
+    blue.labels = string_map([
         ("colour", "blue"),
         ("alpha.eksctl.io/nodegroup-name", "expense-blue"),
     ]);
-    blue.tags = map([
+    blue.tags = string_map([
         ("team", "money"),
         ("aws:cloudformation:stack-name", "s"),
         ("alpha.eksctl.io/cluster-name", "c"),
@@ -333,16 +337,16 @@ fn a_clone_leaves_out_what_is_not_its_own() {
     ];
     i.asgs.get_mut("eks-expense-blue").unwrap().desired = 5;
     with_template(&mut i, "expense-blue", None, Some("m6i.large"));
-    let route = build(&plan("cluster: expense-dev\nto: 1.29\nnodeGroups: [{blue: expense-blue, labels: {colour: green}}]\n"), &i).unwrap();
+    let route = build_route(&plan("cluster: expense-dev\nto: 1.29\nnodeGroups: [{blue: expense-blue, labels: {colour: green}}]\n"), &i).unwrap();
     let group = route.steps.iter().find_map(|s| match &s.spec {
         StepSpec::CreateGreen { group, .. } => Some(group),
         _ => None,
     });
     let group = group.unwrap();
-    assert_eq!(group.labels, map([("colour", "green")]));
+    assert_eq!(group.labels, string_map([("colour", "green")]));
     assert_eq!(
         group.tags,
-        map([("team", "money"), ("eksup.dev/cloned-from", "expense-blue")])
+        string_map([("team", "money"), ("eksup.dev/cloned-from", "expense-blue")])
     );
     assert_eq!(group.taints.len(), 1);
     assert_eq!((group.scaling.desired, group.scaling.max), (5, 6));
@@ -360,12 +364,12 @@ fn a_clone_leaves_out_what_is_not_its_own() {
 
 #[test]
 fn al2_becomes_al2023_where_al2_ends() {
-    let mut i = cluster("c", 32);
+    let mut i = empty_cluster("c", 32);
     add_group(&mut i, "apps", 32, 3);
     i.nodegroups[0].ami_type = Some("AL2_x86_64".to_owned());
     with_template(&mut i, "apps", None, None);
     let to_33 = plan("cluster: c\nto: 1.33\n");
-    let route = build(&to_33, &i).unwrap();
+    let route = build_route(&to_33, &i).unwrap();
     let types: Vec<Option<String>> = route
         .steps
         .iter()
@@ -388,10 +392,10 @@ fn al2_becomes_al2023_where_al2_ends() {
 
 #[test]
 fn an_image_of_its_own_is_replaced_by_the_plans_or_stays_while_skew_allows() {
-    let mut i = cluster("c", 29);
+    let mut i = empty_cluster("c", 29);
     add_group(&mut i, "gpu-blue", 29, 2);
     with_template(&mut i, "gpu-blue", Some("ami-0aaaaaaaaaaaaaaaa"), None);
-    let route = build(&plan("cluster: c\nto: 1.30\n"), &i).unwrap();
+    let route = build_route(&plan("cluster: c\nto: 1.30\n"), &i).unwrap();
     assert!(
         !ids(&route).iter().any(|id| id.starts_with("green-"))
             && route
@@ -410,7 +414,7 @@ fn an_image_of_its_own_is_replaced_by_the_plans_or_stays_while_skew_allows() {
     assert_eq!(codes(&plan("cluster: c\nto: 1.33\n"), &i), ["EKSUP-R004"]);
     let with_image =
         plan("cluster: c\nto: 1.30\nnodeGroups: [{blue: gpu-blue, ami: ami-0bbbbbbbbbbbbbbbb}]\n");
-    let route = build(&with_image, &i).unwrap();
+    let route = build_route(&with_image, &i).unwrap();
     let at = route
         .steps
         .iter()
@@ -437,7 +441,7 @@ fn an_image_of_its_own_is_replaced_by_the_plans_or_stays_while_skew_allows() {
 fn canary_bakes_after_the_first_node() {
     let mut p = expense_plan();
     p.strategy = crate::plan::Strategy::Canary;
-    let route = build(&p, &expense_dev()).unwrap();
+    let route = build_route(&p, &expense_dev()).unwrap();
     let drain = route
         .steps
         .iter()
@@ -454,7 +458,7 @@ fn canary_bakes_after_the_first_node() {
 
 #[test]
 fn when_eks_wants_groups_to_match_they_move_before_every_hop() {
-    let mut i = cluster("c", 27);
+    let mut i = empty_cluster("c", 27);
     add_group(&mut i, "apps-blue", 26, 3);
     let p = plan("cluster: c\nto: 1.28\ncontrolPlane: {bake: 0s}\nretire: {soak: 0s}\n");
     let route = replan_for_matching_nodes(&p, &i).unwrap();
@@ -470,7 +474,7 @@ fn when_eks_wants_groups_to_match_they_move_before_every_hop() {
 
 #[test]
 fn what_the_plan_leaves_behind_out_of_skew_is_a_problem_by_name() {
-    let mut i = cluster("c", 27);
+    let mut i = empty_cluster("c", 27);
     add_group(&mut i, "apps", 27, 3);
     add_group(&mut i, "old", 24, 1);
     assert_eq!(
@@ -480,13 +484,13 @@ fn what_the_plan_leaves_behind_out_of_skew_is_a_problem_by_name() {
         ),
         ["EKSUP-R003"]
     );
-    let mut own = cluster("c", 27);
-    own.nodes.push(node("by-hand", 24, "us-east-1a"));
+    let mut own = empty_cluster("c", 27);
+    own.nodes.push(unmanaged_node("by-hand", 24, "us-east-1a"));
     assert_eq!(codes(&plan("cluster: c\nto: 1.28\n"), &own), ["EKSUP-R003"]);
     own.nodes[0]
         .labels
         .insert("karpenter.sh/nodepool".to_owned(), "default".to_owned());
-    assert!(build(&plan("cluster: c\nto: 1.28\n"), &own).is_ok());
+    assert!(build_route(&plan("cluster: c\nto: 1.28\n"), &own).is_ok());
     assert_eq!(codes(&plan("cluster: c\nto: 1.26\n"), &own), ["EKSUP-R001"]);
     assert_eq!(
         codes(
@@ -506,12 +510,12 @@ fn a_green_somebody_else_made_is_not_taken() {
     );
     assert_eq!(codes(&named, &i), ["EKSUP-R006"]);
     let by_rule = plan("cluster: expense-dev\nto: 1.29\nnodeGroups: [{blue: expense-blue}]\n");
-    assert!(ids(&build(&by_rule, &i).unwrap()).contains(&"green-expense-1-29"));
+    assert!(ids(&build_route(&by_rule, &i).unwrap()).contains(&"green-expense-1-29"));
 }
 
 #[test]
 fn a_blue_kept_at_zero_is_not_moved_again() {
-    let mut i = cluster("c", 29);
+    let mut i = empty_cluster("c", 29);
     add_group(&mut i, "apps-blue", 27, 0);
     i.nodegroups[0].taints = vec![crate::model::eks::NodegroupTaint {
         key: "eksup.dev/blue".to_owned(),
@@ -520,15 +524,21 @@ fn a_blue_kept_at_zero_is_not_moved_again() {
     }];
     add_group(&mut i, "apps-green", 29, 3);
     assert_eq!(
-        build(&plan("cluster: c\nto: 1.29\n"), &i).unwrap().steps,
+        build_route(&plan("cluster: c\nto: 1.29\n"), &i)
+            .unwrap()
+            .steps,
         []
     );
 }
 
 #[test]
 fn on_the_way_back_blue_is_made_whole_before_traffic_or_pods_return_to_it() {
-    let route = build(&expense_plan(), &expense_dev()).unwrap();
-    let back: Vec<&str> = route.way_back().iter().map(|s| s.id.as_str()).collect();
+    let route = build_route(&expense_plan(), &expense_dev()).unwrap();
+    let back: Vec<&str> = route
+        .rollback_order()
+        .iter()
+        .map(|s| s.id.as_str())
+        .collect();
     assert_eq!(back.len(), route.steps.len());
     assert_eq!(
         back[..8],
@@ -547,10 +557,10 @@ fn on_the_way_back_blue_is_made_whole_before_traffic_or_pods_return_to_it() {
 
 #[test]
 fn each_migration_of_a_long_way_makes_its_own_blue_whole() {
-    let mut i = cluster("multi-hop", 24);
+    let mut i = empty_cluster("multi-hop", 24);
     add_group(&mut i, "apps-blue", 24, 3);
-    let route = build(&plan("cluster: multi-hop\nto: 1.33\n"), &i).unwrap();
-    let back = route.way_back();
+    let route = build_route(&plan("cluster: multi-hop\nto: 1.33\n"), &i).unwrap();
+    let back = route.rollback_order();
     assert_eq!(back.len(), route.steps.len());
     let mut whole = std::collections::BTreeSet::new();
     for step in &back {

@@ -1,17 +1,19 @@
 //! Why green has the size it has.
 
 use crate::model::Inventory;
-use crate::plan::parse;
+use crate::plan::parse_plan;
 use crate::route::fixture::*;
-use crate::route::{StepSpec, build};
+use crate::route::{StepSpec, build_route};
 
 /// The reason and the title of the step that makes green.
 fn green(rest: &str, change: impl FnOnce(&mut Inventory)) -> (String, String) {
     let text = format!("cluster: expense-dev\nto: 1.29\n{rest}");
-    let plan = parse("plan.yaml", &text).map_err(|e| e.problems).unwrap();
+    let plan = parse_plan("plan.yaml", &text)
+        .map_err(|e| e.problems)
+        .unwrap();
     let mut inventory = expense_dev();
     change(&mut inventory);
-    let route = build(&plan, &inventory).unwrap();
+    let route = build_route(&plan, &inventory).unwrap();
     let create = |s: &&crate::route::RouteStep| matches!(s.spec, StepSpec::CreateGreen { .. });
     let step = route.steps.iter().find(create).unwrap();
     (step.why.clone().unwrap(), step.title.clone())

@@ -9,7 +9,7 @@ use crate::route::*;
 #[test]
 fn without_a_pair_green_joins_blues_own_target_group() {
     let i = expense_dev();
-    let route = build(&plan("cluster: expense-dev\nto: 1.29\n"), &i).unwrap();
+    let route = build_route(&plan("cluster: expense-dev\nto: 1.29\n"), &i).unwrap();
     let ids = ids(&route);
     let place = |id: &str| {
         ids.iter()
@@ -25,7 +25,7 @@ fn without_a_pair_green_joins_blues_own_target_group() {
 fn with_the_local_policy_pods_go_first_and_nodes_leave_before_them() {
     let mut i = expense_dev();
     i.services[0].external_traffic_policy = Some("Local".to_owned());
-    let route = build(&expense_plan(), &i).unwrap();
+    let route = build_route(&expense_plan(), &i).unwrap();
     let tail: Vec<&str> = ids(&route)
         .into_iter()
         .skip_while(|id| *id != "hold-expense-green")
@@ -70,8 +70,12 @@ fn with_the_local_policy_pods_go_first_and_nodes_leave_before_them() {
 fn a_rollback_fills_targets_then_weights_return_then_blue_opens_and_last_green_leaves_the_rules() {
     let mut i = expense_dev();
     i.services[0].external_traffic_policy = Some("Local".to_owned());
-    let route = build(&expense_plan(), &i).unwrap();
-    let back: Vec<&str> = route.way_back().iter().map(|s| s.id.as_str()).collect();
+    let route = build_route(&expense_plan(), &i).unwrap();
+    let back: Vec<&str> = route
+        .rollback_order()
+        .iter()
+        .map(|s| s.id.as_str())
+        .collect();
     assert_eq!(
         back[..12],
         [
@@ -94,20 +98,20 @@ fn a_rollback_fills_targets_then_weights_return_then_blue_opens_and_last_green_l
 #[test]
 fn what_a_controller_owns_is_left_alone_and_a_plan_that_names_it_is_refused() {
     let mut i = expense_dev();
-    i.rules[0].tags = map([
+    i.rules[0].tags = string_map([
         ("ingress.k8s.aws/stack", "expense/frontend"),
         ("elbv2.k8s.aws/cluster", "expense-dev"),
     ]);
     assert_eq!(codes(&expense_plan(), &i), ["EKSUP-T005"]);
     for group in &mut i.target_groups {
-        group.tags = map([("elbv2.k8s.aws/cluster", "expense-dev")]);
+        group.tags = string_map([("elbv2.k8s.aws/cluster", "expense-dev")]);
     }
     i.asgs
         .get_mut("eks-expense-blue")
         .unwrap()
         .target_groups
         .clear();
-    let route = build(&plan("cluster: expense-dev\nto: 1.29\n"), &i).unwrap();
+    let route = build_route(&plan("cluster: expense-dev\nto: 1.29\n"), &i).unwrap();
     assert!(
         !ids(&route)
             .iter()
@@ -183,7 +187,7 @@ fn a_target_group_of_blue_that_was_not_read_is_no_target_group_that_is_not_there
     unread
         .target_groups
         .retain(|g| g.arn != tg_arn("expense-blue-tg"));
-    let problems = build(&plan, &unread).unwrap_err();
+    let problems = build_route(&plan, &unread).unwrap_err();
     let found: Vec<(&str, &str)> = problems
         .iter()
         .map(|p| (p.what.code(), p.subject.as_str()))
@@ -204,7 +208,7 @@ fn a_target_group_of_blue_that_was_not_read_is_no_target_group_that_is_not_there
 fn rolling_grows_green_as_blue_shrinks_and_shifts_last() {
     let mut p = expense_plan();
     p.strategy = crate::plan::Strategy::Rolling;
-    let route = build(&p, &expense_dev()).unwrap();
+    let route = build_route(&p, &expense_dev()).unwrap();
     let ids = ids(&route);
     let place = |id: &str| ids.iter().position(|i| *i == id).unwrap();
     assert!(place("drain-expense-blue") < place("shift-expense-green-tg"));
@@ -218,7 +222,7 @@ fn rolling_grows_green_as_blue_shrinks_and_shifts_last() {
 fn recreate_empties_blue_first_and_deletes_it_last() {
     let mut p = expense_plan();
     p.strategy = crate::plan::Strategy::Recreate;
-    let route = build(&p, &expense_dev()).unwrap();
+    let route = build_route(&p, &expense_dev()).unwrap();
     let tail: Vec<&str> = ids(&route)
         .into_iter()
         .skip_while(|id| *id != "addon-coredns-1.29")
@@ -250,7 +254,7 @@ fn what_elb_would_refuse_in_the_rule_is_told_before_the_hops() {
         let mut groups = i.target_groups.iter_mut();
         groups.find(|g| g.name == name).unwrap().sticky = true;
         i.rules[0].stickiness_seconds = seconds;
-        build(&expense_plan(), &i)
+        build_route(&expense_plan(), &i)
     };
     for name in ["expense-blue-tg", "expense-green-tg"] {
         let problems = sticky(None, name).unwrap_err();
@@ -270,7 +274,7 @@ fn what_elb_would_refuse_in_the_rule_is_told_before_the_hops() {
                 weight: 0,
             });
         }
-        build(&expense_plan(), &i)
+        build_route(&expense_plan(), &i)
     };
     assert!(with_idle(3).is_ok());
     let problems = with_idle(4).unwrap_err();
@@ -285,7 +289,7 @@ fn targets_registered_one_by_one_leave_one_by_one_unless_green_would_answer_at_a
         i.asgs.values_mut().for_each(|a| a.target_groups.clear());
         let targets = i.target_health.values_mut().flatten();
         targets.for_each(|t| t.port = Some(port));
-        build(&plan("cluster: expense-dev\nto: 1.29\n"), &i)
+        build_route(&plan("cluster: expense-dev\nto: 1.29\n"), &i)
     };
     let route = by_hand(30080).unwrap();
     let ids = ids(&route);
@@ -305,12 +309,12 @@ fn targets_registered_one_by_one_leave_one_by_one_unless_green_would_answer_at_a
 fn a_target_group_of_a_service_is_left_to_its_controller_in_every_migration() {
     let mut i = expense_dev();
     let mut groups = i.target_groups.iter_mut();
-    groups.find(|g| g.name == "expense-blue-tg").unwrap().tags = map([
+    groups.find(|g| g.name == "expense-blue-tg").unwrap().tags = string_map([
         ("kubernetes.io/service-name", "expense/frontend"),
         ("kubernetes.io/cluster/expense-dev", "owned"),
     ]);
     i.asgs.values_mut().for_each(|a| a.target_groups.clear());
-    let route = build(&plan("cluster: expense-dev\nto: 1.33\n"), &i);
+    let route = build_route(&plan("cluster: expense-dev\nto: 1.33\n"), &i);
     let steps = match &route {
         Ok(route) => &route.steps,
         Err(problems) => panic!("{problems:?}"),
@@ -350,20 +354,23 @@ fn green_joins_a_classic_load_balancer_of_the_users_own_and_one_that_was_not_rea
         i
     };
     let plan = plan("cluster: expense-dev\nto: 1.29\n");
-    let route = build(&plan, &classic(map([("team", "expense")]))).unwrap();
+    let route = build_route(&plan, &classic(string_map([("team", "expense")]))).unwrap();
     let own = ids(&route);
     let place = |id: &str| own.iter().position(|i| *i == id).unwrap();
     assert!(place("attach-expense-green-old") < place("drain-expense-blue"));
     assert!(place("drain-expense-blue") < place("detach-expense-blue-old"));
-    let service = classic(map([("kubernetes.io/service-name", "expense/frontend")]));
-    let route = build(&plan, &service).unwrap();
+    let service = classic(string_map([(
+        "kubernetes.io/service-name",
+        "expense/frontend",
+    )]));
+    let route = build_route(&plan, &service).unwrap();
     assert!(!ids(&route).iter().any(|id| id.ends_with("-old")));
     let left = route.steps.iter().find_map(|s| match &s.spec {
         StepSpec::Drain { drain, .. } => Some(drain.leave_target_groups.clone()),
         _ => None,
     });
     assert_eq!(left.unwrap(), ["old".to_owned()]);
-    let mut unread = classic(map([]));
+    let mut unread = classic(string_map([]));
     unread.classic_balancers.clear();
     assert_eq!(codes(&plan, &unread), ["EKSUP-T007"]);
 }
@@ -373,14 +380,14 @@ fn behind_a_host_port_pods_go_first_as_with_the_local_policy() {
     let mut i = expense_dev();
     i.services.iter_mut().for_each(|s| s.node_ports.clear());
     let on_blue = |p: &&mut crate::model::kube::Pod| {
-        !p.daemon()
+        !p.is_daemon_pod()
             && p.node
                 .as_ref()
                 .is_some_and(|n| n.starts_with("expense-blue"))
     };
     let pod = i.pods.iter_mut().find(on_blue).unwrap();
-    pod.scheduling.host_ports = vec![HostPort::tcp(30080)];
-    let route = build(&expense_plan(), &i).unwrap();
+    pod.scheduling.host_ports = vec![HostPort::tcp_port(30080)];
+    let route = build_route(&expense_plan(), &i).unwrap();
     let ids = ids(&route);
     let place = |id: &str| ids.iter().position(|i| *i == id).unwrap();
     assert!(place("drain-expense-blue") < place("shift-expense-green-tg"));

@@ -13,10 +13,10 @@ fn green_must_have_a_node_in_a_zone_only_where_a_volume_a_spread_or_a_selector_n
         change(
             i.pods
                 .iter_mut()
-                .find(|p| !p.daemon() && !p.mirror)
+                .find(|p| !p.is_daemon_pod() && !p.mirror)
                 .unwrap(),
         );
-        let route = build(&plan("cluster: expense-dev\nto: 1.29\n"), &i).unwrap();
+        let route = build_route(&plan("cluster: expense-dev\nto: 1.29\n"), &i).unwrap();
         let zones = route.steps.into_iter().find_map(|s| match s.spec {
             StepSpec::CreateGreen { zones, .. } => Some(zones),
             _ => None,

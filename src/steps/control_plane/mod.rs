@@ -7,46 +7,46 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
 use crate::model::eks::{Cluster, Insight, InsightsRefresh, Update, UpdateOf, UpdateStatus};
-use crate::model::{Class, Minor};
-use crate::steps::updates::{POLL, Updates, failure, running};
-use crate::steps::{BACK_PATIENCE, PATIENCE, World};
+use crate::model::{ErrorClass, Minor};
+use crate::steps::updates::{EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress};
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT};
 
 /// EKS says a cluster is on its new version some seconds before every API server answers so.
-const SETTLE: Duration = Duration::from_secs(5);
+const API_SERVER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// A version that EKS says it has set and that does not show for so long will not show.
-const SHOWS_WITHIN: SignedDuration = SignedDuration::from_mins(15);
+const VERSION_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 /// StartInsightsRefresh shows within seconds.
-const REFRESH_SHOWS: SignedDuration = SignedDuration::from_secs(60);
+const REFRESH_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 /// How far clocks here and at AWS are taken to differ.
-const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(120);
+const CLOCK_DIFFERENCE_LIMIT: SignedDuration = SignedDuration::from_secs(120);
 
 /// One hop of the control plane.
-pub struct ControlPlane {
+pub struct ControlPlaneStep {
     id: String,
     from: Minor,
     to: Minor,
     timeout: Duration,
     /// Whether an undo asks EKS for its own version rollback; only for the last hop, and only when asked for.
     roll_back: bool,
-    updates: Updates,
+    updates: UpdateReader,
     /// The cluster as it was described last.
     described: Mutex<Option<Cluster>>,
 }
 
 /// What a look sees.
-pub struct Seen {
+pub struct ControlPlaneObservation {
     cluster: Cluster,
     updates: Vec<Update>,
     /// What the API server says of itself, or why it does not answer.
     server: Result<Minor, String>,
     /// On the way back: what EKS and the nodes say to it.
-    readiness: Option<Readiness>,
+    readiness: Option<RollbackReadiness>,
 }
 
 /// What a rollback depends on.
-pub struct Readiness {
+pub struct RollbackReadiness {
     insights: Vec<Insight>,
     refresh: Option<InsightsRefresh>,
     /// Kubelets, by node.
@@ -60,7 +60,7 @@ pub struct Readiness {
     rename_all_fields = "camelCase",
     deny_unknown_fields
 )]
-pub enum Act {
+pub enum ControlPlaneAct {
     /// Asks EKS for a version.
     Update {
         to: Minor,
@@ -74,7 +74,7 @@ pub enum Act {
     Refresh,
 }
 
-impl ControlPlane {
+impl ControlPlaneStep {
     /// The hop from `from` to `to`.
     pub fn new(id: String, from: Minor, to: Minor, timeout: Duration, roll_back: bool) -> Self {
         Self {
@@ -83,17 +83,17 @@ impl ControlPlane {
             to,
             timeout,
             roll_back,
-            updates: Updates::default(),
+            updates: UpdateReader::default(),
             described: Mutex::default(),
         }
     }
 
-    fn remembered(&self) -> Option<Cluster> {
+    fn remembered_cluster(&self) -> Option<Cluster> {
         let described = self.described.lock();
         described.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn remember(&self, cluster: Cluster) -> Cluster {
+    fn remember_cluster(&self, cluster: Cluster) -> Cluster {
         let mut described = self
             .described
             .lock()
@@ -103,36 +103,36 @@ impl ControlPlane {
     }
 
     /// The hop to `to` that is in progress.
-    fn hop_in_progress<'a>(&self, seen: &'a Seen) -> Option<&'a Update> {
+    fn hop_in_progress<'a>(&self, seen: &'a ControlPlaneObservation) -> Option<&'a Update> {
         let to = self.to.to_string();
         seen.updates.iter().find(|u| {
-            running(u) && u.kind == "VersionUpdate" && u.params.get("Version") == Some(&to)
+            is_in_progress(u) && u.kind == "VersionUpdate" && u.params.get("Version") == Some(&to)
         })
     }
 
-    fn limit(&self) -> SignedDuration {
+    fn update_time_limit(&self) -> SignedDuration {
         SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX)
     }
 
     /// What remains to be done to be at `to`.
-    fn toward(
+    fn decide_toward(
         &self,
         to: Minor,
         kind: &str,
-        seen: &Seen,
-        past: &Past,
+        seen: &ControlPlaneObservation,
+        past: &StepHistory,
         now: Timestamp,
-    ) -> Decision<Act> {
+    ) -> Decision<ControlPlaneAct> {
         let at = seen.cluster.version;
         let name = &seen.cluster.name;
-        if let Some(update) = seen.updates.iter().find(|u| running(u)) {
-            return self.in_flight(update, past, now);
+        if let Some(update) = seen.updates.iter().find(|u| is_in_progress(u)) {
+            return self.wait_for_update(update, past, now);
         }
         if at == to {
             if seen.cluster.status != "ACTIVE" {
-                return wait(
+                return wait_rechecking(
                     format!("cluster {name} is at {to}, status {}", seen.cluster.status),
-                    SETTLE,
+                    API_SERVER_RECHECK_INTERVAL,
                 );
             }
             // Every API server of the cluster is replaced in turn; until the last one is, the old version answers too.
@@ -141,17 +141,17 @@ impl ControlPlane {
                 Ok(server) if *server == to => {
                     Decision::Done(format!("cluster {name} and its API server are at {to}"))
                 }
-                Ok(server) if *server == old => wait(
+                Ok(server) if *server == old => wait_rechecking(
                     format!("EKS says {to}, the API server still answers {server}"),
-                    SETTLE,
+                    API_SERVER_RECHECK_INTERVAL,
                 ),
                 // Neither the old nor the new one: what answers is not EKS's own, and will not change by waiting.
                 Ok(server) => Decision::Done(format!(
                     "cluster {name} is at {to}; what answers for its API server calls itself {server}"
                 )),
-                Err(why) => wait(
+                Err(why) => wait_rechecking(
                     format!("EKS says {to}, the API server does not answer: {why}"),
-                    SETTLE,
+                    API_SERVER_RECHECK_INTERVAL,
                 ),
             };
         }
@@ -166,22 +166,25 @@ impl ControlPlane {
             "FAILED" | "DELETING" => {
                 return Decision::Refuse(format!("cluster {name} is {}", seen.cluster.status));
             }
-            status => return wait(format!("cluster {name} is {status}"), POLL),
+            status => {
+                return wait_rechecking(format!("cluster {name} is {status}"), EKS_POLL_INTERVAL);
+            }
         }
-        if let Some(last) = last_since(seen, to, kind, past) {
+        if let Some(last) = update_since_last_act(seen, to, kind, past) {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
                     return Decision::Refuse(format!(
                         "EKS could not take cluster {name} to {to} (update {}): {}. The cluster stays on {at}; \
                          mend the cause and run `eksup apply` again.",
                         last.id,
-                        failure(last)
+                        failure_text(last)
                     ));
                 }
                 // DescribeCluster is eventually consistent with DescribeUpdate.
                 UpdateStatus::Successful
                     if last.created_at.is_some_and(|t| {
-                        now.duration_since(t) > SHOWS_WITHIN.saturating_add(self.limit())
+                        now.duration_since(t)
+                            > VERSION_VISIBLE_WITHIN.saturating_add(self.update_time_limit())
                     }) =>
                 {
                     return Decision::Refuse(format!(
@@ -190,7 +193,7 @@ impl ControlPlane {
                         last.id
                     ));
                 }
-                UpdateStatus::Successful if undone_since(seen, last) => {
+                UpdateStatus::Successful if was_undone_since(seen, last) => {
                     return Decision::Refuse(format!(
                         "update {} took cluster {name} to {to}, and another update took it back to {at}: not this run. \
                          Settle who did, then run `eksup apply` again, or `eksup rollback`.",
@@ -198,27 +201,27 @@ impl ControlPlane {
                     ));
                 }
                 UpdateStatus::Successful => {
-                    return wait(
+                    return wait_rechecking(
                         format!("update {} succeeded, the cluster still reads {at}", last.id),
-                        SETTLE,
+                        API_SERVER_RECHECK_INTERVAL,
                     );
                 }
                 UpdateStatus::InProgress | UpdateStatus::Unknown => {}
             }
         }
-        Decision::Act(Act::Update {
+        Decision::Act(ControlPlaneAct::Update {
             to,
             attempt: past.attempt,
         })
     }
 
     /// What EKS's own conditions still lack, before it is asked to go back. It checks them itself, and says less.
-    fn ready_to_go_back(
+    fn check_rollback_readiness(
         &self,
-        seen: &Seen,
-        trail: &Trail,
+        seen: &ControlPlaneObservation,
+        trail: &RollbackHistory,
         now: Timestamp,
-    ) -> Option<Decision<Act>> {
+    ) -> Option<Decision<ControlPlaneAct>> {
         let readiness = seen.readiness.as_ref()?;
         let newer: Vec<&str> = readiness
             .kubelets
@@ -232,39 +235,46 @@ impl ControlPlane {
                 self.from,
                 newer.join(", ")
             );
-            return Some(if trail.late(now, BACK_PATIENCE) {
+            return Some(if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
                 Decision::Refuse(format!(
                     "{why}. Remove these nodes, then run `eksup rollback --control-plane` again; without the flag the \
                      rollback ends here and the control plane stays at {}.",
                     self.to
                 ))
             } else {
-                wait(why, POLL)
+                wait_rechecking(why, EKS_POLL_INTERVAL)
             });
         }
-        let asked = trail.back.last_act.as_ref().map(Act::deserialize);
-        let asked_at = matches!(asked, Some(Ok(Act::Refresh)))
-            .then_some(trail.back.last_act_at)
+        let asked = trail
+            .rollback
+            .last_act
+            .as_ref()
+            .map(ControlPlaneAct::deserialize);
+        let asked_at = matches!(asked, Some(Ok(ControlPlaneAct::Refresh)))
+            .then_some(trail.rollback.last_act_at)
             .flatten();
         // Clocks here and at AWS may differ by a little.
         let fresh = |r: &InsightsRefresh| {
-            let since = asked_at.and_then(|t| t.saturating_sub(CLOCKS_DIFFER).ok());
+            let since = asked_at.and_then(|t| t.saturating_sub(CLOCK_DIFFERENCE_LIMIT).ok());
             since.is_some_and(|since| r.started_at.is_some_and(|t| t >= since))
         };
         match readiness.refresh.as_ref().filter(|r| fresh(r)) {
-            None if asked_at.is_some_and(|t| now.duration_since(t) < REFRESH_SHOWS) => {
-                return Some(wait(
+            None if asked_at.is_some_and(|t| now.duration_since(t) < REFRESH_VISIBLE_WITHIN) => {
+                return Some(wait_rechecking(
                     "EKS begins to judge its insights anew".to_owned(),
-                    SETTLE,
+                    API_SERVER_RECHECK_INTERVAL,
                 ));
             }
-            None => return Some(Decision::Act(Act::Refresh)),
-            Some(refresh) if refresh.running && !trail.late(now, BACK_PATIENCE) => {
-                return Some(wait("EKS judges its insights anew".to_owned(), POLL));
+            None => return Some(Decision::Act(ControlPlaneAct::Refresh)),
+            Some(refresh) if refresh.running && !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
+                return Some(wait_rechecking(
+                    "EKS judges its insights anew".to_owned(),
+                    EKS_POLL_INTERVAL,
+                ));
             }
             Some(_) => {}
         }
-        let blocking = blocking(&readiness.insights, self.from);
+        let blocking = blocking_insights(&readiness.insights, self.from);
         (!blocking.is_empty()).then(|| {
             Decision::Refuse(format!(
                 "EKS would refuse to take cluster {} back to {}: {}. Mend it, then run `eksup rollback --control-plane` \
@@ -277,9 +287,14 @@ impl ControlPlane {
         })
     }
 
-    fn in_flight(&self, update: &Update, past: &Past, now: Timestamp) -> Decision<Act> {
+    fn wait_for_update(
+        &self,
+        update: &Update,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<ControlPlaneAct> {
         let since = update.created_at.or(past.last_act_at);
-        let for_long = since.is_some_and(|t| now.duration_since(t) > self.limit());
+        let for_long = since.is_some_and(|t| now.duration_since(t) > self.update_time_limit());
         if for_long {
             return Decision::Refuse(format!(
                 "update {} ({}) has been in progress for longer than {}s; EKS cannot stop it. Ask AWS Support, and \
@@ -294,20 +309,20 @@ impl ControlPlane {
             .iter()
             .map(|(k, v)| format!("{k} {v}"))
             .collect();
-        wait(
+        wait_rechecking(
             format!(
                 "EKS update {} ({}, {}) is in progress",
                 update.id,
                 update.kind,
                 params.join(", ")
             ),
-            POLL,
+            EKS_POLL_INTERVAL,
         )
     }
 }
 
 /// EKS's insights that stand in the way of going back to `to`. UNKNOWN blocks as ERROR does (EKS-RB-3).
-pub fn blocking(insights: &[Insight], to: Minor) -> Vec<String> {
+pub fn blocking_insights(insights: &[Insight], to: Minor) -> Vec<String> {
     insights
         .iter()
         .filter(|i| i.category == "ROLLBACK_READINESS")
@@ -325,13 +340,23 @@ pub fn blocking(insights: &[Insight], to: Minor) -> Vec<String> {
 }
 
 /// The newest update of that kind to `to` that began after the last act.
-fn last_since<'a>(seen: &'a Seen, to: Minor, kind: &str, past: &Past) -> Option<&'a Update> {
+fn update_since_last_act<'a>(
+    seen: &'a ControlPlaneObservation,
+    to: Minor,
+    kind: &str,
+    past: &StepHistory,
+) -> Option<&'a Update> {
     // One that was adopted began before that, by a clock that is not ours.
-    if let Some(Ok(Act::Adopt { update })) = past.last_act.as_ref().map(Act::deserialize) {
+    if let Some(Ok(ControlPlaneAct::Adopt { update })) =
+        past.last_act.as_ref().map(ControlPlaneAct::deserialize)
+    {
         return seen.updates.iter().find(|u| u.id == update);
     }
     // Clocks here and at AWS may differ by a little.
-    let since = past.last_act_at?.saturating_sub(CLOCKS_DIFFER).ok()?;
+    let since = past
+        .last_act_at?
+        .saturating_sub(CLOCK_DIFFERENCE_LIMIT)
+        .ok()?;
     seen.updates
         .iter()
         .filter(|u| u.kind == kind)
@@ -345,7 +370,7 @@ fn last_since<'a>(seen: &'a Seen, to: Minor, kind: &str, past: &Past) -> Option<
 }
 
 /// Whether another version update ended well after `last` did.
-fn undone_since(seen: &Seen, last: &Update) -> bool {
+fn was_undone_since(seen: &ControlPlaneObservation, last: &Update) -> bool {
     seen.updates.iter().any(|u| {
         u.status == UpdateStatus::Successful
             && u.kind.starts_with("Version")
@@ -353,28 +378,30 @@ fn undone_since(seen: &Seen, last: &Update) -> bool {
     })
 }
 
-fn wait<A>(why: String, recheck: Duration) -> Decision<A> {
+fn wait_rechecking<A>(why: String, recheck: Duration) -> Decision<A> {
     Decision::Wait { why, recheck }
 }
 
-impl Step<World> for ControlPlane {
-    type Seen = Seen;
-    type Before = Minor;
-    type Act = Act;
+impl Step<StepWorld> for ControlPlaneStep {
+    type Observation = ControlPlaneObservation;
+    type BeforeImage = Minor;
+    type Act = ControlPlaneAct;
 
-    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let updates = self.updates.read(world, UpdateOf::Cluster).await?;
+    async fn observe_state(&self, world: &StepWorld) -> Result<ControlPlaneObservation, StepError> {
+        let updates = self.updates.read_updates(world, UpdateOf::Cluster).await?;
         // As long as an update goes on, it alone is asked about; the rest decides when it is over.
-        let goes_on = updates.iter().any(running);
-        let cluster = match self.remembered().filter(|_| goes_on) {
+        let goes_on = updates.iter().any(is_in_progress);
+        let cluster = match self.remembered_cluster().filter(|_| goes_on) {
             Some(cluster) => cluster,
-            None => self.remember(world.aws.describe_cluster(&world.cluster).await?),
+            None => self.remember_cluster(world.aws.describe_cluster(&world.cluster).await?),
         };
         let server = if !goes_on && cluster.status == "ACTIVE" {
-            match world.kube.server_version().await {
+            match world.kube.read_server_version().await {
                 Ok(minor) => Ok(minor),
                 // The last of them may still be on the move; that is no failure of the step.
-                Err(error) if matches!(error.class, Class::Transient | Class::Throttled) => {
+                Err(error)
+                    if matches!(error.class, ErrorClass::Transient | ErrorClass::Throttled) =>
+                {
                     Err(error.message)
                 }
                 Err(error) => return Err(error.into()),
@@ -382,7 +409,7 @@ impl Step<World> for ControlPlane {
         } else {
             Err("not asked as long as EKS changes it".to_owned())
         };
-        Ok(Seen {
+        Ok(ControlPlaneObservation {
             cluster,
             updates,
             server,
@@ -390,17 +417,20 @@ impl Step<World> for ControlPlane {
         })
     }
 
-    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
-        let mut seen = self.observe(world).await?;
-        let goes_on = seen.updates.iter().any(running);
+    async fn observe_for_undo(
+        &self,
+        world: &StepWorld,
+    ) -> Result<ControlPlaneObservation, StepError> {
+        let mut seen = self.observe_state(world).await?;
+        let goes_on = seen.updates.iter().any(is_in_progress);
         if goes_on || seen.cluster.version != self.to || seen.cluster.status != "ACTIVE" {
             return Ok(seen);
         }
         let (insights, refresh) = tokio::try_join!(
-            world.aws.insights(&world.cluster),
-            world.aws.insights_refresh(&world.cluster)
+            world.aws.list_insights(&world.cluster),
+            world.aws.describe_insights_refresh(&world.cluster)
         )?;
-        let snapshot = world.cache.read(PATIENCE).await?;
+        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
         let kubelets = snapshot
             .nodes
             .values()
@@ -411,7 +441,7 @@ impl Step<World> for ControlPlane {
                 ))
             })
             .collect();
-        seen.readiness = Some(Readiness {
+        seen.readiness = Some(RollbackReadiness {
             insights,
             refresh,
             kubelets,
@@ -419,7 +449,12 @@ impl Step<World> for ControlPlane {
         Ok(seen)
     }
 
-    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+    fn decide_next(
+        &self,
+        seen: &ControlPlaneObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<ControlPlaneAct> {
         if seen.cluster.version > self.to {
             return Decision::Done(format!(
                 "cluster {} is beyond {} already, at {}",
@@ -429,14 +464,14 @@ impl Step<World> for ControlPlane {
         if past.last_act.is_none()
             && let Some(update) = self.hop_in_progress(seen)
         {
-            return Decision::Act(Act::Adopt {
+            return Decision::Act(ControlPlaneAct::Adopt {
                 update: update.id.clone(),
             });
         }
-        self.toward(self.to, "VersionUpdate", seen, past, now)
+        self.decide_toward(self.to, "VersionUpdate", seen, past, now)
     }
 
-    fn before(&self, seen: &Seen) -> Minor {
+    fn before_image(&self, seen: &ControlPlaneObservation) -> Minor {
         // DescribeCluster may show the new version a moment before the update has ended.
         if self.hop_in_progress(seen).is_some() {
             return self.from;
@@ -444,71 +479,79 @@ impl Step<World> for ControlPlane {
         seen.cluster.version
     }
 
-    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
+    async fn perform_act(&self, world: &StepWorld, act: &ControlPlaneAct) -> Result<(), StepError> {
         let (to, attempt) = match act {
-            Act::Update { to, attempt } => (to, attempt),
-            Act::Adopt { .. } => return Ok(()),
-            Act::Refresh => {
+            ControlPlaneAct::Update { to, attempt } => (to, attempt),
+            ControlPlaneAct::Adopt { .. } => return Ok(()),
+            ControlPlaneAct::Refresh => {
                 return Ok(world.aws.start_insights_refresh(&world.cluster).await?);
             }
         };
         // The way back has tokens of its own: the way up may have used the same version number before.
         let way = if *to == self.from { "back" } else { "" };
-        let token = world.token(&self.id, &format!("{to}#{way}{attempt}"));
+        let token = world.idempotency_token(&self.id, &format!("{to}#{way}{attempt}"));
         match world
             .aws
             .update_cluster_version(&world.cluster, *to, &token)
             .await
         {
             Ok(_) => Ok(()),
-            Err(e) if must_match(&e.message) => Err(StepError::Reroute(e.message)),
+            Err(e) if is_version_skew_refusal(&e.message) => Err(StepError::Reroute(e.message)),
             Err(e) => Err(e.into()),
         }
     }
 
-    fn undo(&self) -> Undo {
+    fn undo_kind(&self) -> UndoKind {
         if self.roll_back {
-            Undo::Restore
+            UndoKind::Restore
         } else {
             // The old kubelets are within skew of the new API server, so blue serves as well under it.
-            Undo::Nothing
+            UndoKind::Nothing
         }
     }
 
-    fn restore(&self, before: &Minor, seen: &Seen, trail: &Trail, now: Timestamp) -> Decision<Act> {
+    fn decide_undo(
+        &self,
+        before: &Minor,
+        seen: &ControlPlaneObservation,
+        trail: &RollbackHistory,
+        now: Timestamp,
+    ) -> Decision<ControlPlaneAct> {
         if *before == seen.cluster.version.next() {
             return Decision::Done(format!(
                 "cluster {} is below {before} already",
                 seen.cluster.name
             ));
         }
-        match self.toward(*before, "VersionRollback", seen, &trail.back, now) {
+        match self.decide_toward(*before, "VersionRollback", seen, &trail.rollback, now) {
             Decision::Act(act) => self
-                .ready_to_go_back(seen, trail, now)
+                .check_rollback_readiness(seen, trail, now)
                 .unwrap_or(Decision::Act(act)),
             other => other,
         }
     }
 
-    fn describe(&self, act: &Act) -> String {
+    fn describe_act(&self, act: &ControlPlaneAct) -> String {
         match act {
-            Act::Update { to, .. } => {
+            ControlPlaneAct::Update { to, .. } => {
                 let from = if *to == self.to { self.from } else { self.to };
                 format!("UpdateClusterVersion {from} -> {to}")
             }
-            Act::Adopt { update } => {
+            ControlPlaneAct::Adopt { update } => {
                 format!(
                     "take up EKS update {update}, which takes the control plane to {} already",
                     self.to
                 )
             }
-            Act::Refresh => "StartInsightsRefresh, so that EKS judges its way back anew".to_owned(),
+            ControlPlaneAct::Refresh => {
+                "StartInsightsRefresh, so that EKS judges its way back anew".to_owned()
+            }
         }
     }
 }
 
 /// Whether EKS still enforces that node groups match the control plane before a hop (EKS-CP-8: it did until 2023).
-fn must_match(message: &str) -> bool {
+fn is_version_skew_refusal(message: &str) -> bool {
     message.contains("must be updated to match cluster version")
 }
 

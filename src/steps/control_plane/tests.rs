@@ -6,8 +6,8 @@ fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-fn step() -> ControlPlane {
-    ControlPlane::new(
+fn step() -> ControlPlaneStep {
+    ControlPlaneStep::new(
         "control-plane-1.28".into(),
         Minor::new(27),
         Minor::new(28),
@@ -16,8 +16,8 @@ fn step() -> ControlPlane {
     )
 }
 
-fn seen(version: u16, status: &str, server: u16) -> Seen {
-    Seen {
+fn seen(version: u16, status: &str, server: u16) -> ControlPlaneObservation {
+    ControlPlaneObservation {
         cluster: Cluster {
             name: "c".into(),
             arn: "arn".into(),
@@ -61,17 +61,17 @@ const NOW: &str = "2026-11-21T09:00:00Z";
 
 #[test]
 fn eks_alone_saying_so_is_not_done() {
-    let decision = step().decide(&seen(28, "ACTIVE", 27), &Past::default(), at(NOW));
+    let decision = step().decide_next(&seen(28, "ACTIVE", 27), &StepHistory::default(), at(NOW));
     assert!(matches!(decision, Decision::Wait { why, .. } if why.contains("still answers 1.27")));
     assert!(matches!(
-        step().decide(&seen(28, "ACTIVE", 28), &Past::default(), at(NOW)),
+        step().decide_next(&seen(28, "ACTIVE", 28), &StepHistory::default(), at(NOW)),
         Decision::Done(_)
     ));
 }
 
 #[test]
 fn an_api_server_behind_a_proxy_of_another_version_is_not_waited_for_for_ever() {
-    let decision = step().decide(&seen(28, "ACTIVE", 36), &Past::default(), at(NOW));
+    let decision = step().decide_next(&seen(28, "ACTIVE", 36), &StepHistory::default(), at(NOW));
     assert!(matches!(decision, Decision::Done(how) if how.contains("1.36")));
 }
 
@@ -80,29 +80,29 @@ fn an_update_in_flight_is_adopted() {
     let mut seen = seen(27, "UPDATING", 27);
     seen.updates
         .push(update(UpdateStatus::InProgress, "2026-11-21T08:55:00Z"));
-    let adopt = Act::Adopt {
+    let adopt = ControlPlaneAct::Adopt {
         update: "u1".into(),
     };
     assert_eq!(
-        step().decide(&seen, &Past::default(), at(NOW)),
+        step().decide_next(&seen, &StepHistory::default(), at(NOW)),
         Decision::Act(adopt.clone())
     );
-    assert_eq!(step().before(&seen), Minor::new(27));
+    assert_eq!(step().before_image(&seen), Minor::new(27));
     // Then it is waited for, and its end is the hop's end.
-    let past = Past {
+    let past = StepHistory {
         last_act: Some(serde_json::to_value(&adopt).unwrap()),
         last_act_at: Some(at(NOW)),
         acts: 1,
-        ..Past::default()
+        ..StepHistory::default()
     };
     assert!(
-        matches!(step().decide(&seen, &past, at(NOW)), Decision::Wait { why, .. } if why.contains("u1"))
+        matches!(step().decide_next(&seen, &past, at(NOW)), Decision::Wait { why, .. } if why.contains("u1"))
     );
     // It began before it was adopted, and is still the one that counts when it fails.
     seen.cluster.status = "ACTIVE".into();
     seen.updates[0].status = UpdateStatus::Failed;
     assert!(
-        matches!(step().decide(&seen, &past, at(NOW)), Decision::Refuse(why) if why.contains("u1"))
+        matches!(step().decide_next(&seen, &past, at(NOW)), Decision::Refuse(why) if why.contains("u1"))
     );
 }
 
@@ -117,7 +117,7 @@ fn an_update_of_another_kind_or_to_another_version_is_waited_for_and_not_adopted
         change(&mut other);
         seen.updates.push(other);
         assert!(matches!(
-            step().decide(&seen, &Past::default(), at(NOW)),
+            step().decide_next(&seen, &StepHistory::default(), at(NOW)),
             Decision::Wait { .. }
         ));
     }
@@ -128,7 +128,7 @@ fn the_version_before_an_adopted_hop_is_known_though_the_cluster_shows_the_new_o
     let mut seen = seen(28, "UPDATING", 28);
     seen.updates
         .push(update(UpdateStatus::InProgress, "2026-11-21T08:55:00Z"));
-    assert_eq!(step().before(&seen), Minor::new(27));
+    assert_eq!(step().before_image(&seen), Minor::new(27));
 }
 
 #[test]
@@ -137,19 +137,19 @@ fn a_failed_update_of_an_earlier_day_does_not_stop_a_new_try() {
     seen.updates
         .push(update(UpdateStatus::Failed, "2026-11-20T08:55:00Z"));
     assert_eq!(
-        step().decide(&seen, &Past::default(), at(NOW)),
-        Decision::Act(Act::Update {
+        step().decide_next(&seen, &StepHistory::default(), at(NOW)),
+        Decision::Act(ControlPlaneAct::Update {
             to: Minor::new(28),
             attempt: 0
         })
     );
-    let past = Past {
+    let past = StepHistory {
         last_act_at: Some(at("2026-11-20T08:55:00Z")),
         acts: 1,
-        ..Past::default()
+        ..StepHistory::default()
     };
     assert!(matches!(
-        step().decide(&seen, &past, at(NOW)),
+        step().decide_next(&seen, &past, at(NOW)),
         Decision::Refuse(_)
     ));
 }
@@ -157,14 +157,14 @@ fn a_failed_update_of_an_earlier_day_does_not_stop_a_new_try() {
 #[test]
 fn a_cluster_two_minors_away_is_refused() {
     assert!(matches!(
-        step().decide(&seen(26, "ACTIVE", 26), &Past::default(), at(NOW)),
+        step().decide_next(&seen(26, "ACTIVE", 26), &StepHistory::default(), at(NOW)),
         Decision::Refuse(_)
     ));
 }
 
 #[test]
 fn the_old_demand_that_node_groups_match_is_recognised() {
-    assert!(must_match(
+    assert!(is_version_skew_refusal(
         "Nodegroups eks-stg-gp must be updated to match cluster version 1.18 before updating cluster version"
     ));
 }

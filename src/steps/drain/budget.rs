@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 
-use crate::model::kube::{Key, Pdb, Pod};
+use crate::model::kube::{NamespacedName, Pdb, Pod};
 
 /// Whether an eviction would be let through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gate {
+pub enum BudgetGate {
     /// No budget is asked, or none has a say.
     Free,
     /// It takes one from this budget.
-    Spend(Key),
+    Spend(NamespacedName),
     /// This budget refuses it now.
-    Closed { budget: Key, why: String },
+    Closed { budget: NamespacedName, why: String },
     /// Two budgets match; the API server refuses that for ever.
-    Two(Vec<Key>),
+    TwoBudgets(Vec<NamespacedName>),
 }
 
 /// Budgets, with what is left of each while a wave is put together.
@@ -25,7 +25,7 @@ pub struct Budgets {
     /// By namespace and one of the labels they ask for, so that a pod is compared with few of many; by an empty label
     /// where they ask for none.
     by_label: HashMap<[String; 3], Vec<Arc<Pdb>>, FixedState>,
-    left: BTreeMap<Key, i32>,
+    left: BTreeMap<NamespacedName, i32>,
 }
 
 impl Budgets {
@@ -50,7 +50,7 @@ impl Budgets {
     }
 
     /// The budgets that select the pod.
-    pub fn of(&self, pod: &Pod) -> Vec<Arc<Pdb>> {
+    pub fn budgets_of(&self, pod: &Pod) -> Vec<Arc<Pdb>> {
         let none = (String::new(), String::new());
         let labels = pod.labels.iter().chain([(&none.0, &none.1)]);
         let here = labels.filter_map(|(key, value)| {
@@ -64,25 +64,25 @@ impl Budgets {
     }
 
     /// Whether the pod's eviction would be let through now.
-    pub fn gate(&self, pod: &Pod) -> Gate {
-        if pod.phase == "Pending" || pod.finished() || pod.deletion_timestamp.is_some() {
-            return Gate::Free;
+    pub fn check_gate(&self, pod: &Pod) -> BudgetGate {
+        if pod.phase == "Pending" || pod.is_finished() || pod.deletion_timestamp.is_some() {
+            return BudgetGate::Free;
         }
-        let budgets = self.of(pod);
+        let budgets = self.budgets_of(pod);
         let budget = match budgets.as_slice() {
-            [] => return Gate::Free,
+            [] => return BudgetGate::Free,
             [one] => one,
-            more => return Gate::Two(more.iter().map(|b| b.key.clone()).collect()),
+            more => return BudgetGate::TwoBudgets(more.iter().map(|b| b.key.clone()).collect()),
         };
         if !pod.ready {
             let always = budget.unhealthy_policy.as_deref() == Some("AlwaysAllow");
             if always
                 || (budget.current_healthy >= budget.desired_healthy && budget.desired_healthy > 0)
             {
-                return Gate::Free;
+                return BudgetGate::Free;
             }
         }
-        let closed = |why: String| Gate::Closed {
+        let closed = |why: String| BudgetGate::Closed {
             budget: budget.key.clone(),
             why,
         };
@@ -93,7 +93,7 @@ impl Budgets {
             ));
         }
         if self.left.get(&budget.key).copied().unwrap_or(0) > 0 {
-            return Gate::Spend(budget.key.clone());
+            return BudgetGate::Spend(budget.key.clone());
         }
         if let Some(failed) = &budget.sync_failed {
             return closed(format!(
@@ -125,7 +125,7 @@ impl Budgets {
     }
 
     /// Takes one from a budget for a pod of the wave.
-    pub fn spend(&mut self, budget: &Key) {
+    pub fn take_one(&mut self, budget: &NamespacedName) {
         if let Some(left) = self.left.get_mut(budget) {
             *left -= 1;
         }
@@ -133,8 +133,8 @@ impl Budgets {
 
     /// Whether the pod's budget can never let it go while all its pods are healthy: one replica that must stay, or
     /// nothing may be unavailable.
-    pub fn never(&self, pod: &Pod) -> bool {
-        matches!(self.of(pod).as_slice(), [one] if one.allowed == 0 && one.expected > 0 && one.desired_healthy >= one.expected)
+    pub fn never_allows(&self, pod: &Pod) -> bool {
+        matches!(self.budgets_of(pod).as_slice(), [one] if one.allowed == 0 && one.expected > 0 && one.desired_healthy >= one.expected)
     }
 }
 
@@ -147,7 +147,7 @@ pub mod tests {
     /// A budget over `app: web`.
     pub fn pdb(name: &str, allowed: i32, healthy: i32, needed: i32, expected: i32) -> Arc<Pdb> {
         Arc::new(Pdb {
-            key: Key::new("shop", name),
+            key: NamespacedName::new("shop", name),
             selector: Some(Selector {
                 match_labels: [("app".to_owned(), "web".to_owned())].into(),
                 expressions: vec![],
@@ -172,12 +172,12 @@ pub mod tests {
         let mut budgets = Budgets::new([pdb("b", 2, 4, 2, 4)].iter());
         let p = pod("a", "n");
         for _ in 0..2 {
-            let Gate::Spend(key) = budgets.gate(&p) else {
+            let BudgetGate::Spend(key) = budgets.check_gate(&p) else {
                 panic!()
             };
-            budgets.spend(&key);
+            budgets.take_one(&key);
         }
-        assert!(matches!(budgets.gate(&p), Gate::Closed { .. }));
+        assert!(matches!(budgets.check_gate(&p), BudgetGate::Closed { .. }));
     }
 
     #[test]
@@ -185,23 +185,27 @@ pub mod tests {
         let mut p = pod("a", "n");
         p.ready = false;
         assert!(matches!(
-            Budgets::new([pdb("b", 0, 0, 1, 1)].iter()).gate(&p),
-            Gate::Closed { .. }
+            Budgets::new([pdb("b", 0, 0, 1, 1)].iter()).check_gate(&p),
+            BudgetGate::Closed { .. }
         ));
         assert_eq!(
-            Budgets::new([pdb("b", 0, 2, 2, 3)].iter()).gate(&p),
-            Gate::Free
+            Budgets::new([pdb("b", 0, 2, 2, 3)].iter()).check_gate(&p),
+            BudgetGate::Free
         );
         let mut always = (*pdb("b", 0, 0, 1, 1)).clone();
         always.unhealthy_policy = Some("AlwaysAllow".into());
-        assert_eq!(Budgets::new([Arc::new(always)].iter()).gate(&p), Gate::Free);
+        assert_eq!(
+            Budgets::new([Arc::new(always)].iter()).check_gate(&p),
+            BudgetGate::Free
+        );
     }
 
     #[test]
     fn a_booked_eviction_is_told_where_the_counts_alone_would_let_the_pod_go() {
         let mut booked = (*pdb("b", 0, 2, 2, 3)).clone();
         booked.disrupted = vec!["web-x".into()];
-        let Gate::Closed { why, .. } = Budgets::new([Arc::new(booked)].iter()).gate(&pod("p", "n"))
+        let BudgetGate::Closed { why, .. } =
+            Budgets::new([Arc::new(booked)].iter()).check_gate(&pod("p", "n"))
         else {
             panic!()
         };
@@ -210,11 +214,14 @@ pub mod tests {
 
     #[test]
     fn two_budgets_on_one_pod_are_named() {
-        let gate =
-            Budgets::new([pdb("a", 1, 3, 2, 3), pdb("b", 1, 3, 2, 3)].iter()).gate(&pod("p", "n"));
+        let gate = Budgets::new([pdb("a", 1, 3, 2, 3), pdb("b", 1, 3, 2, 3)].iter())
+            .check_gate(&pod("p", "n"));
         assert_eq!(
             gate,
-            Gate::Two(vec![Key::new("shop", "a"), Key::new("shop", "b")])
+            BudgetGate::TwoBudgets(vec![
+                NamespacedName::new("shop", "a"),
+                NamespacedName::new("shop", "b")
+            ])
         );
     }
 }

@@ -1,6 +1,6 @@
 //! What a plan consents to for the budget that holds a pod. Pure.
 
-use crate::k8s::cache::Snapshot;
+use crate::k8s::cache::CacheSnapshot;
 use crate::model::kube::Pdb;
 use crate::model::operator_budgets::run_by;
 use crate::route::DrainSpec;
@@ -20,7 +20,7 @@ pub enum BudgetRule {
 
 impl BudgetRule {
     /// Whether an eviction is tried although the budget is closed.
-    pub fn asks(self) -> bool {
+    pub fn asks_while_closed(self) -> bool {
         self != Self::AsAtDeadlines
     }
 }
@@ -30,7 +30,7 @@ impl BudgetRule {
 pub fn budget_rule(
     spec: &DrainSpec,
     budget: &Pdb,
-    snapshot: &Snapshot,
+    snapshot: &CacheSnapshot,
     single: impl FnOnce() -> bool,
 ) -> BudgetRule {
     let of_one = spec.budgets.get(&budget.key.to_string());

@@ -5,39 +5,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::budget::tests::pdb;
-use super::decide::{Act, decide};
-use super::fixtures::{RUN, at, node, open_node, spec};
-use super::seen::{BlueNode, Seen};
-use crate::engine::{Decision, Past};
+use super::decide::{DrainStepAct, decide_drain};
+use super::fixtures::{TEST_RUN_ID, closed_node, default_drain_spec, open_node, time_at};
+use super::observation::{BlueNode, DrainObservation};
+use crate::engine::{Decision, StepHistory};
 use crate::model::kube::Pod;
 use crate::route::DrainSpec;
 use crate::steps::evictable::tests::pod;
 use crate::steps::workload_health::PodWorkload;
 
 /// A begun node with pod `a` under a closed budget `shop/web`, beside a green node.
-fn closed(change: impl FnOnce(&mut Pod)) -> Seen {
+fn closed(change: impl FnOnce(&mut Pod)) -> DrainObservation {
     let mut a = pod("a", "n1");
     change(&mut a);
     let a = Arc::new(a);
-    let blue = BlueNode::new(Arc::new(node("n1", Some(0))), Arc::new(vec![a.clone()]));
-    let mut seen = Seen {
-        run: RUN.into(),
+    let blue = BlueNode::new(
+        Arc::new(closed_node("n1", Some(0))),
+        Arc::new(vec![a.clone()]),
+    );
+    let mut seen = DrainObservation {
+        run: TEST_RUN_ID.into(),
         group: "blue".into(),
         nodes: vec![blue],
-        ..Seen::default()
+        ..DrainObservation::default()
     };
     let green = open_node("g1", "green", "1a");
     Arc::make_mut(&mut seen.snapshot.nodes).insert(green.name.clone(), Arc::new(green));
-    Arc::make_mut(&mut seen.snapshot.pods).put(a);
+    Arc::make_mut(&mut seen.snapshot.pods).put_pod(a);
     let budget = pdb("web", 0, 1, 1, 1);
     Arc::make_mut(&mut seen.snapshot.pdbs).insert(budget.key.clone(), budget);
     seen
 }
 
 /// The same once its eviction was refused, for so long.
-fn refused(mut seen: Seen, seconds: u64) -> Seen {
+fn refused(mut seen: DrainObservation, seconds: u64) -> DrainObservation {
     seen.refusals.insert("uid-a".into(), "not now".into());
-    seen.hushed = BTreeSet::from(["uid-a".to_owned()]);
+    seen.paused_pods = BTreeSet::from(["uid-a".to_owned()]);
     seen.attempts.insert("uid-a".into(), 1);
     let elapsed = Duration::from_secs(seconds);
     seen.elapsed.refused.insert("uid-a".into(), elapsed);
@@ -50,29 +53,31 @@ fn custom(pod: &mut Pod) {
     pod.owner.as_mut().unwrap().kind = "StrimziPodSet".into();
 }
 
-fn next(spec: &DrainSpec, seen: &Seen) -> Decision<Act> {
-    decide(spec, seen, &Past::default(), at(1))
+fn next(spec: &DrainSpec, seen: &DrainObservation) -> Decision<DrainStepAct> {
+    decide_drain(spec, seen, &StepHistory::default(), time_at(1))
 }
 
-fn asks(decision: &Decision<Act>) -> bool {
-    matches!(decision, Decision::Act(Act::Evict { pods }) if pods.len() == 1)
+fn asks(decision: &Decision<DrainStepAct>) -> bool {
+    matches!(decision, Decision::Act(DrainStepAct::Evict { pods }) if pods.len() == 1)
 }
 
 fn with_budget(consent: &str) -> DrainSpec {
     DrainSpec {
         budgets: [("shop/web".to_owned(), consent.to_owned())].into(),
-        ..spec()
+        ..default_drain_spec()
     }
 }
 
 #[test]
 fn an_eviction_is_tried_under_an_operators_closed_budget_with_the_plans_consent_and_not_without() {
-    let waits = |spec: &DrainSpec, seen: &Seen| matches!(next(spec, seen), Decision::Wait { .. });
+    let waits = |spec: &DrainSpec, seen: &DrainObservation| {
+        matches!(next(spec, seen), Decision::Wait { .. })
+    };
     let consents = DrainSpec {
         wait_for_operators: true,
-        ..spec()
+        ..default_drain_spec()
     };
-    assert!(waits(&spec(), &closed(custom)));
+    assert!(waits(&default_drain_spec(), &closed(custom)));
     assert!(asks(&next(&consents, &closed(custom))));
     // A chart's budget is no operator's.
     assert!(waits(&consents, &closed(|_| {})));
@@ -85,7 +90,7 @@ fn an_eviction_is_tried_under_an_operators_closed_budget_with_the_plans_consent_
     assert!(asks(&next(&with_budget("wait"), &closed(|_| {}))));
     let of_namespace = DrainSpec {
         budgets: [("shop/*".to_owned(), "wait".to_owned())].into(),
-        ..spec()
+        ..default_drain_spec()
     };
     assert!(asks(&next(&of_namespace, &closed(|_| {}))));
 }
@@ -97,8 +102,8 @@ fn a_refused_one_is_told_in_its_words_and_is_another_act_when_it_is_tried_again(
         matches!(next(&with_budget("wait"), &seen), Decision::Wait { why, .. } if why.contains("not now"))
     );
     let mut again = refused(closed(custom), 30);
-    (again.refusals, again.hushed) = Default::default();
-    let Decision::Act(Act::Evict { pods }) = next(&with_budget("wait"), &again) else {
+    (again.refusals, again.paused_pods) = Default::default();
+    let Decision::Act(DrainStepAct::Evict { pods }) = next(&with_budget("wait"), &again) else {
         panic!()
     };
     assert_eq!(pods[0].attempt, 1);
@@ -112,7 +117,7 @@ fn at_the_deadline_one_budgets_consent_deletes_its_pods_although_the_plan_stops_
     );
     assert!(matches!(
         next(&with_budget("delete"), &late()),
-        Decision::Act(Act::Delete { pods, .. }) if pods.len() == 1
+        Decision::Act(DrainStepAct::Delete { pods, .. }) if pods.len() == 1
     ));
     let early = refused(closed(|_| {}), 599);
     assert!(matches!(
@@ -125,7 +130,7 @@ fn at_the_deadline_one_budgets_consent_deletes_its_pods_although_the_plan_stops_
 fn a_single_replica_that_may_be_down_is_deleted_once_its_budget_has_refused() {
     let evict = DrainSpec {
         single_replicas: "evict".into(),
-        ..spec()
+        ..default_drain_spec()
     };
     let single = |had| {
         let mut seen = closed(|_| {});
@@ -141,7 +146,7 @@ fn a_single_replica_that_may_be_down_is_deleted_once_its_budget_has_refused() {
     assert!(asks(&next(&evict, &single(1))));
     assert!(matches!(
         next(&evict, &refused(single(1), 1)),
-        Decision::Act(Act::Delete { .. })
+        Decision::Act(DrainStepAct::Delete { .. })
     ));
     // One of several is no single replica, though its budget selects it alone.
     assert!(matches!(next(&evict, &single(3)), Decision::Wait { .. }));
@@ -150,10 +155,10 @@ fn a_single_replica_that_may_be_down_is_deleted_once_its_budget_has_refused() {
 #[test]
 fn a_pod_behind_a_finalizer_is_told_with_since_when_and_which() {
     let seen = closed(|pod| {
-        pod.deletion_timestamp = Some(at(-3600));
+        pod.deletion_timestamp = Some(time_at(-3600));
         pod.finalizers = vec!["example.com/cleanup".into()];
     });
-    let Decision::Wait { why, .. } = next(&spec(), &seen) else {
+    let Decision::Wait { why, .. } = next(&default_drain_spec(), &seen) else {
         panic!()
     };
     assert!(

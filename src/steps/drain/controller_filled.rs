@@ -4,39 +4,39 @@
 use std::collections::BTreeSet;
 
 use crate::model::elb::{TargetHealth, served_text};
-use crate::model::{ApiError, Class};
-use crate::steps::World;
-use crate::steps::drain::Drain;
-use crate::steps::drain::seen::Seen;
-use crate::steps::traffic::health::health;
+use crate::model::{ApiError, ErrorClass};
+use crate::steps::StepWorld;
+use crate::steps::drain::DrainStep;
+use crate::steps::drain::observation::DrainObservation;
+use crate::steps::traffic::health::count_health;
 
-impl Drain {
+impl DrainStep {
     /// Why what a controller fills cannot be served by green yet. It is asked only where another node may be begun.
-    pub(super) async fn without_green(
+    pub(super) async fn why_green_cannot_serve(
         &self,
-        world: &World,
-        seen: &Seen,
+        world: &StepWorld,
+        seen: &DrainObservation,
     ) -> Result<Option<String>, ApiError> {
         let fresh = |run: &str| {
             let mut nodes = seen.nodes.iter();
-            nodes.any(|n| n.begun(run).is_none() && !n.skipped(run))
+            nodes.any(|n| n.begun_at(run).is_none() && !n.is_skipped_by(run))
         };
-        if !self.holds || self.spec.downtime || !fresh(&seen.run) {
+        if !self.protects_green || self.spec.downtime || !fresh(&seen.run) {
             return Ok(None);
         }
         let nodes = seen.snapshot.nodes.values();
-        let green = nodes.filter(|n| n.nodegroup() == Some(&self.green) && n.is_ready());
+        let green = nodes.filter(|n| n.nodegroup_name() == Some(&self.green) && n.is_ready());
         let green: BTreeSet<String> = green
             .filter_map(|n| n.instance_id().map(str::to_owned))
             .collect();
         for served in &self.spec.leave_target_groups {
-            let targets = match world.aws.targets_of(served).await {
+            let targets = match world.aws.describe_registered_targets(served).await {
                 Ok(targets) => targets,
-                Err(e) if e.class == Class::Absent => continue,
+                Err(e) if e.class == ErrorClass::Absent => continue,
                 Err(e) => return Err(e),
             };
             let by_pods = self.spec.served_by_pods.contains(served);
-            if let Some(why) = not_served_by(&green, &targets, by_pods) {
+            if let Some(why) = why_not_served_by(&green, &targets, by_pods) {
                 return Ok(Some(format!("{}: {why}", served_text(served))));
             }
         }
@@ -46,7 +46,7 @@ impl Drain {
 
 /// Why nobody of `green` serves there. `by_pods`: a node is healthy only while it has certain pods, so that one without them
 /// is as it should be.
-fn not_served_by(
+fn why_not_served_by(
     green: &BTreeSet<String>,
     targets: &[TargetHealth],
     by_pods: bool,
@@ -63,9 +63,13 @@ fn not_served_by(
     if of_green.is_empty() {
         return Some("its controller has registered no node of green yet".to_owned());
     }
-    let counts = health(&of_green);
-    (counts.healthy == 0 && !by_pods)
-        .then(|| format!("no node of green is healthy there: {}", counts.text()))
+    let counts = count_health(&of_green);
+    (counts.healthy == 0 && !by_pods).then(|| {
+        format!(
+            "no node of green is healthy there: {}",
+            counts.health_text()
+        )
+    })
 }
 
 #[cfg(test)]
@@ -84,7 +88,7 @@ mod tests {
         let green = BTreeSet::from(["i-green".to_owned()]);
         let blue = target("i-blue", "healthy");
         let look = |targets: &[TargetHealth], by_pods: bool| {
-            not_served_by(&green, targets, by_pods).unwrap_or_default()
+            why_not_served_by(&green, targets, by_pods).unwrap_or_default()
         };
         assert!(look(std::slice::from_ref(&blue), true).contains("has registered no node"));
         let leaving = [blue.clone(), target("i-green", "draining")];

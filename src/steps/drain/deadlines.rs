@@ -7,9 +7,9 @@ use crate::engine::Decision;
 use crate::model::kube::Pod;
 use crate::route::DrainSpec;
 use crate::steps::drain::consent::BudgetRule;
-use crate::steps::drain::decide::{Act, PodRef};
+use crate::steps::drain::decide::{DrainStepAct, PodRef};
 use crate::steps::drain::eviction_plan::{HoldKind, OpenNode};
-use crate::steps::drain::seen::{Restart, Seen};
+use crate::steps::drain::observation::{DrainObservation, ReplicaRestart};
 use crate::steps::workload_health::describe_short;
 
 /// Beyond a pod's own grace period, what a kubelet takes to tell that it has ended it.
@@ -18,10 +18,14 @@ const KUBELET_SLACK: Duration = Duration::from_secs(30);
 const DEAD_KUBELET_AFTER: Duration = Duration::from_secs(60);
 
 /// A node whose kubelet is dead needs a consent before anything is done with it.
-pub fn dead_kubelet(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Option<String> {
+pub fn refuse_dead_kubelet(
+    spec: &DrainSpec,
+    open: &[OpenNode<'_>],
+    seen: &DrainObservation,
+) -> Option<String> {
     let dead = |o: &&OpenNode<'_>| {
         let unready = seen.elapsed.unready.get(&o.node.node.name);
-        unready.is_some_and(|t| *t > DEAD_KUBELET_AFTER) && o.remaining().next().is_some()
+        unready.is_some_and(|t| *t > DEAD_KUBELET_AFTER) && o.remaining_pods().next().is_some()
     };
     let open = open
         .iter()
@@ -33,12 +37,16 @@ pub fn dead_kubelet(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Opt
          Repair or terminate the instance, then run `eksup apply` again; a plan with `drain.deadKubelets: skip` consents to go on without.",
         node.name,
         node.ready,
-        names(open.remaining())
+        pod_names(open.remaining_pods())
     ))
 }
 
 /// What the plan says at a deadline, for the first node or pod beyond one.
-pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Option<Decision<Act>> {
+pub fn decide_at_deadline(
+    spec: &DrainSpec,
+    open: &[OpenNode<'_>],
+    seen: &DrainObservation,
+) -> Option<Decision<DrainStepAct>> {
     for state in open {
         let name = &state.node.node.name;
         let waited = seen.elapsed.open.get(name).copied().unwrap_or_default();
@@ -48,7 +56,7 @@ pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Opti
         let refused = state
             .held_pods
             .iter()
-            .any(|h| refused_too_long(spec, seen, h.pod));
+            .any(|h| is_refused_too_long(spec, seen, h.pod));
         let stopping = state.leaving.iter().any(|p| {
             let grace = Duration::from_secs(u64::try_from(p.grace_seconds).unwrap_or(0));
             let stopping = seen.elapsed.stopping.get(&p.uid);
@@ -60,22 +68,21 @@ pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Opti
         let why = format!(
             "{name} is not empty {}s after its drain began: {}",
             waited.as_secs(),
-            reasons(state, seen)
+            waiting_reasons(state, seen)
         );
-        let consented = state
-            .held_pods
-            .iter()
-            .any(|h| h.consent == BudgetRule::AskThenDelete && refused_too_long(spec, seen, h.pod));
+        let consented = state.held_pods.iter().any(|h| {
+            h.consent == BudgetRule::AskThenDelete && is_refused_too_long(spec, seen, h.pod)
+        });
         return Some(match spec.on_deadline.as_str() {
-            _ if consented && !deletable(spec, state, seen, late).is_empty() => {
-                delete_refused(spec, state, seen, late, why)?
+            _ if consented && !deletable_pods(spec, state, seen, late).is_empty() => {
+                delete_refused_pods(spec, state, seen, late, why)?
             }
-            "skip" => Decision::Act(Act::Skip {
+            "skip" => Decision::Act(DrainStepAct::Skip {
                 nodes: vec![name.clone()],
                 why,
             }),
             "delete" => {
-                if let Some(decision) = delete_refused(spec, state, seen, late, why.clone()) {
+                if let Some(decision) = delete_refused_pods(spec, state, seen, late, why.clone()) {
                     return Some(decision);
                 }
                 if !late {
@@ -96,52 +103,57 @@ pub fn at_deadline(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Opti
 
 /// Asks once more for the pods that may be deleted, then deletes those that the API server has just refused; nothing where
 /// there are none.
-fn delete_refused(
+fn delete_refused_pods(
     spec: &DrainSpec,
     state: &OpenNode<'_>,
-    seen: &Seen,
+    seen: &DrainObservation,
     late: bool,
     why: String,
-) -> Option<Decision<Act>> {
-    let pods = deletable(spec, state, seen, late);
+) -> Option<Decision<DrainStepAct>> {
+    let pods = deletable_pods(spec, state, seen, late);
     let (refused, unasked): (Vec<PodRef>, Vec<PodRef>) = pods
         .into_iter()
         .partition(|p| seen.refusals.contains_key(&p.uid));
     if !unasked.is_empty() {
-        return Some(Decision::Act(Act::Evict { pods: unasked }));
+        return Some(Decision::Act(DrainStepAct::Evict { pods: unasked }));
     }
-    (!refused.is_empty()).then_some(Decision::Act(Act::Delete { pods: refused, why }))
+    (!refused.is_empty()).then_some(Decision::Act(DrainStepAct::Delete { pods: refused, why }))
 }
 
-fn refused_too_long(spec: &DrainSpec, seen: &Seen, pod: &Pod) -> bool {
+fn is_refused_too_long(spec: &DrainSpec, seen: &DrainObservation, pod: &Pod) -> bool {
     let refused = seen.elapsed.refused.get(&pod.uid);
     refused.is_some_and(|t| *t > spec.pod_deadline)
 }
 
 /// The pods that the plan lets be deleted: those whose budget has refused them for the deadline, one of a workload and
 /// none of one that is short already; and Jobs at the node's deadline.
-fn deletable(spec: &DrainSpec, state: &OpenNode<'_>, seen: &Seen, late: bool) -> Vec<PodRef> {
+fn deletable_pods(
+    spec: &DrainSpec,
+    state: &OpenNode<'_>,
+    seen: &DrainObservation,
+    late: bool,
+) -> Vec<PodRef> {
     let mut workloads = BTreeSet::new();
     let refused = state.held_pods.iter().filter(|held| {
         let workload = seen.workloads.get(&held.pod.uid);
         let all = spec.on_deadline == "delete";
         held.kind == HoldKind::Budget
             && (all || held.consent == BudgetRule::AskThenDelete)
-            && refused_too_long(spec, seen, held.pod)
+            && is_refused_too_long(spec, seen, held.pod)
             && workload.is_none_or(|w| {
                 (w.ready >= w.had || !held.pod.ready) && workloads.insert(w.name.as_str())
             })
     });
-    let mut pods: Vec<PodRef> = refused.map(|h| PodRef::of(h.pod)).collect();
+    let mut pods: Vec<PodRef> = refused.map(|h| PodRef::of_pod(h.pod)).collect();
     if late && spec.on_deadline == "delete" {
-        pods.extend(state.jobs.iter().map(|p| PodRef::of(p)));
+        pods.extend(state.jobs.iter().map(|p| PodRef::of_pod(p)));
     }
-    pods.retain(|p| !seen.hushed.contains(&p.uid) || seen.refusals.contains_key(&p.uid));
+    pods.retain(|p| !seen.paused_pods.contains(&p.uid) || seen.refusals.contains_key(&p.uid));
     pods
 }
 
 /// Names the first few of `pods`.
-pub fn names<'a>(pods: impl Iterator<Item = &'a Pod>) -> String {
+pub fn pod_names<'a>(pods: impl Iterator<Item = &'a Pod>) -> String {
     let all: Vec<String> = pods.map(|p| p.key.to_string()).collect();
     if all.len() > 5 {
         format!("{} and {} more", all[..5].join(", "), all.len() - 5)
@@ -151,14 +163,14 @@ pub fn names<'a>(pods: impl Iterator<Item = &'a Pod>) -> String {
 }
 
 /// Says how long a node has been waited for, and what for.
-pub fn reasons_since(state: &OpenNode<'_>, seen: &Seen) -> String {
+pub fn waiting_text(state: &OpenNode<'_>, seen: &DrainObservation) -> String {
     let waited = seen.elapsed.open.get(&state.node.node.name);
     let waited = waited.map_or(0, Duration::as_secs);
     format!(
         "waiting {}m{:02}s, {}",
         waited / 60,
         waited % 60,
-        reasons(state, seen)
+        waiting_reasons(state, seen)
     )
 }
 
@@ -174,7 +186,7 @@ fn describe_terminating(pod: &Pod) -> String {
 }
 
 /// Says what a node waits for, naming the objects, and what may be behind it.
-fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
+fn waiting_reasons(state: &OpenNode<'_>, seen: &DrainObservation) -> String {
     let mut parts = Vec::new();
     // What is behind a closed budget comes first: the replacement that is not Ready, and why.
     if !state.held_pods.is_empty() && !seen.short.is_empty() {
@@ -182,8 +194,8 @@ fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
     }
     for held in state.held_pods.iter().take(3) {
         let more = match seen.restarts.get(&held.pod.uid) {
-            Some(Restart::No(why)) => format!(" (no restart: {why})"),
-            Some(Restart::Possible(key) | Restart::Underway(key)) => {
+            Some(ReplicaRestart::No(why)) => format!(" (no restart: {why})"),
+            Some(ReplicaRestart::Possible(key) | ReplicaRestart::Underway(key)) => {
                 format!(" (Deployment {key} is restarting)")
             }
             None => String::new(),
@@ -205,13 +217,13 @@ fn reasons(state: &OpenNode<'_>, seen: &Seen) -> String {
     if !stopping.is_empty() {
         parts.push(format!(
             "pods are stopping: {}",
-            names(stopping.into_iter())
+            pod_names(stopping.into_iter())
         ));
     }
     if !state.jobs.is_empty() {
         parts.push(format!(
             "pods that run to an end are running: {}",
-            names(state.jobs.iter().copied())
+            pod_names(state.jobs.iter().copied())
         ));
     }
     parts.extend(state.held_by.iter().cloned());

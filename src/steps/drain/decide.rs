@@ -5,29 +5,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past};
+use crate::engine::{Decision, StepHistory};
 use crate::model::elb::RegisteredTarget;
-use crate::model::kube::{Key, Pod};
+use crate::model::kube::{NamespacedName, Pod};
 use crate::route::DrainSpec;
 use crate::steps::drain::consent::BudgetRule;
-use crate::steps::drain::deadlines::{at_deadline, dead_kubelet};
+use crate::steps::drain::deadlines::{decide_at_deadline, refuse_dead_kubelet};
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind, OpenNode};
-use crate::steps::drain::late_nodes::{grow, late_nodes};
-use crate::steps::drain::next_nodes::{Progress, may_grow, next_nodes};
-use crate::steps::drain::seen::{Restart, Seen};
+use crate::steps::drain::late_nodes::{close_late_nodes, grow_green};
+use crate::steps::drain::next_nodes::{DrainProgress, decide_next_nodes, may_grow_green};
+use crate::steps::drain::observation::{DrainObservation, ReplicaRestart};
 
 /// Most evictions in one wave: a wave is one record of the journal.
-const WAVE: usize = 50;
+const MAX_PODS_PER_WAVE: usize = 50;
 /// How often a drain looks when no watch wakes it.
-pub const RECHECK: Duration = Duration::from_secs(5);
+pub const DRAIN_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often it looks at what no watch tells: volumes, targets, wanted numbers.
-pub const MOVING_RECHECK: Duration = Duration::from_secs(2);
+pub const UNWATCHED_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A pod, and that very one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodRef {
-    pub key: Key,
+    pub key: NamespacedName,
     pub uid: String,
     /// How often its eviction was refused before, so that asking once more is another act.
     #[serde(default, skip_serializing_if = "is_first")]
@@ -40,7 +40,7 @@ fn is_first(attempt: &u32) -> bool {
 
 impl PodRef {
     /// Refers to `pod`.
-    pub fn of(pod: &Pod) -> Self {
+    pub fn of_pod(pod: &Pod) -> Self {
         Self {
             key: pod.key.clone(),
             uid: pod.uid.clone(),
@@ -49,10 +49,10 @@ impl PodRef {
     }
 
     /// The same, knowing how often it was refused.
-    pub fn asked_again(pod: &Pod, seen: &Seen) -> Self {
+    pub fn with_attempts(pod: &Pod, seen: &DrainObservation) -> Self {
         Self {
             attempt: seen.attempts.get(&pod.uid).copied().unwrap_or(0),
-            ..Self::of(pod)
+            ..Self::of_pod(pod)
         }
     }
 }
@@ -60,7 +60,7 @@ impl PodRef {
 /// An instance in a target group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Target {
+pub struct DrainTarget {
     pub instance: String,
     pub target_group: String,
     /// The port at which it is registered; absent: the target group's own.
@@ -68,9 +68,9 @@ pub struct Target {
     pub port: Option<i32>,
 }
 
-impl Target {
+impl DrainTarget {
     /// The same as it is registered.
-    pub fn registered(&self) -> RegisteredTarget {
+    pub fn as_registered(&self) -> RegisteredTarget {
         RegisteredTarget {
             instance: self.instance.clone(),
             port: self.port,
@@ -85,7 +85,7 @@ impl Target {
     rename_all_fields = "camelCase",
     deny_unknown_fields
 )]
-pub enum Act {
+pub enum DrainStepAct {
     /// Keeps nodes that joined late, of blue or of green, from the autoscaler's scale-down.
     Hold { nodes: Vec<String> },
     /// Taints nodes that joined after blue was closed, and keeps them from scale-down.
@@ -101,7 +101,10 @@ pub enum Act {
     /// Gives nodes up, as the plan consents to at a deadline.
     Skip { nodes: Vec<String>, why: String },
     /// Restarts a Deployment, so that its new pod is up before the old one goes.
-    Restart { deployment: Key, at: Timestamp },
+    Restart {
+        deployment: NamespacedName,
+        at: Timestamp,
+    },
     /// Grows green.
     Grow {
         desired: i32,
@@ -110,23 +113,28 @@ pub enum Act {
         modified: Option<Timestamp>,
     },
     /// Takes instances out of target groups in which a node is healthy only while it has pods of the service.
-    Deregister { targets: Vec<Target> },
+    Deregister { targets: Vec<DrainTarget> },
     /// Takes the marks of a drain off, and makes the nodes targets again where this drain took them out.
     Unmark {
         nodes: Vec<String>,
         #[serde(default)]
-        register: Vec<Target>,
+        register: Vec<DrainTarget>,
     },
     /// Opens nodes to pods again, where this run closed them.
     Reopen { nodes: Vec<String> },
     /// On the way back: what empties green.
-    Leave { act: Box<Act> },
+    Leave { act: Box<DrainStepAct> },
 }
 
 /// Chooses what a drain of `seen.nodes` does next.
-pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
+pub fn decide_drain(
+    spec: &DrainSpec,
+    seen: &DrainObservation,
+    past: &StepHistory,
+    now: Timestamp,
+) -> Decision<DrainStepAct> {
     // Nodes that came late are held and closed first.
-    if let Some(decision) = late_nodes(seen, past, now) {
+    if let Some(decision) = close_late_nodes(seen, past, now) {
         return decision;
     }
     if let Some(returned) = &seen.returned_pod {
@@ -139,61 +147,65 @@ pub fn decide(spec: &DrainSpec, seen: &Seen, past: &Past, now: Timestamp) -> Dec
     }
     // Sort what is left on the nodes that were begun.
     let mut planner = EvictionPlanner::new(spec, seen);
-    let mut at = Progress {
+    let mut at = DrainProgress {
         open: vec![],
         fresh: vec![],
         done: 0,
     };
-    for node in seen.nodes.iter().filter(|n| !n.skipped(&seen.run)) {
-        if node.begun(&seen.run).is_none() {
+    for node in seen.nodes.iter().filter(|n| !n.is_skipped_by(&seen.run)) {
+        if node.begun_at(&seen.run).is_none() {
             at.fresh.push(node);
             continue;
         }
-        match planner.inspect(node) {
+        match planner.sort_pods(node) {
             Err(refuse) => return Decision::Refuse(refuse),
-            Ok(state) if state.empty() => at.done += 1,
+            Ok(state) if state.is_empty() => at.done += 1,
             Ok(state) => at.open.push(state),
         }
     }
-    if let Some(why) = dead_kubelet(spec, &at.open, seen) {
+    if let Some(why) = refuse_dead_kubelet(spec, &at.open, seen) {
         return Decision::Refuse(why);
     }
     if !seen.deregister.is_empty() {
-        return Decision::Act(Act::Deregister {
+        return Decision::Act(DrainStepAct::Deregister {
             targets: seen.deregister.clone(),
         });
     }
     // What can be evicted is evicted, before any deadline is looked at.
     let ready = at.open.iter().flat_map(|o| &o.ready);
     let wave: Vec<PodRef> = ready
-        .take(WAVE)
-        .map(|p| PodRef::asked_again(p, seen))
+        .take(MAX_PODS_PER_WAVE)
+        .map(|p| PodRef::with_attempts(p, seen))
         .collect();
     if !wave.is_empty() {
-        return Decision::Act(Act::Evict { pods: wave });
+        return Decision::Act(DrainStepAct::Evict { pods: wave });
     }
-    let freed = pass_over_budgets(spec, &at.open, seen)
-        .or_else(|| end_single_replicas(&at.open, seen))
-        .or_else(|| surge(spec, &at.open, &planner, seen, now))
-        .or_else(|| grow_for_held(&at.open, seen));
+    let freed = delete_with_downtime(spec, &at.open, seen)
+        .or_else(|| delete_single_replicas(&at.open, seen))
+        .or_else(|| restart_single_replica(spec, &at.open, &planner, seen, now))
+        .or_else(|| grow_for_held_pods(&at.open, seen));
     if let Some(act) = freed {
         return Decision::Act(act);
     }
-    if let Some(decision) = at_deadline(spec, &at.open, seen) {
+    if let Some(decision) = decide_at_deadline(spec, &at.open, seen) {
         return decision;
     }
-    next_nodes(spec, &at, seen, past, now)
+    decide_next_nodes(spec, &at, seen, past, now)
 }
 
 /// With downtime, a pod whose budget refuses is deleted: nothing can take its place yet.
-fn pass_over_budgets(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Option<Act> {
+fn delete_with_downtime(
+    spec: &DrainSpec,
+    open: &[OpenNode<'_>],
+    seen: &DrainObservation,
+) -> Option<DrainStepAct> {
     let held = open.iter().flat_map(|o| &o.held_pods);
     let pods: Vec<PodRef> = held
-        .filter(|h| spec.downtime && !seen.hushed.contains(&h.pod.uid))
-        .map(|h| PodRef::of(h.pod))
-        .take(WAVE)
+        .filter(|h| spec.downtime && !seen.paused_pods.contains(&h.pod.uid))
+        .map(|h| PodRef::of_pod(h.pod))
+        .take(MAX_PODS_PER_WAVE)
         .collect();
-    (!pods.is_empty()).then(|| Act::Delete {
+    (!pods.is_empty()).then(|| DrainStepAct::Delete {
         pods,
         why: "strategy recreate: nothing can take their place yet, and the plan accepts that they are down".to_owned(),
     })
@@ -201,15 +213,15 @@ fn pass_over_budgets(spec: &DrainSpec, open: &[OpenNode<'_>], seen: &Seen) -> Op
 
 /// With `singleReplicas: evict` a single replica that its budget never lets go is deleted once the API server has refused
 /// its eviction.
-fn end_single_replicas(open: &[OpenNode<'_>], seen: &Seen) -> Option<Act> {
+fn delete_single_replicas(open: &[OpenNode<'_>], seen: &DrainObservation) -> Option<DrainStepAct> {
     let held = open.iter().flat_map(|o| &o.held_pods);
     let refused = |uid: &String| seen.refusals.contains_key(uid);
     let pods: Vec<PodRef> = held
         .filter(|h| h.consent == BudgetRule::EndAtOnce && refused(&h.pod.uid))
-        .map(|h| PodRef::of(h.pod))
-        .take(WAVE)
+        .map(|h| PodRef::of_pod(h.pod))
+        .take(MAX_PODS_PER_WAVE)
         .collect();
-    (!pods.is_empty()).then(|| Act::Delete {
+    (!pods.is_empty()).then(|| DrainStepAct::Delete {
         pods,
         why: "drain.singleReplicas: evict accepts that a single replica is down while it moves"
             .to_owned(),
@@ -217,35 +229,35 @@ fn end_single_replicas(open: &[OpenNode<'_>], seen: &Seen) -> Option<Act> {
 }
 
 /// A Deployment whose restart moves a single replica: one without a budget, or one that its budget never lets go.
-fn surge(
+fn restart_single_replica(
     spec: &DrainSpec,
     open: &[OpenNode<'_>],
     planner: &EvictionPlanner<'_>,
-    seen: &Seen,
+    seen: &DrainObservation,
     now: Timestamp,
-) -> Option<Act> {
+) -> Option<DrainStepAct> {
     if spec.single_replicas != "surge" {
         return None;
     }
     let waits_for_surge = |kind: HoldKind, pod: &Pod| match kind {
         HoldKind::SurgeFirst => true,
-        HoldKind::Budget => planner.budgets.never(pod),
+        HoldKind::Budget => planner.budgets.never_allows(pod),
         HoldKind::LastReady | HoldKind::NoPlace { .. } => false,
     };
     open.iter()
         .flat_map(|o| &o.held_pods)
-        .filter(|h| waits_for_surge(h.kind, h.pod) && !seen.hushed.contains(&h.pod.uid))
+        .filter(|h| waits_for_surge(h.kind, h.pod) && !seen.paused_pods.contains(&h.pod.uid))
         .find_map(|h| match seen.restarts.get(&h.pod.uid) {
-            Some(Restart::Possible(deployment)) => Some(Act::Restart {
+            Some(ReplicaRestart::Possible(deployment)) => Some(DrainStepAct::Restart {
                 deployment: deployment.clone(),
                 at: now,
             }),
-            Some(Restart::Underway(_) | Restart::No(_)) | None => None,
+            Some(ReplicaRestart::Underway(_) | ReplicaRestart::No(_)) | None => None,
         })
 }
 
 /// One more node of green for a pod of a begun node that has nowhere to go, once nothing else moves.
-fn grow_for_held(open: &[OpenNode<'_>], seen: &Seen) -> Option<Act> {
+fn grow_for_held_pods(open: &[OpenNode<'_>], seen: &DrainObservation) -> Option<DrainStepAct> {
     let mut held = open.iter().flat_map(|o| &o.held_pods);
     let helped = held.any(|h| {
         h.kind
@@ -254,6 +266,7 @@ fn grow_for_held(open: &[OpenNode<'_>], seen: &Seen) -> Option<Act> {
             }
     });
     let still = open.iter().all(|o| o.leaving.is_empty()) && seen.short.is_empty();
-    let may = seen.green_ready >= seen.green_desired && may_grow(seen);
-    (helped && still && may && seen.green_desired > 0).then(|| grow(seen, seen.green_desired + 1))
+    let may = seen.green_ready >= seen.green_desired && may_grow_green(seen);
+    (helped && still && may && seen.green_desired > 0)
+        .then(|| grow_green(seen, seen.green_desired + 1))
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::kube::{Key, Pod};
+use crate::model::kube::{NamespacedName, Pod};
 use crate::route::DrainSpec;
-use crate::steps::drain::budget::{Budgets, Gate};
+use crate::steps::drain::budget::{BudgetGate, Budgets};
 use crate::steps::drain::consent::{BudgetRule, budget_rule};
+use crate::steps::drain::observation::{BlueNode, DrainObservation, ReplicaRestart};
 use crate::steps::drain::placement::Placement;
-use crate::steps::drain::seen::{BlueNode, Restart, Seen};
-use crate::steps::evictable::{Consents, Verdict, occupies, verdict};
+use crate::steps::evictable::{EvictionConsents, PodVerdict, judge_pod, keeps_node_occupied};
 
 /// Why a pod is not evicted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct OpenNode<'a> {
 
 impl OpenNode<'_> {
     /// Whether nothing is left on the node, and nothing else holds it.
-    pub fn empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.ready.is_empty()
             && self.held_pods.is_empty()
             && self.leaving.is_empty()
@@ -57,7 +57,7 @@ impl OpenNode<'_> {
     }
 
     /// All pods that are left.
-    pub fn remaining(&self) -> impl Iterator<Item = &Pod> {
+    pub fn remaining_pods(&self) -> impl Iterator<Item = &Pod> {
         self.ready
             .iter()
             .copied()
@@ -70,7 +70,7 @@ impl OpenNode<'_> {
 /// What is left to spend while a wave of evictions is put together: budgets, Ready pods of workloads, room on nodes.
 pub struct EvictionPlanner<'a> {
     spec: &'a DrainSpec,
-    seen: &'a Seen,
+    seen: &'a DrainObservation,
     pub budgets: Budgets,
     /// Made when the first pod asks for it.
     placement: Option<Placement<'a>>,
@@ -80,7 +80,7 @@ pub struct EvictionPlanner<'a> {
 
 impl<'a> EvictionPlanner<'a> {
     /// Plans for what `seen` shows.
-    pub fn new(spec: &'a DrainSpec, seen: &'a Seen) -> Self {
+    pub fn new(spec: &'a DrainSpec, seen: &'a DrainObservation) -> Self {
         let left = seen.workloads.values().map(|w| (w.name.as_str(), w.ready));
         let mut ready_left: BTreeMap<&str, u32> = left.collect();
         // A pod whose eviction was accepted a moment ago still reads Ready: the watch has not told of it yet.
@@ -104,7 +104,7 @@ impl<'a> EvictionPlanner<'a> {
     ///
     /// # Errors
     /// What no waiting changes: a pod that nobody consented to move, or that two budgets select.
-    pub fn inspect(&mut self, node: &'a BlueNode) -> Result<OpenNode<'a>, String> {
+    pub fn sort_pods(&mut self, node: &'a BlueNode) -> Result<OpenNode<'a>, String> {
         let name = &node.node.name;
         let mut open = OpenNode {
             node,
@@ -119,19 +119,23 @@ impl<'a> EvictionPlanner<'a> {
             .extend(registered.map(|(_, tg)| format!("it is still a target of {tg}")));
         // Requests still reach the node: its pods stay until it has left the target groups.
         let served = !open.held_by.is_empty();
-        for pod in node.pods.iter().filter(|p| occupies(p, &node.node)) {
+        for pod in node
+            .pods
+            .iter()
+            .filter(|p| keeps_node_occupied(p, &node.node))
+        {
             if pod.deletion_timestamp.is_some() {
                 open.leaving.push(pod);
                 continue;
             }
-            match verdict(pod, consents(self.spec)) {
-                Verdict::Leave(_) => {}
-                Verdict::Block(why) => return Err(format!("pod {} on {name}: {why}", pod.key)),
-                Verdict::WaitForJob => open.jobs.push(pod),
-                Verdict::Evict if !served && self.seen.refusals.contains_key(&pod.uid) => {
+            match judge_pod(pod, plan_consents(self.spec)) {
+                PodVerdict::Leave(_) => {}
+                PodVerdict::Block(why) => return Err(format!("pod {} on {name}: {why}", pod.key)),
+                PodVerdict::WaitForJob => open.jobs.push(pod),
+                PodVerdict::Evict if !served && self.seen.refusals.contains_key(&pod.uid) => {
                     let why = format!("its eviction is refused: {}", self.seen.refusals[&pod.uid]);
                     let kind = HoldKind::Budget;
-                    let consent = self.consent(pod);
+                    let consent = self.budget_rule_for(pod);
                     open.held_pods.push(HeldPod {
                         pod,
                         kind,
@@ -139,15 +143,15 @@ impl<'a> EvictionPlanner<'a> {
                         consent,
                     });
                 }
-                Verdict::Evict if served || self.seen.hushed.contains(&pod.uid) => {
+                PodVerdict::Evict if served || self.seen.paused_pods.contains(&pod.uid) => {
                     open.leaving.push(pod);
                 }
-                Verdict::Evict => match self.hold_of(pod, name)? {
+                PodVerdict::Evict => match self.hold_or_book(pod, name)? {
                     Some((kind, why)) => open.held_pods.push(HeldPod {
                         pod,
                         kind,
                         why,
-                        consent: self.consent(pod),
+                        consent: self.budget_rule_for(pod),
                     }),
                     None => open.ready.push(pod),
                 },
@@ -165,26 +169,30 @@ impl<'a> EvictionPlanner<'a> {
     }
 
     /// What the plan lets be done about the budget that holds a pod.
-    fn consent(&self, pod: &Pod) -> BudgetRule {
-        let [budget] = &*self.budgets.of(pod) else {
+    fn budget_rule_for(&self, pod: &Pod) -> BudgetRule {
+        let [budget] = &*self.budgets.budgets_of(pod) else {
             return BudgetRule::AsAtDeadlines;
         };
         let single = || {
             let workload = self.seen.workloads.get(&pod.uid);
-            self.budgets.never(pod) && workload.is_none_or(|w| w.had <= 1)
+            self.budgets.never_allows(pod) && workload.is_none_or(|w| w.had <= 1)
         };
         budget_rule(self.spec, budget, &self.seen.snapshot, single)
     }
 
     /// What holds a pod, if anything does; otherwise its eviction is booked.
-    fn hold_of(&mut self, pod: &'a Pod, node: &str) -> Result<Option<(HoldKind, String)>, String> {
-        let gate = self.budgets.gate(pod);
+    fn hold_or_book(
+        &mut self,
+        pod: &'a Pod,
+        node: &str,
+    ) -> Result<Option<(HoldKind, String)>, String> {
+        let gate = self.budgets.check_gate(pod);
         match &gate {
-            Gate::Two(names) => return Err(two_budgets(pod, node, names)),
+            BudgetGate::TwoBudgets(names) => return Err(two_budgets_text(pod, node, names)),
             // With a consent the API server is asked all the same: its webhooks, and so the operator, hear of it.
-            Gate::Closed { .. } if self.consent(pod).asks() => {}
-            Gate::Closed { why, .. } => return Ok(Some((HoldKind::Budget, why.clone()))),
-            Gate::Free | Gate::Spend(_) => {}
+            BudgetGate::Closed { .. } if self.budget_rule_for(pod).asks_while_closed() => {}
+            BudgetGate::Closed { why, .. } => return Ok(Some((HoldKind::Budget, why.clone()))),
+            BudgetGate::Free | BudgetGate::Spend(_) => {}
         }
         // Everything may be down: nothing has to stay, and there is nowhere to go yet.
         if self.spec.downtime {
@@ -194,7 +202,7 @@ impl<'a> EvictionPlanner<'a> {
         if let Some(workload) = workload.filter(|_| pod.ready) {
             let left = self.ready_left.get(workload.name.as_str()).copied();
             if workload.had <= 1
-                && let Some(Restart::Possible(_) | Restart::Underway(_)) =
+                && let Some(ReplicaRestart::Possible(_) | ReplicaRestart::Underway(_)) =
                     self.seen.restarts.get(&pod.uid)
             {
                 let why = format!(
@@ -203,7 +211,7 @@ impl<'a> EvictionPlanner<'a> {
                 );
                 return Ok(Some((HoldKind::SurgeFirst, why)));
             }
-            if gate == Gate::Free && workload.had >= 2 && left.is_some_and(|left| left <= 1) {
+            if gate == BudgetGate::Free && workload.had >= 2 && left.is_some_and(|left| left <= 1) {
                 let why = format!("it is the last Ready pod of {}", workload.name);
                 return Ok(Some((HoldKind::LastReady, why)));
             }
@@ -212,14 +220,14 @@ impl<'a> EvictionPlanner<'a> {
             let seen = self.seen;
             Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts)
         });
-        if let Err(no) = placement.place(pod) {
+        if let Err(no) = placement.place_pod(pod) {
             let kind = HoldKind::NoPlace {
                 more_nodes_help: no.more_nodes_help,
             };
             return Ok(Some((kind, format!("it has nowhere to go: {}", no.why))));
         }
-        if let Gate::Spend(budget) = &gate {
-            self.budgets.spend(budget);
+        if let BudgetGate::Spend(budget) = &gate {
+            self.budgets.take_one(budget);
         }
         if let Some(workload) = workload.filter(|_| pod.ready)
             && let Some(left) = self.ready_left.get_mut(workload.name.as_str())
@@ -231,8 +239,8 @@ impl<'a> EvictionPlanner<'a> {
 }
 
 /// What the plan consents to.
-pub fn consents(spec: &DrainSpec) -> Consents<'_> {
-    Consents {
+pub fn plan_consents(spec: &DrainSpec) -> EvictionConsents<'_> {
+    EvictionConsents {
         bare_pods: &spec.bare_pods,
         empty_dir: &spec.empty_dir,
         host_path: &spec.host_path,
@@ -242,14 +250,15 @@ pub fn consents(spec: &DrainSpec) -> Consents<'_> {
 }
 
 /// Whether no node is half emptied, so that the drain may be left as it is until the next maintenance window.
-pub fn at_rest(spec: &DrainSpec, seen: &Seen) -> bool {
+pub fn is_at_rest(spec: &DrainSpec, seen: &DrainObservation) -> bool {
     let mut planner = EvictionPlanner::new(spec, seen);
-    let begun = |n: &&BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
-    (seen.nodes.iter().filter(begun)).all(|n| planner.inspect(n).is_ok_and(|open| open.empty()))
+    let begun = |n: &&BlueNode| n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run);
+    (seen.nodes.iter().filter(begun))
+        .all(|n| planner.sort_pods(n).is_ok_and(|open| open.is_empty()))
 }
 
-fn two_budgets(pod: &Pod, node: &str, names: &[Key]) -> String {
-    let all: Vec<String> = names.iter().map(Key::to_string).collect();
+fn two_budgets_text(pod: &Pod, node: &str, names: &[NamespacedName]) -> String {
+    let all: Vec<String> = names.iter().map(NamespacedName::to_string).collect();
     format!(
         "pod {} on {node} is selected by {} budgets ({}); the API server refuses such an eviction for ever. \
          Delete one of them or narrow its selector, then run `eksup apply` again.",

@@ -5,22 +5,22 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::model::consent::ConsentScope;
-use crate::model::kube::{Key, Node, Owner, Resources, Taint, Volume, Workload};
+use crate::model::kube::{NamespacedName, Node, Owner, Resources, Taint, Volume, Workload};
 use crate::model::marks;
 use crate::model::scheduling::PodTemplate;
 use crate::route::DrainSpec;
-use crate::scheduling::volumes::{ClaimVolumes, by_claim};
+use crate::scheduling::volumes::{ClaimVolumes, index_by_claim};
 
 /// The run whose marks the nodes carry.
-pub const RUN: &str = "run-1";
+pub const TEST_RUN_ID: &str = "run-1";
 
 /// A moment, in seconds after an arbitrary one.
-pub fn at(seconds: i64) -> Timestamp {
+pub fn time_at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
 }
 
 /// A drain of one node at a time, with the plan's defaults.
-pub fn spec() -> DrainSpec {
+pub fn default_drain_spec() -> DrainSpec {
     DrainSpec {
         order: "easiest".into(),
         parallel: 1,
@@ -47,8 +47,13 @@ pub fn spec() -> DrainSpec {
 }
 
 /// A closed node, begun `begun` seconds after the arbitrary moment.
-pub fn node(name: &str, begun: Option<i64>) -> Node {
-    let begun = begun.map(|s| (marks::DRAINING.to_owned(), format!("{RUN}@{}", at(s))));
+pub fn closed_node(name: &str, begun: Option<i64>) -> Node {
+    let begun = begun.map(|s| {
+        (
+            marks::DRAINING.to_owned(),
+            format!("{TEST_RUN_ID}@{}", time_at(s)),
+        )
+    });
     let held = (marks::SCALE_DOWN_DISABLED.to_owned(), "true".to_owned());
     let annotations = begun.into_iter().chain([held]);
     Node {
@@ -60,7 +65,7 @@ pub fn node(name: &str, begun: Option<i64>) -> Node {
         unschedulable: true,
         taints: vec![Taint {
             key: marks::BLUE_TAINT.into(),
-            value: Some(RUN.into()),
+            value: Some(TEST_RUN_ID.into()),
             effect: "NoSchedule".into(),
         }],
         provider_id: None,
@@ -77,9 +82,9 @@ pub fn node(name: &str, begun: Option<i64>) -> Node {
 
 /// A volume of claim shop/data that can be used in one zone only.
 pub fn volume_in(zone: &str) -> ClaimVolumes {
-    by_claim([Volume {
+    index_by_claim([Volume {
         name: "pv".into(),
-        claim: Some(Key::new("shop", "data")),
+        claim: Some(NamespacedName::new("shop", "data")),
         driver: None,
         handle: None,
         zones: vec![zone.into()],
@@ -90,10 +95,10 @@ pub fn volume_in(zone: &str) -> ClaimVolumes {
 }
 
 /// A workload of namespace `shop` that wants `desired` pods; `of`: the Deployment that owns it.
-pub fn workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> Workload {
+pub fn shop_workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> Workload {
     Workload {
         kind: kind.into(),
-        key: Key::new("shop", name),
+        key: NamespacedName::new("shop", name),
         uid: format!("uid-{name}"),
         owner: of.map(|of| Owner {
             kind: "Deployment".into(),
@@ -141,6 +146,6 @@ pub fn open_node(name: &str, group: &str, zone: &str) -> Node {
             memory_bytes: 256 << 30,
             pods: 200,
         },
-        ..node(name, None)
+        ..closed_node(name, None)
     }
 }

@@ -14,19 +14,21 @@ pub mod eviction_plan;
 #[cfg(test)]
 pub mod fixtures;
 pub mod late_nodes;
-pub mod leave;
 pub mod movement;
 pub mod next_nodes;
+pub mod observation;
 pub mod placement;
 pub mod reading;
-pub mod seen;
-pub mod settle;
+pub mod replacements;
+pub mod rollback;
 pub mod step;
 #[cfg(test)]
 mod tests;
 pub mod timers;
 pub mod unready;
+#[cfg(test)]
+mod workload_tests;
 
-pub use decide::Act;
-pub use leave::{GreenDrain, GreenSeen};
-pub use step::Drain;
+pub use decide::DrainStepAct;
+pub use rollback::{GreenDrain, GreenDrainObservation};
+pub use step::DrainStep;

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::steps::drain::budget::Budgets;
+use crate::steps::drain::observation::DrainObservation;
 use crate::steps::drain::reading::begun_pods;
-use crate::steps::drain::seen::Seen;
-use crate::steps::evictable::occupies;
+use crate::steps::evictable::keeps_node_occupied;
 
 /// A node that is being emptied gets no new pods; a workload of which this many come back to one is not moved again.
-const MOST_RETURNS: usize = 3;
+const MAX_POD_RETURNS: usize = 3;
 
 /// What is left to move, the least there has been of it, and who came to nodes that are being emptied.
 #[derive(Debug, Default)]
-pub struct Movement {
+pub struct MovementTracker {
     /// By node: the fewest pods there have been.
     nodes: BTreeMap<String, usize>,
     /// By budget or workload: the fewest pods of it that were to go, of those nodes.
@@ -27,24 +27,29 @@ pub struct Movement {
 
 /// What has moved since the last look.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Moved {
+pub struct MovedSinceLook {
     /// Nodes that have fewer pods than ever.
     pub nodes: Vec<String>,
     /// Pods, by uid, whose budget or workload has fewer pods left to move than ever.
     pub pods: Vec<String>,
 }
 
-impl Movement {
+impl MovementTracker {
     /// Compares a look with the earlier ones.
-    pub fn update(&mut self, seen: &Seen) -> Moved {
-        let mut moved = Moved::default();
-        let being_emptied =
-            |n: &&super::seen::BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+    pub fn find_moved(&mut self, seen: &DrainObservation) -> MovedSinceLook {
+        let mut moved = MovedSinceLook::default();
+        let being_emptied = |n: &&super::observation::BlueNode| {
+            n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run)
+        };
         let begun = seen.nodes.iter().filter(being_emptied);
         let mut names = BTreeSet::new();
         for node in begun {
             let name = node.node.name.clone();
-            let left = node.pods.iter().filter(|p| occupies(p, &node.node)).count();
+            let left = node
+                .pods
+                .iter()
+                .filter(|p| keeps_node_occupied(p, &node.node))
+                .count();
             let least = self.nodes.entry(name.clone()).or_insert(left);
             if left < *least {
                 *least = left;
@@ -56,7 +61,10 @@ impl Movement {
         let budgets = Budgets::new(seen.snapshot.pdbs.values());
         for pod in begun_pods(seen).filter(|p| p.deletion_timestamp.is_none()) {
             let workload = || seen.workloads.get(&pod.uid).map(|w| w.name.clone());
-            let budget = budgets.of(pod).first().map(|b| format!("PDB {}", b.key));
+            let budget = budgets
+                .budgets_of(pod)
+                .first()
+                .map(|b| format!("PDB {}", b.key));
             if let Some(group) = budget.or_else(workload) {
                 groups.entry(group).or_default().push(pod.uid.clone());
             }
@@ -77,12 +85,17 @@ impl Movement {
     }
 
     /// Says which workload's pods have come back to a node that is being emptied, once that has happened too often.
-    pub fn returned(&mut self, seen: &Seen) -> Option<String> {
-        let being_emptied =
-            |n: &&super::seen::BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+    pub fn find_returned(&mut self, seen: &DrainObservation) -> Option<String> {
+        let being_emptied = |n: &&super::observation::BlueNode| {
+            n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run)
+        };
         for node in seen.nodes.iter().filter(being_emptied) {
             let name = &node.node.name;
-            let here = || node.pods.iter().filter(|p| occupies(p, &node.node));
+            let here = || {
+                node.pods
+                    .iter()
+                    .filter(|p| keeps_node_occupied(p, &node.node))
+            };
             let Some(residents) = self.residents.get(name) else {
                 let uids = here().map(|p| p.uid.clone()).collect();
                 self.residents.insert(name.clone(), uids);
@@ -95,7 +108,7 @@ impl Movement {
                 let key = (workload.name.clone(), name.clone());
                 let came = self.arrivals.entry(key).or_default();
                 came.insert(pod.uid.clone());
-                if came.len() >= MOST_RETURNS {
+                if came.len() >= MAX_POD_RETURNS {
                     return Some(format!(
                         "{} was emptied of pods of {}, and {} new ones came to it although it is cordoned, the last of them pod \
                          {}: its template names the node (spec.nodeName), or something binds its pods there. Change that, then \
@@ -118,12 +131,12 @@ mod tests {
 
     use super::*;
     use crate::model::kube::Pod;
-    use crate::steps::drain::fixtures::{RUN, node};
-    use crate::steps::drain::seen::BlueNode;
+    use crate::steps::drain::fixtures::{TEST_RUN_ID, closed_node};
+    use crate::steps::drain::observation::BlueNode;
     use crate::steps::evictable::tests::pod;
     use crate::steps::workload_health::PodWorkload;
 
-    fn look(pods: &[&str]) -> Seen {
+    fn look(pods: &[&str]) -> DrainObservation {
         let on: Vec<Pod> = pods.iter().map(|name| pod(name, "n1")).collect();
         let workloads = pods.iter().map(|name| {
             let name_of = "Deployment shop/web".to_owned();
@@ -135,34 +148,46 @@ mod tests {
             (format!("uid-{name}"), workload)
         });
         let on = on.into_iter().map(Arc::new).collect();
-        Seen {
-            run: RUN.to_owned(),
+        DrainObservation {
+            run: TEST_RUN_ID.to_owned(),
             workloads: workloads.collect(),
-            nodes: vec![BlueNode::new(Arc::new(node("n1", Some(0))), Arc::new(on))],
-            ..Seen::default()
+            nodes: vec![BlueNode::new(
+                Arc::new(closed_node("n1", Some(0))),
+                Arc::new(on),
+            )],
+            ..DrainObservation::default()
         }
     }
 
     #[test]
     fn a_pod_that_goes_is_movement_and_one_that_comes_back_is_not() {
-        let mut movement = Movement::default();
-        assert_eq!(movement.update(&look(&["a", "b", "c"])), Moved::default());
-        let moved = movement.update(&look(&["b", "c"]));
+        let mut movement = MovementTracker::default();
+        assert_eq!(
+            movement.find_moved(&look(&["a", "b", "c"])),
+            MovedSinceLook::default()
+        );
+        let moved = movement.find_moved(&look(&["b", "c"]));
         assert_eq!(moved.nodes, ["n1"]);
         assert_eq!(moved.pods, ["uid-b", "uid-c"]);
-        assert_eq!(movement.update(&look(&["b", "c", "d"])), Moved::default());
-        assert_eq!(movement.update(&look(&["c", "d"])), Moved::default());
+        assert_eq!(
+            movement.find_moved(&look(&["b", "c", "d"])),
+            MovedSinceLook::default()
+        );
+        assert_eq!(
+            movement.find_moved(&look(&["c", "d"])),
+            MovedSinceLook::default()
+        );
     }
 
     #[test]
     fn the_third_pod_of_a_workload_that_comes_to_a_node_that_is_being_emptied_is_named() {
-        let mut movement = Movement::default();
-        assert_eq!(movement.returned(&look(&["a", "b"])), None);
+        let mut movement = MovementTracker::default();
+        assert_eq!(movement.find_returned(&look(&["a", "b"])), None);
         for again in ["c", "d"] {
-            assert_eq!(movement.returned(&look(&[again])), None);
-            assert_eq!(movement.returned(&look(&[again])), None);
+            assert_eq!(movement.find_returned(&look(&[again])), None);
+            assert_eq!(movement.find_returned(&look(&[again])), None);
         }
-        let said = movement.returned(&look(&["e"])).unwrap();
+        let said = movement.find_returned(&look(&["e"])).unwrap();
         assert!(
             said.contains("Deployment shop/web") && said.contains("shop/e"),
             "{said}"

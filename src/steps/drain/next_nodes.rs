@@ -5,21 +5,23 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::{Decision, Past};
+use crate::engine::{Decision, StepHistory};
 use crate::model::kube::Pod;
 use crate::route::DrainSpec;
-use crate::steps::drain::budget::{Budgets, Gate};
-use crate::steps::drain::deadlines::reasons_since;
-use crate::steps::drain::decide::{Act, MOVING_RECHECK, RECHECK};
-use crate::steps::drain::eviction_plan::{OpenNode, consents};
-use crate::steps::drain::late_nodes::grow;
-use crate::steps::drain::placement::{NoPlace, Placement};
-use crate::steps::drain::seen::{BlueNode, Seen};
-use crate::steps::evictable::{Verdict, verdict};
+use crate::steps::drain::budget::{BudgetGate, Budgets};
+use crate::steps::drain::deadlines::waiting_text;
+use crate::steps::drain::decide::{
+    DRAIN_RECHECK_INTERVAL, DrainStepAct, UNWATCHED_RECHECK_INTERVAL,
+};
+use crate::steps::drain::eviction_plan::{OpenNode, plan_consents};
+use crate::steps::drain::late_nodes::grow_green;
+use crate::steps::drain::observation::{BlueNode, DrainObservation};
+use crate::steps::drain::placement::{Placement, PlacementRefusal};
+use crate::steps::evictable::{PodVerdict, judge_pod};
 use crate::steps::workload_health::describe_short;
 
 /// Where a drain stands between two nodes.
-pub struct Progress<'a> {
+pub struct DrainProgress<'a> {
     pub open: Vec<OpenNode<'a>>,
     /// Nodes that have not been begun.
     pub fresh: Vec<&'a BlueNode>,
@@ -27,21 +29,21 @@ pub struct Progress<'a> {
     pub done: usize,
 }
 
-impl Progress<'_> {
-    fn begun(&self) -> usize {
+impl DrainProgress<'_> {
+    fn begun_count(&self) -> usize {
         self.done + self.open.len()
     }
 }
 
 /// Begins with the next nodes when the gates are open; else says what is waited for.
-pub fn next_nodes(
+pub fn decide_next_nodes(
     spec: &DrainSpec,
-    at: &Progress<'_>,
-    seen: &Seen,
-    past: &Past,
+    at: &DrainProgress<'_>,
+    seen: &DrainObservation,
+    past: &StepHistory,
     now: Timestamp,
-) -> Decision<Act> {
-    let begun = at.begun();
+) -> Decision<DrainStepAct> {
+    let begun = at.begun_count();
     let canary = spec.canary_bake.is_some() && begun <= 1;
     let parallel = if canary {
         1
@@ -62,31 +64,39 @@ pub fn next_nodes(
         return wait_for_open(at, seen);
     }
     if at.fresh.is_empty() {
-        return finished(at.done, seen);
+        return finish_drain(at.done, seen);
     }
-    if let Some(bake) = bake_left(spec, at, seen, past, now) {
+    if let Some(bake) = wait_for_bake(spec, at, seen, past, now) {
         return bake;
     }
-    if let Some(why) = &seen.without_green {
+    if let Some(why) = &seen.green_cannot_serve {
         return wait_for_controller(spec, at, seen, why);
     }
-    begin(spec, at, seen, parallel - at.open.len(), now)
+    begin_nodes(spec, at, seen, parallel - at.open.len(), now)
 }
 
-fn wait_for_open(at: &Progress<'_>, seen: &Seen) -> Decision<Act> {
+fn wait_for_open(at: &DrainProgress<'_>, seen: &DrainObservation) -> Decision<DrainStepAct> {
     let waits: Vec<String> = at
         .open
         .iter()
-        .map(|o| format!("{}: {}", o.node.node.name, reasons_since(o, seen)))
+        .map(|o| format!("{}: {}", o.node.node.name, waiting_text(o, seen)))
         .collect();
     let polled = at.open.iter().any(|o| !o.held_by.is_empty());
     Decision::Wait {
         why: waits.join("; "),
-        recheck: if polled { MOVING_RECHECK } else { RECHECK },
+        recheck: if polled {
+            UNWATCHED_RECHECK_INTERVAL
+        } else {
+            DRAIN_RECHECK_INTERVAL
+        },
     }
 }
 
-fn wait_for_workloads(spec: &DrainSpec, at: &Progress<'_>, seen: &Seen) -> Decision<Act> {
+fn wait_for_workloads(
+    spec: &DrainSpec,
+    at: &DrainProgress<'_>,
+    seen: &DrainObservation,
+) -> Decision<DrainStepAct> {
     let text = format!(
         "workloads have fewer Ready pods than when the run began: {}",
         describe_short(&seen.short)
@@ -101,17 +111,17 @@ fn wait_for_workloads(spec: &DrainSpec, at: &Progress<'_>, seen: &Seen) -> Decis
     }
     Decision::Wait {
         why: text,
-        recheck: MOVING_RECHECK,
+        recheck: UNWATCHED_RECHECK_INTERVAL,
     }
 }
 
 /// Blue's nodes leave by label what a controller fills: nobody would be left to serve.
 fn wait_for_controller(
     spec: &DrainSpec,
-    at: &Progress<'_>,
-    seen: &Seen,
+    at: &DrainProgress<'_>,
+    seen: &DrainObservation,
     why: &str,
-) -> Decision<Act> {
+) -> Decision<DrainStepAct> {
     let waited = seen.elapsed.waiting;
     if at.open.is_empty() && waited > spec.node_deadline {
         return Decision::Refuse(format!(
@@ -121,12 +131,12 @@ fn wait_for_controller(
     }
     Decision::Wait {
         why: why.to_owned(),
-        recheck: RECHECK,
+        recheck: DRAIN_RECHECK_INTERVAL,
     }
 }
 
-fn finished(done: usize, seen: &Seen) -> Decision<Act> {
-    let skipped = seen.nodes.iter().filter(|n| n.skipped(&seen.run));
+fn finish_drain(done: usize, seen: &DrainObservation) -> Decision<DrainStepAct> {
+    let skipped = seen.nodes.iter().filter(|n| n.is_skipped_by(&seen.run));
     let skipped: Vec<&str> = skipped.map(|n| n.node.name.as_str()).collect();
     if skipped.is_empty() {
         return Decision::Done(format!("{done} nodes are empty"));
@@ -138,14 +148,14 @@ fn finished(done: usize, seen: &Seen) -> Decision<Act> {
     ))
 }
 
-fn bake_left(
+fn wait_for_bake(
     spec: &DrainSpec,
-    at: &Progress<'_>,
-    seen: &Seen,
-    past: &Past,
+    at: &DrainProgress<'_>,
+    seen: &DrainObservation,
+    past: &StepHistory,
     now: Timestamp,
-) -> Option<Decision<Act>> {
-    let begun = at.begun();
+) -> Option<Decision<DrainStepAct>> {
+    let begun = at.begun_count();
     let bake = match spec.canary_bake {
         Some(bake) if begun == 1 => bake,
         _ => spec.bake,
@@ -159,23 +169,23 @@ fn bake_left(
     (left > SignedDuration::ZERO).then(|| Decision::Wait {
         why: format!("baking {}s more after the last node", left.as_secs()),
         recheck: Duration::try_from(left)
-            .unwrap_or(RECHECK)
+            .unwrap_or(DRAIN_RECHECK_INTERVAL)
             .min(Duration::from_secs(30)),
     })
 }
 
 /// Begins with as many nodes as there are `slots`, of those whose pods have somewhere to go; else makes room.
-fn begin(
+fn begin_nodes(
     spec: &DrainSpec,
-    at: &Progress<'_>,
-    seen: &Seen,
+    at: &DrainProgress<'_>,
+    seen: &DrainObservation,
     slots: usize,
     now: Timestamp,
-) -> Decision<Act> {
-    if let Some(decision) = grow_by_surge(spec, at.begun(), slots, seen) {
+) -> Decision<DrainStepAct> {
+    if let Some(decision) = grow_by_surge(spec, at.begun_count(), slots, seen) {
         return decision;
     }
-    let ordered = in_order(spec, &at.fresh, seen);
+    let ordered = order_nodes(spec, &at.fresh, seen);
     let mut placement = Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts);
     let mut nodes = Vec::new();
     let mut no_place = None;
@@ -184,27 +194,27 @@ fn begin(
             break;
         }
         for pod in node.pods.iter().filter(|p| p.deletion_timestamp.is_none()) {
-            if let Verdict::Block(why) = verdict(pod, consents(spec)) {
+            if let PodVerdict::Block(why) = judge_pod(pod, plan_consents(spec)) {
                 return Decision::Refuse(format!("pod {} on {}: {why}", pod.key, node.node.name));
             }
         }
-        match place_all(spec, node, &mut placement) {
+        match place_pods_of(spec, node, &mut placement) {
             Ok(()) => nodes.push(node.node.name.clone()),
             Err(no) => no_place = no_place.or(Some(no)),
         }
     }
     match no_place {
         Some((pod, no)) if nodes.is_empty() => make_room(spec, at, seen, &pod, &no),
-        Some(_) | None => Decision::Act(Act::Begin { nodes, at: now }),
+        Some(_) | None => Decision::Act(DrainStepAct::Begin { nodes, at: now }),
     }
 }
 
 /// Whether no node that has not been begun could be: a pod of each has nowhere to go.
-pub fn no_node_fits(spec: &DrainSpec, seen: &Seen) -> bool {
+pub fn no_node_fits(spec: &DrainSpec, seen: &DrainObservation) -> bool {
     let mut placement = Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts);
-    let untouched = |n: &&BlueNode| n.begun(&seen.run).is_none() && !n.skipped(&seen.run);
+    let untouched = |n: &&BlueNode| n.begun_at(&seen.run).is_none() && !n.is_skipped_by(&seen.run);
     let mut fresh = seen.nodes.iter().filter(untouched).peekable();
-    fresh.peek().is_some() && fresh.all(|n| place_all(spec, n, &mut placement).is_err())
+    fresh.peek().is_some() && fresh.all(|n| place_pods_of(spec, n, &mut placement).is_err())
 }
 
 /// With `capacity: surge`, green is a few nodes ahead of what has been begun.
@@ -212,41 +222,41 @@ fn grow_by_surge(
     spec: &DrainSpec,
     begun: usize,
     slots: usize,
-    seen: &Seen,
-) -> Option<Decision<Act>> {
+    seen: &DrainObservation,
+) -> Option<Decision<DrainStepAct>> {
     let ahead = spec.surge? as usize;
     let wanted = (begun + slots).max(begun + ahead).min(seen.nodes.len());
     let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
     if seen.green_desired < wanted {
-        return Some(Decision::Act(grow(seen, wanted)));
+        return Some(Decision::Act(grow_green(seen, wanted)));
     }
     let enough = wanted.min(i32::try_from(begun + 1).unwrap_or(i32::MAX));
     (seen.green_ready < enough).then(|| Decision::Wait {
         why: format!("green has {} of {wanted} nodes Ready", seen.green_ready),
-        recheck: RECHECK,
+        recheck: DRAIN_RECHECK_INTERVAL,
     })
 }
 
 /// Finds a place for every pod of a node, or names the first that has none; then none of them takes room.
-fn place_all<'a>(
+fn place_pods_of<'a>(
     spec: &DrainSpec,
     node: &'a BlueNode,
     placement: &mut Placement<'a>,
-) -> Result<(), (String, NoPlace)> {
+) -> Result<(), (String, PlacementRefusal)> {
     if spec.downtime {
         return Ok(());
     }
     let pods = node.pods.iter().map(AsRef::as_ref);
     let moving = pods
         .filter(|p: &&Pod| p.deletion_timestamp.is_none())
-        .filter(|p| verdict(p, consents(spec)) == Verdict::Evict);
-    let placed = placement.place_all(moving);
+        .filter(|p| judge_pod(p, plan_consents(spec)) == PodVerdict::Evict);
+    let placed = placement.place_all_pods(moving);
     placed.map_err(|(pod, no)| (format!("{} on {}", pod.key, node.node.name), no))
 }
 
 /// Whether green may have one node more for pods that have nowhere to go: one more than blue has, within its maximum. What
 /// that does not help, ten would not.
-pub fn may_grow(seen: &Seen) -> bool {
+pub fn may_grow_green(seen: &DrainObservation) -> bool {
     let most = i32::try_from(seen.nodes.len() + 1).unwrap_or(i32::MAX);
     seen.green_desired < seen.green_max.min(most)
 }
@@ -254,18 +264,18 @@ pub fn may_grow(seen: &Seen) -> bool {
 /// No node can be begun, because a pod of each has nowhere to go: green grows where that helps and its maximum lets it.
 fn make_room(
     spec: &DrainSpec,
-    at: &Progress<'_>,
-    seen: &Seen,
+    at: &DrainProgress<'_>,
+    seen: &DrainObservation,
     pod: &str,
-    no: &NoPlace,
-) -> Decision<Act> {
+    no: &PlacementRefusal,
+) -> Decision<DrainStepAct> {
     if !at.open.is_empty() {
         return wait_for_open(at, seen);
     }
     let why = format!("pod {pod} has nowhere to go: {}", no.why);
     if no.more_nodes_help && seen.green_ready >= seen.green_desired && seen.green_desired > 0 {
-        if may_grow(seen) {
-            return Decision::Act(grow(seen, seen.green_desired + 1));
+        if may_grow_green(seen) {
+            return Decision::Act(grow_green(seen, seen.green_desired + 1));
         }
     } else if no.more_nodes_help && seen.green_ready < seen.green_desired {
         return wait_or_refuse(
@@ -280,7 +290,11 @@ fn make_room(
     wait_or_refuse(spec, seen, why)
 }
 
-fn wait_or_refuse(spec: &DrainSpec, seen: &Seen, why: String) -> Decision<Act> {
+fn wait_or_refuse(
+    spec: &DrainSpec,
+    seen: &DrainObservation,
+    why: String,
+) -> Decision<DrainStepAct> {
     let waited = seen.elapsed.waiting;
     if waited > spec.node_deadline {
         return Decision::Refuse(format!(
@@ -292,12 +306,16 @@ fn wait_or_refuse(spec: &DrainSpec, seen: &Seen, why: String) -> Decision<Act> {
     }
     Decision::Wait {
         why,
-        recheck: RECHECK,
+        recheck: DRAIN_RECHECK_INTERVAL,
     }
 }
 
 /// Puts the nodes in the plan's order; ties go by name, so that it is the same every time.
-fn in_order<'a>(spec: &DrainSpec, fresh: &[&'a BlueNode], seen: &Seen) -> Vec<&'a BlueNode> {
+fn order_nodes<'a>(
+    spec: &DrainSpec,
+    fresh: &[&'a BlueNode],
+    seen: &DrainObservation,
+) -> Vec<&'a BlueNode> {
     let mut nodes = fresh.to_vec();
     match spec.order.as_str() {
         "easiest" => {
@@ -307,29 +325,29 @@ fn in_order<'a>(spec: &DrainSpec, fresh: &[&'a BlueNode], seen: &Seen) -> Vec<&'
                     .pods
                     .iter()
                     .map(AsRef::as_ref)
-                    .filter(|p| verdict(p, consents(spec)) == Verdict::Evict)
+                    .filter(|p| judge_pod(p, plan_consents(spec)) == PodVerdict::Evict)
                     .collect();
                 let closed = going
                     .iter()
-                    .filter(|p| matches!(budgets.gate(p), Gate::Closed { .. }))
+                    .filter(|p| matches!(budgets.check_gate(p), BudgetGate::Closed { .. }))
                     .count();
                 let volumes = going.iter().filter(|p| !p.claims.is_empty()).count();
                 (closed, volumes, going.len(), n.node.name.clone())
             });
         }
         "oldest" => nodes.sort_by_key(|n| (n.node.created, n.node.name.clone())),
-        "zones" => by_zones(&mut nodes, seen),
+        "zones" => order_by_zones(&mut nodes, seen),
         _ => nodes.sort_by_key(|n| n.node.name.clone()),
     }
     nodes
 }
 
 /// The next node comes from the zone that has given the fewest so far.
-fn by_zones(nodes: &mut [&BlueNode], seen: &Seen) {
+fn order_by_zones(nodes: &mut [&BlueNode], seen: &DrainObservation) {
     let zone_of = |n: &BlueNode| n.node.zone().unwrap_or_default().to_owned();
     let mut given = BTreeMap::<String, usize>::new();
     for n in &seen.nodes {
-        *given.entry(zone_of(n)).or_default() += usize::from(n.begun(&seen.run).is_some());
+        *given.entry(zone_of(n)).or_default() += usize::from(n.begun_at(&seen.run).is_some());
     }
     let mut rest: BTreeSet<(String, String)> = nodes
         .iter()

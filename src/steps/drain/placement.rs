@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use crate::k8s::cache::Snapshot;
+use crate::k8s::cache::CacheSnapshot;
 use crate::model::kube::{Node, Pod};
-use crate::scheduling::pod_affinity::Namespaces;
+use crate::scheduling::pod_affinity::NamespaceLabels;
 use crate::scheduling::volumes::{self, ClaimVolumes};
-use crate::scheduling::{ClusterView, NoPlace as Refused, Refusal};
+use crate::scheduling::{ClusterView, PlacementFailure as Refused, Refusal};
 
 /// What a placing rests on besides nodes and pods.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +17,7 @@ pub struct PlacementFacts {
     /// Bound volumes by claim.
     pub volumes: ClaimVolumes,
     /// Labels by namespace; absent where no pod asks for them or they could not be read.
-    pub namespaces: Option<Namespaces>,
+    pub namespaces: Option<NamespaceLabels>,
 }
 
 /// Nodes that take pods, with what each has left.
@@ -28,7 +28,7 @@ pub struct Placement<'a> {
 
 /// Why a pod has nowhere to go now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoPlace {
+pub struct PlacementRefusal {
     pub why: String,
     /// Whether another node like those of green would take it.
     pub more_nodes_help: bool,
@@ -36,21 +36,24 @@ pub struct NoPlace {
 
 impl<'a> Placement<'a> {
     /// Reads what is left on the nodes that do not belong to `blue`. Pods that already wait for a node are placed first.
-    pub fn new(snapshot: &'a Snapshot, blue: &str, facts: &'a PlacementFacts) -> Self {
+    pub fn new(snapshot: &'a CacheSnapshot, blue: &str, facts: &'a PlacementFacts) -> Self {
         let takes_pods = |n: &Node| {
-            n.nodegroup() != Some(blue) && !n.unschedulable && !n.deleting && n.is_ready()
+            n.nodegroup_name() != Some(blue) && !n.unschedulable && !n.deleting && n.is_ready()
         };
         let nodes = snapshot.nodes.values().map(AsRef::as_ref);
         let nodes = nodes.map(|node| (node, takes_pods(node)));
         let namespaces = facts.namespaces.as_ref();
         let mut view = ClusterView::new(nodes, &facts.volumes, namespaces);
-        snapshot.pods.values().for_each(|pod| view.add(pod));
+        snapshot.pods.values().for_each(|pod| view.add_pod(pod));
         let waits = |p: &&Arc<Pod>| {
-            p.node.is_none() && !p.finished() && p.deletion_timestamp.is_none() && !p.daemon()
+            p.node.is_none()
+                && !p.is_finished()
+                && p.deletion_timestamp.is_none()
+                && !p.is_daemon_pod()
         };
         for pod in snapshot.pods.values().filter(waits) {
             // One that fits nowhere takes no room.
-            let _ = view.place(pod);
+            let _ = view.place_pod(pod);
         }
         Self { view, facts }
     }
@@ -59,35 +62,35 @@ impl<'a> Placement<'a> {
     ///
     /// # Errors
     /// Why there is no such node.
-    pub fn place(&mut self, pod: &'a Pod) -> Result<(), NoPlace> {
-        self.place_all([pod]).map_err(|(_, no)| no)
+    pub fn place_pod(&mut self, pod: &'a Pod) -> Result<(), PlacementRefusal> {
+        self.place_all_pods([pod]).map_err(|(_, no)| no)
     }
 
     /// Takes room for all of these pods, or for none.
     ///
     /// # Errors
     /// The first that has no place, and why.
-    pub fn place_all(
+    pub fn place_all_pods(
         &mut self,
         pods: impl IntoIterator<Item = &'a Pod>,
-    ) -> Result<(), (&'a Pod, NoPlace)> {
-        let before = self.view.checkpoint();
+    ) -> Result<(), (&'a Pod, PlacementRefusal)> {
+        let before = self.view.take_checkpoint();
         for pod in pods {
             // It is on blue until its place is taken.
-            self.view.remove(pod);
-            if let Err(refused) = self.view.place(pod) {
-                self.view.rollback(before);
-                return Err((pod, self.explain(pod, &refused)));
+            self.view.remove_pod(pod);
+            if let Err(refused) = self.view.place_pod(pod) {
+                self.view.rollback_to(before);
+                return Err((pod, self.explain_refusal(pod, &refused)));
             }
         }
         Ok(())
     }
 
-    fn explain(&self, pod: &Pod, refused: &Refused) -> NoPlace {
+    fn explain_refusal(&self, pod: &Pod, refused: &Refused) -> PlacementRefusal {
         let more_nodes_help = refused.more_nodes_help();
         if refused.nodes == 0 {
             let why = "no Ready node outside it takes pods".to_owned();
-            return NoPlace {
+            return PlacementRefusal {
                 why,
                 more_nodes_help,
             };
@@ -103,7 +106,7 @@ impl<'a> Placement<'a> {
             }
         }
         if says(|r| *r == Refusal::VolumeAffinity) {
-            let volumes = volumes::of_pod(&self.facts.volumes, pod).into_iter();
+            let volumes = volumes::volumes_of_pod(&self.facts.volumes, pod).into_iter();
             let places: Vec<&str> = volumes
                 .flat_map(|v| v.zones.iter().chain(&v.nodes).map(String::as_str))
                 .collect();
@@ -119,7 +122,7 @@ impl<'a> Placement<'a> {
         if refused.spread_refuses() {
             why += "; closed nodes count in its topology spread unless it says `nodeTaintsPolicy: Honor`";
         }
-        NoPlace {
+        PlacementRefusal {
             why,
             more_nodes_help,
         }
@@ -129,20 +132,20 @@ impl<'a> Placement<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::k8s::pods::Pods;
+    use crate::k8s::pods::PodsByNode;
     use crate::model::kube::Selector;
     use crate::model::scheduling::TopologySpread;
     use crate::steps::drain::fixtures::open_node;
     use crate::steps::evictable::tests::pod;
 
-    fn snapshot(nodes: Vec<Node>, pods: Vec<Pod>) -> Snapshot {
-        let mut all = Pods::default();
-        pods.into_iter().for_each(|p| all.put(Arc::new(p)));
+    fn snapshot(nodes: Vec<Node>, pods: Vec<Pod>) -> CacheSnapshot {
+        let mut all = PodsByNode::default();
+        pods.into_iter().for_each(|p| all.put_pod(Arc::new(p)));
         let nodes = nodes.into_iter().map(|n| (n.name.clone(), Arc::new(n)));
-        Snapshot {
+        CacheSnapshot {
             nodes: Arc::new(nodes.collect()),
             pods: Arc::new(all),
-            ..Snapshot::default()
+            ..CacheSnapshot::default()
         }
     }
 
@@ -167,10 +170,10 @@ mod tests {
         let mut placement = Placement::new(&snapshot, "blue", &facts);
         let mut stateful = pod("db-0", "b1");
         stateful.claims = vec!["data".into()];
-        let no = placement.place(&stateful).unwrap_err();
+        let no = placement.place_pod(&stateful).unwrap_err();
         assert!(no.more_nodes_help && no.why.contains("1b"), "{no:?}");
         let web = pod("web", "b1");
-        assert_eq!(placement.place(&web), Ok(()));
+        assert_eq!(placement.place_pod(&web), Ok(()));
     }
 
     #[test]
@@ -183,8 +186,8 @@ mod tests {
         let (snapshot, facts) = (snapshot(vec![green], pods), PlacementFacts::default());
         let mut placement = Placement::new(&snapshot, "blue", &facts);
         let (a, b) = (sized("a", "b1", 300), sized("b", "b1", 300));
-        assert_eq!(placement.place(&a), Ok(()));
-        let no = placement.place(&b).unwrap_err();
+        assert_eq!(placement.place_pod(&a), Ok(()));
+        let no = placement.place_pod(&b).unwrap_err();
         assert!(no.more_nodes_help && no.why.contains("cpu 300m"), "{no:?}");
     }
 
@@ -195,7 +198,7 @@ mod tests {
         let mut placement = Placement::new(&snapshot, "blue", &facts);
         let mut picky = pod("gpu", "b1");
         picky.node_selector.insert("disk".into(), "ssd".into());
-        let no = placement.place(&picky).unwrap_err();
+        let no = placement.place_pod(&picky).unwrap_err();
         assert!(!no.more_nodes_help && no.why.contains("disk=ssd"), "{no:?}");
     }
 
@@ -209,14 +212,14 @@ mod tests {
         let (snapshot, facts) = (snapshot(nodes, vec![]), PlacementFacts::default());
         let mut placement = Placement::new(&snapshot, "blue", &facts);
         let web = pod("web", "b1");
-        assert!(placement.place(&web).is_err());
+        assert!(placement.place_pod(&web).is_err());
     }
 
     #[test]
     fn closed_nodes_of_blue_count_in_a_spread_unless_it_honours_taints() {
         let closed = |name: &str| Node {
             labels: open_node(name, "blue", "1a").labels,
-            ..crate::steps::drain::fixtures::node(name, None)
+            ..crate::steps::drain::fixtures::closed_node(name, None)
         };
         let hosts = |mut node: Node| {
             let name = node.name.clone();
@@ -252,8 +255,8 @@ mod tests {
                 PlacementFacts::default(),
             );
             let mut placement = Placement::new(&snapshot, "blue", &facts);
-            assert_eq!(placement.place(&pods[0]), Ok(()));
-            let second = placement.place(&pods[1]);
+            assert_eq!(placement.place_pod(&pods[0]), Ok(()));
+            let second = placement.place_pod(&pods[1]);
             assert_eq!(second.is_ok(), fits, "{second:?}");
             if let Err(no) = second {
                 assert!(

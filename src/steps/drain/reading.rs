@@ -7,57 +7,58 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::model::elb::short;
-use crate::model::kube::{Key, Pod};
-use crate::model::{ApiError, Class};
-use crate::scheduling::pod_affinity::selects_namespaces;
-use crate::scheduling::volumes::by_claim;
-use crate::steps::drain::Drain;
-use crate::steps::drain::budget::{Budgets, Gate};
-use crate::steps::drain::decide::Target;
+use crate::model::elb::short_name;
+use crate::model::kube::{NamespacedName, Pod};
+use crate::model::{ApiError, ErrorClass};
+use crate::scheduling::pod_affinity::selects_namespaces_by_label;
+use crate::scheduling::volumes::index_by_claim;
+use crate::steps::drain::DrainStep;
+use crate::steps::drain::budget::{BudgetGate, Budgets};
+use crate::steps::drain::decide::DrainTarget;
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind};
 use crate::steps::drain::next_nodes::no_node_fits;
+use crate::steps::drain::observation::{BlueNode, DrainObservation, ReplicaRestart};
 use crate::steps::drain::placement::PlacementFacts;
-use crate::steps::drain::seen::{BlueNode, Restart, Seen};
-use crate::steps::drain::settle::restart_of;
-use crate::steps::drain::timers::Elapsed;
-use crate::steps::evictable::occupies;
+use crate::steps::drain::replacements::find_restart;
+use crate::steps::drain::timers::DrainTimes;
+use crate::steps::evictable::keeps_node_occupied;
 use crate::steps::workload_health::PodWorkload;
-use crate::steps::{World, absent_is_none};
+use crate::steps::{StepWorld, absent_is_none};
 
 /// After this the cause behind a held pod is looked for among the workloads.
-const HELD_LONG: Duration = Duration::from_secs(10);
+const HELD_POD_CAUSE_AFTER: Duration = Duration::from_secs(10);
 /// A workload whose pods were moved more often than this, for each pod it has and two more, comes back to blue.
-const MOVES_PER_POD: u32 = 3;
+const MAX_MOVES_PER_POD: u32 = 3;
 
-impl Drain {
+impl DrainStep {
     /// Volumes attached to begun nodes whose pods have gone.
-    pub(super) async fn attached(
+    pub(super) async fn read_attached_volumes(
         &self,
-        world: &World,
-        seen: &Seen,
+        world: &StepWorld,
+        seen: &DrainObservation,
     ) -> Result<Vec<(String, String)>, ApiError> {
         let waiting: BTreeSet<String> = seen
             .nodes
             .iter()
             .filter(|n| {
-                n.begun(&seen.run).is_some() && !n.pods.iter().any(|p| occupies(p, &n.node))
+                n.begun_at(&seen.run).is_some()
+                    && !n.pods.iter().any(|p| keeps_node_occupied(p, &n.node))
             })
             .map(|n| n.node.name.clone())
-            .filter(|name| !self.memory().detached.contains(name))
+            .filter(|name| !self.lock_memory().detached.contains(name))
             .collect();
         if waiting.is_empty() {
             return Ok(Vec::new());
         }
         let attached: Vec<(String, String)> = world
             .kube
-            .attachments()
+            .list_attachments()
             .await?
             .into_iter()
             .filter(|a| waiting.contains(&a.node))
             .map(|a| (a.volume.unwrap_or(a.name), a.node))
             .collect();
-        let mut memory = self.memory();
+        let mut memory = self.lock_memory();
         memory.detached.extend(
             waiting
                 .into_iter()
@@ -67,14 +68,22 @@ impl Drain {
     }
 
     /// Notes which begun nodes hold nothing any more, and since when.
-    pub(super) fn emptied(&self, seen: &Seen, now: Timestamp) -> Option<Timestamp> {
-        let mut memory = self.memory();
+    pub(super) fn note_emptied_nodes(
+        &self,
+        seen: &DrainObservation,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let mut memory = self.lock_memory();
         // Found at the first look, nobody knows since when; the journal's last act is all there is to count from.
         let since = memory.emptied.is_some().then(Instant::now);
         let emptied = memory.emptied.get_or_insert_default();
-        for blue in seen.nodes.iter().filter(|n| n.begun(&seen.run).is_some()) {
+        for blue in seen
+            .nodes
+            .iter()
+            .filter(|n| n.begun_at(&seen.run).is_some())
+        {
             let name = &blue.node.name;
-            let holds = blue.pods.iter().any(|p| occupies(p, &blue.node))
+            let holds = blue.pods.iter().any(|p| keeps_node_occupied(p, &blue.node))
                 || seen.attached.iter().any(|(_, node)| node == name)
                 || seen.registered.iter().any(|(node, _)| node == name);
             if holds {
@@ -88,11 +97,11 @@ impl Drain {
     }
 
     /// For single replicas, and pods that their budget never lets go: whether the Deployment can be restarted.
-    pub(super) async fn restarts(
+    pub(super) async fn read_restarts(
         &self,
-        world: &World,
-        seen: &Seen,
-    ) -> Result<BTreeMap<String, Restart>, ApiError> {
+        world: &StepWorld,
+        seen: &DrainObservation,
+    ) -> Result<BTreeMap<String, ReplicaRestart>, ApiError> {
         let mut found = BTreeMap::new();
         if self.spec.single_replicas != "surge" {
             return Ok(found);
@@ -100,18 +109,20 @@ impl Drain {
         let budgets = Budgets::new(seen.snapshot.pdbs.values());
         for pod in begun_pods(seen) {
             let single = seen.workloads.get(&pod.uid).is_some_and(|w| w.had <= 1);
-            let asked = match budgets.gate(pod) {
-                Gate::Closed { .. } => budgets.never(pod),
-                Gate::Free | Gate::Spend(_) => pod.ready && single,
-                Gate::Two(_) => false,
+            let asked = match budgets.check_gate(pod) {
+                BudgetGate::Closed { .. } => budgets.never_allows(pod),
+                BudgetGate::Free | BudgetGate::Spend(_) => pod.ready && single,
+                BudgetGate::TwoBudgets(_) => false,
             };
             if !asked {
                 continue;
             }
-            let restart = match restart_of(world, pod).await? {
-                Ok(key) if self.memory().restarted.contains(&key) => Restart::Underway(key),
-                Ok(key) => Restart::Possible(key),
-                Err(why) => Restart::No(why),
+            let restart = match find_restart(world, pod).await? {
+                Ok(key) if self.lock_memory().restarted.contains(&key) => {
+                    ReplicaRestart::Underway(key)
+                }
+                Ok(key) => ReplicaRestart::Possible(key),
+                Err(why) => ReplicaRestart::No(why),
             };
             found.insert(pod.uid.clone(), restart);
         }
@@ -120,18 +131,26 @@ impl Drain {
 
     /// The volumes of pods of this group, and the labels of namespaces where a pod selects by them; what has not been seen
     /// is looked for once.
-    pub(super) async fn placement_facts(
+    pub(super) async fn read_placement_facts(
         &self,
-        world: &World,
-        seen: &Seen,
+        world: &StepWorld,
+        seen: &DrainObservation,
     ) -> Result<Arc<PlacementFacts>, ApiError> {
         let pods = seen.nodes.iter().flat_map(|n| n.pods.iter());
-        let claims: BTreeSet<Key> = pods
-            .flat_map(|p| p.claims.iter().map(|c| Key::new(&p.key.namespace, c)))
+        let claims: BTreeSet<NamespacedName> = pods
+            .flat_map(|p| {
+                p.claims
+                    .iter()
+                    .map(|c| NamespacedName::new(&p.key.namespace, c))
+            })
             .collect();
-        let by_labels = seen.snapshot.pods.values().any(|p| selects_namespaces(p));
+        let by_labels = seen
+            .snapshot
+            .pods
+            .values()
+            .any(|p| selects_namespaces_by_label(p));
         let (known, complete) = {
-            let memory = self.memory();
+            let memory = self.lock_memory();
             let known = memory.placement_facts.clone();
             let complete = claims.is_subset(&memory.claims_seen);
             (known, complete)
@@ -142,29 +161,34 @@ impl Drain {
         }
         let mut facts = PlacementFacts::clone(&known);
         if !complete {
-            facts.volumes = by_claim(world.kube.volumes().await?);
+            facts.volumes = index_by_claim(world.kube.list_volumes().await?);
         }
         if namespaces {
             // Where they may not be read, namespaces are known by name.
-            facts.namespaces = match world.kube.namespaces().await {
+            facts.namespaces = match world.kube.list_namespace_labels().await {
                 Ok(all) => Some(all),
-                Err(error) if error.class == Class::Denied => Some(Default::default()),
+                Err(error) if error.class == ErrorClass::Denied => Some(Default::default()),
                 Err(error) => return Err(error),
             };
         }
         let facts = Arc::new(facts);
-        let mut memory = self.memory();
+        let mut memory = self.lock_memory();
         memory.claims_seen.extend(claims);
         memory.placement_facts = facts.clone();
         Ok(facts)
     }
 
     /// Reads how long what deadlines are about has been so; `held`: the pods that cannot be evicted now.
-    pub(super) fn elapsed(&self, seen: &Seen, held: BTreeSet<String>) -> Elapsed {
-        let mut guard = self.memory();
+    pub(super) fn update_timers(
+        &self,
+        seen: &DrainObservation,
+        held: BTreeSet<String>,
+    ) -> DrainTimes {
+        let mut guard = self.lock_memory();
         let memory = &mut *guard;
         // A node that was given up holds nothing up any more.
-        let being_emptied = |n: &&BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+        let being_emptied =
+            |n: &&BlueNode| n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run);
         let begun = seen.nodes.iter().filter(being_emptied);
         let pods: Vec<&Pod> = begun
             .clone()
@@ -174,7 +198,7 @@ impl Drain {
         // Once refused, a pod counts as refused until it goes.
         let refused = pods.iter().filter(|p| {
             p.deletion_timestamp.is_none()
-                && (held.contains(&p.uid) || memory.refused.contains(&p.uid))
+                && (held.contains(&p.uid) || memory.refused.is_running(&p.uid))
         });
         let refused: Vec<String> = refused.map(|p| p.uid.clone()).collect();
         let stopping = pods.iter().filter(|p| p.deletion_timestamp.is_some());
@@ -192,30 +216,31 @@ impl Drain {
             attached.chain(registered).collect()
         };
         let busy = begun.clone().filter(|n| {
-            held_by.contains(n.node.name.as_str()) || n.pods.iter().any(|p| occupies(p, &n.node))
+            held_by.contains(n.node.name.as_str())
+                || n.pods.iter().any(|p| keeps_node_occupied(p, &n.node))
         });
         let open: Vec<String> = busy.map(|n| n.node.name.clone()).collect();
         let unready = begun.filter(|n| !n.node.is_ready());
         let unready: Vec<String> = unready.map(|n| n.node.name.clone()).collect();
         let waits = open.is_empty().then(|| "next node".to_owned());
-        let moved = memory.movement.update(seen);
+        let moved = memory.movement.find_moved(seen);
         for uid in &moved.pods {
-            memory.refused.restart(uid);
+            memory.refused.restart_timer(uid);
         }
         for name in &moved.nodes {
-            memory.still.restart(name);
+            memory.still.restart_timer(name);
         }
         let there: BTreeSet<&String> = pods.iter().map(|p| &p.uid).collect();
         memory.attempts.retain(|uid, _| there.contains(uid));
-        Elapsed {
-            refused: memory.refused.update(refused),
-            stopping: memory.stopping.update(stopping),
-            still: memory.still.update(open.iter().cloned()),
-            open: memory.open.update(open),
-            unready: memory.unready.update(unready),
+        DrainTimes {
+            refused: memory.refused.update_all(refused),
+            stopping: memory.stopping.update_all(stopping),
+            still: memory.still.update_all(open.iter().cloned()),
+            open: memory.open.update_all(open),
+            unready: memory.unready.update_all(unready),
             waiting: memory
                 .waiting
-                .update(waits)
+                .update_all(waits)
                 .into_values()
                 .next()
                 .unwrap_or_default(),
@@ -223,13 +248,13 @@ impl Drain {
     }
 
     /// Pods that cannot be evicted now.
-    pub(super) fn held(&self, seen: &Seen) -> (BTreeSet<String>, bool) {
+    pub(super) fn find_held_pods(&self, seen: &DrainObservation) -> (BTreeSet<String>, bool) {
         let mut planner = EvictionPlanner::new(&self.spec, seen);
-        let begun = |n: &&BlueNode| n.begun(&seen.run).is_some() && !n.skipped(&seen.run);
+        let begun = |n: &&BlueNode| n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run);
         let (mut held, mut no_place) = (BTreeSet::new(), false);
         for node in seen.nodes.iter().filter(begun) {
             // What is refused for good is said by the decision.
-            let Ok(open) = planner.inspect(node) else {
+            let Ok(open) = planner.sort_pods(node) else {
                 continue;
             };
             no_place |= open
@@ -242,23 +267,27 @@ impl Drain {
     }
 
     /// Whether the workloads decide what comes next: where another node may be begun, and where a pod is held for long.
-    pub(super) fn asks_for_workloads(&self, seen: &Seen) -> bool {
+    pub(super) fn needs_workload_health(&self, seen: &DrainObservation) -> bool {
         let open = seen.elapsed.open.len();
-        let held_long = |t: &Duration| *t > HELD_LONG;
+        let held_long = |t: &Duration| *t > HELD_POD_CAUSE_AFTER;
         !self.spec.downtime
             && (open < self.spec.parallel.max(1) as usize
                 || seen.elapsed.refused.values().any(held_long))
     }
 
     /// Whether the next node's pods may have nowhere to go.
-    pub(super) fn lacks_place(&self, seen: &Seen) -> bool {
+    pub(super) fn may_lack_place(&self, seen: &DrainObservation) -> bool {
         !self.spec.downtime && seen.elapsed.open.is_empty() && no_node_fits(&self.spec, seen)
     }
 
     /// Reads green's size.
-    pub(super) async fn read_green(&self, world: &World, seen: &mut Seen) -> Result<(), ApiError> {
+    pub(super) async fn read_green(
+        &self,
+        world: &StepWorld,
+        seen: &mut DrainObservation,
+    ) -> Result<(), ApiError> {
         let nodes = seen.snapshot.nodes.values();
-        let ready = nodes.filter(|n| n.nodegroup() == Some(&self.green) && n.is_ready());
+        let ready = nodes.filter(|n| n.nodegroup_name() == Some(&self.green) && n.is_ready());
         seen.green_ready = i32::try_from(ready.count()).unwrap_or(i32::MAX);
         let green = world.aws.describe_nodegroup(&world.cluster, &self.green);
         // Somebody may have deleted it; a group that is not there does not grow.
@@ -272,11 +301,11 @@ impl Drain {
     }
 
     /// A workload whose pods this process has moved several times as often as it has pods.
-    pub(super) fn returning_workload(&self, seen: &Seen) -> Option<String> {
-        let memory = self.memory();
+    pub(super) fn find_returning_workload(&self, seen: &DrainObservation) -> Option<String> {
+        let memory = self.lock_memory();
         let too_often = |w: &&PodWorkload| {
             let moves = memory.moves.get(&w.name).copied().unwrap_or(0);
-            moves > MOVES_PER_POD * (w.had.max(w.ready) + 2)
+            moves > MAX_MOVES_PER_POD * (w.had.max(w.ready) + 2)
         };
         seen.workloads
             .values()
@@ -287,17 +316,17 @@ impl Drain {
     /// Who of the begun nodes is still a target, and who is to be taken out now.
     pub(super) async fn read_targets(
         &self,
-        world: &World,
-        seen: &mut Seen,
+        world: &StepWorld,
+        seen: &mut DrainObservation,
     ) -> Result<(), ApiError> {
         let begun: Vec<&BlueNode> = seen
             .nodes
             .iter()
-            .filter(|n| n.begun(&seen.run).is_some())
+            .filter(|n| n.begun_at(&seen.run).is_some())
             .collect();
         let busy: Vec<&&BlueNode> = begun
             .iter()
-            .filter(|n| n.pods.iter().any(|p| occupies(p, &n.node)))
+            .filter(|n| n.pods.iter().any(|p| keeps_node_occupied(p, &n.node)))
             .collect();
         let (mut registered, mut deregister, mut absent) = (vec![], vec![], vec![]);
         let ours = self.spec.deregister_from.iter().map(|arn| (arn, true));
@@ -307,9 +336,9 @@ impl Drain {
             if begun.is_empty() || (busy.is_empty() && !ours) {
                 continue;
             }
-            let targets = match world.aws.targets_of(arn).await {
+            let targets = match world.aws.describe_registered_targets(arn).await {
                 Ok(targets) => targets,
-                Err(e) if e.class == Class::Absent => continue,
+                Err(e) if e.class == ErrorClass::Absent => continue,
                 Err(e) => return Err(e),
             };
             let is = |id: &str| targets.iter().find(|t| t.id == id && t.state != "unused");
@@ -322,7 +351,7 @@ impl Drain {
                 let Some(id) = blue.node.instance_id() else {
                     continue;
                 };
-                let target = Target {
+                let target = DrainTarget {
                     instance: id.to_owned(),
                     target_group: arn.clone(),
                     port: is(id).and_then(|t| t.port),
@@ -331,26 +360,28 @@ impl Drain {
                     // As long as nobody else in the group is healthy, the node serves until its last pod goes.
                     Some(_) if ours && !others => {}
                     Some(t) if ours && !t.state.contains("draining") => deregister.push(target),
-                    Some(_) => registered.push((blue.node.name.clone(), short(arn).to_owned())),
+                    Some(_) => {
+                        registered.push((blue.node.name.clone(), short_name(arn).to_owned()))
+                    }
                     None if ours => absent.push(target),
                     None => {}
                 }
             }
         }
-        (seen.registered, seen.deregister, seen.absent) = (registered, deregister, absent);
+        (seen.registered, seen.deregister, seen.missing_targets) = (registered, deregister, absent);
         Ok(())
     }
 }
 
 /// Pods that keep begun nodes from being empty.
-pub(super) fn begun_pods(seen: &Seen) -> impl Iterator<Item = &Pod> {
+pub(super) fn begun_pods(seen: &DrainObservation) -> impl Iterator<Item = &Pod> {
     seen.nodes
         .iter()
-        .filter(|n| n.begun(&seen.run).is_some() && !n.skipped(&seen.run))
+        .filter(|n| n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run))
         .flat_map(|n| {
             n.pods
                 .iter()
-                .filter(|p| occupies(p, &n.node))
+                .filter(|p| keeps_node_occupied(p, &n.node))
                 .map(AsRef::as_ref)
         })
 }
@@ -359,63 +390,79 @@ pub(super) fn begun_pods(seen: &Seen) -> impl Iterator<Item = &Pod> {
 mod tests {
     use super::*;
     use crate::model::marks;
-    use crate::steps::drain::fixtures::{RUN, node, spec};
+    use crate::steps::drain::fixtures::{TEST_RUN_ID, closed_node, default_drain_spec};
     use crate::steps::evictable::tests::pod;
 
     #[tokio::test(start_paused = true)]
     async fn a_node_without_pods_whose_volume_stays_attached_comes_to_its_deadline() {
-        let seen = Seen {
-            run: RUN.to_owned(),
-            nodes: vec![BlueNode::new(Arc::new(node("n1", Some(0))), Arc::default())],
+        let seen = DrainObservation {
+            run: TEST_RUN_ID.to_owned(),
+            nodes: vec![BlueNode::new(
+                Arc::new(closed_node("n1", Some(0))),
+                Arc::default(),
+            )],
             attached: vec![("pv-mysql".into(), "n1".into())],
-            ..Seen::default()
+            ..DrainObservation::default()
         };
-        let drain = Drain::new("d".into(), "blue".into(), "green".into(), spec());
-        drain.elapsed(&seen, BTreeSet::new());
+        let drain = DrainStep::new(
+            "d".into(),
+            "blue".into(),
+            "green".into(),
+            default_drain_spec(),
+        );
+        drain.update_timers(&seen, BTreeSet::new());
         tokio::time::advance(Duration::from_secs(7200)).await;
-        let elapsed = drain.elapsed(&seen, BTreeSet::new());
+        let elapsed = drain.update_timers(&seen, BTreeSet::new());
         assert_eq!(elapsed.open["n1"], Duration::from_secs(7200));
     }
 
     #[test]
     fn a_volume_on_a_dead_node_that_is_passed_over_does_not_keep_the_workloads_from_being_looked_at()
      {
-        let mut dead = node("n1", Some(0));
+        let mut dead = closed_node("n1", Some(0));
         dead.ready = "Unknown".into();
-        let seen = Seen {
-            run: RUN.to_owned(),
+        let seen = DrainObservation {
+            run: TEST_RUN_ID.to_owned(),
             nodes: vec![BlueNode::new(Arc::new(dead), Arc::default())],
             attached: vec![("vol-1".into(), "n1".into())],
-            ..Seen::default()
+            ..DrainObservation::default()
         };
         let skip = crate::route::DrainSpec {
             skip_dead_kubelets: true,
-            ..spec()
+            ..default_drain_spec()
         };
-        let drain = Drain::new("d".into(), "blue".into(), "green".into(), skip);
-        let elapsed = drain.elapsed(&seen, BTreeSet::new());
+        let drain = DrainStep::new("d".into(), "blue".into(), "green".into(), skip);
+        let elapsed = drain.update_timers(&seen, BTreeSet::new());
         assert!(elapsed.open.is_empty());
-        assert!(drain.asks_for_workloads(&Seen { elapsed, ..seen }));
+        assert!(drain.needs_workload_health(&DrainObservation { elapsed, ..seen }));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pod_that_goes_lets_the_others_under_its_budget_count_anew() {
         let look = |names: &[&str]| {
             let pods = names.iter().map(|n| Arc::new(pod(n, "n1"))).collect();
-            let mut seen = Seen {
-                run: RUN.to_owned(),
-                nodes: vec![BlueNode::new(Arc::new(node("n1", Some(0))), Arc::new(pods))],
-                ..Seen::default()
+            let mut seen = DrainObservation {
+                run: TEST_RUN_ID.to_owned(),
+                nodes: vec![BlueNode::new(
+                    Arc::new(closed_node("n1", Some(0))),
+                    Arc::new(pods),
+                )],
+                ..DrainObservation::default()
             };
             let budget = crate::steps::drain::budget::tests::pdb("web", 0, 2, 2, 3);
             Arc::make_mut(&mut seen.snapshot.pdbs).insert(budget.key.clone(), budget);
             seen
         };
         let held = |names: &[&str]| names.iter().map(|n| format!("uid-{n}")).collect();
-        let drain = Drain::new("d".into(), "blue".into(), "green".into(), spec());
-        drain.elapsed(&look(&["a", "b", "c"]), held(&["a", "b", "c"]));
+        let drain = DrainStep::new(
+            "d".into(),
+            "blue".into(),
+            "green".into(),
+            default_drain_spec(),
+        );
+        drain.update_timers(&look(&["a", "b", "c"]), held(&["a", "b", "c"]));
         tokio::time::advance(Duration::from_secs(300)).await;
-        let elapsed = drain.elapsed(&look(&["b", "c"]), held(&["b", "c"]));
+        let elapsed = drain.update_timers(&look(&["b", "c"]), held(&["b", "c"]));
         assert_eq!(elapsed.refused["uid-b"], Duration::ZERO);
         assert_eq!(
             (elapsed.open["n1"].as_secs(), elapsed.still["n1"].as_secs()),
@@ -423,31 +470,36 @@ mod tests {
         );
         tokio::time::advance(Duration::from_secs(60)).await;
         // One comes, one goes: nothing has moved.
-        let elapsed = drain.elapsed(&look(&["c", "d"]), held(&["c"]));
+        let elapsed = drain.update_timers(&look(&["c", "d"]), held(&["c"]));
         assert_eq!(elapsed.refused["uid-c"].as_secs(), 60);
         assert_eq!(elapsed.still["n1"].as_secs(), 60);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_node_that_was_given_up_does_not_count_as_being_emptied() {
-        let mut skipped = node("n1", Some(0));
+        let mut skipped = closed_node("n1", Some(0));
         skipped
             .annotations
-            .insert(marks::SKIPPED.to_owned(), RUN.to_owned());
+            .insert(marks::SKIPPED.to_owned(), TEST_RUN_ID.to_owned());
         let pods = Arc::new(vec![Arc::new(pod("a", "n1"))]);
-        let seen = Seen {
-            run: RUN.to_owned(),
+        let seen = DrainObservation {
+            run: TEST_RUN_ID.to_owned(),
             nodes: vec![BlueNode::new(Arc::new(skipped), pods)],
-            ..Seen::default()
+            ..DrainObservation::default()
         };
-        let drain = Drain::new("d".into(), "blue".into(), "green".into(), spec());
-        drain.elapsed(&seen, BTreeSet::new());
+        let drain = DrainStep::new(
+            "d".into(),
+            "blue".into(),
+            "green".into(),
+            default_drain_spec(),
+        );
+        drain.update_timers(&seen, BTreeSet::new());
         tokio::time::advance(Duration::from_secs(60)).await;
-        let elapsed = drain.elapsed(&seen, BTreeSet::new());
+        let elapsed = drain.update_timers(&seen, BTreeSet::new());
         assert!(elapsed.open.is_empty());
         // So that the wait for workloads before the next node has an end, and is looked at.
         assert_eq!(elapsed.waiting, Duration::from_secs(60));
-        let seen = Seen { elapsed, ..seen };
-        assert!(drain.asks_for_workloads(&seen));
+        let seen = DrainObservation { elapsed, ..seen };
+        assert!(drain.needs_workload_health(&seen));
     }
 }

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 /// By what it is about (a pod's uid, a node's name), since when it has been so.
 #[derive(Debug, Default)]
-pub struct Timers(BTreeMap<String, Instant>);
+pub struct StateTimers(BTreeMap<String, Instant>);
 
-impl Timers {
+impl StateTimers {
     /// Takes what is so now, forgets what is not any more, and returns how long each has been so.
-    pub fn update(
+    pub fn update_all(
         &mut self,
         so_now: impl IntoIterator<Item = String>,
     ) -> BTreeMap<String, Duration> {
@@ -30,26 +30,26 @@ impl Timers {
     }
 
     /// Whether it was so at the last update.
-    pub fn contains(&self, name: &str) -> bool {
+    pub fn is_running(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
     /// Lets the timer of `name` count anew, if it is running.
-    pub fn restart(&mut self, name: &str) {
+    pub fn restart_timer(&mut self, name: &str) {
         if let Some(since) = self.0.get_mut(name) {
             *since = Instant::now();
         }
     }
 
     /// Starts the timer of `name`, if it is not running.
-    pub fn start(&mut self, name: &str) {
+    pub fn start_timer(&mut self, name: &str) {
         self.0.entry(name.to_owned()).or_insert_with(Instant::now);
     }
 }
 
 /// What the timers of a drain say.
 #[derive(Clone, Debug, Default)]
-pub struct Elapsed {
+pub struct DrainTimes {
     /// By pod uid: since its eviction was first refused, or first had to wait; anew whenever another pod under the same budget
     /// has gone.
     pub refused: BTreeMap<String, Duration>,
@@ -71,17 +71,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_stops_being_so_begins_anew() {
-        let mut timers = Timers::default();
+        let mut timers = StateTimers::default();
         let names = |of: &[&str]| of.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        timers.update(names(&["a", "b"]));
+        timers.update_all(names(&["a", "b"]));
         tokio::time::advance(Duration::from_secs(10)).await;
-        let elapsed = timers.update(names(&["a"]));
+        let elapsed = timers.update_all(names(&["a"]));
         assert_eq!(
             elapsed,
             BTreeMap::from([("a".into(), Duration::from_secs(10))])
         );
         tokio::time::advance(Duration::from_secs(5)).await;
-        let elapsed = timers.update(names(&["a", "b"]));
+        let elapsed = timers.update_all(names(&["a", "b"]));
         assert_eq!(elapsed["a"], Duration::from_secs(15));
         assert_eq!(elapsed["b"], Duration::ZERO);
     }

@@ -3,33 +3,33 @@
 
 use std::collections::BTreeSet;
 
-use super::budget::{Budgets, Gate};
-use super::decide::{Act, PodRef};
-use super::seen::Seen;
-use crate::k8s::cache::Snapshot;
-use crate::model::elb::short;
+use super::budget::{BudgetGate, Budgets};
+use super::decide::{DrainStepAct, PodRef};
+use super::observation::DrainObservation;
+use crate::k8s::cache::CacheSnapshot;
+use crate::model::elb::short_name;
 use crate::model::kube::Pod;
-use crate::steps::evictable::{Consents, Verdict, occupies, verdict};
+use crate::steps::evictable::{EvictionConsents, PodVerdict, judge_pod, keeps_node_occupied};
 
 /// Most pods in one act, as in a wave of the drain.
-const MOST: usize = 50;
+const MAX_PODS_PER_ACT: usize = 50;
 /// More pods than a person reads.
-const MOST_NAMED: usize = 5;
+const MAX_PODS_NAMED: usize = 5;
 
 /// Whether a pod has to leave a node that goes.
-pub fn is_moved(pod: &Pod) -> bool {
-    !pod.daemon() && !pod.mirror && !pod.finished()
+pub fn has_to_move(pod: &Pod) -> bool {
+    !pod.is_daemon_pod() && !pod.mirror && !pod.is_finished()
 }
 
 /// Whether a pod that has to leave the group's nodes one day is Ready on one of them.
-pub fn serves(snapshot: &Snapshot, group: &str) -> bool {
+pub fn has_serving_pod(snapshot: &CacheSnapshot, group: &str) -> bool {
     let nodes = snapshot.nodes.values();
     let names = nodes
-        .filter(|n| n.nodegroup() == Some(group))
+        .filter(|n| n.nodegroup_name() == Some(group))
         .map(|n| &n.name);
     names
-        .map(|name| snapshot.pods.on(name))
-        .any(|on| on.iter().any(|p| is_moved(p) && p.ready))
+        .map(|name| snapshot.pods.on_node(name))
+        .any(|on| on.iter().any(|p| has_to_move(p) && p.ready))
 }
 
 /// What moves pods of green that are not Ready. They take nothing from anybody who is served, so no node waits for
@@ -37,59 +37,63 @@ pub fn serves(snapshot: &Snapshot, group: &str) -> bool {
 /// `unhealthyPodEvictionPolicy` it would hold them on green for ever. `unready`: pods that have not been Ready for a
 /// while; one that has not started is asked for no time.
 pub fn move_unready(
-    seen: &Seen,
+    seen: &DrainObservation,
     unready: &BTreeSet<String>,
     dead: &BTreeSet<String>,
-    consents: Consents<'_>,
-) -> Option<Act> {
+    consents: EvictionConsents<'_>,
+) -> Option<DrainStepAct> {
     let budgets = Budgets::new(seen.snapshot.pdbs.values());
     let (mut evict, mut delete) = (Vec::new(), Vec::new());
     for node in &seen.nodes {
         let is_dead = dead.contains(&node.node.name);
-        for pod in node.pods.iter().filter(|p| occupies(p, &node.node)) {
+        for pod in node
+            .pods
+            .iter()
+            .filter(|p| keeps_node_occupied(p, &node.node))
+        {
             let lasting = unready.contains(&pod.uid) || pod.phase == "Pending";
             if pod.ready || !lasting || pod.deletion_timestamp.is_some() {
                 continue;
             }
-            let goes = match verdict(pod, consents) {
-                Verdict::Evict => true,
+            let goes = match judge_pod(pod, consents) {
+                PodVerdict::Evict => true,
                 // Nobody will say that a Job under a dead kubelet has ended.
-                Verdict::WaitForJob => is_dead,
-                Verdict::Leave(_) | Verdict::Block(_) => false,
+                PodVerdict::WaitForJob => is_dead,
+                PodVerdict::Leave(_) | PodVerdict::Block(_) => false,
             };
-            if !goes || seen.hushed.contains(&pod.uid) {
+            if !goes || seen.paused_pods.contains(&pod.uid) {
                 continue;
             }
-            let pod_ref = PodRef::of(pod);
-            match budgets.gate(pod) {
-                Gate::Free | Gate::Spend(_) => evict.push(pod_ref),
-                Gate::Closed { .. } | Gate::Two(_) => delete.push(pod_ref),
+            let pod_ref = PodRef::of_pod(pod);
+            match budgets.check_gate(pod) {
+                BudgetGate::Free | BudgetGate::Spend(_) => evict.push(pod_ref),
+                BudgetGate::Closed { .. } | BudgetGate::TwoBudgets(_) => delete.push(pod_ref),
             }
         }
     }
     if !evict.is_empty() {
-        evict.truncate(MOST);
-        return Some(Act::Evict { pods: evict });
+        evict.truncate(MAX_PODS_PER_ACT);
+        return Some(DrainStepAct::Evict { pods: evict });
     }
-    delete.truncate(MOST);
-    (!delete.is_empty()).then(|| Act::Delete {
+    delete.truncate(MAX_PODS_PER_ACT);
+    (!delete.is_empty()).then(|| DrainStepAct::Delete {
         pods: delete,
         why: "they are not Ready, so their budget counts them as down already, and they come back on blue".to_owned(),
     })
 }
 
 /// Whether a pod's controller makes another only when this one is gone.
-pub fn waits_for_end(pod: &Pod) -> bool {
+pub fn blocks_replacement(pod: &Pod) -> bool {
     pod.owner.as_ref().is_some_and(|o| o.kind == "StatefulSet")
 }
 
 /// What only the end of a dead node's instance sets free: pods whose controller waits for the old one to be gone, and
 /// volumes.
-pub fn stranded_on(seen: &Seen, dead: &BTreeSet<String>) -> Vec<String> {
+pub fn find_stranded(seen: &DrainObservation, dead: &BTreeSet<String>) -> Vec<String> {
     let mut stranded = Vec::new();
     for node in seen.nodes.iter().filter(|n| dead.contains(&n.node.name)) {
-        for pod in node.pods.iter().filter(|p| is_moved(p)) {
-            if waits_for_end(pod) && pod.deletion_timestamp.is_some() {
+        for pod in node.pods.iter().filter(|p| has_to_move(p)) {
+            if blocks_replacement(pod) && pod.deletion_timestamp.is_some() {
                 stranded.push(format!("pod {} on {}", pod.key, node.node.name));
             }
         }
@@ -101,11 +105,11 @@ pub fn stranded_on(seen: &Seen, dead: &BTreeSet<String>) -> Vec<String> {
 
 /// Leaves out of a look at green what need not be waited for: volumes and targets of dead nodes, which go with their
 /// instances; and targets of nodes without a pod in `local` groups, where such a node gets no request.
-pub fn what_holds(seen: &mut Seen, dead: &BTreeSet<String>, local: &[String]) {
+pub fn drop_dead_holders(seen: &mut DrainObservation, dead: &BTreeSet<String>, local: &[String]) {
     let holds_pods: BTreeSet<String> = seen
         .nodes
         .iter()
-        .filter(|n| n.pods.iter().any(|p| occupies(p, &n.node)))
+        .filter(|n| n.pods.iter().any(|p| keeps_node_occupied(p, &n.node)))
         .map(|n| n.node.name.clone())
         .collect();
     let instances: BTreeSet<String> = seen
@@ -114,7 +118,7 @@ pub fn what_holds(seen: &mut Seen, dead: &BTreeSet<String>, local: &[String]) {
         .filter(|n| holds_pods.contains(&n.node.name) && !dead.contains(&n.node.name))
         .filter_map(|n| Some(n.node.instance_id()?.to_owned()))
         .collect();
-    let local: BTreeSet<&str> = local.iter().map(|arn| short(arn)).collect();
+    let local: BTreeSet<&str> = local.iter().map(|arn| short_name(arn)).collect();
     seen.attached.retain(|(_, node)| !dead.contains(node));
     seen.registered.retain(|(node, group)| {
         !dead.contains(node) && (holds_pods.contains(node) || !local.contains(group.as_str()))
@@ -124,7 +128,7 @@ pub fn what_holds(seen: &mut Seen, dead: &BTreeSet<String>, local: &[String]) {
 
 /// Pods of the workloads that were on green which are elsewhere now and not Ready; and those of nodes that are gone, as
 /// long as another waits for their end.
-pub fn not_ready_text(seen: &Seen, moved: &BTreeSet<String>) -> Vec<String> {
+pub fn not_ready_text(seen: &DrainObservation, moved: &BTreeSet<String>) -> Vec<String> {
     let on_green = |pod: &Pod| {
         let node = pod.node.as_deref();
         node.is_some_and(|name| seen.nodes.iter().any(|n| n.node.name == name))
@@ -139,10 +143,10 @@ pub fn not_ready_text(seen: &Seen, moved: &BTreeSet<String>) -> Vec<String> {
             .as_ref()
             .is_some_and(|n| !seen.snapshot.nodes.contains_key(n));
         let stopping = pod.deletion_timestamp.is_some();
-        ours && is_moved(pod)
+        ours && has_to_move(pod)
             && !on_green(pod)
             && (!pod.ready || gone)
-            && (!stopping || (gone && waits_for_end(pod)))
+            && (!stopping || (gone && blocks_replacement(pod)))
     };
     let pods = seen.snapshot.pods.values().map(AsRef::as_ref);
     let mut texts: Vec<String> = pods
@@ -153,8 +157,8 @@ pub fn not_ready_text(seen: &Seen, moved: &BTreeSet<String>) -> Vec<String> {
             format!("pod {} on {node}: {why}", pod.key)
         })
         .collect();
-    let more = texts.len().saturating_sub(MOST_NAMED);
-    texts.truncate(MOST_NAMED);
+    let more = texts.len().saturating_sub(MAX_PODS_NAMED);
+    texts.truncate(MAX_PODS_NAMED);
     if more > 0 {
         texts.push(format!("{more} more"));
     }
@@ -169,27 +173,27 @@ mod tests {
     use crate::model::consent::ConsentScope;
     use crate::model::kube::Pdb;
     use crate::steps::drain::budget::tests::pdb;
-    use crate::steps::drain::fixtures::{RUN, node};
-    use crate::steps::drain::seen::BlueNode;
+    use crate::steps::drain::fixtures::{TEST_RUN_ID, closed_node};
+    use crate::steps::drain::observation::BlueNode;
     use crate::steps::evictable::tests::pod;
 
     /// A look at nodes `n1` and `n2` of green.
-    fn seen(pods: Vec<Pod>, budgets: Vec<Arc<Pdb>>) -> Seen {
+    fn seen(pods: Vec<Pod>, budgets: Vec<Arc<Pdb>>) -> DrainObservation {
         let on = |name: &str| {
             let here = pods.iter().filter(|p| p.node.as_deref() == Some(name));
-            let mut node = node(name, None);
+            let mut node = closed_node(name, None);
             node.provider_id = Some(format!("aws:///us-east-1a/i-{name}"));
             let here: Vec<Arc<Pod>> = here.cloned().map(Arc::new).collect();
             BlueNode::new(Arc::new(node), Arc::new(here))
         };
-        let mut seen = Seen {
-            run: RUN.into(),
+        let mut seen = DrainObservation {
+            run: TEST_RUN_ID.into(),
             group: "green".into(),
             nodes: vec![on("n1"), on("n2")],
-            ..Seen::default()
+            ..DrainObservation::default()
         };
         for pod in pods {
-            Arc::make_mut(&mut seen.snapshot.pods).put(Arc::new(pod));
+            Arc::make_mut(&mut seen.snapshot.pods).put_pod(Arc::new(pod));
         }
         for budget in budgets {
             Arc::make_mut(&mut seen.snapshot.pdbs).insert(budget.key.clone(), budget);
@@ -197,7 +201,7 @@ mod tests {
         seen
     }
 
-    const CONSENTS: Consents<'_> = Consents {
+    const CONSENTS: EvictionConsents<'_> = EvictionConsents {
         bare_pods: &ConsentScope::NONE,
         empty_dir: &ConsentScope::NONE,
         host_path: &ConsentScope::NONE,
@@ -220,7 +224,8 @@ mod tests {
         let pods = vec![unready("a", "n1"), unready("b", "n2"), pod("c", "n2")];
         let seen = seen(pods, vec![]);
         let none = BTreeSet::new();
-        let Some(Act::Evict { pods }) = move_unready(&seen, &all(&["a", "b"]), &none, CONSENTS)
+        let Some(DrainStepAct::Evict { pods }) =
+            move_unready(&seen, &all(&["a", "b"]), &none, CONSENTS)
         else {
             panic!()
         };
@@ -244,11 +249,11 @@ mod tests {
             CONSENTS,
         );
         assert!(
-            matches!(&act, Some(Act::Delete { pods, why }) if pods.len() == 1 && why.contains("not Ready")),
+            matches!(&act, Some(DrainStepAct::Delete { pods, why }) if pods.len() == 1 && why.contains("not Ready")),
             "{act:?}"
         );
         let act = move_unready(&with(vec![starting]), &none, &none, CONSENTS);
-        assert!(matches!(&act, Some(Act::Evict { pods }) if pods.len() == 1));
+        assert!(matches!(&act, Some(DrainStepAct::Evict { pods }) if pods.len() == 1));
     }
 
     #[test]
@@ -263,7 +268,7 @@ mod tests {
         let dead = BTreeSet::from(["n1".to_owned()]);
         let act = move_unready(&seen, &pods, &dead, CONSENTS);
         assert!(
-            matches!(&act, Some(Act::Evict { pods }) if pods.len() == 1 && pods[0].key.name == "job"),
+            matches!(&act, Some(DrainStepAct::Evict { pods }) if pods.len() == 1 && pods[0].key.name == "job"),
             "{act:?}"
         );
     }
@@ -277,10 +282,10 @@ mod tests {
         seen.attached = vec![("vol-1".into(), "n1".into()), ("vol-2".into(), "n2".into())];
         let dead = BTreeSet::from(["n1".to_owned()]);
         assert_eq!(
-            stranded_on(&seen, &dead),
+            find_stranded(&seen, &dead),
             ["pod shop/db-0 on n1", "volume vol-1 on n1"]
         );
-        what_holds(&mut seen, &dead, &[]);
+        drop_dead_holders(&mut seen, &dead, &[]);
         assert_eq!(seen.attached, [("vol-2".to_owned(), "n2".to_owned())]);
     }
 
@@ -289,7 +294,7 @@ mod tests {
         let mut seen = seen(vec![pod("a", "n2")], vec![]);
         let at = |node: &str, group: &str| (node.to_owned(), group.to_owned());
         seen.registered = vec![at("n1", "local"), at("n1", "other"), at("n2", "local")];
-        what_holds(&mut seen, &BTreeSet::new(), &["local".to_owned()]);
+        drop_dead_holders(&mut seen, &BTreeSet::new(), &["local".to_owned()]);
         assert_eq!(seen.registered, [at("n1", "other"), at("n2", "local")]);
     }
 
@@ -305,7 +310,7 @@ mod tests {
         let fine = pod("fine", "blue-1");
         let pods = vec![back, other, fine, unready("here", "n1"), stopping];
         let mut seen = seen(pods, vec![]);
-        let blue = Arc::new(node("blue-1", None));
+        let blue = Arc::new(closed_node("blue-1", None));
         Arc::make_mut(&mut seen.snapshot.nodes).insert("blue-1".into(), blue);
         let moved = BTreeSet::from(["rs".to_owned()]);
         let texts = not_ready_text(&seen, &moved);

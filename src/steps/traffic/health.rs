@@ -6,21 +6,21 @@ use crate::model::elb::{RegisteredTarget, TargetHealth};
 
 /// Counts of a target group's targets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub struct TargetHealthCounts {
     pub healthy: usize,
     /// Registered and not on their way out.
     pub total: usize,
     /// Zones that have targets and no healthy one, where the zones are known.
-    pub dark_zones: Vec<String>,
+    pub zones_without_healthy: Vec<String>,
     /// Targets that are not healthy, with why.
-    pub ill: Vec<String>,
+    pub unhealthy: Vec<String>,
     /// Whether the group is in no rule, so that nobody checks its health.
     pub unused: bool,
 }
 
 /// Counts.
-pub fn health(targets: &[TargetHealth]) -> Health {
-    let mut out = Health::default();
+pub fn count_health(targets: &[TargetHealth]) -> TargetHealthCounts {
+    let mut out = TargetHealthCounts::default();
     let mut zones: BTreeMap<&str, bool> = BTreeMap::new();
     for target in targets.iter().filter(|t| !t.state.contains("draining")) {
         out.total += 1;
@@ -34,7 +34,7 @@ pub fn health(targets: &[TargetHealth]) -> Health {
                 .as_deref()
                 .map(|r| format!(" ({r})"))
                 .unwrap_or_default();
-            out.ill
+            out.unhealthy
                 .push(format!("{} is {}{why}", target.id, target.state));
         }
         // Where a load balancer does not serve (`unused`), no traffic is sent that could be lost.
@@ -42,7 +42,7 @@ pub fn health(targets: &[TargetHealth]) -> Health {
             *zones.entry(zone).or_default() |= well;
         }
     }
-    out.dark_zones = zones
+    out.zones_without_healthy = zones
         .into_iter()
         .filter(|(_, lit)| !lit)
         .map(|(z, _)| z.to_owned())
@@ -52,7 +52,7 @@ pub fn health(targets: &[TargetHealth]) -> Health {
 
 /// Writes the zone of each target's instance where DescribeTargetHealth gives none, as it does for every target that is an
 /// instance.
-pub fn with_zones(targets: &mut [TargetHealth], zone_of: &BTreeMap<String, String>) {
+pub fn fill_in_zones(targets: &mut [TargetHealth], zone_of: &BTreeMap<String, String>) {
     for target in targets.iter_mut().filter(|t| t.zone.is_none()) {
         target.zone = zone_of.get(&target.id).cloned();
     }
@@ -60,7 +60,7 @@ pub fn with_zones(targets: &mut [TargetHealth], zone_of: &BTreeMap<String, Strin
 
 /// Whether a target group serves, as far as its targets' health tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Serving {
+pub enum ServingState {
     Yes,
     No,
     /// Its targets are not judged yet, or nobody judges them.
@@ -68,31 +68,31 @@ pub enum Serving {
 }
 
 /// Says whether the targets serve.
-pub fn serving(targets: &[TargetHealth]) -> Serving {
-    let counts = health(targets);
+pub fn judge_serving(targets: &[TargetHealth]) -> ServingState {
+    let counts = count_health(targets);
     if counts.healthy > 0 {
-        Serving::Yes
+        ServingState::Yes
     } else if counts.unused || targets.iter().any(|t| t.state == "initial") {
-        Serving::Unknown
+        ServingState::Unknown
     } else {
-        Serving::No
+        ServingState::No
     }
 }
 
-impl Health {
+impl TargetHealthCounts {
     /// The healthy share, in percent; nothing registered is 0.
-    pub fn percent(&self) -> u32 {
+    pub fn healthy_percent(&self) -> u32 {
         let share = (self.healthy * 100).checked_div(self.total);
         share.and_then(|p| u32::try_from(p).ok()).unwrap_or(0)
     }
 
     /// Says it in words.
-    pub fn text(&self) -> String {
+    pub fn health_text(&self) -> String {
         let mut text = format!("{} of {} targets healthy", self.healthy, self.total);
-        if !self.ill.is_empty() {
+        if !self.unhealthy.is_empty() {
             text.push_str(&format!(
                 ": {}",
-                self.ill
+                self.unhealthy
                     .iter()
                     .take(5)
                     .cloned()
@@ -100,8 +100,11 @@ impl Health {
                     .join(", ")
             ));
         }
-        if !self.dark_zones.is_empty() {
-            text.push_str(&format!("; none healthy in {}", self.dark_zones.join(", ")));
+        if !self.zones_without_healthy.is_empty() {
+            text.push_str(&format!(
+                "; none healthy in {}",
+                self.zones_without_healthy.join(", ")
+            ));
         }
         text
     }
@@ -131,7 +134,9 @@ impl RemainingTargets {
             if target.state.contains("draining") {
                 remaining.draining.push(text);
             } else if !not_registered(&target) {
-                remaining.registered.push(RegisteredTarget::of(target));
+                remaining
+                    .registered
+                    .push(RegisteredTarget::of_target(target));
                 remaining.registered_text.push(text);
             }
         }
@@ -192,8 +197,8 @@ mod tests {
                 .into();
         let dark = |targets: &[TargetHealth]| {
             let mut targets = targets.to_vec();
-            with_zones(&mut targets, &zones);
-            health(&targets).dark_zones
+            fill_in_zones(&mut targets, &zones);
+            count_health(&targets).zones_without_healthy
         };
         let lit = [target("i-1", "healthy"), target("i-2", "unhealthy")];
         assert!(dark(&lit).is_empty(), "one of two in the zone is healthy");

@@ -1,7 +1,8 @@
 //! Traffic from blue to green: targets joined and left, weights shifted, each write read back.
 
-pub mod hand_registered;
+pub mod detach;
 pub mod health;
+pub mod registered_targets;
 pub mod remaining_targets;
 pub mod rules;
 pub mod shift;
@@ -9,6 +10,7 @@ pub mod targets;
 pub mod weight_return;
 pub mod weights;
 
-pub use rules::{AddToRules, Forward};
-pub use shift::Shift;
-pub use targets::{Attach, Detach};
+pub use detach::DetachStep;
+pub use rules::{AddToRulesStep, RuleForward};
+pub use shift::ShiftStep;
+pub use targets::AttachStep;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::aws::{AT_ONCE, Aws, unless_gone};
+use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi, none_if_gone};
 use crate::model::asg::Asg;
-use crate::model::elb::{TargetHealth, is_classic, short, short_rule};
-use crate::model::{ApiError, Class};
-use crate::steps::World;
+use crate::model::elb::{TargetHealth, is_classic, short_name, short_rule};
+use crate::model::{ApiError, ErrorClass};
+use crate::steps::StepWorld;
 
 /// The ids of all instances of these groups, whatever their lifecycle.
 pub fn instance_ids(asgs: &[Asg]) -> BTreeSet<String> {
@@ -19,7 +19,7 @@ pub fn instance_ids(asgs: &[Asg]) -> BTreeSet<String> {
 
 /// Whether a target group loses its last healthy target when `leaving` leave it. Targets that drain, are unhealthy, are
 /// not judged yet or are in no rule do not serve; a group in which `leaving` take no part loses nothing.
-pub fn loses_its_last(targets: &[TargetHealth], leaving: &BTreeSet<String>) -> bool {
+pub fn loses_last_healthy(targets: &[TargetHealth], leaving: &BTreeSet<String>) -> bool {
     let takes_part = |t: &&TargetHealth| {
         leaving.contains(&t.id)
             && !t.state.contains("draining")
@@ -31,12 +31,15 @@ pub fn loses_its_last(targets: &[TargetHealth], leaving: &BTreeSet<String>) -> b
 
 /// The listener rule by which a load balancer sends traffic to a target group; none where no load balancer refers to the
 /// group, or only at weight 0.
-pub async fn sender_to(aws: &Aws, target_group: &str) -> Result<Option<String>, ApiError> {
-    let balancers = unless_gone(aws.load_balancers_of(target_group)).await?;
+pub async fn find_sending_rule(
+    aws: &AwsApi,
+    target_group: &str,
+) -> Result<Option<String>, ApiError> {
+    let balancers = none_if_gone(aws.list_load_balancers_of(target_group)).await?;
     for balancer in balancers.into_iter().flatten() {
-        let listeners = unless_gone(aws.listeners(&balancer)).await?;
+        let listeners = none_if_gone(aws.describe_listeners(&balancer)).await?;
         for listener in listeners.into_iter().flatten() {
-            let rules = unless_gone(aws.rules(&listener)).await?;
+            let rules = none_if_gone(aws.describe_rules(&listener)).await?;
             let sends = rules.into_iter().flatten().find(|r| {
                 let mut forward = r.forward.iter();
                 forward.any(|t| t.arn == target_group && t.weight > 0)
@@ -50,13 +53,13 @@ pub async fn sender_to(aws: &Aws, target_group: &str) -> Result<Option<String>, 
 }
 
 /// Says what would be left without a healthy target when `leaving` leave the target group.
-pub async fn left_empty(
-    aws: &Aws,
+pub async fn describe_left_empty(
+    aws: &AwsApi,
     target_group: &str,
     targets: &[TargetHealth],
     leaving: &BTreeSet<String>,
 ) -> Result<Option<String>, ApiError> {
-    if !loses_its_last(targets, leaving) {
+    if !loses_last_healthy(targets, leaving) {
         return Ok(None);
     }
     // It has no rules: it sends traffic to whoever is in service.
@@ -65,62 +68,73 @@ pub async fn left_empty(
             "classic load balancer {target_group} has no other instance in service"
         )));
     }
-    let sender = sender_to(aws, target_group).await?;
+    let sender = find_sending_rule(aws, target_group).await?;
     Ok(sender.map(|rule| {
         format!(
             "target group {} has no other healthy target, and listener rule {rule} sends it traffic",
-            short(target_group)
+            short_name(target_group)
         )
     }))
 }
 
 /// Says what would be left without a healthy target when the instances of `asgs` end: every target group of the VPC that
 /// they are in, and every classic load balancer that the groups fill, as they are now.
-pub async fn left_empty_without(world: &World, asgs: &[Asg]) -> Result<Vec<String>, ApiError> {
+pub async fn list_left_empty(world: &StepWorld, asgs: &[Asg]) -> Result<Vec<String>, ApiError> {
     let leaving = instance_ids(asgs);
     if leaving.is_empty() {
         return Ok(Vec::new());
     }
     let cluster = world.aws.describe_cluster(&world.cluster).await?;
     let groups = match &cluster.vpc_id {
-        Some(vpc) => world.aws.instance_target_groups_in_use(vpc).await?,
+        Some(vpc) => world.aws.list_instance_target_groups_in_use(vpc).await?,
         // Without a VPC the target groups cannot be told from others; those of the Auto Scaling groups are known.
         None => asgs.iter().flat_map(|a| a.target_groups.clone()).collect(),
     };
     // Collected first: a future that holds the closures could not be sent between threads.
     let each: Vec<_> = groups
         .iter()
-        .map(|arn| of_group(&world.aws, arn, &leaving))
+        .map(|arn| check_target_group(&world.aws, arn, &leaving))
         .collect();
-    let found: Vec<Option<String>> = stream::iter(each).buffered(AT_ONCE).try_collect().await?;
+    let found: Vec<Option<String>> = stream::iter(each)
+        .buffered(AWS_CALL_CONCURRENCY)
+        .try_collect()
+        .await?;
     let mut empty: Vec<String> = found.into_iter().flatten().collect();
     let names: BTreeSet<&String> = asgs.iter().flat_map(|a| &a.load_balancers).collect();
     for name in names {
-        empty.extend(of_classic(&world.aws, name, &leaving).await?);
+        empty.extend(check_classic_balancer(&world.aws, name, &leaving).await?);
     }
     Ok(empty)
 }
 
 /// Whether a node group, as it is at this moment, is all that serves somewhere. What a step saw is older than its act.
-pub async fn serves_alone(world: &World, node_group: &str) -> Result<bool, ApiError> {
+pub async fn serves_alone(world: &StepWorld, node_group: &str) -> Result<bool, ApiError> {
     let found = world.aws.describe_nodegroup(&world.cluster, node_group);
-    let Some(group) = unless_gone(found).await? else {
+    let Some(group) = none_if_gone(found).await? else {
         return Ok(false);
     };
-    let asgs: Vec<Asg> = world.aws.asgs(&group.asgs).await?.into_values().collect();
-    Ok(!left_empty_without(world, &asgs).await?.is_empty())
+    let asgs: Vec<Asg> = world
+        .aws
+        .describe_asgs(&group.asgs)
+        .await?
+        .into_values()
+        .collect();
+    Ok(!list_left_empty(world, &asgs).await?.is_empty())
 }
 
 /// Whether Auto Scaling groups, as they are at this moment, may leave target groups.
 pub async fn may_detach(
-    world: &World,
+    world: &StepWorld,
     asgs: &[String],
     target_groups: &[String],
 ) -> Result<bool, ApiError> {
-    let asgs: Vec<Asg> = world.aws.asgs(asgs).await?.into_values().collect();
+    let asgs: Vec<Asg> = world.aws.describe_asgs(asgs).await?.into_values().collect();
     let leaving = instance_ids(&asgs);
     for arn in target_groups {
-        if of_group(&world.aws, arn, &leaving).await?.is_some() {
+        if check_target_group(&world.aws, arn, &leaving)
+            .await?
+            .is_some()
+        {
             return Ok(false);
         }
     }
@@ -129,40 +143,40 @@ pub async fn may_detach(
 
 /// Whether instances may be deregistered from a target group as it is at this moment.
 pub async fn may_deregister(
-    world: &World,
+    world: &StepWorld,
     target_group: &str,
     leaving: &BTreeSet<String>,
 ) -> Result<bool, ApiError> {
-    let empty = of_group(&world.aws, target_group, leaving).await?;
+    let empty = check_target_group(&world.aws, target_group, leaving).await?;
     Ok(empty.is_none())
 }
 
 /// Says the same of one target group as it is now.
-async fn of_group(
-    aws: &Aws,
+async fn check_target_group(
+    aws: &AwsApi,
     target_group: &str,
     leaving: &BTreeSet<String>,
 ) -> Result<Option<String>, ApiError> {
     if is_classic(target_group) {
-        return of_classic(aws, target_group, leaving).await;
+        return check_classic_balancer(aws, target_group, leaving).await;
     }
-    match unless_gone(aws.target_health(target_group)).await? {
-        Some(targets) => left_empty(aws, target_group, &targets, leaving).await,
+    match none_if_gone(aws.describe_target_health(target_group)).await? {
+        Some(targets) => describe_left_empty(aws, target_group, &targets, leaving).await,
         None => Ok(None),
     }
 }
 
 /// A classic load balancer has no rules: it sends traffic to whoever is in service. Where that cannot be read it is
 /// unknown, and nobody is taken out of it.
-async fn of_classic(
-    aws: &Aws,
+async fn check_classic_balancer(
+    aws: &AwsApi,
     name: &str,
     leaving: &BTreeSet<String>,
 ) -> Result<Option<String>, ApiError> {
-    let targets = match aws.classic_targets(name).await {
+    let targets = match aws.describe_classic_targets(name).await {
         Ok(targets) => targets,
-        Err(e) if e.class == Class::Absent => return Ok(None),
-        Err(e) if matches!(e.class, Class::Denied | Class::Invalid) => {
+        Err(e) if e.class == ErrorClass::Absent => return Ok(None),
+        Err(e) if matches!(e.class, ErrorClass::Denied | ErrorClass::Invalid) => {
             return Ok(Some(format!(
                 "classic load balancer {name}: whether anybody else is in service is unknown ({}: {}); allow the call, or detach the Auto Scaling group from it by hand",
                 e.op, e.message
@@ -170,7 +184,7 @@ async fn of_classic(
         }
         Err(e) => return Err(e),
     };
-    left_empty(aws, name, &targets, leaving).await
+    describe_left_empty(aws, name, &targets, leaving).await
 }
 
 /// What to say of a blue that is all that serves somewhere, and the way out.
@@ -236,7 +250,7 @@ mod tests {
             (vec![target("i-green", "unhealthy", None)], false),
         ];
         for (targets, loses) in table {
-            assert_eq!(loses_its_last(&targets, &leaving), loses, "{targets:?}");
+            assert_eq!(loses_last_healthy(&targets, &leaving), loses, "{targets:?}");
         }
     }
 }

@@ -9,48 +9,52 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
 use crate::model::ApiError;
 use crate::model::elb::{
-    Rule, TargetHealth, WeightedTargetGroup, controller_owned, short, short_rule,
+    ListenerRule, TargetHealth, WeightedTargetGroup, controller_owned, short_name, short_rule,
 };
 use crate::route::ShiftSpec;
-use crate::steps::traffic::health::{health, with_zones};
-use crate::steps::traffic::shift::rules;
+use crate::steps::traffic::health::{count_health, fill_in_zones};
+use crate::steps::traffic::shift::rule_count_text;
 use crate::steps::workload_gate::Shortage;
-use crate::steps::{PATIENCE, World};
+use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
 
 /// Calls to AWS are no more often than this.
-const RECHECK: Duration = crate::steps::updates::POLL;
+const RULES_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
 
 /// How old what is known of the rules' owners may be; before a rule is written it is asked anew.
-const OWNED: Duration = Duration::from_secs(60);
+const RULE_OWNERS_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// The tags of rules by ARN, which say who owns them.
-type Tags = BTreeMap<String, BTreeMap<String, String>>;
+type RuleTags = BTreeMap<String, BTreeMap<String, String>>;
 
 /// Who owns the rules, asked now and then: weeks pass between changes of that, and seconds between looks.
 #[derive(Default)]
-pub struct Owners {
-    known: Mutex<Option<(Instant, Tags)>>,
+pub struct RuleOwners {
+    known: Mutex<Option<(Instant, RuleTags)>>,
 }
 
-impl Owners {
-    async fn of(&self, world: &World, rules: &[String]) -> Result<Tags, ApiError> {
+impl RuleOwners {
+    async fn owner_tags_of(
+        &self,
+        world: &StepWorld,
+        rules: &[String],
+    ) -> Result<RuleTags, ApiError> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, tags)) = &*known()
-            && at.elapsed() < OWNED
+            && at.elapsed() < RULE_OWNERS_MAX_AGE
         {
             return Ok(tags.clone());
         }
-        let tags = world.aws.tags_of(rules).await?;
+        let tags = world.aws.describe_tags(rules).await?;
         *known() = Some((Instant::now(), tags.clone()));
         Ok(tags)
     }
 }
 
 /// What to say of a rule that a controller writes.
-fn not_ours(rule: &str) -> String {
+fn foreign_rule_text(rule: &str) -> String {
     format!(
         "listener rule {} belongs to a load balancer controller, which would write it back; set the weights in its Ingress or Service instead",
         short_rule(rule)
@@ -60,14 +64,14 @@ fn not_ours(rule: &str) -> String {
 /// A rule and what it forwards to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Forward {
+pub struct RuleForward {
     pub rule: String,
     pub forward: Vec<WeightedTargetGroup>,
 }
 
 /// What a look at rules and green's targets sees; also the shift's.
-pub struct Seen {
-    pub rules: Vec<Rule>,
+pub struct TrafficObservation {
+    pub rules: Vec<ListenerRule>,
     pub green: Vec<TargetHealth>,
     pub blue: Vec<TargetHealth>,
     /// For the shift: the workloads that are short.
@@ -76,22 +80,22 @@ pub struct Seen {
     pub blue_steady: bool,
 }
 
-impl Seen {
+impl TrafficObservation {
     /// Reads the rules and both target groups' health.
-    pub async fn read(
-        world: &World,
+    pub async fn read_traffic(
+        world: &StepWorld,
         spec: &ShiftSpec,
-        owners: &Owners,
+        owners: &RuleOwners,
         zones: &InstanceZones,
     ) -> Result<Self, StepError> {
-        let tags = owners.of(world, &spec.rules).await?;
+        let tags = owners.owner_tags_of(world, &spec.rules).await?;
         let (rules, mut green, blue) = tokio::try_join!(
-            world.aws.rules_by_arn(&spec.rules, tags),
-            world.aws.target_health(&spec.green),
-            world.aws.target_health(&spec.blue)
+            world.aws.describe_rules_by_arn(&spec.rules, tags),
+            world.aws.describe_target_health(&spec.green),
+            world.aws.describe_target_health(&spec.blue)
         )?;
-        let zones = zones.of(world, &green).await?;
-        with_zones(&mut green, &zones);
+        let zones = zones.zones_of(world, &green).await?;
+        fill_in_zones(&mut green, &zones);
         Ok(Self {
             rules,
             green,
@@ -102,10 +106,10 @@ impl Seen {
     }
 
     /// Every rule and what it forwards to.
-    pub fn forwards(&self) -> Vec<Forward> {
+    pub fn rule_forwards(&self) -> Vec<RuleForward> {
         self.rules
             .iter()
-            .map(|r| Forward {
+            .map(|r| RuleForward {
                 rule: r.arn.clone(),
                 forward: r.forward.clone(),
             })
@@ -113,7 +117,7 @@ impl Seen {
     }
 
     /// Why these rules cannot be worked on, if so.
-    pub fn refuse(&self, spec: &ShiftSpec) -> Option<String> {
+    pub fn find_refusal(&self, spec: &ShiftSpec) -> Option<String> {
         if let Some(gone) = spec
             .rules
             .iter()
@@ -122,7 +126,7 @@ impl Seen {
             return Some(format!("listener rule {} is gone", short_rule(gone)));
         }
         if let Some(rule) = self.rules.iter().find(|r| controller_owned(&r.tags)) {
-            return Some(not_ours(&rule.arn));
+            return Some(foreign_rule_text(&rule.arn));
         }
         self.rules
             .iter()
@@ -135,8 +139,8 @@ impl Seen {
                 format!(
                     "listener rule {} forwards to neither {} nor {}",
                     short_rule(&r.arn),
-                    short(&spec.blue),
-                    short(&spec.green)
+                    short_name(&spec.blue),
+                    short_name(&spec.green)
                 )
             })
     }
@@ -150,9 +154,9 @@ pub struct InstanceZones {
 
 impl InstanceZones {
     /// The zone of each target that is an instance: its node's label says it, and where it has no node, EC2.
-    async fn of(
+    async fn zones_of(
         &self,
-        world: &World,
+        world: &StepWorld,
         targets: &[TargetHealth],
     ) -> Result<BTreeMap<String, String>, StepError> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,14 +173,14 @@ impl InstanceZones {
         if unknown(&zones).is_empty() {
             return Ok(zones);
         }
-        let snapshot = world.cache.read(PATIENCE).await?;
+        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
         let nodes = snapshot.nodes.values();
         zones.extend(
             nodes.filter_map(|n| Some((n.instance_id()?.to_owned(), n.zone()?.to_owned()))),
         );
         let ids = unknown(&zones);
         if !ids.is_empty() {
-            let instances = world.aws.instances(&ids).await?;
+            let instances = world.aws.describe_instances(&ids).await?;
             zones.extend(instances.into_iter().map(|i| (i.id, i.zone)));
         }
         *known() = zones.clone();
@@ -185,60 +189,65 @@ impl InstanceZones {
 }
 
 /// Puts green into the rules.
-pub struct AddToRules {
+pub struct AddToRulesStep {
     green: String,
     spec: ShiftSpec,
-    owners: Owners,
+    owners: RuleOwners,
     zones: InstanceZones,
 }
 
 /// Writes rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Act {
-    pub set: Vec<Forward>,
+pub struct AddToRulesAct {
+    pub set: Vec<RuleForward>,
 }
 
 /// Writes each rule, unless a controller has made one its own; the look after it reads them back.
-pub async fn write(world: &World, set: &[Forward]) -> Result<(), StepError> {
+pub async fn write_rules(world: &StepWorld, set: &[RuleForward]) -> Result<(), StepError> {
     let rules: Vec<String> = set.iter().map(|f| f.rule.clone()).collect();
-    let tags = world.aws.tags_of(&rules).await?;
+    let tags = world.aws.describe_tags(&rules).await?;
     if let Some((rule, _)) = tags.iter().find(|(_, tags)| controller_owned(tags)) {
-        return Err(StepError::Broken(not_ours(rule)));
+        return Err(StepError::Broken(foreign_rule_text(rule)));
     }
-    for Forward { rule, forward } in set {
-        world.aws.set_forward(rule, forward).await?;
+    for RuleForward { rule, forward } in set {
+        world.aws.set_forward_weights(rule, forward).await?;
     }
     Ok(())
 }
 
-impl AddToRules {
+impl AddToRulesStep {
     /// Puts the target group of `green` into the rules of `spec`.
     pub fn new(green: String, spec: ShiftSpec) -> Self {
         Self {
             green,
             spec,
-            owners: Owners::default(),
+            owners: RuleOwners::default(),
             zones: InstanceZones::default(),
         }
     }
 }
 
-impl Step<World> for AddToRules {
-    type Seen = Seen;
-    type Before = Vec<Forward>;
-    type Act = Act;
+impl Step<StepWorld> for AddToRulesStep {
+    type Observation = TrafficObservation;
+    type BeforeImage = Vec<RuleForward>;
+    type Act = AddToRulesAct;
 
-    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        Seen::read(world, &self.spec, &self.owners, &self.zones).await
+    async fn observe_state(&self, world: &StepWorld) -> Result<TrafficObservation, StepError> {
+        TrafficObservation::read_traffic(world, &self.spec, &self.owners, &self.zones).await
     }
 
-    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
-        if let Some(why) = seen.refuse(&self.spec) {
+    fn decide_next(
+        &self,
+        seen: &TrafficObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<AddToRulesAct> {
+        if let Some(why) = seen.find_refusal(&self.spec) {
             return Decision::Refuse(why);
         }
-        let set: Vec<Forward> = seen
-            .forwards()
+        let set: Vec<RuleForward> = seen
+            .rule_forwards()
             .into_iter()
             .filter(|f| !f.forward.iter().any(|t| t.arn == self.spec.green))
             .map(|mut f| {
@@ -250,9 +259,9 @@ impl Step<World> for AddToRules {
             })
             .collect();
         if !set.is_empty() {
-            return Decision::Act(Act { set });
+            return Decision::Act(AddToRulesAct { set });
         }
-        let green = health(&seen.green);
+        let green = count_health(&seen.green);
         let starting = seen.green.iter().any(|t| t.state == "initial");
         if green.unused || starting || green.total == 0 {
             let since = past.last_act_at.or(past.started_at);
@@ -262,46 +271,46 @@ impl Step<World> for AddToRules {
                 return Decision::Refuse(format!(
                     "the load balancer has not judged green's targets within {}s: {}. Mend it, then run `eksup apply` again.",
                     timeout.as_secs(),
-                    green.text()
+                    green.health_text()
                 ));
             }
             return Decision::Wait {
                 why: format!(
                     "the load balancer has not judged green's targets yet: {}",
-                    green.text()
+                    green.health_text()
                 ),
-                recheck: RECHECK,
+                recheck: RULES_RECHECK_INTERVAL,
             };
         }
         Decision::Done(format!(
             "{} stands in {}, no weight of it changed: {}",
-            short(&self.spec.green),
-            rules(seen.rules.len()),
-            green.text()
+            short_name(&self.spec.green),
+            rule_count_text(seen.rules.len()),
+            green.health_text()
         ))
     }
 
-    fn before(&self, seen: &Seen) -> Vec<Forward> {
-        seen.forwards()
+    fn before_image(&self, seen: &TrafficObservation) -> Vec<RuleForward> {
+        seen.rule_forwards()
     }
 
-    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
-        write(world, &act.set).await
+    async fn perform_act(&self, world: &StepWorld, act: &AddToRulesAct) -> Result<(), StepError> {
+        write_rules(world, &act.set).await
     }
 
-    fn undo(&self) -> Undo {
-        Undo::Restore
+    fn undo_kind(&self) -> UndoKind {
+        UndoKind::Restore
     }
 
-    fn restore(
+    fn decide_undo(
         &self,
-        before: &Vec<Forward>,
-        seen: &Seen,
-        _trail: &Trail,
+        before: &Vec<RuleForward>,
+        seen: &TrafficObservation,
+        _trail: &RollbackHistory,
         _now: Timestamp,
-    ) -> Decision<Act> {
+    ) -> Decision<AddToRulesAct> {
         let mut set = Vec::new();
-        for mut now in seen.forwards() {
+        for mut now in seen.rule_forwards() {
             let had = before
                 .iter()
                 .find(|b| b.rule == now.rule)
@@ -324,17 +333,17 @@ impl Step<World> for AddToRules {
         if set.is_empty() {
             return Decision::Done(format!(
                 "{} stands in no rule it did not stand in before",
-                short(&self.spec.green)
+                short_name(&self.spec.green)
             ));
         }
-        Decision::Act(Act { set })
+        Decision::Act(AddToRulesAct { set })
     }
 
-    fn describe(&self, act: &Act) -> String {
+    fn describe_act(&self, act: &AddToRulesAct) -> String {
         let rules: Vec<String> = act.set.iter().map(|f| short_rule(&f.rule)).collect();
         format!(
             "{} at weight 0, for {}, into {}",
-            short(&self.spec.green),
+            short_name(&self.spec.green),
             self.green,
             rules.join(", ")
         )

@@ -5,29 +5,31 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, Past, Step, StepError, Trail, Undo};
-use crate::event::Progress;
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::event::StepProgress;
 use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
-use crate::steps::World;
-use crate::steps::traffic::health::{Serving, health, serving};
-use crate::steps::traffic::rules::{Forward, InstanceZones, Owners, Seen, write};
-use crate::steps::traffic::weight_return::{BlueShare, BlueWatch, blue_share};
-use crate::steps::traffic::weights::{percent, with_percent};
+use crate::steps::StepWorld;
+use crate::steps::traffic::health::{ServingState, count_health, judge_serving};
+use crate::steps::traffic::rules::{
+    InstanceZones, RuleForward, RuleOwners, TrafficObservation, write_rules,
+};
+use crate::steps::traffic::weight_return::{BlueShare, BlueWatch, judge_blue_share};
+use crate::steps::traffic::weights::{green_percent, set_green_percent};
 use crate::steps::workload_gate::WorkloadGate;
 
 /// Calls to AWS are no more often than this.
-const RECHECK: Duration = crate::steps::updates::POLL;
+const SHIFT_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
 /// In a rollback with nothing healthy, blue's first healthy target is waited for with closer looks.
-const OUTAGE_RECHECK: Duration = Duration::from_secs(5);
+const OUTAGE_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Clients pinned to blue by target-group stickiness stay there until their cookie ends; longer than this is not waited.
-const MOST_STICKY: SignedDuration = SignedDuration::from_hours(1);
+const MAX_STICKINESS_BAKE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Shifts weights.
-pub struct Shift {
+pub struct ShiftStep {
     id: String,
     spec: ShiftSpec,
-    owners: Owners,
+    owners: RuleOwners,
     gate: WorkloadGate,
     zones: InstanceZones,
     blue_watch: BlueWatch,
@@ -36,45 +38,45 @@ pub struct Shift {
 /// Writes weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Act {
+pub struct ShiftAct {
     percent: u32,
-    set: Vec<Forward>,
+    set: Vec<RuleForward>,
     /// Why the weights go back to blue, when they do.
     back: Option<String>,
 }
 
-impl Shift {
+impl ShiftStep {
     /// Shifts as `spec` says.
     pub fn new(id: String, spec: ShiftSpec) -> Self {
         Self {
             id,
             spec,
-            owners: Owners::default(),
+            owners: RuleOwners::default(),
             gate: WorkloadGate::default(),
             zones: InstanceZones::default(),
             blue_watch: BlueWatch::default(),
         }
     }
 
-    fn percents(&self, seen: &Seen) -> Vec<(String, u32)> {
+    fn rule_percents(&self, seen: &TrafficObservation) -> Vec<(String, u32)> {
         seen.rules
             .iter()
             .map(|r| {
                 (
                     r.arn.clone(),
-                    percent(&r.forward, &self.spec.blue, &self.spec.green).unwrap_or(0),
+                    green_percent(&r.forward, &self.spec.blue, &self.spec.green).unwrap_or(0),
                 )
             })
             .collect()
     }
 
-    fn to(&self, percent: u32, seen: &Seen, back: Option<String>) -> Act {
+    fn shift_to(&self, percent: u32, seen: &TrafficObservation, back: Option<String>) -> ShiftAct {
         let set = seen
             .rules
             .iter()
-            .map(|r| Forward {
+            .map(|r| RuleForward {
                 rule: r.arn.clone(),
-                forward: with_percent(&r.forward, &self.spec.blue, &self.spec.green, percent),
+                forward: set_green_percent(&r.forward, &self.spec.blue, &self.spec.green, percent),
             })
             .filter(|f| {
                 seen.rules
@@ -82,40 +84,46 @@ impl Shift {
                     .any(|r| r.arn == f.rule && r.forward != f.forward)
             })
             .collect();
-        Act { percent, set, back }
+        ShiftAct { percent, set, back }
     }
 }
 
-fn signed(d: Duration) -> SignedDuration {
+fn to_signed(d: Duration) -> SignedDuration {
     SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX)
 }
 
-impl Step<World> for Shift {
-    type Seen = Seen;
-    type Before = Vec<Forward>;
-    type Act = Act;
+impl Step<StepWorld> for ShiftStep {
+    type Observation = TrafficObservation;
+    type BeforeImage = Vec<RuleForward>;
+    type Act = ShiftAct;
 
-    async fn observe(&self, world: &World) -> Result<Seen, StepError> {
-        let mut seen = Seen::read(world, &self.spec, &self.owners, &self.zones).await?;
-        seen.short = self.gate.read(world).await?;
-        self.tell_share(world, &seen);
+    async fn observe_state(&self, world: &StepWorld) -> Result<TrafficObservation, StepError> {
+        let mut seen =
+            TrafficObservation::read_traffic(world, &self.spec, &self.owners, &self.zones).await?;
+        seen.short = self.gate.read_shortage(world).await?;
+        self.emit_share(world, &seen);
         Ok(seen)
     }
 
-    fn decide(&self, seen: &Seen, past: &Past, now: Timestamp) -> Decision<Act> {
-        if let Some(why) = seen.refuse(&self.spec) {
+    fn decide_next(
+        &self,
+        seen: &TrafficObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<ShiftAct> {
+        if let Some(why) = seen.find_refusal(&self.spec) {
             return Decision::Refuse(why);
         }
-        let last: Option<Act> = past
+        let last: Option<ShiftAct> = past
             .last_act
             .clone()
             .and_then(|a| serde_json::from_value(a).ok());
-        let percents = self.percents(seen);
+        let percents = self.rule_percents(seen);
         let least = percents.iter().map(|(_, p)| *p).min().unwrap_or(0);
         let most = percents.iter().map(|(_, p)| *p).max().unwrap_or(0);
-        let green = health(&seen.green);
+        let green = count_health(&seen.green);
         let since = past.watched_from().map(|t| now.duration_since(t));
-        if let Some(Act {
+        if let Some(ShiftAct {
             back: Some(why), ..
         }) = &last
         {
@@ -124,7 +132,7 @@ impl Step<World> for Shift {
                     "traffic is back on blue: {why}. Mend green, then run `eksup apply` again to shift, or `eksup rollback`."
                 ));
             }
-            return Decision::Act(self.to(0, seen, Some(why.clone())));
+            return Decision::Act(self.shift_to(0, seen, Some(why.clone())));
         }
         if let Some(act) = &last {
             // What was written must read back; anything else was written by somebody else.
@@ -142,18 +150,25 @@ impl Step<World> for Shift {
                 ));
             }
             if !percents.iter().all(|(_, p)| near(*p)) {
-                return Decision::Act(self.to(act.percent, seen, None));
+                return Decision::Act(self.shift_to(act.percent, seen, None));
             }
         }
         // A share that rounding moved by one still counts as the step it was written for.
         let reached = last.as_ref().map_or(least, |a| a.percent);
-        let enough = green.percent() >= self.spec.min_healthy_percent
+        let enough = green.healthy_percent() >= self.spec.min_healthy_percent
             && green.healthy > 0
-            && (green.dark_zones.is_empty() || !self.spec.every_zone);
+            && (green.zones_without_healthy.is_empty() || !self.spec.every_zone);
         if !enough {
-            return self.unwell(seen, reached, &green.text(), green.percent(), past, now);
+            return self.decide_green_unhealthy(
+                seen,
+                reached,
+                &green.health_text(),
+                green.healthy_percent(),
+                past,
+                now,
+            );
         }
-        let mut bake = signed(self.spec.bake);
+        let mut bake = to_signed(self.spec.bake);
         if reached >= 100 {
             let sticky = seen
                 .rules
@@ -161,7 +176,7 @@ impl Step<World> for Shift {
                 .filter_map(|r| r.stickiness_seconds)
                 .max()
                 .unwrap_or(0);
-            bake = bake.max(SignedDuration::from_secs(i64::from(sticky)).min(MOST_STICKY));
+            bake = bake.max(SignedDuration::from_secs(i64::from(sticky)).min(MAX_STICKINESS_BAKE));
         }
         if let Some(since) = since
             && since < bake
@@ -171,10 +186,10 @@ impl Step<World> for Shift {
                 why: format!(
                     "{reached}% on green, baking {}s more, {}",
                     left.as_secs(),
-                    green.text()
+                    green.health_text()
                 ),
                 recheck: Duration::try_from(left)
-                    .unwrap_or(RECHECK)
+                    .unwrap_or(SHIFT_RECHECK_INTERVAL)
                     .clamp(Duration::from_millis(200), Duration::from_secs(15)),
             };
         }
@@ -184,49 +199,49 @@ impl Step<World> for Shift {
             return decision;
         }
         match self.spec.steps.iter().copied().find(|s| *s > reached) {
-            Some(next) => Decision::Act(self.to(next, seen, None)),
-            None if reached < 100 => Decision::Act(self.to(100, seen, None)),
+            Some(next) => Decision::Act(self.shift_to(next, seen, None)),
+            None if reached < 100 => Decision::Act(self.shift_to(100, seen, None)),
             None => Decision::Done(format!(
                 "the traffic of {} is all on green, {}",
-                rules(seen.rules.len()),
-                green.text()
+                rule_count_text(seen.rules.len()),
+                green.health_text()
             )),
         }
     }
 
-    fn begins(&self, act: &Act) -> bool {
+    fn begins_new_part(&self, act: &ShiftAct) -> bool {
         act.back.is_none()
     }
 
-    fn before(&self, seen: &Seen) -> Vec<Forward> {
-        seen.forwards()
+    fn before_image(&self, seen: &TrafficObservation) -> Vec<RuleForward> {
+        seen.rule_forwards()
     }
 
-    async fn act(&self, world: &World, act: &Act) -> Result<(), StepError> {
-        write(world, &act.set).await
+    async fn perform_act(&self, world: &StepWorld, act: &ShiftAct) -> Result<(), StepError> {
+        write_rules(world, &act.set).await
     }
 
-    fn undo(&self) -> Undo {
-        Undo::Restore
+    fn undo_kind(&self) -> UndoKind {
+        UndoKind::Restore
     }
 
-    fn restore(
+    fn decide_undo(
         &self,
-        before: &Vec<Forward>,
-        seen: &Seen,
-        trail: &Trail,
+        before: &Vec<RuleForward>,
+        seen: &TrafficObservation,
+        trail: &RollbackHistory,
         now: Timestamp,
-    ) -> Decision<Act> {
-        if let Some(why) = seen.refuse(&self.spec) {
+    ) -> Decision<ShiftAct> {
+        if let Some(why) = seen.find_refusal(&self.spec) {
             return Decision::Refuse(why);
         }
-        let set: Vec<Forward> = seen
+        let set: Vec<RuleForward> = seen
             .rules
             .iter()
             .filter_map(|rule| {
                 let was = before.iter().find(|b| b.rule == rule.arn)?;
-                let forward = self.as_before(&rule.forward, &was.forward);
-                (forward != rule.forward).then(|| Forward {
+                let forward = self.restored_forward(&rule.forward, &was.forward);
+                (forward != rule.forward).then(|| RuleForward {
                     rule: rule.arn.clone(),
                     forward,
                 })
@@ -234,13 +249,13 @@ impl Step<World> for Shift {
             .collect();
         let was = before
             .iter()
-            .filter_map(|b| percent(&b.forward, &self.spec.blue, &self.spec.green))
+            .filter_map(|b| green_percent(&b.forward, &self.spec.blue, &self.spec.green))
             .max()
             .unwrap_or(0);
         if set.is_empty() {
             return Decision::Done(format!("{was}% of the traffic is on green, as before"));
         }
-        let all = Decision::Act(Act {
+        let all = Decision::Act(ShiftAct {
             percent: was,
             set,
             back: None,
@@ -250,7 +265,7 @@ impl Step<World> for Shift {
         }
         // At weight 0 blue is still checked; but one that lost its targets cannot take the traffic back, and one that
         // has just got them again is not judged yet.
-        let share = blue_share(
+        let share = judge_blue_share(
             &seen.blue,
             &seen.green,
             self.spec.min_healthy_percent,
@@ -261,7 +276,7 @@ impl Step<World> for Shift {
             BlueShare::None | BlueShare::Unjudged => self.wait_for_blue(seen, trail, now),
             BlueShare::Part(share) => {
                 let on_green = was.max(100 - share.min(100));
-                let part = self.lowered_to(on_green, seen);
+                let part = self.lower_to(on_green, seen);
                 if part.set.is_empty() {
                     self.wait_for_blue(seen, trail, now)
                 } else {
@@ -271,14 +286,15 @@ impl Step<World> for Shift {
         }
     }
 
-    async fn observe_back(&self, world: &World) -> Result<Seen, StepError> {
-        let mut seen = Seen::read(world, &self.spec, &self.owners, &self.zones).await?;
-        self.tell_share(world, &seen);
+    async fn observe_for_undo(&self, world: &StepWorld) -> Result<TrafficObservation, StepError> {
+        let mut seen =
+            TrafficObservation::read_traffic(world, &self.spec, &self.owners, &self.zones).await?;
+        self.emit_share(world, &seen);
         seen.blue_steady = self.blue_watch.is_steady(&seen.blue);
         Ok(seen)
     }
 
-    fn describe(&self, act: &Act) -> String {
+    fn describe_act(&self, act: &ShiftAct) -> String {
         let back = act
             .back
             .as_ref()
@@ -287,12 +303,12 @@ impl Step<World> for Shift {
         format!(
             "{}% on green in {}{back}",
             act.percent,
-            rules(act.set.len())
+            rule_count_text(act.set.len())
         )
     }
 }
 
-pub(super) fn rules(n: usize) -> String {
+pub(super) fn rule_count_text(n: usize) -> String {
     if n == 1 {
         "1 rule".to_owned()
     } else {
@@ -300,13 +316,13 @@ pub(super) fn rules(n: usize) -> String {
     }
 }
 
-impl Shift {
+impl ShiftStep {
     /// Says what share of the traffic green has.
-    fn tell_share(&self, world: &World, seen: &Seen) {
-        if let Some(least) = self.percents(seen).into_iter().map(|(_, p)| p).min() {
-            world.progress(Progress {
+    fn emit_share(&self, world: &StepWorld, seen: &TrafficObservation) {
+        if let Some(least) = self.rule_percents(seen).into_iter().map(|(_, p)| p).min() {
+            world.emit_progress(StepProgress {
                 step: self.id.clone(),
-                why: format!("green has {}", health(&seen.green).text()),
+                why: format!("green has {}", count_health(&seen.green).health_text()),
                 done: Some(u64::from(least)),
                 total: Some(100),
                 unit: Some("percent".into()),
@@ -316,51 +332,56 @@ impl Shift {
     }
 
     /// The rules that give green more than `percent`, with so much.
-    fn lowered_to(&self, percent: u32, seen: &Seen) -> Act {
+    fn lower_to(&self, percent: u32, seen: &TrafficObservation) -> ShiftAct {
         let above: Vec<String> = self
-            .percents(seen)
+            .rule_percents(seen)
             .into_iter()
             .filter(|(_, on_green)| *on_green > percent)
             .map(|(rule, _)| rule)
             .collect();
-        let mut act = self.to(percent, seen, None);
+        let mut act = self.shift_to(percent, seen, None);
         act.set.retain(|forward| above.contains(&forward.rule));
         act
     }
 
     /// Blue cannot take (more of) the traffic yet. While green serves, nothing else of the rollback begins; a green that
     /// serves nothing is no reason to wait: blue is opened and gets its pods, which is what makes it healthy.
-    fn wait_for_blue(&self, seen: &Seen, trail: &Trail, now: Timestamp) -> Decision<Act> {
-        let (blue, green) = (health(&seen.blue), health(&seen.green));
+    fn wait_for_blue(
+        &self,
+        seen: &TrafficObservation,
+        trail: &RollbackHistory,
+        now: Timestamp,
+    ) -> Decision<ShiftAct> {
+        let (blue, green) = (count_health(&seen.blue), count_health(&seen.green));
         let why = format!(
             "blue must be healthy before traffic goes back: {}",
-            blue.text()
+            blue.health_text()
         );
-        let late = trail.late(now, self.spec.timeout);
+        let late = trail.is_late(now, self.spec.timeout);
         let too_late = format!(
             "{why}, {}s long. Traffic stays where it is; mend blue, then run `eksup rollback` again.",
             self.spec.timeout.as_secs()
         );
-        match (serving(&seen.green), late) {
-            (Serving::No, _) => Decision::Yield {
+        match (judge_serving(&seen.green), late) {
+            (ServingState::No, _) => Decision::Yield {
                 why: if late {
                     too_late
                 } else {
-                    format!("{why}; green serves nothing ({})", green.text())
+                    format!("{why}; green serves nothing ({})", green.health_text())
                 },
-                recheck: OUTAGE_RECHECK,
+                recheck: OUTAGE_RECHECK_INTERVAL,
                 overdue: late && blue.healthy == 0,
             },
-            (Serving::Yes | Serving::Unknown, true) => Decision::Refuse(too_late),
-            (Serving::Yes | Serving::Unknown, false) => Decision::Wait {
+            (ServingState::Yes | ServingState::Unknown, true) => Decision::Refuse(too_late),
+            (ServingState::Yes | ServingState::Unknown, false) => Decision::Wait {
                 why,
-                recheck: RECHECK,
+                recheck: SHIFT_RECHECK_INTERVAL,
             },
         }
     }
 
     /// The rule's target groups with the weights that blue and green had; others keep theirs.
-    fn as_before(
+    fn restored_forward(
         &self,
         now: &[WeightedTargetGroup],
         before: &[WeightedTargetGroup],
@@ -385,17 +406,17 @@ impl Shift {
 
     /// Green is not healthy enough: before it has traffic it is waited for; with traffic, a green that has lost more
     /// than half of what is asked for gives the traffic back at once, one that has lost less is held for a while.
-    fn unwell(
+    fn decide_green_unhealthy(
         &self,
-        seen: &Seen,
+        seen: &TrafficObservation,
         reached: u32,
         text: &str,
         healthy: u32,
-        past: &Past,
+        past: &StepHistory,
         now: Timestamp,
-    ) -> Decision<Act> {
+    ) -> Decision<ShiftAct> {
         let since = past.last_act_at.or(past.started_at);
-        let late = since.is_some_and(|t| now.duration_since(t) > signed(self.spec.timeout));
+        let late = since.is_some_and(|t| now.duration_since(t) > to_signed(self.spec.timeout));
         let wanted = self.spec.min_healthy_percent;
         let zones = if self.spec.every_zone {
             ", one at least in every zone"
@@ -407,9 +428,9 @@ impl Shift {
         if reached > 0
             && self.spec.back_on_unhealthy
             && (lost || late)
-            && health(&seen.blue).healthy > 0
+            && count_health(&seen.blue).healthy > 0
         {
-            return Decision::Act(self.to(0, seen, Some(why)));
+            return Decision::Act(self.shift_to(0, seen, Some(why)));
         }
         if late {
             return Decision::Refuse(format!(
@@ -419,7 +440,7 @@ impl Shift {
         }
         Decision::Wait {
             why: format!("{reached}% on green: {why}"),
-            recheck: RECHECK,
+            recheck: SHIFT_RECHECK_INTERVAL,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What a shift of weights decides, forward and in a rollback.
 
 use super::*;
-use crate::model::elb::{Rule, TargetHealth};
+use crate::model::elb::{ListenerRule, TargetHealth};
 
-fn shift() -> Shift {
-    Shift::new(
+fn shift() -> ShiftStep {
+    ShiftStep::new(
         "shift".into(),
         ShiftSpec {
             rules: vec!["r".into()],
@@ -31,14 +31,14 @@ fn target(id: &str, state: &str) -> TargetHealth {
     }
 }
 
-fn seen(blue: i32, green: i32, state: &str) -> Seen {
+fn seen(blue: i32, green: i32, state: &str) -> TrafficObservation {
     let weigh = |arn: &str, weight| WeightedTargetGroup {
         arn: arn.into(),
         weight,
     };
-    Seen {
+    TrafficObservation {
         blue_steady: false,
-        rules: vec![Rule {
+        rules: vec![ListenerRule {
             arn: "r".into(),
             listener: "l".into(),
             priority: "10".into(),
@@ -59,13 +59,13 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_790_000_000 + seconds).unwrap()
 }
 
-fn past(act: &Act) -> Past {
-    Past {
+fn past(act: &ShiftAct) -> StepHistory {
+    StepHistory {
         started_at: Some(at(0)),
         last_act_at: Some(at(0)),
         last_act: serde_json::to_value(act).ok(),
         acts: 1,
-        ..Past::default()
+        ..StepHistory::default()
     }
 }
 
@@ -79,8 +79,8 @@ fn a_zone_without_a_healthy_target_stops_the_shift_but_not_behind_a_local_servic
         target.zone = Some(zone.to_owned());
     }
     let decide = |spec: &ShiftSpec| {
-        let shift = Shift::new("shift".into(), spec.clone());
-        shift.decide(&dark, &Past::default(), at(0))
+        let shift = ShiftStep::new("shift".into(), spec.clone());
+        shift.decide_next(&dark, &StepHistory::default(), at(0))
     };
     let Decision::Wait { why, .. } = decide(&spec) else {
         panic!("shifts onto a dark zone")
@@ -93,16 +93,17 @@ fn a_zone_without_a_healthy_target_stops_the_shift_but_not_behind_a_local_servic
 #[test]
 fn traffic_rises_step_by_step_and_bakes_between() {
     let shift = shift();
-    let Decision::Act(first) = shift.decide(&seen(100, 0, "healthy"), &Past::default(), at(0))
+    let Decision::Act(first) =
+        shift.decide_next(&seen(100, 0, "healthy"), &StepHistory::default(), at(0))
     else {
         panic!()
     };
     assert_eq!(first.percent, 10);
     assert!(matches!(
-        shift.decide(&seen(90, 10, "healthy"), &past(&first), at(59)),
+        shift.decide_next(&seen(90, 10, "healthy"), &past(&first), at(59)),
         Decision::Wait { .. }
     ));
-    let Decision::Act(second) = shift.decide(&seen(90, 10, "healthy"), &past(&first), at(60))
+    let Decision::Act(second) = shift.decide_next(&seen(90, 10, "healthy"), &past(&first), at(60))
     else {
         panic!()
     };
@@ -112,7 +113,7 @@ fn traffic_rises_step_by_step_and_bakes_between() {
 #[test]
 fn no_traffic_goes_to_a_green_that_is_not_healthy() {
     assert!(matches!(
-        shift().decide(&seen(100, 0, "unhealthy"), &Past::default(), at(0)),
+        shift().decide_next(&seen(100, 0, "unhealthy"), &StepHistory::default(), at(0)),
         Decision::Wait { .. }
     ));
 }
@@ -120,37 +121,38 @@ fn no_traffic_goes_to_a_green_that_is_not_healthy() {
 #[test]
 fn a_green_that_falls_ill_gives_the_traffic_back_and_the_run_stops() {
     let shift = shift();
-    let raised = shift.to(50, &seen(90, 10, "healthy"), None);
-    let Decision::Act(back) = shift.decide(&seen(50, 50, "unhealthy"), &past(&raised), at(10))
+    let raised = shift.shift_to(50, &seen(90, 10, "healthy"), None);
+    let Decision::Act(back) = shift.decide_next(&seen(50, 50, "unhealthy"), &past(&raised), at(10))
     else {
         panic!()
     };
     assert_eq!(back.percent, 0);
     assert!(
-        matches!(shift.decide(&seen(100, 0, "unhealthy"), &past(&back), at(20)), Decision::Refuse(why) if why.contains("back on blue"))
+        matches!(shift.decide_next(&seen(100, 0, "unhealthy"), &past(&back), at(20)), Decision::Refuse(why) if why.contains("back on blue"))
     );
 }
 
 #[test]
 fn weights_that_somebody_else_wrote_stop_the_shift() {
     let shift = shift();
-    let raised = shift.to(10, &seen(100, 0, "healthy"), None);
+    let raised = shift.shift_to(10, &seen(100, 0, "healthy"), None);
     assert!(
-        matches!(shift.decide(&seen(63, 37, "healthy"), &past(&raised), at(100)), Decision::Refuse(why) if why.contains("somebody else"))
+        matches!(shift.decide_next(&seen(63, 37, "healthy"), &past(&raised), at(100)), Decision::Refuse(why) if why.contains("somebody else"))
     );
 }
 
 #[test]
 fn restoring_brings_the_first_weights_back_whatever_came_between() {
     let shift = shift();
-    let before = shift.before(&seen(100, 0, "healthy"));
-    let trail = Trail::default();
-    let Decision::Act(act) = shift.restore(&before, &seen(50, 50, "healthy"), &trail, at(0)) else {
+    let before = shift.before_image(&seen(100, 0, "healthy"));
+    let trail = RollbackHistory::default();
+    let Decision::Act(act) = shift.decide_undo(&before, &seen(50, 50, "healthy"), &trail, at(0))
+    else {
         panic!()
     };
     assert_eq!(act.percent, 0);
     assert!(matches!(
-        shift.restore(&before, &seen(100, 0, "healthy"), &trail, at(0)),
+        shift.decide_undo(&before, &seen(100, 0, "healthy"), &trail, at(0)),
         Decision::Done(_)
     ));
 }
@@ -158,10 +160,13 @@ fn restoring_brings_the_first_weights_back_whatever_came_between() {
 #[test]
 fn weights_that_were_no_percents_come_back_as_they_were() {
     let shift = shift();
-    let before = shift.before(&seen(1, 0, "healthy"));
-    let Decision::Act(act) =
-        shift.restore(&before, &seen(0, 100, "healthy"), &Trail::default(), at(0))
-    else {
+    let before = shift.before_image(&seen(1, 0, "healthy"));
+    let Decision::Act(act) = shift.decide_undo(
+        &before,
+        &seen(0, 100, "healthy"),
+        &RollbackHistory::default(),
+        at(0),
+    ) else {
         panic!()
     };
     let weights: Vec<i32> = act.set[0].forward.iter().map(|t| t.weight).collect();
@@ -171,22 +176,22 @@ fn weights_that_were_no_percents_come_back_as_they_were() {
 #[test]
 fn a_blue_that_never_turns_healthy_again_is_stuck_and_not_waited_for_for_ever() {
     let shift = shift();
-    let before = shift.before(&seen(100, 0, "healthy"));
+    let before = shift.before_image(&seen(100, 0, "healthy"));
     let mut now = seen(0, 100, "healthy");
     now.blue = vec![target("i-2", "unhealthy")];
-    let trail = |started: i64| Trail {
-        back: Past {
+    let trail = |started: i64| RollbackHistory {
+        rollback: StepHistory {
             started_at: Some(at(started)),
-            ..Past::default()
+            ..StepHistory::default()
         },
-        ..Trail::default()
+        ..RollbackHistory::default()
     };
     assert!(matches!(
-        shift.restore(&before, &now, &trail(0), at(599)),
+        shift.decide_undo(&before, &now, &trail(0), at(599)),
         Decision::Wait { .. }
     ));
     assert!(matches!(
-        shift.restore(&before, &now, &trail(0), at(601)),
+        shift.decide_undo(&before, &now, &trail(0), at(601)),
         Decision::Refuse(why) if why.contains("Traffic stays where it is")
     ));
 }
@@ -201,7 +206,9 @@ fn no_weight_is_raised_while_a_workload_is_short() {
         needed: 2,
         why: "pod shop/web-x on g1: ImagePullBackOff".into(),
     }];
-    let decide = |seen: &Seen| shift.decide(seen, &Past::default(), Timestamp::UNIX_EPOCH);
+    let decide = |seen: &TrafficObservation| {
+        shift.decide_next(seen, &StepHistory::default(), Timestamp::UNIX_EPOCH)
+    };
     assert!(matches!(decide(&short), Decision::Wait { why, .. } if why.contains("1 of 2")));
     short.short.lasted = shift.spec.timeout + Duration::from_secs(1);
     assert!(matches!(decide(&short), Decision::Refuse(why) if why.contains("ImagePullBackOff")));
@@ -209,13 +216,13 @@ fn no_weight_is_raised_while_a_workload_is_short() {
     assert!(matches!(decide(&short), Decision::Act(_)));
 }
 
-fn rolled_back_from(started: i64) -> Trail {
-    Trail {
-        back: Past {
+fn rolled_back_from(started: i64) -> RollbackHistory {
+    RollbackHistory {
+        rollback: StepHistory {
             started_at: Some(at(started)),
-            ..Past::default()
+            ..StepHistory::default()
         },
-        ..Trail::default()
+        ..RollbackHistory::default()
     }
 }
 
@@ -223,10 +230,12 @@ fn rolled_back_from(started: i64) -> Trail {
 fn where_green_serves_nothing_the_rest_of_the_rollback_goes_on_and_only_at_its_end_a_person_is_asked()
  {
     let shift = shift();
-    let before = shift.before(&seen(100, 0, "healthy"));
+    let before = shift.before_image(&seen(100, 0, "healthy"));
     let mut now = seen(0, 100, "unhealthy");
     now.blue = vec![target("i-2", "unhealthy")];
-    let decide = |now: &Seen, s: i64| shift.restore(&before, now, &rolled_back_from(0), at(s));
+    let decide = |now: &TrafficObservation, s: i64| {
+        shift.decide_undo(&before, now, &rolled_back_from(0), at(s))
+    };
     let Decision::Yield { why, overdue, .. } = decide(&now, 599) else {
         panic!("{:?}", decide(&now, 599))
     };
@@ -243,14 +252,15 @@ fn where_green_serves_nothing_the_rest_of_the_rollback_goes_on_and_only_at_its_e
 #[test]
 fn weights_follow_blues_healthy_targets_in_steps_and_never_go_up_on_green_again() {
     let shift = shift();
-    let before = shift.before(&seen(100, 0, "healthy"));
+    let before = shift.before_image(&seen(100, 0, "healthy"));
     let blue = |states: [&str; 3]| {
         let target = |(i, state): (usize, &&str)| target(&format!("i-{i}"), state);
         states.iter().enumerate().map(target).collect::<Vec<_>>()
     };
     let mut now = seen(0, 100, "unhealthy");
     now.blue = blue(["healthy", "unhealthy", "unhealthy"]);
-    let decide = |now: &Seen| shift.restore(&before, now, &rolled_back_from(0), at(1));
+    let decide =
+        |now: &TrafficObservation| shift.decide_undo(&before, now, &rolled_back_from(0), at(1));
     let Decision::Act(act) = decide(&now) else {
         panic!()
     };

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::health::{Serving, health, serving};
+use super::health::{ServingState, count_health, judge_serving};
 use crate::model::elb::TargetHealth;
 
 /// Blue's targets turn healthy within a few checks of each other. When none has for this long, those that are healthy
 /// are all there will be for now.
-const STEADY_AFTER: Duration = Duration::from_secs(60);
+const BLUE_STEADY_AFTER: Duration = Duration::from_secs(60);
 
 /// What share of the traffic goes to blue now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,25 +26,25 @@ pub enum BlueShare {
 
 /// Says what share blue takes. `least`: the percent of healthy targets that is enough for all of it; `steady`: no target
 /// of blue has turned healthy for a while.
-pub fn blue_share(
+pub fn judge_blue_share(
     blue: &[TargetHealth],
     green: &[TargetHealth],
     least: u32,
     steady: bool,
 ) -> BlueShare {
-    let counts = health(blue);
+    let counts = count_health(blue);
     let judged = blue.iter().all(|t| t.state != "initial");
     if counts.healthy == 0 {
         return BlueShare::None;
     }
     // What is left on a green that serves nothing is lost, so blue's last targets are not waited for.
-    if !judged && serving(green) != Serving::No {
+    if !judged && judge_serving(green) != ServingState::No {
         return BlueShare::Unjudged;
     }
-    if counts.percent() >= least || (steady && judged) {
+    if counts.healthy_percent() >= least || (steady && judged) {
         return BlueShare::All;
     }
-    BlueShare::Part(counts.percent().max(1))
+    BlueShare::Part(counts.healthy_percent().max(1))
 }
 
 /// Remembers since when blue has had as many healthy targets as it has. A restart loses it, and the time counts anew.
@@ -54,10 +54,10 @@ pub struct BlueWatch(Mutex<Option<(usize, Instant)>>);
 impl BlueWatch {
     /// Notes how many are healthy now; whether it has been no more for a while.
     pub fn is_steady(&self, blue: &[TargetHealth]) -> bool {
-        let healthy = health(blue).healthy;
+        let healthy = count_health(blue).healthy;
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *known {
-            Some((most, since)) if healthy <= most => since.elapsed() >= STEADY_AFTER,
+            Some((most, since)) if healthy <= most => since.elapsed() >= BLUE_STEADY_AFTER,
             Some(_) | None => {
                 *known = Some((healthy, Instant::now()));
                 false
@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn share(blue: &[&str], green: &[&str], least: u32, steady: bool) -> BlueShare {
-        blue_share(&targets(blue), &targets(green), least, steady)
+        judge_blue_share(&targets(blue), &targets(green), least, steady)
     }
 
     #[test]

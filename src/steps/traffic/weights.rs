@@ -3,10 +3,10 @@
 use crate::model::elb::WeightedTargetGroup;
 
 /// ELB takes weights from 0 to 999.
-const MOST: i64 = 999;
+const MAX_WEIGHT: i64 = 999;
 
 /// Green's percent of what blue and green have together; None when the rule names neither or both have no weight.
-pub fn percent(forward: &[WeightedTargetGroup], blue: &str, green: &str) -> Option<u32> {
+pub fn green_percent(forward: &[WeightedTargetGroup], blue: &str, green: &str) -> Option<u32> {
     let weight = |arn: &str| {
         forward
             .iter()
@@ -19,7 +19,7 @@ pub fn percent(forward: &[WeightedTargetGroup], blue: &str, green: &str) -> Opti
 
 /// The rule's target groups with green at `percent` of what blue and green have together. Others keep their share:
 /// when the pair's sum is too small to be split finely enough, every weight grows alike.
-pub fn with_percent(
+pub fn set_green_percent(
     forward: &[WeightedTargetGroup],
     blue: &str,
     green: &str,
@@ -39,7 +39,7 @@ pub fn with_percent(
         .unwrap_or(0);
     // As fine as one percent where the others' weights leave room for it.
     let wanted = if pair % 100 == 0 { 1 } else { 100 };
-    let room = (MOST / pair.max(others).max(1)).max(1);
+    let room = (MAX_WEIGHT / pair.max(others).max(1)).max(1);
     let factor = wanted.min(room);
     let sum = pair * factor;
     let percent = i64::from(percent.min(100));
@@ -88,14 +88,14 @@ mod tests {
 
     #[test]
     fn a_lone_target_group_of_weight_one_can_be_split() {
-        let forward = with_percent(&[group("b", 1)], "b", "g", 25);
+        let forward = set_green_percent(&[group("b", 1)], "b", "g", 25);
         assert_eq!(forward, [group("b", 75), group("g", 25)]);
-        assert_eq!(percent(&forward, "b", "g"), Some(25));
+        assert_eq!(green_percent(&forward, "b", "g"), Some(25));
     }
 
     #[test]
     fn a_third_target_group_keeps_its_share() {
-        let forward = with_percent(&[group("b", 3), group("x", 1)], "b", "g", 50);
+        let forward = set_green_percent(&[group("b", 3), group("x", 1)], "b", "g", 50);
         let all: i32 = forward.iter().map(|t| t.weight).sum();
         let x = forward.iter().find(|t| t.arn == "x").unwrap().weight;
         assert_eq!(x * 4, all);
@@ -105,10 +105,10 @@ mod tests {
         #[test]
         fn weights_are_legal_and_never_all_zero(b in 0i32..=999, g in 0i32..=999, x in 0i32..=999, p in 0u32..=100) {
             prop_assume!(b + g > 0 && b + g <= 999);
-            let forward = with_percent(&[group("b", b), group("x", x), group("g", g)], "b", "g", p);
+            let forward = set_green_percent(&[group("b", b), group("x", x), group("g", g)], "b", "g", p);
             prop_assert!(forward.iter().all(|t| (0..=999).contains(&t.weight)));
             prop_assert!(forward.iter().map(|t| t.weight).sum::<i32>() > 0);
-            let got = i64::from(percent(&forward, "b", "g").unwrap());
+            let got = i64::from(green_percent(&forward, "b", "g").unwrap());
             prop_assert_eq!(got == 0 , p == 0 || forward.iter().find(|t| t.arn == "g").unwrap().weight * 100 < forward.iter().filter(|t| t.arn != "x").map(|t| t.weight).sum::<i32>());
             prop_assert_eq!(got == 100, p == 100 || b + g == 1 && p > 0);
         }

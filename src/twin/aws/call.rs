@@ -4,7 +4,7 @@
 //! API model gives it, so that an operation is a function from a value to a value. Query parameters are always text,
 //! hence the lenient readers on [`Input`].
 
-use percent::decode;
+use percent::decode_query;
 use serde_json::{Map, Value};
 
 use super::eks::routes;
@@ -13,7 +13,7 @@ use crate::wire::Request;
 
 /// The services the twin answers for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Service {
+pub enum AwsService {
     Eks,
     Ec2,
     Elb,
@@ -25,7 +25,7 @@ pub enum Service {
     Quotas,
 }
 
-impl Service {
+impl AwsService {
     /// By the name in a signature's scope, which is also the first label of the host.
     fn by_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -69,17 +69,19 @@ impl Service {
     }
 
     /// How the service spells answers.
-    pub fn protocol(self) -> Protocol {
+    pub fn protocol(self) -> WireProtocol {
         match self {
-            Self::Eks => Protocol::RestJson,
-            Self::Ssm | Self::Quotas => Protocol::Json,
-            Self::Ec2 => Protocol::Ec2,
-            Self::Elb | Self::Autoscaling | Self::Sts | Self::Sns | Self::Iam => Protocol::Query,
+            Self::Eks => WireProtocol::RestJson,
+            Self::Ssm | Self::Quotas => WireProtocol::Json,
+            Self::Ec2 => WireProtocol::Ec2,
+            Self::Elb | Self::Autoscaling | Self::Sts | Self::Sns | Self::Iam => {
+                WireProtocol::Query
+            }
         }
     }
 
     /// The XML name space of a query service's answers.
-    pub fn namespace(self) -> &'static str {
+    pub fn xml_namespace(self) -> &'static str {
         match self {
             Self::Elb => "http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/",
             Self::Autoscaling => "http://autoscaling.amazonaws.com/doc/2011-01-01/",
@@ -94,7 +96,7 @@ impl Service {
 
 /// How a service spells its answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum WireProtocol {
     RestJson,
     Json,
     Query,
@@ -103,7 +105,7 @@ pub enum Protocol {
 
 /// Who signed a request, for which service where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signer {
+pub struct RequestSigner {
     pub access_key: String,
     pub region: String,
     pub service: String,
@@ -111,44 +113,45 @@ pub struct Signer {
 
 /// A request to AWS, read.
 #[derive(Clone, Debug)]
-pub struct Call {
-    pub service: Service,
+pub struct AwsCall {
+    pub service: AwsService,
     /// None when the request is not signed.
-    pub signer: Option<Signer>,
+    pub signer: Option<RequestSigner>,
     /// Empty when the request names no operation the service has.
     pub op: String,
     pub input: Value,
 }
 
-impl Call {
+impl AwsCall {
     /// The XML name space of the answer; classic load balancers have an API version of their own.
-    pub fn namespace(&self) -> &'static str {
+    pub fn xml_namespace(&self) -> &'static str {
         match self.is_classic() {
             true => "http://elasticloadbalancing.amazonaws.com/doc/2012-06-01/",
-            false => self.service.namespace(),
+            false => self.service.xml_namespace(),
         }
     }
 
     /// Whether it is a request of the API of classic load balancers, some of whose operations have the names of others.
     pub fn is_classic(&self) -> bool {
-        self.service == Service::Elb && Input(&self.input).text("Version") == Some("2012-06-01")
+        self.service == AwsService::Elb
+            && Input(&self.input).get_text("Version") == Some("2012-06-01")
     }
 
     /// Reads `request`; None when neither signature nor host names a service the twin knows.
-    pub fn read(request: &Request) -> Option<Self> {
-        let signer = signer(request);
+    pub fn from_request(request: &Request) -> Option<Self> {
+        let signer = read_signer(request);
         let host = request
             .uri()
             .host()
             .or_else(|| request.headers().get("host")?.to_str().ok())
             .unwrap_or_default();
         let service = match &signer {
-            Some(signer) => Service::by_name(&signer.service)?,
-            None => Service::by_name(host.split('.').next().unwrap_or_default())?,
+            Some(signer) => AwsService::by_name(&signer.service)?,
+            None => AwsService::by_name(host.split('.').next().unwrap_or_default())?,
         };
         let (op, input) = match service.protocol() {
-            Protocol::RestJson => routes::read(request),
-            Protocol::Json => {
+            WireProtocol::RestJson => routes::read_operation(request),
+            WireProtocol::Json => {
                 let target = request
                     .headers()
                     .get("x-amz-target")
@@ -160,10 +163,16 @@ impl Call {
                     serde_json::from_slice(request.body()).unwrap_or(Value::Null),
                 )
             }
-            Protocol::Query | Protocol::Ec2 => {
-                let mut input = query(request.uri().query().unwrap_or_default());
-                merge(&mut input, query(&String::from_utf8_lossy(request.body())));
-                let op = Input(&input).text("Action").unwrap_or_default().to_owned();
+            WireProtocol::Query | WireProtocol::Ec2 => {
+                let mut input = nest_query(request.uri().query().unwrap_or_default());
+                merge_values(
+                    &mut input,
+                    nest_query(&String::from_utf8_lossy(request.body())),
+                );
+                let op = Input(&input)
+                    .get_text("Action")
+                    .unwrap_or_default()
+                    .to_owned();
                 (op, input)
             }
         };
@@ -177,7 +186,7 @@ impl Call {
 }
 
 /// Reads who signed, from the header or from a presigned URL.
-fn signer(request: &Request) -> Option<Signer> {
+fn read_signer(request: &Request) -> Option<RequestSigner> {
     let scope = match request
         .headers()
         .get("authorization")
@@ -190,7 +199,7 @@ fn signer(request: &Request) -> Option<Signer> {
             .nth(1)?
             .to_owned(),
         None => {
-            let pairs = pairs(request.uri().query().unwrap_or_default());
+            let pairs = decode_pairs(request.uri().query().unwrap_or_default());
             pairs.into_iter().find(|(k, _)| k == "X-Amz-Credential")?.1
         }
     };
@@ -198,7 +207,7 @@ fn signer(request: &Request) -> Option<Signer> {
     let (_terminator, service, region, _date) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let access_key = parts.next()?.to_owned();
-    Some(Signer {
+    Some(RequestSigner {
         access_key,
         region: region.to_owned(),
         service: service.to_owned(),
@@ -207,39 +216,39 @@ fn signer(request: &Request) -> Option<Signer> {
 
 /// Whether AWS's signature is on the request.
 pub fn is_signed(request: &Request) -> bool {
-    signer(request).is_some()
+    read_signer(request).is_some()
 }
 
 /// Splits a query string or form body into decoded pairs.
-pub fn pairs(text: &str) -> Vec<(String, String)> {
+pub fn decode_pairs(text: &str) -> Vec<(String, String)> {
     text.split('&')
         .filter(|pair| !pair.is_empty())
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key), decode(value))
+            (decode_query(key), decode_query(value))
         })
         .collect()
 }
 
 /// Reads query parameters into nested values: `A.member.2.B=x` becomes `{"A": [.., {"B": "x"}]}`.
-fn query(text: &str) -> Value {
+fn nest_query(text: &str) -> Value {
     let mut root = Value::Object(Map::new());
-    for (key, value) in pairs(text) {
+    for (key, value) in decode_pairs(text) {
         let path: Vec<&str> = key.split('.').filter(|part| *part != "member").collect();
-        put(&mut root, &path, value);
+        insert_nested(&mut root, &path, value);
     }
     root
 }
 
-fn put(into: &mut Value, path: &[&str], value: String) {
+fn insert_nested(into: &mut Value, path: &[&str], value: String) {
     let Some((first, rest)) = path.split_first() else {
         *into = Value::String(value);
         return;
     };
     // No list in a request the twin answers is longer; an index beyond would only eat memory.
-    const LONGEST: usize = 4096;
+    const MAX_LIST_LENGTH: usize = 4096;
     match first.parse::<usize>() {
-        Ok(index) if (1..=LONGEST).contains(&index) => {
+        Ok(index) if (1..=MAX_LIST_LENGTH).contains(&index) => {
             if !into.is_array() {
                 *into = Value::Array(Vec::new());
             }
@@ -247,7 +256,7 @@ fn put(into: &mut Value, path: &[&str], value: String) {
                 while items.len() < index {
                     items.push(Value::Null);
                 }
-                put(&mut items[index - 1], rest, value);
+                insert_nested(&mut items[index - 1], rest, value);
             }
         }
         _ => {
@@ -255,7 +264,7 @@ fn put(into: &mut Value, path: &[&str], value: String) {
                 *into = Value::Object(Map::new());
             }
             if let Value::Object(map) = into {
-                put(
+                insert_nested(
                     map.entry((*first).to_owned()).or_insert(Value::Null),
                     rest,
                     value,
@@ -265,7 +274,7 @@ fn put(into: &mut Value, path: &[&str], value: String) {
     }
 }
 
-fn merge(into: &mut Value, from: Value) {
+fn merge_values(into: &mut Value, from: Value) {
     if let (Value::Object(into), Value::Object(from)) = (into, from) {
         into.extend(from);
     }
@@ -277,56 +286,56 @@ pub struct Input<'a>(pub &'a Value);
 
 impl<'a> Input<'a> {
     /// A member of the input.
-    pub fn get(self, name: &str) -> Option<&'a Value> {
+    pub fn get_member(self, name: &str) -> Option<&'a Value> {
         self.0.get(name).filter(|v| !v.is_null())
     }
 
     /// A member that is an input of its own.
-    pub fn inner(self, name: &str) -> Option<Input<'a>> {
-        self.get(name).map(Input)
+    pub fn get_input(self, name: &str) -> Option<Input<'a>> {
+        self.get_member(name).map(Input)
     }
 
     /// A text.
-    pub fn text(self, name: &str) -> Option<&'a str> {
-        self.get(name)?.as_str()
+    pub fn get_text(self, name: &str) -> Option<&'a str> {
+        self.get_member(name)?.as_str()
     }
 
     /// A text that must be there.
-    pub fn need(self, name: &str) -> Result<&'a str, AwsError> {
-        self.text(name)
+    pub fn require_text(self, name: &str) -> Result<&'a str, AwsError> {
+        self.get_text(name)
             .filter(|t| !t.is_empty())
-            .ok_or_else(|| AwsError::missing(name))
+            .ok_or_else(|| AwsError::missing_member(name))
     }
 
     /// A number.
-    pub fn number(self, name: &str) -> Option<i64> {
-        as_number(self.get(name)?)
+    pub fn get_number(self, name: &str) -> Option<i64> {
+        parse_number(self.get_member(name)?)
     }
 
     /// A truth.
-    pub fn truth(self, name: &str) -> Option<bool> {
-        as_truth(self.get(name)?)
+    pub fn get_bool(self, name: &str) -> Option<bool> {
+        parse_bool(self.get_member(name)?)
     }
 
     /// A list; what is absent is empty.
-    pub fn list(self, name: &str) -> &'a [Value] {
-        self.get(name)
+    pub fn get_list(self, name: &str) -> &'a [Value] {
+        self.get_member(name)
             .and_then(Value::as_array)
             .map(Vec::as_slice)
             .unwrap_or_default()
     }
 
     /// A list of texts.
-    pub fn texts(self, name: &str) -> Vec<String> {
-        self.list(name)
+    pub fn get_text_list(self, name: &str) -> Vec<String> {
+        self.get_list(name)
             .iter()
             .filter_map(|v| v.as_str().map(str::to_owned))
             .collect()
     }
 
     /// A map of texts.
-    pub fn map(self, name: &str) -> std::collections::BTreeMap<String, String> {
-        let entries = self.get(name).and_then(Value::as_object);
+    pub fn get_text_map(self, name: &str) -> std::collections::BTreeMap<String, String> {
+        let entries = self.get_member(name).and_then(Value::as_object);
         entries
             .into_iter()
             .flatten()
@@ -336,31 +345,33 @@ impl<'a> Input<'a> {
 }
 
 /// Reads a number that may be text.
-pub fn as_number(value: &Value) -> Option<i64> {
+pub fn parse_number(value: &Value) -> Option<i64> {
     value.as_i64().or_else(|| value.as_str()?.parse().ok())
 }
 
 /// Reads a truth that may be text.
-pub fn as_truth(value: &Value) -> Option<bool> {
+pub fn parse_bool(value: &Value) -> Option<bool> {
     value
         .as_bool()
         .or_else(|| value.as_str()?.to_ascii_lowercase().parse().ok())
 }
 
 mod percent {
-    fn hex(bytes: &[u8], at: usize) -> Option<u8> {
+    fn decode_hex_byte(bytes: &[u8], at: usize) -> Option<u8> {
         let two = std::str::from_utf8(bytes.get(at..at + 2)?).ok()?;
         u8::from_str_radix(two, 16).ok()
     }
 
     /// Decodes `%XX` and `+`.
-    pub fn decode(text: &str) -> String {
+    pub fn decode_query(text: &str) -> String {
         let bytes = text.as_bytes();
         let mut out = Vec::with_capacity(bytes.len());
         let mut at = 0;
         while at < bytes.len() {
             let byte = match bytes[at] {
-                b'%' => hex(bytes, at + 1).inspect(|_| at += 2).unwrap_or(b'%'),
+                b'%' => decode_hex_byte(bytes, at + 1)
+                    .inspect(|_| at += 2)
+                    .unwrap_or(b'%'),
                 b'+' => b' ',
                 byte => byte,
             };
@@ -373,7 +384,7 @@ mod percent {
 
 /// Decodes a segment of a path, where a plus is a plus.
 pub fn decode_path(text: &str) -> String {
-    decode(&text.replace('+', "%2B"))
+    decode_query(&text.replace('+', "%2B"))
 }
 
 #[cfg(test)]
@@ -384,7 +395,7 @@ mod tests {
 
     #[test]
     fn query_parameters_become_the_shape_of_the_api_model() {
-        let value = query(
+        let value = nest_query(
             "Action=ModifyRule&Actions.member.1.ForwardConfig.TargetGroups.member.2.Weight=5&Filter.1.Value.1=a%2Fb+c",
         );
         assert_eq!(
@@ -409,17 +420,17 @@ mod tests {
             .body(bytes::Bytes::new())
             .unwrap();
         assert_eq!(
-            Call::read(&header).unwrap().signer.unwrap(),
-            Signer {
+            AwsCall::from_request(&header).unwrap().signer.unwrap(),
+            RequestSigner {
                 access_key: "AKID".into(),
                 region: "us-east-1".into(),
                 service: "eks".into()
             }
         );
-        let call = Call::read(&url).unwrap();
+        let call = AwsCall::from_request(&url).unwrap();
         assert_eq!(
             (call.service, call.op.as_str()),
-            (Service::Sts, "GetCallerIdentity")
+            (AwsService::Sts, "GetCallerIdentity")
         );
     }
 }

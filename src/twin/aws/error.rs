@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::call::{Protocol, Service};
-use super::xml::escape;
-use crate::twin::answer::{Answer, respond};
+use super::call::{AwsService, WireProtocol};
+use super::xml::escape_text;
+use crate::twin::answer::{Answer, answer_with};
 
 /// An error as a service answers it.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,13 +29,13 @@ impl AwsError {
     }
 
     /// With one more member.
-    pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+    pub fn with_member(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.members.insert(member.to_owned(), value.into());
         self
     }
 
     /// A member of the request is missing.
-    pub fn missing(name: &str) -> Self {
+    pub fn missing_member(name: &str) -> Self {
         Self::new(
             400,
             "ValidationError",
@@ -66,24 +66,24 @@ impl AwsError {
     }
 
     /// The query services' 400 for a parameter.
-    pub fn validation(message: impl Into<String>) -> Self {
+    pub fn validation_error(message: impl Into<String>) -> Self {
         Self::new(400, "ValidationError", message)
     }
 
     /// The request is not signed.
-    pub fn unsigned(service: Service) -> Self {
-        let code = if service.protocol() == Protocol::Query {
+    pub fn unsigned_request(service: AwsService) -> Self {
+        let code = if service.protocol() == WireProtocol::Query {
             "MissingAuthenticationToken"
         } else {
             "MissingAuthenticationTokenException"
         };
-        let code = if service == Service::Ec2 {
+        let code = if service == AwsService::Ec2 {
             "MissingParameter"
         } else {
             code
         };
         match service {
-            Service::Ec2 => Self::new(
+            AwsService::Ec2 => Self::new(
                 400,
                 code,
                 "The request must contain the parameter AWSAccessKeyId",
@@ -93,42 +93,42 @@ impl AwsError {
     }
 
     /// The credentials have expired, in the service's words.
-    pub fn expired(service: Service) -> Self {
-        const EXPIRED: &str = "The security token included in the request is expired";
+    pub fn expired_token(service: AwsService) -> Self {
+        const EXPIRED_MESSAGE: &str = "The security token included in the request is expired";
         match service.protocol() {
-            Protocol::RestJson => Self::new(403, "ExpiredTokenException", EXPIRED),
-            Protocol::Json => Self::new(400, "ExpiredTokenException", EXPIRED),
-            Protocol::Query => Self::new(403, "ExpiredToken", EXPIRED),
-            Protocol::Ec2 => Self::new(400, "RequestExpired", "Request has expired."),
+            WireProtocol::RestJson => Self::new(403, "ExpiredTokenException", EXPIRED_MESSAGE),
+            WireProtocol::Json => Self::new(400, "ExpiredTokenException", EXPIRED_MESSAGE),
+            WireProtocol::Query => Self::new(403, "ExpiredToken", EXPIRED_MESSAGE),
+            WireProtocol::Ec2 => Self::new(400, "RequestExpired", "Request has expired."),
         }
     }
 
     /// Too many requests, in the service's words.
-    pub fn throttled(service: Service) -> Self {
+    pub fn throttled_request(service: AwsService) -> Self {
         match service.protocol() {
-            Protocol::RestJson => Self::new(429, "ThrottlingException", "Rate exceeded"),
-            Protocol::Json => Self::new(400, "ThrottlingException", "Rate exceeded"),
-            Protocol::Query => Self::new(400, "Throttling", "Rate exceeded"),
-            Protocol::Ec2 => Self::new(503, "RequestLimitExceeded", "Request limit exceeded."),
+            WireProtocol::RestJson => Self::new(429, "ThrottlingException", "Rate exceeded"),
+            WireProtocol::Json => Self::new(400, "ThrottlingException", "Rate exceeded"),
+            WireProtocol::Query => Self::new(400, "Throttling", "Rate exceeded"),
+            WireProtocol::Ec2 => Self::new(503, "RequestLimitExceeded", "Request limit exceeded."),
         }
     }
 
     /// The service failed inside, in its own words.
-    pub fn internal(service: Service) -> Self {
+    pub fn internal_error(service: AwsService) -> Self {
         match service.protocol() {
-            Protocol::RestJson => Self::new(500, "ServerException", "Internal server error"),
-            Protocol::Json => Self::new(
+            WireProtocol::RestJson => Self::new(500, "ServerException", "Internal server error"),
+            WireProtocol::Json => Self::new(
                 500,
                 "InternalServerError",
                 "An error occurred on the server side.",
             ),
-            Protocol::Query => Self::new(500, "InternalFailure", "An internal error occurred."),
-            Protocol::Ec2 => Self::new(500, "InternalError", "An internal error has occurred"),
+            WireProtocol::Query => Self::new(500, "InternalFailure", "An internal error occurred."),
+            WireProtocol::Ec2 => Self::new(500, "InternalError", "An internal error has occurred"),
         }
     }
 
     /// Spells the error as `service` does.
-    pub fn answer(&self, service: Service, request_id: &str) -> Answer {
+    pub fn to_answer(&self, service: AwsService, request_id: &str) -> Answer {
         let Self {
             status,
             code,
@@ -136,11 +136,11 @@ impl AwsError {
             members,
         } = self;
         match service.protocol() {
-            Protocol::RestJson => {
+            WireProtocol::RestJson => {
                 let mut body = members.clone();
                 body.insert("message".into(), json!(message));
                 let mut answer =
-                    respond(*status, "application/json", Value::Object(body).to_string());
+                    answer_with(*status, "application/json", Value::Object(body).to_string());
                 if let (Answer::Whole(response), Ok(code)) =
                     (&mut answer, http::HeaderValue::from_str(code))
                 {
@@ -148,28 +148,28 @@ impl AwsError {
                 }
                 answer
             }
-            Protocol::Json => respond(
+            WireProtocol::Json => answer_with(
                 *status,
                 "application/x-amz-json-1.1",
                 json!({"__type": code, "message": message}).to_string(),
             ),
-            Protocol::Query => {
+            WireProtocol::Query => {
                 let kind = if *status < 500 { "Sender" } else { "Receiver" };
                 let body = format!(
                     "<ErrorResponse xmlns=\"{}\"><Error><Type>{kind}</Type><Code>{}</Code><Message>{}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>",
-                    service.namespace(),
-                    escape(code),
-                    escape(message)
+                    service.xml_namespace(),
+                    escape_text(code),
+                    escape_text(message)
                 );
-                respond(*status, "text/xml", body)
+                answer_with(*status, "text/xml", body)
             }
-            Protocol::Ec2 => {
+            WireProtocol::Ec2 => {
                 let body = format!(
                     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response><Errors><Error><Code>{}</Code><Message>{}</Message></Error></Errors><RequestID>{request_id}</RequestID></Response>",
-                    escape(code),
-                    escape(message)
+                    escape_text(code),
+                    escape_text(message)
                 );
-                respond(*status, "text/xml;charset=UTF-8", body)
+                answer_with(*status, "text/xml;charset=UTF-8", body)
             }
         }
     }

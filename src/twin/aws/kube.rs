@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ec2::{images, types, user_data};
-use super::eks::{Marks, taint};
-use super::state::Nodegroup;
+use super::eks::{LabelTaintChange, to_kube_taint};
+use super::state::ManagedNodegroup;
 use crate::model::Minor;
 use crate::model::kube::Taint;
-use crate::twin::k8s::hands::{self, NodeBirth, Serving, Workload};
-use crate::twin::world::World;
+use crate::twin::k8s::cloud_hooks::{self, AddonWorkload, JoiningNode, NodePortHealth};
+use crate::twin::world::SimWorld;
 
-const SYSTEM: &str = "kube-system";
+const SYSTEM_NAMESPACE: &str = "kube-system";
 
 /// What a health check of a node port meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
+pub enum ProbeResult {
     Answers,
     /// Nothing is there to answer.
     NoAnswer,
@@ -24,7 +24,7 @@ pub enum Probe {
 }
 
 /// A taint as the other half takes it.
-fn triple(taint: &Taint) -> (String, String, String) {
+fn taint_triple(taint: &Taint) -> (String, String, String) {
     (
         taint.key.clone(),
         taint.value.clone().unwrap_or_default(),
@@ -33,7 +33,7 @@ fn triple(taint: &Taint) -> (String, String, String) {
 }
 
 /// The instance's kubelet registers its node, with the labels and taints of its node group.
-pub fn join(world: &mut World, instance: &str) {
+pub fn join_node(world: &mut SimWorld, instance: &str) {
     let cloud = &world.cloud;
     let Some(instance) = cloud.instances.get(instance) else {
         return;
@@ -48,7 +48,7 @@ pub fn join(world: &mut World, instance: &str) {
     let patch = group
         .map(|g| format!("{}.0", g.version))
         .unwrap_or_default();
-    let size = types::of(&instance.instance_type);
+    let size = types::capacity_of(&instance.instance_type);
     let mut labels = BTreeMap::new();
     let mut taints = Vec::new();
     let mut taints_of_group = Vec::new();
@@ -74,9 +74,13 @@ pub fn join(world: &mut World, instance: &str) {
                 version,
             );
         }
-        taints = group.taints.iter().map(|t| triple(&taint(t))).collect();
+        taints = group
+            .taints
+            .iter()
+            .map(|t| taint_triple(&to_kube_taint(t)))
+            .collect();
         taints_of_group.clone_from(&taints);
-        let own = user_data::registration(&group.launch);
+        let own = user_data::read_registration(&group.launch);
         labels.extend(own.labels);
         taints.extend(own.taints);
     }
@@ -84,7 +88,7 @@ pub fn join(world: &mut World, instance: &str) {
         "eks.amazonaws.com/nodegroup-image".into(),
         instance.image.clone(),
     );
-    let birth = NodeBirth {
+    let birth = JoiningNode {
         name: instance.dns.clone(),
         provider_id: format!("aws:///{}/{}", instance.zone, instance.id),
         zone: instance.zone.clone(),
@@ -105,7 +109,7 @@ pub fn join(world: &mut World, instance: &str) {
         cpu_millis: size.cpus * 1000 - 70,
         memory_bytes: (size.memory_mib - size.memory_mib / 20 - 500).max(256) << 20,
         max_pods: size.pods,
-        ephemeral_storage: ephemeral_storage(DISK_GIB),
+        ephemeral_storage: ephemeral_storage(DEFAULT_DISK_GIB),
         short_hop: group.is_some_and(has_short_hop),
         driverless: group.is_some_and(|g| is_driverless(world, g)),
         startup_taints: startup_taints(world, &taints_of_group),
@@ -113,11 +117,11 @@ pub fn join(world: &mut World, instance: &str) {
         architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
         os_image: "Amazon Linux 2023.7.20250609".to_owned(),
     };
-    hands::node_joins(world, birth);
+    cloud_hooks::join_node(world, birth);
 }
 
 /// A node's disk where nobody says otherwise.
-const DISK_GIB: i64 = 20;
+const DEFAULT_DISK_GIB: i64 = 20;
 
 /// What pods get of a node's disk: the kubelet keeps a tenth and a gibibyte.
 fn ephemeral_storage(disk_gib: i64) -> i64 {
@@ -125,7 +129,7 @@ fn ephemeral_storage(disk_gib: i64) -> i64 {
 }
 
 /// Whether answers of the instance metadata service stay on the node: a template says so, or EKS's own for AL2023 (EKS-NG-7).
-fn has_short_hop(group: &Nodegroup) -> bool {
+fn has_short_hop(group: &ManagedNodegroup) -> bool {
     let text = |member: &str| group.spec.get(member).and_then(|v| v.as_str());
     match group.launch.hop_limit {
         Some(limit) => limit < 2,
@@ -137,8 +141,8 @@ fn has_short_hop(group: &Nodegroup) -> bool {
 }
 
 /// Whether a group's image lacks drivers that another group of its instance type has by its image (EKS-NG-26).
-fn is_driverless(world: &World, group: &Nodegroup) -> bool {
-    let made_for_devices = |g: &Nodegroup| {
+fn is_driverless(world: &SimWorld, group: &ManagedNodegroup) -> bool {
+    let made_for_devices = |g: &ManagedNodegroup| {
         let ami_type = g.spec.get("amiType").and_then(|v| v.as_str());
         ami_type.is_some_and(|t| {
             t == "CUSTOM"
@@ -152,12 +156,12 @@ fn is_driverless(world: &World, group: &Nodegroup) -> bool {
         .eks
         .iter()
         .flat_map(|eks| eks.nodegroups.values());
-    let same_type = |g: &&Nodegroup| g.launch.instance_type == group.launch.instance_type;
+    let same_type = |g: &&ManagedNodegroup| g.launch.instance_type == group.launch.instance_type;
     !made_for_devices(group) && groups.filter(same_type).any(made_for_devices)
 }
 
 /// Marks the nodes that are there from which answers of the metadata service do not reach pods.
-pub fn mark_short_hops(world: &mut World) {
+pub fn mark_short_hops(world: &mut SimWorld) {
     let groups = world
         .cloud
         .eks
@@ -165,9 +169,9 @@ pub fn mark_short_hops(world: &mut World) {
         .flat_map(|eks| eks.nodegroups.values());
     let short: Vec<String> = groups
         .filter(|g| has_short_hop(g))
-        .flat_map(|g| hands::nodes_of_group(world, &g.name))
+        .flat_map(|g| cloud_hooks::nodes_of_group(world, &g.name))
         .collect();
-    hands::mark_short_hops(world, &short);
+    cloud_hooks::mark_short_hops(world, &short);
 }
 
 /// Taints that agents are known to take off the nodes they are ready on (CTL-7).
@@ -183,8 +187,8 @@ const STARTUP_TAINTS: &[&str] = &[
 
 /// Those of a group's taints that do not stay on a node: agents take them off, or another group's Ready nodes show that
 /// somebody does.
-fn startup_taints(world: &World, taints: &[(String, String, String)]) -> Vec<(String, String)> {
-    let groups: Vec<&Nodegroup> = world
+fn startup_taints(world: &SimWorld, taints: &[(String, String, String)]) -> Vec<(String, String)> {
+    let groups: Vec<&ManagedNodegroup> = world
         .cloud
         .eks
         .iter()
@@ -193,10 +197,10 @@ fn startup_taints(world: &World, taints: &[(String, String, String)]) -> Vec<(St
     let comes_off = |key: &str, effect: &str| {
         STARTUP_TAINTS.iter().any(|known| key.starts_with(known))
             || groups.iter().any(|group| {
-                let mut its = group.taints.iter().map(|t| triple(&taint(t)));
+                let mut its = group.taints.iter().map(|t| taint_triple(&to_kube_taint(t)));
                 its.any(|(k, _, e)| k == key && e == effect)
                     && group.status != "UPDATING"
-                    && hands::is_taken_off(world, &group.name, key, effect)
+                    && cloud_hooks::is_taint_removed(world, &group.name, key, effect)
             })
     };
     let own = taints
@@ -207,45 +211,46 @@ fn startup_taints(world: &World, taints: &[(String, String, String)]) -> Vec<(St
 }
 
 /// The instance is no more.
-pub fn gone(world: &mut World, instance: &str) {
-    hands::instance_gone(world, instance);
+pub fn remove_node(world: &mut SimWorld, instance: &str) {
+    cloud_hooks::remove_instance(world, instance);
 }
 
 /// The minor of each node's kubelet, whoever made the node.
-pub fn kubelets(world: &World) -> Vec<(String, Minor)> {
-    hands::kubelets(world)
+pub fn kubelet_minors(world: &SimWorld) -> Vec<(String, Minor)> {
+    cloud_hooks::kubelet_versions(world)
         .into_iter()
         .filter_map(|(node, version)| Some((node, Minor::from_reported(&version).ok()?)))
         .collect()
 }
 
 /// Whether the instance's node is Ready.
-pub fn is_ready(world: &World, instance: &str) -> bool {
-    hands::node_of_instance(world, instance).is_some_and(|node| hands::node_ready(world, &node))
+pub fn is_ready(world: &SimWorld, instance: &str) -> bool {
+    cloud_hooks::node_of_instance(world, instance)
+        .is_some_and(|node| cloud_hooks::is_node_ready(world, &node))
 }
 
 /// EKS cordons the instance's node and evicts its pods, again and again, and after five minutes by force.
-pub fn evict(world: &mut World, instance: &str) {
-    if let Some(node) = hands::node_of_instance(world, instance) {
-        hands::evict_all(world, &node);
+pub fn evict_node_pods(world: &mut SimWorld, instance: &str) {
+    if let Some(node) = cloud_hooks::node_of_instance(world, instance) {
+        cloud_hooks::evict_node_pods(world, &node);
     }
 }
 
 /// Whether pods that eviction concerns are still on the instance's node.
-pub fn is_busy(world: &World, instance: &str) -> bool {
-    let Some(node) = hands::node_of_instance(world, instance) else {
+pub fn has_evictable_pods(world: &SimWorld, instance: &str) -> bool {
+    let Some(node) = cloud_hooks::node_of_instance(world, instance) else {
         return false;
     };
-    hands::pods_on(world, &node)
+    cloud_hooks::pods_on(world, &node)
         .iter()
         .any(|pod| !pod.daemon && !matches!(pod.phase.as_str(), "Succeeded" | "Failed"))
 }
 
 /// Labels and taints reach the live nodes of a group.
-pub fn mark_group(world: &mut World, group: &str, marks: &Marks) {
-    let add: Vec<_> = marks.add_taints.iter().map(triple).collect();
-    let remove: Vec<_> = marks.remove_taints.iter().map(triple).collect();
-    hands::set_group_marks(
+pub fn mark_group_nodes(world: &mut SimWorld, group: &str, marks: &LabelTaintChange) {
+    let add: Vec<_> = marks.add_taints.iter().map(taint_triple).collect();
+    let remove: Vec<_> = marks.remove_taints.iter().map(taint_triple).collect();
+    cloud_hooks::set_group_marks(
         world,
         group,
         &add,
@@ -256,52 +261,66 @@ pub fn mark_group(world: &mut World, group: &str, marks: &Marks) {
 }
 
 /// The API server is of another version.
-pub fn set_server_version(world: &mut World, to: Minor) {
-    hands::set_server_version(world, to);
+pub fn set_server_version(world: &mut SimWorld, to: Minor) {
+    cloud_hooks::set_server_version(world, to);
 }
 
 /// The API server is away for a while; watches are cut.
-pub fn outage(world: &mut World, wait: Duration) {
-    hands::outage(world, wait);
+pub fn start_outage(world: &mut SimWorld, wait: Duration) {
+    cloud_hooks::start_outage(world, wait);
 }
 
 /// A workload of kube-system that belongs to an add-on: its kind, its name, and the container whose image changes.
 #[derive(Clone, Copy, Debug)]
-pub struct Part {
-    pub kind: Workload,
+pub struct AddonPart {
+    pub kind: AddonWorkload,
     pub name: &'static str,
     pub container: &'static str,
 }
 
 /// The workload's container gets an image of another version, where there is such a workload.
-pub fn set_image(world: &mut World, part: Part, tag: &str) {
-    hands::set_image_version(world, part.kind, SYSTEM, part.name, part.container, tag);
+pub fn set_addon_image(world: &mut SimWorld, part: AddonPart, tag: &str) {
+    cloud_hooks::set_image_version(
+        world,
+        part.kind,
+        SYSTEM_NAMESPACE,
+        part.name,
+        part.container,
+        tag,
+    );
 }
 
 /// Whether the workload runs as it is written; one that is not there has nothing to roll out.
-pub fn is_rolled_out(world: &World, part: Part) -> bool {
-    hands::image_of(world, part.kind, SYSTEM, part.name, part.container).is_none()
-        || hands::rolled_out(world, part.kind, SYSTEM, part.name)
+pub fn is_rolled_out(world: &SimWorld, part: AddonPart) -> bool {
+    cloud_hooks::container_image(
+        world,
+        part.kind,
+        SYSTEM_NAMESPACE,
+        part.name,
+        part.container,
+    )
+    .is_none()
+        || cloud_hooks::is_rolled_out(world, part.kind, SYSTEM_NAMESPACE, part.name)
 }
 
 /// What a health check of a port of the instance meets.
-pub fn probe(world: &World, instance: &str, port: i64) -> Probe {
+pub fn probe_node_port(world: &SimWorld, instance: &str, port: i64) -> ProbeResult {
     let Ok(port) = u16::try_from(port) else {
-        return Probe::NoAnswer;
+        return ProbeResult::NoAnswer;
     };
-    match hands::serving(world, instance, port) {
-        Serving::Ready => Probe::Answers,
-        Serving::NoReadyEndpoint => Probe::Refuses,
-        Serving::NoNode | Serving::NodeNotReady => Probe::NoAnswer,
+    match cloud_hooks::probe_node_port(world, instance, port) {
+        NodePortHealth::Ready => ProbeResult::Answers,
+        NodePortHealth::NoReadyEndpoint => ProbeResult::Refuses,
+        NodePortHealth::NoNode | NodePortHealth::NodeNotReady => ProbeResult::NoAnswer,
     }
 }
 
 /// Whether there is such a Service.
-pub fn has_service(world: &World, ns: &str, name: &str) -> bool {
-    hands::has_service(world, ns, name)
+pub fn has_service(world: &SimWorld, ns: &str, name: &str) -> bool {
+    cloud_hooks::has_service(world, ns, name)
 }
 
 /// The instances whose nodes a load balancer controller takes: Ready, with these labels, not excluded.
-pub fn balanced(world: &World, labels: &BTreeMap<String, String>) -> Vec<String> {
-    hands::balanced(world, labels)
+pub fn balanced_instances(world: &SimWorld, labels: &BTreeMap<String, String>) -> Vec<String> {
+    cloud_hooks::balanced_instances(world, labels)
 }

@@ -2,8 +2,8 @@
 //! simulator, as far as an upgrade sees them, over their own wire protocols.
 //!
 //! An operation is a function from an input to an output, both JSON values in the shape of the API model; `call`
-//! reads requests into it and [`answer`] writes answers out of it, whatever the protocol. What takes time is a
-//! [`Due`] in the world's queue.
+//! reads requests into it and [`answer_call`] writes answers out of it, whatever the protocol. What takes time is a
+//! [`CloudEvent`] in the world's queue.
 //!
 //! # Divergence
 //! - One account, one region, one cluster. Another region is an account with nothing in it.
@@ -37,64 +37,65 @@ mod ec2;
 mod eks;
 mod elb;
 mod error;
+mod fault_effects;
 mod iam;
 mod kube;
 mod page;
 mod quotas;
 pub mod scaling;
 mod seed;
-mod small;
 mod state;
-mod trouble;
+mod sts_ssm_sns;
 mod xml;
 
 #[cfg(test)]
 mod tests;
 
-pub use call::{Call, is_signed};
-pub use elb::{Visit, healthy, visit, weights};
+pub use call::{AwsCall, is_signed};
+pub use elb::{RequestOutcome, count_healthy_targets, send_request, target_weights};
 pub use error::AwsError;
-pub use iam::{Asked, BadPolicy, Iam, Policy, caller};
-pub use seed::{BINDINGS, cloud};
-pub use state::*;
-pub use trouble::{
-    Refusal, autoscale, delete_group, edit_weights, empty_subnets, expire_credentials,
-    fill_subnets, refuse, refuse_kubernetes, replace_dead, set_min_size,
+pub use fault_effects::{
+    InjectedError, change_desired_size, delete_group, edit_weights, expire_credentials,
+    fill_subnets, free_subnets, refuse_call, refuse_kubernetes, replace_dead_instances,
+    set_min_size,
 };
+pub use iam::{BadPolicy, IamAuthorizer, PermissionRecord, Policy, caller_arn};
+pub use seed::{BINDINGS_PATH, seed_account};
+pub use state::*;
 
 use serde_json::{Value, json};
 
-use self::call::Service;
-use crate::twin::answer::{Answer, json_text, respond};
-use crate::twin::world::World;
+use self::call::AwsService;
+use crate::twin::answer::{Answer, answer_with, write_json};
+use crate::twin::world::SimWorld;
 
 /// Something that will happen in the cloud.
 #[derive(Clone, Debug)]
-pub enum Due {
-    Eks(eks::Due),
-    Asg(asg::Due),
-    Elb(elb::Due),
+pub enum CloudEvent {
+    Eks(eks::EksEvent),
+    Asg(asg::AsgEvent),
+    Elb(elb::ElbEvent),
 }
 
 /// Makes `due` happen.
-pub fn happen(world: &mut World, due: Due) {
+pub fn handle_event(world: &mut SimWorld, due: CloudEvent) {
     match due {
-        Due::Eks(due) => eks::happen(world, due),
-        Due::Asg(due) => asg::happen(world, due),
-        Due::Elb(due) => elb::happen(world, due),
+        CloudEvent::Eks(due) => eks::handle_event(world, due),
+        CloudEvent::Asg(due) => asg::handle_event(world, due),
+        CloudEvent::Elb(due) => elb::handle_event(world, due),
     }
 }
 
 /// Lets begin what goes on by itself: health checks, the controller's syncs, groups that are not at their size.
-pub fn start(world: &mut World) {
+pub fn start_background_work(world: &mut SimWorld) {
     kube::mark_short_hops(world);
-    elb::start(world);
-    asg::start(world);
+    elb::start_checks_and_syncs(world);
+    asg::reconcile_all_groups(world);
 }
 
 /// What is said to a request that no service takes for its own.
-pub fn unreadable() -> Answer {
-    respond(
+pub fn unreadable_request() -> Answer {
+    answer_with(
         403,
         "application/json",
         json!({"message": "Missing Authentication Token"}).to_string(),
@@ -102,19 +103,19 @@ pub fn unreadable() -> Answer {
 }
 
 /// Answers for a service of AWS.
-pub fn answer(world: &mut World, call: &Call) -> Answer {
-    let id = world.uuid();
-    let result = checked(world, call);
+pub fn answer_call(world: &mut SimWorld, call: &AwsCall) -> Answer {
+    let id = world.new_uuid();
+    let result = check_and_run(world, call);
     match result {
-        Ok(output) => write(call, &output, &id),
-        Err(error) => error.answer(call.service, &id),
+        Ok(output) => write_answer(call, &output, &id),
+        Err(error) => error.to_answer(call.service, &id),
     }
 }
 
 /// Refuses what must be refused before any operation, and sends the rest to its service.
-fn checked(world: &mut World, call: &Call) -> Result<Value, AwsError> {
+fn check_and_run(world: &mut SimWorld, call: &AwsCall) -> Result<Value, AwsError> {
     let Some(signer) = &call.signer else {
-        return Err(AwsError::unsigned(call.service));
+        return Err(AwsError::unsigned_request(call.service));
     };
     let expired = world
         .cloud
@@ -122,71 +123,73 @@ fn checked(world: &mut World, call: &Call) -> Result<Value, AwsError> {
         .expired_until
         .is_some_and(|until| world.now() < until);
     if expired || world.cloud.expired_keys.contains(&signer.access_key) {
-        return Err(AwsError::expired(call.service));
+        return Err(AwsError::expired_token(call.service));
     }
-    iam::check(&mut world.cloud, call)?;
+    iam::check_call(&mut world.cloud, call)?;
     // IAM has one region a partition, whichever the cluster's is.
-    if signer.region != world.cloud.region && call.service != Service::Iam {
-        let nothing = Cloud {
+    if signer.region != world.cloud.region && call.service != AwsService::Iam {
+        let nothing = AwsAccount {
             account: world.cloud.account.clone(),
             region: signer.region.clone(),
-            ..Cloud::default()
+            ..AwsAccount::default()
         };
         let home = std::mem::replace(&mut world.cloud, nothing);
-        let result = run(world, call);
+        let result = run_operation(world, call);
         world.cloud = home;
         return result;
     }
-    run(world, call)
+    run_operation(world, call)
 }
 
-fn run(world: &mut World, call: &Call) -> Result<Value, AwsError> {
+fn run_operation(world: &mut SimWorld, call: &AwsCall) -> Result<Value, AwsError> {
     let input = call::Input(&call.input);
     match call.service {
-        Service::Eks => eks::run(world, &call.op, input),
-        Service::Ec2 => ec2::run(world, &call.op, input),
-        Service::Autoscaling => asg::run(world, &call.op, input),
-        Service::Elb => elb::run(world, &call.op, input),
-        Service::Sts => small::sts(world, &call.op, input, call.signer.as_ref()),
-        Service::Ssm => small::ssm(world, &call.op, input),
-        Service::Sns => small::sns(world, &call.op, input),
-        Service::Iam => iam::run(&world.cloud, &call.op, input),
-        Service::Quotas => quotas::run(&world.cloud, &call.op, input),
+        AwsService::Eks => eks::run_operation(world, &call.op, input),
+        AwsService::Ec2 => ec2::run_operation(world, &call.op, input),
+        AwsService::Autoscaling => asg::run_operation(world, &call.op, input),
+        AwsService::Elb => elb::run_operation(world, &call.op, input),
+        AwsService::Sts => sts_ssm_sns::run_sts(world, &call.op, input, call.signer.as_ref()),
+        AwsService::Ssm => sts_ssm_sns::run_ssm(world, &call.op, input),
+        AwsService::Sns => sts_ssm_sns::run_sns(world, &call.op, input),
+        AwsService::Iam => iam::run_operation(&world.cloud, &call.op, input),
+        AwsService::Quotas => quotas::run_operation(&world.cloud, &call.op, input),
     }
 }
 
 /// Spells an answer as the call's service does.
-fn write(call: &Call, output: &Value, id: &str) -> Answer {
+fn write_answer(call: &AwsCall, output: &Value, id: &str) -> Answer {
     let op = &call.op;
     let mut answer = match call.service.protocol() {
-        call::Protocol::RestJson => respond(200, "application/json", json_text(output)),
-        call::Protocol::Json => respond(200, "application/x-amz-json-1.1", json_text(output)),
-        call::Protocol::Query => {
+        call::WireProtocol::RestJson => answer_with(200, "application/json", write_json(output)),
+        call::WireProtocol::Json => {
+            answer_with(200, "application/x-amz-json-1.1", write_json(output))
+        }
+        call::WireProtocol::Query => {
             // An operation that gives nothing has no result either.
             let result = match output {
                 Value::Null => String::new(),
                 output => format!(
                     "<{op}Result>{}</{op}Result>",
-                    xml::members(output, "member")
+                    xml::write_members(output, "member")
                 ),
             };
-            respond(
+            answer_with(
                 200,
                 "text/xml",
                 format!(
                     "<{op}Response xmlns=\"{}\">{result}<ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{op}Response>",
-                    call.namespace()
+                    call.xml_namespace()
                 ),
             )
         }
-        call::Protocol::Ec2 => {
-            let members = xml::members(output, "item");
-            respond(
+        call::WireProtocol::Ec2 => {
+            let members = xml::write_members(output, "item");
+            answer_with(
                 200,
                 "text/xml;charset=UTF-8",
                 format!(
                     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<{op}Response xmlns=\"{}\"><requestId>{id}</requestId>{members}</{op}Response>",
-                    call.namespace()
+                    call.xml_namespace()
                 ),
             )
         }
@@ -198,7 +201,7 @@ fn write(call: &Call, output: &Value, id: &str) -> Answer {
 }
 
 /// The operation exists in AWS but not here, or nowhere.
-fn unknown(service: Service, op: &str) -> AwsError {
+fn unknown_operation(service: AwsService, op: &str) -> AwsError {
     AwsError::new(
         400,
         "InvalidAction",

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::call::{Input, Service};
+use super::call::{AwsService, Input};
 use super::error::AwsError;
-use super::page::page;
-use super::state::Cloud;
-use super::unknown;
+use super::page::cut_page;
+use super::state::AwsAccount;
+use super::unknown_operation;
 
 /// What a quota is in an account that uses much; AWS raises them with use.
-const LARGE: f64 = 100_000.0;
+const LARGE_ACCOUNT_QUOTA: f64 = 100_000.0;
 
 /// Quotas there are, as ListServiceQuotas shows them: service, code, name.
-const LISTED: &[(&str, &str, &str)] = &[
+const LISTED_QUOTAS: &[(&str, &str, &str)] = &[
     (
         "ebs",
         "L-7A658B76",
@@ -57,7 +57,7 @@ const LISTED: &[(&str, &str, &str)] = &[
 ];
 
 /// How many node groups a cluster may have.
-pub const NODE_GROUPS: &str = "eks/L-6D54EA21";
+pub const NODE_GROUPS_QUOTA: &str = "eks/L-6D54EA21";
 
 /// The On-Demand quota that an instance's vCPUs count for, by the families in the quotas' names.
 pub fn cpu_quota(instance_type: &str) -> Option<String> {
@@ -84,23 +84,31 @@ pub fn cpu_quota(instance_type: &str) -> Option<String> {
 }
 
 /// What an account has that asked for no more.
-fn default(key: &str) -> f64 {
-    if key == NODE_GROUPS { 30.0 } else { LARGE }
+fn default_value(key: &str) -> f64 {
+    if key == NODE_GROUPS_QUOTA {
+        30.0
+    } else {
+        LARGE_ACCOUNT_QUOTA
+    }
 }
 
 /// The value of a quota by `service/code`.
-pub fn value(cloud: &Cloud, key: &str) -> f64 {
-    cloud.quotas.get(key).copied().unwrap_or(default(key))
+pub fn quota_value(cloud: &AwsAccount, key: &str) -> f64 {
+    cloud.quotas.get(key).copied().unwrap_or(default_value(key))
 }
 
 /// The value that a caller is told: instances of others are not in the cloud and cannot be counted by it, so that what
 /// they use is taken off.
-fn seen_value(cloud: &Cloud, key: &str) -> f64 {
+fn reported_value(cloud: &AwsAccount, key: &str) -> f64 {
     let others = cloud.other_cpus.get(key).copied().unwrap_or(0);
-    value(cloud, key) - others as f64
+    quota_value(cloud, key) - others as f64
 }
 
-fn shown(cloud: &Cloud, (service, code, name): (&str, &str, &str), applied: bool) -> Value {
+fn show_quota(
+    cloud: &AwsAccount,
+    (service, code, name): (&str, &str, &str),
+    applied: bool,
+) -> Value {
     let key = format!("{service}/{code}");
     let (region, account) = (&cloud.region, &cloud.account);
     json!({
@@ -108,7 +116,7 @@ fn shown(cloud: &Cloud, (service, code, name): (&str, &str, &str), applied: bool
         "QuotaArn": format!("arn:aws:servicequotas:{region}:{account}:{service}/{code}"),
         "QuotaCode": code,
         "QuotaName": name,
-        "Value": if applied { seen_value(cloud, &key) } else { default(&key) },
+        "Value": if applied { reported_value(cloud, &key) } else { default_value(&key) },
         "Unit": "None",
         "Adjustable": true,
         "GlobalQuota": false,
@@ -116,7 +124,7 @@ fn shown(cloud: &Cloud, (service, code, name): (&str, &str, &str), applied: bool
 }
 
 /// Answers for Service Quotas.
-pub fn run(cloud: &Cloud, op: &str, input: Input) -> Result<Value, AwsError> {
+pub fn run_operation(cloud: &AwsAccount, op: &str, input: Input) -> Result<Value, AwsError> {
     let applied = matches!(op, "GetServiceQuota" | "ListServiceQuotas");
     let missing = || {
         let message = "The request failed because the specified quota does not exist.";
@@ -124,23 +132,26 @@ pub fn run(cloud: &Cloud, op: &str, input: Input) -> Result<Value, AwsError> {
     };
     match op {
         "GetServiceQuota" | "GetAWSDefaultServiceQuota" => {
-            let (service, code) = (input.need("ServiceCode")?, input.need("QuotaCode")?);
-            let mut listed = LISTED.iter();
+            let (service, code) = (
+                input.require_text("ServiceCode")?,
+                input.require_text("QuotaCode")?,
+            );
+            let mut listed = LISTED_QUOTAS.iter();
             let quota = listed.find(|(s, c, _)| (*s, *c) == (service, code));
             let quota = *quota.ok_or_else(missing)?;
-            Ok(json!({"Quota": shown(cloud, quota, applied)}))
+            Ok(json!({"Quota": show_quota(cloud, quota, applied)}))
         }
         "ListServiceQuotas" | "ListAWSDefaultServiceQuotas" => {
-            let service = input.need("ServiceCode")?;
-            let of_service = LISTED.iter().filter(|(s, ..)| *s == service);
-            let all: Vec<Value> = of_service.map(|q| shown(cloud, *q, applied)).collect();
+            let service = input.require_text("ServiceCode")?;
+            let of_service = LISTED_QUOTAS.iter().filter(|(s, ..)| *s == service);
+            let all: Vec<Value> = of_service.map(|q| show_quota(cloud, *q, applied)).collect();
             if all.is_empty() {
                 return Err(missing());
             }
-            let size = input.number("MaxResults").unwrap_or(100);
-            let page = page(all, input.text("NextToken"), size)?;
+            let size = input.get_number("MaxResults").unwrap_or(100);
+            let page = cut_page(all, input.get_text("NextToken"), size)?;
             Ok(json!({"Quotas": page.items, "NextToken": page.next}))
         }
-        _ => Err(unknown(Service::Quotas, op)),
+        _ => Err(unknown_operation(AwsService::Quotas, op)),
     }
 }

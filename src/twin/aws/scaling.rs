@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::call::Input;
 use super::ec2::{images, types};
-use super::eks::taint;
+use super::eks::to_kube_taint;
 use super::{asg, state};
-use crate::twin::world::World;
+use crate::twin::world::SimWorld;
 
 /// An Auto Scaling group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct DescribedNode {
 }
 
 /// Every group there is.
-pub fn groups(world: &World) -> Vec<ScalingGroup> {
-    let of = |asg: &state::Asg| ScalingGroup {
+pub fn list_groups(world: &SimWorld) -> Vec<ScalingGroup> {
+    let of = |asg: &state::AutoScalingGroup| ScalingGroup {
         name: asg.name.clone(),
         nodegroup: asg.nodegroup.clone(),
         min: asg.min,
@@ -58,33 +58,33 @@ pub fn groups(world: &World) -> Vec<ScalingGroup> {
 }
 
 /// SetDesiredCapacity; whether it was taken.
-pub fn set_desired(world: &mut World, group: &str, desired: i64) -> bool {
+pub fn set_desired_capacity(world: &mut SimWorld, group: &str, desired: i64) -> bool {
     let input = json!({"AutoScalingGroupName": group, "DesiredCapacity": desired});
-    asg::run(world, "SetDesiredCapacity", Input(&input)).is_ok()
+    asg::run_operation(world, "SetDesiredCapacity", Input(&input)).is_ok()
 }
 
 /// TerminateInstanceInAutoScalingGroup, the group smaller by one; whether it was taken. An instance that is on its way
 /// out already counts for nothing any more.
-pub fn end_instance(world: &mut World, instance: &str) -> bool {
-    if !groups(world)
+pub fn terminate_instance(world: &mut SimWorld, instance: &str) -> bool {
+    if !list_groups(world)
         .iter()
         .any(|g| g.instances.iter().any(|i| i == instance))
     {
         return false;
     }
     let input = json!({"InstanceId": instance, "ShouldDecrementDesiredCapacity": true});
-    asg::run(world, "TerminateInstanceInAutoScalingGroup", Input(&input)).is_ok()
+    asg::run_operation(world, "TerminateInstanceInAutoScalingGroup", Input(&input)).is_ok()
 }
 
 /// What a new node of a node group is like, by DescribeNodegroup and the instance type.
-pub fn described_node(world: &World, nodegroup: &str) -> Option<DescribedNode> {
+pub fn describe_new_node(world: &SimWorld, nodegroup: &str) -> Option<DescribedNode> {
     let cloud = &world.cloud;
     let group = cloud.eks.as_ref()?.nodegroups.get(nodegroup)?;
     let asg = cloud.asgs.get(group.asg.as_ref()?)?;
     let subnet = asg.subnets.first().and_then(|s| cloud.subnets.get(s));
     let zone = subnet.map(|s| s.zone.clone()).unwrap_or_default();
     let instance_type = &asg.launch.instance_type;
-    let size = types::of(instance_type);
+    let size = types::capacity_of(instance_type);
     let arm = images::is_arm(instance_type);
     let mut labels = group.labels.clone();
     for (key, value) in [
@@ -98,7 +98,7 @@ pub fn described_node(world: &World, nodegroup: &str) -> Option<DescribedNode> {
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
-    let taints = group.taints.iter().map(taint);
+    let taints = group.taints.iter().map(to_kube_taint);
     let taints = taints.map(|t| (t.key, t.value.unwrap_or_default(), t.effect));
     Some(DescribedNode {
         labels,

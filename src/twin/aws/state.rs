@@ -5,36 +5,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::iam::Iam;
+use super::iam::IamAuthorizer;
 use crate::model::{AddonVersion, Minor};
 
 /// One account in one region.
 #[derive(Clone, Debug, Default)]
-pub struct Cloud {
+pub struct AwsAccount {
     pub account: String,
     pub region: String,
     /// What the caller may do; None: everything.
-    pub iam: Option<Iam>,
+    pub iam: Option<IamAuthorizer>,
     /// None: an account without a cluster.
-    pub eks: Option<Eks>,
+    pub eks: Option<EksCluster>,
     /// By name.
-    pub asgs: BTreeMap<String, Asg>,
+    pub asgs: BTreeMap<String, AutoScalingGroup>,
     /// By id. Terminated ones stay, as in EC2, where they are seen for about an hour.
-    pub instances: BTreeMap<String, Instance>,
+    pub instances: BTreeMap<String, Ec2Instance>,
     /// By id.
-    pub subnets: BTreeMap<String, Subnet>,
+    pub subnets: BTreeMap<String, VpcSubnet>,
     /// By id.
-    pub templates: BTreeMap<String, Template>,
+    pub templates: BTreeMap<String, Ec2LaunchTemplate>,
     /// By id: AMIs and the kubelet each carries.
-    pub images: BTreeMap<String, Image>,
-    pub elb: Elb,
+    pub images: BTreeMap<String, MachineImage>,
+    pub elb: ElbState,
     /// What was published to SNS: topic and message.
     pub published: Vec<(String, String)>,
     /// Access keys whose credentials have expired.
     pub expired_keys: BTreeSet<String>,
     /// Where DescribeCluster says the API server is, when the twin serves on a port.
     pub endpoint: Option<String>,
-    pub switches: Switches,
+    pub switches: CloudSwitches,
     /// Instance types that a zone does not offer.
     pub not_offered: BTreeSet<(String, String)>,
     /// ClientToken of EC2 -> what was answered.
@@ -49,7 +49,7 @@ pub struct Cloud {
     pub number: u64,
 }
 
-impl Cloud {
+impl AwsAccount {
     /// The next number: whatever got a smaller one came earlier.
     pub fn next_number(&mut self) -> u64 {
         self.number += 1;
@@ -59,7 +59,7 @@ impl Cloud {
 
 /// How the cloud behaves where real accounts differ or things go wrong.
 #[derive(Clone, Debug, Default)]
-pub struct Switches {
+pub struct CloudSwitches {
     /// UpdateClusterVersion refuses while a node group is older than the cluster (EKS did so before 2023).
     pub node_groups_must_match: bool,
     /// Zones in which no instance can be had.
@@ -71,21 +71,21 @@ pub struct Switches {
     /// The next version updates of the control plane fail, each with this error code.
     pub control_plane_fails: Vec<String>,
     /// A load balancer controller keeps controller-tagged rules and the targets of TargetGroupBindings as it wants.
-    pub controller: Option<Controller>,
+    pub controller: Option<LoadBalancerController>,
 }
 
 /// What a load balancer controller wants.
 #[derive(Clone, Debug, Default)]
-pub struct Controller {
+pub struct LoadBalancerController {
     /// Rule ARN -> the actions it writes back.
     pub rules: BTreeMap<String, Vec<Value>>,
     /// What is filled with nodes: target group ARN, or name of a classic load balancer -> which nodes, at which port.
-    pub bindings: BTreeMap<String, Binding>,
+    pub bindings: BTreeMap<String, ControllerBinding>,
 }
 
 /// What a controller fills with nodes: an `instance` TargetGroupBinding, or a Service of type LoadBalancer.
 #[derive(Clone, Debug, Default)]
-pub struct Binding {
+pub struct ControllerBinding {
     pub node_selector: BTreeMap<String, String>,
     /// Absent: the target group's own.
     pub port: Option<u16>,
@@ -95,7 +95,7 @@ pub struct Binding {
 
 /// A cluster and what belongs to it.
 #[derive(Clone, Debug)]
-pub struct Eks {
+pub struct EksCluster {
     pub name: String,
     pub arn: String,
     /// As DescribeCluster shows it; moves at the end of an update.
@@ -111,16 +111,16 @@ pub struct Eks {
     pub running: Option<String>,
     /// From which version the control plane was last taken up, and when that ended.
     pub upgraded: Option<(Minor, Timestamp)>,
-    pub updates: BTreeMap<String, Update>,
+    pub updates: BTreeMap<String, EksUpdate>,
     /// Update ids in the order they were made.
     pub update_order: Vec<String>,
-    pub nodegroups: BTreeMap<String, Nodegroup>,
-    pub addons: BTreeMap<String, Addon>,
-    pub catalog: BTreeMap<String, Offered>,
-    pub versions: Vec<Version>,
-    pub insights: Vec<Insight>,
+    pub nodegroups: BTreeMap<String, ManagedNodegroup>,
+    pub addons: BTreeMap<String, InstalledAddon>,
+    pub catalog: BTreeMap<String, CatalogAddon>,
+    pub versions: Vec<EksVersion>,
+    pub insights: Vec<ClusterInsight>,
     /// When the running refresh of insights began; the last one's end.
-    pub refresh: Refresh,
+    pub refresh: InsightsRefreshTimes,
     pub fargate: Vec<String>,
     /// Configuration schemas that a snapshot has, by add-on and version; an empty one takes no configuration.
     pub schemas: BTreeMap<String, BTreeMap<String, String>>,
@@ -132,14 +132,14 @@ pub struct Eks {
 
 /// The refresh of insights.
 #[derive(Clone, Debug, Default)]
-pub struct Refresh {
+pub struct InsightsRefreshTimes {
     pub started: Option<Timestamp>,
     pub ended: Option<Timestamp>,
 }
 
 /// What an update belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
+pub enum UpdateOwner {
     Cluster,
     Nodegroup(String),
     Addon(String),
@@ -147,20 +147,20 @@ pub enum Owner {
 
 /// An update of EKS.
 #[derive(Clone, Debug)]
-pub struct Update {
+pub struct EksUpdate {
     pub id: String,
-    pub owner: Owner,
+    pub owner: UpdateOwner,
     /// InProgress Failed Cancelled Successful.
     pub status: String,
     pub kind: String,
     pub params: Vec<(String, String)>,
     pub created: Timestamp,
-    pub errors: Vec<Issue>,
+    pub errors: Vec<EksIssue>,
 }
 
 /// An issue of a health list, or an error of an update.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issue {
+pub struct EksIssue {
     pub code: String,
     pub message: String,
     pub resources: Vec<String>,
@@ -168,7 +168,7 @@ pub struct Issue {
 
 /// A managed node group.
 #[derive(Clone, Debug)]
-pub struct Nodegroup {
+pub struct ManagedNodegroup {
     pub name: String,
     pub arn: String,
     pub version: Minor,
@@ -185,21 +185,21 @@ pub struct Nodegroup {
     pub asg: Option<String>,
     /// It is DEGRADED until a scale-out succeeds, whatever its status shows meanwhile (EKS-NG-22).
     pub degraded: bool,
-    pub health: Vec<Issue>,
+    pub health: Vec<EksIssue>,
     /// The other members of DescribeNodegroup, as they were asked for: subnets, instanceTypes, amiType and so on.
     pub spec: Map<String, Value>,
     pub tags: BTreeMap<String, String>,
     pub created: Timestamp,
     pub modified: Timestamp,
     /// The template EKS launches from: its own, or its copy of the user's.
-    pub launch: Launch,
+    pub launch: InstanceLaunch,
     /// When its deletion began.
     pub deleting: Option<Timestamp>,
 }
 
 /// What instances of a group are made of.
 #[derive(Clone, Debug, Default)]
-pub struct Launch {
+pub struct InstanceLaunch {
     pub template: String,
     pub version: i64,
     pub image: String,
@@ -214,12 +214,12 @@ pub struct Launch {
 
 /// An add-on of the cluster.
 #[derive(Clone, Debug)]
-pub struct Addon {
+pub struct InstalledAddon {
     pub name: String,
     pub arn: String,
     pub version: AddonVersion,
     pub status: String,
-    pub health: Vec<Issue>,
+    pub health: Vec<EksIssue>,
     pub role: Option<String>,
     pub configuration: Option<String>,
     pub tags: BTreeMap<String, String>,
@@ -229,15 +229,15 @@ pub struct Addon {
 
 /// An add-on in the catalogue.
 #[derive(Clone, Debug, Default)]
-pub struct Offered {
+pub struct CatalogAddon {
     pub kind: String,
     /// Newest first.
-    pub versions: Vec<OfferedVersion>,
+    pub versions: Vec<CatalogAddonVersion>,
 }
 
 /// One version of an add-on in the catalogue.
 #[derive(Clone, Debug)]
-pub struct OfferedVersion {
+pub struct CatalogAddonVersion {
     pub version: AddonVersion,
     /// Minor -> whether it is the default there.
     pub minors: BTreeMap<Minor, bool>,
@@ -248,7 +248,7 @@ pub struct OfferedVersion {
 
 /// A version of Kubernetes EKS offers.
 #[derive(Clone, Debug)]
-pub struct Version {
+pub struct EksVersion {
     pub version: Minor,
     pub status: String,
     pub default: bool,
@@ -259,7 +259,7 @@ pub struct Version {
 
 /// An insight.
 #[derive(Clone, Debug)]
-pub struct Insight {
+pub struct ClusterInsight {
     pub id: String,
     pub name: String,
     pub category: String,
@@ -274,7 +274,7 @@ pub struct Insight {
 
 /// An Auto Scaling group.
 #[derive(Clone, Debug)]
-pub struct Asg {
+pub struct AutoScalingGroup {
     pub name: String,
     pub arn: String,
     /// The node group it belongs to.
@@ -283,9 +283,9 @@ pub struct Asg {
     pub max: i64,
     pub desired: i64,
     pub subnets: Vec<String>,
-    pub launch: Launch,
+    pub launch: InstanceLaunch,
     /// Instance ids in launch order.
-    pub members: BTreeMap<String, Member>,
+    pub members: BTreeMap<String, GroupMember>,
     /// Target group ARN -> state of the traffic source.
     pub target_groups: BTreeMap<String, String>,
     /// Names of classic load balancers.
@@ -299,12 +299,12 @@ pub struct Asg {
     /// The last failed launch, in Auto Scaling's words.
     pub failed_launch: Option<String>,
     /// What it has done, newest last.
-    pub activities: Vec<Activity>,
+    pub activities: Vec<ScalingActivity>,
 }
 
 /// An instance as its group sees it.
 #[derive(Clone, Debug)]
-pub struct Member {
+pub struct GroupMember {
     pub zone: String,
     /// Pending InService Terminating Terminating:Wait Terminating:Proceed.
     pub lifecycle: String,
@@ -314,7 +314,7 @@ pub struct Member {
 
 /// A scaling activity.
 #[derive(Clone, Debug)]
-pub struct Activity {
+pub struct ScalingActivity {
     pub id: String,
     pub began: Timestamp,
     /// None: it failed.
@@ -324,7 +324,7 @@ pub struct Activity {
 
 /// An EC2 instance.
 #[derive(Clone, Debug)]
-pub struct Instance {
+pub struct Ec2Instance {
     pub id: String,
     pub instance_type: String,
     pub zone: String,
@@ -344,7 +344,7 @@ pub struct Instance {
 
 /// A subnet.
 #[derive(Clone, Debug)]
-pub struct Subnet {
+pub struct VpcSubnet {
     pub id: String,
     pub zone: String,
     pub zone_id: String,
@@ -357,17 +357,17 @@ pub struct Subnet {
 
 /// A launch template with its versions, first first.
 #[derive(Clone, Debug)]
-pub struct Template {
+pub struct Ec2LaunchTemplate {
     pub id: String,
     pub name: String,
     pub default: i64,
-    pub versions: Vec<TemplateVersion>,
+    pub versions: Vec<Ec2TemplateVersion>,
     pub created: Timestamp,
 }
 
 /// A version of a launch template.
 #[derive(Clone, Debug)]
-pub struct TemplateVersion {
+pub struct Ec2TemplateVersion {
     pub number: i64,
     pub description: Option<String>,
     /// RequestLaunchTemplateData as EC2 spells it: ImageId, InstanceType, UserData and so on.
@@ -377,7 +377,7 @@ pub struct TemplateVersion {
 
 /// An AMI.
 #[derive(Clone, Debug)]
-pub struct Image {
+pub struct MachineImage {
     pub id: String,
     pub name: String,
     pub arm: bool,
@@ -388,22 +388,22 @@ pub struct Image {
 
 /// Elastic Load Balancing.
 #[derive(Clone, Debug, Default)]
-pub struct Elb {
+pub struct ElbState {
     /// All by ARN.
-    pub balancers: BTreeMap<String, Balancer>,
-    pub listeners: BTreeMap<String, Listener>,
-    pub rules: BTreeMap<String, Rule>,
-    pub groups: BTreeMap<String, TargetGroup>,
+    pub balancers: BTreeMap<String, ElbBalancer>,
+    pub listeners: BTreeMap<String, ElbListener>,
+    pub rules: BTreeMap<String, ElbRule>,
+    pub groups: BTreeMap<String, ElbTargetGroup>,
     pub tags: BTreeMap<String, BTreeMap<String, String>>,
     /// Classic load balancers by name.
-    pub classics: BTreeMap<String, Classic>,
+    pub classics: BTreeMap<String, ClassicElb>,
     /// Instances that health checks do not reach, whatever runs on them: somebody changed a security group or a route.
     pub unreachable: BTreeSet<String>,
 }
 
 /// A load balancer.
 #[derive(Clone, Debug)]
-pub struct Balancer {
+pub struct ElbBalancer {
     pub arn: String,
     pub name: String,
     /// application or network.
@@ -415,7 +415,7 @@ pub struct Balancer {
 
 /// A classic load balancer. Its tags are with those of the others, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Classic {
+pub struct ClassicElb {
     pub vpc: String,
     pub zones: Vec<String>,
     /// The ports of instances that its listeners send traffic to.
@@ -428,7 +428,7 @@ pub struct Classic {
 
 /// A listener.
 #[derive(Clone, Debug)]
-pub struct Listener {
+pub struct ElbListener {
     pub arn: String,
     pub balancer: String,
     pub port: i64,
@@ -439,7 +439,7 @@ pub struct Listener {
 
 /// A rule that is not a listener's default.
 #[derive(Clone, Debug)]
-pub struct Rule {
+pub struct ElbRule {
     pub arn: String,
     pub listener: String,
     pub priority: String,
@@ -452,7 +452,7 @@ pub struct Rule {
 
 /// A target group.
 #[derive(Clone, Debug)]
-pub struct TargetGroup {
+pub struct ElbTargetGroup {
     pub arn: String,
     pub name: String,
     pub protocol: String,
@@ -465,15 +465,15 @@ pub struct TargetGroup {
     /// Attributes, such as `deregistration_delay.timeout_seconds`.
     pub attributes: BTreeMap<String, String>,
     /// By id and port.
-    pub targets: BTreeMap<(String, i64), Target>,
+    pub targets: BTreeMap<(String, i64), ElbTarget>,
     /// Health checks are going on.
     pub checked: bool,
 }
 
 /// A registered target.
 #[derive(Clone, Debug, Default)]
-pub struct Target {
-    pub state: TargetState,
+pub struct ElbTarget {
+    pub state: ElbTargetState,
     /// Health checks in a row that agree, and what they say.
     pub passes: i64,
     pub fails: i64,
@@ -483,7 +483,7 @@ pub struct Target {
 
 /// What target health says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum TargetState {
+pub enum ElbTargetState {
     #[default]
     Initial,
     Healthy,

@@ -6,36 +6,36 @@ use std::fmt::Write;
 use serde_json::Value;
 
 /// Writes the members of `value` as elements; an item of a list is an element named `item`.
-pub fn members(value: &Value, item: &str) -> String {
+pub fn write_members(value: &Value, item: &str) -> String {
     let mut out = String::new();
     if let Value::Object(map) = value {
         for (name, value) in map {
-            element(&mut out, name, value, item);
+            write_element(&mut out, name, value, item);
         }
     }
     out
 }
 
-fn element(out: &mut String, name: &str, value: &Value, item: &str) {
+fn write_element(out: &mut String, name: &str, value: &Value, item: &str) {
     // Writing to a String cannot fail.
     match value {
         Value::Null => {}
         Value::Array(items) => {
             let _ = write!(out, "<{name}>");
             for value in items {
-                element(out, item, value, item);
+                write_element(out, item, value, item);
             }
             let _ = write!(out, "</{name}>");
         }
         Value::Object(map) => {
             let _ = write!(out, "<{name}>");
             for (inner, value) in map {
-                element(out, inner, value, item);
+                write_element(out, inner, value, item);
             }
             let _ = write!(out, "</{name}>");
         }
         Value::String(text) => {
-            for part in ["<", name, ">", &*escape(text), "</", name, ">"] {
+            for part in ["<", name, ">", &*escape_text(text), "</", name, ">"] {
                 out.push_str(part);
             }
         }
@@ -46,7 +46,7 @@ fn element(out: &mut String, name: &str, value: &Value, item: &str) {
 }
 
 /// Escapes text for XML.
-pub fn escape(text: &str) -> Cow<'_, str> {
+pub fn escape_text(text: &str) -> Cow<'_, str> {
     if !text.contains(['<', '>', '&', '"']) {
         return Cow::Borrowed(text);
     }
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn lists_are_wrapped_and_text_is_escaped() {
-        let xml = members(
+        let xml = write_members(
             &json!({"Tags": [{"Key": "a<b", "Value": 1}], "Empty": [], "Nothing": null}),
             "member",
         );

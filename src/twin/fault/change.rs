@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::duration;
+use super::parse_duration;
 use crate::twin::aws;
-use crate::twin::k8s::{autoscaler, hands, others};
-use crate::twin::world::World;
+use crate::twin::k8s::{autoscaler, cloud_hooks, external_actors};
+use crate::twin::world::SimWorld;
 
 /// What happens to the world.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Change {
+pub enum WorldChange {
     NodesNeverJoin(u32),
     NoCapacity(String),
     CapacityBack(String),
@@ -70,11 +70,11 @@ pub enum Change {
 }
 
 /// Changes that need no more words.
-pub const ALONE: &[&str] = &["watches-cut", "history-lost"];
+pub const CHANGES_WITHOUT_ARGUMENT: &[&str] = &["watches-cut", "history-lost"];
 
-impl Change {
+impl WorldChange {
     /// Reads a change: its kind, and what stands behind the colon.
-    pub fn read(kind: &str, rest: &str) -> Result<Self, String> {
+    pub fn parse_change(kind: &str, rest: &str) -> Result<Self, String> {
         let named = |what: &str| match rest {
             "" => Err(format!("`{kind}` needs {what}")),
             rest => Ok(rest.to_owned()),
@@ -129,7 +129,7 @@ impl Change {
                     workload,
                 }
             }
-            "clock-skew" => Self::ClockSkew(skew(rest)?),
+            "clock-skew" => Self::ClockSkew(parse_skew(rest)?),
             "operator-down" => Self::OperatorDown(named("a kind, such as StrimziPodSet")?),
             "operator-back" => Self::OperatorBack(named("a kind, such as StrimziPodSet")?),
             "eviction-half-done" => Self::HalfEvictions(count("evictions")?),
@@ -163,7 +163,7 @@ impl Change {
                     .ok_or(format!("`{by}` is neither +N or -N"))?;
                 Self::Scale { group, by }
             }
-            "autoscaler" => Self::Autoscaler(duration(rest)?),
+            "autoscaler" => Self::Autoscaler(parse_duration(rest)?),
             "min-size" => {
                 let (group, least) = two("GROUP:NUMBER")?;
                 let least = least.parse().ok().filter(|n| *n >= 0);
@@ -182,8 +182,8 @@ impl Change {
             }
             "delete-group" => Self::DeleteGroup(named("a node group")?),
             "karpenter" => Self::Karpenter(count("nodes")?),
-            "api-server-gone" => Self::ServerGone(duration(rest)?),
-            "credentials-expire" => Self::CredentialsExpire(duration(rest)?),
+            "api-server-gone" => Self::ServerGone(parse_duration(rest)?),
+            "credentials-expire" => Self::CredentialsExpire(parse_duration(rest)?),
             "watches-cut" | "history-lost" if !rest.is_empty() => {
                 return Err(format!("`{kind}` has nothing after it"));
             }
@@ -198,15 +198,17 @@ impl Change {
     }
 
     /// Makes it happen; whether there was anything to happen to.
-    pub fn happen(&self, world: &mut World) -> bool {
+    pub fn apply_to(&self, world: &mut SimWorld) -> bool {
         let harmed = match self {
-            Self::KubeletDies(node) => by_name_or_number(world, node).into_iter().collect(),
+            Self::KubeletDies(node) => resolve_node(world, node).into_iter().collect(),
             Self::DeleteGroup(group) => vec![group.clone()],
-            Self::Karpenter(_) => others::karpenters(world),
+            Self::Karpenter(_) => external_actors::karpenter_nodes(world),
             _ => Vec::new(),
         };
-        if let Some(laws) = &mut world.laws {
-            harmed.into_iter().for_each(|one| laws.excuse(one));
+        if let Some(laws) = &mut world.invariants {
+            harmed
+                .into_iter()
+                .for_each(|one| laws.excuse_node_or_group(one));
         }
         match self {
             Self::NodesNeverJoin(number) => {
@@ -223,53 +225,53 @@ impl Change {
             Self::ImageMissing {
                 namespace,
                 workload,
-            } => others::image_missing(world, namespace, workload),
+            } => external_actors::make_image_missing(world, namespace, workload),
             Self::NeverReady {
                 namespace,
                 workload,
-            } => others::never_ready(world, namespace, workload),
+            } => external_actors::make_never_ready(world, namespace, workload),
             Self::CrashLoop {
                 namespace,
                 workload,
-            } => others::crash_loop(world, namespace, workload),
+            } => external_actors::make_crash_loop(world, namespace, workload),
             Self::WorkloadFixed {
                 namespace,
                 workload,
-            } => others::fix_workload(world, namespace, workload),
+            } => external_actors::fix_workload(world, namespace, workload),
             // The world's own clock is right.
             Self::ClockSkew(_) => true,
-            Self::OperatorDown(kind) => others::stop_operator(world, kind),
-            Self::OperatorBack(kind) => others::start_operator(world, kind),
-            Self::HalfEvictions(number) => others::half_evictions(world, *number),
-            Self::PodsFailOn(group) => others::pods_fail_on(world, group),
-            Self::NoImagesOn(group) => others::no_images_on(world, group),
+            Self::OperatorDown(kind) => external_actors::stop_operator(world, kind),
+            Self::OperatorBack(kind) => external_actors::start_operator(world, kind),
+            Self::HalfEvictions(number) => external_actors::set_half_evictions(world, *number),
+            Self::PodsFailOn(group) => external_actors::fail_pods_on(world, group),
+            Self::NoImagesOn(group) => external_actors::remove_images_on(world, group),
             Self::Budget {
                 namespace,
                 name,
                 least,
-            } => others::tighten(world, namespace, name, *least),
-            Self::KubeletDies(node) => by_name_or_number(world, node).is_some_and(|node| {
-                hands::kubelet_dies(world, &node);
+            } => external_actors::tighten_budget(world, namespace, name, *least),
+            Self::KubeletDies(node) => resolve_node(world, node).is_some_and(|node| {
+                cloud_hooks::stop_kubelet(world, &node);
                 true
             }),
-            Self::Cordon { node, close } => by_name_or_number(world, node)
-                .is_some_and(|node| others::cordon(world, &node, *close)),
-            Self::Scale { group, by } => aws::autoscale(world, group, *by),
-            Self::Autoscaler(unneeded) => autoscaler::deploy(world, *unneeded),
+            Self::Cordon { node, close } => resolve_node(world, node)
+                .is_some_and(|node| external_actors::set_cordoned(world, &node, *close)),
+            Self::Scale { group, by } => aws::change_desired_size(world, group, *by),
+            Self::Autoscaler(unneeded) => autoscaler::deploy_autoscaler(world, *unneeded),
             Self::MinSize { group, least } => aws::set_min_size(world, group, *least),
             Self::Weights { group, weight } => aws::edit_weights(world, group, *weight),
             Self::DeleteGroup(group) => aws::delete_group(world, group),
-            Self::Karpenter(number) => others::karpenter(world, *number),
+            Self::Karpenter(number) => external_actors::replace_karpenter_nodes(world, *number),
             Self::ServerGone(lasts) => {
-                hands::outage(world, *lasts);
+                cloud_hooks::start_outage(world, *lasts);
                 true
             }
             Self::WatchesCut => {
-                hands::cut_watches(world);
+                cloud_hooks::cut_watches(world);
                 true
             }
             Self::HistoryLost => {
-                hands::outage(world, Duration::ZERO);
+                cloud_hooks::start_outage(world, Duration::ZERO);
                 true
             }
             Self::CredentialsExpire(lasts) => {
@@ -281,43 +283,43 @@ impl Change {
 }
 
 /// Reads how far a clock is off: a sign and a duration.
-fn skew(text: &str) -> Result<i64, String> {
+fn parse_skew(text: &str) -> Result<i64, String> {
     let (sign, rest) = match text.split_at_checked(1) {
         Some(("+", rest)) => (1, rest),
         Some(("-", rest)) => (-1, rest),
         Some(_) | None => return Err(format!("`{text}` is neither +DURATION nor -DURATION")),
     };
-    let seconds = i64::try_from(duration(rest)?.as_secs());
+    let seconds = i64::try_from(parse_duration(rest)?.as_secs());
     seconds
         .map(|s| sign * s)
         .map_err(|_| format!("`{text}` is too long"))
 }
 
 /// Somebody mends what changes of the world have broken and an upgrade cannot mend by itself.
-pub fn mend(world: &mut World) {
-    mend_all_but_workloads(world);
-    others::fix_workloads(world);
+pub fn repair_all(world: &mut SimWorld) {
+    repair_all_but_workloads(world);
+    external_actors::fix_workloads(world);
 }
 
 /// The same, but nobody fixes the workloads: their images stay away, their pods stay broken.
-pub fn mend_all_but_workloads(world: &mut World) {
+pub fn repair_all_but_workloads(world: &mut SimWorld) {
     let switches = &mut world.cloud.switches;
     switches.no_capacity.clear();
     switches.never_join = 0;
     switches.expired_until = None;
     switches.control_plane_fails.clear();
-    aws::empty_subnets(world);
-    aws::replace_dead(world);
+    aws::free_subnets(world);
+    aws::replace_dead_instances(world);
     // No group replaces these.
-    for node in others::karpenters(world) {
-        hands::kubelet_revives(world, &node);
+    for node in external_actors::karpenter_nodes(world) {
+        cloud_hooks::revive_kubelet(world, &node);
     }
-    others::mend(world);
+    external_actors::restore_budgets_and_nodes(world);
 }
 
 /// A node by its name, or by its number in the order of names, from 1.
-fn by_name_or_number(world: &World, node: &str) -> Option<String> {
-    let names = hands::node_names(world);
+fn resolve_node(world: &SimWorld, node: &str) -> Option<String> {
+    let names = cloud_hooks::node_names(world);
     let by_number = node
         .parse::<usize>()
         .ok()

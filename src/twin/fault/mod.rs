@@ -61,46 +61,46 @@ use jiff::SignedDuration;
 mod change;
 mod stale;
 
-pub use change::{Change, mend, mend_all_but_workloads};
-pub use stale::{Remembered, asked};
+pub use change::{WorldChange, repair_all, repair_all_but_workloads};
+pub use stale::{RememberedReads, read_key};
 
-use super::aws::Refusal;
-use super::glob::like;
+use super::aws::InjectedError;
+use super::glob::matches_glob;
 use super::k8s::workload_state;
-use super::world::World;
+use super::world::SimWorld;
 use crate::model::marks;
 use crate::wire::Request;
 
 /// A rule that cannot be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("fault rule `{rule}`: {why}")]
-pub struct BadRule {
+pub struct BadFaultRule {
     pub rule: String,
     pub why: String,
 }
 
 /// A rule.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rule {
+pub struct FaultRule {
     text: String,
-    since: Since,
-    effect: Effect,
+    since: FaultTrigger,
+    effect: FaultEffect,
 }
 
 /// From when on a rule holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Since {
+enum FaultTrigger {
     /// So long after the world began.
     Start(Duration),
     /// So long after the first node was marked as being drained.
     Drain(Duration),
 }
 
-impl Rule {
+impl FaultRule {
     /// By how much the rule puts the runner's clock off, and how long after the start; none for every other rule.
     pub fn clock_skew(&self) -> Option<(Duration, SignedDuration)> {
         match (&self.effect, self.since) {
-            (Effect::World(Change::ClockSkew(by)), Since::Start(since)) => {
+            (FaultEffect::World(WorldChange::ClockSkew(by)), FaultTrigger::Start(since)) => {
                 Some((since, SignedDuration::from_secs(*by)))
             }
             _ => None,
@@ -109,68 +109,68 @@ impl Rule {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Effect {
+enum FaultEffect {
     Request {
-        place: Place,
-        what: What,
+        scope: FaultScope,
+        fault: RequestFault,
         left: Option<u32>,
     },
-    World(Change),
+    World(WorldChange),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct FaultScope {
     service: String,
     op: String,
 }
 
 /// What happens to a request.
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
-    Refuse(Refusal),
+pub enum RequestFault {
+    Refuse(InjectedError),
     Delay(Duration),
     DropBefore,
     DropAfter,
     Stale,
 }
 
-const SERVICES: &[&str] = &["eks", "ec2", "elb", "asg", "sts", "ssm", "sns", "k8s", "*"];
+const FAULT_SERVICES: &[&str] = &["eks", "ec2", "elb", "asg", "sts", "ssm", "sns", "k8s", "*"];
 
-impl std::fmt::Display for Rule {
+impl std::fmt::Display for FaultRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl std::str::FromStr for Rule {
-    type Err = BadRule;
+impl std::str::FromStr for FaultRule {
+    type Err = BadFaultRule;
 
-    fn from_str(text: &str) -> Result<Self, BadRule> {
-        read(text).map_err(|why| BadRule {
+    fn from_str(text: &str) -> Result<Self, BadFaultRule> {
+        parse_rule(text).map_err(|why| BadFaultRule {
             rule: text.to_owned(),
             why,
         })
     }
 }
 
-fn read(text: &str) -> Result<Rule, String> {
+fn parse_rule(text: &str) -> Result<FaultRule, String> {
     let (body, since) = match text.rsplit_once('@') {
-        Some((body, at)) => (body, since_of(at)?),
-        None => (text, Since::Start(Duration::ZERO)),
+        Some((body, at)) => (body, parse_trigger(at)?),
+        None => (text, FaultTrigger::Start(Duration::ZERO)),
     };
     let (kind, rest) = match body.split_once(':') {
         Some(parts) => parts,
-        None if change::ALONE.contains(&body) => (body, ""),
+        None if change::CHANGES_WITHOUT_ARGUMENT.contains(&body) => (body, ""),
         None => return Err("it needs a colon, such as `throttle:eks:DescribeUpdate:3`".to_owned()),
     };
-    let request = |what: What, rest: &str| -> Result<Effect, String> {
+    let request = |what: RequestFault, rest: &str| -> Result<FaultEffect, String> {
         let (place, times) = rest
             .rsplit_once(':')
             .ok_or("it ends with how often, such as `:1`, or `:*` for always")?;
-        Ok(Effect::Request {
-            place: place_of(place)?,
-            what,
-            left: times_of(times)?,
+        Ok(FaultEffect::Request {
+            scope: parse_scope(place)?,
+            fault: what,
+            left: parse_times(times)?,
         })
     };
     // A rule with one more part before how often.
@@ -184,13 +184,13 @@ fn read(text: &str) -> Result<Rule, String> {
         Ok((part.to_owned(), format!("{}:{times}", parts.join(":"))))
     };
     let effect = match kind {
-        "throttle" => request(What::Refuse(Refusal::Throttled), rest)?,
-        "fail" => request(What::Refuse(Refusal::Internal), rest)?,
-        "expired" => request(What::Refuse(Refusal::Expired), rest)?,
-        "denied" => request(What::Refuse(Refusal::Denied), rest)?,
-        "drop-before" => request(What::DropBefore, rest)?,
-        "drop-after" => request(What::DropAfter, rest)?,
-        "stale" => request(What::Stale, rest)?,
+        "throttle" => request(RequestFault::Refuse(InjectedError::Throttled), rest)?,
+        "fail" => request(RequestFault::Refuse(InjectedError::Internal), rest)?,
+        "expired" => request(RequestFault::Refuse(InjectedError::Expired), rest)?,
+        "denied" => request(RequestFault::Refuse(InjectedError::Denied), rest)?,
+        "drop-before" => request(RequestFault::DropBefore, rest)?,
+        "drop-after" => request(RequestFault::DropAfter, rest)?,
+        "stale" => request(RequestFault::Stale, rest)?,
         "status" => {
             let (code, rest) = with(rest)?;
             let code = code
@@ -198,50 +198,52 @@ fn read(text: &str) -> Result<Rule, String> {
                 .ok()
                 .filter(|c| (400..=599).contains(c))
                 .ok_or(format!("`{code}` is no HTTP status from 400 to 599"))?;
-            request(What::Refuse(Refusal::Status(code)), &rest)?
+            request(RequestFault::Refuse(InjectedError::Status(code)), &rest)?
         }
         "delay" => {
             let (wait, rest) = with(rest)?;
-            request(What::Delay(duration(&wait)?), &rest)?
+            request(RequestFault::Delay(parse_duration(&wait)?), &rest)?
         }
-        _ => Effect::World(Change::read(kind, rest)?),
+        _ => FaultEffect::World(WorldChange::parse_change(kind, rest)?),
     };
-    if let (Effect::World(Change::ClockSkew(_)), Since::Drain(_)) = (&effect, since) {
+    if let (FaultEffect::World(WorldChange::ClockSkew(_)), FaultTrigger::Drain(_)) =
+        (&effect, since)
+    {
         return Err("a clock is off from a time on, not from the drain".to_owned());
     }
-    Ok(Rule {
+    Ok(FaultRule {
         text: text.to_owned(),
         since,
         effect,
     })
 }
 
-fn since_of(text: &str) -> Result<Since, String> {
+fn parse_trigger(text: &str) -> Result<FaultTrigger, String> {
     match text.strip_prefix("drain") {
-        Some("") => Ok(Since::Drain(Duration::ZERO)),
+        Some("") => Ok(FaultTrigger::Drain(Duration::ZERO)),
         Some(after) => match after.strip_prefix('+') {
-            Some(after) => Ok(Since::Drain(duration(after)?)),
+            Some(after) => Ok(FaultTrigger::Drain(parse_duration(after)?)),
             None => Err(format!("`{text}` is neither `drain` nor `drain+DURATION`")),
         },
-        None => Ok(Since::Start(duration(text)?)),
+        None => Ok(FaultTrigger::Start(parse_duration(text)?)),
     }
 }
 
-fn place_of(text: &str) -> Result<Place, String> {
+fn parse_scope(text: &str) -> Result<FaultScope, String> {
     let (service, op) = text.split_once(':').unwrap_or((text, "*"));
-    if !SERVICES.contains(&service) {
+    if !FAULT_SERVICES.contains(&service) {
         return Err(format!(
             "`{service}` is no service; there are {}",
-            SERVICES.join(", ")
+            FAULT_SERVICES.join(", ")
         ));
     }
-    Ok(Place {
+    Ok(FaultScope {
         service: service.to_owned(),
         op: op.to_owned(),
     })
 }
 
-fn times_of(text: &str) -> Result<Option<u32>, String> {
+fn parse_times(text: &str) -> Result<Option<u32>, String> {
     match text {
         "*" => Ok(None),
         number => number
@@ -251,7 +253,7 @@ fn times_of(text: &str) -> Result<Option<u32>, String> {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -276,18 +278,18 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The rules of a world, and how often each has fired.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    rules: Vec<(Rule, u32)>,
+    rules: Vec<(FaultRule, u32)>,
     /// Nothing goes wrong any more.
     over: bool,
     /// How long the world had been going when the first node's drain began.
     drain_began: Option<Duration>,
     /// What reads answered, kept only where a rule wants to answer it again.
-    pub remembered: Remembered,
+    pub remembered: RememberedReads,
 }
 
 impl Faults {
     /// Each rule's text and how often it has fired, in the order they were given.
-    pub fn fired(&self) -> Vec<(&str, u32)> {
+    pub fn fired_counts(&self) -> Vec<(&str, u32)> {
         self.rules
             .iter()
             .map(|(rule, fired)| (rule.text.as_str(), *fired))
@@ -295,9 +297,9 @@ impl Faults {
     }
 
     /// Whether a rule may want to answer what was answered before.
-    pub fn want_memory(&self) -> bool {
+    pub fn want_stale_reads(&self) -> bool {
         self.rules.iter().any(|(rule, _)| {
-            matches!(&rule.effect, Effect::Request { what: What::Stale, left, .. } if *left != Some(0))
+            matches!(&rule.effect, FaultEffect::Request { fault: RequestFault::Stale, left, .. } if *left != Some(0))
         })
     }
 
@@ -307,10 +309,10 @@ impl Faults {
     }
 
     /// No rule fires any more.
-    pub fn cease(&mut self) {
+    pub fn stop_all(&mut self) {
         self.over = true;
         for (rule, _) in &mut self.rules {
-            if let Effect::Request { left, .. } = &mut rule.effect {
+            if let FaultEffect::Request { left, .. } = &mut rule.effect {
                 *left = Some(0);
             }
         }
@@ -318,20 +320,32 @@ impl Faults {
 
     /// What happens to a request, when `passed` since the world began. The first rule that fits fires; one that wants an
     /// old answer fits only where there is one (`known`).
-    pub fn meet(&mut self, service: &str, op: &str, passed: Duration, known: bool) -> Option<What> {
+    pub fn fire_for_request(
+        &mut self,
+        service: &str,
+        op: &str,
+        passed: Duration,
+        known: bool,
+    ) -> Option<RequestFault> {
         for (rule, fired) in &mut self.rules {
-            let Effect::Request { place, what, left } = &mut rule.effect else {
+            let FaultEffect::Request {
+                scope: place,
+                fault: what,
+                left,
+            } = &mut rule.effect
+            else {
                 continue;
             };
-            let fits = (place.service == "*" || place.service == service) && like(&place.op, op);
+            let fits =
+                (place.service == "*" || place.service == service) && matches_glob(&place.op, op);
             let since = match rule.since {
-                Since::Start(since) => Some(since),
-                Since::Drain(after) => self.drain_began.map(|began| began + after),
+                FaultTrigger::Start(since) => Some(since),
+                FaultTrigger::Drain(after) => self.drain_began.map(|began| began + after),
             };
             if !fits
                 || since.is_none_or(|s| passed < s)
                 || *left == Some(0)
-                || (*what == What::Stale && !known)
+                || (*what == RequestFault::Stale && !known)
             {
                 continue;
             }
@@ -344,25 +358,25 @@ impl Faults {
 }
 
 /// Adds rules to a world; a change of the world happens when its time has come.
-pub fn add(world: &mut World, rules: Vec<Rule>) {
+pub fn add_rules(world: &mut SimWorld, rules: Vec<FaultRule>) {
     for rule in rules {
-        let (since, is_change) = (rule.since, matches!(rule.effect, Effect::World(_)));
+        let (since, is_change) = (rule.since, matches!(rule.effect, FaultEffect::World(_)));
         let index = world.faults.rules.len();
         world.faults.rules.push((rule, 0));
-        if let (Since::Start(since), true) = (since, is_change) {
-            let wait = since.saturating_sub(world.passed());
+        if let (FaultTrigger::Start(since), true) = (since, is_change) {
+            let wait = since.saturating_sub(world.elapsed_time());
             if wait.is_zero() {
-                happen(world, index);
+                apply_change(world, index);
             } else {
-                world.after(wait, super::world::Due::Fault(index));
+                world.schedule_after(wait, super::world::ScheduledEvent::Fault(index));
             }
         }
     }
 }
 
 /// A request was served: with the first node that is marked as being drained the rules begin that wait for it.
-pub fn served(world: &mut World, request: &Request) {
-    let waits = |(rule, _): &(Rule, u32)| matches!(rule.since, Since::Drain(_));
+pub fn on_request_served(world: &mut SimWorld, request: &Request) {
+    let waits = |(rule, _): &(FaultRule, u32)| matches!(rule.since, FaultTrigger::Drain(_));
     let node = request.uri().path().strip_prefix("/api/v1/nodes/");
     let Some(node) = node.filter(|_| request.method() == http::Method::PATCH) else {
         return;
@@ -373,27 +387,27 @@ pub fn served(world: &mut World, request: &Request) {
     if workload_state::node_annotation(world, node, marks::DRAINING).is_none() {
         return;
     }
-    world.faults.drain_began = Some(world.passed());
+    world.faults.drain_began = Some(world.elapsed_time());
     for index in 0..world.faults.rules.len() {
         let (rule, _) = &world.faults.rules[index];
-        if let (Since::Drain(after), Effect::World(_)) = (rule.since, &rule.effect) {
-            world.after(after, super::world::Due::Fault(index));
+        if let (FaultTrigger::Drain(after), FaultEffect::World(_)) = (rule.since, &rule.effect) {
+            world.schedule_after(after, super::world::ScheduledEvent::Fault(index));
         }
     }
 }
 
 /// Makes the change of rule number `index` happen; one that finds nothing to change has not fired.
-pub fn happen(world: &mut World, index: usize) {
+pub fn apply_change(world: &mut SimWorld, index: usize) {
     let Some((rule, _)) = world.faults.rules.get(index) else {
         return;
     };
-    let Effect::World(change) = rule.effect.clone() else {
+    let FaultEffect::World(change) = rule.effect.clone() else {
         return;
     };
     if world.faults.over {
         return;
     }
-    if change.happen(world)
+    if change.apply_to(world)
         && let Some((_, fired)) = world.faults.rules.get_mut(index)
     {
         *fired += 1;
@@ -401,7 +415,7 @@ pub fn happen(world: &mut World, index: usize) {
 }
 
 /// The operation of a request to the API server: VERB RESOURCE.
-pub fn kubernetes_op(request: &Request) -> String {
+pub fn kubernetes_operation(request: &Request) -> String {
     let path = request.uri().path();
     let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     let skip = match parts.first() {

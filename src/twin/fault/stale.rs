@@ -11,10 +11,10 @@ use crate::wire::{self, Request, Response};
 
 /// The last answer of every read, by what was asked.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered(BTreeMap<Bytes, (http::response::Parts, Bytes)>);
+pub struct RememberedReads(BTreeMap<Bytes, (http::response::Parts, Bytes)>);
 
 /// What tells one read from another; none for what is no read.
-pub fn asked(op: &str, request: &Request) -> Option<Bytes> {
+pub fn read_key(op: &str, request: &Request) -> Option<Bytes> {
     if !(op.starts_with("Describe") || op.starts_with("List")) {
         return None;
     }
@@ -23,14 +23,14 @@ pub fn asked(op: &str, request: &Request) -> Option<Bytes> {
     Some(key.into())
 }
 
-impl Remembered {
+impl RememberedReads {
     /// Whether the read was answered before.
-    pub fn knows(&self, asked: &Bytes) -> bool {
+    pub fn has_answer(&self, asked: &Bytes) -> bool {
         self.0.contains_key(asked)
     }
 
     /// What the read was answered last.
-    pub fn again(&self, asked: &Bytes) -> Option<Answer> {
+    pub fn replay_answer(&self, asked: &Bytes) -> Option<Answer> {
         let (parts, body) = self.0.get(asked)?;
         Some(Answer::Whole(Response::from_parts(
             parts.clone(),
@@ -39,7 +39,7 @@ impl Remembered {
     }
 
     /// Keeps an answer, which goes on its way. Only good ones are kept: a failure is not what was.
-    pub fn keep(&mut self, asked: Bytes, answer: Answer) -> Answer {
+    pub fn remember_answer(&mut self, asked: Bytes, answer: Answer) -> Answer {
         let Answer::Whole(response) = answer else {
             return answer;
         };

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn rule(text: &str) -> Rule {
+fn rule(text: &str) -> FaultRule {
     text.parse().unwrap()
 }
 
@@ -52,9 +52,9 @@ fn every_example_of_the_grammar_is_read() {
         "throttle:k8s:*:3@drain+1m",
     ] {
         assert!(
-            text.parse::<Rule>().is_ok(),
+            text.parse::<FaultRule>().is_ok(),
             "{text}: {:?}",
-            text.parse::<Rule>()
+            text.parse::<FaultRule>()
         );
     }
 }
@@ -78,7 +78,7 @@ fn a_rule_that_cannot_be_read_says_what_to_write() {
         ("clock-skew:+90s@drain", "not from the drain"),
         ("image-missing:a/b@drained", "drain+DURATION"),
     ] {
-        let error = text.parse::<Rule>().unwrap_err().to_string();
+        let error = text.parse::<FaultRule>().unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
     }
 }
@@ -91,25 +91,28 @@ fn a_rule_fires_as_often_as_it_says_and_from_when_it_says() {
     };
     let second = Duration::from_secs;
     assert_eq!(
-        faults.meet("eks", "DescribeCluster", second(9), false),
+        faults.fire_for_request("eks", "DescribeCluster", second(9), false),
         None
     );
-    assert_eq!(faults.meet("elb", "DescribeRules", second(10), false), None);
+    assert_eq!(
+        faults.fire_for_request("elb", "DescribeRules", second(10), false),
+        None
+    );
     assert!(
         faults
-            .meet("eks", "DescribeCluster", second(10), false)
+            .fire_for_request("eks", "DescribeCluster", second(10), false)
             .is_some()
     );
     assert!(
         faults
-            .meet("eks", "DescribeUpdate", second(11), false)
+            .fire_for_request("eks", "DescribeUpdate", second(11), false)
             .is_some()
     );
     assert_eq!(
-        faults.meet("eks", "DescribeCluster", second(12), false),
+        faults.fire_for_request("eks", "DescribeCluster", second(12), false),
         None
     );
-    assert_eq!(faults.fired(), [("fail:eks:Describe*:2@10s", 2)]);
+    assert_eq!(faults.fired_counts(), [("fail:eks:Describe*:2@10s", 2)]);
 }
 
 #[test]
@@ -118,22 +121,25 @@ fn a_stale_answer_needs_an_earlier_one() {
         rules: vec![(rule("stale:eks:*:1"), 0)],
         ..Faults::default()
     };
-    assert!(faults.want_memory());
+    assert!(faults.want_stale_reads());
     assert_eq!(
-        faults.meet("eks", "DescribeCluster", Duration::ZERO, false),
+        faults.fire_for_request("eks", "DescribeCluster", Duration::ZERO, false),
         None
     );
     assert_eq!(
-        faults.meet("eks", "DescribeCluster", Duration::ZERO, true),
-        Some(What::Stale)
+        faults.fire_for_request("eks", "DescribeCluster", Duration::ZERO, true),
+        Some(RequestFault::Stale)
     );
-    assert!(!faults.want_memory(), "it has fired as often as it may");
+    assert!(
+        !faults.want_stale_reads(),
+        "it has fired as often as it may"
+    );
 }
 
 #[test]
 fn requests_to_kubernetes_are_named_by_verb_and_resource() {
     let op = |method: &str, uri: &str| {
-        kubernetes_op(
+        kubernetes_operation(
             &http::Request::builder()
                 .method(method)
                 .uri(uri)

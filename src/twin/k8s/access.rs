@@ -4,14 +4,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 
-use super::rbac::Rbac;
-use super::status::Failure;
+use super::rbac::RbacAuthorizer;
+use super::status::ApiFailure;
 use crate::wire::Request;
 
 /// How long a token is good, by the date inside.
-const GOOD_FOR: SignedDuration = SignedDuration::from_mins(15);
+const TOKEN_LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 /// The parameters a token may have; the real authenticator refuses any other (EKS-AUTH-1).
-const KNOWN: &[&str] = &[
+const TOKEN_PARAMETERS: &[&str] = &[
     "action",
     "version",
     "x-amz-algorithm",
@@ -25,28 +25,28 @@ const KNOWN: &[&str] = &[
 
 /// Who may come in.
 #[derive(Clone, Debug, Default)]
-pub struct Access {
+pub struct AccessControl {
     pub anonymous: bool,
     pub token: Option<String>,
     /// Signed tokens made between these times are refused: whoever made them had no good credentials.
     pub refused: Option<(Timestamp, Timestamp)>,
     /// What who comes in may do; None: everything.
-    pub rbac: Option<Rbac>,
+    pub rbac: Option<RbacAuthorizer>,
     /// The signed token that came last, and when it was made: a client shows the same for minutes.
     last: Option<(String, Timestamp)>,
 }
 
-impl Access {
+impl AccessControl {
     /// Lets the request in, or not: whoever it is first, then what it asks for.
-    pub fn check(&mut self, request: &Request, now: Timestamp) -> Result<(), Failure> {
-        self.known(request, now)?;
+    pub fn check_request(&mut self, request: &Request, now: Timestamp) -> Result<(), ApiFailure> {
+        self.check_identity(request, now)?;
         match &mut self.rbac {
-            Some(rbac) => rbac.check(request),
+            Some(rbac) => rbac.check_request(request),
             None => Ok(()),
         }
     }
 
-    fn known(&mut self, request: &Request, now: Timestamp) -> Result<(), Failure> {
+    fn check_identity(&mut self, request: &Request, now: Timestamp) -> Result<(), ApiFailure> {
         let open = ["/healthz", "/livez", "/readyz"]
             .iter()
             .any(|p| request.uri().path().starts_with(p));
@@ -63,14 +63,18 @@ impl Access {
             .unwrap_or_default()
             .trim();
         let known = self.token.as_deref().is_some_and(|t| t == token);
-        if known || self.made(token).is_some_and(|made| self.good(made, now)) {
+        if known
+            || self
+                .token_made_at(token)
+                .is_some_and(|made| self.is_token_valid(made, now))
+        {
             return Ok(());
         }
-        Err(Failure::new(401, "Unauthorized", "Unauthorized"))
+        Err(ApiFailure::new(401, "Unauthorized", "Unauthorized"))
     }
 
     /// When a signed token was made.
-    fn made(&mut self, token: &str) -> Option<Timestamp> {
+    fn token_made_at(&mut self, token: &str) -> Option<Timestamp> {
         if let Some((last, made)) = &self.last
             && last == token
         {
@@ -81,11 +85,11 @@ impl Access {
         Some(made)
     }
 
-    fn good(&self, made: Timestamp, now: Timestamp) -> bool {
+    fn is_token_valid(&self, made: Timestamp, now: Timestamp) -> bool {
         let refused = self
             .refused
             .is_some_and(|(from, until)| made >= from && made < until);
-        !refused && now.duration_since(made).abs() <= GOOD_FOR
+        !refused && now.duration_since(made).abs() <= TOKEN_LIFETIME
     }
 }
 
@@ -99,7 +103,7 @@ fn signed_at(token: &str) -> Option<Timestamp> {
     if uri.scheme_str() != Some("https") || uri.path() != "/" || !host.starts_with("sts.") {
         return None;
     }
-    let query = super::rest::query::pairs(uri.query().unwrap_or_default());
+    let query = super::rest::query::decode_pairs(uri.query().unwrap_or_default());
     let one = |key: &str| {
         let mut found = query.iter().filter(|(k, _)| k.eq_ignore_ascii_case(key));
         found
@@ -118,7 +122,7 @@ fn signed_at(token: &str) -> Option<Timestamp> {
     });
     let good = query
         .iter()
-        .all(|(k, _)| KNOWN.contains(&k.to_ascii_lowercase().as_str()))
+        .all(|(k, _)| TOKEN_PARAMETERS.contains(&k.to_ascii_lowercase().as_str()))
         && one("action") == Some("GetCallerIdentity")
         && one("x-amz-signature").is_some_and(|s| s.len() == 64)
         && one("x-amz-signedheaders").is_some_and(|h| h.split(';').any(|h| h == "x-k8s-aws-id"));
@@ -146,9 +150,10 @@ mod tests {
                 .header("authorization", format!("Bearer {token}"))
                 .body(bytes::Bytes::new())
                 .unwrap();
-            let mut access = Access::default();
+            let mut access = AccessControl::default();
             // What was found out of a token the first time is what is said of it the second.
-            let [first, second] = [(); 2].map(|()| access.check(&request, now.parse().unwrap()));
+            let [first, second] =
+                [(); 2].map(|()| access.check_request(&request, now.parse().unwrap()));
             assert_eq!(first.is_ok(), second.is_ok());
             first.is_ok()
         };

@@ -6,32 +6,32 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Due;
-use super::access::Access;
+use super::KubeEvent;
+use super::access::AccessControl;
 use super::autoscaler::Autoscaler;
-use super::control::Work;
+use super::control::ControllerWork;
 use super::control::rollout::Revisions;
 use super::defaults;
-use super::json::{at, flag, label, list, number, set, text, unset};
-use super::kinds::{NAMESPACES, NODES, PODS, Res};
-use super::kubelet::Pace;
+use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
+use super::kinds::{KindId, NAMESPACES, NODES, PODS};
+use super::kubelet::KubeletTimings;
 use super::metadata_access;
-use super::pod_requests::{Amounts, other_amounts};
-use super::rbac::Rbac;
-use super::status::Failure;
-use super::store::{Key, Name, Object, Store};
+use super::pod_requests::{ResourceAmounts, other_amounts};
+use super::rbac::RbacAuthorizer;
+use super::status::ApiFailure;
+use super::store::{ObjectKey, ObjectName, ObjectStore, StoredObject};
 use crate::model::Minor;
 use crate::model::snapshot::Snapshot;
 
 /// The cluster's API objects and those who act on them.
 #[derive(Clone)]
-pub struct Cluster {
-    pub(super) store: Store,
+pub struct SimCluster {
+    pub(super) store: ObjectStore,
     pub(super) now: Timestamp,
     pub(super) rng: fastrand::Rng,
     pub(super) version: Minor,
-    pub(super) access: Access,
-    pub(super) pace: Pace,
+    pub(super) access: AccessControl,
+    pub(super) pace: KubeletTimings,
     /// The API server refuses connections until then.
     pub(super) down_until: Option<Timestamp>,
     /// Nodes whose kubelet no longer works.
@@ -41,15 +41,15 @@ pub struct Cluster {
     /// Images that can no longer be pulled.
     pub(super) unpullable: BTreeSet<String>,
     /// Workloads whose new pods never become ready.
-    pub(super) never_ready: BTreeSet<Name>,
+    pub(super) never_ready: BTreeSet<ObjectName>,
     /// Workloads whose new pods end as soon as they have started.
-    pub(super) crash_loop: BTreeSet<Name>,
+    pub(super) crash_loop: BTreeSet<ObjectName>,
     /// Kinds of owners whose operator makes no pods.
     pub(super) operators_down: BTreeSet<String>,
     /// Budgets of instance managers that Longhorn took away, by pod.
-    pub(super) longhorn_budgets: BTreeMap<Name, Value>,
+    pub(super) longhorn_budgets: BTreeMap<ObjectName, Value>,
     /// Pods that an operator is to make again, by name; it would make them under the same name.
-    pub(super) operator_pods: BTreeMap<Name, Object>,
+    pub(super) operator_pods: BTreeMap<ObjectName, StoredObject>,
     /// By kind of owner: how many pods were made again in place of an operator that is not known.
     pub(super) stand_ins: BTreeMap<String, u32>,
     /// Evictions that are still to get no further than their entry in the budget.
@@ -59,17 +59,17 @@ pub struct Cluster {
     /// Node groups whose nodes can pull no image but DaemonSets'.
     pub(super) imageless_groups: BTreeSet<String>,
     /// Budgets that somebody has changed, as they were.
-    pub(super) tightened: BTreeMap<Name, Value>,
+    pub(super) tightened: BTreeMap<ObjectName, Value>,
     /// Nodes from which answers of the instance metadata service travel one hop.
     pub(super) short_hop_nodes: BTreeSet<String>,
     /// Service accounts whose pods have credentials of their own.
-    pub(super) own_credentials: BTreeSet<Name>,
+    pub(super) own_credentials: BTreeSet<ObjectName>,
     /// Service accounts whose pods were seen to do without the metadata service.
-    pub(super) without_metadata: BTreeSet<Name>,
+    pub(super) without_metadata: BTreeSet<ObjectName>,
     /// By node: taints that somebody takes off once its agents run.
     pub(super) startup_taints: BTreeMap<String, Vec<(String, String)>>,
     /// By instance type: what device plugins and the VPC's controller told of its nodes.
-    pub(super) devices: BTreeMap<String, Amounts>,
+    pub(super) devices: BTreeMap<String, ResourceAmounts>,
     /// Nodes whose image has no drivers for the devices of their type.
     pub(super) driverless_nodes: BTreeSet<String>,
     /// Whether the snapshot had a list of webhooks.
@@ -77,35 +77,35 @@ pub struct Cluster {
     /// Pods that their kubelets have taken, by uid, as long as they are Pending.
     pub(super) admitted: BTreeSet<String>,
     /// Work that is queued already.
-    pub(super) queued: BTreeSet<Work>,
+    pub(super) queued: BTreeSet<ControllerWork>,
     pub(super) next_ip: u32,
     pub(super) revisions: Revisions,
     /// By job: pods that went before their end.
     pub(super) lost: BTreeMap<String, i64>,
     /// Deployments whose deadline is being watched.
-    pub(super) deadlines: BTreeSet<Name>,
+    pub(super) deadlines: BTreeSet<ObjectName>,
     /// What the cluster autoscaler knows, where there is one.
     pub(super) autoscaler: Autoscaler,
-    outbox: Vec<(Duration, Due)>,
+    outbox: Vec<(Duration, KubeEvent)>,
     awake: bool,
 }
 
-impl Default for Cluster {
+impl Default for SimCluster {
     fn default() -> Self {
-        Self::empty(Minor::new(29))
+        Self::new_empty(Minor::new(29))
     }
 }
 
-impl Cluster {
+impl SimCluster {
     /// A cluster of version `version` that has only its own namespaces.
-    pub fn empty(version: Minor) -> Self {
+    pub fn new_empty(version: Minor) -> Self {
         let mut cluster = Self {
-            store: Store::default(),
+            store: ObjectStore::default(),
             now: Timestamp::UNIX_EPOCH,
             rng: fastrand::Rng::with_seed(0),
             version,
-            access: Access::default(),
-            pace: Pace::default(),
+            access: AccessControl::default(),
+            pace: KubeletTimings::default(),
             down_until: None,
             dead: BTreeSet::new(),
             images: BTreeMap::new(),
@@ -141,7 +141,7 @@ impl Cluster {
             .into_iter()
             .enumerate()
         {
-            cluster.store.seed(
+            cluster.store.seed_object(
                 NAMESPACES,
                 json!({
                     "apiVersion": "v1", "kind": "Namespace",
@@ -159,46 +159,47 @@ impl Cluster {
 
     /// The cluster of a snapshot: its objects as they were, its version.
     pub fn from_snapshot(snapshot: &Snapshot) -> Self {
-        let mut cluster = Self::empty(snapshot.inventory.cluster.version);
+        let mut cluster = Self::new_empty(snapshot.inventory.cluster.version);
         let webhooks = |path: &String| path.ends_with("/validatingwebhookconfigurations");
         cluster.knows_webhooks = snapshot.kubernetes.keys().any(webhooks);
         for identity in snapshot.inventory.pod_identities.iter().flatten() {
-            let account = Name::new(&*identity.namespace, &*identity.service_account);
+            let account = ObjectName::new(&*identity.namespace, &*identity.service_account);
             cluster.own_credentials.insert(account);
         }
         for (path, items) in &snapshot.kubernetes {
-            cluster.seed(path, items);
+            cluster.seed_list(path, items);
         }
         cluster
     }
 
     /// Seeds the items of a list, by the list's path.
-    pub fn seed(&mut self, path: &str, items: &[Value]) {
-        let Some(res) = self.store.kinds.learn(path, items) else {
+    pub fn seed_list(&mut self, path: &str, items: &[Value]) {
+        let Some(res) = self.store.kinds.learn_kind(path, items) else {
             return;
         };
         let kind = self.store.kinds.get(res).clone();
         for item in items {
             let mut item = item.clone();
-            set(&mut item, "apiVersion", kind.api_version());
-            set(&mut item, "kind", kind.kind.to_string());
-            if text(&item, "metadata.uid").is_empty() {
-                let uid = self.uid();
-                set(&mut item, "metadata.uid", uid);
+            set_at(&mut item, "apiVersion", kind.api_version());
+            set_at(&mut item, "kind", kind.kind.to_string());
+            if text_at(&item, "metadata.uid").is_empty() {
+                let uid = self.new_uid();
+                set_at(&mut item, "metadata.uid", uid);
             }
             match res {
                 PODS => self.seed_pod(&item),
                 NODES => self.learn_devices(&item),
                 _ => {}
             }
-            self.store.seed(res, item);
+            self.store.seed_object(res, item);
         }
     }
 
     /// Notes which devices a node of its type has.
     fn learn_devices(&mut self, node: &Value) {
-        let instance_type = label(node, "node.kubernetes.io/instance-type").unwrap_or_default();
-        let mut amounts = other_amounts(at(node, "status.allocatable"));
+        let instance_type =
+            find_label(node, "node.kubernetes.io/instance-type").unwrap_or_default();
+        let mut amounts = other_amounts(value_at(node, "status.allocatable"));
         amounts.retain(|name, amount| name.contains('/') && *amount > 0);
         if !amounts.is_empty() {
             self.devices.insert(instance_type.to_owned(), amounts);
@@ -206,20 +207,21 @@ impl Cluster {
     }
 
     fn seed_pod(&mut self, pod: &Value) {
-        metadata_access::learn(self, pod);
-        let images = list(pod, "spec.containers")
+        metadata_access::learn_credentials(self, pod);
+        let images = list_at(pod, "spec.containers")
             .iter()
-            .map(|c| text(c, "image").to_owned());
+            .map(|c| text_at(c, "image").to_owned());
         self.images
-            .entry(text(pod, "spec.nodeName").to_owned())
+            .entry(text_at(pod, "spec.nodeName").to_owned())
             .or_default()
             .extend(images);
         // New addresses begin after those that are taken.
-        let ip: Option<std::net::Ipv4Addr> = text(pod, "status.podIP").parse().ok();
+        let ip: Option<std::net::Ipv4Addr> = text_at(pod, "status.podIP").parse().ok();
         if let Some(ip) = ip.map(u32::from)
-            && (super::kubelet::POD_NET..super::kubelet::POD_NET + (1 << 22)).contains(&ip)
+            && (super::kubelet::POD_NETWORK_START..super::kubelet::POD_NETWORK_START + (1 << 22))
+                .contains(&ip)
         {
-            self.next_ip = self.next_ip.max(ip - super::kubelet::POD_NET);
+            self.next_ip = self.next_ip.max(ip - super::kubelet::POD_NETWORK_START);
         }
     }
 
@@ -236,47 +238,47 @@ impl Cluster {
     }
 
     /// Lets whoever comes in do what `rbac` allows, and nothing else.
-    pub fn restrict(&mut self, rbac: Rbac) {
+    pub fn restrict_to(&mut self, rbac: RbacAuthorizer) {
         self.access.rbac = Some(rbac);
     }
 
     /// What who comes in may do; None: everything.
-    pub fn rbac(&self) -> Option<&Rbac> {
+    pub fn rbac(&self) -> Option<&RbacAuthorizer> {
         self.access.rbac.as_ref()
     }
 
     /// Takes containers' and nodes' times from `pace`.
-    pub fn with_pace(mut self, pace: Pace) -> Self {
+    pub fn with_pace(mut self, pace: KubeletTimings) -> Self {
         self.pace = pace;
         self
     }
 
     /// Runs `f` at `now`, lets the controllers hear of what it wrote, and returns what is to happen later.
-    pub(super) fn within<T>(
+    pub(super) fn run_at<T>(
         &mut self,
         now: Timestamp,
         chance: &mut fastrand::Rng,
         f: impl FnOnce(&mut Self) -> T,
-    ) -> (T, Vec<(Duration, Due)>) {
+    ) -> (T, Vec<(Duration, KubeEvent)>) {
         self.now = now;
         self.store.now = now;
         if !self.awake {
             self.awake = true;
             self.rng = fastrand::Rng::with_seed(chance.u64(..));
-            self.wake();
+            self.resume_snapshot_work();
         }
         let out = f(self);
-        self.react();
+        self.react_to_changes();
         (out, std::mem::take(&mut self.outbox))
     }
 
     /// Lets `due` happen after `wait`.
-    pub(super) fn later(&mut self, wait: Duration, due: Due) {
+    pub(super) fn schedule_after(&mut self, wait: Duration, due: KubeEvent) {
         self.outbox.push((wait, due));
     }
 
     /// A time between `from` and `to` milliseconds, by chance.
-    pub(super) fn between(&mut self, from: u64, to: u64) -> Duration {
+    pub(super) fn random_delay(&mut self, from: u64, to: u64) -> Duration {
         Duration::from_millis(if to > from {
             self.rng.u64(from..=to)
         } else {
@@ -285,12 +287,12 @@ impl Cluster {
     }
 
     /// The time as objects carry it.
-    pub(super) fn stamp(&self) -> String {
+    pub(super) fn timestamp_text(&self) -> String {
         self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
     /// A new uid.
-    pub(super) fn uid(&mut self) -> String {
+    pub(super) fn new_uid(&mut self) -> String {
         let n = (self.rng.u128(..) & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
         let hex = format!("{n:032x}");
         [
@@ -304,7 +306,7 @@ impl Cluster {
     }
 
     /// The end of a generated name.
-    pub(super) fn suffix(&mut self) -> String {
+    pub(super) fn name_suffix(&mut self) -> String {
         const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
         (0..5)
             .map(|_| char::from(ALPHABET[self.rng.usize(..ALPHABET.len())]))
@@ -312,60 +314,63 @@ impl Cluster {
     }
 
     /// Creates an object as a client or controller does.
-    pub(super) fn create(
+    pub(super) fn create_object(
         &mut self,
-        res: Res,
+        res: KindId,
         mut object: Value,
         dry: bool,
-    ) -> Result<Object, Failure> {
+    ) -> Result<StoredObject, ApiFailure> {
         let kind = self.store.kinds.get(res).clone();
-        let prefix = text(&object, "metadata.generateName").to_owned();
-        if text(&object, "metadata.name").is_empty() {
+        let prefix = text_at(&object, "metadata.generateName").to_owned();
+        if text_at(&object, "metadata.name").is_empty() {
             if prefix.is_empty() {
                 let why = "Required value: name or generateName is required";
-                return Err(Failure::invalid(&kind, "", "metadata.name", why));
+                return Err(ApiFailure::invalid_field(&kind, "", "metadata.name", why));
             }
-            let name = format!("{prefix}{}", self.suffix());
-            set(&mut object, "metadata.name", name);
+            let name = format!("{prefix}{}", self.name_suffix());
+            set_at(&mut object, "metadata.name", name);
         }
-        let at_name = Name::of(&object);
+        let at_name = ObjectName::of_object(&object);
         if kind.namespaced {
-            self.check_namespace(&kind.resource(), &at_name)
+            self.check_namespace(&kind.qualified_resource(), &at_name)
                 .map_err(|f| {
                     f.unwrap_or_else(|| {
-                        Failure::not_found(self.store.kinds.get(NAMESPACES), &at_name.ns)
+                        ApiFailure::not_found(self.store.kinds.get(NAMESPACES), &at_name.ns)
                     })
                 })?;
         }
-        if self.store.find(res, &at_name).is_some() {
-            return Err(Failure::exists(&kind, &at_name.name));
+        if self.store.find_object(res, &at_name).is_some() {
+            return Err(ApiFailure::already_exists(&kind, &at_name.name));
         }
-        let (uid, stamp) = (self.uid(), self.stamp());
-        set(&mut object, "apiVersion", kind.api_version());
-        set(&mut object, "kind", kind.kind.to_string());
-        set(&mut object, "metadata.uid", uid);
-        set(&mut object, "metadata.creationTimestamp", stamp);
-        unset(&mut object, "metadata.deletionTimestamp");
+        let (uid, stamp) = (self.new_uid(), self.timestamp_text());
+        set_at(&mut object, "apiVersion", kind.api_version());
+        set_at(&mut object, "kind", kind.kind.to_string());
+        set_at(&mut object, "metadata.uid", uid);
+        set_at(&mut object, "metadata.creationTimestamp", stamp);
+        remove_at(&mut object, "metadata.deletionTimestamp");
         if object.get("spec").is_some() {
-            set(&mut object, "metadata.generation", 1);
+            set_at(&mut object, "metadata.generation", 1);
         }
-        defaults::on_create(self, res, &mut object);
+        defaults::fill_defaults(self, res, &mut object);
         if dry {
             return Ok(object.into());
         }
-        Ok(self.store.put(res, object))
+        Ok(self.store.write_object(res, object))
     }
 
     /// Whether something may be created in a namespace; the inner `None` says that there is no such namespace.
     pub(super) fn check_namespace(
         &self,
         resource: &str,
-        at_name: &Name,
-    ) -> Result<(), Option<Failure>> {
-        let Some(namespace) = self.store.find(NAMESPACES, &Name::new("", &at_name.ns)) else {
+        at_name: &ObjectName,
+    ) -> Result<(), Option<ApiFailure>> {
+        let Some(namespace) = self
+            .store
+            .find_object(NAMESPACES, &ObjectName::new("", &at_name.ns))
+        else {
             return Err(None);
         };
-        if text(namespace, "status.phase") != "Terminating" {
+        if text_at(namespace, "status.phase") != "Terminating" {
             return Ok(());
         }
         let (ns, name) = (&at_name.ns, &at_name.name);
@@ -381,41 +386,50 @@ impl Cluster {
                 "field": "metadata.namespace",
             }],
         });
-        Err(Some(Failure {
+        Err(Some(ApiFailure {
             details: Some(details),
-            ..Failure::new(403, "Forbidden", message)
+            ..ApiFailure::new(403, "Forbidden", message)
         }))
     }
 
     /// Changes an object; nothing is written when `f` changes nothing. Returns the object as it is then.
-    pub(super) fn change(&mut self, key: &Key, f: impl FnOnce(&mut Value)) -> Option<Object> {
-        let old = self.store.get(key)?.clone();
+    pub(super) fn change_object(
+        &mut self,
+        key: &ObjectKey,
+        f: impl FnOnce(&mut Value),
+    ) -> Option<StoredObject> {
+        let old = self.store.get_object(key)?.clone();
         let mut new = Value::clone(&old);
         f(&mut new);
-        Some(self.replace(key.res, &old, new))
+        Some(self.replace_object(key.res, &old, new))
     }
 
     /// Writes `new` over `old`: counts the generation up when the spec differs, lets the object go when its last
     /// finalizer does, and writes nothing when nothing differs.
-    pub(super) fn replace(&mut self, res: Res, old: &Object, mut new: Value) -> Object {
-        if same_but_bookkeeping(old, &new) {
+    pub(super) fn replace_object(
+        &mut self,
+        res: KindId,
+        old: &StoredObject,
+        mut new: Value,
+    ) -> StoredObject {
+        if is_same_but_bookkeeping(old, &new) {
             return old.clone();
         }
         let differs = |key: &str| old.get(key) != new.get(key);
-        if differs("spec") && at(old, "metadata.generation").is_some() {
-            let generation = number(old, "metadata.generation").unwrap_or(0) + 1;
-            set(&mut new, "metadata.generation", generation);
+        if differs("spec") && value_at(old, "metadata.generation").is_some() {
+            let generation = number_at(old, "metadata.generation").unwrap_or(0) + 1;
+            set_at(&mut new, "metadata.generation", generation);
         }
-        let going = at(&new, "metadata.deletionTimestamp").is_some();
+        let going = value_at(&new, "metadata.deletionTimestamp").is_some();
         let waits = res == NAMESPACES
-            || (res == PODS && number(&new, "metadata.deletionGracePeriodSeconds") != Some(0));
-        let new = self.store.put(res, new);
-        if going && !waits && list(&new, "metadata.finalizers").is_empty() {
+            || (res == PODS && number_at(&new, "metadata.deletionGracePeriodSeconds") != Some(0));
+        let new = self.store.write_object(res, new);
+        if going && !waits && list_at(&new, "metadata.finalizers").is_empty() {
             return self
                 .store
-                .take(&Key {
+                .remove_object(&ObjectKey {
                     res,
-                    at: Name::of(&new),
+                    at: ObjectName::of_object(&new),
                 })
                 .unwrap_or(new);
         }
@@ -423,28 +437,33 @@ impl Cluster {
     }
 
     /// Deletes an object: at once, or after its grace period or finalizers. Returns it as it was last.
-    pub(super) fn delete(&mut self, key: &Key, grace: Option<i64>) -> Option<Object> {
-        let object = self.store.get(key)?.clone();
-        let going = at(&object, "metadata.deletionTimestamp").is_some();
+    pub(super) fn delete_object(
+        &mut self,
+        key: &ObjectKey,
+        grace: Option<i64>,
+    ) -> Option<StoredObject> {
+        let object = self.store.get_object(key)?.clone();
+        let going = value_at(&object, "metadata.deletionTimestamp").is_some();
         let grace = match key.res {
-            PODS => self.grace_of(&object, grace),
+            PODS => self.grace_period(&object, grace),
             _ => 0,
         };
-        let held = !list(&object, "metadata.finalizers").is_empty() || key.res == NAMESPACES;
+        let held = !list_at(&object, "metadata.finalizers").is_empty() || key.res == NAMESPACES;
         if grace == 0 && !held {
-            return self.store.take(key);
+            return self.store.remove_object(key);
         }
         if going
-            && number(&object, "metadata.deletionGracePeriodSeconds").is_some_and(|g| g <= grace)
+            && number_at(&object, "metadata.deletionGracePeriodSeconds").is_some_and(|g| g <= grace)
         {
             return Some(object);
         }
         // A grace period that is made shorter counts from when the deletion was first asked for
         // (K8S staging/src/k8s.io/apiserver/pkg/registry/rest/delete.go).
         let asked_at = || {
-            let since: jiff::Timestamp =
-                text(&object, "metadata.deletionTimestamp").parse().ok()?;
-            let granted = number(&object, "metadata.deletionGracePeriodSeconds")?;
+            let since: jiff::Timestamp = text_at(&object, "metadata.deletionTimestamp")
+                .parse()
+                .ok()?;
+            let granted = number_at(&object, "metadata.deletionGracePeriodSeconds")?;
             since
                 .checked_sub(jiff::SignedDuration::from_secs(granted))
                 .ok()
@@ -454,36 +473,36 @@ impl Cluster {
             .saturating_add(jiff::SignedDuration::from_secs(grace))
             .unwrap_or(self.now);
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        self.change(key, |o| {
-            set(o, "metadata.deletionTimestamp", until);
-            set(o, "metadata.deletionGracePeriodSeconds", grace);
+        self.change_object(key, |o| {
+            set_at(o, "metadata.deletionTimestamp", until);
+            set_at(o, "metadata.deletionGracePeriodSeconds", grace);
             if key.res == NAMESPACES {
-                set(o, "status.phase", "Terminating");
-            } else if let Some(generation) = number(o, "metadata.generation") {
-                set(o, "metadata.generation", generation + 1);
+                set_at(o, "status.phase", "Terminating");
+            } else if let Some(generation) = number_at(o, "metadata.generation") {
+                set_at(o, "metadata.generation", generation + 1);
             }
         })
     }
 
-    fn grace_of(&self, pod: &Value, asked: Option<i64>) -> i64 {
-        let finished = matches!(text(pod, "status.phase"), "Succeeded" | "Failed");
-        if text(pod, "spec.nodeName").is_empty() || finished {
+    fn grace_period(&self, pod: &Value, asked: Option<i64>) -> i64 {
+        let finished = matches!(text_at(pod, "status.phase"), "Succeeded" | "Failed");
+        if text_at(pod, "spec.nodeName").is_empty() || finished {
             return 0;
         }
         asked
-            .or_else(|| number(pod, "spec.terminationGracePeriodSeconds"))
+            .or_else(|| number_at(pod, "spec.terminationGracePeriodSeconds"))
             .unwrap_or(30)
             .max(0)
     }
 
     /// Whether the kubelet of `node` works.
-    pub(super) fn alive(&self, node: &str) -> bool {
+    pub(super) fn is_kubelet_alive(&self, node: &str) -> bool {
         self.store.index.nodes.contains_key(node) && !self.dead.contains(node)
     }
 }
 
 /// Whether two versions of an object differ in nothing a client would see.
-fn same_but_bookkeeping(old: &Value, new: &Value) -> bool {
+fn is_same_but_bookkeeping(old: &Value, new: &Value) -> bool {
     let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else {
         return false;
     };
@@ -491,7 +510,7 @@ fn same_but_bookkeeping(old: &Value, new: &Value) -> bool {
         && a.iter().zip(b).all(|((ka, va), (kb, vb))| {
             ka == kb
                 && if ka == "metadata" {
-                    same_metadata(va, vb)
+                    is_same_metadata(va, vb)
                 } else {
                     va == vb
                 }
@@ -499,7 +518,7 @@ fn same_but_bookkeeping(old: &Value, new: &Value) -> bool {
 }
 
 /// The same, of their metadata: the version does not count, nor does an empty list of managers.
-fn same_metadata(old: &Value, new: &Value) -> bool {
+fn is_same_metadata(old: &Value, new: &Value) -> bool {
     let (Some(a), Some(b)) = (old.as_object(), new.as_object()) else {
         return old == new;
     };
@@ -512,6 +531,6 @@ fn same_metadata(old: &Value, new: &Value) -> bool {
 }
 
 /// Whether `object` is held by nothing but its own end.
-pub(super) fn immutable(object: &Value) -> bool {
-    flag(object, "immutable")
+pub(super) fn is_immutable(object: &Value) -> bool {
+    flag_at(object, "immutable")
 }

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::cluster::Cluster;
+use super::cluster::SimCluster;
 
 /// Prefixes of what agents set, with the labels' documentation:
 /// <https://kubernetes-sigs.github.io/node-feature-discovery/stable/usage/features.html>,
 /// <https://github.com/NVIDIA/k8s-device-plugin#catalog-of-labels>,
 /// <https://github.com/ROCm/k8s-device-plugin#node-labeller>.
-const AGENTS: &[&str] = &[
+const AGENT_LABEL_PREFIXES: &[&str] = &[
     "feature.node.kubernetes.io",
     "nvidia.com",
     "amd.com",
@@ -19,10 +19,10 @@ const AGENTS: &[&str] = &[
 ];
 
 /// The labels that agents will have set on a node of `instance_type`.
-pub fn discovered_labels(cluster: &Cluster, instance_type: &str) -> BTreeMap<String, String> {
+pub fn discovered_labels(cluster: &SimCluster, instance_type: &str) -> BTreeMap<String, String> {
     let of_agents = |key: &str| {
         let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-        AGENTS.iter().any(|agent| {
+        AGENT_LABEL_PREFIXES.iter().any(|agent| {
             prefix
                 .strip_suffix(agent)
                 .is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))

@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::facts::{Load, Node, Pod};
-use super::json::{at, list, text, texts};
-use super::kinds::{BUDGETS, DEPLOYMENTS, NODES, PODS, Res, SERVICES, SLICES};
-use super::pod_terms::PodTerm;
-use super::selector::Selector;
-use super::store::{Key, Name, Object};
+use super::json::{list_at, text_at, text_map_at, value_at};
+use super::kinds::{BUDGETS, DEPLOYMENTS, KindId, NODES, PODS, SERVICES, SLICES};
+use super::pod_terms::AffinityTerm;
+use super::selector::LabelSelector;
+use super::store::{ObjectKey, ObjectName, StoredObject};
+use super::typed_views::{NodeUsage, NodeView, PodView};
 
 /// What one EndpointSlice says, by address.
-pub type Endpoints = BTreeMap<String, Endpoint>;
+pub type EndpointsByAddress = BTreeMap<String, SliceEndpoint>;
 
 /// Pods in order.
-pub type Pods = BTreeMap<Name, Arc<Pod>>;
+pub type PodsByName = BTreeMap<ObjectName, Arc<PodView>>;
 
 /// One address of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
+pub struct SliceEndpoint {
     pub node: String,
     pub ready: bool,
     /// It still answers, ready or on its way out.
@@ -30,81 +30,89 @@ pub struct Endpoint {
 
 /// The indexes.
 #[derive(Clone, Default)]
-pub struct Index {
-    pub pods: Pods,
-    pub nodes: BTreeMap<String, Arc<Node>>,
-    pub load: BTreeMap<String, Load>,
-    pub by_node: BTreeMap<String, Pods>,
+pub struct StoreIndex {
+    pub pods: PodsByName,
+    pub nodes: BTreeMap<String, Arc<NodeView>>,
+    pub load: BTreeMap<String, NodeUsage>,
+    pub by_node: BTreeMap<String, PodsByName>,
     /// By their controller's uid.
-    pub by_controller: BTreeMap<String, Pods>,
+    pub by_controller: BTreeMap<String, PodsByName>,
     /// By namespace, key and value.
-    by_label: BTreeMap<String, BTreeMap<String, BTreeMap<String, Pods>>>,
+    by_label: BTreeMap<String, BTreeMap<String, BTreeMap<String, PodsByName>>>,
     /// By the owner's uid.
-    pub owned: BTreeMap<String, BTreeSet<Key>>,
+    pub owned: BTreeMap<String, BTreeSet<ObjectKey>>,
     /// What pods on nodes must not be near to, and by node how many of them are there.
-    pub avoided: BTreeMap<PodTerm, BTreeMap<String, i64>>,
+    pub avoided: BTreeMap<AffinityTerm, BTreeMap<String, i64>>,
     /// Pods no node has been found for.
-    pub pending: BTreeSet<Name>,
-    pub budgets: BTreeMap<Name, Selector>,
-    pub services: BTreeMap<Name, Selector>,
+    pub pending: BTreeSet<ObjectName>,
+    pub budgets: BTreeMap<ObjectName, LabelSelector>,
+    pub services: BTreeMap<ObjectName, LabelSelector>,
     /// By node port (health-check port included): the service.
-    pub node_ports: BTreeMap<u16, Name>,
+    pub node_ports: BTreeMap<u16, ObjectName>,
     /// By service: its slices.
-    pub slices: BTreeMap<Name, BTreeMap<String, Endpoints>>,
+    pub slices: BTreeMap<ObjectName, BTreeMap<String, EndpointsByAddress>>,
     /// By EC2 instance: the node.
     pub by_instance: BTreeMap<String, String>,
     /// By address: the pod that has it.
-    pub by_ip: BTreeMap<String, Name>,
+    pub by_ip: BTreeMap<String, ObjectName>,
     /// Counts writes to nodes, pods, budgets and deployments.
     pub moves: u64,
     /// Pods that were Ready and no longer are, or are on their way out, as they were before; whoever looks takes them.
-    pub losses: Vec<Arc<Pod>>,
+    pub losses: Vec<Arc<PodView>>,
 }
 
-impl Index {
+impl StoreIndex {
     /// Takes note of a write; for a pod's, tells what it was and is in short.
-    pub fn note(
+    pub fn index_write(
         &mut self,
-        res: Res,
-        name: &Name,
-        old: Option<&Object>,
-        new: Option<&Object>,
-    ) -> [Option<Arc<Pod>>; 2] {
-        self.note_owners(res, name, old, new);
+        res: KindId,
+        name: &ObjectName,
+        old: Option<&StoredObject>,
+        new: Option<&StoredObject>,
+    ) -> [Option<Arc<PodView>>; 2] {
+        self.index_owners(res, name, old, new);
         self.moves += u64::from(matches!(res, NODES | PODS | BUDGETS | DEPLOYMENTS));
         match res {
-            PODS => return self.note_pod(name, new),
-            NODES => self.note_node(name, new),
+            PODS => return self.index_pod(name, new),
+            NODES => self.index_node(name, new),
             BUDGETS => match new {
                 Some(new) => {
-                    self.budgets
-                        .insert(name.clone(), Selector::of_spec(at(new, "spec.selector")));
+                    self.budgets.insert(
+                        name.clone(),
+                        LabelSelector::from_spec(value_at(new, "spec.selector")),
+                    );
                 }
                 None => {
                     self.budgets.remove(name);
                 }
             },
-            SERVICES => self.note_service(name, new),
-            SLICES => self.note_slice(name, old, new),
+            SERVICES => self.index_service(name, new),
+            SLICES => self.index_slice(name, old, new),
             _ => {}
         }
         [None, None]
     }
 
-    fn note_owners(&mut self, res: Res, name: &Name, old: Option<&Object>, new: Option<&Object>) {
+    fn index_owners(
+        &mut self,
+        res: KindId,
+        name: &ObjectName,
+        old: Option<&StoredObject>,
+        new: Option<&StoredObject>,
+    ) {
         let [before, after] = [old, new].map(|object| {
             object
-                .map(|o| list(o, "metadata.ownerReferences"))
+                .map(|o| list_at(o, "metadata.ownerReferences"))
                 .unwrap_or_default()
         });
         if before == after {
             return;
         }
         let [before, after] = [before, after].map(|references| {
-            let uids = references.iter().map(|o| text(o, "uid").to_owned());
+            let uids = references.iter().map(|o| text_at(o, "uid").to_owned());
             uids.collect::<BTreeSet<String>>()
         });
-        let key = || Key {
+        let key = || ObjectKey {
             res,
             at: name.clone(),
         };
@@ -116,35 +124,39 @@ impl Index {
         }
     }
 
-    fn note_pod(&mut self, name: &Name, new: Option<&Object>) -> [Option<Arc<Pod>>; 2] {
-        let new = new.map(|p| Arc::new(Pod::of(p)));
+    fn index_pod(
+        &mut self,
+        name: &ObjectName,
+        new: Option<&StoredObject>,
+    ) -> [Option<Arc<PodView>>; 2] {
+        let new = new.map(|p| Arc::new(PodView::from_object(p)));
         let old = self.pods.remove(name);
         if let Some(old) = &old {
-            let serves = |p: &Arc<Pod>| p.ready && !p.deleting;
+            let serves = |p: &Arc<PodView>| p.ready && !p.deleting;
             if serves(old) && !new.as_ref().is_some_and(serves) {
                 self.losses.push(old.clone());
             }
-            self.weigh(old, -1);
+            self.adjust_usage(old, -1);
             self.pending.remove(name);
             if !old.host_network && self.by_ip.get(&old.ip) == Some(name) {
                 self.by_ip.remove(&old.ip);
             }
             // Most writes are of a pod's status, and leave it where it is.
-            let moved = |new: &Arc<Pod>| {
+            let moved = |new: &Arc<PodView>| {
                 (&old.node, &old.labels, &old.owner) != (&new.node, &new.labels, &new.owner)
             };
             if new.as_ref().is_none_or(moved) {
-                self.at_places(old, |pods| drop(pods.remove(name)));
+                self.update_listings(old, |pods| drop(pods.remove(name)));
             }
         }
         let Some(new) = new else {
             return [old, None];
         };
-        self.weigh(&new, 1);
-        if new.node.is_empty() && new.active() {
+        self.adjust_usage(&new, 1);
+        if new.node.is_empty() && new.is_active() {
             self.pending.insert(name.clone());
         }
-        self.at_places(&new, |pods| match pods.get_mut(name) {
+        self.update_listings(&new, |pods| match pods.get_mut(name) {
             Some(pod) => *pod = new.clone(),
             None => drop(pods.insert(name.clone(), new.clone())),
         });
@@ -156,22 +168,22 @@ impl Index {
     }
 
     /// Wherever a pod is listed beside `pods`.
-    fn at_places(&mut self, pod: &Pod, mut change: impl FnMut(&mut Pods)) {
+    fn update_listings(&mut self, pod: &PodView, mut change: impl FnMut(&mut PodsByName)) {
         if !pod.node.is_empty() {
-            change(slot(&mut self.by_node, &pod.node));
+            change(entry_of(&mut self.by_node, &pod.node));
         }
         if let Some(owner) = &pod.owner {
-            change(slot(&mut self.by_controller, &owner.uid));
+            change(entry_of(&mut self.by_controller, &owner.uid));
         }
-        let here = slot(&mut self.by_label, &pod.ns);
+        let here = entry_of(&mut self.by_label, &pod.ns);
         for (key, value) in &pod.labels {
-            change(slot(slot(here, key), value));
+            change(entry_of(entry_of(here, key), value));
         }
     }
 
     /// A finished pod takes nothing; one that is still terminating does.
-    fn weigh(&mut self, pod: &Pod, sign: i64) {
-        if pod.node.is_empty() || pod.finished() {
+    fn adjust_usage(&mut self, pod: &PodView, sign: i64) {
+        if pod.node.is_empty() || pod.is_finished() {
             return;
         }
         for term in &pod.avoids {
@@ -201,12 +213,12 @@ impl Index {
         }
     }
 
-    fn note_node(&mut self, name: &Name, new: Option<&Object>) {
+    fn index_node(&mut self, name: &ObjectName, new: Option<&StoredObject>) {
         if let Some(old) = self.nodes.remove(&name.name) {
             self.by_instance.remove(&old.instance);
         }
         if let Some(new) = new {
-            let node = Arc::new(Node::of(new));
+            let node = Arc::new(NodeView::from_object(new));
             if !node.instance.is_empty() {
                 self.by_instance
                     .insert(node.instance.clone(), name.name.clone());
@@ -215,30 +227,37 @@ impl Index {
         }
     }
 
-    fn note_service(&mut self, name: &Name, new: Option<&Object>) {
+    fn index_service(&mut self, name: &ObjectName, new: Option<&StoredObject>) {
         self.services.remove(name);
         self.node_ports.retain(|_, service| service != name);
         let Some(new) = new else { return };
-        if at(new, "spec.selector").is_some() {
-            self.services
-                .insert(name.clone(), Selector::of_map(&texts(new, "spec.selector")));
+        if value_at(new, "spec.selector").is_some() {
+            self.services.insert(
+                name.clone(),
+                LabelSelector::from_map(&text_map_at(new, "spec.selector")),
+            );
         }
-        let ports = list(new, "spec.ports")
+        let ports = list_at(new, "spec.ports")
             .iter()
             .filter_map(|p| p.get("nodePort"));
         for port in ports
-            .chain(at(new, "spec.healthCheckNodePort"))
+            .chain(value_at(new, "spec.healthCheckNodePort"))
             .filter_map(Value::as_u64)
         {
             self.node_ports.insert(port as u16, name.clone());
         }
     }
 
-    fn note_slice(&mut self, name: &Name, old: Option<&Object>, new: Option<&Object>) {
-        let service = |o: &Object| {
-            Name::new(
+    fn index_slice(
+        &mut self,
+        name: &ObjectName,
+        old: Option<&StoredObject>,
+        new: Option<&StoredObject>,
+    ) {
+        let service = |o: &StoredObject| {
+            ObjectName::new(
                 name.ns.clone(),
-                super::json::label(o, "kubernetes.io/service-name").unwrap_or_default(),
+                super::json::find_label(o, "kubernetes.io/service-name").unwrap_or_default(),
             )
         };
         if let Some(old) = old
@@ -247,8 +266,8 @@ impl Index {
             slices.remove(&name.name);
         }
         let Some(new) = new else { return };
-        let mut endpoints = Endpoints::new();
-        for endpoint in list(new, "endpoints") {
+        let mut endpoints = EndpointsByAddress::new();
+        for endpoint in list_at(new, "endpoints") {
             let condition = |key: &str, unset| {
                 endpoint
                     .get("conditions")
@@ -257,13 +276,16 @@ impl Index {
                     .unwrap_or(unset)
             };
             let ready = condition("ready", true);
-            for address in list(endpoint, "addresses").iter().filter_map(Value::as_str) {
+            for address in list_at(endpoint, "addresses")
+                .iter()
+                .filter_map(Value::as_str)
+            {
                 let (serving, terminating) =
                     (condition("serving", ready), condition("terminating", false));
-                let node = text(endpoint, "nodeName").to_owned();
+                let node = text_at(endpoint, "nodeName").to_owned();
                 endpoints.insert(
                     address.to_owned(),
-                    Endpoint {
+                    SliceEndpoint {
                         node,
                         ready,
                         serving,
@@ -279,23 +301,23 @@ impl Index {
     }
 
     /// The pods of a namespace that `selector` selects, in order.
-    pub fn selected(&self, ns: &str, selector: &Selector) -> Vec<Arc<Pod>> {
+    pub fn selected_pods(&self, ns: &str, selector: &LabelSelector) -> Vec<Arc<PodView>> {
         let here = self.by_label.get(ns);
-        let mut smallest: Option<&Pods> = None;
-        for (key, value) in selector.pairs() {
+        let mut smallest: Option<&PodsByName> = None;
+        for (key, value) in selector.required_pairs() {
             match here.and_then(|h| h.get(key)?.get(value)) {
                 None => return Vec::new(),
                 Some(set) if smallest.is_none_or(|s| set.len() < s.len()) => smallest = Some(set),
                 Some(_) => {}
             }
         }
-        let fits = |pod: &&Arc<Pod>| selector.matches(&pod.labels);
+        let fits = |pod: &&Arc<PodView>| selector.matches(&pod.labels);
         match smallest {
             Some(pods) => pods.values().filter(fits).cloned().collect(),
             None => {
                 let all = self
                     .pods
-                    .range(Name::new(ns, "")..)
+                    .range(ObjectName::new(ns, "")..)
                     .take_while(|(n, _)| n.ns == ns)
                     .map(|(_, p)| p);
                 all.filter(fits).cloned().collect()
@@ -304,17 +326,20 @@ impl Index {
     }
 
     /// The budgets that select a pod.
-    pub fn budgets_of(&self, pod: &Pod) -> Vec<Name> {
-        selecting(&self.budgets, pod)
+    pub fn budgets_of(&self, pod: &PodView) -> Vec<ObjectName> {
+        names_selecting(&self.budgets, pod)
     }
 
     /// The services that select a pod.
-    pub fn services_of(&self, pod: &Pod) -> Vec<Name> {
-        selecting(&self.services, pod)
+    pub fn services_of(&self, pod: &PodView) -> Vec<ObjectName> {
+        names_selecting(&self.services, pod)
     }
 
     /// All endpoints of a service.
-    pub fn endpoints(&self, service: &Name) -> impl Iterator<Item = (&String, &Endpoint)> {
+    pub fn endpoints_of(
+        &self,
+        service: &ObjectName,
+    ) -> impl Iterator<Item = (&String, &SliceEndpoint)> {
         self.slices
             .get(service)
             .into_iter()
@@ -323,8 +348,8 @@ impl Index {
     }
 }
 
-fn selecting(map: &BTreeMap<Name, Selector>, pod: &Pod) -> Vec<Name> {
-    map.range(Name::new(pod.ns.clone(), "")..)
+fn names_selecting(map: &BTreeMap<ObjectName, LabelSelector>, pod: &PodView) -> Vec<ObjectName> {
+    map.range(ObjectName::new(pod.ns.clone(), "")..)
         .take_while(|(name, _)| name.ns == pod.ns)
         .filter(|(_, selector)| selector.matches(&pod.labels))
         .map(|(name, _)| name.clone())
@@ -332,7 +357,7 @@ fn selecting(map: &BTreeMap<Name, Selector>, pod: &Pod) -> Vec<Name> {
 }
 
 /// What stands under `key`, made when nothing does.
-fn slot<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
+fn entry_of<'a, V: Default>(map: &'a mut BTreeMap<String, V>, key: &str) -> &'a mut V {
     // Nearly always it is there, and needs no copy of its key.
     if !map.contains_key(key) {
         map.insert(key.to_owned(), V::default());

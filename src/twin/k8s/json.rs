@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 /// The value at `path`, if there is one.
-pub fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    keys(path)
+pub fn value_at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path_keys(path)
         .try_fold(value, |value, key| value.get(key))
         .filter(|v| !v.is_null())
 }
 
 /// The keys of a path. Paths are short and read all the time: a plain loop is several times faster than a search made for
 /// long texts.
-fn keys(path: &str) -> impl Iterator<Item = &str> {
+fn path_keys(path: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(path);
     std::iter::from_fn(move || {
         let here = rest?;
@@ -26,31 +26,35 @@ fn keys(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The text at `path`; empty when there is none.
-pub fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    at(value, path).and_then(Value::as_str).unwrap_or_default()
+pub fn text_at<'a>(value: &'a Value, path: &str) -> &'a str {
+    value_at(value, path)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// The number at `path`.
-pub fn number(value: &Value, path: &str) -> Option<i64> {
-    at(value, path).and_then(Value::as_i64)
+pub fn number_at(value: &Value, path: &str) -> Option<i64> {
+    value_at(value, path).and_then(Value::as_i64)
 }
 
 /// Whether `true` stands at `path`.
-pub fn flag(value: &Value, path: &str) -> bool {
-    at(value, path).and_then(Value::as_bool).unwrap_or_default()
+pub fn flag_at(value: &Value, path: &str) -> bool {
+    value_at(value, path)
+        .and_then(Value::as_bool)
+        .unwrap_or_default()
 }
 
 /// The list at `path`; empty when there is none.
-pub fn list<'a>(value: &'a Value, path: &str) -> &'a [Value] {
-    at(value, path)
+pub fn list_at<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    value_at(value, path)
         .and_then(Value::as_array)
         .map(Vec::as_slice)
         .unwrap_or_default()
 }
 
 /// The texts of the map at `path`, such as labels.
-pub fn texts(value: &Value, path: &str) -> BTreeMap<String, String> {
-    let map = at(value, path).and_then(Value::as_object);
+pub fn text_map_at(value: &Value, path: &str) -> BTreeMap<String, String> {
+    let map = value_at(value, path).and_then(Value::as_object);
     map.into_iter()
         .flatten()
         .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
@@ -58,15 +62,15 @@ pub fn texts(value: &Value, path: &str) -> BTreeMap<String, String> {
 }
 
 /// Puts `new` at `path`, making the maps on the way.
-pub fn set(value: &mut Value, path: &str, new: impl Into<Value>) {
-    *slot(value, path) = new.into();
+pub fn set_at(value: &mut Value, path: &str, new: impl Into<Value>) {
+    *slot_at(value, path) = new.into();
 }
 
 /// Takes away what is at `path`.
-pub fn unset(value: &mut Value, path: &str) {
+pub fn remove_at(value: &mut Value, path: &str) {
     let (parent, key) = match path.rsplit_once('.') {
         Some((parent, key)) => (
-            keys(parent).try_fold(value, |value, key| value.get_mut(key)),
+            path_keys(parent).try_fold(value, |value, key| value.get_mut(key)),
             key,
         ),
         None => (Some(value), path),
@@ -77,17 +81,17 @@ pub fn unset(value: &mut Value, path: &str) {
 }
 
 /// Puts `new` at `path` unless something is there.
-pub fn default(value: &mut Value, path: &str, new: impl Into<Value>) {
-    let slot = slot(value, path);
+pub fn set_default_at(value: &mut Value, path: &str, new: impl Into<Value>) {
+    let slot = slot_at(value, path);
     if slot.is_null() {
         *slot = new.into();
     }
 }
 
 /// The place at `path`, made (null) with the maps on the way when it is not there.
-pub fn slot<'a>(value: &'a mut Value, path: &str) -> &'a mut Value {
-    keys(path).fold(value, |value, key| {
-        let map = object(value);
+pub fn slot_at<'a>(value: &'a mut Value, path: &str) -> &'a mut Value {
+    path_keys(path).fold(value, |value, key| {
+        let map = as_object_mut(value);
         // Nearly always it is there, and needs no copy of its key.
         if !map.contains_key(key) {
             map.insert(key.to_owned(), Value::Null);
@@ -97,7 +101,7 @@ pub fn slot<'a>(value: &'a mut Value, path: &str) -> &'a mut Value {
 }
 
 /// The map in `value`; anything else is replaced by an empty one.
-pub fn object(value: &mut Value) -> &mut Map<String, Value> {
+pub fn as_object_mut(value: &mut Value) -> &mut Map<String, Value> {
     if !value.is_object() {
         *value = json!({});
     }
@@ -110,8 +114,8 @@ pub fn object(value: &mut Value) -> &mut Map<String, Value> {
 }
 
 /// The list at `path`, made when it is not there.
-pub fn list_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Vec<Value> {
-    let slot = slot(value, path);
+pub fn list_at_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Vec<Value> {
+    let slot = slot_at(value, path);
     if !slot.is_array() {
         *slot = json!([]);
     }
@@ -124,30 +128,30 @@ pub fn list_mut<'a>(value: &'a mut Value, path: &str) -> &'a mut Vec<Value> {
 }
 
 /// The annotation or label `key` (which has dots of its own) under `metadata`.
-pub fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
-    at(value, "metadata.annotations")?.get(key)?.as_str()
+pub fn find_annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value_at(value, "metadata.annotations")?.get(key)?.as_str()
 }
 
 /// The label `key`.
-pub fn label<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
-    at(value, "metadata.labels")?.get(key)?.as_str()
+pub fn find_label<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value_at(value, "metadata.labels")?.get(key)?.as_str()
 }
 
 /// The condition of type `kind` in `status.conditions`.
-pub fn condition<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
-    list(value, "status.conditions")
+pub fn find_condition<'a>(value: &'a Value, kind: &str) -> Option<&'a Value> {
+    list_at(value, "status.conditions")
         .iter()
-        .find(|c| text(c, "type") == kind)
+        .find(|c| text_at(c, "type") == kind)
 }
 
 /// Puts a condition into `status.conditions`, over the one of its type; keeps the time of transition when its status
 /// stays. Tells whether anything but times changed.
 pub fn set_condition(value: &mut Value, mut condition: Value) -> bool {
-    let kind = text(&condition, "type").to_owned();
-    let conditions = list_mut(value, "status.conditions");
-    match conditions.iter_mut().find(|c| text(c, "type") == kind) {
+    let kind = text_at(&condition, "type").to_owned();
+    let conditions = list_at_mut(value, "status.conditions");
+    match conditions.iter_mut().find(|c| text_at(c, "type") == kind) {
         Some(old) => {
-            if text(old, "status") == text(&condition, "status")
+            if text_at(old, "status") == text_at(&condition, "status")
                 && let Some(since) = old.get("lastTransitionTime")
             {
                 condition["lastTransitionTime"] = since.clone();
@@ -170,17 +174,17 @@ pub fn set_condition(value: &mut Value, mut condition: Value) -> bool {
 }
 
 /// A quantity of CPU (`250m`, `2`, `0.5`) in thousandths.
-pub fn millis(value: Option<&Value>) -> i64 {
+pub fn cpu_millis(value: Option<&Value>) -> i64 {
     // A hair is taken off, for 1.93 x 1000 is a hair over 1930.
-    (quantity(value) * 1000.0 - 1e-6).ceil() as i64
+    (parse_quantity(value) * 1000.0 - 1e-6).ceil() as i64
 }
 
 /// A quantity of anything else (`256Mi`, `20`), in units.
-pub fn units(value: Option<&Value>) -> i64 {
-    quantity(value).ceil() as i64
+pub fn quantity_units(value: Option<&Value>) -> i64 {
+    parse_quantity(value).ceil() as i64
 }
 
-fn quantity(value: Option<&Value>) -> f64 {
+fn parse_quantity(value: Option<&Value>) -> f64 {
     let Some(value) = value else { return 0.0 };
     let Some(text) = value.as_str() else {
         return value.as_f64().unwrap_or_default();
@@ -205,7 +209,7 @@ fn quantity(value: Option<&Value>) -> f64 {
 }
 
 /// An int-or-percent of `total`, rounded up or down.
-pub fn scaled(value: Option<&Value>, total: i64, up: bool) -> Option<i64> {
+pub fn scale_int_or_percent(value: Option<&Value>, total: i64, up: bool) -> Option<i64> {
     let value = value?;
     if let Some(n) = value.as_i64() {
         return Some(n);
@@ -220,7 +224,7 @@ pub fn scaled(value: Option<&Value>, total: i64, up: bool) -> Option<i64> {
 }
 
 /// A duration as Go and people write it: `5s`, `1m30s`, `500ms`, `2h`.
-pub fn duration(text: &str) -> Option<std::time::Duration> {
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
     let mut rest = text.trim();
     let mut total = 0.0;
     if rest.is_empty() {
@@ -252,38 +256,41 @@ mod tests {
 
     #[test]
     fn quantities_are_read_as_kubernetes_writes_them() {
-        assert_eq!(millis(Some(&json!("1930m"))), 1930);
-        assert_eq!(millis(Some(&json!("2"))), 2000);
-        assert_eq!(millis(Some(&json!(0.5))), 500);
-        assert_eq!(units(Some(&json!("7292Mi"))), 7292 * 1024 * 1024);
-        assert_eq!(units(Some(&json!("35"))), 35);
-        assert_eq!(units(None), 0);
+        assert_eq!(cpu_millis(Some(&json!("1930m"))), 1930);
+        assert_eq!(cpu_millis(Some(&json!("2"))), 2000);
+        assert_eq!(cpu_millis(Some(&json!(0.5))), 500);
+        assert_eq!(quantity_units(Some(&json!("7292Mi"))), 7292 * 1024 * 1024);
+        assert_eq!(quantity_units(Some(&json!("35"))), 35);
+        assert_eq!(quantity_units(None), 0);
     }
 
     #[test]
     fn percents_round_as_asked() {
-        assert_eq!(scaled(Some(&json!("25%")), 3, true), Some(1));
-        assert_eq!(scaled(Some(&json!("25%")), 3, false), Some(0));
-        assert_eq!(scaled(Some(&json!(2)), 3, false), Some(2));
-        assert_eq!(scaled(None, 3, false), None);
+        assert_eq!(scale_int_or_percent(Some(&json!("25%")), 3, true), Some(1));
+        assert_eq!(scale_int_or_percent(Some(&json!("25%")), 3, false), Some(0));
+        assert_eq!(scale_int_or_percent(Some(&json!(2)), 3, false), Some(2));
+        assert_eq!(scale_int_or_percent(None, 3, false), None);
     }
 
     #[test]
     fn durations_may_have_several_units() {
-        assert_eq!(duration("1m30s"), Some(std::time::Duration::from_secs(90)));
         assert_eq!(
-            duration("500ms"),
+            parse_duration("1m30s"),
+            Some(std::time::Duration::from_secs(90))
+        );
+        assert_eq!(
+            parse_duration("500ms"),
             Some(std::time::Duration::from_millis(500))
         );
-        assert_eq!(duration("soon"), None);
+        assert_eq!(parse_duration("soon"), None);
     }
 
     #[test]
     fn a_place_is_made_with_the_maps_on_the_way() {
         let mut v = json!({});
-        set(&mut v, "a.b.c", 1);
+        set_at(&mut v, "a.b.c", 1);
         assert_eq!(v, json!({"a": {"b": {"c": 1}}}));
-        unset(&mut v, "a.b.c");
+        remove_at(&mut v, "a.b.c");
         assert_eq!(v, json!({"a": {"b": {}}}));
     }
 }

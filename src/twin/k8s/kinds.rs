@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::json::text;
+use super::json::text_at;
 
-/// A kind, by its place in [`Kinds`].
+/// A kind, by its place in [`KindRegistry`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Res(u16);
+pub struct KindId(u16);
 
 /// What discovery says about a kind.
 #[derive(Clone, Debug)]
-pub struct Kind {
+pub struct ResourceKind {
     pub group: Cow<'static, str>,
     pub version: Cow<'static, str>,
     pub plural: Cow<'static, str>,
@@ -25,7 +25,7 @@ pub struct Kind {
     pub builtin: bool,
 }
 
-impl Kind {
+impl ResourceKind {
     /// `apps/v1`, or `v1` in the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -36,7 +36,7 @@ impl Kind {
     }
 
     /// `deployments.apps`, or `pods` in the core group: how messages name it.
-    pub fn resource(&self) -> String {
+    pub fn qualified_resource(&self) -> String {
         if self.group.is_empty() {
             self.plural.to_string()
         } else {
@@ -45,15 +45,15 @@ impl Kind {
     }
 }
 
-const fn builtin(
+const fn new_builtin(
     (group, version): (&'static str, &'static str),
     plural: &'static str,
     kind: &'static str,
     short: &'static str,
     namespaced: bool,
     status: bool,
-) -> Kind {
-    Kind {
+) -> ResourceKind {
+    ResourceKind {
         group: Cow::Borrowed(group),
         version: Cow::Borrowed(version),
         plural: Cow::Borrowed(plural),
@@ -76,13 +76,13 @@ const ADMISSION: (&str, &str) = ("admissionregistration.k8s.io", "v1");
 macro_rules! table {
     ($($name:ident = $group:expr, $plural:literal, $kind:literal, $short:literal, $ns:literal, $status:literal;)*) => {
         table!(@consts 0u16; $($name)*);
-        const BUILTIN: &[Kind] = &[$(builtin($group, $plural, $kind, $short, $ns, $status)),*];
+        const BUILTIN: &[ResourceKind] = &[$(new_builtin($group, $plural, $kind, $short, $ns, $status)),*];
         #[cfg(test)]
-        const NAMED: &[(Res, &str)] = &[$(($name, $plural)),*];
+        const NAMED: &[(KindId, &str)] = &[$(($name, $plural)),*];
     };
     (@consts $n:expr; $name:ident $($rest:ident)*) => {
         #[allow(dead_code, reason = "every kind has a name, also those nothing acts on")]
-        pub const $name: Res = Res($n);
+        pub const $name: KindId = KindId($n);
         table!(@consts $n + 1; $($rest)*);
     };
     (@consts $n:expr;) => {};
@@ -134,34 +134,37 @@ table! {
 
 /// All kinds: those built in, and those a snapshot brought.
 #[derive(Clone, Debug)]
-pub struct Kinds(Vec<Kind>);
+pub struct KindRegistry(Vec<ResourceKind>);
 
-impl Default for Kinds {
+impl Default for KindRegistry {
     fn default() -> Self {
         Self(BUILTIN.to_vec())
     }
 }
 
-impl Kinds {
+impl KindRegistry {
     /// What is known about `res`.
-    pub fn get(&self, res: Res) -> &Kind {
+    pub fn get(&self, res: KindId) -> &ResourceKind {
         &self.0[usize::from(res.0)]
     }
 
     /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = (Res, &Kind)> {
-        self.0.iter().enumerate().map(|(i, k)| (Res(i as u16), k))
+    pub fn all(&self) -> impl Iterator<Item = (KindId, &ResourceKind)> {
+        self.0
+            .iter()
+            .enumerate()
+            .map(|(i, k)| (KindId(i as u16), k))
     }
 
     /// The kind served at a group, version and plural.
-    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Res> {
+    pub fn find_served(&self, group: &str, version: &str, plural: &str) -> Option<KindId> {
         self.all()
             .find(|(_, k)| k.group == group && k.version == version && k.plural == plural)
             .map(|(res, _)| res)
     }
 
     /// The kind of an object, by its own `apiVersion` and `kind`.
-    pub fn of(&self, api_version: &str, kind: &str) -> Option<Res> {
+    pub fn kind_of_object(&self, api_version: &str, kind: &str) -> Option<KindId> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         self.all()
             .find(|(_, k)| k.group == group && k.version == version && k.kind == kind)
@@ -169,7 +172,7 @@ impl Kinds {
     }
 
     /// The kind whose list is at `path`; learned from its items when it is none of the built-in ones.
-    pub fn learn(&mut self, path: &str, items: &[Value]) -> Option<Res> {
+    pub fn learn_kind(&mut self, path: &str, items: &[Value]) -> Option<KindId> {
         let mut parts = path.trim_matches('/').split('/');
         let (group, version) = match parts.next()? {
             "api" => ("", parts.next()?),
@@ -177,21 +180,21 @@ impl Kinds {
             _ => return None,
         };
         let plural = parts.next()?;
-        if let Some(res) = self.find(group, version, plural) {
+        if let Some(res) = self.find_served(group, version, plural) {
             return Some(res);
         }
         let first = items.first()?;
-        self.0.push(Kind {
+        self.0.push(ResourceKind {
             group: group.to_owned().into(),
             version: version.to_owned().into(),
             plural: plural.to_owned().into(),
-            kind: text(first, "kind").to_owned().into(),
-            namespaced: !text(first, "metadata.namespace").is_empty(),
+            kind: text_at(first, "kind").to_owned().into(),
+            namespaced: !text_at(first, "metadata.namespace").is_empty(),
             short: "",
             status: first.get("status").is_some(),
             builtin: false,
         });
-        Some(Res((self.0.len() - 1) as u16))
+        Some(KindId((self.0.len() - 1) as u16))
     }
 }
 
@@ -202,25 +205,28 @@ mod tests {
 
     #[test]
     fn every_name_stands_for_its_own_row() {
-        let kinds = Kinds::default();
+        let kinds = KindRegistry::default();
         for (res, plural) in NAMED {
             assert_eq!(kinds.get(*res).plural, *plural);
         }
-        assert_eq!(kinds.get(BUDGETS).resource(), "poddisruptionbudgets.policy");
+        assert_eq!(
+            kinds.get(BUDGETS).qualified_resource(),
+            "poddisruptionbudgets.policy"
+        );
     }
 
     #[test]
     fn a_custom_kind_is_learned_from_its_items() {
-        let mut kinds = Kinds::default();
+        let mut kinds = KindRegistry::default();
         let item = json!({"apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": "default"}});
         let res = kinds
-            .learn("/apis/karpenter.sh/v1/nodepools", &[item])
+            .learn_kind("/apis/karpenter.sh/v1/nodepools", &[item])
             .unwrap();
         assert_eq!(kinds.get(res).kind, "NodePool");
         assert!(!kinds.get(res).namespaced);
         assert!(
             kinds
-                .learn("/apis/karpenter.sh/v1/nodeclaims", &[])
+                .learn_kind("/apis/karpenter.sh/v1/nodeclaims", &[])
                 .is_none()
         );
     }

@@ -6,23 +6,25 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Due;
-use super::cluster::Cluster;
+use super::KubeEvent;
+use super::cluster::SimCluster;
 use super::control::volumes;
-use super::facts::{Owner, Pod};
-use super::json::{annotation, duration, list, number, set, set_condition, text};
+use super::json::{
+    find_annotation, list_at, number_at, parse_duration, set_at, set_condition, text_at,
+};
 use super::kinds::{NODES, PODS, REPLICA_SETS};
-use super::store::{Key, Name};
+use super::store::{ObjectKey, ObjectName};
+use super::typed_views::{OwnerRef, PodView};
 use super::{kubelet_admission, metadata_access};
 
 /// The first address of the pods' network.
-pub const POD_NET: u32 = u32::from_be_bytes([100, 64, 0, 0]);
-const POD_NET_SIZE: u32 = 1 << 22;
-const PREFIX: &str = "twin.eksup.dev/";
+pub const POD_NETWORK_START: u32 = u32::from_be_bytes([100, 64, 0, 0]);
+const POD_NETWORK_SIZE: u32 = 1 << 22;
+const BEHAVIOR_ANNOTATION_PREFIX: &str = "twin.eksup.dev/";
 
 /// How fast kubelets are, in milliseconds from and to.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct KubeletTimings {
     /// A pull of an image the node does not have.
     pub pull: (u64, u64),
     /// From the binding (and the pull) to running containers.
@@ -33,7 +35,7 @@ pub struct Pace {
     pub node_ready: (u64, u64),
 }
 
-impl Default for Pace {
+impl Default for KubeletTimings {
     fn default() -> Self {
         Self {
             pull: (1500, 4000),
@@ -46,7 +48,7 @@ impl Default for Pace {
 
 /// A step of a kubelet with a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PodLifecycleStep {
     /// The pod is new on the node: what must be there before it starts?
     Prepare,
     /// The kubelet says that it will not run the pod.
@@ -61,77 +63,78 @@ pub enum Step {
 }
 
 /// What a pod's annotation says.
-fn says<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
-    annotation(pod, &format!("{PREFIX}{key}")).filter(|v| *v != "false")
+fn behavior_annotation<'a>(pod: &'a Value, key: &str) -> Option<&'a str> {
+    find_annotation(pod, &format!("{BEHAVIOR_ANNOTATION_PREFIX}{key}")).filter(|v| *v != "false")
 }
 
 /// A pod has been bound to a node.
-pub fn arrive(cluster: &mut Cluster, pod: &Pod) {
-    if pod.finished() {
+pub fn on_pod_bound(cluster: &mut SimCluster, pod: &PodView) {
+    if pod.is_finished() {
         return;
     }
     let step = if pod.phase == "Pending" {
-        Step::Prepare
+        PodLifecycleStep::Prepare
     } else {
-        Step::Complete
+        PodLifecycleStep::Complete
     };
-    if step == Step::Complete {
+    if step == PodLifecycleStep::Complete {
         let object = cluster
             .store
-            .find(PODS, &Name::new(pod.ns.clone(), pod.name.clone()));
-        let ends = object.filter(|o| text(o, "spec.restartPolicy") != "Always");
-        if let Some(runs) = ends.map(|o| runs_for(o)) {
-            cluster.later(runs, due(Step::Complete, pod));
+            .find_object(PODS, &ObjectName::new(pod.ns.clone(), pod.name.clone()));
+        let ends = object.filter(|o| text_at(o, "spec.restartPolicy") != "Always");
+        if let Some(runs) = ends.map(|o| run_duration(o)) {
+            cluster.schedule_after(runs, step_event(PodLifecycleStep::Complete, pod));
         }
         return;
     }
-    cluster.later(Duration::from_millis(20), due(step, pod));
+    cluster.schedule_after(Duration::from_millis(20), step_event(step, pod));
 }
 
-fn due(step: Step, pod: &Pod) -> Due {
-    Due::Kubelet(
+fn step_event(step: PodLifecycleStep, pod: &PodView) -> KubeEvent {
+    KubeEvent::Kubelet(
         step,
-        Name::new(pod.ns.clone(), pod.name.clone()),
+        ObjectName::new(pod.ns.clone(), pod.name.clone()),
         pod.uid.clone(),
     )
 }
 
 /// How long after its deletion a pod's kubelet has ended it for certain.
-const HELD_FOR_LONG: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+const HELD_POD_AGE: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 
 /// A pod is to go: it ends when it is done or when its grace is over.
-pub fn stop(cluster: &mut Cluster, pod: &Pod) {
-    let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
-    let Some(object) = cluster.store.get(&key).cloned() else {
+pub fn stop_pod(cluster: &mut SimCluster, pod: &PodView) {
+    let key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
+    let Some(object) = cluster.store.get_object(&key).cloned() else {
         return;
     };
     // One that a finalizer has held for long is as the snapshot shows it: its kubelet has done what it does.
-    let until: Option<jiff::Timestamp> = text(&object, "metadata.deletionTimestamp").parse().ok();
-    let long_ago = until.is_some_and(|t| cluster.now.duration_since(t) > HELD_FOR_LONG);
-    if long_ago && !list(&object, "metadata.finalizers").is_empty() {
+    let until: Option<jiff::Timestamp> =
+        text_at(&object, "metadata.deletionTimestamp").parse().ok();
+    let long_ago = until.is_some_and(|t| cluster.now.duration_since(t) > HELD_POD_AGE);
+    if long_ago && !list_at(&object, "metadata.finalizers").is_empty() {
         return;
     }
     let grace = Duration::from_secs(
-        number(&object, "metadata.deletionGracePeriodSeconds")
+        number_at(&object, "metadata.deletionGracePeriodSeconds")
             .unwrap_or(30)
             .max(0) as u64,
     );
     let (from, to) = cluster.pace.stop;
-    let own = cluster.between(from, to);
-    let own = says(&object, "stop-after")
-        .and_then(duration)
+    let own = cluster.random_delay(from, to);
+    let own = behavior_annotation(&object, "stop-after")
+        .and_then(parse_duration)
         .unwrap_or(own)
-        + pre_stop(&object);
-    cluster.later(own.min(grace), due(Step::Stop, pod));
+        + pre_stop_sleep(&object);
+    cluster.schedule_after(own.min(grace), step_event(PodLifecycleStep::Stop, pod));
 }
 
 /// How long the hooks before the stop sleep.
-fn pre_stop(pod: &Value) -> Duration {
+fn pre_stop_sleep(pod: &Value) -> Duration {
     let of = |container: &Value| {
-        if let Some(seconds) = number(container, "lifecycle.preStop.sleep.seconds") {
+        if let Some(seconds) = number_at(container, "lifecycle.preStop.sleep.seconds") {
             return seconds;
         }
-        let words = list(container, "lifecycle.preStop.exec.command")
+        let words = list_at(container, "lifecycle.preStop.exec.command")
             .iter()
             .filter_map(Value::as_str);
         let words: Vec<&str> = words.flat_map(str::split_whitespace).collect();
@@ -144,7 +147,7 @@ fn pre_stop(pod: &Value) -> Duration {
             .unwrap_or(0)
     };
     Duration::from_secs(
-        list(pod, "spec.containers")
+        list_at(pod, "spec.containers")
             .iter()
             .map(of)
             .max()
@@ -154,126 +157,137 @@ fn pre_stop(pod: &Value) -> Duration {
 }
 
 /// Takes a step with the pod, if it is still that pod and the kubelet works.
-pub fn step(cluster: &mut Cluster, step: Step, name: &Name, uid: &str) {
-    let key = Key {
+pub fn take_step(cluster: &mut SimCluster, step: PodLifecycleStep, name: &ObjectName, uid: &str) {
+    let key = ObjectKey {
         res: PODS,
         at: name.clone(),
     };
-    let Some(object) = cluster.store.get(&key).cloned() else {
+    let Some(object) = cluster.store.get_object(&key).cloned() else {
         return;
     };
-    let pod = Pod::of(&object);
-    if pod.uid != uid || !cluster.alive(&pod.node) || (pod.deleting && step != Step::Stop) {
+    let pod = PodView::from_object(&object);
+    if pod.uid != uid
+        || !cluster.is_kubelet_alive(&pod.node)
+        || (pod.deleting && step != PodLifecycleStep::Stop)
+    {
         return;
     }
     match step {
-        Step::Prepare => prepare(cluster, &key, &object, &pod),
-        Step::Reject => reject(cluster, &key, &object, &pod),
-        Step::Start => start(cluster, &key, &object, &pod),
-        Step::Ready if spoilt(cluster, &pod) => {}
-        Step::Ready => ready(cluster, &key, true),
-        Step::Crash if !crash_loops(cluster, &object, &pod) => recover(cluster, &key, &pod),
-        Step::Crash => crash(cluster, &key, &pod),
-        Step::Complete => complete(cluster, &key),
-        Step::Stop => {
-            if !list(&object, "metadata.finalizers").is_empty() {
-                ended(cluster, &key);
+        PodLifecycleStep::Prepare => prepare_pod(cluster, &key, &object, &pod),
+        PodLifecycleStep::Reject => reject_pod(cluster, &key, &object, &pod),
+        PodLifecycleStep::Start => start_containers(cluster, &key, &object, &pod),
+        PodLifecycleStep::Ready if is_kept_unready(cluster, &pod) => {}
+        PodLifecycleStep::Ready => set_pod_ready(cluster, &key, true),
+        PodLifecycleStep::Crash if !crash_loops(cluster, &object, &pod) => {
+            recover_pod(cluster, &key, &pod)
+        }
+        PodLifecycleStep::Crash => crash_pod(cluster, &key, &pod),
+        PodLifecycleStep::Complete => complete_pod(cluster, &key),
+        PodLifecycleStep::Stop => {
+            if !list_at(&object, "metadata.finalizers").is_empty() {
+                end_held_pod(cluster, &key);
             }
-            cluster.delete(&key, Some(0));
+            cluster.delete_object(&key, Some(0));
         }
     }
 }
 
-fn prepare(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
+fn prepare_pod(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, pod: &PodView) {
     if pod.phase != "Pending" {
         return;
     }
-    if kubelet_admission::refusal(cluster, object, pod).is_some() {
-        cluster.later(REJECTION_DELAY, due(Step::Reject, pod));
+    if kubelet_admission::admission_refusal(cluster, object, pod).is_some() {
+        cluster.schedule_after(REJECTION_DELAY, step_event(PodLifecycleStep::Reject, pod));
         return;
     }
     cluster.admitted.insert(pod.uid.clone());
-    if says(object, "image-missing").is_some() || unpullable(cluster, object, &pod.node) {
-        let stamp = cluster.stamp();
-        cluster.change(key, |p| {
-            conditions(p, false, &stamp);
-            let images = list(p, "spec.containers");
-            let image = images.first().map_or("", |c| text(c, "image"));
+    if behavior_annotation(object, "image-missing").is_some()
+        || is_image_unpullable(cluster, object, &pod.node)
+    {
+        let stamp = cluster.timestamp_text();
+        cluster.change_object(key, |p| {
+            write_conditions(p, false, &stamp);
+            let images = list_at(p, "spec.containers");
+            let image = images.first().map_or("", |c| text_at(c, "image"));
             let message = format!("Back-off pulling image \"{image}\"");
             let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
-            set(
+            set_at(
                 p,
                 "status.containerStatuses",
-                containers(p, &waiting, false, 0),
+                container_statuses(p, &waiting, false, 0),
             );
         });
         return;
     }
     // A pod that waits for a volume is woken when the volume is there.
-    if !volumes::mounted(cluster, object, &pod.node) {
-        let stamp = cluster.stamp();
-        cluster.change(key, |p| {
-            conditions(p, false, &stamp);
+    if !volumes::ensure_mounted(cluster, object, &pod.node) {
+        let stamp = cluster.timestamp_text();
+        cluster.change_object(key, |p| {
+            write_conditions(p, false, &stamp);
             let waiting = json!({"waiting": {"reason": "ContainerCreating"}});
-            set(
+            set_at(
                 p,
                 "status.containerStatuses",
-                containers(p, &waiting, false, 0),
+                container_statuses(p, &waiting, false, 0),
             );
         });
         return;
     }
-    let images: Vec<String> = list(object, "spec.containers")
+    let images: Vec<String> = list_at(object, "spec.containers")
         .iter()
-        .map(|c| text(c, "image").to_owned())
+        .map(|c| text_at(c, "image").to_owned())
         .collect();
     let have = cluster.images.entry(pod.node.clone()).or_default();
     let missing = images.iter().filter(|i| have.insert((*i).clone())).count();
     let ((from, to), (pull_from, pull_to)) = (cluster.pace.start, cluster.pace.pull);
-    let mut wait = cluster.between(from, to);
+    let mut wait = cluster.random_delay(from, to);
     for _ in 0..missing {
-        wait += cluster.between(pull_from, pull_to);
+        wait += cluster.random_delay(pull_from, pull_to);
     }
-    cluster.later(wait, due(Step::Start, pod));
+    cluster.schedule_after(wait, step_event(PodLifecycleStep::Start, pod));
 }
 
 /// From a pod's binding to its rejection being told.
 const REJECTION_DELAY: Duration = Duration::from_secs(1);
 
 /// Writes that the kubelet will not run the pod; whoever owns it makes another.
-fn reject(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
+fn reject_pod(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, pod: &PodView) {
     if pod.phase != "Pending" {
         return;
     }
-    let Some((reason, message)) = kubelet_admission::refusal(cluster, object, pod) else {
-        return prepare(cluster, key, object, pod);
+    let Some((reason, message)) = kubelet_admission::admission_refusal(cluster, object, pod) else {
+        return prepare_pod(cluster, key, object, pod);
     };
-    cluster.change(key, |p| {
-        set(p, "status.phase", "Failed");
-        set(p, "status.reason", reason);
-        set(p, "status.message", message);
+    cluster.change_object(key, |p| {
+        set_at(p, "status.phase", "Failed");
+        set_at(p, "status.reason", reason);
+        set_at(p, "status.message", message);
     });
 }
 
 /// Whether the pod needs an image that its node does not have and nobody can pull, or that node cannot.
-fn unpullable(cluster: &Cluster, object: &Value, node: &str) -> bool {
+fn is_image_unpullable(cluster: &SimCluster, object: &Value, node: &str) -> bool {
     let have = cluster.images.get(node);
-    let here = is_concerned(cluster, &Pod::of(object), &cluster.imageless_groups);
-    list(object, "spec.containers").iter().any(|c| {
-        let image = text(c, "image");
+    let here = is_affected(
+        cluster,
+        &PodView::from_object(object),
+        &cluster.imageless_groups,
+    );
+    list_at(object, "spec.containers").iter().any(|c| {
+        let image = text_at(c, "image");
         let nowhere = here || cluster.unpullable.contains(image);
         nowhere && !have.is_some_and(|have| have.contains(image))
     })
 }
 
 /// Whether the pod is on a node of one of the groups, and not a DaemonSet's.
-fn is_concerned(cluster: &Cluster, pod: &Pod, groups: &BTreeSet<String>) -> bool {
+fn is_affected(cluster: &SimCluster, pod: &PodView, groups: &BTreeSet<String>) -> bool {
     let node = cluster.store.index.nodes.get(&pod.node);
     let daemon = pod.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
-    !daemon && node.is_some_and(|n| groups.contains(n.group()))
+    !daemon && node.is_some_and(|n| groups.contains(n.node_group()))
 }
 
-fn start(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
+fn start_containers(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, pod: &PodView) {
     if pod.phase != "Pending" {
         return;
     }
@@ -282,77 +296,81 @@ fn start(cluster: &mut Cluster, key: &Key, object: &Value, pod: &Pod) {
     let ip = if pod.host_network {
         host.clone()
     } else {
-        new_ip(cluster)
+        assign_pod_ip(cluster)
     };
-    let wait = ready_after(object).filter(|_| !spoilt(cluster, pod));
+    let wait = readiness_delay(object).filter(|_| !is_kept_unready(cluster, pod));
     let crashes = crash_loops(cluster, object, pod);
     let ready_now = wait == Some(Duration::ZERO) && !crashes;
-    let stamp = cluster.stamp();
-    cluster.change(key, |p| {
-        set(p, "status.phase", "Running");
-        set(p, "status.hostIP", host.clone());
-        set(p, "status.hostIPs", json!([{"ip": host}]));
-        set(p, "status.podIP", ip.clone());
-        set(p, "status.podIPs", json!([{"ip": ip}]));
-        set(p, "status.startTime", stamp.clone());
-        conditions(p, ready_now, &stamp);
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(key, |p| {
+        set_at(p, "status.phase", "Running");
+        set_at(p, "status.hostIP", host.clone());
+        set_at(p, "status.hostIPs", json!([{"ip": host}]));
+        set_at(p, "status.podIP", ip.clone());
+        set_at(p, "status.podIPs", json!([{"ip": ip}]));
+        set_at(p, "status.startTime", stamp.clone());
+        write_conditions(p, ready_now, &stamp);
         let running = json!({"running": {"startedAt": stamp}});
-        set(
+        set_at(
             p,
             "status.containerStatuses",
-            containers(p, &running, ready_now, 0),
+            container_statuses(p, &running, ready_now, 0),
         );
     });
     if crashes {
-        cluster.later(Duration::from_secs(1), due(Step::Crash, pod));
+        cluster.schedule_after(
+            Duration::from_secs(1),
+            step_event(PodLifecycleStep::Crash, pod),
+        );
         return;
     }
     if let Some(wait) = wait.filter(|w| !w.is_zero()) {
-        cluster.later(wait, due(Step::Ready, pod));
+        cluster.schedule_after(wait, step_event(PodLifecycleStep::Ready, pod));
     }
-    if text(object, "spec.restartPolicy") != "Always" {
-        let runs = runs_for(object);
-        cluster.later(runs, due(Step::Complete, pod));
+    if text_at(object, "spec.restartPolicy") != "Always" {
+        let runs = run_duration(object);
+        cluster.schedule_after(runs, step_event(PodLifecycleStep::Complete, pod));
     }
 }
 
 /// How long a pod that ends by itself runs.
-fn runs_for(pod: &Value) -> Duration {
-    let said = says(pod, "runs-for").and_then(duration);
+fn run_duration(pod: &Value) -> Duration {
+    let said = behavior_annotation(pod, "runs-for").and_then(parse_duration);
     said.unwrap_or(Duration::from_secs(30))
 }
 
 /// How long after its start a pod is ready: never when that is what it says, at once without a probe.
-fn ready_after(pod: &Value) -> Option<Duration> {
-    if says(pod, "never-ready").is_some() {
+fn readiness_delay(pod: &Value) -> Option<Duration> {
+    if behavior_annotation(pod, "never-ready").is_some() {
         return None;
     }
-    if let Some(wait) = says(pod, "ready-after").and_then(duration) {
+    if let Some(wait) = behavior_annotation(pod, "ready-after").and_then(parse_duration) {
         return Some(wait);
     }
-    let probes = list(pod, "spec.containers")
+    let probes = list_at(pod, "spec.containers")
         .iter()
         .filter_map(|c| c.get("readinessProbe"));
     let first = probes
-        .map(|p| number(p, "initialDelaySeconds").unwrap_or(0).max(1))
+        .map(|p| number_at(p, "initialDelaySeconds").unwrap_or(0).max(1))
         .max();
     Some(Duration::from_secs(first.unwrap_or(0).max(0) as u64))
 }
 
 /// Whether the pod's containers end as soon as they have started.
-fn crash_loops(cluster: &Cluster, object: &Value, pod: &Pod) -> bool {
-    says(object, "crash-loop").is_some()
-        || is_of(cluster, &cluster.crash_loop, pod)
+fn crash_loops(cluster: &SimCluster, object: &Value, pod: &PodView) -> bool {
+    behavior_annotation(object, "crash-loop").is_some()
+        || belongs_to_any(cluster, &cluster.crash_loop, pod)
         || metadata_access::is_cut_off(cluster, object, pod)
 }
 
 /// Whether the pod belongs to a workload whose new pods never become ready, or is on a node where none does.
-fn spoilt(cluster: &Cluster, pod: &Pod) -> bool {
-    is_concerned(cluster, pod, &cluster.failing_groups) || is_of(cluster, &cluster.never_ready, pod)
+fn is_kept_unready(cluster: &SimCluster, pod: &PodView) -> bool {
+    is_affected(cluster, pod, &cluster.failing_groups)
+        || belongs_to_any(cluster, &cluster.never_ready, pod)
 }
 
 /// Whether the pod belongs to one of `workloads`.
-fn is_of(cluster: &Cluster, workloads: &BTreeSet<Name>, pod: &Pod) -> bool {
+fn belongs_to_any(cluster: &SimCluster, workloads: &BTreeSet<ObjectName>, pod: &PodView) -> bool {
     if workloads.is_empty() {
         return false;
     }
@@ -362,104 +380,110 @@ fn is_of(cluster: &Cluster, workloads: &BTreeSet<Name>, pod: &Pod) -> bool {
     let above = match owner.kind.as_str() {
         "ReplicaSet" => cluster
             .store
-            .find(REPLICA_SETS, &Name::new(pod.ns.clone(), owner.name.clone()))
-            .and_then(|set| Owner::of(set)),
+            .find_object(
+                REPLICA_SETS,
+                &ObjectName::new(pod.ns.clone(), owner.name.clone()),
+            )
+            .and_then(|set| OwnerRef::controller_of(set)),
         _ => None,
     };
     let name = above.map_or_else(|| owner.name.clone(), |o| o.name);
-    workloads.contains(&Name::new(pod.ns.clone(), name))
+    workloads.contains(&ObjectName::new(pod.ns.clone(), name))
 }
 
 /// Makes a running pod ready, or not.
-pub fn ready(cluster: &mut Cluster, key: &Key, ready: bool) {
-    let stamp = cluster.stamp();
-    cluster.change(key, |p| {
-        if text(p, "status.phase") == "Running" {
-            conditions(p, ready, &stamp);
-            for status in super::json::list_mut(p, "status.containerStatuses") {
-                set(status, "ready", ready);
+pub fn set_pod_ready(cluster: &mut SimCluster, key: &ObjectKey, ready: bool) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(key, |p| {
+        if text_at(p, "status.phase") == "Running" {
+            write_conditions(p, ready, &stamp);
+            for status in super::json::list_at_mut(p, "status.containerStatuses") {
+                set_at(status, "ready", ready);
             }
         }
     });
 }
 
-fn crash(cluster: &mut Cluster, key: &Key, pod: &Pod) {
-    let stamp = cluster.stamp();
+fn crash_pod(cluster: &mut SimCluster, key: &ObjectKey, pod: &PodView) {
+    let stamp = cluster.timestamp_text();
     let mut restarts = 0;
-    cluster.change(key, |p| {
-        restarts = list(p, "status.containerStatuses")
+    cluster.change_object(key, |p| {
+        restarts = list_at(p, "status.containerStatuses")
             .first()
-            .and_then(|c| number(c, "restartCount"))
+            .and_then(|c| number_at(c, "restartCount"))
             .unwrap_or(0)
             + 1;
-        conditions(p, false, &stamp);
+        write_conditions(p, false, &stamp);
         let message = "back-off restarting failed container";
         let waiting = json!({"waiting": {"reason": "CrashLoopBackOff", "message": message}});
-        set(
+        set_at(
             p,
             "status.containerStatuses",
-            containers(p, &waiting, false, restarts),
+            container_statuses(p, &waiting, false, restarts),
         );
     });
     // 10 s, doubling up to 5 min.
     let wait = Duration::from_secs((10u64 << (restarts - 1).clamp(0, 5)).min(300));
-    cluster.later(wait, due(Step::Crash, pod));
+    cluster.schedule_after(wait, step_event(PodLifecycleStep::Crash, pod));
 }
 
 /// A container that ended again and again has been fixed: it runs.
-fn recover(cluster: &mut Cluster, key: &Key, pod: &Pod) {
-    let stamp = cluster.stamp();
-    cluster.change(key, |p| {
-        let restarts = list(p, "status.containerStatuses")
+fn recover_pod(cluster: &mut SimCluster, key: &ObjectKey, pod: &PodView) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(key, |p| {
+        let restarts = list_at(p, "status.containerStatuses")
             .first()
-            .and_then(|c| number(c, "restartCount"))
+            .and_then(|c| number_at(c, "restartCount"))
             .unwrap_or(0);
         let running = json!({"running": {"startedAt": stamp}});
-        set(
+        set_at(
             p,
             "status.containerStatuses",
-            containers(p, &running, false, restarts),
+            container_statuses(p, &running, false, restarts),
         );
     });
-    cluster.later(Duration::from_secs(1), due(Step::Ready, pod));
+    cluster.schedule_after(
+        Duration::from_secs(1),
+        step_event(PodLifecycleStep::Ready, pod),
+    );
 }
 
-fn complete(cluster: &mut Cluster, key: &Key) {
-    let stamp = cluster.stamp();
-    cluster.change(key, |p| {
-        set(p, "status.phase", "Succeeded");
-        conditions(p, false, &stamp);
+fn complete_pod(cluster: &mut SimCluster, key: &ObjectKey) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(key, |p| {
+        set_at(p, "status.phase", "Succeeded");
+        write_conditions(p, false, &stamp);
         let done =
             json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": stamp}});
-        set(
+        set_at(
             p,
             "status.containerStatuses",
-            containers(p, &done, false, 0),
+            container_statuses(p, &done, false, 0),
         );
     });
 }
 
 /// The containers of a pod that a finalizer holds have ended: it keeps its object, and nothing else.
-fn ended(cluster: &mut Cluster, key: &Key) {
-    let stamp = cluster.stamp();
-    cluster.change(key, |p| {
-        let phase = match text(p, "status.phase") {
+fn end_held_pod(cluster: &mut SimCluster, key: &ObjectKey) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(key, |p| {
+        let phase = match text_at(p, "status.phase") {
             "Running" => "Succeeded",
             other => other,
         };
-        set(p, "status.phase", phase.to_owned());
-        conditions(p, false, &stamp);
+        set_at(p, "status.phase", phase.to_owned());
+        write_conditions(p, false, &stamp);
         let done =
             json!({"terminated": {"exitCode": 0, "reason": "Completed", "finishedAt": stamp}});
-        set(
+        set_at(
             p,
             "status.containerStatuses",
-            containers(p, &done, false, 0),
+            container_statuses(p, &done, false, 0),
         );
     });
 }
 
-fn conditions(pod: &mut Value, ready: bool, stamp: &str) {
+fn write_conditions(pod: &mut Value, ready: bool, stamp: &str) {
     for kind in [
         "PodReadyToStartContainers",
         "Initialized",
@@ -480,34 +504,36 @@ fn conditions(pod: &mut Value, ready: bool, stamp: &str) {
     }
 }
 
-fn containers(pod: &Value, state: &Value, ready: bool, restarts: i64) -> Value {
-    let uid = text(pod, "metadata.uid");
+fn container_statuses(pod: &Value, state: &Value, ready: bool, restarts: i64) -> Value {
+    let uid = text_at(pod, "metadata.uid");
     let of = |c: &Value| {
-        let (name, image) = (text(c, "name"), text(c, "image"));
+        let (name, image) = (text_at(c, "name"), text_at(c, "image"));
         json!({
             "name": name, "image": image, "imageID": format!("sha256:{name}"), "ready": ready,
             "containerID": format!("containerd://{uid}-{name}"), "restartCount": restarts,
             "started": state.get("running").is_some(), "state": state, "lastState": {},
         })
     };
-    Value::Array(list(pod, "spec.containers").iter().map(of).collect())
+    Value::Array(list_at(pod, "spec.containers").iter().map(of).collect())
 }
 
-fn host_ip(cluster: &Cluster, node: &str) -> String {
-    let node = cluster.store.find(NODES, &Name::new("", node));
+fn host_ip(cluster: &SimCluster, node: &str) -> String {
+    let node = cluster.store.find_object(NODES, &ObjectName::new("", node));
     let addresses = node
-        .map(|n| list(n, "status.addresses"))
+        .map(|n| list_at(n, "status.addresses"))
         .unwrap_or_default();
-    let internal = addresses.iter().find(|a| text(a, "type") == "InternalIP");
+    let internal = addresses
+        .iter()
+        .find(|a| text_at(a, "type") == "InternalIP");
     internal
-        .map(|a| text(a, "address").to_owned())
+        .map(|a| text_at(a, "address").to_owned())
         .unwrap_or_default()
 }
 
-fn new_ip(cluster: &mut Cluster) -> String {
+fn assign_pod_ip(cluster: &mut SimCluster) -> String {
     loop {
-        cluster.next_ip = (cluster.next_ip + 1) % POD_NET_SIZE;
-        let ip = std::net::Ipv4Addr::from(POD_NET + cluster.next_ip).to_string();
+        cluster.next_ip = (cluster.next_ip + 1) % POD_NETWORK_SIZE;
+        let ip = std::net::Ipv4Addr::from(POD_NETWORK_START + cluster.next_ip).to_string();
         let ends = matches!(cluster.next_ip & 0xff, 0 | 0xff);
         if !ends && !cluster.store.index.by_ip.contains_key(&ip) {
             return ip;
@@ -516,26 +542,29 @@ fn new_ip(cluster: &mut Cluster) -> String {
 }
 
 /// A kubelet works again: it takes up what it had left.
-pub fn resume(cluster: &mut Cluster, node: &str) {
+pub fn resume_kubelet(cluster: &mut SimCluster, node: &str) {
     for pod in cluster.store.pods_on(node) {
-        let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
+        let key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
         if pod.deleting {
-            stop(cluster, &pod);
+            stop_pod(cluster, &pod);
         } else if pod.phase == "Pending" {
-            arrive(cluster, &pod);
+            on_pod_bound(cluster, &pod);
         } else if pod.phase == "Running" && !pod.ready {
-            let object = cluster.store.get(&key).cloned();
+            let object = cluster.store.get_object(&key).cloned();
             // What ended again and again is looked at with its next start.
             let crashed = |o: &Value| {
-                let statuses = list(o, "status.containerStatuses");
+                let statuses = list_at(o, "status.containerStatuses");
                 statuses
                     .iter()
-                    .any(|s| number(s, "restartCount").unwrap_or(0) > 0)
+                    .any(|s| number_at(s, "restartCount").unwrap_or(0) > 0)
             };
-            let well = object.is_some_and(|o| !crashed(&o) && ready_after(&o).is_some())
-                && !spoilt(cluster, &pod);
+            let well = object.is_some_and(|o| !crashed(&o) && readiness_delay(&o).is_some())
+                && !is_kept_unready(cluster, &pod);
             if well {
-                cluster.later(Duration::from_secs(1), due(Step::Ready, &pod));
+                cluster.schedule_after(
+                    Duration::from_secs(1),
+                    step_event(PodLifecycleStep::Ready, &pod),
+                );
             }
         }
     }

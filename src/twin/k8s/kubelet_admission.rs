@@ -3,34 +3,38 @@
 
 use serde_json::Value;
 
-use super::cluster::Cluster;
-use super::facts::Pod;
-use super::json::{at, list, text};
+use super::cluster::SimCluster;
+use super::json::{list_at, text_at, value_at};
 use super::scheduler::RequiredNodes;
+use super::typed_views::PodView;
 
 /// From this priority on a pod is critical: the kubelet makes room for it.
 const CRITICAL_PRIORITY: i64 = 2_000_000_000;
 
 /// Why the kubelet will not run the pod: reason and message as they stand in its status.
-pub fn refusal(cluster: &Cluster, object: &Value, pod: &Pod) -> Option<(String, String)> {
+pub fn admission_refusal(
+    cluster: &SimCluster,
+    object: &Value,
+    pod: &PodView,
+) -> Option<(String, String)> {
     let node = cluster.store.index.nodes.get(&pod.node)?;
     let named = |reason: &str, why: &str| {
         let message = format!("Pod was rejected: {why}");
         Some((reason.to_owned(), message))
     };
-    let os = text(object, "spec.os.name");
-    let node_os = node.label("kubernetes.io/os");
+    let os = text_at(object, "spec.os.name");
+    let node_os = node.label_value("kubernetes.io/os");
     if !os.is_empty() && !node_os.is_empty() && os != node_os {
         let why = "Failed to admit pod as the OS field doesn't match node OS";
         return named("PodOSNotSupported", why);
     }
     let others = cluster.store.pods_on(&node.name);
-    let is_taken = |p: &&std::sync::Arc<Pod>| {
+    let is_taken = |p: &&std::sync::Arc<PodView>| {
         let runs = p.phase != "Pending" || cluster.admitted.contains(&p.uid);
-        p.uid != pod.uid && !p.finished() && runs
+        p.uid != pod.uid && !p.is_finished() && runs
     };
     let others: Vec<_> = others.iter().filter(is_taken).collect();
-    let sum = |of: &dyn Fn(&Pod) -> i64| others.iter().map(|p| of(p)).sum::<i64>();
+    let sum = |of: &dyn Fn(&PodView) -> i64| others.iter().map(|p| of(p)).sum::<i64>();
     let mut checks = vec![
         ("pods", 1, others.len() as i64, node.pods),
         ("cpu", pod.cpu, sum(&|p| p.cpu), node.cpu),
@@ -51,7 +55,7 @@ pub fn refusal(cluster: &Cluster, object: &Value, pod: &Pod) -> Option<(String, 
             return named(&format!("OutOf{name}"), &why);
         }
     }
-    if !RequiredNodes::of(at(object, "spec")?).matches(node) {
+    if !RequiredNodes::from_spec(value_at(object, "spec")?).matches(node) {
         let why =
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
         return named("NodeAffinity", why);
@@ -63,10 +67,10 @@ pub fn refusal(cluster: &Cluster, object: &Value, pod: &Pod) -> Option<(String, 
         let why = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         return named("NodePorts", why);
     }
-    let tolerations = list(object, "spec.tolerations");
-    let expelling = |t: &&super::facts::Taint| t.effect == "NoExecute";
+    let tolerations = list_at(object, "spec.tolerations");
+    let expelling = |t: &&super::typed_views::NodeTaint| t.effect == "NoExecute";
     let mut taints = node.taints.iter().filter(expelling);
-    if taints.any(|t| t.tolerated(tolerations).is_none()) {
+    if taints.any(|t| t.toleration_for(tolerations).is_none()) {
         let why =
             "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate";
         return named("TaintToleration", why);

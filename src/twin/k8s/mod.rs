@@ -35,22 +35,21 @@
 
 mod access;
 pub mod autoscaler;
+pub mod cloud_hooks;
 mod cluster;
 mod control;
 mod defaults;
 mod discovered_labels;
 mod drain_cleaner;
-mod facts;
-pub mod hands;
+pub mod external_actors;
+pub mod ground_truth;
 mod index;
+mod joining_node;
 mod json;
 mod kinds;
 mod kubelet;
 mod kubelet_admission;
-pub mod look;
 mod metadata_access;
-mod node_birth;
-pub mod others;
 mod pod_requests;
 mod pod_terms;
 mod rbac;
@@ -60,6 +59,7 @@ mod selector;
 mod status;
 mod store;
 mod table;
+mod typed_views;
 mod watch;
 mod webhooks;
 pub mod workload_state;
@@ -67,88 +67,88 @@ pub mod workload_state;
 #[cfg(test)]
 mod tests;
 
-pub use cluster::Cluster;
-pub use kubelet::Pace;
-pub use rbac::{BadRoles, Rbac};
+pub use cluster::SimCluster;
+pub use kubelet::KubeletTimings;
+pub use rbac::{BadRoles, RbacAuthorizer};
 
 use crate::twin::answer::Answer;
-use crate::twin::world::{self, World};
+use crate::twin::world::{self, SimWorld};
 use crate::wire::Request;
-use control::Work;
-use kinds::Res;
-use store::Name;
+use control::ControllerWork;
+use kinds::KindId;
+use store::ObjectName;
 
 /// Something that will happen in the cluster.
 #[derive(Clone, Debug)]
-pub enum Due {
+pub enum KubeEvent {
     /// Queued work, once however often it was asked for.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
-    Work(Work),
+    Work(ControllerWork),
     /// Work at a set time.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
-    Again(Work),
+    RepeatWork(ControllerWork),
     /// A kubelet's next step with a pod of this uid.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
-    Kubelet(kubelet::Step, Name, String),
+    Kubelet(kubelet::PodLifecycleStep, ObjectName, String),
     /// A watch is told how far it has come.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
-    Bookmark(Res, u64),
+    Bookmark(KindId, u64),
     /// A watch has lasted as long as it was to.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
-    WatchEnds(Res, u64),
+    WatchEnds(KindId, u64),
     /// Something about a node.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
-    Node(control::nodes::Step, String),
+    Node(control::nodes::NodeLifecycleStep, String),
     /// The cluster autoscaler's next round.
     Autoscale,
     /// What EKS does on its own when a node group goes.
     #[allow(private_interfaces, reason = "opaque to the rest of the twin")]
-    Hand(hands::Step, String),
+    EksDrain(cloud_hooks::EksDrainStep, String),
 }
 
 /// Makes `due` happen.
-pub fn happen(world: &mut World, due: Due) {
-    if let Due::Autoscale = due {
-        return autoscaler::scan(world);
+pub fn handle_event(world: &mut SimWorld, due: KubeEvent) {
+    if let KubeEvent::Autoscale = due {
+        return autoscaler::run_scan(world);
     }
-    within(world, |cluster| match due {
-        Due::Autoscale => {}
-        Due::Work(work) => {
+    run_in_cluster(world, |cluster| match due {
+        KubeEvent::Autoscale => {}
+        KubeEvent::Work(work) => {
             cluster.queued.remove(&work);
-            work.run(cluster);
+            work.run_on(cluster);
         }
-        Due::Again(work) => work.run(cluster),
-        Due::Kubelet(step, pod, uid) => kubelet::step(cluster, step, &pod, &uid),
-        Due::Bookmark(res, id) => {
-            let rv = cluster.store.version();
+        KubeEvent::RepeatWork(work) => work.run_on(cluster),
+        KubeEvent::Kubelet(step, pod, uid) => kubelet::take_step(cluster, step, &pod, &uid),
+        KubeEvent::Bookmark(res, id) => {
+            let rv = cluster.store.last_version();
             let kinds = std::mem::take(&mut cluster.store.kinds);
-            if cluster.store.watchers.bookmark(&kinds, res, id, rv) {
-                cluster.later(rest::BOOKMARK_EVERY, Due::Bookmark(res, id));
+            if cluster.store.watchers.send_bookmark(&kinds, res, id, rv) {
+                cluster.schedule_after(rest::BOOKMARK_INTERVAL, KubeEvent::Bookmark(res, id));
             }
             cluster.store.kinds = kinds;
         }
-        Due::WatchEnds(res, id) => cluster.store.watchers.close(res, id),
-        Due::Node(step, node) => control::nodes::step(cluster, step, &node),
-        Due::Hand(step, node) => hands::step(cluster, step, &node),
+        KubeEvent::WatchEnds(res, id) => cluster.store.watchers.close_watch(res, id),
+        KubeEvent::Node(step, node) => control::nodes::take_step(cluster, step, &node),
+        KubeEvent::EksDrain(step, node) => cloud_hooks::take_step(cluster, step, &node),
     });
 }
 
 /// Answers for the API server.
-pub fn handle(world: &mut World, request: &Request) -> Answer {
-    within(world, |cluster| rest::handle(cluster, request))
+pub fn handle_request(world: &mut SimWorld, request: &Request) -> Answer {
+    run_in_cluster(world, |cluster| rest::handle_request(cluster, request))
 }
 
 /// Sets a new world's cluster going: what its snapshot left unfinished is taken up.
-pub fn start(world: &mut World) {
-    within(world, |_| ());
+pub fn start_cluster(world: &mut SimWorld) {
+    run_in_cluster(world, |_| ());
 }
 
 /// Runs `f` on the cluster at the world's now and queues what follows.
-fn within<T>(world: &mut World, f: impl FnOnce(&mut Cluster) -> T) -> T {
+fn run_in_cluster<T>(world: &mut SimWorld, f: impl FnOnce(&mut SimCluster) -> T) -> T {
     let now = world.now();
-    let (out, later) = world.kube.within(now, &mut world.rng, f);
+    let (out, later) = world.kube.run_at(now, &mut world.rng, f);
     for (wait, due) in later {
-        world.after(wait, world::Due::Kube(due));
+        world.schedule_after(wait, world::ScheduledEvent::Kube(due));
     }
     out
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::json::{at, flag, list, millis, number, text, units};
+use super::json::{cpu_millis, flag_at, list_at, number_at, quantity_units, text_at, value_at};
 
 /// Amounts of resources other than CPU and memory, by name.
-pub type Amounts = BTreeMap<String, i64>;
+pub type ResourceAmounts = BTreeMap<String, i64>;
 
 /// What is set aside for a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,32 +15,32 @@ pub struct PodRequests {
     /// In thousandths of a CPU.
     pub cpu: i64,
     pub memory: i64,
-    pub others: Amounts,
+    pub others: ResourceAmounts,
 }
 
 impl PodRequests {
     /// Sums up a pod's spec: its containers with the sidecars, or more where an init container needs more; then what the
     /// pod states as a whole, and its overhead.
-    pub fn of(spec: &Value) -> Self {
+    pub fn from_spec(spec: &Value) -> Self {
         let mut sum = Self::default();
-        for container in list(spec, "containers") {
-            sum.add(&Self::of_container(container));
+        for container in list_at(spec, "containers") {
+            sum.add_requests(&Self::from_container(container));
         }
         let (mut sidecars, mut most) = (Self::default(), Self::default());
-        for container in list(spec, "initContainers") {
-            let mut asked = Self::of_container(container);
-            if text(container, "restartPolicy") == "Always" {
-                sum.add(&asked);
-                sidecars.add(&asked);
+        for container in list_at(spec, "initContainers") {
+            let mut asked = Self::from_container(container);
+            if text_at(container, "restartPolicy") == "Always" {
+                sum.add_requests(&asked);
+                sidecars.add_requests(&asked);
                 asked = sidecars.clone();
             } else {
-                asked.add(&sidecars);
+                asked.add_requests(&sidecars);
             }
             most.raise_to(&asked);
         }
         sum.raise_to(&most);
-        if let Some(whole) = at(spec, "resources.requests") {
-            let stated = Self::of_map(Some(whole));
+        if let Some(whole) = value_at(spec, "resources.requests") {
+            let stated = Self::from_map(Some(whole));
             if whole.get("cpu").is_some() {
                 sum.cpu = stated.cpu;
             }
@@ -51,15 +51,15 @@ impl PodRequests {
             sum.others
                 .extend(pages.filter(|(name, _)| name.starts_with("hugepages-")));
         }
-        sum.add(&Self::of_map(at(spec, "overhead")));
+        sum.add_requests(&Self::from_map(value_at(spec, "overhead")));
         sum
     }
 
     /// A container's requests; the API server takes a limit for a request that is not stated.
-    fn of_container(container: &Value) -> Self {
-        let mut asked = Self::of_map(at(container, "resources.limits"));
-        let stated = at(container, "resources.requests");
-        let requests = Self::of_map(stated);
+    fn from_container(container: &Value) -> Self {
+        let mut asked = Self::from_map(value_at(container, "resources.limits"));
+        let stated = value_at(container, "resources.requests");
+        let requests = Self::from_map(stated);
         let has = |name| stated.and_then(|s| s.get(name)).is_some();
         if has("cpu") {
             asked.cpu = requests.cpu;
@@ -71,15 +71,15 @@ impl PodRequests {
         asked
     }
 
-    fn of_map(map: Option<&Value>) -> Self {
+    fn from_map(map: Option<&Value>) -> Self {
         Self {
-            cpu: millis(map.and_then(|m| m.get("cpu"))),
-            memory: units(map.and_then(|m| m.get("memory"))),
+            cpu: cpu_millis(map.and_then(|m| m.get("cpu"))),
+            memory: quantity_units(map.and_then(|m| m.get("memory"))),
             others: other_amounts(map),
         }
     }
 
-    fn add(&mut self, more: &Self) {
+    fn add_requests(&mut self, more: &Self) {
         self.cpu += more.cpu;
         self.memory += more.memory;
         for (name, amount) in &more.others {
@@ -98,48 +98,48 @@ impl PodRequests {
 }
 
 /// The amounts in a resource list, but for CPU, memory and the number of pods.
-pub fn other_amounts(map: Option<&Value>) -> Amounts {
+pub fn other_amounts(map: Option<&Value>) -> ResourceAmounts {
     let map = map.and_then(Value::as_object);
     map.into_iter()
         .flatten()
         .filter(|(name, _)| !matches!(name.as_str(), "cpu" | "memory" | "pods"))
-        .map(|(name, amount)| (name.clone(), units(Some(amount))))
+        .map(|(name, amount)| (name.clone(), quantity_units(Some(amount))))
         .collect()
 }
 
 /// A port of the node that a pod takes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostPort {
+pub struct PodHostPort {
     /// `0.0.0.0` is every address.
     pub ip: String,
     pub protocol: String,
     pub port: i64,
 }
 
-impl HostPort {
+impl PodHostPort {
     /// Whether both cannot be taken on one node.
     pub fn conflicts_with(&self, other: &Self) -> bool {
-        const EVERY: &str = "0.0.0.0";
+        const ANY_ADDRESS: &str = "0.0.0.0";
         (self.port, &self.protocol) == (other.port, &other.protocol)
-            && (self.ip == other.ip || self.ip == EVERY || other.ip == EVERY)
+            && (self.ip == other.ip || self.ip == ANY_ADDRESS || other.ip == ANY_ADDRESS)
     }
 }
 
 /// The host ports of a pod's spec: of its containers and sidecars; on the host's network every port is the host's.
-pub fn host_ports(spec: &Value) -> Vec<HostPort> {
-    let on_host = flag(spec, "hostNetwork");
-    let sidecars = list(spec, "initContainers").iter();
-    let sidecars = sidecars.filter(|c| text(c, "restartPolicy") == "Always");
-    let containers = list(spec, "containers").iter().chain(sidecars);
+pub fn host_ports(spec: &Value) -> Vec<PodHostPort> {
+    let on_host = flag_at(spec, "hostNetwork");
+    let sidecars = list_at(spec, "initContainers").iter();
+    let sidecars = sidecars.filter(|c| text_at(c, "restartPolicy") == "Always");
+    let containers = list_at(spec, "containers").iter().chain(sidecars);
     let or = |value: &str, unset: &str| if value.is_empty() { unset } else { value }.to_owned();
     containers
-        .flat_map(|c| list(c, "ports"))
+        .flat_map(|c| list_at(c, "ports"))
         .filter_map(|p| {
-            let own = number(p, "hostPort").filter(|n| *n > 0);
-            let port = own.or_else(|| number(p, "containerPort").filter(|_| on_host))?;
-            Some(HostPort {
-                ip: or(text(p, "hostIP"), "0.0.0.0"),
-                protocol: or(text(p, "protocol"), "TCP"),
+            let own = number_at(p, "hostPort").filter(|n| *n > 0);
+            let port = own.or_else(|| number_at(p, "containerPort").filter(|_| on_host))?;
+            Some(PodHostPort {
+                ip: or(text_at(p, "hostIP"), "0.0.0.0"),
+                protocol: or(text_at(p, "protocol"), "TCP"),
                 port,
             })
         })
@@ -166,19 +166,19 @@ mod tests {
             ],
             "overhead": {"cpu": "10m"},
         });
-        let sum = PodRequests::of(&spec);
+        let sum = PodRequests::from_spec(&spec);
         // The init container of 900m runs beside the sidecar, and before the containers (300m).
         assert_eq!(sum.cpu, 960);
         assert_eq!(sum.others["nvidia.com/gpu"], 1);
         assert_eq!(sum.others["ephemeral-storage"], 2 << 30);
         let whole =
             json!({"containers": spec["containers"], "resources": {"requests": {"cpu": "1"}}});
-        assert_eq!(PodRequests::of(&whole).cpu, 1000);
+        assert_eq!(PodRequests::from_spec(&whole).cpu, 1000);
     }
 
     #[test]
     fn ports_conflict_by_number_protocol_and_address() {
-        let port = |ip: &str, protocol: &str, port| HostPort {
+        let port = |ip: &str, protocol: &str, port| PodHostPort {
             ip: ip.to_owned(),
             protocol: protocol.to_owned(),
             port,

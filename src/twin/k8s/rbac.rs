@@ -10,8 +10,8 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::rest::query::{Query, decode};
-use super::status::Failure;
+use super::rest::query::{QueryParams, decode_percent};
+use super::status::ApiFailure;
 use crate::wire::Request;
 
 /// Why a text holds no roles that the twin can enforce.
@@ -28,19 +28,19 @@ pub enum BadRoles {
 /// One object of a file of roles.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Object {
+struct RoleObject {
     api_version: String,
     kind: String,
-    metadata: Meta,
+    metadata: RoleMetadata,
     #[serde(default)]
-    rules: Vec<Rule>,
+    rules: Vec<RoleRule>,
     role_ref: Option<RoleRef>,
     #[serde(default)]
     subjects: Vec<Subject>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Meta {
+struct RoleMetadata {
     name: String,
     namespace: Option<String>,
 }
@@ -59,7 +59,7 @@ struct Subject {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Rule {
+struct RoleRule {
     api_groups: Vec<String>,
     resources: Vec<String>,
     resource_names: Vec<String>,
@@ -70,16 +70,16 @@ struct Rule {
 
 /// What one caller may do, and what of it was needed.
 #[derive(Clone, Debug)]
-pub struct Rbac {
+pub struct RbacAuthorizer {
     user: String,
     /// A rule and the namespace it is good for; none: everywhere.
-    rules: Vec<(Option<String>, Rule)>,
+    rules: Vec<(Option<String>, RoleRule)>,
     used: BTreeSet<String>,
 }
 
 /// What a request is about, as an authoriser sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Attributes {
+struct RequestAttributes {
     verb: String,
     group: String,
     namespace: String,
@@ -90,12 +90,12 @@ struct Attributes {
     path: String,
 }
 
-impl Rbac {
+impl RbacAuthorizer {
     /// What the objects of a YAML file give `user`, who is in every group that the file's bindings name.
-    pub fn read(text: &str, user: &str) -> Result<Self, BadRoles> {
-        let objects: Vec<Object> =
+    pub fn parse_roles(text: &str, user: &str) -> Result<Self, BadRoles> {
+        let objects: Vec<RoleObject> =
             serde_saphyr::from_multiple(text).map_err(|e| BadRoles::Malformed(e.to_string()))?;
-        let mut roles: BTreeMap<(&str, Option<&str>, &str), &[Rule]> = BTreeMap::new();
+        let mut roles: BTreeMap<(&str, Option<&str>, &str), &[RoleRule]> = BTreeMap::new();
         for object in &objects {
             let ns = object.metadata.namespace.as_deref();
             match (object.api_version.as_str(), object.kind.as_str()) {
@@ -111,7 +111,7 @@ impl Rbac {
                 }
             }
         }
-        let mut rules: Vec<(Option<String>, Rule)> = Vec::new();
+        let mut rules: Vec<(Option<String>, RoleRule)> = Vec::new();
         for object in &objects {
             let Some(role) = &object.role_ref else {
                 continue;
@@ -142,18 +142,20 @@ impl Rbac {
     }
 
     /// What was needed so far: `VERB RESOURCE.GROUP`.
-    pub fn used(&self) -> &BTreeSet<String> {
+    pub fn used_permissions(&self) -> &BTreeSet<String> {
         &self.used
     }
 
     /// What the roles allow and nothing needed so far.
-    pub fn unused(&self) -> BTreeSet<String> {
+    pub fn unused_permissions(&self) -> BTreeSet<String> {
         let mut all = BTreeSet::new();
         for (_, rule) in &self.rules {
             for verb in &rule.verbs {
                 let groups = || rule.api_groups.iter();
                 let resources = rule.resources.iter();
-                all.extend(resources.flat_map(|r| groups().map(move |g| permission(verb, r, g))));
+                all.extend(
+                    resources.flat_map(|r| groups().map(move |g| permission_text(verb, r, g))),
+                );
                 all.extend(rule.urls.iter().map(|url| format!("{verb} {url}")));
             }
         }
@@ -162,19 +164,19 @@ impl Rbac {
     }
 
     /// Refuses a request that the roles do not allow.
-    pub fn check(&mut self, request: &Request) -> Result<(), Failure> {
-        let asked = Attributes::of(request);
-        match self.allows(&asked) {
+    pub fn check_request(&mut self, request: &Request) -> Result<(), ApiFailure> {
+        let asked = RequestAttributes::from_request(request);
+        match self.matching_permissions(&asked) {
             Some(used) => {
                 self.used.extend(used);
                 Ok(())
             }
-            None => Err(asked.forbidden(&self.user)),
+            None => Err(asked.forbidden_failure(&self.user)),
         }
     }
 
     /// Answers a SelfSubjectAccessReview's `spec`.
-    pub fn review(&self, spec: &Value) -> bool {
+    pub fn review_access(&self, spec: &Value) -> bool {
         let text = |at: &str| {
             spec.pointer(at)
                 .and_then(Value::as_str)
@@ -187,7 +189,7 @@ impl Rbac {
             "/resourceAttributes"
         };
         let of = |field: &str| text(&format!("{about}/{field}"));
-        self.allows(&Attributes {
+        self.matching_permissions(&RequestAttributes {
             verb: of("verb"),
             group: of("group"),
             namespace: of("namespace"),
@@ -200,16 +202,16 @@ impl Rbac {
     }
 
     /// Whether it is allowed, and by which permissions of the given roles (none, if by the default ones).
-    fn allows(&self, asked: &Attributes) -> Option<BTreeSet<String>> {
-        let fits = |rule: &Rule| rule.fits(asked);
+    fn matching_permissions(&self, asked: &RequestAttributes) -> Option<BTreeSet<String>> {
+        let fits = |rule: &RoleRule| rule.allows_request(asked);
         let mut used = BTreeSet::new();
-        let mut allowed = asked.is_everybodys();
+        let mut allowed = asked.is_allowed_by_default();
         for (ns, rule) in &self.rules {
             let here = ns.as_ref().is_none_or(|ns| *ns == asked.namespace);
             if here && fits(rule) {
                 allowed = true;
                 used.insert(match asked.path.as_str() {
-                    "" => permission(&asked.verb, &asked.full_resource(), &asked.group),
+                    "" => permission_text(&asked.verb, &asked.full_resource(), &asked.group),
                     path => format!("{} {path}", asked.verb),
                 });
             }
@@ -218,15 +220,15 @@ impl Rbac {
     }
 }
 
-fn permission(verb: &str, resource: &str, group: &str) -> String {
+fn permission_text(verb: &str, resource: &str, group: &str) -> String {
     match group {
         "" => format!("{verb} {resource}"),
         group => format!("{verb} {resource}.{group}"),
     }
 }
 
-impl Rule {
-    fn fits(&self, asked: &Attributes) -> bool {
+impl RoleRule {
+    fn allows_request(&self, asked: &RequestAttributes) -> bool {
         let any = |list: &[String], one: &str| list.iter().any(|l| l == "*" || l == one);
         if !any(&self.verbs, &asked.verb) {
             return false;
@@ -246,11 +248,15 @@ impl Rule {
     }
 }
 
-impl Attributes {
+impl RequestAttributes {
     /// As the API server's request info: a path below a group and version is about a resource.
-    fn of(request: &Request) -> Self {
+    fn from_request(request: &Request) -> Self {
         let path = request.uri().path();
-        let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
+        let parts: Vec<String> = path
+            .trim_matches('/')
+            .split('/')
+            .map(decode_percent)
+            .collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let (group, rest) = match parts.as_slice() {
             ["api", _, rest @ ..] if !rest.is_empty() => ("", rest),
@@ -271,7 +277,7 @@ impl Attributes {
             _ => ("", rest),
         };
         let part = |i: usize| rest.get(i).copied().unwrap_or_default();
-        let query = Query::parse(request.uri().query().unwrap_or_default());
+        let query = QueryParams::parse(request.uri().query().unwrap_or_default());
         let named = !part(1).is_empty();
         let verb = match *request.method() {
             Method::POST => "create",
@@ -280,7 +286,7 @@ impl Attributes {
             Method::DELETE if named => "delete",
             Method::DELETE => "deletecollection",
             _ if named => "get",
-            _ if query.yes("watch") => "watch",
+            _ if query.is_true("watch") => "watch",
             _ => "list",
         };
         Self {
@@ -302,8 +308,8 @@ impl Attributes {
     }
 
     /// What `system:discovery`, `system:public-info-viewer` and `system:basic-user` give every caller.
-    fn is_everybodys(&self) -> bool {
-        const PATHS: &[&str] = &[
+    fn is_allowed_by_default(&self) -> bool {
+        const PUBLIC_PATHS: &[&str] = &[
             "/api", "/apis", "/healthz", "/livez", "/openapi", "/readyz", "/version",
         ];
         let of = |path: &&str| {
@@ -321,11 +327,11 @@ impl Attributes {
                         ) | ("authentication.k8s.io", "selfsubjectreviews")
                     )
             }
-            _ => self.verb == "get" && PATHS.iter().any(of),
+            _ => self.verb == "get" && PUBLIC_PATHS.iter().any(of),
         }
     }
 
-    fn forbidden(&self, user: &str) -> Failure {
+    fn forbidden_failure(&self, user: &str) -> ApiFailure {
         let Self {
             verb,
             group,
@@ -337,9 +343,9 @@ impl Attributes {
         } = self;
         if !path.is_empty() {
             let message = format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"");
-            return Failure {
+            return ApiFailure {
                 details: Some(json!({})),
-                ..Failure::new(403, "Forbidden", message)
+                ..ApiFailure::new(403, "Forbidden", message)
             };
         }
         let place = match namespace.as_str() {
@@ -364,9 +370,9 @@ impl Attributes {
         if !group.is_empty() {
             details["group"] = json!(group);
         }
-        Failure {
+        ApiFailure {
             details: Some(details),
-            ..Failure::new(403, "Forbidden", format!("{what} is forbidden: {why}"))
+            ..ApiFailure::new(403, "Forbidden", format!("{what} is forbidden: {why}"))
         }
     }
 }
@@ -409,8 +415,8 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: eksup}]
             .uri(format!("https://x{uri}"))
             .body(bytes::Bytes::new())
             .unwrap();
-        let mut rbac = Rbac::read(ROLES, "me").unwrap();
-        rbac.check(&request).err().map(|f| f.message)
+        let mut rbac = RbacAuthorizer::parse_roles(ROLES, "me").unwrap();
+        rbac.check_request(&request).err().map(|f| f.message)
     }
 
     #[test]
@@ -472,12 +478,12 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: eksup}]
             1,
         );
         assert!(matches!(
-            Rbac::read(&no_role, "me"),
+            RbacAuthorizer::parse_roles(&no_role, "me"),
             Err(BadRoles::NoRole { .. })
         ));
         let other = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n";
         assert!(matches!(
-            Rbac::read(other, "me"),
+            RbacAuthorizer::parse_roles(other, "me"),
             Err(BadRoles::Malformed(_))
         ));
     }

@@ -4,28 +4,28 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::json::{at, list, text, texts};
+use super::json::{list_at, text_at, text_map_at, value_at};
 
 /// Labels, in order.
 pub type Labels = BTreeMap<String, String>;
 
 /// A condition on labels. All of its terms must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Selector {
-    terms: Vec<Term>,
+pub struct LabelSelector {
+    terms: Vec<SelectorTerm>,
     /// A null selector in a spec selects nothing.
     nothing: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Term {
+struct SelectorTerm {
     key: String,
-    op: Op,
+    op: SelectorOperator,
     values: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Op {
+enum SelectorOperator {
     In,
     NotIn,
     Exists,
@@ -34,7 +34,7 @@ enum Op {
     Below,
 }
 
-impl Selector {
+impl LabelSelector {
     /// Reads a `labelSelector` of a request: `a=b,c!=d,e,!f,g in (x,y),h notin (z)`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut terms = Vec::new();
@@ -54,37 +54,37 @@ impl Selector {
     }
 
     /// Reads a selector of a spec (`matchLabels`, `matchExpressions`); null selects nothing, empty everything.
-    pub fn of_spec(value: Option<&Value>) -> Self {
+    pub fn from_spec(value: Option<&Value>) -> Self {
         let Some(value) = value else {
             return Self {
                 terms: Vec::new(),
                 nothing: true,
             };
         };
-        let mut selector = Self::of_map(&texts(value, "matchLabels"));
+        let mut selector = Self::from_map(&text_map_at(value, "matchLabels"));
         selector.terms.extend(
-            list(value, "matchExpressions")
+            list_at(value, "matchExpressions")
                 .iter()
-                .filter_map(expression),
+                .filter_map(parse_expression),
         );
         selector
     }
 
     /// Reads node selector expressions (a list of `key`, `operator`, `values`).
-    pub fn of_expressions(expressions: &[Value]) -> Self {
+    pub fn from_expressions(expressions: &[Value]) -> Self {
         Self {
-            terms: expressions.iter().filter_map(expression).collect(),
+            terms: expressions.iter().filter_map(parse_expression).collect(),
             nothing: false,
         }
     }
 
     /// A selector of plain `key: value` pairs, as in a Service or a nodeSelector.
-    pub fn of_map(map: &Labels) -> Self {
+    pub fn from_map(map: &Labels) -> Self {
         let terms = map
             .iter()
-            .map(|(k, v)| Term {
+            .map(|(k, v)| SelectorTerm {
                 key: k.clone(),
-                op: Op::In,
+                op: SelectorOperator::In,
                 values: vec![v.clone()],
             })
             .collect();
@@ -96,9 +96,13 @@ impl Selector {
 
     /// Also requires that a label has (`same`), or has not, this value.
     pub fn add_value(&mut self, key: &str, value: &str, same: bool) {
-        self.terms.push(Term {
+        self.terms.push(SelectorTerm {
             key: key.to_owned(),
-            op: if same { Op::In } else { Op::NotIn },
+            op: if same {
+                SelectorOperator::In
+            } else {
+                SelectorOperator::NotIn
+            },
             values: vec![value.to_owned()],
         });
     }
@@ -114,20 +118,20 @@ impl Selector {
             && self
                 .terms
                 .iter()
-                .all(|t| t.holds(labels.get(&t.key).map(String::as_str)))
+                .all(|t| t.holds_for(labels.get(&t.key).map(String::as_str)))
     }
 
     /// Pairs that any selected object must have; they find candidates in an index.
-    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub fn required_pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.terms
             .iter()
-            .filter(|t| t.op == Op::In && t.values.len() == 1)
+            .filter(|t| t.op == SelectorOperator::In && t.values.len() == 1)
             .map(|t| (t.key.as_str(), t.values[0].as_str()))
     }
 }
 
-impl Term {
-    fn holds(&self, value: Option<&str>) -> bool {
+impl SelectorTerm {
+    fn holds_for(&self, value: Option<&str>) -> bool {
         let above = |a: &str| {
             Some((
                 a.parse::<i64>().ok()?,
@@ -135,32 +139,32 @@ impl Term {
             ))
         };
         match self.op {
-            Op::In => value.is_some_and(|v| self.values.iter().any(|w| w == v)),
-            Op::NotIn => !value.is_some_and(|v| self.values.iter().any(|w| w == v)),
-            Op::Exists => value.is_some(),
-            Op::Absent => value.is_none(),
-            Op::Above => value.and_then(above).is_some_and(|(a, b)| a > b),
-            Op::Below => value.and_then(above).is_some_and(|(a, b)| a < b),
+            SelectorOperator::In => value.is_some_and(|v| self.values.iter().any(|w| w == v)),
+            SelectorOperator::NotIn => !value.is_some_and(|v| self.values.iter().any(|w| w == v)),
+            SelectorOperator::Exists => value.is_some(),
+            SelectorOperator::Absent => value.is_none(),
+            SelectorOperator::Above => value.and_then(above).is_some_and(|(a, b)| a > b),
+            SelectorOperator::Below => value.and_then(above).is_some_and(|(a, b)| a < b),
         }
     }
 }
 
-fn expression(value: &Value) -> Option<Term> {
-    let op = match text(value, "operator") {
-        "In" => Op::In,
-        "NotIn" => Op::NotIn,
-        "Exists" => Op::Exists,
-        "DoesNotExist" => Op::Absent,
-        "Gt" => Op::Above,
-        "Lt" => Op::Below,
+fn parse_expression(value: &Value) -> Option<SelectorTerm> {
+    let op = match text_at(value, "operator") {
+        "In" => SelectorOperator::In,
+        "NotIn" => SelectorOperator::NotIn,
+        "Exists" => SelectorOperator::Exists,
+        "DoesNotExist" => SelectorOperator::Absent,
+        "Gt" => SelectorOperator::Above,
+        "Lt" => SelectorOperator::Below,
         _ => return None,
     };
-    let values = list(value, "values")
+    let values = list_at(value, "values")
         .iter()
         .filter_map(|v| v.as_str().map(str::to_owned))
         .collect();
-    Some(Term {
-        key: text(value, "key").to_owned(),
+    Some(SelectorTerm {
+        key: text_at(value, "key").to_owned(),
         op,
         values,
     })
@@ -183,11 +187,11 @@ fn split_outside_parens(text: &str) -> Vec<&str> {
     parts
 }
 
-fn parse_term(part: &str) -> Option<Term> {
+fn parse_term(part: &str) -> Option<SelectorTerm> {
     let term = |key: &str, op, values: Vec<String>| {
         let key = key.trim();
         let sound = !key.is_empty() && !key.contains([' ', '(', ')', '=', '!']);
-        sound.then(|| Term {
+        sound.then(|| SelectorTerm {
             key: key.to_owned(),
             op,
             values,
@@ -202,28 +206,28 @@ fn parse_term(part: &str) -> Option<Term> {
         let mut words = head.split_whitespace();
         let (key, op) = (words.next()?, words.next()?);
         return match op {
-            "in" => term(key, Op::In, values),
-            "notin" => term(key, Op::NotIn, values),
+            "in" => term(key, SelectorOperator::In, values),
+            "notin" => term(key, SelectorOperator::NotIn, values),
             _ => None,
         };
     }
     if let Some((key, value)) = part.split_once("!=") {
-        return term(key, Op::NotIn, vec![value.trim().to_owned()]);
+        return term(key, SelectorOperator::NotIn, vec![value.trim().to_owned()]);
     }
     if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return term(key, Op::In, vec![value.trim().to_owned()]);
+        return term(key, SelectorOperator::In, vec![value.trim().to_owned()]);
     }
     match part.strip_prefix('!') {
-        Some(key) => term(key, Op::Absent, Vec::new()),
-        None => term(part, Op::Exists, Vec::new()),
+        Some(key) => term(key, SelectorOperator::Absent, Vec::new()),
+        None => term(part, SelectorOperator::Exists, Vec::new()),
     }
 }
 
 /// A `fieldSelector`: paths that must, or must not, have a value.
 #[derive(Clone, Debug, Default)]
-pub struct Fields(Vec<(String, bool, String)>);
+pub struct FieldSelector(Vec<(String, bool, String)>);
 
-impl Fields {
+impl FieldSelector {
     /// Reads `spec.nodeName=x,status.phase!=Succeeded`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut terms = Vec::new();
@@ -247,7 +251,7 @@ impl Fields {
     /// Whether `object` is selected.
     pub fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|(path, equal, value)| {
-            let found = match at(object, path) {
+            let found = match value_at(object, path) {
                 Some(Value::String(s)) => s == value,
                 Some(Value::Bool(b)) => value.parse() == Ok(*b),
                 Some(Value::Number(n)) => value.parse().is_ok_and(|v: serde_json::Number| v == *n),
@@ -259,7 +263,7 @@ impl Fields {
     }
 
     /// The value the field must have, when it must have just one.
-    pub fn wanted(&self, path: &str) -> Option<&str> {
+    pub fn required_value(&self, path: &str) -> Option<&str> {
         self.0
             .iter()
             .find(|(p, equal, _)| p == path && *equal)
@@ -267,7 +271,7 @@ impl Fields {
     }
 
     /// The paths asked about.
-    pub fn paths(&self) -> impl Iterator<Item = &str> {
+    pub fn field_paths(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(path, _, _)| path.as_str())
     }
 }
@@ -299,18 +303,18 @@ mod tests {
             ("", true),
         ] {
             assert_eq!(
-                Selector::parse(text).unwrap().matches(&set),
+                LabelSelector::parse(text).unwrap().matches(&set),
                 selected,
                 "{text}"
             );
         }
-        assert!(Selector::parse("a b c").is_err());
+        assert!(LabelSelector::parse("a b c").is_err());
     }
 
     #[test]
     fn a_null_selector_selects_nothing_and_an_empty_one_everything() {
-        assert!(!Selector::of_spec(None).matches(&labels(&[])));
-        assert!(Selector::of_spec(Some(&json!({}))).matches(&labels(&[])));
+        assert!(!LabelSelector::from_spec(None).matches(&labels(&[])));
+        assert!(LabelSelector::from_spec(Some(&json!({}))).matches(&labels(&[])));
     }
 
     #[test]
@@ -326,11 +330,11 @@ mod tests {
             ("spec.unschedulable=false", true),
         ] {
             assert_eq!(
-                Fields::parse(text).unwrap().matches(&pod),
+                FieldSelector::parse(text).unwrap().matches(&pod),
                 selected,
                 "{text}"
             );
         }
-        assert!(Fields::parse("spec.nodeName").is_err());
+        assert!(FieldSelector::parse("spec.nodeName").is_err());
     }
 }

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::kinds::Kind;
-use crate::twin::answer::{Answer, json_text, respond};
+use super::kinds::ResourceKind;
+use crate::twin::answer::{Answer, answer_with, write_json};
 
 /// A refusal.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct ApiFailure {
     pub code: u16,
     pub reason: &'static str,
     pub message: String,
@@ -16,7 +16,7 @@ pub struct Failure {
     pub nowhere: bool,
 }
 
-impl Failure {
+impl ApiFailure {
     /// A refusal without details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -28,7 +28,13 @@ impl Failure {
         }
     }
 
-    fn about(kind: &Kind, name: &str, code: u16, reason: &'static str, message: String) -> Self {
+    fn about_object(
+        kind: &ResourceKind,
+        name: &str,
+        code: u16,
+        reason: &'static str,
+        message: String,
+    ) -> Self {
         let mut details = json!({"name": name, "kind": kind.plural});
         if !kind.group.is_empty() {
             details["group"] = json!(kind.group);
@@ -43,19 +49,19 @@ impl Failure {
     }
 
     /// There is no such object.
-    pub fn not_found(kind: &Kind, name: &str) -> Self {
-        Self::about(
+    pub fn not_found(kind: &ResourceKind, name: &str) -> Self {
+        Self::about_object(
             kind,
             name,
             404,
             "NotFound",
-            format!("{} \"{name}\" not found", kind.resource()),
+            format!("{} \"{name}\" not found", kind.qualified_resource()),
         )
     }
 
     /// There is no such path: no such kind, group or subresource. Clients make "the server could not find the requested
     /// resource" of it.
-    pub fn no_resource() -> Self {
+    pub fn resource_not_found() -> Self {
         Self {
             nowhere: true,
             ..Self::new(404, "NotFound", "404 page not found")
@@ -63,34 +69,34 @@ impl Failure {
     }
 
     /// It is there already.
-    pub fn exists(kind: &Kind, name: &str) -> Self {
-        Self::about(
+    pub fn already_exists(kind: &ResourceKind, name: &str) -> Self {
+        Self::about_object(
             kind,
             name,
             409,
             "AlreadyExists",
-            format!("{} \"{name}\" already exists", kind.resource()),
+            format!("{} \"{name}\" already exists", kind.qualified_resource()),
         )
     }
 
     /// Somebody else changed it.
-    pub fn modified(kind: &Kind, name: &str) -> Self {
+    pub fn modified_meanwhile(kind: &ResourceKind, name: &str) -> Self {
         let message = format!(
             "Operation cannot be fulfilled on {} \"{name}\": the object has been modified; please apply your changes \
              to the latest version and try again",
-            kind.resource()
+            kind.qualified_resource()
         );
-        Self::about(kind, name, 409, "Conflict", message)
+        Self::about_object(kind, name, 409, "Conflict", message)
     }
 
     /// A precondition of a delete does not hold; the real server names the kind here, not the resource.
-    pub fn precondition(kind: &Kind, name: &str, why: &str) -> Self {
+    pub fn precondition_failed(kind: &ResourceKind, name: &str, why: &str) -> Self {
         let named = if kind.group.is_empty() {
             kind.kind.to_string()
         } else {
             format!("{}.{}", kind.kind, kind.group)
         };
-        let mut failure = Self::about(
+        let mut failure = Self::about_object(
             kind,
             name,
             409,
@@ -104,24 +110,27 @@ impl Failure {
     }
 
     /// It may not be done.
-    pub fn forbidden(kind: &Kind, name: &str, why: &str) -> Self {
-        Self::about(
+    pub fn forbidden_action(kind: &ResourceKind, name: &str, why: &str) -> Self {
+        Self::about_object(
             kind,
             name,
             403,
             "Forbidden",
-            format!("{} \"{name}\" is forbidden: {why}", kind.resource()),
+            format!(
+                "{} \"{name}\" is forbidden: {why}",
+                kind.qualified_resource()
+            ),
         )
     }
 
     /// A field has a value it must not have.
-    pub fn invalid(kind: &Kind, name: &str, field: &str, why: &str) -> Self {
+    pub fn invalid_field(kind: &ResourceKind, name: &str, field: &str, why: &str) -> Self {
         let group = if kind.group.is_empty() {
             String::new()
         } else {
             format!(".{}", kind.group)
         };
-        let mut failure = Self::about(
+        let mut failure = Self::about_object(
             kind,
             name,
             422,
@@ -146,7 +155,7 @@ impl Failure {
     }
 
     /// Too many requests, with a cause.
-    pub fn too_many(
+    pub fn too_many_requests(
         message: &str,
         cause: &str,
         cause_message: String,
@@ -163,7 +172,7 @@ impl Failure {
     }
 
     /// The resource version is too old to go on from.
-    pub fn expired(asked: u64, oldest: u64) -> Self {
+    pub fn expired_version(asked: u64, oldest: u64) -> Self {
         Self::new(
             410,
             "Expired",
@@ -172,7 +181,7 @@ impl Failure {
     }
 
     /// The `Status` object.
-    pub fn object(&self) -> Value {
+    pub fn to_status(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "code": self.code,
@@ -187,9 +196,9 @@ impl Failure {
     }
 
     /// The answer.
-    pub fn answer(&self) -> Answer {
+    pub fn to_answer(&self) -> Answer {
         if self.nowhere {
-            return respond(
+            return answer_with(
                 self.code,
                 "text/plain; charset=utf-8",
                 format!("{}\n", self.message),
@@ -200,7 +209,7 @@ impl Failure {
             .as_ref()
             .and_then(|d| d.get("retryAfterSeconds"))
             .and_then(Value::as_u64);
-        let mut answer = json_answer(self.code, &self.object());
+        let mut answer = answer_json(self.code, &self.to_status());
         if let (Some(seconds), Answer::Whole(response)) = (retry_after, &mut answer) {
             response
                 .headers_mut()
@@ -211,12 +220,12 @@ impl Failure {
 }
 
 /// A success that has nothing else to say.
-pub fn success(code: u16) -> Answer {
+pub fn success_answer(code: u16) -> Answer {
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": code});
-    json_answer(code, &status)
+    answer_json(code, &status)
 }
 
 /// An answer in JSON.
-pub fn json_answer(code: u16, value: &Value) -> Answer {
-    respond(code, "application/json", json_text(value))
+pub fn answer_json(code: u16, value: &Value) -> Answer {
+    answer_with(code, "application/json", write_json(value))
 }

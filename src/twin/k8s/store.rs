@@ -6,28 +6,28 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::facts::Pod;
-use super::index::Index;
-use super::json::{set, text};
-use super::kinds::{Kinds, Res};
+use super::index::StoreIndex;
+use super::json::{set_at, text_at};
+use super::kinds::{KindId, KindRegistry};
+use super::typed_views::PodView;
 use super::watch::Watchers;
 
 /// An object as it was at one version.
-pub type Object = Arc<Value>;
+pub type StoredObject = Arc<Value>;
 
 /// How many events a watch may be behind at least before it must list again, and at most; between, as in the API server's
-/// watch cache, what is younger than [`FRESH`] is kept.
-const REMEMBERED: std::ops::Range<usize> = 2_000..100_000;
-const FRESH: SignedDuration = SignedDuration::from_secs(75);
+/// watch cache, what is younger than [`EVENT_FRESHNESS`] is kept.
+const EVENTS_KEPT: std::ops::Range<usize> = 2_000..100_000;
+const EVENT_FRESHNESS: SignedDuration = SignedDuration::from_secs(75);
 
 /// A namespace (empty for cluster-wide kinds) and a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name {
+pub struct ObjectName {
     pub ns: String,
     pub name: String,
 }
 
-impl Name {
+impl ObjectName {
     /// A name.
     pub fn new(ns: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
@@ -37,97 +37,97 @@ impl Name {
     }
 
     /// The name of `object`.
-    pub fn of(object: &Value) -> Self {
+    pub fn of_object(object: &Value) -> Self {
         Self::new(
-            text(object, "metadata.namespace"),
-            text(object, "metadata.name"),
+            text_at(object, "metadata.namespace"),
+            text_at(object, "metadata.name"),
         )
     }
 }
 
 /// Where an object is kept.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Key {
-    pub res: Res,
-    pub at: Name,
+pub struct ObjectKey {
+    pub res: KindId,
+    pub at: ObjectName,
 }
 
-impl Key {
+impl ObjectKey {
     /// A key.
-    pub fn new(res: Res, ns: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(res: KindId, ns: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             res,
-            at: Name::new(ns, name),
+            at: ObjectName::new(ns, name),
         }
     }
 }
 
 /// A write: what was there, what is there now.
 #[derive(Clone, Debug)]
-pub struct Change {
-    pub key: Key,
-    pub old: Option<Object>,
-    pub new: Option<Object>,
+pub struct ObjectChange {
+    pub key: ObjectKey,
+    pub old: Option<StoredObject>,
+    pub new: Option<StoredObject>,
     /// The same of a pod, in short.
-    pub pods: [Option<Arc<Pod>>; 2],
+    pub pods: [Option<Arc<PodView>>; 2],
 }
 
 /// A change with its version; a deleted object is kept as it was last.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct WatchEvent {
     pub rv: u64,
     pub at: Timestamp,
-    pub key: Key,
-    pub old: Option<Object>,
-    pub new: Option<Object>,
+    pub key: ObjectKey,
+    pub old: Option<StoredObject>,
+    pub new: Option<StoredObject>,
     /// The object to show: the new one, or the deleted one at the version of its deletion.
-    pub shown: Object,
+    pub shown: StoredObject,
 }
 
 /// Everything the API server keeps.
 #[derive(Clone, Default)]
-pub struct Store {
-    pub kinds: Kinds,
-    pub index: Index,
+pub struct ObjectStore {
+    pub kinds: KindRegistry,
+    pub index: StoreIndex,
     pub watchers: Watchers,
     /// The time, for those who are told how old things are.
     pub now: Timestamp,
     rv: u64,
-    objects: BTreeMap<Res, BTreeMap<Name, Object>>,
-    log: VecDeque<Event>,
+    objects: BTreeMap<KindId, BTreeMap<ObjectName, StoredObject>>,
+    log: VecDeque<WatchEvent>,
     /// The version before the oldest event still known.
     floor: u64,
-    changes: Vec<Change>,
+    changes: Vec<ObjectChange>,
 }
 
-impl Store {
+impl ObjectStore {
     /// The version of the last write.
-    pub fn version(&self) -> u64 {
+    pub fn last_version(&self) -> u64 {
         self.rv
     }
 
     /// The version of the oldest state a watch can go on from.
-    pub fn oldest(&self) -> u64 {
+    pub fn oldest_version(&self) -> u64 {
         self.floor
     }
 
     /// The object at `key`.
-    pub fn get(&self, key: &Key) -> Option<&Object> {
+    pub fn get_object(&self, key: &ObjectKey) -> Option<&StoredObject> {
         self.objects.get(&key.res)?.get(&key.at)
     }
 
     /// The object of a kind by namespace and name.
-    pub fn find(&self, res: Res, at: &Name) -> Option<&Object> {
+    pub fn find_object(&self, res: KindId, at: &ObjectName) -> Option<&StoredObject> {
         self.objects.get(&res)?.get(at)
     }
 
     /// All objects of a kind, in order; those of one namespace when `ns` is not empty.
-    pub fn all<'a>(
+    pub fn objects_of<'a>(
         &'a self,
-        res: Res,
+        res: KindId,
         ns: &'a str,
-    ) -> impl Iterator<Item = (&'a Name, &'a Object)> {
-        let from = Name::new(ns, "");
+    ) -> impl Iterator<Item = (&'a ObjectName, &'a StoredObject)> {
+        let from = ObjectName::new(ns, "");
         let range = self.objects.get(&res).map(|m| m.range(from..));
         range
             .into_iter()
@@ -136,60 +136,66 @@ impl Store {
     }
 
     /// Seeds an object with the version it has; watches and controllers do not hear of it.
-    pub fn seed(&mut self, res: Res, object: Value) {
-        let rv = text(&object, "metadata.resourceVersion")
+    pub fn seed_object(&mut self, res: KindId, object: Value) {
+        let rv = text_at(&object, "metadata.resourceVersion")
             .parse()
             .unwrap_or(0);
         self.rv = self.rv.max(rv);
         self.floor = self.rv;
-        let (name, object) = (Name::of(&object), Arc::new(object));
-        self.index.note(res, &name, None, Some(&object));
+        let (name, object) = (ObjectName::of_object(&object), Arc::new(object));
+        self.index.index_write(res, &name, None, Some(&object));
         self.objects.entry(res).or_default().insert(name, object);
     }
 
     /// Writes an object, new or not, at the next version.
-    pub fn put(&mut self, res: Res, mut object: Value) -> Object {
+    pub fn write_object(&mut self, res: KindId, mut object: Value) -> StoredObject {
         self.rv += 1;
-        set(&mut object, "metadata.resourceVersion", self.rv.to_string());
-        let (name, new) = (Name::of(&object), Arc::new(object));
+        set_at(&mut object, "metadata.resourceVersion", self.rv.to_string());
+        let (name, new) = (ObjectName::of_object(&object), Arc::new(object));
         let old = self
             .objects
             .entry(res)
             .or_default()
             .insert(name.clone(), new.clone());
-        let pods = self.index.note(res, &name, old.as_ref(), Some(&new));
+        let pods = self.index.index_write(res, &name, old.as_ref(), Some(&new));
         let shown = new.clone();
-        self.record(Key { res, at: name }, old, Some(new.clone()), pods, shown);
+        self.record_event(
+            ObjectKey { res, at: name },
+            old,
+            Some(new.clone()),
+            pods,
+            shown,
+        );
         new
     }
 
     /// Takes an object away.
-    pub fn take(&mut self, key: &Key) -> Option<Object> {
+    pub fn remove_object(&mut self, key: &ObjectKey) -> Option<StoredObject> {
         let old = self.objects.get_mut(&key.res)?.remove(&key.at)?;
         self.rv += 1;
-        let pods = self.index.note(key.res, &key.at, Some(&old), None);
+        let pods = self.index.index_write(key.res, &key.at, Some(&old), None);
         let mut last = Value::clone(&old);
-        set(&mut last, "metadata.resourceVersion", self.rv.to_string());
+        set_at(&mut last, "metadata.resourceVersion", self.rv.to_string());
         let last = Arc::new(last);
-        self.record(key.clone(), Some(old), None, pods, last.clone());
+        self.record_event(key.clone(), Some(old), None, pods, last.clone());
         Some(last)
     }
 
-    fn record(
+    fn record_event(
         &mut self,
-        key: Key,
-        old: Option<Object>,
-        new: Option<Object>,
-        pods: [Option<Arc<Pod>>; 2],
-        shown: Object,
+        key: ObjectKey,
+        old: Option<StoredObject>,
+        new: Option<StoredObject>,
+        pods: [Option<Arc<PodView>>; 2],
+        shown: StoredObject,
     ) {
-        self.changes.push(Change {
+        self.changes.push(ObjectChange {
             key: key.clone(),
             old: old.clone(),
             new: new.clone(),
             pods,
         });
-        let event = Event {
+        let event = WatchEvent {
             rv: self.rv,
             at: self.now,
             key,
@@ -197,11 +203,12 @@ impl Store {
             new,
             shown,
         };
-        self.watchers.tell(&self.kinds, &event, self.now);
+        self.watchers.send_event(&self.kinds, &event, self.now);
         self.log.push_back(event);
-        while self.log.len() > REMEMBERED.start
+        while self.log.len() > EVENTS_KEPT.start
             && let Some(first) = self.log.front()
-            && (self.log.len() > REMEMBERED.end || self.now.duration_since(first.at) > FRESH)
+            && (self.log.len() > EVENTS_KEPT.end
+                || self.now.duration_since(first.at) > EVENT_FRESHNESS)
         {
             self.floor = first.rv;
             self.log.pop_front();
@@ -209,37 +216,37 @@ impl Store {
     }
 
     /// What was written since the last time this was asked.
-    pub fn changes(&mut self) -> Vec<Change> {
+    pub fn take_changes(&mut self) -> Vec<ObjectChange> {
         std::mem::take(&mut self.changes)
     }
 
     /// The events of a kind after version `rv`.
-    pub fn since(&self, res: Res, rv: u64) -> impl Iterator<Item = &Event> {
+    pub fn events_since(&self, res: KindId, rv: u64) -> impl Iterator<Item = &WatchEvent> {
         let from = self.log.partition_point(|e| e.rv <= rv);
         self.log.range(from..).filter(move |e| e.key.res == res)
     }
 
     /// Forgets what happened, as a restarted API server does. By then the version has moved on, as it does all the time
     /// in a real cluster by what the twin leaves out (leases, heartbeats): nobody can go on from where they were.
-    pub fn forget(&mut self) {
+    pub fn forget_history(&mut self) {
         self.rv += 50;
         self.log.clear();
         self.floor = self.rv;
     }
 
     /// The objects that name the object with `uid` as an owner.
-    pub fn owned(&self, uid: &str) -> impl Iterator<Item = &Key> {
+    pub fn owned_by(&self, uid: &str) -> impl Iterator<Item = &ObjectKey> {
         self.index.owned.get(uid).into_iter().flatten()
     }
 
     /// The pods that the object with `uid` controls, in order.
-    pub fn pods_of(&self, uid: &str) -> Vec<Arc<Pod>> {
+    pub fn pods_of(&self, uid: &str) -> Vec<Arc<PodView>> {
         let pods = self.index.by_controller.get(uid);
         pods.into_iter().flat_map(|p| p.values()).cloned().collect()
     }
 
     /// The pods on a node, in order.
-    pub fn pods_on(&self, node: &str) -> Vec<Arc<Pod>> {
+    pub fn pods_on(&self, node: &str) -> Vec<Arc<PodView>> {
         let pods = self.index.by_node.get(node);
         pods.into_iter().flat_map(|p| p.values()).cloned().collect()
     }
@@ -248,10 +255,10 @@ impl Store {
 /// A reference to an object as its controller, for what it owns.
 pub fn owner_reference(owner: &Value) -> Value {
     json!({
-        "apiVersion": text(owner, "apiVersion"),
-        "kind": text(owner, "kind"),
-        "name": text(owner, "metadata.name"),
-        "uid": text(owner, "metadata.uid"),
+        "apiVersion": text_at(owner, "apiVersion"),
+        "kind": text_at(owner, "kind"),
+        "name": text_at(owner, "metadata.name"),
+        "uid": text_at(owner, "metadata.uid"),
         "controller": true,
         "blockOwnerDeletion": true,
     })

@@ -3,21 +3,21 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::facts;
-use super::json::{at, condition, flag, list, number, text};
-use super::kinds::Kind;
-use super::store::Object;
+use super::json::{find_condition, flag_at, list_at, number_at, text_at, value_at};
+use super::kinds::ResourceKind;
+use super::store::StoredObject;
+use super::typed_views;
 
 type Cell = fn(&Value) -> Value;
 
 /// The objects as rows.
-pub fn table<'a>(
-    kind: &Kind,
-    objects: impl IntoIterator<Item = &'a Object>,
+pub fn build_table<'a>(
+    kind: &ResourceKind,
+    objects: impl IntoIterator<Item = &'a StoredObject>,
     metadata: &Value,
     now: Timestamp,
 ) -> Value {
-    let columns = columns(&kind.plural);
+    let columns = columns_of(&kind.plural);
     let definitions: Vec<Value> = columns
         .iter()
         .map(|(name, wide, _)| {
@@ -32,7 +32,7 @@ pub fn table<'a>(
                 .iter()
                 .map(|(name, _, cell)| {
                     if *name == "Age" {
-                        json!(age(object, now))
+                        json!(format_age(object, now))
                     } else {
                         cell(object)
                     }
@@ -57,64 +57,69 @@ pub fn table<'a>(
 }
 
 /// The columns of a kind: name, whether only for `-o wide`, what stands in it.
-fn columns(plural: &str) -> Vec<(&'static str, bool, Cell)> {
+fn columns_of(plural: &str) -> Vec<(&'static str, bool, Cell)> {
     let mut columns: Vec<(&'static str, bool, Cell)> =
-        vec![("Name", false, |o| json!(text(o, "metadata.name")))];
+        vec![("Name", false, |o| json!(text_at(o, "metadata.name")))];
     let more: &[(&'static str, bool, Cell)] = match plural {
         "pods" => &[
             ("Ready", false, ready_containers),
             ("Status", false, pod_status),
-            ("Restarts", false, restarts),
-            ("Age", false, unknown),
-            ("IP", true, |o| or_none(text(o, "status.podIP"))),
-            ("Node", true, |o| or_none(text(o, "spec.nodeName"))),
+            ("Restarts", false, restart_count),
+            ("Age", false, unknown_cell),
+            ("IP", true, |o| text_or_none(text_at(o, "status.podIP"))),
+            ("Node", true, |o| text_or_none(text_at(o, "spec.nodeName"))),
         ],
         "nodes" => &[
             ("Status", false, node_status),
             ("Roles", false, |_| json!("<none>")),
-            ("Age", false, unknown),
+            ("Age", false, unknown_cell),
             ("Version", false, |o| {
-                json!(text(o, "status.nodeInfo.kubeletVersion"))
+                json!(text_at(o, "status.nodeInfo.kubeletVersion"))
             }),
             ("Internal-IP", true, internal_ip),
             ("OS-Image", true, |o| {
-                json!(text(o, "status.nodeInfo.osImage"))
+                json!(text_at(o, "status.nodeInfo.osImage"))
             }),
         ],
         "deployments" | "statefulsets" => &[
             ("Ready", false, |o| {
-                let (ready, wanted) = (count(o, "status.readyReplicas"), count(o, "spec.replicas"));
+                let (ready, wanted) = (
+                    count_at(o, "status.readyReplicas"),
+                    count_at(o, "spec.replicas"),
+                );
                 json!(format!("{ready}/{wanted}"))
             }),
             ("Up-to-date", false, |o| {
-                json!(count(o, "status.updatedReplicas"))
+                json!(count_at(o, "status.updatedReplicas"))
             }),
             ("Available", false, |o| {
-                json!(count(o, "status.availableReplicas"))
+                json!(count_at(o, "status.availableReplicas"))
             }),
-            ("Age", false, unknown),
+            ("Age", false, unknown_cell),
         ],
         "replicasets" => &[
-            ("Desired", false, |o| json!(count(o, "spec.replicas"))),
-            ("Current", false, |o| json!(count(o, "status.replicas"))),
-            ("Ready", false, |o| json!(count(o, "status.readyReplicas"))),
-            ("Age", false, unknown),
+            ("Desired", false, |o| json!(count_at(o, "spec.replicas"))),
+            ("Current", false, |o| json!(count_at(o, "status.replicas"))),
+            ("Ready", false, |o| {
+                json!(count_at(o, "status.readyReplicas"))
+            }),
+            ("Age", false, unknown_cell),
         ],
         "daemonsets" => &[
             ("Desired", false, |o| {
-                json!(count(o, "status.desiredNumberScheduled"))
+                json!(count_at(o, "status.desiredNumberScheduled"))
             }),
             ("Current", false, |o| {
-                json!(count(o, "status.currentNumberScheduled"))
+                json!(count_at(o, "status.currentNumberScheduled"))
             }),
-            ("Ready", false, |o| json!(count(o, "status.numberReady"))),
+            ("Ready", false, |o| json!(count_at(o, "status.numberReady"))),
             ("Up-to-date", false, |o| {
-                json!(count(o, "status.updatedNumberScheduled"))
+                json!(count_at(o, "status.updatedNumberScheduled"))
             }),
             ("Available", false, |o| {
-                json!(count(o, "status.numberAvailable"))
+                json!(count_at(o, "status.numberAvailable"))
             }),
-            ("Age", false, unknown),
+            ("Age", false, unknown_cell),
         ],
         "poddisruptionbudgets" => &[
             ("Min Available", false, |o| {
@@ -124,45 +129,45 @@ fn columns(plural: &str) -> Vec<(&'static str, bool, Cell)> {
                 int_or_percent(o, "spec.maxUnavailable")
             }),
             ("Allowed Disruptions", false, |o| {
-                json!(count(o, "status.disruptionsAllowed"))
+                json!(count_at(o, "status.disruptionsAllowed"))
             }),
-            ("Age", false, unknown),
+            ("Age", false, unknown_cell),
         ],
         "services" => &[
-            ("Type", false, |o| json!(text(o, "spec.type"))),
-            ("Cluster-IP", false, |o| json!(text(o, "spec.clusterIP"))),
-            ("Port(s)", false, ports),
-            ("Age", false, unknown),
+            ("Type", false, |o| json!(text_at(o, "spec.type"))),
+            ("Cluster-IP", false, |o| json!(text_at(o, "spec.clusterIP"))),
+            ("Port(s)", false, service_ports),
+            ("Age", false, unknown_cell),
         ],
         "namespaces" => &[
-            ("Status", false, |o| json!(text(o, "status.phase"))),
-            ("Age", false, unknown),
+            ("Status", false, |o| json!(text_at(o, "status.phase"))),
+            ("Age", false, unknown_cell),
         ],
         "volumeattachments" => &[
-            ("Attacher", false, |o| json!(text(o, "spec.attacher"))),
+            ("Attacher", false, |o| json!(text_at(o, "spec.attacher"))),
             ("PV", false, |o| {
-                json!(text(o, "spec.source.persistentVolumeName"))
+                json!(text_at(o, "spec.source.persistentVolumeName"))
             }),
-            ("Node", false, |o| json!(text(o, "spec.nodeName"))),
-            ("Attached", false, |o| json!(flag(o, "status.attached"))),
-            ("Age", false, unknown),
+            ("Node", false, |o| json!(text_at(o, "spec.nodeName"))),
+            ("Attached", false, |o| json!(flag_at(o, "status.attached"))),
+            ("Age", false, unknown_cell),
         ],
-        _ => &[("Age", false, unknown)],
+        _ => &[("Age", false, unknown_cell)],
     };
     columns.extend_from_slice(more);
     columns
 }
 
-fn count(object: &Value, path: &str) -> i64 {
-    number(object, path).unwrap_or(0)
+fn count_at(object: &Value, path: &str) -> i64 {
+    number_at(object, path).unwrap_or(0)
 }
 
-fn or_none(text: &str) -> Value {
+fn text_or_none(text: &str) -> Value {
     json!(if text.is_empty() { "<none>" } else { text })
 }
 
 fn int_or_percent(object: &Value, path: &str) -> Value {
-    match at(object, path) {
+    match value_at(object, path) {
         None => json!("N/A"),
         Some(Value::String(text)) => json!(text),
         Some(other) => json!(other.to_string()),
@@ -170,8 +175,8 @@ fn int_or_percent(object: &Value, path: &str) -> Value {
 }
 
 /// How old an object is, as the server writes it.
-fn age(object: &Value, now: Timestamp) -> String {
-    let born: Option<Timestamp> = text(object, "metadata.creationTimestamp").parse().ok();
+fn format_age(object: &Value, now: Timestamp) -> String {
+    let born: Option<Timestamp> = text_at(object, "metadata.creationTimestamp").parse().ok();
     let Some(born) = born else {
         return "<unknown>".to_owned();
     };
@@ -202,45 +207,45 @@ fn age(object: &Value, now: Timestamp) -> String {
 }
 
 /// What stands under `Age` is filled in by the table, which knows the time.
-fn unknown(_: &Value) -> Value {
+fn unknown_cell(_: &Value) -> Value {
     json!("<unknown>")
 }
 
 fn ready_containers(pod: &Value) -> Value {
-    let ready = list(pod, "status.containerStatuses")
+    let ready = list_at(pod, "status.containerStatuses")
         .iter()
-        .filter(|c| flag(c, "ready"))
+        .filter(|c| flag_at(c, "ready"))
         .count();
-    json!(format!("{ready}/{}", list(pod, "spec.containers").len()))
+    json!(format!("{ready}/{}", list_at(pod, "spec.containers").len()))
 }
 
-fn restarts(pod: &Value) -> Value {
-    let sum: i64 = list(pod, "status.containerStatuses")
+fn restart_count(pod: &Value) -> Value {
+    let sum: i64 = list_at(pod, "status.containerStatuses")
         .iter()
-        .map(|c| count(c, "restartCount"))
+        .map(|c| count_at(c, "restartCount"))
         .sum();
     json!(sum.to_string())
 }
 
 fn pod_status(pod: &Value) -> Value {
-    if at(pod, "metadata.deletionTimestamp").is_some() {
+    if value_at(pod, "metadata.deletionTimestamp").is_some() {
         return json!("Terminating");
     }
-    let waiting = list(pod, "status.containerStatuses")
+    let waiting = list_at(pod, "status.containerStatuses")
         .iter()
-        .map(|c| text(c, "state.waiting.reason"));
+        .map(|c| text_at(c, "state.waiting.reason"));
     let reason = waiting
-        .chain([text(pod, "status.reason")])
+        .chain([text_at(pod, "status.reason")])
         .find(|r| !r.is_empty());
-    json!(reason.unwrap_or(match text(pod, "status.phase") {
+    json!(reason.unwrap_or(match text_at(pod, "status.phase") {
         "Succeeded" => "Completed",
         phase => phase,
     }))
 }
 
 fn node_status(node: &Value) -> Value {
-    let facts = facts::Node::of(node);
-    let known = condition(node, "Ready").is_some();
+    let facts = typed_views::NodeView::from_object(node);
+    let known = find_condition(node, "Ready").is_some();
     let ready = if facts.ready {
         "Ready"
     } else if known {
@@ -256,16 +261,16 @@ fn node_status(node: &Value) -> Value {
 }
 
 fn internal_ip(node: &Value) -> Value {
-    let address = list(node, "status.addresses")
+    let address = list_at(node, "status.addresses")
         .iter()
-        .find(|a| text(a, "type") == "InternalIP");
-    or_none(address.map(|a| text(a, "address")).unwrap_or_default())
+        .find(|a| text_at(a, "type") == "InternalIP");
+    text_or_none(address.map(|a| text_at(a, "address")).unwrap_or_default())
 }
 
-fn ports(service: &Value) -> Value {
-    let shown = list(service, "spec.ports").iter().map(|p| {
-        let (port, protocol) = (count(p, "port"), text(p, "protocol"));
-        match number(p, "nodePort") {
+fn service_ports(service: &Value) -> Value {
+    let shown = list_at(service, "spec.ports").iter().map(|p| {
+        let (port, protocol) = (count_at(p, "port"), text_at(p, "protocol"));
+        match number_at(p, "nodePort") {
             Some(node) => format!("{port}:{node}/{protocol}"),
             None => format!("{port}/{protocol}"),
         }
@@ -290,7 +295,7 @@ mod tests {
             ("2026-11-24T09:00:00Z", "3d1h"),
             ("2026-12-21T08:00:00Z", "30d"),
         ] {
-            assert_eq!(age(&object, now.parse().unwrap()), written);
+            assert_eq!(format_age(&object, now.parse().unwrap()), written);
         }
     }
 }

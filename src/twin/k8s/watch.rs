@@ -10,11 +10,11 @@ use http_body_util::{BodyExt, StreamBody};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::kinds::{Kinds, Res};
-use super::selector::{Fields, Selector};
-use super::store::{Event, Object};
+use super::kinds::{KindId, KindRegistry};
+use super::selector::{FieldSelector, LabelSelector};
+use super::store::{StoredObject, WatchEvent};
 use super::table;
-use crate::twin::answer::{Answer, json_text};
+use crate::twin::answer::{Answer, write_json};
 use crate::wire::{BoxError, Response};
 
 /// What a list or watch asks for.
@@ -22,25 +22,25 @@ use crate::wire::{BoxError, Response};
 pub struct Filter {
     /// Empty for all namespaces.
     pub ns: String,
-    pub labels: Selector,
-    pub fields: Fields,
+    pub labels: LabelSelector,
+    pub fields: FieldSelector,
 }
 
 impl Filter {
     /// Whether `object` is asked for.
-    pub fn wants(&self, object: &Value) -> bool {
-        (self.ns.is_empty() || super::json::text(object, "metadata.namespace") == self.ns)
+    pub fn wants_object(&self, object: &Value) -> bool {
+        (self.ns.is_empty() || super::json::text_at(object, "metadata.namespace") == self.ns)
             && (self.labels.is_everything()
                 || self
                     .labels
-                    .matches(&super::json::texts(object, "metadata.labels")))
+                    .matches(&super::json::text_map_at(object, "metadata.labels")))
             && self.fields.matches(object)
     }
 }
 
 /// How objects are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
+pub enum ResponseShape {
     Whole,
     /// As rows of a table, for people.
     Table,
@@ -50,7 +50,7 @@ pub enum Shape {
 pub struct Watcher {
     id: u64,
     filter: Filter,
-    shape: Shape,
+    shape: ResponseShape,
     bookmarks: bool,
     to: UnboundedSender<Result<Bytes, BoxError>>,
 }
@@ -59,7 +59,7 @@ pub struct Watcher {
 #[derive(Default)]
 pub struct Watchers {
     next: u64,
-    by_res: BTreeMap<Res, Vec<Watcher>>,
+    by_res: BTreeMap<KindId, Vec<Watcher>>,
 }
 
 /// A copy of a world begins with nobody listening to it.
@@ -74,18 +74,18 @@ impl Clone for Watchers {
 
 impl Watchers {
     /// Opens a watch: its number, a sender for what it must be told first, and the answer that streams.
-    pub fn open(
+    pub fn open_watch(
         &mut self,
-        res: Res,
+        res: KindId,
         filter: Filter,
-        shape: Shape,
+        shape: ResponseShape,
         bookmarks: bool,
         now: Timestamp,
-    ) -> (u64, Tell, Answer) {
+    ) -> (u64, WatchSender, Answer) {
         let (to, from) = unbounded::<Result<Bytes, BoxError>>();
         self.next += 1;
         let id = self.next;
-        let tell = Tell {
+        let tell = WatchSender {
             to: to.clone(),
             shape,
             now,
@@ -97,28 +97,37 @@ impl Watchers {
             bookmarks,
             to,
         });
-        (id, tell, stream(from.map(|item| item.map(Frame::data))))
+        (
+            id,
+            tell,
+            stream_answer(from.map(|item| item.map(Frame::data))),
+        )
     }
 
     /// Tells everybody who wants to know of `event`.
-    pub fn tell(&mut self, kinds: &Kinds, event: &Event, now: Timestamp) {
+    pub fn send_event(&mut self, kinds: &KindRegistry, event: &WatchEvent, now: Timestamp) {
         let Some(watchers) = self.by_res.get_mut(&event.key.res) else {
             return;
         };
         watchers.retain(|w| !w.to.is_closed());
         let mut whole: BTreeMap<&'static str, Bytes> = BTreeMap::new();
         for watcher in watchers {
-            let Some(kind) = kind_for(&watcher.filter, event) else {
+            let Some(kind) = event_type_for(&watcher.filter, event) else {
                 continue;
             };
             let bytes = match watcher.shape {
-                Shape::Whole => whole
+                ResponseShape::Whole => whole
                     .entry(kind)
-                    .or_insert_with(|| line(kind, &event.shown))
+                    .or_insert_with(|| event_line(kind, &event.shown))
                     .clone(),
-                Shape::Table => line(
+                ResponseShape::Table => event_line(
                     kind,
-                    &table::table(kinds.get(event.key.res), [&event.shown], &Value::Null, now),
+                    &table::build_table(
+                        kinds.get(event.key.res),
+                        [&event.shown],
+                        &Value::Null,
+                        now,
+                    ),
                 ),
             };
             // The listener has just left: the next event finds it closed.
@@ -127,7 +136,7 @@ impl Watchers {
     }
 
     /// Tells the watch `id` how far it has come; whether it is still open.
-    pub fn bookmark(&mut self, kinds: &Kinds, res: Res, id: u64, rv: u64) -> bool {
+    pub fn send_bookmark(&mut self, kinds: &KindRegistry, res: KindId, id: u64, rv: u64) -> bool {
         let watcher = self
             .by_res
             .get(&res)
@@ -135,22 +144,23 @@ impl Watchers {
         if let Some(watcher) = watcher
             && watcher.bookmarks
         {
-            let _ = watcher
-                .to
-                .unbounded_send(Ok(line("BOOKMARK", &bookmark(kinds, res, rv, false))));
+            let _ = watcher.to.unbounded_send(Ok(event_line(
+                "BOOKMARK",
+                &bookmark_line(kinds, res, rv, false),
+            )));
         }
         watcher.is_some()
     }
 
     /// Ends the watch `id` in good order.
-    pub fn close(&mut self, res: Res, id: u64) {
+    pub fn close_watch(&mut self, res: KindId, id: u64) {
         if let Some(watchers) = self.by_res.get_mut(&res) {
             watchers.retain(|w| w.id != id);
         }
     }
 
     /// Cuts every watch mid-stream.
-    pub fn cut(&mut self) {
+    pub fn cut_all(&mut self) {
         for watcher in std::mem::take(&mut self.by_res).into_values().flatten() {
             let _ = watcher
                 .to
@@ -160,7 +170,7 @@ impl Watchers {
 
     /// How many are listening.
     #[cfg(test)]
-    pub fn count(&self) -> usize {
+    pub fn count_watchers(&self) -> usize {
         self.by_res
             .values()
             .flatten()
@@ -170,36 +180,44 @@ impl Watchers {
 }
 
 /// Tells a new watch what it must hear first.
-pub struct Tell {
+pub struct WatchSender {
     to: UnboundedSender<Result<Bytes, BoxError>>,
-    shape: Shape,
+    shape: ResponseShape,
     now: Timestamp,
 }
 
-impl Tell {
+impl WatchSender {
     /// Tells of one object.
-    pub fn event(&self, kinds: &Kinds, res: Res, kind: &'static str, object: &Object) {
+    pub fn send_object(
+        &self,
+        kinds: &KindRegistry,
+        res: KindId,
+        kind: &'static str,
+        object: &StoredObject,
+    ) {
         let bytes = match self.shape {
-            Shape::Whole => line(kind, object),
-            Shape::Table => line(
+            ResponseShape::Whole => event_line(kind, object),
+            ResponseShape::Table => event_line(
                 kind,
-                &table::table(kinds.get(res), [object], &Value::Null, self.now),
+                &table::build_table(kinds.get(res), [object], &Value::Null, self.now),
             ),
         };
         let _ = self.to.unbounded_send(Ok(bytes));
     }
 
     /// Tells that everything there was has been told.
-    pub fn initial_end(&self, kinds: &Kinds, res: Res, rv: u64) {
-        let _ = self
-            .to
-            .unbounded_send(Ok(line("BOOKMARK", &bookmark(kinds, res, rv, true))));
+    pub fn send_initial_end(&self, kinds: &KindRegistry, res: KindId, rv: u64) {
+        let _ = self.to.unbounded_send(Ok(event_line(
+            "BOOKMARK",
+            &bookmark_line(kinds, res, rv, true),
+        )));
     }
 }
 
 /// What a watcher calls `event`, by whether it wanted the object before and wants it now.
-pub fn kind_for(filter: &Filter, event: &Event) -> Option<&'static str> {
-    let wanted = |object: &Option<Object>| object.as_ref().is_some_and(|o| filter.wants(o));
+pub fn event_type_for(filter: &Filter, event: &WatchEvent) -> Option<&'static str> {
+    let wanted =
+        |object: &Option<StoredObject>| object.as_ref().is_some_and(|o| filter.wants_object(o));
     match (wanted(&event.old), wanted(&event.new)) {
         (false, false) => None,
         (false, true) => Some("ADDED"),
@@ -209,12 +227,12 @@ pub fn kind_for(filter: &Filter, event: &Event) -> Option<&'static str> {
 }
 
 /// An answer that says one thing and ends.
-pub fn only(object: &Value) -> Answer {
-    let item = Ok::<_, BoxError>(Frame::data(line("ERROR", object)));
-    stream(futures::stream::once(async { item }))
+pub fn single_event_answer(object: &Value) -> Answer {
+    let item = Ok::<_, BoxError>(Frame::data(event_line("ERROR", object)));
+    stream_answer(futures::stream::once(async { item }))
 }
 
-fn stream(
+fn stream_answer(
     items: impl futures::Stream<Item = Result<Frame<Bytes>, BoxError>> + Send + 'static,
 ) -> Answer {
     let mut response = Response::new(StreamBody::new(items).boxed_unsync());
@@ -225,7 +243,7 @@ fn stream(
     Answer::Whole(response)
 }
 
-fn bookmark(kinds: &Kinds, res: Res, rv: u64, end: bool) -> Value {
+fn bookmark_line(kinds: &KindRegistry, res: KindId, rv: u64, end: bool) -> Value {
     let kind = kinds.get(res);
     let mut object = json!({
         "kind": kind.kind, "apiVersion": kind.api_version(),
@@ -237,9 +255,9 @@ fn bookmark(kinds: &Kinds, res: Res, rv: u64, end: bool) -> Value {
     object
 }
 
-fn line(kind: &str, object: &Value) -> Bytes {
+fn event_line(kind: &str, object: &Value) -> Bytes {
     let mut text = format!("{{\"type\":\"{kind}\",\"object\":");
-    text.push_str(&json_text(object));
+    text.push_str(&write_json(object));
     text.push_str("}\n");
     text.into()
 }

@@ -6,27 +6,27 @@
 
 use serde_json::Value;
 
-use super::cluster::Cluster;
-use super::json::{at, list, text, texts};
-use super::kinds::{Kind, MUTATORS, NAMESPACES, Res, SERVICES, VALIDATORS};
-use super::selector::{Labels, Selector};
-use super::status::Failure;
-use super::store::Name;
+use super::cluster::SimCluster;
+use super::json::{list_at, text_at, text_map_at, value_at};
+use super::kinds::{KindId, MUTATORS, NAMESPACES, ResourceKind, SERVICES, VALIDATORS};
+use super::selector::{LabelSelector, Labels};
+use super::status::ApiFailure;
+use super::store::ObjectName;
 
 /// Refuses the creation of an object (or of its subresource `sub`) that a webhook must be asked about and cannot be.
-pub fn ask(
-    cluster: &Cluster,
-    res: Res,
+pub fn check_webhooks(
+    cluster: &SimCluster,
+    res: KindId,
     sub: &str,
     ns: &str,
     labels: &Labels,
-) -> Result<(), Failure> {
+) -> Result<(), ApiFailure> {
     let kind = cluster.store.kinds.get(res);
     for config in [MUTATORS, VALIDATORS] {
-        for (_, config) in cluster.store.all(config, "") {
-            for hook in list(config, "webhooks") {
-                if asks(cluster, hook, kind, sub, ns, labels) {
-                    answered(cluster, hook)?;
+        for (_, config) in cluster.store.objects_of(config, "") {
+            for hook in list_at(config, "webhooks") {
+                if must_ask(cluster, hook, kind, sub, ns, labels) {
+                    check_answered(cluster, hook)?;
                 }
             }
         }
@@ -35,45 +35,49 @@ pub fn ask(
 }
 
 /// Whether a webhook that fails closed is asked about it.
-fn asks(
-    cluster: &Cluster,
+fn must_ask(
+    cluster: &SimCluster,
     hook: &Value,
-    kind: &Kind,
+    kind: &ResourceKind,
     sub: &str,
     ns: &str,
     labels: &Labels,
 ) -> bool {
-    if text(hook, "failurePolicy") == "Ignore" || at(hook, "clientConfig.service").is_none() {
+    if text_at(hook, "failurePolicy") == "Ignore"
+        || value_at(hook, "clientConfig.service").is_none()
+    {
         return false;
     }
     let has = |rule: &Value, field: &str, one: &str| {
-        list(rule, field).iter().any(|v| v == "*" || v == one)
+        list_at(rule, field).iter().any(|v| v == "*" || v == one)
     };
     let resource = |rule: &Value| {
-        list(rule, "resources").iter().any(|r| {
+        list_at(rule, "resources").iter().any(|r| {
             let r = r.as_str().unwrap_or_default();
             let (name, below) = r.split_once('/').unwrap_or((r, ""));
             (name == "*" || name == kind.plural) && (below == "*" || below == sub)
         })
     };
-    let scope = |rule: &Value| match text(rule, "scope") {
+    let scope = |rule: &Value| match text_at(rule, "scope") {
         "Cluster" => ns.is_empty(),
         "Namespaced" => !ns.is_empty(),
         _ => true,
     };
-    let ruled = list(hook, "rules").iter().any(|rule| {
+    let ruled = list_at(hook, "rules").iter().any(|rule| {
         has(rule, "operations", "CREATE")
             && has(rule, "apiGroups", &kind.group)
             && resource(rule)
             && scope(rule)
     });
     let selects = |field: &str, labels: &Labels| {
-        at(hook, field).is_none_or(|s| Selector::of_spec(Some(s)).matches(labels))
+        value_at(hook, field).is_none_or(|s| LabelSelector::from_spec(Some(s)).matches(labels))
     };
     let of_namespace = || {
-        let namespace = cluster.store.find(NAMESPACES, &Name::new("", ns));
+        let namespace = cluster
+            .store
+            .find_object(NAMESPACES, &ObjectName::new("", ns));
         namespace
-            .map(|n| texts(n, "metadata.labels"))
+            .map(|n| text_map_at(n, "metadata.labels"))
             .unwrap_or_default()
     };
     ruled
@@ -82,21 +86,21 @@ fn asks(
 }
 
 /// Whether somebody answers for a webhook.
-pub fn is_answered(cluster: &Cluster, hook: &Value) -> bool {
-    answered(cluster, hook).is_ok()
+pub fn is_answered(cluster: &SimCluster, hook: &Value) -> bool {
+    check_answered(cluster, hook).is_ok()
 }
 
-fn answered(cluster: &Cluster, hook: &Value) -> Result<(), Failure> {
-    let service = |field: &str| text(hook, &format!("clientConfig.service.{field}"));
+fn check_answered(cluster: &SimCluster, hook: &Value) -> Result<(), ApiFailure> {
+    let service = |field: &str| text_at(hook, &format!("clientConfig.service.{field}"));
     let (ns, name) = (service("namespace"), service("name"));
-    let at_ = Name::new(ns, name);
-    let there = cluster.store.find(SERVICES, &at_).is_some();
+    let at_ = ObjectName::new(ns, name);
+    let there = cluster.store.find_object(SERVICES, &at_).is_some();
     let pods = cluster
         .store
         .index
         .services
         .get(&at_)
-        .map(|selector| cluster.store.index.selected(ns, selector))
+        .map(|selector| cluster.store.index.selected_pods(ns, selector))
         .unwrap_or_default();
     if pods.iter().any(|p| p.ready && !p.deleting) {
         return Ok(());
@@ -107,12 +111,12 @@ fn answered(cluster: &Cluster, hook: &Value) -> Result<(), Failure> {
         format!("service \"{name}\" not found")
     };
     let path = service("path");
-    Err(Failure::new(
+    Err(ApiFailure::new(
         500,
         "InternalError",
         format!(
             "Internal error occurred: failed calling webhook \"{}\": failed to call webhook: Post \"https://{name}.{ns}.svc:443{path}?timeout=10s\": {why}",
-            text(hook, "name")
+            text_at(hook, "name")
         ),
     ))
 }

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use super::facts::Owner;
-use super::json::{at, number, text};
-use super::kinds::{BUDGETS, DEPLOYMENTS, PODS, REPLICA_SETS, Res};
+use super::json::{number_at, text_at, value_at};
+use super::kinds::{BUDGETS, DEPLOYMENTS, KindId, PODS, REPLICA_SETS};
 use super::rest::evict;
-use super::store::{Name, Object};
-use crate::twin::world::World;
+use super::store::{ObjectName, StoredObject};
+use super::typed_views::OwnerRef;
+use crate::twin::world::SimWorld;
 
-pub use super::facts::Pod;
+pub use super::typed_views::PodView;
 
 /// The object at the top of a pod's owners: a Deployment rather than its ReplicaSet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,15 +29,15 @@ impl std::fmt::Display for WorkloadId {
 }
 
 /// Owners whose pods no drain waits for: DaemonSets stay, Jobs end, static pods are the node's own.
-const NOT_REPLACED: &[&str] = &["DaemonSet", "Job", "Node"];
+const UNREPLACED_OWNER_KINDS: &[&str] = &["DaemonSet", "Job", "Node"];
 
 /// Whether users are served by a pod: Ready, and not on its way out.
-pub fn serves(pod: &Pod) -> bool {
+pub fn is_serving(pod: &PodView) -> bool {
     pod.ready && !pod.deleting
 }
 
 /// Returns the workload a pod belongs to; none for pods that nobody brings back, and those of DaemonSets and Jobs.
-pub fn workload_of(world: &World, pod: &Pod) -> Option<WorkloadId> {
+pub fn workload_of(world: &SimWorld, pod: &PodView) -> Option<WorkloadId> {
     let owner = pod.owner.as_ref()?;
     // Longhorn's instance managers are of their node.
     if pod
@@ -47,13 +47,13 @@ pub fn workload_of(world: &World, pod: &Pod) -> Option<WorkloadId> {
     {
         return None;
     }
-    if NOT_REPLACED.contains(&owner.kind.as_str()) {
+    if UNREPLACED_OWNER_KINDS.contains(&owner.kind.as_str()) {
         return None;
     }
     let above = (owner.kind == "ReplicaSet")
-        .then(|| replica_set(world, &pod.ns, &owner.name))
+        .then(|| find_replica_set(world, &pod.ns, &owner.name))
         .flatten()
-        .and_then(|set| Owner::of(set));
+        .and_then(|set| OwnerRef::controller_of(set));
     let owner = above.as_ref().unwrap_or(owner);
     Some(WorkloadId {
         uid: owner.uid.clone(),
@@ -64,12 +64,15 @@ pub fn workload_of(world: &World, pod: &Pod) -> Option<WorkloadId> {
     })
 }
 
-fn replica_set<'w>(world: &'w World, ns: &str, name: &str) -> Option<&'w Object> {
-    world.kube.store.find(REPLICA_SETS, &Name::new(ns, name))
+fn find_replica_set<'w>(world: &'w SimWorld, ns: &str, name: &str) -> Option<&'w StoredObject> {
+    world
+        .kube
+        .store
+        .find_object(REPLICA_SETS, &ObjectName::new(ns, name))
 }
 
 /// Returns every workload that has a pod, in the order of their uids.
-pub fn workloads(world: &World) -> Vec<WorkloadId> {
+pub fn list_workloads(world: &SimWorld) -> Vec<WorkloadId> {
     let pods = world.kube.store.index.pods.values();
     let mut found: Vec<WorkloadId> = pods.filter_map(|p| workload_of(world, p)).collect();
     found.sort();
@@ -78,50 +81,54 @@ pub fn workloads(world: &World) -> Vec<WorkloadId> {
 }
 
 /// Counts the pods of a workload that serve.
-pub fn serving_pods(world: &World, workload: &WorkloadId) -> i64 {
+pub fn count_serving_pods(world: &SimWorld, workload: &WorkloadId) -> i64 {
     let store = &world.kube.store;
     let of = |uid: &str| {
         let pods = store.index.by_controller.get(uid);
         let pods = pods.into_iter().flat_map(|p| p.values());
-        pods.filter(|p| serves(p)).count() as i64
+        pods.filter(|p| is_serving(p)).count() as i64
     };
     if workload.kind != "Deployment" {
         return of(&workload.uid);
     }
-    let sets = store.owned(&workload.uid).filter(|k| k.res == REPLICA_SETS);
-    let uids = sets.filter_map(|k| store.get(k).map(|o| text(o, "metadata.uid")));
+    let sets = store
+        .owned_by(&workload.uid)
+        .filter(|k| k.res == REPLICA_SETS);
+    let uids = sets.filter_map(|k| store.get_object(k).map(|o| text_at(o, "metadata.uid")));
     uids.map(of).sum()
 }
 
 /// Returns how many pods a workload is to have: 0 once it is deleted, none where its kind does not say
 /// (`spec.replicas`) or is unknown to the API server.
-pub fn wanted_pods(world: &World, workload: &WorkloadId) -> Option<i64> {
+pub fn desired_pods(world: &SimWorld, workload: &WorkloadId) -> Option<i64> {
     let store = &world.kube.store;
-    let res: Res = store.kinds.of(&workload.api_version, &workload.kind)?;
-    let name = Name::new(workload.namespace.clone(), workload.name.clone());
-    match store.find(res, &name) {
+    let res: KindId = store
+        .kinds
+        .kind_of_object(&workload.api_version, &workload.kind)?;
+    let name = ObjectName::new(workload.namespace.clone(), workload.name.clone());
+    match store.find_object(res, &name) {
         Some(object) => {
             let builtin = store.kinds.get(res).builtin;
-            number(object, "spec.replicas").or(builtin.then_some(1))
+            number_at(object, "spec.replicas").or(builtin.then_some(1))
         }
         None => Some(0),
     }
 }
 
 /// Returns one pod of a workload that does not serve, and what it waits for.
-pub fn not_serving(world: &World, workload: &WorkloadId) -> Option<String> {
+pub fn describe_unready_pod(world: &SimWorld, workload: &WorkloadId) -> Option<String> {
     let pods = world.kube.store.index.pods.values();
     let pod = pods
-        .filter(|p| p.active() && !p.ready)
+        .filter(|p| p.is_active() && !p.ready)
         .find(|p| workload_of(world, p).as_ref() == Some(workload))?;
     let object = world
         .kube
         .store
-        .find(PODS, &Name::new(&*pod.ns, &*pod.name))?;
-    let statuses = super::json::list(object, "status.containerStatuses");
+        .find_object(PODS, &ObjectName::new(&*pod.ns, &*pod.name))?;
+    let statuses = super::json::list_at(object, "status.containerStatuses");
     let waits = statuses
         .iter()
-        .find_map(|s| at(s, "state.waiting.reason").and_then(serde_json::Value::as_str))
+        .find_map(|s| value_at(s, "state.waiting.reason").and_then(serde_json::Value::as_str))
         .unwrap_or(&pod.phase);
     let node = if pod.node.is_empty() {
         "no node"
@@ -132,21 +139,24 @@ pub fn not_serving(world: &World, workload: &WorkloadId) -> Option<String> {
 }
 
 /// Returns the pod of that name.
-pub fn pod(world: &World, ns: &str, name: &str) -> Option<Arc<Pod>> {
+pub fn find_pod(world: &SimWorld, ns: &str, name: &str) -> Option<Arc<PodView>> {
     world
         .kube
         .store
         .index
         .pods
-        .get(&Name::new(ns, name))
+        .get(&ObjectName::new(ns, name))
         .cloned()
 }
 
 /// Returns the workload of a Deployment by its name.
-pub fn deployment(world: &World, ns: &str, name: &str) -> Option<WorkloadId> {
-    let object = world.kube.store.find(DEPLOYMENTS, &Name::new(ns, name))?;
+pub fn find_deployment(world: &SimWorld, ns: &str, name: &str) -> Option<WorkloadId> {
+    let object = world
+        .kube
+        .store
+        .find_object(DEPLOYMENTS, &ObjectName::new(ns, name))?;
     Some(WorkloadId {
-        uid: text(object, "metadata.uid").to_owned(),
+        uid: text_at(object, "metadata.uid").to_owned(),
         api_version: "apps/v1".to_owned(),
         kind: "Deployment".to_owned(),
         namespace: ns.to_owned(),
@@ -155,24 +165,26 @@ pub fn deployment(world: &World, ns: &str, name: &str) -> Option<WorkloadId> {
 }
 
 /// Returns the pods that stopped serving since this was asked last, as they were before.
-pub fn take_losses(world: &mut World) -> Vec<Arc<Pod>> {
+pub fn take_losses(world: &mut SimWorld) -> Vec<Arc<PodView>> {
     std::mem::take(&mut world.kube.store.index.losses)
 }
 
 /// Whether a budget selects the pod.
-pub fn has_budget(world: &World, pod: &Pod) -> bool {
+pub fn has_budget(world: &SimWorld, pod: &PodView) -> bool {
     !world.kube.store.index.budgets_of(pod).is_empty()
 }
 
 /// Whether an eviction of the pod would be refused for a budget, now.
-pub fn refuses_eviction(world: &World, pod: &Pod) -> bool {
+pub fn refuses_eviction(world: &SimWorld, pod: &PodView) -> bool {
     let cluster = &world.kube;
-    let object = cluster.store.find(PODS, &Name::new(&*pod.ns, &*pod.name));
+    let object = cluster
+        .store
+        .find_object(PODS, &ObjectName::new(&*pod.ns, &*pod.name));
     object.is_some_and(|object| evict::is_refused(cluster, object))
 }
 
 /// Returns the names of the budgets that select a pod, as `namespace/name`.
-pub fn budgets_of(world: &World, pod: &Pod) -> Vec<String> {
+pub fn budgets_of(world: &SimWorld, pod: &PodView) -> Vec<String> {
     let names = world.kube.store.index.budgets_of(pod);
     names
         .iter()
@@ -181,16 +193,17 @@ pub fn budgets_of(world: &World, pod: &Pod) -> Vec<String> {
 }
 
 /// Returns the budgets that let no pod go at the moment, as `namespace/name`.
-pub fn closed_budgets(world: &World) -> impl Iterator<Item = String> {
-    let closed = |budget: &Object| number(budget, "status.disruptionsAllowed").unwrap_or(0) <= 0;
-    let all = world.kube.store.all(BUDGETS, "");
+pub fn closed_budgets(world: &SimWorld) -> impl Iterator<Item = String> {
+    let closed =
+        |budget: &StoredObject| number_at(budget, "status.disruptionsAllowed").unwrap_or(0) <= 0;
+    let all = world.kube.store.objects_of(BUDGETS, "");
     all.filter(move |(_, b)| closed(b))
         .map(|(n, _)| format!("{}/{}", n.ns, n.name))
 }
 
 /// The pods that still have to leave a node: those of DaemonSets, static and finished ones stay, and nobody ends the
 /// terminating pods of a kubelet that does not answer.
-pub fn occupants(world: &World, node: &str) -> usize {
+pub fn count_occupants(world: &SimWorld, node: &str) -> usize {
     let store = &world.kube.store;
     let Some(state) = store.index.nodes.get(node) else {
         return 0;
@@ -199,29 +212,35 @@ pub fn occupants(world: &World, node: &str) -> usize {
     let pods = pods.into_iter().flat_map(|p| p.values());
     pods.filter(|p| {
         let daemon = p.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
-        !daemon && !p.finished() && (!p.deleting || state.ready) && !is_static(world, p)
+        !daemon && !p.is_finished() && (!p.deleting || state.ready) && !is_static(world, p)
     })
     .count()
 }
 
-fn is_static(world: &World, pod: &Pod) -> bool {
+fn is_static(world: &SimWorld, pod: &PodView) -> bool {
     let object = world
         .kube
         .store
-        .find(PODS, &Name::new(&*pod.ns, &*pod.name));
-    object.is_some_and(|o| super::json::annotation(o, "kubernetes.io/config.mirror").is_some())
+        .find_object(PODS, &ObjectName::new(&*pod.ns, &*pod.name));
+    object.is_some_and(|o| super::json::find_annotation(o, "kubernetes.io/config.mirror").is_some())
 }
 
 /// Returns an annotation of a node.
-pub fn node_annotation<'w>(world: &'w World, node: &str, key: &str) -> Option<&'w str> {
+pub fn node_annotation<'w>(world: &'w SimWorld, node: &str, key: &str) -> Option<&'w str> {
     let node = world
         .kube
         .store
-        .find(super::kinds::NODES, &Name::new("", node))?;
-    super::json::annotation(node, key)
+        .find_object(super::kinds::NODES, &ObjectName::new("", node))?;
+    super::json::find_annotation(node, key)
 }
 
 /// Returns the node group of a node; empty for a node of none, none for a node that is not there.
-pub fn group_of<'w>(world: &'w World, node: &str) -> Option<&'w str> {
-    world.kube.store.index.nodes.get(node).map(|n| n.group())
+pub fn node_group_of<'w>(world: &'w SimWorld, node: &str) -> Option<&'w str> {
+    world
+        .kube
+        .store
+        .index
+        .nodes
+        .get(node)
+        .map(|n| n.node_group())
 }

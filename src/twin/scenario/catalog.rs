@@ -3,14 +3,14 @@
 use crate::model::eks::{AddonOffer, ClusterVersion};
 use crate::model::{AddonVersion, Inventory, Minor};
 
-const FIRST: u16 = 24;
-const LAST: u16 = 33;
+const FIRST_MINOR: u16 = 24;
+const LAST_MINOR: u16 = 33;
 
 /// A version, and the first and last minor it goes with.
-type Fit = (&'static str, u16, u16);
+type VersionFit = (&'static str, u16, u16);
 
 /// Name and versions, newest first.
-const ADDONS: &[(&str, &[Fit])] = &[
+const ADDONS: &[(&str, &[VersionFit])] = &[
     (
         "aws-ebs-csi-driver",
         &[
@@ -44,7 +44,7 @@ const ADDONS: &[(&str, &[Fit])] = &[
 ];
 
 /// The last patch releases EKS ran of each minor.
-const PATCHES: &[(u16, &str)] = &[
+const PATCH_RELEASES: &[(u16, &str)] = &[
     (24, "1.24.17"),
     (25, "1.25.16"),
     (26, "1.26.15"),
@@ -57,14 +57,14 @@ const PATCHES: &[(u16, &str)] = &[
     (33, "1.33.5"),
 ];
 
-fn patch(minor: u16) -> Option<&'static str> {
-    PATCHES
+fn patch_release(minor: u16) -> Option<&'static str> {
+    PATCH_RELEASES
         .iter()
         .find(|(m, _)| *m == minor)
         .map(|(_, patch)| *patch)
 }
 
-fn offer(version: String, default: bool) -> AddonOffer {
+fn addon_offer(version: String, default: bool) -> AddonOffer {
     AddonOffer {
         version: AddonVersion::new(version),
         default,
@@ -75,43 +75,43 @@ fn offer(version: String, default: bool) -> AddonOffer {
 }
 
 /// Puts the catalogue and every version from 1.24 on into an inventory.
-pub fn extend(inventory: &mut Inventory) {
+pub fn extend_inventory(inventory: &mut Inventory) {
     if !inventory
         .cluster_versions
         .iter()
-        .any(|v| v.version == Minor::new(FIRST))
+        .any(|v| v.version == Minor::new(FIRST_MINOR))
     {
         inventory.cluster_versions.push(ClusterVersion {
-            version: Minor::new(FIRST),
+            version: Minor::new(FIRST_MINOR),
             status: "EXTENDED_SUPPORT".to_owned(),
             default: false,
-            patch: patch(FIRST).map(str::to_owned),
+            patch: patch_release(FIRST_MINOR).map(str::to_owned),
             end_of_standard_support: "2024-01-31T00:00:00Z".parse().ok(),
             end_of_extended_support: "2027-01-31T00:00:00Z".parse().ok(),
         });
     }
     inventory.addon_catalog.clear();
-    complete(inventory);
+    complete_inventory(inventory);
 }
 
 /// Adds what the catalogue says of minors that the inventory's own does not reach.
-pub fn complete(inventory: &mut Inventory) {
+pub fn complete_inventory(inventory: &mut Inventory) {
     let catalog = &mut inventory.addon_catalog;
     let mut add = |name: &str, of: &dyn Fn(u16) -> Vec<AddonOffer>| {
         let minors = catalog.entry(name.to_owned()).or_default();
-        for minor in FIRST..=LAST {
+        for minor in FIRST_MINOR..=LAST_MINOR {
             let known = minors.entry(Minor::new(minor));
             known.or_insert_with(|| of(minor));
         }
     };
     for (name, versions) in ADDONS {
-        add(name, &|minor| offers(versions, minor));
+        add(name, &|minor| addon_offers(versions, minor));
     }
-    add("kube-proxy", &kube_proxies);
+    add("kube-proxy", &kube_proxy_offers);
 }
 
 /// The versions that go with a minor; the default is not the newest where there is a choice.
-fn offers(versions: &[Fit], minor: u16) -> Vec<AddonOffer> {
+fn addon_offers(versions: &[VersionFit], minor: u16) -> Vec<AddonOffer> {
     let fit: Vec<&str> = versions
         .iter()
         .filter(|(_, from, to)| (*from..=*to).contains(&minor))
@@ -120,14 +120,14 @@ fn offers(versions: &[Fit], minor: u16) -> Vec<AddonOffer> {
     let default = usize::from(fit.len() > 1);
     fit.iter()
         .enumerate()
-        .map(|(i, version)| offer((*version).to_owned(), i == default))
+        .map(|(i, version)| addon_offer((*version).to_owned(), i == default))
         .collect()
 }
 
 /// A minor takes the kube-proxies of itself and of three minors before.
-fn kube_proxies(minor: u16) -> Vec<AddonOffer> {
+fn kube_proxy_offers(minor: u16) -> Vec<AddonOffer> {
     (0..=3)
-        .filter_map(|behind| Some((behind, patch(minor - behind)?)))
-        .map(|(behind, patch)| offer(format!("v{patch}-eksbuild.2"), behind == 0))
+        .filter_map(|behind| Some((behind, patch_release(minor - behind)?)))
+        .map(|(behind, patch)| addon_offer(format!("v{patch}-eksbuild.2"), behind == 0))
         .collect()
 }

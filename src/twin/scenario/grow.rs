@@ -6,13 +6,13 @@ use sha2::{Digest, Sha256};
 use crate::model::snapshot::Snapshot;
 
 /// A hexadecimal text made of `of`; the same text gives the same one.
-pub fn hash(of: &str, digits: usize) -> String {
+pub fn derive_hash(of: &str, digits: usize) -> String {
     hex::encode(Sha256::digest(of))[..digits.min(64)].to_owned()
 }
 
 /// A UUID made of `of`.
-pub fn uid(of: &str) -> String {
-    let h = hash(of, 32);
+pub fn derive_uid(of: &str) -> String {
+    let h = derive_hash(of, 32);
     format!(
         "{}-{}-4{}-8{}-{}",
         &h[..8],
@@ -24,12 +24,12 @@ pub fn uid(of: &str) -> String {
 }
 
 /// The objects of a list.
-pub fn list<'s>(snapshot: &'s mut Snapshot, path: &str) -> &'s mut Vec<Value> {
+pub fn list_mut<'s>(snapshot: &'s mut Snapshot, path: &str) -> &'s mut Vec<Value> {
     snapshot.kubernetes.entry(path.to_owned()).or_default()
 }
 
 /// The text at a JSON pointer.
-pub fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
+pub fn text_at<'v>(value: &'v Value, pointer: &str) -> &'v str {
     value
         .pointer(pointer)
         .and_then(Value::as_str)
@@ -37,11 +37,11 @@ pub fn text<'v>(value: &'v Value, pointer: &str) -> &'v str {
 }
 
 /// Grows the first node group to `nodes` nodes, each with the pods of every daemon set, in the cloud and in the cluster.
-pub fn to(snapshot: &mut Snapshot, nodes: usize) {
-    let originals: Vec<Value> = list(snapshot, "/api/v1/nodes").clone();
+pub fn grow_to(snapshot: &mut Snapshot, nodes: usize) {
+    let originals: Vec<Value> = list_mut(snapshot, "/api/v1/nodes").clone();
     for number in originals.len()..nodes {
         let original = &originals[number % originals.len()];
-        add(snapshot, original, number);
+        add_node_copy(snapshot, original, number);
     }
     let size = i32::try_from(nodes).unwrap_or(i32::MAX);
     let inventory = &mut snapshot.inventory;
@@ -52,7 +52,7 @@ pub fn to(snapshot: &mut Snapshot, nodes: usize) {
     for asg in inventory.asgs.values_mut().take(1) {
         (asg.min, asg.desired, asg.max) = (size, size, size.saturating_mul(2));
     }
-    for set in list(snapshot, "/apis/apps/v1/daemonsets") {
+    for set in list_mut(snapshot, "/apis/apps/v1/daemonsets") {
         for member in [
             "currentNumberScheduled",
             "desiredNumberScheduled",
@@ -66,27 +66,27 @@ pub fn to(snapshot: &mut Snapshot, nodes: usize) {
 }
 
 /// Adds a copy of a node: its instance, its place in its group and target groups, its daemons' pods.
-fn add(snapshot: &mut Snapshot, original: &Value, number: usize) {
-    let old_instance = text(original, "/spec/providerID")
+fn add_node_copy(snapshot: &mut Snapshot, original: &Value, number: usize) {
+    let old_instance = text_at(original, "/spec/providerID")
         .rsplit('/')
         .next()
         .unwrap_or_default()
         .to_owned();
-    let old_name = text(original, "/metadata/name").to_owned();
-    let zone = text(original, "/metadata/labels/topology.kubernetes.io~1zone").to_owned();
-    let address = next_address(text(original, "/status/addresses/0/address"), number);
+    let old_name = text_at(original, "/metadata/name").to_owned();
+    let zone = text_at(original, "/metadata/labels/topology.kubernetes.io~1zone").to_owned();
+    let address = next_address(text_at(original, "/status/addresses/0/address"), number);
     let name = format!("ip-{}.ec2.internal", address.replace('.', "-"));
-    let instance = format!("i-{}", hash(&name, 17));
+    let instance = format!("i-{}", derive_hash(&name, 17));
     let mut node = original.clone();
     node["metadata"]["name"] = json!(name);
-    node["metadata"]["uid"] = json!(uid(&name));
+    node["metadata"]["uid"] = json!(derive_uid(&name));
     node["metadata"]["labels"]["kubernetes.io/hostname"] = json!(name);
     node["metadata"]["annotations"]["alpha.kubernetes.io/provided-node-ip"] = json!(address);
     node["spec"]["providerID"] = json!(format!("aws:///{zone}/{instance}"));
     node["status"]["addresses"] = json!([
         {"address": address, "type": "InternalIP"}, {"address": name, "type": "InternalDNS"}, {"address": name, "type": "Hostname"},
     ]);
-    list(snapshot, "/api/v1/nodes").push(node);
+    list_mut(snapshot, "/api/v1/nodes").push(node);
 
     let inventory = &mut snapshot.inventory;
     if let Some(mut copy) = inventory
@@ -111,28 +111,28 @@ fn add(snapshot: &mut Snapshot, original: &Value, number: usize) {
             targets.push(copy);
         }
     }
-    let pods = list(snapshot, "/api/v1/pods");
+    let pods = list_mut(snapshot, "/api/v1/pods");
     let daemons: Vec<Value> = pods
         .iter()
         .filter(|p| {
-            text(p, "/spec/nodeName") == old_name
-                && text(p, "/metadata/ownerReferences/0/kind") == "DaemonSet"
+            text_at(p, "/spec/nodeName") == old_name
+                && text_at(p, "/metadata/ownerReferences/0/kind") == "DaemonSet"
         })
         .cloned()
         .collect();
     for pod in daemons {
-        pods.push(daemon_on(pod, &name, &address));
+        pods.push(copy_daemon_pod(pod, &name, &address));
     }
 }
 
 /// A copy of a daemon's pod on another node.
-fn daemon_on(mut pod: Value, node: &str, address: &str) -> Value {
+fn copy_daemon_pod(mut pod: Value, node: &str, address: &str) -> Value {
     let name = format!(
         "{}-{}",
-        text(&pod, "/metadata/ownerReferences/0/name"),
-        hash(&format!("{}{node}", text(&pod, "/metadata/name")), 5)
+        text_at(&pod, "/metadata/ownerReferences/0/name"),
+        derive_hash(&format!("{}{node}", text_at(&pod, "/metadata/name")), 5)
     );
-    pod["metadata"]["uid"] = json!(uid(&format!("{name}{node}")));
+    pod["metadata"]["uid"] = json!(derive_uid(&format!("{name}{node}")));
     pod["metadata"]["name"] = json!(name);
     pod["spec"]["nodeName"] = json!(node);
     if let Some(values) = pod.pointer_mut("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values") {

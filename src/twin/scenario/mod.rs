@@ -8,10 +8,10 @@ mod variants;
 
 use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
-use crate::twin::world::World;
+use crate::twin::world::SimWorld;
 use crate::twin::{aws, k8s};
 
-pub use fleet::fleet;
+pub use fleet::fleet_snapshot;
 
 /// The bundled snapshot, from which the bundled scenarios are derived.
 const EXPENSE_DEV: &[u8] = include_bytes!("expense-dev.json");
@@ -20,7 +20,7 @@ const EXPENSE_DEV: &[u8] = include_bytes!("expense-dev.json");
 type Bundled = (&'static str, &'static str, fn() -> Snapshot);
 
 /// The bundled scenarios.
-const BUNDLED: &[Bundled] = &[
+const BUNDLED_SCENARIOS: &[Bundled] = &[
     (
         "expense-dev",
         "three nodes at 1.27 behind an ALB rule, with budgets and a zonal volume",
@@ -29,7 +29,7 @@ const BUNDLED: &[Bundled] = &[
     (
         "minimal",
         "one node group, two deployments, no load balancer",
-        variants::minimal,
+        variants::minimal_groups,
     ),
     (
         "multi-hop",
@@ -51,28 +51,34 @@ const BUNDLED: &[Bundled] = &[
         "a service that only nodes with its pods answer for",
         variants::local_policy,
     ),
-    ("canary", "six nodes, two in each zone", variants::canary),
+    (
+        "canary",
+        "six nodes, two in each zone",
+        variants::canary_fleet,
+    ),
     ("fleet-30", "thirty nodes with ten pods each", || {
-        fleet(30, 10)
+        fleet_snapshot(30, 10)
     }),
     ("fleet-100", "a hundred nodes with twenty pods each", || {
-        fleet(100, 20)
+        fleet_snapshot(100, 20)
     }),
     (
         "fleet-1000",
         "a thousand nodes with twenty pods each",
-        || fleet(1000, 20),
+        || fleet_snapshot(1000, 20),
     ),
 ];
 
 /// Names of the bundled scenarios, and what each is for.
-pub fn bundled() -> impl Iterator<Item = (&'static str, &'static str)> {
-    BUNDLED.iter().map(|(name, what, _)| (*name, *what))
+pub fn bundled_scenarios() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUNDLED_SCENARIOS
+        .iter()
+        .map(|(name, what, _)| (*name, *what))
 }
 
 /// The bundled scenario of that name.
-pub fn named(name: &str) -> Option<Snapshot> {
-    BUNDLED
+pub fn find_scenario(name: &str) -> Option<Snapshot> {
+    BUNDLED_SCENARIOS
         .iter()
         .find(|(known, _, _)| *known == name)
         .map(|(_, _, make)| make())
@@ -85,8 +91,8 @@ pub fn expense_dev() -> Snapshot {
 }
 
 /// The world `snapshot` describes, at the time it was taken. Must be called inside a tokio runtime.
-pub fn load(snapshot: &Snapshot, seed: u64) -> World {
-    load_at(
+pub fn load_world(snapshot: &Snapshot, seed: u64) -> SimWorld {
+    load_world_at(
         snapshot,
         seed,
         Clock::starting_at(snapshot.inventory.taken_at),
@@ -95,12 +101,12 @@ pub fn load(snapshot: &Snapshot, seed: u64) -> World {
 
 /// The world `snapshot` describes, at the time of `clock`: real clients sign with theirs, so a served twin needs the
 /// machine's.
-pub fn load_at(snapshot: &Snapshot, seed: u64, clock: Clock) -> World {
-    World::new(
+pub fn load_world_at(snapshot: &Snapshot, seed: u64, clock: Clock) -> SimWorld {
+    SimWorld::new(
         clock,
         seed,
-        aws::cloud(snapshot),
-        k8s::Cluster::from_snapshot(snapshot),
+        aws::seed_account(snapshot),
+        k8s::SimCluster::from_snapshot(snapshot),
     )
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
-use crate::model::snapshot::{API_VERSION, KIND};
+use crate::model::snapshot::{SNAPSHOT_API_VERSION, SNAPSHOT_KIND};
 use crate::twin::Twin;
-use crate::twin::k8s::hands;
+use crate::twin::k8s::cloud_hooks;
 
 fn names(snapshot: &Snapshot, path: &str) -> Vec<String> {
     let name = |o: &Value| {
@@ -26,11 +26,11 @@ fn names(snapshot: &Snapshot, path: &str) -> Vec<String> {
 
 #[test]
 fn every_bundled_scenario_is_a_snapshot_that_survives_a_file() {
-    for (name, _) in bundled().filter(|(name, _)| *name != "fleet-1000") {
-        let snapshot = named(name).unwrap();
+    for (name, _) in bundled_scenarios().filter(|(name, _)| *name != "fleet-1000") {
+        let snapshot = find_scenario(name).unwrap();
         assert_eq!(
             (snapshot.api_version.as_str(), snapshot.kind.as_str()),
-            (API_VERSION, KIND),
+            (SNAPSHOT_API_VERSION, SNAPSHOT_KIND),
             "{name}"
         );
         let again: Snapshot =
@@ -53,19 +53,19 @@ fn every_bundled_scenario_is_a_snapshot_that_survives_a_file() {
             "{name}"
         );
     }
-    assert!(named("nope").is_none());
+    assert!(find_scenario("nope").is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_bundled_scenario_stands_still_when_nobody_touches_it() {
-    for (name, _) in bundled().filter(|(name, _)| *name != "fleet-1000") {
-        let snapshot = named(name).unwrap();
-        let twin = Twin::start(load(&snapshot, 1));
+    for (name, _) in bundled_scenarios().filter(|(name, _)| *name != "fleet-1000") {
+        let snapshot = find_scenario(name).unwrap();
+        let twin = Twin::start(load_world(&snapshot, 1));
         let pods = |twin: &Twin| {
-            twin.with(|w| {
-                hands::node_names(w)
+            twin.with_world(|w| {
+                cloud_hooks::node_names(w)
                     .iter()
-                    .flat_map(|n| hands::pods_on(w, n))
+                    .flat_map(|n| cloud_hooks::pods_on(w, n))
                     .map(|p| (p.ns, p.name, p.ready))
                     .collect::<Vec<_>>()
             })
@@ -76,7 +76,7 @@ async fn every_bundled_scenario_stands_still_when_nobody_touches_it() {
         assert_eq!(before.len(), after.len(), "{name}");
         assert_eq!(before, after, "{name}");
         assert!(after.iter().all(|(_, _, ready)| *ready), "{name}");
-        let running = twin.with(|w| {
+        let running = twin.with_world(|w| {
             w.cloud
                 .instances
                 .values()
@@ -89,7 +89,7 @@ async fn every_bundled_scenario_stands_still_when_nobody_touches_it() {
 
 #[test]
 fn the_multi_hop_catalogue_has_a_way_from_every_minor_to_the_next() {
-    let inventory = named("multi-hop").unwrap().inventory;
+    let inventory = find_scenario("multi-hop").unwrap().inventory;
     for (name, minors) in &inventory.addon_catalog {
         for (minor, offers) in minors {
             assert_eq!(
@@ -116,9 +116,9 @@ fn the_multi_hop_catalogue_has_a_way_from_every_minor_to_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_controller_takes_its_rule_back_and_follows_the_nodes() {
-    let twin = Twin::start(load(&named("controller-ingress").unwrap(), 1));
+    let twin = Twin::start(load_world(&find_scenario("controller-ingress").unwrap(), 1));
     let rule = |twin: &Twin| {
-        twin.with(|w| {
+        twin.with_world(|w| {
             w.cloud
                 .elb
                 .rules
@@ -129,7 +129,7 @@ async fn a_controller_takes_its_rule_back_and_follows_the_nodes() {
         })
     };
     let targets = |twin: &Twin| {
-        twin.with(|w| {
+        twin.with_world(|w| {
             w.cloud
                 .elb
                 .groups
@@ -138,25 +138,25 @@ async fn a_controller_takes_its_rule_back_and_follows_the_nodes() {
                 .unwrap()
                 .targets
                 .values()
-                .filter(|t| t.state != crate::twin::aws::TargetState::Draining)
+                .filter(|t| t.state != crate::twin::aws::ElbTargetState::Draining)
                 .count()
         })
     };
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(targets(&twin), 3);
     let wanted = rule(&twin);
-    twin.with(|w| {
-        let node = hands::node_names(w).remove(0);
+    twin.with_world(|w| {
+        let node = cloud_hooks::node_names(w).remove(0);
         let excluded = std::collections::BTreeMap::from([(
             "node.kubernetes.io/exclude-from-external-load-balancers".to_owned(),
             "true".to_owned(),
         )]);
-        hands::set_group_marks(w, "expense-blue", &[], &[], &excluded, &[]);
+        cloud_hooks::set_group_marks(w, "expense-blue", &[], &[], &excluded, &[]);
         node
     });
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(targets(&twin), 0);
-    let green = twin.with(|w| {
+    let green = twin.with_world(|w| {
         w.cloud
             .elb
             .groups
@@ -190,7 +190,7 @@ async fn a_controller_takes_its_rule_back_and_follows_the_nodes() {
 
 #[test]
 fn a_fleet_has_as_many_nodes_and_pods_as_were_asked_for() {
-    let snapshot = fleet(30, 10);
+    let snapshot = fleet_snapshot(30, 10);
     assert_eq!(names(&snapshot, "/api/v1/nodes").len(), 30);
     let own = names(&snapshot, "/api/v1/pods")
         .iter()
@@ -213,7 +213,7 @@ fn a_fleet_has_as_many_nodes_and_pods_as_were_asked_for() {
 #[tokio::test(start_paused = true)]
 #[ignore = "a measure, for release builds"]
 async fn a_thousand_nodes_stand_for_an_hour() {
-    let twin = Twin::start(load(&fleet(1000, 10), 1));
+    let twin = Twin::start(load_world(&fleet_snapshot(1000, 10), 1));
     tokio::time::sleep(Duration::from_secs(3600)).await;
-    assert_eq!(twin.with(|w| hands::node_names(w).len()), 1000);
+    assert_eq!(twin.with_world(|w| cloud_hooks::node_names(w).len()), 1000);
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde_json::{Value, json};
 
-use super::grow::{self, list, text};
+use super::grow::{self, list_mut, text_at};
 use super::{catalog, expense_dev};
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::model::eks::LaunchTemplateRef;
@@ -11,11 +11,11 @@ use crate::model::snapshot::Snapshot;
 use crate::model::{AddonVersion, Minor};
 
 /// What an AL2023 node with an image of its own is started with.
-const USER_DATA: &str = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n--//\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: expense-dev\n    apiServerEndpoint: https://5B1C0F2E9A7D4C3B8E6F1A2B3C4D5E6F.gr7.us-east-1.eks.amazonaws.com\n    certificateAuthority: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==\n    cidr: 172.20.0.0/16\n--//--\n";
+const CUSTOM_AMI_USER_DATA: &str = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n--//\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  cluster:\n    name: expense-dev\n    apiServerEndpoint: https://5B1C0F2E9A7D4C3B8E6F1A2B3C4D5E6F.gr7.us-east-1.eks.amazonaws.com\n    certificateAuthority: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg==\n    cidr: 172.20.0.0/16\n--//--\n";
 
 /// One node group and two deployments, without a load balancer.
-pub fn minimal() -> Snapshot {
-    let mut s = renamed("minimal");
+pub fn minimal_groups() -> Snapshot {
+    let mut s = rename_cluster("minimal");
     let i = &mut s.inventory;
     (i.load_balancers, i.listeners, i.rules, i.target_groups) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -24,8 +24,8 @@ pub fn minimal() -> Snapshot {
         asg.target_groups.clear();
     }
     let gone = |object: &Value| {
-        let name = text(object, "/metadata/name");
-        text(object, "/metadata/namespace") == "expense"
+        let name = text_at(object, "/metadata/name");
+        text_at(object, "/metadata/namespace") == "expense"
             && ["mysql", "redis", "log-agent"]
                 .iter()
                 .any(|app| name == *app || name.starts_with(&format!("{app}-")))
@@ -38,13 +38,13 @@ pub fn minimal() -> Snapshot {
         "/api/v1/persistentvolumeclaims",
         "/apis/storage.k8s.io/v1/volumeattachments",
     ] {
-        list(&mut s, path).clear();
+        list_mut(&mut s, path).clear();
     }
     s
 }
 
 /// The cluster under another name, with a catalogue that goes beyond its own.
-fn renamed(name: &str) -> Snapshot {
+fn rename_cluster(name: &str) -> Snapshot {
     let mut s = expense_dev();
     let text = serde_json::to_string(&s)
         .unwrap_or_default()
@@ -54,15 +54,15 @@ fn renamed(name: &str) -> Snapshot {
     if let Ok(other) = serde_json::from_str(&text) {
         s = other;
     }
-    catalog::complete(&mut s.inventory);
+    catalog::complete_inventory(&mut s.inventory);
     s
 }
 
 /// Everything at 1.24, with a catalogue that reaches to 1.33.
 pub fn multi_hop() -> Snapshot {
-    let mut s = renamed("multi-hop");
+    let mut s = rename_cluster("multi-hop");
     let from = Minor::new(24);
-    catalog::extend(&mut s.inventory);
+    catalog::extend_inventory(&mut s.inventory);
     let i = &mut s.inventory;
     (i.cluster.version, i.server_version) = (from, Some(from));
     for group in &mut i.nodegroups {
@@ -86,7 +86,7 @@ pub fn multi_hop() -> Snapshot {
             addon.version = AddonVersion::new(version);
         }
     }
-    for node in list(&mut s, "/api/v1/nodes") {
+    for node in list_mut(&mut s, "/api/v1/nodes") {
         node["status"]["nodeInfo"]["kubeletVersion"] = json!("v1.24.17-eks-473151a");
         node["status"]["nodeInfo"]["kubeProxyVersion"] = json!("v1.24.17-eks-473151a");
     }
@@ -96,7 +96,7 @@ pub fn multi_hop() -> Snapshot {
         "/apis/apps/v1/deployments",
         "/apis/apps/v1/replicasets",
     ] {
-        for object in list(&mut s, path) {
+        for object in list_mut(&mut s, path) {
             let mut text = object.to_string();
             for (old, new) in &images {
                 text = text.replace(&format!(":{old}\""), &format!(":{new}\""));
@@ -111,7 +111,7 @@ pub fn multi_hop() -> Snapshot {
 
 /// A node group whose launch template names an image: EKS neither versions nor bootstraps its nodes.
 pub fn custom_ami() -> Snapshot {
-    let mut s = renamed("custom-ami");
+    let mut s = rename_cluster("custom-ami");
     let i = &mut s.inventory;
     let image = i.instances.first().and_then(|i| i.image.clone());
     let template = LaunchTemplateVersion {
@@ -121,7 +121,7 @@ pub fn custom_ami() -> Snapshot {
         description: Some("first".to_owned()),
         image: image.clone(),
         instance_type: Some("t3.large".to_owned()),
-        user_data: Some(base64::engine::general_purpose::STANDARD.encode(USER_DATA)),
+        user_data: Some(base64::engine::general_purpose::STANDARD.encode(CUSTOM_AMI_USER_DATA)),
         options: Default::default(),
     };
     for group in &mut i.nodegroups {
@@ -142,7 +142,7 @@ pub fn custom_ami() -> Snapshot {
 /// A load balancer controller made the balancer, its rule and its target groups, and keeps blue's group filled with
 /// every node that may serve.
 pub fn controller_ingress() -> Snapshot {
-    let mut s = renamed("controller-ingress");
+    let mut s = rename_cluster("controller-ingress");
     let i = &mut s.inventory;
     let tags = |resource: &str| {
         [
@@ -170,35 +170,35 @@ pub fn controller_ingress() -> Snapshot {
     let binding = json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
         "metadata": {
-            "name": "k8s-expense-frontend-f059f25531", "namespace": "expense", "uid": grow::uid("binding"), "resourceVersion": "560", "generation": 1,
+            "name": "k8s-expense-frontend-f059f25531", "namespace": "expense", "uid": grow::derive_uid("binding"), "resourceVersion": "560", "generation": 1,
             "creationTimestamp": "2026-11-21T08:15:04Z", "labels": {"ingress.k8s.aws/stack-name": "frontend", "ingress.k8s.aws/stack-namespace": "expense"},
             "finalizers": ["elbv2.k8s.aws/resources"],
         },
         "spec": {"targetGroupARN": arn, "targetType": "instance", "ipAddressType": "ipv4", "serviceRef": {"name": "frontend", "port": 80}},
         "status": {"observedGeneration": 1},
     });
-    list(&mut s, crate::twin::aws::BINDINGS).push(binding);
+    list_mut(&mut s, crate::twin::aws::BINDINGS_PATH).push(binding);
     s
 }
 
 /// The service behind the balancer wants its traffic on nodes that have its pods; one of the three has none.
 pub fn local_policy() -> Snapshot {
-    let mut s = renamed("local-policy");
-    for service in list(&mut s, "/api/v1/services") {
-        if text(service, "/metadata/name") == "frontend" {
+    let mut s = rename_cluster("local-policy");
+    for service in list_mut(&mut s, "/api/v1/services") {
+        if text_at(service, "/metadata/name") == "frontend" {
             service["spec"]["externalTrafficPolicy"] = json!("Local");
         }
     }
-    let serving: Vec<String> = list(&mut s, "/api/v1/pods")
+    let serving: Vec<String> = list_mut(&mut s, "/api/v1/pods")
         .iter()
-        .filter(|p| text(p, "/metadata/labels/app") == "frontend")
-        .map(|p| text(p, "/spec/nodeName").to_owned())
+        .filter(|p| text_at(p, "/metadata/labels/app") == "frontend")
+        .map(|p| text_at(p, "/spec/nodeName").to_owned())
         .collect();
-    let bare: Vec<String> = list(&mut s, "/api/v1/nodes")
+    let bare: Vec<String> = list_mut(&mut s, "/api/v1/nodes")
         .iter()
-        .filter(|n| !serving.iter().any(|s| s == text(n, "/metadata/name")))
+        .filter(|n| !serving.iter().any(|s| s == text_at(n, "/metadata/name")))
         .filter_map(|n| {
-            text(n, "/spec/providerID")
+            text_at(n, "/spec/providerID")
                 .rsplit('/')
                 .next()
                 .map(str::to_owned)
@@ -218,8 +218,8 @@ pub fn local_policy() -> Snapshot {
 }
 
 /// Twice as many nodes.
-pub fn canary() -> Snapshot {
-    let mut s = renamed("canary");
-    grow::to(&mut s, 6);
+pub fn canary_fleet() -> Snapshot {
+    let mut s = rename_cluster("canary");
+    grow::grow_to(&mut s, 6);
     s
 }

@@ -1,25 +1,28 @@
 //! Auto Scaling: the groups behind node groups, and the lives of their instances.
 
-mod life;
-mod ops;
-mod show;
-mod sources;
+mod lifecycle;
+mod reads;
+mod traffic_sources;
+mod writes;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::call::{Input, Service};
+use super::call::{AwsService, Input};
 use super::error::AwsError;
-use super::unknown;
-use crate::twin::world::World;
+use super::unknown_operation;
+use crate::twin::world::SimWorld;
 
-pub use life::{delete, end_one, reconcile, replace_one, start};
+pub use lifecycle::{
+    delete_group, reconcile_all_groups, reconcile_group, terminate_and_replace,
+    terminate_and_shrink,
+};
 
 /// Something that will happen in Auto Scaling.
 #[derive(Clone, Debug)]
-pub enum Due {
+pub enum AsgEvent {
     /// An instance runs.
     Launched { asg: String, instance: String },
     /// Its kubelet reaches the API server.
@@ -40,60 +43,77 @@ pub enum Due {
 }
 
 /// Makes `due` happen.
-pub fn happen(world: &mut World, due: Due) {
+pub fn handle_event(world: &mut SimWorld, due: AsgEvent) {
     match due {
-        Due::Launched { asg, instance } => life::launched(world, &asg, &instance),
-        Due::Joined { instance } => life::joined(world, &instance),
-        Due::Leaving {
+        AsgEvent::Launched { asg, instance } => lifecycle::launched(world, &asg, &instance),
+        AsgEvent::Joined { instance } => lifecycle::on_node_joined(world, &instance),
+        AsgEvent::Leaving {
             asg,
             instance,
             began,
             evict,
-        } => life::leaving(world, &asg, &instance, began, evict),
-        Due::Ended { instance } => life::ended(world, &instance),
-        Due::Looked { asg } => life::reconcile(world, &asg),
-        Due::Detached { asg, target_group } => sources::detached(world, &asg, &target_group),
+        } => lifecycle::continue_termination(world, &asg, &instance, began, evict),
+        AsgEvent::Ended { instance } => lifecycle::on_instance_terminated(world, &instance),
+        AsgEvent::Looked { asg } => lifecycle::reconcile_group(world, &asg),
+        AsgEvent::Detached { asg, target_group } => {
+            traffic_sources::on_target_group_detached(world, &asg, &target_group)
+        }
     }
 }
 
 /// Answers for Auto Scaling.
-pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError> {
+pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
-        "DescribeAutoScalingGroups" => show::groups(world, input),
-        "DescribeAutoScalingInstances" => show::instances(world, input),
-        "DescribeScalingActivities" => show::activities(world, input),
-        "DescribeTags" => show::tags(world, input),
-        "DescribeLifecycleHooks" => show::hooks(world, input),
-        "DescribeTrafficSources" => sources::traffic(world, input),
-        "DescribeLoadBalancerTargetGroups" => sources::target_groups(world, input),
-        "CreateOrUpdateTags" => ops::tag(world, input),
-        "DeleteTags" => ops::untag(world, input),
-        "SuspendProcesses" => ops::suspend(world, input),
-        "ResumeProcesses" => ops::resume(world, input),
-        "SetDesiredCapacity" => ops::set_desired(world, input),
-        "UpdateAutoScalingGroup" => ops::update(world, input),
-        "TerminateInstanceInAutoScalingGroup" => ops::terminate(world, input),
-        "AttachLoadBalancerTargetGroups" => {
-            sources::attach(world, input, input.texts("TargetGroupARNs"))
-        }
-        "DetachLoadBalancerTargetGroups" => {
-            sources::detach(world, input, input.texts("TargetGroupARNs"))
-        }
-        "AttachLoadBalancers" => sources::attach_classic(world, input),
-        "DetachLoadBalancers" => sources::detach_classic(world, input),
-        "AttachTrafficSources" => sources::attach(world, input, sources::identifiers(input)?),
-        "DetachTrafficSources" => sources::detach(world, input, sources::identifiers(input)?),
-        _ => Err(unknown(Service::Autoscaling, op)),
+        "DescribeAutoScalingGroups" => reads::describe_groups(world, input),
+        "DescribeAutoScalingInstances" => reads::describe_instances(world, input),
+        "DescribeScalingActivities" => reads::describe_activities(world, input),
+        "DescribeTags" => reads::describe_tags(world, input),
+        "DescribeLifecycleHooks" => reads::describe_lifecycle_hooks(world, input),
+        "DescribeTrafficSources" => traffic_sources::describe_traffic_sources(world, input),
+        "DescribeLoadBalancerTargetGroups" => traffic_sources::describe_target_groups(world, input),
+        "CreateOrUpdateTags" => writes::create_or_update_tags(world, input),
+        "DeleteTags" => writes::delete_tags(world, input),
+        "SuspendProcesses" => writes::suspend_processes(world, input),
+        "ResumeProcesses" => writes::resume_processes(world, input),
+        "SetDesiredCapacity" => writes::set_desired_capacity(world, input),
+        "UpdateAutoScalingGroup" => writes::update_group(world, input),
+        "TerminateInstanceInAutoScalingGroup" => writes::terminate_instance(world, input),
+        "AttachLoadBalancerTargetGroups" => traffic_sources::attach_target_groups(
+            world,
+            input,
+            input.get_text_list("TargetGroupARNs"),
+        ),
+        "DetachLoadBalancerTargetGroups" => traffic_sources::detach_target_groups(
+            world,
+            input,
+            input.get_text_list("TargetGroupARNs"),
+        ),
+        "AttachLoadBalancers" => traffic_sources::attach_load_balancers(world, input),
+        "DetachLoadBalancers" => traffic_sources::detach_load_balancers(world, input),
+        "AttachTrafficSources" => traffic_sources::attach_target_groups(
+            world,
+            input,
+            traffic_sources::traffic_source_arns(input)?,
+        ),
+        "DetachTrafficSources" => traffic_sources::detach_target_groups(
+            world,
+            input,
+            traffic_sources::traffic_source_arns(input)?,
+        ),
+        _ => Err(unknown_operation(AwsService::Autoscaling, op)),
     }
 }
 
 /// Lets `due` happen after `wait`.
-fn after(world: &mut World, wait: Duration, due: Due) {
-    world.after(wait, crate::twin::world::Due::Cloud(super::Due::Asg(due)));
+fn schedule_after(world: &mut SimWorld, wait: Duration, due: AsgEvent) {
+    world.schedule_after(
+        wait,
+        crate::twin::world::ScheduledEvent::Cloud(super::CloudEvent::Asg(due)),
+    );
 }
 
 /// Lets `due` happen between `from` and `to` seconds from now.
-fn within(world: &mut World, from: u64, to: u64, due: Due) {
-    let wait = world.between(Duration::from_secs(from), Duration::from_secs(to));
-    after(world, wait, due);
+fn schedule_between(world: &mut SimWorld, from: u64, to: u64, due: AsgEvent) {
+    let wait = world.random_duration(Duration::from_secs(from), Duration::from_secs(to));
+    schedule_after(world, wait, due);
 }

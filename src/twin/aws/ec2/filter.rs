@@ -9,15 +9,15 @@ use crate::twin::aws::error::AwsError;
 
 /// Whether an object passes every filter; `values` gives the object's values for a filter's name, None when EC2 has no
 /// such filter. Tags are filtered here.
-pub fn passes(
+pub fn passes_filters(
     input: Input,
     tags: &BTreeMap<String, String>,
     values: impl Fn(&str) -> Option<Vec<String>>,
 ) -> Result<bool, AwsError> {
-    for filter in input.list("Filter").iter().map(Input) {
+    for filter in input.get_list("Filter").iter().map(Input) {
         let (name, wanted) = (
-            filter.text("Name").unwrap_or_default(),
-            filter.texts("Value"),
+            filter.get_text("Name").unwrap_or_default(),
+            filter.get_text_list("Value"),
         );
         let have = match name.strip_prefix("tag:") {
             Some(key) => tags.get(key).cloned().into_iter().collect(),
@@ -30,7 +30,10 @@ pub fn passes(
                 )
             })?,
         };
-        if !have.iter().any(|h| wanted.iter().any(|w| like(w, h))) {
+        if !have
+            .iter()
+            .any(|h| wanted.iter().any(|w| matches_pattern(w, h)))
+        {
             return Ok(false);
         }
     }
@@ -38,7 +41,7 @@ pub fn passes(
 }
 
 /// Whether `text` fits `pattern`, where `*` is any text and `?` any character.
-fn like(pattern: &str, text: &str) -> bool {
+fn matches_pattern(pattern: &str, text: &str) -> bool {
     match (pattern.chars().next(), text.chars().next()) {
         (None, None) => true,
         (Some('*'), _) => {
@@ -46,10 +49,12 @@ fn like(pattern: &str, text: &str) -> bool {
             text.char_indices()
                 .map(|(i, _)| i)
                 .chain([text.len()])
-                .any(|i| like(rest, &text[i..]))
+                .any(|i| matches_pattern(rest, &text[i..]))
         }
-        (Some('?'), Some(c)) => like(&pattern[1..], &text[c.len_utf8()..]),
-        (Some(p), Some(c)) if p == c => like(&pattern[p.len_utf8()..], &text[c.len_utf8()..]),
+        (Some('?'), Some(c)) => matches_pattern(&pattern[1..], &text[c.len_utf8()..]),
+        (Some(p), Some(c)) if p == c => {
+            matches_pattern(&pattern[p.len_utf8()..], &text[c.len_utf8()..])
+        }
         (None, Some(_)) | (Some(_), _) => false,
     }
 }
@@ -67,14 +72,14 @@ mod tests {
 
     #[test]
     fn a_star_is_any_text() {
-        assert!(like(
+        assert!(matches_pattern(
             "amazon-eks-*-1.29-*",
             "amazon-eks-node-1.29-v20261105"
         ));
-        assert!(!like(
+        assert!(!matches_pattern(
             "amazon-eks-*-1.28-*",
             "amazon-eks-node-1.29-v20261105"
         ));
-        assert!(like("t3.?arge", "t3.large") && !like("t3", "t3.large"));
+        assert!(matches_pattern("t3.?arge", "t3.large") && !matches_pattern("t3", "t3.large"));
     }
 }

@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::filter::passes;
+use super::filter::passes_filters;
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Cloud, Image};
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::{AwsAccount, MachineImage};
+use crate::twin::world::SimWorld;
 
 /// The date in every release of the twin's AMIs.
-const DATE: &str = "20261105";
+const AMI_RELEASE_DATE: &str = "20261105";
 /// The AMI types that are published.
-pub const KINDS: &[&str] = &[
+pub const PUBLISHED_AMI_TYPES: &[&str] = &[
     "AL2_x86_64",
     "AL2_x86_64_GPU",
     "AL2_ARM_64",
@@ -34,26 +34,26 @@ pub const KINDS: &[&str] = &[
 ];
 
 /// The AMI of a minor and type.
-pub fn of(minor: Minor, kind: &str) -> String {
+pub fn image_id(minor: Minor, kind: &str) -> String {
     let hash = Sha256::digest(format!("{minor}/{kind}"));
     format!("ami-{}", &hex::encode(hash)[..17])
 }
 
 /// The latest release of the AMIs that carry a patch version of Kubernetes.
-pub fn release(patch: &str) -> String {
-    format!("{patch}-{DATE}")
+pub fn latest_release(patch: &str) -> String {
+    format!("{patch}-{AMI_RELEASE_DATE}")
 }
 
 /// The image EKS publishes for a minor, whose kubelet is `patch`.
-pub fn published(minor: Minor, patch: &str, kind: &str) -> Image {
+pub fn published_image(minor: Minor, patch: &str, kind: &str) -> MachineImage {
     let arm = kind.contains("ARM_64");
     let (arch, flavour) = (
         if arm { "arm64" } else { "x86_64" },
         kind.to_lowercase().replace('_', "-"),
     );
-    Image {
-        id: of(minor, kind),
-        name: format!("amazon-eks-node-{flavour}-{arch}-{minor}-v{DATE}"),
+    MachineImage {
+        id: image_id(minor, kind),
+        name: format!("amazon-eks-node-{flavour}-{arch}-{minor}-v{AMI_RELEASE_DATE}"),
         arm,
         kubelet: patch.to_owned(),
         owner: "602401143452".into(),
@@ -70,18 +70,20 @@ pub fn is_arm(instance_type: &str) -> bool {
 }
 
 /// The value of a public parameter, where AWS has it.
-pub fn parameter(cloud: &Cloud, name: &str) -> Option<String> {
-    let (minor, kind, leaf) = read(name)?;
+pub fn parameter_value(cloud: &AwsAccount, name: &str) -> Option<String> {
+    let (minor, kind, leaf) = parse_parameter_name(name)?;
     let version = cloud
         .eks
         .as_ref()?
         .versions
         .iter()
         .find(|v| v.version == minor)?;
-    if !KINDS.contains(&kind.as_str()) || (kind.starts_with("AL2_") && minor.number() >= 33) {
+    if !PUBLISHED_AMI_TYPES.contains(&kind.as_str())
+        || (kind.starts_with("AL2_") && minor.number() >= 33)
+    {
         return None;
     }
-    let (image, release) = (of(minor, &kind), release(&version.patch));
+    let (image, release) = (image_id(minor, &kind), latest_release(&version.patch));
     match leaf {
         "image_id" => Some(image),
         "release_version" => Some(release),
@@ -93,7 +95,7 @@ pub fn parameter(cloud: &Cloud, name: &str) -> Option<String> {
 }
 
 /// Reads minor, AMI type and last segment out of a parameter's name.
-fn read(name: &str) -> Option<(Minor, String, &str)> {
+fn parse_parameter_name(name: &str) -> Option<(Minor, String, &str)> {
     let parts: Vec<&str> = name.trim_matches('/').split('/').collect();
     let arch = |text: &str| match text {
         "x86_64" => Some("x86_64"),
@@ -114,7 +116,7 @@ fn read(name: &str) -> Option<(Minor, String, &str)> {
         ] => Some((
             minor.parse().ok()?,
             format!("AL2023_{}_{}", arch(cpu)?, flavour.to_uppercase()),
-            leaf(rest)?,
+            last_segment(rest)?,
         )),
         [
             "aws",
@@ -131,7 +133,7 @@ fn read(name: &str) -> Option<(Minor, String, &str)> {
                 "amazon-linux-2-gpu" => "AL2_x86_64_GPU",
                 _ => return None,
             };
-            Some((minor.parse().ok()?, kind.to_owned(), leaf(rest)?))
+            Some((minor.parse().ok()?, kind.to_owned(), last_segment(rest)?))
         }
         [
             "aws",
@@ -151,7 +153,7 @@ fn read(name: &str) -> Option<(Minor, String, &str)> {
     }
 }
 
-fn leaf<'a>(rest: &[&'a str]) -> Option<&'a str> {
+fn last_segment<'a>(rest: &[&'a str]) -> Option<&'a str> {
     match rest {
         ["recommended"] => Some("recommended"),
         ["recommended", last] => Some(last),
@@ -159,7 +161,7 @@ fn leaf<'a>(rest: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-fn description(image: &Image) -> String {
+fn describe_origin(image: &MachineImage) -> String {
     if image.kubelet.is_empty() {
         "An image of the account's own".to_owned()
     } else {
@@ -173,14 +175,14 @@ fn is_image_id(id: &str) -> bool {
 }
 
 /// An image of the account's own that nothing has run yet, with the processor of the templates that name it.
-fn own(world: &World, id: &str) -> Image {
+fn custom_image(world: &SimWorld, id: &str) -> MachineImage {
     let versions = world.cloud.templates.values().flat_map(|t| &t.versions);
     let text = |data: &serde_json::Map<String, Value>, member: &str| {
         data.get(member).and_then(Value::as_str).map(str::to_owned)
     };
     let mut naming = versions.filter(|v| text(&v.data, "ImageId").as_deref() == Some(id));
     let instance_type = naming.find_map(|v| text(&v.data, "InstanceType"));
-    Image {
+    MachineImage {
         id: id.to_owned(),
         name: format!("own-image-{id}"),
         arm: instance_type.is_some_and(|t| is_arm(&t)),
@@ -190,8 +192,8 @@ fn own(world: &World, id: &str) -> Image {
 }
 
 /// DescribeImages.
-pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
-    let (ids, owners) = (input.texts("ImageId"), input.texts("Owner"));
+pub fn describe_images(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let (ids, owners) = (input.get_text_list("ImageId"), input.get_text_list("Owner"));
     let malformed: Vec<&str> = ids
         .iter()
         .filter(|id| !is_image_id(id))
@@ -208,8 +210,8 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
     let unknown = ids
         .iter()
         .filter(|id| !world.cloud.images.contains_key(*id));
-    let unknown: Vec<Image> = unknown.map(|id| own(world, id)).collect();
-    let owned = |image: &&Image| {
+    let unknown: Vec<MachineImage> = unknown.map(|id| custom_image(world, id)).collect();
+    let owned = |image: &&MachineImage| {
         owners.is_empty()
             || owners.iter().any(|o| {
                 *o == image.owner
@@ -227,7 +229,7 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
         .filter(owned)
     {
         let arch = if image.arm { "arm64" } else { "x86_64" };
-        let pass = passes(input, &BTreeMap::new(), |name| {
+        let pass = passes_filters(input, &BTreeMap::new(), |name| {
             Some(vec![match name {
                 "name" => image.name.clone(),
                 "image-id" => image.id.clone(),
@@ -241,14 +243,14 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
             found.push(json!({
                 "imageId": image.id, "name": image.name, "imageState": "available", "imageOwnerId": image.owner, "isPublic": image.owner != world.cloud.account,
                 "architecture": arch, "imageType": "machine", "rootDeviceType": "ebs", "rootDeviceName": "/dev/xvda", "virtualizationType": "hvm",
-                "description": description(image), "creationDate": "2026-11-05T00:00:00.000Z",
+                "description": describe_origin(image), "creationDate": "2026-11-05T00:00:00.000Z",
             }));
         }
     }
-    let page = page(
+    let page = cut_page(
         found,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(1000),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(1000),
     )?;
     Ok(json!({"imagesSet": page.items, "nextToken": page.next}))
 }
@@ -285,7 +287,7 @@ mod tests {
     fn parameters_name_minor_and_kind() {
         let name = "/aws/service/eks/optimized-ami/1.29/amazon-linux-2023/x86_64/standard/recommended/image_id";
         assert_eq!(
-            read(name),
+            parse_parameter_name(name),
             Some((
                 Minor::new(29),
                 "AL2023_x86_64_STANDARD".to_owned(),
@@ -294,13 +296,16 @@ mod tests {
         );
         let name = "/aws/service/bottlerocket/aws-k8s-1.30-nvidia/arm64/latest/image_version";
         assert_eq!(
-            read(name),
+            parse_parameter_name(name),
             Some((
                 Minor::new(30),
                 "BOTTLEROCKET_ARM_64_NVIDIA".to_owned(),
                 "image_version"
             ))
         );
-        assert_eq!(read("/aws/service/eks/optimized-ami/1.29/windows"), None);
+        assert_eq!(
+            parse_parameter_name("/aws/service/eks/optimized-ami/1.29/windows"),
+            None
+        );
     }
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::filter::{passes, tag_set};
+use super::filter::{passes_filters, tag_set};
 use super::images;
 use super::types;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::Instance;
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::Ec2Instance;
+use crate::twin::world::SimWorld;
 
-fn code(state: &str) -> i64 {
+fn state_code(state: &str) -> i64 {
     match state {
         "pending" => 0,
         "running" => 16,
@@ -23,13 +23,13 @@ fn code(state: &str) -> i64 {
     }
 }
 
-fn shown(world: &World, instance: &Instance) -> Value {
+fn show_instance(world: &SimWorld, instance: &Ec2Instance) -> Value {
     let subnet = world.cloud.subnets.get(&instance.subnet);
     let alive = instance.state != "terminated";
     let here = |text: &str| alive.then(|| text.to_owned());
     // A core of an ARM processor has one thread, others have two (EC2 User Guide, CPU options).
     let arm = images::is_arm(&instance.instance_type);
-    let threads = if arm || types::of(&instance.instance_type).cpus < 2 {
+    let threads = if arm || types::capacity_of(&instance.instance_type).cpus < 2 {
         1
     } else {
         2
@@ -37,7 +37,7 @@ fn shown(world: &World, instance: &Instance) -> Value {
     json!({
         "instanceId": instance.id,
         "imageId": instance.image,
-        "instanceState": {"code": code(&instance.state), "name": instance.state},
+        "instanceState": {"code": state_code(&instance.state), "name": instance.state},
         "privateDnsName": here(&instance.dns).unwrap_or_default(),
         "privateIpAddress": here(&instance.address),
         "instanceType": instance.instance_type,
@@ -47,7 +47,7 @@ fn shown(world: &World, instance: &Instance) -> Value {
         "subnetId": here(&instance.subnet),
         "vpcId": subnet.filter(|_| alive).map(|s| s.vpc.clone()),
         "architecture": if images::is_arm(&instance.instance_type) { "arm64" } else { "x86_64" },
-        "cpuOptions": {"coreCount": types::of(&instance.instance_type).cpus / threads, "threadsPerCore": threads},
+        "cpuOptions": {"coreCount": types::capacity_of(&instance.instance_type).cpus / threads, "threadsPerCore": threads},
         "rootDeviceType": "ebs",
         "rootDeviceName": "/dev/xvda",
         "amiLaunchIndex": 0,
@@ -57,9 +57,9 @@ fn shown(world: &World, instance: &Instance) -> Value {
 }
 
 /// DescribeInstances.
-pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
-    let ids = input.texts("InstanceId");
-    if !ids.is_empty() && input.number("MaxResults").is_some() {
+pub fn describe_instances(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let ids = input.get_text_list("InstanceId");
+    if !ids.is_empty() && input.get_number("MaxResults").is_some() {
         return Err(AwsError::new(
             400,
             "InvalidParameterCombination",
@@ -99,7 +99,7 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
             .get(&instance.subnet)
             .map(|s| s.vpc.clone())
             .unwrap_or_default();
-        let pass = passes(input, &instance.tags, |name| {
+        let pass = passes_filters(input, &instance.tags, |name| {
             Some(vec![match name {
                 "instance-id" => instance.id.clone(),
                 "instance-state-name" => instance.state.clone(),
@@ -117,21 +117,21 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
                 "reservationId": format!("r-{}", instance.id.trim_start_matches("i-")),
                 "ownerId": world.cloud.account,
                 "groupSet": [],
-                "instancesSet": [shown(world, instance)],
+                "instancesSet": [show_instance(world, instance)],
             }));
         }
     }
-    let page = page(
+    let page = cut_page(
         found,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(1000),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(1000),
     )?;
     Ok(json!({"reservationSet": page.items, "nextToken": page.next}))
 }
 
 /// DescribeVolumes: the EBS volumes behind the cluster's persistent volumes.
-pub fn volumes(world: &World, input: Input) -> Result<Value, AwsError> {
-    let ids = input.texts("VolumeId");
+pub fn describe_volumes(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let ids = input.get_text_list("VolumeId");
     if let Some(missing) = ids.iter().find(|id| !world.cloud.volumes.contains_key(*id)) {
         return Err(AwsError::new(
             400,
@@ -146,7 +146,7 @@ pub fn volumes(world: &World, input: Input) -> Result<Value, AwsError> {
         .iter()
         .filter(|(id, _)| ids.is_empty() || ids.contains(id))
     {
-        let pass = passes(input, &BTreeMap::new(), |name| match name {
+        let pass = passes_filters(input, &BTreeMap::new(), |name| match name {
             "volume-id" => Some(vec![id.clone()]),
             "availability-zone" => Some(vec![zone.clone()]),
             "status" => Some(vec!["in-use".to_owned()]),
@@ -156,10 +156,10 @@ pub fn volumes(world: &World, input: Input) -> Result<Value, AwsError> {
             found.push(json!({"volumeId": id, "availabilityZone": zone, "status": "in-use", "volumeType": "gp3", "size": 20, "attachmentSet": [], "tagSet": []}));
         }
     }
-    let page = page(
+    let page = cut_page(
         found,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(1000),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(1000),
     )?;
     Ok(json!({"volumeSet": page.items, "nextToken": page.next}))
 }

@@ -10,30 +10,30 @@ pub mod user_data;
 
 use serde_json::Value;
 
-use super::call::{Input, Service};
+use super::call::{AwsService, Input};
 use super::error::AwsError;
-use super::unknown;
-use crate::twin::world::World;
+use super::unknown_operation;
+use crate::twin::world::SimWorld;
 
 /// Answers for EC2.
-pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError> {
+pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
-        "DescribeSubnets" => network::subnets(world, input),
-        "DescribeSecurityGroups" => network::security_groups(world, input),
-        "DescribeAvailabilityZones" => network::zones(world, input),
-        "DescribeInstances" => instances::describe(world, input),
-        "DescribeVolumes" => instances::volumes(world, input),
-        "DescribeImages" => images::describe(world, input),
-        "DescribeInstanceTypes" => types::describe(world, input),
-        "DescribeInstanceTypeOfferings" => types::offerings(world, input),
-        "DescribeLaunchTemplates" => templates::describe(world, input),
+        "DescribeSubnets" => network::describe_subnets(world, input),
+        "DescribeSecurityGroups" => network::describe_security_groups(world, input),
+        "DescribeAvailabilityZones" => network::describe_zones(world, input),
+        "DescribeInstances" => instances::describe_instances(world, input),
+        "DescribeVolumes" => instances::describe_volumes(world, input),
+        "DescribeImages" => images::describe_images(world, input),
+        "DescribeInstanceTypes" => types::describe_types(world, input),
+        "DescribeInstanceTypeOfferings" => types::describe_offerings(world, input),
+        "DescribeLaunchTemplates" => templates::describe_templates(world, input),
         "DescribeLaunchTemplateVersions" => templates::describe_versions(world, input),
         "CreateLaunchTemplateVersion" => templates::create_version(world, input),
-        _ => Err(unknown(Service::Ec2, op)),
+        _ => Err(unknown_operation(AwsService::Ec2, op)),
     }
 }
 
 /// An id that does not exist, in EC2's words: the code is `Invalid<Kind>.NotFound`.
-fn no_such(code: &str, kind: &str, id: &str) -> AwsError {
+fn not_found_error(code: &str, kind: &str, id: &str) -> AwsError {
     AwsError::new(400, code, format!("The {kind} '{id}' does not exist"))
 }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::filter::passes;
-use super::no_such;
+use super::filter::passes_filters;
+use super::not_found_error;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::world::SimWorld;
 
 /// DescribeSubnets.
-pub fn subnets(world: &World, input: Input) -> Result<Value, AwsError> {
-    let ids = input.texts("SubnetId");
+pub fn describe_subnets(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let ids = input.get_text_list("SubnetId");
     if let Some(missing) = ids.iter().find(|id| !world.cloud.subnets.contains_key(*id)) {
         return Err(AwsError::new(
             400,
@@ -41,7 +41,7 @@ pub fn subnets(world: &World, input: Input) -> Result<Value, AwsError> {
                 "shared".to_owned(),
             ),
         ]);
-        let pass = passes(input, &tags, |name| {
+        let pass = passes_filters(input, &tags, |name| {
             Some(vec![match name {
                 "vpc-id" => subnet.vpc.clone(),
                 "subnet-id" => subnet.id.clone(),
@@ -70,16 +70,16 @@ pub fn subnets(world: &World, input: Input) -> Result<Value, AwsError> {
             }));
         }
     }
-    let page = page(
+    let page = cut_page(
         found,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(1000),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(1000),
     )?;
     Ok(json!({"subnetSet": page.items, "nextToken": page.next}))
 }
 
 /// DescribeAvailabilityZones: the zones of the account's subnets.
-pub fn zones(world: &World, _input: Input) -> Result<Value, AwsError> {
+pub fn describe_zones(world: &SimWorld, _input: Input) -> Result<Value, AwsError> {
     let zones: BTreeMap<&str, &str> = world
         .cloud
         .subnets
@@ -92,8 +92,8 @@ pub fn zones(world: &World, _input: Input) -> Result<Value, AwsError> {
 }
 
 /// DescribeSecurityGroups: the cluster's.
-pub fn security_groups(world: &World, input: Input) -> Result<Value, AwsError> {
-    let ids = input.texts("GroupId");
+pub fn describe_security_groups(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let ids = input.get_text_list("GroupId");
     let vpc = |member: &str| {
         world
             .cloud
@@ -110,11 +110,15 @@ pub fn security_groups(world: &World, input: Input) -> Result<Value, AwsError> {
         .collect();
     groups.extend(vpc("clusterSecurityGroupId").as_str().map(str::to_owned));
     if let Some(missing) = ids.iter().find(|id| !groups.contains(id)) {
-        return Err(no_such("InvalidGroup.NotFound", "security group", missing));
+        return Err(not_found_error(
+            "InvalidGroup.NotFound",
+            "security group",
+            missing,
+        ));
     }
     let (vpc_id, mut found) = (vpc("vpcId"), Vec::new());
     for id in groups.iter().filter(|g| ids.is_empty() || ids.contains(g)) {
-        let pass = passes(input, &BTreeMap::new(), |name| match name {
+        let pass = passes_filters(input, &BTreeMap::new(), |name| match name {
             "vpc-id" => Some(vec![vpc_id.as_str().unwrap_or_default().to_owned()]),
             "group-id" => Some(vec![id.clone()]),
             _ => None,
@@ -123,10 +127,10 @@ pub fn security_groups(world: &World, input: Input) -> Result<Value, AwsError> {
             found.push(json!({"groupId": id, "groupName": id, "groupDescription": "EKS created security group", "vpcId": vpc_id, "ownerId": world.cloud.account, "ipPermissions": [], "ipPermissionsEgress": [], "tagSet": []}));
         }
     }
-    let page = page(
+    let page = cut_page(
         found,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(1000),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(1000),
     )?;
     Ok(json!({"securityGroupInfo": page.items, "nextToken": page.next}))
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::filter::passes;
+use super::filter::passes_filters;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Cloud, Launch, Template, TemplateVersion};
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::{AwsAccount, Ec2LaunchTemplate, Ec2TemplateVersion, InstanceLaunch};
+use crate::twin::world::SimWorld;
 
 /// A template by id or name.
-pub fn find<'c>(cloud: &'c Cloud, key: &str) -> Option<&'c Template> {
+pub fn find_template<'c>(cloud: &'c AwsAccount, key: &str) -> Option<&'c Ec2LaunchTemplate> {
     cloud
         .templates
         .get(key)
@@ -20,7 +20,10 @@ pub fn find<'c>(cloud: &'c Cloud, key: &str) -> Option<&'c Template> {
 }
 
 /// A version by number, `$Latest` or `$Default`.
-pub fn version<'t>(template: &'t Template, version: &str) -> Option<&'t TemplateVersion> {
+pub fn find_version<'t>(
+    template: &'t Ec2LaunchTemplate,
+    version: &str,
+) -> Option<&'t Ec2TemplateVersion> {
     match version {
         "$Latest" => template.versions.last(),
         "$Default" => template
@@ -35,18 +38,18 @@ pub fn version<'t>(template: &'t Template, version: &str) -> Option<&'t Template
 }
 
 /// Makes the template EKS launches a node group from; returns its id.
-pub fn of_eks(world: &mut World, group: &str, launch: &Launch) -> String {
-    let (id, created) = (world.id("lt-"), world.now());
+pub fn create_eks_template(world: &mut SimWorld, group: &str, launch: &InstanceLaunch) -> String {
+    let (id, created) = (world.new_ec2_id("lt-"), world.now());
     let mut data = Map::new();
     data.insert("ImageId".into(), json!(launch.image));
     data.insert("InstanceType".into(), json!(launch.instance_type));
-    let version = TemplateVersion {
+    let version = Ec2TemplateVersion {
         number: 1,
         description: None,
         data,
         created,
     };
-    let template = Template {
+    let template = Ec2LaunchTemplate {
         id: id.clone(),
         name: format!("eks-{group}"),
         default: 1,
@@ -59,13 +62,13 @@ pub fn of_eks(world: &mut World, group: &str, launch: &Launch) -> String {
 
 /// How far an answer of the instance metadata service travels from instances of a version, where it says so. Without a token
 /// there is no limit.
-pub fn hop_limit(version: &TemplateVersion) -> Option<i64> {
-    const NONE: i64 = 64;
+pub fn metadata_hop_limit(version: &Ec2TemplateVersion) -> Option<i64> {
+    const UNLIMITED_HOPS: i64 = 64;
     let options = version.data.get("MetadataOptions")?;
-    if Input(options).text("HttpTokens") == Some("optional") {
-        return Some(NONE);
+    if Input(options).get_text("HttpTokens") == Some("optional") {
+        return Some(UNLIMITED_HOPS);
     }
-    Input(options).number("HttpPutResponseHopLimit")
+    Input(options).get_number("HttpPutResponseHopLimit")
 }
 
 fn lower_first(name: &str) -> String {
@@ -77,7 +80,7 @@ fn lower_first(name: &str) -> String {
 }
 
 /// A request's spelling to an answer's: `SecurityGroupId: [..]` is answered as `securityGroupIdSet`.
-fn answered(value: &Value) -> Value {
+fn to_answer_spelling(value: &Value) -> Value {
     match value {
         Value::Object(map) => map
             .iter()
@@ -89,17 +92,21 @@ fn answered(value: &Value) -> Value {
                     } else {
                         name
                     },
-                    answered(value),
+                    to_answer_spelling(value),
                 )
             })
             .collect::<Map<_, _>>()
             .into(),
-        Value::Array(items) => items.iter().map(answered).collect(),
+        Value::Array(items) => items.iter().map(to_answer_spelling).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 
-fn shown(cloud: &Cloud, template: &Template, version: &TemplateVersion) -> Value {
+fn show_version(
+    cloud: &AwsAccount,
+    template: &Ec2LaunchTemplate,
+    version: &Ec2TemplateVersion,
+) -> Value {
     json!({
         "launchTemplateId": template.id,
         "launchTemplateName": template.name,
@@ -108,15 +115,18 @@ fn shown(cloud: &Cloud, template: &Template, version: &TemplateVersion) -> Value
         "createTime": version.created.to_string(),
         "createdBy": format!("arn:aws:iam::{}:root", cloud.account),
         "defaultVersion": version.number == template.default,
-        "launchTemplateData": answered(&Value::Object(version.data.clone())),
+        "launchTemplateData": to_answer_spelling(&Value::Object(version.data.clone())),
     })
 }
 
 /// The template a request names by id or name.
-fn named<'c>(cloud: &'c Cloud, input: Input) -> Result<&'c Template, AwsError> {
+fn requested_template<'c>(
+    cloud: &'c AwsAccount,
+    input: Input,
+) -> Result<&'c Ec2LaunchTemplate, AwsError> {
     match (
-        input.text("LaunchTemplateId"),
-        input.text("LaunchTemplateName"),
+        input.get_text("LaunchTemplateId"),
+        input.get_text("LaunchTemplateName"),
     ) {
         (Some(id), None) => cloud.templates.get(id).ok_or_else(|| {
             AwsError::new(
@@ -125,7 +135,7 @@ fn named<'c>(cloud: &'c Cloud, input: Input) -> Result<&'c Template, AwsError> {
                 format!("The specified launch template, with template ID {id}, does not exist."),
             )
         }),
-        (None, Some(name)) => find(cloud, name).ok_or_else(|| {
+        (None, Some(name)) => find_template(cloud, name).ok_or_else(|| {
             AwsError::new(
                 400,
                 "InvalidLaunchTemplateName.NotFoundException",
@@ -147,7 +157,7 @@ fn named<'c>(cloud: &'c Cloud, input: Input) -> Result<&'c Template, AwsError> {
     }
 }
 
-fn no_version(template: &Template, version: &str) -> AwsError {
+fn version_not_found(template: &Ec2LaunchTemplate, version: &str) -> AwsError {
     let message = format!(
         "Could not find the specified version {version} for the launch template with ID {}.",
         template.id
@@ -156,10 +166,10 @@ fn no_version(template: &Template, version: &str) -> AwsError {
 }
 
 /// DescribeLaunchTemplates.
-pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
+pub fn describe_templates(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let (ids, names) = (
-        input.texts("LaunchTemplateId"),
-        input.texts("LaunchTemplateName"),
+        input.get_text_list("LaunchTemplateId"),
+        input.get_text_list("LaunchTemplateName"),
     );
     if let Some(missing) = ids
         .iter()
@@ -171,7 +181,10 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
             format!("The specified launch template, with template ID {missing}, does not exist."),
         ));
     }
-    if let Some(missing) = names.iter().find(|name| find(&world.cloud, name).is_none()) {
+    if let Some(missing) = names
+        .iter()
+        .find(|name| find_template(&world.cloud, name).is_none())
+    {
         return Err(AwsError::new(
             400,
             "InvalidLaunchTemplateName.NotFoundException",
@@ -184,7 +197,7 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
     for t in world.cloud.templates.values().filter(|t| {
         (ids.is_empty() && names.is_empty()) || ids.contains(&t.id) || names.contains(&t.name)
     }) {
-        let pass = passes(input, &BTreeMap::new(), |name| {
+        let pass = passes_filters(input, &BTreeMap::new(), |name| {
             (name == "launch-template-name").then(|| vec![t.name.clone()])
         })?;
         if pass {
@@ -199,23 +212,23 @@ pub fn describe(world: &World, input: Input) -> Result<Value, AwsError> {
             }));
         }
     }
-    let page = page(
+    let page = cut_page(
         found,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(200),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(200),
     )?;
     Ok(json!({"launchTemplates": page.items, "nextToken": page.next}))
 }
 
 /// DescribeLaunchTemplateVersions: newest first.
-pub fn describe_versions(world: &World, input: Input) -> Result<Value, AwsError> {
-    let template = named(&world.cloud, input)?;
-    let wanted = input.texts("LaunchTemplateVersion");
-    let mut versions: Vec<&TemplateVersion> = Vec::new();
+pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let template = requested_template(&world.cloud, input)?;
+    let wanted = input.get_text_list("LaunchTemplateVersion");
+    let mut versions: Vec<&Ec2TemplateVersion> = Vec::new();
     if wanted.is_empty() {
         let (min, max) = (
-            input.number("MinVersion").unwrap_or(0),
-            input.number("MaxVersion").unwrap_or(i64::MAX),
+            input.get_number("MinVersion").unwrap_or(0),
+            input.get_number("MaxVersion").unwrap_or(i64::MAX),
         );
         versions.extend(
             template
@@ -226,27 +239,29 @@ pub fn describe_versions(world: &World, input: Input) -> Result<Value, AwsError>
         );
     } else {
         for asked in &wanted {
-            versions.push(version(template, asked).ok_or_else(|| no_version(template, asked))?);
+            versions.push(
+                find_version(template, asked).ok_or_else(|| version_not_found(template, asked))?,
+            );
         }
         versions.dedup_by_key(|v| v.number);
     }
-    let page = page(
+    let page = cut_page(
         versions,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(200),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(200),
     )?;
     let shown: Vec<Value> = page
         .items
         .iter()
-        .map(|v| shown(&world.cloud, template, v))
+        .map(|v| show_version(&world.cloud, template, v))
         .collect();
     Ok(json!({"launchTemplateVersionSet": shown, "nextToken": page.next}))
 }
 
 /// CreateLaunchTemplateVersion: what the request says, over what the source version says.
-pub fn create_version(world: &mut World, input: Input) -> Result<Value, AwsError> {
+pub fn create_version(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let token = input
-        .text("ClientToken")
+        .get_text("ClientToken")
         .map(|token| format!("CreateLaunchTemplateVersion/{token}"));
     if let Some(answer) = token
         .as_ref()
@@ -254,16 +269,16 @@ pub fn create_version(world: &mut World, input: Input) -> Result<Value, AwsError
     {
         return Ok(answer.clone());
     }
-    let template = named(&world.cloud, input)?;
-    let source = match input.text("SourceVersion") {
-        Some(asked) => version(template, asked)
-            .ok_or_else(|| no_version(template, asked))?
+    let template = requested_template(&world.cloud, input)?;
+    let source = match input.get_text("SourceVersion") {
+        Some(asked) => find_version(template, asked)
+            .ok_or_else(|| version_not_found(template, asked))?
             .data
             .clone(),
         None => Map::new(),
     };
     let given = input
-        .get("LaunchTemplateData")
+        .get_member("LaunchTemplateData")
         .and_then(Value::as_object)
         .cloned()
         .unwrap_or_default();
@@ -278,17 +293,17 @@ pub fn create_version(world: &mut World, input: Input) -> Result<Value, AwsError
     data.extend(given);
     let (id, created) = (template.id.clone(), world.now());
     let number = template.versions.last().map_or(1, |v| v.number + 1);
-    let made = TemplateVersion {
+    let made = Ec2TemplateVersion {
         number,
-        description: input.text("VersionDescription").map(str::to_owned),
+        description: input.get_text("VersionDescription").map(str::to_owned),
         data,
         created,
     };
     if let Some(template) = world.cloud.templates.get_mut(&id) {
         template.versions.push(made.clone());
     }
-    let template = named(&world.cloud, input)?;
-    let answer = json!({"launchTemplateVersion": shown(&world.cloud, template, &made)});
+    let template = requested_template(&world.cloud, input)?;
+    let answer = json!({"launchTemplateVersion": show_version(&world.cloud, template, &made)});
     if let Some(token) = token {
         world.cloud.client_tokens.insert(token, answer.clone());
     }

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::filter::passes;
+use super::filter::passes_filters;
 use super::images;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::world::SimWorld;
 
 /// What a type offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Size {
+pub struct InstanceCapacity {
     pub cpus: i64,
     pub memory_mib: i64,
     pub pods: i64,
@@ -22,7 +22,7 @@ pub struct Size {
 }
 
 /// What a type offers, by family and size.
-pub fn of(instance_type: &str) -> Size {
+pub fn capacity_of(instance_type: &str) -> InstanceCapacity {
     let (family, size) = instance_type
         .split_once('.')
         .unwrap_or((instance_type, "large"));
@@ -62,7 +62,7 @@ pub fn of(instance_type: &str) -> Size {
         _ => (15, 50),
     };
     let pods = (interfaces * (addresses - 1) + 2).min(if cpus < 30 { 110 } else { 250 });
-    Size {
+    InstanceCapacity {
         cpus,
         memory_mib,
         pods,
@@ -72,7 +72,7 @@ pub fn of(instance_type: &str) -> Size {
 }
 
 /// Whether the name reads as a type of some family.
-fn is_type(name: &str) -> bool {
+fn is_instance_type(name: &str) -> bool {
     name.split_once('.').is_some_and(|(family, size)| {
         family.starts_with(|c: char| c.is_ascii_lowercase())
             && family.contains(|c: char| c.is_ascii_digit())
@@ -85,7 +85,7 @@ fn is_type(name: &str) -> bool {
 }
 
 /// Types named when a request names none.
-const COMMON: &[&str] = &[
+const DEFAULT_LISTED_TYPES: &[&str] = &[
     "c5.xlarge",
     "m5.large",
     "m5.xlarge",
@@ -97,9 +97,9 @@ const COMMON: &[&str] = &[
 ];
 
 /// DescribeInstanceTypes.
-pub fn describe(_world: &World, input: Input) -> Result<Value, AwsError> {
-    let mut names = input.texts("InstanceType");
-    if let Some(bad) = names.iter().find(|n| !is_type(n)) {
+pub fn describe_types(_world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let mut names = input.get_text_list("InstanceType");
+    if let Some(bad) = names.iter().find(|n| !is_instance_type(n)) {
         return Err(AwsError::new(
             400,
             "InvalidInstanceType",
@@ -107,17 +107,20 @@ pub fn describe(_world: &World, input: Input) -> Result<Value, AwsError> {
         ));
     }
     if names.is_empty() {
-        names = COMMON.iter().map(|n| (*n).to_owned()).collect();
+        names = DEFAULT_LISTED_TYPES
+            .iter()
+            .map(|n| (*n).to_owned())
+            .collect();
     }
     let mut found = Vec::new();
     for name in names {
-        let pass = passes(input, &BTreeMap::new(), |filter| {
+        let pass = passes_filters(input, &BTreeMap::new(), |filter| {
             (filter == "instance-type").then(|| vec![name.clone()])
         })?;
         if !pass {
             continue;
         }
-        let size = of(&name);
+        let size = capacity_of(&name);
         found.push(json!({
             "instanceType": name,
             "currentGeneration": true,
@@ -127,17 +130,17 @@ pub fn describe(_world: &World, input: Input) -> Result<Value, AwsError> {
             "networkInfo": {"maximumNetworkInterfaces": size.interfaces, "ipv4AddressesPerInterface": size.addresses},
         }));
     }
-    let page = page(
+    let page = cut_page(
         found,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(100),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(100),
     )?;
     Ok(json!({"instanceTypeSet": page.items, "nextToken": page.next}))
 }
 
 /// DescribeInstanceTypeOfferings: every type in every zone the account has a subnet in, but where it is known not to be.
-pub fn offerings(world: &World, input: Input) -> Result<Value, AwsError> {
-    let kind = input.text("LocationType").unwrap_or("region");
+pub fn describe_offerings(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let kind = input.get_text("LocationType").unwrap_or("region");
     let mut locations: Vec<String> = match kind {
         "availability-zone" => world
             .cloud
@@ -156,19 +159,19 @@ pub fn offerings(world: &World, input: Input) -> Result<Value, AwsError> {
     locations.sort();
     locations.dedup();
     let asked = input
-        .list("Filter")
+        .get_list("Filter")
         .iter()
         .map(Input)
-        .filter(|f| f.text("Name") == Some("instance-type"))
-        .flat_map(|f| f.texts("Value"));
-    let mut names: Vec<String> = asked.filter(|name| is_type(name)).collect();
-    names.extend(COMMON.iter().map(|n| (*n).to_owned()));
+        .filter(|f| f.get_text("Name") == Some("instance-type"))
+        .flat_map(|f| f.get_text_list("Value"));
+    let mut names: Vec<String> = asked.filter(|name| is_instance_type(name)).collect();
+    names.extend(DEFAULT_LISTED_TYPES.iter().map(|n| (*n).to_owned()));
     names.sort();
     names.dedup();
     let mut found = Vec::new();
     for name in &names {
         for location in &locations {
-            let pass = passes(input, &BTreeMap::new(), |filter| match filter {
+            let pass = passes_filters(input, &BTreeMap::new(), |filter| match filter {
                 "instance-type" => Some(vec![name.clone()]),
                 "location" => Some(vec![location.clone()]),
                 _ => None,
@@ -181,10 +184,10 @@ pub fn offerings(world: &World, input: Input) -> Result<Value, AwsError> {
             }
         }
     }
-    let page = page(
+    let page = cut_page(
         found,
-        input.text("NextToken"),
-        input.number("MaxResults").unwrap_or(1000),
+        input.get_text("NextToken"),
+        input.get_number("MaxResults").unwrap_or(1000),
     )?;
     Ok(json!({"instanceTypeOfferingSet": page.items, "nextToken": page.next}))
 }
@@ -195,7 +198,13 @@ mod tests {
 
     #[test]
     fn common_types_offer_what_ec2_says() {
-        let facts = |name| (of(name).cpus, of(name).memory_mib, of(name).pods);
+        let facts = |name| {
+            (
+                capacity_of(name).cpus,
+                capacity_of(name).memory_mib,
+                capacity_of(name).pods,
+            )
+        };
         assert_eq!(facts("t3.large"), (2, 8192, 35));
         assert_eq!(facts("t3.medium"), (2, 4096, 17));
         assert_eq!(facts("m5.large"), (2, 8192, 29));

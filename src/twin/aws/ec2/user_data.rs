@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use serde_json::Value;
 
-use crate::twin::aws::state::{Cloud, Launch};
+use crate::twin::aws::state::{AwsAccount, InstanceLaunch};
 
 /// The user data as text; None where there is none, or it is no text.
-fn text(launch: &Launch) -> Option<String> {
+fn decode_user_data(launch: &InstanceLaunch) -> Option<String> {
     let encoded = launch.user_data.as_deref()?;
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(encoded.trim())
@@ -17,8 +17,12 @@ fn text(launch: &Launch) -> Option<String> {
 }
 
 /// EKS's reason against user data that it has to merge with its own: Bottlerocket takes TOML, Amazon Linux MIME parts.
-pub fn refusal(_cloud: &Cloud, launch: &Launch, ami_type: &str) -> Option<String> {
-    let text = text(launch).filter(|t| !t.trim().is_empty())?;
+pub fn merge_refusal(
+    _cloud: &AwsAccount,
+    launch: &InstanceLaunch,
+    ami_type: &str,
+) -> Option<String> {
+    let text = decode_user_data(launch).filter(|t| !t.trim().is_empty())?;
     if launch.custom || ami_type.starts_with("WINDOWS") {
         return None;
     }
@@ -67,7 +71,7 @@ fn is_toml(text: &str) -> bool {
 
 /// What a kubelet registers its node with, beside what EKS gives it.
 #[derive(Debug, Default, PartialEq)]
-pub struct Registration {
+pub struct KubeletRegistration {
     pub labels: BTreeMap<String, String>,
     /// Key, value and effect.
     pub taints: Vec<(String, String, String)>,
@@ -75,15 +79,15 @@ pub struct Registration {
 
 /// What the user data tells the kubelet to register with: by flags (`bootstrap.sh`, nodeadm), by nodeadm's kubelet
 /// configuration or by Bottlerocket's settings.
-pub fn registration(launch: &Launch) -> Registration {
-    let mut found = Registration::default();
-    let Some(text) = text(launch) else {
+pub fn read_registration(launch: &InstanceLaunch) -> KubeletRegistration {
+    let mut found = KubeletRegistration::default();
+    let Some(text) = decode_user_data(launch) else {
         return found;
     };
-    for flag in flags(&text, "--register-with-taints=") {
+    for flag in flag_values(&text, "--register-with-taints=") {
         found.taints.extend(flag.split(',').filter_map(read_taint));
     }
-    for flag in flags(&text, "--node-labels=") {
+    for flag in flag_values(&text, "--node-labels=") {
         let pairs = flag.split(',').filter_map(|p| p.split_once('='));
         found
             .labels
@@ -131,7 +135,7 @@ pub fn registration(launch: &Launch) -> Registration {
 }
 
 /// The values of a flag, wherever it stands.
-fn flags<'t>(text: &'t str, flag: &'t str) -> impl Iterator<Item = &'t str> {
+fn flag_values<'t>(text: &'t str, flag: &'t str) -> impl Iterator<Item = &'t str> {
     let end = |c: char| c.is_whitespace() || "\"'\\".contains(c);
     text.match_indices(flag).filter_map(move |(at, _)| {
         let value = &text[at + flag.len()..];
@@ -148,13 +152,13 @@ fn read_taint(text: &str) -> Option<(String, String, String)> {
 
 /// Whether an instance's kubelet starts: where the user brings an image that EKS publishes, its own user data has to say
 /// what EKS would have merged. What other images do by themselves nobody knows.
-pub fn starts_kubelet(cloud: &Cloud, launch: &Launch) -> bool {
+pub fn starts_kubelet(cloud: &AwsAccount, launch: &InstanceLaunch) -> bool {
     let image = cloud.images.get(&launch.image);
     let Some(image) = image.filter(|i| launch.custom && i.owner != cloud.account) else {
         return true;
     };
     // A snapshot leaves user data out.
-    let Some(text) = text(launch) else {
+    let Some(text) = decode_user_data(launch) else {
         return true;
     };
     if image.name.contains("-al2023-") {
@@ -172,8 +176,8 @@ pub fn starts_kubelet(cloud: &Cloud, launch: &Launch) -> bool {
 mod tests {
     use super::*;
 
-    fn launch(text: &str, custom: bool) -> Launch {
-        Launch {
+    fn launch(text: &str, custom: bool) -> InstanceLaunch {
+        InstanceLaunch {
             template: String::new(),
             version: 1,
             image: "ami-0".into(),
@@ -193,7 +197,7 @@ mod tests {
             "--//\nContent-Type: application/node.eks.aws\n\napiVersion: node.eks.aws/v1alpha1\nkind: NodeConfig\nspec:\n  kubelet:\n    flags:\n      - --node-labels=team=a\n    config:\n      registerWithTaints:\n        - key: dedicated\n          value: db\n          effect: NoSchedule\n        - key: x\n          effect: NoSchedule\n\n--//--\n",
             "[settings.kubernetes.node-labels]\n\"team\" = \"a\"\n[settings.kubernetes.node-taints]\ndedicated = [\"db:NoSchedule\"]\n\"x\" = \":NoSchedule\"\n",
         ] {
-            let found = registration(&launch(text, true));
+            let found = read_registration(&launch(text, true));
             assert_eq!(
                 found.taints,
                 [one("dedicated", "db"), one("x", "")],
@@ -209,8 +213,9 @@ mod tests {
         let parts =
             "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"//\"\n\n--//\n\n--//--\n";
         let settings = "# nodes\n[settings.kubernetes]\nmax-pods = 50\n\"a.b/c\" = [\n \"x\",\n]\n";
-        let refused =
-            |text: &str, ami_type: &str| refusal(&Cloud::default(), &launch(text, false), ami_type);
+        let refused = |text: &str, ami_type: &str| {
+            merge_refusal(&AwsAccount::default(), &launch(text, false), ami_type)
+        };
         for ami_type in ["AL2_x86_64", "AL2023_x86_64_STANDARD"] {
             assert_eq!(refused(parts, ami_type), None);
             for other in [script, settings] {
@@ -222,7 +227,7 @@ mod tests {
         for other in [script, parts] {
             assert!(refused(other, "BOTTLEROCKET_x86_64").is_some(), "{other}");
         }
-        let own = refusal(&Cloud::default(), &launch(script, true), "CUSTOM");
+        let own = merge_refusal(&AwsAccount::default(), &launch(script, true), "CUSTOM");
         assert_eq!(own, None, "EKS does not look into a custom image's");
     }
 }

@@ -5,30 +5,35 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{Due, addon_schema, after, cluster_of, show, update as updates, within};
+use super::{
+    EksEvent, addon_schema, requested_cluster, schedule_after, schedule_between, show,
+    update as updates,
+};
 use crate::model::{AddonVersion, Minor};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::kube::{self, Part};
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Addon, Issue, Offered, OfferedVersion, Owner};
-use crate::twin::k8s::hands::Workload;
-use crate::twin::world::World;
+use crate::twin::aws::kube::{self, AddonPart};
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::{
+    CatalogAddon, CatalogAddonVersion, EksIssue, InstalledAddon, UpdateOwner,
+};
+use crate::twin::k8s::cloud_hooks::AddonWorkload;
+use crate::twin::world::SimWorld;
 
-const LOOK: Duration = Duration::from_secs(5);
+const ROLLOUT_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// When EKS calls an add-on whose workload does not come up degraded, and when it gives up (EKS-ADD-5).
 const DEGRADED_AFTER: SignedDuration = SignedDuration::from_mins(3);
 const FAILED_AFTER: SignedDuration = SignedDuration::from_mins(20);
 
 /// The workloads of an add-on, all in kube-system.
-fn parts(addon: &str) -> Vec<Part> {
-    let deployment = |name, container| Part {
-        kind: Workload::Deployment,
+fn addon_workloads(addon: &str) -> Vec<AddonPart> {
+    let deployment = |name, container| AddonPart {
+        kind: AddonWorkload::Deployment,
         name,
         container,
     };
-    let daemon_set = |name, container| Part {
-        kind: Workload::DaemonSet,
+    let daemon_set = |name, container| AddonPart {
+        kind: AddonWorkload::DaemonSet,
         name,
         container,
     };
@@ -54,35 +59,35 @@ fn parts(addon: &str) -> Vec<Part> {
 }
 
 /// ListAddons.
-pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let page = page(
+pub fn list(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let page = cut_page(
         eks.addons.keys(),
-        input.text("nextToken"),
-        input.number("maxResults").unwrap_or(100),
+        input.get_text("nextToken"),
+        input.get_number("maxResults").unwrap_or(100),
     )?;
     Ok(json!({"addons": page.items, "nextToken": page.next}))
 }
 
 /// DescribeAddon.
-pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let name = input.text("addonName").unwrap_or_default();
+pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let name = input.get_text("addonName").unwrap_or_default();
     match eks.addons.get(name) {
-        Some(addon) => Ok(json!({"addon": show::addon(eks, addon)})),
-        None => Err(absent(&eks.name, name)),
+        Some(addon) => Ok(json!({"addon": show::show_addon(eks, addon)})),
+        None => Err(addon_not_found(&eks.name, name)),
     }
 }
 
-fn absent(cluster: &str, name: &str) -> AwsError {
+fn addon_not_found(cluster: &str, name: &str) -> AwsError {
     AwsError::not_found(format!("No addon: {name} found in cluster: {cluster}"))
-        .with("clusterName", cluster)
-        .with("addonName", name)
+        .with_member("clusterName", cluster)
+        .with_member("addonName", name)
 }
 
 /// DescribeAddonVersions; it needs no cluster.
-pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
-    let minor = match input.text("kubernetesVersion") {
+pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let minor = match input.get_text("kubernetesVersion") {
         Some(text) => Some(text.parse::<Minor>().map_err(|_| {
             AwsError::invalid_parameter(format!(
                 "Kubernetes version specified is not supported: {text}"
@@ -90,8 +95,8 @@ pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
         })?),
         None => None,
     };
-    let (wanted, types) = (input.text("addonName"), input.texts("types"));
-    let offered: Vec<(&String, &Offered)> = world
+    let (wanted, types) = (input.get_text("addonName"), input.get_text_list("types"));
+    let offered: Vec<(&String, &CatalogAddon)> = world
         .cloud
         .eks
         .iter()
@@ -101,22 +106,22 @@ pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
     if let Some(wanted) = wanted.filter(|_| offered.is_empty()) {
         return Err(
             AwsError::not_found(format!("Addon {wanted} specified is not supported"))
-                .with("addonName", wanted),
+                .with_member("addonName", wanted),
         );
     }
     let shown = offered
         .into_iter()
         .filter(|(_, o)| types.is_empty() || types.contains(&o.kind))
-        .filter_map(|(name, o)| show_offered(name, o, minor));
-    let page = page(
+        .filter_map(|(name, o)| show_catalog_addon(name, o, minor));
+    let page = cut_page(
         shown,
-        input.text("nextToken"),
-        input.number("maxResults").unwrap_or(100),
+        input.get_text("nextToken"),
+        input.get_number("maxResults").unwrap_or(100),
     )?;
     Ok(json!({"addons": page.items, "nextToken": page.next}))
 }
 
-fn show_offered(name: &str, offered: &Offered, minor: Option<Minor>) -> Option<Value> {
+fn show_catalog_addon(name: &str, offered: &CatalogAddon, minor: Option<Minor>) -> Option<Value> {
     let versions: Vec<Value> = offered
         .versions
         .iter()
@@ -146,11 +151,11 @@ fn show_offered(name: &str, offered: &Offered, minor: Option<Minor>) -> Option<V
     })
 }
 
-fn offered<'w>(
-    world: &'w World,
+fn find_catalog_version<'w>(
+    world: &'w SimWorld,
     name: &str,
     version: &str,
-) -> Result<&'w OfferedVersion, AwsError> {
+) -> Result<&'w CatalogAddonVersion, AwsError> {
     let found = world.cloud.eks.as_ref().and_then(|eks| {
         eks.catalog
             .get(name)?
@@ -160,47 +165,47 @@ fn offered<'w>(
     });
     found.ok_or_else(|| {
         AwsError::invalid_parameter("Addon version specified is not supported")
-            .with("addonName", name)
+            .with_member("addonName", name)
     })
 }
 
 /// DescribeAddonConfiguration.
-pub fn configuration(world: &World, input: Input) -> Result<Value, AwsError> {
+pub fn describe_configuration(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let (name, version) = (
-        input.text("addonName").unwrap_or_default(),
-        input.text("addonVersion").unwrap_or_default(),
+        input.get_text("addonName").unwrap_or_default(),
+        input.get_text("addonVersion").unwrap_or_default(),
     );
-    offered(world, name, version)?;
+    find_catalog_version(world, name, version)?;
     Ok(
-        json!({"addonName": name, "addonVersion": version, "configurationSchema": schema_of(world, name, version), "podIdentityConfiguration": []}),
+        json!({"addonName": name, "addonVersion": version, "configurationSchema": configuration_schema(world, name, version), "podIdentityConfiguration": []}),
     )
 }
 
 /// The schema of a version of an add-on: the snapshot's, else what is known of the add-on. Empty where it takes none.
-fn schema_of(world: &World, name: &str, version: &str) -> String {
+fn configuration_schema(world: &SimWorld, name: &str, version: &str) -> String {
     let eks = world.cloud.eks.as_ref();
     let seen = eks.and_then(|eks| eks.schemas.get(name)?.get(version));
     let running = eks.and_then(|eks| eks.addons.get(name));
-    let known = || addon_schema::schema(name, version, running).to_string();
+    let known = || addon_schema::build_schema(name, version, running).to_string();
     seen.cloned().unwrap_or_else(known)
 }
 
 /// UpdateAddon.
-pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
+pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
     let (cluster, minor) = (eks.name.clone(), eks.version);
-    let name = input.text("addonName").unwrap_or_default();
+    let name = input.get_text("addonName").unwrap_or_default();
     let addon = eks
         .addons
         .get(name)
         .cloned()
-        .ok_or_else(|| absent(&cluster, name))?;
+        .ok_or_else(|| addon_not_found(&cluster, name))?;
     let named = |error: AwsError| {
         error
-            .with("clusterName", cluster.clone())
-            .with("addonName", name)
+            .with_member("clusterName", cluster.clone())
+            .with_member("addonName", name)
     };
-    if let Some(running) = updates::running(eks, &Owner::Addon(name.to_owned())) {
+    if let Some(running) = updates::running_update(eks, &UpdateOwner::Addon(name.to_owned())) {
         return Err(named(AwsError::in_use(format!(
             "Addon {name} cannot be updated as it currently has update {} in progress",
             running.id
@@ -211,8 +216,13 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             "Addon {name} cannot be updated as cluster {cluster} is currently being updated"
         ))));
     }
-    let to = input.text("addonVersion").unwrap_or(addon.version.as_str());
-    if !offered(world, name, to)?.minors.contains_key(&minor) {
+    let to = input
+        .get_text("addonVersion")
+        .unwrap_or(addon.version.as_str());
+    if !find_catalog_version(world, name, to)?
+        .minors
+        .contains_key(&minor)
+    {
         return Err(named(AwsError::invalid_parameter(
             "Addon version specified is not supported",
         )));
@@ -223,23 +233,23 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             "Updating VPC-CNI can only go up or down 1 minor version at a time",
         )));
     }
-    let resolve = input.text("resolveConflicts").unwrap_or("NONE");
+    let resolve = input.get_text("resolveConflicts").unwrap_or("NONE");
     if !["NONE", "OVERWRITE", "PRESERVE"].contains(&resolve) {
         return Err(named(AwsError::invalid_parameter(format!(
             "resolveConflicts {resolve} is not supported"
         ))));
     }
-    let configuration = input.text("configurationValues");
+    let configuration = input.get_text("configurationValues");
     if let Some(configuration) = configuration.or(addon.configuration.as_deref()) {
-        let schema = schema_of(world, name, to.as_str());
-        addon_schema::check(&schema, configuration)
+        let schema = configuration_schema(world, name, to.as_str());
+        addon_schema::check_values(&schema, configuration)
             .map_err(|why| named(AwsError::invalid_parameter(why)))?;
     }
     let mut params = vec![
         ("AddonVersion".to_owned(), to.to_string()),
         ("ResolveConflicts".to_owned(), resolve.to_owned()),
     ];
-    if let Some(role) = input.text("serviceAccountRoleArn") {
+    if let Some(role) = input.get_text("serviceAccountRoleArn") {
         params.push(("ServiceAccountRoleArn".into(), role.to_owned()));
     }
     if let Some(configuration) = configuration {
@@ -257,31 +267,36 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         addon.modified = now;
         addon.version = to.clone();
         // Left out, the role falls back to the node's; the configuration stays as it was.
-        addon.role = input.text("serviceAccountRoleArn").map(str::to_owned);
+        addon.role = input.get_text("serviceAccountRoleArn").map(str::to_owned);
         if let Some(configuration) = configuration {
             addon.configuration = (configuration != "{}").then(|| configuration.to_owned());
         }
     }
-    let id = updates::begin(world, Owner::Addon(name.to_owned()), "AddonUpdate", params);
-    for part in parts(name) {
-        kube::set_image(world, part, to.as_str());
+    let id = updates::begin_update(
+        world,
+        UpdateOwner::Addon(name.to_owned()),
+        "AddonUpdate",
+        params,
+    );
+    for part in addon_workloads(name) {
+        kube::set_addon_image(world, part, to.as_str());
     }
-    within(
+    schedule_between(
         world,
         20,
         90,
-        Due::AddonLooked {
+        EksEvent::AddonRechecked {
             addon: name.to_owned(),
             update: id.clone(),
             began: now,
         },
     );
-    let eks = cluster_of(world, input)?;
-    Ok(updates::answer(eks, &id))
+    let eks = requested_cluster(world, input)?;
+    Ok(updates::update_answer(eks, &id))
 }
 
 fn minors_apart(a: &AddonVersion, b: &AddonVersion) -> u64 {
-    match (a.semver(), b.semver()) {
+    match (a.parse_semver(), b.parse_semver()) {
         (Some(a), Some(b)) if a.major == b.major => a.minor.abs_diff(b.minor),
         (Some(_), Some(_)) => u64::MAX,
         (Some(_) | None, None) | (None, Some(_)) => 0,
@@ -289,14 +304,14 @@ fn minors_apart(a: &AddonVersion, b: &AddonVersion) -> u64 {
 }
 
 /// Whether the add-on's workloads have rolled out by now.
-pub fn looked(world: &mut World, name: &str, update: &str, began: Timestamp) {
-    let missing: Vec<&str> = parts(name)
+pub fn check_rollout(world: &mut SimWorld, name: &str, update: &str, began: Timestamp) {
+    let missing: Vec<&str> = addon_workloads(name)
         .into_iter()
         .filter(|part| !kube::is_rolled_out(world, *part))
         .map(|part| part.name)
         .collect();
     let waited = world.now().duration_since(began);
-    let issue = Issue {
+    let issue = EksIssue {
         code: "InsufficientNumberOfReplicas".into(),
         message: "The add-on is unhealthy because it doesn't have the desired number of replicas."
             .into(),
@@ -310,19 +325,19 @@ pub fn looked(world: &mut World, name: &str, update: &str, began: Timestamp) {
         .as_mut()
         .and_then(|eks| eks.addons.get_mut(name))
     {
-        show_health(addon, healthy, waited, &issue);
+        update_health(addon, healthy, waited, &issue);
     }
     if over {
-        updates::end(
+        updates::end_update(
             world,
             update,
             if healthy { Vec::new() } else { vec![issue] },
         );
     } else {
-        after(
+        schedule_after(
             world,
-            LOOK,
-            Due::AddonLooked {
+            ROLLOUT_RECHECK_INTERVAL,
+            EksEvent::AddonRechecked {
                 addon: name.to_owned(),
                 update: update.to_owned(),
                 began,
@@ -331,7 +346,12 @@ pub fn looked(world: &mut World, name: &str, update: &str, began: Timestamp) {
     }
 }
 
-fn show_health(addon: &mut Addon, healthy: bool, waited: SignedDuration, issue: &Issue) {
+fn update_health(
+    addon: &mut InstalledAddon,
+    healthy: bool,
+    waited: SignedDuration,
+    issue: &EksIssue,
+) {
     if healthy {
         addon.status = "ACTIVE".into();
         addon.health.clear();

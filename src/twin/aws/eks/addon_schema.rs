@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::twin::aws::state::Addon;
+use crate::twin::aws::state::InstalledAddon;
 
 /// Members that an add-on's configuration knows, by the type of their value; the schemas of common add-ons as
 /// DescribeAddonConfiguration gives them, without what is below a member.
-const KNOWN: &[(&str, &[(&str, &str)])] = &[
+const KNOWN_MEMBERS: &[(&str, &[(&str, &str)])] = &[
     (
         "vpc-cni",
         &[
@@ -118,8 +118,8 @@ const KNOWN: &[(&str, &[(&str, &str)])] = &[
 
 /// The schema of a version of an add-on. The version that a cluster runs knows whatever it is configured with, as EKS took
 /// it; of an add-on that is not listed here nothing is known, so its schema takes everything.
-pub fn schema(name: &str, version: &str, running: Option<&Addon>) -> Value {
-    let known = KNOWN.iter().find(|(n, _)| *n == name);
+pub fn build_schema(name: &str, version: &str, running: Option<&InstalledAddon>) -> Value {
+    let known = KNOWN_MEMBERS.iter().find(|(n, _)| *n == name);
     let mut properties = Map::new();
     for (member, kind) in known.map_or(&[][..], |(_, members)| members) {
         // Objects and lists may also be taken away.
@@ -130,7 +130,7 @@ pub fn schema(name: &str, version: &str, running: Option<&Addon>) -> Value {
         properties.insert((*member).to_owned(), json!({"type": kind}));
     }
     let running = running.filter(|a| a.version.as_str() == version);
-    let values = running.and_then(|a| read(a.configuration.as_deref()?));
+    let values = running.and_then(|a| parse_values(a.configuration.as_deref()?));
     for member in values
         .as_ref()
         .and_then(Value::as_object)
@@ -150,13 +150,13 @@ pub fn schema(name: &str, version: &str, running: Option<&Addon>) -> Value {
 }
 
 /// Reads configuration values, which are JSON or YAML; None where they are neither.
-fn read(text: &str) -> Option<Value> {
+fn parse_values(text: &str) -> Option<Value> {
     let json = serde_json::from_str(text).ok();
     json.or_else(|| serde_saphyr::from_str(text).ok())
 }
 
 /// Checks values against a schema; an error is in EKS's words.
-pub fn check(schema: &str, text: &str) -> Result<(), String> {
+pub fn check_values(schema: &str, text: &str) -> Result<(), String> {
     let refused = |why: &str| {
         Err(format!(
             "ConfigurationValue provided in request is not supported: {why}"
@@ -168,7 +168,7 @@ pub fn check(schema: &str, text: &str) -> Result<(), String> {
     let Ok(schema) = serde_json::from_str::<Value>(schema) else {
         return refused("the add-on takes no configuration");
     };
-    let Some(values) = read(text) else {
+    let Some(values) = parse_values(text) else {
         return refused("it is neither JSON nor YAML");
     };
     let mut wrong = Vec::new();
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn values_are_held_against_the_schema_of_the_version() {
-        let schema_of = |name| schema(name, "v1", None).to_string();
-        let fits = |name, text| check(&schema_of(name), text);
+        let schema_of = |name| build_schema(name, "v1", None).to_string();
+        let fits = |name, text| check_values(&schema_of(name), text);
         assert_eq!(fits("vpc-cni", r#"{"env": {"A": "b"}}"#), Ok(()));
         assert_eq!(
             fits("coredns", "replicaCount: 3\ncorefile: |\n  .:53 {}\n"),
@@ -244,9 +244,9 @@ mod tests {
         );
         assert_eq!(fits("somebody-s-addon", r#"{"anything": 1}"#), Ok(()));
         let bounded = r#"{"properties": {"replicaCount": {"type": "integer", "maximum": 3}}}"#;
-        assert!(check(bounded, r#"{"replicaCount": 4}"#).is_err());
+        assert!(check_values(bounded, r#"{"replicaCount": 4}"#).is_err());
         assert!(
-            check("", r#"{"a": 1}"#).is_err(),
+            check_values("", r#"{"a": 1}"#).is_err(),
             "it takes no configuration"
         );
     }

@@ -5,46 +5,52 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::show;
-use super::{Due, after, cluster_of, insights, readiness, update as updates, within};
+use super::{
+    EksEvent, insights, requested_cluster, rollback_insights, schedule_after, schedule_between,
+    update as updates,
+};
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::kube;
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Eks, Issue, Owner};
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::{EksCluster, EksIssue, UpdateOwner};
+use crate::twin::world::SimWorld;
 
 /// How long the API server is away while its instances are replaced.
-const OUTAGE: Duration = Duration::from_secs(3);
+const SERVER_SWITCH_OUTAGE: Duration = Duration::from_secs(3);
 
 /// ListClusters.
-pub fn list(world: &World, input: Input) -> Result<Value, AwsError> {
+pub fn list(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let names = world.cloud.eks.iter().map(|eks| &eks.name);
-    let page = page(
+    let page = cut_page(
         names,
-        input.text("nextToken"),
-        input.number("maxResults").unwrap_or(100),
+        input.get_text("nextToken"),
+        input.get_number("maxResults").unwrap_or(100),
     )?;
     Ok(json!({"clusters": page.items, "nextToken": page.next}))
 }
 
 /// DescribeCluster.
-pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
+pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let endpoint = world.cloud.endpoint.clone();
-    let eks = cluster_of(world, input)?;
-    Ok(json!({"cluster": show::cluster(eks, endpoint.as_deref())}))
+    let eks = requested_cluster(world, input)?;
+    Ok(json!({"cluster": show::show_cluster(eks, endpoint.as_deref())}))
 }
 
 /// DescribeClusterVersions.
-pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
-    let wanted = input.texts("clusterVersions");
-    let status = input.text("versionStatus").map(str::to_owned).or_else(|| {
-        input
-            .text("status")
-            .map(|s| s.replace('-', "_").to_uppercase())
-    });
-    let default_only = input.truth("defaultOnly") == Some(true);
-    let all = input.truth("includeAll") == Some(true) || !wanted.is_empty() || status.is_some();
+pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let wanted = input.get_text_list("clusterVersions");
+    let status = input
+        .get_text("versionStatus")
+        .map(str::to_owned)
+        .or_else(|| {
+            input
+                .get_text("status")
+                .map(|s| s.replace('-', "_").to_uppercase())
+        });
+    let default_only = input.get_bool("defaultOnly") == Some(true);
+    let all = input.get_bool("includeAll") == Some(true) || !wanted.is_empty() || status.is_some();
     let versions = world
         .cloud
         .eks
@@ -56,16 +62,16 @@ pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
                 && (!default_only || v.default)
                 && (all || v.status != "UNSUPPORTED")
         });
-    let page = page(
+    let page = cut_page(
         versions,
-        input.text("nextToken"),
-        input.number("maxResults").unwrap_or(100),
+        input.get_text("nextToken"),
+        input.get_number("maxResults").unwrap_or(100),
     )?;
     let shown: Vec<Value> = page
         .items
         .iter()
         .map(|v| {
-            let mut out = show::members(json!({
+            let mut out = show::into_members(json!({
                 "clusterVersion": v.version,
                 "clusterType": "eks",
                 "defaultPlatformVersion": format!("eks.{}", 50_u16.saturating_sub(v.version.number())),
@@ -76,7 +82,7 @@ pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
             }));
             for (name, at) in [("endOfStandardSupportDate", v.end_of_standard), ("endOfExtendedSupportDate", v.end_of_extended)] {
                 if let Some(at) = at {
-                    out.insert(name.into(), show::time(at));
+                    out.insert(name.into(), show::show_time(at));
                 }
             }
             Value::Object(out)
@@ -86,10 +92,10 @@ pub fn versions(world: &World, input: Input) -> Result<Value, AwsError> {
 }
 
 /// UpdateClusterVersion.
-pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
+pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let (now, must_match) = (world.now(), world.cloud.switches.node_groups_must_match);
-    let eks = cluster_of(world, input)?;
-    let asked = input.text("version").unwrap_or_default();
+    let eks = requested_cluster(world, input)?;
+    let asked = input.get_text("version").unwrap_or_default();
     let unsupported = || {
         AwsError::invalid_parameter(format!(
             "Unsupported Kubernetes minor version update from {} to {asked}",
@@ -101,24 +107,24 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             "Cannot VersionUpdate because cluster {} currently has update {running} in progress",
             eks.name
         ))
-        .with("clusterName", eks.name.clone()));
+        .with_member("clusterName", eks.name.clone()));
     }
     if eks.status != "ACTIVE" {
         return Err(
             AwsError::in_use(format!("Cluster '{}' is not in ACTIVE status", eks.name))
-                .with("clusterName", eks.name.clone()),
+                .with_member("clusterName", eks.name.clone()),
         );
     }
     let to: Minor = asked.parse().map_err(|_| {
         AwsError::invalid_parameter(format!("unsupported Kubernetes version {asked}"))
     })?;
-    let forced = input.truth("force") == Some(true);
+    let forced = input.get_bool("force") == Some(true);
     let (kind, category) = match to.ahead_of(eks.version) {
         1 => ("VersionUpdate", "UPGRADE_READINESS"),
         -1 => {
-            let back = readiness::open(eks, now).filter(|from| *from == to);
+            let back = rollback_insights::rollback_version(eks, now).filter(|from| *from == to);
             back.ok_or_else(unsupported)?;
-            supported_for(eks, to)?;
+            check_support_policy(eks, to)?;
             ("VersionRollback", "ROLLBACK_READINESS")
         }
         _ => return Err(unsupported()),
@@ -145,8 +151,8 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             )));
         }
     }
-    insights::judge(world);
-    let eks = cluster_of(world, input)?;
+    insights::judge_insights(world);
+    let eks = requested_cluster(world, input)?;
     let blocking = |status: &str| {
         status == "ERROR" || (status == "UNKNOWN" && category == "ROLLBACK_READINESS")
     };
@@ -159,13 +165,13 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             "InvalidStateException",
             "Amazon EKS detected upgrade readiness issues. Call the ListInsights API to view detected upgrade blocking issues. Pass the force flag while updating to override upgrade readiness errors.",
         )
-        .with("clusterName", eks.name.clone()));
+        .with_member("clusterName", eks.name.clone()));
     }
-    begin(world, kind, to)
+    begin_version_update(world, kind, to)
 }
 
 /// A version in extended support is gone back to only by a cluster whose policy is EXTENDED. The wording is not known.
-fn supported_for(eks: &Eks, to: Minor) -> Result<(), AwsError> {
+fn check_support_policy(eks: &EksCluster, to: Minor) -> Result<(), AwsError> {
     let extended = eks
         .versions
         .iter()
@@ -179,53 +185,57 @@ fn supported_for(eks: &Eks, to: Minor) -> Result<(), AwsError> {
         return Err(AwsError::invalid_request(format!(
             "Kubernetes version {to} is in extended support: set the cluster's upgrade policy to EXTENDED before rolling back to it"
         ))
-        .with("clusterName", eks.name.clone()));
+        .with_member("clusterName", eks.name.clone()));
     }
     Ok(())
 }
 
 /// Lets the update begin: it shows with a lag, and ends after eight to twelve minutes (EKS-CP-10).
-fn begin(world: &mut World, kind: &str, to: Minor) -> Result<Value, AwsError> {
+fn begin_version_update(world: &mut SimWorld, kind: &str, to: Minor) -> Result<Value, AwsError> {
     let params = vec![
         ("Version".to_owned(), to.to_string()),
-        ("PlatformVersion".to_owned(), platform(to)),
+        ("PlatformVersion".to_owned(), platform_version(to)),
     ];
-    let id = updates::begin(world, Owner::Cluster, kind, params);
-    within(
+    let id = updates::begin_update(world, UpdateOwner::Cluster, kind, params);
+    schedule_between(
         world,
         1,
         4,
-        Due::ClusterShows {
+        EksEvent::ClusterStatusShown {
             status: "UPDATING",
             version: None,
         },
     );
-    let takes = world.between(Duration::from_secs(8 * 60), Duration::from_secs(12 * 60));
+    let takes = world.random_duration(Duration::from_secs(8 * 60), Duration::from_secs(12 * 60));
     if world.cloud.switches.control_plane_fails.is_empty() {
-        let moved =
-            takes.saturating_sub(world.between(Duration::from_secs(5), Duration::from_secs(20)));
-        after(world, moved, Due::ServersMove { to });
+        let moved = takes
+            .saturating_sub(world.random_duration(Duration::from_secs(5), Duration::from_secs(20)));
+        schedule_after(world, moved, EksEvent::ServersSwitched { to });
     }
-    after(world, takes, Due::ClusterUpdated { update: id.clone() });
+    schedule_after(
+        world,
+        takes,
+        EksEvent::ClusterUpdated { update: id.clone() },
+    );
     let Some(eks) = &mut world.cloud.eks else {
         return Err(AwsError::not_found("No cluster"));
     };
     eks.running = Some(id.clone());
-    Ok(updates::answer(eks, &id))
+    Ok(updates::update_answer(eks, &id))
 }
 
-fn platform(version: Minor) -> String {
+fn platform_version(version: Minor) -> String {
     format!("eks.{}", 50_u16.saturating_sub(version.number()))
 }
 
 /// The API servers of the other version take over: a short outage, cut watches, another `/version`.
-pub fn servers_move(world: &mut World, to: Minor) {
+pub fn switch_servers(world: &mut SimWorld, to: Minor) {
     kube::set_server_version(world, to);
-    kube::outage(world, OUTAGE);
+    kube::start_outage(world, SERVER_SWITCH_OUTAGE);
 }
 
 /// The update is over; DescribeCluster says so a little later.
-pub fn updated(world: &mut World, id: &str) {
+pub fn finish_version_update(world: &mut SimWorld, id: &str) {
     let now = world.now();
     let failures = &mut world.cloud.switches.control_plane_fails;
     let failure = if failures.is_empty() {
@@ -257,7 +267,7 @@ pub fn updated(world: &mut World, id: &str) {
             .and_then(Value::as_array)
             .cloned()
             .unwrap_or_default();
-        let issue = Issue {
+        let issue = EksIssue {
             message: failure_message(&code),
             code,
             resources: subnets
@@ -265,12 +275,12 @@ pub fn updated(world: &mut World, id: &str) {
                 .filter_map(|s| s.as_str().map(str::to_owned))
                 .collect(),
         };
-        updates::end(world, id, vec![issue]);
-        within(
+        updates::end_update(world, id, vec![issue]);
+        schedule_between(
             world,
             1,
             6,
-            Due::ClusterShows {
+            EksEvent::ClusterStatusShown {
                 status: "ACTIVE",
                 version: None,
             },
@@ -284,12 +294,12 @@ pub fn updated(world: &mut World, id: &str) {
             Some((to.previous(), now))
         };
     }
-    updates::end(world, id, Vec::new());
-    within(
+    updates::end_update(world, id, Vec::new());
+    schedule_between(
         world,
         1,
         6,
-        Due::ClusterShows {
+        EksEvent::ClusterStatusShown {
             status: "ACTIVE",
             version: target,
         },
@@ -309,19 +319,19 @@ fn failure_message(code: &str) -> String {
 }
 
 /// DescribeCluster shows another status, and at the end of an update another version.
-pub fn shows(world: &mut World, status: &'static str, version: Option<Minor>) {
+pub fn show_status(world: &mut SimWorld, status: &'static str, version: Option<Minor>) {
     let Some(eks) = &mut world.cloud.eks else {
         return;
     };
     eks.status = status.into();
     if let Some(version) = version {
-        moved(eks, version);
-        insights::judge(world);
+        set_version(eks, version);
+        insights::judge_insights(world);
     }
 }
 
-fn moved(eks: &mut Eks, version: Minor) {
+fn set_version(eks: &mut EksCluster, version: Minor) {
     eks.version = version;
     eks.rest
-        .insert("platformVersion".into(), json!(platform(version)));
+        .insert("platformVersion".into(), json!(platform_version(version)));
 }

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Due, cluster_of, create, group, group_of, update as updates, within};
+use super::{
+    EksEvent, create_group, group, requested_cluster, requested_group, schedule_between,
+    update as updates,
+};
 use crate::model::kube::Taint;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::state::{Nodegroup, Owner};
+use crate::twin::aws::state::{ManagedNodegroup, UpdateOwner};
 use crate::twin::aws::{asg, kube};
-use crate::twin::laws;
-use crate::twin::world::World;
+use crate::twin::invariants;
+use crate::twin::world::SimWorld;
 
 /// What is put on and taken from the nodes of a group.
 #[derive(Clone, Debug, Default)]
-pub struct Marks {
+pub struct LabelTaintChange {
     pub add_labels: BTreeMap<String, String>,
     pub remove_labels: Vec<String>,
     pub add_taints: Vec<Taint>,
@@ -23,37 +26,41 @@ pub struct Marks {
 }
 
 /// A taint of EKS in Kubernetes's spelling.
-pub fn taint(value: &Value) -> Taint {
+pub fn to_kube_taint(value: &Value) -> Taint {
     let taint = Input(value);
-    let effect = match taint.text("effect") {
+    let effect = match taint.get_text("effect") {
         Some("NO_EXECUTE") => "NoExecute",
         Some("PREFER_NO_SCHEDULE") => "PreferNoSchedule",
         Some(_) | None => "NoSchedule",
     };
     Taint {
-        key: taint.text("key").unwrap_or_default().to_owned(),
-        value: taint.text("value").map(str::to_owned),
+        key: taint.get_text("key").unwrap_or_default().to_owned(),
+        value: taint.get_text("value").map(str::to_owned),
         effect: effect.to_owned(),
     }
 }
 
 /// Whether two taints of EKS are the same but for their value.
-fn same(a: &Value, b: &Value) -> bool {
+fn is_same_taint(a: &Value, b: &Value) -> bool {
     ["key", "effect"]
         .iter()
         .all(|member| a.get(member) == b.get(member))
 }
 
 /// Refuses when the group cannot take an update now (EKS-NG-21).
-pub fn free(world: &mut World, input: Input) -> Result<Nodegroup, AwsError> {
-    let group = group_of(world, input)?.clone();
-    let eks = cluster_of(world, input)?;
+pub fn require_updatable_group(
+    world: &mut SimWorld,
+    input: Input,
+) -> Result<ManagedNodegroup, AwsError> {
+    let group = requested_group(world, input)?.clone();
+    let eks = requested_cluster(world, input)?;
     let named = |error: AwsError| {
         error
-            .with("clusterName", eks.name.clone())
-            .with("nodegroupName", group.name.clone())
+            .with_member("clusterName", eks.name.clone())
+            .with_member("nodegroupName", group.name.clone())
     };
-    if let Some(running) = updates::running(eks, &Owner::Nodegroup(group.name.clone())) {
+    if let Some(running) = updates::running_update(eks, &UpdateOwner::Nodegroup(group.name.clone()))
+    {
         return Err(named(AwsError::in_use(format!(
             "Nodegroup {} cannot be updated because it currently has update {} in progress",
             group.name, running.id
@@ -70,20 +77,21 @@ pub fn free(world: &mut World, input: Input) -> Result<Nodegroup, AwsError> {
 }
 
 /// UpdateNodegroupConfig.
-pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let mut changed = free(world, input)?;
+pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let mut changed = require_updatable_group(world, input)?;
     let invalid = |message: String| {
-        AwsError::invalid_parameter(message).with(
+        AwsError::invalid_parameter(message).with_member(
             "nodegroupName",
-            input.text("nodegroupName").unwrap_or_default(),
+            input.get_text("nodegroupName").unwrap_or_default(),
         )
     };
     let mut params: Vec<(String, String)> = Vec::new();
-    let mut marks = Marks::default();
-    if let Some(labels) = input.inner("labels") {
-        marks.add_labels = labels.map("addOrUpdateLabels");
-        marks.remove_labels = labels.texts("removeLabels");
-        create::labels_and_taints(&marks.add_labels, &[], &BTreeMap::new()).map_err(invalid)?;
+    let mut marks = LabelTaintChange::default();
+    if let Some(labels) = input.get_input("labels") {
+        marks.add_labels = labels.get_text_map("addOrUpdateLabels");
+        marks.remove_labels = labels.get_text_list("removeLabels");
+        create_group::check_labels_and_taints(&marks.add_labels, &[], &BTreeMap::new())
+            .map_err(invalid)?;
         for key in &marks.remove_labels {
             changed.labels.remove(key);
         }
@@ -98,19 +106,22 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             ));
         }
     }
-    if let Some(taints) = input.inner("taints") {
+    if let Some(taints) = input.get_input("taints") {
         let (add, remove) = (
-            taints.list("addOrUpdateTaints"),
-            taints.list("removeTaints"),
+            taints.get_list("addOrUpdateTaints"),
+            taints.get_list("removeTaints"),
         );
-        changed
-            .taints
-            .retain(|t| !remove.iter().chain(add).any(|other| same(t, other)));
+        changed.taints.retain(|t| {
+            !remove
+                .iter()
+                .chain(add)
+                .any(|other| is_same_taint(t, other))
+        });
         changed.taints.extend(add.iter().cloned());
-        create::labels_and_taints(&BTreeMap::new(), &changed.taints, &BTreeMap::new())
+        create_group::check_labels_and_taints(&BTreeMap::new(), &changed.taints, &BTreeMap::new())
             .map_err(invalid)?;
-        marks.add_taints = add.iter().map(taint).collect();
-        marks.remove_taints = remove.iter().map(taint).collect();
+        marks.add_taints = add.iter().map(to_kube_taint).collect();
+        marks.remove_taints = remove.iter().map(to_kube_taint).collect();
         if !add.is_empty() {
             params.push(("TaintsToAdd".into(), json!(add).to_string()));
         }
@@ -119,7 +130,7 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         }
     }
     let mut asked = [None; 3];
-    if let Some(sizes) = input.inner("scalingConfig") {
+    if let Some(sizes) = input.get_input("scalingConfig") {
         for (i, (member, param, size)) in [
             ("minSize", "MinSize", &mut changed.min),
             ("maxSize", "MaxSize", &mut changed.max),
@@ -128,21 +139,21 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
         .into_iter()
         .enumerate()
         {
-            if let Some(number) = sizes.number(member) {
+            if let Some(number) = sizes.get_number(member) {
                 *size = number;
                 asked[i] = Some(number);
                 params.push((param.into(), number.to_string()));
             }
         }
-        create::check_sizes(changed.min, changed.max, changed.desired).map_err(invalid)?;
+        create_group::check_sizes(changed.min, changed.max, changed.desired).map_err(invalid)?;
     }
     for (member, param) in [
         ("updateConfig", "MaxUnavailable"),
         ("nodeRepairConfig", "NodeRepairConfig"),
         ("warmPoolConfig", "WarmPoolEnabled"),
     ] {
-        if let Some(value) = input.get(member) {
-            create::check_update(value).map_err(invalid)?;
+        if let Some(value) = input.get_member(member) {
+            create_group::check_update(value).map_err(invalid)?;
             changed.spec.insert(member.into(), value.clone());
             params.push((param.into(), value.to_string()));
         }
@@ -152,16 +163,16 @@ pub fn update(world: &mut World, input: Input) -> Result<Value, AwsError> {
             "Nodegroup update request must change something".to_owned(),
         ));
     }
-    apply(world, changed, asked, marks, params)
+    begin_config_update(world, changed, asked, marks, params)
 }
 
 /// `asked`: the smallest, largest and desired size, as far as the request names them; the Auto Scaling group keeps the
 /// others, which may differ from what EKS shows of them.
-fn apply(
-    world: &mut World,
-    mut changed: Nodegroup,
+fn begin_config_update(
+    world: &mut SimWorld,
+    mut changed: ManagedNodegroup,
     asked: [Option<i64>; 3],
-    marks: Marks,
+    marks: LabelTaintChange,
     params: Vec<(String, String)>,
 ) -> Result<Value, AwsError> {
     let name = changed.name.clone();
@@ -178,8 +189,8 @@ fn apply(
         let wanted = desired.unwrap_or(asg.desired).clamp(bounds.0, bounds.1);
         let before = std::mem::replace(&mut asg.desired, wanted);
         let asg = asg.name.clone();
-        laws::resized(world, &asg, before, wanted);
-        asg::reconcile(world, &asg);
+        invariants::resized(world, &asg, before, wanted);
+        asg::reconcile_group(world, &asg);
     }
     let from = if changed.status == "DEGRADED" {
         "DEGRADED"
@@ -190,27 +201,27 @@ fn apply(
     if let Some(eks) = &mut world.cloud.eks {
         eks.nodegroups.insert(name.clone(), changed);
     }
-    let id = updates::begin(
+    let id = updates::begin_update(
         world,
-        Owner::Nodegroup(name.clone()),
+        UpdateOwner::Nodegroup(name.clone()),
         "ConfigUpdate",
         params,
     );
-    group::lag(world, &name, from, "UPDATING");
-    within(
+    group::show_status_later(world, &name, from, "UPDATING");
+    schedule_between(
         world,
         3,
         9,
-        Due::GroupMarked {
+        EksEvent::GroupMarked {
             group: name.clone(),
             marks,
         },
     );
-    within(
+    schedule_between(
         world,
         10,
         20,
-        Due::GroupConfigured {
+        EksEvent::GroupConfigured {
             group: name,
             update: id.clone(),
         },
@@ -220,30 +231,30 @@ fn apply(
         .eks
         .as_ref()
         .ok_or_else(|| AwsError::not_found("No cluster"))?;
-    Ok(updates::answer(eks, &id))
+    Ok(updates::update_answer(eks, &id))
 }
 
 /// Labels and taints reach the live nodes.
-pub fn marked(world: &mut World, name: &str, marks: &Marks) {
-    kube::mark_group(world, name, marks);
+pub fn mark_nodes(world: &mut SimWorld, name: &str, marks: &LabelTaintChange) {
+    kube::mark_group_nodes(world, name, marks);
 }
 
 /// The change is through; the status follows.
-pub fn configured(world: &mut World, name: &str, update: &str) {
-    updates::end(world, update, Vec::new());
-    let degraded = super::group_named(world, name).is_some_and(|g| g.degraded);
+pub fn finish_config_update(world: &mut SimWorld, name: &str, update: &str) {
+    updates::end_update(world, update, Vec::new());
+    let degraded = super::find_group(world, name).is_some_and(|g| g.degraded);
     let to = if degraded { "DEGRADED" } else { "ACTIVE" };
-    group::lag(world, name, "UPDATING", to);
+    group::show_status_later(world, name, "UPDATING", to);
 }
 
 /// Somebody other than EKS has changed the sizes of a group's Auto Scaling group: EKS shows them a while later.
-pub fn sizes_follow(world: &mut World, name: &str) {
+pub fn schedule_size_sync(world: &mut SimWorld, name: &str) {
     let group = name.to_owned();
-    within(world, 20, 90, Due::SizesShow { group });
+    schedule_between(world, 20, 90, EksEvent::SizesSynced { group });
 }
 
 /// EKS shows the sizes as they are.
-pub fn sizes_show(world: &mut World, name: &str) {
+pub fn sync_sizes(world: &mut SimWorld, name: &str) {
     let Some(sizes) = world
         .cloud
         .asgs
@@ -253,7 +264,7 @@ pub fn sizes_show(world: &mut World, name: &str) {
     else {
         return;
     };
-    if let Some(group) = super::group_named(world, name).filter(|g| g.deleting.is_none()) {
+    if let Some(group) = super::find_group(world, name).filter(|g| g.deleting.is_none()) {
         (group.min, group.max, group.desired) = sizes;
     }
 }

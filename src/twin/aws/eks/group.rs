@@ -2,65 +2,68 @@
 
 use serde_json::{Value, json};
 
-use super::{Due, after, cluster_of, group_named, group_of, show, update as updates, within};
+use super::{
+    EksEvent, find_group, requested_cluster, requested_group, schedule_after, schedule_between,
+    show, update as updates,
+};
 use crate::twin::aws::asg;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Eks, Owner};
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::{EksCluster, UpdateOwner};
+use crate::twin::world::SimWorld;
 
 /// ListNodegroups.
-pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let page = page(
+pub fn list(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let page = cut_page(
         eks.nodegroups.keys(),
-        input.text("nextToken"),
-        input.number("maxResults").unwrap_or(100),
+        input.get_text("nextToken"),
+        input.get_number("maxResults").unwrap_or(100),
     )?;
     Ok(json!({"nodegroups": page.items, "nextToken": page.next}))
 }
 
 /// DescribeNodegroup.
-pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let name = group_of(world, input)?.name.clone();
-    Ok(answer(cluster_of(world, input)?, &name))
+pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let name = requested_group(world, input)?.name.clone();
+    Ok(nodegroup_answer(requested_cluster(world, input)?, &name))
 }
 
 /// The answer that shows node group `name`.
-pub fn answer(eks: &Eks, name: &str) -> Value {
-    json!({"nodegroup": eks.nodegroups.get(name).map(|group| show::nodegroup(eks, group))})
+pub fn nodegroup_answer(eks: &EksCluster, name: &str) -> Value {
+    json!({"nodegroup": eks.nodegroups.get(name).map(|group| show::show_nodegroup(eks, group))})
 }
 
 /// Shows another status, unless the group's status has changed for another reason since.
-pub fn shows(world: &mut World, name: &str, from: &'static str, to: &'static str) {
-    if let Some(group) = group_named(world, name).filter(|g| g.status == from) {
+pub fn show_status(world: &mut SimWorld, name: &str, from: &'static str, to: &'static str) {
+    if let Some(group) = find_group(world, name).filter(|g| g.status == from) {
         group.status = to.into();
     }
 }
 
 /// DeleteNodegroup: the group's Auto Scaling group goes to zero, all nodes at once.
-pub fn delete(world: &mut World, input: Input) -> Result<Value, AwsError> {
+pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let now = world.now();
-    let group = group_of(world, input)?;
+    let group = requested_group(world, input)?;
     let name = group.name.clone();
     if group.deleting.is_some() {
         return Err(
             AwsError::in_use(format!("Nodegroup {name} is already being deleted"))
-                .with("nodegroupName", name),
+                .with_member("nodegroupName", name),
         );
     }
-    let eks = cluster_of(world, input)?;
+    let eks = requested_cluster(world, input)?;
     let cluster = eks.name.clone();
-    if let Some(running) = updates::running(eks, &Owner::Nodegroup(name.clone())) {
+    if let Some(running) = updates::running_update(eks, &UpdateOwner::Nodegroup(name.clone())) {
         return Err(AwsError::in_use(format!(
             "Nodegroup {name} cannot be deleted because it currently has update {} in progress",
             running.id
         ))
-        .with("clusterName", cluster)
-        .with("nodegroupName", name));
+        .with_member("clusterName", cluster)
+        .with_member("nodegroupName", name));
     }
-    let group = group_of(world, input)?;
+    let group = requested_group(world, input)?;
     group.deleting = Some(now);
     group.modified = now;
     let from = match group.status.as_str() {
@@ -71,35 +74,35 @@ pub fn delete(world: &mut World, input: Input) -> Result<Value, AwsError> {
         _ => "CREATING",
     };
     let asg = group.asg.clone();
-    let mut shown = answer(cluster_of(world, input)?, &name);
+    let mut shown = nodegroup_answer(requested_cluster(world, input)?, &name);
     if let Some(status) = shown.pointer_mut("/nodegroup/status") {
         *status = json!("DELETING");
     }
-    within(
+    schedule_between(
         world,
         0,
         3,
-        Due::GroupShows {
+        EksEvent::GroupStatusShown {
             group: name.clone(),
             from,
             to: "DELETING",
         },
     );
     match asg {
-        Some(asg) => asg::delete(world, &asg),
-        None => within(world, 10, 30, Due::GroupGone { group: name }),
+        Some(asg) => asg::delete_group(world, &asg),
+        None => schedule_between(world, 10, 30, EksEvent::GroupGone { group: name }),
     }
     Ok(shown)
 }
 
 /// The last instance of the group has ended.
-pub fn emptied(world: &mut World, name: &str) {
-    if group_named(world, name).is_some_and(|g| g.deleting.is_some()) {
-        within(
+pub fn on_instances_gone(world: &mut SimWorld, name: &str) {
+    if find_group(world, name).is_some_and(|g| g.deleting.is_some()) {
+        schedule_between(
             world,
             20,
             60,
-            Due::GroupGone {
+            EksEvent::GroupGone {
                 group: name.to_owned(),
             },
         );
@@ -107,7 +110,7 @@ pub fn emptied(world: &mut World, name: &str) {
 }
 
 /// Nothing is left of the group.
-pub fn gone(world: &mut World, name: &str) {
+pub fn remove_group(world: &mut SimWorld, name: &str) {
     let Some(group) = world
         .cloud
         .eks
@@ -129,15 +132,15 @@ pub fn gone(world: &mut World, name: &str) {
 }
 
 /// Lets a status show after EKS's usual lag.
-pub fn lag(world: &mut World, name: &str, from: &'static str, to: &'static str) {
-    let wait = world.between(
+pub fn show_status_later(world: &mut SimWorld, name: &str, from: &'static str, to: &'static str) {
+    let wait = world.random_duration(
         std::time::Duration::from_millis(300),
         std::time::Duration::from_secs(2),
     );
-    after(
+    schedule_after(
         world,
         wait,
-        Due::GroupShows {
+        EksEvent::GroupStatusShown {
             group: name.to_owned(),
             from,
             to,

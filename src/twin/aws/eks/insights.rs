@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Due, after, cluster_of, readiness, show};
+use super::{EksEvent, requested_cluster, rollback_insights, schedule_after, show};
 use crate::model::Minor;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Eks, Insight};
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::{ClusterInsight, EksCluster};
+use crate::twin::world::SimWorld;
 
-fn summary(insight: &Insight) -> Value {
-    let mut out = show::members(json!({
+fn show_summary(insight: &ClusterInsight) -> Value {
+    let mut out = show::into_members(json!({
         "id": insight.id,
         "name": insight.name,
         "category": insight.category,
-        "lastRefreshTime": show::time(insight.refreshed),
-        "lastTransitionTime": show::time(insight.refreshed),
+        "lastRefreshTime": show::show_time(insight.refreshed),
+        "lastTransitionTime": show::show_time(insight.refreshed),
         "description": insight.description,
         "insightStatus": {"status": insight.status, "reason": insight.reason},
     }));
@@ -29,11 +29,11 @@ fn summary(insight: &Insight) -> Value {
 }
 
 /// ListInsights.
-pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    readiness::expire(world);
-    let eks = cluster_of(world, input)?;
-    let filter = input.inner("filter");
-    let texts = |member: &str| filter.map(|f| f.texts(member)).unwrap_or_default();
+pub fn list(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    rollback_insights::expire_rollback_insights(world);
+    let eks = requested_cluster(world, input)?;
+    let filter = input.get_input("filter");
+    let texts = |member: &str| filter.map(|f| f.get_text_list(member)).unwrap_or_default();
     let (categories, versions, statuses) = (
         texts("categories"),
         texts("kubernetesVersions"),
@@ -44,25 +44,25 @@ pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
             && (versions.is_empty() || i.version.is_some_and(|v| versions.contains(&v.to_string())))
             && (statuses.is_empty() || statuses.contains(&i.status))
     });
-    let page = page(
-        found.map(summary),
-        input.text("nextToken"),
-        input.number("maxResults").unwrap_or(100),
+    let page = cut_page(
+        found.map(show_summary),
+        input.get_text("nextToken"),
+        input.get_number("maxResults").unwrap_or(100),
     )?;
     Ok(json!({"insights": page.items, "nextToken": page.next}))
 }
 
 /// DescribeInsight.
-pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let id = input.text("id").unwrap_or_default();
+pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let id = input.get_text("id").unwrap_or_default();
     let Some(insight) = eks.insights.iter().find(|i| i.id == id) else {
         return Err(
             AwsError::not_found(format!("No insight found for ID: {id}"))
-                .with("clusterName", eks.name.clone()),
+                .with_member("clusterName", eks.name.clone()),
         );
     };
-    let mut out = show::members(summary(insight));
+    let mut out = show::into_members(show_summary(insight));
     let resources: Vec<Value> = insight
         .resources
         .iter()
@@ -82,9 +82,9 @@ pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
 }
 
 /// StartInsightsRefresh: one at a time.
-pub fn refresh(world: &mut World, input: Input) -> Result<Value, AwsError> {
+pub fn start_refresh(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let now = world.now();
-    let eks = cluster_of(world, input)?;
+    let eks = requested_cluster(world, input)?;
     if eks.refresh.started.is_some() && eks.refresh.ended.is_none() {
         return Err(AwsError::invalid_request(
             "An insights refresh is already in progress for this cluster",
@@ -92,14 +92,14 @@ pub fn refresh(world: &mut World, input: Input) -> Result<Value, AwsError> {
     }
     eks.refresh.started = Some(now);
     eks.refresh.ended = None;
-    let wait = world.between(Duration::from_secs(20), Duration::from_secs(60));
-    after(world, wait, Due::InsightsRefreshed);
+    let wait = world.random_duration(Duration::from_secs(20), Duration::from_secs(60));
+    schedule_after(world, wait, EksEvent::InsightsRefreshed);
     Ok(json!({"message": "Insights refresh is in progress", "status": "IN_PROGRESS"}))
 }
 
 /// DescribeInsightsRefresh.
-pub fn describe_refresh(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
+pub fn describe_refresh(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
     let Some(started) = eks.refresh.started else {
         return Err(AwsError::not_found(
             "No insights refresh found for this cluster",
@@ -107,17 +107,17 @@ pub fn describe_refresh(world: &mut World, input: Input) -> Result<Value, AwsErr
     };
     Ok(match eks.refresh.ended {
         Some(ended) => {
-            json!({"message": "Insights refresh completed successfully", "status": "COMPLETED", "startedAt": show::time(started), "endedAt": show::time(ended)})
+            json!({"message": "Insights refresh completed successfully", "status": "COMPLETED", "startedAt": show::show_time(started), "endedAt": show::show_time(ended)})
         }
         None => {
-            json!({"message": "Insights refresh is in progress", "status": "IN_PROGRESS", "startedAt": show::time(started)})
+            json!({"message": "Insights refresh is in progress", "status": "IN_PROGRESS", "startedAt": show::show_time(started)})
         }
     })
 }
 
 /// The refresh is over.
-pub fn refreshed(world: &mut World) {
-    judge(world);
+pub fn finish_refresh(world: &mut SimWorld) {
+    judge_insights(world);
     let now = world.now();
     if let Some(eks) = &mut world.cloud.eks {
         eks.refresh.ended = Some(now);
@@ -126,14 +126,14 @@ pub fn refreshed(world: &mut World) {
 
 /// Judges anew what can be judged; the others (deprecated APIs: thirty days of audit log) stay as they were found and
 /// speak of the next version only while they pass.
-pub fn judge(world: &mut World) {
-    readiness::judge(world);
+pub fn judge_insights(world: &mut SimWorld) {
+    rollback_insights::judge_rollback_insights(world);
     let now = world.now();
     let Some(eks) = &mut world.cloud.eks else {
         return;
     };
     let next = eks.version.next();
-    let (kubelets, addons) = (kubelet_skew(eks), addon_fit(eks));
+    let (kubelets, addons) = (judge_kubelet_skew(eks), judge_addons(eks));
     for insight in eks
         .insights
         .iter_mut()
@@ -160,7 +160,7 @@ pub fn judge(world: &mut World) {
 }
 
 /// A judgement.
-struct Judged {
+struct InsightJudgement {
     status: &'static str,
     reason: &'static str,
     recommendation: &'static str,
@@ -169,7 +169,7 @@ struct Judged {
 
 /// Node groups whose kubelets the version after the next one (a warning) or the next one (an error) would leave behind
 /// (EKS-INS-1, EKS-CP-8).
-fn kubelet_skew(eks: &Eks) -> Judged {
+fn judge_kubelet_skew(eks: &EksCluster) -> InsightJudgement {
     let behind = |target: Minor| -> Vec<String> {
         eks.nodegroups
             .values()
@@ -184,7 +184,7 @@ fn kubelet_skew(eks: &Eks) -> Judged {
     );
     if !errors.is_empty() {
         let reason = "Node kubelet version would violate the supported skew after an upgrade to the next Kubernetes version.";
-        return Judged {
+        return InsightJudgement {
             status: "ERROR",
             reason,
             recommendation,
@@ -193,7 +193,7 @@ fn kubelet_skew(eks: &Eks) -> Judged {
     }
     if !warnings.is_empty() {
         let reason = "Node kubelet version is within the supported skew for the next Kubernetes version, but not for the one after it.";
-        return Judged {
+        return InsightJudgement {
             status: "WARNING",
             reason,
             recommendation,
@@ -202,7 +202,7 @@ fn kubelet_skew(eks: &Eks) -> Judged {
     }
     let reason =
         "Node kubelet versions match the cluster control plane version or are within the skew.";
-    Judged {
+    InsightJudgement {
         status: "PASSING",
         reason,
         recommendation: "",
@@ -211,7 +211,7 @@ fn kubelet_skew(eks: &Eks) -> Judged {
 }
 
 /// Add-ons whose version the next minor does not take.
-fn addon_fit(eks: &Eks) -> Judged {
+fn judge_addons(eks: &EksCluster) -> InsightJudgement {
     let next = eks.version.next();
     let unfit: Vec<String> = eks
         .addons
@@ -233,7 +233,7 @@ fn addon_fit(eks: &Eks) -> Judged {
     if unfit.is_empty() {
         let reason =
             "All installed EKS add-on versions are compatible with next Kubernetes version.";
-        return Judged {
+        return InsightJudgement {
             status: "PASSING",
             reason,
             recommendation: "",
@@ -243,7 +243,7 @@ fn addon_fit(eks: &Eks) -> Judged {
     let reason = "One or more installed EKS add-on versions are not compatible with the next Kubernetes version.";
     let recommendation =
         "Upgrade the add-ons to versions that are compatible with the next Kubernetes version.";
-    Judged {
+    InsightJudgement {
         status: "ERROR",
         reason,
         recommendation,

@@ -2,14 +2,14 @@
 
 mod addon;
 mod addon_schema;
-mod build;
 mod cluster;
 mod config;
-mod create;
+mod create_group;
 mod group;
+mod group_launch;
 mod insights;
-mod readiness;
-mod roll;
+mod rollback_insights;
+mod rolling_update;
 pub mod routes;
 mod show;
 mod tags;
@@ -20,30 +20,30 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::call::{Input, Service};
+use super::call::{AwsService, Input};
 use super::error::AwsError;
-use super::state::{Eks, Nodegroup};
-use super::unknown;
+use super::state::{EksCluster, ManagedNodegroup};
+use super::unknown_operation;
 use crate::model::Minor;
-use crate::twin::world::World;
+use crate::twin::world::SimWorld;
 
-pub use config::{Marks, sizes_follow, taint};
-pub use group::emptied;
+pub use config::{LabelTaintChange, schedule_size_sync, to_kube_taint};
+pub use group::on_instances_gone;
 
 /// Something that will happen in EKS.
 #[derive(Clone, Debug)]
-pub enum Due {
+pub enum EksEvent {
     /// DescribeCluster shows this status and version from now on.
-    ClusterShows {
+    ClusterStatusShown {
         status: &'static str,
         version: Option<Minor>,
     },
     /// The API servers of the new version take over.
-    ServersMove { to: Minor },
+    ServersSwitched { to: Minor },
     /// The control plane's update is over.
     ClusterUpdated { update: String },
     /// DescribeNodegroup shows this status from now on, unless something else happened to it.
-    GroupShows {
+    GroupStatusShown {
         group: String,
         from: &'static str,
         to: &'static str,
@@ -51,23 +51,26 @@ pub enum Due {
     /// The group's Auto Scaling group is made.
     GroupBuilt { group: String },
     /// A look whether the new group's nodes have joined.
-    GroupLooked { group: String, deadline: Timestamp },
+    GroupRechecked { group: String, deadline: Timestamp },
     /// A change of the group's configuration is through.
     GroupConfigured { group: String, update: String },
     /// Labels and taints reach the live nodes.
-    GroupMarked { group: String, marks: config::Marks },
+    GroupMarked {
+        group: String,
+        marks: config::LabelTaintChange,
+    },
     /// DescribeNodegroup shows the sizes that somebody else gave the group's Auto Scaling group.
-    SizesShow { group: String },
+    SizesSynced { group: String },
     /// The next node of a version update.
     GroupRolled {
         group: String,
         update: String,
-        stage: roll::Stage,
+        stage: rolling_update::RollingStage,
     },
     /// Nothing of the group is left.
     GroupGone { group: String },
     /// A look whether the add-on's workload has rolled out.
-    AddonLooked {
+    AddonRechecked {
         addon: String,
         update: String,
         began: Timestamp,
@@ -77,97 +80,105 @@ pub enum Due {
 }
 
 /// Makes `due` happen.
-pub fn happen(world: &mut World, due: Due) {
+pub fn handle_event(world: &mut SimWorld, due: EksEvent) {
     match due {
-        Due::ClusterShows { status, version } => cluster::shows(world, status, version),
-        Due::ServersMove { to } => cluster::servers_move(world, to),
-        Due::ClusterUpdated { update } => cluster::updated(world, &update),
-        Due::GroupShows { group, from, to } => group::shows(world, &group, from, to),
-        Due::GroupBuilt { group } => build::built(world, &group),
-        Due::GroupLooked { group, deadline } => build::looked(world, &group, deadline),
-        Due::GroupConfigured { group, update } => config::configured(world, &group, &update),
-        Due::GroupMarked { group, marks } => config::marked(world, &group, &marks),
-        Due::SizesShow { group } => config::sizes_show(world, &group),
-        Due::GroupRolled {
+        EksEvent::ClusterStatusShown { status, version } => {
+            cluster::show_status(world, status, version)
+        }
+        EksEvent::ServersSwitched { to } => cluster::switch_servers(world, to),
+        EksEvent::ClusterUpdated { update } => cluster::finish_version_update(world, &update),
+        EksEvent::GroupStatusShown { group, from, to } => {
+            group::show_status(world, &group, from, to)
+        }
+        EksEvent::GroupBuilt { group } => group_launch::launch_group(world, &group),
+        EksEvent::GroupRechecked { group, deadline } => {
+            group_launch::check_nodes_joined(world, &group, deadline)
+        }
+        EksEvent::GroupConfigured { group, update } => {
+            config::finish_config_update(world, &group, &update)
+        }
+        EksEvent::GroupMarked { group, marks } => config::mark_nodes(world, &group, &marks),
+        EksEvent::SizesSynced { group } => config::sync_sizes(world, &group),
+        EksEvent::GroupRolled {
             group,
             update,
             stage,
-        } => roll::rolled(world, &group, &update, stage),
-        Due::GroupGone { group } => group::gone(world, &group),
-        Due::AddonLooked {
+        } => rolling_update::continue_update(world, &group, &update, stage),
+        EksEvent::GroupGone { group } => group::remove_group(world, &group),
+        EksEvent::AddonRechecked {
             addon,
             update,
             began,
-        } => addon::looked(world, &addon, &update, began),
-        Due::InsightsRefreshed => insights::refreshed(world),
+        } => addon::check_rollout(world, &addon, &update, began),
+        EksEvent::InsightsRefreshed => insights::finish_refresh(world),
     }
 }
 
 /// Answers for EKS.
-pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError> {
+pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
         "ListClusters" => cluster::list(world, input),
         "DescribeCluster" => cluster::describe(world, input),
-        "DescribeClusterVersions" => cluster::versions(world, input),
-        "UpdateClusterVersion" => once(world, op, input, cluster::update),
+        "DescribeClusterVersions" => cluster::describe_versions(world, input),
+        "UpdateClusterVersion" => run_once_per_token(world, op, input, cluster::update),
         "DescribeUpdate" => update::describe(world, input),
         "ListUpdates" => update::list(world, input),
         "CancelUpdate" => update::cancel(world, input),
         "ListInsights" => insights::list(world, input),
         "DescribeInsight" => insights::describe(world, input),
-        "StartInsightsRefresh" => insights::refresh(world, input),
+        "StartInsightsRefresh" => insights::start_refresh(world, input),
         "DescribeInsightsRefresh" => insights::describe_refresh(world, input),
         "ListNodegroups" => group::list(world, input),
         "DescribeNodegroup" => group::describe(world, input),
-        "CreateNodegroup" => once(world, op, input, create::create),
-        "UpdateNodegroupConfig" => once(world, op, input, config::update),
-        "UpdateNodegroupVersion" => once(world, op, input, roll::update),
+        "CreateNodegroup" => run_once_per_token(world, op, input, create_group::create),
+        "UpdateNodegroupConfig" => run_once_per_token(world, op, input, config::update),
+        "UpdateNodegroupVersion" => run_once_per_token(world, op, input, rolling_update::update),
         "DeleteNodegroup" => group::delete(world, input),
         "ListAddons" => addon::list(world, input),
         "DescribeAddon" => addon::describe(world, input),
-        "DescribeAddonVersions" => addon::versions(world, input),
-        "DescribeAddonConfiguration" => addon::configuration(world, input),
-        "UpdateAddon" => once(world, op, input, addon::update),
-        "ListFargateProfiles" => tags::fargate_profiles(world, input),
-        "DescribeFargateProfile" => tags::fargate_profile(world, input),
-        "ListAccessEntries" => tags::nothing_listed(world, input, "accessEntries"),
-        "ListPodIdentityAssociations" => tags::pod_identities(world, input),
-        "ListTagsForResource" => tags::list(world, input),
-        "TagResource" => tags::tag(world, input),
-        "UntagResource" => tags::untag(world, input),
-        _ => Err(unknown(Service::Eks, op)),
+        "DescribeAddonVersions" => addon::describe_versions(world, input),
+        "DescribeAddonConfiguration" => addon::describe_configuration(world, input),
+        "UpdateAddon" => run_once_per_token(world, op, input, addon::update),
+        "ListFargateProfiles" => tags::list_fargate_profiles(world, input),
+        "DescribeFargateProfile" => tags::describe_fargate_profile(world, input),
+        "ListAccessEntries" => tags::list_nothing(world, input, "accessEntries"),
+        "ListPodIdentityAssociations" => tags::list_pod_identities(world, input),
+        "ListTagsForResource" => tags::list_tags(world, input),
+        "TagResource" => tags::tag_resource(world, input),
+        "UntagResource" => tags::untag_resource(world, input),
+        _ => Err(unknown_operation(AwsService::Eks, op)),
     }
 }
 
 /// A node has joined: a group that was DEGRADED is well again (EKS-NG-22).
-pub fn scaled_out(world: &mut World, name: &str) {
-    let Some(group) = group_named(world, name).filter(|g| g.degraded) else {
+pub fn clear_degraded(world: &mut SimWorld, name: &str) {
+    let Some(group) = find_group(world, name).filter(|g| g.degraded) else {
         return;
     };
     group.degraded = false;
     group.health.clear();
     let group = name.to_owned();
-    let shows = Due::GroupShows {
+    let shows = EksEvent::GroupStatusShown {
         group,
         from: "DEGRADED",
         to: "ACTIVE",
     };
-    within(world, 30, 90, shows);
+    schedule_between(world, 30, 90, shows);
 }
 
 /// DeleteNodegroup, by somebody else's hand.
-pub fn delete_group(world: &mut World, input: &Value) -> Result<Value, AwsError> {
+pub fn delete_group(world: &mut SimWorld, input: &Value) -> Result<Value, AwsError> {
     group::delete(world, Input(input))
 }
 
 /// Does what a request asks only once per `clientRequestToken`: the same request again gets the same answer.
-fn once(
-    world: &mut World,
+fn run_once_per_token(
+    world: &mut SimWorld,
     op: &str,
     input: Input,
-    act: fn(&mut World, Input) -> Result<Value, AwsError>,
+    act: fn(&mut SimWorld, Input) -> Result<Value, AwsError>,
 ) -> Result<Value, AwsError> {
-    let Some(token) = input.text("clientRequestToken") else {
+    let Some(token) = input.get_text("clientRequestToken") else {
         return act(world, input);
     };
     let key = (op.to_owned(), token.to_owned());
@@ -195,44 +206,53 @@ fn once(
 }
 
 /// The cluster a request names, by `name` or `clusterName`.
-fn cluster_of<'w>(world: &'w mut World, input: Input) -> Result<&'w mut Eks, AwsError> {
+fn requested_cluster<'w>(
+    world: &'w mut SimWorld,
+    input: Input,
+) -> Result<&'w mut EksCluster, AwsError> {
     let name = input
-        .text("clusterName")
-        .or(input.text("name"))
+        .get_text("clusterName")
+        .or(input.get_text("name"))
         .unwrap_or_default();
     match &mut world.cloud.eks {
         Some(eks) if eks.name == name => Ok(eks),
         Some(_) | None => Err(
             AwsError::not_found(format!("No cluster found for name: {name}."))
-                .with("clusterName", name),
+                .with_member("clusterName", name),
         ),
     }
 }
 
 /// The node group a request names.
-fn group_of<'w>(world: &'w mut World, input: Input) -> Result<&'w mut Nodegroup, AwsError> {
-    let name = input.text("nodegroupName").unwrap_or_default();
-    let eks = cluster_of(world, input)?;
+fn requested_group<'w>(
+    world: &'w mut SimWorld,
+    input: Input,
+) -> Result<&'w mut ManagedNodegroup, AwsError> {
+    let name = input.get_text("nodegroupName").unwrap_or_default();
+    let eks = requested_cluster(world, input)?;
     let cluster = eks.name.clone();
     eks.nodegroups.get_mut(name).ok_or_else(|| {
         AwsError::not_found(format!("No node group found for name: {name}."))
-            .with("clusterName", cluster)
-            .with("nodegroupName", name)
+            .with_member("clusterName", cluster)
+            .with_member("nodegroupName", name)
     })
 }
 
 /// A node group of the one cluster, where it is still there.
-fn group_named<'w>(world: &'w mut World, name: &str) -> Option<&'w mut Nodegroup> {
+fn find_group<'w>(world: &'w mut SimWorld, name: &str) -> Option<&'w mut ManagedNodegroup> {
     world.cloud.eks.as_mut()?.nodegroups.get_mut(name)
 }
 
 /// Lets `due` happen after `wait`.
-fn after(world: &mut World, wait: Duration, due: Due) {
-    world.after(wait, crate::twin::world::Due::Cloud(super::Due::Eks(due)));
+fn schedule_after(world: &mut SimWorld, wait: Duration, due: EksEvent) {
+    world.schedule_after(
+        wait,
+        crate::twin::world::ScheduledEvent::Cloud(super::CloudEvent::Eks(due)),
+    );
 }
 
 /// Lets `due` happen between `from` and `to` seconds from now.
-fn within(world: &mut World, from: u64, to: u64, due: Due) {
-    let wait = world.between(Duration::from_secs(from), Duration::from_secs(to));
-    after(world, wait, due);
+fn schedule_between(world: &mut SimWorld, from: u64, to: u64, due: EksEvent) {
+    let wait = world.random_duration(Duration::from_secs(from), Duration::from_secs(to));
+    schedule_after(world, wait, due);
 }

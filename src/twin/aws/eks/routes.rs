@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use crate::twin::aws::call::{decode_path, pairs};
+use crate::twin::aws::call::{decode_pairs, decode_path};
 use crate::wire::Request;
 
 /// Method, path with `{members}`, operation.
-const ROUTES: &[(&str, &str, &str)] = &[
+const EKS_ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/clusters", "ListClusters"),
     ("GET", "/clusters/{name}", "DescribeCluster"),
     ("POST", "/clusters/{name}/updates", "UpdateClusterVersion"),
@@ -111,7 +111,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
 ];
 
 /// Members that come as repeated query parameters.
-const LISTS: &[&str] = &[
+const LIST_PARAMETERS: &[&str] = &[
     "clusterVersions",
     "types",
     "publishers",
@@ -121,13 +121,13 @@ const LISTS: &[&str] = &[
 ];
 
 /// Reads operation and input; where the twin has no such route, method and path stand for the operation.
-pub fn read(request: &Request) -> (String, Value) {
+pub fn read_operation(request: &Request) -> (String, Value) {
     let mut input = match serde_json::from_slice(request.body()) {
         Ok(Value::Object(body)) => body,
         Ok(_) | Err(_) => Map::new(),
     };
-    for (key, value) in pairs(request.uri().query().unwrap_or_default()) {
-        if LISTS.contains(&key.as_str()) {
+    for (key, value) in decode_pairs(request.uri().query().unwrap_or_default()) {
+        if LIST_PARAMETERS.contains(&key.as_str()) {
             let list = input.entry(key).or_insert_with(|| Value::Array(Vec::new()));
             if let Value::Array(list) = list {
                 list.push(Value::String(value));
@@ -137,11 +137,11 @@ pub fn read(request: &Request) -> (String, Value) {
         }
     }
     let path: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
-    for (method, route, op) in ROUTES {
+    for (method, route, op) in EKS_ROUTES {
         if request.method().as_str() != *method {
             continue;
         }
-        if let Some(members) = matched(route, &path) {
+        if let Some(members) = match_route(route, &path) {
             input.extend(members.into_iter().map(|(k, v)| (k, Value::String(v))));
             return ((*op).to_owned(), Value::Object(input));
         }
@@ -152,7 +152,7 @@ pub fn read(request: &Request) -> (String, Value) {
     )
 }
 
-fn matched(route: &str, path: &[&str]) -> Option<Vec<(String, String)>> {
+fn match_route(route: &str, path: &[&str]) -> Option<Vec<(String, String)>> {
     let parts: Vec<&str> = route.trim_matches('/').split('/').collect();
     // An ARN may come with its slashes unescaped; it is always the last member.
     let rest = parts.last() == Some(&"{resourceArn}") && path.len() >= parts.len();

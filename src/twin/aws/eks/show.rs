@@ -3,15 +3,17 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::twin::aws::state::{Addon, Eks, Issue, Nodegroup, Owner, Update};
+use crate::twin::aws::state::{
+    EksCluster, EksIssue, EksUpdate, InstalledAddon, ManagedNodegroup, UpdateOwner,
+};
 
 /// A time as EKS writes it: seconds with a fraction.
-pub fn time(at: Timestamp) -> Value {
+pub fn show_time(at: Timestamp) -> Value {
     json!(at.as_millisecond() as f64 / 1000.0)
 }
 
 /// `health.issues`.
-pub fn issues(issues: &[Issue]) -> Value {
+pub fn show_issues(issues: &[EksIssue]) -> Value {
     issues
         .iter()
         .map(|i| json!({"code": i.code, "message": i.message, "resourceIds": i.resources}))
@@ -19,12 +21,12 @@ pub fn issues(issues: &[Issue]) -> Value {
 }
 
 /// DescribeCluster's `cluster`; `endpoint` in place of the cluster's own when the twin serves on a port.
-pub fn cluster(eks: &Eks, endpoint: Option<&str>) -> Value {
+pub fn show_cluster(eks: &EksCluster, endpoint: Option<&str>) -> Value {
     let mut out = eks.rest.clone();
-    out.extend(members(json!({
+    out.extend(into_members(json!({
         "name": eks.name,
         "arn": eks.arn,
-        "createdAt": time(eks.created),
+        "createdAt": show_time(eks.created),
         "version": eks.version,
         "status": eks.status,
         "endpoint": endpoint.unwrap_or(&eks.endpoint),
@@ -34,22 +36,22 @@ pub fn cluster(eks: &Eks, endpoint: Option<&str>) -> Value {
 }
 
 /// DescribeNodegroup's `nodegroup`.
-pub fn nodegroup(eks: &Eks, group: &Nodegroup) -> Value {
+pub fn show_nodegroup(eks: &EksCluster, group: &ManagedNodegroup) -> Value {
     let mut out = group.spec.clone();
     let groups: Vec<Value> = group.asg.iter().map(|name| json!({"name": name})).collect();
-    out.extend(members(json!({
+    out.extend(into_members(json!({
         "nodegroupName": group.name,
         "nodegroupArn": group.arn,
         "clusterName": eks.name,
         "version": group.version,
         "releaseVersion": group.release,
-        "createdAt": time(group.created),
-        "modifiedAt": time(group.modified),
+        "createdAt": show_time(group.created),
+        "modifiedAt": show_time(group.modified),
         "status": group.status,
         "scalingConfig": {"minSize": group.min, "maxSize": group.max, "desiredSize": group.desired},
         "labels": group.labels,
         "resources": {"autoScalingGroups": groups},
-        "health": {"issues": issues(&group.health)},
+        "health": {"issues": show_issues(&group.health)},
         "tags": group.tags,
     })));
     if !group.taints.is_empty() {
@@ -59,16 +61,16 @@ pub fn nodegroup(eks: &Eks, group: &Nodegroup) -> Value {
 }
 
 /// DescribeAddon's `addon`.
-pub fn addon(eks: &Eks, addon: &Addon) -> Value {
-    let mut out = members(json!({
+pub fn show_addon(eks: &EksCluster, addon: &InstalledAddon) -> Value {
+    let mut out = into_members(json!({
         "addonName": addon.name,
         "clusterName": eks.name,
         "status": addon.status,
         "addonVersion": addon.version,
-        "health": {"issues": issues(&addon.health)},
+        "health": {"issues": show_issues(&addon.health)},
         "addonArn": addon.arn,
-        "createdAt": time(addon.created),
-        "modifiedAt": time(addon.modified),
+        "createdAt": show_time(addon.created),
+        "modifiedAt": show_time(addon.modified),
         "tags": addon.tags,
         "publisher": "eks",
         "owner": "aws",
@@ -83,7 +85,7 @@ pub fn addon(eks: &Eks, addon: &Addon) -> Value {
 }
 
 /// DescribeUpdate's `update`.
-pub fn update(update: &Update) -> Value {
+pub fn show_update(update: &EksUpdate) -> Value {
     let params: Vec<Value> = update
         .params
         .iter()
@@ -101,22 +103,22 @@ pub fn update(update: &Update) -> Value {
         "status": update.status,
         "type": update.kind,
         "params": params,
-        "createdAt": time(update.created),
+        "createdAt": show_time(update.created),
         "errors": errors,
     })
 }
 
 /// Whether an update is listed under these members of a request.
-pub fn owned(update: &Update, nodegroup: Option<&str>, addon: Option<&str>) -> bool {
+pub fn is_listed_under(update: &EksUpdate, nodegroup: Option<&str>, addon: Option<&str>) -> bool {
     match &update.owner {
-        Owner::Cluster => nodegroup.is_none() && addon.is_none(),
-        Owner::Nodegroup(name) => nodegroup == Some(name) && addon.is_none(),
-        Owner::Addon(name) => addon == Some(name) && nodegroup.is_none(),
+        UpdateOwner::Cluster => nodegroup.is_none() && addon.is_none(),
+        UpdateOwner::Nodegroup(name) => nodegroup == Some(name) && addon.is_none(),
+        UpdateOwner::Addon(name) => addon == Some(name) && nodegroup.is_none(),
     }
 }
 
 /// The members of a JSON object; nothing of anything else.
-pub fn members(value: Value) -> Map<String, Value> {
+pub fn into_members(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {

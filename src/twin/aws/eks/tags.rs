@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{cluster_of, show};
+use super::{requested_cluster, show};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::world::SimWorld;
 
 /// The tags of the object with an ARN.
-fn tags_of<'w>(
-    world: &'w mut World,
+fn resource_tags<'w>(
+    world: &'w mut SimWorld,
     input: Input,
 ) -> Result<&'w mut BTreeMap<String, String>, AwsError> {
-    let arn = input.text("resourceArn").unwrap_or_default();
+    let arn = input.get_text("resourceArn").unwrap_or_default();
     let absent = || {
         AwsError::new(
             404,
@@ -37,13 +37,13 @@ fn tags_of<'w>(
 }
 
 /// ListTagsForResource.
-pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    Ok(json!({"tags": tags_of(world, input)?}))
+pub fn list_tags(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    Ok(json!({"tags": resource_tags(world, input)?}))
 }
 
 /// TagResource.
-pub fn tag(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let tags = input.map("tags");
+pub fn tag_resource(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let tags = input.get_text_map("tags");
     if tags.keys().any(|key| key.starts_with("aws:")) {
         return Err(AwsError::new(
             400,
@@ -51,46 +51,46 @@ pub fn tag(world: &mut World, input: Input) -> Result<Value, AwsError> {
             "aws: prefixed tag key names are not allowed for external use.",
         ));
     }
-    tags_of(world, input)?.extend(tags);
+    resource_tags(world, input)?.extend(tags);
     Ok(json!({}))
 }
 
 /// UntagResource.
-pub fn untag(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let tags = tags_of(world, input)?;
-    for key in input.texts("tagKeys") {
+pub fn untag_resource(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let tags = resource_tags(world, input)?;
+    for key in input.get_text_list("tagKeys") {
         tags.remove(&key);
     }
     Ok(json!({}))
 }
 
 /// ListFargateProfiles.
-pub fn fargate_profiles(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let page = page(
+pub fn list_fargate_profiles(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let page = cut_page(
         &eks.fargate,
-        input.text("nextToken"),
-        input.number("maxResults").unwrap_or(100),
+        input.get_text("nextToken"),
+        input.get_number("maxResults").unwrap_or(100),
     )?;
     Ok(json!({"fargateProfileNames": page.items, "nextToken": page.next}))
 }
 
 /// DescribeFargateProfile.
-pub fn fargate_profile(world: &mut World, input: Input) -> Result<Value, AwsError> {
+pub fn describe_fargate_profile(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let (region, account) = (world.cloud.region.clone(), world.cloud.account.clone());
-    let eks = cluster_of(world, input)?;
-    let name = input.text("fargateProfileName").unwrap_or_default();
+    let eks = requested_cluster(world, input)?;
+    let name = input.get_text("fargateProfileName").unwrap_or_default();
     if !eks.fargate.iter().any(|f| f == name) {
         return Err(
             AwsError::not_found(format!("No Fargate Profile found with name: {name}."))
-                .with("fargateProfileName", name),
+                .with_member("fargateProfileName", name),
         );
     }
     Ok(json!({"fargateProfile": {
         "fargateProfileName": name,
         "fargateProfileArn": format!("arn:aws:eks:{region}:{account}:fargateprofile/{}/{name}", eks.name),
         "clusterName": eks.name,
-        "createdAt": show::time(eks.created),
+        "createdAt": show::show_time(eks.created),
         "podExecutionRoleArn": format!("arn:aws:iam::{account}:role/fargate"),
         "subnets": [],
         "selectors": [],
@@ -100,15 +100,15 @@ pub fn fargate_profile(world: &mut World, input: Input) -> Result<Value, AwsErro
 }
 
 /// A list of which the cluster has nothing.
-pub fn nothing_listed(world: &mut World, input: Input, member: &str) -> Result<Value, AwsError> {
-    cluster_of(world, input)?;
+pub fn list_nothing(world: &mut SimWorld, input: Input, member: &str) -> Result<Value, AwsError> {
+    requested_cluster(world, input)?;
     Ok(json!({member: []}))
 }
 
 /// ListPodIdentityAssociations.
-pub fn pod_identities(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let wanted = |field: &str, value: &str| input.text(field).is_none_or(|v| v == value);
+pub fn list_pod_identities(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let wanted = |field: &str, value: &str| input.get_text(field).is_none_or(|v| v == value);
     let base = eks.arn.replace(":cluster/", ":podidentityassociation/");
     let all = eks.pod_identities.iter().enumerate();
     let found = all
@@ -121,7 +121,7 @@ pub fn pod_identities(world: &mut World, input: Input) -> Result<Value, AwsError
         })
     });
     let found: Vec<Value> = found.collect();
-    let size = input.number("maxResults").unwrap_or(100);
-    let page = page(found, input.text("nextToken"), size)?;
+    let size = input.get_number("maxResults").unwrap_or(100);
+    let page = cut_page(found, input.get_text("nextToken"), size)?;
     Ok(json!({"associations": page.items, "nextToken": page.next}))
 }

@@ -2,19 +2,24 @@
 
 use serde_json::{Value, json};
 
-use super::cluster_of;
-use super::show::{owned, update as shown};
+use super::requested_cluster;
+use super::show::{is_listed_under, show_update as shown};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Eks, Issue, Owner, Update};
-use crate::twin::world::World;
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::{EksCluster, EksIssue, EksUpdate, UpdateOwner};
+use crate::twin::world::SimWorld;
 
 /// Begins an update and returns its id.
-pub fn begin(world: &mut World, owner: Owner, kind: &str, params: Vec<(String, String)>) -> String {
-    let (id, created) = (world.uuid(), world.now());
+pub fn begin_update(
+    world: &mut SimWorld,
+    owner: UpdateOwner,
+    kind: &str,
+    params: Vec<(String, String)>,
+) -> String {
+    let (id, created) = (world.new_uuid(), world.now());
     if let Some(eks) = &mut world.cloud.eks {
-        let update = Update {
+        let update = EksUpdate {
             id: id.clone(),
             owner,
             status: "InProgress".into(),
@@ -30,12 +35,12 @@ pub fn begin(world: &mut World, owner: Owner, kind: &str, params: Vec<(String, S
 }
 
 /// The answer to a request that began update `id`.
-pub fn answer(eks: &Eks, id: &str) -> Value {
+pub fn update_answer(eks: &EksCluster, id: &str) -> Value {
     json!({"update": eks.updates.get(id).map(shown)})
 }
 
 /// Ends an update: with errors it failed.
-pub fn end(world: &mut World, id: &str, errors: Vec<Issue>) {
+pub fn end_update(world: &mut SimWorld, id: &str, errors: Vec<EksIssue>) {
     let Some(update) = world
         .cloud
         .eks
@@ -54,28 +59,32 @@ pub fn end(world: &mut World, id: &str, errors: Vec<Issue>) {
 }
 
 /// The update of `owner` that is still running.
-pub fn running<'e>(eks: &'e Eks, owner: &Owner) -> Option<&'e Update> {
+pub fn running_update<'e>(eks: &'e EksCluster, owner: &UpdateOwner) -> Option<&'e EksUpdate> {
     eks.updates
         .values()
         .find(|u| u.owner == *owner && u.status == "InProgress")
 }
 
 /// DescribeUpdate.
-pub fn describe(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let id = input.text("updateId").unwrap_or_default();
-    let (nodegroup, addon) = (input.text("nodegroupName"), input.text("addonName"));
-    match eks.updates.get(id).filter(|u| owned(u, nodegroup, addon)) {
+pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let id = input.get_text("updateId").unwrap_or_default();
+    let (nodegroup, addon) = (input.get_text("nodegroupName"), input.get_text("addonName"));
+    match eks
+        .updates
+        .get(id)
+        .filter(|u| is_listed_under(u, nodegroup, addon))
+    {
         Some(update) => Ok(json!({"update": shown(update)})),
         None => Err(AwsError::not_found(format!("No update found for ID: {id}"))
-            .with("clusterName", eks.name.clone())),
+            .with_member("clusterName", eks.name.clone())),
     }
 }
 
 /// ListUpdates: newest first.
-pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let (nodegroup, addon) = (input.text("nodegroupName"), input.text("addonName"));
+pub fn list(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let (nodegroup, addon) = (input.get_text("nodegroupName"), input.get_text("addonName"));
     let ids: Vec<&String> = eks
         .update_order
         .iter()
@@ -83,22 +92,22 @@ pub fn list(world: &mut World, input: Input) -> Result<Value, AwsError> {
         .filter(|id| {
             eks.updates
                 .get(*id)
-                .is_some_and(|u| owned(u, nodegroup, addon))
+                .is_some_and(|u| is_listed_under(u, nodegroup, addon))
         })
         .collect();
-    let page = page(
+    let page = cut_page(
         ids,
-        input.text("nextToken"),
-        input.number("maxResults").unwrap_or(100),
+        input.get_text("nextToken"),
+        input.get_number("maxResults").unwrap_or(100),
     )?;
     Ok(json!({"updateIds": page.items, "nextToken": page.next}))
 }
 
 /// CancelUpdate: only version rollbacks of EKS Auto Mode clusters can be cancelled, and the twin runs no Auto Mode
 /// (EKS-CP-3).
-pub fn cancel(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let eks = cluster_of(world, input)?;
-    let id = input.text("updateId").unwrap_or_default();
+pub fn cancel(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let eks = requested_cluster(world, input)?;
+    let id = input.get_text("updateId").unwrap_or_default();
     let Some(update) = eks.updates.get(id) else {
         return Err(AwsError::not_found(format!("No update found for ID: {id}")));
     };

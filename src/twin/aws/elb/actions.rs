@@ -2,33 +2,36 @@
 
 use serde_json::{Value, json};
 
-use crate::twin::aws::call::{Input, as_truth};
+use crate::twin::aws::call::{Input, parse_bool};
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::state::Elb;
+use crate::twin::aws::state::ElbState;
 
 /// How many target groups an action may name.
-const MOST_GROUPS: usize = 5;
+const MAX_TARGET_GROUPS: usize = 5;
 /// Action types that end a request's way; a rule has exactly one.
-const ROUTING: &[&str] = &["forward", "redirect", "fixed-response"];
+const ROUTING_ACTION_TYPES: &[&str] = &["forward", "redirect", "fixed-response"];
 
 /// Target groups and weights the forward action among `actions` names.
-pub fn forwards(actions: &[Value]) -> Vec<(String, i64)> {
+pub fn forward_weights(actions: &[Value]) -> Vec<(String, i64)> {
     let mut out = Vec::new();
     for action in actions
         .iter()
         .map(Input)
-        .filter(|a| a.text("Type") == Some("forward"))
+        .filter(|a| a.get_text("Type") == Some("forward"))
     {
         let groups = action
-            .inner("ForwardConfig")
-            .map(|f| f.list("TargetGroups"))
+            .get_input("ForwardConfig")
+            .map(|f| f.get_list("TargetGroups"))
             .unwrap_or_default();
         for group in groups.iter().map(Input) {
-            if let Some(arn) = group.text("TargetGroupArn") {
-                out.push((arn.to_owned(), group.number("Weight").unwrap_or(1)));
+            if let Some(arn) = group.get_text("TargetGroupArn") {
+                out.push((arn.to_owned(), group.get_number("Weight").unwrap_or(1)));
             }
         }
-        if let Some(arn) = action.text("TargetGroupArn").filter(|_| groups.is_empty()) {
+        if let Some(arn) = action
+            .get_text("TargetGroupArn")
+            .filter(|_| groups.is_empty())
+        {
             out.push((arn.to_owned(), 1));
         }
     }
@@ -37,11 +40,11 @@ pub fn forwards(actions: &[Value]) -> Vec<(String, i64)> {
 
 /// The form in which ELB answers actions: a forward always has a `ForwardConfig`, and with one target group also a
 /// `TargetGroupArn`; secrets are not answered.
-pub fn normal(actions: &[Value]) -> Vec<Value> {
-    actions.iter().map(normal_one).collect()
+pub fn normalize_actions(actions: &[Value]) -> Vec<Value> {
+    actions.iter().map(normalize_action).collect()
 }
 
-fn normal_one(action: &Value) -> Value {
+fn normalize_action(action: &Value) -> Value {
     let mut out = action.clone();
     let read = Input(action);
     if let Some(config) = out
@@ -51,14 +54,14 @@ fn normal_one(action: &Value) -> Value {
         config.remove("ClientSecret");
         config.remove("UseExistingClientSecret");
     }
-    if read.text("Type") == Some("forward") {
-        let groups = forwards(std::slice::from_ref(action));
+    if read.get_text("Type") == Some("forward") {
+        let groups = forward_weights(std::slice::from_ref(action));
         let sticky = read
-            .inner("ForwardConfig")
-            .and_then(|f| f.inner("TargetGroupStickinessConfig"));
+            .get_input("ForwardConfig")
+            .and_then(|f| f.get_input("TargetGroupStickinessConfig"));
         let mut stickiness =
-            json!({"Enabled": sticky.and_then(|s| s.truth("Enabled")).unwrap_or(false)});
-        if let Some(seconds) = sticky.and_then(|s| s.number("DurationSeconds")) {
+            json!({"Enabled": sticky.and_then(|s| s.get_bool("Enabled")).unwrap_or(false)});
+        if let Some(seconds) = sticky.and_then(|s| s.get_number("DurationSeconds")) {
             stickiness["DurationSeconds"] = json!(seconds);
         }
         if let Some(out) = out.as_object_mut() {
@@ -79,95 +82,116 @@ fn normal_one(action: &Value) -> Value {
     out
 }
 
-fn bad(message: impl Into<String>) -> AwsError {
+fn invalid_action(message: impl Into<String>) -> AwsError {
     AwsError::new(400, "InvalidLoadBalancerAction", message)
 }
 
 /// Checks actions as ELB does before it takes them for `balancer`; `before` are those they replace.
-pub fn check(
-    elb: &Elb,
+pub fn check_actions(
+    elb: &ElbState,
     balancer: &str,
     actions: &[Value],
     before: &[Value],
 ) -> Result<(), AwsError> {
     if actions.is_empty() {
-        return Err(AwsError::validation("An action must be specified"));
+        return Err(AwsError::validation_error("An action must be specified"));
     }
     let kinds: Vec<&str> = actions
         .iter()
-        .map(|a| Input(a).text("Type").unwrap_or_default())
+        .map(|a| Input(a).get_text("Type").unwrap_or_default())
         .collect();
-    if kinds.iter().filter(|k| ROUTING.contains(k)).count() != 1 {
-        return Err(bad(
+    if kinds
+        .iter()
+        .filter(|k| ROUTING_ACTION_TYPES.contains(k))
+        .count()
+        != 1
+    {
+        return Err(invalid_action(
             "A rule must have exactly one forward, redirect or fixed-response action",
         ));
     }
-    if actions.len() > 1 && actions.iter().any(|a| Input(a).number("Order").is_none()) {
-        return Err(bad(
+    if actions.len() > 1
+        && actions
+            .iter()
+            .any(|a| Input(a).get_number("Order").is_none())
+    {
+        return Err(invalid_action(
             "An order must be specified for each action when there is more than one",
         ));
     }
     let last = actions
         .iter()
-        .max_by_key(|a| Input(a).number("Order").unwrap_or(1));
-    if last.is_some_and(|a| !ROUTING.contains(&Input(a).text("Type").unwrap_or_default())) {
-        return Err(bad(
+        .max_by_key(|a| Input(a).get_number("Order").unwrap_or(1));
+    if last.is_some_and(|a| {
+        !ROUTING_ACTION_TYPES.contains(&Input(a).get_text("Type").unwrap_or_default())
+    }) {
+        return Err(invalid_action(
             "The forward, redirect or fixed-response action must be the last to be performed",
         ));
     }
     for action in actions {
-        match Input(action).text("Type") {
+        match Input(action).get_text("Type") {
             Some("forward") => check_forward(elb, balancer, Input(action))?,
             Some("authenticate-oidc") => check_oidc(Input(action), before)?,
             Some("redirect" | "fixed-response" | "authenticate-cognito" | "jwt-validation") => {}
             Some(other) => {
-                return Err(AwsError::validation(format!(
+                return Err(AwsError::validation_error(format!(
                     "'{other}' is not a valid action type"
                 )));
             }
-            None => return Err(AwsError::missing("Type")),
+            None => return Err(AwsError::missing_member("Type")),
         }
     }
     Ok(())
 }
 
-fn check_forward(elb: &Elb, balancer: &str, action: Input) -> Result<(), AwsError> {
-    let config = action.inner("ForwardConfig");
-    let listed = config.map(|c| c.list("TargetGroups")).unwrap_or_default();
-    if let Some(single) = action.text("TargetGroupArn").filter(|_| !listed.is_empty()) {
-        let same = listed.len() == 1 && Input(&listed[0]).text("TargetGroupArn") == Some(single);
+fn check_forward(elb: &ElbState, balancer: &str, action: Input) -> Result<(), AwsError> {
+    let config = action.get_input("ForwardConfig");
+    let listed = config
+        .map(|c| c.get_list("TargetGroups"))
+        .unwrap_or_default();
+    if let Some(single) = action
+        .get_text("TargetGroupArn")
+        .filter(|_| !listed.is_empty())
+    {
+        let same =
+            listed.len() == 1 && Input(&listed[0]).get_text("TargetGroupArn") == Some(single);
         if !same {
-            return Err(AwsError::validation(
+            return Err(AwsError::validation_error(
                 "You can specify both TargetGroupArn and ForwardConfig only if ForwardConfig has one target group and it is the same as TargetGroupArn",
             ));
         }
     }
-    let groups = forwards(std::slice::from_ref(action.0));
+    let groups = forward_weights(std::slice::from_ref(action.0));
     if groups.is_empty() {
-        return Err(AwsError::validation("A target group ARN must be specified"));
+        return Err(AwsError::validation_error(
+            "A target group ARN must be specified",
+        ));
     }
-    if groups.len() > MOST_GROUPS {
+    if groups.len() > MAX_TARGET_GROUPS {
         return Err(AwsError::new(
             400,
             "TooManyUniqueTargetGroupsPerLoadBalancer",
-            format!("You cannot specify more than {MOST_GROUPS} target groups in a forward action"),
+            format!(
+                "You cannot specify more than {MAX_TARGET_GROUPS} target groups in a forward action"
+            ),
         ));
     }
     for (i, (arn, weight)) in groups.iter().enumerate() {
         if !(0..=999).contains(weight) {
-            return Err(AwsError::validation(format!(
+            return Err(AwsError::validation_error(format!(
                 "Target group weight '{weight}' is not valid. Weights must be between 0 and 999"
             )));
         }
         if groups.iter().take(i).any(|(other, _)| other == arn) {
-            return Err(AwsError::validation(format!(
+            return Err(AwsError::validation_error(format!(
                 "Target group '{arn}' is specified more than once"
             )));
         }
         if !elb.groups.contains_key(arn) {
-            return Err(super::no_group());
+            return Err(super::group_not_found());
         }
-        if super::balancer_of(elb, arn).is_some_and(|other| other != balancer) {
+        if super::balancer_of_group(elb, arn).is_some_and(|other| other != balancer) {
             return Err(AwsError::new(
                 400,
                 "TargetGroupAssociationLimit",
@@ -178,15 +202,15 @@ fn check_forward(elb: &Elb, balancer: &str, action: Input) -> Result<(), AwsErro
         }
     }
     if groups.iter().all(|(_, weight)| *weight == 0) {
-        return Err(AwsError::validation(
+        return Err(AwsError::validation_error(
             "At least one target group must have a weight greater than 0",
         ));
     }
-    let sticky = config.and_then(|c| c.inner("TargetGroupStickinessConfig"));
-    let enabled = sticky.and_then(|s| s.truth("Enabled")) == Some(true);
-    let seconds = sticky.and_then(|s| s.number("DurationSeconds"));
+    let sticky = config.and_then(|c| c.get_input("TargetGroupStickinessConfig"));
+    let enabled = sticky.and_then(|s| s.get_bool("Enabled")) == Some(true);
+    let seconds = sticky.and_then(|s| s.get_number("DurationSeconds"));
     if enabled && !seconds.is_some_and(|s| (1..=604_800).contains(&s)) {
-        return Err(AwsError::validation(
+        return Err(AwsError::validation_error(
             "Stickiness DurationSeconds must be between 1 and 604800 when stickiness is enabled",
         ));
     }
@@ -197,7 +221,7 @@ fn check_forward(elb: &Elb, balancer: &str, action: Input) -> Result<(), AwsErro
             .is_some_and(|v| v == "true")
     });
     if group_sticky && groups.len() > 1 && !enabled {
-        return Err(bad(
+        return Err(invalid_action(
             "You must enable group stickiness on the action when target stickiness is enabled on one of its target groups",
         ));
     }
@@ -207,18 +231,21 @@ fn check_forward(elb: &Elb, balancer: &str, action: Input) -> Result<(), AwsErro
 /// ELB does not answer a client secret, so a rule is written back with `UseExistingClientSecret`.
 fn check_oidc(action: Input, before: &[Value]) -> Result<(), AwsError> {
     let config = action
-        .inner("AuthenticateOidcConfig")
-        .ok_or_else(|| AwsError::missing("AuthenticateOidcConfig"))?;
-    let existing = config.get("UseExistingClientSecret").and_then(as_truth) == Some(true);
+        .get_input("AuthenticateOidcConfig")
+        .ok_or_else(|| AwsError::missing_member("AuthenticateOidcConfig"))?;
+    let existing = config
+        .get_member("UseExistingClientSecret")
+        .and_then(parse_bool)
+        == Some(true);
     let had = before
         .iter()
-        .any(|a| Input(a).text("Type") == Some("authenticate-oidc"));
-    match (config.text("ClientSecret"), existing) {
-        (Some(_), true) => Err(bad(
+        .any(|a| Input(a).get_text("Type") == Some("authenticate-oidc"));
+    match (config.get_text("ClientSecret"), existing) {
+        (Some(_), true) => Err(invalid_action(
             "You cannot specify both a client secret and UseExistingClientSecret",
         )),
-        (None, false) => Err(bad("A client secret must be specified")),
-        (None, true) if !had => Err(bad("There is no existing client secret to use")),
+        (None, false) => Err(invalid_action("A client secret must be specified")),
+        (None, true) if !had => Err(invalid_action("There is no existing client secret to use")),
         (Some(_), false) | (None, true) => Ok(()),
     }
 }

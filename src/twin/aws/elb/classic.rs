@@ -6,27 +6,27 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::twin::aws::call::{Input, Service};
+use crate::twin::aws::call::{AwsService, Input};
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::kube::{self, Probe};
-use crate::twin::aws::page::page;
-use crate::twin::aws::state::{Classic, Cloud};
-use crate::twin::aws::unknown;
-use crate::twin::world::World;
+use crate::twin::aws::kube::{self, ProbeResult};
+use crate::twin::aws::page::cut_page;
+use crate::twin::aws::state::{AwsAccount, ClassicElb};
+use crate::twin::aws::unknown_operation;
+use crate::twin::world::SimWorld;
 
 /// Answers for classic load balancers.
-pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError> {
+pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
-        "DescribeLoadBalancers" => balancers(world, input),
-        "DescribeTags" => tags(world, input),
-        "DescribeInstanceHealth" => health(world, input),
-        "RegisterInstancesWithLoadBalancer" => register(world, input),
-        "DeregisterInstancesFromLoadBalancer" => deregister(world, input),
-        _ => Err(unknown(Service::Elb, op)),
+        "DescribeLoadBalancers" => describe_balancers(world, input),
+        "DescribeTags" => describe_tags(world, input),
+        "DescribeInstanceHealth" => describe_instance_health(world, input),
+        "RegisterInstancesWithLoadBalancer" => register_instances(world, input),
+        "DeregisterInstancesFromLoadBalancer" => deregister_instances(world, input),
+        _ => Err(unknown_operation(AwsService::Elb, op)),
     }
 }
 
-fn not_found(name: &str) -> AwsError {
+fn balancer_not_found(name: &str) -> AwsError {
     AwsError::new(
         400,
         "LoadBalancerNotFound",
@@ -35,13 +35,13 @@ fn not_found(name: &str) -> AwsError {
 }
 
 /// Whether there is one of that name: one that is known by an attachment only counts too.
-pub fn exists(cloud: &Cloud, name: &str) -> bool {
+pub fn balancer_exists(cloud: &AwsAccount, name: &str) -> bool {
     cloud.elb.classics.contains_key(name)
         || cloud.asgs.values().any(|a| a.load_balancers.contains(name))
 }
 
 /// The instances of Auto Scaling groups that fill it.
-fn filled(cloud: &Cloud, name: &str) -> BTreeSet<String> {
+fn attached_instances(cloud: &AwsAccount, name: &str) -> BTreeSet<String> {
     let attached = cloud.asgs.values();
     let attached = attached.filter(|asg| asg.load_balancers.contains(name));
     let members = attached.flat_map(|asg| &asg.members);
@@ -50,8 +50,8 @@ fn filled(cloud: &Cloud, name: &str) -> BTreeSet<String> {
 }
 
 /// Everyone who is registered.
-fn members(cloud: &Cloud, name: &str) -> BTreeSet<String> {
-    let mut ids = filled(cloud, name);
+fn registered_instances(cloud: &AwsAccount, name: &str) -> BTreeSet<String> {
+    let mut ids = attached_instances(cloud, name);
     if let Some(classic) = cloud.elb.classics.get(name) {
         ids.extend(classic.registered.iter().cloned());
         ids.retain(|id| !classic.deregistered.contains(id));
@@ -60,14 +60,14 @@ fn members(cloud: &Cloud, name: &str) -> BTreeSet<String> {
 }
 
 /// An Auto Scaling group was attached: whatever of it was taken out one by one is in again.
-pub fn attached(world: &mut World, name: &str, instances: &[String]) {
+pub fn on_group_attached(world: &mut SimWorld, name: &str, instances: &[String]) {
     if let Some(classic) = world.cloud.elb.classics.get_mut(name) {
         classic.deregistered.retain(|id| !instances.contains(id));
     }
 }
 
 /// The instance is no more.
-pub fn forget(world: &mut World, id: &str) {
+pub fn forget_instance(world: &mut SimWorld, id: &str) {
     for classic in world.cloud.elb.classics.values_mut() {
         classic.registered.remove(id);
         classic.deregistered.remove(id);
@@ -75,10 +75,10 @@ pub fn forget(world: &mut World, id: &str) {
 }
 
 /// DescribeInstanceHealth.
-fn health(world: &World, input: Input) -> Result<Value, AwsError> {
-    let name = input.need("LoadBalancerName")?;
-    if !exists(&world.cloud, name) {
-        return Err(not_found(name));
+fn describe_instance_health(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let name = input.require_text("LoadBalancerName")?;
+    if !balancer_exists(&world.cloud, name) {
+        return Err(balancer_not_found(name));
     }
     let ports = world.cloud.elb.classics.get(name).map(|c| c.ports.clone());
     let ports = ports.unwrap_or_default();
@@ -88,7 +88,9 @@ fn health(world: &World, input: Input) -> Result<Value, AwsError> {
             .instances
             .get(&id)
             .is_some_and(|i| i.state == "running");
-        let answers = |port: &u16| kube::probe(world, &id, i64::from(*port)) == Probe::Answers;
+        let answers = |port: &u16| {
+            kube::probe_node_port(world, &id, i64::from(*port)) == ProbeResult::Answers
+        };
         if running && ports.iter().all(answers) {
             json!({"InstanceId": id, "State": "InService", "ReasonCode": "N/A", "Description": "N/A"})
         } else {
@@ -101,32 +103,35 @@ fn health(world: &World, input: Input) -> Result<Value, AwsError> {
             json!({"InstanceId": id, "State": "OutOfService", "ReasonCode": "Instance", "Description": why})
         }
     };
-    let states: Vec<Value> = members(&world.cloud, name).into_iter().map(state).collect();
+    let states: Vec<Value> = registered_instances(&world.cloud, name)
+        .into_iter()
+        .map(state)
+        .collect();
     Ok(json!({"InstanceStates": states}))
 }
 
 /// DescribeLoadBalancers.
-fn balancers(world: &World, input: Input) -> Result<Value, AwsError> {
-    let names = input.texts("LoadBalancerNames");
-    if let Some(missing) = names.iter().find(|n| !exists(&world.cloud, n)) {
-        return Err(not_found(missing));
+fn describe_balancers(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let names = input.get_text_list("LoadBalancerNames");
+    if let Some(missing) = names.iter().find(|n| !balancer_exists(&world.cloud, n)) {
+        return Err(balancer_not_found(missing));
     }
     let known = world.cloud.elb.classics.iter();
     let wanted = known.filter(|(name, _)| names.is_empty() || names.contains(name));
-    let page = page(
+    let page = cut_page(
         wanted,
-        input.text("Marker"),
-        input.number("PageSize").unwrap_or(400),
+        input.get_text("Marker"),
+        input.get_number("PageSize").unwrap_or(400),
     )?;
     let shown: Vec<Value> = page
         .items
         .iter()
-        .map(|(name, classic)| balancer(world, name, classic))
+        .map(|(name, classic)| show_balancer(world, name, classic))
         .collect();
     Ok(json!({"LoadBalancerDescriptions": shown, "NextMarker": page.next}))
 }
 
-fn balancer(world: &World, name: &str, classic: &Classic) -> Value {
+fn show_balancer(world: &SimWorld, name: &str, classic: &ClassicElb) -> Value {
     let listeners: Vec<Value> = classic
         .ports
         .iter()
@@ -136,7 +141,7 @@ fn balancer(world: &World, name: &str, classic: &Classic) -> Value {
             json!({"Listener": listener, "PolicyNames": []})
         })
         .collect();
-    let instances: Vec<Value> = members(&world.cloud, name)
+    let instances: Vec<Value> = registered_instances(&world.cloud, name)
         .into_iter()
         .map(|id| json!({"InstanceId": id}))
         .collect();
@@ -157,17 +162,17 @@ fn balancer(world: &World, name: &str, classic: &Classic) -> Value {
 }
 
 /// DescribeTags: at most 20 names, as of the newer API.
-fn tags(world: &World, input: Input) -> Result<Value, AwsError> {
-    let names = input.texts("LoadBalancerNames");
+fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    let names = input.get_text_list("LoadBalancerNames");
     if names.is_empty() || names.len() > 20 {
-        return Err(AwsError::validation(
+        return Err(AwsError::validation_error(
             "1 validation error detected: Value at 'loadBalancerNames' failed to satisfy constraint: Member must have length less than or equal to 20",
         ));
     }
     let mut shown = Vec::new();
     for name in names {
-        if !exists(&world.cloud, &name) {
-            return Err(not_found(&name));
+        if !balancer_exists(&world.cloud, &name) {
+            return Err(balancer_not_found(&name));
         }
         let tags = world.cloud.elb.tags.get(&name).into_iter().flatten();
         let tags: Vec<Value> = tags.map(|(k, v)| json!({"Key": k, "Value": v})).collect();
@@ -176,25 +181,25 @@ fn tags(world: &World, input: Input) -> Result<Value, AwsError> {
     Ok(json!({"TagDescriptions": shown}))
 }
 
-fn named(input: Input) -> Vec<String> {
-    let instances = input.list("Instances").iter().map(Input);
-    let ids = instances.filter_map(|i| i.text("InstanceId"));
+fn requested_instances(input: Input) -> Vec<String> {
+    let instances = input.get_list("Instances").iter().map(Input);
+    let ids = instances.filter_map(|i| i.get_text("InstanceId"));
     ids.map(str::to_owned).collect()
 }
 
-fn answered(world: &World, name: &str) -> Value {
-    let ids = members(&world.cloud, name).into_iter();
+fn registered_answer(world: &SimWorld, name: &str) -> Value {
+    let ids = registered_instances(&world.cloud, name).into_iter();
     let instances: Vec<Value> = ids.map(|id| json!({"InstanceId": id})).collect();
     json!({"Instances": instances})
 }
 
 /// RegisterInstancesWithLoadBalancer.
-fn register(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let name = input.need("LoadBalancerName")?;
-    if !exists(&world.cloud, name) {
-        return Err(not_found(name));
+fn register_instances(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let name = input.require_text("LoadBalancerName")?;
+    if !balancer_exists(&world.cloud, name) {
+        return Err(balancer_not_found(name));
     }
-    let ids = named(input);
+    let ids = requested_instances(input);
     let running = |id: &String| {
         world
             .cloud
@@ -214,22 +219,22 @@ fn register(world: &mut World, input: Input) -> Result<Value, AwsError> {
         classic.deregistered.remove(&id);
         classic.registered.insert(id);
     }
-    Ok(answered(world, name))
+    Ok(registered_answer(world, name))
 }
 
 /// DeregisterInstancesFromLoadBalancer: they are out at once.
-fn deregister(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let name = input.need("LoadBalancerName")?;
-    if !exists(&world.cloud, name) {
-        return Err(not_found(name));
+fn deregister_instances(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let name = input.require_text("LoadBalancerName")?;
+    if !balancer_exists(&world.cloud, name) {
+        return Err(balancer_not_found(name));
     }
-    let filled = filled(&world.cloud, name);
+    let filled = attached_instances(&world.cloud, name);
     let classic = world.cloud.elb.classics.entry(name.to_owned()).or_default();
-    for id in named(input) {
+    for id in requested_instances(input) {
         classic.registered.remove(&id);
         if filled.contains(&id) {
             classic.deregistered.insert(id);
         }
     }
-    Ok(answered(world, name))
+    Ok(registered_answer(world, name))
 }

@@ -3,33 +3,33 @@
 
 use std::time::Duration;
 
-use super::{Due, after, forwards, targets};
+use super::{ElbEvent, forward_weights, schedule_after, targets};
 use crate::twin::aws::kube;
-use crate::twin::aws::state::TargetState;
-use crate::twin::world::World;
+use crate::twin::aws::state::ElbTargetState;
+use crate::twin::world::SimWorld;
 
 /// How often the controller hears of nodes.
-const SYNC: Duration = Duration::from_secs(3);
+const CONTROLLER_SYNC_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Begins the syncs, where there is a controller.
-pub fn start(world: &mut World) {
+pub fn start_syncs(world: &mut SimWorld) {
     if world.cloud.switches.controller.is_some() {
-        after(world, SYNC, Due::Synced);
+        schedule_after(world, CONTROLLER_SYNC_INTERVAL, ElbEvent::Synced);
     }
 }
 
 /// Brings the targets of bound groups to the nodes that may serve.
-pub fn synced(world: &mut World) {
+pub fn sync_targets(world: &mut SimWorld) {
     let Some(controller) = world.cloud.switches.controller.clone() else {
         return;
     };
     for (arn, binding) in controller.bindings {
         let gone = |(ns, name): &(String, String)| !kube::has_service(world, ns, name);
         if binding.service.as_ref().is_some_and(gone) {
-            remove(world, &arn);
+            delete_service_balancer(world, &arn);
             continue;
         }
-        let wanted = kube::balanced(world, &binding.node_selector);
+        let wanted = kube::balanced_instances(world, &binding.node_selector);
         if let Some(classic) = world.cloud.elb.classics.get_mut(&arn) {
             classic.registered = wanted.into_iter().collect();
             continue;
@@ -44,23 +44,23 @@ pub fn synced(world: &mut World) {
             .map(|g| {
                 g.targets
                     .iter()
-                    .filter(|(_, t)| t.state != TargetState::Draining)
+                    .filter(|(_, t)| t.state != ElbTargetState::Draining)
                     .map(|((id, _), _)| id.clone())
                     .collect()
             })
             .unwrap_or_default();
         for id in wanted.iter().filter(|id| !registered.contains(id)) {
-            targets::register(world, &arn, id, port);
+            targets::register_target(world, &arn, id, port);
         }
         for id in registered.iter().filter(|id| !wanted.contains(id)) {
-            targets::deregister(world, &arn, id, None);
+            targets::deregister_target(world, &arn, id, None);
         }
     }
-    after(world, SYNC, Due::Synced);
+    schedule_after(world, CONTROLLER_SYNC_INTERVAL, ElbEvent::Synced);
 }
 
 /// A Service of type LoadBalancer was deleted: the cloud provider deletes what it made for it (LBC-7).
-fn remove(world: &mut World, served: &str) {
+fn delete_service_balancer(world: &mut SimWorld, served: &str) {
     if let Some(controller) = &mut world.cloud.switches.controller {
         controller.bindings.remove(served);
     }
@@ -69,7 +69,11 @@ fn remove(world: &mut World, served: &str) {
     elb.classics.remove(served);
     elb.tags.remove(served);
     let listeners: Vec<String> = (elb.listeners.values())
-        .filter(|l| forwards(&l.actions).iter().any(|(arn, _)| arn == served))
+        .filter(|l| {
+            forward_weights(&l.actions)
+                .iter()
+                .any(|(arn, _)| arn == served)
+        })
         .map(|l| l.arn.clone())
         .collect();
     for listener in listeners {
@@ -79,7 +83,7 @@ fn remove(world: &mut World, served: &str) {
 }
 
 /// Somebody wrote to a rule; the controller hears of it within half a minute when the rule is its own.
-pub fn edited(world: &mut World, rule: &str) {
+pub fn on_rule_edited(world: &mut SimWorld, rule: &str) {
     let owned = world
         .cloud
         .switches
@@ -87,11 +91,11 @@ pub fn edited(world: &mut World, rule: &str) {
         .as_ref()
         .is_some_and(|c| c.rules.contains_key(rule));
     if owned {
-        let wait = world.between(Duration::from_secs(10), Duration::from_secs(30));
-        after(
+        let wait = world.random_duration(Duration::from_secs(10), Duration::from_secs(30));
+        schedule_after(
             world,
             wait,
-            Due::Reverted {
+            ElbEvent::Reverted {
                 rule: rule.to_owned(),
             },
         );
@@ -99,7 +103,7 @@ pub fn edited(world: &mut World, rule: &str) {
 }
 
 /// The controller writes its rule back.
-pub fn reverted(world: &mut World, rule: &str) {
+pub fn revert_rule(world: &mut SimWorld, rule: &str) {
     let Some(actions) = world
         .cloud
         .switches
@@ -110,11 +114,11 @@ pub fn reverted(world: &mut World, rule: &str) {
     else {
         return;
     };
-    let mut touched = forwards(&actions);
+    let mut touched = forward_weights(&actions);
     if let Some(rule) = world.cloud.elb.rules.get_mut(rule) {
-        touched.extend(forwards(&rule.actions));
+        touched.extend(forward_weights(&rule.actions));
         rule.actions = actions;
     }
     let arns: Vec<String> = touched.into_iter().map(|(arn, _)| arn).collect();
-    targets::recheck(world, &arns);
+    targets::update_health_checks(world, &arns);
 }

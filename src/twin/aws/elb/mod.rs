@@ -3,29 +3,34 @@
 mod actions;
 mod classic;
 mod controller;
+mod reads;
 mod rules;
-mod show;
 mod targets;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-use super::call::{Input, Service};
+use super::call::{AwsService, Input};
 use super::error::AwsError;
-use super::state::Elb;
-use super::unknown;
-use crate::twin::world::World;
+use super::state::ElbState;
+use super::unknown_operation;
+use crate::twin::world::SimWorld;
 
-pub use actions::{forwards, normal};
-pub use classic::{attached, exists as classic_exists, forget as forget_classic};
-pub use targets::{Visit, delay, deregister, forget, is_draining, is_healthy, register, visit};
+pub use actions::{forward_weights, normalize_actions};
+pub use classic::{
+    balancer_exists as classic_exists, forget_instance as forget_classic, on_group_attached,
+};
+pub use targets::{
+    RequestOutcome, deregister_target, deregistration_delay, forget_instance, is_draining,
+    is_healthy, register_target, send_request,
+};
 
 /// Something that will happen in Elastic Load Balancing.
 #[derive(Clone, Debug)]
-pub enum Due {
+pub enum ElbEvent {
     /// The health checks of a target group.
-    Checked { group: String },
+    HealthChecked { group: String },
     /// A target's deregistration delay is over; `turn` is the registration that ended.
     Drained {
         group: String,
@@ -39,74 +44,74 @@ pub enum Due {
 }
 
 /// Makes `due` happen.
-pub fn happen(world: &mut World, due: Due) {
+pub fn handle_event(world: &mut SimWorld, due: ElbEvent) {
     match due {
-        Due::Checked { group } => targets::checked(world, &group),
-        Due::Drained {
+        ElbEvent::HealthChecked { group } => targets::run_health_check(world, &group),
+        ElbEvent::Drained {
             group,
             target,
             turn,
-        } => targets::drained(world, &group, &target, turn),
-        Due::Synced => controller::synced(world),
-        Due::Reverted { rule } => controller::reverted(world, &rule),
+        } => targets::finish_draining(world, &group, &target, turn),
+        ElbEvent::Synced => controller::sync_targets(world),
+        ElbEvent::Reverted { rule } => controller::revert_rule(world, &rule),
     }
 }
 
 /// Begins health checks, and the controller's syncs where there is one.
-pub fn start(world: &mut World) {
-    targets::check_all(world);
-    controller::start(world);
+pub fn start_checks_and_syncs(world: &mut SimWorld) {
+    targets::start_health_checks(world);
+    controller::start_syncs(world);
 }
 
 /// Answers for Elastic Load Balancing.
-pub fn run(world: &mut World, op: &str, input: Input) -> Result<Value, AwsError> {
-    if input.text("Version") == Some("2012-06-01") {
-        return classic::run(world, op, input);
+pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
+    if input.get_text("Version") == Some("2012-06-01") {
+        return classic::run_operation(world, op, input);
     }
     match op {
-        "DescribeLoadBalancers" => show::balancers(world, input),
-        "DescribeListeners" => show::listeners(world, input),
-        "DescribeRules" => show::rules(world, input),
-        "DescribeTargetGroups" => show::groups(world, input),
-        "DescribeTargetGroupAttributes" => show::group_attributes(world, input),
-        "DescribeLoadBalancerAttributes" => show::balancer_attributes(world, input),
-        "DescribeTags" => show::tags(world, input),
-        "AddTags" => rules::tag(world, input),
-        "RemoveTags" => rules::untag(world, input),
-        "DescribeTargetHealth" => targets::health(world, input),
-        "RegisterTargets" => targets::register_all(world, input),
-        "DeregisterTargets" => targets::deregister_all(world, input),
+        "DescribeLoadBalancers" => reads::describe_balancers(world, input),
+        "DescribeListeners" => reads::describe_listeners(world, input),
+        "DescribeRules" => reads::describe_rules(world, input),
+        "DescribeTargetGroups" => reads::describe_groups(world, input),
+        "DescribeTargetGroupAttributes" => reads::describe_group_attributes(world, input),
+        "DescribeLoadBalancerAttributes" => reads::describe_balancer_attributes(world, input),
+        "DescribeTags" => reads::describe_tags(world, input),
+        "AddTags" => rules::add_tags(world, input),
+        "RemoveTags" => rules::remove_tags(world, input),
+        "DescribeTargetHealth" => targets::describe_health(world, input),
+        "RegisterTargets" => targets::register_targets(world, input),
+        "DeregisterTargets" => targets::deregister_targets(world, input),
         "ModifyTargetGroupAttributes" => rules::modify_attributes(world, input),
         "ModifyRule" => rules::modify_rule(world, input),
         "ModifyListener" => rules::modify_listener(world, input),
         "SetRulePriorities" => rules::set_priorities(world, input),
-        _ => Err(unknown(Service::Elb, op)),
+        _ => Err(unknown_operation(AwsService::Elb, op)),
     }
 }
 
 /// Target groups and weights of a rule or of a listener's default actions.
-pub fn weights(world: &World, rule_or_listener: &str) -> Vec<(String, i64)> {
+pub fn target_weights(world: &SimWorld, rule_or_listener: &str) -> Vec<(String, i64)> {
     let elb = &world.cloud.elb;
     let of_rule = elb.rules.get(rule_or_listener).map(|r| &r.actions);
     let actions = of_rule.or(elb.listeners.get(rule_or_listener).map(|l| &l.actions));
-    actions.map(|a| forwards(a)).unwrap_or_default()
+    actions.map(|a| forward_weights(a)).unwrap_or_default()
 }
 
 /// How many targets of a target group are healthy.
-pub fn healthy(world: &World, group: &str) -> usize {
+pub fn count_healthy_targets(world: &SimWorld, group: &str) -> usize {
     let targets = world.cloud.elb.groups.get(group).map(|g| &g.targets);
     targets
         .into_iter()
         .flatten()
-        .filter(|(_, t)| t.state == super::state::TargetState::Healthy)
+        .filter(|(_, t)| t.state == super::state::ElbTargetState::Healthy)
         .count()
 }
 
-fn no_rule() -> AwsError {
+fn rule_not_found() -> AwsError {
     AwsError::new(400, "RuleNotFound", "One or more rules not found")
 }
 
-fn no_group() -> AwsError {
+fn group_not_found() -> AwsError {
     AwsError::new(
         400,
         "TargetGroupNotFound",
@@ -114,13 +119,13 @@ fn no_group() -> AwsError {
     )
 }
 
-fn no_listener() -> AwsError {
+fn listener_not_found() -> AwsError {
     AwsError::new(400, "ListenerNotFound", "One or more listeners not found")
 }
 
 /// The load balancer whose rules or listeners name a target group; one at most.
-pub fn balancer_of<'e>(elb: &'e Elb, group: &str) -> Option<&'e str> {
-    let names = |actions: &[Value]| forwards(actions).iter().any(|(arn, _)| arn == group);
+pub fn balancer_of_group<'e>(elb: &'e ElbState, group: &str) -> Option<&'e str> {
+    let names = |actions: &[Value]| forward_weights(actions).iter().any(|(arn, _)| arn == group);
     let listener = elb
         .rules
         .values()
@@ -135,6 +140,9 @@ pub fn balancer_of<'e>(elb: &'e Elb, group: &str) -> Option<&'e str> {
 }
 
 /// Lets `due` happen after `wait`.
-fn after(world: &mut World, wait: Duration, due: Due) {
-    world.after(wait, crate::twin::world::Due::Cloud(super::Due::Elb(due)));
+fn schedule_after(world: &mut SimWorld, wait: Duration, due: ElbEvent) {
+    world.schedule_after(
+        wait,
+        crate::twin::world::ScheduledEvent::Cloud(super::CloudEvent::Elb(due)),
+    );
 }

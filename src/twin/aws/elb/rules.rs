@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::actions::{check, forwards, normal};
-use super::{controller, no_group, no_listener, no_rule, show, targets};
+use super::actions::{check_actions, forward_weights, normalize_actions};
+use super::{controller, group_not_found, listener_not_found, reads, rule_not_found, targets};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::world::World;
+use crate::twin::world::SimWorld;
 
 /// ModifyRule: what is given replaces what was there; default rules are changed through their listener.
-pub fn modify_rule(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let arn = input.need("RuleArn")?;
+pub fn modify_rule(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let arn = input.require_text("RuleArn")?;
     let elb = &world.cloud.elb;
-    let rule = elb.rules.get(arn).ok_or_else(no_rule)?;
+    let rule = elb.rules.get(arn).ok_or_else(rule_not_found)?;
     if rule.default {
         return Err(AwsError::new(
             400,
@@ -26,59 +26,59 @@ pub fn modify_rule(world: &mut World, input: Input) -> Result<Value, AwsError> {
         .map(|l| l.balancer.clone())
         .unwrap_or_default();
     let (actions, conditions) = (
-        input.list("Actions").to_vec(),
-        input.list("Conditions").to_vec(),
+        input.get_list("Actions").to_vec(),
+        input.get_list("Conditions").to_vec(),
     );
-    if input.get("Actions").is_some() {
-        check(elb, &balancer, &actions, &rule.actions)?;
+    if input.get_member("Actions").is_some() {
+        check_actions(elb, &balancer, &actions, &rule.actions)?;
     }
-    if input.truth("ResetTransforms") == Some(true) && input.get("Transforms").is_some() {
-        return Err(AwsError::validation(
+    if input.get_bool("ResetTransforms") == Some(true) && input.get_member("Transforms").is_some() {
+        return Err(AwsError::validation_error(
             "You cannot specify both Transforms and ResetTransforms",
         ));
     }
-    let touched: Vec<String> = forwards(&rule.actions)
+    let touched: Vec<String> = forward_weights(&rule.actions)
         .into_iter()
-        .chain(forwards(&actions))
+        .chain(forward_weights(&actions))
         .map(|(arn, _)| arn)
         .collect();
     if let Some(rule) = world.cloud.elb.rules.get_mut(arn) {
-        if input.get("Actions").is_some() {
-            rule.actions = normal(&actions);
+        if input.get_member("Actions").is_some() {
+            rule.actions = normalize_actions(&actions);
         }
-        if input.get("Conditions").is_some() {
+        if input.get_member("Conditions").is_some() {
             rule.conditions = conditions;
         }
-        if input.get("Transforms").is_some() {
-            rule.transforms = input.list("Transforms").to_vec();
-        } else if input.truth("ResetTransforms") == Some(true) {
+        if input.get_member("Transforms").is_some() {
+            rule.transforms = input.get_list("Transforms").to_vec();
+        } else if input.get_bool("ResetTransforms") == Some(true) {
             rule.transforms.clear();
         }
     }
-    targets::recheck(world, &touched);
-    controller::edited(world, arn);
+    targets::update_health_checks(world, &touched);
+    controller::on_rule_edited(world, arn);
     let elb = &world.cloud.elb;
     let shown: Vec<Value> = elb
         .rules
         .get(arn)
-        .map(|rule| show::rule(elb, rule))
+        .map(|rule| reads::show_rule(elb, rule))
         .into_iter()
         .collect();
     Ok(json!({"Rules": shown}))
 }
 
 /// ModifyListener: the default actions.
-pub fn modify_listener(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let arn = input.need("ListenerArn")?;
+pub fn modify_listener(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let arn = input.require_text("ListenerArn")?;
     let elb = &world.cloud.elb;
-    let listener = elb.listeners.get(arn).ok_or_else(no_listener)?;
-    let actions = input.list("DefaultActions").to_vec();
-    let mut touched: Vec<String> = forwards(&listener.actions)
+    let listener = elb.listeners.get(arn).ok_or_else(listener_not_found)?;
+    let actions = input.get_list("DefaultActions").to_vec();
+    let mut touched: Vec<String> = forward_weights(&listener.actions)
         .into_iter()
         .map(|(arn, _)| arn)
         .collect();
-    if input.get("DefaultActions").is_some() {
-        check(elb, &listener.balancer, &actions, &listener.actions)?;
+    if input.get_member("DefaultActions").is_some() {
+        check_actions(elb, &listener.balancer, &actions, &listener.actions)?;
         let network = elb
             .balancers
             .get(&listener.balancer)
@@ -86,7 +86,7 @@ pub fn modify_listener(world: &mut World, input: Input) -> Result<Value, AwsErro
         if network
             && actions
                 .iter()
-                .any(|a| Input(a).text("Type") != Some("forward"))
+                .any(|a| Input(a).get_text("Type") != Some("forward"))
         {
             return Err(AwsError::new(
                 400,
@@ -94,41 +94,41 @@ pub fn modify_listener(world: &mut World, input: Input) -> Result<Value, AwsErro
                 "Network load balancers support forward actions only",
             ));
         }
-        touched.extend(forwards(&actions).into_iter().map(|(arn, _)| arn));
+        touched.extend(forward_weights(&actions).into_iter().map(|(arn, _)| arn));
     }
     if let Some(listener) = world.cloud.elb.listeners.get_mut(arn) {
-        if input.get("DefaultActions").is_some() {
-            listener.actions = normal(&actions);
+        if input.get_member("DefaultActions").is_some() {
+            listener.actions = normalize_actions(&actions);
         }
-        if let Some(port) = input.number("Port") {
+        if let Some(port) = input.get_number("Port") {
             listener.port = port;
         }
-        if let Some(protocol) = input.text("Protocol") {
+        if let Some(protocol) = input.get_text("Protocol") {
             listener.protocol = protocol.to_owned();
         }
     }
-    targets::recheck(world, &touched);
+    targets::update_health_checks(world, &touched);
     let shown: Vec<Value> = world
         .cloud
         .elb
         .listeners
         .get(arn)
-        .map(show::listener)
+        .map(reads::show_listener)
         .into_iter()
         .collect();
     Ok(json!({"Listeners": shown}))
 }
 
 /// SetRulePriorities.
-pub fn set_priorities(world: &mut World, input: Input) -> Result<Value, AwsError> {
+pub fn set_priorities(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let wanted: Vec<(String, i64)> = input
-        .list("RulePriorities")
+        .get_list("RulePriorities")
         .iter()
         .map(Input)
-        .filter_map(|p| Some((p.text("RuleArn")?.to_owned(), p.number("Priority")?)))
+        .filter_map(|p| Some((p.get_text("RuleArn")?.to_owned(), p.get_number("Priority")?)))
         .collect();
     for (arn, priority) in &wanted {
-        let rule = world.cloud.elb.rules.get(arn).ok_or_else(no_rule)?;
+        let rule = world.cloud.elb.rules.get(arn).ok_or_else(rule_not_found)?;
         if rule.default {
             return Err(AwsError::new(
                 400,
@@ -156,24 +156,24 @@ pub fn set_priorities(world: &mut World, input: Input) -> Result<Value, AwsError
             rule.priority = priority.to_string();
         }
         let elb = &world.cloud.elb;
-        shown.extend(elb.rules.get(arn).map(|rule| show::rule(elb, rule)));
+        shown.extend(elb.rules.get(arn).map(|rule| reads::show_rule(elb, rule)));
     }
     Ok(json!({"Rules": shown}))
 }
 
 /// ModifyTargetGroupAttributes.
-pub fn modify_attributes(world: &mut World, input: Input) -> Result<Value, AwsError> {
+pub fn modify_attributes(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let group = world
         .cloud
         .elb
         .groups
-        .get_mut(input.need("TargetGroupArn")?)
-        .ok_or_else(no_group)?;
+        .get_mut(input.require_text("TargetGroupArn")?)
+        .ok_or_else(group_not_found)?;
     let mut changed = group.attributes.clone();
-    for attribute in input.list("Attributes").iter().map(Input) {
+    for attribute in input.get_list("Attributes").iter().map(Input) {
         let (key, value) = (
-            attribute.need("Key")?,
-            attribute.text("Value").unwrap_or_default(),
+            attribute.require_text("Key")?,
+            attribute.get_text("Value").unwrap_or_default(),
         );
         if !changed.contains_key(key) {
             return Err(AwsError::new(
@@ -191,25 +191,25 @@ pub fn modify_attributes(world: &mut World, input: Input) -> Result<Value, AwsEr
             _ => true,
         };
         if !good {
-            return Err(AwsError::validation(format!(
+            return Err(AwsError::validation_error(format!(
                 "'{value}' is not a valid value for the target group attribute '{key}'"
             )));
         }
         changed.insert(key.to_owned(), value.to_owned());
     }
     group.attributes = changed;
-    Ok(json!({"Attributes": show::attributes(&group.attributes)}))
+    Ok(json!({"Attributes": reads::show_attributes(&group.attributes)}))
 }
 
 /// AddTags.
-pub fn tag(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    for arn in input.texts("ResourceArns") {
-        show::check_exists(&world.cloud.elb, &arn)?;
+pub fn add_tags(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    for arn in input.get_text_list("ResourceArns") {
+        reads::check_exists(&world.cloud.elb, &arn)?;
         let tags = world.cloud.elb.tags.entry(arn).or_default();
-        for tag in input.list("Tags").iter().map(Input) {
+        for tag in input.get_list("Tags").iter().map(Input) {
             tags.insert(
-                tag.need("Key")?.to_owned(),
-                tag.text("Value").unwrap_or_default().to_owned(),
+                tag.require_text("Key")?.to_owned(),
+                tag.get_text("Value").unwrap_or_default().to_owned(),
             );
         }
     }
@@ -217,11 +217,11 @@ pub fn tag(world: &mut World, input: Input) -> Result<Value, AwsError> {
 }
 
 /// RemoveTags.
-pub fn untag(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    for arn in input.texts("ResourceArns") {
-        show::check_exists(&world.cloud.elb, &arn)?;
+pub fn remove_tags(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    for arn in input.get_text_list("ResourceArns") {
+        reads::check_exists(&world.cloud.elb, &arn)?;
         if let Some(tags) = world.cloud.elb.tags.get_mut(&arn) {
-            for key in input.texts("TagKeys") {
+            for key in input.get_text_list("TagKeys") {
                 tags.remove(&key);
             }
         }

@@ -4,39 +4,39 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Due, after, balancer_of, forwards, no_group};
+use super::{ElbEvent, balancer_of_group, forward_weights, group_not_found, schedule_after};
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::kube::{self, Probe};
-use crate::twin::aws::state::{Elb, Target, TargetGroup, TargetState};
-use crate::twin::world::World;
+use crate::twin::aws::kube::{self, ProbeResult};
+use crate::twin::aws::state::{ElbState, ElbTarget, ElbTargetGroup, ElbTargetState};
+use crate::twin::world::SimWorld;
 
 /// Registers a target; a draining one is registered anew.
-pub fn register(world: &mut World, group: &str, id: &str, port: Option<i64>) {
+pub fn register_target(world: &mut SimWorld, group: &str, id: &str, port: Option<i64>) {
     let turn = world.cloud.next_number();
     let Some(found) = world.cloud.elb.groups.get_mut(group) else {
         return;
     };
     let key = (id.to_owned(), port.unwrap_or(found.port));
     match found.targets.get(&key) {
-        Some(target) if target.state != TargetState::Draining => {}
+        Some(target) if target.state != ElbTargetState::Draining => {}
         Some(_) | None => {
             found.targets.insert(
                 key,
-                Target {
+                ElbTarget {
                     turn,
-                    ..Target::default()
+                    ..ElbTarget::default()
                 },
             );
         }
     }
-    recheck(world, &[group.to_owned()]);
+    update_health_checks(world, &[group.to_owned()]);
 }
 
 /// Deregisters a target: it drains for the group's delay, or goes at once where no rule uses the group (ELB-7).
-pub fn deregister(world: &mut World, group: &str, id: &str, port: Option<i64>) {
-    let used = balancer_of(&world.cloud.elb, group).is_some();
-    let delay = delay(world, group);
+pub fn deregister_target(world: &mut SimWorld, group: &str, id: &str, port: Option<i64>) {
+    let used = balancer_of_group(&world.cloud.elb, group).is_some();
+    let delay = deregistration_delay(world, group);
     let Some(found) = world.cloud.elb.groups.get_mut(group) else {
         return;
     };
@@ -53,7 +53,7 @@ pub fn deregister(world: &mut World, group: &str, id: &str, port: Option<i64>) {
         let Some(target) = found
             .targets
             .get_mut(&key)
-            .filter(|t| t.state != TargetState::Draining)
+            .filter(|t| t.state != ElbTargetState::Draining)
         else {
             continue;
         };
@@ -61,12 +61,12 @@ pub fn deregister(world: &mut World, group: &str, id: &str, port: Option<i64>) {
             found.targets.remove(&key);
             continue;
         }
-        target.state = TargetState::Draining;
+        target.state = ElbTargetState::Draining;
         let turn = target.turn;
-        after(
+        schedule_after(
             world,
             delay,
-            Due::Drained {
+            ElbEvent::Drained {
                 group: group.to_owned(),
                 target: key,
                 turn,
@@ -76,20 +76,20 @@ pub fn deregister(world: &mut World, group: &str, id: &str, port: Option<i64>) {
 }
 
 /// The attribute that says how long a target that goes may end its connections, in seconds.
-const DELAY: &str = "deregistration_delay.timeout_seconds";
+const DEREGISTRATION_DELAY_KEY: &str = "deregistration_delay.timeout_seconds";
 
 /// The group's deregistration delay.
-pub fn delay(world: &World, group: &str) -> Duration {
+pub fn deregistration_delay(world: &SimWorld, group: &str) -> Duration {
     let group = world.cloud.elb.groups.get(group);
-    let seconds = group.and_then(|g| g.attributes.get(DELAY)?.parse().ok());
+    let seconds = group.and_then(|g| g.attributes.get(DEREGISTRATION_DELAY_KEY)?.parse().ok());
     Duration::from_secs(seconds.unwrap_or(300))
 }
 
-impl Elb {
+impl ElbState {
     /// Every group's deregistration delay is so many times shorter.
-    pub fn hasten(&mut self, times: u32) {
+    pub fn shorten_deregistration_delays(&mut self, times: u32) {
         for group in self.groups.values_mut() {
-            if let Some(delay) = group.attributes.get_mut(DELAY)
+            if let Some(delay) = group.attributes.get_mut(DEREGISTRATION_DELAY_KEY)
                 && let Ok(seconds) = delay.parse::<u32>()
             {
                 *delay = (seconds / times).to_string();
@@ -99,28 +99,32 @@ impl Elb {
 }
 
 /// The delay is over.
-pub fn drained(world: &mut World, group: &str, key: &(String, i64), turn: u64) {
+pub fn finish_draining(world: &mut SimWorld, group: &str, key: &(String, i64), turn: u64) {
     let Some(group) = world.cloud.elb.groups.get_mut(group) else {
         return;
     };
     if group
         .targets
         .get(key)
-        .is_some_and(|t| t.turn == turn && t.state == TargetState::Draining)
+        .is_some_and(|t| t.turn == turn && t.state == ElbTargetState::Draining)
     {
         group.targets.remove(key);
     }
 }
 
 /// The instance is no more: no group knows it.
-pub fn forget(world: &mut World, id: &str) {
+pub fn forget_instance(world: &mut SimWorld, id: &str) {
     for group in world.cloud.elb.groups.values_mut() {
         group.targets.retain(|(i, _), _| i != id);
     }
     super::forget_classic(world, id);
 }
 
-fn states<'w>(world: &'w World, group: &str, id: &'w str) -> impl Iterator<Item = &'w TargetState> {
+fn target_states<'w>(
+    world: &'w SimWorld,
+    group: &str,
+    id: &'w str,
+) -> impl Iterator<Item = &'w ElbTargetState> {
     world
         .cloud
         .elb
@@ -133,25 +137,25 @@ fn states<'w>(world: &'w World, group: &str, id: &'w str) -> impl Iterator<Item 
 }
 
 /// Whether the instance still drains in the group.
-pub fn is_draining(world: &World, group: &str, id: &str) -> bool {
-    states(world, group, id).any(|s| *s == TargetState::Draining)
+pub fn is_draining(world: &SimWorld, group: &str, id: &str) -> bool {
+    target_states(world, group, id).any(|s| *s == ElbTargetState::Draining)
 }
 
 /// Whether the instance is healthy in the group.
-pub fn is_healthy(world: &World, group: &str, id: &str) -> bool {
-    states(world, group, id).any(|s| *s == TargetState::Healthy)
+pub fn is_healthy(world: &SimWorld, group: &str, id: &str) -> bool {
+    target_states(world, group, id).any(|s| *s == ElbTargetState::Healthy)
 }
 
 /// Begins health checks wherever a rule uses a group.
-pub fn check_all(world: &mut World) {
+pub fn start_health_checks(world: &mut SimWorld) {
     let groups: Vec<String> = world.cloud.elb.groups.keys().cloned().collect();
-    recheck(world, &groups);
+    update_health_checks(world, &groups);
 }
 
 /// Begins or ends the health checks of groups whose rules or targets have changed.
-pub fn recheck(world: &mut World, groups: &[String]) {
+pub fn update_health_checks(world: &mut SimWorld, groups: &[String]) {
     for arn in groups {
-        let used = balancer_of(&world.cloud.elb, arn).is_some();
+        let used = balancer_of_group(&world.cloud.elb, arn).is_some();
         let Some(group) = world.cloud.elb.groups.get_mut(arn) else {
             continue;
         };
@@ -159,28 +163,32 @@ pub fn recheck(world: &mut World, groups: &[String]) {
             for target in group
                 .targets
                 .values_mut()
-                .filter(|t| t.state != TargetState::Draining)
+                .filter(|t| t.state != ElbTargetState::Draining)
             {
-                *target = Target {
+                *target = ElbTarget {
                     turn: target.turn,
-                    ..Target::default()
+                    ..ElbTarget::default()
                 };
             }
         } else if !group.checked && !group.targets.is_empty() {
             group.checked = true;
-            let interval = interval(group);
-            after(world, interval, Due::Checked { group: arn.clone() });
+            let interval = check_interval(group);
+            schedule_after(
+                world,
+                interval,
+                ElbEvent::HealthChecked { group: arn.clone() },
+            );
         }
     }
 }
 
-fn interval(group: &TargetGroup) -> Duration {
+fn check_interval(group: &ElbTargetGroup) -> Duration {
     Duration::from_secs(u64::try_from(group.interval).unwrap_or(30).max(5))
 }
 
 /// One round of health checks; they stop when no rule uses the group or nothing is left to check.
-pub fn checked(world: &mut World, arn: &str) {
-    let used = balancer_of(&world.cloud.elb, arn).is_some();
+pub fn run_health_check(world: &mut SimWorld, arn: &str) {
+    let used = balancer_of_group(&world.cloud.elb, arn).is_some();
     let Some(group) = world.cloud.elb.groups.get_mut(arn) else {
         return;
     };
@@ -189,20 +197,20 @@ pub fn checked(world: &mut World, arn: &str) {
         return;
     }
     let (healthy_after, unhealthy_after) = (group.healthy_threshold, group.unhealthy_threshold);
-    let (by_instance, interval) = (group.target_type == "instance", interval(group));
+    let (by_instance, interval) = (group.target_type == "instance", check_interval(group));
     let keys: Vec<(String, i64)> = group
         .targets
         .iter()
-        .filter(|(_, t)| t.state != TargetState::Draining)
+        .filter(|(_, t)| t.state != ElbTargetState::Draining)
         .map(|(k, _)| k.clone())
         .collect();
     for key in keys {
         let probe = if world.cloud.elb.unreachable.contains(&key.0) {
-            Probe::NoAnswer
+            ProbeResult::NoAnswer
         } else if by_instance {
-            kube::probe(world, &key.0, key.1)
+            kube::probe_node_port(world, &key.0, key.1)
         } else {
-            Probe::Answers
+            ProbeResult::Answers
         };
         let Some(target) = world
             .cloud
@@ -213,37 +221,47 @@ pub fn checked(world: &mut World, arn: &str) {
         else {
             continue;
         };
-        count(target, probe, healthy_after, unhealthy_after);
+        count_probe(target, probe, healthy_after, unhealthy_after);
     }
-    after(
+    schedule_after(
         world,
         interval,
-        Due::Checked {
+        ElbEvent::HealthChecked {
             group: arn.to_owned(),
         },
     );
 }
 
-fn count(target: &mut Target, probe: Probe, healthy_after: i64, unhealthy_after: i64) {
+fn count_probe(
+    target: &mut ElbTarget,
+    probe: ProbeResult,
+    healthy_after: i64,
+    unhealthy_after: i64,
+) {
     let reason = match probe {
-        Probe::Answers => {
+        ProbeResult::Answers => {
             (target.passes, target.fails) = (target.passes + 1, 0);
             if target.passes >= healthy_after {
-                target.state = TargetState::Healthy;
+                target.state = ElbTargetState::Healthy;
             }
             return;
         }
-        Probe::NoAnswer => "Target.Timeout",
-        Probe::Refuses => "Target.FailedHealthChecks",
+        ProbeResult::NoAnswer => "Target.Timeout",
+        ProbeResult::Refuses => "Target.FailedHealthChecks",
     };
     (target.passes, target.fails) = (0, target.fails + 1);
     if target.fails >= unhealthy_after {
-        target.state = TargetState::Unhealthy(reason);
+        target.state = ElbTargetState::Unhealthy(reason);
     }
 }
 
 /// A target's state, reason and description as DescribeTargetHealth says them.
-fn shown(world: &World, group: &TargetGroup, id: &str, target: Option<&Target>) -> Value {
+fn show_target_health(
+    world: &SimWorld,
+    group: &ElbTargetGroup,
+    id: &str,
+    target: Option<&ElbTarget>,
+) -> Value {
     let say = |state: &str, reason: &str, description: &str| json!({"State": state, "Reason": reason, "Description": description});
     let Some(target) = target else {
         return say(
@@ -252,14 +270,14 @@ fn shown(world: &World, group: &TargetGroup, id: &str, target: Option<&Target>) 
             "Target is not registered to the target group",
         );
     };
-    if target.state == TargetState::Draining {
+    if target.state == ElbTargetState::Draining {
         return say(
             "draining",
             "Target.DeregistrationInProgress",
             "Target deregistration is in progress",
         );
     }
-    let Some(balancer) = balancer_of(&world.cloud.elb, &group.arn)
+    let Some(balancer) = balancer_of_group(&world.cloud.elb, &group.arn)
         .and_then(|arn| world.cloud.elb.balancers.get(arn))
     else {
         return say(
@@ -285,22 +303,22 @@ fn shown(world: &World, group: &TargetGroup, id: &str, target: Option<&Target>) 
         }
     }
     match target.state {
-        TargetState::Initial if target.passes + target.fails == 0 => say(
+        ElbTargetState::Initial if target.passes + target.fails == 0 => say(
             "initial",
             "Elb.RegistrationInProgress",
             "Target registration is in progress",
         ),
-        TargetState::Initial => say(
+        ElbTargetState::Initial => say(
             "initial",
             "Elb.InitialHealthChecking",
             "Initial health checks in progress",
         ),
-        TargetState::Healthy => json!({"State": "healthy"}),
-        TargetState::Unhealthy("Target.Timeout") => {
+        ElbTargetState::Healthy => json!({"State": "healthy"}),
+        ElbTargetState::Unhealthy("Target.Timeout") => {
             say("unhealthy", "Target.Timeout", "Request timed out")
         }
-        TargetState::Unhealthy(reason) => say("unhealthy", reason, "Health checks failed"),
-        TargetState::Draining => say(
+        ElbTargetState::Unhealthy(reason) => say("unhealthy", reason, "Health checks failed"),
+        ElbTargetState::Draining => say(
             "draining",
             "Target.DeregistrationInProgress",
             "Target deregistration is in progress",
@@ -309,14 +327,14 @@ fn shown(world: &World, group: &TargetGroup, id: &str, target: Option<&Target>) 
 }
 
 /// DescribeTargetHealth.
-pub fn health(world: &World, input: Input) -> Result<Value, AwsError> {
+pub fn describe_health(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let group = world
         .cloud
         .elb
         .groups
-        .get(input.need("TargetGroupArn")?)
-        .ok_or_else(no_group)?;
-    let mut keys: Vec<(String, i64)> = asked(input, group).collect();
+        .get(input.require_text("TargetGroupArn")?)
+        .ok_or_else(group_not_found)?;
+    let mut keys: Vec<(String, i64)> = requested_targets(input, group).collect();
     if keys.is_empty() {
         keys = group.targets.keys().cloned().collect();
     }
@@ -326,7 +344,7 @@ pub fn health(world: &World, input: Input) -> Result<Value, AwsError> {
             json!({
                 "Target": {"Id": id, "Port": port},
                 "HealthCheckPort": port.to_string(),
-                "TargetHealth": shown(world, group, id, group.targets.get(&(id.clone(), *port))),
+                "TargetHealth": show_target_health(world, group, id, group.targets.get(&(id.clone(), *port))),
             })
         })
         .collect();
@@ -334,22 +352,27 @@ pub fn health(world: &World, input: Input) -> Result<Value, AwsError> {
 }
 
 /// The targets a request names.
-fn asked(input: Input, group: &TargetGroup) -> impl Iterator<Item = (String, i64)> {
-    input.list("Targets").iter().map(Input).filter_map(|t| {
+fn requested_targets(input: Input, group: &ElbTargetGroup) -> impl Iterator<Item = (String, i64)> {
+    input.get_list("Targets").iter().map(Input).filter_map(|t| {
         Some((
-            t.text("Id")?.to_owned(),
-            t.number("Port").unwrap_or(group.port),
+            t.get_text("Id")?.to_owned(),
+            t.get_number("Port").unwrap_or(group.port),
         ))
     })
 }
 
 /// RegisterTargets.
-pub fn register_all(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let arn = input.need("TargetGroupArn")?;
-    let group = world.cloud.elb.groups.get(arn).ok_or_else(no_group)?;
-    let wanted: Vec<(String, i64)> = asked(input, group).collect();
+pub fn register_targets(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let arn = input.require_text("TargetGroupArn")?;
+    let group = world
+        .cloud
+        .elb
+        .groups
+        .get(arn)
+        .ok_or_else(group_not_found)?;
+    let wanted: Vec<(String, i64)> = requested_targets(input, group).collect();
     if wanted.is_empty() {
-        return Err(AwsError::validation(
+        return Err(AwsError::validation_error(
             "At least one target must be specified",
         ));
     }
@@ -377,26 +400,31 @@ pub fn register_all(world: &mut World, input: Input) -> Result<Value, AwsError> 
         }
     }
     for (id, port) in wanted {
-        register(world, arn, &id, Some(port));
+        register_target(world, arn, &id, Some(port));
     }
     Ok(json!({}))
 }
 
 /// DeregisterTargets: one that is not registered is no error. One that was registered with a port of its own is known by it
 /// only (ELB-15).
-pub fn deregister_all(world: &mut World, input: Input) -> Result<Value, AwsError> {
-    let arn = input.need("TargetGroupArn")?;
-    let group = world.cloud.elb.groups.get(arn).ok_or_else(no_group)?;
-    let named: Vec<(String, i64)> = asked(input, group).collect();
+pub fn deregister_targets(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    let arn = input.require_text("TargetGroupArn")?;
+    let group = world
+        .cloud
+        .elb
+        .groups
+        .get(arn)
+        .ok_or_else(group_not_found)?;
+    let named: Vec<(String, i64)> = requested_targets(input, group).collect();
     for (id, port) in named {
-        deregister(world, arn, &id, Some(port));
+        deregister_target(world, arn, &id, Some(port));
     }
     Ok(json!({}))
 }
 
 /// What somebody gets who asks for something behind a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Visit {
+pub enum RequestOutcome {
     /// A pod answered, through this target group.
     Answered(String),
     /// 502: the target refused the connection, nothing ready being behind its port.
@@ -408,20 +436,20 @@ pub enum Visit {
 }
 
 /// One request through the balancer, as it would go now.
-pub fn visit(world: &mut World, rule: &str) -> Visit {
-    let Some((group, id, port)) = pick(world, rule) else {
-        return Visit::Nowhere;
+pub fn send_request(world: &mut SimWorld, rule: &str) -> RequestOutcome {
+    let Some((group, id, port)) = pick_target(world, rule) else {
+        return RequestOutcome::Nowhere;
     };
-    match kube::probe(world, &id, port) {
-        Probe::Answers => Visit::Answered(group),
-        Probe::Refuses => Visit::Refused(group),
-        Probe::NoAnswer => Visit::TimedOut(group),
+    match kube::probe_node_port(world, &id, port) {
+        ProbeResult::Answers => RequestOutcome::Answered(group),
+        ProbeResult::Refuses => RequestOutcome::Refused(group),
+        ProbeResult::NoAnswer => RequestOutcome::TimedOut(group),
     }
 }
 
 /// Where a request that meets `rule` goes: group, instance and port. None when the balancer has nowhere to send it.
 /// Without a healthy target the balancer fails open and takes any.
-fn pick(world: &mut World, rule: &str) -> Option<(String, String, i64)> {
+fn pick_target(world: &mut SimWorld, rule: &str) -> Option<(String, String, i64)> {
     let elb = &world.cloud.elb;
     let found = elb.rules.get(rule)?;
     let actions = if found.default {
@@ -429,7 +457,7 @@ fn pick(world: &mut World, rule: &str) -> Option<(String, String, i64)> {
     } else {
         &found.actions
     };
-    let groups = forwards(actions);
+    let groups = forward_weights(actions);
     let total: i64 = groups.iter().map(|(_, weight)| *weight).sum();
     if total <= 0 {
         return None;
@@ -446,9 +474,9 @@ fn pick(world: &mut World, rule: &str) -> Option<(String, String, i64)> {
             .iter()
             .filter(|(_, t)| {
                 if healthy {
-                    t.state == TargetState::Healthy
+                    t.state == ElbTargetState::Healthy
                 } else {
-                    t.state != TargetState::Draining
+                    t.state != ElbTargetState::Draining
                 }
             })
             .map(|(k, _)| k.clone())

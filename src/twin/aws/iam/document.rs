@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::twin::glob::like;
+use crate::twin::glob::matches_glob;
 
 /// Why a text is no policy that the twin can enforce.
 #[derive(Debug, thiserror::Error)]
@@ -20,35 +20,35 @@ pub enum BadPolicy {
 /// A policy. What the twin does not know (`NotAction`, `Principal` and so on) is refused, never passed over.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Document {
+struct PolicyDocument {
     #[serde(rename = "Version")]
-    _version: Version,
+    _version: PolicyVersion,
     #[serde(rename = "Id", default)]
     _id: Option<String>,
-    statement: Many<Statement>,
+    statement: OneOrMany<PolicyStatement>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-enum Version {
+enum PolicyVersion {
     #[serde(rename = "2012-10-17")]
     Current,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Statement {
+struct PolicyStatement {
     #[serde(rename = "Sid", default)]
     _sid: Option<String>,
-    effect: Effect,
-    action: Many<String>,
-    resource: Many<String>,
+    effect: PolicyEffect,
+    action: OneOrMany<String>,
+    resource: OneOrMany<String>,
     /// Operator -> key -> values.
     #[serde(default)]
-    condition: BTreeMap<String, BTreeMap<String, Many<String>>>,
+    condition: BTreeMap<String, BTreeMap<String, OneOrMany<String>>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-enum Effect {
+enum PolicyEffect {
     Allow,
     Deny,
 }
@@ -56,12 +56,12 @@ enum Effect {
 /// IAM takes one thing for a list of one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
-enum Many<T> {
+enum OneOrMany<T> {
     One(T),
     All(Vec<T>),
 }
 
-impl<T> Many<T> {
+impl<T> OneOrMany<T> {
     fn as_slice(&self) -> &[T] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -72,19 +72,19 @@ impl<T> Many<T> {
 
 /// A policy that was read.
 #[derive(Clone, Debug)]
-pub struct Policy(Vec<Statement>);
+pub struct Policy(Vec<PolicyStatement>);
 
 /// Keys of a request's context, such as `iam:PassedToService`.
-pub type Keys = BTreeMap<&'static str, String>;
+pub type ContextKeys = BTreeMap<&'static str, String>;
 
 impl std::str::FromStr for Policy {
     type Err = BadPolicy;
 
     fn from_str(text: &str) -> Result<Self, BadPolicy> {
-        let document: Document = serde_json::from_str(text)?;
+        let document: PolicyDocument = serde_json::from_str(text)?;
         let statements = document.statement.as_slice().to_vec();
         for operator in statements.iter().flat_map(|s| s.condition.keys()) {
-            if Operator::read(operator).is_none() {
+            if ConditionOperator::parse_name(operator).is_none() {
                 return Err(BadPolicy::Operator(operator.clone()));
             }
         }
@@ -94,31 +94,36 @@ impl std::str::FromStr for Policy {
 
 impl Policy {
     /// Whether `action` on `resource` is allowed: the action as the policy spells it. What is denied anywhere is not.
-    pub fn allows(&self, action: &str, resource: &str, keys: &Keys) -> Option<String> {
-        let fitting = |statement: &&Statement| {
+    pub fn matching_action(
+        &self,
+        action: &str,
+        resource: &str,
+        keys: &ContextKeys,
+    ) -> Option<String> {
+        let fitting = |statement: &&PolicyStatement| {
             let resources = statement.resource.as_slice();
-            resources.iter().any(|r| like(r, resource)) && holds(statement, keys)
+            resources.iter().any(|r| matches_glob(r, resource)) && conditions_hold(statement, keys)
         };
-        let named = |s: &Statement| {
+        let named = |s: &PolicyStatement| {
             let mut actions = s.action.as_slice().iter();
             actions
-                .find(|a| like(&a.to_lowercase(), &action.to_lowercase()))
+                .find(|a| matches_glob(&a.to_lowercase(), &action.to_lowercase()))
                 .cloned()
         };
         let mut allowed = None;
         for statement in self.0.iter().filter(fitting) {
             match (statement.effect, named(statement)) {
-                (Effect::Deny, Some(_)) => return None,
-                (Effect::Allow, Some(action)) => allowed = Some(action),
-                (Effect::Allow | Effect::Deny, None) => {}
+                (PolicyEffect::Deny, Some(_)) => return None,
+                (PolicyEffect::Allow, Some(action)) => allowed = Some(action),
+                (PolicyEffect::Allow | PolicyEffect::Deny, None) => {}
             }
         }
         allowed
     }
 
     /// Every action that a statement allows.
-    pub fn allowed(&self) -> BTreeSet<String> {
-        let allowing = self.0.iter().filter(|s| s.effect == Effect::Allow);
+    pub fn allowed_actions(&self) -> BTreeSet<String> {
+        let allowing = self.0.iter().filter(|s| s.effect == PolicyEffect::Allow);
         allowing
             .flat_map(|s| s.action.as_slice().iter().cloned())
             .collect()
@@ -126,13 +131,13 @@ impl Policy {
 }
 
 /// An operator: how values are compared, and whether a key that is not there passes.
-struct Operator {
+struct ConditionOperator {
     glob: bool,
     if_exists: bool,
 }
 
-impl Operator {
-    fn read(name: &str) -> Option<Self> {
+impl ConditionOperator {
+    fn parse_name(name: &str) -> Option<Self> {
         let (base, if_exists) = match name.strip_suffix("IfExists") {
             Some(base) => (base, true),
             None => (name, false),
@@ -146,16 +151,18 @@ impl Operator {
     }
 }
 
-fn holds(statement: &Statement, keys: &Keys) -> bool {
+fn conditions_hold(statement: &PolicyStatement, keys: &ContextKeys) -> bool {
     statement.condition.iter().all(|(operator, wanted)| {
-        let Some(operator) = Operator::read(operator) else {
+        let Some(operator) = ConditionOperator::parse_name(operator) else {
             return false;
         };
         wanted.iter().all(|(key, values)| {
             let has = keys.iter().find(|(k, _)| k.eq_ignore_ascii_case(key));
             match has {
                 None => operator.if_exists,
-                Some((_, has)) if operator.glob => values.as_slice().iter().any(|v| like(v, has)),
+                Some((_, has)) if operator.glob => {
+                    values.as_slice().iter().any(|v| matches_glob(v, has))
+                }
                 Some((_, has)) => values.as_slice().contains(has),
             }
         })
@@ -173,7 +180,9 @@ mod tests {
     }
 
     fn allows(policy: &Policy, action: &str, resource: &str) -> bool {
-        policy.allows(action, resource, &Keys::new()).is_some()
+        policy
+            .matching_action(action, resource, &ContextKeys::new())
+            .is_some()
     }
 
     #[test]
@@ -215,15 +224,16 @@ mod tests {
                 r#"{{"Effect": "Allow", "Action": "iam:PassRole", "Resource": "*", "Condition": {{"{operator}": {{"iam:PassedToService": "eks.amazonaws.com"}}}}}}"#
             ))
         };
-        let to = |service: &str| Keys::from([("iam:PassedToService", service.to_owned())]);
-        let passes =
-            |policy: &Policy, keys: &Keys| policy.allows("iam:PassRole", "r", keys).is_some();
+        let to = |service: &str| ContextKeys::from([("iam:PassedToService", service.to_owned())]);
+        let passes = |policy: &Policy, keys: &ContextKeys| {
+            policy.matching_action("iam:PassRole", "r", keys).is_some()
+        };
         let (strict, lenient) = (of("StringEquals"), of("StringEqualsIfExists"));
         assert!(passes(&strict, &to("eks.amazonaws.com")));
         assert!(!passes(&strict, &to("ec2.amazonaws.com")));
-        assert!(!passes(&strict, &Keys::new()));
+        assert!(!passes(&strict, &ContextKeys::new()));
         assert!(!passes(&lenient, &to("ec2.amazonaws.com")));
-        assert!(passes(&lenient, &Keys::new()));
+        assert!(passes(&lenient, &ContextKeys::new()));
     }
 
     #[test]

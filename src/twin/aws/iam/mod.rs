@@ -8,27 +8,27 @@ mod needs;
 mod simulate;
 
 pub use document::{BadPolicy, Policy};
-pub use simulate::run;
+pub use simulate::run_operation;
 
 use std::collections::BTreeSet;
 
-use self::needs::{Need, Words, needs};
-use super::call::{Call, Protocol, Service};
+use self::needs::{DenialWording, RequiredPermission, required_permissions};
+use super::call::{AwsCall, AwsService, WireProtocol};
 use super::error::AwsError;
-use super::state::Cloud;
+use super::state::AwsAccount;
 
 /// What one caller may do, and what of it was needed.
 #[derive(Clone, Debug)]
-pub struct Iam {
+pub struct IamAuthorizer {
     policy: Policy,
     used: BTreeSet<String>,
-    asked: BTreeSet<Asked>,
+    asked: BTreeSet<PermissionRecord>,
 }
 
 /// Something that an operation needed: `service:Operation`, the action, and the resource it is about.
-pub type Asked = (String, String, String);
+pub type PermissionRecord = (String, String, String);
 
-impl Iam {
+impl IamAuthorizer {
     /// Nothing but what `policy` allows.
     pub fn new(policy: Policy) -> Self {
         Self {
@@ -39,42 +39,45 @@ impl Iam {
     }
 
     /// Actions of the policy that were needed so far, as the policy spells them.
-    pub fn used(&self) -> &BTreeSet<String> {
+    pub fn used_actions(&self) -> &BTreeSet<String> {
         &self.used
     }
 
     /// What each operation needed so far, allowed or not.
-    pub fn asked(&self) -> &BTreeSet<Asked> {
+    pub fn permission_records(&self) -> &BTreeSet<PermissionRecord> {
         &self.asked
     }
 
     /// Actions that the policy allows and nothing needed so far.
-    pub fn unused(&self) -> BTreeSet<String> {
-        let mut all = self.policy.allowed();
+    pub fn unused_actions(&self) -> BTreeSet<String> {
+        let mut all = self.policy.allowed_actions();
         all.retain(|action| !self.used.contains(action));
         all
     }
 }
 
 /// Who calls, as STS and IAM name it.
-pub fn caller(account: &str) -> String {
+pub fn caller_arn(account: &str) -> String {
     format!("arn:aws:iam::{account}:user/twin")
 }
 
 /// Refuses a call that the policy does not allow.
-pub fn check(cloud: &mut Cloud, call: &Call) -> Result<(), AwsError> {
+pub fn check_call(cloud: &mut AwsAccount, call: &AwsCall) -> Result<(), AwsError> {
     let Some(mut iam) = cloud.iam.take() else {
         return Ok(());
     };
     let mut verdict = Ok(());
     let op = format!("{}:{}", call.service.iam_prefix().to_lowercase(), call.op);
-    for need in needs(cloud, call) {
+    for need in required_permissions(cloud, call) {
         let asked = (op.clone(), need.action.clone(), need.resource.clone());
         iam.asked.insert(asked);
-        match iam.policy.allows(&need.action, &need.resource, &need.keys) {
+        match iam
+            .policy
+            .matching_action(&need.action, &need.resource, &need.keys)
+        {
             Some(action) => drop(iam.used.insert(action)),
             None => {
-                verdict = Err(refused(&cloud.account, call.service, &need));
+                verdict = Err(denial_of(&cloud.account, call.service, &need));
                 break;
             }
         }
@@ -83,15 +86,15 @@ pub fn check(cloud: &mut Cloud, call: &Call) -> Result<(), AwsError> {
     verdict
 }
 
-fn refused(account: &str, service: Service, need: &Need) -> AwsError {
-    match need.words {
-        Words::Own => denied(service, account, &need.action, Some(&need.resource)),
+fn denial_of(account: &str, service: AwsService, need: &RequiredPermission) -> AwsError {
+    match need.wording {
+        DenialWording::Own => access_denied(service, account, &need.action, Some(&need.resource)),
         // IAM-3.
-        Words::LinkedRole => AwsError::invalid_request(
+        DenialWording::LinkedRole => AwsError::invalid_request(
             "Failed to validate if SLR: AWSServiceRoleForAmazonEKSNodegroup already exists due to missing permissions for 'iam:GetRole'",
         ),
         // IAM-4: EKS tries out the launch with the caller's rights, and hands on what EC2 says, the action only in the blob.
-        Words::Launch => AwsError::invalid_request(
+        DenialWording::Launch => AwsError::invalid_request(
             "You are not authorized to launch instances with this launch template. Encoded authorization failure message: VHdpbiBvZiBhIGJsb2I",
         ),
     }
@@ -99,21 +102,26 @@ fn refused(account: &str, service: Service, need: &Need) -> AwsError {
 
 /// The caller may not do this, in the service's own words. Reads of EC2, Auto Scaling and load balancers are about no
 /// resource, and name none.
-pub fn denied(service: Service, account: &str, action: &str, resource: Option<&str>) -> AwsError {
+pub fn access_denied(
+    service: AwsService,
+    account: &str,
+    action: &str,
+    resource: Option<&str>,
+) -> AwsError {
     let on = resource
         .filter(|resource| *resource != "*")
         .map(|resource| format!(" on resource: {resource}"))
         .unwrap_or_default();
     let message = format!(
         "User: {} is not authorized to perform: {action}{on} because no identity-based policy allows the {action} action",
-        caller(account)
+        caller_arn(account)
     );
     match (service, service.protocol()) {
-        (Service::Sns, _) => AwsError::new(403, "AuthorizationError", message),
-        (_, Protocol::RestJson) => AwsError::new(403, "AccessDeniedException", message),
-        (_, Protocol::Json) => AwsError::new(400, "AccessDeniedException", message),
-        (_, Protocol::Query) => AwsError::new(403, "AccessDenied", message),
-        (_, Protocol::Ec2) => {
+        (AwsService::Sns, _) => AwsError::new(403, "AuthorizationError", message),
+        (_, WireProtocol::RestJson) => AwsError::new(403, "AccessDeniedException", message),
+        (_, WireProtocol::Json) => AwsError::new(400, "AccessDeniedException", message),
+        (_, WireProtocol::Query) => AwsError::new(403, "AccessDenied", message),
+        (_, WireProtocol::Ec2) => {
             let blob = match on.as_str() {
                 "" => "",
                 _ => ". Encoded authorization failure message: VHdpbiBvZiBhIGJsb2I",

@@ -4,14 +4,14 @@
 //! of EC2, Auto Scaling and Elastic Load Balancing are about no resource (IAM-6). What a call needs besides cites its own
 //! fact. `.ci/policy_check.py` holds what is asked for here against the reference.
 
-use super::document::Keys;
-use crate::twin::aws::call::{Call, Input, Service};
+use super::document::ContextKeys;
+use crate::twin::aws::call::{AwsCall, AwsService, Input};
 use crate::twin::aws::ec2;
-use crate::twin::aws::state::Cloud;
+use crate::twin::aws::state::AwsAccount;
 
 /// In whose words a missing permission is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Words {
+pub enum DenialWording {
     /// The service's own.
     Own,
     /// EKS could not look for its service-linked role.
@@ -22,31 +22,31 @@ pub enum Words {
 
 /// One permission that a call needs.
 #[derive(Clone, Debug)]
-pub struct Need {
+pub struct RequiredPermission {
     pub action: String,
     /// `*` where the action is about no resource.
     pub resource: String,
-    pub keys: Keys,
-    pub words: Words,
+    pub keys: ContextKeys,
+    pub wording: DenialWording,
 }
 
-fn need(action: impl Into<String>, resource: impl Into<String>) -> Need {
-    Need {
+fn require_action(action: impl Into<String>, resource: impl Into<String>) -> RequiredPermission {
+    RequiredPermission {
         action: action.into(),
         resource: resource.into(),
-        keys: Keys::new(),
-        words: Words::Own,
+        keys: ContextKeys::new(),
+        wording: DenialWording::Own,
     }
 }
 
 /// What `call` needs, in the order in which it is checked.
-pub fn needs(cloud: &Cloud, call: &Call) -> Vec<Need> {
+pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredPermission> {
     let input = Input(&call.input);
     let action = format!("{}:{}", call.service.iam_prefix(), call.op);
     let on = |resources: Vec<String>| {
-        let mut needs: Vec<Need> = resources
+        let mut needs: Vec<RequiredPermission> = resources
             .into_iter()
-            .map(|resource| need(action.clone(), resource))
+            .map(|resource| require_action(action.clone(), resource))
             .collect();
         needs.sort_by(|a, b| a.resource.cmp(&b.resource));
         needs.dedup_by(|a, b| a.resource == b.resource);
@@ -54,48 +54,50 @@ pub fn needs(cloud: &Cloud, call: &Call) -> Vec<Need> {
     };
     match call.service {
         // IAM-10: GetCallerIdentity needs nothing.
-        Service::Sts => Vec::new(),
-        Service::Eks => {
-            let mut needs = on(eks(cloud, &call.op, input));
+        AwsService::Sts => Vec::new(),
+        AwsService::Eks => {
+            let mut needs = on(eks_resources(cloud, &call.op, input));
             match call.op.as_str() {
-                "CreateNodegroup" => needs.extend(for_nodegroup(cloud, input)),
+                "CreateNodegroup" => needs.extend(nodegroup_permissions(cloud, input)),
                 // IAM-9.
-                "UpdateAddon" => needs.extend(input.text("serviceAccountRoleArn").map(pass)),
+                "UpdateAddon" => {
+                    needs.extend(input.get_text("serviceAccountRoleArn").map(pass_role))
+                }
                 _ => {}
             }
             needs
         }
-        Service::Ec2 => on(vec![ec2_resource(cloud, &call.op, input)]),
-        Service::Autoscaling => on(groups(cloud, &call.op, input)),
-        Service::Elb => on(vec![balancer(cloud, &call.op, input)]),
-        Service::Ssm => {
-            let names = input.texts("Names").into_iter();
-            let names = names.chain(input.text("Name").map(str::to_owned));
+        AwsService::Ec2 => on(vec![ec2_resource(cloud, &call.op, input)]),
+        AwsService::Autoscaling => on(asg_resources(cloud, &call.op, input)),
+        AwsService::Elb => on(vec![elb_resource(cloud, &call.op, input)]),
+        AwsService::Ssm => {
+            let names = input.get_text_list("Names").into_iter();
+            let names = names.chain(input.get_text("Name").map(str::to_owned));
             let arn = |name: String| format!("arn:aws:ssm:{}::parameter{name}", cloud.region);
             on(names.map(arn).collect())
         }
-        Service::Iam => on(vec![
-            input.text("PolicySourceArn").unwrap_or("*").to_owned(),
+        AwsService::Iam => on(vec![
+            input.get_text("PolicySourceArn").unwrap_or("*").to_owned(),
         ]),
-        Service::Quotas => on(vec!["*".to_owned()]),
-        Service::Sns => on(vec![input.text("TopicArn").unwrap_or("*").to_owned()]),
+        AwsService::Quotas => on(vec!["*".to_owned()]),
+        AwsService::Sns => on(vec![input.get_text("TopicArn").unwrap_or("*").to_owned()]),
     }
 }
 
-fn eks(cloud: &Cloud, op: &str, input: Input) -> Vec<String> {
+fn eks_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
     let of = |what: &str| format!("arn:aws:eks:{}:{}:{what}", cloud.region, cloud.account);
     let cluster = input
-        .text("clusterName")
-        .or(input.text("name"))
+        .get_text("clusterName")
+        .or(input.get_text("name"))
         .unwrap_or_default();
-    let group = input.text("nodegroupName").map(|name| {
+    let group = input.get_text("nodegroupName").map(|name| {
         let known = cloud.eks.as_ref().and_then(|eks| eks.nodegroups.get(name));
         known.map_or_else(
             || of(&format!("nodegroup/{cluster}/{name}/-")),
             |g| g.arn.clone(),
         )
     });
-    let addon = input.text("addonName").map(|name| {
+    let addon = input.get_text("addonName").map(|name| {
         let known = cloud.eks.as_ref().and_then(|eks| eks.addons.get(name));
         known.map_or_else(
             || of(&format!("addon/{cluster}/{name}/-")),
@@ -119,7 +121,7 @@ fn eks(cloud: &Cloud, op: &str, input: Input) -> Vec<String> {
             .flatten()
             .collect(),
         "ListTagsForResource" | "TagResource" | "UntagResource" => {
-            vec![input.text("resourceArn").unwrap_or_default().to_owned()]
+            vec![input.get_text("resourceArn").unwrap_or_default().to_owned()]
         }
         _ => vec![cluster],
     }
@@ -127,48 +129,59 @@ fn eks(cloud: &Cloud, op: &str, input: Input) -> Vec<String> {
 
 /// What EKS asks for on the way to a node group: its tags (IAM-5), the nodes' role to pass (IAM-1) and to look at (IAM-2),
 /// its own service-linked role (IAM-3), and with a launch template the rights to launch from it (IAM-4).
-fn for_nodegroup(cloud: &Cloud, input: Input) -> Vec<Need> {
+fn nodegroup_permissions(cloud: &AwsAccount, input: Input) -> Vec<RequiredPermission> {
     let (region, account) = (&cloud.region, &cloud.account);
     let mut needs = Vec::new();
-    if !input.map("tags").is_empty() {
-        let (cluster, name) = (input.text("clusterName"), input.text("nodegroupName"));
+    if !input.get_text_map("tags").is_empty() {
+        let (cluster, name) = (
+            input.get_text("clusterName"),
+            input.get_text("nodegroupName"),
+        );
         let group = format!(
             "arn:aws:eks:{region}:{account}:nodegroup/{}/{}/-",
             cluster.unwrap_or_default(),
             name.unwrap_or_default()
         );
-        needs.push(need("eks:TagResource", group));
+        needs.push(require_action("eks:TagResource", group));
     }
-    if let Some(role) = input.text("nodeRole") {
-        needs.push(pass(role));
-        needs.push(need("iam:GetRole", role));
-        needs.push(need("iam:ListAttachedRolePolicies", role));
+    if let Some(role) = input.get_text("nodeRole") {
+        needs.push(pass_role(role));
+        needs.push(require_action("iam:GetRole", role));
+        needs.push(require_action("iam:ListAttachedRolePolicies", role));
     }
-    needs.push(Need {
-        words: Words::LinkedRole,
-        ..need(
+    needs.push(RequiredPermission {
+        wording: DenialWording::LinkedRole,
+        ..require_action(
             "iam:GetRole",
             format!(
                 "arn:aws:iam::{account}:role/aws-service-role/eks-nodegroup.amazonaws.com/AWSServiceRoleForAmazonEKSNodegroup"
             ),
         )
     });
-    if let Some(template) = input.inner("launchTemplate") {
-        needs.extend(for_launch(cloud, template, &input.texts("subnets")));
+    if let Some(template) = input.get_input("launchTemplate") {
+        needs.extend(launch_permissions(
+            cloud,
+            template,
+            &input.get_text_list("subnets"),
+        ));
     }
     needs
 }
 
 /// What EC2 asks for where EKS tries out a launch: the required resource types of RunInstances, with the template and its
 /// volumes (IAM-11), and the tags that EKS puts on instances.
-fn for_launch(cloud: &Cloud, template: Input, subnets: &[String]) -> Vec<Need> {
+fn launch_permissions(
+    cloud: &AwsAccount,
+    template: Input,
+    subnets: &[String],
+) -> Vec<RequiredPermission> {
     let (region, account) = (&cloud.region, &cloud.account);
     let of = |what: &str| format!("arn:aws:ec2:{region}:{account}:{what}");
-    let launch = |action: &str, resource: String| Need {
-        words: Words::Launch,
-        ..need(action, resource)
+    let launch = |action: &str, resource: String| RequiredPermission {
+        wording: DenialWording::Launch,
+        ..require_action(action, resource)
     };
-    let id = template.text("id").or(template.text("name"));
+    let id = template.get_text("id").or(template.get_text("name"));
     let mut resources = vec![
         of("instance/*"),
         of("network-interface/*"),
@@ -184,21 +197,21 @@ fn for_launch(cloud: &Cloud, template: Input, subnets: &[String]) -> Vec<Need> {
     launches.chain([tags]).collect()
 }
 
-fn pass(role: &str) -> Need {
-    Need {
-        keys: Keys::from([("iam:PassedToService", "eks.amazonaws.com".to_owned())]),
-        ..need("iam:PassRole", role)
+fn pass_role(role: &str) -> RequiredPermission {
+    RequiredPermission {
+        keys: ContextKeys::from([("iam:PassedToService", "eks.amazonaws.com".to_owned())]),
+        ..require_action("iam:PassRole", role)
     }
 }
 
-fn ec2_resource(cloud: &Cloud, op: &str, input: Input) -> String {
+fn ec2_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
     let template = input
-        .text("LaunchTemplateId")
-        .or(input.text("LaunchTemplateName"))
+        .get_text("LaunchTemplateId")
+        .or(input.get_text("LaunchTemplateName"))
         .filter(|_| op == "CreateLaunchTemplateVersion");
     match template {
         Some(key) => {
-            let id = ec2::templates::find(cloud, key).map_or(key, |t| t.id.as_str());
+            let id = ec2::templates::find_template(cloud, key).map_or(key, |t| t.id.as_str());
             format!(
                 "arn:aws:ec2:{}:{}:launch-template/{id}",
                 cloud.region, cloud.account
@@ -209,14 +222,14 @@ fn ec2_resource(cloud: &Cloud, op: &str, input: Input) -> String {
 }
 
 /// The groups that a write is about; reads are about none.
-fn groups(cloud: &Cloud, op: &str, input: Input) -> Vec<String> {
+fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
     if op.starts_with("Describe") {
         return vec!["*".to_owned()];
     }
-    let tagged = input.list("Tags").iter().map(Input);
+    let tagged = input.get_list("Tags").iter().map(Input);
     let named: Vec<&str> = tagged
-        .filter_map(|tag| tag.text("ResourceId"))
-        .chain(input.text("AutoScalingGroupName"))
+        .filter_map(|tag| tag.get_text("ResourceId"))
+        .chain(input.get_text("AutoScalingGroupName"))
         .collect();
     let arn = |name: &str| {
         cloud.asgs.get(name).map_or_else(
@@ -233,7 +246,7 @@ fn groups(cloud: &Cloud, op: &str, input: Input) -> Vec<String> {
 }
 
 /// The rule, listener, target group or classic load balancer that a write is about; reads are about none.
-fn balancer(cloud: &Cloud, op: &str, input: Input) -> String {
+fn elb_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
     if matches!(
         op,
         "RegisterInstancesWithLoadBalancer" | "DeregisterInstancesFromLoadBalancer"
@@ -242,13 +255,13 @@ fn balancer(cloud: &Cloud, op: &str, input: Input) -> String {
             "arn:aws:elasticloadbalancing:{}:{}:loadbalancer/{}",
             cloud.region,
             cloud.account,
-            input.text("LoadBalancerName").unwrap_or_default()
+            input.get_text("LoadBalancerName").unwrap_or_default()
         );
     }
     let arn = match op {
-        "ModifyRule" => input.text("RuleArn"),
-        "ModifyListener" => input.text("ListenerArn"),
-        "RegisterTargets" | "DeregisterTargets" => input.text("TargetGroupArn"),
+        "ModifyRule" => input.get_text("RuleArn"),
+        "ModifyListener" => input.get_text("ListenerArn"),
+        "RegisterTargets" | "DeregisterTargets" => input.get_text("TargetGroupArn"),
         _ => None,
     };
     arn.unwrap_or("*").to_owned()

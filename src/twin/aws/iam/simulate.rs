@@ -5,46 +5,52 @@
 
 use serde_json::{Value, json};
 
-use super::document::Keys;
-use super::{Iam, caller};
-use crate::twin::aws::call::{Input, Service};
+use super::document::ContextKeys;
+use super::{IamAuthorizer, caller_arn};
+use crate::twin::aws::call::{AwsService, Input};
 use crate::twin::aws::error::AwsError;
-use crate::twin::aws::state::Cloud;
-use crate::twin::aws::unknown;
+use crate::twin::aws::state::AwsAccount;
+use crate::twin::aws::unknown_operation;
 
 /// Answers for IAM.
-pub fn run(cloud: &Cloud, op: &str, input: Input) -> Result<Value, AwsError> {
+pub fn run_operation(cloud: &AwsAccount, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
-        "SimulatePrincipalPolicy" => simulate(cloud, input),
-        _ => Err(unknown(Service::Iam, op)),
+        "SimulatePrincipalPolicy" => simulate_policy(cloud, input),
+        _ => Err(unknown_operation(AwsService::Iam, op)),
     }
 }
 
-fn simulate(cloud: &Cloud, input: Input) -> Result<Value, AwsError> {
-    let principal = input.need("PolicySourceArn")?;
-    if principal != caller(&cloud.account) {
+fn simulate_policy(cloud: &AwsAccount, input: Input) -> Result<Value, AwsError> {
+    let principal = input.require_text("PolicySourceArn")?;
+    if principal != caller_arn(&cloud.account) {
         return Err(AwsError::new(
             404,
             "NoSuchEntity",
             format!("No principal with the ARN {principal} was found"),
         ));
     }
-    let mut resources = input.texts("ResourceArns");
+    let mut resources = input.get_text_list("ResourceArns");
     if resources.is_empty() {
         resources.push("*".to_owned());
     }
-    let keys = keys(input);
+    let keys = read_context_keys(input);
     let results: Vec<Value> = input
-        .texts("ActionNames")
+        .get_text_list("ActionNames")
         .iter()
-        .map(|action| result(cloud.iam.as_ref(), action, &resources, &keys))
+        .map(|action| evaluate_action(cloud.iam.as_ref(), action, &resources, &keys))
         .collect();
     Ok(json!({"EvaluationResults": results, "IsTruncated": false}))
 }
 
-fn result(iam: Option<&Iam>, action: &str, resources: &[String], keys: &Keys) -> Value {
-    let allows =
-        |resource: &str| iam.is_none_or(|iam| iam.policy.allows(action, resource, keys).is_some());
+fn evaluate_action(
+    iam: Option<&IamAuthorizer>,
+    action: &str,
+    resources: &[String],
+    keys: &ContextKeys,
+) -> Value {
+    let allows = |resource: &str| {
+        iam.is_none_or(|iam| iam.policy.matching_action(action, resource, keys).is_some())
+    };
     let decision = |allowed: bool| match allowed {
         true => "allowed",
         false => "implicitDeny",
@@ -71,13 +77,15 @@ fn result(iam: Option<&Iam>, action: &str, resources: &[String], keys: &Keys) ->
 }
 
 /// The request's context, as far as a policy that the twin enforces can ask for it.
-fn keys(input: Input) -> Keys {
-    const KNOWN: &[&str] = &["iam:PassedToService"];
-    let entries = input.list("ContextEntries").iter().map(Input);
+fn read_context_keys(input: Input) -> ContextKeys {
+    const SUPPORTED_CONTEXT_KEYS: &[&str] = &["iam:PassedToService"];
+    let entries = input.get_list("ContextEntries").iter().map(Input);
     let known = entries.filter_map(|entry| {
-        let name = entry.text("ContextKeyName")?;
-        let key = KNOWN.iter().find(|k| k.eq_ignore_ascii_case(name))?;
-        let value = entry.texts("ContextKeyValues").into_iter().next()?;
+        let name = entry.get_text("ContextKeyName")?;
+        let key = SUPPORTED_CONTEXT_KEYS
+            .iter()
+            .find(|k| k.eq_ignore_ascii_case(name))?;
+        let value = entry.get_text_list("ContextKeyValues").into_iter().next()?;
         Some((*key, value))
     });
     known.collect()

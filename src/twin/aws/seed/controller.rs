@@ -5,19 +5,20 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::model::snapshot::Snapshot;
-use crate::twin::aws::state::{Binding, Cloud, Controller};
+use crate::twin::aws::state::{AwsAccount, ControllerBinding, LoadBalancerController};
 
 /// Where a snapshot has its TargetGroupBindings.
-pub const BINDINGS: &str = "/apis/elbv2.k8s.aws/v1beta1/targetgroupbindings";
+pub const BINDINGS_PATH: &str = "/apis/elbv2.k8s.aws/v1beta1/targetgroupbindings";
 /// The same of EKS Auto Mode.
-const AUTO_MODE_BINDINGS: &str = "/apis/eks.amazonaws.com/v1/targetgroupbindings";
+const AUTO_MODE_BINDINGS_PATH: &str = "/apis/eks.amazonaws.com/v1/targetgroupbindings";
 /// The tag by which the cloud provider names the Service that it made a load balancer for (LBC-7).
 const SERVICE_TAG: &str = "kubernetes.io/service-name";
 /// The annotation that says which nodes a load balancer takes (CCM-1).
-const NODE_LABELS: &str = "service.beta.kubernetes.io/aws-load-balancer-target-node-labels";
+const NODE_LABELS_ANNOTATION: &str =
+    "service.beta.kubernetes.io/aws-load-balancer-target-node-labels";
 
 /// The controller, where rules carry its tags or target groups are bound: what is there now is what it wants.
-pub fn of(cloud: &Cloud, snapshot: &Snapshot) -> Option<Controller> {
+pub fn seed_controller(cloud: &AwsAccount, snapshot: &Snapshot) -> Option<LoadBalancerController> {
     // The tag that every version 2 of the controller puts on all it makes.
     let tagged = |tags: &BTreeMap<String, String>| tags.contains_key("elbv2.k8s.aws/cluster");
     let owned = |arn: &String| cloud.elb.tags.get(arn).is_some_and(tagged);
@@ -29,23 +30,24 @@ pub fn of(cloud: &Cloud, snapshot: &Snapshot) -> Option<Controller> {
         .map(|r| (r.arn.clone(), r.actions.clone()))
         .collect();
     let kubernetes = &snapshot.kubernetes;
-    let bound = [BINDINGS, AUTO_MODE_BINDINGS]
+    let bound = [BINDINGS_PATH, AUTO_MODE_BINDINGS_PATH]
         .into_iter()
         .filter_map(|path| kubernetes.get(path))
         .flatten()
-        .filter_map(|b| binding(snapshot, b));
+        .filter_map(|b| target_group_binding(snapshot, b));
     let served = cloud.elb.groups.values();
     let served = served
         .filter(|g| g.target_type == "instance")
         .map(|g| &g.arn);
     let of_services = served
         .chain(cloud.elb.classics.keys())
-        .filter_map(|served| of_service(cloud, snapshot, served));
-    let bindings: BTreeMap<String, Binding> = of_services.chain(bound).collect();
-    (!rules.is_empty() || !bindings.is_empty()).then_some(Controller { rules, bindings })
+        .filter_map(|served| service_binding(cloud, snapshot, served));
+    let bindings: BTreeMap<String, ControllerBinding> = of_services.chain(bound).collect();
+    (!rules.is_empty() || !bindings.is_empty())
+        .then_some(LoadBalancerController { rules, bindings })
 }
 
-fn service<'s>(snapshot: &'s Snapshot, namespace: &str, name: &str) -> Option<&'s Value> {
+fn find_service<'s>(snapshot: &'s Snapshot, namespace: &str, name: &str) -> Option<&'s Value> {
     let is_it = |s: &&Value| {
         let of = |pointer: &str| s.pointer(pointer).and_then(Value::as_str);
         of("/metadata/name") == Some(name) && of("/metadata/namespace") == Some(namespace)
@@ -56,19 +58,23 @@ fn service<'s>(snapshot: &'s Snapshot, namespace: &str, name: &str) -> Option<&'
 
 /// What the cloud provider made for a Service of type LoadBalancer: it takes the nodes that the Service's annotation names,
 /// all where there is none.
-fn of_service(cloud: &Cloud, snapshot: &Snapshot, served: &str) -> Option<(String, Binding)> {
+fn service_binding(
+    cloud: &AwsAccount,
+    snapshot: &Snapshot,
+    served: &str,
+) -> Option<(String, ControllerBinding)> {
     let owner = cloud.elb.tags.get(served)?.get(SERVICE_TAG)?;
     let (namespace, name) = owner.split_once('/')?;
-    let found = service(snapshot, namespace, name)?;
+    let found = find_service(snapshot, namespace, name)?;
     let annotations = found.pointer("/metadata/annotations");
-    let labels = annotations.and_then(|a| a.get(NODE_LABELS)?.as_str());
+    let labels = annotations.and_then(|a| a.get(NODE_LABELS_ANNOTATION)?.as_str());
     let pairs = labels.into_iter().flat_map(|l| l.split(','));
     let pairs = pairs.filter_map(|p| p.split_once('='));
     let node_selector = pairs
         .map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned()))
         .filter(|(_, v)| !v.is_empty())
         .collect();
-    let binding = Binding {
+    let binding = ControllerBinding {
         node_selector,
         port: None,
         service: Some((namespace.to_owned(), name.to_owned())),
@@ -77,14 +83,17 @@ fn of_service(cloud: &Cloud, snapshot: &Snapshot, served: &str) -> Option<(Strin
 }
 
 /// A binding with target type `instance` and the node port of its service.
-fn binding(snapshot: &Snapshot, binding: &Value) -> Option<(String, Binding)> {
+fn target_group_binding(
+    snapshot: &Snapshot,
+    binding: &Value,
+) -> Option<(String, ControllerBinding)> {
     let text = |pointer: &str| binding.pointer(pointer).and_then(Value::as_str);
     if text("/spec/targetType") != Some("instance") {
         return None;
     }
     let arn = text("/spec/targetGroupARN")?.to_owned();
     let (namespace, name) = (text("/metadata/namespace")?, text("/spec/serviceRef/name")?);
-    let found = service(snapshot, namespace, name)?;
+    let found = find_service(snapshot, namespace, name)?;
     let wanted = binding.pointer("/spec/serviceRef/port");
     let ports = found
         .pointer("/spec/ports")
@@ -104,7 +113,7 @@ fn binding(snapshot: &Snapshot, binding: &Value) -> Option<(String, Binding)> {
         .collect();
     Some((
         arn,
-        Binding {
+        ControllerBinding {
             node_selector,
             port: Some(u16::try_from(port).ok()?),
             service: None,

@@ -9,10 +9,10 @@ use crate::model::{Inventory, asg, eks};
 use crate::twin::aws::ec2::{images, templates};
 use crate::twin::aws::state::*;
 
-fn issues(issues: &[eks::HealthIssue]) -> Vec<Issue> {
+fn seed_issues(issues: &[eks::HealthIssue]) -> Vec<EksIssue> {
     issues
         .iter()
-        .map(|i| Issue {
+        .map(|i| EksIssue {
             code: i.code.clone(),
             message: i.message.clone(),
             resources: i.resource_ids.clone(),
@@ -21,7 +21,7 @@ fn issues(issues: &[eks::HealthIssue]) -> Vec<Issue> {
 }
 
 /// A JSON value without members that are null, as EKS answers it.
-fn compact(value: impl serde::Serialize) -> Value {
+fn without_nulls(value: impl serde::Serialize) -> Value {
     match serde_json::to_value(value) {
         Ok(Value::Object(map)) => map
             .into_iter()
@@ -34,7 +34,11 @@ fn compact(value: impl serde::Serialize) -> Value {
 }
 
 /// A node group.
-pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -> Nodegroup {
+pub fn seed_nodegroup(
+    cloud: &AwsAccount,
+    inventory: &Inventory,
+    group: &eks::Nodegroup,
+) -> ManagedNodegroup {
     let mut spec = Map::new();
     let mut put = |member: &str, value: Value| {
         if !value.is_null() && value != json!([]) {
@@ -47,25 +51,34 @@ pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -
     put("amiType", json!(group.ami_type));
     put("nodeRole", json!(group.node_role));
     put("diskSize", json!(group.disk_size));
-    put("remoteAccess", group.remote_access.as_ref().map_or(Value::Null, |r| compact(json!({"ec2SshKey": r.ec2_ssh_key, "sourceSecurityGroups": r.source_security_groups}))));
+    put("remoteAccess", group.remote_access.as_ref().map_or(Value::Null, |r| without_nulls(json!({"ec2SshKey": r.ec2_ssh_key, "sourceSecurityGroups": r.source_security_groups}))));
     put(
         "updateConfig",
-        group.update_config.as_ref().map_or(Value::Null, compact),
+        group
+            .update_config
+            .as_ref()
+            .map_or(Value::Null, without_nulls),
     );
     put(
         "nodeRepairConfig",
         group
             .node_repair_config
             .as_ref()
-            .map_or(Value::Null, node_repair),
+            .map_or(Value::Null, node_repair_spec),
     );
     put(
         "warmPoolConfig",
-        group.warm_pool_config.as_ref().map_or(Value::Null, compact),
+        group
+            .warm_pool_config
+            .as_ref()
+            .map_or(Value::Null, without_nulls),
     );
     put(
         "launchTemplate",
-        group.launch_template.as_ref().map_or(Value::Null, compact),
+        group
+            .launch_template
+            .as_ref()
+            .map_or(Value::Null, without_nulls),
     );
     let asg = group.asgs.first().cloned();
     let instance = cloud
@@ -84,7 +97,7 @@ pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -
             .map(str::to_owned)
     };
     let version = group.version.unwrap_or(inventory.cluster.version);
-    let launch = Launch {
+    let launch = InstanceLaunch {
         template: instance
             .and_then(|i| i.tags.get("aws:ec2launchtemplate:id").cloned())
             .unwrap_or_default(),
@@ -93,7 +106,7 @@ pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -
             .map(|i| i.image.clone())
             .or_else(|| data("ImageId"))
             .unwrap_or_else(|| {
-                images::of(
+                images::image_id(
                     version,
                     group
                         .ami_type
@@ -108,10 +121,10 @@ pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -
             .unwrap_or_else(|| "t3.medium".into()),
         custom,
         user_data: data("UserData"),
-        hop_limit: of_template.and_then(templates::hop_limit),
+        hop_limit: of_template.and_then(templates::metadata_hop_limit),
     };
-    let taints = group.taints.iter().map(compact).collect();
-    Nodegroup {
+    let taints = group.taints.iter().map(without_nulls).collect();
+    ManagedNodegroup {
         name: group.name.clone(),
         arn: group.arn.clone(),
         version,
@@ -124,7 +137,7 @@ pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -
         taints,
         asg,
         degraded: group.status == "DEGRADED",
-        health: issues(&group.health),
+        health: seed_issues(&group.health),
         spec,
         tags: group.tags.clone(),
         created: group.created_at.unwrap_or(inventory.taken_at),
@@ -134,9 +147,9 @@ pub fn nodegroup(cloud: &Cloud, inventory: &Inventory, group: &eks::Nodegroup) -
     }
 }
 
-fn node_repair(config: &eks::NodeRepairConfig) -> Value {
-    let overrides: Vec<Value> = config.overrides.iter().map(compact).collect();
-    let mut out = compact(config);
+fn node_repair_spec(config: &eks::NodeRepairConfig) -> Value {
+    let overrides: Vec<Value> = config.overrides.iter().map(without_nulls).collect();
+    let mut out = without_nulls(config);
     out["nodeRepairConfigOverrides"] = json!(overrides);
     if let Some(out) = out.as_object_mut() {
         out.remove("overrides");
@@ -145,7 +158,11 @@ fn node_repair(config: &eks::NodeRepairConfig) -> Value {
 }
 
 /// The Auto Scaling groups, with their instances told whose they are.
-pub fn asgs(cloud: &mut Cloud, inventory: &Inventory, nodegroups: &BTreeMap<String, Nodegroup>) {
+pub fn seed_asgs(
+    cloud: &mut AwsAccount,
+    inventory: &Inventory,
+    nodegroups: &BTreeMap<String, ManagedNodegroup>,
+) {
     for group in inventory.asgs.values() {
         let Some(owner) = nodegroups
             .values()
@@ -158,7 +175,7 @@ pub fn asgs(cloud: &mut Cloud, inventory: &Inventory, nodegroups: &BTreeMap<Stri
         let others = hooks.into_iter().flatten();
         let others = others.filter(|h| !asg::EKS_HOOKS.contains(&h.name.as_str()));
         let hooks: Vec<&asg::LifecycleHook> = others.collect();
-        let made = auto_scaling_group(cloud, inventory.taken_at, (group, &hooks), owner);
+        let made = seed_asg(cloud, inventory.taken_at, (group, &hooks), owner);
         for id in made.members.keys() {
             if let Some(instance) = cloud.instances.get_mut(id) {
                 instance.asg = Some(made.name.clone());
@@ -169,7 +186,7 @@ pub fn asgs(cloud: &mut Cloud, inventory: &Inventory, nodegroups: &BTreeMap<Stri
 }
 
 /// A lifecycle hook as DescribeLifecycleHooks shows it.
-fn hook(asg: &str, hook: &asg::LifecycleHook) -> Value {
+fn show_hook(asg: &str, hook: &asg::LifecycleHook) -> Value {
     json!({
         "LifecycleHookName": hook.name,
         "AutoScalingGroupName": asg,
@@ -181,18 +198,18 @@ fn hook(asg: &str, hook: &asg::LifecycleHook) -> Value {
     })
 }
 
-fn auto_scaling_group(
-    cloud: &mut Cloud,
+fn seed_asg(
+    cloud: &mut AwsAccount,
     created: Timestamp,
     (group, hooks): (&asg::Asg, &[&asg::LifecycleHook]),
-    owner: &Nodegroup,
-) -> Asg {
+    owner: &ManagedNodegroup,
+) -> AutoScalingGroup {
     let mut members = BTreeMap::new();
     for instance in &group.instances {
         let number = cloud.next_number();
         members.insert(
             instance.id.clone(),
-            Member {
+            GroupMember {
                 zone: instance.zone.clone(),
                 lifecycle: instance.lifecycle.clone(),
                 number,
@@ -205,7 +222,7 @@ fn auto_scaling_group(
         .and_then(Value::as_array)
         .into_iter()
         .flatten();
-    Asg {
+    AutoScalingGroup {
         name: group.name.clone(),
         arn: group.arn.clone().unwrap_or_else(|| {
             format!(
@@ -234,7 +251,7 @@ fn auto_scaling_group(
             .iter()
             .map(|t| (t.key.clone(), (t.value.clone(), t.propagate)))
             .collect(),
-        hooks: hooks.iter().map(|h| hook(&group.name, h)).collect(),
+        hooks: hooks.iter().map(|h| show_hook(&group.name, h)).collect(),
         created,
         failed_launch: None,
         activities: Vec::new(),
@@ -242,11 +259,11 @@ fn auto_scaling_group(
 }
 
 /// The cluster.
-pub fn cluster(
+pub fn seed_cluster(
     inventory: &Inventory,
-    versions: Vec<Version>,
-    nodegroups: BTreeMap<String, Nodegroup>,
-) -> Eks {
+    versions: Vec<EksVersion>,
+    nodegroups: BTreeMap<String, ManagedNodegroup>,
+) -> EksCluster {
     let c = &inventory.cluster;
     let mut rest = Map::new();
     let issues_shown: Vec<Value> = c
@@ -258,7 +275,7 @@ pub fn cluster(
         ("roleArn", json!(c.role_arn)),
         (
             "resourcesVpcConfig",
-            compact(json!({
+            without_nulls(json!({
                 "subnetIds": c.subnet_ids,
                 "securityGroupIds": c.security_group_ids,
                 "clusterSecurityGroupId": c.cluster_security_group_id,
@@ -270,7 +287,7 @@ pub fn cluster(
         ),
         (
             "kubernetesNetworkConfig",
-            compact(
+            without_nulls(
                 json!({"serviceIpv4Cidr": c.service_ipv4_cidr, "ipFamily": c.ip_family.as_deref().unwrap_or("ipv4"), "elasticLoadBalancing": {"enabled": c.auto_mode}}),
             ),
         ),
@@ -302,7 +319,7 @@ pub fn cluster(
             rest.insert(member.to_owned(), value);
         }
     }
-    Eks {
+    EksCluster {
         name: c.name.clone(),
         arn: c.arn.clone(),
         version: c.version,
@@ -316,11 +333,11 @@ pub fn cluster(
         updates: BTreeMap::new(),
         update_order: Vec::new(),
         nodegroups,
-        addons: addons(inventory),
-        catalog: catalog(inventory),
+        addons: seed_addons(inventory),
+        catalog: seed_catalog(inventory),
         versions,
-        insights: insights(inventory),
-        refresh: Refresh::default(),
+        insights: seed_insights(inventory),
+        refresh: InsightsRefreshTimes::default(),
         fargate: inventory.fargate_profiles.clone(),
         schemas: (inventory.addon_schemas.iter())
             .map(|(name, of)| {
@@ -335,16 +352,16 @@ pub fn cluster(
     }
 }
 
-fn addons(inventory: &Inventory) -> BTreeMap<String, Addon> {
+fn seed_addons(inventory: &Inventory) -> BTreeMap<String, InstalledAddon> {
     let cluster = &inventory.cluster;
     let base = cluster.arn.replace(":cluster/", ":addon/");
     let created = cluster.created_at.unwrap_or(inventory.taken_at);
-    let of = |a: &eks::Addon| Addon {
+    let of = |a: &eks::Addon| InstalledAddon {
         name: a.name.clone(),
         arn: format!("{base}/{}/00000000-0000-4000-8000-000000000000", a.name),
         version: a.version.clone(),
         status: a.status.clone(),
-        health: issues(&a.health),
+        health: seed_issues(&a.health),
         role: a.service_account_role_arn.clone(),
         configuration: a.configuration_values.clone(),
         tags: BTreeMap::new(),
@@ -358,8 +375,8 @@ fn addons(inventory: &Inventory) -> BTreeMap<String, Addon> {
         .collect()
 }
 
-fn catalog(inventory: &Inventory) -> BTreeMap<String, Offered> {
-    let mut catalog: BTreeMap<String, Offered> = BTreeMap::new();
+fn seed_catalog(inventory: &Inventory) -> BTreeMap<String, CatalogAddon> {
+    let mut catalog: BTreeMap<String, CatalogAddon> = BTreeMap::new();
     for (name, minors) in &inventory.addon_catalog {
         let kind = if name.contains("csi") {
             "storage"
@@ -380,7 +397,7 @@ fn catalog(inventory: &Inventory) -> BTreeMap<String, Offered> {
                     Some(version) => {
                         version.minors.insert(*minor, offer.default);
                     }
-                    None => offered.versions.push(OfferedVersion {
+                    None => offered.versions.push(CatalogAddonVersion {
                         version: offer.version.clone(),
                         minors: BTreeMap::from([(*minor, offer.default)]),
                         architectures: offer.architectures.clone(),
@@ -395,8 +412,8 @@ fn catalog(inventory: &Inventory) -> BTreeMap<String, Offered> {
     catalog
 }
 
-fn insights(inventory: &Inventory) -> Vec<Insight> {
-    let of = |i: &eks::Insight| Insight {
+fn seed_insights(inventory: &Inventory) -> Vec<ClusterInsight> {
+    let of = |i: &eks::Insight| ClusterInsight {
         id: i.id.clone(),
         name: i.name.clone(),
         category: i.category.clone(),

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::model::{Inventory, elb};
-use crate::twin::aws::elb::normal;
+use crate::twin::aws::elb::normalize_actions;
 use crate::twin::aws::state::*;
 
 /// Fills in load balancers, listeners, rules and target groups.
-pub fn seed(cloud: &mut Cloud, inventory: &Inventory) {
+pub fn seed_elb(cloud: &mut AwsAccount, inventory: &Inventory) {
     let out = &mut cloud.elb;
     for b in &inventory.load_balancers {
-        let made = Balancer {
+        let made = ElbBalancer {
             arn: b.arn.clone(),
             name: b.name.clone(),
             kind: b.kind.clone(),
@@ -24,7 +24,7 @@ pub fn seed(cloud: &mut Cloud, inventory: &Inventory) {
         out.tags.insert(b.arn.clone(), b.tags.clone());
     }
     for l in &inventory.listeners {
-        let made = Listener {
+        let made = ElbListener {
             arn: l.arn.clone(),
             balancer: l.load_balancer.clone(),
             port: l.port.unwrap_or(80).into(),
@@ -44,7 +44,7 @@ pub fn seed(cloud: &mut Cloud, inventory: &Inventory) {
             .get(&group.arn)
             .map(Vec::as_slice)
             .unwrap_or_default();
-        let made = target_group(group, health);
+        let made = seed_target_group(group, health);
         out.tags.insert(group.arn.clone(), group.tags.clone());
         out.groups.insert(group.arn.clone(), made);
     }
@@ -52,15 +52,18 @@ pub fn seed(cloud: &mut Cloud, inventory: &Inventory) {
 
 /// Fills in classic load balancers. Whoever is registered and in no Auto Scaling group that fills it was registered one by
 /// one.
-fn seed_classics(out: &mut Elb, inventory: &Inventory) {
+fn seed_classics(out: &mut ElbState, inventory: &Inventory) {
     for classic in &inventory.classic_balancers {
-        let filled = inventory.asgs.values().filter(|a| a.fills(&classic.name));
+        let filled = inventory
+            .asgs
+            .values()
+            .filter(|a| a.registers_with(&classic.name));
         let filled = filled.flat_map(|a| a.instances.iter().map(|i| i.id.as_str()));
         let filled: BTreeSet<&str> = filled.collect();
         let targets = inventory.target_health.get(&classic.name);
         let targets = targets.into_iter().flatten();
         let by_hand = targets.filter(|t| !filled.contains(t.id.as_str()));
-        let made = Classic {
+        let made = ClassicElb {
             vpc: classic.vpc.clone().unwrap_or_default(),
             zones: classic.zones.clone(),
             ports: (classic.instance_ports.iter())
@@ -75,7 +78,7 @@ fn seed_classics(out: &mut Elb, inventory: &Inventory) {
 }
 
 /// The rule's actions with its target groups put back in.
-fn actions(rule: &elb::Rule) -> Vec<Value> {
+fn complete_actions(rule: &elb::ListenerRule) -> Vec<Value> {
     let groups: Vec<Value> = rule
         .forward
         .iter()
@@ -100,11 +103,11 @@ fn actions(rule: &elb::Rule) -> Vec<Value> {
         }
         None => {}
     }
-    normal(&actions)
+    normalize_actions(&actions)
 }
 
-fn seed_rule(out: &mut Elb, rule: &elb::Rule) {
-    let (actions, list) = (actions(rule), |member: &str| {
+fn seed_rule(out: &mut ElbState, rule: &elb::ListenerRule) {
+    let (actions, list) = (complete_actions(rule), |member: &str| {
         rule.rest
             .get(member)
             .and_then(Value::as_array)
@@ -121,7 +124,7 @@ fn seed_rule(out: &mut Elb, rule: &elb::Rule) {
         }
         out.rules.insert(
             rule.arn.clone(),
-            Rule {
+            ElbRule {
                 arn: rule.arn.clone(),
                 listener: rule.listener.clone(),
                 priority: "default".into(),
@@ -132,7 +135,7 @@ fn seed_rule(out: &mut Elb, rule: &elb::Rule) {
             },
         );
     } else {
-        let made = Rule {
+        let made = ElbRule {
             arn: rule.arn.clone(),
             listener: rule.listener.clone(),
             priority: rule.priority.clone(),
@@ -146,24 +149,24 @@ fn seed_rule(out: &mut Elb, rule: &elb::Rule) {
     out.tags.insert(rule.arn.clone(), rule.tags.clone());
 }
 
-fn target_group(group: &elb::TargetGroup, health: &[elb::TargetHealth]) -> TargetGroup {
+fn seed_target_group(group: &elb::TargetGroup, health: &[elb::TargetHealth]) -> ElbTargetGroup {
     let port = i64::from(group.port.unwrap_or(80));
     let mut targets = BTreeMap::new();
     for target in health {
         let state = match target.state.as_str() {
-            "healthy" => TargetState::Healthy,
-            "unhealthy" => TargetState::Unhealthy("Target.FailedHealthChecks"),
+            "healthy" => ElbTargetState::Healthy,
+            "unhealthy" => ElbTargetState::Unhealthy("Target.FailedHealthChecks"),
             "draining" | "unused" if target.reason.as_deref() == Some("Target.NotRegistered") => {
                 continue;
             }
-            "draining" => TargetState::Draining,
-            _ => TargetState::Initial,
+            "draining" => ElbTargetState::Draining,
+            _ => ElbTargetState::Initial,
         };
         targets.insert(
             (target.id.clone(), target.port.map_or(port, i64::from)),
-            Target {
+            ElbTarget {
                 state,
-                ..Target::default()
+                ..ElbTarget::default()
             },
         );
     }
@@ -186,7 +189,7 @@ fn target_group(group: &elb::TargetGroup, health: &[elb::TargetHealth]) -> Targe
             "1".to_owned(),
         ),
     ];
-    TargetGroup {
+    ElbTargetGroup {
         arn: group.arn.clone(),
         name: group.name.clone(),
         protocol: group.protocol.clone().unwrap_or_else(|| "HTTP".into()),

@@ -17,10 +17,10 @@ use crate::model::snapshot::Snapshot;
 use crate::model::user_data::UserDataTraits;
 use crate::model::{Inventory, eks as model};
 
-pub use controller::BINDINGS;
+pub use controller::BINDINGS_PATH;
 
 /// The account in `snapshot`.
-pub fn cloud(snapshot: &Snapshot) -> Cloud {
+pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
     let inventory = &snapshot.inventory;
     let account = inventory
         .cluster
@@ -29,10 +29,10 @@ pub fn cloud(snapshot: &Snapshot) -> Cloud {
         .nth(4)
         .unwrap_or("123456789012")
         .to_owned();
-    let mut cloud = Cloud {
+    let mut cloud = AwsAccount {
         account,
         region: inventory.region.clone(),
-        ..Cloud::default()
+        ..AwsAccount::default()
     };
     seed_network(&mut cloud, snapshot);
     seed_templates(&mut cloud, inventory);
@@ -42,8 +42,8 @@ pub fn cloud(snapshot: &Snapshot) -> Cloud {
     }
     let versions = seed_versions(inventory);
     for version in &versions {
-        for kind in images::KINDS {
-            let image = images::published(version.version, &version.patch, kind);
+        for kind in images::PUBLISHED_AMI_TYPES {
+            let image = images::published_image(version.version, &version.patch, kind);
             cloud.images.insert(image.id.clone(), image);
         }
     }
@@ -56,21 +56,21 @@ pub fn cloud(snapshot: &Snapshot) -> Cloud {
     let nodegroups = inventory
         .nodegroups
         .iter()
-        .map(|g| (g.name.clone(), eks::nodegroup(&cloud, inventory, g)))
+        .map(|g| (g.name.clone(), eks::seed_nodegroup(&cloud, inventory, g)))
         .collect();
-    eks::asgs(&mut cloud, inventory, &nodegroups);
-    cloud.eks = Some(eks::cluster(inventory, versions, nodegroups));
-    elb::seed(&mut cloud, inventory);
-    cloud.switches.controller = controller::of(&cloud, snapshot);
+    eks::seed_asgs(&mut cloud, inventory, &nodegroups);
+    cloud.eks = Some(eks::seed_cluster(inventory, versions, nodegroups));
+    elb::seed_elb(&mut cloud, inventory);
+    cloud.switches.controller = controller::seed_controller(&cloud, snapshot);
     cloud
 }
 
-fn seed_network(cloud: &mut Cloud, snapshot: &Snapshot) {
+fn seed_network(cloud: &mut AwsAccount, snapshot: &Snapshot) {
     let inventory = &snapshot.inventory;
     for subnet in &inventory.subnets {
         cloud.subnets.insert(
             subnet.id.clone(),
-            Subnet {
+            VpcSubnet {
                 id: subnet.id.clone(),
                 zone: subnet.zone.clone(),
                 zone_id: subnet.zone_id.clone().unwrap_or_default(),
@@ -91,11 +91,11 @@ fn seed_network(cloud: &mut Cloud, snapshot: &Snapshot) {
             .replace('-', ".");
         let subnet = instance.subnet.clone().unwrap_or_default();
         if let Some(subnet) = cloud.subnets.get_mut(&subnet) {
-            subnet.given = subnet.given.max(offset(&subnet.cidr, &address));
+            subnet.given = subnet.given.max(address_offset(&subnet.cidr, &address));
         }
         cloud.instances.insert(
             instance.id.clone(),
-            Instance {
+            Ec2Instance {
                 id: instance.id.clone(),
                 instance_type: instance.instance_type.clone(),
                 zone: instance.zone.clone(),
@@ -134,7 +134,7 @@ fn seed_network(cloud: &mut Cloud, snapshot: &Snapshot) {
 }
 
 /// How many addresses of a subnet are taken when `address` is the highest, the first four being AWS's.
-fn offset(cidr: &str, address: &str) -> u32 {
+fn address_offset(cidr: &str, address: &str) -> u32 {
     let number = |text: &str| text.parse::<std::net::Ipv4Addr>().map(u32::from).ok();
     let base = cidr.split('/').next().and_then(number);
     base.zip(number(address)).map_or(0, |(base, address)| {
@@ -143,12 +143,12 @@ fn offset(cidr: &str, address: &str) -> u32 {
 }
 
 /// What else the account runs, and which zones lack an instance type.
-fn seed_limits(cloud: &mut Cloud, limits: &Limits) {
+fn seed_limits(cloud: &mut AwsAccount, limits: &Limits) {
     let running = cloud.instances.values().filter(|i| i.state == "running");
     let mut own: BTreeMap<String, i64> = BTreeMap::new();
     for instance in running {
         if let Some(quota) = crate::twin::aws::quotas::cpu_quota(&instance.instance_type) {
-            let cpus = types::of(&instance.instance_type).cpus;
+            let cpus = types::capacity_of(&instance.instance_type).cpus;
             *own.entry(quota).or_default() += cpus;
         }
     }
@@ -204,7 +204,7 @@ fn seed_options(options: &LaunchOptions) -> Map<String, Value> {
     }
 }
 
-fn seed_templates(cloud: &mut Cloud, inventory: &Inventory) {
+fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
     for version in &inventory.launch_templates {
         let mut data = Map::new();
         // A snapshot keeps what user data does, not its text.
@@ -241,14 +241,14 @@ fn seed_templates(cloud: &mut Cloud, inventory: &Inventory) {
         let template = cloud
             .templates
             .entry(version.id.clone())
-            .or_insert_with(|| Template {
+            .or_insert_with(|| Ec2LaunchTemplate {
                 id: version.id.clone(),
                 name: version.name.clone().unwrap_or_else(|| version.id.clone()),
                 default: version.version,
                 versions: Vec::new(),
                 created: inventory.taken_at,
             });
-        let made = TemplateVersion {
+        let made = Ec2TemplateVersion {
             number: version.version,
             description: version.description.clone(),
             data,
@@ -269,7 +269,7 @@ fn seed_templates(cloud: &mut Cloud, inventory: &Inventory) {
         let mut data = Map::new();
         data.insert("ImageId".into(), json!(instance.image));
         data.insert("InstanceType".into(), json!(instance.instance_type));
-        let version = TemplateVersion {
+        let version = Ec2TemplateVersion {
             number: 1,
             description: None,
             data,
@@ -280,7 +280,7 @@ fn seed_templates(cloud: &mut Cloud, inventory: &Inventory) {
             .get("aws:autoscaling:groupName")
             .cloned()
             .unwrap_or_else(|| id.clone());
-        let template = Template {
+        let template = Ec2LaunchTemplate {
             id: id.clone(),
             name,
             default: 1,
@@ -291,8 +291,8 @@ fn seed_templates(cloud: &mut Cloud, inventory: &Inventory) {
     }
 }
 
-fn seed_versions(inventory: &Inventory) -> Vec<Version> {
-    let of = |v: &model::ClusterVersion| Version {
+fn seed_versions(inventory: &Inventory) -> Vec<EksVersion> {
+    let of = |v: &model::ClusterVersion| EksVersion {
         version: v.version,
         status: v.status.clone(),
         default: v.default,
@@ -307,7 +307,7 @@ fn seed_versions(inventory: &Inventory) -> Vec<Version> {
 }
 
 /// AMIs that nodes run and nobody publishes any more, or never did: their kubelets are known by their nodes.
-fn seed_images_in_use(cloud: &mut Cloud, snapshot: &Snapshot) {
+fn seed_images_in_use(cloud: &mut AwsAccount, snapshot: &Snapshot) {
     for node in snapshot
         .kubernetes
         .get("/api/v1/nodes")
@@ -323,7 +323,7 @@ fn seed_images_in_use(cloud: &mut Cloud, snapshot: &Snapshot) {
             .unwrap_or_default()
             .trim_start_matches('v');
         let kubelet = kubelet.split('-').next().unwrap_or_default().to_owned();
-        let image = Image {
+        let image = MachineImage {
             id: instance.image.clone(),
             name: format!("image-in-use-{kubelet}"),
             arm: images::is_arm(&instance.instance_type),

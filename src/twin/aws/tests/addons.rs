@@ -79,7 +79,7 @@ async fn an_add_on_goes_only_where_its_version_fits_and_the_cni_one_minor_at_a_t
             "Addon version specified is not supported"
         )
     );
-    asked.twin.with(|world| {
+    asked.twin.with_world(|world| {
         world
             .cloud
             .eks
@@ -114,17 +114,17 @@ async fn an_add_on_goes_only_where_its_version_fits_and_the_cni_one_minor_at_a_t
 async fn an_add_on_whose_pods_do_not_come_up_is_degraded_and_then_failed() {
     let asked = expense_dev();
     // The tag coredns is taken to is one nobody can pull.
-    asked.twin.with(|world| {
-        let image = crate::twin::k8s::hands::image_of(
+    asked.twin.with_world(|world| {
+        let image = crate::twin::k8s::cloud_hooks::container_image(
             world,
-            crate::twin::k8s::hands::Workload::Deployment,
+            crate::twin::k8s::cloud_hooks::AddonWorkload::Deployment,
             "kube-system",
             "coredns",
             "coredns",
         )
         .unwrap();
         let to = image.replace("v1.10.1-eksbuild.18", "v1.11.1-eksbuild.9");
-        crate::twin::k8s::hands::cannot_pull(world, &to);
+        crate::twin::k8s::cloud_hooks::make_image_unpullable(world, &to);
     });
     let id = update(&asked, "coredns", "v1.11.1-eksbuild.9")
         .await

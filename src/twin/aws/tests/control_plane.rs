@@ -176,7 +176,7 @@ async fn a_rollback_is_possible_for_one_hop_and_seven_days() {
         .unwrap();
     finished(&asked, again.id().unwrap()).await;
     // Eight days of health checks would take the test a while and prove nothing.
-    asked.twin.with(|world| world.cloud.elb.rules.clear());
+    asked.twin.with_world(|world| world.cloud.elb.rules.clear());
     seconds(8 * 24 * 3600).await;
     let late = asked
         .eks
@@ -235,7 +235,7 @@ async fn a_failed_update_leaves_the_version_and_names_the_error() {
 #[tokio::test(start_paused = true)]
 async fn an_insight_in_error_blocks_unless_forced() {
     let asked = expense_dev();
-    asked.twin.with(|world| {
+    asked.twin.with_world(|world| {
         let eks = world.cloud.eks.as_mut().unwrap();
         let insight = eks
             .insights
@@ -410,7 +410,7 @@ async fn a_rollback_waits_for_add_ons_that_the_minor_below_does_not_run() {
         let status = rollback_insight(&asked, name).await;
         assert_eq!(status.as_deref(), Some("PASSING"), "{name}");
     }
-    asked.twin.with(|world| {
+    asked.twin.with_world(|world| {
         let eks = world.cloud.eks.as_mut().unwrap();
         let proxy = eks.addons.get_mut("kube-proxy").unwrap();
         proxy.version = crate::model::AddonVersion::new("v1.28.15-eksbuild.2");
@@ -428,7 +428,7 @@ async fn a_rollback_waits_for_add_ons_that_the_minor_below_does_not_run() {
         rollback_insight(&asked, "kube-proxy").await.as_deref(),
         Some("ERROR")
     );
-    asked.twin.with(|world| {
+    asked.twin.with_world(|world| {
         let eks = world.cloud.eks.as_mut().unwrap();
         let (from, at) = eks.upgraded.unwrap();
         eks.upgraded = Some((from, at - jiff::SignedDuration::from_hours(7 * 24)));

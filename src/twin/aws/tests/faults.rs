@@ -58,9 +58,15 @@ async fn a_refusal_has_each_services_own_words() {
         .0,
         "ThrottlingException"
     );
-    asked
-        .twin
-        .with(|world| assert!(world.faults.fired().iter().all(|(_, fired)| *fired == 1)));
+    asked.twin.with_world(|world| {
+        assert!(
+            world
+                .faults
+                .fired_counts()
+                .iter()
+                .all(|(_, fired)| *fired == 1)
+        )
+    });
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,7 +128,7 @@ async fn an_expired_key_is_told_so() {
     let asked = expense_dev();
     asked
         .twin
-        .with(|world| world.cloud.expired_keys.insert("AKIATEST".into()));
+        .with_world(|world| world.cloud.expired_keys.insert("AKIATEST".into()));
     assert_eq!(
         said(asked.sts.get_caller_identity().send().await.unwrap_err()).0,
         "ExpiredToken"
@@ -133,7 +139,7 @@ async fn an_expired_key_is_told_so() {
 async fn a_request_without_a_signature_is_refused() {
     use http_body_util::BodyExt;
     use tower::ServiceExt;
-    let twin = Twin::start(scenario::load(&scenario::expense_dev(), 1));
+    let twin = Twin::start(scenario::load_world(&scenario::expense_dev(), 1));
     let request = http::Request::builder()
         .uri("https://eks.us-east-1.amazonaws.com/clusters")
         .body(bytes::Bytes::new())

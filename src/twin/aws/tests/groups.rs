@@ -11,7 +11,7 @@ fn create(
 ) -> aws_sdk_eks::operation::create_nodegroup::builders::CreateNodegroupFluentBuilder {
     let subnets = asked
         .twin
-        .with(|world| world.cloud.subnets.keys().cloned().collect());
+        .with_world(|world| world.cloud.subnets.keys().cloned().collect());
     asked
         .eks
         .create_nodegroup()
@@ -42,7 +42,7 @@ fn template(id: Option<&str>, name: Option<&str>) -> LaunchTemplateSpecification
 fn some_template(asked: &Asked) -> String {
     asked
         .twin
-        .with(|world| world.cloud.templates.keys().next().unwrap().clone())
+        .with_world(|world| world.cloud.templates.keys().next().unwrap().clone())
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,7 +173,7 @@ async fn amazon_linux_2_ends_at_1_33() {
     let asked = expense_dev();
     asked
         .twin
-        .with(|world| world.cloud.eks.as_mut().unwrap().version = "1.33".parse().unwrap());
+        .with_world(|world| world.cloud.eks.as_mut().unwrap().version = "1.33".parse().unwrap());
     let (_, message) = said(
         create(&asked, "x")
             .ami_type(AmiTypes::Al2X8664)
@@ -251,7 +251,7 @@ async fn a_zone_without_capacity_is_passed_over_and_all_of_them_fail_the_group()
     asked.fault("insufficient-capacity:us-east-1b");
     let green = asked.create_green().await;
     asked.until(&green, "ACTIVE").await;
-    let zones = asked.twin.with(|w| {
+    let zones = asked.twin.with_world(|w| {
         w.cloud
             .instances
             .values()
@@ -419,7 +419,7 @@ async fn a_smaller_desired_size_ends_instances_whatever_is_on_them() {
         .unwrap();
     // They were behind a load balancer: its deregistration delay comes first.
     seconds(400).await;
-    let alive = asked.twin.with(|w| {
+    let alive = asked.twin.with_world(|w| {
         w.cloud
             .instances
             .values()
@@ -486,7 +486,7 @@ async fn a_deleted_group_drains_its_targets_and_is_gone_with_its_instances() {
     assert!(
         asked
             .twin
-            .with(|w| w.cloud.instances.values().all(|i| i.state == "terminated"))
+            .with_world(|w| w.cloud.instances.values().all(|i| i.state == "terminated"))
     );
     let error = asked
         .eks
@@ -504,7 +504,7 @@ async fn a_version_update_replaces_every_node() {
     let asked = expense_dev();
     let before: Vec<String> = asked
         .twin
-        .with(|w| w.cloud.instances.keys().cloned().collect());
+        .with_world(|w| w.cloud.instances.keys().cloned().collect());
     let id = asked
         .eks
         .update_nodegroup_version()
@@ -536,7 +536,7 @@ async fn a_version_update_replaces_every_node() {
     }
     // The last old node drains, and then the zones are brought back into balance, which drains one more.
     seconds(1500).await;
-    let running: Vec<(String, String)> = asked.twin.with(|w| {
+    let running: Vec<(String, String)> = asked.twin.with_world(|w| {
         w.cloud
             .instances
             .values()

@@ -2,7 +2,7 @@ use aws_sdk_eks::types::{LaunchTemplateSpecification, NodegroupScalingConfig};
 use serde_json::json;
 
 use super::sdk::{Asked, CLUSTER, expense_dev, said};
-use crate::twin::aws::Iam;
+use crate::twin::aws::IamAuthorizer;
 
 const ME: &str = "User: arn:aws:iam::123456789012:user/twin is not authorized to perform: ";
 
@@ -12,9 +12,9 @@ fn allowed(actions: &[&str]) -> Asked {
     let statement = json!({"Effect": "Allow", "Action": actions, "Resource": "*"});
     let policy = json!({"Version": "2012-10-17", "Statement": [statement]});
     let policy = policy.to_string().parse().unwrap();
-    asked.twin.with(|world| {
+    asked.twin.with_world(|world| {
         assert_eq!(world.cloud.account, "123456789012");
-        world.cloud.iam = Some(Iam::new(policy));
+        world.cloud.iam = Some(IamAuthorizer::new(policy));
     });
     asked
 }
@@ -151,7 +151,7 @@ async fn a_node_group_needs_more_than_its_own_action() {
     );
     let used = asked
         .twin
-        .with(|world| world.cloud.iam.as_ref().unwrap().used().clone());
+        .with_world(|world| world.cloud.iam.as_ref().unwrap().used_actions().clone());
     assert_eq!(used.len(), actions.len(), "{used:?}");
 }
 
@@ -165,7 +165,7 @@ async fn eks_looks_for_its_linked_role_and_says_so_in_words_of_its_own() {
     let policy = policy.to_string().parse().unwrap();
     asked
         .twin
-        .with(|world| world.cloud.iam = Some(Iam::new(policy)));
+        .with_world(|world| world.cloud.iam = Some(IamAuthorizer::new(policy)));
     let (code, message) = said(create(&asked).await.unwrap_err());
     assert_eq!(code, "InvalidRequestException");
     assert_eq!(

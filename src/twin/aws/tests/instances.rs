@@ -8,7 +8,7 @@ async fn a_launch_template_version_is_its_source_with_the_changes_over_it() {
     let asked = expense_dev();
     let id = asked
         .twin
-        .with(|w| w.cloud.templates.keys().next().unwrap().clone());
+        .with_world(|w| w.cloud.templates.keys().next().unwrap().clone());
     let request = || {
         let data = RequestLaunchTemplateData::builder()
             .image_id("ami-new")
@@ -360,7 +360,7 @@ async fn a_target_group_attached_to_a_group_gets_its_instances_and_loses_them_wh
 async fn a_terminated_instance_is_replaced_in_its_zone_and_sizes_have_bounds() {
     let asked = expense_dev();
     let asg = asked.asg_of(BLUE).await;
-    let (id, zone) = asked.twin.with(|w| {
+    let (id, zone) = asked.twin.with_world(|w| {
         w.cloud
             .instances
             .values()
@@ -377,7 +377,7 @@ async fn a_terminated_instance_is_replaced_in_its_zone_and_sizes_have_bounds() {
         .await
         .unwrap();
     seconds(600).await;
-    let zones: Vec<String> = asked.twin.with(|w| {
+    let zones: Vec<String> = asked.twin.with_world(|w| {
         w.cloud
             .instances
             .values()
@@ -405,7 +405,7 @@ async fn a_terminated_instance_is_replaced_in_its_zone_and_sizes_have_bounds() {
         .await
         .unwrap();
     seconds(200).await;
-    let mut zones: Vec<String> = asked.twin.with(|w| {
+    let mut zones: Vec<String> = asked.twin.with_world(|w| {
         w.cloud
             .instances
             .values()
@@ -443,7 +443,7 @@ async fn zones_out_of_balance_are_rebalanced_unless_that_is_suspended() {
                 .await
                 .unwrap();
         }
-        let victims: Vec<String> = asked.twin.with(|w| {
+        let victims: Vec<String> = asked.twin.with_world(|w| {
             w.cloud
                 .instances
                 .values()
@@ -481,7 +481,7 @@ async fn zones_out_of_balance_are_rebalanced_unless_that_is_suspended() {
             .await
             .unwrap();
         seconds(900).await;
-        let in_a = asked.twin.with(|w| {
+        let in_a = asked.twin.with_world(|w| {
             w.cloud
                 .instances
                 .values()

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::sdk::{Asked, CLUSTER, expense_dev, said, seconds};
-use crate::twin::k8s::hands;
+use crate::twin::k8s::cloud_hooks;
 
 fn create(
     asked: &Asked,
@@ -15,7 +15,7 @@ fn create(
 ) -> aws_sdk_eks::operation::create_nodegroup::builders::CreateNodegroupFluentBuilder {
     let subnets = asked
         .twin
-        .with(|world| world.cloud.subnets.keys().cloned().collect());
+        .with_world(|world| world.cloud.subnets.keys().cloned().collect());
     let sizes = NodegroupScalingConfig::builder()
         .min_size(0)
         .max_size(6)
@@ -33,9 +33,9 @@ fn create(
 
 /// A template of the user's with these data, in EC2's spelling.
 fn template(asked: &Asked, data: Value) -> LaunchTemplateSpecification {
-    let id = asked.twin.with(|world| {
+    let id = asked.twin.with_world(|world| {
         let some = world.cloud.templates.values().next().unwrap().clone();
-        let id = world.id("lt-");
+        let id = world.new_ec2_id("lt-");
         let mut made = some;
         made.id.clone_from(&id);
         made.name = format!("own-{id}");
@@ -191,9 +191,9 @@ async fn an_image_of_one_s_own_has_the_kubelet_of_the_version_it_is_first_used_a
         .await
         .unwrap();
     asked.until("own", "ACTIVE").await;
-    let kubelets = asked.twin.with(|world| {
-        let names = hands::nodes_of_group(world, "own");
-        let all = hands::kubelets(world);
+    let kubelets = asked.twin.with_world(|world| {
+        let names = cloud_hooks::nodes_of_group(world, "own");
+        let all = cloud_hooks::kubelet_versions(world);
         let own = all.into_iter().filter(|(n, _)| names.contains(n));
         own.map(|(_, version)| version).collect::<Vec<_>>()
     });
@@ -209,7 +209,7 @@ async fn an_image_of_one_s_own_has_the_kubelet_of_the_version_it_is_first_used_a
 #[tokio::test(start_paused = true)]
 async fn an_image_that_eks_publishes_needs_its_own_bootstrap_from_the_user() {
     let asked = expense_dev();
-    let image = asked.twin.with(|world| {
+    let image = asked.twin.with_world(|world| {
         let mut images = world.cloud.images.values();
         let image = images.find(|i| i.name.contains("al2023-x86-64-standard"));
         image.unwrap().id.clone()
@@ -246,7 +246,7 @@ async fn service_quotas_tell_what_create_nodegroup_and_launches_obey() {
     let named = json!({"ServiceCode": "eks", "QuotaCode": "L-6D54EA21"});
     let (code, told) = quota(&asked, "GetServiceQuota", named.clone()).await;
     assert_eq!((code, &told["Quota"]["Value"]), (200, &json!(30.0)));
-    asked.twin.with(|world| {
+    asked.twin.with_world(|world| {
         let quotas = &mut world.cloud.quotas;
         quotas.insert("eks/L-6D54EA21".to_owned(), 2.0);
         // Blue's three nodes of two vCPUs, and one more.
@@ -286,7 +286,7 @@ async fn a_full_zone_shows_as_a_failed_activity_and_the_others_take_its_instance
         .unwrap();
     asked.until("green", "ACTIVE").await;
     let members = || {
-        asked.twin.with(|world| {
+        asked.twin.with_world(|world| {
             let mut asgs = world.cloud.asgs.values();
             let asg = asgs.find(|a| a.nodegroup == "green").unwrap();
             asg.members.keys().cloned().collect::<Vec<_>>()
@@ -326,7 +326,7 @@ async fn an_instance_type_that_a_zone_does_not_offer_is_not_launched_there() {
     let pair = ("t3.large".to_owned(), "us-east-1b".to_owned());
     asked
         .twin
-        .with(|world| world.cloud.not_offered.insert(pair));
+        .with_world(|world| world.cloud.not_offered.insert(pair));
     let offered = asked
         .ec2
         .describe_instance_type_offerings()
@@ -352,7 +352,7 @@ async fn an_instance_type_that_a_zone_does_not_offer_is_not_launched_there() {
         .await
         .unwrap();
     asked.until("green", "ACTIVE").await;
-    let reasons = asked.twin.with(|world| {
+    let reasons = asked.twin.with_world(|world| {
         let mut asgs = world.cloud.asgs.values();
         let asg = asgs.find(|a| a.nodegroup == "green").unwrap();
         let failed = asg.activities.iter().filter(|a| a.instance.is_none());
@@ -368,7 +368,7 @@ async fn an_instance_type_that_a_zone_does_not_offer_is_not_launched_there() {
 async fn a_version_s_schema_knows_what_the_running_one_is_configured_with_but_the_next_does_not() {
     let asked = expense_dev();
     let configuration = r#"{"env": {"A": "b"}, "oldKnob": {"x": 1}}"#;
-    let (running, next) = asked.twin.with(|world| {
+    let (running, next) = asked.twin.with_world(|world| {
         let eks = world.cloud.eks.as_mut().unwrap();
         let addon = eks.addons.get_mut("coredns").unwrap();
         addon.configuration = Some(configuration.to_owned());
@@ -404,7 +404,7 @@ async fn a_degraded_group_stays_so_at_any_size_until_a_node_joins() {
         .await
         .unwrap();
     asked.until("sick", "ACTIVE").await;
-    asked.twin.with(|world| {
+    asked.twin.with_world(|world| {
         let groups = &mut world.cloud.eks.as_mut().unwrap().nodegroups;
         let group = groups.get_mut("sick").unwrap();
         group.status = "DEGRADED".into();

@@ -98,7 +98,7 @@ async fn the_account_is_as_the_snapshot_says() {
         .unwrap();
     asked
         .twin
-        .with(|w| assert_eq!(w.cloud.published[0].1, "hello"));
+        .with_world(|w| assert_eq!(w.cloud.published[0].1, "hello"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,7 +147,7 @@ async fn every_list_comes_in_pages() {
     assert_eq!(groups.len(), 2);
     let listener = asked
         .twin
-        .with(|w| w.cloud.elb.listeners.keys().next().unwrap().clone());
+        .with_world(|w| w.cloud.elb.listeners.keys().next().unwrap().clone());
     let rules = asked
         .elb
         .describe_rules()

@@ -74,7 +74,7 @@ pub const BLUE: &str = "expense-blue";
 /// The bundled cluster.
 pub fn expense_dev() -> Asked {
     asked(
-        Twin::start(scenario::load(&scenario::expense_dev(), 7)),
+        Twin::start(scenario::load_world(&scenario::expense_dev(), 7)),
         "us-east-1",
     )
 }
@@ -113,12 +113,13 @@ impl Asked {
     /// Adds fault rules.
     pub fn fault(&self, rule: &str) {
         let rule = rule.parse().unwrap();
-        self.twin.with(|world| fault::add(world, vec![rule]));
+        self.twin
+            .with_world(|world| fault::add_rules(world, vec![rule]));
     }
 
     /// The ARN of a target group.
     pub fn group(&self, name: &str) -> String {
-        self.twin.with(|world| {
+        self.twin.with_world(|world| {
             world
                 .cloud
                 .elb
@@ -133,7 +134,7 @@ impl Asked {
 
     /// The ARN of the rule that is not a default.
     pub fn rule(&self) -> String {
-        self.twin.with(|world| {
+        self.twin.with_world(|world| {
             world
                 .cloud
                 .elb

@@ -69,7 +69,7 @@ async fn a_target_is_unused_until_a_rule_names_its_group_then_initial_then_healt
     );
     let id = asked
         .twin
-        .with(|w| w.cloud.instances.keys().next().unwrap().clone());
+        .with_world(|w| w.cloud.instances.keys().next().unwrap().clone());
     asked
         .elb
         .register_targets()
@@ -123,7 +123,7 @@ async fn a_deregistered_target_drains_for_the_groups_delay() {
         .unwrap();
     let id = asked
         .twin
-        .with(|w| w.cloud.instances.keys().next().unwrap().clone());
+        .with_world(|w| w.cloud.instances.keys().next().unwrap().clone());
     asked
         .elb
         .deregister_targets()
@@ -236,7 +236,7 @@ async fn what_elb_refuses_is_refused() {
     let mut both = forward(&[(&blue, 1), (&green, 1)]);
     both.target_group_arn = Some(blue.clone());
     assert_eq!(modify(&asked, both).await.unwrap_err().0, "ValidationError");
-    let default = asked.twin.with(|w| {
+    let default = asked.twin.with_world(|w| {
         w.cloud
             .elb
             .rules
@@ -259,7 +259,7 @@ async fn what_elb_refuses_is_refused() {
             .into_service_error()
             .is_operation_not_permitted_exception()
     );
-    asked.twin.with(|w| {
+    asked.twin.with_world(|w| {
         w.cloud
             .elb
             .groups
@@ -283,7 +283,7 @@ async fn the_default_action_is_the_listeners() {
     let blue = asked.group("expense-blue-tg");
     let listener = asked
         .twin
-        .with(|w| w.cloud.elb.listeners.keys().next().unwrap().clone());
+        .with_world(|w| w.cloud.elb.listeners.keys().next().unwrap().clone());
     let changed = asked
         .elb
         .modify_listener()
@@ -331,26 +331,29 @@ async fn a_node_without_a_serving_pod_behind_its_port_is_unhealthy() {
 
 #[tokio::test(start_paused = true)]
 async fn requests_go_where_the_weights_send_them_and_nowhere_without_targets() {
-    use crate::twin::aws::{Visit, visit};
+    use crate::twin::aws::{RequestOutcome, send_request};
     let asked = expense_dev();
     let (blue, green) = (
         asked.group("expense-blue-tg"),
         asked.group("expense-green-tg"),
     );
     let rule = asked.rule();
-    let visits = |n: usize| -> Vec<Visit> {
+    let visits = |n: usize| -> Vec<RequestOutcome> {
         asked
             .twin
-            .with(|w| (0..n).map(|_| visit(w, &rule)).collect())
+            .with_world(|w| (0..n).map(|_| send_request(w, &rule)).collect())
     };
     assert!(
         visits(50)
             .iter()
-            .all(|v| *v == Visit::Answered(blue.clone()))
+            .all(|v| *v == RequestOutcome::Answered(blue.clone()))
     );
     modify(&asked, forward(&[(&blue, 50), (&green, 50)]))
         .await
         .unwrap();
-    let nowhere = visits(400).iter().filter(|v| **v == Visit::Nowhere).count();
+    let nowhere = visits(400)
+        .iter()
+        .filter(|v| **v == RequestOutcome::Nowhere)
+        .count();
     assert!((150..=250).contains(&nowhere), "{nowhere}");
 }

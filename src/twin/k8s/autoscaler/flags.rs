@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::json::{duration, list};
+use super::super::json::{list_at, parse_duration};
 use crate::twin::aws::scaling::ScalingGroup;
 
 /// Its flags.
@@ -23,11 +23,11 @@ pub struct AutoscalerFlags {
 
 impl AutoscalerFlags {
     /// Reads the flags of a Deployment's containers.
-    pub fn of(deployment: &Value) -> Self {
-        let containers = list(deployment, "spec.template.spec.containers");
+    pub fn from_deployment(deployment: &Value) -> Self {
+        let containers = list_at(deployment, "spec.template.spec.containers");
         let words: Vec<&str> = containers
             .iter()
-            .flat_map(|c| list(c, "command").iter().chain(list(c, "args")))
+            .flat_map(|c| list_at(c, "command").iter().chain(list_at(c, "args")))
             .filter_map(Value::as_str)
             .collect();
         let all = |flag: &str| -> Vec<&str> {
@@ -37,7 +37,7 @@ impl AutoscalerFlags {
             joined.chain(apart).collect()
         };
         let time = |flag: &str, default: u64| {
-            let told = all(flag).first().and_then(|t| duration(t));
+            let told = all(flag).first().and_then(|t| parse_duration(t));
             told.unwrap_or(Duration::from_secs(default))
         };
         let truth = |flag: &str| all(flag).first() != Some(&"false");
@@ -67,7 +67,7 @@ impl AutoscalerFlags {
     }
 
     /// The group, with the sizes it may have, if it is one of those to be managed.
-    pub fn manages(&self, group: ScalingGroup) -> Option<ScalingGroup> {
+    pub fn managed_group(&self, group: ScalingGroup) -> Option<ScalingGroup> {
         if let Some((min, max, _)) = self.named.iter().find(|(_, _, name)| *name == group.name) {
             let (min, max) = (*min, *max);
             return Some(ScalingGroup { min, max, ..group });

@@ -4,31 +4,31 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::cluster::Cluster;
-use super::super::facts::{Node, Pod};
-use super::super::json::{condition, text};
+use super::super::cluster::SimCluster;
+use super::super::json::{find_condition, text_at};
 use super::super::kinds::PODS;
-use super::super::scheduler::Ask;
-use super::super::store::Object;
-use super::super::within;
+use super::super::run_in_cluster;
+use super::super::scheduler::PodConstraints;
+use super::super::store::StoredObject;
+use super::super::typed_views::{NodeView, PodView};
 use super::{ScalingAction, nodes_of, template};
 use crate::twin::aws::scaling;
-use crate::twin::world::World;
+use crate::twin::world::SimWorld;
 
 /// A pod that found no node.
-type PendingPod = (Arc<Pod>, Object);
+type PendingPod = (Arc<PodView>, StoredObject);
 
 /// A node that is not there yet, and what room it has left.
 #[derive(Clone)]
 struct VirtualNode {
-    node: Arc<Node>,
+    node: Arc<NodeView>,
     cpu: i64,
     memory: i64,
     pods: i64,
 }
 
 impl VirtualNode {
-    fn new(node: Arc<Node>) -> Self {
+    fn new(node: Arc<NodeView>) -> Self {
         Self {
             cpu: node.cpu,
             memory: node.memory,
@@ -38,7 +38,7 @@ impl VirtualNode {
     }
 
     /// Puts a pod here if it would be.
-    fn take(&mut self, cluster: &Cluster, (pod, object): &PendingPod) -> bool {
+    fn try_place(&mut self, cluster: &SimCluster, (pod, object): &PendingPod) -> bool {
         let room = self.cpu >= pod.cpu && self.memory >= pod.memory && self.pods > 0;
         if !room || !would_fit(cluster, object, pod, &self.node) {
             return false;
@@ -50,13 +50,14 @@ impl VirtualNode {
 }
 
 /// Whether a node would do for a pod, were it there.
-pub fn would_fit(cluster: &Cluster, object: &Value, pod: &Pod, node: &Node) -> bool {
-    Ask::of(cluster, object, pod).is_ok_and(|ask| ask.fits(cluster, node).is_ok())
+pub fn would_fit(cluster: &SimCluster, object: &Value, pod: &PodView, node: &NodeView) -> bool {
+    PodConstraints::from_pod(cluster, object, pod)
+        .is_ok_and(|ask| ask.check_fit(cluster, node).is_ok())
 }
 
 /// Grows a group, if pods ask for it; whether there are pods that wait.
-pub fn scale_up(world: &mut World) -> bool {
-    let Some((group, by)) = within(world, choose_group) else {
+pub fn scale_up(world: &mut SimWorld) -> bool {
+    let Some((group, by)) = run_in_cluster(world, choose_group) else {
         return false;
     };
     let Some(by) = by else { return true };
@@ -67,7 +68,7 @@ pub fn scale_up(world: &mut World) -> bool {
     };
     let wanted = known.desired + by;
     let nodegroup = known.nodegroup.clone();
-    if !scaling::set_desired(world, &group, wanted) {
+    if !scaling::set_desired_capacity(world, &group, wanted) {
         // What it knows is out of date; it looks again in the next round.
         world.kube.autoscaler.read_at = None;
         return true;
@@ -82,7 +83,7 @@ pub fn scale_up(world: &mut World) -> bool {
 }
 
 /// None where no pod waits; else a group and by how many nodes it grows, if any does.
-fn choose_group(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
+fn choose_group(cluster: &mut SimCluster) -> Option<(String, Option<i64>)> {
     let mut waiting = pending_pods(cluster);
     if waiting.is_empty() {
         return None;
@@ -97,7 +98,7 @@ fn choose_group(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
         };
         for _ in there..group.desired {
             let mut node = VirtualNode::new(like.clone());
-            waiting.retain(|pod| !node.take(cluster, pod));
+            waiting.retain(|pod| !node.try_place(cluster, pod));
         }
     }
     if waiting.is_empty() {
@@ -110,11 +111,11 @@ fn choose_group(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
         };
         let mut new: Vec<VirtualNode> = Vec::new();
         for pod in &waiting {
-            if new.iter_mut().any(|node| node.take(cluster, pod)) {
+            if new.iter_mut().any(|node| node.try_place(cluster, pod)) {
                 continue;
             }
             let mut node = VirtualNode::new(like.clone());
-            if (new.len() as i64) < group.max - group.desired && node.take(cluster, pod) {
+            if (new.len() as i64) < group.max - group.desired && node.try_place(cluster, pod) {
                 new.push(node);
             }
         }
@@ -131,15 +132,15 @@ fn choose_group(cluster: &mut Cluster) -> Option<(String, Option<i64>)> {
 }
 
 /// Pods that the scheduler has found no node for.
-fn pending_pods(cluster: &Cluster) -> Vec<PendingPod> {
+fn pending_pods(cluster: &SimCluster) -> Vec<PendingPod> {
     let store = &cluster.store;
     let names = store.index.pending.iter();
     names
         .filter_map(|name| {
-            let (pod, object) = (store.index.pods.get(name)?, store.find(PODS, name)?);
-            let why = condition(object, "PodScheduled").map_or("", |c| text(c, "reason"));
+            let (pod, object) = (store.index.pods.get(name)?, store.find_object(PODS, name)?);
+            let why = find_condition(object, "PodScheduled").map_or("", |c| text_at(c, "reason"));
             let daemon = pod.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
-            let waits = why == "Unschedulable" && !daemon && pod.active();
+            let waits = why == "Unschedulable" && !daemon && pod.is_active();
             waits.then(|| (pod.clone(), object.clone()))
         })
         .collect()

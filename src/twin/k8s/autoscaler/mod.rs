@@ -26,22 +26,22 @@ use serde_json::json;
 
 use self::flags::AutoscalerFlags;
 use self::shrink::LeavingNode;
-use super::cluster::Cluster;
-use super::facts::Node;
+use super::cluster::SimCluster;
 use super::kinds::{DEPLOYMENTS, NODES};
-use super::selector::Selector;
-use super::store::{Key, Name};
-use super::{Due, json as object, within};
+use super::selector::LabelSelector;
+use super::store::{ObjectKey, ObjectName};
+use super::typed_views::NodeView;
+use super::{KubeEvent, json as object, run_in_cluster};
 use crate::twin::aws::scaling::{self, ScalingGroup};
-use crate::twin::world::World;
+use crate::twin::world::SimWorld;
 
 /// Where it lives.
-const NAMESPACE: &str = "kube-system";
-const NAME: &str = "cluster-autoscaler";
+const AUTOSCALER_NAMESPACE: &str = "kube-system";
+const AUTOSCALER_NAME: &str = "cluster-autoscaler";
 /// The taint of a node it is about to end.
 const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// How long sizes of groups are kept.
-const SIZES_KEPT: SignedDuration = SignedDuration::from_secs(60);
+const GROUP_SIZES_TTL: SignedDuration = SignedDuration::from_secs(60);
 
 /// What an autoscaler knows. All but the log dies with its pod.
 #[derive(Clone, Debug, Default)]
@@ -53,9 +53,9 @@ pub struct Autoscaler {
     groups: Vec<ScalingGroup>,
     read_at: Option<Timestamp>,
     /// By Auto Scaling group: the node a new one is taken to be like.
-    templates: BTreeMap<String, Arc<Node>>,
+    templates: BTreeMap<String, Arc<NodeView>>,
     /// The same by DescribeNodegroup, and when that was asked.
-    described: BTreeMap<String, (Timestamp, Arc<Node>)>,
+    described: BTreeMap<String, (Timestamp, Arc<NodeView>)>,
     /// By node: since when nothing needs it.
     unneeded: BTreeMap<String, Timestamp>,
     /// Nodes that could not be emptied, and until when they are left alone.
@@ -76,10 +76,10 @@ pub enum ScalingAction {
 }
 
 /// A Deployment that is one, with these flags.
-pub fn deployment(flags: &[String]) -> serde_json::Value {
-    let labels = json!({"app": NAME});
+pub fn autoscaler_deployment(flags: &[String]) -> serde_json::Value {
+    let labels = json!({"app": AUTOSCALER_NAME});
     json!({
-        "metadata": {"name": NAME, "namespace": NAMESPACE, "labels": labels},
+        "metadata": {"name": AUTOSCALER_NAME, "namespace": AUTOSCALER_NAMESPACE, "labels": labels},
         "spec": {
             "replicas": 1, "selector": {"matchLabels": labels},
             "template": {
@@ -87,8 +87,8 @@ pub fn deployment(flags: &[String]) -> serde_json::Value {
                 "spec": {
                     "priorityClassName": "system-cluster-critical",
                     "containers": [{
-                        "name": NAME,
-                        "image": format!("registry.k8s.io/autoscaling/{NAME}:v1.27.3"),
+                        "name": AUTOSCALER_NAME,
+                        "image": format!("registry.k8s.io/autoscaling/{AUTOSCALER_NAME}:v1.27.3"),
                         "command": ["./cluster-autoscaler", "--cloud-provider=aws"],
                         "args": flags,
                         "resources": {"requests": {"cpu": "50m", "memory": "100Mi"}},
@@ -100,7 +100,7 @@ pub fn deployment(flags: &[String]) -> serde_json::Value {
 }
 
 /// Somebody deploys an autoscaler that takes a node away after `unneeded`; whether there was none.
-pub fn deploy(world: &mut World, unneeded: Duration) -> bool {
+pub fn deploy_autoscaler(world: &mut SimWorld, unneeded: Duration) -> bool {
     let cluster_name = world.cloud.eks.as_ref().map(|e| e.name.clone());
     let tags = format!(
         "k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/{}",
@@ -111,43 +111,44 @@ pub fn deploy(world: &mut World, unneeded: Duration) -> bool {
         format!("--scale-down-unneeded-time={}s", unneeded.as_secs()),
         format!("--scale-down-delay-after-add={}s", unneeded.as_secs()),
     ];
-    within(world, |cluster| {
-        let object = deployment(&flags);
-        cluster.create(DEPLOYMENTS, object, false).is_ok()
+    run_in_cluster(world, |cluster| {
+        let object = autoscaler_deployment(&flags);
+        cluster.create_object(DEPLOYMENTS, object, false).is_ok()
     })
 }
 
 /// What the autoscaler has done so far.
-pub fn actions(world: &World) -> &[ScalingAction] {
+pub fn scaling_actions(world: &SimWorld) -> &[ScalingAction] {
     &world.kube.autoscaler.log
 }
 
 /// A Deployment has come to be, or was there when the world began.
-pub(super) fn notice_deployment(cluster: &mut Cluster, name: &Name) {
-    if *name == Name::new(NAMESPACE, NAME) && !cluster.autoscaler.queued {
+pub(super) fn notice_deployment(cluster: &mut SimCluster, name: &ObjectName) {
+    if *name == ObjectName::new(AUTOSCALER_NAMESPACE, AUTOSCALER_NAME) && !cluster.autoscaler.queued
+    {
         cluster.autoscaler.queued = true;
-        cluster.later(Duration::from_secs(10), Due::Autoscale);
+        cluster.schedule_after(Duration::from_secs(10), KubeEvent::Autoscale);
     }
 }
 
 /// One round of its loop.
-pub(super) fn scan(world: &mut World) {
-    let Some((flags, pod)) = within(world, |cluster| {
+pub(super) fn run_scan(world: &mut SimWorld) {
+    let Some((flags, pod)) = run_in_cluster(world, |cluster| {
         cluster.autoscaler.queued = false;
         let found = find_autoscaler(cluster)?;
         cluster.autoscaler.queued = true;
-        cluster.later(found.0.scan_interval, Due::Autoscale);
+        cluster.schedule_after(found.0.scan_interval, KubeEvent::Autoscale);
         Some(found)
     }) else {
         return;
     };
     if world.faults.are_over() {
         // It came with the faults, and goes with them.
-        return restart(world, String::new());
+        return restart_autoscaler(world, String::new());
     }
     let Some(pod) = pod else { return };
     if world.kube.autoscaler.pod != pod {
-        restart(world, pod);
+        restart_autoscaler(world, pod);
         return;
     }
     read_groups(world, &flags);
@@ -159,21 +160,24 @@ pub(super) fn scan(world: &mut World) {
 }
 
 /// The flags of the Deployment, and the uid of the pod that runs it; none when there is no such Deployment.
-fn find_autoscaler(cluster: &Cluster) -> Option<(AutoscalerFlags, Option<String>)> {
-    let name = Name::new(NAMESPACE, NAME);
-    let deployment = cluster.store.find(DEPLOYMENTS, &name)?;
-    let flags = AutoscalerFlags::of(deployment);
-    let selector = Selector::of_spec(object::at(deployment, "spec.selector"));
-    let pods = cluster.store.index.selected(NAMESPACE, &selector);
-    let runs = pods
-        .iter()
-        .find(|p| p.ready && !p.deleting && p.phase == "Running" && cluster.alive(&p.node));
+fn find_autoscaler(cluster: &SimCluster) -> Option<(AutoscalerFlags, Option<String>)> {
+    let name = ObjectName::new(AUTOSCALER_NAMESPACE, AUTOSCALER_NAME);
+    let deployment = cluster.store.find_object(DEPLOYMENTS, &name)?;
+    let flags = AutoscalerFlags::from_deployment(deployment);
+    let selector = LabelSelector::from_spec(object::value_at(deployment, "spec.selector"));
+    let pods = cluster
+        .store
+        .index
+        .selected_pods(AUTOSCALER_NAMESPACE, &selector);
+    let runs = pods.iter().find(|p| {
+        p.ready && !p.deleting && p.phase == "Running" && cluster.is_kubelet_alive(&p.node)
+    });
     Some((flags, runs.map(|p| p.uid.clone())))
 }
 
 /// Another pod takes over: it knows nothing, and takes the marks of the last one off.
-fn restart(world: &mut World, pod: String) {
-    within(world, |cluster| {
+fn restart_autoscaler(world: &mut SimWorld, pod: String) {
+    run_in_cluster(world, |cluster| {
         let old = std::mem::take(&mut cluster.autoscaler);
         let mut log = old.log;
         if !old.pod.is_empty() {
@@ -192,30 +196,30 @@ fn restart(world: &mut World, pod: String) {
 }
 
 /// Reads sizes, at most once a minute; members are seen by their nodes.
-fn read_groups(world: &mut World, flags: &AutoscalerFlags) {
+fn read_groups(world: &mut SimWorld, flags: &AutoscalerFlags) {
     let now = world.now();
     let old = world.kube.autoscaler.read_at;
-    if old.is_some_and(|t| now.duration_since(t) < SIZES_KEPT) {
+    if old.is_some_and(|t| now.duration_since(t) < GROUP_SIZES_TTL) {
         return;
     }
-    let groups = scaling::groups(world).into_iter();
-    let ours = groups.filter_map(|g| flags.manages(g)).collect();
+    let groups = scaling::list_groups(world).into_iter();
+    let ours = groups.filter_map(|g| flags.managed_group(g)).collect();
     let memory = &mut world.kube.autoscaler;
     (memory.groups, memory.read_at) = (ours, Some(now));
 }
 
 /// The nodes of a group, but for those on their way out.
-fn nodes_of(cluster: &Cluster, nodegroup: &str) -> Vec<Arc<Node>> {
+fn nodes_of(cluster: &SimCluster, nodegroup: &str) -> Vec<Arc<NodeView>> {
     let nodes = cluster.store.index.nodes.values();
     let leaving = &cluster.autoscaler.leaving;
     nodes
-        .filter(|n| n.group() == nodegroup && !leaving.contains_key(&n.name))
+        .filter(|n| n.node_group() == nodegroup && !leaving.contains_key(&n.name))
         .cloned()
         .collect()
 }
 
 /// An annotation of a node.
-fn annotation(cluster: &Cluster, node: &str, key: &str) -> Option<String> {
-    let node = cluster.store.get(&Key::new(NODES, "", node))?;
-    object::annotation(node, key).map(str::to_owned)
+fn find_node_annotation(cluster: &SimCluster, node: &str, key: &str) -> Option<String> {
+    let node = cluster.store.get_object(&ObjectKey::new(NODES, "", node))?;
+    object::find_annotation(node, key).map(str::to_owned)
 }

@@ -7,23 +7,23 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::super::cluster::Cluster;
-use super::super::facts::{Node, Taint};
-use super::super::pod_requests::Amounts;
-use super::super::within;
+use super::super::cluster::SimCluster;
+use super::super::pod_requests::ResourceAmounts;
+use super::super::run_in_cluster;
+use super::super::typed_views::{NodeTaint, NodeView};
 use super::{LEAVING_TAINT, nodes_of};
 use crate::twin::aws::scaling;
-use crate::twin::world::World;
+use crate::twin::world::SimWorld;
 
 /// How long what DescribeNodegroup said is kept.
-const DESCRIBED_KEPT: SignedDuration = SignedDuration::from_mins(6);
+const DESCRIBED_TEMPLATE_TTL: SignedDuration = SignedDuration::from_mins(6);
 
 /// Brings the templates up to date.
-pub fn refresh_templates(world: &mut World) {
+pub fn refresh_templates(world: &mut SimWorld) {
     let now = world.now();
     let groups = world.kube.autoscaler.groups.clone();
     for group in groups {
-        let seen = within(world, |cluster| {
+        let seen = run_in_cluster(world, |cluster| {
             let nodes = nodes_of(cluster, &group.nodegroup);
             let good = nodes.iter().find(|n| n.ready && !n.unschedulable);
             let template = good.map(|n| Arc::new(template_like(cluster, n)));
@@ -35,25 +35,25 @@ pub fn refresh_templates(world: &mut World) {
         });
         let memory = &world.kube.autoscaler;
         let old = memory.described.get(&group.name);
-        if seen || old.is_some_and(|(at, _)| now.duration_since(*at) < DESCRIBED_KEPT) {
+        if seen || old.is_some_and(|(at, _)| now.duration_since(*at) < DESCRIBED_TEMPLATE_TTL) {
             continue;
         }
-        let Some(told) = scaling::described_node(world, &group.nodegroup) else {
+        let Some(told) = scaling::describe_new_node(world, &group.nodegroup) else {
             continue;
         };
         let taints = told.taints.into_iter();
-        let node = Node {
+        let node = NodeView {
             name: format!("template-for-{}", group.name),
             labels: told.labels,
             taints: taints
-                .map(|(key, value, effect)| Taint { key, value, effect })
+                .map(|(key, value, effect)| NodeTaint { key, value, effect })
                 .collect(),
             unschedulable: false,
             ready: true,
             cpu: told.cpu_millis,
             memory: told.memory_bytes,
             pods: told.max_pods,
-            others: Amounts::new(),
+            others: ResourceAmounts::new(),
             instance: String::new(),
             kubelet: String::new(),
         };
@@ -63,14 +63,14 @@ pub fn refresh_templates(world: &mut World) {
 }
 
 /// The template of a group.
-pub fn template_of(cluster: &Cluster, group: &str) -> Option<Arc<Node>> {
+pub fn template_of(cluster: &SimCluster, group: &str) -> Option<Arc<NodeView>> {
     let memory = &cluster.autoscaler;
     let described = || memory.described.get(group).map(|(_, node)| node);
     memory.templates.get(group).or_else(described).cloned()
 }
 
 /// A new node like this one: without what is its own, and without the room that daemons take.
-fn template_like(cluster: &Cluster, node: &Node) -> Node {
+fn template_like(cluster: &SimCluster, node: &NodeView) -> NodeView {
     let mut new = node.clone();
     new.name = format!("template-for-{}", node.name);
     new.instance.clear();
@@ -81,7 +81,7 @@ fn template_like(cluster: &Cluster, node: &Node) -> Node {
         .retain(|t| !t.key.starts_with("node.kubernetes.io/") && t.key != LEAVING_TAINT);
     for pod in cluster.store.pods_on(&node.name) {
         let daemon = pod.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
-        if daemon && !pod.finished() {
+        if daemon && !pod.is_finished() {
             (new.cpu, new.memory) = (new.cpu - pod.cpu, new.memory - pod.memory);
             new.pods -= 1;
             for (name, amount) in &pod.others {

@@ -5,17 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::Due;
-use super::super::cluster::Cluster;
-use super::super::facts::Pod;
-use super::super::json::{object, slot};
+use super::super::KubeEvent;
+use super::super::cluster::SimCluster;
+use super::super::json::{as_object_mut, slot_at};
 use super::super::kinds::PODS;
-use super::super::selector::{Labels, Selector};
-use super::super::store::{Key, Name};
-use super::Work;
+use super::super::selector::{LabelSelector, Labels};
+use super::super::store::{ObjectKey, ObjectName};
+use super::super::typed_views::PodView;
+use super::ControllerWork;
 
 /// How an operator marks its pods.
-struct Marks {
+struct RoleLabels {
     /// The kind by which a fault rule stops it.
     kind: &'static str,
     /// The label with the database's name.
@@ -26,15 +26,15 @@ struct Marks {
     replica: &'static str,
 }
 
-const KNOWN: &[Marks] = &[
-    Marks {
+const KNOWN_OPERATORS: &[RoleLabels] = &[
+    RoleLabels {
         kind: "Cluster",
         database: "cnpg.io/cluster",
         roles: &["cnpg.io/instanceRole", "role"],
         primary: "primary",
         replica: "replica",
     },
-    Marks {
+    RoleLabels {
         kind: "postgresql",
         database: "cluster-name",
         roles: &["spilo-role"],
@@ -44,19 +44,19 @@ const KNOWN: &[Marks] = &[
 ];
 
 /// How long an operator takes from an event to its switchover.
-const SWITCHOVER: Duration = Duration::from_secs(8);
+const SWITCHOVER_DELAY: Duration = Duration::from_secs(8);
 /// When it looks again while it finds nobody to switch to.
-const RETRY: Duration = Duration::from_secs(10);
+const SWITCHOVER_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-impl Marks {
-    fn role<'a>(&self, pod: &'a Pod) -> Option<&'a str> {
+impl RoleLabels {
+    fn role_of<'a>(&self, pod: &'a PodView) -> Option<&'a str> {
         let mut roles = self.roles.iter();
         roles.find_map(|r| pod.labels.get(*r)).map(String::as_str)
     }
 }
 
-fn marks_of(pod: &Pod) -> Option<(&'static Marks, String)> {
-    KNOWN.iter().find_map(|marks| {
+fn role_labels_of(pod: &PodView) -> Option<(&'static RoleLabels, String)> {
+    KNOWN_OPERATORS.iter().find_map(|marks| {
         let name = pod.labels.get(marks.database)?;
         let zalando = marks.kind != "postgresql"
             || pod.labels.get("application").is_some_and(|a| a == "spilo");
@@ -65,35 +65,35 @@ fn marks_of(pod: &Pod) -> Option<(&'static Marks, String)> {
 }
 
 /// A pod's place, readiness or node has changed: its operator looks at the database.
-pub fn notice(cluster: &mut Cluster, pod: &Pod) {
-    if let Some((marks, name)) = marks_of(pod) {
+pub fn notice_pod_change(cluster: &mut SimCluster, pod: &PodView) {
+    if let Some((marks, name)) = role_labels_of(pod) {
         let database = format!("{}={name}", marks.database);
-        let work = Work::Roles(Name::new(pod.ns.clone(), database));
+        let work = ControllerWork::Roles(ObjectName::new(pod.ns.clone(), database));
         if cluster.queued.insert(work.clone()) {
-            cluster.later(SWITCHOVER, Due::Work(work));
+            cluster.schedule_after(SWITCHOVER_DELAY, KubeEvent::Work(work));
         }
     }
 }
 
 /// Looks at a database: `label=name` in its namespace.
-pub fn reconcile(cluster: &mut Cluster, at: &Name) {
+pub fn reconcile(cluster: &mut SimCluster, at: &ObjectName) {
     let Some((label, name)) = at.name.split_once('=') else {
         return;
     };
-    let Some(marks) = KNOWN.iter().find(|m| m.database == label) else {
+    let Some(marks) = KNOWN_OPERATORS.iter().find(|m| m.database == label) else {
         return;
     };
     if cluster.operators_down.contains(marks.kind) {
         return;
     }
-    let selector = Selector::of_map(&Labels::from([(label.to_owned(), name.to_owned())]));
-    let mut pods = cluster.store.index.selected(&at.ns, &selector);
-    pods.retain(|p| p.active() && marks_of(p).is_some());
-    let closed = |pod: &Arc<Pod>| {
+    let selector = LabelSelector::from_map(&Labels::from([(label.to_owned(), name.to_owned())]));
+    let mut pods = cluster.store.index.selected_pods(&at.ns, &selector);
+    pods.retain(|p| p.is_active() && role_labels_of(p).is_some());
+    let closed = |pod: &Arc<PodView>| {
         let node = cluster.store.index.nodes.get(&pod.node);
         node.is_none_or(|n| n.unschedulable)
     };
-    let is_primary = |pod: &&Arc<Pod>| marks.role(pod) == Some(marks.primary);
+    let is_primary = |pod: &&Arc<PodView>| marks.role_of(pod) == Some(marks.primary);
     let primary = pods.iter().find(is_primary).cloned();
     let stays = primary.as_ref().is_some_and(|p| !closed(p));
     if stays || pods.is_empty() {
@@ -113,14 +113,17 @@ pub fn reconcile(cluster: &mut Cluster, at: &Name) {
             }
             set_role(cluster, marks, &next, marks.primary);
         }
-        None => cluster.later(RETRY, Due::Again(Work::Roles(at.clone()))),
+        None => cluster.schedule_after(
+            SWITCHOVER_RETRY_INTERVAL,
+            KubeEvent::RepeatWork(ControllerWork::Roles(at.clone())),
+        ),
     }
 }
 
-fn set_role(cluster: &mut Cluster, marks: &Marks, pod: &Pod, role: &str) {
-    let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
-    cluster.change(&key, |p| {
-        let labels = object(slot(p, "metadata.labels"));
+fn set_role(cluster: &mut SimCluster, marks: &RoleLabels, pod: &PodView, role: &str) {
+    let key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
+    cluster.change_object(&key, |p| {
+        let labels = as_object_mut(slot_at(p, "metadata.labels"));
         for (n, label) in marks.roles.iter().enumerate() {
             if n == 0 || labels.contains_key(*label) {
                 labels.insert((*label).to_owned(), role.into());

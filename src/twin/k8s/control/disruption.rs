@@ -7,45 +7,49 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::super::Due;
-use super::super::cluster::Cluster;
-use super::super::facts::{Owner, Pod};
-use super::super::json::{at, condition, list, number, scaled, set, set_condition, text, unset};
-use super::super::kinds::{
-    BUDGETS, CUSTOM_KINDS, DEPLOYMENTS, REPLICA_SETS, REPLICATION_CONTROLLERS, Res, STATEFUL_SETS,
+use super::super::KubeEvent;
+use super::super::cluster::SimCluster;
+use super::super::json::{
+    find_condition, list_at, number_at, remove_at, scale_int_or_percent, set_at, set_condition,
+    text_at, value_at,
 };
-use super::super::store::{Key, Name};
-use super::Work;
+use super::super::kinds::{
+    BUDGETS, CUSTOM_KINDS, DEPLOYMENTS, KindId, REPLICA_SETS, REPLICATION_CONTROLLERS,
+    STATEFUL_SETS,
+};
+use super::super::store::{ObjectKey, ObjectName};
+use super::super::typed_views::{OwnerRef, PodView};
+use super::ControllerWork;
 
 /// How long an eviction that the API server noted may stay unseen before it counts for nothing (K8S-EVICT-3).
-const UNSEEN: SignedDuration = SignedDuration::from_secs(120);
+const UNSEEN_EVICTION_TIMEOUT: SignedDuration = SignedDuration::from_secs(120);
 
 /// The condition that says whether a disruption is allowed.
-const ALLOWED: &str = "DisruptionAllowed";
+const ALLOWED_CONDITION: &str = "DisruptionAllowed";
 
 /// Counts a budget's pods and writes what it allows.
-pub fn reconcile(cluster: &mut Cluster, name: &Name) {
-    let Some(budget) = cluster.store.find(BUDGETS, name).cloned() else {
+pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
+    let Some(budget) = cluster.store.find_object(BUDGETS, name).cloned() else {
         return;
     };
     let pods = match cluster.store.index.budgets.get(name) {
-        Some(selector) => cluster.store.index.selected(&name.ns, selector),
+        Some(selector) => cluster.store.index.selected_pods(&name.ns, selector),
         None => return,
     };
-    let key = Key {
+    let key = ObjectKey {
         res: BUDGETS,
         at: name.clone(),
     };
-    let stamp = cluster.stamp();
-    let generation = number(&budget, "metadata.generation").unwrap_or(1);
-    let (expected, desired) = match expectation(cluster, &budget, &pods) {
+    let stamp = cluster.timestamp_text();
+    let generation = number_at(&budget, "metadata.generation").unwrap_or(1);
+    let (expected, desired) = match expected_counts(cluster, &budget, &pods) {
         Ok(both) => both,
         Err(why) => {
-            cluster.change(&key, |b| {
+            cluster.change_object(&key, |b| {
                 // The rest of the status stays as it was, the generation that was looked at too.
-                let seen = number(b, "status.observedGeneration").unwrap_or(0);
-                set(b, "status.disruptionsAllowed", 0);
-                let failed = condition_of("False", "SyncFailed", &why, seen, &stamp);
+                let seen = number_at(b, "status.observedGeneration").unwrap_or(0);
+                set_at(b, "status.disruptionsAllowed", 0);
+                let failed = build_condition("False", "SyncFailed", &why, seen, &stamp);
                 set_condition(b, failed);
             });
             return;
@@ -68,70 +72,85 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
         ("disruptionsAllowed", allowed),
         ("observedGeneration", generation),
     ];
-    let status = at(&budget, "status").unwrap_or(&Value::Null);
+    let status = value_at(&budget, "status").unwrap_or(&Value::Null);
     let noted = status.get("disruptedPods").and_then(Value::as_object);
     // Most changes of pods change no count; then there is no need to make a new object to see that.
     let told = counts
         .iter()
-        .all(|(field, value)| number(status, field) == Some(*value))
+        .all(|(field, value)| number_at(status, field) == Some(*value))
         && noted.is_none_or(|n| !n.is_empty() && *n == disrupted)
-        && condition(&budget, ALLOWED).is_some_and(|c| text(c, "reason") != "SyncFailed");
+        && find_condition(&budget, ALLOWED_CONDITION)
+            .is_some_and(|c| text_at(c, "reason") != "SyncFailed");
     if !told {
-        cluster.change(&key, |b| {
+        cluster.change_object(&key, |b| {
             for (field, value) in counts {
-                set(b, &format!("status.{field}"), value);
+                set_at(b, &format!("status.{field}"), value);
             }
             if disrupted.is_empty() {
-                unset(b, "status.disruptedPods");
+                remove_at(b, "status.disruptedPods");
             } else {
-                set(b, "status.disruptedPods", Value::Object(disrupted));
+                set_at(b, "status.disruptedPods", Value::Object(disrupted));
             }
-            note_allowed(b, &stamp);
+            set_allowed_condition(b, &stamp);
         });
     }
     if let Some(wait) = recheck {
-        cluster.later(wait, Due::Again(Work::Budget(name.clone())));
+        cluster.schedule_after(
+            wait,
+            KubeEvent::RepeatWork(ControllerWork::Budget(name.clone())),
+        );
     }
 }
 
 /// Puts the condition that says whether a disruption is allowed.
-pub fn note_allowed(budget: &mut Value, stamp: &str) {
-    let generation = number(budget, "status.observedGeneration").unwrap_or(0);
-    let allowed = number(budget, "status.disruptionsAllowed").unwrap_or(0) > 0;
+pub fn set_allowed_condition(budget: &mut Value, stamp: &str) {
+    let generation = number_at(budget, "status.observedGeneration").unwrap_or(0);
+    let allowed = number_at(budget, "status.disruptionsAllowed").unwrap_or(0) > 0;
     let (status, reason) = if allowed {
         ("True", "SufficientPods")
     } else {
         ("False", "InsufficientPods")
     };
-    set_condition(budget, condition_of(status, reason, "", generation, stamp));
+    set_condition(
+        budget,
+        build_condition(status, reason, "", generation, stamp),
+    );
 }
 
-fn condition_of(status: &str, reason: &str, message: &str, generation: i64, stamp: &str) -> Value {
+fn build_condition(
+    status: &str,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    stamp: &str,
+) -> Value {
     json!({
-        "type": ALLOWED, "status": status, "reason": reason, "message": message,
+        "type": ALLOWED_CONDITION, "status": status, "reason": reason, "message": message,
         "observedGeneration": generation, "lastTransitionTime": stamp,
     })
 }
 
 /// How many pods there should be, and how many must be healthy.
-pub fn expectation(
-    cluster: &Cluster,
+pub fn expected_counts(
+    cluster: &SimCluster,
     budget: &Value,
-    pods: &[Arc<Pod>],
+    pods: &[Arc<PodView>],
 ) -> Result<(i64, i64), String> {
-    if let Some(most) = at(budget, "spec.maxUnavailable") {
-        let expected = scale(cluster, budget, pods)?;
-        let most = scaled(Some(most), expected, true).ok_or("invalid value for IntOrString")?;
+    if let Some(most) = value_at(budget, "spec.maxUnavailable") {
+        let expected = total_scale(cluster, budget, pods)?;
+        let most = scale_int_or_percent(Some(most), expected, true)
+            .ok_or("invalid value for IntOrString")?;
         return Ok((expected, (expected - most).max(0)));
     }
-    let Some(least) = at(budget, "spec.minAvailable") else {
+    let Some(least) = value_at(budget, "spec.minAvailable") else {
         return Ok((0, 0));
     };
     if let Some(least) = least.as_i64() {
         return Ok((pods.len() as i64, least));
     }
-    let expected = scale(cluster, budget, pods)?;
-    let least = scaled(Some(least), expected, true).ok_or("invalid value for IntOrString")?;
+    let expected = total_scale(cluster, budget, pods)?;
+    let least =
+        scale_int_or_percent(Some(least), expected, true).ok_or("invalid value for IntOrString")?;
     Ok((expected, least))
 }
 
@@ -139,7 +158,11 @@ pub fn expectation(
 ///
 /// A snapshot has no objects of other kinds than Kubernetes' own, so what it shows of the budget says whether they have a
 /// scale, and how large it is.
-pub fn scale(cluster: &Cluster, budget: &Value, pods: &[Arc<Pod>]) -> Result<i64, String> {
+pub fn total_scale(
+    cluster: &SimCluster,
+    budget: &Value,
+    pods: &[Arc<PodView>],
+) -> Result<i64, String> {
     let mut by_controller: BTreeMap<String, i64> = BTreeMap::new();
     let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
     for pod in pods {
@@ -148,13 +171,14 @@ pub fn scale(cluster: &Cluster, budget: &Value, pods: &[Arc<Pod>]) -> Result<i64
             continue;
         }
         let scale = controller_scale(cluster, pod, owner);
-        let expected = number(budget, "status.expectedPods").unwrap_or(0);
-        let failed = condition(budget, ALLOWED).filter(|c| text(c, "reason") == "SyncFailed");
+        let expected = number_at(budget, "status.expectedPods").unwrap_or(0);
+        let failed = find_condition(budget, ALLOWED_CONDITION)
+            .filter(|c| text_at(c, "reason") == "SyncFailed");
         let (uid, replicas) = match (scale, failed) {
             (Ok(known), _) => known,
             (Err(ScaleError::NoController(why)), _) => return Err(why),
             (Err(ScaleError::NoScale(_)), Some(failed)) => {
-                return Err(text(failed, "message").to_owned());
+                return Err(text_at(failed, "message").to_owned());
             }
             (Err(ScaleError::NoScale(_)), None) if expected > 0 => return Ok(expected),
             (Err(ScaleError::NoScale(why)), None) => return Err(why),
@@ -173,18 +197,20 @@ enum ScaleError {
 }
 
 fn controller_scale(
-    cluster: &Cluster,
-    pod: &Pod,
-    owner: &Owner,
+    cluster: &SimCluster,
+    pod: &PodView,
+    owner: &OwnerRef,
 ) -> Result<(String, i64), ScaleError> {
-    let find = |res: Res, name: &str, uid: &str| {
-        let found = cluster.store.find(res, &Name::new(pod.ns.clone(), name))?;
-        (text(found, "metadata.uid") == uid).then_some(found)
+    let find = |res: KindId, name: &str, uid: &str| {
+        let found = cluster
+            .store
+            .find_object(res, &ObjectName::new(pod.ns.clone(), name))?;
+        (text_at(found, "metadata.uid") == uid).then_some(found)
     };
     let replicas = |o: &Value| {
         (
-            text(o, "metadata.uid").to_owned(),
-            number(o, "spec.replicas").unwrap_or(1),
+            text_at(o, "metadata.uid").to_owned(),
+            number_at(o, "spec.replicas").unwrap_or(1),
         )
     };
     let missing =
@@ -192,7 +218,7 @@ fn controller_scale(
     match owner.kind.as_str() {
         "ReplicaSet" => {
             let set_ = find(REPLICA_SETS, &owner.name, &owner.uid).ok_or_else(missing)?;
-            let deployment = Owner::of(set_).filter(|o| o.kind == "Deployment");
+            let deployment = OwnerRef::controller_of(set_).filter(|o| o.kind == "Deployment");
             let above = deployment.and_then(|o| find(DEPLOYMENTS, &o.name, &o.uid));
             Ok(replicas(above.unwrap_or(set_)))
         }
@@ -202,13 +228,17 @@ fn controller_scale(
         "ReplicationController" => find(REPLICATION_CONTROLLERS, &owner.name, &owner.uid)
             .map(|o| replicas(o))
             .ok_or_else(missing),
-        _ => match cluster.store.kinds.of(&owner.api_version, &owner.kind) {
+        _ => match cluster
+            .store
+            .kinds
+            .kind_of_object(&owner.api_version, &owner.kind)
+        {
             Some(res) if let Some(path) = scale_path(cluster, owner) => {
                 let owner = find(res, &owner.name, &owner.uid).ok_or_else(missing)?;
-                let replicas = number(owner, path.trim_start_matches('.')).unwrap_or(0);
-                Ok((text(owner, "metadata.uid").to_owned(), replicas))
+                let replicas = number_at(owner, path.trim_start_matches('.')).unwrap_or(0);
+                Ok((text_at(owner, "metadata.uid").to_owned(), replicas))
             }
-            Some(res) => Err(no_scale(&cluster.store.kinds.get(res).resource())),
+            Some(res) => Err(no_scale(&cluster.store.kinds.get(res).qualified_resource())),
             // A kind that the snapshot has no list of.
             None if owner.api_version.contains('.') => {
                 let group = owner.api_version.split('/').next().unwrap_or_default();
@@ -226,26 +256,27 @@ fn no_scale(resource: &str) -> ScaleError {
 }
 
 /// Where the number of replicas stands in an object of a kind with a scale, as its definition says.
-fn scale_path(cluster: &Cluster, owner: &Owner) -> Option<String> {
+fn scale_path(cluster: &SimCluster, owner: &OwnerRef) -> Option<String> {
     let (group, version) = owner.api_version.split_once('/')?;
-    let definitions = cluster.store.all(CUSTOM_KINDS, "").map(|(_, d)| d);
-    let mut ours = definitions
-        .filter(|d| text(d, "spec.group") == group && text(d, "spec.names.kind") == owner.kind);
+    let definitions = cluster.store.objects_of(CUSTOM_KINDS, "").map(|(_, d)| d);
+    let mut ours = definitions.filter(|d| {
+        text_at(d, "spec.group") == group && text_at(d, "spec.names.kind") == owner.kind
+    });
     let definition = ours.next()?;
-    let mut versions = list(definition, "spec.versions").iter();
-    let version = versions.find(|v| text(v, "name") == version)?;
-    let path = text(version, "subresources.scale.specReplicasPath");
+    let mut versions = list_at(definition, "spec.versions").iter();
+    let version = versions.find(|v| text_at(v, "name") == version)?;
+    let path = text_at(version, "subresources.scale.specReplicasPath");
     (!path.is_empty()).then(|| path.to_owned())
 }
 
 /// The evictions noted in the budget whose pods have not been seen going yet, and when to look again.
 fn still_unseen(
-    cluster: &Cluster,
+    cluster: &SimCluster,
     budget: &Value,
-    pods: &[Arc<Pod>],
+    pods: &[Arc<PodView>],
 ) -> (Map<String, Value>, Option<Duration>) {
     let (mut left, mut recheck) = (Map::new(), None);
-    let Some(noted) = at(budget, "status.disruptedPods").and_then(Value::as_object) else {
+    let Some(noted) = value_at(budget, "status.disruptedPods").and_then(Value::as_object) else {
         return (left, recheck);
     };
     for pod in pods.iter().filter(|p| !p.deleting) {
@@ -253,7 +284,10 @@ fn still_unseen(
             continue;
         };
         let since: Option<Timestamp> = at_time.as_str().and_then(|t| t.parse().ok());
-        let missing = UNSEEN - since.map_or(UNSEEN, |since| cluster.now.duration_since(since));
+        let missing = UNSEEN_EVICTION_TIMEOUT
+            - since.map_or(UNSEEN_EVICTION_TIMEOUT, |since| {
+                cluster.now.duration_since(since)
+            });
         if !missing.is_positive() {
             continue;
         }

@@ -5,36 +5,36 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::cluster::Cluster;
-use super::super::facts::Pod;
-use super::super::json::{at, list, number, set, text};
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, number_at, set_at, text_at, value_at};
 use super::super::kinds::{PODS, SERVICES, SLICES};
-use super::super::store::{Key, Name, owner_reference};
+use super::super::store::{ObjectKey, ObjectName, owner_reference};
+use super::super::typed_views::PodView;
 
 /// The most endpoints of one slice.
-const FULL: usize = 100;
+const MAX_ENDPOINTS_PER_SLICE: usize = 100;
 
 /// Brings a service's slices up to date: endpoints stay in the slice they are in, new ones fill it up.
-pub fn reconcile(cluster: &mut Cluster, name: &Name) {
-    let Some(service) = cluster.store.find(SERVICES, name).cloned() else {
+pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
+    let Some(service) = cluster.store.find_object(SERVICES, name).cloned() else {
         return;
     };
     let Some(selector) = cluster.store.index.services.get(name).cloned() else {
         return;
     };
-    let tolerant = super::super::json::flag(&service, "spec.publishNotReadyAddresses");
+    let tolerant = super::super::json::flag_at(&service, "spec.publishNotReadyAddresses");
     let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
     let mut sample = None;
-    for pod in cluster.store.index.selected(&name.ns, &selector) {
-        if !pod.ip.is_empty() && !pod.finished() {
+    for pod in cluster.store.index.selected_pods(&name.ns, &selector) {
+        if !pod.ip.is_empty() && !pod.is_finished() {
             wanted.insert(
                 pod.uid.clone(),
-                endpoint(cluster, &pod, tolerant, &name.name),
+                build_endpoint(cluster, &pod, tolerant, &name.name),
             );
             sample.get_or_insert(pod);
         }
     }
-    let ports = ports(cluster, &service, sample.as_ref());
+    let ports = slice_ports(cluster, &service, sample.as_ref());
     let names: Vec<String> = cluster
         .store
         .index
@@ -48,45 +48,47 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
     for slice in names {
         let Some(object) = cluster
             .store
-            .find(SLICES, &Name::new(name.ns.clone(), slice.clone()))
+            .find_object(SLICES, &ObjectName::new(name.ns.clone(), slice.clone()))
         else {
             continue;
         };
-        let kept = list(object, "endpoints")
+        let kept = list_at(object, "endpoints")
             .iter()
-            .filter_map(|e| wanted.remove(text(e, "targetRef.uid")))
+            .filter_map(|e| wanted.remove(text_at(e, "targetRef.uid")))
             .collect();
         slices.push((slice, kept));
     }
     let mut fresh: Vec<Value> = wanted.into_values().collect();
     for (_, endpoints) in &mut slices {
-        let room = FULL.saturating_sub(endpoints.len()).min(fresh.len());
+        let room = MAX_ENDPOINTS_PER_SLICE
+            .saturating_sub(endpoints.len())
+            .min(fresh.len());
         endpoints.extend(fresh.drain(..room));
     }
-    let stamp = cluster.stamp();
+    let stamp = cluster.timestamp_text();
     for (n, (slice, endpoints)) in slices.iter().enumerate() {
-        let key = Key::new(SLICES, name.ns.clone(), slice.clone());
+        let key = ObjectKey::new(SLICES, name.ns.clone(), slice.clone());
         if endpoints.is_empty() && n > 0 {
-            cluster.delete(&key, None);
+            cluster.delete_object(&key, None);
             continue;
         }
-        let old = cluster.store.get(&key).cloned().unwrap_or_default();
-        if list(&old, "endpoints") == endpoints.as_slice() && old.get("ports") == Some(&ports) {
+        let old = cluster.store.get_object(&key).cloned().unwrap_or_default();
+        if list_at(&old, "endpoints") == endpoints.as_slice() && old.get("ports") == Some(&ports) {
             continue;
         }
-        cluster.change(&key, |s| {
-            set(s, "endpoints", endpoints.clone());
-            set(s, "ports", ports.clone());
-            set(
+        cluster.change_object(&key, |s| {
+            set_at(s, "endpoints", endpoints.clone());
+            set_at(s, "ports", ports.clone());
+            set_at(
                 s,
                 "metadata.generation",
-                number(&old, "metadata.generation").unwrap_or(0) + 1,
+                number_at(&old, "metadata.generation").unwrap_or(0) + 1,
             );
         });
     }
     let none_yet = slices.is_empty();
     for chunk in fresh
-        .chunks(FULL)
+        .chunks(MAX_ENDPOINTS_PER_SLICE)
         .map(<[Value]>::to_vec)
         .chain((none_yet && fresh.is_empty()).then(Vec::new))
     {
@@ -102,15 +104,15 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
                 "ownerReferences": [owner_reference(&service)],
             },
         });
-        if text(&service, "spec.clusterIP") == "None" {
+        if text_at(&service, "spec.clusterIP") == "None" {
             slice["metadata"]["labels"]["service.kubernetes.io/headless"] = json!("");
         }
         // A namespace that goes takes no more slices, and needs none.
-        let _ = cluster.create(SLICES, slice, false);
+        let _ = cluster.create_object(SLICES, slice, false);
     }
 }
 
-fn endpoint(cluster: &Cluster, pod: &Pod, tolerant: bool, service: &str) -> Value {
+fn build_endpoint(cluster: &SimCluster, pod: &PodView, tolerant: bool, service: &str) -> Value {
     let serving = pod.ready;
     let ready = tolerant || (serving && !pod.deleting);
     let mut endpoint = json!({
@@ -121,12 +123,12 @@ fn endpoint(cluster: &Cluster, pod: &Pod, tolerant: bool, service: &str) -> Valu
     });
     let object = cluster
         .store
-        .find(PODS, &Name::new(pod.ns.clone(), pod.name.clone()));
+        .find_object(PODS, &ObjectName::new(pod.ns.clone(), pod.name.clone()));
     if let Some(object) = object
-        && text(object, "spec.subdomain") == service
-        && !text(object, "spec.hostname").is_empty()
+        && text_at(object, "spec.subdomain") == service
+        && !text_at(object, "spec.hostname").is_empty()
     {
-        endpoint["hostname"] = json!(text(object, "spec.hostname"));
+        endpoint["hostname"] = json!(text_at(object, "spec.hostname"));
     }
     if let Some(node) = cluster.store.index.nodes.get(&pod.node) {
         endpoint["zone"] = json!(node.zone());
@@ -135,11 +137,11 @@ fn endpoint(cluster: &Cluster, pod: &Pod, tolerant: bool, service: &str) -> Valu
 }
 
 /// The service's ports as the pods have them.
-fn ports(cluster: &Cluster, service: &Value, sample: Option<&Arc<Pod>>) -> Value {
+fn slice_ports(cluster: &SimCluster, service: &Value, sample: Option<&Arc<PodView>>) -> Value {
     let pod = sample.and_then(|p| {
         cluster
             .store
-            .find(PODS, &Name::new(p.ns.clone(), p.name.clone()))
+            .find_object(PODS, &ObjectName::new(p.ns.clone(), p.name.clone()))
     });
     let of = |port: &Value| {
         let target = port.get("targetPort").or(port.get("port"));
@@ -148,16 +150,16 @@ fn ports(cluster: &Cluster, service: &Value, sample: Option<&Arc<Pod>>) -> Value
             Some(named) => {
                 let mut all = pod
                     .into_iter()
-                    .flat_map(|p| list(p, "spec.containers"))
-                    .flat_map(|c| list(c, "ports"));
-                all.find(|p| text(p, "name") == named)
+                    .flat_map(|p| list_at(p, "spec.containers"))
+                    .flat_map(|c| list_at(c, "ports"));
+                all.find(|p| text_at(p, "name") == named)
                     .and_then(|p| p.get("containerPort"))
                     .cloned()
             }
             None => target.cloned(),
         };
-        let protocol = at(port, "protocol").cloned().unwrap_or(json!("TCP"));
-        json!({"name": text(port, "name"), "port": number, "protocol": protocol})
+        let protocol = value_at(port, "protocol").cloned().unwrap_or(json!("TCP"));
+        json!({"name": text_at(port, "name"), "port": number, "protocol": protocol})
     };
-    Value::Array(list(service, "spec.ports").iter().map(of).collect())
+    Value::Array(list_at(service, "spec.ports").iter().map(of).collect())
 }

@@ -4,39 +4,40 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::Due;
-use super::super::cluster::Cluster;
-use super::super::json::{list, list_mut, text};
+use super::super::KubeEvent;
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, list_at_mut, text_at};
 use super::super::kinds::NAMESPACES;
-use super::super::store::{Key, Name};
-use super::Work;
+use super::super::store::{ObjectKey, ObjectName};
+use super::ControllerWork;
 
 /// Deletes what the object with `uid`, which is gone, owned alone.
-pub fn orphans(cluster: &mut Cluster, uid: &str) {
-    let owned: Vec<Key> = cluster.store.owned(uid).cloned().collect();
+pub fn delete_orphans(cluster: &mut SimCluster, uid: &str) {
+    let owned: Vec<ObjectKey> = cluster.store.owned_by(uid).cloned().collect();
     for key in owned {
-        let Some(object) = cluster.store.get(&key).cloned() else {
+        let Some(object) = cluster.store.get_object(&key).cloned() else {
             continue;
         };
-        let lives = |owner: &&Value| text(owner, "uid") != uid && is_there(cluster, &key, owner);
-        if list(&object, "metadata.ownerReferences")
+        let lives =
+            |owner: &&Value| text_at(owner, "uid") != uid && is_owner_there(cluster, &key, owner);
+        if list_at(&object, "metadata.ownerReferences")
             .iter()
             .any(|o| lives(&o))
         {
-            cluster.change(&key, |o| {
-                list_mut(o, "metadata.ownerReferences").retain(|r| text(r, "uid") != uid);
+            cluster.change_object(&key, |o| {
+                list_at_mut(o, "metadata.ownerReferences").retain(|r| text_at(r, "uid") != uid);
             });
         } else {
-            cluster.delete(&key, None);
+            cluster.delete_object(&key, None);
         }
     }
 }
 
-fn is_there(cluster: &Cluster, child: &Key, owner: &Value) -> bool {
+fn is_owner_there(cluster: &SimCluster, child: &ObjectKey, owner: &Value) -> bool {
     let Some(res) = cluster
         .store
         .kinds
-        .of(text(owner, "apiVersion"), text(owner, "kind"))
+        .kind_of_object(text_at(owner, "apiVersion"), text_at(owner, "kind"))
     else {
         return false;
     };
@@ -45,17 +46,19 @@ fn is_there(cluster: &Cluster, child: &Key, owner: &Value) -> bool {
     } else {
         ""
     };
-    let found = cluster.store.find(res, &Name::new(ns, text(owner, "name")));
-    found.is_some_and(|o| text(o, "metadata.uid") == text(owner, "uid"))
+    let found = cluster
+        .store
+        .find_object(res, &ObjectName::new(ns, text_at(owner, "name")));
+    found.is_some_and(|o| text_at(o, "metadata.uid") == text_at(owner, "uid"))
 }
 
 /// Empties a namespace that is to go, and lets it go when it is empty.
-pub fn namespace(cluster: &mut Cluster, name: &str) {
-    let key = Key::new(NAMESPACES, "", name);
+pub fn empty_namespace(cluster: &mut SimCluster, name: &str) {
+    let key = ObjectKey::new(NAMESPACES, "", name);
     let going = cluster
         .store
-        .get(&key)
-        .is_some_and(|n| text(n, "status.phase") == "Terminating");
+        .get_object(&key)
+        .is_some_and(|n| text_at(n, "status.phase") == "Terminating");
     if !going {
         return;
     }
@@ -68,23 +71,23 @@ pub fn namespace(cluster: &mut Cluster, name: &str) {
         .collect();
     let mut left = false;
     for res in kinds {
-        let names: Vec<Name> = cluster
+        let names: Vec<ObjectName> = cluster
             .store
-            .all(res, name)
+            .objects_of(res, name)
             .map(|(n, _)| n.clone())
             .collect();
         for at in names {
-            let key = Key { res, at };
-            cluster.delete(&key, None);
-            left |= cluster.store.get(&key).is_some();
+            let key = ObjectKey { res, at };
+            cluster.delete_object(&key, None);
+            left |= cluster.store.get_object(&key).is_some();
         }
     }
     if left {
-        cluster.later(
+        cluster.schedule_after(
             Duration::from_secs(1),
-            Due::Again(Work::Namespace(name.to_owned())),
+            KubeEvent::RepeatWork(ControllerWork::Namespace(name.to_owned())),
         );
     } else {
-        cluster.store.take(&key);
+        cluster.store.remove_object(&key);
     }
 }

@@ -2,29 +2,29 @@
 
 use serde_json::{Value, json};
 
-use super::super::cluster::Cluster;
-use super::super::json::{at, list, number, set, set_condition, text};
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, number_at, set_at, set_condition, text_at, value_at};
 use super::super::kinds::JOBS;
-use super::super::store::{Key, Name, Object};
-use super::{Work, pods};
+use super::super::store::{ObjectKey, ObjectName, StoredObject};
+use super::{ControllerWork, pods};
 
 /// Starts what is missing, and counts.
-pub fn reconcile(cluster: &mut Cluster, name: &Name) {
-    let Some(job) = cluster.store.find(JOBS, name).cloned() else {
+pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
+    let Some(job) = cluster.store.find_object(JOBS, name).cloned() else {
         return;
     };
-    if at(&job, "metadata.deletionTimestamp").is_some() || is_over(&job) {
+    if value_at(&job, "metadata.deletionTimestamp").is_some() || is_over(&job) {
         return;
     }
-    let uid = text(&job, "metadata.uid").to_owned();
+    let uid = text_at(&job, "metadata.uid").to_owned();
     let all = cluster.store.pods_of(&uid);
-    let active = all.iter().filter(|p| p.active()).count() as i64;
+    let active = all.iter().filter(|p| p.is_active()).count() as i64;
     let succeeded = all.iter().filter(|p| p.phase == "Succeeded").count() as i64;
     let lost = cluster.lost.get(&uid).copied().unwrap_or(0);
     let failed = all.iter().filter(|p| p.phase == "Failed").count() as i64 + lost;
-    let completions = number(&job, "spec.completions").unwrap_or(1);
-    let limit = number(&job, "spec.backoffLimit").unwrap_or(6);
-    let stamp = cluster.stamp();
+    let completions = number_at(&job, "spec.completions").unwrap_or(1);
+    let limit = number_at(&job, "spec.backoffLimit").unwrap_or(6);
+    let stamp = cluster.timestamp_text();
     let over = if succeeded >= completions {
         Some((
             "Complete",
@@ -42,32 +42,32 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
     };
     let mut running = active;
     if over.is_some() {
-        for pod in all.iter().filter(|p| p.active()) {
-            pods::delete(cluster, pod);
+        for pod in all.iter().filter(|p| p.is_active()) {
+            pods::delete_pod(cluster, pod);
         }
-    } else if !super::super::json::flag(&job, "spec.suspend") {
-        let parallel = number(&job, "spec.parallelism").unwrap_or(1);
+    } else if !super::super::json::flag_at(&job, "spec.suspend") {
+        let parallel = number_at(&job, "spec.parallelism").unwrap_or(1);
         for _ in active..parallel.min(completions - succeeded) {
-            let mut pod = pods::from_template(&job);
-            set(&mut pod, "metadata.generateName", format!("{}-", name.name));
-            if !pods::create(cluster, pod, Work::Job(name.clone())) {
+            let mut pod = pods::pod_from_template(&job);
+            set_at(&mut pod, "metadata.generateName", format!("{}-", name.name));
+            if !pods::create_pod(cluster, pod, ControllerWork::Job(name.clone())) {
                 break;
             }
             running += 1;
         }
     }
-    let ready = all.iter().filter(|p| p.active() && p.ready).count();
-    cluster.change(
-        &Key {
+    let ready = all.iter().filter(|p| p.is_active() && p.ready).count();
+    cluster.change_object(
+        &ObjectKey {
             res: JOBS,
             at: name.clone(),
         },
         |j| {
-            super::super::json::default(j, "status.startTime", stamp.clone());
-            set(j, "status.active", running);
-            set(j, "status.ready", ready);
-            set(j, "status.succeeded", succeeded);
-            set(j, "status.failed", failed);
+            super::super::json::set_default_at(j, "status.startTime", stamp.clone());
+            set_at(j, "status.active", running);
+            set_at(j, "status.ready", ready);
+            set_at(j, "status.succeeded", succeeded);
+            set_at(j, "status.failed", failed);
             if let Some((kind, reason, message)) = over {
                 set_condition(
                     j,
@@ -77,7 +77,7 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
                     }),
                 );
                 if kind == "Complete" {
-                    set(j, "status.completionTime", stamp);
+                    set_at(j, "status.completionTime", stamp);
                 }
             }
         },
@@ -85,24 +85,25 @@ pub fn reconcile(cluster: &mut Cluster, name: &Name) {
 }
 
 fn is_over(job: &Value) -> bool {
-    let ended =
-        |c: &Value| matches!(text(c, "type"), "Complete" | "Failed") && text(c, "status") == "True";
-    list(job, "status.conditions").iter().any(ended)
+    let ended = |c: &Value| {
+        matches!(text_at(c, "type"), "Complete" | "Failed") && text_at(c, "status") == "True"
+    };
+    list_at(job, "status.conditions").iter().any(ended)
 }
 
 /// A job's pod went before its end: that counts as a failure, unless the job says that a disruption does not.
-pub fn pod_lost(cluster: &mut Cluster, pod: &Object, job_uid: &str, name: &Name) {
-    let Some(job) = cluster.store.find(JOBS, name).cloned() else {
+pub fn on_pod_lost(cluster: &mut SimCluster, pod: &StoredObject, job_uid: &str, name: &ObjectName) {
+    let Some(job) = cluster.store.find_object(JOBS, name).cloned() else {
         return;
     };
-    let disrupted = super::super::json::condition(pod, "DisruptionTarget").is_some();
-    let forgiving = list(&job, "spec.podFailurePolicy.rules")
+    let disrupted = super::super::json::find_condition(pod, "DisruptionTarget").is_some();
+    let forgiving = list_at(&job, "spec.podFailurePolicy.rules")
         .iter()
         .any(|rule| {
-            let about = list(rule, "onPodConditions")
+            let about = list_at(rule, "onPodConditions")
                 .iter()
-                .any(|c| text(c, "type") == "DisruptionTarget");
-            text(rule, "action") == "Ignore" && about
+                .any(|c| text_at(c, "type") == "DisruptionTarget");
+            text_at(rule, "action") == "Ignore" && about
         });
     if !(disrupted && forgiving) {
         *cluster.lost.entry(job_uid.to_owned()).or_default() += 1;

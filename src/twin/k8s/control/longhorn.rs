@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::Due;
-use super::super::cluster::Cluster;
-use super::super::facts::Pod;
-use super::super::json::{label, text};
+use super::super::KubeEvent;
+use super::super::cluster::SimCluster;
+use super::super::json::{find_label, text_at};
 use super::super::kinds::{ATTACHMENTS, BUDGETS, PODS, VOLUMES};
-use super::super::store::{Key, Name};
-use super::Work;
+use super::super::store::{ObjectKey, ObjectName};
+use super::super::typed_views::PodView;
+use super::ControllerWork;
 
 /// How long its manager takes to see that a node was closed or opened.
 const NOTICE: Duration = Duration::from_secs(5);
@@ -29,13 +29,13 @@ const DRIVER: &str = "driver.longhorn.io";
 
 /// Whether a pod is an instance manager.
 pub fn is_instance_manager(pod: &Value) -> bool {
-    label(pod, "longhorn.io/component") == Some("instance-manager")
+    find_label(pod, "longhorn.io/component") == Some("instance-manager")
 }
 
-fn managers_on(cluster: &Cluster, node: &str) -> Vec<Arc<Pod>> {
-    let of_longhorn = |p: &Arc<Pod>| {
+fn managers_on(cluster: &SimCluster, node: &str) -> Vec<Arc<PodView>> {
+    let of_longhorn = |p: &Arc<PodView>| {
         let component = p.labels.get("longhorn.io/component");
-        component.is_some_and(|c| c == "instance-manager") && !p.finished()
+        component.is_some_and(|c| c == "instance-manager") && !p.is_finished()
     };
     let mut pods = cluster.store.pods_on(node);
     pods.retain(of_longhorn);
@@ -43,14 +43,17 @@ fn managers_on(cluster: &Cluster, node: &str) -> Vec<Arc<Pod>> {
 }
 
 /// A node was closed or opened: its instance managers are looked at.
-pub fn notice(cluster: &mut Cluster, node: &str) {
+pub fn notice(cluster: &mut SimCluster, node: &str) {
     if !managers_on(cluster, node).is_empty() {
-        cluster.later(NOTICE, Due::Again(Work::Longhorn(node.to_owned())));
+        cluster.schedule_after(
+            NOTICE,
+            KubeEvent::RepeatWork(ControllerWork::Longhorn(node.to_owned())),
+        );
     }
 }
 
 /// Looks at the budgets of a node's instance managers.
-pub fn reconcile(cluster: &mut Cluster, node: &str) {
+pub fn reconcile(cluster: &mut SimCluster, node: &str) {
     let pods = managers_on(cluster, node);
     if pods.is_empty() || cluster.operators_down.contains("InstanceManager") {
         return;
@@ -58,11 +61,11 @@ pub fn reconcile(cluster: &mut Cluster, node: &str) {
     let closed = cluster.store.index.nodes.get(node);
     let closed = closed.is_some_and(|n| n.unschedulable);
     for pod in pods {
-        let name = Name::new(pod.ns.clone(), pod.name.clone());
+        let name = ObjectName::new(pod.ns.clone(), pod.name.clone());
         if !closed {
             if let Some(budget) = cluster.longhorn_budgets.remove(&name) {
                 // Somebody may have made one of its name meanwhile.
-                let _ = cluster.create(BUDGETS, budget, false);
+                let _ = cluster.create_object(BUDGETS, budget, false);
             }
             continue;
         }
@@ -71,40 +74,43 @@ pub fn reconcile(cluster: &mut Cluster, node: &str) {
             continue;
         };
         if has_attached(cluster, node) || is_last(cluster, node) {
-            cluster.later(RETRY, Due::Again(Work::Longhorn(node.to_owned())));
+            cluster.schedule_after(
+                RETRY,
+                KubeEvent::RepeatWork(ControllerWork::Longhorn(node.to_owned())),
+            );
             continue;
         }
-        if let Some(object) = cluster.store.find(BUDGETS, &budget).cloned() {
+        if let Some(object) = cluster.store.find_object(BUDGETS, &budget).cloned() {
             let again = serde_json::json!({
                 "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
                 "metadata": {"name": budget.name, "namespace": budget.ns},
                 "spec": object["spec"],
             });
             cluster.longhorn_budgets.insert(name, again);
-            cluster.delete(&Key::new(BUDGETS, budget.ns, budget.name), None);
+            cluster.delete_object(&ObjectKey::new(BUDGETS, budget.ns, budget.name), None);
         }
     }
 }
 
 fn is_longhorns(volume: &Value) -> bool {
-    text(volume, "spec.csi.driver") == DRIVER
+    text_at(volume, "spec.csi.driver") == DRIVER
 }
 
 /// Whether one of its volumes is attached to the node: its engine runs there.
-fn has_attached(cluster: &Cluster, node: &str) -> bool {
-    let mut all = cluster.store.all(ATTACHMENTS, "").map(|(_, a)| a);
-    all.any(|a| text(a, "spec.nodeName") == node && text(a, "spec.attacher") == DRIVER)
+fn has_attached(cluster: &SimCluster, node: &str) -> bool {
+    let mut all = cluster.store.objects_of(ATTACHMENTS, "").map(|(_, a)| a);
+    all.any(|a| text_at(a, "spec.nodeName") == node && text_at(a, "spec.attacher") == DRIVER)
 }
 
 /// Whether there are volumes, and no other node has an instance manager with a budget.
-fn is_last(cluster: &Cluster, node: &str) -> bool {
-    let mut volumes = cluster.store.all(VOLUMES, "").map(|(_, v)| v);
+fn is_last(cluster: &SimCluster, node: &str) -> bool {
+    let mut volumes = cluster.store.objects_of(VOLUMES, "").map(|(_, v)| v);
     if !volumes.any(|v| is_longhorns(v)) {
         return false;
     }
-    let mut pods = cluster.store.all(PODS, "").map(|(_, p)| p);
+    let mut pods = cluster.store.objects_of(PODS, "").map(|(_, p)| p);
     !pods.any(|p| {
-        let there = text(p, "spec.nodeName");
+        let there = text_at(p, "spec.nodeName");
         is_instance_manager(p) && there != node && {
             let others = managers_on(cluster, there);
             others

@@ -22,48 +22,48 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::Due;
-use super::cluster::Cluster;
-use super::facts::{Owner, Pod};
-use super::json::{at, text};
+use super::KubeEvent;
+use super::cluster::SimCluster;
+use super::json::{text_at, value_at};
 use super::kinds::*;
-use super::store::{Change, Name, Object};
+use super::store::{ObjectChange, ObjectName, StoredObject};
+use super::typed_views::{OwnerRef, PodView};
 use super::{autoscaler, drain_cleaner, kubelet, scheduler};
 
 /// How long after its time a pod of a snapshot is still there to be one that does not go.
-const LONG_OVERDUE: SignedDuration = SignedDuration::from_mins(5);
+const STUCK_POD_AGE: SignedDuration = SignedDuration::from_mins(5);
 
 /// A piece of work: one controller looks at one object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Work {
-    Deployment(Name),
+pub enum ControllerWork {
+    Deployment(ObjectName),
     /// Has the deployment moved in time?
-    Deadline(Name),
-    ReplicaSet(Name),
-    StatefulSet(Name),
-    DaemonSet(Name),
+    ProgressDeadline(ObjectName),
+    ReplicaSet(ObjectName),
+    StatefulSet(ObjectName),
+    DaemonSet(ObjectName),
     /// A daemon set's pod on one node.
-    Daemon(Name, String),
-    Job(Name),
+    Daemon(ObjectName, String),
+    Job(ObjectName),
     /// A pod that an operator is to make again.
-    Operator(Name),
+    Operator(ObjectName),
     /// A database whose primary may have to move.
-    Roles(Name),
+    Roles(ObjectName),
     /// A node whose instance managers Longhorn looks at.
     Longhorn(String),
     /// A pod that Strimzi's operator is to roll.
-    Roll(Name),
-    Budget(Name),
+    Roll(ObjectName),
+    Budget(ObjectName),
     /// A service's slices.
-    Slices(Name),
-    Schedule(Name),
+    EndpointSlices(ObjectName),
+    Schedule(ObjectName),
     /// All pods no node was found for.
-    Retry,
+    RetryPending,
     Taints(String),
     /// What the object with this uid owned.
     Orphans(String),
     Namespace(String),
-    Claim(Name),
+    Claim(ObjectName),
     Attachment(String),
     /// Attachments of volumes that no pod of the node uses any more.
     Detach(String),
@@ -71,15 +71,15 @@ pub enum Work {
     ForceDetach(String),
 }
 
-impl Work {
+impl ControllerWork {
     /// How long after a change the real controller gets to it; measured on a real control plane where it was seen.
-    fn delay(&self) -> Duration {
+    fn reaction_delay(&self) -> Duration {
         Duration::from_millis(match self {
             Self::Budget(_) => 8,
-            Self::StatefulSet(_) | Self::Deployment(_) | Self::Deadline(_) => 10,
+            Self::StatefulSet(_) | Self::Deployment(_) | Self::ProgressDeadline(_) => 10,
             Self::ReplicaSet(_) => 14,
             Self::Schedule(_) => 25,
-            Self::DaemonSet(_) | Self::Slices(_) => 50,
+            Self::DaemonSet(_) | Self::EndpointSlices(_) => 50,
             Self::Job(_) => 100,
             Self::Taints(_) | Self::Orphans(_) => 150,
             Self::Daemon(..) | Self::Claim(_) => 300,
@@ -87,133 +87,135 @@ impl Work {
             Self::Operator(_) => 3000,
             Self::Longhorn(_) => 5000,
             Self::Roles(_) | Self::Roll(_) => 8000,
-            Self::Retry | Self::Namespace(_) | Self::Detach(_) | Self::ForceDetach(_) => 1000,
+            Self::RetryPending | Self::Namespace(_) | Self::Detach(_) | Self::ForceDetach(_) => {
+                1000
+            }
         })
     }
 
     /// Does it.
-    pub fn run(&self, cluster: &mut Cluster) {
+    pub fn run_on(&self, cluster: &mut SimCluster) {
         match self {
             Self::Deployment(name) => deployment::reconcile(cluster, name),
-            Self::Deadline(name) => {
+            Self::ProgressDeadline(name) => {
                 cluster.deadlines.remove(name);
                 deployment::reconcile(cluster, name);
             }
             Self::ReplicaSet(name) => replicaset::reconcile(cluster, name),
             Self::StatefulSet(name) => statefulset::reconcile(cluster, name),
             Self::DaemonSet(name) => daemonset::reconcile(cluster, name),
-            Self::Daemon(name, node) => daemonset::place(cluster, name, node),
+            Self::Daemon(name, node) => daemonset::place_daemon_pod(cluster, name, node),
             Self::Job(name) => job::reconcile(cluster, name),
             Self::Operator(name) => operator::reconcile(cluster, name),
             Self::Roles(database) => database_roles::reconcile(cluster, database),
             Self::Longhorn(node) => longhorn::reconcile(cluster, node),
-            Self::Roll(name) => drain_cleaner::roll(cluster, name),
+            Self::Roll(name) => drain_cleaner::roll_pod(cluster, name),
             Self::Budget(name) => disruption::reconcile(cluster, name),
-            Self::Slices(name) => endpoints::reconcile(cluster, name),
-            Self::Schedule(name) => scheduler::schedule(cluster, name),
-            Self::Retry => scheduler::retry(cluster),
+            Self::EndpointSlices(name) => endpoints::reconcile(cluster, name),
+            Self::Schedule(name) => scheduler::schedule_pod(cluster, name),
+            Self::RetryPending => scheduler::retry_pending_pods(cluster),
             Self::Taints(node) => nodes::reconcile(cluster, node),
-            Self::Orphans(uid) => gc::orphans(cluster, uid),
-            Self::Namespace(name) => gc::namespace(cluster, name),
-            Self::Claim(name) => volumes::claim(cluster, name),
-            Self::Attachment(name) => volumes::attachment(cluster, name),
-            Self::Detach(node) => volumes::detach(cluster, node, false),
-            Self::ForceDetach(node) => volumes::detach(cluster, node, true),
+            Self::Orphans(uid) => gc::delete_orphans(cluster, uid),
+            Self::Namespace(name) => gc::empty_namespace(cluster, name),
+            Self::Claim(name) => volumes::reconcile_claim(cluster, name),
+            Self::Attachment(name) => volumes::reconcile_attachment(cluster, name),
+            Self::Detach(node) => volumes::detach_unused(cluster, node, false),
+            Self::ForceDetach(node) => volumes::detach_unused(cluster, node, true),
         }
     }
 }
 
-impl Cluster {
+impl SimCluster {
     /// Queues `work`, unless it is queued already.
-    pub(super) fn soon(&mut self, work: Work) {
+    pub(super) fn queue_work(&mut self, work: ControllerWork) {
         if self.queued.insert(work.clone()) {
-            self.later(work.delay(), Due::Work(work));
+            self.schedule_after(work.reaction_delay(), KubeEvent::Work(work));
         }
     }
 
     /// Lets the controllers hear of everything written since the last time.
-    pub(super) fn react(&mut self) {
+    pub(super) fn react_to_changes(&mut self) {
         loop {
-            let changes = self.store.changes();
+            let changes = self.store.take_changes();
             if changes.is_empty() {
                 return;
             }
             for change in changes {
-                self.hear(&change);
+                self.notice_change(&change);
             }
         }
     }
 
     /// Takes up what a snapshot left unfinished.
-    pub(super) fn wake(&mut self) {
-        rollout::learn(self);
+    pub(super) fn resume_snapshot_work(&mut self) {
+        rollout::learn_revisions(self);
         let names = |cluster: &Self, res| {
             cluster
                 .store
-                .all(res, "")
+                .objects_of(res, "")
                 .map(|(n, _)| n.clone())
                 .collect::<Vec<_>>()
         };
-        for (res, work) in WORKLOADS {
+        for (res, work) in WORK_BY_KIND {
             for name in names(self, *res) {
-                self.soon(work(name));
+                self.queue_work(work(name));
             }
         }
         for name in names(self, DEPLOYMENTS) {
             autoscaler::notice_deployment(self, &name);
         }
         for name in names(self, NODES) {
-            self.soon(Work::Taints(name.name));
+            self.queue_work(ControllerWork::Taints(name.name));
         }
         for name in names(self, PODS) {
             if let Some(pod) = self.store.index.pods.get(&name).cloned()
                 && !(pod.deleting && self.is_stuck(&name))
             {
-                self.pod_arrives(&pod);
+                self.on_pod_arrived(&pod);
             }
         }
     }
 
     /// Whether a snapshot's pod was due to be gone long before: what kept it will keep it.
-    fn is_stuck(&self, name: &Name) -> bool {
-        let pod = self.store.find(PODS, name);
+    fn is_stuck(&self, name: &ObjectName) -> bool {
+        let pod = self.store.find_object(PODS, name);
         let due = pod.and_then(|p| {
-            text(p, "metadata.deletionTimestamp")
+            text_at(p, "metadata.deletionTimestamp")
                 .parse::<Timestamp>()
                 .ok()
         });
-        due.is_some_and(|due| self.now.duration_since(due) > LONG_OVERDUE)
+        due.is_some_and(|due| self.now.duration_since(due) > STUCK_POD_AGE)
     }
 
-    fn hear(&mut self, change: &Change) {
+    fn notice_change(&mut self, change: &ObjectChange) {
         let name = &change.key.at;
         match change.key.res {
-            PODS => self.hear_pod(change),
-            NODES => self.hear_node(change),
-            SERVICES => self.soon(Work::Slices(name.clone())),
+            PODS => self.notice_pod_change(change),
+            NODES => self.notice_node_change(change),
+            SERVICES => self.queue_work(ControllerWork::EndpointSlices(name.clone())),
             NAMESPACES
-                if text(
+                if text_at(
                     change.new.as_deref().unwrap_or(&Value::Null),
                     "status.phase",
                 ) == "Terminating" =>
             {
-                self.soon(Work::Namespace(name.name.clone()));
+                self.queue_work(ControllerWork::Namespace(name.name.clone()));
             }
-            VOLUMES | CSI_NODES => self.soon(Work::Retry),
+            VOLUMES | CSI_NODES => self.queue_work(ControllerWork::RetryPending),
             CLAIMS => {
-                self.soon(Work::Claim(name.clone()));
-                self.soon(Work::Retry);
+                self.queue_work(ControllerWork::Claim(name.clone()));
+                self.queue_work(ControllerWork::RetryPending);
             }
             ATTACHMENTS => {
-                self.soon(Work::Attachment(name.name.clone()));
+                self.queue_work(ControllerWork::Attachment(name.name.clone()));
                 if change.new.is_none() {
-                    self.soon(Work::Retry);
+                    self.queue_work(ControllerWork::RetryPending);
                 }
-                volumes::wake_waiting(self, change);
+                volumes::wake_waiting_pods(self, change);
             }
             res => {
-                if let Some((_, work)) = WORKLOADS.iter().find(|(r, _)| *r == res) {
-                    self.soon(work(name.clone()));
+                if let Some((_, work)) = WORK_BY_KIND.iter().find(|(r, _)| *r == res) {
+                    self.queue_work(work(name.clone()));
                 }
                 if res == DEPLOYMENTS && change.new.is_some() {
                     autoscaler::notice_deployment(self, name);
@@ -225,168 +227,176 @@ impl Cluster {
             .new
             .as_ref()
             .or(change.old.as_ref())
-            .and_then(|o| Owner::of(o))
+            .and_then(|o| OwnerRef::controller_of(o))
             && change.key.res != PODS
         {
-            self.tell_owner(&name.ns, &owner);
+            self.queue_owner_work(&name.ns, &owner);
         }
         if let (Some(old), None) = (&change.old, &change.new) {
-            let uid = text(old, "metadata.uid");
-            if self.store.owned(uid).next().is_some() {
-                self.soon(Work::Orphans(uid.to_owned()));
+            let uid = text_at(old, "metadata.uid");
+            if self.store.owned_by(uid).next().is_some() {
+                self.queue_work(ControllerWork::Orphans(uid.to_owned()));
             }
         }
     }
 
-    fn tell_owner(&mut self, ns: &str, owner: &Owner) {
-        let Some(res) = self.store.kinds.of(&owner.api_version, &owner.kind) else {
+    fn queue_owner_work(&mut self, ns: &str, owner: &OwnerRef) {
+        let Some(res) = self
+            .store
+            .kinds
+            .kind_of_object(&owner.api_version, &owner.kind)
+        else {
             return;
         };
-        if let Some((_, work)) = WORKLOADS.iter().find(|(r, _)| *r == res) {
-            self.soon(work(Name::new(ns, owner.name.clone())));
+        if let Some((_, work)) = WORK_BY_KIND.iter().find(|(r, _)| *r == res) {
+            self.queue_work(work(ObjectName::new(ns, owner.name.clone())));
         }
     }
 
-    fn hear_pod(&mut self, change: &Change) {
+    fn notice_pod_change(&mut self, change: &ObjectChange) {
         let [old, new] = &change.pods;
         let Some(either) = new.as_ref().or(old.as_ref()) else {
             return;
         };
         if let Some(owner) = &either.owner {
-            self.tell_owner(&either.ns, owner);
-            let ended = new.as_ref().is_none_or(|p| p.finished());
+            self.queue_owner_work(&either.ns, owner);
+            let ended = new.as_ref().is_none_or(|p| p.is_finished());
             if owner.kind == "DaemonSet" && ended && !either.node.is_empty() {
-                self.soon(Work::Daemon(
-                    Name::new(either.ns.clone(), owner.name.clone()),
+                self.queue_work(ControllerWork::Daemon(
+                    ObjectName::new(either.ns.clone(), owner.name.clone()),
                     either.node.clone(),
                 ));
             }
         }
-        let serves =
-            |p: &Option<std::sync::Arc<Pod>>| p.as_ref().is_some_and(|p| p.ready && p.active());
+        let serves = |p: &Option<std::sync::Arc<PodView>>| {
+            p.as_ref().is_some_and(|p| p.ready && p.is_active())
+        };
         if serves(old) != serves(new) {
-            database_roles::notice(self, either);
+            database_roles::notice_pod_change(self, either);
         }
         for pod in old.iter().chain(new) {
             for budget in self.store.index.budgets_of(pod) {
-                self.soon(Work::Budget(budget));
+                self.queue_work(ControllerWork::Budget(budget));
             }
             for service in self.store.index.services_of(pod) {
-                self.soon(Work::Slices(service));
+                self.queue_work(ControllerWork::EndpointSlices(service));
             }
         }
-        let was_there = old.as_ref().is_some_and(|p| !p.finished());
-        if was_there && new.as_ref().is_none_or(|p| p.finished()) {
-            self.soon(Work::Retry);
+        let was_there = old.as_ref().is_some_and(|p| !p.is_finished());
+        if was_there && new.as_ref().is_none_or(|p| p.is_finished()) {
+            self.queue_work(ControllerWork::RetryPending);
             self.admitted.remove(&either.uid);
-            volumes::pod_left(self, change.old.as_ref(), &either.node);
+            volumes::on_pod_left(self, change.old.as_ref(), &either.node);
             if let (Some(object), None) = (&change.old, &change.new) {
-                operator::pod_gone(self, object);
+                operator::on_pod_gone(self, object);
             }
             if let (Some(object), Some(owner), None) = (&change.old, &either.owner, &change.new)
                 && owner.kind == "Job"
             {
-                job::pod_lost(
+                job::on_pod_lost(
                     self,
                     object,
                     &owner.uid,
-                    &Name::new(either.ns.clone(), owner.name.clone()),
+                    &ObjectName::new(either.ns.clone(), owner.name.clone()),
                 );
             }
         }
         let Some(pod) = new else { return };
-        let [before, after] =
-            [&change.old, &change.new].map(|o| at(o.as_deref()?, "metadata.deletionTimestamp"));
+        let [before, after] = [&change.old, &change.new]
+            .map(|o| value_at(o.as_deref()?, "metadata.deletionTimestamp"));
         if old.as_ref().is_none_or(|o| o.node != pod.node) {
             if !pod.node.is_empty() {
-                self.retry_those_that_look();
+                self.retry_pods_that_depend_on_others();
             }
-            self.pod_arrives(pod);
+            self.on_pod_arrived(pod);
         } else if before != after {
-            self.retry_those_that_look();
-            kubelet::stop(self, pod);
+            self.retry_pods_that_depend_on_others();
+            kubelet::stop_pod(self, pod);
         }
     }
 
     /// Where pods are has changed: those whose place depends on it are tried again.
-    fn retry_those_that_look(&mut self) {
+    fn retry_pods_that_depend_on_others(&mut self) {
         let index = &self.store.index;
         let mut waiting = index.pending.iter().filter_map(|n| index.pods.get(n));
         if waiting.any(|p| p.looks_at_others) {
-            self.soon(Work::Retry);
+            self.queue_work(ControllerWork::RetryPending);
         }
     }
 
     /// A pod has come to be, or to a node.
-    fn pod_arrives(&mut self, pod: &std::sync::Arc<Pod>) {
+    fn on_pod_arrived(&mut self, pod: &std::sync::Arc<PodView>) {
         if pod.node.is_empty() {
-            if pod.active() {
-                self.soon(Work::Schedule(Name::new(pod.ns.clone(), pod.name.clone())));
+            if pod.is_active() {
+                self.queue_work(ControllerWork::Schedule(ObjectName::new(
+                    pod.ns.clone(),
+                    pod.name.clone(),
+                )));
             }
         } else if pod.deleting {
-            kubelet::stop(self, pod);
+            kubelet::stop_pod(self, pod);
         } else {
-            kubelet::arrive(self, pod);
+            kubelet::on_pod_bound(self, pod);
         }
         if !pod.node.is_empty() && !self.store.index.nodes.contains_key(&pod.node) {
-            nodes::quarantine(self, &pod.node);
+            nodes::schedule_pod_collection(self, &pod.node);
         }
     }
 
-    fn hear_node(&mut self, change: &Change) {
+    fn notice_node_change(&mut self, change: &ObjectChange) {
         let name = change.key.at.name.clone();
         let differs = |path: &str| {
-            let [old, new] = [&change.old, &change.new].map(|o| at(o.as_deref()?, path));
+            let [old, new] = [&change.old, &change.new].map(|o| value_at(o.as_deref()?, path));
             old != new
         };
         if differs("spec.unschedulable") {
             for pod in self.store.pods_on(&name) {
-                database_roles::notice(self, &pod);
+                database_roles::notice_pod_change(self, &pod);
             }
             longhorn::notice(self, &name);
-            operator::resume(self);
+            operator::resume_operators(self);
         }
         if change.new.is_none() {
-            nodes::quarantine(self, &name);
-            self.soon(Work::Detach(name.clone()));
+            nodes::schedule_pod_collection(self, &name);
+            self.queue_work(ControllerWork::Detach(name.clone()));
         } else if differs("spec") || differs("status.conditions") || change.old.is_none() {
-            self.soon(Work::Taints(name.clone()));
+            self.queue_work(ControllerWork::Taints(name.clone()));
         }
         if differs("spec")
             || differs("metadata.labels")
             || change.old.is_none()
             || change.new.is_none()
         {
-            for (set, _) in self.daemon_sets() {
-                self.soon(Work::Daemon(set.clone(), name.clone()));
+            for (set, _) in self.list_daemon_sets() {
+                self.queue_work(ControllerWork::Daemon(set.clone(), name.clone()));
                 if change.new.is_none() {
-                    self.soon(Work::DaemonSet(set));
+                    self.queue_work(ControllerWork::DaemonSet(set));
                 }
             }
         }
         if differs("spec") || differs("metadata.labels") || differs("status.allocatable") {
-            self.soon(Work::Retry);
+            self.queue_work(ControllerWork::RetryPending);
         }
     }
 
-    fn daemon_sets(&self) -> Vec<(Name, Object)> {
+    fn list_daemon_sets(&self) -> Vec<(ObjectName, StoredObject)> {
         self.store
-            .all(DAEMON_SETS, "")
+            .objects_of(DAEMON_SETS, "")
             .map(|(n, o)| (n.clone(), o.clone()))
             .collect()
     }
 }
 
 /// The work on the object of that name.
-type WorkOf = fn(Name) -> Work;
+type WorkOf = fn(ObjectName) -> ControllerWork;
 
 /// Kinds with a controller of their own, and its work.
-const WORKLOADS: &[(Res, WorkOf)] = &[
-    (DEPLOYMENTS, Work::Deployment),
-    (REPLICA_SETS, Work::ReplicaSet),
-    (STATEFUL_SETS, Work::StatefulSet),
-    (DAEMON_SETS, Work::DaemonSet),
-    (JOBS, Work::Job),
-    (BUDGETS, Work::Budget),
-    (SERVICES, Work::Slices),
+const WORK_BY_KIND: &[(KindId, WorkOf)] = &[
+    (DEPLOYMENTS, ControllerWork::Deployment),
+    (REPLICA_SETS, ControllerWork::ReplicaSet),
+    (STATEFUL_SETS, ControllerWork::StatefulSet),
+    (DAEMON_SETS, ControllerWork::DaemonSet),
+    (JOBS, ControllerWork::Job),
+    (BUDGETS, ControllerWork::Budget),
+    (SERVICES, ControllerWork::EndpointSlices),
 ];

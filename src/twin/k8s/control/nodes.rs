@@ -5,21 +5,22 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::super::Due;
-use super::super::cluster::Cluster;
-use super::super::facts::Taint;
+use super::super::KubeEvent;
+use super::super::cluster::SimCluster;
 use super::super::json::{
-    at, condition, flag, list, list_mut, object, set, set_condition, slot, text, unset,
+    as_object_mut, find_condition, flag_at, list_at, list_at_mut, remove_at, set_at, set_condition,
+    slot_at, text_at, value_at,
 };
 use super::super::kinds::{DAEMON_SETS, NODES, PODS};
 use super::super::kubelet;
-use super::super::pod_requests::Amounts;
-use super::super::store::{Key, Name};
-use super::Work;
+use super::super::pod_requests::ResourceAmounts;
+use super::super::store::{ObjectKey, ObjectName};
+use super::super::typed_views::NodeTaint;
+use super::ControllerWork;
 
 /// A step in a node's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum NodeLifecycleStep {
     /// Its kubelet may be ready.
     Ready,
     /// Its startup taints may come off.
@@ -33,79 +34,88 @@ pub enum Step {
 }
 
 /// From a kubelet's death to its node being NotReady (K8S-NODE-2).
-pub const SILENCE: (u64, u64) = (40_000, 43_000);
+pub const SILENCE_DELAY_MILLIS: (u64, u64) = (40_000, 43_000);
 
 /// Takes a step.
-pub fn step(cluster: &mut Cluster, step: Step, node: &str) {
+pub fn take_step(cluster: &mut SimCluster, step: NodeLifecycleStep, node: &str) {
     match step {
-        Step::Ready => ready(cluster, node),
-        Step::Settled => settled(cluster, node),
-        Step::Silent => silent(cluster, node),
-        Step::Vanish => {
-            cluster.delete(&Key::new(NODES, "", node), None);
+        NodeLifecycleStep::Ready => make_ready(cluster, node),
+        NodeLifecycleStep::Settled => remove_startup_taints(cluster, node),
+        NodeLifecycleStep::Silent => mark_unreachable(cluster, node),
+        NodeLifecycleStep::Vanish => {
+            cluster.delete_object(&ObjectKey::new(NODES, "", node), None);
         }
-        Step::Collect => collect(cluster, node),
+        NodeLifecycleStep::Collect => collect_pods(cluster, node),
     }
 }
 
 /// Pods of a node that is gone linger for a while before they are collected (K8S-NODE-1).
-pub fn quarantine(cluster: &mut Cluster, node: &str) {
-    let wait = cluster.between(45_000, 55_000);
-    cluster.later(wait, Due::Node(Step::Collect, node.to_owned()));
+pub fn schedule_pod_collection(cluster: &mut SimCluster, node: &str) {
+    let wait = cluster.random_delay(45_000, 55_000);
+    cluster.schedule_after(
+        wait,
+        KubeEvent::Node(NodeLifecycleStep::Collect, node.to_owned()),
+    );
 }
 
-fn collect(cluster: &mut Cluster, node: &str) {
+fn collect_pods(cluster: &mut SimCluster, node: &str) {
     if cluster.store.index.nodes.contains_key(node) {
         return;
     }
     for pod in cluster.store.pods_on(node) {
-        cluster.delete(&Key::new(PODS, pod.ns.clone(), pod.name.clone()), Some(0));
+        cluster.delete_object(
+            &ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone()),
+            Some(0),
+        );
     }
 }
 
 /// Makes a node ready once its network is: the CNI's pod must run on it, where there is one.
-fn ready(cluster: &mut Cluster, node: &str) {
-    if !cluster.alive(node) {
+fn make_ready(cluster: &mut SimCluster, node: &str) {
+    if !cluster.is_kubelet_alive(node) {
         return;
     }
     let cni = cluster
         .store
-        .find(DAEMON_SETS, &Name::new("kube-system", "aws-node"))
+        .find_object(DAEMON_SETS, &ObjectName::new("kube-system", "aws-node"))
         .cloned();
-    let uid = cni.as_ref().map(|c| text(c, "metadata.uid").to_owned());
+    let uid = cni.as_ref().map(|c| text_at(c, "metadata.uid").to_owned());
     let has_network = uid.is_none_or(|uid| {
         cluster
             .store
             .pods_on(node)
             .iter()
-            .any(|p| p.owned_by(&uid) && p.ready)
+            .any(|p| p.is_owned_by(&uid) && p.ready)
     });
     if !has_network {
-        cluster.later(
+        cluster.schedule_after(
             Duration::from_secs(1),
-            Due::Node(Step::Ready, node.to_owned()),
+            KubeEvent::Node(NodeLifecycleStep::Ready, node.to_owned()),
         );
         return;
     }
-    set_ready(
+    write_ready_condition(
         cluster,
         node,
         "True",
         "KubeletReady",
         "kubelet is posting ready status",
     );
-    if cluster.startup_taints.contains_key(node) || !devices_of(cluster, node).is_empty() {
-        cluster.later(SETTLING, Due::Node(Step::Settled, node.to_owned()));
+    if cluster.startup_taints.contains_key(node) || !expected_devices(cluster, node).is_empty() {
+        cluster.schedule_after(
+            STARTUP_TAINT_DELAY,
+            KubeEvent::Node(NodeLifecycleStep::Settled, node.to_owned()),
+        );
     }
 }
 
 /// From a node's being ready to its agents' taking a taint off it, when their pods are ready.
-const SETTLING: Duration = Duration::from_secs(15);
+const STARTUP_TAINT_DELAY: Duration = Duration::from_secs(15);
 
 /// What device plugins will tell of a node: what nodes of its type have, unless its image has no drivers for it.
-fn devices_of(cluster: &Cluster, node: &str) -> Amounts {
+fn expected_devices(cluster: &SimCluster, node: &str) -> ResourceAmounts {
     let facts = cluster.store.index.nodes.get(node);
-    let instance_type = facts.map_or("", |n| n.label("node.kubernetes.io/instance-type"));
+    let instance_type = facts.map_or("", |n| n.label_value("node.kubernetes.io/instance-type"));
     let mut devices = cluster
         .devices
         .get(instance_type)
@@ -118,22 +128,25 @@ fn devices_of(cluster: &Cluster, node: &str) -> Amounts {
 }
 
 /// Takes the startup taints off a node once all DaemonSets' pods on it are ready (CTL-7); its devices show as well then.
-fn settled(cluster: &mut Cluster, node: &str) {
+fn remove_startup_taints(cluster: &mut SimCluster, node: &str) {
     let pods = cluster.store.pods_on(node);
-    let waits = |p: &&std::sync::Arc<super::super::facts::Pod>| {
-        p.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet") && p.active() && !p.ready
+    let waits = |p: &&std::sync::Arc<super::super::typed_views::PodView>| {
+        p.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet") && p.is_active() && !p.ready
     };
-    if !cluster.alive(node) || pods.iter().any(|p| waits(&p)) {
+    if !cluster.is_kubelet_alive(node) || pods.iter().any(|p| waits(&p)) {
         if cluster.store.index.nodes.contains_key(node) {
-            cluster.later(SETTLING, Due::Node(Step::Settled, node.to_owned()));
+            cluster.schedule_after(
+                STARTUP_TAINT_DELAY,
+                KubeEvent::Node(NodeLifecycleStep::Settled, node.to_owned()),
+            );
         }
         return;
     }
     let taints = cluster.startup_taints.remove(node).unwrap_or_default();
-    let devices = devices_of(cluster, node);
-    cluster.change(&Key::new(NODES, "", node), |n| {
+    let devices = expected_devices(cluster, node);
+    cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
         for place in ["status.allocatable", "status.capacity"] {
-            let amounts = object(slot(n, place));
+            let amounts = as_object_mut(slot_at(n, place));
             for (name, amount) in &devices {
                 amounts.insert(name.clone(), amount.to_string().into());
             }
@@ -141,22 +154,28 @@ fn settled(cluster: &mut Cluster, node: &str) {
         if taints.is_empty() {
             return;
         }
-        list_mut(n, "spec.taints").retain(|t| {
+        list_at_mut(n, "spec.taints").retain(|t| {
             let is = |(key, effect): &(String, String)| {
-                text(t, "key") == key && text(t, "effect") == effect
+                text_at(t, "key") == key && text_at(t, "effect") == effect
             };
             !taints.iter().any(is)
         });
-        if list(n, "spec.taints").is_empty() {
-            unset(n, "spec.taints");
+        if list_at(n, "spec.taints").is_empty() {
+            remove_at(n, "spec.taints");
         }
     });
 }
 
 /// Writes the node's Ready condition.
-pub fn set_ready(cluster: &mut Cluster, node: &str, status: &str, reason: &str, message: &str) {
-    let stamp = cluster.stamp();
-    cluster.change(&Key::new(NODES, "", node), |n| {
+pub fn write_ready_condition(
+    cluster: &mut SimCluster,
+    node: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
         set_condition(
             n,
             json!({
@@ -167,12 +186,12 @@ pub fn set_ready(cluster: &mut Cluster, node: &str, status: &str, reason: &str, 
     });
 }
 
-fn silent(cluster: &mut Cluster, node: &str) {
+fn mark_unreachable(cluster: &mut SimCluster, node: &str) {
     if !cluster.dead.contains(node) {
         return;
     }
-    let stamp = cluster.stamp();
-    cluster.change(&Key::new(NODES, "", node), |n| {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
         for kind in ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"] {
             set_condition(
                 n,
@@ -185,18 +204,22 @@ fn silent(cluster: &mut Cluster, node: &str) {
         }
     });
     for pod in cluster.store.pods_on(node).iter().filter(|p| p.ready) {
-        cluster.change(&Key::new(PODS, pod.ns.clone(), pod.name.clone()), |p| {
-            let was = condition(p, "Ready").cloned();
-            let mut now = was.unwrap_or_else(|| json!({"type": "Ready", "lastProbeTime": null}));
-            set(&mut now, "status", "False");
-            set(&mut now, "lastTransitionTime", stamp.clone());
-            set_condition(p, now);
-        });
+        cluster.change_object(
+            &ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone()),
+            |p| {
+                let was = find_condition(p, "Ready").cloned();
+                let mut now =
+                    was.unwrap_or_else(|| json!({"type": "Ready", "lastProbeTime": null}));
+                set_at(&mut now, "status", "False");
+                set_at(&mut now, "lastTransitionTime", stamp.clone());
+                set_condition(p, now);
+            },
+        );
     }
 }
 
 /// Taints by condition, keys without their prefix.
-const BY_CONDITION: &[(&str, &str)] = &[
+const CONDITION_TAINTS: &[(&str, &str)] = &[
     ("not-ready", "NoSchedule"),
     ("not-ready", "NoExecute"),
     ("unreachable", "NoSchedule"),
@@ -205,61 +228,65 @@ const BY_CONDITION: &[(&str, &str)] = &[
 ];
 
 /// Keeps the taints that follow from the node's state, and evicts who does not tolerate a NoExecute one.
-pub fn reconcile(cluster: &mut Cluster, node: &str) {
-    let key = Key::new(NODES, "", node);
-    let Some(object) = cluster.store.get(&key).cloned() else {
+pub fn reconcile(cluster: &mut SimCluster, node: &str) {
+    let key = ObjectKey::new(NODES, "", node);
+    let Some(object) = cluster.store.get_object(&key).cloned() else {
         return;
     };
-    let status = condition(&object, "Ready").map_or("Unknown", |c| text(c, "status"));
+    let status = find_condition(&object, "Ready").map_or("Unknown", |c| text_at(c, "status"));
     let wanted = |key: &str| match key {
         "not-ready" => status == "False",
         "unreachable" => status == "Unknown",
-        _ => flag(&object, "spec.unschedulable"),
+        _ => flag_at(&object, "spec.unschedulable"),
     };
-    let stamp = cluster.stamp();
-    cluster.change(&key, |n| {
-        for (short, effect) in BY_CONDITION {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(&key, |n| {
+        for (short, effect) in CONDITION_TAINTS {
             let full = format!("node.kubernetes.io/{short}");
-            let is = |t: &Value| text(t, "key") == full && text(t, "effect") == *effect;
-            let there = list(n, "spec.taints").iter().any(is);
+            let is = |t: &Value| text_at(t, "key") == full && text_at(t, "effect") == *effect;
+            let there = list_at(n, "spec.taints").iter().any(is);
             if wanted(short) && !there {
-                list_mut(n, "spec.taints")
+                list_at_mut(n, "spec.taints")
                     .push(json!({"key": full, "effect": effect, "timeAdded": stamp}));
             } else if !wanted(short) && there {
-                list_mut(n, "spec.taints").retain(|t| !is(t));
+                list_at_mut(n, "spec.taints").retain(|t| !is(t));
             }
         }
-        if at(n, "spec.taints").is_some() && list(n, "spec.taints").is_empty() {
-            unset(n, "spec.taints");
+        if value_at(n, "spec.taints").is_some() && list_at(n, "spec.taints").is_empty() {
+            remove_at(n, "spec.taints");
         }
     });
-    expel(cluster, node);
+    evict_intolerant_pods(cluster, node);
 }
 
 /// Deletes the pods that do not tolerate a NoExecute taint of the node, or no longer. No budget is asked (K8S-TAINT-2).
-fn expel(cluster: &mut Cluster, node: &str) {
-    let Some(object) = cluster.store.find(NODES, &Name::new("", node)).cloned() else {
+fn evict_intolerant_pods(cluster: &mut SimCluster, node: &str) {
+    let Some(object) = cluster
+        .store
+        .find_object(NODES, &ObjectName::new("", node))
+        .cloned()
+    else {
         return;
     };
-    let taints: Vec<&Value> = list(&object, "spec.taints")
+    let taints: Vec<&Value> = list_at(&object, "spec.taints")
         .iter()
-        .filter(|t| text(t, "effect") == "NoExecute")
+        .filter(|t| text_at(t, "effect") == "NoExecute")
         .collect();
     if taints.is_empty() {
         return;
     }
     let mut next: Option<SignedDuration> = None;
-    for pod in cluster.store.pods_on(node).iter().filter(|p| p.active()) {
-        let pod_key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
-        let Some(pod_object) = cluster.store.get(&pod_key).cloned() else {
+    for pod in cluster.store.pods_on(node).iter().filter(|p| p.is_active()) {
+        let pod_key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
+        let Some(pod_object) = cluster.store.get_object(&pod_key).cloned() else {
             continue;
         };
-        let tolerations = list(&pod_object, "spec.tolerations");
+        let tolerations = list_at(&pod_object, "spec.tolerations");
         let mut left: Option<SignedDuration> = None;
         for taint in &taints {
-            let since: Option<Timestamp> = text(taint, "timeAdded").parse().ok();
+            let since: Option<Timestamp> = text_at(taint, "timeAdded").parse().ok();
             let passed = since.map_or(SignedDuration::ZERO, |s| cluster.now.duration_since(s));
-            let of_this = match Taint::of(taint).tolerated(tolerations) {
+            let of_this = match NodeTaint::from_spec(taint).toleration_for(tolerations) {
                 None => Some(SignedDuration::ZERO),
                 Some(None) => None,
                 Some(Some(seconds)) => Some(SignedDuration::from_secs(seconds) - passed),
@@ -267,19 +294,22 @@ fn expel(cluster: &mut Cluster, node: &str) {
             left = [left, of_this].into_iter().flatten().min();
         }
         match left {
-            Some(left) if !left.is_positive() => expel_one(cluster, &pod_key),
+            Some(left) if !left.is_positive() => evict_pod_by_taint(cluster, &pod_key),
             Some(left) => next = [next, Some(left)].into_iter().flatten().min(),
             None => {}
         }
     }
     if let Some(wait) = next.and_then(|n| Duration::try_from(n).ok()) {
-        cluster.later(wait, Due::Again(Work::Taints(node.to_owned())));
+        cluster.schedule_after(
+            wait,
+            KubeEvent::RepeatWork(ControllerWork::Taints(node.to_owned())),
+        );
     }
 }
 
-fn expel_one(cluster: &mut Cluster, key: &Key) {
-    let stamp = cluster.stamp();
-    cluster.change(key, |p| {
+fn evict_pod_by_taint(cluster: &mut SimCluster, key: &ObjectKey) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(key, |p| {
         set_condition(
             p,
             json!({
@@ -289,17 +319,17 @@ fn expel_one(cluster: &mut Cluster, key: &Key) {
             }),
         );
     });
-    cluster.delete(key, None);
+    cluster.delete_object(key, None);
 }
 
 /// A kubelet works again.
-pub fn revive(cluster: &mut Cluster, node: &str) {
+pub fn revive_kubelet(cluster: &mut SimCluster, node: &str) {
     if !cluster.dead.remove(node) {
         return;
     }
-    let stamp = cluster.stamp();
-    cluster.change(&Key::new(NODES, "", node), |n| {
-        for (kind, reason, message) in QUIET {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
+        for (kind, reason, message) in HEALTHY_CONDITIONS {
             set_condition(
                 n,
                 json!({
@@ -309,18 +339,18 @@ pub fn revive(cluster: &mut Cluster, node: &str) {
             );
         }
     });
-    set_ready(
+    write_ready_condition(
         cluster,
         node,
         "True",
         "KubeletReady",
         "kubelet is posting ready status",
     );
-    kubelet::resume(cluster, node);
+    kubelet::resume_kubelet(cluster, node);
 }
 
 /// The conditions of a node that lacks nothing.
-pub const QUIET: &[(&str, &str, &str)] = &[
+pub const HEALTHY_CONDITIONS: &[(&str, &str, &str)] = &[
     (
         "MemoryPressure",
         "KubeletHasSufficientMemory",

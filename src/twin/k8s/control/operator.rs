@@ -4,15 +4,15 @@
 
 use serde_json::Value;
 
-use super::super::cluster::Cluster;
-use super::super::facts::Owner;
-use super::super::json::{at, object, set, slot, text, unset};
+use super::super::cluster::SimCluster;
+use super::super::json::{as_object_mut, remove_at, set_at, slot_at, text_at, value_at};
 use super::super::kinds::PODS;
-use super::super::store::{Name, Object};
-use super::{Work, longhorn};
+use super::super::store::{ObjectName, StoredObject};
+use super::super::typed_views::OwnerRef;
+use super::{ControllerWork, longhorn};
 
 /// Kinds that are known to make their pods again.
-const KNOWN: &[&str] = &[
+const KNOWN_OWNER_KINDS: &[&str] = &[
     "Cluster",
     "InstanceManager",
     "ReplicationController",
@@ -20,77 +20,86 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Labels that a pod gets with its node.
-const OF_THE_NODE: &[&str] = &[
+const NODE_LABELS: &[&str] = &[
     "topology.kubernetes.io/region",
     "topology.kubernetes.io/zone",
 ];
 
 /// The owner that an operator looks after: the controller, else any (Strimzi's are not marked as controllers).
-fn owner_of(pod: &Value) -> Option<Owner> {
-    Owner::of(pod).or_else(|| Owner::first(pod))
+fn operator_owner(pod: &Value) -> Option<OwnerRef> {
+    OwnerRef::controller_of(pod).or_else(|| OwnerRef::first_of(pod))
 }
 
 /// Whether an operator brings the owner's pods back.
-fn has_operator(cluster: &Cluster, owner: &Owner) -> bool {
+fn has_operator(cluster: &SimCluster, owner: &OwnerRef) -> bool {
     let kinds = &cluster.store.kinds;
     owner.kind == "ReplicationController"
         || kinds
-            .of(&owner.api_version, &owner.kind)
+            .kind_of_object(&owner.api_version, &owner.kind)
             .is_none_or(|res| !kinds.get(res).builtin)
 }
 
 /// A pod is gone: its operator will see to it.
-pub fn pod_gone(cluster: &mut Cluster, pod: &Object) {
-    let Some(owner) = owner_of(pod) else { return };
-    let ends = text(pod, "spec.restartPolicy") != "Always";
+pub fn on_pod_gone(cluster: &mut SimCluster, pod: &StoredObject) {
+    let Some(owner) = operator_owner(pod) else {
+        return;
+    };
+    let ends = text_at(pod, "spec.restartPolicy") != "Always";
     if (ends && !longhorn::is_instance_manager(pod)) || !has_operator(cluster, &owner) {
         return;
     }
-    let name = Name::of(pod);
+    let name = ObjectName::of_object(pod);
     cluster.operator_pods.insert(name.clone(), pod.clone());
-    cluster.soon(Work::Operator(name));
+    cluster.queue_work(ControllerWork::Operator(name));
 }
 
 /// Operators that were down look again at what they missed.
-pub fn resume(cluster: &mut Cluster) {
-    let names: Vec<Name> = cluster.operator_pods.keys().cloned().collect();
+pub fn resume_operators(cluster: &mut SimCluster) {
+    let names: Vec<ObjectName> = cluster.operator_pods.keys().cloned().collect();
     for name in names {
-        cluster.soon(Work::Operator(name));
+        cluster.queue_work(ControllerWork::Operator(name));
     }
 }
 
 /// Makes a pod again, where its owner is still there and its operator works.
-pub fn reconcile(cluster: &mut Cluster, name: &Name) {
+pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let Some(old) = cluster.operator_pods.get(name).cloned() else {
         return;
     };
-    let Some(owner) = owner_of(&old) else { return };
+    let Some(owner) = operator_owner(&old) else {
+        return;
+    };
     if cluster.operators_down.contains(&owner.kind) || waits_for_node(cluster, &old) {
         return;
     }
     cluster.operator_pods.remove(name);
     // Of a kind that the snapshot does not have nothing is known; where it is known, an owner that is gone owns nothing.
-    let known = cluster.store.kinds.of(&owner.api_version, &owner.kind);
+    let known = cluster
+        .store
+        .kinds
+        .kind_of_object(&owner.api_version, &owner.kind);
     let lives = known.is_none_or(|res| {
-        let found = cluster.store.find(res, &Name::new(&*name.ns, &*owner.name));
-        found.is_some_and(|o| text(o, "metadata.uid") == owner.uid)
+        let found = cluster
+            .store
+            .find_object(res, &ObjectName::new(&*name.ns, &*owner.name));
+        found.is_some_and(|o| text_at(o, "metadata.uid") == owner.uid)
     });
     if lives {
         // A name that is taken is what the operator wanted.
-        let made = cluster.create(PODS, again(&old), false);
-        if made.is_ok() && !KNOWN.contains(&owner.kind.as_str()) {
+        let made = cluster.create_object(PODS, copy_for_recreation(&old), false);
+        if made.is_ok() && !KNOWN_OWNER_KINDS.contains(&owner.kind.as_str()) {
             *cluster.stand_ins.entry(owner.kind).or_default() += 1;
         }
     }
 }
 
 /// Whether it is of one node, which is closed or gone (CTL-9).
-fn waits_for_node(cluster: &Cluster, pod: &Value) -> bool {
-    let node = cluster.store.index.nodes.get(text(pod, "spec.nodeName"));
+fn waits_for_node(cluster: &SimCluster, pod: &Value) -> bool {
+    let node = cluster.store.index.nodes.get(text_at(pod, "spec.nodeName"));
     longhorn::is_instance_manager(pod) && node.is_none_or(|n| n.unschedulable)
 }
 
-fn again(old: &Value) -> Value {
+fn copy_for_recreation(old: &Value) -> Value {
     let mut pod = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}});
     for path in [
         "metadata.name",
@@ -100,12 +109,12 @@ fn again(old: &Value) -> Value {
         "metadata.ownerReferences",
         "spec",
     ] {
-        if let Some(value) = at(old, path) {
-            set(&mut pod, path, value.clone());
+        if let Some(value) = value_at(old, path) {
+            set_at(&mut pod, path, value.clone());
         }
     }
     if !longhorn::is_instance_manager(old) {
-        unset(&mut pod, "spec.nodeName");
+        remove_at(&mut pod, "spec.nodeName");
     }
     if let Some(notes) = pod["metadata"]
         .get_mut("annotations")
@@ -113,7 +122,7 @@ fn again(old: &Value) -> Value {
     {
         notes.remove("strimzi.io/manual-rolling-update");
     }
-    let labels = object(slot(&mut pod, "metadata.labels"));
-    labels.retain(|key, _| !OF_THE_NODE.contains(&key.as_str()));
+    let labels = as_object_mut(slot_at(&mut pod, "metadata.labels"));
+    labels.retain(|key, _| !NODE_LABELS.contains(&key.as_str()));
     pod
 }

@@ -6,29 +6,29 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::super::cluster::Cluster;
-use super::super::facts::Pod;
-use super::super::json::{at, condition, set, slot, text, texts};
+use super::super::cluster::SimCluster;
+use super::super::json::{find_condition, set_at, slot_at, text_at, text_map_at, value_at};
 use super::super::kinds::PODS;
-use super::super::store::{Key, Name, owner_reference};
-use super::super::{Due, webhooks};
-use super::Work;
+use super::super::store::{ObjectKey, ObjectName, owner_reference};
+use super::super::typed_views::PodView;
+use super::super::{KubeEvent, webhooks};
+use super::ControllerWork;
 
 /// A pod from the owner's template, not yet named.
-pub fn from_template(owner: &Value) -> Value {
-    let template = at(owner, "spec.template")
+pub fn pod_from_template(owner: &Value) -> Value {
+    let template = value_at(owner, "spec.template")
         .cloned()
         .unwrap_or_else(|| json!({}));
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
-            "namespace": text(owner, "metadata.namespace"),
+            "namespace": text_at(owner, "metadata.namespace"),
             "ownerReferences": [owner_reference(owner)],
         },
         "spec": template.get("spec").cloned().unwrap_or_else(|| json!({})),
     });
     for key in ["labels", "annotations"] {
-        if let Some(map) = at(&template, &format!("metadata.{key}")) {
+        if let Some(map) = value_at(&template, &format!("metadata.{key}")) {
             pod["metadata"][key] = map.clone();
         }
     }
@@ -36,41 +36,56 @@ pub fn from_template(owner: &Value) -> Value {
 }
 
 /// Puts a label on an object.
-pub fn label(object: &mut Value, key: &str, value: &str) {
-    super::super::json::object(slot(object, "metadata.labels"))
+pub fn set_label(object: &mut Value, key: &str, value: &str) {
+    super::super::json::as_object_mut(slot_at(object, "metadata.labels"))
         .insert(key.to_owned(), value.into());
 }
 
 /// How long a controller waits after a webhook refused its pod. The real ones begin with moments and end with minutes.
-const REFUSED_BACKOFF: Duration = Duration::from_secs(10);
+const REFUSED_POD_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Creates a pod for `owner`, which looks again where a webhook refuses it; a name that is taken or a namespace that goes is
 /// nothing a controller can help.
-pub fn create(cluster: &mut Cluster, pod: Value, owner: Work) -> bool {
-    let labels = texts(&pod, "metadata.labels");
-    if webhooks::ask(cluster, PODS, "", text(&pod, "metadata.namespace"), &labels).is_err() {
-        cluster.later(REFUSED_BACKOFF, Due::Again(owner));
+pub fn create_pod(cluster: &mut SimCluster, pod: Value, owner: ControllerWork) -> bool {
+    let labels = text_map_at(&pod, "metadata.labels");
+    if webhooks::check_webhooks(
+        cluster,
+        PODS,
+        "",
+        text_at(&pod, "metadata.namespace"),
+        &labels,
+    )
+    .is_err()
+    {
+        cluster.schedule_after(REFUSED_POD_BACKOFF, KubeEvent::RepeatWork(owner));
         return false;
     }
-    cluster.create(PODS, pod, false).is_ok()
+    cluster.create_object(PODS, pod, false).is_ok()
 }
 
 /// Deletes a pod with its own grace period.
-pub fn delete(cluster: &mut Cluster, pod: &Pod) {
-    cluster.delete(&Key::new(PODS, pod.ns.clone(), pod.name.clone()), None);
+pub fn delete_pod(cluster: &mut SimCluster, pod: &PodView) {
+    cluster.delete_object(
+        &ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone()),
+        None,
+    );
 }
 
 /// Whether a pod has been ready for as long as it must be to count as available; if not yet, when it will.
-pub fn available(cluster: &Cluster, pod: &Pod, min_ready: i64) -> Result<bool, SignedDuration> {
+pub fn is_available(
+    cluster: &SimCluster,
+    pod: &PodView,
+    min_ready: i64,
+) -> Result<bool, SignedDuration> {
     if !pod.ready || min_ready == 0 {
         return Ok(pod.ready);
     }
     let object = cluster
         .store
-        .find(PODS, &Name::new(pod.ns.clone(), pod.name.clone()));
+        .find_object(PODS, &ObjectName::new(pod.ns.clone(), pod.name.clone()));
     let since = object
-        .and_then(|o| condition(o, "Ready"))
-        .map(|c| text(c, "lastTransitionTime").to_owned());
+        .and_then(|o| find_condition(o, "Ready"))
+        .map(|c| text_at(c, "lastTransitionTime").to_owned());
     let since: Option<Timestamp> = since.and_then(|s| s.parse().ok());
     let ready_for = since.map_or(SignedDuration::ZERO, |since| {
         cluster.now.duration_since(since)
@@ -97,14 +112,14 @@ pub fn template_hash(template: Option<&Value>) -> String {
 }
 
 /// Writes `status` when it says something new.
-pub fn write_status(cluster: &mut Cluster, key: &Key, status: &[(&str, Value)]) {
-    let now = cluster.store.get(key).and_then(|o| o.get("status"));
+pub fn write_status(cluster: &mut SimCluster, key: &ObjectKey, status: &[(&str, Value)]) {
+    let now = cluster.store.get_object(key).and_then(|o| o.get("status"));
     if now.is_some_and(|now| status.iter().all(|(field, v)| now.get(field) == Some(v))) {
         return;
     }
-    cluster.change(key, |o| {
+    cluster.change_object(key, |o| {
         for (field, value) in status {
-            set(o, &format!("status.{field}"), value.clone());
+            set_at(o, &format!("status.{field}"), value.clone());
         }
     });
 }

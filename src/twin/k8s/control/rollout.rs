@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::super::cluster::Cluster;
-use super::super::json::{at, list, list_mut, number, slot, text};
-use super::super::kinds::{DAEMON_SETS, DEPLOYMENTS, Res, STATEFUL_SETS};
-use super::super::store::{Key, Name};
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, list_at_mut, number_at, slot_at, text_at, value_at};
+use super::super::kinds::{DAEMON_SETS, DEPLOYMENTS, KindId, STATEFUL_SETS};
+use super::super::store::{ObjectKey, ObjectName};
 use super::pods::template_hash;
 
 /// Names of revisions. Seeded pods keep the names they came with.
@@ -20,16 +20,16 @@ pub struct Revisions {
 }
 
 /// The name of a set's current revision.
-pub fn revision(cluster: &mut Cluster, set_: &Value) -> String {
-    let uid = text(set_, "metadata.uid");
-    let generation = number(set_, "metadata.generation");
+pub fn current_revision(cluster: &mut SimCluster, set_: &Value) -> String {
+    let uid = text_at(set_, "metadata.uid");
+    let generation = number_at(set_, "metadata.generation");
     let Revisions { names, last } = &mut cluster.revisions;
     if let Some((of, name)) = last.get(uid)
         && Some(*of) == generation
     {
         return name.clone();
     }
-    let hash = template_hash(at(set_, "spec.template"));
+    let hash = template_hash(value_at(set_, "spec.template"));
     let key = (uid.to_owned(), hash.clone());
     let name = names.entry(key).or_insert(hash).clone();
     // Where a snapshot has no generation, nothing counts its changes either.
@@ -40,29 +40,33 @@ pub fn revision(cluster: &mut Cluster, set_: &Value) -> String {
 }
 
 /// Learns the names of the revisions a snapshot's sets are at.
-pub fn learn(cluster: &mut Cluster) {
+pub fn learn_revisions(cluster: &mut SimCluster) {
     for res in [DAEMON_SETS, STATEFUL_SETS] {
-        let sets: Vec<_> = cluster.store.all(res, "").map(|(_, o)| o.clone()).collect();
+        let sets: Vec<_> = cluster
+            .store
+            .objects_of(res, "")
+            .map(|(_, o)| o.clone())
+            .collect();
         for set_ in sets {
-            let uid = text(&set_, "metadata.uid").to_owned();
-            let named = text(&set_, "status.updateRevision").to_owned();
+            let uid = text_at(&set_, "metadata.uid").to_owned();
+            let named = text_at(&set_, "status.updateRevision").to_owned();
             let named = if named.is_empty() {
-                most_common(cluster, &uid)
+                most_common_revision(cluster, &uid)
             } else {
                 Some(named)
             };
             if let Some(named) = named {
-                cluster
-                    .revisions
-                    .names
-                    .insert((uid, template_hash(at(&set_, "spec.template"))), named);
+                cluster.revisions.names.insert(
+                    (uid, template_hash(value_at(&set_, "spec.template"))),
+                    named,
+                );
             }
         }
     }
 }
 
 /// A daemon set does not say which revision is current: it is the one most of its pods have.
-fn most_common(cluster: &Cluster, uid: &str) -> Option<String> {
+fn most_common_revision(cluster: &SimCluster, uid: &str) -> Option<String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for pod in cluster.store.pods_of(uid) {
         if let Some(revision) = pod.labels.get("controller-revision-hash") {
@@ -77,13 +81,14 @@ fn most_common(cluster: &Cluster, uid: &str) -> Option<String> {
 
 /// Whether a workload's controller has seen its spec, and every pod of the old template has been replaced by a ready
 /// one of the new.
-pub fn done(cluster: &Cluster, res: Res, name: &Name) -> bool {
-    let Some(object) = cluster.store.find(res, name) else {
+pub fn is_rolled_out(cluster: &SimCluster, res: KindId, name: &ObjectName) -> bool {
+    let Some(object) = cluster.store.find_object(res, name) else {
         return false;
     };
-    let status = |field: &str| number(object, &format!("status.{field}")).unwrap_or(0);
-    let seen = status("observedGeneration") >= number(object, "metadata.generation").unwrap_or(0);
-    let replicas = number(object, "spec.replicas").unwrap_or(1);
+    let status = |field: &str| number_at(object, &format!("status.{field}")).unwrap_or(0);
+    let seen =
+        status("observedGeneration") >= number_at(object, "metadata.generation").unwrap_or(0);
+    let replicas = number_at(object, "spec.replicas").unwrap_or(1);
     seen && match res {
         DEPLOYMENTS => {
             status("updatedReplicas") >= replicas
@@ -102,19 +107,19 @@ pub fn done(cluster: &Cluster, res: Res, name: &Name) -> bool {
 }
 
 /// Puts an image into a workload's template, as an add-on's update does.
-pub fn set_image(cluster: &mut Cluster, key: &Key, container: &str, tag: &str) -> bool {
+pub fn set_image(cluster: &mut SimCluster, key: &ObjectKey, container: &str, tag: &str) -> bool {
     let mut found = false;
-    cluster.change(key, |o| {
+    cluster.change_object(key, |o| {
         for field in ["containers", "initContainers"] {
-            if list(o, &format!("spec.template.spec.{field}")).is_empty() {
+            if list_at(o, &format!("spec.template.spec.{field}")).is_empty() {
                 continue;
             }
-            for c in list_mut(slot(o, "spec.template.spec"), field)
+            for c in list_at_mut(slot_at(o, "spec.template.spec"), field)
                 .iter_mut()
-                .filter(|c| text(c, "name") == container)
+                .filter(|c| text_at(c, "name") == container)
             {
                 found = true;
-                let image = text(c, "image");
+                let image = text_at(c, "image");
                 // A registry's port has a colon of its own; a digest goes with the tag it belongs to.
                 let plain = image.split('@').next().unwrap_or_default();
                 let end = plain
@@ -122,7 +127,7 @@ pub fn set_image(cluster: &mut Cluster, key: &Key, container: &str, tag: &str) -
                     .filter(|colon| *colon > plain.rfind('/').unwrap_or(0))
                     .unwrap_or(plain.len());
                 let new = format!("{}:{tag}", &plain[..end]);
-                super::super::json::set(c, "image", new);
+                super::super::json::set_at(c, "image", new);
             }
         }
     });

@@ -4,35 +4,35 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::cluster::Cluster;
-use super::super::facts::Pod;
-use super::super::json::{at, list, list_mut, number, set, text};
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, list_at_mut, number_at, set_at, text_at, value_at};
 use super::super::kinds::{CLAIMS, STATEFUL_SETS};
-use super::super::store::{Key, Name};
-use super::{Work, pods, rollout};
+use super::super::store::{ObjectKey, ObjectName};
+use super::super::typed_views::PodView;
+use super::{ControllerWork, pods, rollout};
 
 /// Takes the next step, and counts.
-pub fn reconcile(cluster: &mut Cluster, name: &Name) {
-    let Some(set_) = cluster.store.find(STATEFUL_SETS, name).cloned() else {
+pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
+    let Some(set_) = cluster.store.find_object(STATEFUL_SETS, name).cloned() else {
         return;
     };
-    let uid = text(&set_, "metadata.uid").to_owned();
+    let uid = text_at(&set_, "metadata.uid").to_owned();
     // Seeded revisions carry the set's name, new ones get it.
-    let hash = rollout::revision(cluster, &set_);
+    let hash = rollout::current_revision(cluster, &set_);
     let revision = if hash.starts_with(&format!("{}-", name.name)) {
         hash
     } else {
         format!("{}-{hash}", name.name)
     };
-    if at(&set_, "metadata.deletionTimestamp").is_none() {
-        step(cluster, name, &set_, &uid, &revision);
+    if value_at(&set_, "metadata.deletionTimestamp").is_none() {
+        take_step(cluster, name, &set_, &uid, &revision);
     }
-    count(cluster, name, &set_, &uid, &revision);
+    update_status(cluster, name, &set_, &uid, &revision);
 }
 
 /// The set's pods by number.
-fn numbered(cluster: &Cluster, set_name: &str, uid: &str) -> Vec<(i64, Arc<Pod>)> {
-    let number_of = |p: &Pod| {
+fn pods_by_ordinal(cluster: &SimCluster, set_name: &str, uid: &str) -> Vec<(i64, Arc<PodView>)> {
+    let number_of = |p: &PodView| {
         p.name
             .strip_prefix(set_name)?
             .strip_prefix('-')?
@@ -49,28 +49,28 @@ fn numbered(cluster: &Cluster, set_name: &str, uid: &str) -> Vec<(i64, Arc<Pod>)
     all
 }
 
-fn step(cluster: &mut Cluster, name: &Name, set_: &Value, uid: &str, revision: &str) {
-    let replicas = number(set_, "spec.replicas").unwrap_or(1);
-    let first = number(set_, "spec.ordinals.start").unwrap_or(0);
-    let parallel = text(set_, "spec.podManagementPolicy") == "Parallel";
-    let all = numbered(cluster, &name.name, uid);
+fn take_step(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &str, revision: &str) {
+    let replicas = number_at(set_, "spec.replicas").unwrap_or(1);
+    let first = number_at(set_, "spec.ordinals.start").unwrap_or(0);
+    let parallel = text_at(set_, "spec.podManagementPolicy") == "Parallel";
+    let all = pods_by_ordinal(cluster, &name.name, uid);
     let find = |n: i64| all.iter().find(|(m, _)| *m == n).map(|(_, p)| p);
     for n in first..first + replicas {
         match find(n) {
             None => {
-                create(cluster, name, set_, n, revision);
+                create_pod(cluster, name, set_, n, revision);
                 if !parallel {
                     return;
                 }
             }
-            Some(pod) if pod.finished() && !pod.deleting => {
-                pods::delete(cluster, pod);
+            Some(pod) if pod.is_finished() && !pod.deleting => {
+                pods::delete_pod(cluster, pod);
                 return;
             }
             Some(pod) if !parallel && (pod.deleting || !pod.ready) => {
                 // An old pod that never gets ready is not waited for when a new template has come.
-                if !pod.deleting && is_stuck(set_, pod, revision) {
-                    pods::delete(cluster, pod);
+                if !pod.deleting && is_pod_stuck(set_, pod, revision) {
+                    pods::delete_pod(cluster, pod);
                 }
                 return;
             }
@@ -83,23 +83,23 @@ fn step(cluster: &mut Cluster, name: &Name, set_: &Value, uid: &str, revision: &
         .filter(|(n, _)| *n >= first + replicas || *n < first)
     {
         if !pod.deleting {
-            pods::delete(cluster, pod);
+            pods::delete_pod(cluster, pod);
         }
         if !parallel {
             return;
         }
     }
-    if text(set_, "spec.updateStrategy.type") == "OnDelete" {
+    if text_at(set_, "spec.updateStrategy.type") == "OnDelete" {
         return;
     }
-    let partition = number(set_, "spec.updateStrategy.rollingUpdate.partition").unwrap_or(0);
+    let partition = number_at(set_, "spec.updateStrategy.rollingUpdate.partition").unwrap_or(0);
     for (n, pod) in all.iter().rev() {
         if *n < partition {
             return;
         }
-        if !is_at(pod, revision) {
+        if !is_at_revision(pod, revision) {
             if !pod.deleting {
-                pods::delete(cluster, pod);
+                pods::delete_pod(cluster, pod);
             }
             return;
         }
@@ -109,37 +109,41 @@ fn step(cluster: &mut Cluster, name: &Name, set_: &Value, uid: &str, revision: &
     }
 }
 
-fn is_at(pod: &Pod, revision: &str) -> bool {
+fn is_at_revision(pod: &PodView, revision: &str) -> bool {
     pod.labels
         .get("controller-revision-hash")
         .is_some_and(|r| r == revision)
 }
 
-fn is_stuck(set_: &Value, pod: &Pod, revision: &str) -> bool {
-    text(set_, "spec.updateStrategy.type") != "OnDelete"
+fn is_pod_stuck(set_: &Value, pod: &PodView, revision: &str) -> bool {
+    text_at(set_, "spec.updateStrategy.type") != "OnDelete"
         && pod.phase == "Pending"
-        && !is_at(pod, revision)
+        && !is_at_revision(pod, revision)
 }
 
-fn create(cluster: &mut Cluster, name: &Name, set_: &Value, n: i64, revision: &str) {
+fn create_pod(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, n: i64, revision: &str) {
     let pod_name = format!("{}-{n}", name.name);
-    let mut pod = pods::from_template(set_);
-    set(&mut pod, "metadata.name", pod_name.clone());
-    set(&mut pod, "metadata.generateName", format!("{}-", name.name));
-    pods::label(&mut pod, "controller-revision-hash", revision);
-    pods::label(&mut pod, "statefulset.kubernetes.io/pod-name", &pod_name);
-    pods::label(&mut pod, "apps.kubernetes.io/pod-index", &n.to_string());
-    set(&mut pod, "spec.hostname", pod_name.clone());
-    set(&mut pod, "spec.subdomain", text(set_, "spec.serviceName"));
-    for template in list(set_, "spec.volumeClaimTemplates") {
-        let volume = text(template, "metadata.name");
+    let mut pod = pods::pod_from_template(set_);
+    set_at(&mut pod, "metadata.name", pod_name.clone());
+    set_at(&mut pod, "metadata.generateName", format!("{}-", name.name));
+    pods::set_label(&mut pod, "controller-revision-hash", revision);
+    pods::set_label(&mut pod, "statefulset.kubernetes.io/pod-name", &pod_name);
+    pods::set_label(&mut pod, "apps.kubernetes.io/pod-index", &n.to_string());
+    set_at(&mut pod, "spec.hostname", pod_name.clone());
+    set_at(
+        &mut pod,
+        "spec.subdomain",
+        text_at(set_, "spec.serviceName"),
+    );
+    for template in list_at(set_, "spec.volumeClaimTemplates") {
+        let volume = text_at(template, "metadata.name");
         let claim = format!("{volume}-{pod_name}");
-        let volumes = list_mut(&mut pod, "spec.volumes");
-        volumes.retain(|v| text(v, "name") != volume);
+        let volumes = list_at_mut(&mut pod, "spec.volumes");
+        volumes.retain(|v| text_at(v, "name") != volume);
         volumes.push(json!({"name": volume, "persistentVolumeClaim": {"claimName": claim}}));
-        let key = Name::new(name.ns.clone(), claim.clone());
-        if cluster.store.find(CLAIMS, &key).is_none() {
-            let labels = at(set_, "spec.selector.matchLabels")
+        let key = ObjectName::new(name.ns.clone(), claim.clone());
+        if cluster.store.find_object(CLAIMS, &key).is_none() {
+            let labels = value_at(set_, "spec.selector.matchLabels")
                 .cloned()
                 .unwrap_or_default();
             let object = json!({
@@ -147,23 +151,29 @@ fn create(cluster: &mut Cluster, name: &Name, set_: &Value, n: i64, revision: &s
                 "spec": template.get("spec").cloned().unwrap_or_default(),
             });
             // It has just been looked for.
-            let _ = cluster.create(CLAIMS, object, false);
+            let _ = cluster.create_object(CLAIMS, object, false);
         }
     }
-    pods::create(cluster, pod, Work::StatefulSet(name.clone()));
+    pods::create_pod(cluster, pod, ControllerWork::StatefulSet(name.clone()));
 }
 
-fn count(cluster: &mut Cluster, name: &Name, set_: &Value, uid: &str, revision: &str) {
-    let all = numbered(cluster, &name.name, uid);
-    let replicas = number(set_, "spec.replicas").unwrap_or(1);
-    let there = all.iter().filter(|(_, p)| !p.finished()).count();
+fn update_status(
+    cluster: &mut SimCluster,
+    name: &ObjectName,
+    set_: &Value,
+    uid: &str,
+    revision: &str,
+) {
+    let all = pods_by_ordinal(cluster, &name.name, uid);
+    let replicas = number_at(set_, "spec.replicas").unwrap_or(1);
+    let there = all.iter().filter(|(_, p)| !p.is_finished()).count();
     let ready = all.iter().filter(|(_, p)| p.ready && !p.deleting).count();
     let updated = all
         .iter()
-        .filter(|(_, p)| p.active() && is_at(p, revision))
+        .filter(|(_, p)| p.is_active() && is_at_revision(p, revision))
         .count();
     let done = updated as i64 == replicas && ready as i64 == replicas;
-    let before = text(set_, "status.currentRevision").to_owned();
+    let before = text_at(set_, "status.currentRevision").to_owned();
     let current = if done || before.is_empty() {
         revision.to_owned()
     } else {
@@ -171,9 +181,9 @@ fn count(cluster: &mut Cluster, name: &Name, set_: &Value, uid: &str, revision: 
     };
     let at_current = all
         .iter()
-        .filter(|(_, p)| p.active() && is_at(p, &current))
+        .filter(|(_, p)| p.is_active() && is_at_revision(p, &current))
         .count();
-    let generation = number(set_, "metadata.generation").unwrap_or(1);
+    let generation = number_at(set_, "metadata.generation").unwrap_or(1);
     let status = [
         ("replicas", json!(there)),
         ("readyReplicas", json!(ready)),
@@ -186,7 +196,7 @@ fn count(cluster: &mut Cluster, name: &Name, set_: &Value, uid: &str, revision: 
     ];
     pods::write_status(
         cluster,
-        &Key {
+        &ObjectKey {
             res: STATEFUL_SETS,
             at: name.clone(),
         },

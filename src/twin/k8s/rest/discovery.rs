@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::super::kinds::{Kind, Kinds};
-use super::super::status::json_answer;
+use super::super::kinds::{KindRegistry, ResourceKind};
+use super::super::status::answer_json;
 use crate::model::Minor;
-use crate::twin::answer::{Answer, respond};
+use crate::twin::answer::{Answer, answer_with};
 use crate::wire::Request;
 
 /// `/version`, as EKS says it: the minor has a plus.
-pub fn version(minor: Minor) -> Value {
+pub fn show_version(minor: Minor) -> Value {
     let number = minor.number();
     // The patch and commit stand for themselves: nothing may depend on them.
     let (patch, commit) = (
@@ -27,7 +27,7 @@ pub fn version(minor: Minor) -> Value {
 }
 
 /// `/api`.
-pub fn versions() -> Value {
+pub fn show_api_versions() -> Value {
     json!({
         "kind": "APIVersions", "versions": ["v1"],
         "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": "ip-172-16-0-1.ec2.internal:443"}],
@@ -35,7 +35,7 @@ pub fn versions() -> Value {
 }
 
 /// Groups that are asked things but keep nothing.
-const REVIEWS: &[(&str, &str, &str)] = &[
+const REVIEW_GROUPS: &[(&str, &str, &str)] = &[
     (
         "authentication.k8s.io",
         "selfsubjectreviews",
@@ -58,44 +58,44 @@ const REVIEWS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-fn all_groups(kinds: &Kinds) -> BTreeMap<String, String> {
+fn all_groups(kinds: &KindRegistry) -> BTreeMap<String, String> {
     let stored = kinds
         .all()
         .filter(|(_, k)| !k.group.is_empty())
         .map(|(_, k)| (k.group.to_string(), k.version.to_string()));
     stored
         .chain(
-            REVIEWS
+            REVIEW_GROUPS
                 .iter()
                 .map(|(g, _, _)| ((*g).to_owned(), "v1".to_owned())),
         )
         .collect()
 }
 
-fn group_value(name: &str, version: &str) -> Value {
+fn show_group_entry(name: &str, version: &str) -> Value {
     let version = json!({"groupVersion": format!("{name}/{version}"), "version": version});
     json!({"name": name, "versions": [version], "preferredVersion": version})
 }
 
 /// `/apis`.
-pub fn groups(kinds: &Kinds) -> Value {
+pub fn show_groups(kinds: &KindRegistry) -> Value {
     let groups: Vec<Value> = all_groups(kinds)
         .iter()
-        .map(|(name, version)| group_value(name, version))
+        .map(|(name, version)| show_group_entry(name, version))
         .collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub fn group(kinds: &Kinds, name: &str) -> Option<Value> {
+pub fn show_group(kinds: &KindRegistry, name: &str) -> Option<Value> {
     let groups = all_groups(kinds);
-    let mut value = group_value(name, groups.get(name)?);
+    let mut value = show_group_entry(name, groups.get(name)?);
     value["kind"] = json!("APIGroup");
     value["apiVersion"] = json!("v1");
     Some(value)
 }
 
-const VERBS: &[&str] = &[
+const RESOURCE_VERBS: &[&str] = &[
     "create",
     "delete",
     "deletecollection",
@@ -107,15 +107,15 @@ const VERBS: &[&str] = &[
 ];
 
 /// `/api/v1`, `/apis/GROUP/VERSION`.
-pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
-    let here = |k: &&Kind| k.group == group && k.version == version;
+pub fn show_resources(kinds: &KindRegistry, group: &str, version: &str) -> Option<Value> {
+    let here = |k: &&ResourceKind| k.group == group && k.version == version;
     let mut list: Vec<Value> = kinds
         .all()
         .map(|(_, k)| k)
         .filter(here)
-        .flat_map(entries)
+        .flat_map(resource_entries)
         .collect();
-    for (_, plural, kind) in REVIEWS
+    for (_, plural, kind) in REVIEW_GROUPS
         .iter()
         .filter(|(g, _, _)| *g == group && version == "v1")
     {
@@ -134,10 +134,10 @@ pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     )
 }
 
-fn entries(kind: &Kind) -> Vec<Value> {
+fn resource_entries(kind: &ResourceKind) -> Vec<Value> {
     let mut main = json!({
         "name": kind.plural, "singularName": kind.kind.to_lowercase(), "namespaced": kind.namespaced,
-        "kind": kind.kind, "verbs": VERBS,
+        "kind": kind.kind, "verbs": RESOURCE_VERBS,
     });
     if !kind.short.is_empty() {
         main["shortNames"] = json!([kind.short]);
@@ -167,7 +167,7 @@ fn entries(kind: &Kind) -> Vec<Value> {
 }
 
 /// `/openapi/v3`: where the documents are, one for each group and version.
-pub fn documents(kinds: &Kinds) -> Value {
+pub fn openapi_index(kinds: &KindRegistry) -> Value {
     let mut paths = serde_json::Map::new();
     for (_, kind) in kinds.all() {
         let at = match kind.group.is_empty() {
@@ -181,9 +181,9 @@ pub fn documents(kinds: &Kinds) -> Value {
 }
 
 /// One of them. It says no more than what `kubectl apply` looks for: that the server checks fields itself.
-pub fn document(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
+pub fn openapi_document(kinds: &KindRegistry, group: &str, version: &str) -> Option<Value> {
     let mut paths = serde_json::Map::new();
-    let here = |k: &&Kind| k.group == group && k.version == version;
+    let here = |k: &&ResourceKind| k.group == group && k.version == version;
     for kind in kinds.all().map(|(_, k)| k).filter(here) {
         let root = if group.is_empty() {
             "/api".to_owned()
@@ -209,12 +209,12 @@ pub fn document(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
 }
 
 /// `/openapi/v2`, which older clients ask for: a document that says nothing, so that they check nothing.
-pub fn old_document(request: &Request) -> Answer {
+pub fn openapi_v2_document(request: &Request) -> Answer {
     let accept = request.headers().get(http::header::ACCEPT);
     if accept.is_some_and(|a| a.as_bytes().windows(8).any(|w| w == b"protobuf")) {
         let kind = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-        return respond(200, kind, Vec::new());
+        return answer_with(200, kind, Vec::new());
     }
     let info = json!({"title": "Kubernetes", "version": "twin"});
-    json_answer(200, &json!({"swagger": "2.0", "info": info, "paths": {}}))
+    answer_json(200, &json!({"swagger": "2.0", "info": info, "paths": {}}))
 }

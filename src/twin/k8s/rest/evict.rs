@@ -2,61 +2,65 @@
 
 use serde_json::{Value, json};
 
-use super::super::cluster::Cluster;
+use super::super::cluster::SimCluster;
 use super::super::control::disruption;
-use super::super::json::{at, condition, list, number, set, set_condition, slot, text};
+use super::super::json::{
+    find_condition, list_at, number_at, set_at, set_condition, slot_at, text_at, value_at,
+};
 use super::super::kinds::{BUDGETS, NAMESPACES, PODS};
 use super::super::selector::Labels;
-use super::super::status::{Failure, success};
-use super::super::store::{Key, Name, Object};
+use super::super::status::{ApiFailure, success_answer};
+use super::super::store::{ObjectKey, ObjectName, StoredObject};
 use super::super::{drain_cleaner, webhooks};
-use super::query::Query;
+use super::query::QueryParams;
 use crate::twin::answer::Answer;
 
-const BLOCKED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
-const CAUSE: &str = "DisruptionBudget";
+const BUDGET_VIOLATION_MESSAGE: &str =
+    "Cannot evict pod as it would violate the pod's disruption budget.";
+const BUDGET_CAUSE: &str = "DisruptionBudget";
 /// A budget with more evictions than this that its controller has not seen is refused.
-const MOST_DISRUPTED: usize = 2000;
+const MAX_DISRUPTED_PODS: usize = 2000;
 
 /// Evicts a pod, or says why not.
-pub fn evict(
-    cluster: &mut Cluster,
-    key: &Key,
-    query: &Query,
+pub fn evict_pod(
+    cluster: &mut SimCluster,
+    key: &ObjectKey,
+    query: &QueryParams,
     body: &Value,
-) -> Result<Answer, Failure> {
+) -> Result<Answer, ApiFailure> {
     let kind = cluster.store.kinds.get(PODS).clone();
-    let version = text(body, "apiVersion");
+    let version = text_at(body, "apiVersion");
     if !version.is_empty() && !matches!(version, "policy/v1" | "policy/v1beta1") {
         let message =
             format!("no kind \"Eviction\" is registered for version \"{version}\" in scheme");
-        return Err(Failure::bad_request(message));
+        return Err(ApiFailure::bad_request(message));
     }
-    let named = text(body, "metadata.name");
+    let named = text_at(body, "metadata.name");
     if !named.is_empty() && named != key.at.name {
         let message = format!(
             "name in URL does not match name in Eviction object: {} != {named}",
             key.at.name
         );
-        return Err(Failure::bad_request(message));
+        return Err(ApiFailure::bad_request(message));
     }
     cluster.check_namespace("pods", &key.at).map_err(|f| {
-        f.unwrap_or_else(|| Failure::not_found(cluster.store.kinds.get(NAMESPACES), &key.at.ns))
+        f.unwrap_or_else(|| ApiFailure::not_found(cluster.store.kinds.get(NAMESPACES), &key.at.ns))
     })?;
     let pod = cluster
         .store
-        .get(key)
+        .get_object(key)
         .cloned()
-        .ok_or_else(|| Failure::not_found(&kind, &key.at.name))?;
-    webhooks::ask(cluster, PODS, "eviction", &key.at.ns, &Labels::new())?;
+        .ok_or_else(|| ApiFailure::not_found(&kind, &key.at.name))?;
+    webhooks::check_webhooks(cluster, PODS, "eviction", &key.at.ns, &Labels::new())?;
     let options = body.get("deleteOptions").cloned().unwrap_or(Value::Null);
-    let dry = query.get("dryRun") == "All" || list(&options, "dryRun").iter().any(|d| d == "All");
-    drain_cleaner::intercept(cluster, key, dry)?;
-    if !is_beyond_budgets(&pod)
-        && let Some(budget) = ask_budget(cluster, &pod)?
+    let dry =
+        query.get("dryRun") == "All" || list_at(&options, "dryRun").iter().any(|d| d == "All");
+    drain_cleaner::intercept_eviction(cluster, key, dry)?;
+    if !needs_no_budget(&pod)
+        && let Some(budget) = check_budgets(cluster, &pod)?
         && !dry
     {
-        spend(cluster, &budget, &key.at.name);
+        spend_disruption(cluster, &budget, &key.at.name);
         if cluster.half_evictions > 0 {
             cluster.half_evictions -= 1;
             let why = "the API server went away between the budget and the pod (a fault rule)";
@@ -64,101 +68,109 @@ pub fn evict(
         }
     }
     let (asked, found) = (
-        text(&options, "preconditions.uid"),
-        text(&pod, "metadata.uid"),
+        text_at(&options, "preconditions.uid"),
+        text_at(&pod, "metadata.uid"),
     );
     if !asked.is_empty() && asked != found {
         let why = format!(
             "the UID in the precondition ({asked}) does not match the UID in record ({found}). The object might have \
              been deleted and then recreated"
         );
-        return Err(Failure::precondition(&kind, &key.at.name, &why));
+        return Err(ApiFailure::precondition_failed(&kind, &key.at.name, &why));
     }
     if !dry {
-        if at(&pod, "metadata.deletionTimestamp").is_none() {
-            mark(cluster, key);
+        if value_at(&pod, "metadata.deletionTimestamp").is_none() {
+            set_disruption_target(cluster, key);
         }
-        cluster.delete(
+        cluster.delete_object(
             key,
-            at(&options, "gracePeriodSeconds").and_then(Value::as_i64),
+            value_at(&options, "gracePeriodSeconds").and_then(Value::as_i64),
         );
     }
-    Ok(success(201))
+    Ok(success_answer(201))
 }
 
 /// Whether no budget is asked: the pod disturbs nobody any more, or does not serve yet (K8S-EVICT-5).
-fn is_beyond_budgets(pod: &Value) -> bool {
+fn needs_no_budget(pod: &Value) -> bool {
     matches!(
-        text(pod, "status.phase"),
+        text_at(pod, "status.phase"),
         "Succeeded" | "Failed" | "Pending"
-    ) || at(pod, "metadata.deletionTimestamp").is_some()
+    ) || value_at(pod, "metadata.deletionTimestamp").is_some()
 }
 
 /// Whether a budget refuses to let the pod go, or two of them do not agree on it.
-pub fn is_refused(cluster: &Cluster, pod: &Object) -> bool {
-    !is_beyond_budgets(pod) && ask_budget(cluster, pod).is_err()
+pub fn is_refused(cluster: &SimCluster, pod: &StoredObject) -> bool {
+    !needs_no_budget(pod) && check_budgets(cluster, pod).is_err()
 }
 
 /// Asks the pod's budget. Returns the one of which a disruption is to be spent.
-fn ask_budget(cluster: &Cluster, pod: &Object) -> Result<Option<Name>, Failure> {
-    let facts = super::super::facts::Pod::of(pod);
+fn check_budgets(
+    cluster: &SimCluster,
+    pod: &StoredObject,
+) -> Result<Option<ObjectName>, ApiFailure> {
+    let facts = super::super::typed_views::PodView::from_object(pod);
     let budgets = cluster.store.index.budgets_of(&facts);
     let name = match budgets.as_slice() {
         [] => return Ok(None),
         [name] => name.clone(),
         _ => {
             let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-            return Err(Failure::new(500, "", message));
+            return Err(ApiFailure::new(500, "", message));
         }
     };
-    let Some(budget) = cluster.store.find(BUDGETS, &name) else {
+    let Some(budget) = cluster.store.find_object(BUDGETS, &name) else {
         return Ok(None);
     };
-    let status = |field: &str| number(budget, &format!("status.{field}")).unwrap_or(0);
+    let status = |field: &str| number_at(budget, &format!("status.{field}")).unwrap_or(0);
     let (healthy, needed) = (status("currentHealthy"), status("desiredHealthy"));
     if !facts.ready {
-        let always = text(budget, "spec.unhealthyPodEvictionPolicy") == "AlwaysAllow";
+        let always = text_at(budget, "spec.unhealthyPodEvictionPolicy") == "AlwaysAllow";
         // A pod that is not ready counts for nothing, so nothing is spent on it.
         if always || (healthy >= needed && needed > 0) {
             return Ok(None);
         }
     }
-    check(cluster, budget, &name)?;
+    check_budget(cluster, budget, &name)?;
     Ok(Some(name))
 }
 
-fn check(cluster: &Cluster, budget: &Value, name: &Name) -> Result<(), Failure> {
-    let status = |field: &str| number(budget, &format!("status.{field}")).unwrap_or(0);
+fn check_budget(cluster: &SimCluster, budget: &Value, name: &ObjectName) -> Result<(), ApiFailure> {
+    let status = |field: &str| number_at(budget, &format!("status.{field}")).unwrap_or(0);
     let name = &name.name;
-    if status("observedGeneration") < number(budget, "metadata.generation").unwrap_or(0) {
+    if status("observedGeneration") < number_at(budget, "metadata.generation").unwrap_or(0) {
         let message =
             format!("The disruption budget {name} is still being processed by the server.");
-        return Err(Failure::too_many(BLOCKED, CAUSE, message, Some(10)));
+        return Err(ApiFailure::too_many_requests(
+            BUDGET_VIOLATION_MESSAGE,
+            BUDGET_CAUSE,
+            message,
+            Some(10),
+        ));
     }
     let kind = cluster.store.kinds.get(BUDGETS);
     let allowed = status("disruptionsAllowed");
     if allowed < 0 {
-        return Err(Failure::forbidden(
+        return Err(ApiFailure::forbidden_action(
             kind,
             name,
             "pdb disruptions allowed is negative",
         ));
     }
-    let disrupted = at(budget, "status.disruptedPods")
+    let disrupted = value_at(budget, "status.disruptedPods")
         .and_then(Value::as_object)
         .map_or(0, serde_json::Map::len);
-    if disrupted > MOST_DISRUPTED {
+    if disrupted > MAX_DISRUPTED_PODS {
         let why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller";
-        return Err(Failure::forbidden(kind, name, why));
+        return Err(ApiFailure::forbidden_action(kind, name, why));
     }
     if allowed > 0 {
         return Ok(());
     }
-    let failed =
-        condition(budget, "DisruptionAllowed").filter(|c| text(c, "reason") == "SyncFailed");
+    let failed = find_condition(budget, "DisruptionAllowed")
+        .filter(|c| text_at(c, "reason") == "SyncFailed");
     let (healthy, needed) = (status("currentHealthy"), status("desiredHealthy"));
     let message = if let Some(failed) = failed {
-        let why = text(failed, "message");
+        let why = text_at(failed, "message");
         format!(
             "The disruption budget {name} does not allow evicting pods currently because it failed sync: {why}"
         )
@@ -169,34 +181,39 @@ fn check(cluster: &Cluster, budget: &Value, name: &Name) -> Result<(), Failure> 
     } else {
         format!("The disruption budget {name} does not allow evicting pods currently")
     };
-    Err(Failure::too_many(BLOCKED, CAUSE, message, None))
+    Err(ApiFailure::too_many_requests(
+        BUDGET_VIOLATION_MESSAGE,
+        BUDGET_CAUSE,
+        message,
+        None,
+    ))
 }
 
 /// Notes the disruption in the budget before the pod goes; the controller confirms it when the pod is seen going, or
 /// forgets it after two minutes.
-fn spend(cluster: &mut Cluster, budget: &Name, pod: &str) {
-    let (stamp, now) = (cluster.stamp(), cluster.stamp());
-    cluster.change(
-        &Key {
+fn spend_disruption(cluster: &mut SimCluster, budget: &ObjectName, pod: &str) {
+    let (stamp, now) = (cluster.timestamp_text(), cluster.timestamp_text());
+    cluster.change_object(
+        &ObjectKey {
             res: BUDGETS,
             at: budget.clone(),
         },
         |b| {
-            let left = number(b, "status.disruptionsAllowed").unwrap_or(0) - 1;
-            set(b, "status.disruptionsAllowed", left);
-            super::super::json::object(slot(b, "status.disruptedPods"))
+            let left = number_at(b, "status.disruptionsAllowed").unwrap_or(0) - 1;
+            set_at(b, "status.disruptionsAllowed", left);
+            super::super::json::as_object_mut(slot_at(b, "status.disruptedPods"))
                 .insert(pod.to_owned(), stamp.into());
             if left == 0 {
-                disruption::note_allowed(b, &now);
+                disruption::set_allowed_condition(b, &now);
             }
         },
     );
 }
 
 /// Says on the pod why it goes.
-fn mark(cluster: &mut Cluster, key: &Key) {
-    let stamp = cluster.stamp();
-    cluster.change(key, |pod| {
+fn set_disruption_target(cluster: &mut SimCluster, key: &ObjectKey) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(key, |pod| {
         let why = json!({
             "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
             "message": "Eviction API: evicting", "lastProbeTime": null, "lastTransitionTime": stamp,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 /// By a list's field name: the key its items are merged by. Lists that are not here are replaced whole.
-const KEYS: &[(&str, &str)] = &[
+const LIST_MERGE_KEYS: &[(&str, &str)] = &[
     ("addresses", "type"),
     ("conditions", "type"),
     ("containers", "name"),
@@ -23,7 +23,7 @@ const KEYS: &[(&str, &str)] = &[
 ];
 
 /// The key of the items of `field`; a Service's ports go by number, a container's by its own.
-pub fn key_of(field: &str, items: &[Value]) -> Option<&'static str> {
+pub fn merge_key_of(field: &str, items: &[Value]) -> Option<&'static str> {
     if field == "ports" {
         let in_container = items.iter().any(|i| i.get("containerPort").is_some());
         return Some(if in_container {
@@ -32,29 +32,30 @@ pub fn key_of(field: &str, items: &[Value]) -> Option<&'static str> {
             "port"
         });
     }
-    KEYS.iter()
+    LIST_MERGE_KEYS
+        .iter()
         .find(|(name, _)| *name == field)
         .map(|(_, key)| *key)
 }
 
 /// RFC 7386: null takes away, maps merge, the rest is replaced.
-pub fn merge(target: &mut Value, patch: &Value) {
+pub fn merge_patch(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return;
     };
-    let target = super::super::json::object(target);
+    let target = super::super::json::as_object_mut(target);
     for (key, value) in patch {
         if value.is_null() {
             target.remove(key);
         } else {
-            merge(target.entry(key.clone()).or_insert(Value::Null), value);
+            merge_patch(target.entry(key.clone()).or_insert(Value::Null), value);
         }
     }
 }
 
 /// Kubernetes' strategic merge: as merge, but lists with a key merge item by item, and directives are obeyed.
-pub fn strategic(target: &mut Value, patch: &Value) {
+pub fn strategic_merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
         return;
@@ -69,7 +70,7 @@ pub fn strategic(target: &mut Value, patch: &Value) {
         );
         return;
     }
-    let target = super::super::json::object(target);
+    let target = super::super::json::as_object_mut(target);
     if let Some(kept) = patch.get("$retainKeys").and_then(Value::as_array) {
         target.retain(|k, _| kept.iter().any(|kept| kept == k.as_str()));
     }
@@ -89,7 +90,7 @@ pub fn strategic(target: &mut Value, patch: &Value) {
                 .or_insert_with(|| Value::Array(Vec::new()));
             merge_list(key, list, items);
         } else {
-            strategic(target.entry(key.clone()).or_insert(Value::Null), value);
+            strategic_merge(target.entry(key.clone()).or_insert(Value::Null), value);
         }
     }
     for (key, order) in patch
@@ -97,7 +98,7 @@ pub fn strategic(target: &mut Value, patch: &Value) {
         .filter_map(|(k, v)| Some((k.strip_prefix("$setElementOrder/")?, v)))
     {
         if let (Some(Value::Array(list)), Some(order)) = (target.get_mut(key), order.as_array()) {
-            reorder(key, list, order);
+            reorder_list(key, list, order);
         }
     }
 }
@@ -130,7 +131,7 @@ fn merge_list(field: &str, target: &mut Value, items: &[Value]) {
             .cloned()
             .collect()
     };
-    let Some(key) = key_of(field, items).filter(|_| !replaces) else {
+    let Some(key) = merge_key_of(field, items).filter(|_| !replaces) else {
         *list = plain();
         return;
     };
@@ -143,18 +144,18 @@ fn merge_list(field: &str, target: &mut Value, items: &[Value]) {
                 list.remove(place);
             }
             (Some("delete"), None) => {}
-            (_, Some(place)) => strategic(&mut list[place], item),
+            (_, Some(place)) => strategic_merge(&mut list[place], item),
             (_, None) => {
                 let mut new = Value::Object(Map::new());
-                strategic(&mut new, item);
+                strategic_merge(&mut new, item);
                 list.push(new);
             }
         }
     }
 }
 
-fn reorder(field: &str, list: &mut [Value], order: &[Value]) {
-    let key = key_of(field, list);
+fn reorder_list(field: &str, list: &mut [Value], order: &[Value]) {
+    let key = merge_key_of(field, list);
     let place = |item: &Value| {
         order.iter().position(|o| match key {
             Some(key) => o.get(key) == item.get(key),
@@ -176,25 +177,25 @@ pub fn json_patch(target: &mut Value, operations: &[Value]) -> Result<(), String
         let (op, path) = (part("op"), part("path"));
         let value = || operation.get("value").cloned().unwrap_or(Value::Null);
         match op {
-            "add" => add(target, path, value())?,
+            "add" => add_at(target, path, value())?,
             "remove" => {
-                take(target, path)?;
+                remove_at(target, path)?;
             }
             "replace" => {
                 *target
                     .pointer_mut(path)
-                    .ok_or_else(|| missing("replace", path))? = value();
+                    .ok_or_else(|| missing_path("replace", path))? = value();
             }
             "move" => {
-                let moved = take(target, part("from"))?;
-                add(target, path, moved)?;
+                let moved = remove_at(target, part("from"))?;
+                add_at(target, path, moved)?;
             }
             "copy" => {
                 let copied = target
                     .pointer(part("from"))
                     .cloned()
-                    .ok_or_else(|| missing("copy", part("from")))?;
-                add(target, path, copied)?;
+                    .ok_or_else(|| missing_path("copy", part("from")))?;
+                add_at(target, path, copied)?;
             }
             "test" => {
                 if target.pointer(path).unwrap_or(&Value::Null) != &value() {
@@ -207,21 +208,23 @@ pub fn json_patch(target: &mut Value, operations: &[Value]) -> Result<(), String
     Ok(())
 }
 
-fn missing(op: &str, path: &str) -> String {
+fn missing_path(op: &str, path: &str) -> String {
     format!("{op} operation does not apply: doc is missing path: {path}: missing value")
 }
 
-fn split(path: &str) -> Result<(&str, String), String> {
-    let (parent, key) = path.rsplit_once('/').ok_or_else(|| missing("add", path))?;
+fn split_pointer(path: &str) -> Result<(&str, String), String> {
+    let (parent, key) = path
+        .rsplit_once('/')
+        .ok_or_else(|| missing_path("add", path))?;
     Ok((parent, key.replace("~1", "/").replace("~0", "~")))
 }
 
-fn add(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
+fn add_at(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
     if path.is_empty() {
         *target = value;
         return Ok(());
     }
-    let (parent, key) = split(path)?;
+    let (parent, key) = split_pointer(path)?;
     match target.pointer_mut(parent) {
         Some(Value::Object(map)) => {
             map.insert(key, value);
@@ -235,16 +238,16 @@ fn add(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
             };
             let place = place
                 .filter(|p| *p <= list.len())
-                .ok_or_else(|| missing("add", path))?;
+                .ok_or_else(|| missing_path("add", path))?;
             list.insert(place, value);
             Ok(())
         }
-        _ => Err(missing("add", path)),
+        _ => Err(missing_path("add", path)),
     }
 }
 
-fn take(target: &mut Value, path: &str) -> Result<Value, String> {
-    let (parent, key) = split(path)?;
+fn remove_at(target: &mut Value, path: &str) -> Result<Value, String> {
+    let (parent, key) = split_pointer(path)?;
     let taken = match target.pointer_mut(parent) {
         Some(Value::Object(map)) => map.remove(&key),
         Some(Value::Array(list)) => key
@@ -254,7 +257,7 @@ fn take(target: &mut Value, path: &str) -> Result<Value, String> {
             .map(|p: usize| list.remove(p)),
         _ => None,
     };
-    taken.ok_or_else(|| missing("remove", path))
+    taken.ok_or_else(|| missing_path("remove", path))
 }
 
 #[cfg(test)]
@@ -265,7 +268,7 @@ mod tests {
     #[test]
     fn a_merge_patch_replaces_lists_and_takes_nulls_away() {
         let mut v = json!({"a": [1, 2], "b": {"c": 1, "d": 2}});
-        merge(
+        merge_patch(
             &mut v,
             &json!({"a": [3], "b": {"c": null}, "e": {"f": null, "g": 1}}),
         );
@@ -275,7 +278,7 @@ mod tests {
     #[test]
     fn a_strategic_patch_merges_taints_by_key_and_tolerations_not_at_all() {
         let mut v = json!({"spec": {"taints": [{"key": "a", "effect": "NoSchedule"}], "tolerations": [{"key": "x"}]}});
-        strategic(
+        strategic_merge(
             &mut v,
             &json!({"spec": {"taints": [{"key": "b", "effect": "NoSchedule"}], "tolerations": [{"key": "y"}]}}),
         );
@@ -285,7 +288,7 @@ mod tests {
             v,
             json!({"spec": {"taints": taints, "tolerations": [{"key": "y"}]}})
         );
-        strategic(
+        strategic_merge(
             &mut v,
             &json!({"spec": {"taints": [{"$patch": "delete", "key": "a"}]}}),
         );
@@ -293,12 +296,12 @@ mod tests {
             v["spec"]["taints"],
             json!([{"key": "b", "effect": "NoSchedule"}])
         );
-        strategic(
+        strategic_merge(
             &mut v,
             &json!({"spec": {"taints": [{"$patch": "replace"}, {"key": "c"}]}}),
         );
         assert_eq!(v["spec"]["taints"], json!([{"key": "c"}]));
-        strategic(
+        strategic_merge(
             &mut v,
             &json!({"spec": {"unschedulable": null, "taints": null}}),
         );
@@ -308,7 +311,7 @@ mod tests {
     #[test]
     fn containers_and_their_env_merge_by_name() {
         let mut v = json!({"containers": [{"name": "a", "image": "x:1", "env": [{"name": "K", "value": "1"}]}, {"name": "b"}]});
-        strategic(
+        strategic_merge(
             &mut v,
             &json!({"containers": [{"name": "a", "image": "x:2", "env": [{"name": "L", "value": "2"}]}]}),
         );
@@ -322,7 +325,7 @@ mod tests {
     #[test]
     fn directives_of_kubectl_are_obeyed() {
         let mut v = json!({"finalizers": ["a", "b"], "volumes": [{"name": "x"}, {"name": "y"}], "strategy": {"type": "RollingUpdate", "rollingUpdate": {}}});
-        strategic(
+        strategic_merge(
             &mut v,
             &json!({
                 "$deleteFromPrimitiveList/finalizers": ["a"],

@@ -12,51 +12,51 @@ mod write;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
-use super::kinds::{Kind, Res};
-use super::status::{Failure, json_answer};
-use super::store::{Key, Name};
-use crate::twin::answer::{Answer, respond};
+use super::cluster::SimCluster;
+use super::kinds::{KindId, ResourceKind};
+use super::status::{ApiFailure, answer_json};
+use super::store::{ObjectKey, ObjectName};
+use crate::twin::answer::{Answer, answer_with};
 use crate::wire::Request;
-use query::Query;
-pub use read::BOOKMARK_EVERY;
+use query::QueryParams;
+pub use read::BOOKMARK_INTERVAL;
 
 /// What a request is about.
-struct Target {
-    res: Res,
-    kind: Kind,
+struct RequestTarget {
+    res: KindId,
+    kind: ResourceKind,
     ns: String,
     name: String,
     sub: String,
-    query: Query,
+    query: QueryParams,
     table: bool,
     /// Of one object, only its metadata is wanted.
     metadata: bool,
 }
 
-impl Target {
-    fn key(&self) -> Key {
-        Key {
+impl RequestTarget {
+    fn object_key(&self) -> ObjectKey {
+        ObjectKey {
             res: self.res,
-            at: Name::new(self.ns.clone(), self.name.clone()),
+            at: ObjectName::new(self.ns.clone(), self.name.clone()),
         }
     }
 
-    fn dry(&self) -> bool {
+    fn is_dry_run(&self) -> bool {
         self.query.get("dryRun") == "All"
     }
 
-    fn missing(&self) -> Failure {
-        Failure::not_found(&self.kind, &self.name)
+    fn not_found(&self) -> ApiFailure {
+        ApiFailure::not_found(&self.kind, &self.name)
     }
 
     /// One object, or as much of it as is wanted.
-    fn answer(&self, code: u16, object: &Value) -> Answer {
+    fn answer_object(&self, code: u16, object: &Value) -> Answer {
         if !self.metadata {
-            return json_answer(code, object);
+            return answer_json(code, object);
         }
         let metadata = object.get("metadata");
-        json_answer(
+        answer_json(
             code,
             &json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
         )
@@ -64,60 +64,75 @@ impl Target {
 }
 
 /// Answers a request.
-pub fn handle(cluster: &mut Cluster, request: &Request) -> Answer {
+pub fn handle_request(cluster: &mut SimCluster, request: &Request) -> Answer {
     if cluster.down_until.is_some_and(|until| cluster.now < until) {
         return Answer::Broken("tcp connect error: Connection refused (os error 111)".into());
     }
-    if let Err(refused) = cluster.access.check(request, cluster.now) {
-        return refused.answer();
+    if let Err(refused) = cluster.access.check_request(request, cluster.now) {
+        return refused.to_answer();
     }
-    route(cluster, request).unwrap_or_else(|failure| failure.answer())
+    route_request(cluster, request).unwrap_or_else(|failure| failure.to_answer())
 }
 
-fn route(cluster: &mut Cluster, request: &Request) -> Result<Answer, Failure> {
+fn route_request(cluster: &mut SimCluster, request: &Request) -> Result<Answer, ApiFailure> {
     let path = request.uri().path().trim_matches('/');
-    let parts: Vec<String> = path.split('/').map(query::decode).collect();
+    let parts: Vec<String> = path.split('/').map(query::decode_percent).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
-        ["healthz" | "livez" | "readyz", ..] => Ok(respond(200, "text/plain; charset=utf-8", "ok")),
-        ["openapi", "v2"] => Ok(discovery::old_document(request)),
-        ["openapi", "v3"] => Ok(json_answer(
+        ["healthz" | "livez" | "readyz", ..] => {
+            Ok(answer_with(200, "text/plain; charset=utf-8", "ok"))
+        }
+        ["openapi", "v2"] => Ok(discovery::openapi_v2_document(request)),
+        ["openapi", "v3"] => Ok(answer_json(
             200,
-            &discovery::documents(&cluster.store.kinds),
+            &discovery::openapi_index(&cluster.store.kinds),
         )),
-        ["openapi", "v3", "api", version] => {
-            found(discovery::document(&cluster.store.kinds, "", version))
+        ["openapi", "v3", "api", version] => answer_found(discovery::openapi_document(
+            &cluster.store.kinds,
+            "",
+            version,
+        )),
+        ["openapi", "v3", "apis", group, version] => answer_found(discovery::openapi_document(
+            &cluster.store.kinds,
+            group,
+            version,
+        )),
+        ["version"] => Ok(answer_json(200, &discovery::show_version(cluster.version))),
+        ["api"] => Ok(answer_json(200, &discovery::show_api_versions())),
+        ["apis"] => Ok(answer_json(
+            200,
+            &discovery::show_groups(&cluster.store.kinds),
+        )),
+        ["apis", group] => answer_found(discovery::show_group(&cluster.store.kinds, group)),
+        ["api", version] => {
+            answer_found(discovery::show_resources(&cluster.store.kinds, "", version))
         }
-        ["openapi", "v3", "apis", group, version] => {
-            found(discovery::document(&cluster.store.kinds, group, version))
+        ["apis", group, version] => answer_found(discovery::show_resources(
+            &cluster.store.kinds,
+            group,
+            version,
+        )),
+        ["api", version, rest @ ..] => handle_object_request(cluster, request, ("", version), rest),
+        ["apis", group, version, rest @ ..] => {
+            handle_object_request(cluster, request, (group, version), rest)
         }
-        ["version"] => Ok(json_answer(200, &discovery::version(cluster.version))),
-        ["api"] => Ok(json_answer(200, &discovery::versions())),
-        ["apis"] => Ok(json_answer(200, &discovery::groups(&cluster.store.kinds))),
-        ["apis", group] => found(discovery::group(&cluster.store.kinds, group)),
-        ["api", version] => found(discovery::resources(&cluster.store.kinds, "", version)),
-        ["apis", group, version] => {
-            found(discovery::resources(&cluster.store.kinds, group, version))
-        }
-        ["api", version, rest @ ..] => object(cluster, request, ("", version), rest),
-        ["apis", group, version, rest @ ..] => object(cluster, request, (group, version), rest),
-        _ => Err(Failure::no_resource()),
+        _ => Err(ApiFailure::resource_not_found()),
     }
 }
 
-fn found(value: Option<Value>) -> Result<Answer, Failure> {
+fn answer_found(value: Option<Value>) -> Result<Answer, ApiFailure> {
     value
-        .map(|v| json_answer(200, &v))
-        .ok_or_else(Failure::no_resource)
+        .map(|v| answer_json(200, &v))
+        .ok_or_else(ApiFailure::resource_not_found)
 }
 
-fn object(
-    cluster: &mut Cluster,
+fn handle_object_request(
+    cluster: &mut SimCluster,
     request: &Request,
     (group, version): (&str, &str),
     rest: &[&str],
-) -> Result<Answer, Failure> {
-    if let Some(answer) = virtual_kinds::review(cluster, group, rest, request)? {
+) -> Result<Answer, ApiFailure> {
+    if let Some(answer) = virtual_kinds::answer_review(cluster, group, rest, request)? {
         return Ok(answer);
     }
     let (ns, rest) = match rest {
@@ -131,46 +146,55 @@ fn object(
         [plural] => (*plural, "", ""),
         [plural, name] => (*plural, *name, ""),
         [plural, name, sub] => (*plural, *name, *sub),
-        _ => return Err(Failure::no_resource()),
+        _ => return Err(ApiFailure::resource_not_found()),
     };
     let res = cluster
         .store
         .kinds
-        .find(group, version, plural)
-        .ok_or_else(Failure::no_resource)?;
+        .find_served(group, version, plural)
+        .ok_or_else(ApiFailure::resource_not_found)?;
     let kind = cluster.store.kinds.get(res).clone();
     if !ns.is_empty() && !kind.namespaced {
-        return Err(Failure::no_resource());
+        return Err(ApiFailure::resource_not_found());
     }
     let accept = request
         .headers()
         .get(http::header::ACCEPT)
         .and_then(|v| v.to_str().ok())
         .unwrap_or_default();
-    let target = Target {
+    let target = RequestTarget {
         res,
         kind,
         ns: ns.to_owned(),
         name: name.to_owned(),
         sub: sub.to_owned(),
-        query: Query::parse(request.uri().query().unwrap_or_default()),
+        query: QueryParams::parse(request.uri().query().unwrap_or_default()),
         table: accept.contains("as=Table"),
         metadata: accept.contains("as=PartialObjectMetadata;"),
     };
-    serve(cluster, request, &target)
+    serve_target(cluster, request, &target)
 }
 
-fn serve(cluster: &mut Cluster, request: &Request, target: &Target) -> Result<Answer, Failure> {
+fn serve_target(
+    cluster: &mut SimCluster,
+    request: &Request,
+    target: &RequestTarget,
+) -> Result<Answer, ApiFailure> {
     let method = request.method();
     match target.sub.as_str() {
         "" => {}
         "status" if target.kind.status => {}
         "finalize" if target.kind.plural == "namespaces" => {}
         "eviction" if target.kind.plural == "pods" && method == Method::POST => {
-            return evict::evict(cluster, &target.key(), &target.query, &body(request)?);
+            return evict::evict_pod(
+                cluster,
+                &target.object_key(),
+                &target.query,
+                &read_body(request)?,
+            );
         }
         "binding" if target.kind.plural == "pods" && method == Method::POST => {
-            return write::bind(cluster, target, &body(request)?);
+            return write::bind_pod(cluster, target, &read_body(request)?);
         }
         "scale"
             if matches!(
@@ -178,22 +202,24 @@ fn serve(cluster: &mut Cluster, request: &Request, target: &Target) -> Result<An
                 "deployments" | "replicasets" | "statefulsets"
             ) =>
         {
-            return virtual_kinds::scale(cluster, request, target);
+            return virtual_kinds::handle_scale(cluster, request, target);
         }
-        _ => return Err(Failure::no_resource()),
+        _ => return Err(ApiFailure::resource_not_found()),
     }
     match (method, target.name.is_empty()) {
-        (&Method::GET, true) if target.query.yes("watch") => read::watch(cluster, target),
-        (&Method::GET, true) => read::list(cluster, target),
-        (&Method::GET, false) => read::get(cluster, target),
-        (&Method::POST, true) => write::create(cluster, target, body(request)?),
-        (&Method::PUT, false) => write::put(cluster, target, body(request)?),
-        (&Method::PATCH, false) => patch::patch(cluster, target, request),
-        (&Method::DELETE, false) => write::delete(cluster, target, request),
-        (&Method::DELETE, true) => write::delete_all(cluster, target, request),
-        _ => Err(Failure {
+        (&Method::GET, true) if target.query.is_true("watch") => {
+            read::watch_objects(cluster, target)
+        }
+        (&Method::GET, true) => read::list_objects(cluster, target),
+        (&Method::GET, false) => read::get_object(cluster, target),
+        (&Method::POST, true) => write::create_object(cluster, target, read_body(request)?),
+        (&Method::PUT, false) => write::replace_object(cluster, target, read_body(request)?),
+        (&Method::PATCH, false) => patch::patch_object(cluster, target, request),
+        (&Method::DELETE, false) => write::delete_object(cluster, target, request),
+        (&Method::DELETE, true) => write::delete_collection(cluster, target, request),
+        _ => Err(ApiFailure {
             details: Some(json!({})),
-            ..Failure::new(
+            ..ApiFailure::new(
                 405,
                 "MethodNotAllowed",
                 "the server does not allow this method on the requested resource",
@@ -203,21 +229,22 @@ fn serve(cluster: &mut Cluster, request: &Request, target: &Target) -> Result<An
 }
 
 /// The body as JSON; nothing is an empty object.
-fn body(request: &Request) -> Result<Value, Failure> {
+fn read_body(request: &Request) -> Result<Value, ApiFailure> {
     let bytes = request.body();
     if bytes.is_empty() {
         return Ok(json!({}));
     }
     serde_json::from_slice(bytes).or_else(|json_error| {
-        let text = std::str::from_utf8(bytes).map_err(|e| Failure::bad_request(e.to_string()))?;
+        let text =
+            std::str::from_utf8(bytes).map_err(|e| ApiFailure::bad_request(e.to_string()))?;
         let yaml = content_type(request).contains("yaml");
         if !yaml {
-            return Err(Failure::bad_request(format!(
+            return Err(ApiFailure::bad_request(format!(
                 "the object provided is unrecognized: {json_error}"
             )));
         }
         serde_saphyr::from_str(text)
-            .map_err(|e| Failure::bad_request(format!("error decoding YAML: {e}")))
+            .map_err(|e| ApiFailure::bad_request(format!("error decoding YAML: {e}")))
     })
 }
 

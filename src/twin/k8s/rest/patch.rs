@@ -2,54 +2,58 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::cluster::Cluster;
-use super::super::json::{at, list, list_mut, set, text, unset};
-use super::super::status::Failure;
-use super::merge::{json_patch, key_of, merge, strategic};
-use super::{Target, body, content_type, write};
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, list_at_mut, remove_at, set_at, text_at, value_at};
+use super::super::status::ApiFailure;
+use super::merge::{json_patch, merge_key_of, merge_patch, strategic_merge};
+use super::{RequestTarget, content_type, read_body, write};
 use crate::twin::answer::Answer;
 use crate::wire::Request;
 
 /// Patches an object.
-pub fn patch(cluster: &mut Cluster, target: &Target, request: &Request) -> Result<Answer, Failure> {
+pub fn patch_object(
+    cluster: &mut SimCluster,
+    target: &RequestTarget,
+    request: &Request,
+) -> Result<Answer, ApiFailure> {
     let kind = content_type(request)
         .split(';')
         .next()
         .unwrap_or_default()
         .trim()
         .to_owned();
-    let patch = body(request)?;
+    let patch = read_body(request)?;
     if kind == "application/apply-patch+yaml" {
-        return apply(cluster, target, patch);
+        return apply_object(cluster, target, patch);
     }
     let old = cluster
         .store
-        .get(&target.key())
+        .get_object(&target.object_key())
         .cloned()
-        .ok_or_else(|| target.missing())?;
+        .ok_or_else(|| target.not_found())?;
     let mut new = Value::clone(&old);
-    unset(&mut new, "metadata.resourceVersion");
+    remove_at(&mut new, "metadata.resourceVersion");
     match kind.as_str() {
-        "application/merge-patch+json" => merge(&mut new, &patch),
+        "application/merge-patch+json" => merge_patch(&mut new, &patch),
         "application/strategic-merge-patch+json" if target.kind.builtin => {
-            strategic(&mut new, &patch)
+            strategic_merge(&mut new, &patch)
         }
         "application/json-patch+json" => {
             let operations = patch
                 .as_array()
-                .ok_or_else(|| Failure::bad_request("json patch is no list"))?;
+                .ok_or_else(|| ApiFailure::bad_request("json patch is no list"))?;
             // A test on the version is answered by what is stored.
-            set(
+            set_at(
                 &mut new,
                 "metadata.resourceVersion",
-                text(&old, "metadata.resourceVersion"),
+                text_at(&old, "metadata.resourceVersion"),
             );
             json_patch(&mut new, operations).map_err(|why| {
                 let details = json!({"causes": [{"message": why}]});
                 let message = "the server rejected our request due to an error in our request";
-                Failure {
+                ApiFailure {
                     details: Some(details),
-                    ..Failure::new(422, "Invalid", message)
+                    ..ApiFailure::new(422, "Invalid", message)
                 }
             })?;
         }
@@ -57,31 +61,37 @@ pub fn patch(cluster: &mut Cluster, target: &Target, request: &Request) -> Resul
             let message = "the body of the request was in an unknown format - accepted media types include: \
                            application/json-patch+json, application/merge-patch+json, \
                            application/strategic-merge-patch+json, application/apply-patch+yaml";
-            return Err(Failure::new(415, "UnsupportedMediaType", message));
+            return Err(ApiFailure::new(415, "UnsupportedMediaType", message));
         }
     }
-    write::tidy(&mut new);
-    let done = write::update(cluster, target, &old, new)?;
-    Ok(target.answer(200, &done))
+    write::remove_empty_maps(&mut new);
+    let done = write::update_object(cluster, target, &old, new)?;
+    Ok(target.answer_object(200, &done))
 }
 
 /// Server-side apply: what the manager names is set, what it named before and names no more is taken away.
-fn apply(cluster: &mut Cluster, target: &Target, mut applied: Value) -> Result<Answer, Failure> {
+fn apply_object(
+    cluster: &mut SimCluster,
+    target: &RequestTarget,
+    mut applied: Value,
+) -> Result<Answer, ApiFailure> {
     let manager = target.query.get("fieldManager").to_owned();
     if manager.is_empty() {
         let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
-        return Err(Failure::new(422, "Invalid", message));
+        return Err(ApiFailure::new(422, "Invalid", message));
     }
-    if at(&applied, "metadata.managedFields").is_some() {
-        return Err(Failure::bad_request("metadata.managedFields must be nil"));
+    if value_at(&applied, "metadata.managedFields").is_some() {
+        return Err(ApiFailure::bad_request(
+            "metadata.managedFields must be nil",
+        ));
     }
-    if text(&applied, "kind").is_empty() || text(&applied, "apiVersion").is_empty() {
-        return Err(Failure::bad_request(
+    if text_at(&applied, "kind").is_empty() || text_at(&applied, "apiVersion").is_empty() {
+        return Err(ApiFailure::bad_request(
             "invalid object type: apiVersion and kind are required",
         ));
     }
-    let asked = text(&applied, "metadata.resourceVersion").to_owned();
-    unset(&mut applied, "metadata.resourceVersion");
+    let asked = text_at(&applied, "metadata.resourceVersion").to_owned();
+    remove_at(&mut applied, "metadata.resourceVersion");
     let mut content = applied.clone();
     for key in [
         "apiVersion",
@@ -90,29 +100,30 @@ fn apply(cluster: &mut Cluster, target: &Target, mut applied: Value) -> Result<A
         "metadata.namespace",
         "metadata.uid",
     ] {
-        unset(&mut content, key);
+        remove_at(&mut content, key);
     }
-    if at(&content, "metadata").is_some_and(|m| m == &json!({})) {
-        unset(&mut content, "metadata");
+    if value_at(&content, "metadata").is_some_and(|m| m == &json!({})) {
+        remove_at(&mut content, "metadata");
     }
-    let fields = fields_of(&content);
+    let fields = field_set_of(&content);
     let entry = json!({
         "manager": manager, "operation": "Apply", "apiVersion": target.kind.api_version(),
-        "time": cluster.stamp(), "fieldsType": "FieldsV1", "fieldsV1": fields,
+        "time": cluster.timestamp_text(), "fieldsType": "FieldsV1", "fieldsV1": fields,
     });
-    let Some(old) = cluster.store.get(&target.key()).cloned() else {
-        set(&mut applied, "metadata.name", target.name.clone());
+    let Some(old) = cluster.store.get_object(&target.object_key()).cloned() else {
+        set_at(&mut applied, "metadata.name", target.name.clone());
         if target.kind.namespaced {
-            set(&mut applied, "metadata.namespace", target.ns.clone());
+            set_at(&mut applied, "metadata.namespace", target.ns.clone());
         }
-        set(&mut applied, "metadata.managedFields", json!([entry]));
-        let made = cluster.create(target.res, applied, target.dry())?;
-        return Ok(target.answer(201, &made));
+        set_at(&mut applied, "metadata.managedFields", json!([entry]));
+        let made = cluster.create_object(target.res, applied, target.is_dry_run())?;
+        return Ok(target.answer_object(201, &made));
     };
-    let others = |e: &&Value| text(e, "manager") != manager || text(e, "operation") != "Apply";
-    let entries = list(&old, "metadata.managedFields");
-    if !target.query.yes("force") {
-        conflicts(
+    let others =
+        |e: &&Value| text_at(e, "manager") != manager || text_at(e, "operation") != "Apply";
+    let entries = list_at(&old, "metadata.managedFields");
+    if !target.query.is_true("force") {
+        check_conflicts(
             target,
             &old,
             &applied,
@@ -121,7 +132,7 @@ fn apply(cluster: &mut Cluster, target: &Target, mut applied: Value) -> Result<A
         )?;
     }
     let mut new = Value::clone(&old);
-    unset(&mut new, "metadata.resourceVersion");
+    remove_at(&mut new, "metadata.resourceVersion");
     let before = entries
         .iter()
         .find(|e| !others(e))
@@ -132,43 +143,48 @@ fn apply(cluster: &mut Cluster, target: &Target, mut applied: Value) -> Result<A
             .filter(others)
             .filter_map(|e| e.get("fieldsV1"))
             .collect();
-        abandon(&mut new, before, &fields, &kept);
+        remove_abandoned(&mut new, before, &fields, &kept);
     }
-    unset(&mut content, "metadata.resourceVersion");
-    overlay("", &mut new, &content);
-    let managed = list_mut(&mut new, "metadata.managedFields");
+    remove_at(&mut content, "metadata.resourceVersion");
+    merge_applied("", &mut new, &content);
+    let managed = list_at_mut(&mut new, "metadata.managedFields");
     managed.retain(|e| others(&e));
     managed.push(entry);
     if !asked.is_empty() {
-        set(&mut new, "metadata.resourceVersion", asked);
+        set_at(&mut new, "metadata.resourceVersion", asked);
     }
-    let done = write::update(cluster, target, &old, new)?;
-    Ok(target.answer(200, &done))
+    let done = write::update_object(cluster, target, &old, new)?;
+    Ok(target.answer_object(200, &done))
 }
 
 /// The lists that apply merges by key; the others belong to one manager as a whole. Unlike in a strategic merge, a
 /// node's taints are one such.
-fn apply_key(field: &str, items: &[Value]) -> Option<&'static str> {
+fn apply_merge_key(field: &str, items: &[Value]) -> Option<&'static str> {
     if field == "taints" {
         None
     } else {
-        key_of(field, items)
+        merge_key_of(field, items)
     }
 }
 
 /// The set of fields a manager names, as `FieldsV1`.
-fn fields_of(value: &Value) -> Value {
+fn field_set_of(value: &Value) -> Value {
     let Value::Object(map) = value else {
         return json!({});
     };
     let mut fields = Map::new();
     for (key, value) in map {
         let inner = match value {
-            Value::Object(_) => fields_of(value),
-            Value::Array(items) => match apply_key(key, items) {
+            Value::Object(_) => field_set_of(value),
+            Value::Array(items) => match apply_merge_key(key, items) {
                 Some(by) => items
                     .iter()
-                    .map(|item| (format!("k:{}", json!({by: item.get(by)})), fields_of(item)))
+                    .map(|item| {
+                        (
+                            format!("k:{}", json!({by: item.get(by)})),
+                            field_set_of(item),
+                        )
+                    })
                     .collect(),
                 None => json!({}),
             },
@@ -179,25 +195,25 @@ fn fields_of(value: &Value) -> Value {
     Value::Object(fields)
 }
 
-fn is_leaf(fields: &Value) -> bool {
+fn is_leaf_field(fields: &Value) -> bool {
     fields
         .as_object()
         .is_none_or(|f| f.keys().all(|k| k == "."))
 }
 
 /// Refuses to change what another manager applied to another value.
-fn conflicts<'a>(
-    target: &Target,
+fn check_conflicts<'a>(
+    target: &RequestTarget,
     old: &Value,
     applied: &Value,
     fields: &Value,
     others: impl Iterator<Item = &'a Value>,
-) -> Result<(), Failure> {
+) -> Result<(), ApiFailure> {
     let mut causes = Vec::new();
-    for other in others.filter(|e| text(e, "operation") == "Apply") {
+    for other in others.filter(|e| text_at(e, "operation") == "Apply") {
         let mut paths = Vec::new();
         if let Some(theirs) = other.get("fieldsV1") {
-            clashes(
+            collect_clashes(
                 fields,
                 theirs,
                 Some(applied),
@@ -206,7 +222,7 @@ fn conflicts<'a>(
                 &mut paths,
             );
         }
-        let manager = text(other, "manager");
+        let manager = text_at(other, "manager");
         let cause = |path| json!({"reason": "FieldManagerConflict", "message": format!("conflict with {manager:?}"), "field": path});
         causes.extend(paths.into_iter().map(cause));
     }
@@ -223,17 +239,17 @@ fn conflicts<'a>(
     );
     let told: Vec<String> = causes
         .iter()
-        .map(|c| format!("{}: {}", text(c, "message"), text(c, "field")))
+        .map(|c| format!("{}: {}", text_at(c, "message"), text_at(c, "field")))
         .collect();
     let message = format!("Apply failed with {n} {plural}: {}", told.join("\n"));
     let details = json!({"name": target.name, "kind": target.kind.plural, "causes": causes});
-    Err(Failure {
+    Err(ApiFailure {
         details: Some(details),
-        ..Failure::new(409, "Conflict", message)
+        ..ApiFailure::new(409, "Conflict", message)
     })
 }
 
-fn clashes(
+fn collect_clashes(
     mine: &Value,
     theirs: &Value,
     new: Option<&Value>,
@@ -245,7 +261,7 @@ fn clashes(
         let Some(theirs) = theirs.get(key) else {
             continue;
         };
-        let (new, old) = (step(new, key), step(old, key));
+        let (new, old) = (follow_field_key(new, key), follow_field_key(old, key));
         let length = path.len();
         match key.strip_prefix("f:") {
             Some(name) => {
@@ -254,26 +270,29 @@ fn clashes(
             }
             None => path.push_str(&format!("[{}]", key.trim_start_matches("k:"))),
         }
-        if is_leaf(mine) || is_leaf(theirs) {
+        if is_leaf_field(mine) || is_leaf_field(theirs) {
             if new != old {
                 out.push(path.clone());
             }
         } else {
-            clashes(mine, theirs, new, old, path, out);
+            collect_clashes(mine, theirs, new, old, path, out);
         }
         path.truncate(length);
     }
 }
 
 /// What a `FieldsV1` key leads to.
-fn step<'a>(value: Option<&'a Value>, key: &str) -> Option<&'a Value> {
+fn follow_field_key<'a>(value: Option<&'a Value>, key: &str) -> Option<&'a Value> {
     match key.strip_prefix("f:") {
         Some(name) => value?.get(name),
-        None => value?.as_array()?.iter().find(|item| is_item(item, key)),
+        None => value?
+            .as_array()?
+            .iter()
+            .find(|item| is_item_for_key(item, key)),
     }
 }
 
-fn is_item(item: &Value, key: &str) -> bool {
+fn is_item_for_key(item: &Value, key: &str) -> bool {
     let wanted: Option<Value> = key
         .strip_prefix("k:")
         .and_then(|k| serde_json::from_str(k).ok());
@@ -284,7 +303,7 @@ fn is_item(item: &Value, key: &str) -> bool {
 }
 
 /// Takes away what was named before, is named no more, and nobody else named.
-fn abandon(value: &mut Value, before: &Value, now: &Value, others: &[&Value]) {
+fn remove_abandoned(value: &mut Value, before: &Value, now: &Value, others: &[&Value]) {
     for (key, fields) in before.as_object().into_iter().flatten() {
         let theirs: Vec<&Value> = others.iter().filter_map(|o| o.get(key)).collect();
         match (now.get(key), theirs.is_empty()) {
@@ -292,19 +311,21 @@ fn abandon(value: &mut Value, before: &Value, now: &Value, others: &[&Value]) {
                 (Some(name), Value::Object(map)) => {
                     map.remove(name);
                 }
-                (None, Value::Array(list)) => list.retain(|item| !is_item(item, key)),
+                (None, Value::Array(list)) => list.retain(|item| !is_item_for_key(item, key)),
                 _ => {}
             },
             (now, _) => {
                 let inner = match (key.strip_prefix("f:"), &mut *value) {
                     (Some(name), Value::Object(map)) => map.get_mut(name),
-                    (None, Value::Array(list)) => list.iter_mut().find(|item| is_item(item, key)),
+                    (None, Value::Array(list)) => {
+                        list.iter_mut().find(|item| is_item_for_key(item, key))
+                    }
                     _ => None,
                 };
                 if let Some(inner) = inner
-                    && !is_leaf(fields)
+                    && !is_leaf_field(fields)
                 {
-                    abandon(inner, fields, now.unwrap_or(&Value::Null), &theirs);
+                    remove_abandoned(inner, fields, now.unwrap_or(&Value::Null), &theirs);
                 }
             }
         }
@@ -312,22 +333,22 @@ fn abandon(value: &mut Value, before: &Value, now: &Value, others: &[&Value]) {
 }
 
 /// Puts what is applied over what is there.
-fn overlay(field: &str, target: &mut Value, applied: &Value) {
+fn merge_applied(field: &str, target: &mut Value, applied: &Value) {
     match applied {
         Value::Object(map) => {
-            let target = super::super::json::object(target);
+            let target = super::super::json::as_object_mut(target);
             for (key, value) in map {
-                overlay(key, target.entry(key.clone()).or_insert(Value::Null), value);
+                merge_applied(key, target.entry(key.clone()).or_insert(Value::Null), value);
             }
         }
-        Value::Array(items) => match (apply_key(field, items), target.as_array_mut()) {
+        Value::Array(items) => match (apply_merge_key(field, items), target.as_array_mut()) {
             (Some(by), Some(there)) => {
                 for item in items {
                     match there
                         .iter_mut()
                         .find(|old| old.get(by).is_some() && old.get(by) == item.get(by))
                     {
-                        Some(old) => overlay("", old, item),
+                        Some(old) => merge_applied("", old, item),
                         None => there.push(item.clone()),
                     }
                 }

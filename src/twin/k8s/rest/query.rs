@@ -1,19 +1,19 @@
 //! The query of a request.
 
 /// The pairs of a query, decoded.
-pub fn pairs(query: &str) -> Vec<(String, String)> {
+pub fn decode_pairs(query: &str) -> Vec<(String, String)> {
     query
         .split('&')
         .filter(|part| !part.is_empty())
         .map(|part| {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            (decode(key), decode(value))
+            (decode_percent(key), decode_percent(value))
         })
         .collect()
 }
 
 /// Undoes percent encoding, and `+` for a blank.
-pub fn decode(text: &str) -> String {
+pub fn decode_percent(text: &str) -> String {
     let bytes = text.as_bytes();
     let (mut out, mut i) = (Vec::with_capacity(bytes.len()), 0);
     while i < bytes.len() {
@@ -34,12 +34,12 @@ pub fn decode(text: &str) -> String {
 
 /// A query to ask things of.
 #[derive(Clone, Debug, Default)]
-pub struct Query(Vec<(String, String)>);
+pub struct QueryParams(Vec<(String, String)>);
 
-impl Query {
+impl QueryParams {
     /// Reads a query.
     pub fn parse(query: &str) -> Self {
-        Self(pairs(query))
+        Self(decode_pairs(query))
     }
 
     /// The value of `key`; empty when it is not there.
@@ -52,14 +52,14 @@ impl Query {
     }
 
     /// Whether `key` is there and says yes.
-    pub fn yes(&self, key: &str) -> bool {
+    pub fn is_true(&self, key: &str) -> bool {
         self.0
             .iter()
             .any(|(k, v)| k == key && !matches!(v.as_str(), "false" | "0"))
     }
 
     /// The number `key` says.
-    pub fn number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
+    pub fn parse_number<T: std::str::FromStr>(&self, key: &str) -> Option<T> {
         self.get(key).parse().ok()
     }
 }
@@ -70,11 +70,15 @@ mod tests {
 
     #[test]
     fn a_query_is_decoded() {
-        let query = Query::parse(
+        let query = QueryParams::parse(
             "labelSelector=app%3Dweb%2Cx+in+%28a%29&watch=1&limit=500&allowWatchBookmarks=true",
         );
         assert_eq!(query.get("labelSelector"), "app=web,x in (a)");
-        assert!(query.yes("watch") && query.yes("allowWatchBookmarks") && !query.yes("pretty"));
-        assert_eq!(query.number("limit"), Some(500));
+        assert!(
+            query.is_true("watch")
+                && query.is_true("allowWatchBookmarks")
+                && !query.is_true("pretty")
+        );
+        assert_eq!(query.parse_number("limit"), Some(500));
     }
 }

@@ -7,52 +7,53 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
-use super::super::Due;
-use super::super::cluster::Cluster;
+use super::super::KubeEvent;
+use super::super::cluster::SimCluster;
 use super::super::kinds::PODS;
-use super::super::selector::{Fields, Selector};
-use super::super::status::{Failure, json_answer};
-use super::super::store::{Name, Object};
+use super::super::selector::{FieldSelector, LabelSelector};
+use super::super::status::{ApiFailure, answer_json};
+use super::super::store::{ObjectName, StoredObject};
 use super::super::table;
-use super::super::watch::{Filter, Shape, kind_for, only};
-use super::Target;
-use crate::twin::answer::{Answer, respond};
+use super::super::watch::{Filter, ResponseShape, event_type_for, single_event_answer};
+use super::RequestTarget;
+use crate::twin::answer::{Answer, answer_with};
 
 /// How often a watch that wants bookmarks gets one.
-pub const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// One object.
-pub fn get(cluster: &Cluster, target: &Target) -> Result<Answer, Failure> {
+pub fn get_object(cluster: &SimCluster, target: &RequestTarget) -> Result<Answer, ApiFailure> {
     let object = cluster
         .store
-        .get(&target.key())
-        .ok_or_else(|| target.missing())?;
+        .get_object(&target.object_key())
+        .ok_or_else(|| target.not_found())?;
     if target.table {
-        return Ok(json_answer(
+        return Ok(answer_json(
             200,
-            &table::table(&target.kind, [object], &Value::Null, cluster.now),
+            &table::build_table(&target.kind, [object], &Value::Null, cluster.now),
         ));
     }
-    Ok(target.answer(200, object))
+    Ok(target.answer_object(200, object))
 }
 
-fn filter(target: &Target) -> Result<Filter, Failure> {
+fn build_filter(target: &RequestTarget) -> Result<Filter, ApiFailure> {
     let labels =
-        Selector::parse(target.query.get("labelSelector")).map_err(Failure::bad_request)?;
-    let fields = Fields::parse(target.query.get("fieldSelector")).map_err(Failure::bad_request)?;
+        LabelSelector::parse(target.query.get("labelSelector")).map_err(ApiFailure::bad_request)?;
+    let fields =
+        FieldSelector::parse(target.query.get("fieldSelector")).map_err(ApiFailure::bad_request)?;
     let known = |path: &str| match path {
         "metadata.name" => true,
         "metadata.namespace" => target.kind.namespaced,
-        _ => FIELDS
+        _ => SELECTABLE_FIELDS
             .iter()
             .any(|(plural, paths)| *plural == target.kind.plural && paths.contains(&path)),
     };
-    if let Some(path) = fields.paths().find(|p| !known(p)) {
+    if let Some(path) = fields.field_paths().find(|p| !known(p)) {
         let why = format!("field label not supported: {path}");
         let fieldset = target.query.get("fieldSelector");
-        return Err(Failure::bad_request(format!(
+        return Err(ApiFailure::bad_request(format!(
             "Unable to find {:?} that match label selector \"\", field selector {fieldset:?}: {why}",
-            target.kind.resource()
+            target.kind.qualified_resource()
         )));
     }
     Ok(Filter {
@@ -63,7 +64,7 @@ fn filter(target: &Target) -> Result<Filter, Failure> {
 }
 
 /// Fields that can be selected by, beside name and namespace.
-const FIELDS: &[(&str, &[&str])] = &[
+const SELECTABLE_FIELDS: &[(&str, &[&str])] = &[
     (
         "pods",
         &[
@@ -101,62 +102,62 @@ const FIELDS: &[(&str, &[&str])] = &[
 ];
 
 /// The objects that `filter` wants; an index is used where there is one.
-fn select<'a>(
-    cluster: &'a Cluster,
-    target: &Target,
+fn select_objects<'a>(
+    cluster: &'a SimCluster,
+    target: &RequestTarget,
     filter: &'a Filter,
-) -> Vec<(&'a Name, &'a Object)> {
+) -> Vec<(&'a ObjectName, &'a StoredObject)> {
     let store = &cluster.store;
     if target.res == PODS
         && let Some(node) = filter
             .fields
-            .wanted("spec.nodeName")
+            .required_value("spec.nodeName")
             .filter(|n| !n.is_empty())
     {
         let pods = store.index.by_node.get(node);
         return pods
             .into_iter()
             .flat_map(|p| p.keys())
-            .filter_map(|n| Some((n, store.find(PODS, n)?)))
-            .filter(|(_, o)| filter.wants(o))
+            .filter_map(|n| Some((n, store.find_object(PODS, n)?)))
+            .filter(|(_, o)| filter.wants_object(o))
             .collect();
     }
     store
-        .all(target.res, &filter.ns)
-        .filter(|(_, o)| filter.wants(o))
+        .objects_of(target.res, &filter.ns)
+        .filter(|(_, o)| filter.wants_object(o))
         .collect()
 }
 
 /// A list, whole or in pages.
-pub fn list(cluster: &Cluster, target: &Target) -> Result<Answer, Failure> {
-    let filter = filter(target)?;
-    let mut items = select(cluster, target, &filter);
-    let mut rv = cluster.store.version();
+pub fn list_objects(cluster: &SimCluster, target: &RequestTarget) -> Result<Answer, ApiFailure> {
+    let filter = build_filter(target)?;
+    let mut items = select_objects(cluster, target, &filter);
+    let mut rv = cluster.store.last_version();
     if let Some(token) = Some(target.query.get("continue")).filter(|t| !t.is_empty()) {
         let (version, start) = read_token(token)?;
-        if version < cluster.store.oldest() {
+        if version < cluster.store.oldest_version() {
             let message = "The provided continue parameter is too old to display a consistent list result. You can \
                            start a new list without the continue parameter.";
-            return Err(Failure::new(410, "Expired", message));
+            return Err(ApiFailure::new(410, "Expired", message));
         }
         rv = version;
         items.retain(|(name, _)| **name > start);
     } else if let Some(asked) = target
         .query
-        .number::<u64>("resourceVersion")
+        .parse_number::<u64>("resourceVersion")
         .filter(|asked| *asked > rv)
     {
         let message = format!("Timeout: Too large resource version: {asked}, current: {rv}");
         let details = json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1});
-        return Err(Failure {
+        return Err(ApiFailure {
             details: Some(details),
-            ..Failure::new(504, "Timeout", message)
+            ..ApiFailure::new(504, "Timeout", message)
         });
     }
     let mut metadata = json!({"resourceVersion": rv.to_string()});
     if let Some(limit) = target
         .query
-        .number::<usize>("limit")
+        .parse_number::<usize>("limit")
         .filter(|l| *l > 0 && *l < items.len())
     {
         metadata["continue"] = json!(write_token(rv, items[limit - 1].0));
@@ -165,13 +166,13 @@ pub fn list(cluster: &Cluster, target: &Target) -> Result<Answer, Failure> {
     }
     let objects = items.into_iter().map(|(_, o)| o);
     if target.table {
-        return Ok(json_answer(
+        return Ok(answer_json(
             200,
-            &table::table(&target.kind, objects, &metadata, cluster.now),
+            &table::build_table(&target.kind, objects, &metadata, cluster.now),
         ));
     }
-    let items: Vec<Item> = objects
-        .map(|o| Item {
+    let items: Vec<ListItem> = objects
+        .map(|o| ListItem {
             object: o,
             bare: target.kind.builtin,
         })
@@ -180,25 +181,25 @@ pub fn list(cluster: &Cluster, target: &Target) -> Result<Answer, Failure> {
         format!("{}List", target.kind.kind),
         target.kind.api_version(),
     );
-    let list = List {
+    let list = ListResponse {
         kind: &kind,
         version: &version,
         metadata: &metadata,
         items,
     };
-    Ok(respond(
+    Ok(answer_with(
         200,
         "application/json",
         serde_json::to_string(&list).unwrap_or_default(),
     ))
 }
 
-fn write_token(rv: u64, last: &Name) -> String {
+fn write_token(rv: u64, last: &ObjectName) -> String {
     let token = json!({"v": "meta.k8s.io/v1", "rv": rv, "ns": last.ns, "start": last.name});
     URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
-fn read_token(token: &str) -> Result<(u64, Name), Failure> {
+fn read_token(token: &str) -> Result<(u64, ObjectName), ApiFailure> {
     let token = URL_SAFE_NO_PAD
         .decode(token)
         .ok()
@@ -206,22 +207,22 @@ fn read_token(token: &str) -> Result<(u64, Name), Failure> {
     let read = token.and_then(|t| {
         Some((
             t.get("rv")?.as_u64()?,
-            Name::new(t.get("ns")?.as_str()?, t.get("start")?.as_str()?),
+            ObjectName::new(t.get("ns")?.as_str()?, t.get("start")?.as_str()?),
         ))
     });
     read.ok_or_else(|| {
-        Failure::bad_request("continue key is not valid: encoded continue token is malformed")
+        ApiFailure::bad_request("continue key is not valid: encoded continue token is malformed")
     })
 }
 
-struct List<'a> {
+struct ListResponse<'a> {
     kind: &'a str,
     version: &'a str,
     metadata: &'a Value,
-    items: Vec<Item<'a>>,
+    items: Vec<ListItem<'a>>,
 }
 
-impl Serialize for List<'_> {
+impl Serialize for ListResponse<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(Some(4))?;
         map.serialize_entry("kind", self.kind)?;
@@ -233,12 +234,12 @@ impl Serialize for List<'_> {
 }
 
 /// The items of a list of a built-in kind do not say what they are.
-struct Item<'a> {
+struct ListItem<'a> {
     object: &'a Value,
     bare: bool,
 }
 
-impl Serialize for Item<'_> {
+impl Serialize for ListItem<'_> {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let fields = self.object.as_object().into_iter().flatten();
         s.collect_map(
@@ -248,63 +249,74 @@ impl Serialize for Item<'_> {
 }
 
 /// A watch.
-pub fn watch(cluster: &mut Cluster, target: &Target) -> Result<Answer, Failure> {
-    let filter = filter(target)?;
+pub fn watch_objects(
+    cluster: &mut SimCluster,
+    target: &RequestTarget,
+) -> Result<Answer, ApiFailure> {
+    let filter = build_filter(target)?;
     let (query, res) = (&target.query, target.res);
     let shape = if target.table {
-        Shape::Table
+        ResponseShape::Table
     } else {
-        Shape::Whole
+        ResponseShape::Whole
     };
-    let initial = query.yes("sendInitialEvents");
+    let initial = query.is_true("sendInitialEvents");
     let from = query
-        .number::<u64>("resourceVersion")
+        .parse_number::<u64>("resourceVersion")
         .filter(|rv| *rv > 0 && !initial);
     if let Some(rv) = from
-        && rv < cluster.store.oldest()
+        && rv < cluster.store.oldest_version()
     {
-        return Ok(only(&Failure::expired(rv, cluster.store.oldest()).object()));
+        return Ok(single_event_answer(
+            &ApiFailure::expired_version(rv, cluster.store.oldest_version()).to_status(),
+        ));
     }
-    let bookmarks = query.yes("allowWatchBookmarks");
+    let bookmarks = query.is_true("allowWatchBookmarks");
     let (id, tell, answer) =
         cluster
             .store
             .watchers
-            .open(res, filter.clone(), shape, bookmarks, cluster.now);
+            .open_watch(res, filter.clone(), shape, bookmarks, cluster.now);
     let store = &cluster.store;
     match from {
         Some(rv) => {
-            for event in store.since(res, rv) {
-                if let Some(kind) = kind_for(&filter, event) {
-                    tell.event(&store.kinds, res, kind, &event.shown);
+            for event in store.events_since(res, rv) {
+                if let Some(kind) = event_type_for(&filter, event) {
+                    tell.send_object(&store.kinds, res, kind, &event.shown);
                 }
             }
         }
         None => {
-            for (_, object) in select(cluster, target, &filter) {
-                tell.event(&store.kinds, res, "ADDED", object);
+            for (_, object) in select_objects(cluster, target, &filter) {
+                tell.send_object(&store.kinds, res, "ADDED", object);
             }
             if initial && bookmarks {
-                tell.initial_end(&store.kinds, res, store.version());
+                tell.send_initial_end(&store.kinds, res, store.last_version());
             }
         }
     }
-    let lasts = match query.number::<u64>("timeoutSeconds").filter(|s| *s > 0) {
+    let lasts = match query
+        .parse_number::<u64>("timeoutSeconds")
+        .filter(|s| *s > 0)
+    {
         Some(seconds) => Duration::from_secs(seconds),
         // The server's own choice: half an hour to an hour.
-        None => cluster.between(1_800_000, 3_600_000),
+        None => cluster.random_delay(1_800_000, 3_600_000),
     };
-    cluster.later(lasts, Due::WatchEnds(res, id));
+    cluster.schedule_after(lasts, KubeEvent::WatchEnds(res, id));
     if bookmarks {
-        cluster.later(BOOKMARK_EVERY, Due::Bookmark(res, id));
+        cluster.schedule_after(BOOKMARK_INTERVAL, KubeEvent::Bookmark(res, id));
     }
     Ok(answer)
 }
 
 /// The names a list would show.
-pub fn names(cluster: &Cluster, target: &Target) -> Result<Vec<Name>, Failure> {
-    let filter = filter(target)?;
-    Ok(select(cluster, target, &filter)
+pub fn listed_names(
+    cluster: &SimCluster,
+    target: &RequestTarget,
+) -> Result<Vec<ObjectName>, ApiFailure> {
+    let filter = build_filter(target)?;
+    Ok(select_objects(cluster, target, &filter)
         .into_iter()
         .map(|(name, _)| name.clone())
         .collect())

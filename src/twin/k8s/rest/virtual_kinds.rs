@@ -3,41 +3,41 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::super::cluster::Cluster;
-use super::super::json::{at, number, set, text};
-use super::super::status::{Failure, json_answer};
-use super::{Target, body, merge, write};
+use super::super::cluster::SimCluster;
+use super::super::json::{number_at, set_at, text_at, value_at};
+use super::super::status::{ApiFailure, answer_json};
+use super::{RequestTarget, merge, read_body, write};
 use crate::twin::answer::Answer;
 use crate::wire::Request;
 
 /// The name the twin knows a caller by.
-const CALLER: &str = "kubernetes-admin";
+const CALLER_NAME: &str = "kubernetes-admin";
 
 /// Answers a review of access; `None` when the request is about something else.
-pub fn review(
-    cluster: &Cluster,
+pub fn answer_review(
+    cluster: &SimCluster,
     group: &str,
     rest: &[&str],
     request: &Request,
-) -> Result<Option<Answer>, Failure> {
+) -> Result<Option<Answer>, ApiFailure> {
     let asked = match (group, rest) {
         ("authorization.k8s.io", [kind]) | ("authentication.k8s.io", [kind]) => *kind,
         ("authorization.k8s.io", ["namespaces", _, kind]) => *kind,
         _ => return Ok(None),
     };
     if request.method() != Method::POST {
-        return Err(Failure::new(
+        return Err(ApiFailure::new(
             405,
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         ));
     }
-    let mut review = body(request)?;
+    let mut review = read_body(request)?;
     let rbac = cluster.access.rbac.as_ref();
     let status = match asked {
         "selfsubjectaccessreviews" if rbac.is_some() => {
             let spec = review.get("spec").unwrap_or(&Value::Null);
-            json!({"allowed": rbac.is_some_and(|r| r.review(spec))})
+            json!({"allowed": rbac.is_some_and(|r| r.review_access(spec))})
         }
         "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" => {
             json!({"allowed": true, "reason": "RBAC: allowed by ClusterRoleBinding \"cluster-admin\" of ClusterRole \"cluster-admin\" to Group \"system:masters\""})
@@ -48,43 +48,47 @@ pub fn review(
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
         }),
         "selfsubjectreviews" => {
-            json!({"userInfo": {"username": rbac.map_or(CALLER, |r| r.user()), "groups": ["system:masters", "system:authenticated"]}})
+            json!({"userInfo": {"username": rbac.map_or(CALLER_NAME, |r| r.user()), "groups": ["system:masters", "system:authenticated"]}})
         }
-        _ => return Err(Failure::no_resource()),
+        _ => return Err(ApiFailure::resource_not_found()),
     };
-    set(&mut review, "status", status);
-    Ok(Some(json_answer(201, &review)))
+    set_at(&mut review, "status", status);
+    Ok(Some(answer_json(201, &review)))
 }
 
 /// Reads or changes how many replicas something has.
-pub fn scale(cluster: &mut Cluster, request: &Request, target: &Target) -> Result<Answer, Failure> {
+pub fn handle_scale(
+    cluster: &mut SimCluster,
+    request: &Request,
+    target: &RequestTarget,
+) -> Result<Answer, ApiFailure> {
     let old = cluster
         .store
-        .get(&target.key())
+        .get_object(&target.object_key())
         .cloned()
-        .ok_or_else(|| target.missing())?;
-    let mut scale = scale_of(&old);
+        .ok_or_else(|| target.not_found())?;
+    let mut scale = show_scale(&old);
     match *request.method() {
-        Method::GET => return Ok(json_answer(200, &scale)),
-        Method::PUT => scale = body(request)?,
-        Method::PATCH => merge::merge(&mut scale, &body(request)?),
+        Method::GET => return Ok(answer_json(200, &scale)),
+        Method::PUT => scale = read_body(request)?,
+        Method::PATCH => merge::merge_patch(&mut scale, &read_body(request)?),
         _ => {
-            return Err(Failure::new(
+            return Err(ApiFailure::new(
                 405,
                 "MethodNotAllowed",
                 "the server does not allow this method on the requested resource",
             ));
         }
     }
-    let replicas = number(&scale, "spec.replicas").unwrap_or(0);
+    let replicas = number_at(&scale, "spec.replicas").unwrap_or(0);
     let mut new = Value::clone(&old);
-    set(&mut new, "spec.replicas", replicas);
-    set(
+    set_at(&mut new, "spec.replicas", replicas);
+    set_at(
         &mut new,
         "metadata.resourceVersion",
-        text(&scale, "metadata.resourceVersion"),
+        text_at(&scale, "metadata.resourceVersion"),
     );
-    let main = Target {
+    let main = RequestTarget {
         sub: String::new(),
         kind: target.kind.clone(),
         ns: target.ns.clone(),
@@ -92,17 +96,17 @@ pub fn scale(cluster: &mut Cluster, request: &Request, target: &Target) -> Resul
         query: target.query.clone(),
         ..*target
     };
-    let done = write::update(cluster, &main, &old, new)?;
-    Ok(json_answer(200, &scale_of(&done)))
+    let done = write::update_object(cluster, &main, &old, new)?;
+    Ok(answer_json(200, &show_scale(&done)))
 }
 
-fn scale_of(object: &Value) -> Value {
+fn show_scale(object: &Value) -> Value {
     let meta = |key: &str| {
-        at(object, &format!("metadata.{key}"))
+        value_at(object, &format!("metadata.{key}"))
             .cloned()
             .unwrap_or(Value::Null)
     };
-    let labels = super::super::json::texts(object, "spec.selector.matchLabels");
+    let labels = super::super::json::text_map_at(object, "spec.selector.matchLabels");
     let selector: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
     json!({
         "kind": "Scale", "apiVersion": "autoscaling/v1",
@@ -110,7 +114,7 @@ fn scale_of(object: &Value) -> Value {
             "name": meta("name"), "namespace": meta("namespace"), "uid": meta("uid"),
             "resourceVersion": meta("resourceVersion"), "creationTimestamp": meta("creationTimestamp"),
         },
-        "spec": {"replicas": number(object, "spec.replicas").unwrap_or(0)},
-        "status": {"replicas": number(object, "status.replicas").unwrap_or(0), "selector": selector.join(",")},
+        "spec": {"replicas": number_at(object, "spec.replicas").unwrap_or(0)},
+        "status": {"replicas": number_at(object, "status.replicas").unwrap_or(0), "selector": selector.join(",")},
     })
 }

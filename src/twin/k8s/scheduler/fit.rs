@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::cluster::Cluster;
+use super::super::cluster::SimCluster;
 use super::super::control::volumes::VolumeNeeds;
-use super::super::facts::{Node, Pod, Taint};
-use super::super::json::{at, list, number};
-use super::super::pod_requests::Amounts;
+use super::super::json::{list_at, number_at, value_at};
+use super::super::pod_requests::ResourceAmounts;
+use super::super::typed_views::{NodeTaint, NodeView, PodView};
 use super::node_affinity::{NodeTerm, RequiredNodes};
-use super::pod_affinity::{PodAffinity, Preference, preferences};
-use super::topology_spread::{Spread, spreads};
+use super::pod_affinity::{AffinityPreference, PodAffinity, read_preferences};
+use super::topology_spread::{SpreadConstraint, read_constraints};
 use super::{TAINT_VALUES_UNTIL, untolerated_taint};
 use crate::model::Minor;
 
@@ -20,14 +20,14 @@ const UNRESOLVABLE_SINCE: Minor = Minor::new(34);
 
 /// Why a node will not do.
 #[derive(Debug)]
-pub struct Refusal {
+pub struct NodeRefusal {
     pub reasons: Vec<String>,
     /// It might help if other pods went.
     pub room: bool,
 }
 
-impl Refusal {
-    fn of(reason: impl Into<String>, room: bool) -> Self {
+impl NodeRefusal {
+    fn from_reason(reason: impl Into<String>, room: bool) -> Self {
         Self {
             reasons: vec![reason.into()],
             room,
@@ -36,62 +36,69 @@ impl Refusal {
 }
 
 /// What a pod asks of a node.
-pub struct Ask<'a> {
-    pub pod: &'a Pod,
+pub struct PodConstraints<'a> {
+    pub pod: &'a PodView,
     pub tolerations: &'a [Value],
     required: RequiredNodes,
     pub preferred: Vec<(i64, NodeTerm)>,
     volumes: VolumeNeeds,
-    pub spreads: Vec<Spread>,
+    pub spreads: Vec<SpreadConstraint>,
     affinity: PodAffinity,
-    pub preferences: Vec<Preference>,
+    pub preferences: Vec<AffinityPreference>,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> PodConstraints<'a> {
     /// Reads what a pod asks for; an error is a reason that holds for all nodes.
-    pub fn of(cluster: &Cluster, object: &'a Value, pod: &'a Pod) -> Result<Self, String> {
-        let spec = at(object, "spec").unwrap_or(&Value::Null);
-        let tolerations = list(spec, "tolerations");
-        let required = RequiredNodes::of(spec);
-        let preferred = list(
+    pub fn from_pod(
+        cluster: &SimCluster,
+        object: &'a Value,
+        pod: &'a PodView,
+    ) -> Result<Self, String> {
+        let spec = value_at(object, "spec").unwrap_or(&Value::Null);
+        let tolerations = list_at(spec, "tolerations");
+        let required = RequiredNodes::from_spec(spec);
+        let preferred = list_at(
             spec,
             "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution",
         );
         let preferred = preferred.iter().map(|p| {
-            let term = NodeTerm::of(p.get("preference").unwrap_or(&Value::Null));
-            (number(p, "weight").unwrap_or(1), term)
+            let term = NodeTerm::from_term(p.get("preference").unwrap_or(&Value::Null));
+            (number_at(p, "weight").unwrap_or(1), term)
         });
         Ok(Self {
             pod,
             tolerations,
             preferred: preferred.collect(),
-            volumes: VolumeNeeds::of(cluster, object)?,
-            spreads: spreads(cluster, spec, pod, &required, tolerations),
-            affinity: PodAffinity::of(cluster, object, pod),
-            preferences: preferences(cluster, object),
+            volumes: VolumeNeeds::for_pod(cluster, object)?,
+            spreads: read_constraints(cluster, spec, pod, &required, tolerations),
+            affinity: PodAffinity::for_pod(cluster, object, pod),
+            preferences: read_preferences(cluster, object),
             required,
         })
     }
 
     /// Whether a node will do.
-    pub fn fits(&self, cluster: &Cluster, node: &Node) -> Result<(), Refusal> {
-        self.fits_without(cluster, node, &[])
+    pub fn check_fit(&self, cluster: &SimCluster, node: &NodeView) -> Result<(), NodeRefusal> {
+        self.check_fit_without(cluster, node, &[])
     }
 
     /// Whether a node would do if these pods of it were gone.
-    pub fn fits_without(
+    pub fn check_fit_without(
         &self,
-        cluster: &Cluster,
-        node: &Node,
-        gone: &[Arc<Pod>],
-    ) -> Result<(), Refusal> {
-        let unschedulable = Taint {
+        cluster: &SimCluster,
+        node: &NodeView,
+        gone: &[Arc<PodView>],
+    ) -> Result<(), NodeRefusal> {
+        let unschedulable = NodeTaint {
             key: "node.kubernetes.io/unschedulable".into(),
             value: String::new(),
             effect: "NoSchedule".into(),
         };
-        if node.unschedulable && unschedulable.tolerated(self.tolerations).is_none() {
-            return Err(Refusal::of("node(s) were unschedulable", false));
+        if node.unschedulable && unschedulable.toleration_for(self.tolerations).is_none() {
+            return Err(NodeRefusal::from_reason(
+                "node(s) were unschedulable",
+                false,
+            ));
         }
         if let Some(taint) = untolerated_taint(node, self.tolerations) {
             // Since 1.34 the message leaves out which taint it is (K8S-SCHED-6).
@@ -103,31 +110,38 @@ impl<'a> Ask<'a> {
             } else {
                 "node(s) had untolerated taint(s)".to_owned()
             };
-            return Err(Refusal::of(reason, false));
+            return Err(NodeRefusal::from_reason(reason, false));
         }
         if !self.required.matches(node) {
             let reason = "node(s) didn't match Pod's node affinity/selector";
-            return Err(Refusal::of(reason, false));
+            return Err(NodeRefusal::from_reason(reason, false));
         }
         if self.is_port_taken(cluster, node, gone) {
             let reason = "node(s) didn't have free ports for the requested pod ports";
-            return Err(Refusal::of(reason, true));
+            return Err(NodeRefusal::from_reason(reason, true));
         }
-        self.has_room(cluster, node, gone)?;
-        let named = |(reason, room): (&str, bool)| Refusal::of(reason, room);
-        self.volumes.check(cluster, node, gone).map_err(named)?;
+        self.check_room(cluster, node, gone)?;
+        let named = |(reason, room): (&str, bool)| NodeRefusal::from_reason(reason, room);
+        self.volumes
+            .check_node(cluster, node, gone)
+            .map_err(named)?;
         for spread in self.spreads.iter().filter(|s| s.hard) {
-            spread.check(node, gone).map_err(named)?;
+            spread.check_node(node, gone).map_err(named)?;
         }
         self.affinity
-            .check(cluster, self.pod, node, gone)
+            .check_node(cluster, self.pod, node, gone)
             .map_err(named)
     }
 
-    fn has_room(&self, cluster: &Cluster, node: &Node, gone: &[Arc<Pod>]) -> Result<(), Refusal> {
-        let none = Amounts::new();
+    fn check_room(
+        &self,
+        cluster: &SimCluster,
+        node: &NodeView,
+        gone: &[Arc<PodView>],
+    ) -> Result<(), NodeRefusal> {
+        let none = ResourceAmounts::new();
         let load = cluster.store.index.load.get(&node.name);
-        let sum = |of: fn(&Pod) -> i64| gone.iter().map(|p| of(p)).sum::<i64>();
+        let sum = |of: fn(&PodView) -> i64| gone.iter().map(|p| of(p)).sum::<i64>();
         let (mut reasons, mut room) = (Vec::new(), true);
         let pods = load.map_or(0, |l| l.pods) - gone.len() as i64;
         if pods + 1 > node.pods {
@@ -144,7 +158,7 @@ impl<'a> Ask<'a> {
         check("cpu", self.pod.cpu, used, node.cpu);
         let used = load.map_or(0, |l| l.memory) - sum(|p| p.memory);
         check("memory", self.pod.memory, used, node.memory);
-        let of = |amounts: &Amounts, name: &str| amounts.get(name).copied().unwrap_or(0);
+        let of = |amounts: &ResourceAmounts, name: &str| amounts.get(name).copied().unwrap_or(0);
         let taken = load.map_or(&none, |l| &l.others);
         for (name, asked) in &self.pod.others {
             let left: i64 = gone.iter().map(|p| of(&p.others, name)).sum();
@@ -153,16 +167,16 @@ impl<'a> Ask<'a> {
         if reasons.is_empty() {
             Ok(())
         } else {
-            Err(Refusal { reasons, room })
+            Err(NodeRefusal { reasons, room })
         }
     }
 
-    fn is_port_taken(&self, cluster: &Cluster, node: &Node, gone: &[Arc<Pod>]) -> bool {
+    fn is_port_taken(&self, cluster: &SimCluster, node: &NodeView, gone: &[Arc<PodView>]) -> bool {
         if self.pod.host_ports.is_empty() {
             return false;
         }
         let pods = cluster.store.pods_on(&node.name);
-        let stays = |p: &&Arc<Pod>| !p.finished() && !gone.iter().any(|g| g.uid == p.uid);
+        let stays = |p: &&Arc<PodView>| !p.is_finished() && !gone.iter().any(|g| g.uid == p.uid);
         pods.iter().filter(stays).any(|p| {
             let mut ports = p.host_ports.iter();
             ports.any(|port| self.pod.host_ports.iter().any(|o| o.conflicts_with(port)))

@@ -12,14 +12,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
+use super::cluster::SimCluster;
 use super::control::volumes;
-use super::facts::{Node, Pod, Taint};
-use super::json::{list, object, set, set_condition, slot};
+use super::json::{as_object_mut, list_at, set_at, set_condition, slot_at};
 use super::kinds::PODS;
-use super::store::{Key, Name};
+use super::store::{ObjectKey, ObjectName};
+use super::typed_views::{NodeTaint, NodeView, PodView};
 use crate::model::Minor;
-pub use fit::Ask;
+pub use fit::PodConstraints;
 use node_affinity::named_nodes;
 pub use node_affinity::{NodeTerm, RequiredNodes};
 use preempt::Preemption;
@@ -28,16 +28,16 @@ use preempt::Preemption;
 const TAINT_VALUES_UNTIL: Minor = Minor::new(34);
 
 /// From this many fitting nodes on, no more are looked for; as the real one, which stops early in large clusters.
-const ENOUGH: usize = 100;
+const ENOUGH_FITTING_NODES: usize = 100;
 
 /// Finds a node for a pod; whether there was one.
-pub fn schedule(cluster: &mut Cluster, name: &Name) {
+pub fn schedule_pod(cluster: &mut SimCluster, name: &ObjectName) {
     try_schedule(cluster, name);
 }
 
 /// Tries again for all pods that have no node, the most important first.
-pub fn retry(cluster: &mut Cluster) {
-    let mut waiting: Vec<(i64, Name)> = Vec::new();
+pub fn retry_pending_pods(cluster: &mut SimCluster) {
+    let mut waiting: Vec<(i64, ObjectName)> = Vec::new();
     for name in &cluster.store.index.pending {
         let pod = cluster.store.index.pods.get(name);
         let priority = pod.map_or(0, |p| p.priority);
@@ -67,39 +67,44 @@ pub fn retry(cluster: &mut Cluster) {
     }
 }
 
-fn try_schedule(cluster: &mut Cluster, name: &Name) -> bool {
+fn try_schedule(cluster: &mut SimCluster, name: &ObjectName) -> bool {
     let Some(pod) = cluster.store.index.pods.get(name).cloned() else {
         return true;
     };
-    let Some(object) = cluster.store.find(PODS, name).cloned() else {
+    let Some(object) = cluster.store.find_object(PODS, name).cloned() else {
         return true;
     };
-    if !pod.node.is_empty() || !pod.active() {
+    if !pod.node.is_empty() || !pod.is_active() {
         return true;
     }
-    if !list(&object, "spec.schedulingGates").is_empty() {
+    if !list_at(&object, "spec.schedulingGates").is_empty() {
         let why = "Scheduling is blocked due to non-empty scheduling gates";
-        refuse(cluster, name, "SchedulingGated", why);
+        mark_unschedulable(cluster, name, "SchedulingGated", why);
         return true;
     }
-    match choose(cluster, &object, &pod) {
+    match choose_node(cluster, &object, &pod) {
         Ok(node) => {
-            bind(cluster, name, &node);
+            bind_pod(cluster, name, &node);
             true
         }
         Err(misfit) => {
-            let preemption = match Ask::of(cluster, &object, &pod) {
-                Ok(ask) => preempt::preempt(cluster, &object, &pod, &ask),
+            let preemption = match PodConstraints::from_pod(cluster, &object, &pod) {
+                Ok(ask) => preempt::preempt_pods(cluster, &object, &pod, &ask),
                 Err(_) => Preemption::Helpless,
             };
-            refuse(cluster, name, "Unschedulable", &misfit.message(&preemption));
+            mark_unschedulable(
+                cluster,
+                name,
+                "Unschedulable",
+                &misfit.to_message(&preemption),
+            );
             false
         }
     }
 }
 
 /// Why no node will do.
-enum Misfit {
+enum Unschedulable {
     NoNodes,
     /// A reason that holds for all nodes.
     Everywhere(usize, String),
@@ -112,21 +117,26 @@ enum Misfit {
 }
 
 /// The best node for a pod, or why none will do.
-fn choose(cluster: &mut Cluster, object: &Value, pod: &Pod) -> Result<String, Misfit> {
+fn choose_node(
+    cluster: &mut SimCluster,
+    object: &Value,
+    pod: &PodView,
+) -> Result<String, Unschedulable> {
     let index = &cluster.store.index;
     let total = index.nodes.len();
     if total == 0 {
-        return Err(Misfit::NoNodes);
+        return Err(Unschedulable::NoNodes);
     }
-    let ask = Ask::of(cluster, object, pod).map_err(|why| Misfit::Everywhere(total, why))?;
+    let ask = PodConstraints::from_pod(cluster, object, pod)
+        .map_err(|why| Unschedulable::Everywhere(total, why))?;
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut fitting: Vec<Arc<Node>> = Vec::new();
+    let mut fitting: Vec<Arc<NodeView>> = Vec::new();
     let mut for_room = 0;
     let named = named_nodes(object.get("spec").unwrap_or(&Value::Null));
-    let nodes: Vec<&Arc<Node>> = match &named {
+    let nodes: Vec<&Arc<NodeView>> = match &named {
         Some(names) if names.is_empty() => {
             let why = "pod affinity terms conflict".to_owned();
-            return Err(Misfit::Everywhere(total, why));
+            return Err(Unschedulable::Everywhere(total, why));
         }
         Some(names) => names.iter().filter_map(|n| index.nodes.get(n)).collect(),
         None => index.nodes.values().collect(),
@@ -135,13 +145,13 @@ fn choose(cluster: &mut Cluster, object: &Value, pod: &Pod) -> Result<String, Mi
         let why = "node(s) didn't satisfy plugin(s) [NodeAffinity]".to_owned();
         reasons.insert(why, total - nodes.len());
     }
-    let from = if nodes.len() > ENOUGH {
+    let from = if nodes.len() > ENOUGH_FITTING_NODES {
         cluster.rng.usize(..nodes.len())
     } else {
         0
     };
     for node in nodes[from..].iter().chain(&nodes[..from]) {
-        match ask.fits(cluster, node) {
+        match ask.check_fit(cluster, node) {
             Ok(()) => fitting.push((*node).clone()),
             Err(refusal) => {
                 for_room += usize::from(refusal.room);
@@ -150,18 +160,18 @@ fn choose(cluster: &mut Cluster, object: &Value, pod: &Pod) -> Result<String, Mi
                 }
             }
         }
-        if fitting.len() >= ENOUGH {
+        if fitting.len() >= ENOUGH_FITTING_NODES {
             break;
         }
     }
     if fitting.is_empty() {
-        return Err(Misfit::Nodes {
+        return Err(Unschedulable::Nodes {
             total,
             reasons,
             for_room,
         });
     }
-    let best = score::best(cluster, &ask, pod, &fitting);
+    let best = score::best_nodes(cluster, &ask, pod, &fitting);
     let pick = if best.len() > 1 {
         cluster.rng.usize(..best.len())
     } else {
@@ -170,9 +180,9 @@ fn choose(cluster: &mut Cluster, object: &Value, pod: &Pod) -> Result<String, Mi
     Ok(best[pick].name.clone())
 }
 
-impl Misfit {
+impl Unschedulable {
     /// The scheduler's own words.
-    fn message(&self, preemption: &Preemption) -> String {
+    fn to_message(&self, preemption: &Preemption) -> String {
         let (total, told, for_room) = match self {
             Self::NoNodes => return "no nodes available to schedule pods".to_owned(),
             Self::Everywhere(total, why) => (*total, why.clone(), 0),
@@ -213,21 +223,21 @@ impl Misfit {
 }
 
 /// A taint that keeps a pod with these tolerations off a node.
-fn untolerated_taint<'a>(node: &'a Node, tolerations: &[Value]) -> Option<&'a Taint> {
-    let hard = |t: &&Taint| t.effect == "NoSchedule" || t.effect == "NoExecute";
+fn untolerated_taint<'a>(node: &'a NodeView, tolerations: &[Value]) -> Option<&'a NodeTaint> {
+    let hard = |t: &&NodeTaint| t.effect == "NoSchedule" || t.effect == "NoExecute";
     let mut taints = node.taints.iter().filter(hard);
-    taints.find(|t| t.tolerated(tolerations).is_none())
+    taints.find(|t| t.toleration_for(tolerations).is_none())
 }
 
 /// Whether a taint keeps a pod with these tolerations off a node.
-fn has_untolerated_taint(node: &Node, tolerations: &[Value]) -> bool {
+fn has_untolerated_taint(node: &NodeView, tolerations: &[Value]) -> bool {
     untolerated_taint(node, tolerations).is_some()
 }
 
-fn refuse(cluster: &mut Cluster, name: &Name, reason: &str, why: &str) {
-    let stamp = cluster.stamp();
-    cluster.change(
-        &Key {
+fn mark_unschedulable(cluster: &mut SimCluster, name: &ObjectName, reason: &str, why: &str) {
+    let stamp = cluster.timestamp_text();
+    cluster.change_object(
+        &ObjectKey {
             res: PODS,
             at: name.clone(),
         },
@@ -242,15 +252,15 @@ fn refuse(cluster: &mut Cluster, name: &Name, reason: &str, why: &str) {
 }
 
 /// Binds a pod to a node; a volume that waited for its first consumer is made there.
-pub fn bind(cluster: &mut Cluster, name: &Name, node: &str) {
-    let key = Key {
+pub fn bind_pod(cluster: &mut SimCluster, name: &ObjectName, node: &str) {
+    let key = ObjectKey {
         res: PODS,
         at: name.clone(),
     };
-    let Some(pod) = cluster.store.get(&key).cloned() else {
+    let Some(pod) = cluster.store.get_object(&key).cloned() else {
         return;
     };
-    volumes::provision(cluster, &pod, node);
+    volumes::provision_volumes(cluster, &pod, node);
     let labels = cluster
         .store
         .index
@@ -258,14 +268,14 @@ pub fn bind(cluster: &mut Cluster, name: &Name, node: &str) {
         .get(node)
         .map(|n| n.labels.clone())
         .unwrap_or_default();
-    let (stamp, new) = (cluster.stamp(), cluster.version >= Minor::new(35));
-    cluster.change(&key, |pod| {
-        set(pod, "spec.nodeName", node);
+    let (stamp, new) = (cluster.timestamp_text(), cluster.version >= Minor::new(35));
+    cluster.change_object(&key, |pod| {
+        set_at(pod, "spec.nodeName", node);
         if new {
             // Since 1.35 a pod carries the topology of its node.
             for label in ["topology.kubernetes.io/region", "topology.kubernetes.io/zone"] {
                 if let Some(value) = labels.get(label) {
-                    object(slot(pod, "metadata.labels")).insert(label.to_owned(), value.clone().into());
+                    as_object_mut(slot_at(pod, "metadata.labels")).insert(label.to_owned(), value.clone().into());
                 }
             }
         }

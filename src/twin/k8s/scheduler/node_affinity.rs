@@ -4,28 +4,28 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::facts::Node;
-use super::super::json::{at, list, text, texts};
-use super::super::selector::{Labels, Selector};
+use super::super::json::{list_at, text_at, text_map_at, value_at};
+use super::super::selector::{LabelSelector, Labels};
+use super::super::typed_views::NodeView;
 
 /// One term of a node selector. A term that says nothing matches nothing.
 pub struct NodeTerm {
-    labels: Selector,
+    labels: LabelSelector,
     /// By the node's name.
-    fields: Selector,
+    fields: LabelSelector,
 }
 
 impl NodeTerm {
     /// Reads a nodeSelectorTerm.
-    pub fn of(term: &Value) -> Self {
+    pub fn from_term(term: &Value) -> Self {
         Self {
-            labels: Selector::of_expressions(list(term, "matchExpressions")),
-            fields: Selector::of_expressions(list(term, "matchFields")),
+            labels: LabelSelector::from_expressions(list_at(term, "matchExpressions")),
+            fields: LabelSelector::from_expressions(list_at(term, "matchFields")),
         }
     }
 
     /// Whether a node matches.
-    pub fn matches(&self, node: &Node) -> bool {
+    pub fn matches(&self, node: &NodeView) -> bool {
         if self.labels.is_everything() && self.fields.is_everything() {
             return false;
         }
@@ -37,33 +37,33 @@ impl NodeTerm {
 
 /// A pod's node selector and required node affinity.
 pub struct RequiredNodes {
-    selector: Selector,
+    selector: LabelSelector,
     /// One of them must match, where there are any.
     terms: Option<Vec<NodeTerm>>,
 }
 
 impl RequiredNodes {
     /// Reads a pod's spec.
-    pub fn of(spec: &Value) -> Self {
+    pub fn from_spec(spec: &Value) -> Self {
         Self {
-            selector: Selector::of_map(&texts(spec, "nodeSelector")),
-            terms: required(spec).map(|r| {
-                let terms = list(r, "nodeSelectorTerms").iter();
-                terms.map(NodeTerm::of).collect()
+            selector: LabelSelector::from_map(&text_map_at(spec, "nodeSelector")),
+            terms: required_affinity(spec).map(|r| {
+                let terms = list_at(r, "nodeSelectorTerms").iter();
+                terms.map(NodeTerm::from_term).collect()
             }),
         }
     }
 
     /// Whether a node matches.
-    pub fn matches(&self, node: &Node) -> bool {
+    pub fn matches(&self, node: &NodeView) -> bool {
         let terms = self.terms.as_ref();
         self.selector.matches(&node.labels)
             && terms.is_none_or(|ts| ts.iter().any(|t| t.matches(node)))
     }
 }
 
-fn required(spec: &Value) -> Option<&Value> {
-    at(
+fn required_affinity(spec: &Value) -> Option<&Value> {
+    value_at(
         spec,
         "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
     )
@@ -72,14 +72,14 @@ fn required(spec: &Value) -> Option<&Value> {
 /// The nodes that a pod's spec names, where each of its terms names some; only these are looked at.
 pub fn named_nodes(spec: &Value) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
-    let terms = list(required(spec)?, "nodeSelectorTerms");
+    let terms = list_at(required_affinity(spec)?, "nodeSelectorTerms");
     for term in terms {
         let mut named: Option<BTreeSet<String>> = None;
-        for field in list(term, "matchFields") {
-            if text(field, "key") != "metadata.name" || text(field, "operator") != "In" {
+        for field in list_at(term, "matchFields") {
+            if text_at(field, "key") != "metadata.name" || text_at(field, "operator") != "In" {
                 continue;
             }
-            let values = list(field, "values").iter().filter_map(Value::as_str);
+            let values = list_at(field, "values").iter().filter_map(Value::as_str);
             let values: BTreeSet<String> = values.map(str::to_owned).collect();
             named = Some(match named {
                 Some(before) => before.intersection(&values).cloned().collect(),
@@ -96,8 +96,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn node(name: &str, labels: Value) -> Node {
-        Node::of(&json!({"metadata": {"name": name, "labels": labels}}))
+    fn node(name: &str, labels: Value) -> NodeView {
+        NodeView::from_object(&json!({"metadata": {"name": name, "labels": labels}}))
     }
 
     fn affinity(terms: Value) -> Value {
@@ -110,7 +110,7 @@ mod tests {
         let is = |operator: &str, key: &str, values: Value| {
             let expression = json!({"key": key, "operator": operator, "values": values});
             let spec = affinity(json!([{"matchExpressions": [expression]}]));
-            RequiredNodes::of(&spec).matches(&one)
+            RequiredNodes::from_spec(&spec).matches(&one)
         };
         assert!(is("In", "pool", json!(["old", "new"])) && !is("In", "pool", json!(["old"])));
         assert!(is("NotIn", "pool", json!(["old"])) && is("NotIn", "absent", json!(["x"])));
@@ -122,16 +122,16 @@ mod tests {
             {"matchExpressions": [{"key": "pool", "operator": "In", "values": ["old"]}]},
             {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["one"]}]},
         ]));
-        assert!(RequiredNodes::of(&either).matches(&one));
-        assert!(!RequiredNodes::of(&either).matches(&node("two", json!({}))));
+        assert!(RequiredNodes::from_spec(&either).matches(&one));
+        assert!(!RequiredNodes::from_spec(&either).matches(&node("two", json!({}))));
     }
 
     #[test]
     fn an_empty_term_and_no_term_match_nothing() {
         let one = node("one", json!({}));
-        assert!(!RequiredNodes::of(&affinity(json!([{}]))).matches(&one));
-        assert!(!RequiredNodes::of(&affinity(json!([]))).matches(&one));
-        assert!(RequiredNodes::of(&json!({})).matches(&one));
+        assert!(!RequiredNodes::from_spec(&affinity(json!([{}]))).matches(&one));
+        assert!(!RequiredNodes::from_spec(&affinity(json!([]))).matches(&one));
+        assert!(RequiredNodes::from_spec(&json!({})).matches(&one));
     }
 
     #[test]

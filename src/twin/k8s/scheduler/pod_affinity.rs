@@ -5,30 +5,30 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::cluster::Cluster;
-use super::super::facts::{Node, Pod};
-use super::super::json::{list, number};
-use super::super::pod_terms::{PodTerm, required_terms};
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, number_at};
+use super::super::pod_terms::{AffinityTerm, required_terms};
+use super::super::typed_views::{NodeView, PodView};
 
 /// By the topology's value: how many pods are there.
-type Places = BTreeMap<String, i64>;
+type PodsByDomain = BTreeMap<String, i64>;
 
 /// What a pod wants near, and what must not be near to it.
 pub struct PodAffinity {
     /// Of each term: where pods are that match all of them.
-    near: Vec<(PodTerm, Places)>,
+    near: Vec<(AffinityTerm, PodsByDomain)>,
     /// Whether it matches all of its own terms.
     likes_itself: bool,
-    away: Vec<(PodTerm, Places)>,
+    away: Vec<(AffinityTerm, PodsByDomain)>,
     /// Terms of pods that are there and that mean this one: their topology key and where they are.
-    avoided_by: Vec<(PodTerm, Places)>,
+    avoided_by: Vec<(AffinityTerm, PodsByDomain)>,
 }
 
 impl PodAffinity {
     /// Reads what a pod asks for and looks where the others are.
-    pub fn of(cluster: &Cluster, object: &Value, pod: &Pod) -> Self {
+    pub fn for_pod(cluster: &SimCluster, object: &Value, pod: &PodView) -> Self {
         let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
-        let terms = required_terms(object, list(object, path));
+        let terms = required_terms(object, list_at(object, path));
         let likes_itself = terms.iter().all(|t| t.selects(cluster, pod));
         let mut liked = terms
             .first()
@@ -38,12 +38,12 @@ impl PodAffinity {
         let near = terms
             .into_iter()
             .map(|term| {
-                let places = places(cluster, &term, &liked);
+                let places = count_by_domain(cluster, &term, &liked);
                 (term, places)
             })
             .collect();
         let away = pod.avoids.iter().map(|term| {
-            let places = places(cluster, term, &term.pods_on_nodes(cluster));
+            let places = count_by_domain(cluster, term, &term.pods_on_nodes(cluster));
             (term.clone(), places)
         });
         let index = &cluster.store.index;
@@ -52,7 +52,7 @@ impl PodAffinity {
             if !term.selects(cluster, pod) {
                 continue;
             }
-            let mut places = Places::new();
+            let mut places = PodsByDomain::new();
             for (node, count) in nodes {
                 let node = index.nodes.get(node);
                 if let Some(place) = node.and_then(|n| n.labels.get(&term.topology_key)) {
@@ -70,26 +70,27 @@ impl PodAffinity {
     }
 
     /// Whether a node will do, were `gone` no longer on it; else why not, and whether it might help if pods went.
-    pub fn check(
+    pub fn check_node(
         &self,
-        cluster: &Cluster,
-        pod: &Pod,
-        node: &Node,
-        gone: &[Arc<Pod>],
+        cluster: &SimCluster,
+        pod: &PodView,
+        node: &NodeView,
+        gone: &[Arc<PodView>],
     ) -> Result<(), (&'static str, bool)> {
-        let lacks_label =
-            |(term, _): &(PodTerm, Places)| !node.labels.contains_key(&term.topology_key);
-        let there = |(term, places): &(PodTerm, Places), gone: i64| {
+        let lacks_label = |(term, _): &(AffinityTerm, PodsByDomain)| {
+            !node.labels.contains_key(&term.topology_key)
+        };
+        let there = |(term, places): &(AffinityTerm, PodsByDomain), gone: i64| {
             let place = node.labels.get(&term.topology_key);
             place.is_some_and(|v| places.get(v).copied().unwrap_or(0) > gone)
         };
-        const NOT_NEAR: (&str, bool) = ("node(s) didn't match pod affinity rules", false);
+        const AFFINITY_MISMATCH: (&str, bool) = ("node(s) didn't match pod affinity rules", false);
         if self.near.iter().any(lacks_label) {
-            return Err(NOT_NEAR);
+            return Err(AFFINITY_MISMATCH);
         }
         // The first of a group that wants to be together is near to itself.
         let nobody = self.near.iter().all(|(_, places)| places.is_empty());
-        let leaves = |p: &&Arc<Pod>| self.near.iter().all(|(t, _)| t.selects(cluster, p));
+        let leaves = |p: &&Arc<PodView>| self.near.iter().all(|(t, _)| t.selects(cluster, p));
         let leaving = if self.near.is_empty() {
             0
         } else {
@@ -98,16 +99,16 @@ impl PodAffinity {
         let near_all = self.near.iter().all(|n| there(n, leaving));
         let is_first = nobody && self.likes_itself;
         if !near_all && !is_first {
-            return Err(NOT_NEAR);
+            return Err(AFFINITY_MISMATCH);
         }
-        let refused = |near: &(PodTerm, Places)| {
+        let refused = |near: &(AffinityTerm, PodsByDomain)| {
             let leaving = gone.iter().filter(|p| near.0.selects(cluster, p));
             there(near, leaving.count() as i64)
         };
         if self.away.iter().any(refused) {
             return Err(("node(s) didn't match pod anti-affinity rules", true));
         }
-        let refused = |near: &(PodTerm, Places)| {
+        let refused = |near: &(AffinityTerm, PodsByDomain)| {
             let leaving = gone.iter().filter(|p| p.avoids.contains(&near.0));
             near.0.selects(cluster, pod) && there(near, leaving.count() as i64)
         };
@@ -121,8 +122,12 @@ impl PodAffinity {
     }
 }
 
-fn places(cluster: &Cluster, term: &PodTerm, pods: &[Arc<Pod>]) -> Places {
-    let mut places = Places::new();
+fn count_by_domain(
+    cluster: &SimCluster,
+    term: &AffinityTerm,
+    pods: &[Arc<PodView>],
+) -> PodsByDomain {
+    let mut places = PodsByDomain::new();
     for pod in pods {
         let node = cluster.store.index.nodes.get(&pod.node);
         if let Some(place) = node.and_then(|n| n.labels.get(&term.topology_key)) {
@@ -133,28 +138,28 @@ fn places(cluster: &Cluster, term: &PodTerm, pods: &[Arc<Pod>]) -> Places {
 }
 
 /// A preference about where other pods are.
-pub struct Preference {
+pub struct AffinityPreference {
     /// Negative for pods to be away from.
     weight: i64,
-    term: PodTerm,
-    places: Places,
+    term: AffinityTerm,
+    places: PodsByDomain,
 }
 
 /// Reads a pod's preferences.
-pub fn preferences(cluster: &Cluster, object: &Value) -> Vec<Preference> {
+pub fn read_preferences(cluster: &SimCluster, object: &Value) -> Vec<AffinityPreference> {
     let mut found = Vec::new();
     for (kind, sign) in [("podAffinity", 1), ("podAntiAffinity", -1)] {
         let path = format!("spec.affinity.{kind}.preferredDuringSchedulingIgnoredDuringExecution");
-        for preferred in list(object, &path) {
+        for preferred in list_at(object, &path) {
             let Some(term) = preferred.get("podAffinityTerm") else {
                 continue;
             };
             let Some(term) = required_terms(object, std::slice::from_ref(term)).pop() else {
                 continue;
             };
-            found.push(Preference {
-                weight: sign * number(preferred, "weight").unwrap_or(1),
-                places: places(cluster, &term, &term.pods_on_nodes(cluster)),
+            found.push(AffinityPreference {
+                weight: sign * number_at(preferred, "weight").unwrap_or(1),
+                places: count_by_domain(cluster, &term, &term.pods_on_nodes(cluster)),
                 term,
             });
         }
@@ -162,9 +167,9 @@ pub fn preferences(cluster: &Cluster, object: &Value) -> Vec<Preference> {
     found
 }
 
-impl Preference {
+impl AffinityPreference {
     /// What it adds to a node's score.
-    pub fn score(&self, node: &Node) -> i64 {
+    pub fn score_node(&self, node: &NodeView) -> i64 {
         let place = node.labels.get(&self.term.topology_key);
         let there = place.and_then(|v| self.places.get(v)).copied().unwrap_or(0);
         2 * self.weight * there

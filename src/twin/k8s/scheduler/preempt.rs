@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::super::cluster::Cluster;
-use super::super::facts::{Node, Pod};
-use super::super::json::{number, set, set_condition, text};
+use super::super::cluster::SimCluster;
+use super::super::json::{number_at, set_at, set_condition, text_at};
 use super::super::kinds::{BUDGETS, PODS};
-use super::super::store::{Key, Name};
-use super::fit::Ask;
+use super::super::store::{ObjectKey, ObjectName};
+use super::super::typed_views::{NodeView, PodView};
+use super::fit::PodConstraints;
 
 /// What came of the attempt to make room for a pod.
 pub enum Preemption {
@@ -24,17 +24,22 @@ pub enum Preemption {
 }
 
 /// Makes room for a pod that found none.
-pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) -> Preemption {
-    let lower = |p: &Arc<Pod>| p.priority < pod.priority;
-    if text(object, "spec.preemptionPolicy") == "Never" {
+pub fn preempt_pods(
+    cluster: &mut SimCluster,
+    object: &Value,
+    pod: &PodView,
+    ask: &PodConstraints<'_>,
+) -> Preemption {
+    let lower = |p: &Arc<PodView>| p.priority < pod.priority;
+    if text_at(object, "spec.preemptionPolicy") == "Never" {
         return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
     }
     if !cluster.store.index.pods.values().any(lower) {
         return Preemption::Helpless;
     }
     // Those who were told to go for it earlier are waited for.
-    let nominated = text(object, "status.nominatedNodeName");
-    let going = |p: &Arc<Pod>| p.deleting && lower(p);
+    let nominated = text_at(object, "status.nominatedNodeName");
+    let going = |p: &Arc<PodView>| p.deleting && lower(p);
     if !nominated.is_empty() && cluster.store.pods_on(nominated).iter().any(going) {
         return Preemption::NotEligible(
             "not eligible due to a terminating pod on the nominated node.",
@@ -42,7 +47,7 @@ pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) 
     }
     let nodes = cluster.store.index.nodes.values();
     let options = nodes.filter_map(|node| {
-        let victims = victims(cluster, ask, node)?;
+        let victims = choose_victims(cluster, ask, node)?;
         let broken = broken_budgets(cluster, &victims);
         let highest = victims.iter().map(|p| p.priority).max().unwrap_or(i64::MIN);
         Some(((broken, highest, victims.len(), node.name.clone()), victims))
@@ -50,10 +55,10 @@ pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) 
     let Some(((_, _, _, node), victims)) = options.min_by(|(a, _), (b, _)| a.cmp(b)) else {
         return Preemption::Helpless;
     };
-    let stamp = cluster.stamp();
+    let stamp = cluster.timestamp_text();
     for victim in victims.iter().filter(|p| !p.deleting) {
-        let key = Key::new(PODS, victim.ns.clone(), victim.name.clone());
-        cluster.change(&key, |p| {
+        let key = ObjectKey::new(PODS, victim.ns.clone(), victim.name.clone());
+        cluster.change_object(&key, |p| {
             set_condition(
                 p,
                 json!({
@@ -63,21 +68,21 @@ pub fn preempt(cluster: &mut Cluster, object: &Value, pod: &Pod, ask: &Ask<'_>) 
                 }),
             );
         });
-        cluster.delete(&key, None);
+        cluster.delete_object(&key, None);
     }
-    let key = Key::new(PODS, pod.ns.clone(), pod.name.clone());
-    cluster.change(&key, |p| set(p, "status.nominatedNodeName", node));
+    let key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
+    cluster.change_object(&key, |p| set_at(p, "status.nominatedNodeName", node));
     Preemption::Makes
 }
 
 /// How many of the pods would go past a budget, if all went: a node where fewer do is taken first (K8S-SCHED-9).
-fn broken_budgets(cluster: &Cluster, going: &[Arc<Pod>]) -> usize {
-    let mut left: BTreeMap<Name, i64> = BTreeMap::new();
-    let mut goes_past = |pod: &Arc<Pod>| {
+fn broken_budgets(cluster: &SimCluster, going: &[Arc<PodView>]) -> usize {
+    let mut left: BTreeMap<ObjectName, i64> = BTreeMap::new();
+    let mut goes_past = |pod: &Arc<PodView>| {
         let mut past = false;
         for name in cluster.store.index.budgets_of(pod) {
-            let budget = cluster.store.find(BUDGETS, &name);
-            let allowed = budget.and_then(|b| number(b, "status.disruptionsAllowed"));
+            let budget = cluster.store.find_object(BUDGETS, &name);
+            let allowed = budget.and_then(|b| number_at(b, "status.disruptionsAllowed"));
             let allowed = left.entry(name).or_insert(allowed.unwrap_or(0));
             *allowed -= 1;
             past |= *allowed < 0;
@@ -90,14 +95,18 @@ fn broken_budgets(cluster: &Cluster, going: &[Arc<Pod>]) -> usize {
 
 /// The fewest pods of lower priority that have to leave a node for the pod to fit, the least important first; none where
 /// it does not fit for another reason than room, or not even without all of them.
-fn victims(cluster: &Cluster, ask: &Ask<'_>, node: &Node) -> Option<Vec<Arc<Pod>>> {
-    match ask.fits(cluster, node) {
+fn choose_victims(
+    cluster: &SimCluster,
+    ask: &PodConstraints<'_>,
+    node: &NodeView,
+) -> Option<Vec<Arc<PodView>>> {
+    match ask.check_fit(cluster, node) {
         Err(refusal) if refusal.room => {}
         Ok(()) | Err(_) => return None,
     }
     let mut going = cluster.store.pods_on(&node.name);
-    going.retain(|p| !p.finished() && p.priority < ask.pod.priority);
-    if ask.fits_without(cluster, node, &going).is_err() {
+    going.retain(|p| !p.is_finished() && p.priority < ask.pod.priority);
+    if ask.check_fit_without(cluster, node, &going).is_err() {
         return None;
     }
     // The most important are let stay first, where it fits all the same; what goes anyway is never let stay.
@@ -105,7 +114,7 @@ fn victims(cluster: &Cluster, ask: &Ask<'_>, node: &Node) -> Option<Vec<Arc<Pod>
     let mut i = 0;
     while i < going.len() && !going[i].deleting {
         let spared = going.remove(i);
-        if ask.fits_without(cluster, node, &going).is_err() {
+        if ask.check_fit_without(cluster, node, &going).is_err() {
             going.insert(i, spared);
             i += 1;
         }

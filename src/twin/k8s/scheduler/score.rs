@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 
-use super::super::cluster::Cluster;
-use super::super::facts::{Node, Pod};
-use super::fit::Ask;
+use super::super::cluster::SimCluster;
+use super::super::typed_views::{NodeView, PodView};
+use super::fit::PodConstraints;
 
 /// The nodes with the highest score, in order of name.
-pub fn best(cluster: &Cluster, ask: &Ask<'_>, pod: &Pod, nodes: &[Arc<Node>]) -> Vec<Arc<Node>> {
-    let mut best: Vec<Arc<Node>> = Vec::new();
+pub fn best_nodes(
+    cluster: &SimCluster,
+    ask: &PodConstraints<'_>,
+    pod: &PodView,
+    nodes: &[Arc<NodeView>],
+) -> Vec<Arc<NodeView>> {
+    let mut best: Vec<Arc<NodeView>> = Vec::new();
     let mut highest = i64::MIN;
     for node in nodes {
-        let score = score(cluster, ask, pod, node);
+        let score = score_node(cluster, ask, pod, node);
         if score > highest {
             highest = score;
             best.clear();
@@ -24,7 +29,12 @@ pub fn best(cluster: &Cluster, ask: &Ask<'_>, pod: &Pod, nodes: &[Arc<Node>]) ->
 }
 
 /// Weighs like the real plugins' defaults: spreading and soft taints above room.
-fn score(cluster: &Cluster, ask: &Ask<'_>, pod: &Pod, node: &Node) -> i64 {
+fn score_node(
+    cluster: &SimCluster,
+    ask: &PodConstraints<'_>,
+    pod: &PodView,
+    node: &NodeView,
+) -> i64 {
     let load = cluster.store.index.load.get(&node.name);
     let (cpu, memory) = load.map_or((0, 0), |l| (l.cpu, l.memory));
     let free = |used: i64, asked: i64, all: i64| {
@@ -38,7 +48,7 @@ fn score(cluster: &Cluster, ask: &Ask<'_>, pod: &Pod, node: &Node) -> i64 {
     let soft = node
         .taints
         .iter()
-        .filter(|t| t.effect == "PreferNoSchedule" && t.tolerated(ask.tolerations).is_none());
+        .filter(|t| t.effect == "PreferNoSchedule" && t.toleration_for(ask.tolerations).is_none());
     score -= 300 * soft.count() as i64;
     if ask.spreads.is_empty() {
         // The default spreading: brothers on different nodes.
@@ -61,7 +71,7 @@ fn score(cluster: &Cluster, ask: &Ask<'_>, pod: &Pod, node: &Node) -> i64 {
         score += if term.matches(node) { 2 * weight } else { 0 };
     }
     for preference in &ask.preferences {
-        score += preference.score(node);
+        score += preference.score_node(node);
     }
     score
 }

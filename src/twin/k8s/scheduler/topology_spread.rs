@@ -6,22 +6,22 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::cluster::Cluster;
-use super::super::facts::{Node, Pod};
-use super::super::json::{at, list, number, text};
-use super::super::selector::Selector;
+use super::super::cluster::SimCluster;
+use super::super::json::{list_at, number_at, text_at, value_at};
+use super::super::selector::LabelSelector;
+use super::super::typed_views::{NodeView, PodView};
 use super::has_untolerated_taint;
 use super::node_affinity::RequiredNodes;
 use crate::model::Minor;
 
 /// Why a node without one of the labels will not do.
-pub const NO_LABEL: &str =
+pub const MISSING_LABEL_REASON: &str =
     "node(s) didn't match pod topology spread constraints (missing required label)";
 /// Why a node will not do.
-pub const TOO_MANY: &str = "node(s) didn't match pod topology spread constraints";
+pub const SKEW_REASON: &str = "node(s) didn't match pod topology spread constraints";
 
 /// How pods are to be spread over a topology.
-pub struct Spread {
+pub struct SpreadConstraint {
     pub key: String,
     /// How many more pods a place may have than the emptiest.
     max_skew: i64,
@@ -33,30 +33,30 @@ pub struct Spread {
     counts_pods: bool,
     /// By the topology's value: how many selected pods there are on nodes that count.
     pub counts: BTreeMap<String, i64>,
-    pods: Selector,
+    pods: LabelSelector,
     ns: String,
 }
 
 /// Reads a pod's constraints and counts the pods that are there.
-pub fn spreads(
-    cluster: &Cluster,
+pub fn read_constraints(
+    cluster: &SimCluster,
     spec: &Value,
-    pod: &Pod,
+    pod: &PodView,
     required: &RequiredNodes,
     tolerations: &[Value],
-) -> Vec<Spread> {
-    let constraints = list(spec, "topologySpreadConstraints");
-    let is_hard = |c: &Value| text(c, "whenUnsatisfiable") != "ScheduleAnyway";
+) -> Vec<SpreadConstraint> {
+    let constraints = list_at(spec, "topologySpreadConstraints");
+    let is_hard = |c: &Value| text_at(c, "whenUnsatisfiable") != "ScheduleAnyway";
     // A node that lacks the label of one constraint counts for none of its kind.
     let keys = |hard: bool| -> Vec<&str> {
         let same = constraints.iter().filter(|c| is_hard(c) == hard);
-        same.map(|c| text(c, "topologyKey")).collect()
+        same.map(|c| text_at(c, "topologyKey")).collect()
     };
     let (hard_keys, soft_keys) = (keys(true), keys(false));
     let mut found = Vec::new();
     for constraint in constraints {
         let hard = is_hard(constraint);
-        let honors = |field: &str, unset: bool| match text(constraint, field) {
+        let honors = |field: &str, unset: bool| match text_at(constraint, field) {
             "Honor" => true,
             "Ignore" => false,
             _ => unset,
@@ -64,13 +64,13 @@ pub fn spreads(
         let by_affinity = honors("nodeAffinityPolicy", true);
         let by_taints = honors("nodeTaintsPolicy", false);
         let keys = if hard { &hard_keys } else { &soft_keys };
-        let counts_for = |node: &Node| {
+        let counts_for = |node: &NodeView| {
             keys.iter().all(|key| node.labels.contains_key(*key))
                 && (!by_affinity || required.matches(node))
                 && !(by_taints && has_untolerated_taint(node, tolerations))
         };
-        let mut pods = Selector::of_spec(at(constraint, "labelSelector"));
-        for key in list(constraint, "matchLabelKeys")
+        let mut pods = LabelSelector::from_spec(value_at(constraint, "labelSelector"));
+        for key in list_at(constraint, "matchLabelKeys")
             .iter()
             .filter_map(Value::as_str)
         {
@@ -78,14 +78,14 @@ pub fn spreads(
                 pods.add_value(key, value, true);
             }
         }
-        let key = text(constraint, "topologyKey").to_owned();
-        found.push(Spread {
-            max_skew: number(constraint, "maxSkew").unwrap_or(1),
-            min_domains: number(constraint, "minDomains").unwrap_or(1),
+        let key = text_at(constraint, "topologyKey").to_owned();
+        found.push(SpreadConstraint {
+            max_skew: number_at(constraint, "maxSkew").unwrap_or(1),
+            min_domains: number_at(constraint, "minDomains").unwrap_or(1),
             hard,
             counts_pods: !(pods.is_everything() && counts_none_of_all(cluster)),
             selects_self: pods.matches(&pod.labels),
-            counts: count(cluster, &pod.ns, &key, &pods, counts_for),
+            counts: count_by_domain(cluster, &pod.ns, &key, &pods, counts_for),
             ns: pod.ns.clone(),
             key,
             pods,
@@ -95,21 +95,21 @@ pub fn spreads(
 }
 
 /// By place: the selected pods on nodes that count; a place without such pods counts as well.
-fn count(
-    cluster: &Cluster,
+fn count_by_domain(
+    cluster: &SimCluster,
     ns: &str,
     key: &str,
-    pods: &Selector,
-    counts_for: impl Fn(&Node) -> bool,
+    pods: &LabelSelector,
+    counts_for: impl Fn(&NodeView) -> bool,
 ) -> BTreeMap<String, i64> {
     let index = &cluster.store.index;
     let mut on_node: BTreeMap<&str, i64> = BTreeMap::new();
     let selected = if pods.is_everything() && counts_none_of_all(cluster) {
         Vec::new()
     } else {
-        index.selected(ns, pods)
+        index.selected_pods(ns, pods)
     };
-    for pod in selected.iter().filter(|p| p.active()) {
+    for pod in selected.iter().filter(|p| p.is_active()) {
         *on_node.entry(pod.node.as_str()).or_default() += 1;
     }
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
@@ -126,19 +126,23 @@ fn count(
 }
 
 /// Whether the scheduler counts no pod where the selector is empty, rather than all (K8S-SCHED-8).
-fn counts_none_of_all(cluster: &Cluster) -> bool {
+fn counts_none_of_all(cluster: &SimCluster) -> bool {
     (Minor::new(27)..Minor::new(37)).contains(&cluster.version)
 }
 
-impl Spread {
+impl SpreadConstraint {
     /// Whether one more pod on the node keeps the skew, were `gone` no longer there; else why not, and whether it might help
     /// if pods went.
-    pub fn check(&self, node: &Node, gone: &[Arc<Pod>]) -> Result<(), (&'static str, bool)> {
+    pub fn check_node(
+        &self,
+        node: &NodeView,
+        gone: &[Arc<PodView>],
+    ) -> Result<(), (&'static str, bool)> {
         let Some(place) = node.labels.get(&self.key) else {
-            return Err((NO_LABEL, false));
+            return Err((MISSING_LABEL_REASON, false));
         };
-        let counted = |p: &&Arc<Pod>| {
-            self.counts_pods && p.ns == self.ns && p.active() && self.pods.matches(&p.labels)
+        let counted = |p: &&Arc<PodView>| {
+            self.counts_pods && p.ns == self.ns && p.is_active() && self.pods.matches(&p.labels)
         };
         let known = self.counts.get(place).copied();
         let gone = known.map_or(0, |_| gone.iter().filter(counted).count() as i64);
@@ -151,7 +155,7 @@ impl Spread {
             others.map(|(_, n)| *n).chain(mine).min().unwrap_or(0)
         };
         if here + i64::from(self.selects_self) - least > self.max_skew {
-            return Err((TOO_MANY, true));
+            return Err((SKEW_REASON, true));
         }
         Ok(())
     }

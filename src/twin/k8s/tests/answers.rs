@@ -161,14 +161,14 @@ async fn a_budget_changed_and_not_yet_looked_at_asks_to_come_back_in_ten_seconds
     let pods = bench.deploy("new", 2, json!({})).await;
     bench.budget("new", "new", json!({"minAvailable": 1})).await;
     // The controller is quick: to meet it at work, the budget is changed and the pod evicted in one instant.
-    let answer = bench.twin.with(|world| {
+    let answer = bench.twin.with_world(|world| {
         let name = name_of(&pods[0]);
-        let send = |world: &mut World, method: &str, path: String, body: Value| {
+        let send = |world: &mut SimWorld, method: &str, path: String, body: Value| {
             let request = http::Request::builder()
                 .method(method)
                 .uri(path)
                 .header("content-type", MERGE);
-            super::super::handle(world, &request.body(body.to_string().into()).unwrap())
+            super::super::handle_request(world, &request.body(body.to_string().into()).unwrap())
         };
         let budget = "/apis/policy/v1/namespaces/default/poddisruptionbudgets/new".to_owned();
         send(world, "PATCH", budget, json!({"spec": {"minAvailable": 2}}));
@@ -482,7 +482,7 @@ async fn a_restart_of_the_api_server_cuts_watches_refuses_connections_and_forget
     let outage = Duration::from_secs_f64(record["outage_s"].as_f64().unwrap());
     bench
         .twin
-        .with(|world| super::super::hands::outage(world, outage));
+        .with_world(|world| super::super::cloud_hooks::start_outage(world, outage));
     assert!(
         watch.next().await.is_err(),
         "{}",

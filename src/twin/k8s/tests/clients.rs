@@ -90,9 +90,9 @@ async fn kube_watches_through_a_restart_of_the_api_server() {
             Ok(watcher::Event::InitDone) => {
                 relists += 1;
                 if relists == 1 {
-                    bench
-                        .twin
-                        .with(|w| crate::twin::k8s::hands::outage(w, Duration::from_secs(1)));
+                    bench.twin.with_world(|w| {
+                        crate::twin::k8s::cloud_hooks::start_outage(w, Duration::from_secs(1))
+                    });
                     cut = true;
                 } else {
                     break;
@@ -101,8 +101,8 @@ async fn kube_watches_through_a_restart_of_the_api_server() {
             Ok(_) => {}
             Err(_) => {
                 // What happens meanwhile makes the old version too old.
-                bench.twin.with(|w| {
-                    crate::twin::k8s::hands::delete_pods_of(w, "ip-10-0-0-4.ec2.internal")
+                bench.twin.with_world(|w| {
+                    crate::twin::k8s::cloud_hooks::delete_node_pods(w, "ip-10-0-0-4.ec2.internal")
                 });
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }

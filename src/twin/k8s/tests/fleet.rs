@@ -1,7 +1,7 @@
 //! A drain as a person does it, and a large cluster.
 
 use super::*;
-use crate::twin::k8s::hands;
+use crate::twin::k8s::cloud_hooks;
 
 /// Evicts everything from a node that is not a daemon set's, as `kubectl drain` does: again every 5 s when a budget
 /// refuses. Returns how often one did.
@@ -17,7 +17,7 @@ async fn drain(bench: &Bench, node: &str) -> usize {
     for _ in 0..200 {
         let pods: Vec<_> = bench
             .twin
-            .with(|w| hands::pods_on(w, node))
+            .with_world(|w| cloud_hooks::pods_on(w, node))
             .into_iter()
             .filter(|p| !p.daemon)
             .collect();
@@ -43,7 +43,7 @@ async fn the_captured_cluster_moves_from_blue_to_green_and_keeps_its_budgets() {
     bench.sleep(60.0).await;
     let blue = bench
         .twin
-        .with(|w| hands::nodes_of_group(w, "expense-blue"));
+        .with_world(|w| cloud_hooks::nodes_of_group(w, "expense-blue"));
     for node in &blue {
         let body = json!({"spec": {"unschedulable": true}});
         bench
@@ -83,7 +83,9 @@ async fn the_captured_cluster_moves_from_blue_to_green_and_keeps_its_budgets() {
             .next()
             .unwrap()
             .to_owned();
-        bench.twin.with(|w| hands::instance_gone(w, &id));
+        bench
+            .twin
+            .with_world(|w| cloud_hooks::remove_instance(w, &id));
     }
     bench.sleep(70.0).await;
     assert_eq!(
@@ -118,11 +120,11 @@ async fn the_same_seed_gives_the_same_history() {
 /// nodes are emptied. Returns how long that took on the wall.
 async fn settle_and_drain(nodes: usize, drained: usize) -> Duration {
     let begin = std::time::Instant::now();
-    let pace = Pace {
+    let pace = KubeletTimings {
         pull: (0, 0),
-        ..Pace::default()
+        ..KubeletTimings::default()
     };
-    let cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
+    let cluster = SimCluster::new_empty(Minor::new(29)).allow_anonymous();
     let bench = Bench::of(cluster.with_pace(pace));
     for n in 0..nodes {
         let group = if n < nodes / 2 { "blue" } else { "green" };
@@ -137,12 +139,14 @@ async fn settle_and_drain(nodes: usize, drained: usize) -> Duration {
         bench.budget(&name, &name, budget).await;
     }
     let ready = || {
-        let count = |w: &mut World| w.kube.store.index.pods.values().filter(|p| p.ready).count();
-        bench.twin.with(count)
+        let count = |w: &mut SimWorld| w.kube.store.index.pods.values().filter(|p| p.ready).count();
+        bench.twin.with_world(count)
     };
     bench.sleep(30.0).await;
     assert_eq!(ready(), nodes * 20);
-    let blue = bench.twin.with(|w| hands::nodes_of_group(w, "blue"));
+    let blue = bench
+        .twin
+        .with_world(|w| cloud_hooks::nodes_of_group(w, "blue"));
     for node in blue.iter().take(drained) {
         drain(&bench, node).await;
     }

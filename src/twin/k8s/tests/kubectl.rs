@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::twin::serve::{kubeconfig, serve};
+use crate::twin::serve::{serve_twin, write_kubeconfig};
 
 /// A served twin and a kubectl that talks to it.
 struct Kubectl {
@@ -44,9 +44,9 @@ impl Kubectl {
 #[ignore = "needs kubectl and real time"]
 async fn kubectl_reads_drains_applies_and_deletes() {
     let bench = Bench::expense();
-    let served = serve(&bench.twin, 0).await.unwrap();
+    let served = serve_twin(&bench.twin, 0).await.unwrap();
     let config = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(config.path(), kubeconfig(&served.url(), "expense")).unwrap();
+    std::fs::write(config.path(), write_kubeconfig(&served.url(), "expense")).unwrap();
     let kubectl = Kubectl { config };
     let ok = async |args: &str| {
         kubectl

@@ -22,10 +22,10 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::hands::{NodeBirth, node_joins};
-use super::{Cluster, Pace};
+use super::cloud_hooks::{JoiningNode, join_node};
+use super::{KubeletTimings, SimCluster};
 use crate::model::{Clock, Minor};
-use crate::twin::world::World;
+use crate::twin::world::SimWorld;
 use crate::twin::{Twin, aws};
 use crate::wire::{Body, Wire};
 
@@ -40,21 +40,21 @@ pub struct Bench {
 }
 
 impl Bench {
-    pub fn of(cluster: Cluster) -> Self {
+    pub fn of(cluster: SimCluster) -> Self {
         let clock = Clock::starting_at("2026-11-21T08:15:30Z".parse().unwrap());
-        let twin = Twin::start(World::new(clock, 7, aws::Cloud::default(), cluster));
+        let twin = Twin::start(SimWorld::new(clock, 7, aws::AwsAccount::default(), cluster));
         let wire = twin.wire();
         Self { twin, wire }
     }
 
     /// Nodes `a`, `b`, `c` in three zones, ready, with pulls that take no time.
     pub async fn with_nodes(names: &[&str]) -> Self {
-        let pace = Pace {
+        let pace = KubeletTimings {
             pull: (0, 0),
-            ..Pace::default()
+            ..KubeletTimings::default()
         };
         let bench = Self::of(
-            Cluster::empty(Minor::new(29))
+            SimCluster::new_empty(Minor::new(29))
                 .allow_anonymous()
                 .with_pace(pace),
         );
@@ -67,7 +67,7 @@ impl Bench {
 
     pub fn join(&self, name: &str, n: usize, group: &str) {
         let zone = ["us-east-1a", "us-east-1b", "us-east-1c"][n % 3].to_owned();
-        let birth = NodeBirth {
+        let birth = JoiningNode {
             name: name.to_owned(),
             provider_id: format!("aws:///{zone}/i-{name}"),
             zone,
@@ -88,7 +88,7 @@ impl Bench {
             architecture: "amd64".into(),
             os_image: "Amazon Linux 2023".into(),
         };
-        self.twin.with(|world| node_joins(world, birth));
+        self.twin.with_world(|world| join_node(world, birth));
     }
 
     /// The cluster that was captured from a real API server.
@@ -97,9 +97,9 @@ impl Bench {
             "../../../../tests/data/expense-dev-kubernetes.json"
         ))
         .unwrap();
-        let mut cluster = Cluster::empty(Minor::new(27)).allow_anonymous();
+        let mut cluster = SimCluster::new_empty(Minor::new(27)).allow_anonymous();
         for (path, items) in &lists {
-            cluster.seed(path, items);
+            cluster.seed_list(path, items);
         }
         Self::of(cluster)
     }
@@ -215,7 +215,7 @@ pub fn name_of(object: &Value) -> &str {
 }
 
 pub fn is_ready(pod: &Value) -> bool {
-    super::facts::Pod::of(pod).ready
+    super::typed_views::PodView::from_object(pod).ready
 }
 
 pub fn deployment(name: &str, replicas: i64, notes: Value) -> Value {

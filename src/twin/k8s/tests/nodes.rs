@@ -1,7 +1,7 @@
 //! Nodes: cordons, deaths, departures, and what the cloud does.
 
 use super::*;
-use crate::twin::k8s::hands::{self, Serving};
+use crate::twin::k8s::cloud_hooks::{self, NodePortHealth};
 
 async fn node(bench: &Bench, name: &str) -> Value {
     bench.get(&format!("/api/v1/nodes/{name}")).await
@@ -50,7 +50,7 @@ async fn a_node_joins_not_ready_and_is_ready_when_its_network_runs() {
     );
     let mut daemons: Vec<String> = bench
         .twin
-        .with(|w| hands::pods_on(w, "green-a"))
+        .with_world(|w| cloud_hooks::pods_on(w, "green-a"))
         .iter()
         .filter(|p| p.ready && p.daemon)
         .map(|p| p.ns.clone())
@@ -58,7 +58,9 @@ async fn a_node_joins_not_ready_and_is_ready_when_its_network_runs() {
     daemons.sort();
     assert_eq!(daemons, ["expense", "kube-system", "kube-system"]);
     assert_eq!(
-        bench.twin.with(|w| hands::nodes_of_group(w, "green")),
+        bench
+            .twin
+            .with_world(|w| cloud_hooks::nodes_of_group(w, "green")),
         ["green-a"]
     );
 }
@@ -93,12 +95,12 @@ async fn a_cordon_taints_within_a_second_and_an_uncordon_takes_the_taint_away() 
 async fn a_dead_kubelet_s_pods_are_marked_after_six_minutes_and_stay() {
     let bench = Bench::with_nodes(&["a", "b"]).await;
     bench.deploy("web", 2, json!({})).await;
-    bench.twin.with(|w| hands::kubelet_dies(w, "a"));
+    bench.twin.with_world(|w| cloud_hooks::stop_kubelet(w, "a"));
     bench.sleep(38.0).await;
     assert_eq!(ready_status(&node(&bench, "a").await), "True");
     bench.sleep(8.0).await;
     assert_eq!(ready_status(&node(&bench, "a").await), "Unknown");
-    let on_a = async || bench.twin.with(|w| hands::pods_on(w, "a"));
+    let on_a = async || bench.twin.with_world(|w| cloud_hooks::pods_on(w, "a"));
     assert!(on_a().await.iter().all(|p| !p.ready && !p.deleting));
     bench.sleep(310.0).await;
     assert!(on_a().await.iter().all(|p| p.deleting) && !on_a().await.is_empty());
@@ -114,7 +116,9 @@ async fn a_dead_kubelet_s_pods_are_marked_after_six_minutes_and_stay() {
         2,
         "replaced on b"
     );
-    bench.twin.with(|w| hands::kubelet_revives(w, "a"));
+    bench
+        .twin
+        .with_world(|w| cloud_hooks::revive_kubelet(w, "a"));
     bench.sleep(40.0).await;
     assert!(on_a().await.is_empty());
     assert_eq!(
@@ -130,7 +134,9 @@ async fn a_dead_kubelet_s_pods_are_marked_after_six_minutes_and_stay() {
 async fn the_pods_of_an_instance_that_ended_linger_running_until_they_are_collected() {
     let bench = Bench::with_nodes(&["a", "b"]).await;
     bench.deploy("web", 2, json!({})).await;
-    bench.twin.with(|w| hands::instance_gone(w, "i-a"));
+    bench
+        .twin
+        .with_world(|w| cloud_hooks::remove_instance(w, "i-a"));
     bench.sleep(5.0).await;
     assert_eq!(
         bench
@@ -162,8 +168,8 @@ async fn a_no_execute_taint_ends_pods_without_asking_their_budget() {
     bench.deploy("web", 1, json!({})).await;
     bench.budget("web", "web", json!({"minAvailable": 1})).await;
     let taint = [("eksup".to_owned(), "x".to_owned(), "NoExecute".to_owned())];
-    bench.twin.with(|w| {
-        hands::set_group_marks(
+    bench.twin.with_world(|w| {
+        cloud_hooks::set_group_marks(
             w,
             "blue",
             &taint,
@@ -181,9 +187,9 @@ async fn a_no_execute_taint_ends_pods_without_asking_their_budget() {
             .all(|p| p["status"]["phase"] == "Pending")
     );
     assert_eq!(node(&bench, "a").await["metadata"]["labels"]["k"], "v");
-    bench
-        .twin
-        .with(|w| hands::set_group_marks(w, "blue", &[], &taint, &BTreeMap::new(), &["k".into()]));
+    bench.twin.with_world(|w| {
+        cloud_hooks::set_group_marks(w, "blue", &[], &taint, &BTreeMap::new(), &["k".into()])
+    });
     bench.sleep(5.0).await;
     assert!(bench.pods("web").await.iter().all(is_ready));
     assert!(
@@ -233,31 +239,33 @@ async fn a_node_port_serves_as_the_service_s_traffic_policy_says() {
     let at = |node: &str, port: u16| {
         bench
             .twin
-            .with(|w| hands::serving(w, &format!("i-{node}"), port))
+            .with_world(|w| cloud_hooks::probe_node_port(w, &format!("i-{node}"), port))
     };
     assert_eq!(
         (at(&home, 30080), at(other, 30080)),
-        (Serving::Ready, Serving::Ready)
+        (NodePortHealth::Ready, NodePortHealth::Ready)
     );
     assert_eq!(
         (at(&home, 30081), at(other, 30081)),
-        (Serving::Ready, Serving::NoReadyEndpoint)
+        (NodePortHealth::Ready, NodePortHealth::NoReadyEndpoint)
     );
     assert_eq!(
         (at("none", 30080), at(&home, 31999)),
-        (Serving::NoNode, Serving::NoReadyEndpoint)
+        (NodePortHealth::NoNode, NodePortHealth::NoReadyEndpoint)
     );
     assert_eq!(
         bench
             .twin
-            .with(|w| hands::ready_pod_ips(w, "default", "any"))
+            .with_world(|w| cloud_hooks::ready_pod_ips(w, "default", "any"))
             .len(),
         1
     );
-    bench.twin.with(|w| hands::kubelet_dies(w, &home));
+    bench
+        .twin
+        .with_world(|w| cloud_hooks::stop_kubelet(w, &home));
     bench.sleep(60.0).await;
-    assert_eq!(at(&home, 30080), Serving::NodeNotReady);
-    assert_eq!(at(other, 30080), Serving::NoReadyEndpoint);
+    assert_eq!(at(&home, 30080), NodePortHealth::NodeNotReady);
+    assert_eq!(at(other, 30080), NodePortHealth::NoReadyEndpoint);
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,7 +273,9 @@ async fn a_node_group_s_end_heeds_budgets_for_five_minutes_and_then_no_more() {
     let bench = Bench::with_nodes(&["a"]).await;
     bench.deploy("web", 1, json!({})).await;
     bench.budget("web", "web", json!({"minAvailable": 1})).await;
-    bench.twin.with(|w| hands::evict_all(w, "a"));
+    bench
+        .twin
+        .with_world(|w| cloud_hooks::evict_node_pods(w, "a"));
     bench.sleep(290.0).await;
     assert!(is_ready(&bench.pods("web").await[0]));
     bench.sleep(20.0).await;
@@ -284,7 +294,7 @@ async fn the_server_s_version_is_what_it_is_set_to() {
     );
     bench
         .twin
-        .with(|w| hands::set_server_version(w, Minor::new(28)));
+        .with_world(|w| cloud_hooks::set_server_version(w, Minor::new(28)));
     assert!(
         bench.get("/version").await["gitVersion"]
             .as_str()

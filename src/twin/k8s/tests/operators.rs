@@ -2,7 +2,7 @@
 //! instance metadata service (CTL-1 to CTL-7).
 
 use super::*;
-use crate::twin::k8s::hands;
+use crate::twin::k8s::cloud_hooks;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -74,7 +74,9 @@ async fn a_primary_moves_off_a_closed_node_and_its_budget_lets_the_old_pod_go() 
 #[tokio::test(start_paused = true)]
 async fn a_kafka_pod_s_eviction_is_denied_and_its_operator_rolls_it_once_the_others_are_ready() {
     let bench = Bench::with_nodes(&["a", "b"]).await;
-    bench.twin.with(|world| world.kube.knows_webhooks = false);
+    bench
+        .twin
+        .with_world(|world| world.kube.knows_webhooks = false);
     let owner = json!({
         "apiVersion": "core.strimzi.io/v1beta2", "kind": "StrimziPodSet", "name": "events-broker",
         "uid": "5f0d0b6e-0000-4000-8000-000000000003", "controller": false,
@@ -151,7 +153,7 @@ async fn a_budget_over_an_owner_without_scale_fails_to_sync_and_one_with_scale_d
 #[tokio::test(start_paused = true)]
 async fn what_a_snapshot_shows_of_a_budget_says_whether_its_owners_have_a_scale() {
     for (expected, reason, allowed) in [(2, "SufficientPods", 1), (0, "SyncFailed", 0)] {
-        let mut cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
+        let mut cluster = SimCluster::new_empty(Minor::new(29)).allow_anonymous();
         let pod = |n: u8| {
             json!({
                 "metadata": {
@@ -162,14 +164,14 @@ async fn what_a_snapshot_shows_of_a_budget_says_whether_its_owners_have_a_scale(
                 "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
             })
         };
-        cluster.seed("/api/v1/pods", &[pod(1), pod(2)]);
+        cluster.seed_list("/api/v1/pods", &[pod(1), pod(2)]);
         let told = json!([{"type": "DisruptionAllowed", "status": "True", "reason": reason, "message": "as it was"}]);
         let budget = json!({
             "metadata": {"name": "db", "namespace": "default", "generation": 1},
             "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "db"}}},
             "status": {"expectedPods": expected, "observedGeneration": 1, "conditions": told},
         });
-        cluster.seed("/apis/policy/v1/poddisruptionbudgets", &[budget]);
+        cluster.seed_list("/apis/policy/v1/poddisruptionbudgets", &[budget]);
         let bench = Bench::of(cluster);
         bench.sleep(5.0).await;
         let status = bench.budget_status("db").await;
@@ -183,9 +185,9 @@ async fn what_a_snapshot_shows_of_a_budget_says_whether_its_owners_have_a_scale(
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_that_has_long_been_held_is_as_the_snapshot_shows_it() {
-    let mut cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
+    let mut cluster = SimCluster::new_empty(Minor::new(29)).allow_anonymous();
     let node = json!({"metadata": {"name": "a"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-    cluster.seed("/api/v1/nodes", &[node]);
+    cluster.seed_list("/api/v1/nodes", &[node]);
     let held = json!({
         "metadata": {
             "name": "held", "namespace": "default", "finalizers": ["example.com/cleanup"],
@@ -193,7 +195,7 @@ async fn a_pod_that_has_long_been_held_is_as_the_snapshot_shows_it() {
         },
         "spec": {"nodeName": "a"}, "status": {"phase": "Running"},
     });
-    cluster.seed("/api/v1/pods", &[held]);
+    cluster.seed_list("/api/v1/pods", &[held]);
     let bench = Bench::of(cluster);
     bench.sleep(600.0).await;
     let pod = bench.get(&format!("{PODS}/held")).await;
@@ -232,7 +234,7 @@ async fn software_that_asks_the_metadata_service_does_not_start_where_pods_do_no
     ];
     bench
         .twin
-        .with(|world| hands::mark_short_hops(world, &["a".to_owned()]));
+        .with_world(|world| cloud_hooks::mark_short_hops(world, &["a".to_owned()]));
     for (name, image, args, env, host, runs) in cases {
         bench
             .make(path, make(name, image, args.clone(), env.clone(), host))
@@ -265,9 +267,9 @@ async fn startup_taints_come_off_when_the_node_s_agents_are_ready() {
     bench
         .make("/apis/apps/v1/namespaces/default/daemonsets", agent)
         .await;
-    bench.twin.with(|world| {
+    bench.twin.with_world(|world| {
         let taint = |key: &str| (key.to_owned(), String::new(), "NoExecute".to_owned());
-        let birth = hands::NodeBirth {
+        let birth = cloud_hooks::JoiningNode {
             name: "b".into(),
             cpu_millis: 1930,
             memory_bytes: 7 << 30,
@@ -276,7 +278,7 @@ async fn startup_taints_come_off_when_the_node_s_agents_are_ready() {
             startup_taints: vec![("ebs.csi.aws.com/agent-not-ready".into(), "NoExecute".into())],
             ..Default::default()
         };
-        hands::node_joins(world, birth);
+        cloud_hooks::join_node(world, birth);
     });
     let keys = |node: &Value| {
         let taints = node["spec"]["taints"].as_array().unwrap();
@@ -294,7 +296,7 @@ async fn startup_taints_come_off_when_the_node_s_agents_are_ready() {
 #[tokio::test(start_paused = true)]
 async fn a_new_node_tells_of_the_devices_of_its_type_once_its_plugin_runs_unless_it_lacks_drivers()
 {
-    let mut cluster = Cluster::empty(Minor::new(29)).allow_anonymous();
+    let mut cluster = SimCluster::new_empty(Minor::new(29)).allow_anonymous();
     let labels = json!({"node.kubernetes.io/instance-type": "g5.xlarge"});
     let room = json!({"cpu": "4", "memory": "16Gi", "pods": "58", "nvidia.com/gpu": "1"});
     let ready = json!([{"type": "Ready", "status": "True"}]);
@@ -302,11 +304,11 @@ async fn a_new_node_tells_of_the_devices_of_its_type_once_its_plugin_runs_unless
         "metadata": {"name": "old", "labels": labels}, "spec": {"unschedulable": true},
         "status": {"allocatable": room, "conditions": ready},
     });
-    cluster.seed("/api/v1/nodes", &[old]);
+    cluster.seed_list("/api/v1/nodes", &[old]);
     let bench = Bench::of(cluster);
     for (name, driverless) in [("new", false), ("bare", true)] {
-        bench.twin.with(|world| {
-            let birth = hands::NodeBirth {
+        bench.twin.with_world(|world| {
+            let birth = cloud_hooks::JoiningNode {
                 name: name.to_owned(),
                 instance_type: "g5.xlarge".into(),
                 cpu_millis: 4000,
@@ -315,7 +317,7 @@ async fn a_new_node_tells_of_the_devices_of_its_type_once_its_plugin_runs_unless
                 driverless,
                 ..Default::default()
             };
-            hands::node_joins(world, birth);
+            cloud_hooks::join_node(world, birth);
         });
     }
     let gpus = |node: &Value| node["status"]["allocatable"]["nvidia.com/gpu"].clone();

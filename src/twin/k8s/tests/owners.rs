@@ -1,7 +1,7 @@
 //! Owners that are no built-in kinds, preemption, pods that crash until somebody fixes them, and the API's whole seconds.
 
 use super::*;
-use crate::twin::k8s::others;
+use crate::twin::k8s::external_actors;
 
 /// A Ready pod of a StrimziPodSet on `node`.
 async fn kafka_pod(bench: &Bench, name: &str) -> Value {
@@ -40,13 +40,13 @@ async fn an_operators_pod_is_made_again_under_its_own_name_unless_the_operator_i
         first["metadata"]["ownerReferences"]
     );
 
-    let stop = |world: &mut World| others::stop_operator(world, "StrimziPodSet");
-    assert!(bench.twin.with(stop));
+    let stop = |world: &mut SimWorld| external_actors::stop_operator(world, "StrimziPodSet");
+    assert!(bench.twin.with_world(stop));
     assert_eq!(bench.evict("default", "kafka-0").await.0, 201);
     bench.sleep(600.0).await;
     assert!(bench.pods("kafka").await.is_empty());
-    let start = |world: &mut World| others::start_operator(world, "StrimziPodSet");
-    assert!(bench.twin.with(start));
+    let start = |world: &mut SimWorld| external_actors::start_operator(world, "StrimziPodSet");
+    assert!(bench.twin.with_world(start));
     bench.sleep(20.0).await;
     assert!(bench.pods("kafka").await.iter().all(is_ready));
     assert_eq!(bench.pods("kafka").await.len(), 1);
@@ -116,8 +116,8 @@ async fn room_is_taken_from_pods_without_a_budget_before_others() {
 async fn a_pod_that_crashes_again_and_again_is_ready_once_somebody_has_fixed_it() {
     let bench = Bench::with_nodes(&["a"]).await;
     bench.deploy("web", 1, json!({})).await;
-    let broken = |world: &mut World| others::crash_loop(world, "default", "web");
-    assert!(bench.twin.with(broken));
+    let broken = |world: &mut SimWorld| external_actors::make_crash_loop(world, "default", "web");
+    assert!(bench.twin.with_world(broken));
     assert!(
         bench.pods("web").await.iter().all(is_ready),
         "what runs goes on"
@@ -130,8 +130,8 @@ async fn a_pod_that_crashes_again_and_again_is_ready_once_somebody_has_fixed_it(
     assert_eq!(status["state"]["waiting"]["reason"], "CrashLoopBackOff");
     assert!(!is_ready(&pod) && status["restartCount"].as_i64().unwrap() > 1);
 
-    let fixed = |world: &mut World| others::fix_workload(world, "default", "web");
-    assert!(bench.twin.with(fixed));
+    let fixed = |world: &mut SimWorld| external_actors::fix_workload(world, "default", "web");
+    assert!(bench.twin.with_world(fixed));
     bench.sleep(320.0).await;
     let [pod] = bench.pods("web").await.try_into().unwrap();
     assert!(is_ready(&pod), "{pod}");
@@ -176,7 +176,11 @@ async fn an_eviction_that_gets_no_further_than_its_budget_spends_it_for_two_minu
     let bench = Bench::with_nodes(&["a", "b"]).await;
     let pods = bench.deploy("web", 2, json!({})).await;
     bench.budget("web", "web", json!({"minAvailable": 1})).await;
-    assert!(bench.twin.with(|world| others::half_evictions(world, 1)));
+    assert!(
+        bench
+            .twin
+            .with_world(|world| external_actors::set_half_evictions(world, 1))
+    );
     let path = format!(
         "{HOST}/api/v1/namespaces/default/pods/{}/eviction",
         name_of(&pods[0])

@@ -181,9 +181,19 @@ async fn a_version_that_has_been_forgotten_is_gone_inside_a_good_answer() {
 async fn a_watcher_that_has_left_is_forgotten() {
     let bench = Bench::with_nodes(&[]).await;
     let watch = Watch::open(&bench, &format!("{MAPS}?watch=true")).await;
-    assert_eq!(bench.twin.with(|w| w.kube.store.watchers.count()), 1);
+    assert_eq!(
+        bench
+            .twin
+            .with_world(|w| w.kube.store.watchers.count_watchers()),
+        1
+    );
     drop(watch);
-    assert_eq!(bench.twin.with(|w| w.kube.store.watchers.count()), 0);
+    assert_eq!(
+        bench
+            .twin
+            .with_world(|w| w.kube.store.watchers.count_watchers()),
+        0
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Controllers and the scheduler.
 
 use super::*;
-use crate::twin::k8s::hands::{self, Workload};
+use crate::twin::k8s::cloud_hooks::{self, AddonWorkload};
 
 const WEB: &str = "/apis/apps/v1/namespaces/default/deployments/web";
 
@@ -148,11 +148,12 @@ async fn a_template_that_never_gets_ready_stops_the_rollout_and_misses_its_deadl
         (&progressing["status"], &progressing["reason"]),
         (&json!("False"), &json!("ProgressDeadlineExceeded"))
     );
-    assert!(
-        !bench
-            .twin
-            .with(|w| hands::rolled_out(w, Workload::Deployment, "default", "web"))
-    );
+    assert!(!bench.twin.with_world(|w| cloud_hooks::is_rolled_out(
+        w,
+        AddonWorkload::Deployment,
+        "default",
+        "web"
+    )));
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,15 +210,15 @@ async fn a_paused_deployment_does_not_roll() {
 async fn an_add_on_s_image_rolls_through_its_daemon_set_node_by_node() {
     let bench = Bench::expense();
     let rolled = |bench: &Bench| {
-        bench
-            .twin
-            .with(|w| hands::rolled_out(w, Workload::DaemonSet, "kube-system", "kube-proxy"))
+        bench.twin.with_world(|w| {
+            cloud_hooks::is_rolled_out(w, AddonWorkload::DaemonSet, "kube-system", "kube-proxy")
+        })
     };
     assert!(rolled(&bench));
-    let found = bench.twin.with(|w| {
-        hands::set_image_version(
+    let found = bench.twin.with_world(|w| {
+        cloud_hooks::set_image_version(
             w,
-            Workload::DaemonSet,
+            AddonWorkload::DaemonSet,
             "kube-system",
             "kube-proxy",
             "kube-proxy",
@@ -241,10 +242,10 @@ async fn an_add_on_s_image_rolls_through_its_daemon_set_node_by_node() {
     }
     assert_eq!(most_away, 1);
     assert!(rolled(&bench));
-    let image = bench.twin.with(|w| {
-        hands::image_of(
+    let image = bench.twin.with_world(|w| {
+        cloud_hooks::container_image(
             w,
-            Workload::DaemonSet,
+            AddonWorkload::DaemonSet,
             "kube-system",
             "kube-proxy",
             "kube-proxy",

@@ -339,7 +339,7 @@ async fn a_namespace_that_goes_takes_everything_along_and_lets_nothing_in() {
 
 #[tokio::test(start_paused = true)]
 async fn only_a_token_lets_in_and_only_while_it_is_fresh() {
-    let bench = Bench::of(Cluster::empty(Minor::new(29)).allow_token("secret"));
+    let bench = Bench::of(SimCluster::new_empty(Minor::new(29)).allow_token("secret"));
     let code = async |path: &str, token: Option<&str>| {
         let mut request = http::Request::get(format!("{HOST}{path}"));
         if let Some(token) = token {

@@ -1,0 +1,208 @@
+//! Many seeds on all cores.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::fault_schedule::{FaultSchedule, FaultTargets};
+use super::trial::{Trial, TrialEnd, TrialReport};
+
+/// What many trials came to.
+#[derive(Debug, Default)]
+pub struct TrialTally {
+    pub trials: u64,
+    pub ends: BTreeMap<TrialEnd, u64>,
+    pub processes: u64,
+    pub deaths: u64,
+    pub requests: u64,
+    pub looks: u64,
+    /// How often each class of fault and each fate came about.
+    pub fired: BTreeMap<String, u64>,
+    /// The bad ones, by seed, or by record.
+    pub failed: BTreeMap<u64, TrialReport>,
+}
+
+impl TrialTally {
+    /// Every class of fault that can come about, so that one that never did is seen.
+    fn new() -> Self {
+        let classes = FAULT_CLASSES.iter().map(|c| ((*c).to_owned(), 0));
+        Self {
+            fired: classes.collect(),
+            ..Self::default()
+        }
+    }
+
+    fn add_report(&mut self, verdict: TrialReport) {
+        self.trials += 1;
+        if let Some(last) = verdict.trial_end {
+            *self.ends.entry(last).or_default() += 1;
+        }
+        self.processes += verdict.processes as u64;
+        self.deaths += verdict.deaths as u64;
+        self.requests += verdict.requests;
+        self.looks += verdict.looks;
+        for (rule, times) in &verdict.fired {
+            let class = rule.split([':', '@']).next().unwrap_or_default();
+            *self.fired.entry(class.to_owned()).or_default() += u64::from(*times);
+        }
+        for class in &verdict.variations {
+            *self.fired.entry((*class).to_owned()).or_default() += 1;
+        }
+        for fate in &verdict.process_faults {
+            *self.fired.entry((*fate).to_owned()).or_default() += 1;
+        }
+        if !verdict.faults.is_empty() {
+            self.failed.insert(verdict.number, verdict);
+        }
+    }
+
+    /// The classes that never came about.
+    pub fn classes_never_fired(&self) -> Vec<&str> {
+        self.fired
+            .iter()
+            .filter(|(_, n)| **n == 0)
+            .map(|(class, _)| class.as_str())
+            .collect()
+    }
+}
+
+/// What can come about.
+const FAULT_CLASSES: &[&str] = &[
+    "throttle",
+    "fail",
+    "status",
+    "drop-before",
+    "drop-after",
+    "delay",
+    "expired",
+    "stale",
+    "api-server-gone",
+    "watches-cut",
+    "history-lost",
+    "credentials-expire",
+    "control-plane-fails",
+    "node-never-joins",
+    "insufficient-capacity",
+    "image-missing",
+    "pod-never-ready",
+    "crash-loop",
+    "workload-fixed",
+    "clock-skew",
+    "no budgets",
+    "parallel",
+    "canary",
+    "onDeadline delete",
+    "onDeadline skip",
+    "singleReplicas surge",
+    "never fixed",
+    "budget",
+    "scale",
+    "karpenter",
+    "cordon",
+    "uncordon",
+    "weights",
+    "delete-group",
+    "kubelet-dies",
+    "death before a request",
+    "death after a request",
+    "signal",
+    "frozen",
+    "rival",
+    "clock jump",
+];
+
+/// The weather of a seed for a trial's cluster and plan.
+pub fn schedule_for_seed(trial: &Trial<'_>, seed: u64) -> FaultSchedule {
+    FaultSchedule::for_seed(seed, &fault_targets(trial))
+}
+
+fn fault_targets(trial: &Trial<'_>) -> FaultTargets {
+    // A snapshot's own inventory knows only the account; the cluster's objects stand beside it.
+    let inventory = trial.before.unwrap_or(&trial.snapshot.inventory);
+    // Without a route every trial says so.
+    let greens = trial.green_group_names().unwrap_or_default();
+    FaultTargets::from_inventory(inventory, greens)
+}
+
+/// The end without weather.
+pub fn run_baseline(trial: &Trial<'_>, seed: u64) -> Result<TrialReport, std::io::Error> {
+    trial.run_seed(&FaultSchedule::baseline(seed))
+}
+
+/// Told after every trial; stops the rest by answering false.
+pub type OnTrialDone<'a> = dyn Fn(&TrialTally) -> bool + Sync + 'a;
+
+/// Runs the seeds from `first` on.
+pub fn run_seeds(
+    trial: &Trial<'_>,
+    first: u64,
+    count: u64,
+    threads: usize,
+    each: &OnTrialDone<'_>,
+) -> Result<TrialTally, std::io::Error> {
+    let grounds = fault_targets(trial);
+    let weather = |n| (n < count).then(|| FaultSchedule::for_seed(first + n, &grounds));
+    run_in_parallel(trial, &weather, threads, each)
+}
+
+/// Dies at every `every`th record of the journal, from `first` on: before it is written, and after. Nothing else happens.
+pub fn run_crash_points(
+    trial: &Trial<'_>,
+    first: u64,
+    every: u64,
+    threads: usize,
+    each: &OnTrialDone<'_>,
+) -> Result<TrialTally, std::io::Error> {
+    // Known once a trial got to its end without a death.
+    let beyond = AtomicU64::new(u64::MAX);
+    let weather = |n: u64| {
+        let record = first + n / 2 * every;
+        (record < beyond.load(Ordering::SeqCst))
+            .then(|| FaultSchedule::crash_at_record(record, n % 2 == 1))
+    };
+    run_in_parallel(trial, &weather, threads, &|tally| {
+        if tally.deaths < tally.trials {
+            beyond.store(0, Ordering::SeqCst);
+        }
+        each(tally)
+    })
+}
+
+fn run_in_parallel(
+    trial: &Trial<'_>,
+    weather: &(dyn Fn(u64) -> Option<FaultSchedule> + Sync),
+    threads: usize,
+    each: &OnTrialDone<'_>,
+) -> Result<TrialTally, std::io::Error> {
+    let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
+    let tally = Mutex::new(TrialTally::new());
+    let work = || -> Result<(), std::io::Error> {
+        while !enough.load(Ordering::SeqCst)
+            && let Some(weather) = weather(next.fetch_add(1, Ordering::SeqCst))
+        {
+            let verdict = trial.run_seed(&weather)?;
+            let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+            tally.add_report(verdict);
+            if !each(&tally) {
+                enough.store(true, Ordering::SeqCst);
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let named = |_| {
+            std::thread::Builder::new()
+                .name("chaos".into())
+                // Without optimisation the futures of a whole upgrade are large.
+                .stack_size(16 << 20)
+                .spawn_scoped(scope, work)
+        };
+        let all: Vec<_> = (0..threads.max(1)).map(named).collect();
+        for one in all {
+            one?.join()
+                .unwrap_or_else(|_| Err(std::io::Error::other("a trial panicked")))?;
+        }
+        Ok::<_, std::io::Error>(())
+    })?;
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}

@@ -1,0 +1,503 @@
+//! What a seed brings: faults on requests, other people's hands, and how each process ends before its time.
+
+use std::time::Duration;
+
+use super::variation::Variation;
+use crate::model::Inventory;
+use crate::plan::Plan;
+use crate::twin::fault::{self, FaultRule};
+use crate::twin::world::SimWorld;
+
+/// How a process fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessFault {
+    /// It goes as far as it can.
+    Survives,
+    /// It dies with this request, counted from its start: before it is sent, or before it is answered.
+    Dies { request: u64, answered: bool },
+    /// The same, counted in records of the journal.
+    DiesAtRecord { record: u64, answered: bool },
+    /// It is asked to stop, after this long, once or twice.
+    StopRequested { after: Duration, twice: bool },
+    /// It is frozen, with its connections, from here for so long; meanwhile another process is started.
+    Suspended { after: Duration, lasts: Duration },
+    /// Somebody starts a second process beside it.
+    Contested { after: Duration },
+    /// The machine's clock jumps.
+    ClockJumps { after: Duration, seconds: i64 },
+}
+
+/// How much faster than in life an upgrade goes. Most of its hours pass with waiting, where nothing new can go wrong: a
+/// seed that shortens them tests as much in less time. Some seeds keep them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrialSpeed {
+    /// The plan's bakes and soak are divided by this.
+    pub plan: u32,
+    /// And so is what AWS takes.
+    pub world: u32,
+}
+
+impl TrialSpeed {
+    /// As in life.
+    pub const REAL_TIME: Self = Self { plan: 1, world: 1 };
+    /// As fast as it goes.
+    pub const FASTEST: Self = Self {
+        plan: 60,
+        world: 32,
+    };
+
+    fn from_rng(rng: &mut fastrand::Rng) -> Self {
+        if rng.u8(..) < 6 {
+            return Self::REAL_TIME;
+        }
+        Self {
+            plan: rng.u32(10..=60),
+            world: 2 << rng.u32(0..=4),
+        }
+    }
+
+    /// About how long an upgrade of a few nodes takes; what is to happen happens within.
+    fn expected_seconds(self) -> u64 {
+        20 * 60 + 100 * 60 / u64::from(self.plan) + 60 * 60 / u64::from(self.world)
+    }
+
+    /// The same plan, its waits shortened.
+    pub fn shorten_plan(self, plan: &Plan) -> Plan {
+        let mut plan = plan.clone();
+        for wait in [
+            &mut plan.control_plane.bake,
+            &mut plan.drain.bake,
+            &mut plan.drain.canary_bake,
+            &mut plan.traffic.bake,
+            &mut plan.retire.soak,
+        ] {
+            *wait /= self.plan;
+        }
+        plan
+    }
+}
+
+/// A seed's weather.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FaultSchedule {
+    pub seed: u64,
+    /// What tells it from others: the seed, or the record of a crash.
+    pub number: u64,
+    pub speed: TrialSpeed,
+    /// Fault rules, as `--fault` takes them.
+    pub rules: Vec<FaultRule>,
+    /// How the first processes fare; those after them live.
+    pub process_faults: Vec<ProcessFault>,
+    /// After so many processes somebody takes the run back.
+    pub rolls_back_after: Option<usize>,
+    /// Whether somebody else changes something that shows in the end.
+    pub has_external_changes: bool,
+    /// How the plan and the cluster differ from those that were given.
+    pub variation: Variation,
+}
+
+/// What the rules can be about in a cluster.
+pub struct FaultTargets {
+    zones: Vec<String>,
+    workloads: Vec<String>,
+    /// Kinds whose objects own pods, and no controller of Kubernetes makes them again.
+    operators: Vec<String>,
+    budgets: Vec<String>,
+    blues: Vec<String>,
+    greens: Vec<String>,
+    targets: Vec<String>,
+    nodes: usize,
+}
+
+impl FaultTargets {
+    /// What there is in a cluster that a plan is about to change; `greens` are the groups its route makes.
+    pub fn from_inventory(inventory: &Inventory, greens: Vec<String>) -> Self {
+        let mut zones: Vec<String> = inventory.subnets.iter().map(|s| s.zone.clone()).collect();
+        zones.sort();
+        zones.dedup();
+        let own = |ns: &str| ns != "kube-system";
+        // What a rule can name: a replica set goes with its deployment.
+        let named = |kind: &str| matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet");
+        let workloads = inventory
+            .workloads
+            .iter()
+            .filter(|w| own(&w.key.namespace) && named(&w.kind));
+        let budgets = inventory.pdbs.iter().filter(|b| own(&b.key.namespace));
+        let targets = inventory.target_groups.iter().map(|t| t.name.clone());
+        let blues = inventory.nodegroups.iter().map(|g| g.name.clone());
+        let built_in = |kind: &str| {
+            matches!(
+                kind,
+                "ReplicaSet"
+                    | "StatefulSet"
+                    | "DaemonSet"
+                    | "Job"
+                    | "Node"
+                    | "ReplicationController"
+            )
+        };
+        let owners = inventory.pods.iter().filter_map(|p| p.owner.as_ref());
+        let owners = owners.filter(|o| !built_in(&o.kind));
+        let mut operators: Vec<String> = owners.map(|o| o.kind.clone()).collect();
+        operators.sort();
+        operators.dedup();
+        Self {
+            operators,
+            zones,
+            workloads: workloads.map(|w| w.key.to_string()).collect(),
+            budgets: budgets.map(|b| b.key.to_string()).collect(),
+            blues: blues.collect(),
+            greens,
+            targets: targets.collect(),
+            nodes: inventory.nodes.len(),
+        }
+    }
+}
+
+/// Where requests fail: the whole of a service, or one operation.
+const FAILING_OPERATIONS: &[&str] = &[
+    "*",
+    "eks:*",
+    "elb:*",
+    "asg:*",
+    "ec2:*",
+    "k8s:*",
+    "eks:DescribeCluster",
+    "eks:UpdateClusterVersion",
+    "eks:DescribeUpdate",
+    "eks:ListUpdates",
+    "eks:CreateNodegroup",
+    "eks:DescribeNodegroup",
+    "eks:UpdateNodegroupConfig",
+    "eks:DeleteNodegroup",
+    "eks:DescribeAddon",
+    "eks:UpdateAddon",
+    "elb:ModifyRule",
+    "elb:DescribeRules",
+    "elb:DescribeTargetHealth",
+    "asg:DescribeAutoScalingGroups",
+    "asg:AttachTrafficSources",
+    "asg:DetachTrafficSources",
+    "asg:SuspendProcesses",
+    "asg:ResumeProcesses",
+    "asg:CreateOrUpdateTags",
+    "k8s:GET /version",
+    "k8s:GET nodes",
+    "k8s:GET pods",
+    "k8s:GET configmaps",
+    "k8s:GET leases",
+    "k8s:PATCH nodes",
+    "k8s:POST pods/eviction",
+    "k8s:PATCH configmaps",
+    "k8s:PUT leases",
+    "k8s:WATCH pods",
+    "k8s:WATCH nodes",
+    "k8s:GET volumeattachments",
+];
+
+/// Reads of AWS that may show what was.
+const STALE_READS: &[&str] = &[
+    "eks:DescribeCluster",
+    "eks:DescribeUpdate",
+    "eks:DescribeNodegroup",
+    "eks:DescribeAddon",
+    "eks:ListNodegroups",
+    "elb:DescribeRules",
+    "elb:DescribeTargetHealth",
+    "asg:DescribeAutoScalingGroups",
+    "eks:*",
+    "elb:*",
+    "asg:*",
+];
+
+impl FaultSchedule {
+    /// The weather of a seed.
+    pub fn for_seed(seed: u64, grounds: &FaultTargets) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+        let pace = TrialSpeed::from_rng(&mut rng);
+        let (texts, meddled) = draw_rules(&mut rng, grounds, pace.expected_seconds());
+        let fates = (0..draw_count(&mut rng, 6))
+            .map(|_| draw_process_fault(&mut rng, pace.expected_seconds()));
+        let fates: Vec<ProcessFault> = fates.collect();
+        let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
+        let autoscaler = draw_autoscaler_rules(&mut rng, grounds);
+        let meddled = meddled || !autoscaler.is_empty();
+        let variation = Variation::for_seed(seed, &grounds.workloads, &grounds.operators);
+        // Every rule is made of parts the grammar knows; a test holds that.
+        let texts = autoscaler.iter().chain(&texts).chain(&variation.rules);
+        let rules = texts.filter_map(|text| text.parse().ok()).collect();
+        Self {
+            seed,
+            number: seed,
+            speed: pace,
+            rules,
+            process_faults: fates,
+            rolls_back_after: turns_back_after,
+            has_external_changes: meddled,
+            variation,
+        }
+    }
+
+    /// Nothing but a death with this record of the journal: before it is written, or before that is known.
+    pub fn crash_at_record(record: u64, answered: bool) -> Self {
+        Self {
+            number: record,
+            speed: TrialSpeed::FASTEST,
+            process_faults: vec![ProcessFault::DiesAtRecord { record, answered }],
+            ..Self::baseline(1)
+        }
+    }
+
+    /// No weather at all.
+    pub fn baseline(seed: u64) -> Self {
+        Self {
+            seed,
+            number: seed,
+            speed: TrialSpeed::REAL_TIME,
+            rules: Vec::new(),
+            process_faults: Vec::new(),
+            rolls_back_after: None,
+            has_external_changes: false,
+            variation: Variation::default(),
+        }
+    }
+
+    /// A person mends what an upgrade cannot mend by itself.
+    pub fn repair_world(&self, world: &mut SimWorld) {
+        match self.variation.never_fixed {
+            true => fault::repair_all_but_workloads(world),
+            false => fault::repair_all(world),
+        }
+    }
+
+    /// For people, a line each.
+    pub fn describe_lines(&self) -> Vec<String> {
+        let rules = self.rules.iter().map(|r| format!("fault {r}"));
+        let fates = self
+            .process_faults
+            .iter()
+            .enumerate()
+            .map(|(i, f)| format!("process {}: {f:?}", i + 1));
+        let back = self
+            .rolls_back_after
+            .map(|n| format!("after process {n} somebody takes the run back"));
+        let TrialSpeed { plan, world } = self.speed;
+        let pace = (self.speed != TrialSpeed::REAL_TIME).then(|| {
+            format!("the plan's waits are {plan} times shorter, AWS is {world} times faster")
+        });
+        pace.into_iter()
+            .chain(self.variation.describe_lines())
+            .chain(rules)
+            .chain(fates)
+            .chain(back)
+            .collect()
+    }
+}
+
+/// The rules, as text, and whether one of them is somebody else's hand.
+fn draw_rules(rng: &mut fastrand::Rng, grounds: &FaultTargets, length: u64) -> (Vec<String>, bool) {
+    let mut texts = Vec::new();
+    for _ in 0..draw_count(rng, 5) {
+        texts.push(draw_request_fault(rng, length));
+    }
+    for _ in 0..draw_count(rng, 2) {
+        texts.push(draw_outage(rng, length));
+    }
+    let hands = draw_count(rng, 3).saturating_sub(1);
+    let hands: Vec<String> = (0..hands)
+        .filter_map(|_| draw_external_change(rng, grounds, length))
+        .collect();
+    let meddled = !hands.is_empty();
+    texts.extend(hands);
+    (texts, meddled)
+}
+
+/// None as often as not, and seldom as many as `most`.
+fn draw_count(rng: &mut fastrand::Rng, most: usize) -> usize {
+    let n = rng.usize(0..=most);
+    rng.usize(0..=n)
+}
+
+fn pick_word<'a>(rng: &mut fastrand::Rng, of: &'a [&'a str]) -> &'a str {
+    of[rng.usize(..of.len())]
+}
+
+/// A cluster autoscaler from the beginning on, in a quarter of the seeds; in most of these blue may shrink.
+fn draw_autoscaler_rules(rng: &mut fastrand::Rng, grounds: &FaultTargets) -> Vec<String> {
+    if rng.u8(..) >= 64 {
+        return Vec::new();
+    }
+    let mut rules = vec![format!("autoscaler:{}s", rng.u32(3..=60) * 10)];
+    for blue in &grounds.blues {
+        if rng.u8(..) < 200 {
+            let least = rng.usize(0..=grounds.nodes.saturating_sub(1));
+            rules.push(format!("min-size:{blue}:{least}"));
+        }
+    }
+    rules
+}
+
+/// A fault on requests.
+fn draw_request_fault(rng: &mut fastrand::Rng, length: u64) -> String {
+    let times = if rng.u8(..) < 30 {
+        rng.u32(10..60)
+    } else {
+        rng.u32(1..=5)
+    };
+    let at = rng.u64(0..length);
+    let place = pick_word(rng, FAILING_OPERATIONS);
+    match rng.u8(0..9) {
+        0 => format!("throttle:{place}:{times}@{at}s"),
+        1 => format!("fail:{place}:{times}@{at}s"),
+        2 => format!("status:{place}:503:{times}@{at}s"),
+        3 => format!("drop-before:{place}:{times}@{at}s"),
+        4 | 5 => format!("drop-after:{place}:{times}@{at}s"),
+        6 => format!("delay:{place}:{}s:{times}@{at}s", rng.u32(1..45)),
+        7 => format!("expired:{place}:{}@{at}s", rng.u32(1..=3)),
+        _ => format!("stale:{}:{times}@{at}s", pick_word(rng, STALE_READS)),
+    }
+}
+
+/// What shakes the API server, EKS or the credentials, and passes.
+fn draw_outage(rng: &mut fastrand::Rng, length: u64) -> String {
+    let at = rng.u64(0..length);
+    match rng.u8(0..5) {
+        0 => format!("api-server-gone:{}s@{at}s", rng.u32(5..600)),
+        1 => format!("watches-cut@{at}s"),
+        2 => format!("history-lost@{at}s"),
+        3 => format!("credentials-expire:{}s@{at}s", rng.u32(60..3600)),
+        _ => format!(
+            "control-plane-fails:{}",
+            pick_word(rng, &["IpNotAvailable", "SubnetNotFound", "Unknown"])
+        ),
+    }
+}
+
+/// Somebody else's hand, or a part that breaks.
+fn draw_external_change(
+    rng: &mut fastrand::Rng,
+    grounds: &FaultTargets,
+    length: u64,
+) -> Option<String> {
+    fn pick_name<'a>(rng: &mut fastrand::Rng, of: &'a [String]) -> Option<&'a String> {
+        (!of.is_empty()).then(|| &of[rng.usize(..of.len())])
+    }
+    let at = rng.u64(0..length);
+    let node = rng.usize(1..=grounds.nodes.max(1) * 2);
+    Some(match rng.u8(0..12) {
+        0 => format!("node-never-joins:{}@{at}s", rng.u32(1..=2)),
+        1 => format!(
+            "insufficient-capacity:{}@{at}s",
+            pick_name(rng, &grounds.zones)?
+        ),
+        2 => format!(
+            "image-missing:{}@{at}s",
+            pick_name(rng, &grounds.workloads)?
+        ),
+        3 => format!(
+            "pod-never-ready:{}@{at}s",
+            pick_name(rng, &grounds.workloads)?
+        ),
+        4 => format!(
+            "budget:{}:{}@{at}s",
+            pick_name(rng, &grounds.budgets)?,
+            rng.u32(0..5)
+        ),
+        5 => format!(
+            "scale:{}:{}@{at}s",
+            pick_name(rng, &grounds.blues)?,
+            if rng.bool() { "+1" } else { "-1" }
+        ),
+        6 => format!(
+            "scale:{}:{}@{at}s",
+            pick_name(rng, &grounds.greens)?,
+            if rng.bool() { "+1" } else { "-1" }
+        ),
+        7 => format!("karpenter:{}@{at}s", rng.u32(1..=2)),
+        8 => format!(
+            "{}:{node}@{at}s",
+            if rng.bool() { "cordon" } else { "uncordon" }
+        ),
+        9 => format!(
+            "weights:{}:{}@{at}s",
+            pick_name(rng, &grounds.targets)?,
+            rng.u32(0..100)
+        ),
+        10 => format!("delete-group:{}@{at}s", pick_name(rng, &grounds.greens)?),
+        _ => format!("kubelet-dies:{node}@{at}s"),
+    })
+}
+
+/// How a process ends before its time.
+fn draw_process_fault(rng: &mut fastrand::Rng, length: u64) -> ProcessFault {
+    let after = Duration::from_millis(rng.u64(0..length * 1000) >> rng.u32(0..4));
+    match rng.u8(0..12) {
+        0..=6 => {
+            // As likely among the first requests as among the many that follow.
+            let request = rng.u64(1..=800) >> rng.u32(0..6);
+            ProcessFault::Dies {
+                request: request.max(1),
+                answered: rng.bool(),
+            }
+        }
+        7 | 8 => ProcessFault::StopRequested {
+            after,
+            twice: rng.u8(..) < 60,
+        },
+        9 => ProcessFault::Suspended {
+            after,
+            lasts: Duration::from_secs(rng.u64(20..400)),
+        },
+        10 => ProcessFault::Contested { after },
+        _ => ProcessFault::ClockJumps {
+            after,
+            seconds: rng.i64(-400..=400),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_of_every_seed_is_one_that_the_grammar_knows_and_every_hand_comes_about() {
+        let some = |text: &str| vec![text.to_owned()];
+        let grounds = FaultTargets {
+            zones: some("us-east-1a"),
+            workloads: some("expense/backend"),
+            operators: Vec::new(),
+            budgets: some("expense/backend"),
+            blues: some("expense-blue"),
+            greens: some("expense-green"),
+            targets: some("expense-green-tg"),
+            nodes: 3,
+        };
+        let mut kinds = std::collections::BTreeSet::new();
+        for seed in 0..5000 {
+            let (texts, _) = draw_rules(&mut fastrand::Rng::with_seed(seed), &grounds, 3600);
+            for text in texts {
+                assert!(
+                    text.parse::<FaultRule>().is_ok(),
+                    "{:?}",
+                    text.parse::<FaultRule>()
+                );
+                kinds.insert(text.split([':', '@']).next().unwrap_or_default().to_owned());
+            }
+        }
+        assert_eq!(kinds.len(), 25, "{kinds:?}");
+        let mut with_autoscaler = 0;
+        for seed in 0..1000 {
+            let texts = draw_autoscaler_rules(&mut fastrand::Rng::with_seed(seed), &grounds);
+            for text in &texts {
+                assert!(
+                    text.parse::<FaultRule>().is_ok(),
+                    "{:?}",
+                    text.parse::<FaultRule>()
+                );
+            }
+            with_autoscaler += u32::from(!texts.is_empty());
+        }
+        assert!((200..300).contains(&with_autoscaler), "{with_autoscaler}");
+    }
+}

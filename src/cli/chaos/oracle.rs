@@ -1,0 +1,197 @@
+//! Whether an end is a good one: pure, over readings of the cluster.
+
+use std::collections::BTreeMap;
+
+use crate::model::kube::{NamespacedName, Node, Pod, Volume, Workload};
+use crate::model::{Inventory, marks};
+use crate::route::{Route, StepSpec};
+
+/// What an upgrade leaves behind, as far as two runs of the same upgrade must agree on it: names that chance gives
+/// (instances, pods) are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndState(pub BTreeMap<String, String>);
+
+impl EndState {
+    /// The world of a reading.
+    pub fn from_inventory(read: &Inventory) -> Self {
+        let mut map = BTreeMap::new();
+        map.insert(
+            "cluster".to_owned(),
+            format!("{} {}", read.cluster.version, read.cluster.status),
+        );
+        for addon in &read.addons {
+            map.insert(
+                format!("add-on {}", addon.name),
+                format!("{} {}", addon.version, addon.status),
+            );
+        }
+        for group in &read.nodegroups {
+            let nodes = read
+                .nodes
+                .iter()
+                .filter(|n| n.nodegroup_name() == Some(&group.name));
+            let mut kubelets: Vec<String> = nodes
+                .map(|n| {
+                    format!(
+                        "{}{}",
+                        n.kubelet_version,
+                        if n.is_ready() { "" } else { " not ready" }
+                    )
+                })
+                .collect();
+            kubelets.sort();
+            let told = format!(
+                "{:?} {} {:?} labels {:?} taints {:?} nodes {kubelets:?}",
+                group.version, group.status, group.scaling, group.labels, group.taints
+            );
+            map.insert(format!("node group {}", group.name), told);
+        }
+        for rule in &read.rules {
+            let weights: Vec<String> = rule
+                .forward
+                .iter()
+                .map(|f| format!("{} {}", crate::model::elb::short_name(&f.arn), f.weight))
+                .collect();
+            map.insert(
+                format!("rule {} {}", rule.priority, rule.conditions.join(" ")),
+                weights.join(", "),
+            );
+        }
+        for asg in read.asgs.values() {
+            // The name of an Auto Scaling group is chance; its node group's is not.
+            let group = read.nodegroups.iter().find(|g| g.asgs.contains(&asg.name));
+            let name = group.map_or(asg.name.as_str(), |g| g.name.as_str());
+            let mut targets: Vec<&str> = asg
+                .target_groups
+                .iter()
+                .map(|t| crate::model::elb::short_name(t))
+                .collect();
+            targets.sort_unstable();
+            map.insert(
+                format!("scaling of {name}"),
+                format!("suspended {:?} targets {targets:?}", asg.suspended),
+            );
+        }
+        // A Deployment's ReplicaSet is named by what it runs, and goes with it.
+        let deployed = |work: &&Workload| {
+            let of = work.key.name.rsplit_once('-').map_or("", |(name, _)| name);
+            work.kind == "ReplicaSet"
+                && read.workloads.iter().any(|d| {
+                    d.kind == "Deployment"
+                        && d.key.namespace == work.key.namespace
+                        && d.key.name == of
+                })
+        };
+        for work in read.workloads.iter().filter(|w| !deployed(w)) {
+            map.insert(
+                format!("{} {}", work.kind, work.key),
+                format!("wants {}", work.desired),
+            );
+        }
+        Self(map)
+    }
+
+    /// What differs, a line each.
+    pub fn differences_from(&self, other: &Self) -> Vec<String> {
+        let keys: std::collections::BTreeSet<&String> =
+            self.0.keys().chain(other.0.keys()).collect();
+        let none = "none".to_owned();
+        let both = keys.into_iter().map(|k| {
+            (
+                k,
+                self.0.get(k).unwrap_or(&none),
+                other.0.get(k).unwrap_or(&none),
+            )
+        });
+        both.filter(|(_, a, b)| a != b)
+            .map(|(k, a, b)| format!("{k}: {a} / {b}"))
+            .collect()
+    }
+}
+
+/// Marks of the program that are still about.
+pub fn find_leftover_marks(read: &Inventory) -> Vec<String> {
+    let mut left = Vec::new();
+    for node in &read.nodes {
+        let keys = node
+            .annotations
+            .keys()
+            .chain(node.labels.keys())
+            .chain(node.taints.iter().map(|t| &t.key));
+        let ours =
+            keys.filter(|k| k.starts_with("eksup.dev/") || **k == marks::SCALE_DOWN_DISABLED);
+        left.extend(ours.map(|k| format!("node {} carries {k}", node.name)));
+    }
+    for group in &read.nodegroups {
+        if group.taints.iter().any(|t| t.key == marks::BLUE_TAINT) {
+            left.push(format!("node group {} carries the blue taint", group.name));
+        }
+    }
+    for asg in read.asgs.values() {
+        if asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG) {
+            left.push(format!("{} carries {}", asg.name, marks::AZ_REBALANCE_TAG));
+        }
+    }
+    left
+}
+
+/// What an upgrade that says it is done has not done.
+pub fn find_unfinished(read: &Inventory, route: &Route) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if read.cluster.version != route.to {
+        wrong.push(format!(
+            "cluster is at {}, not {}",
+            read.cluster.version, route.to
+        ));
+    }
+    // On a long way a later green may have the name of a blue that went before.
+    let made_later = |i: usize, name: &str| {
+        route.steps[i..]
+            .iter()
+            .any(|s| matches!(&s.spec, StepSpec::CreateGreen { group, .. } if group.name == name))
+    };
+    for (i, step) in route.steps.iter().enumerate() {
+        if let StepSpec::Retire {
+            blue, delete: true, ..
+        } = &step.spec
+            && read.find_nodegroup(blue).is_some()
+            && !made_later(i, blue)
+        {
+            wrong.push(format!("node group {blue} is still there"));
+        }
+    }
+    wrong
+}
+
+/// Workloads that have fewer ready pods than they want. With `shrunk` somebody has made a node group smaller: what waits
+/// for a volume in a zone that has no node any more waits for that person.
+pub fn find_short_workloads(read: &Inventory, shrunk: bool) -> Vec<String> {
+    let short = read.workloads.iter().filter(|w| w.ready < w.desired);
+    short
+        .filter(|w| !(shrunk && is_zone_lost(read, w)))
+        .map(|w| format!("{} {} has {} of {} pods", w.kind, w.key, w.ready, w.desired))
+        .collect()
+}
+
+/// Whether a pod of the workload has a volume in a zone without a node.
+fn is_zone_lost(read: &Inventory, workload: &Workload) -> bool {
+    let of = |p: &&Pod| {
+        let owner = p.owner.as_ref();
+        p.node.is_none() && owner.is_some_and(|o| o.uid == workload.uid)
+    };
+    let claims = |p: &Pod| -> Vec<NamespacedName> {
+        let each = p.claims.iter();
+        each.map(|c| NamespacedName::new(p.key.namespace.clone(), c.clone()))
+            .collect()
+    };
+    let lost = |v: &Volume| {
+        let in_zone = |n: &Node| n.zone().is_some_and(|z| v.zones.iter().any(|of| of == z));
+        !v.zones.is_empty() && !read.nodes.iter().any(in_zone)
+    };
+    read.pods.iter().filter(of).any(|p| {
+        let claims = claims(p);
+        let bound = read.volumes.iter();
+        let mut bound = bound.filter(|v| v.claim.as_ref().is_some_and(|c| claims.contains(c)));
+        bound.any(lost)
+    })
+}

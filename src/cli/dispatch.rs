@@ -1,0 +1,122 @@
+//! From the command line to an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use super::args::{Cli, Command, OutputFormat};
+use super::context::CommandContext;
+use super::error::{CliError, CliErrorKind};
+use super::ui::{Ui, UiEnv};
+use super::{
+    apply, approve, check, completions, init, man, plan, policy, rehearse, report, rollback,
+    schema, snapshot, status, twin,
+};
+
+/// Parses, runs, and ends with the exit code. No runtime is made before the arguments are known to need one.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            let code = if error.use_stderr() {
+                CliErrorKind::Usage.exit_code()
+            } else {
+                0
+            };
+            return ExitCode::from(code);
+        }
+    };
+    let ui = Ui::new(&cli.global, UiEnv::read_environment());
+    let cx = CommandContext::new(cli.global, ui);
+    let ended = cx
+        .log_to_file()
+        .and_then(|()| run_command(&cx, cli.command));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.silent => ExitCode::SUCCESS,
+        Err(error) => {
+            let unchanged =
+                "nothing was changed by this command; traffic and nodes are as they were";
+            let error = error
+                .with_state(vec![unchanged.to_owned()])
+                .or_next_command(&typed_command());
+            cx.ui.report_error(&error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+/// The command as it was typed: what one gives again once the cause is mended.
+fn typed_command() -> String {
+    let word = |w: String| {
+        let plain = w
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_./=:,@".contains(c));
+        if plain && !w.is_empty() {
+            w
+        } else {
+            format!("'{}'", w.replace('\'', r"'\''"))
+        }
+    };
+    let words = std::env::args().skip(1).map(word);
+    std::iter::once("eksup".to_owned())
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn run_command(cx: &CommandContext, command: Command) -> Result<(), CliError> {
+    if cx.global.format.general_format().is_none() && !matches!(command, Command::Policy(_)) {
+        return Err(usage_error(
+            "only `eksup policy` can be written so; use --format text, json or markdown",
+        ));
+    }
+    match command {
+        Command::Init(args) => run_with_network(init::init_plan(cx, args)),
+        Command::Check(args) => check::check_cluster(cx, args),
+        Command::Plan(args) => plan::show_plan(cx, args),
+        Command::Apply(args) => run_with_network(apply::apply_plan(cx, args)),
+        Command::Approve(args) => run_with_network(approve::approve_step(cx, args)),
+        Command::Status(args) => run_with_network(status::show_status(cx, args)),
+        Command::Rollback(args) => run_with_network(rollback::roll_back_run(cx, args)),
+        Command::Rehearse(args) => rehearse::rehearse_plan(cx, args),
+        Command::Snapshot(args) => run_with_network(snapshot::take_snapshot(cx, args)),
+        Command::Report(args) => report::write_report(cx, args),
+        Command::Policy(args) => policy::print_policy(cx, args),
+        Command::Twin(args) => run_with_network(twin::serve_twin(cx, args)),
+        Command::Schema(args) => schema::print_schema(cx, args),
+        Command::Completions(args) => completions::print_completions(cx, args),
+        Command::Man(args) => man::write_man_pages(cx, args),
+    }
+}
+
+/// Runs what needs the network.
+pub(super) fn run_with_network<T>(
+    work: impl Future<Output = Result<T, CliError>>,
+) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no runtime: {e}")))?;
+    let ended = runtime.block_on(work);
+    // Calls that hang must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    ended
+}
+
+/// Usage that only the whole picture shows to be wrong.
+pub(super) fn usage_error(message: impl Into<String>) -> CliError {
+    CliError::new(CliErrorKind::Usage, message)
+}
+
+/// For results that have no Markdown of their own.
+pub(super) fn refuse_markdown(format: OutputFormat) -> Result<(), CliError> {
+    match format {
+        OutputFormat::Markdown => Err(usage_error(
+            "this result has no Markdown form; use --format text or json",
+        )),
+        OutputFormat::Text | OutputFormat::Json => Ok(()),
+    }
+}

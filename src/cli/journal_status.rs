@@ -1,0 +1,154 @@
+//! Where control plane, traffic and nodes stand, told from the journal: what every end of a run says.
+
+use std::collections::BTreeMap;
+
+use crate::journal::{RunPhase, RunState, StepStatus};
+use crate::report::RunView;
+use crate::report::view::StepView;
+use crate::route::{Route, StepSpec};
+
+/// How far a step has changed the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StepPosition {
+    Before,
+    Midway,
+    After,
+}
+
+fn step_position(state: &RunState, id: &str) -> StepPosition {
+    let Some(step) = state.find_step(id) else {
+        return StepPosition::Before;
+    };
+    match step.status {
+        StepStatus::Pending | StepStatus::Started | StepStatus::Undone => StepPosition::Before,
+        StepStatus::Failed if step.acts == 0 => StepPosition::Before,
+        StepStatus::Begun | StepStatus::Failed | StepStatus::Undoing | StepStatus::UndoFailed => {
+            StepPosition::Midway
+        }
+        StepStatus::Done | StepStatus::Skipped => StepPosition::After,
+    }
+}
+
+/// A few lines: control plane, traffic, each node group.
+pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> Vec<String> {
+    let mut version = format!("control plane: {}", route.from);
+    let mut traffic = BTreeMap::new();
+    let mut groups: BTreeMap<&str, String> = BTreeMap::new();
+    for step in &route.steps {
+        let at = step_position(state, &step.id);
+        let seen = view.and_then(|v| v.find_step(&step.id)).map(|(_, s)| s);
+        match &step.spec {
+            StepSpec::ControlPlane { from, to, .. } => match at {
+                StepPosition::Before => {}
+                StepPosition::Midway => {
+                    version = format!("control plane: on its way from {from} to {to}")
+                }
+                StepPosition::After => version = format!("control plane: {to}"),
+            },
+            StepSpec::Shift { shift, .. } => {
+                let text = match at {
+                    StepPosition::Before => {
+                        format!("all on blue ({})", target_group_name(&shift.blue))
+                    }
+                    StepPosition::Midway => shift_text(seen),
+                    StepPosition::After => {
+                        format!("all on green ({})", target_group_name(&shift.green))
+                    }
+                };
+                traffic.insert(shift.rules.join(","), text);
+            }
+            StepSpec::CreateGreen { group, .. } => {
+                let back = state
+                    .find_step(&step.id)
+                    .is_some_and(|s| s.status == StepStatus::Undone);
+                let text = match at {
+                    StepPosition::Before if back => "gone again",
+                    StepPosition::Before => "not built yet",
+                    StepPosition::Midway => "being built",
+                    StepPosition::After => "in service",
+                };
+                groups.insert(&group.name, text.to_owned());
+            }
+            StepSpec::ShieldBlue { blue, .. } => {
+                let text = match at {
+                    StepPosition::Before => "in service",
+                    StepPosition::Midway | StepPosition::After => "in service, takes no new pods",
+                };
+                groups.insert(blue, text.to_owned());
+            }
+            StepSpec::Drain { blue, .. } => match at {
+                StepPosition::Before => {}
+                StepPosition::Midway => drop(groups.insert(blue, drain_text(seen))),
+                StepPosition::After => drop(groups.insert(blue, "empty".to_owned())),
+            },
+            StepSpec::Retire { blue, delete, .. } => {
+                let end = if *delete { "deleted" } else { "at zero" };
+                match at {
+                    StepPosition::Before => {}
+                    StepPosition::Midway => drop(groups.insert(blue, format!("being {end}"))),
+                    StepPosition::After => drop(groups.insert(blue, end.to_owned())),
+                }
+            }
+            StepSpec::Addon { .. }
+            | StepSpec::Bake { .. }
+            | StepSpec::LaunchTemplate { .. }
+            | StepSpec::HoldGreen { .. }
+            | StepSpec::HoldBlue { .. }
+            | StepSpec::AttachTargets { .. }
+            | StepSpec::AddToRules { .. }
+            | StepSpec::DetachTargets { .. }
+            | StepSpec::Soak { .. }
+            | StepSpec::ReleaseGreen { .. } => {}
+        }
+    }
+    let mut lines = vec![version];
+    if state.phase != RunPhase::Forward && !state.keep.is_empty() {
+        let kept = state
+            .steps
+            .iter()
+            .filter(|s| s.acts > 0 && state.keep.contains(&s.id));
+        let kept: Vec<&str> = kept.map(|s| s.id.as_str()).collect();
+        if !kept.is_empty() {
+            lines.push(format!("not taken back: {}", kept.join(", ")));
+        }
+    }
+    if traffic.is_empty() {
+        lines.push("traffic: no rule is shifted by this run; it follows the pods".to_owned());
+    }
+    lines.extend(traffic.into_values().map(|text| format!("traffic: {text}")));
+    lines.extend(
+        groups
+            .into_iter()
+            .map(|(name, text)| format!("node group {name}: {text}")),
+    );
+    lines
+}
+
+fn shift_text(step: Option<&StepView>) -> String {
+    match step.and_then(|s| s.weights.last()) {
+        Some((_, percent)) => format!("split, {percent}% on green"),
+        None => match step.and_then(|s| s.acts.last()) {
+            Some((_, what)) => format!("split between blue and green (last: {what})"),
+            None => "split between blue and green; `eksup status` reads the weights".to_owned(),
+        },
+    }
+}
+
+fn drain_text(step: Option<&StepView>) -> String {
+    let count = step
+        .map(|s| &s.count)
+        .and_then(|c| c.done.zip(c.total).zip(c.unit.as_deref()));
+    match count {
+        Some(((done, total), unit)) => format!("being emptied, {done} of {total} {unit}"),
+        None => "being emptied".to_owned(),
+    }
+}
+
+/// The name in a target group's ARN.
+fn target_group_name(arn: &str) -> &str {
+    let mut parts = arn.rsplit('/');
+    match (parts.next(), parts.next()) {
+        (Some(_), Some(name)) => name,
+        _ => arn,
+    }
+}

@@ -1,0 +1,63 @@
+//! `--iam-policy` and `--rbac`: what the twin lets the caller do.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::dispatch::usage_error;
+use super::error::CliError;
+use crate::twin::aws::{IamAuthorizer, Policy, caller_arn};
+use crate::twin::k8s::RbacAuthorizer;
+use crate::twin::world::SimWorld;
+
+/// What the twin lets the caller do; everything, unless it is said.
+#[derive(Clone, Debug, Default, Args)]
+pub struct GuardArgs {
+    /// Allow of AWS only what this IAM policy allows; `eksup policy` prints one
+    #[arg(long, value_name = "FILE")]
+    iam_policy: Option<PathBuf>,
+    /// Allow of Kubernetes only what these roles allow; `eksup policy --format rbac` prints them
+    #[arg(long, value_name = "FILE")]
+    rbac: Option<PathBuf>,
+}
+
+impl GuardArgs {
+    /// Has `world` enforce what the files say.
+    pub fn apply_to_world(&self, world: &mut SimWorld) -> Result<(), CliError> {
+        if let Some(path) = &self.iam_policy {
+            let policy: Policy = read_policy_file(path)?
+                .parse()
+                .map_err(|e| unfit_file(path, &e))?;
+            world.cloud.iam = Some(IamAuthorizer::new(policy));
+        }
+        if let Some(path) = &self.rbac {
+            let user = caller_arn(&world.cloud.account);
+            let rbac = RbacAuthorizer::parse_roles(&read_policy_file(path)?, &user)
+                .map_err(|e| unfit_file(path, &e))?;
+            world.kube.restrict_to(rbac);
+        }
+        Ok(())
+    }
+}
+
+/// What was allowed and never needed, a line for each kind; only of what is enforced.
+pub fn unused_permissions(world: &SimWorld) -> Vec<String> {
+    let line = |what: &str, unused: std::collections::BTreeSet<String>| {
+        let list: Vec<String> = unused.into_iter().collect();
+        (!list.is_empty())
+            .then(|| format!("allowed by {what} and not needed here: {}", list.join(", ")))
+    };
+    let iam = world.cloud.iam.as_ref();
+    let iam = iam.and_then(|iam| line("the IAM policy", iam.unused_actions()));
+    let rbac = world.kube.rbac();
+    let rbac = rbac.and_then(|rbac| line("the roles", rbac.unused_permissions()));
+    iam.into_iter().chain(rbac).collect()
+}
+
+fn read_policy_file(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|e| unfit_file(path, &e))
+}
+
+fn unfit_file(path: &Path, why: &dyn std::fmt::Display) -> CliError {
+    usage_error(format!("{}: {why}", path.display()))
+}

@@ -1,0 +1,93 @@
+//! The one table: which mark a step may get in which phase and status, and what it is then. Live writes and loaded files
+//! are both held to it.
+
+use super::state::{RunPhase, StepStatus};
+
+/// What a record does to its step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transition {
+    Started,
+    Began,
+    Done,
+    Skipped,
+    Failed,
+    UndoBegan,
+    UndoDone,
+    UndoFailed,
+}
+
+/// One row of the table: in `phase`, a step in one of `from` may get the mark and is then in `to`.
+pub(super) struct TransitionRule {
+    pub phase: RunPhase,
+    pub from: &'static [StepStatus],
+    /// Whether the step must have acted before, or must not have.
+    pub acted: Option<bool>,
+    pub to: StepStatus,
+}
+
+/// What may be undone.
+const UNDOABLE_STATUSES: &[StepStatus] = &[
+    StepStatus::Begun,
+    StepStatus::Done,
+    StepStatus::Failed,
+    StepStatus::Undoing,
+    StepStatus::UndoFailed,
+];
+/// What may go on.
+const OPEN_STATUSES: &[StepStatus] = &[StepStatus::Started, StepStatus::Begun];
+
+/// The table.
+pub(super) const fn transition_rule(mark: Transition) -> TransitionRule {
+    let forward = RunPhase::Forward;
+    let back = RunPhase::Back;
+    match mark {
+        Transition::Started => TransitionRule {
+            phase: forward,
+            from: &[StepStatus::Pending],
+            acted: None,
+            to: StepStatus::Started,
+        },
+        Transition::Began => TransitionRule {
+            phase: forward,
+            from: OPEN_STATUSES,
+            acted: None,
+            to: StepStatus::Begun,
+        },
+        Transition::Done => TransitionRule {
+            phase: forward,
+            from: OPEN_STATUSES,
+            acted: Some(true),
+            to: StepStatus::Done,
+        },
+        Transition::Skipped => TransitionRule {
+            phase: forward,
+            from: OPEN_STATUSES,
+            acted: Some(false),
+            to: StepStatus::Skipped,
+        },
+        Transition::Failed => TransitionRule {
+            phase: forward,
+            from: OPEN_STATUSES,
+            acted: None,
+            to: StepStatus::Failed,
+        },
+        Transition::UndoBegan => TransitionRule {
+            phase: back,
+            from: UNDOABLE_STATUSES,
+            acted: Some(true),
+            to: StepStatus::Undoing,
+        },
+        Transition::UndoDone => TransitionRule {
+            phase: back,
+            from: UNDOABLE_STATUSES,
+            acted: Some(true),
+            to: StepStatus::Undone,
+        },
+        Transition::UndoFailed => TransitionRule {
+            phase: back,
+            from: UNDOABLE_STATUSES,
+            acted: Some(true),
+            to: StepStatus::UndoFailed,
+        },
+    }
+}

@@ -1,0 +1,445 @@
+//! Reading values out of a tree: each reader takes what it can and notes what it cannot.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::error::{PlanProblem, SourceLocation};
+use super::suggest::nearest_word;
+use super::tree::{MapEntry, TreeNode, TreeValue};
+use super::{duration as spelled, tree};
+
+/// The problems found so far.
+#[derive(Default)]
+pub struct ValueReader {
+    pub problems: Vec<PlanProblem>,
+}
+
+/// A map whose keys are known.
+pub struct MapFields<'t> {
+    /// Where the map stands.
+    pub at: SourceLocation,
+    /// Such as `drain` or `nodeGroups[0]`; empty for the plan itself.
+    pub path: String,
+    entries: Vec<&'t MapEntry>,
+}
+
+impl<'t> MapFields<'t> {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&'t TreeNode> {
+        self.entries.iter().find(|e| e.key == key).map(|e| &e.value)
+    }
+
+    /// Where a key stands, or the map when it is absent.
+    pub fn location_of(&self, key: &str) -> SourceLocation {
+        self.entries
+            .iter()
+            .find(|e| e.key == key)
+            .map_or(self.at, |e| e.value.at)
+    }
+
+    /// A key's path, for messages.
+    pub fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+}
+
+impl ValueReader {
+    /// Notes a problem.
+    pub fn note_problem(
+        &mut self,
+        code: &'static str,
+        at: SourceLocation,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.problems
+            .push(PlanProblem::new(code, at, message).with_help(help));
+    }
+
+    /// A map of known keys; unknown and duplicate ones are noted.
+    pub fn read_fields<'t>(
+        &mut self,
+        node: &'t TreeNode,
+        path: &str,
+        known: &[&str],
+    ) -> MapFields<'t> {
+        let mut fields = MapFields {
+            at: node.at,
+            path: path.to_owned(),
+            entries: Vec::new(),
+        };
+        let place = if path.is_empty() {
+            "a plan".to_owned()
+        } else {
+            format!("`{path}`")
+        };
+        match &node.what {
+            TreeValue::Null => {}
+            TreeValue::Map(entries) => {
+                for entry in entries {
+                    if !known.contains(&entry.key.as_str()) {
+                        let help = match nearest_word(&entry.key, known.iter().copied()) {
+                            Some(near) => format!(
+                                "did you mean `{near}`? {place} may hold: {}",
+                                known.join(", ")
+                            ),
+                            None => format!("remove it; {place} may hold: {}", known.join(", ")),
+                        };
+                        self.note_problem(
+                            "plan::unknown-key",
+                            entry.at,
+                            format!("{place} has no key `{}`", shorten_text(&entry.key)),
+                            help,
+                        );
+                    } else if let Some(first) = fields.entries.iter().find(|e| e.key == entry.key) {
+                        let help = format!(
+                            "keep one of the two; the first is on line {}",
+                            first.at.line
+                        );
+                        self.note_problem(
+                            "plan::duplicate-key",
+                            entry.at,
+                            format!("`{}` is given twice", fields.path_of(&entry.key)),
+                            help,
+                        );
+                    } else {
+                        fields.entries.push(entry);
+                    }
+                }
+            }
+            TreeValue::Scalar { .. } | TreeValue::List(_) => {
+                self.note_wrong_type(
+                    node,
+                    path,
+                    &format!(
+                        "a map with keys such as {}",
+                        known.iter().take(3).copied().collect::<Vec<_>>().join(", ")
+                    ),
+                );
+            }
+        }
+        fields
+    }
+
+    /// A text.
+    pub fn read_text(&mut self, node: &TreeNode, path: &str, example: &str) -> Option<String> {
+        match &node.what {
+            TreeValue::Scalar { text, .. } if !text.trim().is_empty() => Some(text.clone()),
+            _ => {
+                self.note_wrong_type(node, path, &format!("a text, such as `{example}`"));
+                None
+            }
+        }
+    }
+
+    /// A text that fits a rule.
+    pub fn read_text_where(
+        &mut self,
+        node: &TreeNode,
+        path: &str,
+        example: &str,
+        rule: &str,
+        fits: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let text = self.read_text(node, path, example)?;
+        if fits(&text) {
+            return Some(text);
+        }
+        self.note_problem(
+            "plan::value",
+            node.at,
+            format!("`{}` is no `{path}`", shorten_text(&text)),
+            format!("{rule}; for example `{example}`"),
+        );
+        None
+    }
+
+    /// A duration.
+    pub fn read_duration(
+        &mut self,
+        node: &TreeNode,
+        path: &str,
+        least: Duration,
+    ) -> Option<Duration> {
+        let text = self.read_text(node, path, "10m")?;
+        match spelled::parse_duration(&text) {
+            Some(read) if read > super::check::MAX_WAIT => {
+                self.note_problem(
+                    "plan::value",
+                    node.at,
+                    format!("`{path}` is longer than 7 days"),
+                    "write at most `7d`",
+                );
+                None
+            }
+            Some(read) if read < least => {
+                self.note_problem(
+                    "plan::value",
+                    node.at,
+                    format!(
+                        "`{path}` is {}, which is too short",
+                        spelled::format_duration(read)
+                    ),
+                    format!("write at least `{}`", spelled::format_duration(least)),
+                );
+                None
+            }
+            Some(read) => Some(read),
+            None => {
+                self.note_problem(
+                    "plan::value",
+                    node.at,
+                    format!("`{}` is no duration", shorten_text(&text)),
+                    "write a number with a unit, such as `30s`, `5m` or `1h30m`",
+                );
+                None
+            }
+        }
+    }
+
+    /// A whole number.
+    pub fn read_integer(
+        &mut self,
+        node: &TreeNode,
+        path: &str,
+        range: RangeInclusive<i64>,
+    ) -> Option<i64> {
+        let TreeValue::Scalar { text, plain: true } = &node.what else {
+            self.note_wrong_type(
+                node,
+                path,
+                &format!("a whole number, such as {}", range.start()),
+            );
+            return None;
+        };
+        match text.parse::<i64>() {
+            Ok(number) if range.contains(&number) => Some(number),
+            Ok(_) => {
+                self.note_problem(
+                    "plan::value",
+                    node.at,
+                    format!("`{path}` is {}, out of range", shorten_text(text)),
+                    format!("write a number from {} to {}", range.start(), range.end()),
+                );
+                None
+            }
+            Err(_) => {
+                self.note_problem(
+                    "plan::value",
+                    node.at,
+                    format!("`{}` is no whole number", shorten_text(text)),
+                    format!("write a number from {} to {}", range.start(), range.end()),
+                );
+                None
+            }
+        }
+    }
+
+    /// true or false.
+    pub fn read_boolean(&mut self, node: &TreeNode, path: &str) -> Option<bool> {
+        match &node.what {
+            TreeValue::Scalar { text, plain: true } if text == "true" => Some(true),
+            TreeValue::Scalar { text, plain: true } if text == "false" => Some(false),
+            _ => {
+                self.note_wrong_type(node, path, "`true` or `false`");
+                None
+            }
+        }
+    }
+
+    /// One of a few words.
+    pub fn read_choice<T: Copy>(
+        &mut self,
+        node: &TreeNode,
+        path: &str,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let all = || {
+            words
+                .iter()
+                .map(|(w, _)| format!("`{w}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let TreeValue::Scalar { text, .. } = &node.what else {
+            self.note_wrong_type(node, path, &format!("one of {}", all()));
+            return None;
+        };
+        if let Some((_, value)) = words.iter().find(|(w, _)| w == text) {
+            return Some(*value);
+        }
+        let help = match nearest_word(text, words.iter().map(|(w, _)| *w)) {
+            Some(near) => format!("did you mean `{near}`? One of {}", all()),
+            None => format!("write one of {}", all()),
+        };
+        self.note_problem(
+            "plan::value",
+            node.at,
+            format!("`{}` is no `{path}`", shorten_text(text)),
+            help,
+        );
+        None
+    }
+
+    /// A list.
+    pub fn read_list<'t>(
+        &mut self,
+        node: &'t TreeNode,
+        path: &str,
+        example: &str,
+    ) -> &'t [TreeNode] {
+        match &node.what {
+            TreeValue::List(items) => items,
+            TreeValue::Null => &[],
+            TreeValue::Scalar { .. } | TreeValue::Map(_) => {
+                self.note_wrong_type(node, path, &format!("a list, such as `{example}`"));
+                &[]
+            }
+        }
+    }
+
+    /// A list of texts, none twice.
+    pub fn read_texts(&mut self, node: &TreeNode, path: &str, example: &str) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        for (i, item) in self
+            .read_list(node, path, &format!("[{example}]"))
+            .iter()
+            .enumerate()
+        {
+            let Some(text) = self.read_text(item, &format!("{path}[{i}]"), example) else {
+                continue;
+            };
+            if all.contains(&text) {
+                self.note_problem(
+                    "plan::duplicate",
+                    item.at,
+                    format!("`{}` is in `{path}` twice", shorten_text(&text)),
+                    "remove one of the two",
+                );
+            } else {
+                all.push(text);
+            }
+        }
+        all
+    }
+
+    /// A map of free keys to texts; an empty value is an empty text.
+    pub fn read_map<'t>(
+        &mut self,
+        node: &'t TreeNode,
+        path: &str,
+        example: &str,
+    ) -> BTreeMap<String, (String, &'t MapEntry)> {
+        let mut all: BTreeMap<String, (String, &MapEntry)> = BTreeMap::new();
+        let entries: &[MapEntry] = match &node.what {
+            TreeValue::Map(entries) => entries,
+            TreeValue::Null => &[],
+            TreeValue::Scalar { .. } | TreeValue::List(_) => {
+                self.note_wrong_type(node, path, &format!("a map, such as `{example}`"));
+                &[]
+            }
+        };
+        for entry in entries {
+            let text = match &entry.value.what {
+                TreeValue::Null => String::new(),
+                TreeValue::Scalar { text, .. } => text.clone(),
+                TreeValue::List(_) | TreeValue::Map(_) => {
+                    self.note_wrong_type(
+                        &entry.value,
+                        &format!("{path}.{}", shorten_text(&entry.key)),
+                        "a text",
+                    );
+                    continue;
+                }
+            };
+            if all.contains_key(&entry.key) {
+                self.note_problem(
+                    "plan::duplicate-key",
+                    entry.at,
+                    format!("`{path}.{}` is given twice", shorten_text(&entry.key)),
+                    "keep one of the two",
+                );
+            } else {
+                all.insert(entry.key.clone(), (text, entry));
+            }
+        }
+        all
+    }
+
+    /// Notes that a value is of the wrong kind.
+    pub fn note_wrong_type(&mut self, node: &TreeNode, path: &str, wanted: &str) {
+        let path = if path.is_empty() { "a plan" } else { path };
+        let help = match node.what {
+            tree::TreeValue::Null => {
+                format!("write {wanted}, or remove the key to have its default")
+            }
+            tree::TreeValue::Scalar { plain: false, .. } => {
+                format!("write {wanted}, without quotes if it is a number, true or false")
+            }
+            _ => format!("write {wanted}"),
+        };
+        self.note_problem(
+            "plan::type",
+            node.at,
+            format!(
+                "`{path}` must be {}, and is {}",
+                wanted.split(',').next().unwrap_or(wanted),
+                node.kind_name()
+            ),
+            help,
+        );
+    }
+}
+
+/// Notes that a key is missing.
+pub fn note_missing<T>(
+    r: &mut ValueReader,
+    f: &MapFields<'_>,
+    key: &str,
+    write: &str,
+) -> Option<T> {
+    r.problems.push(
+        PlanProblem::new(
+            "plan::missing",
+            f.at,
+            format!("`{}` is missing", f.path_of(key)),
+        )
+        .with_help(format!("write `{write}`")),
+    );
+    None
+}
+
+/// A key's duration, or its default.
+pub fn read_duration_or(
+    r: &mut ValueReader,
+    f: &MapFields<'_>,
+    key: &str,
+    least: Duration,
+    default: Duration,
+) -> Duration {
+    f.get(key)
+        .and_then(|n| r.read_duration(n, &f.path_of(key), least))
+        .unwrap_or(default)
+}
+
+/// Whether a text can be a cluster's name, and (but for its length) a node group's.
+pub fn is_cluster_name(text: &str) -> bool {
+    text.len() <= 100
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// Cuts a text from the file down to what fits in a message.
+pub fn shorten_text(text: &str) -> String {
+    if text.chars().count() <= 60 {
+        return text.to_owned();
+    }
+    text.chars().take(57).chain("...".chars()).collect()
+}

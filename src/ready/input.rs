@@ -1,0 +1,112 @@
+//! What the judges share: the plan, the inventory, the route, and who is blue.
+
+use std::collections::BTreeSet;
+
+use super::Finding;
+use super::workloads::WorkloadIndex;
+use crate::model::eks::{NewNodegroup, Nodegroup};
+use crate::model::kube::{Node, Pod};
+use crate::model::{Inventory, Minor};
+use crate::plan::Plan;
+use crate::route::{self, Route, StepSpec};
+
+/// One blue group of the inventory and its first green, as the route has it.
+pub struct BlueGreenPair<'a> {
+    pub blue: &'a Nodegroup,
+    pub green: &'a NewNodegroup,
+    /// Zones in which green must have a Ready node.
+    pub zones: &'a [String],
+}
+
+/// What is judged.
+pub struct ReadinessInput<'a> {
+    pub plan: &'a Plan,
+    pub inventory: &'a Inventory,
+    pub route: Option<&'a Route>,
+    /// The groups that move, with their first greens; empty where there is no route.
+    pub changes: Vec<BlueGreenPair<'a>>,
+    /// Names of the groups that move.
+    pub blues: BTreeSet<&'a str>,
+    pub workloads: WorkloadIndex<'a>,
+}
+
+impl<'a> ReadinessInput<'a> {
+    /// Puts a case together. Where there is no route, the groups that are behind the target count as blue.
+    pub fn new(plan: &'a Plan, inventory: &'a Inventory, route: Option<&'a Route>) -> Self {
+        let mut changes: Vec<BlueGreenPair<'a>> = Vec::new();
+        for step in route.iter().flat_map(|r| &r.steps) {
+            if let StepSpec::CreateGreen {
+                blue, group, zones, ..
+            } = &step.spec
+                && let Some(found) = inventory.find_nodegroup(blue)
+                && !changes.iter().any(|c| c.blue.name == *blue)
+            {
+                changes.push(BlueGreenPair {
+                    blue: found,
+                    green: group,
+                    zones,
+                });
+            }
+        }
+        let blues = if route.is_some() {
+            changes.iter().map(|c| c.blue.name.as_str()).collect()
+        } else {
+            let named = |g: &Nodegroup| {
+                plan.node_groups.is_empty() || plan.node_groups.iter().any(|w| w.blue == g.name)
+            };
+            let behind = |g: &Nodegroup| route::oldest_kubelet(inventory, g) < plan.to;
+            let groups = inventory.nodegroups.iter();
+            groups
+                .filter(|g| named(g) && behind(g))
+                .map(|g| g.name.as_str())
+                .collect()
+        };
+        Self {
+            plan,
+            inventory,
+            route,
+            changes,
+            blues,
+            workloads: WorkloadIndex::new(inventory),
+        }
+    }
+
+    /// Nodes of the groups that move.
+    pub fn blue_nodes(&self) -> impl Iterator<Item = &'a Node> {
+        let blues = self.blues.clone();
+        let nodes = self.inventory.nodes.iter();
+        nodes.filter(move |n| n.nodegroup_name().is_some_and(|g| blues.contains(g)))
+    }
+
+    /// Pods on blue that a drain moves: no DaemonSet's, no mirror of a static pod, none that has ended.
+    pub fn moving_pods(&self) -> Vec<&'a Pod> {
+        let nodes: BTreeSet<&str> = self.blue_nodes().map(|n| n.name.as_str()).collect();
+        let pods = self.inventory.pods.iter();
+        pods.filter(|p| p.node.as_deref().is_some_and(|n| nodes.contains(n)))
+            .filter(|p| {
+                !p.is_daemon_pod()
+                    && !p.mirror
+                    && !p.is_finished()
+                    && p.deletion_timestamp.is_none()
+            })
+            .collect()
+    }
+
+    /// The versions the control plane will have, from the first hop to the target.
+    pub fn minors_ahead(&self) -> impl Iterator<Item = Minor> {
+        (self.inventory.cluster.version.number() + 1..=self.plan.to.number()).map(Minor::new)
+    }
+}
+
+/// Names at most three of many.
+pub fn name_some(names: &[String]) -> String {
+    match names {
+        [a, b, c, rest @ ..] if !rest.is_empty() => {
+            format!("{a}, {b}, {c} and {} more", rest.len())
+        }
+        _ => names.join(", "),
+    }
+}
+
+/// A judge: pure, from a case to findings.
+pub type ReadinessCheck = fn(&ReadinessInput<'_>, &mut Vec<Finding>);

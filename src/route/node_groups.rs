@@ -1,0 +1,321 @@
+//! Which nodes there are, which of them a plan moves, and at which versions of the control plane they must be moved.
+
+use std::collections::BTreeMap;
+
+use super::draft::RouteDraft;
+use super::problem::Obstacle;
+use crate::model::eks::Nodegroup;
+use crate::model::kube::Node;
+use crate::model::{Inventory, Minor, marks};
+use crate::plan::NodeGroup;
+
+/// A managed node group the plan moves.
+#[derive(Clone, Debug)]
+pub struct GroupMigration<'a> {
+    pub origin: &'a Nodegroup,
+    pub plan_entry: NodeGroup,
+    /// The oldest kubelet it has or would launch.
+    pub kubelet: Minor,
+}
+
+/// When node groups move: control plane version to the names of the blue groups that move while it is there.
+pub type MigrationSchedule = BTreeMap<Minor, Vec<String>>;
+
+/// When the API makes node groups move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationTrigger {
+    /// Only when the skew of kubelets to the API server forces it.
+    Skew,
+    /// Before every hop, because EKS refused a hop until node groups match.
+    Match,
+}
+
+/// Whether a group has an image of its own, which EKS does not replace.
+pub fn has_custom_image(inventory: &Inventory, group: &Nodegroup) -> bool {
+    group.ami_type.as_deref() == Some("CUSTOM")
+        || launch_template_of(inventory, group).is_some_and(|t| t.image.is_some())
+}
+
+/// The launch template version of a group, when it has one and it was read.
+pub fn launch_template_of<'a>(
+    inventory: &'a Inventory,
+    group: &Nodegroup,
+) -> Option<&'a crate::model::ec2::LaunchTemplateVersion> {
+    let wanted = group.launch_template.as_ref()?;
+    let number = wanted.version.as_deref()?.parse::<i64>().ok()?;
+    inventory
+        .launch_templates
+        .iter()
+        .find(|t| Some(&t.id) == wanted.id.as_ref() && t.version == number)
+}
+
+/// The template version that green gets: the plan's, or blue's own. None where there is none or it was not read.
+pub fn launch_template_of_green<'a>(
+    inventory: &'a Inventory,
+    blue: &Nodegroup,
+    wish: &NodeGroup,
+) -> Option<&'a crate::model::ec2::LaunchTemplateVersion> {
+    let Some(number) = wish.launch_template_version else {
+        return launch_template_of(inventory, blue);
+    };
+    let id = blue.launch_template.as_ref()?.id.as_ref()?;
+    let mut versions = inventory.launch_templates.iter();
+    versions.find(|t| t.id == *id && t.version == number)
+}
+
+/// The oldest kubelet a group has or would launch.
+pub fn oldest_kubelet(inventory: &Inventory, group: &Nodegroup) -> Minor {
+    inventory
+        .nodes_of(&group.name)
+        .filter_map(|n| Minor::from_reported(&n.kubelet_version).ok())
+        .chain(group.version)
+        .min()
+        .unwrap_or(inventory.cluster.version)
+}
+
+/// A blue that an earlier run emptied and left at zero nodes: done with.
+pub fn is_retired(inventory: &Inventory, group: &Nodegroup) -> bool {
+    group.taints.iter().any(|t| t.key == marks::BLUE_TAINT)
+        && group.scaling.desired == 0
+        && inventory.nodes_of(&group.name).next().is_none()
+}
+
+/// A node that whoever runs it replaces without us: Karpenter's and Auto Mode's nodes drift with the control plane.
+pub fn is_replaced_by_provisioner(node: &Node) -> bool {
+    [
+        "karpenter.sh/nodepool",
+        "karpenter.sh/provisioner-name",
+        "eks.amazonaws.com/compute-type",
+    ]
+    .iter()
+    .any(|label| {
+        node.labels
+            .get(*label)
+            .is_some_and(|value| *label != "eks.amazonaws.com/compute-type" || value == "auto")
+    })
+}
+
+/// The groups the plan moves; what it names and is not there, and what cannot be moved, becomes a problem.
+pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>> {
+    let (plan, inventory) = (draft.plan, draft.inventory);
+    let mut movers = Vec::new();
+    for wish in &plan.node_groups {
+        if inventory.find_nodegroup(&wish.blue).is_none() {
+            let known: Vec<&str> = inventory
+                .nodegroups
+                .iter()
+                .map(|g| g.name.as_str())
+                .collect();
+            // A blue that is gone because its green took over is an upgrade that is done.
+            let succeeded = inventory
+                .nodegroups
+                .iter()
+                .any(|g| g.tags.get(marks::CLONED_FROM_TAG) == Some(&wish.blue));
+            if !succeeded {
+                draft.add_problem(
+                    Obstacle::NoSuchGroup,
+                    format!("node group {}", wish.blue),
+                    format!(
+                        "the plan names it, and {} has no such managed node group",
+                        plan.cluster
+                    ),
+                    format!(
+                        "its node groups are: {}",
+                        if known.is_empty() {
+                            "none".to_owned()
+                        } else {
+                            known.join(", ")
+                        }
+                    ),
+                );
+            }
+        }
+    }
+    for group in &inventory.nodegroups {
+        let named = plan.node_groups.iter().any(|w| w.blue == group.name);
+        if !named && !plan.node_groups.is_empty() {
+            continue;
+        }
+        if is_retired(inventory, group) {
+            draft.add_note(format!("Node group {} was emptied by an earlier upgrade and stays at zero nodes: it is left alone.", group.name));
+            continue;
+        }
+        let wish = plan.node_group(&group.name);
+        let kubelet = oldest_kubelet(inventory, group);
+        if kubelet >= plan.to {
+            continue;
+        }
+        let given = wish.ami.is_some() || wish.launch_template_version.is_some();
+        if has_custom_image(inventory, group) && !given {
+            keep_or_add_problem(draft, group, kubelet, named);
+            continue;
+        }
+        if given && group.launch_template.is_none() {
+            draft.add_problem(
+                Obstacle::TemplateDecides,
+                format!("node group {}", group.name),
+                "the plan gives it an image, and it has no launch template to hold one",
+                format!("remove `ami` and `launchTemplateVersion` from the entry of {}: EKS picks its image", group.name),
+            );
+        }
+        movers.push(GroupMigration {
+            origin: group,
+            plan_entry: wish,
+            kubelet,
+        });
+    }
+    movers
+}
+
+/// A group with an image of its own and no new one: it may stay as it is while the skew allows.
+fn keep_or_add_problem(draft: &mut RouteDraft<'_>, group: &Nodegroup, kubelet: Minor, named: bool) {
+    let to = draft.plan.to;
+    let subject = format!("node group {}", group.name);
+    let fix = format!(
+        "set `nodeGroups[].ami` (an image whose kubelet is {to}) or `launchTemplateVersion` for {}",
+        group.name
+    );
+    if named {
+        draft.add_problem(
+            Obstacle::ImageMissing,
+            subject,
+            format!("it has an image of its own, and a clone of it would keep kubelet {kubelet}"),
+            fix,
+        );
+    } else if kubelet.kubelet_may_join(to) {
+        draft.add_note(format!(
+            "Node group {} has an image of its own and the plan gives no new one: it stays at kubelet {kubelet}, which may work with {to}. To move it, {fix}.",
+            group.name
+        ));
+    } else {
+        draft.add_problem(
+            Obstacle::ImageMissing,
+            subject,
+            format!(
+                "it has an image of its own with kubelet {kubelet}, which may not work with {to}"
+            ),
+            fix,
+        );
+    }
+}
+
+/// When each group moves: as late as the rule lets it, which is also as few times as it can.
+pub fn schedule_migrations(
+    movers: &[GroupMigration<'_>],
+    from: Minor,
+    to: Minor,
+    rule: MigrationTrigger,
+) -> MigrationSchedule {
+    let mut kubelets: Vec<(&str, Minor)> = movers
+        .iter()
+        .map(|m| (m.origin.name.as_str(), m.kubelet))
+        .collect();
+    let mut moves = MigrationSchedule::new();
+    let mut at = from;
+    loop {
+        for (name, kubelet) in &mut kubelets {
+            let must = if at >= to {
+                *kubelet < to
+            } else {
+                *kubelet < at
+                    && (rule == MigrationTrigger::Match || !kubelet.kubelet_may_join(at.next()))
+            };
+            if must {
+                moves.entry(at).or_default().push((*name).to_owned());
+                *kubelet = at;
+            }
+        }
+        if at >= to {
+            return moves;
+        }
+        at = at.next();
+    }
+}
+
+/// Nodes the plan does not move must be within skew of the target; each that is not becomes a problem.
+pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
+    let (inventory, to) = (draft.inventory, draft.plan.to);
+    let mut told: BTreeMap<String, (Minor, Vec<&str>)> = BTreeMap::new();
+    for node in &inventory.nodes {
+        let moved = node
+            .nodegroup_name()
+            .is_some_and(|g| movers.iter().any(|m| m.origin.name == g));
+        let Ok(kubelet) = Minor::from_reported(&node.kubelet_version) else {
+            continue;
+        };
+        if moved || kubelet >= to || kubelet.kubelet_may_join(to) {
+            continue;
+        }
+        if is_replaced_by_provisioner(node) {
+            draft.add_note_once(format!("Nodes of Karpenter or Auto Mode are replaced by them once the control plane moves; {} has kubelet {kubelet} today.", node.name));
+            continue;
+        }
+        let owner = match node.nodegroup_name() {
+            Some(group) => format!("node group {group}"),
+            None if node
+                .labels
+                .get("eks.amazonaws.com/compute-type")
+                .is_some_and(|v| v == "fargate") =>
+            {
+                "Fargate pods".to_owned()
+            }
+            None => format!("node {}", node.name),
+        };
+        let entry = told.entry(owner).or_insert((kubelet, Vec::new()));
+        entry.0 = entry.0.min(kubelet);
+        entry.1.push(&node.name);
+    }
+    // A group without nodes has no kubelet to show, but the next node it launches would.
+    for group in &inventory.nodegroups {
+        let moved = movers.iter().any(|m| m.origin.name == group.name);
+        let kubelet = oldest_kubelet(inventory, group);
+        if !moved && !is_retired(inventory, group) && kubelet < to && !kubelet.kubelet_may_join(to)
+        {
+            told.entry(format!("node group {}", group.name))
+                .or_insert((kubelet, Vec::new()));
+        }
+    }
+    for (owner, (kubelet, nodes)) in told {
+        // A group with an image of its own has been complained about already.
+        if draft.has_problem_with(&owner) {
+            continue;
+        }
+        let fix = if owner.starts_with("node group") {
+            format!(
+                "name it under `nodeGroups`, or move it to {} or newer by hand first",
+                oldest_allowed_kubelet(to)
+            )
+        } else if owner == "Fargate pods" {
+            "delete these pods before the upgrade: new ones come up with the cluster's version"
+                .to_owned()
+        } else {
+            format!(
+                "it belongs to no managed node group: replace it by hand with kubelet {} or newer first",
+                oldest_allowed_kubelet(to)
+            )
+        };
+        draft.add_problem(
+            Obstacle::NodeLeftBehind,
+            owner,
+            format!("kubelet {kubelet} may not work with an API server of {to}, and the plan does not move {}", summarize_nodes(&nodes)),
+            fix,
+        );
+    }
+}
+
+/// The oldest kubelet that may work with `server`.
+pub fn oldest_allowed_kubelet(server: Minor) -> Minor {
+    (0..=3)
+        .rev()
+        .map(|n| Minor::new(server.number().saturating_sub(n)))
+        .find(|k| k.kubelet_may_join(server))
+        .unwrap_or(server)
+}
+
+fn summarize_nodes(names: &[&str]) -> String {
+    match names {
+        [one] => format!("node {one}"),
+        [first, rest @ ..] => format!("node {first} and {} more", rest.len()),
+        [] => "it (it has no node now, and its next one would be as old)".to_owned(),
+    }
+}

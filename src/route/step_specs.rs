@@ -1,0 +1,494 @@
+//! The steps a migration is made of, each with its words.
+
+use std::time::Duration;
+
+use super::draft::{RouteDraft, StepDraft};
+use super::migration::GroupMove;
+use super::problem::Obstacle;
+use super::traffic::{self, TargetGroupPair};
+use super::{
+    DrainSpec, ShiftSpec, StepSpec, estimate, green_group, node_registration, served_targets,
+};
+use crate::model::eks::NodegroupTaint;
+use crate::model::elb::served_text;
+use crate::model::marks;
+use crate::plan::{
+    BudgetConsent, Capacity, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy,
+    OperatorBudgets, SingleReplicas, Strategy,
+};
+
+/// EKS's own limit of nodes in a group.
+const NODES_PER_GROUP_LIMIT: u32 = 450;
+
+/// Keeps blue from the autoscaler. `grows_first`: a rollback makes blue whole before anything else of the migration.
+pub fn push_hold_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, grows_first: bool) {
+    let spec = StepSpec::HoldBlue {
+        blue: m.blue.clone(),
+        grows_first,
+    };
+    let sketch = StepDraft::new(
+        format!("Nodes of {}: kept from the autoscaler's scale-down", m.blue),
+        [format!("nodes of {}", m.blue)],
+        estimate::HOLD,
+        spec,
+    );
+    draft.push_step(
+        format!("hold-{}", m.blue),
+        sketch.with_reason("an autoscaler would drain closed nodes past windows and approvals, and remove empty ones that a rollback needs"),
+    );
+}
+
+/// Adds green, with its image before it and its hold after it.
+pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
+    let (wish, origin, at, last) = (
+        &m.migration.plan_entry,
+        m.migration.origin,
+        draft.at,
+        draft.at == draft.plan.to,
+    );
+    let subject = format!("node group {}", m.green);
+    if (wish.ami.is_some() || wish.launch_template_version.is_some()) && !last {
+        draft.add_problem(
+            Obstacle::ImageForHop,
+            format!("node group {}", origin.name),
+            format!(
+                "it must stop over at {at} on its way, and the plan gives it an image for {} only",
+                draft.plan.to
+            ),
+            format!(
+                "make a plan with `to: \"{at}\"` and an image for it first, then one to {}",
+                draft.plan.to
+            ),
+        );
+    }
+    let (zones, size) = green_group::required_zones_and_size(draft, m.migration);
+    let group = green_group::build_green_group(draft, m.migration, &m.green, size);
+    let mut template_from = None;
+    if let (Some(image), Some(template)) = (&wish.ami, &origin.launch_template) {
+        let id = template
+            .id
+            .clone()
+            .or_else(|| template.name.clone())
+            .unwrap_or_default();
+        let number = template.version.as_deref().and_then(|v| v.parse().ok());
+        // A reading gives names (`$Latest`, `$Default`) their number; where it could not, nobody knows what blue runs.
+        let source_version = number.unwrap_or_else(|| {
+            draft.add_problem(
+                Obstacle::TemplateVersionUnknown,
+                format!("node group {}", origin.name),
+                format!(
+                    "which version of launch template {id} it uses could not be read ({}), so none can be made like it",
+                    template.version.as_deref().unwrap_or("it names none")
+                ),
+                "allow ec2:DescribeLaunchTemplateVersions on it, or set `launchTemplateVersion` instead of `ami`",
+            );
+            0
+        });
+        let spec = StepSpec::LaunchTemplate {
+            template: id.clone(),
+            source_version,
+            image: image.clone(),
+        };
+        let sketch = StepDraft::new(
+            format!("Launch template {id}: a version with {image}"),
+            [format!("launch template {id}")],
+            estimate::LAUNCH_TEMPLATE,
+            spec,
+        );
+        draft.push_step(
+            format!("template-{}", m.green),
+            sketch.with_reason(format!(
+                "{} has an image of its own, which EKS does not replace",
+                m.blue
+            )),
+        );
+        template_from = Some(id);
+    }
+    if group.ami_type != origin.ami_type
+        && let (Some(new), Some(old)) = (&group.ami_type, &origin.ami_type)
+    {
+        draft.add_note(format!(
+            "Node group {}: {old} has no images for {at}, or the plan says so; {} gets {new}.",
+            m.blue, m.green
+        ));
+    }
+    let surge = match wish.capacity {
+        Capacity::Surge(n) => Some(n),
+        Capacity::Full => None,
+    };
+    let title = format!(
+        "Node group {}: {} nodes of {at}, like {}",
+        m.green, group.scaling.desired, m.blue
+    );
+    let why = if last {
+        "EKS makes node groups of the control plane's version only, so green comes after the last hop"
+    } else {
+        "the next hop would leave blue's kubelets too far behind"
+    };
+    let why = match green_group::explain_green_size(
+        draft.inventory,
+        m.migration,
+        group.scaling.desired,
+    ) {
+        Some(reason) => format!("{why}; {reason}"),
+        None => why.to_owned(),
+    };
+    let spec = StepSpec::CreateGreen {
+        blue: m.blue.clone(),
+        group: Box::new(group),
+        kubelet: Some(at),
+        zones,
+        copy_asg_tags: true,
+        template_from,
+        lasting_taints: node_registration::lasting_taints(draft.inventory, origin, wish),
+        surge,
+        timeout: wish.timeout,
+    };
+    draft.push_step(
+        format!("green-{}", m.green),
+        StepDraft::new(title, [subject.clone()], estimate::GREEN, spec).with_reason(why),
+    );
+    let hold = StepDraft::new(
+        format!(
+            "Nodes of {}: kept from the autoscaler's scale-down",
+            m.green
+        ),
+        [subject],
+        estimate::HOLD,
+        StepSpec::HoldGreen {
+            green: m.green.clone(),
+        },
+    );
+    draft.push_step(
+        format!("hold-{}", m.green),
+        hold.with_reason("an autoscaler removes nodes that are empty, and green is empty at first"),
+    );
+}
+
+/// Adds a group's instances to a target group.
+pub fn push_attach_targets(draft: &mut RouteDraft<'_>, green: &str, arn: &str) {
+    let (name, served) = (traffic::short_arn(arn), served_text(arn));
+    let spec = StepSpec::AttachTargets {
+        green: green.to_owned(),
+        target_group: arn.to_owned(),
+    };
+    let touches = [format!("Auto Scaling groups of {green}"), served.clone()];
+    draft.push_step(
+        format!("attach-{green}-{name}"),
+        StepDraft::new(
+            format!("Instances of {green} into {served}"),
+            touches,
+            estimate::ATTACH,
+            spec,
+        ),
+    );
+}
+
+/// Takes a group's instances out of a target group.
+pub fn push_detach_targets(
+    draft: &mut RouteDraft<'_>,
+    group: &str,
+    arn: &str,
+    idle_in: Vec<String>,
+    why: &str,
+) {
+    let (name, served) = (traffic::short_arn(arn), served_text(arn));
+    let spec = StepSpec::DetachTargets {
+        blue: group.to_owned(),
+        target_group: arn.to_owned(),
+        idle_in,
+    };
+    let touches = [format!("Auto Scaling groups of {group}"), served.clone()];
+    draft.push_step(
+        format!("detach-{group}-{name}"),
+        StepDraft::new(
+            format!("Instances of {group} out of {served}"),
+            touches,
+            estimate::DETACH,
+            spec,
+        )
+        .with_reason(why),
+    );
+}
+
+/// Closes blue.
+pub fn push_cordon_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
+    let taint = NodegroupTaint {
+        key: marks::BLUE_TAINT.to_owned(),
+        value: None,
+        effect: "NO_SCHEDULE".to_owned(),
+    };
+    let spec = StepSpec::ShieldBlue {
+        blue: m.blue.clone(),
+        taint,
+    };
+    let touches = [
+        format!("node group {}", m.blue),
+        format!("nodes of {}", m.blue),
+    ];
+    let sketch = StepDraft::new(
+        format!("Node group {} takes no new pods and no new nodes", m.blue),
+        touches,
+        estimate::CORDON,
+        spec,
+    );
+    draft.push_step(
+        format!("shield-{}", m.blue),
+        sketch.with_reason("all blues at once, before the first pod moves: so no pod moves twice"),
+    );
+}
+
+/// Whether weights of a pair move after the drain, and not before it.
+pub fn shifts_after_drain(
+    draft: &RouteDraft<'_>,
+    moves: &[GroupMove<'_, '_>],
+    pairs: &[TargetGroupPair],
+    i: usize,
+) -> bool {
+    let of_pair = moves
+        .iter()
+        .filter(|m| m.sides.iter().any(|(n, ..)| *n == i));
+    let mut surged = of_pair.map(|m| m.migration.plan_entry.capacity != Capacity::Full);
+    surged.any(|s| s)
+        || needs_local_pod(draft, &pairs[i].blue)
+        || needs_local_pod(draft, &pairs[i].green)
+}
+
+/// Whether only nodes with a pod of the service behind it are healthy in a target group.
+pub fn needs_local_pod(draft: &RouteDraft<'_>, arn: &str) -> bool {
+    served_targets::find_local_backend(draft.inventory, arn).is_some()
+}
+
+/// Says why weights move before or after the drain.
+pub fn explain_shift_order(
+    draft: &mut RouteDraft<'_>,
+    m: &GroupMove<'_, '_>,
+    live: &str,
+    late: bool,
+) {
+    let name = traffic::short_arn(live).to_owned();
+    let local =
+        served_targets::find_local_backend(draft.inventory, live).map(|b| b.sentence_start());
+    draft.add_note(match (local, late) {
+        (Some(backend), _) => format!(
+            "Target group {name}: {backend}, so only nodes with its pods are healthy, and green has none yet. Green also joins {name}; each node of {} leaves it before its pods go; when all pods are on green, weights move.",
+            m.blue
+        ),
+        (None, true) => format!("Target group {name}: green grows while {} is drained, so weights move after the drain; until then every blue node still forwards to pods on green.", m.blue),
+        (None, false) => format!("Target group {name}: every node forwards to every pod (externalTrafficPolicy Cluster), so weights move before the drain, and no connection ends with a blue node."),
+    });
+}
+
+fn build_shift_spec(
+    draft: &RouteDraft<'_>,
+    moves: &[GroupMove<'_, '_>],
+    pairs: &[TargetGroupPair],
+    i: usize,
+) -> Option<(String, ShiftSpec)> {
+    let traffic = &draft.plan.traffic;
+    let (m, live, other) = moves.iter().find_map(|m| {
+        m.sides
+            .iter()
+            .find(|(n, ..)| *n == i)
+            .map(|(_, live, other)| (m, live, other))
+    })?;
+    // With Local, a node without a pod of the service is unhealthy by design: one healthy node is what can be asked.
+    let local = needs_local_pod(draft, live);
+    let least = if local {
+        1
+    } else {
+        traffic.min_healthy_percent
+    };
+    let recreate = draft.plan.strategy == Strategy::Recreate;
+    let spec = ShiftSpec {
+        rules: pairs[i].rules.clone(),
+        blue: live.clone(),
+        green: other.clone(),
+        // Nothing is left on blue to shift slowly from.
+        steps: if recreate {
+            vec![100]
+        } else {
+            traffic.steps.clone()
+        },
+        bake: traffic.bake,
+        min_healthy_percent: least.min(traffic.min_healthy_percent),
+        timeout: traffic.timeout,
+        back_on_unhealthy: !recreate && traffic.on_unhealthy == OnUnhealthy::Back,
+        blue_away: recreate,
+        every_zone: !local,
+    };
+    Some((m.green.clone(), spec))
+}
+
+fn touched_objects(spec: &ShiftSpec) -> Vec<String> {
+    let rules = spec.rules.iter().map(|r| format!("listener rule {r}"));
+    rules
+        .chain([
+            format!("target group {}", traffic::short_arn(&spec.blue)),
+            format!("target group {}", traffic::short_arn(&spec.green)),
+        ])
+        .collect()
+}
+
+/// Puts a pair's other target group into the rules.
+pub fn push_add_to_rules(
+    draft: &mut RouteDraft<'_>,
+    moves: &[GroupMove<'_, '_>],
+    pairs: &[TargetGroupPair],
+    i: usize,
+) {
+    let Some((green, spec)) = build_shift_spec(draft, moves, pairs, i) else {
+        return;
+    };
+    let name = traffic::short_arn(&spec.green).to_owned();
+    let title = format!("Target group {name} into its rules at weight 0, and healthy");
+    let sketch = StepDraft::new(
+        title,
+        touched_objects(&spec),
+        estimate::ATTACH,
+        StepSpec::AddToRules { green, shift: spec },
+    );
+    draft.push_step(
+        format!("weigh-{name}"),
+        sketch.with_reason("a target group in no rule is never health-checked"),
+    );
+}
+
+/// Moves the weights of a pair.
+pub fn push_weight_shift(
+    draft: &mut RouteDraft<'_>,
+    moves: &[GroupMove<'_, '_>],
+    pairs: &[TargetGroupPair],
+    i: usize,
+) {
+    let Some((green, spec)) = build_shift_spec(draft, moves, pairs, i) else {
+        return;
+    };
+    let (from, name) = (
+        traffic::short_arn(&spec.blue).to_owned(),
+        traffic::short_arn(&spec.green).to_owned(),
+    );
+    let steps: Vec<String> = spec.steps.iter().map(|s| format!("{s} %")).collect();
+    let title = format!("Traffic from {from} to {name}: {}", steps.join(", "));
+    let sketch = StepDraft::new(
+        title,
+        touched_objects(&spec),
+        estimate::estimate_shift(draft.plan),
+        StepSpec::Shift { green, shift: spec },
+    );
+    draft.push_step(format!("shift-{name}"), sketch);
+}
+
+/// Empties blue.
+pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downtime: bool) {
+    let (plan, inventory) = (draft.plan, draft.inventory);
+    let d = &plan.drain;
+    let canary = plan.strategy == Strategy::Canary;
+    let behind = draft
+        .targets_by_group
+        .get(&m.blue)
+        .cloned()
+        .unwrap_or_default();
+    let local = m
+        .sides
+        .iter()
+        .map(|(_, live, _)| live)
+        .chain(&m.shared)
+        .filter(|arn| needs_local_pod(draft, arn))
+        .cloned()
+        .collect();
+    let left = served_targets::filled_by_controller(inventory, &behind);
+    let spec = DrainSpec {
+        order: match d.order {
+            DrainOrder::Easiest => "easiest",
+            DrainOrder::Zones => "zones",
+            DrainOrder::Oldest => "oldest",
+            DrainOrder::Name => "name",
+        }
+        .to_owned(),
+        // Down is down: all nodes at once is the shortest outage.
+        parallel: if downtime {
+            NODES_PER_GROUP_LIMIT
+        } else {
+            d.parallel
+        },
+        pod_deadline: d.pod_deadline,
+        node_deadline: d.node_deadline,
+        on_deadline: match d.on_deadline {
+            OnDeadline::Stop => "stop",
+            OnDeadline::Skip => "skip",
+            OnDeadline::Delete => "delete",
+        }
+        .to_owned(),
+        bare_pods: d.bare_pods.scope(),
+        empty_dir: d.empty_dir.scope(),
+        host_path: d.host_path.scope(),
+        wait_for_jobs: d.jobs != Jobs::Evict,
+        evict_jobs: d.jobs.evicted(),
+        single_replicas: match d.single_replicas {
+            SingleReplicas::Block => "block",
+            SingleReplicas::Surge => "surge",
+            SingleReplicas::Evict => "evict",
+        }
+        .to_owned(),
+        wait_for_operators: d.operator_budgets == OperatorBudgets::Wait,
+        budgets: (d.budgets.iter())
+            .map(|(budget, consent)| {
+                let word = match consent {
+                    BudgetConsent::Block => "block",
+                    BudgetConsent::Wait => "wait",
+                    BudgetConsent::Delete => "delete",
+                };
+                (budget.clone(), word.to_owned())
+            })
+            .collect(),
+        skip_dead_kubelets: d.dead_kubelets == DeadKubelets::Skip,
+        bake: if downtime { Duration::ZERO } else { d.bake },
+        canary_bake: canary.then_some(d.canary_bake),
+        surge: match m.migration.plan_entry.capacity {
+            Capacity::Surge(n) => Some(n),
+            Capacity::Full => None,
+        },
+        served_by_pods: left
+            .iter()
+            .filter(|served| needs_local_pod(draft, served))
+            .cloned()
+            .collect(),
+        leave_target_groups: left,
+        deregister_from: local,
+        downtime,
+    };
+    let nodes =
+        usize::try_from(green_group::live_node_count(inventory, m.migration.origin)).unwrap_or(0);
+    let touches = if m.blue == m.migration.origin.name {
+        inventory
+            .nodes_of(&m.blue)
+            .map(|n| format!("node {}", n.name))
+            .collect()
+    } else {
+        vec![format!("nodes of {}", m.blue)]
+    };
+    let time = estimate::estimate_drain(nodes, d, canary);
+    let title = format!(
+        "Node group {} is emptied, {} at a time",
+        m.blue,
+        if d.parallel == 1 {
+            "one node".to_owned()
+        } else {
+            format!("{} nodes", d.parallel)
+        }
+    );
+    draft.push_step(
+        format!("drain-{}", m.blue),
+        StepDraft::new(
+            title,
+            touches,
+            time,
+            StepSpec::Drain {
+                blue: m.blue.clone(),
+                green: m.green.clone(),
+                drain: spec,
+            },
+        ),
+    );
+}

@@ -1,0 +1,521 @@
+//! Blue takes no new pod and no new node.
+//!
+//! The group first, so that nodes that join it are tainted; then its nodes, in the order of `closing.rs`.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::model::asg::{Asg, AsgTag};
+use crate::model::eks::{Nodegroup, NodegroupChange, NodegroupTaint};
+use crate::model::kube::Node;
+use crate::model::{ApiError, ErrorClass, marks};
+use crate::steps::closing::{AUTOSCALER_TAINT_WAIT, NodeClosing, next_closing};
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, absent_is_none, nodes};
+
+/// DescribeNodegroup may say ACTIVE, and the old taints, for some seconds after UpdateNodegroupConfig.
+const CONFIG_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(15);
+/// A node group's configuration takes some seconds to change.
+const CONFIG_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Closes blue.
+pub struct CordonBlueStep {
+    id: String,
+    run: String,
+    blue: String,
+    taint: NodegroupTaint,
+}
+
+/// What a look sees.
+pub struct CordonBlueObservation {
+    group: Option<Nodegroup>,
+    asgs: Vec<Asg>,
+    nodes: Vec<std::sync::Arc<Node>>,
+}
+
+/// What there was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CordonBlueBeforeImage {
+    /// The group's largest size; absent when there is no group.
+    max: Option<i32>,
+    taints: Vec<String>,
+    suspended: Vec<String>,
+    cordoned_nodes: Vec<String>,
+}
+
+/// What is done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum CordonBlueAct {
+    SuspendRebalance {
+        asg: String,
+    },
+    ResumeRebalance {
+        asg: String,
+    },
+    Configure {
+        change: NodegroupChange,
+        attempt: u32,
+    },
+    Taint {
+        nodes: Vec<String>,
+    },
+    Hold {
+        nodes: Vec<String>,
+    },
+    Cordon {
+        nodes: Vec<String>,
+    },
+    Reopen {
+        nodes: Vec<String>,
+    },
+    Release {
+        nodes: Vec<String>,
+    },
+}
+
+impl CordonBlueStep {
+    /// Closes `blue` in run `run`; the taint's value is the run's id.
+    pub fn new(id: String, run: String, blue: String, taint: NodegroupTaint) -> Self {
+        let taint = NodegroupTaint {
+            value: Some(run.clone()),
+            ..taint
+        };
+        Self {
+            id,
+            run,
+            blue,
+            taint,
+        }
+    }
+
+    fn is_ours(&self, taint: &NodegroupTaint) -> bool {
+        taint.key == self.taint.key && taint.value.as_deref() == Some(&self.run)
+    }
+
+    fn gone_text(&self) -> String {
+        format!("node group {} is gone; somebody else deleted it", self.blue)
+    }
+
+    /// EKS was asked for that very change a moment ago, and it may not show yet.
+    fn wait_for_requested_change(
+        &self,
+        change: &NodegroupChange,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Option<Decision<CordonBlueAct>> {
+        let last = CordonBlueAct::deserialize(past.last_act.as_ref()?).ok()?;
+        let fresh = now.duration_since(past.watched_from()?) < CONFIG_VISIBLE_WITHIN;
+        let same =
+            matches!(last, CordonBlueAct::Configure { change: asked, .. } if asked == *change);
+        (fresh && same).then(|| Decision::Wait {
+            why: format!("EKS was asked to change node group {}", self.blue),
+            recheck: Duration::from_secs(2),
+        })
+    }
+
+    fn is_rebalance_ours(&self, asg: &Asg) -> bool {
+        asg.tags
+            .iter()
+            .any(|t| t.key == marks::AZ_REBALANCE_TAG && t.value == self.run)
+    }
+
+    fn is_node_tainted(&self, node: &Node) -> bool {
+        node.taints
+            .iter()
+            .any(|t| t.key == self.taint.key && t.value.as_deref() == Some(&self.run))
+    }
+}
+
+/// A refusal of a size may be of what EKS still shows and an autoscaler has changed: it is looked at again for a while,
+/// with the sizes as they are then, before it is final.
+fn retry_size_refusal(error: ApiError, of_size: bool) -> ApiError {
+    match error.class {
+        ErrorClass::Invalid if of_size => ApiError {
+            class: ErrorClass::Transient,
+            ..error
+        },
+        _ => error,
+    }
+}
+
+impl Step<StepWorld> for CordonBlueStep {
+    type Observation = CordonBlueObservation;
+    type BeforeImage = CordonBlueBeforeImage;
+    type Act = CordonBlueAct;
+
+    async fn observe_state(&self, world: &StepWorld) -> Result<CordonBlueObservation, StepError> {
+        let group =
+            absent_is_none(world.aws.describe_nodegroup(&world.cluster, &self.blue)).await?;
+        let asgs = match &group {
+            Some(group) => world
+                .aws
+                .describe_asgs(&group.asgs)
+                .await?
+                .into_values()
+                .collect(),
+            None => Vec::new(),
+        };
+        let snapshot = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
+        let nodes = snapshot
+            .nodes
+            .values()
+            .filter(|n| n.nodegroup_name() == Some(&self.blue))
+            .cloned()
+            .collect();
+        Ok(CordonBlueObservation { group, asgs, nodes })
+    }
+
+    fn decide_next(
+        &self,
+        seen: &CordonBlueObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<CordonBlueAct> {
+        let Some(group) = &seen.group else {
+            return Decision::Refuse(self.gone_text());
+        };
+        for asg in &seen.asgs {
+            if !asg.suspended.iter().any(|p| p == "AZRebalance") {
+                return Decision::Act(CordonBlueAct::SuspendRebalance {
+                    asg: asg.name.clone(),
+                });
+            }
+        }
+        match group.status.as_str() {
+            "ACTIVE" | "DEGRADED" => {}
+            "UPDATING" | "CREATING" => {
+                return Decision::Wait {
+                    why: format!("node group {} is {}", self.blue, group.status),
+                    recheck: CONFIG_RECHECK_INTERVAL,
+                };
+            }
+            status => {
+                return Decision::Refuse(format!(
+                    "node group {} is {status}; somebody else changes it",
+                    self.blue
+                ));
+            }
+        }
+        // The Auto Scaling group's size is the live one, and an autoscaler moves it; EKS refuses a largest size below the
+        // size that it shows, which lags behind. What both can bear is the larger of the two.
+        let live = seen.asgs.iter().map(|a| a.desired).sum::<i32>();
+        let desired = live.max(group.scaling.desired).max(1);
+        let tainted = group.taints.iter().any(|t| self.is_ours(t));
+        // The largest size is never less than `maxUnavailable` of the group's updates: EKS takes no group with less.
+        let update = group.update_config.as_ref();
+        let unavailable = update.and_then(|u| u.max_unavailable).unwrap_or(1);
+        let desired = desired.max(unavailable);
+        let pinned = seen.asgs.is_empty() || group.scaling.max <= desired;
+        if !tainted || !pinned {
+            let change = NodegroupChange {
+                max: (!pinned).then_some(desired),
+                add_taints: if tainted {
+                    vec![]
+                } else {
+                    vec![self.taint.clone()]
+                },
+                ..NodegroupChange::default()
+            };
+            if let Some(wait) = self.wait_for_requested_change(&change, past, now) {
+                return wait;
+            }
+            return Decision::Act(CordonBlueAct::Configure {
+                change,
+                attempt: past.acts,
+            });
+        }
+        let nodes = seen.nodes.iter().map(AsRef::as_ref);
+        let last_act = past.watched_from().filter(|_| past.acts > 0);
+        match next_closing(&self.blue, nodes, &self.run, last_act, now) {
+            Some(NodeClosing::Protect { nodes }) => Decision::Act(CordonBlueAct::Hold { nodes }),
+            Some(NodeClosing::Taint { nodes }) => Decision::Act(CordonBlueAct::Taint { nodes }),
+            Some(NodeClosing::Wait { why, recheck }) => Decision::Wait { why, recheck },
+            Some(NodeClosing::Cordon { nodes }) => Decision::Act(CordonBlueAct::Cordon { nodes }),
+            None => Decision::Done(format!(
+                "{} and its {} nodes take nothing new",
+                self.blue,
+                seen.nodes.len()
+            )),
+        }
+    }
+
+    fn before_image(&self, seen: &CordonBlueObservation) -> CordonBlueBeforeImage {
+        let mut suspended: Vec<String> =
+            seen.asgs.iter().flat_map(|a| a.suspended.clone()).collect();
+        suspended.dedup();
+        CordonBlueBeforeImage {
+            max: seen.group.as_ref().map(|g| g.scaling.max),
+            taints: seen
+                .group
+                .iter()
+                .flat_map(|g| &g.taints)
+                .map(|t| format!("{}:{}", t.key, t.effect))
+                .collect(),
+            suspended,
+            cordoned_nodes: seen
+                .nodes
+                .iter()
+                .filter(|n| n.unschedulable)
+                .map(|n| n.name.clone())
+                .collect(),
+        }
+    }
+
+    async fn perform_act(&self, world: &StepWorld, act: &CordonBlueAct) -> Result<(), StepError> {
+        match act {
+            CordonBlueAct::SuspendRebalance { asg } => {
+                // The tag first: a suspension without it would never be taken back.
+                let tag = AsgTag {
+                    key: marks::AZ_REBALANCE_TAG.to_owned(),
+                    value: self.run.clone(),
+                    propagate: false,
+                };
+                world.aws.tag_asg(asg, &[tag]).await?;
+                Ok(world.aws.suspend_processes(asg, &["AZRebalance"]).await?)
+            }
+            CordonBlueAct::ResumeRebalance { asg } => {
+                world.aws.resume_processes(asg, &["AZRebalance"]).await?;
+                Ok(world
+                    .aws
+                    .untag_asg(asg, &[marks::AZ_REBALANCE_TAG.to_owned()])
+                    .await?)
+            }
+            CordonBlueAct::Configure { change, attempt } => {
+                let what = serde_json::to_string(change).unwrap_or_default();
+                let token = world.idempotency_token(&self.id, &format!("{what}#{attempt}"));
+                let asked = world
+                    .aws
+                    .update_nodegroup(&world.cluster, &self.blue, change, &token)
+                    .await;
+                Ok(asked
+                    .map(drop)
+                    .map_err(|e| retry_size_refusal(e, change.max.is_some()))?)
+            }
+            CordonBlueAct::Taint { nodes: names } => nodes::taint_and_protect(world, names).await,
+            CordonBlueAct::Hold { nodes: names } => {
+                nodes::protect_from_scale_down(world, names).await
+            }
+            CordonBlueAct::Cordon { nodes: names } => nodes::cordon_nodes(world, names).await,
+            CordonBlueAct::Reopen { nodes: names } => nodes::reopen_nodes(world, names).await,
+            CordonBlueAct::Release { nodes: names } => nodes::allow_scale_down(world, names).await,
+        }
+    }
+
+    fn undo_kind(&self) -> UndoKind {
+        UndoKind::Restore
+    }
+
+    fn decide_undo(
+        &self,
+        before: &CordonBlueBeforeImage,
+        seen: &CordonBlueObservation,
+        trail: &RollbackHistory,
+        now: Timestamp,
+    ) -> Decision<CordonBlueAct> {
+        let Some(group) = &seen.group else {
+            return Decision::Refuse(self.gone_text());
+        };
+        // The nodes first: pods come back to them, and a change of the group takes EKS a while.
+        let ours: Vec<String> = seen
+            .nodes
+            .iter()
+            .filter(|n| {
+                self.is_node_tainted(n) || n.annotations.get(marks::CORDONED) == Some(&self.run)
+            })
+            .map(|n| n.name.clone())
+            .collect();
+        if !ours.is_empty() {
+            return Decision::Act(CordonBlueAct::Reopen { nodes: ours });
+        }
+        match group.status.as_str() {
+            "ACTIVE" | "DEGRADED" => {}
+            "UPDATING" if !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
+                return Decision::Wait {
+                    why: format!("node group {} is UPDATING", self.blue),
+                    recheck: CONFIG_RECHECK_INTERVAL,
+                };
+            }
+            status => return Decision::Refuse(format!("node group {} is {status}", self.blue)),
+        }
+        let remove: Vec<NodegroupTaint> = group
+            .taints
+            .iter()
+            .filter(|t| self.is_ours(t))
+            .cloned()
+            .collect();
+        let max = before.max.filter(|max| group.scaling.max < *max);
+        if !remove.is_empty() || max.is_some() {
+            let change = NodegroupChange {
+                max,
+                remove_taints: remove,
+                ..NodegroupChange::default()
+            };
+            if let Some(wait) = self.wait_for_requested_change(&change, &trail.rollback, now) {
+                return wait;
+            }
+            return Decision::Act(CordonBlueAct::Configure {
+                change,
+                attempt: 1000 + trail.rollback.acts,
+            });
+        }
+        // Open again, blue is what it was, and the autoscaler's business.
+        let held = seen
+            .nodes
+            .iter()
+            .filter(|n| nodes::is_protected_by(n, &self.run));
+        let held: Vec<String> = held.map(|n| n.name.clone()).collect();
+        if !held.is_empty() {
+            return Decision::Act(CordonBlueAct::Release { nodes: held });
+        }
+        if let Some(asg) = seen.asgs.iter().find(|a| self.is_rebalance_ours(a)) {
+            return Decision::Act(CordonBlueAct::ResumeRebalance {
+                asg: asg.name.clone(),
+            });
+        }
+        Decision::Done(format!("{} takes pods and nodes again", self.blue))
+    }
+
+    fn describe_act(&self, act: &CordonBlueAct) -> String {
+        match act {
+            CordonBlueAct::SuspendRebalance { asg } => format!("suspend AZRebalance of {asg}"),
+            CordonBlueAct::ResumeRebalance { asg } => format!("resume AZRebalance of {asg}"),
+            CordonBlueAct::Configure { change, .. } => {
+                let mut parts = Vec::new();
+                if let Some(max) = change.max {
+                    parts.push(format!("max size {max}"));
+                }
+                parts.extend(change.add_taints.iter().map(|t| {
+                    format!(
+                        "taint {}, and {} s after its nodes carry it they are cordoned: a cluster autoscaler has to see the taint first",
+                        t.key,
+                        AUTOSCALER_TAINT_WAIT.as_secs()
+                    )
+                }));
+                parts.extend(
+                    change
+                        .remove_taints
+                        .iter()
+                        .map(|t| format!("no taint {}", t.key)),
+                );
+                format!("UpdateNodegroupConfig {}: {}", self.blue, parts.join(", "))
+            }
+            CordonBlueAct::Taint { nodes } => format!(
+                "taint {} and annotate with {}; the cordon follows {} s later, when a cluster autoscaler has seen the taint",
+                nodes.join(", "),
+                marks::SCALE_DOWN_DISABLED,
+                AUTOSCALER_TAINT_WAIT.as_secs()
+            ),
+            CordonBlueAct::Hold { nodes } => format!(
+                "annotate {} with {}",
+                nodes.join(", "),
+                marks::SCALE_DOWN_DISABLED
+            ),
+            CordonBlueAct::Release { nodes } => format!(
+                "take {} off {}",
+                marks::SCALE_DOWN_DISABLED,
+                nodes.join(", ")
+            ),
+            CordonBlueAct::Cordon { nodes } => format!("cordon {}", nodes.join(", ")),
+            CordonBlueAct::Reopen { nodes } => format!("untaint and uncordon {}", nodes.join(", ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::fixture;
+    use crate::steps::closing::tests::node;
+
+    fn shield() -> CordonBlueStep {
+        let taint = NodegroupTaint {
+            key: marks::BLUE_TAINT.to_owned(),
+            value: None,
+            effect: "NO_SCHEDULE".to_owned(),
+        };
+        CordonBlueStep::new(
+            "shield-blue".into(),
+            "run".into(),
+            "expense-blue".into(),
+            taint,
+        )
+    }
+
+    /// Blue as EKS shows it and as it is, its Auto Scaling group's desired size set to `live`.
+    fn seen(shown: i32, live: i32) -> CordonBlueObservation {
+        let inventory = fixture::expense_dev();
+        let mut group = inventory.nodegroups[0].clone();
+        group.scaling.desired = shown;
+        let mut asgs: Vec<Asg> = inventory.asgs.values().cloned().collect();
+        for asg in &mut asgs {
+            asg.desired = live;
+            asg.suspended = vec!["AZRebalance".into()];
+        }
+        CordonBlueObservation {
+            group: Some(group),
+            asgs,
+            nodes: vec![std::sync::Arc::new(node("n1"))],
+        }
+    }
+
+    #[test]
+    fn blue_is_pinned_at_the_larger_size_while_eks_and_the_auto_scaling_group_disagree() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        for (shown, live) in [(3, 2), (2, 3)] {
+            let decision = shield().decide_next(&seen(shown, live), &StepHistory::default(), now);
+            let Decision::Act(CordonBlueAct::Configure { change, .. }) = decision else {
+                panic!("{decision:?}")
+            };
+            assert_eq!(change.max, Some(3), "EKS shows {shown}, there are {live}");
+        }
+    }
+
+    #[test]
+    fn blue_is_never_pinned_below_what_its_updates_may_take_away_and_is_given_its_size_back() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let mut before = seen(2, 2);
+        let group = before.group.as_mut().unwrap();
+        group.scaling.max = 9;
+        group.update_config = Some(crate::model::eks::UpdateConfig {
+            max_unavailable: Some(4),
+            max_unavailable_percentage: None,
+            update_strategy: None,
+        });
+        let decision = shield().decide_next(&before, &StepHistory::default(), now);
+        let Decision::Act(CordonBlueAct::Configure { change, .. }) = decision else {
+            panic!("{decision:?}")
+        };
+        assert_eq!(change.max, Some(4));
+        let was = shield().before_image(&before);
+        let mut pinned = before;
+        pinned.group.as_mut().unwrap().scaling.max = 4;
+        let back = shield().decide_undo(&was, &pinned, &RollbackHistory::default(), now);
+        let Decision::Act(CordonBlueAct::Configure { change, .. }) = back else {
+            panic!("{back:?}")
+        };
+        assert_eq!(change.max, Some(9));
+    }
+
+    #[test]
+    fn a_refused_size_is_looked_at_again_and_another_refusal_is_final() {
+        let refused = || ApiError::new("eks:UpdateNodegroupConfig", ErrorClass::Invalid, "sizes");
+        assert_eq!(
+            retry_size_refusal(refused(), true).class,
+            ErrorClass::Transient
+        );
+        assert_eq!(
+            retry_size_refusal(refused(), false).class,
+            ErrorClass::Invalid
+        );
+        let denied = ApiError::new("eks:UpdateNodegroupConfig", ErrorClass::Denied, "no");
+        assert_eq!(retry_size_refusal(denied, true).class, ErrorClass::Denied);
+    }
+}

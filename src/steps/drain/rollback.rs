@@ -1,0 +1,374 @@
+//! The drain turned round: green's pods go back to blue, by the rules of the plan's drain.
+//!
+//! DeleteNodegroup drains every node at once and ends it after five minutes whatever the budgets say (EKS-NG-16), so green is
+//! emptied
+//! first, exactly as blue was: budgets, target groups, volumes, single replicas, deadlines. What serves nothing is not
+//! moved node by node: pods that are not Ready go at once, from all nodes (see `unready.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::DrainStep;
+use super::decide::DrainStepAct;
+use super::eviction_plan::plan_consents;
+use super::observation::{BlueNode, DrainObservation};
+use super::unready::{
+    blocks_replacement, drop_dead_holders, find_stranded, has_to_move, move_unready, not_ready_text,
+};
+use crate::engine::step::BoxFuture;
+use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory};
+use crate::model::elb::short_name;
+use crate::model::kube::Pod;
+use crate::model::{ApiError, ErrorClass};
+use crate::route::DrainSpec;
+use crate::steps::nodes::is_closed_by;
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
+
+/// How often blue's targets and its new pods are looked at on the way back.
+const ROLLBACK_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// A pod or a node that is not Ready for this long does not get Ready by itself in a moment: three periods of a default
+/// readiness probe.
+const UNREADY_AFTER: Duration = Duration::from_secs(30);
+
+/// Empties green in a rollback; its pods go to blue.
+pub struct GreenDrain {
+    drain: DrainStep,
+    spec: DrainSpec,
+    watch: Mutex<GreenWatch>,
+}
+
+/// What is known from earlier looks. A restart loses it, and the times count anew.
+#[derive(Default)]
+struct GreenWatch {
+    /// Since when pods of green, by uid, have not been Ready.
+    unready_pods: BTreeMap<String, Instant>,
+    /// The same of its nodes, by name.
+    unready_nodes: BTreeMap<String, Instant>,
+    /// Owners, by uid, whose pods were on green.
+    moved: BTreeSet<String>,
+    /// Those of them whose pods come back only when a dead node's instance has ended.
+    stranded: BTreeSet<String>,
+    /// Whether the API server refuses to let this run delete pods; evictions and deadlines are left then.
+    no_delete: bool,
+}
+
+/// A look at green in a rollback.
+pub struct GreenDrainObservation {
+    pub seen: DrainObservation,
+    /// Pods, by uid, that have not been Ready for a while.
+    pub unready: BTreeSet<String>,
+    /// Nodes that have not been Ready for a while.
+    pub dead: BTreeSet<String>,
+    /// Whether a pod on green that has to move is Ready.
+    pub serves: bool,
+    /// What only the end of a dead node's instance sets free, as text.
+    pub stranded: Vec<String>,
+    /// Pods in the place of those that were on green, which are not Ready, as text.
+    pub not_ready: Vec<String>,
+    /// The same of those alone that dead nodes held on to.
+    pub freed_not_ready: Vec<String>,
+    /// Whether this run may delete pods, as far as is known.
+    may_delete: bool,
+}
+
+impl GreenDrain {
+    /// The way back of a drain from blue to `green`: empties `green`, whose pods go to `blue`.
+    pub fn new(id: &str, green: &str, blue: &str, spec: &DrainSpec) -> Self {
+        let spec = DrainSpec {
+            // Blue stands whole; and who goes back has seen enough.
+            surge: None,
+            canary_bake: None,
+            bake: Duration::ZERO,
+            // Green's instances are ended right after: what ran under a dead kubelet ends with them.
+            skip_dead_kubelets: true,
+            // A node of green cannot be left as it is, because the group is deleted.
+            on_deadline: match spec.on_deadline.as_str() {
+                "skip" => "stop".to_owned(),
+                other => other.to_owned(),
+            },
+            ..spec.clone()
+        };
+        let (id, green, blue) = (id.to_owned(), green.to_owned(), blue.to_owned());
+        Self {
+            drain: DrainStep::new(id, green, blue, spec.clone()).without_protection(),
+            spec,
+            watch: Mutex::default(),
+        }
+    }
+
+    /// Looks at green.
+    pub async fn observe_green(
+        &self,
+        world: &StepWorld,
+    ) -> Result<GreenDrainObservation, StepError> {
+        let mut seen = self.drain.observe_state(world).await?;
+        // What becomes whole on the way stays whole, wherever its pods are.
+        let (kube, snapshot) = (&world.kube, &seen.snapshot);
+        world.workloads.raise_baseline(kube, snapshot, None).await?;
+        let on_green = seen.nodes.iter().flat_map(|n| n.pods.iter());
+        let on_green = on_green.map(AsRef::as_ref);
+        let workloads = world
+            .workloads
+            .workloads_of(&world.kube, &seen.snapshot, on_green)
+            .await?;
+        // What had no Ready pod before the run is not asked for after it.
+        let expected = |pod: &Pod| {
+            let workload = workloads.get(&pod.uid);
+            workload.is_some_and(|w| world.workloads.had_pods(&w.name))
+        };
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let pods = || seen.nodes.iter().flat_map(|n| n.pods.iter());
+        let unready = note_lasting(
+            &mut watch.unready_pods,
+            pods().filter(|p| !p.ready).map(|p| p.uid.clone()).collect(),
+        );
+        let dead = note_lasting(
+            &mut watch.unready_nodes,
+            seen.nodes
+                .iter()
+                .filter(|n| !n.node.is_ready())
+                .map(|n| n.node.name.clone())
+                .collect(),
+        );
+        let serves = pods().any(|p| has_to_move(p) && p.ready);
+        let moving = pods().filter(|p| has_to_move(p) && expected(p));
+        let owner = |p: &Arc<Pod>| Some(p.owner.as_ref()?.uid.clone());
+        let on_dead = |p: &&Arc<Pod>| p.node.as_ref().is_some_and(|n| dead.contains(n));
+        let held = |p: &&Arc<Pod>| blocks_replacement(p) || !p.claims.is_empty();
+        watch.moved.extend(moving.clone().filter_map(owner));
+        let stranded = moving.filter(on_dead).filter(held).filter_map(owner);
+        watch.stranded.extend(stranded);
+        let stranded = find_stranded(&seen, &dead);
+        let not_ready = not_ready_text(&seen, &watch.moved);
+        let freed_not_ready = not_ready_text(&seen, &watch.stranded);
+        let may_delete = !watch.no_delete;
+        drop_dead_holders(&mut seen, &dead, &self.spec.deregister_from);
+        Ok(GreenDrainObservation {
+            seen,
+            unready,
+            dead,
+            serves,
+            stranded,
+            not_ready,
+            freed_not_ready,
+            may_delete,
+        })
+    }
+
+    /// What moves pods that are not Ready: green is closed, so that they come back on blue, then they go.
+    fn move_unready(&self, green: &GreenDrainObservation) -> Option<DrainStepAct> {
+        let seen = &green.seen;
+        let act = move_unready(seen, &green.unready, &green.dead, plan_consents(&self.spec))
+            .filter(|act| green.may_delete || !matches!(act, DrainStepAct::Delete { .. }))?;
+        let closed = |n: &BlueNode| n.node.unschedulable && is_closed_by(&n.node, &seen.run);
+        let open = seen.nodes.iter().filter(|n| !closed(n));
+        let nodes: Vec<String> = open.map(|n| n.node.name.clone()).collect();
+        Some(if nodes.is_empty() {
+            act
+        } else {
+            DrainStepAct::Shield { nodes }
+        })
+    }
+
+    /// What empties green next.
+    pub fn decide_next(
+        &self,
+        green: &GreenDrainObservation,
+        past: &StepHistory,
+        now: Timestamp,
+    ) -> Decision<DrainStepAct> {
+        match self.move_unready(green) {
+            Some(act) => Decision::Act(act),
+            None => self.drain.decide_next(&green.seen, past, now),
+        }
+    }
+
+    /// Does it.
+    pub async fn perform_act(
+        &self,
+        world: &StepWorld,
+        act: &DrainStepAct,
+    ) -> Result<(), StepError> {
+        let acted = self.drain.perform_act(world, act).await;
+        match (act, &acted) {
+            (DrainStepAct::Delete { .. }, Err(error))
+                if error.class() == Some(ErrorClass::Denied) =>
+            {
+                self.watch
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .no_delete = true;
+                Ok(())
+            }
+            _ => acted,
+        }
+    }
+
+    /// Says it in words.
+    pub fn describe_act(&self, act: &DrainStepAct) -> String {
+        self.drain.describe_act(act)
+    }
+}
+
+/// Notes what is `now`; which of it has been so for a while. What is no more is forgotten.
+fn note_lasting(since: &mut BTreeMap<String, Instant>, now: BTreeSet<String>) -> BTreeSet<String> {
+    since.retain(|name, _| now.contains(name));
+    for name in now {
+        since.entry(name).or_insert_with(Instant::now);
+    }
+    since
+        .iter()
+        .filter(|(_, at)| at.elapsed() >= UNREADY_AFTER)
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// What the way back does next: first blue is open and served again, then green's pods go back to it. Weights that moved
+/// are back already where green serves; with Local services, green serves in blue's target group until its pods are gone.
+pub fn decide_drain_undo(
+    leaving: &GreenDrain,
+    blue: &str,
+    green: &str,
+    seen: &DrainObservation,
+    trail: &RollbackHistory,
+    now: Timestamp,
+) -> Decision<DrainStepAct> {
+    let names = |pick: &dyn Fn(&BlueNode) -> bool| -> Vec<String> {
+        let picked = seen.nodes.iter().filter(|n| pick(n));
+        picked.map(|n| n.node.name.clone()).collect()
+    };
+    let closed = names(&|n| n.is_closed_by(&seen.run));
+    if !closed.is_empty() {
+        return Decision::Act(DrainStepAct::Reopen { nodes: closed });
+    }
+    let marked = names(&|n| n.begun_at(&seen.run).is_some() || n.is_skipped_by(&seen.run));
+    if !marked.is_empty() {
+        return Decision::Act(DrainStepAct::Unmark {
+            nodes: marked,
+            register: seen.missing_targets.clone(),
+        });
+    }
+    let leave = |act: DrainStepAct| DrainStepAct::Leave { act: Box::new(act) };
+    if let Some(act) = seen
+        .green_observation
+        .as_ref()
+        .and_then(|on| leaving.move_unready(on))
+    {
+        return Decision::Act(leave(act));
+    }
+    // Pods that serve leave green when blue's nodes are targets; what serves nothing need not wait for that.
+    let serves = seen.green_observation.as_ref().is_none_or(|on| on.serves);
+    if !seen.returning_nodes.is_empty() && serves {
+        let why = format!(
+            "nodes of {blue} become targets again: {}",
+            seen.returning_nodes.join(", ")
+        );
+        return if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
+            yield_overdue(format!("{why}. Mend it, then run `eksup rollback` again."))
+        } else {
+            Decision::Wait {
+                why,
+                recheck: ROLLBACK_RECHECK_INTERVAL,
+            }
+        };
+    }
+    let Some(on_green) = &seen.green_observation else {
+        return Decision::Done(format!("{blue} takes pods again"));
+    };
+    match leaving.decide_next(on_green, &trail.rollback, now) {
+        Decision::Done(_) => {
+            decide_green_empty(leaving, (blue, green), &on_green.not_ready, trail, now)
+        }
+        Decision::Wait { why, recheck } if !serves => Decision::Yield {
+            why,
+            recheck,
+            overdue: false,
+        },
+        // What keeps one pod or node from leaving keeps nothing else of the rollback.
+        Decision::Refuse(why) => yield_overdue(why),
+        next => next.map_act(leave),
+    }
+}
+
+fn yield_overdue(why: String) -> Decision<DrainStepAct> {
+    Decision::Yield {
+        why,
+        recheck: ROLLBACK_RECHECK_INTERVAL,
+        overdue: true,
+    }
+}
+
+/// Green is empty. Pods that have come back and are not Ready are waited for and named; whoever has read that and goes
+/// on ends the rollback without them.
+fn decide_green_empty(
+    leaving: &GreenDrain,
+    (blue, green): (&str, &str),
+    not_ready: &[String],
+    trail: &RollbackHistory,
+    now: Timestamp,
+) -> Decision<DrainStepAct> {
+    let done = format!("{blue} takes pods again, and {green} has none left");
+    if not_ready.is_empty() {
+        return Decision::Done(done);
+    }
+    let pods = not_ready.join("; ");
+    if trail.rollback.attempt > 0 {
+        return Decision::Done(format!("{done}; not Ready: {pods}"));
+    }
+    if trail.is_late(now, leaving.spec.pod_deadline) {
+        return yield_overdue(format!(
+            "{done}, but pods that came back are not Ready: {pods}. Fix them, then run `eksup rollback` again; it then \
+             ends even if they are not Ready."
+        ));
+    }
+    Decision::Yield {
+        why: format!("pods that came back are not Ready yet: {pods}"),
+        recheck: ROLLBACK_RECHECK_INTERVAL,
+        overdue: false,
+    }
+}
+
+/// Nodes of blue that are not judged yet in a target group that the drain had them leave.
+pub async fn read_returning_nodes(
+    world: &StepWorld,
+    spec: &DrainSpec,
+    seen: &DrainObservation,
+) -> Result<Vec<String>, ApiError> {
+    let mut returning = Vec::new();
+    for arn in spec.leave_target_groups.iter().chain(&spec.deregister_from) {
+        let targets = match world.aws.describe_registered_targets(arn).await {
+            Ok(targets) => targets,
+            Err(e) if e.class == ErrorClass::Absent => continue,
+            Err(e) => return Err(e),
+        };
+        for blue in seen.nodes.iter().filter(|n| n.node.is_ready()) {
+            let Some(id) = blue.node.instance_id() else {
+                continue;
+            };
+            let target = targets.iter().find(|t| t.id == id);
+            let state = target.map(|t| t.state.as_str());
+            if state.is_none_or(|s| s == "initial" || s.contains("draining")) {
+                returning.push(format!(
+                    "{} in {} ({})",
+                    blue.node.name,
+                    short_name(arn),
+                    state.unwrap_or("absent")
+                ));
+            }
+        }
+    }
+    Ok(returning)
+}
+
+/// Lets a drain act behind a box: its way back is a drain, which acts through itself.
+pub fn perform_boxed_act<'a>(
+    leaving: &'a GreenDrain,
+    world: &'a StepWorld,
+    act: &'a DrainStepAct,
+) -> BoxFuture<'a, Result<(), StepError>> {
+    Box::pin(leaving.perform_act(world, act))
+}

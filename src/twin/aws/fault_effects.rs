@@ -1,0 +1,206 @@
+//! What fault rules do: refusals in the service's own words, and changes of the cloud.
+
+use serde_json::json;
+
+use super::asg;
+use super::call::AwsCall;
+use super::error::AwsError;
+use super::iam;
+use crate::twin::answer::{Answer, answer_with};
+use crate::twin::invariants;
+use crate::twin::k8s::external_actors;
+use crate::twin::world::SimWorld;
+
+/// How a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InjectedError {
+    Throttled,
+    Internal,
+    Expired,
+    Denied,
+    Status(u16),
+}
+
+/// Refuses a request to AWS.
+pub fn refuse_call(world: &mut SimWorld, call: &AwsCall, how: InjectedError) -> Answer {
+    let error = match how {
+        InjectedError::Throttled => AwsError::throttled_request(call.service),
+        InjectedError::Internal => AwsError::internal_error(call.service),
+        InjectedError::Expired => AwsError::expired_token(call.service),
+        InjectedError::Denied => {
+            let action = format!("{}:{}", call.service.iam_prefix(), call.op);
+            iam::access_denied(call.service, &world.cloud.account, &action, None)
+        }
+        InjectedError::Status(status) => AwsError {
+            status,
+            ..AwsError::internal_error(call.service)
+        },
+    };
+    let id = world.new_uuid();
+    error.to_answer(call.service, &id)
+}
+
+/// Refuses a request to the API server, with a `Status` as it would.
+pub fn refuse_kubernetes(how: InjectedError) -> Answer {
+    let (code, reason, message) = match how {
+        InjectedError::Throttled => (
+            429,
+            "TooManyRequests",
+            "Too many requests, please try again later.",
+        ),
+        InjectedError::Internal => (
+            500,
+            "InternalError",
+            "Internal error occurred: refused by a fault rule",
+        ),
+        InjectedError::Expired => (401, "Unauthorized", "Unauthorized"),
+        InjectedError::Denied => (403, "Forbidden", "forbidden by a fault rule"),
+        InjectedError::Status(503) => (
+            503,
+            "ServiceUnavailable",
+            "the server is currently unable to handle the request",
+        ),
+        InjectedError::Status(504) => (
+            504,
+            "Timeout",
+            "request did not complete within the allotted timeout",
+        ),
+        InjectedError::Status(409) => (
+            409,
+            "Conflict",
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ),
+        InjectedError::Status(404) => (
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
+        InjectedError::Status(code) => (code, "InternalError", "refused by a fault rule"),
+    };
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code});
+    let mut answer = answer_with(code, "application/json", body.to_string());
+    if let (429, Answer::Whole(response)) = (code, &mut answer) {
+        response.headers_mut().insert(
+            http::header::RETRY_AFTER,
+            http::HeaderValue::from_static("1"),
+        );
+    }
+    answer
+}
+
+/// The zone's subnets have no address left; whether there are any.
+pub fn fill_subnets(world: &mut SimWorld, zone: &str) -> bool {
+    let mut found = false;
+    for subnet in world.cloud.subnets.values_mut().filter(|s| s.zone == *zone) {
+        subnet.free = 0;
+        found = true;
+    }
+    found
+}
+
+/// Somebody gives the subnets that are full more room.
+pub fn free_subnets(world: &mut SimWorld) {
+    for subnet in world.cloud.subnets.values_mut() {
+        subnet.free = subnet.free.max(200);
+    }
+}
+
+/// Somebody ends the instances that never joined or whose kubelet has died; their groups replace them.
+pub fn replace_dead_instances(world: &mut SimWorld) {
+    let silent = |i: &super::state::Ec2Instance| {
+        i.state == "running"
+            && (i.never_joins || (i.joined && external_actors::is_kubelet_dead(world, &i.dns)))
+    };
+    let all = world.cloud.instances.values();
+    let dead: Vec<(String, String)> = all
+        .filter(|i| silent(i))
+        .filter_map(|i| Some((i.asg.clone()?, i.id.clone())))
+        .collect();
+    for (group, id) in dead {
+        asg::terminate_and_replace(world, &group, &id);
+    }
+}
+
+/// An autoscaler changes the desired size of a node group, within the group's bounds; whether it could.
+pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
+    let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
+        return false;
+    };
+    let wanted = (asg.desired + by).clamp(asg.min, asg.max);
+    if wanted == asg.desired {
+        return false;
+    }
+    let before = std::mem::replace(&mut asg.desired, wanted);
+    let name = asg.name.clone();
+    invariants::resized(world, &name, before, wanted);
+    asg::reconcile_group(world, &name);
+    super::eks::schedule_size_sync(world, group);
+    true
+}
+
+/// Somebody gives a node group another smallest size; whether there is such a group and the size is not its own already.
+pub fn set_min_size(world: &mut SimWorld, group: &str, least: i64) -> bool {
+    let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
+        return false;
+    };
+    let least = least.min(asg.desired);
+    if asg.min == least {
+        return false;
+    }
+    asg.min = least;
+    if let Some(group) = world
+        .cloud
+        .eks
+        .as_mut()
+        .and_then(|e| e.nodegroups.get_mut(group))
+    {
+        group.min = least;
+    }
+    true
+}
+
+/// Somebody writes another weight for a target group into every rule that names it; whether there is one. `group` is
+/// the group's name.
+pub fn edit_weights(world: &mut SimWorld, group: &str, weight: i64) -> bool {
+    let elb = &mut world.cloud.elb;
+    let Some(arn) = elb
+        .groups
+        .values()
+        .find(|g| g.name == group)
+        .map(|g| g.arn.clone())
+    else {
+        return false;
+    };
+    let lists = (elb.rules.values_mut().map(|r| &mut r.actions))
+        .chain(elb.listeners.values_mut().map(|l| &mut l.actions));
+    let mut found = false;
+    for config in lists
+        .flatten()
+        .filter_map(|a| a.pointer_mut("/ForwardConfig/TargetGroups"))
+    {
+        let groups = config.as_array_mut().into_iter().flatten();
+        for one in groups.filter(|g| g["TargetGroupArn"] == json!(arn)) {
+            one["Weight"] = json!(weight);
+            found = true;
+        }
+    }
+    found
+}
+
+/// Somebody deletes a node group; whether EKS let them.
+pub fn delete_group(world: &mut SimWorld, group: &str) -> bool {
+    let Some(cluster) = world.cloud.eks.as_ref().map(|e| e.name.clone()) else {
+        return false;
+    };
+    let input = json!({"clusterName": cluster, "nodegroupName": group});
+    super::eks::delete_group(world, &input).is_ok()
+}
+
+/// Nobody's credentials are good until `lasts` from now.
+pub fn expire_credentials(world: &mut SimWorld, lasts: std::time::Duration) {
+    let lasts = jiff::SignedDuration::try_from(lasts).unwrap_or(jiff::SignedDuration::MAX);
+    let now = world.now();
+    let until = now.saturating_add(lasts).unwrap_or(jiff::Timestamp::MAX);
+    world.cloud.switches.expired_until = Some(until);
+    external_actors::refuse_new_tokens(world, now, until);
+}
