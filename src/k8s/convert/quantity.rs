@@ -12,8 +12,8 @@ const COUNTED_RESOURCES: [&str; 3] = ["cpu", "memory", "pods"];
 /// The amounts of a resource list, rounded up: CPU in thousandths, all others in their unit.
 pub fn resource_amounts(list: &BTreeMap<String, Quantity>) -> BTreeMap<String, i64> {
     let amount = |name: &str, quantity: &Quantity| {
-        let scale = if name == "cpu" { 1000.0 } else { 1.0 };
-        parse_quantity(&quantity.0).map_or(0, |n| (n * scale).ceil() as i64)
+        let scale = if name == "cpu" { 1000 } else { 1 };
+        round_up_quantity(&quantity.0, scale).unwrap_or(0)
     };
     list.iter()
         .map(|(name, quantity)| (name.clone(), amount(name, quantity)))
@@ -40,34 +40,51 @@ pub fn other_resources(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, i64>
         .collect()
 }
 
-/// Reads a quantity. Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
-fn parse_quantity(text: &str) -> Option<f64> {
+/// Returns `scale` times a quantity, rounded up, and the largest number where it is beyond one. Exact, as the API server
+/// computes it: in floating point `566m` is more than 566 thousandths.
+/// Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
+fn round_up_quantity(text: &str, scale: i128) -> Option<i64> {
     let text = text.trim();
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-' && c != '+')
         .unwrap_or(text.len());
     let (digits, suffix) = text.split_at(split);
-    let digits: f64 = digits.parse().ok()?;
-    let scale = match suffix {
-        "" => 1.0,
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => 1024f64.powi(2),
-        "Gi" => 1024f64.powi(3),
-        "Ti" => 1024f64.powi(4),
-        "Pi" => 1024f64.powi(5),
-        "Ei" => 1024f64.powi(6),
-        exponent => 10f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
+    let (binary, decimal) = match suffix {
+        "" => (0, 0),
+        "n" => (0, -9),
+        "u" => (0, -6),
+        "m" => (0, -3),
+        "k" => (0, 3),
+        "M" => (0, 6),
+        "G" => (0, 9),
+        "T" => (0, 12),
+        "P" => (0, 15),
+        "E" => (0, 18),
+        "Ki" => (1, 0),
+        "Mi" => (2, 0),
+        "Gi" => (3, 0),
+        "Ti" => (4, 0),
+        "Pi" => (5, 0),
+        "Ei" => (6, 0),
+        exponent => (0, exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
     };
-    Some(digits * scale)
+    let decimal = decimal - i32::try_from(fraction.len()).ok()?;
+    let power = 10i128.checked_pow(decimal.unsigned_abs());
+    let scaled = mantissa
+        .checked_mul(scale)
+        .and_then(|n| n.checked_mul(1024i128.pow(binary)));
+    let amount = match (scaled, power, decimal < 0) {
+        (Some(scaled), Some(power), true) => {
+            scaled.div_euclid(power) + i128::from(scaled.rem_euclid(power) != 0)
+        }
+        // A fraction too small to count is something all the same.
+        (Some(scaled), None, true) => i128::from(scaled > 0),
+        (Some(scaled), Some(power), false) => scaled.saturating_mul(power),
+        (None, _, _) | (_, None, false) => i128::MAX,
+    };
+    Some(i64::try_from(amount.max(0)).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]
@@ -75,26 +92,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantities_are_read_in_every_notation() {
+    fn quantities_are_read_in_every_notation_and_rounded_up() {
         let table = [
-            ("250m", 0.25),
-            ("2", 2.0),
-            ("1.5", 1.5),
-            ("1536Mi", 1_610_612_736.0),
-            ("1G", 1e9),
-            ("12e3", 12_000.0),
-            ("5E2", 500.0),
-            ("3920m", 3.92),
-            ("100n", 1e-7),
+            ("250m", 1, 1),
+            ("2", 1, 2),
+            ("1.5", 1, 2),
+            ("1536Mi", 1, 1_610_612_736),
+            ("1G", 1, 1_000_000_000),
+            ("12e3", 1, 12_000),
+            ("5E2", 1, 500),
+            ("25e-1", 1, 3),
+            ("3920m", 1000, 3920),
+            ("0.1", 1000, 100),
+            ("100n", 1000, 1),
+            ("1e-60", 1, 1),
+            ("16Ei", 1, i64::MAX),
+            ("1e60", 1, i64::MAX),
         ];
-        for (text, value) in table {
-            assert!(
-                (parse_quantity(text).unwrap() - value).abs() < 1e-9 * value.max(1.0),
-                "{text}"
-            );
+        for (text, scale, value) in table {
+            assert_eq!(round_up_quantity(text, scale), Some(value), "{text}");
         }
-        for bad in ["", "abc", "1x", "1ee3"] {
-            assert_eq!(parse_quantity(bad), None, "{bad}");
+        for bad in ["", "abc", "1x", "1ee3", "."] {
+            assert_eq!(round_up_quantity(bad, 1), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn thousandths_are_exact_so_that_what_fits_exactly_fits() {
+        for millis in 0..4000 {
+            let text = format!("{millis}m");
+            assert_eq!(round_up_quantity(&text, 1000), Some(millis), "{text}");
         }
     }
 }
