@@ -1,6 +1,11 @@
 //! Signals, approvals and windows through the real program: a served twin, a process that is told to end, and the next
 //! one that goes on.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "signals reach a real process, in real time"
+)]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

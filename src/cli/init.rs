@@ -120,8 +120,7 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
             let kind = group.ami_type.as_deref().unwrap_or("custom");
             let version = group
                 .version
-                .map(|v| v.to_string())
-                .unwrap_or_else(|| "?".to_owned());
+                .map_or_else(|| "?".to_owned(), |v| v.to_string());
             let _ = writeln!(
                 out,
                 "  # {nodes} nodes, {version}, {kind}, {}",

@@ -41,7 +41,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             StepSpec::ControlPlane { from, to, .. } => match at {
                 StepPosition::Before => {}
                 StepPosition::Midway => {
-                    version = format!("control plane: on its way from {from} to {to}")
+                    version = format!("control plane: on its way from {from} to {to}");
                 }
                 StepPosition::After => version = format!("control plane: {to}"),
             },

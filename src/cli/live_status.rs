@@ -105,8 +105,7 @@ async fn add_node_group(
     let closed = own.iter().filter(|n| n.unschedulable).count();
     let version = group
         .version
-        .map(|v| v.to_string())
-        .unwrap_or_else(|| "custom".to_owned());
+        .map_or_else(|| "custom".to_owned(), |v| v.to_string());
     out.lines.push(format!(
         "node group {}: {version}, {}, {ready} of {} nodes ready, {closed} cordoned",
         group.name,

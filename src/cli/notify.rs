@@ -194,7 +194,7 @@ mod tests {
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let reached = connect_twin(twin.wire(), &snapshot, &clock).await.unwrap();
         twin.with_world(|world| {
-            world.cloud.iam = Some(IamAuthorizer::new(policy.parse().unwrap()))
+            world.cloud.iam = Some(IamAuthorizer::new(policy.parse().unwrap()));
         });
         let target = Notify::Sns {
             topic: TOPIC.into(),

@@ -38,7 +38,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             }
             match self.drive_step(planned).await? {
                 StepEnd::Done { how, at_once } => {
-                    self.record_step_done(&planned.id, how, at_once).await?
+                    self.record_step_done(&planned.id, how, at_once).await?;
                 }
                 StepEnd::RunEnded(ended) => return Ok(ended),
             }

@@ -130,7 +130,7 @@ fn collect_leaves(name: String, value: &Value, out: &mut Vec<(String, String)>) 
                         collect_leaves(name, &rest, out);
                     }
                     None => {
-                        collect_leaves(format!("{name} {}", i + 1).trim().to_owned(), item, out)
+                        collect_leaves(format!("{name} {}", i + 1).trim().to_owned(), item, out);
                     }
                 }
             }

@@ -250,9 +250,8 @@ async fn wait_until_reachable(
     let began = tokio::time::Instant::now();
     let mut said = false;
     loop {
-        let error = match kube.read_server_version().await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let Err(error) = kube.read_server_version().await else {
+            return Ok(());
         };
         if error.class != ErrorClass::Transient || began.elapsed() >= patience {
             return Err(unreachable_server_error(url, error));

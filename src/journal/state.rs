@@ -203,13 +203,13 @@ impl RunState {
                 state.acts = state.acts.saturating_add(1);
             }
             JournalEntry::Done { step, how } => {
-                self.end_step(record, step, Transition::Done, how)?
+                self.end_step(record, step, Transition::Done, how)?;
             }
             JournalEntry::Skipped { step, how } => {
-                self.end_step(record, step, Transition::Skipped, how)?
+                self.end_step(record, step, Transition::Skipped, how)?;
             }
             JournalEntry::Failed { step, error } => {
-                self.end_step(record, step, Transition::Failed, error)?
+                self.end_step(record, step, Transition::Failed, error)?;
             }
             JournalEntry::Paused { why } => {
                 if self.is_closed() {
@@ -300,7 +300,7 @@ impl RunState {
                 self.back_at = Some(record.at);
             }
             JournalEntry::UndoFailed { step, error } => {
-                self.end_step(record, step, Transition::UndoFailed, error)?
+                self.end_step(record, step, Transition::UndoFailed, error)?;
             }
             JournalEntry::Closed { outcome } => {
                 self.check_may_close(record, *outcome)?;

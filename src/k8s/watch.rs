@@ -160,7 +160,7 @@ async fn run_watch<F: WatchFeed>(
                     return WatchEnd::Broken(kube_error::classify_client_error(&op, error));
                 }
                 Some(Ok(frame)) => {
-                    lines.push_chunk(frame.data_ref().map(AsRef::as_ref).unwrap_or_default())
+                    lines.push_chunk(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
                 }
             }
             while let Some(line) = lines.next_line() {

@@ -49,6 +49,7 @@ impl Clock {
     }
 
     /// Returns the time.
+    #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             ClockSource::System => Timestamp::now(),
@@ -70,6 +71,7 @@ impl aws_smithy_async::time::TimeSource for Clock {
 }
 
 /// Waits on the machine's own clock, whatever virtual time does; blocks the thread.
+#[expect(clippy::disallowed_methods, reason = "this is the one clock")]
 pub fn block_thread(time: std::time::Duration) {
     std::thread::sleep(time);
 }

@@ -100,7 +100,7 @@ fn the_control_plane_must_be_healthy_and_have_room() {
         "cluster expense-dev",
     );
     let full = with(&p, |i| {
-        i.subnets.iter_mut().take(2).for_each(|s| s.free_ips = 4)
+        i.subnets.iter_mut().take(2).for_each(|s| s.free_ips = 4);
     });
     only(
         &full,
@@ -111,7 +111,7 @@ fn the_control_plane_must_be_healthy_and_have_room() {
     let one = with(&p, |i| i.subnets[0].free_ips = 4);
     assert_eq!(of(&one, Code::ControlPlaneIps), []);
     let gone = with(&p, |i| {
-        i.cluster_versions.retain(|v| v.version != Minor::new(28))
+        i.cluster_versions.retain(|v| v.version != Minor::new(28));
     });
     only(
         &gone,
@@ -120,9 +120,9 @@ fn the_control_plane_must_be_healthy_and_have_room() {
         "cluster expense-dev",
     );
     let ending = with(&p, |i| {
-        i.cluster_versions
-            .iter_mut()
-            .for_each(|v| v.end_of_standard_support = Some("2026-12-02T00:00:00Z".parse().unwrap()))
+        for version in &mut i.cluster_versions {
+            version.end_of_standard_support = Some("2026-12-02T00:00:00Z".parse().unwrap());
+        }
     });
     only(
         &ending,
@@ -378,7 +378,7 @@ fn a_pod_must_tolerate_what_the_plan_adds() {
 #[test]
 fn volumes_must_find_their_zone_on_green() {
     let zone = with(&paired(""), |i| {
-        i.volumes[0].zones = vec!["us-east-1f".to_owned()]
+        i.volumes[0].zones = vec!["us-east-1f".to_owned()];
     });
     only(
         &zone,
@@ -387,7 +387,7 @@ fn volumes_must_find_their_zone_on_green() {
         "volume expense-mysql of StatefulSet expense/mysql",
     );
     let local = with(&paired(""), |i| {
-        i.volumes[0].nodes = vec!["expense-blue-0".to_owned()]
+        i.volumes[0].nodes = vec!["expense-blue-0".to_owned()];
     });
     only(
         &local,
@@ -403,7 +403,7 @@ fn blue_must_fit_on_green() {
         i.pods
             .iter_mut()
             .filter(|p| p.labels["app"] == "backend")
-            .for_each(|p| p.requests.cpu_millis = 500)
+            .for_each(|p| p.requests.cpu_millis = 500);
     };
     // 1330 millicores of a node are left beside its DaemonSets: three of 500 fit, and the small ones beside them.
     assert_eq!(of(&with(&paired(""), huge), Code::DoesNotFit), []);
@@ -436,7 +436,7 @@ fn blue_must_fit_on_green() {
 #[test]
 fn a_group_of_another_tool_is_not_deleted_without_consent() {
     let own = |i: &mut Inventory| {
-        i.nodegroups[0].tags = string_map([("alpha.eksctl.io/nodegroup-name", "expense-blue")])
+        i.nodegroups[0].tags = string_map([("alpha.eksctl.io/nodegroup-name", "expense-blue")]);
     };
     only(
         &with(&paired(""), own),
@@ -455,7 +455,7 @@ fn a_group_of_another_tool_is_not_deleted_without_consent() {
 #[test]
 fn green_needs_addresses() {
     let few = with(&paired(""), |i| {
-        i.subnets.iter_mut().for_each(|s| s.free_ips = 5)
+        i.subnets.iter_mut().for_each(|s| s.free_ips = 5);
     });
     assert_eq!(
         of(&few, Code::GreenIps).first().map(|f| f.0),

@@ -30,7 +30,7 @@ fn limited(i: &mut Inventory, labels: &str) {
 #[test]
 fn a_service_that_takes_nodes_by_a_label_green_lacks_blocks_and_the_label_in_the_plan_helps() {
     let blocked = with(&paired(""), |i| {
-        limited(i, "web=yes, kubernetes.io/os=linux")
+        limited(i, "web=yes, kubernetes.io/os=linux");
     });
     let found = of(&blocked, "EKSUP-T022");
     assert_eq!(found.len(), 1, "{blocked:#?}");

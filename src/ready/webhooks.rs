@@ -211,7 +211,7 @@ fn asked_about(
     if !evicted.is_empty() {
         asked.push(format!("evictions in {}", in_namespaces(evicted)));
     }
-    let node = case.blue_nodes().next().map(|n| &n.labels).unwrap_or(&none);
+    let node = case.blue_nodes().next().map_or(&none, |n| &n.labels);
     if ["CREATE", "UPDATE"]
         .iter()
         .any(|op| is_asked(op, "", "nodes", "", None, node))

@@ -391,6 +391,10 @@ fn bars_show_the_run_the_step_and_each_node_with_its_reason() {
         view.apply_event(event);
         bars.show_event(&view, event).unwrap();
         // The bar library draws at most 255 times a second of the machine's own time.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the library's limit is in real time"
+        )]
         std::thread::sleep(Duration::from_millis(5));
     }
     bars.redraw_view(&view).unwrap();

@@ -189,17 +189,17 @@ impl RunView {
             EventKind::StepSkipped { step, how } => self.end_step(step, at, StepMark::Skipped, how),
             EventKind::Retrying { step, .. } => self.mark_running(step, at).retries += 1,
             EventKind::StepFailed { step, error } => {
-                self.end_step(step, at, StepMark::Failed, error)
+                self.end_step(step, at, StepMark::Failed, error);
             }
             EventKind::UndoBegan { step } => self.step_entry(step).mark = StepMark::Undoing,
             EventKind::UndoDone { step, how } => self.end_step(step, at, StepMark::Undone, how),
             EventKind::UndoFailed { step, error } => {
-                self.end_step(step, at, StepMark::UndoFailed, error)
+                self.end_step(step, at, StepMark::UndoFailed, error);
             }
             EventKind::Progress(progress) => self.apply_progress(at, progress),
             EventKind::Notice { text, .. } => self.notices.push((at, text.clone())),
             EventKind::RunPaused { why, resume } => {
-                self.paused = Some((why.clone(), resume.clone()))
+                self.paused = Some((why.clone(), resume.clone()));
             }
             EventKind::RunClosed { outcome, summary } => {
                 self.outcome = Some(outcome.clone());

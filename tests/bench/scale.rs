@@ -7,6 +7,13 @@
 //! `cargo run --release --example scale` runs expense-dev, 30 and 100 nodes; with `-- fleet-1000` the largest. Where the
 //! program itself is built beside it, its size and the time of its smallest command are told as well.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark measures wall time and prints it"
+)]
+
 #[path = "../upgrade/rig.rs"]
 #[expect(dead_code, reason = "the rig can do more than a measurement needs")]
 mod rig;

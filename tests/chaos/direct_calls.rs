@@ -50,7 +50,7 @@ pub fn ask(around: &(dyn Fn(Wire) -> Wire + Sync)) {
         create_with_everything(&aws).await;
         let nothing = r#"{"Version": "2012-10-17", "Statement": []}"#;
         twin.with_world(|world| {
-            world.cloud.iam = Some(IamAuthorizer::new(nothing.parse().unwrap()))
+            world.cloud.iam = Some(IamAuthorizer::new(nothing.parse().unwrap()));
         });
         denied(&aws).await;
     });

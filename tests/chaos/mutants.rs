@@ -101,7 +101,7 @@ fn a_program_that_deletes_blue_before_it_is_empty_is_caught() {
             return Instead::Ask(request);
         }
         let delete = changed(request.clone(), |parts, _| {
-            retarget(parts, Method::DELETE, "/update-config", "")
+            retarget(parts, Method::DELETE, "/update-config", "");
         });
         Instead::AskFirst(Box::new((delete, request)))
     });
@@ -118,7 +118,7 @@ fn a_program_that_deletes_a_group_the_plan_does_not_name_is_caught() {
             return Instead::Ask(request);
         }
         let other = changed(request.clone(), |parts, _| {
-            retarget(parts, Method::DELETE, "expense-blue", "production")
+            retarget(parts, Method::DELETE, "expense-blue", "production");
         });
         Instead::AskFirst(Box::new((other, request)))
     });

@@ -230,6 +230,7 @@ fn difference(
     }
 }
 
+#[expect(clippy::print_stdout, reason = "seen with --nocapture")]
 pub async fn a_pod_gets_a_node_exactly_where_the_evaluator_says_that_one_suits_it(arm: &Arm) {
     let second = format!("{}-b", arm.namespace);
     let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": second, "labels": {TEAM: "b"}}});

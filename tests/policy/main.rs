@@ -15,6 +15,11 @@ use grant::{Grant, Permission};
 use scenes::{SCENES, Scene, Told};
 
 /// Plays a scene in a virtual time of its own.
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tells with --nocapture which scenes take long"
+)]
 fn play(scene: &Scene, grant: &Grant) -> Told {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

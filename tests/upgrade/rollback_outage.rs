@@ -154,7 +154,10 @@ fn sweep(name: &'static str, outage: Outage, every: usize) {
         let at = format!("{outage:?} after {}", stop.step);
         let mut say = |what: String| wrong.push(format!("{at}: {what}"));
         if std::env::var_os("EKSUP_SHOW_SWEEP").is_some() {
-            eprintln!("{name} {at}: {watched:?}");
+            #[expect(clippy::print_stderr, reason = "asked for")]
+            {
+                eprintln!("{name} {at}: {watched:?}");
+            }
         }
         if let Err(error) = judge(walk, i, &back) {
             say(error);

@@ -301,7 +301,7 @@ async fn run_with_fault<T>(
         // What sleeps is not polled.
         ProcessFault::Suspended { lasts, .. } => sleep(lasts).await,
         ProcessFault::ClockJumps { seconds, .. } => {
-            clock.jump_by(jiff::SignedDuration::from_secs(seconds))
+            clock.jump_by(jiff::SignedDuration::from_secs(seconds));
         }
         ProcessFault::Survives
         | ProcessFault::Dies { .. }

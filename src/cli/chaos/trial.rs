@@ -423,7 +423,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                     ProcessFault::StopRequested { .. }
                         if code == CliErrorKind::Paused.exit_code() =>
                     {
-                        verdict.process_faults.push("signal")
+                        verdict.process_faults.push("signal");
                     }
                     ProcessFault::ClockJumps { .. } => verdict.process_faults.push("clock jump"),
                     _ => {}

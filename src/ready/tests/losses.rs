@@ -138,7 +138,7 @@ fn volumes_of_a_storage_system_that_runs_on_blue_need_consent() {
     }
     let external = with(&paired(""), |i| {
         i.volumes
-            .push(volume("v", "rook-ceph.rbd.csi.ceph.com", "data"))
+            .push(volume("v", "rook-ceph.rbd.csi.ceph.com", "data"));
     });
     assert_eq!(of(&external, Code::NodeStorage), []);
     // Longhorn keeps data on nodes whatever is seen of its pods.

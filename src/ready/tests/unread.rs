@@ -11,7 +11,7 @@ fn what_could_not_be_read_is_told_and_blocks_where_the_route_would_be_a_guess() 
             i.unread.push(Unread {
                 op: op.to_owned(),
                 why: "denied".to_owned(),
-            })
+            });
         }
     };
     // What the route rests on where node groups move, whether or not the plan names rules.

@@ -361,7 +361,7 @@ impl DrainStep {
                     Some(_) if ours && !others => {}
                     Some(t) if ours && !t.state.contains("draining") => deregister.push(target),
                     Some(_) => {
-                        registered.push((blue.node.name.clone(), short_name(arn).to_owned()))
+                        registered.push((blue.node.name.clone(), short_name(arn).to_owned()));
                     }
                     None if ours => absent.push(target),
                     None => {}

@@ -188,10 +188,10 @@ pub(super) async fn perform_targets_act(
             }
         }
         TargetsAct::Deregister { targets } => {
-            world.aws.deregister_targets(target_group, targets).await?
+            world.aws.deregister_targets(target_group, targets).await?;
         }
         TargetsAct::Register { targets } => {
-            world.aws.register_targets(target_group, targets).await?
+            world.aws.register_targets(target_group, targets).await?;
         }
     }
     Ok(())

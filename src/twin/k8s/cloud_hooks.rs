@@ -138,7 +138,7 @@ pub fn remove_instance(world: &mut SimWorld, instance_id: &str) {
 /// Answers of the instance metadata service do not reach pods on these nodes.
 pub fn mark_short_hops(world: &mut SimWorld, nodes: &[String]) {
     run_in_cluster(world, |cluster| {
-        super::metadata_access::mark_short_hops(cluster, nodes)
+        super::metadata_access::mark_short_hops(cluster, nodes);
     });
 }
 
@@ -368,7 +368,7 @@ fn service_addresses(world: &SimWorld, service: &ObjectName) -> Vec<ServiceAddre
 pub fn evict_node_pods(world: &mut SimWorld, node: &str) {
     run_in_cluster(world, |cluster| {
         cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
-            set_at(n, "spec.unschedulable", true)
+            set_at(n, "spec.unschedulable", true);
         });
         take_step(cluster, EksDrainStep::Evict, node);
         cluster.schedule_after(
@@ -381,7 +381,7 @@ pub fn evict_node_pods(world: &mut SimWorld, node: &str) {
 /// Deletes a node's pods without asking any budget.
 pub fn delete_node_pods(world: &mut SimWorld, node: &str) {
     run_in_cluster(world, |cluster| {
-        take_step(cluster, EksDrainStep::Force, node)
+        take_step(cluster, EksDrainStep::Force, node);
     });
 }
 
@@ -397,7 +397,7 @@ pub(super) fn take_step(cluster: &mut SimCluster, step: EksDrainStep, node: &str
         match step {
             EksDrainStep::Evict => {
                 held |=
-                    evict::evict_pod(cluster, &key, &QueryParams::default(), &json!({})).is_err()
+                    evict::evict_pod(cluster, &key, &QueryParams::default(), &json!({})).is_err();
             }
             EksDrainStep::Force | EksDrainStep::End => {
                 cluster.delete_object(&key, None);

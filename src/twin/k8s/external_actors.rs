@@ -304,6 +304,6 @@ pub fn replace_karpenter_nodes(world: &mut SimWorld, number: u32) -> bool {
 /// Tokens made between `from` and `until` are refused: the credentials behind them were not good.
 pub fn refuse_new_tokens(world: &mut SimWorld, from: jiff::Timestamp, until: jiff::Timestamp) {
     run_in_cluster(world, |cluster| {
-        cluster.access.refused = Some((from, until))
+        cluster.access.refused = Some((from, until));
     });
 }

@@ -179,7 +179,7 @@ pub fn take_step(cluster: &mut SimCluster, step: PodLifecycleStep, name: &Object
         PodLifecycleStep::Ready if is_kept_unready(cluster, &pod) => {}
         PodLifecycleStep::Ready => set_pod_ready(cluster, &key, true),
         PodLifecycleStep::Crash if !crash_loops(cluster, &object, &pod) => {
-            recover_pod(cluster, &key, &pod)
+            recover_pod(cluster, &key, &pod);
         }
         PodLifecycleStep::Crash => crash_pod(cluster, &key, &pod),
         PodLifecycleStep::Complete => complete_pod(cluster, &key),

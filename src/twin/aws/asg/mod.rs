@@ -56,7 +56,7 @@ pub fn handle_event(world: &mut SimWorld, due: AsgEvent) {
         AsgEvent::Ended { instance } => lifecycle::on_instance_terminated(world, &instance),
         AsgEvent::Looked { asg } => lifecycle::reconcile_group(world, &asg),
         AsgEvent::Detached { asg, target_group } => {
-            traffic_sources::on_target_group_detached(world, &asg, &target_group)
+            traffic_sources::on_target_group_detached(world, &asg, &target_group);
         }
     }
 }

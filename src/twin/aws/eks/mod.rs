@@ -83,19 +83,19 @@ pub enum EksEvent {
 pub fn handle_event(world: &mut SimWorld, due: EksEvent) {
     match due {
         EksEvent::ClusterStatusShown { status, version } => {
-            cluster::show_status(world, status, version)
+            cluster::show_status(world, status, version);
         }
         EksEvent::ServersSwitched { to } => cluster::switch_servers(world, to),
         EksEvent::ClusterUpdated { update } => cluster::finish_version_update(world, &update),
         EksEvent::GroupStatusShown { group, from, to } => {
-            group::show_status(world, &group, from, to)
+            group::show_status(world, &group, from, to);
         }
         EksEvent::GroupBuilt { group } => group_launch::launch_group(world, &group),
         EksEvent::GroupRechecked { group, deadline } => {
-            group_launch::check_nodes_joined(world, &group, deadline)
+            group_launch::check_nodes_joined(world, &group, deadline);
         }
         EksEvent::GroupConfigured { group, update } => {
-            config::finish_config_update(world, &group, &update)
+            config::finish_config_update(world, &group, &update);
         }
         EksEvent::GroupMarked { group, marks } => config::mark_nodes(world, &group, &marks),
         EksEvent::SizesSynced { group } => config::sync_sizes(world, &group),

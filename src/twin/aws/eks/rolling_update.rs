@@ -37,8 +37,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     };
     let asked = input
         .get_text("version")
-        .map(str::to_owned)
-        .unwrap_or_else(|| eks.version.to_string());
+        .map_or_else(|| eks.version.to_string(), str::to_owned);
     if asked != eks.version.to_string() {
         return Err(AwsError::invalid_parameter(format!(
             "Requested Kubernetes version {asked} is not valid: the cluster's is {}",
@@ -160,7 +159,7 @@ pub fn continue_update(world: &mut SimWorld, name: &str, update: &str, stage: Ro
                 update: update.to_owned(),
                 stage,
             },
-        )
+        );
     };
     match stage {
         RollingStage::Surge { old } => {

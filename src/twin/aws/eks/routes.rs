@@ -163,7 +163,7 @@ fn match_route(route: &str, path: &[&str]) -> Option<Vec<(String, String)>> {
     for (i, part) in parts.iter().enumerate() {
         match part.strip_prefix('{').and_then(|p| p.strip_suffix('}')) {
             Some(name) if rest && i + 1 == parts.len() => {
-                members.push((name.to_owned(), decode_path(&path[i..].join("/"))))
+                members.push((name.to_owned(), decode_path(&path[i..].join("/"))));
             }
             Some(name) => members.push((name.to_owned(), decode_path(path[i]))),
             None if *part == path[i] => {}

@@ -323,8 +323,7 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
             .elb
             .tags
             .get(&arn)
-            .map(show_attributes)
-            .unwrap_or_else(|| json!([]));
+            .map_or_else(|| json!([]), show_attributes);
         shown.push(json!({"ResourceArn": arn, "Tags": tags}));
     }
     Ok(json!({"TagDescriptions": shown}))

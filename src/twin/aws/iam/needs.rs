@@ -61,7 +61,7 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
                 "CreateNodegroup" => needs.extend(nodegroup_permissions(cloud, input)),
                 // IAM-9.
                 "UpdateAddon" => {
-                    needs.extend(input.get_text("serviceAccountRoleArn").map(pass_role))
+                    needs.extend(input.get_text("serviceAccountRoleArn").map(pass_role));
                 }
                 _ => {}
             }

@@ -99,7 +99,7 @@ fn complete_actions(rule: &elb::ListenerRule) -> Vec<Value> {
             config["TargetGroups"] = json!(groups);
         }
         None if !groups.is_empty() => {
-            actions.push(json!({"Type": "forward", "ForwardConfig": {"TargetGroups": groups}}))
+            actions.push(json!({"Type": "forward", "ForwardConfig": {"TargetGroups": groups}}));
         }
         None => {}
     }

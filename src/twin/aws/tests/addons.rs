@@ -88,7 +88,7 @@ async fn an_add_on_goes_only_where_its_version_fits_and_the_cni_one_minor_at_a_t
             .addons
             .get_mut("vpc-cni")
             .unwrap()
-            .version = crate::model::AddonVersion::new("v1.15.1-eksbuild.1")
+            .version = crate::model::AddonVersion::new("v1.15.1-eksbuild.1");
     });
     assert!(
         update(&asked, "vpc-cni", "v1.19.2-eksbuild.1")

@@ -65,7 +65,7 @@ async fn a_refusal_has_each_services_own_words() {
                 .fired_counts()
                 .iter()
                 .all(|(_, fired)| *fired == 1)
-        )
+        );
     });
 }
 

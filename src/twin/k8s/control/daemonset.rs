@@ -188,9 +188,9 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         updated += i64::from(is_new(pod));
         if !is_new(pod) {
             if pod.ready {
-                old_ready.push(pod.clone())
+                old_ready.push(pod.clone());
             } else {
-                old_broken.push(pod.clone())
+                old_broken.push(pod.clone());
             }
         }
     }

@@ -36,7 +36,7 @@ pub fn patch_object(
     match kind.as_str() {
         "application/merge-patch+json" => merge_patch(&mut new, &patch),
         "application/strategic-merge-patch+json" if target.kind.builtin => {
-            strategic_merge(&mut new, &patch)
+            strategic_merge(&mut new, &patch);
         }
         "application/json-patch+json" => {
             let operations = patch
@@ -356,7 +356,7 @@ fn merge_applied(field: &str, target: &mut Value, applied: &Value) {
             _ => *target = applied.clone(),
         },
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            *target = applied.clone()
+            *target = applied.clone();
         }
     }
 }

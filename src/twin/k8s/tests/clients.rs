@@ -91,7 +91,7 @@ async fn kube_watches_through_a_restart_of_the_api_server() {
                 relists += 1;
                 if relists == 1 {
                     bench.twin.with_world(|w| {
-                        crate::twin::k8s::cloud_hooks::start_outage(w, Duration::from_secs(1))
+                        crate::twin::k8s::cloud_hooks::start_outage(w, Duration::from_secs(1));
                     });
                     cut = true;
                 } else {
@@ -102,7 +102,7 @@ async fn kube_watches_through_a_restart_of_the_api_server() {
             Err(_) => {
                 // What happens meanwhile makes the old version too old.
                 bench.twin.with_world(|w| {
-                    crate::twin::k8s::cloud_hooks::delete_node_pods(w, "ip-10-0-0-4.ec2.internal")
+                    crate::twin::k8s::cloud_hooks::delete_node_pods(w, "ip-10-0-0-4.ec2.internal");
                 });
                 tokio::time::sleep(Duration::from_secs(2)).await;
             }

@@ -118,6 +118,10 @@ async fn the_same_seed_gives_the_same_history() {
 
 /// Half blue, half green, twenty pods for each node in groups of a hundred with a budget of a tenth; then `drained` blue
 /// nodes are emptied. Returns how long that took on the wall.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "compares the cost of two sizes in one run"
+)]
 async fn settle_and_drain(nodes: usize, drained: usize) -> Duration {
     let begin = std::time::Instant::now();
     let pace = KubeletTimings {

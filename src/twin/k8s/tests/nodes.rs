@@ -176,7 +176,7 @@ async fn a_no_execute_taint_ends_pods_without_asking_their_budget() {
             &[],
             &BTreeMap::from([("k".into(), "v".into())]),
             &[],
-        )
+        );
     });
     bench.sleep(3.0).await;
     assert!(
@@ -188,7 +188,7 @@ async fn a_no_execute_taint_ends_pods_without_asking_their_budget() {
     );
     assert_eq!(node(&bench, "a").await["metadata"]["labels"]["k"], "v");
     bench.twin.with_world(|w| {
-        cloud_hooks::set_group_marks(w, "blue", &[], &taint, &BTreeMap::new(), &["k".into()])
+        cloud_hooks::set_group_marks(w, "blue", &[], &taint, &BTreeMap::new(), &["k".into()]);
     });
     bench.sleep(5.0).await;
     assert!(bench.pods("web").await.iter().all(is_ready));
