@@ -17,4 +17,4 @@ mod snapshot_tests;
 pub use connect::connect_cluster;
 pub use for_plan::{read_addon_schemas, read_for_plan};
 pub use insights::refresh_insights;
-pub use read::read_inventory;
+pub use read::{read_inventory, with_volume_limits};

@@ -184,8 +184,8 @@ pub async fn read_inventory(
     })
 }
 
-/// Nodes that offer as many volumes of each driver as their CSINode says.
-fn with_volume_limits(
+/// Returns the nodes, each offering as many volumes of each driver as its CSINode says.
+pub fn with_volume_limits(
     mut nodes: Vec<Node>,
     limits: &BTreeMap<String, BTreeMap<String, i64>>,
 ) -> Vec<Node> {

@@ -12,7 +12,7 @@ use super::refusal::{PlacementFailure, Refusal};
 use super::tolerations::{CORDON_TAINT, first_untolerated};
 use super::topology::Topologies;
 use super::topology_spread::SpreadState;
-use super::volumes::{self, ClaimVolumes};
+use super::volumes::{self, ClaimVolumes, VolumesByDriver};
 use crate::model::kube::{Node, Pod, Resources, Selector, Taint, Volume};
 use crate::model::scheduling::PodAffinityTerm;
 
@@ -229,10 +229,7 @@ impl<'a> ClusterView<'a> {
         let least = spreads.map_or_else(Vec::new, |s| {
             s.iter().map(SpreadState::fewest_pods).collect()
         });
-        let attached = match volumes.is_empty() {
-            true => BTreeMap::new(),
-            false => volumes::attached_for(self.volumes, pod),
-        };
+        let attached = volumes::attached_for(self.volumes, pod);
         PreparedPod {
             pod,
             volumes,
@@ -349,7 +346,8 @@ impl<'a> ClusterView<'a> {
         self.slots[slot].node = Some(node);
         self.nodes[node].slots.push(slot);
         self.nodes[node].load.add_pod(pod, 1);
-        self.attach(pod, node, 1);
+        let volumes = volumes::attached_for(self.volumes, pod);
+        self.nodes[node].load.attach_volumes(&volumes);
         self.count_change(pod, node, 1);
     }
 
@@ -360,16 +358,9 @@ impl<'a> ClusterView<'a> {
         };
         self.nodes[node].slots.retain(|s| *s != slot);
         self.nodes[node].load.add_pod(pod, -1);
-        self.attach(pod, node, -1);
+        let volumes = volumes::attached_for(self.volumes, pod);
+        self.nodes[node].load.detach_volumes(&volumes);
         self.count_change(pod, node, -1);
-    }
-
-    /// Counts a pod's volumes as attached to the node, or no more.
-    fn attach(&mut self, pod: &Pod, node: usize, times: i64) {
-        if !pod.claims.is_empty() {
-            let volumes = volumes::attached_for(self.volumes, pod);
-            self.nodes[node].load.add_volumes(&volumes, times);
-        }
     }
 
     /// Counts a pod that comes or leaves in what is known of others.
@@ -412,8 +403,8 @@ struct PodStateKey<'a> {
 struct PreparedPod<'a> {
     pod: &'a Pod,
     volumes: Vec<&'a Volume>,
-    /// By driver, what they take of a node's limits.
-    attached: BTreeMap<String, i64>,
+    /// By driver, those that count against limits of nodes.
+    attached: VolumesByDriver<'a>,
     claim_in_use: bool,
     state: Option<PodStateKey<'a>>,
     /// By spread constraint.

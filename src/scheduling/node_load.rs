@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::refusal::Refusal;
+use super::volumes::VolumesByDriver;
 use crate::model::kube::{Node, Pod, Resources};
 use crate::model::scheduling::HostPort;
+use crate::model::volumes::volume_resource;
 
 /// What pods take of a node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -13,6 +15,8 @@ pub struct NodeLoad {
     /// Of other resources than CPU, memory and pods.
     pub others: BTreeMap<String, i64>,
     pub host_ports: Vec<HostPort>,
+    /// By CSI driver: its volumes that are attached, and how many pods have each.
+    attached: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
 impl NodeLoad {
@@ -85,18 +89,41 @@ impl NodeLoad {
         short
     }
 
-    /// Adds volumes that are attached to the node for a pod; `times` is -1 where it leaves.
-    pub fn add_volumes(&mut self, volumes: &BTreeMap<String, i64>, times: i64) {
-        self.add_requests(Resources::default(), volumes, times);
-        self.requests.pods -= times;
+    /// Adds the volumes of a pod that comes. Several pods of one node share one attachment.
+    pub fn attach_volumes(&mut self, volumes: &VolumesByDriver<'_>) {
+        for (driver, names) in volumes {
+            let attached = self.attached.entry(driver.clone()).or_default();
+            for name in names {
+                *attached.entry((*name).to_owned()).or_default() += 1;
+            }
+        }
     }
 
-    /// Whether the node takes so many volumes more; one that does not say how many it takes, takes any.
-    pub fn takes_volumes(&self, node: &Node, volumes: &BTreeMap<String, i64>) -> bool {
-        volumes.iter().all(|(driver, asked)| {
-            let limit = node.other_allocatable.get(driver);
-            let taken = self.others.get(driver).copied().unwrap_or(0);
-            limit.is_none_or(|limit| taken + asked <= *limit)
+    /// Takes off the volumes of a pod that leaves.
+    pub fn detach_volumes(&mut self, volumes: &VolumesByDriver<'_>) {
+        for (driver, names) in volumes {
+            let Some(attached) = self.attached.get_mut(driver) else {
+                continue;
+            };
+            for name in names {
+                if let Some(pods) = attached.get_mut(*name) {
+                    *pods -= 1;
+                }
+            }
+            attached.retain(|_, pods| *pods > 0);
+        }
+    }
+
+    /// Whether the node takes these volumes too. What is attached already costs nothing, and a node that does not say how
+    /// many it takes, takes any (K8S-SCHED-5).
+    pub fn takes_volumes(&self, node: &Node, volumes: &VolumesByDriver<'_>) -> bool {
+        let none = BTreeMap::new();
+        volumes.iter().all(|(driver, names)| {
+            let attached = self.attached.get(driver).unwrap_or(&none);
+            let new = names.iter().filter(|n| !attached.contains_key(**n)).count();
+            let limit = node.other_allocatable.get(&volume_resource(driver));
+            let all = i64::try_from(attached.len() + new).unwrap_or(i64::MAX);
+            new == 0 || limit.is_none_or(|limit| all <= *limit)
         })
     }
 

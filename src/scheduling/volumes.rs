@@ -1,10 +1,9 @@
 //! Where the volumes of a pod's claims can be used.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::node_affinity;
 use crate::model::kube::{NamespacedName, Node, Pod, Volume};
-use crate::model::volumes::volume_resource;
 
 /// Bound volumes by claim.
 pub type ClaimVolumes = BTreeMap<NamespacedName, Volume>;
@@ -33,9 +32,12 @@ pub fn volumes_of_pod<'v>(volumes: &'v ClaimVolumes, pod: &Pod) -> Vec<&'v Volum
         .collect()
 }
 
-/// How many volumes of each driver a pod takes of a node's limits (K8S-SCHED-5), by [`volume_resource`].
-pub fn attached_for(volumes: &ClaimVolumes, pod: &Pod) -> BTreeMap<String, i64> {
-    let mut counts = BTreeMap::new();
+/// Names of volumes by the CSI driver that attaches them.
+pub type VolumesByDriver<'v> = BTreeMap<String, BTreeSet<&'v str>>;
+
+/// Returns a pod's volumes by the driver that attaches them, and whose limit on a node they count against (K8S-SCHED-5).
+pub fn attached_for<'v>(volumes: &'v ClaimVolumes, pod: &Pod) -> VolumesByDriver<'v> {
+    let mut attached = VolumesByDriver::new();
     for volume in volumes_of_pod(volumes, pod) {
         let driver = volume.driver.as_deref().map(|d| match d {
             // Its volumes are served by the driver.
@@ -43,10 +45,11 @@ pub fn attached_for(volumes: &ClaimVolumes, pod: &Pod) -> BTreeMap<String, i64> 
             other => other,
         });
         if let Some(driver) = driver {
-            *counts.entry(volume_resource(driver)).or_default() += 1;
+            let names = attached.entry(driver.to_owned()).or_default();
+            names.insert(volume.name.as_str());
         }
     }
-    counts
+    attached
 }
 
 /// Whether a volume can be used on a node.

@@ -8,6 +8,7 @@ use proptest::sample::select;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use eksup::inventory::with_volume_limits;
 use eksup::k8s::convert;
 use eksup::model::Minor;
 use eksup::model::kube::{Node, Pod, Volume};
@@ -58,6 +59,10 @@ fn taint() -> BoxedStrategy<Value> {
         .boxed()
 }
 
+const DRIVER: &str = "ebs.csi.aws.com";
+/// A node's annotation in a scene: how many volumes of the driver its CSINode says it takes.
+const VOLUME_LIMIT: &str = "scene/volumes";
+
 fn node(i: usize) -> BoxedStrategy<Value> {
     let labels = (
         often(text(&["a", "b"])),
@@ -66,11 +71,13 @@ fn node(i: usize) -> BoxedStrategy<Value> {
     );
     let room = (800..4000i64, 2..5i64, 2..8i64, 0..3i64, 2..8i64);
     let taints = prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(taint(), 1..3)];
-    (labels, room, taints, prop::bool::weighted(0.1))
-        .prop_map(move |((zone, pool, cpus), (cpu, memory, pods, gpus, disk), taints, closed)| {
+    let volumes =
+        prop_oneof![2 => Just(Value::Null), 1 => (1..3u8).prop_map(|n| json!(n.to_string()))];
+    (labels, room, taints, prop::bool::weighted(0.1), volumes)
+        .prop_map(move |((zone, pool, cpus), (cpu, memory, pods, gpus, disk), taints, closed, volumes)| {
             let name = format!("n{i}");
             json!({
-                "metadata": {"name": name, "resourceVersion": "1",
+                "metadata": {"name": name, "resourceVersion": "1", "annotations": {VOLUME_LIMIT: volumes},
                     "labels": {HOSTNAME: name, ZONE: zone, "pool": pool, "cpus": cpus}},
                 "spec": {"taints": taints, "unschedulable": closed},
                 "status": {
@@ -218,6 +225,23 @@ fn pod(name: String, on: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
         .boxed()
 }
 
+/// Volumes of one of the claims, or none.
+fn claimed() -> BoxedStrategy<Value> {
+    prop_oneof![4 => Just(Value::Null), 1 => select(&["zonal", "bound", "single"][..])
+        .prop_map(|c| json!([{"name": "v", "persistentVolumeClaim": {"claimName": c}}]))]
+    .boxed()
+}
+
+/// A pod that is there, with a volume or none.
+fn placed_pod(name: String, on: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
+    (pod(name, on), claimed())
+        .prop_map(|(mut pod, volumes)| {
+            pod["spec"]["volumes"] = volumes;
+            pod
+        })
+        .boxed()
+}
+
 /// The pod that comes, with what only it is asked about.
 fn incoming() -> BoxedStrategy<Value> {
     let selector = prop_oneof![5 => Just(Value::Null), 1 => text(&["x", "y"]).prop_map(|v| json!({"pool": v}))];
@@ -227,15 +251,13 @@ fn incoming() -> BoxedStrategy<Value> {
         1 => Just(json!([{"key": "dedicated", "operator": "Equal", "value": "x", "effect": "NoSchedule"}])),
         1 => Just(json!([{"key": "old", "operator": "Exists"}, {"key": "node.kubernetes.io/unschedulable", "operator": "Exists"}])),
     ];
-    let claims = prop_oneof![4 => Just(Value::Null), 1 => select(&["zonal", "bound", "single"][..])
-        .prop_map(|c| json!([{"name": "v", "persistentVolumeClaim": {"claimName": c}}]))];
     (
         pod("incoming".into(), Just(Value::Null).boxed()),
         selector,
         tolerations,
         prop_oneof![2 => Just(Value::Null), 1 => node_affinity()],
         prop::collection::vec(spread(), 0..3),
-        claims,
+        claimed(),
     )
         .prop_map(
             |(mut pod, selector, tolerations, affinity, spreads, volumes)| {
@@ -257,7 +279,7 @@ fn scene() -> impl Strategy<Value = (Vec<Value>, Vec<Value>, Value)> {
         let on = move || (0..nodes).prop_map(|n| json!(format!("n{n}"))).boxed();
         let pods = (0..9usize).prop_flat_map(move |count| {
             (0..count)
-                .map(|i| pod(format!("p{i}"), on()))
+                .map(|i| placed_pod(format!("p{i}"), on()))
                 .collect::<Vec<_>>()
         });
         (all, pods, incoming())
@@ -279,13 +301,24 @@ fn volumes_and_claims() -> (Vec<Value>, Vec<Value>) {
             let affinity =
                 (!key.is_empty()).then(|| json!({"required": {"nodeSelectorTerms": [term]}}));
             volumes.push(json!({"metadata": {"name": name}, "spec": {"accessModes": [mode], "nodeAffinity": affinity,
-                "csi": {"driver": "ebs.csi.aws.com", "volumeHandle": name},
+                "csi": {"driver": DRIVER, "volumeHandle": name},
                 "claimRef": {"namespace": ns, "name": claim}}, "status": {"phase": "Bound"}}));
             claims.push(json!({"metadata": {"name": claim, "namespace": ns}, "spec": {"accessModes": [mode], "volumeName": name},
                 "status": {"phase": "Bound"}}));
         }
     }
     (volumes.into_iter().map(without_nulls).collect(), claims)
+}
+
+/// The CSINodes of the nodes that say how many volumes they take.
+fn csi_nodes(nodes: &[Value]) -> Vec<Value> {
+    let limited = nodes.iter().filter_map(|node| {
+        let limit: u8 = node["metadata"]["annotations"][VOLUME_LIMIT].as_str()?.parse().unwrap();
+        let name = &node["metadata"]["name"];
+        let driver = json!({"name": DRIVER, "nodeID": name, "topologyKeys": [], "allocatable": {"count": limit}});
+        Some(json!({"metadata": {"name": name, "resourceVersion": "1"}, "spec": {"drivers": [driver]}}))
+    });
+    limited.collect()
 }
 
 fn namespaces() -> Vec<Value> {
@@ -299,6 +332,7 @@ fn twin_says(nodes: &[Value], pods: &[Value], pod: &Value) -> BTreeMap<String, V
     let (volumes, claims) = volumes_and_claims();
     cluster.seed_list("/api/v1/namespaces", &namespaces());
     cluster.seed_list("/api/v1/nodes", nodes);
+    cluster.seed_list("/apis/storage.k8s.io/v1/csinodes", &csi_nodes(nodes));
     cluster.seed_list("/api/v1/persistentvolumes", &volumes);
     cluster.seed_list("/api/v1/persistentvolumeclaims", &claims);
     cluster.seed_list("/api/v1/pods", pods);
@@ -319,7 +353,11 @@ fn in_words_of_1_29(words: String) -> String {
 
 /// What the product says of each.
 fn product_says(nodes: &[Value], pods: &[Value], pod: &Value) -> BTreeMap<String, Vec<String>> {
+    let limits = csi_nodes(nodes);
+    let limits = limits.iter().map(|n| convert::volume_limits(read(n)));
+    let limits: BTreeMap<String, BTreeMap<String, i64>> = limits.collect();
     let nodes: Vec<Node> = nodes.iter().map(|n| convert::to_node(read(n))).collect();
+    let nodes = with_volume_limits(nodes, &limits);
     let pods: Vec<Pod> = pods.iter().map(|p| convert::to_pod(read(p))).collect();
     let (all, _) = volumes_and_claims();
     let all: Vec<Volume> = all.iter().map(|v| convert::to_volume(read(v))).collect();
@@ -383,6 +421,7 @@ fn among_random_scenes_are_many_of_every_answer() {
         "node(s) didn't match Pod's node affinity/selector",
         "node(s) didn't have free ports for the requested pod ports",
         "node(s) had volume node affinity conflict",
+        "node(s) exceed max volume count",
         "node(s) didn't match pod topology spread constraints",
         "node(s) didn't match pod topology spread constraints (missing required label)",
         "node(s) didn't match pod affinity rules",
