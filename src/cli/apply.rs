@@ -1,6 +1,5 @@
 //! `eksup apply`.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -108,7 +107,6 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), CliE
         resume_command: resume,
         record_dir: Some(cx.global.run_dir.clone()),
         accept_short: args.accept_short.clone(),
-        passed_over: route.passed_over.clone(),
         live: true,
     };
     let digest = plan_digest(&wish.plan);
@@ -132,8 +130,6 @@ pub struct PendingRoute {
     pub new_route: Option<Route>,
     /// How long it is expected to take.
     pub estimate: Duration,
-    /// Workloads that the plan accepts to be without on green.
-    pub passed_over: BTreeSet<String>,
 }
 
 /// What a look at the cluster found, before anything is done.
@@ -142,8 +138,6 @@ pub struct Assessment {
     pub open_run: Option<RunState>,
     pub route: Option<Route>,
     pub findings: Vec<Finding>,
-    /// Workloads that the plan accepts to be without on green.
-    pub passed_over: BTreeSet<String>,
 }
 
 /// The plan, from its file or from a saved one.
@@ -179,18 +173,11 @@ pub async fn assess_cluster(
         open_run: None,
         route: None,
         findings: Vec::new(),
-        passed_over: BTreeSet::new(),
     };
     if let Some(state) = read_run_state(reached).await?.filter(|s| !s.is_closed()) {
         check_same_run(&state, &wish.plan, &reached.cluster.arn)?;
-        let accepts = wish.plan.node_groups.iter().any(|g| g.ami_type.is_some());
-        let passed_over = match accepts {
-            true => ready::accepted_losses(&wish.plan, &reached.read_for_plan(&wish.plan).await?),
-            false => BTreeSet::new(),
-        };
         return Ok(Assessment {
             open_run: Some(state),
-            passed_over,
             ..nothing
         });
     }
@@ -213,7 +200,6 @@ pub async fn assess_cluster(
     Ok(Assessment {
         route,
         findings,
-        passed_over: ready::accepted_losses(&wish.plan, &inventory),
         ..nothing
     })
 }
@@ -232,7 +218,6 @@ impl Assessment {
             return Ok(Some(PendingRoute {
                 new_route: None,
                 estimate: left.map(|s| s.estimate).sum(),
-                passed_over: self.passed_over,
             }));
         }
         let blocked = count_blockers(&self.findings) > 0;
@@ -242,7 +227,6 @@ impl Assessment {
         Ok((!route.steps.is_empty()).then(|| PendingRoute {
             estimate: route_view::estimate_route(&route),
             new_route: Some(route),
-            passed_over: self.passed_over,
         }))
     }
 }

@@ -1,6 +1,5 @@
 //! Carries a run: lock, journal, engine, reporters. Rehearsals come through here exactly as the real thing does.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,8 +32,6 @@ pub struct RunContext<'a> {
     pub record_dir: Option<PathBuf>,
     /// Workloads that somebody made smaller on purpose: this process does not hold the run against what they had.
     pub accept_short: Vec<String>,
-    /// Workloads that the plan accepts to be without on green.
-    pub passed_over: BTreeSet<String>,
     /// Whether this is the real thing: the clock moves between events, and people are notified.
     pub live: bool,
 }

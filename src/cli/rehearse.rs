@@ -130,7 +130,6 @@ async fn run_rehearsal(
         resume_command: again,
         record_dir: args.record.then(|| cx.global.run_dir.clone()),
         accept_short: Vec::new(),
-        passed_over: ahead.passed_over.clone(),
         live: false,
     };
     let digest = plan_digest(&wish.plan);

@@ -1,7 +1,5 @@
 //! `eksup rollback`.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 
 use super::apply::make_holder_identity;
@@ -140,7 +138,6 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
         resume_command: resume,
         record_dir: Some(cx.global.run_dir.clone()),
         accept_short: Vec::new(),
-        passed_over: BTreeSet::new(),
         live: true,
     };
     execute_run(

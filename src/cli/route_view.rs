@@ -16,8 +16,11 @@ use crate::route::{self, Route, RouteStep};
 
 /// Draws the route and judges the cluster for it. No route where something stands in its way.
 pub fn build_and_judge(plan: &Plan, inventory: &Inventory) -> (Option<Route>, Vec<Finding>) {
-    let drawn = route::build_route(plan, inventory);
+    let mut drawn = route::build_route(plan, inventory);
     let found = ready::check_readiness(plan, inventory, &drawn);
+    if let Ok(route) = &mut drawn {
+        route.accepted_losses = ready::accepted_losses(plan, inventory);
+    }
     (drawn.ok(), found)
 }
 
@@ -29,7 +32,10 @@ pub async fn replan_route(plan: &Plan, reached: &ClusterConnection) -> Result<Ro
     // What the new route would rest on must have been read; everything else was judged when the run began.
     let unknown = |f: &Finding| f.code == Code::Unread.as_str() && f.severity == Severity::Blocker;
     match drawn {
-        Ok(route) if !found.iter().any(unknown) => Ok(route),
+        Ok(route) if !found.iter().any(unknown) => Ok(Route {
+            accepted_losses: ready::accepted_losses(plan, &inventory),
+            ..route
+        }),
         Ok(_) | Err(_) => {
             let mut error = not_ready_error(&plan.cluster, &found, "eksup plan");
             error.kind = CliErrorKind::Stuck;

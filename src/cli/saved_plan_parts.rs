@@ -11,6 +11,7 @@ use crate::model::eks::Nodegroup;
 use crate::model::elb::{TargetGroup, short_name};
 use crate::model::{Inventory, Minor};
 use crate::plan::Plan;
+use crate::ready;
 use crate::route::{self, Route, RouteStep, StepSpec};
 
 /// A part's name, and what it was when it was read: words where there are some, and a digest of all of it.
@@ -192,6 +193,10 @@ pub fn route_differences(saved: &Route, plan: &Plan, inventory: &Inventory) -> V
         |route: &Route| -> Vec<String> { route.steps.iter().map(|s| s.id.clone()).collect() };
     if differs.is_empty() && order(saved) != order(&now) {
         differs.push("route: its steps would be taken in another order now".to_owned());
+    }
+    if saved.accepted_losses != ready::accepted_losses(plan, inventory) {
+        let what = "route: other workloads would lose the nodes' credentials on green now";
+        differs.push(what.to_owned());
     }
     differs
 }

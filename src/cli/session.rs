@@ -23,7 +23,7 @@ use crate::k8s::WatchCache;
 use crate::model::Timestamp;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::plan::{Plan, plan_digest};
-use crate::route::Route;
+use crate::route::{AcceptedLosses, Route};
 use crate::steps::workload_health::{ReadyCounts, WorkloadMonitor};
 use crate::steps::{self, StepWorld};
 
@@ -292,6 +292,11 @@ impl<'a> RunSession<'a> {
             .run_state()
             .map(|s| s.binding.baseline_counts().clone());
         let at_start = at_start.unwrap_or_default();
+        // A rollback brings the nodes back on which they work.
+        let accepted_losses = match &leg {
+            SessionMode::Start { .. } | SessionMode::Resume { .. } => route.accepted_losses.clone(),
+            SessionMode::Rollback { .. } => AcceptedLosses::new(),
+        };
         let world = StepWorld {
             cluster: trip.reached.cluster.name.clone(),
             run: run.clone(),
@@ -301,7 +306,7 @@ impl<'a> RunSession<'a> {
             clock: trip.reached.clock.clone(),
             workloads: WorkloadMonitor::new(expected)
                 .with_start(at_start)
-                .passing_over(trip.passed_over.clone()),
+                .with_accepted_losses(accepted_losses),
             emit: self.event_emitter(),
         };
         let steps = steps::build_steps(route, &run, roll_back);

@@ -60,6 +60,7 @@ const BALANCERS: &str = "public.ecr.aws/eks/aws-load-balancer-controller:v2.8.1"
 fn who_calls_aws_with_the_nodes_role_needs_one_of_its_own_on_al2023() {
     let lost = |change: &dyn Fn(&mut Inventory), rest: &str| {
         let mut i = al2();
+        (i.pod_identities, i.accounts_with_role) = (Some(Vec::new()), Some(Vec::new()));
         change(&mut i);
         severity(&judged(&to_1_33(rest), &i), Code::MetadataLost)
     };
@@ -70,6 +71,15 @@ fn who_calls_aws_with_the_nodes_role_needs_one_of_its_own_on_al2023() {
         lost(&|i| run(i, DNS, |_| {}), consent),
         Some(Severity::Warning)
     );
+    // Nothing is given up on a guess.
+    let unread = |i: &mut Inventory| {
+        run(i, DNS, |_| {});
+        i.accounts_with_role = None;
+    };
+    assert_eq!(lost(&unread, consent), Some(Severity::Blocker));
+    let mut guessed = al2();
+    unread(&mut guessed);
+    assert!(crate::ready::accepted_losses(&to_1_33(consent), &guessed).is_empty());
     // A role of its own, now or with its next pod, or the node's own network.
     assert_eq!(
         lost(&|i| run(i, DNS, |p| p.cloud.own_credentials = true), ""),

@@ -11,7 +11,7 @@ use crate::model::ec2::LaunchTemplateVersion;
 use crate::model::image::OsFamily;
 use crate::model::kube::{NamespacedName, Pod, Volume};
 use crate::plan::Plan;
-use crate::route;
+use crate::route::{self, AcceptedLosses};
 
 /// Whether containers reach the metadata service, and with it the nodes' credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,9 +241,10 @@ pub fn check_metadata_access(
             ". The upgrade itself cannot go on without {}, `amiType` or not",
             needed.join(", ")
         );
+    } else if consent && !knows_roles(inventory) {
+        detail += ". Which pods have a role of their own could not be read: nothing is given up on a guess";
     } else if consent {
-        detail +=
-            ". As the plan's `amiType` accepts, the run does not wait for these to be Ready again";
+        detail += ". As the plan's `amiType` accepts, the run does not wait for these to be Ready on green";
     }
     let finding = Finding::new(
         Code::MetadataLost,
@@ -251,7 +252,7 @@ pub fn check_metadata_access(
         detail,
         "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); where neither is needed, set `amiType` for the group",
     );
-    out.push(if consent && needed.is_empty() {
+    out.push(if consent && needed.is_empty() && knows_roles(inventory) {
         finding.with_severity(Severity::Warning)
     } else {
         finding
@@ -280,31 +281,44 @@ fn is_needed(inventory: &Inventory, pod: &Pod) -> bool {
     has_image(pod, BALANCER_CONTROLLER) && !inventory.target_group_bindings.is_empty()
 }
 
-/// The workloads that lose the nodes' credentials and that the plan's `amiType` accepts to lose.
-pub fn accepted(plan: &Plan, inventory: &Inventory) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for wish in plan.node_groups.iter().filter(|g| g.ami_type.is_some()) {
-        let Some(blue) = inventory.find_nodegroup(&wish.blue) else {
+/// Whether it was read which pods have a role of their own.
+fn knows_roles(inventory: &Inventory) -> bool {
+    inventory.accounts_with_role.is_some() && inventory.pod_identities.is_some()
+}
+
+/// Returns the workloads that lose the nodes' credentials and that the plan's `amiType` gives up. None where it is not
+/// known which pods have a role of their own: the run waits for all of them then.
+pub fn accepted_losses(plan: &Plan, inventory: &Inventory) -> AcceptedLosses {
+    let mut losses = AcceptedLosses::new();
+    if !knows_roles(inventory) {
+        return losses;
+    }
+    for group in plan.node_groups.iter().filter(|g| g.ami_type.is_some()) {
+        let Some(blue) = inventory.find_nodegroup(&group.blue) else {
             continue;
         };
+        let has_template = blue.launch_template.is_some();
         let before = access_of_pods(
             route::blue_os_family(inventory, blue),
             route::launch_template_of(inventory, blue),
-            blue.launch_template.is_some(),
+            has_template,
         );
-        let green = route::green_os_family(inventory, blue, wish, wish.ami_type.as_deref());
-        let template = route::launch_template_of_green(inventory, blue, wish);
-        let after = access_of_pods(green, template, blue.launch_template.is_some());
+        let after = access_of_pods(
+            route::green_os_family(inventory, blue, group, group.ami_type.as_deref()),
+            route::launch_template_of_green(inventory, blue, group),
+            has_template,
+        );
         if before != MetadataAccess::Open || after == MetadataAccess::Open {
             continue;
         }
-        // In a run that goes on some of them are on green already.
-        let failing = inventory.pods.iter().filter(|p| {
-            !p.is_finished() && expected_failure(inventory, p).is_some() && !is_needed(inventory, p)
-        });
-        names.extend(failing.map(workload_text));
+        for pod in pods_of(inventory, &blue.name) {
+            if expected_failure(inventory, pod).is_some() && !is_needed(inventory, pod) {
+                let groups = losses.entry(workload_text(pod)).or_default();
+                groups.insert(blue.name.clone());
+            }
+        }
     }
-    names
+    losses
 }
 
 #[cfg(test)]

@@ -54,4 +54,4 @@ pub use addon_config::configured_versions;
 pub use checks::check_readiness;
 pub use codes::Code;
 pub use finding::{Finding, Severity};
-pub use metadata_access::accepted as accepted_losses;
+pub use metadata_access::accepted_losses;

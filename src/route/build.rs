@@ -7,7 +7,7 @@ use super::migration::push_migration;
 use super::node_groups::{self, GroupMigration, MigrationTrigger};
 use super::problem::{Obstacle, RouteProblem};
 use super::traffic::{self, TargetGroupPair};
-use super::{Route, StepSpec, addons, estimate};
+use super::{AcceptedLosses, Route, StepSpec, addons, estimate};
 use crate::model::Inventory;
 use crate::plan::{Plan, duration};
 
@@ -105,6 +105,7 @@ fn build_with_trigger(
             to,
             steps: draft.steps,
             notes: draft.notes,
+            accepted_losses: AcceptedLosses::new(),
         })
     } else {
         Err(draft.problems)

@@ -1,7 +1,7 @@
 //! A route: the steps from an inventory to a plan, each as plain data. It is journaled when a run opens and never
 //! recomputed for that run, so that a resumed run does what was promised.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,13 @@ pub struct Route {
     pub steps: Vec<RouteStep>,
     /// Choices and their reasons, for `plan`.
     pub notes: Vec<String>,
+    /// Workloads that the plan's `amiType` gives up: without the nodes' credentials their pods fail on green.
+    #[serde(default, skip_serializing_if = "AcceptedLosses::is_empty")]
+    pub accepted_losses: AcceptedLosses,
 }
+
+/// By workload (`Deployment shop/web`): the blue node groups whose successors it fails on.
+pub type AcceptedLosses = BTreeMap<String, BTreeSet<String>>;
 
 impl Route {
     /// The steps in the order in which they are rolled back: the last first; but within one migration blue is as large as

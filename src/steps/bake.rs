@@ -1,5 +1,6 @@
 //! Watching for a while: after a hop, and while blue stands empty.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct BakeObservation {
     strays: Vec<String>,
     /// Workloads with fewer Ready pods than when the run began.
     short: Vec<ShortWorkload>,
+    /// Workloads that fail on green as the plan accepts.
+    lost: BTreeSet<String>,
     /// Blue has nodes, and green has none any more.
     green_lost_all_nodes: bool,
     /// How long this process has seen it not well.
@@ -134,6 +137,7 @@ impl Step<StepWorld> for BakeStep {
             not_ready,
             strays,
             short,
+            lost: world.workloads.lost_workloads(&snapshot),
             green_lost_all_nodes: deserted,
             unwell_for: so_for(UNWELL_TIMER),
             green_down_for: so_for(GREEN_DOWN_TIMER),
@@ -196,10 +200,10 @@ impl Step<StepWorld> for BakeStep {
             ));
         }
         if left > SignedDuration::ZERO {
-            let well = "all nodes Ready, all workloads as they were";
+            let well = describe_well(&seen.lost);
             let well = match (&seen.capacity, trouble.is_empty()) {
                 (Some(capacity), true) => format!("{well}; {capacity}"),
-                (None, true) => well.to_owned(),
+                (None, true) => well,
                 (_, false) => trouble,
             };
             let recheck = Duration::try_from(left)
@@ -212,9 +216,10 @@ impl Step<StepWorld> for BakeStep {
         }
         if trouble.is_empty() {
             return Decision::Done(format!(
-                "{}: {}s passed, all nodes Ready, all workloads as they were",
+                "{}: {}s passed, {}",
                 self.subject,
-                self.time.as_secs()
+                self.time.as_secs(),
+                describe_well(&seen.lost)
             ));
         }
         if left.unsigned_abs() > UNWELL_LIMIT {
@@ -255,9 +260,45 @@ impl Step<StepWorld> for BakeStep {
     }
 }
 
+/// What is well, and which workloads the plan has given up.
+fn describe_well(lost: &BTreeSet<String>) -> String {
+    let well = "all nodes Ready, all workloads as they were";
+    if lost.is_empty() {
+        return well.to_owned();
+    }
+    let lost: Vec<&str> = lost.iter().map(String::as_str).collect();
+    format!(
+        "{well}, but for those that fail without the nodes' credentials, as `amiType` in the plan accepts: {}",
+        lost.join(", ")
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_workload_that_the_plan_gives_up_is_named_while_all_else_is_well_and_at_the_end() {
+        let bake = BakeStep::new("bake".into(), Duration::from_secs(600));
+        let started: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
+        let past = StepHistory {
+            started_at: Some(started),
+            ..StepHistory::default()
+        };
+        let seen = BakeObservation {
+            lost: BTreeSet::from(["Deployment shop/agent".to_owned()]),
+            ..BakeObservation::default()
+        };
+        for seconds in [10, 600] {
+            let now = started + SignedDuration::from_secs(seconds);
+            let (Decision::Wait { why: said, .. } | Decision::Done(said)) =
+                bake.decide_next(&seen, &past, now)
+            else {
+                panic!("a bake that is well waits or is done");
+            };
+            assert!(said.contains("Deployment shop/agent"), "{said}");
+        }
+    }
 
     #[test]
     fn a_bake_outlives_a_restart() {

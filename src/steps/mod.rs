@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub mod accepted_losses;
 pub mod addon;
 pub mod bake;
 pub mod blue_capacity;
@@ -20,6 +21,7 @@ pub mod green_protection;
 pub mod green_scaling;
 pub mod launch_template;
 pub mod nodes;
+pub mod pod_problems;
 pub mod retire;
 pub mod retire_record;
 pub mod traffic;

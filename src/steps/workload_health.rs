@@ -11,11 +11,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
+use super::accepted_losses;
+use super::pod_problems::{NOTHING_STARTS, explain_shortage, volume_holder};
 use crate::journal::RunState;
 use crate::k8s::KubeApi;
 use crate::k8s::cache::CacheSnapshot;
 use crate::model::ApiError;
 use crate::model::kube::{NamespacedName, Node, Owner, Pod, Workload};
+use crate::route::AcceptedLosses;
 
 /// Ready pods by workload, such as `Deployment expense/backend`.
 pub type ReadyCounts = BTreeMap<String, u32>;
@@ -24,10 +27,6 @@ pub type ReadyCounts = BTreeMap<String, u32>;
 const BEFORE_IMAGE_WORKLOADS_KEY: &str = "workloads";
 /// Kinds whose wanted number is read; one of them that is not listed has been deleted.
 const LISTED_KINDS: [&str; 2] = ["ReplicaSet", "StatefulSet"];
-/// Why a workload is short that has no pod on its way.
-const NOTHING_STARTS: &str = "no other pod of it is starting";
-/// Longest text of a pod's trouble in a message.
-const MAX_REASON_LENGTH: usize = 300;
 
 /// A workload with fewer Ready pods than it had and still wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +81,8 @@ pub struct WorkloadMonitor {
     replica_sets: Arc<Mutex<HashMap<String, String>>>,
     /// By claim: whether one node at a time can use its volume; none where that could not be read.
     single_node_claims: Arc<Mutex<HashMap<NamespacedName, Option<bool>>>>,
-    /// Workloads that the plan accepts to be without.
-    passed_over: Arc<BTreeSet<String>>,
+    /// Workloads that the plan gives up on green.
+    accepted_losses: Arc<AcceptedLosses>,
     /// The same when the run itself began, in a rollback; empty where nobody knows.
     at_start: Arc<ReadyCounts>,
 }
@@ -96,7 +95,7 @@ impl WorkloadMonitor {
             newer: Arc::default(),
             replica_sets: Arc::default(),
             single_node_claims: Arc::default(),
-            passed_over: Arc::default(),
+            accepted_losses: Arc::default(),
             at_start: Arc::default(),
         }
     }
@@ -110,13 +109,20 @@ impl WorkloadMonitor {
         }
     }
 
-    /// The same, waiting for none of these workloads.
+    /// The same, taking pods of these workloads that fail on green for as good as Ready.
     #[must_use]
-    pub fn passing_over(self, names: BTreeSet<String>) -> Self {
+    pub fn with_accepted_losses(self, losses: AcceptedLosses) -> Self {
         Self {
-            passed_over: Arc::new(names),
+            accepted_losses: Arc::new(losses),
             ..self
         }
+    }
+
+    /// The workloads that have pods which fail on green as the plan accepts.
+    pub fn lost_workloads(&self, snapshot: &CacheSnapshot) -> BTreeSet<String> {
+        let known = self.known_replica_sets();
+        let lost = accepted_losses::count_lost(snapshot, &known, &self.accepted_losses);
+        lost.into_keys().collect()
     }
 
     /// Whether a workload had a Ready pod when the run began, as far as anybody knows.
@@ -181,7 +187,8 @@ impl WorkloadMonitor {
         let expected = self.expected_counts();
         let mut below = {
             let known = self.known_replica_sets();
-            let mut below = find_short_workloads(&expected, &count_ready(snapshot, &known), None);
+            let counts = self.count_serving(snapshot, &known);
+            let mut below = find_short_workloads(&expected, &counts, None);
             for workload in &mut below {
                 workload.why = explain_shortage(snapshot, &known, &workload.name);
             }
@@ -196,7 +203,7 @@ impl WorkloadMonitor {
         self.learn_replica_sets(&listed);
         let mut short = {
             let known = self.known_replica_sets();
-            let counts = count_ready(snapshot, &known);
+            let counts = self.count_serving(snapshot, &known);
             let wanted = wanted_counts(&listed, &known);
             let mut short = find_short_workloads(&expected, &counts, Some(&wanted));
             for workload in &mut short {
@@ -288,16 +295,15 @@ impl WorkloadMonitor {
         }
         let known = self.known_replica_sets();
         let counts = count_ready(snapshot, &known);
+        let lost = accepted_losses::count_lost(snapshot, &known, &self.accepted_losses);
         let of_pod = |pod: &&Pod| {
             let name = workload_of(pod, &known)?;
-            if self.passed_over.contains(&name) {
-                return None;
-            }
             let ready = counts.get(&name).copied().unwrap_or(0);
             let had = match self.baseline.get(&name) {
                 Some(had) => self.raised_count(&name).max(*had),
                 None => self.first_seen(&name, ready),
             };
+            let ready = ready + lost.get(&name).copied().unwrap_or(0);
             Some((pod.uid.clone(), PodWorkload { name, had, ready }))
         };
         Ok(pods.iter().filter_map(of_pod).collect())
@@ -356,6 +362,20 @@ impl WorkloadMonitor {
         *had
     }
 
+    /// Ready pods by workload, and those that fail as the plan accepts.
+    fn count_serving(
+        &self,
+        snapshot: &CacheSnapshot,
+        replica_sets: &HashMap<String, String>,
+    ) -> ReadyCounts {
+        let mut counts = count_ready(snapshot, replica_sets);
+        let lost = accepted_losses::count_lost(snapshot, replica_sets, &self.accepted_losses);
+        for (name, pods) in lost {
+            *counts.entry(name).or_default() += pods;
+        }
+        counts
+    }
+
     /// What each workload is held against.
     fn expected_counts(&self) -> ReadyCounts {
         let newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
@@ -364,7 +384,6 @@ impl WorkloadMonitor {
             let had = expected.entry(name.clone()).or_default();
             *had = (*had).max(*ready);
         }
-        expected.retain(|name, _| !self.passed_over.contains(name));
         expected
     }
 
@@ -390,7 +409,7 @@ impl WorkloadMonitor {
 
 /// The workload a pod belongs to. Pods that nothing makes again, that run to an end (Jobs, tasks of a pipeline), and
 /// those that stay with their node belong to none.
-fn workload_of(pod: &Pod, replica_sets: &HashMap<String, String>) -> Option<String> {
+pub(super) fn workload_of(pod: &Pod, replica_sets: &HashMap<String, String>) -> Option<String> {
     let owner = pod.owner.as_ref().filter(|_| is_long_running(pod))?;
     if owner.kind == "ReplicaSet"
         && let Some(name) = replica_sets.get(&owner.uid)
@@ -520,69 +539,6 @@ fn is_listed(name: &str) -> bool {
     let kind = name.split(' ').next().unwrap_or_default();
     // What owns a ReplicaSet (a Deployment, a Rollout) wants through it.
     LISTED_KINDS.contains(&kind) || kind == "Deployment" || kind == "Rollout"
-}
-
-/// The pod of a workload that is not Ready, and why.
-fn explain_shortage(
-    snapshot: &CacheSnapshot,
-    replica_sets: &HashMap<String, String>,
-    workload: &str,
-) -> String {
-    match starting_pod(snapshot, replica_sets, workload) {
-        Some(pod) => format!("pod {}", pod_problem_text(pod)),
-        None => NOTHING_STARTS.to_owned(),
-    }
-}
-
-/// The pod of a workload that is not Ready and tells most.
-fn starting_pod<'a>(
-    snapshot: &'a CacheSnapshot,
-    replica_sets: &HashMap<String, String>,
-    workload: &str,
-) -> Option<&'a Pod> {
-    let of_workload = (snapshot.pods.values().map(AsRef::as_ref))
-        .filter(|p: &&Pod| workload_of(p, replica_sets).as_deref() == Some(workload));
-    of_workload
-        .filter(|p| !p.ready && p.deletion_timestamp.is_none())
-        .max_by_key(|p| (p.waiting.is_some(), p.node.is_some()))
-}
-
-/// The claim that the starting pod of a workload waits for, as far as that can be told from pods alone, and the pod on
-/// another node that mounts it.
-fn volume_holder(
-    snapshot: &CacheSnapshot,
-    replica_sets: &HashMap<String, String>,
-    workload: &str,
-) -> Option<(NamespacedName, String)> {
-    let pod = starting_pod(snapshot, replica_sets, workload)?;
-    // A container that has got further waits for something else.
-    let attaching = pod
-        .waiting
-        .as_deref()
-        .is_none_or(|w| w == "ContainerCreating");
-    let node = pod.node.as_ref().filter(|_| attaching)?;
-    let mut holders = snapshot.pods.values().filter(|p| {
-        p.key.namespace == pod.key.namespace
-            && !p.is_finished()
-            && p.node.as_ref().is_some_and(|n| n != node)
-    });
-    holders.find_map(|holder| {
-        let claim = pod.claims.iter().find(|c| holder.claims.contains(c))?;
-        let on = holder.node.as_deref().unwrap_or_default();
-        let claim = NamespacedName::new(&pod.key.namespace, claim);
-        Some((claim, format!("pod {} on {on}", holder.key)))
-    })
-}
-
-/// A pod that is not Ready, where it is, and why.
-pub fn pod_problem_text(pod: &Pod) -> String {
-    let node = pod.node.as_deref().unwrap_or("no node");
-    let reason = pod.waiting.as_deref().unwrap_or(match pod.phase.as_str() {
-        "Running" => "Running, but not Ready",
-        phase => phase,
-    });
-    let reason: String = reason.chars().take(MAX_REASON_LENGTH).collect();
-    format!("{} on {node}: {reason}", pod.key)
 }
 
 #[cfg(test)]

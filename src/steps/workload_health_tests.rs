@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::k8s::pods::PodsByNode;
 use crate::model::kube::Node;
+use crate::model::marks;
 use crate::steps::drain::fixtures::{closed_node, shop_workload};
 use crate::steps::evictable::tests::pod;
 
@@ -213,4 +214,45 @@ fn the_pod_that_holds_the_volume_of_one_that_waits_for_it_is_named() {
     // What has its volume waits for something else.
     starting.waiting = Some("ImagePullBackOff".into());
     assert_eq!(held(&starting), None);
+}
+
+#[test]
+fn a_workload_that_the_plan_gives_up_is_short_for_any_other_reason_than_the_foretold_one() {
+    let losses = AcceptedLosses::from([(
+        "Deployment shop/web".to_owned(),
+        BTreeSet::from(["blue".to_owned()]),
+    )]);
+    let lost = |group: &str, change: &dyn Fn(&mut Pod)| {
+        let mut failing = pod("a", "n1");
+        failing.ready = false;
+        failing.waiting = Some("CrashLoopBackOff: back-off, exit code 1".into());
+        change(&mut failing);
+        let mut seen = snapshot(vec![failing], &[]);
+        let mut node: Node = closed_node("n1", None);
+        node.labels
+            .insert(marks::NODEGROUP_LABEL.into(), group.into());
+        seen.nodes = Arc::new(BTreeMap::from([("n1".to_owned(), Arc::new(node))]));
+        let lost = accepted_losses::count_lost(&seen, &sets(), &losses);
+        lost.get("Deployment shop/web").copied().unwrap_or(0)
+    };
+    assert_eq!(lost("green", &|_| ()), 1, "it crashes on green");
+    assert_eq!(
+        lost("green", &|p| p.waiting = None),
+        1,
+        "it runs and is not Ready"
+    );
+    assert_eq!(lost("blue", &|_| ()), 0, "it crashes where it worked");
+    assert_eq!(lost("green", &|p| p.ready = true), 0, "it is Ready");
+    assert_eq!(lost("green", &|p| p.node = None), 0, "it finds no node");
+    assert_eq!(
+        lost("green", &|p| p.waiting =
+            Some("ImagePullBackOff: no such image".into())),
+        0,
+        "it has no image"
+    );
+    assert_eq!(
+        lost("green", &|p| p.phase = "Pending".into()),
+        0,
+        "it is on its way"
+    );
 }

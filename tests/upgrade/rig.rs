@@ -1,7 +1,6 @@
 //! A twin, real clients over its wire, and the command line's own journey (lock, journal in the cluster, engine): what a
 //! process does, as often as it is started.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -239,7 +238,6 @@ impl Rig {
             resume_command: "eksup apply".to_owned(),
             record_dir: None,
             accept_short: self.accept_short.clone(),
-            passed_over: BTreeSet::new(),
             live: false,
         };
         let errand = match way {

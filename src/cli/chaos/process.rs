@@ -226,7 +226,6 @@ impl ProcessHarness<'_> {
             resume_command: resume.to_owned(),
             record_dir: None,
             accept_short: Vec::new(),
-            passed_over: std::collections::BTreeSet::new(),
             live: false,
         };
         let errand = match way {
