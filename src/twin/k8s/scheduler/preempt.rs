@@ -1,7 +1,7 @@
 //! Preemption: a pod that finds room nowhere takes it from pods of lower priority, past their budgets where it must.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -48,11 +48,14 @@ pub fn preempt_pods(
     let nodes = cluster.store.index.nodes.values();
     let options = nodes.filter_map(|node| {
         let victims = choose_victims(cluster, ask, node)?;
-        let broken = broken_budgets(cluster, &victims);
-        let highest = victims.iter().map(|p| p.priority).max().unwrap_or(i64::MIN);
-        Some(((broken, highest, victims.len(), node.name.clone()), victims))
+        let priorities = || victims.pods.iter().map(|p| p.priority);
+        let highest = priorities().max().unwrap_or(i64::MIN);
+        // Each counts, however low its priority is.
+        let sum: i64 = priorities().map(|p| p + (1 << 31)).sum();
+        let order = (victims.past_budget, highest, sum, victims.pods.len());
+        Some(((order, node.name.clone()), victims.pods))
     });
-    let Some(((_, _, _, node), victims)) = options.min_by(|(a, _), (b, _)| a.cmp(b)) else {
+    let Some(((_, node), victims)) = options.min_by(|(a, _), (b, _)| a.cmp(b)) else {
         return Preemption::Helpless;
     };
     let stamp = cluster.timestamp_text();
@@ -75,8 +78,15 @@ pub fn preempt_pods(
     Preemption::Makes
 }
 
-/// How many of the pods would go past a budget, if all went: a node where fewer do is taken first (K8S-SCHED-9).
-fn broken_budgets(cluster: &SimCluster, going: &[Arc<PodView>]) -> usize {
+/// Pods that have to leave a node.
+struct Victims {
+    pods: Vec<Arc<PodView>>,
+    /// How many of them go past a budget.
+    past_budget: usize,
+}
+
+/// Returns the names of those that would go past a budget, if all went in this order (K8S-SCHED-9).
+fn names_past_budget(cluster: &SimCluster, going: &[Arc<PodView>]) -> BTreeSet<ObjectName> {
     let mut left: BTreeMap<ObjectName, i64> = BTreeMap::new();
     let mut goes_past = |pod: &Arc<PodView>| {
         let mut past = false;
@@ -90,16 +100,18 @@ fn broken_budgets(cluster: &SimCluster, going: &[Arc<PodView>]) -> usize {
         past
     };
     let going = going.iter().filter(|pod| !pod.deleting);
-    going.filter(|pod| goes_past(pod)).count()
+    let past = going.filter(|pod| goes_past(pod));
+    past.map(|p| ObjectName::new(p.ns.clone(), p.name.clone()))
+        .collect()
 }
 
-/// The fewest pods of lower priority that have to leave a node for the pod to fit, the least important first; none where
-/// it does not fit for another reason than room, or not even without all of them.
+/// Returns the fewest pods of lower priority that have to leave a node for the pod to fit; none where it does not fit for
+/// another reason than room, or not even without all of them.
 fn choose_victims(
     cluster: &SimCluster,
     ask: &PodConstraints<'_>,
     node: &NodeView,
-) -> Option<Vec<Arc<PodView>>> {
+) -> Option<Victims> {
     match ask.check_fit(cluster, node) {
         Err(refusal) if refusal.room => {}
         Ok(()) | Err(_) => return None,
@@ -109,8 +121,13 @@ fn choose_victims(
     if ask.check_fit_without(cluster, node, &going).is_err() {
         return None;
     }
-    // The most important are let stay first, where it fits all the same; what goes anyway is never let stay.
-    going.sort_by_key(|p| (p.deleting, Reverse(p.priority), p.name.clone()));
+    let importance = |p: &Arc<PodView>| (Reverse(p.priority), p.name.clone());
+    going.sort_by_key(importance);
+    let past = names_past_budget(cluster, &going);
+    let is_past = |p: &Arc<PodView>| past.contains(&ObjectName::new(p.ns.clone(), p.name.clone()));
+    // Those past a budget are let stay first, where it fits all the same, then the most important; what goes anyway is
+    // never let stay.
+    going.sort_by_key(|p| (p.deleting, !is_past(p), importance(p)));
     let mut i = 0;
     while i < going.len() && !going[i].deleting {
         let spared = going.remove(i);
@@ -119,5 +136,9 @@ fn choose_victims(
             i += 1;
         }
     }
-    Some(going)
+    let past_budget = going.iter().filter(|p| !p.deleting && is_past(p)).count();
+    Some(Victims {
+        pods: going,
+        past_budget,
+    })
 }
