@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::workload_health::workload_of;
+use super::workload_health::{ShortWorkload, workload_of};
 use crate::k8s::cache::CacheSnapshot;
 use crate::model::kube::{NamespacedName, Pod};
 
@@ -11,39 +11,54 @@ pub(super) const NOTHING_STARTS: &str = "no other pod of it is starting";
 /// Longest text of a pod's trouble in a message.
 const MAX_REASON_LENGTH: usize = 300;
 
-/// The pod of a workload that is not Ready, and why.
-pub(super) fn explain_shortage(
-    snapshot: &CacheSnapshot,
-    replica_sets: &HashMap<String, String>,
-    workload: &str,
-) -> String {
-    match starting_pod(snapshot, replica_sets, workload) {
-        Some(pod) => format!("pod {}", pod_problem_text(pod)),
-        None => NOTHING_STARTS.to_owned(),
+/// By workload: the pod that is not Ready and tells most.
+pub(super) struct StartingPods<'a>(HashMap<String, &'a Pod>);
+
+impl<'a> StartingPods<'a> {
+    pub(super) fn find(
+        snapshot: &'a CacheSnapshot,
+        replica_sets: &HashMap<String, String>,
+    ) -> Self {
+        let tells = |pod: &Pod| (pod.waiting.is_some(), pod.node.is_some());
+        let mut pods: HashMap<String, &Pod> = HashMap::new();
+        let starting = snapshot.pods.values().map(AsRef::as_ref);
+        for pod in starting.filter(|p: &&Pod| !p.ready && p.deletion_timestamp.is_none()) {
+            let Some(name) = workload_of(pod, replica_sets) else {
+                continue;
+            };
+            let known = pods.entry(name).or_insert(pod);
+            if tells(pod) >= tells(known) {
+                *known = pod;
+            }
+        }
+        Self(pods)
+    }
+
+    /// The one of a workload.
+    pub(super) fn of_workload(&self, name: &str) -> Option<&'a Pod> {
+        self.0.get(name).copied()
+    }
+
+    /// Says of each workload which of its pods is not Ready, and why.
+    pub(super) fn explain_shortages(&self, short: &mut [ShortWorkload]) {
+        for workload in short {
+            workload.why = match self.of_workload(&workload.name) {
+                Some(pod) => format!("pod {}", pod_problem_text(pod)),
+                None => NOTHING_STARTS.to_owned(),
+            };
+        }
     }
 }
 
-/// The pod of a workload that is not Ready and tells most.
-fn starting_pod<'a>(
-    snapshot: &'a CacheSnapshot,
-    replica_sets: &HashMap<String, String>,
-    workload: &str,
-) -> Option<&'a Pod> {
-    let of_workload = (snapshot.pods.values().map(AsRef::as_ref))
-        .filter(|p: &&Pod| workload_of(p, replica_sets).as_deref() == Some(workload));
-    of_workload
-        .filter(|p| !p.ready && p.deletion_timestamp.is_none())
-        .max_by_key(|p| (p.waiting.is_some(), p.node.is_some()))
-}
-
-/// The claim that the starting pod of a workload waits for, as far as that can be told from pods alone, and the pod on
-/// another node that mounts it.
+/// The claim that a starting pod waits for, as far as that can be told from pods alone, and the pod on another node that
+/// mounts it.
 pub(super) fn volume_holder(
     snapshot: &CacheSnapshot,
-    replica_sets: &HashMap<String, String>,
-    workload: &str,
+    pod: &Pod,
 ) -> Option<(NamespacedName, String)> {
-    let pod = starting_pod(snapshot, replica_sets, workload)?;
+    if pod.claims.is_empty() {
+        return None;
+    }
     // A container that has got further waits for something else.
     let attaching = pod
         .waiting

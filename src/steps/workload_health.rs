@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use foldhash::fast::FixedState;
 use serde::Deserialize;
 
 use super::accepted_losses;
-use super::pod_problems::{NOTHING_STARTS, explain_shortage, volume_holder};
+use super::pod_problems::{NOTHING_STARTS, StartingPods, volume_holder};
 use crate::journal::RunState;
 use crate::k8s::KubeApi;
 use crate::k8s::cache::CacheSnapshot;
@@ -185,33 +186,31 @@ impl WorkloadMonitor {
         snapshot: &CacheSnapshot,
     ) -> Result<Vec<ShortWorkload>, ApiError> {
         let expected = self.expected_counts();
-        let mut below = {
-            let known = self.known_replica_sets();
-            let counts = self.count_serving(snapshot, &known);
-            let mut below = find_short_workloads(&expected, &counts, None);
-            for workload in &mut below {
-                workload.why = explain_shortage(snapshot, &known, &workload.name);
-            }
-            below
-        };
+        let counts = self.count_serving(snapshot, &self.known_replica_sets());
+        let mut below = find_short_workloads(&expected, &counts, None);
+        if below.is_empty() {
+            return Ok(below);
+        }
+        let starting = StartingPods::find(snapshot, &self.known_replica_sets());
+        starting.explain_shortages(&mut below);
         // A pod that is starting says that one is wanted. Only where none is, the wanted numbers have to be read.
         if below.iter().all(|w| w.why != NOTHING_STARTS) {
-            self.add_volume_holders(kube, snapshot, &mut below).await;
+            self.add_volume_holders(kube, snapshot, &starting, &mut below)
+                .await;
             return Ok(below);
         }
         let listed = kube.list_replicated_workloads().await?;
         self.learn_replica_sets(&listed);
-        let mut short = {
+        let (mut short, starting) = {
             let known = self.known_replica_sets();
             let counts = self.count_serving(snapshot, &known);
             let wanted = wanted_counts(&listed, &known);
-            let mut short = find_short_workloads(&expected, &counts, Some(&wanted));
-            for workload in &mut short {
-                workload.why = explain_shortage(snapshot, &known, &workload.name);
-            }
-            short
+            let short = find_short_workloads(&expected, &counts, Some(&wanted));
+            (short, StartingPods::find(snapshot, &known))
         };
-        self.add_volume_holders(kube, snapshot, &mut short).await;
+        starting.explain_shortages(&mut short);
+        self.add_volume_holders(kube, snapshot, &starting, &mut short)
+            .await;
         short.sort_by_key(|w| (w.ready > 0, w.name.clone()));
         Ok(short)
     }
@@ -221,14 +220,12 @@ impl WorkloadMonitor {
         &self,
         kube: &KubeApi,
         snapshot: &CacheSnapshot,
+        starting: &StartingPods<'_>,
         short: &mut [ShortWorkload],
     ) {
         for workload in short {
-            let held = {
-                let known = self.known_replica_sets();
-                volume_holder(snapshot, &known, &workload.name)
-            };
-            let Some((claim, holder)) = held else {
+            let pod = starting.of_workload(&workload.name);
+            let Some((claim, holder)) = pod.and_then(|pod| volume_holder(snapshot, pod)) else {
                 continue;
             };
             match self.is_single_node(kube, &claim).await {
@@ -328,12 +325,9 @@ impl WorkloadMonitor {
     ) -> Result<ReadyCounts, ApiError> {
         let pods = snapshot.pods.values().map(AsRef::as_ref);
         self.workloads_of(kube, snapshot, pods).await?;
-        let on_green = |pod: &Pod| {
-            let node = pod.node.as_ref().and_then(|n| snapshot.nodes.get(n));
-            green.is_some() && node.is_some_and(|n| n.nodegroup_name() == green)
-        };
-        let counted = |pod: &Pod| counts_as_ready(pod, snapshot) && !on_green(pod);
-        let mut counts = count_pods(snapshot, &self.known_replica_sets(), counted);
+        let on_green = |node: &Node| green.is_some() && node.nodegroup_name() == green;
+        let mut counts =
+            count_on_nodes(snapshot, &self.known_replica_sets(), |node| !on_green(node));
         counts.retain(|name, ready| *ready > self.baseline.get(name).copied().unwrap_or(0));
         let mut newer = self.newer.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, ready) in &counts {
@@ -461,26 +455,30 @@ fn not_ready_now(snapshot: &CacheSnapshot) -> ReadyCounts {
     nodes
 }
 
-fn counts_as_ready(pod: &Pod, snapshot: &CacheSnapshot) -> bool {
-    let has_node = |node: &String| snapshot.nodes.contains_key(node);
-    pod.ready && pod.deletion_timestamp.is_none() && pod.node.as_ref().is_some_and(has_node)
-}
-
 fn count_ready(snapshot: &CacheSnapshot, replica_sets: &HashMap<String, String>) -> ReadyCounts {
-    count_pods(snapshot, replica_sets, |pod| counts_as_ready(pod, snapshot))
+    count_on_nodes(snapshot, replica_sets, |_| true)
 }
 
-fn count_pods(
+/// Counts the Ready pods on those nodes that `counts_node` takes; a workload without any is not named. Pods are found by
+/// node, and by owner first, because a large cluster is counted at every event.
+fn count_on_nodes(
     snapshot: &CacheSnapshot,
     replica_sets: &HashMap<String, String>,
-    counted: impl Fn(&Pod) -> bool,
+    counts_node: impl Fn(&Node) -> bool,
 ) -> ReadyCounts {
-    // By owner first: a name is made once for all the pods of one.
-    let mut by_owner: HashMap<&str, (&Pod, u32)> = HashMap::new();
-    for pod in snapshot.pods.values().filter(|p| is_long_running(p)) {
+    let counts_pod =
+        |p: &&Arc<Pod>| p.ready && p.deletion_timestamp.is_none() && is_long_running(p);
+    let nodes = snapshot.nodes.values().filter(|n| counts_node(n));
+    let on_nodes: Vec<_> = nodes.map(|n| snapshot.pods.on_node(&n.name)).collect();
+    let mut by_owner: HashMap<&str, (&Pod, u32), FixedState> = HashMap::default();
+    for pod in on_nodes
+        .iter()
+        .flat_map(|pods| pods.iter())
+        .filter(counts_pod)
+    {
         let owner = pod.owner.as_ref().map_or("", |o| &o.uid);
         let (_, ready) = by_owner.entry(owner).or_insert((pod, 0));
-        *ready += u32::from(counted(pod));
+        *ready += 1;
     }
     let mut counts = ReadyCounts::new();
     for (pod, ready) in by_owner.into_values() {

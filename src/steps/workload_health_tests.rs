@@ -126,19 +126,18 @@ fn a_short_workload_names_the_pod_its_node_and_the_cause() {
     let mut sick = pod("web-x", "n1");
     sick.ready = false;
     sick.waiting = Some("ImagePullBackOff: Back-off pulling image \"web:9\"".into());
-    let text = explain_shortage(
-        &snapshot(vec![sick], &["n1"]),
-        &sets(),
-        "Deployment shop/web",
-    );
+    let explained = |pods: Vec<Pod>| {
+        let seen = snapshot(pods, &["n1"]);
+        let baseline = counts(&[("Deployment shop/web", 1)]);
+        let mut short = find_short_workloads(&baseline, &ReadyCounts::new(), None);
+        StartingPods::find(&seen, &sets()).explain_shortages(&mut short);
+        short.remove(0).why
+    };
     assert_eq!(
-        text,
+        explained(vec![sick]),
         "pod shop/web-x on n1: ImagePullBackOff: Back-off pulling image \"web:9\""
     );
-    assert_eq!(
-        explain_shortage(&snapshot(vec![], &["n1"]), &sets(), "Deployment shop/web"),
-        "no other pod of it is starting"
-    );
+    assert_eq!(explained(vec![]), "no other pod of it is starting");
 }
 
 #[test]
@@ -205,7 +204,7 @@ fn the_pod_that_holds_the_volume_of_one_that_waits_for_it_is_named() {
     let mut sibling = pod("old", "n1");
     sibling.claims = vec!["media".into()];
     let seen = |starting: &Pod| snapshot(vec![starting.clone(), sibling.clone()], &["n1", "g1"]);
-    let held = |starting: &Pod| volume_holder(&seen(starting), &sets(), "Deployment shop/web");
+    let held = |starting: &Pod| volume_holder(&seen(starting), starting);
     let (claim, holder) = held(&starting).unwrap();
     assert_eq!(
         (claim, holder.as_str()),

@@ -1,6 +1,8 @@
 //! Which pods of a begun node may be evicted now, and what holds each of the others. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
 
 use crate::model::kube::{NamespacedName, Pod};
 use crate::route::DrainSpec;
@@ -75,14 +77,14 @@ pub struct EvictionPlanner<'a> {
     /// Made when the first pod asks for it.
     placement: Option<Placement<'a>>,
     /// By workload: the Ready pods it will have left.
-    ready_left: BTreeMap<&'a str, u32>,
+    ready_left: HashMap<&'a str, u32, FixedState>,
 }
 
 impl<'a> EvictionPlanner<'a> {
     /// Plans for what `seen` shows.
     pub fn new(spec: &'a DrainSpec, seen: &'a DrainObservation) -> Self {
         let left = seen.workloads.values().map(|w| (w.name.as_str(), w.ready));
-        let mut ready_left: BTreeMap<&str, u32> = left.collect();
+        let mut ready_left: HashMap<&str, u32, FixedState> = left.collect();
         // A pod whose eviction was accepted a moment ago still reads Ready: the watch has not told of it yet.
         for pod in seen.evicted_unseen().filter(|p| p.ready) {
             if let Some(workload) = seen.workloads.get(&pod.uid)

@@ -211,10 +211,13 @@ fn begin_nodes(
 
 /// Whether no node that has not been begun could be: a pod of each has nowhere to go.
 pub fn no_node_fits(spec: &DrainSpec, seen: &DrainObservation) -> bool {
-    let mut placement = Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts);
     let untouched = |n: &&BlueNode| n.begun_at(&seen.run).is_none() && !n.is_skipped_by(&seen.run);
     let mut fresh = seen.nodes.iter().filter(untouched).peekable();
-    fresh.peek().is_some() && fresh.all(|n| place_pods_of(spec, n, &mut placement).is_err())
+    if fresh.peek().is_none() {
+        return false;
+    }
+    let mut placement = Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts);
+    fresh.all(|n| place_pods_of(spec, n, &mut placement).is_err())
 }
 
 /// With `capacity: surge`, green is a few nodes ahead of what has been begun.
