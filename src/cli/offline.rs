@@ -39,11 +39,11 @@ pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliErr
 
 /// Reads the snapshot that `path` names for an upgrade by `plan`.
 pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
-    let snapshot = read_snapshot(path)?;
+    let mut snapshot = read_snapshot(path)?;
     check_same_cluster(&snapshot, plan)?;
     run_in_virtual_time(async {
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
-        let twin = Twin::start(scenario::load_world(&snapshot, 1));
+        let twin = Twin::start(scenario::take_world(&mut snapshot, 1));
         let reached: ClusterConnection =
             rehearse::connect_twin(twin.wire(), &snapshot, &clock).await?;
         let mut inventory = reached.read_for_plan(plan).await?;

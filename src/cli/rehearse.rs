@@ -106,10 +106,10 @@ async fn run_rehearsal(
     cx: &CommandContext,
     args: RehearseArgs,
     wish: PlanInput,
-    snapshot: Snapshot,
+    mut snapshot: Snapshot,
 ) -> Result<(), CliError> {
     let again = format!("{} --seed {}", rehearse_command(cx, &args), args.seed);
-    let mut world = scenario::load_world(&snapshot, args.seed);
+    let mut world = scenario::take_world(&mut snapshot, args.seed);
     let clock = skewed_clock(snapshot.inventory.taken_at, &args.faults);
     fault::add_rules(&mut world, args.faults);
     args.guard.apply_to_world(&mut world)?;

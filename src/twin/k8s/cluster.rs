@@ -20,8 +20,7 @@ use super::pod_requests::{ResourceAmounts, other_amounts};
 use super::rbac::RbacAuthorizer;
 use super::status::ApiFailure;
 use super::store::{ObjectKey, ObjectName, ObjectStore, StoredObject};
-use crate::model::Minor;
-use crate::model::snapshot::Snapshot;
+use crate::model::{Inventory, Minor};
 
 /// The cluster's API objects and those who act on them.
 #[derive(Clone)]
@@ -157,29 +156,32 @@ impl SimCluster {
         cluster
     }
 
-    /// The cluster of a snapshot: its objects as they were, its version.
-    pub fn from_snapshot(snapshot: &Snapshot) -> Self {
-        let mut cluster = Self::new_empty(snapshot.inventory.cluster.version);
+    /// The cluster of a snapshot: the objects of its lists as they were, its version.
+    pub fn from_lists(inventory: &Inventory, lists: BTreeMap<String, Vec<Value>>) -> Self {
+        let mut cluster = Self::new_empty(inventory.cluster.version);
         let webhooks = |path: &String| path.ends_with("/validatingwebhookconfigurations");
-        cluster.knows_webhooks = snapshot.kubernetes.keys().any(webhooks);
-        for identity in snapshot.inventory.pod_identities.iter().flatten() {
+        cluster.knows_webhooks = lists.keys().any(webhooks);
+        for identity in inventory.pod_identities.iter().flatten() {
             let account = ObjectName::new(&*identity.namespace, &*identity.service_account);
             cluster.own_credentials.insert(account);
         }
-        for (path, items) in &snapshot.kubernetes {
-            cluster.seed_list(path, items);
+        for (path, items) in lists {
+            cluster.seed_items(&path, items);
         }
         cluster
     }
 
     /// Seeds the items of a list, by the list's path.
     pub fn seed_list(&mut self, path: &str, items: &[Value]) {
-        let Some(res) = self.store.kinds.learn_kind(path, items) else {
+        self.seed_items(path, items.to_vec());
+    }
+
+    fn seed_items(&mut self, path: &str, items: Vec<Value>) {
+        let Some(res) = self.store.kinds.learn_kind(path, &items) else {
             return;
         };
         let kind = self.store.kinds.get(res).clone();
-        for item in items {
-            let mut item = item.clone();
+        for mut item in items {
             set_at(&mut item, "apiVersion", kind.api_version());
             set_at(&mut item, "kind", kind.kind.to_string());
             if text_at(&item, "metadata.uid").is_empty() {

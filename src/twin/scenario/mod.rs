@@ -102,12 +102,20 @@ pub fn load_world(snapshot: &Snapshot, seed: u64) -> SimWorld {
 /// The world `snapshot` describes, at the time of `clock`: real clients sign with theirs, so a served twin needs the
 /// machine's.
 pub fn load_world_at(snapshot: &Snapshot, seed: u64, clock: Clock) -> SimWorld {
-    SimWorld::new(
-        clock,
-        seed,
-        aws::seed_account(snapshot),
-        k8s::SimCluster::from_snapshot(snapshot),
-    )
+    let account = aws::seed_account(snapshot);
+    let lists = snapshot.kubernetes.clone();
+    let cluster = k8s::SimCluster::from_lists(&snapshot.inventory, lists);
+    SimWorld::new(clock, seed, account, cluster)
+}
+
+/// The same as [`load_world`], with the Kubernetes lists taken out of `snapshot`, so that a large cluster is kept once.
+pub fn take_world(snapshot: &mut Snapshot, seed: u64) -> SimWorld {
+    let clock = Clock::starting_at(snapshot.inventory.taken_at);
+    // It reads the lists too: claims, bindings of target groups, images.
+    let account = aws::seed_account(snapshot);
+    let lists = std::mem::take(&mut snapshot.kubernetes);
+    let cluster = k8s::SimCluster::from_lists(&snapshot.inventory, lists);
+    SimWorld::new(clock, seed, account, cluster)
 }
 
 #[cfg(test)]

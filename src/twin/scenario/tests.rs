@@ -188,6 +188,21 @@ async fn a_controller_takes_its_rule_back_and_follows_the_nodes() {
     assert_eq!(rule(&twin).actions, wanted.actions);
 }
 
+#[tokio::test]
+async fn the_account_is_made_before_the_lists_are_taken_out_of_the_snapshot() {
+    for (name, _) in bundled_scenarios() {
+        let mut snapshot = find_scenario(name).unwrap();
+        if name.starts_with("fleet") {
+            continue;
+        }
+        let kept = load_world(&snapshot, 1);
+        let taken = take_world(&mut snapshot, 1);
+        assert!(snapshot.kubernetes.is_empty());
+        let account = |world: &SimWorld| format!("{:?}", world.cloud);
+        assert_eq!(account(&taken), account(&kept), "{name}");
+    }
+}
+
 #[test]
 fn a_fleet_has_as_many_nodes_and_pods_as_were_asked_for() {
     let snapshot = fleet_snapshot(30, 10);
