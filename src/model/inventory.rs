@@ -1,6 +1,6 @@
 //! One consistent reading of a cluster: everything a route or a finding is decided from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -129,10 +129,11 @@ impl Inventory {
             .filter_map(|name| self.asgs.get(name))
     }
 
-    /// The pods on a node.
-    pub fn pods_on<'a>(&'a self, node: &'a str) -> impl Iterator<Item = &'a Pod> {
-        self.pods
-            .iter()
-            .filter(move |p| p.node.as_deref() == Some(node))
+    /// The pods on the nodes of a group.
+    pub fn pods_of<'a>(&'a self, nodegroup: &'a str) -> impl Iterator<Item = &'a Pod> {
+        let nodes = self.nodes_of(nodegroup).map(|n| n.name.as_str());
+        let nodes: HashSet<&str> = nodes.collect();
+        let on_them = move |p: &&Pod| p.node.as_deref().is_some_and(|n| nodes.contains(n));
+        self.pods.iter().filter(on_them)
     }
 }

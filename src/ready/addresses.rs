@@ -1,6 +1,6 @@
 //! Whether the subnets have the addresses that green's nodes and pods take while blue still has its own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::cni_addresses::{NodeAddresses, PREFIX_ADDRESSES, node_addresses};
 use super::codes::Code;
@@ -69,12 +69,16 @@ fn compute_demand<'a>(
 ) -> AddressDemand<'a> {
     let inventory = case.inventory;
     let own = |p: &&crate::model::kube::Pod| !p.host_network && !p.is_finished();
-    let (mut moving, mut daemons) = (0, 0);
-    for node in inventory.nodes_of(&change.blue.name) {
-        let pods = || inventory.pods_on(&node.name).filter(own);
-        moving += pods().filter(|p| !p.is_daemon_pod() && !p.mirror).count();
-        daemons = daemons.max(pods().filter(|p| p.is_daemon_pod()).count());
+    let (mut moving, mut daemons) = (0, HashMap::<&str, usize>::new());
+    for pod in inventory.pods_of(&change.blue.name).filter(own) {
+        if pod.is_daemon_pod() {
+            let node = pod.node.as_deref().unwrap_or_default();
+            *daemons.entry(node).or_default() += 1;
+        } else {
+            moving += usize::from(!pod.mirror);
+        }
     }
+    let daemons = daemons.into_values().max().unwrap_or(0);
     let whole = i64::from(route::live_node_count(inventory, change.blue).max(1));
     let pods = (to_i64(moving) + whole - 1) / whole + to_i64(daemons);
     let limits = interface_limits(case, change).unwrap_or(UNKNOWN_LIMITS);

@@ -1,26 +1,27 @@
 //! PodDisruptionBudgets that would stop a drain.
 
+use std::collections::HashMap;
+
 use super::codes::Code;
 use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity};
-use crate::model::Inventory;
-use crate::model::kube::{Pdb, Pod, Workload};
+use crate::model::kube::{NamespacedName, Pdb, Pod};
 use crate::model::operator_budgets::{is_custom_owner, run_by};
 use crate::model::restarts::no_restart;
 use crate::plan::{BudgetConsent, OnDeadline, OperatorBudgets, SingleReplicas, Strategy, duration};
 
 /// Judges budgets over pods that move.
 pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
-    let pods = case.moving_pods();
-    for pod in &pods {
-        let budgets: Vec<String> = case
-            .inventory
-            .pdbs
-            .iter()
-            .filter(|b| selects_pod(b, pod))
-            .map(|b| b.key.to_string())
-            .collect();
-        if budgets.len() > 1 {
+    let mut over: HashMap<&NamespacedName, Vec<String>> = HashMap::new();
+    for budget in &case.inventory.pdbs {
+        for pod in held_pods(case, budget) {
+            over.entry(&pod.key)
+                .or_default()
+                .push(budget.key.to_string());
+        }
+    }
+    for pod in case.moving_pods() {
+        if let Some(budgets) = over.get(&pod.key).filter(|b| b.len() > 1) {
             out.push(Finding::new(
                 Code::TwoBudgets,
                 format!("pod {}", pod.key),
@@ -36,11 +37,7 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         return;
     }
     for pdb in &case.inventory.pdbs {
-        let held: Vec<&Pod> = pods
-            .iter()
-            .copied()
-            .filter(|p| selects_pod(pdb, p))
-            .collect();
+        let held = held_pods(case, pdb);
         if held.is_empty() || pdb.allowed > 0 {
             continue;
         }
@@ -107,10 +104,9 @@ struct BlockingBudget<'a> {
 
 impl<'a> BlockingBudget<'a> {
     fn for_budget(case: &'a ReadinessInput<'_>, pdb: &'a Pdb, held: &'a [&'a Pod]) -> Self {
-        let all = || case.inventory.pods.iter();
         let alone = |pod: &&Pod| {
-            let sibling = |p: &&Pod| !p.is_finished() && p.owner == pod.owner;
-            pod.owner.is_some() && all().filter(sibling).count() == 1
+            let siblings = |o| case.pods.of_owner(o).filter(|p| !p.is_finished());
+            pod.owner.as_ref().is_some_and(|o| siblings(o).count() == 1)
         };
         let keeps_data = |p: &&&Pod| {
             p.host_paths_with_data().next().is_some()
@@ -119,12 +115,10 @@ impl<'a> BlockingBudget<'a> {
         Self {
             pdb,
             held,
-            operator: run_by(pdb, all()),
+            operator: run_by(pdb, case.pods.with_siblings(pdb).into_iter()),
             data: held.iter().filter(keeps_data).copied().collect(),
             single: held.iter().all(alone),
-            restartable: held
-                .iter()
-                .all(|p| surge_refusal(case.inventory, p).is_none()),
+            restartable: held.iter().all(|p| surge_refusal(case, p).is_none()),
         }
     }
 
@@ -282,8 +276,8 @@ fn blocking_finding(
 }
 
 /// Why a restart does not move a pod without a gap, where it does not.
-pub fn surge_refusal(inventory: &Inventory, pod: &Pod) -> Option<String> {
-    let Some(deployment) = deployment_of(inventory, pod) else {
+pub fn surge_refusal(case: &ReadinessInput<'_>, pod: &Pod) -> Option<String> {
+    let Some(deployment) = case.workloads.deployment_of(pod) else {
         let kind = pod.owner.as_ref().map_or("no controller", |o| &o.kind);
         return Some(format!(
             "it belongs to {kind}, and only a Deployment starts the new pod first"
@@ -292,28 +286,7 @@ pub fn surge_refusal(inventory: &Inventory, pod: &Pod) -> Option<String> {
     no_restart(deployment, !pod.claims.is_empty())
 }
 
-/// Whether the budget selects the pod.
-pub fn selects_pod(pdb: &Pdb, pod: &Pod) -> bool {
-    pdb.key.namespace == pod.key.namespace
-        && pdb
-            .selector
-            .as_ref()
-            .is_some_and(|s| s.matches(&pod.labels))
-}
-
-/// The Deployment behind a pod.
-pub fn deployment_of<'a>(inventory: &'a Inventory, pod: &Pod) -> Option<&'a Workload> {
-    let owner = pod.owner.as_ref().filter(|o| o.kind == "ReplicaSet")?;
-    let of = |w: &&Workload, kind: &str, name: &str| {
-        w.kind == kind && w.key.namespace == pod.key.namespace && w.key.name == name
-    };
-    let set = inventory
-        .workloads
-        .iter()
-        .find(|w| of(w, "ReplicaSet", &owner.name))?;
-    let top = set.owner.as_ref().filter(|o| o.kind == "Deployment")?;
-    inventory
-        .workloads
-        .iter()
-        .find(|w| of(w, "Deployment", &top.name))
+/// The pods that move and that a budget selects.
+pub fn held_pods<'a>(case: &ReadinessInput<'a>, budget: &Pdb) -> Vec<&'a Pod> {
+    case.moving_among(case.pods.selected_by(budget))
 }

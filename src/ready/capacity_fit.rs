@@ -208,6 +208,7 @@ impl<'c> DrainSimulation<'c> {
             by_node.entry(node).or_default().push(pod);
         }
         let mut waiting: Vec<&Pod> = Vec::new();
+        let mut refused = RefusedPods::default();
         for mut pods in by_node.into_values() {
             if together {
                 pods.sort_by_key(|p| {
@@ -220,7 +221,7 @@ impl<'c> DrainSimulation<'c> {
                 view.remove_pod(pod);
             });
             waiting.extend(pods);
-            place_waiting(&mut view, &mut waiting);
+            place_waiting(&mut view, &mut waiting, &mut refused);
             if waiting.len() >= MAX_UNPLACED_PODS {
                 waiting.truncate(MAX_UNPLACED_PODS);
                 break;
@@ -234,8 +235,16 @@ impl<'c> DrainSimulation<'c> {
     }
 }
 
+/// By pod that found no place: whether it never will, however the pods move.
+#[derive(Default)]
+struct RefusedPods<'a>(BTreeMap<&'a NamespacedName, bool>);
+
 /// Places pods until no more find a place. Brothers of a pod that found none are not tried in the same round.
-fn place_waiting<'p>(view: &mut ClusterView<'p>, waiting: &mut Vec<&'p Pod>) {
+fn place_waiting<'p>(
+    view: &mut ClusterView<'p>,
+    waiting: &mut Vec<&'p Pod>,
+    refused: &mut RefusedPods<'p>,
+) {
     loop {
         let before = waiting.len();
         let mut failed: BTreeSet<(&str, &str)> = BTreeSet::new();
@@ -245,11 +254,15 @@ fn place_waiting<'p>(view: &mut ClusterView<'p>, waiting: &mut Vec<&'p Pod>) {
             if pod.claims.is_empty() && failed.contains(&kind) {
                 return true;
             }
-            let no_place = view.place_pod(pod).is_err();
-            if no_place {
-                failed.insert(kind);
+            let known = refused.0.get(&pod.key).copied();
+            if known != Some(true) && view.try_place_pod(pod).is_some() {
+                return false;
             }
-            no_place
+            if known.is_none() {
+                refused.0.insert(&pod.key, view.refuses_for_good(pod));
+            }
+            failed.insert(kind);
+            true
         });
         if waiting.is_empty() || waiting.len() == before {
             return;

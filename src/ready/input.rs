@@ -1,8 +1,9 @@
 //! What the judges share: the plan, the inventory, the route, and who is blue.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::Finding;
+use super::pod_search::PodSearch;
 use super::workloads::WorkloadIndex;
 use crate::model::eks::{NewNodegroup, Nodegroup};
 use crate::model::kube::{Node, Pod};
@@ -27,7 +28,10 @@ pub struct ReadinessInput<'a> {
     pub changes: Vec<BlueGreenPair<'a>>,
     /// Names of the groups that move.
     pub blues: BTreeSet<&'a str>,
+    /// Names of the nodes of the groups that move.
+    blue_names: HashSet<&'a str>,
     pub workloads: WorkloadIndex<'a>,
+    pub pods: PodSearch<'a>,
 }
 
 impl<'a> ReadinessInput<'a> {
@@ -48,7 +52,7 @@ impl<'a> ReadinessInput<'a> {
                 });
             }
         }
-        let blues = if route.is_some() {
+        let blues: BTreeSet<&str> = if route.is_some() {
             changes.iter().map(|c| c.blue.name.as_str()).collect()
         } else {
             let named = |g: &Nodegroup| {
@@ -61,13 +65,18 @@ impl<'a> ReadinessInput<'a> {
                 .map(|g| g.name.as_str())
                 .collect()
         };
+        let on_blue = |n: &&Node| n.nodegroup_name().is_some_and(|g| blues.contains(g));
+        let blue_nodes = inventory.nodes.iter().filter(on_blue);
+        let blue_names: HashSet<&str> = blue_nodes.map(|n| n.name.as_str()).collect();
         Self {
             plan,
             inventory,
             route,
             changes,
             blues,
+            blue_names,
             workloads: WorkloadIndex::new(inventory),
+            pods: PodSearch::new(inventory),
         }
     }
 
@@ -80,16 +89,20 @@ impl<'a> ReadinessInput<'a> {
 
     /// Pods on blue that a drain moves: no DaemonSet's, no mirror of a static pod, none that has ended.
     pub fn moving_pods(&self) -> Vec<&'a Pod> {
-        let nodes: BTreeSet<&str> = self.blue_nodes().map(|n| n.name.as_str()).collect();
-        let pods = self.inventory.pods.iter();
-        pods.filter(|p| p.node.as_deref().is_some_and(|n| nodes.contains(n)))
-            .filter(|p| {
-                !p.is_daemon_pod()
-                    && !p.mirror
-                    && !p.is_finished()
-                    && p.deletion_timestamp.is_none()
-            })
-            .collect()
+        self.moving_among(self.inventory.pods.iter())
+    }
+
+    /// Those of `pods` that a drain moves off blue.
+    pub fn moving_among(&self, pods: impl Iterator<Item = &'a Pod>) -> Vec<&'a Pod> {
+        pods.filter(|p| {
+            p.node
+                .as_deref()
+                .is_some_and(|n| self.blue_names.contains(n))
+        })
+        .filter(|p| {
+            !p.is_daemon_pod() && !p.mirror && !p.is_finished() && p.deletion_timestamp.is_none()
+        })
+        .collect()
     }
 
     /// The versions the control plane will have, from the first hop to the target.

@@ -20,6 +20,7 @@ mod metadata_access;
 mod nodes;
 mod operating_system;
 mod placement;
+mod pod_search;
 mod pods;
 mod replacements;
 mod storage;

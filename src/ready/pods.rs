@@ -149,13 +149,15 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         let subject = format!("{} {}", workload.kind, workload.key);
-        let budgeted = case.inventory.pdbs.iter().any(|b| {
-            b.key.namespace == pod.key.namespace
-                && b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels))
-        });
-        if workload.desired == 1 && !budgeted {
+        let budgeted = || {
+            case.inventory.pdbs.iter().any(|b| {
+                b.key.namespace == pod.key.namespace
+                    && b.selector.as_ref().is_some_and(|s| s.matches(&pod.labels))
+            })
+        };
+        if workload.desired == 1 && !budgeted() {
             let surge = case.plan.drain.single_replicas == SingleReplicas::Surge;
-            out.push(match surge_refusal(case.inventory, pod).filter(|_| surge) {
+            out.push(match surge_refusal(case, pod).filter(|_| surge) {
                 None if surge => Finding::new(
                     Code::SingleReplica,
                     &subject,

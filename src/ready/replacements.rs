@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::budgets::{deployment_of, selects_pod};
+use super::budgets::held_pods;
 use super::codes::Code;
 use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity};
@@ -83,7 +83,7 @@ fn placed_by_owner(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 
 /// The workload of a pod, as text.
 fn workload_of(case: &ReadinessInput<'_>, pod: &Pod) -> Option<String> {
-    if let Some(deployment) = deployment_of(case.inventory, pod) {
+    if let Some(deployment) = case.workloads.deployment_of(pod) {
         return Some(format!("Deployment {}", deployment.key));
     }
     let owner = pod.owner.as_ref()?;
@@ -101,16 +101,16 @@ fn check_shared_claims(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let on_one_node = volumes
         .filter(|v| !v.access_modes.is_empty() && !v.access_modes.iter().any(many))
         .filter_map(|v| v.claim.as_ref());
-    let moving = case.moving_pods();
     for claim in on_one_node {
-        let mounts =
-            |p: &&Pod| p.key.namespace == claim.namespace && p.claims.contains(&claim.name);
-        if !moving.iter().any(&mounts) {
+        if case
+            .moving_among(case.pods.mounting_claim(claim))
+            .is_empty()
+        {
             continue;
         }
         // One that has no place yet waits for the volume as well.
-        let all = case.inventory.pods.iter().filter(|p| !p.is_finished());
-        let pods: Vec<&Pod> = all.filter(mounts).collect();
+        let pods = case.pods.mounting_claim(claim).filter(|p| !p.is_finished());
+        let pods: Vec<&Pod> = pods.collect();
         if pods.len() < 2 {
             continue;
         }
@@ -145,13 +145,8 @@ fn check_shared_claims(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 
 /// Budgets under which a pod goes only when the replacement of the one before is Ready, which by its probes takes long.
 fn check_slow_replacements(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
-    let moving = case.moving_pods();
     for budget in &case.inventory.pdbs {
-        let held: Vec<&Pod> = moving
-            .iter()
-            .copied()
-            .filter(|p| selects_pod(budget, p))
-            .collect();
+        let held = held_pods(case, budget);
         let delay = held
             .iter()
             .map(|p| p.ready_delay_seconds)

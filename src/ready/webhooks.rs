@@ -110,7 +110,7 @@ fn check_webhook(
     );
     let helped = webhook.match_conditions
         || case.plan.drain.single_replicas == SingleReplicas::Surge
-            && matches!(ready.as_slice(), [one] if surge_refusal(case.inventory, one).is_none());
+            && matches!(ready.as_slice(), [one] if surge_refusal(case, one).is_none());
     out.push(if helped {
         finding.with_severity(Severity::Warning)
     } else {

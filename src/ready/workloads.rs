@@ -42,6 +42,14 @@ impl<'a> WorkloadIndex<'a> {
         Some(above.unwrap_or(direct))
     }
 
+    /// The Deployment behind a pod.
+    pub fn deployment_of(&self, pod: &Pod) -> Option<&'a Workload> {
+        let owner = pod.owner.as_ref().filter(|o| o.kind == "ReplicaSet")?;
+        let set = self.find_owner(owner, &pod.key.namespace)?;
+        let top = set.owner.as_ref().filter(|o| o.kind == "Deployment")?;
+        self.find_owner(top, &pod.key.namespace)
+    }
+
     /// The name that findings and consents give to a pod's workload.
     pub fn name_of(&self, pod: &Pod) -> WorkloadName {
         let name = WorkloadName::of_pod(pod);

@@ -1,6 +1,6 @@
 //! Green from blue: what is copied, what is left out, what the plan changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::draft::RouteDraft;
 use super::node_groups::{GroupMigration, launch_template_of, launch_template_of_green};
@@ -8,6 +8,7 @@ use super::problem::Obstacle;
 use super::user_data;
 use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::image::{Accelerator, accelerator_of};
+use crate::model::kube::Volume;
 use crate::model::{Inventory, Minor, marks};
 use crate::plan::{Capacity, NodeGroup};
 
@@ -97,55 +98,51 @@ pub fn subnet_zones(inventory: &Inventory, group: &Nodegroup) -> BTreeSet<String
 
 /// Zones of the volumes that pods on the group's nodes use.
 pub fn volume_zones(inventory: &Inventory, group: &str) -> BTreeSet<String> {
-    let mut zones = BTreeSet::new();
-    for node in inventory.nodes_of(group) {
-        for pod in inventory.pods_on(&node.name).filter(|p| !p.is_finished()) {
-            for volume in &inventory.volumes {
-                let claimed = volume.claim.as_ref().is_some_and(|c| {
-                    c.namespace == pod.key.namespace && pod.claims.contains(&c.name)
-                });
-                if claimed && volume.zones.len() == 1 {
-                    zones.extend(volume.zones.iter().cloned());
-                }
-            }
-        }
-    }
-    zones
+    let pods = inventory.pods_of(group).filter(|p| !p.is_finished());
+    let claims: HashSet<(&str, &str)> = pods
+        .flat_map(|p| p.claims.iter().map(|c| (&*p.key.namespace, c.as_str())))
+        .collect();
+    let claimed = |v: &&Volume| {
+        let claim = v.claim.as_ref();
+        claim.is_some_and(|c| claims.contains(&(&*c.namespace, &*c.name)))
+    };
+    let volumes = inventory.volumes.iter().filter(claimed);
+    let zonal = volumes.filter(|v| v.zones.len() == 1);
+    zonal.flat_map(|v| v.zones.iter().cloned()).collect()
 }
 
 /// Zones that the pods on a group's nodes ask for: those that they name, and all that blue lives in where they must be
 /// spread over zones.
 fn pod_zones(inventory: &Inventory, blue: &Nodegroup) -> BTreeSet<String> {
-    let lived = || inventory.nodes_of(&blue.name).filter_map(|n| n.zone());
+    let lived = inventory.nodes_of(&blue.name).filter_map(|n| n.zone());
+    let lived: BTreeSet<String> = lived.map(str::to_owned).collect();
     let mut zones = BTreeSet::new();
-    for node in inventory.nodes_of(&blue.name) {
-        let pods = inventory.pods_on(&node.name);
-        for pod in pods.filter(|p| !p.is_finished() && !p.is_daemon_pod() && !p.mirror) {
-            let asks = &pod.scheduling;
-            let by_zone = |key: &str| ZONE_LABELS.contains(&key);
-            let spread = asks.topology_spread.iter();
-            let apart = asks.pod_anti_affinity.iter();
-            if spread
-                .clone()
-                .any(|s| s.is_required() && by_zone(&s.topology_key))
-                || apart.clone().any(|t| by_zone(&t.topology_key))
+    let pods = inventory.pods_of(&blue.name);
+    for pod in pods.filter(|p| !p.is_finished() && !p.is_daemon_pod() && !p.mirror) {
+        let asks = &pod.scheduling;
+        let by_zone = |key: &str| ZONE_LABELS.contains(&key);
+        let spread = asks.topology_spread.iter();
+        let apart = asks.pod_anti_affinity.iter();
+        if spread
+            .clone()
+            .any(|s| s.is_required() && by_zone(&s.topology_key))
+            || apart.clone().any(|t| by_zone(&t.topology_key))
+        {
+            zones.extend(lived.iter().cloned());
+        }
+        let named = ZONE_LABELS.iter().filter_map(|l| pod.node_selector.get(*l));
+        zones.extend(named.cloned());
+        // Of several zones any one will do, but one.
+        let terms = asks.node_affinity.as_ref().map(|a| a.terms.as_slice());
+        let [term] = terms.unwrap_or_default() else {
+            continue;
+        };
+        for expression in &term.expressions {
+            if by_zone(&expression.key)
+                && expression.operator == "In"
+                && let [only] = expression.values.as_slice()
             {
-                zones.extend(lived().map(str::to_owned));
-            }
-            let named = ZONE_LABELS.iter().filter_map(|l| pod.node_selector.get(*l));
-            zones.extend(named.cloned());
-            // Of several zones any one will do, but one.
-            let terms = asks.node_affinity.as_ref().map(|a| a.terms.as_slice());
-            let [term] = terms.unwrap_or_default() else {
-                continue;
-            };
-            for expression in &term.expressions {
-                if by_zone(&expression.key)
-                    && expression.operator == "In"
-                    && let [only] = expression.values.as_slice()
-                {
-                    zones.insert(only.clone());
-                }
+                zones.insert(only.clone());
             }
         }
     }

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use foldhash::fast::FixedState;
+
 use super::node_affinity;
 use super::node_load::NodeLoad;
 use super::pod_affinity::{
     AffinityState, Arrival, NamespaceLabels, PlacementContext, reaches_namespace,
 };
 use super::pod_index::{PodIndex, PodSlot};
+use super::pod_states::{PodState, PodStates};
 use super::refusal::{PlacementFailure, Refusal};
 use super::tolerations::{CORDON_TAINT, first_untolerated};
 use super::topology::Topologies;
@@ -34,7 +37,7 @@ pub struct NodeState<'a> {
 #[derive(Debug)]
 pub struct ClusterView<'a> {
     nodes: Vec<NodeState<'a>>,
-    by_name: HashMap<&'a str, usize>,
+    by_name: HashMap<&'a str, usize, FixedState>,
     volumes: &'a ClaimVolumes,
     namespaces: Option<&'a NamespaceLabels>,
     slots: Vec<PodSlot<'a>>,
@@ -42,19 +45,11 @@ pub struct ClusterView<'a> {
     index: PodIndex<'a>,
     any_anti_affinity: bool,
     topologies: Topologies,
-    /// By namespace and owner: what is known of pods with terms.
-    states: HashMap<(&'a str, &'a str), Vec<PodState<'a>>>,
+    /// What is known of pods with terms.
+    states: PodStates<'a>,
     changes: Vec<PlacementChange>,
     /// The node that is looked at first.
     first_node: usize,
-}
-
-/// What a pod asks of other pods, with the pods that are there.
-#[derive(Debug)]
-struct PodState<'a> {
-    pod: &'a Pod,
-    spreads: Vec<SpreadState>,
-    affinity: AffinityState,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +89,7 @@ impl<'a> ClusterView<'a> {
             index: PodIndex::default(),
             any_anti_affinity: false,
             topologies: Topologies::default(),
-            states: HashMap::new(),
+            states: PodStates::default(),
             changes: Vec::new(),
             first_node: 0,
         }
@@ -172,6 +167,32 @@ impl<'a> ClusterView<'a> {
     /// Why no node takes it.
     pub fn place_pod(&mut self, pod: &'a Pod) -> Result<usize, PlacementFailure> {
         let judged = self.prepare_pod(pod);
+        let best = self.best_node(&judged);
+        let Some(best) = best else {
+            return Err(self.explain_failure(&judged));
+        };
+        self.put_pod(pod, best);
+        Ok(best)
+    }
+
+    /// The same, without the reasons, which cost as much as the search.
+    pub fn try_place_pod(&mut self, pod: &'a Pod) -> Option<usize> {
+        let judged = self.prepare_pod(pod);
+        let best = self.best_node(&judged)?;
+        self.put_pod(pod, best);
+        Some(best)
+    }
+
+    /// Whether all open nodes refuse a pod for what neither pods that leave nor pods that come change.
+    pub fn refuses_for_good(&mut self, pod: &'a Pod) -> bool {
+        let judged = self.prepare_pod(pod);
+        let mut open = self.nodes.iter().filter(|n| n.accepts_pods);
+        open.all(|n| judged.refusal_by_node(n.node).is_some())
+    }
+
+    /// The node that suits a pod best; the next search begins with other nodes.
+    fn best_node(&mut self, judged: &PreparedPod<'a>) -> Option<usize> {
+        let pod = judged.pod;
         let owner = pod.owner.as_ref().map(|o| o.uid.as_str());
         let score = |node: usize| {
             let state = &self.nodes[node];
@@ -193,15 +214,11 @@ impl<'a> ClusterView<'a> {
         let in_turn = (0..count).map(|i| (first + i) % count);
         let suiting =
             in_turn.filter(|node| self.nodes[*node].accepts_pods && judged.fits_node(self, *node));
-        let best = suiting.take(ENOUGH_NODES).max_by_key(|node| score(*node));
-        let Some(best) = best else {
-            return Err(self.explain_failure(&judged));
-        };
+        let best = suiting.take(ENOUGH_NODES).max_by_key(|node| score(*node))?;
         if count > ENOUGH_NODES {
             self.first_node = (first + ENOUGH_NODES) % count;
         }
-        self.put_pod(pod, best);
-        Ok(best)
+        Some(best)
     }
 
     /// Why a node does not take a pod; several reasons only where it is short of several resources.
@@ -225,7 +242,7 @@ impl<'a> ClusterView<'a> {
         };
         let claim_in_use = !claims.is_empty() && self.slots.iter().any(uses);
         let state = self.find_or_make_state(pod);
-        let spreads = state.map(|at| &self.pod_state(at).spreads);
+        let spreads = state.map(|number| &self.states.get(number).spreads);
         let least = spreads.map_or_else(Vec::new, |s| {
             s.iter().map(SpreadState::fewest_pods).collect()
         });
@@ -240,12 +257,8 @@ impl<'a> ClusterView<'a> {
         }
     }
 
-    fn pod_state(&self, at: PodStateKey<'a>) -> &PodState<'a> {
-        &self.states[&at.key][at.place]
-    }
-
     /// Finds or makes the state of a pod; none where neither it nor any other pod asks for pods.
-    fn find_or_make_state(&mut self, pod: &'a Pod) -> Option<PodStateKey<'a>> {
+    fn find_or_make_state(&mut self, pod: &'a Pod) -> Option<usize> {
         let scheduling = &pod.scheduling;
         let asks = !scheduling.pod_affinity.is_empty()
             || !scheduling.pod_anti_affinity.is_empty()
@@ -254,16 +267,13 @@ impl<'a> ClusterView<'a> {
             return None;
         }
         let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
-        let key = (pod.key.namespace.as_str(), owner);
-        let known = self.states.get(&key).map_or(&[][..], Vec::as_slice);
-        let place = known.iter().position(|s| has_same_requirements(s.pod, pod));
-        let place = place.unwrap_or_else(|| {
+        let known = self.states.of_owner(&pod.key.namespace, owner).iter();
+        let mut known = known.copied();
+        let alike = known.find(|number| has_same_requirements(self.states.get(*number).pod, pod));
+        Some(alike.unwrap_or_else(|| {
             let state = self.make_pod_state(pod);
-            let states = self.states.entry(key).or_default();
-            states.push(state);
-            states.len() - 1
-        });
-        Some(PodStateKey { key, place })
+            self.states.push_state(owner, state)
+        }))
     }
 
     fn make_pod_state(&mut self, pod: &'a Pod) -> PodState<'a> {
@@ -372,31 +382,22 @@ impl<'a> ClusterView<'a> {
             topologies: &mut self.topologies,
             namespaces: self.namespaces,
         };
-        for ((namespace, _), states) in &mut self.states {
-            for PodState {
+        for number in self.states.concerned_by(pod) {
+            let PodState {
                 pod: own,
                 spreads,
                 affinity,
-            } in states
-            {
-                if *namespace == pod.key.namespace {
-                    spreads.iter_mut().for_each(|s| s.count_pod(arrival));
-                }
-                affinity.count_pod(own, arrival, around.namespaces);
-                if repels {
-                    let at = std::iter::once(node);
-                    affinity.count_existing_anti_affinity(own, pod, at, change, &mut around);
-                }
+            } = self.states.get_mut(number);
+            if own.key.namespace == pod.key.namespace {
+                spreads.iter_mut().for_each(|s| s.count_pod(arrival));
+            }
+            affinity.count_pod(own, arrival, around.namespaces);
+            if repels {
+                let at = std::iter::once(node);
+                affinity.count_existing_anti_affinity(own, pod, at, change, &mut around);
             }
         }
     }
-}
-
-/// Where a pod's state is.
-#[derive(Clone, Copy, Debug)]
-struct PodStateKey<'a> {
-    key: (&'a str, &'a str),
-    place: usize,
 }
 
 /// A pod, with what must be known before nodes are looked at.
@@ -406,7 +407,8 @@ struct PreparedPod<'a> {
     /// By driver, those that count against limits of nodes.
     attached: VolumesByDriver<'a>,
     claim_in_use: bool,
-    state: Option<PodStateKey<'a>>,
+    /// Its number.
+    state: Option<usize>,
     /// By spread constraint.
     least: Vec<i32>,
 }
@@ -436,6 +438,12 @@ impl<'a> PreparedPod<'a> {
     }
 
     fn refusal_before_room(&self, node: &Node, load: &NodeLoad) -> Option<Refusal> {
+        let taken = || load.port_is_taken(self.pod).then_some(Refusal::HostPort);
+        self.refusal_by_node(node).or_else(taken)
+    }
+
+    /// Why a node does not take the pod, whatever pods are there.
+    fn refusal_by_node(&self, node: &Node) -> Option<Refusal> {
         let pod = self.pod;
         let cordon = || Taint {
             key: CORDON_TAINT.to_owned(),
@@ -451,10 +459,8 @@ impl<'a> PreparedPod<'a> {
                 value: taint.value.clone().unwrap_or_default(),
             });
         }
-        if !node_affinity::pod_matches_node(pod, &node.name, &node.labels) {
-            return Some(Refusal::NodeAffinity);
-        }
-        load.port_is_taken(pod).then_some(Refusal::HostPort)
+        let matches = node_affinity::pod_matches_node(pod, &node.name, &node.labels);
+        (!matches).then_some(Refusal::NodeAffinity)
     }
 
     fn refusal_after_room(&self, view: &ClusterView<'a>, node: usize) -> Option<Refusal> {
@@ -472,7 +478,7 @@ impl<'a> PreparedPod<'a> {
         {
             return Some(Refusal::VolumeAffinity);
         }
-        let state = view.pod_state(self.state?);
+        let state = view.states.get(self.state?);
         let mut spreads = state.spreads.iter().zip(&self.least);
         spreads
             .find_map(|(spread, least)| spread.refusal_at(node, *least))
