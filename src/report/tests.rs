@@ -384,18 +384,12 @@ impl TermLike for Screen {
 #[test]
 fn bars_show_the_run_the_step_and_each_node_with_its_reason() {
     let screen = Screen::default();
-    let target = ProgressDrawTarget::term_like_with_hz(Box::new(screen.clone()), 255);
+    let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
     let mut bars = ProgressBars::new(target, Painter::default());
     let mut view = RunView::default();
     for event in script().iter().take(14) {
         view.apply_event(event);
         bars.show_event(&view, event).unwrap();
-        // The bar library draws at most 255 times a second of the machine's own time.
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the library's limit is in real time"
-        )]
-        std::thread::sleep(Duration::from_millis(5));
     }
     bars.redraw_view(&view).unwrap();
     let text = screen.0.text();

@@ -116,14 +116,11 @@ async fn the_same_seed_gives_the_same_history() {
     assert_eq!(run().await, run().await);
 }
 
-/// Half blue, half green, twenty pods for each node in groups of a hundred with a budget of a tenth; then `drained` blue
-/// nodes are emptied. Returns how long that took on the wall.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "compares the cost of two sizes in one run"
-)]
-async fn settle_and_drain(nodes: usize, drained: usize) -> Duration {
-    let begin = std::time::Instant::now();
+/// Half blue, half green, twenty pods for each node in groups of a hundred with a budget of a tenth; then a few blue nodes are
+/// emptied. How long that takes is measured in the bench of scale.
+#[tokio::test(start_paused = true)]
+async fn two_hundred_nodes_and_four_thousand_pods_settle_and_drain() {
+    let (nodes, drained) = (200, 10);
     let pace = KubeletTimings {
         pull: (0, 0),
         ..KubeletTimings::default()
@@ -156,19 +153,4 @@ async fn settle_and_drain(nodes: usize, drained: usize) -> Duration {
     }
     bench.sleep(30.0).await;
     assert_eq!(ready(), nodes * 20);
-    begin.elapsed()
-}
-
-#[tokio::test(start_paused = true)]
-async fn two_hundred_nodes_and_four_thousand_pods_settle_and_drain_in_moments() {
-    // A generous bound: it holds on a slow machine, and would not with a scan of everything for each pod.
-    let took = settle_and_drain(200, 10).await;
-    assert!(took < Duration::from_secs(120), "{took:?}");
-}
-
-#[tokio::test(start_paused = true)]
-#[ignore = "takes a minute or two without optimisation"]
-async fn a_thousand_nodes_and_twenty_thousand_pods_do_so_too() {
-    let took = settle_and_drain(1000, 50).await;
-    assert!(took < Duration::from_secs(600), "{took:?}");
 }
