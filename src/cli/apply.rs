@@ -53,7 +53,7 @@ pub struct PlanInput {
 
 /// Runs or resumes the upgrade.
 pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), CliError> {
-    let wish = read_plan_input(cx, &args.plan)?;
+    let input = read_plan_input(cx, &args.plan)?;
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(
             usage_error("without a terminal nobody can be asked: give --auto-approve")
@@ -76,21 +76,21 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), CliE
     let (asker, stop) = stop::stop_channel();
     signals::listen_for_signals(asker, cx.ui.clone())?;
     let ready = async {
-        let (cluster, region) = (&wish.plan.cluster, wish.plan.region.as_deref());
-        let reached = cx.connect_cluster(cluster, region).await?;
+        let (cluster, region) = (&input.plan.cluster, input.plan.region.as_deref());
+        let connection = cx.connect_cluster(cluster, region).await?;
         let until = args.until.as_deref();
-        let ahead = prepare_route(cx, &reached, &wish, until, &again, Some(&cx.ui)).await?;
+        let ahead = prepare_route(cx, &connection, &input, until, &again, Some(&cx.ui)).await?;
         let Some(ahead) = ahead else { return Ok(None) };
-        if let Some(end) = credential_expiry::read_session_end(&reached).await
+        if let Some(end) = credential_expiry::read_session_end(&connection).await
             && let Some(note) =
-                credential_expiry::expiry_warning(&end, ahead.estimate, reached.clock.now())
+                credential_expiry::expiry_warning(&end, ahead.estimate, connection.clock.now())
         {
             cx.ui.print_note(&note);
         }
         let yes = args.auto_approve || cx.ui.confirm("Do this?").await?;
-        Ok::<_, CliError>(Some((reached, ahead, yes)))
+        Ok::<_, CliError>(Some((connection, ahead, yes)))
     };
-    let Some((reached, route, yes)) = unless_stopped(&stop, ready).await? else {
+    let Some((connection, route, yes)) = unless_stopped(&stop, ready).await? else {
         return Ok(());
     };
     if !yes {
@@ -99,9 +99,9 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), CliE
                 .with_next_command(resume),
         );
     }
-    let trip = RunContext {
+    let context = RunContext {
         ui: &cx.ui,
-        reached: &reached,
+        reached: &connection,
         stop,
         holder: make_holder_identity(),
         resume_command: resume,
@@ -109,14 +109,14 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), CliE
         accept_short: args.accept_short.clone(),
         live: true,
     };
-    let digest = plan_digest(&wish.plan);
-    let errand = RunRequest::Apply {
-        plan: &wish.plan,
+    let digest = plan_digest(&input.plan);
+    let request = RunRequest::Apply {
+        plan: &input.plan,
         digest,
         route: route.new_route,
         until: args.until,
     };
-    let view = execute_run(&trip, errand).await?;
+    let view = execute_run(&context, request).await?;
     let folder = cx.global.run_dir.join(&view.run);
     cx.ui.print_note(&format!(
         "report: eksup report --run {} -o report.html",
@@ -165,8 +165,8 @@ fn load_plan_file(path: &Path) -> Result<Plan, CliError> {
 /// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
 /// EKS is asked to judge its insights anew first; a rehearsal takes them as its snapshot has them.
 pub async fn assess_cluster(
-    reached: &ClusterConnection,
-    wish: &PlanInput,
+    connection: &ClusterConnection,
+    input: &PlanInput,
     live: Option<&Ui>,
 ) -> Result<Assessment, CliError> {
     let nothing = Assessment {
@@ -174,28 +174,28 @@ pub async fn assess_cluster(
         route: None,
         findings: Vec::new(),
     };
-    if let Some(state) = read_run_state(reached).await?.filter(|s| !s.is_closed()) {
-        check_same_run(&state, &wish.plan, &reached.cluster.arn)?;
+    if let Some(state) = read_run_state(connection).await?.filter(|s| !s.is_closed()) {
+        check_same_run(&state, &input.plan, &connection.cluster.arn)?;
         return Ok(Assessment {
             open_run: Some(state),
             ..nothing
         });
     }
     let inventory = match live {
-        Some(ui) => reached.read_for_upgrade(&wish.plan, ui).await?,
-        None => reached.read_for_plan(&wish.plan).await?,
+        Some(ui) => connection.read_for_upgrade(&input.plan, ui).await?,
+        None => connection.read_for_plan(&input.plan).await?,
     };
-    let (route, mut findings) = match &wish.saved {
+    let (route, mut findings) = match &input.saved {
         Some(saved) => {
-            check_no_drift(saved, &inventory, &wish.plan)?;
+            check_no_drift(saved, &inventory, &input.plan)?;
             let route = Ok(saved.route.clone());
-            let findings = ready::check_readiness(&wish.plan, &inventory, &route);
+            let findings = ready::check_readiness(&input.plan, &inventory, &route);
             (route.ok(), findings)
         }
-        None => route_view::build_and_judge(&wish.plan, &inventory),
+        None => route_view::build_and_judge(&input.plan, &inventory),
     };
     let of_caller =
-        permissions::find_missing_permissions(reached, &wish.plan, route.as_ref(), &inventory);
+        permissions::find_missing_permissions(connection, &input.plan, route.as_ref(), &inventory);
     findings.extend(of_caller.await?);
     Ok(Assessment {
         route,
@@ -234,18 +234,18 @@ impl Assessment {
 /// Finds out what is ahead and shows it; `None` when there is nothing to do.
 pub async fn prepare_route(
     cx: &CommandContext,
-    reached: &ClusterConnection,
-    wish: &PlanInput,
+    connection: &ClusterConnection,
+    input: &PlanInput,
     until: Option<&str>,
     again: &str,
     live: Option<&Ui>,
 ) -> Result<Option<PendingRoute>, CliError> {
-    let found = assess_cluster(reached, wish, live).await?;
-    let now = reached.clock.now();
+    let found = assess_cluster(connection, input, live).await?;
+    let now = connection.clock.now();
     if let Some(state) = &found.open_run {
         let route = stored_route(state)?;
         check_step_id(&route, until)?;
-        let said = plan_gates::summarize_gates(&wish.plan, &route, Some(state), now)?;
+        let said = plan_gates::summarize_gates(&input.plan, &route, Some(state), now)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         let n = state.steps.len();
         cx.ui.print_note(&format!(
@@ -257,7 +257,7 @@ pub async fn prepare_route(
         }
     } else {
         let said = match &found.route {
-            Some(route) => plan_gates::summarize_gates(&wish.plan, route, None, now)?,
+            Some(route) => plan_gates::summarize_gates(&input.plan, route, None, now)?,
             None => GateSummary::default(),
         };
         let (route, findings) = (found.route.as_ref(), &found.findings);
@@ -277,7 +277,7 @@ pub async fn prepare_route(
             }
         }
     }
-    let ahead = found.into_pending_route(&wish.plan, again)?;
+    let ahead = found.into_pending_route(&input.plan, again)?;
     match &ahead {
         Some(ahead) => {
             if let Some(route) = &ahead.new_route {
@@ -286,7 +286,7 @@ pub async fn prepare_route(
         }
         None => cx.ui.print_note(&format!(
             "nothing to do: cluster {} is as the plan wants it",
-            wish.plan.cluster
+            input.plan.cluster
         )),
     }
     Ok(ahead)

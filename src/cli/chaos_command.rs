@@ -41,13 +41,13 @@ pub enum TrialSelection {
 /// Runs one seed and tells it all, or many and tallies them.
 pub fn run_chaos(
     ui: &Ui,
-    wish: &PlanInput,
+    input: &PlanInput,
     snapshot: &Snapshot,
-    ask: &ChaosRequest,
+    request: &ChaosRequest,
 ) -> Result<(), CliError> {
-    let (first, again) = (ask.first, ask.again.as_str());
+    let (first, again) = (request.first, request.again.as_str());
     // A panic ends the process: which seed it was is all that is needed to see it again.
-    let told = ask.again.clone();
+    let told = request.again.clone();
     std::panic::set_hook(Box::new(move |info| {
         let seed = current_seed().unwrap_or_default();
         Ui::print_to_stderr(&format!(
@@ -56,7 +56,7 @@ pub fn run_chaos(
     }));
     let trial = Trial {
         snapshot,
-        input: wish,
+        input: input,
         ui,
         baseline: None,
         before: None,
@@ -84,7 +84,7 @@ pub fn run_chaos(
         before: calm.begin_inventory.as_ref(),
         ..trial
     };
-    let (of, what) = match ask.what {
+    let (of, what) = match request.what {
         TrialSelection::One => return run_one_seed(ui, &trial, first, again),
         TrialSelection::Seeds(seeds) => (Some(seeds), "seed"),
         TrialSelection::EveryRecord => (None, "a death at record"),
@@ -92,7 +92,7 @@ pub fn run_chaos(
     let bar = BatchProgress::new(ui, of);
     let each = |tally: &TrialTally| {
         bar.set_position(ui, tally.trials);
-        ask.keep_going || tally.failed.is_empty()
+        request.keep_going || tally.failed.is_empty()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let tally = match of {
@@ -101,19 +101,19 @@ pub fn run_chaos(
     };
     bar.drop();
     let tally = tally.map_err(runtime_failed)?;
-    print_summary(ui, &tally, ask.what)?;
-    for verdict in tally.failed.values().skip(1) {
-        let (number, why) = (verdict.number, failure_reason(verdict));
+    print_summary(ui, &tally, request.what)?;
+    for report in tally.failed.values().skip(1) {
+        let (number, why) = (report.number, failure_reason(report));
         ui.print_note(&format!("{what} {number} ends badly: {why}"));
     }
-    let Some(verdict) = tally.failed.into_values().next() else {
+    let Some(report) = tally.failed.into_values().next() else {
         return Ok(());
     };
     let again = match of {
-        Some(_) => format!("{again} --chaos --seed {}", verdict.number),
+        Some(_) => format!("{again} --chaos --seed {}", report.number),
         None => format!("{again} --chaos --every-record"),
     };
-    Err(bad_end_error(&verdict, what).with_next_command(again))
+    Err(bad_end_error(&report, what).with_next_command(again))
 }
 
 fn runtime_failed(error: std::io::Error) -> CliError {
@@ -121,47 +121,47 @@ fn runtime_failed(error: std::io::Error) -> CliError {
 }
 
 fn run_one_seed(ui: &Ui, trial: &Trial<'_>, seed: u64, again: &str) -> Result<(), CliError> {
-    let weather = schedule_for_seed(trial, seed);
-    for line in weather.describe_lines() {
+    let schedule = schedule_for_seed(trial, seed);
+    for line in schedule.describe_lines() {
         ui.print_note(&line);
     }
-    let verdict = Trial {
+    let report = Trial {
         tell: true,
         ..*trial
     }
-    .run_seed(&weather)
+    .run_seed(&schedule)
     .map_err(runtime_failed)?;
-    print_trial(ui, &verdict);
-    if verdict.faults.is_empty() {
+    print_trial(ui, &report);
+    if report.faults.is_empty() {
         Ok(())
     } else {
-        Err(bad_end_error(&verdict, "seed")
+        Err(bad_end_error(&report, "seed")
             .with_next_command(format!("{again} --chaos --seed {seed}")))
     }
 }
 
-fn bad_end_error(verdict: &TrialReport, what: &str) -> CliError {
+fn bad_end_error(report: &TrialReport, what: &str) -> CliError {
     CliError::new(
         CliErrorKind::Unexpected,
         format!(
             "{what} {} ends badly: {}",
-            verdict.number,
-            failure_reason(verdict)
+            report.number,
+            failure_reason(report)
         ),
     )
 }
 
-fn failure_reason(verdict: &TrialReport) -> String {
-    match verdict.faults.as_slice() {
-        [] => verdict.end_messages.last().cloned().unwrap_or_default(),
+fn failure_reason(report: &TrialReport) -> String {
+    match report.faults.as_slice() {
+        [] => report.end_messages.last().cloned().unwrap_or_default(),
         faults => faults.join("; "),
     }
 }
 
 /// Tells a trial: what each process told, how it ended, and what came of it all.
-fn print_trial(ui: &Ui, verdict: &TrialReport) {
-    for (i, said) in verdict.end_messages.iter().enumerate() {
-        if let Some((name, events)) = verdict.events.get(i) {
+fn print_trial(ui: &Ui, report: &TrialReport) {
+    for (i, said) in report.end_messages.iter().enumerate() {
+        if let Some((name, events)) = report.events.get(i) {
             ui.print_note(&format!("-- {name}"));
             let mut view = RunView::default();
             for event in events {
@@ -173,20 +173,20 @@ fn print_trial(ui: &Ui, verdict: &TrialReport) {
         }
         ui.print_note(said);
     }
-    for (rule, times) in &verdict.fired {
+    for (rule, times) in &report.fired {
         ui.print_note(&format!("fault {rule} fired {times} times"));
     }
     ui.print_note(&format!(
         "seed {}: {}, {} processes, {} deaths, {} requests, {} looks at the laws, {} of virtual time",
-        verdict.number,
-        verdict.trial_end.map_or("no end".to_owned(), |l| format!("{l:?}")),
-        verdict.processes,
-        verdict.deaths,
-        verdict.requests,
-        verdict.looks,
-        format_duration(verdict.took),
+        report.number,
+        report.trial_end.map_or("no end".to_owned(), |l| format!("{l:?}")),
+        report.processes,
+        report.deaths,
+        report.requests,
+        report.looks,
+        format_duration(report.took),
     ));
-    for fault in &verdict.faults {
+    for fault in &report.faults {
         ui.print_note(&format!("bad: {fault}"));
     }
 }

@@ -71,33 +71,33 @@ pub fn stored_route(state: &RunState) -> Result<Route, CliError> {
 
 /// Carries a run as far as it goes. Returns what was seen of it when it ends well.
 pub async fn execute_run(
-    trip: &RunContext<'_>,
-    errand: RunRequest<'_>,
+    context: &RunContext<'_>,
+    request: RunRequest<'_>,
 ) -> Result<RunView, CliError> {
     let (bus, rx) = event::open_event_bus();
-    let sinks = trip.ui.open_sinks(trip.record_dir.as_deref())?;
-    let clock = trip.live.then(|| trip.reached.clock.clone());
+    let sinks = context.ui.open_sinks(context.record_dir.as_deref())?;
+    let clock = context.live.then(|| context.reached.clock.clone());
     let reporter = Reporter::start(rx, sinks, clock)
         .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no reporter: {e}")))?;
-    let notifier = match &errand {
-        RunRequest::Apply { plan, .. } if trip.live => {
-            Notifier::start(&plan.notify, &trip.reached.aws)
+    let notifier = match &request {
+        RunRequest::Apply { plan, .. } if context.live => {
+            Notifier::start(&plan.notify, &context.reached.aws)
         }
         RunRequest::Apply { .. } | RunRequest::Rollback { .. } => None,
     };
     let told = notifier.as_ref().map(Notifier::sender);
-    let mut journey = RunSession::new(trip, bus.clone(), told);
+    let mut session = RunSession::new(context, bus.clone(), told);
     // Everything a run does is inside; on the heap it spares the stack.
-    let (state, ended) = Box::pin(journey.execute_request(errand)).await;
-    let mut warnings = journey.into_warnings();
+    let (state, ended) = Box::pin(session.execute_request(request)).await;
+    let mut warnings = session.into_warnings();
     if let Some(notifier) = notifier {
-        warnings.extend(notifier.finish(&trip.stop).await);
+        warnings.extend(notifier.finish(&context.stop).await);
     }
     bus.close_stream();
     let (view, failed) = reporter.finish();
     warnings.extend(failed);
     for warning in warnings {
-        trip.ui.print_note(&format!("warning: {warning}"));
+        context.ui.print_note(&format!("warning: {warning}"));
     }
     let stands = match &state {
         Some(state) => stored_route(state)
@@ -108,18 +108,18 @@ pub async fn execute_run(
         }
     };
     let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
-    match ended.and_then(|ended| to_command_result(&run, ended, &trip.resume_command)) {
+    match ended.and_then(|ended| to_command_result(&run, ended, &context.resume_command)) {
         Ok(()) => Ok(view),
         Err(error) if error.kind == CliErrorKind::Stuck => {
-            Err(add_live_status(trip, state.as_ref(), error)
+            Err(add_live_status(context, state.as_ref(), error)
                 .await
                 .with_state(stands)
-                .or_next_command(&trip.resume_command))
+                .or_next_command(&context.resume_command))
         }
         Err(error) if error.kind == CliErrorKind::RolledBack => {
             let error = error
                 .with_state(stands)
-                .or_next_command(&trip.resume_command);
+                .or_next_command(&context.resume_command);
             Err(match state.as_ref().and_then(version_rollback_note) {
                 Some(hint) => error.with_hint(hint),
                 None => error,
@@ -127,7 +127,7 @@ pub async fn execute_run(
         }
         Err(error) => Err(error
             .with_state(stands)
-            .or_next_command(&trip.resume_command)),
+            .or_next_command(&context.resume_command)),
     }
 }
 
@@ -146,12 +146,12 @@ fn version_rollback_note(state: &RunState) -> Option<String> {
 /// Whoever is woken by a run that is stuck sees what is where in the cluster itself, what is left of the run, and, when
 /// it was on its way back, the commands that take each piece back by hand.
 async fn add_live_status(
-    trip: &RunContext<'_>,
+    context: &RunContext<'_>,
     state: Option<&RunState>,
     mut error: CliError,
 ) -> CliError {
     let route = state.and_then(|s| stored_route(s).ok());
-    let found = match live_status::read_live_status(trip.reached, state, route.as_ref()).await {
+    let found = match live_status::read_live_status(context.reached, state, route.as_ref()).await {
         Ok(found) => found,
         Err(why) => {
             return error.with_hint(format!(

@@ -70,13 +70,13 @@ pub struct RehearseArgs {
 
 /// Rehearses.
 pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), CliError> {
-    let wish = read_plan_input(cx, &args.plan)?;
+    let input = read_plan_input(cx, &args.plan)?;
     let snapshot = match &args.snapshot {
         Some(path) => offline::read_snapshot(path)?,
-        None => bundled_snapshot(&wish.plan.cluster)
-            .map_or_else(|| run_with_network(take_live_snapshot(cx, &wish)), Ok)?,
+        None => bundled_snapshot(&input.plan.cluster)
+            .map_or_else(|| run_with_network(take_live_snapshot(cx, &input)), Ok)?,
     };
-    offline::check_same_cluster(&snapshot, &wish.plan)?;
+    offline::check_same_cluster(&snapshot, &input.plan)?;
     if args.chaos {
         let ask = chaos_command::ChaosRequest {
             first: args.seed,
@@ -88,10 +88,10 @@ pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), CliE
             keep_going: args.keep_going,
             again: rehearse_command(cx, &args),
         };
-        return chaos_command::run_chaos(&cx.ui, &wish, &snapshot, &ask);
+        return chaos_command::run_chaos(&cx.ui, &input, &snapshot, &ask);
     }
     fastrand::seed(args.seed);
-    offline::run_in_virtual_time(run_rehearsal(cx, args, wish, snapshot))
+    offline::run_in_virtual_time(run_rehearsal(cx, args, input, snapshot))
 }
 
 /// The command as it would be given again, but for its seed.
@@ -105,7 +105,7 @@ fn rehearse_command(cx: &CommandContext, args: &RehearseArgs) -> String {
 async fn run_rehearsal(
     cx: &CommandContext,
     args: RehearseArgs,
-    wish: PlanInput,
+    input: PlanInput,
     mut snapshot: Snapshot,
 ) -> Result<(), CliError> {
     let again = format!("{} --seed {}", rehearse_command(cx, &args), args.seed);
@@ -117,12 +117,12 @@ async fn run_rehearsal(
     pace_virtual_time(args.speed);
     let reached = connect_twin(twin.wire(), &snapshot, &clock).await?;
     let until = args.until.as_deref();
-    let Some(ahead) = prepare_route(cx, &reached, &wish, until, &again, None).await? else {
+    let Some(ahead) = prepare_route(cx, &reached, &input, until, &again, None).await? else {
         return Ok(());
     };
     let (asker, stop) = stop::stop_channel();
     signals::listen_for_signals(asker, cx.ui.clone())?;
-    let trip = RunContext {
+    let context = RunContext {
         ui: &cx.ui,
         reached: &reached,
         stop,
@@ -132,14 +132,14 @@ async fn run_rehearsal(
         accept_short: Vec::new(),
         live: false,
     };
-    let digest = plan_digest(&wish.plan);
-    let errand = RunRequest::Apply {
-        plan: &wish.plan,
+    let digest = plan_digest(&input.plan);
+    let request = RunRequest::Apply {
+        plan: &input.plan,
         digest,
         route: ahead.new_route,
         until: args.until,
     };
-    let ended = execute_run(&trip, errand).await;
+    let ended = execute_run(&context, request).await;
     for (rule, times) in twin.with_world(|world| {
         world
             .faults
@@ -193,8 +193,8 @@ pub fn bundled_snapshot(cluster: &str) -> Option<Snapshot> {
     scenario::find_scenario(cluster).filter(|s| s.inventory.cluster.name == cluster)
 }
 
-async fn take_live_snapshot(cx: &CommandContext, wish: &PlanInput) -> Result<Snapshot, CliError> {
-    let plan = &wish.plan;
+async fn take_live_snapshot(cx: &CommandContext, input: &PlanInput) -> Result<Snapshot, CliError> {
+    let plan = &input.plan;
     cx.ui.print_note(&format!(
         "reading cluster {}; nothing is changed there",
         plan.cluster

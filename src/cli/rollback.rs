@@ -39,7 +39,7 @@ pub async fn check_version_rollback(
     reached: &ClusterConnection,
     state: &RunState,
     route: &Route,
-    reach: &RollbackScope,
+    scope: &RollbackScope,
     plain: &str,
 ) -> Result<(), CliError> {
     let refused = |text: String| {
@@ -63,7 +63,7 @@ pub async fn check_version_rollback(
     };
     let facts = version_rollback::read_facts(reached, &hop).await?;
     let against =
-        version_rollback::rollback_blockers(&facts, &hop, route, reach, reached.clock.now());
+        version_rollback::rollback_blockers(&facts, &hop, route, scope, reached.clock.now());
     if against.is_empty() {
         return Ok(());
     }
@@ -107,18 +107,18 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
         cx.ui.print_note(&format!("  {line}"));
     }
     check_can_roll_back(&state)?;
-    let reach = unless_stopped(
+    let scope = unless_stopped(
         &stop,
         rollback_scope::read_scope(&reached, &state, &route, args.control_plane),
     )
     .await?;
-    check_rollback_worthwhile(&state, &reach)
+    check_rollback_worthwhile(&state, &scope)
         .map_err(|e| e.or_next_command(&cx.command_again("status", &args.plan)))?;
     if args.control_plane {
         let plain = cx.command_again("rollback", &args.plan);
-        check_version_rollback(&reached, &state, &route, &reach, &plain).await?;
+        check_version_rollback(&reached, &state, &route, &scope, &plain).await?;
     }
-    for line in reach.describe_lines() {
+    for line in scope.describe_lines() {
         cx.ui.print_note(&format!("  {line}"));
     }
     if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Take it back?")).await? {
@@ -130,7 +130,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     if args.auto_approve {
         resume += " --auto-approve";
     }
-    let trip = RunContext {
+    let context = RunContext {
         ui: &cx.ui,
         reached: &reached,
         stop,
@@ -141,7 +141,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
         live: true,
     };
     execute_run(
-        &trip,
+        &context,
         RunRequest::Rollback {
             control_plane: args.control_plane,
         },

@@ -289,11 +289,11 @@ fn judge_blue(blue: &str, group: Option<&Nodegroup>, control_plane: Minor) -> Bl
 }
 
 /// Green groups that a rollback deletes.
-pub fn deleted_greens(route: &Route, reach: &RollbackScope) -> BTreeSet<String> {
+pub fn deleted_greens(route: &Route, scope: &RollbackScope) -> BTreeSet<String> {
     route
         .steps
         .iter()
-        .filter(|s| reach.undone.contains(&s.id))
+        .filter(|s| scope.undone.contains(&s.id))
         .filter_map(|s| match &s.spec {
             StepSpec::CreateGreen { group, .. } => Some(group.name.clone()),
             _ => None,

@@ -60,16 +60,16 @@ struct LockedRun<'j> {
 }
 
 impl<'a> RunSession<'a> {
-    /// A journey whose events go to `bus`, and to `told` where somebody is to be notified.
+    /// A session whose events go to `bus`, and to `told` where somebody is to be notified.
     pub fn new(
-        trip: &'a RunContext<'a>,
+        context: &'a RunContext<'a>,
         bus: EventBus,
-        told: Option<UnboundedSender<RunEvent>>,
+        notifications: Option<UnboundedSender<RunEvent>>,
     ) -> Self {
         Self {
-            context: trip,
+            context: context,
             bus,
-            notifications: told,
+            notifications: notifications,
             warnings: Vec::new(),
         }
     }
@@ -82,13 +82,13 @@ impl<'a> RunSession<'a> {
     /// Takes the lock, goes, and gives the lock back whatever came of it. Returns the run as it then stands.
     pub async fn execute_request(
         &mut self,
-        errand: RunRequest<'_>,
+        request: RunRequest<'_>,
     ) -> (Option<RunState>, Result<RunOutcome, CliError>) {
         let lock = match self.take_lock().await {
             Ok(lock) => lock,
             Err(error) => return (None, Err(error)),
         };
-        let ended = self.execute_locked(errand, &lock).await;
+        let ended = self.execute_locked(request, &lock).await;
         let released = tokio::select! {
             biased;
             () = lock.release() => true,
@@ -103,19 +103,19 @@ impl<'a> RunSession<'a> {
     }
 
     async fn take_lock(&self) -> Result<RunLease, CliError> {
-        let (trip, say) = (self.context, self.notice_emitter());
+        let (context, say) = (self.context, self.notice_emitter());
         let take = RunLease::acquire(
             self.run_store(),
-            trip.reached.clock.clone(),
-            &trip.holder,
+            context.reached.clock.clone(),
+            &context.holder,
             &*say,
         );
-        unless_stopped(&trip.stop, take).await
+        unless_stopped(&context.stop, take).await
     }
 
     async fn execute_locked(
         &mut self,
-        errand: RunRequest<'_>,
+        request: RunRequest<'_>,
         lock: &RunLease,
     ) -> (Option<RunState>, Result<RunOutcome, CliError>) {
         let store = CheckpointStore::new(self.run_store(), self.notice_emitter());
@@ -125,14 +125,14 @@ impl<'a> RunSession<'a> {
             Err(error) => return (None, Err(error)),
         };
         let cache = WatchCache::start_watches(&self.context.reached.kube);
-        let gear = LockedRun {
+        let locked = LockedRun {
             journal: &mut journal,
             cache,
             lock,
         };
-        let ended = match errand {
-            RunRequest::Rollback { control_plane } => self.roll_back(gear, control_plane).await,
-            RunRequest::Apply { .. } => self.apply_route(gear, errand).await,
+        let ended = match request {
+            RunRequest::Rollback { control_plane } => self.roll_back(locked, control_plane).await,
+            RunRequest::Apply { .. } => self.apply_route(locked, request).await,
         };
         if let Some(error) = journal.copy_error() {
             self.warnings
@@ -143,10 +143,10 @@ impl<'a> RunSession<'a> {
 
     async fn roll_back(
         &mut self,
-        gear: LockedRun<'_>,
+        locked: LockedRun<'_>,
         control_plane: bool,
     ) -> Result<RunOutcome, CliError> {
-        let Some(state) = gear.journal.run_state() else {
+        let Some(state) = locked.journal.run_state() else {
             return Err(CliError::new(
                 CliErrorKind::Mismatch,
                 "there is no run to take back",
@@ -154,12 +154,12 @@ impl<'a> RunSession<'a> {
         };
         check_can_roll_back(state)?;
         let route = stored_route(state)?;
-        let reach =
+        let scope =
             rollback_scope::read_scope(self.context.reached, state, &route, control_plane).await?;
-        check_rollback_worthwhile(state, &reach)?;
-        let keep = reach.kept_steps();
+        check_rollback_worthwhile(state, &scope)?;
+        let keep = scope.kept_steps();
         self.drive_engine(
-            gear,
+            locked,
             &route,
             SessionMode::Rollback {
                 keep,
@@ -172,15 +172,15 @@ impl<'a> RunSession<'a> {
 
     async fn apply_route(
         &mut self,
-        gear: LockedRun<'_>,
-        errand: RunRequest<'_>,
+        locked: LockedRun<'_>,
+        request: RunRequest<'_>,
     ) -> Result<RunOutcome, CliError> {
         let RunRequest::Apply {
             plan,
             digest,
             route,
             until,
-        } = errand
+        } = request
         else {
             return Err(CliError::new(
                 CliErrorKind::Unexpected,
@@ -191,9 +191,9 @@ impl<'a> RunSession<'a> {
             journal,
             cache,
             lock,
-        } = gear;
+        } = locked;
         let open = journal.run_state().filter(|s| !s.is_closed());
-        let (first, leg) = match (open, route) {
+        let (first, mode) = match (open, route) {
             (Some(state), _) => {
                 check_same_run(state, plan, &self.context.reached.cluster.arn)?;
                 (
@@ -219,30 +219,34 @@ impl<'a> RunSession<'a> {
             }
         };
         check_step_id(&first, until.as_deref())?;
-        let trip = self.context;
-        let gates =
-            |route: &Route| plan_gates::engine_gates(plan, route, &trip.resume_command, !trip.live);
+        let context = self.context;
+        let gates = |route: &Route| {
+            plan_gates::engine_gates(plan, route, &context.resume_command, !context.live)
+        };
         let held = gates(&first)?;
-        let gear = LockedRun {
+        let locked = LockedRun {
             journal: &mut *journal,
             cache: cache.clone(),
             lock,
         };
-        let ended = self.drive_engine(gear, &first, leg, held).await?;
+        let ended = self.drive_engine(locked, &first, mode, held).await?;
         let RunOutcome::Reroute { why, .. } = &ended else {
             return Ok(ended);
         };
         self.notice_emitter()(format!("another route is needed: {why}"));
-        let second =
-            unless_stopped(&trip.stop, route_view::replan_route(plan, trip.reached)).await?;
+        let second = unless_stopped(
+            &context.stop,
+            route_view::replan_route(plan, context.reached),
+        )
+        .await?;
         let held = gates(&second)?;
-        let gear = LockedRun {
+        let locked = LockedRun {
             journal,
             cache,
             lock,
         };
         self.drive_engine(
-            gear,
+            locked,
             &second,
             SessionMode::Start {
                 digest,
@@ -256,54 +260,54 @@ impl<'a> RunSession<'a> {
 
     async fn drive_engine(
         &mut self,
-        gear: LockedRun<'_>,
+        locked: LockedRun<'_>,
         route: &Route,
-        leg: SessionMode,
+        mode: SessionMode,
         gates: RunGates,
     ) -> Result<RunOutcome, CliError> {
         let LockedRun {
             journal,
             cache,
             lock,
-        } = gear;
-        let trip = self.context;
-        let run = match (&leg, journal.run_state()) {
+        } = locked;
+        let context = self.context;
+        let run = match (&mode, journal.run_state()) {
             (SessionMode::Resume { .. } | SessionMode::Rollback { .. }, Some(state)) => {
                 state.run.clone()
             }
-            (SessionMode::Start { .. }, _) | (_, None) => new_run_name(trip.reached.clock.now()),
+            (SessionMode::Start { .. }, _) | (_, None) => new_run_name(context.reached.clock.now()),
         };
-        if let Some(dir) = &trip.record_dir {
+        if let Some(dir) = &context.record_dir {
             journal.copy_to(FileLog::open(&dir.join(&run).join("journal.jsonl")));
         }
         let roll_back = matches!(
-            leg,
+            mode,
             SessionMode::Rollback {
                 control_plane: true,
                 ..
             }
         );
         let (workloads, short) = self
-            .read_ready_counts(&leg, journal.run_state(), &cache)
+            .read_ready_counts(&mode, journal.run_state(), &cache)
             .await?;
         let mut expected = workloads.clone();
-        expected.retain(|name, _| !trip.accept_short.contains(name));
+        expected.retain(|name, _| !context.accept_short.contains(name));
         let at_start = journal
             .run_state()
             .map(|s| s.binding.baseline_counts().clone());
         let at_start = at_start.unwrap_or_default();
         // A rollback brings the nodes back on which they work.
-        let accepted_losses = match &leg {
+        let accepted_losses = match &mode {
             SessionMode::Start { .. } | SessionMode::Resume { .. } => route.accepted_losses.clone(),
             SessionMode::Rollback { .. } => AcceptedLosses::new(),
         };
         let world = StepWorld {
-            cluster: trip.reached.cluster.name.clone(),
+            cluster: context.reached.cluster.name.clone(),
             run: run.clone(),
-            aws: trip.reached.aws.clone(),
-            kube: trip.reached.kube.clone(),
+            aws: context.reached.aws.clone(),
+            kube: context.reached.kube.clone(),
             cache,
-            clock: trip.reached.clock.clone(),
+            clock: context.reached.clock.clone(),
             workloads: WorkloadMonitor::new(expected)
                 .with_start(at_start)
                 .with_accepted_losses(accepted_losses),
@@ -316,13 +320,13 @@ impl<'a> RunSession<'a> {
             steps: &steps,
             journal,
             lease: Some(lock),
-            stop: trip.stop.clone(),
+            stop: context.stop.clone(),
             pause_after_step: None,
             gates,
-            resume_command: trip.resume_command.clone(),
+            resume_command: context.resume_command.clone(),
             last_act_end: None,
         };
-        let ended = match leg {
+        let ended = match mode {
             SessionMode::Start {
                 digest,
                 memo,
@@ -331,7 +335,7 @@ impl<'a> RunSession<'a> {
                 engine.pause_after_step = until;
                 engine
                     .open_run(
-                        run_opened_record(trip, run, digest, memo, route, workloads)?,
+                        run_opened_record(context, run, digest, memo, route, workloads)?,
                         describe_run(route),
                     )
                     .await?;
@@ -339,12 +343,12 @@ impl<'a> RunSession<'a> {
             }
             SessionMode::Resume { until } => {
                 engine.pause_after_step = until;
-                engine.resume_run(&trip.holder).await?;
+                engine.resume_run(&context.holder).await?;
                 engine.run_forward().await?
             }
             SessionMode::Rollback { keep, .. } => {
                 if !closed {
-                    engine.resume_run(&trip.holder).await?;
+                    engine.resume_run(&context.holder).await?;
                 }
                 engine.roll_back(keep, short).await?
             }
@@ -358,7 +362,7 @@ impl<'a> RunSession<'a> {
     /// What each workload is held against, and what was already short where a rollback begins.
     async fn read_ready_counts(
         &self,
-        leg: &SessionMode,
+        mode: &SessionMode,
         state: Option<&RunState>,
         cache: &WatchCache,
     ) -> Result<(ReadyCounts, ReadyCounts), CliError> {
@@ -366,7 +370,7 @@ impl<'a> RunSession<'a> {
         let read =
             async { Ok::<_, CliError>(cache.read_current(steps::WATCH_STALENESS_LIMIT).await?) };
         let monitor = state.map(WorkloadMonitor::for_run);
-        match (leg, state, monitor) {
+        match (mode, state, monitor) {
             // Another route of the same upgrade: what the first one found at its beginning still counts.
             (SessionMode::Start { .. }, Some(state), Some(monitor))
                 if state.outcome == Some(FinalOutcome::Rerouted) =>
@@ -403,11 +407,11 @@ impl<'a> RunSession<'a> {
 
     fn event_emitter(&self) -> Arc<dyn Fn(RunEvent) + Send + Sync> {
         // Senders of the standard library may be shared since 1.72.
-        let (bus, told) = (self.bus.clone(), self.notifications.clone());
+        let (bus, notifications) = (self.bus.clone(), self.notifications.clone());
         Arc::new(move |event: RunEvent| {
-            if let Some(told) = &told {
+            if let Some(notifications) = &notifications {
                 // A notifier that is gone has said why already.
-                let _ = told.send(event.clone());
+                let _ = notifications.send(event.clone());
             }
             bus.send_event(event);
         })
@@ -425,7 +429,7 @@ impl<'a> RunSession<'a> {
 }
 
 fn run_opened_record(
-    trip: &RunContext<'_>,
+    context: &RunContext<'_>,
     run: String,
     digest: String,
     memo: Value,
@@ -442,7 +446,7 @@ fn run_opened_record(
         format: JOURNAL_FORMAT,
         run,
         plan_digest: digest,
-        cluster_arn: trip.reached.cluster.arn.clone(),
+        cluster_arn: context.reached.cluster.arn.clone(),
         steps: route.steps.iter().map(|s| s.id.clone()).collect(),
         route: json,
         plan: memo,
@@ -528,12 +532,12 @@ pub fn check_can_roll_back(state: &RunState) -> Result<(), CliError> {
 }
 
 /// Refuses, before anything is touched, when nothing of worth would go back.
-pub fn check_rollback_worthwhile(state: &RunState, reach: &RollbackScope) -> Result<(), CliError> {
+pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Result<(), CliError> {
     let run = &state.run;
-    if let Some((step, why)) = reach
+    if let Some((step, why)) = scope
         .barrier
         .as_ref()
-        .filter(|_| reach.is_too_late() && state.phase != RunPhase::Back)
+        .filter(|_| scope.is_too_late() && state.phase != RunPhase::Back)
     {
         let error = CliError::new(
             CliErrorKind::Stuck,
@@ -547,7 +551,7 @@ pub fn check_rollback_worthwhile(state: &RunState, reach: &RollbackScope) -> Res
             ),
         });
     }
-    if state.outcome == Some(FinalOutcome::RolledBack) && reach.undone.is_empty() {
+    if state.outcome == Some(FinalOutcome::RolledBack) && scope.undone.is_empty() {
         return Err(CliError::new(
             CliErrorKind::Mismatch,
             format!("run {run} is taken back already"),

@@ -138,47 +138,47 @@ pub fn rollback_blockers(
     facts: &RollbackFacts,
     hop: &LastHop,
     route: &Route,
-    reach: &RollbackScope,
+    scope: &RollbackScope,
     now: Timestamp,
 ) -> Vec<String> {
-    let mut against = Vec::new();
+    let mut blockers = Vec::new();
     let RollbackFacts { cluster, .. } = facts;
     let (name, from, to) = (&cluster.name, hop.from, hop.to);
     if let Some(update) = facts.updates.iter().find(|u| is_in_progress(u)) {
-        against.push(format!(
+        blockers.push(format!(
             "EKS update {} ({}) of cluster {name} is in progress, and cannot be stopped: wait for its end",
             update.id, update.kind
         ));
     } else if cluster.status != "ACTIVE" {
-        against.push(format!("cluster {name} is {}, not ACTIVE", cluster.status));
+        blockers.push(format!("cluster {name} is {}, not ACTIVE", cluster.status));
     }
     if cluster.version == from {
         // The hop failed, or is back already: there is nothing to ask EKS for.
-        return against;
+        return blockers;
     }
     if cluster.version != to {
-        against.push(format!(
+        blockers.push(format!(
             "cluster {name} is at {}, and this run took it to {to}: EKS takes back the last hop only",
             cluster.version
         ));
-        return against;
+        return blockers;
     }
     match hop.rollback_deadline() {
-        Some(until) if now > until => against.push(format!(
+        Some(until) if now > until => blockers.push(format!(
             "EKS takes an upgrade back for 7 days after it ended: until {}",
             state_diff::format_time(until)
         )),
         Some(_) => {}
-        None => against.push(format!("the hop to {to} is not done")),
+        None => blockers.push(format!("the hop to {to} is not done")),
     }
-    check_support(facts, from, &mut against);
-    check_nodes(facts, from, &deleted_greens(route, reach), &mut against);
-    check_addons(facts, from, route, reach, &mut against);
-    check_insights(facts, from, &mut against);
-    against
+    check_support(facts, from, &mut blockers);
+    check_nodes(facts, from, &deleted_greens(route, scope), &mut blockers);
+    check_addons(facts, from, route, scope, &mut blockers);
+    check_insights(facts, from, &mut blockers);
+    blockers
 }
 
-fn check_support(facts: &RollbackFacts, from: Minor, against: &mut Vec<String>) {
+fn check_support(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>) {
     let name = &facts.cluster.name;
     match facts
         .versions
@@ -186,9 +186,9 @@ fn check_support(facts: &RollbackFacts, from: Minor, against: &mut Vec<String>) 
         .find(|v| v.version == from)
         .map(|v| v.status.as_str())
     {
-        Some("UNSUPPORTED") => against.push(format!("EKS does not support {from} any more")),
+        Some("UNSUPPORTED") => blockers.push(format!("EKS does not support {from} any more")),
         Some("EXTENDED_SUPPORT") if facts.cluster.support_type.as_deref() == Some("STANDARD") => {
-            against.push(format!(
+            blockers.push(format!(
                 "{from} is in extended support, and the cluster's policy is STANDARD: `aws eks update-cluster-config --name {name} --upgrade-policy supportType=EXTENDED` (it costs more)"
             ));
         }
@@ -200,13 +200,17 @@ fn check_support(facts: &RollbackFacts, from: Minor, against: &mut Vec<String>) 
 fn check_nodes(
     facts: &RollbackFacts,
     from: Minor,
-    leaving: &BTreeSet<String>,
-    against: &mut Vec<String>,
+    deleted_greens: &BTreeSet<String>,
+    blockers: &mut Vec<String>,
 ) {
     let mut newer: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in &facts.nodes {
         let newer_than = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k > from);
-        if !newer_than || node.nodegroup_name().is_some_and(|g| leaving.contains(g)) {
+        if !newer_than
+            || node
+                .nodegroup_name()
+                .is_some_and(|g| deleted_greens.contains(g))
+        {
             continue;
         }
         let label = |key: &str| node.labels.get(key).map(String::as_str);
@@ -225,7 +229,7 @@ fn check_nodes(
         newer.entry(what).or_default().push(&node.name);
     }
     for (what, names) in newer {
-        against.push(format!(
+        blockers.push(format!(
             "no kubelet may be newer than {from}, and these are: {} ({what})",
             names.join(", ")
         ));
@@ -237,8 +241,8 @@ fn check_addons(
     facts: &RollbackFacts,
     from: Minor,
     route: &Route,
-    reach: &RollbackScope,
-    against: &mut Vec<String>,
+    scope: &RollbackScope,
+    blockers: &mut Vec<String>,
 ) {
     let has = |offers: &BTreeMap<String, Vec<AddonOffer>>, name: &str, v: &AddonVersion| {
         offers
@@ -258,14 +262,14 @@ fn check_addons(
             .get(name)
             .is_some_and(|all| !all.is_empty());
         if !listed {
-            against.push(format!(
+            blockers.push(format!(
                 "EKS lists no version of add-on {name} for {from}, so nobody knows whether {at} runs there: remove it first, or keep its objects and take it out of EKS's hands (`aws eks delete-addon --cluster-name {} --addon-name {name} --preserve`)",
                 facts.cluster.name
             ));
             continue;
         }
         let ours = route.steps.iter().any(|s| {
-            reach.undone.contains(&s.id)
+            scope.undone.contains(&s.id)
                 && matches!(&s.spec, StepSpec::Addon { change, .. } if change.name == *name)
         });
         let both = facts
@@ -277,11 +281,11 @@ fn check_addons(
             .find(|v| *v < at && !ahead(v) && has(&facts.offers_before, name, v));
         match (ours, both) {
             (true, Some(_)) => {}
-            (_, Some(older)) => against.push(format!(
+            (_, Some(older)) => blockers.push(format!(
                 "add-on {name} {at} does not run on {from}: take it to {older} first (`aws eks update-addon --cluster-name {} --addon-name {name} --addon-version {older} --resolve-conflicts PRESERVE`)",
                 facts.cluster.name
             )),
-            (_, None) => against.push(format!(
+            (_, None) => blockers.push(format!(
                 "add-on {name} {at} does not run on {from}, and EKS lists no version that runs on both"
             )),
         }
@@ -290,7 +294,7 @@ fn check_addons(
 
 /// EKS's own judgement. Kubelets and add-ons are judged above as they will be once green is gone; here only what EKS
 /// cannot tell of them counts.
-fn check_insights(facts: &RollbackFacts, from: Minor, against: &mut Vec<String>) {
+fn check_insights(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>) {
     let all: Vec<Insight> = facts
         .insights
         .iter()
@@ -298,7 +302,7 @@ fn check_insights(facts: &RollbackFacts, from: Minor, against: &mut Vec<String>)
         .cloned()
         .collect();
     if all.is_empty() {
-        against.push(
+        blockers.push(
             "EKS lists no insight of the category ROLLBACK_READINESS: it offers no way back"
                 .to_owned(),
         );
@@ -311,5 +315,5 @@ fn check_insights(facts: &RollbackFacts, from: Minor, against: &mut Vec<String>)
                 .any(|part| name.contains(part))
     };
     let rest: Vec<Insight> = all.into_iter().filter(|i| !judged_here(i)).collect();
-    against.extend(blocking_insights(&rest, from));
+    blockers.extend(blocking_insights(&rest, from));
 }

@@ -50,12 +50,12 @@ async fn stopped(
         // The asker is kept: a closed channel is no request.
         std::future::pending::<()>().await;
     });
-    let weather = memory.clone();
+    let store = memory.clone();
     let faults = tokio::spawn(async move {
         let set = |on: bool| match wrong {
             Wrong::Nothing => {}
-            Wrong::Away => weather.set_unavailable(on),
-            Wrong::Hangs => weather.set_hanging(on),
+            Wrong::Away => store.set_unavailable(on),
+            Wrong::Hangs => store.set_hanging(on),
         };
         tokio::time::sleep(Duration::from_secs(5)).await;
         set(true);
@@ -292,12 +292,12 @@ async fn a_wait_says_that_the_api_server_has_not_answered_for_a_while_and_only_t
     let mut engine = engine(&toy, &steps, &mut journal, &stop);
     engine.lease = Some(&lock);
     engine.open_run(opened(&steps), about()).await.unwrap();
-    let weather = memory.clone();
+    let store = memory.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(600)).await;
-        weather.set_unavailable(true);
+        store.set_unavailable(true);
         tokio::time::sleep(Duration::from_secs(300)).await;
-        weather.set_unavailable(false);
+        store.set_unavailable(false);
     });
     assert_eq!(engine.run_forward().await.unwrap(), RunOutcome::Done);
     let waits: Vec<bool> = toy

@@ -101,12 +101,12 @@ async fn add_template_versions(
     inventory: &mut Inventory,
     notes: &UnreadNotes,
 ) -> Result<()> {
-    for wish in &plan.node_groups {
+    for plan_entry in &plan.node_groups {
         let template = inventory
-            .find_nodegroup(&wish.blue)
+            .find_nodegroup(&plan_entry.blue)
             .and_then(|g| g.launch_template.as_ref());
         let id = template.and_then(|t| t.id.clone());
-        let (Some(id), Some(number)) = (id, wish.launch_template_version) else {
+        let (Some(id), Some(number)) = (id, plan_entry.launch_template_version) else {
             continue;
         };
         let known =

@@ -109,8 +109,8 @@ pub fn green_registration(
     case: &ReadinessInput<'_>,
     change: &BlueGreenPair<'_>,
 ) -> Option<NodeRegistration> {
-    let wish = case.plan.node_group(&change.blue.name);
-    route::green_registration(case.inventory, change.blue, &wish)
+    let plan_entry = case.plan.node_group(&change.blue.name);
+    route::green_registration(case.inventory, change.blue, &plan_entry)
 }
 
 /// A taint as Kubernetes spells it.
@@ -156,8 +156,8 @@ fn green_zones(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>) -> Vec<Str
 
 /// Instance types of green; where a launch template decides them and does not say, those of blue's nodes.
 fn instance_types(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>) -> Vec<String> {
-    let wish = case.plan.node_group(&change.blue.name);
-    let types = route::green_instance_types(case.inventory, change.blue, &wish);
+    let plan_entry = case.plan.node_group(&change.blue.name);
+    let types = route::green_instance_types(case.inventory, change.blue, &plan_entry);
     if !types.is_empty() {
         return types;
     }

@@ -15,8 +15,8 @@ use crate::route;
 /// Judges images, instance types and reservations.
 pub fn check_images(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for change in &case.changes {
-        let wish = case.plan.node_group(&change.blue.name);
-        let types = route::green_instance_types(case.inventory, change.blue, &wish);
+        let plan_entry = case.plan.node_group(&change.blue.name);
+        let types = route::green_instance_types(case.inventory, change.blue, &plan_entry);
         check_processor(case, change, &types, out);
         check_drivers(change, &types, out);
         check_offerings(case, change, &types, out);
@@ -35,10 +35,10 @@ fn check_processor(
     types: &[String],
     out: &mut Vec<Finding>,
 ) {
-    let wish = case.plan.node_group(&change.blue.name);
+    let plan_entry = case.plan.node_group(&change.blue.name);
     let of_type = change.green.ami_type.as_deref().and_then(ami_type_is_arm);
-    let template = route::launch_template_of_green(case.inventory, change.blue, &wish);
-    let image = wish
+    let template = route::launch_template_of_green(case.inventory, change.blue, &plan_entry);
+    let image = plan_entry
         .ami
         .as_ref()
         .or(template.and_then(|t| t.image.as_ref()));
@@ -169,8 +169,8 @@ fn check_reservations(
     if case.plan.strategy == Strategy::Recreate || change.green.scaling.desired == 0 {
         return;
     }
-    let wish = case.plan.node_group(&change.blue.name);
-    let template = route::launch_template_of_green(case.inventory, change.blue, &wish);
+    let plan_entry = case.plan.node_group(&change.blue.name);
+    let template = route::launch_template_of_green(case.inventory, change.blue, &plan_entry);
     let of_template = |o: &crate::model::ec2::LaunchOptions| {
         if o.market.as_deref() == Some("capacity-block") {
             Some("a Capacity Block".to_owned())

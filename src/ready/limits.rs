@@ -152,8 +152,8 @@ fn most_cpus(case: &ReadinessInput<'_>, limits: &Limits) -> (BTreeMap<CpuClass, 
                 let origin = case.inventory.find_nodegroup(blue);
                 let types = match origin {
                     Some(origin) => {
-                        let wish = case.plan.node_group(blue);
-                        route::green_instance_types(case.inventory, origin, &wish)
+                        let plan_entry = case.plan.node_group(blue);
+                        route::green_instance_types(case.inventory, origin, &plan_entry)
                     }
                     None => group.instance_types.clone(),
                 };

@@ -14,11 +14,11 @@ const WITHOUT_AL2: Minor = Minor::new(33);
 /// Judges operating systems.
 pub fn check_operating_systems(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for change in &case.changes {
-        let wish = case.plan.node_group(&change.blue.name);
+        let plan_entry = case.plan.node_group(&change.blue.name);
         let ami_type = change.green.ami_type.as_deref();
         let blue = route::blue_os_family(case.inventory, change.blue);
-        let green = route::green_os_family(case.inventory, change.blue, &wish, ami_type);
-        for misfit in route::find_misfits(case.inventory, change.blue, &wish, ami_type) {
+        let green = route::green_os_family(case.inventory, change.blue, &plan_entry, ami_type);
+        for misfit in route::find_misfits(case.inventory, change.blue, &plan_entry, ami_type) {
             if !misfit.blocks {
                 out.push(Finding::new(
                     Code::UserDataUnsure,
@@ -34,11 +34,11 @@ pub fn check_operating_systems(case: &ReadinessInput<'_>, out: &mut Vec<Finding>
             route::launch_template_of(case.inventory, change.blue),
             change.blue.launch_template.is_some(),
         );
-        let template = route::launch_template_of_green(case.inventory, change.blue, &wish);
+        let template = route::launch_template_of_green(case.inventory, change.blue, &plan_entry);
         let has_template = change.green.launch_template.is_some();
         let after = metadata_access::access_of_pods(green, template, has_template);
         let lost = before == MetadataAccess::Open && after != MetadataAccess::Open;
-        let consent = wish.ami_type.is_some();
+        let consent = plan_entry.ami_type.is_some();
         if lost {
             metadata_access::check_metadata_access(case, change, (green, after), consent, out);
         }

@@ -34,8 +34,8 @@ pub fn green_ami_type(
     {
         return None;
     }
-    if let Some(wish) = &mover.plan_entry.ami_type {
-        return Some(wish.clone());
+    if let Some(ami_type) = &mover.plan_entry.ami_type {
+        return Some(ami_type.clone());
     }
     let successor = match blue {
         Some("AL2_x86_64") => "AL2023_x86_64_STANDARD",
@@ -65,11 +65,11 @@ fn runs_neuron(inventory: &Inventory, mover: &GroupMigration<'_>) -> bool {
 pub fn green_instance_types(
     inventory: &Inventory,
     blue: &Nodegroup,
-    wish: &NodeGroup,
+    plan_entry: &NodeGroup,
 ) -> Vec<String> {
     let decided =
-        launch_template_of_green(inventory, blue, wish).and_then(|t| t.instance_type.clone());
-    match (&wish.instance_types, decided) {
+        launch_template_of_green(inventory, blue, plan_entry).and_then(|t| t.instance_type.clone());
+    match (&plan_entry.instance_types, decided) {
         (_, Some(decided)) => vec![decided],
         (Some(types), None) => types.clone(),
         (None, None) => blue.instance_types.clone(),
@@ -222,12 +222,12 @@ pub fn build_green_group(
     name: &str,
     size: i32,
 ) -> NewNodegroup {
-    let (inventory, blue, wish) = (draft.inventory, mover.origin, &mover.plan_entry);
+    let (inventory, blue, plan_entry) = (draft.inventory, mover.origin, &mover.plan_entry);
     let subject = format!("node group {}", blue.name);
     let ami_type = green_ami_type(inventory, mover, draft.at);
     let template = launch_template_of(inventory, blue);
     let template_type = template.and_then(|t| t.instance_type.clone());
-    let instance_types = match (&wish.instance_types, &template_type) {
+    let instance_types = match (&plan_entry.instance_types, &template_type) {
         (Some(_), Some(decided)) => {
             let fix =
                 "make a template version without an instance type, or leave `instanceTypes` out";
@@ -243,7 +243,7 @@ pub fn build_green_group(
         (None, Some(_)) => Vec::new(),
         (None, None) => blue.instance_types.clone(),
     };
-    for misfit in user_data::find_misfits(inventory, blue, wish, ami_type.as_deref()) {
+    for misfit in user_data::find_misfits(inventory, blue, plan_entry, ami_type.as_deref()) {
         if misfit.blocks {
             draft.add_problem(
                 Obstacle::OldBootstrap,
@@ -254,7 +254,7 @@ pub fn build_green_group(
         }
     }
     let release_version = if draft.at == draft.plan.to {
-        wish.release_version.clone()
+        plan_entry.release_version.clone()
     } else {
         None
     };
@@ -291,18 +291,18 @@ pub fn build_green_group(
             .remote_access
             .clone()
             .filter(|_| blue.launch_template.is_none()),
-        labels: green_labels(blue, &wish.labels),
+        labels: green_labels(blue, &plan_entry.labels),
         taints: blue
             .taints
             .iter()
             .filter(|t| {
                 t.key != marks::BLUE_TAINT
-                    && !wish
+                    && !plan_entry
                         .taints
                         .iter()
                         .any(|w| w.key == t.key && w.effect == t.effect)
             })
-            .chain(&wish.taints)
+            .chain(&plan_entry.taints)
             .cloned()
             .collect(),
         tags: green_tags(blue),
@@ -313,7 +313,7 @@ pub fn build_green_group(
         launch_template: blue.launch_template.as_ref().map(|t| LaunchTemplateRef {
             id: t.id.clone(),
             name: if t.id.is_some() { None } else { t.name.clone() },
-            version: wish
+            version: plan_entry
                 .launch_template_version
                 .map(|v| v.to_string())
                 .or_else(|| t.version.clone()),
@@ -322,7 +322,10 @@ pub fn build_green_group(
     }
 }
 
-fn green_labels(blue: &Nodegroup, wish: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn green_labels(
+    blue: &Nodegroup,
+    own_labels: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
     let owned =
         |key: &str| key.starts_with("alpha.eksctl.io/") || key.starts_with("eks.amazonaws.com/");
     let mut labels: BTreeMap<String, String> = blue
@@ -331,7 +334,7 @@ fn green_labels(blue: &Nodegroup, wish: &BTreeMap<String, String>) -> BTreeMap<S
         .filter(|(k, _)| !owned(k))
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
-    labels.extend(wish.clone());
+    labels.extend(own_labels.clone());
     labels
 }
 

@@ -93,12 +93,12 @@ fn plan_group_move<'m, 'a>(
     reserved: &BTreeSet<String>,
 ) -> GroupMove<'m, 'a> {
     let (inventory, last) = (draft.inventory, draft.at == draft.plan.to);
-    if let Some(wish) = mover.plan_entry.green.as_ref().filter(|_| last)
-        && let Some(why) = naming::invalid_name_reason(wish)
+    if let Some(green_name) = mover.plan_entry.green.as_ref().filter(|_| last)
+        && let Some(why) = naming::invalid_name_reason(green_name)
     {
         draft.add_problem(
             Obstacle::GreenNameInvalid,
-            format!("node group {wish}"),
+            format!("node group {green_name}"),
             format!("the plan gives it to the green of {blue}, and {why}"),
             "give green another name with `nodeGroups[].green`, or leave `green` out",
         );
@@ -112,16 +112,16 @@ fn plan_group_move<'m, 'a>(
         })
     };
     let green = match &mover.plan_entry.green {
-        Some(wish) if last => {
-            if draft.groups.contains(wish) && !ours(wish) {
+        Some(green_name) if last => {
+            if draft.groups.contains(green_name) && !ours(green_name) {
                 draft.add_problem(
                     Obstacle::GreenTaken,
-                    format!("node group {wish}"),
+                    format!("node group {green_name}"),
                     format!("the plan wants it as green for {blue}, and a group of that name is there already, not made by eksup for {}", draft.at),
                     "give green another name, or remove that group first",
                 );
             }
-            wish.clone()
+            green_name.clone()
         }
         Some(_) | None => {
             // A green that an earlier run made and left is taken up again.

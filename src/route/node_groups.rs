@@ -53,9 +53,9 @@ pub fn launch_template_of<'a>(
 pub fn launch_template_of_green<'a>(
     inventory: &'a Inventory,
     blue: &Nodegroup,
-    wish: &NodeGroup,
+    plan_entry: &NodeGroup,
 ) -> Option<&'a crate::model::ec2::LaunchTemplateVersion> {
-    let Some(number) = wish.launch_template_version else {
+    let Some(number) = plan_entry.launch_template_version else {
         return launch_template_of(inventory, blue);
     };
     let id = blue.launch_template.as_ref()?.id.as_ref()?;
@@ -99,8 +99,8 @@ pub fn is_replaced_by_provisioner(node: &Node) -> bool {
 pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>> {
     let (plan, inventory) = (draft.plan, draft.inventory);
     let mut movers = Vec::new();
-    for wish in &plan.node_groups {
-        if inventory.find_nodegroup(&wish.blue).is_none() {
+    for plan_entry in &plan.node_groups {
+        if inventory.find_nodegroup(&plan_entry.blue).is_none() {
             let known: Vec<&str> = inventory
                 .nodegroups
                 .iter()
@@ -110,11 +110,11 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
             let succeeded = inventory
                 .nodegroups
                 .iter()
-                .any(|g| g.tags.get(marks::CLONED_FROM_TAG) == Some(&wish.blue));
+                .any(|g| g.tags.get(marks::CLONED_FROM_TAG) == Some(&plan_entry.blue));
             if !succeeded {
                 draft.add_problem(
                     Obstacle::NoSuchGroup,
-                    format!("node group {}", wish.blue),
+                    format!("node group {}", plan_entry.blue),
                     format!(
                         "the plan names it, and {} has no such managed node group",
                         plan.cluster
@@ -140,12 +140,12 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
             draft.add_note(format!("Node group {} was emptied by an earlier upgrade and stays at zero nodes: it is left alone.", group.name));
             continue;
         }
-        let wish = plan.node_group(&group.name);
+        let plan_entry = plan.node_group(&group.name);
         let kubelet = oldest_kubelet(inventory, group);
         if kubelet >= plan.to {
             continue;
         }
-        let given = wish.ami.is_some() || wish.launch_template_version.is_some();
+        let given = plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some();
         if has_custom_image(inventory, group) && !given {
             keep_or_add_problem(draft, group, kubelet, named);
             continue;
@@ -160,7 +160,7 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         }
         movers.push(GroupMigration {
             origin: group,
-            plan_entry: wish,
+            plan_entry: plan_entry,
             kubelet,
         });
     }

@@ -25,12 +25,12 @@ const TRANSIENT_TAINT_KEYS: [&str; 2] = [
 pub fn green_registration(
     inventory: &Inventory,
     blue: &Nodegroup,
-    wish: &NodeGroup,
+    plan_entry: &NodeGroup,
 ) -> Option<NodeRegistration> {
     if blue.launch_template.is_none() {
         return Some(NodeRegistration::default());
     }
-    let template = launch_template_of_green(inventory, blue, wish)?;
+    let template = launch_template_of_green(inventory, blue, plan_entry)?;
     match &template.user_data {
         Some(text) => NodeRegistration::from_user_data(text),
         None => template.options.registration.clone(),
@@ -65,8 +65,12 @@ pub fn taints_beside_group(inventory: &Inventory, blue: &Nodegroup) -> Vec<Taint
 
 /// Taints that green's nodes may have for good although the node group does not name them, so that nobody waits for them
 /// to go: those of the user data, and those that blue's nodes have.
-pub fn lasting_taints(inventory: &Inventory, blue: &Nodegroup, wish: &NodeGroup) -> Vec<Taint> {
-    let registered = green_registration(inventory, blue, wish).unwrap_or_default();
+pub fn lasting_taints(
+    inventory: &Inventory,
+    blue: &Nodegroup,
+    plan_entry: &NodeGroup,
+) -> Vec<Taint> {
+    let registered = green_registration(inventory, blue, plan_entry).unwrap_or_default();
     let mut taints = registered.taints;
     taints.extend(taints_beside_group(inventory, blue));
     taints.sort();

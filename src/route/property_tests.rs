@@ -423,14 +423,14 @@ fn inventory_after(walk: &SimulatedCluster, before: &Inventory, plan: &Plan) -> 
     }
     for group in &mut i.nodegroups {
         if walk.created.contains(&group.name)
-            && let Some(wish) = plan
+            && let Some(plan_entry) = plan
                 .node_groups
                 .iter()
                 .find(|w| !walk.kubelets.contains_key(&w.blue))
         {
             group.tags.insert(
                 crate::model::marks::CLONED_FROM_TAG.to_owned(),
-                wish.blue.clone(),
+                plan_entry.blue.clone(),
             );
         }
     }

@@ -40,14 +40,14 @@ pub fn push_hold_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, grows_f
 
 /// Adds green, with its image before it and its hold after it.
 pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
-    let (wish, origin, at, last) = (
+    let (plan_entry, origin, at, last) = (
         &m.migration.plan_entry,
         m.migration.origin,
         draft.at,
         draft.at == draft.plan.to,
     );
     let subject = format!("node group {}", m.green);
-    if (wish.ami.is_some() || wish.launch_template_version.is_some()) && !last {
+    if (plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some()) && !last {
         draft.add_problem(
             Obstacle::ImageForHop,
             format!("node group {}", origin.name),
@@ -64,7 +64,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     let (zones, size) = green_group::required_zones_and_size(draft, m.migration);
     let group = green_group::build_green_group(draft, m.migration, &m.green, size);
     let mut template_from = None;
-    if let (Some(image), Some(template)) = (&wish.ami, &origin.launch_template) {
+    if let (Some(image), Some(template)) = (&plan_entry.ami, &origin.launch_template) {
         let id = template
             .id
             .clone()
@@ -112,7 +112,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
             m.blue, m.green
         ));
     }
-    let surge = match wish.capacity {
+    let surge = match plan_entry.capacity {
         Capacity::Surge(n) => Some(n),
         Capacity::Full => None,
     };
@@ -140,9 +140,9 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         zones,
         copy_asg_tags: true,
         template_from,
-        lasting_taints: node_registration::lasting_taints(draft.inventory, origin, wish),
+        lasting_taints: node_registration::lasting_taints(draft.inventory, origin, plan_entry),
         surge,
-        timeout: wish.timeout,
+        timeout: plan_entry.timeout,
     };
     draft.push_step(
         format!("green-{}", m.green),

@@ -41,15 +41,15 @@ pub fn blue_os_family(inventory: &Inventory, blue: &Nodegroup) -> Option<OsFamil
 pub fn green_os_family(
     inventory: &Inventory,
     blue: &Nodegroup,
-    wish: &NodeGroup,
+    plan_entry: &NodeGroup,
     ami_type: Option<&str>,
 ) -> Option<OsFamily> {
     if let Some(ami_type) = ami_type {
         return OsFamily::of_ami_type(ami_type);
     }
     let of_template =
-        launch_template_of_green(inventory, blue, wish).and_then(|t| t.image.as_deref());
-    let image = wish.ami.as_deref().or(of_template)?;
+        launch_template_of_green(inventory, blue, plan_entry).and_then(|t| t.image.as_deref());
+    let image = plan_entry.ami.as_deref().or(of_template)?;
     image_os_family(inventory, image)
 }
 
@@ -57,17 +57,17 @@ pub fn green_os_family(
 pub fn find_misfits(
     inventory: &Inventory,
     blue: &Nodegroup,
-    wish: &NodeGroup,
+    plan_entry: &NodeGroup,
     ami_type: Option<&str>,
 ) -> Vec<UserDataMisfit> {
-    let Some(template) = launch_template_of_green(inventory, blue, wish) else {
+    let Some(template) = launch_template_of_green(inventory, blue, plan_entry) else {
         return Vec::new();
     };
     let traits = template.user_data_traits();
     let own_image = ami_type.is_none();
-    match green_os_family(inventory, blue, wish, ami_type) {
+    match green_os_family(inventory, blue, plan_entry, ami_type) {
         Some(OsFamily::AmazonLinux2023) => {
-            check_for_al2023(&traits, own_image, wish.ami_type.is_some())
+            check_for_al2023(&traits, own_image, plan_entry.ami_type.is_some())
         }
         Some(OsFamily::AmazonLinux2) => check_for_al2(&traits, own_image),
         Some(OsFamily::Bottlerocket) => check_for_bottlerocket(&traits),

@@ -94,7 +94,7 @@ pub fn build_step(
             surge,
             timeout,
         } => {
-            let wish = GreenGroupSpec {
+            let group_spec = GreenGroupSpec {
                 blue,
                 group: *group,
                 kubelet,
@@ -105,8 +105,8 @@ pub fn build_step(
                 surge,
                 timeout,
             };
-            let drain = find_drain_spec(route, &wish.group.name);
-            Box::new(CreateGreenStep::new(id, run, wish, &drain))
+            let drain = find_drain_spec(route, &group_spec.group.name);
+            Box::new(CreateGreenStep::new(id, run, group_spec, &drain))
         }
         StepSpec::HoldGreen { green } => Box::new(GreenProtectionStep::new_protecting(green, run)),
         StepSpec::ReleaseGreen { green } => {

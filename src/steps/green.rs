@@ -114,14 +114,14 @@ pub enum GreenAct {
 }
 
 impl CreateGreenStep {
-    /// Creates the group of `wish` in run `run`; taken back, it is emptied as `drain` says.
-    pub fn new(id: String, run: String, wish: GreenGroupSpec, drain: &DrainSpec) -> Self {
-        let leaving = GreenDrain::new(&id, &wish.group.name, &wish.blue, drain);
+    /// Creates the group of `group_spec` in run `run`; on rollback it is emptied as `drain` says.
+    pub fn new(id: String, run: String, group_spec: GreenGroupSpec, drain: &DrainSpec) -> Self {
+        let green_drain = GreenDrain::new(&id, &group_spec.group.name, &group_spec.blue, drain);
         Self {
             id,
             run,
-            group_spec: wish,
-            green_drain: leaving,
+            group_spec: group_spec,
+            green_drain: green_drain,
         }
     }
 
@@ -302,7 +302,7 @@ impl Step<StepWorld> for CreateGreenStep {
             Vec::new()
         };
         let failed = green.as_ref().is_some_and(|g| g.status == "CREATE_FAILED");
-        let leaving = match failed {
+        let green_drain = match failed {
             true => Some(self.green_drain.observe_green(world).await?),
             false => None,
         };
@@ -327,7 +327,7 @@ impl Step<StepWorld> for CreateGreenStep {
             nodes,
             missing_daemon_pods: daemons,
             failed_launches: launches,
-            drain_observation: leaving,
+            drain_observation: green_drain,
         })
     }
 
@@ -365,7 +365,7 @@ impl Step<StepWorld> for CreateGreenStep {
             "CREATE_FAILED" => {
                 // Pods may have come to the nodes that did join: they leave as in a rollback first.
                 let next = match &seen.drain_observation {
-                    Some(leaving) => self.green_drain.decide_next(leaving, past, now),
+                    Some(green_drain) => self.green_drain.decide_next(green_drain, past, now),
                     None => Decision::Refuse(format!("the nodes of {name} could not be read")),
                 };
                 return match next {
@@ -532,16 +532,18 @@ impl Step<StepWorld> for CreateGreenStep {
             }
             _ => {}
         }
-        let Some(leaving) = &seen.drain_observation else {
+        let Some(green_drain) = &seen.drain_observation else {
             return Decision::Refuse(format!("the nodes of {name} could not be read"));
         };
-        let next = self.green_drain.decide_next(leaving, &trail.rollback, now);
+        let next = self
+            .green_drain
+            .decide_next(green_drain, &trail.rollback, now);
         // While weights or pods are still on their way, green goes only where it serves nothing, no pod can be moved from
         // it, and its dead nodes keep something from coming back that blue may need.
         if trail.early {
-            let stranded = &leaving.stranded;
+            let stranded = &green_drain.stranded;
             return match next {
-                Decision::Done(_) if !stranded.is_empty() && !leaving.serves => {
+                Decision::Done(_) if !stranded.is_empty() && !green_drain.serves => {
                     Decision::Act(GreenAct::Delete)
                 }
                 _ => Decision::Yield {

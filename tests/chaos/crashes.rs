@@ -4,16 +4,16 @@
 use eksup::cli::chaos::{Trial, batch};
 
 use crate::asked;
-use crate::ground::Ground;
+use crate::fixture::ChaosFixture;
 
 /// Crashes at every `EKSUP_CRASH_EVERY`th record, before it is written and after.
 fn crash(plan: &str, otherwise: u64) {
-    let ground = Ground::new(plan);
-    let (before, calm) = ground.calm(&ground.trial());
+    let fixture = ChaosFixture::new(plan);
+    let (before, baseline) = fixture.baseline(&fixture.trial());
     let trial = Trial {
-        baseline: Some(&calm),
+        baseline: Some(&baseline),
         before: Some(&before),
-        ..ground.trial()
+        ..fixture.trial()
     };
     let every = asked("EKSUP_CRASH_EVERY", otherwise).max(1);
     // A sample that moves with the plan's name.

@@ -1,10 +1,10 @@
-//! Deterministic simulation: whole upgrades in a seed's weather, the twin's laws checked at every event. `cargo test` runs
+//! Deterministic simulation: whole upgrades under a seed's schedule of faults, the twin's laws checked at every event. `cargo test` runs
 //! two hundred seeds (a debug build takes about two seconds for each), and with `EKSUP_CHAOS_SEEDS` as many as asked; so does
 //! `eksup rehearse plans/expense-dev.yaml --chaos --seeds 10000`.
 
 mod crashes;
 mod direct_calls;
-mod ground;
+mod fixture;
 mod mutants;
 mod recorder;
 mod wire_record;
@@ -13,7 +13,7 @@ mod workloads;
 
 use eksup::cli::chaos::trial::TrialEnd;
 use eksup::cli::chaos::{Trial, batch};
-use ground::Ground;
+use fixture::ChaosFixture;
 
 /// How many, from the environment or as a debug build can bear.
 fn asked(name: &str, otherwise: u64) -> u64 {
@@ -25,11 +25,11 @@ fn asked(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
-    let ground = Ground::new("expense-dev");
-    let trial = ground.trial();
-    let (before, calm) = ground.calm(&trial);
+    let fixture = ChaosFixture::new("expense-dev");
+    let trial = fixture.trial();
+    let (before, baseline) = fixture.baseline(&trial);
     let trial = Trial {
-        baseline: Some(&calm),
+        baseline: Some(&baseline),
         before: Some(&before),
         ..trial
     };
@@ -75,16 +75,16 @@ fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
 
 #[test]
 fn the_same_seed_is_the_same_trial() {
-    let ground = Ground::new("expense-dev");
+    let fixture = ChaosFixture::new("expense-dev");
     let trial = Trial {
         tell: true,
-        ..ground.trial()
+        ..fixture.trial()
     };
     for seed in [3, 4] {
-        let weather = batch::schedule_for_seed(&trial, seed);
+        let schedule = batch::schedule_for_seed(&trial, seed);
         let (a, b) = (
-            trial.run_seed(&weather).unwrap(),
-            trial.run_seed(&weather).unwrap(),
+            trial.run_seed(&schedule).unwrap(),
+            trial.run_seed(&schedule).unwrap(),
         );
         assert_eq!(
             format!("{:?}", a.events),

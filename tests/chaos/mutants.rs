@@ -8,7 +8,7 @@ use http::Method;
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
-use crate::ground::Ground;
+use crate::fixture::ChaosFixture;
 
 /// What a broken program asks for instead of `request`.
 #[expect(clippy::large_enum_variant, reason = "one lives for a moment")]
@@ -45,16 +45,16 @@ fn broken(
 
 /// Runs expense-dev with a broken program; the laws it broke.
 fn laws_broken_by(mutate: impl Fn(Request) -> Instead + Clone + Send + Sync + 'static) -> String {
-    let (ground, around) = (Ground::new("expense-dev"), broken(mutate));
+    let (fixture, around) = (ChaosFixture::new("expense-dev"), broken(mutate));
     let trial = Trial {
         wrap_wire: Some(&around),
-        ..ground.trial()
+        ..fixture.trial()
     };
-    let weather = FaultSchedule {
+    let schedule = FaultSchedule {
         speed: TrialSpeed::FASTEST,
         ..FaultSchedule::baseline(1)
     };
-    trial.run_seed(&weather).unwrap().faults.join("\n")
+    trial.run_seed(&schedule).unwrap().faults.join("\n")
 }
 
 pub fn is(request: &Request, method: Method, path: &str) -> bool {
@@ -208,19 +208,19 @@ fn misspelt(wire: Wire) -> Wire {
 
 /// The laws broken beside an autoscaler that may take all of blue.
 fn laws_broken_beside_an_autoscaler(around: Option<&(dyn Fn(Wire) -> Wire + Sync)>) -> String {
-    let ground = Ground::new("expense-dev");
+    let fixture = ChaosFixture::new("expense-dev");
     let trial = Trial {
         wrap_wire: around,
-        ..ground.trial()
+        ..fixture.trial()
     };
     let rules = ["autoscaler:10s", "min-size:expense-blue:0"];
-    let weather = FaultSchedule {
+    let schedule = FaultSchedule {
         speed: TrialSpeed::FASTEST,
         rules: rules.iter().map(|r| r.parse().unwrap()).collect(),
         has_external_changes: true,
         ..FaultSchedule::baseline(1)
     };
-    trial.run_seed(&weather).unwrap().faults.join("\n")
+    trial.run_seed(&schedule).unwrap().faults.join("\n")
 }
 
 #[test]
@@ -254,14 +254,14 @@ fn a_program_that_makes_blue_smaller_while_it_has_pods_is_caught() {
 
 #[test]
 fn what_a_group_ends_for_somebody_else_is_not_the_programs_doing() {
-    let ground = Ground::new("expense-dev");
+    let fixture = ChaosFixture::new("expense-dev");
     let rules = ["min-size:expense-blue:0", "scale:expense-blue:-1@60s"];
-    let weather = FaultSchedule {
+    let schedule = FaultSchedule {
         speed: TrialSpeed::FASTEST,
         rules: rules.iter().map(|r| r.parse().unwrap()).collect(),
         has_external_changes: true,
         ..FaultSchedule::baseline(1)
     };
-    let verdict = ground.trial().run_seed(&weather).unwrap();
-    assert_eq!(verdict.faults.join("\n"), "");
+    let report = fixture.trial().run_seed(&schedule).unwrap();
+    assert_eq!(report.faults.join("\n"), "");
 }

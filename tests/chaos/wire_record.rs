@@ -1,4 +1,4 @@
-//! Writes down what goes over the wire to AWS and back while plans are carried out, calm and in chaos, so that
+//! Writes down what goes over the wire to AWS and back while plans are carried out, without faults and in chaos, so that
 //! `.ci/botocore_check.py` can hold every request and every reply against AWS's own service models. The record is
 //! `wire-record.jsonl` in the target directory.
 
@@ -8,7 +8,7 @@ use eksup::cli::chaos::fault_schedule::{ProcessFault, TrialSpeed};
 use eksup::cli::chaos::{FaultSchedule, Trial, batch};
 
 use crate::direct_calls;
-use crate::ground::Ground;
+use crate::fixture::ChaosFixture;
 use crate::recorder::Recorder;
 
 /// The plans, each on the bundled cluster it is for.
@@ -53,22 +53,22 @@ fn what_goes_over_the_wire_to_aws_is_written_down() {
     recorder.begin("every call, directly".to_owned());
     direct_calls::ask(&around);
     for name in PLANS {
-        let ground = Ground::new(name);
+        let fixture = ChaosFixture::new(name);
         let trial = Trial {
             wrap_wire: Some(&around),
-            ..ground.trial()
+            ..fixture.trial()
         };
         recorder.begin(format!("plans/{name}.yaml"));
-        let verdict = trial.run_seed(&FaultSchedule::baseline(1)).unwrap();
-        assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
+        let report = trial.run_seed(&FaultSchedule::baseline(1)).unwrap();
+        assert!(report.faults.is_empty(), "{name}: {:?}", report.faults);
         recorder.begin(format!("plans/{name}.yaml, everybody refuses"));
         let rules = REFUSALS.iter().map(|r| r.parse().unwrap()).collect();
         let refused = FaultSchedule {
             rules,
             ..FaultSchedule::baseline(1)
         };
-        let verdict = trial.run_seed(&refused).unwrap();
-        assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
+        let report = trial.run_seed(&refused).unwrap();
+        assert!(report.faults.is_empty(), "{name}: {:?}", report.faults);
         recorder.begin(format!("plans/{name}.yaml, taken back"));
         let back = FaultSchedule {
             speed: TrialSpeed::FASTEST,
@@ -79,24 +79,24 @@ fn what_goes_over_the_wire_to_aws_is_written_down() {
             rolls_back_after: Some(1),
             ..FaultSchedule::baseline(1)
         };
-        let verdict = trial.run_seed(&back).unwrap();
-        assert!(verdict.faults.is_empty(), "{name}: {:?}", verdict.faults);
+        let report = trial.run_seed(&back).unwrap();
+        assert!(report.faults.is_empty(), "{name}: {:?}", report.faults);
     }
     for name in ["expense-dev", "custom-ami"] {
-        let ground = Ground::new(name);
+        let fixture = ChaosFixture::new(name);
         let trial = Trial {
             wrap_wire: Some(&around),
-            ..ground.trial()
+            ..fixture.trial()
         };
         for seed in 1..=SEEDS {
             recorder.begin(format!("plans/{name}.yaml --chaos --seed {seed}"));
-            let verdict = trial
+            let report = trial
                 .run_seed(&batch::schedule_for_seed(&trial, seed))
                 .unwrap();
             assert!(
-                verdict.faults.is_empty(),
+                report.faults.is_empty(),
                 "{name} seed {seed}: {:?}",
-                verdict.faults
+                report.faults
             );
         }
     }

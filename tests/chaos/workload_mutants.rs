@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::ground::Ground;
+use crate::fixture::ChaosFixture;
 use crate::mutants::{changed, is, retarget};
 
 /// A trial of `plan` with a program that is broken on purpose, on a cluster and with a plan as `variation` has them.
@@ -22,18 +22,18 @@ fn trial_of(
     around: &(dyn Fn(Wire) -> Wire + Sync),
 ) -> TrialReport {
     let rules = variation.rules.iter().map(|r| r.parse().unwrap());
-    let weather = FaultSchedule {
+    let schedule = FaultSchedule {
         speed: TrialSpeed::FASTEST,
         rules: rules.collect(),
         variation: variation.clone(),
         ..FaultSchedule::baseline(1)
     };
-    let ground = Ground::new(plan);
+    let fixture = ChaosFixture::new(plan);
     let trial = Trial {
         wrap_wire: Some(around),
-        ..ground.trial()
+        ..fixture.trial()
     };
-    trial.run_seed(&weather).unwrap()
+    trial.run_seed(&schedule).unwrap()
 }
 
 fn faults_of(variation: Variation, around: &(dyn Fn(Wire) -> Wire + Sync)) -> String {
@@ -158,14 +158,14 @@ fn no_image() -> Variation {
 
 #[test]
 fn a_program_that_takes_a_pod_without_an_image_for_ready_is_caught_at_every_turn() {
-    let verdict = trial_of("expense-dev", no_image(), &believes_every_pod);
+    let report = trial_of("expense-dev", no_image(), &believes_every_pod);
     assert_eq!(
-        verdict.trial_end,
+        report.trial_end,
         Some(TrialEnd::Done),
         "{:?}",
-        verdict.end_messages
+        report.end_messages
     );
-    let faults = verdict.faults.join("\n");
+    let faults = report.faults.join("\n");
     for law in [
         "a node is begun only when what was moved is Ready again: ",
         "a node group goes only when what was moved is Ready again: DeleteNodegroup",
@@ -184,8 +184,8 @@ fn a_program_that_takes_a_pod_without_an_image_for_ready_is_caught_at_every_turn
 #[test]
 fn a_program_that_shifts_traffic_while_moved_pods_are_not_ready_is_caught() {
     // Where only nodes with pods of the service are healthy, the pods move before the weights.
-    let verdict = trial_of("local-policy", no_image(), &believes_every_pod);
-    let faults = verdict.faults.join("\n");
+    let report = trial_of("local-policy", no_image(), &believes_every_pod);
+    let faults = report.faults.join("\n");
     let law = "no weight is raised on green before what was moved is Ready again";
     assert!(faults.contains(law), "{faults}");
 }

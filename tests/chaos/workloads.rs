@@ -6,17 +6,17 @@ use eksup::cli::chaos::fault_schedule::TrialSpeed;
 use eksup::cli::chaos::trial::TrialEnd;
 use eksup::cli::chaos::{FaultSchedule, Trial, TrialReport, Variation};
 
-use crate::ground::Ground;
+use crate::fixture::ChaosFixture;
 
 fn run(trial: &Trial<'_>, variation: Variation) -> TrialReport {
     let rules = variation.rules.iter().map(|r| r.parse().unwrap());
-    let weather = FaultSchedule {
+    let schedule = FaultSchedule {
         speed: TrialSpeed::FASTEST,
         rules: rules.collect(),
         variation: variation.clone(),
         ..FaultSchedule::baseline(1)
     };
-    trial.run_seed(&weather).unwrap()
+    trial.run_seed(&schedule).unwrap()
 }
 
 /// From the drain's beginning on the workload's new pods are broken so.
@@ -35,15 +35,15 @@ const KINDS: [&str; 3] = ["image-missing", "pod-never-ready", "crash-loop"];
 
 #[test]
 fn a_run_does_not_end_done_while_a_moved_workload_does_not_come_back() {
-    let ground = Ground::new("expense-dev");
+    let fixture = ChaosFixture::new("expense-dev");
     for (kind, workload) in KINDS
         .iter()
         .zip(["expense/redis", "expense/frontend", "expense/mysql"])
     {
-        let verdict = run(&ground.trial(), broken(kind, workload, &[], true));
-        let (faults, said) = (&verdict.faults, &verdict.end_messages);
+        let report = run(&fixture.trial(), broken(kind, workload, &[], true));
+        let (faults, said) = (&report.faults, &report.end_messages);
         assert_eq!(*faults, Vec::<String>::new(), "{kind} {workload}: {said:?}");
-        let ended = verdict.trial_end;
+        let ended = report.trial_end;
         let well = matches!(ended, Some(TrialEnd::RolledBack | TrialEnd::Stuck));
         assert!(well, "{kind} {workload}: {ended:?}, {said:?}");
         // It says which workload, and what it waits for.
@@ -54,44 +54,44 @@ fn a_run_does_not_end_done_while_a_moved_workload_does_not_come_back() {
 
 #[test]
 fn a_run_goes_on_where_somebody_fixes_the_workload_and_ends_as_without() {
-    let ground = Ground::new("expense-dev");
-    let (before, calm) = ground.calm(&ground.trial());
+    let fixture = ChaosFixture::new("expense-dev");
+    let (before, baseline) = fixture.baseline(&fixture.trial());
     let trial = Trial {
-        baseline: Some(&calm),
+        baseline: Some(&baseline),
         before: Some(&before),
-        ..ground.trial()
+        ..fixture.trial()
     };
     for kind in KINDS {
         let fixed = "workload-fixed:expense/redis@drain+4m".to_owned();
-        let verdict = run(&trial, broken(kind, "expense/redis", &[fixed], false));
-        let (faults, said) = (&verdict.faults, &verdict.end_messages);
+        let report = run(&trial, broken(kind, "expense/redis", &[fixed], false));
+        let (faults, said) = (&report.faults, &report.end_messages);
         assert_eq!(*faults, Vec::<String>::new(), "{kind}: {said:?}");
-        assert_eq!(verdict.trial_end, Some(TrialEnd::Done), "{kind}: {said:?}");
+        assert_eq!(report.trial_end, Some(TrialEnd::Done), "{kind}: {said:?}");
         assert!(
-            verdict.fired.iter().all(|(_, times)| *times == 1),
+            report.fired.iter().all(|(_, times)| *times == 1),
             "{:?}",
-            verdict.fired
+            report.fired
         );
     }
 }
 
 #[test]
 fn a_runners_clock_that_is_minutes_off_changes_nothing() {
-    let ground = Ground::new("expense-dev");
-    let (before, calm) = ground.calm(&ground.trial());
+    let fixture = ChaosFixture::new("expense-dev");
+    let (before, baseline) = fixture.baseline(&fixture.trial());
     let trial = Trial {
-        baseline: Some(&calm),
+        baseline: Some(&baseline),
         before: Some(&before),
-        ..ground.trial()
+        ..fixture.trial()
     };
     for skew in ["+290s", "-290s", "+1s", "-1s"] {
         let off = Variation {
             rules: vec![format!("clock-skew:{skew}")],
             ..Variation::default()
         };
-        let verdict = run(&trial, off);
-        let (faults, said) = (&verdict.faults, &verdict.end_messages);
+        let report = run(&trial, off);
+        let (faults, said) = (&report.faults, &report.end_messages);
         assert_eq!(*faults, Vec::<String>::new(), "{skew}: {said:?}");
-        assert_eq!(verdict.trial_end, Some(TrialEnd::Done), "{skew}: {said:?}");
+        assert_eq!(report.trial_end, Some(TrialEnd::Done), "{skew}: {said:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! A twin, real clients over its wire, and the command line's own journey (lock, journal in the cluster, engine): what a
+//! A twin, real clients over its wire, and the command line's own session (lock, journal in the cluster, engine): what a
 //! process does, as often as it is started.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -230,7 +230,7 @@ impl Rig {
         let reached = self.reached().await;
         let (_asker, stop) = stop::stop_channel();
         let number = self.processes.fetch_add(1, Ordering::SeqCst);
-        let trip = RunContext {
+        let context = RunContext {
             ui: &self.ui,
             reached: &reached,
             stop,
@@ -240,7 +240,7 @@ impl Rig {
             accept_short: self.accept_short.clone(),
             live: false,
         };
-        let errand = match way {
+        let request = match way {
             Way::Back { control_plane } => {
                 if control_plane {
                     let state = read_run_state(&reached).await?.expect("a run");
@@ -275,8 +275,8 @@ impl Rig {
         let (bus, _nobody) = event::open_event_bus();
         let (told, events) = tokio::sync::mpsc::unbounded_channel();
         self.told.lock().unwrap().push(events);
-        let mut journey = RunSession::new(&trip, bus, Some(told));
-        Box::pin(journey.execute_request(errand)).await.1
+        let mut journey = RunSession::new(&context, bus, Some(told));
+        Box::pin(journey.execute_request(request)).await.1
     }
 
     fn note(&self, event: &RunEvent) {

@@ -16,7 +16,7 @@ pub struct TrialTally {
     pub deaths: u64,
     pub requests: u64,
     pub looks: u64,
-    /// How often each class of fault and each fate came about.
+    /// How often each class of fault and of process fault came about.
     pub fired: BTreeMap<String, u64>,
     /// The bad ones, by seed, or by record.
     pub failed: BTreeMap<u64, TrialReport>,
@@ -32,27 +32,27 @@ impl TrialTally {
         }
     }
 
-    fn add_report(&mut self, verdict: TrialReport) {
+    fn add_report(&mut self, report: TrialReport) {
         self.trials += 1;
-        if let Some(last) = verdict.trial_end {
+        if let Some(last) = report.trial_end {
             *self.ends.entry(last).or_default() += 1;
         }
-        self.processes += verdict.processes as u64;
-        self.deaths += verdict.deaths as u64;
-        self.requests += verdict.requests;
-        self.looks += verdict.looks;
-        for (rule, times) in &verdict.fired {
+        self.processes += report.processes as u64;
+        self.deaths += report.deaths as u64;
+        self.requests += report.requests;
+        self.looks += report.looks;
+        for (rule, times) in &report.fired {
             let class = rule.split([':', '@']).next().unwrap_or_default();
             *self.fired.entry(class.to_owned()).or_default() += u64::from(*times);
         }
-        for class in &verdict.variations {
+        for class in &report.variations {
             *self.fired.entry((*class).to_owned()).or_default() += 1;
         }
-        for fate in &verdict.process_faults {
-            *self.fired.entry((*fate).to_owned()).or_default() += 1;
+        for fault in &report.process_faults {
+            *self.fired.entry((*fault).to_owned()).or_default() += 1;
         }
-        if !verdict.faults.is_empty() {
-            self.failed.insert(verdict.number, verdict);
+        if !report.faults.is_empty() {
+            self.failed.insert(report.number, report);
         }
     }
 
@@ -111,7 +111,7 @@ const FAULT_CLASSES: &[&str] = &[
     "clock jump",
 ];
 
-/// The weather of a seed for a trial's cluster and plan.
+/// Draws the schedule of a seed for a trial's cluster and plan.
 pub fn schedule_for_seed(trial: &Trial<'_>, seed: u64) -> FaultSchedule {
     FaultSchedule::for_seed(seed, &fault_targets(trial))
 }
@@ -124,7 +124,7 @@ fn fault_targets(trial: &Trial<'_>) -> FaultTargets {
     FaultTargets::from_inventory(inventory, greens)
 }
 
-/// The end without weather.
+/// The end without faults.
 pub fn run_baseline(trial: &Trial<'_>, seed: u64) -> Result<TrialReport, std::io::Error> {
     trial.run_seed(&FaultSchedule::baseline(seed))
 }
@@ -140,9 +140,9 @@ pub fn run_seeds(
     threads: usize,
     each: &OnTrialDone<'_>,
 ) -> Result<TrialTally, std::io::Error> {
-    let grounds = fault_targets(trial);
-    let weather = |n| (n < count).then(|| FaultSchedule::for_seed(first + n, &grounds));
-    run_in_parallel(trial, &weather, threads, each)
+    let targets = fault_targets(trial);
+    let schedule = |n| (n < count).then(|| FaultSchedule::for_seed(first + n, &targets));
+    run_in_parallel(trial, &schedule, threads, each)
 }
 
 /// Dies at every `every`th record of the journal, from `first` on: before it is written, and after. Nothing else happens.
@@ -155,12 +155,12 @@ pub fn run_crash_points(
 ) -> Result<TrialTally, std::io::Error> {
     // Known once a trial got to its end without a death.
     let beyond = AtomicU64::new(u64::MAX);
-    let weather = |n: u64| {
+    let schedule = |n: u64| {
         let record = first + n / 2 * every;
         (record < beyond.load(Ordering::SeqCst))
             .then(|| FaultSchedule::crash_at_record(record, n % 2 == 1))
     };
-    run_in_parallel(trial, &weather, threads, &|tally| {
+    run_in_parallel(trial, &schedule, threads, &|tally| {
         if tally.deaths < tally.trials {
             beyond.store(0, Ordering::SeqCst);
         }
@@ -170,7 +170,7 @@ pub fn run_crash_points(
 
 fn run_in_parallel(
     trial: &Trial<'_>,
-    weather: &(dyn Fn(u64) -> Option<FaultSchedule> + Sync),
+    schedule: &(dyn Fn(u64) -> Option<FaultSchedule> + Sync),
     threads: usize,
     each: &OnTrialDone<'_>,
 ) -> Result<TrialTally, std::io::Error> {
@@ -178,11 +178,11 @@ fn run_in_parallel(
     let tally = Mutex::new(TrialTally::new());
     let work = || -> Result<(), std::io::Error> {
         while !enough.load(Ordering::SeqCst)
-            && let Some(weather) = weather(next.fetch_add(1, Ordering::SeqCst))
+            && let Some(schedule) = schedule(next.fetch_add(1, Ordering::SeqCst))
         {
-            let verdict = trial.run_seed(&weather)?;
+            let report = trial.run_seed(&schedule)?;
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-            tally.add_report(verdict);
+            tally.add_report(report);
             if !each(&tally) {
                 enough.store(true, Ordering::SeqCst);
             }

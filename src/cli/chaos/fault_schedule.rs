@@ -77,7 +77,7 @@ impl TrialSpeed {
     }
 }
 
-/// A seed's weather.
+/// What a seed lets go wrong, and when.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FaultSchedule {
     pub seed: u64,
@@ -211,25 +211,25 @@ const STALE_READS: &[&str] = &[
 ];
 
 impl FaultSchedule {
-    /// The weather of a seed.
-    pub fn for_seed(seed: u64, grounds: &FaultTargets) -> Self {
+    /// Draws the schedule of a seed.
+    pub fn for_seed(seed: u64, targets: &FaultTargets) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
-        let pace = TrialSpeed::from_rng(&mut rng);
-        let (texts, meddled) = draw_rules(&mut rng, grounds, pace.expected_seconds());
+        let speed = TrialSpeed::from_rng(&mut rng);
+        let (texts, meddled) = draw_rules(&mut rng, targets, speed.expected_seconds());
         let fates = (0..draw_count(&mut rng, 6))
-            .map(|_| draw_process_fault(&mut rng, pace.expected_seconds()));
+            .map(|_| draw_process_fault(&mut rng, speed.expected_seconds()));
         let fates: Vec<ProcessFault> = fates.collect();
         let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
-        let autoscaler = draw_autoscaler_rules(&mut rng, grounds);
+        let autoscaler = draw_autoscaler_rules(&mut rng, targets);
         let meddled = meddled || !autoscaler.is_empty();
-        let variation = Variation::for_seed(seed, &grounds.workloads, &grounds.operators);
+        let variation = Variation::for_seed(seed, &targets.workloads, &targets.operators);
         // Every rule is made of parts the grammar knows; a test holds that.
         let texts = autoscaler.iter().chain(&texts).chain(&variation.rules);
         let rules = texts.filter_map(|text| text.parse().ok()).collect();
         Self {
             seed,
             number: seed,
-            speed: pace,
+            speed: speed,
             rules,
             process_faults: fates,
             rolls_back_after: turns_back_after,
@@ -248,7 +248,7 @@ impl FaultSchedule {
         }
     }
 
-    /// No weather at all.
+    /// Nothing goes wrong.
     pub fn baseline(seed: u64) -> Self {
         Self {
             seed,
@@ -282,10 +282,11 @@ impl FaultSchedule {
             .rolls_back_after
             .map(|n| format!("after process {n} somebody takes the run back"));
         let TrialSpeed { plan, world } = self.speed;
-        let pace = (self.speed != TrialSpeed::REAL_TIME).then(|| {
+        let speed = (self.speed != TrialSpeed::REAL_TIME).then(|| {
             format!("the plan's waits are {plan} times shorter, AWS is {world} times faster")
         });
-        pace.into_iter()
+        speed
+            .into_iter()
             .chain(self.variation.describe_lines())
             .chain(rules)
             .chain(fates)
@@ -295,7 +296,7 @@ impl FaultSchedule {
 }
 
 /// The rules, as text, and whether one of them is somebody else's hand.
-fn draw_rules(rng: &mut fastrand::Rng, grounds: &FaultTargets, length: u64) -> (Vec<String>, bool) {
+fn draw_rules(rng: &mut fastrand::Rng, targets: &FaultTargets, length: u64) -> (Vec<String>, bool) {
     let mut texts = Vec::new();
     for _ in 0..draw_count(rng, 5) {
         texts.push(draw_request_fault(rng, length));
@@ -305,7 +306,7 @@ fn draw_rules(rng: &mut fastrand::Rng, grounds: &FaultTargets, length: u64) -> (
     }
     let hands = draw_count(rng, 3).saturating_sub(1);
     let hands: Vec<String> = (0..hands)
-        .filter_map(|_| draw_external_change(rng, grounds, length))
+        .filter_map(|_| draw_external_change(rng, targets, length))
         .collect();
     let meddled = !hands.is_empty();
     texts.extend(hands);
@@ -323,14 +324,14 @@ fn pick_word<'a>(rng: &mut fastrand::Rng, of: &'a [&'a str]) -> &'a str {
 }
 
 /// A cluster autoscaler from the beginning on, in a quarter of the seeds; in most of these blue may shrink.
-fn draw_autoscaler_rules(rng: &mut fastrand::Rng, grounds: &FaultTargets) -> Vec<String> {
+fn draw_autoscaler_rules(rng: &mut fastrand::Rng, targets: &FaultTargets) -> Vec<String> {
     if rng.u8(..) >= 64 {
         return Vec::new();
     }
     let mut rules = vec![format!("autoscaler:{}s", rng.u32(3..=60) * 10)];
-    for blue in &grounds.blues {
+    for blue in &targets.blues {
         if rng.u8(..) < 200 {
-            let least = rng.usize(0..=grounds.nodes.saturating_sub(1));
+            let least = rng.usize(0..=targets.nodes.saturating_sub(1));
             rules.push(format!("min-size:{blue}:{least}"));
         }
     }
@@ -376,41 +377,41 @@ fn draw_outage(rng: &mut fastrand::Rng, length: u64) -> String {
 /// Somebody else's hand, or a part that breaks.
 fn draw_external_change(
     rng: &mut fastrand::Rng,
-    grounds: &FaultTargets,
+    targets: &FaultTargets,
     length: u64,
 ) -> Option<String> {
     fn pick_name<'a>(rng: &mut fastrand::Rng, of: &'a [String]) -> Option<&'a String> {
         (!of.is_empty()).then(|| &of[rng.usize(..of.len())])
     }
     let at = rng.u64(0..length);
-    let node = rng.usize(1..=grounds.nodes.max(1) * 2);
+    let node = rng.usize(1..=targets.nodes.max(1) * 2);
     Some(match rng.u8(0..12) {
         0 => format!("node-never-joins:{}@{at}s", rng.u32(1..=2)),
         1 => format!(
             "insufficient-capacity:{}@{at}s",
-            pick_name(rng, &grounds.zones)?
+            pick_name(rng, &targets.zones)?
         ),
         2 => format!(
             "image-missing:{}@{at}s",
-            pick_name(rng, &grounds.workloads)?
+            pick_name(rng, &targets.workloads)?
         ),
         3 => format!(
             "pod-never-ready:{}@{at}s",
-            pick_name(rng, &grounds.workloads)?
+            pick_name(rng, &targets.workloads)?
         ),
         4 => format!(
             "budget:{}:{}@{at}s",
-            pick_name(rng, &grounds.budgets)?,
+            pick_name(rng, &targets.budgets)?,
             rng.u32(0..5)
         ),
         5 => format!(
             "scale:{}:{}@{at}s",
-            pick_name(rng, &grounds.blues)?,
+            pick_name(rng, &targets.blues)?,
             if rng.bool() { "+1" } else { "-1" }
         ),
         6 => format!(
             "scale:{}:{}@{at}s",
-            pick_name(rng, &grounds.greens)?,
+            pick_name(rng, &targets.greens)?,
             if rng.bool() { "+1" } else { "-1" }
         ),
         7 => format!("karpenter:{}@{at}s", rng.u32(1..=2)),
@@ -420,10 +421,10 @@ fn draw_external_change(
         ),
         9 => format!(
             "weights:{}:{}@{at}s",
-            pick_name(rng, &grounds.targets)?,
+            pick_name(rng, &targets.targets)?,
             rng.u32(0..100)
         ),
-        10 => format!("delete-group:{}@{at}s", pick_name(rng, &grounds.greens)?),
+        10 => format!("delete-group:{}@{at}s", pick_name(rng, &targets.greens)?),
         _ => format!("kubelet-dies:{node}@{at}s"),
     })
 }
@@ -463,7 +464,7 @@ mod tests {
     #[test]
     fn every_rule_of_every_seed_is_one_that_the_grammar_knows_and_every_hand_comes_about() {
         let some = |text: &str| vec![text.to_owned()];
-        let grounds = FaultTargets {
+        let targets = FaultTargets {
             zones: some("us-east-1a"),
             workloads: some("expense/backend"),
             operators: Vec::new(),
@@ -475,7 +476,7 @@ mod tests {
         };
         let mut kinds = std::collections::BTreeSet::new();
         for seed in 0..5000 {
-            let (texts, _) = draw_rules(&mut fastrand::Rng::with_seed(seed), &grounds, 3600);
+            let (texts, _) = draw_rules(&mut fastrand::Rng::with_seed(seed), &targets, 3600);
             for text in texts {
                 assert!(
                     text.parse::<FaultRule>().is_ok(),
@@ -488,7 +489,7 @@ mod tests {
         assert_eq!(kinds.len(), 25, "{kinds:?}");
         let mut with_autoscaler = 0;
         for seed in 0..1000 {
-            let texts = draw_autoscaler_rules(&mut fastrand::Rng::with_seed(seed), &grounds);
+            let texts = draw_autoscaler_rules(&mut fastrand::Rng::with_seed(seed), &targets);
             for text in &texts {
                 assert!(
                     text.parse::<FaultRule>().is_ok(),

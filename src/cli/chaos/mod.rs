@@ -1,4 +1,4 @@
-//! Chaos: a whole upgrade on the twin in a seed's weather (faults, other people's hands, deaths of the process), with the
+//! Chaos: a whole upgrade on the twin under a seed's schedule of faults (of services, other people's changes, deaths of the process), with the
 //! twin's laws checked at every event, until it ends in one of its four ends. The processes are what `eksup apply` and
 //! `eksup rollback` run, over a wire that can be cut.
 //!

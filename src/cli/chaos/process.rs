@@ -144,16 +144,16 @@ impl ProcessHarness<'_> {
     pub async fn run_process(
         &self,
         name: &str,
-        way: ProcessCommand,
-        fate: ProcessFault,
+        command: ProcessCommand,
+        fault: ProcessFault,
     ) -> (ProcessEnd, Vec<RunEvent>) {
         let start = Instant::now();
-        let (left, records, answered) = match fate {
+        let (left, records, answered) = match fault {
             ProcessFault::Dies { request, answered } => (request, false, answered),
             ProcessFault::DiesAtRecord { record, answered } => (record, true, answered),
             _ => (u64::MAX, false, false),
         };
-        let frozen = match fate {
+        let frozen = match fault {
             ProcessFault::Suspended { after, lasts } => {
                 Some((start + after, start + after + lasts))
             }
@@ -170,7 +170,7 @@ impl ProcessHarness<'_> {
         });
         let (bus, told) = event::open_event_bus();
         let (asker, stop) = stop::stop_channel();
-        let work = self.run_command(way, name, line.clone(), bus, stop);
+        let work = self.run_command(command, name, line.clone(), bus, stop);
         let end = {
             let work = std::pin::pin!(work);
             let mut dead = line.dead.subscribe();
@@ -181,8 +181,8 @@ impl ProcessHarness<'_> {
                 biased;
                 () = dies => ProcessEnd::Died,
                 () = sleep(MAX_PROCESS_TIME) => ProcessEnd::TimedOut,
-                exit = run_with_fault(work, fate, &asker, &self.clock) => {
-                    ProcessEnd::Exit(exit.map_err(|e| e.or_next_command(resume_command(way))))
+                exit = run_with_fault(work, fault, &asker, &self.clock) => {
+                    ProcessEnd::Exit(exit.map_err(|e| e.or_next_command(resume_command(command))))
                 }
             }
         };
@@ -201,7 +201,7 @@ impl ProcessHarness<'_> {
 
     async fn run_command(
         &self,
-        way: ProcessCommand,
+        command: ProcessCommand,
         name: &str,
         line: Arc<FaultyLink>,
         bus: event::EventBus,
@@ -217,7 +217,7 @@ impl ProcessHarness<'_> {
             None => wire,
         };
         let reached = connect_twin(wire, self.snapshot, &self.clock).await?;
-        let resume = resume_command(way);
+        let resume = resume_command(command);
         let trip = RunContext {
             ui: self.ui,
             reached: &reached,
@@ -228,7 +228,7 @@ impl ProcessHarness<'_> {
             accept_short: Vec::new(),
             live: false,
         };
-        let errand = match way {
+        let errand = match command {
             ProcessCommand::Apply => {
                 let Some(ahead) = assess_cluster(&reached, self.input, None)
                     .await?
@@ -256,8 +256,8 @@ impl ProcessHarness<'_> {
 }
 
 /// The command that goes on.
-fn resume_command(way: ProcessCommand) -> &'static str {
-    match way {
+fn resume_command(command: ProcessCommand) -> &'static str {
+    match command {
         ProcessCommand::Apply => "eksup apply plan.yaml",
         ProcessCommand::Rollback => "eksup rollback plan.yaml",
     }
@@ -266,11 +266,11 @@ fn resume_command(way: ProcessCommand) -> &'static str {
 /// Carries a process through what its fate has in store beside its death.
 async fn run_with_fault<T>(
     mut work: std::pin::Pin<&mut impl Future<Output = T>>,
-    fate: ProcessFault,
+    fault: ProcessFault,
     asker: &StopHandle,
     clock: &Clock,
 ) -> T {
-    let after = match fate {
+    let after = match fault {
         ProcessFault::StopRequested { after, .. }
         | ProcessFault::Suspended { after, .. }
         | ProcessFault::ClockJumps { after, .. } => after,
@@ -286,7 +286,7 @@ async fn run_with_fault<T>(
         out = &mut work => return out,
         () = sleep(after) => {}
     }
-    match fate {
+    match fault {
         ProcessFault::StopRequested { twice, .. } => {
             asker.request_stop();
             if twice {

@@ -25,11 +25,11 @@ impl Trial<'_> {
     }
 
     /// The plan of a seed; a saved one is carried as it was saved.
-    pub(super) fn plan_of(&self, weather: &FaultSchedule) -> Plan {
+    pub(super) fn plan_of(&self, schedule: &FaultSchedule) -> Plan {
         match self.input.saved {
-            None => weather
+            None => schedule
                 .variation
-                .apply_to_plan(weather.speed.shorten_plan(&self.input.plan)),
+                .apply_to_plan(schedule.speed.shorten_plan(&self.input.plan)),
             Some(_) => self.input.plan.clone(),
         }
     }

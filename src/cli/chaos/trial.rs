@@ -96,111 +96,111 @@ pub struct Trial<'a> {
 
 impl Trial<'_> {
     /// Runs a seed's trial in a world and a time of its own.
-    pub fn run_seed(&self, weather: &FaultSchedule) -> Result<TrialReport, std::io::Error> {
+    pub fn run_seed(&self, schedule: &FaultSchedule) -> Result<TrialReport, std::io::Error> {
         disable_logging();
-        CURRENT_SEED.set(Some(weather.seed));
-        fastrand::seed(weather.seed);
+        CURRENT_SEED.set(Some(schedule.seed));
+        fastrand::seed(schedule.seed);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
             .build()?;
-        let verdict = runtime.block_on(self.play_in_virtual_time(weather));
+        let report = runtime.block_on(self.play_in_virtual_time(schedule));
         runtime.shutdown_background();
-        Ok(verdict)
+        Ok(report)
     }
 
-    async fn play_in_virtual_time(&self, weather: &FaultSchedule) -> TrialReport {
-        let varied = weather.variation.apply_to_snapshot(self.snapshot);
+    async fn play_in_virtual_time(&self, schedule: &FaultSchedule) -> TrialReport {
+        let varied = schedule.variation.apply_to_snapshot(self.snapshot);
         let snapshot = varied.as_ref().unwrap_or(self.snapshot);
-        let mut world = scenario::load_world(snapshot, weather.seed);
-        let plan = self.plan_of(weather);
+        let mut world = scenario::load_world(snapshot, schedule.seed);
+        let plan = self.plan_of(schedule);
         let terms = self.upgrade_terms(&plan);
         world.invariants = Some(Invariants::new(terms.clone().unwrap_or_default()));
-        world.set_speed_factor(weather.speed.world);
-        fault::add_rules(&mut world, weather.rules.clone());
+        world.set_speed_factor(schedule.speed.world);
+        fault::add_rules(&mut world, schedule.rules.clone());
         let twin = Twin::start(world);
         let wish = PlanInput {
             plan,
             saved: self.input.saved.clone(),
         };
-        let stage = ProcessHarness {
+        let harness = ProcessHarness {
             twin: &twin,
             snapshot,
             input: &wish,
             ui: self.ui,
-            clock: skewed_clock(snapshot.inventory.taken_at, &weather.rules),
+            clock: skewed_clock(snapshot.inventory.taken_at, &schedule.rules),
             wrap_wire: self.wrap_wire,
             requests: Arc::new(AtomicU64::new(0)),
         };
         // Only who does not know yet what there was has to look.
         let begin = match self.before {
             Some(_) => None,
-            None => read_cluster_and_run(&stage)
+            None => read_cluster_and_run(&harness)
                 .await
                 .ok()
                 .map(|(read, _)| read),
         };
         let begun = Instant::now();
-        let mut run = TrialRun::new(self, weather, &stage);
-        run.verdict.faults.extend(terms.err());
+        let mut run = TrialRun::new(self, schedule, &harness);
+        run.report.faults.extend(terms.err());
         match tokio::time::timeout(MAX_TRIAL_TIME, run.run_to_end()).await {
-            Ok(last) => run.verdict.trial_end = last,
-            Err(_) => run.verdict.faults.push(format!(
+            Ok(last) => run.report.trial_end = last,
+            Err(_) => run.report.faults.push(format!(
                 "no end after {} days",
                 MAX_TRIAL_TIME.as_secs() / 86_400
             )),
         }
-        let mut verdict = run.verdict;
-        verdict.took = begun.elapsed();
-        verdict.begin_inventory = begin;
-        if verdict.faults.is_empty() {
-            self.check_end(weather, &stage, &mut verdict).await;
+        let mut report = run.report;
+        report.took = begun.elapsed();
+        report.begin_inventory = begin;
+        if report.faults.is_empty() {
+            self.check_end(schedule, &harness, &mut report).await;
         }
-        verdict.requests = stage.requests.load(Ordering::SeqCst);
+        report.requests = harness.requests.load(Ordering::SeqCst);
         twin.with_world(|world| {
-            verdict.fired = world
+            report.fired = world
                 .faults
                 .fired_counts()
                 .into_iter()
                 .map(|(r, n)| (r.to_owned(), n))
                 .collect();
             if let Some(laws) = &world.invariants {
-                verdict.looks = laws.check_count();
-                verdict
+                report.looks = laws.check_count();
+                report
                     .faults
                     .extend(laws.violations().iter().map(|b| format!("law broken: {b}")));
             }
         });
-        verdict
+        report
     }
 
     /// Holds the end against what it claims to be.
     async fn check_end(
         &self,
-        weather: &FaultSchedule,
-        stage: &ProcessHarness<'_>,
-        verdict: &mut TrialReport,
+        schedule: &FaultSchedule,
+        harness: &ProcessHarness<'_>,
+        report: &mut TrialReport,
     ) {
-        let Some(last) = verdict.trial_end else {
+        let Some(last) = report.trial_end else {
             return;
         };
         // What others broke is mended, and the cluster comes to rest.
-        stage.twin.with_world(|world| {
+        harness.twin.with_world(|world| {
             world.faults.stop_all();
             fault::repair_all(world);
         });
         sleep(Duration::from_secs(1800)).await;
-        let (read, state) = match read_cluster_and_run(stage).await {
+        let (read, state) = match read_cluster_and_run(harness).await {
             Ok(both) => both,
             Err(error) => {
-                verdict.faults.push(format!(
+                report.faults.push(format!(
                     "the cluster cannot be read at the end: {}",
                     error.message
                 ));
                 return;
             }
         };
-        let faults = &mut verdict.faults;
+        let faults = &mut report.faults;
         let end = EndState::from_inventory(&read);
         let route = state.as_ref().map(stored_route);
         if last == TrialEnd::Done {
@@ -209,7 +209,7 @@ impl Trial<'_> {
                 Some(Err(error)) => faults.push(error.message.clone()),
                 None => faults.push("done, and the journal knows of no run".to_owned()),
             }
-            if let Some(calm) = self.baseline.filter(|_| !weather.has_external_changes) {
+            if let Some(calm) = self.baseline.filter(|_| !schedule.has_external_changes) {
                 faults.extend(
                     end.differences_from(calm)
                         .into_iter()
@@ -217,7 +217,7 @@ impl Trial<'_> {
                 );
             }
         }
-        if last == TrialEnd::RolledBack && !weather.has_external_changes {
+        if last == TrialEnd::RolledBack && !schedule.has_external_changes {
             let differs = self
                 .before
                 .map(|before| end.differences_from(&EndState::from_inventory(before)))
@@ -232,33 +232,33 @@ impl Trial<'_> {
             // Where somebody deletes a group nothing needs to run there.
             let deleted = |rule: &str| rule.starts_with("delete-group");
             let shrunk = |rule: &str| rule.starts_with("scale:") && rule.contains(":-");
-            if !has_fired(stage, deleted) {
+            if !has_fired(harness, deleted) {
                 faults.extend(oracle::find_short_workloads(
                     &read,
-                    has_fired(stage, shrunk),
+                    has_fired(harness, shrunk),
                 ));
             }
         }
-        verdict.end_state = Some(end);
+        report.end_state = Some(end);
     }
 }
 
 /// Whether a fault of that kind has come about.
-fn has_fired(stage: &ProcessHarness<'_>, kind: impl Fn(&str) -> bool) -> bool {
+fn has_fired(harness: &ProcessHarness<'_>, kind: impl Fn(&str) -> bool) -> bool {
     let rules = |world: &mut crate::twin::world::SimWorld| {
         let mut fired = world.faults.fired_counts().into_iter();
         fired.any(|(rule, times)| times > 0 && kind(rule))
     };
-    stage.twin.with_world(rules)
+    harness.twin.with_world(rules)
 }
 
 /// Reads the cluster and its run.
 async fn read_cluster_and_run(
-    stage: &ProcessHarness<'_>,
+    harness: &ProcessHarness<'_>,
 ) -> Result<(Inventory, Option<RunState>), CliError> {
-    let clock = Clock::starting_at(stage.twin.with_world(|world| world.now()));
+    let clock = Clock::starting_at(harness.twin.with_world(|world| world.now()));
     let reached: ClusterConnection =
-        connect_twin(stage.twin.wire(), stage.snapshot, &clock).await?;
+        connect_twin(harness.twin.wire(), harness.snapshot, &clock).await?;
     let read = reached.read_inventory(None).await?;
     Ok((read, read_run_state(&reached).await?))
 }
@@ -268,7 +268,7 @@ struct TrialRun<'a, 'w> {
     trial: &'a Trial<'a>,
     schedule: &'a FaultSchedule,
     harness: &'a ProcessHarness<'w>,
-    verdict: TrialReport,
+    report: TrialReport,
     command: ProcessCommand,
     /// Somebody has asked for the way back.
     rolled_back: bool,
@@ -279,11 +279,11 @@ struct TrialRun<'a, 'w> {
 impl<'a, 'w> TrialRun<'a, 'w> {
     fn new(
         trial: &'a Trial<'a>,
-        weather: &'a FaultSchedule,
-        stage: &'a ProcessHarness<'w>,
+        schedule: &'a FaultSchedule,
+        harness: &'a ProcessHarness<'w>,
     ) -> Self {
-        let verdict = TrialReport {
-            number: weather.number,
+        let report = TrialReport {
+            number: schedule.number,
             trial_end: None,
             faults: Vec::new(),
             processes: 0,
@@ -293,7 +293,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             took: Duration::ZERO,
             fired: Vec::new(),
             process_faults: Vec::new(),
-            variations: weather.variation.class_names(),
+            variations: schedule.variation.class_names(),
             exits: Vec::new(),
             events: Vec::new(),
             end_messages: Vec::new(),
@@ -302,9 +302,9 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         };
         Self {
             trial,
-            schedule: weather,
-            harness: stage,
-            verdict,
+            schedule: schedule,
+            harness: harness,
+            report,
             command: ProcessCommand::Apply,
             rolled_back: false,
             stuck: 0,
@@ -314,61 +314,61 @@ impl<'a, 'w> TrialRun<'a, 'w> {
 
     /// Process after process.
     async fn run_to_end(&mut self) -> Option<TrialEnd> {
-        while self.verdict.processes < MAX_PROCESSES {
-            let fate = self
+        while self.report.processes < MAX_PROCESSES {
+            let fault = self
                 .schedule
                 .process_faults
-                .get(self.verdict.processes)
+                .get(self.report.processes)
                 .copied()
                 .unwrap_or(ProcessFault::Survives);
             let mut last = None;
-            for end in self.run_processes(fate).await {
+            for end in self.run_processes(fault).await {
                 last = last.or(self.respond_to_end(end).await);
             }
-            if last.is_some() || !self.verdict.faults.is_empty() {
+            if last.is_some() || !self.report.faults.is_empty() {
                 return last;
             }
-            if self.schedule.rolls_back_after == Some(self.verdict.processes) {
+            if self.schedule.rolls_back_after == Some(self.report.processes) {
                 self.command = ProcessCommand::Rollback;
                 self.rolled_back = true;
             }
         }
-        self.verdict
+        self.report
             .faults
             .push(format!("no end after {MAX_PROCESSES} processes"));
         None
     }
 
     /// A process in its fate, and the one that is started beside it where there is one.
-    async fn run_processes(&mut self, fate: ProcessFault) -> Vec<ProcessEnd> {
-        let (stage, way) = (self.harness, self.command);
-        self.verdict.processes += 1;
-        let name = format!("process-{}", self.verdict.processes);
-        let beside = match fate {
+    async fn run_processes(&mut self, fault: ProcessFault) -> Vec<ProcessEnd> {
+        let (harness, way) = (self.harness, self.command);
+        self.report.processes += 1;
+        let name = format!("process-{}", self.report.processes);
+        let beside = match fault {
             ProcessFault::Suspended { after, .. } => Some(after + Duration::from_secs(1)),
             ProcessFault::Contested { after } => Some(after),
             _ => None,
         };
         let Some(beside) = beside else {
-            let (end, told) = stage.run_process(&name, way, fate).await;
-            self.record_process(&name, &end, told, fate);
+            let (end, told) = harness.run_process(&name, way, fault).await;
+            self.record_process(&name, &end, told, fault);
             return vec![end];
         };
         let rival = format!("{name}-rival");
         let begun = Instant::now();
         let ((first, first_told), second) = tokio::join!(
             biased;
-            stage.run_process(&name, way, fate),
+            harness.run_process(&name, way, fault),
             async {
                 sleep(beside).await;
-                stage.run_process(&rival, way, ProcessFault::Survives).await
+                harness.run_process(&rival, way, ProcessFault::Survives).await
             }
         );
         let (second, second_told) = second;
         if begun.elapsed() > beside {
-            self.verdict
+            self.report
                 .process_faults
-                .push(if matches!(fate, ProcessFault::Suspended { .. }) {
+                .push(if matches!(fault, ProcessFault::Suspended { .. }) {
                     "frozen"
                 } else {
                     "rival"
@@ -384,54 +384,54 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         name: &str,
         end: &ProcessEnd,
         told: Vec<RunEvent>,
-        fate: ProcessFault,
+        fault: ProcessFault,
     ) {
-        let verdict = &mut self.verdict;
+        let report = &mut self.report;
         match end {
             ProcessEnd::Died => {
-                verdict.deaths += 1;
+                report.deaths += 1;
                 let answered = matches!(
-                    fate,
+                    fault,
                     ProcessFault::Dies { answered: true, .. }
                         | ProcessFault::DiesAtRecord { answered: true, .. }
                 );
-                verdict.process_faults.push(if answered {
+                report.process_faults.push(if answered {
                     "death after a request"
                 } else {
                     "death before a request"
                 });
-                verdict.exits.push(None);
-                verdict.end_messages.push(format!("{name} died"));
+                report.exits.push(None);
+                report.end_messages.push(format!("{name} died"));
             }
             ProcessEnd::TimedOut => {
                 let days = MAX_PROCESS_TIME.as_secs() / 86_400;
-                verdict.faults.push(format!("no end after {days} days"));
-                verdict.end_messages.push(format!("{name} did not end"));
+                report.faults.push(format!("no end after {days} days"));
+                report.end_messages.push(format!("{name} did not end"));
             }
             ProcessEnd::Exit(exit) => {
                 let code = exit.as_ref().err().map_or(0, |e| e.kind.exit_code());
-                verdict.exits.push(Some(code));
+                report.exits.push(Some(code));
                 let text = exit
                     .as_ref()
                     .err()
                     .map(|e| format!(": {}", e.message))
                     .unwrap_or_default();
-                verdict
+                report
                     .end_messages
                     .push(format!("{name} ended with {code}{text}"));
-                match fate {
+                match fault {
                     ProcessFault::StopRequested { .. }
                         if code == CliErrorKind::Paused.exit_code() =>
                     {
-                        verdict.process_faults.push("signal");
+                        report.process_faults.push("signal");
                     }
-                    ProcessFault::ClockJumps { .. } => verdict.process_faults.push("clock jump"),
+                    ProcessFault::ClockJumps { .. } => report.process_faults.push("clock jump"),
                     _ => {}
                 }
             }
         }
         if self.trial.tell {
-            verdict.events.push((name.to_owned(), told));
+            report.events.push((name.to_owned(), told));
         }
     }
 
@@ -444,7 +444,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             ProcessEnd::Exit(Err(error)) => error,
         };
         if error.message.trim().is_empty() || error.next.is_none() {
-            self.verdict.faults.push(format!(
+            self.report.faults.push(format!(
                 "an end that says nothing or no next command: {error:?}"
             ));
         }
@@ -460,7 +460,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             // Somebody has begun to take the run back: that goes on. Nothing else is a reason not to know one's own run.
             CliErrorKind::Mismatch if self.command == ProcessCommand::Apply => {
                 if !self.rolled_back {
-                    self.verdict.faults.push(format!(
+                    self.report.faults.push(format!(
                         "nobody has taken anything back, and yet: {}",
                         error.message
                     ));
@@ -470,7 +470,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             // Taken back already, or nothing to take back.
             CliErrorKind::Mismatch => return self.respond_to_no_rollback().await,
             CliErrorKind::Usage | CliErrorKind::PlanInvalid | CliErrorKind::ChangesPending => {
-                self.verdict.faults.push(format!(
+                self.report.faults.push(format!(
                     "ended with {}: {}",
                     error.kind.exit_code(),
                     error.message
@@ -517,7 +517,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             Err(_) => true,
         };
         if open {
-            self.verdict
+            self.report
                 .faults
                 .push(format!("an open run cannot go on: {}", error.message));
         }

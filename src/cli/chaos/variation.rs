@@ -1,7 +1,7 @@
 //! How a seed's upgrade differs from the plan and the cluster it was given: what the plan says of the drain, whether there
 //! are disruption budgets, how far the runner's clock is off, and a workload whose pods do not come back.
 //!
-//! It draws its chance from the seed apart from the weather, so that a change here leaves every seed's weather as it is.
+//! It draws its chance from the seed apart from the schedule of faults, so that a change here leaves every seed's schedule as it is.
 
 use std::time::Duration;
 

@@ -174,7 +174,7 @@ impl DrainStep {
         let now = world.clock.now();
         let mut failed = None;
         for (pod, answer) in answers {
-            let hush = match answer {
+            let wait = match answer {
                 Ok(EvictionOutcome::Blocked {
                     retry_after,
                     message,
@@ -211,7 +211,7 @@ impl DrainStep {
                     continue;
                 }
             };
-            self.lock_memory().retry_after.insert(pod.uid, now + hush);
+            self.lock_memory().retry_after.insert(pod.uid, now + wait);
         }
         failed.map_or(Ok(()), |e| Err(e.into()))
     }

@@ -29,7 +29,7 @@ pub struct KubeletTimings {
     pub pull: (u64, u64),
     /// From the binding (and the pull) to running containers.
     pub start: (u64, u64),
-    /// From the wish to the end, for a pod that says nothing else.
+    /// From the request to the end, for a pod that says nothing else.
     pub stop: (u64, u64),
     /// From a node's registration to its being ready.
     pub node_ready: (u64, u64),

@@ -10,20 +10,20 @@ use eksup::model::Inventory;
 use eksup::model::snapshot::Snapshot;
 use eksup::twin::scenario;
 
-pub struct Ground {
+pub struct ChaosFixture {
     snapshot: Snapshot,
-    wish: PlanInput,
+    input: PlanInput,
     ui: Ui,
 }
 
-impl Ground {
+impl ChaosFixture {
     pub fn new(name: &str) -> Self {
         let path =
             std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/{name}.yaml"));
         let plan = eksup::plan::load_plan(&path).unwrap_or_else(|e| panic!("{:?}", e.problems));
         Self {
             snapshot: scenario::find_scenario(name).unwrap(),
-            wish: PlanInput { plan, saved: None },
+            input: PlanInput { plan, saved: None },
             ui: Ui::new(&GlobalArgs::default(), UiEnv::default()),
         }
     }
@@ -31,7 +31,7 @@ impl Ground {
     pub fn trial(&self) -> Trial<'_> {
         Trial {
             snapshot: &self.snapshot,
-            input: &self.wish,
+            input: &self.input,
             ui: &self.ui,
             baseline: None,
             before: None,
@@ -40,15 +40,15 @@ impl Ground {
         }
     }
 
-    /// The beginning, and the end without weather.
-    pub fn calm(&self, trial: &Trial<'_>) -> (Inventory, EndState) {
-        let verdict = trial.run_seed(&FaultSchedule::baseline(1)).unwrap();
+    /// The beginning, and the end without faults.
+    pub fn baseline(&self, trial: &Trial<'_>) -> (Inventory, EndState) {
+        let report = trial.run_seed(&FaultSchedule::baseline(1)).unwrap();
         assert_eq!(
-            (verdict.trial_end, &verdict.faults),
+            (report.trial_end, &report.faults),
             (Some(TrialEnd::Done), &vec![]),
             "{:?}",
-            verdict.end_messages
+            report.end_messages
         );
-        (verdict.begin_inventory.unwrap(), verdict.end_state.unwrap())
+        (report.begin_inventory.unwrap(), report.end_state.unwrap())
     }
 }
