@@ -1,4 +1,4 @@
-//! Having EKS judge its insights anew: they may be a day old, and an upgrade and a rollback depend on them.
+//! Having EKS judge its insights again: they may be a day old, and an upgrade and a rollback depend on them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -78,7 +78,7 @@ impl AwsApi {
             .map(|(now, oldest)| now.duration_since(oldest)))
     }
 
-    /// Has EKS judge its insights anew. One that is under way already is as good.
+    /// Has EKS judge its insights again. One that is under way already is as good.
     pub async fn start_insights_refresh(&self, cluster: &str) -> Result<(), ApiError> {
         let asked = self
             .eks

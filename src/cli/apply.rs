@@ -163,7 +163,7 @@ fn load_plan_file(path: &Path) -> Result<Plan, CliError> {
 }
 
 /// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
-/// EKS is asked to judge its insights anew first; a rehearsal takes them as its snapshot has them.
+/// EKS is asked to judge its insights again first; a rehearsal takes them as its snapshot has them.
 pub async fn assess_cluster(
     connection: &ClusterConnection,
     input: &PlanInput,

@@ -138,11 +138,11 @@ fn choose_step(
         let ids: Vec<&str> = state.steps.iter().map(|s| s.id.as_str()).collect();
         format!("its steps are {}", ids.join(", "))
     };
-    if state.phase == RunPhase::Back {
+    if state.phase == RunPhase::Rollback {
         return Err(CliError::new(
             CliErrorKind::Mismatch,
             format!(
-                "run {} is being taken back, which needs no approval",
+                "run {} is being rolled back, which needs no approval",
                 state.run
             ),
         ));

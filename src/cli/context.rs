@@ -67,7 +67,7 @@ impl ClusterConnection {
     }
 
     /// One reading for an upgrade by `plan` that is about to be judged: where the control plane has a hop ahead, EKS is
-    /// asked first to judge its insights anew, which changes nothing in the cluster.
+    /// asked first to judge its insights again, which changes nothing in the cluster.
     pub async fn read_for_upgrade(&self, plan: &Plan, ui: &Ui) -> Result<Inventory, CliError> {
         let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
         if self.cluster.version < plan.to && self.cluster.status == "ACTIVE" {

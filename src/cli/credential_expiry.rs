@@ -34,7 +34,7 @@ pub fn expiry_warning(end: &SessionEnd, time: Duration, now: Timestamp) -> Optio
         SessionEnd::Never => None,
         SessionEnd::At { end, .. } if *end >= done => None,
         SessionEnd::At { end, renewed: true } => Some(format!(
-            "credentials end at {}, and the run is estimated to take until {}; they are fetched anew from where they came from; should that fail, the run pauses with exit code 11, and goes on with the same command",
+            "credentials end at {}, and the run is estimated to take until {}; they are fetched again from where they came from; should that fail, the run pauses with exit code 11, and goes on with the same command",
             clock(*end),
             clock(done)
         )),
@@ -77,7 +77,7 @@ mod tests {
             (
                 at("2026-11-21T14:05:00Z", true),
                 hours(4),
-                Some("fetched anew"),
+                Some("fetched again"),
             ),
             (SessionEnd::Unknown, hours(1), None),
             (SessionEnd::Unknown, hours(4), Some("does not say")),

@@ -47,7 +47,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The command as it was typed: what one gives again once the cause is mended.
+/// The command as it was typed: what one gives again once the cause is fixed.
 fn typed_command() -> String {
     let word = |w: String| {
         let plain = w

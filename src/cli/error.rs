@@ -23,7 +23,7 @@ pub enum CliErrorKind {
     PlanInvalid,
     /// A finding blocks.
     NotReady,
-    /// The run was taken back.
+    /// The run was rolled back.
     RolledBack,
     /// A person must look.
     Stuck,
@@ -279,7 +279,7 @@ impl From<LeaseError> for CliError {
                 LEASE_DURATION.as_secs()
             )),
             LeaseError::Lost { .. } => Self::new(CliErrorKind::Locked, error.to_string())
-                .with_hint("the other process carries the run now; nothing more was done here"),
+                .with_hint("another process executes the run now; this one has stopped"),
         }
     }
 }
@@ -288,15 +288,15 @@ impl From<JournalError> for CliError {
     fn from(error: JournalError) -> Self {
         let text = error.to_string();
         match error {
-            JournalError::NewerFormat { .. } => Self::new(CliErrorKind::Mismatch, text)
-                .with_hint("go on with the eksup that began the run, or a newer one"),
+            JournalError::OtherFormat { .. } => Self::new(CliErrorKind::Mismatch, text)
+                .with_hint("continue with the eksup version that began the run"),
             JournalError::Unreadable(_) => Self::new(CliErrorKind::Mismatch, text).with_hint(format!(
                 "look at it with `kubectl -n {} get configmap {} -o yaml`; somebody else has written it",
                 crate::model::marks::RUN_NAMESPACE,
                 crate::model::marks::RUN_NAME
             )),
             JournalError::FenceLost => Self::new(CliErrorKind::Locked, text)
-                .with_hint("the other process carries the run now; nothing more was done here"),
+                .with_hint("another process executes the run now; this one has stopped"),
             JournalError::StoreCall(error) => error.into(),
             JournalError::StoreUnavailable { .. } => Self::new(CliErrorKind::Paused, text)
                 .with_hint("nothing is done that cannot be written down; give the same command when it is back"),
@@ -319,7 +319,7 @@ impl From<EngineError> for CliError {
                 ),
             EngineError::NoOpenRun => Self::new(CliErrorKind::Unexpected, error.to_string()),
             EngineError::UnknownStep(_) => Self::new(CliErrorKind::Mismatch, error.to_string())
-                .with_hint("go on with the eksup that began the run, or a newer one"),
+                .with_hint("continue with the eksup version that began the run"),
         }
     }
 }

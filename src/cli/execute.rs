@@ -136,7 +136,7 @@ fn version_rollback_note(state: &RunState) -> Option<String> {
     let route = stored_route(state).ok()?;
     let hop = version_rollback::find_last_hop(state, &route)?;
     Some(format!(
-        "the control plane stays at {}; until {} EKS can take it back to {}: `eksup rollback --control-plane`",
+        "the control plane stays at {}; until {} EKS can roll it back to {}: `eksup rollback --control-plane`",
         hop.to,
         state_diff::format_time(hop.rollback_deadline()?),
         hop.from
@@ -144,7 +144,7 @@ fn version_rollback_note(state: &RunState) -> Option<String> {
 }
 
 /// Whoever is woken by a run that is stuck sees what is where in the cluster itself, what is left of the run, and, when
-/// it was on its way back, the commands that take each piece back by hand.
+/// it was being rolled back, the commands that take each piece back by hand.
 async fn add_live_status(
     context: &RunContext<'_>,
     state: Option<&RunState>,

@@ -69,7 +69,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
                 };
                 groups.insert(&group.name, text.to_owned());
             }
-            StepSpec::ShieldBlue { blue, .. } => {
+            StepSpec::CordonBlue { blue, .. } => {
                 let text = match at {
                     StepPosition::Before => "in service",
                     StepPosition::Midway | StepPosition::After => "in service, takes no new pods",
@@ -109,7 +109,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             .filter(|s| s.acts > 0 && state.keep.contains(&s.id));
         let kept: Vec<&str> = kept.map(|s| s.id.as_str()).collect();
         if !kept.is_empty() {
-            lines.push(format!("not taken back: {}", kept.join(", ")));
+            lines.push(format!("not rolled back: {}", kept.join(", ")));
         }
     }
     if traffic.is_empty() {

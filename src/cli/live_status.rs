@@ -70,7 +70,7 @@ pub(super) fn sizes_before_cordon(
 ) -> BTreeMap<String, i64> {
     let mut sizes = BTreeMap::new();
     for step in route.iter().flat_map(|r| &r.steps) {
-        let StepSpec::ShieldBlue { blue, .. } = &step.spec else {
+        let StepSpec::CordonBlue { blue, .. } = &step.spec else {
             continue;
         };
         let known = state.and_then(|s| s.find_step(&step.id));

@@ -47,7 +47,7 @@ pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
         let reached: ClusterConnection =
             rehearse::connect_twin(twin.wire(), &snapshot, &clock).await?;
         let mut inventory = reached.read_for_plan(plan).await?;
-        // Nothing is judged anew.
+        // Nothing is judged again.
         let taken = snapshot.inventory;
         inventory.insights_refresh = taken.insights_refresh;
         if taken.limits.is_none() {

@@ -16,7 +16,7 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
                 [] => String::new(),
                 kept => format!(", but for {}", kept.join(", ")),
             };
-            CliError::new(CliErrorKind::RolledBack, format!("run {run} is taken back{kept}")).with_next_command(plan)
+            CliError::new(CliErrorKind::RolledBack, format!("run {run} is rolled back{kept}")).with_next_command(plan)
         }
         RunOutcome::Paused { why } => {
             CliError::new(CliErrorKind::Paused, format!("run {run} is paused: {why}")).with_next_command(resume)
@@ -72,12 +72,12 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
             if closed {
                 error
                     .with_hint(
-                        "what is left cannot be taken back; a new run goes on from how things are",
+                        "what is left cannot be rolled back; a new run goes on from how things are",
                     )
                     .with_next_command(plan)
             } else if resume.starts_with("eksup apply") {
                 error
-                    .with_hint(format!("once that is mended the same command goes on; `{rollback}` takes the run back"))
+                    .with_hint(format!("once that is fixed the same command goes on; `{rollback}` rolls the run back"))
                     .with_next_command(resume)
             } else {
                 error.with_next_command(resume)

@@ -53,7 +53,7 @@ pub struct RehearseArgs {
     /// Pause after this step
     #[arg(long, value_name = "STEP")]
     until: Option<String>,
-    /// Let the seed decide what goes wrong: faults, deaths of the process, other people's hands; see `docs/twin.md`
+    /// Let the seed decide what goes wrong: faults, deaths of the process, other people's changes; see `docs/twin.md`
     #[arg(long, conflicts_with_all = ["speed", "faults", "record", "until"])]
     chaos: bool,
     /// With --chaos: this many seeds, from --seed on; stops at the first that ends badly

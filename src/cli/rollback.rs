@@ -19,7 +19,7 @@ use crate::route::Route;
 
 /// Take the run back: traffic to blue, blue in service, green away
 ///
-/// Ends with 5 when everything is taken back that can be; what stays is said before and after. The control plane and its
+/// Ends with 5 when everything is rolled back that can be; what stays is said before and after. The control plane and its
 /// add-ons stay as they are unless --control-plane is given: blue runs as well below a newer control plane.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
@@ -51,13 +51,13 @@ pub async fn check_version_rollback(
             ))
             .with_next_command(plain)
     };
-    // What is left of a way back that ended right after EKS's part.
+    // What is left of a rollback that ended right after EKS's part.
     if version_rollback::was_rolled_back(state, route) {
         return Ok(());
     }
     let Some(hop) = version_rollback::find_last_hop(state, route) else {
         return Err(refused(format!(
-            "run {} has not touched the control plane, so there is no version to take back",
+            "run {} has not touched the control plane, so there is no version to roll back",
             state.run
         )));
     };
@@ -94,13 +94,13 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     let Some(state) = unless_stopped(&stop, read_run_state(&reached)).await? else {
         return Err(CliError::new(
             CliErrorKind::Mismatch,
-            format!("cluster {cluster} has no run to take back"),
+            format!("cluster {cluster} has no run to roll back"),
         )
         .with_next_command(cx.command_again("plan", &args.plan)));
     };
     let route = stored_route(&state)?;
     cx.ui.print_note(&format!(
-        "run {} ({} -> {}) stands so:",
+        "run {} ({} -> {}):",
         state.run, route.from, route.to
     ));
     for line in status_lines(&state, &route, None) {
@@ -121,7 +121,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     for line in scope.describe_lines() {
         cx.ui.print_note(&format!("  {line}"));
     }
-    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Take it back?")).await? {
+    if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll it back?")).await? {
         return Err(
             CliError::new(CliErrorKind::Paused, "not confirmed; nothing was done")
                 .with_next_command(resume),

@@ -1,4 +1,4 @@
-//! How far a run can be taken back: which steps go, which stay and why. Said before a rollback, and by `status`.
+//! How far a run can be rolled back: which steps go, which stay and why. Said before a rollback, and by `status`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub struct RollbackScope {
     pub kept: Vec<(String, String)>,
     /// The last point of no return that the run has passed, and why it is one.
     pub barrier: Option<(String, String)>,
-    /// Whether what goes back is worth the name: traffic, pods, node groups or versions.
+    /// Whether what is rolled back is worth the name: traffic, pods, node groups or versions.
     pub is_worthwhile: bool,
 }
 
@@ -40,7 +40,7 @@ impl RollbackScope {
         self.kept.iter().map(|(step, _)| step.clone()).collect()
     }
 
-    /// Whether the run has passed a point behind which nothing goes back, and nothing of worth lies before it.
+    /// Whether the run has passed a point that ends every rollback, with nothing of worth before it.
     pub fn is_too_late(&self) -> bool {
         self.barrier.is_some() && !self.is_worthwhile
     }
@@ -50,7 +50,7 @@ impl RollbackScope {
         let mut lines = Vec::new();
         if !self.undone.is_empty() {
             lines.push(format!(
-                "goes back, in this order: {}",
+                "is rolled back, in this order: {}",
                 self.undone.join(", ")
             ));
         }
@@ -90,7 +90,7 @@ pub fn compute_scope(
     let last_of =
         |pick: &dyn Fn(&RouteStep) -> bool| route.steps.iter().rposition(|s| acted(s) && pick(s));
     let barrier = last_of(&|s| gone(s).is_some());
-    // Whether it is taken back already or not: the one before it stays.
+    // Whether it is rolled back already or not: the one before it stays.
     let hop = route.steps.iter().rposition(|s| {
         let made = state.find_step(&s.id).is_some_and(|s| s.acts > 0);
         made && matches!(s.spec, StepSpec::ControlPlane { .. })
@@ -104,14 +104,16 @@ pub fn compute_scope(
     };
     for (i, step) in route.steps.iter().enumerate().filter(|(_, s)| acted(s)) {
         let why = if let Some((at, _)) = out.barrier.as_ref().filter(|_| Some(i) <= barrier) {
-            Some(format!("it lies before `{at}`, which cannot be taken back"))
+            Some(format!(
+                "it lies before `{at}`, which cannot be rolled back"
+            ))
         } else {
             match &step.spec {
                 StepSpec::ControlPlane { .. } | StepSpec::Addon { .. } if !control_plane => {
                     Some("versions stay without `--control-plane`".to_owned())
                 }
                 _ if control_plane && hop.is_some_and(|hop| i < hop) => {
-                    Some("EKS takes back the last hop only, and this came before it".to_owned())
+                    Some("EKS rolls back the last hop only, and this came before it".to_owned())
                 }
                 _ => None,
             }
@@ -124,18 +126,18 @@ pub fn compute_scope(
             }
         }
     }
-    let way_back = route.rollback_order();
+    let rollback_order = route.rollback_order();
     out.undone
-        .sort_by_cached_key(|id| way_back.iter().position(|s| s.id == *id));
+        .sort_by_cached_key(|id| rollback_order.iter().position(|s| s.id == *id));
     out
 }
 
-/// Whether the step, once done, keeps the rest of the run from going back. A further hop only ends EKS's own way.
+/// Whether the step, once done, keeps the rest of the run from being rolled back. A further hop only ends EKS's own rollback.
 pub fn ends_rollback(spec: &StepSpec) -> bool {
     matches!(spec, StepSpec::Retire { delete: true, .. })
 }
 
-/// What `plan` promises of the way back, when the run would begin now: each line with a time.
+/// What `plan` promises of the rollback, when the run would begin now: each line with a time.
 pub fn preview_rollback(route: &Route, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
     let mut at = now;
@@ -152,11 +154,11 @@ pub fn preview_rollback(route: &Route, now: Timestamp) -> Vec<String> {
     }
     match end {
         Some((step, at)) => lines.push(format!(
-            "begun now, everything but versions can be taken back (`eksup rollback`) until `{step}`, about {}",
+            "begun now, everything but versions can be rolled back (`eksup rollback`) until `{step}`, about {}",
             state_diff::format_time(at)
         )),
         None if !route.steps.is_empty() => lines.push(
-            "everything but versions can be taken back (`eksup rollback`) at any time, as blue stays"
+            "everything but versions can be rolled back (`eksup rollback`) at any time, as blue stays"
                 .to_owned(),
         ),
         None => {}
@@ -184,7 +186,7 @@ fn moves_workloads(spec: &StepSpec) -> bool {
         StepSpec::Addon { .. }
         | StepSpec::ControlPlane { .. }
         | StepSpec::CreateGreen { .. }
-        | StepSpec::ShieldBlue { .. }
+        | StepSpec::CordonBlue { .. }
         | StepSpec::AttachTargets { .. }
         | StepSpec::AddToRules { .. }
         | StepSpec::Shift { .. }

@@ -86,8 +86,8 @@ fn gone() -> BTreeMap<String, BlueState> {
 }
 
 #[test]
-fn without_the_flag_versions_stay_and_everything_else_goes_back_last_first_but_traffic_before_pods()
-{
+fn without_the_flag_versions_stay_and_everything_else_rolls_back_last_first_but_traffic_before_pods()
+ {
     let route = route();
     let state = run(&route, "drain-expense-blue");
     let found = compute_scope(&state, &route, false, &there());
@@ -96,9 +96,9 @@ fn without_the_flag_versions_stay_and_everything_else_goes_back_last_first_but_t
     let first = [
         "hold-expense-blue",
         "shift-expense-green-tg",
-        "shield-expense-blue",
+        "cordon-expense-blue",
         "drain-expense-blue",
-        "weigh-expense-green-tg",
+        "register-expense-green-tg",
     ];
     assert_eq!(order[..5], first);
     let kept: Vec<&str> = found.kept.iter().map(|(s, _)| s.as_str()).collect();
@@ -112,7 +112,7 @@ fn without_the_flag_versions_stay_and_everything_else_goes_back_last_first_but_t
 }
 
 #[test]
-fn with_the_flag_the_last_hop_goes_back_and_the_earlier_ones_are_said_to_stay() {
+fn with_the_flag_the_last_hop_rolls_back_and_the_earlier_ones_are_said_to_stay() {
     let route = route();
     let state = run(&route, "drain-expense-blue");
     let found = compute_scope(&state, &route, true, &there());
@@ -122,7 +122,7 @@ fn with_the_flag_the_last_hop_goes_back_and_the_earlier_ones_are_said_to_stay() 
 }
 
 #[test]
-fn a_hop_that_eks_has_taken_back_is_followed_by_no_second_one() {
+fn a_hop_that_eks_has_rolled_back_is_followed_by_no_second_one() {
     let route = route();
     let mut state = run(&route, "drain-expense-blue");
     assert!(!was_rolled_back(&state, &route));
@@ -138,11 +138,11 @@ fn a_hop_that_eks_has_taken_back_is_followed_by_no_second_one() {
 }
 
 #[test]
-fn the_size_that_a_shield_took_is_known_until_it_is_back() {
+fn the_size_that_closing_blue_took_is_known_until_it_is_back() {
     let route = route();
-    let mut state = run(&route, "shield-expense-blue");
-    let shield = |s: &StepState| s.id == "shield-expense-blue";
-    let at = state.steps.iter().position(shield).unwrap();
+    let mut state = run(&route, "cordon-expense-blue");
+    let cordon = |s: &StepState| s.id == "cordon-expense-blue";
+    let at = state.steps.iter().position(cordon).unwrap();
     state.steps[at].before = Some(json!({"max": 6}));
     let known = sizes_before_cordon(Some(&state), Some(&route));
     assert_eq!(known, BTreeMap::from([("expense-blue".to_owned(), 6)]));
@@ -309,7 +309,7 @@ fn insights_in_error_or_unknown_stand_in_the_way_and_so_does_their_absence() {
     }
     let mut none = facts(|_| {});
     none.insights.clear();
-    assert!(said(&none, DAY).contains("offers no way back"));
+    assert!(said(&none, DAY).contains("offers no rollback"));
     // Green's own kubelets are the reason, and green goes.
     let kubelet = facts(|i| {
         i.insights = vec![insight("Kubelet version rollback compatibility", "ERROR")];

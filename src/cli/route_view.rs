@@ -24,7 +24,7 @@ pub fn build_and_judge(plan: &Plan, inventory: &Inventory) -> (Option<Route>, Ve
     (drawn.ok(), found)
 }
 
-/// Draws the route anew after EKS refused a hop until node groups match.
+/// Draws the route again after EKS refused a hop until node groups match.
 pub async fn replan_route(plan: &Plan, reached: &ClusterConnection) -> Result<Route, CliError> {
     let inventory = reached.read_for_plan(plan).await?;
     let drawn = route::replan_for_matching_nodes(plan, &inventory);
@@ -103,7 +103,7 @@ pub fn render_text(route: &Route, done: &DoneSteps, paint: Painter) -> String {
             let _ = writeln!(out, "     {why}");
         }
         if let Some(why) = &step.no_return {
-            let _ = writeln!(out, "     {}: {why}", paint.yellow("no way back"));
+            let _ = writeln!(out, "     {}: {why}", paint.yellow("no rollback"));
         }
     }
     if !route.notes.is_empty() {
@@ -118,7 +118,7 @@ pub fn render_text(route: &Route, done: &DoneSteps, paint: Painter) -> String {
 /// What is left of the route, as Markdown.
 pub fn render_markdown(route: &Route, done: &DoneSteps) -> String {
     let mut out = format!(
-        "## eksup: `{}` {} -> {}\n\n{}, about {}.\n\n| # | step | touches | about | no way back |\n| --: | --- | --- | --: | --- |\n",
+        "## eksup: `{}` {} -> {}\n\n{}, about {}.\n\n| # | step | touches | about | no rollback |\n| --: | --- | --- | --: | --- |\n",
         route.cluster,
         route.from,
         route.to,

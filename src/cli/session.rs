@@ -149,7 +149,7 @@ impl<'a> RunSession<'a> {
         let Some(state) = locked.journal.run_state() else {
             return Err(CliError::new(
                 CliErrorKind::Mismatch,
-                "there is no run to take back",
+                "there is no run to roll back",
             ));
         };
         check_can_roll_back(state)?;
@@ -384,7 +384,7 @@ impl<'a> RunSession<'a> {
                 Ok((counts, ReadyCounts::new()))
             }
             (SessionMode::Rollback { .. }, Some(state), Some(monitor))
-                if state.phase != RunPhase::Back =>
+                if state.phase != RunPhase::Rollback =>
             {
                 let snapshot = unless_stopped(&self.context.stop, read).await?;
                 let short = monitor.short_workloads(kube, &snapshot).await?;
@@ -490,8 +490,8 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Cl
             .with_state(status_lines(state, &route, None))
             .with_next_command(format!("eksup rollback --cluster {}", route.cluster))
     };
-    if state.phase == RunPhase::Back {
-        return Err(refused(format!("run {run} is being taken back")));
+    if state.phase == RunPhase::Rollback {
+        return Err(refused(format!("run {run} is being rolled back")));
     }
     if state.plan_digest != plan_digest(plan) {
         let differs = plan_diff::plan_differences(
@@ -509,7 +509,7 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Cl
     Ok(())
 }
 
-/// Whether a run can be taken back at all.
+/// Whether a run can be rolled back at all.
 pub fn check_can_roll_back(state: &RunState) -> Result<(), CliError> {
     let refused = |text: &str| {
         Err(
@@ -520,14 +520,14 @@ pub fn check_can_roll_back(state: &RunState) -> Result<(), CliError> {
     match (state.phase, state.outcome) {
         // What was kept then may be asked for now.
         (RunPhase::Closed, Some(FinalOutcome::RolledBack)) if state.keep.is_empty() => {
-            refused("is taken back already")
+            refused("is rolled back already")
         }
         (RunPhase::Closed, Some(FinalOutcome::Stuck)) => {
-            refused("cannot be taken back any further")
+            refused("cannot be rolled back any further")
         }
         (RunPhase::Closed, Some(FinalOutcome::Rerouted)) => refused("was followed by another"),
         (RunPhase::Closed, Some(FinalOutcome::Done | FinalOutcome::RolledBack) | None)
-        | (RunPhase::Forward | RunPhase::Back, _) => Ok(()),
+        | (RunPhase::Forward | RunPhase::Rollback, _) => Ok(()),
     }
 }
 
@@ -537,7 +537,7 @@ pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Res
     if let Some((step, why)) = scope
         .barrier
         .as_ref()
-        .filter(|_| scope.is_too_late() && state.phase != RunPhase::Back)
+        .filter(|_| scope.is_too_late() && state.phase != RunPhase::Rollback)
     {
         let error = CliError::new(
             CliErrorKind::Stuck,
@@ -545,7 +545,7 @@ pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Res
         )
         .with_hint("nothing was changed; the run is as it was");
         return Err(match state.phase {
-            RunPhase::Closed | RunPhase::Back => error,
+            RunPhase::Closed | RunPhase::Rollback => error,
             RunPhase::Forward => error.with_hint(
                 "`eksup apply` finishes the run: all that is left is to clear up after blue",
             ),
@@ -554,7 +554,7 @@ pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Res
     if state.outcome == Some(FinalOutcome::RolledBack) && scope.undone.is_empty() {
         return Err(CliError::new(
             CliErrorKind::Mismatch,
-            format!("run {run} is taken back already"),
+            format!("run {run} is rolled back already"),
         )
         .with_hint(
             "`eksup rollback --control-plane` takes versions back too, where EKS still can",

@@ -43,7 +43,7 @@ pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), Cl
         (Ok(_) | Err(_), Some(_) | None, Some(_) | None) => GateSummary::default(),
     };
     let live = live_status::read_live_status(&reached, state.as_ref(), route.as_ref()).await?;
-    let way_back = match (&state, &route) {
+    let rollback_text = match (&state, &route) {
         (Some(state), Some(route)) => describe_rollback(&reached, state, route).await?,
         (Some(_) | None, Some(_) | None) => Vec::new(),
     };
@@ -61,7 +61,7 @@ pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), Cl
             })
         });
         let holder = lock.map(|l| l.holder).filter(|h| !h.is_empty());
-        return cx.ui.write_json_line(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "gates": said.json, "live": live.lines, "marks": live.marks, "rollback": way_back}));
+        return cx.ui.write_json_line(&json!({"type": "status", "cluster": cluster, "run": state, "lock": holder, "gates": said.json, "live": live.lines, "marks": live.marks, "rollback": rollback_text}));
     }
     let mut text = String::new();
     match (&state, &route) {
@@ -71,7 +71,7 @@ pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), Cl
         (Some(_) | None, Some(_) | None) => text += &format!("cluster {cluster} has no run\n"),
     }
     for (title, lines) in [
-        ("rollback", &way_back),
+        ("rollback", &rollback_text),
         ("live", &live.lines),
         ("left of the run", &live.marks),
     ] {
@@ -98,7 +98,7 @@ fn render_status(
     let how = match (state.phase, state.outcome, &state.paused) {
         (_, Some(outcome), _) => outcome.as_str().replace('_', " "),
         (_, None, Some(why)) => format!("paused: {why}"),
-        (RunPhase::Back, None, None) => "being taken back".to_owned(),
+        (RunPhase::Rollback, None, None) => "being rolled back".to_owned(),
         (RunPhase::Forward | RunPhase::Closed, None, None) => "under way".to_owned(),
     };
     let mut text = format!(
@@ -134,8 +134,8 @@ fn render_status(
             StepStatus::Done | StepStatus::Skipped => paint.green("done"),
             StepStatus::Failed | StepStatus::UndoFailed => paint.red("failed"),
             StepStatus::Started | StepStatus::Begun => paint.yellow("under way"),
-            StepStatus::Undoing => paint.yellow("being taken back"),
-            StepStatus::Undone => paint.dim("taken back"),
+            StepStatus::Undoing => paint.yellow("being rolled back"),
+            StepStatus::Undone => paint.dim("rolled back"),
             StepStatus::Pending => paint.dim("to do"),
         };
         let note = step_note(s).map(|n| format!(", {n}")).unwrap_or_default();
@@ -166,18 +166,18 @@ fn step_note(step: &StepState) -> Option<&str> {
 fn describe_hop(hop: &LastHop, blockers: &[String], now: Timestamp) -> String {
     match hop.rollback_deadline() {
         Some(until) if until < now => format!(
-            "the control plane stays at {}: EKS could take it back until {}",
+            "the control plane stays at {}: EKS could roll it back until {}",
             hop.to,
             state_diff::format_time(until)
         ),
         Some(_) if !blockers.is_empty() => format!(
-            "the control plane stays at {}, EKS would not take it back to {} now: {}",
+            "the control plane stays at {}, EKS would not roll it back to {} now: {}",
             hop.to,
             hop.from,
             blockers.join("; ")
         ),
         Some(until) => format!(
-            "`eksup rollback --control-plane` can take {} back to {} until {} (7 days after the hop), while no kubelet is at {}",
+            "`eksup rollback --control-plane` can roll {} back to {} until {} (7 days after the hop), while no kubelet is at {}",
             hop.to,
             hop.from,
             state_diff::format_time(until),
@@ -198,13 +198,13 @@ async fn describe_rollback(
     let reach = rollback_scope::compute_scope(state, route, false, &blues);
     let mut lines = Vec::new();
     match &reach.barrier {
-        Some((step, why)) => lines.push(format!("`{step}` cannot be taken back: {why}")),
+        Some((step, why)) => lines.push(format!("`{step}` cannot be rolled back: {why}")),
         None => lines.extend(next_no_return(state, route)),
     }
     if reach.is_worthwhile {
         let first = reach.undone.last().cloned().unwrap_or_default();
         lines.push(format!(
-            "`eksup rollback` takes back everything down to `{first}`"
+            "`eksup rollback` rolls back everything down to `{first}`"
         ));
     }
     if let Some(hop) = version_rollback::find_last_hop(state, route) {
@@ -229,7 +229,7 @@ fn next_no_return(state: &RunState, route: &Route) -> Option<String> {
         .steps
         .iter()
         .find(|s| s.no_return.is_some() && open(&s.id) && rollback_scope::ends_rollback(&s.spec))?;
-    Some(format!("everything can be taken back until `{}`", next.id))
+    Some(format!("everything can be rolled back until `{}`", next.id))
 }
 
 #[cfg(test)]
@@ -279,6 +279,6 @@ mod tests {
         );
         assert!(!held.contains("--control-plane"), "{held}");
         let late = describe_hop(&hop, &[], at(8 * 24 * 3600));
-        assert!(late.contains("could take it back until"), "{late}");
+        assert!(late.contains("could roll it back until"), "{late}");
     }
 }

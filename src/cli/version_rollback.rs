@@ -1,4 +1,4 @@
-//! EKS's own way back: until when it is open, and what stands in the way. Every condition is known before anything is
+//! EKS's own version rollback: until when it is open, and what stands in the way. Every condition is known before anything is
 //! touched, because a control plane that cannot go back is no reason to have moved traffic and nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use crate::route::{Route, StepSpec};
 use crate::steps::control_plane::blocking_insights;
 use crate::steps::updates::is_in_progress;
 
-/// How long after an upgrade ended EKS takes it back (EKS-RB-1).
+/// How long after an upgrade ended EKS rolls it back (EKS-RB-1).
 const VERSION_ROLLBACK_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// A hop that took longer than this was not watched to its end: only its beginning is known.
 const MAX_WATCHED_HOP_TIME: SignedDuration = SignedDuration::from_mins(90);
@@ -33,7 +33,7 @@ pub struct LastHop {
 }
 
 impl LastHop {
-    /// Until when EKS takes it back.
+    /// Until when EKS rolls it back.
     pub fn rollback_deadline(&self) -> Option<Timestamp> {
         self.done
             .and_then(|t| t.checked_add(VERSION_ROLLBACK_PERIOD).ok())
@@ -46,7 +46,7 @@ pub fn find_last_hop(state: &RunState, route: &Route) -> Option<LastHop> {
     if known.status == StepStatus::Undone {
         return None;
     }
-    // While it is taken back, its end is that of the way back.
+    // While it is rolled back, its end is that of the rollback.
     let done = match known.status {
         StepStatus::Done => match (known.last_act_at, known.ended_at) {
             (Some(began), Some(ended)) if ended.duration_since(began) > MAX_WATCHED_HOP_TIME => {
@@ -158,7 +158,7 @@ pub fn rollback_blockers(
     }
     if cluster.version != to {
         blockers.push(format!(
-            "cluster {name} is at {}, and this run took it to {to}: EKS takes back the last hop only",
+            "cluster {name} is at {}, and this run took it to {to}: EKS rolls back the last hop only",
             cluster.version
         ));
         return blockers;
@@ -303,7 +303,7 @@ fn check_insights(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>
         .collect();
     if all.is_empty() {
         blockers.push(
-            "EKS lists no insight of the category ROLLBACK_READINESS: it offers no way back"
+            "EKS lists no insight of the category ROLLBACK_READINESS: it offers no rollback"
                 .to_owned(),
         );
     }

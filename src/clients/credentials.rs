@@ -1,4 +1,4 @@
-//! The machine's credentials: kept while they are good, fetched anew when they end, and from the whole chain anew when a
+//! The machine's credentials: kept while they are good, fetched again when they end, and from the whole chain again when a
 //! server refuses them.
 //!
 //! The SDK's own cache keeps a session until it says that it ends, and a profile for as long as the process lives. A run
@@ -25,7 +25,7 @@ const CREDENTIAL_RENEWAL_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// How long fetching may take: a process or a server behind the chain may hang.
 const CREDENTIAL_FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Makes the chain anew: profile, environment, files, everything is read again.
+/// Makes the chain again: profile, environment, files, everything is read again.
 type MakeProvider =
     Arc<dyn Fn() -> BoxFuture<'static, Option<SharedCredentialsProvider>> + Send + Sync>;
 
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_server_refuses_is_fetched_anew_from_a_chain_made_anew() {
+    async fn what_a_server_refuses_is_fetched_again_from_a_new_chain() {
         let (wire, asked) = services();
         let clock = test_clock();
         let made = Arc::new(AtomicU32::new(0));

@@ -1,7 +1,7 @@
 //! Follows a cluster whose certificate authority or address changes while a run goes on.
 //!
 //! A run may last for days, and EKS lets a cluster's CA be rotated. When a certificate does not verify any more, the
-//! server does not know us (401), or has not answered for a while, the cluster is described anew; only where that says
+//! server does not know us (401), or has not answered for a while, the cluster is described again; only where that says
 //! something else is the request sent there, over a new connection.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -130,7 +130,7 @@ fn class_of_reason(code: u16, reason: &str) -> ErrorClass {
         (409, _) => ErrorClass::Conflict,
         (429, _) => ErrorClass::Throttled,
         (408, _) => ErrorClass::Transient,
-        // Some 500s are for ever (two budgets on one pod); callers that can tell look at the text of their own call.
+        // Some 500s are forever (two budgets on one pod); callers that can tell look at the text of their own call.
         (500.., _) => ErrorClass::Transient,
         _ => ErrorClass::Invalid,
     }

@@ -21,7 +21,7 @@ fn opened() -> OpenedEntry {
     }
 }
 
-/// One process that takes the run back, or carries it forward first.
+/// One process that rolls the run back, or carries it forward first.
 async fn process(
     toy: &ToyWorld,
     memory: &MemoryRunStore,
@@ -69,7 +69,7 @@ async fn process(
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_kept_at_first_may_be_taken_back_later() {
+async fn what_was_kept_at_first_may_be_rolled_back_later() {
     let (toy, memory) = (ToyWorld::new(), MemoryRunStore::default());
     let (ended, _) = process(&toy, &memory, &["a"]).await;
     assert_eq!(
@@ -92,9 +92,9 @@ async fn what_was_kept_at_first_may_be_taken_back_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_way_back_that_is_stuck_may_end_without_the_step_it_is_stuck_at() {
+async fn a_rollback_that_is_stuck_may_end_without_the_step_it_is_stuck_at() {
     let (toy, memory) = (ToyWorld::new(), MemoryRunStore::default());
-    // `b` cannot be taken back: a refusal is borne for half a minute, and this one lasts.
+    // `b` cannot be rolled back: a refusal is borne for half a minute, and this one lasts.
     let denied = |toy: &ToyWorld| {
         let many = vec![("b".to_owned(), crate::model::ErrorClass::Denied); 10];
         *toy.undo_errors.lock().unwrap() = many;

@@ -399,7 +399,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         Ok(())
     }
 
-    /// A refusal of a step that has acted shows what was before, what was done and what is now; and on the way back the
+    /// A refusal of a step that has acted shows what was before, what was done and what is now; and on rollback the
     /// command that goes on is another.
     fn refusal_text(
         &self,
@@ -436,11 +436,11 @@ impl<W: EngineEnv> Engine<'_, W> {
     fn step_history(&self, planned: &PlannedStep<W>) -> Result<StepHistory, EngineError> {
         let step = self.step_state(planned)?;
         Ok(StepHistory {
-            started_at: step.attempt_at.or(step.started_at),
+            started_at: step.attempt_started_at.or(step.started_at),
             last_act_at: step.last_act_at,
             acted_at: self.last_act_ended_at(planned),
             last_act: step.last_act.clone(),
-            acts: step.acts.saturating_sub(step.earlier_acts),
+            acts: step.acts.saturating_sub(step.acts_of_earlier_attempts),
             attempt: step.attempt,
             resumed_at: self.run_state()?.resumed_at,
         })
@@ -461,7 +461,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             early: false,
             forward: self.step_history(planned)?,
             rollback: StepHistory {
-                started_at: self.run_state()?.back_at,
+                started_at: self.run_state()?.undo_started_at,
                 last_act_at: back.last_act_at,
                 acted_at: self.last_act_ended_at(planned),
                 last_act: back.last_act,

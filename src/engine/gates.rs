@@ -93,7 +93,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         at_rest: bool,
     ) -> Result<Option<WindowClosed>, EngineError> {
         let state = self.step_state(planned)?;
-        let first = state.acts == state.earlier_acts;
+        let first = state.acts == state.acts_of_earlier_attempts;
         if !first && !begins {
             return Ok(None);
         }

@@ -242,7 +242,7 @@ async fn another_text_is_another_writer_even_when_approvals_come_and_go() {
     let mut theirs = Journal::load(in_cluster(&memory)).await.unwrap();
     let entry = crate::journal::JournalEntry::Resumed {
         by: "them".into(),
-        unwatched: 0,
+        unattended_seconds: 0,
     };
     theirs.append_at(toy.clock.now(), entry).await.unwrap();
     memory.annotate_checkpoint(&approval::annotation_key("a"), RUN);

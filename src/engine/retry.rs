@@ -25,7 +25,7 @@ pub(super) enum RetryDecision {
     Expired,
     /// A person must look; the action that was denied, where that is why.
     Stuck { denied: Option<String> },
-    /// The route has to be made anew.
+    /// The route has to be made again.
     Reroute,
 }
 

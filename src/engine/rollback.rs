@@ -1,4 +1,4 @@
-//! Back: what the run did is taken back, in the order the route gives for it, each step to what it was before its first act.
+//! Back: what the run did is rolled back, in the order the route gives for it, each step to what it was before its first act.
 
 use std::collections::BTreeMap;
 
@@ -52,8 +52,8 @@ impl<W: EngineEnv> Engine<'_, W> {
     ) -> Result<RunOutcome, EngineError> {
         let state = self.run_state()?;
         let phase = state.phase;
-        if phase != RunPhase::Back || state.keep != keep {
-            self.append_entry(JournalEntry::UndoStarted { keep, workloads })
+        if phase != RunPhase::Rollback || state.keep != keep {
+            self.append_entry(JournalEntry::RollbackStarted { keep, workloads })
                 .await?;
         }
         if phase == RunPhase::Closed {
@@ -277,7 +277,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         })
     }
 
-    /// A point of no return: what lies before it must not be taken back without it, so the run ends here.
+    /// A point of no return: what lies before it must not be rolled back without it, so the run ends here.
     async fn close_at_no_return(
         &mut self,
         step: String,
@@ -297,7 +297,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         })
         .await?;
         let outcome = FinalOutcome::Stuck.as_str().to_owned();
-        let summary = format!("`{step}` cannot be taken back: {why}");
+        let summary = format!("`{step}` cannot be rolled back: {why}");
         self.world
             .emit_event(EventKind::RunClosed { outcome, summary });
         Ok(RunOutcome::Stuck {

@@ -114,7 +114,7 @@ impl Step<ToyWorld> for Raised {
     }
 }
 
-/// Goes forward, then back for at most ten minutes; what was done on the way back, and how it ended.
+/// Goes forward, then back for at most ten minutes; what was done on rollback, and how it ended.
 async fn rolled_back(
     steps: &[PlannedStep<ToyWorld>],
 ) -> (Vec<String>, Option<RunOutcome>, Vec<StepStatus>) {

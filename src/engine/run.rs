@@ -25,7 +25,7 @@ pub struct PlannedStep<W> {
     pub id: String,
     pub title: String,
     pub step: Box<dyn DynStep<W>>,
-    /// Its place on the way back; of steps with the same, the last one goes first.
+    /// Its place on rollback; of steps with the same, the last one goes first.
     pub rollback_place: usize,
     pub rollback_part: RollbackPart,
 }
@@ -43,7 +43,7 @@ pub struct RunSubject {
 pub enum RunOutcome {
     /// Every step is done.
     Done,
-    /// Everything but the steps of `kept` is taken back.
+    /// Everything but the steps of `kept` is rolled back.
     RolledBack { kept: Vec<String> },
     /// Stopped between two acts; the same command goes on.
     Paused { why: String },
@@ -63,7 +63,7 @@ pub enum RunOutcome {
         why: String,
         /// The action that is not allowed, where that is why.
         denied: Option<String>,
-        /// Whether the run is closed: what is left cannot be taken back.
+        /// Whether the run is closed: what is left cannot be rolled back.
         closed: bool,
     },
 }
@@ -88,7 +88,7 @@ pub enum EngineError {
     UnknownStep(String),
 }
 
-/// Carries one run through its steps.
+/// Takes one run through its steps.
 pub struct Engine<'a, W> {
     pub world: &'a W,
     pub steps: &'a [PlannedStep<W>],
@@ -129,10 +129,11 @@ impl<W: EngineEnv> Engine<'_, W> {
     /// Takes up the run that the journal has.
     pub async fn resume_run(&mut self, by: &str) -> Result<(), EngineError> {
         let before = self.lease.and_then(RunLease::previous_renewal);
-        let unwatched = before.map_or(0, |at| self.world.now().duration_since(at).as_secs());
+        let unattended_seconds =
+            before.map_or(0, |at| self.world.now().duration_since(at).as_secs());
         let entry = JournalEntry::Resumed {
             by: by.to_owned(),
-            unwatched,
+            unattended_seconds,
         };
         self.append_entry(entry).await?;
         self.emit_resumed(by)
@@ -163,7 +164,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         self.run_until_stopped(None).await
     }
 
-    /// Takes back what the run did, the last first; the steps of `keep` stay as they are. `short`: the workloads that are
+    /// Rolls back what the run did, the last first; the steps of `keep` stay as they are. `short`: the workloads that are
     /// short as this begins, with the Ready pods they have.
     pub async fn roll_back(
         &mut self,

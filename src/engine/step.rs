@@ -1,4 +1,4 @@
-//! What a step is: it looks (observe and decide), acts, and can be taken back.
+//! What a step is: it looks (observe and decide), acts, and can be rolled back.
 //!
 //! There is no verify: a step is finished only when a fresh look says so. That makes every step idempotent and
 //! resume an ordinary run. Three things differ from a bare `observe/decide/act`:
@@ -65,7 +65,7 @@ impl<A> Decision<A> {
     }
 }
 
-/// Whether a step can be taken back.
+/// Whether a step can be rolled back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UndoKind {
     /// [`Step::decide_undo`] brings the before-image back.
@@ -91,7 +91,7 @@ pub struct StepHistory {
     pub last_act: Option<Value>,
     /// How many acts were begun.
     pub acts: u32,
-    /// How many times the step failed and the run was taken up again. The rest of the past starts anew each time,
+    /// How many times the step failed and the run was taken up again. The rest of the past starts again each time,
     /// and tokens for once-only calls differ.
     pub attempt: u32,
     /// When the run was last taken up after a pause. Times that a step keeps elsewhere, such as on a node, count from
@@ -112,7 +112,7 @@ impl StepHistory {
 pub struct RollbackHistory {
     /// What the way up did.
     pub forward: StepHistory,
-    /// What the way back has done so far. It began when the step before it was back.
+    /// What the rollback has done so far. It began when the step before it was back.
     pub rollback: StepHistory,
     /// Steps that are rolled back before this one are not done yet; see [`RollbackPart::MayGoEarly`].
     pub early: bool,
@@ -131,7 +131,7 @@ pub enum RollbackPart {
 }
 
 impl RollbackHistory {
-    /// Whether the way back has stood still for longer than `patience`: since its last act, or since it began.
+    /// Whether the rollback has stood still for longer than `patience`: since its last act, or since it began.
     pub fn is_late(&self, now: Timestamp, patience: Duration) -> bool {
         let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
         let since = self.rollback.last_act_at.max(self.rollback.started_at);
@@ -148,7 +148,7 @@ pub enum StepError {
     /// The world or the program is not as the step requires; a person must look.
     #[error("{0}")]
     Broken(String),
-    /// The API refuses this step until node groups match the control plane; the route has to be made anew.
+    /// The API refuses this step until node groups match the control plane; the route has to be made again.
     #[error("{0}")]
     Reroute(String),
 }
@@ -192,9 +192,9 @@ pub trait Step<W>: Send + Sync {
         world: &W,
         act: &Self::Act,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
-    /// Whether the step can be taken back.
+    /// Whether the step can be rolled back.
     fn undo_kind(&self) -> UndoKind;
-    /// Looks at the world on the way back, where that takes another look.
+    /// Looks at the world on rollback, where that takes another look.
     fn observe_for_undo(
         &self,
         world: &W,
@@ -259,7 +259,7 @@ pub trait DynStep<W>: Send + Sync {
         world: &'a W,
         act: &'a Value,
     ) -> BoxFuture<'a, Result<(), StepError>>;
-    /// Whether the step can be taken back.
+    /// Whether the step can be rolled back.
     fn undo_kind(&self) -> UndoKind;
     /// Describes an act for people.
     fn describe_act(&self, act: &Value) -> String;
@@ -312,7 +312,7 @@ impl<W: Send + Sync, S: Step<W>> DynStep<W> for S {
             let before = from_journal_json(before, "before-image")?;
             let seen = self.observe_for_undo(world).await?;
             Ok(LookOutcome {
-                // The way back waits for no window.
+                // The rollback waits for no window.
                 begins_new_part: false,
                 is_at_rest: true,
                 decision: erase_act_type(self.decide_undo(&before, &seen, trail, now()))?,

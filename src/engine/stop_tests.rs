@@ -369,7 +369,7 @@ async fn the_time_after_a_death_in_which_nobody_watched_is_no_bake() {
                 let took = start.elapsed().as_secs();
                 assert!((3000..3040).contains(&took), "{minutes} min: {took} s");
                 let again = engine.journal.run_state().unwrap().resumed_at.is_some();
-                assert_eq!(again, minutes > 5, "deadlines count anew after an absence");
+                assert_eq!(again, minutes > 5, "deadlines count again after an absence");
             }
         }
     }

@@ -267,7 +267,7 @@ async fn another_writer_stops_the_run_before_its_next_act() {
     let at = "2026-11-21T09:00:00Z".parse().unwrap();
     let entry = crate::journal::JournalEntry::Resumed {
         by: "them".into(),
-        unwatched: 0,
+        unattended_seconds: 0,
     };
     theirs.append_at(at, entry).await.unwrap();
     let ended = engine.run_forward().await;

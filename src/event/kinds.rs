@@ -59,11 +59,11 @@ pub enum EventKind {
     },
     /// A step cannot go on.
     StepFailed { step: String, error: String },
-    /// A step is being taken back.
+    /// A step is being rolled back.
     UndoBegan { step: String },
-    /// A step has been taken back.
+    /// A step has been rolled back.
     UndoDone { step: String, how: String },
-    /// A step could not be taken back.
+    /// A step could not be rolled back.
     UndoFailed { step: String, error: String },
     /// How a step gets on; lossy.
     Progress(StepProgress),

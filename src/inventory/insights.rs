@@ -1,4 +1,4 @@
-//! Has EKS judge its insights anew before they are read: by itself it does so once a day only. Nothing in the cluster changes.
+//! Has EKS judge its insights again before they are read: by itself it does so once a day only. Nothing in the cluster changes.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn refresh_and_wait(
         return Ok(InsightsRefreshOutcome::Completed);
     }
     say(&format!(
-        "EKS judges its upgrade insights anew; this may take up to {} s",
+        "EKS judges its upgrade insights again; this may take up to {} s",
         REFRESH_TIMEOUT.as_secs()
     ));
     // One that is under way, whoever asked for it, is as good as our own.
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_insights_older_than_ten_minutes_by_awss_own_time_are_judged_anew() {
+    async fn only_insights_older_than_ten_minutes_by_awss_own_time_are_judged_again() {
         // 1_790_000_000 is 14:13:20 that day; the runner's clock says something else altogether.
         for (answered, asks) in [
             (Some("Mon, 21 Sep 2026 14:23:20 GMT"), false),

@@ -22,7 +22,7 @@ use crate::model::{ApiError, ErrorClass};
 /// How long a write waits for the API server. A hop's new API servers are there within minutes; 20 is far beyond.
 pub const STORE_UNAVAILABLE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
 
-/// A record that could not be written for so long is made anew: times are counted from it.
+/// A record that could not be written for so long is made again: times are counted from it.
 const RECORD_STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// A ConfigMap takes 1 MiB with its metadata.
@@ -205,7 +205,7 @@ fn unreadable_error(key: &str) -> impl Fn(serde_json::Error) -> JournalError {
     move |error| JournalError::Unreadable(format!("{error}, in `{key}`"))
 }
 
-/// Reads a checkpoint; a newer format is told apart from a broken one.
+/// Reads a checkpoint; another format is told apart from a broken one.
 pub fn parse_checkpoint(text: &CheckpointText) -> Result<RunState, JournalError> {
     #[derive(Deserialize)]
     struct FormatVersion {
@@ -213,8 +213,8 @@ pub fn parse_checkpoint(text: &CheckpointText) -> Result<RunState, JournalError>
     }
     let FormatVersion { format } =
         serde_json::from_str(&text.state).map_err(unreadable_error("checkpoint"))?;
-    if format > JOURNAL_FORMAT {
-        return Err(JournalError::NewerFormat {
+    if format != JOURNAL_FORMAT {
+        return Err(JournalError::OtherFormat {
             found: format,
             ours: JOURNAL_FORMAT,
         });

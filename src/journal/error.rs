@@ -28,8 +28,8 @@ pub enum JournalError {
         source: std::io::Error,
     },
     /// The run was written by a newer eksup.
-    #[error("the run is written in format {found}; this eksup reads up to {ours}")]
-    NewerFormat { found: u32, ours: u32 },
+    #[error("the run is written in format {found}; this eksup reads format {ours}")]
+    OtherFormat { found: u32, ours: u32 },
     /// The checkpoint is no checkpoint.
     #[error("the run's checkpoint in the cluster cannot be read: {0}")]
     Unreadable(String),

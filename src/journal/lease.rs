@@ -1,4 +1,4 @@
-//! The lock: a lease with a holder and a renew time, so that one process at a time carries a run.
+//! The lock: a lease with a holder and a renew time, so that one process at a time executes a run.
 //!
 //! Taking over works as in client-go: times written by another machine are never compared with our clock. The record
 //! is watched for a full duration by our own clock; if it did not change, its holder is gone.
@@ -326,7 +326,7 @@ async fn renew_until_lost(
                     grip.send_replace(LeaseState::Lost(who));
                     return;
                 }
-                // Somebody has deleted it: it is made anew, and only that counts.
+                // Somebody has deleted it: it is made again, and only that counts.
                 Ok(None) => {
                     held.version = String::new();
                     pause = LEASE_CONFLICT_RETRY_DELAY;

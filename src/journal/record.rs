@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// The format's version. A run of a newer format is refused.
-pub const JOURNAL_FORMAT: u32 = 1;
+pub const JOURNAL_FORMAT: u32 = 2;
 
 /// One record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,16 +80,16 @@ pub enum JournalEntry {
     Failed { step: String, error: String },
     /// The process ends with the run unfinished.
     Paused { why: String },
-    /// A process takes up the run. `unwatched`: the seconds since another last showed that it was carrying it.
+    /// A process takes up the run. `unattended_seconds`: the seconds since another last showed that it was carrying it.
     Resumed {
         by: String,
         #[serde(default)]
-        unwatched: i64,
+        unattended_seconds: i64,
     },
     /// The machine's clock moved against its own timer; the times of what is under way move with it.
     ClockMoved { seconds: i64 },
-    /// From here on the run is taken back. The steps of `keep` stay as they are.
-    UndoStarted {
+    /// From here on the run is rolled back. The steps of `keep` stay as they are.
+    RollbackStarted {
         keep: Vec<String>,
         /// Workloads that are short as the rollback begins, with the Ready pods they have: no more is asked of them.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -104,9 +104,9 @@ pub enum JournalEntry {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         workloads: BTreeMap<String, u32>,
     },
-    /// A fresh look says that the step is taken back.
+    /// A fresh look says that the step is rolled back.
     UndoDone { step: String },
-    /// The step could not be taken back.
+    /// The step could not be rolled back.
     UndoFailed { step: String, error: String },
     /// The run ends.
     Closed { outcome: FinalOutcome },
@@ -124,9 +124,9 @@ pub(super) fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Valu
 pub enum FinalOutcome {
     /// Every step is done.
     Done,
-    /// Everything that was to be taken back has been.
+    /// Everything that was to be rolled back has been.
     RolledBack,
-    /// A step cannot be taken back, ever; what is left is for a person and a new run.
+    /// A step cannot be rolled back, ever; what is left is for a person and a new run.
     Stuck,
     /// The cluster did not allow the route; a new run with another route follows.
     Rerouted,
@@ -158,7 +158,7 @@ impl JournalEntry {
             Self::Paused { .. } => ("paused", None),
             Self::Resumed { .. } => ("resumed", None),
             Self::ClockMoved { .. } => ("clockMoved", None),
-            Self::UndoStarted { .. } => ("undoStarted", None),
+            Self::RollbackStarted { .. } => ("rollbackStarted", None),
             Self::UndoBegan { step, .. } => ("undoBegan", Some(step)),
             Self::UndoDone { step } => ("undoDone", Some(step)),
             Self::UndoFailed { step, .. } => ("undoFailed", Some(step)),

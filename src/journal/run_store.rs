@@ -36,7 +36,7 @@ pub struct LeaseRecord {
     pub holder: String,
     pub renewed_at: Option<Timestamp>,
     pub duration_seconds: i32,
-    /// How often the lock changed hands.
+    /// How often the lock changed its holder.
     pub transitions: i32,
     /// Empty to create.
     pub version: String,

@@ -12,7 +12,7 @@ use super::run_binding::RunBinding;
 pub use super::step_state::{StepState, StepStatus, UndoState};
 use super::transitions::{Transition, transition_rule};
 
-/// A process that died and was followed sooner than this has left nothing late: deadlines do not count anew.
+/// A process that died and was followed sooner than this has left nothing late: deadlines do not count again.
 const CRASH_ABSENCE_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Which way a run goes.
@@ -20,7 +20,7 @@ const CRASH_ABSENCE_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 #[serde(rename_all = "camelCase")]
 pub enum RunPhase {
     Forward,
-    Back,
+    Rollback,
     Closed,
 }
 
@@ -65,9 +65,9 @@ pub struct RunState {
     /// What was approved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<StepApproval>,
-    /// Since when the step that is taken back now has been looked at.
+    /// Since when the step that is rolled back now has been looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub back_at: Option<Timestamp>,
+    pub undo_started_at: Option<Timestamp>,
     /// Workloads that were short when the rollback began, with the Ready pods they had then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub short_at_rollback: BTreeMap<String, u32>,
@@ -92,8 +92,8 @@ impl RunState {
         else {
             return Err(illegal_record(record, "a run begins with `opened`"));
         };
-        if *format > JOURNAL_FORMAT {
-            return Err(JournalError::NewerFormat {
+        if *format != JOURNAL_FORMAT {
+            return Err(JournalError::OtherFormat {
                 found: *format,
                 ours: JOURNAL_FORMAT,
             });
@@ -128,7 +128,7 @@ impl RunState {
             resumed_at: None,
             keep: Vec::new(),
             approvals: Vec::new(),
-            back_at: None,
+            undo_started_at: None,
             short_at_rollback: BTreeMap::new(),
             steps: steps.iter().map(|id| StepState::new_pending(id)).collect(),
             binding: Arc::new(bound),
@@ -217,7 +217,10 @@ impl RunState {
                 }
                 self.paused = Some(why.clone());
             }
-            JournalEntry::Resumed { by, unwatched } => {
+            JournalEntry::Resumed {
+                by,
+                unattended_seconds,
+            } => {
                 if self.is_closed() {
                     return Err(illegal_record(record, "the run is closed"));
                 }
@@ -227,8 +230,9 @@ impl RunState {
                 let (gap, absence) = match self.paused.take() {
                     Some(_) => (since, SignedDuration::ZERO),
                     None => {
-                        let unwatched = SignedDuration::from_secs((*unwatched).max(0));
-                        (unwatched.min(since), CRASH_ABSENCE_TOLERANCE)
+                        let unattended_seconds =
+                            SignedDuration::from_secs((*unattended_seconds).max(0));
+                        (unattended_seconds.min(since), CRASH_ABSENCE_TOLERANCE)
                     }
                 };
                 self.exclude_gap(gap, record.at);
@@ -241,10 +245,10 @@ impl RunState {
                         .steps
                         .iter_mut()
                         .for_each(|s| s.retry_failed(record.at)),
-                    RunPhase::Back => {
+                    RunPhase::Rollback => {
                         for step in &mut self.steps {
                             if step.retry_failed_undo() {
-                                self.back_at = Some(record.at);
+                                self.undo_started_at = Some(record.at);
                             }
                         }
                     }
@@ -258,24 +262,24 @@ impl RunState {
                 self.exclude_gap(SignedDuration::from_secs(*seconds), record.at);
                 self.resumed_at = Some(record.at);
             }
-            JournalEntry::UndoStarted { keep, workloads } => {
-                // While a run is taken back, and even after, more or less of it may be asked for; what is back stays
+            JournalEntry::RollbackStarted { keep, workloads } => {
+                // While a run is rolled back, and even after, more or less of it may be asked for; what is back stays
                 // back.
                 let may = match (self.phase, self.outcome) {
-                    (RunPhase::Forward | RunPhase::Back, _)
+                    (RunPhase::Forward | RunPhase::Rollback, _)
                     | (RunPhase::Closed, Some(FinalOutcome::Done | FinalOutcome::RolledBack)) => {
                         true
                     }
                     (RunPhase::Closed, _) => false,
                 };
                 if !may {
-                    return Err(illegal_record(record, "the run is already taken back"));
+                    return Err(illegal_record(record, "the run is already rolled back"));
                 }
-                self.phase = RunPhase::Back;
+                self.phase = RunPhase::Rollback;
                 self.outcome = None;
                 self.keep = keep.clone();
                 self.short_at_rollback.extend(workloads.clone());
-                self.back_at = Some(record.at);
+                self.undo_started_at = Some(record.at);
             }
             JournalEntry::UndoBegan {
                 step,
@@ -297,7 +301,7 @@ impl RunState {
             JournalEntry::UndoDone { step } => {
                 self.apply_transition(record, step, Transition::UndoDone)?
                     .ended_at = Some(record.at);
-                self.back_at = Some(record.at);
+                self.undo_started_at = Some(record.at);
             }
             JournalEntry::UndoFailed { step, error } => {
                 self.end_step(record, step, Transition::UndoFailed, error)?;
@@ -357,7 +361,7 @@ impl RunState {
         self.steps.iter().find(|s| !s.status.is_over())
     }
 
-    /// The steps that are to be taken back, in the order in which that is done.
+    /// The steps that are to be rolled back, in the order in which that is done.
     pub fn steps_to_undo(&self) -> impl Iterator<Item = &StepState> {
         self.steps
             .iter()
@@ -447,10 +451,10 @@ impl RunState {
     fn exclude_gap(&mut self, gap: SignedDuration, now: Timestamp) {
         let moved = |at: Timestamp| at.saturating_add(gap).unwrap_or(at).min(now);
         for step in self.steps.iter_mut().filter(|s| !s.status.is_over()) {
-            if let Some(began) = step.attempt_at.or(step.started_at)
+            if let Some(began) = step.attempt_started_at.or(step.started_at)
                 && moved(began) != began
             {
-                step.attempt_at = Some(moved(began));
+                step.attempt_started_at = Some(moved(began));
             }
             step.last_act_at = step.last_act_at.map(moved);
         }
@@ -459,8 +463,8 @@ impl RunState {
     fn check_may_close(&self, record: &Record, outcome: FinalOutcome) -> Result<(), JournalError> {
         let (phase, open) = match outcome {
             FinalOutcome::Done => (RunPhase::Forward, self.current_step()),
-            FinalOutcome::RolledBack => (RunPhase::Back, self.steps_to_undo().next()),
-            FinalOutcome::Stuck => (RunPhase::Back, None),
+            FinalOutcome::RolledBack => (RunPhase::Rollback, self.steps_to_undo().next()),
+            FinalOutcome::Stuck => (RunPhase::Rollback, None),
             FinalOutcome::Rerouted => (RunPhase::Forward, None),
         };
         if self.phase != phase {

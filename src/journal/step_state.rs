@@ -28,7 +28,7 @@ impl StepStatus {
     }
 }
 
-/// What the way back has done with a step so far.
+/// What the rollback has done with a step so far.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UndoState {
@@ -77,11 +77,11 @@ pub struct StepState {
     /// When the last attempt began, without the time in which nobody carried the run; absent where that is when the step
     /// began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt_at: Option<Timestamp>,
+    pub attempt_started_at: Option<Timestamp>,
     /// How many acts earlier attempts had begun.
     #[serde(default)]
-    pub earlier_acts: u32,
-    /// The way back; the fields above stay as the way up left them.
+    pub acts_of_earlier_attempts: u32,
+    /// The rollback; the fields above stay as the way up left them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back: Option<UndoState>,
     /// How it was done, or why it failed.
@@ -90,7 +90,7 @@ pub struct StepState {
 }
 
 impl StepState {
-    /// A failed step begins anew once a person has looked: its deadlines and bakes count from here.
+    /// A failed step begins again once a person has looked: its deadlines and bakes count from here.
     pub(super) fn retry_failed(&mut self, at: Timestamp) {
         if self.status != StepStatus::Failed {
             return;
@@ -101,13 +101,13 @@ impl StepState {
             StepStatus::Begun
         };
         self.attempt = self.attempt.saturating_add(1);
-        self.attempt_at = Some(at);
-        self.earlier_acts = self.acts;
+        self.attempt_started_at = Some(at);
+        self.acts_of_earlier_attempts = self.acts;
         self.last_act = None;
         self.last_act_at = None;
     }
 
-    /// The same for a step that could not be taken back; whether it is one.
+    /// The same for a step that could not be rolled back; whether it is one.
     pub(super) fn retry_failed_undo(&mut self) -> bool {
         if self.status != StepStatus::UndoFailed {
             return false;
@@ -131,8 +131,8 @@ impl StepState {
             last_act_at: None,
             acts: 0,
             attempt: 0,
-            attempt_at: None,
-            earlier_acts: 0,
+            attempt_started_at: None,
+            acts_of_earlier_attempts: 0,
             back: None,
             note: None,
         }

@@ -67,9 +67,9 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
             error: "e".into()
         }),
         Just(JournalEntry::Paused { why: "w".into() }),
-        (-90i64..900).prop_map(|unwatched| JournalEntry::Resumed {
+        (-90i64..900).prop_map(|unattended_seconds| JournalEntry::Resumed {
             by: "me".into(),
-            unwatched
+            unattended_seconds
         }),
         s.clone().prop_map(|step| JournalEntry::Approved {
             step,
@@ -77,7 +77,7 @@ fn entry() -> impl Strategy<Value = JournalEntry> {
             granted_at: None
         }),
         (-90i64..90).prop_map(|seconds| JournalEntry::ClockMoved { seconds }),
-        Just(JournalEntry::UndoStarted {
+        Just(JournalEntry::RollbackStarted {
             keep: vec!["a".into()],
             workloads: Default::default(),
         }),
@@ -162,7 +162,7 @@ fn no_mark_leaves_a_step_that_is_over_and_back_never_goes_forward() {
         Transition::UndoFailed,
     ] {
         let rule = transition_rule(mark);
-        assert_eq!((rule.phase, rule.acted), (RunPhase::Back, Some(true)));
+        assert_eq!((rule.phase, rule.acted), (RunPhase::Rollback, Some(true)));
         assert!(!rule.from.contains(&StepStatus::Undone), "{mark:?}");
         assert!(!rule.from.contains(&StepStatus::Skipped), "{mark:?}");
     }
@@ -219,7 +219,7 @@ fn a_torn_last_line_is_dropped_and_cut_off_and_any_other_bad_line_is_named() {
         at: at(1),
         entry: JournalEntry::Resumed {
             by: "me".into(),
-            unwatched: 0,
+            unattended_seconds: 0,
         },
     };
     FileLog::open(&path)
@@ -233,7 +233,7 @@ fn a_torn_last_line_is_dropped_and_cut_off_and_any_other_bad_line_is_named() {
 }
 
 #[test]
-fn a_newer_format_is_refused_and_an_unknown_field_too() {
+fn another_format_is_refused_and_an_unknown_field_too() {
     let mut value = serde_json::to_value(state()).unwrap();
     let parse = |value: &serde_json::Value| {
         let mut text = checkpoint_store::checkpoint_text(&state()).unwrap();
@@ -246,12 +246,14 @@ fn a_newer_format_is_refused_and_an_unknown_field_too() {
         matches!(unknown, Err(JournalError::Unreadable(_))),
         "{unknown:?}"
     );
-    value["format"] = json!(JOURNAL_FORMAT + 1);
-    let newer = parse(&value);
-    assert!(
-        matches!(newer, Err(JournalError::NewerFormat { .. })),
-        "{newer:?}"
-    );
+    for format in [JOURNAL_FORMAT - 1, JOURNAL_FORMAT + 1] {
+        value["format"] = json!(format);
+        let other = parse(&value);
+        assert!(
+            matches!(other, Err(JournalError::OtherFormat { found, .. }) if found == format),
+            "{other:?}"
+        );
+    }
 }
 
 #[test]
@@ -336,7 +338,7 @@ async fn a_closed_run_may_be_followed_by_a_new_one_and_an_open_one_may_not() {
     journal
         .append_at(
             at(1),
-            JournalEntry::UndoStarted {
+            JournalEntry::RollbackStarted {
                 keep: vec![],
                 workloads: Default::default(),
             },

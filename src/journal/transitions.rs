@@ -39,7 +39,7 @@ const OPEN_STATUSES: &[StepStatus] = &[StepStatus::Started, StepStatus::Begun];
 /// The table.
 pub(super) const fn transition_rule(mark: Transition) -> TransitionRule {
     let forward = RunPhase::Forward;
-    let back = RunPhase::Back;
+    let back = RunPhase::Rollback;
     match mark {
         Transition::Started => TransitionRule {
             phase: forward,

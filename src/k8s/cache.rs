@@ -176,7 +176,7 @@ impl WatchCache {
             let Some((since, why)) = &health.failing else {
                 continue;
             };
-            // Before the first list there is nothing to fall back on, and what a person must mend does not pass.
+            // Before the first list there is nothing to fall back on, and what a person must fix does not pass.
             let hopeless = !health.listed
                 && matches!(
                     why.class,

@@ -252,7 +252,7 @@ async fn a_reader_waits_for_the_first_list_as_long_as_it_has_patience() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_person_must_mend_is_said_at_once() {
+async fn what_a_person_must_fix_is_said_at_once() {
     let server = Server::default();
     server.down(Some(|| {
         json_answer(

@@ -1,7 +1,7 @@
 //! One watched list: list, watch from there, and go on for as long as anyone wants to know.
 //!
 //! Whatever ends a watch (its own time, a cut connection, a 410, an API server that moved, a refused token) is tried
-//! again for ever, in growing steps; what stands in the way is said to the [`WatchFeed`].
+//! again forever, in growing steps; what stands in the way is said to the [`WatchFeed`].
 
 use std::time::Duration;
 

@@ -298,7 +298,7 @@ pub struct InsightsRefresh {
     pub message: String,
 }
 
-/// What became of having EKS judge its insights anew right before they were read.
+/// What became of having EKS judge its insights again right before they were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum InsightsRefreshOutcome {

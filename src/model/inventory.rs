@@ -29,7 +29,7 @@ pub struct Inventory {
     pub server_version: Option<Minor>,
     pub cluster_versions: Vec<eks::ClusterVersion>,
     pub insights: Vec<eks::Insight>,
-    /// Whether EKS was asked to judge them anew first.
+    /// Whether EKS was asked to judge them again first.
     #[serde(default)]
     pub insights_refresh: eks::InsightsRefreshOutcome,
     pub nodegroups: Vec<eks::Nodegroup>,

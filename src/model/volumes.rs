@@ -154,7 +154,7 @@ fn is_below(path: &str, directory: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a program keeps under this path what it makes anew when it starts.
+/// Whether a program keeps under this path what it makes again when it starts.
 fn is_scratch_path(path: &str) -> bool {
     const SCRATCH_PATHS: &[&str] = &[
         "/tmp",

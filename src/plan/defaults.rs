@@ -81,7 +81,7 @@ impl NodeGroup {
             release_version: None,
             ami: None,
             launch_template_version: None,
-            // Rolling is asked for where a second whole group is too dear: one node more is the least that works.
+            // Rolling is asked for where a second whole group is too expensive: one node more is the least that works.
             capacity: if strategy == Strategy::Rolling {
                 Capacity::Surge(1)
             } else {

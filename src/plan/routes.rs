@@ -178,7 +178,7 @@ pub fn read_traffic_steps(r: &mut ValueReader, node: &TreeNode) -> Option<Vec<u3
             r.note_problem(
                 "plan::value",
                 node.at,
-                format!("the last step is {last} %, so blue would keep traffic for ever"),
+                format!("the last step is {last} %, so blue would keep traffic forever"),
                 "end the list with 100",
             );
             None

@@ -138,6 +138,7 @@ pub const STEP_KINDS: &[&str] = &[
     "attach-targets",
     "bake",
     "control-plane",
+    "cordon-blue",
     "create-green",
     "detach-targets",
     "drain",
@@ -146,7 +147,6 @@ pub const STEP_KINDS: &[&str] = &[
     "launch-template",
     "release-green",
     "retire",
-    "shield-blue",
     "shift",
     "soak",
 ];

@@ -28,7 +28,7 @@ pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             let fix = if skipped {
                 "nothing to do for the upgrade: the plan skips it"
             } else {
-                "mend it first: an upgrade would not tell a new fault from this one; or list it in `addons.skip`, and it is left alone"
+                "fix it first: an upgrade would not tell a new fault from this one; or list it in `addons.skip`, and it is left alone"
             };
             let finding = Finding::new(Code::AddonStatus, &subject, detail.trim_end(), fix);
             out.push(finding.with_severity(severity));

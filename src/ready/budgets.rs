@@ -26,7 +26,7 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::TwoBudgets,
                 format!("pod {}", pod.key),
                 format!(
-                    "{} select it, and the API server refuses such an eviction for ever",
+                    "{} select it, and the API server refuses such an eviction forever",
                     budgets.join(" and ")
                 ),
                 "delete one of the budgets or narrow its selector",

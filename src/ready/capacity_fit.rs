@@ -239,7 +239,7 @@ impl<'c> DrainSimulation<'c> {
 #[derive(Default)]
 struct RefusedPods<'a>(BTreeMap<&'a NamespacedName, bool>);
 
-/// Places pods until no more find a place. Brothers of a pod that found none are not tried in the same round.
+/// Places pods until no more find a place. Siblings of a pod that found none are not tried in the same round.
 fn place_waiting<'p>(
     view: &mut ClusterView<'p>,
     waiting: &mut Vec<&'p Pod>,

@@ -50,9 +50,9 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for issue in &cluster.health {
         let detail = format!("{}: {}", issue.code, issue.message);
         let fix = if issue.resource_ids.is_empty() {
-            "mend it: EKS does not upgrade an unhealthy cluster".to_owned()
+            "fix it: EKS does not upgrade an unhealthy cluster".to_owned()
         } else {
-            format!("mend {}", name_some(&issue.resource_ids))
+            format!("fix {}", name_some(&issue.resource_ids))
         };
         out.push(Finding::new(Code::ClusterHealth, &subject, detail, fix));
     }
@@ -296,7 +296,7 @@ fn check_insight(case: &ReadinessInput<'_>, insight: &Insight, out: &mut Vec<Fin
     match insight.status.as_str() {
         "ERROR" => {
             let severity = match case.plan.control_plane.insights {
-                // What the route itself mends before the hop need not stop it.
+                // What the route itself fixes before the hop need not stop it.
                 Insights::Block if is_fixed_by_route(case, insight) => Severity::Warning,
                 Insights::Block => Severity::Blocker,
                 Insights::Warn => Severity::Warning,

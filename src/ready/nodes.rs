@@ -29,7 +29,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::GroupNotActive,
                 &subject,
                 format!("its status is {other}"),
-                "wait until EKS says ACTIVE, or mend what failed",
+                "wait until EKS says ACTIVE, or fix what failed",
             )),
         }
         health(case, group, &subject, out);

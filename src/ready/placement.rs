@@ -155,8 +155,8 @@ pub fn check_placement(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut known: HashMap<(&str, &str), Vec<(&Pod, PlacementVerdict)>> = HashMap::new();
     for pod in case.moving_pods() {
         let owner = pod.owner.as_ref().map_or(pod.uid.as_str(), |o| &o.uid);
-        let brothers = known.entry((&pod.key.namespace, owner)).or_default();
-        let alike = brothers.iter().find(|(other, _)| {
+        let siblings = known.entry((&pod.key.namespace, owner)).or_default();
+        let alike = siblings.iter().find(|(other, _)| {
             other.node_selector == pod.node_selector
                 && other.tolerations == pod.tolerations
                 && other.scheduling.node_affinity == pod.scheduling.node_affinity
@@ -165,7 +165,7 @@ pub fn check_placement(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Some((_, verdict)) => verdict.clone(),
             None => {
                 let verdict = verdict_of(&NodeRequirements::of_pod(pod), &greens, &others);
-                brothers.push((pod, verdict.clone()));
+                siblings.push((pod, verdict.clone()));
                 verdict
             }
         };

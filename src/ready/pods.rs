@@ -188,7 +188,7 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                         "{detail}, and a StatefulSet makes no pod again before those of lower numbers are Ready: {first} is not, so \
                          that each pod after it that is evicted stays away"
                     ),
-                    "fix it first, or set the StatefulSet's `podManagementPolicy: Parallel` (it has to be made anew for that)",
+                    "fix it first, or set the StatefulSet's `podManagementPolicy: Parallel` (it has to be made again for that)",
                 )
                 .with_severity(Severity::Blocker),
                 None => Finding::new(

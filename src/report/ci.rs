@@ -34,7 +34,7 @@ impl<O: Write + Send> EventSink for GithubSink<O> {
             }
             EventKind::UndoFailed { step, error } => (
                 "error",
-                format!("eksup: {step} could not be taken back"),
+                format!("eksup: {step} could not be rolled back"),
                 error,
             ),
             EventKind::Notice { text, .. } => ("warning", "eksup".to_owned(), text),

@@ -135,10 +135,10 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         }
         EventKind::UndoBegan { step } => format!("{step}: taking it back"),
         EventKind::UndoDone { step, how } => {
-            format!("{step}: {}, {how}", paint.green("taken back"))
+            format!("{step}: {}, {how}", paint.green("rolled back"))
         }
         EventKind::UndoFailed { step, error } => {
-            format!("{step}: {}, {error}", paint.red("could not be taken back"))
+            format!("{step}: {}, {error}", paint.red("could not be rolled back"))
         }
         EventKind::Progress(progress) => progress_line(view, event.at, progress)?,
         EventKind::Notice {

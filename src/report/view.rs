@@ -29,9 +29,9 @@ impl StepMark {
             Self::Done => "done",
             Self::Skipped => "was so already",
             Self::Failed => "failed",
-            Self::Undoing => "being taken back",
-            Self::Undone => "taken back",
-            Self::UndoFailed => "could not be taken back",
+            Self::Undoing => "being rolled back",
+            Self::Undone => "rolled back",
+            Self::UndoFailed => "could not be rolled back",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which add-on goes to which version, and when.
 //!
 //! Before a hop only what the next minor does not run is moved, to a version that both minors run: so the hop can still
-//! be taken back. After it the policy of the plan is met, networking first. Nothing ever goes down.
+//! be rolled back. After it the policy of the plan is met, networking first. Nothing ever goes down.
 
 use super::draft::{RouteDraft, StepDraft};
 use super::problem::Obstacle;
@@ -123,7 +123,7 @@ pub fn push_addons_before_hop(draft: &mut RouteDraft<'_>) {
             .map(|o| o.version.clone());
         match choice {
             Some(version) => {
-                let why = format!("{next} does not run {name} {current}; {version} runs on {at} and on {next}, so the hop can still be taken back");
+                let why = format!("{next} does not run {name} {current}; {version} runs on {at} and on {next}, so the hop can still be rolled back");
                 push_addon_steps(draft, &name, &version, &format!("addon-{name}-before-{next}"), Some(why));
             }
             None => draft.add_note(format!("No version of the add-on {name} newer than {current} runs on both {at} and {next}: it is moved right after the hop.")),
@@ -214,7 +214,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
     {
         if *pin < current {
             let fix = format!(
-                "pin {current} or newer: an add-on is never taken back to an older version"
+                "pin {current} or newer: an add-on is never rolled back to an older version"
             );
             draft.add_problem(
                 Obstacle::PinUnusable,
@@ -297,23 +297,23 @@ fn push_addon_steps(
                 version: rung.clone(),
                 resolve_conflicts: draft.plan.addons.conflicts.clone(),
                 // What is left out falls back to EKS's defaults: the role is sent again as it is, and so is the
-                // configuration, read anew.
+                // configuration, read again.
                 service_account_role_arn: addon.service_account_role_arn.clone(),
             },
             timeout: draft.plan.addons.timeout,
         };
-        let mut sketch = StepDraft::new(
+        let mut step_draft = StepDraft::new(
             format!("Add-on {name} {from} to {rung}"),
             [format!("add-on {name}")],
             estimate::ADDON,
             spec,
         );
-        sketch.why = if last {
+        step_draft.why = if last {
             why.clone()
         } else {
             Some(format!("{name} goes up one of its minors at a time"))
         };
-        draft.push_step(id, sketch);
+        draft.push_step(id, step_draft);
         draft.addons.insert(name.to_owned(), rung);
     }
 }

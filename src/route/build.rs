@@ -16,7 +16,7 @@ pub fn build_route(plan: &Plan, inventory: &Inventory) -> Result<Route, Vec<Rout
     build_with_trigger(plan, inventory, MigrationTrigger::Skew)
 }
 
-/// Draws the route anew after EKS refused a hop until node groups match the control plane: they move before every hop.
+/// Draws the route again after EKS refused a hop until node groups match the control plane: they move before every hop.
 pub fn replan_for_matching_nodes(
     plan: &Plan,
     inventory: &Inventory,
@@ -123,21 +123,21 @@ fn push_hop(draft: &mut RouteDraft<'_>) {
         to,
         timeout: draft.plan.control_plane.timeout,
     };
-    let mut sketch = StepDraft::new(
+    let mut step_draft = StepDraft::new(
         format!("Control plane {from} to {to}"),
         [plane.clone()],
         estimate::CONTROL_PLANE,
         spec,
     );
-    sketch = if first {
-        sketch.with_reason(format!("EKS can take the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
+    step_draft = if first {
+        step_draft.with_reason(format!("EKS can take the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
     } else {
-        sketch.with_no_return(format!(
+        step_draft.with_no_return(format!(
             "EKS takes a control plane back by one minor only: after this hop {} is out of reach",
             from.previous()
         ))
     };
-    draft.push_step(format!("control-plane-{to}"), sketch);
+    draft.push_step(format!("control-plane-{to}"), step_draft);
     draft.at = to;
     let bake = draft.plan.control_plane.bake;
     if !bake.is_zero() {
@@ -145,7 +145,7 @@ fn push_hop(draft: &mut RouteDraft<'_>) {
             what: format!("control plane {to}"),
             time: bake,
         };
-        let sketch = StepDraft::new(
+        let step_draft = StepDraft::new(
             format!("Watch {to} for {}", duration::format_duration(bake)),
             [plane],
             bake,
@@ -153,8 +153,8 @@ fn push_hop(draft: &mut RouteDraft<'_>) {
         );
         draft.push_step(
             format!("bake-control-plane-{to}"),
-            sketch.with_reason(format!(
-                "with nodes and add-ons still of {from}, EKS's way back is open"
+            step_draft.with_reason(format!(
+                "with nodes and add-ons still of {from}, EKS's version rollback is open"
             )),
         );
     }

@@ -61,7 +61,7 @@ impl StepDraft {
         self
     }
 
-    /// Says why it cannot be taken back.
+    /// Says why it cannot be rolled back.
     pub fn with_no_return(mut self, why: impl Into<String>) -> Self {
         self.no_return = Some(why.into());
         self
@@ -94,7 +94,7 @@ impl<'a> RouteDraft<'a> {
     }
 
     /// Adds a step. An id that is in use gets the control plane's version, and then a number.
-    pub fn push_step(&mut self, id: impl Into<String>, sketch: StepDraft) {
+    pub fn push_step(&mut self, id: impl Into<String>, step_draft: StepDraft) {
         let wanted = id.into();
         let at = self.at;
         let taken = |id: &str| self.steps.iter().any(|s| s.id == id);
@@ -110,7 +110,7 @@ impl<'a> RouteDraft<'a> {
             no_return,
             estimate,
             spec,
-        } = sketch;
+        } = step_draft;
         self.steps.push(RouteStep {
             id,
             title,

@@ -373,7 +373,7 @@ fn push_recreate(
             target_groups: Vec::new(),
             rules: Vec::new(),
         };
-        let sketch = StepDraft::new(
+        let step_draft = StepDraft::new(
             format!("Node group {} down to zero nodes", m.blue),
             [format!("node group {}", m.blue)],
             estimate::RETIRE,
@@ -381,7 +381,7 @@ fn push_recreate(
         );
         draft.push_step(
             format!("empty-{}", m.blue),
-            sketch.with_reason("its capacity is needed for green"),
+            step_draft.with_reason("its capacity is needed for green"),
         );
     }
     for m in moves {
@@ -429,7 +429,7 @@ fn push_retirement(
         draft.push_step(
             format!("soak-{}", last.blue),
             StepDraft::new(title, touches, retire.soak, spec)
-                .with_reason("until blue is gone, everything can be taken back to it"),
+                .with_reason("until blue is gone, everything can be rolled back to it"),
         );
     }
     for m in moves {
@@ -455,28 +455,28 @@ fn push_retirement(
         } else {
             format!("Node group {} stays at zero nodes", m.blue)
         };
-        let mut sketch = StepDraft::new(
+        let mut step_draft = StepDraft::new(
             title,
             [format!("node group {}", m.blue)],
             estimate::RETIRE,
             spec,
         );
         if delete {
-            sketch = sketch.with_no_return(format!("EKS makes node groups of the control plane's version only: {} cannot be made again as it was", m.blue));
+            step_draft = step_draft.with_no_return(format!("EKS makes node groups of the control plane's version only: {} cannot be made again as it was", m.blue));
             draft.groups.remove(&m.blue);
         }
-        draft.push_step(format!("retire-{}", m.blue), sketch);
+        draft.push_step(format!("retire-{}", m.blue), step_draft);
     }
     for m in moves {
         let spec = StepSpec::ReleaseGreen {
             green: m.green.clone(),
         };
-        let sketch = StepDraft::new(
+        let step_draft = StepDraft::new(
             format!("Nodes of {}: free for the autoscaler again", m.green),
             [format!("node group {}", m.green)],
             estimate::HOLD,
             spec,
         );
-        draft.push_step(format!("release-{}", m.green), sketch);
+        draft.push_step(format!("release-{}", m.green), step_draft);
     }
 }

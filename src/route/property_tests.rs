@@ -330,7 +330,7 @@ impl SimulatedCluster {
                     "{target_group} is empty and has traffic"
                 );
             }
-            StepSpec::ShieldBlue { blue, .. } => {
+            StepSpec::CordonBlue { blue, .. } => {
                 prop_assert!(self.kubelets.contains_key(blue));
                 self.cordoned.insert(blue.clone());
             }

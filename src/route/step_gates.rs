@@ -24,7 +24,7 @@ pub fn step_kind(spec: &StepSpec) -> &'static str {
         StepSpec::CreateGreen { .. } => "create-green",
         StepSpec::HoldGreen { .. } => "hold-green",
         StepSpec::HoldBlue { .. } => "hold-blue",
-        StepSpec::ShieldBlue { .. } => "shield-blue",
+        StepSpec::CordonBlue { .. } => "cordon-blue",
         StepSpec::AttachTargets { .. } => "attach-targets",
         StepSpec::AddToRules { .. } => "add-to-rules",
         StepSpec::Shift { .. } => "shift",
@@ -127,7 +127,7 @@ fn window_behavior(spec: &StepSpec) -> WindowBehavior {
         | StepSpec::CreateGreen { .. }
         | StepSpec::HoldGreen { .. }
         | StepSpec::HoldBlue { .. }
-        | StepSpec::ShieldBlue { .. }
+        | StepSpec::CordonBlue { .. }
         | StepSpec::AttachTargets { .. }
         | StepSpec::AddToRules { .. }
         | StepSpec::DetachTargets { .. }

@@ -26,7 +26,7 @@ pub fn push_hold_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, grows_f
         blue: m.blue.clone(),
         grows_first,
     };
-    let sketch = StepDraft::new(
+    let step_draft = StepDraft::new(
         format!("Nodes of {}: kept from the autoscaler's scale-down", m.blue),
         [format!("nodes of {}", m.blue)],
         estimate::HOLD,
@@ -34,7 +34,7 @@ pub fn push_hold_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, grows_f
     );
     draft.push_step(
         format!("hold-{}", m.blue),
-        sketch.with_reason("an autoscaler would drain closed nodes past windows and approvals, and remove empty ones that a rollback needs"),
+        step_draft.with_reason("an autoscaler would drain closed nodes past windows and approvals, and remove empty ones that a rollback needs"),
     );
 }
 
@@ -89,7 +89,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
             source_version,
             image: image.clone(),
         };
-        let sketch = StepDraft::new(
+        let step_draft = StepDraft::new(
             format!("Launch template {id}: a version with {image}"),
             [format!("launch template {id}")],
             estimate::LAUNCH_TEMPLATE,
@@ -97,7 +97,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         );
         draft.push_step(
             format!("template-{}", m.green),
-            sketch.with_reason(format!(
+            step_draft.with_reason(format!(
                 "{} has an image of its own, which EKS does not replace",
                 m.blue
             )),
@@ -218,7 +218,7 @@ pub fn push_cordon_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         value: None,
         effect: "NO_SCHEDULE".to_owned(),
     };
-    let spec = StepSpec::ShieldBlue {
+    let spec = StepSpec::CordonBlue {
         blue: m.blue.clone(),
         taint,
     };
@@ -226,15 +226,16 @@ pub fn push_cordon_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         format!("node group {}", m.blue),
         format!("nodes of {}", m.blue),
     ];
-    let sketch = StepDraft::new(
+    let step_draft = StepDraft::new(
         format!("Node group {} takes no new pods and no new nodes", m.blue),
         touches,
         estimate::CORDON,
         spec,
     );
     draft.push_step(
-        format!("shield-{}", m.blue),
-        sketch.with_reason("all blues at once, before the first pod moves: so no pod moves twice"),
+        format!("cordon-{}", m.blue),
+        step_draft
+            .with_reason("all blues at once, before the first pod moves: so no pod moves twice"),
     );
 }
 
@@ -342,15 +343,15 @@ pub fn push_add_to_rules(
     };
     let name = traffic::short_arn(&spec.green).to_owned();
     let title = format!("Target group {name} into its rules at weight 0, and healthy");
-    let sketch = StepDraft::new(
+    let step_draft = StepDraft::new(
         title,
         touched_objects(&spec),
         estimate::ATTACH,
         StepSpec::AddToRules { green, shift: spec },
     );
     draft.push_step(
-        format!("weigh-{name}"),
-        sketch.with_reason("a target group in no rule is never health-checked"),
+        format!("register-{name}"),
+        step_draft.with_reason("a target group in no rule is never health-checked"),
     );
 }
 
@@ -370,13 +371,13 @@ pub fn push_weight_shift(
     );
     let steps: Vec<String> = spec.steps.iter().map(|s| format!("{s} %")).collect();
     let title = format!("Traffic from {from} to {name}: {}", steps.join(", "));
-    let sketch = StepDraft::new(
+    let step_draft = StepDraft::new(
         title,
         touched_objects(&spec),
         estimate::estimate_shift(draft.plan),
         StepSpec::Shift { green, shift: spec },
     );
-    draft.push_step(format!("shift-{name}"), sketch);
+    draft.push_step(format!("shift-{name}"), step_draft);
 }
 
 /// Empties blue.

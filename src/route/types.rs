@@ -57,18 +57,18 @@ impl Route {
         let rank = |step: &RouteStep| match step.spec {
             StepSpec::DetachTargets { .. } => Some(0),
             StepSpec::Shift { .. } => Some(1),
-            StepSpec::ShieldBlue { .. } => Some(2),
+            StepSpec::CordonBlue { .. } => Some(2),
             StepSpec::Drain { .. } => Some(3),
             StepSpec::AddToRules { .. } => Some(4),
             _ => None,
         };
-        for stretch in back.chunk_by_mut(|a, b| rank(a).is_some() && rank(b).is_some()) {
-            stretch.sort_by_key(|step| rank(step));
+        for neighbours in back.chunk_by_mut(|a, b| rank(a).is_some() && rank(b).is_some()) {
+            neighbours.sort_by_key(|step| rank(step));
         }
         back
     }
 
-    /// The blues that must be whole before step `i` is taken back: those held since the last migration ended.
+    /// The blues that must be whole before step `i` is rolled back: those held since the last migration ended.
     fn blues_to_grow_before(&self, i: usize) -> impl Iterator<Item = &RouteStep> {
         let of_this = self.steps[..i].iter().rev();
         let of_this = of_this.take_while(|s| !matches!(s.spec, StepSpec::ReleaseGreen { .. }));
@@ -96,7 +96,7 @@ pub struct RouteStep {
     pub touches: Vec<String>,
     /// Why it stands here, where that is not plain.
     pub why: Option<String>,
-    /// Why it cannot be taken back.
+    /// Why it cannot be rolled back.
     pub no_return: Option<String>,
     /// How long it is expected to take, from experience recorded beside each rule.
     pub estimate: Duration,
@@ -164,7 +164,7 @@ pub enum StepSpec {
         grows_first: bool,
     },
     /// Blue takes no new pod and no new node: taint on the group, taint and cordon on nodes, size pinned.
-    ShieldBlue { blue: String, taint: NodegroupTaint },
+    CordonBlue { blue: String, taint: NodegroupTaint },
     /// Green's instances become targets.
     AttachTargets { green: String, target_group: String },
     /// Green's target group stands in the rules at weight 0, and its targets turn healthy.
@@ -216,7 +216,7 @@ pub struct ShiftSpec {
     pub min_healthy_percent: u32,
     pub timeout: Duration,
     pub back_on_unhealthy: bool,
-    /// Blue has no nodes while the traffic is on green (strategy recreate): the way back does not wait for its health.
+    /// Blue has no nodes while the traffic is on green (strategy recreate): the rollback does not wait for its health.
     #[serde(default)]
     pub blue_away: bool,
     /// Every zone in which green has targets must have a healthy one. Not with `externalTrafficPolicy: Local`, where a node

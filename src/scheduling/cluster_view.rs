@@ -200,10 +200,10 @@ impl<'a> ClusterView<'a> {
                 let other = self.slots[**slot].pod.owner.as_ref();
                 owner.is_some() && other.map(|o| o.uid.as_str()) == owner
             };
-            let brothers = state.slots.iter().filter(of_owner).count();
+            let siblings = state.slots.iter().filter(of_owner).count();
             let (all, load) = (&state.node.allocatable, &state.load.requests);
             (
-                std::cmp::Reverse(brothers),
+                std::cmp::Reverse(siblings),
                 all.cpu_millis - load.cpu_millis,
                 all.memory_bytes - load.memory_bytes,
                 std::cmp::Reverse(node),

@@ -31,7 +31,7 @@ pub struct AddonObservation {
     /// Absent when somebody removed it.
     addon: Option<Addon>,
     updates: Vec<Update>,
-    /// On the way back: what runs on the control plane as it is, and one minor below.
+    /// On rollback: what runs on the control plane as it is, and one minor below.
     offers: Option<OfferedVersions>,
 }
 
@@ -145,7 +145,7 @@ impl AddonStep {
                     addon.version
                 )),
                 status if late || status == "UPDATE_FAILED" => Decision::Refuse(format!(
-                    "add-on {name} is {status} at {}: {}. Mend it and run `eksup apply` again.",
+                    "add-on {name} is {status} at {}: {}. Fix it and run `eksup apply` again.",
                     addon.version,
                     health_issues_text(&addon.health)
                 )),
@@ -179,7 +179,7 @@ impl AddonStep {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
                     return Decision::Refuse(format!(
-                        "EKS could not take add-on {name} to {} (update {}): {}. It stays at {}; mend the cause and \
+                        "EKS could not take add-on {name} to {} (update {}): {}. It stays at {}; fix the cause and \
                          run `eksup apply` again.",
                         change.version,
                         last.id,

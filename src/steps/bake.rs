@@ -1,4 +1,4 @@
-//! Watching for a while: after a hop, and while blue stands empty.
+//! Watching for a while: after a hop, and while blue is empty.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -75,7 +75,7 @@ impl BakeStep {
     /// Watches for `time` that `blue` stays empty and `green` is there.
     pub fn new_soak(blue: String, green: Option<String>, time: Duration) -> Self {
         Self {
-            subject: format!("node group {blue} stands empty"),
+            subject: format!("node group {blue} is empty"),
             time,
             empty_group: Some(blue),
             green_group: green,
@@ -194,7 +194,7 @@ impl Step<StepWorld> for BakeStep {
         let trouble = trouble.join("; ");
         if seen.unwell_for > UNWELL_LIMIT {
             return Decision::Refuse(format!(
-                "{}: not well for {}s: {trouble}. Fix it, then run `eksup apply` again; `eksup rollback` goes back.",
+                "{}: not well for {}s: {trouble}. Fix it, then run `eksup apply` again; `eksup rollback` rolls the run back.",
                 self.subject,
                 seen.unwell_for.as_secs()
             ));
@@ -252,7 +252,7 @@ impl Step<StepWorld> for BakeStep {
         _trail: &RollbackHistory,
         _now: Timestamp,
     ) -> Decision<BakeAct> {
-        Decision::Done("nothing to take back".to_owned())
+        Decision::Done("nothing to roll back".to_owned())
     }
 
     fn describe_act(&self, act: &BakeAct) -> String {

@@ -3,7 +3,7 @@
 //! what a rollback goes to.
 //!
 //! Taking this step back comes first of all of blue's steps: where blue has lost nodes all the same, it grows back to its
-//! size before any traffic or pod returns. The hold itself ends last, with blue open again (see `shield.rs`).
+//! size before any traffic or pod returns. The hold itself ends last, with blue open again (see `cordon_blue.rs`).
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub enum BlueProtectionAct {
     Hold {
         nodes: Vec<String>,
     },
-    /// On the way back.
+    /// On rollback.
     Grow {
         desired: i32,
         /// Where the group's largest size is in the way.
@@ -346,10 +346,10 @@ mod tests {
     }
 
     #[test]
-    fn a_blue_that_has_lost_nodes_grows_and_is_whole_before_anything_goes_back_to_it() {
+    fn a_blue_that_has_lost_nodes_grows_and_is_whole_before_anything_returns_to_it() {
         let before = hold().before_image(&seen(3, &["n1", "n2", "n3"]));
         let mut small = seen(1, &["n1"]);
-        // The shield has pinned it meanwhile.
+        // Closing blue has pinned it meanwhile.
         small.group.as_mut().unwrap().scaling.max = 1;
         let grown = back(&before, &small);
         assert!(

@@ -18,7 +18,7 @@ use crate::steps::traffic::{AddToRulesStep, AttachStep, DetachStep, ShiftStep};
 
 /// Builds all steps of `route`, as [`build_step`] does each.
 pub fn build_steps(route: &Route, run: &str, roll_back: bool) -> Vec<PlannedStep<StepWorld>> {
-    let way_back: Vec<&str> = route
+    let rollback_order: Vec<&str> = route
         .rollback_order()
         .iter()
         .map(|s| s.id.as_str())
@@ -27,7 +27,7 @@ pub fn build_steps(route: &Route, run: &str, roll_back: bool) -> Vec<PlannedStep
         id: step.id.clone(),
         title: step.title.clone(),
         step: build_step(step, route, run, roll_back),
-        rollback_place: way_back
+        rollback_place: rollback_order
             .iter()
             .position(|id| *id == step.id)
             .unwrap_or_default(),
@@ -42,7 +42,7 @@ fn rollback_part_of(spec: &StepSpec) -> RollbackPart {
     match spec {
         StepSpec::DetachTargets { .. }
         | StepSpec::Shift { .. }
-        | StepSpec::ShieldBlue { .. }
+        | StepSpec::CordonBlue { .. }
         | StepSpec::Drain { .. } => RollbackPart::Together,
         StepSpec::CreateGreen { .. } => RollbackPart::MayGoEarly,
         StepSpec::Addon { .. }
@@ -113,7 +113,7 @@ pub fn build_step(
             Box::new(GreenProtectionStep::new_releasing(green, run))
         }
         StepSpec::HoldBlue { blue, .. } => Box::new(BlueProtectionStep::new(id, run, blue)),
-        StepSpec::ShieldBlue { blue, taint } => Box::new(CordonBlueStep::new(id, run, blue, taint)),
+        StepSpec::CordonBlue { blue, taint } => Box::new(CordonBlueStep::new(id, run, blue, taint)),
         StepSpec::AttachTargets {
             green,
             target_group,

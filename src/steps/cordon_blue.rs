@@ -272,7 +272,7 @@ impl Step<StepWorld> for CordonBlueStep {
     async fn perform_act(&self, world: &StepWorld, act: &CordonBlueAct) -> Result<(), StepError> {
         match act {
             CordonBlueAct::SuspendRebalance { asg } => {
-                // The tag first: a suspension without it would never be taken back.
+                // The tag first: a suspension without it would never be rolled back.
                 let tag = AsgTag {
                     key: marks::AZ_REBALANCE_TAG.to_owned(),
                     value: self.run.clone(),
@@ -435,14 +435,14 @@ mod tests {
     use crate::route::fixture;
     use crate::steps::closing::tests::node;
 
-    fn shield() -> CordonBlueStep {
+    fn cordon_step() -> CordonBlueStep {
         let taint = NodegroupTaint {
             key: marks::BLUE_TAINT.to_owned(),
             value: None,
             effect: "NO_SCHEDULE".to_owned(),
         };
         CordonBlueStep::new(
-            "shield-blue".into(),
+            "cordon-blue".into(),
             "run".into(),
             "expense-blue".into(),
             taint,
@@ -470,7 +470,8 @@ mod tests {
     fn blue_is_pinned_at_the_larger_size_while_eks_and_the_auto_scaling_group_disagree() {
         let now = Timestamp::from_second(1_790_000_000).unwrap();
         for (shown, live) in [(3, 2), (2, 3)] {
-            let decision = shield().decide_next(&seen(shown, live), &StepHistory::default(), now);
+            let decision =
+                cordon_step().decide_next(&seen(shown, live), &StepHistory::default(), now);
             let Decision::Act(CordonBlueAct::Configure { change, .. }) = decision else {
                 panic!("{decision:?}")
             };
@@ -489,15 +490,15 @@ mod tests {
             max_unavailable_percentage: None,
             update_strategy: None,
         });
-        let decision = shield().decide_next(&before, &StepHistory::default(), now);
+        let decision = cordon_step().decide_next(&before, &StepHistory::default(), now);
         let Decision::Act(CordonBlueAct::Configure { change, .. }) = decision else {
             panic!("{decision:?}")
         };
         assert_eq!(change.max, Some(4));
-        let was = shield().before_image(&before);
+        let was = cordon_step().before_image(&before);
         let mut pinned = before;
         pinned.group.as_mut().unwrap().scaling.max = 4;
-        let back = shield().decide_undo(&was, &pinned, &RollbackHistory::default(), now);
+        let back = cordon_step().decide_undo(&was, &pinned, &RollbackHistory::default(), now);
         let Decision::Act(CordonBlueAct::Configure { change, .. }) = back else {
             panic!("{back:?}")
         };

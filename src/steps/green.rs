@@ -47,7 +47,7 @@ pub struct CreateGreenStep {
     id: String,
     run: String,
     group_spec: GreenGroupSpec,
-    /// Empties green on the way back.
+    /// Empties green on rollback.
     green_drain: GreenDrain,
 }
 
@@ -106,7 +106,7 @@ pub enum GreenAct {
         asg: String,
         processes: Vec<String>,
     },
-    /// On the way back: what empties it.
+    /// On rollback: what empties it.
     Leave {
         act: Box<drain::DrainStepAct>,
     },
@@ -345,7 +345,7 @@ impl Step<StepWorld> for CreateGreenStep {
                 .and_then(|a| serde_json::from_value(a).ok())
             {
                 return Decision::Refuse(format!(
-                    "EKS could not create node group {name}: {why}. It was deleted; mend the cause and run `eksup apply` again."
+                    "EKS could not create node group {name}: {why}. It was deleted; fix the cause and run `eksup apply` again."
                 ));
             }
             if self.group_spec.template_from.is_some() && seen.template_version.is_none() {
@@ -406,7 +406,7 @@ impl Step<StepWorld> for CreateGreenStep {
             let text = lacks.join("; ");
             return if late {
                 Decision::Refuse(format!(
-                    "green {name} is not ready after {}s: {text}. Mend it and run `eksup apply` again, or `eksup rollback`.",
+                    "green {name} is not ready after {}s: {text}. Fix it and run `eksup apply` again, or `eksup rollback`.",
                     self.group_spec.timeout.as_secs()
                 ))
             } else {
@@ -524,7 +524,7 @@ impl Step<StepWorld> for CreateGreenStep {
             }
             "DELETING" | "DELETE_FAILED" => {
                 return Decision::Refuse(format!(
-                    "node group {name} could not be deleted, it is {}: {}. Its pods are gone from it; mend the cause and \
+                    "node group {name} could not be deleted, it is {}: {}. Its pods are gone from it; fix the cause and \
                      delete it by hand, then run `eksup rollback` again.",
                     green.status,
                     health_issues_text(&green.health)

@@ -37,7 +37,7 @@ pub use world::StepWorld;
 /// seconds to minutes.
 pub const WATCH_STALENESS_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long the way back waits for something that moves by itself before a person is asked.
+/// How long the rollback waits for something that moves by itself before a person is asked.
 pub const ROLLBACK_WAIT_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// What is not there is an answer too.

@@ -325,7 +325,7 @@ impl Step<StepWorld> for RetireStep {
             }
             "DELETE_FAILED" => {
                 return Decision::Refuse(format!(
-                    "node group {} could not be deleted: {}. Mend the cause and delete it by hand, then run `eksup apply` again.",
+                    "node group {} could not be deleted: {}. Fix the cause and delete it by hand, then run `eksup apply` again.",
                     self.blue,
                     health_issues_text(&group.health)
                 ));
@@ -446,7 +446,7 @@ impl Step<StepWorld> for RetireStep {
                     return Ok(());
                 }
                 // The proof was read from watches before this act was written down; pods can have come since, and a
-                // watch can be behind. What cannot be taken back is proved by lists of this moment.
+                // watch can be behind. What cannot be rolled back is proved by lists of this moment.
                 let (nodes, pods) =
                     tokio::try_join!(world.kube.list_nodes(), world.kube.list_pods())?;
                 let left = evictable::pods_left_in(nodes.iter(), pods.iter(), &self.blue);
@@ -578,7 +578,7 @@ impl Step<StepWorld> for RetireStep {
                 Decision::Done(format!("{why}; {blue} fills its target groups"))
             } else if late {
                 Decision::Refuse(format!(
-                    "{why} after {} minutes. Traffic is where it was; mend it, then run `eksup rollback` again.",
+                    "{why} after {} minutes. Traffic is where it was; fix it, then run `eksup rollback` again.",
                     ROLLBACK_WAIT_LIMIT.as_secs() / 60
                 ))
             } else {

@@ -26,17 +26,17 @@ pub enum RetireAct {
     },
     Delete,
     ScaleToZero,
-    /// On the way back.
+    /// On rollback.
     Register {
         target_group: String,
         targets: Vec<RegisteredTarget>,
     },
-    /// On the way back.
+    /// On rollback.
     Attach {
         asg: String,
         target_groups: Vec<String>,
     },
-    /// On the way back.
+    /// On rollback.
     ScaleUp {
         size: Scaling,
         attempt: u32,

@@ -51,7 +51,7 @@ impl Shortage {
         );
         Some(if self.lasted > patience {
             Decision::Refuse(format!(
-                "{why}, for {}s. Fix them, then run `eksup apply` again; `eksup rollback` goes back. One that was made smaller on \
+                "{why}, for {}s. Fix them, then run `eksup apply` again; `eksup rollback` rolls the run back. One that was made smaller on \
                  purpose is passed over with `--accept-short 'KIND NAMESPACE/NAME'`.",
                 self.lasted.as_secs()
             ))

@@ -131,7 +131,7 @@ impl WorkloadMonitor {
         self.at_start.is_empty() || self.at_start.contains_key(name)
     }
 
-    /// Watches for what the workloads of a run had when it began; on the way back, for what they had when that began.
+    /// Watches for what the workloads of a run had when it began; on rollback, for what they had when that began.
     pub fn for_run(state: &RunState) -> Self {
         let mut baseline = state.binding.baseline_counts().clone();
         // What a drain found more of before it moved the first pod is in its before-image.

@@ -11,7 +11,7 @@ const NODES: [&str; 3] = [
     "ip-10-0-64-4.ec2.internal",
 ];
 
-/// Writes the plan anew with something in its node group and in `drain`.
+/// Writes the plan again with something in its node group and in `drain`.
 fn plan(case: &Case, group: &str, drain: &str) {
     let text = case.plan("plan.yaml");
     let text = text.replace("expense-green}", &format!("expense-green{group}}}"));

@@ -24,7 +24,7 @@ fn asked(name: &str, otherwise: u64) -> u64 {
 }
 
 #[test]
-fn whatever_the_weather_every_upgrade_ends_well_and_breaks_no_law() {
+fn under_every_fault_schedule_every_upgrade_ends_well_and_breaks_no_law() {
     let fixture = ChaosFixture::new("expense-dev");
     let trial = fixture.trial();
     let (before, baseline) = fixture.baseline(&trial);

@@ -69,7 +69,7 @@ fn what_goes_over_the_wire_to_aws_is_written_down() {
         };
         let report = trial.run_seed(&refused).unwrap();
         assert!(report.faults.is_empty(), "{name}: {:?}", report.faults);
-        recorder.begin(format!("plans/{name}.yaml, taken back"));
+        recorder.begin(format!("plans/{name}.yaml, rolled back"));
         let back = FaultSchedule {
             speed: TrialSpeed::FASTEST,
             process_faults: vec![ProcessFault::Dies {

@@ -33,11 +33,11 @@ pub struct Rig {
 
 /// What a process is to do.
 #[derive(Clone, Copy)]
-enum Way<'a> {
+enum RunCommand<'a> {
     Fresh(&'a Route),
-    On,
+    Apply,
     /// With the last hop of the control plane, or without.
-    Back {
+    Rollback {
         hop: bool,
     },
 }
@@ -132,7 +132,7 @@ impl Rig {
         let store = CheckpointStore::new(Arc::new(KubeRunStore(kube.clone())), Arc::new(|_| {}));
         let journal = self.must(Journal::load(Box::new(store)).await)?;
         if journal.run_state().is_some_and(|s| !s.is_closed()) {
-            return self.run(aws, kube, arn, Way::On, until).await;
+            return self.run(aws, kube, arn, RunCommand::Apply, until).await;
         }
         let inventory = self.read(&aws, &kube).await?;
         let route = eksup::route::build_route(&self.plan, &inventory);
@@ -144,20 +144,21 @@ impl Rig {
             return Err(Failed);
         }
         let route = route.map_err(|_| Failed)?;
-        self.run(aws, kube, arn, Way::Fresh(&route), until).await
+        self.run(aws, kube, arn, RunCommand::Fresh(&route), until)
+            .await
     }
 
     /// As `eksup rollback`: versions stay.
     pub async fn rollback(&self) -> Result<RunOutcome> {
         let (aws, kube, arn) = self.reach().await?;
-        self.run(aws, kube, arn, Way::Back { hop: false }, None)
+        self.run(aws, kube, arn, RunCommand::Rollback { hop: false }, None)
             .await
     }
 
     /// As `eksup rollback --control-plane`.
     pub async fn rollback_control_plane(&self) -> Result<RunOutcome> {
         let (aws, kube, arn) = self.reach().await?;
-        self.run(aws, kube, arn, Way::Back { hop: true }, None)
+        self.run(aws, kube, arn, RunCommand::Rollback { hop: true }, None)
             .await
     }
 
@@ -167,7 +168,7 @@ impl Rig {
         aws: AwsApi,
         kube: KubeApi,
         arn: String,
-        way: Way<'_>,
+        command: RunCommand<'_>,
         until: Option<&str>,
     ) -> Result<RunOutcome> {
         let remote = Arc::new(KubeRunStore(kube.clone()));
@@ -175,24 +176,26 @@ impl Rig {
         let lock = self.must(lock)?;
         let store = CheckpointStore::new(remote, Arc::new(|_| {}));
         let mut journal = self.must(Journal::load(Box::new(store)).await)?;
-        let (run, route) = match (way, journal.run_state()) {
-            (Way::Fresh(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
-            (Way::On | Way::Back { .. }, Some(state)) => (
+        let (run, route) = match (command, journal.run_state()) {
+            (RunCommand::Fresh(route), _) => ("20261121-080000-test".to_owned(), route.clone()),
+            (RunCommand::Apply | RunCommand::Rollback { .. }, Some(state)) => (
                 state.run.clone(),
                 self.must(serde_json::from_value(
                     state.binding.promised_route().clone(),
                 ))?,
             ),
-            (Way::On | Way::Back { .. }, None) => panic!("there is no run"),
+            (RunCommand::Apply | RunCommand::Rollback { .. }, None) => panic!("there is no run"),
         };
         let said = self.said.clone();
         let cache = WatchCache::start_watches(&kube);
         let snapshot = self.must(cache.read_current(steps::WATCH_STALENESS_LIMIT).await)?;
         let mut short = ReadyCounts::new();
         let baseline = match journal.run_state() {
-            Some(state) if !matches!(way, Way::Fresh(_)) => {
+            Some(state) if !matches!(command, RunCommand::Fresh(_)) => {
                 let monitor = WorkloadMonitor::for_run(state);
-                if matches!(way, Way::Back { .. }) && state.phase != RunPhase::Back {
+                if matches!(command, RunCommand::Rollback { .. })
+                    && state.phase != RunPhase::Rollback
+                {
                     let found = self.must(monitor.short_workloads(&kube, &snapshot).await)?;
                     short.extend(found.into_iter().map(|w| (w.name, w.ready)));
                 }
@@ -228,7 +231,11 @@ impl Rig {
                 }
             }),
         };
-        let steps = steps::build_steps(&route, &run, matches!(way, Way::Back { hop: true }));
+        let steps = steps::build_steps(
+            &route,
+            &run,
+            matches!(command, RunCommand::Rollback { hop: true }),
+        );
         let (_asker, stop) = stop::stop_channel();
         let mut engine = Engine {
             world: &world,
@@ -241,8 +248,8 @@ impl Rig {
             resume_command: "eksup apply".to_owned(),
             last_act_end: None,
         };
-        let ended = match way {
-            Way::Fresh(route) => {
+        let ended = match command {
+            RunCommand::Fresh(route) => {
                 let opened = OpenedEntry {
                     format: JOURNAL_FORMAT,
                     run: run.clone(),
@@ -261,11 +268,11 @@ impl Rig {
                 self.must(engine.open_run(opened, about).await)?;
                 engine.run_forward().await
             }
-            Way::On => {
+            RunCommand::Apply => {
                 self.must(engine.resume_run("test").await)?;
                 engine.run_forward().await
             }
-            Way::Back { hop } => {
+            RunCommand::Rollback { hop } => {
                 self.must(engine.resume_run("test").await)?;
                 let version = |s: &&RouteStep| {
                     matches!(

@@ -91,7 +91,7 @@ pub async fn a_pod_that_is_not_there_is_not_found(arm: &Arm) {
     );
 }
 
-pub async fn two_budgets_on_one_pod_are_an_internal_error_for_ever(arm: &Arm) {
+pub async fn two_budgets_on_one_pod_are_an_internal_error_forever(arm: &Arm) {
     arm.deployment("two", 2, json!({})).await;
     arm.budget("a", "two", json!({"minAvailable": 1})).await;
     arm.budget("b", "two", json!({"minAvailable": 1})).await;

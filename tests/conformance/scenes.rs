@@ -14,7 +14,7 @@ pub const TEAM: &str = "team";
 
 /// How a pod that is there fares.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum PodOutcome {
     Runs,
     HasEnded,
     IsLeaving,
@@ -25,7 +25,7 @@ pub struct Placed {
     pub name: String,
     pub second_namespace: bool,
     pub body: Value,
-    pub fate: Fate,
+    pub outcome: PodOutcome,
 }
 
 /// A volume with its claim.
@@ -255,19 +255,19 @@ impl Dice {
         body["spec"]["nodeName"] = json!(nodes[self.rng.usize(..nodes.len())]);
         // A NoExecute taint would end it.
         body["spec"]["tolerations"] = json!([{"operator": "Exists"}]);
-        let fate = match self.rng.u32(..8) {
-            0 => Fate::HasEnded,
-            1 => Fate::IsLeaving,
-            _ => Fate::Runs,
+        let outcome = match self.rng.u32(..8) {
+            0 => PodOutcome::HasEnded,
+            1 => PodOutcome::IsLeaving,
+            _ => PodOutcome::Runs,
         };
-        if fate == Fate::IsLeaving {
+        if outcome == PodOutcome::IsLeaving {
             body["metadata"]["finalizers"] = json!([HOLD]);
         }
         Placed {
             name: name.to_owned(),
             second_namespace: self.one_in(4),
             body,
-            fate,
+            outcome,
         }
     }
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::call::Arm;
-use super::scenes::{Fate, Placed, Scene, TEAM};
+use super::scenes::{Placed, PodOutcome, Scene, TEAM};
 
 const ROUNDS: u64 = 40;
 
@@ -135,14 +135,14 @@ impl Round<'_> {
         for pod in &self.scene.placed {
             let (arm, name) = (self.arm_of(pod), &pod.name);
             arm.create(&arm.core("pods"), &pod.body).await;
-            match pod.fate {
-                Fate::Runs => {}
-                Fate::HasEnded => {
+            match pod.outcome {
+                PodOutcome::Runs => {}
+                PodOutcome::HasEnded => {
                     let ended = json!({"status": {"phase": "Succeeded"}});
                     let path = arm.core(&format!("pods/{name}/status"));
                     assert_eq!(arm.merge(&path, &ended).await.code, 200);
                 }
-                Fate::IsLeaving => {
+                PodOutcome::IsLeaving => {
                     arm.delete(&arm.core(&format!("pods/{name}"))).await;
                 }
             }
@@ -153,7 +153,7 @@ impl Round<'_> {
         let mut pods = vec![self.arm.core("pods/incoming")];
         for pod in &self.scene.placed {
             let path = self.arm_of(pod).core(&format!("pods/{}", pod.name));
-            if pod.fate == Fate::IsLeaving {
+            if pod.outcome == PodOutcome::IsLeaving {
                 let free = json!({"metadata": {"finalizers": null}});
                 self.arm.merge(&path, &free).await;
             }

@@ -7,7 +7,7 @@ macro_rules! all {
             an_eviction_within_budget_is_accepted_and_so_is_a_second_one_of_the_same_pod,
             an_eviction_with_another_uid_is_a_conflict_that_still_spends_the_budget,
             a_pod_that_is_not_there_is_not_found,
-            two_budgets_on_one_pod_are_an_internal_error_for_ever,
+            two_budgets_on_one_pod_are_an_internal_error_forever,
             a_pending_pod_is_evicted_past_its_budget,
             a_percentage_over_bare_pods_allows_nothing,
             a_budget_of_two_lets_exactly_two_of_ten_go,

@@ -1,4 +1,4 @@
-//! `eksup policy` is exact: under what it prints every plan is carried out and taken back, and without any one
+//! `eksup policy` is exact: under what it prints every plan is carried out and rolled back, and without any one
 //! permission of it something fails and names that permission.
 
 mod grant;

@@ -45,7 +45,7 @@ pub struct Scene {
 enum Play {
     Snapshot,
     Forward,
-    /// Until after a step, and all the way back.
+    /// Until after a step, and all the rollback.
     Back(&'static str),
     /// The same, and the control plane too.
     WholeBack(&'static str),

@@ -1,4 +1,4 @@
-//! A hop that somebody else began: taken up as the run's own, on the way and on the way back.
+//! A hop that somebody else began: taken up as the run's own, on the way and on rollback.
 
 use eksup::engine::RunOutcome;
 use eksup::model::Minor;
@@ -6,10 +6,10 @@ use eksup::ready;
 use eksup::route;
 
 use crate::expense;
-use crate::rig::Way;
+use crate::rig::RunCommand;
 
 #[tokio::test(start_paused = true)]
-async fn a_hop_that_is_in_progress_is_taken_up_and_can_be_taken_back() {
+async fn a_hop_that_is_in_progress_is_taken_up_and_can_be_rolled_back() {
     let rig = expense(5);
     rig.begin_hop(Minor::new(28)).await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
@@ -34,7 +34,7 @@ async fn a_hop_that_is_in_progress_is_taken_up_and_can_be_taken_back() {
     let hop = state.find_step("control-plane-1.28").unwrap();
     assert_eq!((hop.acts, hop.before.clone()), (1, Some("1.27".into())));
     let ended = rig
-        .process(Way::Back {
+        .process(RunCommand::Rollback {
             control_plane: true,
         })
         .await;

@@ -73,12 +73,12 @@ async fn blue_keeps_its_nodes_until_it_is_retired_whatever_an_autoscaler_thinks_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_autoscaler_that_has_just_made_blue_smaller_does_not_stop_the_shield() {
+async fn an_autoscaler_that_has_just_made_blue_smaller_does_not_stop_the_cordon() {
     let rig = expense(7);
-    until(&rig, "weigh-expense-green-tg").await;
+    until(&rig, "register-expense-green-tg").await;
     // EKS goes on showing the old size for a while.
     add(&rig, &["min-size:expense-blue:1", "scale:expense-blue:-1"]);
-    until(&rig, "shield-expense-blue").await;
+    until(&rig, "cordon-expense-blue").await;
     let rig_log = rig.log();
     assert!(
         rig_log.contains("a cluster autoscaler has to see the taint of expense-blue before"),

@@ -1,6 +1,6 @@
-//! The way back from every step of every plan, whole, from the middle of a step, after crashes and with faults.
+//! The rollback from every step of every plan, whole, from the middle of a step, after crashes and with faults.
 //!
-//! A run goes forward once and is paused after each step; a copy of the world at each pause goes back. Without
+//! A run goes forward once and is paused after each step; a copy of the world at each pause is rolled back. Without
 //! `EKSUP_FULL_SWEEP` the long sweeps are sampled.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use eksup::route::StepSpec;
 use eksup::twin::world::SimWorld;
 use eksup::twin::{fault, scenario};
 
-use crate::rig::{Rig, Way};
+use crate::rig::{Rig, RunCommand};
 use crate::world::{addons, differences};
 
 pub const SEED: u64 = 5;
@@ -101,14 +101,14 @@ pub fn walk_with(name: &str, text: &str) -> Walk {
     })
 }
 
-/// What became of a way back.
+/// What became of a rollback.
 pub struct Back {
     pub ended: Result<RunOutcome, CliError>,
     pub after: Inventory,
     pub log: String,
 }
 
-/// Goes back from a copy of `world`, after `first` has been done to it.
+/// Rolls back from a copy of `world`, after `first` has been done to it.
 fn back(
     walk: &Walk,
     world: &Mutex<SimWorld>,
@@ -118,7 +118,7 @@ fn back(
     virtually(async {
         let rig = Rig::again(world.lock().unwrap().clone(), &walk.plan, SEED);
         first(&rig).await;
-        let ended = rig.process(Way::Back { control_plane }).await;
+        let ended = rig.process(RunCommand::Rollback { control_plane }).await;
         settled(&rig, ended).await
     })
 }
@@ -136,7 +136,7 @@ pub async fn settled(rig: &Rig, ended: Result<RunOutcome, CliError>) -> Back {
 async fn nothing(_: &Rig) {}
 
 impl Walk {
-    /// What the world was like where the way back from after stop `i` must end: before the run, or after the last
+    /// What the world was like where the rollback from after stop `i` must end: before the run, or after the last
     /// retirement that the run has completed.
     fn origin(&self, i: usize) -> (&Inventory, bool) {
         let last = self.stops[..=i]
@@ -158,7 +158,7 @@ impl Walk {
     }
 }
 
-/// The way back from a stop ends where it must, or is refused by the name of the point of no return.
+/// The rollback from a stop ends where it must, or is refused by the name of the point of no return.
 pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
     let (origin, retired) = walk.origin(i);
     let at = &walk.stops[i].step;
@@ -209,16 +209,16 @@ macro_rules! swept {
 }
 
 swept!(
-    every_step_of_expense_dev_goes_back_until_blue_is_deleted: "expense-dev", 1,
-    every_step_of_minimal_goes_back_until_blue_is_deleted: "minimal", 2,
-    every_step_of_multi_hop_goes_back_to_the_last_point_of_no_return: "multi-hop", 9,
-    every_step_of_custom_ami_goes_back_until_blue_is_deleted: "custom-ami", 5,
-    every_step_of_controller_ingress_goes_back_until_blue_is_deleted: "controller-ingress", 3,
-    every_step_of_local_policy_goes_back_until_blue_is_deleted: "local-policy", 2,
-    every_step_of_canary_goes_back_until_blue_is_deleted: "canary", 4,
+    every_step_of_expense_dev_rolls_back_until_blue_is_deleted: "expense-dev", 1,
+    every_step_of_minimal_rolls_back_until_blue_is_deleted: "minimal", 2,
+    every_step_of_multi_hop_rolls_back_to_the_last_point_of_no_return: "multi-hop", 9,
+    every_step_of_custom_ami_rolls_back_until_blue_is_deleted: "custom-ami", 5,
+    every_step_of_controller_ingress_rolls_back_until_blue_is_deleted: "controller-ingress", 3,
+    every_step_of_local_policy_rolls_back_until_blue_is_deleted: "local-policy", 2,
+    every_step_of_canary_rolls_back_until_blue_is_deleted: "canary", 4,
 );
 
-/// With the flag: the last hop goes back too where EKS still can, or nothing is touched and every reason is said.
+/// With the flag: the last hop is rolled back too where EKS still can, or nothing is touched and every reason is said.
 fn sweep_versions(name: &'static str, every: usize) {
     let walk = walk(name);
     let mut wrong = Vec::new();
@@ -289,23 +289,23 @@ fn sweep_versions(name: &'static str, every: usize) {
 }
 
 #[test]
-fn the_control_plane_of_expense_dev_goes_back_one_minor_from_every_step_until_blue_is_deleted() {
+fn the_control_plane_of_expense_dev_rolls_back_one_minor_from_every_step_until_blue_is_deleted() {
     sweep_versions("expense-dev", 4);
 }
 
 #[test]
-fn the_control_plane_of_minimal_goes_back_one_minor_from_every_step_until_blue_is_deleted() {
+fn the_control_plane_of_minimal_rolls_back_one_minor_from_every_step_until_blue_is_deleted() {
     sweep_versions("minimal", 5);
 }
 
 #[test]
-fn the_control_plane_of_multi_hop_goes_back_by_its_last_hop_only() {
+fn the_control_plane_of_multi_hop_rolls_back_by_its_last_hop_only() {
     sweep_versions("multi-hop", 11);
 }
 
-/// A process dies in the middle of a step, and the next one takes the run back.
+/// A process dies in the middle of a step, and the next one rolls the run back.
 #[test]
-fn a_run_that_died_in_the_middle_of_any_step_goes_back() {
+fn a_run_that_died_in_the_middle_of_any_step_rolls_back() {
     let walk = walk("expense-dev");
     let mut wrong = Vec::new();
     let mut died = 0;
@@ -328,14 +328,14 @@ fn a_run_that_died_in_the_middle_of_any_step_goes_back() {
         for life in lives {
             let mut dead = false;
             let back = back(walk, world, false, async |rig| {
-                let way = Way::Forward(Some(stop.step.clone()));
-                dead = rig.die_after(life, way).await.is_none() && rig.state().await.is_some();
+                let command = RunCommand::Forward(Some(stop.step.clone()));
+                dead = rig.die_after(life, command).await.is_none() && rig.state().await.is_some();
             });
             if !dead {
                 continue;
             }
             died += 1;
-            // Whatever the step had done by then, it goes back as if it had not begun, unless it ended the way back.
+            // Whatever the step had done by then, it is rolled back as if it had not begun, unless it ended the rollback.
             let judged = match (judge(walk, i.saturating_sub(1), &back), retires) {
                 (Err(_), true) => judge(walk, i, &back),
                 (judged, _) => judged,
@@ -365,8 +365,8 @@ fn a_rollback_that_dies_at_any_record_is_taken_up_again() {
             }
             let mut dead = false;
             let back = back(walk, &walk.stops[at].world, control_plane, async |rig| {
-                let way = Way::Back { control_plane };
-                dead = rig.die_at_record(record as u64, way).await.is_none();
+                let command = RunCommand::Rollback { control_plane };
+                dead = rig.die_at_record(record as u64, command).await.is_none();
             });
             if !dead {
                 break;
@@ -383,7 +383,7 @@ fn a_rollback_that_dies_at_any_record_is_taken_up_again() {
     assert!(deaths > 5, "only {deaths} deaths");
 }
 
-/// Faults of every kind while a run is taken back.
+/// Faults of every kind while a run is rolled back.
 #[test]
 fn a_rollback_bears_faults() {
     let walk = walk("expense-dev");
@@ -416,7 +416,7 @@ fn a_rollback_bears_faults() {
             let rig = Rig::again(world, &walk.plan, SEED);
             rig.twin
                 .with_world(|w| fault::add_rules(w, vec![rule.parse().unwrap()]));
-            let ended = rig.process(Way::Back { control_plane }).await;
+            let ended = rig.process(RunCommand::Rollback { control_plane }).await;
             fired = rig
                 .twin
                 .with_world(|w| w.faults.fired_counts().iter().map(|(_, n)| n).sum());
@@ -446,11 +446,11 @@ fn a_blue_whose_targets_are_detached_serves_again() {
             let rule = "drop-before:eks:DeleteNodegroup:*".parse().unwrap();
             fault::add_rules(w, vec![rule]);
         });
-        let way = Way::Forward(Some(walk.stops[at].step.clone()));
+        let command = RunCommand::Forward(Some(walk.stops[at].step.clone()));
         // Long enough to have detached blue and to have asked in vain.
         tokio::select! {
             biased;
-            _ = rig.process(way) => {}
+            _ = rig.process(command) => {}
             () = tokio::time::sleep(std::time::Duration::from_secs(420)) => {}
         }
         let now = rig.read().await;
@@ -489,7 +489,7 @@ fn a_blue_that_eks_was_just_asked_to_delete_is_not_promised_back() {
         };
         tokio::select! {
             biased;
-            _ = rig.process(Way::Forward(Some(step))) => {}
+            _ = rig.process(RunCommand::Forward(Some(step))) => {}
             () = asked => {}
         }
     });
@@ -506,7 +506,7 @@ fn a_blue_that_eks_was_just_asked_to_delete_is_not_promised_back() {
 
 /// Strategy recreate: blue is at zero while green serves, and comes back all the same.
 #[test]
-fn a_recreated_group_goes_back_from_every_step() {
+fn a_recreated_group_rolls_back_from_every_step() {
     let text = plan_text("expense-dev").replace("strategy: blue-green", "strategy: recreate");
     let walk = &walk_with("expense-dev", &text);
     let mut wrong = Vec::new();
@@ -527,7 +527,7 @@ fn a_recreated_group_goes_back_from_every_step() {
 
 /// A blue that is kept at zero can be brought back even after the run is done.
 #[test]
-fn a_finished_run_goes_back_when_blue_was_kept_at_zero() {
+fn a_finished_run_rolls_back_when_blue_was_kept_at_zero() {
     let text = plan_text("expense-dev").replace("then: delete", "then: keep-at-zero");
     let walk = &walk_with("expense-dev", &text);
     let last = walk.stops.len() - 1;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use eksup::engine::RunOutcome;
 use eksup::model::{Inventory, Minor};
 use eksup::twin::{fault, scenario};
-use rig::{Rig, Way};
+use rig::{Rig, RunCommand};
 use world::{no_marks, weights, whole};
 
 const EXPENSE: &str = include_str!("../../plans/expense-dev.yaml");
@@ -116,7 +116,10 @@ async fn a_process_that_dies_again_and_again_leaves_the_same_end() {
     let mut deaths = 0;
     // Each process dies a little later than the last; together they pass every stage of the run.
     let ended = loop {
-        match rig.die_after(60 + deaths * 7, Way::Forward(None)).await {
+        match rig
+            .die_after(60 + deaths * 7, RunCommand::Forward(None))
+            .await
+        {
             Some(ended) => break ended.unwrap(),
             None => deaths += 1,
         }

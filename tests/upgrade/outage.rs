@@ -1,4 +1,4 @@
-//! Upgrades on which a workload does not come back on green: the run stops, says which and why, and goes back.
+//! Upgrades on which a workload does not come back on green: the run stops, says which and why, and is rolled back.
 
 use eksup::engine::RunOutcome;
 use eksup::model::kube::Pod;
@@ -26,7 +26,7 @@ fn plan(changes: &[(&str, &str)]) -> String {
 }
 
 /// The image of expense/redis cannot be pulled any more from a moment of the drain on.
-async fn stops_and_goes_back(snapshot: &Snapshot, plan: &str, what: &str) {
+async fn stops_and_rolls_back(snapshot: &Snapshot, plan: &str, what: &str) {
     for seed in [1, 2] {
         let rig = Rig::new(snapshot, plan, seed);
         let rule = "image-missing:expense/redis@58m".parse().unwrap();
@@ -59,32 +59,32 @@ async fn stops_and_goes_back(snapshot: &Snapshot, plan: &str, what: &str) {
 /// On green the image is gone, on blue it may be there: everything but redis is as before.
 #[tokio::test(start_paused = true)]
 async fn a_workload_whose_image_is_gone_stops_the_run() {
-    stops_and_goes_back(&scenario::expense_dev(), EXPENSE, "as it is").await;
+    stops_and_rolls_back(&scenario::expense_dev(), EXPENSE, "as it is").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_stops_the_run_without_budgets_too() {
-    stops_and_goes_back(&without_budgets(), EXPENSE, "no budgets").await;
+    stops_and_rolls_back(&without_budgets(), EXPENSE, "no budgets").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_stops_the_run_where_three_nodes_are_emptied_at_once() {
     let plan = plan(&[("parallel: 1", "parallel: 3")]);
-    stops_and_goes_back(&scenario::expense_dev(), &plan, "parallel 3").await;
-    stops_and_goes_back(&without_budgets(), &plan, "parallel 3, no budgets").await;
+    stops_and_rolls_back(&scenario::expense_dev(), &plan, "parallel 3").await;
+    stops_and_rolls_back(&without_budgets(), &plan, "parallel 3, no budgets").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_stops_the_run_behind_a_canary() {
     let plan = plan(&[("strategy: blue-green", "strategy: canary")]);
-    stops_and_goes_back(&scenario::expense_dev(), &plan, "canary").await;
+    stops_and_rolls_back(&scenario::expense_dev(), &plan, "canary").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn it_stops_the_run_where_the_plan_lets_pods_be_deleted() {
     let plan = plan(&[("onDeadline: stop", "onDeadline: delete")]);
-    stops_and_goes_back(&scenario::expense_dev(), &plan, "delete").await;
-    stops_and_goes_back(&without_budgets(), &plan, "delete, no budgets").await;
+    stops_and_rolls_back(&scenario::expense_dev(), &plan, "delete").await;
+    stops_and_rolls_back(&without_budgets(), &plan, "delete, no budgets").await;
 }
 
 /// Only a person knows that a workload is meant to have fewer pods than when the run began.

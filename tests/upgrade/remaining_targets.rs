@@ -60,7 +60,7 @@ async fn asg_of(rig: &Rig, group: &str) -> String {
     inventory.find_nodegroup(group).unwrap().asgs[0].clone()
 }
 
-/// Runs until blue stands empty, and lets somebody attach its Auto Scaling group to `late` then.
+/// Runs until blue is empty, and lets somebody attach its Auto Scaling group to `late` then.
 async fn attached_late(weight: i32) -> (Rig, String) {
     let (snapshot, arn) = with_late_group(weight);
     let rig = Rig::new(&snapshot, EXPENSE, 7);
@@ -180,7 +180,7 @@ async fn a_shift_stops_where_green_has_targets_in_a_zone_and_none_is_healthy() {
     // Half of the targets are enough by their number; those that are not healthy are all that their zone has.
     let plan = EXPENSE.replace("minHealthyPercent: 100", "minHealthyPercent: 50");
     let rig = Rig::new(&scenario::expense_dev(), &plan, 7);
-    rig.apply_until("weigh-expense-green-tg").await;
+    rig.apply_until("register-expense-green-tg").await;
     let inventory = rig.read().await;
     let green = inventory.find_nodegroup("expense-green").unwrap().asgs[0].clone();
     let instances = &inventory.asgs[&green].instances;

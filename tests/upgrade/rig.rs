@@ -44,12 +44,12 @@ pub struct Rig {
     pub accept_short: Vec<String>,
 }
 
-/// Which way a process goes.
+/// What a process is told to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum RunCommand {
     /// Until after a step, or to the end.
     Forward(Option<String>),
-    Back {
+    Rollback {
         control_plane: bool,
     },
 }
@@ -172,37 +172,41 @@ impl Rig {
 
     /// Runs to the end.
     pub async fn apply(&self) -> RunOutcome {
-        self.process(Way::Forward(None)).await.unwrap()
+        self.process(RunCommand::Forward(None)).await.unwrap()
     }
 
     /// Runs until after a step.
     pub async fn apply_until(&self, step: &str) -> RunOutcome {
-        self.process(Way::Forward(Some(step.to_owned())))
+        self.process(RunCommand::Forward(Some(step.to_owned())))
             .await
             .unwrap()
     }
 
     /// Runs a process that dies after `requests`; whether it came to an end before.
-    pub async fn die_after(&self, requests: u64, way: Way) -> Option<Result<RunOutcome, CliError>> {
+    pub async fn die_after(
+        &self,
+        requests: u64,
+        command: RunCommand,
+    ) -> Option<Result<RunOutcome, CliError>> {
         self.life.store(requests, Ordering::SeqCst);
-        self.until_dead(way).await
+        self.until_dead(command).await
     }
 
     /// Runs a process that dies when it is about to write a record after so many.
     pub async fn die_at_record(
         &self,
         records: u64,
-        way: Way,
+        command: RunCommand,
     ) -> Option<Result<RunOutcome, CliError>> {
         self.records.store(records, Ordering::SeqCst);
-        let ended = self.until_dead(way).await;
+        let ended = self.until_dead(command).await;
         self.records.store(u64::MAX, Ordering::SeqCst);
         ended
     }
 
-    async fn until_dead(&self, way: Way) -> Option<Result<RunOutcome, CliError>> {
-        let process = self.process(way);
-        // A dead process says nothing for ever; an upgrade takes hours.
+    async fn until_dead(&self, command: RunCommand) -> Option<Result<RunOutcome, CliError>> {
+        let process = self.process(command);
+        // A dead process says nothing forever; an upgrade takes hours.
         let ended = tokio::select! {
             biased;
             ended = process => Some(ended),
@@ -219,14 +223,14 @@ impl Rig {
     }
 
     pub async fn rollback(&self) -> Result<RunOutcome, CliError> {
-        self.process(Way::Back {
+        self.process(RunCommand::Rollback {
             control_plane: false,
         })
         .await
     }
 
     /// One process, from the command to its end.
-    pub async fn process(&self, way: Way) -> Result<RunOutcome, CliError> {
+    pub async fn process(&self, command: RunCommand) -> Result<RunOutcome, CliError> {
         let reached = self.reached().await;
         let (_asker, stop) = stop::stop_channel();
         let number = self.processes.fetch_add(1, Ordering::SeqCst);
@@ -240,8 +244,8 @@ impl Rig {
             accept_short: self.accept_short.clone(),
             live: false,
         };
-        let request = match way {
-            Way::Back { control_plane } => {
+        let request = match command {
+            RunCommand::Rollback { control_plane } => {
                 if control_plane {
                     let state = read_run_state(&reached).await?.expect("a run");
                     let route = stored_route(&state)?;
@@ -254,7 +258,7 @@ impl Rig {
                 }
                 RunRequest::Rollback { control_plane }
             }
-            Way::Forward(until) => {
+            RunCommand::Forward(until) => {
                 let open = read_run_state(&reached)
                     .await?
                     .is_some_and(|s| !s.is_closed());
@@ -275,8 +279,8 @@ impl Rig {
         let (bus, _nobody) = event::open_event_bus();
         let (told, events) = tokio::sync::mpsc::unbounded_channel();
         self.told.lock().unwrap().push(events);
-        let mut journey = RunSession::new(&context, bus, Some(told));
-        Box::pin(journey.execute_request(request)).await.1
+        let mut session = RunSession::new(&context, bus, Some(told));
+        Box::pin(session.execute_request(request)).await.1
     }
 
     fn note(&self, event: &RunEvent) {

@@ -11,7 +11,7 @@ use eksup::twin::world::SimWorld;
 use eksup::twin::{aws, fault, scenario};
 
 use crate::back::{Back, SEED, Walk, judge, sampled, settled, virtually, walk};
-use crate::rig::{Rig, Way};
+use crate::rig::{Rig, RunCommand};
 use crate::world::weights;
 
 /// From the beginning of a rollback out of an outage until a healthy target has the traffic: opening blue, half a minute
@@ -42,7 +42,7 @@ impl Outage {
             let rules = rules.iter().map(|r| r.parse().unwrap()).collect();
             fault::add_rules(world, rules);
             if matches!(self, Self::NoImages) {
-                // Nodes that were started again: their pods have to be pulled anew.
+                // Nodes that were started again: their pods have to be pulled again.
                 nodes
                     .iter()
                     .for_each(|n| cloud_hooks::delete_node_pods(world, n));
@@ -110,7 +110,7 @@ async fn rolled_back(rig: &Rig) -> (Back, Watched) {
     };
     let ended = tokio::select! {
         biased;
-        ended = rig.process(Way::Back { control_plane: false }) => ended,
+        ended = rig.process(RunCommand::Rollback { control_plane: false }) => ended,
         () = watch => unreachable!(),
     };
     (settled(rig, ended).await, watched)
@@ -205,7 +205,7 @@ async fn a_drain_that_is_stuck_because_green_can_pull_no_image_rolls_back() {
     let text = crate::back::plan_text("expense-dev");
     let rig = Rig::new(&snapshot, &text, SEED);
     let before = rig.read().await;
-    rig.apply_until("shield-expense-blue").await;
+    rig.apply_until("cordon-expense-blue").await;
     rig.twin.with_world(|world| {
         let rule = "no-images-on:expense-green".parse().unwrap();
         fault::add_rules(world, vec![rule]);
@@ -284,7 +284,7 @@ fn a_pod_whose_image_is_nowhere_keeps_neither_other_pods_nor_weights_from_coming
         let open = back.after.nodes.iter().filter(|n| blues.contains(&n.name));
         assert!(open.clone().count() > 0 && open.clone().all(|n| !n.unschedulable));
         let again = rig
-            .process(Way::Back {
+            .process(RunCommand::Rollback {
                 control_plane: false,
             })
             .await;

@@ -1,4 +1,4 @@
-//! What a world must be like at the end of a run or of its way back.
+//! What a world must be like at the end of a run or of its rollback.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ pub fn weights(after: &Inventory) -> Vec<(String, i32)> {
     all
 }
 
-/// In what a world that was taken back differs from the one before. Versions are compared by who asks.
+/// In what a world that was rolled back differs from the one before. Versions are compared by who asks.
 pub fn differences(before: &Inventory, after: &Inventory) -> Vec<String> {
     let mut found = marks_left(after);
     found.extend(not_whole(after));

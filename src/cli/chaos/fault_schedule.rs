@@ -1,4 +1,4 @@
-//! What a seed brings: faults on requests, other people's hands, and how each process ends before its time.
+//! What a seed brings: faults on requests, other people's changes, and how each process ends before its time.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ pub struct FaultSchedule {
     pub rules: Vec<FaultRule>,
     /// How the first processes fare; those after them live.
     pub process_faults: Vec<ProcessFault>,
-    /// After so many processes somebody takes the run back.
+    /// After so many processes somebody rolls the run back.
     pub rolls_back_after: Option<usize>,
     /// Whether somebody else changes something that shows in the end.
     pub has_external_changes: bool,
@@ -262,7 +262,7 @@ impl FaultSchedule {
         }
     }
 
-    /// A person mends what an upgrade cannot mend by itself.
+    /// A person fixes what an upgrade cannot fix by itself.
     pub fn repair_world(&self, world: &mut SimWorld) {
         match self.variation.never_fixed {
             true => fault::repair_all_but_workloads(world),
@@ -280,7 +280,7 @@ impl FaultSchedule {
             .map(|(i, f)| format!("process {}: {f:?}", i + 1));
         let back = self
             .rolls_back_after
-            .map(|n| format!("after process {n} somebody takes the run back"));
+            .map(|n| format!("after process {n} somebody rolls the run back"));
         let TrialSpeed { plan, world } = self.speed;
         let speed = (self.speed != TrialSpeed::REAL_TIME).then(|| {
             format!("the plan's waits are {plan} times shorter, AWS is {world} times faster")

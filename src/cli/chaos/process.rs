@@ -140,7 +140,7 @@ impl FaultyLink {
 }
 
 impl ProcessHarness<'_> {
-    /// Runs a process in its fate. Returns how it ended, and what it told.
+    /// Runs a process under its fault. Returns how it ended, and what it told.
     pub async fn run_process(
         &self,
         name: &str,
@@ -228,7 +228,7 @@ impl ProcessHarness<'_> {
             accept_short: Vec::new(),
             live: false,
         };
-        let errand = match command {
+        let request = match command {
             ProcessCommand::Apply => {
                 let Some(ahead) = assess_cluster(&reached, self.input, None)
                     .await?
@@ -248,7 +248,7 @@ impl ProcessHarness<'_> {
             },
         };
         let (state, ended) = RunSession::new(&trip, bus, None)
-            .execute_request(errand)
+            .execute_request(request)
             .await;
         let run = state.map(|s| s.run).unwrap_or_default();
         ended.and_then(|ended| to_command_result(&run, ended, resume))
@@ -263,7 +263,7 @@ fn resume_command(command: ProcessCommand) -> &'static str {
     }
 }
 
-/// Carries a process through what its fate has in store beside its death.
+/// Carries a process through what its fault brings beside its death.
 async fn run_with_fault<T>(
     mut work: std::pin::Pin<&mut impl Future<Output = T>>,
     fault: ProcessFault,

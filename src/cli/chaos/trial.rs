@@ -1,5 +1,5 @@
-//! A trial: one seed's upgrade from its first process to its end, with a person at hand who mends what a stuck run names,
-//! gives the next command, and takes the run back where nothing else helps.
+//! A trial: one seed's upgrade from its first process to its end, with a person at hand who fixes what a stuck run names,
+//! gives the next command, and rolls the run back where nothing else helps.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,7 @@ pub enum TrialEnd {
 /// What came of a trial.
 #[derive(Debug)]
 pub struct TrialReport {
-    /// The weather's.
+    /// The schedule's.
     pub number: u64,
     pub trial_end: Option<TrialEnd>,
     /// What is wrong with it; empty for a good end.
@@ -84,7 +84,7 @@ pub struct Trial<'a> {
     pub snapshot: &'a Snapshot,
     pub input: &'a PlanInput,
     pub ui: &'a Ui,
-    /// The end without weather; a trial that nobody meddled with ends the same.
+    /// The end without faults; a trial that nobody meddled with ends the same.
     pub baseline: Option<&'a EndState>,
     /// The world before anything was done.
     pub before: Option<&'a Inventory>,
@@ -119,14 +119,14 @@ impl Trial<'_> {
         world.set_speed_factor(schedule.speed.world);
         fault::add_rules(&mut world, schedule.rules.clone());
         let twin = Twin::start(world);
-        let wish = PlanInput {
+        let plan_input = PlanInput {
             plan,
             saved: self.input.saved.clone(),
         };
         let harness = ProcessHarness {
             twin: &twin,
             snapshot,
-            input: &wish,
+            input: &plan_input,
             ui: self.ui,
             clock: skewed_clock(snapshot.inventory.taken_at, &schedule.rules),
             wrap_wire: self.wrap_wire,
@@ -184,7 +184,7 @@ impl Trial<'_> {
         let Some(last) = report.trial_end else {
             return;
         };
-        // What others broke is mended, and the cluster comes to rest.
+        // What others broke is fixed, and the cluster comes to rest.
         harness.twin.with_world(|world| {
             world.faults.stop_all();
             fault::repair_all(world);
@@ -213,7 +213,7 @@ impl Trial<'_> {
                 faults.extend(
                     end.differences_from(calm)
                         .into_iter()
-                        .map(|d| format!("not as without weather: {d}")),
+                        .map(|d| format!("not as without faults: {d}")),
                 );
             }
         }
@@ -270,7 +270,7 @@ struct TrialRun<'a, 'w> {
     harness: &'a ProcessHarness<'w>,
     report: TrialReport,
     command: ProcessCommand,
-    /// Somebody has asked for the way back.
+    /// Somebody has asked for the rollback.
     rolled_back: bool,
     stuck: usize,
     refused: usize,
@@ -339,7 +339,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         None
     }
 
-    /// A process in its fate, and the one that is started beside it where there is one.
+    /// A process under its fault, and the one that is started beside it where there is one.
     async fn run_processes(&mut self, fault: ProcessFault) -> Vec<ProcessEnd> {
         let (harness, way) = (self.harness, self.command);
         self.report.processes += 1;
@@ -467,7 +467,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                 }
                 self.command = ProcessCommand::Rollback;
             }
-            // Taken back already, or nothing to take back.
+            // Rolled back already, or nothing to roll back.
             CliErrorKind::Mismatch => return self.respond_to_no_rollback().await,
             CliErrorKind::Usage | CliErrorKind::PlanInvalid | CliErrorKind::ChangesPending => {
                 self.report.faults.push(format!(
@@ -480,7 +480,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         None
     }
 
-    /// A person mends and goes on, then takes back, then leaves it to others.
+    /// A person fixes and goes on, then rolls back, then leaves it to others.
     async fn respond_to_stuck(&mut self) -> Option<TrialEnd> {
         self.stuck += 1;
         self.harness

@@ -212,7 +212,7 @@ pub fn writes_by_action(
             StepSpec::HoldBlue { blue, .. } => {
                 asked.add_action("eks:UpdateNodegroupConfig", [group(blue)]);
             }
-            StepSpec::ShieldBlue { blue, .. } => {
+            StepSpec::CordonBlue { blue, .. } => {
                 asked.add_action("eks:UpdateNodegroupConfig", [group(blue)]);
                 for action in [
                     "autoscaling:SuspendProcesses",

@@ -51,8 +51,8 @@ fn expense_dev_goes_two_minors_and_then_blue_to_green() {
             "green-expense-green",
             "hold-expense-green",
             "attach-expense-green-expense-green-tg",
-            "weigh-expense-green-tg",
-            "shield-expense-blue",
+            "register-expense-green-tg",
+            "cordon-expense-blue",
             "shift-expense-green-tg",
             "drain-expense-blue",
             "soak-expense-blue",
@@ -90,7 +90,7 @@ fn expense_dev_goes_two_minors_and_then_blue_to_green() {
 }
 
 #[test]
-fn the_next_upgrade_goes_back_to_the_first_target_group() {
+fn the_next_upgrade_returns_to_the_first_target_group() {
     let mut i = expense_dev();
     i.nodegroups[0].name = "expense-green".to_owned();
     i.nodegroups[0].asgs = vec!["eks-expense-blue".to_owned()];
@@ -532,7 +532,7 @@ fn a_blue_kept_at_zero_is_not_moved_again() {
 }
 
 #[test]
-fn on_the_way_back_blue_is_made_whole_before_traffic_or_pods_return_to_it() {
+fn on_rollback_blue_is_made_whole_before_traffic_or_pods_return_to_it() {
     let route = build_route(&expense_plan(), &expense_dev()).unwrap();
     let back: Vec<&str> = route
         .rollback_order()
@@ -548,9 +548,9 @@ fn on_the_way_back_blue_is_made_whole_before_traffic_or_pods_return_to_it() {
             "soak-expense-blue",
             "hold-expense-blue",
             "shift-expense-green-tg",
-            "shield-expense-blue",
+            "cordon-expense-blue",
             "drain-expense-blue",
-            "weigh-expense-green-tg",
+            "register-expense-green-tg",
         ]
     );
 }

@@ -41,7 +41,7 @@ pub struct ControlPlaneObservation {
     updates: Vec<Update>,
     /// What the API server says of itself, or why it does not answer.
     server: Result<Minor, String>,
-    /// On the way back: what EKS and the nodes say to it.
+    /// On rollback: what EKS and the nodes say to it.
     readiness: Option<RollbackReadiness>,
 }
 
@@ -70,7 +70,7 @@ pub enum ControlPlaneAct {
     /// Takes up the hop that somebody else began, as this run's own: it changes nothing, and the journal then knows that
     /// the hop belongs to the run, with what the control plane was before.
     Adopt { update: String },
-    /// On the way back: has EKS judge its insights anew, which may be a day old.
+    /// On rollback: has EKS judge its insights again, which may be a day old.
     Refresh,
 }
 
@@ -175,7 +175,7 @@ impl ControlPlaneStep {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
                     return Decision::Refuse(format!(
                         "EKS could not take cluster {name} to {to} (update {}): {}. The cluster stays on {at}; \
-                         mend the cause and run `eksup apply` again.",
+                         fix the cause and run `eksup apply` again.",
                         last.id,
                         failure_text(last)
                     ));
@@ -261,14 +261,14 @@ impl ControlPlaneStep {
         match readiness.refresh.as_ref().filter(|r| fresh(r)) {
             None if asked_at.is_some_and(|t| now.duration_since(t) < REFRESH_VISIBLE_WITHIN) => {
                 return Some(wait_rechecking(
-                    "EKS begins to judge its insights anew".to_owned(),
+                    "EKS begins to judge its insights again".to_owned(),
                     API_SERVER_RECHECK_INTERVAL,
                 ));
             }
             None => return Some(Decision::Act(ControlPlaneAct::Refresh)),
             Some(refresh) if refresh.running && !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
                 return Some(wait_rechecking(
-                    "EKS judges its insights anew".to_owned(),
+                    "EKS judges its insights again".to_owned(),
                     EKS_POLL_INTERVAL,
                 ));
             }
@@ -277,7 +277,7 @@ impl ControlPlaneStep {
         let blocking = blocking_insights(&readiness.insights, self.from);
         (!blocking.is_empty()).then(|| {
             Decision::Refuse(format!(
-                "EKS would refuse to take cluster {} back to {}: {}. Mend it, then run `eksup rollback --control-plane` \
+                "EKS would refuse to roll cluster {} back to {}: {}. Fix it, then run `eksup rollback --control-plane` \
                  again; without the flag the rollback ends here and the control plane stays at {}.",
                 seen.cluster.name,
                 self.from,
@@ -321,7 +321,7 @@ impl ControlPlaneStep {
     }
 }
 
-/// EKS's insights that stand in the way of going back to `to`. UNKNOWN blocks as ERROR does (EKS-RB-3).
+/// EKS's insights that block a rollback to `to`. UNKNOWN blocks as ERROR does (EKS-RB-3).
 pub fn blocking_insights(insights: &[Insight], to: Minor) -> Vec<String> {
     insights
         .iter()
@@ -487,7 +487,7 @@ impl Step<StepWorld> for ControlPlaneStep {
                 return Ok(world.aws.start_insights_refresh(&world.cluster).await?);
             }
         };
-        // The way back has tokens of its own: the way up may have used the same version number before.
+        // The rollback has tokens of its own: the way up may have used the same version number before.
         let way = if *to == self.from { "back" } else { "" };
         let token = world.idempotency_token(&self.id, &format!("{to}#{way}{attempt}"));
         match world
@@ -544,7 +544,7 @@ impl Step<StepWorld> for ControlPlaneStep {
                 )
             }
             ControlPlaneAct::Refresh => {
-                "StartInsightsRefresh, so that EKS judges its way back anew".to_owned()
+                "StartInsightsRefresh, so that EKS judges its rollback again".to_owned()
             }
         }
     }

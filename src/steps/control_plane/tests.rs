@@ -70,7 +70,7 @@ fn eks_alone_saying_so_is_not_done() {
 }
 
 #[test]
-fn an_api_server_behind_a_proxy_of_another_version_is_not_waited_for_for_ever() {
+fn an_api_server_behind_a_proxy_of_another_version_is_not_waited_for_forever() {
     let decision = step().decide_next(&seen(28, "ACTIVE", 36), &StepHistory::default(), at(NOW));
     assert!(matches!(decision, Decision::Done(how) if how.contains("1.36")));
 }

@@ -16,7 +16,7 @@ pub enum BudgetGate {
     Spend(NamespacedName),
     /// This budget refuses it now.
     Closed { budget: NamespacedName, why: String },
-    /// Two budgets match; the API server refuses that for ever.
+    /// Two budgets match; the API server refuses that forever.
     TwoBudgets(Vec<NamespacedName>),
 }
 

@@ -91,7 +91,7 @@ pub enum DrainStepAct {
     /// Taints nodes that joined after blue was closed, and keeps them from scale-down.
     Taint { nodes: Vec<String> },
     /// Closes nodes that joined after blue was.
-    Shield { nodes: Vec<String> },
+    TaintAndCordon { nodes: Vec<String> },
     /// Begins with nodes: they leave controller-filled target groups and carry the time.
     Begin { nodes: Vec<String>, at: Timestamp },
     /// Evicts pods.
@@ -122,7 +122,7 @@ pub enum DrainStepAct {
     },
     /// Opens nodes to pods again, where this run closed them.
     Reopen { nodes: Vec<String> },
-    /// On the way back: what empties green.
+    /// On rollback: what empties green.
     Leave { act: Box<DrainStepAct> },
 }
 

@@ -262,7 +262,7 @@ pub fn is_at_rest(spec: &DrainSpec, seen: &DrainObservation) -> bool {
 fn two_budgets_text(pod: &Pod, node: &str, names: &[NamespacedName]) -> String {
     let all: Vec<String> = names.iter().map(NamespacedName::to_string).collect();
     format!(
-        "pod {} on {node} is selected by {} budgets ({}); the API server refuses such an eviction for ever. \
+        "pod {} on {node} is selected by {} budgets ({}); the API server refuses such an eviction forever. \
          Delete one of them or narrow its selector, then run `eksup apply` again.",
         pod.key,
         names.len(),

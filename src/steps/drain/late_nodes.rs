@@ -27,7 +27,7 @@ pub fn close_late_nodes(
         NodeClosing::Protect { nodes } => Decision::Act(DrainStepAct::Hold { nodes }),
         NodeClosing::Taint { nodes } => Decision::Act(DrainStepAct::Taint { nodes }),
         NodeClosing::Wait { why, recheck } => Decision::Wait { why, recheck },
-        NodeClosing::Cordon { nodes } => Decision::Act(DrainStepAct::Shield { nodes }),
+        NodeClosing::Cordon { nodes } => Decision::Act(DrainStepAct::TaintAndCordon { nodes }),
     })
 }
 
@@ -104,7 +104,9 @@ mod tests {
         );
         assert_eq!(
             next(&late, 60, 85),
-            Some(Decision::Act(DrainStepAct::Shield { nodes: names() }))
+            Some(Decision::Act(DrainStepAct::TaintAndCordon {
+                nodes: names()
+            }))
         );
         assert_eq!(next(&closed, 60, 85), None);
     }

@@ -69,7 +69,7 @@ impl MovementTracker {
                 groups.entry(group).or_default().push(pod.uid.clone());
             }
         }
-        // Another node brings more to move: the counts begin anew.
+        // Another node brings more to move: the counts begin again.
         if self.counted != names {
             self.groups.clear();
             self.counted = names;

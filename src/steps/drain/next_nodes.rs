@@ -54,7 +54,7 @@ pub fn decide_next_nodes(
     if at.open.len() >= parallel || (!at.open.is_empty() && at.fresh.is_empty()) {
         return wait_for_open(at, seen);
     }
-    // Whatever was moved has its Ready pods back, read anew at every look.
+    // Whatever was moved has its Ready pods back, read again at every look.
     if !spec.downtime && !seen.short.is_empty() {
         return wait_for_workloads(spec, at, seen);
     }

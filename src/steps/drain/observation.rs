@@ -79,9 +79,9 @@ pub struct DrainObservation {
     pub green_modified: Option<Timestamp>,
     /// Nodes of green that joined after it was held, which the autoscaler may remove.
     pub unprotected_nodes: Vec<String>,
-    /// On the way back: blue's nodes that are not judged yet in a target group they left.
+    /// On rollback: blue's nodes that are not judged yet in a target group they left.
     pub returning_nodes: Vec<String>,
-    /// On the way back: the same look at green.
+    /// On rollback: the same look at green.
     pub green_observation: Option<Box<GreenDrainObservation>>,
 }
 

@@ -332,7 +332,7 @@ impl DrainStep {
         let ours = self.spec.deregister_from.iter().map(|arn| (arn, true));
         let theirs = self.spec.leave_target_groups.iter().map(|arn| (arn, false));
         for (arn, ours) in theirs.chain(ours) {
-            // Nothing moves and nothing is to be taken back: no need to ask.
+            // Nothing moves and nothing is to be rolled back: no need to ask.
             if begun.is_empty() || (busy.is_empty() && !ours) {
                 continue;
             }
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pod_that_goes_lets_the_others_under_its_budget_count_anew() {
+    async fn a_pod_that_goes_lets_the_others_under_its_budget_count_again() {
         let look = |names: &[&str]| {
             let pods = names.iter().map(|n| Arc::new(pod(n, "n1"))).collect();
             let mut seen = DrainObservation {

@@ -28,7 +28,7 @@ use crate::route::DrainSpec;
 use crate::steps::nodes::is_closed_by;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
 
-/// How often blue's targets and its new pods are looked at on the way back.
+/// How often blue's targets and its new pods are looked at on rollback.
 const ROLLBACK_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// A pod or a node that is not Ready for this long does not get Ready by itself in a moment: three periods of a default
 /// readiness probe.
@@ -41,7 +41,7 @@ pub struct GreenDrain {
     watch: Mutex<GreenWatch>,
 }
 
-/// What is known from earlier looks. A restart loses it, and the times count anew.
+/// What is known from earlier looks. A restart loses it, and the times count again.
 #[derive(Default)]
 struct GreenWatch {
     /// Since when pods of green, by uid, have not been Ready.
@@ -76,10 +76,10 @@ pub struct GreenDrainObservation {
 }
 
 impl GreenDrain {
-    /// The way back of a drain from blue to `green`: empties `green`, whose pods go to `blue`.
+    /// The rollback of a drain from blue to `green`: empties `green`, whose pods go to `blue`.
     pub fn new(id: &str, green: &str, blue: &str, spec: &DrainSpec) -> Self {
         let spec = DrainSpec {
-            // Blue stands whole; and who goes back has seen enough.
+            // Blue is complete, and a rollback needs no further proof of green.
             surge: None,
             canary_bake: None,
             bake: Duration::ZERO,
@@ -170,7 +170,7 @@ impl GreenDrain {
         Some(if nodes.is_empty() {
             act
         } else {
-            DrainStepAct::Shield { nodes }
+            DrainStepAct::TaintAndCordon { nodes }
         })
     }
 
@@ -227,7 +227,7 @@ fn note_lasting(since: &mut BTreeMap<String, Instant>, now: BTreeSet<String>) ->
         .collect()
 }
 
-/// What the way back does next: first blue is open and served again, then green's pods go back to it. Weights that moved
+/// What the rollback does next: first blue is open and served again, then green's pods go back to it. Weights that moved
 /// are back already where green serves; with Local services, green serves in blue's target group until its pods are gone.
 pub fn decide_drain_undo(
     leaving: &GreenDrain,
@@ -268,7 +268,7 @@ pub fn decide_drain_undo(
             seen.returning_nodes.join(", ")
         );
         return if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
-            yield_overdue(format!("{why}. Mend it, then run `eksup rollback` again."))
+            yield_overdue(format!("{why}. Fix it, then run `eksup rollback` again."))
         } else {
             Decision::Wait {
                 why,
@@ -364,7 +364,7 @@ pub async fn read_returning_nodes(
     Ok(returning)
 }
 
-/// Lets a drain act behind a box: its way back is a drain, which acts through itself.
+/// Lets a drain act behind a box: its rollback is a drain, which acts through itself.
 pub fn perform_boxed_act<'a>(
     leaving: &'a GreenDrain,
     world: &'a StepWorld,

@@ -47,7 +47,7 @@ pub struct DrainStep {
     pub(super) spec: DrainSpec,
     pub(super) memory: Mutex<DrainMemory>,
     pub(super) green_drain: OnceLock<Box<GreenDrain>>,
-    /// Whether the pods that move are to stay where they go: on the way back green, which is emptied, is deleted.
+    /// Whether the pods that move are to stay where they go: on rollback green, which is emptied, is deleted.
     pub(super) protects_green: bool,
 }
 
@@ -100,7 +100,7 @@ impl DrainStep {
         }
     }
 
-    /// The same drain, for the way back: the group that pods go to is held, and let go, by others.
+    /// The same drain, for the rollback: the group that pods go to is held, and let go, by others.
     pub fn without_protection(self) -> Self {
         Self {
             protects_green: false,
@@ -108,7 +108,7 @@ impl DrainStep {
         }
     }
 
-    /// The way back; what it remembers lasts as long as this step.
+    /// The rollback; what it remembers lasts as long as this step.
     fn get_green_drain(&self) -> &GreenDrain {
         let make = || GreenDrain::new(&self.id, &self.green, &self.blue, &self.spec);
         self.green_drain.get_or_init(|| Box::new(make()))
@@ -312,7 +312,9 @@ impl Step<StepWorld> for DrainStep {
                 nodes::protect_from_scale_down(world, names).await
             }
             DrainStepAct::Taint { nodes: names } => nodes::taint_and_protect(world, names).await,
-            DrainStepAct::Shield { nodes: names } => nodes::taint_and_cordon(world, names).await,
+            DrainStepAct::TaintAndCordon { nodes: names } => {
+                nodes::taint_and_cordon(world, names).await
+            }
             DrainStepAct::Begin { nodes: names, at } => {
                 nodes::mark_draining(world, names, *at).await
             }
@@ -414,7 +416,9 @@ impl Step<StepWorld> for DrainStep {
             DrainStepAct::Taint { nodes } => {
                 format!("taint {}, which joined late", nodes.join(", "))
             }
-            DrainStepAct::Shield { nodes } => format!("taint and cordon {}", nodes.join(", ")),
+            DrainStepAct::TaintAndCordon { nodes } => {
+                format!("taint and cordon {}", nodes.join(", "))
+            }
             DrainStepAct::Begin { nodes, .. } => format!("begin with {}", nodes.join(", ")),
             DrainStepAct::Reopen { nodes } => format!("untaint and uncordon {}", nodes.join(", ")),
             DrainStepAct::Leave { act } => self.get_green_drain().describe_act(act),

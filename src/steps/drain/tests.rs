@@ -420,7 +420,7 @@ fn a_refused_eviction_is_told_in_its_words_and_ends_at_the_pods_deadline() {
 }
 
 #[test]
-fn a_pod_that_never_stops_is_not_waited_for_for_ever() {
+fn a_pod_that_never_stops_is_not_waited_for_forever() {
     let mut stuck = pod("a", "n1");
     stuck.deletion_timestamp = Some(time_at(0));
     let mut state = seen(vec![blue(closed_node("n1", Some(0)), vec![stuck])]);

@@ -34,7 +34,7 @@ impl StateTimers {
         self.0.contains_key(name)
     }
 
-    /// Lets the timer of `name` count anew, if it is running.
+    /// Lets the timer of `name` count again, if it is running.
     pub fn restart_timer(&mut self, name: &str) {
         if let Some(since) = self.0.get_mut(name) {
             *since = Instant::now();
@@ -50,7 +50,7 @@ impl StateTimers {
 /// What the timers of a drain say.
 #[derive(Clone, Debug, Default)]
 pub struct DrainTimes {
-    /// By pod uid: since its eviction was first refused, or first had to wait; anew whenever another pod under the same budget
+    /// By pod uid: since its eviction was first refused, or first had to wait; again whenever another pod under the same budget
     /// has gone.
     pub refused: BTreeMap<String, Duration>,
     /// By pod uid: since it was first seen to be stopping.
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_stops_being_so_begins_anew() {
+    async fn what_stops_being_so_begins_again() {
         let mut timers = StateTimers::default();
         let names = |of: &[&str]| of.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
         timers.update_all(names(&["a", "b"]));

@@ -34,7 +34,7 @@ pub fn has_serving_pod(snapshot: &CacheSnapshot, group: &str) -> bool {
 
 /// What moves pods of green that are not Ready. They take nothing from anybody who is served, so no node waits for
 /// another, and a budget that counts them as down already loses nothing when they are deleted: with the default
-/// `unhealthyPodEvictionPolicy` it would hold them on green for ever. `unready`: pods that have not been Ready for a
+/// `unhealthyPodEvictionPolicy` it would hold them on green forever. `unready`: pods that have not been Ready for a
 /// while; one that has not started is asked for no time.
 pub fn move_unready(
     seen: &DrainObservation,

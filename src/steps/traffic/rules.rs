@@ -23,7 +23,7 @@ use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
 /// Calls to AWS are no more often than this.
 const RULES_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
 
-/// How old what is known of the rules' owners may be; before a rule is written it is asked anew.
+/// How old what is known of the rules' owners may be; before a rule is written it is asked again.
 const RULE_OWNERS_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// The tags of rules by ARN, which say who owns them.
@@ -269,7 +269,7 @@ impl Step<StepWorld> for AddToRulesStep {
                 SignedDuration::try_from(self.spec.timeout).unwrap_or(SignedDuration::MAX);
             if since.is_some_and(|t| now.duration_since(t) > timeout) {
                 return Decision::Refuse(format!(
-                    "the load balancer has not judged green's targets within {}s: {}. Mend it, then run `eksup apply` again.",
+                    "the load balancer has not judged green's targets within {}s: {}. Fix it, then run `eksup apply` again.",
                     timeout.as_secs(),
                     green.health_text()
                 ));

@@ -129,7 +129,7 @@ impl Step<StepWorld> for ShiftStep {
         {
             if most == 0 {
                 return Decision::Refuse(format!(
-                    "traffic is back on blue: {why}. Mend green, then run `eksup apply` again to shift, or `eksup rollback`."
+                    "traffic is back on blue: {why}. Fix green, then run `eksup apply` again to shift, or `eksup rollback`."
                 ));
             }
             return Decision::Act(self.shift_to(0, seen, Some(why.clone())));
@@ -354,12 +354,12 @@ impl ShiftStep {
     ) -> Decision<ShiftAct> {
         let (blue, green) = (count_health(&seen.blue), count_health(&seen.green));
         let why = format!(
-            "blue must be healthy before traffic goes back: {}",
+            "blue must be healthy before traffic returns to it: {}",
             blue.health_text()
         );
         let late = trail.is_late(now, self.spec.timeout);
         let too_late = format!(
-            "{why}, {}s long. Traffic stays where it is; mend blue, then run `eksup rollback` again.",
+            "{why}, {}s long. Traffic stays where it is; fix blue, then run `eksup rollback` again.",
             self.spec.timeout.as_secs()
         );
         match (judge_serving(&seen.green), late) {
@@ -434,7 +434,7 @@ impl ShiftStep {
         }
         if late {
             return Decision::Refuse(format!(
-                "{why}, {}s long; {reached}% of the traffic is on green. Mend green, then run `eksup apply` again, or `eksup rollback`.",
+                "{why}, {}s long; {reached}% of the traffic is on green. Fix green, then run `eksup apply` again, or `eksup rollback`.",
                 self.spec.timeout.as_secs()
             ));
         }

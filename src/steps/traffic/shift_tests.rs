@@ -174,7 +174,7 @@ fn weights_that_were_no_percents_come_back_as_they_were() {
 }
 
 #[test]
-fn a_blue_that_never_turns_healthy_again_is_stuck_and_not_waited_for_for_ever() {
+fn a_blue_that_never_turns_healthy_again_is_stuck_and_not_waited_for_forever() {
     let shift = shift();
     let before = shift.before_image(&seen(100, 0, "healthy"));
     let mut now = seen(0, 100, "healthy");

@@ -17,7 +17,7 @@ use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, absent_is_none};
 pub(super) const TARGETS_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
 /// A deregistration delay is an hour at most; nothing else here takes longer than minutes.
 pub(super) const TARGETS_TIMEOUT: SignedDuration = SignedDuration::from_mins(75);
-/// Waits, but not for ever.
+/// Waits, but not forever.
 pub(super) fn wait_or_refuse(
     why: String,
     past: &StepHistory,
@@ -26,7 +26,7 @@ pub(super) fn wait_or_refuse(
     let since = past.last_act_at.or(past.started_at);
     if since.is_some_and(|t| now.duration_since(t) > TARGETS_TIMEOUT) {
         return Decision::Refuse(format!(
-            "{why}, for more than {} minutes. Mend it, then run `eksup apply` again.",
+            "{why}, for more than {} minutes. Fix it, then run `eksup apply` again.",
             TARGETS_TIMEOUT.as_mins()
         ));
     }
@@ -36,7 +36,7 @@ pub(super) fn wait_or_refuse(
     }
 }
 
-/// The same on the way back.
+/// The same on rollback.
 pub(super) fn wait_in_rollback(
     why: String,
     trail: &RollbackHistory,
@@ -44,7 +44,7 @@ pub(super) fn wait_in_rollback(
 ) -> Decision<TargetsAct> {
     if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
         return Decision::Refuse(format!(
-            "{why}, for more than {} minutes. Mend it, then run `eksup rollback` again.",
+            "{why}, for more than {} minutes. Fix it, then run `eksup rollback` again.",
             ROLLBACK_WAIT_LIMIT.as_secs() / 60
         ));
     }
@@ -164,7 +164,7 @@ pub enum TargetsAct {
     Deregister {
         targets: Vec<RegisteredTarget>,
     },
-    /// On the way back: registers the same again.
+    /// On rollback: registers the same again.
     Register {
         targets: Vec<RegisteredTarget>,
     },

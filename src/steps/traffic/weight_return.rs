@@ -47,7 +47,7 @@ pub fn judge_blue_share(
     BlueShare::Part(counts.healthy_percent().max(1))
 }
 
-/// Remembers since when blue has had as many healthy targets as it has. A restart loses it, and the time counts anew.
+/// Remembers since when blue has had as many healthy targets as it has. A restart loses it, and the time counts again.
 #[derive(Default)]
 pub struct BlueWatch(Mutex<Option<(usize, Instant)>>);
 

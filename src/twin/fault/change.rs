@@ -295,7 +295,7 @@ fn parse_skew(text: &str) -> Result<i64, String> {
         .map_err(|_| format!("`{text}` is too long"))
 }
 
-/// Somebody mends what changes of the world have broken and an upgrade cannot mend by itself.
+/// Somebody fixes what changes of the world have broken and an upgrade cannot fix by itself.
 pub fn repair_all(world: &mut SimWorld) {
     repair_all_but_workloads(world);
     external_actors::fix_workloads(world);

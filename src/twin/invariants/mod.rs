@@ -82,7 +82,7 @@ pub struct Invariants {
     /// How many nodes there are.
     nodes: usize,
     server: Option<Minor>,
-    /// Nodes and node groups that somebody else has laid hands on.
+    /// Nodes and node groups that somebody else has changed.
     excused: BTreeSet<String>,
     /// A change that a process of the upgrade asked for is being answered.
     run_asks: bool,
@@ -90,7 +90,7 @@ pub struct Invariants {
     ends_owed: BTreeMap<String, i64>,
     workloads: workloads::WorkloadRecords,
     drains: drains::DrainRecords,
-    /// The run is being taken back.
+    /// The run is being rolled back.
     rolling_back: bool,
     /// A process has said that the run is done. What happens to the cluster afterwards is not the run's doing.
     said_done: bool,
@@ -115,7 +115,7 @@ impl Invariants {
         self.checks
     }
 
-    /// Somebody else has laid hands on a node or node group: pods it loses are not the upgrade's doing.
+    /// Somebody else has changed a node or node group: pods it loses are not the upgrade's doing.
     pub fn excuse_node_or_group(&mut self, node_or_group: impl Into<String>) {
         self.excused.insert(node_or_group.into());
     }

@@ -20,7 +20,7 @@ pub const PROCESS_HEADER: &str = "x-eksup-process";
 
 /// Steps in these states have an act written down.
 const BEGUN_STATES: &[&str] = &["begun", "undoing"];
-/// A run with a step in one of these states is being taken back.
+/// A run with a step in one of these states is being rolled back.
 const ROLLBACK_STATES: &[&str] = &["undoing", "undone", "undoFailed"];
 /// The ConfigMap's key that holds the checkpoint.
 const CHECKPOINT_KEY: &str = "checkpoint";
@@ -137,7 +137,7 @@ pub fn check_request(
     Some(change)
 }
 
-/// The first change on the way back, or of a new run after it, owes nothing of what was moved before.
+/// The first change on rollback, or of a new run after it, owes nothing of what was moved before.
 fn on_direction_changed(world: &mut SimWorld, going_back: bool) {
     if let Some(laws) = &mut world.invariants
         && laws.rolling_back != going_back

@@ -1,4 +1,4 @@
-//! What other people and other programs do to the cluster, and that somebody mends it again: fault rules call these.
+//! What other people and other programs do to the cluster, and that somebody fixes it again: fault rules call these.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub fn make_never_ready(world: &mut SimWorld, ns: &str, name: &str) -> bool {
     })
 }
 
-/// New pods of a workload start, end and are started again, for ever. Whether there is such a workload.
+/// New pods of a workload start, end and are started again, forever. Whether there is such a workload.
 pub fn make_crash_loop(world: &mut SimWorld, ns: &str, name: &str) -> bool {
     run_in_cluster(world, |cluster| {
         let found = pod_templates(cluster, ns, name).next().is_some();
@@ -203,7 +203,7 @@ pub fn is_kubelet_dead(world: &SimWorld, node: &str) -> bool {
     world.kube.dead.contains(node)
 }
 
-/// Somebody mends what was broken beside the workloads themselves: budgets are as they were, and nodes that carry no mark
+/// Somebody fixes what was broken beside the workloads themselves: budgets are as they were, and nodes that carry no mark
 /// of `eksup.dev` are open.
 pub fn restore_budgets_and_nodes(world: &mut SimWorld) {
     run_in_cluster(world, |cluster| {

@@ -31,7 +31,7 @@ impl NodeTaint {
         }
     }
 
-    /// Whether one of `tolerations` tolerates it; for how long, when not for ever.
+    /// Whether one of `tolerations` tolerates it; for how long, when not forever.
     pub fn toleration_for(&self, tolerations: &[Value]) -> Option<Option<i64>> {
         tolerations
             .iter()

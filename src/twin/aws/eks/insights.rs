@@ -124,7 +124,7 @@ pub fn finish_refresh(world: &mut SimWorld) {
     }
 }
 
-/// Judges anew what can be judged; the others (deprecated APIs: thirty days of audit log) stay as they were found and
+/// Judges again what can be judged; the others (deprecated APIs: thirty days of audit log) stay as they were found and
 /// speak of the next version only while they pass.
 pub fn judge_insights(world: &mut SimWorld) {
     rollback_insights::judge_rollback_insights(world);

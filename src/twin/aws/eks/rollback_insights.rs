@@ -1,7 +1,7 @@
-//! Insights on the way back: they exist for seven days after an upgrade ended, and EKS judges them anew when it is asked
+//! Insights on rollback: they exist for seven days after an upgrade ended, and EKS judges them again when it is asked
 //! to roll back.
 //!
-//! Divergence: a snapshot does not say when its cluster was upgraded, so a world begins without a way back, and the
+//! Divergence: a snapshot does not say when its cluster was upgraded, so a world begins without a rollback, and the
 //! rollback insights of the snapshot are gone. "Incompatible API usage" passes until a test says otherwise.
 
 use jiff::{SignedDuration, Timestamp};
@@ -33,7 +33,7 @@ pub fn expire_rollback_insights(world: &mut SimWorld) {
     }
 }
 
-/// Judges anew.
+/// Judges again.
 pub fn judge_rollback_insights(world: &mut SimWorld) {
     expire_rollback_insights(world);
     let (now, kubelets) = (world.now(), kube::kubelet_minors(world));

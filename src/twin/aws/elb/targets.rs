@@ -11,7 +11,7 @@ use crate::twin::aws::kube::{self, ProbeResult};
 use crate::twin::aws::state::{ElbState, ElbTarget, ElbTargetGroup, ElbTargetState};
 use crate::twin::world::SimWorld;
 
-/// Registers a target; a draining one is registered anew.
+/// Registers a target; a draining one is registered again.
 pub fn register_target(world: &mut SimWorld, group: &str, id: &str, port: Option<i64>) {
     let turn = world.cloud.next_number();
     let Some(found) = world.cloud.elb.groups.get_mut(group) else {

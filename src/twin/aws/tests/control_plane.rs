@@ -381,7 +381,7 @@ async fn another_region_is_an_account_with_nothing_in_it() {
     );
 }
 
-/// The status of the insight on the way back whose name begins so; none when there is none.
+/// The status of the insight on rollback whose name begins so; none when there is none.
 async fn rollback_insight(asked: &Asked, name: &str) -> Option<String> {
     let found = asked
         .eks

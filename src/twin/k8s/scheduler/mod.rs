@@ -44,7 +44,7 @@ pub fn retry_pending_pods(cluster: &mut SimCluster) {
         waiting.push((-priority, name.clone()));
     }
     waiting.sort();
-    // Pods of one owner ask for the same: when one finds nothing, neither do its brothers.
+    // Pods of one owner ask for the same: when one finds nothing, neither do its siblings.
     let mut hopeless: BTreeSet<String> = BTreeSet::new();
     for (_, name) in waiting {
         let owner = cluster
@@ -53,14 +53,14 @@ pub fn retry_pending_pods(cluster: &mut SimCluster) {
             .pods
             .get(&name)
             .and_then(|p| p.owner.clone());
-        let brothers = owner
+        let siblings = owner
             .filter(|o| o.kind == "ReplicaSet" || o.kind == "Job")
             .map(|o| o.uid);
-        if brothers.as_ref().is_some_and(|uid| hopeless.contains(uid)) {
+        if siblings.as_ref().is_some_and(|uid| hopeless.contains(uid)) {
             continue;
         }
         if !try_schedule(cluster, &name)
-            && let Some(uid) = brothers
+            && let Some(uid) = siblings
         {
             hopeless.insert(uid);
         }

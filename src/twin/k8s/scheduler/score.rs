@@ -51,14 +51,14 @@ fn score_node(
         .filter(|t| t.effect == "PreferNoSchedule" && t.toleration_for(ask.tolerations).is_none());
     score -= 300 * soft.count() as i64;
     if ask.spreads.is_empty() {
-        // The default spreading: brothers on different nodes.
-        let brothers = pod
+        // The default spreading: siblings on different nodes.
+        let siblings = pod
             .owner
             .as_ref()
             .and_then(|o| load?.by_owner.get(&o.uid))
             .copied()
             .unwrap_or(0);
-        score -= 100 * brothers;
+        score -= 100 * siblings;
     }
     for spread in &ask.spreads {
         let here = node

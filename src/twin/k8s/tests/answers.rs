@@ -128,7 +128,7 @@ async fn one_eviction_is_accepted_again_while_it_goes_and_the_next_pod_is_refuse
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_budget_that_needs_all_refuses_for_ever() {
+async fn a_budget_that_needs_all_refuses_forever() {
     let bench = Bench::with_nodes(&["a"]).await;
     let pods = bench.deploy("dead", 1, json!({})).await;
     bench
@@ -136,7 +136,7 @@ async fn a_budget_that_needs_all_refuses_for_ever() {
         .await;
     for _ in 0..3 {
         let answer = bench.evict("default", name_of(&pods[0])).await;
-        assert_same(&recorded("refused_for_ever", &[]), &answer);
+        assert_same(&recorded("refused_forever", &[]), &answer);
         bench.sleep(600.0).await;
     }
 }
