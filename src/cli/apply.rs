@@ -304,7 +304,7 @@ fn check_no_drift(saved: &SavedPlan, inventory: &Inventory, plan: &Plan) -> Resu
     );
     Err(CliError::new(CliErrorKind::Mismatch, text)
         .with_state(drift)
-        .with_hint("nothing was changed; look at the new plan and save it again")
+        .with_hint("nothing was changed; review the new plan and save it again")
         .with_next_command(format!("eksup plan {} --out FILE", saved.plan_name)))
 }
 
@@ -321,7 +321,7 @@ fn render_preview(
         text += &route_view::render_text(route, &DoneSteps::new(), cx.ui.paint);
         let back = super::rollback_scope::preview_rollback(route, now);
         if !back.is_empty() {
-            text += &format!("\nway back:\n  {}\n", back.join("\n  "));
+            text += &format!("\nrollback:\n  {}\n", back.join("\n  "));
         }
     }
     for line in &said.lines {

@@ -68,7 +68,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
         match write_approval(&remote, stored, &state, &step, &by, reached.clock.now()).await {
             Ok(()) => {
                 cx.ui.print_note(&format!(
-                    "`{step}` of run {} is approved by {by}; it goes on with: {}",
+                    "`{step}` of run {} is approved by {by}; continue with: {}",
                     state.run,
                     cx.command_again("apply", &arg)
                 ));
@@ -80,7 +80,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
     }
     Err(CliError::new(
         CliErrorKind::Unexpected,
-        "the run's ConfigMap was written by others all the time; give the same command again",
+        "other processes keep writing the run's ConfigMap; run the same command again",
     ))
 }
 

@@ -18,9 +18,9 @@ const HELP_STYLES: Styles = Styles::styled()
 
 /// Takes an EKS cluster to a new Kubernetes version, blue to green, unattended.
 ///
-/// A new node group (green) is built beside the old one (blue), traffic and pods move over, blue is kept until it is
-/// surely not needed, then it goes. The run's journal lives in the cluster: whatever stops a run, the same `eksup apply`
-/// goes on with it, from any machine.
+/// A new node group (green) is created beside the old one (blue), traffic and pods move to it, and blue is deleted after
+/// a soak. The run's journal is kept in the cluster: whatever stops a run, the same `eksup apply` continues it, from any
+/// machine.
 #[derive(Debug, Parser)]
 #[command(name = "eksup", version, styles = HELP_STYLES, max_term_width = 110)]
 pub struct Cli {

@@ -34,7 +34,7 @@ pub fn expiry_warning(end: &SessionEnd, time: Duration, now: Timestamp) -> Optio
         SessionEnd::Never => None,
         SessionEnd::At { end, .. } if *end >= done => None,
         SessionEnd::At { end, renewed: true } => Some(format!(
-            "credentials end at {}, and the run is estimated to take until {}; they are fetched again from where they came from; should that fail, the run pauses with exit code 11, and goes on with the same command",
+            "credentials end at {}, and the run is estimated to take until {}; they are fetched again from where they came from; should that fail, the run pauses with exit code 11, and continues with the same command",
             clock(*end),
             clock(done)
         )),
@@ -42,13 +42,13 @@ pub fn expiry_warning(end: &SessionEnd, time: Duration, now: Timestamp) -> Optio
             end,
             renewed: false,
         } => Some(format!(
-            "credentials end at {}, and the run is estimated to take until {}; the run pauses with exit code 11 then, and goes on with the same command; {LONGER_SESSION_HINT}",
+            "credentials end at {}, and the run is estimated to take until {}; the run then pauses with exit code 11, and continues with the same command; {LONGER_SESSION_HINT}",
             clock(*end),
             clock(done)
         )),
         SessionEnd::Unknown if time <= DEFAULT_SESSION_DURATION => None,
         SessionEnd::Unknown => Some(format!(
-            "credentials are of a session that does not say when it ends, and the run is estimated to take {}; should it end before, the run pauses with exit code 11, and goes on with the same command; {LONGER_SESSION_HINT}",
+            "credentials are of a session that does not say when it ends, and the run is estimated to take {}; should it end before, the run pauses with exit code 11, and continues with the same command; {LONGER_SESSION_HINT}",
             format_duration(time)
         )),
     }

@@ -36,8 +36,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.silent => ExitCode::SUCCESS,
         Err(error) => {
-            let unchanged =
-                "nothing was changed by this command; traffic and nodes are as they were";
+            let unchanged = "nothing was changed by this command; traffic and nodes are unchanged";
             let error = error
                 .with_state(vec![unchanged.to_owned()])
                 .or_next_command(&typed_command());

@@ -244,16 +244,16 @@ impl From<ApiError> for CliError {
         let text = error.to_string();
         match error.class {
             ErrorClass::Expired => Self::new(CliErrorKind::Expired, text)
-                .with_hint("sign in again (such as `aws sso login`), then give the same command"),
+                .with_hint("sign in again (such as `aws sso login`), then run the same command again"),
             ErrorClass::Denied if is_credentials_error(&error) => Self::new(CliErrorKind::NotReady, text).with_hint(
-                "nothing was asked of AWS: give this machine credentials, then give the same command again",
+                "no request was sent to AWS: configure credentials on this machine, then run the same command again",
             ),
             ErrorClass::Denied => Self::new(CliErrorKind::NotReady, text).with_hint(format!(
                 "allow `{}`; `eksup policy` prints all that is needed",
                 error.op
             )),
             ErrorClass::Throttled | ErrorClass::Transient => {
-                Self::new(CliErrorKind::Unexpected, text).with_hint("this may pass: give the same command again")
+                Self::new(CliErrorKind::Unexpected, text).with_hint("this may be temporary: run the same command again")
             }
             ErrorClass::Absent if error.op == "eks:DescribeCluster" => Self::new(CliErrorKind::Mismatch, text),
             ErrorClass::Invalid if error.op == cluster_identity::IDENTITY_PROOF_OPERATION => Self::new(CliErrorKind::Mismatch, text),
@@ -275,7 +275,7 @@ impl From<LeaseError> for CliError {
         match error {
             LeaseError::Api(error) => error.into(),
             LeaseError::Busy { .. } => Self::new(CliErrorKind::Locked, error.to_string()).with_hint(format!(
-                "wait for it to end, or stop it where it runs; a dead one is followed after {} s",
+                "wait for it to end, or stop it where it runs; the lock of a dead process expires after {} s",
                 LEASE_DURATION.as_secs()
             )),
             LeaseError::Lost { .. } => Self::new(CliErrorKind::Locked, error.to_string())
@@ -299,7 +299,7 @@ impl From<JournalError> for CliError {
                 .with_hint("another process executes the run now; this one has stopped"),
             JournalError::StoreCall(error) => error.into(),
             JournalError::StoreUnavailable { .. } => Self::new(CliErrorKind::Paused, text)
-                .with_hint("nothing is done that cannot be written down; give the same command when it is back"),
+                .with_hint("nothing is done that cannot be recorded; run the same command again when the API server answers"),
             JournalError::IllegalRecord { .. }
             | JournalError::BadLine { .. }
             | JournalError::Io { .. }
@@ -315,7 +315,7 @@ impl From<EngineError> for CliError {
             EngineError::Lease(error) => error.into(),
             EngineError::StoppedUnrecorded => Self::new(CliErrorKind::Paused, error.to_string())
                 .with_hint(
-                    "the next process looks at the world first, and goes on from what it sees",
+                    "the next process reads the state of the cluster first, and continues from there",
                 ),
             EngineError::NoOpenRun => Self::new(CliErrorKind::Unexpected, error.to_string()),
             EngineError::UnknownStep(_) => Self::new(CliErrorKind::Mismatch, error.to_string())

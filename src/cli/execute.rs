@@ -65,7 +65,7 @@ pub fn stored_route(state: &RunState) -> Result<Route, CliError> {
             CliErrorKind::Mismatch,
             format!("the route of run {} cannot be read: {e}", state.run),
         )
-        .with_hint("go on with the eksup that began the run")
+        .with_hint("continue with the eksup version that began the run")
     })
 }
 
@@ -104,7 +104,7 @@ pub async fn execute_run(
             .map(|route| status_lines(state, &route, Some(&view)))
             .unwrap_or_default(),
         None => {
-            vec!["this process changed nothing; `eksup status` shows where things stand".to_owned()]
+            vec!["this process changed nothing; `eksup status` shows the state".to_owned()]
         }
     };
     let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();

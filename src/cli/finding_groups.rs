@@ -67,7 +67,7 @@ fn is_workload(kind: &str) -> bool {
     kind.starts_with(|c: char| c.is_ascii_uppercase()) && kind != "PodDisruptionBudget"
 }
 
-/// Puts together what has the same weight, code and way out, the heaviest first.
+/// Puts together what has the same weight, code and fix, the heaviest first.
 pub fn group_findings(found: &[Finding]) -> Vec<FindingGroup<'_>> {
     let mut groups: Vec<FindingGroup<'_>> = Vec::new();
     let mut sorted: Vec<&Finding> = found.iter().collect();

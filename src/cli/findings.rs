@@ -16,7 +16,7 @@ fn severity_word(severity: Severity) -> &'static str {
     }
 }
 
-/// How many block, told as they are: once for all objects with the same way out.
+/// How many block, told as they are: once for all objects with the same fix.
 pub fn count_blockers(found: &[Finding]) -> usize {
     let groups = group_findings(found);
     let blockers = groups.iter().filter(|g| g.severity == Severity::Blocker);
@@ -65,7 +65,7 @@ pub fn render_text(found: &[Finding], paint: Painter) -> String {
             }
         };
         if !group.fix.is_empty() {
-            let _ = writeln!(out, "      {} {}", paint.dim("way out:"), group.fix);
+            let _ = writeln!(out, "      {} {}", paint.dim("fix:"), group.fix);
         }
     }
     out
@@ -95,7 +95,7 @@ pub fn render_markdown(found: &[Finding]) -> String {
         return "No findings.\n".to_owned();
     }
     let mut out =
-        "| | code | object | finding | way out |\n| --- | --- | --- | --- | --- |\n".to_owned();
+        "| | code | object | finding | fix |\n| --- | --- | --- | --- | --- |\n".to_owned();
     for group in group_findings(found) {
         let _ = writeln!(
             out,
@@ -153,7 +153,7 @@ pub fn not_ready_error(cluster: &str, found: &[Finding], next: &str) -> CliError
         format!("cluster {cluster} is not ready: {first}{more}"),
     )
     .with_state(vec![
-        "nothing was changed: traffic and nodes are as they were".to_owned(),
+        "nothing was changed: traffic and nodes are unchanged".to_owned(),
     ])
     .with_next_command(next)
 }
@@ -166,7 +166,7 @@ mod tests {
         Finding::new(code, subject, detail, format!("fix {}", code.as_str()))
     }
 
-    /// Two workloads with one way out, and two whose losses differ.
+    /// Two workloads with one fix, and two whose losses differ.
     fn found() -> Vec<Finding> {
         vec![
             of(Code::SingleReplica, "Deployment a/b", "down for a moment"),
@@ -183,12 +183,12 @@ mod tests {
 block EKSUP-P006 2 workloads: A pod would lose what is in its emptyDir
         Deployment a/b: loses x
         StatefulSet a/c: loses y
-      way out: fix EKSUP-P006
+      fix: fix EKSUP-P006
 block EKSUP-P005 pod a/d: gone
-      way out: fix EKSUP-P005
+      fix: fix EKSUP-P005
 warn  EKSUP-P012 2 workloads: down for a moment
         Deployment a/b, StatefulSet a/c
-      way out: fix EKSUP-P012
+      fix: fix EKSUP-P012
 ";
         assert_eq!(render_text(&found(), Painter::default()), expected);
         assert_eq!(count_blockers(&found()), 2);

@@ -49,7 +49,7 @@ pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), CliErr
     plan::parse_plan(&path.display().to_string(), &text)?;
     write_plan_file(&path, &text)?;
     cx.ui.print_note(&format!(
-        "wrote {}; look at it, then: eksup plan {}",
+        "wrote {}; review it, then run: eksup plan {}",
         path.display(),
         path.display()
     ));
@@ -94,7 +94,7 @@ fn default_target(inventory: &Inventory) -> Result<Minor, CliError> {
 pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     let cluster = &inventory.cluster;
     let mut out = format!(
-        "# What eksup shall do with cluster {name}. Everything that is not written here has a careful default; the\n\
+        "# What eksup is to do with cluster {name}. Everything that is not written here has a careful default; the\n\
          # lines that begin with `#` show some. `eksup plan` shows what comes of it, `eksup rehearse` tries it out.\n\
          apiVersion: eksup.dev/v1\nkind: UpgradePlan\n\ncluster: {name}\nregion: {region}\n\
          # It is at {from} now; versions in between are passed one by one.\nto: \"{to}\"\n\n\
@@ -137,7 +137,7 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     out += "  # barePods: {evict: [\"pod shop/tool\"]}\n  # emptyDir: {evict: [\"Deployment shop/cache\"]}\n  # hostPath: {evict: [\"shop/*\"]}\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n  # A budget that an operator runs and that stays closed while its pod is there: block, wait.\n  # operatorBudgets: wait\n\n";
     out += &render_traffic(inventory);
     out += "retire:\n  # Blue stays, empty, this long.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
-    out += "# When something new may begin; outside the run pauses, and the same command goes on within.\n";
+    out += "# When something new may begin; outside the run pauses, and the same command continues it within.\n";
     out += "# windows:\n#   - {days: [mon, tue], from: \"22:00\", to: \"04:00\", timeZone: Europe/Berlin}\n\n";
     out += "# Steps, or kinds of steps, before which `eksup approve` has to be given.\n# approvals:\n#   before: [drain, retire]\n\n";
     out += "# notify:\n#   - webhook: {url: \"https://example.com/hook\"}\n#   - sns: {topic: \"arn:aws:sns:eu-central-1:123456789012:upgrades\"}\n";

@@ -23,15 +23,15 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
         }
         RunOutcome::Dropped => CliError::new(
             CliErrorKind::Paused,
-            format!("run {run} was dropped at once; the journal says what was begun"),
+            format!("run {run} was aborted; the journal says which actions had begun"),
         )
-        .with_hint("the next process looks at the world first, and goes on from what it sees")
+        .with_hint("the next process reads the state of the cluster first, and continues from there")
         .with_next_command(resume),
         RunOutcome::Unrecorded => CliError::new(
             CliErrorKind::Paused,
-            format!("run {run} was stopped by a signal, and its journal in the cluster could not be told in time; it says what was begun"),
+            format!("run {run} was stopped by a signal, and its journal in the cluster could not be written in time; it says which actions had begun"),
         )
-        .with_hint("the next process looks at the world first, and goes on from what it sees; the lock runs out after 30 s")
+        .with_hint("the next process reads the state of the cluster first, and continues from there; the lock expires after 30 s")
         .with_next_command(resume),
         RunOutcome::Unapproved { step, approve } => CliError::new(
             CliErrorKind::Paused,
@@ -45,13 +45,13 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
         .with_next_command(resume),
         RunOutcome::Expired { step, why } => CliError::new(
             CliErrorKind::Expired,
-            format!("run {run} stands at `{step}`: {why}"),
+            format!("run {run} stopped at `{step}`: {why}"),
         )
-        .with_hint("sign in again (such as `aws sso login`), then give the same command")
+        .with_hint("sign in again (such as `aws sso login`), then run the same command again")
         .with_next_command(resume),
         RunOutcome::Reroute { step, why } => CliError::new(
             CliErrorKind::Stuck,
-            format!("run {run} has no way past `{step}`: {why}"),
+            format!("run {run} cannot continue past `{step}`: {why}"),
         )
         .with_next_command(plan),
         RunOutcome::Stuck {
@@ -66,18 +66,18 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
             );
             if let Some(action) = denied {
                 error = error.with_hint(format!(
-                    "allow `{action}`, then give the same command; `eksup policy` prints all that is needed"
+                    "allow `{action}`, then run the same command again; `eksup policy` prints all that is needed"
                 ));
             }
             if closed {
                 error
                     .with_hint(
-                        "what is left cannot be rolled back; a new run goes on from how things are",
+                        "what is left cannot be rolled back; a new run continues from the present state",
                     )
                     .with_next_command(plan)
             } else if resume.starts_with("eksup apply") {
                 error
-                    .with_hint(format!("once that is fixed the same command goes on; `{rollback}` rolls the run back"))
+                    .with_hint(format!("once that is fixed, run the same command again to continue; `{rollback}` rolls the run back"))
                     .with_next_command(resume)
             } else {
                 error.with_next_command(resume)

@@ -62,7 +62,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliEr
         let route = stored_route(state)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         cx.ui.print_note(&format!(
-            "run {} is open: {done} of {} steps are done; `eksup apply` goes on with it",
+            "run {} is open: {done} of {} steps are done; `eksup apply` continues it",
             state.run,
             state.steps.len()
         ));
@@ -159,7 +159,7 @@ fn check_pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
         "there is something to do, as shown",
     )
     .with_state(vec![
-        "nothing was changed: traffic and nodes are as they were".to_owned(),
+        "nothing was changed: traffic and nodes are unchanged".to_owned(),
     ])
     .with_next_command(next))
 }
@@ -206,7 +206,7 @@ pub fn show_route(
                 text += &format!("{line}\n");
             }
             if !back.is_empty() {
-                text += &format!("\nway back:\n  {}\n", back.join("\n  "));
+                text += &format!("\nrollback:\n  {}\n", back.join("\n  "));
             }
             ui.write_result(&text)
         }

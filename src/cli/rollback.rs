@@ -17,7 +17,7 @@ use crate::engine::stop;
 use crate::journal::RunState;
 use crate::route::Route;
 
-/// Take the run back: traffic to blue, blue in service, green away
+/// Roll the run back: traffic and pods to blue, green deleted
 ///
 /// Ends with 5 when everything is rolled back that can be; what stays is said before and after. The control plane and its
 /// add-ons stay as they are unless --control-plane is given: blue runs as well below a newer control plane.
@@ -47,7 +47,7 @@ pub async fn check_version_rollback(
             .with_state(status_lines(state, route, None))
             .with_hint("nothing was changed")
             .with_hint(format!(
-                "`{plain}` takes everything else back and leaves the control plane and its add-ons as they are: blue runs as well below it"
+                "`{plain}` rolls everything else back and leaves the control plane and its add-ons as they are: blue runs as well below it"
             ))
             .with_next_command(plain)
     };

@@ -97,7 +97,7 @@ impl<'a> RunSession<'a> {
         };
         if !released {
             self.warnings
-                .push("the lock was not given back; it runs out in 30 s".to_owned());
+                .push("the lock was not released; it expires in 30 s".to_owned());
         }
         ended
     }
@@ -502,9 +502,8 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Cl
             "run {run} was begun with another plan, and is not finished; in the plan given now:\n  {}",
             differs.join("\n  ")
         );
-        return Err(refused(text).with_hint(
-            "put the plan back as it was and give the same command, or take the run back",
-        ));
+        return Err(refused(text)
+            .with_hint("restore the plan and run the same command again, or roll the run back"));
     }
     Ok(())
 }
@@ -546,9 +545,8 @@ pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Res
         .with_hint("nothing was changed; the run is as it was");
         return Err(match state.phase {
             RunPhase::Closed | RunPhase::Rollback => error,
-            RunPhase::Forward => error.with_hint(
-                "`eksup apply` finishes the run: all that is left is to clear up after blue",
-            ),
+            RunPhase::Forward => error
+                .with_hint("`eksup apply` finishes the run: only the cleanup after blue is left"),
         });
     }
     if state.outcome == Some(FinalOutcome::RolledBack) && scope.undone.is_empty() {
@@ -557,7 +555,7 @@ pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Res
             format!("run {run} is rolled back already"),
         )
         .with_hint(
-            "`eksup rollback --control-plane` takes versions back too, where EKS still can",
+            "`eksup rollback --control-plane` rolls versions back too, where EKS still can",
         ));
     }
     Ok(())

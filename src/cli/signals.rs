@@ -26,11 +26,13 @@ pub fn listen_for_signals(asker: StopHandle, ui: Ui) -> Result<(), CliError> {
             asker.request_stop();
             asked = match asked {
                 StopUrgency::NotAsked => {
-                    ui.print_note("stopping; once more to drop everything at once");
+                    ui.print_note(
+                        "stopping after the current action; send the signal again to abort",
+                    );
                     StopUrgency::AfterThisAct
                 }
                 StopUrgency::AfterThisAct | StopUrgency::Now => {
-                    ui.print_note("dropping everything; the journal says what was begun");
+                    ui.print_note("aborting; the journal says which actions had begun");
                     StopUrgency::Now
                 }
             };

@@ -165,7 +165,7 @@ pub fn rollback_blockers(
     }
     match hop.rollback_deadline() {
         Some(until) if now > until => blockers.push(format!(
-            "EKS takes an upgrade back for 7 days after it ended: until {}",
+            "EKS rolls an upgrade back for 7 days after it ended: until {}",
             state_diff::format_time(until)
         )),
         Some(_) => {}
@@ -263,7 +263,7 @@ fn check_addons(
             .is_some_and(|all| !all.is_empty());
         if !listed {
             blockers.push(format!(
-                "EKS lists no version of add-on {name} for {from}, so nobody knows whether {at} runs there: remove it first, or keep its objects and take it out of EKS's hands (`aws eks delete-addon --cluster-name {} --addon-name {name} --preserve`)",
+                "EKS lists no version of add-on {name} for {from}, so it is unknown whether {at} runs there: remove it first, or keep its objects and remove it from EKS's management (`aws eks delete-addon --cluster-name {} --addon-name {name} --preserve`)",
                 facts.cluster.name
             ));
             continue;

@@ -146,7 +146,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         let acts = self.step_state(planned)?.acts;
         if driver.repeat_guard.is_exhausted_by(&act) || acts >= MAX_ACTS_PER_STEP {
             let what = planned.step.describe_act(&act);
-            let why = format!("{what}: done again and again, and it does not take");
+            let why = format!("{what}: done repeatedly without effect");
             return Ok(TurnOutcome::RunEnded(
                 self.record_stuck(planned, way, why, None).await?,
             ));
@@ -168,7 +168,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             () = self.stop.wait_until_overdue(stop::ACT_STOP_DEADLINE) => {
                 let what = planned.step.describe_act(&act);
                 let why = format!(
-                    "asked to stop during `{}`; whether this took is seen when the run goes on: {what}",
+                    "asked to stop during `{}`; whether this took effect is read when the run continues: {what}",
                     planned.id
                 );
                 return Ok(TurnOutcome::RunEnded(self.pause_run(why).await?));
@@ -392,7 +392,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         self.append_entry(JournalEntry::ClockMoved { seconds })
             .await?;
         let text = format!(
-            "this machine's clock has moved by {seconds} s against its own timer (suspended, or set); waits go on as if it had not"
+            "this machine's clock has moved by {seconds} s against its own timer (suspended, or set); waits continue as if it had not"
         );
         let step = Some(planned.id.clone());
         self.world.emit_event(EventKind::Notice { step, text });

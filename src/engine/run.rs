@@ -49,7 +49,7 @@ pub enum RunOutcome {
     Paused { why: String },
     /// Stopped at once; the journal says what was begun.
     Dropped,
-    /// Stopped, and the journal could not be told in time; it says what was begun.
+    /// Stopped, and the journal could not be written in time; it says which actions had begun.
     Unrecorded,
     /// Stopped before a step that nobody has approved yet; the command that approves it.
     Unapproved { step: String, approve: String },
@@ -80,7 +80,7 @@ pub enum EngineError {
     NoOpenRun,
     /// Asked to stop, and the journal could not be written to in time.
     #[error(
-        "stopped by a signal while the run's checkpoint in the cluster could not be written; it says what was begun"
+        "stopped by a signal while the run's checkpoint in the cluster could not be written; it says which actions had begun"
     )]
     StoppedUnrecorded,
     /// The program and the journal disagree.

@@ -71,7 +71,7 @@ fn not_listed(case: &ReadinessInput<'_>, name: &str, minor: Minor) -> Option<Str
 /// What to do about an add-on that EKS does not list.
 fn suggest_fix(case: &ReadinessInput<'_>, name: &str) -> String {
     format!(
-        "ask its publisher what it runs on. Then either keep its objects and take it out of EKS's hands: aws eks delete-addon --cluster-name {} --addon-name {name} --preserve; or remove it; or list it in `addons.skip` to go on with it as it is; or stop at an older minor",
+        "ask its publisher what it runs on. Then either keep its objects and remove it from EKS's management: aws eks delete-addon --cluster-name {} --addon-name {name} --preserve; or remove it; or list it in `addons.skip` to go on with it as it is; or stop at an older minor",
         case.plan.cluster
     )
 }

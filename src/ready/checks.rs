@@ -234,7 +234,7 @@ impl RequiredReading {
     fn fix_text(&self) -> &'static str {
         match self.needed {
             ReadingNeed::Always | ReadingNeed::ToMoveNodes => {
-                "allow the call (`eksup policy` prints what is needed), then give the same command again"
+                "allow the call (`eksup policy` prints what is needed), then run the same command again"
             }
             ReadingNeed::ForInsights => {
                 "allow the call (`eksup policy` prints what is needed), or set `controlPlane.insights: warn` in the plan"

@@ -172,7 +172,7 @@ impl Losses {
         consent_text(key, &given, &names)
     }
 
-    /// Tells each workload's loss, all with the same way out.
+    /// Tells each workload's loss, all with the same fix.
     pub fn report_losses(
         self,
         out: &mut Vec<Finding>,

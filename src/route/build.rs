@@ -36,7 +36,7 @@ fn build_with_trigger(
             Obstacle::TargetBehind,
             format!("cluster {}", plan.cluster),
             format!("it is at {from}, and the plan goes to {to}"),
-            "write a newer `to`; `eksup rollback --control-plane` takes a fresh upgrade back by one minor",
+            "write a newer `to`; `eksup rollback --control-plane` rolls a recent upgrade back by one minor",
         );
         return Err(draft.problems);
     }
@@ -130,10 +130,10 @@ fn push_hop(draft: &mut RouteDraft<'_>) {
         spec,
     );
     step_draft = if first {
-        step_draft.with_reason(format!("EKS can take the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
+        step_draft.with_reason(format!("EKS can roll the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
     } else {
         step_draft.with_no_return(format!(
-            "EKS takes a control plane back by one minor only: after this hop {} is out of reach",
+            "EKS rolls a control plane back by one minor only: after this hop {} is out of reach",
             from.previous()
         ))
     };

@@ -158,7 +158,7 @@ fn plan_group_move<'m, 'a>(
         match (behind.contains(&live), stays) {
             (true, None) => {
                 if live == pair.green && blue == mover.origin.name {
-                    draft.add_note(format!("Target groups {other_name} and {name} change sides: {name}, which the plan calls green, has the traffic now."));
+                    draft.add_note(format!("Target groups {other_name} and {name} swap roles: {name}, which the plan calls green, has the traffic now."));
                 }
                 sides.push((i, live, other));
             }
@@ -167,7 +167,7 @@ fn plan_group_move<'m, 'a>(
                 shared.push(live);
             }
             (false, _) if behind.contains(&other) => {
-                draft.add_note_once(format!("Target group {other_name}: {blue} stands behind it and it has no traffic; green joins it."));
+                draft.add_note_once(format!("Target group {other_name}: {blue} is registered in it and it has no traffic; green joins it."));
                 shared.push(other);
             }
             (false, _) => {}

@@ -162,7 +162,7 @@ impl AddonStep {
         {
             return Decision::Refuse(format!(
                 "add-on {name} is at {}, which is neither what it was ({}) nor what this run asked for ({}): somebody \
-                 else changes it. Settle who does, then run `eksup apply` again.",
+                 else changes it. Find out who does, then run `eksup apply` again.",
                 addon.version, self.from, change.version
             ));
         }

@@ -194,7 +194,7 @@ impl Step<StepWorld> for BakeStep {
         let trouble = trouble.join("; ");
         if seen.unwell_for > UNWELL_LIMIT {
             return Decision::Refuse(format!(
-                "{}: not well for {}s: {trouble}. Fix it, then run `eksup apply` again; `eksup rollback` rolls the run back.",
+                "{}: not healthy for {}s: {trouble}. Fix it, then run `eksup apply` again; `eksup rollback` rolls the run back.",
                 self.subject,
                 seen.unwell_for.as_secs()
             ));

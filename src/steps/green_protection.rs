@@ -114,7 +114,7 @@ impl Step<StepWorld> for GreenProtectionStep {
             return match &seen.unfit_reason {
                 None => self.decide_release(seen),
                 Some(why) => Decision::Refuse(format!(
-                    "{why}, and it is all there is: nothing can run. Make {} well, then run `eksup apply` again.",
+                    "{why}, and it is all there is: nothing can run. Fix {}, then run `eksup apply` again.",
                     self.green
                 )),
             };

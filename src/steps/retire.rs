@@ -339,7 +339,7 @@ impl Step<StepWorld> for RetireStep {
         if let Some(why) = &seen.green_unfit_reason {
             return Decision::Refuse(format!(
                 "{why}, so {} is not retired: nothing would be left to run on. `eksup rollback` opens it again; \
-                 once green is well, `eksup apply` goes on.",
+                 once green is healthy, `eksup apply` goes on.",
                 self.blue
             ));
         }

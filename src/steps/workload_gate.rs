@@ -51,8 +51,7 @@ impl Shortage {
         );
         Some(if self.lasted > patience {
             Decision::Refuse(format!(
-                "{why}, for {}s. Fix them, then run `eksup apply` again; `eksup rollback` rolls the run back. One that was made smaller on \
-                 purpose is passed over with `--accept-short 'KIND NAMESPACE/NAME'`.",
+                "{why}, for {}s. Fix them, then run `eksup apply` again; `eksup rollback` rolls the run back. A workload that was scaled down on purpose is ignored with `--accept-short 'KIND NAMESPACE/NAME'`.",
                 self.lasted.as_secs()
             ))
         } else {

@@ -189,7 +189,7 @@ impl ControlPlaneStep {
                 {
                     return Decision::Refuse(format!(
                         "update {} took cluster {name} to {to}, and now it is at {at}: somebody changed it since. \
-                         Settle who does, then run `eksup apply` again, or `eksup rollback`.",
+                         Find out who does, then run `eksup apply` again, or `eksup rollback`.",
                         last.id
                     ));
                 }

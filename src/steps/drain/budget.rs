@@ -110,7 +110,7 @@ impl Budgets {
         let booked = match budget.disrupted.as_slice() {
             [] => String::new(),
             names => format!(
-                ", evictions are booked for {}; the API server forgets a booking 2 minutes after",
+                ", evictions are recorded for {} (disruptedPods); the API server drops such a record after 2 minutes",
                 names.join(", ")
             ),
         };
@@ -209,7 +209,7 @@ pub mod tests {
         else {
             panic!()
         };
-        assert!(why.contains("booked for web-x"), "{why}");
+        assert!(why.contains("recorded for web-x"), "{why}");
     }
 
     #[test]

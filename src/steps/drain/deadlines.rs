@@ -33,8 +33,8 @@ pub fn refuse_dead_kubelet(
         .find(dead)?;
     let node = &open.node.node;
     Some(format!(
-        "the kubelet of {} does not answer (Ready is {}), so nobody can say whether its pods have stopped: {}. \
-         Repair or terminate the instance, then run `eksup apply` again; a plan with `drain.deadKubelets: skip` consents to go on without.",
+        "the kubelet of {} does not answer (Ready is {}), so it is unknown whether its pods have stopped: {}. \
+         Repair or terminate the instance, then run `eksup apply` again; a plan with `drain.deadKubelets: skip` accepts continuing without it.",
         node.name,
         node.ready,
         pod_names(open.remaining_pods())

@@ -104,8 +104,7 @@ fn wait_for_workloads(
     let waited = seen.elapsed.waiting;
     if at.open.is_empty() && waited > spec.node_deadline {
         return Decision::Refuse(format!(
-            "{text}, for {}s. No other node is drained while that is so. Fix them and run `eksup apply` again; one that was made smaller on \
-             purpose is passed over with `--accept-short 'KIND NAMESPACE/NAME'`.",
+            "{text}, for {}s. No other node is drained while that is so. Fix them and run `eksup apply` again; a workload that was scaled down on purpose is ignored with `--accept-short 'KIND NAMESPACE/NAME'`.",
             waited.as_secs()
         ));
     }

@@ -283,7 +283,7 @@ impl Step<StepWorld> for AddToRulesStep {
             };
         }
         Decision::Done(format!(
-            "{} stands in {}, no weight of it changed: {}",
+            "{} is in {} with its weight unchanged: {}",
             short_name(&self.spec.green),
             rule_count_text(seen.rules.len()),
             green.health_text()
@@ -332,7 +332,7 @@ impl Step<StepWorld> for AddToRulesStep {
         }
         if set.is_empty() {
             return Decision::Done(format!(
-                "{} stands in no rule it did not stand in before",
+                "{} is in no rule that did not have it before",
                 short_name(&self.spec.green)
             ));
         }

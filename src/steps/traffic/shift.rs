@@ -144,7 +144,7 @@ impl Step<StepWorld> for ShiftStep {
                     .map(|(r, p)| format!("{} has {p}%", short_rule(r)))
                     .collect();
                 return Decision::Refuse(format!(
-                    "the weights were set to {}% on green, but now {}; somebody else changes them. Settle who does, then run `eksup apply` again.",
+                    "the weights were set to {}% on green, but now {}; somebody else changes them. Find out who does, then run `eksup apply` again.",
                     act.percent,
                     shown.join(", ")
                 ));
