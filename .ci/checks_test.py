@@ -4,9 +4,11 @@
 import copy
 import json
 import os
+import struct
 import tempfile
 import unittest
 
+import binary_check
 import botocore_check
 import policy_check
 
@@ -220,6 +222,33 @@ class Policies(unittest.TestCase):
         self.assertIn("has no pod in", found("pod", ["list"]))
         self.assertIn("pods/eviction has no verb patch", found("pods/eviction", ["patch"]))
         self.assertIn("cannot be held to names", found("pods", ["list"], resourceNames=["x"]))
+
+    def test_a_binary_that_needs_a_newer_c_library(self):
+        needed = [("libc.so.6", "GLIBC_2.34"), ("libc.so.6", "GLIBC_2.4"), ("libgcc_s.so.1", "GCC_3.0")]
+        self.assertEqual(binary_check.too_new(needed, (2, 34)), [])
+        self.assertEqual(binary_check.too_new(needed, (2, 33)), [("libc.so.6", "GLIBC_2.34")])
+        short_relocations = [("libc.so.6", "GLIBC_ABI_DT_RELR")]
+        self.assertEqual(binary_check.too_new(short_relocations, (2, 99)), short_relocations)
+
+    def test_the_versions_that_a_binary_needs_are_read_from_it(self):
+        # 64-bit header, then: no section, strings, one library with two versions.
+        strings = b"\0libc.so.6\0GLIBC_2.34\0GLIBC_2.17\0"
+        names = b"\0.dynstr\0.gnu.version_r\0"
+        entries = struct.pack("<HHIII", 1, 2, 1, 16, 0)
+        entries += struct.pack("<IHHII", 0, 0, 2, 11, 16) + struct.pack("<IHHII", 0, 0, 3, 22, 0)
+        parts, at, offsets = [strings, names, entries], 64, []
+        for part in parts:
+            offsets.append(at)
+            at += len(part)
+        table = struct.pack("<IIQQQQIIQQ", *[0] * 10)
+        for name, offset, part, link, info in zip((1, 1, 9), offsets, parts, (0, 0, 1), (0, 0, 1)):
+            table += struct.pack("<IIQQQQIIQQ", name, 1, 0, 0, offset, len(part), link, info, 1, 0)
+        header = b"\x7fELF\x02\x01".ljust(0x28, b"\0") + struct.pack("<Q", at)
+        header = header.ljust(0x3A, b"\0") + struct.pack("<HHH", 64, 4, 2)
+        data = header + b"".join(parts) + table
+        self.assertEqual(binary_check.needed_versions(data), [("libc.so.6", "GLIBC_2.34"), ("libc.so.6", "GLIBC_2.17")])
+        with self.assertRaises(ValueError):
+            binary_check.needed_versions(b"#!/bin/sh")
 
 
 if __name__ == "__main__":
