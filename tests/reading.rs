@@ -177,8 +177,12 @@ async fn a_cluster_is_read_as_the_snapshot_says_it() {
     // AWS answers the values of a condition in two places; the bundled snapshot has them in one.
     given["rules"][0]["Rest"]["Conditions"][0]["PathPatternConfig"] =
         serde_json::json!({ "Values": ["/*"] });
-    // The bundled snapshot is older than this reading; no service account of its cluster names a role.
+    // The bundled snapshot is older than these readings; no service account of its cluster names a role.
     given["accountsWithRole"] = serde_json::json!([]);
+    given["priorityClasses"] =
+        serde_json::json!(["system-cluster-critical", "system-node-critical"]);
+    given["resourceQuotas"] = serde_json::json!([]);
+    given["limitDefaults"] = serde_json::json!({});
     for (field, value) in given.as_object().unwrap() {
         assert_eq!(&said[field], value, "{field}");
     }

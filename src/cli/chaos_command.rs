@@ -56,7 +56,7 @@ pub fn run_chaos(
     }));
     let trial = Trial {
         snapshot,
-        input: input,
+        input,
         ui,
         baseline: None,
         before: None,

@@ -67,9 +67,9 @@ impl<'a> RunSession<'a> {
         notifications: Option<UnboundedSender<RunEvent>>,
     ) -> Self {
         Self {
-            context: context,
+            context,
             bus,
-            notifications: notifications,
+            notifications,
             warnings: Vec::new(),
         }
     }

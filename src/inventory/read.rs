@@ -12,6 +12,7 @@ use crate::k8s::KubeApi;
 use crate::model::image::AmiImage;
 use crate::model::inventory::Unread;
 use crate::model::kube::Node;
+use crate::model::pod_admission::{LimitDefaults, ResourceQuota};
 use crate::model::volumes::volume_resource;
 use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, asg, ec2, eks};
 
@@ -59,6 +60,7 @@ pub async fn read_inventory(
             notes.or_default(kube.read_cni_settings()),
             notes.or_none(kube.accounts_with_role()),
             notes.or_default(kube.volume_limits()),
+            Box::pin(read_admission_rules(kube, &notes)),
         )
     };
     let upkeep = async {
@@ -114,6 +116,7 @@ pub async fn read_inventory(
         cni,
         accounts_with_role,
         volume_limits,
+        (priority_classes, resource_quotas, limit_defaults),
     ) = kubernetes;
     let nodes = with_volume_limits(nodes, &volume_limits);
     let (asgs, instances, lifecycle_hooks) = machines;
@@ -179,9 +182,33 @@ pub async fn read_inventory(
         limits: Some(limits),
         pod_identities,
         accounts_with_role: accounts_with_role.map(|all| sorted_by(all, Clone::clone)),
+        priority_classes,
+        resource_quotas,
+        limit_defaults,
         addon_schemas: BTreeMap::new(),
         unread: notes.into_unread(),
     })
+}
+
+/// PriorityClasses, ResourceQuotas and what LimitRanges give; none where they could not be read.
+async fn read_admission_rules(
+    kube: &KubeApi,
+    notes: &UnreadNotes,
+) -> Result<(
+    Option<Vec<String>>,
+    Option<Vec<ResourceQuota>>,
+    Option<LimitDefaults>,
+)> {
+    let (classes, quotas, defaults) = futures::try_join!(
+        notes.or_none(kube.list_priority_classes()),
+        notes.or_none(kube.list_resource_quotas()),
+        notes.or_none(kube.read_limit_defaults()),
+    )?;
+    Ok((
+        classes.map(|all| sorted_by(all, Clone::clone)),
+        quotas.map(|all| sorted_by(all, |q| q.key.clone())),
+        defaults,
+    ))
 }
 
 /// Returns the nodes, each offering as many volumes of each driver as its CSINode says.

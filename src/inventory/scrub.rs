@@ -123,6 +123,9 @@ pub fn scrub_inventory(mut inventory: Inventory) -> Inventory {
     inventory.webhooks.clear();
     inventory.namespaces.clear();
     inventory.accounts_with_role = None;
+    inventory.priority_classes = None;
+    inventory.resource_quotas = None;
+    inventory.limit_defaults = None;
     inventory
 }
 

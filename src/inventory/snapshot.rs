@@ -20,6 +20,12 @@ const ESSENTIAL_LISTS: &[&str] = &[
     "/api/v1/pods",
     "/apis/policy/v1/poddisruptionbudgets",
 ];
+/// What pods are admitted by.
+const ADMISSION_LISTS: &[&str] = &[
+    "/apis/scheduling.k8s.io/v1/priorityclasses",
+    "/api/v1/resourcequotas",
+    "/api/v1/limitranges",
+];
 /// In a snapshot only where the cluster has any.
 const ENI_CONFIGS_PATH: &str = "/apis/crd.k8s.amazonaws.com/v1alpha1/eniconfigs";
 
@@ -145,5 +151,19 @@ pub fn parse_snapshot(text: &str) -> Result<Snapshot, SnapshotError> {
     if api_version != SNAPSHOT_API_VERSION || kind != SNAPSHOT_KIND {
         return Err(SnapshotError::Foreign { api_version, kind });
     }
-    serde_json::from_str(text).map_err(SnapshotError::Malformed)
+    let mut snapshot = serde_json::from_str(text).map_err(SnapshotError::Malformed)?;
+    note_missing_lists(&mut snapshot);
+    Ok(snapshot)
+}
+
+/// Notes the lists that a snapshot of an older version does not have: they are as unknown as those that could not be read.
+fn note_missing_lists(snapshot: &mut Snapshot) {
+    for path in ADMISSION_LISTS {
+        let op = format!("list {}", path.rsplit('/').next().unwrap_or(path));
+        let unread = &mut snapshot.inventory.unread;
+        if !snapshot.kubernetes.contains_key(*path) && !unread.iter().any(|u| u.op == op) {
+            let why = "the snapshot was taken without it".to_owned();
+            unread.push(Unread { op, why });
+        }
+    }
 }

@@ -13,6 +13,7 @@ use crate::model::cni::{CniSettings, EniConfig};
 use crate::model::kube::{
     Attachment, NamespacedName, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
 };
+use crate::model::pod_admission::{LimitDefaults, ResourceQuota};
 use crate::model::{ApiError, ErrorClass, Minor};
 
 /// How many objects one page holds, as client-go asks for.
@@ -225,6 +226,32 @@ impl KubeApi {
         let path = "/apis/storage.k8s.io/v1/csinodes";
         let found = self.list_converted(path, convert::volume_limits).await?;
         Ok(found.into_iter().collect())
+    }
+
+    /// The names of the PriorityClasses.
+    pub async fn list_priority_classes(&self) -> Result<Vec<String>, ApiError> {
+        let path = "/apis/scheduling.k8s.io/v1/priorityclasses";
+        let found = self.list_converted(path, convert::to_class_name).await?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Every ResourceQuota.
+    pub async fn list_resource_quotas(&self) -> Result<Vec<ResourceQuota>, ApiError> {
+        self.list_converted("/api/v1/resourcequotas", convert::to_resource_quota)
+            .await
+    }
+
+    /// What LimitRanges give to containers that do not state it, by namespace.
+    pub async fn read_limit_defaults(&self) -> Result<LimitDefaults, ApiError> {
+        let path = "/api/v1/limitranges";
+        let mut all = LimitDefaults::new();
+        for (namespace, given) in self
+            .list_converted(path, convert::to_limit_defaults)
+            .await?
+        {
+            all.entry(namespace).or_default().extend(given);
+        }
+        Ok(all)
     }
 
     /// The webhooks of every ValidatingWebhookConfiguration.

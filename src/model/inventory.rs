@@ -12,6 +12,7 @@ use super::kube::{
     Attachment, NamespacedName, Node, Pdb, Pod, Service, TargetGroupBinding, Volume, Workload,
 };
 use super::limits::Limits;
+use super::pod_admission::{LimitDefaults, ResourceQuota};
 use super::pod_identity::PodIdentityAssociation;
 use super::{AddonVersion, Minor, asg, ec2, eks, elb};
 
@@ -92,6 +93,13 @@ pub struct Inventory {
     /// Service accounts with a role by annotation (IAM roles for service accounts); absent where they could not be read.
     #[serde(default)]
     pub accounts_with_role: Option<Vec<NamespacedName>>,
+    /// Names of PriorityClasses; absent where they could not be read, as are the next two.
+    #[serde(default)]
+    pub priority_classes: Option<Vec<String>>,
+    #[serde(default)]
+    pub resource_quotas: Option<Vec<ResourceQuota>>,
+    #[serde(default)]
+    pub limit_defaults: Option<LimitDefaults>,
     /// JSON Schemas of the configuration of add-ons that have one, by add-on and version; an empty one takes none.
     #[serde(default)]
     pub addon_schemas: BTreeMap<String, BTreeMap<AddonVersion, String>>,

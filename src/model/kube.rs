@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::pod_admission::PodAdmission;
 use super::pod_identity::PodCloudUse;
 use super::scheduling::{NodeSelector, PodTemplate, Scheduling};
 use super::volumes::NodeVolume;
@@ -192,6 +193,8 @@ pub struct Pod {
     pub created: Option<Timestamp>,
     #[serde(default)]
     pub cloud: PodCloudUse,
+    #[serde(default)]
+    pub admission: PodAdmission,
 }
 
 fn always() -> bool {

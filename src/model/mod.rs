@@ -21,6 +21,7 @@ pub mod maintenance_window;
 pub mod marks;
 pub mod node_registration;
 pub mod operator_budgets;
+pub mod pod_admission;
 pub mod pod_identity;
 pub mod restarts;
 pub mod scheduling;

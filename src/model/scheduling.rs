@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::kube::{Resources, Selector, SelectorExpression};
+use super::pod_admission::PodAdmission;
 
 /// What a pod asks of its node beyond its node selector, tolerations, and requests of CPU and memory.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -133,4 +134,6 @@ pub struct PodTemplate {
     /// Always, OnFailure or Never; absent is Always.
     pub restart_policy: Option<String>,
     pub host_network: bool,
+    pub priority_class: Option<String>,
+    pub admission: PodAdmission,
 }

@@ -32,6 +32,8 @@ pub const SNAPSHOT_LISTS: &[&str] = &[
     "/api/v1/pods",
     "/api/v1/services",
     "/api/v1/serviceaccounts",
+    "/api/v1/resourcequotas",
+    "/api/v1/limitranges",
     "/api/v1/persistentvolumes",
     "/api/v1/persistentvolumeclaims",
     "/apis/apps/v1/deployments",

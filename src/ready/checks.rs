@@ -4,8 +4,8 @@ use super::codes::Code;
 use super::input::{ReadinessCheck, ReadinessInput};
 use super::workloads::name_workloads;
 use super::{
-    Finding, Severity, addons, autoscaler, budgets, cluster, losses, nodes, pods, replacements,
-    traffic, unhealthy, volumes, webhooks,
+    Finding, Severity, addons, admission, autoscaler, budgets, cluster, losses, nodes, pods,
+    quotas, replacements, traffic, unhealthy, volumes, webhooks,
 };
 use crate::model::Inventory;
 use crate::model::inventory::Unread;
@@ -22,6 +22,8 @@ const READINESS_CHECKS: &[ReadinessCheck] = &[
     pods::check_pods,
     unhealthy::check_unhealthy,
     replacements::check_replacements,
+    admission::check_admission,
+    quotas::check_quotas,
     volumes::check_volumes,
     traffic::check_traffic,
     webhooks::check_webhooks,

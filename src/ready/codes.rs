@@ -107,6 +107,9 @@ codes! {
     ClaimShared = "EKSUP-P041", Blocker, "Pods share a volume that one node at a time can use";
     NodeNamed = "EKSUP-P042", Blocker, "A workload's template names a node of blue";
     SlowReplacement = "EKSUP-P043", Warning, "Replacements under one budget take long to be Ready";
+    PriorityClassGone = "EKSUP-P060", Blocker, "A workload's pods name a PriorityClass that does not exist";
+    QuotaRefuses = "EKSUP-P061", Blocker, "A ResourceQuota refuses the pods that take others' places";
+    PodSecurityRefuses = "EKSUP-P062", Blocker, "A namespace's Pod Security level refuses pods that run in it";
     HostPathData = "EKSUP-P050", Blocker, "A pod would lose what it keeps on its node";
     NodeStorage = "EKSUP-P051", Blocker, "A storage system keeps volumes on the disks of blue";
     BindingToBlue = "EKSUP-T010", Blocker, "A TargetGroupBinding selects blue nodes only";

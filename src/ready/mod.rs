@@ -3,6 +3,7 @@
 mod addon_config;
 mod addons;
 mod addresses;
+mod admission;
 mod autoscaler;
 mod budgets;
 mod capacity_fit;
@@ -22,6 +23,7 @@ mod operating_system;
 mod placement;
 mod pod_search;
 mod pods;
+mod quotas;
 mod replacements;
 mod storage;
 mod storage_systems;
@@ -34,6 +36,8 @@ mod workloads;
 
 #[cfg(test)]
 mod address_tests;
+#[cfg(test)]
+mod admission_tests;
 #[cfg(test)]
 mod image_tests;
 #[cfg(test)]

@@ -42,6 +42,11 @@ impl<'a> WorkloadIndex<'a> {
         Some(above.unwrap_or(direct))
     }
 
+    /// What makes a pod from its own template: a ReplicaSet rather than its Deployment.
+    pub fn maker_of(&self, pod: &Pod) -> Option<&'a Workload> {
+        self.find_owner(pod.owner.as_ref()?, &pod.key.namespace)
+    }
+
     /// The Deployment behind a pod.
     pub fn deployment_of(&self, pod: &Pod) -> Option<&'a Workload> {
         let owner = pod.owner.as_ref().filter(|o| o.kind == "ReplicaSet")?;

@@ -160,7 +160,7 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         }
         movers.push(GroupMigration {
             origin: group,
-            plan_entry: plan_entry,
+            plan_entry,
             kubelet,
         });
     }

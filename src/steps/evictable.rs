@@ -161,6 +161,7 @@ pub mod tests {
             finalizers: vec![],
             priority: 0,
             priority_class: None,
+            admission: Default::default(),
             tolerations: vec![],
             node_selector: BTreeMap::new(),
             scheduling: Scheduling::default(),

@@ -120,8 +120,8 @@ impl CreateGreenStep {
         Self {
             id,
             run,
-            group_spec: group_spec,
-            green_drain: green_drain,
+            group_spec,
+            green_drain,
         }
     }
 

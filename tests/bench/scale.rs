@@ -287,7 +287,10 @@ fn main() {
     match args.as_slice() {
         [flag, folder] if flag == "--check" => return check(Path::new(folder)),
         [word] if word == "check" => return check_sizes(),
-        [word, name] if word == "check" => return drop(measure_check(name)),
+        [word, name] if word == "check" => {
+            measure_check(name);
+            return;
+        }
         _ => {}
     }
     let names: Vec<&str> = if args.is_empty() {

@@ -12,7 +12,7 @@ const NODES: [&str; 3] = [
 ];
 
 /// Writes the plan again with something in its node group and in `drain`.
-fn plan(case: &Case, group: &str, drain: &str) {
+pub fn plan(case: &Case, group: &str, drain: &str) {
     let text = case.plan("plan.yaml");
     let text = text.replace("expense-green}", &format!("expense-green{group}}}"));
     let text = text.replace("bake: 10s}\nretire", &format!("bake: 10s{drain}}}\nretire"));
@@ -20,7 +20,7 @@ fn plan(case: &Case, group: &str, drain: &str) {
 }
 
 /// It is ready, and the rehearsal ends done.
-fn goes_through(case: &Case) {
+pub fn goes_through(case: &Case) {
     let (code, found) = case.check("plan.yaml", "snapshot.json");
     assert_eq!(code, 0, "{found:#?}");
     let ended = case.rehearse("plan.yaml", "snapshot.json", &[]);
@@ -28,7 +28,7 @@ fn goes_through(case: &Case) {
 }
 
 /// `check` blocks with this code alone; what it says.
-fn is_blocked(case: &Case, code: &str) -> String {
+pub fn is_blocked(case: &Case, code: &str) -> String {
     let (exit, found) = case.check("plan.yaml", "snapshot.json");
     let blockers: Vec<_> = found.iter().filter(|f| f.severity == "blocker").collect();
     assert_eq!(exit, 4, "{found:#?}");
@@ -39,7 +39,7 @@ fn is_blocked(case: &Case, code: &str) -> String {
     format!("{blockers:?}")
 }
 
-fn push(kube: &mut Value, path: &str, object: Value) {
+pub fn push(kube: &mut Value, path: &str, object: Value) {
     let lists = kube.as_object_mut().unwrap();
     let list = lists.entry(path).or_insert_with(|| json!([]));
     list.as_array_mut().unwrap().push(object);

@@ -3,6 +3,7 @@
 //! `data/base.json` is a healthy cluster; a case's folder has what differs there (`overlay.json`: parts of the inventory,
 //! Kubernetes objects added or replaced by list, objects that are not there) and the plans that were tried.
 
+mod admission;
 mod agreement;
 mod budgets;
 mod images;

@@ -229,7 +229,7 @@ impl FaultSchedule {
         Self {
             seed,
             number: seed,
-            speed: speed,
+            speed,
             rules,
             process_faults: fates,
             rolls_back_after: turns_back_after,

@@ -302,8 +302,8 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         };
         Self {
             trial,
-            schedule: schedule,
-            harness: harness,
+            schedule,
+            harness,
             report,
             command: ProcessCommand::Apply,
             rolled_back: false,

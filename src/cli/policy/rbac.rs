@@ -14,7 +14,7 @@ const READ_RULES: &[RbacRule] = &[
     ("\"\"", "nodes, pods", "list, watch"),
     (
         "\"\"",
-        "persistentvolumes, services, serviceaccounts",
+        "persistentvolumes, services, serviceaccounts, resourcequotas, limitranges",
         "list",
     ),
     (
@@ -25,6 +25,7 @@ const READ_RULES: &[RbacRule] = &[
     ("batch", "jobs", "list"),
     ("policy", "poddisruptionbudgets", "list, watch"),
     ("storage.k8s.io", "volumeattachments, csinodes", "list"),
+    ("scheduling.k8s.io", "priorityclasses", "list"),
     ("elbv2.k8s.aws", "targetgroupbindings", "list"),
     ("eks.amazonaws.com", "targetgroupbindings", "list"),
     ("crd.k8s.amazonaws.com", "eniconfigs", "list"),
@@ -41,7 +42,6 @@ const SNAPSHOT_RULES: &[RbacRule] = &[
     ("\"\"", "persistentvolumeclaims", "list"),
     ("discovery.k8s.io", "endpointslices", "list"),
     ("storage.k8s.io", "storageclasses", "list"),
-    ("scheduling.k8s.io", "priorityclasses", "list"),
 ];
 
 /// The run's own records: API group, resource, and the verb that changes one.

@@ -5,7 +5,9 @@ mod cluster_objects;
 mod cni;
 mod node;
 mod pod;
+mod pod_admission;
 mod pod_cloud;
+mod pod_security;
 mod quantity;
 mod scheduling;
 #[cfg(test)]
@@ -20,6 +22,7 @@ pub use cluster_objects::{
 pub use cni::{to_cni_settings, to_eni_config};
 pub use node::to_node;
 pub use pod::to_pod;
+pub use pod_admission::{to_class_name, to_limit_defaults, to_resource_quota};
 pub use pod_cloud::account_with_role;
 pub use workload::{
     active_replica_set_to_workload, daemon_set_to_workload, deployment_to_workload,

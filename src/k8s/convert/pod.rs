@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::pod_admission::to_pod_admission;
 use super::pod_cloud::to_cloud_use;
 use super::quantity::counted_resources;
 use super::volumes::to_node_volumes;
@@ -30,9 +31,11 @@ pub fn to_pod(mut pod: v1::Pod) -> Pod {
     let volumes = spec.volumes.as_deref().unwrap_or_default();
     let requested = scheduling::effective_requests(&spec);
     let cloud = to_cloud_use(&spec);
+    let admission = to_pod_admission(&annotations, &spec);
     let placed_by = placed_by(&meta);
     Pod {
         cloud,
+        admission,
         placed_by,
         key: object_key(&meta),
         owner: find_recreating_owner(&meta),

@@ -43,7 +43,7 @@ pub fn other_resources(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, i64>
 /// Returns `scale` times a quantity, rounded up, and the largest number where it is beyond one. Exact, as the API server
 /// computes it: in floating point `566m` is more than 566 thousandths.
 /// Source: <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
-fn round_up_quantity(text: &str, scale: i128) -> Option<i64> {
+pub fn round_up_quantity(text: &str, scale: i128) -> Option<i64> {
     let text = text.trim();
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.' && c != '-' && c != '+')

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+use super::pod_admission::to_pod_admission;
 use super::quantity::{counted_resources, other_resources, resource_amounts};
 use super::to_selector;
 use crate::model::kube::{Selector, SelectorExpression};
@@ -41,7 +42,7 @@ pub fn to_scheduling(spec: &v1::PodSpec) -> Scheduling {
 }
 
 /// Reads what a workload's template says about its pods.
-pub fn to_pod_template(spec: &v1::PodSpec) -> PodTemplate {
+pub fn to_pod_template(annotations: &BTreeMap<String, String>, spec: &v1::PodSpec) -> PodTemplate {
     let claim = |v: &v1::Volume| {
         let claim = v.persistent_volume_claim.as_ref()?;
         Some(claim.claim_name.clone())
@@ -55,6 +56,8 @@ pub fn to_pod_template(spec: &v1::PodSpec) -> PodTemplate {
         claim_templates: Vec::new(),
         restart_policy: spec.restart_policy.clone(),
         host_network: spec.host_network.unwrap_or(false),
+        priority_class: spec.priority_class_name.clone(),
+        admission: to_pod_admission(annotations, spec),
     }
 }
 
@@ -84,14 +87,36 @@ pub fn to_node_selector(selector: v1::NodeSelector) -> NodeSelector {
 /// overhead.
 pub fn effective_requests(spec: &v1::PodSpec) -> BTreeMap<String, i64> {
     // A limit without a request is the request; the API server says so in pods, and not yet in templates.
-    let of = |r: &Option<v1::ResourceRequirements>| {
-        let of = |list: Option<&BTreeMap<String, Quantity>>| list.map(resource_amounts);
-        let limits = of(r.as_ref().and_then(|r| r.limits.as_ref()));
-        let requests = of(r.as_ref().and_then(|r| r.requests.as_ref()));
-        let mut all = limits.unwrap_or_default();
-        all.extend(requests.unwrap_or_default());
+    let mut total = sum_of_containers(spec, |r| {
+        let mut all = amounts_in(r.limits.as_ref());
+        all.extend(amounts_in(r.requests.as_ref()));
         all
-    };
+    });
+    add_amounts(&mut total, amounts_in(spec.overhead.as_ref()));
+    total
+}
+
+/// The limits of the pod as a whole, summed up as [`effective_requests`] are; the overhead adds to what is limited.
+pub fn effective_limits(spec: &v1::PodSpec) -> BTreeMap<String, i64> {
+    let mut total = sum_of_containers(spec, |r| amounts_in(r.limits.as_ref()));
+    for (resource, amount) in amounts_in(spec.overhead.as_ref()) {
+        if let Some(limit) = total.get_mut(&resource) {
+            *limit += amount;
+        }
+    }
+    total
+}
+
+fn amounts_in(list: Option<&BTreeMap<String, Quantity>>) -> BTreeMap<String, i64> {
+    list.map(resource_amounts).unwrap_or_default()
+}
+
+/// Sums up what `of` takes of each container's resources.
+fn sum_of_containers(
+    spec: &v1::PodSpec,
+    of: impl Fn(&v1::ResourceRequirements) -> BTreeMap<String, i64>,
+) -> BTreeMap<String, i64> {
+    let of = |r: &Option<v1::ResourceRequirements>| r.as_ref().map(&of).unwrap_or_default();
     let mut sidecars = BTreeMap::new();
     let mut most = BTreeMap::new();
     for init in spec.init_containers.iter().flatten() {
@@ -113,13 +138,6 @@ pub fn effective_requests(spec: &v1::PodSpec) -> BTreeMap<String, i64> {
     for (resource, amount) in of(&spec.resources) {
         total.insert(resource, amount);
     }
-    add_amounts(
-        &mut total,
-        spec.overhead
-            .as_ref()
-            .map(resource_amounts)
-            .unwrap_or_default(),
-    );
     total
 }
 

@@ -163,15 +163,17 @@ fn base_workload(
 ) -> Workload {
     let template = template.unwrap_or_default();
     let spec = template.spec.unwrap_or_default();
+    let template_meta = template.metadata.unwrap_or_default();
+    let annotations = template_meta.annotations.unwrap_or_default();
     Workload {
         kind: kind.to_owned(),
-        template: scheduling::to_pod_template(&spec),
+        template: scheduling::to_pod_template(&annotations, &spec),
         key: object_key(&meta),
         owner: find_controller(&meta),
         uid: meta.uid.unwrap_or_default(),
         labels: meta.labels.unwrap_or_default(),
         selector: chosen.map(to_selector),
-        template_labels: template.metadata.and_then(|m| m.labels).unwrap_or_default(),
+        template_labels: template_meta.labels.unwrap_or_default(),
         desired: 0,
         ready: 0,
         available: 0,

@@ -73,6 +73,8 @@ pub struct SimCluster {
     pub(super) driverless_nodes: BTreeSet<String>,
     /// Whether the snapshot had a list of webhooks.
     pub(super) knows_webhooks: bool,
+    /// Whether the snapshot had a list of priority classes.
+    pub(super) knows_priority_classes: bool,
     /// Pods that their kubelets have taken, by uid, as long as they are Pending.
     pub(super) admitted: BTreeSet<String>,
     /// Work that is queued already.
@@ -126,6 +128,7 @@ impl SimCluster {
             devices: BTreeMap::new(),
             driverless_nodes: BTreeSet::new(),
             knows_webhooks: true,
+            knows_priority_classes: true,
             admitted: BTreeSet::new(),
             queued: BTreeSet::new(),
             next_ip: 0,
@@ -161,6 +164,8 @@ impl SimCluster {
         let mut cluster = Self::new_empty(inventory.cluster.version);
         let webhooks = |path: &String| path.ends_with("/validatingwebhookconfigurations");
         cluster.knows_webhooks = lists.keys().any(webhooks);
+        let classes = |path: &String| path.ends_with("/priorityclasses");
+        cluster.knows_priority_classes = lists.keys().any(classes);
         for identity in inventory.pod_identities.iter().flatten() {
             let account = ObjectName::new(&*identity.namespace, &*identity.service_account);
             cluster.own_credentials.insert(account);

@@ -22,18 +22,21 @@
 //!   (`operator-down:KIND` stops it). What operators do besides is known of CloudNativePG, Zalando's PostgreSQL and
 //!   Strimzi (`control::database_roles`, `drain_cleaner`), Longhorn (`control::longhorn`).
 //! - The scheduler looks at all nodes until a hundred fit, and scores by a few of the real plugins' ideas. It serves every
-//!   `schedulerName`. Dynamic resource allocation, disks named in the pod itself, and quotas and limit ranges of namespaces
-//!   are not known; ephemeral volumes are taken to be there. What dynamic resource allocation adds to its messages
+//!   `schedulerName`. Dynamic resource allocation and disks named in the pod itself are not known; ephemeral volumes are taken to be there. What dynamic resource allocation adds to its messages
 //!   (`no new claims to deallocate`, seen on 1.36) is left out.
 //! - A claim that names its volume is never said to be Bound, though the scheduler takes it as bound.
 //! - What a new node offers is what another of its instance type has.
 //! - Admission webhooks are not called: one that is answered for says yes (but Strimzi's drain cleaner), and only creations
 //!   and evictions are asked about.
+//! - Quotas count pods only, and at once. Of LimitRanges only the defaults of containers are known. Pod Security's rules are
+//!   those of the newest version, but for hosts of probes; pods are refused, and labels of namespaces and templates warned about
+//!   never. Changes of quotas and labels wake nobody: a controller tries again every 10 s.
 //! - Controllers write no Events; those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
 //! - All versions of a kind are one: kinds are served at the version that is current, whatever the server's minor.
 //! - The hashes in names of replica sets and revisions are of another function.
 
 mod access;
+mod admission;
 pub mod autoscaler;
 pub mod cloud_hooks;
 mod cluster;

@@ -152,7 +152,8 @@ fn create_pod(cluster: &mut SimCluster, set_: &Value, wants: &DaemonPlacement, n
     // The controller has looked at the template's own terms; its pod has this one instead.
     set_at(&mut pod, path, json!([{"matchFields": this}]));
     let owner = ControllerWork::Daemon(ObjectName::of_object(set_), node.to_owned());
-    pods::create_pod(cluster, pod, owner);
+    // It looks again.
+    let _ = pods::create_pod(cluster, pod, owner);
 }
 
 /// Replaces old pods as fast as the strategy allows, and counts.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::KubeEvent;
 use super::super::cluster::SimCluster;
 use super::super::json::{
-    as_object_mut, find_annotation, find_condition, flag_at, number_at, remove_at,
+    as_object_mut, find_annotation, find_condition, flag_at, list_at_mut, number_at, remove_at,
     scale_int_or_percent, set_at, set_condition, slot_at, text_at, value_at,
 };
 use super::super::kinds::{DEPLOYMENTS, REPLICA_SETS};
@@ -377,6 +377,9 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
     let set_name = new
         .map(|s| text_at(s, "metadata.name").to_owned())
         .unwrap_or_default();
+    // It is the new replica set's (K8S-ADM-5).
+    let failure = new.and_then(|s| find_condition(s, "ReplicaFailure"));
+    let failure = failure.map(|c| text_at(c, "message").to_owned());
     let deadline = number_at(&deployment, "spec.progressDeadlineSeconds").unwrap_or(600);
     let idle = stalled_for(cluster, &deployment);
     let late =
@@ -419,6 +422,17 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
                 )
             };
             set_rollout_condition(d, "Available", status, reason, message, &stamp, false);
+            match &failure {
+                Some(why) => {
+                    let kind = "ReplicaFailure";
+                    set_rollout_condition(d, kind, "True", "FailedCreate", why, &stamp, false);
+                }
+                None if find_condition(d, "ReplicaFailure").is_some() => {
+                    list_at_mut(d, "status.conditions")
+                        .retain(|c| text_at(c, "type") != "ReplicaFailure");
+                }
+                None => {}
+            }
             let (status, reason, did) = if complete {
                 (
                     "True",

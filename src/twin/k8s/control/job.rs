@@ -50,7 +50,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         for _ in active..parallel.min(completions - succeeded) {
             let mut pod = pods::pod_from_template(&job);
             set_at(&mut pod, "metadata.generateName", format!("{}-", name.name));
-            if !pods::create_pod(cluster, pod, ControllerWork::Job(name.clone())) {
+            if pods::create_pod(cluster, pod, ControllerWork::Job(name.clone())).is_err() {
                 break;
             }
             running += 1;

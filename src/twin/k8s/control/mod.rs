@@ -28,7 +28,9 @@ use super::json::{text_at, value_at};
 use super::kinds::*;
 use super::store::{ObjectChange, ObjectName, StoredObject};
 use super::typed_views::{OwnerRef, PodView};
-use super::{autoscaler, drain_cleaner, kubelet, scheduler};
+pub(super) use pods::write_status;
+
+use super::{admission, autoscaler, drain_cleaner, kubelet, scheduler};
 
 /// How long after its time a pod of a snapshot is still there to be one that does not go.
 const STUCK_POD_AGE: SignedDuration = SignedDuration::from_mins(5);
@@ -54,6 +56,8 @@ pub enum ControllerWork {
     /// A pod that Strimzi's operator is to roll.
     Roll(ObjectName),
     Budget(ObjectName),
+    /// What a namespace uses of a quota.
+    Quota(ObjectName),
     /// A service's slices.
     EndpointSlices(ObjectName),
     Schedule(ObjectName),
@@ -78,7 +82,7 @@ impl ControllerWork {
             Self::Budget(_) => 8,
             Self::StatefulSet(_) | Self::Deployment(_) | Self::ProgressDeadline(_) => 10,
             Self::ReplicaSet(_) => 14,
-            Self::Schedule(_) => 25,
+            Self::Schedule(_) | Self::Quota(_) => 25,
             Self::DaemonSet(_) | Self::EndpointSlices(_) => 50,
             Self::Job(_) => 100,
             Self::Taints(_) | Self::Orphans(_) => 150,
@@ -111,6 +115,7 @@ impl ControllerWork {
             Self::Longhorn(node) => longhorn::reconcile(cluster, node),
             Self::Roll(name) => drain_cleaner::roll_pod(cluster, name),
             Self::Budget(name) => disruption::reconcile(cluster, name),
+            Self::Quota(name) => admission::quota::reconcile(cluster, name),
             Self::EndpointSlices(name) => endpoints::reconcile(cluster, name),
             Self::Schedule(name) => scheduler::schedule_pod(cluster, name),
             Self::RetryPending => scheduler::retry_pending_pods(cluster),
@@ -268,6 +273,9 @@ impl SimCluster {
                 ));
             }
         }
+        for quota in admission::quota::quotas_in(self, &either.ns) {
+            self.queue_work(ControllerWork::Quota(quota));
+        }
         let serves = |p: &Option<std::sync::Arc<PodView>>| {
             p.as_ref().is_some_and(|p| p.ready && p.is_active())
         };
@@ -399,4 +407,5 @@ const WORK_BY_KIND: &[(KindId, WorkOf)] = &[
     (JOBS, ControllerWork::Job),
     (BUDGETS, ControllerWork::Budget),
     (SERVICES, ControllerWork::EndpointSlices),
+    (RESOURCE_QUOTAS, ControllerWork::Quota),
 ];

@@ -9,6 +9,8 @@ use super::super::json::{as_object_mut, remove_at, set_at, slot_at, text_at, val
 use super::super::kinds::PODS;
 use super::super::store::{ObjectName, StoredObject};
 use super::super::typed_views::OwnerRef;
+use super::super::{KubeEvent, admission};
+use super::pods::REFUSED_POD_BACKOFF;
 use super::{ControllerWork, longhorn};
 
 /// Kinds that are known to make their pods again.
@@ -86,7 +88,14 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     });
     if lives {
         // A name that is taken is what the operator wanted.
-        let made = cluster.create_object(PODS, copy_for_recreation(&old), false);
+        let mut pod = copy_for_recreation(&old);
+        if admission::admit_pod(cluster, &mut pod).is_err() {
+            cluster.operator_pods.insert(name.clone(), old);
+            let again = KubeEvent::RepeatWork(ControllerWork::Operator(name.clone()));
+            cluster.schedule_after(REFUSED_POD_BACKOFF, again);
+            return;
+        }
+        let made = cluster.create_object(PODS, pod, false);
         if made.is_ok() && !KNOWN_OWNER_KINDS.contains(&owner.kind.as_str()) {
             *cluster.stand_ins.entry(owner.kind).or_default() += 1;
         }

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::cluster::SimCluster;
-use super::super::json::{find_condition, set_at, slot_at, text_at, text_map_at, value_at};
+use super::super::json::{find_condition, set_at, slot_at, text_at, value_at};
 use super::super::kinds::PODS;
 use super::super::store::{ObjectKey, ObjectName, owner_reference};
 use super::super::typed_views::PodView;
-use super::super::{KubeEvent, webhooks};
+use super::super::{KubeEvent, admission};
 use super::ControllerWork;
 
 /// A pod from the owner's template, not yet named.
@@ -41,26 +41,25 @@ pub fn set_label(object: &mut Value, key: &str, value: &str) {
         .insert(key.to_owned(), value.into());
 }
 
-/// How long a controller waits after a webhook refused its pod. The real ones begin with moments and end with minutes.
-const REFUSED_POD_BACKOFF: Duration = Duration::from_secs(10);
+/// How long a controller waits after its pod was refused. The real ones begin with moments and end with minutes.
+pub const REFUSED_POD_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Creates a pod for `owner`, which looks again where a webhook refuses it; a name that is taken or a namespace that goes is
+/// Creates a pod for `owner`, which looks again where admission refuses it; a name that is taken or a namespace that goes is
 /// nothing a controller can help.
-pub fn create_pod(cluster: &mut SimCluster, pod: Value, owner: ControllerWork) -> bool {
-    let labels = text_map_at(&pod, "metadata.labels");
-    if webhooks::check_webhooks(
-        cluster,
-        PODS,
-        "",
-        text_at(&pod, "metadata.namespace"),
-        &labels,
-    )
-    .is_err()
-    {
+///
+/// # Errors
+/// What the API server says.
+pub fn create_pod(
+    cluster: &mut SimCluster,
+    mut pod: Value,
+    owner: ControllerWork,
+) -> Result<(), String> {
+    if let Err(refusal) = admission::admit_pod(cluster, &mut pod) {
         cluster.schedule_after(REFUSED_POD_BACKOFF, KubeEvent::RepeatWork(owner));
-        return false;
+        return Err(refusal.message);
     }
-    cluster.create_object(PODS, pod, false).is_ok()
+    let made = cluster.create_object(PODS, pod, false);
+    made.map(drop).map_err(|refusal| refusal.message)
 }
 
 /// Deletes a pod with its own grace period.

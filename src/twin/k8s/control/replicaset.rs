@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::KubeEvent;
 use super::super::cluster::SimCluster;
-use super::super::json::{number_at, set_at, text_at, value_at};
+use super::super::json::{find_condition, list_at_mut, number_at, set_at, text_at, value_at};
 use super::super::kinds::{PODS, REPLICA_SETS};
 use super::super::store::{ObjectKey, ObjectName};
 use super::super::typed_views::PodView;
@@ -23,12 +23,15 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let wanted = number_at(&set_, "spec.replicas").unwrap_or(1);
     let all = cluster.store.pods_of(&uid);
     let active: Vec<Arc<PodView>> = all.iter().filter(|p| p.is_active()).cloned().collect();
+    let mut refusal = None;
     if value_at(&set_, "metadata.deletionTimestamp").is_none() {
         let missing = wanted - active.len() as i64;
         for _ in 0..missing.max(0) {
             let mut pod = pods::pod_from_template(&set_);
             set_at(&mut pod, "metadata.generateName", format!("{}-", name.name));
-            if !pods::create_pod(cluster, pod, ControllerWork::ReplicaSet(name.clone())) {
+            let owner = ControllerWork::ReplicaSet(name.clone());
+            if let Err(why) = pods::create_pod(cluster, pod, owner) {
+                refusal = Some(why);
                 break;
             }
         }
@@ -41,7 +44,8 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             }
         }
     }
-    update_status(cluster, name, &set_, &uid);
+    let conditions = failure_conditions(cluster, &set_, refusal);
+    update_status(cluster, name, &set_, &uid, conditions);
 }
 
 /// The pods in the order in which they may go: those that serve least first, doubled-up ones before lone ones, young
@@ -82,7 +86,39 @@ fn sort_for_deletion(
     order
 }
 
-fn update_status(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &str) {
+/// The conditions with ReplicaFailure, which stands with its first words for as long as pods are refused (K8S-ADM-5); none
+/// where there never was one.
+fn failure_conditions(
+    cluster: &SimCluster,
+    set_: &Value,
+    refusal: Option<String>,
+) -> Option<Value> {
+    let mut after = set_.clone();
+    match (refusal, find_condition(set_, "ReplicaFailure")) {
+        (None, None) => return None,
+        (None, Some(_)) => {
+            list_at_mut(&mut after, "status.conditions")
+                .retain(|c| text_at(c, "type") != "ReplicaFailure");
+        }
+        (Some(_), Some(_)) => {}
+        (Some(why), None) => {
+            let condition = json!({
+                "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": why,
+                "lastTransitionTime": cluster.timestamp_text(),
+            });
+            list_at_mut(&mut after, "status.conditions").push(condition);
+        }
+    }
+    value_at(&after, "status.conditions").cloned()
+}
+
+fn update_status(
+    cluster: &mut SimCluster,
+    name: &ObjectName,
+    set_: &Value,
+    uid: &str,
+    conditions: Option<Value>,
+) {
     let min_ready = number_at(set_, "spec.minReadySeconds").unwrap_or(0);
     let all = cluster.store.pods_of(uid);
     let active: Vec<_> = all.iter().filter(|p| p.is_active()).collect();
@@ -106,7 +142,7 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid:
         .filter(|p| p.deleting && !p.is_finished())
         .count();
     let generation = number_at(set_, "metadata.generation").unwrap_or(1);
-    let status = [
+    let mut status = vec![
         ("replicas", json!(active.len())),
         ("fullyLabeledReplicas", json!(active.len())),
         ("readyReplicas", json!(ready)),
@@ -114,6 +150,7 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid:
         ("terminatingReplicas", json!(going)),
         ("observedGeneration", json!(generation)),
     ];
+    status.extend(conditions.map(|all| ("conditions", all)));
     pods::write_status(
         cluster,
         &ObjectKey {

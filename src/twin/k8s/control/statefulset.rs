@@ -154,7 +154,8 @@ fn create_pod(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, n: i64,
             let _ = cluster.create_object(CLAIMS, object, false);
         }
     }
-    pods::create_pod(cluster, pod, ControllerWork::StatefulSet(name.clone()));
+    // It looks again.
+    let _ = pods::create_pod(cluster, pod, ControllerWork::StatefulSet(name.clone()));
 }
 
 fn update_status(

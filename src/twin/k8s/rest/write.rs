@@ -11,7 +11,7 @@ use super::super::kinds::{
 };
 use super::super::status::{ApiFailure, answer_json};
 use super::super::store::{ObjectKey, ObjectName, StoredObject};
-use super::super::webhooks;
+use super::super::{admission, webhooks};
 use super::{RequestTarget, read_body};
 use crate::twin::answer::Answer;
 use crate::wire::Request;
@@ -33,7 +33,10 @@ pub fn create_object(
     }
     check_size(target, &new)?;
     let labels = text_map_at(&new, "metadata.labels");
-    webhooks::check_webhooks(cluster, target.res, "", &target.ns, &labels)?;
+    match target.res {
+        PODS => admission::admit_pod(cluster, &mut new)?,
+        res => webhooks::check_webhooks(cluster, res, "", &target.ns, &labels)?,
+    }
     track_manager(cluster, target, &mut new, "Update");
     let made = cluster.create_object(target.res, new, target.is_dry_run())?;
     Ok(target.answer_object(201, &made))

@@ -1,5 +1,6 @@
 //! The twin's cluster, seen through its wire: what is answered, and what happens when.
 
+mod admission;
 mod answers;
 mod clients;
 mod fleet;
