@@ -328,6 +328,9 @@ pub struct Workload {
     /// Of a StatefulSet: its pods are made one after the other, each when those before it are Ready.
     #[serde(default)]
     pub one_after_another: bool,
+    /// Of a ReplicaSet: why the API server refuses its new pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_refusal: Option<String>,
     /// Images of the template's containers.
     pub images: Vec<String>,
     pub node_selector: BTreeMap<String, String>,

@@ -205,10 +205,12 @@ impl WorkloadMonitor {
             let known = self.known_replica_sets();
             let counts = self.count_serving(snapshot, &known);
             let wanted = wanted_counts(&listed, &known);
-            let short = find_short_workloads(&expected, &counts, Some(&wanted));
-            (short, StartingPods::find(snapshot, &known))
+            let mut short = find_short_workloads(&expected, &counts, Some(&wanted));
+            let starting = StartingPods::find(snapshot, &known);
+            starting.explain_shortages(&mut short);
+            explain_refusals(&listed, &known, &mut short);
+            (short, starting)
         };
-        starting.explain_shortages(&mut short);
         self.add_volume_holders(kube, snapshot, &starting, &mut short)
             .await;
         short.sort_by_key(|w| (w.ready > 0, w.name.clone()));
@@ -500,6 +502,23 @@ fn wanted_counts(listed: &[Workload], replica_sets: &HashMap<String, String>) ->
         *wanted.entry(name).or_default() += u32::try_from(workload.desired).unwrap_or(0);
     }
     wanted
+}
+
+/// Says of each workload without a starting pod why the API server refuses to make one, where it does.
+fn explain_refusals(
+    listed: &[Workload],
+    replica_sets: &HashMap<String, String>,
+    short: &mut [ShortWorkload],
+) {
+    for set in listed {
+        let (Some(refusal), Some(name)) = (&set.pod_refusal, replica_sets.get(&set.uid)) else {
+            continue;
+        };
+        let without_pod = |w: &&mut ShortWorkload| w.name == *name && w.why == NOTHING_STARTS;
+        if let Some(workload) = short.iter_mut().find(without_pod) {
+            workload.why = format!("its new pods are refused: {refusal}");
+        }
+    }
 }
 
 /// What is below the baseline. Without `wanted` every workload is taken to want what it had.

@@ -255,3 +255,22 @@ fn a_workload_that_the_plan_gives_up_is_short_for_any_other_reason_than_the_fore
         "it is on its way"
     );
 }
+
+#[test]
+fn a_workload_whose_new_pods_the_api_server_refuses_says_why() {
+    let mut inventory = crate::route::fixture::expense_dev();
+    inventory.workloads.retain(|w| w.kind == "ReplicaSet");
+    let mut sets = inventory.workloads;
+    let refusal = "pods \"web-1\" is forbidden: exceeded quota: pods";
+    sets[0].pod_refusal = Some(refusal.to_owned());
+    let name = "Deployment shop/web".to_owned();
+    let known = HashMap::from([(sets[0].uid.clone(), name.clone())]);
+    let mut short = find_short_workloads(&counts(&[(&name, 1)]), &ReadyCounts::new(), None);
+    short[0].why = NOTHING_STARTS.to_owned();
+    explain_refusals(&sets, &known, &mut short);
+    assert_eq!(short[0].why, format!("its new pods are refused: {refusal}"));
+    // A pod that is there tells more than an earlier refusal.
+    short[0].why = "pod shop/web-x on n1: Pending".to_owned();
+    explain_refusals(&sets, &known, &mut short);
+    assert_eq!(short[0].why, "pod shop/web-x on n1: Pending");
+}

@@ -105,7 +105,9 @@ fn a_priority_class_that_is_gone_keeps_replacements_away() {
         assert!(said.contains(part), "{said}");
     }
     let said = gets_stuck(&case);
-    assert!(said.contains("expense/backend"), "{said}");
+    let cause = "no PriorityClass with name shop was found";
+    assert!(said.contains("Deployment expense/backend has"), "{said}");
+    assert!(said.contains(cause), "{said}");
 }
 
 #[test]
@@ -146,7 +148,8 @@ fn a_quota_that_was_lowered_keeps_replacements_away_and_one_that_is_full_does_no
     ] {
         assert!(said.contains(part), "{said}");
     }
-    gets_stuck(&case);
+    let said = gets_stuck(&case);
+    assert!(said.contains("exceeded quota"), "{said}");
 }
 
 #[test]
@@ -235,6 +238,7 @@ fn a_level_of_pod_security_that_came_after_the_pods_keeps_replacements_away() {
         assert!(said.contains(part), "{said}");
     }
     let said = gets_stuck(&case);
+    assert!(said.contains("violates PodSecurity"), "{said}");
     assert!(said.contains("expense/backend"), "{said}");
 }
 

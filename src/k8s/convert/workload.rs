@@ -38,12 +38,17 @@ pub fn deployment_to_workload(d: apps::v1::Deployment) -> Workload {
 /// A ReplicaSet.
 pub fn replica_set_to_workload(r: apps::v1::ReplicaSet) -> Workload {
     let (spec, status) = (r.spec, r.status.unwrap_or_default());
+    let mut conditions = status.conditions.into_iter().flatten();
+    let refusal = conditions.find(|c| {
+        c.type_.as_deref() == Some("ReplicaFailure") && c.status.as_deref() == Some("True")
+    });
     Workload {
         desired: spec.replicas.unwrap_or(1),
         ready: status.ready_replicas.unwrap_or(0),
         available: status.available_replicas.unwrap_or(0),
         updated: status.replicas,
         observed_generation: status.observed_generation.unwrap_or(0),
+        pod_refusal: refusal.and_then(|c| c.message),
         ..base_workload("ReplicaSet", r.metadata, Some(spec.selector), spec.template)
     }
 }
@@ -186,6 +191,7 @@ fn base_workload(
         paused: false,
         readiness_probe: spec.containers.iter().any(|c| c.readiness_probe.is_some()),
         one_after_another: false,
+        pod_refusal: None,
         autoscaler_flags: spec
             .containers
             .iter()

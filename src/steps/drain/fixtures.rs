@@ -124,6 +124,7 @@ pub fn shop_workload(kind: &str, name: &str, of: Option<&str>, desired: i32) -> 
         template: PodTemplate::default(),
         readiness_probe: true,
         one_after_another: false,
+        pod_refusal: None,
         autoscaler_flags: vec![],
     }
 }
