@@ -17,10 +17,12 @@
 //! - [`steps`]: what an upgrade is made of
 //! - [`report`]: sinks for events
 //! - [`twin`]: a simulator of AWS and Kubernetes; shares only [`wire`] and [`model`] with the rest
+//! - [`chaos`]: upgrades on the twin while a seed decides what goes wrong, and the invariants they are held to
 //! - [`cli`]: the command line
 #![forbid(unsafe_code)]
 
 pub mod aws;
+pub mod chaos;
 pub mod cli;
 pub mod clients;
 pub mod engine;

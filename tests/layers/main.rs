@@ -29,6 +29,7 @@ const LAYERS: &[&str] = &[
     "steps",
     "report",
     "twin",
+    "chaos",
     "cli",
 ];
 
@@ -51,7 +52,7 @@ const ALLOWED_FOLDER_CIRCLES: &[(&str, usize)] = &[
     ("plan", 9),
     ("scheduling", 4),
     ("steps::drain", 11),
-    ("twin", 5),
+    ("twin", 4),
     ("twin::aws", 11),
     ("twin::k8s", 19),
 ];

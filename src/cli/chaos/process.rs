@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tower::ServiceExt;
 
 use super::fault_schedule::ProcessFault;
+use crate::chaos::invariants::{Invariants, PROCESS_HEADER};
 use crate::cli::apply::{PlanInput, assess_cluster};
 use crate::cli::error::CliError;
 use crate::cli::execute::{RunContext, RunRequest};
@@ -22,7 +23,7 @@ use crate::model::Clock;
 use crate::model::marks::RUN_NAMESPACE;
 use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
-use crate::twin::{Twin, invariants};
+use crate::twin::Twin;
 use crate::wire::{Request, Wire};
 
 /// Which way a process goes.
@@ -111,9 +112,7 @@ impl FaultyLink {
             });
         let left = left.map(|n| if counts { n } else { u64::MAX });
         if let Ok(name) = http::HeaderValue::from_str(&self.holder) {
-            request
-                .headers_mut()
-                .insert(invariants::PROCESS_HEADER, name);
+            request.headers_mut().insert(PROCESS_HEADER, name);
         }
         match left {
             Ok(1) if self.answered => {
@@ -188,7 +187,7 @@ impl ProcessHarness<'_> {
         };
         if matches!(end, ProcessEnd::Exit(Ok(()))) {
             // Now, before anybody fixes anything: that it is done is what the user is told.
-            self.twin.with_world(invariants::check_run_done);
+            self.twin.with_world(Invariants::check_run_done);
         }
         // Whatever of it is still about hears nothing more.
         line.left.store(0, Ordering::SeqCst);

@@ -6,11 +6,11 @@ use tokio::time::sleep;
 
 use super::fault_schedule::FaultSchedule;
 use super::trial::Trial;
+use crate::chaos::invariants::UpgradeTerms;
 use crate::model::Clock;
 use crate::plan::{BudgetConsent, OnDeadline, Plan, SingleReplicas, Strategy};
 use crate::route::{Route, ShiftSpec, StepSpec};
 use crate::twin::fault;
-use crate::twin::invariants::UpgradeTerms;
 
 impl Trial<'_> {
     /// The groups that the plan makes.

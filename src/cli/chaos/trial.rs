@@ -11,6 +11,7 @@ use super::fault_schedule::{FaultSchedule, ProcessFault};
 use super::oracle::{self, EndState};
 use super::process::{MAX_PROCESS_TIME, ProcessCommand, ProcessEnd, ProcessHarness, WrapWire};
 use super::terms::skewed_clock;
+use crate::chaos::invariants::Invariants;
 use crate::cli::apply::PlanInput;
 use crate::cli::context::{ClusterConnection, disable_logging};
 use crate::cli::error::{CliError, CliErrorKind};
@@ -21,7 +22,6 @@ use crate::event::RunEvent;
 use crate::journal::{FinalOutcome, RunState};
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
-use crate::twin::invariants::Invariants;
 use crate::twin::{Twin, fault, scenario};
 
 /// No trial needs more processes.
@@ -115,7 +115,7 @@ impl Trial<'_> {
         let mut world = scenario::load_world(snapshot, weather.seed);
         let plan = self.plan_of(weather);
         let terms = self.upgrade_terms(&plan);
-        world.invariants = Some(Invariants::new(terms.clone().unwrap_or_default()));
+        world.observer = Some(Box::new(Invariants::new(terms.clone().unwrap_or_default())));
         world.set_speed_factor(weather.speed.world);
         fault::add_rules(&mut world, weather.rules.clone());
         let twin = Twin::start(world);
@@ -164,7 +164,7 @@ impl Trial<'_> {
                 .into_iter()
                 .map(|(r, n)| (r.to_owned(), n))
                 .collect();
-            if let Some(laws) = &world.invariants {
+            if let Some(laws) = Invariants::of_world(world) {
                 verdict.looks = laws.check_count();
                 verdict
                     .faults

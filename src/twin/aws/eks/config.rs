@@ -13,8 +13,7 @@ use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::{ManagedNodegroup, UpdateOwner};
 use crate::twin::aws::{asg, kube};
-use crate::twin::invariants;
-use crate::twin::world::SimWorld;
+use crate::twin::world::{SimWorld, WorldNotice};
 
 /// What is put on and taken from the nodes of a group.
 #[derive(Clone, Debug, Default)]
@@ -189,7 +188,11 @@ fn begin_config_update(
         let wanted = desired.unwrap_or(asg.desired).clamp(bounds.0, bounds.1);
         let before = std::mem::replace(&mut asg.desired, wanted);
         let asg = asg.name.clone();
-        invariants::resized(world, &asg, before, wanted);
+        world.notify_observer(WorldNotice::GroupResized {
+            asg: &asg,
+            from: before,
+            to: wanted,
+        });
         asg::reconcile_group(world, &asg);
     }
     let from = if changed.status == "DEGRADED" {

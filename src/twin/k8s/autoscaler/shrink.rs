@@ -20,8 +20,7 @@ use super::flags::AutoscalerFlags;
 use super::grow::would_fit;
 use super::{LEAVING_TAINT, ScalingAction, find_node_annotation, nodes_of};
 use crate::twin::aws::scaling;
-use crate::twin::invariants;
-use crate::twin::world::SimWorld;
+use crate::twin::world::{SimWorld, WorldNotice};
 
 /// How long it tries to evict a node's pods.
 const MAX_POD_EVICTION_TIME: SignedDuration = SignedDuration::from_mins(2);
@@ -195,7 +194,7 @@ fn evictable_pods(cluster: &SimCluster, node: &str) -> Vec<Arc<PodView>> {
 
 /// Marks a node as one that goes.
 fn mark_leaving(world: &mut SimWorld, node: &Arc<NodeView>, now: Timestamp) {
-    invariants::check_autoscaler_removal(world, &node.name);
+    world.notify_observer(WorldNotice::AutoscalerRemoves { node: &node.name });
     run_in_cluster(world, |cluster| {
         let leaving = LeavingNode {
             since: now,

@@ -1,9 +1,11 @@
 //! Laws on the state of the world: floors of budgets and workloads, version skew.
 
-use super::{drains, record_violation, workloads};
+use std::sync::Arc;
+
+use super::{Invariants, drains, workloads};
 use crate::model::Minor;
 use crate::twin::k8s::ground_truth::{self, HealthyFloor};
-use crate::twin::k8s::workload_state;
+use crate::twin::k8s::workload_state::PodView;
 use crate::twin::world::SimWorld;
 
 const BUDGET_INVARIANT: &str = "a budget holds";
@@ -16,28 +18,23 @@ fn is_in_skew(kubelet: Minor, server: Minor) -> bool {
 }
 
 /// Something has happened: looks whether all still holds.
-pub fn check_state(world: &mut SimWorld) {
-    let losses = workload_state::take_losses(world);
-    let Some(mut laws) = world.invariants.take() else {
-        return;
-    };
+pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodView>]) {
     if laws.checks == 0 {
-        workloads::record_baselines(world, &mut laws);
+        workloads::record_baselines(world, laws);
     }
     laws.checks += 1;
     let moves = ground_truth::count_moves(world);
     let server = crate::twin::k8s::cloud_hooks::server_version(world);
     let moved = laws.server.replace(server) != Some(server);
     if laws.seen == moves && !moved {
-        world.invariants = Some(laws);
         return;
     }
     laws.seen = moves;
     let budgets = ground_truth::budget_floors(world);
-    drains::record_closed_budgets(world, &mut laws);
+    drains::record_closed_budgets(world, laws);
     let mut broken: Vec<(&'static str, String)> = Vec::new();
     if !losses.is_empty() {
-        let none_left = workloads::check_losses(world, &mut laws, &losses);
+        let none_left = workloads::check_losses(world, laws, losses);
         broken.extend(none_left.into_iter().map(|what| (KEEP_ONE_INVARIANT, what)));
     }
     let mut fallen = |before: &HealthyFloor, now: &HealthyFloor, law: &'static str, name: &str| {
@@ -102,8 +99,7 @@ pub fn check_state(world: &mut SimWorld) {
             .map(|(node, group)| (node.to_owned(), group.to_owned()));
         laws.node_groups.extend(owned.collect::<Vec<_>>());
     }
-    world.invariants = Some(laws);
     for (law, what) in broken {
-        record_violation(world, law, what);
+        laws.record_violation(world, law, what);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Invariants, record_violation, workloads};
+use super::{Invariants, workloads};
 use crate::model::marks;
 use crate::twin::answer::Answer;
 use crate::twin::k8s::workload_state::{self as state, PodView, WorkloadId};
@@ -36,6 +36,7 @@ pub struct DrainRecords {
 }
 
 /// A change of pods or nodes that these laws are about, with what was true before it.
+#[derive(Clone, Debug)]
 pub enum DrainAct {
     Evict {
         pod: Arc<PodView>,
@@ -80,11 +81,8 @@ fn is_marked_draining(world: &SimWorld, node: &str) -> bool {
 }
 
 /// Before it is answered: may this pod be deleted?
-pub fn check_request(world: &mut SimWorld, act: &DrainAct) {
+pub fn check_request(laws: &mut Invariants, world: &SimWorld, act: &DrainAct) {
     let DrainAct::Delete { pod, .. } = act else {
-        return;
-    };
-    let Some(laws) = &world.invariants else {
         return;
     };
     // What is going already loses nothing by it; where the workloads may be down, no budget counts.
@@ -96,7 +94,7 @@ pub fn check_request(world: &mut SimWorld, act: &DrainAct) {
     let good = workloads::check_deletion_replaced(world, laws, pod);
     let who = format!("{}/{} on {}", pod.ns, pod.name, pod.node);
     match late {
-        None => record_violation(
+        None => laws.record_violation(
             world,
             REFUSED_FIRST_INVARIANT,
             format!("{who}: no budget refuses it"),
@@ -105,12 +103,12 @@ pub fn check_request(world: &mut SimWorld, act: &DrainAct) {
         Some(late) if late < due => {
             let (late, due) = (late.as_secs(), due.as_secs());
             let what = format!("{who}: refused for {late}s, the deadline is {due}s");
-            record_violation(world, REFUSED_FIRST_INVARIANT, what);
+            laws.record_violation(world, REFUSED_FIRST_INVARIANT, what);
         }
         Some(_) => {}
     }
     if let Err(why) = good {
-        record_violation(world, SINGLE_DELETION_INVARIANT, format!("{who}: {why}"));
+        laws.record_violation(world, SINGLE_DELETION_INVARIANT, format!("{who}: {why}"));
     }
 }
 
@@ -141,21 +139,16 @@ fn refused_duration(world: &SimWorld, laws: &Invariants, pod: &PodView) -> Optio
 }
 
 /// After it was answered: what has been taken, which node was begun.
-pub fn check_answer(world: &mut SimWorld, act: DrainAct, answer: &Answer) {
+pub fn check_answer(laws: &mut Invariants, world: &SimWorld, act: DrainAct, answer: &Answer) {
     let Answer::Whole(response) = answer else {
         return;
     };
     let (done, refused) = (response.status().is_success(), response.status() == 429);
     let now = world.now();
-    let Some(laws) = &mut world.invariants else {
-        return;
-    };
     match act {
         DrainAct::Evict { pod, .. } if refused => {
             // Overload is answered with the same status, and says nothing of a budget.
-            if state::refuses_eviction(world, &pod)
-                && let Some(laws) = &mut world.invariants
-            {
+            if state::refuses_eviction(world, &pod) {
                 laws.drains.refused.entry(pod.uid.clone()).or_insert(now);
             }
         }
@@ -166,10 +159,10 @@ pub fn check_answer(world: &mut SimWorld, act: DrainAct, answer: &Answer) {
             // The first eviction begins a node too, marked or not; but a rollback takes what serves nothing from all nodes.
             let serves_nothing = laws.rolling_back && !pod.ready;
             if !serves_nothing {
-                begin_node(world, &pod.node);
+                begin_node(laws, world, &pod.node);
             }
             if let Some(what) = many {
-                record_violation(world, BOUNDED_MOVES_INVARIANT, what);
+                laws.record_violation(world, BOUNDED_MOVES_INVARIANT, what);
             }
         }
         DrainAct::Delete { pod, before } if done => {
@@ -179,15 +172,13 @@ pub fn check_answer(world: &mut SimWorld, act: DrainAct, answer: &Answer) {
                 laws.drains.deleted.insert(pod);
             }
             if let Some(what) = workloads::record_taken(laws, &pod, before, deleted) {
-                record_violation(world, BOUNDED_MOVES_INVARIANT, what);
+                laws.record_violation(world, BOUNDED_MOVES_INVARIANT, what);
             }
         }
         DrainAct::Node { name, begun } if done => match (begun, is_marked_draining(world, &name)) {
-            (false, true) => begin_node(world, &name),
+            (false, true) => begin_node(laws, world, &name),
             (true, false) => {
-                if let Some(laws) = &mut world.invariants {
-                    laws.drains.begun.remove(&name);
-                }
+                laws.drains.begun.remove(&name);
             }
             (true, true) | (false, false) => {}
         },
@@ -196,11 +187,8 @@ pub fn check_answer(world: &mut SimWorld, act: DrainAct, answer: &Answer) {
 }
 
 /// A node is begun: may it be?
-fn begin_node(world: &mut SimWorld, node: &str) {
+fn begin_node(laws: &mut Invariants, world: &SimWorld, node: &str) {
     let Some(group) = state::node_group_of(world, node).map(str::to_owned) else {
-        return;
-    };
-    let Some(laws) = &mut world.invariants else {
         return;
     };
     laws.drains.any_begun = true;
@@ -212,9 +200,6 @@ fn begin_node(world: &mut SimWorld, node: &str) {
     if known || !laws.terms.groups.contains(&group) {
         return;
     }
-    let Some(laws) = &world.invariants else {
-        return;
-    };
     let others = laws.drains.begun.iter();
     let others = others.filter(|(name, of)| **of == group && *name != node);
     let given_up = |name: &str| state::node_annotation(world, name, marks::SKIPPED).is_some();
@@ -228,7 +213,7 @@ fn begin_node(world: &mut SimWorld, node: &str) {
         None => Vec::new(),
     };
     if let Some(what) = too_many {
-        record_violation(world, PARALLEL_NODES_INVARIANT, what);
+        laws.record_violation(world, PARALLEL_NODES_INVARIANT, what);
     }
     if !short.is_empty() {
         let what = format!(
@@ -236,7 +221,7 @@ fn begin_node(world: &mut SimWorld, node: &str) {
             finished.join(", "),
             short.join("; ")
         );
-        record_violation(world, NEXT_NODE_INVARIANT, what);
+        laws.record_violation(world, NEXT_NODE_INVARIANT, what);
     }
 }
 

@@ -4,32 +4,12 @@
 //! zones or because it has one too many. Each instance that goes is counted against the requests of the upgrade that asked
 //! for fewer; what is beyond them was somebody else's, or nobody's.
 
+use super::Invariants;
 use crate::twin::k8s::cloud_hooks;
 use crate::twin::world::SimWorld;
 
-/// Answers a request; `by_run`: it is a change that a process of the upgrade asks for.
-pub fn while_asked<T>(
-    world: &mut SimWorld,
-    by_run: bool,
-    answer: impl FnOnce(&mut SimWorld) -> T,
-) -> T {
-    set_run_asks(world, by_run);
-    let answer = answer(world);
-    set_run_asks(world, false);
-    answer
-}
-
-fn set_run_asks(world: &mut SimWorld, asks: bool) {
-    if let Some(laws) = &mut world.invariants {
-        laws.run_asks = asks;
-    }
-}
-
 /// A group's desired size was changed.
-pub fn resized(world: &mut SimWorld, asg: &str, from: i64, to: i64) {
-    let Some(laws) = &mut world.invariants else {
-        return;
-    };
+pub fn resized(laws: &mut Invariants, asg: &str, from: i64, to: i64) {
     let owed = laws.ends_owed.entry(asg.to_owned()).or_default();
     if laws.run_asks || to > from {
         *owed = (*owed + from - to).max(0);
@@ -37,34 +17,27 @@ pub fn resized(world: &mut SimWorld, asg: &str, from: i64, to: i64) {
 }
 
 /// A group has no more instances than it is to have: every one that was asked for has gone.
-pub fn at_size(world: &mut SimWorld, asg: &str) {
-    if let Some(laws) = &mut world.invariants {
-        laws.ends_owed.remove(asg);
-    }
+pub fn at_size(laws: &mut Invariants, asg: &str) {
+    laws.ends_owed.remove(asg);
 }
 
 /// A group that has too many instances ends this one.
-pub fn ended_for_size(world: &mut SimWorld, asg: &str, instance: &str) {
-    let Some(laws) = &mut world.invariants else {
-        return;
-    };
+pub fn ended_for_size(laws: &mut Invariants, world: &SimWorld, asg: &str, instance: &str) {
     match laws.ends_owed.get_mut(asg) {
         Some(owed) if *owed > 0 => *owed -= 1,
-        Some(_) | None => excuse_node(world, instance),
+        Some(_) | None => excuse_node(laws, world, instance),
     }
 }
 
 /// This instance is ended by its name.
-pub fn ended_by_name(world: &mut SimWorld, instance: &str) {
-    if world.invariants.as_ref().is_some_and(|laws| !laws.run_asks) {
-        excuse_node(world, instance);
+pub fn ended_by_name(laws: &mut Invariants, world: &SimWorld, instance: &str) {
+    if !laws.run_asks {
+        excuse_node(laws, world, instance);
     }
 }
 
-fn excuse_node(world: &mut SimWorld, instance: &str) {
-    if let Some(node) = cloud_hooks::node_of_instance(world, instance)
-        && let Some(laws) = &mut world.invariants
-    {
+fn excuse_node(laws: &mut Invariants, world: &SimWorld, instance: &str) {
+    if let Some(node) = cloud_hooks::node_of_instance(world, instance) {
         laws.excuse_node_or_group(node);
     }
 }
@@ -74,15 +47,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::chaos::invariants::UpgradeTerms;
     use crate::twin::aws::{scaling, set_min_size};
-    use crate::twin::invariants::{Invariants, UpgradeTerms};
     use crate::twin::scenario;
 
     const BLUE: &str = "expense-blue";
 
     fn world() -> SimWorld {
         let mut world = scenario::load_world(&scenario::expense_dev(), 7);
-        world.invariants = Some(Invariants::new(UpgradeTerms::default()));
+        world.observer = Some(Box::new(Invariants::new(UpgradeTerms::default())));
         assert!(set_min_size(&mut world, BLUE, 0));
         world
     }
@@ -91,6 +64,18 @@ mod tests {
         let groups = scaling::list_groups(world);
         let blue = groups.into_iter().find(|g| g.nodegroup == BLUE);
         blue.unwrap().instances.into_iter().collect()
+    }
+
+    /// Changes something as a process of the upgrade does, or as somebody else.
+    fn while_asked<T>(
+        world: &mut SimWorld,
+        by_run: bool,
+        change: impl FnOnce(&mut SimWorld) -> T,
+    ) -> T {
+        Invariants::of_world(world).unwrap().run_asks = by_run;
+        let changed = change(world);
+        Invariants::of_world(world).unwrap().run_asks = false;
+        changed
     }
 
     /// Makes blue larger or smaller; where a node goes, whether what it loses is excused.
@@ -105,7 +90,7 @@ mod tests {
         let after = instances(world);
         let went = before.difference(&after).next()?;
         let node = cloud_hooks::node_of_instance(world, went).unwrap();
-        Some(world.invariants.as_ref().unwrap().is_excused(&node))
+        Some(Invariants::of_world(&mut *world).unwrap().is_excused(&node))
     }
 
     #[test]
@@ -125,7 +110,10 @@ mod tests {
             assert!(while_asked(&mut world, by_run, |world| {
                 scaling::terminate_instance(world, &id)
             }));
-            assert_eq!(world.invariants.unwrap().is_excused(&node), !by_run);
+            assert_eq!(
+                Invariants::of_world(&mut world).unwrap().is_excused(&node),
+                !by_run
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::drains::{self, DrainAct};
-use super::{record_violation, workloads};
+use super::{Invariants, workloads};
 use crate::model::Minor;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::twin::answer::Answer;
@@ -26,6 +26,7 @@ const ROLLBACK_STATES: &[&str] = &["undoing", "undone", "undoFailed"];
 const CHECKPOINT_KEY: &str = "checkpoint";
 
 /// What a request wants to change.
+#[derive(Clone, Debug)]
 pub enum RequestedChange {
     Aws {
         op: String,
@@ -85,11 +86,11 @@ fn read_change(
 /// Before a request is answered: who asks, and may they? `call`: the request, where it is one to AWS. Returns what it wants
 /// to change.
 pub fn check_request(
-    world: &mut SimWorld,
+    laws: &mut Invariants,
+    world: &SimWorld,
     request: &Request,
     call: Option<&AwsCall>,
 ) -> Option<RequestedChange> {
-    world.invariants.as_ref()?;
     let process = request
         .headers()
         .get(PROCESS_HEADER)?
@@ -105,43 +106,41 @@ pub fn check_request(
         Some(holder) if holder == process => {}
         Some(holder) => {
             let text = format!("{process} asks {what} while {holder} holds the lock");
-            record_violation(world, "only the lock's holder acts", text);
+            laws.record_violation(world, "only the lock's holder acts", text);
         }
-        None => record_violation(
+        None => laws.record_violation(
             world,
             "only the lock's holder acts",
             format!("{process} asks {what} without the lock"),
         ),
     }
     let progress = read_progress(world);
-    on_direction_changed(world, progress.rolling_back);
+    on_direction_changed(laws, progress.rolling_back);
     if !progress.written {
-        record_violation(
+        laws.record_violation(
             world,
             "what is done was written down before",
             format!("{process} asks {what}; no step has begun an act"),
         );
     }
-    if let Some(why) = forbidden_reason(world, &change) {
-        record_violation(world, "only what the plan names is deleted", why);
+    if let Some(why) = forbidden_reason(laws, world, &change) {
+        laws.record_violation(world, "only what the plan names is deleted", why);
     }
-    if let Some((law, what)) = missing_pods_violation(world, &change) {
-        record_violation(world, law, what);
+    if let Some((law, what)) = missing_pods_violation(laws, world, &change) {
+        laws.record_violation(world, law, what);
     }
     if let RequestedChange::Kube {
         drain: Some(act), ..
     } = &change
     {
-        drains::check_request(world, act);
+        drains::check_request(laws, world, act);
     }
     Some(change)
 }
 
 /// The first change on the way back, or of a new run after it, owes nothing of what was moved before.
-fn on_direction_changed(world: &mut SimWorld, going_back: bool) {
-    if let Some(laws) = &mut world.invariants
-        && laws.rolling_back != going_back
-    {
+fn on_direction_changed(laws: &mut Invariants, going_back: bool) {
+    if laws.rolling_back != going_back {
         laws.rolling_back = going_back;
         laws.workloads.reset_for_direction();
         laws.drains.reset_for_direction();
@@ -150,6 +149,7 @@ fn on_direction_changed(world: &mut SimWorld, going_back: bool) {
 
 /// Why blue may not go now: a workload lacks pods that the run has moved.
 fn missing_pods_violation(
+    laws: &Invariants,
     world: &SimWorld,
     change: &RequestedChange,
 ) -> Option<(&'static str, String)> {
@@ -161,7 +161,9 @@ fn missing_pods_violation(
         .and_then(|s| s.get("desiredSize"))
         .is_some_and(|n| n == 0);
     let goes = op == "DeleteNodegroup" || (op == "UpdateNodegroupConfig" && emptied);
-    let laws = world.invariants.as_ref().filter(|_| goes)?;
+    if !goes {
+        return None;
+    }
     let short = workloads::workloads_short_by_run(world, laws);
     let law = "a node group goes only when what was moved is Ready again";
     (!short.is_empty()).then(|| (law, format!("{op}: {}", short.join("; "))))
@@ -202,8 +204,12 @@ fn read_progress(world: &SimWorld) -> RunProgress {
 }
 
 /// Why a change is not the upgrade's to make.
-fn forbidden_reason(world: &SimWorld, change: &RequestedChange) -> Option<String> {
-    let terms = &world.invariants.as_ref()?.terms;
+fn forbidden_reason(
+    laws: &Invariants,
+    world: &SimWorld,
+    change: &RequestedChange,
+) -> Option<String> {
+    let terms = &laws.terms;
     let text = |input: &Value, key: &str| {
         input
             .get(key)
@@ -250,12 +256,17 @@ fn forbidden_reason(world: &SimWorld, change: &RequestedChange) -> Option<String
 }
 
 /// After a request was answered: does what it changed hold?
-pub fn check_answer(world: &mut SimWorld, change: Option<RequestedChange>, answer: &Answer) {
+pub fn check_answer(
+    laws: &mut Invariants,
+    world: &SimWorld,
+    change: Option<RequestedChange>,
+    answer: &Answer,
+) {
     let (op, input, weights) = match change {
         Some(RequestedChange::Aws { op, input, weights }) => (op, input, weights),
         Some(RequestedChange::Kube {
             drain: Some(act), ..
-        }) => return drains::check_answer(world, act, answer),
+        }) => return drains::check_answer(laws, world, act, answer),
         Some(RequestedChange::Kube { drain: None, .. }) | None => return,
     };
     let good = matches!(answer, Answer::Whole(response) if response.status().is_success());
@@ -272,22 +283,20 @@ pub fn check_answer(world: &mut SimWorld, change: Option<RequestedChange>, answe
                     .map_or(0, |(_, w)| *w)
             };
             let raised = now.iter().filter(|(arn, weight)| *weight > before(arn));
-            let short = world.invariants.as_ref().map_or(Vec::new(), |laws| {
-                let of_green = |arn: &String| laws.terms.green_targets.contains(arn);
-                match !laws.rolling_back && raised.clone().any(|(arn, _)| of_green(arn)) {
-                    true => workloads::workloads_short_by_run(world, laws),
-                    false => Vec::new(),
-                }
-            });
+            let of_green = |arn: &String| laws.terms.green_targets.contains(arn);
+            let short = match !laws.rolling_back && raised.clone().any(|(arn, _)| of_green(arn)) {
+                true => workloads::workloads_short_by_run(world, laws),
+                false => Vec::new(),
+            };
             let ill: Vec<String> = raised
                 .filter(|(arn, _)| aws::count_healthy_targets(world, arn) == 0)
                 .map(|(arn, w)| format!("{arn} {w}"))
                 .collect();
             if !now.is_empty() && now.iter().all(|(_, weight)| *weight == 0) {
-                record_violation(world, "weights add up", format!("all of {now:?} are 0"));
+                laws.record_violation(world, "weights add up", format!("all of {now:?} are 0"));
             }
             if !short.is_empty() {
-                record_violation(
+                laws.record_violation(
                     world,
                     "no weight is raised on green before what was moved is Ready again",
                     short.join("; "),
@@ -295,7 +304,7 @@ pub fn check_answer(world: &mut SimWorld, change: Option<RequestedChange>, answe
             }
             if !ill.is_empty() {
                 let what = format!("raised without a healthy target: {}", ill.join(", "));
-                record_violation(
+                laws.record_violation(
                     world,
                     "no weight is raised on an unhealthy target group",
                     what,
@@ -311,7 +320,7 @@ pub fn check_answer(world: &mut SimWorld, change: Option<RequestedChange>, answe
             if let (Some(to), Some(at)) = (to, at)
                 && to.ahead_of(at).abs() > 1
             {
-                record_violation(world, "one minor a hop", format!("from {at} to {to}"));
+                laws.record_violation(world, "one minor a hop", format!("from {at} to {to}"));
             }
         }
         _ => {}

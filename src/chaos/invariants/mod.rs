@@ -1,7 +1,7 @@
-//! What must hold at every moment of an upgrade, checked by the twin after everything that happens in it, whoever did
-//! it: the simulator is the one place that sees all.
+//! What must hold at every moment of an upgrade, checked after everything that happens in the twin, whoever did it: the
+//! simulator is the one place that sees all, and lets an observer see it ([`SimWorld::observer`]).
 //!
-//! A world without laws ([`SimWorld::invariants`] is `None`) checks nothing. What somebody else's hand did (a fault rule) excuses
+//! A world without an observer checks nothing. What somebody else's hand did (a fault rule) excuses
 //! what follows from it, and nothing more.
 
 mod closed_nodes;
@@ -11,20 +11,23 @@ mod floors;
 mod requests;
 mod workloads;
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::k8s::ground_truth::HealthyFloor;
-use super::world::SimWorld;
 use crate::model::Minor;
+use crate::twin::answer::Answer;
+use crate::twin::aws::AwsCall;
+use crate::twin::k8s::ground_truth::HealthyFloor;
+use crate::twin::k8s::workload_state::PodView;
+use crate::twin::world::{SimWorld, WorldNotice, WorldObserver};
+use crate::wire::Request;
+use requests::RequestedChange;
 
-pub use closed_nodes::check_autoscaler_removal;
-pub use ends::{at_size, ended_by_name, ended_for_size, resized, while_asked};
-pub use floors::check_state;
-pub use requests::{PROCESS_HEADER, check_answer, check_request};
-pub use workloads::check_run_done;
+pub use requests::PROCESS_HEADER;
 
 /// What this upgrade may do.
 #[derive(Clone, Debug, Default)]
@@ -84,6 +87,8 @@ pub struct Invariants {
     server: Option<Minor>,
     /// Nodes and node groups that somebody else has laid hands on.
     excused: BTreeSet<String>,
+    /// What a process of the upgrade asks to change with the request that is being served.
+    requested: Option<RequestedChange>,
     /// A change that a process of the upgrade asked for is being answered.
     run_asks: bool,
     /// By Auto Scaling group: how many instances fewer the upgrade has asked for that have not gone yet.
@@ -125,16 +130,69 @@ impl Invariants {
         let of_harmed = |group: &String| self.excused.contains(group);
         self.excused.contains(node) || self.node_groups.get(node).is_some_and(of_harmed)
     }
-}
-
-/// Notes a breach.
-fn record_violation(world: &mut SimWorld, law: &'static str, what: impl Into<String>) {
-    let at = world.now();
-    if let Some(laws) = &mut world.invariants {
-        laws.violations.push(Violation {
-            at,
+    /// Notes a breach.
+    fn record_violation(&mut self, world: &SimWorld, law: &'static str, what: impl Into<String>) {
+        self.violations.push(Violation {
+            at: world.now(),
             invariant: law,
             what: what.into(),
         });
+    }
+
+    /// The laws that `world` is held to.
+    pub fn of_world(world: &mut SimWorld) -> Option<&mut Self> {
+        let observer: &mut dyn Any = world.observer.as_deref_mut()?;
+        observer.downcast_mut()
+    }
+
+    /// A process says that its run is done.
+    pub fn check_run_done(world: &mut SimWorld) {
+        let Some(mut observer) = world.observer.take() else {
+            return;
+        };
+        let any: &mut dyn Any = &mut *observer;
+        if let Some(laws) = any.downcast_mut() {
+            workloads::check_run_done(laws, world);
+        }
+        world.observer = Some(observer);
+    }
+}
+
+impl WorldObserver for Invariants {
+    fn clone_box(&self) -> Box<dyn WorldObserver> {
+        Box::new(self.clone())
+    }
+
+    fn before_request(&mut self, world: &SimWorld, request: &Request, call: Option<&AwsCall>) {
+        self.requested = requests::check_request(self, world, request, call);
+        self.run_asks = self.requested.is_some();
+    }
+
+    fn on_request_served(&mut self) {
+        self.run_asks = false;
+    }
+
+    fn after_request(&mut self, world: &SimWorld, answer: &Answer) {
+        let change = self.requested.take();
+        requests::check_answer(self, world, change, answer);
+    }
+
+    fn after_event(&mut self, world: &SimWorld, lost: &[Arc<PodView>]) {
+        floors::check_state(self, world, lost);
+    }
+
+    fn on_notice(&mut self, world: &SimWorld, notice: WorldNotice<'_>) {
+        match notice {
+            WorldNotice::Harmed { node_or_group } => self.excuse_node_or_group(node_or_group),
+            WorldNotice::AutoscalerRemoves { node } => {
+                closed_nodes::check_autoscaler_removal(self, world, node);
+            }
+            WorldNotice::GroupResized { asg, from, to } => ends::resized(self, asg, from, to),
+            WorldNotice::GroupAtSize { asg } => ends::at_size(self, asg),
+            WorldNotice::EndedForSize { asg, instance } => {
+                ends::ended_for_size(self, world, asg, instance);
+            }
+            WorldNotice::EndedByName { instance } => ends::ended_by_name(self, world, instance),
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Invariants, record_violation};
+use super::Invariants;
 use crate::twin::k8s::workload_state::{self as state, PodView, WorkloadId};
 use crate::twin::world::SimWorld;
 
@@ -206,16 +206,10 @@ fn missing_pods(
 }
 
 /// A run says that it is done: every workload has as many Ready pods as it began with.
-pub fn check_run_done(world: &mut SimWorld) {
-    let Some(laws) = &mut world.invariants else {
-        return;
-    };
+pub fn check_run_done(laws: &mut Invariants, world: &SimWorld) {
     if std::mem::replace(&mut laws.said_done, true) {
         return;
     }
-    let Some(laws) = &world.invariants else {
-        return;
-    };
     let records = laws.workloads.by_id.iter();
     let short: Vec<String> = records
         .filter_map(|(id, record)| {
@@ -224,6 +218,6 @@ pub fn check_run_done(world: &mut SimWorld) {
         })
         .collect();
     for what in short {
-        record_violation(world, "a run ends done with every workload whole", what);
+        laws.record_violation(world, "a run ends done with every workload whole", what);
     }
 }
