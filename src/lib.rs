@@ -16,6 +16,7 @@
 //! - [`ready`]: readiness findings
 //! - [`steps`]: what an upgrade is made of
 //! - [`report`]: sinks for events
+//! - [`run`]: one run's life: what is ahead, the lock, the session, its end, how far back it goes
 //! - [`twin`]: a simulator of AWS and Kubernetes; shares only [`wire`] and [`model`] with the rest
 //! - [`chaos`]: upgrades on the twin while a seed decides what goes wrong, and the invariants they are held to
 //! - [`cli`]: the command line
@@ -35,6 +36,7 @@ pub mod plan;
 pub mod ready;
 pub mod report;
 pub mod route;
+pub mod run;
 pub mod scheduling;
 pub mod steps;
 pub mod twin;

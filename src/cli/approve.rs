@@ -5,12 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::PlanArg;
-use super::context::{ClusterConnection, CommandContext};
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
-use super::execute::stored_route;
-use super::kube_store::KubeRunStore;
-use super::plan_gates;
+use super::context::CommandContext;
 use crate::journal::{
     CheckpointRecord, RunPhase, RunState, RunStore, StepStatus, approval, checkpoint_store,
 };
@@ -18,6 +13,11 @@ use crate::k8s::run_state::CheckpointChange;
 use crate::model::{ErrorClass, Timestamp};
 use crate::plan::Plan;
 use crate::route::Route;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::error::{CliError, CliErrorKind, usage_error};
+use crate::run::kube_store::KubeRunStore;
+use crate::run::plan_gates;
+use crate::run::stored_run::stored_route;
 
 /// Somebody else may write between our read and our write; this often in a row nobody does.
 const MAX_WRITE_ATTEMPTS: u32 = 10;

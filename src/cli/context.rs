@@ -2,84 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::{GlobalArgs, PlanArg};
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
 use super::ui::Ui;
 use crate::aws::AwsApi;
 use crate::inventory::connect::{ApiServerAccess, connect_cluster};
-use crate::inventory::{self, refresh_insights};
-use crate::k8s::KubeApi;
-use crate::model::inventory::Unread;
-use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, eks};
+use crate::model::Clock;
 use crate::plan::{self, Plan};
-use crate::{ready, route};
+use crate::run::cluster_connection::{ClusterConnection, retry_throttled};
+use crate::run::error::{CliError, CliErrorKind, usage_error};
+use crate::run::logging::disable_logging;
 
 /// What a command has at hand.
 #[derive(Clone, Debug)]
 pub struct CommandContext {
     pub global: GlobalArgs,
     pub ui: Ui,
-}
-
-/// A way to one cluster: the real one, or the twin's.
-#[derive(Clone)]
-pub struct ClusterConnection {
-    pub aws: AwsApi,
-    pub kube: KubeApi,
-    pub cluster: eks::Cluster,
-    pub clock: Clock,
-    /// What could not be read when the snapshot was taken that a twin is made of; of the real cluster nothing.
-    pub unread: Vec<Unread>,
-}
-
-impl ClusterConnection {
-    /// One reading of the cluster.
-    pub async fn read_inventory(&self, to: Option<Minor>) -> Result<Inventory, CliError> {
-        let name = self.cluster.name.as_str();
-        let read =
-            || crate::inventory::read_inventory(&self.aws, &self.kube, name, to, &self.clock);
-        let mut inventory = retry_throttled(read).await?;
-        // The twin answers for it, and is no witness: it is as unknown as it was then.
-        inventory.unread.extend(self.unread.clone());
-        Ok(inventory)
-    }
-
-    /// One reading of the cluster, with what only the plan says that it must be read.
-    pub async fn read_for_plan(&self, plan: &Plan) -> Result<Inventory, CliError> {
-        let inventory = self.read_inventory(Some(plan.to)).await?;
-        let read = || inventory::read_for_plan(&self.aws, plan, inventory.clone());
-        let inventory = retry_throttled(read).await?;
-        // Which versions an add-on goes through, only the route says.
-        let versions = match route::build_route(plan, &inventory) {
-            Ok(route) => ready::configured_versions(&route, &inventory),
-            Err(_) => return Ok(inventory),
-        };
-        let read = || inventory::read_addon_schemas(&self.aws, &versions, inventory.clone());
-        Ok(retry_throttled(read).await?)
-    }
-
-    /// One reading for an upgrade by `plan` that is about to be judged: where the control plane has a hop ahead, EKS is
-    /// asked first to judge its insights anew, which changes nothing in the cluster.
-    pub async fn read_for_upgrade(&self, plan: &Plan, ui: &Ui) -> Result<Inventory, CliError> {
-        let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
-        if self.cluster.version < plan.to && self.cluster.status == "ACTIVE" {
-            let say = |text: &str| ui.print_note(text);
-            let ask = || refresh_insights(&self.aws, &self.cluster.name, &say);
-            refresh = retry_throttled(ask).await?;
-        }
-        Ok(Inventory {
-            insights_refresh: refresh,
-            ..self.read_for_plan(plan).await?
-        })
-    }
 }
 
 impl CommandContext {
@@ -225,33 +167,6 @@ impl CommandContext {
             }
         }
         words.join(" ")
-    }
-}
-
-/// Says once and for all that nobody logs, unless somebody does. Until either is said, each call of the SDK draws an id for
-/// its log from the chance that a seed decides, and a rehearsal would go another way with a log than without.
-pub fn disable_logging() {
-    // It fails where somebody logs.
-    let _ = tracing::subscriber::set_global_default(NoSubscriber::default());
-}
-
-/// Tries again what is throttled, for about a minute: others may be using up the account's rate. Whatever else fails
-/// is told at once, as nothing has begun.
-pub async fn retry_throttled<T, F>(mut call: impl FnMut() -> F) -> Result<T, ApiError>
-where
-    F: Future<Output = Result<T, ApiError>>,
-{
-    let mut wait = Duration::from_secs(2);
-    loop {
-        match call().await {
-            Err(error)
-                if error.class == ErrorClass::Throttled && wait <= Duration::from_secs(32) =>
-            {
-                tokio::time::sleep(error.retry_after.unwrap_or(wait)).await;
-                wait *= 2;
-            }
-            other => return other,
-        }
     }
 }
 

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::context::{CommandContext, plan_path_by_name};
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
 use crate::model::{Inventory, Minor};
 use crate::plan;
+use crate::run::error::{CliError, CliErrorKind, usage_error};
 
 /// Write a commented plan from the live cluster
 #[derive(Debug, Args)]

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 
-use super::args::Cli;
 use super::context::CommandContext;
-use super::error::{CliError, CliErrorKind};
+use crate::run::error::{CliError, CliErrorKind};
 
 /// Print the manual page, or write one page a subcommand
 #[derive(Debug, Args)]
@@ -17,7 +16,11 @@ pub struct ManArgs {
 }
 
 /// Prints or writes the pages.
-pub fn write_man_pages(cx: &CommandContext, args: ManArgs) -> Result<(), CliError> {
+pub fn write_man_pages(
+    cx: &CommandContext,
+    typed: clap::Command,
+    args: ManArgs,
+) -> Result<(), CliError> {
     let failed = |e: std::io::Error| {
         CliError::new(
             CliErrorKind::Unexpected,
@@ -27,11 +30,11 @@ pub fn write_man_pages(cx: &CommandContext, args: ManArgs) -> Result<(), CliErro
     match args.output {
         Some(dir) => {
             std::fs::create_dir_all(&dir).map_err(failed)?;
-            clap_mangen::generate_to(Cli::command(), &dir).map_err(failed)
+            clap_mangen::generate_to(typed, &dir).map_err(failed)
         }
         None => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command())
+            clap_mangen::Man::new(typed)
                 .render(&mut page)
                 .map_err(failed)?;
             cx.ui.write_result(&String::from_utf8_lossy(&page))

@@ -4,23 +4,24 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{OutputFormat, PlanArg};
+use super::args::PlanArg;
 use super::context::CommandContext;
-use super::dispatch::run_with_network;
-use super::error::{CliError, CliErrorKind};
-use super::execute::{read_run_state, stored_route};
-use super::findings::{self, count_blockers, not_ready_error};
-use super::plan_gates::{self, GateSummary};
-use super::rollback_scope::preview_rollback;
-use super::route_view::{self, DoneSteps};
-use super::saved_plan::SavedPlan;
-use super::session::check_same_run;
-use super::ui::Ui;
-use super::{offline, permissions};
+use super::offline;
+use super::route_preview::show_route;
+use super::route_view::DoneSteps;
+use super::runtime::run_with_network;
 use crate::model::{Inventory, Timestamp};
 use crate::plan::Plan;
 use crate::ready::Finding;
 use crate::route::Route;
+use crate::run::error::{CliError, CliErrorKind};
+use crate::run::judged_route;
+use crate::run::not_ready::{count_blockers, not_ready_error};
+use crate::run::permissions;
+use crate::run::plan_gates::{self, GateSummary};
+use crate::run::saved_plan::SavedPlan;
+use crate::run::session::check_same_run;
+use crate::run::stored_run::{read_run_state, stored_route};
 
 /// Show findings, the route step by step with every object it touches, points of no return, and how long it takes
 ///
@@ -95,7 +96,7 @@ struct PlanDraft {
 impl PlanDraft {
     /// Draws the route for what was read, and judges it.
     fn new(path: PathBuf, plan: Plan, inventory: Inventory, now: Timestamp) -> Self {
-        let (route, found) = route_view::build_and_judge(&plan, &inventory);
+        let (route, found) = judged_route::build_and_judge(&plan, &inventory);
         Self {
             path,
             plan,
@@ -177,59 +178,4 @@ fn save_plan(
         )
     })?;
     SavedPlan::new(path.display().to_string(), text, route.clone(), inventory).write_file(out)
-}
-
-/// Shows findings and what is left of a route in the form that was asked for, and how far back it goes when it would begin
-/// `now`.
-pub fn show_route(
-    ui: &Ui,
-    route: Option<(&Route, &DoneSteps)>,
-    found: &[Finding],
-    said: &GateSummary,
-    now: Option<Timestamp>,
-) -> Result<(), CliError> {
-    let back = route
-        .zip(now)
-        .map(|((r, _), now)| preview_rollback(r, now))
-        .unwrap_or_default();
-    match ui.format {
-        OutputFormat::Text => {
-            let mut text = String::new();
-            if !found.is_empty() {
-                text += &findings::render_text(found, ui.out_paint);
-                text.push('\n');
-            }
-            if let Some((route, done)) = route {
-                text += &route_view::render_text(route, done, ui.out_paint);
-            }
-            for line in &said.lines {
-                text += &format!("{line}\n");
-            }
-            if !back.is_empty() {
-                text += &format!("\nway back:\n  {}\n", back.join("\n  "));
-            }
-            ui.write_result(&text)
-        }
-        OutputFormat::Markdown => {
-            let mut text = route
-                .map(|(route, done)| route_view::render_markdown(route, done))
-                .unwrap_or_default();
-            for line in said.lines.iter().chain(&back) {
-                text += &format!("\n- {line}");
-            }
-            text += &format!("\n{}", findings::render_markdown(found));
-            ui.write_result(&text)
-        }
-        OutputFormat::Json => {
-            ui.write_json_line(&crate::report::json::version_line())?;
-            ui.write_json_line(&serde_json::json!({
-                "type": "plan",
-                "route": route.map(|(route, done)| route_view::render_json(route, done)),
-                "gates": said.json,
-                "findings": findings::render_json(found),
-                "blocking": count_blockers(found),
-                "rollback": back,
-            }))
-        }
-    }
 }

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::context::CommandContext;
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
 use crate::report::{RunView, html, recording};
+use crate::run::error::{CliError, CliErrorKind, usage_error};
 
 /// Write one self-contained page: timeline, traffic, drains, waits and why
 ///

@@ -2,20 +2,23 @@
 
 use clap::Args;
 
-use super::apply::make_holder_identity;
 use super::args::PlanArg;
-use super::context::{ClusterConnection, CommandContext};
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
-use super::execute::{RunContext, RunRequest, execute_run, read_run_state, stored_route};
-use super::journal_status::status_lines;
-use super::rollback_scope::{self, RollbackScope};
-use super::session::{check_can_roll_back, check_rollback_worthwhile};
-use super::signals::{self, unless_stopped};
-use super::version_rollback;
+use super::context::CommandContext;
+use super::signals;
 use crate::engine::stop;
 use crate::journal::RunState;
 use crate::route::Route;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::context::{RunContext, RunRequest};
+use crate::run::error::{CliError, CliErrorKind, usage_error};
+use crate::run::execute::execute_run;
+use crate::run::holder::make_holder_identity;
+use crate::run::journal_status::status_lines;
+use crate::run::rollback_scope::{self, RollbackScope};
+use crate::run::session::{check_can_roll_back, check_rollback_worthwhile};
+use crate::run::stored_run::{read_run_state, stored_route};
+use crate::run::unless_stopped::unless_stopped;
+use crate::run::version_rollback;
 
 /// Take the run back: traffic to blue, blue in service, green away
 ///
@@ -131,7 +134,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
         resume += " --auto-approve";
     }
     let trip = RunContext {
-        ui: &cx.ui,
+        output: &cx.ui,
         reached: &reached,
         stop,
         holder: make_holder_identity(),

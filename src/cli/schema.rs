@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::context::CommandContext;
-use super::error::CliError;
+use crate::run::error::CliError;
 
 /// Print the JSON Schema of the plan file
 #[derive(Debug, Args)]

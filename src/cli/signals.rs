@@ -2,10 +2,10 @@
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::error::{CliError, CliErrorKind};
 use super::ui::Ui;
+use crate::engine::StopHandle;
 use crate::engine::stop::StopUrgency;
-use crate::engine::{StopHandle, StopSignal};
+use crate::run::error::{CliError, CliErrorKind};
 
 /// Listens for SIGINT, SIGTERM and SIGHUP as long as the runtime lives.
 pub fn listen_for_signals(asker: StopHandle, ui: Ui) -> Result<(), CliError> {
@@ -37,19 +37,4 @@ pub fn listen_for_signals(asker: StopHandle, ui: Ui) -> Result<(), CliError> {
         }
     });
     Ok(())
-}
-
-/// Lets `work` go on until the run is asked to stop: before it is taken up there is nothing to finish.
-pub async fn unless_stopped<T, E: Into<CliError>>(
-    stop: &StopSignal,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, CliError> {
-    tokio::select! {
-        biased;
-        () = stop.wait_until_asked(StopUrgency::AfterThisAct) => Err(CliError::new(
-            CliErrorKind::Paused,
-            "stopped by a signal before the run was taken up; nothing was changed",
-        )),
-        done = work => done.map_err(Into::into),
-    }
 }

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::dispatch::usage_error;
-use super::error::CliError;
+use crate::run::error::{CliError, usage_error};
 use crate::twin::aws::{IamAuthorizer, Policy, caller_arn};
 use crate::twin::k8s::RbacAuthorizer;
 use crate::twin::world::SimWorld;

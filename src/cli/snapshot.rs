@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::args::PlanArg;
 use super::context::CommandContext;
-use super::error::CliError;
 use crate::inventory::snapshot;
+use crate::run::error::CliError;
 
 /// Write one reading of the live cluster to a file, without secrets and env values
 ///

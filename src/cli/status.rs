@@ -3,21 +3,22 @@
 use clap::Args;
 use serde_json::json;
 
+use super::args::refuse_markdown;
 use super::args::{OutputFormat, PlanArg};
-use super::context::{ClusterConnection, CommandContext};
-use super::dispatch::refuse_markdown;
-use super::error::CliError;
-use super::execute::{read_run_state, stored_route};
-use super::journal_status::status_lines;
-use super::kube_store::KubeRunStore;
-use super::plan_gates::{self, GateSummary};
-use super::version_rollback::LastHop;
-use super::{live_status, rollback_scope, version_rollback};
+use super::context::CommandContext;
 use crate::engine::state_diff;
 use crate::journal::{LeaseRecord, RunPhase, RunState, RunStore, StepState, StepStatus};
 use crate::model::Timestamp;
 use crate::report::text::{format_duration, time_between};
 use crate::route::Route;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::error::CliError;
+use crate::run::journal_status::status_lines;
+use crate::run::kube_store::KubeRunStore;
+use crate::run::plan_gates::{self, GateSummary};
+use crate::run::stored_run::{read_run_state, stored_route};
+use crate::run::version_rollback::LastHop;
+use crate::run::{live_status, rollback_scope, version_rollback};
 
 /// Show where the run stands, from the journal and the live cluster
 #[derive(Debug, Args)]

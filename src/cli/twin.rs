@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::context::CommandContext;
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
 use super::sim_permissions::GuardArgs;
 use crate::inventory::snapshot;
 use crate::model::snapshot::Snapshot;
+use crate::run::error::{CliError, CliErrorKind, usage_error};
 use crate::twin::{Twin, fault, scenario, serve};
 
 /// The simulator of AWS and Kubernetes behind `rehearse`

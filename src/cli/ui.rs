@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use indicatif::ProgressDrawTarget;
 
 use super::args::{ColorChoice, GlobalArgs, OutputFormat};
-use super::error::{CliError, CliErrorKind};
+use super::error_text::{error_to_json, render_error};
 use crate::report::ci::{GithubSink, GitlabSink, format_annotation};
 use crate::report::json::{self, JsonSink};
 use crate::report::lines::LineSink;
@@ -14,6 +14,8 @@ use crate::report::markdown::MarkdownSink;
 use crate::report::progress_bars::ProgressBars;
 use crate::report::recording::EventRecorder;
 use crate::report::{EventSink, Painter};
+use crate::run::error::{CliError, CliErrorKind};
+use crate::run::output::RunOutput;
 
 /// What of the environment changes how things are said. Read once.
 #[derive(Clone, Debug, Default)]
@@ -110,7 +112,7 @@ impl Ui {
             return;
         }
         if self.format == OutputFormat::Json {
-            let _ = json::write_line(&mut io::stdout().lock(), &error.to_json());
+            let _ = json::write_line(&mut io::stdout().lock(), &error_to_json(error));
         }
         if self.env.github {
             self.annotate_error(error);
@@ -118,7 +120,7 @@ impl Ui {
         let _ = write!(
             io::stderr().lock(),
             "{}",
-            error.render_text(self.paint, 100)
+            render_error(error, self.paint, 100)
         );
     }
 
@@ -157,9 +159,14 @@ impl Ui {
         })?;
         Ok(answer.trim() == "yes")
     }
+}
 
-    /// The sinks of a run. Nothing is recorded without a folder.
-    pub fn open_sinks(
+impl RunOutput for Ui {
+    fn print_note(&self, text: &str) {
+        Self::print_note(self, text);
+    }
+
+    fn open_sinks(
         &self,
         record: Option<&std::path::Path>,
     ) -> Result<Vec<Box<dyn EventSink>>, CliError> {

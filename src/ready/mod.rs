@@ -11,6 +11,7 @@ mod cluster;
 mod cni_addresses;
 mod codes;
 mod finding;
+pub mod finding_groups;
 mod green_nodes;
 mod image_fit;
 mod input;

@@ -1,8 +1,9 @@
 //! A plan file, whatever is in it, is a plan or a list of problems, each with its place.
 
-use eksup::cli::{CliError, CliErrorKind};
+use eksup::cli::error_text;
 use eksup::plan::{self, Plan, PlanErrors};
 use eksup::report::Painter;
+use eksup::run::{CliError, CliErrorKind};
 use eksup::twin::scenario;
 use eksup::{ready, route};
 use proptest::prelude::*;
@@ -50,8 +51,8 @@ fn sound(bytes: &[u8], read: Result<Plan, PlanErrors>) -> Result<(), TestCaseErr
         CliErrorKind::PlanInvalid.exit_code()
     );
     // It is shown with the lines it points at, in every form.
-    prop_assert!(!error.render_text(Painter::default(), 100).is_empty());
-    prop_assert!(error.to_json().is_object());
+    prop_assert!(!error_text::render_error(&error, Painter::default(), 100).is_empty());
+    prop_assert!(error_text::error_to_json(&error).is_object());
     Ok(())
 }
 

@@ -28,6 +28,7 @@ const LAYERS: &[&str] = &[
     "ready",
     "steps",
     "report",
+    "run",
     "twin",
     "chaos",
     "cli",
@@ -39,7 +40,6 @@ const LARGEST_CIRCLE: usize = 3;
 /// Circles of files that are still larger, by the folder that holds them, and how many files they have. A number here only
 /// ever gets smaller: one that is too large fails as one that is too small does.
 const ALLOWED_FILE_CIRCLES: &[(&str, usize)] = &[
-    ("cli", 34),
     ("plan", 9),
     ("scheduling", 4),
     ("steps::drain", 11),
@@ -48,7 +48,6 @@ const ALLOWED_FILE_CIRCLES: &[(&str, usize)] = &[
 
 /// The same of the parts of one folder: its files and folders.
 const ALLOWED_FOLDER_CIRCLES: &[(&str, usize)] = &[
-    ("cli", 33),
     ("plan", 9),
     ("scheduling", 4),
     ("steps::drain", 11),

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 
-use eksup::cli::{CliError, CliErrorKind};
 use eksup::engine::RunOutcome;
 use eksup::model::{Inventory, Minor};
 use eksup::plan::Plan;
 use eksup::route::StepSpec;
+use eksup::run::{CliError, CliErrorKind};
 use eksup::twin::world::SimWorld;
 use eksup::twin::{fault, scenario};
 

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use eksup::cli::CliErrorKind;
 use eksup::engine::RunOutcome;
 use eksup::route::StepSpec;
+use eksup::run::CliErrorKind;
 use eksup::twin::k8s::cloud_hooks;
 use eksup::twin::world::SimWorld;
 use eksup::twin::{aws, fault, scenario};

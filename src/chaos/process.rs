@@ -9,20 +9,20 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tower::ServiceExt;
 
 use super::fault_schedule::ProcessFault;
+use super::twin_connection::connect_twin;
 use crate::chaos::invariants::{Invariants, PROCESS_HEADER};
-use crate::cli::apply::{PlanInput, assess_cluster};
-use crate::cli::error::CliError;
-use crate::cli::execute::{RunContext, RunRequest};
-use crate::cli::outcome::to_command_result;
-use crate::cli::rehearse::connect_twin;
-use crate::cli::session::RunSession;
-use crate::cli::ui::Ui;
 use crate::engine::{StopHandle, stop};
 use crate::event::{self, BusMessage, RunEvent};
 use crate::model::Clock;
 use crate::model::marks::RUN_NAMESPACE;
 use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
+use crate::run::assess::{PlanInput, assess_cluster};
+use crate::run::context::{RunContext, RunRequest};
+use crate::run::error::CliError;
+use crate::run::outcome::to_command_result;
+use crate::run::output::RunOutput;
+use crate::run::session::RunSession;
 use crate::twin::Twin;
 use crate::wire::{Request, Wire};
 
@@ -52,7 +52,7 @@ pub struct ProcessHarness<'a> {
     pub twin: &'a Twin,
     pub snapshot: &'a Snapshot,
     pub input: &'a PlanInput,
-    pub ui: &'a Ui,
+    pub output: &'a dyn RunOutput,
     /// The machine's clock, which may jump.
     pub clock: Clock,
     /// What is put around each process's wire: a test's way to break the program.
@@ -218,7 +218,7 @@ impl ProcessHarness<'_> {
         let reached = connect_twin(wire, self.snapshot, &self.clock).await?;
         let resume = resume_command(way);
         let trip = RunContext {
-            ui: self.ui,
+            output: self.output,
             reached: &reached,
             stop,
             holder: name.to_owned(),

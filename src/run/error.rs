@@ -1,7 +1,5 @@
 //! How a command ends: a kind that decides the exit code, what happened, where things stand, and what to do next.
 
-use std::fmt::Write as _;
-
 use crate::clients::aws_error::is_credentials_error;
 use crate::clients::cluster_identity;
 use crate::engine::EngineError;
@@ -10,7 +8,6 @@ use crate::journal::lease::LEASE_DURATION;
 use crate::journal::{JournalError, LeaseError};
 use crate::model::{ApiError, ErrorClass};
 use crate::plan::PlanErrors;
-use crate::report::Painter;
 
 /// What kind of end it is. `docs/exit-codes.md` tells people and pipelines the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,101 +130,11 @@ impl CliError {
         self.next.get_or_insert_with(|| command.to_owned());
         self
     }
-
-    /// The error for people.
-    pub fn render_text(&self, paint: Painter, width: usize) -> String {
-        let mut out = String::new();
-        // Writing to a String cannot fail.
-        if let Some(plan) = &self.plan {
-            let theme = if paint.on {
-                miette::GraphicalTheme::unicode()
-            } else {
-                miette::GraphicalTheme::unicode_nocolor()
-            };
-            let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(width);
-            for problem in &plan.problems {
-                let report = LocatedProblem { problem, plan };
-                let _ = handler.render_report(&mut out, &report);
-            }
-        }
-        let head = match self.kind {
-            CliErrorKind::Paused => paint.yellow("paused"),
-            CliErrorKind::ChangesPending => paint.yellow("changes pending"),
-            CliErrorKind::RolledBack => paint.yellow("rolled back"),
-            CliErrorKind::Unexpected
-            | CliErrorKind::Usage
-            | CliErrorKind::PlanInvalid
-            | CliErrorKind::NotReady
-            | CliErrorKind::Stuck
-            | CliErrorKind::Locked
-            | CliErrorKind::Mismatch
-            | CliErrorKind::Expired => paint.red("error"),
-        };
-        let _ = writeln!(out, "{head}: {}", self.message);
-        for line in &self.state {
-            let _ = writeln!(out, "  {line}");
-        }
-        for hint in &self.hints {
-            let _ = writeln!(out, "hint: {hint}");
-        }
-        if let Some(next) = &self.next {
-            let _ = writeln!(out, "next: {}", paint.bold(next));
-        }
-        out
-    }
-
-    /// The error for machines: the last line of a stream.
-    pub fn to_json(&self) -> serde_json::Value {
-        let problems = self.plan.iter().flat_map(|p| &p.problems).map(|p| {
-            serde_json::json!({
-                "code": p.code, "line": p.at.line, "column": p.at.column,
-                "message": p.message, "help": p.help,
-            })
-        });
-        serde_json::json!({
-            "type": "error",
-            "kind": self.kind.as_str(),
-            "exitCode": self.kind.exit_code(),
-            "message": self.message,
-            "state": self.state,
-            "hints": self.hints,
-            "next": self.next,
-            "problems": problems.collect::<Vec<_>>(),
-        })
-    }
 }
 
-/// One problem together with the text it points at.
-#[derive(Debug)]
-struct LocatedProblem<'a> {
-    problem: &'a crate::plan::PlanProblem,
-    plan: &'a PlanErrors,
-}
-
-impl std::fmt::Display for LocatedProblem<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.problem.message)
-    }
-}
-
-impl std::error::Error for LocatedProblem<'_> {}
-
-impl miette::Diagnostic for LocatedProblem<'_> {
-    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.problem.code()
-    }
-    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.problem
-            .help
-            .as_ref()
-            .map(|h| Box::new(h) as Box<dyn std::fmt::Display>)
-    }
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
-        self.problem.labels()
-    }
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        self.plan.source_code()
-    }
+/// Usage that only the whole picture shows to be wrong.
+pub fn usage_error(message: impl Into<String>) -> CliError {
+    CliError::new(CliErrorKind::Usage, message)
 }
 
 impl From<PlanErrors> for CliError {

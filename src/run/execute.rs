@@ -1,73 +1,17 @@
 //! Carries a run: lock, journal, engine, reporters. Rehearsals come through here exactly as the real thing does.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use super::context::ClusterConnection;
+use super::context::{RunContext, RunRequest};
 use super::error::{CliError, CliErrorKind};
 use super::journal_status::status_lines;
-use super::kube_store::KubeRunStore;
 use super::notify::Notifier;
 use super::outcome::to_command_result;
 use super::session::RunSession;
-use super::ui::Ui;
+use super::stored_run::stored_route;
 use super::{live_status, version_rollback};
-use crate::engine::{StopSignal, state_diff};
+use crate::engine::state_diff;
 use crate::event;
-use crate::journal::{CheckpointStore, Journal, RunPhase, RunState};
-use crate::plan::Plan;
+use crate::journal::{RunPhase, RunState};
 use crate::report::{Reporter, RunView};
-use crate::route::Route;
-
-/// What a run needs beside the cluster.
-pub struct RunContext<'a> {
-    pub ui: &'a Ui,
-    pub reached: &'a ClusterConnection,
-    pub stop: StopSignal,
-    /// Who carries it, for the lock and the journal.
-    pub holder: String,
-    /// The command that goes on with it.
-    pub resume_command: String,
-    /// Where events and records go; nowhere when absent.
-    pub record_dir: Option<PathBuf>,
-    /// Workloads that somebody made smaller on purpose: this process does not hold the run against what they had.
-    pub accept_short: Vec<String>,
-    /// Whether this is the real thing: the clock moves between events, and people are notified.
-    pub live: bool,
-}
-
-/// Which way.
-pub enum RunRequest<'a> {
-    Apply {
-        plan: &'a Plan,
-        digest: String,
-        /// For a new run: the route that was shown.
-        route: Option<Route>,
-        until: Option<String>,
-    },
-    Rollback {
-        /// The control plane and its add-ons too.
-        control_plane: bool,
-    },
-}
-
-/// Reads the run as it stands, without the lock.
-pub async fn read_run_state(reached: &ClusterConnection) -> Result<Option<RunState>, CliError> {
-    let remote = Arc::new(KubeRunStore(reached.kube.clone()));
-    let journal = Journal::load(Box::new(CheckpointStore::new(remote, Arc::new(|_| {})))).await?;
-    Ok(journal.run_state().cloned())
-}
-
-/// The route that a run promised.
-pub fn stored_route(state: &RunState) -> Result<Route, CliError> {
-    serde_json::from_value(state.binding.promised_route().clone()).map_err(|e| {
-        CliError::new(
-            CliErrorKind::Mismatch,
-            format!("the route of run {} cannot be read: {e}", state.run),
-        )
-        .with_hint("go on with the eksup that began the run")
-    })
-}
 
 /// Carries a run as far as it goes. Returns what was seen of it when it ends well.
 pub async fn execute_run(
@@ -75,7 +19,7 @@ pub async fn execute_run(
     errand: RunRequest<'_>,
 ) -> Result<RunView, CliError> {
     let (bus, rx) = event::open_event_bus();
-    let sinks = trip.ui.open_sinks(trip.record_dir.as_deref())?;
+    let sinks = trip.output.open_sinks(trip.record_dir.as_deref())?;
     let clock = trip.live.then(|| trip.reached.clock.clone());
     let reporter = Reporter::start(rx, sinks, clock)
         .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no reporter: {e}")))?;
@@ -97,7 +41,7 @@ pub async fn execute_run(
     let (view, failed) = reporter.finish();
     warnings.extend(failed);
     for warning in warnings {
-        trip.ui.print_note(&format!("warning: {warning}"));
+        trip.output.print_note(&format!("warning: {warning}"));
     }
     let stands = match &state {
         Some(state) => stored_route(state)

@@ -11,17 +11,18 @@ use super::fault_schedule::{FaultSchedule, ProcessFault};
 use super::oracle::{self, EndState};
 use super::process::{MAX_PROCESS_TIME, ProcessCommand, ProcessEnd, ProcessHarness, WrapWire};
 use super::terms::skewed_clock;
+use super::twin_connection::connect_twin;
 use crate::chaos::invariants::Invariants;
-use crate::cli::apply::PlanInput;
-use crate::cli::context::{ClusterConnection, disable_logging};
-use crate::cli::error::{CliError, CliErrorKind};
-use crate::cli::execute::{read_run_state, stored_route};
-use crate::cli::rehearse::connect_twin;
-use crate::cli::ui::Ui;
 use crate::event::RunEvent;
 use crate::journal::{FinalOutcome, RunState};
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
+use crate::run::assess::PlanInput;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::error::{CliError, CliErrorKind};
+use crate::run::logging::disable_logging;
+use crate::run::output::RunOutput;
+use crate::run::stored_run::{read_run_state, stored_route};
 use crate::twin::{Twin, fault, scenario};
 
 /// No trial needs more processes.
@@ -83,7 +84,7 @@ pub struct TrialReport {
 pub struct Trial<'a> {
     pub snapshot: &'a Snapshot,
     pub input: &'a PlanInput,
-    pub ui: &'a Ui,
+    pub output: &'a dyn RunOutput,
     /// The end without weather; a trial that nobody meddled with ends the same.
     pub baseline: Option<&'a EndState>,
     /// The world before anything was done.
@@ -127,7 +128,7 @@ impl Trial<'_> {
             twin: &twin,
             snapshot,
             input: &wish,
-            ui: self.ui,
+            output: self.output,
             clock: skewed_clock(snapshot.inventory.taken_at, &weather.rules),
             wrap_wire: self.wrap_wire,
             requests: Arc::new(AtomicU64::new(0)),

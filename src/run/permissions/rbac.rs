@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::PermissionNeeds;
+use super::needs::PermissionNeeds;
 use crate::k8s::access::ResourceVerb;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_credential_types::provider::ProvideCredentials;
 
-use super::context::ClusterConnection;
+use super::cluster_connection::ClusterConnection;
 use crate::clients::credentials::{SessionEnd, session_end};
 use crate::model::Timestamp;
 use crate::report::text::format_duration;

@@ -2,13 +2,14 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use crate::cli::context::retry_throttled;
-use crate::cli::policy::{PermissionNeeds, rbac};
+use super::needs::PermissionNeeds;
+use super::rbac;
 use crate::k8s::KubeApi;
 use crate::k8s::access::ResourceVerb;
 use crate::model::{ApiError, ErrorClass, Inventory};
 use crate::plan::Plan;
 use crate::ready::{Code, Finding};
+use crate::run::cluster_connection::retry_throttled;
 
 /// How many reviews are under way at once.
 const REVIEW_CONCURRENCY: usize = 8;

@@ -2,15 +2,17 @@
 
 mod aws;
 mod kubernetes;
+pub mod needs;
+pub mod rbac;
 
-pub(super) use aws::writes_by_action;
+pub use aws::writes_by_action;
 
-use super::context::ClusterConnection;
-use super::error::CliError;
 use crate::model::Inventory;
 use crate::plan::Plan;
 use crate::ready::Finding;
 use crate::route::Route;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::error::CliError;
 
 /// What speaks against the route in the caller's own permissions, and what of them nobody could check. Nothing is asked
 /// for a route without steps.

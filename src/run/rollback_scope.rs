@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
-use super::context::ClusterConnection;
+use super::cluster_connection::ClusterConnection;
 use super::error::CliError;
 use crate::engine::state_diff;
 use crate::journal::{RunState, StepState, StepStatus};

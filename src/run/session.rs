@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::context::{RunContext, RunRequest};
 use super::error::{CliError, CliErrorKind};
-use super::execute::{RunContext, RunRequest, stored_route};
 use super::journal_status::status_lines;
+use super::judged_route::replan_route;
 use super::rollback_scope::{self, RollbackScope};
-use super::signals::unless_stopped;
-use super::{plan_diff, plan_gates, route_view};
+use super::stored_run::stored_route;
+use super::unless_stopped::unless_stopped;
+use super::{plan_diff, plan_gates};
 use crate::engine::{Engine, RunGates, RunOutcome, RunSubject, stop};
 use crate::event::{EventBus, EventKind as What, RunEvent};
 use crate::journal::checkpoint_store::NoticeCallback;
@@ -233,8 +235,7 @@ impl<'a> RunSession<'a> {
             return Ok(ended);
         };
         self.notice_emitter()(format!("another route is needed: {why}"));
-        let second =
-            unless_stopped(&trip.stop, route_view::replan_route(plan, trip.reached)).await?;
+        let second = unless_stopped(&trip.stop, replan_route(plan, trip.reached)).await?;
         let held = gates(&second)?;
         let gear = LockedRun {
             journal,

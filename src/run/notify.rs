@@ -179,7 +179,8 @@ async fn post_webhook(url: &str, body: String) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::rehearse::{bundled_snapshot, connect_twin};
+    use crate::chaos::twin_connection::connect_twin;
+    use crate::cli::offline::bundled_snapshot;
     use crate::engine::stop::stop_channel;
     use crate::model::Clock;
     use crate::twin::aws::IamAuthorizer;

@@ -5,18 +5,18 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::apply::PlanInput;
 use super::args::OutputFormat;
-use super::chaos::batch::{
+use super::ui::Ui;
+use crate::chaos::batch::{
     TrialTally, run_baseline, run_crash_points, run_seeds, schedule_for_seed,
 };
-use super::chaos::trial::{Trial, TrialEnd, TrialReport, current_seed};
-use super::error::{CliError, CliErrorKind};
-use super::ui::Ui;
+use crate::chaos::trial::{Trial, TrialEnd, TrialReport, current_seed};
 use crate::model::snapshot::Snapshot;
 use crate::report::lines::event_line;
 use crate::report::text::time_of_day;
 use crate::report::{Painter, RunView, format_duration};
+use crate::run::assess::PlanInput;
+use crate::run::error::{CliError, CliErrorKind};
 
 /// What is to be run.
 pub struct ChaosRequest {
@@ -57,7 +57,7 @@ pub fn run_chaos(
     let trial = Trial {
         snapshot,
         input: wish,
-        ui,
+        output: ui,
         baseline: None,
         before: None,
         tell: false,

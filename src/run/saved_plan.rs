@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::dispatch::usage_error;
+use super::error::usage_error;
 use super::error::{CliError, CliErrorKind};
 use super::saved_plan_parts::{cluster_parts, route_differences};
 use crate::model::Inventory;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::ready::{Finding, Severity};
+use super::{Finding, Severity};
 
 /// What several objects have in common: weight, code, and what to do.
 pub struct FindingGroup<'a> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
-use super::context::ClusterConnection;
+use super::cluster_connection::ClusterConnection;
 use super::error::CliError;
 use super::rollback_scope::{RollbackScope, deleted_greens};
 use crate::engine::state_diff;

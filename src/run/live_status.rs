@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::context::ClusterConnection;
+use super::cluster_connection::ClusterConnection;
 use crate::journal::{FinalOutcome, RunState, StepStatus};
 use crate::model::elb::{ListenerRule, WeightedTargetGroup, short_name, short_rule};
 use crate::model::kube::Node;
