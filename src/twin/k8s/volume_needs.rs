@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::super::cluster::SimCluster;
-use super::super::json::{list_at, number_at, quantity_units, text_at, text_map_at, value_at};
-use super::super::kinds::{ATTACHMENTS, CLAIMS, CSI_NODES, PODS, STORAGE_CLASSES, VOLUMES};
-use super::super::scheduler::NodeTerm;
-use super::super::selector::Labels;
-use super::super::store::{ObjectName, StoredObject};
-use super::super::typed_views::{NodeView, PodView};
+use super::cluster::SimCluster;
+use super::json::{list_at, number_at, quantity_units, text_at, text_map_at, value_at};
+use super::kinds::{ATTACHMENTS, CLAIMS, CSI_NODES, PODS, STORAGE_CLASSES, VOLUMES};
+use super::node_affinity::NodeTerm;
+use super::selector::Labels;
+use super::store::{ObjectName, StoredObject};
+use super::typed_views::{NodeView, PodView};
 use super::volumes::{claims_of, volume_of_claim};
 
 /// The class of volumes that somebody makes by hand, on nodes' own disks.

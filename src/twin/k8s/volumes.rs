@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 
-use super::super::KubeEvent;
-use super::super::cluster::SimCluster;
-use super::super::json::{flag_at, list_at, remove_at, set_at, text_at, value_at};
-use super::super::kinds::{ATTACHMENTS, CLAIMS, CSI_DRIVERS, PODS, VOLUMES};
-use super::super::kubelet;
-use super::super::store::{ObjectChange, ObjectKey, ObjectName, StoredObject};
-use super::super::typed_views::PodView;
-use super::ControllerWork;
+use super::KubeEvent;
+use super::cluster::SimCluster;
+use super::controller_work::ControllerWork;
+use super::json::{flag_at, list_at, remove_at, set_at, text_at, value_at};
+use super::kinds::{ATTACHMENTS, CLAIMS, CSI_DRIVERS, PODS, VOLUMES};
+use super::kubelet;
+use super::store::{ObjectChange, ObjectKey, ObjectName, StoredObject};
+use super::typed_views::PodView;
 pub use super::volume_needs::VolumeNeeds;
 use super::volume_needs::{
     NO_PROVISIONER, driver_of_class, is_volume_reachable, new_volume_topology, static_volumes_for,

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::super::json::{list_at, text_at, text_map_at, value_at};
-use super::super::selector::{LabelSelector, Labels};
-use super::super::typed_views::NodeView;
+use super::json::{list_at, text_at, text_map_at, value_at};
+use super::selector::{LabelSelector, Labels};
+use super::typed_views::NodeView;
 
 /// One term of a node selector. A term that says nothing matches nothing.
 pub struct NodeTerm {
