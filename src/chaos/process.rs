@@ -19,7 +19,7 @@ use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
 use crate::run::assess::{PlanInput, assess_cluster};
 use crate::run::context::{RunContext, RunRequest};
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 use crate::run::outcome::to_command_result;
 use crate::run::output::RunOutput;
 use crate::run::session::RunSession;
@@ -42,7 +42,7 @@ pub enum ProcessEnd {
     /// It went on without an end.
     TimedOut,
     /// It ended by itself.
-    Exit(Result<(), CliError>),
+    Exit(Result<(), RunError>),
     /// It died.
     Died,
 }
@@ -205,7 +205,7 @@ impl ProcessHarness<'_> {
         line: Arc<FaultyLink>,
         bus: event::EventBus,
         stop: crate::engine::StopSignal,
-    ) -> Result<(), CliError> {
+    ) -> Result<(), RunError> {
         let twin = self.twin.wire();
         let wire = Wire::new(tower::service_fn(move |request: Request| {
             let (twin, line) = (twin.clone(), line.clone());

@@ -19,7 +19,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
 use crate::run::assess::PlanInput;
 use crate::run::cluster_connection::ClusterConnection;
-use crate::run::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 use crate::run::logging::disable_logging;
 use crate::run::output::RunOutput;
 use crate::run::stored_run::{read_run_state, stored_route};
@@ -256,7 +256,7 @@ fn has_fired(stage: &ProcessHarness<'_>, kind: impl Fn(&str) -> bool) -> bool {
 /// Reads the cluster and its run.
 async fn read_cluster_and_run(
     stage: &ProcessHarness<'_>,
-) -> Result<(Inventory, Option<RunState>), CliError> {
+) -> Result<(Inventory, Option<RunState>), RunError> {
     let clock = Clock::starting_at(stage.twin.with_world(|world| world.now()));
     let reached: ClusterConnection =
         connect_twin(stage.twin.wire(), stage.snapshot, &clock).await?;
@@ -422,7 +422,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                     .push(format!("{name} ended with {code}{text}"));
                 match fate {
                     ProcessFault::StopRequested { .. }
-                        if code == CliErrorKind::Paused.exit_code() =>
+                        if code == RunErrorKind::Paused.exit_code() =>
                     {
                         verdict.process_faults.push("signal");
                     }
@@ -450,16 +450,16 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             ));
         }
         match error.kind {
-            CliErrorKind::RolledBack => return Some(TrialEnd::RolledBack),
-            CliErrorKind::Paused => {}
+            RunErrorKind::RolledBack => return Some(TrialEnd::RolledBack),
+            RunErrorKind::Paused => {}
             // Fresh credentials come by and by; so does the lock.
-            CliErrorKind::Expired | CliErrorKind::Locked => sleep(Duration::from_secs(300)).await,
-            CliErrorKind::Stuck => return self.respond_to_stuck().await,
-            CliErrorKind::NotReady | CliErrorKind::Unexpected => {
+            RunErrorKind::Expired | RunErrorKind::Locked => sleep(Duration::from_secs(300)).await,
+            RunErrorKind::Stuck => return self.respond_to_stuck().await,
+            RunErrorKind::NotReady | RunErrorKind::Unexpected => {
                 return self.respond_to_refusal(&error).await;
             }
             // Somebody has begun to take the run back: that goes on. Nothing else is a reason not to know one's own run.
-            CliErrorKind::Mismatch if self.command == ProcessCommand::Apply => {
+            RunErrorKind::Mismatch if self.command == ProcessCommand::Apply => {
                 if !self.rolled_back {
                     self.verdict.faults.push(format!(
                         "nobody has taken anything back, and yet: {}",
@@ -469,8 +469,8 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                 self.command = ProcessCommand::Rollback;
             }
             // Taken back already, or nothing to take back.
-            CliErrorKind::Mismatch => return self.respond_to_no_rollback().await,
-            CliErrorKind::Usage | CliErrorKind::PlanInvalid | CliErrorKind::ChangesPending => {
+            RunErrorKind::Mismatch => return self.respond_to_no_rollback().await,
+            RunErrorKind::Usage | RunErrorKind::PlanInvalid | RunErrorKind::ChangesPending => {
                 self.verdict.faults.push(format!(
                     "ended with {}: {}",
                     error.kind.exit_code(),
@@ -500,7 +500,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         }
     }
 
-    async fn respond_to_refusal(&mut self, error: &CliError) -> Option<TrialEnd> {
+    async fn respond_to_refusal(&mut self, error: &RunError) -> Option<TrialEnd> {
         self.refused += 1;
         self.harness.twin.with_world(|world| {
             self.schedule.repair_world(world);

@@ -5,7 +5,7 @@ use crate::inventory::connect;
 use crate::model::Clock;
 use crate::model::snapshot::Snapshot;
 use crate::run::cluster_connection::{ClusterConnection, retry_throttled};
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 use crate::wire::Wire;
 
 /// Real clients over a twin's wire.
@@ -13,7 +13,7 @@ pub async fn connect_twin(
     wire: Wire,
     snapshot: &Snapshot,
     clock: &Clock,
-) -> Result<ClusterConnection, CliError> {
+) -> Result<ClusterConnection, RunError> {
     let region = &snapshot.inventory.region;
     let aws = AwsApi::over_wire(wire.clone(), region, clock);
     let name = &snapshot.inventory.cluster.name;

@@ -11,7 +11,7 @@ use crate::engine::stop;
 use crate::plan::plan_digest;
 use crate::run::context::{RunContext, RunRequest};
 use crate::run::credential_expiry;
-use crate::run::error::{CliError, CliErrorKind, usage_error};
+use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::execute::execute_run;
 use crate::run::holder::make_holder_identity;
 use crate::run::unless_stopped::unless_stopped;
@@ -36,7 +36,7 @@ pub struct ApplyArgs {
 }
 
 /// Runs or resumes the upgrade.
-pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), CliError> {
+pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunError> {
     let wish = read_plan_input(cx, &args.plan)?;
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(
@@ -72,14 +72,14 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), CliE
             cx.ui.print_note(&note);
         }
         let yes = args.auto_approve || cx.ui.confirm("Do this?").await?;
-        Ok::<_, CliError>(Some((reached, ahead, yes)))
+        Ok::<_, RunError>(Some((reached, ahead, yes)))
     };
     let Some((reached, route, yes)) = unless_stopped(&stop, ready).await? else {
         return Ok(());
     };
     if !yes {
         return Err(
-            CliError::new(CliErrorKind::Paused, "not confirmed; nothing was done")
+            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was done")
                 .with_next_command(resume),
         );
     }

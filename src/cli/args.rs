@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::run::error::{CliError, usage_error};
+use crate::run::error::{RunError, usage_error};
 
 /// What every subcommand takes.
 #[derive(Clone, Debug, Default, Args)]
@@ -95,7 +95,7 @@ pub struct PlanArg {
 }
 
 /// For results that have no Markdown of their own.
-pub fn refuse_markdown(format: OutputFormat) -> Result<(), CliError> {
+pub fn refuse_markdown(format: OutputFormat) -> Result<(), RunError> {
     match format {
         OutputFormat::Markdown => Err(usage_error(
             "this result has no Markdown form; use --format text or json",

@@ -16,7 +16,7 @@ use crate::report::lines::event_line;
 use crate::report::text::time_of_day;
 use crate::report::{Painter, RunView, format_duration};
 use crate::run::assess::PlanInput;
-use crate::run::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 
 /// What is to be run.
 pub struct ChaosRequest {
@@ -44,7 +44,7 @@ pub fn run_chaos(
     wish: &PlanInput,
     snapshot: &Snapshot,
     ask: &ChaosRequest,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let (first, again) = (ask.first, ask.again.as_str());
     // A panic ends the process: which seed it was is all that is needed to see it again.
     let told = ask.again.clone();
@@ -70,8 +70,8 @@ pub fn run_chaos(
         .filter(|_| calm.faults.is_empty() && calm.trial_end == Some(TrialEnd::Done))
     else {
         print_trial(ui, &calm);
-        return Err(CliError::new(
-            CliErrorKind::NotReady,
+        return Err(RunError::new(
+            RunErrorKind::NotReady,
             format!(
                 "without any chaos this upgrade does not end well: {}",
                 failure_reason(&calm)
@@ -116,11 +116,11 @@ pub fn run_chaos(
     Err(bad_end_error(&verdict, what).with_next_command(again))
 }
 
-fn runtime_failed(error: std::io::Error) -> CliError {
-    CliError::new(CliErrorKind::Unexpected, format!("no runtime: {error}"))
+fn runtime_failed(error: std::io::Error) -> RunError {
+    RunError::new(RunErrorKind::Unexpected, format!("no runtime: {error}"))
 }
 
-fn run_one_seed(ui: &Ui, trial: &Trial<'_>, seed: u64, again: &str) -> Result<(), CliError> {
+fn run_one_seed(ui: &Ui, trial: &Trial<'_>, seed: u64, again: &str) -> Result<(), RunError> {
     let weather = schedule_for_seed(trial, seed);
     for line in weather.describe_lines() {
         ui.print_note(&line);
@@ -140,9 +140,9 @@ fn run_one_seed(ui: &Ui, trial: &Trial<'_>, seed: u64, again: &str) -> Result<()
     }
 }
 
-fn bad_end_error(verdict: &TrialReport, what: &str) -> CliError {
-    CliError::new(
-        CliErrorKind::Unexpected,
+fn bad_end_error(verdict: &TrialReport, what: &str) -> RunError {
+    RunError::new(
+        RunErrorKind::Unexpected,
         format!(
             "{what} {} ends badly: {}",
             verdict.number,
@@ -235,7 +235,7 @@ impl BatchProgress {
     }
 }
 
-fn print_summary(ui: &Ui, tally: &TrialTally, what: TrialSelection) -> Result<(), CliError> {
+fn print_summary(ui: &Ui, tally: &TrialTally, what: TrialSelection) -> Result<(), RunError> {
     if ui.format == OutputFormat::Json {
         let ends: std::collections::BTreeMap<String, u64> = tally
             .ends

@@ -11,7 +11,7 @@ use super::offline;
 use super::runtime::run_with_network;
 use crate::plan::Plan;
 use crate::ready::Finding;
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 use crate::run::judged_route;
 use crate::run::not_ready::{count_blockers, not_ready_error};
 use crate::run::permissions;
@@ -27,7 +27,7 @@ pub struct CheckArgs {
 }
 
 /// Shows what stands in the way.
-pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), CliError> {
+pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), RunError> {
     let (_, plan) = cx.load_plan(&args.plan)?;
     let found = match &args.snapshot {
         Some(path) => {
@@ -66,7 +66,7 @@ pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), CliErro
     Ok(())
 }
 
-async fn survey_live(cx: &CommandContext, plan: &Plan) -> Result<Vec<Finding>, CliError> {
+async fn survey_live(cx: &CommandContext, plan: &Plan) -> Result<Vec<Finding>, RunError> {
     let reached = cx
         .connect_cluster(&plan.cluster, plan.region.as_deref())
         .await?;

@@ -4,7 +4,7 @@ use clap::Args;
 use clap_complete::Shell;
 
 use super::context::CommandContext;
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 
 /// Print the completion script of a shell
 #[derive(Debug, Args)]
@@ -19,7 +19,7 @@ pub fn print_completions(
     cx: &CommandContext,
     mut typed: clap::Command,
     args: CompletionsArgs,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut typed, "eksup", &mut script);
     cx.ui.write_result(&String::from_utf8_lossy(&script))

@@ -14,7 +14,7 @@ use crate::inventory::connect::{ApiServerAccess, connect_cluster};
 use crate::model::Clock;
 use crate::plan::{self, Plan};
 use crate::run::cluster_connection::{ClusterConnection, retry_throttled};
-use crate::run::error::{CliError, CliErrorKind, usage_error};
+use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::logging::disable_logging;
 
 /// What a command has at hand.
@@ -31,14 +31,14 @@ impl CommandContext {
     }
 
     /// Loads the plan that was named, and says which file it was.
-    pub fn load_plan(&self, arg: &PlanArg) -> Result<(PathBuf, Plan), CliError> {
+    pub fn load_plan(&self, arg: &PlanArg) -> Result<(PathBuf, Plan), RunError> {
         let path = self.plan_path(arg)?;
         let plan = plan::load_plan(&path)?;
         Ok((path, plan))
     }
 
     /// The file that was named: itself, by its cluster, or the only one there is.
-    pub fn plan_path(&self, arg: &PlanArg) -> Result<PathBuf, CliError> {
+    pub fn plan_path(&self, arg: &PlanArg) -> Result<PathBuf, RunError> {
         match (&arg.plan, &arg.cluster) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(name)) => {
@@ -46,8 +46,8 @@ impl CommandContext {
                 if path.exists() {
                     return Ok(path);
                 }
-                Err(CliError::new(
-                    CliErrorKind::PlanInvalid,
+                Err(RunError::new(
+                    RunErrorKind::PlanInvalid,
                     format!("there is no plan `{}`", path.display()),
                 )
                 .with_next_command(format!("eksup init --cluster {name}")))
@@ -57,7 +57,7 @@ impl CommandContext {
     }
 
     /// The cluster's name and its region, from a plan or by name alone.
-    pub fn cluster_and_region(&self, arg: &PlanArg) -> Result<(String, Option<String>), CliError> {
+    pub fn cluster_and_region(&self, arg: &PlanArg) -> Result<(String, Option<String>), RunError> {
         match &arg.cluster {
             Some(name) if !plan_path_by_name(name).exists() => Ok((name.clone(), None)),
             Some(_) | None => self
@@ -71,7 +71,7 @@ impl CommandContext {
         &self,
         cluster: &str,
         region: Option<&str>,
-    ) -> Result<ClusterConnection, CliError> {
+    ) -> Result<ClusterConnection, RunError> {
         let clock = Clock::system();
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();
@@ -109,7 +109,7 @@ impl CommandContext {
     }
 
     /// With `-v`, each call goes to a log file. Other crates' logs stay out: they could show a credential.
-    pub fn log_to_file(&self) -> Result<(), CliError> {
+    pub fn log_to_file(&self) -> Result<(), RunError> {
         let level = match self.global.verbose {
             0 => {
                 disable_logging();
@@ -175,7 +175,7 @@ pub fn plan_path_by_name(name: &str) -> PathBuf {
     Path::new("plans").join(format!("{name}.yaml"))
 }
 
-fn find_only_plan() -> Result<PathBuf, CliError> {
+fn find_only_plan() -> Result<PathBuf, RunError> {
     let mut found: Vec<PathBuf> = std::fs::read_dir("plans")
         .into_iter()
         .flatten()

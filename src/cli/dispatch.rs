@@ -13,7 +13,7 @@ use super::{
     schema, snapshot, status, twin,
 };
 use crate::run::error::usage_error;
-use crate::run::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 
 /// Parses, runs, and ends with the exit code. No runtime is made before the arguments are known to need one.
 pub fn main() -> ExitCode {
@@ -22,7 +22,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let _ = error.print();
             let code = if error.use_stderr() {
-                CliErrorKind::Usage.exit_code()
+                RunErrorKind::Usage.exit_code()
             } else {
                 0
             };
@@ -68,7 +68,7 @@ fn typed_command() -> String {
         .join(" ")
 }
 
-fn run_command(cx: &CommandContext, command: Command) -> Result<(), CliError> {
+fn run_command(cx: &CommandContext, command: Command) -> Result<(), RunError> {
     if cx.global.format.general_format().is_none() && !matches!(command, Command::Policy(_)) {
         return Err(usage_error(
             "only `eksup policy` can be written so; use --format text, json or markdown",

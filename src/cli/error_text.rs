@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use crate::plan::PlanErrors;
 use crate::report::Painter;
-use crate::run::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 
 /// The error for people.
-pub fn render_error(error: &CliError, paint: Painter, width: usize) -> String {
+pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     if let Some(plan) = &error.plan {
@@ -23,17 +23,17 @@ pub fn render_error(error: &CliError, paint: Painter, width: usize) -> String {
         }
     }
     let head = match error.kind {
-        CliErrorKind::Paused => paint.yellow("paused"),
-        CliErrorKind::ChangesPending => paint.yellow("changes pending"),
-        CliErrorKind::RolledBack => paint.yellow("rolled back"),
-        CliErrorKind::Unexpected
-        | CliErrorKind::Usage
-        | CliErrorKind::PlanInvalid
-        | CliErrorKind::NotReady
-        | CliErrorKind::Stuck
-        | CliErrorKind::Locked
-        | CliErrorKind::Mismatch
-        | CliErrorKind::Expired => paint.red("error"),
+        RunErrorKind::Paused => paint.yellow("paused"),
+        RunErrorKind::ChangesPending => paint.yellow("changes pending"),
+        RunErrorKind::RolledBack => paint.yellow("rolled back"),
+        RunErrorKind::Unexpected
+        | RunErrorKind::Usage
+        | RunErrorKind::PlanInvalid
+        | RunErrorKind::NotReady
+        | RunErrorKind::Stuck
+        | RunErrorKind::Locked
+        | RunErrorKind::Mismatch
+        | RunErrorKind::Expired => paint.red("error"),
     };
     let _ = writeln!(out, "{head}: {}", error.message);
     for line in &error.state {
@@ -49,7 +49,7 @@ pub fn render_error(error: &CliError, paint: Painter, width: usize) -> String {
 }
 
 /// The error for machines: the last line of a stream.
-pub fn error_to_json(error: &CliError) -> serde_json::Value {
+pub fn error_to_json(error: &RunError) -> serde_json::Value {
     let problems = error.plan.iter().flat_map(|p| &p.problems).map(|p| {
         serde_json::json!({
             "code": p.code, "line": p.at.line, "column": p.at.column,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::context::CommandContext;
-use crate::run::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 
 /// Print the manual page, or write one page a subcommand
 #[derive(Debug, Args)]
@@ -20,10 +20,10 @@ pub fn write_man_pages(
     cx: &CommandContext,
     typed: clap::Command,
     args: ManArgs,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let failed = |e: std::io::Error| {
-        CliError::new(
-            CliErrorKind::Unexpected,
+        RunError::new(
+            RunErrorKind::Unexpected,
             format!("cannot write the manual: {e}"),
         )
     };

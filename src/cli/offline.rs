@@ -10,11 +10,11 @@ use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
 use crate::plan::Plan;
 use crate::run::cluster_connection::ClusterConnection;
-use crate::run::error::{CliError, usage_error};
+use crate::run::error::{RunError, usage_error};
 use crate::twin::{Twin, scenario};
 
 /// The snapshot a user names: a file, or a bundled scenario such as `fleet-100`.
-pub fn read_snapshot(path: &Path) -> Result<Snapshot, CliError> {
+pub fn read_snapshot(path: &Path) -> Result<Snapshot, RunError> {
     match path.to_str().and_then(scenario::find_scenario) {
         Some(bundled) => Ok(bundled),
         None => Ok(snapshot::read_snapshot(path)?),
@@ -28,7 +28,7 @@ pub fn bundled_snapshot(cluster: &str) -> Option<Snapshot> {
 
 /// # Errors
 /// The snapshot is of another cluster than the plan.
-pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliError> {
+pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), RunError> {
     let of = &snapshot.inventory.cluster.name;
     if *of == plan.cluster {
         return Ok(());
@@ -43,7 +43,7 @@ pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliErr
 }
 
 /// Reads the snapshot that `path` names for an upgrade by `plan`.
-pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
+pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, RunError> {
     let mut snapshot = read_snapshot(path)?;
     check_same_cluster(&snapshot, plan)?;
     run_in_virtual_time(async {

@@ -14,7 +14,7 @@ use crate::model::{Inventory, Timestamp};
 use crate::plan::Plan;
 use crate::ready::Finding;
 use crate::route::Route;
-use crate::run::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 use crate::run::judged_route;
 use crate::run::not_ready::{count_blockers, not_ready_error};
 use crate::run::permissions;
@@ -42,7 +42,7 @@ pub struct PlanArgs {
 }
 
 /// Shows the plan.
-pub fn show_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliError> {
+pub fn show_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunError> {
     let Some(snapshot) = &args.snapshot else {
         return run_with_network(show_live_plan(cx, args));
     };
@@ -52,7 +52,7 @@ pub fn show_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliError> {
     show_and_save(cx, &args, PlanDraft::new(path, plan, inventory, now))
 }
 
-async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliError> {
+async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunError> {
     let (path, plan) = cx.load_plan(&args.plan)?;
     let reached = cx
         .connect_cluster(&plan.cluster, plan.region.as_deref())
@@ -109,7 +109,7 @@ impl PlanDraft {
 }
 
 /// Shows a drafted plan, and saves it where that was asked for.
-fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Result<(), CliError> {
+fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Result<(), RunError> {
     let PlanDraft {
         path,
         plan,
@@ -151,12 +151,12 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
     check_pending(args, &next)
 }
 
-fn check_pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
+fn check_pending(args: &PlanArgs, next: &str) -> Result<(), RunError> {
     if !args.detailed_exitcode {
         return Ok(());
     }
-    Err(CliError::new(
-        CliErrorKind::ChangesPending,
+    Err(RunError::new(
+        RunErrorKind::ChangesPending,
         "there is something to do, as shown",
     )
     .with_state(vec![
@@ -170,10 +170,10 @@ fn save_plan(
     out: &Path,
     route: &Route,
     inventory: &Inventory,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let text = std::fs::read_to_string(path).map_err(|e| {
-        CliError::new(
-            CliErrorKind::PlanInvalid,
+        RunError::new(
+            RunErrorKind::PlanInvalid,
             format!("cannot read {} again: {e}", path.display()),
         )
     })?;

@@ -6,11 +6,11 @@ use super::args::PlanArg;
 use super::context::CommandContext;
 use crate::plan::{self, Plan};
 use crate::run::assess::PlanInput;
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 use crate::run::saved_plan::SavedPlan;
 
 /// The plan, from its file or from a saved one.
-pub fn read_plan_input(cx: &CommandContext, arg: &PlanArg) -> Result<PlanInput, CliError> {
+pub fn read_plan_input(cx: &CommandContext, arg: &PlanArg) -> Result<PlanInput, RunError> {
     let path = cx.plan_path(arg)?;
     match SavedPlan::read_file(&path)? {
         Some(saved) => {
@@ -27,6 +27,6 @@ pub fn read_plan_input(cx: &CommandContext, arg: &PlanArg) -> Result<PlanInput, 
     }
 }
 
-fn load_plan_file(path: &Path) -> Result<Plan, CliError> {
+fn load_plan_file(path: &Path) -> Result<Plan, RunError> {
     Ok(plan::load_plan(path)?)
 }

@@ -23,7 +23,7 @@ use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
 use crate::run::assess::PlanInput;
 use crate::run::context::{RunContext, RunRequest};
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 use crate::run::execute::execute_run;
 use crate::twin::k8s::cloud_hooks;
 use crate::twin::{Twin, fault, scenario};
@@ -72,7 +72,7 @@ pub struct RehearseArgs {
 }
 
 /// Rehearses.
-pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), CliError> {
+pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), RunError> {
     let wish = read_plan_input(cx, &args.plan)?;
     let snapshot = match &args.snapshot {
         Some(path) => offline::read_snapshot(path)?,
@@ -110,7 +110,7 @@ async fn run_rehearsal(
     args: RehearseArgs,
     wish: PlanInput,
     mut snapshot: Snapshot,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let again = format!("{} --seed {}", rehearse_command(cx, &args), args.seed);
     let mut world = scenario::take_world(&mut snapshot, args.seed);
     let clock = skewed_clock(snapshot.inventory.taken_at, &args.faults);
@@ -171,7 +171,7 @@ async fn run_rehearsal(
     ended.map(drop)
 }
 
-async fn take_live_snapshot(cx: &CommandContext, wish: &PlanInput) -> Result<Snapshot, CliError> {
+async fn take_live_snapshot(cx: &CommandContext, wish: &PlanInput) -> Result<Snapshot, RunError> {
     let plan = &wish.plan;
     cx.ui.print_note(&format!(
         "reading cluster {}; nothing is changed there",

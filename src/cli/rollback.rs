@@ -10,7 +10,7 @@ use crate::journal::RunState;
 use crate::route::Route;
 use crate::run::cluster_connection::ClusterConnection;
 use crate::run::context::{RunContext, RunRequest};
-use crate::run::error::{CliError, CliErrorKind, usage_error};
+use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::execute::execute_run;
 use crate::run::holder::make_holder_identity;
 use crate::run::journal_status::status_lines;
@@ -44,9 +44,9 @@ pub async fn check_version_rollback(
     route: &Route,
     reach: &RollbackScope,
     plain: &str,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let refused = |text: String| {
-        CliError::new(CliErrorKind::NotReady, text)
+        RunError::new(RunErrorKind::NotReady, text)
             .with_state(status_lines(state, route, None))
             .with_hint("nothing was changed")
             .with_hint(format!(
@@ -79,7 +79,7 @@ pub async fn check_version_rollback(
 }
 
 /// Takes the run back.
-pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), CliError> {
+pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), RunError> {
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let mut resume = cx.command_again("rollback", &args.plan);
     if args.control_plane {
@@ -95,8 +95,8 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     signals::listen_for_signals(asker, cx.ui.clone())?;
     let reached = unless_stopped(&stop, cx.connect_cluster(&cluster, region.as_deref())).await?;
     let Some(state) = unless_stopped(&stop, read_run_state(&reached)).await? else {
-        return Err(CliError::new(
-            CliErrorKind::Mismatch,
+        return Err(RunError::new(
+            RunErrorKind::Mismatch,
             format!("cluster {cluster} has no run to take back"),
         )
         .with_next_command(cx.command_again("plan", &args.plan)));
@@ -126,7 +126,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     }
     if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Take it back?")).await? {
         return Err(
-            CliError::new(CliErrorKind::Paused, "not confirmed; nothing was done")
+            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was done")
                 .with_next_command(resume),
         );
     }

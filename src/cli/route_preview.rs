@@ -10,7 +10,7 @@ use crate::ready::Finding;
 use crate::route::Route;
 use crate::run::assess::{PendingRoute, PlanInput, assess_cluster};
 use crate::run::cluster_connection::ClusterConnection;
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 use crate::run::not_ready::count_blockers;
 use crate::run::output::RunOutput;
 use crate::run::plan_gates::{self, GateSummary};
@@ -26,7 +26,7 @@ pub async fn prepare_route(
     until: Option<&str>,
     again: &str,
     live: Option<&dyn RunOutput>,
-) -> Result<Option<PendingRoute>, CliError> {
+) -> Result<Option<PendingRoute>, RunError> {
     let found = assess_cluster(reached, wish, live).await?;
     let now = reached.clock.now();
     if let Some(state) = &found.open_run {
@@ -87,7 +87,7 @@ pub fn show_route(
     found: &[Finding],
     said: &GateSummary,
     now: Option<Timestamp>,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let back = route
         .zip(now)
         .map(|((r, _), now)| preview_rollback(r, now))

@@ -5,12 +5,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::ui::Ui;
 use crate::engine::StopHandle;
 use crate::engine::stop::StopUrgency;
-use crate::run::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 
 /// Listens for SIGINT, SIGTERM and SIGHUP as long as the runtime lives.
-pub fn listen_for_signals(asker: StopHandle, ui: Ui) -> Result<(), CliError> {
+pub fn listen_for_signals(asker: StopHandle, ui: Ui) -> Result<(), RunError> {
     let failed =
-        |e: std::io::Error| CliError::new(CliErrorKind::Unexpected, format!("no signals: {e}"));
+        |e: std::io::Error| RunError::new(RunErrorKind::Unexpected, format!("no signals: {e}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;

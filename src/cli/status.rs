@@ -12,7 +12,7 @@ use crate::model::Timestamp;
 use crate::report::text::{format_duration, time_between};
 use crate::route::Route;
 use crate::run::cluster_connection::ClusterConnection;
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 use crate::run::journal_status::status_lines;
 use crate::run::kube_store::KubeRunStore;
 use crate::run::plan_gates::{self, GateSummary};
@@ -28,7 +28,7 @@ pub struct StatusArgs {
 }
 
 /// Shows where things stand.
-pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), CliError> {
+pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), RunError> {
     refuse_markdown(cx.ui.format)?;
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
@@ -193,7 +193,7 @@ async fn describe_rollback(
     reached: &ClusterConnection,
     state: &RunState,
     route: &Route,
-) -> Result<Vec<String>, CliError> {
+) -> Result<Vec<String>, RunError> {
     let now = reached.clock.now();
     let blues = rollback_scope::read_blue_states(reached, state, route).await?;
     let reach = rollback_scope::compute_scope(state, route, false, &blues);

@@ -14,7 +14,7 @@ use crate::report::markdown::MarkdownSink;
 use crate::report::progress_bars::ProgressBars;
 use crate::report::recording::EventRecorder;
 use crate::report::{EventSink, Painter};
-use crate::run::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 use crate::run::output::RunOutput;
 
 /// What of the environment changes how things are said. Read once.
@@ -84,7 +84,7 @@ impl Ui {
     }
 
     /// A result, on stdout.
-    pub fn write_result(&self, text: &str) -> Result<(), CliError> {
+    pub fn write_result(&self, text: &str) -> Result<(), RunError> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
@@ -92,7 +92,7 @@ impl Ui {
     }
 
     /// One JSON object on a line of stdout.
-    pub fn write_json_line(&self, value: &impl serde::Serialize) -> Result<(), CliError> {
+    pub fn write_json_line(&self, value: &impl serde::Serialize) -> Result<(), RunError> {
         json::write_line(&mut io::stdout().lock(), value).map_err(stdout_failed)
     }
 
@@ -107,7 +107,7 @@ impl Ui {
     }
 
     /// The last word of a command that does not end with 0.
-    pub fn report_error(&self, error: &CliError) {
+    pub fn report_error(&self, error: &RunError) {
         if error.silent {
             return;
         }
@@ -124,7 +124,7 @@ impl Ui {
         );
     }
 
-    fn annotate_error(&self, error: &CliError) {
+    fn annotate_error(&self, error: &RunError) {
         let mut err = io::stderr().lock();
         if let Some(plan) = &error.plan {
             for p in &plan.problems {
@@ -136,7 +136,7 @@ impl Ui {
                     .replacen(" title=", ",title=", 1);
                 let _ = writeln!(err, "{line}");
             }
-        } else if error.kind != CliErrorKind::ChangesPending {
+        } else if error.kind != RunErrorKind::ChangesPending {
             let _ = writeln!(
                 err,
                 "{}",
@@ -147,7 +147,7 @@ impl Ui {
 
     /// Asks a question on the terminal; only `yes` is yes. The answer is waited for beside the runtime, so that a signal
     /// is heard meanwhile.
-    pub async fn confirm(&self, question: &str) -> Result<bool, CliError> {
+    pub async fn confirm(&self, question: &str) -> Result<bool, RunError> {
         let _ = write!(io::stderr().lock(), "{question} Only `yes` is accepted: ");
         let answer = tokio::task::spawn_blocking(|| {
             let mut answer = String::new();
@@ -155,7 +155,7 @@ impl Ui {
         });
         let read = answer.await.unwrap_or_else(|e| Err(io::Error::other(e)));
         let answer = read.map_err(|e| {
-            CliError::new(CliErrorKind::Usage, format!("no answer could be read: {e}"))
+            RunError::new(RunErrorKind::Usage, format!("no answer could be read: {e}"))
         })?;
         Ok(answer.trim() == "yes")
     }
@@ -169,7 +169,7 @@ impl RunOutput for Ui {
     fn open_sinks(
         &self,
         record: Option<&std::path::Path>,
-    ) -> Result<Vec<Box<dyn EventSink>>, CliError> {
+    ) -> Result<Vec<Box<dyn EventSink>>, RunError> {
         let mut sinks: Vec<Box<dyn EventSink>> = Vec::new();
         if self.env.gitlab {
             sinks.push(Box::new(GitlabSink::new(io::stderr())));
@@ -200,9 +200,9 @@ impl RunOutput for Ui {
     }
 }
 
-fn stdout_failed(error: io::Error) -> CliError {
-    let mut failed = CliError::new(
-        CliErrorKind::Unexpected,
+fn stdout_failed(error: io::Error) -> RunError {
+    let mut failed = RunError::new(
+        RunErrorKind::Unexpected,
         format!("cannot write the result: {error}"),
     );
     failed.silent = error.kind() == io::ErrorKind::BrokenPipe;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cluster_connection::ClusterConnection;
-use super::error::{CliError, CliErrorKind};
+use super::error::{RunError, RunErrorKind};
 use super::judged_route::{build_and_judge, estimate_route};
 use super::not_ready::{count_blockers, not_ready_error};
 use super::output::RunOutput;
@@ -44,7 +44,7 @@ pub async fn assess_cluster(
     reached: &ClusterConnection,
     wish: &PlanInput,
     live: Option<&dyn RunOutput>,
-) -> Result<Assessment, CliError> {
+) -> Result<Assessment, RunError> {
     let nothing = Assessment {
         open_run: None,
         route: None,
@@ -86,7 +86,7 @@ impl Assessment {
         self,
         plan: &Plan,
         again: &str,
-    ) -> Result<Option<PendingRoute>, CliError> {
+    ) -> Result<Option<PendingRoute>, RunError> {
         if let Some(state) = &self.open_run {
             let route = stored_route(state)?;
             let over = |id: &str| state.find_step(id).is_some_and(|s| s.status.is_over());
@@ -108,7 +108,7 @@ impl Assessment {
 }
 
 /// Refuses a saved plan whose cluster is not what it was.
-fn check_no_drift(saved: &SavedPlan, inventory: &Inventory, plan: &Plan) -> Result<(), CliError> {
+fn check_no_drift(saved: &SavedPlan, inventory: &Inventory, plan: &Plan) -> Result<(), RunError> {
     let drift = saved.find_drift(plan, inventory);
     if drift.is_empty() {
         return Ok(());
@@ -117,7 +117,7 @@ fn check_no_drift(saved: &SavedPlan, inventory: &Inventory, plan: &Plan) -> Resu
         "cluster {} has drifted since the plan was saved",
         plan.cluster
     );
-    Err(CliError::new(CliErrorKind::Mismatch, text)
+    Err(RunError::new(RunErrorKind::Mismatch, text)
         .with_state(drift)
         .with_hint("nothing was changed; look at the new plan and save it again")
         .with_next_command(format!("eksup plan {} --out FILE", saved.plan_name)))

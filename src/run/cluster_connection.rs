@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::CliError;
+use super::error::RunError;
 use super::output::RunOutput;
 use crate::aws::AwsApi;
 use crate::inventory::{self, refresh_insights};
@@ -25,7 +25,7 @@ pub struct ClusterConnection {
 
 impl ClusterConnection {
     /// One reading of the cluster.
-    pub async fn read_inventory(&self, to: Option<Minor>) -> Result<Inventory, CliError> {
+    pub async fn read_inventory(&self, to: Option<Minor>) -> Result<Inventory, RunError> {
         let name = self.cluster.name.as_str();
         let read =
             || crate::inventory::read_inventory(&self.aws, &self.kube, name, to, &self.clock);
@@ -36,7 +36,7 @@ impl ClusterConnection {
     }
 
     /// One reading of the cluster, with what only the plan says that it must be read.
-    pub async fn read_for_plan(&self, plan: &Plan) -> Result<Inventory, CliError> {
+    pub async fn read_for_plan(&self, plan: &Plan) -> Result<Inventory, RunError> {
         let inventory = self.read_inventory(Some(plan.to)).await?;
         let read = || inventory::read_for_plan(&self.aws, plan, inventory.clone());
         let inventory = retry_throttled(read).await?;
@@ -55,7 +55,7 @@ impl ClusterConnection {
         &self,
         plan: &Plan,
         output: &dyn RunOutput,
-    ) -> Result<Inventory, CliError> {
+    ) -> Result<Inventory, RunError> {
         let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
         if self.cluster.version < plan.to && self.cluster.status == "ACTIVE" {
             let say = |text: &str| output.print_note(text);

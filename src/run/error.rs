@@ -11,7 +11,7 @@ use crate::plan::PlanErrors;
 
 /// What kind of end it is. `docs/exit-codes.md` tells people and pipelines the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CliErrorKind {
+pub enum RunErrorKind {
     /// Something nobody foresaw.
     Unexpected,
     /// The command line is wrong.
@@ -36,7 +36,7 @@ pub enum CliErrorKind {
     Expired,
 }
 
-impl CliErrorKind {
+impl RunErrorKind {
     /// The exit code.
     pub const fn exit_code(self) -> u8 {
         match self {
@@ -74,8 +74,8 @@ impl CliErrorKind {
 
 /// Why a command does not end with 0.
 #[derive(Debug)]
-pub struct CliError {
-    pub kind: CliErrorKind,
+pub struct RunError {
+    pub kind: RunErrorKind,
     /// What happened, to which object.
     pub message: String,
     /// Where traffic and nodes are.
@@ -89,9 +89,9 @@ pub struct CliError {
     pub silent: bool,
 }
 
-impl CliError {
+impl RunError {
     /// An error of a kind.
-    pub fn new(kind: CliErrorKind, message: impl Into<String>) -> Self {
+    pub fn new(kind: RunErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         let (state, hints) = (Vec::new(), Vec::new());
         Self {
@@ -133,99 +133,99 @@ impl CliError {
 }
 
 /// Usage that only the whole picture shows to be wrong.
-pub fn usage_error(message: impl Into<String>) -> CliError {
-    CliError::new(CliErrorKind::Usage, message)
+pub fn usage_error(message: impl Into<String>) -> RunError {
+    RunError::new(RunErrorKind::Usage, message)
 }
 
-impl From<PlanErrors> for CliError {
+impl From<PlanErrors> for RunError {
     fn from(errors: PlanErrors) -> Self {
-        let mut error = Self::new(CliErrorKind::PlanInvalid, errors.to_string())
+        let mut error = Self::new(RunErrorKind::PlanInvalid, errors.to_string())
             .with_hint("nothing was read from or written to the cluster");
         error.plan = Some(Box::new(errors));
         error
     }
 }
 
-impl From<ApiError> for CliError {
+impl From<ApiError> for RunError {
     fn from(error: ApiError) -> Self {
         let text = error.to_string();
         match error.class {
-            ErrorClass::Expired => Self::new(CliErrorKind::Expired, text)
+            ErrorClass::Expired => Self::new(RunErrorKind::Expired, text)
                 .with_hint("sign in again (such as `aws sso login`), then give the same command"),
-            ErrorClass::Denied if is_credentials_error(&error) => Self::new(CliErrorKind::NotReady, text).with_hint(
+            ErrorClass::Denied if is_credentials_error(&error) => Self::new(RunErrorKind::NotReady, text).with_hint(
                 "nothing was asked of AWS: give this machine credentials, then give the same command again",
             ),
-            ErrorClass::Denied => Self::new(CliErrorKind::NotReady, text).with_hint(format!(
+            ErrorClass::Denied => Self::new(RunErrorKind::NotReady, text).with_hint(format!(
                 "allow `{}`; `eksup policy` prints all that is needed",
                 error.op
             )),
             ErrorClass::Throttled | ErrorClass::Transient => {
-                Self::new(CliErrorKind::Unexpected, text).with_hint("this may pass: give the same command again")
+                Self::new(RunErrorKind::Unexpected, text).with_hint("this may pass: give the same command again")
             }
-            ErrorClass::Absent if error.op == "eks:DescribeCluster" => Self::new(CliErrorKind::Mismatch, text),
-            ErrorClass::Invalid if error.op == cluster_identity::IDENTITY_PROOF_OPERATION => Self::new(CliErrorKind::Mismatch, text),
+            ErrorClass::Absent if error.op == "eks:DescribeCluster" => Self::new(RunErrorKind::Mismatch, text),
+            ErrorClass::Invalid if error.op == cluster_identity::IDENTITY_PROOF_OPERATION => Self::new(RunErrorKind::Mismatch, text),
             ErrorClass::Absent | ErrorClass::Conflict | ErrorClass::Blocked | ErrorClass::Invalid => {
-                Self::new(CliErrorKind::Unexpected, text)
+                Self::new(RunErrorKind::Unexpected, text)
             }
         }
     }
 }
 
-impl From<SnapshotError> for CliError {
+impl From<SnapshotError> for RunError {
     fn from(error: SnapshotError) -> Self {
-        Self::new(CliErrorKind::Usage, error.to_string())
+        Self::new(RunErrorKind::Usage, error.to_string())
     }
 }
 
-impl From<LeaseError> for CliError {
+impl From<LeaseError> for RunError {
     fn from(error: LeaseError) -> Self {
         match error {
             LeaseError::Api(error) => error.into(),
-            LeaseError::Busy { .. } => Self::new(CliErrorKind::Locked, error.to_string()).with_hint(format!(
+            LeaseError::Busy { .. } => Self::new(RunErrorKind::Locked, error.to_string()).with_hint(format!(
                 "wait for it to end, or stop it where it runs; a dead one is followed after {} s",
                 LEASE_DURATION.as_secs()
             )),
-            LeaseError::Lost { .. } => Self::new(CliErrorKind::Locked, error.to_string())
+            LeaseError::Lost { .. } => Self::new(RunErrorKind::Locked, error.to_string())
                 .with_hint("the other process carries the run now; nothing more was done here"),
         }
     }
 }
 
-impl From<JournalError> for CliError {
+impl From<JournalError> for RunError {
     fn from(error: JournalError) -> Self {
         let text = error.to_string();
         match error {
-            JournalError::NewerFormat { .. } => Self::new(CliErrorKind::Mismatch, text)
+            JournalError::NewerFormat { .. } => Self::new(RunErrorKind::Mismatch, text)
                 .with_hint("go on with the eksup that began the run, or a newer one"),
-            JournalError::Unreadable(_) => Self::new(CliErrorKind::Mismatch, text).with_hint(format!(
+            JournalError::Unreadable(_) => Self::new(RunErrorKind::Mismatch, text).with_hint(format!(
                 "look at it with `kubectl -n {} get configmap {} -o yaml`; somebody else has written it",
                 crate::model::marks::RUN_NAMESPACE,
                 crate::model::marks::RUN_NAME
             )),
-            JournalError::FenceLost => Self::new(CliErrorKind::Locked, text)
+            JournalError::FenceLost => Self::new(RunErrorKind::Locked, text)
                 .with_hint("the other process carries the run now; nothing more was done here"),
             JournalError::StoreCall(error) => error.into(),
-            JournalError::StoreUnavailable { .. } => Self::new(CliErrorKind::Paused, text)
+            JournalError::StoreUnavailable { .. } => Self::new(RunErrorKind::Paused, text)
                 .with_hint("nothing is done that cannot be written down; give the same command when it is back"),
             JournalError::IllegalRecord { .. }
             | JournalError::BadLine { .. }
             | JournalError::Io { .. }
-            | JournalError::TooLarge { .. } => Self::new(CliErrorKind::Unexpected, text),
+            | JournalError::TooLarge { .. } => Self::new(RunErrorKind::Unexpected, text),
         }
     }
 }
 
-impl From<EngineError> for CliError {
+impl From<EngineError> for RunError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Journal(error) => error.into(),
             EngineError::Lease(error) => error.into(),
-            EngineError::StoppedUnrecorded => Self::new(CliErrorKind::Paused, error.to_string())
+            EngineError::StoppedUnrecorded => Self::new(RunErrorKind::Paused, error.to_string())
                 .with_hint(
                     "the next process looks at the world first, and goes on from what it sees",
                 ),
-            EngineError::NoOpenRun => Self::new(CliErrorKind::Unexpected, error.to_string()),
-            EngineError::UnknownStep(_) => Self::new(CliErrorKind::Mismatch, error.to_string())
+            EngineError::NoOpenRun => Self::new(RunErrorKind::Unexpected, error.to_string()),
+            EngineError::UnknownStep(_) => Self::new(RunErrorKind::Mismatch, error.to_string())
                 .with_hint("go on with the eksup that began the run, or a newer one"),
         }
     }

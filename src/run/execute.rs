@@ -1,7 +1,7 @@
 //! Carries a run: lock, journal, engine, reporters. Rehearsals come through here exactly as the real thing does.
 
 use super::context::{RunContext, RunRequest};
-use super::error::{CliError, CliErrorKind};
+use super::error::{RunError, RunErrorKind};
 use super::journal_status::status_lines;
 use super::notify::Notifier;
 use super::outcome::to_command_result;
@@ -17,12 +17,12 @@ use crate::report::{Reporter, RunView};
 pub async fn execute_run(
     trip: &RunContext<'_>,
     errand: RunRequest<'_>,
-) -> Result<RunView, CliError> {
+) -> Result<RunView, RunError> {
     let (bus, rx) = event::open_event_bus();
     let sinks = trip.output.open_sinks(trip.record_dir.as_deref())?;
     let clock = trip.live.then(|| trip.reached.clock.clone());
     let reporter = Reporter::start(rx, sinks, clock)
-        .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no reporter: {e}")))?;
+        .map_err(|e| RunError::new(RunErrorKind::Unexpected, format!("no reporter: {e}")))?;
     let notifier = match &errand {
         RunRequest::Apply { plan, .. } if trip.live => {
             Notifier::start(&plan.notify, &trip.reached.aws)
@@ -54,13 +54,13 @@ pub async fn execute_run(
     let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
     match ended.and_then(|ended| to_command_result(&run, ended, &trip.resume_command)) {
         Ok(()) => Ok(view),
-        Err(error) if error.kind == CliErrorKind::Stuck => {
+        Err(error) if error.kind == RunErrorKind::Stuck => {
             Err(add_live_status(trip, state.as_ref(), error)
                 .await
                 .with_state(stands)
                 .or_next_command(&trip.resume_command))
         }
-        Err(error) if error.kind == CliErrorKind::RolledBack => {
+        Err(error) if error.kind == RunErrorKind::RolledBack => {
             let error = error
                 .with_state(stands)
                 .or_next_command(&trip.resume_command);
@@ -92,8 +92,8 @@ fn version_rollback_note(state: &RunState) -> Option<String> {
 async fn add_live_status(
     trip: &RunContext<'_>,
     state: Option<&RunState>,
-    mut error: CliError,
-) -> CliError {
+    mut error: RunError,
+) -> RunError {
     let route = state.and_then(|s| stored_route(s).ok());
     let found = match live_status::read_live_status(trip.reached, state, route.as_ref()).await {
         Ok(found) => found,

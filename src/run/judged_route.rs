@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::cluster_connection::ClusterConnection;
-use super::error::{CliError, CliErrorKind};
+use super::error::{RunError, RunErrorKind};
 use super::not_ready::not_ready_error;
 use crate::model::Inventory;
 use crate::plan::Plan;
@@ -21,7 +21,7 @@ pub fn build_and_judge(plan: &Plan, inventory: &Inventory) -> (Option<Route>, Ve
 }
 
 /// Draws the route anew after EKS refused a hop until node groups match.
-pub async fn replan_route(plan: &Plan, reached: &ClusterConnection) -> Result<Route, CliError> {
+pub async fn replan_route(plan: &Plan, reached: &ClusterConnection) -> Result<Route, RunError> {
     let inventory = reached.read_for_plan(plan).await?;
     let drawn = route::replan_for_matching_nodes(plan, &inventory);
     let found = ready::check_readiness(plan, &inventory, &drawn);
@@ -34,7 +34,7 @@ pub async fn replan_route(plan: &Plan, reached: &ClusterConnection) -> Result<Ro
         }),
         Ok(_) | Err(_) => {
             let mut error = not_ready_error(&plan.cluster, &found, "eksup plan");
-            error.kind = CliErrorKind::Stuck;
+            error.kind = RunErrorKind::Stuck;
             error.state.clear();
             Err(error)
         }

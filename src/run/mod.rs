@@ -54,4 +54,4 @@ pub mod version_rollback;
 #[cfg(test)]
 mod rollback_tests;
 
-pub use error::{CliError, CliErrorKind};
+pub use error::{RunError, RunErrorKind};

@@ -1,6 +1,6 @@
 //! How a command ends that blocking findings stop.
 
-use super::error::{CliError, CliErrorKind};
+use super::error::{RunError, RunErrorKind};
 use crate::ready::finding_groups::group_findings;
 use crate::ready::{Finding, Severity};
 
@@ -12,7 +12,7 @@ pub fn count_blockers(found: &[Finding]) -> usize {
 }
 
 /// The end of a command that blocking findings stop.
-pub fn not_ready_error(cluster: &str, found: &[Finding], next: &str) -> CliError {
+pub fn not_ready_error(cluster: &str, found: &[Finding], next: &str) -> RunError {
     let groups = group_findings(found);
     let blocks: Vec<_> = groups
         .iter()
@@ -32,8 +32,8 @@ pub fn not_ready_error(cluster: &str, found: &[Finding], next: &str) -> CliError
         0 | 1 => String::new(),
         n => format!(" and {} more", n - 1),
     };
-    CliError::new(
-        CliErrorKind::NotReady,
+    RunError::new(
+        RunErrorKind::NotReady,
         format!("cluster {cluster} is not ready: {first}{more}"),
     )
     .with_state(vec![

@@ -1,12 +1,12 @@
 //! How a run's end becomes a command's end.
 
-use super::error::{CliError, CliErrorKind};
+use super::error::{RunError, RunErrorKind};
 use crate::engine::RunOutcome;
 use crate::journal::approval;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 
 /// Done is no error; everything else is, with what to do next.
-pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(), CliError> {
+pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(), RunError> {
     let rollback = resume.replacen("eksup apply", "eksup rollback", 1);
     let plan = plan_command(resume);
     Err(match ended {
@@ -16,25 +16,25 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
                 [] => String::new(),
                 kept => format!(", but for {}", kept.join(", ")),
             };
-            CliError::new(CliErrorKind::RolledBack, format!("run {run} is taken back{kept}")).with_next_command(plan)
+            RunError::new(RunErrorKind::RolledBack, format!("run {run} is taken back{kept}")).with_next_command(plan)
         }
         RunOutcome::Paused { why } => {
-            CliError::new(CliErrorKind::Paused, format!("run {run} is paused: {why}")).with_next_command(resume)
+            RunError::new(RunErrorKind::Paused, format!("run {run} is paused: {why}")).with_next_command(resume)
         }
-        RunOutcome::Dropped => CliError::new(
-            CliErrorKind::Paused,
+        RunOutcome::Dropped => RunError::new(
+            RunErrorKind::Paused,
             format!("run {run} was dropped at once; the journal says what was begun"),
         )
         .with_hint("the next process looks at the world first, and goes on from what it sees")
         .with_next_command(resume),
-        RunOutcome::Unrecorded => CliError::new(
-            CliErrorKind::Paused,
+        RunOutcome::Unrecorded => RunError::new(
+            RunErrorKind::Paused,
             format!("run {run} was stopped by a signal, and its journal in the cluster could not be told in time; it says what was begun"),
         )
         .with_hint("the next process looks at the world first, and goes on from what it sees; the lock runs out after 30 s")
         .with_next_command(resume),
-        RunOutcome::Unapproved { step, approve } => CliError::new(
-            CliErrorKind::Paused,
+        RunOutcome::Unapproved { step, approve } => RunError::new(
+            RunErrorKind::Paused,
             format!("run {run} waits for approval of `{step}`"),
         )
         .with_hint(format!("approve it: {approve}"))
@@ -43,14 +43,14 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
             approval::annotation_key(&step)
         ))
         .with_next_command(resume),
-        RunOutcome::Expired { step, why } => CliError::new(
-            CliErrorKind::Expired,
+        RunOutcome::Expired { step, why } => RunError::new(
+            RunErrorKind::Expired,
             format!("run {run} stands at `{step}`: {why}"),
         )
         .with_hint("sign in again (such as `aws sso login`), then give the same command")
         .with_next_command(resume),
-        RunOutcome::Reroute { step, why } => CliError::new(
-            CliErrorKind::Stuck,
+        RunOutcome::Reroute { step, why } => RunError::new(
+            RunErrorKind::Stuck,
             format!("run {run} has no way past `{step}`: {why}"),
         )
         .with_next_command(plan),
@@ -60,8 +60,8 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
             denied,
             closed,
         } => {
-            let mut error = CliError::new(
-                CliErrorKind::Stuck,
+            let mut error = RunError::new(
+                RunErrorKind::Stuck,
                 format!("run {run} is stuck at `{step}`: {why}"),
             );
             if let Some(action) = denied {

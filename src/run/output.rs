@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::error::CliError;
+use super::error::RunError;
 use crate::report::EventSink;
 
 /// Where a run's words go: the terminal of a command.
@@ -11,5 +11,5 @@ pub trait RunOutput: Send + Sync {
     fn print_note(&self, text: &str);
 
     /// Opens the sinks of a run. Nothing is recorded without a folder.
-    fn open_sinks(&self, record: Option<&Path>) -> Result<Vec<Box<dyn EventSink>>, CliError>;
+    fn open_sinks(&self, record: Option<&Path>) -> Result<Vec<Box<dyn EventSink>>, RunError>;
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::error::{CliError, CliErrorKind};
+use super::error::{RunError, RunErrorKind};
 use crate::engine::RunGates;
 use crate::journal::{RunState, StepStatus};
 use crate::model::{Timestamp, maintenance_window::WindowState};
@@ -25,7 +25,7 @@ pub fn engine_gates(
     route: &Route,
     resume: &str,
     rehearsed: bool,
-) -> Result<RunGates, CliError> {
+) -> Result<RunGates, RunError> {
     Ok(RunGates {
         approvals: steps_to_approve(plan, route)?,
         windows: plan.windows.clone(),
@@ -42,14 +42,14 @@ pub fn approve_command(resume: &str) -> String {
 }
 
 /// The steps that wait for an approval; a word that names none is refused, because it would guard nothing.
-pub fn steps_to_approve(plan: &Plan, route: &Route) -> Result<BTreeSet<String>, CliError> {
+pub fn steps_to_approve(plan: &Plan, route: &Route) -> Result<BTreeSet<String>, RunError> {
     route::step_gates::steps_awaiting_approval(&plan.approvals, route).map_err(|unknown| {
         let text = format!(
             "`approvals.before` names {}, which the route has no step for",
             quote_words(&unknown)
         );
         let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
-        CliError::new(CliErrorKind::PlanInvalid, text)
+        RunError::new(RunErrorKind::PlanInvalid, text)
             .with_hint(format!("its steps are {}", ids.join(", ")))
             .with_hint(format!(
                 "kinds of steps are {}",
@@ -69,7 +69,7 @@ pub fn summarize_gates(
     route: &Route,
     state: Option<&RunState>,
     now: Timestamp,
-) -> Result<GateSummary, CliError> {
+) -> Result<GateSummary, RunError> {
     let mut said = GateSummary::default();
     let waits = steps_to_approve(plan, route)?;
     let left: Vec<&RouteStep> = route

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 
 use super::cluster_connection::ClusterConnection;
-use super::error::CliError;
+use super::error::RunError;
 use crate::engine::state_diff;
 use crate::journal::{RunState, StepState, StepStatus};
 use crate::model::eks::Nodegroup;
@@ -206,7 +206,7 @@ pub async fn read_scope(
     state: &RunState,
     route: &Route,
     control_plane: bool,
-) -> Result<RollbackScope, CliError> {
+) -> Result<RollbackScope, RunError> {
     Ok(compute_scope(
         state,
         route,
@@ -221,7 +221,7 @@ pub async fn read_blue_states(
     reached: &ClusterConnection,
     state: &RunState,
     route: &Route,
-) -> Result<BTreeMap<String, BlueState>, CliError> {
+) -> Result<BTreeMap<String, BlueState>, RunError> {
     let version = reached
         .aws
         .describe_cluster(&reached.cluster.name)

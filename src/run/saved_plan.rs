@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::usage_error;
-use super::error::{CliError, CliErrorKind};
+use super::error::{RunError, RunErrorKind};
 use super::saved_plan_parts::{cluster_parts, route_differences};
 use crate::model::Inventory;
 use crate::plan::Plan;
@@ -48,10 +48,10 @@ impl SavedPlan {
     }
 
     /// Writes it.
-    pub fn write_file(&self, path: &Path) -> Result<(), CliError> {
+    pub fn write_file(&self, path: &Path) -> Result<(), RunError> {
         let failed = |e: &dyn std::fmt::Display| {
-            CliError::new(
-                CliErrorKind::Unexpected,
+            RunError::new(
+                RunErrorKind::Unexpected,
                 format!("cannot write {}: {e}", path.display()),
             )
         };
@@ -60,7 +60,7 @@ impl SavedPlan {
     }
 
     /// Reads it, when the file is one: plan files are YAML and begin otherwise.
-    pub fn read_file(path: &Path) -> Result<Option<Self>, CliError> {
+    pub fn read_file(path: &Path) -> Result<Option<Self>, RunError> {
         let Ok(text) = std::fs::read_to_string(path) else {
             return Ok(None);
         };

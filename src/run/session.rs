@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::context::{RunContext, RunRequest};
-use super::error::{CliError, CliErrorKind};
+use super::error::{RunError, RunErrorKind};
 use super::journal_status::status_lines;
 use super::judged_route::replan_route;
 use super::rollback_scope::{self, RollbackScope};
@@ -85,7 +85,7 @@ impl<'a> RunSession<'a> {
     pub async fn execute_request(
         &mut self,
         errand: RunRequest<'_>,
-    ) -> (Option<RunState>, Result<RunOutcome, CliError>) {
+    ) -> (Option<RunState>, Result<RunOutcome, RunError>) {
         let lock = match self.take_lock().await {
             Ok(lock) => lock,
             Err(error) => return (None, Err(error)),
@@ -104,7 +104,7 @@ impl<'a> RunSession<'a> {
         ended
     }
 
-    async fn take_lock(&self) -> Result<RunLease, CliError> {
+    async fn take_lock(&self) -> Result<RunLease, RunError> {
         let (trip, say) = (self.context, self.notice_emitter());
         let take = RunLease::acquire(
             self.run_store(),
@@ -119,7 +119,7 @@ impl<'a> RunSession<'a> {
         &mut self,
         errand: RunRequest<'_>,
         lock: &RunLease,
-    ) -> (Option<RunState>, Result<RunOutcome, CliError>) {
+    ) -> (Option<RunState>, Result<RunOutcome, RunError>) {
         let store = CheckpointStore::new(self.run_store(), self.notice_emitter());
         let load = Journal::load(Box::new(store));
         let mut journal = match unless_stopped(&self.context.stop, load).await {
@@ -147,10 +147,10 @@ impl<'a> RunSession<'a> {
         &mut self,
         gear: LockedRun<'_>,
         control_plane: bool,
-    ) -> Result<RunOutcome, CliError> {
+    ) -> Result<RunOutcome, RunError> {
         let Some(state) = gear.journal.run_state() else {
-            return Err(CliError::new(
-                CliErrorKind::Mismatch,
+            return Err(RunError::new(
+                RunErrorKind::Mismatch,
                 "there is no run to take back",
             ));
         };
@@ -176,7 +176,7 @@ impl<'a> RunSession<'a> {
         &mut self,
         gear: LockedRun<'_>,
         errand: RunRequest<'_>,
-    ) -> Result<RunOutcome, CliError> {
+    ) -> Result<RunOutcome, RunError> {
         let RunRequest::Apply {
             plan,
             digest,
@@ -184,8 +184,8 @@ impl<'a> RunSession<'a> {
             until,
         } = errand
         else {
-            return Err(CliError::new(
-                CliErrorKind::Unexpected,
+            return Err(RunError::new(
+                RunErrorKind::Unexpected,
                 "forward was asked to go back",
             ));
         };
@@ -214,8 +214,8 @@ impl<'a> RunSession<'a> {
                 },
             ),
             (None, None) => {
-                return Err(CliError::new(
-                    CliErrorKind::Locked,
+                return Err(RunError::new(
+                    RunErrorKind::Locked,
                     "the run has ended meanwhile, by another process",
                 ));
             }
@@ -261,7 +261,7 @@ impl<'a> RunSession<'a> {
         route: &Route,
         leg: SessionMode,
         gates: RunGates,
-    ) -> Result<RunOutcome, CliError> {
+    ) -> Result<RunOutcome, RunError> {
         let LockedRun {
             journal,
             cache,
@@ -362,10 +362,10 @@ impl<'a> RunSession<'a> {
         leg: &SessionMode,
         state: Option<&RunState>,
         cache: &WatchCache,
-    ) -> Result<(ReadyCounts, ReadyCounts), CliError> {
+    ) -> Result<(ReadyCounts, ReadyCounts), RunError> {
         let kube = &self.context.reached.kube;
         let read =
-            async { Ok::<_, CliError>(cache.read_current(steps::WATCH_STALENESS_LIMIT).await?) };
+            async { Ok::<_, RunError>(cache.read_current(steps::WATCH_STALENESS_LIMIT).await?) };
         let monitor = state.map(WorkloadMonitor::for_run);
         match (leg, state, monitor) {
             // Another route of the same upgrade: what the first one found at its beginning still counts.
@@ -432,10 +432,10 @@ fn run_opened_record(
     memo: Value,
     route: &Route,
     workloads: ReadyCounts,
-) -> Result<OpenedEntry, CliError> {
+) -> Result<OpenedEntry, RunError> {
     let json = serde_json::to_value(route).map_err(|e| {
-        CliError::new(
-            CliErrorKind::Unexpected,
+        RunError::new(
+            RunErrorKind::Unexpected,
             format!("the route cannot be written: {e}"),
         )
     })?;
@@ -469,7 +469,7 @@ fn new_run_name(now: Timestamp) -> String {
 }
 
 /// Whether an open run is one of this plan and this cluster.
-pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), CliError> {
+pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), RunError> {
     let run = &state.run;
     if state.cluster_arn != arn {
         let text = format!(
@@ -479,11 +479,11 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Cl
         let hint = format!(
             "the cluster's {RUN_NAMESPACE} was copied from elsewhere: remove the ConfigMap `{RUN_NAME}` there"
         );
-        return Err(CliError::new(CliErrorKind::Mismatch, text).with_hint(hint));
+        return Err(RunError::new(RunErrorKind::Mismatch, text).with_hint(hint));
     }
     let route = stored_route(state)?;
     let refused = |text: String| {
-        CliError::new(CliErrorKind::Mismatch, text)
+        RunError::new(RunErrorKind::Mismatch, text)
             .with_state(status_lines(state, &route, None))
             .with_next_command(format!("eksup rollback --cluster {}", route.cluster))
     };
@@ -507,10 +507,10 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Cl
 }
 
 /// Whether a run can be taken back at all.
-pub fn check_can_roll_back(state: &RunState) -> Result<(), CliError> {
+pub fn check_can_roll_back(state: &RunState) -> Result<(), RunError> {
     let refused = |text: &str| {
         Err(
-            CliError::new(CliErrorKind::Mismatch, format!("run {} {text}", state.run))
+            RunError::new(RunErrorKind::Mismatch, format!("run {} {text}", state.run))
                 .with_next_command("eksup plan"),
         )
     };
@@ -529,15 +529,15 @@ pub fn check_can_roll_back(state: &RunState) -> Result<(), CliError> {
 }
 
 /// Refuses, before anything is touched, when nothing of worth would go back.
-pub fn check_rollback_worthwhile(state: &RunState, reach: &RollbackScope) -> Result<(), CliError> {
+pub fn check_rollback_worthwhile(state: &RunState, reach: &RollbackScope) -> Result<(), RunError> {
     let run = &state.run;
     if let Some((step, why)) = reach
         .barrier
         .as_ref()
         .filter(|_| reach.is_too_late() && state.phase != RunPhase::Back)
     {
-        let error = CliError::new(
-            CliErrorKind::Stuck,
+        let error = RunError::new(
+            RunErrorKind::Stuck,
             format!("run {run} is past its point of no return, `{step}`: {why}"),
         )
         .with_hint("nothing was changed; the run is as it was");
@@ -549,8 +549,8 @@ pub fn check_rollback_worthwhile(state: &RunState, reach: &RollbackScope) -> Res
         });
     }
     if state.outcome == Some(FinalOutcome::RolledBack) && reach.undone.is_empty() {
-        return Err(CliError::new(
-            CliErrorKind::Mismatch,
+        return Err(RunError::new(
+            RunErrorKind::Mismatch,
             format!("run {run} is taken back already"),
         )
         .with_hint(
@@ -561,13 +561,13 @@ pub fn check_rollback_worthwhile(state: &RunState, reach: &RollbackScope) -> Res
 }
 
 /// Whether `--until` names a step of the route.
-pub fn check_step_id(route: &Route, until: Option<&str>) -> Result<(), CliError> {
+pub fn check_step_id(route: &Route, until: Option<&str>) -> Result<(), RunError> {
     let Some(until) = until.filter(|u| route.steps.iter().all(|s| s.id != **u)) else {
         return Ok(());
     };
     let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
-    Err(CliError::new(
-        CliErrorKind::Usage,
+    Err(RunError::new(
+        RunErrorKind::Usage,
         format!("the route has no step `{until}`"),
     )
     .with_hint(format!("its steps are {}", ids.join(", "))))

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 
 use super::cluster_connection::ClusterConnection;
-use super::error::CliError;
+use super::error::RunError;
 use super::rollback_scope::{RollbackScope, deleted_greens};
 use crate::engine::state_diff;
 use crate::journal::{RunState, StepState, StepStatus};
@@ -99,7 +99,7 @@ pub struct RollbackFacts {
 pub async fn read_facts(
     reached: &ClusterConnection,
     hop: &LastHop,
-) -> Result<RollbackFacts, CliError> {
+) -> Result<RollbackFacts, RunError> {
     let (aws, name) = (&reached.aws, reached.cluster.name.as_str());
     let (cluster, ids, insights, versions, nodes, names) = tokio::try_join!(
         aws.describe_cluster(name),

@@ -3,7 +3,7 @@
 use eksup::cli::error_text;
 use eksup::plan::{self, Plan, PlanErrors};
 use eksup::report::Painter;
-use eksup::run::{CliError, CliErrorKind};
+use eksup::run::{RunError, RunErrorKind};
 use eksup::twin::scenario;
 use eksup::{ready, route};
 use proptest::prelude::*;
@@ -45,10 +45,10 @@ fn sound(bytes: &[u8], read: Result<Plan, PlanErrors>) -> Result<(), TestCaseErr
             "{p:?} is beyond the file"
         );
     }
-    let error = CliError::from(errors);
+    let error = RunError::from(errors);
     prop_assert_eq!(
         error.kind.exit_code(),
-        CliErrorKind::PlanInvalid.exit_code()
+        RunErrorKind::PlanInvalid.exit_code()
     );
     // It is shown with the lines it points at, in every form.
     prop_assert!(!error_text::render_error(&error, Painter::default(), 100).is_empty());

@@ -16,7 +16,7 @@ use eksup::journal::RunState;
 use eksup::model::snapshot::Snapshot;
 use eksup::model::{Clock, Inventory, Minor};
 use eksup::plan::Plan;
-use eksup::run::CliError;
+use eksup::run::RunError;
 use eksup::run::cluster_connection::ClusterConnection;
 use eksup::run::context::{RunContext, RunRequest};
 use eksup::run::session::RunSession;
@@ -187,7 +187,7 @@ impl Rig {
     }
 
     /// Runs a process that dies after `requests`; whether it came to an end before.
-    pub async fn die_after(&self, requests: u64, way: Way) -> Option<Result<RunOutcome, CliError>> {
+    pub async fn die_after(&self, requests: u64, way: Way) -> Option<Result<RunOutcome, RunError>> {
         self.life.store(requests, Ordering::SeqCst);
         self.until_dead(way).await
     }
@@ -197,14 +197,14 @@ impl Rig {
         &self,
         records: u64,
         way: Way,
-    ) -> Option<Result<RunOutcome, CliError>> {
+    ) -> Option<Result<RunOutcome, RunError>> {
         self.records.store(records, Ordering::SeqCst);
         let ended = self.until_dead(way).await;
         self.records.store(u64::MAX, Ordering::SeqCst);
         ended
     }
 
-    async fn until_dead(&self, way: Way) -> Option<Result<RunOutcome, CliError>> {
+    async fn until_dead(&self, way: Way) -> Option<Result<RunOutcome, RunError>> {
         let process = self.process(way);
         // A dead process says nothing for ever; an upgrade takes hours.
         let ended = tokio::select! {
@@ -222,7 +222,7 @@ impl Rig {
         }
     }
 
-    pub async fn rollback(&self) -> Result<RunOutcome, CliError> {
+    pub async fn rollback(&self) -> Result<RunOutcome, RunError> {
         self.process(Way::Back {
             control_plane: false,
         })
@@ -230,7 +230,7 @@ impl Rig {
     }
 
     /// One process, from the command to its end.
-    pub async fn process(&self, way: Way) -> Result<RunOutcome, CliError> {
+    pub async fn process(&self, way: Way) -> Result<RunOutcome, RunError> {
         let reached = self.reached().await;
         let (_asker, stop) = stop::stop_channel();
         let number = self.processes.fetch_add(1, Ordering::SeqCst);

@@ -9,7 +9,7 @@ use clap::Args;
 use super::args::{FormatArg, PlanArg};
 use super::context::CommandContext;
 use super::offline;
-use crate::run::error::{CliError, usage_error};
+use crate::run::error::{RunError, usage_error};
 use crate::run::judged_route;
 use crate::run::not_ready::not_ready_error;
 use crate::run::permissions::needs::PermissionNeeds;
@@ -31,7 +31,7 @@ pub struct PolicyArgs {
 }
 
 /// Prints the policy.
-pub fn print_policy(cx: &CommandContext, args: PolicyArgs) -> Result<(), CliError> {
+pub fn print_policy(cx: &CommandContext, args: PolicyArgs) -> Result<(), RunError> {
     let named = args.plan.plan.is_some() || args.plan.cluster.is_some();
     let plan = if named {
         Some(cx.load_plan(&args.plan)?.1)

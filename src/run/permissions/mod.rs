@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::ready::Finding;
 use crate::route::Route;
 use crate::run::cluster_connection::ClusterConnection;
-use crate::run::error::CliError;
+use crate::run::error::RunError;
 
 /// What speaks against the route in the caller's own permissions, and what of them nobody could check. Nothing is asked
 /// for a route without steps.
@@ -24,7 +24,7 @@ pub async fn find_missing_permissions(
     plan: &Plan,
     route: Option<&Route>,
     inventory: &Inventory,
-) -> Result<Vec<Finding>, CliError> {
+) -> Result<Vec<Finding>, RunError> {
     let Some(route) = route.filter(|r| !r.steps.is_empty()) else {
         return Ok(Vec::new());
     };
