@@ -1,6 +1,6 @@
 //! eksup takes an EKS cluster to a new Kubernetes version, blue to green.
 //!
-//! The layers, top to bottom; a module imports only from those above it (`tests/layers.rs` holds this):
+//! The layers, top to bottom; a module imports only from those above it (`tests/layers` holds this):
 //!
 //! - [`wire`]: the one seam between this program and any server
 //! - [`model`]: plain data, versions, the clock
@@ -16,11 +16,14 @@
 //! - [`ready`]: readiness findings
 //! - [`steps`]: what an upgrade is made of
 //! - [`report`]: sinks for events
+//! - [`run`]: one run's life: what is ahead, the lock, the session, its end, how far back it goes
 //! - [`twin`]: a simulator of AWS and Kubernetes; shares only [`wire`] and [`model`] with the rest
+//! - [`chaos`]: upgrades on the twin while a seed decides what goes wrong, and the invariants they are held to
 //! - [`cli`]: the command line
 #![forbid(unsafe_code)]
 
 pub mod aws;
+pub mod chaos;
 pub mod cli;
 pub mod clients;
 pub mod engine;
@@ -33,6 +36,7 @@ pub mod plan;
 pub mod ready;
 pub mod report;
 pub mod route;
+pub mod run;
 pub mod scheduling;
 pub mod steps;
 pub mod twin;

@@ -5,12 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::PlanArg;
-use super::context::{ClusterConnection, CommandContext};
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
-use super::execute::stored_route;
-use super::kube_store::KubeRunStore;
-use super::plan_gates;
+use super::context::CommandContext;
 use crate::journal::{
     CheckpointRecord, RunPhase, RunState, RunStore, StepStatus, approval, checkpoint_store,
 };
@@ -18,6 +13,11 @@ use crate::k8s::run_state::CheckpointChange;
 use crate::model::{ErrorClass, Timestamp};
 use crate::plan::Plan;
 use crate::route::Route;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::error::{RunError, RunErrorKind, usage_error};
+use crate::run::kube_store::KubeRunStore;
+use crate::run::plan_gates;
+use crate::run::stored_run::stored_route;
 
 /// Somebody else may write between our read and our write; this often in a row nobody does.
 const MAX_WRITE_ATTEMPTS: u32 = 10;
@@ -40,7 +40,7 @@ pub struct ApproveArgs {
 }
 
 /// Approves.
-pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), CliError> {
+pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), RunError> {
     let (arg, step) = split_plan_and_step(args.words, args.cluster)?;
     let (cluster, region) = cx.cluster_and_region(&arg)?;
     let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
@@ -53,8 +53,8 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
     for _ in 0..MAX_WRITE_ATTEMPTS {
         let stored = remote.read_checkpoint().await?;
         let Some((stored, state)) = parse_open_run(stored)? else {
-            return Err(CliError::new(
-                CliErrorKind::Mismatch,
+            return Err(RunError::new(
+                RunErrorKind::Mismatch,
                 format!("cluster {cluster} has no open run to approve anything of"),
             )
             .with_next_command(cx.command_again("apply", &arg)));
@@ -78,8 +78,8 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
             Err(error) => return Err(error.into()),
         }
     }
-    Err(CliError::new(
-        CliErrorKind::Unexpected,
+    Err(RunError::new(
+        RunErrorKind::Unexpected,
         "other processes keep writing the run's ConfigMap; run the same command again",
     ))
 }
@@ -88,7 +88,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
 fn split_plan_and_step(
     words: Vec<String>,
     cluster: Option<String>,
-) -> Result<(PlanArg, Option<String>), CliError> {
+) -> Result<(PlanArg, Option<String>), RunError> {
     let file = |word: &str| {
         let path = std::path::Path::new(word);
         path.exists()
@@ -119,7 +119,7 @@ fn split_plan_and_step(
 /// The checkpoint and the run in it, if that is not closed.
 fn parse_open_run(
     stored: Option<CheckpointRecord>,
-) -> Result<Option<(CheckpointRecord, RunState)>, CliError> {
+) -> Result<Option<(CheckpointRecord, RunState)>, RunError> {
     let Some(stored) = stored else {
         return Ok(None);
     };
@@ -133,14 +133,14 @@ fn choose_step(
     plan: Option<&Plan>,
     state: &RunState,
     route: &Route,
-) -> Result<String, CliError> {
+) -> Result<String, RunError> {
     let list = || {
         let ids: Vec<&str> = state.steps.iter().map(|s| s.id.as_str()).collect();
         format!("its steps are {}", ids.join(", "))
     };
     if state.phase == RunPhase::Rollback {
-        return Err(CliError::new(
-            CliErrorKind::Mismatch,
+        return Err(RunError::new(
+            RunErrorKind::Mismatch,
             format!(
                 "run {} is being rolled back, which needs no approval",
                 state.run
@@ -214,7 +214,7 @@ fn print_approval(
     state: &RunState,
     step: &str,
     by: &str,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     if cx.ui.format != super::args::OutputFormat::Json {
         return Ok(());
     }

@@ -1,34 +1,10 @@
-//! What can be typed. No check here needs the world.
+//! Arguments that several subcommands take.
 
 use std::path::PathBuf;
 
-use clap::builder::styling::{AnsiColor, Styles};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 
-use super::{
-    apply, approve, check, completions, init, man, plan, policy, rehearse, report, rollback,
-    schema, snapshot, status, twin,
-};
-
-const HELP_STYLES: Styles = Styles::styled()
-    .header(AnsiColor::Green.on_default().bold())
-    .usage(AnsiColor::Green.on_default().bold())
-    .literal(AnsiColor::Cyan.on_default().bold())
-    .placeholder(AnsiColor::Cyan.on_default());
-
-/// Takes an EKS cluster to a new Kubernetes version, blue to green, unattended.
-///
-/// A new node group (green) is created beside the old one (blue), traffic and pods move to it, and blue is deleted after
-/// a soak. The run's journal is kept in the cluster: whatever stops a run, the same `eksup apply` continues it, from any
-/// machine.
-#[derive(Debug, Parser)]
-#[command(name = "eksup", version, styles = HELP_STYLES, max_term_width = 110)]
-pub struct Cli {
-    #[command(flatten)]
-    pub global: GlobalArgs,
-    #[command(subcommand)]
-    pub command: Command,
-}
+use crate::run::error::{RunError, usage_error};
 
 /// What every subcommand takes.
 #[derive(Clone, Debug, Default, Args)]
@@ -118,22 +94,12 @@ pub struct PlanArg {
     pub cluster: Option<String>,
 }
 
-/// The subcommands.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    Init(init::InitArgs),
-    Check(check::CheckArgs),
-    Plan(plan::PlanArgs),
-    Apply(apply::ApplyArgs),
-    Approve(approve::ApproveArgs),
-    Status(status::StatusArgs),
-    Rollback(rollback::RollbackArgs),
-    Rehearse(rehearse::RehearseArgs),
-    Snapshot(snapshot::SnapshotArgs),
-    Report(report::ReportArgs),
-    Policy(policy::PolicyArgs),
-    Twin(twin::TwinArgs),
-    Schema(schema::SchemaArgs),
-    Completions(completions::CompletionsArgs),
-    Man(man::ManArgs),
+/// For results that have no Markdown of their own.
+pub fn refuse_markdown(format: OutputFormat) -> Result<(), RunError> {
+    match format {
+        OutputFormat::Markdown => Err(usage_error(
+            "this result has no Markdown form; use --format text or json",
+        )),
+        OutputFormat::Text | OutputFormat::Json => Ok(()),
+    }
 }

@@ -6,12 +6,15 @@ use clap::Args;
 
 use super::args::{OutputFormat, PlanArg};
 use super::context::CommandContext;
-use super::dispatch::run_with_network;
-use super::error::CliError;
-use super::findings::{self, count_blockers, not_ready_error};
-use super::{offline, permissions, route_view};
+use super::findings;
+use super::offline;
+use super::runtime::run_with_network;
 use crate::plan::Plan;
 use crate::ready::Finding;
+use crate::run::error::RunError;
+use crate::run::judged_route;
+use crate::run::not_ready::{count_blockers, not_ready_error};
+use crate::run::permissions;
 
 /// Show readiness findings only; never writes anything
 #[derive(Debug, Args)]
@@ -24,10 +27,12 @@ pub struct CheckArgs {
 }
 
 /// Shows what stands in the way.
-pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), CliError> {
+pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), RunError> {
     let (_, plan) = cx.load_plan(&args.plan)?;
     let found = match &args.snapshot {
-        Some(path) => route_view::build_and_judge(&plan, &offline::read_inventory(path, &plan)?).1,
+        Some(path) => {
+            judged_route::build_and_judge(&plan, &offline::read_inventory(path, &plan)?).1
+        }
         None => run_with_network(survey_live(cx, &plan))?,
     };
     match cx.ui.format {
@@ -61,12 +66,12 @@ pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), CliErro
     Ok(())
 }
 
-async fn survey_live(cx: &CommandContext, plan: &Plan) -> Result<Vec<Finding>, CliError> {
+async fn survey_live(cx: &CommandContext, plan: &Plan) -> Result<Vec<Finding>, RunError> {
     let reached = cx
         .connect_cluster(&plan.cluster, plan.region.as_deref())
         .await?;
     let inventory = reached.read_for_upgrade(plan, &cx.ui).await?;
-    let (route, mut found) = route_view::build_and_judge(plan, &inventory);
+    let (route, mut found) = judged_route::build_and_judge(plan, &inventory);
     found.extend(
         permissions::find_missing_permissions(&reached, plan, route.as_ref(), &inventory).await?,
     );

@@ -1,11 +1,10 @@
 //! `eksup completions`.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::args::Cli;
 use super::context::CommandContext;
-use super::error::CliError;
+use crate::run::error::RunError;
 
 /// Print the completion script of a shell
 #[derive(Debug, Args)]
@@ -16,8 +15,12 @@ pub struct CompletionsArgs {
 }
 
 /// Prints the script.
-pub fn print_completions(cx: &CommandContext, args: CompletionsArgs) -> Result<(), CliError> {
+pub fn print_completions(
+    cx: &CommandContext,
+    mut typed: clap::Command,
+    args: CompletionsArgs,
+) -> Result<(), RunError> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "eksup", &mut script);
+    clap_complete::generate(args.shell, &mut typed, "eksup", &mut script);
     cx.ui.write_result(&String::from_utf8_lossy(&script))
 }

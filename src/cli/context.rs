@@ -2,84 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::{GlobalArgs, PlanArg};
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
 use super::ui::Ui;
 use crate::aws::AwsApi;
 use crate::inventory::connect::{ApiServerAccess, connect_cluster};
-use crate::inventory::{self, refresh_insights};
-use crate::k8s::KubeApi;
-use crate::model::inventory::Unread;
-use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, eks};
+use crate::model::Clock;
 use crate::plan::{self, Plan};
-use crate::{ready, route};
+use crate::run::cluster_connection::{ClusterConnection, retry_throttled};
+use crate::run::error::{RunError, RunErrorKind, usage_error};
+use crate::run::logging::disable_logging;
 
 /// What a command has at hand.
 #[derive(Clone, Debug)]
 pub struct CommandContext {
     pub global: GlobalArgs,
     pub ui: Ui,
-}
-
-/// A way to one cluster: the real one, or the twin's.
-#[derive(Clone)]
-pub struct ClusterConnection {
-    pub aws: AwsApi,
-    pub kube: KubeApi,
-    pub cluster: eks::Cluster,
-    pub clock: Clock,
-    /// What could not be read when the snapshot was taken that a twin is made of; of the real cluster nothing.
-    pub unread: Vec<Unread>,
-}
-
-impl ClusterConnection {
-    /// One reading of the cluster.
-    pub async fn read_inventory(&self, to: Option<Minor>) -> Result<Inventory, CliError> {
-        let name = self.cluster.name.as_str();
-        let read =
-            || crate::inventory::read_inventory(&self.aws, &self.kube, name, to, &self.clock);
-        let mut inventory = retry_throttled(read).await?;
-        // The twin answers for it, and is no witness: it is as unknown as it was then.
-        inventory.unread.extend(self.unread.clone());
-        Ok(inventory)
-    }
-
-    /// One reading of the cluster, with what only the plan says that it must be read.
-    pub async fn read_for_plan(&self, plan: &Plan) -> Result<Inventory, CliError> {
-        let inventory = self.read_inventory(Some(plan.to)).await?;
-        let read = || inventory::read_for_plan(&self.aws, plan, inventory.clone());
-        let inventory = retry_throttled(read).await?;
-        // Which versions an add-on goes through, only the route says.
-        let versions = match route::build_route(plan, &inventory) {
-            Ok(route) => ready::configured_versions(&route, &inventory),
-            Err(_) => return Ok(inventory),
-        };
-        let read = || inventory::read_addon_schemas(&self.aws, &versions, inventory.clone());
-        Ok(retry_throttled(read).await?)
-    }
-
-    /// One reading for an upgrade by `plan` that is about to be judged: where the control plane has a hop ahead, EKS is
-    /// asked first to judge its insights again, which changes nothing in the cluster.
-    pub async fn read_for_upgrade(&self, plan: &Plan, ui: &Ui) -> Result<Inventory, CliError> {
-        let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
-        if self.cluster.version < plan.to && self.cluster.status == "ACTIVE" {
-            let say = |text: &str| ui.print_note(text);
-            let ask = || refresh_insights(&self.aws, &self.cluster.name, &say);
-            refresh = retry_throttled(ask).await?;
-        }
-        Ok(Inventory {
-            insights_refresh: refresh,
-            ..self.read_for_plan(plan).await?
-        })
-    }
 }
 
 impl CommandContext {
@@ -89,14 +31,14 @@ impl CommandContext {
     }
 
     /// Loads the plan that was named, and says which file it was.
-    pub fn load_plan(&self, arg: &PlanArg) -> Result<(PathBuf, Plan), CliError> {
+    pub fn load_plan(&self, arg: &PlanArg) -> Result<(PathBuf, Plan), RunError> {
         let path = self.plan_path(arg)?;
         let plan = plan::load_plan(&path)?;
         Ok((path, plan))
     }
 
     /// The file that was named: itself, by its cluster, or the only one there is.
-    pub fn plan_path(&self, arg: &PlanArg) -> Result<PathBuf, CliError> {
+    pub fn plan_path(&self, arg: &PlanArg) -> Result<PathBuf, RunError> {
         match (&arg.plan, &arg.cluster) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(name)) => {
@@ -104,8 +46,8 @@ impl CommandContext {
                 if path.exists() {
                     return Ok(path);
                 }
-                Err(CliError::new(
-                    CliErrorKind::PlanInvalid,
+                Err(RunError::new(
+                    RunErrorKind::PlanInvalid,
                     format!("there is no plan `{}`", path.display()),
                 )
                 .with_next_command(format!("eksup init --cluster {name}")))
@@ -115,7 +57,7 @@ impl CommandContext {
     }
 
     /// The cluster's name and its region, from a plan or by name alone.
-    pub fn cluster_and_region(&self, arg: &PlanArg) -> Result<(String, Option<String>), CliError> {
+    pub fn cluster_and_region(&self, arg: &PlanArg) -> Result<(String, Option<String>), RunError> {
         match &arg.cluster {
             Some(name) if !plan_path_by_name(name).exists() => Ok((name.clone(), None)),
             Some(_) | None => self
@@ -129,7 +71,7 @@ impl CommandContext {
         &self,
         cluster: &str,
         region: Option<&str>,
-    ) -> Result<ClusterConnection, CliError> {
+    ) -> Result<ClusterConnection, RunError> {
         let clock = Clock::system();
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();
@@ -167,7 +109,7 @@ impl CommandContext {
     }
 
     /// With `-v`, each call goes to a log file. Other crates' logs stay out: they could show a credential.
-    pub fn log_to_file(&self) -> Result<(), CliError> {
+    pub fn log_to_file(&self) -> Result<(), RunError> {
         let level = match self.global.verbose {
             0 => {
                 disable_logging();
@@ -228,39 +170,12 @@ impl CommandContext {
     }
 }
 
-/// Says once and for all that nobody logs, unless somebody does. Until either is said, each call of the SDK draws an id for
-/// its log from the chance that a seed decides, and a rehearsal would go another way with a log than without.
-pub fn disable_logging() {
-    // It fails where somebody logs.
-    let _ = tracing::subscriber::set_global_default(NoSubscriber::default());
-}
-
-/// Tries again what is throttled, for about a minute: others may be using up the account's rate. Whatever else fails
-/// is told at once, as nothing has begun.
-pub async fn retry_throttled<T, F>(mut call: impl FnMut() -> F) -> Result<T, ApiError>
-where
-    F: Future<Output = Result<T, ApiError>>,
-{
-    let mut wait = Duration::from_secs(2);
-    loop {
-        match call().await {
-            Err(error)
-                if error.class == ErrorClass::Throttled && wait <= Duration::from_secs(32) =>
-            {
-                tokio::time::sleep(error.retry_after.unwrap_or(wait)).await;
-                wait *= 2;
-            }
-            other => return other,
-        }
-    }
-}
-
 /// Where the plan of a cluster is kept.
 pub fn plan_path_by_name(name: &str) -> PathBuf {
     Path::new("plans").join(format!("{name}.yaml"))
 }
 
-fn find_only_plan() -> Result<PathBuf, CliError> {
+fn find_only_plan() -> Result<PathBuf, RunError> {
     let mut found: Vec<PathBuf> = std::fs::read_dir("plans")
         .into_iter()
         .flatten()

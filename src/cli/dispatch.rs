@@ -2,16 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use super::args::{Cli, Command, OutputFormat};
+use super::commands::{Cli, Command};
 use super::context::CommandContext;
-use super::error::{CliError, CliErrorKind};
+use super::runtime::run_with_network;
 use super::ui::{Ui, UiEnv};
 use super::{
     apply, approve, check, completions, init, man, plan, policy, rehearse, report, rollback,
     schema, snapshot, status, twin,
 };
+use crate::run::error::usage_error;
+use crate::run::error::{RunError, RunErrorKind};
 
 /// Parses, runs, and ends with the exit code. No runtime is made before the arguments are known to need one.
 pub fn main() -> ExitCode {
@@ -20,7 +22,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             let _ = error.print();
             let code = if error.use_stderr() {
-                CliErrorKind::Usage.exit_code()
+                RunErrorKind::Usage.exit_code()
             } else {
                 0
             };
@@ -65,7 +67,7 @@ fn typed_command() -> String {
         .join(" ")
 }
 
-fn run_command(cx: &CommandContext, command: Command) -> Result<(), CliError> {
+fn run_command(cx: &CommandContext, command: Command) -> Result<(), RunError> {
     if cx.global.format.general_format().is_none() && !matches!(command, Command::Policy(_)) {
         return Err(usage_error(
             "only `eksup policy` can be written so; use --format text, json or markdown",
@@ -85,37 +87,7 @@ fn run_command(cx: &CommandContext, command: Command) -> Result<(), CliError> {
         Command::Policy(args) => policy::print_policy(cx, args),
         Command::Twin(args) => run_with_network(twin::serve_twin(cx, args)),
         Command::Schema(args) => schema::print_schema(cx, args),
-        Command::Completions(args) => completions::print_completions(cx, args),
-        Command::Man(args) => man::write_man_pages(cx, args),
-    }
-}
-
-/// Runs what needs the network.
-pub(super) fn run_with_network<T>(
-    work: impl Future<Output = Result<T, CliError>>,
-) -> Result<T, CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no runtime: {e}")))?;
-    let ended = runtime.block_on(work);
-    // Calls that hang must not hold up the end.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    ended
-}
-
-/// Usage that only the whole picture shows to be wrong.
-pub(super) fn usage_error(message: impl Into<String>) -> CliError {
-    CliError::new(CliErrorKind::Usage, message)
-}
-
-/// For results that have no Markdown of their own.
-pub(super) fn refuse_markdown(format: OutputFormat) -> Result<(), CliError> {
-    match format {
-        OutputFormat::Markdown => Err(usage_error(
-            "this result has no Markdown form; use --format text or json",
-        )),
-        OutputFormat::Text | OutputFormat::Json => Ok(()),
+        Command::Completions(args) => completions::print_completions(cx, Cli::command(), args),
+        Command::Man(args) => man::write_man_pages(cx, Cli::command(), args),
     }
 }

@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::error::{CliError, CliErrorKind};
-use super::finding_groups::group_findings;
+use crate::ready::finding_groups::group_findings;
 use crate::ready::{Code, Finding, Severity};
 use crate::report::Painter;
 use crate::report::markdown::escape_cell;
@@ -14,13 +13,6 @@ fn severity_word(severity: Severity) -> &'static str {
         Severity::Warning => "warning",
         Severity::Info => "info",
     }
-}
-
-/// How many block, told as they are: once for all objects with the same fix.
-pub fn count_blockers(found: &[Finding]) -> usize {
-    let groups = group_findings(found);
-    let blockers = groups.iter().filter(|g| g.severity == Severity::Blocker);
-    blockers.count()
 }
 
 /// The findings for people, the heaviest first.
@@ -127,40 +119,10 @@ pub fn render_json(found: &[Finding]) -> serde_json::Value {
     groups.collect()
 }
 
-/// The end of a command that blocking findings stop.
-pub fn not_ready_error(cluster: &str, found: &[Finding], next: &str) -> CliError {
-    let groups = group_findings(found);
-    let blocks: Vec<_> = groups
-        .iter()
-        .filter(|g| g.severity == Severity::Blocker)
-        .collect();
-    let first = blocks
-        .first()
-        .map(|g| {
-            format!(
-                "{} {}",
-                g.code,
-                g.describe_count().unwrap_or_else(|| g.join_subjects())
-            )
-        })
-        .unwrap_or_default();
-    let more = match blocks.len() {
-        0 | 1 => String::new(),
-        n => format!(" and {} more", n - 1),
-    };
-    CliError::new(
-        CliErrorKind::NotReady,
-        format!("cluster {cluster} is not ready: {first}{more}"),
-    )
-    .with_state(vec![
-        "nothing was changed: traffic and nodes are unchanged".to_owned(),
-    ])
-    .with_next_command(next)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::not_ready::count_blockers;
 
     fn of(code: Code, subject: &str, detail: &str) -> Finding {
         Finding::new(code, subject, detail, format!("fix {}", code.as_str()))

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::context::{CommandContext, plan_path_by_name};
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
 use crate::model::{Inventory, Minor};
 use crate::plan;
+use crate::run::error::{RunError, RunErrorKind, usage_error};
 
 /// Write a commented plan from the live cluster
 #[derive(Debug, Args)]
@@ -29,7 +28,7 @@ pub struct InitArgs {
 }
 
 /// Writes a plan.
-pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), CliError> {
+pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunError> {
     let path = args
         .output
         .clone()
@@ -56,21 +55,21 @@ pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), CliErr
     Ok(())
 }
 
-fn write_plan_file(path: &Path, text: &str) -> Result<(), CliError> {
+fn write_plan_file(path: &Path, text: &str) -> Result<(), RunError> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
     folder
         .map_or(Ok(()), std::fs::create_dir_all)
         .and_then(|()| std::fs::write(path, text))
         .map_err(|e| {
-            CliError::new(
-                CliErrorKind::Unexpected,
+            RunError::new(
+                RunErrorKind::Unexpected,
                 format!("cannot write {}: {e}", path.display()),
             )
         })
 }
 
 /// EKS's own default version, when it is newer; else the next one it offers.
-fn default_target(inventory: &Inventory) -> Result<Minor, CliError> {
+fn default_target(inventory: &Inventory) -> Result<Minor, RunError> {
     let now = inventory.cluster.version;
     let newer = || {
         inventory
@@ -82,8 +81,8 @@ fn default_target(inventory: &Inventory) -> Result<Minor, CliError> {
     chosen
         .or_else(|| newer().map(|v| v.version).min())
         .ok_or_else(|| {
-            CliError::new(
-                CliErrorKind::Usage,
+            RunError::new(
+                RunErrorKind::Usage,
                 format!("EKS offers nothing newer than the cluster's {now}"),
             )
             .with_hint("name a version with --to")

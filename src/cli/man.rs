@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 
-use super::args::Cli;
 use super::context::CommandContext;
-use super::error::{CliError, CliErrorKind};
+use crate::run::error::{RunError, RunErrorKind};
 
 /// Print the manual page, or write one page a subcommand
 #[derive(Debug, Args)]
@@ -17,21 +16,25 @@ pub struct ManArgs {
 }
 
 /// Prints or writes the pages.
-pub fn write_man_pages(cx: &CommandContext, args: ManArgs) -> Result<(), CliError> {
+pub fn write_man_pages(
+    cx: &CommandContext,
+    typed: clap::Command,
+    args: ManArgs,
+) -> Result<(), RunError> {
     let failed = |e: std::io::Error| {
-        CliError::new(
-            CliErrorKind::Unexpected,
+        RunError::new(
+            RunErrorKind::Unexpected,
             format!("cannot write the manual: {e}"),
         )
     };
     match args.output {
         Some(dir) => {
             std::fs::create_dir_all(&dir).map_err(failed)?;
-            clap_mangen::generate_to(Cli::command(), &dir).map_err(failed)
+            clap_mangen::generate_to(typed, &dir).map_err(failed)
         }
         None => {
             let mut page = Vec::new();
-            clap_mangen::Man::new(Cli::command())
+            clap_mangen::Man::new(typed)
                 .render(&mut page)
                 .map_err(failed)?;
             cx.ui.write_result(&String::from_utf8_lossy(&page))

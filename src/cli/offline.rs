@@ -2,28 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
-use super::context::ClusterConnection;
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
-use super::rehearse;
+use super::runtime::run_in_virtual_time;
+use crate::chaos::twin_connection::connect_twin;
 use crate::inventory::snapshot;
 use crate::model::inventory::Unread;
 use crate::model::snapshot::Snapshot;
 use crate::model::{Clock, Inventory};
 use crate::plan::Plan;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::error::{RunError, usage_error};
 use crate::twin::{Twin, scenario};
 
 /// The snapshot a user names: a file, or a bundled scenario such as `fleet-100`.
-pub fn read_snapshot(path: &Path) -> Result<Snapshot, CliError> {
+pub fn read_snapshot(path: &Path) -> Result<Snapshot, RunError> {
     match path.to_str().and_then(scenario::find_scenario) {
         Some(bundled) => Ok(bundled),
         None => Ok(snapshot::read_snapshot(path)?),
     }
 }
 
+/// The bundled snapshot of that cluster.
+pub fn bundled_snapshot(cluster: &str) -> Option<Snapshot> {
+    scenario::find_scenario(cluster).filter(|s| s.inventory.cluster.name == cluster)
+}
+
 /// # Errors
 /// The snapshot is of another cluster than the plan.
-pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliError> {
+pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), RunError> {
     let of = &snapshot.inventory.cluster.name;
     if *of == plan.cluster {
         return Ok(());
@@ -38,14 +43,13 @@ pub fn check_same_cluster(snapshot: &Snapshot, plan: &Plan) -> Result<(), CliErr
 }
 
 /// Reads the snapshot that `path` names for an upgrade by `plan`.
-pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, CliError> {
+pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, RunError> {
     let mut snapshot = read_snapshot(path)?;
     check_same_cluster(&snapshot, plan)?;
     run_in_virtual_time(async {
         let clock = Clock::starting_at(snapshot.inventory.taken_at);
         let twin = Twin::start(scenario::take_world(&mut snapshot, 1));
-        let reached: ClusterConnection =
-            rehearse::connect_twin(twin.wire(), &snapshot, &clock).await?;
+        let reached: ClusterConnection = connect_twin(twin.wire(), &snapshot, &clock).await?;
         let mut inventory = reached.read_for_plan(plan).await?;
         // Nothing is judged again.
         let taken = snapshot.inventory;
@@ -67,18 +71,4 @@ pub fn with_snapshot_flag(command: String, snapshot: Option<&PathBuf>) -> String
         Some(path) => format!("{command} --snapshot {}", path.display()),
         None => command,
     }
-}
-
-/// Runs what needs no network, in virtual time.
-pub fn run_in_virtual_time<T>(
-    work: impl Future<Output = Result<T, CliError>>,
-) -> Result<T, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no runtime: {e}")))?;
-    let ended = runtime.block_on(work);
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
-    ended
 }

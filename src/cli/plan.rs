@@ -4,23 +4,24 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{OutputFormat, PlanArg};
+use super::args::PlanArg;
 use super::context::CommandContext;
-use super::dispatch::run_with_network;
-use super::error::{CliError, CliErrorKind};
-use super::execute::{read_run_state, stored_route};
-use super::findings::{self, count_blockers, not_ready_error};
-use super::plan_gates::{self, GateSummary};
-use super::rollback_scope::preview_rollback;
-use super::route_view::{self, DoneSteps};
-use super::saved_plan::SavedPlan;
-use super::session::check_same_run;
-use super::ui::Ui;
-use super::{offline, permissions};
+use super::offline;
+use super::route_preview::show_route;
+use super::route_view::DoneSteps;
+use super::runtime::run_with_network;
 use crate::model::{Inventory, Timestamp};
 use crate::plan::Plan;
 use crate::ready::Finding;
 use crate::route::Route;
+use crate::run::error::{RunError, RunErrorKind};
+use crate::run::judged_route;
+use crate::run::not_ready::{count_blockers, not_ready_error};
+use crate::run::permissions;
+use crate::run::plan_gates::{self, GateSummary};
+use crate::run::saved_plan::SavedPlan;
+use crate::run::session::check_same_run;
+use crate::run::stored_run::{read_run_state, stored_route};
 
 /// Show findings, the route step by step with every object it touches, points of no return, and how long it takes
 ///
@@ -41,7 +42,7 @@ pub struct PlanArgs {
 }
 
 /// Shows the plan.
-pub fn show_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliError> {
+pub fn show_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunError> {
     let Some(snapshot) = &args.snapshot else {
         return run_with_network(show_live_plan(cx, args));
     };
@@ -51,7 +52,7 @@ pub fn show_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliError> {
     show_and_save(cx, &args, PlanDraft::new(path, plan, inventory, now))
 }
 
-async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliError> {
+async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunError> {
     let (path, plan) = cx.load_plan(&args.plan)?;
     let reached = cx
         .connect_cluster(&plan.cluster, plan.region.as_deref())
@@ -62,7 +63,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), CliEr
         let route = stored_route(state)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         cx.ui.print_note(&format!(
-            "run {} is open: {done} of {} steps are done; `eksup apply` continues it",
+            "run {} is open: {done} of {} steps are done; `eksup apply` goes on with it",
             state.run,
             state.steps.len()
         ));
@@ -95,7 +96,7 @@ struct PlanDraft {
 impl PlanDraft {
     /// Draws the route for what was read, and judges it.
     fn new(path: PathBuf, plan: Plan, inventory: Inventory, now: Timestamp) -> Self {
-        let (route, found) = route_view::build_and_judge(&plan, &inventory);
+        let (route, found) = judged_route::build_and_judge(&plan, &inventory);
         Self {
             path,
             plan,
@@ -108,7 +109,7 @@ impl PlanDraft {
 }
 
 /// Shows a drafted plan, and saves it where that was asked for.
-fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Result<(), CliError> {
+fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Result<(), RunError> {
     let PlanDraft {
         path,
         plan,
@@ -150,12 +151,12 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
     check_pending(args, &next)
 }
 
-fn check_pending(args: &PlanArgs, next: &str) -> Result<(), CliError> {
+fn check_pending(args: &PlanArgs, next: &str) -> Result<(), RunError> {
     if !args.detailed_exitcode {
         return Ok(());
     }
-    Err(CliError::new(
-        CliErrorKind::ChangesPending,
+    Err(RunError::new(
+        RunErrorKind::ChangesPending,
         "there is something to do, as shown",
     )
     .with_state(vec![
@@ -169,67 +170,12 @@ fn save_plan(
     out: &Path,
     route: &Route,
     inventory: &Inventory,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let text = std::fs::read_to_string(path).map_err(|e| {
-        CliError::new(
-            CliErrorKind::PlanInvalid,
+        RunError::new(
+            RunErrorKind::PlanInvalid,
             format!("cannot read {} again: {e}", path.display()),
         )
     })?;
     SavedPlan::new(path.display().to_string(), text, route.clone(), inventory).write_file(out)
-}
-
-/// Shows findings and what is left of a route in the form that was asked for, and how far back it goes when it would begin
-/// `now`.
-pub fn show_route(
-    ui: &Ui,
-    route: Option<(&Route, &DoneSteps)>,
-    found: &[Finding],
-    said: &GateSummary,
-    now: Option<Timestamp>,
-) -> Result<(), CliError> {
-    let back = route
-        .zip(now)
-        .map(|((r, _), now)| preview_rollback(r, now))
-        .unwrap_or_default();
-    match ui.format {
-        OutputFormat::Text => {
-            let mut text = String::new();
-            if !found.is_empty() {
-                text += &findings::render_text(found, ui.out_paint);
-                text.push('\n');
-            }
-            if let Some((route, done)) = route {
-                text += &route_view::render_text(route, done, ui.out_paint);
-            }
-            for line in &said.lines {
-                text += &format!("{line}\n");
-            }
-            if !back.is_empty() {
-                text += &format!("\nrollback:\n  {}\n", back.join("\n  "));
-            }
-            ui.write_result(&text)
-        }
-        OutputFormat::Markdown => {
-            let mut text = route
-                .map(|(route, done)| route_view::render_markdown(route, done))
-                .unwrap_or_default();
-            for line in said.lines.iter().chain(&back) {
-                text += &format!("\n- {line}");
-            }
-            text += &format!("\n{}", findings::render_markdown(found));
-            ui.write_result(&text)
-        }
-        OutputFormat::Json => {
-            ui.write_json_line(&crate::report::json::version_line())?;
-            ui.write_json_line(&serde_json::json!({
-                "type": "plan",
-                "route": route.map(|(route, done)| route_view::render_json(route, done)),
-                "gates": said.json,
-                "findings": findings::render_json(found),
-                "blocking": count_blockers(found),
-                "rollback": back,
-            }))
-        }
-    }
 }

@@ -4,26 +4,29 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::apply::{PlanInput, prepare_route, read_plan_input};
 use super::args::PlanArg;
-use super::chaos::terms::skewed_clock;
-use super::context::{ClusterConnection, CommandContext, retry_throttled};
-use super::dispatch::run_with_network;
-use super::error::CliError;
-use super::execute::{RunContext, RunRequest, execute_run};
+use super::context::CommandContext;
+use super::offline::bundled_snapshot;
+use super::plan_input::read_plan_input;
+use super::route_preview::prepare_route;
+use super::runtime::run_in_virtual_time;
+use super::runtime::run_with_network;
 use super::signals;
 use super::sim_permissions::{self, GuardArgs};
 use super::speed::{RehearsalSpeed, pace_virtual_time};
-use super::{chaos_command, offline};
-use crate::aws::AwsApi;
+use super::{chaos, offline};
+use crate::chaos::terms::skewed_clock;
+use crate::chaos::twin_connection::connect_twin;
 use crate::engine::stop;
-use crate::inventory::{connect, snapshot};
-use crate::model::Clock;
+use crate::inventory::snapshot;
 use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
+use crate::run::assess::PlanInput;
+use crate::run::context::{RunContext, RunRequest};
+use crate::run::error::RunError;
+use crate::run::execute::execute_run;
 use crate::twin::k8s::cloud_hooks;
 use crate::twin::{Twin, fault, scenario};
-use crate::wire::Wire;
 
 /// Run the same apply against a simulated cluster, in virtual time; touches nothing real
 ///
@@ -69,7 +72,7 @@ pub struct RehearseArgs {
 }
 
 /// Rehearses.
-pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), CliError> {
+pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), RunError> {
     let input = read_plan_input(cx, &args.plan)?;
     let snapshot = match &args.snapshot {
         Some(path) => offline::read_snapshot(path)?,
@@ -78,20 +81,20 @@ pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), CliE
     };
     offline::check_same_cluster(&snapshot, &input.plan)?;
     if args.chaos {
-        let ask = chaos_command::ChaosRequest {
+        let ask = chaos::ChaosRequest {
             first: args.seed,
             what: match (args.seeds, args.every_record) {
-                (_, true) => chaos_command::TrialSelection::EveryRecord,
-                (Some(seeds), false) => chaos_command::TrialSelection::Seeds(seeds),
-                (None, false) => chaos_command::TrialSelection::One,
+                (_, true) => chaos::TrialSelection::EveryRecord,
+                (Some(seeds), false) => chaos::TrialSelection::Seeds(seeds),
+                (None, false) => chaos::TrialSelection::One,
             },
             keep_going: args.keep_going,
             again: rehearse_command(cx, &args),
         };
-        return chaos_command::run_chaos(&cx.ui, &input, &snapshot, &ask);
+        return chaos::run_chaos(&cx.ui, &input, &snapshot, &ask);
     }
     fastrand::seed(args.seed);
-    offline::run_in_virtual_time(run_rehearsal(cx, args, input, snapshot))
+    run_in_virtual_time(run_rehearsal(cx, args, input, snapshot))
 }
 
 /// The command as it would be given again, but for its seed.
@@ -107,7 +110,7 @@ async fn run_rehearsal(
     args: RehearseArgs,
     input: PlanInput,
     mut snapshot: Snapshot,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let again = format!("{} --seed {}", rehearse_command(cx, &args), args.seed);
     let mut world = scenario::take_world(&mut snapshot, args.seed);
     let clock = skewed_clock(snapshot.inventory.taken_at, &args.faults);
@@ -123,7 +126,7 @@ async fn run_rehearsal(
     let (asker, stop) = stop::stop_channel();
     signals::listen_for_signals(asker, cx.ui.clone())?;
     let context = RunContext {
-        ui: &cx.ui,
+        output: &cx.ui,
         reached: &reached,
         stop,
         holder: "rehearsal".to_owned(),
@@ -168,32 +171,7 @@ async fn run_rehearsal(
     ended.map(drop)
 }
 
-/// Real clients over a twin's wire.
-pub async fn connect_twin(
-    wire: Wire,
-    snapshot: &Snapshot,
-    clock: &Clock,
-) -> Result<ClusterConnection, CliError> {
-    let region = &snapshot.inventory.region;
-    let aws = AwsApi::over_wire(wire.clone(), region, clock);
-    let name = &snapshot.inventory.cluster.name;
-    let cluster = retry_throttled(|| connect::find_cluster(&aws, name)).await?;
-    let kube = connect::connect_over_wire(&aws, &cluster, clock, wire)?;
-    Ok(ClusterConnection {
-        aws,
-        kube,
-        cluster,
-        clock: clock.clone(),
-        unread: snapshot.inventory.unread.clone(),
-    })
-}
-
-/// The bundled snapshot of that cluster.
-pub fn bundled_snapshot(cluster: &str) -> Option<Snapshot> {
-    scenario::find_scenario(cluster).filter(|s| s.inventory.cluster.name == cluster)
-}
-
-async fn take_live_snapshot(cx: &CommandContext, input: &PlanInput) -> Result<Snapshot, CliError> {
+async fn take_live_snapshot(cx: &CommandContext, input: &PlanInput) -> Result<Snapshot, RunError> {
     let plan = &input.plan;
     cx.ui.print_note(&format!(
         "reading cluster {}; nothing is changed there",

@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::context::CommandContext;
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
 use crate::report::{RunView, html, recording};
+use crate::run::error::{RunError, RunErrorKind, usage_error};
 
 /// Write one self-contained page: timeline, traffic, drains, waits and why
 ///
@@ -23,7 +22,7 @@ pub struct ReportArgs {
 }
 
 /// Writes the page.
-pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), CliError> {
+pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), RunError> {
     let path = match args.run {
         Some(path) if path.is_dir() => path.join("events.jsonl"),
         Some(path) => path,
@@ -37,8 +36,8 @@ pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), CliErro
             .with_hint("name the `events.jsonl` of a run, or its folder"));
     }
     std::fs::write(&args.output, html::render_page(&view)).map_err(|e| {
-        CliError::new(
-            CliErrorKind::Unexpected,
+        RunError::new(
+            RunErrorKind::Unexpected,
             format!("cannot write {}: {e}", args.output.display()),
         )
     })?;
@@ -51,7 +50,7 @@ pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), CliErro
 }
 
 /// Runs are named by when they began.
-fn newest_recording(dir: &Path) -> Result<PathBuf, CliError> {
+fn newest_recording(dir: &Path) -> Result<PathBuf, RunError> {
     let runs = std::fs::read_dir(dir).into_iter().flatten();
     runs.filter_map(|entry| entry.ok().map(|e| e.path().join("events.jsonl")))
         .filter(|path| path.is_file())

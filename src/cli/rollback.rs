@@ -2,20 +2,23 @@
 
 use clap::Args;
 
-use super::apply::make_holder_identity;
 use super::args::PlanArg;
-use super::context::{ClusterConnection, CommandContext};
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
-use super::execute::{RunContext, RunRequest, execute_run, read_run_state, stored_route};
-use super::journal_status::status_lines;
-use super::rollback_scope::{self, RollbackScope};
-use super::session::{check_can_roll_back, check_rollback_worthwhile};
-use super::signals::{self, unless_stopped};
-use super::version_rollback;
+use super::context::CommandContext;
+use super::signals;
 use crate::engine::stop;
 use crate::journal::RunState;
 use crate::route::Route;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::context::{RunContext, RunRequest};
+use crate::run::error::{RunError, RunErrorKind, usage_error};
+use crate::run::execute::execute_run;
+use crate::run::holder::make_holder_identity;
+use crate::run::journal_status::status_lines;
+use crate::run::rollback_scope::{self, RollbackScope};
+use crate::run::session::{check_can_roll_back, check_rollback_worthwhile};
+use crate::run::stored_run::{read_run_state, stored_route};
+use crate::run::unless_stopped::unless_stopped;
+use crate::run::version_rollback;
 
 /// Roll the run back: traffic and pods to blue, green deleted
 ///
@@ -41,9 +44,9 @@ pub async fn check_version_rollback(
     route: &Route,
     scope: &RollbackScope,
     plain: &str,
-) -> Result<(), CliError> {
+) -> Result<(), RunError> {
     let refused = |text: String| {
-        CliError::new(CliErrorKind::NotReady, text)
+        RunError::new(RunErrorKind::NotReady, text)
             .with_state(status_lines(state, route, None))
             .with_hint("nothing was changed")
             .with_hint(format!(
@@ -76,7 +79,7 @@ pub async fn check_version_rollback(
 }
 
 /// Takes the run back.
-pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), CliError> {
+pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), RunError> {
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let mut resume = cx.command_again("rollback", &args.plan);
     if args.control_plane {
@@ -92,8 +95,8 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     signals::listen_for_signals(asker, cx.ui.clone())?;
     let reached = unless_stopped(&stop, cx.connect_cluster(&cluster, region.as_deref())).await?;
     let Some(state) = unless_stopped(&stop, read_run_state(&reached)).await? else {
-        return Err(CliError::new(
-            CliErrorKind::Mismatch,
+        return Err(RunError::new(
+            RunErrorKind::Mismatch,
             format!("cluster {cluster} has no run to roll back"),
         )
         .with_next_command(cx.command_again("plan", &args.plan)));
@@ -123,7 +126,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     }
     if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll it back?")).await? {
         return Err(
-            CliError::new(CliErrorKind::Paused, "not confirmed; nothing was done")
+            RunError::new(RunErrorKind::Paused, "not confirmed; nothing was done")
                 .with_next_command(resume),
         );
     }
@@ -131,7 +134,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
         resume += " --auto-approve";
     }
     let context = RunContext {
-        ui: &cx.ui,
+        output: &cx.ui,
         reached: &reached,
         stop,
         holder: make_holder_identity(),

@@ -1,54 +1,12 @@
-//! A route, drawn and shown.
+//! A route as people and machines read it.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::context::ClusterConnection;
-use super::error::{CliError, CliErrorKind};
-use super::findings::not_ready_error;
-use crate::model::Inventory;
-use crate::plan::Plan;
-use crate::ready::{self, Code, Finding, Severity};
 use crate::report::markdown::escape_cell;
 use crate::report::{Painter, format_duration};
-use crate::route::{self, Route, RouteStep};
-
-/// Draws the route and judges the cluster for it. No route where something stands in its way.
-pub fn build_and_judge(plan: &Plan, inventory: &Inventory) -> (Option<Route>, Vec<Finding>) {
-    let mut drawn = route::build_route(plan, inventory);
-    let found = ready::check_readiness(plan, inventory, &drawn);
-    if let Ok(route) = &mut drawn {
-        route.accepted_losses = ready::accepted_losses(plan, inventory);
-    }
-    (drawn.ok(), found)
-}
-
-/// Draws the route again after EKS refused a hop until node groups match.
-pub async fn replan_route(plan: &Plan, reached: &ClusterConnection) -> Result<Route, CliError> {
-    let inventory = reached.read_for_plan(plan).await?;
-    let drawn = route::replan_for_matching_nodes(plan, &inventory);
-    let found = ready::check_readiness(plan, &inventory, &drawn);
-    // What the new route would rest on must have been read; everything else was judged when the run began.
-    let unknown = |f: &Finding| f.code == Code::Unread.as_str() && f.severity == Severity::Blocker;
-    match drawn {
-        Ok(route) if !found.iter().any(unknown) => Ok(Route {
-            accepted_losses: ready::accepted_losses(plan, &inventory),
-            ..route
-        }),
-        Ok(_) | Err(_) => {
-            let mut error = not_ready_error(&plan.cluster, &found, "eksup plan");
-            error.kind = CliErrorKind::Stuck;
-            error.state.clear();
-            Err(error)
-        }
-    }
-}
-
-/// The time all steps are expected to take.
-pub fn estimate_route(route: &Route) -> Duration {
-    estimate_left(route, &DoneSteps::new())
-}
+use crate::route::{Route, RouteStep};
 
 /// Ids of the steps of an open run that are over, and so no part of what is left.
 pub type DoneSteps = BTreeSet<String>;
@@ -169,7 +127,9 @@ pub fn render_json(route: &Route, done: &DoneSteps) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::route;
     use crate::route::fixture::expense_dev;
+    use crate::run::judged_route::estimate_route;
 
     fn route() -> Route {
         let plan = crate::plan::parse_plan("p", "cluster: expense-dev\nto: 1.29\n").unwrap();

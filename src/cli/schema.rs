@@ -3,14 +3,14 @@
 use clap::Args;
 
 use super::context::CommandContext;
-use super::error::CliError;
+use crate::run::error::RunError;
 
 /// Print the JSON Schema of the plan file
 #[derive(Debug, Args)]
 pub struct SchemaArgs {}
 
 /// Prints the schema.
-pub fn print_schema(cx: &CommandContext, _args: SchemaArgs) -> Result<(), CliError> {
+pub fn print_schema(cx: &CommandContext, _args: SchemaArgs) -> Result<(), RunError> {
     cx.ui
         .write_result(&format!("{:#}\n", crate::plan::json_schema()))
 }

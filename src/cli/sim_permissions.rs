@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::dispatch::usage_error;
-use super::error::CliError;
+use crate::run::error::{RunError, usage_error};
 use crate::twin::aws::{IamAuthorizer, Policy, caller_arn};
 use crate::twin::k8s::RbacAuthorizer;
 use crate::twin::world::SimWorld;
@@ -23,7 +22,7 @@ pub struct GuardArgs {
 
 impl GuardArgs {
     /// Has `world` enforce what the files say.
-    pub fn apply_to_world(&self, world: &mut SimWorld) -> Result<(), CliError> {
+    pub fn apply_to_world(&self, world: &mut SimWorld) -> Result<(), RunError> {
         if let Some(path) = &self.iam_policy {
             let policy: Policy = read_policy_file(path)?
                 .parse()
@@ -54,10 +53,10 @@ pub fn unused_permissions(world: &SimWorld) -> Vec<String> {
     iam.into_iter().chain(rbac).collect()
 }
 
-fn read_policy_file(path: &Path) -> Result<String, CliError> {
+fn read_policy_file(path: &Path) -> Result<String, RunError> {
     std::fs::read_to_string(path).map_err(|e| unfit_file(path, &e))
 }
 
-fn unfit_file(path: &Path, why: &dyn std::fmt::Display) -> CliError {
+fn unfit_file(path: &Path, why: &dyn std::fmt::Display) -> RunError {
     usage_error(format!("{}: {why}", path.display()))
 }

@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::args::PlanArg;
 use super::context::CommandContext;
-use super::error::CliError;
 use crate::inventory::snapshot;
+use crate::run::error::RunError;
 
 /// Write one reading of the live cluster to a file, without secrets and env values
 ///
@@ -22,7 +22,7 @@ pub struct SnapshotArgs {
 }
 
 /// Takes a snapshot.
-pub async fn take_snapshot(cx: &CommandContext, args: SnapshotArgs) -> Result<(), CliError> {
+pub async fn take_snapshot(cx: &CommandContext, args: SnapshotArgs) -> Result<(), RunError> {
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let to = cx.load_plan(&args.plan).ok().map(|(_, plan)| plan.to);
     let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;

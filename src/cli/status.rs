@@ -3,21 +3,22 @@
 use clap::Args;
 use serde_json::json;
 
+use super::args::refuse_markdown;
 use super::args::{OutputFormat, PlanArg};
-use super::context::{ClusterConnection, CommandContext};
-use super::dispatch::refuse_markdown;
-use super::error::CliError;
-use super::execute::{read_run_state, stored_route};
-use super::journal_status::status_lines;
-use super::kube_store::KubeRunStore;
-use super::plan_gates::{self, GateSummary};
-use super::version_rollback::LastHop;
-use super::{live_status, rollback_scope, version_rollback};
+use super::context::CommandContext;
 use crate::engine::state_diff;
 use crate::journal::{LeaseRecord, RunPhase, RunState, RunStore, StepState, StepStatus};
 use crate::model::Timestamp;
 use crate::report::text::{format_duration, time_between};
 use crate::route::Route;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::error::RunError;
+use crate::run::journal_status::status_lines;
+use crate::run::kube_store::KubeRunStore;
+use crate::run::plan_gates::{self, GateSummary};
+use crate::run::stored_run::{read_run_state, stored_route};
+use crate::run::version_rollback::LastHop;
+use crate::run::{live_status, rollback_scope, version_rollback};
 
 /// Show where the run stands, from the journal and the live cluster
 #[derive(Debug, Args)]
@@ -27,7 +28,7 @@ pub struct StatusArgs {
 }
 
 /// Shows where things stand.
-pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), CliError> {
+pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), RunError> {
     refuse_markdown(cx.ui.format)?;
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
@@ -192,17 +193,17 @@ async fn describe_rollback(
     reached: &ClusterConnection,
     state: &RunState,
     route: &Route,
-) -> Result<Vec<String>, CliError> {
+) -> Result<Vec<String>, RunError> {
     let now = reached.clock.now();
     let blues = rollback_scope::read_blue_states(reached, state, route).await?;
-    let reach = rollback_scope::compute_scope(state, route, false, &blues);
+    let scope = rollback_scope::compute_scope(state, route, false, &blues);
     let mut lines = Vec::new();
-    match &reach.barrier {
+    match &scope.barrier {
         Some((step, why)) => lines.push(format!("`{step}` cannot be rolled back: {why}")),
         None => lines.extend(next_no_return(state, route)),
     }
-    if reach.is_worthwhile {
-        let first = reach.undone.last().cloned().unwrap_or_default();
+    if scope.is_worthwhile {
+        let first = scope.undone.last().cloned().unwrap_or_default();
         lines.push(format!(
             "`eksup rollback` rolls back everything down to `{first}`"
         ));

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::context::CommandContext;
-use super::dispatch::usage_error;
-use super::error::{CliError, CliErrorKind};
 use super::sim_permissions::GuardArgs;
 use crate::inventory::snapshot;
 use crate::model::snapshot::Snapshot;
+use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::twin::{Twin, fault, scenario, serve};
 
 /// The simulator of AWS and Kubernetes behind `rehearse`
@@ -48,7 +47,7 @@ struct ServeArgs {
 }
 
 /// Serves until a signal comes.
-pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), CliError> {
+pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), RunError> {
     let TwinCommand::Serve(args) = args.command;
     let mut snapshot = load_scenario(&args.scenario)?;
     // Served time is real time: signatures of real clients are checked against it.
@@ -88,7 +87,7 @@ pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), CliEr
     ));
     let mut terminate =
         tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-            .map_err(|e| CliError::new(CliErrorKind::Unexpected, format!("no signals: {e}")))?;
+            .map_err(|e| RunError::new(RunErrorKind::Unexpected, format!("no signals: {e}")))?;
     tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => {}
@@ -98,7 +97,7 @@ pub async fn serve_twin(cx: &CommandContext, args: TwinArgs) -> Result<(), CliEr
     Ok(())
 }
 
-fn load_scenario(scenario: &str) -> Result<Snapshot, CliError> {
+fn load_scenario(scenario: &str) -> Result<Snapshot, RunError> {
     match scenario::find_scenario(scenario) {
         Some(snapshot) => Ok(snapshot),
         None => Ok(
@@ -106,7 +105,7 @@ fn load_scenario(scenario: &str) -> Result<Snapshot, CliError> {
                 let names: Vec<&str> = scenario::bundled_scenarios()
                     .map(|(name, _)| name)
                     .collect();
-                CliError::from(error).with_hint(format!("bundled scenarios: {}", names.join(", ")))
+                RunError::from(error).with_hint(format!("bundled scenarios: {}", names.join(", ")))
             })?,
         ),
     }

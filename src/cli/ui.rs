@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use indicatif::ProgressDrawTarget;
 
 use super::args::{ColorChoice, GlobalArgs, OutputFormat};
-use super::error::{CliError, CliErrorKind};
+use super::error_text::{error_to_json, render_error};
 use crate::report::ci::{GithubSink, GitlabSink, format_annotation};
 use crate::report::json::{self, JsonSink};
 use crate::report::lines::LineSink;
@@ -14,6 +14,8 @@ use crate::report::markdown::MarkdownSink;
 use crate::report::progress_bars::ProgressBars;
 use crate::report::recording::EventRecorder;
 use crate::report::{EventSink, Painter};
+use crate::run::error::{RunError, RunErrorKind};
+use crate::run::output::RunOutput;
 
 /// What of the environment changes how things are said. Read once.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +84,7 @@ impl Ui {
     }
 
     /// A result, on stdout.
-    pub fn write_result(&self, text: &str) -> Result<(), CliError> {
+    pub fn write_result(&self, text: &str) -> Result<(), RunError> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
             .and_then(|()| out.flush())
@@ -90,7 +92,7 @@ impl Ui {
     }
 
     /// One JSON object on a line of stdout.
-    pub fn write_json_line(&self, value: &impl serde::Serialize) -> Result<(), CliError> {
+    pub fn write_json_line(&self, value: &impl serde::Serialize) -> Result<(), RunError> {
         json::write_line(&mut io::stdout().lock(), value).map_err(stdout_failed)
     }
 
@@ -105,12 +107,12 @@ impl Ui {
     }
 
     /// The last word of a command that does not end with 0.
-    pub fn report_error(&self, error: &CliError) {
+    pub fn report_error(&self, error: &RunError) {
         if error.silent {
             return;
         }
         if self.format == OutputFormat::Json {
-            let _ = json::write_line(&mut io::stdout().lock(), &error.to_json());
+            let _ = json::write_line(&mut io::stdout().lock(), &error_to_json(error));
         }
         if self.env.github {
             self.annotate_error(error);
@@ -118,11 +120,11 @@ impl Ui {
         let _ = write!(
             io::stderr().lock(),
             "{}",
-            error.render_text(self.paint, 100)
+            render_error(error, self.paint, 100)
         );
     }
 
-    fn annotate_error(&self, error: &CliError) {
+    fn annotate_error(&self, error: &RunError) {
         let mut err = io::stderr().lock();
         if let Some(plan) = &error.plan {
             for p in &plan.problems {
@@ -134,7 +136,7 @@ impl Ui {
                     .replacen(" title=", ",title=", 1);
                 let _ = writeln!(err, "{line}");
             }
-        } else if error.kind != CliErrorKind::ChangesPending {
+        } else if error.kind != RunErrorKind::ChangesPending {
             let _ = writeln!(
                 err,
                 "{}",
@@ -145,7 +147,7 @@ impl Ui {
 
     /// Asks a question on the terminal; only `yes` is yes. The answer is waited for beside the runtime, so that a signal
     /// is heard meanwhile.
-    pub async fn confirm(&self, question: &str) -> Result<bool, CliError> {
+    pub async fn confirm(&self, question: &str) -> Result<bool, RunError> {
         let _ = write!(io::stderr().lock(), "{question} Only `yes` is accepted: ");
         let answer = tokio::task::spawn_blocking(|| {
             let mut answer = String::new();
@@ -153,16 +155,21 @@ impl Ui {
         });
         let read = answer.await.unwrap_or_else(|e| Err(io::Error::other(e)));
         let answer = read.map_err(|e| {
-            CliError::new(CliErrorKind::Usage, format!("no answer could be read: {e}"))
+            RunError::new(RunErrorKind::Usage, format!("no answer could be read: {e}"))
         })?;
         Ok(answer.trim() == "yes")
     }
+}
 
-    /// The sinks of a run. Nothing is recorded without a folder.
-    pub fn open_sinks(
+impl RunOutput for Ui {
+    fn print_note(&self, text: &str) {
+        Self::print_note(self, text);
+    }
+
+    fn open_sinks(
         &self,
         record: Option<&std::path::Path>,
-    ) -> Result<Vec<Box<dyn EventSink>>, CliError> {
+    ) -> Result<Vec<Box<dyn EventSink>>, RunError> {
         let mut sinks: Vec<Box<dyn EventSink>> = Vec::new();
         if self.env.gitlab {
             sinks.push(Box::new(GitlabSink::new(io::stderr())));
@@ -193,9 +200,9 @@ impl Ui {
     }
 }
 
-fn stdout_failed(error: io::Error) -> CliError {
-    let mut failed = CliError::new(
-        CliErrorKind::Unexpected,
+fn stdout_failed(error: io::Error) -> RunError {
+    let mut failed = RunError::new(
+        RunErrorKind::Unexpected,
         format!("cannot write the result: {error}"),
     );
     failed.silent = error.kind() == io::ErrorKind::BrokenPipe;

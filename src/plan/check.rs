@@ -18,8 +18,6 @@ use super::value_reader::{
 use super::{consents, groups, notify, routes, windows_and_approvals};
 use crate::model::{AddonVersion, Minor};
 
-/// No wait of an upgrade is longer: EKS's own version rollback closes after seven days.
-pub const MAX_WAIT: Duration = Duration::from_secs(7 * 86_400);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -9,6 +9,9 @@ use super::suggest::nearest_word;
 use super::tree::{MapEntry, TreeNode, TreeValue};
 use super::{duration as spelled, tree};
 
+/// No wait of an upgrade is longer: EKS's own version rollback closes after seven days.
+pub const MAX_WAIT: Duration = Duration::from_secs(7 * 86_400);
+
 /// The problems found so far.
 #[derive(Default)]
 pub struct ValueReader {
@@ -168,7 +171,7 @@ impl ValueReader {
     ) -> Option<Duration> {
         let text = self.read_text(node, path, "10m")?;
         match spelled::parse_duration(&text) {
-            Some(read) if read > super::check::MAX_WAIT => {
+            Some(read) if read > MAX_WAIT => {
                 self.note_problem(
                     "plan::value",
                     node.at,

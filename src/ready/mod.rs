@@ -12,6 +12,7 @@ mod cluster;
 mod cni_addresses;
 mod codes;
 mod finding;
+pub mod finding_groups;
 mod green_nodes;
 mod image_fit;
 mod input;

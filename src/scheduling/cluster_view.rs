@@ -6,6 +6,7 @@ use foldhash::fast::FixedState;
 
 use super::node_affinity;
 use super::node_load::NodeLoad;
+use super::node_state::NodeState;
 use super::pod_affinity::{
     AffinityState, Arrival, NamespaceLabels, PlacementContext, reaches_namespace,
 };
@@ -21,17 +22,6 @@ use crate::model::scheduling::PodAffinityTerm;
 
 /// When as many nodes suit a pod, no others are looked for.
 const ENOUGH_NODES: usize = 100;
-
-/// A node with its pods.
-#[derive(Clone, Debug)]
-pub struct NodeState<'a> {
-    pub node: &'a Node,
-    /// Whether pods may be placed there at all; a node that is not counts as a place over which pods are spread.
-    pub accepts_pods: bool,
-    pub load: NodeLoad,
-    /// Slots of its pods.
-    slots: Vec<usize>,
-}
 
 /// Nodes with their pods.
 #[derive(Debug)]

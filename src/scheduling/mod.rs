@@ -6,6 +6,7 @@
 pub mod cluster_view;
 pub mod node_affinity;
 pub mod node_load;
+mod node_state;
 pub mod pod_affinity;
 pub mod pod_index;
 mod pod_states;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::cluster_view::NodeState;
+use super::node_state::NodeState;
 use super::refusal::Refusal;
 use super::topology::{Topologies, Topology};
 use crate::model::kube::{Pod, Selector, SelectorExpression};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::cluster_view::NodeState;
 use super::node_affinity;
+use super::node_state::NodeState;
 use super::pod_affinity::{Arrival, PlacementContext};
 use super::refusal::Refusal;
 use super::tolerations;

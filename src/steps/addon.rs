@@ -189,8 +189,7 @@ impl AddonStep {
                 }
                 UpdateStatus::Successful if late => {
                     return Decision::Refuse(format!(
-                        "update {} of add-on {name} succeeded, and yet it is at {}: somebody changed it back. Settle who \
-                         does, then run `eksup apply` again.",
+                        "update {} of add-on {name} succeeded, and yet it is at {}: somebody changed it back. Find out who does, then run `eksup apply` again.",
                         last.id, addon.version
                     ));
                 }

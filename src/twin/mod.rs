@@ -7,7 +7,6 @@ pub mod answer;
 pub mod aws;
 pub mod fault;
 pub mod glob;
-pub mod invariants;
 pub mod k8s;
 pub mod scenario;
 pub mod serve;

@@ -1,13 +1,15 @@
 //! The world: everything there is, one seed, one clock, and what is yet to happen, in order.
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::answer::Answer;
 use super::fault::{self, Faults, RequestFault};
-use super::invariants::{self, Invariants};
+use super::k8s::workload_state::{self, PodView};
 use super::{aws, k8s};
 use crate::model::Clock;
 use crate::wire::Request;
@@ -24,6 +26,45 @@ pub enum ScheduledEvent {
     Fault(usize),
 }
 
+/// Is shown everything that happens in a world, and changes nothing in it.
+pub trait WorldObserver: Any + Send {
+    /// Returns a copy, for a copy of the world.
+    fn clone_box(&self) -> Box<dyn WorldObserver>;
+    /// A request is about to be served; `call` where it is one to AWS.
+    fn before_request(&mut self, world: &SimWorld, request: &Request, call: Option<&aws::AwsCall>);
+    /// The request has been served; what happens from here on is nobody's request.
+    fn on_request_served(&mut self);
+    /// The request has been served, and the faults that wait for it have happened.
+    fn after_request(&mut self, world: &SimWorld, answer: &Answer);
+    /// Something has happened; `lost` are the pods that stopped serving by it, as they were before.
+    fn after_event(&mut self, world: &SimWorld, lost: &[Arc<PodView>]);
+    /// Something is about to happen that cannot be told from the world alone.
+    fn on_notice(&mut self, world: &SimWorld, notice: WorldNotice<'_>);
+}
+
+impl Clone for Box<dyn WorldObserver> {
+    fn clone(&self) -> Self {
+        self.clone_box()
+    }
+}
+
+/// What an observer cannot tell from the world alone: on whose account nodes go.
+#[derive(Clone, Copy, Debug)]
+pub enum WorldNotice<'a> {
+    /// A fault rule harms this node or node group.
+    Harmed { node_or_group: &'a str },
+    /// The cluster autoscaler empties and ends this node.
+    AutoscalerRemoves { node: &'a str },
+    /// The desired size of an Auto Scaling group was changed.
+    GroupResized { asg: &'a str, from: i64, to: i64 },
+    /// An Auto Scaling group has no more instances than it is to have.
+    GroupAtSize { asg: &'a str },
+    /// An Auto Scaling group that has too many instances ends this one.
+    EndedForSize { asg: &'a str, instance: &'a str },
+    /// This instance is ended by its name.
+    EndedByName { instance: &'a str },
+}
+
 /// Everything there is.
 #[derive(Clone)]
 pub struct SimWorld {
@@ -37,8 +78,8 @@ pub struct SimWorld {
     pub cloud: aws::AwsAccount,
     pub kube: k8s::SimCluster,
     pub faults: Faults,
-    /// What must hold at every moment, where somebody wants to know.
-    pub invariants: Option<Invariants>,
+    /// Who is shown everything that happens, where somebody wants to know.
+    pub observer: Option<Box<dyn WorldObserver>>,
     /// How many times faster than AWS this one is.
     speed_factor: u32,
 }
@@ -57,7 +98,7 @@ impl SimWorld {
             cloud,
             kube,
             faults: Faults::default(),
-            invariants: None,
+            observer: None,
             speed_factor: 1,
         };
         k8s::start_cluster(&mut world);
@@ -112,7 +153,7 @@ impl SimWorld {
                 ScheduledEvent::Kube(due) => k8s::handle_event(self, due),
                 ScheduledEvent::Fault(index) => fault::apply_change(self, index),
             }
-            invariants::check_state(self);
+            self.show_event();
         }
         self.now = self.now.max(now);
     }
@@ -205,15 +246,34 @@ impl SimWorld {
     }
 
     fn serve_request(&mut self, request: &Request, call: Option<&aws::AwsCall>) -> Answer {
-        let change = invariants::check_request(self, request, call);
-        let answer = invariants::while_asked(self, change.is_some(), |world| match call {
-            None => k8s::handle_request(world, request),
-            Some(call) => aws::answer_call(world, call),
-        });
+        self.with_observer(|observer, world| observer.before_request(world, request, call));
+        let answer = match call {
+            None => k8s::handle_request(self, request),
+            Some(call) => aws::answer_call(self, call),
+        };
+        self.with_observer(|observer, _| observer.on_request_served());
         fault::on_request_served(self, request);
-        invariants::check_answer(self, change, &answer);
-        invariants::check_state(self);
+        self.with_observer(|observer, world| observer.after_request(world, &answer));
+        self.show_event();
         answer
+    }
+
+    /// Tells the observer, where there is one, what is about to happen.
+    pub fn notify_observer(&mut self, notice: WorldNotice<'_>) {
+        self.with_observer(|observer, world| observer.on_notice(world, notice));
+    }
+
+    /// Something has happened: the observer sees the world as it is now.
+    fn show_event(&mut self) {
+        let lost = workload_state::take_losses(self);
+        self.with_observer(|observer, world| observer.after_event(world, &lost));
+    }
+
+    fn with_observer(&mut self, show: impl FnOnce(&mut dyn WorldObserver, &SimWorld)) {
+        if let Some(mut observer) = self.observer.take() {
+            show(&mut *observer, self);
+            self.observer = Some(observer);
+        }
     }
 
     /// Whether a request is for the cluster's API server: not signed for AWS, and by its host or its path.

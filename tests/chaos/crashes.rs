@@ -1,7 +1,7 @@
 //! A crash at every record of the journal, of every plan: resumed, the same final world as without. Here a sample;
 //! `eksup rehearse PLAN --chaos --every-record` takes them all.
 
-use eksup::cli::chaos::{Trial, batch};
+use eksup::chaos::{Trial, batch};
 
 use crate::asked;
 use crate::fixture::ChaosFixture;

@@ -1,13 +1,13 @@
 //! A plan of `plans/` on the bundled cluster it is for.
 
-use eksup::cli::apply::PlanInput;
+use eksup::chaos::oracle::EndState;
+use eksup::chaos::trial::TrialEnd;
+use eksup::chaos::{FaultSchedule, Trial};
 use eksup::cli::args::GlobalArgs;
-use eksup::cli::chaos::oracle::EndState;
-use eksup::cli::chaos::trial::TrialEnd;
-use eksup::cli::chaos::{FaultSchedule, Trial};
 use eksup::cli::ui::{Ui, UiEnv};
 use eksup::model::Inventory;
 use eksup::model::snapshot::Snapshot;
+use eksup::run::assess::PlanInput;
 use eksup::twin::scenario;
 
 pub struct ChaosFixture {
@@ -32,7 +32,7 @@ impl ChaosFixture {
         Trial {
             snapshot: &self.snapshot,
             input: &self.input,
-            ui: &self.ui,
+            output: &self.ui,
             baseline: None,
             before: None,
             tell: false,

@@ -11,8 +11,8 @@ mod wire_record;
 mod workload_mutants;
 mod workloads;
 
-use eksup::cli::chaos::trial::TrialEnd;
-use eksup::cli::chaos::{Trial, batch};
+use eksup::chaos::trial::TrialEnd;
+use eksup::chaos::{Trial, batch};
 use fixture::ChaosFixture;
 
 /// How many, from the environment or as a debug build can bear.

@@ -1,8 +1,8 @@
 //! Programs that are broken on purpose, by a wire that changes what they ask for: each is caught by a law.
 
 use bytes::Bytes;
-use eksup::cli::chaos::fault_schedule::TrialSpeed;
-use eksup::cli::chaos::{FaultSchedule, Trial};
+use eksup::chaos::fault_schedule::TrialSpeed;
+use eksup::chaos::{FaultSchedule, Trial};
 use eksup::wire::{Request, Response, Wire, whole};
 use http::Method;
 use http_body_util::BodyExt;

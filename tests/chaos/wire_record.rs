@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use eksup::cli::chaos::fault_schedule::{ProcessFault, TrialSpeed};
-use eksup::cli::chaos::{FaultSchedule, Trial, batch};
+use eksup::chaos::fault_schedule::{ProcessFault, TrialSpeed};
+use eksup::chaos::{FaultSchedule, Trial, batch};
 
 use crate::direct_calls;
 use crate::fixture::ChaosFixture;

@@ -2,9 +2,9 @@
 //! caught by a law on workloads.
 
 use bytes::Bytes;
-use eksup::cli::chaos::fault_schedule::TrialSpeed;
-use eksup::cli::chaos::trial::TrialEnd;
-use eksup::cli::chaos::{FaultSchedule, Trial, TrialReport, Variation};
+use eksup::chaos::fault_schedule::TrialSpeed;
+use eksup::chaos::trial::TrialEnd;
+use eksup::chaos::{FaultSchedule, Trial, TrialReport, Variation};
 use eksup::plan::OnDeadline;
 use eksup::wire::{Request, Response, Wire, whole};
 use http::Method;

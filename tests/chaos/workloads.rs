@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use eksup::cli::chaos::fault_schedule::TrialSpeed;
-use eksup::cli::chaos::trial::TrialEnd;
-use eksup::cli::chaos::{FaultSchedule, Trial, TrialReport, Variation};
+use eksup::chaos::fault_schedule::TrialSpeed;
+use eksup::chaos::trial::TrialEnd;
+use eksup::chaos::{FaultSchedule, Trial, TrialReport, Variation};
 
 use crate::fixture::ChaosFixture;
 

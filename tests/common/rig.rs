@@ -5,7 +5,6 @@ use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 
 use eksup::aws::AwsApi;
-use eksup::cli::kube_store::KubeRunStore;
 use eksup::engine::{Engine, RunGates, RunOutcome, RunSubject, stop};
 use eksup::event::RunEvent;
 use eksup::inventory::{connect, snapshot};
@@ -16,6 +15,7 @@ use eksup::model::{Clock, Inventory};
 use eksup::plan::Plan;
 use eksup::ready::{self, Severity};
 use eksup::route::{Route, RouteStep, StepSpec};
+use eksup::run::kube_store::KubeRunStore;
 use eksup::steps::workload_health::{ReadyCounts, WorkloadMonitor};
 use eksup::steps::{self, StepWorld};
 use eksup::twin::{Twin, scenario};

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use eksup::cli::saved_plan::SavedPlan;
 use eksup::inventory::snapshot;
 use eksup::journal::memory_store::MemoryRunStore;
 use eksup::journal::run_store::RunStore;
@@ -11,6 +10,7 @@ use eksup::journal::{
 };
 use eksup::model::Clock;
 use eksup::report::{RunView, html, recording as events};
+use eksup::run::saved_plan::SavedPlan;
 use eksup::twin::{Twin, scenario};
 use proptest::prelude::*;
 use serde_json::Value;

@@ -1,8 +1,9 @@
 //! A plan file, whatever is in it, is a plan or a list of problems, each with its place.
 
-use eksup::cli::{CliError, CliErrorKind};
+use eksup::cli::error_text;
 use eksup::plan::{self, Plan, PlanErrors};
 use eksup::report::Painter;
+use eksup::run::{RunError, RunErrorKind};
 use eksup::twin::scenario;
 use eksup::{ready, route};
 use proptest::prelude::*;
@@ -44,14 +45,14 @@ fn sound(bytes: &[u8], read: Result<Plan, PlanErrors>) -> Result<(), TestCaseErr
             "{p:?} is beyond the file"
         );
     }
-    let error = CliError::from(errors);
+    let error = RunError::from(errors);
     prop_assert_eq!(
         error.kind.exit_code(),
-        CliErrorKind::PlanInvalid.exit_code()
+        RunErrorKind::PlanInvalid.exit_code()
     );
     // It is shown with the lines it points at, in every form.
-    prop_assert!(!error.render_text(Painter::default(), 100).is_empty());
-    prop_assert!(error.to_json().is_object());
+    prop_assert!(!error_text::render_error(&error, Painter::default(), 100).is_empty());
+    prop_assert!(error_text::error_to_json(&error).is_object());
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use assert_cmd::Command;
-use eksup::cli::saved_plan::SavedPlan;
 use eksup::journal::{CheckpointText, RunState, checkpoint_store, file};
+use eksup::run::saved_plan::SavedPlan;
 use eksup::twin::scenario;
 
 /// The files of one run.

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock};
 
-use eksup::cli::{CliError, CliErrorKind};
 use eksup::engine::RunOutcome;
 use eksup::model::{Inventory, Minor};
 use eksup::plan::Plan;
 use eksup::route::StepSpec;
+use eksup::run::{RunError, RunErrorKind};
 use eksup::twin::world::SimWorld;
 use eksup::twin::{fault, scenario};
 
@@ -103,7 +103,7 @@ pub fn walk_with(name: &str, text: &str) -> Walk {
 
 /// What became of a rollback.
 pub struct Back {
-    pub ended: Result<RunOutcome, CliError>,
+    pub ended: Result<RunOutcome, RunError>,
     pub after: Inventory,
     pub log: String,
 }
@@ -123,7 +123,7 @@ fn back(
     })
 }
 
-pub async fn settled(rig: &Rig, ended: Result<RunOutcome, CliError>) -> Back {
+pub async fn settled(rig: &Rig, ended: Result<RunOutcome, RunError>) -> Back {
     // Pods that moved last turn Ready, targets healthy.
     tokio::time::sleep(std::time::Duration::from_secs(300)).await;
     Back {
@@ -171,7 +171,7 @@ pub fn judge(walk: &Walk, i: usize, back: &Back) -> Result<(), String> {
                 Err(format!("after {at}: {}", found.join("\n  ")))
             }
         }
-        Err(error) if error.kind == CliErrorKind::Stuck && retired => {
+        Err(error) if error.kind == RunErrorKind::Stuck && retired => {
             if error.message.contains("retire-") {
                 Ok(())
             } else {
@@ -264,7 +264,7 @@ fn sweep_versions(name: &'static str, every: usize) {
                 }
             }
             (Err(error), _)
-                if matches!(error.kind, CliErrorKind::NotReady | CliErrorKind::Stuck) =>
+                if matches!(error.kind, RunErrorKind::NotReady | RunErrorKind::Stuck) =>
             {
                 refused += 1;
                 let found = differences(&stop.inventory, &back.after);
@@ -496,7 +496,7 @@ fn a_blue_that_eks_was_just_asked_to_delete_is_not_promised_back() {
     let Err(error) = &back.ended else {
         panic!("{:?}\n{}", back.ended, back.log)
     };
-    assert_eq!(error.kind, CliErrorKind::Stuck);
+    assert_eq!(error.kind, RunErrorKind::Stuck);
     assert!(
         error.message.contains("retire-expense-blue"),
         "{}",

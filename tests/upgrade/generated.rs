@@ -312,7 +312,7 @@ async fn disagreement(seed: u64) -> Option<String> {
     // The twin's controllers make the pods and its scheduler places them.
     tokio::time::sleep(Duration::from_secs(600)).await;
     let inventory = rig.read().await;
-    let (route, findings) = eksup::cli::route_view::build_and_judge(&rig.plan, &inventory);
+    let (route, findings) = eksup::run::judged_route::build_and_judge(&rig.plan, &inventory);
     let blockers: Vec<&Finding> = findings
         .iter()
         .filter(|f| f.severity == Severity::Blocker)

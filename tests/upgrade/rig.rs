@@ -7,11 +7,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use eksup::aws::AwsApi;
-use eksup::cli::context::ClusterConnection;
-use eksup::cli::execute::{RunContext, RunRequest, read_run_state, stored_route};
-use eksup::cli::session::RunSession;
+use eksup::cli::rollback;
 use eksup::cli::ui::{Ui, UiEnv};
-use eksup::cli::{CliError, rollback};
 use eksup::engine::{RunOutcome, stop};
 use eksup::event::{self, EventKind, RunEvent};
 use eksup::inventory::connect;
@@ -19,6 +16,11 @@ use eksup::journal::RunState;
 use eksup::model::snapshot::Snapshot;
 use eksup::model::{Clock, Inventory, Minor};
 use eksup::plan::Plan;
+use eksup::run::RunError;
+use eksup::run::cluster_connection::ClusterConnection;
+use eksup::run::context::{RunContext, RunRequest};
+use eksup::run::session::RunSession;
+use eksup::run::stored_run::{read_run_state, stored_route};
 use eksup::twin::world::SimWorld;
 use eksup::twin::{Twin, scenario};
 use eksup::wire::{Request, Wire};
@@ -128,7 +130,9 @@ impl Rig {
     pub async fn reached(&self) -> ClusterConnection {
         let aws = AwsApi::over_wire(self.wire(), &self.region, &self.clock);
         let find = || connect::find_cluster(&aws, &self.plan.cluster);
-        let cluster = eksup::cli::context::retry_throttled(find).await.unwrap();
+        let cluster = eksup::run::cluster_connection::retry_throttled(find)
+            .await
+            .unwrap();
         let kube = connect::connect_over_wire(&aws, &cluster, &self.clock, self.wire()).unwrap();
         ClusterConnection {
             aws,
@@ -187,7 +191,7 @@ impl Rig {
         &self,
         requests: u64,
         command: RunCommand,
-    ) -> Option<Result<RunOutcome, CliError>> {
+    ) -> Option<Result<RunOutcome, RunError>> {
         self.life.store(requests, Ordering::SeqCst);
         self.until_dead(command).await
     }
@@ -197,14 +201,14 @@ impl Rig {
         &self,
         records: u64,
         command: RunCommand,
-    ) -> Option<Result<RunOutcome, CliError>> {
+    ) -> Option<Result<RunOutcome, RunError>> {
         self.records.store(records, Ordering::SeqCst);
         let ended = self.until_dead(command).await;
         self.records.store(u64::MAX, Ordering::SeqCst);
         ended
     }
 
-    async fn until_dead(&self, command: RunCommand) -> Option<Result<RunOutcome, CliError>> {
+    async fn until_dead(&self, command: RunCommand) -> Option<Result<RunOutcome, RunError>> {
         let process = self.process(command);
         // A dead process says nothing forever; an upgrade takes hours.
         let ended = tokio::select! {
@@ -222,7 +226,7 @@ impl Rig {
         }
     }
 
-    pub async fn rollback(&self) -> Result<RunOutcome, CliError> {
+    pub async fn rollback(&self) -> Result<RunOutcome, RunError> {
         self.process(RunCommand::Rollback {
             control_plane: false,
         })
@@ -230,12 +234,12 @@ impl Rig {
     }
 
     /// One process, from the command to its end.
-    pub async fn process(&self, command: RunCommand) -> Result<RunOutcome, CliError> {
+    pub async fn process(&self, command: RunCommand) -> Result<RunOutcome, RunError> {
         let reached = self.reached().await;
         let (_asker, stop) = stop::stop_channel();
         let number = self.processes.fetch_add(1, Ordering::SeqCst);
         let context = RunContext {
-            ui: &self.ui,
+            output: &self.ui,
             reached: &reached,
             stop,
             holder: format!("process-{number}"),
@@ -250,7 +254,7 @@ impl Rig {
                     let state = read_run_state(&reached).await?.expect("a run");
                     let route = stored_route(&state)?;
                     let reach =
-                        eksup::cli::rollback_scope::read_scope(&reached, &state, &route, true)
+                        eksup::run::rollback_scope::read_scope(&reached, &state, &route, true)
                             .await?;
                     let plain = "eksup rollback";
                     rollback::check_version_rollback(&reached, &state, &route, &reach, plain)

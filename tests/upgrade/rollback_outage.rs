@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use eksup::cli::CliErrorKind;
 use eksup::engine::RunOutcome;
 use eksup::route::StepSpec;
+use eksup::run::RunErrorKind;
 use eksup::twin::k8s::cloud_hooks;
 use eksup::twin::world::SimWorld;
 use eksup::twin::{aws, fault, scenario};
@@ -315,7 +315,7 @@ fn a_rollback_to_a_blue_that_is_dead_too_ends_and_says_what_cannot_come_back() {
             Ok(RunOutcome::Stuck { why, .. }) => {
                 assert!(why.contains("blue must be healthy"), "{why}");
             }
-            Err(error) => assert_eq!(error.kind, CliErrorKind::Stuck),
+            Err(error) => assert_eq!(error.kind, RunErrorKind::Stuck),
             other => panic!("{other:?}\n{}", back.log),
         }
         assert!(watched.raised.is_empty(), "{watched:?}");

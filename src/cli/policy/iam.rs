@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::PermissionNeeds;
+use crate::run::permissions::needs::PermissionNeeds;
 
 /// One statement: id, actions, resources, and what must hold besides.
 struct IamStatement {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::engine::{Decision, StepHistory};
 use crate::k8s::cache::CacheSnapshot;
 use crate::steps::closing::{NodeClosing, next_closing};
-use crate::steps::drain::decide::DrainStepAct;
+use crate::steps::drain::act::DrainStepAct;
 use crate::steps::drain::observation::DrainObservation;
 use crate::steps::nodes::is_protected;
 

@@ -3,6 +3,7 @@
 //! Everything a restart must know stands on the nodes themselves: a node whose emptying has begun carries
 //! [`crate::model::marks::DRAINING`] with the run and the time. What is kept in memory only spares requests.
 
+pub mod act;
 pub mod budget;
 pub mod consent;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub mod unready;
 #[cfg(test)]
 mod workload_tests;
 
-pub use decide::DrainStepAct;
-pub use rollback::{GreenDrain, GreenDrainObservation};
+pub use act::DrainStepAct;
+pub use observation::GreenDrainObservation;
+pub use rollback::GreenDrain;
 pub use step::DrainStep;

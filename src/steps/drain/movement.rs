@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::steps::drain::budget::Budgets;
 use crate::steps::drain::observation::DrainObservation;
-use crate::steps::drain::reading::begun_pods;
+use crate::steps::drain::observation::begun_pods;
 use crate::steps::evictable::keeps_node_occupied;
 
 /// A node that is being emptied gets no new pods; a workload of which this many come back to one is not moved again.

@@ -8,15 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::engine::{Decision, StepHistory};
 use crate::model::kube::Pod;
 use crate::route::DrainSpec;
+use crate::steps::drain::act::DrainStepAct;
 use crate::steps::drain::budget::{BudgetGate, Budgets};
 use crate::steps::drain::deadlines::waiting_text;
-use crate::steps::drain::decide::{
-    DRAIN_RECHECK_INTERVAL, DrainStepAct, UNWATCHED_RECHECK_INTERVAL,
-};
 use crate::steps::drain::eviction_plan::{OpenNode, plan_consents};
 use crate::steps::drain::late_nodes::grow_green;
 use crate::steps::drain::observation::{BlueNode, DrainObservation};
 use crate::steps::drain::placement::{Placement, PlacementRefusal};
+use crate::steps::drain::timers::{DRAIN_RECHECK_INTERVAL, UNWATCHED_RECHECK_INTERVAL};
 use crate::steps::evictable::{PodVerdict, judge_pod};
 use crate::steps::workload_health::describe_short;
 

@@ -10,9 +10,8 @@ use crate::k8s::cache::CacheSnapshot;
 use crate::k8s::pods::NodePods;
 use crate::model::kube::{NamespacedName, Node, Pod};
 use crate::model::marks;
-use crate::steps::drain::decide::DrainTarget;
+use crate::steps::drain::act::DrainTarget;
 use crate::steps::drain::placement::PlacementFacts;
-use crate::steps::drain::rollback::GreenDrainObservation;
 use crate::steps::drain::timers::DrainTimes;
 use crate::steps::evictable::keeps_node_occupied;
 use crate::steps::workload_health::{PodWorkload, ReadyCounts, ShortWorkload};
@@ -83,6 +82,25 @@ pub struct DrainObservation {
     pub returning_nodes: Vec<String>,
     /// On rollback: the same look at green.
     pub green_observation: Option<Box<GreenDrainObservation>>,
+}
+
+/// A look at green in a rollback.
+pub struct GreenDrainObservation {
+    pub seen: DrainObservation,
+    /// Pods, by uid, that have not been Ready for a while.
+    pub unready: BTreeSet<String>,
+    /// Nodes that have not been Ready for a while.
+    pub dead: BTreeSet<String>,
+    /// Whether a pod on green that has to move is Ready.
+    pub serves: bool,
+    /// What only the end of a dead node's instance sets free, as text.
+    pub stranded: Vec<String>,
+    /// Pods in the place of those that were on green, which are not Ready, as text.
+    pub not_ready: Vec<String>,
+    /// The same of those alone that dead nodes held on to.
+    pub freed_not_ready: Vec<String>,
+    /// Whether this run may delete pods, as far as is known.
+    pub(super) may_delete: bool,
 }
 
 impl DrainObservation {
@@ -182,4 +200,17 @@ pub fn collect_blue_nodes(snapshot: &CacheSnapshot, blue: &str) -> Vec<BlueNode>
         .filter(|n| n.nodegroup_name() == Some(blue))
         .map(|n| BlueNode::new(n.clone(), snapshot.pods.on_node(&n.name)))
         .collect()
+}
+
+/// Pods that keep begun nodes from being empty.
+pub(super) fn begun_pods(seen: &DrainObservation) -> impl Iterator<Item = &Pod> {
+    seen.nodes
+        .iter()
+        .filter(|n| n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run))
+        .flat_map(|n| {
+            n.pods
+                .iter()
+                .filter(|p| keeps_node_occupied(p, &n.node))
+                .map(AsRef::as_ref)
+        })
 }

@@ -13,11 +13,11 @@ use crate::model::{ApiError, ErrorClass};
 use crate::scheduling::pod_affinity::selects_namespaces_by_label;
 use crate::scheduling::volumes::index_by_claim;
 use crate::steps::drain::DrainStep;
+use crate::steps::drain::act::DrainTarget;
 use crate::steps::drain::budget::{BudgetGate, Budgets};
-use crate::steps::drain::decide::DrainTarget;
 use crate::steps::drain::eviction_plan::{EvictionPlanner, HoldKind};
 use crate::steps::drain::next_nodes::no_node_fits;
-use crate::steps::drain::observation::{BlueNode, DrainObservation, ReplicaRestart};
+use crate::steps::drain::observation::{BlueNode, DrainObservation, ReplicaRestart, begun_pods};
 use crate::steps::drain::placement::PlacementFacts;
 use crate::steps::drain::replacements::find_restart;
 use crate::steps::drain::timers::DrainTimes;
@@ -371,19 +371,6 @@ impl DrainStep {
         (seen.registered, seen.deregister, seen.missing_targets) = (registered, deregister, absent);
         Ok(())
     }
-}
-
-/// Pods that keep begun nodes from being empty.
-pub(super) fn begun_pods(seen: &DrainObservation) -> impl Iterator<Item = &Pod> {
-    seen.nodes
-        .iter()
-        .filter(|n| n.begun_at(&seen.run).is_some() && !n.is_skipped_by(&seen.run))
-        .flat_map(|n| {
-            n.pods
-                .iter()
-                .filter(|p| keeps_node_occupied(p, &n.node))
-                .map(AsRef::as_ref)
-        })
 }
 
 #[cfg(test)]

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::DrainStep;
-use super::decide::DrainStepAct;
+use super::act::DrainStepAct;
 use super::eviction_plan::plan_consents;
-use super::observation::{BlueNode, DrainObservation};
+use super::observation::{BlueNode, DrainObservation, GreenDrainObservation};
 use super::unready::{
     blocks_replacement, drop_dead_holders, find_stranded, has_to_move, move_unready, not_ready_text,
 };
@@ -54,25 +54,6 @@ struct GreenWatch {
     stranded: BTreeSet<String>,
     /// Whether the API server refuses to let this run delete pods; evictions and deadlines are left then.
     no_delete: bool,
-}
-
-/// A look at green in a rollback.
-pub struct GreenDrainObservation {
-    pub seen: DrainObservation,
-    /// Pods, by uid, that have not been Ready for a while.
-    pub unready: BTreeSet<String>,
-    /// Nodes that have not been Ready for a while.
-    pub dead: BTreeSet<String>,
-    /// Whether a pod on green that has to move is Ready.
-    pub serves: bool,
-    /// What only the end of a dead node's instance sets free, as text.
-    pub stranded: Vec<String>,
-    /// Pods in the place of those that were on green, which are not Ready, as text.
-    pub not_ready: Vec<String>,
-    /// The same of those alone that dead nodes held on to.
-    pub freed_not_ready: Vec<String>,
-    /// Whether this run may delete pods, as far as is known.
-    may_delete: bool,
 }
 
 impl GreenDrain {

@@ -15,13 +15,14 @@ use crate::model::elb::short_name;
 use crate::model::kube::NamespacedName;
 use crate::model::{ApiError, ErrorClass};
 use crate::route::DrainSpec;
-use crate::steps::drain::decide::{DrainStepAct, PodRef, decide_drain};
+use crate::steps::drain::act::{DrainStepAct, PodRef};
+use crate::steps::drain::decide::decide_drain;
 use crate::steps::drain::eviction_plan::is_at_rest;
 use crate::steps::drain::late_nodes::unprotected_nodes;
 use crate::steps::drain::movement::MovementTracker;
+use crate::steps::drain::observation::begun_pods;
 use crate::steps::drain::observation::{DrainBeforeImage, DrainObservation, collect_blue_nodes};
 use crate::steps::drain::placement::PlacementFacts;
-use crate::steps::drain::reading::begun_pods;
 use crate::steps::drain::rollback::{
     GreenDrain, decide_drain_undo, perform_boxed_act, read_returning_nodes,
 };

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::act::DrainStepAct;
 use super::budget::tests::pdb;
-use super::decide::{DrainStepAct, decide_drain};
+use super::decide::decide_drain;
 use super::fixtures::{TEST_RUN_ID, closed_node, default_drain_spec, open_node, time_at};
 use super::observation::{BlueNode, DrainObservation, ReplicaRestart};
 use crate::engine::{Decision, StepHistory};

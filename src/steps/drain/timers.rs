@@ -8,6 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// How often a drain looks when no watch wakes it.
+pub const DRAIN_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it looks at what no watch tells: volumes, targets, wanted numbers.
+pub const UNWATCHED_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
+
 /// By what it is about (a pod's uid, a node's name), since when it has been so.
 #[derive(Debug, Default)]
 pub struct StateTimers(BTreeMap<String, Instant>);

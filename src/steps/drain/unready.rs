@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use super::act::{DrainStepAct, PodRef};
 use super::budget::{BudgetGate, Budgets};
-use super::decide::{DrainStepAct, PodRef};
 use super::observation::DrainObservation;
 use crate::k8s::cache::CacheSnapshot;
 use crate::model::elb::short_name;

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::decide::{DrainStepAct, decide_drain};
+use super::act::DrainStepAct;
+use super::decide::decide_drain;
 use super::fixtures::{closed_node, default_drain_spec, time_at, volume_in};
 use super::observation::ReplicaRestart;
 use super::placement::PlacementFacts;

@@ -7,7 +7,7 @@
 use percent::decode_query;
 use serde_json::{Map, Value};
 
-use super::eks::routes;
+use super::eks_routes;
 use super::error::AwsError;
 use crate::wire::Request;
 
@@ -150,7 +150,7 @@ impl AwsCall {
             None => AwsService::by_name(host.split('.').next().unwrap_or_default())?,
         };
         let (op, input) = match service.protocol() {
-            WireProtocol::RestJson => routes::read_operation(request),
+            WireProtocol::RestJson => eks_routes::read_operation(request),
             WireProtocol::Json => {
                 let target = request
                     .headers()

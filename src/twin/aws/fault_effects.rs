@@ -7,9 +7,8 @@ use super::call::AwsCall;
 use super::error::AwsError;
 use super::iam;
 use crate::twin::answer::{Answer, answer_with};
-use crate::twin::invariants;
 use crate::twin::k8s::external_actors;
-use crate::twin::world::SimWorld;
+use crate::twin::world::{SimWorld, WorldNotice};
 
 /// How a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,7 +131,11 @@ pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
     }
     let before = std::mem::replace(&mut asg.desired, wanted);
     let name = asg.name.clone();
-    invariants::resized(world, &name, before, wanted);
+    world.notify_observer(WorldNotice::GroupResized {
+        asg: &name,
+        from: before,
+        to: wanted,
+    });
     asg::reconcile_group(world, &name);
     super::eks::schedule_size_sync(world, group);
     true

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ec2::{images, types, user_data};
-use super::eks::{LabelTaintChange, to_kube_taint};
+use super::group_marks::{LabelTaintChange, to_kube_taint};
 use super::state::ManagedNodegroup;
 use crate::model::Minor;
 use crate::model::kube::Taint;

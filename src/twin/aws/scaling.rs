@@ -6,22 +6,10 @@ use serde_json::json;
 
 use super::call::Input;
 use super::ec2::{images, types};
-use super::eks::to_kube_taint;
+use super::group_marks::to_kube_taint;
+pub use super::scaling_group::ScalingGroup;
 use super::{asg, state};
 use crate::twin::world::SimWorld;
-
-/// An Auto Scaling group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScalingGroup {
-    pub name: String,
-    pub nodegroup: String,
-    pub min: i64,
-    pub max: i64,
-    pub desired: i64,
-    pub tags: BTreeMap<String, String>,
-    /// Ids of the instances that are not on their way out.
-    pub instances: Vec<String>,
-}
 
 /// A node as the node group and its instance type describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]

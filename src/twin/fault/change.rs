@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::parse_duration;
 use crate::twin::aws;
 use crate::twin::k8s::{autoscaler, cloud_hooks, external_actors};
-use crate::twin::world::SimWorld;
+use crate::twin::world::{SimWorld, WorldNotice};
 
 /// What happens to the world.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,10 +205,8 @@ impl WorldChange {
             Self::Karpenter(_) => external_actors::karpenter_nodes(world),
             _ => Vec::new(),
         };
-        if let Some(laws) = &mut world.invariants {
-            harmed
-                .into_iter()
-                .for_each(|one| laws.excuse_node_or_group(one));
+        for one in &harmed {
+            world.notify_observer(WorldNotice::Harmed { node_or_group: one });
         }
         match self {
             Self::NodesNeverJoin(number) => {

@@ -103,7 +103,7 @@ fn signed_at(token: &str) -> Option<Timestamp> {
     if uri.scheme_str() != Some("https") || uri.path() != "/" || !host.starts_with("sts.") {
         return None;
     }
-    let query = super::rest::query::decode_pairs(uri.query().unwrap_or_default());
+    let query = super::query::decode_pairs(uri.query().unwrap_or_default());
     let one = |key: &str| {
         let mut found = query.iter().filter(|(k, _)| k.eq_ignore_ascii_case(key));
         found

@@ -14,8 +14,8 @@ use super::json::{as_object_mut, list_at, list_at_mut, remove_at, set_at, slot_a
 use super::kinds::{
     CSI_NODES, DAEMON_SETS, DEPLOYMENTS, KindId, NODES, PODS, SERVICES, STATEFUL_SETS,
 };
+use super::query::QueryParams;
 use super::rest::evict;
-use super::rest::query::QueryParams;
 use super::store::{ObjectKey, ObjectName};
 use super::{KubeEvent, SimCluster, run_in_cluster};
 use crate::model::Minor;

@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use super::KubeEvent;
 use super::access::AccessControl;
-use super::autoscaler::Autoscaler;
-use super::control::ControllerWork;
-use super::control::rollout::Revisions;
+use super::autoscaler_state::Autoscaler;
+use super::controller_work::ControllerWork;
 use super::defaults;
 use super::json::{find_label, flag_at, list_at, number_at, remove_at, set_at, text_at, value_at};
 use super::kinds::{KindId, NAMESPACES, NODES, PODS};
-use super::kubelet::KubeletTimings;
-use super::metadata_access;
+use super::kubelet_settings::{KubeletTimings, POD_NETWORK_SIZE, POD_NETWORK_START};
+use super::pod_credentials;
 use super::pod_requests::{ResourceAmounts, other_amounts};
 use super::rbac::RbacAuthorizer;
+use super::revisions::Revisions;
 use super::status::ApiFailure;
 use super::store::{ObjectKey, ObjectName, ObjectStore, StoredObject};
 use crate::model::{Inventory, Minor};
@@ -214,7 +214,9 @@ impl SimCluster {
     }
 
     fn seed_pod(&mut self, pod: &Value) {
-        metadata_access::learn_credentials(self, pod);
+        // The webhooks of EKS give credentials to pods as they are made, not to templates.
+        self.own_credentials
+            .extend(pod_credentials::account_with_credentials(pod));
         let images = list_at(pod, "spec.containers")
             .iter()
             .map(|c| text_at(c, "image").to_owned());
@@ -225,10 +227,9 @@ impl SimCluster {
         // New addresses begin after those that are taken.
         let ip: Option<std::net::Ipv4Addr> = text_at(pod, "status.podIP").parse().ok();
         if let Some(ip) = ip.map(u32::from)
-            && (super::kubelet::POD_NETWORK_START..super::kubelet::POD_NETWORK_START + (1 << 22))
-                .contains(&ip)
+            && (POD_NETWORK_START..POD_NETWORK_START + POD_NETWORK_SIZE).contains(&ip)
         {
-            self.next_ip = self.next_ip.max(ip - super::kubelet::POD_NETWORK_START);
+            self.next_ip = self.next_ip.max(ip - POD_NETWORK_START);
         }
     }
 
@@ -358,7 +359,7 @@ impl SimCluster {
         if object.get("spec").is_some() {
             set_at(&mut object, "metadata.generation", 1);
         }
-        defaults::fill_defaults(self, res, &mut object);
+        defaults::fill_defaults(&self.store, &mut self.rng, res, &mut object);
         if dry {
             return Ok(object.into());
         }
@@ -397,6 +398,19 @@ impl SimCluster {
             details: Some(details),
             ..ApiFailure::new(403, "Forbidden", message)
         }))
+    }
+
+    /// Writes `status` when it says something new.
+    pub(super) fn write_status(&mut self, key: &ObjectKey, status: &[(&str, Value)]) {
+        let now = self.store.get_object(key).and_then(|o| o.get("status"));
+        if now.is_some_and(|now| status.iter().all(|(field, v)| now.get(field) == Some(v))) {
+            return;
+        }
+        self.change_object(key, |o| {
+            for (field, value) in status {
+                set_at(o, &format!("status.{field}"), value.clone());
+            }
+        });
     }
 
     /// Changes an object; nothing is written when `f` changes nothing. Returns the object as it is then.

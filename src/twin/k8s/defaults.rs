@@ -2,12 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::cluster::SimCluster;
 use super::json::{list_at, list_at_mut, set_at, set_default_at, slot_at, text_at, value_at};
 use super::kinds::*;
+use super::store::ObjectStore;
 
 /// Fills in what matters to those who read the object.
-pub fn fill_defaults(cluster: &mut SimCluster, res: KindId, object: &mut Value) {
+pub fn fill_defaults(
+    store: &ObjectStore,
+    rng: &mut fastrand::Rng,
+    res: KindId,
+    object: &mut Value,
+) {
     match res {
         NAMESPACES => {
             let name = text_at(object, "metadata.name").to_owned();
@@ -17,7 +22,7 @@ pub fn fill_defaults(cluster: &mut SimCluster, res: KindId, object: &mut Value) 
             set_at(object, "spec", json!({"finalizers": ["kubernetes"]}));
             set_at(object, "status", json!({"phase": "Active"}));
         }
-        PODS => default_pod(cluster, object),
+        PODS => default_pod(store, object),
         DEPLOYMENTS => {
             set_default_at(object, "spec.replicas", 1);
             set_default_at(object, "spec.progressDeadlineSeconds", 600);
@@ -101,7 +106,7 @@ pub fn fill_defaults(cluster: &mut SimCluster, res: KindId, object: &mut Value) 
             if matches!(text_at(object, "spec.type"), "NodePort" | "LoadBalancer") {
                 set_default_at(object, "spec.externalTrafficPolicy", "Cluster");
                 for port in list_at_mut(object, "spec.ports") {
-                    let free = 30_000 + cluster.rng.i64(0..2_768);
+                    let free = 30_000 + rng.i64(0..2_768);
                     set_default_at(port, "nodePort", free);
                 }
             }
@@ -110,7 +115,7 @@ pub fn fill_defaults(cluster: &mut SimCluster, res: KindId, object: &mut Value) 
                 let same = port.get("port").cloned().unwrap_or(Value::Null);
                 set_default_at(port, "targetPort", same);
             }
-            let ip = format!("172.20.{}.{}", cluster.rng.u8(1..), cluster.rng.u8(1..255));
+            let ip = format!("172.20.{}.{}", rng.u8(1..), rng.u8(1..255));
             set_default_at(object, "spec.clusterIP", ip);
             let ip = text_at(object, "spec.clusterIP").to_owned();
             set_default_at(object, "spec.clusterIPs", json!([ip]));
@@ -174,7 +179,7 @@ fn default_pod_spec(spec: &mut Value) {
     }
 }
 
-fn default_pod(cluster: &mut SimCluster, pod: &mut Value) {
+fn default_pod(store: &ObjectStore, pod: &mut Value) {
     default_pod_spec(slot_at(pod, "spec"));
     set_default_at(pod, "spec.enableServiceLinks", true);
     set_default_at(pod, "spec.serviceAccountName", "default");
@@ -186,9 +191,8 @@ fn default_pod(cluster: &mut SimCluster, pod: &mut Value) {
         "system-cluster-critical" => 2_000_000_000,
         "" => 0,
         class => {
-            let class = cluster
-                .store
-                .find_object(PRIORITY_CLASSES, &super::store::ObjectName::new("", class));
+            let class =
+                store.find_object(PRIORITY_CLASSES, &super::store::ObjectName::new("", class));
             class
                 .and_then(|c| super::json::number_at(c, "value"))
                 .unwrap_or(0)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::cluster::SimCluster;
-use super::control::ControllerWork;
+use super::controller_work::ControllerWork;
 use super::json::{as_object_mut, find_annotation, list_at, number_at, slot_at, text_at};
 use super::kinds::{BUDGETS, PODS, VALIDATORS};
 use super::status::ApiFailure;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::affinity_term::AffinityTerm;
 use super::json::{list_at, text_at, text_map_at, value_at};
 use super::kinds::{BUDGETS, DEPLOYMENTS, KindId, NODES, PODS, SERVICES, SLICES};
-use super::pod_terms::AffinityTerm;
 use super::selector::LabelSelector;
 use super::store::{ObjectKey, ObjectName, StoredObject};
 use super::typed_views::{NodeUsage, NodeView, PodView};

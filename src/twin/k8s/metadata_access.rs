@@ -6,40 +6,9 @@ use serde_json::Value;
 use super::cluster::SimCluster;
 use super::json::{find_annotation, list_at, text_at, value_at};
 use super::kinds::SERVICE_ACCOUNTS;
+use super::pod_credentials::{all_containers, has_own_credentials, has_variable, service_account};
 use super::store::ObjectName;
 use super::typed_views::PodView;
-
-/// Variables that give a container credentials of its own.
-const CREDENTIAL_VARIABLES: &[&str] = &[
-    "AWS_ACCESS_KEY_ID",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_ROLE_ARN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-];
-
-fn all_containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    list_at(pod, "spec.containers").iter()
-}
-
-fn has_variable(pod: &Value, names: &[&str]) -> bool {
-    let mut variables = all_containers(pod).flat_map(|c| list_at(c, "env"));
-    variables.any(|v| names.contains(&text_at(v, "name")))
-}
-
-/// The service account of a pod.
-fn service_account(pod: &Value) -> ObjectName {
-    let name = text_at(pod, "spec.serviceAccountName");
-    let name = if name.is_empty() { "default" } else { name };
-    ObjectName::new(text_at(pod, "metadata.namespace"), name)
-}
-
-/// Notes what a pod of a snapshot shows of its account: the webhooks of EKS give credentials to pods as they are made, not
-/// to templates.
-pub fn learn_credentials(cluster: &mut SimCluster, pod: &Value) {
-    if has_variable(pod, CREDENTIAL_VARIABLES) {
-        cluster.own_credentials.insert(service_account(pod));
-    }
-}
 
 /// Answers travel one hop from these nodes. Who is Ready there does without them.
 pub fn mark_short_hops(cluster: &mut SimCluster, nodes: &[String]) {
@@ -59,7 +28,7 @@ pub fn mark_short_hops(cluster: &mut SimCluster, nodes: &[String]) {
 fn has_credentials(cluster: &SimCluster, pod: &Value) -> bool {
     let account = service_account(pod);
     let object = cluster.store.find_object(SERVICE_ACCOUNTS, &account);
-    has_variable(pod, CREDENTIAL_VARIABLES)
+    has_own_credentials(pod)
         || cluster.own_credentials.contains(&account)
         || object.is_some_and(|o| find_annotation(o, "eks.amazonaws.com/role-arn").is_some())
 }

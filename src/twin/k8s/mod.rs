@@ -37,10 +37,13 @@
 
 mod access;
 mod admission;
+mod affinity_term;
 pub mod autoscaler;
+mod autoscaler_state;
 pub mod cloud_hooks;
 mod cluster;
 mod control;
+mod controller_work;
 mod defaults;
 mod discovered_labels;
 mod drain_cleaner;
@@ -52,17 +55,25 @@ mod json;
 mod kinds;
 mod kubelet;
 mod kubelet_admission;
+mod kubelet_settings;
 mod metadata_access;
+mod node_affinity;
+mod object;
+mod pod_credentials;
 mod pod_requests;
 mod pod_terms;
+mod query;
 mod rbac;
 mod rest;
+mod revisions;
 mod scheduler;
 mod selector;
 mod status;
 mod store;
 mod table;
 mod typed_views;
+mod volume_needs;
+mod volumes;
 mod watch;
 mod webhooks;
 pub mod workload_state;
@@ -71,7 +82,7 @@ pub mod workload_state;
 mod tests;
 
 pub use cluster::SimCluster;
-pub use kubelet::KubeletTimings;
+pub use kubelet_settings::KubeletTimings;
 pub use rbac::{BadRoles, RbacAuthorizer};
 
 use crate::twin::answer::Answer;

@@ -10,7 +10,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::rest::query::{QueryParams, decode_percent};
+use super::query::{QueryParams, decode_percent};
 use super::status::ApiFailure;
 use crate::wire::Request;
 

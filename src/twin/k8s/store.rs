@@ -12,55 +12,12 @@ use super::kinds::{KindId, KindRegistry};
 use super::typed_views::PodView;
 use super::watch::Watchers;
 
-/// An object as it was at one version.
-pub type StoredObject = Arc<Value>;
+pub use super::object::{ObjectKey, ObjectName, StoredObject, WatchEvent};
 
 /// How many events a watch may be behind at least before it must list again, and at most; between, as in the API server's
 /// watch cache, what is younger than [`EVENT_FRESHNESS`] is kept.
 const EVENTS_KEPT: std::ops::Range<usize> = 2_000..100_000;
 const EVENT_FRESHNESS: SignedDuration = SignedDuration::from_secs(75);
-
-/// A namespace (empty for cluster-wide kinds) and a name.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObjectName {
-    pub ns: String,
-    pub name: String,
-}
-
-impl ObjectName {
-    /// A name.
-    pub fn new(ns: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            ns: ns.into(),
-            name: name.into(),
-        }
-    }
-
-    /// The name of `object`.
-    pub fn of_object(object: &Value) -> Self {
-        Self::new(
-            text_at(object, "metadata.namespace"),
-            text_at(object, "metadata.name"),
-        )
-    }
-}
-
-/// Where an object is kept.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObjectKey {
-    pub res: KindId,
-    pub at: ObjectName,
-}
-
-impl ObjectKey {
-    /// A key.
-    pub fn new(res: KindId, ns: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            res,
-            at: ObjectName::new(ns, name),
-        }
-    }
-}
 
 /// A write: what was there, what is there now.
 #[derive(Clone, Debug)]
@@ -70,18 +27,6 @@ pub struct ObjectChange {
     pub new: Option<StoredObject>,
     /// The same of a pod, in short.
     pub pods: [Option<Arc<PodView>>; 2],
-}
-
-/// A change with its version; a deleted object is kept as it was last.
-#[derive(Clone, Debug)]
-pub struct WatchEvent {
-    pub rv: u64,
-    pub at: Timestamp,
-    pub key: ObjectKey,
-    pub old: Option<StoredObject>,
-    pub new: Option<StoredObject>,
-    /// The object to show: the new one, or the deleted one at the version of its deletion.
-    pub shown: StoredObject,
 }
 
 /// Everything the API server keeps.

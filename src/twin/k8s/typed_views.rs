@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::affinity_term::{AffinityTerm, avoided_pods};
 use super::json::{
     cpu_millis, find_condition, flag_at, list_at, number_at, quantity_units, text_at, text_map_at,
     value_at,
 };
 use super::pod_requests::{PodHostPort, PodRequests, ResourceAmounts, host_ports, other_amounts};
-use super::pod_terms::{AffinityTerm, avoided_pods};
 use super::selector::Labels;
 
 /// A taint or what tolerates it.

@@ -10,8 +10,7 @@ use crate::twin::aws::state::{
     AutoScalingGroup, AwsAccount, Ec2Instance, GroupMember, ScalingActivity, VpcSubnet,
 };
 use crate::twin::aws::{ec2, eks, elb, kube, quotas};
-use crate::twin::invariants;
-use crate::twin::world::SimWorld;
+use crate::twin::world::{SimWorld, WorldNotice};
 
 /// How long EKS lets pods of a deleted group resist before it ends the instance all the same (EKS-NG-16).
 const GROUP_EVICTION_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
@@ -48,7 +47,7 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
         suspended("AZRebalance"),
     );
     if have <= want {
-        invariants::at_size(world, name);
+        world.notify_observer(WorldNotice::GroupAtSize { asg: name });
     }
     if have < want && !no_launch {
         for _ in have..want {
@@ -73,7 +72,10 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
             else {
                 break;
             };
-            invariants::ended_for_size(world, name, &victim);
+            world.notify_observer(WorldNotice::EndedForSize {
+                asg: name,
+                instance: &victim,
+            });
             begin_termination(world, name, &victim, false);
         }
     } else if have == want
@@ -536,7 +538,7 @@ pub fn terminate_and_shrink(world: &mut SimWorld, name: &str, id: &str) {
 
 /// Ends one instance that its group replaces.
 pub fn terminate_and_replace(world: &mut SimWorld, name: &str, id: &str) {
-    invariants::ended_by_name(world, id);
+    world.notify_observer(WorldNotice::EndedByName { instance: id });
     begin_termination(world, name, id, false);
     reconcile_group(world, name);
 }

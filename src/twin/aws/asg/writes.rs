@@ -7,8 +7,7 @@ use crate::twin::aws::call::Input;
 use crate::twin::aws::eks;
 use crate::twin::aws::error::AwsError;
 use crate::twin::aws::state::AutoScalingGroup;
-use crate::twin::invariants;
-use crate::twin::world::SimWorld;
+use crate::twin::world::{SimWorld, WorldNotice};
 
 /// Every process a group has.
 const SCALING_PROCESSES: &[&str] = &[
@@ -133,7 +132,11 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
     }
     let before = std::mem::replace(&mut group.desired, wanted);
     let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
-    invariants::resized(world, &name, before, wanted);
+    world.notify_observer(WorldNotice::GroupResized {
+        asg: &name,
+        from: before,
+        to: wanted,
+    });
     lifecycle::reconcile_group(world, &name);
     eks::schedule_size_sync(world, &nodegroup);
     // The model gives this operation no output.
@@ -160,7 +163,11 @@ pub fn update_group(world: &mut SimWorld, input: Input) -> Result<Value, AwsErro
     let wanted = asked.unwrap_or(group.desired).clamp(min, max);
     let before = std::mem::replace(&mut group.desired, wanted);
     let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
-    invariants::resized(world, &name, before, wanted);
+    world.notify_observer(WorldNotice::GroupResized {
+        asg: &name,
+        from: before,
+        to: wanted,
+    });
     lifecycle::reconcile_group(world, &name);
     eks::schedule_size_sync(world, &nodegroup);
     // The model gives this operation no output.
@@ -188,7 +195,7 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
         )));
     }
     if smaller {
-        invariants::ended_by_name(world, id);
+        world.notify_observer(WorldNotice::EndedByName { instance: id });
         lifecycle::terminate_and_shrink(world, &asg, id);
         if let Some(nodegroup) = world.cloud.asgs.get(&asg).map(|a| a.nodegroup.clone()) {
             eks::schedule_size_sync(world, &nodegroup);

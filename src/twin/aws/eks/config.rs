@@ -8,37 +8,12 @@ use super::{
     EksEvent, create_group, group, requested_cluster, requested_group, schedule_between,
     update as updates,
 };
-use crate::model::kube::Taint;
 use crate::twin::aws::call::Input;
 use crate::twin::aws::error::AwsError;
+use crate::twin::aws::group_marks::{LabelTaintChange, to_kube_taint};
 use crate::twin::aws::state::{ManagedNodegroup, UpdateOwner};
 use crate::twin::aws::{asg, kube};
-use crate::twin::invariants;
-use crate::twin::world::SimWorld;
-
-/// What is put on and taken from the nodes of a group.
-#[derive(Clone, Debug, Default)]
-pub struct LabelTaintChange {
-    pub add_labels: BTreeMap<String, String>,
-    pub remove_labels: Vec<String>,
-    pub add_taints: Vec<Taint>,
-    pub remove_taints: Vec<Taint>,
-}
-
-/// A taint of EKS in Kubernetes's spelling.
-pub fn to_kube_taint(value: &Value) -> Taint {
-    let taint = Input(value);
-    let effect = match taint.get_text("effect") {
-        Some("NO_EXECUTE") => "NoExecute",
-        Some("PREFER_NO_SCHEDULE") => "PreferNoSchedule",
-        Some(_) | None => "NoSchedule",
-    };
-    Taint {
-        key: taint.get_text("key").unwrap_or_default().to_owned(),
-        value: taint.get_text("value").map(str::to_owned),
-        effect: effect.to_owned(),
-    }
-}
+use crate::twin::world::{SimWorld, WorldNotice};
 
 /// Whether two taints of EKS are the same but for their value.
 fn is_same_taint(a: &Value, b: &Value) -> bool {
@@ -189,7 +164,11 @@ fn begin_config_update(
         let wanted = desired.unwrap_or(asg.desired).clamp(bounds.0, bounds.1);
         let before = std::mem::replace(&mut asg.desired, wanted);
         let asg = asg.name.clone();
-        invariants::resized(world, &asg, before, wanted);
+        world.notify_observer(WorldNotice::GroupResized {
+            asg: &asg,
+            from: before,
+            to: wanted,
+        });
         asg::reconcile_group(world, &asg);
     }
     let from = if changed.status == "DEGRADED" {

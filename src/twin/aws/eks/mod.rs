@@ -10,7 +10,6 @@ mod group_launch;
 mod insights;
 mod rollback_insights;
 mod rolling_update;
-pub mod routes;
 mod show;
 mod tags;
 mod update;
@@ -22,12 +21,13 @@ use serde_json::Value;
 
 use super::call::{AwsService, Input};
 use super::error::AwsError;
+use super::group_marks::LabelTaintChange;
 use super::state::{EksCluster, ManagedNodegroup};
 use super::unknown_operation;
 use crate::model::Minor;
 use crate::twin::world::SimWorld;
 
-pub use config::{LabelTaintChange, schedule_size_sync, to_kube_taint};
+pub use config::schedule_size_sync;
 pub use group::on_instances_gone;
 
 /// Something that will happen in EKS.
@@ -57,7 +57,7 @@ pub enum EksEvent {
     /// Labels and taints reach the live nodes.
     GroupMarked {
         group: String,
-        marks: config::LabelTaintChange,
+        marks: LabelTaintChange,
     },
     /// DescribeNodegroup shows the sizes that somebody else gave the group's Auto Scaling group.
     SizesSynced { group: String },

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::super::cluster::SimCluster;
-use super::super::control::write_status;
 use super::super::json::{
     as_object_mut, cpu_millis, list_at, number_at, quantity_units, remove_at, slot_at, text_at,
     value_at,
@@ -92,7 +91,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         res: RESOURCE_QUOTAS,
         at: name.clone(),
     };
-    write_status(cluster, &key, &[("hard", hard), ("used", used.into())]);
+    cluster.write_status(&key, &[("hard", hard), ("used", used.into())]);
 }
 
 /// The quotas of a namespace.

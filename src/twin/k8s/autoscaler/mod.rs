@@ -17,22 +17,21 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use serde_json::json;
 
 use self::flags::AutoscalerFlags;
-use self::shrink::LeavingNode;
+pub use super::autoscaler_state::{Autoscaler, ScalingAction};
 use super::cluster::SimCluster;
 use super::kinds::{DEPLOYMENTS, NODES};
 use super::selector::LabelSelector;
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::NodeView;
 use super::{KubeEvent, json as object, run_in_cluster};
-use crate::twin::aws::scaling::{self, ScalingGroup};
+use crate::twin::aws::scaling;
 use crate::twin::world::SimWorld;
 
 /// Where it lives.
@@ -42,38 +41,6 @@ const AUTOSCALER_NAME: &str = "cluster-autoscaler";
 const LEAVING_TAINT: &str = "ToBeDeletedByClusterAutoscaler";
 /// How long sizes of groups are kept.
 const GROUP_SIZES_TTL: SignedDuration = SignedDuration::from_secs(60);
-
-/// What an autoscaler knows. All but the log dies with its pod.
-#[derive(Clone, Debug, Default)]
-pub struct Autoscaler {
-    /// A scan is queued.
-    queued: bool,
-    /// The pod that it is, by uid.
-    pod: String,
-    groups: Vec<ScalingGroup>,
-    read_at: Option<Timestamp>,
-    /// By Auto Scaling group: the node a new one is taken to be like.
-    templates: BTreeMap<String, Arc<NodeView>>,
-    /// The same by DescribeNodegroup, and when that was asked.
-    described: BTreeMap<String, (Timestamp, Arc<NodeView>)>,
-    /// By node: since when nothing needs it.
-    unneeded: BTreeMap<String, Timestamp>,
-    /// Nodes that could not be emptied, and until when they are left alone.
-    unremovable: BTreeMap<String, Timestamp>,
-    leaving: BTreeMap<String, LeavingNode>,
-    grown_at: Option<Timestamp>,
-    /// What it did, for those who look on.
-    log: Vec<ScalingAction>,
-}
-
-/// Something it did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ScalingAction {
-    Grew { nodegroup: String, by: i64 },
-    Ended { nodegroup: String, node: String },
-    GaveUp { node: String },
-    Restarted,
-}
 
 /// A Deployment that is one, with these flags.
 pub fn autoscaler_deployment(flags: &[String]) -> serde_json::Value {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
+use super::super::autoscaler_state::LeavingNode;
 use super::super::cluster::SimCluster;
 use super::super::json::{
     find_annotation as annotation_of, list_at, list_at_mut, number_at, remove_at, set_at, text_at,
 };
 use super::super::kinds::{BUDGETS, NODES, PODS};
+use super::super::query::QueryParams;
 use super::super::rest::evict;
-use super::super::rest::query::QueryParams;
 use super::super::run_in_cluster;
 use super::super::store::{ObjectKey, ObjectName};
 use super::super::typed_views::{NodeView, PodView};
@@ -20,8 +21,7 @@ use super::flags::AutoscalerFlags;
 use super::grow::would_fit;
 use super::{LEAVING_TAINT, ScalingAction, find_node_annotation, nodes_of};
 use crate::twin::aws::scaling;
-use crate::twin::invariants;
-use crate::twin::world::SimWorld;
+use crate::twin::world::{SimWorld, WorldNotice};
 
 /// How long it tries to evict a node's pods.
 const MAX_POD_EVICTION_TIME: SignedDuration = SignedDuration::from_mins(2);
@@ -33,18 +33,6 @@ const UNREMOVABLE_NODE_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 const MAX_EMPTY_BULK_DELETE: usize = 10;
 /// A node that is used more than this is needed, in percent.
 const UTILIZATION_THRESHOLD_PERCENT: i64 = 50;
-
-/// A node on its way out.
-#[derive(Clone, Debug)]
-pub struct LeavingNode {
-    since: Timestamp,
-    nodegroup: String,
-    instance: String,
-    /// Somebody had cordoned it before.
-    was_cordoned: bool,
-    /// Its instance is being ended: it is there until its connections have drained.
-    ended: bool,
-}
 
 /// Takes up what it has found unneeded for long enough.
 pub fn scale_down(world: &mut SimWorld, flags: &AutoscalerFlags) {
@@ -195,7 +183,7 @@ fn evictable_pods(cluster: &SimCluster, node: &str) -> Vec<Arc<PodView>> {
 
 /// Marks a node as one that goes.
 fn mark_leaving(world: &mut SimWorld, node: &Arc<NodeView>, now: Timestamp) {
-    invariants::check_autoscaler_removal(world, &node.name);
+    world.notify_observer(WorldNotice::AutoscalerRemoves { node: &node.name });
     run_in_cluster(world, |cluster| {
         let leaving = LeavingNode {
             since: now,

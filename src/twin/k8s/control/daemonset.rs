@@ -233,8 +233,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     if unavailable > 0 || value_at(&set_, "status.numberUnavailable").is_some() {
         status.push(("numberUnavailable", json!(unavailable)));
     }
-    pods::write_status(
-        cluster,
+    cluster.write_status(
         &ObjectKey {
             res: DAEMON_SETS,
             at: name.clone(),

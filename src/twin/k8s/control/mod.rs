@@ -14,89 +14,23 @@ mod pods;
 mod replicaset;
 pub(super) mod rollout;
 mod statefulset;
-mod volume_needs;
-pub(super) mod volumes;
-
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::KubeEvent;
 use super::cluster::SimCluster;
+pub use super::controller_work::ControllerWork;
 use super::json::{text_at, value_at};
 use super::kinds::*;
 use super::store::{ObjectChange, ObjectName, StoredObject};
 use super::typed_views::{OwnerRef, PodView};
-pub(super) use pods::write_status;
-
-use super::{admission, autoscaler, drain_cleaner, kubelet, scheduler};
+use super::{admission, autoscaler, drain_cleaner, kubelet, scheduler, volumes};
 
 /// How long after its time a pod of a snapshot is still there to be one that does not go.
 const STUCK_POD_AGE: SignedDuration = SignedDuration::from_mins(5);
 
-/// A piece of work: one controller looks at one object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ControllerWork {
-    Deployment(ObjectName),
-    /// Has the deployment moved in time?
-    ProgressDeadline(ObjectName),
-    ReplicaSet(ObjectName),
-    StatefulSet(ObjectName),
-    DaemonSet(ObjectName),
-    /// A daemon set's pod on one node.
-    Daemon(ObjectName, String),
-    Job(ObjectName),
-    /// A pod that an operator is to make again.
-    Operator(ObjectName),
-    /// A database whose primary may have to move.
-    Roles(ObjectName),
-    /// A node whose instance managers Longhorn looks at.
-    Longhorn(String),
-    /// A pod that Strimzi's operator is to roll.
-    Roll(ObjectName),
-    Budget(ObjectName),
-    /// What a namespace uses of a quota.
-    Quota(ObjectName),
-    /// A service's slices.
-    EndpointSlices(ObjectName),
-    Schedule(ObjectName),
-    /// All pods no node was found for.
-    RetryPending,
-    Taints(String),
-    /// What the object with this uid owned.
-    Orphans(String),
-    Namespace(String),
-    Claim(ObjectName),
-    Attachment(String),
-    /// Attachments of volumes that no pod of the node uses any more.
-    Detach(String),
-    /// The same for a node that will never say it has unmounted them.
-    ForceDetach(String),
-}
-
 impl ControllerWork {
-    /// How long after a change the real controller gets to it; measured on a real control plane where it was seen.
-    fn reaction_delay(&self) -> Duration {
-        Duration::from_millis(match self {
-            Self::Budget(_) => 8,
-            Self::StatefulSet(_) | Self::Deployment(_) | Self::ProgressDeadline(_) => 10,
-            Self::ReplicaSet(_) => 14,
-            Self::Schedule(_) | Self::Quota(_) => 25,
-            Self::DaemonSet(_) | Self::EndpointSlices(_) => 50,
-            Self::Job(_) => 100,
-            Self::Taints(_) | Self::Orphans(_) => 150,
-            Self::Daemon(..) | Self::Claim(_) => 300,
-            Self::Attachment(_) => 1500,
-            Self::Operator(_) => 3000,
-            Self::Longhorn(_) => 5000,
-            Self::Roles(_) | Self::Roll(_) => 8000,
-            Self::RetryPending | Self::Namespace(_) | Self::Detach(_) | Self::ForceDetach(_) => {
-                1000
-            }
-        })
-    }
-
     /// Does it.
     pub fn run_on(&self, cluster: &mut SimCluster) {
         match self {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::super::cluster::SimCluster;
-use super::super::json::{find_condition, set_at, slot_at, text_at, value_at};
+use super::super::json::{find_condition, slot_at, text_at, value_at};
 use super::super::kinds::PODS;
 use super::super::store::{ObjectKey, ObjectName, owner_reference};
 use super::super::typed_views::PodView;
@@ -108,17 +108,4 @@ pub fn template_hash(template: Option<&Value>) -> String {
         .take(10)
         .map(|b| char::from(ALPHABET[usize::from(*b) % ALPHABET.len()]))
         .collect()
-}
-
-/// Writes `status` when it says something new.
-pub fn write_status(cluster: &mut SimCluster, key: &ObjectKey, status: &[(&str, Value)]) {
-    let now = cluster.store.get_object(key).and_then(|o| o.get("status"));
-    if now.is_some_and(|now| status.iter().all(|(field, v)| now.get(field) == Some(v))) {
-        return;
-    }
-    cluster.change_object(key, |o| {
-        for (field, value) in status {
-            set_at(o, &format!("status.{field}"), value.clone());
-        }
-    });
 }

@@ -151,8 +151,7 @@ fn update_status(
         ("observedGeneration", json!(generation)),
     ];
     status.extend(conditions.map(|all| ("conditions", all)));
-    pods::write_status(
-        cluster,
+    cluster.write_status(
         &ObjectKey {
             res: REPLICA_SETS,
             at: name.clone(),

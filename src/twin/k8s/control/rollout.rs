@@ -7,17 +7,9 @@ use serde_json::Value;
 use super::super::cluster::SimCluster;
 use super::super::json::{list_at, list_at_mut, number_at, slot_at, text_at, value_at};
 use super::super::kinds::{DAEMON_SETS, DEPLOYMENTS, KindId, STATEFUL_SETS};
+use super::super::revisions::Revisions;
 use super::super::store::{ObjectKey, ObjectName};
 use super::pods::template_hash;
-
-/// Names of revisions. Seeded pods keep the names they came with.
-#[derive(Clone, Default)]
-pub struct Revisions {
-    /// By the set's uid and its template's hash.
-    names: BTreeMap<(String, String), String>,
-    /// The last that was asked for, by the set's uid: the generation it is of, and its name.
-    last: BTreeMap<String, (i64, String)>,
-}
 
 /// The name of a set's current revision.
 pub fn current_revision(cluster: &mut SimCluster, set_: &Value) -> String {

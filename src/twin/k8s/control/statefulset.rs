@@ -195,8 +195,7 @@ fn update_status(
         ("updateRevision", json!(revision)),
         ("observedGeneration", json!(generation)),
     ];
-    pods::write_status(
-        cluster,
+    cluster.write_status(
         &ObjectKey {
             res: STATEFUL_SETS,
             at: name.clone(),

@@ -8,11 +8,11 @@ use super::super::json::{
     find_condition, list_at, number_at, set_at, set_condition, slot_at, text_at, value_at,
 };
 use super::super::kinds::{BUDGETS, NAMESPACES, PODS};
+use super::super::query::QueryParams;
 use super::super::selector::Labels;
 use super::super::status::{ApiFailure, success_answer};
 use super::super::store::{ObjectKey, ObjectName, StoredObject};
 use super::super::{drain_cleaner, webhooks};
-use super::query::QueryParams;
 use crate::twin::answer::Answer;
 
 const BUDGET_VIOLATION_MESSAGE: &str =

@@ -4,7 +4,6 @@ mod discovery;
 pub(super) mod evict;
 pub(super) mod merge;
 mod patch;
-pub mod query;
 mod read;
 mod virtual_kinds;
 mod write;
@@ -14,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::cluster::SimCluster;
 use super::kinds::{KindId, ResourceKind};
+use super::query::{self, QueryParams};
 use super::status::{ApiFailure, answer_json};
 use super::store::{ObjectKey, ObjectName};
 use crate::twin::answer::{Answer, answer_with};
 use crate::wire::Request;
-use query::QueryParams;
 pub use read::BOOKMARK_INTERVAL;
 
 /// What a request is about.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::cluster::SimCluster;
-use super::super::control::volumes::VolumeNeeds;
 use super::super::json::{list_at, number_at, value_at};
+use super::super::node_affinity::{NodeTerm, RequiredNodes};
 use super::super::pod_requests::ResourceAmounts;
 use super::super::typed_views::{NodeTaint, NodeView, PodView};
-use super::node_affinity::{NodeTerm, RequiredNodes};
+use super::super::volumes::VolumeNeeds;
 use super::pod_affinity::{AffinityPreference, PodAffinity, read_preferences};
 use super::topology_spread::{SpreadConstraint, read_constraints};
 use super::{TAINT_VALUES_UNTIL, untolerated_taint};

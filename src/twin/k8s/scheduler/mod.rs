@@ -1,7 +1,6 @@
 //! The scheduler: finds a node for each pod, or says of every node why it will not do.
 
 mod fit;
-mod node_affinity;
 mod pod_affinity;
 mod preempt;
 mod score;
@@ -13,15 +12,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::cluster::SimCluster;
-use super::control::volumes;
 use super::json::{as_object_mut, list_at, set_at, set_condition, slot_at};
 use super::kinds::PODS;
+pub use super::node_affinity::RequiredNodes;
+use super::node_affinity::named_nodes;
 use super::store::{ObjectKey, ObjectName};
 use super::typed_views::{NodeTaint, NodeView, PodView};
+use super::volumes;
 use crate::model::Minor;
 pub use fit::PodConstraints;
-use node_affinity::named_nodes;
-pub use node_affinity::{NodeTerm, RequiredNodes};
 use preempt::Preemption;
 
 /// The first minor whose messages name no taint (K8S-SCHED-6).

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::super::affinity_term::{AffinityTerm, required_terms};
 use super::super::cluster::SimCluster;
 use super::super::json::{list_at, number_at};
-use super::super::pod_terms::{AffinityTerm, required_terms};
 use super::super::typed_views::{NodeView, PodView};
 
 /// By the topology's value: how many pods are there.

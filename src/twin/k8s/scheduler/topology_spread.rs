@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::super::cluster::SimCluster;
 use super::super::json::{list_at, number_at, text_at, value_at};
+use super::super::node_affinity::RequiredNodes;
 use super::super::selector::LabelSelector;
 use super::super::typed_views::{NodeView, PodView};
 use super::has_untolerated_taint;
-use super::node_affinity::RequiredNodes;
 use crate::model::Minor;
 
 /// Why a node without one of the labels will not do.

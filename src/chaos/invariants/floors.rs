@@ -1,0 +1,105 @@
+//! Laws on the state of the world: floors of budgets and workloads, version skew.
+
+use std::sync::Arc;
+
+use super::{Invariants, drains, workloads};
+use crate::model::Minor;
+use crate::twin::k8s::ground_truth::{self, HealthyFloor};
+use crate::twin::k8s::workload_state::PodView;
+use crate::twin::world::SimWorld;
+
+const BUDGET_INVARIANT: &str = "a budget holds";
+const KEEP_ONE_INVARIANT: &str = "a workload of several pods without a budget keeps one";
+
+/// Kubelets may trail the API server by three minors, those before 1.25 by two.
+fn is_in_skew(kubelet: Minor, server: Minor) -> bool {
+    let most = if kubelet < Minor::new(25) { 2 } else { 3 };
+    (0..=most).contains(&server.ahead_of(kubelet))
+}
+
+/// Something has happened: looks whether all still holds.
+pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodView>]) {
+    if laws.checks == 0 {
+        workloads::record_baselines(world, laws);
+    }
+    laws.checks += 1;
+    let moves = ground_truth::count_moves(world);
+    let server = crate::twin::k8s::cloud_hooks::server_version(world);
+    let moved = laws.server.replace(server) != Some(server);
+    if laws.seen == moves && !moved {
+        return;
+    }
+    laws.seen = moves;
+    let budgets = ground_truth::budget_floors(world);
+    drains::record_closed_budgets(world, laws);
+    let mut broken: Vec<(&'static str, String)> = Vec::new();
+    if !losses.is_empty() {
+        let none_left = workloads::check_losses(world, laws, losses);
+        broken.extend(none_left.into_iter().map(|what| (KEEP_ONE_INVARIANT, what)));
+    }
+    let mut fallen = |before: &HealthyFloor, now: &HealthyFloor, law: &'static str, name: &str| {
+        let gone = before
+            .healthy
+            .iter()
+            .filter(|(pod, _)| !now.healthy.contains_key(*pod));
+        let ns = name.split('/').next().unwrap_or_default();
+        let consented = |pod: &str, node: &str| {
+            law == BUDGET_INVARIANT && laws.drains.was_deleted(ns, pod, node)
+        };
+        let gone = gone.filter(|(_, node)| !laws.is_excused(node));
+        let gone = gone.filter(|(pod, node)| !consented(pod, node));
+        let mut gone = gone
+            .filter(|(pod, _)| !ground_truth::has_failed_by_itself(world, ns, pod))
+            .filter(|(pod, _)| {
+                laws.drains.has_begun() || !ground_truth::is_preempted(world, ns, pod)
+            })
+            .peekable();
+        let fewer = now.healthy.len() < before.healthy.len();
+        if fewer && (now.healthy.len() as i64) < now.least && gone.peek().is_some() {
+            let pods: Vec<String> = gone.map(|(pod, node)| format!("{pod} on {node}")).collect();
+            let (have, least) = (now.healthy.len(), now.least);
+            broken.push((
+                law,
+                format!(
+                    "{name} has {have} healthy pods, needs {least}; lost {}",
+                    pods.join(", ")
+                ),
+            ));
+        }
+    };
+    for (name, now) in &budgets {
+        if let Some(before) = laws.budgets.get(name) {
+            fallen(before, now, BUDGET_INVARIANT, name);
+        }
+    }
+    if laws.terms.surge {
+        let singles = ground_truth::single_replica_floors(world);
+        for (name, now) in &singles {
+            if let Some(before) = laws.single_replicas.get(name) {
+                fallen(before, now, "a single replica is moved without a gap", name);
+            }
+        }
+        laws.single_replicas = singles;
+    }
+    laws.budgets = budgets;
+    let homes: Vec<(&str, &str)> = ground_truth::node_groups(world).collect();
+    let known =
+        |(node, group): &(&str, &str)| laws.node_groups.get(*node).is_some_and(|g| g == group);
+    if moved || homes.len() != laws.nodes || !homes.iter().all(known) {
+        for (node, kubelet) in ground_truth::kubelet_minors(world)
+            .iter()
+            .filter(|(_, k)| !is_in_skew(**k, server))
+        {
+            let what = format!("{node} runs {kubelet} below an API server at {server}");
+            broken.push(("kubelets stay within skew", what));
+        }
+        laws.nodes = homes.len();
+        let owned = homes
+            .into_iter()
+            .map(|(node, group)| (node.to_owned(), group.to_owned()));
+        laws.node_groups.extend(owned.collect::<Vec<_>>());
+    }
+    for (law, what) in broken {
+        laws.record_violation(world, law, what);
+    }
+}

@@ -1,0 +1,27 @@
+//! Chaos: a whole upgrade on the twin under a seed's schedule of faults (of services, other people's changes, deaths of the process), with the
+//! twin's laws checked at every event, until it ends in one of its four ends. The processes are what `eksup apply` and
+//! `eksup rollback` run, over a wire that can be cut.
+//!
+//! - [`invariants`]: what must hold at every moment of an upgrade
+//! - [`twin_connection`]: real clients over a twin's wire
+//! - [`fault_schedule`]: what a seed brings (pure)
+//! - [`variation`]: how its plan and cluster differ from those that were given (pure)
+//! - [`terms`]: what the upgrade may do, for the laws
+//! - [`process`]: one process, and how it ends before its time
+//! - [`trial`]: processes one after another, until the upgrade ends
+//! - [`oracle`]: whether the end is a good one
+//! - [`batch`]: many seeds on all cores
+
+pub mod batch;
+pub mod fault_schedule;
+pub mod invariants;
+pub mod oracle;
+pub mod process;
+pub mod terms;
+pub mod trial;
+pub mod twin_connection;
+pub mod variation;
+
+pub use fault_schedule::FaultSchedule;
+pub use trial::{Trial, TrialReport};
+pub use variation::Variation;

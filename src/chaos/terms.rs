@@ -1,0 +1,91 @@
+//! What a seed's upgrade is and may do: its plan, its route's groups, and the terms that the laws hold it to.
+
+use std::collections::BTreeSet;
+
+use tokio::time::sleep;
+
+use super::fault_schedule::FaultSchedule;
+use super::trial::Trial;
+use crate::chaos::invariants::UpgradeTerms;
+use crate::model::Clock;
+use crate::plan::{BudgetConsent, OnDeadline, Plan, SingleReplicas, Strategy};
+use crate::route::{Route, ShiftSpec, StepSpec};
+use crate::twin::fault;
+
+impl Trial<'_> {
+    /// The groups that the plan makes.
+    pub fn green_group_names(&self) -> Result<Vec<String>, String> {
+        Ok(green_names_in(&self.build_route(&self.input.plan)?))
+    }
+
+    /// The route of a plan. A snapshot's own inventory is enough to draw it from.
+    fn build_route(&self, plan: &Plan) -> Result<Route, String> {
+        let route = crate::route::build_route(plan, &self.snapshot.inventory);
+        route.map_err(|problems| format!("no route: {problems:?}"))
+    }
+
+    /// The plan of a seed; a saved one is carried as it was saved.
+    pub(super) fn plan_of(&self, schedule: &FaultSchedule) -> Plan {
+        match self.input.saved {
+            None => schedule
+                .variation
+                .apply_to_plan(schedule.speed.shorten_plan(&self.input.plan)),
+            Some(_) => self.input.plan.clone(),
+        }
+    }
+
+    /// What the plan lets the upgrade do.
+    pub(super) fn upgrade_terms(&self, plan: &Plan) -> Result<UpgradeTerms, String> {
+        let route = self.build_route(plan)?;
+        let blues = &self.snapshot.inventory.nodegroups;
+        let mut groups: BTreeSet<String> = green_names_in(&route).into_iter().collect();
+        groups.extend(blues.iter().map(|g| g.name.clone()));
+        let shifts = |f: fn(&ShiftSpec) -> &String| -> BTreeSet<String> {
+            let shifts = route.steps.iter().filter_map(|step| match &step.spec {
+                StepSpec::Shift { shift, .. } => Some(f(shift).clone()),
+                _ => None,
+            });
+            shifts.collect()
+        };
+        // On a long way a target group may be green first and blue later; of such a one nothing is said.
+        let green_targets = &shifts(|s| &s.green) - &shifts(|s| &s.blue);
+        Ok(UpgradeTerms {
+            groups,
+            may_delete_pods: plan.drain.on_deadline == OnDeadline::Delete
+                || plan.strategy == Strategy::Recreate
+                || plan.drain.single_replicas == SingleReplicas::Evict
+                || (plan.drain.budgets.values()).any(|c| *c == BudgetConsent::Delete),
+            single_replicas_down: plan.drain.single_replicas == SingleReplicas::Evict,
+            surge: plan.drain.single_replicas == SingleReplicas::Surge,
+            max_parallel_nodes: plan.drain.parallel,
+            pod_deadline: plan.drain.pod_deadline,
+            downtime: plan.strategy == Strategy::Recreate,
+            green_targets,
+        })
+    }
+}
+
+fn green_names_in(route: &Route) -> Vec<String> {
+    let greens = route.steps.iter().filter_map(|step| match &step.spec {
+        StepSpec::CreateGreen { group, .. } => Some(group.name.clone()),
+        _ => None,
+    });
+    greens.collect()
+}
+
+/// The runner's clock, as far off the world's as the rules say.
+pub fn skewed_clock(start: jiff::Timestamp, rules: &[fault::FaultRule]) -> Clock {
+    let clock = Clock::starting_at(start);
+    for (since, by) in rules.iter().filter_map(fault::FaultRule::clock_skew) {
+        if since.is_zero() {
+            clock.jump_by(by);
+            continue;
+        }
+        let clock = clock.clone();
+        tokio::spawn(async move {
+            sleep(since).await;
+            clock.jump_by(by);
+        });
+    }
+    clock
+}

@@ -1,0 +1,546 @@
+//! A trial: one seed's upgrade from its first process to its end, with a person at hand who fixes what a stuck run names,
+//! gives the next command, and rolls the run back where nothing else helps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::fault_schedule::{FaultSchedule, ProcessFault};
+use super::oracle::{self, EndState};
+use super::process::{MAX_PROCESS_TIME, ProcessCommand, ProcessEnd, ProcessHarness, WrapWire};
+use super::terms::skewed_clock;
+use super::twin_connection::connect_twin;
+use crate::chaos::invariants::Invariants;
+use crate::event::RunEvent;
+use crate::journal::{FinalOutcome, RunState};
+use crate::model::snapshot::Snapshot;
+use crate::model::{Clock, Inventory};
+use crate::run::assess::PlanInput;
+use crate::run::cluster_connection::ClusterConnection;
+use crate::run::error::{RunError, RunErrorKind};
+use crate::run::logging::disable_logging;
+use crate::run::output::RunOutput;
+use crate::run::stored_run::{read_run_state, stored_route};
+use crate::twin::{Twin, fault, scenario};
+
+/// No trial needs more processes.
+const MAX_PROCESSES: usize = 60;
+/// Nor more time.
+const MAX_TRIAL_TIME: Duration = Duration::from_secs(14 * 86_400);
+
+thread_local! {
+    static CURRENT_SEED: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+}
+
+/// The seed whose trial this thread runs; for whoever tells of a panic.
+pub fn current_seed() -> Option<u64> {
+    CURRENT_SEED.get()
+}
+
+/// How an upgrade can end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TrialEnd {
+    Done,
+    RolledBack,
+    /// A person must look; the run says at what.
+    Stuck,
+    /// It never began: the cluster is not ready for it.
+    NotBegun,
+}
+
+/// What came of a trial.
+#[derive(Debug)]
+pub struct TrialReport {
+    /// The schedule's.
+    pub number: u64,
+    pub trial_end: Option<TrialEnd>,
+    /// What is wrong with it; empty for a good end.
+    pub faults: Vec<String>,
+    pub processes: usize,
+    pub deaths: usize,
+    pub requests: u64,
+    /// How often the laws were looked at.
+    pub looks: u64,
+    pub took: Duration,
+    /// Each fault rule and how often it fired.
+    pub fired: Vec<(String, u32)>,
+    /// The fates that came about.
+    pub process_faults: Vec<&'static str>,
+    /// How the plan and the cluster differed from those that were given.
+    pub variations: Vec<&'static str>,
+    /// Exit codes, in order; none for a death.
+    pub exits: Vec<Option<u8>>,
+    /// Each process's name, and what it told.
+    pub events: Vec<(String, Vec<RunEvent>)>,
+    /// What was said at each end.
+    pub end_messages: Vec<String>,
+    pub begin_inventory: Option<Inventory>,
+    pub end_state: Option<EndState>,
+}
+
+/// What all trials of one plan on one cluster share.
+pub struct Trial<'a> {
+    pub snapshot: &'a Snapshot,
+    pub input: &'a PlanInput,
+    pub output: &'a dyn RunOutput,
+    /// The end without faults; a trial that nobody meddled with ends the same.
+    pub baseline: Option<&'a EndState>,
+    /// The world before anything was done.
+    pub before: Option<&'a Inventory>,
+    /// Keep what the processes told.
+    pub tell: bool,
+    /// What is put around each process's wire.
+    pub wrap_wire: Option<WrapWire<'a>>,
+}
+
+impl Trial<'_> {
+    /// Runs a seed's trial in a world and a time of its own.
+    pub fn run_seed(&self, schedule: &FaultSchedule) -> Result<TrialReport, std::io::Error> {
+        disable_logging();
+        CURRENT_SEED.set(Some(schedule.seed));
+        fastrand::seed(schedule.seed);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()?;
+        let report = runtime.block_on(self.play_in_virtual_time(schedule));
+        runtime.shutdown_background();
+        Ok(report)
+    }
+
+    async fn play_in_virtual_time(&self, schedule: &FaultSchedule) -> TrialReport {
+        let varied = schedule.variation.apply_to_snapshot(self.snapshot);
+        let snapshot = varied.as_ref().unwrap_or(self.snapshot);
+        let mut world = scenario::load_world(snapshot, schedule.seed);
+        let plan = self.plan_of(schedule);
+        let terms = self.upgrade_terms(&plan);
+        world.observer = Some(Box::new(Invariants::new(terms.clone().unwrap_or_default())));
+        world.set_speed_factor(schedule.speed.world);
+        fault::add_rules(&mut world, schedule.rules.clone());
+        let twin = Twin::start(world);
+        let plan_input = PlanInput {
+            plan,
+            saved: self.input.saved.clone(),
+        };
+        let harness = ProcessHarness {
+            twin: &twin,
+            snapshot,
+            input: &plan_input,
+            output: self.output,
+            clock: skewed_clock(snapshot.inventory.taken_at, &schedule.rules),
+            wrap_wire: self.wrap_wire,
+            requests: Arc::new(AtomicU64::new(0)),
+        };
+        // Only who does not know yet what there was has to look.
+        let begin = match self.before {
+            Some(_) => None,
+            None => read_cluster_and_run(&harness)
+                .await
+                .ok()
+                .map(|(read, _)| read),
+        };
+        let begun = Instant::now();
+        let mut run = TrialRun::new(self, schedule, &harness);
+        run.report.faults.extend(terms.err());
+        match tokio::time::timeout(MAX_TRIAL_TIME, run.run_to_end()).await {
+            Ok(last) => run.report.trial_end = last,
+            Err(_) => run.report.faults.push(format!(
+                "no end after {} days",
+                MAX_TRIAL_TIME.as_secs() / 86_400
+            )),
+        }
+        let mut report = run.report;
+        report.took = begun.elapsed();
+        report.begin_inventory = begin;
+        if report.faults.is_empty() {
+            self.check_end(schedule, &harness, &mut report).await;
+        }
+        report.requests = harness.requests.load(Ordering::SeqCst);
+        twin.with_world(|world| {
+            report.fired = world
+                .faults
+                .fired_counts()
+                .into_iter()
+                .map(|(r, n)| (r.to_owned(), n))
+                .collect();
+            if let Some(laws) = Invariants::of_world(world) {
+                report.looks = laws.check_count();
+                report
+                    .faults
+                    .extend(laws.violations().iter().map(|b| format!("law broken: {b}")));
+            }
+        });
+        report
+    }
+
+    /// Holds the end against what it claims to be.
+    async fn check_end(
+        &self,
+        schedule: &FaultSchedule,
+        harness: &ProcessHarness<'_>,
+        report: &mut TrialReport,
+    ) {
+        let Some(last) = report.trial_end else {
+            return;
+        };
+        // What others broke is fixed, and the cluster comes to rest.
+        harness.twin.with_world(|world| {
+            world.faults.stop_all();
+            fault::repair_all(world);
+        });
+        sleep(Duration::from_secs(1800)).await;
+        let (read, state) = match read_cluster_and_run(harness).await {
+            Ok(both) => both,
+            Err(error) => {
+                report.faults.push(format!(
+                    "the cluster cannot be read at the end: {}",
+                    error.message
+                ));
+                return;
+            }
+        };
+        let faults = &mut report.faults;
+        let end = EndState::from_inventory(&read);
+        let route = state.as_ref().map(stored_route);
+        if last == TrialEnd::Done {
+            match &route {
+                Some(Ok(route)) => faults.extend(oracle::find_unfinished(&read, route)),
+                Some(Err(error)) => faults.push(error.message.clone()),
+                None => faults.push("done, and the journal knows of no run".to_owned()),
+            }
+            if let Some(calm) = self.baseline.filter(|_| !schedule.has_external_changes) {
+                faults.extend(
+                    end.differences_from(calm)
+                        .into_iter()
+                        .map(|d| format!("not as without faults: {d}")),
+                );
+            }
+        }
+        if last == TrialEnd::RolledBack && !schedule.has_external_changes {
+            let differs = self
+                .before
+                .map(|before| end.differences_from(&EndState::from_inventory(before)))
+                .unwrap_or_default();
+            // Versions are kept.
+            let kept = |d: &String| d.starts_with("cluster:") || d.starts_with("add-on ");
+            let differs = differs.into_iter().filter(|d| !kept(d));
+            faults.extend(differs.map(|d| format!("not as before the run: {d}")));
+        }
+        if last != TrialEnd::Stuck {
+            faults.extend(oracle::find_leftover_marks(&read));
+            // Where somebody deletes a group nothing needs to run there.
+            let deleted = |rule: &str| rule.starts_with("delete-group");
+            let shrunk = |rule: &str| rule.starts_with("scale:") && rule.contains(":-");
+            if !has_fired(harness, deleted) {
+                faults.extend(oracle::find_short_workloads(
+                    &read,
+                    has_fired(harness, shrunk),
+                ));
+            }
+        }
+        report.end_state = Some(end);
+    }
+}
+
+/// Whether a fault of that kind has come about.
+fn has_fired(harness: &ProcessHarness<'_>, kind: impl Fn(&str) -> bool) -> bool {
+    let rules = |world: &mut crate::twin::world::SimWorld| {
+        let mut fired = world.faults.fired_counts().into_iter();
+        fired.any(|(rule, times)| times > 0 && kind(rule))
+    };
+    harness.twin.with_world(rules)
+}
+
+/// Reads the cluster and its run.
+async fn read_cluster_and_run(
+    harness: &ProcessHarness<'_>,
+) -> Result<(Inventory, Option<RunState>), RunError> {
+    let clock = Clock::starting_at(harness.twin.with_world(|world| world.now()));
+    let reached: ClusterConnection =
+        connect_twin(harness.twin.wire(), harness.snapshot, &clock).await?;
+    let read = reached.read_inventory(None).await?;
+    Ok((read, read_run_state(&reached).await?))
+}
+
+/// A trial under way.
+struct TrialRun<'a, 'w> {
+    trial: &'a Trial<'a>,
+    schedule: &'a FaultSchedule,
+    harness: &'a ProcessHarness<'w>,
+    report: TrialReport,
+    command: ProcessCommand,
+    /// Somebody has asked for the rollback.
+    rolled_back: bool,
+    stuck: usize,
+    refused: usize,
+}
+
+impl<'a, 'w> TrialRun<'a, 'w> {
+    fn new(
+        trial: &'a Trial<'a>,
+        schedule: &'a FaultSchedule,
+        harness: &'a ProcessHarness<'w>,
+    ) -> Self {
+        let report = TrialReport {
+            number: schedule.number,
+            trial_end: None,
+            faults: Vec::new(),
+            processes: 0,
+            deaths: 0,
+            requests: 0,
+            looks: 0,
+            took: Duration::ZERO,
+            fired: Vec::new(),
+            process_faults: Vec::new(),
+            variations: schedule.variation.class_names(),
+            exits: Vec::new(),
+            events: Vec::new(),
+            end_messages: Vec::new(),
+            begin_inventory: None,
+            end_state: None,
+        };
+        Self {
+            trial,
+            schedule,
+            harness,
+            report,
+            command: ProcessCommand::Apply,
+            rolled_back: false,
+            stuck: 0,
+            refused: 0,
+        }
+    }
+
+    /// Process after process.
+    async fn run_to_end(&mut self) -> Option<TrialEnd> {
+        while self.report.processes < MAX_PROCESSES {
+            let fault = self
+                .schedule
+                .process_faults
+                .get(self.report.processes)
+                .copied()
+                .unwrap_or(ProcessFault::Survives);
+            let mut last = None;
+            for end in self.run_processes(fault).await {
+                last = last.or(self.respond_to_end(end).await);
+            }
+            if last.is_some() || !self.report.faults.is_empty() {
+                return last;
+            }
+            if self.schedule.rolls_back_after == Some(self.report.processes) {
+                self.command = ProcessCommand::Rollback;
+                self.rolled_back = true;
+            }
+        }
+        self.report
+            .faults
+            .push(format!("no end after {MAX_PROCESSES} processes"));
+        None
+    }
+
+    /// A process under its fault, and the one that is started beside it where there is one.
+    async fn run_processes(&mut self, fault: ProcessFault) -> Vec<ProcessEnd> {
+        let (harness, way) = (self.harness, self.command);
+        self.report.processes += 1;
+        let name = format!("process-{}", self.report.processes);
+        let beside = match fault {
+            ProcessFault::Suspended { after, .. } => Some(after + Duration::from_secs(1)),
+            ProcessFault::Contested { after } => Some(after),
+            _ => None,
+        };
+        let Some(beside) = beside else {
+            let (end, told) = harness.run_process(&name, way, fault).await;
+            self.record_process(&name, &end, told, fault);
+            return vec![end];
+        };
+        let rival = format!("{name}-rival");
+        let begun = Instant::now();
+        let ((first, first_told), second) = tokio::join!(
+            biased;
+            harness.run_process(&name, way, fault),
+            async {
+                sleep(beside).await;
+                harness.run_process(&rival, way, ProcessFault::Survives).await
+            }
+        );
+        let (second, second_told) = second;
+        if begun.elapsed() > beside {
+            self.report
+                .process_faults
+                .push(if matches!(fault, ProcessFault::Suspended { .. }) {
+                    "frozen"
+                } else {
+                    "rival"
+                });
+        }
+        self.record_process(&name, &first, first_told, ProcessFault::Survives);
+        self.record_process(&rival, &second, second_told, ProcessFault::Survives);
+        vec![first, second]
+    }
+
+    fn record_process(
+        &mut self,
+        name: &str,
+        end: &ProcessEnd,
+        told: Vec<RunEvent>,
+        fault: ProcessFault,
+    ) {
+        let report = &mut self.report;
+        match end {
+            ProcessEnd::Died => {
+                report.deaths += 1;
+                let answered = matches!(
+                    fault,
+                    ProcessFault::Dies { answered: true, .. }
+                        | ProcessFault::DiesAtRecord { answered: true, .. }
+                );
+                report.process_faults.push(if answered {
+                    "death after a request"
+                } else {
+                    "death before a request"
+                });
+                report.exits.push(None);
+                report.end_messages.push(format!("{name} died"));
+            }
+            ProcessEnd::TimedOut => {
+                let days = MAX_PROCESS_TIME.as_secs() / 86_400;
+                report.faults.push(format!("no end after {days} days"));
+                report.end_messages.push(format!("{name} did not end"));
+            }
+            ProcessEnd::Exit(exit) => {
+                let code = exit.as_ref().err().map_or(0, |e| e.kind.exit_code());
+                report.exits.push(Some(code));
+                let text = exit
+                    .as_ref()
+                    .err()
+                    .map(|e| format!(": {}", e.message))
+                    .unwrap_or_default();
+                report
+                    .end_messages
+                    .push(format!("{name} ended with {code}{text}"));
+                match fault {
+                    ProcessFault::StopRequested { .. }
+                        if code == RunErrorKind::Paused.exit_code() =>
+                    {
+                        report.process_faults.push("signal");
+                    }
+                    ProcessFault::ClockJumps { .. } => report.process_faults.push("clock jump"),
+                    _ => {}
+                }
+            }
+        }
+        if self.trial.tell {
+            report.events.push((name.to_owned(), told));
+        }
+    }
+
+    /// What the person does about an end. Returns the upgrade's end when it is one.
+    async fn respond_to_end(&mut self, end: ProcessEnd) -> Option<TrialEnd> {
+        let error = match end {
+            ProcessEnd::Died => return None,
+            ProcessEnd::TimedOut => return Some(TrialEnd::Stuck),
+            ProcessEnd::Exit(Ok(())) => return Some(TrialEnd::Done),
+            ProcessEnd::Exit(Err(error)) => error,
+        };
+        if error.message.trim().is_empty() || error.next.is_none() {
+            self.report.faults.push(format!(
+                "an end that says nothing or no next command: {error:?}"
+            ));
+        }
+        match error.kind {
+            RunErrorKind::RolledBack => return Some(TrialEnd::RolledBack),
+            RunErrorKind::Paused => {}
+            // Fresh credentials come by and by; so does the lock.
+            RunErrorKind::Expired | RunErrorKind::Locked => sleep(Duration::from_secs(300)).await,
+            RunErrorKind::Stuck => return self.respond_to_stuck().await,
+            RunErrorKind::NotReady | RunErrorKind::Unexpected => {
+                return self.respond_to_refusal(&error).await;
+            }
+            // Somebody has begun to take the run back: that goes on. Nothing else is a reason not to know one's own run.
+            RunErrorKind::Mismatch if self.command == ProcessCommand::Apply => {
+                if !self.rolled_back {
+                    self.report.faults.push(format!(
+                        "nobody has taken anything back, and yet: {}",
+                        error.message
+                    ));
+                }
+                self.command = ProcessCommand::Rollback;
+            }
+            // Rolled back already, or nothing to roll back.
+            RunErrorKind::Mismatch => return self.respond_to_no_rollback().await,
+            RunErrorKind::Usage | RunErrorKind::PlanInvalid | RunErrorKind::ChangesPending => {
+                self.report.faults.push(format!(
+                    "ended with {}: {}",
+                    error.kind.exit_code(),
+                    error.message
+                ));
+            }
+        }
+        None
+    }
+
+    /// A person fixes and goes on, then rolls back, then leaves it to others.
+    async fn respond_to_stuck(&mut self) -> Option<TrialEnd> {
+        self.stuck += 1;
+        self.harness
+            .twin
+            .with_world(|world| self.schedule.repair_world(world));
+        sleep(Duration::from_secs(900)).await;
+        match (self.stuck, self.command) {
+            (1..=3, _) => None,
+            (4, ProcessCommand::Apply) => {
+                self.command = ProcessCommand::Rollback;
+                self.rolled_back = true;
+                None
+            }
+            (4..=7, ProcessCommand::Rollback) => None,
+            _ => Some(TrialEnd::Stuck),
+        }
+    }
+
+    async fn respond_to_refusal(&mut self, error: &RunError) -> Option<TrialEnd> {
+        self.refused += 1;
+        self.harness.twin.with_world(|world| {
+            self.schedule.repair_world(world);
+            // A person waits until what cannot be reached can be.
+            if self.refused >= 6 {
+                world.faults.stop_all();
+            }
+        });
+        sleep(Duration::from_secs(900)).await;
+        if self.refused < 8 {
+            return None;
+        }
+        let open = match read_cluster_and_run(self.harness).await {
+            Ok((_, state)) => state.is_some_and(|s| !s.is_closed()),
+            Err(_) => true,
+        };
+        if open {
+            self.report
+                .faults
+                .push(format!("an open run cannot go on: {}", error.message));
+        }
+        Some(TrialEnd::NotBegun)
+    }
+
+    async fn respond_to_no_rollback(&mut self) -> Option<TrialEnd> {
+        match read_cluster_and_run(self.harness).await {
+            Ok((_, Some(state))) => match state.outcome {
+                Some(FinalOutcome::RolledBack) => Some(TrialEnd::RolledBack),
+                Some(FinalOutcome::Stuck) => Some(TrialEnd::Stuck),
+                Some(FinalOutcome::Done) | Some(FinalOutcome::Rerouted) | None => {
+                    self.command = ProcessCommand::Apply;
+                    None
+                }
+            },
+            Ok((_, None)) => {
+                self.command = ProcessCommand::Apply;
+                None
+            }
+            // A fault may stand in the way of one look; the number of processes bounds how often this is tried.
+            Err(_) => None,
+        }
+    }
+}

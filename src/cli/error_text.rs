@@ -1,0 +1,102 @@
+//! An error as people and machines read it.
+
+use std::fmt::Write as _;
+
+use crate::plan::PlanErrors;
+use crate::report::Painter;
+use crate::run::error::{RunError, RunErrorKind};
+
+/// The error for people.
+pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    if let Some(plan) = &error.plan {
+        let theme = if paint.on {
+            miette::GraphicalTheme::unicode()
+        } else {
+            miette::GraphicalTheme::unicode_nocolor()
+        };
+        let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(width);
+        for problem in &plan.problems {
+            let report = LocatedProblem { problem, plan };
+            let _ = handler.render_report(&mut out, &report);
+        }
+    }
+    let head = match error.kind {
+        RunErrorKind::Paused => paint.yellow("paused"),
+        RunErrorKind::ChangesPending => paint.yellow("changes pending"),
+        RunErrorKind::RolledBack => paint.yellow("rolled back"),
+        RunErrorKind::Unexpected
+        | RunErrorKind::Usage
+        | RunErrorKind::PlanInvalid
+        | RunErrorKind::NotReady
+        | RunErrorKind::Stuck
+        | RunErrorKind::Locked
+        | RunErrorKind::Mismatch
+        | RunErrorKind::Expired => paint.red("error"),
+    };
+    let _ = writeln!(out, "{head}: {}", error.message);
+    for line in &error.state {
+        let _ = writeln!(out, "  {line}");
+    }
+    for hint in &error.hints {
+        let _ = writeln!(out, "hint: {hint}");
+    }
+    if let Some(next) = &error.next {
+        let _ = writeln!(out, "next: {}", paint.bold(next));
+    }
+    out
+}
+
+/// The error for machines: the last line of a stream.
+pub fn error_to_json(error: &RunError) -> serde_json::Value {
+    let problems = error.plan.iter().flat_map(|p| &p.problems).map(|p| {
+        serde_json::json!({
+            "code": p.code, "line": p.at.line, "column": p.at.column,
+            "message": p.message, "help": p.help,
+        })
+    });
+    serde_json::json!({
+        "type": "error",
+        "kind": error.kind.as_str(),
+        "exitCode": error.kind.exit_code(),
+        "message": error.message,
+        "state": error.state,
+        "hints": error.hints,
+        "next": error.next,
+        "problems": problems.collect::<Vec<_>>(),
+    })
+}
+
+/// One problem together with the text it points at.
+#[derive(Debug)]
+struct LocatedProblem<'a> {
+    problem: &'a crate::plan::PlanProblem,
+    plan: &'a PlanErrors,
+}
+
+impl std::fmt::Display for LocatedProblem<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.problem.message)
+    }
+}
+
+impl std::error::Error for LocatedProblem<'_> {}
+
+impl miette::Diagnostic for LocatedProblem<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.problem.code()
+    }
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.problem
+            .help
+            .as_ref()
+            .map(|h| Box::new(h) as Box<dyn std::fmt::Display>)
+    }
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        self.problem.labels()
+    }
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.plan.source_code()
+    }
+}

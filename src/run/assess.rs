@@ -1,0 +1,128 @@
+//! What a look at the cluster finds before a run is begun or gone on with.
+
+use std::time::Duration;
+
+use super::cluster_connection::ClusterConnection;
+use super::error::{RunError, RunErrorKind};
+use super::judged_route::{build_and_judge, estimate_route};
+use super::not_ready::{count_blockers, not_ready_error};
+use super::output::RunOutput;
+use super::permissions;
+use super::saved_plan::SavedPlan;
+use super::session::check_same_run;
+use super::stored_run::{read_run_state, stored_route};
+use crate::journal::RunState;
+use crate::model::Inventory;
+use crate::plan::Plan;
+use crate::ready::{self, Finding};
+use crate::route::Route;
+
+/// What is to be applied.
+pub struct PlanInput {
+    pub plan: Plan,
+    pub saved: Option<SavedPlan>,
+}
+
+/// What is ahead: a new route, or (none) the rest of an open run's.
+pub struct PendingRoute {
+    pub new_route: Option<Route>,
+    /// How long it is expected to take.
+    pub estimate: Duration,
+}
+
+/// What a look at the cluster found, before anything is done.
+pub struct Assessment {
+    /// The run that is open.
+    pub open_run: Option<RunState>,
+    pub route: Option<Route>,
+    pub findings: Vec<Finding>,
+}
+
+/// Looks at the cluster: an open run of this plan, or the route of a new one and what speaks against it. With `live`,
+/// EKS is asked to judge its insights again first; a rehearsal takes them as its snapshot has them.
+pub async fn assess_cluster(
+    reached: &ClusterConnection,
+    plan_input: &PlanInput,
+    live: Option<&dyn RunOutput>,
+) -> Result<Assessment, RunError> {
+    let nothing = Assessment {
+        open_run: None,
+        route: None,
+        findings: Vec::new(),
+    };
+    if let Some(state) = read_run_state(reached).await?.filter(|s| !s.is_closed()) {
+        check_same_run(&state, &plan_input.plan, &reached.cluster.arn)?;
+        return Ok(Assessment {
+            open_run: Some(state),
+            ..nothing
+        });
+    }
+    let inventory = match live {
+        Some(output) => reached.read_for_upgrade(&plan_input.plan, output).await?,
+        None => reached.read_for_plan(&plan_input.plan).await?,
+    };
+    let (route, mut findings) = match &plan_input.saved {
+        Some(saved) => {
+            check_no_drift(saved, &inventory, &plan_input.plan)?;
+            let route = Ok(saved.route.clone());
+            let findings = ready::check_readiness(&plan_input.plan, &inventory, &route);
+            (route.ok(), findings)
+        }
+        None => build_and_judge(&plan_input.plan, &inventory),
+    };
+    let of_caller = permissions::find_missing_permissions(
+        reached,
+        &plan_input.plan,
+        route.as_ref(),
+        &inventory,
+    );
+    findings.extend(of_caller.await?);
+    Ok(Assessment {
+        route,
+        findings,
+        ..nothing
+    })
+}
+
+impl Assessment {
+    /// What is to be carried; `None` when there is nothing to do.
+    pub fn into_pending_route(
+        self,
+        plan: &Plan,
+        again: &str,
+    ) -> Result<Option<PendingRoute>, RunError> {
+        if let Some(state) = &self.open_run {
+            let route = stored_route(state)?;
+            let over = |id: &str| state.find_step(id).is_some_and(|s| s.status.is_over());
+            let left = route.steps.iter().filter(|s| !over(&s.id));
+            return Ok(Some(PendingRoute {
+                new_route: None,
+                estimate: left.map(|s| s.estimate).sum(),
+            }));
+        }
+        let blocked = count_blockers(&self.findings) > 0;
+        let Some(route) = self.route.filter(|_| !blocked) else {
+            return Err(not_ready_error(&plan.cluster, &self.findings, again));
+        };
+        Ok((!route.steps.is_empty()).then(|| PendingRoute {
+            estimate: estimate_route(&route),
+            new_route: Some(route),
+        }))
+    }
+}
+
+/// Refuses a saved plan whose cluster is not what it was.
+fn check_no_drift(saved: &SavedPlan, inventory: &Inventory, plan: &Plan) -> Result<(), RunError> {
+    let drift = saved.find_drift(plan, inventory);
+    if drift.is_empty() {
+        return Ok(());
+    }
+    let text = format!(
+        "cluster {} has drifted since the plan was saved",
+        plan.cluster
+    );
+    Err(RunError::new(RunErrorKind::Mismatch, text)
+        .with_state(drift)
+        .with_hint("nothing was changed; review the new plan and save it again")
+        .with_next_command(format!("eksup plan {} --out FILE", saved.plan_name)))
+}

@@ -1,0 +1,41 @@
+//! What a run is given, and what is asked of it.
+
+use std::path::PathBuf;
+
+use super::cluster_connection::ClusterConnection;
+use super::output::RunOutput;
+use crate::engine::StopSignal;
+use crate::plan::Plan;
+use crate::route::Route;
+
+/// What a run needs beside the cluster.
+pub struct RunContext<'a> {
+    pub output: &'a dyn RunOutput,
+    pub reached: &'a ClusterConnection,
+    pub stop: StopSignal,
+    /// Who carries it, for the lock and the journal.
+    pub holder: String,
+    /// The command that goes on with it.
+    pub resume_command: String,
+    /// Where events and records go; nowhere when absent.
+    pub record_dir: Option<PathBuf>,
+    /// Workloads that somebody made smaller on purpose: this process does not hold the run against what they had.
+    pub accept_short: Vec<String>,
+    /// Whether this is the real thing: the clock moves between events, and people are notified.
+    pub live: bool,
+}
+
+/// Which way.
+pub enum RunRequest<'a> {
+    Apply {
+        plan: &'a Plan,
+        digest: String,
+        /// For a new run: the route that was shown.
+        route: Option<Route>,
+        until: Option<String>,
+    },
+    Rollback {
+        /// The control plane and its add-ons too.
+        control_plane: bool,
+    },
+}

@@ -1,0 +1,116 @@
+//! Carries a run: lock, journal, engine, reporters. Rehearsals come through here exactly as the real thing does.
+
+use super::context::{RunContext, RunRequest};
+use super::error::{RunError, RunErrorKind};
+use super::journal_status::status_lines;
+use super::notify::Notifier;
+use super::outcome::to_command_result;
+use super::session::RunSession;
+use super::stored_run::stored_route;
+use super::{live_status, version_rollback};
+use crate::engine::state_diff;
+use crate::event;
+use crate::journal::{RunPhase, RunState};
+use crate::report::{Reporter, RunView};
+
+/// Carries a run as far as it goes. Returns what was seen of it when it ends well.
+pub async fn execute_run(
+    context: &RunContext<'_>,
+    request: RunRequest<'_>,
+) -> Result<RunView, RunError> {
+    let (bus, rx) = event::open_event_bus();
+    let sinks = context.output.open_sinks(context.record_dir.as_deref())?;
+    let clock = context.live.then(|| context.reached.clock.clone());
+    let reporter = Reporter::start(rx, sinks, clock)
+        .map_err(|e| RunError::new(RunErrorKind::Unexpected, format!("no reporter: {e}")))?;
+    let notifier = match &request {
+        RunRequest::Apply { plan, .. } if context.live => {
+            Notifier::start(&plan.notify, &context.reached.aws)
+        }
+        RunRequest::Apply { .. } | RunRequest::Rollback { .. } => None,
+    };
+    let told = notifier.as_ref().map(Notifier::sender);
+    let mut session = RunSession::new(context, bus.clone(), told);
+    // Everything a run does is inside; on the heap it spares the stack.
+    let (state, ended) = Box::pin(session.execute_request(request)).await;
+    let mut warnings = session.into_warnings();
+    if let Some(notifier) = notifier {
+        warnings.extend(notifier.finish(&context.stop).await);
+    }
+    bus.close_stream();
+    let (view, failed) = reporter.finish();
+    warnings.extend(failed);
+    for warning in warnings {
+        context.output.print_note(&format!("warning: {warning}"));
+    }
+    let stands = match &state {
+        Some(state) => stored_route(state)
+            .map(|route| status_lines(state, &route, Some(&view)))
+            .unwrap_or_default(),
+        None => {
+            vec!["this process changed nothing; `eksup status` shows the state".to_owned()]
+        }
+    };
+    let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
+    match ended.and_then(|ended| to_command_result(&run, ended, &context.resume_command)) {
+        Ok(()) => Ok(view),
+        Err(error) if error.kind == RunErrorKind::Stuck => {
+            Err(add_live_status(context, state.as_ref(), error)
+                .await
+                .with_state(stands)
+                .or_next_command(&context.resume_command))
+        }
+        Err(error) if error.kind == RunErrorKind::RolledBack => {
+            let error = error
+                .with_state(stands)
+                .or_next_command(&context.resume_command);
+            Err(match state.as_ref().and_then(version_rollback_note) {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            })
+        }
+        Err(error) => Err(error
+            .with_state(stands)
+            .or_next_command(&context.resume_command)),
+    }
+}
+
+/// After everything else is back, the control plane's own way may still be open.
+fn version_rollback_note(state: &RunState) -> Option<String> {
+    let route = stored_route(state).ok()?;
+    let hop = version_rollback::find_last_hop(state, &route)?;
+    Some(format!(
+        "the control plane stays at {}; until {} EKS can roll it back to {}: `eksup rollback --control-plane`",
+        hop.to,
+        state_diff::format_time(hop.rollback_deadline()?),
+        hop.from
+    ))
+}
+
+/// Whoever is woken by a run that is stuck sees what is where in the cluster itself, what is left of the run, and, when
+/// it was being rolled back, the commands that take each piece back by hand.
+async fn add_live_status(
+    context: &RunContext<'_>,
+    state: Option<&RunState>,
+    mut error: RunError,
+) -> RunError {
+    let route = state.and_then(|s| stored_route(s).ok());
+    let found = match live_status::read_live_status(context.reached, state, route.as_ref()).await {
+        Ok(found) => found,
+        Err(why) => {
+            return error.with_hint(format!(
+                "the cluster could not be read now ({why}); `eksup status` reads it again"
+            ));
+        }
+    };
+    error.state.extend(found.lines);
+    error
+        .state
+        .extend(found.marks.iter().map(|m| format!("left of the run: {m}")));
+    if state.is_some_and(|s| s.phase != RunPhase::Forward) {
+        for command in found.commands {
+            error = error.with_hint(format!("by hand: {command}"));
+        }
+    }
+    error
+}

@@ -1,0 +1,321 @@
+//! What is where in the cluster itself: what `status` shows, and what a person needs who is woken by a run that is stuck.
+
+use std::collections::BTreeMap;
+
+use super::cluster_connection::ClusterConnection;
+use crate::journal::{FinalOutcome, RunState, StepStatus};
+use crate::model::elb::{ListenerRule, WeightedTargetGroup, short_name, short_rule};
+use crate::model::kube::Node;
+use crate::model::{ApiError, ErrorClass, marks};
+use crate::route::{Route, StepSpec};
+use crate::steps::nodes::EXCLUDE_LABEL_VALUE;
+use crate::steps::traffic::RuleForward;
+
+/// What is where, and the commands that take the run's marks off by hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LiveStatus {
+    pub lines: Vec<String>,
+    /// What is still there of the run.
+    pub marks: Vec<String>,
+    pub commands: Vec<String>,
+}
+
+/// Reads control plane, add-ons, node groups, rules and marks.
+pub async fn read_live_status(
+    reached: &ClusterConnection,
+    state: Option<&RunState>,
+    route: Option<&Route>,
+) -> Result<LiveStatus, ApiError> {
+    let (aws, name) = (&reached.aws, reached.cluster.name.as_str());
+    let cluster = aws.describe_cluster(name).await?;
+    let mut out = LiveStatus::default();
+    out.lines.push(format!(
+        "control plane: {} ({})",
+        cluster.version, cluster.status
+    ));
+    let mut addons = Vec::new();
+    for addon in aws.list_addons(name).await? {
+        let addon = aws.describe_addon(name, &addon).await?;
+        let status = match addon.status.as_str() {
+            "ACTIVE" => String::new(),
+            status => format!(" ({status})"),
+        };
+        addons.push(format!("{} {}{status}", addon.name, addon.version));
+    }
+    if !addons.is_empty() {
+        out.lines.push(format!("add-ons: {}", addons.join(", ")));
+    }
+    let nodes = reached.kube.list_nodes().await?;
+    let run = state.map(|s| s.run.as_str());
+    let sizes = sizes_before_cordon(state, route);
+    for group in aws.list_nodegroups(name).await? {
+        add_node_group(reached, &group, &nodes, state, &sizes, &mut out).await?;
+    }
+    if let Some(run) = run {
+        add_node_marks(&nodes, run, &mut out);
+    }
+    add_rules(reached, state, route, &mut out).await?;
+    Ok(out)
+}
+
+/// Whether the run has reached what it was for: green and its weights are not left of it, they are what it was for.
+fn has_reached_goal(state: &RunState) -> bool {
+    state.outcome == Some(FinalOutcome::Done)
+}
+
+/// The largest size of each group before the run held it down.
+pub(super) fn sizes_before_cordon(
+    state: Option<&RunState>,
+    route: Option<&Route>,
+) -> BTreeMap<String, i64> {
+    let mut sizes = BTreeMap::new();
+    for step in route.iter().flat_map(|r| &r.steps) {
+        let StepSpec::CordonBlue { blue, .. } = &step.spec else {
+            continue;
+        };
+        let known = state.and_then(|s| s.find_step(&step.id));
+        let open = known.filter(|s| s.acts > 0 && s.status != StepStatus::Undone);
+        if let Some(max) = open.and_then(|s| s.before.as_ref()?.get("max")?.as_i64()) {
+            sizes.insert(blue.clone(), max);
+        }
+    }
+    sizes
+}
+
+async fn add_node_group(
+    reached: &ClusterConnection,
+    group: &str,
+    nodes: &[Node],
+    state: Option<&RunState>,
+    sizes: &BTreeMap<String, i64>,
+    out: &mut LiveStatus,
+) -> Result<(), ApiError> {
+    let (aws, cluster) = (&reached.aws, reached.cluster.name.as_str());
+    let group = match aws.describe_nodegroup(cluster, group).await {
+        Ok(group) => group,
+        // It went between the list and the look.
+        Err(e) if e.class == ErrorClass::Absent => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let own: Vec<_> = nodes
+        .iter()
+        .filter(|n| n.nodegroup_name() == Some(&group.name))
+        .collect();
+    let ready = own.iter().filter(|n| n.is_ready()).count();
+    let closed = own.iter().filter(|n| n.unschedulable).count();
+    let version = group
+        .version
+        .map_or_else(|| "custom".to_owned(), |v| v.to_string());
+    out.lines.push(format!(
+        "node group {}: {version}, {}, {ready} of {} nodes ready, {closed} cordoned",
+        group.name,
+        group.status,
+        own.len()
+    ));
+    let Some(state) = state else { return Ok(()) };
+    let run = &state.run;
+    for taint in group
+        .taints
+        .iter()
+        .filter(|t| t.key == marks::BLUE_TAINT && t.value.as_ref() == Some(run))
+    {
+        out.marks
+            .push(format!("taint {} on node group {}", taint.key, group.name));
+        out.commands.push(format!(
+            "aws eks update-nodegroup-config --cluster-name {cluster} --nodegroup-name {} --taints 'removeTaints=[{{key={},value={run},effect={}}}]'",
+            group.name, taint.key, taint.effect
+        ));
+    }
+    let max = i64::from(group.scaling.max);
+    if let Some(was) = sizes.get(&group.name).filter(|was| **was > max) {
+        out.marks.push(format!(
+            "node group {} can grow to {max} nodes only, before the run to {was}",
+            group.name
+        ));
+        out.commands.push(format!(
+            "aws eks update-nodegroup-config --cluster-name {cluster} --nodegroup-name {} --scaling-config maxSize={was}",
+            group.name
+        ));
+    }
+    for asg in aws.describe_asgs(&group.asgs).await?.into_values() {
+        let ours = asg
+            .tags
+            .iter()
+            .any(|t| t.key == marks::AZ_REBALANCE_TAG && t.value == *run);
+        if !ours {
+            continue;
+        }
+        out.marks
+            .push(format!("AZRebalance suspended in {}", asg.name));
+        out.commands.push(format!(
+            "aws autoscaling resume-processes --auto-scaling-group-name {} --scaling-processes AZRebalance",
+            asg.name
+        ));
+        out.commands.push(format!(
+            "aws autoscaling delete-tags --tags ResourceId={},ResourceType=auto-scaling-group,Key={}",
+            asg.name,
+            marks::AZ_REBALANCE_TAG
+        ));
+    }
+    if group.tags.get(marks::RUN_TAG) == Some(run) && !has_reached_goal(state) {
+        out.marks
+            .push(format!("node group {}, made by this run", group.name));
+    }
+    Ok(())
+}
+
+/// Marks on nodes, each kind with one command for all of them.
+fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
+    let mut found: Vec<(&str, String, &str)> = Vec::new();
+    for node in nodes {
+        let name = node.name.as_str();
+        let by_us = |key: &str| {
+            let value = node.annotations.get(key);
+            value.is_some_and(|v| v == run || v.starts_with(&format!("{run}@")))
+        };
+        if by_us(marks::CORDONED) {
+            found.push(("cordoned", "kubectl uncordon {}".to_owned(), name));
+            let command = format!("kubectl annotate node {{}} {}-", marks::CORDONED);
+            found.push(("", command, name));
+        }
+        let tainted = node
+            .taints
+            .iter()
+            .any(|t| t.key == marks::BLUE_TAINT && t.value.as_deref() == Some(run));
+        if tainted {
+            let command = format!("kubectl taint node {{}} {}-", marks::BLUE_TAINT);
+            found.push(("tainted", command, name));
+        }
+        for (key, what) in [
+            (marks::DRAINING, "marked as being drained"),
+            (marks::SKIPPED, "marked as given up"),
+        ] {
+            if by_us(key) {
+                found.push((what, format!("kubectl annotate node {{}} {key}-"), name));
+            }
+        }
+        if by_us(marks::SCALE_DOWN_HELD) {
+            let command = format!(
+                "kubectl annotate node {{}} {}- {}-",
+                marks::SCALE_DOWN_HELD,
+                marks::SCALE_DOWN_DISABLED
+            );
+            found.push(("kept from scale-down", command, name));
+        }
+        let excluded = node.labels.get(marks::EXCLUDE_FROM_LB);
+        if excluded.is_some_and(|v| v == EXCLUDE_LABEL_VALUE) {
+            let command = format!("kubectl label node {{}} {}-", marks::EXCLUDE_FROM_LB);
+            found.push(("out of controller-filled target groups", command, name));
+        }
+    }
+    let mut kinds: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
+    for (what, command, name) in found {
+        kinds.entry((what, command)).or_default().push(name);
+    }
+    for ((what, command), names) in kinds {
+        if !what.is_empty() {
+            out.marks
+                .push(format!("nodes {what}: {}", names.join(", ")));
+        }
+        out.commands.push(command.replace("{}", &names.join(" ")));
+    }
+}
+
+/// The weights of every rule of the run, and how they were.
+async fn add_rules(
+    reached: &ClusterConnection,
+    state: Option<&RunState>,
+    route: Option<&Route>,
+    out: &mut LiveStatus,
+) -> Result<(), ApiError> {
+    let mut arns: Vec<String> = Vec::new();
+    let mut before: BTreeMap<String, Vec<WeightedTargetGroup>> = BTreeMap::new();
+    for step in route.iter().flat_map(|r| &r.steps) {
+        let (StepSpec::Shift { shift, .. } | StepSpec::AddToRules { shift, .. }) = &step.spec
+        else {
+            continue;
+        };
+        for rule in &shift.rules {
+            if !arns.contains(rule) {
+                arns.push(rule.clone());
+            }
+        }
+        let known = state.and_then(|s| s.find_step(&step.id));
+        let open = known.filter(|s| s.acts > 0 && s.status != StepStatus::Undone);
+        if let Some(image) = open.and_then(|s| s.before.as_ref()) {
+            let forwards: Vec<RuleForward> =
+                serde_json::from_value(image.clone()).unwrap_or_default();
+            for forward in forwards {
+                // The first step of a rule has its first image.
+                before.entry(forward.rule).or_insert(forward.forward);
+            }
+        }
+    }
+    if arns.is_empty() {
+        return Ok(());
+    }
+    let words = |forward: &[WeightedTargetGroup]| {
+        let each: Vec<String> = forward
+            .iter()
+            .map(|f| format!("{} {}", short_name(&f.arn), f.weight))
+            .collect();
+        each.join(", ")
+    };
+    for rule in reached
+        .aws
+        .describe_rules_by_arn(&arns, BTreeMap::new())
+        .await?
+    {
+        let was = before.get(&rule.arn).filter(|was| **was != rule.forward);
+        let note = was
+            .map(|was| format!(" (before the run: {})", words(was)))
+            .unwrap_or_default();
+        out.lines.push(format!(
+            "rule {} {}: {}{note}",
+            rule.priority,
+            rule.conditions.join(" "),
+            words(&rule.forward)
+        ));
+        if was.is_some() && !state.is_some_and(has_reached_goal) {
+            out.marks
+                .push(format!("weights of rule {}", short_rule(&rule.arn)));
+        }
+        // A rule that does more than forward is not put into a command: what it does besides would be lost.
+        if let Some(was) = was
+            && is_only_forward(&rule.rest)
+        {
+            out.commands.push(modify_rule_command(&rule, was));
+        }
+    }
+    Ok(())
+}
+
+fn is_only_forward(rest: &serde_json::Value) -> bool {
+    rest.get("Actions")
+        .and_then(|a| a.as_array())
+        .is_some_and(|a| a.len() == 1)
+}
+
+fn modify_rule_command(rule: &ListenerRule, was: &[WeightedTargetGroup]) -> String {
+    let groups: Vec<serde_json::Value> = was
+        .iter()
+        .map(|t| serde_json::json!({"TargetGroupArn": t.arn, "Weight": t.weight}))
+        .collect();
+    let mut forward = serde_json::json!({"TargetGroups": groups});
+    if let Some(seconds) = rule.stickiness_seconds {
+        forward["TargetGroupStickinessConfig"] =
+            serde_json::json!({"Enabled": true, "DurationSeconds": seconds});
+    }
+    let actions = serde_json::json!([{"Type": "forward", "ForwardConfig": forward}]);
+    if rule.is_default {
+        format!(
+            "aws elbv2 modify-listener --listener-arn {} --default-actions '{actions}'",
+            rule.listener
+        )
+    } else {
+        format!(
+            "aws elbv2 modify-rule --rule-arn {} --actions '{actions}'",
+            rule.arn
+        )
+    }
+}

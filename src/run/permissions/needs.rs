@@ -1,0 +1,117 @@
+//! What of the permissions depends on the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::plan::{Plan, RuleRef};
+
+/// What of the permissions depends on the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermissionNeeds {
+    pub delete_groups: bool,
+    /// A version of a launch template is made, with the image that the plan names.
+    pub template_versions: bool,
+    /// ARNs, or patterns of them, of listener rules whose weights change.
+    pub rules: BTreeSet<String>,
+    /// The same, of listeners whose default action changes.
+    pub listeners: BTreeSet<String>,
+    /// The same, of target groups in which instances are registered one by one and deregistered.
+    pub target_groups: BTreeSet<String>,
+    /// The same, of classic load balancers.
+    pub classic_balancers: BTreeSet<String>,
+    pub restart_deployments: bool,
+    pub topics: Vec<String>,
+    pub cluster: Option<String>,
+}
+
+impl PermissionNeeds {
+    pub fn from_plan(plan: Option<&Plan>) -> Self {
+        // Blue may stand behind target groups that the plan does not name, and leaves each of them before its pods go.
+        let of = |what: &str| BTreeSet::from([format!("arn:*:elasticloadbalancing:*:*:{what}")]);
+        let (target_groups, classic_balancers) = (of("targetgroup/*/*"), of("loadbalancer/*"));
+        let Some(plan) = plan else {
+            let (rules, listeners) = changed_rules(&[RuleRef::Every]);
+            return Self {
+                delete_groups: true,
+                template_versions: true,
+                rules,
+                listeners,
+                target_groups,
+                classic_balancers,
+                restart_deployments: true,
+                topics: vec!["arn:*:sns:*:*:*".to_owned()],
+                cluster: None,
+            };
+        };
+        let topic = |n: &crate::plan::Notify| match n {
+            crate::plan::Notify::Sns { topic, .. } => Some(topic.clone()),
+            crate::plan::Notify::Webhook { .. } => None,
+        };
+        let routes = plan.traffic.routes.iter().map(|r| r.rule.clone());
+        let (rules, listeners) = changed_rules(&routes.collect::<Vec<_>>());
+        Self {
+            // A rollback deletes green, whatever becomes of blue.
+            delete_groups: true,
+            template_versions: plan.node_groups.iter().any(|g| g.ami.is_some()),
+            rules,
+            listeners,
+            target_groups,
+            classic_balancers,
+            restart_deployments: plan.drain.single_replicas == crate::plan::SingleReplicas::Surge,
+            topics: plan.notify.iter().filter_map(topic).collect(),
+            cluster: Some(plan.cluster.clone()),
+        }
+    }
+}
+
+impl PermissionNeeds {
+    /// Cuts what is written at load balancers down to what `written` says, by action.
+    pub fn narrow_to_writes(&mut self, written: &BTreeMap<&'static str, BTreeSet<String>>) {
+        let on = |action: &str| written.get(action).cloned().unwrap_or_default();
+        self.rules = on("elasticloadbalancing:ModifyRule");
+        self.listeners = on("elasticloadbalancing:ModifyListener");
+        self.target_groups = on("elasticloadbalancing:DeregisterTargets");
+        self.classic_balancers = on("elasticloadbalancing:DeregisterInstancesFromLoadBalancer");
+    }
+}
+
+/// Returns the listener rules and the listeners that a plan's routes change, as narrow as the plan names them.
+pub fn changed_rules(routes: &[RuleRef]) -> (BTreeSet<String>, BTreeSet<String>) {
+    let of = |what: String| format!("arn:*:elasticloadbalancing:*:*:{what}");
+    let (mut rules, mut listeners) = (BTreeSet::new(), BTreeSet::new());
+    for route in routes {
+        match route {
+            RuleRef::Arn(arn) if arn.contains(":listener-rule/") => {
+                // It may be the default rule, which is changed through its listener (ELB-1).
+                listeners.extend(listener_of(arn));
+                rules.insert(arn.clone());
+            }
+            RuleRef::Arn(arn) => drop(listeners.insert(arn.clone())),
+            // Without conditions it is the default action, with some a rule, which only an application balancer has.
+            RuleRef::Match {
+                load_balancer,
+                conditions,
+                ..
+            } if conditions.is_empty() => {
+                for kind in ["app", "net"] {
+                    listeners.insert(of(format!("listener/{kind}/{load_balancer}/*")));
+                }
+            }
+            RuleRef::Match { load_balancer, .. } => {
+                rules.insert(of(format!("listener-rule/app/{load_balancer}/*")));
+            }
+            RuleRef::Every => {
+                rules.insert(of("listener-rule/app/*".to_owned()));
+                for kind in ["app", "net"] {
+                    listeners.insert(of(format!("listener/{kind}/*")));
+                }
+            }
+        }
+    }
+    (rules, listeners)
+}
+
+/// Returns the ARN of the listener that a rule belongs to.
+fn listener_of(rule: &str) -> Option<String> {
+    let (listener, _) = rule.rsplit_once('/')?;
+    Some(listener.replacen(":listener-rule/", ":listener/", 1))
+}

@@ -1,0 +1,150 @@
+//! A plan's windows and approvals for one route: for the engine, and in words.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::error::{RunError, RunErrorKind};
+use crate::engine::RunGates;
+use crate::journal::{RunState, StepStatus};
+use crate::model::{Timestamp, maintenance_window::WindowState};
+use crate::plan::Plan;
+use crate::report::text::format_duration;
+use crate::route::{self, Route, RouteStep};
+
+/// What is said of windows and approvals.
+#[derive(Clone, Debug, Default)]
+pub struct GateSummary {
+    pub lines: Vec<String>,
+    pub json: Value,
+}
+
+/// What the engine is held to. `resume`: the command that goes on with the run.
+pub fn engine_gates(
+    plan: &Plan,
+    route: &Route,
+    resume: &str,
+    rehearsed: bool,
+) -> Result<RunGates, RunError> {
+    Ok(RunGates {
+        approvals: steps_to_approve(plan, route)?,
+        windows: plan.windows.clone(),
+        approve_command: approve_command(resume),
+        is_rehearsal: rehearsed,
+    })
+}
+
+/// The command that approves a step, but for the step.
+pub fn approve_command(resume: &str) -> String {
+    resume
+        .replacen("eksup apply", "eksup approve", 1)
+        .replace(" --auto-approve", "")
+}
+
+/// The steps that wait for an approval; a word that names none is refused, because it would guard nothing.
+pub fn steps_to_approve(plan: &Plan, route: &Route) -> Result<BTreeSet<String>, RunError> {
+    route::step_gates::steps_awaiting_approval(&plan.approvals, route).map_err(|unknown| {
+        let text = format!(
+            "`approvals.before` names {}, which the route has no step for",
+            quote_words(&unknown)
+        );
+        let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
+        RunError::new(RunErrorKind::PlanInvalid, text)
+            .with_hint(format!("its steps are {}", ids.join(", ")))
+            .with_hint(format!(
+                "kinds of steps are {}",
+                crate::plan::windows_and_approvals::STEP_KINDS.join(", ")
+            ))
+    })
+}
+
+fn quote_words(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|w| format!("`{w}`")).collect();
+    quoted.join(", ")
+}
+
+/// Windows and approvals of what is left of a route. Nothing where the plan has neither.
+pub fn summarize_gates(
+    plan: &Plan,
+    route: &Route,
+    state: Option<&RunState>,
+    now: Timestamp,
+) -> Result<GateSummary, RunError> {
+    let mut said = GateSummary::default();
+    let waits = steps_to_approve(plan, route)?;
+    let left: Vec<&RouteStep> = route
+        .steps
+        .iter()
+        .filter(|s| {
+            state
+                .and_then(|st| st.find_step(&s.id))
+                .is_none_or(|s| !s.status.is_over())
+        })
+        .collect();
+    if !plan.windows.0.is_empty() {
+        describe_windows(&mut said, plan, &left, now);
+    }
+    for id in &waits {
+        let given = state.and_then(|s| s.approvals.iter().find(|a| a.step == *id));
+        let begun = state
+            .and_then(|s| s.find_step(id))
+            .is_some_and(|s| s.status != StepStatus::Pending);
+        let how = match given {
+            Some(a) => format!("was approved by {} at {}", a.by, a.at),
+            None if begun => "has begun".to_owned(),
+            None => "does not begin before it is approved (`eksup approve`)".to_owned(),
+        };
+        said.lines.push(format!("approval: `{id}` {how}"));
+        said.json["approvals"][id] = match given {
+            Some(a) => json!({"by": a.by, "at": a.at}),
+            None => Value::Null,
+        };
+    }
+    Ok(said)
+}
+
+fn describe_windows(said: &mut GateSummary, plan: &Plan, left: &[&RouteStep], now: Timestamp) {
+    let all = &plan.windows;
+    let each: Vec<String> = all.0.iter().map(ToString::to_string).collect();
+    let stand = match all.state_at(now) {
+        WindowState::Always => String::new(),
+        WindowState::Open { until } => format!("open until {}", all.format_time(until)),
+        WindowState::Closed { opens } => format!("closed, opens {}", all.format_time(opens)),
+    };
+    said.lines
+        .push(format!("windows: {}; {stand}", each.join("; ")));
+    let forecast = route::step_gates::forecast_run(left.iter().copied(), all, now);
+    said.lines.push(match forecast.pauses.first() {
+        _ if left.is_empty() => "windows: nothing is left to begin".to_owned(),
+        None => format!(
+            "windows: by the estimates the run ends {} without a pause",
+            all.format_time(forecast.ends)
+        ),
+        Some((step, until)) => format!(
+            "windows: by the estimates the run pauses {} (first at `{step}`, until {}) and ends {}",
+            times_text(forecast.pauses.len()),
+            all.format_time(*until),
+            all.format_time(forecast.ends)
+        ),
+    });
+    for (step, time) in &forecast.too_long {
+        said.lines.push(format!(
+            "warning: `{step}` takes about {}, longer than any window is open; what has begun is finished outside",
+            format_duration(*time)
+        ));
+    }
+    said.json["windows"] = json!({
+        "windows": each,
+        "open": matches!(all.state_at(now), WindowState::Open { .. }),
+        "ends": forecast.ends,
+        "pauses": forecast.pauses.iter().map(|(s, t)| json!({"step": s, "until": t})).collect::<Vec<_>>(),
+        "tooLong": forecast.too_long.iter().map(|(s, _)| s).collect::<Vec<_>>(),
+    });
+}
+
+fn times_text(n: usize) -> String {
+    match n {
+        1 => "once".to_owned(),
+        n => format!("{n} times"),
+    }
+}

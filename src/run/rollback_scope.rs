@@ -1,0 +1,304 @@
+//! How far a run can be rolled back: which steps go, which stay and why. Said before a rollback, and by `status`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+
+use super::cluster_connection::ClusterConnection;
+use super::error::RunError;
+use crate::engine::state_diff;
+use crate::journal::{RunState, StepState, StepStatus};
+use crate::model::eks::Nodegroup;
+use crate::model::{ErrorClass, Minor, Timestamp};
+use crate::route::{Route, RouteStep, StepSpec};
+use crate::steps::retire::{DELETE_VISIBLE_WITHIN, was_delete_requested};
+
+/// Whether a blue that was to be retired can serve again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlueState {
+    Available,
+    /// Not any more, and why.
+    Unavailable(String),
+}
+
+/// How far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RollbackScope {
+    /// The steps that go back, in that order.
+    pub undone: Vec<String>,
+    /// The steps that stay although they changed something, and why.
+    pub kept: Vec<(String, String)>,
+    /// The last point of no return that the run has passed, and why it is one.
+    pub barrier: Option<(String, String)>,
+    /// Whether what is rolled back is worth the name: traffic, pods, node groups or versions.
+    pub is_worthwhile: bool,
+}
+
+impl RollbackScope {
+    /// What a rollback leaves as it is.
+    pub fn kept_steps(&self) -> Vec<String> {
+        self.kept.iter().map(|(step, _)| step.clone()).collect()
+    }
+
+    /// Whether the run has passed a point that ends every rollback, with nothing of worth before it.
+    pub fn is_too_late(&self) -> bool {
+        self.barrier.is_some() && !self.is_worthwhile
+    }
+
+    /// A few lines for people.
+    pub fn describe_lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.undone.is_empty() {
+            lines.push(format!(
+                "is rolled back, in this order: {}",
+                self.undone.join(", ")
+            ));
+        }
+        let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (step, why) in &self.kept {
+            match by_reason.iter_mut().find(|(w, _)| w == why) {
+                Some((_, steps)) => steps.push(step),
+                None => by_reason.push((why, vec![step])),
+            }
+        }
+        for (why, steps) in by_reason {
+            lines.push(format!("stays: {} ({why})", steps.join(", ")));
+        }
+        lines
+    }
+}
+
+/// Finds out how far. Pure. `blues` says of each step that retires a group whether that group is there.
+pub fn compute_scope(
+    state: &RunState,
+    route: &Route,
+    control_plane: bool,
+    blues: &BTreeMap<String, BlueState>,
+) -> RollbackScope {
+    let acted = |step: &RouteStep| {
+        state
+            .find_step(&step.id)
+            .is_some_and(|s| s.acts > 0 && s.status != StepStatus::Undone)
+    };
+    let gone = |step: &RouteStep| match &step.spec {
+        StepSpec::Retire { .. } => match blues.get(&step.id) {
+            Some(BlueState::Unavailable(why)) => Some(why.clone()),
+            Some(BlueState::Available) | None => None,
+        },
+        _ => None,
+    };
+    let last_of =
+        |pick: &dyn Fn(&RouteStep) -> bool| route.steps.iter().rposition(|s| acted(s) && pick(s));
+    let barrier = last_of(&|s| gone(s).is_some());
+    // Whether it is rolled back already or not: the one before it stays.
+    let hop = route.steps.iter().rposition(|s| {
+        let made = state.find_step(&s.id).is_some_and(|s| s.acts > 0);
+        made && matches!(s.spec, StepSpec::ControlPlane { .. })
+    });
+    let mut out = RollbackScope {
+        barrier: barrier.map(|i| {
+            let step = &route.steps[i];
+            (step.id.clone(), gone(step).unwrap_or_default())
+        }),
+        ..RollbackScope::default()
+    };
+    for (i, step) in route.steps.iter().enumerate().filter(|(_, s)| acted(s)) {
+        let why = if let Some((at, _)) = out.barrier.as_ref().filter(|_| Some(i) <= barrier) {
+            Some(format!(
+                "it lies before `{at}`, which cannot be rolled back"
+            ))
+        } else {
+            match &step.spec {
+                StepSpec::ControlPlane { .. } | StepSpec::Addon { .. } if !control_plane => {
+                    Some("versions stay without `--control-plane`".to_owned())
+                }
+                _ if control_plane && hop.is_some_and(|hop| i < hop) => {
+                    Some("EKS rolls back the last hop only, and this came before it".to_owned())
+                }
+                _ => None,
+            }
+        };
+        match why {
+            Some(why) => out.kept.push((step.id.clone(), why)),
+            None => {
+                out.is_worthwhile |= moves_workloads(&step.spec);
+                out.undone.push(step.id.clone());
+            }
+        }
+    }
+    let rollback_order = route.rollback_order();
+    out.undone
+        .sort_by_cached_key(|id| rollback_order.iter().position(|s| s.id == *id));
+    out
+}
+
+/// Whether the step, once done, keeps the rest of the run from being rolled back. A further hop only ends EKS's own rollback.
+pub fn ends_rollback(spec: &StepSpec) -> bool {
+    matches!(spec, StepSpec::Retire { delete: true, .. })
+}
+
+/// What `plan` promises of the rollback, when the run would begin now: each line with a time.
+pub fn preview_rollback(route: &Route, now: Timestamp) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut at = now;
+    let mut hop = None;
+    let mut end = None;
+    for step in &route.steps {
+        if ends_rollback(&step.spec) && end.is_none() {
+            end = Some((step.id.as_str(), at));
+        }
+        at = at.checked_add(step.estimate).unwrap_or(at);
+        if let StepSpec::ControlPlane { from, to, .. } = &step.spec {
+            hop = Some((*from, *to, at));
+        }
+    }
+    match end {
+        Some((step, at)) => lines.push(format!(
+            "begun now, everything but versions can be rolled back (`eksup rollback`) until `{step}`, about {}",
+            state_diff::format_time(at)
+        )),
+        None if !route.steps.is_empty() => lines.push(
+            "everything but versions can be rolled back (`eksup rollback`) at any time, as blue stays"
+                .to_owned(),
+        ),
+        None => {}
+    }
+    if let Some((from, to, at)) = hop {
+        let until = at
+            .checked_add(SignedDuration::from_hours(7 * 24))
+            .unwrap_or(at);
+        lines.push(format!(
+            "the control plane (`eksup rollback --control-plane`) can go from {to} back to {from} until about {}, 7 days after that hop, while blue is there and no node is at {to}{}",
+            state_diff::format_time(until),
+            if from == route.from {
+                String::new()
+            } else {
+                format!("; {} is out of reach once the second hop begins", route.from)
+            }
+        ));
+    }
+    lines
+}
+
+/// Whether taking the step back changes where things run.
+fn moves_workloads(spec: &StepSpec) -> bool {
+    match spec {
+        StepSpec::Addon { .. }
+        | StepSpec::ControlPlane { .. }
+        | StepSpec::CreateGreen { .. }
+        | StepSpec::CordonBlue { .. }
+        | StepSpec::AttachTargets { .. }
+        | StepSpec::AddToRules { .. }
+        | StepSpec::Shift { .. }
+        | StepSpec::DetachTargets { .. }
+        | StepSpec::Drain { .. } => true,
+        StepSpec::Bake { .. }
+        | StepSpec::LaunchTemplate { .. }
+        | StepSpec::HoldGreen { .. }
+        | StepSpec::HoldBlue { .. }
+        | StepSpec::Soak { .. }
+        | StepSpec::Retire { .. }
+        | StepSpec::ReleaseGreen { .. } => false,
+    }
+}
+
+/// Reads what the answer depends on, and finds out how far.
+pub async fn read_scope(
+    reached: &ClusterConnection,
+    state: &RunState,
+    route: &Route,
+    control_plane: bool,
+) -> Result<RollbackScope, RunError> {
+    Ok(compute_scope(
+        state,
+        route,
+        control_plane,
+        &read_blue_states(reached, state, route).await?,
+    ))
+}
+
+/// Whether each blue that the run began to retire is there, by the step that retires it: on a long way a later green may
+/// have got the name of a blue that is gone.
+pub async fn read_blue_states(
+    reached: &ClusterConnection,
+    state: &RunState,
+    route: &Route,
+) -> Result<BTreeMap<String, BlueState>, RunError> {
+    let version = reached
+        .aws
+        .describe_cluster(&reached.cluster.name)
+        .await?
+        .version;
+    let mut blues = BTreeMap::new();
+    for step in &route.steps {
+        let StepSpec::Retire { blue, .. } = &step.spec else {
+            continue;
+        };
+        let Some(known) = state.find_step(&step.id).filter(|s| s.acts > 0) else {
+            continue;
+        };
+        wait_for_deletion_to_show(reached, known).await;
+        let group = match reached
+            .aws
+            .describe_nodegroup(&reached.cluster.name, blue)
+            .await
+        {
+            Ok(group) => Some(group),
+            Err(e) if e.class == ErrorClass::Absent => None,
+            Err(e) => return Err(e.into()),
+        };
+        let was = known.before.as_ref().and_then(|b| b.get("arn")?.as_str());
+        let same = group.filter(|g| was.is_none_or(|was| was == g.arn));
+        blues.insert(step.id.clone(), judge_blue(blue, same.as_ref(), version));
+    }
+    Ok(blues)
+}
+
+/// Whether EKS was asked to delete a group shows within seconds; a wrong answer here would be a wrong promise.
+async fn wait_for_deletion_to_show(reached: &ClusterConnection, step: &StepState) {
+    let past = crate::engine::StepHistory {
+        last_act: step.last_act.clone(),
+        last_act_at: step.last_act_at,
+        ..crate::engine::StepHistory::default()
+    };
+    if was_delete_requested(&past, reached.clock.now()) {
+        let wait = DELETE_VISIBLE_WITHIN.try_into().unwrap_or_default();
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn judge_blue(blue: &str, group: Option<&Nodegroup>, control_plane: Minor) -> BlueState {
+    let Some(group) = group else {
+        return BlueState::Unavailable(format!(
+            "node group {blue} is deleted, and EKS creates node groups only at the cluster's version"
+        ));
+    };
+    match group.status.as_str() {
+        "DELETING" | "DELETE_FAILED" => {
+            BlueState::Unavailable(format!("node group {blue} is {}", group.status))
+        }
+        _ if group
+            .version
+            .is_some_and(|v| !v.kubelet_may_join(control_plane)) =>
+        {
+            let version = group.version.map(|v| v.to_string()).unwrap_or_default();
+            BlueState::Unavailable(format!(
+                "kubelets of node group {blue} are {version}, too old for a control plane at {control_plane}"
+            ))
+        }
+        _ => BlueState::Available,
+    }
+}
+
+/// Green groups that a rollback deletes.
+pub fn deleted_greens(route: &Route, scope: &RollbackScope) -> BTreeSet<String> {
+    route
+        .steps
+        .iter()
+        .filter(|s| scope.undone.contains(&s.id))
+        .filter_map(|s| match &s.spec {
+            StepSpec::CreateGreen { group, .. } => Some(group.name.clone()),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,573 @@
+//! One process's part in a run, from taking the lock to giving it back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::context::{RunContext, RunRequest};
+use super::error::{RunError, RunErrorKind};
+use super::journal_status::status_lines;
+use super::judged_route::replan_route;
+use super::rollback_scope::{self, RollbackScope};
+use super::stored_run::stored_route;
+use super::unless_stopped::unless_stopped;
+use super::{plan_diff, plan_gates};
+use crate::engine::{Engine, RunGates, RunOutcome, RunSubject, stop};
+use crate::event::{EventBus, EventKind as What, RunEvent};
+use crate::journal::checkpoint_store::NoticeCallback;
+use crate::journal::{
+    CheckpointStore, FileLog, FinalOutcome, JOURNAL_FORMAT, Journal, OpenedEntry, RunLease,
+    RunPhase, RunState, RunStore,
+};
+use crate::k8s::WatchCache;
+use crate::model::Timestamp;
+use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
+use crate::plan::{Plan, plan_digest};
+use crate::route::{AcceptedLosses, Route};
+use crate::steps::workload_health::{ReadyCounts, WorkloadMonitor};
+use crate::steps::{self, StepWorld};
+
+/// One process's part in a run.
+pub struct RunSession<'a> {
+    context: &'a RunContext<'a>,
+    bus: EventBus,
+    notifications: Option<UnboundedSender<RunEvent>>,
+    warnings: Vec<String>,
+}
+
+/// One stretch on one route.
+enum SessionMode {
+    Start {
+        digest: String,
+        /// The plan as the journal keeps it.
+        memo: Value,
+        until: Option<String>,
+    },
+    Resume {
+        until: Option<String>,
+    },
+    Rollback {
+        keep: Vec<String>,
+        control_plane: bool,
+    },
+}
+
+/// What every stretch shares.
+struct LockedRun<'j> {
+    journal: &'j mut Journal,
+    cache: WatchCache,
+    lock: &'j RunLease,
+}
+
+impl<'a> RunSession<'a> {
+    /// A session whose events go to `bus`, and to `notifications` where somebody is to be notified.
+    pub fn new(
+        context: &'a RunContext<'a>,
+        bus: EventBus,
+        notifications: Option<UnboundedSender<RunEvent>>,
+    ) -> Self {
+        Self {
+            context,
+            bus,
+            notifications,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What went wrong without stopping anything.
+    pub fn into_warnings(self) -> Vec<String> {
+        self.warnings
+    }
+
+    /// Takes the lock, goes, and gives the lock back whatever came of it. Returns the run as it then stands.
+    pub async fn execute_request(
+        &mut self,
+        request: RunRequest<'_>,
+    ) -> (Option<RunState>, Result<RunOutcome, RunError>) {
+        let lock = match self.take_lock().await {
+            Ok(lock) => lock,
+            Err(error) => return (None, Err(error)),
+        };
+        let ended = self.execute_locked(request, &lock).await;
+        let released = tokio::select! {
+            biased;
+            () = lock.release() => true,
+            () = self.context.stop.wait_until_overdue(stop::RELEASE_STOP_DEADLINE) => false,
+            () = tokio::time::sleep(Duration::from_secs(5)) => false,
+        };
+        if !released {
+            self.warnings
+                .push("the lock was not released; it expires in 30 s".to_owned());
+        }
+        ended
+    }
+
+    async fn take_lock(&self) -> Result<RunLease, RunError> {
+        let (context, say) = (self.context, self.notice_emitter());
+        let take = RunLease::acquire(
+            self.run_store(),
+            context.reached.clock.clone(),
+            &context.holder,
+            &*say,
+        );
+        unless_stopped(&context.stop, take).await
+    }
+
+    async fn execute_locked(
+        &mut self,
+        request: RunRequest<'_>,
+        lock: &RunLease,
+    ) -> (Option<RunState>, Result<RunOutcome, RunError>) {
+        let store = CheckpointStore::new(self.run_store(), self.notice_emitter());
+        let load = Journal::load(Box::new(store));
+        let mut journal = match unless_stopped(&self.context.stop, load).await {
+            Ok(journal) => journal,
+            Err(error) => return (None, Err(error)),
+        };
+        let cache = WatchCache::start_watches(&self.context.reached.kube);
+        let locked = LockedRun {
+            journal: &mut journal,
+            cache,
+            lock,
+        };
+        let ended = match request {
+            RunRequest::Rollback { control_plane } => self.roll_back(locked, control_plane).await,
+            RunRequest::Apply { .. } => self.apply_route(locked, request).await,
+        };
+        if let Some(error) = journal.copy_error() {
+            self.warnings
+                .push(format!("the local journal is not complete: {error}"));
+        }
+        (journal.run_state().cloned(), ended)
+    }
+
+    async fn roll_back(
+        &mut self,
+        locked: LockedRun<'_>,
+        control_plane: bool,
+    ) -> Result<RunOutcome, RunError> {
+        let Some(state) = locked.journal.run_state() else {
+            return Err(RunError::new(
+                RunErrorKind::Mismatch,
+                "there is no run to roll back",
+            ));
+        };
+        check_can_roll_back(state)?;
+        let route = stored_route(state)?;
+        let scope =
+            rollback_scope::read_scope(self.context.reached, state, &route, control_plane).await?;
+        check_rollback_worthwhile(state, &scope)?;
+        let keep = scope.kept_steps();
+        self.drive_engine(
+            locked,
+            &route,
+            SessionMode::Rollback {
+                keep,
+                control_plane,
+            },
+            RunGates::default(),
+        )
+        .await
+    }
+
+    async fn apply_route(
+        &mut self,
+        locked: LockedRun<'_>,
+        request: RunRequest<'_>,
+    ) -> Result<RunOutcome, RunError> {
+        let RunRequest::Apply {
+            plan,
+            digest,
+            route,
+            until,
+        } = request
+        else {
+            return Err(RunError::new(
+                RunErrorKind::Unexpected,
+                "forward was asked to go back",
+            ));
+        };
+        let LockedRun {
+            journal,
+            cache,
+            lock,
+        } = locked;
+        let open = journal.run_state().filter(|s| !s.is_closed());
+        let (first, mode) = match (open, route) {
+            (Some(state), _) => {
+                check_same_run(state, plan, &self.context.reached.cluster.arn)?;
+                (
+                    stored_route(state)?,
+                    SessionMode::Resume {
+                        until: until.clone(),
+                    },
+                )
+            }
+            (None, Some(route)) => (
+                route,
+                SessionMode::Start {
+                    digest: digest.clone(),
+                    memo: plan_diff::plan_for_journal(plan),
+                    until: until.clone(),
+                },
+            ),
+            (None, None) => {
+                return Err(RunError::new(
+                    RunErrorKind::Locked,
+                    "the run has ended meanwhile, by another process",
+                ));
+            }
+        };
+        check_step_id(&first, until.as_deref())?;
+        let context = self.context;
+        let gates = |route: &Route| {
+            plan_gates::engine_gates(plan, route, &context.resume_command, !context.live)
+        };
+        let held = gates(&first)?;
+        let locked = LockedRun {
+            journal: &mut *journal,
+            cache: cache.clone(),
+            lock,
+        };
+        let ended = self.drive_engine(locked, &first, mode, held).await?;
+        let RunOutcome::Reroute { why, .. } = &ended else {
+            return Ok(ended);
+        };
+        self.notice_emitter()(format!("another route is needed: {why}"));
+        let second = unless_stopped(&context.stop, replan_route(plan, context.reached)).await?;
+        let held = gates(&second)?;
+        let locked = LockedRun {
+            journal,
+            cache,
+            lock,
+        };
+        self.drive_engine(
+            locked,
+            &second,
+            SessionMode::Start {
+                digest,
+                memo: plan_diff::plan_for_journal(plan),
+                until: None,
+            },
+            held,
+        )
+        .await
+    }
+
+    async fn drive_engine(
+        &mut self,
+        locked: LockedRun<'_>,
+        route: &Route,
+        mode: SessionMode,
+        gates: RunGates,
+    ) -> Result<RunOutcome, RunError> {
+        let LockedRun {
+            journal,
+            cache,
+            lock,
+        } = locked;
+        let context = self.context;
+        let run = match (&mode, journal.run_state()) {
+            (SessionMode::Resume { .. } | SessionMode::Rollback { .. }, Some(state)) => {
+                state.run.clone()
+            }
+            (SessionMode::Start { .. }, _) | (_, None) => new_run_name(context.reached.clock.now()),
+        };
+        if let Some(dir) = &context.record_dir {
+            journal.copy_to(FileLog::open(&dir.join(&run).join("journal.jsonl")));
+        }
+        let roll_back = matches!(
+            mode,
+            SessionMode::Rollback {
+                control_plane: true,
+                ..
+            }
+        );
+        let (workloads, short) = self
+            .read_ready_counts(&mode, journal.run_state(), &cache)
+            .await?;
+        let mut expected = workloads.clone();
+        expected.retain(|name, _| !context.accept_short.contains(name));
+        let at_start = journal
+            .run_state()
+            .map(|s| s.binding.baseline_counts().clone());
+        let at_start = at_start.unwrap_or_default();
+        // A rollback brings the nodes back on which they work.
+        let accepted_losses = match &mode {
+            SessionMode::Start { .. } | SessionMode::Resume { .. } => route.accepted_losses.clone(),
+            SessionMode::Rollback { .. } => AcceptedLosses::new(),
+        };
+        let world = StepWorld {
+            cluster: context.reached.cluster.name.clone(),
+            run: run.clone(),
+            aws: context.reached.aws.clone(),
+            kube: context.reached.kube.clone(),
+            cache,
+            clock: context.reached.clock.clone(),
+            workloads: WorkloadMonitor::new(expected)
+                .with_start(at_start)
+                .with_accepted_losses(accepted_losses),
+            emit: self.event_emitter(),
+        };
+        let steps = steps::build_steps(route, &run, roll_back);
+        let closed = journal.run_state().is_some_and(RunState::is_closed);
+        let mut engine = Engine {
+            world: &world,
+            steps: &steps,
+            journal,
+            lease: Some(lock),
+            stop: context.stop.clone(),
+            pause_after_step: None,
+            gates,
+            resume_command: context.resume_command.clone(),
+            last_act_end: None,
+        };
+        let ended = match mode {
+            SessionMode::Start {
+                digest,
+                memo,
+                until,
+            } => {
+                engine.pause_after_step = until;
+                engine
+                    .open_run(
+                        run_opened_record(context, run, digest, memo, route, workloads)?,
+                        describe_run(route),
+                    )
+                    .await?;
+                engine.run_forward().await?
+            }
+            SessionMode::Resume { until } => {
+                engine.pause_after_step = until;
+                engine.resume_run(&context.holder).await?;
+                engine.run_forward().await?
+            }
+            SessionMode::Rollback { keep, .. } => {
+                if !closed {
+                    engine.resume_run(&context.holder).await?;
+                }
+                engine.roll_back(keep, short).await?
+            }
+        };
+        if matches!(ended, RunOutcome::Reroute { .. }) {
+            engine.close_rerouted().await?;
+        }
+        Ok(ended)
+    }
+
+    /// What each workload is held against, and what was already short where a rollback begins.
+    async fn read_ready_counts(
+        &self,
+        mode: &SessionMode,
+        state: Option<&RunState>,
+        cache: &WatchCache,
+    ) -> Result<(ReadyCounts, ReadyCounts), RunError> {
+        let kube = &self.context.reached.kube;
+        let read =
+            async { Ok::<_, RunError>(cache.read_current(steps::WATCH_STALENESS_LIMIT).await?) };
+        let monitor = state.map(WorkloadMonitor::for_run);
+        match (mode, state, monitor) {
+            // Another route of the same upgrade: what the first one found at its beginning still counts.
+            (SessionMode::Start { .. }, Some(state), Some(monitor))
+                if state.outcome == Some(FinalOutcome::Rerouted) =>
+            {
+                Ok((monitor.into_baseline(), ReadyCounts::new()))
+            }
+            (SessionMode::Start { .. }, ..) | (_, None, _) | (_, _, None) => {
+                let snapshot = unless_stopped(&self.context.stop, read).await?;
+                let counted = WorkloadMonitor::default();
+                let counts = counted.count_baseline(kube, &snapshot).await?;
+                Ok((counts, ReadyCounts::new()))
+            }
+            (SessionMode::Rollback { .. }, Some(state), Some(monitor))
+                if state.phase != RunPhase::Rollback =>
+            {
+                let snapshot = unless_stopped(&self.context.stop, read).await?;
+                let short = monitor.short_workloads(kube, &snapshot).await?;
+                let short: ReadyCounts = short.into_iter().map(|w| (w.name, w.ready)).collect();
+                let mut baseline = monitor.into_baseline();
+                baseline.extend(short.clone());
+                Ok((baseline, short))
+            }
+            (SessionMode::Resume { .. } | SessionMode::Rollback { .. }, Some(_), Some(monitor)) => {
+                Ok((monitor.into_baseline(), ReadyCounts::new()))
+            }
+        }
+    }
+
+    fn run_store(&self) -> Arc<dyn RunStore> {
+        Arc::new(super::kube_store::KubeRunStore(
+            self.context.reached.kube.clone(),
+        ))
+    }
+
+    fn event_emitter(&self) -> Arc<dyn Fn(RunEvent) + Send + Sync> {
+        // Senders of the standard library may be shared since 1.72.
+        let (bus, notifications) = (self.bus.clone(), self.notifications.clone());
+        Arc::new(move |event: RunEvent| {
+            if let Some(notifications) = &notifications {
+                // A notifier that is gone has said why already.
+                let _ = notifications.send(event.clone());
+            }
+            bus.send_event(event);
+        })
+    }
+
+    fn notice_emitter(&self) -> NoticeCallback {
+        let (emit, clock) = (self.event_emitter(), self.context.reached.clock.clone());
+        Arc::new(move |text| {
+            emit(RunEvent {
+                at: clock.now(),
+                kind: What::Notice { step: None, text },
+            });
+        })
+    }
+}
+
+fn run_opened_record(
+    context: &RunContext<'_>,
+    run: String,
+    digest: String,
+    memo: Value,
+    route: &Route,
+    workloads: ReadyCounts,
+) -> Result<OpenedEntry, RunError> {
+    let json = serde_json::to_value(route).map_err(|e| {
+        RunError::new(
+            RunErrorKind::Unexpected,
+            format!("the route cannot be written: {e}"),
+        )
+    })?;
+    Ok(OpenedEntry {
+        format: JOURNAL_FORMAT,
+        run,
+        plan_digest: digest,
+        cluster_arn: context.reached.cluster.arn.clone(),
+        steps: route.steps.iter().map(|s| s.id.clone()).collect(),
+        route: json,
+        plan: memo,
+        workloads,
+    })
+}
+
+fn describe_run(route: &Route) -> RunSubject {
+    let (from, to) = (route.from.to_string(), route.to.to_string());
+    RunSubject {
+        cluster: route.cluster.clone(),
+        from,
+        to,
+    }
+}
+
+/// A run's name: when it began, and a little chance.
+fn new_run_name(now: Timestamp) -> String {
+    let chance: String = (0..4)
+        .map(|_| fastrand::alphanumeric().to_ascii_lowercase())
+        .collect();
+    format!("{}-{chance}", now.strftime("%Y%m%d-%H%M%S"))
+}
+
+/// Whether an open run is one of this plan and this cluster.
+pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), RunError> {
+    let run = &state.run;
+    if state.cluster_arn != arn {
+        let text = format!(
+            "run {run} belongs to {}, and this is {arn}",
+            state.cluster_arn
+        );
+        let hint = format!(
+            "the cluster's {RUN_NAMESPACE} was copied from elsewhere: remove the ConfigMap `{RUN_NAME}` there"
+        );
+        return Err(RunError::new(RunErrorKind::Mismatch, text).with_hint(hint));
+    }
+    let route = stored_route(state)?;
+    let refused = |text: String| {
+        RunError::new(RunErrorKind::Mismatch, text)
+            .with_state(status_lines(state, &route, None))
+            .with_next_command(format!("eksup rollback --cluster {}", route.cluster))
+    };
+    if state.phase == RunPhase::Rollback {
+        return Err(refused(format!("run {run} is being rolled back")));
+    }
+    if state.plan_digest != plan_digest(plan) {
+        let differs = plan_diff::plan_differences(
+            state.binding.opened_plan(),
+            &plan_diff::plan_for_journal(plan),
+        );
+        let text = format!(
+            "run {run} was begun with another plan, and is not finished; in the plan given now:\n  {}",
+            differs.join("\n  ")
+        );
+        return Err(refused(text)
+            .with_hint("restore the plan and run the same command again, or roll the run back"));
+    }
+    Ok(())
+}
+
+/// Whether a run can be rolled back at all.
+pub fn check_can_roll_back(state: &RunState) -> Result<(), RunError> {
+    let refused = |text: &str| {
+        Err(
+            RunError::new(RunErrorKind::Mismatch, format!("run {} {text}", state.run))
+                .with_next_command("eksup plan"),
+        )
+    };
+    match (state.phase, state.outcome) {
+        // What was kept then may be asked for now.
+        (RunPhase::Closed, Some(FinalOutcome::RolledBack)) if state.keep.is_empty() => {
+            refused("is rolled back already")
+        }
+        (RunPhase::Closed, Some(FinalOutcome::Stuck)) => {
+            refused("cannot be rolled back any further")
+        }
+        (RunPhase::Closed, Some(FinalOutcome::Rerouted)) => refused("was followed by another"),
+        (RunPhase::Closed, Some(FinalOutcome::Done | FinalOutcome::RolledBack) | None)
+        | (RunPhase::Forward | RunPhase::Rollback, _) => Ok(()),
+    }
+}
+
+/// Refuses, before anything is touched, when nothing of worth would go back.
+pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Result<(), RunError> {
+    let run = &state.run;
+    if let Some((step, why)) = scope
+        .barrier
+        .as_ref()
+        .filter(|_| scope.is_too_late() && state.phase != RunPhase::Rollback)
+    {
+        let error = RunError::new(
+            RunErrorKind::Stuck,
+            format!("run {run} is past its point of no return, `{step}`: {why}"),
+        )
+        .with_hint("nothing was changed; the run is as it was");
+        return Err(match state.phase {
+            RunPhase::Closed | RunPhase::Rollback => error,
+            RunPhase::Forward => error
+                .with_hint("`eksup apply` finishes the run: only the cleanup after blue is left"),
+        });
+    }
+    if state.outcome == Some(FinalOutcome::RolledBack) && scope.undone.is_empty() {
+        return Err(RunError::new(
+            RunErrorKind::Mismatch,
+            format!("run {run} is rolled back already"),
+        )
+        .with_hint(
+            "`eksup rollback --control-plane` rolls versions back too, where EKS still can",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether `--until` names a step of the route.
+pub fn check_step_id(route: &Route, until: Option<&str>) -> Result<(), RunError> {
+    let Some(until) = until.filter(|u| route.steps.iter().all(|s| s.id != **u)) else {
+        return Ok(());
+    };
+    let ids: Vec<&str> = route.steps.iter().map(|s| s.id.as_str()).collect();
+    Err(RunError::new(
+        RunErrorKind::Usage,
+        format!("the route has no step `{until}`"),
+    )
+    .with_hint(format!("its steps are {}", ids.join(", "))))
+}

@@ -1,0 +1,319 @@
+//! EKS's own version rollback: until when it is open, and what stands in the way. Every condition is known before anything is
+//! touched, because a control plane that cannot go back is no reason to have moved traffic and nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+
+use super::cluster_connection::ClusterConnection;
+use super::error::RunError;
+use super::rollback_scope::{RollbackScope, deleted_greens};
+use crate::engine::state_diff;
+use crate::journal::{RunState, StepState, StepStatus};
+use crate::model::eks::{Addon, AddonOffer, Cluster, ClusterVersion, Insight, Update, UpdateOf};
+use crate::model::kube::Node;
+use crate::model::{AddonVersion, Minor, Timestamp};
+use crate::route::{Route, StepSpec};
+use crate::steps::control_plane::blocking_insights;
+use crate::steps::updates::is_in_progress;
+
+/// How long after an upgrade ended EKS rolls it back (EKS-RB-1).
+const VERSION_ROLLBACK_PERIOD: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// A hop that took longer than this was not watched to its end: only its beginning is known.
+const MAX_WATCHED_HOP_TIME: SignedDuration = SignedDuration::from_mins(90);
+
+/// The last hop that a run made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastHop {
+    pub step: String,
+    pub from: Minor,
+    pub to: Minor,
+    /// When it was done. Where nobody watched it end, when it began: rather too early.
+    pub done: Option<Timestamp>,
+}
+
+impl LastHop {
+    /// Until when EKS rolls it back.
+    pub fn rollback_deadline(&self) -> Option<Timestamp> {
+        self.done
+            .and_then(|t| t.checked_add(VERSION_ROLLBACK_PERIOD).ok())
+    }
+}
+
+/// The last hop that the run made; none where EKS has taken it back already, which it does once.
+pub fn find_last_hop(state: &RunState, route: &Route) -> Option<LastHop> {
+    let (step, known, from, to) = find_last_made(state, route)?;
+    if known.status == StepStatus::Undone {
+        return None;
+    }
+    // While it is rolled back, its end is that of the rollback.
+    let done = match known.status {
+        StepStatus::Done => match (known.last_act_at, known.ended_at) {
+            (Some(began), Some(ended)) if ended.duration_since(began) > MAX_WATCHED_HOP_TIME => {
+                Some(began)
+            }
+            (_, ended) => ended,
+        },
+        _ => known.last_act_at,
+    };
+    Some(LastHop {
+        step: step.to_owned(),
+        from,
+        to,
+        done,
+    })
+}
+
+/// Whether EKS has taken the control plane back.
+pub fn was_rolled_back(state: &RunState, route: &Route) -> bool {
+    find_last_made(state, route).is_some_and(|(_, known, ..)| known.status == StepStatus::Undone)
+}
+
+fn find_last_made<'a>(
+    state: &'a RunState,
+    route: &'a Route,
+) -> Option<(&'a str, &'a StepState, Minor, Minor)> {
+    route.steps.iter().rev().find_map(|step| {
+        let StepSpec::ControlPlane { from, to, .. } = &step.spec else {
+            return None;
+        };
+        let known = state.find_step(&step.id).filter(|s| s.acts > 0)?;
+        Some((step.id.as_str(), known, *from, *to))
+    })
+}
+
+/// What the answer depends on.
+pub struct RollbackFacts {
+    pub cluster: Cluster,
+    pub updates: Vec<Update>,
+    pub insights: Vec<Insight>,
+    pub versions: Vec<ClusterVersion>,
+    pub nodes: Vec<Node>,
+    pub addons: Vec<Addon>,
+    /// By add-on: what the control plane as it is runs, and what the minor below does.
+    pub offers_now: BTreeMap<String, Vec<AddonOffer>>,
+    pub offers_before: BTreeMap<String, Vec<AddonOffer>>,
+}
+
+/// Reads it.
+pub async fn read_facts(
+    reached: &ClusterConnection,
+    hop: &LastHop,
+) -> Result<RollbackFacts, RunError> {
+    let (aws, name) = (&reached.aws, reached.cluster.name.as_str());
+    let (cluster, ids, insights, versions, nodes, names) = tokio::try_join!(
+        aws.describe_cluster(name),
+        aws.list_updates(name, UpdateOf::Cluster),
+        aws.list_insights(name),
+        aws.list_cluster_versions(),
+        reached.kube.list_nodes(),
+        aws.list_addons(name),
+    )?;
+    let mut updates = Vec::new();
+    for id in ids {
+        updates.push(aws.describe_update(name, UpdateOf::Cluster, &id).await?);
+    }
+    let mut addons = Vec::new();
+    for addon in &names {
+        addons.push(aws.describe_addon(name, addon).await?);
+    }
+    let (here, there) = tokio::try_join!(
+        aws.list_addon_offers(hop.to, &names),
+        aws.list_addon_offers(hop.from, &names)
+    )?;
+    Ok(RollbackFacts {
+        cluster,
+        updates,
+        insights,
+        versions,
+        nodes,
+        addons,
+        offers_now: here,
+        offers_before: there,
+    })
+}
+
+/// Why EKS would not take the hop back; empty when nothing is known against it. Pure.
+pub fn rollback_blockers(
+    facts: &RollbackFacts,
+    hop: &LastHop,
+    route: &Route,
+    scope: &RollbackScope,
+    now: Timestamp,
+) -> Vec<String> {
+    let mut blockers = Vec::new();
+    let RollbackFacts { cluster, .. } = facts;
+    let (name, from, to) = (&cluster.name, hop.from, hop.to);
+    if let Some(update) = facts.updates.iter().find(|u| is_in_progress(u)) {
+        blockers.push(format!(
+            "EKS update {} ({}) of cluster {name} is in progress, and cannot be stopped: wait for its end",
+            update.id, update.kind
+        ));
+    } else if cluster.status != "ACTIVE" {
+        blockers.push(format!("cluster {name} is {}, not ACTIVE", cluster.status));
+    }
+    if cluster.version == from {
+        // The hop failed, or is back already: there is nothing to ask EKS for.
+        return blockers;
+    }
+    if cluster.version != to {
+        blockers.push(format!(
+            "cluster {name} is at {}, and this run took it to {to}: EKS rolls back the last hop only",
+            cluster.version
+        ));
+        return blockers;
+    }
+    match hop.rollback_deadline() {
+        Some(until) if now > until => blockers.push(format!(
+            "EKS rolls an upgrade back for 7 days after it ended: until {}",
+            state_diff::format_time(until)
+        )),
+        Some(_) => {}
+        None => blockers.push(format!("the hop to {to} is not done")),
+    }
+    check_support(facts, from, &mut blockers);
+    check_nodes(facts, from, &deleted_greens(route, scope), &mut blockers);
+    check_addons(facts, from, route, scope, &mut blockers);
+    check_insights(facts, from, &mut blockers);
+    blockers
+}
+
+fn check_support(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>) {
+    let name = &facts.cluster.name;
+    match facts
+        .versions
+        .iter()
+        .find(|v| v.version == from)
+        .map(|v| v.status.as_str())
+    {
+        Some("UNSUPPORTED") => blockers.push(format!("EKS does not support {from} any more")),
+        Some("EXTENDED_SUPPORT") if facts.cluster.support_type.as_deref() == Some("STANDARD") => {
+            blockers.push(format!(
+                "{from} is in extended support, and the cluster's policy is STANDARD: `aws eks update-cluster-config --name {name} --upgrade-policy supportType=EXTENDED` (it costs more)"
+            ));
+        }
+        Some(_) | None => {}
+    }
+}
+
+/// Kubelets at the hop's version, on nodes that the rollback does not delete.
+fn check_nodes(
+    facts: &RollbackFacts,
+    from: Minor,
+    deleted_greens: &BTreeSet<String>,
+    blockers: &mut Vec<String>,
+) {
+    let mut newer: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for node in &facts.nodes {
+        let newer_than = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k > from);
+        if !newer_than
+            || node
+                .nodegroup_name()
+                .is_some_and(|g| deleted_greens.contains(g))
+        {
+            continue;
+        }
+        let label = |key: &str| node.labels.get(key).map(String::as_str);
+        let what = if label("eks.amazonaws.com/compute-type") == Some("fargate") {
+            "Fargate pods: delete them, they come back at the version below only after the rollback"
+        } else if label("eks.amazonaws.com/compute-type") == Some("auto") {
+            // EKS rolls the nodes of Auto Mode back itself, first.
+            continue;
+        } else if label("karpenter.sh/nodepool").is_some() {
+            "Karpenter's: set the image of its node class to the version below, and let it replace them"
+        } else if node.nodegroup_name().is_some() {
+            "of a node group this rollback does not delete"
+        } else {
+            "not of a managed node group: replace them"
+        };
+        newer.entry(what).or_default().push(&node.name);
+    }
+    for (what, names) in newer {
+        blockers.push(format!(
+            "no kubelet may be newer than {from}, and these are: {} ({what})",
+            names.join(", ")
+        ));
+    }
+}
+
+/// Add-ons that the version below does not run, and that no step of the run takes down.
+fn check_addons(
+    facts: &RollbackFacts,
+    from: Minor,
+    route: &Route,
+    scope: &RollbackScope,
+    blockers: &mut Vec<String>,
+) {
+    let has = |offers: &BTreeMap<String, Vec<AddonOffer>>, name: &str, v: &AddonVersion| {
+        offers
+            .get(name)
+            .is_some_and(|all| all.iter().any(|o| o.version == *v))
+    };
+    for addon in &facts.addons {
+        let (name, at) = (&addon.name, &addon.version);
+        let ahead = |v: &AddonVersion| {
+            name == "kube-proxy" && Minor::from_reported(v.as_str()).is_ok_and(|minor| minor > from)
+        };
+        if !ahead(at) && has(&facts.offers_before, name, at) {
+            continue;
+        }
+        let listed = facts
+            .offers_before
+            .get(name)
+            .is_some_and(|all| !all.is_empty());
+        if !listed {
+            blockers.push(format!(
+                "EKS lists no version of add-on {name} for {from}, so it is unknown whether {at} runs there: remove it first, or keep its objects and remove it from EKS's management (`aws eks delete-addon --cluster-name {} --addon-name {name} --preserve`)",
+                facts.cluster.name
+            ));
+            continue;
+        }
+        let ours = route.steps.iter().any(|s| {
+            scope.undone.contains(&s.id)
+                && matches!(&s.spec, StepSpec::Addon { change, .. } if change.name == *name)
+        });
+        let both = facts
+            .offers_now
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(|o| &o.version)
+            .find(|v| *v < at && !ahead(v) && has(&facts.offers_before, name, v));
+        match (ours, both) {
+            (true, Some(_)) => {}
+            (_, Some(older)) => blockers.push(format!(
+                "add-on {name} {at} does not run on {from}: take it to {older} first (`aws eks update-addon --cluster-name {} --addon-name {name} --addon-version {older} --resolve-conflicts PRESERVE`)",
+                facts.cluster.name
+            )),
+            (_, None) => blockers.push(format!(
+                "add-on {name} {at} does not run on {from}, and EKS lists no version that runs on both"
+            )),
+        }
+    }
+}
+
+/// EKS's own judgement. Kubelets and add-ons are judged above as they will be once green is gone; here only what EKS
+/// cannot tell of them counts.
+fn check_insights(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>) {
+    let all: Vec<Insight> = facts
+        .insights
+        .iter()
+        .filter(|i| i.category == "ROLLBACK_READINESS")
+        .cloned()
+        .collect();
+    if all.is_empty() {
+        blockers.push(
+            "EKS lists no insight of the category ROLLBACK_READINESS: it offers no rollback"
+                .to_owned(),
+        );
+    }
+    let judged_here = |i: &Insight| {
+        let name = i.name.to_lowercase();
+        i.status == "ERROR"
+            && ["kubelet", "add-on", "kube-proxy"]
+                .iter()
+                .any(|part| name.contains(part))
+    };
+    let rest: Vec<Insight> = all.into_iter().filter(|i| !judged_here(i)).collect();
+    blockers.extend(blocking_insights(&rest, from));
+}

@@ -1,0 +1,112 @@
+//! What a drain does.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::model::elb::RegisteredTarget;
+use crate::model::kube::{NamespacedName, Pod};
+
+/// A pod, and that very one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodRef {
+    pub key: NamespacedName,
+    pub uid: String,
+    /// How often its eviction was refused before, so that asking once more is another act.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub attempt: u32,
+}
+
+fn is_first(attempt: &u32) -> bool {
+    *attempt == 0
+}
+
+impl PodRef {
+    /// Refers to `pod`.
+    pub fn of_pod(pod: &Pod) -> Self {
+        Self {
+            key: pod.key.clone(),
+            uid: pod.uid.clone(),
+            attempt: 0,
+        }
+    }
+
+    /// The same, knowing how often it was refused.
+    pub fn with_attempts(pod: &Pod, attempts: &BTreeMap<String, u32>) -> Self {
+        Self {
+            attempt: attempts.get(&pod.uid).copied().unwrap_or(0),
+            ..Self::of_pod(pod)
+        }
+    }
+}
+
+/// An instance in a target group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DrainTarget {
+    pub instance: String,
+    pub target_group: String,
+    /// The port at which it is registered; absent: the target group's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+}
+
+impl DrainTarget {
+    /// The same as it is registered.
+    pub fn as_registered(&self) -> RegisteredTarget {
+        RegisteredTarget {
+            instance: self.instance.clone(),
+            port: self.port,
+        }
+    }
+}
+
+/// What a drain does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase",
+    deny_unknown_fields
+)]
+pub enum DrainStepAct {
+    /// Keeps nodes that joined late, of blue or of green, from the autoscaler's scale-down.
+    Hold { nodes: Vec<String> },
+    /// Taints nodes that joined after blue was closed, and keeps them from scale-down.
+    Taint { nodes: Vec<String> },
+    /// Closes nodes that joined after blue was.
+    TaintAndCordon { nodes: Vec<String> },
+    /// Begins with nodes: they leave controller-filled target groups and carry the time.
+    Begin { nodes: Vec<String>, at: Timestamp },
+    /// Evicts pods.
+    Evict { pods: Vec<PodRef> },
+    /// Deletes pods past their budget, as the plan consents to at a deadline.
+    Delete { pods: Vec<PodRef>, why: String },
+    /// Gives nodes up, as the plan consents to at a deadline.
+    Skip { nodes: Vec<String>, why: String },
+    /// Restarts a Deployment, so that its new pod is up before the old one goes.
+    Restart {
+        deployment: NamespacedName,
+        at: Timestamp,
+    },
+    /// Grows green.
+    Grow {
+        desired: i32,
+        /// When EKS had last been asked to change green: one request for one state of it.
+        #[serde(default)]
+        modified: Option<Timestamp>,
+    },
+    /// Takes instances out of target groups in which a node is healthy only while it has pods of the service.
+    Deregister { targets: Vec<DrainTarget> },
+    /// Takes the marks of a drain off, and makes the nodes targets again where this drain took them out.
+    Unmark {
+        nodes: Vec<String>,
+        #[serde(default)]
+        register: Vec<DrainTarget>,
+    },
+    /// Opens nodes to pods again, where this run closed them.
+    Reopen { nodes: Vec<String> },
+    /// On rollback: what empties green.
+    Leave { act: Box<DrainStepAct> },
+}
