@@ -149,7 +149,7 @@ fn a_quota_that_was_lowered_keeps_replacements_away_and_one_that_is_full_does_no
         assert!(said.contains(part), "{said}");
     }
     let said = gets_stuck(&case);
-    assert!(said.contains("exceeded quota"), "{said}");
+    assert!(said.contains("DaemonSet expense/log-agent is not ready"), "{said}");
 }
 
 #[test]
