@@ -219,7 +219,7 @@ fn a_signal_while_everything_hangs_ends_with_7_and_the_next_process_goes_on() {
     assert_eq!(code, 7, "{said}");
     assert!(took < SOON, "{took:?}");
     assert!(
-        said.contains("could not be told in time") && said.contains(RESUME),
+        said.contains("could not be written in time") && said.contains(RESUME),
         "{said}"
     );
     // The lock was not given back: it is watched for its 30 s, and a signal is heard there too.

@@ -47,7 +47,7 @@ pub enum RunOutcome {
     RolledBack { kept: Vec<String> },
     /// Stopped between two acts; the same command goes on.
     Paused { why: String },
-    /// Stopped at once; the journal says what was begun.
+    /// Aborted; the journal says which actions had begun.
     Dropped,
     /// Stopped, and the journal could not be written in time; it says which actions had begun.
     Unrecorded,

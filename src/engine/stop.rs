@@ -25,7 +25,7 @@ pub enum StopUrgency {
     NotAsked,
     /// Finish the act in flight if it is quick, then pause.
     AfterThisAct,
-    /// Drop everything; the journal already says what was begun.
+    /// Abort; the journal already says which actions had begun.
     Now,
 }
 
