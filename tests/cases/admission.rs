@@ -149,7 +149,10 @@ fn a_quota_that_was_lowered_keeps_replacements_away_and_one_that_is_full_does_no
         assert!(said.contains(part), "{said}");
     }
     let said = gets_stuck(&case);
-    assert!(said.contains("DaemonSet expense/log-agent is not ready"), "{said}");
+    assert!(
+        said.contains("DaemonSet expense/log-agent is not ready"),
+        "{said}"
+    );
 }
 
 #[test]
