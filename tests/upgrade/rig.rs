@@ -143,12 +143,16 @@ impl Rig {
         }
     }
 
+    /// Reads the cluster; an API server that restarts after a hop is waited for.
     pub async fn read(&self) -> Inventory {
-        self.reached()
-            .await
-            .read_inventory(Some(self.plan.to))
-            .await
-            .unwrap()
+        let reached = self.reached().await;
+        for _ in 0..60 {
+            match reached.read_inventory(Some(self.plan.to)).await {
+                Ok(inventory) => return inventory,
+                Err(_) => tokio::time::sleep(Duration::from_secs(2)).await,
+            }
+        }
+        reached.read_inventory(Some(self.plan.to)).await.unwrap()
     }
 
     /// Somebody else begins a hop of the control plane.
