@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::call::{Arm, is_ready, name, pod_spec, uid};
 pub use super::drain_facts::*;
+pub use super::pod_security::a_level_of_pod_security_refuses_exactly_the_pods_that_are_said_to_violate_it;
 pub use super::preemption::{
     preemption_on_a_node_spares_the_pod_past_its_budget_though_it_matters_least,
     preemption_takes_two_pods_without_a_budget_before_one_past_its_budget,

@@ -8,6 +8,7 @@ mod agreement;
 mod bodies;
 mod call;
 mod drain_facts;
+mod pod_security;
 mod preemption;
 mod real;
 mod scenes;
