@@ -13,6 +13,10 @@ pub use super::preemption::{
     preemption_on_a_node_spares_the_pod_past_its_budget_though_it_matters_least,
     preemption_takes_two_pods_without_a_budget_before_one_past_its_budget,
 };
+pub use super::quotas::{
+    a_quota_refuses_what_is_not_stated_and_what_is_too_much_and_says_which,
+    a_replica_set_says_why_its_pods_are_refused_until_one_is_made,
+};
 pub use super::scheduling::a_pod_gets_a_node_exactly_where_the_evaluator_says_that_one_suits_it;
 
 pub async fn an_eviction_within_budget_is_accepted_and_so_is_a_second_one_of_the_same_pod(

@@ -10,6 +10,7 @@ mod call;
 mod drain_facts;
 mod pod_security;
 mod preemption;
+mod quotas;
 mod real;
 mod scenes;
 mod scheduling;

@@ -32,6 +32,8 @@ macro_rules! all {
             a_restart_keeps_the_old_pod_while_the_new_one_is_not_ready,
             a_pod_gets_a_node_exactly_where_the_evaluator_says_that_one_suits_it,
             a_level_of_pod_security_refuses_exactly_the_pods_that_are_said_to_violate_it,
+            a_quota_refuses_what_is_not_stated_and_what_is_too_much_and_says_which,
+            a_replica_set_says_why_its_pods_are_refused_until_one_is_made,
             preemption_takes_two_pods_without_a_budget_before_one_past_its_budget,
             preemption_on_a_node_spares_the_pod_past_its_budget_though_it_matters_least,
         );
