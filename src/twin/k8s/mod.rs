@@ -34,6 +34,8 @@
 //! - Controllers write no Events; those that clients write are kept. `v1` and `events.k8s.io/v1` events are two kinds.
 //! - All versions of a kind are one: kinds are served at the version that is current, whatever the server's minor.
 //! - The hashes in names of replica sets and revisions are of another function.
+//! - Preemption spares pods of one priority by their names, and nodes that are as good by theirs; the real scheduler goes by
+//!   who started first, and by chance. A quota's use is counted at once; the real controller counts a moment later.
 
 mod access;
 mod admission;
