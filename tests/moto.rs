@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use eksup::aws::AwsApi;
 use eksup::model::asg::AsgTag;
+use eksup::model::aws_status::TargetState;
 use eksup::model::eks::*;
 use eksup::model::elb::WeightedTargetGroup;
 use eksup::model::{Clock, ErrorClass, Minor};
@@ -536,6 +537,6 @@ async fn balancers(aws: &AwsApi, vpc: &str, subnets: &[String]) {
             .await
             .unwrap()
             .iter()
-            .all(|t| t.state != "healthy")
+            .all(|t| t.state != TargetState::Healthy)
     );
 }

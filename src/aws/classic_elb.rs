@@ -9,6 +9,7 @@ use crate::aws::AwsApi;
 use crate::aws::elb::TAGGED_ARNS_PER_CALL;
 use crate::clients::aws_error::classify_sdk_error as failed;
 use crate::model::ApiError;
+use crate::model::aws_status::TargetState;
 use crate::model::elb::{ClassicBalancer, RegisteredTarget, TargetHealth};
 
 type Result<T> = std::result::Result<T, ApiError>;
@@ -139,17 +140,17 @@ fn to_classic_balancer(b: types::LoadBalancerDescription) -> ClassicBalancer {
 fn to_target_health(s: types::InstanceState) -> Option<TargetHealth> {
     let description = s.description.unwrap_or_default();
     let state = match (s.state.as_deref(), s.reason_code.as_deref()) {
-        _ if description.contains("deregistration currently in progress") => "draining",
-        (Some("InService"), _) => "healthy",
-        (Some("OutOfService"), Some("ELB")) => "initial",
-        (Some("OutOfService"), _) => "unhealthy",
-        _ => "unavailable",
+        _ if description.contains("deregistration currently in progress") => TargetState::Draining,
+        (Some("InService"), _) => TargetState::Healthy,
+        (Some("OutOfService"), Some("ELB")) => TargetState::Initial,
+        (Some("OutOfService"), _) => TargetState::Unhealthy,
+        _ => TargetState::Unavailable,
     };
     Some(TargetHealth {
         id: s.instance_id?,
         port: None,
         zone: None,
-        state: state.to_owned(),
+        state,
         reason: s.reason_code.filter(|r| r != "N/A"),
     })
 }
@@ -197,7 +198,7 @@ mod tests {
                 "unavailable",
             ),
         ] {
-            assert_eq!(state(is, reason, description).as_deref(), Some(wanted));
+            assert_eq!(state(is, reason, description), Some(wanted.into()));
         }
     }
 }

@@ -67,7 +67,7 @@ pub fn to_cluster(c: types::Cluster) -> Result<Cluster> {
         name: c.name.ok_or_else(|| missing_field(op, "cluster name"))?,
         arn: c.arn.ok_or_else(|| missing_field(op, "cluster ARN"))?,
         version: parse_minor(op, &c.version.ok_or_else(|| missing_field(op, "version"))?)?,
-        status: c.status.map(|s| s.as_str().to_owned()).unwrap_or_default(),
+        status: c.status.map(|s| s.as_str().into()).unwrap_or_default(),
         endpoint: c.endpoint,
         certificate_authority: c.certificate_authority.and_then(|ca| ca.data),
         platform_version: c.platform_version,
@@ -154,7 +154,7 @@ pub fn to_cluster_version(v: types::ClusterVersionInformation) -> Option<Cluster
     });
     Some(ClusterVersion {
         version: v.cluster_version?.parse().ok()?,
-        status: status.unwrap_or_default(),
+        status: status.unwrap_or_default().into(),
         default: v.default_version,
         patch: v.kubernetes_patch_version,
         end_of_standard_support: to_timestamp(v.end_of_standard_support_date),
@@ -175,8 +175,9 @@ pub fn to_insight(s: types::InsightSummary) -> Insight {
         status: status
             .as_ref()
             .and_then(|s| s.status.as_ref())
-            .map_or("UNKNOWN", |s| s.as_str())
-            .to_owned(),
+            .map_or(crate::model::aws_status::InsightStatus::Unknown, |s| {
+                s.as_str().into()
+            }),
         reason: status.and_then(|s| s.reason).unwrap_or_default(),
         description: s.description.unwrap_or_default(),
         last_refresh: to_timestamp(s.last_refresh_time),
@@ -251,7 +252,7 @@ pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
         arn: g.nodegroup_arn.unwrap_or_default(),
         version: g.version.as_deref().and_then(|v| v.parse().ok()),
         release_version: g.release_version,
-        status: g.status.map(|s| s.as_str().to_owned()).unwrap_or_default(),
+        status: g.status.map(|s| s.as_str().into()).unwrap_or_default(),
         capacity_type: g.capacity_type.map(|t| t.as_str().to_owned()),
         scaling: Scaling {
             min: size(|s| s.min_size),
@@ -344,7 +345,7 @@ pub fn to_addon(op: &str, a: types::Addon) -> Result<Addon> {
             .addon_name
             .ok_or_else(|| missing_field(op, "add-on name"))?,
         version: AddonVersion::new(a.addon_version.unwrap_or_default()),
-        status: a.status.map(|s| s.as_str().to_owned()).unwrap_or_default(),
+        status: a.status.map(|s| s.as_str().into()).unwrap_or_default(),
         health: issues
             .into_iter()
             .map(|i| {

@@ -123,7 +123,7 @@ pub fn to_target_health(t: types::TargetHealthDescription) -> TargetHealth {
         state: health
             .as_ref()
             .and_then(|h| h.state.as_ref())
-            .map(|s| s.as_str().to_owned())
+            .map(|s| s.as_str().into())
             .unwrap_or_default(),
         reason: health.and_then(|h| h.reason).map(|r| r.as_str().to_owned()),
     }

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use crate::aws::convert_eks as convert;
 use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi};
 use crate::clients::aws_error::classify_sdk_error as failed;
+use crate::model::aws_status::InsightStatus;
 use crate::model::eks::{
     Addon, AddonChange, AddonOffer, Cluster, ClusterVersion, Insight, NewNodegroup, Nodegroup,
     NodegroupChange, Update, UpdateOf,
@@ -144,7 +145,7 @@ impl AwsApi {
         // Collected first: a future that holds the closures could not be sent between threads.
         let full: Vec<_> = insights
             .iter()
-            .filter(|i| i.status != "PASSING")
+            .filter(|i| i.status != InsightStatus::Passing)
             .map(|i| self.describe_insight(cluster, &i.id))
             .collect();
         let full: Vec<_> = stream::iter(full)

@@ -7,6 +7,7 @@ use crate::clients::fake_wire::{
     RecordedRequests, answering_wire, eks_error_answer, json_answer, test_clock,
 };
 use crate::clients::sdk_config::config_over_wire;
+use crate::model::aws_status::InsightStatus;
 use crate::model::eks::*;
 use crate::model::{AddonVersion, ErrorClass, Minor};
 
@@ -191,7 +192,7 @@ async fn only_insights_that_do_not_pass_are_described() {
     assert!(
         insights
             .iter()
-            .any(|i| i.id == "went" && i.status == "UNKNOWN")
+            .any(|i| i.id == "went" && i.status == InsightStatus::Unknown)
     );
 }
 

@@ -18,7 +18,7 @@ use crate::model::marks::RUN_NAMESPACE;
 use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
 use crate::run::assess::{PlanInput, assess_cluster};
-use crate::run::context::{RunContext, RunRequest};
+use crate::run::context::{RunCommands, RunContext, RunRequest};
 use crate::run::error::RunError;
 use crate::run::outcome::to_command_result;
 use crate::run::output::RunOutput;
@@ -181,7 +181,7 @@ impl ProcessHarness<'_> {
                 () = dies => ProcessEnd::Died,
                 () = sleep(MAX_PROCESS_TIME) => ProcessEnd::TimedOut,
                 exit = run_with_fault(work, fault, &asker, &self.clock) => {
-                    ProcessEnd::Exit(exit.map_err(|e| e.or_next_command(resume_command(command))))
+                    ProcessEnd::Exit(exit.map_err(|e| e.or_next_command(&run_commands(command).resume)))
                 }
             }
         };
@@ -216,22 +216,22 @@ impl ProcessHarness<'_> {
             None => wire,
         };
         let reached = connect_twin(wire, self.snapshot, &self.clock).await?;
-        let resume = resume_command(command);
+        let commands = run_commands(command);
         let context = RunContext {
             output: self.output,
             reached: &reached,
             stop,
             holder: name.to_owned(),
-            resume_command: resume.to_owned(),
+            commands,
             record_dir: None,
             accept_short: Vec::new(),
             live: false,
         };
         let request = match command {
             ProcessCommand::Apply => {
-                let Some(ahead) = assess_cluster(&reached, self.input, None)
+                let Some(ahead) = assess_cluster(&reached, self.input, None, &context.commands)
                     .await?
-                    .into_pending_route(&self.input.plan, resume)?
+                    .into_pending_route(&self.input.plan, &context.commands.resume)?
                 else {
                     return Ok(());
                 };
@@ -250,15 +250,21 @@ impl ProcessHarness<'_> {
             .execute_request(request)
             .await;
         let run = state.map(|s| s.run).unwrap_or_default();
-        ended.and_then(|ended| to_command_result(&run, ended, resume))
+        ended.and_then(|ended| to_command_result(&run, ended, &context.commands))
     }
 }
 
-/// The command that goes on.
-fn resume_command(command: ProcessCommand) -> &'static str {
-    match command {
-        ProcessCommand::Apply => "eksup apply plan.yaml",
-        ProcessCommand::Rollback => "eksup rollback plan.yaml",
+/// The commands a process would name.
+fn run_commands(command: ProcessCommand) -> RunCommands {
+    let (apply, rollback) = ("eksup apply plan.yaml", "eksup rollback plan.yaml");
+    RunCommands {
+        resume: match command {
+            ProcessCommand::Apply => apply.to_owned(),
+            ProcessCommand::Rollback => rollback.to_owned(),
+        },
+        rollback: Some(rollback.to_owned()),
+        plan: "eksup plan plan.yaml".to_owned(),
+        approve: Some("eksup approve plan.yaml".to_owned()),
     }
 }
 

@@ -48,14 +48,12 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
                 )),
         );
     }
-    let mut resume = cx.command_again("apply", &args.plan);
-    if args.auto_approve {
-        resume += " --auto-approve";
-    }
-    let again = match &args.until {
-        Some(step) => format!("{resume} --until {step}"),
-        None => resume.clone(),
+    let flags = if args.auto_approve {
+        vec!["--auto-approve".to_owned()]
+    } else {
+        Vec::new()
     };
+    let commands = cx.run_commands("apply", &args.plan, flags);
     // From here on a signal is heard at any moment, and nothing is changed before the run is open.
     let (asker, stop) = stop::stop_channel();
     signals::listen_for_signals(asker, cx.ui.clone())?;
@@ -63,7 +61,8 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         let (cluster, region) = (&plan_input.plan.cluster, plan_input.plan.region.as_deref());
         let reached = cx.connect_cluster(cluster, region).await?;
         let until = args.until.as_deref();
-        let ahead = prepare_route(cx, &reached, &plan_input, until, &again, Some(&cx.ui)).await?;
+        let ahead =
+            prepare_route(cx, &reached, &plan_input, until, &commands, Some(&cx.ui)).await?;
         let Some(ahead) = ahead else { return Ok(None) };
         if let Some(end) = credential_expiry::read_session_end(&reached).await
             && let Some(note) =
@@ -80,7 +79,7 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
     if !yes {
         return Err(
             RunError::new(RunErrorKind::Paused, "not confirmed; nothing was done")
-                .with_next_command(resume),
+                .with_next_command(commands.resume),
         );
     }
     let context = RunContext {
@@ -88,7 +87,7 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         reached: &reached,
         stop,
         holder: make_holder_identity(),
-        resume_command: resume,
+        commands,
         record_dir: Some(cx.global.run_dir.clone()),
         accept_short: args.accept_short.clone(),
         live: true,

@@ -14,6 +14,7 @@ use crate::inventory::connect::{ApiServerAccess, connect_cluster};
 use crate::model::Clock;
 use crate::plan::{self, Plan};
 use crate::run::cluster_connection::{ClusterConnection, retry_throttled};
+use crate::run::context::RunCommands;
 use crate::run::error::{RunError, RunErrorKind, usage_error};
 use crate::run::logging::disable_logging;
 
@@ -141,6 +142,21 @@ impl CommandContext {
 
     /// The command as it would be given again, with its plan and the global flags that matter.
     pub fn command_again(&self, command: &str, arg: &PlanArg) -> String {
+        self.command_with_flags(command, arg, Vec::new())
+    }
+
+    /// The commands of a run that one subcommand carries. `flags`: those of its own that are given again.
+    pub fn run_commands(&self, subcommand: &str, arg: &PlanArg, flags: Vec<String>) -> RunCommands {
+        RunCommands {
+            resume: self.command_with_flags(subcommand, arg, flags),
+            rollback: Some(self.command_again("rollback", arg)),
+            plan: self.command_again("plan", arg),
+            approve: Some(self.command_again("approve", arg)),
+        }
+    }
+
+    /// The same with flags of the subcommand; each word is quoted for a shell.
+    pub fn command_with_flags(&self, command: &str, arg: &PlanArg, own: Vec<String>) -> String {
         let mut words = vec!["eksup".to_owned(), command.to_owned()];
         match (&arg.plan, &arg.cluster) {
             (Some(path), _) => words.push(path.display().to_string()),
@@ -166,8 +182,17 @@ impl CommandContext {
                 words.extend([flag.to_owned(), value.clone()]);
             }
         }
-        words.join(" ")
+        words.extend(own);
+        quote_for_shell(&words)
     }
+}
+
+/// A command line that a shell reads as these words. A word with a zero byte, which no shell takes, stays as it is.
+pub fn quote_for_shell(words: &[String]) -> String {
+    let quoted = words
+        .iter()
+        .map(|w| shlex::try_quote(w).map_or_else(|_| w.clone(), |q| q.into_owned()));
+    quoted.collect::<Vec<_>>().join(" ")
 }
 
 /// Where the plan of a cluster is kept.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use super::commands::{Cli, Command};
-use super::context::CommandContext;
+use super::context::{CommandContext, quote_for_shell};
 use super::runtime::run_with_network;
 use super::ui::{Ui, UiEnv};
 use super::{
@@ -50,21 +50,11 @@ pub fn main() -> ExitCode {
 
 /// The command as it was typed: what one gives again once the cause is fixed.
 fn typed_command() -> String {
-    let word = |w: String| {
-        let plain = w
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_./=:,@".contains(c));
-        if plain && !w.is_empty() {
-            w
-        } else {
-            format!("'{}'", w.replace('\'', r"'\''"))
-        }
-    };
-    let words = std::env::args().skip(1).map(word);
-    std::iter::once("eksup".to_owned())
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let typed = std::env::args_os()
+        .skip(1)
+        .map(|w| w.to_string_lossy().into_owned());
+    let words: Vec<String> = std::iter::once("eksup".to_owned()).chain(typed).collect();
+    quote_for_shell(&words)
 }
 
 fn run_command(cx: &CommandContext, command: Command) -> Result<(), RunError> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::context::quote_for_shell;
 use super::runtime::run_in_virtual_time;
 use crate::chaos::twin_connection::connect_twin;
 use crate::inventory::snapshot;
@@ -68,7 +69,10 @@ pub fn read_inventory(path: &Path, plan: &Plan) -> Result<Inventory, RunError> {
 /// A command as it would be given again, for the same snapshot.
 pub fn with_snapshot_flag(command: String, snapshot: Option<&PathBuf>) -> String {
     match snapshot {
-        Some(path) => format!("{command} --snapshot {}", path.display()),
+        Some(path) => {
+            let flag = ["--snapshot".to_owned(), path.display().to_string()];
+            format!("{command} {}", quote_for_shell(&flag))
+        }
         None => command,
     }
 }

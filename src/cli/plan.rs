@@ -59,7 +59,8 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
         .await?;
     let state = read_run_state(&reached).await?.filter(|s| !s.is_closed());
     if let Some(state) = &state {
-        check_same_run(state, &plan, &reached.cluster.arn)?;
+        let commands = cx.run_commands("plan", &args.plan, Vec::new());
+        check_same_run(state, &plan, &reached.cluster.arn, &commands)?;
         let route = stored_route(state)?;
         let done = state.steps.iter().filter(|s| s.status.is_over()).count();
         cx.ui.print_note(&format!(

@@ -22,7 +22,7 @@ use crate::inventory::snapshot;
 use crate::model::snapshot::Snapshot;
 use crate::plan::plan_digest;
 use crate::run::assess::PlanInput;
-use crate::run::context::{RunContext, RunRequest};
+use crate::run::context::{RunCommands, RunContext, RunRequest};
 use crate::run::error::RunError;
 use crate::run::execute::execute_run;
 use crate::twin::k8s::cloud_hooks;
@@ -97,6 +97,25 @@ pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), RunE
     run_in_virtual_time(run_rehearsal(cx, args, input, snapshot))
 }
 
+/// The commands of a rehearsal: the same again with all that made it what it was.
+fn rehearse_commands(cx: &CommandContext, args: &RehearseArgs) -> RunCommands {
+    let option = |name: &str, value: String| [format!("--{name}"), value];
+    let snapshot: Vec<String> = (args.snapshot.iter())
+        .flat_map(|path| option("snapshot", path.display().to_string()))
+        .collect();
+    let mut own = snapshot.clone();
+    own.extend(option("seed", args.seed.to_string()));
+    for rule in &args.faults {
+        own.extend(option("fault", rule.to_string()));
+    }
+    RunCommands {
+        resume: cx.command_with_flags("rehearse", &args.plan, own),
+        rollback: None,
+        plan: cx.command_with_flags("plan", &args.plan, snapshot),
+        approve: None,
+    }
+}
+
 /// The command as it would be given again, but for its seed.
 fn rehearse_command(cx: &CommandContext, args: &RehearseArgs) -> String {
     offline::with_snapshot_flag(
@@ -111,7 +130,7 @@ async fn run_rehearsal(
     input: PlanInput,
     mut snapshot: Snapshot,
 ) -> Result<(), RunError> {
-    let again = format!("{} --seed {}", rehearse_command(cx, &args), args.seed);
+    let commands = rehearse_commands(cx, &args);
     let mut world = scenario::take_world(&mut snapshot, args.seed);
     let clock = skewed_clock(snapshot.inventory.taken_at, &args.faults);
     fault::add_rules(&mut world, args.faults);
@@ -120,7 +139,7 @@ async fn run_rehearsal(
     pace_virtual_time(args.speed);
     let reached = connect_twin(twin.wire(), &snapshot, &clock).await?;
     let until = args.until.as_deref();
-    let Some(ahead) = prepare_route(cx, &reached, &input, until, &again, None).await? else {
+    let Some(ahead) = prepare_route(cx, &reached, &input, until, &commands, None).await? else {
         return Ok(());
     };
     let (asker, stop) = stop::stop_channel();
@@ -130,7 +149,7 @@ async fn run_rehearsal(
         reached: &reached,
         stop,
         holder: "rehearsal".to_owned(),
-        resume_command: again,
+        commands,
         record_dir: args.record.then(|| cx.global.run_dir.clone()),
         accept_short: Vec::new(),
         live: false,

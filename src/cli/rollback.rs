@@ -81,14 +81,18 @@ pub async fn check_version_rollback(
 /// Takes the run back.
 pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), RunError> {
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
-    let mut resume = cx.command_again("rollback", &args.plan);
+    let mut flags = Vec::new();
     if args.control_plane {
-        resume += " --control-plane";
+        flags.push("--control-plane".to_owned());
     }
+    if args.auto_approve {
+        flags.push("--auto-approve".to_owned());
+    }
+    let commands = cx.run_commands("rollback", &args.plan, flags);
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(
             usage_error("without a terminal nobody can be asked: give --auto-approve")
-                .with_next_command(format!("{resume} --auto-approve")),
+                .with_next_command(format!("{} --auto-approve", commands.resume)),
         );
     }
     let (asker, stop) = stop::stop_channel();
@@ -99,7 +103,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
             RunErrorKind::Mismatch,
             format!("cluster {cluster} has no run to roll back"),
         )
-        .with_next_command(cx.command_again("plan", &args.plan)));
+        .with_next_command(commands.plan));
     };
     let route = stored_route(&state)?;
     cx.ui.print_note(&format!(
@@ -109,7 +113,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     for line in status_lines(&state, &route, None) {
         cx.ui.print_note(&format!("  {line}"));
     }
-    check_can_roll_back(&state)?;
+    check_can_roll_back(&state, &commands.plan)?;
     let scope = unless_stopped(
         &stop,
         rollback_scope::read_scope(&reached, &state, &route, args.control_plane),
@@ -127,18 +131,15 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     if !args.auto_approve && !unless_stopped(&stop, cx.ui.confirm("Roll it back?")).await? {
         return Err(
             RunError::new(RunErrorKind::Paused, "not confirmed; nothing was done")
-                .with_next_command(resume),
+                .with_next_command(commands.resume),
         );
-    }
-    if args.auto_approve {
-        resume += " --auto-approve";
     }
     let context = RunContext {
         output: &cx.ui,
         reached: &reached,
         stop,
         holder: make_holder_identity(),
-        resume_command: resume,
+        commands,
         record_dir: Some(cx.global.run_dir.clone()),
         accept_short: Vec::new(),
         live: true,

@@ -10,6 +10,7 @@ use crate::ready::Finding;
 use crate::route::Route;
 use crate::run::assess::{PendingRoute, PlanInput, assess_cluster};
 use crate::run::cluster_connection::ClusterConnection;
+use crate::run::context::RunCommands;
 use crate::run::error::RunError;
 use crate::run::not_ready::count_blockers;
 use crate::run::output::RunOutput;
@@ -24,10 +25,10 @@ pub async fn prepare_route(
     reached: &ClusterConnection,
     plan_input: &PlanInput,
     until: Option<&str>,
-    again: &str,
+    commands: &RunCommands,
     live: Option<&dyn RunOutput>,
 ) -> Result<Option<PendingRoute>, RunError> {
-    let found = assess_cluster(reached, plan_input, live).await?;
+    let found = assess_cluster(reached, plan_input, live, commands).await?;
     let now = reached.clock.now();
     if let Some(state) = &found.open_run {
         let route = stored_route(state)?;
@@ -64,7 +65,7 @@ pub async fn prepare_route(
             }
         }
     }
-    let ahead = found.into_pending_route(&plan_input.plan, again)?;
+    let ahead = found.into_pending_route(&plan_input.plan, &commands.resume)?;
     match &ahead {
         Some(ahead) => {
             if let Some(route) = &ahead.new_route {

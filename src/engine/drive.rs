@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::env::EngineEnv;
 use super::gates::WindowClosed;
+use super::refusal::StepRefusal;
 use super::retry::{RetryDecision, RetryState};
 use super::run::{Engine, EngineError, PlannedStep, RunOutcome};
 use super::state_diff;
@@ -99,10 +100,12 @@ impl<W: EngineEnv> Engine<'_, W> {
                 let at_once = driver.at_first_look;
                 return Ok(TurnOutcome::Done { how, at_once });
             }
-            Decision::Refuse(why) => {
-                let why = self.refusal_text(planned, way, why, Some(&looked.before_image))?;
+            Decision::Refuse(refusal) => {
+                let text = refusal.to_string();
+                let why = self.refusal_text(planned, way, text, Some(&looked.before_image))?;
+                let refusal = StepRefusal { why, ..refusal };
                 return Ok(TurnOutcome::RunEnded(
-                    self.record_stuck(planned, way, why, None).await?,
+                    self.record_stuck(planned, way, refusal, None).await?,
                 ));
             }
             Decision::Wait { why, recheck } => {
@@ -148,7 +151,8 @@ impl<W: EngineEnv> Engine<'_, W> {
             let what = planned.step.describe_act(&act);
             let why = format!("{what}: done repeatedly without effect");
             return Ok(TurnOutcome::RunEnded(
-                self.record_stuck(planned, way, why, None).await?,
+                self.record_stuck(planned, way, StepRefusal::new(why), None)
+                    .await?,
             ));
         }
         if !self.may_act().await? {
@@ -328,12 +332,14 @@ impl<W: EngineEnv> Engine<'_, W> {
             }
             RetryDecision::Reroute => {
                 let (step, why) = (planned.id.clone(), error.to_string());
-                self.record_stuck(planned, way, why.clone(), None).await?;
+                self.record_stuck(planned, way, StepRefusal::new(&why), None)
+                    .await?;
                 RunOutcome::Reroute { step, why }
             }
             RetryDecision::Stuck { denied } => {
                 let why = self.refusal_text(planned, way, error.to_string(), seen)?;
-                self.record_stuck(planned, way, why, denied).await?
+                self.record_stuck(planned, way, StepRefusal::new(why), denied)
+                    .await?
             }
         };
         Ok(TurnOutcome::RunEnded(ended))
@@ -343,10 +349,10 @@ impl<W: EngineEnv> Engine<'_, W> {
         &mut self,
         planned: &PlannedStep<W>,
         way: &Direction,
-        why: String,
+        refusal: StepRefusal,
         denied: Option<String>,
     ) -> Result<RunOutcome, EngineError> {
-        let (step, error) = (planned.id.clone(), why.clone());
+        let (step, error) = (planned.id.clone(), refusal.why.clone());
         match way {
             Direction::Rollback { .. } => {
                 self.append_entry(JournalEntry::UndoFailed {
@@ -373,7 +379,9 @@ impl<W: EngineEnv> Engine<'_, W> {
         }
         Ok(RunOutcome::Stuck {
             step,
-            why,
+            why: refusal.why,
+            next: refusal.next,
+            short_workloads: refusal.short_workloads,
             denied,
             closed: false,
         })
@@ -399,8 +407,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         Ok(())
     }
 
-    /// A refusal of a step that has acted shows what was before, what was done and what is now; and on rollback the
-    /// command that goes on is another.
+    /// A refusal of a step that has acted shows what was before, what was done and what is now.
     fn refusal_text(
         &self,
         planned: &PlannedStep<W>,
@@ -409,15 +416,12 @@ impl<W: EngineEnv> Engine<'_, W> {
         now: Option<&Value>,
     ) -> Result<String, EngineError> {
         let state = self.step_state(planned)?;
-        let (why, act) = match way {
-            Direction::Forward => (why, state.last_act.as_ref().zip(state.last_act_at)),
+        let act = match way {
+            Direction::Forward => state.last_act.as_ref().zip(state.last_act_at),
             Direction::Rollback { .. } => {
                 let back = state.back.as_ref();
                 let act = back.and_then(|b| b.last_act.as_ref().zip(b.last_act_at));
-                (
-                    why.replace("`eksup apply`", "`eksup rollback`"),
-                    act.or(state.last_act.as_ref().zip(state.last_act_at)),
-                )
+                act.or(state.last_act.as_ref().zip(state.last_act_at))
             }
         };
         Ok(match (&state.before, act) {

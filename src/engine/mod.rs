@@ -7,6 +7,7 @@ pub mod drive;
 pub mod env;
 pub mod forward;
 pub mod gates;
+pub mod refusal;
 pub mod retry;
 pub mod rollback;
 pub mod run;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use env::EngineEnv;
 pub use gates::RunGates;
+pub use refusal::{NextStep, StepRefusal};
 pub use run::{Engine, EngineError, PlannedStep, RunOutcome, RunSubject};
 pub use step::{
     Decision, DynStep, RollbackHistory, RollbackPart, Step, StepError, StepHistory, UndoKind,

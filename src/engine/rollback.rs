@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::drive::Direction;
 use super::env::EngineEnv;
+use super::refusal::{NextStep, StepRefusal};
 use super::run::{Engine, EngineError, RunOutcome};
 use super::step::{RollbackPart, UndoKind};
 use super::step_turn::{ClockDriftDetector, StepDriver, StepPause, TurnOutcome};
@@ -262,7 +263,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                 before: place.before.clone(),
                 early: place.early,
             };
-            self.record_stuck(planned, &way, why.clone(), None).await?;
+            self.record_stuck(planned, &way, StepRefusal::new(&why), None)
+                .await?;
             reasons.push(match &first {
                 None => why,
                 Some(_) => format!("`{}`: {why}", planned.id),
@@ -272,6 +274,8 @@ impl<W: EngineEnv> Engine<'_, W> {
         Ok(RunOutcome::Stuck {
             step: first.unwrap_or_default(),
             why: reasons.join("\n"),
+            next: NextStep::Resume,
+            short_workloads: Vec::new(),
             denied: None,
             closed: false,
         })
@@ -303,6 +307,8 @@ impl<W: EngineEnv> Engine<'_, W> {
         Ok(RunOutcome::Stuck {
             step,
             why,
+            next: NextStep::Replan,
+            short_workloads: Vec::new(),
             denied: None,
             closed: true,
         })

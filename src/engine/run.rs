@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::env::EngineEnv;
 use super::gates::RunGates;
+use super::refusal::NextStep;
 use super::step::{DynStep, RollbackPart};
 use super::stop::{self, StopSignal, StopUrgency};
 use crate::event::EventKind;
@@ -61,6 +62,10 @@ pub enum RunOutcome {
     Stuck {
         step: String,
         why: String,
+        /// Which command continues once the cause is fixed.
+        next: NextStep,
+        /// Workloads that may have been made smaller on purpose.
+        short_workloads: Vec<String>,
         /// The action that is not allowed, where that is why.
         denied: Option<String>,
         /// Whether the run is closed: what is left cannot be rolled back.

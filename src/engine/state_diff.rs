@@ -1,5 +1,6 @@
 //! The three states a refusal shows: what was before, what the run did, what is now. Only what differs is named.
 
+use crate::model::elb;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -173,12 +174,10 @@ fn shorten_arn(text: &str) -> String {
         return text.to_owned();
     }
     let resource = text.rsplit(':').next().unwrap_or(text);
-    let parts: Vec<&str> = resource.split('/').collect();
-    match parts.as_slice() {
-        ["targetgroup", name, _] => (*name).to_owned(),
-        ["listener-rule", _, name, .., rule] => format!("{name}/{rule}"),
-        ["listener", _, name, .., listener] => format!("{name}/{listener}"),
-        _ => resource.to_owned(),
+    match resource.split('/').next() {
+        Some("targetgroup") => elb::short_name(text).to_owned(),
+        Some("listener-rule" | "listener") => elb::short_rule(text),
+        Some(_) | None => resource.to_owned(),
     }
 }
 

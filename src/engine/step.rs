@@ -13,11 +13,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::refusal::StepRefusal;
+use crate::model::clock::signed_duration;
 use crate::model::{ApiError, ErrorClass};
 
 /// What a step wants next, given what it saw.
@@ -40,8 +42,8 @@ pub enum Decision<A> {
         recheck: Duration,
         overdue: bool,
     },
-    /// The step cannot go on and a person must look. The text says what and the way out.
-    Refuse(String),
+    /// The step cannot go on and a person must look.
+    Refuse(StepRefusal),
 }
 
 impl<A> Decision<A> {
@@ -60,7 +62,7 @@ impl<A> Decision<A> {
                 recheck,
                 overdue,
             },
-            Self::Refuse(why) => Decision::Refuse(why),
+            Self::Refuse(refusal) => Decision::Refuse(refusal),
         }
     }
 }
@@ -133,7 +135,7 @@ pub enum RollbackPart {
 impl RollbackHistory {
     /// Whether the rollback has stood still for longer than `patience`: since its last act, or since it began.
     pub fn is_late(&self, now: Timestamp, patience: Duration) -> bool {
-        let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
+        let patience = signed_duration(patience);
         let since = self.rollback.last_act_at.max(self.rollback.started_at);
         since.is_some_and(|t| now.duration_since(t) > patience)
     }

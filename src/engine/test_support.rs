@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::env::EngineEnv;
+use super::refusal::StepRefusal;
 use super::run::PlannedStep;
 use super::step::{
     Decision, RollbackHistory, RollbackPart, Step, StepError, StepHistory, UndoKind,
@@ -151,7 +152,10 @@ impl Step<ToyWorld> for RaiseStep {
             },
             Some(i) => Decision::Act(self.path[i + 1]),
             None if seen.0 == 0 => Decision::Act(self.path[0]),
-            None => Decision::Refuse(format!("{} is {}, which is not ours", self.name, seen.0)),
+            None => Decision::Refuse(StepRefusal::new(format!(
+                "{} is {}, which is not ours",
+                self.name, seen.0
+            ))),
         }
     }
 

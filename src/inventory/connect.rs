@@ -12,6 +12,7 @@ use crate::clients::endpoint_rotation::{ConnectWire, DescribeEndpoint, follow_en
 use crate::clients::https;
 use crate::clients::kube_client::{self as client, ClusterAuth};
 use crate::k8s::KubeApi;
+use crate::model::aws_status::ClusterStatus;
 use crate::model::{ApiError, Clock, ErrorClass, eks};
 use crate::wire::Wire;
 
@@ -46,8 +47,8 @@ pub async fn connect_cluster(
     say: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(eks::Cluster, KubeApi), ApiError> {
     let cluster = find_cluster(aws, name).await?;
-    let patience = match cluster.status.as_str() {
-        "UPDATING" => API_SERVER_TIMEOUT_DURING_UPDATE,
+    let patience = match &cluster.status {
+        ClusterStatus::Updating => API_SERVER_TIMEOUT_DURING_UPDATE,
         _ => API_SERVER_TIMEOUT,
     };
     let kube = match way {

@@ -9,6 +9,7 @@ use super::account_limits::read_limits;
 use super::load_balancers::{VpcLoadBalancers, read_load_balancers};
 use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi, none_if_gone};
 use crate::k8s::KubeApi;
+use crate::model::aws_status::ClusterStatus;
 use crate::model::image::AmiImage;
 use crate::model::inventory::Unread;
 use crate::model::kube::Node;
@@ -275,7 +276,7 @@ async fn read_updates_in_progress(
     cluster: &eks::Cluster,
     notes: &UnreadNotes,
 ) -> Result<Vec<eks::Update>> {
-    if cluster.status != "UPDATING" {
+    if cluster.status != ClusterStatus::Updating {
         return Ok(Vec::new());
     }
     let (name, of) = (cluster.name.as_str(), || eks::UpdateOf::Cluster);

@@ -11,7 +11,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::run_store::{LeaseRecord, RunStore};
+use super::run_store::RunStore;
+use crate::model::lease_record::LeaseRecord;
 use crate::model::{ApiError, Clock, ErrorClass};
 
 /// How often a holder renews; a renewal that fails is tried again after two seconds.

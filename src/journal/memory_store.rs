@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
 
-use super::run_store::{CheckpointRecord, CheckpointText, LeaseRecord, RunStore, StoreFuture};
+use super::run_store::{CheckpointRecord, CheckpointText, RunStore, StoreFuture};
+use crate::model::lease_record::LeaseRecord;
 use crate::model::{ApiError, ErrorClass};
 
 /// What goes wrong with a call.

@@ -21,12 +21,13 @@ mod transitions;
 #[cfg(test)]
 mod tests;
 
+pub use crate::model::lease_record::LeaseRecord;
 pub use checkpoint_store::CheckpointStore;
 pub use error::JournalError;
 pub use file::FileLog;
 pub use lease::{LeaseError, RunLease};
 pub use record::{FinalOutcome, JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record};
 pub use run_binding::RunBinding;
-pub use run_store::{CheckpointRecord, CheckpointText, LeaseRecord, RunStore};
+pub use run_store::{CheckpointRecord, CheckpointText, RunStore};
 pub use state::{RunPhase, RunState, StepApproval, StepState, StepStatus};
 pub use store::{Journal, JournalStore, MakeRecord};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::ApiError;
+use crate::model::lease_record::LeaseRecord;
 
 /// A boxed future, as [`RunStore`] returns it.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -27,19 +28,6 @@ pub struct CheckpointRecord {
     pub text: CheckpointText,
     pub version: String,
     pub annotations: BTreeMap<String, String>,
-}
-
-/// The lock as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseRecord {
-    /// Empty when released.
-    pub holder: String,
-    pub renewed_at: Option<Timestamp>,
-    pub duration_seconds: i32,
-    /// How often the lock changed its holder.
-    pub transitions: i32,
-    /// Empty to create.
-    pub version: String,
 }
 
 /// A checkpoint and a lock, every write fenced by the version that was read: a stale one is a Conflict.

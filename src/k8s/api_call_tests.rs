@@ -7,10 +7,11 @@ use serde_json::{Value, json as j};
 use crate::clients::fake_wire::{RecordedRequests, answering_wire, build_answer, json_answer};
 use crate::clients::kube_client::{ClusterAuth, client_over_wire, config_from_eks};
 use crate::k8s::node::NodeChange;
-use crate::k8s::run_state::{CheckpointChange, LeaseObject};
+use crate::k8s::run_state::CheckpointChange;
 use crate::k8s::{EvictionOutcome, KubeApi};
 use crate::model::ErrorClass;
 use crate::model::kube::{NamespacedName, Taint};
+use crate::model::lease_record::LeaseRecord;
 use crate::wire::{BoxError, Request, Response};
 
 pub(super) fn kube(
@@ -436,25 +437,25 @@ async fn a_lease_says_who_holds_it_and_a_released_one_says_nobody() {
         json_answer(200, &body)
     });
     let now = "2026-11-21T08:00:00.5Z".parse().unwrap();
-    let held = LeaseObject {
+    let held = LeaseRecord {
         holder: "ci-1".into(),
         renewed_at: None,
         duration_seconds: 60,
         transitions: 1,
-        resource_version: String::new(),
+        version: String::new(),
     };
     let written = k.write_lease(&held, now).await.unwrap();
     assert_eq!(
         written,
-        LeaseObject {
+        LeaseRecord {
             renewed_at: Some(now),
-            resource_version: "11".into(),
+            version: "11".into(),
             ..held
         }
     );
     let released = k
         .write_lease(
-            &LeaseObject {
+            &LeaseRecord {
                 holder: String::new(),
                 ..written
             },

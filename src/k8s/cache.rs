@@ -18,6 +18,7 @@ use super::convert;
 use super::pods::PodsByNode;
 use super::watch::{WatchFeed, keep_feed_current};
 use crate::k8s::KubeApi;
+use crate::model::clock::signed_duration;
 use crate::model::kube::{NamespacedName, Node, Pdb, Pod};
 use crate::model::{ApiError, Clock, ErrorClass};
 
@@ -170,7 +171,7 @@ impl WatchCache {
         let shared = &self.inner.shared;
         let now = shared.clock.now();
         let state = shared.lock_state();
-        let patience = SignedDuration::try_from(patience).unwrap_or(SignedDuration::MAX);
+        let patience = signed_duration(patience);
         let mut wait = None;
         for health in state.feeds.values() {
             let Some((since, why)) = &health.failing else {

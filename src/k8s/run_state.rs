@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::api_call::{JSON_CONTENT_TYPE, MERGE_PATCH_CONTENT_TYPE, with_field_manager};
 use crate::k8s::KubeApi;
+use crate::model::absent_is_none;
+use crate::model::lease_record::LeaseRecord;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 use crate::model::{ApiError, ErrorClass};
 
@@ -42,18 +44,6 @@ pub struct CheckpointChange<'a> {
     pub set_annotation: Option<(&'a str, &'a str)>,
     /// Annotations that go.
     pub remove_annotations: &'a [String],
-}
-
-/// The lock as stored.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LeaseObject {
-    /// Empty when released.
-    pub holder: String,
-    pub renewed_at: Option<Timestamp>,
-    pub duration_seconds: i32,
-    pub transitions: i32,
-    /// Empty to create.
-    pub resource_version: String,
 }
 
 /// The ConfigMap's keys.
@@ -131,7 +121,7 @@ impl KubeApi {
     }
 
     /// The lock, if there ever was one.
-    pub async fn read_lease(&self) -> Result<Option<LeaseObject>, ApiError> {
+    pub async fn read_lease(&self) -> Result<Option<LeaseRecord>, ApiError> {
         let found: Option<Lease> = absent_is_none(
             self.get_json(
                 "get leases",
@@ -139,21 +129,21 @@ impl KubeApi {
             )
             .await,
         )?;
-        Ok(found.map(to_lease_object))
+        Ok(found.map(to_lease_record))
     }
 
-    /// Writes the lock, renewed `now`; with an empty `resource_version` creates it. Conflict when someone else wrote.
+    /// Writes the lock, renewed `now`; with an empty `version` creates it. Conflict when someone else wrote.
     pub async fn write_lease(
         &self,
-        held: &LeaseObject,
+        held: &LeaseRecord,
         now: Timestamp,
-    ) -> Result<LeaseObject, ApiError> {
-        let LeaseObject {
+    ) -> Result<LeaseRecord, ApiError> {
+        let LeaseRecord {
             holder,
             renewed_at: _,
             duration_seconds,
             transitions,
-            resource_version,
+            version,
         } = held;
         let holder = if holder.is_empty() {
             Value::Null
@@ -163,7 +153,7 @@ impl KubeApi {
         let body = json!({
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": object_metadata(resource_version),
+            "metadata": object_metadata(version),
             "spec": {
                 "holderIdentity": holder,
                 "leaseDurationSeconds": duration_seconds,
@@ -172,7 +162,7 @@ impl KubeApi {
             },
         });
         let group = "/apis/coordination.k8s.io/v1";
-        let written = if resource_version.is_empty() {
+        let written = if version.is_empty() {
             let path = collection_path(group, "leases");
             self.send_for_metadata(
                 "create leases",
@@ -194,9 +184,9 @@ impl KubeApi {
             .await
             .map_err(deleted_is_conflict)
         };
-        Ok(LeaseObject {
+        Ok(LeaseRecord {
             renewed_at: Some(now),
-            resource_version: written?.resource_version.unwrap_or_default(),
+            version: written?.resource_version.unwrap_or_default(),
             ..held.clone()
         })
     }
@@ -242,21 +232,13 @@ fn to_checkpoint_meta(meta: ObjectMeta) -> CheckpointMeta {
     }
 }
 
-fn to_lease_object(lease: Lease) -> LeaseObject {
+fn to_lease_record(lease: Lease) -> LeaseRecord {
     let spec = lease.spec.unwrap_or_default();
-    LeaseObject {
+    LeaseRecord {
         holder: spec.holder_identity.unwrap_or_default(),
         renewed_at: spec.renew_time.map(|at| at.0),
         duration_seconds: spec.lease_duration_seconds.unwrap_or(0),
         transitions: spec.lease_transitions.unwrap_or(0),
-        resource_version: lease.metadata.resource_version.unwrap_or_default(),
-    }
-}
-
-fn absent_is_none<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
-    match answer {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.class == ErrorClass::Absent => Ok(None),
-        Err(error) => Err(error),
+        version: lease.metadata.resource_version.unwrap_or_default(),
     }
 }

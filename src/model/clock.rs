@@ -54,8 +54,7 @@ impl Clock {
         match &self.0 {
             ClockSource::System => Timestamp::now(),
             ClockSource::Virtual { base, start, leapt } => {
-                let passed =
-                    SignedDuration::try_from(start.elapsed()).unwrap_or(SignedDuration::MAX);
+                let passed = signed_duration(start.elapsed());
                 let leapt = SignedDuration::from_secs(leapt.load(Ordering::SeqCst));
                 base.saturating_add(passed.saturating_add(leapt))
                     .unwrap_or(Timestamp::MAX)
@@ -74,6 +73,11 @@ impl aws_smithy_async::time::TimeSource for Clock {
 #[expect(clippy::disallowed_methods, reason = "this is the one clock")]
 pub fn block_thread(time: std::time::Duration) {
     std::thread::sleep(time);
+}
+
+/// The duration as one that can be compared with a difference of times; what is too long for that is the longest there is.
+pub fn signed_duration(duration: std::time::Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 #[cfg(test)]

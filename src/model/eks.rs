@@ -1,5 +1,8 @@
 //! What EKS says of a cluster, its node groups, add-ons, updates, insights and versions.
 
+use super::aws_status::{
+    AddonStatus, ClusterStatus, InsightStatus, NodegroupStatus, VersionStatus,
+};
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -15,7 +18,7 @@ pub struct Cluster {
     pub arn: String,
     pub version: Minor,
     /// CREATING ACTIVE DELETING FAILED UPDATING PENDING.
-    pub status: String,
+    pub status: ClusterStatus,
     pub endpoint: Option<String>,
     /// Base64 of the PEM.
     pub certificate_authority: Option<String>,
@@ -93,7 +96,7 @@ pub struct Nodegroup {
     /// With a custom AMI: the AMI's id.
     pub release_version: Option<String>,
     /// CREATING ACTIVE UPDATING DELETING CREATE_FAILED DELETE_FAILED DEGRADED.
-    pub status: String,
+    pub status: NodegroupStatus,
     pub capacity_type: Option<String>,
     pub scaling: Scaling,
     pub instance_types: Vec<String>,
@@ -236,7 +239,7 @@ pub struct Addon {
     pub name: String,
     pub version: AddonVersion,
     /// CREATING ACTIVE CREATE_FAILED UPDATING DELETING DELETE_FAILED DEGRADED UPDATE_FAILED.
-    pub status: String,
+    pub status: AddonStatus,
     pub health: Vec<HealthIssue>,
     pub service_account_role_arn: Option<String>,
     pub configuration_values: Option<String>,
@@ -277,7 +280,7 @@ pub struct Insight {
     /// The minor it speaks about.
     pub kubernetes_version: Option<Minor>,
     /// PASSING WARNING ERROR UNKNOWN.
-    pub status: String,
+    pub status: InsightStatus,
     pub reason: String,
     pub description: String,
     pub last_refresh: Option<Timestamp>,
@@ -316,8 +319,7 @@ pub enum InsightsRefreshOutcome {
 #[serde(rename_all = "camelCase")]
 pub struct ClusterVersion {
     pub version: Minor,
-    /// UNSUPPORTED STANDARD_SUPPORT EXTENDED_SUPPORT.
-    pub status: String,
+    pub status: VersionStatus,
     pub default: bool,
     pub patch: Option<String>,
     pub end_of_standard_support: Option<Timestamp>,

@@ -1,5 +1,6 @@
 //! What Elastic Load Balancing says of load balancers, listeners, rules and target groups.
 
+use super::aws_status::TargetState;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -91,7 +92,7 @@ pub struct TargetHealth {
     pub port: Option<i32>,
     pub zone: Option<String>,
     /// initial healthy unhealthy unused draining unavailable unhealthy.draining.
-    pub state: String,
+    pub state: TargetState,
     pub reason: Option<String>,
 }
 

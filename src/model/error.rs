@@ -53,3 +53,15 @@ impl ApiError {
         }
     }
 }
+
+/// Takes an answer that the object is not there as an answer.
+///
+/// # Errors
+/// Every other error.
+pub fn absent_is_none<T>(answer: Result<T, ApiError>) -> Result<Option<T>, ApiError> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.class == ErrorClass::Absent => Ok(None),
+        Err(error) => Err(error),
+    }
+}

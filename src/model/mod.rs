@@ -6,6 +6,7 @@
 pub mod addon_schema;
 pub mod admission;
 pub mod asg;
+pub mod aws_status;
 pub mod clock;
 pub mod cni;
 pub mod consent;
@@ -16,6 +17,7 @@ pub mod error;
 pub mod image;
 pub mod inventory;
 pub mod kube;
+pub mod lease_record;
 pub mod limits;
 pub mod maintenance_window;
 pub mod marks;
@@ -32,7 +34,7 @@ pub mod volumes;
 pub mod workload_name;
 
 pub use clock::Clock;
-pub use error::{ApiError, ErrorClass};
+pub use error::{ApiError, ErrorClass, absent_is_none};
 pub use inventory::Inventory;
 pub use maintenance_window::Windows;
 pub use version::{AddonVersion, Minor};

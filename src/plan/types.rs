@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::consent::{ConsentScope, WorkloadPattern};
 use crate::model::eks::NodegroupTaint;
@@ -178,7 +178,7 @@ pub struct Drain {
 }
 
 /// Which node next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DrainOrder {
     /// Fewest obstacles first.
@@ -191,7 +191,7 @@ pub enum DrainOrder {
 }
 
 /// What happens at a deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDeadline {
     /// Stop the run, stuck.
@@ -251,7 +251,7 @@ impl Jobs {
 }
 
 /// What happens to a workload of one replica whose budget never lets it go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SingleReplicas {
     /// A finding before anything starts.
@@ -277,7 +277,7 @@ fn is_block(consent: &OperatorBudgets) -> bool {
 }
 
 /// What the plan consents to for one budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BudgetConsent {
     /// Nothing, whatever is said of all budgets.

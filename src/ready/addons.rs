@@ -4,6 +4,7 @@ use super::addon_config;
 use super::codes::Code;
 use super::input::ReadinessInput;
 use super::{Finding, Severity};
+use crate::model::aws_status::AddonStatus;
 use crate::model::{AddonVersion, Minor};
 use crate::route::{self, StepSpec};
 
@@ -11,7 +12,7 @@ use crate::route::{self, StepSpec};
 pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for addon in &case.inventory.addons {
         let subject = format!("add-on {}", addon.name);
-        if addon.status != "ACTIVE" {
+        if addon.status != AddonStatus::Active {
             let why: Vec<String> = addon
                 .health
                 .iter()
@@ -20,7 +21,10 @@ pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             let detail = format!("its status is {} {}", addon.status, why.join("; "));
             // EKS says DEGRADED while a rollout lags; that passes, a failed update does not.
             let skipped = case.plan.addons.skip.contains(&addon.name);
-            let severity = if skipped || addon.status == "UPDATING" || addon.status == "CREATING" {
+            let severity = if skipped
+                || addon.status == AddonStatus::Updating
+                || addon.status == AddonStatus::Creating
+            {
                 Severity::Warning
             } else {
                 Severity::Blocker

@@ -8,6 +8,9 @@ use super::codes::Code;
 use super::input::{ReadinessInput, name_some};
 use super::{Finding, Severity};
 use crate::model::Minor;
+use crate::model::aws_status::ClusterStatus;
+use crate::model::aws_status::InsightStatus;
+use crate::model::aws_status::VersionStatus;
 use crate::model::eks::{Insight, InsightsRefreshOutcome, Update};
 use crate::plan::Insights;
 use crate::route::StepSpec;
@@ -32,7 +35,7 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             ),
             "nothing to do: the run takes that update up as its own hop and waits for its end",
         ));
-    } else if cluster.status != "ACTIVE" {
+    } else if cluster.status != ClusterStatus::Active {
         let running: Vec<String> = case
             .inventory
             .updates
@@ -154,7 +157,7 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
 /// Insights of the category MISCONFIGURATION, which speak of the cluster as it is, whatever it is upgraded to.
 fn check_misconfigurations(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for insight in &case.inventory.insights {
-        if insight.category != "MISCONFIGURATION" || insight.status == "PASSING" {
+        if insight.category != "MISCONFIGURATION" || insight.status == InsightStatus::Passing {
             continue;
         }
         out.push(Finding::new(
@@ -197,7 +200,8 @@ fn next_hop_in_progress<'a>(case: &ReadinessInput<'a>) -> Option<(&'a Update, Mi
         .iter()
         .find(|step| !matches!(step.spec, StepSpec::Addon { .. }))?;
     let wanted = matches!(first.spec, StepSpec::ControlPlane { to, .. } if to == next);
-    (inventory.cluster.status == "UPDATING" && same && wanted).then_some((update, next))
+    (inventory.cluster.status == ClusterStatus::Updating && same && wanted)
+        .then_some((update, next))
 }
 
 fn check_free_ips(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding>) {
@@ -234,10 +238,10 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
     }
     for minor in case.minors_ahead() {
         let found = versions.iter().find(|v| v.version == minor);
-        if found.is_none_or(|v| v.status == "UNSUPPORTED") {
+        if found.is_none_or(|v| v.status == VersionStatus::Unsupported) {
             let mut known: Vec<String> = versions
                 .iter()
-                .filter(|v| v.status != "UNSUPPORTED")
+                .filter(|v| v.status != VersionStatus::Unsupported)
                 .map(|v| v.version.to_string())
                 .collect();
             known.sort();
@@ -293,8 +297,8 @@ fn check_insight(case: &ReadinessInput<'_>, insight: &Insight, out: &mut Vec<Fin
         None => format!("insight {}", insight.name),
     };
     let (detail, advice) = (insight_text(insight), insight_advice(insight));
-    match insight.status.as_str() {
-        "ERROR" => {
+    match &insight.status {
+        InsightStatus::Error => {
             let severity = match case.plan.control_plane.insights {
                 // What the route itself fixes before the hop need not stop it.
                 Insights::Block if is_fixed_by_route(case, insight) => Severity::Warning,
@@ -305,7 +309,7 @@ fn check_insight(case: &ReadinessInput<'_>, insight: &Insight, out: &mut Vec<Fin
             let finding = Finding::new(Code::InsightError, subject, detail, advice);
             out.push(finding.with_severity(severity));
         }
-        "WARNING" | "UNKNOWN" => {
+        InsightStatus::Warning | InsightStatus::Unknown => {
             out.push(Finding::new(Code::InsightWarning, subject, detail, advice));
         }
         _ => {}

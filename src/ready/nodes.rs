@@ -8,6 +8,7 @@ use super::{
     unhealthy,
 };
 use crate::model::Minor;
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Nodegroup;
 use crate::model::inventory::Unread;
 use crate::model::kube::{Node, Taint};
@@ -22,9 +23,9 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         };
         let subject = format!("node group {name}");
-        match group.status.as_str() {
-            "ACTIVE" => {}
-            "DEGRADED" => {} // its health issues say why, below
+        match &group.status {
+            NodegroupStatus::Active => {}
+            NodegroupStatus::Degraded => {} // its health issues say why, below
             other => out.push(Finding::new(
                 Code::GroupNotActive,
                 &subject,
@@ -61,7 +62,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 
 /// What EKS says is wrong with a group.
 fn health(case: &ReadinessInput<'_>, group: &Nodegroup, subject: &str, out: &mut Vec<Finding>) {
-    let degraded = group.status == "DEGRADED";
+    let degraded = group.status == NodegroupStatus::Degraded;
     // Without nodes EKS does not look again, so that it stays so; and green, which is as empty, is not held up by it.
     let empty = group.scaling.desired == 0;
     let accepted = case.plan.node_group(&group.name).accept_degraded;

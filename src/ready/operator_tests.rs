@@ -3,6 +3,7 @@
 use super::tests::{judged, of, only, paired, with};
 use super::*;
 use crate::model::Inventory;
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::HealthIssue;
 use crate::model::kube::{NamespacedName, Owner, Pod, Volume};
 use crate::model::volumes::{NodeVolume, NodeVolumeSource};
@@ -218,7 +219,7 @@ fn a_degraded_group_blocks_unless_it_has_no_nodes() {
     let severity = |size: i32| {
         let findings = with(&paired(""), |i| {
             let group = &mut i.nodegroups[0];
-            group.status = "DEGRADED".to_owned();
+            group.status = NodegroupStatus::Degraded;
             group.scaling.desired = size;
             group.health.push(HealthIssue {
                 code: "AsgInstanceLaunchFailures".into(),

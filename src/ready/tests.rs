@@ -4,6 +4,8 @@ mod losses;
 mod unread;
 
 use super::*;
+use crate::model::aws_status::AddonStatus;
+use crate::model::aws_status::ClusterStatus;
 use crate::model::elb::TargetHealth;
 use crate::model::kube::{Selector, TargetGroupBinding, Toleration};
 use crate::model::volumes::{NodeVolume, NodeVolumeSource};
@@ -79,7 +81,7 @@ fn expense_dev_is_ready_with_two_warnings() {
 fn a_cluster_that_is_there_has_no_findings() {
     let mut i = empty_cluster("c", 29);
     add_group(&mut i, "apps", 29, 3);
-    i.cluster.status = "UPDATING".to_owned();
+    i.cluster.status = ClusterStatus::Updating;
     assert_eq!(
         check_readiness(
             &Plan::with_defaults("c", Minor::new(29)),
@@ -94,7 +96,7 @@ fn a_cluster_that_is_there_has_no_findings() {
 fn the_control_plane_must_be_healthy_and_have_room() {
     let p = paired("");
     only(
-        &with(&p, |i| i.cluster.status = "UPDATING".to_owned()),
+        &with(&p, |i| i.cluster.status = ClusterStatus::Updating),
         Code::ClusterNotActive,
         Severity::Blocker,
         "cluster expense-dev",
@@ -140,7 +142,7 @@ fn an_insight_in_error_weighs_what_the_plan_says() {
             name: "Deprecated APIs removed in Kubernetes v1.29".to_owned(),
             category: "UPGRADE_READINESS".to_owned(),
             kubernetes_version: Some(Minor::new(29)),
-            status: "ERROR".to_owned(),
+            status: "ERROR".into(),
             reason: "Deprecated API usage detected.".to_owned(),
             description: String::new(),
             last_refresh: None,
@@ -465,7 +467,7 @@ fn green_needs_addresses() {
 
 #[test]
 fn add_ons_must_be_well_and_run_on_every_minor_of_the_way() {
-    let sick = with(&paired(""), |i| i.addons[0].status = "DEGRADED".to_owned());
+    let sick = with(&paired(""), |i| i.addons[0].status = AddonStatus::Degraded);
     only(
         &sick,
         Code::AddonStatus,
@@ -535,7 +537,7 @@ fn sticky_rules_local_services_and_sick_targets_are_told() {
     let sick = with(&paired(""), |i| {
         let targets: &mut Vec<TargetHealth> =
             i.target_health.get_mut(&tg_arn("expense-blue-tg")).unwrap();
-        targets[0].state = "unhealthy".to_owned();
+        targets[0].state = "unhealthy".into();
     });
     only(
         &sick,

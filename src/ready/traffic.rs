@@ -6,6 +6,7 @@ use super::Finding;
 use super::codes::Code;
 use super::green_nodes::given_by_cluster;
 use super::input::{BlueGreenPair, ReadinessInput, name_some};
+use crate::model::aws_status::TargetState;
 use crate::model::elb::{is_classic, served_text};
 use crate::model::kube::Node;
 use crate::model::marks::NODEGROUP_LABEL;
@@ -248,7 +249,7 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .get(&shift.blue)
             .into_iter()
             .flatten()
-            .filter(|t| t.state == "unhealthy")
+            .filter(|t| t.state == TargetState::Unhealthy)
             .map(|t| t.id.clone())
             .collect();
         let name = case

@@ -2,6 +2,7 @@
 
 use super::tests::{of, only, paired, with};
 use super::*;
+use crate::model::aws_status::ClusterStatus;
 use crate::model::eks::{InsightsRefreshOutcome, Update, UpdateStatus};
 use crate::model::{Inventory, Minor};
 use crate::route::fixture::*;
@@ -167,7 +168,7 @@ fn a_misconfiguration_insight_is_told_whatever_version_it_speaks_of() {
 }
 
 fn hop_in_progress(i: &mut Inventory, kind: &str, to: &str) {
-    i.cluster.status = "UPDATING".to_owned();
+    i.cluster.status = ClusterStatus::Updating;
     i.updates.push(Update {
         id: "u-1".to_owned(),
         status: UpdateStatus::InProgress,

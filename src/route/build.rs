@@ -9,6 +9,7 @@ use super::problem::{Obstacle, RouteProblem};
 use super::traffic::{self, TargetGroupPair};
 use super::{AcceptedLosses, Route, StepSpec, addons, estimate};
 use crate::model::Inventory;
+use crate::model::elb;
 use crate::plan::{Plan, duration};
 
 /// Draws the route: hops one minor at a time, and as few node migrations as the skew of kubelets allows.
@@ -194,8 +195,8 @@ fn check_pairs_are_served(
             continue;
         }
         let (blue, green) = (
-            traffic::short_arn(&pair.blue).to_owned(),
-            traffic::short_arn(&pair.green).to_owned(),
+            elb::short_name(&pair.blue).to_owned(),
+            elb::short_name(&pair.green).to_owned(),
         );
         if let Some(other) = draft.inventory.nodegroups.iter().find(|g| served(&g.name)) {
             let note = format!(
@@ -206,7 +207,7 @@ fn check_pairs_are_served(
         } else {
             draft.add_problem(
                 Obstacle::NobodyBehind,
-                format!("target group {}", traffic::short_arn(&live)),
+                format!("target group {}", elb::short_name(&live)),
                 "the plan shifts its traffic, and no instance of a node group is registered in it or attached to it",
                 format!("attach it to blue's Auto Scaling group, or leave the route of {blue} and {green} out"),
             );

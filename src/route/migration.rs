@@ -10,8 +10,9 @@ use super::step_specs::{
     push_create_green, push_detach_targets, push_drain_blue, push_hold_blue, push_weight_shift,
     shifts_after_drain,
 };
-use super::traffic::{self, TargetGroupPair};
+use super::traffic::TargetGroupPair;
 use super::{StepSpec, addons, estimate, green_group, naming, served_targets};
+use crate::model::elb;
 use crate::model::elb::{TargetGroup, is_classic};
 use crate::model::marks;
 use crate::plan::{RetireHow, Strategy, duration};
@@ -152,8 +153,8 @@ fn plan_group_move<'m, 'a>(
             .find(|(group, b)| b.contains(&live) && !blues.contains(*group))
             .map(|(group, _)| group.clone());
         let (name, other_name) = (
-            traffic::short_arn(&live).to_owned(),
-            traffic::short_arn(&other).to_owned(),
+            elb::short_name(&live).to_owned(),
+            elb::short_name(&other).to_owned(),
         );
         match (behind.contains(&live), stays) {
             (true, None) => {
@@ -184,7 +185,7 @@ fn plan_group_move<'m, 'a>(
         let Some(group) = inventory.target_groups.iter().find(|g| g.arn == *arn) else {
             draft.add_problem(
                 Obstacle::TargetGroupUnread,
-                format!("target group {}", traffic::short_arn(arn)),
+                format!("target group {}", elb::short_name(arn)),
                 format!("instances of node group {blue} are in target group {arn}, and it is not among the target groups that were read: green could not join it, and it would be empty once {blue} is gone"),
                 "allow elasticloadbalancing:DescribeTargetGroups, DescribeTargetGroupAttributes and DescribeTags on it; if it is deleted, detach it from the node group's Auto Scaling group; then plan again",
             );
@@ -301,7 +302,7 @@ fn push_side_by_side(
                 true => format!("Classic load balancer {arn}: green joins it"),
                 false => format!(
                     "Target group {}: green joins blue's own target group, as the plan names no pair for it",
-                    traffic::short_arn(arn)
+                    elb::short_name(arn)
                 ),
             };
             draft.add_note_once(format!("{served}; blue leaves it before it is retired."));

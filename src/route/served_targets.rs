@@ -107,7 +107,7 @@ pub fn manually_registered(
     }
     let ids = instances_of_group(inventory, group);
     let targets = inventory.target_health.get(served).into_iter().flatten();
-    let here = targets.filter(|t| ids.contains(t.id.as_str()) && !t.state.contains("draining"));
+    let here = targets.filter(|t| ids.contains(t.id.as_str()) && !t.state.is_draining());
     here.map(|t| (t.id.clone(), t.port)).collect()
 }
 

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::types::{Route, StepSpec};
 use crate::model::Windows;
+use crate::model::clock::signed_duration;
 use crate::model::maintenance_window::WindowState;
 use crate::plan::Approvals;
 
@@ -88,7 +89,7 @@ pub fn forecast_run<'a>(
         too_long: Vec::new(),
     };
     for step in left {
-        let takes = SignedDuration::try_from(step.estimate).unwrap_or(SignedDuration::MAX);
+        let takes = signed_duration(step.estimate);
         match window_behavior(&step.spec) {
             WindowBehavior::Watches => {}
             WindowBehavior::Whole => {

@@ -5,17 +5,15 @@ use std::time::Duration;
 use super::draft::{RouteDraft, StepDraft};
 use super::migration::GroupMove;
 use super::problem::Obstacle;
-use super::traffic::{self, TargetGroupPair};
+use super::traffic::TargetGroupPair;
 use super::{
     DrainSpec, ShiftSpec, StepSpec, estimate, green_group, node_registration, served_targets,
 };
 use crate::model::eks::NodegroupTaint;
+use crate::model::elb;
 use crate::model::elb::served_text;
 use crate::model::marks;
-use crate::plan::{
-    BudgetConsent, Capacity, DeadKubelets, DrainOrder, Jobs, OnDeadline, OnUnhealthy,
-    OperatorBudgets, SingleReplicas, Strategy,
-};
+use crate::plan::{Capacity, DeadKubelets, Jobs, OnUnhealthy, OperatorBudgets, Strategy};
 
 /// EKS's own limit of nodes in a group.
 const NODES_PER_GROUP_LIMIT: u32 = 450;
@@ -167,7 +165,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
 
 /// Adds a group's instances to a target group.
 pub fn push_attach_targets(draft: &mut RouteDraft<'_>, green: &str, arn: &str) {
-    let (name, served) = (traffic::short_arn(arn), served_text(arn));
+    let (name, served) = (elb::short_name(arn), served_text(arn));
     let spec = StepSpec::AttachTargets {
         green: green.to_owned(),
         target_group: arn.to_owned(),
@@ -192,7 +190,7 @@ pub fn push_detach_targets(
     idle_in: Vec<String>,
     why: &str,
 ) {
-    let (name, served) = (traffic::short_arn(arn), served_text(arn));
+    let (name, served) = (elb::short_name(arn), served_text(arn));
     let spec = StepSpec::DetachTargets {
         blue: group.to_owned(),
         target_group: arn.to_owned(),
@@ -267,7 +265,7 @@ pub fn explain_shift_order(
     live: &str,
     late: bool,
 ) {
-    let name = traffic::short_arn(live).to_owned();
+    let name = elb::short_name(live).to_owned();
     let local =
         served_targets::find_local_backend(draft.inventory, live).map(|b| b.sentence_start());
     draft.add_note(match (local, late) {
@@ -325,8 +323,8 @@ fn touched_objects(spec: &ShiftSpec) -> Vec<String> {
     let rules = spec.rules.iter().map(|r| format!("listener rule {r}"));
     rules
         .chain([
-            format!("target group {}", traffic::short_arn(&spec.blue)),
-            format!("target group {}", traffic::short_arn(&spec.green)),
+            format!("target group {}", elb::short_name(&spec.blue)),
+            format!("target group {}", elb::short_name(&spec.green)),
         ])
         .collect()
 }
@@ -341,7 +339,7 @@ pub fn push_add_to_rules(
     let Some((green, spec)) = build_shift_spec(draft, moves, pairs, i) else {
         return;
     };
-    let name = traffic::short_arn(&spec.green).to_owned();
+    let name = elb::short_name(&spec.green).to_owned();
     let title = format!("Target group {name} into its rules at weight 0, and healthy");
     let step_draft = StepDraft::new(
         title,
@@ -366,8 +364,8 @@ pub fn push_weight_shift(
         return;
     };
     let (from, name) = (
-        traffic::short_arn(&spec.blue).to_owned(),
-        traffic::short_arn(&spec.green).to_owned(),
+        elb::short_name(&spec.blue).to_owned(),
+        elb::short_name(&spec.green).to_owned(),
     );
     let steps: Vec<String> = spec.steps.iter().map(|s| format!("{s} %")).collect();
     let title = format!("Traffic from {from} to {name}: {}", steps.join(", "));
@@ -400,13 +398,7 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
         .collect();
     let left = served_targets::filled_by_controller(inventory, &behind);
     let spec = DrainSpec {
-        order: match d.order {
-            DrainOrder::Easiest => "easiest",
-            DrainOrder::Zones => "zones",
-            DrainOrder::Oldest => "oldest",
-            DrainOrder::Name => "name",
-        }
-        .to_owned(),
+        order: d.order,
         // Down is down: all nodes at once is the shortest outage.
         parallel: if downtime {
             NODES_PER_GROUP_LIMIT
@@ -415,34 +407,15 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
         },
         pod_deadline: d.pod_deadline,
         node_deadline: d.node_deadline,
-        on_deadline: match d.on_deadline {
-            OnDeadline::Stop => "stop",
-            OnDeadline::Skip => "skip",
-            OnDeadline::Delete => "delete",
-        }
-        .to_owned(),
+        on_deadline: d.on_deadline,
         bare_pods: d.bare_pods.scope(),
         empty_dir: d.empty_dir.scope(),
         host_path: d.host_path.scope(),
         wait_for_jobs: d.jobs != Jobs::Evict,
         evict_jobs: d.jobs.evicted(),
-        single_replicas: match d.single_replicas {
-            SingleReplicas::Block => "block",
-            SingleReplicas::Surge => "surge",
-            SingleReplicas::Evict => "evict",
-        }
-        .to_owned(),
+        single_replicas: d.single_replicas,
         wait_for_operators: d.operator_budgets == OperatorBudgets::Wait,
-        budgets: (d.budgets.iter())
-            .map(|(budget, consent)| {
-                let word = match consent {
-                    BudgetConsent::Block => "block",
-                    BudgetConsent::Wait => "wait",
-                    BudgetConsent::Delete => "delete",
-                };
-                (budget.clone(), word.to_owned())
-            })
-            .collect(),
+        budgets: d.budgets.clone(),
         skip_dead_kubelets: d.dead_kubelets == DeadKubelets::Skip,
         bake: if downtime { Duration::ZERO } else { d.bake },
         canary_bake: canary.then_some(d.canary_bake),

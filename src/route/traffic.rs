@@ -14,6 +14,7 @@ use super::draft::RouteDraft;
 use super::problem::Obstacle;
 use super::served_targets::is_controlled;
 use crate::model::Inventory;
+use crate::model::elb;
 use crate::model::elb::{ListenerRule, TargetGroup, controller_owned};
 use crate::plan::RuleRef;
 
@@ -39,14 +40,6 @@ impl TargetGroupPair {
             None
         }
     }
-}
-
-/// The name in a target group's ARN, for people and ids.
-pub fn short_arn(arn: &str) -> &str {
-    arn.split(":targetgroup/")
-        .nth(1)
-        .and_then(|rest| rest.split('/').next())
-        .unwrap_or(arn)
 }
 
 /// Resolves the routes of the plan; what cannot be found or must not be touched becomes a problem.
@@ -284,7 +277,11 @@ fn resolve_rules(
             continue;
         }
         if !forwards(rule) {
-            let now: Vec<&str> = rule.forward.iter().map(|t| short_arn(&t.arn)).collect();
+            let now: Vec<&str> = rule
+                .forward
+                .iter()
+                .map(|t| elb::short_name(&t.arn))
+                .collect();
             let now = if now.is_empty() {
                 "it forwards to no target group".to_owned()
             } else {
@@ -305,7 +302,7 @@ fn resolve_rules(
         {
             let detail = format!(
                 "it sends part of its traffic to a third target group, {}",
-                short_arn(&third.arn)
+                elb::short_name(&third.arn)
             );
             draft.add_problem(
                 Obstacle::RuleElsewhere,
@@ -341,7 +338,7 @@ fn elb_refusal(
             arns.len()
         );
         let idle = rule.forward.iter().filter(|t| t.weight == 0);
-        let idle: Vec<&str> = idle.map(|t| short_arn(&t.arn)).collect();
+        let idle: Vec<&str> = idle.map(|t| elb::short_name(&t.arn)).collect();
         let fix = format!(
             "take target groups without weight out of the rule: {}",
             idle.join(", ")

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::plan::{BudgetConsent, DrainOrder, OnDeadline, SingleReplicas};
 use serde::{Deserialize, Serialize};
 
 use crate::model::consent::ConsentScope;
@@ -229,13 +230,11 @@ pub struct ShiftSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DrainSpec {
-    /// easiest, zones, oldest or name.
-    pub order: String,
+    pub order: DrainOrder,
     pub parallel: u32,
     pub pod_deadline: Duration,
     pub node_deadline: Duration,
-    /// stop, skip or delete.
-    pub on_deadline: String,
+    pub on_deadline: OnDeadline,
     pub bare_pods: ConsentScope,
     pub empty_dir: ConsentScope,
     #[serde(default, skip_serializing_if = "ConsentScope::is_none")]
@@ -244,14 +243,13 @@ pub struct DrainSpec {
     /// Of the pods that run to an end, those that are evicted all the same.
     #[serde(default, skip_serializing_if = "ConsentScope::is_none")]
     pub evict_jobs: ConsentScope,
-    /// block, surge or evict.
-    pub single_replicas: String,
+    pub single_replicas: SingleReplicas,
     /// Under a budget that an operator runs evictions are tried at intervals, until the pod's deadline.
     #[serde(default)]
     pub wait_for_operators: bool,
-    /// By `NAMESPACE/NAME` or `NAMESPACE/*`: block, wait or delete.
+    /// By `NAMESPACE/NAME` or `NAMESPACE/*`.
     #[serde(default)]
-    pub budgets: BTreeMap<String, String>,
+    pub budgets: BTreeMap<String, BudgetConsent>,
     pub skip_dead_kubelets: bool,
     pub bake: Duration,
     /// The first node is drained alone and watched this long.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cluster_connection::ClusterConnection;
+use super::context::RunCommands;
 use super::error::{RunError, RunErrorKind};
 use super::judged_route::{build_and_judge, estimate_route};
 use super::not_ready::{count_blockers, not_ready_error};
@@ -44,6 +45,7 @@ pub async fn assess_cluster(
     reached: &ClusterConnection,
     plan_input: &PlanInput,
     live: Option<&dyn RunOutput>,
+    commands: &RunCommands,
 ) -> Result<Assessment, RunError> {
     let nothing = Assessment {
         open_run: None,
@@ -51,7 +53,7 @@ pub async fn assess_cluster(
         findings: Vec::new(),
     };
     if let Some(state) = read_run_state(reached).await?.filter(|s| !s.is_closed()) {
-        check_same_run(&state, &plan_input.plan, &reached.cluster.arn)?;
+        check_same_run(&state, &plan_input.plan, &reached.cluster.arn, commands)?;
         return Ok(Assessment {
             open_run: Some(state),
             ..nothing
@@ -63,7 +65,7 @@ pub async fn assess_cluster(
     };
     let (route, mut findings) = match &plan_input.saved {
         Some(saved) => {
-            check_no_drift(saved, &inventory, &plan_input.plan)?;
+            check_no_drift(saved, &inventory, &plan_input.plan, commands)?;
             let route = Ok(saved.route.clone());
             let findings = ready::check_readiness(&plan_input.plan, &inventory, &route);
             (route.ok(), findings)
@@ -112,7 +114,12 @@ impl Assessment {
 }
 
 /// Refuses a saved plan whose cluster is not what it was.
-fn check_no_drift(saved: &SavedPlan, inventory: &Inventory, plan: &Plan) -> Result<(), RunError> {
+fn check_no_drift(
+    saved: &SavedPlan,
+    inventory: &Inventory,
+    plan: &Plan,
+    commands: &RunCommands,
+) -> Result<(), RunError> {
     let drift = saved.find_drift(plan, inventory);
     if drift.is_empty() {
         return Ok(());
@@ -124,5 +131,5 @@ fn check_no_drift(saved: &SavedPlan, inventory: &Inventory, plan: &Plan) -> Resu
     Err(RunError::new(RunErrorKind::Mismatch, text)
         .with_state(drift)
         .with_hint("nothing was changed; review the new plan and save it again")
-        .with_next_command(format!("eksup plan {} --out FILE", saved.plan_name)))
+        .with_next_command(&commands.plan))
 }

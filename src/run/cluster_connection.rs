@@ -7,6 +7,7 @@ use super::output::RunOutput;
 use crate::aws::AwsApi;
 use crate::inventory::{self, refresh_insights};
 use crate::k8s::KubeApi;
+use crate::model::aws_status::ClusterStatus;
 use crate::model::inventory::Unread;
 use crate::model::{ApiError, Clock, ErrorClass, Inventory, Minor, eks};
 use crate::plan::Plan;
@@ -57,7 +58,7 @@ impl ClusterConnection {
         output: &dyn RunOutput,
     ) -> Result<Inventory, RunError> {
         let mut refresh = eks::InsightsRefreshOutcome::NotAsked;
-        if self.cluster.version < plan.to && self.cluster.status == "ACTIVE" {
+        if self.cluster.version < plan.to && self.cluster.status == ClusterStatus::Active {
             let say = |text: &str| output.print_note(text);
             let ask = || refresh_insights(&self.aws, &self.cluster.name, &say);
             refresh = retry_throttled(ask).await?;

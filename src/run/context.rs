@@ -15,8 +15,7 @@ pub struct RunContext<'a> {
     pub stop: StopSignal,
     /// Who carries it, for the lock and the journal.
     pub holder: String,
-    /// The command that goes on with it.
-    pub resume_command: String,
+    pub commands: RunCommands,
     /// Where events and records go; nowhere when absent.
     pub record_dir: Option<PathBuf>,
     /// Workloads that somebody made smaller on purpose: this process does not hold the run against what they had.
@@ -38,4 +37,18 @@ pub enum RunRequest<'a> {
         /// The control plane and its add-ons too.
         control_plane: bool,
     },
+}
+
+/// eksup's own command lines for one run, as the CLI wrote them: with the plan, and the flags that choose account, region
+/// and kubeconfig, quoted for a shell.
+#[derive(Clone, Debug, Default)]
+pub struct RunCommands {
+    /// The same command again, which continues the run.
+    pub resume: String,
+    /// Rolls the run back; a rehearsal has nothing to roll back.
+    pub rollback: Option<String>,
+    /// Shows what a new run would do.
+    pub plan: String,
+    /// Approves a step, whose id is to be added; a rehearsal approves by itself.
+    pub approve: Option<String>,
 }

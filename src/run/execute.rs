@@ -52,18 +52,18 @@ pub async fn execute_run(
         }
     };
     let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
-    match ended.and_then(|ended| to_command_result(&run, ended, &context.resume_command)) {
+    match ended.and_then(|ended| to_command_result(&run, ended, &context.commands)) {
         Ok(()) => Ok(view),
         Err(error) if error.kind == RunErrorKind::Stuck => {
             Err(add_live_status(context, state.as_ref(), error)
                 .await
                 .with_state(stands)
-                .or_next_command(&context.resume_command))
+                .or_next_command(&context.commands.resume))
         }
         Err(error) if error.kind == RunErrorKind::RolledBack => {
             let error = error
                 .with_state(stands)
-                .or_next_command(&context.resume_command);
+                .or_next_command(&context.commands.resume);
             Err(match state.as_ref().and_then(version_rollback_note) {
                 Some(hint) => error.with_hint(hint),
                 None => error,
@@ -71,7 +71,7 @@ pub async fn execute_run(
         }
         Err(error) => Err(error
             .with_state(stands)
-            .or_next_command(&context.resume_command)),
+            .or_next_command(&context.commands.resume)),
     }
 }
 

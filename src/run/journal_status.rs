@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::journal::{RunPhase, RunState, StepStatus};
+use crate::model::elb;
 use crate::report::RunView;
 use crate::report::view::StepView;
 use crate::route::{Route, StepSpec};
@@ -48,11 +49,11 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             StepSpec::Shift { shift, .. } => {
                 let text = match at {
                     StepPosition::Before => {
-                        format!("all on blue ({})", target_group_name(&shift.blue))
+                        format!("all on blue ({})", elb::short_name(&shift.blue))
                     }
                     StepPosition::Midway => shift_text(seen),
                     StepPosition::After => {
-                        format!("all on green ({})", target_group_name(&shift.green))
+                        format!("all on green ({})", elb::short_name(&shift.green))
                     }
                 };
                 traffic.insert(shift.rules.join(","), text);
@@ -141,14 +142,5 @@ fn drain_text(step: Option<&StepView>) -> String {
     match count {
         Some(((done, total), unit)) => format!("being emptied, {done} of {total} {unit}"),
         None => "being emptied".to_owned(),
-    }
-}
-
-/// The name in a target group's ARN.
-fn target_group_name(arn: &str) -> &str {
-    let mut parts = arn.rsplit('/');
-    match (parts.next(), parts.next()) {
-        (Some(_), Some(name)) => name,
-        _ => arn,
     }
 }

@@ -2,12 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::journal::run_store::{
-    CheckpointRecord, CheckpointText, LeaseRecord, RunStore, StoreFuture,
-};
+use crate::journal::run_store::{CheckpointRecord, CheckpointText, RunStore, StoreFuture};
 use crate::k8s::KubeApi;
 use crate::k8s::run_state::{self, CheckpointChange, CheckpointMeta};
 use crate::model::ApiError;
+use crate::model::lease_record::LeaseRecord;
 
 /// A ConfigMap and a Lease of one cluster.
 pub struct KubeRunStore(pub KubeApi);
@@ -50,7 +49,7 @@ impl RunStore for KubeRunStore {
     }
 
     fn read_lease(&self) -> StoreFuture<'_, Result<Option<LeaseRecord>, ApiError>> {
-        Box::pin(async move { Ok(self.0.read_lease().await?.map(lease_from_kube)) })
+        Box::pin(self.0.read_lease())
     }
 
     fn write_lease<'a>(
@@ -58,11 +57,7 @@ impl RunStore for KubeRunStore {
         held: &'a LeaseRecord,
         now: Timestamp,
     ) -> StoreFuture<'a, Result<LeaseRecord, ApiError>> {
-        Box::pin(async move {
-            Ok(lease_from_kube(
-                self.0.write_lease(&lease_to_kube(held), now).await?,
-            ))
-        })
+        Box::pin(self.0.write_lease(held, now))
     }
 }
 
@@ -71,39 +66,5 @@ fn to_stored(text: CheckpointText, meta: CheckpointMeta) -> CheckpointRecord {
         text,
         version: meta.resource_version,
         annotations: meta.annotations,
-    }
-}
-
-fn lease_from_kube(held: run_state::LeaseObject) -> LeaseRecord {
-    let run_state::LeaseObject {
-        holder,
-        renewed_at,
-        duration_seconds,
-        transitions,
-        resource_version,
-    } = held;
-    LeaseRecord {
-        holder,
-        renewed_at,
-        duration_seconds,
-        transitions,
-        version: resource_version,
-    }
-}
-
-fn lease_to_kube(held: &LeaseRecord) -> run_state::LeaseObject {
-    let LeaseRecord {
-        holder,
-        renewed_at,
-        duration_seconds,
-        transitions,
-        version,
-    } = held.clone();
-    run_state::LeaseObject {
-        holder,
-        renewed_at,
-        duration_seconds,
-        transitions,
-        resource_version: version,
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::cluster_connection::ClusterConnection;
 use crate::journal::{FinalOutcome, RunState, StepStatus};
+use crate::model::aws_status::AddonStatus;
 use crate::model::elb::{ListenerRule, WeightedTargetGroup, short_name, short_rule};
 use crate::model::kube::Node;
 use crate::model::{ApiError, ErrorClass, marks};
@@ -36,8 +37,8 @@ pub async fn read_live_status(
     let mut addons = Vec::new();
     for addon in aws.list_addons(name).await? {
         let addon = aws.describe_addon(name, &addon).await?;
-        let status = match addon.status.as_str() {
-            "ACTIVE" => String::new(),
+        let status = match &addon.status {
+            AddonStatus::Active => String::new(),
             status => format!(" ({status})"),
         };
         addons.push(format!("{} {}{status}", addon.name, addon.version));

@@ -1,14 +1,19 @@
 //! How a run's end becomes a command's end.
 
+use super::context::RunCommands;
 use super::error::{RunError, RunErrorKind};
-use crate::engine::RunOutcome;
+use crate::engine::{NextStep, RunOutcome};
 use crate::journal::approval;
+use crate::journal::lease::LEASE_DURATION;
 use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 
 /// Done is no error; everything else is, with what to do next.
-pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(), RunError> {
-    let rollback = resume.replacen("eksup apply", "eksup rollback", 1);
-    let plan = plan_command(resume);
+pub fn to_command_result(
+    run: &str,
+    ended: RunOutcome,
+    commands: &RunCommands,
+) -> Result<(), RunError> {
+    let resume = &commands.resume;
     Err(match ended {
         RunOutcome::Done => return Ok(()),
         RunOutcome::RolledBack { kept } => {
@@ -16,11 +21,17 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
                 [] => String::new(),
                 kept => format!(", but for {}", kept.join(", ")),
             };
-            RunError::new(RunErrorKind::RolledBack, format!("run {run} is rolled back{kept}")).with_next_command(plan)
+            RunError::new(
+                RunErrorKind::RolledBack,
+                format!("run {run} is rolled back{kept}"),
+            )
+            .with_next_command(&commands.plan)
         }
-        RunOutcome::Paused { why } => {
-            RunError::new(RunErrorKind::Paused, format!("run {run} is paused: {why}")).with_next_command(resume)
-        }
+        RunOutcome::Paused { why } => RunError::new(
+            RunErrorKind::Paused,
+            format!("run {run} is paused: {why}"),
+        )
+        .with_next_command(resume),
         RunOutcome::Dropped => RunError::new(
             RunErrorKind::Paused,
             format!("run {run} was aborted; the journal says which actions had begun"),
@@ -29,9 +40,15 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
         .with_next_command(resume),
         RunOutcome::Unrecorded => RunError::new(
             RunErrorKind::Paused,
-            format!("run {run} was stopped by a signal, and its journal in the cluster could not be written in time; it says which actions had begun"),
+            format!(
+                "run {run} was stopped by a signal, and its journal in the cluster could not be written in time; it says \
+                 which actions had begun"
+            ),
         )
-        .with_hint("the next process reads the state of the cluster first, and continues from there; the lock expires after 30 s")
+        .with_hint(format!(
+            "the next process reads the state of the cluster first, and continues from there; the lock expires after {} s",
+            LEASE_DURATION.as_secs()
+        ))
         .with_next_command(resume),
         RunOutcome::Unapproved { step, approve } => RunError::new(
             RunErrorKind::Paused,
@@ -53,10 +70,12 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
             RunErrorKind::Stuck,
             format!("run {run} cannot continue past `{step}`: {why}"),
         )
-        .with_next_command(plan),
+        .with_next_command(&commands.plan),
         RunOutcome::Stuck {
             step,
             why,
+            next,
+            short_workloads,
             denied,
             closed,
         } => {
@@ -70,31 +89,47 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
                 ));
             }
             if closed {
-                error
-                    .with_hint(
-                        "what is left cannot be rolled back; a new run continues from the present state",
-                    )
-                    .with_next_command(plan)
-            } else if resume.starts_with("eksup apply") {
-                error
-                    .with_hint(format!("once that is fixed, run the same command again to continue; `{rollback}` rolls the run back"))
-                    .with_next_command(resume)
-            } else {
-                error.with_next_command(resume)
+                error = error.with_hint(
+                    "what is left cannot be rolled back; a new run continues from the present state",
+                );
             }
+            hint_next_step(error, next, &short_workloads, commands)
         }
     })
 }
 
-/// The command that shows what a new run would do.
-fn plan_command(resume: &str) -> String {
-    ["eksup apply", "eksup rollback"]
-        .iter()
-        .fold(resume.to_owned(), |text, command| {
-            text.replacen(command, "eksup plan", 1)
-        })
-        .replace(" --auto-approve", "")
-        .replace(" --control-plane", "")
+/// Names the command that continues a stuck run, and the others that a person may choose.
+fn hint_next_step(
+    mut error: RunError,
+    next: NextStep,
+    short_workloads: &[String],
+    commands: &RunCommands,
+) -> RunError {
+    let RunCommands {
+        resume,
+        rollback,
+        plan,
+        ..
+    } = commands;
+    match (next, rollback) {
+        (NextStep::Replan, _) => error.with_next_command(plan),
+        (NextStep::Rollback, Some(rollback)) => error
+            .with_hint(format!("once that is fixed, `{resume}` continues the run"))
+            .with_next_command(rollback),
+        (NextStep::Resume, Some(rollback)) => {
+            if let Some(first) = short_workloads.first() {
+                error = error.with_hint(format!(
+                    "where a workload was made smaller on purpose: `{resume} --accept-short '{first}'`"
+                ));
+            }
+            error
+                .with_hint(format!(
+                    "once that is fixed, run the same command again to continue; `{rollback}` rolls the run back"
+                ))
+                .with_next_command(resume)
+        }
+        (NextStep::Resume | NextStep::Rollback, None) => error.with_next_command(resume),
+    }
 }
 
 #[cfg(test)]
@@ -103,13 +138,21 @@ mod tests {
 
     #[test]
     fn only_done_is_no_error_and_each_end_has_its_code_and_its_next_command() {
-        let resume = "eksup apply p.yaml --auto-approve";
-        assert!(to_command_result("r", RunOutcome::Done, resume).is_ok());
-        let stuck = |denied: Option<&str>, closed| RunOutcome::Stuck {
+        let commands = RunCommands {
+            resume: "eksup apply p.yaml --auto-approve".into(),
+            rollback: Some("eksup rollback p.yaml".into()),
+            plan: "eksup plan p.yaml".into(),
+            approve: Some("eksup approve p.yaml".into()),
+        };
+        let resume = commands.resume.as_str();
+        assert!(to_command_result("r", RunOutcome::Done, &commands).is_ok());
+        let stuck = |denied: Option<&str>, next| RunOutcome::Stuck {
             step: "s".into(),
             why: "w".into(),
+            next,
+            short_workloads: vec!["Deployment shop/web".into()],
             denied: denied.map(String::from),
-            closed,
+            closed: next == NextStep::Replan,
         };
         let expired = RunOutcome::Expired {
             step: "s".into(),
@@ -119,7 +162,7 @@ mod tests {
             step: "drain-x".into(),
             approve: "eksup approve p.yaml drain-x".into(),
         };
-        let said = to_command_result("r", unapproved.clone(), resume)
+        let said = to_command_result("r", unapproved.clone(), &commands)
             .unwrap_err()
             .hints
             .join("\n");
@@ -136,18 +179,23 @@ mod tests {
             (RunOutcome::Unrecorded, 7, resume),
             (unapproved, 7, resume),
             (expired, 11, resume),
-            (stuck(None, false), 6, resume),
-            (stuck(None, true), 6, "eksup plan p.yaml"),
+            (stuck(None, NextStep::Resume), 6, resume),
+            (stuck(None, NextStep::Rollback), 6, "eksup rollback p.yaml"),
+            (stuck(None, NextStep::Replan), 6, "eksup plan p.yaml"),
         ];
         for (ended, code, next) in ends {
-            let error = to_command_result("r", ended, resume).unwrap_err();
+            let error = to_command_result("r", ended, &commands).unwrap_err();
             assert_eq!(
                 (error.kind.exit_code(), error.next.as_deref()),
                 (code, Some(next))
             );
         }
-        let denied =
-            to_command_result("r", stuck(Some("eks:UpdateAddon"), false), resume).unwrap_err();
+        let denied = to_command_result(
+            "r",
+            stuck(Some("eks:UpdateAddon"), NextStep::Resume),
+            &commands,
+        )
+        .unwrap_err();
         assert!(denied.hints[0].contains("`eks:UpdateAddon`"));
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use super::context::RunContext;
 use super::error::{RunError, RunErrorKind};
 use crate::engine::RunGates;
 use crate::journal::{RunState, StepStatus};
@@ -19,26 +20,18 @@ pub struct GateSummary {
     pub json: Value,
 }
 
-/// What the engine is held to. `resume`: the command that goes on with the run.
+/// What the engine is held to.
 pub fn engine_gates(
     plan: &Plan,
     route: &Route,
-    resume: &str,
-    rehearsed: bool,
+    context: &RunContext<'_>,
 ) -> Result<RunGates, RunError> {
     Ok(RunGates {
         approvals: steps_to_approve(plan, route)?,
         windows: plan.windows.clone(),
-        approve_command: approve_command(resume),
-        is_rehearsal: rehearsed,
+        approve_command: context.commands.approve.clone().unwrap_or_default(),
+        is_rehearsal: !context.live,
     })
-}
-
-/// The command that approves a step, but for the step.
-pub fn approve_command(resume: &str) -> String {
-    resume
-        .replacen("eksup apply", "eksup approve", 1)
-        .replace(" --auto-approve", "")
 }
 
 /// The steps that wait for an approval; a word that names none is refused, because it would guard nothing.

@@ -8,6 +8,7 @@ use super::cluster_connection::ClusterConnection;
 use super::error::RunError;
 use crate::engine::state_diff;
 use crate::journal::{RunState, StepState, StepStatus};
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Nodegroup;
 use crate::model::{ErrorClass, Minor, Timestamp};
 use crate::route::{Route, RouteStep, StepSpec};
@@ -273,8 +274,8 @@ fn judge_blue(blue: &str, group: Option<&Nodegroup>, control_plane: Minor) -> Bl
             "node group {blue} is deleted, and EKS creates node groups only at the cluster's version"
         ));
     };
-    match group.status.as_str() {
-        "DELETING" | "DELETE_FAILED" => {
+    match &group.status {
+        NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
             BlueState::Unavailable(format!("node group {blue} is {}", group.status))
         }
         _ if group

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::context::RunCommands;
 use super::live_status::sizes_before_cordon;
 use super::rollback_scope::{BlueState, RollbackScope, compute_scope, preview_rollback};
 use super::version_rollback::{RollbackFacts, find_last_hop, rollback_blockers, was_rolled_back};
 use crate::journal::{
     JOURNAL_FORMAT, JournalEntry, OpenedEntry, Record, RunBinding, RunState, StepState, StepStatus,
 };
+use crate::model::aws_status::ClusterStatus;
+use crate::model::aws_status::VersionStatus;
 use crate::model::eks::Insight;
 use crate::model::{Inventory, Minor, Timestamp};
 use crate::plan::parse_plan;
@@ -319,7 +322,7 @@ fn insights_in_error_or_unknown_stand_in_the_way_and_so_does_their_absence() {
 
 #[test]
 fn the_clusters_state_version_and_support_policy_count() {
-    let busy = facts(|i| i.cluster.status = "UPDATING".into());
+    let busy = facts(|i| i.cluster.status = ClusterStatus::Updating);
     assert!(said(&busy, DAY).contains("UPDATING, not ACTIVE"));
     let further = facts(|i| i.cluster.version = Minor::new(30));
     assert!(said(&further, DAY).contains("the last hop only"));
@@ -329,7 +332,7 @@ fn the_clusters_state_version_and_support_policy_count() {
         i.cluster.support_type = Some("STANDARD".into());
         for v in &mut i.cluster_versions {
             if v.version == Minor::new(28) {
-                v.status = "EXTENDED_SUPPORT".into();
+                v.status = VersionStatus::ExtendedSupport;
             }
         }
         if i.cluster_versions
@@ -402,8 +405,9 @@ fn a_run_resumed_with_an_edited_plan_names_every_key_that_differs() {
     let memo = super::plan_diff::plan_for_journal(&was);
     state.binding =
         Arc::new(RunBinding::new(&state.run, json!(route()), memo, Default::default()).unwrap());
-    assert!(super::session::check_same_run(&state, &was, "arn").is_ok());
-    let error = super::session::check_same_run(&state, &is, "arn").unwrap_err();
+    assert!(super::session::check_same_run(&state, &was, "arn", &RunCommands::default()).is_ok());
+    let error =
+        super::session::check_same_run(&state, &is, "arn", &RunCommands::default()).unwrap_err();
     assert_eq!(error.kind.exit_code(), 9);
     assert!(
         error.message.contains("drain.parallel: 1 -> 4"),

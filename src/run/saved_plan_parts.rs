@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Nodegroup;
 use crate::model::elb::{TargetGroup, short_name};
 use crate::model::{Inventory, Minor};
@@ -62,7 +63,7 @@ fn add_eks_parts(inventory: &Inventory, parts: &mut ClusterParts) {
 fn stable_shape(group: &Nodegroup) -> Nodegroup {
     let mut shape = group.clone();
     shape.scaling.desired = 0;
-    shape.status = String::new();
+    shape.status = NodegroupStatus::default();
     shape.health = Vec::new();
     shape.modified_at = None;
     shape
@@ -273,7 +274,7 @@ mod tests {
             i.nodegroups[0].scaling.desired = 2;
             i.pods.pop();
             for target in i.target_health.values_mut().flatten() {
-                target.state = "unhealthy".to_owned();
+                target.state = "unhealthy".into();
             }
         });
         assert_eq!(found, Vec::<String>::new());

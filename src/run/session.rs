@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::context::{RunContext, RunRequest};
+use super::context::{RunCommands, RunContext, RunRequest};
 use super::error::{RunError, RunErrorKind};
 use super::journal_status::status_lines;
 use super::judged_route::replan_route;
@@ -154,7 +154,7 @@ impl<'a> RunSession<'a> {
                 "there is no run to roll back",
             ));
         };
-        check_can_roll_back(state)?;
+        check_can_roll_back(state, &self.context.commands.plan)?;
         let route = stored_route(state)?;
         let scope =
             rollback_scope::read_scope(self.context.reached, state, &route, control_plane).await?;
@@ -197,7 +197,8 @@ impl<'a> RunSession<'a> {
         let open = journal.run_state().filter(|s| !s.is_closed());
         let (first, mode) = match (open, route) {
             (Some(state), _) => {
-                check_same_run(state, plan, &self.context.reached.cluster.arn)?;
+                let context = self.context;
+                check_same_run(state, plan, &context.reached.cluster.arn, &context.commands)?;
                 (
                     stored_route(state)?,
                     SessionMode::Resume {
@@ -222,9 +223,7 @@ impl<'a> RunSession<'a> {
         };
         check_step_id(&first, until.as_deref())?;
         let context = self.context;
-        let gates = |route: &Route| {
-            plan_gates::engine_gates(plan, route, &context.resume_command, !context.live)
-        };
+        let gates = |route: &Route| plan_gates::engine_gates(plan, route, context);
         let held = gates(&first)?;
         let locked = LockedRun {
             journal: &mut *journal,
@@ -321,7 +320,7 @@ impl<'a> RunSession<'a> {
             stop: context.stop.clone(),
             pause_after_step: None,
             gates,
-            resume_command: context.resume_command.clone(),
+            resume_command: context.commands.resume.clone(),
             last_act_end: None,
         };
         let ended = match mode {
@@ -470,7 +469,12 @@ fn new_run_name(now: Timestamp) -> String {
 }
 
 /// Whether an open run is one of this plan and this cluster.
-pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), RunError> {
+pub fn check_same_run(
+    state: &RunState,
+    plan: &Plan,
+    arn: &str,
+    commands: &RunCommands,
+) -> Result<(), RunError> {
     let run = &state.run;
     if state.cluster_arn != arn {
         let text = format!(
@@ -484,12 +488,14 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Ru
     }
     let route = stored_route(state)?;
     let refused = |text: String| {
-        RunError::new(RunErrorKind::Mismatch, text)
-            .with_state(status_lines(state, &route, None))
-            .with_next_command(format!("eksup rollback --cluster {}", route.cluster))
+        RunError::new(RunErrorKind::Mismatch, text).with_state(status_lines(state, &route, None))
     };
     if state.phase == RunPhase::Rollback {
-        return Err(refused(format!("run {run} is being rolled back")));
+        let error = refused(format!("run {run} is being rolled back"));
+        return Err(match &commands.rollback {
+            Some(rollback) => error.with_next_command(rollback),
+            None => error,
+        });
     }
     if state.plan_digest != plan_digest(plan) {
         let differs = plan_diff::plan_differences(
@@ -500,18 +506,17 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Ru
             "run {run} was begun with another plan, and is not finished; in the plan given now:\n  {}",
             differs.join("\n  ")
         );
-        return Err(refused(text)
-            .with_hint("restore the plan and run the same command again, or roll the run back"));
+        return Err(refused(text).with_hint("restore the plan, then run the same command again"));
     }
     Ok(())
 }
 
 /// Whether a run can be rolled back at all.
-pub fn check_can_roll_back(state: &RunState) -> Result<(), RunError> {
+pub fn check_can_roll_back(state: &RunState, plan: &str) -> Result<(), RunError> {
     let refused = |text: &str| {
         Err(
             RunError::new(RunErrorKind::Mismatch, format!("run {} {text}", state.run))
-                .with_next_command("eksup plan"),
+                .with_next_command(plan),
         )
     };
     match (state.phase, state.outcome) {

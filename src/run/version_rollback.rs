@@ -10,6 +10,9 @@ use super::error::RunError;
 use super::rollback_scope::{RollbackScope, deleted_greens};
 use crate::engine::state_diff;
 use crate::journal::{RunState, StepState, StepStatus};
+use crate::model::aws_status::ClusterStatus;
+use crate::model::aws_status::InsightStatus;
+use crate::model::aws_status::VersionStatus;
 use crate::model::eks::{Addon, AddonOffer, Cluster, ClusterVersion, Insight, Update, UpdateOf};
 use crate::model::kube::Node;
 use crate::model::{AddonVersion, Minor, Timestamp};
@@ -149,7 +152,7 @@ pub fn rollback_blockers(
             "EKS update {} ({}) of cluster {name} is in progress, and cannot be stopped: wait for its end",
             update.id, update.kind
         ));
-    } else if cluster.status != "ACTIVE" {
+    } else if cluster.status != ClusterStatus::Active {
         blockers.push(format!("cluster {name} is {}, not ACTIVE", cluster.status));
     }
     if cluster.version == from {
@@ -184,10 +187,14 @@ fn check_support(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>)
         .versions
         .iter()
         .find(|v| v.version == from)
-        .map(|v| v.status.as_str())
+        .map(|v| &v.status)
     {
-        Some("UNSUPPORTED") => blockers.push(format!("EKS does not support {from} any more")),
-        Some("EXTENDED_SUPPORT") if facts.cluster.support_type.as_deref() == Some("STANDARD") => {
+        Some(VersionStatus::Unsupported) => {
+            blockers.push(format!("EKS does not support {from} any more"))
+        }
+        Some(VersionStatus::ExtendedSupport)
+            if facts.cluster.support_type.as_deref() == Some("STANDARD") =>
+        {
             blockers.push(format!(
                 "{from} is in extended support, and the cluster's policy is STANDARD: `aws eks update-cluster-config --name {name} --upgrade-policy supportType=EXTENDED` (it costs more)"
             ));
@@ -309,7 +316,7 @@ fn check_insights(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>
     }
     let judged_here = |i: &Insight| {
         let name = i.name.to_lowercase();
-        i.status == "ERROR"
+        i.status == InsightStatus::Error
             && ["kubelet", "add-on", "kube-proxy"]
                 .iter()
                 .any(|part| name.contains(part))

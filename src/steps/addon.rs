@@ -6,13 +6,18 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::absent_is_none;
+use crate::model::aws_status::AddonStatus;
+use crate::model::clock::signed_duration;
 use crate::model::eks::{Addon, AddonChange, AddonOffer, Update, UpdateOf, UpdateStatus};
 use crate::model::{AddonVersion, Minor};
+use crate::steps::StepWorld;
 use crate::steps::updates::{
     EKS_POLL_INTERVAL, UpdateReader, failure_text, health_issues_text, is_in_progress,
 };
-use crate::steps::{StepWorld, absent_is_none};
 
 /// One add-on to one version.
 pub struct AddonStep {
@@ -111,25 +116,28 @@ impl AddonStep {
     ) -> Decision<AddonAct> {
         let updates = &seen.updates;
         let Some(addon) = &seen.addon else {
-            return Decision::Refuse(format!(
-                "add-on {} is gone; somebody removed it. Add it again (or leave it out with `addons.skip`), then run \
-                 `eksup apply` again.",
-                change.name
-            ));
+            return Decision::Refuse(
+                StepRefusal::new(format!(
+                    "add-on {} is gone; somebody removed it",
+                    change.name
+                ))
+                .with_fix("Add it again, or leave it out with `addons.skip`"),
+            );
         };
         let name = &addon.name;
-        let late = past.last_act_at.is_some_and(|t| {
-            now.duration_since(t)
-                > SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX)
-        });
+        let late = past
+            .last_act_at
+            .is_some_and(|t| now.duration_since(t) > signed_duration(self.timeout));
         if let Some(update) = updates.iter().find(|u| is_in_progress(u)) {
             if late {
-                return Decision::Refuse(format!(
-                    "update {} of add-on {name} has not ended within {}s; see `aws eks describe-addon`, then run \
-                     `eksup apply` again",
-                    update.id,
-                    self.timeout.as_secs()
-                ));
+                return Decision::Refuse(
+                    StepRefusal::new(format!(
+                        "update {} of add-on {name} has not ended within {}s",
+                        update.id,
+                        self.timeout.as_secs()
+                    ))
+                    .with_fix("See `aws eks describe-addon`"),
+                );
             }
             return wait_polling(format!(
                 "EKS update {} of add-on {name} to {} is in progress",
@@ -137,18 +145,22 @@ impl AddonStep {
             ));
         }
         if addon.version == change.version {
-            return match addon.status.as_str() {
-                "ACTIVE" => Decision::Done(format!("add-on {name} is ACTIVE at {}", addon.version)),
+            return match &addon.status {
+                AddonStatus::Active => {
+                    Decision::Done(format!("add-on {name} is ACTIVE at {}", addon.version))
+                }
                 // Not our doing: the add-on was so before, and another version is not asked for.
-                "DEGRADED" if past.acts == 0 => Decision::Done(format!(
+                AddonStatus::Degraded if past.acts == 0 => Decision::Done(format!(
                     "add-on {name} is at {} already, though DEGRADED",
                     addon.version
                 )),
-                status if late || status == "UPDATE_FAILED" => Decision::Refuse(format!(
-                    "add-on {name} is {status} at {}: {}. Fix it and run `eksup apply` again.",
-                    addon.version,
-                    health_issues_text(&addon.health)
-                )),
+                status if late || *status == AddonStatus::UpdateFailed => {
+                    Decision::Refuse(StepRefusal::new(format!(
+                        "add-on {name} is {status} at {}: {}",
+                        addon.version,
+                        health_issues_text(&addon.health)
+                    )))
+                }
                 // DEGRADED passes: its pods are being replaced.
                 status => wait_polling(format!(
                     "add-on {name} is {status} at {}: {}",
@@ -160,38 +172,39 @@ impl AddonStep {
         if past.acts > 0
             && ![&self.from, &self.change.version, &change.version].contains(&&addon.version)
         {
-            return Decision::Refuse(format!(
+            return Decision::Refuse(StepRefusal::new(format!(
                 "add-on {name} is at {}, which is neither what it was ({}) nor what this run asked for ({}): somebody \
-                 else changes it. Find out who does, then run `eksup apply` again.",
+                 else changes it",
                 addon.version, self.from, change.version
-            ));
+            )).with_fix("Find out who does, and stop it"));
         }
-        match addon.status.as_str() {
-            "CREATING" | "UPDATING" => {
+        match &addon.status {
+            AddonStatus::Creating | AddonStatus::Updating => {
                 return wait_polling(format!("add-on {name} is {}", addon.status));
             }
-            "DELETING" => {
-                return Decision::Refuse(format!("add-on {name} is being deleted by somebody"));
+            AddonStatus::Deleting => {
+                return Decision::Refuse(StepRefusal::new(format!(
+                    "add-on {name} is being deleted by somebody"
+                )));
             }
             _ => {}
         }
         if let Some(last) = update_since_last_act(updates, past) {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
-                    return Decision::Refuse(format!(
-                        "EKS could not take add-on {name} to {} (update {}): {}. It stays at {}; fix the cause and \
-                         run `eksup apply` again.",
+                    return Decision::Refuse(StepRefusal::new(format!(
+                        "EKS could not take add-on {name} to {} (update {}): {}. It stays at {}",
                         change.version,
                         last.id,
                         failure_text(last),
                         addon.version
-                    ));
+                    )).with_fix("Fix the cause"));
                 }
                 UpdateStatus::Successful if late => {
-                    return Decision::Refuse(format!(
-                        "update {} of add-on {name} succeeded, and yet it is at {}: somebody changed it back. Find out who does, then run `eksup apply` again.",
+                    return Decision::Refuse(StepRefusal::new(format!(
+                        "update {} of add-on {name} succeeded, and yet it is at {}: somebody changed it back",
                         last.id, addon.version
-                    ));
+                    )).with_fix("Find out who does, and stop it"));
                 }
                 UpdateStatus::Successful => {
                     return wait_polling(format!(
@@ -234,7 +247,7 @@ impl Step<StepWorld> for AddonStep {
 
     async fn observe_state(&self, world: &StepWorld) -> Result<AddonObservation, StepError> {
         let name = &self.change.name;
-        let addon = absent_is_none(world.aws.describe_addon(&world.cluster, name)).await?;
+        let addon = absent_is_none(world.aws.describe_addon(&world.cluster, name).await)?;
         let updates = match &addon {
             Some(_) => {
                 self.updates
@@ -314,7 +327,7 @@ impl Step<StepWorld> for AddonStep {
             crate::model::addon_schema::check_configuration(values, &schema).map_err(|why| {
                 StepError::Broken(format!(
                     "the configuration of add-on {} does not satisfy the schema of {}: {why}. Change it with `aws eks \
-                     update-addon --configuration-values`, then run `eksup apply` again.",
+                     update-addon --configuration-values`",
                     act.change.name, act.change.version
                 ))
             })?;
@@ -362,11 +375,11 @@ impl Step<StepWorld> for AddonStep {
             offers.pick_rollback_version(name, &was.version, &addon.version)
         };
         let Some(version) = version else {
-            return Decision::Refuse(format!(
-                "add-on {name} {} does not run on {}, and no version runs on both: EKS would refuse to take the control \
-                 plane back. Without `--control-plane` the rollback ends here.",
+            return Decision::Refuse(StepRefusal::new(format!(
+                "add-on {name} {} does not run on {}, and no version runs on both: EKS would refuse to roll the \
+                 control plane back",
                 addon.version, offers.below
-            ));
+            )).with_fix("Roll back without the control plane: the rollback ends here then"));
         };
         let change = AddonChange {
             version,

@@ -7,7 +7,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::clock::signed_duration;
 use crate::steps::drain::timers::StateTimers;
 use crate::steps::workload_health::{ShortWorkload, describe_short};
 use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, blue_capacity, evictable};
@@ -153,26 +156,26 @@ impl Step<StepWorld> for BakeStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> Decision<BakeAct> {
-        let time = SignedDuration::try_from(self.time).unwrap_or(SignedDuration::MAX);
+        let time = signed_duration(self.time);
         if let (true, Some(green), Some(blue)) = (
             seen.green_lost_all_nodes,
             &self.green_group,
             &self.empty_group,
         ) {
-            return Decision::Refuse(format!(
-                "node group {green} has no node any more, and everything has moved there: nothing serves. \
-                 `eksup rollback` opens {blue} again, which still has its nodes; once {green} is well, `eksup apply` goes on."
-            ));
+            return Decision::Refuse(StepRefusal::new(format!(
+                "node group {green} has no node any more, and everything has moved there: nothing serves"
+            )).with_fix(format!("Make {green} healthy, or roll back: that opens {blue} again, which still has its nodes"))
+            .with_next(NextStep::Rollback));
         }
         if let (Some(green), Some(blue)) = (&self.green_group, &self.empty_group)
             && seen.green_down_for > GROUP_DOWN_AFTER
         {
-            return Decision::Refuse(format!(
-                "node group {green} has had no Ready node for {}s, and everything has moved there. \
-                 `eksup rollback` opens {blue} again, which still has its nodes; once {green} is well, `eksup apply` goes on. {}",
+            return Decision::Refuse(StepRefusal::new(format!(
+                "node group {green} has had no Ready node for {}s, and everything has moved there. {}",
                 seen.green_down_for.as_secs(),
                 describe_short(&seen.short)
-            ));
+            )).with_fix(format!("Make {green} healthy, or roll back: that opens {blue} again, which still has its nodes"))
+            .with_next(NextStep::Rollback));
         }
         let left = past
             .started_at
@@ -193,11 +196,11 @@ impl Step<StepWorld> for BakeStep {
         }
         let trouble = trouble.join("; ");
         if seen.unwell_for > UNWELL_LIMIT {
-            return Decision::Refuse(format!(
-                "{}: not healthy for {}s: {trouble}. Fix it, then run `eksup apply` again; `eksup rollback` rolls the run back.",
+            return Decision::Refuse(StepRefusal::new(format!(
+                "{}: not healthy for {}s: {trouble}",
                 self.subject,
                 seen.unwell_for.as_secs()
-            ));
+            )));
         }
         if left > SignedDuration::ZERO {
             let well = describe_well(&seen.lost);
@@ -223,11 +226,11 @@ impl Step<StepWorld> for BakeStep {
             ));
         }
         if left.unsigned_abs() > UNWELL_LIMIT {
-            return Decision::Refuse(format!(
+            return Decision::Refuse(StepRefusal::new(format!(
                 "{}: not well {}s after its time: {trouble}",
                 self.subject,
                 left.as_secs().abs()
-            ));
+            )));
         }
         Decision::Wait {
             why: format!("{}: time is over, but {trouble}", self.subject),
@@ -345,7 +348,7 @@ mod tests {
         let now: Timestamp = "2026-11-21T08:00:01Z".parse().unwrap();
         let decision = soak.decide_next(&seen, &StepHistory::default(), now);
         assert!(
-            matches!(&decision, Decision::Refuse(why) if why.contains("eksup rollback")),
+            matches!(&decision, Decision::Refuse(refusal) if refusal.next == NextStep::Rollback),
             "{decision:?}"
         );
     }
@@ -378,7 +381,7 @@ mod tests {
             matches!(soak.decide_next(&seen(60), &past, after(3600)), Decision::Wait { why, .. } if why.contains("0 of 2"))
         );
         assert!(
-            matches!(soak.decide_next(&seen(901), &past, after(1000)), Decision::Refuse(why) if why.contains("ImagePullBackOff"))
+            matches!(soak.decide_next(&seen(901), &past, after(1000)), Decision::Refuse(why) if why.to_string().contains("ImagePullBackOff"))
         );
     }
 
@@ -393,6 +396,8 @@ mod tests {
         let now: Timestamp = "2026-11-21T08:00:01Z".parse().unwrap();
         let decide = |down| soak.decide_next(&seen(down), &StepHistory::default(), now);
         assert!(matches!(decide(120), Decision::Wait { .. }));
-        assert!(matches!(decide(121), Decision::Refuse(why) if why.contains("eksup rollback")));
+        assert!(
+            matches!(decide(121), Decision::Refuse(refusal) if refusal.next == NextStep::Rollback)
+        );
     }
 }

@@ -10,13 +10,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::absent_is_none;
 use crate::model::asg::Asg;
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, Scaling};
 use crate::model::kube::Node;
 use crate::model::marks;
 use crate::steps::updates::EKS_POLL_INTERVAL;
-use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, absent_is_none, nodes};
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, nodes};
 
 /// Holds blue.
 pub struct BlueProtectionStep {
@@ -103,8 +107,12 @@ impl Step<StepWorld> for BlueProtectionStep {
         &self,
         world: &StepWorld,
     ) -> Result<BlueProtectionObservation, StepError> {
-        let group =
-            absent_is_none(world.aws.describe_nodegroup(&world.cluster, &self.blue)).await?;
+        let group = absent_is_none(
+            world
+                .aws
+                .describe_nodegroup(&world.cluster, &self.blue)
+                .await,
+        )?;
         let asgs = match &group {
             Some(group) => world
                 .aws
@@ -131,10 +139,10 @@ impl Step<StepWorld> for BlueProtectionStep {
         _now: Timestamp,
     ) -> Decision<BlueProtectionAct> {
         if seen.group.is_none() {
-            return Decision::Refuse(format!(
+            return Decision::Refuse(StepRefusal::new(format!(
                 "node group {} is gone; somebody else deleted it",
                 self.blue
-            ));
+            )));
         }
         let free = self.node_names(seen, |n| !nodes::is_protected(n));
         if free.is_empty() {
@@ -206,20 +214,20 @@ impl Step<StepWorld> for BlueProtectionStep {
         let blue = &self.blue;
         let same = |g: &&Nodegroup| before.arn.as_ref().is_none_or(|was| *was == g.arn);
         let Some(group) = seen.group.as_ref().filter(same) else {
-            return Decision::Refuse(format!(
+            return Decision::Refuse(StepRefusal::new(format!(
                 "node group {blue} is gone, and EKS creates node groups only at the cluster's version: it cannot be brought back"
-            ));
+            )));
         };
         let late = trail.is_late(now, ROLLBACK_WAIT_LIMIT);
-        match group.status.as_str() {
-            "UPDATING" | "CREATING" if !late => {
+        match &group.status {
+            NodegroupStatus::Updating | NodegroupStatus::Creating if !late => {
                 return wait_polling(format!("node group {blue} is {}", group.status));
             }
-            "DELETING" | "DELETE_FAILED" => {
-                return Decision::Refuse(format!(
+            NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
+                return Decision::Refuse(StepRefusal::new(format!(
                     "node group {blue} is {}: nothing can go back to it",
                     group.status
-                ));
+                )));
             }
             _ => {}
         }
@@ -241,12 +249,11 @@ impl Step<StepWorld> for BlueProtectionStep {
             return wait_polling(format!("{have} of {wanted} nodes of {blue} are Ready"));
         }
         if seen.nodes.len() < wanted {
-            return Decision::Refuse(format!(
-                "{} of {wanted} nodes of {blue} have joined after {} minutes. Traffic and pods are where they were; find out \
-                 why no instance starts or joins, then run `eksup rollback` again.",
+            return Decision::Refuse(StepRefusal::new(format!(
+                "{} of {wanted} nodes of {blue} have joined after {} minutes. Traffic and pods are where they were",
                 seen.nodes.len(),
                 ROLLBACK_WAIT_LIMIT.as_secs() / 60
-            ));
+            )).with_fix("Find out why no instance starts or joins"));
         }
         // Where blue is closed its pods are still to come back: until then it is held, and let go when it opens.
         let closed = seen.nodes.iter().any(|n| nodes::is_closed_by(n, &self.run));

@@ -2,6 +2,7 @@
 
 use crate::engine::{DynStep, PlannedStep, RollbackPart};
 use crate::model::consent::ConsentScope;
+use crate::plan::{DrainOrder, OnDeadline, SingleReplicas};
 use crate::route::{DrainSpec, Route, RouteStep, StepSpec};
 use crate::steps::StepWorld;
 use crate::steps::addon::AddonStep;
@@ -197,17 +198,17 @@ fn find_drain_spec(route: &Route, green: &str) -> DrainSpec {
     });
     // Every green has a drain that fills it. Without one nothing that could be lost is touched.
     of_green.unwrap_or_else(|| DrainSpec {
-        order: "name".to_owned(),
+        order: DrainOrder::Name,
         parallel: 1,
         pod_deadline: std::time::Duration::from_secs(15 * 60),
         node_deadline: std::time::Duration::from_secs(60 * 60),
-        on_deadline: "stop".to_owned(),
+        on_deadline: OnDeadline::Stop,
         bare_pods: ConsentScope::NONE,
         empty_dir: ConsentScope::NONE,
         host_path: ConsentScope::NONE,
         wait_for_jobs: true,
         evict_jobs: ConsentScope::NONE,
-        single_replicas: "block".to_owned(),
+        single_replicas: SingleReplicas::Block,
         wait_for_operators: false,
         budgets: Default::default(),
         skip_dead_kubelets: false,

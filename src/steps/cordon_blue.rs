@@ -7,13 +7,17 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::absent_is_none;
 use crate::model::asg::{Asg, AsgTag};
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange, NodegroupTaint};
 use crate::model::kube::Node;
 use crate::model::{ApiError, ErrorClass, marks};
 use crate::steps::closing::{AUTOSCALER_TAINT_WAIT, NodeClosing, next_closing};
-use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, absent_is_none, nodes};
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, nodes};
 
 /// DescribeNodegroup may say ACTIVE, and the old taints, for some seconds after UpdateNodegroupConfig.
 const CONFIG_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(15);
@@ -152,8 +156,12 @@ impl Step<StepWorld> for CordonBlueStep {
     type Act = CordonBlueAct;
 
     async fn observe_state(&self, world: &StepWorld) -> Result<CordonBlueObservation, StepError> {
-        let group =
-            absent_is_none(world.aws.describe_nodegroup(&world.cluster, &self.blue)).await?;
+        let group = absent_is_none(
+            world
+                .aws
+                .describe_nodegroup(&world.cluster, &self.blue)
+                .await,
+        )?;
         let asgs = match &group {
             Some(group) => world
                 .aws
@@ -180,7 +188,7 @@ impl Step<StepWorld> for CordonBlueStep {
         now: Timestamp,
     ) -> Decision<CordonBlueAct> {
         let Some(group) = &seen.group else {
-            return Decision::Refuse(self.gone_text());
+            return Decision::Refuse(StepRefusal::new(self.gone_text()));
         };
         for asg in &seen.asgs {
             if !asg.suspended.iter().any(|p| p == "AZRebalance") {
@@ -189,19 +197,19 @@ impl Step<StepWorld> for CordonBlueStep {
                 });
             }
         }
-        match group.status.as_str() {
-            "ACTIVE" | "DEGRADED" => {}
-            "UPDATING" | "CREATING" => {
+        match &group.status {
+            NodegroupStatus::Active | NodegroupStatus::Degraded => {}
+            NodegroupStatus::Updating | NodegroupStatus::Creating => {
                 return Decision::Wait {
                     why: format!("node group {} is {}", self.blue, group.status),
                     recheck: CONFIG_RECHECK_INTERVAL,
                 };
             }
             status => {
-                return Decision::Refuse(format!(
+                return Decision::Refuse(StepRefusal::new(format!(
                     "node group {} is {status}; somebody else changes it",
                     self.blue
-                ));
+                )));
             }
         }
         // The Auto Scaling group's size is the live one, and an autoscaler moves it; EKS refuses a largest size below the
@@ -321,7 +329,7 @@ impl Step<StepWorld> for CordonBlueStep {
         now: Timestamp,
     ) -> Decision<CordonBlueAct> {
         let Some(group) = &seen.group else {
-            return Decision::Refuse(self.gone_text());
+            return Decision::Refuse(StepRefusal::new(self.gone_text()));
         };
         // The nodes first: pods come back to them, and a change of the group takes EKS a while.
         let ours: Vec<String> = seen
@@ -335,15 +343,20 @@ impl Step<StepWorld> for CordonBlueStep {
         if !ours.is_empty() {
             return Decision::Act(CordonBlueAct::Reopen { nodes: ours });
         }
-        match group.status.as_str() {
-            "ACTIVE" | "DEGRADED" => {}
-            "UPDATING" if !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
+        match &group.status {
+            NodegroupStatus::Active | NodegroupStatus::Degraded => {}
+            NodegroupStatus::Updating if !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
                 return Decision::Wait {
                     why: format!("node group {} is UPDATING", self.blue),
                     recheck: CONFIG_RECHECK_INTERVAL,
                 };
             }
-            status => return Decision::Refuse(format!("node group {} is {status}", self.blue)),
+            status => {
+                return Decision::Refuse(StepRefusal::new(format!(
+                    "node group {} is {status}",
+                    self.blue
+                )));
+            }
         }
         let remove: Vec<NodegroupTaint> = group
             .taints

@@ -4,11 +4,16 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::absent_is_none;
 use crate::model::asg::{Asg, AsgTag};
+use crate::model::aws_status::NodegroupStatus;
+use crate::model::clock::signed_duration;
 use crate::model::eks::{LaunchTemplateRef, NewNodegroup, Nodegroup, Scaling};
 use crate::model::kube::{Node, Taint};
 use crate::model::{ErrorClass, Minor, marks};
@@ -20,7 +25,7 @@ use crate::steps::green_launches::failed_launches;
 use crate::steps::green_scaling::{missing_suspensions, missing_tags};
 use crate::steps::launch_template::TemplateSource;
 use crate::steps::updates::{EKS_POLL_INTERVAL, health_issues_text};
-use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, absent_is_none};
+use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT};
 
 /// How long EKS may take to delete a group: where its kubelets are dead, its lifecycle hook alone waits half an hour.
 const GREEN_DELETE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -56,7 +61,7 @@ pub struct CreateGreenStep {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GreenBeforeImage {
     /// Absent when there was no group of that name.
-    status: Option<String>,
+    status: Option<NodegroupStatus>,
     size: Option<Scaling>,
     nodes: usize,
 }
@@ -239,16 +244,18 @@ impl Step<StepWorld> for CreateGreenStep {
         let green = absent_is_none(
             world
                 .aws
-                .describe_nodegroup(&world.cluster, self.green_name()),
-        )
-        .await?;
+                .describe_nodegroup(&world.cluster, self.green_name())
+                .await,
+        )?;
         // Minutes pass while EKS makes it, and nothing but that is of interest then.
-        let making = green.as_ref().is_some_and(|g| g.status == "CREATING");
+        let making = green
+            .as_ref()
+            .is_some_and(|g| g.status == NodegroupStatus::Creating);
         let blue = if making {
             None
         } else {
             let blue = &self.group_spec.blue;
-            absent_is_none(world.aws.describe_nodegroup(&world.cluster, blue)).await?
+            absent_is_none(world.aws.describe_nodegroup(&world.cluster, blue).await)?
         };
         let names: Vec<String> = blue
             .iter()
@@ -301,7 +308,9 @@ impl Step<StepWorld> for CreateGreenStep {
         } else {
             Vec::new()
         };
-        let failed = green.as_ref().is_some_and(|g| g.status == "CREATE_FAILED");
+        let failed = green
+            .as_ref()
+            .is_some_and(|g| g.status == NodegroupStatus::CreateFailed);
         let green_drain = match failed {
             true => Some(self.green_drain.observe_green(world).await?),
             false => None,
@@ -344,12 +353,18 @@ impl Step<StepWorld> for CreateGreenStep {
                 .clone()
                 .and_then(|a| serde_json::from_value(a).ok())
             {
-                return Decision::Refuse(format!(
-                    "EKS could not create node group {name}: {why}. It was deleted; fix the cause and run `eksup apply` again."
-                ));
+                return Decision::Refuse(
+                    StepRefusal::new(format!(
+                        "EKS could not create node group {name}: {why}. It was deleted"
+                    ))
+                    .with_fix("Fix the cause"),
+                );
             }
             if self.group_spec.template_from.is_some() && seen.template_version.is_none() {
-                return Decision::Refuse("the launch template version with the new image is gone; run `eksup plan` again".to_owned());
+                return Decision::Refuse(
+                    StepRefusal::new("the launch template version with the new image is gone")
+                        .with_next(NextStep::Replan),
+                );
             }
             return Decision::Act(GreenAct::Create {
                 group: Box::new(self.group_to_create(seen)),
@@ -357,40 +372,47 @@ impl Step<StepWorld> for CreateGreenStep {
             });
         };
         if !self.is_ours(green) {
-            return Decision::Refuse(format!(
-                "node group {name} exists and was not made by this run; name another green with `nodeGroups[].green` in the plan, or delete it"
-            ));
+            return Decision::Refuse(
+                StepRefusal::new(format!(
+                    "node group {name} exists and was not made by this run"
+                ))
+                .with_fix("Name another green with `nodeGroups[].green` in the plan, or delete it"),
+            );
         }
-        match green.status.as_str() {
-            "CREATE_FAILED" => {
+        match &green.status {
+            NodegroupStatus::CreateFailed => {
                 // Pods may have come to the nodes that did join: they leave as in a rollback first.
                 let next = match &seen.drain_observation {
                     Some(green_drain) => self.green_drain.decide_next(green_drain, past, now),
-                    None => Decision::Refuse(format!("the nodes of {name} could not be read")),
+                    None => Decision::Refuse(StepRefusal::new(format!(
+                        "the nodes of {name} could not be read"
+                    ))),
                 };
                 return match next {
                     Decision::Done(_) => Decision::Act(GreenAct::DeleteFailed {
                         why: health_issues_text(&green.health),
                     }),
-                    Decision::Refuse(text) => Decision::Refuse(format!(
-                        "EKS could not create node group {name}: {}. It is deleted when no pod is left on it: {text}",
+                    Decision::Refuse(refusal) => Decision::Refuse(refusal.with_preface(&format!(
+                        "EKS could not create node group {name}: {}. It is deleted when no pod is left on it: ",
                         health_issues_text(&green.health)
-                    )),
+                    ))),
                     next => next.map_act(|act| GreenAct::Leave { act: Box::new(act) }),
                 };
             }
-            "DELETING" => return wait_polling(format!("node group {name} is being deleted")),
-            "DELETE_FAILED" => {
-                return Decision::Refuse(format!(
+            NodegroupStatus::Deleting => {
+                return wait_polling(format!("node group {name} is being deleted"));
+            }
+            NodegroupStatus::DeleteFailed => {
+                return Decision::Refuse(StepRefusal::new(format!(
                     "node group {name} could not be deleted: {}",
                     health_issues_text(&green.health)
-                ));
+                )));
             }
             _ => {}
         }
         let mut lacks = self.missing_conditions(green, seen);
         let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
-        if green.status != "ACTIVE" && !degraded_as_blue {
+        if green.status != NodegroupStatus::Active && !degraded_as_blue {
             lacks.insert(0, format!("node group {name} is {}", green.status));
         }
         if !new.is_empty() {
@@ -398,17 +420,14 @@ impl Step<StepWorld> for CreateGreenStep {
         }
         if !lacks.is_empty() {
             let since = past.last_act_at.or(past.started_at);
-            let late = since.is_some_and(|t| {
-                now.duration_since(t)
-                    > SignedDuration::try_from(self.group_spec.timeout)
-                        .unwrap_or(SignedDuration::MAX)
-            });
+            let late = since
+                .is_some_and(|t| now.duration_since(t) > signed_duration(self.group_spec.timeout));
             let text = lacks.join("; ");
             return if late {
-                Decision::Refuse(format!(
-                    "green {name} is not ready after {}s: {text}. Fix it and run `eksup apply` again, or `eksup rollback`.",
+                Decision::Refuse(StepRefusal::new(format!(
+                    "green {name} is not ready after {}s: {text}",
                     self.group_spec.timeout.as_secs()
-                ))
+                )))
             } else {
                 wait_polling(text)
             };
@@ -518,22 +537,23 @@ impl Step<StepWorld> for CreateGreenStep {
         if before.status.is_some() || !self.is_ours(green) {
             return Decision::Done(format!("node group {name} is not this run's; it stays"));
         }
-        match green.status.as_str() {
-            "DELETING" if !late => {
+        match &green.status {
+            NodegroupStatus::Deleting if !late => {
                 return wait_polling(format!("node group {name} is being deleted"));
             }
-            "DELETING" | "DELETE_FAILED" => {
-                return Decision::Refuse(format!(
-                    "node group {name} could not be deleted, it is {}: {}. Its pods are gone from it; fix the cause and \
-                     delete it by hand, then run `eksup rollback` again.",
+            NodegroupStatus::Deleting | NodegroupStatus::DeleteFailed => {
+                return Decision::Refuse(StepRefusal::new(format!(
+                    "node group {name} could not be deleted, it is {}: {}. Its pods are gone from it",
                     green.status,
                     health_issues_text(&green.health)
-                ));
+                )).with_fix("Fix the cause and delete it by hand"));
             }
             _ => {}
         }
         let Some(green_drain) = &seen.drain_observation else {
-            return Decision::Refuse(format!("the nodes of {name} could not be read"));
+            return Decision::Refuse(StepRefusal::new(format!(
+                "the nodes of {name} could not be read"
+            )));
         };
         let next = self
             .green_drain

@@ -2,6 +2,7 @@
 //! reason to wait for it. Pure.
 
 use crate::k8s::cache::CacheSnapshot;
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{HealthIssue, Nodegroup};
 use crate::model::kube::Pod;
 
@@ -21,7 +22,8 @@ pub fn issues_beyond_blue(green: &Nodegroup, blue_codes: &[String]) -> (bool, Ve
     let of_blue = |i: &HealthIssue| blue_codes.contains(&i.code);
     let (same, new): (Vec<HealthIssue>, Vec<HealthIssue>) =
         green.health.iter().cloned().partition(of_blue);
-    let degraded_as_blue = green.status == "DEGRADED" && !same.is_empty() && new.is_empty();
+    let degraded_as_blue =
+        green.status == NodegroupStatus::Degraded && !same.is_empty() && new.is_empty();
     (degraded_as_blue, new)
 }
 
@@ -34,7 +36,7 @@ mod tests {
         let mut inventory = empty_cluster("c", 29);
         add_group(&mut inventory, "green", 29, 0);
         let mut green = inventory.nodegroups.remove(0);
-        green.status = "DEGRADED".to_owned();
+        green.status = NodegroupStatus::Degraded;
         let issue = |code: &&str| HealthIssue {
             code: (*code).to_owned(),
             message: "no".to_owned(),

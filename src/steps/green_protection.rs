@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
 use crate::model::marks;
 use crate::steps::{StepWorld, WATCH_STALENESS_LIMIT, nodes};
 
@@ -113,10 +115,10 @@ impl Step<StepWorld> for GreenProtectionStep {
             // The last step of a migration: a run must not end well on a green that somebody has deleted.
             return match &seen.unfit_reason {
                 None => self.decide_release(seen),
-                Some(why) => Decision::Refuse(format!(
-                    "{why}, and it is all there is: nothing can run. Fix {}, then run `eksup apply` again.",
-                    self.green
-                )),
+                Some(why) => Decision::Refuse(
+                    StepRefusal::new(format!("{why}, and it is all there is: nothing can run"))
+                        .with_fix(format!("Fix {}", self.green)),
+                ),
             };
         }
         if seen.unprotected.is_empty() {
@@ -203,7 +205,7 @@ mod tests {
             release.decide_next(seen, &StepHistory::default(), now)
         };
         assert!(
-            matches!(decide(&seen), Decision::Refuse(why) if why.contains("green is DELETING"))
+            matches!(decide(&seen), Decision::Refuse(why) if why.to_string().contains("green is DELETING"))
         );
         seen.unfit_reason = None;
         assert!(matches!(decide(&seen), Decision::Done(_)));

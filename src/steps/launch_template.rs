@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::steps::StepWorld;
 
@@ -103,10 +105,10 @@ impl Step<StepWorld> for LaunchTemplateStep {
             ));
         }
         if !seen.iter().any(|v| v.version == self.source_version) {
-            return Decision::Refuse(format!(
+            return Decision::Refuse(StepRefusal::new(format!(
                 "launch template {} has no version {}",
                 self.template, self.source_version
-            ));
+            )));
         }
         Decision::Act(LaunchTemplateAct {
             image: self.image.clone(),

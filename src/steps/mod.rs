@@ -39,14 +39,3 @@ pub const WATCH_STALENESS_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long the rollback waits for something that moves by itself before a person is asked.
 pub const ROLLBACK_WAIT_LIMIT: Duration = Duration::from_secs(30 * 60);
-
-/// What is not there is an answer too.
-async fn absent_is_none<T>(
-    call: impl Future<Output = Result<T, crate::model::ApiError>>,
-) -> Result<Option<T>, crate::model::ApiError> {
-    match call.await {
-        Ok(value) => Ok(Some(value)),
-        Err(e) if e.class == crate::model::ErrorClass::Absent => Ok(None),
-        Err(e) => Err(e),
-    }
-}

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
 use crate::k8s::cache::CacheSnapshot;
 use crate::model::asg::Asg;
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::{Nodegroup, NodegroupChange};
 use crate::model::elb::{short_name, short_rule};
 use crate::model::{ApiError, ErrorClass};
@@ -209,7 +212,7 @@ impl Step<StepWorld> for RetireStep {
         let Some(group) = &seen.group else {
             return Ok(seen);
         };
-        if group.status == "DELETING" {
+        if group.status == NodegroupStatus::Deleting {
             return Ok(seen);
         }
         seen.asgs = world
@@ -315,33 +318,41 @@ impl Step<StepWorld> for RetireStep {
                 seen.nodes.join(", ")
             ));
         };
-        match group.status.as_str() {
-            "DELETING" => {
+        match &group.status {
+            NodegroupStatus::Deleting => {
                 return wait_polling(format!(
                     "node group {} is being deleted, {} nodes are left",
                     self.blue,
                     seen.nodes.len()
                 ));
             }
-            "DELETE_FAILED" => {
-                return Decision::Refuse(format!(
-                    "node group {} could not be deleted: {}. Fix the cause and delete it by hand, then run `eksup apply` again.",
-                    self.blue,
-                    health_issues_text(&group.health)
-                ));
+            NodegroupStatus::DeleteFailed => {
+                return Decision::Refuse(
+                    StepRefusal::new(format!(
+                        "node group {} could not be deleted: {}",
+                        self.blue,
+                        health_issues_text(&group.health)
+                    ))
+                    .with_fix("Fix the cause and delete it by hand"),
+                );
             }
-            "UPDATING" => return wait_polling(format!("node group {} is UPDATING", self.blue)),
+            NodegroupStatus::Updating => {
+                return wait_polling(format!("node group {} is UPDATING", self.blue));
+            }
             _ => {}
         }
         if let Some(decision) = self.decide_scaled_to_zero(seen) {
             return decision;
         }
         if let Some(why) = &seen.green_unfit_reason {
-            return Decision::Refuse(format!(
-                "{why}, so {} is not retired: nothing would be left to run on. `eksup rollback` opens it again; \
-                 once green is healthy, `eksup apply` goes on.",
-                self.blue
-            ));
+            return Decision::Refuse(
+                StepRefusal::new(format!(
+                    "{why}, so {} is not retired: nothing would be left to run on",
+                    self.blue
+                ))
+                .with_fix("Make green healthy, or roll back: that opens blue again")
+                .with_next(NextStep::Rollback),
+            );
         }
         let stays = format!("{} stays as it is", self.blue);
         if let Some(decision) = seen.short.hold_back(BLUE_EMPTY_TIMEOUT, &stays) {
@@ -350,9 +361,9 @@ impl Step<StepWorld> for RetireStep {
         if !seen.held_by.is_empty() {
             let why = format!("{} is not empty: {}", self.blue, seen.held_by.join(", "));
             return if is_overdue(past, now) {
-                Decision::Refuse(format!(
-                    "{why}. Move it, then run `eksup apply` again; blue stays as it is."
-                ))
+                Decision::Refuse(
+                    StepRefusal::new(format!("{why}; blue stays as it is")).with_fix("Move it"),
+                )
             } else {
                 Decision::Wait {
                     why,
@@ -363,7 +374,7 @@ impl Step<StepWorld> for RetireStep {
         if !seen.left_empty.is_empty() {
             let why = serves_alone_text(&self.blue, self.green.as_deref(), &seen.left_empty);
             return match is_overdue(past, now) {
-                true => Decision::Refuse(why),
+                true => Decision::Refuse(StepRefusal::new(why)),
                 false => wait_polling(why),
             };
         }
@@ -510,9 +521,9 @@ impl Step<StepWorld> for RetireStep {
     ) -> Decision<RetireAct> {
         let blue = &self.blue;
         let gone = |how: &str| {
-            Decision::Refuse(format!(
+            Decision::Refuse(StepRefusal::new(format!(
                 "node group {blue} {how}, and EKS creates node groups only at the cluster's version: it cannot be brought back"
-            ))
+            )))
         };
         let Some(group) = &seen.group else {
             return gone("is deleted");
@@ -520,9 +531,11 @@ impl Step<StepWorld> for RetireStep {
         if before.arn.as_ref().is_some_and(|was| *was != group.arn) {
             return gone("is deleted (what has its name now is another group)");
         }
-        match group.status.as_str() {
-            "DELETING" => return gone("is being deleted"),
-            "DELETE_FAILED" => return gone("was being deleted, and EKS stopped midway"),
+        match &group.status {
+            NodegroupStatus::Deleting => return gone("is being deleted"),
+            NodegroupStatus::DeleteFailed => {
+                return gone("was being deleted, and EKS stopped midway");
+            }
             _ if was_delete_requested(&trail.forward, now) => {
                 return Decision::Wait {
                     why: format!("whether EKS was asked to delete {blue} shows in a moment"),
@@ -535,7 +548,7 @@ impl Step<StepWorld> for RetireStep {
         let size = before
             .size
             .filter(|was| group.scaling.desired < was.desired);
-        if group.status == "UPDATING" && !late {
+        if group.status == NodegroupStatus::Updating && !late {
             return wait_polling(format!("node group {blue} is UPDATING"));
         }
         if let Some(size) = size {
@@ -577,10 +590,10 @@ impl Step<StepWorld> for RetireStep {
             return if seen.ready > 0 && !seen.green_serves {
                 Decision::Done(format!("{why}; {blue} fills its target groups"))
             } else if late {
-                Decision::Refuse(format!(
-                    "{why} after {} minutes. Traffic is where it was; fix it, then run `eksup rollback` again.",
+                Decision::Refuse(StepRefusal::new(format!(
+                    "{why} after {} minutes. Traffic is where it was",
                     ROLLBACK_WAIT_LIMIT.as_secs() / 60
-                ))
+                )))
             } else {
                 wait_polling(why)
             };

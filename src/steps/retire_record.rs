@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::eks::Scaling;
 use crate::model::elb::{RegisteredTarget, short_name};
 use crate::steps::traffic::registered_targets::RegisteredIn;
@@ -49,7 +50,7 @@ pub enum RetireAct {
 pub struct RetireBeforeImage {
     /// Absent when there was no group. On a long way a later green may get the name of a blue that is gone.
     pub(super) arn: Option<String>,
-    pub(super) status: Option<String>,
+    pub(super) status: Option<NodegroupStatus>,
     pub(super) size: Option<Scaling>,
     pub(super) nodes: usize,
     /// Auto Scaling groups and the target groups they filled.

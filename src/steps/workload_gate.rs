@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::engine::Decision;
+use crate::engine::{Decision, StepRefusal};
 use crate::model::ApiError;
 use crate::steps::StepWorld;
 use crate::steps::drain::timers::StateTimers;
@@ -50,10 +50,11 @@ impl Shortage {
             describe_short(&self.workloads)
         );
         Some(if self.lasted > patience {
-            Decision::Refuse(format!(
-                "{why}, for {}s. Fix them, then run `eksup apply` again; `eksup rollback` rolls the run back. A workload that was scaled down on purpose is ignored with `--accept-short 'KIND NAMESPACE/NAME'`.",
-                self.lasted.as_secs()
-            ))
+            Decision::Refuse(
+                StepRefusal::new(format!("{why}, for {}s", self.lasted.as_secs()))
+                    .with_fix("Fix them")
+                    .with_short_workloads(self.workloads.iter().map(|w| w.name.clone()).collect()),
+            )
         } else {
             Decision::Wait {
                 why,

@@ -108,7 +108,7 @@ pub const SCENES: &[Scene] = &[
                 addon.service_account_role_arn =
                     Some("arn:aws:iam::123456789012:role/addon".to_owned());
             }
-            snapshot.inventory.insights[0].status = "WARNING".to_owned();
+            snapshot.inventory.insights[0].status = "WARNING".into();
             snapshot
         },
         ..forward("expense-dev")
@@ -178,7 +178,7 @@ pub const SCENES: &[Scene] = &[
                 id: id.clone(),
                 port: None,
                 zone: None,
-                state: "healthy".to_owned(),
+                state: "healthy".into(),
                 reason: None,
             };
             let targets = ids.iter().map(target).collect();

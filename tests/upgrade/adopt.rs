@@ -14,7 +14,7 @@ async fn a_hop_that_is_in_progress_is_taken_up_and_can_be_rolled_back() {
     rig.begin_hop(Minor::new(28)).await;
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     let found = rig.read().await;
-    assert_eq!(found.cluster.status, "UPDATING");
+    assert_eq!(found.cluster.status.as_str(), "UPDATING");
     let drawn = route::build_route(&rig.plan, &found);
     let codes: Vec<String> = ready::check_readiness(&rig.plan, &found, &drawn)
         .into_iter()

@@ -34,7 +34,7 @@ fn instances(inventory: &Inventory, group: &str) -> BTreeSet<String> {
 /// Who is healthy there.
 fn healthy(inventory: &Inventory, served: &str) -> BTreeSet<String> {
     let targets = inventory.target_health[served].iter();
-    let healthy = targets.filter(|t| t.state == "healthy");
+    let healthy = targets.filter(|t| t.state.as_str() == "healthy");
     healthy.map(|t| t.id.clone()).collect()
 }
 
@@ -95,7 +95,7 @@ fn classic(snapshot: &mut Snapshot, tags: BTreeMap<String, String>, registered: 
         id: id.clone(),
         port: None,
         zone: None,
-        state: "healthy".to_owned(),
+        state: "healthy".into(),
         reason: None,
     };
     let targets = registered.iter().map(target).collect();
@@ -314,7 +314,7 @@ fn on_host_ports() -> Snapshot {
         .collect();
     let targets = snapshot.inventory.target_health.values_mut().flatten();
     for target in targets.filter(|t| bare.contains(&t.id)) {
-        target.state = "unhealthy".to_owned();
+        target.state = "unhealthy".into();
         target.reason = Some("Target.FailedHealthChecks".to_owned());
     }
     snapshot

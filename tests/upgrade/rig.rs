@@ -18,7 +18,7 @@ use eksup::model::{Clock, Inventory, Minor};
 use eksup::plan::Plan;
 use eksup::run::RunError;
 use eksup::run::cluster_connection::ClusterConnection;
-use eksup::run::context::{RunContext, RunRequest};
+use eksup::run::context::{RunCommands, RunContext, RunRequest};
 use eksup::run::session::RunSession;
 use eksup::run::stored_run::{read_run_state, stored_route};
 use eksup::twin::world::SimWorld;
@@ -247,7 +247,10 @@ impl Rig {
             reached: &reached,
             stop,
             holder: format!("process-{number}"),
-            resume_command: "eksup apply".to_owned(),
+            commands: RunCommands {
+                resume: "eksup apply".to_owned(),
+                ..RunCommands::default()
+            },
             record_dir: None,
             accept_short: self.accept_short.clone(),
             live: false,

@@ -151,7 +151,10 @@ pub fn differences(before: &Inventory, after: &Inventory) -> Vec<String> {
             .map(|(arn, targets)| {
                 (
                     eksup::model::elb::short_name(arn).to_owned(),
-                    targets.iter().filter(|t| t.state == "healthy").count(),
+                    targets
+                        .iter()
+                        .filter(|t| t.state.as_str() == "healthy")
+                        .count(),
                 )
             })
             .collect()

@@ -8,6 +8,7 @@ use http::Method;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Invariants, workloads};
+use crate::model::clock::signed_duration;
 use crate::model::marks;
 use crate::twin::answer::Answer;
 use crate::twin::k8s::workload_state::{self as state, PodView, WorkloadId};
@@ -90,7 +91,7 @@ pub fn check_request(laws: &mut Invariants, world: &SimWorld, act: &DrainAct) {
         return;
     }
     let late = refused_duration(world, laws, pod);
-    let due = SignedDuration::try_from(laws.terms.pod_deadline).unwrap_or(SignedDuration::MAX);
+    let due = signed_duration(laws.terms.pod_deadline);
     let good = workloads::check_deletion_replaced(world, laws, pod);
     let who = format!("{}/{} on {}", pod.ns, pod.name, pod.node);
     match late {

@@ -7,7 +7,12 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, NextStep, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::aws_status::ClusterStatus;
+use crate::model::aws_status::InsightStatus;
+use crate::model::clock::signed_duration;
 use crate::model::eks::{Cluster, Insight, InsightsRefresh, Update, UpdateOf, UpdateStatus};
 use crate::model::{ErrorClass, Minor};
 use crate::steps::updates::{EKS_POLL_INTERVAL, UpdateReader, failure_text, is_in_progress};
@@ -111,7 +116,7 @@ impl ControlPlaneStep {
     }
 
     fn update_time_limit(&self) -> SignedDuration {
-        SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX)
+        signed_duration(self.timeout)
     }
 
     /// What remains to be done to be at `to`.
@@ -129,7 +134,7 @@ impl ControlPlaneStep {
             return self.wait_for_update(update, past, now);
         }
         if at == to {
-            if seen.cluster.status != "ACTIVE" {
+            if seen.cluster.status != ClusterStatus::Active {
                 return wait_rechecking(
                     format!("cluster {name} is at {to}, status {}", seen.cluster.status),
                     API_SERVER_RECHECK_INTERVAL,
@@ -156,15 +161,18 @@ impl ControlPlaneStep {
             };
         }
         if (at.ahead_of(to)).abs() != 1 {
-            return Decision::Refuse(format!(
+            return Decision::Refuse(StepRefusal::new(format!(
                 "cluster {name} is at {at}; EKS changes one minor at a time, so this step cannot bring it to {to}. \
-                 Somebody changed the cluster's version; run `eksup plan` to see a new route."
-            ));
+                 Somebody changed the cluster's version"
+            )).with_next(NextStep::Replan));
         }
-        match seen.cluster.status.as_str() {
-            "ACTIVE" => {}
-            "FAILED" | "DELETING" => {
-                return Decision::Refuse(format!("cluster {name} is {}", seen.cluster.status));
+        match &seen.cluster.status {
+            ClusterStatus::Active => {}
+            ClusterStatus::Failed | ClusterStatus::Deleting => {
+                return Decision::Refuse(StepRefusal::new(format!(
+                    "cluster {name} is {}",
+                    seen.cluster.status
+                )));
             }
             status => {
                 return wait_rechecking(format!("cluster {name} is {status}"), EKS_POLL_INTERVAL);
@@ -173,12 +181,11 @@ impl ControlPlaneStep {
         if let Some(last) = update_since_last_act(seen, to, kind, past) {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
-                    return Decision::Refuse(format!(
-                        "EKS could not take cluster {name} to {to} (update {}): {}. The cluster stays on {at}; \
-                         fix the cause and run `eksup apply` again.",
+                    return Decision::Refuse(StepRefusal::new(format!(
+                        "EKS could not take cluster {name} to {to} (update {}): {}. The cluster stays on {at}",
                         last.id,
                         failure_text(last)
-                    ));
+                    )).with_fix("Fix the cause"));
                 }
                 // DescribeCluster is eventually consistent with DescribeUpdate.
                 UpdateStatus::Successful
@@ -187,18 +194,16 @@ impl ControlPlaneStep {
                             > VERSION_VISIBLE_WITHIN.saturating_add(self.update_time_limit())
                     }) =>
                 {
-                    return Decision::Refuse(format!(
-                        "update {} took cluster {name} to {to}, and now it is at {at}: somebody changed it since. \
-                         Find out who does, then run `eksup apply` again, or `eksup rollback`.",
+                    return Decision::Refuse(StepRefusal::new(format!(
+                        "update {} took cluster {name} to {to}, and now it is at {at}: somebody changed it since",
                         last.id
-                    ));
+                    )).with_fix("Find out who does, and stop it"));
                 }
                 UpdateStatus::Successful if was_undone_since(seen, last) => {
-                    return Decision::Refuse(format!(
-                        "update {} took cluster {name} to {to}, and another update took it back to {at}: not this run. \
-                         Settle who did, then run `eksup apply` again, or `eksup rollback`.",
+                    return Decision::Refuse(StepRefusal::new(format!(
+                        "update {} took cluster {name} to {to}, and another update took it back to {at}: not this run",
                         last.id
-                    ));
+                    )).with_fix("Find out who did, and whether it is to stay"));
                 }
                 UpdateStatus::Successful => {
                     return wait_rechecking(
@@ -236,11 +241,11 @@ impl ControlPlaneStep {
                 newer.join(", ")
             );
             return Some(if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
-                Decision::Refuse(format!(
-                    "{why}. Remove these nodes, then run `eksup rollback --control-plane` again; without the flag the \
-                     rollback ends here and the control plane stays at {}.",
+                Decision::Refuse(StepRefusal::new(format!(
+                    "{why}")).with_fix(format!(
+                    "Remove these nodes; a rollback without the control plane ends here, and the control plane stays at {}",
                     self.to
-                ))
+                )))
             } else {
                 wait_rechecking(why, EKS_POLL_INTERVAL)
             });
@@ -276,14 +281,15 @@ impl ControlPlaneStep {
         }
         let blocking = blocking_insights(&readiness.insights, self.from);
         (!blocking.is_empty()).then(|| {
-            Decision::Refuse(format!(
-                "EKS would refuse to roll cluster {} back to {}: {}. Fix it, then run `eksup rollback --control-plane` \
-                 again; without the flag the rollback ends here and the control plane stays at {}.",
+            Decision::Refuse(StepRefusal::new(format!(
+                "EKS would refuse to roll cluster {} back to {}: {}",
                 seen.cluster.name,
                 self.from,
-                blocking.join("; "),
+                blocking.join("; ")
+            )).with_fix(format!(
+                "Fix it; a rollback without the control plane ends here, and the control plane stays at {}",
                 self.to
-            ))
+            )))
         })
     }
 
@@ -296,13 +302,15 @@ impl ControlPlaneStep {
         let since = update.created_at.or(past.last_act_at);
         let for_long = since.is_some_and(|t| now.duration_since(t) > self.update_time_limit());
         if for_long {
-            return Decision::Refuse(format!(
-                "update {} ({}) has been in progress for longer than {}s; EKS cannot stop it. Ask AWS Support, and \
-                 run `eksup apply` again to go on waiting for it.",
-                update.id,
-                update.kind,
-                self.timeout.as_secs()
-            ));
+            return Decision::Refuse(
+                StepRefusal::new(format!(
+                    "update {} ({}) has been in progress for longer than {}s; EKS cannot stop it",
+                    update.id,
+                    update.kind,
+                    self.timeout.as_secs()
+                ))
+                .with_fix("Ask AWS Support; the same command again goes on waiting for it"),
+            );
         }
         let params: Vec<String> = update
             .params
@@ -327,7 +335,7 @@ pub fn blocking_insights(insights: &[Insight], to: Minor) -> Vec<String> {
         .iter()
         .filter(|i| i.category == "ROLLBACK_READINESS")
         .filter(|i| i.kubernetes_version.is_none_or(|v| v == to))
-        .filter(|i| i.status == "ERROR" || i.status == "UNKNOWN")
+        .filter(|i| i.status == InsightStatus::Error || i.status == InsightStatus::Unknown)
         .map(|i| {
             let on = if i.resources.is_empty() {
                 String::new()
@@ -395,7 +403,7 @@ impl Step<StepWorld> for ControlPlaneStep {
             Some(cluster) => cluster,
             None => self.remember_cluster(world.aws.describe_cluster(&world.cluster).await?),
         };
-        let server = if !goes_on && cluster.status == "ACTIVE" {
+        let server = if !goes_on && cluster.status == ClusterStatus::Active {
             match world.kube.read_server_version().await {
                 Ok(minor) => Ok(minor),
                 // The last of them may still be on the move; that is no failure of the step.
@@ -423,7 +431,10 @@ impl Step<StepWorld> for ControlPlaneStep {
     ) -> Result<ControlPlaneObservation, StepError> {
         let mut seen = self.observe_state(world).await?;
         let goes_on = seen.updates.iter().any(is_in_progress);
-        if goes_on || seen.cluster.version != self.to || seen.cluster.status != "ACTIVE" {
+        if goes_on
+            || seen.cluster.version != self.to
+            || seen.cluster.status != ClusterStatus::Active
+        {
             return Ok(seen);
         }
         let (insights, refresh) = tokio::try_join!(

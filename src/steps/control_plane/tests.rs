@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::model::aws_status::ClusterStatus;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -99,10 +100,10 @@ fn an_update_in_flight_is_adopted() {
         matches!(step().decide_next(&seen, &past, at(NOW)), Decision::Wait { why, .. } if why.contains("u1"))
     );
     // It began before it was adopted, and is still the one that counts when it fails.
-    seen.cluster.status = "ACTIVE".into();
+    seen.cluster.status = ClusterStatus::Active;
     seen.updates[0].status = UpdateStatus::Failed;
     assert!(
-        matches!(step().decide_next(&seen, &past, at(NOW)), Decision::Refuse(why) if why.contains("u1"))
+        matches!(step().decide_next(&seen, &past, at(NOW)), Decision::Refuse(why) if why.to_string().contains("u1"))
     );
 }
 

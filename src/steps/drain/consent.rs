@@ -3,6 +3,7 @@
 use crate::k8s::cache::CacheSnapshot;
 use crate::model::kube::Pdb;
 use crate::model::operator_budgets::run_by;
+use crate::plan::{BudgetConsent, SingleReplicas};
 use crate::route::DrainSpec;
 
 /// What may be done about a closed budget.
@@ -35,15 +36,15 @@ pub fn budget_rule(
 ) -> BudgetRule {
     let of_one = spec.budgets.get(&budget.key.to_string());
     let of_namespace = || spec.budgets.get(&format!("{}/*", budget.key.namespace));
-    match of_one.or_else(of_namespace).map(String::as_str) {
-        Some("wait") => return BudgetRule::Ask,
-        Some("delete") => return BudgetRule::AskThenDelete,
-        Some(_) => return BudgetRule::AsAtDeadlines,
+    match of_one.or_else(of_namespace) {
+        Some(BudgetConsent::Wait) => return BudgetRule::Ask,
+        Some(BudgetConsent::Delete) => return BudgetRule::AskThenDelete,
+        Some(BudgetConsent::Block) => return BudgetRule::AsAtDeadlines,
         None => {}
     }
     let pods = snapshot.pods.values().map(AsRef::as_ref);
     let by_operator = || run_by(budget, pods).is_some();
-    if spec.single_replicas == "evict" && single() {
+    if spec.single_replicas == SingleReplicas::Evict && single() {
         BudgetRule::EndAtOnce
     } else if spec.wait_for_operators && budget.sync_failed.is_none() && by_operator() {
         BudgetRule::Ask

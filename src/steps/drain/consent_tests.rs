@@ -11,6 +11,7 @@ use super::fixtures::{TEST_RUN_ID, closed_node, default_drain_spec, open_node, t
 use super::observation::{BlueNode, DrainObservation};
 use crate::engine::{Decision, StepHistory};
 use crate::model::kube::Pod;
+use crate::plan::{BudgetConsent, SingleReplicas};
 use crate::route::DrainSpec;
 use crate::steps::evictable::tests::pod;
 use crate::steps::workload_health::PodWorkload;
@@ -62,9 +63,9 @@ fn asks(decision: &Decision<DrainStepAct>) -> bool {
     matches!(decision, Decision::Act(DrainStepAct::Evict { pods }) if pods.len() == 1)
 }
 
-fn with_budget(consent: &str) -> DrainSpec {
+fn with_budget(consent: BudgetConsent) -> DrainSpec {
     DrainSpec {
-        budgets: [("shop/web".to_owned(), consent.to_owned())].into(),
+        budgets: [("shop/web".to_owned(), consent)].into(),
         ..default_drain_spec()
     }
 }
@@ -85,12 +86,15 @@ fn an_eviction_is_tried_under_an_operators_closed_budget_with_the_plans_consent_
     // What is said of one budget counts more than what is said of all.
     let but_this = DrainSpec {
         wait_for_operators: true,
-        ..with_budget("block")
+        ..with_budget(BudgetConsent::Block)
     };
     assert!(waits(&but_this, &closed(custom)));
-    assert!(asks(&next(&with_budget("wait"), &closed(|_| {}))));
+    assert!(asks(&next(
+        &with_budget(BudgetConsent::Wait),
+        &closed(|_| {})
+    )));
     let of_namespace = DrainSpec {
-        budgets: [("shop/*".to_owned(), "wait".to_owned())].into(),
+        budgets: [("shop/*".to_owned(), BudgetConsent::Wait)].into(),
         ..default_drain_spec()
     };
     assert!(asks(&next(&of_namespace, &closed(|_| {}))));
@@ -100,11 +104,13 @@ fn an_eviction_is_tried_under_an_operators_closed_budget_with_the_plans_consent_
 fn a_refused_one_is_told_in_its_words_and_is_another_act_when_it_is_tried_again() {
     let seen = refused(closed(custom), 30);
     assert!(
-        matches!(next(&with_budget("wait"), &seen), Decision::Wait { why, .. } if why.contains("not now"))
+        matches!(next(&with_budget(BudgetConsent::Wait), &seen), Decision::Wait { why, .. } if why.contains("not now"))
     );
     let mut again = refused(closed(custom), 30);
     (again.refusals, again.paused_pods) = Default::default();
-    let Decision::Act(DrainStepAct::Evict { pods }) = next(&with_budget("wait"), &again) else {
+    let Decision::Act(DrainStepAct::Evict { pods }) =
+        next(&with_budget(BudgetConsent::Wait), &again)
+    else {
         panic!()
     };
     assert_eq!(pods[0].attempt, 1);
@@ -114,15 +120,15 @@ fn a_refused_one_is_told_in_its_words_and_is_another_act_when_it_is_tried_again(
 fn at_the_deadline_one_budgets_consent_deletes_its_pods_although_the_plan_stops_for_others() {
     let late = || refused(closed(|_| {}), 601);
     assert!(
-        matches!(next(&with_budget("wait"), &late()), Decision::Refuse(why) if why.contains("not now"))
+        matches!(next(&with_budget(BudgetConsent::Wait), &late()), Decision::Refuse(why) if why.to_string().contains("not now"))
     );
     assert!(matches!(
-        next(&with_budget("delete"), &late()),
+        next(&with_budget(BudgetConsent::Delete), &late()),
         Decision::Act(DrainStepAct::Delete { pods, .. }) if pods.len() == 1
     ));
     let early = refused(closed(|_| {}), 599);
     assert!(matches!(
-        next(&with_budget("delete"), &early),
+        next(&with_budget(BudgetConsent::Delete), &early),
         Decision::Wait { .. }
     ));
 }
@@ -130,7 +136,7 @@ fn at_the_deadline_one_budgets_consent_deletes_its_pods_although_the_plan_stops_
 #[test]
 fn a_single_replica_that_may_be_down_is_deleted_once_its_budget_has_refused() {
     let evict = DrainSpec {
-        single_replicas: "evict".into(),
+        single_replicas: SingleReplicas::Evict,
         ..default_drain_spec()
     };
     let single = |had| {

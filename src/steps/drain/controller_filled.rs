@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::aws_status::TargetState;
 use crate::model::elb::{TargetHealth, served_text};
 use crate::model::{ApiError, ErrorClass};
 use crate::steps::StepWorld;
@@ -51,13 +52,13 @@ fn why_not_served_by(
     targets: &[TargetHealth],
     by_pods: bool,
 ) -> Option<String> {
-    let gets_traffic = |t: &TargetHealth| t.state != "unused";
+    let gets_traffic = |t: &TargetHealth| t.state != TargetState::Unused;
     if !targets.iter().any(gets_traffic) {
         return None;
     }
     let of_green = targets.iter().filter(|t| green.contains(&t.id));
     let of_green: Vec<TargetHealth> = of_green
-        .filter(|t| !t.state.contains("draining"))
+        .filter(|t| !t.state.is_draining())
         .cloned()
         .collect();
     if of_green.is_empty() {
@@ -82,7 +83,7 @@ mod tests {
             id: id.to_owned(),
             port: Some(30080),
             zone: None,
-            state: state.to_owned(),
+            state: state.into(),
             reason: None,
         };
         let green = BTreeSet::from(["i-green".to_owned()]);

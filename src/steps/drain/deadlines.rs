@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::engine::Decision;
+use crate::engine::{Decision, StepRefusal};
 use crate::model::kube::Pod;
+use crate::plan::OnDeadline;
 use crate::route::DrainSpec;
 use crate::steps::drain::act::{DrainStepAct, PodRef};
 use crate::steps::drain::consent::BudgetRule;
@@ -34,7 +35,7 @@ pub fn refuse_dead_kubelet(
     let node = &open.node.node;
     Some(format!(
         "the kubelet of {} does not answer (Ready is {}), so it is unknown whether its pods have stopped: {}. \
-         Repair or terminate the instance, then run `eksup apply` again; a plan with `drain.deadKubelets: skip` accepts continuing without it.",
+         Repair or terminate the instance; a plan with `drain.deadKubelets: skip` accepts continuing without it",
         node.name,
         node.ready,
         pod_names(open.remaining_pods())
@@ -73,29 +74,30 @@ pub fn decide_at_deadline(
         let consented = state.held_pods.iter().any(|h| {
             h.consent == BudgetRule::AskThenDelete && is_refused_too_long(spec, seen, h.pod)
         });
-        return Some(match spec.on_deadline.as_str() {
+        return Some(match spec.on_deadline {
             _ if consented && !deletable_pods(spec, state, seen, late).is_empty() => {
                 delete_refused_pods(spec, state, seen, late, why)?
             }
-            "skip" => Decision::Act(DrainStepAct::Skip {
+            OnDeadline::Skip => Decision::Act(DrainStepAct::Skip {
                 nodes: vec![name.clone()],
                 why,
             }),
-            "delete" => {
+            OnDeadline::Delete => {
                 if let Some(decision) = delete_refused_pods(spec, state, seen, late, why.clone()) {
                     return Some(decision);
                 }
                 if !late {
                     continue;
                 }
-                Decision::Refuse(format!(
+                Decision::Refuse(StepRefusal::new(format!(
                     "{why}. `onDeadline: delete` deletes only what its budget refuses, one pod of a workload at a time and none \
-                     of one that is short. Fix what is named, then run `eksup apply` again; the node stays cordoned."
-                ))
+                     of one that is short; the node stays cordoned"
+                )).with_fix("Fix what is named"))
             }
-            _ => Decision::Refuse(format!(
-                "{why}. Fix what is named, then run `eksup apply` again; the node stays cordoned."
-            )),
+            OnDeadline::Stop => Decision::Refuse(
+                StepRefusal::new(format!("{why}; the node stays cordoned"))
+                    .with_fix("Fix what is named"),
+            ),
         });
     }
     None
@@ -136,7 +138,7 @@ fn deletable_pods(
     let mut workloads = BTreeSet::new();
     let refused = state.held_pods.iter().filter(|held| {
         let workload = seen.workloads.get(&held.pod.uid);
-        let all = spec.on_deadline == "delete";
+        let all = spec.on_deadline == OnDeadline::Delete;
         held.kind == HoldKind::Budget
             && (all || held.consent == BudgetRule::AskThenDelete)
             && is_refused_too_long(spec, seen, held.pod)
@@ -145,7 +147,7 @@ fn deletable_pods(
             })
     });
     let mut pods: Vec<PodRef> = refused.map(|h| PodRef::of_pod(h.pod)).collect();
-    if late && spec.on_deadline == "delete" {
+    if late && spec.on_deadline == OnDeadline::Delete {
         pods.extend(state.jobs.iter().map(|p| PodRef::of_pod(p)));
     }
     pods.retain(|p| !seen.paused_pods.contains(&p.uid) || seen.refusals.contains_key(&p.uid));

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::engine::{Decision, StepHistory};
+use crate::engine::{Decision, StepHistory, StepRefusal};
 use crate::model::kube::Pod;
+use crate::plan::SingleReplicas;
 use crate::route::DrainSpec;
 use crate::steps::drain::act::{DrainStepAct, PodRef};
 use crate::steps::drain::consent::BudgetRule;
@@ -27,12 +28,15 @@ pub fn decide_drain(
         return decision;
     }
     if let Some(returned) = &seen.returned_pod {
-        return Decision::Refuse(returned.clone());
+        return Decision::Refuse(StepRefusal::new(returned.clone()));
     }
     if let Some(workload) = &seen.returning_workload {
-        return Decision::Refuse(format!(
-            "pods of {workload} were moved off blue again and again and came back to it. Find out what puts them there, then run `eksup apply` again."
-        ));
+        return Decision::Refuse(
+            StepRefusal::new(format!(
+                "pods of {workload} were moved off blue again and again and came back to it"
+            ))
+            .with_fix("Find out what puts them there, and stop it"),
+        );
     }
     // Sort what is left on the nodes that were begun.
     let mut planner = EvictionPlanner::new(spec, seen);
@@ -47,13 +51,13 @@ pub fn decide_drain(
             continue;
         }
         match planner.sort_pods(node) {
-            Err(refuse) => return Decision::Refuse(refuse),
+            Err(refuse) => return Decision::Refuse(StepRefusal::new(refuse)),
             Ok(state) if state.is_empty() => at.done += 1,
             Ok(state) => at.open.push(state),
         }
     }
     if let Some(why) = refuse_dead_kubelet(spec, &at.open, seen) {
-        return Decision::Refuse(why);
+        return Decision::Refuse(StepRefusal::new(why));
     }
     if !seen.deregister.is_empty() {
         return Decision::Act(DrainStepAct::Deregister {
@@ -125,7 +129,7 @@ fn restart_single_replica(
     seen: &DrainObservation,
     now: Timestamp,
 ) -> Option<DrainStepAct> {
-    if spec.single_replicas != "surge" {
+    if spec.single_replicas != SingleReplicas::Surge {
         return None;
     }
     let waits_for_surge = |kind: HoldKind, pod: &Pod| match kind {

@@ -263,7 +263,7 @@ fn two_budgets_text(pod: &Pod, node: &str, names: &[NamespacedName]) -> String {
     let all: Vec<String> = names.iter().map(NamespacedName::to_string).collect();
     format!(
         "pod {} on {node} is selected by {} budgets ({}); the API server refuses such an eviction forever. \
-         Delete one of them or narrow its selector, then run `eksup apply` again.",
+         Delete one of them or narrow its selector",
         pod.key,
         names.len(),
         all.join(", ")

@@ -8,6 +8,7 @@ use crate::model::consent::ConsentScope;
 use crate::model::kube::{NamespacedName, Node, Owner, Resources, Taint, Volume, Workload};
 use crate::model::marks;
 use crate::model::scheduling::PodTemplate;
+use crate::plan::{DrainOrder, OnDeadline, SingleReplicas};
 use crate::route::DrainSpec;
 use crate::scheduling::volumes::{ClaimVolumes, index_by_claim};
 
@@ -22,17 +23,17 @@ pub fn time_at(seconds: i64) -> Timestamp {
 /// A drain of one node at a time, with the plan's defaults.
 pub fn default_drain_spec() -> DrainSpec {
     DrainSpec {
-        order: "easiest".into(),
+        order: DrainOrder::Easiest,
         parallel: 1,
         pod_deadline: Duration::from_secs(600),
         node_deadline: Duration::from_secs(1800),
-        on_deadline: "stop".into(),
+        on_deadline: OnDeadline::Stop,
         bare_pods: ConsentScope::NONE,
         empty_dir: ConsentScope::NONE,
         host_path: ConsentScope::NONE,
         wait_for_jobs: true,
         evict_jobs: ConsentScope::NONE,
-        single_replicas: "block".into(),
+        single_replicas: SingleReplicas::Block,
         wait_for_operators: false,
         budgets: Default::default(),
         skip_dead_kubelets: false,

@@ -111,8 +111,7 @@ impl MovementTracker {
                 if came.len() >= MAX_POD_RETURNS {
                     return Some(format!(
                         "{} was emptied of pods of {}, and {} new ones came to it although it is cordoned, the last of them pod \
-                         {}: its template names the node (spec.nodeName), or something binds its pods there. Change that, then \
-                         run `eksup apply` again; the node stays cordoned.",
+                         {}: its template names the node (spec.nodeName), or something binds its pods there. Change that; the node stays cordoned",
                         name,
                         workload.name,
                         came.len(),

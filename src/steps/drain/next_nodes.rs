@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::engine::{Decision, StepHistory};
+use crate::engine::{Decision, StepHistory, StepRefusal};
+use crate::model::clock::signed_duration;
 use crate::model::kube::Pod;
+use crate::plan::DrainOrder;
 use crate::route::DrainSpec;
 use crate::steps::drain::act::DrainStepAct;
 use crate::steps::drain::budget::{BudgetGate, Budgets};
@@ -102,10 +104,14 @@ fn wait_for_workloads(
     );
     let waited = seen.elapsed.waiting;
     if at.open.is_empty() && waited > spec.node_deadline {
-        return Decision::Refuse(format!(
-            "{text}, for {}s. No other node is drained while that is so. Fix them and run `eksup apply` again; a workload that was scaled down on purpose is ignored with `--accept-short 'KIND NAMESPACE/NAME'`.",
-            waited.as_secs()
-        ));
+        return Decision::Refuse(
+            StepRefusal::new(format!(
+                "{text}, for {}s. No other node is drained while that is so",
+                waited.as_secs()
+            ))
+            .with_fix("Fix them")
+            .with_short_workloads(seen.short.iter().map(|w| w.name.clone()).collect()),
+        );
     }
     Decision::Wait {
         why: text,
@@ -122,10 +128,10 @@ fn wait_for_controller(
 ) -> Decision<DrainStepAct> {
     let waited = seen.elapsed.waiting;
     if at.open.is_empty() && waited > spec.node_deadline {
-        return Decision::Refuse(format!(
-            "{why}, for {}s. No node of blue leaves it before. Look at the events of the Service or TargetGroupBinding behind it and at its controller, then run `eksup apply` again.",
+        return Decision::Refuse(StepRefusal::new(format!(
+            "{why}, for {}s. No node of blue leaves it before",
             waited.as_secs()
-        ));
+        )).with_fix("Look at the events of the Service or TargetGroupBinding behind it, and at its controller"));
     }
     Decision::Wait {
         why: why.to_owned(),
@@ -139,11 +145,11 @@ fn finish_drain(done: usize, seen: &DrainObservation) -> Decision<DrainStepAct> 
     if skipped.is_empty() {
         return Decision::Done(format!("{done} nodes are empty"));
     }
-    Decision::Refuse(format!(
-        "{done} nodes are empty, but {} were given up at their deadline: {}. Empty them by hand, then run `eksup apply` again; blue is not retired before.",
+    Decision::Refuse(StepRefusal::new(format!(
+        "{done} nodes are empty, but {} were given up at their deadline: {}. Blue is not retired before they are empty",
         skipped.len(),
         skipped.join(", ")
-    ))
+    )).with_fix("Empty them by hand"))
 }
 
 fn wait_for_bake(
@@ -158,7 +164,7 @@ fn wait_for_bake(
         Some(bake) if begun == 1 => bake,
         _ => spec.bake,
     };
-    let bake = SignedDuration::try_from(bake).unwrap_or(SignedDuration::MAX);
+    let bake = signed_duration(bake);
     if begun == 0 || !at.open.is_empty() {
         return None;
     }
@@ -193,7 +199,10 @@ fn begin_nodes(
         }
         for pod in node.pods.iter().filter(|p| p.deletion_timestamp.is_none()) {
             if let PodVerdict::Block(why) = judge_pod(pod, plan_consents(spec)) {
-                return Decision::Refuse(format!("pod {} on {}: {why}", pod.key, node.node.name));
+                return Decision::Refuse(StepRefusal::new(format!(
+                    "pod {} on {}: {why}",
+                    pod.key, node.node.name
+                )));
             }
         }
         match place_pods_of(spec, node, &mut placement) {
@@ -298,12 +307,15 @@ fn wait_or_refuse(
 ) -> Decision<DrainStepAct> {
     let waited = seen.elapsed.waiting;
     if waited > spec.node_deadline {
-        return Decision::Refuse(format!(
-            "{why}, for {}s; green has {} nodes and may have {}. Make room for it, then run `eksup apply` again.",
-            waited.as_secs(),
-            seen.green_desired,
-            seen.green_max
-        ));
+        return Decision::Refuse(
+            StepRefusal::new(format!(
+                "{why}, for {}s; green has {} nodes and may have {}",
+                waited.as_secs(),
+                seen.green_desired,
+                seen.green_max
+            ))
+            .with_fix("Make room for it"),
+        );
     }
     Decision::Wait {
         why,
@@ -318,8 +330,8 @@ fn order_nodes<'a>(
     seen: &DrainObservation,
 ) -> Vec<&'a BlueNode> {
     let mut nodes = fresh.to_vec();
-    match spec.order.as_str() {
-        "easiest" => {
+    match spec.order {
+        DrainOrder::Easiest => {
             let budgets = Budgets::new(seen.snapshot.pdbs.values());
             nodes.sort_by_cached_key(|n| {
                 let going: Vec<&Pod> = n
@@ -336,8 +348,8 @@ fn order_nodes<'a>(
                 (closed, volumes, going.len(), n.node.name.clone())
             });
         }
-        "oldest" => nodes.sort_by_key(|n| (n.node.created, n.node.name.clone())),
-        "zones" => order_by_zones(&mut nodes, seen),
+        DrainOrder::Oldest => nodes.sort_by_key(|n| (n.node.created, n.node.name.clone())),
+        DrainOrder::Zones => order_by_zones(&mut nodes, seen),
         _ => nodes.sort_by_key(|n| n.node.name.clone()),
     }
     nodes

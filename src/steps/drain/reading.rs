@@ -7,11 +7,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::model::absent_is_none;
+use crate::model::aws_status::TargetState;
 use crate::model::elb::short_name;
 use crate::model::kube::{NamespacedName, Pod};
 use crate::model::{ApiError, ErrorClass};
+use crate::plan::SingleReplicas;
 use crate::scheduling::pod_affinity::selects_namespaces_by_label;
 use crate::scheduling::volumes::index_by_claim;
+use crate::steps::StepWorld;
 use crate::steps::drain::DrainStep;
 use crate::steps::drain::act::DrainTarget;
 use crate::steps::drain::budget::{BudgetGate, Budgets};
@@ -23,7 +27,6 @@ use crate::steps::drain::replacements::find_restart;
 use crate::steps::drain::timers::DrainTimes;
 use crate::steps::evictable::keeps_node_occupied;
 use crate::steps::workload_health::PodWorkload;
-use crate::steps::{StepWorld, absent_is_none};
 
 /// After this the cause behind a held pod is looked for among the workloads.
 const HELD_POD_CAUSE_AFTER: Duration = Duration::from_secs(10);
@@ -103,7 +106,7 @@ impl DrainStep {
         seen: &DrainObservation,
     ) -> Result<BTreeMap<String, ReplicaRestart>, ApiError> {
         let mut found = BTreeMap::new();
-        if self.spec.single_replicas != "surge" {
+        if self.spec.single_replicas != SingleReplicas::Surge {
             return Ok(found);
         }
         let budgets = Budgets::new(seen.snapshot.pdbs.values());
@@ -291,7 +294,7 @@ impl DrainStep {
         seen.green_ready = i32::try_from(ready.count()).unwrap_or(i32::MAX);
         let green = world.aws.describe_nodegroup(&world.cluster, &self.green);
         // Somebody may have deleted it; a group that is not there does not grow.
-        let Some(green) = absent_is_none(green).await? else {
+        let Some(green) = absent_is_none(green.await)? else {
             (seen.green_desired, seen.green_max) = (0, 0);
             return Ok(());
         };
@@ -341,12 +344,16 @@ impl DrainStep {
                 Err(e) if e.class == ErrorClass::Absent => continue,
                 Err(e) => return Err(e),
             };
-            let is = |id: &str| targets.iter().find(|t| t.id == id && t.state != "unused");
+            let is = |id: &str| {
+                targets
+                    .iter()
+                    .find(|t| t.id == id && t.state != TargetState::Unused)
+            };
             let leaving: BTreeSet<&str> =
                 begun.iter().filter_map(|n| n.node.instance_id()).collect();
             let others = targets
                 .iter()
-                .any(|t| t.state == "healthy" && !leaving.contains(t.id.as_str()));
+                .any(|t| t.state == TargetState::Healthy && !leaving.contains(t.id.as_str()));
             for blue in &begun {
                 let Some(id) = blue.node.instance_id() else {
                     continue;
@@ -359,7 +366,7 @@ impl DrainStep {
                 match is(id) {
                     // As long as nobody else in the group is healthy, the node serves until its last pod goes.
                     Some(_) if ours && !others => {}
-                    Some(t) if ours && !t.state.contains("draining") => deregister.push(target),
+                    Some(t) if ours && !t.state.is_draining() => deregister.push(target),
                     Some(_) => {
                         registered.push((blue.node.name.clone(), short_name(arn).to_owned()));
                     }

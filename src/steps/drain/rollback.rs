@@ -24,6 +24,7 @@ use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory};
 use crate::model::elb::short_name;
 use crate::model::kube::Pod;
 use crate::model::{ApiError, ErrorClass};
+use crate::plan::OnDeadline;
 use crate::route::DrainSpec;
 use crate::steps::nodes::is_closed_by;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
@@ -67,9 +68,9 @@ impl GreenDrain {
             // Green's instances are ended right after: what ran under a dead kubelet ends with them.
             skip_dead_kubelets: true,
             // A node of green cannot be left as it is, because the group is deleted.
-            on_deadline: match spec.on_deadline.as_str() {
-                "skip" => "stop".to_owned(),
-                other => other.to_owned(),
+            on_deadline: match spec.on_deadline {
+                OnDeadline::Stop | OnDeadline::Skip => OnDeadline::Stop,
+                OnDeadline::Delete => OnDeadline::Delete,
             },
             ..spec.clone()
         };
@@ -249,7 +250,7 @@ pub fn decide_drain_undo(
             seen.returning_nodes.join(", ")
         );
         return if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
-            yield_overdue(format!("{why}. Fix it, then run `eksup rollback` again."))
+            yield_overdue(why)
         } else {
             Decision::Wait {
                 why,
@@ -270,7 +271,7 @@ pub fn decide_drain_undo(
             overdue: false,
         },
         // What keeps one pod or node from leaving keeps nothing else of the rollback.
-        Decision::Refuse(why) => yield_overdue(why),
+        Decision::Refuse(refusal) => yield_overdue(refusal.to_string()),
         next => next.map_act(leave),
     }
 }
@@ -302,8 +303,7 @@ fn decide_green_empty(
     }
     if trail.is_late(now, leaving.spec.pod_deadline) {
         return yield_overdue(format!(
-            "{done}, but pods that came back are not Ready: {pods}. Fix them, then run `eksup rollback` again; it then \
-             ends even if they are not Ready."
+            "{done}, but pods that came back are not Ready: {pods}. Fix them; the same command again then ends even if they are not Ready."
         ));
     }
     Decision::Yield {

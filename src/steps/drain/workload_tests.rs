@@ -10,6 +10,7 @@ use super::observation::ReplicaRestart;
 use super::placement::PlacementFacts;
 use crate::engine::{Decision, StepHistory};
 use crate::model::kube::NamespacedName;
+use crate::plan::{OnDeadline, SingleReplicas};
 use crate::route::DrainSpec;
 use crate::steps::evictable::tests::pod;
 
@@ -17,9 +18,9 @@ use super::tests::*;
 
 #[test]
 fn workloads_that_stay_short_end_the_run_whatever_the_plan_says_at_deadlines() {
-    for on_deadline in ["stop", "skip", "delete"] {
+    for on_deadline in [OnDeadline::Stop, OnDeadline::Skip, OnDeadline::Delete] {
         let spec = DrainSpec {
-            on_deadline: on_deadline.into(),
+            on_deadline,
             ..default_drain_spec()
         };
         let state = |s| {
@@ -37,8 +38,8 @@ fn workloads_that_stay_short_end_the_run_whatever_the_plan_says_at_deadlines() {
         let decide = |s| decide_drain(&spec, &state(s), &StepHistory::default(), time_at(0));
         assert!(matches!(decide(1800), Decision::Wait { .. }));
         assert!(
-            matches!(decide(1801), Decision::Refuse(why) if why.contains("ImagePullBackOff")),
-            "{on_deadline}"
+            matches!(decide(1801), Decision::Refuse(why) if why.to_string().contains("ImagePullBackOff")),
+            "{on_deadline:?}"
         );
     }
 }
@@ -63,7 +64,7 @@ fn what_can_be_evicted_is_evicted_before_a_deadline_counts() {
     let both = vec![pod("a", "n1"), pod("b", "n1")];
     let state = with_budget(seen(vec![blue(closed_node("n1", Some(0)), both)]), 1);
     let delete = DrainSpec {
-        on_deadline: "delete".into(),
+        on_deadline: OnDeadline::Delete,
         ..default_drain_spec()
     };
     // Long past both deadlines, the budget is open for one of them.
@@ -83,7 +84,7 @@ fn what_can_be_evicted_is_evicted_before_a_deadline_counts() {
 fn one_pod_of_a_workload_is_deleted_at_a_time_and_none_while_it_is_short() {
     let both = || vec![pod("a", "n1"), pod("b", "n1")];
     let delete = DrainSpec {
-        on_deadline: "delete".into(),
+        on_deadline: OnDeadline::Delete,
         ..default_drain_spec()
     };
     let state = |ready| {
@@ -212,7 +213,7 @@ fn a_single_replica_without_a_budget_is_surged_too() {
         1,
     );
     let surge = DrainSpec {
-        single_replicas: "surge".into(),
+        single_replicas: SingleReplicas::Surge,
         ..default_drain_spec()
     };
     state.restarts.insert(
@@ -261,7 +262,7 @@ fn a_node_whose_pods_have_nowhere_to_go_is_not_begun_and_green_grows_first() {
     );
     let state = after(1801, state, &[]);
     assert!(
-        matches!(decide_drain(&default_drain_spec(), &state, &StepHistory::default(), time_at(1)), Decision::Refuse(why) if why.contains("1b"))
+        matches!(decide_drain(&default_drain_spec(), &state, &StepHistory::default(), time_at(1)), Decision::Refuse(why) if why.to_string().contains("1b"))
     );
 }
 
@@ -270,6 +271,6 @@ fn a_workload_that_always_comes_back_ends_the_run() {
     let mut state = seen(vec![blue(closed_node("n1", Some(0)), vec![pod("a", "n1")])]);
     state.returning_workload = Some("Deployment shop/web".into());
     assert!(
-        matches!(decide_drain(&default_drain_spec(), &state, &StepHistory::default(), time_at(1)), Decision::Refuse(why) if why.contains("shop/web"))
+        matches!(decide_drain(&default_drain_spec(), &state, &StepHistory::default(), time_at(1)), Decision::Refuse(why) if why.to_string().contains("shop/web"))
     );
 }

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::aws_status::TargetState;
 use crate::model::elb::{ListenerRule, RegisteredTarget, TargetHealth, short_name, short_rule};
 use crate::steps::traffic::health::{ServingState, count_health, judge_serving};
 use crate::steps::traffic::registered_targets::was_just_detached;
@@ -108,7 +111,7 @@ impl Step<StepWorld> for DetachStep {
         now: Timestamp,
     ) -> Decision<TargetsAct> {
         if !seen.group_exists {
-            return Decision::Refuse(gone_text(&self.blue));
+            return Decision::Refuse(StepRefusal::new(gone_text(&self.blue)));
         }
         let with = seen.attached_asgs(&self.target_group);
         let remaining = seen.remaining_targets();
@@ -194,7 +197,7 @@ impl Step<StepWorld> for DetachStep {
         now: Timestamp,
     ) -> Decision<TargetsAct> {
         if !seen.group_exists {
-            return Decision::Refuse(gone_text(&self.blue));
+            return Decision::Refuse(StepRefusal::new(gone_text(&self.blue)));
         }
         let missing: Vec<String> = seen
             .unattached_asgs(&self.target_group)
@@ -224,8 +227,11 @@ impl Step<StepWorld> for DetachStep {
         // Behind a Local service blue's nodes are healthy only once pods are back: it is enough that they are judged,
         // and that somebody in the target group serves.
         let (own, others) = seen.split_own_and_others();
-        let judged = own.iter().filter(|t| t.state != "initial").count();
-        let unused = seen.targets.iter().any(|t| t.state == "unused");
+        let judged = own
+            .iter()
+            .filter(|t| t.state != TargetState::Initial)
+            .count();
+        let unused = seen.targets.iter().any(|t| t.state == TargetState::Unused);
         let served = count_health(&own).healthy + count_health(&others).healthy > 0;
         if expected > 0 && !unused && (judged < expected || !served) {
             let why = format!(

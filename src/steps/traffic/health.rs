@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::aws_status::TargetState;
 use crate::model::elb::{RegisteredTarget, TargetHealth};
 
 /// Counts of a target group's targets.
@@ -22,12 +23,12 @@ pub struct TargetHealthCounts {
 pub fn count_health(targets: &[TargetHealth]) -> TargetHealthCounts {
     let mut out = TargetHealthCounts::default();
     let mut zones: BTreeMap<&str, bool> = BTreeMap::new();
-    for target in targets.iter().filter(|t| !t.state.contains("draining")) {
+    for target in targets.iter().filter(|t| !t.state.is_draining()) {
         out.total += 1;
-        let well = target.state == "healthy";
+        let well = target.state == TargetState::Healthy;
         out.healthy += usize::from(well);
-        out.unused |=
-            target.state == "unused" && target.reason.as_deref() == Some("Target.NotInUse");
+        out.unused |= target.state == TargetState::Unused
+            && target.reason.as_deref() == Some("Target.NotInUse");
         if !well {
             let why = target
                 .reason
@@ -38,7 +39,11 @@ pub fn count_health(targets: &[TargetHealth]) -> TargetHealthCounts {
                 .push(format!("{} is {}{why}", target.id, target.state));
         }
         // Where a load balancer does not serve (`unused`), no traffic is sent that could be lost.
-        if let Some(zone) = target.zone.as_ref().filter(|_| target.state != "unused") {
+        if let Some(zone) = target
+            .zone
+            .as_ref()
+            .filter(|_| target.state != TargetState::Unused)
+        {
             *zones.entry(zone).or_default() |= well;
         }
     }
@@ -72,7 +77,7 @@ pub fn judge_serving(targets: &[TargetHealth]) -> ServingState {
     let counts = count_health(targets);
     if counts.healthy > 0 {
         ServingState::Yes
-    } else if counts.unused || targets.iter().any(|t| t.state == "initial") {
+    } else if counts.unused || targets.iter().any(|t| t.state == TargetState::Initial) {
         ServingState::Unknown
     } else {
         ServingState::No
@@ -127,11 +132,11 @@ impl RemainingTargets {
         let mut remaining = Self::default();
         // An emulator and ELB both answer a target that was asked for and is not registered as `unused`.
         let not_registered = |t: &&TargetHealth| {
-            t.state == "unused" && t.reason.as_deref() == Some("Target.NotRegistered")
+            t.state == TargetState::Unused && t.reason.as_deref() == Some("Target.NotRegistered")
         };
         for target in targets.iter().filter(|t| ids.contains(&t.id)) {
             let text = format!("{} ({})", target.id, target.state);
-            if target.state.contains("draining") {
+            if target.state.is_draining() {
                 remaining.draining.push(text);
             } else if !not_registered(&target) {
                 remaining
@@ -167,7 +172,7 @@ mod tests {
             id: id.to_owned(),
             port: Some(30080),
             zone: None,
-            state: state.to_owned(),
+            state: state.into(),
             reason: None,
         }
     }

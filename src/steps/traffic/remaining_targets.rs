@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::aws::{AWS_CALL_CONCURRENCY, AwsApi, none_if_gone};
 use crate::model::asg::Asg;
+use crate::model::aws_status::TargetState;
 use crate::model::elb::{TargetHealth, is_classic, short_name, short_rule};
 use crate::model::{ApiError, ErrorClass};
 use crate::steps::StepWorld;
@@ -22,10 +23,10 @@ pub fn instance_ids(asgs: &[Asg]) -> BTreeSet<String> {
 pub fn loses_last_healthy(targets: &[TargetHealth], leaving: &BTreeSet<String>) -> bool {
     let takes_part = |t: &&TargetHealth| {
         leaving.contains(&t.id)
-            && !t.state.contains("draining")
+            && !t.state.is_draining()
             && t.reason.as_deref() != Some("Target.NotRegistered")
     };
-    let serves = |t: &TargetHealth| !leaving.contains(&t.id) && t.state == "healthy";
+    let serves = |t: &TargetHealth| !leaving.contains(&t.id) && t.state == TargetState::Healthy;
     targets.iter().any(|t| takes_part(&t)) && !targets.iter().any(serves)
 }
 
@@ -190,7 +191,7 @@ async fn check_classic_balancer(
 /// What to say of a blue that is all that serves somewhere, and the way out.
 pub fn serves_alone_text(blue: &str, green: Option<&str>, left_empty: &[String]) -> String {
     format!(
-        "{blue} serves where nobody else does: {}. Attach the Auto Scaling group of {} there, or take {blue} out by hand where nobody needs it, then run `eksup apply` again; blue stays as it is.",
+        "{blue} serves where nobody else does: {}; {blue} stays as it is. Attach the Auto Scaling group of {} there, or take {blue} out by hand where nobody needs it",
         left_empty.join("; "),
         green.unwrap_or("green")
     )
@@ -205,7 +206,7 @@ mod tests {
             id: id.to_owned(),
             port: Some(30080),
             zone: None,
-            state: state.to_owned(),
+            state: state.into(),
             reason: reason.map(str::to_owned),
         }
     }

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
 use crate::model::ApiError;
+use crate::model::aws_status::TargetState;
+use crate::model::clock::signed_duration;
 use crate::model::elb::{
     ListenerRule, TargetHealth, WeightedTargetGroup, controller_owned, short_name, short_rule,
 };
@@ -244,7 +248,7 @@ impl Step<StepWorld> for AddToRulesStep {
         now: Timestamp,
     ) -> Decision<AddToRulesAct> {
         if let Some(why) = seen.find_refusal(&self.spec) {
-            return Decision::Refuse(why);
+            return Decision::Refuse(StepRefusal::new(why));
         }
         let set: Vec<RuleForward> = seen
             .rule_forwards()
@@ -262,17 +266,16 @@ impl Step<StepWorld> for AddToRulesStep {
             return Decision::Act(AddToRulesAct { set });
         }
         let green = count_health(&seen.green);
-        let starting = seen.green.iter().any(|t| t.state == "initial");
+        let starting = seen.green.iter().any(|t| t.state == TargetState::Initial);
         if green.unused || starting || green.total == 0 {
             let since = past.last_act_at.or(past.started_at);
-            let timeout =
-                SignedDuration::try_from(self.spec.timeout).unwrap_or(SignedDuration::MAX);
+            let timeout = signed_duration(self.spec.timeout);
             if since.is_some_and(|t| now.duration_since(t) > timeout) {
-                return Decision::Refuse(format!(
-                    "the load balancer has not judged green's targets within {}s: {}. Fix it, then run `eksup apply` again.",
+                return Decision::Refuse(StepRefusal::new(format!(
+                    "the load balancer has not judged green's targets within {}s: {}",
                     timeout.as_secs(),
                     green.health_text()
-                ));
+                )));
             }
             return Decision::Wait {
                 why: format!(
@@ -322,10 +325,10 @@ impl Step<StepWorld> for AddToRulesStep {
                 continue;
             }
             if green.weight > 0 {
-                return Decision::Refuse(format!(
+                return Decision::Refuse(StepRefusal::new(format!(
                     "listener rule {} sends traffic to green again; shift it back first",
                     short_rule(&now.rule)
-                ));
+                )));
             }
             now.forward.retain(|t| t.arn != self.spec.green);
             set.push(now);

@@ -5,8 +5,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
 use crate::event::StepProgress;
+use crate::model::clock::signed_duration;
 use crate::model::elb::{WeightedTargetGroup, short_rule};
 use crate::route::ShiftSpec;
 use crate::steps::StepWorld;
@@ -89,7 +92,7 @@ impl ShiftStep {
 }
 
 fn to_signed(d: Duration) -> SignedDuration {
-    SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX)
+    signed_duration(d)
 }
 
 impl Step<StepWorld> for ShiftStep {
@@ -112,7 +115,7 @@ impl Step<StepWorld> for ShiftStep {
         now: Timestamp,
     ) -> Decision<ShiftAct> {
         if let Some(why) = seen.find_refusal(&self.spec) {
-            return Decision::Refuse(why);
+            return Decision::Refuse(StepRefusal::new(why));
         }
         let last: Option<ShiftAct> = past
             .last_act
@@ -128,9 +131,10 @@ impl Step<StepWorld> for ShiftStep {
         }) = &last
         {
             if most == 0 {
-                return Decision::Refuse(format!(
-                    "traffic is back on blue: {why}. Fix green, then run `eksup apply` again to shift, or `eksup rollback`."
-                ));
+                return Decision::Refuse(
+                    StepRefusal::new(format!("traffic is back on blue: {why}"))
+                        .with_fix("Fix green"),
+                );
             }
             return Decision::Act(self.shift_to(0, seen, Some(why.clone())));
         }
@@ -143,11 +147,11 @@ impl Step<StepWorld> for ShiftStep {
                     .iter()
                     .map(|(r, p)| format!("{} has {p}%", short_rule(r)))
                     .collect();
-                return Decision::Refuse(format!(
-                    "the weights were set to {}% on green, but now {}; somebody else changes them. Find out who does, then run `eksup apply` again.",
+                return Decision::Refuse(StepRefusal::new(format!(
+                    "the weights were set to {}% on green, but now {}; somebody else changes them",
                     act.percent,
                     shown.join(", ")
-                ));
+                )).with_fix("Find out who does, and stop it"));
             }
             if !percents.iter().all(|(_, p)| near(*p)) {
                 return Decision::Act(self.shift_to(act.percent, seen, None));
@@ -233,7 +237,7 @@ impl Step<StepWorld> for ShiftStep {
         now: Timestamp,
     ) -> Decision<ShiftAct> {
         if let Some(why) = seen.find_refusal(&self.spec) {
-            return Decision::Refuse(why);
+            return Decision::Refuse(StepRefusal::new(why));
         }
         let set: Vec<RuleForward> = seen
             .rules
@@ -359,7 +363,7 @@ impl ShiftStep {
         );
         let late = trail.is_late(now, self.spec.timeout);
         let too_late = format!(
-            "{why}, {}s long. Traffic stays where it is; fix blue, then run `eksup rollback` again.",
+            "{why}, {}s long. Traffic stays where it is. Fix blue",
             self.spec.timeout.as_secs()
         );
         match (judge_serving(&seen.green), late) {
@@ -372,7 +376,9 @@ impl ShiftStep {
                 recheck: OUTAGE_RECHECK_INTERVAL,
                 overdue: late && blue.healthy == 0,
             },
-            (ServingState::Yes | ServingState::Unknown, true) => Decision::Refuse(too_late),
+            (ServingState::Yes | ServingState::Unknown, true) => {
+                Decision::Refuse(StepRefusal::new(too_late))
+            }
             (ServingState::Yes | ServingState::Unknown, false) => Decision::Wait {
                 why,
                 recheck: SHIFT_RECHECK_INTERVAL,
@@ -433,10 +439,13 @@ impl ShiftStep {
             return Decision::Act(self.shift_to(0, seen, Some(why)));
         }
         if late {
-            return Decision::Refuse(format!(
-                "{why}, {}s long; {reached}% of the traffic is on green. Fix green, then run `eksup apply` again, or `eksup rollback`.",
-                self.spec.timeout.as_secs()
-            ));
+            return Decision::Refuse(
+                StepRefusal::new(format!(
+                    "{why}, {}s long; {reached}% of the traffic is on green",
+                    self.spec.timeout.as_secs()
+                ))
+                .with_fix("Fix green"),
+            );
         }
         Decision::Wait {
             why: format!("{reached}% on green: {why}"),

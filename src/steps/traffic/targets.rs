@@ -7,11 +7,15 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Decision, RollbackHistory, Step, StepError, StepHistory, UndoKind};
+use crate::engine::{
+    Decision, RollbackHistory, Step, StepError, StepHistory, StepRefusal, UndoKind,
+};
+use crate::model::absent_is_none;
 use crate::model::asg::Asg;
+use crate::model::aws_status::TargetState;
 use crate::model::elb::{RegisteredTarget, TargetHealth, short_name};
 use crate::steps::traffic::health::{RemainingTargets, ServingState, count_health, judge_serving};
-use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, absent_is_none};
+use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
 
 /// Calls to AWS are no more often than this.
 pub(super) const TARGETS_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
@@ -25,10 +29,10 @@ pub(super) fn wait_or_refuse(
 ) -> Decision<TargetsAct> {
     let since = past.last_act_at.or(past.started_at);
     if since.is_some_and(|t| now.duration_since(t) > TARGETS_TIMEOUT) {
-        return Decision::Refuse(format!(
-            "{why}, for more than {} minutes. Fix it, then run `eksup apply` again.",
+        return Decision::Refuse(StepRefusal::new(format!(
+            "{why}, for more than {} minutes",
             TARGETS_TIMEOUT.as_mins()
-        ));
+        )));
     }
     Decision::Wait {
         why,
@@ -43,10 +47,10 @@ pub(super) fn wait_in_rollback(
     now: Timestamp,
 ) -> Decision<TargetsAct> {
     if trail.is_late(now, ROLLBACK_WAIT_LIMIT) {
-        return Decision::Refuse(format!(
-            "{why}, for more than {} minutes. Fix it, then run `eksup rollback` again.",
+        return Decision::Refuse(StepRefusal::new(format!(
+            "{why}, for more than {} minutes",
             ROLLBACK_WAIT_LIMIT.as_secs() / 60
-        ));
+        )));
     }
     Decision::Wait {
         why,
@@ -74,7 +78,7 @@ impl TargetsObservation {
         group: &str,
         target_group: &str,
     ) -> Result<Self, StepError> {
-        let group = absent_is_none(world.aws.describe_nodegroup(&world.cluster, group)).await?;
+        let group = absent_is_none(world.aws.describe_nodegroup(&world.cluster, group).await)?;
         let asgs = match &group {
             Some(group) => world
                 .aws
@@ -125,7 +129,7 @@ impl TargetsObservation {
         let serving = self
             .targets
             .iter()
-            .filter(|t| t.state != "unused" && !t.state.contains("draining"));
+            .filter(|t| t.state != TargetState::Unused && !t.state.is_draining());
         serving.cloned().partition(|t| ids.contains(&t.id))
     }
 
@@ -266,13 +270,13 @@ impl Step<StepWorld> for AttachStep {
         now: Timestamp,
     ) -> Decision<TargetsAct> {
         if !seen.group_exists {
-            return Decision::Refuse(gone_text(&self.green));
+            return Decision::Refuse(StepRefusal::new(gone_text(&self.green)));
         }
         if seen.asgs.is_empty() {
-            return Decision::Refuse(format!(
+            return Decision::Refuse(StepRefusal::new(format!(
                 "node group {} has no Auto Scaling group to attach",
                 self.green
-            ));
+            )));
         }
         let without = seen.unattached_asgs(&self.target_group);
         if !without.is_empty() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::health::{ServingState, count_health, judge_serving};
+use crate::model::aws_status::TargetState;
 use crate::model::elb::TargetHealth;
 
 /// Blue's targets turn healthy within a few checks of each other. When none has for this long, those that are healthy
@@ -33,7 +34,7 @@ pub fn judge_blue_share(
     steady: bool,
 ) -> BlueShare {
     let counts = count_health(blue);
-    let judged = blue.iter().all(|t| t.state != "initial");
+    let judged = blue.iter().all(|t| t.state != TargetState::Initial);
     if counts.healthy == 0 {
         return BlueShare::None;
     }
@@ -75,7 +76,7 @@ mod tests {
             id: format!("i-{i}"),
             port: None,
             zone: None,
-            state: (*state).to_owned(),
+            state: (*state).into(),
             reason: None,
         };
         states.iter().enumerate().map(target).collect()

@@ -83,7 +83,7 @@ pub fn extend_inventory(inventory: &mut Inventory) {
     {
         inventory.cluster_versions.push(ClusterVersion {
             version: Minor::new(FIRST_MINOR),
-            status: "EXTENDED_SUPPORT".to_owned(),
+            status: "EXTENDED_SUPPORT".into(),
             default: false,
             patch: patch_release(FIRST_MINOR).map(str::to_owned),
             end_of_standard_support: "2024-01-31T00:00:00Z".parse().ok(),

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::grow::{self, list_mut, text_at};
 use super::{catalog, expense_dev};
+use crate::model::aws_status::TargetState;
 use crate::model::ec2::LaunchTemplateVersion;
 use crate::model::eks::LaunchTemplateRef;
 use crate::model::snapshot::Snapshot;
@@ -211,7 +212,7 @@ pub fn local_policy() -> Snapshot {
         .flatten()
         .filter(|t| bare.contains(&t.id))
     {
-        target.state = "unhealthy".to_owned();
+        target.state = TargetState::Unhealthy;
         target.reason = Some("Target.FailedHealthChecks".to_owned());
     }
     s

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::model::aws_status::NodegroupStatus;
 use crate::model::{Inventory, asg, eks};
 use crate::twin::aws::ec2::{images, templates};
 use crate::twin::aws::state::*;
@@ -129,14 +130,14 @@ pub fn seed_nodegroup(
         arn: group.arn.clone(),
         version,
         release: group.release_version.clone().unwrap_or_default(),
-        status: group.status.clone(),
+        status: group.status.to_string(),
         min: group.scaling.min.into(),
         max: group.scaling.max.into(),
         desired: group.scaling.desired.into(),
         labels: group.labels.clone(),
         taints,
         asg,
-        degraded: group.status == "DEGRADED",
+        degraded: group.status == NodegroupStatus::Degraded,
         health: seed_issues(&group.health),
         spec,
         tags: group.tags.clone(),
@@ -323,7 +324,7 @@ pub fn seed_cluster(
         name: c.name.clone(),
         arn: c.arn.clone(),
         version: c.version,
-        status: c.status.clone(),
+        status: c.status.to_string(),
         rest,
         endpoint: c.endpoint.clone().unwrap_or_default(),
         tags: c.tags.clone(),
@@ -360,7 +361,7 @@ fn seed_addons(inventory: &Inventory) -> BTreeMap<String, InstalledAddon> {
         name: a.name.clone(),
         arn: format!("{base}/{}/00000000-0000-4000-8000-000000000000", a.name),
         version: a.version.clone(),
-        status: a.status.clone(),
+        status: a.status.to_string(),
         health: seed_issues(&a.health),
         role: a.service_account_role_arn.clone(),
         configuration: a.configuration_values.clone(),
@@ -418,7 +419,7 @@ fn seed_insights(inventory: &Inventory) -> Vec<ClusterInsight> {
         name: i.name.clone(),
         category: i.category.clone(),
         version: i.kubernetes_version,
-        status: i.status.clone(),
+        status: i.status.to_string(),
         reason: i.reason.clone(),
         description: i.description.clone(),
         recommendation: i.recommendation.clone().unwrap_or_default(),

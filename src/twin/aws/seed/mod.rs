@@ -294,7 +294,7 @@ fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
 fn seed_versions(inventory: &Inventory) -> Vec<EksVersion> {
     let of = |v: &model::ClusterVersion| EksVersion {
         version: v.version,
-        status: v.status.clone(),
+        status: v.status.to_string(),
         default: v.default,
         patch: v
             .patch
