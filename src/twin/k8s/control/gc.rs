@@ -62,6 +62,7 @@ pub fn empty_namespace(cluster: &mut SimCluster, name: &str) {
     if !going {
         return;
     }
+    // The kinds are read from the store, so custom resources are emptied as well.
     let kinds: Vec<_> = cluster
         .store
         .kinds
@@ -69,6 +70,8 @@ pub fn empty_namespace(cluster: &mut SimCluster, name: &str) {
         .filter(|(_, k)| k.namespaced)
         .map(|(res, _)| res)
         .collect();
+    // Pods and claims go by their own controllers, which need time; so the namespace is looked at until nothing is
+    // left.
     let mut left = false;
     for res in kinds {
         let names: Vec<ObjectName> = cluster
@@ -82,6 +85,7 @@ pub fn empty_namespace(cluster: &mut SimCluster, name: &str) {
             left |= cluster.store.get_object(&key).is_some();
         }
     }
+    // Nothing but this work removes the namespace: its finalizer is the controller's.
     if left {
         cluster.schedule_after(
             Duration::from_secs(1),
