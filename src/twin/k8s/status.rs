@@ -125,6 +125,7 @@ impl ApiFailure {
 
     /// A field has a value it must not have.
     pub fn invalid_field(kind: &ResourceKind, name: &str, field: &str, why: &str) -> Self {
+        // The message names the kind with its group; the kinds of the core group have none.
         let group = if kind.group.is_empty() {
             String::new()
         } else {
@@ -137,6 +138,7 @@ impl ApiFailure {
             "Invalid",
             format!("{}{group} \"{name}\" is invalid: {field}: {why}", kind.kind),
         );
+        // The reason is told by the text, so that callers need not say it twice.
         let reason = if why.starts_with("Required") {
             "FieldValueRequired"
         } else {

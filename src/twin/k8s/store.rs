@@ -134,6 +134,7 @@ impl ObjectStore {
         pods: [Option<Arc<PodView>>; 2],
         shown: StoredObject,
     ) {
+        // Controllers hear of the change through this list, when the current step is over.
         self.changes.push(ObjectChange {
             key: key.clone(),
             old: old.clone(),
@@ -148,8 +149,11 @@ impl ObjectStore {
             new,
             shown,
         };
+        // Watches are sent the event at once, in the order of the versions.
         self.watchers.send_event(&self.kinds, &event, self.now);
         self.log.push_back(event);
+        // Old events are dropped by number and by age. A watch that resumes from before the floor is refused
+        // (K8S-NODE-3).
         while self.log.len() > EVENTS_KEPT.start
             && let Some(first) = self.log.front()
             && (self.log.len() > EVENTS_KEPT.end
