@@ -50,6 +50,8 @@ pub fn budget_floors(world: &SimWorld) -> BTreeMap<String, HealthyFloor> {
 pub fn single_replica_floors(world: &SimWorld) -> BTreeMap<String, HealthyFloor> {
     let index = &world.kube.store.index;
     let of = |(name, object): (&ObjectName, &super::store::StoredObject)| {
+        // A Deployment with a claim, without surge or with Recreate has a gap by its own choice, and is not held
+        // against a run.
         let rolling = text_at(object, "spec.strategy.type") != "Recreate";
         let surges = value_at(object, "spec.strategy.rollingUpdate.maxSurge")
             .is_none_or(|s| s != &Value::from(0));
@@ -61,6 +63,7 @@ pub fn single_replica_floors(world: &SimWorld) -> BTreeMap<String, HealthyFloor>
         }
         let selector = super::selector::LabelSelector::from_spec(value_at(object, "spec.selector"));
         let pods = index.selected_pods(&name.ns, &selector);
+        // The node of each pod is kept too, so that a finding can say where the last healthy one was.
         let ready = pods.iter().filter(|p| !p.deleting && p.ready);
         let healthy = ready.map(|p| (p.name.clone(), p.node.clone())).collect();
         Some((
@@ -200,6 +203,7 @@ pub fn list_marks(world: &SimWorld, prefix: &str) -> Vec<String> {
             let map = value_at(node, path).and_then(Value::as_object);
             map.into_iter().flat_map(|m| m.keys().cloned()).collect()
         };
+        // Marks can be taints, labels and annotations; a rollback has to remove all three.
         let taints = list_at(node, "spec.taints")
             .iter()
             .map(|t| text_at(t, "key").to_owned());

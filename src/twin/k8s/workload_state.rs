@@ -50,6 +50,7 @@ pub fn workload_of(world: &SimWorld, pod: &PodView) -> Option<WorkloadId> {
     if UNREPLACED_OWNER_KINDS.contains(&owner.kind.as_str()) {
         return None;
     }
+    // A pod of a Deployment belongs to the Deployment, whatever its ReplicaSet is at the moment.
     let above = (owner.kind == "ReplicaSet")
         .then(|| find_replica_set(world, &pod.ns, &owner.name))
         .flatten()
