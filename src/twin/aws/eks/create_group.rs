@@ -51,6 +51,8 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             .with_member("clusterName", eks.name.clone())
             .with_member("nodegroupName", name))
     };
+    // The order of the checks is EKS's: the name, the cluster, the quota, and then what the request says of the
+    // group.
     if !is_valid_name(name) {
         return invalid(format!(
             "The nodegroup name {name} parameter contains invalid characters or is too long. It should begin with letter or digit and can have any of the following characters: the set of Unicode letters, digits, hyphens and underscores. Maximum length of 63."
@@ -64,6 +66,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         .with_member("clusterName", eks.name.clone())
         .with_member("nodegroupName", name));
     }
+    // A cluster that is being updated takes no new group (EKS-NG-2).
     if eks.status != "ACTIVE" || eks.running.is_some() {
         return Err(AwsError::invalid_request(format!(
             "Cluster '{}' is not in ACTIVE status",
@@ -71,6 +74,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         ))
         .with_member("clusterName", eks.name.clone()));
     }
+    // The quota counts every group that exists, those that failed and those that are going too (EKS-NG-28).
     let most = quotas::quota_value(&world.cloud, quotas::NODE_GROUPS_QUOTA);
     if eks.nodegroups.len() as f64 >= most {
         return Err(AwsError::new(
@@ -84,6 +88,8 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         Ok(sizes) => sizes,
         Err(message) => return invalid(message),
     };
+    // The launch template, the image and the types are worked out together, as each limits the others (EKS-NG-3 to
+    // EKS-NG-6).
     let template = match find_requested_template(&world.cloud, input) {
         Ok(template) => template,
         Err(message) => return invalid(message),
@@ -96,6 +102,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     if let Err(message) = check_labels_and_taints(&labels, input.get_list("taints"), &tags) {
         return invalid(message);
     }
+    // A custom image is known to the account from here on, so it can be described.
     learn_image(world, &eks, &facts.launch);
     let (id, now) = (world.new_uuid(), world.now());
     let made = ManagedNodegroup {
@@ -122,6 +129,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         launch: facts.launch,
         deleting: None,
     };
+    // The group exists from the answer on; its Auto Scaling group comes later, so a first read finds none.
     let eks = requested_cluster(world, input)?;
     eks.nodegroups.insert(name.to_owned(), made);
     let shown = group::nodegroup_answer(eks, name);
@@ -212,6 +220,7 @@ fn find_requested_template(
     let Some(asked) = input.get_input("launchTemplate") else {
         return Ok(None);
     };
+    // Both an id and a name is refused with the same words as neither (EKS-NG-3).
     let key = match (asked.get_text("id"), asked.get_text("name")) {
         (Some(_), Some(_)) | (None, None) => {
             return Err(
@@ -232,6 +241,7 @@ fn find_requested_template(
                     template.id
                 )
             })?;
+    // What EKS sets by itself must not be in the template.
     for (field, words) in [
         ("IamInstanceProfile", "an instance profile"),
         ("InstanceMarketOptions", "instance market options"),
@@ -244,6 +254,7 @@ fn find_requested_template(
             ));
         }
     }
+    // Subnets come from the request, so an interface of the template must not name one.
     let in_subnet = version
         .data
         .get("NetworkInterface")
@@ -276,6 +287,7 @@ fn resolve_group_spec(
     input: Input,
     template: Option<&RequestedTemplate>,
 ) -> Result<ResolvedGroupSpec, String> {
+    // The role is checked first: by its form, and against the cluster's own role.
     let role = input.get_text("nodeRole").unwrap_or_default();
     if !role.starts_with("arn:aws") || !role.contains(":role/") {
         return Err(format!("The role with name {role} cannot be found."));
@@ -290,6 +302,7 @@ fn resolve_group_spec(
     if let Some(missing) = subnets.iter().find(|s| !cloud.subnets.contains_key(*s)) {
         return Err(format!("The subnet ID '{missing}' does not exist"));
     }
+    // Disk and access belong in the launch template where there is one (EKS-NG-4).
     if template.is_some() && input.get_member("diskSize").is_some() {
         return Err("Disk size must be specified within the launch template.".to_owned());
     }
@@ -304,6 +317,7 @@ fn resolve_group_spec(
             .and_then(Value::as_str)
             .map(str::to_owned)
     };
+    // An image in the template makes the group CUSTOM, and a type in it stands alone (EKS-NG-4, EKS-NG-5).
     let (image, template_type) = (data("ImageId"), data("InstanceType"));
     let mut types = input.get_text_list("instanceTypes");
     if template_type.is_some() && !types.is_empty() {
@@ -321,10 +335,12 @@ fn resolve_group_spec(
     } else {
         types.clone()
     };
+    // Every type of the group has to suit the image, not only the first.
     let ami_type = resolve_ami_type(eks, input, image.as_deref(), &all_types)?;
     if let Some(image) = image.as_ref().and_then(|i| cloud.images.get(i)) {
         check_architecture(image, &all_types)?;
     }
+    // A group is made at the cluster's version and no other (EKS-NG-1).
     let asked = input.get_text("version");
     if asked.is_some_and(|v| v != eks.version.to_string()) {
         return Err(format!(
@@ -333,6 +349,7 @@ fn resolve_group_spec(
             eks.version
         ));
     }
+    // The release defaults to the newest for the version, and has to be of that version (EKS-NG-1).
     let patch = patch_release(eks, eks.version);
     let latest = ec2::images::latest_release(&patch);
     let release = input.get_text("releaseVersion").unwrap_or(&latest);
@@ -351,6 +368,7 @@ fn resolve_group_spec(
             ec2::images::image_id(eks.version, &ami_type),
         ),
     };
+    // What DescribeNodegroup shows besides the sizes, marks and versions is put together here.
     let mut out = Map::new();
     let update = input
         .get_member("updateConfig")
@@ -365,9 +383,11 @@ fn resolve_group_spec(
         "capacityType".into(),
         json!(input.get_text("capacityType").unwrap_or("ON_DEMAND")),
     );
+    // With a type in the template the group shows none of its own.
     if !types.is_empty() {
         out.insert("instanceTypes".into(), json!(types));
     }
+    // A group shows its template or its disk size, never both.
     match template {
         Some(t) => {
             out.insert(
@@ -387,6 +407,8 @@ fn resolve_group_spec(
             out.insert(field.into(), value.clone());
         }
     }
+    // What instances are launched with is kept apart from what is shown, since EKS makes its own copy of the
+    // template.
     let launch = InstanceLaunch {
         template: String::new(),
         version: 1,
@@ -412,6 +434,7 @@ fn resolve_ami_type(
 ) -> Result<String, String> {
     let instance_type = types.first().map_or("", String::as_str);
     let asked = input.get_text("amiType");
+    // With an image of the user's the three fields that say which image to take are refused (EKS-NG-5).
     if image.is_some() {
         for field in ["amiType", "version", "releaseVersion"] {
             if input
@@ -425,6 +448,7 @@ fn resolve_ami_type(
         }
         return Ok("CUSTOM".to_owned());
     }
+    // The default changed to AL2023 with 1.30 (EKS-NG-5).
     let Some(asked) = asked else {
         let arm = ec2::images::is_arm(instance_type);
         return Ok(match (eks.version.number() >= 30, arm) {
@@ -441,11 +465,13 @@ fn resolve_ami_type(
     if !KNOWN_AMI_TYPES.contains(&asked) {
         return Err(format!("AMI Type {asked} is not supported"));
     }
+    // There is no AL2 image from 1.33 (EKS-NG-6).
     if asked.starts_with("AL2_") && eks.version.number() >= 33 {
         return Err(format!(
             "AMI Type {asked} is only supported for kubernetes versions 1.32 or earlier"
         ));
     }
+    // The processor of every type has to be the image's (EKS-NG-31).
     let unfit: Vec<&str> = types
         .iter()
         .map(String::as_str)
@@ -550,12 +576,14 @@ pub fn check_labels_and_taints(
     taints: &[Value],
     tags: &BTreeMap<String, String>,
 ) -> Result<(), String> {
+    // EKS refuses these prefixes before anything is made (EKS-NG-30).
     if labels.keys().any(|key| is_reserved_label(key)) {
         return Err(format!(
             "Label cannot contain reserved prefixes [{}]",
             RESERVED_LABEL_PREFIXES.join(", ")
         ));
     }
+    // The rules for values are Kubernetes' own, told in the words of both.
     if labels.values().any(|v| v.len() > 63) {
         return Err("Label values must be at most 63 characters".to_owned());
     }
@@ -567,6 +595,7 @@ pub fn check_labels_and_taints(
     if taints.len() > 50 {
         return Err("No more than 50 taints may be specified".to_owned());
     }
+    // Taints have the three effects that EKS spells in capitals.
     for taint in taints {
         let taint = Input(taint);
         let effect = taint.get_text("effect").unwrap_or_default();
@@ -579,6 +608,7 @@ pub fn check_labels_and_taints(
             return Err("Taint values must be at most 63 characters".to_owned());
         }
     }
+    // Tags of AWS itself cannot be set (EKS-NG-10).
     if tags.keys().any(|key| key.starts_with("aws:")) {
         return Err("aws: prefixed tag key names are not allowed for external use.".to_owned());
     }

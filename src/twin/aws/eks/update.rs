@@ -28,6 +28,7 @@ pub fn begin_update(
             created,
             errors: Vec::new(),
         };
+        // The order of the updates is kept, as ListUpdates answers the newest first.
         eks.updates.insert(id.clone(), update);
         eks.update_order.push(id.clone());
     }
