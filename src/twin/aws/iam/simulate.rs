@@ -48,6 +48,7 @@ fn evaluate_action(
     resources: &[String],
     keys: &ContextKeys,
 ) -> Value {
+    // Without a policy everything is allowed, so that a world without roles is not in the way.
     let allows = |resource: &str| {
         iam.is_none_or(|iam| iam.policy.matching_action(action, resource, keys).is_some())
     };
@@ -55,6 +56,7 @@ fn evaluate_action(
         true => "allowed",
         false => "implicitDeny",
     };
+    // Each resource has a result, and the outer one is the strictest of them.
     let each: Vec<Value> = resources
         .iter()
         .map(|resource| {
