@@ -348,6 +348,7 @@ fn draw_autoscaler_rules(rng: &mut fastrand::Rng, targets: &FaultTargets) -> Vec
 
 /// A fault on requests.
 fn draw_request_fault(rng: &mut fastrand::Rng, length: u64) -> String {
+    // Most faults hit a few requests; some last long enough to use up a client's own retries.
     let times = if rng.u8(..) < 30 {
         rng.u32(10..60)
     } else {

@@ -184,6 +184,7 @@ pub fn find_short_workloads(read: &Inventory, shrunk: bool) -> Vec<String> {
 
 /// Whether a pod of the workload has a volume in a zone without a node.
 fn is_zone_lost(read: &Inventory, workload: &Workload) -> bool {
+    // Only a pod that has found no node is looked at: one that runs has its volume.
     let of = |p: &&Pod| {
         let owner = p.owner.as_ref();
         p.node.is_none() && owner.is_some_and(|o| o.uid == workload.uid)
@@ -193,6 +194,7 @@ fn is_zone_lost(read: &Inventory, workload: &Workload) -> bool {
         each.map(|c| NamespacedName::new(p.key.namespace.clone(), c.clone()))
             .collect()
     };
+    // A volume without a zone can be reached from everywhere, so it is never lost.
     let lost = |v: &Volume| {
         let in_zone = |n: &Node| n.zone().is_some_and(|z| v.zones.iter().any(|of| of == z));
         !v.zones.is_empty() && !read.nodes.iter().any(in_zone)

@@ -141,6 +141,8 @@ impl SimWorld {
     /// Makes everything happen that is due by the clock's now, in order, each at its own time.
     pub fn catch_up(&mut self) {
         let now = self.clock.now();
+        // Each event happens at its own time, even when several are due, so that what one of them queues falls into
+        // the right place.
         while let Some(entry) = self.queue.first_entry() {
             let at = entry.key().0;
             if at > now {

@@ -167,6 +167,7 @@ fn missing_pods_violation(
     let RequestedChange::Aws { op, input, .. } = change else {
         return None;
     };
+    // A group that is scaled to zero loses its nodes just as one that is deleted (EKS-NG-14).
     let emptied = input
         .get("scalingConfig")
         .and_then(|s| s.get("desiredSize"))

@@ -128,6 +128,7 @@ pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
     let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
         return false;
     };
+    // An autoscaler keeps to the bounds, so at the bound nothing happens.
     let wanted = (asg.desired + by).clamp(asg.min, asg.max);
     if wanted == asg.desired {
         return false;
@@ -140,6 +141,7 @@ pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
         to: wanted,
     });
     asg::reconcile_group(world, &name);
+    // EKS hears of the change later than the Auto Scaling group (EKS-NG-15).
     super::eks::schedule_size_sync(world, group);
     true
 }
@@ -149,6 +151,7 @@ pub fn set_min_size(world: &mut SimWorld, group: &str, least: i64) -> bool {
     let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
         return false;
     };
+    // The minimum can never be above the desired size, so the change is cut to it.
     let least = least.min(asg.desired);
     if asg.min == least {
         return false;

@@ -148,6 +148,7 @@ fn has_short_hop(group: &ManagedNodegroup) -> bool {
 
 /// Whether a group's image lacks drivers that another group of its instance type has by its image (EKS-NG-26).
 fn is_driverless(world: &SimWorld, group: &ManagedNodegroup) -> bool {
+    // A custom image is taken to have the drivers, because its owner chose it for this type.
     let made_for_devices = |g: &ManagedNodegroup| {
         let ami_type = g.spec.get("amiType").and_then(|v| v.as_str());
         ami_type.is_some_and(|t| {

@@ -35,6 +35,7 @@ pub fn list_groups(world: &SimWorld) -> Vec<ScalingGroup> {
             .iter()
             .map(|(key, (value, _))| (key.clone(), value.clone()))
             .collect(),
+        // An instance that is leaving is no node of the group any more.
         instances: asg
             .members
             .iter()

@@ -384,6 +384,7 @@ pub fn add_rules(world: &mut SimWorld, rules: Vec<FaultRule>) {
 /// A request was served: with the first node that is marked as being drained the rules begin that wait for it.
 pub fn on_request_served(world: &mut SimWorld, request: &Request) {
     let waits = |(rule, _): &(FaultRule, u32)| matches!(rule.since, FaultTrigger::Drain(_));
+    // A drain begins with a mark on a node, which is a patch; every other request is passed over at once.
     let node = request.uri().path().strip_prefix("/api/v1/nodes/");
     let Some(node) = node.filter(|_| request.method() == http::Method::PATCH) else {
         return;
@@ -394,6 +395,7 @@ pub fn on_request_served(world: &mut SimWorld, request: &Request) {
     if workload_state::node_annotation(world, node, marks::DRAINING).is_none() {
         return;
     }
+    // Rules that wait for the drain are queued from this moment on. Rules on requests look at the time themselves.
     world.faults.drain_began = Some(world.elapsed_time());
     for index in 0..world.faults.rules.len() {
         let (rule, _) = &world.faults.rules[index];

@@ -341,6 +341,7 @@ pub fn pods_behind_port(
     instance_id: &str,
     node_port: u16,
 ) -> Vec<ServiceAddress> {
+    // Without a Service the port is a pod's own, which is looked at elsewhere.
     let index = &world.kube.store.index;
     let (Some(node), Some(service)) = (
         index.by_instance.get(instance_id),

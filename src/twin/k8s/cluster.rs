@@ -183,6 +183,7 @@ impl SimCluster {
     }
 
     fn seed_items(&mut self, path: &str, items: Vec<Value>) {
+        // A kind that was never seen is learned from its list; an empty list teaches nothing.
         let Some(res) = self.store.kinds.learn_kind(path, &items) else {
             return;
         };
@@ -190,6 +191,7 @@ impl SimCluster {
         for mut item in items {
             set_at(&mut item, "apiVersion", kind.api_version());
             set_at(&mut item, "kind", kind.kind.to_string());
+            // Some objects of a snapshot have no UID, but owners and watches need one.
             if text_at(&item, "metadata.uid").is_empty() {
                 let uid = self.new_uid();
                 set_at(&mut item, "metadata.uid", uid);

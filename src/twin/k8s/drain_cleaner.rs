@@ -31,6 +31,7 @@ fn is_kafka(pod: &Value) -> bool {
 /// The name of the webhook, where there is one that is answered for. A snapshot without a list of webhooks does not say;
 /// then a Kafka budget that lets nothing go at all, as its documentation asks for, says that there is.
 fn installed_webhook(cluster: &SimCluster, pod: &PodView) -> Option<String> {
+    // An installed webhook that nobody answers for asks for no roll.
     for (_, config) in cluster.store.objects_of(VALIDATORS, "") {
         for hook in list_at(config, "webhooks") {
             let path = text_at(hook, "clientConfig.service.path");

@@ -65,6 +65,7 @@ pub fn fix_workload(world: &mut SimWorld, ns: &str, name: &str) -> bool {
         for image in &images {
             wrong |= cluster.unpullable.remove(image);
         }
+        // Pods that wait for the fix are looked at again at once, because no change of an object would wake them.
         if wrong {
             resume_kubelets(cluster);
         }
@@ -159,6 +160,7 @@ fn pod_templates<'a>(
 pub fn tighten_budget(world: &mut SimWorld, ns: &str, name: &str, least: i64) -> bool {
     run_in_cluster(world, |cluster| {
         let key = ObjectKey::new(BUDGETS, ns, name);
+        // The spec of before the first fault is kept, however often the budget is changed.
         if let Some(before) = cluster
             .store
             .get_object(&key)

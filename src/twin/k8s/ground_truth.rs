@@ -152,6 +152,8 @@ pub fn evictable_pods(world: &SimWorld, group: &str) -> Vec<String> {
         .filter(|n| n.node_group() == group);
     let pods = nodes.flat_map(|n| store.pods_on(&n.name)).filter(|p| {
         let object = store.find_object(PODS, &ObjectName::new(p.ns.clone(), p.name.clone()));
+        // Mirror pods and pods that tolerate everything stay on their node, and so does what a DaemonSet owns
+        // (K8S-EVICT-11, K8S-TAINT-3).
         let stays = object.is_some_and(|o| {
             let mirror = super::json::find_annotation(o, "kubernetes.io/config.mirror").is_some();
             mirror || tolerates_everything(o)

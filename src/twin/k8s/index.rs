@@ -240,6 +240,7 @@ impl StoreIndex {
     }
 
     fn index_service(&mut self, name: &ObjectName, new: Option<&StoredObject>) {
+        // The old ports are dropped first, because a Service may have changed them.
         self.services.remove(name);
         self.node_ports.retain(|_, service| service != name);
         let Some(new) = new else { return };
@@ -252,6 +253,7 @@ impl StoreIndex {
         let ports = list_at(new, "spec.ports")
             .iter()
             .filter_map(|p| p.get("nodePort"));
+        // The port for health checks of a Service with the policy Local is checked like a node port (K8S-SVC-1).
         for port in ports
             .chain(value_at(new, "spec.healthCheckNodePort"))
             .filter_map(Value::as_u64)

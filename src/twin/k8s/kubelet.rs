@@ -50,6 +50,7 @@ pub fn on_pod_bound(cluster: &mut SimCluster, pod: &PodView) {
     } else {
         PodLifecycleStep::Complete
     };
+    // A pod that runs already, as those of a snapshot do, only has to end in its time.
     if step == PodLifecycleStep::Complete {
         let object = cluster
             .store
@@ -367,6 +368,7 @@ fn belongs_to_any(cluster: &SimCluster, workloads: &BTreeSet<ObjectName>, pod: &
     let Some(owner) = &pod.owner else {
         return false;
     };
+    // A pod belongs to its Deployment by way of the ReplicaSet.
     let above = match owner.kind.as_str() {
         "ReplicaSet" => cluster
             .store
@@ -457,6 +459,7 @@ fn complete_pod(cluster: &mut SimCluster, key: &ObjectKey) {
 fn end_held_pod(cluster: &mut SimCluster, key: &ObjectKey) {
     let stamp = cluster.timestamp_text();
     cluster.change_object(key, |p| {
+        // A pod whose containers have ended takes nothing from its node, although its object is still there.
         let phase = match text_at(p, "status.phase") {
             "Running" => "Succeeded",
             other => other,
@@ -480,6 +483,7 @@ fn write_conditions(pod: &mut Value, ready: bool, stamp: &str) {
         "Ready",
         "ContainersReady",
     ] {
+        // A pod that is being started has passed all conditions but those about readiness.
         let about_readiness = kind == "Ready" || kind == "ContainersReady";
         let status = if about_readiness && !ready {
             "False"

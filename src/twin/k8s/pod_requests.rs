@@ -134,12 +134,14 @@ impl PodHostPort {
 pub fn host_ports(spec: &Value) -> Vec<PodHostPort> {
     let on_host = flag_at(spec, "hostNetwork");
     let sidecars = list_at(spec, "initContainers").iter();
+    // Sidecars run as long as the pod does; other init containers take no port beside it.
     let sidecars = sidecars.filter(|c| text_at(c, "restartPolicy") == "Always");
     let containers = list_at(spec, "containers").iter().chain(sidecars);
     let or = |value: &str, unset: &str| if value.is_empty() { unset } else { value }.to_owned();
     containers
         .flat_map(|c| list_at(c, "ports"))
         .filter_map(|p| {
+            // On the host's network every port of a container is a port of the node.
             let own = number_at(p, "hostPort").filter(|n| *n > 0);
             let port = own.or_else(|| number_at(p, "containerPort").filter(|_| on_host))?;
             Some(PodHostPort {

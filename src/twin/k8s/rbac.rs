@@ -237,15 +237,18 @@ fn permission_text(verb: &str, resource: &str, group: &str) -> String {
 impl RoleRule {
     fn allows_request(&self, asked: &RequestAttributes) -> bool {
         let any = |list: &[String], one: &str| list.iter().any(|l| l == "*" || l == one);
+        // The verb comes first, since most rules differ in it.
         if !any(&self.verbs, &asked.verb) {
             return false;
         }
+        // A path is allowed by rules on paths only, and a resource only by rules on resources.
         if !asked.path.is_empty() {
             return self.urls.iter().any(|url| match url.strip_suffix('*') {
                 Some(start) => asked.path.starts_with(start),
                 None => *url == asked.path,
             });
         }
+        // The subresource can be allowed for one resource or, by `*/NAME`, for all of them.
         let every = format!("*/{}", asked.sub);
         let resource = any(&self.resources, &asked.full_resource())
             || (!asked.sub.is_empty() && self.resources.contains(&every));

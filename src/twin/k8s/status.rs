@@ -35,6 +35,7 @@ impl ApiFailure {
         reason: &'static str,
         message: String,
     ) -> Self {
+        // The details name the resource in the plural, and the group only where there is one.
         let mut details = json!({"name": name, "kind": kind.plural});
         if !kind.group.is_empty() {
             details["group"] = json!(kind.group);
@@ -199,6 +200,7 @@ impl ApiFailure {
 
     /// The answer.
     pub fn to_answer(&self) -> Answer {
+        // A path that nothing serves is answered in plain text, as the real server does.
         if self.nowhere {
             return answer_with(
                 self.code,
@@ -206,6 +208,7 @@ impl ApiFailure {
                 format!("{}\n", self.message),
             );
         }
+        // The seconds are in the body and in a header, and clients read either (K8S-EVICT-2).
         let retry_after = self
             .details
             .as_ref()

@@ -94,6 +94,7 @@ impl ObjectStore {
 
     /// Writes an object, new or not, at the next version.
     pub fn write_object(&mut self, res: KindId, mut object: Value) -> StoredObject {
+        // The version grows with each write of any object, so that versions order all of them.
         self.rv += 1;
         set_at(&mut object, "metadata.resourceVersion", self.rv.to_string());
         let (name, new) = (ObjectName::of_object(&object), Arc::new(object));
@@ -102,6 +103,7 @@ impl ObjectStore {
             .entry(res)
             .or_default()
             .insert(name.clone(), new.clone());
+        // The index is written before the event is told, because controllers that hear of it use the index.
         let pods = self.index.index_write(res, &name, old.as_ref(), Some(&new));
         let shown = new.clone();
         self.record_event(

@@ -346,6 +346,7 @@ fn handles_on_node(cluster: &SimCluster, node: &NodeView, gone: &[Arc<PodView>])
 /// Where a volume that is made for a pod on this node can be reached, by the labels of the node: as the other volumes of its
 /// class, or what is known of its driver.
 pub fn new_volume_topology(cluster: &SimCluster, class: &Value, node: &NodeView) -> Labels {
+    // A volume of the same class tells best by which labels its driver ties volumes to nodes.
     let name = text_at(class, "metadata.name");
     let mut others = cluster.store.objects_of(VOLUMES, "").map(|(_, v)| v);
     let like = others.find(|v| text_at(v, "spec.storageClassName") == name);

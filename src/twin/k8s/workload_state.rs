@@ -119,6 +119,7 @@ pub fn desired_pods(world: &SimWorld, workload: &WorkloadId) -> Option<i64> {
 /// Returns one pod of a workload that does not serve, and what it waits for.
 pub fn describe_unready_pod(world: &SimWorld, workload: &WorkloadId) -> Option<String> {
     let pods = world.kube.store.index.pods.values();
+    // One pod is enough: the others of a workload mostly wait for the same.
     let pod = pods
         .filter(|p| p.is_active() && !p.ready)
         .find(|p| workload_of(world, p).as_ref() == Some(workload))?;

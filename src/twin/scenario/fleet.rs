@@ -94,6 +94,7 @@ impl FleetDeployment<'_> {
     fn workload_object(&self, model: &Value) -> Value {
         let mut out = self.rename_model(model);
         out["metadata"]["uid"] = json!(self.object_uid(super::grow::text_at(&out, "/kind")));
+        // The owner's UID is derived from the app's name as well, so the two objects fit together.
         if let Some(owner) = out.pointer_mut("/metadata/ownerReferences/0/uid") {
             *owner = json!(self.object_uid("Deployment"));
         }

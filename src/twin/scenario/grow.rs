@@ -142,6 +142,7 @@ fn copy_daemon_pod(mut pod: Value, node: &str, address: &str) -> Value {
     pod["metadata"]["uid"] = json!(derive_uid(&format!("{name}{node}")));
     pod["metadata"]["name"] = json!(name);
     pod["spec"]["nodeName"] = json!(node);
+    // A daemon's pod names its node in its affinity, which has to follow.
     if let Some(values) = pod.pointer_mut("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values") {
         *values = json!([node]);
     }

@@ -47,7 +47,6 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
         suspended("Terminate"),
         suspended("AZRebalance"),
     );
-    // Somebody may wait for the group to have no more instances than it should.
     if have <= want {
         world.notify_observer(WorldNotice::GroupAtSize { asg: name });
     }
@@ -206,6 +205,7 @@ fn record_activity(
     let Some(asg) = world.cloud.asgs.get_mut(name) else {
         return;
     };
+    // A group that fails to launch for hours would fill its list, so the oldest activities go.
     if asg.activities.len() >= MAX_ACTIVITIES_KEPT {
         asg.activities.remove(0);
     }
@@ -246,7 +246,6 @@ fn find_subnet(world: &SimWorld, asg: &AutoScalingGroup, zone: &str) -> Result<S
         );
         return Err(could_not("InsufficientInstanceCapacity", why));
     }
-    // Of several subnets in a zone the one with the most free addresses is taken.
     let subnets = asg.subnets.iter().filter_map(|s| cloud.subnets.get(s));
     let roomiest = subnets.filter(|s| s.zone == zone).max_by_key(|s| s.free);
     match roomiest {
@@ -297,13 +296,11 @@ fn create_instance(world: &mut SimWorld, asg: &AutoScalingGroup, subnet: &str, z
     subnet.given += 1;
     let address = next_address(subnet);
     let dashed = address.replace('.', "-");
-    // The name follows the region: only us-east-1 has the short form.
     let dns = if region == "us-east-1" {
         format!("ip-{dashed}.ec2.internal")
     } else {
         format!("ip-{dashed}.{region}.compute.internal")
     };
-    // Tags of the group that propagate, and those that Auto Scaling adds itself, are how an instance is found.
     let mut tags: BTreeMap<String, String> = asg
         .tags
         .iter()
@@ -336,7 +333,6 @@ fn create_instance(world: &mut SimWorld, asg: &AutoScalingGroup, subnet: &str, z
     };
     world.cloud.instances.insert(id.clone(), instance);
     let number = world.cloud.next_number();
-    // The group counts the instance from now on, though it does not run yet.
     if let Some(asg) = world.cloud.asgs.get_mut(&asg.name) {
         asg.members.insert(
             id.clone(),
@@ -348,7 +344,6 @@ fn create_instance(world: &mut SimWorld, asg: &AutoScalingGroup, subnet: &str, z
         );
         asg.failed_launch = None;
     }
-    // Activities are told for launches that worked as well.
     let activity = world.new_uuid();
     record_activity(world, &asg.name, activity, Some(id.clone()), String::new());
     schedule_between(
@@ -411,7 +406,6 @@ pub fn launched(world: &mut SimWorld, name: &str, id: &str) {
             },
         );
     }
-    // The group may have been resized meanwhile, and the next instance may still be missing.
     reconcile_group(world, name);
 }
 
@@ -540,6 +534,7 @@ pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
     };
     instance.state = "terminated".into();
     let (subnet, asg) = (instance.subnet.clone(), instance.asg.clone());
+    // The addresses are free again only now, which is what delays a replacement in a full subnet (EC2-5).
     if let Some(subnet) = world.cloud.subnets.get_mut(&subnet) {
         subnet.free += ADDRESSES_PER_NODE;
     }
@@ -550,6 +545,7 @@ pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
     };
     asg.members.remove(id);
     let (empty, nodegroup) = (asg.members.is_empty(), asg.nodegroup.clone());
+    // EKS waits for the last instance before it deletes the group (EKS-NG-16).
     if empty {
         eks::on_instances_gone(world, &nodegroup);
     }
@@ -577,7 +573,6 @@ pub fn delete_group(world: &mut SimWorld, name: &str) {
     let Some(asg) = world.cloud.asgs.get_mut(name) else {
         return;
     };
-    // The group cannot grow again while it is being deleted.
     (asg.min, asg.max, asg.desired) = (0, 0, 0);
     let (members, nodegroup): (Vec<String>, String) =
         (asg.members.keys().cloned().collect(), asg.nodegroup.clone());
@@ -585,7 +580,6 @@ pub fn delete_group(world: &mut SimWorld, name: &str) {
     if members.is_empty() {
         eks::on_instances_gone(world, &nodegroup);
     }
-    // Instances that are ending already keep the way they end by.
     for id in members {
         let waiting = world
             .cloud

@@ -237,6 +237,7 @@ pub fn describe_activities(world: &SimWorld, input: Input) -> Result<Value, AwsE
     let name = input.get_text("AutoScalingGroupName");
     let ids = input.get_text_list("ActivityIds");
     let groups = world.cloud.asgs.values();
+    // Without a name the activities of all groups are shown.
     let mut all: Vec<(&AutoScalingGroup, &ScalingActivity)> = groups
         .filter(|asg| name.is_none_or(|n| n == asg.name))
         .flat_map(|asg| asg.activities.iter().map(move |a| (asg, a)))

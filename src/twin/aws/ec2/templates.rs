@@ -40,6 +40,7 @@ pub fn find_version<'t>(
 /// Makes the template EKS launches a node group from; returns its id.
 pub fn create_eks_template(world: &mut SimWorld, group: &str, launch: &InstanceLaunch) -> String {
     let (id, created) = (world.new_ec2_id("lt-"), world.now());
+    // The user data is EKS's own and is not shown, as nobody has to read it back.
     let mut data = Map::new();
     data.insert("ImageId".into(), json!(launch.image));
     data.insert("InstanceType".into(), json!(launch.instance_type));

@@ -51,8 +51,6 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             .with_member("clusterName", eks.name.clone())
             .with_member("nodegroupName", name))
     };
-    // The order of the checks is EKS's: the name, the cluster, the quota, and then what the request says of the
-    // group.
     if !is_valid_name(name) {
         return invalid(format!(
             "The nodegroup name {name} parameter contains invalid characters or is too long. It should begin with letter or digit and can have any of the following characters: the set of Unicode letters, digits, hyphens and underscores. Maximum length of 63."
@@ -66,7 +64,6 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         .with_member("clusterName", eks.name.clone())
         .with_member("nodegroupName", name));
     }
-    // A cluster that is being updated takes no new group (EKS-NG-2).
     if eks.status != "ACTIVE" || eks.running.is_some() {
         return Err(AwsError::invalid_request(format!(
             "Cluster '{}' is not in ACTIVE status",
@@ -88,8 +85,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         Ok(sizes) => sizes,
         Err(message) => return invalid(message),
     };
-    // The launch template, the image and the types are worked out together, as each limits the others (EKS-NG-3 to
-    // EKS-NG-6).
+    // The template, the image and the types limit one another (EKS-NG-3 to EKS-NG-6).
     let template = match find_requested_template(&world.cloud, input) {
         Ok(template) => template,
         Err(message) => return invalid(message),
@@ -102,7 +98,6 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     if let Err(message) = check_labels_and_taints(&labels, input.get_list("taints"), &tags) {
         return invalid(message);
     }
-    // A custom image is known to the account from here on, so it can be described.
     learn_image(world, &eks, &facts.launch);
     let (id, now) = (world.new_uuid(), world.now());
     let made = ManagedNodegroup {
@@ -220,7 +215,6 @@ fn find_requested_template(
     let Some(asked) = input.get_input("launchTemplate") else {
         return Ok(None);
     };
-    // Both an id and a name is refused with the same words as neither (EKS-NG-3).
     let key = match (asked.get_text("id"), asked.get_text("name")) {
         (Some(_), Some(_)) | (None, None) => {
             return Err(
@@ -241,7 +235,6 @@ fn find_requested_template(
                     template.id
                 )
             })?;
-    // What EKS sets by itself must not be in the template.
     for (field, words) in [
         ("IamInstanceProfile", "an instance profile"),
         ("InstanceMarketOptions", "instance market options"),
@@ -254,7 +247,6 @@ fn find_requested_template(
             ));
         }
     }
-    // Subnets come from the request, so an interface of the template must not name one.
     let in_subnet = version
         .data
         .get("NetworkInterface")
@@ -287,7 +279,6 @@ fn resolve_group_spec(
     input: Input,
     template: Option<&RequestedTemplate>,
 ) -> Result<ResolvedGroupSpec, String> {
-    // The role is checked first: by its form, and against the cluster's own role.
     let role = input.get_text("nodeRole").unwrap_or_default();
     if !role.starts_with("arn:aws") || !role.contains(":role/") {
         return Err(format!("The role with name {role} cannot be found."));
@@ -302,7 +293,6 @@ fn resolve_group_spec(
     if let Some(missing) = subnets.iter().find(|s| !cloud.subnets.contains_key(*s)) {
         return Err(format!("The subnet ID '{missing}' does not exist"));
     }
-    // Disk and access belong in the launch template where there is one (EKS-NG-4).
     if template.is_some() && input.get_member("diskSize").is_some() {
         return Err("Disk size must be specified within the launch template.".to_owned());
     }
@@ -335,7 +325,6 @@ fn resolve_group_spec(
     } else {
         types.clone()
     };
-    // Every type of the group has to suit the image, not only the first.
     let ami_type = resolve_ami_type(eks, input, image.as_deref(), &all_types)?;
     if let Some(image) = image.as_ref().and_then(|i| cloud.images.get(i)) {
         check_architecture(image, &all_types)?;
@@ -349,7 +338,6 @@ fn resolve_group_spec(
             eks.version
         ));
     }
-    // The release defaults to the newest for the version, and has to be of that version (EKS-NG-1).
     let patch = patch_release(eks, eks.version);
     let latest = ec2::images::latest_release(&patch);
     let release = input.get_text("releaseVersion").unwrap_or(&latest);
@@ -368,7 +356,6 @@ fn resolve_group_spec(
             ec2::images::image_id(eks.version, &ami_type),
         ),
     };
-    // What DescribeNodegroup shows besides the sizes, marks and versions is put together here.
     let mut out = Map::new();
     let update = input
         .get_member("updateConfig")
@@ -383,11 +370,9 @@ fn resolve_group_spec(
         "capacityType".into(),
         json!(input.get_text("capacityType").unwrap_or("ON_DEMAND")),
     );
-    // With a type in the template the group shows none of its own.
     if !types.is_empty() {
         out.insert("instanceTypes".into(), json!(types));
     }
-    // A group shows its template or its disk size, never both.
     match template {
         Some(t) => {
             out.insert(
@@ -407,8 +392,7 @@ fn resolve_group_spec(
             out.insert(field.into(), value.clone());
         }
     }
-    // What instances are launched with is kept apart from what is shown, since EKS makes its own copy of the
-    // template.
+    // What instances are launched with is kept apart, since EKS launches from its own copy of the template.
     let launch = InstanceLaunch {
         template: String::new(),
         version: 1,
@@ -547,6 +531,7 @@ fn is_reserved_label(key: &str) -> bool {
     let Some((domain, _)) = key.split_once('/') else {
         return false;
     };
+    // A domain below a reserved one is reserved as well (EKS-NG-30).
     let below = |parent: &str| {
         domain == parent
             || domain
@@ -583,7 +568,6 @@ pub fn check_labels_and_taints(
             RESERVED_LABEL_PREFIXES.join(", ")
         ));
     }
-    // The rules for values are Kubernetes' own, told in the words of both.
     if labels.values().any(|v| v.len() > 63) {
         return Err("Label values must be at most 63 characters".to_owned());
     }
@@ -595,7 +579,6 @@ pub fn check_labels_and_taints(
     if taints.len() > 50 {
         return Err("No more than 50 taints may be specified".to_owned());
     }
-    // Taints have the three effects that EKS spells in capitals.
     for taint in taints {
         let taint = Input(taint);
         let effect = taint.get_text("effect").unwrap_or_default();
@@ -608,7 +591,6 @@ pub fn check_labels_and_taints(
             return Err("Taint values must be at most 63 characters".to_owned());
         }
     }
-    // Tags of AWS itself cannot be set (EKS-NG-10).
     if tags.keys().any(|key| key.starts_with("aws:")) {
         return Err("aws: prefixed tag key names are not allowed for external use.".to_owned());
     }

@@ -126,11 +126,13 @@ pub fn judge_rollback_insights(world: &mut SimWorld) {
 
 /// Add-ons that the rollback version does not run, and kube-proxies that are newer than it.
 fn incompatible_addons(eks: &EksCluster, back: Minor) -> (Vec<String>, Vec<String>) {
+    // A version that the catalogue does not list is one that this snapshot did not record: nothing can be said of it.
     let runs = |name: &str, version: &AddonVersion| {
         let offered = eks.catalog.get(name);
         let listed = offered.and_then(|o| o.versions.iter().find(|v| v.version == *version));
         listed.is_none_or(|v| v.minors.is_empty() || v.minors.contains_key(&back))
     };
+    // The kube-proxy's version is the minor that it was built for (EKS-ADD-7).
     let newer = |version: &AddonVersion| {
         Minor::from_reported(version.as_str()).is_ok_and(|minor| minor > back)
     };

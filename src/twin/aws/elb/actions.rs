@@ -250,6 +250,7 @@ fn check_oidc(action: Input, before: &[Value]) -> Result<(), AwsError> {
         .get_member("UseExistingClientSecret")
         .and_then(parse_bool)
         == Some(true);
+    // An existing secret can only be used where the rule had one before (ELB-6).
     let had = before
         .iter()
         .any(|a| Input(a).get_text("Type") == Some("authenticate-oidc"));

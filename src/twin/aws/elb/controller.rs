@@ -68,6 +68,7 @@ pub fn sync_targets(world: &mut SimWorld) {
 
 /// A Service of type LoadBalancer was deleted: the cloud provider deletes what it made for it (LBC-7).
 fn delete_service_balancer(world: &mut SimWorld, served: &str) {
+    // The binding goes first, so that the next round does not fill what is deleted here.
     if let Some(controller) = &mut world.cloud.switches.controller {
         controller.bindings.remove(served);
     }
@@ -75,6 +76,7 @@ fn delete_service_balancer(world: &mut SimWorld, served: &str) {
     elb.groups.remove(served);
     elb.classics.remove(served);
     elb.tags.remove(served);
+    // A listener that forwards to the group goes with it, since the cloud provider made both.
     let listeners: Vec<String> = (elb.listeners.values())
         .filter(|l| {
             forward_weights(&l.actions)
@@ -121,6 +123,7 @@ pub fn revert_rule(world: &mut SimWorld, rule: &str) {
     else {
         return;
     };
+    // The groups of the actions that are replaced are touched as well: they may be unused now (ELB-2).
     let mut touched = forward_weights(&actions);
     if let Some(rule) = world.cloud.elb.rules.get_mut(rule) {
         touched.extend(forward_weights(&rule.actions));

@@ -324,6 +324,7 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
     }
     let mut shown = Vec::new();
     for arn in arns {
+        // One ARN that does not exist fails the call for all (ELB-12).
         check_exists(&world.cloud.elb, &arn)?;
         let tags = world
             .cloud

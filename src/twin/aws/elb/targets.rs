@@ -18,6 +18,8 @@ pub fn register_target(world: &mut SimWorld, group: &str, id: &str, port: Option
         return;
     };
     let key = (id.to_owned(), port.unwrap_or(found.port));
+    // A target that drains begins again as a new one, with another turn, so that the end of its draining is passed
+    // over.
     match found.targets.get(&key) {
         Some(target) if target.state != ElbTargetState::Draining => {}
         Some(_) | None => {

@@ -258,6 +258,7 @@ fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
 
 /// The rule, listener, target group or classic load balancer that a write is about; reads are about none.
 fn elb_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
+    // Classic load balancers are known by name, and their ARN is made of it (CLB-1).
     if matches!(
         op,
         "RegisterInstancesWithLoadBalancer" | "DeregisterInstancesFromLoadBalancer"
@@ -269,6 +270,7 @@ fn elb_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
             input.get_text("LoadBalancerName").unwrap_or_default()
         );
     }
+    // An operation that is about nothing else is about everything (IAM-6).
     let arn = match op {
         "ModifyRule" => input.get_text("RuleArn"),
         "ModifyListener" => input.get_text("ListenerArn"),

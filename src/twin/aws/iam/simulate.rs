@@ -29,6 +29,7 @@ fn simulate_policy(cloud: &AwsAccount, input: Input) -> Result<Value, AwsError> 
             format!("No principal with the ARN {principal} was found"),
         ));
     }
+    // Without resources every action is asked on all of them.
     let mut resources = input.get_text_list("ResourceArns");
     if resources.is_empty() {
         resources.push("*".to_owned());

@@ -152,6 +152,8 @@ fn address_offset(cidr: &str, address: &str) -> u32 {
 
 /// What else the account runs, and which zones lack an instance type.
 fn seed_limits(cloud: &mut AwsAccount, limits: &Limits) {
+    // What the account uses beyond this cluster's own instances is kept as a constant, so the quota has the room that
+    // it has in truth (EC2-4).
     let running = cloud.instances.values().filter(|i| i.state == "running");
     let mut own: BTreeMap<String, i64> = BTreeMap::new();
     for instance in running {
@@ -164,6 +166,7 @@ fn seed_limits(cloud: &mut AwsAccount, limits: &Limits) {
         let others = used - own.get(quota).copied().unwrap_or(0);
         cloud.other_cpus.insert(quota.clone(), others.max(0));
     }
+    // A zone that an offering does not name lacks the type (EC2-6).
     let zones: BTreeSet<String> = cloud.subnets.values().map(|s| s.zone.clone()).collect();
     for (instance_type, offering) in &limits.offerings {
         for zone in zones.difference(offering) {

@@ -116,6 +116,7 @@ fn hard_amounts(quota: &Value) -> QuotaAmounts {
 fn used_amounts(cluster: &SimCluster, quota: &Value) -> QuotaAmounts {
     let ns = text_at(quota, "metadata.namespace");
     let pods = cluster.store.objects_of(PODS, ns);
+    // Resources that no pod takes still have an amount, which the status shows as zero.
     let mut used: QuotaAmounts = [("pods", 0), ("count/pods", 0)]
         .map(|(name, n)| (name.to_owned(), n))
         .into();
@@ -123,6 +124,7 @@ fn used_amounts(cluster: &SimCluster, quota: &Value) -> QuotaAmounts {
         used.insert(resource.to_owned(), 0);
     }
     for (_, pod) in pods.filter(|(_, p)| is_counted(quota, p)) {
+        // A pod that has ended is no longer charged, but its object still counts (K8S-ADM-2).
         let usage = match is_charged(cluster, pod) {
             true => usage_of(pod),
             false => QuotaAmounts::from([("count/pods".to_owned(), 1)]),

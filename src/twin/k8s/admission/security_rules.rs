@@ -213,6 +213,7 @@ fn host_ports(pod: &SecuredPod<'_>) -> Option<String> {
         ports.map(|n| n.to_string()).collect::<Vec<_>>()
     };
     let who = pod.names(|c| !ports(c).is_empty());
+    // The ports are sorted as text, as the API server's sets are.
     let all: BTreeSet<String> = pod.containers.iter().flat_map(|c| ports(c)).collect();
     let all: Vec<String> = all.into_iter().collect();
     let verb = if who.len() == 1 { "uses" } else { "use" };

@@ -38,11 +38,13 @@ const UTILIZATION_THRESHOLD_PERCENT: i64 = 50;
 pub fn scale_down(world: &mut SimWorld, flags: &AutoscalerFlags) {
     let now = world.now();
     let (empty, used) = run_in_cluster(world, |cluster| removable_nodes(cluster, flags, now));
+    // After a group has grown nothing is removed for a while, else new nodes would go before their pods arrive.
     let recently = SignedDuration::try_from(flags.delay_after_add).unwrap_or(SignedDuration::MAX);
     let grown = world.kube.autoscaler.grown_at;
     if grown.is_some_and(|t| now.duration_since(t) < recently) {
         return;
     }
+    // Empty nodes go many at once; a node with pods only when no other one is being emptied (CA-3).
     if !empty.is_empty() {
         for node in empty.into_iter().take(MAX_EMPTY_BULK_DELETE) {
             mark_leaving(world, &node, now);

@@ -69,6 +69,8 @@ fn replica_sets_of(cluster: &SimCluster, deployment: &Value) -> Vec<StoredObject
         .filter_map(|k| cluster.store.get_object(k))
         .cloned()
         .collect();
+    // The revision decides before the time of creation: a template that returned has an older set with a newer
+    // revision.
     sets.sort_by_cached_key(|s| {
         (
             revision_of(s),
@@ -101,6 +103,8 @@ fn bare_template(object: &Value) -> Value {
 
 /// Whether a replica set is of the deployment's template, as it is now and but for what the controller put there.
 fn has_current_template(set_: &Value, deployment: &Value) -> bool {
+    // The template is compared level by level, so that the parts that the controller or the server adds can be left
+    // out.
     let [mut old, mut new] = [set_, deployment].map(|o| value_at(o, "spec.template"));
     for (inside, skipped) in [
         ("metadata", ""),
@@ -342,6 +346,7 @@ fn delete_oldest_sets(cluster: &mut SimCluster, deployment: &Value, old: &[Store
     let keep = number_at(deployment, "spec.revisionHistoryLimit")
         .unwrap_or(10)
         .max(0) as usize;
+    // Only sets without pods go, even where the history is longer than it may be.
     let empty: Vec<&StoredObject> = old
         .iter()
         .filter(|s| desired_replicas(s) == 0 && number_at(s, "status.replicas").unwrap_or(0) == 0)

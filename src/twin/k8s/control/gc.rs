@@ -18,6 +18,7 @@ pub fn delete_orphans(cluster: &mut SimCluster, uid: &str) {
         let Some(object) = cluster.store.get_object(&key).cloned() else {
             continue;
         };
+        // An object with another owner that is still there only loses the reference.
         let lives =
             |owner: &&Value| text_at(owner, "uid") != uid && is_owner_there(cluster, &key, owner);
         if list_at(&object, "metadata.ownerReferences")
@@ -41,6 +42,7 @@ fn is_owner_there(cluster: &SimCluster, child: &ObjectKey, owner: &Value) -> boo
     else {
         return false;
     };
+    // An owner is of the same namespace as what it owns, or of none.
     let ns = if cluster.store.kinds.get(res).namespaced {
         child.at.ns.as_str()
     } else {

@@ -216,6 +216,7 @@ fn spend_disruption(cluster: &mut SimCluster, budget: &ObjectName, pod: &str) {
             at: budget.clone(),
         },
         |b| {
+            // The number goes down at once, so that a second eviction in the same moment is refused (K8S-EVICT-10).
             let left = number_at(b, "status.disruptionsAllowed").unwrap_or(0) - 1;
             set_at(b, "status.disruptionsAllowed", left);
             super::super::json::as_object_mut(slot_at(b, "status.disruptedPods"))

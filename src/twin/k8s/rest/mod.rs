@@ -242,6 +242,7 @@ fn read_body(request: &Request) -> Result<Value, ApiFailure> {
     if bytes.is_empty() {
         return Ok(json!({}));
     }
+    // JSON is tried first, whatever the content type says; YAML only where it is named.
     serde_json::from_slice(bytes).or_else(|json_error| {
         let text =
             std::str::from_utf8(bytes).map_err(|e| ApiFailure::bad_request(e.to_string()))?;

@@ -54,6 +54,7 @@ fn check_type(target: &RequestTarget, new: &Value) -> Result<(), ApiFailure> {
             "the object provided is unrecognized",
         ));
     }
+    // A body that leaves out its kind or version is taken to be of the path's.
     if !kind.is_empty() && kind != target.kind.kind
         || !version.is_empty() && version != target.kind.api_version()
     {
@@ -331,6 +332,7 @@ pub fn delete_collection(
     request: &Request,
 ) -> Result<Answer, ApiFailure> {
     let options = delete_options(target, request)?;
+    // The answer is the list of before the deletion.
     let listed = super::read::list_objects(cluster, target)?;
     for name in super::read::listed_names(cluster, target)? {
         remove_object(

@@ -155,6 +155,7 @@ pub struct AffinityPreference {
 /// Reads a pod's preferences.
 pub fn read_preferences(cluster: &SimCluster, object: &Value) -> Vec<AffinityPreference> {
     let mut found = Vec::new();
+    // Anti-affinity weighs like affinity, with a negative sign.
     for (kind, sign) in [("podAffinity", 1), ("podAntiAffinity", -1)] {
         let path = format!("spec.affinity.{kind}.preferredDuringSchedulingIgnoredDuringExecution");
         for preferred in list_at(object, &path) {

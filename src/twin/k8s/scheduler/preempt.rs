@@ -92,6 +92,7 @@ struct Victims {
 /// Returns the names of those that would go past a budget, if all went in this order (K8S-SCHED-9).
 fn names_past_budget(cluster: &SimCluster, going: &[Arc<PodView>]) -> BTreeSet<ObjectName> {
     let mut left: BTreeMap<ObjectName, i64> = BTreeMap::new();
+    // Each budget is spent in the order of importance, so the pods that come last are those past it.
     let mut goes_past = |pod: &Arc<PodView>| {
         let mut past = false;
         for name in cluster.store.index.budgets_of(pod) {
