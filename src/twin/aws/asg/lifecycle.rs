@@ -443,7 +443,7 @@ fn begin_termination(world: &mut SimWorld, name: &str, id: &str, evict: bool) {
         "Terminating"
     }
     .into();
-    // Deregistration comes first, so that the targets drain while pods are being moved (ASG-1).
+    // Deregistration and the evictions begin together here; AWS does one after the other.
     let groups: Vec<String> = asg.target_groups.keys().cloned().collect();
     for arn in groups {
         elb::deregister_target(world, &arn, id, None);
