@@ -41,6 +41,7 @@ impl TrialTally {
         self.deaths += report.deaths as u64;
         self.requests += report.requests;
         self.looks += report.looks;
+        // Faults are counted by their class, since their texts differ from seed to seed.
         for (rule, times) in &report.fired {
             let class = rule.split([':', '@']).next().unwrap_or_default();
             *self.fired.entry(class.to_owned()).or_default() += u64::from(*times);
@@ -51,6 +52,7 @@ impl TrialTally {
         for fault in &report.process_faults {
             *self.fired.entry((*fault).to_owned()).or_default() += 1;
         }
+        // Only the reports of failed trials are kept, so that a long batch stays small.
         if !report.faults.is_empty() {
             self.failed.insert(report.number, report);
         }
@@ -174,6 +176,7 @@ fn run_in_parallel(
     threads: usize,
     each: &OnTrialDone<'_>,
 ) -> Result<TrialTally, std::io::Error> {
+    // The threads take the next number as they are free, so one slow seed does not hold up the others.
     let (next, enough) = (AtomicU64::new(0), AtomicBool::new(false));
     let tally = Mutex::new(TrialTally::new());
     let work = || -> Result<(), std::io::Error> {
@@ -181,6 +184,7 @@ fn run_in_parallel(
             && let Some(schedule) = schedule(next.fetch_add(1, Ordering::SeqCst))
         {
             let report = trial.run_seed(&schedule)?;
+            // The tally is locked only while a report is added, and whoever reports may end the batch.
             let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
             tally.add_report(report);
             if !each(&tally) {
@@ -197,6 +201,7 @@ fn run_in_parallel(
                 .stack_size(16 << 20)
                 .spawn_scoped(scope, work)
         };
+        // A thread that cannot be started ends the batch; a trial that panics is told as an error.
         let all: Vec<_> = (0..threads.max(1)).map(named).collect();
         for one in all {
             one?.join()

@@ -112,9 +112,11 @@ pub struct FaultTargets {
 impl FaultTargets {
     /// What there is in a cluster that a plan is about to change; `greens` are the groups its route makes.
     pub fn from_inventory(inventory: &Inventory, greens: Vec<String>) -> Self {
+        // Zones and operators are sorted, so that a seed draws the same targets for the same cluster.
         let mut zones: Vec<String> = inventory.subnets.iter().map(|s| s.zone.clone()).collect();
         zones.sort();
         zones.dedup();
+        // The workloads of kube-system are left alone: what breaks them breaks the upgrade by right.
         let own = |ns: &str| ns != "kube-system";
         // What a rule can name: a replica set goes with its deployment.
         let named = |kind: &str| matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet");
@@ -125,6 +127,7 @@ impl FaultTargets {
         let budgets = inventory.pdbs.iter().filter(|b| own(&b.key.namespace));
         let targets = inventory.target_groups.iter().map(|t| t.name.clone());
         let blues = inventory.nodegroups.iter().map(|g| g.name.clone());
+        // A kind that Kubernetes does not have is an operator's, which a fault can stop.
         let built_in = |kind: &str| {
             matches!(
                 kind,
@@ -213,12 +216,16 @@ const STALE_READS: &[&str] = &[
 impl FaultSchedule {
     /// Draws the schedule of a seed.
     pub fn for_seed(seed: u64, targets: &FaultTargets) -> Self {
+        // The seed is spread over all bits, since neighbouring seeds would begin alike.
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
         let speed = TrialSpeed::from_rng(&mut rng);
         let (texts, meddled) = draw_rules(&mut rng, targets, speed.expected_seconds());
+        // Each part draws in this order. A part that draws more would change all that follow it, so new parts draw
+        // from a generator of their own.
         let fates = (0..draw_count(&mut rng, 6))
             .map(|_| draw_process_fault(&mut rng, speed.expected_seconds()));
         let fates: Vec<ProcessFault> = fates.collect();
+        // In some trials somebody rolls the run back while it still has processes to come.
         let turns_back_after = (rng.u8(..) < 40).then(|| rng.usize(1..=fates.len().max(1)));
         let autoscaler = draw_autoscaler_rules(&mut rng, targets);
         let meddled = meddled || !autoscaler.is_empty();
@@ -281,6 +288,7 @@ impl FaultSchedule {
         let back = self
             .rolls_back_after
             .map(|n| format!("after process {n} somebody rolls the run back"));
+        // The speed is told only where it is not the plan's own, as it explains the times of everything else.
         let TrialSpeed { plan, world } = self.speed;
         let speed = (self.speed != TrialSpeed::REAL_TIME).then(|| {
             format!("the plan's waits are {plan} times shorter, AWS is {world} times faster")
@@ -340,6 +348,7 @@ fn draw_autoscaler_rules(rng: &mut fastrand::Rng, targets: &FaultTargets) -> Vec
 
 /// A fault on requests.
 fn draw_request_fault(rng: &mut fastrand::Rng, length: u64) -> String {
+    // Most faults hit a few requests; some last long enough to use up a client's own retries.
     let times = if rng.u8(..) < 30 {
         rng.u32(10..60)
     } else {
@@ -383,7 +392,9 @@ fn draw_external_change(
     fn pick_name<'a>(rng: &mut fastrand::Rng, of: &'a [String]) -> Option<&'a String> {
         (!of.is_empty()).then(|| &of[rng.usize(..of.len())])
     }
+    // The change falls anywhere in the time that the run is expected to take.
     let at = rng.u64(0..length);
+    // The number may be larger than the number of nodes there are now, since green ones come as well.
     let node = rng.usize(1..=targets.nodes.max(1) * 2);
     Some(match rng.u8(0..12) {
         0 => format!("node-never-joins:{}@{at}s", rng.u32(1..=2)),
@@ -431,6 +442,7 @@ fn draw_external_change(
 
 /// How a process ends before its time.
 fn draw_process_fault(rng: &mut fastrand::Rng, length: u64) -> ProcessFault {
+    // The shift draws early times more often than late ones, because most of what can go wrong is near the beginning.
     let after = Duration::from_millis(rng.u64(0..length * 1000) >> rng.u32(0..4));
     match rng.u8(0..12) {
         0..=6 => {
@@ -441,10 +453,12 @@ fn draw_process_fault(rng: &mut fastrand::Rng, length: u64) -> ProcessFault {
                 answered: rng.bool(),
             }
         }
+        // A second request to stop comes soon after the first, and is drawn less often.
         7 | 8 => ProcessFault::StopRequested {
             after,
             twice: rng.u8(..) < 60,
         },
+        // A process that is suspended for longer than its lock lasts loses it to a second one.
         9 => ProcessFault::Suspended {
             after,
             lasts: Duration::from_secs(rng.u64(20..400)),

@@ -30,6 +30,7 @@ impl EndState {
                 .nodes
                 .iter()
                 .filter(|n| n.nodegroup_name() == Some(&group.name));
+            // The kubelets are sorted, since the names of nodes are chance.
             let mut kubelets: Vec<String> = nodes
                 .map(|n| {
                     format!(
@@ -40,12 +41,14 @@ impl EndState {
                 })
                 .collect();
             kubelets.sort();
+            // Labels, taints and sizes have to be what they were, or what the plan made them.
             let told = format!(
                 "{:?} {} {:?} labels {:?} taints {:?} nodes {kubelets:?}",
                 group.version, group.status, group.scaling, group.labels, group.taints
             );
             map.insert(format!("node group {}", group.name), told);
         }
+        // Weights are told by the rule's conditions, since an ARN says nothing of what a rule does.
         for rule in &read.rules {
             let weights: Vec<String> = rule
                 .forward
@@ -61,6 +64,7 @@ impl EndState {
             // The name of an Auto Scaling group is chance; its node group's is not.
             let group = read.nodegroups.iter().find(|g| g.asgs.contains(&asg.name));
             let name = group.map_or(asg.name.as_str(), |g| g.name.as_str());
+            // The suspended processes and the target groups are part of the end, because a run changes both.
             let mut targets: Vec<&str> = asg
                 .target_groups
                 .iter()
@@ -82,6 +86,7 @@ impl EndState {
                         && d.key.name == of
                 })
         };
+        // A workload has to want as many pods as before; how many it has is checked elsewhere.
         for work in read.workloads.iter().filter(|w| !deployed(w)) {
             map.insert(
                 format!("{} {}", work.kind, work.key),
@@ -112,6 +117,7 @@ impl EndState {
 /// Marks of the program that are still about.
 pub fn find_leftover_marks(read: &Inventory) -> Vec<String> {
     let mut left = Vec::new();
+    // A node must not keep anything of the run's: labels, annotations and taints alike.
     for node in &read.nodes {
         let keys = node
             .annotations
@@ -122,11 +128,13 @@ pub fn find_leftover_marks(read: &Inventory) -> Vec<String> {
             keys.filter(|k| k.starts_with("eksup.dev/") || **k == marks::SCALE_DOWN_DISABLED);
         left.extend(ours.map(|k| format!("node {} carries {k}", node.name)));
     }
+    // The group's own taint would come to every new node as well.
     for group in &read.nodegroups {
         if group.taints.iter().any(|t| t.key == marks::BLUE_TAINT) {
             left.push(format!("node group {} carries the blue taint", group.name));
         }
     }
+    // The tag is where a run keeps what it has to write back.
     for asg in read.asgs.values() {
         if asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG) {
             left.push(format!("{} carries {}", asg.name, marks::AZ_REBALANCE_TAG));
@@ -138,6 +146,7 @@ pub fn find_leftover_marks(read: &Inventory) -> Vec<String> {
 /// What an upgrade that says it is done has not done.
 pub fn find_unfinished(read: &Inventory, route: &Route) -> Vec<String> {
     let mut wrong = Vec::new();
+    // A rolled-back cluster is judged elsewhere; this is about what an apply promises.
     if read.cluster.version != route.to {
         wrong.push(format!(
             "cluster is at {}, not {}",
@@ -175,6 +184,7 @@ pub fn find_short_workloads(read: &Inventory, shrunk: bool) -> Vec<String> {
 
 /// Whether a pod of the workload has a volume in a zone without a node.
 fn is_zone_lost(read: &Inventory, workload: &Workload) -> bool {
+    // Only a pod that has found no node is looked at: one that runs has its volume.
     let of = |p: &&Pod| {
         let owner = p.owner.as_ref();
         p.node.is_none() && owner.is_some_and(|o| o.uid == workload.uid)
@@ -184,6 +194,7 @@ fn is_zone_lost(read: &Inventory, workload: &Workload) -> bool {
         each.map(|c| NamespacedName::new(p.key.namespace.clone(), c.clone()))
             .collect()
     };
+    // A volume without a zone can be reached from everywhere, so it is never lost.
     let lost = |v: &Volume| {
         let in_zone = |n: &Node| n.zone().is_some_and(|z| v.zones.iter().any(|of| of == z));
         !v.zones.is_empty() && !read.nodes.iter().any(in_zone)

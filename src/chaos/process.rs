@@ -96,10 +96,12 @@ impl FaultyLink {
         twin: Wire,
         mut request: Request,
     ) -> Result<crate::wire::Response, crate::wire::BoxError> {
+        // A request of a suspended process never leaves it, and has timed out when the process wakes.
         if let Some(thaw) = self.frozen_until(Instant::now()) {
             sleep_until(thaw).await;
             return Err("connection timed out".into());
         }
+        // The number counts requests, or writes of records alone, as the fault says.
         let counts = !self.records || is_record(&request);
         let left = self
             .left
@@ -111,9 +113,11 @@ impl FaultyLink {
                 }
             });
         let left = left.map(|n| if counts { n } else { u64::MAX });
+        // The mark on the request tells the laws which process it is.
         if let Ok(name) = http::HeaderValue::from_str(&self.holder) {
             request.headers_mut().insert(PROCESS_HEADER, name);
         }
+        // On the last request the process dies, before or after it was done.
         match left {
             Ok(1) if self.answered => {
                 self.requests.fetch_add(1, Ordering::SeqCst);
@@ -123,6 +127,7 @@ impl FaultyLink {
                     let _ = twin.oneshot(request).await;
                     line.dead.send_replace(true);
                 });
+                // Nobody waits for an answer any more, so the future never ends.
                 std::future::pending().await
             }
             Ok(1) => {
@@ -147,11 +152,13 @@ impl ProcessHarness<'_> {
         fault: ProcessFault,
     ) -> (ProcessEnd, Vec<RunEvent>) {
         let start = Instant::now();
+        // Only a death is counted in requests or records; other faults never cut the line.
         let (left, records, answered) = match fault {
             ProcessFault::Dies { request, answered } => (request, false, answered),
             ProcessFault::DiesAtRecord { record, answered } => (record, true, answered),
             _ => (u64::MAX, false, false),
         };
+        // The wire answers nothing while the process is suspended.
         let frozen = match fault {
             ProcessFault::Suspended { after, lasts } => {
                 Some((start + after, start + after + lasts))
@@ -167,15 +174,19 @@ impl ProcessHarness<'_> {
             frozen,
             requests: self.requests.clone(),
         });
+        // The process reports on a bus of its own, which is read when it has ended.
         let (bus, told) = event::open_event_bus();
         let (asker, stop) = stop::stop_channel();
         let work = self.run_command(command, name, line.clone(), bus, stop);
         let end = {
             let work = std::pin::pin!(work);
+            // The wire tells when the process is dead: a process cannot end itself.
             let mut dead = line.dead.subscribe();
             let dies = async {
                 let _ = dead.wait_for(|dead| *dead).await;
             };
+            // Death comes before an end by itself, because a process that dies at its last request has no end to
+            // tell.
             tokio::select! {
                 biased;
                 () = dies => ProcessEnd::Died,
@@ -191,6 +202,7 @@ impl ProcessHarness<'_> {
         }
         // Whatever of it is still about hears nothing more.
         line.left.store(0, Ordering::SeqCst);
+        // What the process told is read now, after everything that could still tell something has ended.
         let events = told.try_iter().filter_map(|m| match m {
             BusMessage::Event(event) => Some(*event),
             BusMessage::Close => None,
@@ -207,6 +219,7 @@ impl ProcessHarness<'_> {
         stop: crate::engine::StopSignal,
     ) -> Result<(), RunError> {
         let twin = self.twin.wire();
+        // Each request goes through the line, which counts and cuts it.
         let wire = Wire::new(tower::service_fn(move |request: Request| {
             let (twin, line) = (twin.clone(), line.clone());
             async move { line.send_request(twin, request).await }
@@ -215,6 +228,7 @@ impl ProcessHarness<'_> {
             Some(around) => around(wire),
             None => wire,
         };
+        // The process connects by itself, as `eksup apply` does with a cluster that it has not seen.
         let reached = connect_twin(wire, self.snapshot, &self.clock).await?;
         let commands = run_commands(command);
         let context = RunContext {
@@ -229,6 +243,7 @@ impl ProcessHarness<'_> {
         };
         let request = match command {
             ProcessCommand::Apply => {
+                // An apply that finds nothing to do ends there.
                 let Some(ahead) = assess_cluster(&reached, self.input, None, &context.commands)
                     .await?
                     .into_pending_route(&self.input.plan, &context.commands.resume)?
@@ -246,6 +261,7 @@ impl ProcessHarness<'_> {
                 control_plane: false,
             },
         };
+        // The session does what the command line would do, without its output.
         let (state, ended) = RunSession::new(&context, bus, None)
             .execute_request(request)
             .await;
@@ -275,6 +291,7 @@ async fn run_with_fault<T>(
     asker: &StopHandle,
     clock: &Clock,
 ) -> T {
+    // Faults that cut requests work on the wire, so the process itself runs to its end.
     let after = match fault {
         ProcessFault::StopRequested { after, .. }
         | ProcessFault::Suspended { after, .. }
@@ -286,11 +303,13 @@ async fn run_with_fault<T>(
             return work.await;
         }
     };
+    // The fault comes after its time, unless the process has ended before.
     tokio::select! {
         biased;
         out = &mut work => return out,
         () = sleep(after) => {}
     }
+    // What happens to a living process is a signal, a pause or a jump of its clock.
     match fault {
         ProcessFault::StopRequested { twice, .. } => {
             asker.request_stop();

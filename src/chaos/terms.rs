@@ -38,8 +38,10 @@ impl Trial<'_> {
     pub(super) fn upgrade_terms(&self, plan: &Plan) -> Result<UpgradeTerms, String> {
         let route = self.build_route(plan)?;
         let blues = &self.snapshot.inventory.nodegroups;
+        // The groups that a run may touch are those that are there and those that its route makes.
         let mut groups: BTreeSet<String> = green_names_in(&route).into_iter().collect();
         groups.extend(blues.iter().map(|g| g.name.clone()));
+        // Target groups are named by the shifts of the route.
         let shifts = |f: fn(&ShiftSpec) -> &String| -> BTreeSet<String> {
             let shifts = route.steps.iter().filter_map(|step| match &step.spec {
                 StepSpec::Shift { shift, .. } => Some(f(shift).clone()),
@@ -51,6 +53,7 @@ impl Trial<'_> {
         let green_targets = &shifts(|s| &s.green) - &shifts(|s| &s.blue);
         Ok(UpgradeTerms {
             groups,
+            // Pods may be deleted where the plan says so in any of its parts.
             may_delete_pods: plan.drain.on_deadline == OnDeadline::Delete
                 || plan.strategy == Strategy::Recreate
                 || plan.drain.single_replicas == SingleReplicas::Evict

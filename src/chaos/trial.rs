@@ -111,11 +111,13 @@ impl Trial<'_> {
     }
 
     async fn play_in_virtual_time(&self, schedule: &FaultSchedule) -> TrialReport {
+        // The variation changes the cluster, and the terms follow from the plan that the variation makes.
         let varied = schedule.variation.apply_to_snapshot(self.snapshot);
         let snapshot = varied.as_ref().unwrap_or(self.snapshot);
         let mut world = scenario::load_world(snapshot, schedule.seed);
         let plan = self.plan_of(schedule);
         let terms = self.upgrade_terms(&plan);
+        // The laws listen to the world from its first event on.
         world.observer = Some(Box::new(Invariants::new(terms.clone().unwrap_or_default())));
         world.set_speed_factor(schedule.speed.world);
         fault::add_rules(&mut world, schedule.rules.clone());
@@ -124,6 +126,7 @@ impl Trial<'_> {
             plan,
             saved: self.input.saved.clone(),
         };
+        // One harness runs every process of the trial on the same twin.
         let harness = ProcessHarness {
             twin: &twin,
             snapshot,
@@ -141,6 +144,7 @@ impl Trial<'_> {
                 .ok()
                 .map(|(read, _)| read),
         };
+        // The trial ends by itself, or after a time in which no upgrade can still be at work.
         let begun = Instant::now();
         let mut run = TrialRun::new(self, schedule, &harness);
         run.report.faults.extend(terms.err());
@@ -154,10 +158,12 @@ impl Trial<'_> {
         let mut report = run.report;
         report.took = begun.elapsed();
         report.begin_inventory = begin;
+        // Without an end there is nothing to compare; the faults say what happened.
         if report.faults.is_empty() {
             self.check_end(schedule, &harness, &mut report).await;
         }
         report.requests = harness.requests.load(Ordering::SeqCst);
+        // What fired and what was broken is read from the world when nothing moves any more.
         twin.with_world(|world| {
             report.fired = world
                 .faults
@@ -182,6 +188,7 @@ impl Trial<'_> {
         harness: &ProcessHarness<'_>,
         report: &mut TrialReport,
     ) {
+        // A trial that never ended has its own fault already.
         let Some(last) = report.trial_end else {
             return;
         };
@@ -190,6 +197,7 @@ impl Trial<'_> {
             world.faults.stop_all();
             fault::repair_all(world);
         });
+        // After the repair everything has time to become what it should be.
         sleep(Duration::from_secs(1800)).await;
         let (read, state) = match read_cluster_and_run(harness).await {
             Ok(both) => both,
@@ -201,15 +209,18 @@ impl Trial<'_> {
                 return;
             }
         };
+        // The end is compared with the plan, with the cluster before it, and with a run without faults.
         let faults = &mut report.faults;
         let end = EndState::from_inventory(&read);
         let route = state.as_ref().map(stored_route);
+        // A run that says that it is done must have done all of it.
         if last == TrialEnd::Done {
             match &route {
                 Some(Ok(route)) => faults.extend(oracle::find_unfinished(&read, route)),
                 Some(Err(error)) => faults.push(error.message.clone()),
                 None => faults.push("done, and the journal knows of no run".to_owned()),
             }
+            // Where nobody else changed anything, the end has to be that of a run without faults.
             if let Some(calm) = self.baseline.filter(|_| !schedule.has_external_changes) {
                 faults.extend(
                     end.differences_from(calm)
@@ -218,6 +229,7 @@ impl Trial<'_> {
                 );
             }
         }
+        // A rollback leaves what was there before, apart from the versions (EKS-RB-2).
         if last == TrialEnd::RolledBack && !schedule.has_external_changes {
             let differs = self
                 .before
@@ -228,6 +240,8 @@ impl Trial<'_> {
             let differs = differs.into_iter().filter(|d| !kept(d));
             faults.extend(differs.map(|d| format!("not as before the run: {d}")));
         }
+        // Marks have to be gone unless the run is stuck; short workloads are excused where somebody deleted or shrank
+        // a group.
         if last != TrialEnd::Stuck {
             faults.extend(oracle::find_leftover_marks(&read));
             // Where somebody deletes a group nothing needs to run there.
@@ -315,6 +329,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
 
     /// Process after process.
     async fn run_to_end(&mut self) -> Option<TrialEnd> {
+        // The faults of the schedule are used up first; after them a process runs to its end.
         while self.report.processes < MAX_PROCESSES {
             let fault = self
                 .schedule
@@ -326,9 +341,11 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             for end in self.run_processes(fault).await {
                 last = last.or(self.respond_to_end(end).await);
             }
+            // Each end of a process is answered, and the first answer decides.
             if last.is_some() || !self.report.faults.is_empty() {
                 return last;
             }
+            // The schedule can say that somebody rolls the run back after so many processes.
             if self.schedule.rolls_back_after == Some(self.report.processes) {
                 self.command = ProcessCommand::Rollback;
                 self.rolled_back = true;
@@ -345,6 +362,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         let (harness, way) = (self.harness, self.command);
         self.report.processes += 1;
         let name = format!("process-{}", self.report.processes);
+        // A second process is started beside one that is suspended or contested.
         let beside = match fault {
             ProcessFault::Suspended { after, .. } => Some(after + Duration::from_secs(1)),
             ProcessFault::Contested { after } => Some(after),
@@ -356,6 +374,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             return vec![end];
         };
         let rival = format!("{name}-rival");
+        // Both run at once, and both ends count.
         let begun = Instant::now();
         let ((first, first_told), second) = tokio::join!(
             biased;
@@ -366,6 +385,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
             }
         );
         let (second, second_told) = second;
+        // The rival has run only if it was started before the first one ended.
         if begun.elapsed() > beside {
             self.report
                 .process_faults
@@ -388,6 +408,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
         fault: ProcessFault,
     ) {
         let report = &mut self.report;
+        // A death is told as one of two, since what it leaves behind differs.
         match end {
             ProcessEnd::Died => {
                 report.deaths += 1;
@@ -409,6 +430,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                 report.faults.push(format!("no end after {days} days"));
                 report.end_messages.push(format!("{name} did not end"));
             }
+            // An exit is told by its code and its text, and some faults are seen only here.
             ProcessEnd::Exit(exit) => {
                 let code = exit.as_ref().err().map_or(0, |e| e.kind.exit_code());
                 report.exits.push(Some(code));
@@ -438,17 +460,20 @@ impl<'a, 'w> TrialRun<'a, 'w> {
 
     /// What the person does about an end. Returns the upgrade's end when it is one.
     async fn respond_to_end(&mut self, end: ProcessEnd) -> Option<TrialEnd> {
+        // After a death the next process goes on. Success and a process that never ends are the end of the trial.
         let error = match end {
             ProcessEnd::Died => return None,
             ProcessEnd::TimedOut => return Some(TrialEnd::Stuck),
             ProcessEnd::Exit(Ok(())) => return Some(TrialEnd::Done),
             ProcessEnd::Exit(Err(error)) => error,
         };
+        // An end that tells nothing is a fault in itself, whatever it is.
         if error.message.trim().is_empty() || error.next.is_none() {
             self.report.faults.push(format!(
                 "an end that says nothing or no next command: {error:?}"
             ));
         }
+        // Each kind of error has one thing that a person does about it.
         match error.kind {
             RunErrorKind::RolledBack => return Some(TrialEnd::RolledBack),
             RunErrorKind::Paused => {}
@@ -502,6 +527,7 @@ impl<'a, 'w> TrialRun<'a, 'w> {
 
     async fn respond_to_refusal(&mut self, error: &RunError) -> Option<TrialEnd> {
         self.refused += 1;
+        // What the schedule broke is repaired before the next try, as a person would.
         self.harness.twin.with_world(|world| {
             self.schedule.repair_world(world);
             // A person waits until what cannot be reached can be.
@@ -509,10 +535,12 @@ impl<'a, 'w> TrialRun<'a, 'w> {
                 world.faults.stop_all();
             }
         });
+        // Time passes before the next try, since what is needed may come by itself.
         sleep(Duration::from_secs(900)).await;
         if self.refused < 8 {
             return None;
         }
+        // A run that is open has to be able to go on; one that never began may be refused.
         let open = match read_cluster_and_run(self.harness).await {
             Ok((_, state)) => state.is_some_and(|s| !s.is_closed()),
             Err(_) => true,

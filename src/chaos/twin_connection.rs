@@ -17,6 +17,7 @@ pub async fn connect_twin(
     let region = &snapshot.inventory.region;
     let aws = AwsApi::over_wire(wire.clone(), region, clock);
     let name = &snapshot.inventory.cluster.name;
+    // The cluster is looked up as the program does it, because a fault may hit this first call as well.
     let cluster = retry_throttled(|| connect::find_cluster(&aws, name)).await?;
     let kube = connect::connect_over_wire(&aws, &cluster, clock, wire)?;
     Ok(ClusterConnection {

@@ -30,6 +30,8 @@ impl Variation {
     /// The variation of a seed; `workloads` are those that a rule can be about, as `namespace/name`, and `operators` the
     /// kinds whose objects own pods.
     pub fn for_seed(seed: u64, workloads: &[String], operators: &[String]) -> Self {
+        // The seed is spread over all bits, and by another constant than the schedule's, so the two do not follow
+        // each other.
         let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ 0xca05);
         let mut chance = |percent: u8| rng.u8(..100) < percent;
         let mut variation = Self {
@@ -38,6 +40,7 @@ impl Variation {
             surge_singles: chance(30),
             ..Self::default()
         };
+        // All chances are drawn before any is used, so that what one of them draws does not change the others.
         let (several, deadline, skewed, broken) = (chance(35), chance(35), chance(30), chance(30));
         if several {
             variation.parallel = Some(rng.u32(2..=3));
@@ -53,6 +56,7 @@ impl Variation {
         if broken && !(workloads.is_empty() && operators.is_empty()) {
             variation.break_workload(&mut rng, workloads, operators);
         }
+        // An eviction that spends a budget and deletes nothing is left to few trials.
         if rng.u8(..100) < 15 {
             let (evictions, from) = (rng.u32(1..=3), rng.u32(0..600));
             let rule = format!("eviction-half-done:{evictions}@drain+{from}s");
@@ -68,6 +72,7 @@ impl Variation {
         workloads: &[String],
         operators: &[String],
     ) {
+        // The three ways of a pod not getting Ready are each as likely.
         let kinds = ["image-missing", "pod-never-ready", "crash-loop"];
         let kind = kinds[rng.usize(..kinds.len())];
         let pick = rng.usize(..workloads.len() + operators.len());
@@ -87,13 +92,16 @@ impl Variation {
         };
         // As likely before the first eviction as between later ones.
         let from = rng.u32(0..80) >> rng.u32(0..4);
+        // The workload breaks in the drain, since nothing is moved before it.
         self.rules.push(format!("{rule}@drain+{from}s"));
+        // Some workloads are never fixed, so that a run has to end without them.
         self.never_fixed = rng.u8(..) < 90;
         if !self.never_fixed {
             let until = from + rng.u32(5..1800);
             self.rules.push(format!("{fix}@drain+{until}s"));
         }
         let minutes = |n| Duration::from_secs(60 * n);
+        // Deadlines have to be short enough for the run to reach them before a person would give up.
         self.deadlines = Some((minutes(rng.u64(2..=5)), minutes(rng.u64(6..=12))));
     }
 

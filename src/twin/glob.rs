@@ -8,6 +8,7 @@ pub fn matches_glob(pattern: &str, text: &str) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where the last star stands, and how much of the text it has taken.
     let mut star: Option<(usize, usize)> = None;
+    // Each character is either matched or taken by the last star that stands before it.
     while t < text.len() {
         match pattern.get(p) {
             Some('*') => {
@@ -18,6 +19,7 @@ pub fn matches_glob(pattern: &str, text: &str) -> bool {
                 p += 1;
                 t += 1;
             }
+            // Where nothing fits, the star takes one character more, and everything after it begins again.
             Some(_) | None => match star {
                 Some((at, taken)) => {
                     p = at + 1;
@@ -28,6 +30,7 @@ pub fn matches_glob(pattern: &str, text: &str) -> bool {
             },
         }
     }
+    // Stars that are left at the end match the empty text.
     pattern[p..].iter().all(|c| *c == '*')
 }
 

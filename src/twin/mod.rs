@@ -82,15 +82,18 @@ impl Twin {
 
 /// Makes happen what is due, when it is due, for as long as the world lives.
 async fn drive_events(world: std::sync::Weak<Mutex<SimWorld>>, bell: Arc<Notify>) {
+    // The world is not kept alive by what drives it: a test ends when its world does.
     loop {
         let next = {
             let Some(world) = world.upgrade() else { return };
             let mut world = world
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
+            // What is due now is done before anybody waits.
             world.catch_up();
             world.until_next()
         };
+        // A new event can come sooner than the one that is waited for, so the bell is listened to as well.
         match next {
             Some(wait) => {
                 tokio::select! {

@@ -141,6 +141,8 @@ impl SimWorld {
     /// Makes everything happen that is due by the clock's now, in order, each at its own time.
     pub fn catch_up(&mut self) {
         let now = self.clock.now();
+        // Each event happens at its own time, even when several are due, so that what one of them queues falls into
+        // the right place.
         while let Some(entry) = self.queue.first_entry() {
             let at = entry.key().0;
             if at > now {
@@ -190,6 +192,8 @@ impl SimWorld {
 
     /// Answers a request by its signature, host and path: the cluster's API server, or a service of AWS.
     pub fn handle_request(&mut self, request: &Request) -> Answer {
+        // What is not for the cluster must be a call to AWS that can be read; anything else is refused with an error
+        // of its own.
         let call = if self.is_for_cluster(request) {
             None
         } else {
@@ -199,10 +203,12 @@ impl SimWorld {
             }
         };
         let call = call.as_ref();
+        // Rules name operations of both kinds in one form: a service and an operation.
         let (service, op) = match call {
             None => ("k8s", fault::kubernetes_operation(request)),
             Some(call) => (call.service.short_name(), call.op.clone()),
         };
+        // Only a rule that wants an old answer makes the twin remember answers, as each is kept whole.
         let passed = self.elapsed_time();
         let asked = match self.faults.want_stale_reads() && call.is_some() {
             true => fault::read_key(&op, request),
@@ -211,6 +217,7 @@ impl SimWorld {
         let known = asked
             .as_ref()
             .is_some_and(|a| self.faults.remembered.has_answer(a));
+        // The first rule that fits decides, and only one fault happens to a request.
         match self.faults.fire_for_request(service, &op, passed, known) {
             None => {
                 let answer = self.serve_request(request, call);
@@ -219,6 +226,7 @@ impl SimWorld {
                     None => answer,
                 }
             }
+            // A stale answer needs one from before; without it the request is answered as usual.
             Some(RequestFault::Stale) => {
                 match asked.and_then(|a| self.faults.remembered.replay_answer(&a)) {
                     Some(answer) => answer,
@@ -232,12 +240,15 @@ impl SimWorld {
             Some(RequestFault::DropBefore) => Answer::Broken(format!(
                 "connection reset before {service} {op} (a fault rule)"
             )),
+            // The request is done, and only its answer is lost: this is the case in which a caller must not do it
+            // twice.
             Some(RequestFault::DropAfter) => {
                 self.serve_request(request, call);
                 Answer::Broken(format!(
                     "connection reset after {service} {op} (a fault rule)"
                 ))
             }
+            // The delay adds to one that the operation has by itself.
             Some(RequestFault::Delay(wait)) => match self.serve_request(request, call) {
                 Answer::Late(more, answer) => Answer::Late(wait.saturating_add(more), answer),
                 answer => Answer::Late(wait, Box::new(answer)),
@@ -281,9 +292,12 @@ impl SimWorld {
         const API_SERVER_PATHS: &[&str] = &[
             "api", "apis", "version", "openapi", "healthz", "livez", "readyz", "metrics", "logs",
         ];
+        // A signature for AWS is decisive, because the twin may serve both on one port.
         if aws::is_signed(request) {
             return false;
         }
+        // A client that was given the cluster's endpoint is known by it; `kubectl` on the shared port is known by its
+        // paths.
         let host = request.uri().host().unwrap_or_default();
         let of_cluster = !host.is_empty()
             && self

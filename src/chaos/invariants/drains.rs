@@ -56,12 +56,14 @@ pub enum DrainAct {
 /// Reads what a request to the API server is about to do.
 pub fn read_drain_act(world: &SimWorld, request: &Request) -> Option<DrainAct> {
     let path = request.uri().path().trim_start_matches('/');
+    // The pod is read before the request is done, since afterwards it may be gone.
     let parts: Vec<&str> = path.split('/').collect();
     let pod = |ns: &str, name: &str| {
         let pod = state::find_pod(world, ns, name)?;
         let before = workloads::serving_before(world, &pod);
         Some((pod, before))
     };
+    // Only requests that take a pod or touch a node are acts of a drain; everything else is read elsewhere.
     match (request.method(), parts.as_slice()) {
         (&Method::POST, ["api", "v1", "namespaces", ns, "pods", name, "eviction"]) => {
             pod(ns, name).map(|(pod, before)| DrainAct::Evict { pod, before })
@@ -90,10 +92,12 @@ pub fn check_request(laws: &mut Invariants, world: &SimWorld, act: &DrainAct) {
     if pod.deleting || laws.terms.downtime || (laws.rolling_back && !pod.ready) {
         return;
     }
+    // A deletion past a budget is allowed once the budget has refused the pod for as long as the plan's deadline.
     let late = refused_duration(world, laws, pod);
     let due = signed_duration(laws.terms.pod_deadline);
     let good = workloads::check_deletion_replaced(world, laws, pod);
     let who = format!("{}/{} on {}", pod.ns, pod.name, pod.node);
+    // Where the plan accepts that a single replica is down, its pod may be deleted at once.
     match late {
         None => laws.record_violation(
             world,
@@ -108,6 +112,7 @@ pub fn check_request(laws: &mut Invariants, world: &SimWorld, act: &DrainAct) {
         }
         Some(_) => {}
     }
+    // The workload has to be whole again after the last deletion before another of its pods is deleted.
     if let Err(why) = good {
         laws.record_violation(world, SINGLE_DELETION_INVARIANT, format!("{who}: {why}"));
     }
@@ -141,11 +146,13 @@ fn refused_duration(world: &SimWorld, laws: &Invariants, pod: &PodView) -> Optio
 
 /// After it was answered: what has been taken, which node was begun.
 pub fn check_answer(laws: &mut Invariants, world: &SimWorld, act: DrainAct, answer: &Answer) {
+    // A lost answer tells nothing of what was done; the checks of the world's state see it.
     let Answer::Whole(response) = answer else {
         return;
     };
     let (done, refused) = (response.status().is_success(), response.status() == 429);
     let now = world.now();
+    // The first refusal of a pod is when its deadline begins, so later ones do not move it.
     match act {
         DrainAct::Evict { pod, .. } if refused => {
             // Overload is answered with the same status, and says nothing of a budget.
@@ -155,6 +162,7 @@ pub fn check_answer(laws: &mut Invariants, world: &SimWorld, act: DrainAct, answ
         }
         DrainAct::Evict { pod, before } if done => {
             let deleted = false;
+            // How many pods are taken is bounded by what there was before, so a loop of evictions is seen.
             let many = workloads::record_taken(laws, &pod, before, deleted);
             laws.drains.refused.remove(&pod.uid);
             // The first eviction begins a node too, marked or not; but a rollback takes what serves nothing from all nodes.
@@ -167,6 +175,7 @@ pub fn check_answer(laws: &mut Invariants, world: &SimWorld, act: DrainAct, answ
             }
         }
         DrainAct::Delete { pod, before } if done => {
+            // A pod that was going already is not taken a second time.
             let deleted = !pod.deleting;
             if laws.terms.may_delete_pods {
                 let pod = (pod.ns.clone(), pod.name.clone(), pod.node.clone());
@@ -176,6 +185,7 @@ pub fn check_answer(laws: &mut Invariants, world: &SimWorld, act: DrainAct, answ
                 laws.record_violation(world, BOUNDED_MOVES_INVARIANT, what);
             }
         }
+        // A node begins and ends with the mark, whoever writes it.
         DrainAct::Node { name, begun } if done => match (begun, is_marked_draining(world, &name)) {
             (false, true) => begin_node(laws, world, &name),
             (true, false) => {
@@ -192,23 +202,28 @@ fn begin_node(laws: &mut Invariants, world: &SimWorld, node: &str) {
     let Some(group) = state::node_group_of(world, node).map(str::to_owned) else {
         return;
     };
+    // From the first node on, pods that the scheduler preempts count as lost by the run.
     laws.drains.any_begun = true;
     let known = laws
         .drains
         .begun
         .insert(node.to_owned(), group.clone())
         .is_some();
+    // A node that has begun already, or is of no group in the plan, is not judged.
     if known || !laws.terms.groups.contains(&group) {
         return;
     }
+    // A node that was given up counts as finished, as does one without pods to move.
     let others = laws.drains.begun.iter();
     let others = others.filter(|(name, of)| **of == group && *name != node);
     let given_up = |name: &str| state::node_annotation(world, name, marks::SKIPPED).is_some();
     let (open, finished): (Vec<_>, Vec<_>) = others
         .map(|(name, _)| name.clone())
         .partition(|name| !given_up(name) && state::count_occupants(world, name) > 0);
+    // The plan says how many nodes may be open at once.
     let most = laws.terms.max_parallel_nodes.max(1) as usize;
     let too_many = (open.len() >= most).then(|| format!("{node}, beside {}", open.join(", ")));
+    // A node after a finished one may begin only when the workloads that moved are whole again.
     let short = match finished.first() {
         Some(_) => workloads::workloads_short_by_run(world, laws),
         None => Vec::new(),

@@ -19,10 +19,12 @@ fn is_in_skew(kubelet: Minor, server: Minor) -> bool {
 
 /// Something has happened: looks whether all still holds.
 pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodView>]) {
+    // The first look keeps what there is, so that everything later is compared with it.
     if laws.checks == 0 {
         workloads::record_baselines(world, laws);
     }
     laws.checks += 1;
+    // Most events move nothing, and the rest of the checks is expensive.
     let moves = ground_truth::count_moves(world);
     let server = crate::twin::k8s::cloud_hooks::server_version(world);
     let moved = laws.server.replace(server) != Some(server);
@@ -32,11 +34,14 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
     laws.seen = moves;
     let budgets = ground_truth::budget_floors(world);
     drains::record_closed_budgets(world, laws);
+    // Violations are collected and recorded at the end, because recording needs the laws as a whole.
     let mut broken: Vec<(&'static str, String)> = Vec::new();
     if !losses.is_empty() {
         let none_left = workloads::check_losses(world, laws, losses);
         broken.extend(none_left.into_iter().map(|what| (KEEP_ONE_INVARIANT, what)));
     }
+    // A loss counts where a budget falls below its floor, and where what was lost is neither excused nor consented
+    // to.
     let mut fallen = |before: &HealthyFloor, now: &HealthyFloor, law: &'static str, name: &str| {
         let gone = before
             .healthy
@@ -48,12 +53,14 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
         };
         let gone = gone.filter(|(_, node)| !laws.is_excused(node));
         let gone = gone.filter(|(pod, node)| !consented(pod, node));
+        // A pod that ended by itself, or that the scheduler preempted before any drain began, is nobody's doing.
         let mut gone = gone
             .filter(|(pod, _)| !ground_truth::has_failed_by_itself(world, ns, pod))
             .filter(|(pod, _)| {
                 laws.drains.has_begun() || !ground_truth::is_preempted(world, ns, pod)
             })
             .peekable();
+        // Falling below the floor is not enough: fewer pods have to be healthy than before.
         let fewer = now.healthy.len() < before.healthy.len();
         if fewer && (now.healthy.len() as i64) < now.least && gone.peek().is_some() {
             let pods: Vec<String> = gone.map(|(pod, node)| format!("{pod} on {node}")).collect();
@@ -72,6 +79,7 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
             fallen(before, now, BUDGET_INVARIANT, name);
         }
     }
+    // A single replica that can surge must never be gone, which is its own law.
     if laws.terms.surge {
         let singles = ground_truth::single_replica_floors(world);
         for (name, now) in &singles {
@@ -82,9 +90,11 @@ pub fn check_state(laws: &mut Invariants, world: &SimWorld, losses: &[Arc<PodVie
         laws.single_replicas = singles;
     }
     laws.budgets = budgets;
+    // Which node is of which group changes rarely, so the skew is looked at only when one of both does.
     let homes: Vec<(&str, &str)> = ground_truth::node_groups(world).collect();
     let known =
         |(node, group): &(&str, &str)| laws.node_groups.get(*node).is_some_and(|g| g == group);
+    // A kubelet below the API server's range breaks the skew rule (K8S-SKEW-1).
     if moved || homes.len() != laws.nodes || !homes.iter().all(known) {
         for (node, kubelet) in ground_truth::kubelet_minors(world)
             .iter()

@@ -48,11 +48,14 @@ fn read_change(
     request: &Request,
     call: Option<&AwsCall>,
 ) -> Option<RequestedChange> {
+    // A request to the cluster that changes nothing needs no law: reads, dry runs, reviews, and the run's own lock
+    // and journal.
     let Some(AwsCall { op, input, .. }) = call else {
         let path = request.uri().path();
         let reads = request.method() == Method::GET || request.method() == Method::HEAD;
         let own = path.contains(&format!("/namespaces/{RUN_NAMESPACE}/configmaps"))
             || path.contains(&format!("/namespaces/{RUN_NAMESPACE}/leases"));
+        // A dry run asks a budget and changes nothing (K8S-EVICT-7).
         let dry = request
             .uri()
             .query()
@@ -65,6 +68,7 @@ fn read_change(
             drain: drains::read_drain_act(world, request),
         });
     };
+    // Reads of AWS are known by their names. Publishing and starting a refresh change nothing that counts.
     let reads = [
         "Describe",
         "List",
@@ -76,6 +80,7 @@ fn read_change(
     if reads.iter().any(|r| op.starts_with(r)) {
         return None;
     }
+    // The weights are read before the request changes them.
     Some(RequestedChange::Aws {
         op: op.clone(),
         input: input.clone(),
@@ -91,6 +96,7 @@ pub fn check_request(
     request: &Request,
     call: Option<&AwsCall>,
 ) -> Option<RequestedChange> {
+    // Only requests of a process of eksup are judged; those of others have no such mark.
     let process = request
         .headers()
         .get(PROCESS_HEADER)?
@@ -102,6 +108,7 @@ pub fn check_request(
         RequestedChange::Aws { op, .. } => op.clone(),
         RequestedChange::Kube { method, path, .. } => format!("{method} {path}"),
     };
+    // Whoever acts has to hold the lock, even when the request itself would be harmless.
     match ground_truth::lease_holder(world, RUN_NAMESPACE, RUN_NAME).map(str::to_owned) {
         Some(holder) if holder == process => {}
         Some(holder) => {
@@ -114,6 +121,7 @@ pub fn check_request(
             format!("{process} asks {what} without the lock"),
         ),
     }
+    // A step has to be written down before it acts, so that a process after a crash finds it.
     let progress = read_progress(world);
     on_direction_changed(laws, progress.rolling_back);
     if !progress.written {
@@ -123,12 +131,15 @@ pub fn check_request(
             format!("{process} asks {what}; no step has begun an act"),
         );
     }
+    // What the plan does not name may not be deleted.
     if let Some(why) = forbidden_reason(laws, world, &change) {
         laws.record_violation(world, "only what the plan names is deleted", why);
     }
+    // A node group may not be deleted or emptied while pods that the run moved are missing.
     if let Some((law, what)) = missing_pods_violation(laws, world, &change) {
         laws.record_violation(world, law, what);
     }
+    // The drain has laws of its own, which know nodes and budgets.
     if let RequestedChange::Kube {
         drain: Some(act), ..
     } = &change
@@ -156,6 +167,7 @@ fn missing_pods_violation(
     let RequestedChange::Aws { op, input, .. } = change else {
         return None;
     };
+    // A group that is scaled to zero loses its nodes just as one that is deleted (EKS-NG-14).
     let emptied = input
         .get("scalingConfig")
         .and_then(|s| s.get("desiredSize"))
@@ -217,12 +229,14 @@ fn forbidden_reason(
             .unwrap_or_default()
             .to_owned()
     };
+    // What may be deleted: node groups of the plan that are empty, tags that the run wrote, and targets.
     match change {
         RequestedChange::Aws { op, input, .. } if op == "DeleteNodegroup" => {
             let group = text(input, "nodegroupName");
             if !terms.groups.contains(&group) {
                 return Some(format!("node group {group} is not in the plan"));
             }
+            // A group with pods left would lose them, whatever its budgets say (EKS-NG-16).
             let pods = ground_truth::evictable_pods(world, &group);
             (!pods.is_empty()).then(|| format!("node group {group} still has {}", pods.join(", ")))
         }
@@ -239,12 +253,14 @@ fn forbidden_reason(
                 .next()
                 .map(|key| format!("tag {key} is not the run's"))
         }
+        // A target may be deregistered by hand, as nothing else takes it out.
         RequestedChange::Aws { op, .. } if op == "DeregisterTargets" => None,
         RequestedChange::Aws { op, .. }
             if op.starts_with("Delete") || op.starts_with("Terminate") =>
         {
             Some(format!("{op} is no part of an upgrade"))
         }
+        // A pod may be deleted where the plan allows it, or where it serves nobody.
         RequestedChange::Kube { method, path, .. } if *method == Method::DELETE => {
             // A pod that is not ready serves nobody: its budget counts it as down already.
             let unready = || ground_truth::is_unready_pod(world, path);
@@ -269,11 +285,13 @@ pub fn check_answer(
         }) => return drains::check_answer(laws, world, act, answer),
         Some(RequestedChange::Kube { drain: None, .. }) | None => return,
     };
+    // A request that failed changed nothing, so its effect is not judged.
     let good = matches!(answer, Answer::Whole(response) if response.status().is_success());
     if !good {
         return;
     }
     match op.as_str() {
+        // A weight may be raised only where green has healthy targets and what was moved is Ready again.
         "ModifyRule" | "ModifyListener" => {
             let now = aws::target_weights(world, &rule_or_listener(&input));
             let before = |arn: &String| {
@@ -282,16 +300,19 @@ pub fn check_answer(
                     .find(|(a, _)| a == arn)
                     .map_or(0, |(_, w)| *w)
             };
+            // Only weights that go up can harm; those that fall are part of every shift.
             let raised = now.iter().filter(|(arn, weight)| *weight > before(arn));
             let of_green = |arn: &String| laws.terms.green_targets.contains(arn);
             let short = match !laws.rolling_back && raised.clone().any(|(arn, _)| of_green(arn)) {
                 true => workloads::workloads_short_by_run(world, laws),
                 false => Vec::new(),
             };
+            // A group without a healthy target would answer with errors (ELB-3).
             let ill: Vec<String> = raised
                 .filter(|(arn, _)| aws::count_healthy_targets(world, arn) == 0)
                 .map(|(arn, w)| format!("{arn} {w}"))
                 .collect();
+            // All weights at zero must never be written (ELB-4).
             if !now.is_empty() && now.iter().all(|(_, weight)| *weight == 0) {
                 laws.record_violation(world, "weights add up", format!("all of {now:?} are 0"));
             }
@@ -311,6 +332,7 @@ pub fn check_answer(
                 );
             }
         }
+        // The version may move by one minor only, in either direction (EKS-CP-1).
         "UpdateClusterVersion" => {
             let to = input
                 .get("version")

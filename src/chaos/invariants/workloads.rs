@@ -79,13 +79,16 @@ pub fn record_taken(
     before: Option<(WorkloadId, i64)>,
     deleted: bool,
 ) -> Option<String> {
+    // The pod is known as taken, so that its end is not counted as somebody else's doing.
     laws.workloads.taken.insert(pod.uid.clone());
     let (id, serving) = before?;
     let record = laws.workloads.by_id.entry(id.clone()).or_default();
+    // The largest number that the workload had before it was moved is what it has to have again.
     record.before_move = record.before_move.max(Some(serving));
     if deleted {
         record.before_deletion = Some(serving);
     }
+    // Some pods are evicted more than once; beyond a bound the run is in a loop.
     record.taken += 1;
     let most =
         3 * record.before_move.max(Some(record.at_start)).unwrap_or(0) + EXTRA_EVICTIONS_ALLOWED;
@@ -107,6 +110,7 @@ pub fn check_deletion_replaced(
     laws: &Invariants,
     pod: &PodView,
 ) -> Result<(), String> {
+    // A workload that is not known, or of which nothing was deleted, has nothing to make good.
     let Some((id, serving)) = serving_before(world, pod) else {
         return Ok(());
     };
@@ -116,6 +120,7 @@ pub fn check_deletion_replaced(
     let Some(before) = record.before_deletion else {
         return Ok(());
     };
+    // What is due follows the number that the workload wants now, which may have been changed.
     let due = record.due_pods(before, state::desired_pods(world, &id));
     if serving >= due {
         return Ok(());
@@ -131,6 +136,7 @@ pub fn check_losses(
     laws: &mut Invariants,
     losses: &[std::sync::Arc<PodView>],
 ) -> Vec<String> {
+    // Pods of one workload that are lost in the same step are one case.
     let mut by_workload: BTreeMap<WorkloadId, Vec<&PodView>> = BTreeMap::new();
     for pod in losses {
         if let Some(id) = state::workload_of(world, pod) {
@@ -143,6 +149,7 @@ pub fn check_losses(
             state::count_serving_pods(world, &id),
             state::desired_pods(world, &id),
         );
+        // A pod that the run took is never others' doing.
         let others = pods
             .iter()
             .filter(|p| !laws.workloads.taken.contains(&p.uid) && laws.is_excused(&p.node))
@@ -150,11 +157,14 @@ pub fn check_losses(
         let by_run = pods.iter().find(|p| laws.workloads.taken.contains(&p.uid));
         let record = laws.workloads.by_id.entry(id.clone()).or_default();
         record.note_scale_down(wanted);
+        // A workload that is whole again begins without what others took from it before.
         let whole = record.at_start.max(record.before_move.unwrap_or(0));
         if now + pods.len() as i64 >= whole {
             record.lost_to_others = 0;
         }
         record.lost_to_others += others;
+        // A workload of several pods may not come down to none by the run alone; where a budget guards it another law
+        // speaks.
         let several = record.before_move.is_some_and(|n| n >= 2) && wanted.is_none_or(|w| w >= 2);
         if let Some(pod) = by_run
             && now == 0

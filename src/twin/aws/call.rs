@@ -139,6 +139,7 @@ impl AwsCall {
 
     /// Reads `request`; None when neither signature nor host names a service the twin knows.
     pub fn from_request(request: &Request) -> Option<Self> {
+        // The signature says which service is meant; the host alone does for a caller that signs nothing.
         let signer = read_signer(request);
         let host = request
             .uri()
@@ -149,6 +150,7 @@ impl AwsCall {
             Some(signer) => AwsService::by_name(&signer.service)?,
             None => AwsService::by_name(host.split('.').next().unwrap_or_default())?,
         };
+        // Each protocol names its operation in another place: the path, a header, or a parameter.
         let (op, input) = match service.protocol() {
             WireProtocol::RestJson => eks_routes::read_operation(request),
             WireProtocol::Json => {
@@ -163,6 +165,7 @@ impl AwsCall {
                     serde_json::from_slice(request.body()).unwrap_or(Value::Null),
                 )
             }
+            // A query can stand in the URL and in the body; a presigned request has only the URL.
             WireProtocol::Query | WireProtocol::Ec2 => {
                 let mut input = nest_query(request.uri().query().unwrap_or_default());
                 merge_values(
@@ -187,6 +190,7 @@ impl AwsCall {
 
 /// Reads who signed, from the header or from a presigned URL.
 fn read_signer(request: &Request) -> Option<RequestSigner> {
+    // The scope is the same text in the header and in a presigned URL.
     let scope = match request
         .headers()
         .get("authorization")
@@ -203,6 +207,7 @@ fn read_signer(request: &Request) -> Option<RequestSigner> {
             pairs.into_iter().find(|(k, _)| k == "X-Amz-Credential")?.1
         }
     };
+    // It is read from the end, because an access key may contain anything.
     let mut parts = scope.rsplit('/');
     let (_terminator, service, region, _date) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -241,12 +246,14 @@ fn nest_query(text: &str) -> Value {
 }
 
 fn insert_nested(into: &mut Value, path: &[&str], value: String) {
+    // The path is used up: what is left is the value.
     let Some((first, rest)) = path.split_first() else {
         *into = Value::String(value);
         return;
     };
     // No list in a request the twin answers is longer; an index beyond would only eat memory.
     const MAX_LIST_LENGTH: usize = 4096;
+    // A number from 1 on is a place in a list, as EC2 and the query protocol write lists.
     match first.parse::<usize>() {
         Ok(index) if (1..=MAX_LIST_LENGTH).contains(&index) => {
             if !into.is_array() {
@@ -259,6 +266,7 @@ fn insert_nested(into: &mut Value, path: &[&str], value: String) {
                 insert_nested(&mut items[index - 1], rest, value);
             }
         }
+        // Everything else is the name of a member; a list that turns out to be a map is replaced.
         _ => {
             if !into.is_object() {
                 *into = Value::Object(Map::new());

@@ -126,6 +126,7 @@ pub fn read_operation(request: &Request) -> (String, Value) {
         Ok(Value::Object(body)) => body,
         Ok(_) | Err(_) => Map::new(),
     };
+    // Parameters that stand several times are lists; everything else has one value.
     for (key, value) in decode_pairs(request.uri().query().unwrap_or_default()) {
         if LIST_PARAMETERS.contains(&key.as_str()) {
             let list = input.entry(key).or_insert_with(|| Value::Array(Vec::new()));
@@ -136,6 +137,7 @@ pub fn read_operation(request: &Request) -> (String, Value) {
             input.insert(key, Value::String(value));
         }
     }
+    // The members that are part of the path have the last word over the body.
     let path: Vec<&str> = request.uri().path().trim_matches('/').split('/').collect();
     for (method, route, op) in EKS_ROUTES {
         if request.method().as_str() != *method {

@@ -135,12 +135,14 @@ impl AwsError {
             message,
             members,
         } = self;
+        // Each protocol has a shape of its own for an error; the code and the message are the same.
         match service.protocol() {
             WireProtocol::RestJson => {
                 let mut body = members.clone();
                 body.insert("message".into(), json!(message));
                 let mut answer =
                     answer_with(*status, "application/json", Value::Object(body).to_string());
+                // The code is in a header, as the REST protocol has it.
                 if let (Answer::Whole(response), Ok(code)) =
                     (&mut answer, http::HeaderValue::from_str(code))
                 {
@@ -154,6 +156,7 @@ impl AwsError {
                 json!({"__type": code, "message": message}).to_string(),
             ),
             WireProtocol::Query => {
+                // The type says whose fault it is, and follows from the status.
                 let kind = if *status < 500 { "Sender" } else { "Receiver" };
                 let body = format!(
                     "<ErrorResponse xmlns=\"{}\"><Error><Type>{kind}</Type><Code>{}</Code><Message>{}</Message></Error><RequestId>{request_id}</RequestId></ErrorResponse>",

@@ -41,6 +41,7 @@ pub fn refuse_call(world: &mut SimWorld, call: &AwsCall, how: InjectedError) -> 
 
 /// Refuses a request to the API server, with a `Status` as it would.
 pub fn refuse_kubernetes(how: InjectedError) -> Answer {
+    // Each refusal has the text of a real API server, so that clients cannot tell them apart.
     let (code, reason, message) = match how {
         InjectedError::Throttled => (
             429,
@@ -78,6 +79,8 @@ pub fn refuse_kubernetes(how: InjectedError) -> Answer {
     };
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code});
     let mut answer = answer_with(code, "application/json", body.to_string());
+    // A refusal for too many requests says when to come back, as throttling does; a budget's refusal does not
+    // (K8S-EVICT-1).
     if let (429, Answer::Whole(response)) = (code, &mut answer) {
         response.headers_mut().insert(
             http::header::RETRY_AFTER,
@@ -125,6 +128,7 @@ pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
     let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
         return false;
     };
+    // An autoscaler keeps to the bounds, so at the bound nothing happens.
     let wanted = (asg.desired + by).clamp(asg.min, asg.max);
     if wanted == asg.desired {
         return false;
@@ -137,6 +141,7 @@ pub fn change_desired_size(world: &mut SimWorld, group: &str, by: i64) -> bool {
         to: wanted,
     });
     asg::reconcile_group(world, &name);
+    // EKS hears of the change later than the Auto Scaling group (EKS-NG-15).
     super::eks::schedule_size_sync(world, group);
     true
 }
@@ -146,6 +151,7 @@ pub fn set_min_size(world: &mut SimWorld, group: &str, least: i64) -> bool {
     let Some(asg) = world.cloud.asgs.values_mut().find(|a| a.nodegroup == group) else {
         return false;
     };
+    // The minimum can never be above the desired size, so the change is cut to it.
     let least = least.min(asg.desired);
     if asg.min == least {
         return false;
@@ -166,6 +172,7 @@ pub fn set_min_size(world: &mut SimWorld, group: &str, least: i64) -> bool {
 /// the group's name.
 pub fn edit_weights(world: &mut SimWorld, group: &str, weight: i64) -> bool {
     let elb = &mut world.cloud.elb;
+    // The group is looked for by its name, because a rule file knows no ARNs.
     let Some(arn) = elb
         .groups
         .values()
@@ -174,6 +181,7 @@ pub fn edit_weights(world: &mut SimWorld, group: &str, weight: i64) -> bool {
     else {
         return false;
     };
+    // Weights stand in rules and in listeners, and both may name the same group.
     let lists = (elb.rules.values_mut().map(|r| &mut r.actions))
         .chain(elb.listeners.values_mut().map(|l| &mut l.actions));
     let mut found = false;

@@ -38,6 +38,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
     let Some(instance) = cloud.instances.get(instance) else {
         return;
     };
+    // An instance of no managed group joins as well, but without the labels and taints of a group.
     let group = instance
         .asg
         .as_ref()
@@ -52,6 +53,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
     let mut labels = BTreeMap::new();
     let mut taints = Vec::new();
     let mut taints_of_group = Vec::new();
+    // EKS's own labels come after the group's, so a group cannot set another value for them.
     if let Some(group) = group {
         labels.extend(group.labels.clone());
         labels.insert("eks.amazonaws.com/nodegroup".into(), group.name.clone());
@@ -61,6 +63,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
             .and_then(|c| c.as_str())
             .unwrap_or("ON_DEMAND");
         labels.insert("eks.amazonaws.com/capacityType".into(), capacity.to_owned());
+        // The template's labels are there only for groups that have a template of the user's.
         let template = group.spec.get("launchTemplate");
         let of_template = |member: &str| {
             template
@@ -74,6 +77,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
                 version,
             );
         }
+        // Taints of the group come from EKS (EKS-NG-13). Those that user data registers are the template's alone.
         taints = group
             .taints
             .iter()
@@ -88,6 +92,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         "eks.amazonaws.com/nodegroup-image".into(),
         instance.image.clone(),
     );
+    // The name and the provider's identifier are what the cluster and the cloud know the node by.
     let birth = JoiningNode {
         name: instance.dns.clone(),
         provider_id: format!("aws:///{}/{}", instance.zone, instance.id),
@@ -112,6 +117,7 @@ pub fn join_node(world: &mut SimWorld, instance: &str) {
         ephemeral_storage: ephemeral_storage(DEFAULT_DISK_GIB),
         short_hop: group.is_some_and(has_short_hop),
         driverless: group.is_some_and(|g| is_driverless(world, g)),
+        // Only the group's own taints are looked at: what user data registers, no agent of EKS takes off.
         startup_taints: startup_taints(world, &taints_of_group),
         internal_ip: instance.address.clone(),
         architecture: if arm { "arm64" } else { "amd64" }.to_owned(),
@@ -142,6 +148,7 @@ fn has_short_hop(group: &ManagedNodegroup) -> bool {
 
 /// Whether a group's image lacks drivers that another group of its instance type has by its image (EKS-NG-26).
 fn is_driverless(world: &SimWorld, group: &ManagedNodegroup) -> bool {
+    // A custom image is taken to have the drivers, because its owner chose it for this type.
     let made_for_devices = |g: &ManagedNodegroup| {
         let ami_type = g.spec.get("amiType").and_then(|v| v.as_str());
         ami_type.is_some_and(|t| {
@@ -194,8 +201,11 @@ fn startup_taints(world: &SimWorld, taints: &[(String, String, String)]) -> Vec<
         .iter()
         .flat_map(|eks| eks.nodegroups.values())
         .collect();
+    // A taint counts as one that comes off where an agent is known for it (CTL-7), or where a Ready node of another
+    // group has lost it.
     let comes_off = |key: &str, effect: &str| {
         STARTUP_TAINTS.iter().any(|known| key.starts_with(known))
+            // A group that is being updated says nothing, since its taints may be on their way.
             || groups.iter().any(|group| {
                 let mut its = group.taints.iter().map(|t| taint_triple(&to_kube_taint(t)));
                 its.any(|(k, _, e)| k == key && e == effect)

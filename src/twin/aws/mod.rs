@@ -117,9 +117,11 @@ pub fn answer_call(world: &mut SimWorld, call: &AwsCall) -> Answer {
 
 /// Refuses what must be refused before any operation, and sends the rest to its service.
 fn check_and_run(world: &mut SimWorld, call: &AwsCall) -> Result<Value, AwsError> {
+    // A request without a signature is refused before the service is looked at.
     let Some(signer) = &call.signer else {
         return Err(AwsError::unsigned_request(call.service));
     };
+    // Credentials can expire for everybody for a while, by a fault, or for good, for one key.
     let expired = world
         .cloud
         .switches
@@ -128,8 +130,10 @@ fn check_and_run(world: &mut SimWorld, call: &AwsCall) -> Result<Value, AwsError
     if expired || world.cloud.expired_keys.contains(&signer.access_key) {
         return Err(AwsError::expired_token(call.service));
     }
+    // Permissions are asked in the cluster's region, whichever region the request is for.
     iam::check_call(&mut world.cloud, call)?;
     // IAM has one region a partition, whichever the cluster's is.
+    // Another region has nothing in it: the account is answered with an empty one of that name.
     if signer.region != world.cloud.region && call.service != AwsService::Iam {
         let nothing = AwsAccount {
             account: world.cloud.account.clone(),
@@ -162,6 +166,7 @@ fn run_operation(world: &mut SimWorld, call: &AwsCall) -> Result<Value, AwsError
 /// Spells an answer as the call's service does.
 fn write_answer(call: &AwsCall, output: &Value, id: &str) -> Answer {
     let op = &call.op;
+    // Each protocol wraps the same output in its own way; the operation knows nothing of it.
     let mut answer = match call.service.protocol() {
         call::WireProtocol::RestJson => answer_with(200, "application/json", write_json(output)),
         call::WireProtocol::Json => {
@@ -197,6 +202,7 @@ fn write_answer(call: &AwsCall, output: &Value, id: &str) -> Answer {
             )
         }
     };
+    // The id of the request is in a header too, whatever the body says.
     if let (Answer::Whole(response), Ok(id)) = (&mut answer, http::HeaderValue::from_str(id)) {
         response.headers_mut().insert("x-amzn-requestid", id);
     }

@@ -24,6 +24,7 @@ pub fn cut_page<T>(
         Some(token) => read_token(token)
             .ok_or_else(|| AwsError::validation_error("The token is not valid."))?,
     };
+    // A token is a place in the list as it is now: what changed between two pages can be missed or shown twice.
     let mut rest = items.into_iter().skip(start);
     let items: Vec<T> = rest.by_ref().take(size).collect();
     let next = rest

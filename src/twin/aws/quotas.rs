@@ -61,9 +61,11 @@ pub const NODE_GROUPS_QUOTA: &str = "eks/L-6D54EA21";
 
 /// The On-Demand quota that an instance's vCPUs count for, by the families in the quotas' names.
 pub fn cpu_quota(instance_type: &str) -> Option<String> {
+    // The family is the letters in front of the first digit (EC2-4).
     let family = instance_type
         .split(|c: char| !c.is_ascii_alphabetic())
         .next();
+    // Families with a quota of their own come first, because their letters begin like those of the standard ones.
     let code = match family? {
         "inf" => "L-1945791B",
         "trn" => "L-2C3B7624",
@@ -126,11 +128,13 @@ fn show_quota(
 /// Answers for Service Quotas.
 pub fn run_operation(cloud: &AwsAccount, op: &str, input: Input) -> Result<Value, AwsError> {
     let applied = matches!(op, "GetServiceQuota" | "ListServiceQuotas");
+    // A quota that the twin does not know is an error, so that a wrong code is seen.
     let missing = || {
         let message = "The request failed because the specified quota does not exist.";
         AwsError::new(400, "NoSuchResourceException", message)
     };
     match op {
+        // The two ways of asking differ only in whether the applied value or AWS's default is shown.
         "GetServiceQuota" | "GetAWSDefaultServiceQuota" => {
             let (service, code) = (
                 input.require_text("ServiceCode")?,

@@ -35,6 +35,7 @@ pub fn list_groups(world: &SimWorld) -> Vec<ScalingGroup> {
             .iter()
             .map(|(key, (value, _))| (key.clone(), value.clone()))
             .collect(),
+        // An instance that is leaving is no node of the group any more.
         instances: asg
             .members
             .iter()
@@ -69,11 +70,13 @@ pub fn describe_new_node(world: &SimWorld, nodegroup: &str) -> Option<DescribedN
     let cloud = &world.cloud;
     let group = cloud.eks.as_ref()?.nodegroups.get(nodegroup)?;
     let asg = cloud.asgs.get(group.asg.as_ref()?)?;
+    // The zone is the first subnet's: the real autoscaler has to pick one as well.
     let subnet = asg.subnets.first().and_then(|s| cloud.subnets.get(s));
     let zone = subnet.map(|s| s.zone.clone()).unwrap_or_default();
     let instance_type = &asg.launch.instance_type;
     let size = types::capacity_of(instance_type);
     let arm = images::is_arm(instance_type);
+    // Labels that the cloud sets come last, as for a node that joins.
     let mut labels = group.labels.clone();
     for (key, value) in [
         ("eks.amazonaws.com/nodegroup", nodegroup),
@@ -86,6 +89,7 @@ pub fn describe_new_node(world: &SimWorld, nodegroup: &str) -> Option<DescribedN
     ] {
         labels.insert(key.to_owned(), value.to_owned());
     }
+    // Taints are EKS's own spelling, turned into the cluster's (CA-6).
     let taints = group.taints.iter().map(to_kube_taint);
     let taints = taints.map(|t| (t.key, t.value.unwrap_or_default(), t.effect));
     Some(DescribedNode {

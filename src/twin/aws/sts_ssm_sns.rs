@@ -27,6 +27,7 @@ pub fn run_sts(
 
 /// Answers for SSM: the public parameters that name EKS's AMIs.
 pub fn run_ssm(world: &SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
+    // The value of a parameter is worked out from its name, so every minor and family has its own.
     let found = |name: &str| {
         let value = ec2::images::parameter_value(&world.cloud, name)?;
         let kind = if name.contains("image_id") {
@@ -53,6 +54,7 @@ pub fn run_ssm(world: &SimWorld, op: &str, input: Input) -> Result<Value, AwsErr
             Ok(json!({"Parameter": parameter}))
         }
         "GetParameters" => {
+            // A request of several names ten at most, as in the real API.
             let names = input.get_text_list("Names");
             if names.is_empty() || names.len() > 10 {
                 return Err(AwsError::new(
@@ -61,6 +63,7 @@ pub fn run_ssm(world: &SimWorld, op: &str, input: Input) -> Result<Value, AwsErr
                     "Member must have length less than or equal to 10",
                 ));
             }
+            // Names that are not known are told apart from those that are, without an error.
             let (known, unknown): (Vec<_>, Vec<_>) =
                 names.into_iter().partition(|name| found(name).is_some());
             Ok(
@@ -75,10 +78,12 @@ pub fn run_ssm(world: &SimWorld, op: &str, input: Input) -> Result<Value, AwsErr
 pub fn run_sns(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
     match op {
         "Publish" => {
+            // A topic and a target are the same here.
             let topic = input
                 .get_text("TopicArn")
                 .or(input.get_text("TargetArn"))
                 .unwrap_or_default();
+            // The identifier is not looked up, but has to look like one.
             if !topic.starts_with("arn:") {
                 return Err(AwsError::new(
                     400,
@@ -86,6 +91,7 @@ pub fn run_sns(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, Aw
                     "Invalid parameter: TopicArn",
                 ));
             }
+            // What was published is kept, so a test can read it.
             let message = input.get_text("Message").unwrap_or_default();
             world
                 .cloud

@@ -18,6 +18,7 @@ pub fn write_members(value: &Value, item: &str) -> String {
 
 fn write_element(out: &mut String, name: &str, value: &Value, item: &str) {
     // Writing to a String cannot fail.
+    // A value that is absent writes nothing, and a list writes its items under one name.
     match value {
         Value::Null => {}
         Value::Array(items) => {
@@ -34,6 +35,7 @@ fn write_element(out: &mut String, name: &str, value: &Value, item: &str) {
             }
             let _ = write!(out, "</{name}>");
         }
+        // Text is the only value that has to be escaped.
         Value::String(text) => {
             for part in ["<", name, ">", &*escape_text(text), "</", name, ">"] {
                 out.push_str(part);

@@ -75,6 +75,7 @@ pub const CHANGES_WITHOUT_ARGUMENT: &[&str] = &["watches-cut", "history-lost"];
 impl WorldChange {
     /// Reads a change: its kind, and what stands behind the colon.
     pub fn parse_change(kind: &str, rest: &str) -> Result<Self, String> {
+        // Arguments that are missing are told by the fault's own name.
         let named = |what: &str| match rest {
             "" => Err(format!("`{kind}` needs {what}")),
             rest => Ok(rest.to_owned()),
@@ -172,6 +173,7 @@ impl WorldChange {
                     least: least.ok_or("a smallest size is 0 or more")?,
                 }
             }
+            // Weights and sizes are checked here, so a schedule cannot ask for what the API would refuse.
             "weights" => {
                 let (group, weight) = two("TARGETGROUP:WEIGHT")?;
                 let weight = weight.parse().ok().filter(|w| (0..=999).contains(w));
@@ -189,6 +191,7 @@ impl WorldChange {
             }
             "watches-cut" => Self::WatchesCut,
             "history-lost" => Self::HistoryLost,
+            // A kind that is not known is told with all that there are.
             other => {
                 return Err(format!(
                     "`{other}` is no fault; there are throttle, fail, expired, denied, status, delay, drop-before, drop-after, stale, node-never-joins, insufficient-capacity, capacity-back, no-free-addresses, control-plane-fails, image-missing, kubelet-dies, pod-never-ready, pods-fail-on, no-images-on, crash-loop, workload-fixed, clock-skew, operator-down, operator-back, eviction-half-done, budget, cordon, uncordon, scale, autoscaler, min-size, weights, delete-group, karpenter, api-server-gone, watches-cut, history-lost and credentials-expire"
@@ -199,6 +202,7 @@ impl WorldChange {
 
     /// Makes it happen; whether there was anything to happen to.
     pub fn apply_to(&self, world: &mut SimWorld) -> bool {
+        // Those who watch the world are told first what is going to be harmed, while it is still there.
         let harmed = match self {
             Self::KubeletDies(node) => resolve_node(world, node).into_iter().collect(),
             Self::DeleteGroup(group) => vec![group.clone()],
@@ -208,6 +212,7 @@ impl WorldChange {
         for one in &harmed {
             world.notify_observer(WorldNotice::Harmed { node_or_group: one });
         }
+        // A change that finds nothing to change is not counted as one that happened.
         match self {
             Self::NodesNeverJoin(number) => {
                 world.cloud.switches.never_join += number;

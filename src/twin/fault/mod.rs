@@ -158,6 +158,7 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
         Some((body, at)) => (body, parse_trigger(at)?),
         None => (text, FaultTrigger::Start(Duration::ZERO)),
     };
+    // Only some changes of the world have nothing behind their name.
     let (kind, rest) = match body.split_once(':') {
         Some(parts) => parts,
         None if change::CHANGES_WITHOUT_ARGUMENT.contains(&body) => (body, ""),
@@ -174,6 +175,7 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
         })
     };
     // A rule with one more part before how often.
+    // A code or a wait stands between the place and the number.
     let with = |rest: &str| -> Result<(String, String), String> {
         let mut parts: Vec<&str> = rest.split(':').collect();
         let (Some(times), Some(part)) = (parts.pop(), parts.pop()) else {
@@ -183,6 +185,7 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
         };
         Ok((part.to_owned(), format!("{}:{times}", parts.join(":"))))
     };
+    // Faults on requests are read here; every other kind is a change of the world.
     let effect = match kind {
         "throttle" => request(RequestFault::Refuse(InjectedError::Throttled), rest)?,
         "fail" => request(RequestFault::Refuse(InjectedError::Internal), rest)?,
@@ -206,6 +209,7 @@ fn parse_rule(text: &str) -> Result<FaultRule, String> {
         }
         _ => FaultEffect::World(WorldChange::parse_change(kind, rest)?),
     };
+    // The skew is part of the runner's clock, which knows nothing of a drain.
     if let (FaultEffect::World(WorldChange::ClockSkew(_)), FaultTrigger::Drain(_)) =
         (&effect, since)
     {
@@ -327,6 +331,7 @@ impl Faults {
         passed: Duration,
         known: bool,
     ) -> Option<RequestFault> {
+        // The rules are looked at in their order, and the first that fits is used up.
         for (rule, fired) in &mut self.rules {
             let FaultEffect::Request {
                 scope: place,
@@ -338,6 +343,7 @@ impl Faults {
             };
             let fits =
                 (place.service == "*" || place.service == service) && matches_glob(&place.op, op);
+            // A rule that waits for the drain does not fit before it has begun.
             let since = match rule.since {
                 FaultTrigger::Start(since) => Some(since),
                 FaultTrigger::Drain(after) => self.drain_began.map(|began| began + after),
@@ -349,6 +355,7 @@ impl Faults {
             {
                 continue;
             }
+            // A rule without a number fits forever.
             *left = left.map(|n| n - 1);
             *fired += 1;
             return Some(what.clone());
@@ -377,6 +384,7 @@ pub fn add_rules(world: &mut SimWorld, rules: Vec<FaultRule>) {
 /// A request was served: with the first node that is marked as being drained the rules begin that wait for it.
 pub fn on_request_served(world: &mut SimWorld, request: &Request) {
     let waits = |(rule, _): &(FaultRule, u32)| matches!(rule.since, FaultTrigger::Drain(_));
+    // A drain begins with a mark on a node, which is a patch; every other request is passed over at once.
     let node = request.uri().path().strip_prefix("/api/v1/nodes/");
     let Some(node) = node.filter(|_| request.method() == http::Method::PATCH) else {
         return;
@@ -387,6 +395,7 @@ pub fn on_request_served(world: &mut SimWorld, request: &Request) {
     if workload_state::node_annotation(world, node, marks::DRAINING).is_none() {
         return;
     }
+    // Rules that wait for the drain are queued from this moment on. Rules on requests look at the time themselves.
     world.faults.drain_began = Some(world.elapsed_time());
     for index in 0..world.faults.rules.len() {
         let (rule, _) = &world.faults.rules[index];
@@ -418,11 +427,13 @@ pub fn apply_change(world: &mut SimWorld, index: usize) {
 pub fn kubernetes_operation(request: &Request) -> String {
     let path = request.uri().path();
     let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    // The group and the version are not part of the operation.
     let skip = match parts.first() {
         Some(&"api") => 2,
         Some(&"apis") => 3,
         Some(_) | None => 0,
     };
+    // A watch is a read with a parameter, and has a verb of its own.
     let watch = request
         .uri()
         .query()
@@ -434,10 +445,12 @@ pub fn kubernetes_operation(request: &Request) -> String {
     } else {
         request.method().as_str()
     };
+    // A path above the objects is an operation of its own.
     if skip == 0 || parts.len() <= skip {
         return format!("{verb} {path}");
     }
     parts.drain(..skip);
+    // The namespace is not part of the operation, so a rule holds for all of them.
     if parts.first() == Some(&"namespaces") && parts.len() > 2 {
         parts.drain(..2);
     }

@@ -58,6 +58,7 @@ impl AccessControl {
         if open || (self.anonymous && header.is_none()) {
             return Ok(());
         }
+        // A static token is compared as it is; a token of EKS's is good for 15 minutes from its date (EKS-AUTH-1).
         let token = header
             .and_then(|h| h.strip_prefix("Bearer "))
             .unwrap_or_default()
@@ -95,6 +96,7 @@ impl AccessControl {
 
 /// When `token` was made, where it is a presigned call to STS for a cluster.
 fn signed_at(token: &str) -> Option<Timestamp> {
+    // The verifier takes only a presigned call to the STS host, over https and with the path `/` (EKS-AUTH-1).
     let url = token
         .strip_prefix("k8s-aws-v1.")
         .and_then(|t| URL_SAFE_NO_PAD.decode(t).ok())?;
@@ -104,6 +106,7 @@ fn signed_at(token: &str) -> Option<Timestamp> {
         return None;
     }
     let query = super::query::decode_pairs(uri.query().unwrap_or_default());
+    // A parameter that stands twice counts as missing, as the verifier refuses it.
     let one = |key: &str| {
         let mut found = query.iter().filter(|(k, _)| k.eq_ignore_ascii_case(key));
         found
@@ -120,6 +123,8 @@ fn signed_at(token: &str) -> Option<Timestamp> {
             .ok()
             .map(|z| z.timestamp())
     });
+    // The signature itself is not computed: the twin has no secret to compute it with. The rest is held to the
+    // verifier's rules, the cluster's header among what is signed.
     let good = query
         .iter()
         .all(|(k, _)| TOKEN_PARAMETERS.contains(&k.to_ascii_lowercase().as_str()))

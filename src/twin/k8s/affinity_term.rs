@@ -21,6 +21,7 @@ pub struct AffinityTerm {
 impl AffinityTerm {
     /// Reads a podAffinityTerm of a pod with these labels in this namespace.
     pub fn from_term(ns: &str, labels: &Labels, term: &Value) -> Self {
+        // The selector is narrowed by the pod's own labels; a key that the pod lacks is left out (K8S-SCHED-3).
         let mut pods = LabelSelector::from_spec(value_at(term, "labelSelector"));
         for (field, same) in [("matchLabelKeys", true), ("mismatchLabelKeys", false)] {
             for key in list_at(term, field).iter().filter_map(Value::as_str) {
@@ -29,6 +30,7 @@ impl AffinityTerm {
                 }
             }
         }
+        // Without namespaces and without a selector of namespaces the term is about the pod's own namespace.
         let by_label = value_at(term, "namespaceSelector");
         let named = list_at(term, "namespaces").iter().filter_map(Value::as_str);
         let mut namespaces: BTreeSet<String> = named.map(str::to_owned).collect();

@@ -90,6 +90,7 @@ pub(super) const EVICTION_ROUND_INTERVAL: Duration = Duration::from_secs(5);
 /// A node registers: not ready first, then ready when its network is.
 pub fn join_node(world: &mut SimWorld, birth: JoiningNode) {
     run_in_cluster(world, |cluster| {
+        // A node that registers under the name of a lost one is alive again.
         let node = build_node_object(cluster, &birth);
         cluster.dead.remove(&birth.name);
         if birth.short_hop {
@@ -102,6 +103,8 @@ pub fn join_node(world: &mut SimWorld, birth: JoiningNode) {
             let taints = birth.startup_taints.clone();
             cluster.startup_taints.insert(birth.name.clone(), taints);
         }
+        // The CSINode says how many volumes the node takes. It is copied from a node of the same instance type, which
+        // has the same limit.
         let volumes = csi_node_of_sibling(cluster, &birth);
         // A node that registers again keeps its object.
         if cluster.create_object(NODES, node, false).is_ok() {
@@ -109,6 +112,7 @@ pub fn join_node(world: &mut SimWorld, birth: JoiningNode) {
                 // One of its name was left by a node that is gone.
                 let _ = cluster.create_object(CSI_NODES, volumes, false);
             }
+            // The node is Ready only after a while, and only once its network is there.
             let (from, to) = cluster.pace.node_ready;
             let wait = cluster.random_delay(from, to);
             cluster.schedule_after(
@@ -189,6 +193,8 @@ pub fn set_group_marks(
 ) {
     run_in_cluster(world, |cluster| {
         for node in names_in_group(cluster, nodegroup) {
+            // A taint with the same key and effect is replaced, since EKS tells taints apart by both and the value
+            // can change.
             cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
                 let taints = list_at_mut(n, "spec.taints");
                 for (key, _, effect) in add_taints.iter().chain(remove_taints) {
@@ -199,9 +205,11 @@ pub fn set_group_marks(
                         .iter()
                         .map(|(k, v, e)| json!({"key": k, "value": v, "effect": e})),
                 );
+                // A list that is empty is left out of the object, as the API server does.
                 if list_at(n, "spec.taints").is_empty() {
                     remove_at(n, "spec.taints");
                 }
+                // Labels that are removed go last: a key that is in both lists is gone.
                 let labels = as_object_mut(slot_at(n, "metadata.labels"));
                 for (key, value) in add_labels {
                     labels.insert(key.clone(), value.clone().into());
@@ -288,6 +296,7 @@ pub fn is_rolled_out(world: &SimWorld, kind: AddonWorkload, ns: &str, name: &str
 pub fn probe_node_port(world: &SimWorld, instance_id: &str, node_port: u16) -> NodePortHealth {
     let cluster = &world.kube;
     let index = &cluster.store.index;
+    // A balancer that checks an instance finds no node before it has joined and after it is gone.
     let Some(node) = index
         .by_instance
         .get(instance_id)
@@ -298,6 +307,7 @@ pub fn probe_node_port(world: &SimWorld, instance_id: &str, node_port: u16) -> N
     if !node.ready {
         return NodePortHealth::NodeNotReady;
     }
+    // No Service has the port: a pod with a host port can answer on it, as ingress controllers do.
     let Some(service) = index.node_ports.get(&node_port) else {
         let pods = cluster.store.pods_on(&node.name);
         let answers = |p: &std::sync::Arc<super::typed_views::PodView>| {
@@ -309,6 +319,8 @@ pub fn probe_node_port(world: &SimWorld, instance_id: &str, node_port: u16) -> N
             false => NodePortHealth::NoReadyEndpoint,
         };
     };
+    // With the policy Local only a node with a ready pod of its own passes; with Cluster every node forwards
+    // (K8S-SVC-1).
     let object = cluster.store.find_object(SERVICES, service);
     let local = object.is_some_and(|s| text_at(s, "spec.externalTrafficPolicy") == "Local");
     // A dead kubelet's containers still answer; a node that is gone answers nothing.
@@ -329,6 +341,7 @@ pub fn pods_behind_port(
     instance_id: &str,
     node_port: u16,
 ) -> Vec<ServiceAddress> {
+    // Without a Service the port is a pod's own, which is looked at elsewhere.
     let index = &world.kube.store.index;
     let (Some(node), Some(service)) = (
         index.by_instance.get(instance_id),
@@ -387,6 +400,7 @@ pub fn delete_node_pods(world: &mut SimWorld, node: &str) {
 
 /// Takes a step of what EKS does on its own.
 pub(super) fn take_step(cluster: &mut SimCluster, step: EksDrainStep, node: &str) {
+    // DaemonSet pods stay until the instance ends; everything else is moved.
     let pods = cluster.store.pods_on(node);
     let pods = pods
         .iter()
@@ -394,6 +408,8 @@ pub(super) fn take_step(cluster: &mut SimCluster, step: EksDrainStep, node: &str
     let mut held = false;
     for pod in pods {
         let key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
+        // EKS evicts by budget first and ends what is left by force some minutes later, whatever the budgets say
+        // (EKS-NG-16).
         match step {
             EksDrainStep::Evict => {
                 held |=
@@ -404,6 +420,7 @@ pub(super) fn take_step(cluster: &mut SimCluster, step: EksDrainStep, node: &str
             }
         }
     }
+    // The Node object goes some seconds after the instance, while its pods stay in the API (K8S-NODE-1).
     if step == EksDrainStep::End {
         cluster.dead.insert(node.to_owned());
         cluster.schedule_after(
@@ -411,6 +428,7 @@ pub(super) fn take_step(cluster: &mut SimCluster, step: EksDrainStep, node: &str
             KubeEvent::Node(nodes::NodeLifecycleStep::Vanish, node.to_owned()),
         );
     }
+    // A refused eviction is repeated; the force that follows has its own event.
     if held {
         cluster.schedule_after(
             EVICTION_ROUND_INTERVAL,
@@ -446,6 +464,7 @@ pub fn kubelet_versions(world: &SimWorld) -> Vec<(String, String)> {
 /// The instances whose nodes a load balancer controller takes: Ready, carrying these labels, not excluded by label nor
 /// about to be deleted by an autoscaler.
 pub fn balanced_instances(world: &SimWorld, labels: &BTreeMap<String, String>) -> Vec<String> {
+    // The controller takes a node out by label, by taint and when it is not Ready, not by a cordon (LBC-3).
     const EXCLUSION_LABELS: &[&str] = &[
         "node.kubernetes.io/exclude-from-external-load-balancers",
         "alpha.service-controller.kubernetes.io/exclude-balancer",

@@ -139,6 +139,7 @@ impl SimCluster {
             outbox: Vec::new(),
             awake: false,
         };
+        // The API server makes these four by itself; their UIDs are fixed so that runs with one seed are alike.
         for (n, name) in ["default", "kube-node-lease", "kube-public", "kube-system"]
             .into_iter()
             .enumerate()
@@ -182,6 +183,7 @@ impl SimCluster {
     }
 
     fn seed_items(&mut self, path: &str, items: Vec<Value>) {
+        // A kind that was never seen is learned from its list; an empty list teaches nothing.
         let Some(res) = self.store.kinds.learn_kind(path, &items) else {
             return;
         };
@@ -189,6 +191,7 @@ impl SimCluster {
         for mut item in items {
             set_at(&mut item, "apiVersion", kind.api_version());
             set_at(&mut item, "kind", kind.kind.to_string());
+            // Some objects of a snapshot have no UID, but owners and watches need one.
             if text_at(&item, "metadata.uid").is_empty() {
                 let uid = self.new_uid();
                 set_at(&mut item, "metadata.uid", uid);
@@ -329,6 +332,7 @@ impl SimCluster {
         dry: bool,
     ) -> Result<StoredObject, ApiFailure> {
         let kind = self.store.kinds.get(res).clone();
+        // A generated name gets a random suffix; without either name the object is refused as the API server does it.
         let prefix = text_at(&object, "metadata.generateName").to_owned();
         if text_at(&object, "metadata.name").is_empty() {
             if prefix.is_empty() {
@@ -339,6 +343,7 @@ impl SimCluster {
             set_at(&mut object, "metadata.name", name);
         }
         let at_name = ObjectName::of_object(&object);
+        // A namespace that is missing and one that is being deleted have different answers (404 and 403).
         if kind.namespaced {
             self.check_namespace(&kind.qualified_resource(), &at_name)
                 .map_err(|f| {
@@ -350,6 +355,7 @@ impl SimCluster {
         if self.store.find_object(res, &at_name).is_some() {
             return Err(ApiFailure::already_exists(&kind, &at_name.name));
         }
+        // What the client says of these fields is passed over: they are the server's own.
         let (uid, stamp) = (self.new_uid(), self.timestamp_text());
         set_at(&mut object, "apiVersion", kind.api_version());
         set_at(&mut object, "kind", kind.kind.to_string());
@@ -359,6 +365,7 @@ impl SimCluster {
         if object.get("spec").is_some() {
             set_at(&mut object, "metadata.generation", 1);
         }
+        // Defaults come before a dry run ends, because its answer shows them.
         defaults::fill_defaults(&self.store, &mut self.rng, res, &mut object);
         if dry {
             return Ok(object.into());
@@ -378,6 +385,7 @@ impl SimCluster {
         else {
             return Err(None);
         };
+        // Reads and deletions still work in a namespace that is being deleted; only creation is refused.
         if text_at(namespace, "status.phase") != "Terminating" {
             return Ok(());
         }
@@ -433,14 +441,18 @@ impl SimCluster {
         old: &StoredObject,
         mut new: Value,
     ) -> StoredObject {
+        // A write without a difference makes no new resource version, so no watch hears of it.
         if is_same_but_bookkeeping(old, &new) {
             return old.clone();
         }
+        // Only a change of the spec counts the generation up; controllers tell by it what they have seen.
         let differs = |key: &str| old.get(key) != new.get(key);
         if differs("spec") && value_at(old, "metadata.generation").is_some() {
             let generation = number_at(old, "metadata.generation").unwrap_or(0) + 1;
             set_at(&mut new, "metadata.generation", generation);
         }
+        // An object that is being deleted goes with its last finalizer. A namespace waits for its content and a pod
+        // for its grace period.
         let going = value_at(&new, "metadata.deletionTimestamp").is_some();
         let waits = res == NAMESPACES
             || (res == PODS && number_at(&new, "metadata.deletionGracePeriodSeconds") != Some(0));
@@ -464,15 +476,18 @@ impl SimCluster {
         grace: Option<i64>,
     ) -> Option<StoredObject> {
         let object = self.store.get_object(key)?.clone();
+        // Only pods have a grace period; for everything else zero is meant, whatever the request says.
         let going = value_at(&object, "metadata.deletionTimestamp").is_some();
         let grace = match key.res {
             PODS => self.grace_period(&object, grace),
             _ => 0,
         };
+        // A namespace is held by its content, as if it had a finalizer.
         let held = !list_at(&object, "metadata.finalizers").is_empty() || key.res == NAMESPACES;
         if grace == 0 && !held {
             return self.store.remove_object(key);
         }
+        // A second deletion can only make the grace period shorter.
         if going
             && number_at(&object, "metadata.deletionGracePeriodSeconds").is_some_and(|g| g <= grace)
         {
@@ -494,6 +509,7 @@ impl SimCluster {
             .saturating_add(jiff::SignedDuration::from_secs(grace))
             .unwrap_or(self.now);
         let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        // A deletion changes the generation, so controllers take the object up again.
         self.change_object(key, |o| {
             set_at(o, "metadata.deletionTimestamp", until);
             set_at(o, "metadata.deletionGracePeriodSeconds", grace);

@@ -14,6 +14,7 @@ pub fn fill_defaults(
     object: &mut Value,
 ) {
     match res {
+        // Every namespace has this label, by which selectors of namespaces can name it.
         NAMESPACES => {
             let name = text_at(object, "metadata.name").to_owned();
             slot_at(object, "metadata.labels");
@@ -23,6 +24,7 @@ pub fn fill_defaults(
             set_at(object, "status", json!({"phase": "Active"}));
         }
         PODS => default_pod(store, object),
+        // A Deployment that says nothing may have a quarter more pods, or less, during a rollout (K8S-POD-2).
         DEPLOYMENTS => {
             set_default_at(object, "spec.replicas", 1);
             set_default_at(object, "spec.progressDeadlineSeconds", 600);
@@ -33,6 +35,7 @@ pub fn fill_defaults(
                 set_default_at(object, "spec.strategy.rollingUpdate.maxUnavailable", "25%");
             }
             default_template(object);
+            // The status is the server's: what a client sends with a creation is not kept.
             set_at(object, "status", json!({}));
         }
         REPLICA_SETS => {
@@ -58,6 +61,7 @@ pub fn fill_defaults(
         DAEMON_SETS => {
             set_default_at(object, "spec.revisionHistoryLimit", 10);
             set_default_at(object, "spec.updateStrategy.type", "RollingUpdate");
+            // A DaemonSet replaces one pod after another and never has two on a node, unless it says otherwise.
             if text_at(object, "spec.updateStrategy.type") == "RollingUpdate" {
                 set_default_at(object, "spec.updateStrategy.rollingUpdate.maxSurge", 0);
                 set_default_at(
@@ -79,6 +83,7 @@ pub fn fill_defaults(
             set_default_at(object, "spec.backoffLimit", 6);
             let uid = text_at(object, "metadata.uid").to_owned();
             let name = text_at(object, "metadata.name").to_owned();
+            // The Job's pods are selected by its own UID, so that a Job made again under the name does not take them.
             let labels = json!({
                 "batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-name": name,
                 "controller-uid": uid, "job-name": name,
@@ -92,6 +97,7 @@ pub fn fill_defaults(
             default_template(object);
             set_at(object, "status", json!({}));
         }
+        // A new budget allows nothing until the controller has counted its pods (K8S-EVICT-2).
         BUDGETS => {
             set_at(
                 object,
@@ -103,6 +109,7 @@ pub fn fill_defaults(
             set_default_at(object, "spec.type", "ClusterIP");
             set_default_at(object, "spec.sessionAffinity", "None");
             set_default_at(object, "spec.internalTrafficPolicy", "Cluster");
+            // Node ports come from the usual range. That two Services draw the same one is left to chance.
             if matches!(text_at(object, "spec.type"), "NodePort" | "LoadBalancer") {
                 set_default_at(object, "spec.externalTrafficPolicy", "Cluster");
                 for port in list_at_mut(object, "spec.ports") {
@@ -121,6 +128,7 @@ pub fn fill_defaults(
             set_default_at(object, "spec.clusterIPs", json!([ip]));
             set_default_at(object, "status", json!({"loadBalancer": {}}));
         }
+        // A claim that a pod uses must not be removed under it; the finalizer sees to that.
         CLAIMS => {
             set_default_at(object, "spec.volumeMode", "Filesystem");
             set_default_at(
@@ -162,6 +170,7 @@ fn default_pod_spec(spec: &mut Value) {
     set_default_at(spec, "terminationGracePeriodSeconds", 30);
     for container in list_at_mut(spec, "containers") {
         let image = text_at(container, "image").to_owned();
+        // An image without a tag means `latest`, and is pulled each time.
         let latest = image.ends_with(":latest")
             || !image
                 .rsplit('/')
@@ -186,6 +195,7 @@ fn default_pod(store: &ObjectStore, pod: &mut Value) {
     let account = text_at(pod, "spec.serviceAccountName").to_owned();
     set_default_at(pod, "spec.serviceAccount", account);
     set_default_at(pod, "spec.preemptionPolicy", "PreemptLowerPriority");
+    // Only known classes arrive here: one that does not exist is refused before (K8S-ADM-1).
     let priority = match text_at(pod, "spec.priorityClassName") {
         "system-node-critical" => 2_000_001_000,
         "system-cluster-critical" => 2_000_000_000,
@@ -199,6 +209,7 @@ fn default_pod(store: &ObjectStore, pod: &mut Value) {
         }
     };
     set_default_at(pod, "spec.priority", priority);
+    // Every pod tolerates a node that is not Ready or silent for five minutes, unless it says otherwise (K8S-NODE-2).
     for key in [
         "node.kubernetes.io/not-ready",
         "node.kubernetes.io/unreachable",
@@ -214,6 +225,7 @@ fn default_pod(store: &ObjectStore, pod: &mut Value) {
             tolerations.push(toleration);
         }
     }
+    // The class decides in which order a kubelet under pressure ends pods.
     let quality = qos_class(pod);
     set_at(
         pod,
@@ -230,6 +242,7 @@ fn qos_class(pod: &Value) -> &'static str {
             .and_then(Value::as_object)
             .is_some_and(|m| !m.is_empty())
     };
+    // A limit without a request is the request, so limits alone are Guaranteed too.
     let equal = |c: &Value| {
         ["cpu", "memory"].iter().all(|k| {
             let (limit, request) = (

@@ -28,6 +28,7 @@ pub fn discovered_labels(cluster: &SimCluster, instance_type: &str) -> BTreeMap<
                 .is_some_and(|sub| sub.is_empty() || sub.ends_with('.'))
         })
     };
+    // Agents find the same on every node of a type, so the labels are those of the nodes that are there.
     let nodes = cluster.store.index.nodes.values();
     let alike = nodes.filter(|n| {
         let own = n.labels.get("node.kubernetes.io/instance-type");

@@ -31,6 +31,7 @@ fn is_kafka(pod: &Value) -> bool {
 /// The name of the webhook, where there is one that is answered for. A snapshot without a list of webhooks does not say;
 /// then a Kafka budget that lets nothing go at all, as its documentation asks for, says that there is.
 fn installed_webhook(cluster: &SimCluster, pod: &PodView) -> Option<String> {
+    // An installed webhook that nobody answers for asks for no roll.
     for (_, config) in cluster.store.objects_of(VALIDATORS, "") {
         for hook in list_at(config, "webhooks") {
             let path = text_at(hook, "clientConfig.service.path");
@@ -59,18 +60,21 @@ pub fn intercept_eviction(
     let Some(object_now) = cluster.store.get_object(key).cloned() else {
         return Ok(());
     };
+    // The webhook asks only about Kafka's pods. Where nobody answers for it, the budget alone decides.
     if !is_kafka(&object_now) {
         return Ok(());
     }
     let Some(webhook) = installed_webhook(cluster, &PodView::from_object(&object_now)) else {
         return Ok(());
     };
+    // A dry run is denied too, but asks for nothing to be rolled (CTL-6).
     if !dry && find_annotation(&object_now, ROLL_ANNOTATION) != Some("true") {
         cluster.change_object(key, |p| {
             let notes = as_object_mut(slot_at(p, "metadata.annotations"));
             notes.insert(ROLL_ANNOTATION.to_owned(), "true".into());
         });
         let work = ControllerWork::Roll(key.at.clone());
+        // The operator looks at its pods in rounds; where in its round it is now is left to chance.
         let wait = cluster.random_delay(5_000, OPERATOR_ROUND_INTERVAL.as_millis() as u64);
         cluster.schedule_after(wait, KubeEvent::RepeatWork(work));
     }
@@ -88,6 +92,7 @@ pub fn roll_pod(cluster: &mut SimCluster, name: &ObjectName) {
     let Some(pod) = cluster.store.get_object(&key).cloned() else {
         return;
     };
+    // The pod may have been rolled meanwhile, or nobody is there to do it.
     if find_annotation(&pod, ROLL_ANNOTATION) != Some("true")
         || cluster.operators_down.contains("StrimziPodSet")
     {
@@ -98,6 +103,7 @@ pub fn roll_pod(cluster: &mut SimCluster, name: &ObjectName) {
             .unwrap_or_default()
             .to_owned()
     };
+    // A broker goes only while all the others of its cluster are in sync, for which Ready stands here.
     let mine = of(&pod);
     let others = cluster
         .store
@@ -111,5 +117,6 @@ pub fn roll_pod(cluster: &mut SimCluster, name: &ObjectName) {
         );
         return;
     }
+    // A deletion asks no budget: the operator is trusted to know its data.
     cluster.delete_object(&key, None);
 }

@@ -65,6 +65,7 @@ pub fn fix_workload(world: &mut SimWorld, ns: &str, name: &str) -> bool {
         for image in &images {
             wrong |= cluster.unpullable.remove(image);
         }
+        // Pods that wait for the fix are looked at again at once, because no change of an object would wake them.
         if wrong {
             resume_kubelets(cluster);
         }
@@ -159,6 +160,7 @@ fn pod_templates<'a>(
 pub fn tighten_budget(world: &mut SimWorld, ns: &str, name: &str, least: i64) -> bool {
     run_in_cluster(world, |cluster| {
         let key = ObjectKey::new(BUDGETS, ns, name);
+        // The spec of before the first fault is kept, however often the budget is changed.
         if let Some(before) = cluster
             .store
             .get_object(&key)
@@ -206,10 +208,12 @@ pub fn is_kubelet_dead(world: &SimWorld, node: &str) -> bool {
 /// Somebody fixes what was broken beside the workloads themselves: budgets are as they were, and nodes that carry no mark
 /// of `eksup.dev` are open.
 pub fn restore_budgets_and_nodes(world: &mut SimWorld) {
+    // The switches of the faults are reset first, so that what follows is not undone by them.
     run_in_cluster(world, |cluster| {
         cluster.failing_groups.clear();
         cluster.imageless_groups.clear();
         cluster.access.refused = None;
+        // A budget that was tightened gets the spec that it had before.
         for (name, spec) in std::mem::take(&mut cluster.tightened) {
             let key = ObjectKey {
                 res: BUDGETS,
@@ -217,6 +221,7 @@ pub fn restore_budgets_and_nodes(world: &mut SimWorld) {
             };
             cluster.change_object(&key, |b| set_at(b, "spec", spec));
         }
+        // A cordon that eksup marked is its own to lift; every other one was a fault's.
         let names: Vec<String> = cluster.store.index.nodes.keys().cloned().collect();
         for node in names {
             let key = ObjectKey::new(NODES, "", node.clone());
@@ -243,6 +248,7 @@ pub fn karpenter_nodes(world: &SimWorld) -> Vec<String> {
 /// Karpenter makes `number` nodes of its own, and ends those it had: their pods are evicted first, by budget, and after
 /// its patience by force, as by a node claim's `terminationGracePeriod`.
 pub fn replace_karpenter_nodes(world: &mut SimWorld, number: u32) -> bool {
+    // The nodes that Karpenter had are listed first, because the new ones carry the same label.
     let old = karpenter_nodes(world);
     let index = &world.kube.store.index;
     let Some(like) = index
@@ -253,12 +259,14 @@ pub fn replace_karpenter_nodes(world: &mut SimWorld, number: u32) -> bool {
     else {
         return false;
     };
+    // The new nodes have the version of the node that they are modelled on, not that of the control plane.
     let version = world
         .kube
         .store
         .find_object(NODES, &ObjectName::new("", like.name.clone()))
         .map(|n| text_at(n, "status.nodeInfo.kubeletVersion").to_owned())
         .unwrap_or_default();
+    // The addresses come from a range of their own, so that they meet none of the snapshot's.
     for _ in 0..number {
         let instance = world.new_ec2_id("i-");
         let host = world.rng.u32(..);
@@ -289,6 +297,7 @@ pub fn replace_karpenter_nodes(world: &mut SimWorld, number: u32) -> bool {
         };
         join_node(world, birth);
     }
+    // Pods are evicted by budget first. When the node's time is over it ends with whatever is left on it.
     for node in &old {
         evict_node_pods(world, node);
         run_in_cluster(world, |cluster| {

@@ -50,6 +50,8 @@ pub fn budget_floors(world: &SimWorld) -> BTreeMap<String, HealthyFloor> {
 pub fn single_replica_floors(world: &SimWorld) -> BTreeMap<String, HealthyFloor> {
     let index = &world.kube.store.index;
     let of = |(name, object): (&ObjectName, &super::store::StoredObject)| {
+        // A Deployment with a claim, without surge or with Recreate has a gap by its own choice, and is not held
+        // against a run.
         let rolling = text_at(object, "spec.strategy.type") != "Recreate";
         let surges = value_at(object, "spec.strategy.rollingUpdate.maxSurge")
             .is_none_or(|s| s != &Value::from(0));
@@ -61,6 +63,7 @@ pub fn single_replica_floors(world: &SimWorld) -> BTreeMap<String, HealthyFloor>
         }
         let selector = super::selector::LabelSelector::from_spec(value_at(object, "spec.selector"));
         let pods = index.selected_pods(&name.ns, &selector);
+        // The node of each pod is kept too, so that a finding can say where the last healthy one was.
         let ready = pods.iter().filter(|p| !p.deleting && p.ready);
         let healthy = ready.map(|p| (p.name.clone(), p.node.clone())).collect();
         Some((
@@ -149,6 +152,8 @@ pub fn evictable_pods(world: &SimWorld, group: &str) -> Vec<String> {
         .filter(|n| n.node_group() == group);
     let pods = nodes.flat_map(|n| store.pods_on(&n.name)).filter(|p| {
         let object = store.find_object(PODS, &ObjectName::new(p.ns.clone(), p.name.clone()));
+        // Mirror pods and pods that tolerate everything stay on their node, and so does what a DaemonSet owns
+        // (K8S-EVICT-11, K8S-TAINT-3).
         let stays = object.is_some_and(|o| {
             let mirror = super::json::find_annotation(o, "kubernetes.io/config.mirror").is_some();
             mirror || tolerates_everything(o)
@@ -200,6 +205,7 @@ pub fn list_marks(world: &SimWorld, prefix: &str) -> Vec<String> {
             let map = value_at(node, path).and_then(Value::as_object);
             map.into_iter().flat_map(|m| m.keys().cloned()).collect()
         };
+        // Marks can be taints, labels and annotations; a rollback has to remove all three.
         let taints = list_at(node, "spec.taints")
             .iter()
             .map(|t| text_at(t, "key").to_owned());

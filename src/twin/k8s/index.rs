@@ -71,6 +71,8 @@ impl StoreIndex {
         new: Option<&StoredObject>,
     ) -> [Option<Arc<PodView>>; 2] {
         self.index_owners(res, name, old, new);
+        // The counter says that something moved which those who check the cluster compare; a write of another kind
+        // need not be looked at.
         self.moves += u64::from(matches!(res, NODES | PODS | BUDGETS | DEPLOYMENTS));
         match res {
             PODS => return self.index_pod(name, new),
@@ -105,6 +107,7 @@ impl StoreIndex {
                 .map(|o| list_at(o, "metadata.ownerReferences"))
                 .unwrap_or_default()
         });
+        // Most writes leave the owners as they are, so the lists are compared before any key is made.
         if before == after {
             return;
         }
@@ -132,12 +135,17 @@ impl StoreIndex {
         let new = new.map(|p| Arc::new(PodView::from_object(p)));
         let old = self.pods.remove(name);
         if let Some(old) = &old {
+            // A pod that stops serving is remembered: whoever checks availability would miss a gap that closes within
+            // one step.
             let serves = |p: &Arc<PodView>| p.ready && !p.deleting;
             if serves(old) && !new.as_ref().is_some_and(serves) {
                 self.losses.push(old.clone());
             }
+            // What the old pod took is subtracted in full and what the new one takes is added, so that no difference
+            // has to be worked out.
             self.adjust_usage(old, -1);
             self.pending.remove(name);
+            // Pods on the host's network share its address, which is none of theirs to give back.
             if !old.host_network && self.by_ip.get(&old.ip) == Some(name) {
                 self.by_ip.remove(&old.ip);
             }
@@ -153,6 +161,7 @@ impl StoreIndex {
             return [old, None];
         };
         self.adjust_usage(&new, 1);
+        // A pod that waits for the scheduler is kept apart, so that it need not look through all pods.
         if new.node.is_empty() && new.is_active() {
             self.pending.insert(name.clone());
         }
@@ -186,6 +195,8 @@ impl StoreIndex {
         if pod.node.is_empty() || pod.is_finished() {
             return;
         }
+        // The terms of anti-affinity are counted by node, because those of the pods that are there keep an incoming
+        // one away (K8S-SCHED-3).
         for term in &pod.avoids {
             let nodes = self.avoided.entry(term.clone()).or_default();
             let count = nodes.entry(pod.node.clone()).or_default();
@@ -193,6 +204,7 @@ impl StoreIndex {
             if *count == 0 {
                 nodes.remove(&pod.node);
             }
+            // Entries that fall to zero go, else the index would grow with every pod that ever was.
             if nodes.is_empty() {
                 self.avoided.remove(term);
             }
@@ -228,6 +240,7 @@ impl StoreIndex {
     }
 
     fn index_service(&mut self, name: &ObjectName, new: Option<&StoredObject>) {
+        // The old ports are dropped first, because a Service may have changed them.
         self.services.remove(name);
         self.node_ports.retain(|_, service| service != name);
         let Some(new) = new else { return };
@@ -240,6 +253,7 @@ impl StoreIndex {
         let ports = list_at(new, "spec.ports")
             .iter()
             .filter_map(|p| p.get("nodePort"));
+        // The port for health checks of a Service with the policy Local is checked like a node port (K8S-SVC-1).
         for port in ports
             .chain(value_at(new, "spec.healthCheckNodePort"))
             .filter_map(Value::as_u64)
@@ -260,6 +274,7 @@ impl StoreIndex {
                 super::json::find_label(o, "kubernetes.io/service-name").unwrap_or_default(),
             )
         };
+        // The old slice may have been of another Service: its label can be changed.
         if let Some(old) = old
             && let Some(slices) = self.slices.get_mut(&service(old))
         {
@@ -268,6 +283,7 @@ impl StoreIndex {
         let Some(new) = new else { return };
         let mut endpoints = EndpointsByAddress::new();
         for endpoint in list_at(new, "endpoints") {
+            // A condition that is not set has a default: ready is true, and serving is what ready is.
             let condition = |key: &str, unset| {
                 endpoint
                     .get("conditions")
@@ -304,6 +320,8 @@ impl StoreIndex {
     pub fn selected_pods(&self, ns: &str, selector: &LabelSelector) -> Vec<Arc<PodView>> {
         let here = self.by_label.get(ns);
         let mut smallest: Option<&PodsByName> = None;
+        // The shortest list of pods that carry one of the required labels is looked through; a label that nobody
+        // carries ends the search.
         for (key, value) in selector.required_pairs() {
             match here.and_then(|h| h.get(key)?.get(value)) {
                 None => return Vec::new(),
@@ -314,6 +332,7 @@ impl StoreIndex {
         let fits = |pod: &&Arc<PodView>| selector.matches(&pod.labels);
         match smallest {
             Some(pods) => pods.values().filter(fits).cloned().collect(),
+            // A selector without a required pair has to look at the whole namespace.
             None => {
                 let all = self
                     .pods

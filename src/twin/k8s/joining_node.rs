@@ -45,6 +45,7 @@ pub struct JoiningNode {
 
 pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Value {
     let stamp = cluster.timestamp_text();
+    // The cloud's own labels are written last: nobody's node group can set another zone or architecture.
     let mut labels = discovered_labels(cluster, &birth.instance_type);
     labels.extend(birth.labels.clone());
     for (key, value) in [
@@ -69,6 +70,7 @@ pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Va
         .iter()
         .map(|(key, value, effect)| json!({"key": key, "value": value, "effect": effect}))
         .collect();
+    // A node joins with this taint and is not Ready; the taint goes when the CNI's pod serves.
     taints.push(json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
     let mut conditions: Vec<Value> = HEALTHY_CONDITIONS
         .iter()
@@ -90,6 +92,8 @@ pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Va
         "cpu": format!("{}m", birth.cpu_millis), "memory": memory, "pods": birth.max_pods.to_string(),
         "ephemeral-storage": birth.ephemeral_storage.to_string(), "hugepages-1Gi": "0", "hugepages-2Mi": "0",
     });
+    // The capacity is taken from a node of the same instance type where there is one, because a computed one is only
+    // near the truth (EKS-NG-40).
     let room = capacity_like_sibling(cluster, &birth.instance_type, computed);
     let instance = birth.provider_id.rsplit('/').next().unwrap_or_default();
     json!({
@@ -110,6 +114,7 @@ pub(super) fn build_node_object(cluster: &SimCluster, birth: &JoiningNode) -> Va
             ],
             "allocatable": room, "capacity": room, "conditions": conditions,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
+            // The identifiers are the instance's, so that two nodes never share one.
             "nodeInfo": {
                 "architecture": birth.architecture, "bootID": instance, "machineID": instance, "systemUUID": instance,
                 "containerRuntimeVersion": "containerd://1.7.27", "kernelVersion": "6.1.134-152.225.amzn2023.x86_64",

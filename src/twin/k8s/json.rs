@@ -150,12 +150,14 @@ pub fn set_condition(value: &mut Value, mut condition: Value) -> bool {
     let kind = text_at(&condition, "type").to_owned();
     let conditions = list_at_mut(value, "status.conditions");
     match conditions.iter_mut().find(|c| text_at(c, "type") == kind) {
+        // The time of transition is when the status changed, and not when it was last written.
         Some(old) => {
             if text_at(old, "status") == text_at(&condition, "status")
                 && let Some(since) = old.get("lastTransitionTime")
             {
                 condition["lastTransitionTime"] = since.clone();
             }
+            // A condition that differs in nothing but times is not written, so that no watch hears of it.
             let same = |key: &str| old.get(key) == condition.get(key);
             let changed = !(same("status")
                 && same("reason")
@@ -192,6 +194,7 @@ fn parse_quantity(value: Option<&Value>) -> f64 {
     let split = text
         .find(|c: char| c.is_ascii_alphabetic())
         .unwrap_or(text.len());
+    // A suffix that is not known counts as none.
     let (digits, suffix) = text.split_at(split);
     let scale = match suffix {
         "m" => 1e-3,
@@ -230,6 +233,7 @@ pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
     if rest.is_empty() {
         return None;
     }
+    // Each part has a number and a unit; a number without a unit is no duration.
     while !rest.is_empty() {
         let split = rest.find(|c: char| c.is_ascii_alphabetic())?;
         let (digits, tail) = rest.split_at(split);

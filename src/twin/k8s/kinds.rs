@@ -175,14 +175,18 @@ impl KindRegistry {
     pub fn learn_kind(&mut self, path: &str, items: &[Value]) -> Option<KindId> {
         let mut parts = path.trim_matches('/').split('/');
         let (group, version) = match parts.next()? {
+            // The core group has no group in its path.
             "api" => ("", parts.next()?),
             "apis" => (parts.next()?, parts.next()?),
             _ => return None,
         };
         let plural = parts.next()?;
+        // A built-in kind is not learned again: a snapshot's list of it is of the same kind.
         if let Some(res) = self.find_served(group, version, plural) {
             return Some(res);
         }
+        // An empty list of a custom kind tells neither its name nor whether it is in a namespace, so nothing is
+        // learned.
         let first = items.first()?;
         self.0.push(ResourceKind {
             group: group.to_owned().into(),

@@ -50,6 +50,7 @@ pub fn on_pod_bound(cluster: &mut SimCluster, pod: &PodView) {
     } else {
         PodLifecycleStep::Complete
     };
+    // A pod that runs already, as those of a snapshot do, only has to end in its time.
     if step == PodLifecycleStep::Complete {
         let object = cluster
             .store
@@ -92,6 +93,7 @@ pub fn stop_pod(cluster: &mut SimCluster, pod: &PodView) {
             .unwrap_or(30)
             .max(0) as u64,
     );
+    // A pod ends when its process has stopped, or by force when its grace period is over (K8S-POD-4).
     let (from, to) = cluster.pace.stop;
     let own = cluster.random_delay(from, to);
     let own = behavior_annotation(&object, "stop-after")
@@ -104,6 +106,7 @@ pub fn stop_pod(cluster: &mut SimCluster, pod: &PodView) {
 /// How long the hooks before the stop sleep.
 fn pre_stop_sleep(pod: &Value) -> Duration {
     let of = |container: &Value| {
+        // The built-in sleep and a shell's are both known; any other hook counts as done at once.
         if let Some(seconds) = number_at(container, "lifecycle.preStop.sleep.seconds") {
             return seconds;
         }
@@ -119,6 +122,7 @@ fn pre_stop_sleep(pod: &Value) -> Duration {
             .and_then(|n| n.trim_end_matches(['s', ';']).parse().ok())
             .unwrap_or(0)
     };
+    // Hooks of several containers run side by side, so the longest one counts.
     Duration::from_secs(
         list_at(pod, "spec.containers")
             .iter()
@@ -139,6 +143,7 @@ pub fn take_step(cluster: &mut SimCluster, step: PodLifecycleStep, name: &Object
         return;
     };
     let pod = PodView::from_object(&object);
+    // The event may be about a pod that was made again under the name, or its kubelet died, or it is being deleted.
     if pod.uid != uid
         || !cluster.is_kubelet_alive(&pod.node)
         || (pod.deleting && step != PodLifecycleStep::Stop)
@@ -149,6 +154,7 @@ pub fn take_step(cluster: &mut SimCluster, step: PodLifecycleStep, name: &Object
         PodLifecycleStep::Prepare => prepare_pod(cluster, &key, &object, &pod),
         PodLifecycleStep::Reject => reject_pod(cluster, &key, &object, &pod),
         PodLifecycleStep::Start => start_containers(cluster, &key, &object, &pod),
+        // Pods that a fault keeps unready skip the step; its end makes them Ready.
         PodLifecycleStep::Ready if is_kept_unready(cluster, &pod) => {}
         PodLifecycleStep::Ready => set_pod_ready(cluster, &key, true),
         PodLifecycleStep::Crash if !crash_loops(cluster, &object, &pod) => {
@@ -157,6 +163,7 @@ pub fn take_step(cluster: &mut SimCluster, step: PodLifecycleStep, name: &Object
         PodLifecycleStep::Crash => crash_pod(cluster, &key, &pod),
         PodLifecycleStep::Complete => complete_pod(cluster, &key),
         PodLifecycleStep::Stop => {
+            // A pod with finalizers ends but stays in the API until somebody removes them.
             if !list_at(&object, "metadata.finalizers").is_empty() {
                 end_held_pod(cluster, &key);
             }
@@ -166,14 +173,19 @@ pub fn take_step(cluster: &mut SimCluster, step: PodLifecycleStep, name: &Object
 }
 
 fn prepare_pod(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, pod: &PodView) {
+    // A kubelet that works again prepares its pods once more, so the pod may run already.
     if pod.phase != "Pending" {
         return;
     }
+    // The kubelet rejects a pod some time after it was bound; its owner then makes another (K8S-SCHED-7).
     if kubelet_admission::admission_refusal(cluster, object, pod).is_some() {
         cluster.schedule_after(REJECTION_DELAY, step_event(PodLifecycleStep::Reject, pod));
         return;
     }
+    // The pod has its place on the node from here on, though it runs only later.
     cluster.admitted.insert(pod.uid.clone());
+    // An image that cannot be pulled leaves the pod Pending. No retry is queued: the end of the fault wakes the
+    // kubelet.
     if behavior_annotation(object, "image-missing").is_some()
         || is_image_unpullable(cluster, object, &pod.node)
     {
@@ -206,6 +218,7 @@ fn prepare_pod(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, pod: &
         });
         return;
     }
+    // Images that the node has are not pulled again, so the first pod of a kind on green takes longer than the next.
     let images: Vec<String> = list_at(object, "spec.containers")
         .iter()
         .map(|c| text_at(c, "image").to_owned())
@@ -261,16 +274,19 @@ fn is_affected(cluster: &SimCluster, pod: &PodView, groups: &BTreeSet<String>) -
 }
 
 fn start_containers(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, pod: &PodView) {
+    // The event can come twice, as after a restart of the kubelet.
     if pod.phase != "Pending" {
         return;
     }
     cluster.admitted.remove(&pod.uid);
+    // A pod on the host's network has the node's address; every other one gets a new one.
     let host = host_ip(cluster, &pod.node);
     let ip = if pod.host_network {
         host.clone()
     } else {
         assign_pod_ip(cluster)
     };
+    // A probe that never passes gives no time, so that the pod is never made Ready.
     let wait = readiness_delay(object).filter(|_| !is_kept_unready(cluster, pod));
     let crashes = crash_loops(cluster, object, pod);
     let ready_now = wait == Some(Duration::ZERO) && !crashes;
@@ -297,9 +313,11 @@ fn start_containers(cluster: &mut SimCluster, key: &ObjectKey, object: &Value, p
         );
         return;
     }
+    // A pod that is ready at once was written so above, and needs no event.
     if let Some(wait) = wait.filter(|w| !w.is_zero()) {
         cluster.schedule_after(wait, step_event(PodLifecycleStep::Ready, pod));
     }
+    // A pod that is not restarted always runs for its time and completes.
     if text_at(object, "spec.restartPolicy") != "Always" {
         let runs = run_duration(object);
         cluster.schedule_after(runs, step_event(PodLifecycleStep::Complete, pod));
@@ -350,6 +368,7 @@ fn belongs_to_any(cluster: &SimCluster, workloads: &BTreeSet<ObjectName>, pod: &
     let Some(owner) = &pod.owner else {
         return false;
     };
+    // A pod belongs to its Deployment by way of the ReplicaSet.
     let above = match owner.kind.as_str() {
         "ReplicaSet" => cluster
             .store
@@ -440,6 +459,7 @@ fn complete_pod(cluster: &mut SimCluster, key: &ObjectKey) {
 fn end_held_pod(cluster: &mut SimCluster, key: &ObjectKey) {
     let stamp = cluster.timestamp_text();
     cluster.change_object(key, |p| {
+        // A pod whose containers have ended takes nothing from its node, although its object is still there.
         let phase = match text_at(p, "status.phase") {
             "Running" => "Succeeded",
             other => other,
@@ -463,6 +483,7 @@ fn write_conditions(pod: &mut Value, ready: bool, stamp: &str) {
         "Ready",
         "ContainersReady",
     ] {
+        // A pod that is being started has passed all conditions but those about readiness.
         let about_readiness = kind == "Ready" || kind == "ContainersReady";
         let status = if about_readiness && !ready {
             "False"
@@ -523,6 +544,7 @@ pub fn resume_kubelet(cluster: &mut SimCluster, node: &str) {
         } else if pod.phase == "Pending" {
             on_pod_bound(cluster, &pod);
         } else if pod.phase == "Running" && !pod.ready {
+            // A pod that is not Ready becomes so again, unless it was not for reasons of its own.
             let object = cluster.store.get_object(&key).cloned();
             // What ended again and again is looked at with its next start.
             let crashed = |o: &Value| {

@@ -22,12 +22,15 @@ pub fn admission_refusal(
         let message = format!("Pod was rejected: {why}");
         Some((reason.to_owned(), message))
     };
+    // The order of the checks is the kubelet's: the operating system, resources, node affinity, ports, taints.
     let os = text_at(object, "spec.os.name");
     let node_os = node.label_value("kubernetes.io/os");
     if !os.is_empty() && !node_os.is_empty() && os != node_os {
         let why = "Failed to admit pod as the OS field doesn't match node OS";
         return named("PodOSNotSupported", why);
     }
+    // A pod that is bound but not admitted yet takes nothing: of two that do not fit together the first to be looked
+    // at wins.
     let others = cluster.store.pods_on(&node.name);
     let is_taken = |p: &&std::sync::Arc<PodView>| {
         let runs = p.phase != "Pending" || cluster.admitted.contains(&p.uid);
@@ -47,6 +50,7 @@ pub fn admission_refusal(
             checks.push((name.as_str(), *asked, used, *all));
         }
     }
+    // A critical pod is admitted all the same, since the real kubelet would end others for it.
     for (name, asked, used, all) in checks {
         if asked > 0 && used + asked > all && pod.priority < CRITICAL_PRIORITY {
             let why = format!(
@@ -55,6 +59,7 @@ pub fn admission_refusal(
             return named(&format!("OutOf{name}"), &why);
         }
     }
+    // Pods that name their node go past the scheduler, so labels are asked here as well.
     if !RequiredNodes::from_spec(value_at(object, "spec")?).matches(node) {
         let why =
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
@@ -68,6 +73,7 @@ pub fn admission_refusal(
         return named("NodePorts", why);
     }
     let tolerations = list_at(object, "spec.tolerations");
+    // A NoSchedule taint is no reason for the kubelet, only NoExecute is.
     let expelling = |t: &&super::typed_views::NodeTaint| t.effect == "NoExecute";
     let mut taints = node.taints.iter().filter(expelling);
     if taints.any(|t| t.toleration_for(tolerations).is_none()) {

@@ -43,6 +43,7 @@ fn has_flag(pod: &Value, flags: &[&str]) -> bool {
 
 /// Whether software that is known to read the metadata service would not reach it on the pod's node, and so not start.
 pub fn is_cut_off(cluster: &SimCluster, object: &Value, pod: &PodView) -> bool {
+    // A pod on the host's network is one hop nearer, and so reaches the service where others do not (EKS-NG-7).
     if pod.host_network
         || !cluster.short_hop_nodes.contains(&pod.node)
         || cluster.without_metadata.contains(&service_account(object))
@@ -51,12 +52,14 @@ pub fn is_cut_off(cluster: &SimCluster, object: &Value, pod: &PodView) -> bool {
     }
     let runs = |image: &str| all_containers(object).any(|c| text_at(c, "image").contains(image));
     let daemon = pod.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet");
+    // The controller needs its VPC, its region and credentials, and each can come from elsewhere (CTL-1).
     if runs("aws-load-balancer-controller") {
         let network = has_flag(object, &["--aws-vpc-id", "--aws-vpc-tags"]);
         let region = has_flag(object, &["--aws-region"])
             || has_variable(object, &["AWS_REGION", "AWS_DEFAULT_REGION"]);
         return !(network && region && has_credentials(cluster, object));
     }
+    // Both end without credentials (CTL-2, CTL-3). Node pods of the disk driver do not need the service.
     let aws_autoscaler =
         runs("cluster-autoscaler") && value_at(object, "spec.containers").is_some();
     let disk_controller = runs("aws-ebs-csi-driver") && !daemon;

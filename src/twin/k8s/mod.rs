@@ -124,20 +124,24 @@ pub enum KubeEvent {
 
 /// Makes `due` happen.
 pub fn handle_event(world: &mut SimWorld, due: KubeEvent) {
+    // The autoscaler acts on the cloud as well as on the cluster, so it needs the whole world.
     if let KubeEvent::Autoscale = due {
         return autoscaler::run_scan(world);
     }
     run_in_cluster(world, |cluster| match due {
         KubeEvent::Autoscale => {}
         KubeEvent::Work(work) => {
+            // Work leaves the queue before it is done: a change that it makes itself may queue it again.
             cluster.queued.remove(&work);
             work.run_on(cluster);
         }
         KubeEvent::RepeatWork(work) => work.run_on(cluster),
         KubeEvent::Kubelet(step, pod, uid) => kubelet::take_step(cluster, step, &pod, &uid),
+        // Kinds and watchers belong to one store, so the kinds are taken out while the watchers are written to.
         KubeEvent::Bookmark(res, id) => {
             let rv = cluster.store.last_version();
             let kinds = std::mem::take(&mut cluster.store.kinds);
+            // A watch that has ended gets no further bookmark.
             if cluster.store.watchers.send_bookmark(&kinds, res, id, rv) {
                 cluster.schedule_after(rest::BOOKMARK_INTERVAL, KubeEvent::Bookmark(res, id));
             }

@@ -75,6 +75,7 @@ pub fn named_nodes(spec: &Value) -> Option<BTreeSet<String>> {
     let terms = list_at(required_affinity(spec)?, "nodeSelectorTerms");
     for term in terms {
         let mut named: Option<BTreeSet<String>> = None;
+        // Several fields of one term must all hold, so their names are intersected.
         for field in list_at(term, "matchFields") {
             if text_at(field, "key") != "metadata.name" || text_at(field, "operator") != "In" {
                 continue;
@@ -86,6 +87,7 @@ pub fn named_nodes(spec: &Value) -> Option<BTreeSet<String>> {
                 None => values,
             });
         }
+        // A term that names no node may match any, so the pod is looked at everywhere (K8S-SCHED-1).
         all.extend(named?);
     }
     (!terms.is_empty()).then_some(all)

@@ -23,9 +23,12 @@ impl PodRequests {
     /// pod states as a whole, and its overhead.
     pub fn from_spec(spec: &Value) -> Self {
         let mut sum = Self::default();
+        // Containers run side by side, so their requests are added.
         for container in list_at(spec, "containers") {
             sum.add_requests(&Self::from_container(container));
         }
+        // Init containers run one after the other beside the sidecars that were started before them; the largest of
+        // these moments counts.
         let (mut sidecars, mut most) = (Self::default(), Self::default());
         for container in list_at(spec, "initContainers") {
             let mut asked = Self::from_container(container);
@@ -39,6 +42,7 @@ impl PodRequests {
             most.raise_to(&asked);
         }
         sum.raise_to(&most);
+        // What the pod states as a whole stands in place of the sum, but only for CPU, memory and huge pages.
         if let Some(whole) = value_at(spec, "resources.requests") {
             let stated = Self::from_map(Some(whole));
             if whole.get("cpu").is_some() {
@@ -51,6 +55,7 @@ impl PodRequests {
             sum.others
                 .extend(pages.filter(|(name, _)| name.starts_with("hugepages-")));
         }
+        // The overhead of a runtime class is added to whatever the rest came to.
         sum.add_requests(&Self::from_map(value_at(spec, "overhead")));
         sum
     }
@@ -129,12 +134,14 @@ impl PodHostPort {
 pub fn host_ports(spec: &Value) -> Vec<PodHostPort> {
     let on_host = flag_at(spec, "hostNetwork");
     let sidecars = list_at(spec, "initContainers").iter();
+    // Sidecars run as long as the pod does; other init containers take no port beside it.
     let sidecars = sidecars.filter(|c| text_at(c, "restartPolicy") == "Always");
     let containers = list_at(spec, "containers").iter().chain(sidecars);
     let or = |value: &str, unset: &str| if value.is_empty() { unset } else { value }.to_owned();
     containers
         .flat_map(|c| list_at(c, "ports"))
         .filter_map(|p| {
+            // On the host's network every port of a container is a port of the node.
             let own = number_at(p, "hostPort").filter(|n| *n > 0);
             let port = own.or_else(|| number_at(p, "containerPort").filter(|_| on_host))?;
             Some(PodHostPort {

@@ -96,6 +96,7 @@ impl RbacAuthorizer {
         let objects: Vec<RoleObject> =
             serde_saphyr::from_multiple(text).map_err(|e| BadRoles::Malformed(e.to_string()))?;
         let mut roles: BTreeMap<(&str, Option<&str>, &str), &[RoleRule]> = BTreeMap::new();
+        // Roles are read first, because a binding may stand before its role.
         for object in &objects {
             let ns = object.metadata.namespace.as_deref();
             match (object.api_version.as_str(), object.kind.as_str()) {
@@ -106,6 +107,8 @@ impl RbacAuthorizer {
                     roles.insert(("Role", ns, &object.metadata.name), &object.rules);
                 }
                 ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding" | "RoleBinding") => {}
+                // Any other object is an error: a file that is not understood must not look like one that grants
+                // little.
                 (version, kind) => {
                     return Err(BadRoles::Malformed(format!("`{kind}` of `{version}`")));
                 }
@@ -116,13 +119,16 @@ impl RbacAuthorizer {
             let Some(role) = &object.role_ref else {
                 continue;
             };
+            // The caller is in every group, so that a file may name groups of any name.
             let ours = |s: &Subject| s.kind == "Group" || (s.kind == "User" && s.name == user);
             if !object.subjects.iter().any(ours) {
                 continue;
             }
             let ns = object.metadata.namespace.as_deref();
+            // A binding of a namespace can name a ClusterRole, which then holds in that namespace only.
             let of = (role.kind == "Role").then_some(ns).flatten();
             let found = roles.get(&(role.kind.as_str(), of, role.name.as_str()));
+            // A binding to a role that the file does not have would silently grant nothing.
             let found = found.ok_or_else(|| BadRoles::NoRole {
                 binding: format!("{} {}", object.kind, object.metadata.name),
                 role: format!("{} {}", role.kind, role.name),
@@ -183,6 +189,7 @@ impl RbacAuthorizer {
                 .unwrap_or_default()
                 .to_owned()
         };
+        // A review is about a resource or about a path, never about both.
         let about = if spec.get("nonResourceAttributes").is_some() {
             "/nonResourceAttributes"
         } else {
@@ -230,15 +237,18 @@ fn permission_text(verb: &str, resource: &str, group: &str) -> String {
 impl RoleRule {
     fn allows_request(&self, asked: &RequestAttributes) -> bool {
         let any = |list: &[String], one: &str| list.iter().any(|l| l == "*" || l == one);
+        // The verb comes first, since most rules differ in it.
         if !any(&self.verbs, &asked.verb) {
             return false;
         }
+        // A path is allowed by rules on paths only, and a resource only by rules on resources.
         if !asked.path.is_empty() {
             return self.urls.iter().any(|url| match url.strip_suffix('*') {
                 Some(start) => asked.path.starts_with(start),
                 None => *url == asked.path,
             });
         }
+        // The subresource can be allowed for one resource or, by `*/NAME`, for all of them.
         let every = format!("*/{}", asked.sub);
         let resource = any(&self.resources, &asked.full_resource())
             || (!asked.sub.is_empty() && self.resources.contains(&every));
@@ -258,6 +268,7 @@ impl RequestAttributes {
             .map(decode_percent)
             .collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        // A path without a resource below its version is about discovery, and is allowed by path.
         let (group, rest) = match parts.as_slice() {
             ["api", _, rest @ ..] if !rest.is_empty() => ("", rest),
             ["apis", group, _, rest @ ..] if !rest.is_empty() => (*group, rest),
@@ -269,6 +280,7 @@ impl RequestAttributes {
                 };
             }
         };
+        // The subresources of a namespace look like a resource inside it.
         let (namespace, rest) = match rest {
             ["namespaces", ns, plural, ..] if !matches!(*plural, "status" | "finalize") => {
                 (*ns, &rest[2..])
@@ -277,6 +289,7 @@ impl RequestAttributes {
             _ => ("", rest),
         };
         let part = |i: usize| rest.get(i).copied().unwrap_or_default();
+        // The verb follows from the method and from whether an object is named; a watch is a list with a parameter.
         let query = QueryParams::parse(request.uri().query().unwrap_or_default());
         let named = !part(1).is_empty();
         let verb = match *request.method() {
@@ -312,11 +325,13 @@ impl RequestAttributes {
         const PUBLIC_PATHS: &[&str] = &[
             "/api", "/apis", "/healthz", "/livez", "/openapi", "/readyz", "/version",
         ];
+        // A path allows what is below it, but no other path that begins the same.
         let of = |path: &&str| {
             let rest = self.path.strip_prefix(*path);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         match self.path.as_str() {
+            // Reviews about oneself are resources that everybody may create.
             "" => {
                 self.verb == "create"
                     && matches!(
@@ -341,6 +356,7 @@ impl RequestAttributes {
             path,
             ..
         } = self;
+        // The text for a path has no resource, and its details are empty.
         if !path.is_empty() {
             let message = format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"");
             return ApiFailure {
@@ -348,6 +364,7 @@ impl RequestAttributes {
                 ..ApiFailure::new(403, "Forbidden", message)
             };
         }
+        // The words are the API server's: clients show them, and tests compare them with answers that were recorded.
         let place = match namespace.as_str() {
             "" => "at the cluster scope".to_owned(),
             ns => format!("in the namespace \"{ns}\""),

@@ -188,6 +188,7 @@ fn split_outside_parens(text: &str) -> Vec<&str> {
 }
 
 fn parse_term(part: &str) -> Option<SelectorTerm> {
+    // A key with a character that no key has means that the text was not understood.
     let term = |key: &str, op, values: Vec<String>| {
         let key = key.trim();
         let sound = !key.is_empty() && !key.contains([' ', '(', ')', '=', '!']);
@@ -197,6 +198,7 @@ fn parse_term(part: &str) -> Option<SelectorTerm> {
             values,
         })
     };
+    // Sets come first: their values may contain what looks like another operator.
     if let Some((head, tail)) = part.split_once('(') {
         let values = tail
             .strip_suffix(')')?
@@ -211,6 +213,7 @@ fn parse_term(part: &str) -> Option<SelectorTerm> {
             _ => None,
         };
     }
+    // `!=` is looked for before `=`, of which it is a longer form.
     if let Some((key, value)) = part.split_once("!=") {
         return term(key, SelectorOperator::NotIn, vec![value.trim().to_owned()]);
     }

@@ -35,6 +35,7 @@ impl ApiFailure {
         reason: &'static str,
         message: String,
     ) -> Self {
+        // The details name the resource in the plural, and the group only where there is one.
         let mut details = json!({"name": name, "kind": kind.plural});
         if !kind.group.is_empty() {
             details["group"] = json!(kind.group);
@@ -125,6 +126,7 @@ impl ApiFailure {
 
     /// A field has a value it must not have.
     pub fn invalid_field(kind: &ResourceKind, name: &str, field: &str, why: &str) -> Self {
+        // The message names the kind with its group; the kinds of the core group have none.
         let group = if kind.group.is_empty() {
             String::new()
         } else {
@@ -137,6 +139,7 @@ impl ApiFailure {
             "Invalid",
             format!("{}{group} \"{name}\" is invalid: {field}: {why}", kind.kind),
         );
+        // The reason is told by the text, so that callers need not say it twice.
         let reason = if why.starts_with("Required") {
             "FieldValueRequired"
         } else {
@@ -197,6 +200,7 @@ impl ApiFailure {
 
     /// The answer.
     pub fn to_answer(&self) -> Answer {
+        // A path that nothing serves is answered in plain text, as the real server does.
         if self.nowhere {
             return answer_with(
                 self.code,
@@ -204,6 +208,7 @@ impl ApiFailure {
                 format!("{}\n", self.message),
             );
         }
+        // The seconds are in the body and in a header, and clients read either (K8S-EVICT-2).
         let retry_after = self
             .details
             .as_ref()

@@ -94,6 +94,7 @@ impl ObjectStore {
 
     /// Writes an object, new or not, at the next version.
     pub fn write_object(&mut self, res: KindId, mut object: Value) -> StoredObject {
+        // The version grows with each write of any object, so that versions order all of them.
         self.rv += 1;
         set_at(&mut object, "metadata.resourceVersion", self.rv.to_string());
         let (name, new) = (ObjectName::of_object(&object), Arc::new(object));
@@ -102,6 +103,7 @@ impl ObjectStore {
             .entry(res)
             .or_default()
             .insert(name.clone(), new.clone());
+        // The index is written before the event is told, because controllers that hear of it use the index.
         let pods = self.index.index_write(res, &name, old.as_ref(), Some(&new));
         let shown = new.clone();
         self.record_event(
@@ -134,6 +136,7 @@ impl ObjectStore {
         pods: [Option<Arc<PodView>>; 2],
         shown: StoredObject,
     ) {
+        // Controllers hear of the change through this list, when the current step is over.
         self.changes.push(ObjectChange {
             key: key.clone(),
             old: old.clone(),
@@ -148,8 +151,11 @@ impl ObjectStore {
             new,
             shown,
         };
+        // Watches are sent the event at once, in the order of the versions.
         self.watchers.send_event(&self.kinds, &event, self.now);
         self.log.push_back(event);
+        // Old events are dropped by number and by age. A watch that resumes from before the floor is refused
+        // (K8S-NODE-3).
         while self.log.len() > EVENTS_KEPT.start
             && let Some(first) = self.log.front()
             && (self.log.len() > EVENTS_KEPT.end

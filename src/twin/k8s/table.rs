@@ -17,6 +17,7 @@ pub fn build_table<'a>(
     metadata: &Value,
     now: Timestamp,
 ) -> Value {
+    // Columns that only `-o wide` shows are always sent; the client leaves them out by their priority.
     let columns = columns_of(&kind.plural);
     let definitions: Vec<Value> = columns
         .iter()
@@ -31,6 +32,8 @@ pub fn build_table<'a>(
             let cells: Vec<Value> = columns
                 .iter()
                 .map(|(name, _, cell)| {
+                    // The age changes with the clock and not with the object, so it is no part of the column's own
+                    // function.
                     if *name == "Age" {
                         json!(format_age(object, now))
                     } else {
@@ -38,6 +41,7 @@ pub fn build_table<'a>(
                     }
                 })
                 .collect();
+            // Rows carry the metadata only, as the real server sends them unless it is asked for more.
             let partial = json!({
                 "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1",
                 "metadata": object.get("metadata").cloned().unwrap_or(Value::Null),
@@ -152,6 +156,7 @@ fn columns_of(plural: &str) -> Vec<(&'static str, bool, Cell)> {
             ("Attached", false, |o| json!(flag_at(o, "status.attached"))),
             ("Age", false, unknown_cell),
         ],
+        // Kinds without columns of their own show their name and age.
         _ => &[("Age", false, unknown_cell)],
     };
     columns.extend_from_slice(more);
@@ -189,6 +194,7 @@ fn format_age(object: &Value, now: Timestamp) -> String {
             format!("{a}{unit_a}{b}{unit_b}")
         }
     };
+    // The steps are those of the real server: the older an object is, the coarser its age.
     if seconds < 120 {
         format!("{seconds}s")
     } else if minutes < 10 {

@@ -125,6 +125,7 @@ impl PodView {
             uid: text_at(pod, "metadata.uid").to_owned(),
             node: text_at(pod, "spec.nodeName").to_owned(),
             phase: text_at(pod, "status.phase").to_owned(),
+            // The condition decides and not the containers' own state, as for everybody else who asks.
             ready: find_condition(pod, "Ready").is_some_and(|c| text_at(c, "status") == "True"),
             deleting: value_at(pod, "metadata.deletionTimestamp").is_some(),
             owner: OwnerRef::controller_of(pod),
@@ -187,6 +188,7 @@ pub struct NodeView {
 impl NodeView {
     /// Reads a node.
     pub fn from_object(node: &Value) -> Self {
+        // What pods can use is the allocatable amount, not the capacity.
         let room = value_at(node, "status.allocatable");
         Self {
             name: text_at(node, "metadata.name").to_owned(),
@@ -201,6 +203,7 @@ impl NodeView {
             memory: quantity_units(room.and_then(|r| r.get("memory"))),
             pods: quantity_units(room.and_then(|r| r.get("pods"))),
             others: other_amounts(room),
+            // The instance is the last part of the provider's identifier (`aws:///ZONE/INSTANCE`).
             instance: text_at(node, "spec.providerID")
                 .rsplit('/')
                 .next()

@@ -45,6 +45,7 @@ impl VolumeNeeds {
     pub fn for_pod(cluster: &SimCluster, pod: &Value) -> Result<Self, String> {
         let mut needs = Self::default();
         for claim in claims_of(pod) {
+            // A claim that is missing or being deleted keeps the pod off all nodes, so no node has to be looked at.
             let Some(object) = cluster.store.find_object(CLAIMS, &claim) else {
                 return Err(format!(
                     "persistentvolumeclaim \"{}\" not found",
@@ -55,6 +56,7 @@ impl VolumeNeeds {
                 let name = &claim.name;
                 return Err(format!("persistentvolumeclaim \"{name}\" is being deleted"));
             }
+            // A ReadWriteOncePod claim can be used by one pod at a time (K8S-SCHED-5).
             if is_single_pod_claim(object) {
                 needs.single.push(claim.clone());
             }
@@ -75,12 +77,14 @@ impl VolumeNeeds {
     ) -> Result<(), String> {
         let unbound = || "pod has unbound immediate PersistentVolumeClaims".to_owned();
         let class = storage_class_of(cluster, claim).ok_or_else(unbound)?;
+        // A class without a provisioner makes nothing: the volume has to exist already where the pod goes.
         if text_at(class, "provisioner") == NO_PROVISIONER {
             let options = static_volumes_for(cluster, claim).into_iter();
             self.static_choices
                 .push(options.map(|v| node_terms_of(v)).collect());
             return Ok(());
         }
+        // A class can limit where its volumes are made.
         let allowed = list_at(class, "allowedTopologies");
         if !allowed.is_empty() {
             let labels = |term: &Value| {
@@ -91,6 +95,7 @@ impl VolumeNeeds {
             };
             self.unbound.push(allowed.iter().map(labels).collect());
         }
+        // A volume that is still to be made counts against the node's limit as well.
         let handles = self.handles.entry(driver_of_class(class)).or_default();
         handles.insert(format!("{}/{}", name.ns, name.name));
         Ok(())
@@ -107,9 +112,11 @@ impl VolumeNeeds {
             format!("persistentvolume \"{volume}\" not found")
         };
         let volume = volume_of_claim(cluster, name).ok_or_else(missing)?;
+        // Required affinity ties the pod to the place where the volume is, by any label (K8S-VOL-6).
         if value_at(volume, "spec.nodeAffinity.required").is_some() {
             self.bound.push(node_terms_of(volume));
         }
+        // Older volumes say their zone by labels only; a value can name several zones.
         for (key, value) in text_map_at(volume, "metadata.labels") {
             if TOPOLOGY_LABELS.contains(&key.as_str()) {
                 self.topology
@@ -129,8 +136,10 @@ impl VolumeNeeds {
         node: &NodeView,
         gone: &[Arc<PodView>],
     ) -> Result<(), (&'static str, bool)> {
+        // The wording of some messages changed with the version.
         let new_words = cluster.version >= NEW_WORDING_SINCE;
         let words = |new, old| if new_words { new } else { old };
+        // The order is that of the real plugins: single use, limits, affinity, binding, zones.
         if self.single.iter().any(|c| is_claim_used(cluster, c, gone)) {
             let new = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
             let old = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
@@ -153,6 +162,7 @@ impl VolumeNeeds {
         let allowed = |topologies: &Vec<TopologyTerm>| {
             topologies.iter().any(|t| t.iter().all(|l| one(node, l)))
         };
+        // Where a claim can be met by several volumes, one that the node can reach is enough.
         let there = |options: &Vec<Vec<NodeTerm>>| options.iter().any(|o| o.is_empty() || any(o));
         if !self.unbound.iter().all(allowed) || !self.static_choices.iter().all(there) {
             return Err((
@@ -174,12 +184,14 @@ impl VolumeNeeds {
         if self.handles.is_empty() {
             return false;
         }
+        // Without a CSINode nothing is known of a limit, and the scheduler does not refuse.
         let Some(csi_node) = cluster
             .store
             .find_object(CSI_NODES, &ObjectName::new("", node.name.as_str()))
         else {
             return false;
         };
+        // Only drivers that the pod uses and that state a limit matter.
         let limits: Vec<(&str, i64)> = list_at(csi_node, "spec.drivers")
             .iter()
             .filter_map(|d| Some((text_at(d, "name"), number_at(d, "allocatable.count")?)))
@@ -189,6 +201,7 @@ impl VolumeNeeds {
             return false;
         }
         let there = handles_on_node(cluster, node, gone);
+        // A volume that the node has already does not count twice.
         limits.iter().any(|(driver, limit)| {
             let none = BTreeSet::new();
             let there = there.get(*driver).unwrap_or(&none);
@@ -299,6 +312,7 @@ fn handles_on_node(cluster: &SimCluster, node: &NodeView, gone: &[Arc<PodView>])
             found.entry(driver).or_default().insert(handle);
         }
     };
+    // What pods of the node use counts even before it is attached.
     for pod in cluster.store.pods_on(&node.name) {
         if pod.is_finished() || gone.iter().any(|g| g.uid == pod.uid) {
             continue;
@@ -310,6 +324,8 @@ fn handles_on_node(cluster: &SimCluster, node: &NodeView, gone: &[Arc<PodView>])
             add(volume_of_claim(cluster, &claim));
         }
     }
+    // An attachment that outlived its pod takes a place as well. It is left out when pods are thought gone, since
+    // theirs would go too.
     if gone.is_empty() {
         let here = |a: &&StoredObject| text_at(a, "spec.nodeName") == node.name;
         for attachment in cluster
@@ -330,6 +346,7 @@ fn handles_on_node(cluster: &SimCluster, node: &NodeView, gone: &[Arc<PodView>])
 /// Where a volume that is made for a pod on this node can be reached, by the labels of the node: as the other volumes of its
 /// class, or what is known of its driver.
 pub fn new_volume_topology(cluster: &SimCluster, class: &Value, node: &NodeView) -> Labels {
+    // A volume of the same class tells best by which labels its driver ties volumes to nodes.
     let name = text_at(class, "metadata.name");
     let mut others = cluster.store.objects_of(VOLUMES, "").map(|(_, v)| v);
     let like = others.find(|v| text_at(v, "spec.storageClassName") == name);

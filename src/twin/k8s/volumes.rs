@@ -83,12 +83,15 @@ pub fn provision_volumes(cluster: &mut SimCluster, pod: &Value, node: &str) {
         let Some(claim) = cluster.store.find_object(CLAIMS, &name).cloned() else {
             continue;
         };
+        // A claim that is bound already has its volume, and the scheduler has looked whether the node can reach it.
         if !text_at(&claim, "spec.volumeName").is_empty() {
             continue;
         }
         let Some(class) = storage_class_of(cluster, &claim).cloned() else {
             continue;
         };
+        // Without a provisioner one of the volumes that exist is taken, if the node can reach it. The scheduler has
+        // made sure that there is one.
         if text_at(&class, "provisioner") == NO_PROVISIONER {
             let volumes = static_volumes_for(cluster, &claim);
             let volume = volumes
@@ -100,6 +103,8 @@ pub fn provision_volumes(cluster: &mut SimCluster, pod: &Value, node: &str) {
             }
             continue;
         }
+        // The names are those that the external provisioner gives: the claim's UID for the volume, an identifier of
+        // the cloud for the disk.
         let uid = text_at(&claim, "metadata.uid").to_owned();
         let policy = text_at(&class, "reclaimPolicy");
         let policy = if policy.is_empty() { "Delete" } else { policy };
@@ -113,6 +118,7 @@ pub fn provision_volumes(cluster: &mut SimCluster, pod: &Value, node: &str) {
         let modes = value_at(&claim, "spec.accessModes")
             .cloned()
             .unwrap_or(json!(["ReadWriteOnce"]));
+        // The volume is tied to the zone of the node, where its disk will be made (K8S-VOL-2).
         let place = new_volume_topology(cluster, &class, &node);
         let place = place
             .into_iter()
@@ -130,10 +136,12 @@ pub fn provision_volumes(cluster: &mut SimCluster, pod: &Value, node: &str) {
             },
             "status": {"phase": "Bound"},
         });
+        // A driver whose volumes can be reached from everywhere gives them no node affinity.
         if !place.is_empty() {
             let required = json!({"nodeSelectorTerms": [{"matchExpressions": place}]});
             set_at(&mut made, "spec.nodeAffinity.required", required);
         }
+        // The claim is bound only when its volume exists, so it never names one that does not.
         if cluster.create_object(VOLUMES, made, false).is_ok() {
             cluster.change_object(&ObjectKey { res: CLAIMS, at: name }, |c| {
                 set_at(c, "spec.volumeName", volume);
@@ -149,6 +157,7 @@ fn bind_volume(cluster: &mut SimCluster, name: &ObjectName, claim: &Value, volum
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": name.name, "namespace": name.ns,
         "uid": text_at(claim, "metadata.uid"),
     });
+    // Both sides name each other; the claim's side follows in the same step, so nobody sees only one.
     cluster.change_object(
         &ObjectKey::new(VOLUMES, "", text_at(volume, "metadata.name")),
         |v| {
@@ -184,11 +193,13 @@ fn attachment_name(volume: &Value, node: &str) -> String {
 /// Whether all of a pod's volumes are attached to its node; what is missing is set going.
 pub fn ensure_mounted(cluster: &mut SimCluster, pod: &Value, node: &str) -> bool {
     let mut all = true;
+    // Each volume of the pod needs its own attachment to this node, and one that is missing is made.
     for volume in attachable_volumes(cluster, pod) {
         let (name, pv) = (
             attachment_name(&volume, node),
             text_at(&volume, "metadata.name"),
         );
+        // An attachment that is being deleted does not count: its volume is about to go from the node.
         if let Some(there) = cluster
             .store
             .find_object(ATTACHMENTS, &ObjectName::new("", name.clone()))
@@ -207,6 +218,7 @@ pub fn ensure_mounted(cluster: &mut SimCluster, pod: &Value, node: &str) -> bool
         if elsewhere {
             continue;
         }
+        // The finalizer keeps the attachment until the driver has detached the volume.
         let driver = text_at(&volume, "spec.csi.driver");
         let attachment = json!({
             "metadata": {"name": name, "finalizers": [format!("external-attacher/{}", driver.replace('.', "-"))]},
@@ -237,6 +249,7 @@ pub fn wake_waiting_pods(cluster: &mut SimCluster, change: &ObjectChange) {
     let Some(either) = change.new.as_ref().or(change.old.as_ref()) else {
         return;
     };
+    // Only an attachment that is complete or gone frees a pod from waiting; others change nothing for it.
     if !gone && !flag_at(either, "status.attached") {
         return;
     }
@@ -244,6 +257,7 @@ pub fn wake_waiting_pods(cluster: &mut SimCluster, change: &ObjectChange) {
     let Some(volume) = cluster.store.find_object(VOLUMES, &pv) else {
         return;
     };
+    // The pods are found through the volume's claim, since an attachment names no pod.
     let (ns, claim) = (
         text_at(volume, "spec.claimRef.namespace"),
         text_at(volume, "spec.claimRef.name"),
@@ -265,6 +279,7 @@ pub fn wake_waiting_pods(cluster: &mut SimCluster, change: &ObjectChange) {
         .filter(|p| p.phase == "Pending" && !p.node.is_empty() && p.is_active() && uses(p))
         .cloned()
         .collect();
+    // The kubelet looks at all of the pod's volumes again.
     for pod in waiting {
         kubelet::on_pod_bound(cluster, &pod);
     }
@@ -299,6 +314,7 @@ pub fn detach_unused(cluster: &mut SimCluster, node: &str, by_force: bool) {
         );
         return;
     }
+    // Pods that are being deleted still use their volumes; those that have ended do not.
     let pods = cluster.store.pods_on(node);
     let pods = pods.iter().filter(|p| !p.is_finished());
     let used: Vec<String> = pods
@@ -320,6 +336,8 @@ pub fn detach_unused(cluster: &mut SimCluster, node: &str, by_force: bool) {
         .filter(|(_, a)| idle(a))
         .map(|(n, _)| n.clone())
         .collect();
+    // The attachments get a deletion time. The driver detaches each of them and takes its finalizer away after a
+    // while.
     for name in going {
         cluster.delete_object(
             &ObjectKey {
@@ -337,6 +355,7 @@ pub fn reconcile_claim(cluster: &mut SimCluster, name: &ObjectName) {
         res: CLAIMS,
         at: name.clone(),
     };
+    // The claim is gone, so its volume is released.
     let Some(object) = cluster.store.get_object(&key).cloned() else {
         release_claim(cluster, name);
         return;
@@ -344,6 +363,8 @@ pub fn reconcile_claim(cluster: &mut SimCluster, name: &ObjectName) {
     if value_at(&object, "metadata.deletionTimestamp").is_none() {
         return;
     }
+    // A claim that a pod uses stays, which is what its finalizer is for; no change tells when the pod is gone, so it
+    // is looked at again.
     let used = cluster
         .store
         .objects_of(PODS, &name.ns)
@@ -374,6 +395,7 @@ fn release_claim(cluster: &mut SimCluster, claim: &ObjectName) {
             res: VOLUMES,
             at: name,
         };
+        // What becomes of the volume is its own policy: it goes with the claim, or stays with its data.
         if text_at(&volume, "spec.persistentVolumeReclaimPolicy") == "Delete" {
             cluster.change_object(&key, |v| remove_at(v, "metadata.finalizers"));
             cluster.delete_object(&key, None);

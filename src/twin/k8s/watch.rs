@@ -90,6 +90,7 @@ impl Watchers {
             shape,
             now,
         };
+        // The filter decides what a watcher sees. Bookmarks go only to those that asked for them.
         self.by_res.entry(res).or_default().push(Watcher {
             id,
             filter,
@@ -109,7 +110,9 @@ impl Watchers {
         let Some(watchers) = self.by_res.get_mut(&event.key.res) else {
             return;
         };
+        // A client that left is noticed only when something is written to it, so lists are tidied here.
         watchers.retain(|w| !w.to.is_closed());
+        // The line is the same for all watchers of the whole object, so it is written once for each type of event.
         let mut whole: BTreeMap<&'static str, Bytes> = BTreeMap::new();
         for watcher in watchers {
             let Some(kind) = event_type_for(&watcher.filter, event) else {

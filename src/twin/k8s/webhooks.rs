@@ -43,6 +43,7 @@ fn must_ask(
     ns: &str,
     labels: &Labels,
 ) -> bool {
+    // A webhook that fails open stands in nobody's way, and one outside the cluster is taken to answer.
     if text_at(hook, "failurePolicy") == "Ignore"
         || value_at(hook, "clientConfig.service").is_none()
     {
@@ -51,6 +52,7 @@ fn must_ask(
     let has = |rule: &Value, field: &str, one: &str| {
         list_at(rule, field).iter().any(|v| v == "*" || v == one)
     };
+    // A rule on a resource without a subresource does not ask about evictions.
     let resource = |rule: &Value| {
         list_at(rule, "resources").iter().any(|r| {
             let r = r.as_str().unwrap_or_default();
@@ -63,12 +65,14 @@ fn must_ask(
         "Namespaced" => !ns.is_empty(),
         _ => true,
     };
+    // Only creation is looked at, as an eviction is a creation of its own subresource.
     let ruled = list_at(hook, "rules").iter().any(|rule| {
         has(rule, "operations", "CREATE")
             && has(rule, "apiGroups", &kind.group)
             && resource(rule)
             && scope(rule)
     });
+    // A selector that is missing selects everything.
     let selects = |field: &str, labels: &Labels| {
         value_at(hook, field).is_none_or(|s| LabelSelector::from_spec(Some(s)).matches(labels))
     };
@@ -80,6 +84,7 @@ fn must_ask(
             .map(|n| text_map_at(n, "metadata.labels"))
             .unwrap_or_default()
     };
+    // Objects of the whole cluster have no namespace to select by.
     ruled
         && selects("objectSelector", labels)
         && (ns.is_empty() || selects("namespaceSelector", &of_namespace()))
@@ -91,6 +96,8 @@ pub fn is_answered(cluster: &SimCluster, hook: &Value) -> bool {
 }
 
 fn check_answered(cluster: &SimCluster, hook: &Value) -> Result<(), ApiFailure> {
+    // A webhook is answered for while a pod of its Service is Ready, which fails during a drain when its only pod is
+    // moved.
     let service = |field: &str| text_at(hook, &format!("clientConfig.service.{field}"));
     let (ns, name) = (service("namespace"), service("name"));
     let at_ = ObjectName::new(ns, name);
@@ -105,6 +112,7 @@ fn check_answered(cluster: &SimCluster, hook: &Value) -> Result<(), ApiFailure> 
     if pods.iter().any(|p| p.ready && !p.deleting) {
         return Ok(());
     }
+    // The two texts are those of the API server for a Service that has no pod and for one that is missing.
     let why = if there {
         format!("no endpoints available for service \"{name}\"")
     } else {

@@ -50,6 +50,7 @@ pub fn workload_of(world: &SimWorld, pod: &PodView) -> Option<WorkloadId> {
     if UNREPLACED_OWNER_KINDS.contains(&owner.kind.as_str()) {
         return None;
     }
+    // A pod of a Deployment belongs to the Deployment, whatever its ReplicaSet is at the moment.
     let above = (owner.kind == "ReplicaSet")
         .then(|| find_replica_set(world, &pod.ns, &owner.name))
         .flatten()
@@ -118,6 +119,7 @@ pub fn desired_pods(world: &SimWorld, workload: &WorkloadId) -> Option<i64> {
 /// Returns one pod of a workload that does not serve, and what it waits for.
 pub fn describe_unready_pod(world: &SimWorld, workload: &WorkloadId) -> Option<String> {
     let pods = world.kube.store.index.pods.values();
+    // One pod is enough: the others of a workload mostly wait for the same.
     let pod = pods
         .filter(|p| p.is_active() && !p.ready)
         .find(|p| workload_of(world, p).as_ref() == Some(workload))?;

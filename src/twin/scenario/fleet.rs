@@ -13,6 +13,7 @@ const REPLICAS_PER_DEPLOYMENT: usize = 20;
 /// of twenty with a budget on every other one.
 pub fn fleet_snapshot(nodes: usize, pods_per_node: usize) -> Snapshot {
     let mut s = expense_dev();
+    // The cluster grows first, so the pods below have nodes to be put on.
     grow::grow_to(&mut s, nodes.max(3));
     // As EKS ships its own; one node at a time, as captured, a large cluster's add-ons would take hours.
     for set in list_mut(&mut s, "/apis/apps/v1/daemonsets") {
@@ -20,6 +21,7 @@ pub fn fleet_snapshot(nodes: usize, pods_per_node: usize) -> Snapshot {
             set["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = json!("10%");
         }
     }
+    // Names and addresses are copied, because the pods below are pushed into the same snapshot.
     let names: Vec<(String, String)> = list_mut(&mut s, "/api/v1/nodes")
         .iter()
         .map(|n| {
@@ -29,6 +31,7 @@ pub fn fleet_snapshot(nodes: usize, pods_per_node: usize) -> Snapshot {
             )
         })
         .collect();
+    // Each kind has one object to copy from, which is the one of the frontend.
     let model = |s: &mut Snapshot, path: &str| {
         list_mut(s, path)
             .iter()
@@ -41,6 +44,7 @@ pub fn fleet_snapshot(nodes: usize, pods_per_node: usize) -> Snapshot {
         model(&mut s, "/api/v1/pods"),
         model(&mut s, "/apis/policy/v1/poddisruptionbudgets"),
     );
+    // A snapshot without the frontend has nothing to copy.
     let (Some(deployment), Some(set), Some(pod), Some(budget)) = models else {
         return s;
     };
@@ -55,12 +59,14 @@ pub fn fleet_snapshot(nodes: usize, pods_per_node: usize) -> Snapshot {
         };
         list_mut(&mut s, "/apis/apps/v1/deployments").push(made.workload_object(&deployment));
         list_mut(&mut s, "/apis/apps/v1/replicasets").push(made.workload_object(&set));
+        // Half of the deployments have a budget, so a drain meets both kinds.
         if number % 2 == 0 {
             list_mut(&mut s, "/apis/policy/v1/poddisruptionbudgets")
                 .push(made.budget_object(&budget));
         }
         let pod = made.rename_model(&pod);
         let pods = list_mut(&mut s, "/api/v1/pods");
+        // Pods are spread over the nodes in turn.
         for replica in 0..replicas {
             let at = placed + replica;
             let (node, address) = &names[at % names.len()];
@@ -88,6 +94,7 @@ impl FleetDeployment<'_> {
     fn workload_object(&self, model: &Value) -> Value {
         let mut out = self.rename_model(model);
         out["metadata"]["uid"] = json!(self.object_uid(super::grow::text_at(&out, "/kind")));
+        // The owner's UID is derived from the app's name as well, so the two objects fit together.
         if let Some(owner) = out.pointer_mut("/metadata/ownerReferences/0/uid") {
             *owner = json!(self.object_uid("Deployment"));
         }

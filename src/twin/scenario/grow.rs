@@ -39,12 +39,14 @@ pub fn text_at<'v>(value: &'v Value, pointer: &str) -> &'v str {
 /// Grows the first node group to `nodes` nodes, each with the pods of every daemon set, in the cloud and in the cluster.
 pub fn grow_to(snapshot: &mut Snapshot, nodes: usize) {
     let originals: Vec<Value> = list_mut(snapshot, "/api/v1/nodes").clone();
+    // The nodes take turns as models, so that the zones stay balanced.
     for number in originals.len()..nodes {
         let original = &originals[number % originals.len()];
         add_node_copy(snapshot, original, number);
     }
     let size = i32::try_from(nodes).unwrap_or(i32::MAX);
     let inventory = &mut snapshot.inventory;
+    // The first group takes all nodes, and its sizes leave room to grow.
     for group in inventory.nodegroups.iter_mut().take(1) {
         (group.scaling.min, group.scaling.desired, group.scaling.max) =
             (size, size, size.saturating_mul(2));
@@ -52,6 +54,7 @@ pub fn grow_to(snapshot: &mut Snapshot, nodes: usize) {
     for asg in inventory.asgs.values_mut().take(1) {
         (asg.min, asg.desired, asg.max) = (size, size, size.saturating_mul(2));
     }
+    // A DaemonSet has a pod on each node, which the copies below bring with them.
     for set in list_mut(snapshot, "/apis/apps/v1/daemonsets") {
         for member in [
             "currentNumberScheduled",
@@ -74,6 +77,8 @@ fn add_node_copy(snapshot: &mut Snapshot, original: &Value, number: usize) {
         .to_owned();
     let old_name = text_at(original, "/metadata/name").to_owned();
     let zone = text_at(original, "/metadata/labels/topology.kubernetes.io~1zone").to_owned();
+    // The address decides the name, and the name decides the instance and the UID, so the same number gives the same
+    // node.
     let address = next_address(text_at(original, "/status/addresses/0/address"), number);
     let name = format!("ip-{}.ec2.internal", address.replace('.', "-"));
     let instance = format!("i-{}", derive_hash(&name, 17));
@@ -88,6 +93,7 @@ fn add_node_copy(snapshot: &mut Snapshot, original: &Value, number: usize) {
     ]);
     list_mut(snapshot, "/api/v1/nodes").push(node);
 
+    // The instance, its place in its Auto Scaling group and its place in the target groups follow the node.
     let inventory = &mut snapshot.inventory;
     if let Some(mut copy) = inventory
         .instances
@@ -111,6 +117,7 @@ fn add_node_copy(snapshot: &mut Snapshot, original: &Value, number: usize) {
             targets.push(copy);
         }
     }
+    // The pods of DaemonSets are copied too; the others stay where they are.
     let pods = list_mut(snapshot, "/api/v1/pods");
     let daemons: Vec<Value> = pods
         .iter()
@@ -135,6 +142,7 @@ fn copy_daemon_pod(mut pod: Value, node: &str, address: &str) -> Value {
     pod["metadata"]["uid"] = json!(derive_uid(&format!("{name}{node}")));
     pod["metadata"]["name"] = json!(name);
     pod["spec"]["nodeName"] = json!(node);
+    // A daemon's pod names its node in its affinity, which has to follow.
     if let Some(values) = pod.pointer_mut("/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values") {
         *values = json!([node]);
     }

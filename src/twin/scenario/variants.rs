@@ -18,12 +18,14 @@ const CUSTOM_AMI_USER_DATA: &str = "MIME-Version: 1.0\nContent-Type: multipart/m
 pub fn minimal_groups() -> Snapshot {
     let mut s = rename_cluster("minimal");
     let i = &mut s.inventory;
+    // Nothing of Elastic Load Balancing is left, in the account as well as in the groups that registered with it.
     (i.load_balancers, i.listeners, i.rules, i.target_groups) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     i.target_health.clear();
     for asg in i.asgs.values_mut() {
         asg.target_groups.clear();
     }
+    // The workloads with claims and the agent on every node go, so that two plain deployments remain.
     let gone = |object: &Value| {
         let name = text_at(object, "/metadata/name");
         text_at(object, "/metadata/namespace") == "expense"
@@ -34,6 +36,7 @@ pub fn minimal_groups() -> Snapshot {
     for objects in s.kubernetes.values_mut() {
         objects.retain(|object| !gone(object));
     }
+    // Without their workloads the claims and volumes would stay bound to nothing.
     for path in [
         "/api/v1/persistentvolumes",
         "/api/v1/persistentvolumeclaims",
@@ -69,11 +72,13 @@ pub fn multi_hop() -> Snapshot {
     for group in &mut i.nodegroups {
         (group.version, group.release_version) = (Some(from), Some("1.24.17-20250620".to_owned()));
     }
+    // The insights are about the next version, which is another one here.
     for insight in &mut i.insights {
         insight.kubernetes_version = Some(from.next());
         insight.name = insight.name.replace("v1.28", "v1.25");
         insight.description = insight.description.replace("v1.28", "v1.25");
     }
+    // The add-ons get versions that 1.24 takes, and their images are remembered for the workloads below.
     let installed = [
         ("aws-ebs-csi-driver", "v1.25.0-eksbuild.1"),
         ("coredns", "v1.9.3-eksbuild.11"),
@@ -87,6 +92,7 @@ pub fn multi_hop() -> Snapshot {
             addon.version = AddonVersion::new(version);
         }
     }
+    // Node objects say their versions by themselves, so they have to follow.
     for node in list_mut(&mut s, "/api/v1/nodes") {
         node["status"]["nodeInfo"]["kubeletVersion"] = json!("v1.24.17-eks-473151a");
         node["status"]["nodeInfo"]["kubeProxyVersion"] = json!("v1.24.17-eks-473151a");
@@ -97,6 +103,7 @@ pub fn multi_hop() -> Snapshot {
         "/apis/apps/v1/deployments",
         "/apis/apps/v1/replicasets",
     ] {
+        // An image can stand at any depth of an object, so it is replaced in its text.
         for object in list_mut(&mut s, path) {
             let mut text = object.to_string();
             for (old, new) in &images {
@@ -114,6 +121,7 @@ pub fn multi_hop() -> Snapshot {
 pub fn custom_ami() -> Snapshot {
     let mut s = rename_cluster("custom-ami");
     let i = &mut s.inventory;
+    // The image that the nodes run becomes the one of the template, so their kubelets stay as they are.
     let image = i.instances.first().and_then(|i| i.image.clone());
     let template = LaunchTemplateVersion {
         id: "lt-0c057a2b8d9e1f345".to_owned(),
@@ -125,6 +133,7 @@ pub fn custom_ami() -> Snapshot {
         user_data: Some(base64::engine::general_purpose::STANDARD.encode(CUSTOM_AMI_USER_DATA)),
         options: Default::default(),
     };
+    // What a template decides is not shown by the group itself (EKS-NG-4, EKS-NG-5).
     for group in &mut i.nodegroups {
         group.ami_type = Some("CUSTOM".to_owned());
         group.release_version.clone_from(&image);
@@ -145,6 +154,7 @@ pub fn custom_ami() -> Snapshot {
 pub fn controller_ingress() -> Snapshot {
     let mut s = rename_cluster("controller-ingress");
     let i = &mut s.inventory;
+    // The tags are those of version 2 of the controller (LBC-1).
     let tags = |resource: &str| {
         [
             ("elbv2.k8s.aws/cluster", "controller-ingress"),
@@ -166,8 +176,10 @@ pub fn controller_ingress() -> Snapshot {
     i.target_groups
         .iter_mut()
         .for_each(|g| g.tags = tags("expense/frontend-frontend:80"));
+    // The controller registers instances one by one; no Auto Scaling group is attached (LBC-9).
     i.asgs.values_mut().for_each(|a| a.target_groups.clear());
     let arn = i.target_groups.first().map(|g| g.arn.clone());
+    // The binding is how the controller knows which Service fills the group (LBC-4).
     let binding = json!({
         "apiVersion": "elbv2.k8s.aws/v1beta1", "kind": "TargetGroupBinding",
         "metadata": {
@@ -190,6 +202,7 @@ pub fn local_policy() -> Snapshot {
             service["spec"]["externalTrafficPolicy"] = json!("Local");
         }
     }
+    // The nodes that have a pod of the Service pass their checks; all others fail them (K8S-SVC-1).
     let serving: Vec<String> = list_mut(&mut s, "/api/v1/pods")
         .iter()
         .filter(|p| text_at(p, "/metadata/labels/app") == "frontend")
@@ -205,6 +218,7 @@ pub fn local_policy() -> Snapshot {
                 .map(str::to_owned)
         })
         .collect();
+    // The recorded health has to agree with what the checks of the twin will find.
     for target in s
         .inventory
         .target_health

@@ -40,6 +40,7 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
         return;
     };
     let (have, want) = (active_members(asg).count() as i64, asg.desired);
+    // Processes can be suspended one by one; each of the three stops one of the branches below.
     let suspended = |process: &str| asg.suspended.contains(process);
     let (no_launch, no_terminate, no_balance) = (
         suspended("Launch"),
@@ -49,6 +50,7 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
     if have <= want {
         world.notify_observer(WorldNotice::GroupAtSize { asg: name });
     }
+    // One failed launch ends this round, as all zones were tried; the group is looked at again later.
     if have < want && !no_launch {
         for _ in have..want {
             if !launch_instance(world, name, false) {
@@ -63,6 +65,7 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
             }
         }
     } else if have > want && !no_terminate {
+        // Instances beyond the size end at once, whatever budgets say (EKS-NG-14).
         for _ in want..have {
             let Some(victim) = world
                 .cloud
@@ -84,6 +87,7 @@ pub fn reconcile_group(world: &mut SimWorld, name: &str) {
         && !no_balance
         && is_unbalanced(world, name)
     {
+        // Rebalancing launches in the emptiest zone first; the instance too many is then ended by size (ASG-3).
         launch_instance(world, name, true);
     }
 }
@@ -138,6 +142,7 @@ fn launch_instance(world: &mut SimWorld, name: &str, balancing: bool) -> bool {
     };
     // ASG-4.
     let groups = &world.cloud.elb.groups;
+    // A target group that was deleted stops every launch of the group.
     if let Some(missing) = asg
         .target_groups
         .keys()
@@ -153,6 +158,7 @@ fn launch_instance(world: &mut SimWorld, name: &str, balancing: bool) -> bool {
         }
         return false;
     }
+    // The emptiest zone is tried first, so zones stay balanced without a rebalancing.
     let mut by_count: Vec<(usize, String)> = count_members_by_zone(world, &asg)
         .into_iter()
         .map(|(zone, n)| (n, zone))
@@ -163,6 +169,7 @@ fn launch_instance(world: &mut SimWorld, name: &str, balancing: bool) -> bool {
         by_count.retain(|(n, _)| *n == least);
     }
     let mut failure = None;
+    // Each zone that fails is an activity of its own, with EC2's reason; the next zone is tried (EKS-NG-32, EC2-5).
     for (_, zone) in by_count {
         match find_subnet(world, &asg, &zone) {
             Ok(subnet) => {
@@ -176,6 +183,7 @@ fn launch_instance(world: &mut SimWorld, name: &str, balancing: bool) -> bool {
             }
         }
     }
+    // The last reason is kept for EKS, which shows it as the node group's health issue.
     if let Some(asg) = world.cloud.asgs.get_mut(name) {
         asg.failed_launch = failure;
     }
@@ -197,6 +205,7 @@ fn record_activity(
     let Some(asg) = world.cloud.asgs.get_mut(name) else {
         return;
     };
+    // A group that fails to launch for hours would fill its list, so the oldest activities go.
     if asg.activities.len() >= MAX_ACTIVITIES_KEPT {
         asg.activities.remove(0);
     }
@@ -217,6 +226,8 @@ fn find_subnet(world: &SimWorld, asg: &AutoScalingGroup, zone: &str) -> Result<S
             "Could not launch On-Demand Instances. {code} - {why} Launching EC2 instance failed."
         )
     };
+    // The order of the checks is from the account to the zone: the quota counts everywhere (EC2-4), the other reasons
+    // in one zone.
     if let Some(why) = quota_failure(cloud, asg) {
         return Err(could_not("VcpuLimitExceeded", why));
     }
@@ -272,12 +283,15 @@ fn quota_failure(cloud: &AwsAccount, asg: &AutoScalingGroup) -> Option<String> {
 fn create_instance(world: &mut SimWorld, asg: &AutoScalingGroup, subnet: &str, zone: &str) {
     let (id, now) = (world.new_ec2_id("i-"), world.now());
     let region = world.cloud.region.clone();
+    // An image whose user data starts no kubelet gives an instance that runs and never joins (EKS-NG-8), as does the
+    // switch of a fault.
     let unfit = !ec2::user_data::starts_kubelet(&world.cloud, &asg.launch);
     let never_joins = unfit || world.cloud.switches.never_join > 0;
     world.cloud.switches.never_join = world.cloud.switches.never_join.saturating_sub(1);
     let Some(subnet) = world.cloud.subnets.get_mut(subnet) else {
         return;
     };
+    // A node takes more addresses than its own, since the CNI keeps a spare interface (EC2-2).
     subnet.free = (subnet.free - ADDRESSES_PER_NODE).max(0);
     subnet.given += 1;
     let address = next_address(subnet);
@@ -354,6 +368,7 @@ fn next_address(subnet: &VpcSubnet) -> String {
 
 /// The instance runs: its group registers it, and its kubelet starts.
 pub fn launched(world: &mut SimWorld, name: &str, id: &str) {
+    // The instance may have been ended while it was pending.
     let Some(instance) = world
         .cloud
         .instances
@@ -364,6 +379,7 @@ pub fn launched(world: &mut SimWorld, name: &str, id: &str) {
     };
     instance.state = "running".into();
     let never = instance.never_joins;
+    // The group registers the instance with its target groups as soon as it runs, before any node has joined (ASG-1).
     let mut groups = Vec::new();
     if let Some(asg) = world.cloud.asgs.get_mut(name) {
         if let Some(member) = asg.members.get_mut(id) {
@@ -379,6 +395,7 @@ pub fn launched(world: &mut SimWorld, name: &str, id: &str) {
     for arn in groups {
         elb::register_target(world, &arn, id, None);
     }
+    // An instance that never joins still counts as in service for its group: Auto Scaling looks at EC2's health only.
     if !never {
         schedule_between(
             world,
@@ -419,12 +436,14 @@ fn begin_termination(world: &mut SimWorld, name: &str, id: &str, evict: bool) {
     let Some(member) = asg.members.get_mut(id) else {
         return;
     };
+    // An instance that waits for the hook of EKS shows so in its state (ASG-6).
     member.lifecycle = if evict {
         "Terminating:Wait"
     } else {
         "Terminating"
     }
     .into();
+    // Deregistration and the evictions begin together here; AWS does one after the other.
     let groups: Vec<String> = asg.target_groups.keys().cloned().collect();
     for arn in groups {
         elb::deregister_target(world, &arn, id, None);
@@ -432,6 +451,7 @@ fn begin_termination(world: &mut SimWorld, name: &str, id: &str, evict: bool) {
     if evict {
         kube::evict_node_pods(world, id);
     }
+    // The first look comes soon, because a group without targets and pods can end its instance at once.
     let began = world.now();
     schedule_after(
         world,
@@ -453,6 +473,8 @@ pub fn continue_termination(
     began: Timestamp,
     evict: bool,
 ) {
+    // The instance ends when its targets have drained and its pods have left, or when the time for evictions is over
+    // (EKS-NG-16).
     let groups: Vec<String> = world
         .cloud
         .asgs
@@ -489,6 +511,7 @@ fn shut_down_instance(world: &mut SimWorld, id: &str) {
     else {
         return;
     };
+    // Its node is gone from here on, though the instance ends a little later.
     instance.state = "shutting-down".into();
     let joined = std::mem::take(&mut instance.joined);
     if joined {
@@ -511,6 +534,7 @@ pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
     };
     instance.state = "terminated".into();
     let (subnet, asg) = (instance.subnet.clone(), instance.asg.clone());
+    // The addresses are free again only now, which is what delays a replacement in a full subnet (EC2-5).
     if let Some(subnet) = world.cloud.subnets.get_mut(&subnet) {
         subnet.free += ADDRESSES_PER_NODE;
     }
@@ -521,6 +545,7 @@ pub fn on_instance_terminated(world: &mut SimWorld, id: &str) {
     };
     asg.members.remove(id);
     let (empty, nodegroup) = (asg.members.is_empty(), asg.nodegroup.clone());
+    // EKS waits for the last instance before it deletes the group (EKS-NG-16).
     if empty {
         eks::on_instances_gone(world, &nodegroup);
     }
@@ -551,6 +576,7 @@ pub fn delete_group(world: &mut SimWorld, name: &str) {
     (asg.min, asg.max, asg.desired) = (0, 0, 0);
     let (members, nodegroup): (Vec<String>, String) =
         (asg.members.keys().cloned().collect(), asg.nodegroup.clone());
+    // A group without instances has nothing that would report its end.
     if members.is_empty() {
         eks::on_instances_gone(world, &nodegroup);
     }

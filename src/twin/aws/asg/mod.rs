@@ -63,6 +63,7 @@ pub fn handle_event(world: &mut SimWorld, due: AsgEvent) {
 
 /// Answers for Auto Scaling.
 pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
+    // The two APIs for target groups are the same operation with other spellings of its input.
     match op {
         "DescribeAutoScalingGroups" => reads::describe_groups(world, input),
         "DescribeAutoScalingInstances" => reads::describe_instances(world, input),

@@ -46,6 +46,7 @@ fn show_group(world: &SimWorld, asg: &AutoScalingGroup) -> Value {
         .iter()
         .map(|(id, m)| show_instance(world, asg, id, m))
         .collect();
+    // The zones are those of the subnets, since a group has no list of its own.
     let mut zones: Vec<&str> = asg
         .subnets
         .iter()
@@ -58,12 +59,14 @@ fn show_group(world: &SimWorld, asg: &AutoScalingGroup) -> Value {
         .iter()
         .map(|p| json!({"ProcessName": p, "SuspensionReason": "User suspended"}))
         .collect();
+    // A target group that is being detached is shown no more, though its targets still drain.
     let attached: Vec<&String> = asg
         .target_groups
         .iter()
         .filter(|(_, state)| *state != "Removing")
         .map(|(arn, _)| arn)
         .collect();
+    // Classic load balancers are listed by name beside target groups, under one list of sources.
     let classics = asg.load_balancers.iter();
     let sources: Vec<Value> = attached
         .iter()
@@ -99,6 +102,7 @@ fn show_group(world: &SimWorld, asg: &AutoScalingGroup) -> Value {
 /// DescribeAutoScalingGroups: a name that does not exist is absent from the answer.
 pub fn describe_groups(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let names = input.get_text_list("AutoScalingGroupNames");
+    // A filter by tag wants the key with one of the values; a filter that is not known matches nothing.
     let wanted = |asg: &&AutoScalingGroup| {
         (names.is_empty() || names.contains(&asg.name))
             && input.get_list("Filters").iter().map(Input).all(|filter| {
@@ -148,6 +152,7 @@ pub fn describe_instances(world: &SimWorld, input: Input) -> Result<Value, AwsEr
         .asgs
         .values()
         .flat_map(|asg| asg.members.iter().map(move |(id, m)| (asg, id, m)));
+    // A page is cut from all groups together, in the order of their names.
     let page = cut_page(
         all.filter(|(_, id, _)| ids.is_empty() || ids.contains(id)),
         input.get_text("NextToken"),
@@ -173,6 +178,7 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
         .asgs
         .values()
         .flat_map(|asg| asg.tags.iter().map(move |(k, v)| show_tag(asg, k, v)));
+    // A filter that is not known matches no tag.
     let wanted = |tag: &Value| {
         input.get_list("Filters").iter().map(Input).all(|filter| {
             let values = filter.get_text_list("Values");
@@ -200,6 +206,7 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
 
 /// DescribeLifecycleHooks: those EKS puts on its groups (ASG-6), and others.
 pub fn describe_lifecycle_hooks(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    // The two hooks of EKS come first, then those that somebody else added.
     let names = input.get_text_list("LifecycleHookNames");
     let group = writes::requested_group(world, input)?;
     let (asg, others) = (group.name.clone(), group.hooks.clone());
@@ -230,6 +237,7 @@ pub fn describe_activities(world: &SimWorld, input: Input) -> Result<Value, AwsE
     let name = input.get_text("AutoScalingGroupName");
     let ids = input.get_text_list("ActivityIds");
     let groups = world.cloud.asgs.values();
+    // Without a name the activities of all groups are shown.
     let mut all: Vec<(&AutoScalingGroup, &ScalingActivity)> = groups
         .filter(|asg| name.is_none_or(|n| n == asg.name))
         .flat_map(|asg| asg.activities.iter().map(move |a| (asg, a)))
@@ -259,6 +267,7 @@ fn show_activity(asg: &AutoScalingGroup, activity: &ScalingActivity) -> Value {
         "Details": "{}",
         "AutoScalingGroupARN": asg.arn,
     });
+    // An activity without an instance is a failed launch, and its message is where the reason is found (EKS-NG-32).
     match &activity.instance {
         Some(instance) => {
             shown["Description"] = json!(format!("Launching a new EC2 instance: {instance}"));

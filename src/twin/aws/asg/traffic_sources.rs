@@ -69,6 +69,7 @@ pub fn attach_target_groups(
     input: Input,
     arns: Vec<String>,
 ) -> Result<Value, AwsError> {
+    // The target groups are checked before the Auto Scaling group is touched.
     if let Some(missing) = arns
         .iter()
         .find(|arn| !world.cloud.elb.groups.contains_key(*arn))
@@ -78,12 +79,14 @@ pub fn attach_target_groups(
         )));
     }
     let group = writes::requested_group(world, input)?;
+    // Instances that are not in service yet are registered when they come into service.
     let members: Vec<String> = group
         .members
         .iter()
         .filter(|(_, m)| m.lifecycle == "InService")
         .map(|(id, _)| id.clone())
         .collect();
+    // A process that is suspended keeps the group's instances out, while the attachment itself is noted.
     let skipped = group.suspended.contains("AddToLoadBalancer");
     for arn in &arns {
         group.target_groups.insert(arn.clone(), "Added".into());
@@ -103,6 +106,7 @@ pub fn detach_target_groups(
     arns: Vec<String>,
 ) -> Result<Value, AwsError> {
     let group = writes::requested_group(world, input)?;
+    // Unlike in a deregistration of targets, a target group that is not attached is an error.
     if let Some(missing) = arns
         .iter()
         .find(|arn| !group.target_groups.contains_key(*arn))
@@ -113,6 +117,7 @@ pub fn detach_target_groups(
     }
     let (name, members): (String, Vec<String>) =
         (group.name.clone(), group.members.keys().cloned().collect());
+    // The attachment is in state Removing until its targets have drained, and then gone.
     for arn in arns {
         let group = writes::requested_group(world, input)?;
         group.target_groups.insert(arn.clone(), "Removing".into());

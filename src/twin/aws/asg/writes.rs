@@ -117,6 +117,7 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
     let wanted = input
         .get_number("DesiredCapacity")
         .ok_or_else(|| AwsError::missing_member("DesiredCapacity"))?;
+    // The bounds are checked against the current minimum and maximum, which EKS and others can change at any time.
     let group = requested_group(world, input)?;
     if wanted > group.max {
         return Err(AwsError::validation_error(format!(
@@ -130,6 +131,7 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
             group.min
         )));
     }
+    // Whoever sets the size, EKS hears of it later (EKS-NG-15).
     let before = std::mem::replace(&mut group.desired, wanted);
     let (name, nodegroup) = (group.name.clone(), group.nodegroup.clone());
     world.notify_observer(WorldNotice::GroupResized {
@@ -146,6 +148,7 @@ pub fn set_desired_capacity(world: &mut SimWorld, input: Input) -> Result<Value,
 /// UpdateAutoScalingGroup: the sizes. Desired is pulled between the others.
 pub fn update_group(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let group = requested_group(world, input)?;
+    // What the request leaves out stays as it is.
     let min = input.get_number("MinSize").unwrap_or(group.min);
     let max = input.get_number("MaxSize").unwrap_or(group.max);
     let asked = input.get_number("DesiredCapacity");
@@ -159,6 +162,7 @@ pub fn update_group(world: &mut SimWorld, input: Input) -> Result<Value, AwsErro
             "Desired capacity:{asked} must be between the specified min size:{min} and max size:{max}"
         )));
     }
+    // A desired size that nobody asked for is pulled between the bounds, and instances may end by it (EKS-NG-14).
     (group.min, group.max) = (min, max);
     let wanted = asked.unwrap_or(group.desired).clamp(min, max);
     let before = std::mem::replace(&mut group.desired, wanted);
@@ -183,17 +187,20 @@ pub fn terminate_instance(world: &mut SimWorld, input: Input) -> Result<Value, A
             "Instance Id not found - No managed instance found for instance ID {id}"
         ))
     })?;
+    // The caller says whether the group shrinks by the instance or replaces it.
     let smaller = input.get_bool("ShouldDecrementDesiredCapacity") == Some(true);
     let at_min = world
         .cloud
         .asgs
         .get(&asg)
         .is_some_and(|a| a.desired <= a.min);
+    // The autoscaler is refused here when its reading of the minimum is out of date (CA-2).
     if smaller && at_min {
         return Err(AwsError::validation_error(format!(
             "Currently, desiredSize equals minSize. Terminating instance without replacement will violate group's min size constraint: {asg}"
         )));
     }
+    // Shrinking changes the desired size, of which EKS hears later.
     if smaller {
         world.notify_observer(WorldNotice::EndedByName { instance: id });
         lifecycle::terminate_and_shrink(world, &asg, id);

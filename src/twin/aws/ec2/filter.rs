@@ -14,6 +14,7 @@ pub fn passes_filters(
     tags: &BTreeMap<String, String>,
     values: impl Fn(&str) -> Option<Vec<String>>,
 ) -> Result<bool, AwsError> {
+    // All filters must pass, and within one any of its values.
     for filter in input.get_list("Filter").iter().map(Input) {
         let (name, wanted) = (
             filter.get_text("Name").unwrap_or_default(),
@@ -22,6 +23,7 @@ pub fn passes_filters(
         let have = match name.strip_prefix("tag:") {
             Some(key) => tags.get(key).cloned().into_iter().collect(),
             None if name == "tag-key" => tags.keys().cloned().collect(),
+            // A filter that EC2 does not have is an error, not a filter that matches nothing.
             None => values(name).ok_or_else(|| {
                 AwsError::new(
                     400,
@@ -30,6 +32,7 @@ pub fn passes_filters(
                 )
             })?,
         };
+        // Values may hold the wildcards `*` and `?`.
         if !have
             .iter()
             .any(|h| wanted.iter().any(|w| matches_pattern(w, h)))

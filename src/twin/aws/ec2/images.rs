@@ -71,7 +71,9 @@ pub fn is_arm(instance_type: &str) -> bool {
 
 /// The value of a public parameter, where AWS has it.
 pub fn parameter_value(cloud: &AwsAccount, name: &str) -> Option<String> {
+    // The minor, the AMI type and the last segment make up the parameter's name.
     let (minor, kind, leaf) = parse_parameter_name(name)?;
+    // AWS publishes parameters for the minors that EKS has, and no AL2 images from 1.33 (EKS-NG-6).
     let version = cloud
         .eks
         .as_ref()?
@@ -84,6 +86,7 @@ pub fn parameter_value(cloud: &AwsAccount, name: &str) -> Option<String> {
         return None;
     }
     let (image, release) = (image_id(minor, &kind), latest_release(&version.patch));
+    // The same image is told by several parameters: its id, its release, its name, or all of it.
     match leaf {
         "image_id" => Some(image),
         "release_version" => Some(release),
@@ -102,6 +105,7 @@ fn parse_parameter_name(name: &str) -> Option<(Minor, String, &str)> {
         "arm64" => Some("ARM_64"),
         _ => None,
     };
+    // The three families write their paths differently, and the flavour of AL2 contains its processor.
     match parts.as_slice() {
         [
             "aws",
@@ -193,6 +197,7 @@ fn custom_image(world: &SimWorld, id: &str) -> MachineImage {
 
 /// DescribeImages.
 pub fn describe_images(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    // Image ids are looked at before anything else, so that a misspelt one is an error and not an empty answer.
     let (ids, owners) = (input.get_text_list("ImageId"), input.get_text_list("Owner"));
     let malformed: Vec<&str> = ids
         .iter()
@@ -211,6 +216,7 @@ pub fn describe_images(world: &SimWorld, input: Input) -> Result<Value, AwsError
         .iter()
         .filter(|id| !world.cloud.images.contains_key(*id));
     let unknown: Vec<MachineImage> = unknown.map(|id| custom_image(world, id)).collect();
+    // The two names for owners mean everybody but this account, and this account alone.
     let owned = |image: &&MachineImage| {
         owners.is_empty()
             || owners.iter().any(|o| {

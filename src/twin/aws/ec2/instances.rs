@@ -25,9 +25,11 @@ fn state_code(state: &str) -> i64 {
 
 fn show_instance(world: &SimWorld, instance: &Ec2Instance) -> Value {
     let subnet = world.cloud.subnets.get(&instance.subnet);
+    // A terminated instance keeps its object for a while, but no address, no subnet and no network.
     let alive = instance.state != "terminated";
     let here = |text: &str| alive.then(|| text.to_owned());
     // A core of an ARM processor has one thread, others have two (EC2 User Guide, CPU options).
+    // Cores and threads together give the vCPUs, which the quota counts (EC2-4).
     let arm = images::is_arm(&instance.instance_type);
     let threads = if arm || types::capacity_of(&instance.instance_type).cpus < 2 {
         1
@@ -66,6 +68,7 @@ pub fn describe_instances(world: &SimWorld, input: Input) -> Result<Value, AwsEr
             "The parameter instancesSet cannot be used with the parameter maxResults",
         ));
     }
+    // An id that does not exist is an error, unlike a filter that finds nothing.
     let missing: Vec<&str> = ids
         .iter()
         .filter(|id| !world.cloud.instances.contains_key(*id))
@@ -86,6 +89,7 @@ pub fn describe_instances(world: &SimWorld, input: Input) -> Result<Value, AwsEr
             ),
         ));
     }
+    // Instances that have ended are still in the answer, in their state, until EC2 forgets them.
     let mut found = Vec::new();
     for instance in world
         .cloud
@@ -132,6 +136,7 @@ pub fn describe_instances(world: &SimWorld, input: Input) -> Result<Value, AwsEr
 /// DescribeVolumes: the EBS volumes behind the cluster's persistent volumes.
 pub fn describe_volumes(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let ids = input.get_text_list("VolumeId");
+    // A volume that was deleted is an error rather than an empty answer.
     if let Some(missing) = ids.iter().find(|id| !world.cloud.volumes.contains_key(*id)) {
         return Err(AwsError::new(
             400,

@@ -27,6 +27,7 @@ pub fn describe_subnets(world: &SimWorld, input: Input) -> Result<Value, AwsErro
         .as_ref()
         .map(|eks| eks.name.clone())
         .unwrap_or_default();
+    // The twin's subnets carry the tags that EKS expects of a cluster's subnets.
     let mut found = Vec::new();
     for subnet in world
         .cloud
@@ -41,6 +42,7 @@ pub fn describe_subnets(world: &SimWorld, input: Input) -> Result<Value, AwsErro
                 "shared".to_owned(),
             ),
         ]);
+        // EC2 has several spellings of these filters.
         let pass = passes_filters(input, &tags, |name| {
             Some(vec![match name {
                 "vpc-id" => subnet.vpc.clone(),
@@ -60,6 +62,7 @@ pub fn describe_subnets(world: &SimWorld, input: Input) -> Result<Value, AwsErro
                 "ownerId": world.cloud.account,
                 "vpcId": subnet.vpc,
                 "cidrBlock": subnet.cidr,
+                // The free addresses are what a capacity check reads (EKS-CP-11, EC2-2).
                 "availableIpAddressCount": subnet.free,
                 "availabilityZone": subnet.zone,
                 "availabilityZoneId": subnet.zone_id,
@@ -94,6 +97,7 @@ pub fn describe_zones(world: &SimWorld, _input: Input) -> Result<Value, AwsError
 /// DescribeSecurityGroups: the cluster's.
 pub fn describe_security_groups(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let ids = input.get_text_list("GroupId");
+    // The groups are the cluster's own and those of its configuration; no others exist.
     let vpc = |member: &str| {
         world
             .cloud

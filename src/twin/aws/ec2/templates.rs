@@ -40,6 +40,7 @@ pub fn find_version<'t>(
 /// Makes the template EKS launches a node group from; returns its id.
 pub fn create_eks_template(world: &mut SimWorld, group: &str, launch: &InstanceLaunch) -> String {
     let (id, created) = (world.new_ec2_id("lt-"), world.now());
+    // The user data is EKS's own and is not shown, as nobody has to read it back.
     let mut data = Map::new();
     data.insert("ImageId".into(), json!(launch.image));
     data.insert("InstanceType".into(), json!(launch.instance_type));
@@ -124,6 +125,7 @@ fn requested_template<'c>(
     cloud: &'c AwsAccount,
     input: Input,
 ) -> Result<&'c Ec2LaunchTemplate, AwsError> {
+    // Id and name are alternatives: both together are refused, as CreateNodegroup does (EKS-NG-3).
     match (
         input.get_text("LaunchTemplateId"),
         input.get_text("LaunchTemplateName"),
@@ -171,6 +173,7 @@ pub fn describe_templates(world: &SimWorld, input: Input) -> Result<Value, AwsEr
         input.get_text_list("LaunchTemplateId"),
         input.get_text_list("LaunchTemplateName"),
     );
+    // Names and ids that do not exist are errors here, as for EC2's other lists.
     if let Some(missing) = ids
         .iter()
         .find(|id| !world.cloud.templates.contains_key(*id))
@@ -225,6 +228,7 @@ pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsErr
     let template = requested_template(&world.cloud, input)?;
     let wanted = input.get_text_list("LaunchTemplateVersion");
     let mut versions: Vec<&Ec2TemplateVersion> = Vec::new();
+    // Without versions a range can be asked for; with them each must exist.
     if wanted.is_empty() {
         let (min, max) = (
             input.get_number("MinVersion").unwrap_or(0),
@@ -243,6 +247,7 @@ pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsErr
                 find_version(template, asked).ok_or_else(|| version_not_found(template, asked))?,
             );
         }
+        // `$Latest` and a number can be the same version, which is shown once.
         versions.dedup_by_key(|v| v.number);
     }
     let page = cut_page(
@@ -260,6 +265,7 @@ pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsErr
 
 /// CreateLaunchTemplateVersion: what the request says, over what the source version says.
 pub fn create_version(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    // A repeated token is answered with what it made, and makes no second version.
     let token = input
         .get_text("ClientToken")
         .map(|token| format!("CreateLaunchTemplateVersion/{token}"));
@@ -277,6 +283,7 @@ pub fn create_version(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
             .clone(),
         None => Map::new(),
     };
+    // What the request sets is laid over what the source version says (EC2-1), member by member.
     let given = input
         .get_member("LaunchTemplateData")
         .and_then(Value::as_object)
@@ -292,6 +299,7 @@ pub fn create_version(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
     let mut data = source;
     data.extend(given);
     let (id, created) = (template.id.clone(), world.now());
+    // The numbers grow, and no version ever changes afterwards.
     let number = template.versions.last().map_or(1, |v| v.number + 1);
     let made = Ec2TemplateVersion {
         number,
@@ -302,6 +310,7 @@ pub fn create_version(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
     if let Some(template) = world.cloud.templates.get_mut(&id) {
         template.versions.push(made.clone());
     }
+    // The answer is read from the store again, so that it is what a later read shows.
     let template = requested_template(&world.cloud, input)?;
     let answer = json!({"launchTemplateVersion": show_version(&world.cloud, template, &made)});
     if let Some(token) = token {

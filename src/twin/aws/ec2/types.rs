@@ -26,6 +26,7 @@ pub fn capacity_of(instance_type: &str) -> InstanceCapacity {
     let (family, size) = instance_type
         .split_once('.')
         .unwrap_or((instance_type, "large"));
+    // The burstable family has sizes of its own below large.
     let burstable = family.starts_with('t');
     let cpus = match size {
         "nano" | "micro" | "small" => 2,
@@ -38,6 +39,7 @@ pub fn capacity_of(instance_type: &str) -> InstanceCapacity {
             .parse::<i64>()
             .map_or(2, |n| n * 4),
     };
+    // Above medium the memory follows from the CPUs, and the family says how much there is for each.
     let memory_mib = match size {
         "nano" => 512,
         "micro" => 1024,
@@ -53,6 +55,7 @@ pub fn capacity_of(instance_type: &str) -> InstanceCapacity {
                 }
         }
     };
+    // The interfaces and their addresses decide how many pods the CNI can give addresses to (EC2-2).
     let (interfaces, addresses) = match cpus {
         ..=2 if burstable && size == "large" => (3, 12),
         ..=2 if size == "large" => (3, 10),
@@ -61,6 +64,7 @@ pub fn capacity_of(instance_type: &str) -> InstanceCapacity {
         9..=32 => (8, 30),
         _ => (15, 50),
     };
+    // EKS caps the pods of a node at 110, and at 250 from 30 vCPUs on.
     let pods = (interfaces * (addresses - 1) + 2).min(if cpus < 30 { 110 } else { 250 });
     InstanceCapacity {
         cpus,
@@ -99,6 +103,7 @@ const DEFAULT_LISTED_TYPES: &[&str] = &[
 /// DescribeInstanceTypes.
 pub fn describe_types(_world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let mut names = input.get_text_list("InstanceType");
+    // A type is known by the form of its name, since the twin has no list of all types.
     if let Some(bad) = names.iter().find(|n| !is_instance_type(n)) {
         return Err(AwsError::new(
             400,
@@ -106,6 +111,7 @@ pub fn describe_types(_world: &SimWorld, input: Input) -> Result<Value, AwsError
             format!("The following supplied instance types do not exist: [{bad}]"),
         ));
     }
+    // Without names only a handful of types are listed, where the real answer has hundreds.
     if names.is_empty() {
         names = DEFAULT_LISTED_TYPES
             .iter()
@@ -141,6 +147,7 @@ pub fn describe_types(_world: &SimWorld, input: Input) -> Result<Value, AwsError
 /// DescribeInstanceTypeOfferings: every type in every zone the account has a subnet in, but where it is known not to be.
 pub fn describe_offerings(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
     let kind = input.get_text("LocationType").unwrap_or("region");
+    // The location can be a zone by name, a zone by id, or the region, and the answer says which was asked for.
     let mut locations: Vec<String> = match kind {
         "availability-zone" => world
             .cloud
@@ -158,6 +165,7 @@ pub fn describe_offerings(world: &SimWorld, input: Input) -> Result<Value, AwsEr
     };
     locations.sort();
     locations.dedup();
+    // Types that a filter names are added to the listed ones, so any type can be asked about.
     let asked = input
         .get_list("Filter")
         .iter()
@@ -176,6 +184,7 @@ pub fn describe_offerings(world: &SimWorld, input: Input) -> Result<Value, AwsEr
                 "location" => Some(vec![location.clone()]),
                 _ => None,
             })?;
+            // A type that a zone does not offer is simply absent (EC2-6).
             let gone = (name.clone(), location.clone());
             if pass && !world.cloud.not_offered.contains(&gone) {
                 found.push(

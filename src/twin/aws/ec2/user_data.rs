@@ -44,6 +44,7 @@ fn is_toml(text: &str) -> bool {
     let mut open_list = false;
     let mut open_text = false;
     text.lines().map(str::trim).all(|line| {
+        // Inside a text of several lines or an open list nothing is looked at until it is closed.
         if open_text {
             open_text = !line.contains("\"\"\"") && !line.contains("'''");
             return true;
@@ -52,12 +53,14 @@ fn is_toml(text: &str) -> bool {
             open_list = !line.ends_with(']');
             return true;
         }
+        // A comment is fine, but a script or cloud-config begins with what looks like one.
         if line.is_empty() || line.starts_with('#') {
             return !line.starts_with("#!") && !line.starts_with("#cloud-config");
         }
         if line.starts_with('[') {
             return line.ends_with(']') || line.contains("] #");
         }
+        // Everything else has to be a key with a value.
         let Some((key, value)) = line.split_once('=') else {
             return false;
         };
@@ -84,6 +87,7 @@ pub fn read_registration(launch: &InstanceLaunch) -> KubeletRegistration {
     let Some(text) = decode_user_data(launch) else {
         return found;
     };
+    // Flags stand in the arguments of `bootstrap.sh` or of nodeadm, in the same form.
     for flag in flag_values(&text, "--register-with-taints=") {
         found.taints.extend(flag.split(',').filter_map(read_taint));
     }
@@ -93,6 +97,7 @@ pub fn read_registration(launch: &InstanceLaunch) -> KubeletRegistration {
             .labels
             .extend(pairs.map(|(k, v)| (k.to_owned(), v.to_owned())));
     }
+    // Nodeadm's configuration is one MIME part, and its kubelet section can name taints as well.
     for part in text.split("\n--") {
         let Some(start) = part.find("apiVersion: node.eks.aws") else {
             continue;
@@ -104,6 +109,7 @@ pub fn read_registration(launch: &InstanceLaunch) -> KubeletRegistration {
             found.taints.push((of("key"), of("value"), of("effect")));
         }
     }
+    // Bottlerocket's settings are read line by line: only two of its tables matter here.
     let mut table = "";
     for line in text.lines().map(str::trim) {
         if line.starts_with('[') {
@@ -117,6 +123,7 @@ pub fn read_registration(launch: &InstanceLaunch) -> KubeletRegistration {
             "settings.kubernetes.node-labels" => {
                 found.labels.insert(bare(key), bare(value));
             }
+            // A taint is written as `key = ["value:effect"]`.
             "settings.kubernetes.node-taints" => {
                 let values = value.trim().trim_matches(['[', ']']).split(',');
                 let taints = values.filter_map(|v| {
@@ -129,6 +136,7 @@ pub fn read_registration(launch: &InstanceLaunch) -> KubeletRegistration {
             _ => {}
         }
     }
+    // The same taint can stand in several places, and is registered once.
     found.taints.sort();
     found.taints.dedup();
     found

@@ -37,6 +37,7 @@ fn addon_workloads(addon: &str) -> Vec<AddonPart> {
         name,
         container,
     };
+    // A driver has a controller and a DaemonSet, which are rolled out together.
     match addon {
         "vpc-cni" => vec![daemon_set("aws-node", "aws-node")],
         "kube-proxy" => vec![daemon_set("kube-proxy", "kube-proxy")],
@@ -87,6 +88,7 @@ fn addon_not_found(cluster: &str, name: &str) -> AwsError {
 
 /// DescribeAddonVersions; it needs no cluster.
 pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    // A version that cannot be read is an error; one that no add-on suits gives an empty list.
     let minor = match input.get_text("kubernetesVersion") {
         Some(text) => Some(text.parse::<Minor>().map_err(|_| {
             AwsError::invalid_parameter(format!(
@@ -103,6 +105,7 @@ pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsErr
         .flat_map(|eks| &eks.catalog)
         .filter(|(name, _)| wanted.is_none_or(|w| w == *name))
         .collect();
+    // An add-on that does not exist is an error, unlike one that has no version for this minor.
     if let Some(wanted) = wanted.filter(|_| offered.is_empty()) {
         return Err(
             AwsError::not_found(format!("Addon {wanted} specified is not supported"))
@@ -122,6 +125,8 @@ pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsErr
 }
 
 fn show_catalog_addon(name: &str, offered: &CatalogAddon, minor: Option<Minor>) -> Option<Value> {
+    // Only versions that suit the minor are shown, and of each only the compatibilities that were asked for
+    // (EKS-ADD-1).
     let versions: Vec<Value> = offered
         .versions
         .iter()
@@ -200,11 +205,13 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         .get(name)
         .cloned()
         .ok_or_else(|| addon_not_found(&cluster, name))?;
+    // Every refusal names the cluster and the add-on, as EKS's errors do.
     let named = |error: AwsError| {
         error
             .with_member("clusterName", cluster.clone())
             .with_member("addonName", name)
     };
+    // One update at a time, of the add-on and of the cluster.
     if let Some(running) = updates::running_update(eks, &UpdateOwner::Addon(name.to_owned())) {
         return Err(named(AwsError::in_use(format!(
             "Addon {name} cannot be updated as it currently has update {} in progress",
@@ -216,6 +223,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             "Addon {name} cannot be updated as cluster {cluster} is currently being updated"
         ))));
     }
+    // Without a version the add-on keeps the one that it has, and only its configuration changes.
     let to = input
         .get_text("addonVersion")
         .unwrap_or(addon.version.as_str());
@@ -228,23 +236,27 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         )));
     }
     let to = AddonVersion::new(to);
+    // The CNI goes one minor at a time (EKS-ADD-6).
     if name == "vpc-cni" && minors_apart(&addon.version, &to) > 1 {
         return Err(named(AwsError::invalid_parameter(
             "Updating VPC-CNI can only go up or down 1 minor version at a time",
         )));
     }
+    // The documentation does not agree on the default, so NONE, the strictest, is taken (EKS-ADD-2).
     let resolve = input.get_text("resolveConflicts").unwrap_or("NONE");
     if !["NONE", "OVERWRITE", "PRESERVE"].contains(&resolve) {
         return Err(named(AwsError::invalid_parameter(format!(
             "resolveConflicts {resolve} is not supported"
         ))));
     }
+    // The values are checked against the schema of the new version, even those that are kept from before (EKS-ADD-4).
     let configuration = input.get_text("configurationValues");
     if let Some(configuration) = configuration.or(addon.configuration.as_deref()) {
         let schema = configuration_schema(world, name, to.as_str());
         addon_schema::check_values(&schema, configuration)
             .map_err(|why| named(AwsError::invalid_parameter(why)))?;
     }
+    // The parameters are what DescribeUpdate shows of the request.
     let mut params = vec![
         ("AddonVersion".to_owned(), to.to_string()),
         ("ResolveConflicts".to_owned(), resolve.to_owned()),
@@ -255,6 +267,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     if let Some(configuration) = configuration {
         params.push(("ConfigurationValues".into(), configuration.to_owned()));
     }
+    // The version is shown at once, while the update still runs.
     let now = world.now();
     if let Some(addon) = world
         .cloud
@@ -272,12 +285,14 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             addon.configuration = (configuration != "{}").then(|| configuration.to_owned());
         }
     }
+    // The update is over when the workloads have rolled out, which the events below look at.
     let id = updates::begin_update(
         world,
         UpdateOwner::Addon(name.to_owned()),
         "AddonUpdate",
         params,
     );
+    // A workload that the cluster does not have is left out.
     for part in addon_workloads(name) {
         kube::set_addon_image(world, part, to.as_str());
     }
@@ -305,11 +320,13 @@ fn minors_apart(a: &AddonVersion, b: &AddonVersion) -> u64 {
 
 /// Whether the add-on's workloads have rolled out by now.
 pub fn check_rollout(world: &mut SimWorld, name: &str, update: &str, began: Timestamp) {
+    // The add-on is healthy once each of its workloads runs the new version everywhere.
     let missing: Vec<&str> = addon_workloads(name)
         .into_iter()
         .filter(|part| !kube::is_rolled_out(world, *part))
         .map(|part| part.name)
         .collect();
+    // An add-on that does not get ready turns DEGRADED first, and fails later (EKS-ADD-5).
     let waited = world.now().duration_since(began);
     let issue = EksIssue {
         code: "InsufficientNumberOfReplicas".into(),
@@ -327,6 +344,7 @@ pub fn check_rollout(world: &mut SimWorld, name: &str, update: &str, began: Time
     {
         update_health(addon, healthy, waited, &issue);
     }
+    // The update ends either way; until then it is looked at again.
     if over {
         updates::end_update(
             world,

@@ -119,6 +119,7 @@ const KNOWN_MEMBERS: &[(&str, &[(&str, &str)])] = &[
 /// The schema of a version of an add-on. The version that a cluster runs knows whatever it is configured with, as EKS took
 /// it; of an add-on that is not listed here nothing is known, so its schema takes everything.
 pub fn build_schema(name: &str, version: &str, running: Option<&InstalledAddon>) -> Value {
+    // An add-on that is not listed takes any configuration.
     let known = KNOWN_MEMBERS.iter().find(|(n, _)| *n == name);
     let mut properties = Map::new();
     for (member, kind) in known.map_or(&[][..], |(_, members)| members) {
@@ -129,6 +130,8 @@ pub fn build_schema(name: &str, version: &str, running: Option<&InstalledAddon>)
         };
         properties.insert((*member).to_owned(), json!({"type": kind}));
     }
+    // What the running version is configured with must fit its own schema, or a plan that changes nothing would be
+    // refused.
     let running = running.filter(|a| a.version.as_str() == version);
     let values = running.and_then(|a| parse_values(a.configuration.as_deref()?));
     for member in values
@@ -171,6 +174,7 @@ pub fn check_values(schema: &str, text: &str) -> Result<(), String> {
     let Some(values) = parse_values(text) else {
         return refused("it is neither JSON nor YAML");
     };
+    // The members are compared first, because EKS's messages name them by their path.
     let mut wrong = Vec::new();
     find_mistakes(&schema, &values, "$", &mut wrong);
     // What the plain members do not show: references, formats, bounds.
@@ -188,6 +192,7 @@ pub fn check_values(schema: &str, text: &str) -> Result<(), String> {
 }
 
 fn find_mistakes(schema: &Value, value: &Value, path: &str, wrong: &mut Vec<String>) {
+    // A type can be one word or a list of them.
     let kinds: Vec<&str> = match &schema["type"] {
         Value::String(kind) => vec![kind.as_str()],
         Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
@@ -202,11 +207,13 @@ fn find_mistakes(schema: &Value, value: &Value, path: &str, wrong: &mut Vec<Stri
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
+    // A value of the wrong type is told once: what is inside it is not looked at.
     if !kinds.is_empty() && !kinds.contains(&found) {
         let expected = kinds.join(", ");
         wrong.push(format!("{path}: {found} found, {expected} expected"));
         return;
     }
+    // A member that the schema does not know is refused only where the schema says so.
     let properties = schema["properties"].as_object();
     for (name, inner) in value.as_object().into_iter().flatten() {
         match properties.and_then(|p| p.get(name)) {

@@ -40,6 +40,7 @@ pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
 
 /// DescribeClusterVersions.
 pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsError> {
+    // Two filters say the same status in two spellings; the older one is written in lower case with dashes.
     let wanted = input.get_text_list("clusterVersions");
     let status = input
         .get_text("versionStatus")
@@ -49,6 +50,7 @@ pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsErr
                 .get_text("status")
                 .map(|s| s.replace('-', "_").to_uppercase())
         });
+    // Versions that are not supported any more are shown only to those that ask for them.
     let default_only = input.get_bool("defaultOnly") == Some(true);
     let all = input.get_bool("includeAll") == Some(true) || !wanted.is_empty() || status.is_some();
     let versions = world
@@ -67,6 +69,7 @@ pub fn describe_versions(world: &SimWorld, input: Input) -> Result<Value, AwsErr
         input.get_text("nextToken"),
         input.get_number("maxResults").unwrap_or(100),
     )?;
+    // Both spellings of the status are in the answer, as clients read either.
     let shown: Vec<Value> = page
         .items
         .iter()
@@ -102,6 +105,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             eks.version
         ))
     };
+    // An update under way refuses a second one and names it, so the caller can find it again (EKS-CP-6).
     if let Some(running) = &eks.running {
         return Err(AwsError::in_use(format!(
             "Cannot VersionUpdate because cluster {} currently has update {running} in progress",
@@ -119,16 +123,20 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         AwsError::invalid_parameter(format!("unsupported Kubernetes version {asked}"))
     })?;
     let forced = input.get_bool("force") == Some(true);
+    // Only the next minor and the one before it are possible (EKS-CP-1). The way down needs an upgrade within seven
+    // days (EKS-RB-1).
     let (kind, category) = match to.ahead_of(eks.version) {
         1 => ("VersionUpdate", "UPGRADE_READINESS"),
         -1 => {
             let back = rollback_insights::rollback_version(eks, now).filter(|from| *from == to);
             back.ok_or_else(unsupported)?;
+            // A rollback to a version in extended support needs that support to be switched on first (EKS-RB-5).
             check_support_policy(eks, to)?;
             ("VersionRollback", "ROLLBACK_READINESS")
         }
         _ => return Err(unsupported()),
     };
+    // A version that EKS does not offer is refused in the same words.
     if !eks
         .versions
         .iter()
@@ -136,6 +144,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     {
         return Err(unsupported());
     }
+    // The old rule that node groups must match is behind a switch, since EKS gave it up (EKS-CP-8).
     if must_match && kind == "VersionUpdate" {
         let older: Vec<&str> = eks
             .nodegroups
@@ -151,14 +160,17 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             )));
         }
     }
+    // The insights are judged at this moment: EKS does not rely on what it found earlier.
     insights::judge_insights(world);
     let eks = requested_cluster(world, input)?;
+    // An UNKNOWN blocks a rollback and not an upgrade (EKS-RB-3).
     let blocking = |status: &str| {
         status == "ERROR" || (status == "UNKNOWN" && category == "ROLLBACK_READINESS")
     };
     let blocks = eks.insights.iter().any(|i| {
         i.category == category && blocking(&i.status) && i.version.is_none_or(|v| v == to)
     });
+    // `force` overrides insights and nothing else (EKS-CP-7).
     if blocks && !forced {
         return Err(AwsError::new(
             400,
@@ -197,6 +209,7 @@ fn begin_version_update(world: &mut SimWorld, kind: &str, to: Minor) -> Result<V
         ("PlatformVersion".to_owned(), platform_version(to)),
     ];
     let id = updates::begin_update(world, UpdateOwner::Cluster, kind, params);
+    // The cluster's status follows later than the answer, as it is eventually consistent (EKS-CP-2).
     schedule_between(
         world,
         1,
@@ -206,6 +219,7 @@ fn begin_version_update(world: &mut SimWorld, kind: &str, to: Minor) -> Result<V
             version: None,
         },
     );
+    // The API servers change shortly before the update is over, unless it is going to fail (EKS-CP-3, EKS-CP-4).
     let takes = world.random_duration(Duration::from_secs(8 * 60), Duration::from_secs(12 * 60));
     if world.cloud.switches.control_plane_fails.is_empty() {
         let moved = takes
@@ -220,6 +234,7 @@ fn begin_version_update(world: &mut SimWorld, kind: &str, to: Minor) -> Result<V
     let Some(eks) = &mut world.cloud.eks else {
         return Err(AwsError::not_found("No cluster"));
     };
+    // The update is noted as running, so that a second one is refused from here on.
     eks.running = Some(id.clone());
     Ok(updates::update_answer(eks, &id))
 }
@@ -237,6 +252,7 @@ pub fn switch_servers(world: &mut SimWorld, to: Minor) {
 /// The update is over; DescribeCluster says so a little later.
 pub fn finish_version_update(world: &mut SimWorld, id: &str) {
     let now = world.now();
+    // A switch holds the failures that are to come, one for each update.
     let failures = &mut world.cloud.switches.control_plane_fails;
     let failure = if failures.is_empty() {
         None
@@ -246,6 +262,7 @@ pub fn finish_version_update(world: &mut SimWorld, id: &str) {
     let Some(eks) = &mut world.cloud.eks else {
         return;
     };
+    // The cluster takes another update from here on, though its status still says UPDATING.
     eks.running = None;
     let target = eks.updates.get(id).and_then(|u| {
         u.params
@@ -259,6 +276,7 @@ pub fn finish_version_update(world: &mut SimWorld, id: &str) {
         .updates
         .get(id)
         .is_some_and(|u| u.kind == "VersionRollback");
+    // A failed update leaves the version as it is (EKS-CP-3).
     if let Some(code) = failure {
         let subnets = eks
             .rest
@@ -287,6 +305,7 @@ pub fn finish_version_update(world: &mut SimWorld, id: &str) {
         );
         return;
     }
+    // Only an upgrade can be rolled back: after a rollback there is nothing to return to (EKS-RB-1).
     if let Some(to) = target {
         eks.upgraded = if rollback {
             None
@@ -295,6 +314,7 @@ pub fn finish_version_update(world: &mut SimWorld, id: &str) {
         };
     }
     updates::end_update(world, id, Vec::new());
+    // The version is shown later than the end of the update (EKS-CP-2).
     schedule_between(
         world,
         1,

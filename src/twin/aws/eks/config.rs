@@ -34,6 +34,7 @@ pub fn require_updatable_group(
             .with_member("clusterName", eks.name.clone())
             .with_member("nodegroupName", group.name.clone())
     };
+    // One update of the group at a time (EKS-NG-21).
     if let Some(running) = updates::running_update(eks, &UpdateOwner::Nodegroup(group.name.clone()))
     {
         return Err(named(AwsError::in_use(format!(
@@ -41,6 +42,7 @@ pub fn require_updatable_group(
             group.name, running.id
         ))));
     }
+    // A group that is being made or deleted takes no update; one that is DEGRADED does.
     if group.deleting.is_some()
         || !matches!(group.status.as_str(), "ACTIVE" | "DEGRADED" | "UPDATING")
     {
@@ -60,7 +62,9 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             input.get_text("nodegroupName").unwrap_or_default(),
         )
     };
+    // The parameters that DescribeUpdate shows are the request's own words.
     let mut params: Vec<(String, String)> = Vec::new();
+    // The marks are kept apart from the rest: they are put on the nodes later, while the sizes change at once.
     let mut marks = LabelTaintChange::default();
     if let Some(labels) = input.get_input("labels") {
         marks.add_labels = labels.get_text_map("addOrUpdateLabels");
@@ -86,6 +90,8 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             taints.get_list("addOrUpdateTaints"),
             taints.get_list("removeTaints"),
         );
+        // A taint that is removed and one that is replaced both leave the list; taints are the same by key and
+        // effect.
         changed.taints.retain(|t| {
             !remove
                 .iter()
@@ -104,6 +110,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             params.push(("TaintsToRemove".into(), json!(remove).to_string()));
         }
     }
+    // Which of the sizes were asked for is remembered, because the Auto Scaling group may have others (EKS-NG-15).
     let mut asked = [None; 3];
     if let Some(sizes) = input.get_input("scalingConfig") {
         for (i, (member, param, size)) in [
@@ -120,6 +127,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
                 params.push((param.into(), number.to_string()));
             }
         }
+        // The bounds hold for the sizes as they will be, whichever of them the request names.
         create_group::check_sizes(changed.min, changed.max, changed.desired).map_err(invalid)?;
     }
     for (member, param) in [
@@ -152,6 +160,7 @@ fn begin_config_update(
 ) -> Result<Value, AwsError> {
     let name = changed.name.clone();
     changed.modified = world.now();
+    // The sizes reach the Auto Scaling group at once, and it ends instances at once (EKS-NG-14).
     if let Some(asg) = changed
         .asg
         .as_ref()
@@ -160,6 +169,7 @@ fn begin_config_update(
     {
         let [min, max, desired] = asked;
         (asg.min, asg.max) = (min.unwrap_or(asg.min), max.unwrap_or(asg.max));
+        // A desired size that was not asked for is pulled between the new bounds.
         let bounds = (asg.min, asg.max.max(asg.min));
         let wanted = desired.unwrap_or(asg.desired).clamp(bounds.0, bounds.1);
         let before = std::mem::replace(&mut asg.desired, wanted);
@@ -171,6 +181,7 @@ fn begin_config_update(
         });
         asg::reconcile_group(world, &asg);
     }
+    // A group that is DEGRADED shows UPDATING from that status on, and returns to it (EKS-NG-22).
     let from = if changed.status == "DEGRADED" {
         "DEGRADED"
     } else {
@@ -186,7 +197,9 @@ fn begin_config_update(
         "ConfigUpdate",
         params,
     );
+    // The status follows the answer with a lag.
     group::show_status_later(world, &name, from, "UPDATING");
+    // The nodes get their labels and taints some seconds before the update is over (EKS-NG-13).
     schedule_between(
         world,
         3,

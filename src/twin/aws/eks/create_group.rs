@@ -71,6 +71,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         ))
         .with_member("clusterName", eks.name.clone()));
     }
+    // The quota counts every group that exists, those that failed and those that are going too (EKS-NG-28).
     let most = quotas::quota_value(&world.cloud, quotas::NODE_GROUPS_QUOTA);
     if eks.nodegroups.len() as f64 >= most {
         return Err(AwsError::new(
@@ -84,6 +85,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         Ok(sizes) => sizes,
         Err(message) => return invalid(message),
     };
+    // The template, the image and the types limit one another (EKS-NG-3 to EKS-NG-6).
     let template = match find_requested_template(&world.cloud, input) {
         Ok(template) => template,
         Err(message) => return invalid(message),
@@ -122,6 +124,7 @@ pub fn create(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         launch: facts.launch,
         deleting: None,
     };
+    // The group exists from the answer on; its Auto Scaling group comes later, so a first read finds none.
     let eks = requested_cluster(world, input)?;
     eks.nodegroups.insert(name.to_owned(), made);
     let shown = group::nodegroup_answer(eks, name);
@@ -304,6 +307,7 @@ fn resolve_group_spec(
             .and_then(Value::as_str)
             .map(str::to_owned)
     };
+    // An image in the template makes the group CUSTOM, and a type in it stands alone (EKS-NG-4, EKS-NG-5).
     let (image, template_type) = (data("ImageId"), data("InstanceType"));
     let mut types = input.get_text_list("instanceTypes");
     if template_type.is_some() && !types.is_empty() {
@@ -325,6 +329,7 @@ fn resolve_group_spec(
     if let Some(image) = image.as_ref().and_then(|i| cloud.images.get(i)) {
         check_architecture(image, &all_types)?;
     }
+    // A group is made at the cluster's version and no other (EKS-NG-1).
     let asked = input.get_text("version");
     if asked.is_some_and(|v| v != eks.version.to_string()) {
         return Err(format!(
@@ -387,6 +392,7 @@ fn resolve_group_spec(
             out.insert(field.into(), value.clone());
         }
     }
+    // What instances are launched with is kept apart, since EKS launches from its own copy of the template.
     let launch = InstanceLaunch {
         template: String::new(),
         version: 1,
@@ -412,6 +418,7 @@ fn resolve_ami_type(
 ) -> Result<String, String> {
     let instance_type = types.first().map_or("", String::as_str);
     let asked = input.get_text("amiType");
+    // With an image of the user's the three fields that say which image to take are refused (EKS-NG-5).
     if image.is_some() {
         for field in ["amiType", "version", "releaseVersion"] {
             if input
@@ -425,6 +432,7 @@ fn resolve_ami_type(
         }
         return Ok("CUSTOM".to_owned());
     }
+    // The default changed to AL2023 with 1.30 (EKS-NG-5).
     let Some(asked) = asked else {
         let arm = ec2::images::is_arm(instance_type);
         return Ok(match (eks.version.number() >= 30, arm) {
@@ -441,11 +449,13 @@ fn resolve_ami_type(
     if !KNOWN_AMI_TYPES.contains(&asked) {
         return Err(format!("AMI Type {asked} is not supported"));
     }
+    // There is no AL2 image from 1.33 (EKS-NG-6).
     if asked.starts_with("AL2_") && eks.version.number() >= 33 {
         return Err(format!(
             "AMI Type {asked} is only supported for kubernetes versions 1.32 or earlier"
         ));
     }
+    // The processor of every type has to be the image's (EKS-NG-31).
     let unfit: Vec<&str> = types
         .iter()
         .map(String::as_str)
@@ -521,6 +531,7 @@ fn is_reserved_label(key: &str) -> bool {
     let Some((domain, _)) = key.split_once('/') else {
         return false;
     };
+    // A domain below a reserved one is reserved as well (EKS-NG-30).
     let below = |parent: &str| {
         domain == parent
             || domain
@@ -550,6 +561,7 @@ pub fn check_labels_and_taints(
     taints: &[Value],
     tags: &BTreeMap<String, String>,
 ) -> Result<(), String> {
+    // EKS refuses these prefixes before anything is made (EKS-NG-30).
     if labels.keys().any(|key| is_reserved_label(key)) {
         return Err(format!(
             "Label cannot contain reserved prefixes [{}]",

@@ -47,6 +47,7 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let now = world.now();
     let group = requested_group(world, input)?;
     let name = group.name.clone();
+    // A group that is being deleted is refused a second deletion (EKS-NG-17).
     if group.deleting.is_some() {
         return Err(
             AwsError::in_use(format!("Nodegroup {name} is already being deleted"))
@@ -55,6 +56,7 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     }
     let eks = requested_cluster(world, input)?;
     let cluster = eks.name.clone();
+    // An update under way holds the deletion off, so an update and a deletion never meet.
     if let Some(running) = updates::running_update(eks, &UpdateOwner::Nodegroup(name.clone())) {
         return Err(AwsError::in_use(format!(
             "Nodegroup {name} cannot be deleted because it currently has update {} in progress",
@@ -66,6 +68,7 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let group = requested_group(world, input)?;
     group.deleting = Some(now);
     group.modified = now;
+    // The status that is shown until the deletion is seen depends on the status that the group has now (EKS-NG-17).
     let from = match group.status.as_str() {
         "ACTIVE" => "ACTIVE",
         "DEGRADED" => "DEGRADED",
@@ -74,6 +77,7 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         _ => "CREATING",
     };
     let asg = group.asg.clone();
+    // The answer of the call says DELETING, while a read directly afterwards may not.
     let mut shown = nodegroup_answer(requested_cluster(world, input)?, &name);
     if let Some(status) = shown.pointer_mut("/nodegroup/status") {
         *status = json!("DELETING");
@@ -88,6 +92,7 @@ pub fn delete(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             to: "DELETING",
         },
     );
+    // A group whose Auto Scaling group was never made is gone after a moment.
     match asg {
         Some(asg) => asg::delete_group(world, &asg),
         None => schedule_between(world, 10, 30, EksEvent::GroupGone { group: name }),

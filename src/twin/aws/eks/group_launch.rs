@@ -17,6 +17,7 @@ const NODE_JOIN_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The group's launch template and Auto Scaling group are made; instances begin to launch.
 pub fn launch_group(world: &mut SimWorld, name: &str) {
     let (now, id) = (world.now(), world.new_uuid());
+    // The group may have been deleted before it was built.
     let Some(group) = find_group(world, name).filter(|g| g.deleting.is_none()) else {
         return;
     };
@@ -25,6 +26,7 @@ pub fn launch_group(world: &mut SimWorld, name: &str) {
     let ami_type = ami_type.unwrap_or_default().to_owned();
     let own_template = group.spec.get("launchTemplate").and_then(|t| t.get("id"));
     let own_template = own_template.and_then(|t| t.as_str()).map(str::to_owned);
+    // User data that cannot be merged fails the group before any instance is launched (EKS-NG-29).
     if let Some(why) = ec2::user_data::merge_refusal(&world.cloud, &launch, &ami_type) {
         if let Some(group) = find_group(world, name) {
             group.status = "CREATE_FAILED".into();
@@ -40,6 +42,7 @@ pub fn launch_group(world: &mut SimWorld, name: &str) {
         return;
     };
     let asg_name = format!("eks-{name}-{id}");
+    // The template of EKS is a copy of the user's, with what EKS adds; the Auto Scaling group launches from the copy.
     group.asg = Some(asg_name.clone());
     let group = group.clone();
     let template = ec2::templates::create_eks_template(world, &id, &group.launch);
@@ -49,6 +52,7 @@ pub fn launch_group(world: &mut SimWorld, name: &str) {
     let asg = build_asg(world, &group, asg_name.clone(), template);
     world.cloud.asgs.insert(asg_name.clone(), asg);
     asg::reconcile_group(world, &asg_name);
+    // The nodes have 15 minutes to join (EKS-NG-12).
     let deadline = now
         .saturating_add(NODE_JOIN_TIMEOUT)
         .unwrap_or(Timestamp::MAX);
@@ -76,6 +80,8 @@ fn build_asg(
         .map(|eks| eks.name.clone())
         .unwrap_or_default();
     let tag = |value: &str| (value.to_owned(), true);
+    // These are the tags that others find the group by (EKS-NG-23). Tags of the node group itself are not copied
+    // (EKS-NG-10).
     let tags = BTreeMap::from([
         ("eks:cluster-name".to_owned(), tag(&cluster)),
         ("eks:nodegroup-name".to_owned(), tag(&group.name)),
@@ -119,6 +125,7 @@ fn build_asg(
 
 /// ACTIVE when the desired number of nodes is Ready; CREATE_FAILED when they have not come in time.
 pub fn check_nodes_joined(world: &mut SimWorld, name: &str, deadline: Timestamp) {
+    // The group was deleted, or failed before.
     let Some(group) =
         find_group(world, name).filter(|g| g.deleting.is_none() && g.status == "CREATING")
     else {
@@ -131,6 +138,7 @@ pub fn check_nodes_joined(world: &mut SimWorld, name: &str, deadline: Timestamp)
         .get(&asg)
         .map(|a| a.members.keys().cloned().collect())
         .unwrap_or_default();
+    // A node counts when it is Ready, not when its instance runs.
     let ready = members
         .iter()
         .filter(|id| kube::is_ready(world, id))
@@ -148,6 +156,7 @@ pub fn check_nodes_joined(world: &mut SimWorld, name: &str, deadline: Timestamp)
         );
         return;
     }
+    // The nodes may still join, so the group is looked at again.
     if world.now() < deadline {
         schedule_after(
             world,
@@ -159,6 +168,7 @@ pub fn check_nodes_joined(world: &mut SimWorld, name: &str, deadline: Timestamp)
         );
         return;
     }
+    // The failed group stays and has to be deleted (EKS-NG-12).
     let issue = join_failure(world, &asg, &members);
     if let Some(group) = find_group(world, name) {
         group.status = "CREATE_FAILED".into();
@@ -173,6 +183,8 @@ fn join_failure(world: &SimWorld, asg: &str, members: &[String]) -> EksIssue {
         .asgs
         .get(asg)
         .and_then(|a| a.failed_launch.clone());
+    // The reason that Auto Scaling has comes before the plain one, since instances that were never launched cannot
+    // join.
     match failed {
         Some(failed) if failed.contains("InsufficientFreeAddressesInSubnet") => {
             let subnets = world

@@ -30,10 +30,12 @@ fn show_summary(insight: &ClusterInsight) -> Value {
 
 /// ListInsights.
 pub fn list(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
+    // Insights on rollback disappear seven days after an upgrade, without anybody asking.
     rollback_insights::expire_rollback_insights(world);
     let eks = requested_cluster(world, input)?;
     let filter = input.get_input("filter");
     let texts = |member: &str| filter.map(|f| f.get_text_list(member)).unwrap_or_default();
+    // Each list of the filter that is empty takes everything.
     let (categories, versions, statuses) = (
         texts("categories"),
         texts("kubernetesVersions"),
@@ -63,6 +65,7 @@ pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         );
     };
     let mut out = show::into_members(show_summary(insight));
+    // A resource is named by its ARN or by its path in the API server, in one field or the other.
     let resources: Vec<Value> = insight
         .resources
         .iter()
@@ -74,6 +77,7 @@ pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     out.insert("recommendation".into(), json!(insight.recommendation));
     out.insert("additionalInfo".into(), json!({}));
     out.insert("resources".into(), json!(resources));
+    // The details are left empty: nothing is known of which clients use what.
     out.insert(
         "categorySpecificSummary".into(),
         json!({"deprecationDetails": [], "addonCompatibilityDetails": []}),
@@ -127,6 +131,7 @@ pub fn finish_refresh(world: &mut SimWorld) {
 /// Judges again what can be judged; the others (deprecated APIs: thirty days of audit log) stay as they were found and
 /// speak of the next version only while they pass.
 pub fn judge_insights(world: &mut SimWorld) {
+    // The rollback's insights are judged with the upgrade's, as one refresh does both.
     rollback_insights::judge_rollback_insights(world);
     let now = world.now();
     let Some(eks) = &mut world.cloud.eks else {
@@ -140,6 +145,7 @@ pub fn judge_insights(world: &mut SimWorld) {
         .filter(|i| i.category == "UPGRADE_READINESS")
     {
         insight.refreshed = now;
+        // Only the insights that the twin can judge are judged; the others keep what the snapshot says.
         let judged = match insight.name.as_str() {
             "Kubelet version skew" => Some(&kubelets),
             "EKS add-on version compatibility" => Some(&addons),
@@ -153,6 +159,8 @@ pub fn judge_insights(world: &mut SimWorld) {
                 insight.recommendation = judged.recommendation.into();
                 insight.resources.clone_from(&judged.resources);
             }
+            // An insight that was passing speaks of the next version as it changes; one that was not keeps the
+            // version that it was about.
             None if insight.status == "PASSING" => insight.version = Some(next),
             None => {}
         }
@@ -170,6 +178,7 @@ struct InsightJudgement {
 /// Node groups whose kubelets the version after the next one (a warning) or the next one (an error) would leave behind
 /// (EKS-INS-1, EKS-CP-8).
 fn judge_kubelet_skew(eks: &EksCluster) -> InsightJudgement {
+    // The kubelet of a group that is being deleted does not count.
     let behind = |target: Minor| -> Vec<String> {
         eks.nodegroups
             .values()
@@ -178,6 +187,7 @@ fn judge_kubelet_skew(eks: &EksCluster) -> InsightJudgement {
             .collect()
     };
     let recommendation = "Upgrade your worker nodes to match the cluster's Kubernetes version before upgrading the control plane.";
+    // An error is about the next minor, a warning about the one after it (EKS-INS-1).
     let (errors, warnings) = (
         behind(eks.version.next()),
         behind(eks.version.next().next()),
@@ -213,6 +223,7 @@ fn judge_kubelet_skew(eks: &EksCluster) -> InsightJudgement {
 /// Add-ons whose version the next minor does not take.
 fn judge_addons(eks: &EksCluster) -> InsightJudgement {
     let next = eks.version.next();
+    // An add-on is unfit only where the catalogue knows a version for the next minor: otherwise nothing can be said.
     let unfit: Vec<String> = eks
         .addons
         .values()

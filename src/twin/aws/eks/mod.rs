@@ -116,6 +116,7 @@ pub fn handle_event(world: &mut SimWorld, due: EksEvent) {
 
 /// Answers for EKS.
 pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
+    // Operations that change something take a token, except for the deletions (EKS-CP-13).
     match op {
         "ListClusters" => cluster::list(world, input),
         "DescribeCluster" => cluster::describe(world, input),
@@ -178,12 +179,14 @@ fn run_once_per_token(
     input: Input,
     act: fn(&mut SimWorld, Input) -> Result<Value, AwsError>,
 ) -> Result<Value, AwsError> {
+    // A request without a token is done each time.
     let Some(token) = input.get_text("clientRequestToken") else {
         return act(world, input);
     };
     let key = (op.to_owned(), token.to_owned());
     // A JSON object's text is ordered by key here, so equal requests have equal text.
     let asked = input.0.to_string();
+    // The same token with another request is an error.
     if let Some((before, answer)) = world
         .cloud
         .eks
@@ -198,6 +201,7 @@ fn run_once_per_token(
             )))
         };
     }
+    // A request that failed may be sent again with its token.
     let answer = act(world, input)?;
     if let Some(eks) = &mut world.cloud.eks {
         eks.tokens.insert(key, (asked, answer.clone()));

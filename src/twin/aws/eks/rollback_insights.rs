@@ -36,6 +36,7 @@ pub fn expire_rollback_insights(world: &mut SimWorld) {
 /// Judges again.
 pub fn judge_rollback_insights(world: &mut SimWorld) {
     expire_rollback_insights(world);
+    // The kubelets are looked at in the cluster, since nodes outside of managed groups block as well (EKS-RB-4).
     let (now, kubelets) = (world.now(), kube::kubelet_minors(world));
     let Some(eks) = &mut world.cloud.eks else {
         return;
@@ -43,11 +44,13 @@ pub fn judge_rollback_insights(world: &mut SimWorld) {
     let Some(back) = rollback_version(eks, now) else {
         return;
     };
+    // API usage cannot be judged: what a test set stays as it was.
     let apis = eks
         .insights
         .iter()
         .find(|i| i.category == ROLLBACK_CATEGORY && i.name == API_USAGE_INSIGHT)
         .cloned();
+    // All insights of the category are made again, so that none is left from an upgrade before.
     eks.insights.retain(|i| i.category != ROLLBACK_CATEGORY);
     let newer: Vec<String> = kubelets
         .into_iter()
@@ -65,6 +68,7 @@ pub fn judge_rollback_insights(world: &mut SimWorld) {
             "At least one node kubelet version matches the cluster control plane version.",
         )
     };
+    // A kube-proxy newer than its API server has a judgement of its own (EKS-ADD-7).
     let (unfit, proxies) = incompatible_addons(eks, back);
     let addon = if unfit.is_empty() {
         (
@@ -103,6 +107,7 @@ pub fn judge_rollback_insights(world: &mut SimWorld) {
         (status.as_str(), reason.as_str()),
         resources,
     ));
+    // The ids are the same for the same insight, so that a caller can describe what it listed.
     for (n, (name, (status, reason), resources)) in made.into_iter().enumerate() {
         eks.insights.push(ClusterInsight {
             id: format!("4c1b8a52-77f0-4e0c-9d52-{:012}", n + 1),
@@ -121,11 +126,13 @@ pub fn judge_rollback_insights(world: &mut SimWorld) {
 
 /// Add-ons that the rollback version does not run, and kube-proxies that are newer than it.
 fn incompatible_addons(eks: &EksCluster, back: Minor) -> (Vec<String>, Vec<String>) {
+    // A version that the catalogue does not list is one that this snapshot did not record: nothing can be said of it.
     let runs = |name: &str, version: &AddonVersion| {
         let offered = eks.catalog.get(name);
         let listed = offered.and_then(|o| o.versions.iter().find(|v| v.version == *version));
         listed.is_none_or(|v| v.minors.is_empty() || v.minors.contains_key(&back))
     };
+    // The kube-proxy's version is the minor that it was built for (EKS-ADD-7).
     let newer = |version: &AddonVersion| {
         Minor::from_reported(version.as_str()).is_ok_and(|minor| minor > back)
     };

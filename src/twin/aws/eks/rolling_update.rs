@@ -35,6 +35,8 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let Some(eks) = world.cloud.eks.clone() else {
         return Err(AwsError::not_found("No cluster"));
     };
+    // The version defaults to the cluster's, and no other is taken; whether an earlier minor may be named is not
+    // settled (EKS-RB-7).
     let asked = input
         .get_text("version")
         .map_or_else(|| eks.version.to_string(), str::to_owned);
@@ -44,6 +46,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
             eks.version
         )));
     }
+    // With an image of the user's the version follows from the image, so neither field may be given (EKS-NG-5).
     if changed.launch.custom
         && (input.get_text("version").is_some() || input.get_text("releaseVersion").is_some())
     {
@@ -52,6 +55,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         ));
     }
     let mut params = vec![("Version".to_owned(), asked)];
+    // A group with a launch template of its own is updated by another version of it.
     if let Some(template) = input.get_input("launchTemplate") {
         let key = template
             .get_text("id")
@@ -74,12 +78,14 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         }
         params.push(("LaunchTemplateVersion".into(), version.number.to_string()));
     }
+    // Without a custom image the newest one for the version is taken.
     if !changed.launch.custom {
         let ami_type = changed
             .spec
             .get("amiType")
             .and_then(Value::as_str)
             .unwrap_or_default();
+        // A group of AL2 cannot go past 1.32, and its AMI type cannot change (EKS-NG-6).
         if ami_type.starts_with("AL2_") && eks.version.number() >= 33 {
             return Err(AwsError::invalid_parameter(format!(
                 "AMI Type {ami_type} is only supported for kubernetes versions 1.32 or earlier"
@@ -92,6 +98,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         );
         params.push(("ReleaseVersion".into(), changed.release.clone()));
     }
+    // The group shows its new version at once, while its nodes are still replaced.
     changed.version = eks.version;
     changed.modified = world.now();
     let asg = changed.asg.clone().unwrap_or_default();
@@ -106,6 +113,7 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
         params,
     );
     group::show_status_later(world, &name, "ACTIVE", "UPDATING");
+    // The members of this moment are the old ones; every instance that is launched from here on has the new image.
     let mut old = Vec::new();
     if let Some(asg) = world.cloud.asgs.get_mut(&asg) {
         asg.launch.image = launch.image;
@@ -122,11 +130,13 @@ pub fn update(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
 
 /// Asks for the extra node, or ends the update when every node is new.
 fn launch_surge_node(world: &mut SimWorld, name: &str, update: &str, asg: &str, old: Vec<String>) {
+    // No old node is left: the update is over.
     if old.is_empty() {
         updates::end_update(world, update, Vec::new());
         group::show_status_later(world, name, "UPDATING", "ACTIVE");
         return;
     }
+    // The group grows by one so that a new node is there before an old one goes.
     if let Some(group) = world.cloud.asgs.get_mut(asg) {
         group.desired += 1;
         group.max = group.max.max(group.desired);
@@ -149,6 +159,7 @@ pub fn continue_update(world: &mut SimWorld, name: &str, update: &str, stage: Ro
     let Some(group) = find_group(world, name).filter(|g| g.deleting.is_none()) else {
         return;
     };
+    // Each stage ends by asking for itself again, or by going to the next.
     let asg = group.asg.clone().unwrap_or_default();
     let again = |world: &mut SimWorld, stage| {
         schedule_after(
@@ -166,6 +177,7 @@ pub fn continue_update(world: &mut SimWorld, name: &str, update: &str, stage: Ro
             let Some(group) = world.cloud.asgs.get(&asg) else {
                 return;
             };
+            // The extra node is waited for until every member in service is Ready.
             let in_service = group
                 .members
                 .iter()
@@ -180,6 +192,7 @@ pub fn continue_update(world: &mut SimWorld, name: &str, update: &str, stage: Ro
                 again(world, RollingStage::Surge { old });
                 return;
             }
+            // One old node is drained at a time.
             if let Some(first) = old.first() {
                 kube::evict_node_pods(world, first);
             }
@@ -190,11 +203,13 @@ pub fn continue_update(world: &mut SimWorld, name: &str, update: &str, stage: Ro
             let Some(first) = old.first().cloned() else {
                 return;
             };
+            // An empty node ends, and its place in the size with it; the next one follows.
             if !kube::has_evictable_pods(world, &first) {
                 old.remove(0);
                 asg::terminate_and_shrink(world, &asg, &first);
                 launch_surge_node(world, name, update, &asg, old);
             } else if world.now().duration_since(began) > POD_EVICTION_TIMEOUT {
+                // Evictions that are refused for 15 minutes fail the update (EKS-NG-19).
                 fail_update(world, name, update, &asg, &first);
             } else {
                 again(world, RollingStage::Drain { old, began });

@@ -37,6 +37,7 @@ pub fn show_cluster(eks: &EksCluster, endpoint: Option<&str>) -> Value {
 
 /// DescribeNodegroup's `nodegroup`.
 pub fn show_nodegroup(eks: &EksCluster, group: &ManagedNodegroup) -> Value {
+    // What is shown beside the spec are the parts that change by themselves.
     let mut out = group.spec.clone();
     let groups: Vec<Value> = group.asg.iter().map(|name| json!({"name": name})).collect();
     out.extend(into_members(json!({
@@ -54,6 +55,7 @@ pub fn show_nodegroup(eks: &EksCluster, group: &ManagedNodegroup) -> Value {
         "health": {"issues": show_issues(&group.health)},
         "tags": group.tags,
     })));
+    // An empty list of taints is left out of the answer.
     if !group.taints.is_empty() {
         out.insert("taints".into(), json!(group.taints));
     }
@@ -75,6 +77,7 @@ pub fn show_addon(eks: &EksCluster, addon: &InstalledAddon) -> Value {
         "publisher": "eks",
         "owner": "aws",
     }));
+    // A role and a configuration that were never given are absent (EKS-ADD-3).
     if let Some(role) = &addon.role {
         out.insert("serviceAccountRoleArn".into(), json!(role));
     }

@@ -16,6 +16,7 @@ fn resource_tags<'w>(
     input: Input,
 ) -> Result<&'w mut BTreeMap<String, String>, AwsError> {
     let arn = input.get_text("resourceArn").unwrap_or_default();
+    // A resource that does not exist is a 404 of its own kind here, unlike in EKS's other calls.
     let absent = || {
         AwsError::new(
             404,
@@ -27,6 +28,7 @@ fn resource_tags<'w>(
     if eks.arn == arn {
         return Ok(&mut eks.tags);
     }
+    // Only groups and add-ons have tags of their own beside the cluster.
     let groups = eks.nodegroups.values_mut().map(|g| (&g.arn, &mut g.tags));
     let addons = eks.addons.values_mut().map(|a| (&a.arn, &mut a.tags));
     groups
@@ -86,6 +88,7 @@ pub fn describe_fargate_profile(world: &mut SimWorld, input: Input) -> Result<Va
                 .with_member("fargateProfileName", name),
         );
     }
+    // A snapshot knows a profile's name and nothing else, so the rest is a plain profile.
     Ok(json!({"fargateProfile": {
         "fargateProfileName": name,
         "fargateProfileArn": format!("arn:aws:eks:{region}:{account}:fargateprofile/{}/{name}", eks.name),

@@ -28,6 +28,7 @@ pub fn begin_update(
             created,
             errors: Vec::new(),
         };
+        // The order of the updates is kept, as ListUpdates answers the newest first.
         eks.updates.insert(id.clone(), update);
         eks.update_order.push(id.clone());
     }
@@ -85,6 +86,7 @@ pub fn describe(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
 pub fn list(world: &mut SimWorld, input: Input) -> Result<Value, AwsError> {
     let eks = requested_cluster(world, input)?;
     let (nodegroup, addon) = (input.get_text("nodegroupName"), input.get_text("addonName"));
+    // Without a node group or an add-on only the cluster's own updates are listed (EKS-CP-6, EKS-ADD-11).
     let ids: Vec<&String> = eks
         .update_order
         .iter()

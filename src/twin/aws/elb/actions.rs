@@ -19,6 +19,7 @@ pub fn forward_weights(actions: &[Value]) -> Vec<(String, i64)> {
         .map(Input)
         .filter(|a| a.get_text("Type") == Some("forward"))
     {
+        // The weights stand in the action's list; the single ARN is its short form, with weight 1.
         let groups = action
             .get_input("ForwardConfig")
             .map(|f| f.get_list("TargetGroups"))
@@ -47,6 +48,7 @@ pub fn normalize_actions(actions: &[Value]) -> Vec<Value> {
 fn normalize_action(action: &Value) -> Value {
     let mut out = action.clone();
     let read = Input(action);
+    // A secret is never shown: an action is written back without it (ELB-6).
     if let Some(config) = out
         .get_mut("AuthenticateOidcConfig")
         .and_then(Value::as_object_mut)
@@ -54,6 +56,7 @@ fn normalize_action(action: &Value) -> Value {
         config.remove("ClientSecret");
         config.remove("UseExistingClientSecret");
     }
+    // ELB answers each forward in both forms, the list and, for a single group, its ARN.
     if read.get_text("Type") == Some("forward") {
         let groups = forward_weights(std::slice::from_ref(action));
         let sticky = read
@@ -96,6 +99,7 @@ pub fn check_actions(
     if actions.is_empty() {
         return Err(AwsError::validation_error("An action must be specified"));
     }
+    // One action of a rule decides where a request goes; others come before it, such as an authentication.
     let kinds: Vec<&str> = actions
         .iter()
         .map(|a| Input(a).get_text("Type").unwrap_or_default())
@@ -110,6 +114,7 @@ pub fn check_actions(
             "A rule must have exactly one forward, redirect or fixed-response action",
         ));
     }
+    // With several actions each needs its place, and the one that ends a request is the last.
     if actions.len() > 1
         && actions
             .iter()
@@ -129,6 +134,7 @@ pub fn check_actions(
             "The forward, redirect or fixed-response action must be the last to be performed",
         ));
     }
+    // Each type has rules of its own; the types that eksup never writes are taken as they are.
     for action in actions {
         match Input(action).get_text("Type") {
             Some("forward") => check_forward(elb, balancer, Input(action))?,
@@ -150,6 +156,7 @@ fn check_forward(elb: &ElbState, balancer: &str, action: Input) -> Result<(), Aw
     let listed = config
         .map(|c| c.get_list("TargetGroups"))
         .unwrap_or_default();
+    // The single form and the list may stand together only where they say the same.
     if let Some(single) = action
         .get_text("TargetGroupArn")
         .filter(|_| !listed.is_empty())
@@ -168,6 +175,7 @@ fn check_forward(elb: &ElbState, balancer: &str, action: Input) -> Result<(), Aw
             "A target group ARN must be specified",
         ));
     }
+    // No more than five groups share a forward (ELB-4).
     if groups.len() > MAX_TARGET_GROUPS {
         return Err(AwsError::new(
             400,
@@ -177,6 +185,7 @@ fn check_forward(elb: &ElbState, balancer: &str, action: Input) -> Result<(), Aw
             ),
         ));
     }
+    // A group may stand once, has to exist, and belongs to one balancer.
     for (i, (arn, weight)) in groups.iter().enumerate() {
         if !(0..=999).contains(weight) {
             return Err(AwsError::validation_error(format!(
@@ -201,11 +210,15 @@ fn check_forward(elb: &ElbState, balancer: &str, action: Input) -> Result<(), Aw
             ));
         }
     }
+    // Weights that are all zero are refused here: what the real balancer does is not documented, so eksup must not
+    // write them (ELB-4).
     if groups.iter().all(|(_, weight)| *weight == 0) {
         return Err(AwsError::validation_error(
             "At least one target group must have a weight greater than 0",
         ));
     }
+    // Stickiness between groups needs a duration; stickiness inside a group needs it to be enabled on the action
+    // (ELB-5).
     let sticky = config.and_then(|c| c.get_input("TargetGroupStickinessConfig"));
     let enabled = sticky.and_then(|s| s.get_bool("Enabled")) == Some(true);
     let seconds = sticky.and_then(|s| s.get_number("DurationSeconds"));
@@ -237,6 +250,7 @@ fn check_oidc(action: Input, before: &[Value]) -> Result<(), AwsError> {
         .get_member("UseExistingClientSecret")
         .and_then(parse_bool)
         == Some(true);
+    // An existing secret can only be used where the rule had one before (ELB-6).
     let had = before
         .iter()
         .any(|a| Input(a).get_text("Type") == Some("authenticate-oidc"));

@@ -80,6 +80,7 @@ fn describe_instance_health(world: &SimWorld, input: Input) -> Result<Value, Aws
     if !balancer_exists(&world.cloud, name) {
         return Err(balancer_not_found(name));
     }
+    // The instance must answer at the ports of all listeners, as there is one health check for the balancer.
     let ports = world.cloud.elb.classics.get(name).map(|c| c.ports.clone());
     let ports = ports.unwrap_or_default();
     let state = |id: String| {
@@ -94,6 +95,7 @@ fn describe_instance_health(world: &SimWorld, input: Input) -> Result<Value, Aws
         if running && ports.iter().all(answers) {
             json!({"InstanceId": id, "State": "InService", "ReasonCode": "N/A", "Description": "N/A"})
         } else {
+            // The reason tells an instance that does not answer from one that has ended (CLB-2).
             let why = match running {
                 true => {
                     "Instance has failed at least the UnhealthyThreshold number of health checks consecutively."
@@ -132,6 +134,7 @@ fn describe_balancers(world: &SimWorld, input: Input) -> Result<Value, AwsError>
 }
 
 fn show_balancer(world: &SimWorld, name: &str, classic: &ClassicElb) -> Value {
+    // The port on the balancer's side is not in a snapshot, so the listeners count from 80.
     let listeners: Vec<Value> = classic
         .ports
         .iter()
@@ -145,6 +148,7 @@ fn show_balancer(world: &SimWorld, name: &str, classic: &ClassicElb) -> Value {
         .into_iter()
         .map(|id| json!({"InstanceId": id}))
         .collect();
+    // The check goes to the first listener's port.
     let target = format!("TCP:{}", classic.ports.first().copied().unwrap_or(80));
     json!({
         "LoadBalancerName": name,
@@ -200,6 +204,7 @@ fn register_instances(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
         return Err(balancer_not_found(name));
     }
     let ids = requested_instances(input);
+    // An instance that does not run cannot be registered.
     let running = |id: &String| {
         world
             .cloud
@@ -214,6 +219,7 @@ fn register_instances(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
             format!("Could not find EC2 instance {bad}."),
         ));
     }
+    // An instance that was deregistered by hand before counts as registered again.
     let classic = world.cloud.elb.classics.entry(name.to_owned()).or_default();
     for id in ids {
         classic.deregistered.remove(&id);

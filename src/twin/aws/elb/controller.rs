@@ -23,19 +23,24 @@ pub fn sync_targets(world: &mut SimWorld) {
     let Some(controller) = world.cloud.switches.controller.clone() else {
         return;
     };
+    // A binding whose Service is gone takes its balancer with it (LBC-7).
     for (arn, binding) in controller.bindings {
         let gone = |(ns, name): &(String, String)| !kube::has_service(world, ns, name);
         if binding.service.as_ref().is_some_and(gone) {
             delete_service_balancer(world, &arn);
             continue;
         }
+        // The nodes that may serve are read from the cluster at each round (LBC-3).
         let wanted = kube::balanced_instances(world, &binding.node_selector);
+        // A classic balancer gets the list as a whole.
         if let Some(classic) = world.cloud.elb.classics.get_mut(&arn) {
             classic.registered = wanted.into_iter().collect();
             continue;
         }
+        // A binding can have a port of its own, by which its targets are registered.
         let own = world.cloud.elb.groups.get(&arn).map(|g| g.port);
         let port = binding.port.map(i64::from).or(own);
+        // A target that drains is no target any more: it would be registered again if its node came back.
         let registered: Vec<String> = world
             .cloud
             .elb
@@ -52,15 +57,18 @@ pub fn sync_targets(world: &mut SimWorld) {
         for id in wanted.iter().filter(|id| !registered.contains(id)) {
             targets::register_target(world, &arn, id, port);
         }
+        // Targets that the binding does not want are deregistered, whoever registered them (LBC-4).
         for id in registered.iter().filter(|id| !wanted.contains(id)) {
             targets::deregister_target(world, &arn, id, None);
         }
     }
+    // The controller looks again by itself, since nodes change without any call.
     schedule_after(world, CONTROLLER_SYNC_INTERVAL, ElbEvent::Synced);
 }
 
 /// A Service of type LoadBalancer was deleted: the cloud provider deletes what it made for it (LBC-7).
 fn delete_service_balancer(world: &mut SimWorld, served: &str) {
+    // The binding goes first, so that the next round does not fill what is deleted here.
     if let Some(controller) = &mut world.cloud.switches.controller {
         controller.bindings.remove(served);
     }
@@ -68,6 +76,7 @@ fn delete_service_balancer(world: &mut SimWorld, served: &str) {
     elb.groups.remove(served);
     elb.classics.remove(served);
     elb.tags.remove(served);
+    // A listener that forwards to the group goes with it, since the cloud provider made both.
     let listeners: Vec<String> = (elb.listeners.values())
         .filter(|l| {
             forward_weights(&l.actions)
@@ -114,6 +123,7 @@ pub fn revert_rule(world: &mut SimWorld, rule: &str) {
     else {
         return;
     };
+    // The groups of the actions that are replaced are touched as well: they may be unused now (ELB-2).
     let mut touched = forward_weights(&actions);
     if let Some(rule) = world.cloud.elb.rules.get_mut(rule) {
         touched.extend(forward_weights(&rule.actions));

@@ -65,6 +65,7 @@ pub fn start_checks_and_syncs(world: &mut SimWorld) {
 
 /// Answers for Elastic Load Balancing.
 pub fn run_operation(world: &mut SimWorld, op: &str, input: Input) -> Result<Value, AwsError> {
+    // Classic balancers have operations of the same names, which are told apart by the version of the API.
     if input.get_text("Version") == Some("2012-06-01") {
         return classic::run_operation(world, op, input);
     }

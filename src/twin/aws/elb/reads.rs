@@ -30,6 +30,7 @@ fn balancer_not_found(arn: &str) -> AwsError {
 }
 
 fn show_balancer(world: &SimWorld, balancer: &ElbBalancer) -> Value {
+    // A balancer's zone has the subnet that its VPC has there.
     let zones: Vec<Value> = balancer
         .zones
         .iter()
@@ -66,6 +67,7 @@ pub fn describe_balancers(world: &SimWorld, input: Input) -> Result<Value, AwsEr
         input.get_text_list("Names"),
     );
     let elb = &world.cloud.elb;
+    // Names that do not exist are errors, as are ARNs.
     if let Some(missing) = arns.iter().find(|arn| !elb.balancers.contains_key(*arn)) {
         return Err(balancer_not_found(missing));
     }
@@ -102,6 +104,7 @@ pub fn describe_listeners(world: &SimWorld, input: Input) -> Result<Value, AwsEr
         input.get_text("LoadBalancerArn"),
     );
     let elb = &world.cloud.elb;
+    // A list of everything is not offered: the caller names listeners, or the balancer that they belong to.
     if arns.is_empty() && of.is_none() {
         return Err(AwsError::validation_error(
             "You must specify either listener ARNs or a load balancer ARN",
@@ -184,6 +187,7 @@ pub fn describe_rules(world: &SimWorld, input: Input) -> Result<Value, AwsError>
         .values()
         .filter(|r| arns.contains(&r.arn) || of == Some(&r.listener))
         .collect();
+    // The default rule has no number, and is last.
     wanted.sort_by_key(|r| r.priority.parse::<i64>().unwrap_or(i64::MAX));
     let page = cut_page(wanted, input.get_text("Marker"), page_size(input)?)?;
     Ok(
@@ -207,6 +211,7 @@ fn show_group(elb: &ElbState, group: &ElbTargetGroup) -> Value {
         "UnhealthyThresholdCount": group.unhealthy_threshold,
         "HealthCheckPath": "/healthz",
         "Matcher": {"HttpCode": "200"},
+        // A target group belongs to the balancer whose rules name it, so this changes with the rules (ELB-2).
         "LoadBalancerArns": balancer_of_group(elb, &group.arn).into_iter().collect::<Vec<_>>(),
         "TargetType": group.target_type,
         "ProtocolVersion": "HTTP1",
@@ -232,6 +237,7 @@ pub fn describe_groups(world: &SimWorld, input: Input) -> Result<Value, AwsError
     if let Some(missing) = of.filter(|arn| !elb.balancers.contains_key(*arn)) {
         return Err(balancer_not_found(missing));
     }
+    // Without any filter all target groups are shown; the filters themselves are alternatives.
     let all = arns.is_empty() && names.is_empty() && of.is_none();
     let wanted = elb.groups.values().filter(|g| {
         all || arns.contains(&g.arn)
@@ -272,6 +278,7 @@ pub fn describe_balancer_attributes(world: &SimWorld, input: Input) -> Result<Va
         .balancers
         .get(arn)
         .ok_or_else(|| balancer_not_found(arn))?;
+    // An application balancer balances across zones unless it is told otherwise, a network one does not.
     let crosses = if balancer.kind == "application" {
         "true"
     } else {
@@ -317,6 +324,7 @@ pub fn describe_tags(world: &SimWorld, input: Input) -> Result<Value, AwsError> 
     }
     let mut shown = Vec::new();
     for arn in arns {
+        // One ARN that does not exist fails the call for all (ELB-12).
         check_exists(&world.cloud.elb, &arn)?;
         let tags = world
             .cloud

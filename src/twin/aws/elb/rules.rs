@@ -13,6 +13,7 @@ pub fn modify_rule(world: &mut SimWorld, input: Input) -> Result<Value, AwsError
     let arn = input.require_text("RuleArn")?;
     let elb = &world.cloud.elb;
     let rule = elb.rules.get(arn).ok_or_else(rule_not_found)?;
+    // The default rule is changed through its listener (ELB-1).
     if rule.default {
         return Err(AwsError::new(
             400,
@@ -29,6 +30,7 @@ pub fn modify_rule(world: &mut SimWorld, input: Input) -> Result<Value, AwsError
         input.get_list("Actions").to_vec(),
         input.get_list("Conditions").to_vec(),
     );
+    // The actions are checked against the balancer that the rule belongs to; what is left out stays as it is.
     if input.get_member("Actions").is_some() {
         check_actions(elb, &balancer, &actions, &rule.actions)?;
     }
@@ -37,11 +39,13 @@ pub fn modify_rule(world: &mut SimWorld, input: Input) -> Result<Value, AwsError
             "You cannot specify both Transforms and ResetTransforms",
         ));
     }
+    // Groups that a rule begins or ends to name change their health checks (ELB-2).
     let touched: Vec<String> = forward_weights(&rule.actions)
         .into_iter()
         .chain(forward_weights(&actions))
         .map(|(arn, _)| arn)
         .collect();
+    // Each part that is given replaces what was there as a whole (ELB-1).
     if let Some(rule) = world.cloud.elb.rules.get_mut(arn) {
         if input.get_member("Actions").is_some() {
             rule.actions = normalize_actions(&actions);
@@ -56,6 +60,7 @@ pub fn modify_rule(world: &mut SimWorld, input: Input) -> Result<Value, AwsError
         }
     }
     targets::update_health_checks(world, &touched);
+    // The controller that owns the rule hears of it, and may write it back (LBC-1).
     controller::on_rule_edited(world, arn);
     let elb = &world.cloud.elb;
     let shown: Vec<Value> = elb
@@ -73,12 +78,14 @@ pub fn modify_listener(world: &mut SimWorld, input: Input) -> Result<Value, AwsE
     let elb = &world.cloud.elb;
     let listener = elb.listeners.get(arn).ok_or_else(listener_not_found)?;
     let actions = input.get_list("DefaultActions").to_vec();
+    // The groups of the old and of the new actions are both touched.
     let mut touched: Vec<String> = forward_weights(&listener.actions)
         .into_iter()
         .map(|(arn, _)| arn)
         .collect();
     if input.get_member("DefaultActions").is_some() {
         check_actions(elb, &listener.balancer, &actions, &listener.actions)?;
+        // A network balancer forwards and nothing else.
         let network = elb
             .balancers
             .get(&listener.balancer)
@@ -107,6 +114,7 @@ pub fn modify_listener(world: &mut SimWorld, input: Input) -> Result<Value, AwsE
             listener.protocol = protocol.to_owned();
         }
     }
+    // Health checks follow what the listener names now (ELB-2).
     targets::update_health_checks(world, &touched);
     let shown: Vec<Value> = world
         .cloud
@@ -127,6 +135,7 @@ pub fn set_priorities(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
         .map(Input)
         .filter_map(|p| Some((p.get_text("RuleArn")?.to_owned(), p.get_number("Priority")?)))
         .collect();
+    // All priorities are checked together, because they are usually exchanged with one another.
     for (arn, priority) in &wanted {
         let rule = world.cloud.elb.rules.get(arn).ok_or_else(rule_not_found)?;
         if rule.default {
@@ -136,6 +145,7 @@ pub fn set_priorities(world: &mut SimWorld, input: Input) -> Result<Value, AwsEr
                 format!("Default rule '{arn}' cannot be modified"),
             ));
         }
+        // A priority is taken only by a rule that is not part of the same request.
         let text = priority.to_string();
         let taken = world.cloud.elb.rules.values().any(|r| {
             r.listener == rule.listener
@@ -169,12 +179,14 @@ pub fn modify_attributes(world: &mut SimWorld, input: Input) -> Result<Value, Aw
         .groups
         .get_mut(input.require_text("TargetGroupArn")?)
         .ok_or_else(group_not_found)?;
+    // Attributes are changed on a copy, so that one that is refused changes none of the others.
     let mut changed = group.attributes.clone();
     for attribute in input.get_list("Attributes").iter().map(Input) {
         let (key, value) = (
             attribute.require_text("Key")?,
             attribute.get_text("Value").unwrap_or_default(),
         );
+        // Only attributes that a group has can be changed.
         if !changed.contains_key(key) {
             return Err(AwsError::new(
                 400,
@@ -184,6 +196,7 @@ pub fn modify_attributes(world: &mut SimWorld, input: Input) -> Result<Value, Aw
         }
         let in_range =
             |from: i64, to: i64| value.parse::<i64>().is_ok_and(|v| (from..=to).contains(&v));
+        // The bounds are those of the API; attributes without bounds are taken as they are.
         let good = match key {
             "deregistration_delay.timeout_seconds" => in_range(0, 3600),
             "slow_start.duration_seconds" => value == "0" || in_range(30, 900),

@@ -18,6 +18,8 @@ pub fn register_target(world: &mut SimWorld, group: &str, id: &str, port: Option
         return;
     };
     let key = (id.to_owned(), port.unwrap_or(found.port));
+    // A target that drains begins again as a new one, with another turn, so that the end of its draining is passed
+    // over.
     match found.targets.get(&key) {
         Some(target) if target.state != ElbTargetState::Draining => {}
         Some(_) | None => {
@@ -35,11 +37,13 @@ pub fn register_target(world: &mut SimWorld, group: &str, id: &str, port: Option
 
 /// Deregisters a target: it drains for the group's delay, or goes at once where no rule uses the group (ELB-7).
 pub fn deregister_target(world: &mut SimWorld, group: &str, id: &str, port: Option<i64>) {
+    // A group that no rule names has no connections to wait for, so its target goes at once (ELB-7).
     let used = balancer_of_group(&world.cloud.elb, group).is_some();
     let delay = deregistration_delay(world, group);
     let Some(found) = world.cloud.elb.groups.get_mut(group) else {
         return;
     };
+    // Without a port every target of this instance is meant.
     let keys: Vec<(String, i64)> = found
         .targets
         .keys()
@@ -61,6 +65,7 @@ pub fn deregister_target(world: &mut SimWorld, group: &str, id: &str, port: Opti
             found.targets.remove(&key);
             continue;
         }
+        // The turn tells the event below from a later registration under the same name.
         target.state = ElbTargetState::Draining;
         let turn = target.turn;
         schedule_after(
@@ -159,6 +164,7 @@ pub fn update_health_checks(world: &mut SimWorld, groups: &[String]) {
         let Some(group) = world.cloud.elb.groups.get_mut(arn) else {
             continue;
         };
+        // The checks stop with the last rule, and the targets begin again as unused (ELB-2).
         if !used {
             for target in group
                 .targets
@@ -171,6 +177,7 @@ pub fn update_health_checks(world: &mut SimWorld, groups: &[String]) {
                 };
             }
         } else if !group.checked && !group.targets.is_empty() {
+            // One round of checks is enough for the group, however many rules name it.
             group.checked = true;
             let interval = check_interval(group);
             schedule_after(
@@ -192,18 +199,21 @@ pub fn run_health_check(world: &mut SimWorld, arn: &str) {
     let Some(group) = world.cloud.elb.groups.get_mut(arn) else {
         return;
     };
+    // Without targets or without a rule there is nothing to check; the checks begin again when either appears.
     if !used || group.targets.is_empty() {
         group.checked = false;
         return;
     }
     let (healthy_after, unhealthy_after) = (group.healthy_threshold, group.unhealthy_threshold);
     let (by_instance, interval) = (group.target_type == "instance", check_interval(group));
+    // A target that drains is checked no more.
     let keys: Vec<(String, i64)> = group
         .targets
         .iter()
         .filter(|(_, t)| t.state != ElbTargetState::Draining)
         .map(|(k, _)| k.clone())
         .collect();
+    // An instance that a fault makes unreachable does not answer; ip targets are taken to answer.
     for key in keys {
         let probe = if world.cloud.elb.unreachable.contains(&key.0) {
             ProbeResult::NoAnswer
@@ -221,6 +231,7 @@ pub fn run_health_check(world: &mut SimWorld, arn: &str) {
         else {
             continue;
         };
+        // Only so many answers in a row change a target's state (ELB-8).
         count_probe(target, probe, healthy_after, unhealthy_after);
     }
     schedule_after(
@@ -238,6 +249,7 @@ fn count_probe(
     healthy_after: i64,
     unhealthy_after: i64,
 ) {
+    // Both counts start over with each change, as the thresholds are about answers in a row.
     let reason = match probe {
         ProbeResult::Answers => {
             (target.passes, target.fails) = (target.passes + 1, 0);
@@ -262,6 +274,8 @@ fn show_target_health(
     id: &str,
     target: Option<&ElbTarget>,
 ) -> Value {
+    // The order of the checks is ELB's: registration first, then use, then the zone and the instance, and the health
+    // last.
     let say = |state: &str, reason: &str, description: &str| json!({"State": state, "Reason": reason, "Description": description});
     let Some(target) = target else {
         return say(
@@ -270,6 +284,7 @@ fn show_target_health(
             "Target is not registered to the target group",
         );
     };
+    // A target that drains is shown as draining whatever its health is (ELB-7).
     if target.state == ElbTargetState::Draining {
         return say(
             "draining",
@@ -286,6 +301,7 @@ fn show_target_health(
             "Target group is not configured to receive traffic from the load balancer",
         );
     };
+    // A target in a zone that the balancer does not use is never checked.
     if let Some(instance) = world.cloud.instances.get(id) {
         if !balancer.zones.contains(&instance.zone) {
             return say(
@@ -294,6 +310,7 @@ fn show_target_health(
                 "Target is in an Availability Zone that is not enabled for the load balancer",
             );
         }
+        // An instance that has ended cannot become healthy, and is shown as unused.
         if instance.state != "running" && instance.state != "pending" {
             return say(
                 "unused",
@@ -302,6 +319,7 @@ fn show_target_health(
             );
         }
     }
+    // Before the first answer a target is being registered; from then on its checks run (ELB-8).
     match target.state {
         ElbTargetState::Initial if target.passes + target.fails == 0 => say(
             "initial",
@@ -334,6 +352,7 @@ pub fn describe_health(world: &SimWorld, input: Input) -> Result<Value, AwsError
         .groups
         .get(input.require_text("TargetGroupArn")?)
         .ok_or_else(group_not_found)?;
+    // A target that is asked for by name is answered even when it is not registered.
     let mut keys: Vec<(String, i64)> = requested_targets(input, group).collect();
     if keys.is_empty() {
         keys = group.targets.keys().cloned().collect();
@@ -370,12 +389,14 @@ pub fn register_targets(world: &mut SimWorld, input: Input) -> Result<Value, Aws
         .groups
         .get(arn)
         .ok_or_else(group_not_found)?;
+    // Ports come from the request, or are the group's own.
     let wanted: Vec<(String, i64)> = requested_targets(input, group).collect();
     if wanted.is_empty() {
         return Err(AwsError::validation_error(
             "At least one target must be specified",
         ));
     }
+    // An instance that is not running cannot be registered (ELB-13).
     if group.target_type == "instance" {
         for (id, _) in &wanted {
             match world.cloud.instances.get(id) {
@@ -399,6 +420,7 @@ pub fn register_targets(world: &mut SimWorld, input: Input) -> Result<Value, Aws
             }
         }
     }
+    // The checks above hold for all of them, so that no target is registered when another is refused.
     for (id, port) in wanted {
         register_target(world, arn, &id, Some(port));
     }
@@ -452,6 +474,7 @@ pub fn send_request(world: &mut SimWorld, rule: &str) -> RequestOutcome {
 fn pick_target(world: &mut SimWorld, rule: &str) -> Option<(String, String, i64)> {
     let elb = &world.cloud.elb;
     let found = elb.rules.get(rule)?;
+    // The default rule has its actions in the listener.
     let actions = if found.default {
         &elb.listeners.get(&found.listener)?.actions
     } else {
@@ -459,9 +482,11 @@ fn pick_target(world: &mut SimWorld, rule: &str) -> Option<(String, String, i64)
     };
     let groups = forward_weights(actions);
     let total: i64 = groups.iter().map(|(_, weight)| *weight).sum();
+    // Without a weight there is nowhere to send the request to.
     if total <= 0 {
         return None;
     }
+    // The weights are shares: a group with weight gets its part even without a healthy target (ELB-3).
     let mut at = world.rng.i64(0..total);
     let (arn, _) = groups.into_iter().find(|(_, weight)| {
         at -= weight;
@@ -482,6 +507,7 @@ fn pick_target(world: &mut SimWorld, rule: &str) -> Option<(String, String, i64)
             .map(|(k, _)| k.clone())
             .collect()
     };
+    // Without a healthy target the group fails open, and without any target the request gets a 503 (ELB-3).
     let mut targets = of(true);
     if targets.is_empty() {
         targets = of(false);

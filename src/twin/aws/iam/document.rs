@@ -100,6 +100,7 @@ impl Policy {
         resource: &str,
         keys: &ContextKeys,
     ) -> Option<String> {
+        // A statement counts where its resource and its conditions hold, whatever its action is.
         let fitting = |statement: &&PolicyStatement| {
             let resources = statement.resource.as_slice();
             resources.iter().any(|r| matches_glob(r, resource)) && conditions_hold(statement, keys)
@@ -110,6 +111,7 @@ impl Policy {
                 .find(|a| matches_glob(&a.to_lowercase(), &action.to_lowercase()))
                 .cloned()
         };
+        // A denial anywhere ends it; among those that allow, the last one names the action.
         let mut allowed = None;
         for statement in self.0.iter().filter(fitting) {
             match (statement.effect, named(statement)) {

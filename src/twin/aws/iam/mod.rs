@@ -63,10 +63,12 @@ pub fn caller_arn(account: &str) -> String {
 
 /// Refuses a call that the policy does not allow.
 pub fn check_call(cloud: &mut AwsAccount, call: &AwsCall) -> Result<(), AwsError> {
+    // The policy is taken out while the cloud is read, and put back below.
     let Some(mut iam) = cloud.iam.take() else {
         return Ok(());
     };
     let mut verdict = Ok(());
+    // What was asked for is noted before the verdict, so that the permissions that a run needs can be listed.
     let op = format!("{}:{}", call.service.iam_prefix().to_lowercase(), call.op);
     for need in required_permissions(cloud, call) {
         let asked = (op.clone(), need.action.clone(), need.resource.clone());
@@ -76,6 +78,7 @@ pub fn check_call(cloud: &mut AwsAccount, call: &AwsCall) -> Result<(), AwsError
             .matching_action(&need.action, &need.resource, &need.keys)
         {
             Some(action) => drop(iam.used.insert(action)),
+            // The first missing permission ends the check: the service tells one at a time.
             None => {
                 verdict = Err(denial_of(&cloud.account, call.service, &need));
                 break;
@@ -108,6 +111,7 @@ pub fn access_denied(
     action: &str,
     resource: Option<&str>,
 ) -> AwsError {
+    // A call that is about no resource names none.
     let on = resource
         .filter(|resource| *resource != "*")
         .map(|resource| format!(" on resource: {resource}"))
@@ -116,6 +120,7 @@ pub fn access_denied(
         "User: {} is not authorized to perform: {action}{on} because no identity-based policy allows the {action} action",
         caller_arn(account)
     );
+    // The code depends on the protocol, and EC2 hides the details in a blob that only its owner can decode.
     match (service, service.protocol()) {
         (AwsService::Sns, _) => AwsError::new(403, "AuthorizationError", message),
         (_, WireProtocol::RestJson) => AwsError::new(403, "AccessDeniedException", message),

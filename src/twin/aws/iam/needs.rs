@@ -43,6 +43,7 @@ fn require_action(action: impl Into<String>, resource: impl Into<String>) -> Req
 pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredPermission> {
     let input = Input(&call.input);
     let action = format!("{}:{}", call.service.iam_prefix(), call.op);
+    // The same action on several resources is one requirement for each of them.
     let on = |resources: Vec<String>| {
         let mut needs: Vec<RequiredPermission> = resources
             .into_iter()
@@ -52,6 +53,7 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
         needs.dedup_by(|a, b| a.resource == b.resource);
         needs
     };
+    // What a call is about is worked out service by service (IAM-7).
     match call.service {
         // IAM-10: GetCallerIdentity needs nothing.
         AwsService::Sts => Vec::new(),
@@ -70,6 +72,7 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
         AwsService::Ec2 => on(vec![ec2_resource(cloud, &call.op, input)]),
         AwsService::Autoscaling => on(asg_resources(cloud, &call.op, input)),
         AwsService::Elb => on(vec![elb_resource(cloud, &call.op, input)]),
+        // Parameters are named one by one, so each is a resource of its own.
         AwsService::Ssm => {
             let names = input.get_text_list("Names").into_iter();
             let names = names.chain(input.get_text("Name").map(str::to_owned));
@@ -85,6 +88,7 @@ pub fn required_permissions(cloud: &AwsAccount, call: &AwsCall) -> Vec<RequiredP
 }
 
 fn eks_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
+    // Resources that do not exist yet have a dash in place of the part that EKS will make up.
     let of = |what: &str| format!("arn:aws:eks:{}:{}:{what}", cloud.region, cloud.account);
     let cluster = input
         .get_text("clusterName")
@@ -105,6 +109,7 @@ fn eks_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
         )
     });
     let cluster = of(&format!("cluster/{cluster}"));
+    // What an operation is about follows from its name; where nothing else is known it is the cluster.
     match op {
         "ListClusters" => vec![of("cluster/*")],
         "DescribeClusterVersions" => vec![of("/cluster-versions")],
@@ -132,6 +137,7 @@ fn eks_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
 fn nodegroup_permissions(cloud: &AwsAccount, input: Input) -> Vec<RequiredPermission> {
     let (region, account) = (&cloud.region, &cloud.account);
     let mut needs = Vec::new();
+    // The permissions are in the order in which EKS asks for them, and each is refused in its own words.
     if !input.get_text_map("tags").is_empty() {
         let (cluster, name) = (
             input.get_text("clusterName"),
@@ -149,6 +155,7 @@ fn nodegroup_permissions(cloud: &AwsAccount, input: Input) -> Vec<RequiredPermis
         needs.push(require_action("iam:GetRole", role));
         needs.push(require_action("iam:ListAttachedRolePolicies", role));
     }
+    // The service-linked role is looked at by EKS itself, in words that differ from the others (IAM-3).
     needs.push(RequiredPermission {
         wording: DenialWording::LinkedRole,
         ..require_action(
@@ -158,6 +165,7 @@ fn nodegroup_permissions(cloud: &AwsAccount, input: Input) -> Vec<RequiredPermis
             ),
         )
     });
+    // A template means that EKS tries out a launch from it (IAM-4).
     if let Some(template) = input.get_input("launchTemplate") {
         needs.extend(launch_permissions(
             cloud,
@@ -176,6 +184,7 @@ fn launch_permissions(
     subnets: &[String],
 ) -> Vec<RequiredPermission> {
     let (region, account) = (&cloud.region, &cloud.account);
+    // Everything that RunInstances is about has to be allowed, each of them on its own (IAM-11).
     let of = |what: &str| format!("arn:aws:ec2:{region}:{account}:{what}");
     let launch = |action: &str, resource: String| RequiredPermission {
         wording: DenialWording::Launch,
@@ -223,6 +232,7 @@ fn ec2_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
 
 /// The groups that a write is about; reads are about none.
 fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
+    // Reads are about no group at all (IAM-6).
     if op.starts_with("Describe") {
         return vec!["*".to_owned()];
     }
@@ -231,6 +241,7 @@ fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
         .filter_map(|tag| tag.get_text("ResourceId"))
         .chain(input.get_text("AutoScalingGroupName"))
         .collect();
+    // A group that is not known still has a name in its ARN.
     let arn = |name: &str| {
         cloud.asgs.get(name).map_or_else(
             || {
@@ -247,6 +258,7 @@ fn asg_resources(cloud: &AwsAccount, op: &str, input: Input) -> Vec<String> {
 
 /// The rule, listener, target group or classic load balancer that a write is about; reads are about none.
 fn elb_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
+    // Classic load balancers are known by name, and their ARN is made of it (CLB-1).
     if matches!(
         op,
         "RegisterInstancesWithLoadBalancer" | "DeregisterInstancesFromLoadBalancer"
@@ -258,6 +270,7 @@ fn elb_resource(cloud: &AwsAccount, op: &str, input: Input) -> String {
             input.get_text("LoadBalancerName").unwrap_or_default()
         );
     }
+    // An operation that is about nothing else is about everything (IAM-6).
     let arn = match op {
         "ModifyRule" => input.get_text("RuleArn"),
         "ModifyListener" => input.get_text("ListenerArn"),

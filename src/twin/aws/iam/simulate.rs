@@ -29,6 +29,7 @@ fn simulate_policy(cloud: &AwsAccount, input: Input) -> Result<Value, AwsError> 
             format!("No principal with the ARN {principal} was found"),
         ));
     }
+    // Without resources every action is asked on all of them.
     let mut resources = input.get_text_list("ResourceArns");
     if resources.is_empty() {
         resources.push("*".to_owned());
@@ -48,6 +49,7 @@ fn evaluate_action(
     resources: &[String],
     keys: &ContextKeys,
 ) -> Value {
+    // Without a policy everything is allowed, so that a world without roles is not in the way.
     let allows = |resource: &str| {
         iam.is_none_or(|iam| iam.policy.matching_action(action, resource, keys).is_some())
     };
@@ -55,6 +57,7 @@ fn evaluate_action(
         true => "allowed",
         false => "implicitDeny",
     };
+    // Each resource has a result, and the outer one is the strictest of them.
     let each: Vec<Value> = resources
         .iter()
         .map(|resource| {

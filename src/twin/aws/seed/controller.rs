@@ -20,6 +20,7 @@ const NODE_LABELS_ANNOTATION: &str =
 /// The controller, where rules carry its tags or target groups are bound: what is there now is what it wants.
 pub fn seed_controller(cloud: &AwsAccount, snapshot: &Snapshot) -> Option<LoadBalancerController> {
     // The tag that every version 2 of the controller puts on all it makes.
+    // Only rules and groups with the controller's tag are its own; everything else was made by others.
     let tagged = |tags: &BTreeMap<String, String>| tags.contains_key("elbv2.k8s.aws/cluster");
     let owned = |arn: &String| cloud.elb.tags.get(arn).is_some_and(tagged);
     let rules: BTreeMap<String, Vec<Value>> = cloud
@@ -30,11 +31,13 @@ pub fn seed_controller(cloud: &AwsAccount, snapshot: &Snapshot) -> Option<LoadBa
         .map(|r| (r.arn.clone(), r.actions.clone()))
         .collect();
     let kubernetes = &snapshot.kubernetes;
+    // Bindings of the controller and of Auto Mode are the same object under two names (LBC-8).
     let bound = [BINDINGS_PATH, AUTO_MODE_BINDINGS_PATH]
         .into_iter()
         .filter_map(|path| kubernetes.get(path))
         .flatten()
         .filter_map(|b| target_group_binding(snapshot, b));
+    // Groups of the cloud provider are known by the Service that they were made for (LBC-7).
     let served = cloud.elb.groups.values();
     let served = served
         .filter(|g| g.target_type == "instance")
@@ -42,6 +45,7 @@ pub fn seed_controller(cloud: &AwsAccount, snapshot: &Snapshot) -> Option<LoadBa
     let of_services = served
         .chain(cloud.elb.classics.keys())
         .filter_map(|served| service_binding(cloud, snapshot, served));
+    // Where both name a group, the binding decides, as the controller does.
     let bindings: BTreeMap<String, ControllerBinding> = of_services.chain(bound).collect();
     (!rules.is_empty() || !bindings.is_empty())
         .then_some(LoadBalancerController { rules, bindings })
@@ -65,9 +69,11 @@ fn service_binding(
 ) -> Option<(String, ControllerBinding)> {
     let owner = cloud.elb.tags.get(served)?.get(SERVICE_TAG)?;
     let (namespace, name) = owner.split_once('/')?;
+    // A binding to a Service that the snapshot does not have is left out.
     let found = find_service(snapshot, namespace, name)?;
     let annotations = found.pointer("/metadata/annotations");
     let labels = annotations.and_then(|a| a.get(NODE_LABELS_ANNOTATION)?.as_str());
+    // Only pairs with a value limit the nodes; a key without one takes any node (CCM-1).
     let pairs = labels.into_iter().flat_map(|l| l.split(','));
     let pairs = pairs.filter_map(|p| p.split_once('='));
     let node_selector = pairs
@@ -88,12 +94,14 @@ fn target_group_binding(
     binding: &Value,
 ) -> Option<(String, ControllerBinding)> {
     let text = |pointer: &str| binding.pointer(pointer).and_then(Value::as_str);
+    // Only groups of instances have nodes as targets; those of pods are filled by their addresses.
     if text("/spec/targetType") != Some("instance") {
         return None;
     }
     let arn = text("/spec/targetGroupARN")?.to_owned();
     let (namespace, name) = (text("/metadata/namespace")?, text("/spec/serviceRef/name")?);
     let found = find_service(snapshot, namespace, name)?;
+    // The Service's port is named or numbered, and the target port is its node port.
     let wanted = binding.pointer("/spec/serviceRef/port");
     let ports = found
         .pointer("/spec/ports")
@@ -103,6 +111,7 @@ fn target_group_binding(
     let port = ports
         .filter(|p| p.get("port") == wanted || p.get("name") == wanted)
         .find_map(|p| p.get("nodePort")?.as_u64())?;
+    // Selectors with expressions are left out.
     let labels = binding
         .pointer("/spec/nodeSelector/matchLabels")
         .and_then(Value::as_object)

@@ -41,6 +41,7 @@ pub fn seed_nodegroup(
     group: &eks::Nodegroup,
 ) -> ManagedNodegroup {
     let mut spec = Map::new();
+    // Members that are null or empty are left out, as EKS does not show them.
     let mut put = |member: &str, value: Value| {
         if !value.is_null() && value != json!([]) {
             spec.insert(member.to_owned(), value);
@@ -81,12 +82,14 @@ pub fn seed_nodegroup(
             .as_ref()
             .map_or(Value::Null, without_nulls),
     );
+    // An instance of the group is found by EKS's tag, because Auto Scaling groups are seeded later.
     let asg = group.asgs.first().cloned();
     let instance = cloud
         .instances
         .values()
         .find(|i| i.tags.get("eks:nodegroup-name") == Some(&group.name));
     let custom = group.ami_type.as_deref() == Some("CUSTOM");
+    // The newest version of the template stands for the one that the group names.
     let of_template = group
         .launch_template
         .as_ref()
@@ -98,6 +101,8 @@ pub fn seed_nodegroup(
             .map(str::to_owned)
     };
     let version = group.version.unwrap_or(inventory.cluster.version);
+    // A running instance tells the image and the type best, because a snapshot may say less of its group than of its
+    // nodes.
     let launch = InstanceLaunch {
         template: instance
             .and_then(|i| i.tags.get("aws:ec2launchtemplate:id").cloned())
@@ -172,6 +177,7 @@ pub fn seed_asgs(
             continue;
         };
         // EKS's own two are on every group by themselves.
+        // Hooks of others are kept, since they may hold an instance that is launched or ended.
         let hooks = inventory.lifecycle_hooks.get(&group.name);
         let others = hooks.into_iter().flatten();
         let others = others.filter(|h| !asg::EKS_HOOKS.contains(&h.name.as_str()));
@@ -208,6 +214,7 @@ fn seed_asg(
     let mut members = BTreeMap::new();
     for instance in &group.instances {
         let number = cloud.next_number();
+        // The members' numbers are the order in which they came, by which the oldest is found.
         members.insert(
             instance.id.clone(),
             GroupMember {
@@ -238,6 +245,7 @@ fn seed_asg(
         subnets: subnets
             .filter_map(|s| s.as_str().map(str::to_owned))
             .collect(),
+        // New instances come from the group's launch data; those that are there keep what they were launched from.
         launch: owner.launch.clone(),
         members,
         target_groups: group
@@ -272,6 +280,7 @@ pub fn seed_cluster(
         .iter()
         .map(|i| json!({"code": i.code, "message": i.message, "resourceIds": i.resource_ids}))
         .collect();
+    // What DescribeCluster shows besides the version and the status is kept as one map of members.
     for (member, value) in [
         ("roleArn", json!(c.role_arn)),
         (
@@ -340,6 +349,7 @@ pub fn seed_cluster(
         insights: seed_insights(inventory),
         refresh: InsightsRefreshTimes::default(),
         fargate: inventory.fargate_profiles.clone(),
+        // The schemas that the snapshot kept stand in for what EKS would answer of each version.
         schemas: (inventory.addon_schemas.iter())
             .map(|(name, of)| {
                 let of = of.iter().map(|(v, text)| (v.to_string(), text.clone()));
@@ -379,6 +389,7 @@ fn seed_addons(inventory: &Inventory) -> BTreeMap<String, InstalledAddon> {
 fn seed_catalog(inventory: &Inventory) -> BTreeMap<String, CatalogAddon> {
     let mut catalog: BTreeMap<String, CatalogAddon> = BTreeMap::new();
     for (name, minors) in &inventory.addon_catalog {
+        // The kind of an add-on is only a filter, and is guessed from its name.
         let kind = if name.contains("csi") {
             "storage"
         } else if name.contains("identity") {
@@ -388,6 +399,7 @@ fn seed_catalog(inventory: &Inventory) -> BTreeMap<String, CatalogAddon> {
         };
         let offered = catalog.entry(name.clone()).or_default();
         offered.kind = kind.to_owned();
+        // The catalogue lists versions by minor; here each version has its minors.
         for (minor, offers) in minors {
             for offer in offers {
                 match offered
@@ -408,6 +420,7 @@ fn seed_catalog(inventory: &Inventory) -> BTreeMap<String, CatalogAddon> {
                 }
             }
         }
+        // The newest version is first, as EKS lists them.
         offered.versions.sort_by(|a, b| b.version.cmp(&a.version));
     }
     catalog

@@ -34,10 +34,12 @@ pub fn seed_elb(cloud: &mut AwsAccount, inventory: &Inventory) {
         out.listeners.insert(l.arn.clone(), made);
         out.tags.insert(l.arn.clone(), l.tags.clone());
     }
+    // Rules come after their listeners, because a default rule fills in its listener's actions.
     for rule in &inventory.rules {
         seed_rule(out, rule);
     }
     seed_classics(out, inventory);
+    // Target groups keep the health that the snapshot saw, so a run does not begin with everything unhealthy.
     for group in &inventory.target_groups {
         let health = inventory
             .target_health
@@ -54,6 +56,7 @@ pub fn seed_elb(cloud: &mut AwsAccount, inventory: &Inventory) {
 /// one.
 fn seed_classics(out: &mut ElbState, inventory: &Inventory) {
     for classic in &inventory.classic_balancers {
+        // What an Auto Scaling group registers is not registered by hand, and so is left out here.
         let filled = inventory
             .asgs
             .values()
@@ -79,6 +82,7 @@ fn seed_classics(out: &mut ElbState, inventory: &Inventory) {
 
 /// The rule's actions with its target groups put back in.
 fn complete_actions(rule: &elb::ListenerRule) -> Vec<Value> {
+    // A snapshot keeps the target groups of a forward apart from its other settings, so they are put back together.
     let groups: Vec<Value> = rule
         .forward
         .iter()
@@ -90,6 +94,7 @@ fn complete_actions(rule: &elb::ListenerRule) -> Vec<Value> {
         .and_then(Value::as_array)
         .cloned()
         .unwrap_or_default();
+    // Only one action forwards, and every other one is kept as it is.
     let forward = actions
         .iter_mut()
         .find(|a| a.get("Type").and_then(Value::as_str) == Some("forward"));
@@ -98,6 +103,7 @@ fn complete_actions(rule: &elb::ListenerRule) -> Vec<Value> {
             let config = forward.entry("ForwardConfig").or_insert_with(|| json!({}));
             config["TargetGroups"] = json!(groups);
         }
+        // A rule without a forward of its own gets one, where the snapshot has weights for it.
         None if !groups.is_empty() => {
             actions.push(json!({"Type": "forward", "ForwardConfig": {"TargetGroups": groups}}));
         }
@@ -114,6 +120,7 @@ fn seed_rule(out: &mut ElbState, rule: &elb::ListenerRule) {
             .cloned()
             .unwrap_or_default()
     });
+    // The default rule's actions are the listener's.
     if rule.is_default {
         if let Some(listener) = out.listeners.get_mut(&rule.listener) {
             listener.actions = actions;
@@ -156,10 +163,12 @@ fn seed_target_group(group: &elb::TargetGroup, health: &[elb::TargetHealth]) -> 
         let state = match target.state.as_str() {
             "healthy" => ElbTargetState::Healthy,
             "unhealthy" => ElbTargetState::Unhealthy("Target.FailedHealthChecks"),
+            // A target that has no registration at all is left out, as nothing would ever remove it.
             "draining" | "unused" if target.reason.as_deref() == Some("Target.NotRegistered") => {
                 continue;
             }
             "draining" => ElbTargetState::Draining,
+            // A target in any other state begins as one that is being checked.
             _ => ElbTargetState::Initial,
         };
         targets.insert(
@@ -170,6 +179,7 @@ fn seed_target_group(group: &elb::TargetGroup, health: &[elb::TargetHealth]) -> 
             },
         );
     }
+    // Attributes that the twin does not look at are there, so that a client may change them.
     let attributes = [
         (
             "deregistration_delay.timeout_seconds",

@@ -22,6 +22,7 @@ pub use controller::BINDINGS_PATH;
 /// The account in `snapshot`.
 pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
     let inventory = &snapshot.inventory;
+    // A snapshot names its account only in the cluster's ARN.
     let account = inventory
         .cluster
         .arn
@@ -34,19 +35,23 @@ pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
         region: inventory.region.clone(),
         ..AwsAccount::default()
     };
+    // The order matters: images and templates need what the account has, and groups need both.
     seed_network(&mut cloud, snapshot);
     seed_templates(&mut cloud, inventory);
+    // A quota that the snapshot does not say is AWS's default.
     if let Some(limits) = &inventory.limits {
         cloud.quotas.clone_from(&limits.quotas);
         seed_limits(&mut cloud, limits);
     }
     let versions = seed_versions(inventory);
+    // Every image that AWS publishes for a version is known, so a new group has one to take.
     for version in &versions {
         for kind in images::PUBLISHED_AMI_TYPES {
             let image = images::published_image(version.version, &version.patch, kind);
             cloud.images.insert(image.id.clone(), image);
         }
     }
+    // Images that are in use and not published are known from the nodes that run them.
     seed_images_in_use(&mut cloud, snapshot);
     for image in &inventory.images {
         if let Some(known) = cloud.images.get_mut(&image.id) {
@@ -67,6 +72,7 @@ pub fn seed_account(snapshot: &Snapshot) -> AwsAccount {
 
 fn seed_network(cloud: &mut AwsAccount, snapshot: &Snapshot) {
     let inventory = &snapshot.inventory;
+    // The free addresses are the snapshot's; `given` counts on from the highest address that is in use.
     for subnet in &inventory.subnets {
         cloud.subnets.insert(
             subnet.id.clone(),
@@ -81,6 +87,7 @@ fn seed_network(cloud: &mut AwsAccount, snapshot: &Snapshot) {
             },
         );
     }
+    // A snapshot has the address of an instance only in its DNS name.
     for instance in &inventory.instances {
         let dns = instance.private_dns.clone().unwrap_or_default();
         let address = dns
@@ -112,6 +119,7 @@ fn seed_network(cloud: &mut AwsAccount, snapshot: &Snapshot) {
             },
         );
     }
+    // Volumes are known by the zone that binds them, which is where an instance has to be.
     for volume in snapshot
         .kubernetes
         .get("/api/v1/persistentvolumes")
@@ -144,6 +152,8 @@ fn address_offset(cidr: &str, address: &str) -> u32 {
 
 /// What else the account runs, and which zones lack an instance type.
 fn seed_limits(cloud: &mut AwsAccount, limits: &Limits) {
+    // What the account uses beyond this cluster's own instances is kept as a constant, so the quota has the room that
+    // it has in truth (EC2-4).
     let running = cloud.instances.values().filter(|i| i.state == "running");
     let mut own: BTreeMap<String, i64> = BTreeMap::new();
     for instance in running {
@@ -156,6 +166,7 @@ fn seed_limits(cloud: &mut AwsAccount, limits: &Limits) {
         let others = used - own.get(quota).copied().unwrap_or(0);
         cloud.other_cpus.insert(quota.clone(), others.max(0));
     }
+    // A zone that an offering does not name lacks the type (EC2-6).
     let zones: BTreeSet<String> = cloud.subnets.values().map(|s| s.zone.clone()).collect();
     for (instance_type, offering) in &limits.offerings {
         for zone in zones.difference(offering) {
@@ -169,11 +180,13 @@ fn seed_limits(cloud: &mut AwsAccount, limits: &Limits) {
 fn seed_options(options: &LaunchOptions) -> Map<String, Value> {
     let object = |members: Vec<(&str, Option<Value>)>| {
         let there = members.into_iter();
+        // A member that says nothing is left out, and so is an object without members.
         let there = there.filter_map(|(name, value)| Some((name.to_owned(), value?)));
         let there: Map<String, Value> = there.collect();
         (!there.is_empty()).then_some(Value::Object(there))
     };
     let text = |value: &Option<String>| value.as_ref().map(|v| json!(v));
+    // The hop limit decides whether a pod reaches the metadata service (EKS-NG-7).
     let metadata = object(vec![
         (
             "HttpPutResponseHopLimit",
@@ -182,6 +195,7 @@ fn seed_options(options: &LaunchOptions) -> Map<String, Value> {
         ("HttpTokens", text(&options.metadata_tokens)),
         ("HttpEndpoint", text(&options.metadata_endpoint)),
     ]);
+    // A reservation is named by its id or by the group that it belongs to.
     let target = options.reservation.as_ref().map(|target| {
         let member = if target.starts_with("arn:") {
             "CapacityReservationResourceGroupArn"
@@ -210,11 +224,13 @@ fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
         // A snapshot keeps what user data does, not its text.
         let traits = version.options.user_data.filter(|t| !t.is_empty());
         let registered = version.options.registration.clone().unwrap_or_default();
+        // A text with the same effect stands in: scripts, settings of Bottlerocket, or what registers the node.
         let stand_in = match traits {
             None if registered == NodeRegistration::default() => None,
             Some(traits) if traits.is_toml => {
                 Some(traits.stand_in_with(&registered.stand_in_settings()))
             }
+            // Any script does, where only what it registers is known.
             traits => {
                 let script = UserDataTraits {
                     has_scripts: true,
@@ -227,6 +243,7 @@ fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
                 )
             }
         };
+        // The user data itself is taken where the snapshot has it.
         let user_data = version.user_data.clone().or(stand_in);
         for (member, value) in [
             ("ImageId", &version.image),
@@ -238,6 +255,7 @@ fn seed_templates(cloud: &mut AwsAccount, inventory: &Inventory) {
             }
         }
         data.extend(seed_options(&version.options));
+        // The versions are kept in the order of their numbers, because the last one counts as the latest.
         let template = cloud
             .templates
             .entry(version.id.clone())
@@ -308,6 +326,7 @@ fn seed_versions(inventory: &Inventory) -> Vec<EksVersion> {
 
 /// AMIs that nodes run and nobody publishes any more, or never did: their kubelets are known by their nodes.
 fn seed_images_in_use(cloud: &mut AwsAccount, snapshot: &Snapshot) {
+    // An image that nobody publishes has the kubelet of the nodes that run it (EKS-NG-9).
     for node in snapshot
         .kubernetes
         .get("/api/v1/nodes")
@@ -315,6 +334,7 @@ fn seed_images_in_use(cloud: &mut AwsAccount, snapshot: &Snapshot) {
         .flatten()
     {
         let text = |pointer: &str| node.pointer(pointer).and_then(Value::as_str);
+        // A node without an instance of this account has no image here.
         let id = text("/spec/providerID").and_then(|p| p.rsplit('/').next());
         let Some(instance) = id.and_then(|id| cloud.instances.get(id)) else {
             continue;
@@ -330,6 +350,7 @@ fn seed_images_in_use(cloud: &mut AwsAccount, snapshot: &Snapshot) {
             kubelet,
             owner: cloud.account.clone(),
         };
+        // An image that is published is not replaced: its kubelet is the version's own.
         cloud.images.entry(image.id.clone()).or_insert(image);
     }
 }

@@ -39,6 +39,7 @@ fn check_priority_class(cluster: &SimCluster, pod: &Value) -> Result<(), ApiFail
         class,
         "" | "system-node-critical" | "system-cluster-critical"
     );
+    // A snapshot without a list of classes does not say which there are, so every class is taken to exist.
     if built_in || !cluster.knows_priority_classes {
         return Ok(());
     }

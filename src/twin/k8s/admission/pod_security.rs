@@ -12,6 +12,7 @@ use super::{refuse_pod, security_rules};
 
 /// Refuses a pod that its namespace's level forbids.
 pub fn check_level(cluster: &SimCluster, ns: &str, pod: &Value) -> Result<(), ApiFailure> {
+    // A pod in a namespace that does not exist is refused by whoever creates it, so there is nothing to check here.
     let at = ObjectName::new("", ns);
     let Some(namespace) = cluster.store.find_object(NAMESPACES, &at) else {
         return Ok(());
@@ -23,12 +24,14 @@ pub fn check_level(cluster: &SimCluster, ns: &str, pod: &Value) -> Result<(), Ap
         // What is no level is taken for the strictest.
         Some(_) => true,
     };
+    // Only new pods are checked: those that run stay, whatever the label says later (K8S-ADM-4).
     let annotations = text_map_at(pod, "metadata.annotations");
     let spec = value_at(pod, "spec").unwrap_or(&Value::Null);
     let broken = security_rules::broken_rules(spec, &annotations, restricted);
     if broken.is_empty() {
         return Ok(());
     }
+    // The version appears in the message only; every version is checked by the newest rules.
     let version = label("pod-security.kubernetes.io/enforce-version").unwrap_or("latest");
     let level = if restricted { "restricted" } else { "baseline" };
     let why = format!(

@@ -37,13 +37,17 @@ pub fn check_quotas(cluster: &SimCluster, ns: &str, pod: &Value) -> Result<(), A
         return Ok(());
     }
     let asked = usage_of(pod);
+    // Only quotas whose scopes include the pod count (K8S-ADM-2).
     for (_, quota) in quotas.filter(|(_, q)| is_counted(q, pod)) {
         let name = text_at(quota, "metadata.name");
         let hard = hard_amounts(quota);
+        // What a container does not state is asked first, before any amount is compared (K8S-ADM-3).
         if let Some(missing) = unstated(pod, &hard) {
             let why = format!("failed quota: {name}: must specify {missing}");
             return Err(refuse_pod(cluster, pod, &why));
         }
+        // Only resources that the pod asks for are compared: a quota that is overdrawn in another one does not refuse
+        // it (K8S-ADM-2).
         let used = used_amounts(cluster, quota);
         let (mut requested, mut taken, mut limited) = (Vec::new(), Vec::new(), Vec::new());
         for (resource, limit) in &hard {
@@ -78,6 +82,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let hard = value_at(&quota, "spec.hard").cloned().unwrap_or(json!({}));
     let before = value_at(&quota, "status.used");
     let mut used = Map::new();
+    // The status names what `spec.hard` limits and nothing else.
     for resource in hard.as_object().into_iter().flatten().map(|(r, _)| r) {
         // What is no pod's is as it was.
         let stays = before.and_then(|b| b.get(resource)).cloned();
@@ -111,6 +116,7 @@ fn hard_amounts(quota: &Value) -> QuotaAmounts {
 fn used_amounts(cluster: &SimCluster, quota: &Value) -> QuotaAmounts {
     let ns = text_at(quota, "metadata.namespace");
     let pods = cluster.store.objects_of(PODS, ns);
+    // Resources that no pod takes still have an amount, which the status shows as zero.
     let mut used: QuotaAmounts = [("pods", 0), ("count/pods", 0)]
         .map(|(name, n)| (name.to_owned(), n))
         .into();
@@ -118,6 +124,7 @@ fn used_amounts(cluster: &SimCluster, quota: &Value) -> QuotaAmounts {
         used.insert(resource.to_owned(), 0);
     }
     for (_, pod) in pods.filter(|(_, p)| is_counted(quota, p)) {
+        // A pod that has ended is no longer charged, but its object still counts (K8S-ADM-2).
         let usage = match is_charged(cluster, pod) {
             true => usage_of(pod),
             false => QuotaAmounts::from([("count/pods".to_owned(), 1)]),
@@ -181,6 +188,7 @@ fn with_limits_only(spec: &Value) -> Value {
 
 /// What a quota counts and a container does not state, with the containers' names.
 fn unstated(pod: &Value, hard: &QuotaAmounts) -> Option<String> {
+    // Resources of the pod as a whole stand in for those of its containers (K8S-ADM-3).
     if value_at(pod, "spec.resources").is_some() {
         return None;
     }
@@ -197,6 +205,7 @@ fn unstated(pod: &Value, hard: &QuotaAmounts) -> Option<String> {
             }
         }
     }
+    // The message sorts both the resources and the names of the containers, as the API server's does.
     let each = missing.into_iter().map(|(resource, names)| {
         let names: Vec<&str> = names.into_iter().collect();
         format!("{resource} for: {}", names.join(","))

@@ -128,6 +128,7 @@ fn apparmor(pod: &SecuredPod<'_>) -> Option<String> {
         .setters("appArmorProfile.type", bad)
         .into_iter()
         .collect();
+    // Fields and annotations are one rule with one message: first the values of fields, then the annotations.
     let values = pod.values("appArmorProfile.type").filter(|v| bad(v));
     let values = sorted(values.filter_map(Value::as_str));
     let mut values: Vec<String> = values.into_iter().map(str::to_owned).collect();
@@ -212,6 +213,7 @@ fn host_ports(pod: &SecuredPod<'_>) -> Option<String> {
         ports.map(|n| n.to_string()).collect::<Vec<_>>()
     };
     let who = pod.names(|c| !ports(c).is_empty());
+    // The ports are sorted as text, as the API server's sets are.
     let all: BTreeSet<String> = pod.containers.iter().flat_map(|c| ports(c)).collect();
     let all: Vec<String> = all.into_iter().collect();
     let verb = if who.len() == 1 { "uses" } else { "use" };
@@ -260,6 +262,7 @@ fn selinux(pod: &SecuredPod<'_>) -> Option<String> {
             .map(|o| text_at(o, "type"))
             .filter(|t| bad_type(t)),
     );
+    // The message names the forbidden types first, then that a user or a role is set.
     let mut said = Vec::new();
     if !types.is_empty() {
         said.push(some("type", &types));
@@ -294,6 +297,7 @@ fn seccomp_unconfined(pod: &SecuredPod<'_>) -> Option<String> {
 }
 
 fn sysctls(pod: &SecuredPod<'_>) -> Option<String> {
+    // The safe sysctls are those that are namespaced to the pod: one of the kernel's and some of `net.ipv4.`.
     let safe = |name: &str| {
         matches!(
             name.strip_prefix("net.ipv4.").unwrap_or(name),
@@ -339,6 +343,7 @@ fn capabilities(pod: &SecuredPod<'_>) -> Option<String> {
         all.any(|one| one == "ALL")
     };
     let keeping = pod.names(|c| !dropped(c));
+    // The rule has two parts that are told in one message: all capabilities are dropped, and only one may be added.
     let mut said = Vec::new();
     if !keeping.is_empty() {
         let who = some("container", &keeping);
@@ -353,6 +358,7 @@ fn capabilities(pod: &SecuredPod<'_>) -> Option<String> {
             quoted(&what)
         ));
     }
+    // The rule does not apply to Windows pods, which have no capabilities.
     (!said.is_empty() && !pod.windows())
         .then(|| format!("unrestricted capabilities ({})", said.join("; ")))
 }
@@ -369,6 +375,7 @@ fn volume_types(pod: &SecuredPod<'_>) -> Option<String> {
         "projected",
         "secret",
     ];
+    // A volume without any type is told as "unknown", as the API server does.
     let type_of = |v: &'_ Value| {
         let keys = v
             .as_object()

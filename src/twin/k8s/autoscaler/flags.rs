@@ -24,6 +24,7 @@ pub struct AutoscalerFlags {
 impl AutoscalerFlags {
     /// Reads the flags of a Deployment's containers.
     pub fn from_deployment(deployment: &Value) -> Self {
+        // The flags can stand in the command as well as in the arguments, and the value in the same word or the next.
         let containers = list_at(deployment, "spec.template.spec.containers");
         let words: Vec<&str> = containers
             .iter()
@@ -36,6 +37,7 @@ impl AutoscalerFlags {
             let apart = words.windows(2).filter(|w| w[0] == flag).map(|w| w[1]);
             joined.chain(apart).collect()
         };
+        // The defaults are those of the real program; a flag that cannot be read counts as not given.
         let time = |flag: &str, default: u64| {
             let told = all(flag).first().and_then(|t| parse_duration(t));
             told.unwrap_or(Duration::from_secs(default))
@@ -46,6 +48,7 @@ impl AutoscalerFlags {
             let (min, max) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
             Some((min, max, parts.next()?.to_owned()))
         });
+        // Discovery by tags: a group needs all tags of one flag, and a tag without a value only has to be there.
         let tags = all("--node-group-auto-discovery").into_iter();
         let tags = tags.filter_map(|text| {
             let tags = text.strip_prefix("asg:tag=")?.split(',');

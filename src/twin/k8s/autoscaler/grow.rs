@@ -66,6 +66,7 @@ pub fn scale_up(world: &mut SimWorld) -> bool {
     let Some(known) = groups.find(|g| g.name == group) else {
         return true;
     };
+    // The new size builds on the last reading of the groups, which may be a minute old (CA-2).
     let wanted = known.desired + by;
     let nodegroup = known.nodegroup.clone();
     if !scaling::set_desired_capacity(world, &group, wanted) {
@@ -73,6 +74,7 @@ pub fn scale_up(world: &mut SimWorld) -> bool {
         world.kube.autoscaler.read_at = None;
         return true;
     }
+    // The memory is changed at once, so that the next scan does not ask for the same nodes again before they join.
     let memory = &mut world.kube.autoscaler;
     memory.grown_at = Some(now);
     memory.log.push(ScalingAction::Grew { nodegroup, by });
@@ -104,6 +106,8 @@ fn choose_group(cluster: &mut SimCluster) -> Option<(String, Option<i64>)> {
     if waiting.is_empty() {
         return Some((String::new(), None));
     }
+    // Each group is tried for itself with as many new nodes as it may still have; pods that fit on one of those
+    // already added need no further one.
     let mut options = Vec::new();
     for group in groups.iter().filter(|g| g.desired < g.max) {
         let Some(like) = template::template_of(cluster, &group.name) else {
@@ -119,6 +123,7 @@ fn choose_group(cluster: &mut SimCluster) -> Option<(String, Option<i64>)> {
                 new.push(node);
             }
         }
+        // A group whose template takes none of the pods is no option, however much room it has.
         if !new.is_empty() {
             options.push((group.name.clone(), new.len() as i64));
         }
@@ -126,6 +131,7 @@ fn choose_group(cluster: &mut SimCluster) -> Option<(String, Option<i64>)> {
     if options.is_empty() {
         return Some((String::new(), None));
     }
+    // The choice among several groups is made at random: a tie between blue and green can fall either way.
     let pick = cluster.rng.usize(..options.len());
     let (group, by) = options.swap_remove(pick);
     Some((group, Some(by)))

@@ -100,6 +100,7 @@ pub(super) fn notice_deployment(cluster: &mut SimCluster, name: &ObjectName) {
 
 /// One round of its loop.
 pub(super) fn run_scan(world: &mut SimWorld) {
+    // The next scan is queued before anything else, so that the loop goes on while the pod is missing.
     let Some((flags, pod)) = run_in_cluster(world, |cluster| {
         cluster.autoscaler.queued = false;
         let found = find_autoscaler(cluster)?;
@@ -113,11 +114,15 @@ pub(super) fn run_scan(world: &mut SimWorld) {
         // It came with the faults, and goes with them.
         return restart_autoscaler(world, String::new());
     }
+    // Without a Running pod nothing is done; the loop waits for the pod to return.
     let Some(pod) = pod else { return };
+    // A new pod has nothing of what the old one knew, and spends its first scan on starting.
     if world.kube.autoscaler.pod != pod {
         restart_autoscaler(world, pod);
         return;
     }
+    // The order is that of one loop of the real program: sizes, templates, deletions under way, and a scale-down only
+    // when no pod waits.
     read_groups(world, &flags);
     template::refresh_templates(world);
     shrink::continue_leaving(world);

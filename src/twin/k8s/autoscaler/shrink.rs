@@ -38,11 +38,13 @@ const UTILIZATION_THRESHOLD_PERCENT: i64 = 50;
 pub fn scale_down(world: &mut SimWorld, flags: &AutoscalerFlags) {
     let now = world.now();
     let (empty, used) = run_in_cluster(world, |cluster| removable_nodes(cluster, flags, now));
+    // After a group has grown nothing is removed for a while, else new nodes would go before their pods arrive.
     let recently = SignedDuration::try_from(flags.delay_after_add).unwrap_or(SignedDuration::MAX);
     let grown = world.kube.autoscaler.grown_at;
     if grown.is_some_and(|t| now.duration_since(t) < recently) {
         return;
     }
+    // Empty nodes go many at once; a node with pods only when no other one is being emptied (CA-3).
     if !empty.is_empty() {
         for node in empty.into_iter().take(MAX_EMPTY_BULK_DELETE) {
             mark_leaving(world, &node, now);
@@ -62,12 +64,15 @@ fn removable_nodes(
     now: Timestamp,
 ) -> (Vec<Arc<NodeView>>, Vec<Arc<NodeView>>) {
     let groups = cluster.autoscaler.groups.clone();
+    // The times since when nodes are unneeded are built again in each scan: a node that is needed once starts over.
     let mut unneeded = BTreeMap::new();
     let (mut empty, mut used) = (Vec::new(), Vec::new());
     let patience = SignedDuration::try_from(flags.unneeded).unwrap_or(SignedDuration::MAX);
     cluster.autoscaler.unremovable.retain(|_, t| *t > now);
     for group in groups {
         let nodes = nodes_of(cluster, &group.nodegroup);
+        // No group is shrunk below its minimum (CA-3), so one whose minimum is its desired size is never shrunk
+        // (CA-7).
         let mut spare = group.desired.min(nodes.len() as i64) - group.min;
         for node in nodes {
             let Some(moving) = pods_to_move(cluster, flags, &node) else {
@@ -75,6 +80,8 @@ fn removable_nodes(
             };
             let since = cluster.autoscaler.unneeded.get(&node.name);
             let since = since.copied().unwrap_or(now);
+            // The time counts whether or not the group has nodes to spare, so a minimum that is lowered later acts at
+            // once.
             unneeded.insert(node.name.clone(), since);
             if now.duration_since(since) < patience || spare <= 0 {
                 continue;
@@ -97,25 +104,31 @@ fn pods_to_move(
     flags: &AutoscalerFlags,
     node: &NodeView,
 ) -> Option<Vec<Arc<PodView>>> {
+    // A node that is marked (CA-4) or not Ready stays. A cordoned one is looked at like any other (CA-3).
     let disabled = "cluster-autoscaler.kubernetes.io/scale-down-disabled";
     let told = find_node_annotation(cluster, &node.name, disabled);
     if told.as_deref() == Some("true") || !node.ready {
         return None;
     }
+    // A node whose removal failed is left alone for a while.
     if cluster.autoscaler.unremovable.contains_key(&node.name) {
         return None;
     }
+    // A node counts as needed as soon as one of the two resources is used beyond the threshold.
     let load = cluster.store.index.load.get(&node.name);
     let used = |taken: i64, of: i64| of > 0 && taken * 100 > of * UTILIZATION_THRESHOLD_PERCENT;
     if load.is_some_and(|l| used(l.cpu, node.cpu) || used(l.memory, node.memory)) {
         return None;
     }
     let mut extra: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    // One pod that may not be moved keeps the whole node.
     let mut moving = Vec::new();
     for pod in evictable_pods(cluster, &node.name) {
         let key = ObjectName::new(pod.ns.clone(), pod.name.clone());
         let object = cluster.store.find_object(PODS, &key)?;
         let safe = annotation_of(object, "cluster-autoscaler.kubernetes.io/safe-to-evict");
+        // A pod is held by its own mark, by local storage or by being a system pod without a budget, by having no
+        // owner, and by a budget that allows nothing now.
         let budgets = cluster.store.index.budgets_of(&pod);
         let allows = |name: &ObjectName| {
             let budget = cluster.store.find_object(BUDGETS, name);
@@ -127,6 +140,8 @@ fn pods_to_move(
         if safe == Some("false") || !may_go || !budgets.iter().all(allows) {
             return None;
         }
+        // What the earlier pods of this node take elsewhere is remembered in `extra`, so that two pods do not count
+        // the same room.
         if !has_place_elsewhere(cluster, object, &pod, node, &mut extra) {
             return None;
         }
@@ -148,6 +163,7 @@ fn has_place_elsewhere(
         if node.name == from.name || !node.ready {
             continue;
         }
+        // A plain check of CPU and memory comes first, because the full check is expensive.
         let (cpu, memory) = extra.get(&node.name).copied().unwrap_or_default();
         let load = index.load.get(&node.name).cloned().unwrap_or_default();
         let room = load.cpu + cpu + pod.cpu <= node.cpu
@@ -184,6 +200,7 @@ fn evictable_pods(cluster: &SimCluster, node: &str) -> Vec<Arc<PodView>> {
 /// Marks a node as one that goes.
 fn mark_leaving(world: &mut SimWorld, node: &Arc<NodeView>, now: Timestamp) {
     world.notify_observer(WorldNotice::AutoscalerRemoves { node: &node.name });
+    // The old state of the cordon is kept, so that a node that is given up is left as it was found.
     run_in_cluster(world, |cluster| {
         let leaving = LeavingNode {
             since: now,
@@ -196,6 +213,7 @@ fn mark_leaving(world: &mut SimWorld, node: &Arc<NodeView>, now: Timestamp) {
             .autoscaler
             .leaving
             .insert(node.name.clone(), leaving);
+        // The real program marks a node with this taint and cordons it before it evicts (CA-5).
         cluster.change_object(&ObjectKey::new(NODES, "", node.name.clone()), |n| {
             let value = now.as_second().to_string();
             let taint = json!({"key": LEAVING_TAINT, "value": value, "effect": "NoSchedule"});
@@ -209,6 +227,7 @@ fn mark_leaving(world: &mut SimWorld, node: &Arc<NodeView>, now: Timestamp) {
 pub fn continue_leaving(world: &mut SimWorld) {
     let now = world.now();
     for (node, leaving) in world.kube.autoscaler.leaving.clone() {
+        // Evictions are repeated in each scan until the node is empty: budgets are asked each time.
         let left = run_in_cluster(world, |cluster| evict_pods(cluster, &node));
         let waited = now.duration_since(leaving.since);
         match left {
@@ -216,12 +235,15 @@ pub fn continue_leaving(world: &mut SimWorld) {
             None => drop(world.kube.autoscaler.leaving.remove(&node)),
             Some(_) if leaving.ended => {}
             Some((0, _)) => end_node(world, &node, &leaving),
+            // A node is given up after the pods' longest grace period, or earlier where a budget holds one of them
+            // back.
             Some((_, held))
                 if waited > MAX_GRACEFUL_TERMINATION
                     || (held && waited > MAX_POD_EVICTION_TIME) =>
             {
                 run_in_cluster(world, |cluster| {
                     reopen_node(cluster, &node, &leaving);
+                    // The node is not tried again at once, else it would be cordoned and opened in turns.
                     let memory = &mut cluster.autoscaler;
                     memory.leaving.remove(&node);
                     let until = now.saturating_add(UNREMOVABLE_NODE_TIMEOUT).unwrap_or(now);
@@ -250,6 +272,8 @@ fn evict_pods(cluster: &mut SimCluster, node: &str) -> Option<(usize, bool)> {
 
 /// Ends a node that is empty: its daemons are evicted, its instance is ended, its group is smaller by one.
 fn end_node(world: &mut SimWorld, node: &str, leaving: &LeavingNode) {
+    // Lowering the size by a named instance is refused at the group's minimum, which may have changed since it was
+    // read (CA-2).
     if !scaling::terminate_instance(world, &leaving.instance) {
         // Its group is at its smallest size by now.
         run_in_cluster(world, |cluster| {
@@ -260,6 +284,7 @@ fn end_node(world: &mut SimWorld, node: &str, leaving: &LeavingNode) {
         return;
     }
     run_in_cluster(world, |cluster| {
+        // DaemonSet pods are evicted too, at the very end (CA-5).
         for pod in cluster.store.pods_on(node) {
             let key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
             // Whether a budget holds a daemon back does not matter any more.
@@ -270,6 +295,7 @@ fn end_node(world: &mut SimWorld, node: &str, leaving: &LeavingNode) {
             leaving.ended = true;
         }
         memory.unneeded.remove(node);
+        // The sizes that were read are corrected here, as the next reading comes up to a minute later.
         let known = memory.groups.iter_mut();
         for group in known.filter(|g| g.nodegroup == leaving.nodegroup) {
             group.desired -= 1;

@@ -23,6 +23,8 @@ pub fn refresh_templates(world: &mut SimWorld) {
     let now = world.now();
     let groups = world.kube.autoscaler.groups.clone();
     for group in groups {
+        // A node that pods can be put on is the best template. Where there is none any more the last one is kept, so
+        // that a cordoned blue is still grown (CA-1).
         let seen = run_in_cluster(world, |cluster| {
             let nodes = nodes_of(cluster, &group.nodegroup);
             let good = nodes.iter().find(|n| n.ready && !n.unschedulable);
@@ -33,6 +35,8 @@ pub fn refresh_templates(world: &mut SimWorld) {
             }
             cluster.autoscaler.templates.contains_key(&group.name)
         });
+        // Only a group that was never seen with a good node is asked for, and the answer is kept for six minutes
+        // (CA-6).
         let memory = &world.kube.autoscaler;
         let old = memory.described.get(&group.name);
         if seen || old.is_some_and(|(at, _)| now.duration_since(*at) < DESCRIBED_TEMPLATE_TTL) {
@@ -41,6 +45,7 @@ pub fn refresh_templates(world: &mut SimWorld) {
         let Some(told) = scaling::describe_new_node(world, &group.nodegroup) else {
             continue;
         };
+        // The described template has what EKS knows: its own labels and taints, not those that somebody put on nodes.
         let taints = told.taints.into_iter();
         let node = NodeView {
             name: format!("template-for-{}", group.name),

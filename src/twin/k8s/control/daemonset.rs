@@ -68,6 +68,7 @@ pub fn place_daemon_pod(cluster: &mut SimCluster, name: &ObjectName, node: &str)
     let Some(set_) = cluster.store.find_object(DAEMON_SETS, name).cloned() else {
         return;
     };
+    // A set that is being deleted makes no pod; garbage collection takes those it has.
     if value_at(&set_, "metadata.deletionTimestamp").is_some() {
         return;
     }
@@ -85,6 +86,8 @@ pub fn place_daemon_pod(cluster: &mut SimCluster, name: &ObjectName, node: &str)
                 .find_object(PODS, &key)
                 .is_some_and(|o| target_node(o) == node.name)
     };
+    // Both the pods that run here and those the scheduler has not bound yet count, else a second pod would be made
+    // for the node.
     let mut here: Vec<_> = cluster
         .store
         .pods_on(&node.name)
@@ -101,12 +104,16 @@ pub fn place_daemon_pod(cluster: &mut SimCluster, name: &ObjectName, node: &str)
         .filter_map(|n| cluster.store.index.pods.get(n))
         .filter(|p| p.is_owned_by(&uid) && meant(p));
     here.extend(unbound.cloned());
+    // A node that is cordoned is no reason: a daemon pod that is evicted is made again there at once (K8S-POD-3,
+    // K8S-TAINT-1).
     if here.is_empty() {
         if wants.runs_on(&node) {
             create_pod(cluster, &set_, &wants, &node.name);
         }
         return;
     }
+    // A pod that is there stays through a NoSchedule taint that it does not tolerate. Only labels and NoExecute
+    // taints end it.
     let stays = wants.selects_node(&node) && wants.tolerates_node(&node, &["NoExecute"]);
     for pod in here
         .iter()
@@ -133,6 +140,7 @@ fn create_pod(cluster: &mut SimCluster, set_: &Value, wants: &DaemonPlacement, n
     let mut pod = pods::pod_from_template(set_);
     let name = text_at(set_, "metadata.name");
     set_at(&mut pod, "metadata.generateName", format!("{name}-"));
+    // The pod carries the hash of its template, which is how an update finds the pods that are still old.
     let revision = rollout::current_revision(cluster, set_);
     pods::set_label(&mut pod, "controller-revision-hash", &revision);
     pods::set_label(
@@ -147,6 +155,7 @@ fn create_pod(cluster: &mut SimCluster, set_: &Value, wants: &DaemonPlacement, n
         "spec.tolerations",
         Value::Array(wants.tolerations.clone()),
     );
+    // The pod is bound by the scheduler, not by the controller: it names its node by a match on the field.
     let this = json!([{"key": "metadata.name", "operator": "In", "values": [node]}]);
     let path = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
     // The controller has looked at the template's own terms; its pod has this one instead.
@@ -162,6 +171,8 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         return;
     };
     let uid = text_at(&set_, "metadata.uid").to_owned();
+    // The pods are counted by what the status reports, and at the same time sorted by whether an update may take
+    // them.
     let revision = rollout::current_revision(cluster, &set_);
     let wants = DaemonPlacement::from_daemon_set(&set_);
     let nodes: Vec<_> = cluster.store.index.nodes.values().cloned().collect();
@@ -179,6 +190,8 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let (mut old_broken, mut old_ready) = (Vec::new(), Vec::new());
     let desired_names: HashSet<&str, FixedState> =
         desired.iter().map(|n| n.name.as_str()).collect();
+    // A pod on a node that should have none is misplaced and counts in nothing else. On a node that is gone it does
+    // not count at all.
     for pod in all.iter().filter(|p| p.is_active() && !p.node.is_empty()) {
         if !desired_names.contains(pod.node.as_str()) {
             misplaced += i64::from(cluster.store.index.nodes.contains_key(&pod.node));
@@ -187,6 +200,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         current += 1;
         ready += i64::from(pod.ready);
         updated += i64::from(is_new(pod));
+        // An old pod that is not ready serves nobody, so an update takes it without a limit.
         if !is_new(pod) {
             if pod.ready {
                 old_ready.push(pod.clone());
@@ -195,11 +209,13 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             }
         }
     }
+    // Each node is its own piece of work, since a node can be refused while others are not.
     for node in &desired {
         if !served.contains(node.name.as_str()) {
             cluster.queue_work(ControllerWork::Daemon(name.clone(), node.name.clone()));
         }
     }
+    // A rolling update deletes pods itself and asks no budget; pods that are not there yet use up the room.
     if text_at(&set_, "spec.updateStrategy.type") != "OnDelete" {
         let wanted = desired.len() as i64;
         let most = |field: &str| {
@@ -229,6 +245,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         ("updatedNumberScheduled", json!(updated)),
         ("observedGeneration", json!(generation)),
     ];
+    // The field is left out while it is zero and never was anything else, as in the real status.
     let unavailable = desired.len() as i64 - ready;
     if unavailable > 0 || value_at(&set_, "status.numberUnavailable").is_some() {
         status.push(("numberUnavailable", json!(unavailable)));

@@ -83,18 +83,21 @@ pub fn reconcile(cluster: &mut SimCluster, at: &ObjectName) {
     let Some(marks) = KNOWN_OPERATORS.iter().find(|m| m.database == label) else {
         return;
     };
+    // Without its operator nobody moves the primary, and the budget on its label holds the drain.
     if cluster.operators_down.contains(marks.kind) {
         return;
     }
     let selector = LabelSelector::from_map(&Labels::from([(label.to_owned(), name.to_owned())]));
     let mut pods = cluster.store.index.selected_pods(&at.ns, &selector);
     pods.retain(|p| p.is_active() && role_labels_of(p).is_some());
+    // A pod whose node is gone counts as being on a closed node.
     let closed = |pod: &Arc<PodView>| {
         let node = cluster.store.index.nodes.get(&pod.node);
         node.is_none_or(|n| n.unschedulable)
     };
     let is_primary = |pod: &&Arc<PodView>| marks.role_of(pod) == Some(marks.primary);
     let primary = pods.iter().find(is_primary).cloned();
+    // The primary is on an open node: nothing has to move.
     let stays = primary.as_ref().is_some_and(|p| !closed(p));
     if stays || pods.is_empty() {
         return;
@@ -106,6 +109,7 @@ pub fn reconcile(cluster: &mut SimCluster, at: &ObjectName) {
         let any = candidates.clone().next().cloned();
         any.filter(|_| primary.is_none())
     });
+    // The old primary loses its label first, so that two primaries are never seen.
     match next {
         Some(next) => {
             if let Some(old) = &primary {
@@ -113,6 +117,7 @@ pub fn reconcile(cluster: &mut SimCluster, at: &ObjectName) {
             }
             set_role(cluster, marks, &next, marks.primary);
         }
+        // No replica is fit yet: the operator looks again later, and the budget stands until then (CTL-4).
         None => cluster.schedule_after(
             SWITCHOVER_RETRY_INTERVAL,
             KubeEvent::RepeatWork(ControllerWork::Roles(at.clone())),

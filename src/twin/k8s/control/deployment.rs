@@ -27,7 +27,9 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     if value_at(&deployment, "metadata.deletionTimestamp").is_some() {
         return;
     }
+    // A paused deployment follows its number of replicas but does not change its template's pods.
     if flag_at(&deployment, "spec.paused") {
+        // With pods of several templates the real controller scales them in proportion; that is left out here.
         let sets = replica_sets_of(cluster, &deployment);
         if let [only] = sets
             .iter()
@@ -67,6 +69,8 @@ fn replica_sets_of(cluster: &SimCluster, deployment: &Value) -> Vec<StoredObject
         .filter_map(|k| cluster.store.get_object(k))
         .cloned()
         .collect();
+    // The revision decides before the time of creation: a template that returned has an older set with a newer
+    // revision.
     sets.sort_by_cached_key(|s| {
         (
             revision_of(s),
@@ -99,6 +103,8 @@ fn bare_template(object: &Value) -> Value {
 
 /// Whether a replica set is of the deployment's template, as it is now and but for what the controller put there.
 fn has_current_template(set_: &Value, deployment: &Value) -> bool {
+    // The template is compared level by level, so that the parts that the controller or the server adds can be left
+    // out.
     let [mut old, mut new] = [set_, deployment].map(|o| value_at(o, "spec.template"));
     for (inside, skipped) in [
         ("metadata", ""),
@@ -124,6 +130,7 @@ fn advance_rollout(cluster: &mut SimCluster, deployment: &StoredObject) {
         .into_iter()
         .partition(|s| has_current_template(s, deployment));
     let recreate = text_at(deployment, "spec.strategy.type") == "Recreate";
+    // Recreate stops every old pod before the first new one, so it waits until all of them have ended.
     if recreate {
         let mut waits = false;
         for set_ in &old {
@@ -144,6 +151,7 @@ fn advance_rollout(cluster: &mut SimCluster, deployment: &StoredObject) {
     } else {
         rollout_bounds(deployment, replicas)
     };
+    // The new set starts with as many pods as the surge leaves room for, so that the total is never exceeded.
     let Some(new) = new.last().cloned() else {
         let total: i64 = old.iter().map(|s| desired_replicas(s)).sum();
         let first = if recreate || old.is_empty() {
@@ -155,6 +163,8 @@ fn advance_rollout(cluster: &mut SimCluster, deployment: &StoredObject) {
         return;
     };
     update_revision(cluster, deployment, &new, &old);
+    // One pass does one thing, as the real controller: what is scaled up is seen in the next pass, before any old pod
+    // goes.
     if desired_replicas(&new) > replicas {
         scale_set(cluster, deployment, &new, replicas);
     } else if desired_replicas(&new) < replicas {
@@ -199,14 +209,17 @@ fn scale_down_old_sets(
     old: &[StoredObject],
     least: i64,
 ) {
+    // Pods that are being started count as missing: only what is beyond the least number of available pods may go.
     let total: i64 = desired_replicas(new) + old.iter().map(|s| desired_replicas(s)).sum::<i64>();
     let mut may_go = total - least - (desired_replicas(new) - available_replicas(new)).max(0);
     let mut left: Vec<i64> = old.iter().map(|s| desired_replicas(s)).collect();
+    // Pods that do not serve go first, because taking them costs no availability.
     for (set_, left) in old.iter().zip(&mut left) {
         let broken = (desired_replicas(set_) - available_replicas(set_)).clamp(0, may_go.max(0));
         *left -= broken;
         may_go -= broken;
     }
+    // Then those that serve, as far as the least number stays available.
     let serving: i64 =
         available_replicas(new) + old.iter().map(|s| available_replicas(s)).sum::<i64>();
     let mut may_go = (serving - least).min(may_go).max(0);
@@ -224,6 +237,7 @@ fn scale_set(cluster: &mut SimCluster, deployment: &Value, set_: &Value, to: i64
     if desired_replicas(set_) == to {
         return;
     }
+    // The annotations are what the real controller uses for scaling in proportion; clients read them too.
     let replicas = number_at(deployment, "spec.replicas").unwrap_or(1);
     let (surge, _) = rollout_bounds(deployment, replicas);
     let key = ObjectKey {
@@ -254,6 +268,7 @@ fn create_replica_set(
     let mut template = bare_template(deployment);
     let hash = pods::template_hash(Some(&template));
     let revision = old.iter().map(|s| revision_of(s)).max().unwrap_or(0) + 1;
+    // The hash keeps the pods of two templates apart: it is in the name, the labels and the selector.
     pods::set_label(&mut template, TEMPLATE_HASH_LABEL, &hash);
     let mut selector = value_at(deployment, "spec.selector")
         .cloned()
@@ -294,6 +309,7 @@ fn update_revision(
 ) {
     let latest = old.iter().map(|s| revision_of(s)).max().unwrap_or(0);
     let mut revision = revision_of(new);
+    // A set that is taken up again gets the highest revision, so that it is the newest in the history.
     if revision <= latest {
         revision = latest + 1;
         cluster.change_object(
@@ -330,6 +346,7 @@ fn delete_oldest_sets(cluster: &mut SimCluster, deployment: &Value, old: &[Store
     let keep = number_at(deployment, "spec.revisionHistoryLimit")
         .unwrap_or(10)
         .max(0) as usize;
+    // Only sets without pods go, even where the history is longer than it may be.
     let empty: Vec<&StoredObject> = old
         .iter()
         .filter(|s| desired_replicas(s) == 0 && number_at(s, "status.replicas").unwrap_or(0) == 0)
@@ -349,6 +366,7 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
     let Some(deployment) = cluster.store.find_object(DEPLOYMENTS, name).cloned() else {
         return;
     };
+    // The counts are the sums of what the sets report: the deployment does not look at pods.
     let sets = replica_sets_of(cluster, &deployment);
     let sum = |field: &str| -> i64 {
         sets.iter()
@@ -365,6 +383,7 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
     let stamp = cluster.timestamp_text();
     let generation = number_at(&deployment, "metadata.generation").unwrap_or(1);
     let complete = updated == replicas && total == replicas && available == replicas;
+    // Progress is any change of the counts; it starts the deadline again.
     let moved = [
         "replicas",
         "updatedReplicas",
@@ -380,10 +399,12 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
     // It is the new replica set's (K8S-ADM-5).
     let failure = new.and_then(|s| find_condition(s, "ReplicaFailure"));
     let failure = failure.map(|c| text_at(c, "message").to_owned());
+    // The deadline is only a condition: a deployment that is late is worked on as before.
     let deadline = number_at(&deployment, "spec.progressDeadlineSeconds").unwrap_or(600);
     let idle = stalled_for(cluster, &deployment);
     let late =
         !complete && !moved && idle.is_some_and(|i| i >= SignedDuration::from_secs(deadline));
+    // The status fields are written at once, so that a watch sees one change.
     cluster.change_object(
         &ObjectKey {
             res: DEPLOYMENTS,
@@ -408,6 +429,7 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
                     set_at(d, &format!("status.{field}"), value);
                 }
             }
+            // A deployment is available while no more pods are missing than its strategy allows.
             let (status, reason, message) = if available >= replicas - unavailable {
                 (
                     "True",
@@ -422,6 +444,7 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
                 )
             };
             set_rollout_condition(d, "Available", status, reason, message, &stamp, false);
+            // The condition goes as soon as the set no longer has it (K8S-ADM-5).
             match &failure {
                 Some(why) => {
                     let kind = "ReplicaFailure";
@@ -433,6 +456,7 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
                 }
                 None => {}
             }
+            // Of the three answers "complete" stands before "late": a deployment that is complete is never late.
             let (status, reason, did) = if complete {
                 (
                     "True",
@@ -448,6 +472,7 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
             } else {
                 ("True", "ReplicaSetUpdated", "is progressing.")
             };
+            // A deadline that has passed stays told until something moves again.
             let settled = find_condition(d, "Progressing")
                 .is_some_and(|c| text_at(c, "reason") == "ProgressDeadlineExceeded");
             if complete || late || moved || !settled {
@@ -463,6 +488,8 @@ fn update_status(cluster: &mut SimCluster, name: &ObjectName) {
             }
         },
     );
+    // The largest number means no deadline. Otherwise one event looks again just after the deadline; a second one is
+    // not queued.
     if !complete && !late && deadline < i64::from(i32::MAX) {
         let left = SignedDuration::from_secs(deadline)
             - idle.filter(|_| !moved).unwrap_or(SignedDuration::ZERO);
@@ -500,6 +527,7 @@ fn set_rollout_condition(
             "lastUpdateTime": stamp, "lastTransitionTime": stamp,
         }),
     );
+    // Progress without a change of status moves only the time of the last update.
     if moved && !changed {
         let conditions = super::super::json::list_at_mut(deployment, "status.conditions");
         if let Some(condition) = conditions.iter_mut().find(|c| text_at(c, "type") == kind) {

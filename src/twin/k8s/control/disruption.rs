@@ -42,6 +42,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     };
     let stamp = cluster.timestamp_text();
     let generation = number_at(&budget, "metadata.generation").unwrap_or(1);
+    // A budget over pods without a scale allows nothing, and the condition SyncFailed says why (K8S-EVICT-8).
     let (expected, desired) = match expected_counts(cluster, &budget, &pods) {
         Ok(both) => both,
         Err(why) => {
@@ -55,11 +56,14 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             return;
         }
     };
+    // An eviction that was granted counts as a missing pod until its deletion is seen, so that two evictions at once
+    // do not both get through (K8S-EVICT-10).
     let (disrupted, recheck) = still_unseen(cluster, &budget, &pods);
     let healthy = pods
         .iter()
         .filter(|p| !p.deleting && p.ready && !disrupted.contains_key(&p.name))
         .count() as i64;
+    // A budget that expects no pod at all allows nothing rather than everything.
     let allowed = if expected <= 0 {
         0
     } else {
@@ -94,6 +98,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             set_allowed_condition(b, &stamp);
         });
     }
+    // A noted eviction whose pod stays is forgotten after a time (K8S-EVICT-3), and no change would tell of that.
     if let Some(wait) = recheck {
         cluster.schedule_after(
             wait,
@@ -136,6 +141,8 @@ pub fn expected_counts(
     budget: &Value,
     pods: &[Arc<PodView>],
 ) -> Result<(i64, i64), String> {
+    // With `maxUnavailable` the number of pods is what the controllers are to run, not what is there: a pod that is
+    // missing is unavailable already.
     if let Some(most) = value_at(budget, "spec.maxUnavailable") {
         let expected = total_scale(cluster, budget, pods)?;
         let most = scale_int_or_percent(Some(most), expected, true)
@@ -145,6 +152,7 @@ pub fn expected_counts(
     let Some(least) = value_at(budget, "spec.minAvailable") else {
         return Ok((0, 0));
     };
+    // A plain number needs no controller, so bare pods can be held by it; a percentage needs one.
     if let Some(least) = least.as_i64() {
         return Ok((pods.len() as i64, least));
     }
@@ -167,6 +175,7 @@ pub fn total_scale(
     let mut seen: BTreeMap<&str, ()> = BTreeMap::new();
     for pod in pods {
         let Some(owner) = &pod.owner else { continue };
+        // A controller is counted once, however many of its pods the selector matches.
         if seen.insert(&owner.uid, ()).is_some() {
             continue;
         }
@@ -174,6 +183,8 @@ pub fn total_scale(
         let expected = number_at(budget, "status.expectedPods").unwrap_or(0);
         let failed = find_condition(budget, ALLOWED_CONDITION)
             .filter(|c| text_at(c, "reason") == "SyncFailed");
+        // An owner that can be looked up decides. Of one that cannot, the budget's own status in the snapshot says
+        // whether it failed or how many pods were expected; an owner that is gone fails as in the real controller.
         let (uid, replicas) = match (scale, failed) {
             (Ok(known), _) => known,
             (Err(ScaleError::NoController(why)), _) => return Err(why),
@@ -201,6 +212,7 @@ fn controller_scale(
     pod: &PodView,
     owner: &OwnerRef,
 ) -> Result<(String, i64), ScaleError> {
+    // An owner counts only with the same UID: one that was made again under the name is another one.
     let find = |res: KindId, name: &str, uid: &str| {
         let found = cluster
             .store
@@ -216,6 +228,7 @@ fn controller_scale(
     let missing =
         || ScaleError::NoController(format!("found no controllers for pod \"{}\"", pod.name));
     match owner.kind.as_str() {
+        // A ReplicaSet's number changes during a rollout, so the Deployment above it stands in.
         "ReplicaSet" => {
             let set_ = find(REPLICA_SETS, &owner.name, &owner.uid).ok_or_else(missing)?;
             let deployment = OwnerRef::controller_of(set_).filter(|o| o.kind == "Deployment");
@@ -228,6 +241,7 @@ fn controller_scale(
         "ReplicationController" => find(REPLICATION_CONTROLLERS, &owner.name, &owner.uid)
             .map(|o| replicas(o))
             .ok_or_else(missing),
+        // Other kinds need a scale subresource, which is known of those that the snapshot has a definition of.
         _ => match cluster
             .store
             .kinds
@@ -279,6 +293,7 @@ fn still_unseen(
     let Some(noted) = value_at(budget, "status.disruptedPods").and_then(Value::as_object) else {
         return (left, recheck);
     };
+    // A pod that is being deleted has been seen; a note of a pod that is not in the list is dropped with it.
     for pod in pods.iter().filter(|p| !p.deleting) {
         let Some(at_time) = noted.get(&pod.name) else {
             continue;
@@ -288,6 +303,7 @@ fn still_unseen(
             - since.map_or(UNSEEN_EVICTION_TIMEOUT, |since| {
                 cluster.now.duration_since(since)
             });
+        // The note has expired: the pod was not deleted after all, and the budget has its room again.
         if !missing.is_positive() {
             continue;
         }

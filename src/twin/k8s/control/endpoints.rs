@@ -22,9 +22,11 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let Some(selector) = cluster.store.index.services.get(name).cloned() else {
         return;
     };
+    // A Service can ask for pods before they are ready, as peers of a database find each other.
     let tolerant = super::super::json::flag_at(&service, "spec.publishNotReadyAddresses");
     let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
     let mut sample = None;
+    // Finished pods and pods without an address are in no slice; pods that are not ready are, with their conditions.
     for pod in cluster.store.index.selected_pods(&name.ns, &selector) {
         if !pod.ip.is_empty() && !pod.is_finished() {
             wanted.insert(
@@ -34,6 +36,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             sample.get_or_insert(pod);
         }
     }
+    // The port numbers are those of one pod: a port that is named may differ between pods, which is left out here.
     let ports = slice_ports(cluster, &service, sample.as_ref());
     let names: Vec<String> = cluster
         .store
@@ -45,6 +48,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         .cloned()
         .collect();
     let mut slices: Vec<(String, Vec<Value>)> = Vec::new();
+    // An endpoint stays in the slice it is in, so that a change of one pod rewrites one slice only.
     for slice in names {
         let Some(object) = cluster
             .store
@@ -58,6 +62,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             .collect();
         slices.push((slice, kept));
     }
+    // New endpoints fill what is left of the slices that exist before a new slice is made.
     let mut fresh: Vec<Value> = wanted.into_values().collect();
     for (_, endpoints) in &mut slices {
         let room = MAX_ENDPOINTS_PER_SLICE
@@ -66,12 +71,14 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         endpoints.extend(fresh.drain(..room));
     }
     let stamp = cluster.timestamp_text();
+    // The first slice stays even when it is empty, so a Service always has one.
     for (n, (slice, endpoints)) in slices.iter().enumerate() {
         let key = ObjectKey::new(SLICES, name.ns.clone(), slice.clone());
         if endpoints.is_empty() && n > 0 {
             cluster.delete_object(&key, None);
             continue;
         }
+        // A slice that is as it was is not written: no watch should hear of it.
         let old = cluster.store.get_object(&key).cloned().unwrap_or_default();
         if list_at(&old, "endpoints") == endpoints.as_slice() && old.get("ports") == Some(&ports) {
             continue;
@@ -86,6 +93,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             );
         });
     }
+    // What found no room goes into new slices. A Service that has none yet gets an empty one.
     let none_yet = slices.is_empty();
     for chunk in fresh
         .chunks(MAX_ENDPOINTS_PER_SLICE)
@@ -104,6 +112,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
                 "ownerReferences": [owner_reference(&service)],
             },
         });
+        // Clients tell by this label that there is no virtual address to go through.
         if text_at(&service, "spec.clusterIP") == "None" {
             slice["metadata"]["labels"]["service.kubernetes.io/headless"] = json!("");
         }
@@ -114,6 +123,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
 
 fn build_endpoint(cluster: &SimCluster, pod: &PodView, tolerant: bool, service: &str) -> Value {
     let serving = pod.ready;
+    // An evicted pod is not ready from the moment its deletion is noted, though it may still serve (K8S-SVC-2).
     let ready = tolerant || (serving && !pod.deleting);
     let mut endpoint = json!({
         "addresses": [pod.ip],
@@ -121,6 +131,7 @@ fn build_endpoint(cluster: &SimCluster, pod: &PodView, tolerant: bool, service: 
         "nodeName": pod.node,
         "targetRef": {"kind": "Pod", "name": pod.name, "namespace": pod.ns, "uid": pod.uid},
     });
+    // Pods of a StatefulSet are known by their hostname in the Service's domain.
     let object = cluster
         .store
         .find_object(PODS, &ObjectName::new(pod.ns.clone(), pod.name.clone()));
@@ -144,6 +155,7 @@ fn slice_ports(cluster: &SimCluster, service: &Value, sample: Option<&Arc<PodVie
             .find_object(PODS, &ObjectName::new(p.ns.clone(), p.name.clone()))
     });
     let of = |port: &Value| {
+        // A port without a target means its own number, a name means the container's port of that name.
         let target = port.get("targetPort").or(port.get("port"));
         let named = target.and_then(Value::as_str);
         let number = match named {

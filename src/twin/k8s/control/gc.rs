@@ -18,6 +18,7 @@ pub fn delete_orphans(cluster: &mut SimCluster, uid: &str) {
         let Some(object) = cluster.store.get_object(&key).cloned() else {
             continue;
         };
+        // An object with another owner that is still there only loses the reference.
         let lives =
             |owner: &&Value| text_at(owner, "uid") != uid && is_owner_there(cluster, &key, owner);
         if list_at(&object, "metadata.ownerReferences")
@@ -41,6 +42,7 @@ fn is_owner_there(cluster: &SimCluster, child: &ObjectKey, owner: &Value) -> boo
     else {
         return false;
     };
+    // An owner is of the same namespace as what it owns, or of none.
     let ns = if cluster.store.kinds.get(res).namespaced {
         child.at.ns.as_str()
     } else {
@@ -62,6 +64,7 @@ pub fn empty_namespace(cluster: &mut SimCluster, name: &str) {
     if !going {
         return;
     }
+    // The kinds are read from the store, so custom resources are emptied as well.
     let kinds: Vec<_> = cluster
         .store
         .kinds
@@ -69,6 +72,8 @@ pub fn empty_namespace(cluster: &mut SimCluster, name: &str) {
         .filter(|(_, k)| k.namespaced)
         .map(|(res, _)| res)
         .collect();
+    // Pods and claims go by their own controllers, which need time; so the namespace is looked at until nothing is
+    // left.
     let mut left = false;
     for res in kinds {
         let names: Vec<ObjectName> = cluster
@@ -82,6 +87,7 @@ pub fn empty_namespace(cluster: &mut SimCluster, name: &str) {
             left |= cluster.store.get_object(&key).is_some();
         }
     }
+    // Nothing but this work removes the namespace: its finalizer is the controller's.
     if left {
         cluster.schedule_after(
             Duration::from_secs(1),

@@ -13,6 +13,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let Some(job) = cluster.store.find_object(JOBS, name).cloned() else {
         return;
     };
+    // A Job that is over starts nothing again, whatever becomes of its pods.
     if value_at(&job, "metadata.deletionTimestamp").is_some() || is_over(&job) {
         return;
     }
@@ -20,11 +21,13 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let all = cluster.store.pods_of(&uid);
     let active = all.iter().filter(|p| p.is_active()).count() as i64;
     let succeeded = all.iter().filter(|p| p.phase == "Succeeded").count() as i64;
+    // A pod that was evicted and removed counts as failed although it is no longer in the list (K8S-POD-5).
     let lost = cluster.lost.get(&uid).copied().unwrap_or(0);
     let failed = all.iter().filter(|p| p.phase == "Failed").count() as i64 + lost;
     let completions = number_at(&job, "spec.completions").unwrap_or(1);
     let limit = number_at(&job, "spec.backoffLimit").unwrap_or(6);
     let stamp = cluster.timestamp_text();
+    // Success is asked first: a Job whose last pod was lost after the others succeeded is complete.
     let over = if succeeded >= completions {
         Some((
             "Complete",
@@ -41,15 +44,18 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         None
     };
     let mut running = active;
+    // Pods that still run when a Job is over are ended, and a suspended Job starts none.
     if over.is_some() {
         for pod in all.iter().filter(|p| p.is_active()) {
             pods::delete_pod(cluster, pod);
         }
     } else if !super::super::json::flag_at(&job, "spec.suspend") {
         let parallel = number_at(&job, "spec.parallelism").unwrap_or(1);
+        // Only as many pods run at once as the Job allows, and never more than are still needed.
         for _ in active..parallel.min(completions - succeeded) {
             let mut pod = pods::pod_from_template(&job);
             set_at(&mut pod, "metadata.generateName", format!("{}-", name.name));
+            // A refused pod is tried again by the Job's own work.
             if pods::create_pod(cluster, pod, ControllerWork::Job(name.clone())).is_err() {
                 break;
             }
@@ -57,6 +63,8 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
         }
     }
     let ready = all.iter().filter(|p| p.is_active() && p.ready).count();
+    // The condition and the end time are written with the counts, so a watch never sees a Job that is over without
+    // them.
     cluster.change_object(
         &ObjectKey {
             res: JOBS,

@@ -58,10 +58,12 @@ pub fn reconcile(cluster: &mut SimCluster, node: &str) {
     if pods.is_empty() || cluster.operators_down.contains("InstanceManager") {
         return;
     }
+    // A node that is gone is not closed: its instance manager goes with it.
     let closed = cluster.store.index.nodes.get(node);
     let closed = closed.is_some_and(|n| n.unschedulable);
     for pod in pods {
         let name = ObjectName::new(pod.ns.clone(), pod.name.clone());
+        // On an open node a budget that was deleted is made again.
         if !closed {
             if let Some(budget) = cluster.longhorn_budgets.remove(&name) {
                 // Somebody may have made one of its name meanwhile.
@@ -69,10 +71,13 @@ pub fn reconcile(cluster: &mut SimCluster, node: &str) {
             }
             continue;
         }
+        // Without a budget there is nothing to release: the manager can be evicted already.
         let budgets = cluster.store.index.budgets_of(&pod);
         let Some(budget) = budgets.into_iter().next() else {
             continue;
         };
+        // An engine that runs here or the last healthy copy of a volume keeps the budget; nothing tells when that
+        // changes, so it is looked at again.
         if has_attached(cluster, node) || is_last(cluster, node) {
             cluster.schedule_after(
                 RETRY,
@@ -80,6 +85,7 @@ pub fn reconcile(cluster: &mut SimCluster, node: &str) {
             );
             continue;
         }
+        // The spec is kept for when the node is opened again. The object itself is deleted as Longhorn deletes it.
         if let Some(object) = cluster.store.find_object(BUDGETS, &budget).cloned() {
             let again = serde_json::json!({
                 "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",

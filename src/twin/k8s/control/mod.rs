@@ -87,6 +87,7 @@ impl SimCluster {
 
     /// Takes up what a snapshot left unfinished.
     pub(super) fn resume_snapshot_work(&mut self) {
+        // The names of revisions come first, as the sets' own work would otherwise take every pod for old.
         rollout::learn_revisions(self);
         let names = |cluster: &Self, res| {
             cluster
@@ -95,6 +96,8 @@ impl SimCluster {
                 .map(|(n, _)| n.clone())
                 .collect::<Vec<_>>()
         };
+        // Each object is queued once as if it had just been written: a snapshot may have been taken between a change
+        // and what follows from it.
         for (res, work) in WORK_BY_KIND {
             for name in names(self, *res) {
                 self.queue_work(work(name));
@@ -106,6 +109,7 @@ impl SimCluster {
         for name in names(self, NODES) {
             self.queue_work(ControllerWork::Taints(name.name));
         }
+        // Kubelets take up their pods, but not those that a snapshot shows as stuck in their deletion.
         for name in names(self, PODS) {
             if let Some(pod) = self.store.index.pods.get(&name).cloned()
                 && !(pod.deleting && self.is_stuck(&name))
@@ -132,6 +136,7 @@ impl SimCluster {
             PODS => self.notice_pod_change(change),
             NODES => self.notice_node_change(change),
             SERVICES => self.queue_work(ControllerWork::EndpointSlices(name.clone())),
+            // A namespace is only looked at when it is being deleted.
             NAMESPACES
                 if text_at(
                     change.new.as_deref().unwrap_or(&Value::Null),
@@ -140,6 +145,7 @@ impl SimCluster {
             {
                 self.queue_work(ControllerWork::Namespace(name.name.clone()));
             }
+            // What the scheduler asks of a pod can be fulfilled by any of these kinds.
             VOLUMES | CSI_NODES => self.queue_work(ControllerWork::RetryPending),
             CLAIMS => {
                 self.queue_work(ControllerWork::Claim(name.clone()));
@@ -147,9 +153,11 @@ impl SimCluster {
             }
             ATTACHMENTS => {
                 self.queue_work(ControllerWork::Attachment(name.name.clone()));
+                // A volume that is detached can be attached to another node.
                 if change.new.is_none() {
                     self.queue_work(ControllerWork::RetryPending);
                 }
+                // Pods wait in ContainerCreating until their volume is attached (K8S-SCHED-5).
                 volumes::wake_waiting_pods(self, change);
             }
             res => {
@@ -171,6 +179,7 @@ impl SimCluster {
         {
             self.queue_owner_work(&name.ns, &owner);
         }
+        // Only objects that own something have orphans, and most deletions are of pods, which own nothing.
         if let (Some(old), None) = (&change.old, &change.new) {
             let uid = text_at(old, "metadata.uid");
             if self.store.owned_by(uid).next().is_some() {
@@ -197,6 +206,7 @@ impl SimCluster {
         let Some(either) = new.as_ref().or(old.as_ref()) else {
             return;
         };
+        // The owner counts its pods, and a DaemonSet makes the pod again on the very node it left.
         if let Some(owner) = &either.owner {
             self.queue_owner_work(&either.ns, owner);
             let ended = new.as_ref().is_none_or(|p| p.is_finished());
@@ -207,15 +217,18 @@ impl SimCluster {
                 ));
             }
         }
+        // Quotas count pods, so every pod of the namespace changes them.
         for quota in admission::quota::quotas_in(self, &either.ns) {
             self.queue_work(ControllerWork::Quota(quota));
         }
         let serves = |p: &Option<std::sync::Arc<PodView>>| {
             p.as_ref().is_some_and(|p| p.ready && p.is_active())
         };
+        // A database looks for a new primary when one of its pods begins or stops to serve.
         if serves(old) != serves(new) {
             database_roles::notice_pod_change(self, either);
         }
+        // Both the old and the new labels are asked: a pod that lost a label leaves a budget and a Service too.
         for pod in old.iter().chain(new) {
             for budget in self.store.index.budgets_of(pod) {
                 self.queue_work(ControllerWork::Budget(budget));
@@ -224,11 +237,13 @@ impl SimCluster {
                 self.queue_work(ControllerWork::EndpointSlices(service));
             }
         }
+        // A pod that ends or goes leaves room on its node and gives back its volumes.
         let was_there = old.as_ref().is_some_and(|p| !p.is_finished());
         if was_there && new.as_ref().is_none_or(|p| p.is_finished()) {
             self.queue_work(ControllerWork::RetryPending);
             self.admitted.remove(&either.uid);
             volumes::on_pod_left(self, change.old.as_ref(), &either.node);
+            // Operators and Jobs have to know that the pod is gone, and not only that it has ended.
             if let (Some(object), None) = (&change.old, &change.new) {
                 operator::on_pod_gone(self, object);
             }
@@ -243,6 +258,7 @@ impl SimCluster {
                 );
             }
         }
+        // A pod that came to a node starts there; one whose deletion was asked for, or brought forward, is stopped.
         let Some(pod) = new else { return };
         let [before, after] = [&change.old, &change.new]
             .map(|o| value_at(o.as_deref()?, "metadata.deletionTimestamp"));
@@ -291,6 +307,7 @@ impl SimCluster {
             let [old, new] = [&change.old, &change.new].map(|o| value_at(o.as_deref()?, path));
             old != new
         };
+        // Operators of databases and of storage act on a cordon, not on a taint (CTL-4, CTL-9).
         if differs("spec.unschedulable") {
             for pod in self.store.pods_on(&name) {
                 database_roles::notice_pod_change(self, &pod);
@@ -298,12 +315,14 @@ impl SimCluster {
             longhorn::notice(self, &name);
             operator::resume_operators(self);
         }
+        // Pods of a node that is gone stay in the API until the garbage collector deletes them (K8S-NODE-1).
         if change.new.is_none() {
             nodes::schedule_pod_collection(self, &name);
             self.queue_work(ControllerWork::Detach(name.clone()));
         } else if differs("spec") || differs("status.conditions") || change.old.is_none() {
             self.queue_work(ControllerWork::Taints(name.clone()));
         }
+        // DaemonSets look at labels and taints, and at each node that comes or goes.
         if differs("spec")
             || differs("metadata.labels")
             || change.old.is_none()
@@ -316,6 +335,7 @@ impl SimCluster {
                 }
             }
         }
+        // A node that is opened, labelled or has more room may take pods that found none.
         if differs("spec") || differs("metadata.labels") || differs("status.allocatable") {
             self.queue_work(ControllerWork::RetryPending);
         }

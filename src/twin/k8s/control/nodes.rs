@@ -72,9 +72,12 @@ fn collect_pods(cluster: &mut SimCluster, node: &str) {
 
 /// Makes a node ready once its network is: the CNI's pod must run on it, where there is one.
 fn make_ready(cluster: &mut SimCluster, node: &str) {
+    // The kubelet may have died between the instance's start and here.
     if !cluster.is_kubelet_alive(node) {
         return;
     }
+    // Without a Ready pod of the CNI the node has no network, and its kubelet says NotReady. A cluster without
+    // aws-node has another network, which is taken to be ready.
     let cni = cluster
         .store
         .find_object(DAEMON_SETS, &ObjectName::new("kube-system", "aws-node"))
@@ -101,6 +104,7 @@ fn make_ready(cluster: &mut SimCluster, node: &str) {
         "KubeletReady",
         "kubelet is posting ready status",
     );
+    // Agents take their taints off, and device plugins announce devices, only some time after the node is Ready.
     if cluster.startup_taints.contains_key(node) || !expected_devices(cluster, node).is_empty() {
         cluster.schedule_after(
             STARTUP_TAINT_DELAY,
@@ -130,10 +134,12 @@ fn expected_devices(cluster: &SimCluster, node: &str) -> ResourceAmounts {
 /// Takes the startup taints off a node once all DaemonSets' pods on it are ready (CTL-7); its devices show as well then.
 fn remove_startup_taints(cluster: &mut SimCluster, node: &str) {
     let pods = cluster.store.pods_on(node);
+    // The agent of a taint is one of the DaemonSets; which one is not known, so all of them are waited for.
     let waits = |p: &&std::sync::Arc<super::super::typed_views::PodView>| {
         p.owner.as_ref().is_some_and(|o| o.kind == "DaemonSet") && p.is_active() && !p.ready
     };
     if !cluster.is_kubelet_alive(node) || pods.iter().any(|p| waits(&p)) {
+        // A node that is gone is waited for no longer.
         if cluster.store.index.nodes.contains_key(node) {
             cluster.schedule_after(
                 STARTUP_TAINT_DELAY,
@@ -144,6 +150,7 @@ fn remove_startup_taints(cluster: &mut SimCluster, node: &str) {
     }
     let taints = cluster.startup_taints.remove(node).unwrap_or_default();
     let devices = expected_devices(cluster, node);
+    // The devices appear with the taint's removal: pods that ask for one cannot be placed before.
     cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
         for place in ["status.allocatable", "status.capacity"] {
             let amounts = as_object_mut(slot_at(n, place));
@@ -187,9 +194,11 @@ pub fn write_ready_condition(
 }
 
 fn mark_unreachable(cluster: &mut SimCluster, node: &str) {
+    // The kubelet was started again in the meantime.
     if !cluster.dead.contains(node) {
         return;
     }
+    // The node controller writes Unknown, as nobody can tell the true state (K8S-NODE-2).
     let stamp = cluster.timestamp_text();
     cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
         for kind in ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"] {
@@ -203,6 +212,7 @@ fn mark_unreachable(cluster: &mut SimCluster, node: &str) {
             );
         }
     });
+    // Its pods become not ready, so that they leave their Services, but they are not deleted yet.
     for pod in cluster.store.pods_on(node).iter().filter(|p| p.ready) {
         cluster.change_object(
             &ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone()),
@@ -233,6 +243,8 @@ pub fn reconcile(cluster: &mut SimCluster, node: &str) {
     let Some(object) = cluster.store.get_object(&key).cloned() else {
         return;
     };
+    // The two taints of a node that is not Ready tell a kubelet that says so from one that is silent. The third
+    // follows a cordon (K8S-TAINT-1).
     let status = find_condition(&object, "Ready").map_or("Unknown", |c| text_at(c, "status"));
     let wanted = |key: &str| match key {
         "not-ready" => status == "False",
@@ -240,6 +252,7 @@ pub fn reconcile(cluster: &mut SimCluster, node: &str) {
         _ => flag_at(&object, "spec.unschedulable"),
     };
     let stamp = cluster.timestamp_text();
+    // Only these taints are the controller's; those of others are left alone.
     cluster.change_object(&key, |n| {
         for (short, effect) in CONDITION_TAINTS {
             let full = format!("node.kubernetes.io/{short}");
@@ -256,6 +269,7 @@ pub fn reconcile(cluster: &mut SimCluster, node: &str) {
             remove_at(n, "spec.taints");
         }
     });
+    // A taint that somebody else added may be of NoExecute too, so pods are looked at after every change.
     evict_intolerant_pods(cluster, node);
 }
 
@@ -275,6 +289,7 @@ fn evict_intolerant_pods(cluster: &mut SimCluster, node: &str) {
     if taints.is_empty() {
         return;
     }
+    // The pod whose toleration ends next decides when the node is looked at again.
     let mut next: Option<SignedDuration> = None;
     for pod in cluster.store.pods_on(node).iter().filter(|p| p.is_active()) {
         let pod_key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
@@ -282,6 +297,8 @@ fn evict_intolerant_pods(cluster: &mut SimCluster, node: &str) {
             continue;
         };
         let tolerations = list_at(&pod_object, "spec.tolerations");
+        // A pod goes when the shortest of its tolerations has ended; one taint that is not tolerated at all ends it
+        // at once.
         let mut left: Option<SignedDuration> = None;
         for taint in &taints {
             let since: Option<Timestamp> = text_at(taint, "timeAdded").parse().ok();
@@ -293,6 +310,7 @@ fn evict_intolerant_pods(cluster: &mut SimCluster, node: &str) {
             };
             left = [left, of_this].into_iter().flatten().min();
         }
+        // The pod is deleted and not evicted: no budget is asked (K8S-TAINT-2).
         match left {
             Some(left) if !left.is_positive() => evict_pod_by_taint(cluster, &pod_key),
             Some(left) => next = [next, Some(left)].into_iter().flatten().min(),
@@ -328,6 +346,7 @@ pub fn revive_kubelet(cluster: &mut SimCluster, node: &str) {
         return;
     }
     let stamp = cluster.timestamp_text();
+    // The other conditions became Unknown with the node and have to be reset as well.
     cluster.change_object(&ObjectKey::new(NODES, "", node), |n| {
         for (kind, reason, message) in HEALTHY_CONDITIONS {
             set_condition(
@@ -346,6 +365,7 @@ pub fn revive_kubelet(cluster: &mut SimCluster, node: &str) {
         "KubeletReady",
         "kubelet is posting ready status",
     );
+    // Containers went on without their kubelet; their state is reported again.
     kubelet::resume_kubelet(cluster, node);
 }
 

@@ -71,9 +71,11 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let Some(owner) = operator_owner(&old) else {
         return;
     };
+    // An operator that is down makes nothing. The work is kept until it is up again.
     if cluster.operators_down.contains(&owner.kind) || waits_for_node(cluster, &old) {
         return;
     }
+    // The pod is forgotten before it is made, so that a second event does not make it twice.
     cluster.operator_pods.remove(name);
     // Of a kind that the snapshot does not have nothing is known; where it is known, an owner that is gone owns nothing.
     let known = cluster
@@ -89,6 +91,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     if lives {
         // A name that is taken is what the operator wanted.
         let mut pod = copy_for_recreation(&old);
+        // A pod that a quota or another rule refuses is tried again, as an operator would.
         if admission::admit_pod(cluster, &mut pod).is_err() {
             cluster.operator_pods.insert(name.clone(), old);
             let again = KubeEvent::RepeatWork(ControllerWork::Operator(name.clone()));
@@ -96,6 +99,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             return;
         }
         let made = cluster.create_object(PODS, pod, false);
+        // The kinds that the twin only guesses at are counted, so that a report can say so.
         if made.is_ok() && !KNOWN_OWNER_KINDS.contains(&owner.kind.as_str()) {
             *cluster.stand_ins.entry(owner.kind).or_default() += 1;
         }
@@ -122,15 +126,18 @@ fn copy_for_recreation(old: &Value) -> Value {
             set_at(&mut pod, path, value.clone());
         }
     }
+    // The scheduler places the copy; an instance manager is bound to its node by its maker (CTL-9).
     if !longhorn::is_instance_manager(old) {
         remove_at(&mut pod, "spec.nodeName");
     }
+    // The request to be rolled has been fulfilled by the deletion.
     if let Some(notes) = pod["metadata"]
         .get_mut("annotations")
         .and_then(Value::as_object_mut)
     {
         notes.remove("strimzi.io/manual-rolling-update");
     }
+    // Labels that tell of the old node would be wrong on another one.
     let labels = as_object_mut(slot_at(&mut pod, "metadata.labels"));
     labels.retain(|key, _| !NODE_LABELS.contains(&key.as_str()));
     pod

@@ -76,9 +76,11 @@ pub fn is_available(
     pod: &PodView,
     min_ready: i64,
 ) -> Result<bool, SignedDuration> {
+    // Without `minReadySeconds` a pod is available as soon as it is Ready, and needs no clock.
     if !pod.ready || min_ready == 0 {
         return Ok(pod.ready);
     }
+    // The time counts from the last change of the condition Ready.
     let object = cluster
         .store
         .find_object(PODS, &ObjectName::new(pod.ns.clone(), pod.name.clone()));

@@ -22,10 +22,12 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
     let uid = text_at(&set_, "metadata.uid").to_owned();
     let wanted = number_at(&set_, "spec.replicas").unwrap_or(1);
     let all = cluster.store.pods_of(&uid);
+    // Pods that are being deleted do not count as active, so the replacement is made at once and beside them.
     let active: Vec<Arc<PodView>> = all.iter().filter(|p| p.is_active()).cloned().collect();
     let mut refusal = None;
     if value_at(&set_, "metadata.deletionTimestamp").is_none() {
         let missing = wanted - active.len() as i64;
+        // One refusal stops this round: its siblings would be refused for the same reason. The work is queued again.
         for _ in 0..missing.max(0) {
             let mut pod = pods::pod_from_template(&set_);
             set_at(&mut pod, "metadata.generateName", format!("{}-", name.name));
@@ -44,6 +46,7 @@ pub fn reconcile(cluster: &mut SimCluster, name: &ObjectName) {
             }
         }
     }
+    // The refusal is told until one attempt is not refused (K8S-ADM-5).
     let conditions = failure_conditions(cluster, &set_, refusal);
     update_status(cluster, name, &set_, &uid, conditions);
 }
@@ -74,6 +77,8 @@ fn sort_for_deletion(
             .map(|o| text_at(o, "metadata.creationTimestamp").to_owned())
             .unwrap_or_default()
     };
+    // The order is the real controller's: unbound, pending and not ready pods first, then those on a node with more
+    // siblings, then the youngest.
     order.sort_by_cached_key(|p| {
         (
             !p.node.is_empty(),
@@ -96,10 +101,12 @@ fn failure_conditions(
     let mut after = set_.clone();
     match (refusal, find_condition(set_, "ReplicaFailure")) {
         (None, None) => return None,
+        // An attempt that was not refused takes the condition away.
         (None, Some(_)) => {
             list_at_mut(&mut after, "status.conditions")
                 .retain(|c| text_at(c, "type") != "ReplicaFailure");
         }
+        // The first message stands for as long as pods are refused, though a later one may have another reason.
         (Some(_), Some(_)) => {}
         (Some(why), None) => {
             let condition = json!({
@@ -122,6 +129,7 @@ fn update_status(
     let min_ready = number_at(set_, "spec.minReadySeconds").unwrap_or(0);
     let all = cluster.store.pods_of(uid);
     let active: Vec<_> = all.iter().filter(|p| p.is_active()).collect();
+    // A pod that is not available yet changes by time alone, so the set is looked at again when its time is over.
     let mut available = 0;
     let mut look_again = None;
     for pod in &active {
@@ -136,6 +144,7 @@ fn update_status(
             KubeEvent::RepeatWork(ControllerWork::ReplicaSet(name.clone())),
         );
     }
+    // Terminating pods have a count of their own and are in no other.
     let ready = active.iter().filter(|p| p.ready).count();
     let going = all
         .iter()

@@ -41,6 +41,8 @@ pub fn learn_revisions(cluster: &mut SimCluster) {
             .collect();
         for set_ in sets {
             let uid = text_at(&set_, "metadata.uid").to_owned();
+            // A StatefulSet says its revision itself. Of a DaemonSet it is what most pods carry, as one that is being
+            // updated has both.
             let named = text_at(&set_, "status.updateRevision").to_owned();
             let named = if named.is_empty() {
                 most_common_revision(cluster, &uid)
@@ -48,6 +50,8 @@ pub fn learn_revisions(cluster: &mut SimCluster) {
                 Some(named)
             };
             if let Some(named) = named {
+                // The name is kept by the template's hash, so that a template that returns has its old revision
+                // again.
                 cluster.revisions.names.insert(
                     (uid, template_hash(value_at(&set_, "spec.template"))),
                     named,
@@ -77,10 +81,13 @@ pub fn is_rolled_out(cluster: &SimCluster, res: KindId, name: &ObjectName) -> bo
     let Some(object) = cluster.store.find_object(res, name) else {
         return false;
     };
+    // Numbers of a status that is behind the spec are about the old template.
     let status = |field: &str| number_at(object, &format!("status.{field}")).unwrap_or(0);
     let seen =
         status("observedGeneration") >= number_at(object, "metadata.generation").unwrap_or(0);
     let replicas = number_at(object, "spec.replicas").unwrap_or(1);
+    // A pod of the old template that still counts keeps the rollout unfinished; so does a new one that is not
+    // available.
     seen && match res {
         DEPLOYMENTS => {
             status("updatedReplicas") >= replicas

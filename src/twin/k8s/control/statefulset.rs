@@ -55,6 +55,8 @@ fn take_step(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &st
     let parallel = text_at(set_, "spec.podManagementPolicy") == "Parallel";
     let all = pods_by_ordinal(cluster, &name.name, uid);
     let find = |n: i64| all.iter().find(|(m, _)| *m == n).map(|(_, p)| p);
+    // Pods are made in the order of their ordinals; each must be Ready before the next one, unless the policy is
+    // Parallel.
     for n in first..first + replicas {
         match find(n) {
             None => {
@@ -63,6 +65,7 @@ fn take_step(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &st
                     return;
                 }
             }
+            // A pod that has ended is deleted first, because its name is taken until then (K8S-POD-1).
             Some(pod) if pod.is_finished() && !pod.deleting => {
                 pods::delete_pod(cluster, pod);
                 return;
@@ -77,6 +80,7 @@ fn take_step(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &st
             Some(_) => {}
         }
     }
+    // Pods beyond the number go from the highest ordinal down, one at a time.
     for (_, pod) in all
         .iter()
         .rev()
@@ -89,10 +93,13 @@ fn take_step(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, uid: &st
             return;
         }
     }
+    // With OnDelete an old pod stays until somebody deletes it, as a drain does.
     if text_at(set_, "spec.updateStrategy.type") == "OnDelete" {
         return;
     }
     let partition = number_at(set_, "spec.updateStrategy.rollingUpdate.partition").unwrap_or(0);
+    // An update takes pods from the highest ordinal down, and waits until each is Ready again. It deletes pods and
+    // asks no budget.
     for (n, pod) in all.iter().rev() {
         if *n < partition {
             return;
@@ -127,14 +134,17 @@ fn create_pod(cluster: &mut SimCluster, name: &ObjectName, set_: &Value, n: i64,
     set_at(&mut pod, "metadata.name", pod_name.clone());
     set_at(&mut pod, "metadata.generateName", format!("{}-", name.name));
     pods::set_label(&mut pod, "controller-revision-hash", revision);
+    // The labels let a Service or a budget select one single pod.
     pods::set_label(&mut pod, "statefulset.kubernetes.io/pod-name", &pod_name);
     pods::set_label(&mut pod, "apps.kubernetes.io/pod-index", &n.to_string());
+    // The hostname and the subdomain together are the stable name that peers find each other by.
     set_at(&mut pod, "spec.hostname", pod_name.clone());
     set_at(
         &mut pod,
         "spec.subdomain",
         text_at(set_, "spec.serviceName"),
     );
+    // A claim outlives its pod: the one of this ordinal is used again, with the volume that it is bound to.
     for template in list_at(set_, "spec.volumeClaimTemplates") {
         let volume = text_at(template, "metadata.name");
         let claim = format!("{volume}-{pod_name}");
@@ -168,11 +178,13 @@ fn update_status(
     let all = pods_by_ordinal(cluster, &name.name, uid);
     let replicas = number_at(set_, "spec.replicas").unwrap_or(1);
     let there = all.iter().filter(|(_, p)| !p.is_finished()).count();
+    // A pod that is being deleted may still be Ready, but serves no longer as far as the set is concerned.
     let ready = all.iter().filter(|(_, p)| p.ready && !p.deleting).count();
     let updated = all
         .iter()
         .filter(|(_, p)| p.is_active() && is_at_revision(p, revision))
         .count();
+    // The current revision follows only when every pod has been replaced and is Ready.
     let done = updated as i64 == replicas && ready as i64 == replicas;
     let before = text_at(set_, "status.currentRevision").to_owned();
     let current = if done || before.is_empty() {

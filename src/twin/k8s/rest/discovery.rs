@@ -115,12 +115,14 @@ pub fn show_resources(kinds: &KindRegistry, group: &str, version: &str) -> Optio
         .filter(here)
         .flat_map(resource_entries)
         .collect();
+    // Reviews have no stored objects, so they are no kinds of the store.
     for (_, plural, kind) in REVIEW_GROUPS
         .iter()
         .filter(|(g, _, _)| *g == group && version == "v1")
     {
         list.push(json!({"name": plural, "singularName": kind.to_lowercase(), "namespaced": false, "kind": kind, "verbs": ["create"]}));
     }
+    // A version with nothing in it is not served.
     if list.is_empty() {
         return None;
     }
@@ -147,6 +149,7 @@ fn resource_entries(kind: &ResourceKind) -> Vec<Value> {
     if kind.status {
         entries.push(sub("status", &kind.kind, &["get", "patch", "update"]));
     }
+    // Subresources that the twin answers are listed, with the kind that their body has.
     match kind.plural.as_ref() {
         "pods" => {
             entries.push(sub("binding", "Binding", &["create"]));
@@ -184,6 +187,7 @@ pub fn openapi_index(kinds: &KindRegistry) -> Value {
 pub fn openapi_document(kinds: &KindRegistry, group: &str, version: &str) -> Option<Value> {
     let mut paths = serde_json::Map::new();
     let here = |k: &&ResourceKind| k.group == group && k.version == version;
+    // One operation for each kind is enough, because clients look for the parameter and for nothing else.
     for kind in kinds.all().map(|(_, k)| k).filter(here) {
         let root = if group.is_empty() {
             "/api".to_owned()

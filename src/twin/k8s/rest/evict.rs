@@ -29,6 +29,7 @@ pub fn evict_pod(
     body: &Value,
 ) -> Result<Answer, ApiFailure> {
     let kind = cluster.store.kinds.get(PODS).clone();
+    // The body may be of either version; the real server takes both.
     let version = text_at(body, "apiVersion");
     if !version.is_empty() && !matches!(version, "policy/v1" | "policy/v1beta1") {
         let message =
@@ -43,6 +44,7 @@ pub fn evict_pod(
         );
         return Err(ApiFailure::bad_request(message));
     }
+    // In a namespace that is being deleted an eviction is refused with 403, as nothing can be created there.
     cluster.check_namespace("pods", &key.at).map_err(|f| {
         f.unwrap_or_else(|| ApiFailure::not_found(cluster.store.kinds.get(NAMESPACES), &key.at.ns))
     })?;
@@ -51,22 +53,29 @@ pub fn evict_pod(
         .get_object(key)
         .cloned()
         .ok_or_else(|| ApiFailure::not_found(&kind, &key.at.name))?;
+    // Webhooks are asked before the budget, so what they deny spends nothing.
     webhooks::check_webhooks(cluster, PODS, "eviction", &key.at.ns, &Labels::new())?;
     let options = body.get("deleteOptions").cloned().unwrap_or(Value::Null);
+    // A dry run can be asked for in the query or in the body.
     let dry =
         query.get("dryRun") == "All" || list_at(&options, "dryRun").iter().any(|d| d == "All");
     drain_cleaner::intercept_eviction(cluster, key, dry)?;
+    // The budget is spent before the pod is deleted. What fails afterwards leaves it spent until its controller
+    // counts again (K8S-EVICT-3).
     if !needs_no_budget(&pod)
         && let Some(budget) = check_budgets(cluster, &pod)?
         && !dry
     {
         spend_disruption(cluster, &budget, &key.at.name);
+        // A fault rule stops here, because an eviction that spent its budget but deleted nothing is the worst of the
+        // answers that can be lost.
         if cluster.half_evictions > 0 {
             cluster.half_evictions -= 1;
             let why = "the API server went away between the budget and the pod (a fault rule)";
             return Ok(Answer::Broken(why.to_owned()));
         }
     }
+    // The UID is compared only now, after the budget was spent, as in the real server (K8S-EVICT-3).
     let (asked, found) = (
         text_at(&options, "preconditions.uid"),
         text_at(&pod, "metadata.uid"),
@@ -78,7 +87,9 @@ pub fn evict_pod(
         );
         return Err(ApiFailure::precondition_failed(&kind, &key.at.name, &why));
     }
+    // A dry run ends with the budget's verdict (K8S-EVICT-7).
     if !dry {
+        // A pod that is being deleted already keeps the reason that it has.
         if value_at(&pod, "metadata.deletionTimestamp").is_none() {
             set_disruption_target(cluster, key);
         }
@@ -108,6 +119,7 @@ fn check_budgets(
     cluster: &SimCluster,
     pod: &StoredObject,
 ) -> Result<Option<ObjectName>, ApiFailure> {
+    // More than one budget is an error of the server that no waiting removes (K8S-EVICT-4).
     let facts = super::super::typed_views::PodView::from_object(pod);
     let budgets = cluster.store.index.budgets_of(&facts);
     let name = match budgets.as_slice() {
@@ -121,6 +133,7 @@ fn check_budgets(
     let Some(budget) = cluster.store.find_object(BUDGETS, &name) else {
         return Ok(None);
     };
+    // A pod that is not Ready may go where enough others are healthy or the policy allows it always (K8S-EVICT-6).
     let status = |field: &str| number_at(budget, &format!("status.{field}")).unwrap_or(0);
     let (healthy, needed) = (status("currentHealthy"), status("desiredHealthy"));
     if !facts.ready {
@@ -137,6 +150,7 @@ fn check_budgets(
 fn check_budget(cluster: &SimCluster, budget: &Value, name: &ObjectName) -> Result<(), ApiFailure> {
     let status = |field: &str| number_at(budget, &format!("status.{field}")).unwrap_or(0);
     let name = &name.name;
+    // A status that is behind the spec cannot be relied on, so the caller is told to come back (K8S-EVICT-2).
     if status("observedGeneration") < number_at(budget, "metadata.generation").unwrap_or(0) {
         let message =
             format!("The disruption budget {name} is still being processed by the server.");
@@ -148,6 +162,7 @@ fn check_budget(cluster: &SimCluster, budget: &Value, name: &ObjectName) -> Resu
         ));
     }
     let kind = cluster.store.kinds.get(BUDGETS);
+    // The two refusals with 403 come from the real server's guards against a status that is broken.
     let allowed = status("disruptionsAllowed");
     if allowed < 0 {
         return Err(ApiFailure::forbidden_action(
@@ -166,6 +181,8 @@ fn check_budget(cluster: &SimCluster, budget: &Value, name: &ObjectName) -> Resu
     if allowed > 0 {
         return Ok(());
     }
+    // A refusal without Retry-After is the budget's own: clients tell by its cause that waiting for a time does not
+    // help (K8S-EVICT-1).
     let failed = find_condition(budget, "DisruptionAllowed")
         .filter(|c| text_at(c, "reason") == "SyncFailed");
     let (healthy, needed) = (status("currentHealthy"), status("desiredHealthy"));
@@ -199,6 +216,7 @@ fn spend_disruption(cluster: &mut SimCluster, budget: &ObjectName, pod: &str) {
             at: budget.clone(),
         },
         |b| {
+            // The number goes down at once, so that a second eviction in the same moment is refused (K8S-EVICT-10).
             let left = number_at(b, "status.disruptionsAllowed").unwrap_or(0) - 1;
             set_at(b, "status.disruptionsAllowed", left);
             super::super::json::as_object_mut(slot_at(b, "status.disruptedPods"))

@@ -60,6 +60,7 @@ pub fn strategic_merge(target: &mut Value, patch: &Value) {
         *target = patch.clone();
         return;
     };
+    // Directives of the patch come before its fields: they decide what of the target is left to merge into.
     if patch.get("$patch").is_some_and(|p| p == "replace") {
         *target = Value::Object(
             patch
@@ -74,6 +75,7 @@ pub fn strategic_merge(target: &mut Value, patch: &Value) {
     if let Some(kept) = patch.get("$retainKeys").and_then(Value::as_array) {
         target.retain(|k, _| kept.iter().any(|kept| kept == k.as_str()));
     }
+    // A null removes the field; lists are merged by their key where they have one.
     for (key, value) in patch {
         if let Some(field) = key.strip_prefix("$deleteFromPrimitiveList/") {
             let gone = value.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -93,6 +95,7 @@ pub fn strategic_merge(target: &mut Value, patch: &Value) {
             strategic_merge(target.entry(key.clone()).or_insert(Value::Null), value);
         }
     }
+    // The order is set last, when all items of the list are there.
     for (key, order) in patch
         .iter()
         .filter_map(|(k, v)| Some((k.strip_prefix("$setElementOrder/")?, v)))
@@ -113,6 +116,7 @@ fn merge_list(field: &str, target: &mut Value, items: &[Value]) {
             .and_then(Value::as_str)
             .map(str::to_owned)
     };
+    // Finalizers are plain words that are merged as a set, so a patch cannot remove another's by leaving it out.
     if field == "finalizers" {
         for item in items {
             if !list.contains(item) {
@@ -121,6 +125,7 @@ fn merge_list(field: &str, target: &mut Value, items: &[Value]) {
         }
         return;
     }
+    // A list without a merge key is replaced as a whole, and so is one whose patch says so.
     let replaces = items.iter().any(|i| {
         directive(i).as_deref() == Some("replace") && i.as_object().is_some_and(|o| o.len() == 1)
     });
@@ -135,6 +140,7 @@ fn merge_list(field: &str, target: &mut Value, items: &[Value]) {
         *list = plain();
         return;
     };
+    // Items are told apart by the merge key; one with a delete directive removes its counterpart.
     for item in items {
         let place = list
             .iter()
@@ -167,6 +173,7 @@ fn reorder_list(field: &str, list: &mut [Value], order: &[Value]) {
 
 /// RFC 6902; the error is the server's text.
 pub fn json_patch(target: &mut Value, operations: &[Value]) -> Result<(), String> {
+    // The operations are done in order. The caller gives a copy, so the first one that fails refuses the whole patch.
     for operation in operations {
         let part = |key: &str| {
             operation
@@ -197,6 +204,7 @@ pub fn json_patch(target: &mut Value, operations: &[Value]) -> Result<(), String
                     .ok_or_else(|| missing_path("copy", part("from")))?;
                 add_at(target, path, copied)?;
             }
+            // A test of a path that is missing compares with null, as the real server does.
             "test" => {
                 if target.pointer(path).unwrap_or(&Value::Null) != &value() {
                     return Err(format!("testing value {path} failed: test failed"));
@@ -231,6 +239,7 @@ fn add_at(target: &mut Value, path: &str, value: Value) -> Result<(), String> {
             Ok(())
         }
         Some(Value::Array(list)) => {
+            // A dash means the end of the list, and an index may be at most one past it.
             let place = if key == "-" {
                 Some(list.len())
             } else {

@@ -77,6 +77,7 @@ fn route_request(cluster: &mut SimCluster, request: &Request) -> Result<Answer, 
     let path = request.uri().path().trim_matches('/');
     let parts: Vec<String> = path.split('/').map(query::decode_percent).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    // What a client asks before it knows any kind comes first: health, OpenAPI, the version and discovery.
     match parts.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => {
             Ok(answer_with(200, "text/plain; charset=utf-8", "ok"))
@@ -111,6 +112,7 @@ fn route_request(cluster: &mut SimCluster, request: &Request) -> Result<Answer, 
             group,
             version,
         )),
+        // Everything below a version is about objects, or about a kind that has none stored.
         ["api", version, rest @ ..] => handle_object_request(cluster, request, ("", version), rest),
         ["apis", group, version, rest @ ..] => {
             handle_object_request(cluster, request, (group, version), rest)
@@ -131,6 +133,7 @@ fn handle_object_request(
     (group, version): (&str, &str),
     rest: &[&str],
 ) -> Result<Answer, ApiFailure> {
+    // Reviews are answered without a stored kind.
     if let Some(answer) = virtual_kinds::answer_review(cluster, group, rest, request)? {
         return Ok(answer);
     }
@@ -141,6 +144,7 @@ fn handle_object_request(
         }
         rest => ("", rest.to_vec()),
     };
+    // A path has at most a kind, a name and a subresource.
     let (plural, name, sub) = match rest.as_slice() {
         [plural] => (*plural, "", ""),
         [plural, name] => (*plural, *name, ""),
@@ -153,9 +157,11 @@ fn handle_object_request(
         .find_served(group, version, plural)
         .ok_or_else(ApiFailure::resource_not_found)?;
     let kind = cluster.store.kinds.get(res).clone();
+    // A kind of the whole cluster is not found inside a namespace.
     if !ns.is_empty() && !kind.namespaced {
         return Err(ApiFailure::resource_not_found());
     }
+    // Clients ask for a table (kubectl) or for metadata only by what they accept.
     let accept = request
         .headers()
         .get(http::header::ACCEPT)
@@ -180,6 +186,7 @@ fn serve_target(
     target: &RequestTarget,
 ) -> Result<Answer, ApiFailure> {
     let method = request.method();
+    // Subresources with requests of their own are answered here; a status is written like the object itself.
     match target.sub.as_str() {
         "" => {}
         "status" if target.kind.status => {}
@@ -205,6 +212,8 @@ fn serve_target(
         }
         _ => return Err(ApiFailure::resource_not_found()),
     }
+    // A name decides between one object and the collection; what is left over is a method that the real server
+    // refuses too.
     match (method, target.name.is_empty()) {
         (&Method::GET, true) if target.query.is_true("watch") => {
             read::watch_objects(cluster, target)
@@ -233,6 +242,7 @@ fn read_body(request: &Request) -> Result<Value, ApiFailure> {
     if bytes.is_empty() {
         return Ok(json!({}));
     }
+    // JSON is tried first, whatever the content type says; YAML only where it is named.
     serde_json::from_slice(bytes).or_else(|json_error| {
         let text =
             std::str::from_utf8(bytes).map_err(|e| ApiFailure::bad_request(e.to_string()))?;

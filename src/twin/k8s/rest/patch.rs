@@ -16,6 +16,7 @@ pub fn patch_object(
     target: &RequestTarget,
     request: &Request,
 ) -> Result<Answer, ApiFailure> {
+    // The content type may carry parameters after the kind.
     let kind = content_type(request)
         .split(';')
         .next()
@@ -23,6 +24,7 @@ pub fn patch_object(
         .trim()
         .to_owned();
     let patch = read_body(request)?;
+    // Server-side apply creates what is missing, so it looks for the object itself.
     if kind == "application/apply-patch+yaml" {
         return apply_object(cluster, target, patch);
     }
@@ -31,8 +33,10 @@ pub fn patch_object(
         .get_object(&target.object_key())
         .cloned()
         .ok_or_else(|| target.not_found())?;
+    // The version is removed, so that only a patch that names one is refused for a newer object.
     let mut new = Value::clone(&old);
     remove_at(&mut new, "metadata.resourceVersion");
+    // Custom resources have no strategic merge: the server does not know their lists' keys.
     match kind.as_str() {
         "application/merge-patch+json" => merge_patch(&mut new, &patch),
         "application/strategic-merge-patch+json" if target.kind.builtin => {
@@ -64,6 +68,7 @@ pub fn patch_object(
             return Err(ApiFailure::new(415, "UnsupportedMediaType", message));
         }
     }
+    // A map that the patch emptied goes from the object, as it does in the real server's types.
     write::remove_empty_maps(&mut new);
     let done = write::update_object(cluster, target, &old, new)?;
     Ok(target.answer_object(200, &done))
@@ -75,6 +80,7 @@ fn apply_object(
     target: &RequestTarget,
     mut applied: Value,
 ) -> Result<Answer, ApiFailure> {
+    // The server refuses these before it looks at the object: no manager, managed fields in the body, no kind.
     let manager = target.query.get("fieldManager").to_owned();
     if manager.is_empty() {
         let message = "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch";
@@ -90,6 +96,7 @@ fn apply_object(
             "invalid object type: apiVersion and kind are required",
         ));
     }
+    // The version and what identifies the object are no fields that a manager owns.
     let asked = text_at(&applied, "metadata.resourceVersion").to_owned();
     remove_at(&mut applied, "metadata.resourceVersion");
     let mut content = applied.clone();
@@ -105,11 +112,13 @@ fn apply_object(
     if value_at(&content, "metadata").is_some_and(|m| m == &json!({})) {
         remove_at(&mut content, "metadata");
     }
+    // What is owned is what the request names, whether or not it changes anything.
     let fields = field_set_of(&content);
     let entry = json!({
         "manager": manager, "operation": "Apply", "apiVersion": target.kind.api_version(),
         "time": cluster.timestamp_text(), "fieldsType": "FieldsV1", "fieldsV1": fields,
     });
+    // An object that does not exist is created with this manager as the owner of everything in it.
     let Some(old) = cluster.store.get_object(&target.object_key()).cloned() else {
         set_at(&mut applied, "metadata.name", target.name.clone());
         if target.kind.namespaced {
@@ -119,9 +128,11 @@ fn apply_object(
         let made = cluster.create_object(target.res, applied, target.is_dry_run())?;
         return Ok(target.answer_object(201, &made));
     };
+    // Only an entry for apply of the same manager is replaced; what it changed by update stays an entry of its own.
     let others =
         |e: &&Value| text_at(e, "manager") != manager || text_at(e, "operation") != "Apply";
     let entries = list_at(&old, "metadata.managedFields");
+    // Forcing takes the fields over instead of refusing.
     if !target.query.is_true("force") {
         check_conflicts(
             target,
@@ -133,6 +144,7 @@ fn apply_object(
     }
     let mut new = Value::clone(&old);
     remove_at(&mut new, "metadata.resourceVersion");
+    // What this manager named before and names no longer is removed, unless another one names it as well.
     let before = entries
         .iter()
         .find(|e| !others(e))
@@ -150,6 +162,7 @@ fn apply_object(
     let managed = list_at_mut(&mut new, "metadata.managedFields");
     managed.retain(|e| others(&e));
     managed.push(entry);
+    // A version in the request makes the apply conditional, like any other write.
     if !asked.is_empty() {
         set_at(&mut new, "metadata.resourceVersion", asked);
     }
@@ -176,6 +189,7 @@ fn field_set_of(value: &Value) -> Value {
     for (key, value) in map {
         let inner = match value {
             Value::Object(_) => field_set_of(value),
+            // A list with a merge key is owned item by item; any other one as a whole.
             Value::Array(items) => match apply_merge_key(key, items) {
                 Some(by) => items
                     .iter()
@@ -210,6 +224,7 @@ fn check_conflicts<'a>(
     others: impl Iterator<Item = &'a Value>,
 ) -> Result<(), ApiFailure> {
     let mut causes = Vec::new();
+    // Only what others applied can conflict; what they wrote by update can be taken over.
     for other in others.filter(|e| text_at(e, "operation") == "Apply") {
         let mut paths = Vec::new();
         if let Some(theirs) = other.get("fieldsV1") {
@@ -229,6 +244,7 @@ fn check_conflicts<'a>(
     if causes.is_empty() {
         return Ok(());
     }
+    // The text lists each conflict with its manager and path, as clients print it.
     let (plural, n) = (
         if causes.len() == 1 {
             "conflict"
@@ -261,6 +277,7 @@ fn collect_clashes(
         let Some(theirs) = theirs.get(key) else {
             continue;
         };
+        // Values are compared, too: two managers that want the same value do not conflict.
         let (new, old) = (follow_field_key(new, key), follow_field_key(old, key));
         let length = path.len();
         match key.strip_prefix("f:") {
@@ -270,6 +287,7 @@ fn collect_clashes(
             }
             None => path.push_str(&format!("[{}]", key.trim_start_matches("k:"))),
         }
+        // At a leaf of either side the two share the whole field.
         if is_leaf_field(mine) || is_leaf_field(theirs) {
             if new != old {
                 out.push(path.clone());
@@ -306,6 +324,7 @@ fn is_item_for_key(item: &Value, key: &str) -> bool {
 fn remove_abandoned(value: &mut Value, before: &Value, now: &Value, others: &[&Value]) {
     for (key, fields) in before.as_object().into_iter().flatten() {
         let theirs: Vec<&Value> = others.iter().filter_map(|o| o.get(key)).collect();
+        // Nobody names the field any more, so it goes; otherwise only parts of it can be abandoned.
         match (now.get(key), theirs.is_empty()) {
             (None, true) => match (key.strip_prefix("f:"), &mut *value) {
                 (Some(name), Value::Object(map)) => {
@@ -322,6 +341,7 @@ fn remove_abandoned(value: &mut Value, before: &Value, now: &Value, others: &[&V
                     }
                     _ => None,
                 };
+                // A leaf has no parts that could be abandoned.
                 if let Some(inner) = inner
                     && !is_leaf_field(fields)
                 {
@@ -341,6 +361,7 @@ fn merge_applied(field: &str, target: &mut Value, applied: &Value) {
                 merge_applied(key, target.entry(key.clone()).or_insert(Value::Null), value);
             }
         }
+        // A list with a key is merged by it, so that the items of others stay where they are.
         Value::Array(items) => match (apply_merge_key(field, items), target.as_array_mut()) {
             (Some(by), Some(there)) => {
                 for item in items {

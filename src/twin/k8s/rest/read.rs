@@ -41,6 +41,7 @@ fn build_filter(target: &RequestTarget) -> Result<Filter, ApiFailure> {
         LabelSelector::parse(target.query.get("labelSelector")).map_err(ApiFailure::bad_request)?;
     let fields =
         FieldSelector::parse(target.query.get("fieldSelector")).map_err(ApiFailure::bad_request)?;
+    // Only some fields of a kind can be selected by; the real server refuses every other one.
     let known = |path: &str| match path {
         "metadata.name" => true,
         "metadata.namespace" => target.kind.namespaced,
@@ -108,6 +109,7 @@ fn select_objects<'a>(
     filter: &'a Filter,
 ) -> Vec<(&'a ObjectName, &'a StoredObject)> {
     let store = &cluster.store;
+    // Clients that look at one node ask for its pods often, so they are not searched for among all.
     if target.res == PODS
         && let Some(node) = filter
             .fields
@@ -133,8 +135,10 @@ pub fn list_objects(cluster: &SimCluster, target: &RequestTarget) -> Result<Answ
     let filter = build_filter(target)?;
     let mut items = select_objects(cluster, target, &filter);
     let mut rv = cluster.store.last_version();
+    // A page begins after the last name of the page before it, at the version that the first page had.
     if let Some(token) = Some(target.query.get("continue")).filter(|t| !t.is_empty()) {
         let (version, start) = read_token(token)?;
+        // A page whose version is no longer kept is refused with 410, and the client begins again.
         if version < cluster.store.oldest_version() {
             let message = "The provided continue parameter is too old to display a consistent list result. You can \
                            start a new list without the continue parameter.";
@@ -147,6 +151,8 @@ pub fn list_objects(cluster: &SimCluster, target: &RequestTarget) -> Result<Answ
         .parse_number::<u64>("resourceVersion")
         .filter(|asked| *asked > rv)
     {
+        // A version from the future is one that another replica of the API server has seen: the client waits and asks
+        // again.
         let message = format!("Timeout: Too large resource version: {asked}, current: {rv}");
         let details = json!({"causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}], "retryAfterSeconds": 1});
         return Err(ApiFailure {
@@ -155,6 +161,7 @@ pub fn list_objects(cluster: &SimCluster, target: &RequestTarget) -> Result<Answ
         });
     }
     let mut metadata = json!({"resourceVersion": rv.to_string()});
+    // The number of what is left is told with the token, as clients show it.
     if let Some(limit) = target
         .query
         .parse_number::<usize>("limit")
@@ -171,6 +178,7 @@ pub fn list_objects(cluster: &SimCluster, target: &RequestTarget) -> Result<Answ
             &table::build_table(&target.kind, objects, &metadata, cluster.now),
         ));
     }
+    // Items of a list carry no kind of their own, except those of custom resources.
     let items: Vec<ListItem> = objects
         .map(|o| ListItem {
             object: o,
@@ -260,10 +268,12 @@ pub fn watch_objects(
     } else {
         ResponseShape::Whole
     };
+    // A watch that asks for the initial events begins with all objects, whatever version it names.
     let initial = query.is_true("sendInitialEvents");
     let from = query
         .parse_number::<u64>("resourceVersion")
         .filter(|rv| *rv > 0 && !initial);
+    // A version that is too old is answered with 200 and an ERROR event in the stream (K8S-NODE-3).
     if let Some(rv) = from
         && rv < cluster.store.oldest_version()
     {
@@ -272,12 +282,14 @@ pub fn watch_objects(
         ));
     }
     let bookmarks = query.is_true("allowWatchBookmarks");
+    // The watch is opened before anything is sent, so that no event can fall between.
     let (id, tell, answer) =
         cluster
             .store
             .watchers
             .open_watch(res, filter.clone(), shape, bookmarks, cluster.now);
     let store = &cluster.store;
+    // A watch from a version is sent what happened since; one without is sent every object as added.
     match from {
         Some(rv) => {
             for event in store.events_since(res, rv) {
@@ -290,11 +302,13 @@ pub fn watch_objects(
             for (_, object) in select_objects(cluster, target, &filter) {
                 tell.send_object(&store.kinds, res, "ADDED", object);
             }
+            // The bookmark tells the client that it now has all objects.
             if initial && bookmarks {
                 tell.send_initial_end(&store.kinds, res, store.last_version());
             }
         }
     }
+    // Every watch ends at some time, and clients have to open it again.
     let lasts = match query
         .parse_number::<u64>("timeoutSeconds")
         .filter(|s| *s > 0)

@@ -20,6 +20,7 @@ pub fn answer_review(
     rest: &[&str],
     request: &Request,
 ) -> Result<Option<Answer>, ApiFailure> {
+    // Reviews of the caller itself stand at the cluster's level, those of a namespace below it.
     let asked = match (group, rest) {
         ("authorization.k8s.io", [kind]) | ("authentication.k8s.io", [kind]) => *kind,
         ("authorization.k8s.io", ["namespaces", _, kind]) => *kind,
@@ -34,6 +35,7 @@ pub fn answer_review(
     }
     let mut review = read_body(request)?;
     let rbac = cluster.access.rbac.as_ref();
+    // Where the world has roles they decide; else everything is allowed, and the answer says so.
     let status = match asked {
         "selfsubjectaccessreviews" if rbac.is_some() => {
             let spec = review.get("spec").unwrap_or(&Value::Null);
@@ -68,6 +70,7 @@ pub fn handle_scale(
         .cloned()
         .ok_or_else(|| target.not_found())?;
     let mut scale = show_scale(&old);
+    // A scale can be read, replaced and patched. It has no object of its own, so no other request reaches it.
     match *request.method() {
         Method::GET => return Ok(answer_json(200, &scale)),
         Method::PUT => scale = read_body(request)?,
@@ -80,6 +83,7 @@ pub fn handle_scale(
             ));
         }
     }
+    // Only the number of replicas is written, but over the version that the caller read.
     let replicas = number_at(&scale, "spec.replicas").unwrap_or(0);
     let mut new = Value::clone(&old);
     set_at(&mut new, "spec.replicas", replicas);
@@ -88,6 +92,7 @@ pub fn handle_scale(
         "metadata.resourceVersion",
         text_at(&scale, "metadata.resourceVersion"),
     );
+    // The object is written through its main path, so that the same checks hold.
     let main = RequestTarget {
         sub: String::new(),
         kind: target.kind.clone(),

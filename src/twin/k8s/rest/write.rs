@@ -22,6 +22,7 @@ pub fn create_object(
     target: &RequestTarget,
     mut new: Value,
 ) -> Result<Answer, ApiFailure> {
+    // Type and namespace in the body have to agree with the path; the body may leave the namespace out.
     check_type(target, &new)?;
     check_namespace(target, &mut new)?;
     if !text_at(&new, "metadata.resourceVersion").is_empty() {
@@ -33,10 +34,13 @@ pub fn create_object(
     }
     check_size(target, &new)?;
     let labels = text_map_at(&new, "metadata.labels");
+    // Only pods go through the whole admission: quotas, Pod Security, priority classes and webhooks are about them
+    // (K8S-ADM-1).
     match target.res {
         PODS => admission::admit_pod(cluster, &mut new)?,
         res => webhooks::check_webhooks(cluster, res, "", &target.ns, &labels)?,
     }
+    // The writer of the fields is recorded last, when admission has added its own.
     track_manager(cluster, target, &mut new, "Update");
     let made = cluster.create_object(target.res, new, target.is_dry_run())?;
     Ok(target.answer_object(201, &made))
@@ -50,6 +54,7 @@ fn check_type(target: &RequestTarget, new: &Value) -> Result<(), ApiFailure> {
             "the object provided is unrecognized",
         ));
     }
+    // A body that leaves out its kind or version is taken to be of the path's.
     if !kind.is_empty() && kind != target.kind.kind
         || !version.is_empty() && version != target.kind.api_version()
     {
@@ -79,6 +84,7 @@ fn check_namespace(target: &RequestTarget, new: &mut Value) -> Result<(), ApiFai
 
 /// What fits into etcd: 1 MiB of data, 256 KiB of annotations.
 fn check_size(target: &RequestTarget, new: &Value) -> Result<(), ApiFailure> {
+    // Keys count as well as values, as in the real check.
     let size = |path: &str| -> usize {
         let map = value_at(new, path).and_then(Value::as_object);
         map.into_iter()
@@ -98,6 +104,8 @@ fn check_size(target: &RequestTarget, new: &Value) -> Result<(), ApiFailure> {
     if size("metadata.annotations") > 256 << 10 {
         return Err(too_long("metadata.annotations", 256 << 10));
     }
+    // The limit on data is the server's for these kinds; other kinds are bounded by the store's limit on a whole
+    // object, which is left out here.
     let data = match target.res {
         CONFIG_MAPS => size("data") + size("binaryData"),
         SECRETS => size("data"),
@@ -124,12 +132,14 @@ pub fn replace_object(
             format!("the name of the object ({data}) does not match the name on the URL ({url})");
         return Err(ApiFailure::bad_request(message));
     }
+    // A Lease may be created by an update, as clients of leader election rely on; any other kind may not.
     let Some(old) = cluster.store.get_object(&target.object_key()).cloned() else {
         if target.res == LEASES && target.sub.is_empty() {
             return create_object(cluster, target, new);
         }
         return Err(target.not_found());
     };
+    // These kinds want to be told which version the caller read; for the others an update without one overwrites.
     let careful = !target.kind.builtin || matches!(target.res, LEASES | BUDGETS);
     if careful && text_at(&new, "metadata.resourceVersion").is_empty() {
         let why = "Invalid value: 0: must be specified for an update";
@@ -152,10 +162,12 @@ pub fn update_object(
     old: &StoredObject,
     mut new: Value,
 ) -> Result<StoredObject, ApiFailure> {
+    // A version in the body that is not the stored one is a conflict, whatever the change is.
     let asked = text_at(&new, "metadata.resourceVersion");
     if !asked.is_empty() && asked != text_at(old, "metadata.resourceVersion") {
         return Err(ApiFailure::modified_meanwhile(&target.kind, &target.name));
     }
+    // A UID that differs means that the caller read another object of that name.
     let uid = text_at(&new, "metadata.uid");
     if !uid.is_empty() && uid != text_at(old, "metadata.uid") {
         let (asked, found) = (uid, text_at(old, "metadata.uid"));
@@ -171,6 +183,7 @@ pub fn update_object(
         return Err(failure);
     }
     check_size(target, &new)?;
+    // The path decides what is written: the status alone, or everything except for the status where the kind has one.
     match target.sub.as_str() {
         "status" => {
             let mut kept = Value::clone(old);
@@ -190,6 +203,7 @@ pub fn update_object(
         },
         _ => {}
     }
+    // These fields are the server's; what the body says of them is passed over.
     for key in [
         "uid",
         "creationTimestamp",
@@ -209,12 +223,14 @@ pub fn update_object(
     }
     set_at(&mut new, "apiVersion", target.kind.api_version());
     set_at(&mut new, "kind", target.kind.kind.to_string());
+    // A body without managed fields keeps those that are there.
     if value_at(&new, "metadata.managedFields").is_none()
         && let Some(fields) = value_at(old, "metadata.managedFields")
     {
         set_at(&mut new, "metadata.managedFields", fields.clone());
     }
     check_immutable_fields(target, old, &new)?;
+    // A dry run has passed all checks, and its answer is what would have been written.
     if target.is_dry_run() {
         return Ok(new.into());
     }
@@ -236,6 +252,8 @@ fn check_immutable_fields(
         ))
     };
     let fixed = |path: &str| value_at(old, path) == value_at(new, path);
+    // Only what a client could do by mistake during an upgrade is checked: other immutable fields can be changed
+    // here.
     match target.res {
         PODS if !fixed("spec.nodeName") && !text_at(old, "spec.nodeName").is_empty() => invalid(
             "spec",
@@ -280,6 +298,7 @@ pub fn delete_object(
     target: &RequestTarget,
     request: &Request,
 ) -> Result<Answer, ApiFailure> {
+    // Options stand in the body or in the query.
     let options = delete_options(target, request)?;
     let key = target.object_key();
     let old = cluster
@@ -287,11 +306,14 @@ pub fn delete_object(
         .get_object(&key)
         .cloned()
         .ok_or_else(|| target.not_found())?;
+    // The preconditions hold for a dry run as well.
     check_preconditions(target, &old, &options)?;
     if target.is_dry_run() || list_at(&options, "dryRun").iter().any(|d| d == "All") {
         return Ok(answer_json(200, &old));
     }
     let last = remove_object(cluster, &key, &options).unwrap_or(old);
+    // What is still there afterwards waits for finalizers or its grace period, and is answered as an object; so are
+    // the kinds that always are. Everything else is answered with a Status.
     if cluster.store.get_object(&key).is_some() || matches!(target.res, PODS | SERVICES) {
         return Ok(answer_json(200, &last));
     }
@@ -310,6 +332,7 @@ pub fn delete_collection(
     request: &Request,
 ) -> Result<Answer, ApiFailure> {
     let options = delete_options(target, request)?;
+    // The answer is the list of before the deletion.
     let listed = super::read::list_objects(cluster, target)?;
     for name in super::read::listed_names(cluster, target)? {
         remove_object(
@@ -378,6 +401,7 @@ fn check_preconditions(
         text_at(options, "preconditions.uid"),
         text_at(old, "metadata.uid"),
     );
+    // A UID that differs means that the object was made again under its name.
     if !asked.is_empty() && asked != found {
         let why = format!(
             "the UID in the precondition ({asked}) does not match the UID in record ({found}). The object might have \

@@ -61,6 +61,7 @@ impl<'a> PodConstraints<'a> {
             spec,
             "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution",
         );
+        // Preferences only weigh; they never refuse a node.
         let preferred = preferred.iter().map(|p| {
             let term = NodeTerm::from_term(p.get("preference").unwrap_or(&Value::Null));
             (number_at(p, "weight").unwrap_or(1), term)
@@ -69,6 +70,7 @@ impl<'a> PodConstraints<'a> {
             pod,
             tolerations,
             preferred: preferred.collect(),
+            // What is asked of volumes can fail for all nodes at once, as when a claim does not exist.
             volumes: VolumeNeeds::for_pod(cluster, object)?,
             spreads: read_constraints(cluster, spec, pod, &required, tolerations),
             affinity: PodAffinity::for_pod(cluster, object, pod),
@@ -89,6 +91,8 @@ impl<'a> PodConstraints<'a> {
         node: &NodeView,
         gone: &[Arc<PodView>],
     ) -> Result<(), NodeRefusal> {
+        // A cordon is looked at as if it were the taint that follows it, so a toleration of that taint passes it
+        // (K8S-TAINT-1).
         let unschedulable = NodeTaint {
             key: "node.kubernetes.io/unschedulable".into(),
             value: String::new(),
@@ -116,10 +120,13 @@ impl<'a> PodConstraints<'a> {
             let reason = "node(s) didn't match Pod's node affinity/selector";
             return Err(NodeRefusal::from_reason(reason, false));
         }
+        // From here on a refusal may be about pods on the node, so that their removal can help.
         if self.is_port_taken(cluster, node, gone) {
             let reason = "node(s) didn't have free ports for the requested pod ports";
             return Err(NodeRefusal::from_reason(reason, true));
         }
+        // The order of the filters is the scheduler's: it stops at the first one that refuses, and only that one is
+        // in the message.
         self.check_room(cluster, node, gone)?;
         let named = |(reason, room): (&str, bool)| NodeRefusal::from_reason(reason, room);
         self.volumes
@@ -139,6 +146,8 @@ impl<'a> PodConstraints<'a> {
         node: &NodeView,
         gone: &[Arc<PodView>],
     ) -> Result<(), NodeRefusal> {
+        // The sums are those of the index without the pods that are thought gone, so that preemption tries the same
+        // checks.
         let none = ResourceAmounts::new();
         let load = cluster.store.index.load.get(&node.name);
         let sum = |of: fn(&PodView) -> i64| gone.iter().map(|p| of(p)).sum::<i64>();
@@ -147,6 +156,7 @@ impl<'a> PodConstraints<'a> {
         if pods + 1 > node.pods {
             reasons.push("Too many pods".to_owned());
         }
+        // All resources that are short are told, not only the first.
         let mut check = |name: &str, asked: i64, used: i64, all: i64| {
             if asked > 0 && used + asked > all {
                 reasons.push(format!("Insufficient {name}"));
@@ -160,6 +170,7 @@ impl<'a> PodConstraints<'a> {
         check("memory", self.pod.memory, used, node.memory);
         let of = |amounts: &ResourceAmounts, name: &str| amounts.get(name).copied().unwrap_or(0);
         let taken = load.map_or(&none, |l| &l.others);
+        // Resources beside CPU and memory are compared only where the pod asks for them.
         for (name, asked) in &self.pod.others {
             let left: i64 = gone.iter().map(|p| of(&p.others, name)).sum();
             check(name, *asked, of(taken, name) - left, of(&node.others, name));

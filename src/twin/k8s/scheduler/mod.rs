@@ -36,6 +36,7 @@ pub fn schedule_pod(cluster: &mut SimCluster, name: &ObjectName) {
 
 /// Tries again for all pods that have no node, the most important first.
 pub fn retry_pending_pods(cluster: &mut SimCluster) {
+    // The order is by priority and then by name, so that the same seed gives the same placement.
     let mut waiting: Vec<(i64, ObjectName)> = Vec::new();
     for name in &cluster.store.index.pending {
         let pod = cluster.store.index.pods.get(name);
@@ -76,6 +77,7 @@ fn try_schedule(cluster: &mut SimCluster, name: &ObjectName) -> bool {
     if !pod.node.is_empty() || !pod.is_active() {
         return true;
     }
+    // A gated pod is not looked at until its gates are removed, which says nothing about its siblings.
     if !list_at(&object, "spec.schedulingGates").is_empty() {
         let why = "Scheduling is blocked due to non-empty scheduling gates";
         mark_unschedulable(cluster, name, "SchedulingGated", why);
@@ -86,11 +88,14 @@ fn try_schedule(cluster: &mut SimCluster, name: &ObjectName) -> bool {
             bind_pod(cluster, name, &node);
             true
         }
+        // A pod that fits nowhere may make room for itself; where it does, it waits for those pods to end and is
+        // tried again then.
         Err(misfit) => {
             let preemption = match PodConstraints::from_pod(cluster, &object, &pod) {
                 Ok(ask) => preempt::preempt_pods(cluster, &object, &pod, &ask),
                 Err(_) => Preemption::Helpless,
             };
+            // The condition carries the message that eksup and `kubectl describe` show.
             mark_unschedulable(
                 cluster,
                 name,
@@ -131,6 +136,7 @@ fn choose_node(
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let mut fitting: Vec<Arc<NodeView>> = Vec::new();
     let mut for_room = 0;
+    // A pod that names its node by a field is looked at on that node only (K8S-SCHED-1), as DaemonSet pods are.
     let named = named_nodes(object.get("spec").unwrap_or(&Value::Null));
     let nodes: Vec<&Arc<NodeView>> = match &named {
         Some(names) if names.is_empty() => {
@@ -140,10 +146,12 @@ fn choose_node(
         Some(names) => names.iter().filter_map(|n| index.nodes.get(n)).collect(),
         None => index.nodes.values().collect(),
     };
+    // The nodes that were not looked at are in the message as well, under the plugin that left them out.
     if nodes.len() < total {
         let why = "node(s) didn't satisfy plugin(s) [NodeAffinity]".to_owned();
         reasons.insert(why, total - nodes.len());
     }
+    // On a large cluster the scheduler begins at another node each time and stops when it has found enough.
     let from = if nodes.len() > ENOUGH_FITTING_NODES {
         cluster.rng.usize(..nodes.len())
     } else {
@@ -163,6 +171,7 @@ fn choose_node(
             break;
         }
     }
+    // Reasons are counted over all nodes, since the message tells how many nodes have each.
     if fitting.is_empty() {
         return Err(Unschedulable::Nodes {
             total,
@@ -170,6 +179,7 @@ fn choose_node(
             for_room,
         });
     }
+    // Among equally good nodes the choice is random, as in the real scheduler.
     let best = score::best_nodes(cluster, &ask, pod, &fitting);
     let pick = if best.len() > 1 {
         cluster.rng.usize(..best.len())
@@ -182,6 +192,7 @@ fn choose_node(
 impl Unschedulable {
     /// The scheduler's own words.
     fn to_message(&self, preemption: &Preemption) -> String {
+        // A reason that holds for all nodes is told without a number in front.
         let (total, told, for_room) = match self {
             Self::NoNodes => return "no nodes available to schedule pods".to_owned(),
             Self::Everywhere(total, why) => (*total, why.clone(), 0),
@@ -198,10 +209,13 @@ impl Unschedulable {
         };
         let told = format!("0/{total} nodes are available: {told}.");
         match preemption {
+            // The second half of the message tells what preemption came to. It is left out where preemption made
+            // room.
             Preemption::Makes => told,
             Preemption::NotEligible(why) => format!("{told} preemption: {why}"),
             Preemption::Helpless => {
                 let mut helpless = Vec::new();
+                // Nodes where removing pods could have helped are counted apart from the others.
                 if for_room > 0 {
                     helpless.push(format!(
                         "{for_room} No preemption victims found for incoming pod"
@@ -259,6 +273,7 @@ pub fn bind_pod(cluster: &mut SimCluster, name: &ObjectName, node: &str) {
     let Some(pod) = cluster.store.get_object(&key).cloned() else {
         return;
     };
+    // A volume that waits for its first consumer has to exist in the node's zone before the kubelet asks for it.
     volumes::provision_volumes(cluster, &pod, node);
     let labels = cluster
         .store
@@ -267,6 +282,7 @@ pub fn bind_pod(cluster: &mut SimCluster, name: &ObjectName, node: &str) {
         .get(node)
         .map(|n| n.labels.clone())
         .unwrap_or_default();
+    // The labels are copied as the node has them at this moment, and stay when the node's change.
     let (stamp, new) = (cluster.timestamp_text(), cluster.version >= Minor::new(35));
     cluster.change_object(&key, |pod| {
         set_at(pod, "spec.nodeName", node);

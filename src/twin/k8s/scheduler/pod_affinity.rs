@@ -28,6 +28,7 @@ impl PodAffinity {
     /// Reads what a pod asks for and looks where the others are.
     pub fn for_pod(cluster: &SimCluster, object: &Value, pod: &PodView) -> Self {
         let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution";
+        // All terms must be met in each place (K8S-SCHED-3), so only pods that match every one of them count.
         let terms = required_terms(object, list_at(object, path));
         let likes_itself = terms.iter().all(|t| t.selects(cluster, pod));
         let mut liked = terms
@@ -42,10 +43,13 @@ impl PodAffinity {
                 (term, places)
             })
             .collect();
+        // The pod's own anti-affinity asks where such pods are now.
         let away = pod.avoids.iter().map(|term| {
             let places = count_by_domain(cluster, term, &term.pods_on_nodes(cluster));
             (term.clone(), places)
         });
+        // The anti-affinity of the pods that are there keeps the incoming pod away as well. Only terms that select it
+        // matter.
         let index = &cluster.store.index;
         let mut avoided_by = Vec::new();
         for (term, nodes) in &index.avoided {
@@ -85,6 +89,7 @@ impl PodAffinity {
             place.is_some_and(|v| places.get(v).copied().unwrap_or(0) > gone)
         };
         const AFFINITY_MISMATCH: (&str, bool) = ("node(s) didn't match pod affinity rules", false);
+        // A node without the label of a term is in no place at all.
         if self.near.iter().any(lacks_label) {
             return Err(AFFINITY_MISMATCH);
         }
@@ -101,6 +106,8 @@ impl PodAffinity {
         if !near_all && !is_first {
             return Err(AFFINITY_MISMATCH);
         }
+        // Where enough of the pods in question would leave, the node would do: the counts are compared with how many
+        // leave.
         let refused = |near: &(AffinityTerm, PodsByDomain)| {
             let leaving = gone.iter().filter(|p| near.0.selects(cluster, p));
             there(near, leaving.count() as i64)
@@ -148,6 +155,7 @@ pub struct AffinityPreference {
 /// Reads a pod's preferences.
 pub fn read_preferences(cluster: &SimCluster, object: &Value) -> Vec<AffinityPreference> {
     let mut found = Vec::new();
+    // Anti-affinity weighs like affinity, with a negative sign.
     for (kind, sign) in [("podAffinity", 1), ("podAntiAffinity", -1)] {
         let path = format!("spec.affinity.{kind}.preferredDuringSchedulingIgnoredDuringExecution");
         for preferred in list_at(object, &path) {

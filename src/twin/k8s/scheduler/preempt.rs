@@ -34,6 +34,7 @@ pub fn preempt_pods(
     if text_at(object, "spec.preemptionPolicy") == "Never" {
         return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
     }
+    // Without a pod of lower priority there is nobody to make room.
     if !cluster.store.index.pods.values().any(lower) {
         return Preemption::Helpless;
     }
@@ -45,6 +46,7 @@ pub fn preempt_pods(
             "not eligible due to a terminating pod on the nominated node.",
         );
     }
+    // Every node is tried, and the best is taken by the order of the real scheduler (K8S-SCHED-9).
     let nodes = cluster.store.index.nodes.values();
     let options = nodes.filter_map(|node| {
         let victims = choose_victims(cluster, ask, node)?;
@@ -58,6 +60,7 @@ pub fn preempt_pods(
     let Some(((_, node), victims)) = options.min_by(|(a, _), (b, _)| a.cmp(b)) else {
         return Preemption::Helpless;
     };
+    // The pods are deleted and not evicted: a budget is no guarantee against preemption.
     let stamp = cluster.timestamp_text();
     for victim in victims.iter().filter(|p| !p.deleting) {
         let key = ObjectKey::new(PODS, victim.ns.clone(), victim.name.clone());
@@ -73,6 +76,7 @@ pub fn preempt_pods(
         });
         cluster.delete_object(&key, None);
     }
+    // The pod is not bound yet. The node is only noted for it, so that others do not take the room.
     let key = ObjectKey::new(PODS, pod.ns.clone(), pod.name.clone());
     cluster.change_object(&key, |p| set_at(p, "status.nominatedNodeName", node));
     Preemption::Makes
@@ -88,6 +92,7 @@ struct Victims {
 /// Returns the names of those that would go past a budget, if all went in this order (K8S-SCHED-9).
 fn names_past_budget(cluster: &SimCluster, going: &[Arc<PodView>]) -> BTreeSet<ObjectName> {
     let mut left: BTreeMap<ObjectName, i64> = BTreeMap::new();
+    // Each budget is spent in the order of importance, so the pods that come last are those past it.
     let mut goes_past = |pod: &Arc<PodView>| {
         let mut past = false;
         for name in cluster.store.index.budgets_of(pod) {
@@ -112,10 +117,12 @@ fn choose_victims(
     ask: &PodConstraints<'_>,
     node: &NodeView,
 ) -> Option<Victims> {
+    // A node that refuses the pod for anything but room is no candidate.
     match ask.check_fit(cluster, node) {
         Err(refusal) if refusal.room => {}
         Ok(()) | Err(_) => return None,
     }
+    // All pods of lower priority are thought gone first; if the pod does not fit even then, nothing helps.
     let mut going = cluster.store.pods_on(&node.name);
     going.retain(|p| !p.is_finished() && p.priority < ask.pod.priority);
     if ask.check_fit_without(cluster, node, &going).is_err() {
@@ -128,6 +135,7 @@ fn choose_victims(
     // Those past a budget are let stay first, where it fits all the same, then the most important; what goes anyway is
     // never let stay.
     going.sort_by_key(|p| (p.deleting, !is_past(p), importance(p)));
+    // Each pod is put back where the incoming one still fits beside it, so that as few as possible go.
     let mut i = 0;
     while i < going.len() && !going[i].deleting {
         let spared = going.remove(i);

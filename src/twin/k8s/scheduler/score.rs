@@ -35,6 +35,7 @@ fn score_node(
     pod: &PodView,
     node: &NodeView,
 ) -> i64 {
+    // The score begins with the free room, as the least-allocated strategy does.
     let load = cluster.store.index.load.get(&node.name);
     let (cpu, memory) = load.map_or((0, 0), |l| (l.cpu, l.memory));
     let free = |used: i64, asked: i64, all: i64| {
@@ -45,6 +46,7 @@ fn score_node(
         }
     };
     let mut score = (free(cpu, pod.cpu, node.cpu) + free(memory, pod.memory, node.memory)) / 2;
+    // A soft taint costs more than room can give, so such a node is the last choice but a possible one.
     let soft = node
         .taints
         .iter()
@@ -60,6 +62,8 @@ fn score_node(
             .unwrap_or(0);
         score -= 100 * siblings;
     }
+    // Soft and hard constraints both weigh: a place with fewer pods is better, and a node without the label is the
+    // worst.
     for spread in &ask.spreads {
         let here = node
             .labels
@@ -67,6 +71,7 @@ fn score_node(
             .map(|v| spread.counts.get(v).copied().unwrap_or(0));
         score -= here.map_or(200, |here| 200 * here);
     }
+    // Preferred node affinity and pod affinity add their weights.
     for (weight, term) in &ask.preferred {
         score += if term.matches(node) { 2 * weight } else { 0 };
     }

@@ -56,6 +56,7 @@ pub fn read_constraints(
     let mut found = Vec::new();
     for constraint in constraints {
         let hard = is_hard(constraint);
+        // The two policies have different defaults: node affinity is honoured, taints are not (K8S-SCHED-2).
         let honors = |field: &str, unset: bool| match text_at(constraint, field) {
             "Honor" => true,
             "Ignore" => false,
@@ -64,11 +65,14 @@ pub fn read_constraints(
         let by_affinity = honors("nodeAffinityPolicy", true);
         let by_taints = honors("nodeTaintsPolicy", false);
         let keys = if hard { &hard_keys } else { &soft_keys };
+        // A cordoned or tainted node counts with its place like any other, so a place that takes no pods can keep the
+        // least low (K8S-SCHED-2).
         let counts_for = |node: &NodeView| {
             keys.iter().all(|key| node.labels.contains_key(*key))
                 && (!by_affinity || required.matches(node))
                 && !(by_taints && has_untolerated_taint(node, tolerations))
         };
+        // The pod's own labels narrow the selector, which keeps the pods of two templates apart during a rollout.
         let mut pods = LabelSelector::from_spec(value_at(constraint, "labelSelector"));
         for key in list_at(constraint, "matchLabelKeys")
             .iter()
@@ -104,14 +108,17 @@ fn count_by_domain(
 ) -> BTreeMap<String, i64> {
     let index = &cluster.store.index;
     let mut on_node: BTreeMap<&str, i64> = BTreeMap::new();
+    // What an empty selector counts changed with the scheduler's version (K8S-SCHED-8).
     let selected = if pods.is_everything() && counts_none_of_all(cluster) {
         Vec::new()
     } else {
         index.selected_pods(ns, pods)
     };
+    // Pods that are being deleted do not count.
     for pod in selected.iter().filter(|p| p.is_active()) {
         *on_node.entry(pod.node.as_str()).or_default() += 1;
     }
+    // A place without a pod is in the result with zero, else the least would be wrong.
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for node in index.nodes.values().filter(|n| counts_for(n)) {
         if let Some(place) = node.labels.get(key) {
@@ -138,15 +145,19 @@ impl SpreadConstraint {
         node: &NodeView,
         gone: &[Arc<PodView>],
     ) -> Result<(), (&'static str, bool)> {
+        // A node without the label can take no pod of a hard constraint.
         let Some(place) = node.labels.get(&self.key) else {
             return Err((MISSING_LABEL_REASON, false));
         };
         let counted = |p: &&Arc<PodView>| {
             self.counts_pods && p.ns == self.ns && p.is_active() && self.pods.matches(&p.labels)
         };
+        // A place that does not count has no pods as far as the skew is concerned.
         let known = self.counts.get(place).copied();
         let gone = known.map_or(0, |_| gone.iter().filter(counted).count() as i64);
         let here = known.unwrap_or(0) - gone;
+        // With fewer places than asked for the least is zero, so each place takes at most `maxSkew` pods
+        // (K8S-SCHED-2).
         let least = if (self.counts.len() as i64) < self.min_domains {
             0
         } else {
