@@ -33,6 +33,7 @@ pub fn budget_rule(
     snapshot: &CacheSnapshot,
     single: impl FnOnce() -> bool,
 ) -> BudgetRule {
+    // The narrower consent goes before the wider one: this budget, its namespace, then what is said of all.
     let of_one = spec.budgets.get(&budget.key.to_string());
     let of_namespace = || spec.budgets.get(&format!("{}/*", budget.key.namespace));
     match of_one.or_else(of_namespace).map(String::as_str) {
@@ -41,6 +42,7 @@ pub fn budget_rule(
         Some(_) => return BudgetRule::AsAtDeadlines,
         None => {}
     }
+    // Whether an operator runs the budget's pods takes a search through all of them, so it is asked last.
     let pods = snapshot.pods.values().map(AsRef::as_ref);
     let by_operator = || run_by(budget, pods).is_some();
     if spec.single_replicas == "evict" && single() {
