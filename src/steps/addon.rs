@@ -102,6 +102,7 @@ impl AddonStep {
         }
     }
 
+    /// Decides what remains to be done so that the add-on is at the version of `change`, on both ways.
     fn decide_toward(
         &self,
         change: &AddonChange,
@@ -122,6 +123,7 @@ impl AddonStep {
             now.duration_since(t)
                 > SignedDuration::try_from(self.timeout).unwrap_or(SignedDuration::MAX)
         });
+        // One update at a time, whoever began it: it is waited for, and a second call would only be refused.
         if let Some(update) = updates.iter().find(|u| is_in_progress(u)) {
             if late {
                 return Decision::Refuse(format!(
@@ -157,6 +159,8 @@ impl AddonStep {
                 )),
             };
         }
+        // A version that is neither the old nor the new one was set by somebody else, and writing over it would undo
+        // what they did.
         if past.acts > 0
             && ![&self.from, &self.change.version, &change.version].contains(&&addon.version)
         {
@@ -175,6 +179,8 @@ impl AddonStep {
             }
             _ => {}
         }
+        // The call may have been made although the version is not there. A failure ends the step with EKS's reasons,
+        // not with another try.
         if let Some(last) = update_since_last_act(updates, past) {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
@@ -210,6 +216,7 @@ impl AddonStep {
 }
 
 fn update_since_last_act<'a>(updates: &'a [Update], past: &StepHistory) -> Option<&'a Update> {
+    // Clocks here and at AWS may differ by a little.
     let since = past
         .last_act_at?
         .saturating_sub(SignedDuration::from_secs(120))
@@ -252,6 +259,8 @@ impl Step<StepWorld> for AddonStep {
 
     async fn observe_for_undo(&self, world: &StepWorld) -> Result<AddonObservation, StepError> {
         let mut seen = self.observe_state(world).await?;
+        // The catalogue is read for the version as it is now: a rollback may follow hops of which only the last is
+        // undone.
         let at = world.aws.describe_cluster(&world.cluster).await?.version;
         let names = [self.change.name.clone()];
         let (here, there) = tokio::try_join!(
@@ -349,6 +358,7 @@ impl Step<StepWorld> for AddonStep {
         else {
             return Decision::Done(format!("add-on {name} is not there, or was not"));
         };
+        // Nothing is changed where nothing has to be: most add-on versions run on the minor below too.
         let busy = seen.updates.iter().any(is_in_progress);
         if !busy && trail.rollback.acts == 0 && offers.may_stay(name, &addon.version) {
             return Decision::Done(format!(
@@ -356,6 +366,7 @@ impl Step<StepWorld> for AddonStep {
                 addon.version, offers.below
             ));
         }
+        // A version that may stay is the goal once the rollback has acted: choosing again could choose another one.
         let version = if offers.may_stay(name, &addon.version) {
             Some(addon.version.clone())
         } else {

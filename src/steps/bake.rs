@@ -99,10 +99,13 @@ impl Step<StepWorld> for BakeStep {
             .filter(|n| !world.workloads.was_not_ready(n))
             .map(|n| n.name.clone())
             .collect();
+        // A pod on blue would end with it: the soak has to see it before the retirement does.
         let strays = match &self.empty_group {
             Some(blue) => evictable::pods_left_on(&snapshot, blue),
             None => Vec::new(),
         };
+        // Green may lose its nodes while blue's still stand, and then blue is the way out. That must not wait for a
+        // deadline.
         let nodes_of = |group: &Option<String>| {
             let all = snapshot.nodes.values();
             all.filter(|n| group.is_some() && n.nodegroup_name() == group.as_deref())
@@ -125,6 +128,7 @@ impl Step<StepWorld> for BakeStep {
             .values()
             .filter(|n| n.nodegroup_name() == self.green_group.as_deref());
         let green_down = self.green_group.is_some() && !of_green.any(|n| n.is_ready());
+        // Timed by this process: conditions and journal carry other clocks, and a moment's illness is none.
         let ill = !not_ready.is_empty() || !short.is_empty();
         let so_now = [(ill, UNWELL_TIMER), (green_down, GREEN_DOWN_TIMER)];
         let so_now = so_now.iter().filter(|(so, _)| *so);
@@ -154,6 +158,7 @@ impl Step<StepWorld> for BakeStep {
         now: Timestamp,
     ) -> Decision<BakeAct> {
         let time = SignedDuration::try_from(self.time).unwrap_or(SignedDuration::MAX);
+        // What serves nothing is told at once. What is not well gets its time first, as most of it passes.
         if let (true, Some(green), Some(blue)) = (
             seen.green_lost_all_nodes,
             &self.green_group,
@@ -174,6 +179,7 @@ impl Step<StepWorld> for BakeStep {
                 describe_short(&seen.short)
             ));
         }
+        // The time counts from the journal, so a restart does not bake twice.
         let left = past
             .started_at
             .map_or(time, |t| time - now.duration_since(t));
@@ -199,6 +205,7 @@ impl Step<StepWorld> for BakeStep {
                 seen.unwell_for.as_secs()
             ));
         }
+        // Trouble does not end a bake that still has time; it is shown, so that somebody can act on it before the end.
         if left > SignedDuration::ZERO {
             let well = describe_well(&seen.lost);
             let well = match (&seen.capacity, trouble.is_empty()) {
@@ -222,6 +229,7 @@ impl Step<StepWorld> for BakeStep {
                 describe_well(&seen.lost)
             ));
         }
+        // At its end everything has to be well at the same look. That is waited for, but not forever.
         if left.unsigned_abs() > UNWELL_LIMIT {
             return Decision::Refuse(format!(
                 "{}: not well {}s after its time: {trouble}",

@@ -41,6 +41,7 @@ pub fn describe_capacity(snapshot: &CacheSnapshot, blue: &str, green: Option<&st
         })
         .filter(|p| !p.is_daemon_pod() && !p.mirror && !p.is_finished())
         .collect();
+    // All three are compared, because the scarcest of them decides.
     let asked = sum_requests(pods.iter().map(AsRef::as_ref));
     let short: Vec<String> = [
         (asked.pods > room.pods).then(|| format!("room for {} pods", room.pods)),

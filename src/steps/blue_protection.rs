@@ -148,6 +148,7 @@ impl Step<StepWorld> for BlueProtectionStep {
     }
 
     fn before_image(&self, seen: &BlueProtectionObservation) -> BlueProtectionBeforeImage {
+        // The live size goes into the journal: EKS's own may lag behind what an autoscaler did (EKS-NG-15).
         let size = seen.group.as_ref().map(|group| Scaling {
             desired: seen.desired_size().unwrap_or(group.scaling.desired),
             ..group.scaling
@@ -204,6 +205,7 @@ impl Step<StepWorld> for BlueProtectionStep {
         now: Timestamp,
     ) -> Decision<BlueProtectionAct> {
         let blue = &self.blue;
+        // A group of the same name that somebody made since is not blue.
         let same = |g: &&Nodegroup| before.arn.as_ref().is_none_or(|was| *was == g.arn);
         let Some(group) = seen.group.as_ref().filter(same) else {
             return Decision::Refuse(format!(
@@ -223,6 +225,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             }
             _ => {}
         }
+        // Grown before it is waited for, and before traffic or a pod goes back: fewer nodes could not carry what comes.
         let now_desired = seen.desired_size().unwrap_or(0);
         if let Some(size) = before.size.filter(|was| now_desired < was.desired) {
             return Decision::Act(BlueProtectionAct::Grow {
@@ -262,6 +265,7 @@ impl Step<StepWorld> for BlueProtectionStep {
                 Decision::Act(BlueProtectionAct::Hold { nodes: free })
             };
         }
+        // Blue is open, so nothing is to come back to it any more: what is left is to take the marks off.
         let held = self.node_names(seen, |n| nodes::is_protected_by(n, &self.run));
         if held.is_empty() {
             Decision::Done(format!(

@@ -182,6 +182,7 @@ impl Step<StepWorld> for CordonBlueStep {
         let Some(group) = &seen.group else {
             return Decision::Refuse(self.gone_text());
         };
+        // First of all: as soon as nodes are emptied, rebalancing would end others that still carry pods (ASG-3).
         for asg in &seen.asgs {
             if !asg.suspended.iter().any(|p| p == "AZRebalance") {
                 return Decision::Act(CordonBlueAct::SuspendRebalance {
@@ -208,6 +209,7 @@ impl Step<StepWorld> for CordonBlueStep {
         // size that it shows, which lags behind. What both can bear is the larger of the two.
         let live = seen.asgs.iter().map(|a| a.desired).sum::<i32>();
         let desired = live.max(group.scaling.desired).max(1);
+        // The group is tainted before its nodes, so that a node that joins in between has the taint too.
         let tainted = group.taints.iter().any(|t| self.is_ours(t));
         // The largest size is never less than `maxUnavailable` of the group's updates: EKS takes no group with less.
         let update = group.update_config.as_ref();
@@ -232,6 +234,7 @@ impl Step<StepWorld> for CordonBlueStep {
                 attempt: past.acts,
             });
         }
+        // The nodes follow in the order of `closing.rs`. Its wait counts from the last act, which is the taint.
         let nodes = seen.nodes.iter().map(AsRef::as_ref);
         let last_act = past.watched_from().filter(|_| past.acts > 0);
         match next_closing(&self.blue, nodes, &self.run, last_act, now) {
@@ -282,6 +285,7 @@ impl Step<StepWorld> for CordonBlueStep {
                 Ok(world.aws.suspend_processes(asg, &["AZRebalance"]).await?)
             }
             CordonBlueAct::ResumeRebalance { asg } => {
+                // The tag goes last: a crash in between is seen by it, and the resumption repeated.
                 world.aws.resume_processes(asg, &["AZRebalance"]).await?;
                 Ok(world
                     .aws
@@ -345,6 +349,7 @@ impl Step<StepWorld> for CordonBlueStep {
             }
             status => return Decision::Refuse(format!("node group {} is {status}", self.blue)),
         }
+        // Taints of others stay, and so does a largest size that somebody has raised since.
         let remove: Vec<NodegroupTaint> = group
             .taints
             .iter()
@@ -375,6 +380,7 @@ impl Step<StepWorld> for CordonBlueStep {
         if !held.is_empty() {
             return Decision::Act(CordonBlueAct::Release { nodes: held });
         }
+        // Last, and only where the tag says that this run suspended it.
         if let Some(asg) = seen.asgs.iter().find(|a| self.is_rebalance_ours(a)) {
             return Decision::Act(CordonBlueAct::ResumeRebalance {
                 asg: asg.name.clone(),

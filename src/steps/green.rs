@@ -132,6 +132,7 @@ impl CreateGreenStep {
     /// The group as it is to be created now.
     fn group_to_create(&self, seen: &GreenObservation) -> NewNodegroup {
         let mut group = self.group_spec.group.clone();
+        // Sizes are read when green is made, not when the route was: an autoscaler may have changed blue since.
         let blue = seen.blue_desired.unwrap_or(group.scaling.desired);
         group.scaling.max = group.scaling.max.max(blue);
         group.scaling.desired = match self.group_spec.surge {
@@ -139,6 +140,7 @@ impl CreateGreenStep {
             None => group.scaling.desired.max(blue),
         };
         group.scaling.min = group.scaling.min.min(group.scaling.desired);
+        // The route was made before this version existed, so its number is looked up now.
         if let (Some(from), Some(version)) = (&self.group_spec.template_from, seen.template_version)
         {
             group.launch_template = Some(LaunchTemplateRef {
@@ -170,6 +172,8 @@ impl CreateGreenStep {
             .map(AsRef::as_ref)
             .filter(|n| n.is_ready() && !n.deleting)
             .collect();
+        // ACTIVE says nothing of nodes (EKS-NG-11): they are counted, zone by zone, as volumes do not move between
+        // zones (K8S-VOL-2).
         let wanted = green.scaling.desired;
         if wanted == 0 && seen.blue_desired.is_some_and(|n| n > 0) {
             lacks.push("somebody has set its size to 0".to_owned());
@@ -191,6 +195,7 @@ impl CreateGreenStep {
                 ready.len()
             ));
         }
+        // With `capacity: surge` green is smaller than blue at first, and may not reach every zone yet.
         for zone in &self.group_spec.zones {
             if self.group_spec.surge.is_none() && !ready.iter().any(|n| n.zone() == Some(zone)) {
                 lacks.push(format!("no node is Ready in {zone}"));
@@ -206,6 +211,7 @@ impl CreateGreenStep {
                     node.name, node.kubelet_version
                 ));
             }
+            // A startup taint is one that its agent still has to take off (CTL-7). Pods would not come before that.
             let foreign: Vec<String> = node
                 .taints
                 .iter()
@@ -250,6 +256,8 @@ impl Step<StepWorld> for CreateGreenStep {
             let blue = &self.group_spec.blue;
             absent_is_none(world.aws.describe_nodegroup(&world.cluster, blue)).await?
         };
+        // Both Auto Scaling groups in one call: blue's size, tags and suspended processes are what green is compared
+        // with.
         let names: Vec<String> = blue
             .iter()
             .chain(green.iter().filter(|_| !making))
@@ -279,6 +287,7 @@ impl Step<StepWorld> for CreateGreenStep {
             .filter(|n| n.nodegroup_name() == Some(self.green_name()))
             .cloned()
             .collect();
+        // What explains a delay is read only while there is one, and DaemonSets only once their nodes are there.
         let all_ready = green.as_ref().is_some_and(|g| {
             nodes.iter().filter(|n| n.is_ready()).count() as i64 >= i64::from(g.scaling.desired)
         });
@@ -301,6 +310,7 @@ impl Step<StepWorld> for CreateGreenStep {
         } else {
             Vec::new()
         };
+        // A group that could not be created may have nodes, and nodes may have pods: it is emptied as in a rollback.
         let failed = green.as_ref().is_some_and(|g| g.status == "CREATE_FAILED");
         let green_drain = match failed {
             true => Some(self.green_drain.observe_green(world).await?),
@@ -339,6 +349,8 @@ impl Step<StepWorld> for CreateGreenStep {
     ) -> Decision<GreenAct> {
         let name = self.green_name();
         let Some(green) = &seen.green else {
+            // A failed group was deleted by this attempt. The next one needs a person first, or it would fail the same
+            // way.
             if let Some(GreenAct::DeleteFailed { why }) = past
                 .last_act
                 .clone()
@@ -356,6 +368,8 @@ impl Step<StepWorld> for CreateGreenStep {
                 attempt: past.attempt,
             });
         };
+        // Known by its tag: a process that died after the call finds its own group, and somebody else's is never
+        // touched.
         if !self.is_ours(green) {
             return Decision::Refuse(format!(
                 "node group {name} exists and was not made by this run; name another green with `nodeGroups[].green` in the plan, or delete it"
@@ -388,6 +402,7 @@ impl Step<StepWorld> for CreateGreenStep {
             }
             _ => {}
         }
+        // Whatever EKS reports of blue too was there before, and is no reason to wait for green.
         let mut lacks = self.missing_conditions(green, seen);
         let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
         if green.status != "ACTIVE" && !degraded_as_blue {
@@ -413,6 +428,8 @@ impl Step<StepWorld> for CreateGreenStep {
                 wait_polling(text)
             };
         }
+        // Tags and suspensions last: they matter to autoscalers once green carries pods, and CreateNodegroup takes
+        // neither (EKS-NG-23).
         if self.group_spec.copy_asg_tags
             && let Some(asg) = &seen.asg
         {
@@ -460,6 +477,8 @@ impl Step<StepWorld> for CreateGreenStep {
     async fn perform_act(&self, world: &StepWorld, act: &GreenAct) -> Result<(), StepError> {
         match act {
             GreenAct::Create { group, attempt } => {
+                // A repeat after a crash sends the same token; another attempt sends another, or EKS would answer with
+                // the old failure.
                 let token = world.idempotency_token(&self.id, &format!("create#{attempt}"));
                 world
                     .aws
@@ -515,6 +534,7 @@ impl Step<StepWorld> for CreateGreenStep {
                 _ => Decision::Done(format!("node group {name} is gone")),
             };
         };
+        // Only a group that this run has made is deleted.
         if before.status.is_some() || !self.is_ours(green) {
             return Decision::Done(format!("node group {name} is not this run's; it stays"));
         }
@@ -535,6 +555,8 @@ impl Step<StepWorld> for CreateGreenStep {
         let Some(green_drain) = &seen.drain_observation else {
             return Decision::Refuse(format!("the nodes of {name} could not be read"));
         };
+        // Emptied before it is deleted: EKS itself ends every node after five minutes, whatever the budgets say
+        // (EKS-NG-16).
         let next = self
             .green_drain
             .decide_next(green_drain, &trail.rollback, now);

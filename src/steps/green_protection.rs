@@ -94,6 +94,8 @@ impl Step<StepWorld> for GreenProtectionStep {
             .values()
             .filter(|n| n.nodegroup_name() == Some(&self.green))
         {
+            // A node that somebody else protects is neither: it needs no hold, and its annotation is not this run's to
+            // take off.
             if nodes::is_protected_by(node, &self.run) {
                 seen.protected.push(node.name.clone());
             } else if !nodes::is_protected(node) {

@@ -102,6 +102,7 @@ impl RetireStep {
     }
 
     fn decide_scaled_to_zero(&self, seen: &RetireObservation) -> Option<Decision<RetireAct>> {
+        // Kept at zero is done only when instances and nodes are gone: until then pods may still be ending.
         let instances: usize = seen.asgs.iter().map(|a| a.instances.len()).sum();
         let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
         if self.delete || size > 0 {
@@ -177,6 +178,7 @@ impl Step<StepWorld> for RetireStep {
             .filter(|n| n.nodegroup_name() == Some(&self.blue))
             .map(|n| n.name.clone())
             .collect();
+        // A node that was not Ready before the run is not waited for in a rollback.
         let ready = snapshot
             .nodes
             .values()
@@ -218,6 +220,7 @@ impl Step<StepWorld> for RetireStep {
             .await?
             .into_values()
             .collect();
+        // Instances of every lifecycle are looked for in target groups, as an ending one may still get requests there.
         let ids: BTreeSet<String> = seen
             .asgs
             .iter()
@@ -227,6 +230,8 @@ impl Step<StepWorld> for RetireStep {
         let instances = seen.asgs.iter().flat_map(|a| &a.instances);
         let in_service = instances.filter(|i| i.lifecycle == "InService");
         seen.in_service = in_service.map(|i| i.id.clone()).collect();
+        // The route's target groups and those that blue's Auto Scaling groups fill now: somebody may have attached
+        // another since.
         let mut groups: BTreeSet<String> = self.target_groups.iter().cloned().collect();
         for asg in &seen.asgs {
             let served: Vec<String> = asg.registration_targets().cloned().collect();
@@ -333,9 +338,12 @@ impl Step<StepWorld> for RetireStep {
             "UPDATING" => return wait_polling(format!("node group {} is UPDATING", self.blue)),
             _ => {}
         }
+        // Before anything is proved: at zero there is nothing left to lose.
         if let Some(decision) = self.decide_scaled_to_zero(seen) {
             return decision;
         }
+        // The proofs come from the gravest to the least: green must be there, every workload whole, blue empty, and
+        // nobody served by blue alone.
         if let Some(why) = &seen.green_unfit_reason {
             return Decision::Refuse(format!(
                 "{why}, so {} is not retired: nothing would be left to run on. `eksup rollback` opens it again; \
@@ -367,6 +375,8 @@ impl Step<StepWorld> for RetireStep {
                 false => wait_polling(why),
             };
         }
+        // Blue leaves its target groups and its connections drain before it is deleted, one Auto Scaling group in an
+        // act.
         if let Some((asg, target_groups)) = seen.attached.first() {
             return Decision::Act(RetireAct::Detach {
                 asg: asg.clone(),
@@ -387,6 +397,7 @@ impl Step<StepWorld> for RetireStep {
                 recheck: RETIRE_RECHECK_INTERVAL,
             };
         }
+        // DescribeNodegroup may not show it yet (EKS-NG-17). A second call would count as another act without effect.
         if was_delete_requested(past, now) {
             return Decision::Wait {
                 why: format!("EKS was asked to delete {}", self.blue),
@@ -422,6 +433,8 @@ impl Step<StepWorld> for RetireStep {
         match act {
             RetireAct::Detach { asg, target_groups } => {
                 let asgs = std::slice::from_ref(asg);
+                // What was seen is older than this act. If it does not hold any more nothing is done, and the next look
+                // says why.
                 if self.green.is_some() && !may_detach(world, asgs, target_groups).await? {
                     return Ok(());
                 }
@@ -517,6 +530,7 @@ impl Step<StepWorld> for RetireStep {
         let Some(group) = &seen.group else {
             return gone("is deleted");
         };
+        // On a long way a later green may have got the name of a blue that is gone.
         if before.arn.as_ref().is_some_and(|was| *was != group.arn) {
             return gone("is deleted (what has its name now is another group)");
         }
@@ -532,6 +546,7 @@ impl Step<StepWorld> for RetireStep {
             _ => {}
         }
         let late = trail.is_late(now, ROLLBACK_WAIT_LIMIT);
+        // Nodes first: target groups without instances would be attached for nothing, and instances take minutes.
         let size = before
             .size
             .filter(|was| group.scaling.desired < was.desired);
@@ -544,6 +559,7 @@ impl Step<StepWorld> for RetireStep {
                 attempt: trail.rollback.attempt,
             });
         }
+        // The Auto Scaling groups register their instances by themselves; what somebody registered one by one follows.
         for was in &before.attached {
             let now = seen.asgs.iter().find(|a| a.name == was.asg);
             let missing: Vec<String> = was

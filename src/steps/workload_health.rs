@@ -133,6 +133,7 @@ impl WorkloadMonitor {
 
     /// Watches for what the workloads of a run had when it began; on rollback, for what they had when that began.
     pub fn for_run(state: &RunState) -> Self {
+        // What the run wrote down, raised by what its drains found, and for a rollback by what it began with.
         let mut baseline = state.binding.baseline_counts().clone();
         // What a drain found more of before it moved the first pod is in its before-image.
         let images = state.steps.iter().filter_map(|s| s.before.as_ref());
@@ -185,6 +186,7 @@ impl WorkloadMonitor {
         kube: &KubeApi,
         snapshot: &CacheSnapshot,
     ) -> Result<Vec<ShortWorkload>, ApiError> {
+        // Counted by pods first, which costs no call. Only where that is not enough is anything listed.
         let expected = self.expected_counts();
         let counts = self.count_serving(snapshot, &self.known_replica_sets());
         let mut below = find_short_workloads(&expected, &counts, None);
@@ -280,6 +282,7 @@ impl WorkloadMonitor {
     ) -> Result<BTreeMap<String, PodWorkload>, ApiError> {
         let pods: Vec<&Pod> = pods.filter(|p| is_long_running(p)).collect();
         let sets = || pods.iter().filter_map(|p| Some((p, p.owner.as_ref()?)));
+        // ReplicaSets are listed only when a pod belongs to one that is not known, as after a rollout.
         let unknown = sets().any(|(_, o)| {
             o.kind == "ReplicaSet" && !self.known_replica_sets().contains_key(&o.uid)
         });
@@ -293,6 +296,7 @@ impl WorkloadMonitor {
             }
         }
         let known = self.known_replica_sets();
+        // A workload that is new since the run began is held against what it had when it was first seen.
         let counts = count_ready(snapshot, &known);
         let lost = accepted_losses::count_lost(snapshot, &known, &self.accepted_losses);
         let of_pod = |pod: &&Pod| {
@@ -327,6 +331,7 @@ impl WorkloadMonitor {
     ) -> Result<ReadyCounts, ApiError> {
         let pods = snapshot.pods.values().map(AsRef::as_ref);
         self.workloads_of(kube, snapshot, pods).await?;
+        // Counted at its highest: what was whole once, before anything moved, has to be whole again.
         let on_green = |node: &Node| green.is_some() && node.nodegroup_name() == green;
         let mut counts =
             count_on_nodes(snapshot, &self.known_replica_sets(), |node| !on_green(node));
@@ -527,6 +532,7 @@ fn find_short_workloads(
     counts: &ReadyCounts,
     wanted: Option<&ReadyCounts>,
 ) -> Vec<ShortWorkload> {
+    // A workload that was scaled down on purpose needs no more than it wants, and one that was deleted needs nothing.
     let needed_of = |name: &str, had: u32| match wanted {
         None => had,
         Some(wanted) => match wanted.get(name) {

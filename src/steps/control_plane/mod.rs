@@ -45,7 +45,7 @@ pub struct ControlPlaneObservation {
     readiness: Option<RollbackReadiness>,
 }
 
-/// What a rollback depends on.
+/// What EKS's own version rollback depends on, read once the cluster is otherwise ready for it.
 pub struct RollbackReadiness {
     insights: Vec<Insight>,
     refresh: Option<InsightsRefresh>,
@@ -53,7 +53,7 @@ pub struct RollbackReadiness {
     kubelets: Vec<(String, Minor)>,
 }
 
-/// What is done.
+/// An act on the control plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -128,6 +128,8 @@ impl ControlPlaneStep {
         if let Some(update) = seen.updates.iter().find(|u| is_in_progress(u)) {
             return self.wait_for_update(update, past, now);
         }
+        // Three witnesses must agree: the update has ended (above), DescribeCluster shows the version, and the API
+        // server answers it.
         if at == to {
             if seen.cluster.status != "ACTIVE" {
                 return wait_rechecking(
@@ -155,12 +157,14 @@ impl ControlPlaneStep {
                 ),
             };
         }
+        // EKS goes one minor at a time (EKS-CP-1), so from any other version this step cannot get there.
         if (at.ahead_of(to)).abs() != 1 {
             return Decision::Refuse(format!(
                 "cluster {name} is at {at}; EKS changes one minor at a time, so this step cannot bring it to {to}. \
                  Somebody changed the cluster's version; run `eksup plan` to see a new route."
             ));
         }
+        // A cluster that is changing refuses an update, so it is waited for and not asked.
         match seen.cluster.status.as_str() {
             "ACTIVE" => {}
             "FAILED" | "DELETING" => {
@@ -170,6 +174,8 @@ impl ControlPlaneStep {
                 return wait_rechecking(format!("cluster {name} is {status}"), EKS_POLL_INTERVAL);
             }
         }
+        // The act may have been done although the version is not there: by this process, or by one that died before it
+        // looked again.
         if let Some(last) = update_since_last_act(seen, to, kind, past) {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
@@ -223,6 +229,8 @@ impl ControlPlaneStep {
         now: Timestamp,
     ) -> Option<Decision<ControlPlaneAct>> {
         let readiness = seen.readiness.as_ref()?;
+        // A kubelet newer than its API server is what EKS refuses first (EKS-RB-4). Green's nodes take a while to leave
+        // the list.
         let newer: Vec<&str> = readiness
             .kubelets
             .iter()
@@ -245,6 +253,7 @@ impl ControlPlaneStep {
                 wait_rechecking(why, EKS_POLL_INTERVAL)
             });
         }
+        // Insights may be a day old (EKS-INS-3), so EKS is made to judge again, once, before its verdict is read.
         let asked = trail
             .rollback
             .last_act
@@ -274,6 +283,7 @@ impl ControlPlaneStep {
             }
             Some(_) => {}
         }
+        // Told here with all reasons, because EKS names only that there are some.
         let blocking = blocking_insights(&readiness.insights, self.from);
         (!blocking.is_empty()).then(|| {
             Decision::Refuse(format!(
@@ -293,6 +303,7 @@ impl ControlPlaneStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> Decision<ControlPlaneAct> {
+        // An update of somebody else has no act of this run, so EKS's own time goes first.
         let since = update.created_at.or(past.last_act_at);
         let for_long = since.is_some_and(|t| now.duration_since(t) > self.update_time_limit());
         if for_long {
@@ -426,6 +437,7 @@ impl Step<StepWorld> for ControlPlaneStep {
         if goes_on || seen.cluster.version != self.to || seen.cluster.status != "ACTIVE" {
             return Ok(seen);
         }
+        // Asked only where the cluster waits to be rolled back: while an update goes on none of it decides.
         let (insights, refresh) = tokio::try_join!(
             world.aws.list_insights(&world.cluster),
             world.aws.describe_insights_refresh(&world.cluster)
@@ -461,6 +473,8 @@ impl Step<StepWorld> for ControlPlaneStep {
                 seen.cluster.name, self.to, seen.cluster.version
             ));
         }
+        // Taken up before anything is asked for: an act of its own is what makes the hop the run's, and rolls it back
+        // with the run.
         if past.last_act.is_none()
             && let Some(update) = self.hop_in_progress(seen)
         {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::elb::{RegisteredTarget, TargetHealth};
 
-/// Counts of a target group's targets.
+/// Counts of a target group's targets, without those that drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetHealthCounts {
     pub healthy: usize,
@@ -18,7 +18,7 @@ pub struct TargetHealthCounts {
     pub unused: bool,
 }
 
-/// Counts.
+/// Counts the targets by what they mean for traffic. Targets that drain get none and are left out.
 pub fn count_health(targets: &[TargetHealth]) -> TargetHealthCounts {
     let mut out = TargetHealthCounts::default();
     let mut zones: BTreeMap<&str, bool> = BTreeMap::new();
@@ -86,7 +86,7 @@ impl TargetHealthCounts {
         share.and_then(|p| u32::try_from(p).ok()).unwrap_or(0)
     }
 
-    /// Says it in words.
+    /// Returns the counts as text, with the first five targets that are not healthy and why.
     pub fn health_text(&self) -> String {
         let mut text = format!("{} of {} targets healthy", self.healthy, self.total);
         if !self.unhealthy.is_empty() {
@@ -122,7 +122,7 @@ pub struct RemainingTargets {
 }
 
 impl RemainingTargets {
-    /// Those of `ids` among `targets`.
+    /// Sorts the instances of `ids` that are among `targets` by whether they still drain.
     pub fn of(targets: &[TargetHealth], ids: &BTreeSet<String>) -> Self {
         let mut remaining = Self::default();
         // An emulator and ELB both answer a target that was asked for and is not registered as `unused`.

@@ -118,6 +118,8 @@ impl TrafficObservation {
 
     /// Why these rules cannot be worked on, if so.
     pub fn find_refusal(&self, spec: &ShiftSpec) -> Option<String> {
+        // The order tells the most certain reason first. A rule that a controller owns would be written back within
+        // moments (LBC-2).
         if let Some(gone) = spec
             .rules
             .iter()
@@ -161,6 +163,7 @@ impl InstanceZones {
     ) -> Result<BTreeMap<String, String>, StepError> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut zones = known().clone();
+        // ELB gives no zone for targets that are instances (ELB-10). Nodes tell it for free; EC2 is asked for the rest.
         let unknown = |zones: &BTreeMap<String, String>| -> Vec<String> {
             let instances = targets
                 .iter()
@@ -206,6 +209,7 @@ pub struct AddToRulesAct {
 /// Writes each rule, unless a controller has made one its own; the look after it reads them back.
 pub async fn write_rules(world: &StepWorld, set: &[RuleForward]) -> Result<(), StepError> {
     let rules: Vec<String> = set.iter().map(|f| f.rule.clone()).collect();
+    // The look's tags may be a minute old. A rule that became a controller's since must not be written.
     let tags = world.aws.describe_tags(&rules).await?;
     if let Some((rule, _)) = tags.iter().find(|(_, tags)| controller_owned(tags)) {
         return Err(StepError::Broken(foreign_rule_text(rule)));
@@ -246,6 +250,7 @@ impl Step<StepWorld> for AddToRulesStep {
         if let Some(why) = seen.find_refusal(&self.spec) {
             return Decision::Refuse(why);
         }
+        // Weight 0 changes nobody's traffic, and makes ELB check green's health at all (ELB-2).
         let set: Vec<RuleForward> = seen
             .rule_forwards()
             .into_iter()
@@ -261,6 +266,7 @@ impl Step<StepWorld> for AddToRulesStep {
         if !set.is_empty() {
             return Decision::Act(AddToRulesAct { set });
         }
+        // Judged is enough here, healthy is not asked for: the shift, or with Local services the drain, waits for that.
         let green = count_health(&seen.green);
         let starting = seen.green.iter().any(|t| t.state == "initial");
         if green.unused || starting || green.total == 0 {
@@ -315,6 +321,7 @@ impl Step<StepWorld> for AddToRulesStep {
                 .iter()
                 .find(|b| b.rule == now.rule)
                 .is_some_and(|b| b.forward.iter().any(|t| t.arn == self.spec.green));
+            // A rule that had green before the run keeps it.
             let Some(green) = now.forward.iter().find(|t| t.arn == self.spec.green) else {
                 continue;
             };

@@ -17,7 +17,7 @@ use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, absent_is_none};
 pub(super) const TARGETS_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
 /// A deregistration delay is an hour at most; nothing else here takes longer than minutes.
 pub(super) const TARGETS_TIMEOUT: SignedDuration = SignedDuration::from_mins(75);
-/// Waits, but not forever.
+/// Waits for `why`; refuses once nothing has moved for [`TARGETS_TIMEOUT`].
 pub(super) fn wait_or_refuse(
     why: String,
     past: &StepHistory,
@@ -36,7 +36,7 @@ pub(super) fn wait_or_refuse(
     }
 }
 
-/// The same on rollback.
+/// Waits for `why` in a rollback; refuses once nothing has moved for [`ROLLBACK_WAIT_LIMIT`].
 pub(super) fn wait_in_rollback(
     why: String,
     trail: &RollbackHistory,
@@ -146,7 +146,7 @@ impl TargetsObservation {
     }
 }
 
-/// What is done.
+/// An act on a target group: through an Auto Scaling group where one fills it, else instance by instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -274,10 +274,13 @@ impl Step<StepWorld> for AttachStep {
                 self.green
             ));
         }
+        // Attached, not registered: instances that join later become targets too, and one that ends is drained first
+        // (ASG-1).
         let without = seen.unattached_asgs(&self.target_group);
         if !without.is_empty() {
             return Decision::Act(TargetsAct::Attach { asgs: without });
         }
+        // Auto Scaling registers with a delay. Weights would else shift to a target group that lacks half of green.
         let missing: Vec<String> = seen
             .in_service_ids()
             .into_iter()
@@ -321,6 +324,7 @@ impl Step<StepWorld> for AttachStep {
         if !seen.group_exists {
             return Decision::Done(format!("node group {} is gone already", self.green));
         }
+        // What was attached before the run stays attached.
         let ours: Vec<String> = seen
             .attached_asgs(&self.target_group)
             .into_iter()
@@ -344,6 +348,8 @@ impl Step<StepWorld> for AttachStep {
         if !ours.is_empty() {
             return Decision::Act(TargetsAct::Detach { asgs: ours });
         }
+        // Connections drain before green may be deleted (ELB-7). Where green filled the group before the run, its
+        // targets stay.
         if before.is_empty()
             && let Some(why) = seen.remaining_targets().waiting_text()
         {
