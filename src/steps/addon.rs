@@ -26,7 +26,7 @@ pub struct AddonStep {
     updates: UpdateReader,
 }
 
-/// What a look sees.
+/// One look at the add-on and at EKS's updates of it.
 pub struct AddonObservation {
     /// Absent when somebody removed it.
     addon: Option<Addon>,
@@ -75,7 +75,8 @@ pub struct AddonBeforeImage {
     change: Option<AddonChange>,
 }
 
-/// Sends a version.
+/// UpdateAddon with a version, the conflict rule and the role. What is configured is read as it is sent and never
+/// journaled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddonAct {

@@ -33,7 +33,7 @@ pub struct BakeStep {
     timers: Mutex<StateTimers>,
 }
 
-/// What a look sees.
+/// One look at nodes and workloads: what is not well, and for how long this process has seen that.
 #[derive(Default)]
 pub struct BakeObservation {
     not_ready: Vec<String>,
@@ -52,16 +52,16 @@ pub struct BakeObservation {
     capacity: Option<String>,
 }
 
-/// Timers of a bake.
+/// Names of the two timers of a bake: something is not well, and green has no Ready node.
 const UNWELL_TIMER: &str = "ill";
 const GREEN_DOWN_TIMER: &str = "green down";
 
-/// A bake does nothing.
+/// The acts of a bake: none, as it only watches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum BakeAct {}
 
 impl BakeStep {
-    /// Watches for `time`.
+    /// Returns a bake of `time` after a hop. `what` names in messages what is watched.
     pub fn new(what: String, time: Duration) -> Self {
         Self {
             subject: what,

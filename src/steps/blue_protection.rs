@@ -18,21 +18,21 @@ use crate::model::marks;
 use crate::steps::updates::EKS_POLL_INTERVAL;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, absent_is_none, nodes};
 
-/// Holds blue.
+/// A step that annotates blue's nodes so that the cluster autoscaler does not remove them (CA-4).
 pub struct BlueProtectionStep {
     id: String,
     run: String,
     blue: String,
 }
 
-/// What a look sees.
+/// One look at blue: the node group, its Auto Scaling groups and its nodes.
 pub struct BlueProtectionObservation {
     group: Option<Nodegroup>,
     asgs: Vec<Asg>,
     nodes: Vec<Arc<Node>>,
 }
 
-/// How large blue was.
+/// Blue's size when the migration began. A rollback grows blue to it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BlueProtectionBeforeImage {
@@ -42,7 +42,7 @@ pub struct BlueProtectionBeforeImage {
     nodes: usize,
 }
 
-/// What is done.
+/// An act on blue: its nodes' annotations, or in a rollback its size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -53,7 +53,7 @@ pub enum BlueProtectionAct {
     Hold {
         nodes: Vec<String>,
     },
-    /// On rollback.
+    /// In a rollback: brings blue to its size of before, where it has lost nodes.
     Grow {
         desired: i32,
         /// Where the group's largest size is in the way.

@@ -23,11 +23,11 @@ const AUTOSCALER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub enum NodeClosing {
     /// Keep these from the autoscaler's scale-down.
     Protect { nodes: Vec<String> },
-    /// Taint these.
+    /// Taint these, and keep them from scale-down in the same patch.
     Taint { nodes: Vec<String> },
     /// The autoscaler has to see the taint first.
     Wait { why: String, recheck: Duration },
-    /// Cordon these.
+    /// Cordon these: the autoscaler has had time to see their taint.
     Cordon { nodes: Vec<String> },
 }
 

@@ -20,7 +20,7 @@ const CONFIG_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(15);
 /// A node group's configuration takes some seconds to change.
 const CONFIG_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Closes blue.
+/// A step that closes blue to new pods and new nodes: taint, largest size, no rebalancing, then cordons.
 pub struct CordonBlueStep {
     id: String,
     run: String,
@@ -28,14 +28,14 @@ pub struct CordonBlueStep {
     taint: NodegroupTaint,
 }
 
-/// What a look sees.
+/// One look at blue: the node group, its Auto Scaling groups and its nodes.
 pub struct CordonBlueObservation {
     group: Option<Nodegroup>,
     asgs: Vec<Asg>,
     nodes: Vec<std::sync::Arc<Node>>,
 }
 
-/// What there was.
+/// What of blue was closed before the run, in sizes, taints, processes and nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CordonBlueBeforeImage {
@@ -46,7 +46,7 @@ pub struct CordonBlueBeforeImage {
     cordoned_nodes: Vec<String>,
 }
 
-/// What is done.
+/// An act on blue: on its Auto Scaling group, the node group, or nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",

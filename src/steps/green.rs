@@ -42,7 +42,7 @@ pub struct GreenGroupSpec {
     pub timeout: Duration,
 }
 
-/// Creates green.
+/// A step that creates green and waits until its nodes can carry blue's pods.
 pub struct CreateGreenStep {
     id: String,
     run: String,
@@ -51,7 +51,7 @@ pub struct CreateGreenStep {
     green_drain: GreenDrain,
 }
 
-/// What there was.
+/// The group of green's name before the run: none, or a rollback leaves it alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GreenBeforeImage {
@@ -61,7 +61,7 @@ pub struct GreenBeforeImage {
     nodes: usize,
 }
 
-/// What a look sees.
+/// One look at green beside blue.
 pub struct GreenObservation {
     green: Option<Nodegroup>,
     asg: Option<Asg>,
@@ -81,7 +81,7 @@ pub struct GreenObservation {
     drain_observation: Option<GreenDrainObservation>,
 }
 
-/// What is done.
+/// An act on green: the node group, its Auto Scaling group, or in a rollback its pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",

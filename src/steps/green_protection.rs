@@ -15,7 +15,7 @@ pub struct GreenProtectionStep {
     protects: bool,
 }
 
-/// What a look sees.
+/// One look at green's nodes and whom they are protected by.
 #[derive(Default)]
 pub struct GreenProtectionObservation {
     /// Names of green's nodes that are not protected at all, and of those that this run protects.
@@ -33,7 +33,7 @@ pub struct GreenProtectionBeforeImage {
     held_nodes: usize,
 }
 
-/// What is done.
+/// An act on the scale-down annotation of green's nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -46,7 +46,7 @@ pub enum GreenProtectionAct {
 }
 
 impl GreenProtectionStep {
-    /// Holds `green`'s nodes.
+    /// Returns the step that keeps `green`'s nodes from scale-down.
     pub fn new_protecting(green: String, run: String) -> Self {
         Self {
             green,
@@ -55,7 +55,7 @@ impl GreenProtectionStep {
         }
     }
 
-    /// Lets `green`'s nodes go.
+    /// Returns the step that leaves `green`'s nodes to the autoscaler again, at the end of a migration.
     pub fn new_releasing(green: String, run: String) -> Self {
         Self {
             green,

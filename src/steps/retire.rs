@@ -27,7 +27,7 @@ const RETIRE_RECHECK_INTERVAL: Duration = EKS_POLL_INTERVAL;
 /// DescribeNodegroup may say ACTIVE for some seconds after DeleteNodegroup.
 pub const DELETE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// What becomes of blue.
+/// A step that takes blue out of its target groups and deletes it, or keeps it at zero nodes, once it is proved empty.
 pub struct RetireStep {
     id: String,
     run: String,
@@ -40,11 +40,11 @@ pub struct RetireStep {
     gate: WorkloadGate,
 }
 
-/// What a look sees.
+/// One look at blue, at whatever still needs it, and at what is to take its place.
 pub struct RetireObservation {
     group: Option<Nodegroup>,
     asgs: Vec<Asg>,
-    /// What still holds blue.
+    /// What keeps blue from being empty, as text: pods, volumes, weights.
     held_by: Vec<String>,
     /// Target groups that blue's Auto Scaling groups are attached to.
     attached: Vec<(String, Vec<String>)>,
@@ -68,7 +68,7 @@ pub struct RetireObservation {
 }
 
 impl RetireStep {
-    /// Retires `blue`.
+    /// Returns the step for blue, with its green where the route makes that before.
     pub fn new(
         id: String,
         run: String,

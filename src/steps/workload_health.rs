@@ -312,7 +312,7 @@ impl WorkloadMonitor {
         Ok(pods.iter().filter_map(of_pod).collect())
     }
 
-    /// What it watches for.
+    /// Returns the baseline that the monitor was made with, without what has been raised since.
     pub fn into_baseline(self) -> ReadyCounts {
         Arc::unwrap_or_clone(self.baseline)
     }

@@ -35,7 +35,7 @@ pub struct ControlPlaneStep {
     described: Mutex<Option<Cluster>>,
 }
 
-/// What a look sees.
+/// One look at the control plane: EKS's view, its updates, and the API server's own answer.
 pub struct ControlPlaneObservation {
     cluster: Cluster,
     updates: Vec<Update>,
@@ -49,7 +49,7 @@ pub struct ControlPlaneObservation {
 pub struct RollbackReadiness {
     insights: Vec<Insight>,
     refresh: Option<InsightsRefresh>,
-    /// Kubelets, by node.
+    /// The kubelet's minor by node name, of all nodes that the API server lists.
     kubelets: Vec<(String, Minor)>,
 }
 

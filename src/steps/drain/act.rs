@@ -63,7 +63,7 @@ impl DrainTarget {
     }
 }
 
-/// What a drain does.
+/// An act of a drain. Each is safe to do again: marks are set to a value, and pods are named by uid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -79,7 +79,7 @@ pub enum DrainStepAct {
     TaintAndCordon { nodes: Vec<String> },
     /// Begins with nodes: they leave controller-filled target groups and carry the time.
     Begin { nodes: Vec<String>, at: Timestamp },
-    /// Evicts pods.
+    /// Evicts one wave of pods, each by its uid.
     Evict { pods: Vec<PodRef> },
     /// Deletes pods past their budget, as the plan consents to at a deadline.
     Delete { pods: Vec<PodRef>, why: String },
@@ -90,7 +90,7 @@ pub enum DrainStepAct {
         deployment: NamespacedName,
         at: Timestamp,
     },
-    /// Grows green.
+    /// Asks EKS for a larger green, where pods have nowhere to go or the plan wants it ahead of the drain.
     Grow {
         desired: i32,
         /// When EKS had last been asked to change green: one request for one state of it.

@@ -23,7 +23,7 @@ pub enum ReplicaRestart {
     Possible(NamespacedName),
     /// This process has restarted it; the new pod is awaited.
     Underway(NamespacedName),
-    /// Why not.
+    /// The restart would not bring the new pod first, and why.
     No(String),
 }
 

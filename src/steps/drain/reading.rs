@@ -293,7 +293,8 @@ impl DrainStep {
         !self.spec.downtime && seen.elapsed.open.is_empty() && no_node_fits(&self.spec, seen)
     }
 
-    /// Reads green's size.
+    /// Reads green's size from EKS and its Ready nodes from the watch. A group that is gone has size 0, so it never
+    /// grows.
     pub(super) async fn read_green(
         &self,
         world: &StepWorld,

@@ -81,7 +81,7 @@ impl GreenDrain {
         }
     }
 
-    /// Looks at green.
+    /// Looks at green as its drain does, and at what of it is not Ready, dead or stranded.
     pub async fn observe_green(
         &self,
         world: &StepWorld,
@@ -163,7 +163,7 @@ impl GreenDrain {
         })
     }
 
-    /// What empties green next.
+    /// Decides what empties green next: pods that are not Ready at once, the others by the plan's drain.
     pub fn decide_next(
         &self,
         green: &GreenDrainObservation,
@@ -176,7 +176,7 @@ impl GreenDrain {
         }
     }
 
-    /// Does it.
+    /// Performs an act of green's drain. Where deleting pods is not allowed, that is remembered and no failure.
     pub async fn perform_act(
         &self,
         world: &StepWorld,
@@ -199,7 +199,7 @@ impl GreenDrain {
         }
     }
 
-    /// Says it in words.
+    /// Describes an act of green's drain for people.
     pub fn describe_act(&self, act: &DrainStepAct) -> String {
         self.drain.describe_act(act)
     }

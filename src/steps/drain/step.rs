@@ -40,7 +40,7 @@ const EVICTION_RETRY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// The longest it waits after one refusal and another.
 const MAX_EVICTION_RETRY_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Empties blue.
+/// A step that empties blue, node by node, while green takes its pods.
 pub struct DrainStep {
     pub(super) id: String,
     pub(super) blue: String,

@@ -199,7 +199,7 @@ pub struct AddToRulesStep {
     zones: InstanceZones,
 }
 
-/// Writes rules.
+/// Writes the whole list of target groups of each of these rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddToRulesAct {

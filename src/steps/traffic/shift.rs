@@ -25,7 +25,7 @@ const OUTAGE_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Clients pinned to blue by target-group stickiness stay there until their cookie ends; longer than this is not waited.
 const MAX_STICKINESS_BAKE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Shifts weights.
+/// A step that moves weights from blue's target group to green's, share by share.
 pub struct ShiftStep {
     id: String,
     spec: ShiftSpec,
@@ -35,7 +35,7 @@ pub struct ShiftStep {
     blue_watch: BlueWatch,
 }
 
-/// Writes weights.
+/// Writes weights, whole lists of target groups, to the rules whose lists differ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ShiftAct {
@@ -46,7 +46,7 @@ pub struct ShiftAct {
 }
 
 impl ShiftStep {
-    /// Shifts as `spec` says.
+    /// Returns the shift of the rules in `spec`, by the steps and bakes in it.
     pub fn new(id: String, spec: ShiftSpec) -> Self {
         Self {
             id,

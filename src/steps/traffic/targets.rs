@@ -54,7 +54,7 @@ pub(super) fn wait_in_rollback(
     }
 }
 
-/// What a look sees.
+/// One look at a node group's Auto Scaling groups and at a target group.
 pub struct TargetsObservation {
     /// Whether the node group is there.
     pub(super) group_exists: bool,
@@ -224,7 +224,7 @@ pub(super) fn describe_targets_act(act: &TargetsAct, target_group: &str) -> Stri
     }
 }
 
-/// The instances, for people.
+/// Joins the instance ids of `targets` for a message.
 pub fn instance_names(targets: &[RegisteredTarget]) -> String {
     let names: Vec<&str> = targets.iter().map(|t| t.instance.as_str()).collect();
     names.join(", ")
@@ -234,7 +234,7 @@ pub(super) fn gone_text(group: &str) -> String {
     format!("node group {group} is gone; somebody else deleted it")
 }
 
-/// Makes green's instances targets.
+/// A step that makes green's instances targets, through green's Auto Scaling group.
 pub struct AttachStep {
     green: String,
     target_group: String,
