@@ -70,13 +70,16 @@ impl<W: EngineEnv> Engine<'_, W> {
         driver: &mut StepDriver,
         steady: &mut ClockDriftDetector,
     ) -> Result<TurnOutcome, EngineError> {
+        // Asked before each look, so a stop is answered between two acts and never after one more.
         if self.stop.is_asked() {
             let paused = self
                 .pause_run(format!("asked to stop during `{}`", planned.id))
                 .await?;
             return Ok(TurnOutcome::RunEnded(paused));
         }
+        // Before the look, because it decides by the times that a moved clock would change.
         self.check_clock(planned, steady).await?;
+        // Marked as seen before the look: a change that arrives while it reads wakes the next wait.
         driver.changed.borrow_and_update();
         let looked_at = Instant::now();
         // A look changes nothing: one that hangs is dropped.
@@ -93,6 +96,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                     .await;
             }
         };
+        // Only a look that worked ends a series of failed looks. Acts have a series of their own.
         driver.look_retries.reset();
         let act = match looked.decision {
             Decision::Done(how) => {
@@ -127,10 +131,12 @@ impl<W: EngineEnv> Engine<'_, W> {
             }
             Decision::Act(act) => act,
         };
+        // The same act again right after it worked: the API may only not show it yet, and a second call could do harm.
         if let Some(left) = driver.repeat_guard.repeat_delay(&act) {
             driver.at_first_look = false;
             return Ok(TurnOutcome::Wait(StepPause::until_recheck(looked_at, left)));
         }
+        // A rollback asks for no window: what is unwell is not kept waiting.
         if let Direction::Forward = way
             && let Some(shut) =
                 self.check_window(planned, looked.begins_new_part, looked.is_at_rest)?
@@ -144,6 +150,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             };
         }
         let acts = self.step_state(planned)?.acts;
+        // An act that works each time and changes nothing would go on forever, and fill the journal.
         if driver.repeat_guard.is_exhausted_by(&act) || acts >= MAX_ACTS_PER_STEP {
             let what = planned.step.describe_act(&act);
             let why = format!("{what}: done repeatedly without effect");
@@ -151,9 +158,13 @@ impl<W: EngineEnv> Engine<'_, W> {
                 self.record_stuck(planned, way, why, None).await?,
             ));
         }
+        // Without the lock another process may act. Waiting here, before the record, leaves no act written down that
+        // was not done.
         if !self.may_act().await? {
             return Ok(TurnOutcome::LookAgain);
         }
+        // The record comes before the act: a process that dies in between leaves behind that it may have been done. A
+        // retry of a failed act is in the journal already.
         let now = looked.before_image.clone();
         if driver.recorded_act.as_ref() != Some(&act) {
             self.record_act(planned, way, looked.before_image, &act)
@@ -176,6 +187,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         };
         match acted {
             Ok(()) => {
+                // Bakes count from the end of an act, which may have been retried for minutes since its record.
                 self.last_act_end = Some((planned.id.clone(), Instant::now()));
                 driver.repeat_guard.note_act(&act);
                 driver.act_retries.reset();
@@ -266,6 +278,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 workloads: self.unrecorded_raised_workloads()?,
             },
             Direction::Forward => {
+                // Only the step's first act has a before-image. Later looks show what the run itself has made.
                 let first = self.step_state(planned)?.acts == 0;
                 let before = first.then_some(before);
                 JournalEntry::Began {
@@ -315,6 +328,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 });
                 return Ok(TurnOutcome::Wait(StepPause::for_duration(after)));
             }
+            // The run is paused, not failed: with fresh credentials the same command goes on.
             RetryDecision::Expired => {
                 let (step, why) = (planned.id.clone(), error.to_string());
                 match self.pause_run(format!("credentials expired: {why}")).await {
@@ -326,6 +340,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 }
                 RunOutcome::Expired { step, why }
             }
+            // Written down before the new route is made, so that a process that dies in between is known to need one.
             RetryDecision::Reroute => {
                 let (step, why) = (planned.id.clone(), error.to_string());
                 self.record_stuck(planned, way, why.clone(), None).await?;

@@ -9,6 +9,8 @@ use crate::journal::{FinalOutcome, JournalEntry, StepStatus};
 impl<W: EngineEnv> Engine<'_, W> {
     pub(super) async fn run_steps_forward(&mut self) -> Result<RunOutcome, EngineError> {
         let steps = self.steps;
+        // A journal of a newer eksup may have steps that this one does not know. Passing over them would end the run
+        // without them.
         if let Some(strange) = self
             .run_state()?
             .steps
@@ -24,6 +26,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             if state.status.is_over() {
                 continue;
             }
+            // Asked once for a step: a step that has begun is finished after a restart without another approval.
             if state.status == StepStatus::Pending {
                 if let Some(ended) = self.require_approval(&planned.id).await? {
                     return Ok(ended);

@@ -37,7 +37,7 @@ pub(super) struct RetryState {
 }
 
 impl RetryState {
-    /// A call has worked.
+    /// Forgets the failures, because a call has worked.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -49,9 +49,11 @@ impl RetryState {
             StepError::Broken(_) => return RetryDecision::Stuck { denied: None },
             StepError::Reroute(_) => return RetryDecision::Reroute,
         };
+        // Counted from the first failure in a row, by a timer: neither a slow call nor a moved clock shortens it.
         let now = Instant::now();
         let for_long = now.duration_since(*self.first_error_at.get_or_insert(now));
         self.error_count += 1;
+        // A server that names a time is left alone for so long.
         let again = |budget: Duration, wait: Duration, end: RetryDecision| {
             if for_long < budget {
                 RetryDecision::RetryAfter(error.retry_after.unwrap_or(wait))

@@ -107,7 +107,7 @@ pub struct Engine<'a, W> {
 }
 
 impl<W: EngineEnv> Engine<'_, W> {
-    /// Opens a run.
+    /// Writes the run's first record, and announces the run once that is stored.
     pub async fn open_run(
         &mut self,
         opened: OpenedEntry,
@@ -193,6 +193,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         back: Option<(Vec<String>, BTreeMap<String, u32>)>,
     ) -> Result<RunOutcome, EngineError> {
         let (stop, lock) = (self.stop.clone(), self.lease);
+        // Without a lock nobody else can write, and there is nothing to lose.
         let lost = async {
             match lock {
                 Some(lock) => lock.wait_until_lost().await,
@@ -221,6 +222,8 @@ impl<W: EngineEnv> Engine<'_, W> {
     pub(super) async fn append_entry(&mut self, entry: JournalEntry) -> Result<(), EngineError> {
         let (world, stop) = (self.world, self.stop.clone());
         let now = move || world.now();
+        // The record may be the one that a credential ran out under. It is tried once more, or the run could not even
+        // pause.
         let written = async {
             match self.journal.append_now(&now, entry.clone()).await {
                 Err(JournalError::StoreCall(error)) if error.class == ErrorClass::Expired => {

@@ -121,6 +121,8 @@ fn collect_leaves(name: String, value: &Value, out: &mut Vec<(String, String)>) 
         Value::Array(items) => {
             for (i, item) in items.iter().enumerate() {
                 match split_off_name(item) {
+                    // A list's item is known by its name, so that two readings are compared item by item whatever their
+                    // order.
                     Some((key, rest)) => {
                         let name = if name.is_empty() || name.ends_with("forward") {
                             name.trim_end_matches("forward").to_owned() + &key
@@ -182,7 +184,7 @@ fn shorten_arn(text: &str) -> String {
     }
 }
 
-/// `maxSize` as `max size`.
+/// Returns a member's name in words: `maxSize` as `max size`.
 fn split_camel_case(member: &str) -> String {
     // A label or a taint's key stays as it is.
     if !member.chars().all(|c| c.is_ascii_alphanumeric()) {

@@ -165,7 +165,7 @@ impl StepError {
 
 /// One step of an upgrade, over a world `W` (the clients and whatever a step may ask).
 pub trait Step<W>: Send + Sync {
-    /// What a look sees.
+    /// What one look reads.
     type Observation: Send + Sync;
     /// What an undo needs of what was there before the first act; goes into the journal, so keep it small.
     type BeforeImage: Serialize + DeserializeOwned + Send + Sync;
@@ -177,7 +177,7 @@ pub trait Step<W>: Send + Sync {
         &self,
         world: &W,
     ) -> impl Future<Output = Result<Self::Observation, StepError>> + Send;
-    /// Chooses. No I/O.
+    /// Decides from one look, the step's past and the time. Does no I/O, so a decision can be repeated.
     fn decide_next(
         &self,
         seen: &Self::Observation,
@@ -238,7 +238,7 @@ pub struct LookOutcome {
 
 /// A [`Step`] with its types erased to JSON: all that engine and journal know of it.
 pub trait DynStep<W>: Send + Sync {
-    /// Observes and decides.
+    /// Observes and decides on the way up. `now` is asked after the reading, which may take long.
     fn look_forward<'a>(
         &'a self,
         world: &'a W,
@@ -290,6 +290,8 @@ impl<W: Send + Sync, S: Step<W>> DynStep<W> for S {
         now: &'a (dyn Fn() -> Timestamp + Send + Sync),
     ) -> BoxFuture<'a, Result<LookOutcome, StepError>> {
         Box::pin(async move {
+            // The time is read after the look, because a look may be retried for long and a deadline is judged by what
+            // it saw.
             let seen = self.observe_state(world).await?;
             let decision = self.decide_next(&seen, past, now());
             Ok(LookOutcome {

@@ -181,6 +181,7 @@ impl ClockDriftDetector {
         let timer = Instant::now();
         let by_clock = clock.duration_since(self.clock);
         let by_timer = SignedDuration::try_from(timer.duration_since(self.timer)).ok()?;
+        // Both are compared since the last leap, so that slow drift adds up until it is worth a word.
         let leapt = by_clock.checked_sub(by_timer)?;
         if leapt.abs() < CLOCK_DRIFT_TOLERANCE {
             return None;
