@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// The keys' prefix.
+/// Prefix of the annotation that approves a step; the step's id follows it.
 pub const APPROVAL_KEY_PREFIX: &str = "approve.eksup.dev/";
 /// What Kubernetes allows behind the prefix.
 const MAX_KEY_NAME_LENGTH: usize = 63;
@@ -43,7 +43,7 @@ pub fn annotation_key(step: &str) -> String {
     format!("{APPROVAL_KEY_PREFIX}{short}-{}", &digest[..8])
 }
 
-/// The annotation's value.
+/// Returns the annotation's value: the run, who approved, and when.
 pub fn annotation_value(run: &str, by: &str, at: Timestamp) -> String {
     format!("{run} by {by} at {at}")
 }

@@ -40,7 +40,7 @@ pub struct CheckpointStore {
 }
 
 impl CheckpointStore {
-    /// The checkpoint behind `remote`.
+    /// Returns the journal's store over `remote`. `say` tells what a person should know of retries.
     pub fn new(remote: Arc<dyn RunStore>, say: NoticeCallback) -> Self {
         Self {
             store: remote,

@@ -13,7 +13,7 @@ use super::run_store::StoreFuture;
 use super::state::RunState;
 use super::store::{JournalStore, MakeRecord};
 
-/// A file of records.
+/// A local file with one record a line, for the report. The run does not depend on it.
 #[derive(Debug)]
 pub struct FileLog {
     path: PathBuf,

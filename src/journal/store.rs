@@ -41,7 +41,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads what `store` has.
+    /// Reads the state that `store` holds. One that cannot be read is an error, and never taken for no run.
     pub async fn load(mut store: Box<dyn JournalStore>) -> Result<Self, JournalError> {
         let state = store.load_state().await?;
         Ok(Self {

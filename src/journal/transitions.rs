@@ -25,7 +25,7 @@ pub(super) struct TransitionRule {
     pub to: StepStatus,
 }
 
-/// What may be undone.
+/// Statuses from which a step's undo may begin.
 const UNDOABLE_STATUSES: &[StepStatus] = &[
     StepStatus::Begun,
     StepStatus::Done,
@@ -33,10 +33,10 @@ const UNDOABLE_STATUSES: &[StepStatus] = &[
     StepStatus::Undoing,
     StepStatus::UndoFailed,
 ];
-/// What may go on.
+/// Statuses in which a step may act, end or fail.
 const OPEN_STATUSES: &[StepStatus] = &[StepStatus::Started, StepStatus::Begun];
 
-/// The table.
+/// Returns what a transition asks of the run's phase and the step, and which status follows.
 pub(super) const fn transition_rule(mark: Transition) -> TransitionRule {
     let forward = RunPhase::Forward;
     let back = RunPhase::Rollback;

@@ -69,7 +69,7 @@ impl StepDraft {
 }
 
 impl<'a> RouteDraft<'a> {
-    /// An empty route.
+    /// Returns a draft without steps, notes or problems.
     pub fn new(plan: &'a Plan, inventory: &'a Inventory) -> Self {
         Self {
             plan,

@@ -40,7 +40,7 @@ pub fn estimate_drain(nodes: usize, drain: &Drain, canary: bool) -> Duration {
     (NODE + drain.bake) * rounds + canary_bake
 }
 
-/// A shift of weights.
+/// Estimates how long a shift of weights takes: its bakes, and half a minute for each share.
 pub fn estimate_shift(plan: &Plan) -> Duration {
     (plan.traffic.bake + Duration::from_secs(30)) * plan.traffic.steps.len() as u32
 }

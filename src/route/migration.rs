@@ -407,7 +407,7 @@ fn push_recreate(
     push_retirement(draft, moves, pairs);
 }
 
-/// Soak, retire, release.
+/// Adds the end of a migration: soak, retirement of blue, release of green.
 fn push_retirement(
     draft: &mut RouteDraft<'_>,
     moves: &[GroupMove<'_, '_>],

@@ -141,7 +141,7 @@ impl Forecast {
         self.ends = self.ends.saturating_add(time).unwrap_or(Timestamp::MAX);
     }
 
-    /// Waits for a window.
+    /// Moves the estimated time to the next opening of `windows`.
     fn wait_for_window(&mut self, windows: &Windows, step: &str) {
         if let WindowState::Closed { opens } = windows.state_at(self.ends) {
             self.pauses.push((step.to_owned(), opens));

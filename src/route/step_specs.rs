@@ -211,7 +211,7 @@ pub fn push_detach_targets(
     );
 }
 
-/// Closes blue.
+/// Adds the step that closes blue to new pods and nodes.
 pub fn push_cordon_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     let taint = NodegroupTaint {
         key: marks::BLUE_TAINT.to_owned(),
@@ -380,7 +380,7 @@ pub fn push_weight_shift(
     draft.push_step(format!("shift-{name}"), step_draft);
 }
 
-/// Empties blue.
+/// Adds the step that empties blue, with everything the plan says of pods, budgets and deadlines.
 pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downtime: bool) {
     let (plan, inventory) = (draft.plan, draft.inventory);
     let d = &plan.drain;

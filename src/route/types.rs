@@ -84,7 +84,7 @@ impl Route {
     }
 }
 
-/// One step.
+/// One entry of a route: what `--until` and approvals name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteStep {

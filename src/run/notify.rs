@@ -68,7 +68,7 @@ impl Notifier {
         })
     }
 
-    /// Where events go.
+    /// Returns the channel that takes the run's events.
     pub fn sender(&self) -> UnboundedSender<RunEvent> {
         self.events.clone()
     }

@@ -21,7 +21,7 @@ pub enum BlueState {
     Unavailable(String),
 }
 
-/// How far.
+/// How far back a run can go: which steps stay as they are, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RollbackScope {
     /// The steps that go back, in that order.

@@ -16,7 +16,7 @@ use crate::route::Route;
 const SAVED_PLAN_KIND: &str = "SavedPlan";
 const SAVED_PLAN_API_VERSION: &str = "eksup.dev/v1";
 
-/// A saved plan.
+/// A plan that `eksup plan` has written to a file, with its route and what that rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SavedPlan {
@@ -47,7 +47,7 @@ impl SavedPlan {
         }
     }
 
-    /// Writes it.
+    /// Writes the saved plan to `path`, which `eksup apply` reads.
     pub fn write_file(&self, path: &Path) -> Result<(), RunError> {
         let failed = |e: &dyn std::fmt::Display| {
             RunError::new(

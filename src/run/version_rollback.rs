@@ -95,7 +95,7 @@ pub struct RollbackFacts {
     pub offers_before: BTreeMap<String, Vec<AddonOffer>>,
 }
 
-/// Reads it.
+/// Reads what EKS's conditions for a version rollback are about.
 pub async fn read_facts(
     reached: &ClusterConnection,
     hop: &LastHop,
