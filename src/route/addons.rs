@@ -98,6 +98,7 @@ pub fn push_addons_before_hop(draft: &mut RouteDraft<'_>) {
     let (at, next) = (draft.at, draft.at.next());
     for name in ordered_addon_names(draft) {
         let current = draft.addons[&name].clone();
+        // Moved only where it must be: an add-on that runs on both minors keeps the hop's rollback open as it is.
         let there = offers_on_minor(draft.inventory, &name, next);
         let fits = there.iter().any(|o| o.version == current)
             && !(name == "kube-proxy" && is_too_old_for_server(&current, next));
@@ -109,12 +110,15 @@ pub fn push_addons_before_hop(draft: &mut RouteDraft<'_>) {
             .filter(|o| name != "kube-proxy" || !is_newer_than_server(&o.version, at))
             .collect();
         let pin = draft.plan.addons.pins.get(&name);
+        // The version has to run on both minors: EKS refuses a version rollback while an add-on does not run below
+        // (docs/rollback.md).
         let both: Vec<&AddonOffer> = there
             .into_iter()
             .filter(|o| o.version > current && here.iter().any(|h| h.version == o.version))
             .filter(|o| pin.is_none_or(|pin| o.version <= *pin))
             .collect();
         let default_here = here.iter().find(|h| h.default).map(|h| &h.version);
+        // The next minor's default first, then this minor's, then the smallest step that does.
         let choice = both
             .iter()
             .find(|o| o.default)
@@ -161,6 +165,7 @@ pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<
     if !al2023 || enough(&current) {
         return;
     }
+    // The plan's word stands even where it blocks: what it skips or pins is a problem to tell, not to overrule.
     let frozen = draft.plan.addons.skip.iter().any(|s| s == name)
         || draft.plan.addons.pins.contains_key(name);
     let fitting: Vec<AddonVersion> = {
@@ -209,6 +214,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
     let inventory = draft.inventory;
     let here = offers_on_minor(inventory, name, at);
     let pin = draft.plan.addons.pins.get(name).cloned();
+    // A pin is for the plan's target. On a minor in between it only bounds from above.
     if let Some(pin) = &pin
         && at == to
     {
@@ -241,6 +247,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
         }
         return (*pin != current).then(|| pin.clone());
     }
+    // Nothing goes down: an older version is a choice that somebody has to make.
     let newer: Vec<&AddonOffer> = here
         .iter()
         .copied()
@@ -330,6 +337,7 @@ fn versions_on_the_way(
         && name == "vpc-cni"
         && from.major == to.major
     {
+        // EKS takes vpc-cni up one of its own minors at a time (EKS-ADD-6).
         for minor in from.minor + 1..to.minor {
             let of_minor = offers_on_minor(draft.inventory, name, draft.at)
                 .into_iter()

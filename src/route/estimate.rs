@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::plan::{Drain, Plan};
 
+/// Returns `n` minutes.
 const fn from_minutes(n: u64) -> Duration {
     Duration::from_secs(n * 60)
 }

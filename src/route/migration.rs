@@ -36,6 +36,7 @@ pub fn push_migration<'a>(
     pairs: &[TargetGroupPair],
     reserved: &BTreeSet<String>,
 ) {
+    // Looked at together: a target group that two of them share is nobody's to leave before both have moved.
     let blues: BTreeSet<String> = movers
         .iter()
         .map(|m| names[&m.origin.name].clone())
@@ -44,6 +45,7 @@ pub fn push_migration<'a>(
         .iter()
         .map(|m| plan_group_move(draft, m, &names[&m.origin.name], &blues, pairs, reserved))
         .collect();
+    // The network add-on comes before the first node that needs it.
     let types: Vec<Option<String>> = movers
         .iter()
         .map(|m| green_group::green_ami_type(draft.inventory, m, draft.at))
@@ -54,6 +56,7 @@ pub fn push_migration<'a>(
     } else {
         push_side_by_side(draft, &moves, pairs);
     }
+    // What stands where is brought up to date, because the next migration on the way starts from here.
     for i in moves
         .iter()
         .flat_map(|m| m.sides.iter().map(|(i, ..)| *i))
@@ -93,6 +96,7 @@ fn plan_group_move<'m, 'a>(
     reserved: &BTreeSet<String>,
 ) -> GroupMove<'m, 'a> {
     let (inventory, last) = (draft.inventory, draft.at == draft.plan.to);
+    // The plan's names are for the last green. One that stops over on the way gets a name of its own.
     if let Some(green_name) = mover.plan_entry.green.as_ref().filter(|_| last)
         && let Some(why) = naming::invalid_name_reason(green_name)
     {
@@ -103,6 +107,7 @@ fn plan_group_move<'m, 'a>(
             "give green another name with `nodeGroups[].green`, or leave `green` out",
         );
     }
+    // A group that an earlier run cloned from this blue at this version is as good as a new one.
     let ours = |name: &str| {
         inventory.find_nodegroup(name).is_some_and(|g| {
             g.tags
@@ -141,6 +146,8 @@ fn plan_group_move<'m, 'a>(
         .get(blue)
         .cloned()
         .unwrap_or_default();
+    // A pair's weights move only where all that serve its live side move now. Otherwise green joins that side and
+    // weights stay.
     let mut sides = Vec::new();
     let mut shared = Vec::new();
     for (i, pair) in pairs.iter().enumerate() {
@@ -174,6 +181,7 @@ fn plan_group_move<'m, 'a>(
         }
     }
     check_asgs_were_read(draft, blue);
+    // Whatever else blue is registered in: joined by green, or left to its controller, or unknown, which is a problem.
     for arn in &behind {
         if is_classic(arn) {
             if joins_classic_balancer(draft, blue, arn) {
@@ -284,6 +292,8 @@ fn push_side_by_side(
     for m in moves {
         push_create_green(draft, m);
     }
+    // Where only nodes with certain pods are healthy, or green grows with the drain, weights cannot move before pods
+    // do.
     let late: Vec<bool> = (0..pairs.len())
         .map(|i| shifts_after_drain(draft, moves, pairs, i))
         .collect();
@@ -314,12 +324,14 @@ fn push_side_by_side(
         push_add_to_rules(draft, moves, pairs, *i);
     }
     for m in moves {
+        // All blues are closed before the first pod moves, or pods of one blue would land on another and move twice.
         push_cordon_blue(draft, m);
     }
     for i in used.iter().filter(|i| !late[**i]) {
         push_weight_shift(draft, moves, pairs, *i);
     }
     for m in moves {
+        // Traffic is off blue by now, so the drain cuts no connection with its nodes.
         push_drain_blue(draft, m, false);
     }
     for i in used.iter().filter(|i| late[**i]) {
@@ -327,6 +339,7 @@ fn push_side_by_side(
         push_weight_shift(draft, moves, pairs, *i);
     }
     for m in moves {
+        // Green was in the live target group for the time of the drain only.
         for (i, live, _) in &m.sides {
             if needs_local_pod(draft, live) {
                 push_detach_targets(
@@ -414,6 +427,7 @@ fn push_retirement(
     pairs: &[TargetGroupPair],
 ) {
     let retire = draft.plan.retire.clone();
+    // One soak for all: none of the blues goes before it is over.
     if let (Some(last), false) = (moves.last(), retire.soak.is_zero()) {
         let blues: Vec<&str> = moves.iter().map(|m| m.blue.as_str()).collect();
         let title = format!(
@@ -435,6 +449,7 @@ fn push_retirement(
     for m in moves {
         // A stop-over green is eksup's own, and nobody wants it back.
         let delete = retire.then == RetireHow::Delete || m.blue != m.migration.origin.name;
+        // What the step must find blue gone from before it deletes the group.
         let mut target_groups: BTreeSet<String> =
             m.sides.iter().map(|(_, live, _)| live.clone()).collect();
         target_groups.extend(m.shared.iter().cloned());

@@ -99,6 +99,7 @@ pub fn is_replaced_by_provisioner(node: &Node) -> bool {
 pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>> {
     let (plan, inventory) = (draft.plan, draft.inventory);
     let mut movers = Vec::new();
+    // Names that match nothing come first: a misspelt group would else be left behind in silence.
     for plan_entry in &plan.node_groups {
         if inventory.find_nodegroup(&plan_entry.blue).is_none() {
             let known: Vec<&str> = inventory
@@ -136,6 +137,7 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         if !named && !plan.node_groups.is_empty() {
             continue;
         }
+        // What an earlier run left at zero is nobody's blue any more.
         if is_retired(inventory, group) {
             draft.add_note(format!("Node group {} was emptied by an earlier upgrade and stays at zero nodes: it is left alone.", group.name));
             continue;
@@ -145,6 +147,7 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         if kubelet >= plan.to {
             continue;
         }
+        // A clone of a group with an image of its own keeps its kubelet, so it moves only with a new image.
         let given = plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some();
         if has_custom_image(inventory, group) && !given {
             keep_or_add_problem(draft, group, kubelet, named);
@@ -214,6 +217,7 @@ pub fn schedule_migrations(
     let mut at = from;
     loop {
         for (name, kubelet) in &mut kubelets {
+            // As late as it may: each group then moves once, unless the skew forces a stop on the way.
             let must = if at >= to {
                 *kubelet < to
             } else {
@@ -235,6 +239,7 @@ pub fn schedule_migrations(
 /// Nodes the plan does not move must be within skew of the target; each that is not becomes a problem.
 pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
     let (inventory, to) = (draft.inventory, draft.plan.to);
+    // Gathered by owner, because one group with fifty old nodes is one problem.
     let mut told: BTreeMap<String, (Minor, Vec<&str>)> = BTreeMap::new();
     for node in &inventory.nodes {
         let moved = node

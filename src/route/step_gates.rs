@@ -44,6 +44,7 @@ pub fn steps_awaiting_approval(
     asked: &Approvals,
     route: &Route,
 ) -> Result<BTreeSet<String>, Vec<String>> {
+    // Checked before anything is matched: a gate whose name is misspelt would stand open.
     let is_kind =
         |word: &String| crate::plan::windows_and_approvals::STEP_KINDS.contains(&word.as_str());
     let unknown: Vec<String> = asked
@@ -89,6 +90,8 @@ pub fn forecast_run<'a>(
     };
     for step in left {
         let takes = SignedDuration::try_from(step.estimate).unwrap_or(SignedDuration::MAX);
+        // Only the beginning of a step, or of one of its parts, needs an open window. What has begun is finished
+        // outside.
         match window_behavior(&step.spec) {
             WindowBehavior::Watches => {}
             WindowBehavior::Whole => {
@@ -150,6 +153,7 @@ impl Forecast {
     }
 
     fn spread_over_windows(&mut self, windows: &Windows, step: &str, takes: SignedDuration) {
+        // The pauses are bounded, as a step may need more openings than a reader follows.
         let mut left = takes;
         while left > SignedDuration::ZERO && self.pauses.len() < FORECAST_PAUSE_LIMIT {
             self.wait_for_window(windows, step);

@@ -47,6 +47,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         draft.at == draft.plan.to,
     );
     let subject = format!("node group {}", m.green);
+    // An image has one kubelet. A group that stops over needs one for each stop, which one plan cannot give.
     if (plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some()) && !last {
         draft.add_problem(
             Obstacle::ImageForHop,
@@ -63,6 +64,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     }
     let (zones, size) = green_group::required_zones_and_size(draft, m.migration);
     let group = green_group::build_green_group(draft, m.migration, &m.green, size);
+    // EKS does not replace an image of one's own, so a template version with the new one is made first.
     let mut template_from = None;
     if let (Some(image), Some(template)) = (&plan_entry.ami, &origin.launch_template) {
         let id = template
@@ -148,6 +150,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         format!("green-{}", m.green),
         StepDraft::new(title, [subject.clone()], estimate::GREEN, spec).with_reason(why),
     );
+    // Held right after it is made: its nodes are idle until blue's pods come (CA-3).
     let hold = StepDraft::new(
         format!(
             "Nodes of {}: kept from the autoscaler's scale-down",
@@ -246,6 +249,7 @@ pub fn shifts_after_drain(
     pairs: &[TargetGroupPair],
     i: usize,
 ) -> bool {
+    // A green that grows with the drain cannot carry all traffic before it.
     let of_pair = moves
         .iter()
         .filter(|m| m.sides.iter().any(|(n, ..)| *n == i));
@@ -390,6 +394,8 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
         .get(&m.blue)
         .cloned()
         .unwrap_or_default();
+    // Nodes leave target groups before their pods do: those of controllers by label, those of Local services by this
+    // run.
     let local = m
         .sides
         .iter()
@@ -461,6 +467,7 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
     };
     let nodes =
         usize::try_from(green_group::live_node_count(inventory, m.migration.origin)).unwrap_or(0);
+    // A blue that the route itself makes has no nodes yet that could be named.
     let touches = if m.blue == m.migration.origin.name {
         inventory
             .nodes_of(&m.blue)

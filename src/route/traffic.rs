@@ -63,6 +63,7 @@ pub fn resolve_pairs(draft: &mut RouteDraft<'_>) -> Vec<TargetGroupPair> {
             continue;
         }
         let rules = resolve_rules(draft, &route.rule, blue, green);
+        // Routes with the same two target groups are one pair, so that its rules move together.
         match pairs
             .iter_mut()
             .find(|p| p.blue == blue.arn && p.green == green.arn)
@@ -116,6 +117,7 @@ fn resolve_target_group<'a>(
 
 /// Whether weights can move between two target groups, nodes behind both.
 fn can_shift_between(draft: &mut RouteDraft<'_>, blue: &TargetGroup, green: &TargetGroup) -> bool {
+    // All that does not fit is told, not only the first.
     let mut fit = true;
     let vpc = draft.inventory.cluster.vpc_id.clone();
     for group in [blue, green] {
@@ -157,6 +159,7 @@ fn can_shift_between(draft: &mut RouteDraft<'_>, blue: &TargetGroup, green: &Tar
             fit = false;
         }
     }
+    // A target group serves one load balancer, so green's must be free or serve blue's.
     let elsewhere = green
         .load_balancers
         .iter()
@@ -190,6 +193,7 @@ fn resolve_rules(
             .iter()
             .any(|t| t.arn == blue.arn || t.arn == green.arn)
     };
+    // A rule is found by ARN or by what it matches. By position nothing is found: priorities change.
     let found: Vec<&ListenerRule> = match wanted {
         RuleRef::Arn(arn) => inventory
             .rules
@@ -271,6 +275,8 @@ fn resolve_rules(
                 .iter()
                 .find(|b| b.arn == l.load_balancer)
         });
+        // A controller writes its rules back (LBC-2), whether it has tagged the rule, the listener or the load
+        // balancer.
         let owned = controller_owned(&rule.tags)
             || listener.is_some_and(|l| controller_owned(&l.tags))
             || balancer.is_some_and(|b| controller_owned(&b.tags));
@@ -298,6 +304,8 @@ fn resolve_rules(
             );
             continue;
         }
+        // A share of traffic that is on neither side is somebody's experiment, and shifting around it would change its
+        // share.
         if let Some(third) = rule
             .forward
             .iter()
@@ -375,6 +383,7 @@ pub fn live_target_group(inventory: &Inventory, pair: &TargetGroupPair) -> Strin
             .filter(|r| pair.rules.contains(&r.arn))
             .flat_map(|r| &r.forward)
     };
+    // Summed over the rules of the pair: an aborted shift may have left one of them behind.
     let weight = |arn: &str| -> i32 { of_pair().filter(|t| t.arn == arn).map(|t| t.weight).sum() };
     if weight(&pair.green) > weight(&pair.blue) {
         pair.green.clone()
