@@ -31,6 +31,8 @@ fn step_position(state: &RunState, id: &str) -> StepPosition {
 
 /// A few lines: control plane, traffic, each node group.
 pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> Vec<String> {
+    // Told from the journal alone, because this is printed when the cluster may not answer. Later steps overwrite
+    // earlier ones.
     let mut version = format!("control plane: {}", route.from);
     let mut traffic = BTreeMap::new();
     let mut groups: BTreeMap<&str, String> = BTreeMap::new();

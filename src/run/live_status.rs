@@ -45,6 +45,7 @@ pub async fn read_live_status(
     if !addons.is_empty() {
         out.lines.push(format!("add-ons: {}", addons.join(", ")));
     }
+    // Read from the API and not from watches: whoever looks at a stuck run needs what is there at this moment.
     let nodes = reached.kube.list_nodes().await?;
     let run = state.map(|s| s.run.as_str());
     let sizes = sizes_before_cordon(state, route);
@@ -114,6 +115,7 @@ async fn add_node_group(
     ));
     let Some(state) = state else { return Ok(()) };
     let run = &state.run;
+    // From here on it is about what the run has left: each mark with the command that takes it off by hand.
     for taint in group
         .taints
         .iter()
@@ -208,6 +210,7 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
             found.push(("out of controller-filled target groups", command, name));
         }
     }
+    // One command for all nodes of a kind, as a person has to run it.
     let mut kinds: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
     for (what, command, name) in found {
         kinds.entry((what, command)).or_default().push(name);

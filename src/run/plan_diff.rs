@@ -26,6 +26,7 @@ pub fn plan_for_journal(plan: &Plan) -> Value {
     if value.to_string().len() <= MAX_KEPT_PLAN_BYTES {
         return value;
     }
+    // Too large for a checkpoint: large parts become digests, by which it is still told that they differ.
     if let Value::Object(members) = &mut value {
         for part in members.values_mut() {
             if part.to_string().len() > MAX_KEPT_PLAN_BYTES / 16 {

@@ -54,6 +54,7 @@ impl RollbackScope {
                 self.undone.join(", ")
             ));
         }
+        // One line for a reason: a long run keeps dozens of steps for the same one.
         let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
         for (step, why) in &self.kept {
             match by_reason.iter_mut().find(|(w, _)| w == why) {
@@ -89,6 +90,7 @@ pub fn compute_scope(
     };
     let last_of =
         |pick: &dyn Fn(&RouteStep) -> bool| route.steps.iter().rposition(|s| acted(s) && pick(s));
+    // The last blue that is gone bounds the rollback: nothing before it has anywhere to go back to.
     let barrier = last_of(&|s| gone(s).is_some());
     // Whether it is rolled back already or not: the one before it stays.
     let hop = route.steps.iter().rposition(|s| {
@@ -103,6 +105,7 @@ pub fn compute_scope(
         ..RollbackScope::default()
     };
     for (i, step) in route.steps.iter().enumerate().filter(|(_, s)| acted(s)) {
+        // Each step that stays carries its reason, as a rollback says beforehand what it leaves.
         let why = if let Some((at, _)) = out.barrier.as_ref().filter(|_| Some(i) <= barrier) {
             Some(format!(
                 "it lies before `{at}`, which cannot be rolled back"
@@ -247,6 +250,7 @@ pub async fn read_blue_states(
             Err(e) if e.class == ErrorClass::Absent => None,
             Err(e) => return Err(e.into()),
         };
+        // Known by ARN: on a long way another group may have the name by now.
         let was = known.before.as_ref().and_then(|b| b.get("arn")?.as_str());
         let same = group.filter(|g| was.is_none_or(|was| was == g.arn));
         blues.insert(step.id.clone(), judge_blue(blue, same.as_ref(), version));

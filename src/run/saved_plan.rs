@@ -99,6 +99,7 @@ impl SavedPlan {
                 self.cluster_arn, inventory.cluster.arn
             ));
         }
+        // Parts name the cause of a drift in words. The route is drawn again for what no part says.
         for (part, was) in &self.rests_on {
             match now.get(part) {
                 None => drift.push(format!("{part}: it is gone")),

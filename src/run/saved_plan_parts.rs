@@ -129,6 +129,7 @@ fn add_load_balancer_parts(inventory: &Inventory, parts: &mut ClusterParts) {
 
 /// Services behind a target group decide whether traffic or pods go first; bindings, who fills a target group.
 fn add_kubernetes_parts(inventory: &Inventory, parts: &mut ClusterParts) {
+    // Only services behind a target group bear on the route. Others come and go every day.
     let ports: BTreeSet<i32> = inventory
         .target_groups
         .iter()
@@ -170,6 +171,7 @@ pub fn route_differences(saved: &Route, plan: &Plan, inventory: &Inventory) -> V
         let steps = route.steps.iter();
         steps.map(|s| (s.id.clone(), comparable_step(s))).collect()
     };
+    // Compared by id: a step that moved is told by the order, and one that differs by what it would do.
     let (was, is) = (steps(saved), steps(&now));
     let mut differs = Vec::new();
     for (id, spec) in &was {

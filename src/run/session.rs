@@ -91,6 +91,8 @@ impl<'a> RunSession<'a> {
             Err(error) => return (None, Err(error)),
         };
         let ended = self.execute_locked(request, &lock).await;
+        // Given back as soon as may be, so that the next process need not wait for it to expire; but a stop does not
+        // wait for it.
         let released = tokio::select! {
             biased;
             () = lock.release() => true,
@@ -122,6 +124,7 @@ impl<'a> RunSession<'a> {
     ) -> (Option<RunState>, Result<RunOutcome, RunError>) {
         let store = CheckpointStore::new(self.run_store(), self.notice_emitter());
         let load = Journal::load(Box::new(store));
+        // The journal is read under the lock: before that another process might still write it.
         let mut journal = match unless_stopped(&self.context.stop, load).await {
             Ok(journal) => journal,
             Err(error) => return (None, Err(error)),
@@ -156,6 +159,7 @@ impl<'a> RunSession<'a> {
         };
         check_can_roll_back(state)?;
         let route = stored_route(state)?;
+        // Found out before anything is touched: a rollback that cannot reach what was asked for is refused here.
         let scope =
             rollback_scope::read_scope(self.context.reached, state, &route, control_plane).await?;
         check_rollback_worthwhile(state, &scope)?;
@@ -194,6 +198,7 @@ impl<'a> RunSession<'a> {
             cache,
             lock,
         } = locked;
+        // What was found before the lock was taken may have changed: another process may have opened or ended the run.
         let open = journal.run_state().filter(|s| !s.is_closed());
         let (first, mode) = match (open, route) {
             (Some(state), _) => {
@@ -220,6 +225,7 @@ impl<'a> RunSession<'a> {
                 ));
             }
         };
+        // Checked here and not when the step would come: a misspelt `--until` would let the run go to its end.
         check_step_id(&first, until.as_deref())?;
         let context = self.context;
         let gates = |route: &Route| {
@@ -232,6 +238,8 @@ impl<'a> RunSession<'a> {
             lock,
         };
         let ended = self.drive_engine(locked, &first, mode, held).await?;
+        // EKS asked for another order of hops and node groups. The first run is closed, and a second one follows under
+        // the same lock.
         let RunOutcome::Reroute { why, .. } = &ended else {
             return Ok(ended);
         };
@@ -285,6 +293,8 @@ impl<'a> RunSession<'a> {
                 ..
             }
         );
+        // What each workload had is counted before the first step, because that is what every later step is held
+        // against.
         let (workloads, short) = self
             .read_ready_counts(&mode, journal.run_state(), &cache)
             .await?;
@@ -324,6 +334,7 @@ impl<'a> RunSession<'a> {
             resume_command: context.resume_command.clone(),
             last_act_end: None,
         };
+        // The journal has the run before anything acts, so that a crash at any later point finds it.
         let ended = match mode {
             SessionMode::Start {
                 digest,
@@ -381,6 +392,7 @@ impl<'a> RunSession<'a> {
                 let counts = counted.count_baseline(kube, &snapshot).await?;
                 Ok((counts, ReadyCounts::new()))
             }
+            // A rollback may begin in an outage: what is short now is asked for no more than it has, until it has more.
             (SessionMode::Rollback { .. }, Some(state), Some(monitor))
                 if state.phase != RunPhase::Rollback =>
             {
@@ -491,6 +503,7 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Ru
     if state.phase == RunPhase::Rollback {
         return Err(refused(format!("run {run} is being rolled back")));
     }
+    // The route was promised for that plan. With another one the rest of it would be a mixture nobody has reviewed.
     if state.plan_digest != plan_digest(plan) {
         let differs = plan_diff::plan_differences(
             state.binding.opened_plan(),

@@ -117,6 +117,7 @@ pub async fn read_facts(
     for addon in &names {
         addons.push(aws.describe_addon(name, addon).await?);
     }
+    // For the add-ons that are there now, whoever added them: EKS judges all of them.
     let (here, there) = tokio::try_join!(
         aws.list_addon_offers(hop.to, &names),
         aws.list_addon_offers(hop.from, &names)
@@ -144,6 +145,7 @@ pub fn rollback_blockers(
     let mut blockers = Vec::new();
     let RollbackFacts { cluster, .. } = facts;
     let (name, from, to) = (&cluster.name, hop.from, hop.to);
+    // All reasons are gathered before one is told, so that a person fixes them in one go.
     if let Some(update) = facts.updates.iter().find(|u| is_in_progress(u)) {
         blockers.push(format!(
             "EKS update {} ({}) of cluster {name} is in progress, and cannot be stopped: wait for its end",
@@ -205,6 +207,7 @@ fn check_nodes(
 ) {
     let mut newer: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in &facts.nodes {
+        // Nodes that this rollback deletes are gone before EKS is asked.
         let newer_than = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k > from);
         if !newer_than
             || node
@@ -257,6 +260,7 @@ fn check_addons(
         if !ahead(at) && has(&facts.offers_before, name, at) {
             continue;
         }
+        // EKS counts an add-on that it does not list for the minor below as one that does not run there.
         let listed = facts
             .offers_before
             .get(name)
@@ -272,6 +276,7 @@ fn check_addons(
             scope.undone.contains(&s.id)
                 && matches!(&s.spec, StepSpec::Addon { change, .. } if change.name == *name)
         });
+        // The same choice that the add-on's step makes in the rollback, so that what is promised here is what it does.
         let both = facts
             .offers_now
             .get(name)
@@ -295,6 +300,7 @@ fn check_addons(
 /// EKS's own judgement. Kubelets and add-ons are judged above as they will be once green is gone; here only what EKS
 /// cannot tell of them counts.
 fn check_insights(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>) {
+    // EKS makes these insights only while it offers a rollback, so none at all means no.
     let all: Vec<Insight> = facts
         .insights
         .iter()

@@ -35,6 +35,7 @@ pub async fn find_missing_actions(
         let why = "its policies cannot be simulated: it is neither a user nor a role";
         return Ok(vec![unchecked_finding(&caller, why)]);
     };
+    // All simulations share one time: where IAM cannot be reached, the first of them never answers.
     let calls = needed_calls(route, inventory);
     let asked = async {
         let mut decisions = Vec::new();
@@ -92,6 +93,7 @@ fn principal_of(caller: &str) -> Option<String> {
 
 /// What was refused, and what a condition leaves open; an action is named once, with one of its objects.
 fn refused_findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Finding> {
+    // A refusal blocks. What depends on a condition key is unknown to a simulation, and only warns.
     let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut open: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for decision in decisions.iter().filter(|d| !d.allowed) {
@@ -152,6 +154,7 @@ pub fn writes_by_action(
     let of = |service: &str, what: String| {
         format!("arn:{partition}:{service}:{region}:{account}:{what}")
     };
+    // Groups that the route is yet to make have no ARN; a placeholder stands for the part that AWS gives.
     let group = |name: &str| {
         let known = inventory.find_nodegroup(name).map(|g| g.arn.clone());
         known.unwrap_or_else(|| {
@@ -232,6 +235,7 @@ pub fn writes_by_action(
             StepSpec::DetachTargets {
                 blue, target_group, ..
             } => {
+                // The same choice as the step makes: through the Auto Scaling group, or instance by instance.
                 let by_hand = !route::manually_registered(inventory, blue, target_group).is_empty();
                 let (attaching, registering) =
                     (attach_actions(target_group), register_actions(target_group));
@@ -244,6 +248,7 @@ pub fn writes_by_action(
             }
             StepSpec::AddToRules { shift, .. } | StepSpec::Shift { shift, .. } => {
                 for arn in &shift.rules {
+                    // A default action is changed through its listener (ELB-1), which is another permission.
                     let known = inventory.rules.iter().find(|r| r.arn == *arn);
                     if arn.contains(":listener/") {
                         asked.add_action("elasticloadbalancing:ModifyListener", [arn.clone()]);
@@ -327,6 +332,7 @@ impl RequiredActions {
 
     /// One call for all actions on the same objects.
     fn into_calls(self) -> Vec<SimulatedCall> {
+        // PassRole has a condition key of its own, so it shares a call with nothing else.
         let mut calls: BTreeMap<(Vec<String>, bool), Vec<&'static str>> = BTreeMap::new();
         for (action, resources) in self.0.into_iter().filter(|(_, r)| !r.is_empty()) {
             let passes = action == "iam:PassRole";

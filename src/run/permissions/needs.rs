@@ -24,6 +24,7 @@ pub struct PermissionNeeds {
 }
 
 impl PermissionNeeds {
+    /// Returns what a run of `plan` may have to do; without a plan, everything that any plan could need.
     pub fn from_plan(plan: Option<&Plan>) -> Self {
         // Blue may stand behind target groups that the plan does not name, and leaves each of them before its pods go.
         let of = |what: &str| BTreeSet::from([format!("arn:*:elasticloadbalancing:*:*:{what}")]);
