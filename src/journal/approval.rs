@@ -33,6 +33,7 @@ pub fn annotation_key(step: &str) -> String {
     {
         return format!("{APPROVAL_KEY_PREFIX}{step}");
     }
+    // The digest keeps two long ids that begin alike apart.
     let digest = hex::encode(Sha256::digest(step));
     let short: String = step
         .chars()
@@ -50,6 +51,7 @@ pub fn annotation_value(run: &str, by: &str, at: Timestamp) -> String {
 
 /// What an annotation's value says for `run`: nothing, where it is of another run.
 pub fn parse_annotation_value(run: &str, value: &str) -> Option<GrantedApproval> {
+    // The value may be the run's id alone, as a person types it with `kubectl annotate`.
     let rest = value.trim().strip_prefix(run)?;
     let nobody = || "whoever annotated the ConfigMap".to_owned();
     if rest.is_empty() {

@@ -37,6 +37,8 @@ impl FileLog {
             .create(true)
             .open(path)
             .map_err(io)?;
+        // A torn last line is of a process that died while it wrote. Cut off, the next record begins on a line of its
+        // own.
         let bytes = fs::read(path).map_err(io)?;
         let whole = whole_lines(&bytes).len();
         if whole < bytes.len() {

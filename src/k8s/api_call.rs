@@ -62,7 +62,7 @@ impl KubeApi {
         }
     }
 
-    /// GET.
+    /// Reads one object or one page of a list. `op`: as RBAC names it, for messages.
     pub(super) async fn get_json<T: DeserializeOwned>(
         &self,
         op: &str,

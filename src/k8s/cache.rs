@@ -74,11 +74,11 @@ struct SharedCache {
 #[derive(Default)]
 struct CacheState {
     known: CacheSnapshot,
-    /// By the list's path.
+    /// The health of each watch, by the path of its list.
     feeds: BTreeMap<&'static str, FeedHealth>,
 }
 
-/// How a watch is.
+/// Whether a watch has listed once, and since when it fails.
 #[derive(Default)]
 struct FeedHealth {
     listed: bool,
@@ -86,7 +86,7 @@ struct FeedHealth {
     failing: Option<(Timestamp, ApiError)>,
 }
 
-/// What a reader gets.
+/// What a reader of the cache gets: data, the failure in its way, or a wait.
 enum CacheReadiness {
     Ready(CacheSnapshot),
     Failed(ApiError),
@@ -160,6 +160,7 @@ impl WatchCache {
     }
 
     fn check_readiness(&self, patience: Duration) -> CacheReadiness {
+        // A watch that ended would leave what is known as it was forever, and look current.
         if self.inner.tasks.iter().any(AbortHandle::is_finished) {
             return CacheReadiness::Failed(ApiError::new(
                 "watch",
@@ -354,6 +355,7 @@ impl<K: CachedKind> WatchFeed for CacheFeed<K> {
     }
 
     fn mark_current(&self) {
+        // The bell rings only where something changed: a watch that is opened anew every two minutes must wake nobody.
         let was = self
             .shared
             .lock_state()
@@ -371,6 +373,7 @@ impl<K: CachedKind> WatchFeed for CacheFeed<K> {
         let now = self.shared.clock.now();
         self.shared.change_state(|state| {
             let health = state.feeds.entry(K::LIST_PATH).or_default();
+            // Counted from the first failure in a row, with the latest reason.
             let since = health.failing.take().map_or(now, |(since, _)| since);
             health.failing = Some((since, why));
         });

@@ -72,6 +72,7 @@ pub(super) async fn keep_feed_current<F: WatchFeed>(kube: KubeApi, feed: F) {
             }
         };
         loop {
+            // A server that ends each watch at once, as it does while it stops, is not asked again in a tight loop.
             let opened = clock.now();
             match run_watch(&kube, &feed, &mut version, &mut wait).await {
                 WatchEnd::Over => {
@@ -152,6 +153,7 @@ async fn run_watch<F: WatchFeed>(
             ));
         }
         feed.mark_current();
+        // Events come as lines, and a line may be spread over frames.
         let mut lines = LineBuffer::default();
         loop {
             match body.frame().await {
@@ -213,6 +215,7 @@ fn apply_event<F: WatchFeed>(
     else {
         return Err(status());
     };
+    // The version moves on only with events that were taken over, so that a watch that breaks goes on without a gap.
     let seen = object.metadata().resource_version.clone();
     match kind.as_str() {
         "ADDED" | "MODIFIED" => feed.upsert_object(F::to_model(object)),

@@ -14,7 +14,8 @@ use crate::model::{ApiError, ErrorClass};
 const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 
 impl KubeApi {
-    /// As `kubectl rollout restart deployment`.
+    /// Restarts a Deployment as `kubectl rollout restart` does. `at` is what the annotation says, so that a repeat
+    /// starts no second rollout.
     pub async fn restart_deployment(
         &self,
         deployment: &NamespacedName,

@@ -6,7 +6,7 @@ use super::quantity::{counted_resources, other_resources, resource_amounts};
 use super::{take_annotations, to_timestamp};
 use crate::model::kube::{Node, Taint};
 
-/// A node.
+/// Reads a node. Without a Ready condition it is `Unknown`, as one whose kubelet has never reported.
 pub fn to_node(mut node: v1::Node) -> Node {
     let annotations = take_annotations(&mut node.metadata);
     let meta = node.metadata;

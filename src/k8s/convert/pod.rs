@@ -17,7 +17,7 @@ const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// What Kubernetes grants a pod that does not say.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
-/// A pod.
+/// Reads a pod, cut down to what decisions and messages need; nothing of its environment is kept.
 pub fn to_pod(mut pod: v1::Pod) -> Pod {
     let annotations = take_annotations(&mut pod.metadata);
     let status = pod.status.unwrap_or_default();
@@ -112,6 +112,7 @@ fn waiting_reason(status: &v1::PodStatus) -> Option<String> {
         .iter()
         .flatten()
         .chain(status.container_statuses.iter().flatten());
+    // The first container that tells something wins. A reason that every starting pod has is kept for the end.
     let mut passing = None;
     for container in containers.filter(|c| !c.ready) {
         let state = container.state.as_ref();
@@ -156,6 +157,7 @@ fn waiting_reason(status: &v1::PodStatus) -> Option<String> {
             }
         }
     }
+    // No container tells anything: the pod has no node yet, and the scheduler says why.
     let conditions = status.conditions.iter().flatten();
     let unscheduled = conditions
         .into_iter()
