@@ -187,6 +187,7 @@ pub fn to_insight(s: types::InsightSummary) -> Insight {
 
 /// What an insight names: resources with their own status, deprecated APIs with who still calls them, add-ons.
 pub fn list_insight_resources(insight: &types::Insight) -> Vec<String> {
+    // Three kinds of insights name their objects in three places.
     let resources = insight.resources().iter().filter_map(|r| {
         let name = r.kubernetes_resource_uri().or(r.arn())?;
         let status = r
@@ -369,6 +370,7 @@ pub fn to_addon_offers(minor: Minor, name: &str, found: Vec<types::AddonInfo>) -
         .flat_map(|a| a.addon_versions.unwrap_or_default());
     let mut offers: Vec<AddonOffer> = versions
         .filter_map(|v| {
+            // The catalogue lists versions of other minors too (EKS-ADD-1).
             let fits = v
                 .compatibilities()
                 .iter()

@@ -143,6 +143,7 @@ pub fn replace_forward(
             format!("the weights of `{rule}` cannot be set: {why}"),
         )
     };
+    // What is checked here is what ELB takes and would serve badly, or refuses without saying which weight it was.
     if forward.iter().all(|g| g.weight == 0) {
         return Err(refused(
             "at least one target group needs a weight above 0, else every request is answered 503",

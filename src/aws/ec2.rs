@@ -120,7 +120,7 @@ impl AwsApi {
         })
     }
 
-    /// All versions, newest first.
+    /// Reads all versions of a launch template, the newest first.
     pub async fn describe_launch_template_versions(
         &self,
         template: &str,

@@ -13,7 +13,7 @@ use crate::model::image::AmiImage;
 use crate::model::limits::cpu_class;
 use crate::model::node_registration::NodeRegistration;
 
-/// vCPUs of running instances.
+/// vCPUs of the account's running instances in the region, as their quotas count them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpusInUse {
     /// By the quota they count for.
@@ -22,7 +22,7 @@ pub struct CpusInUse {
     pub by_type: BTreeMap<String, i64>,
 }
 
-/// GiB of volumes.
+/// GiB of the account's volumes in the region, and of those that end with certain instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StorageInUse {
     /// By volume type.
@@ -43,6 +43,7 @@ impl AwsApi {
     ) -> Result<Option<StorageInUse>> {
         let mut in_use = StorageInUse::default();
         let mut next = None;
+        // An account with more volumes than this is told as unknown, and not with a part of the sum.
         for _ in 0..VOLUME_PAGE_LIMIT {
             let page = self
                 .ec2
@@ -110,7 +111,7 @@ impl AwsApi {
         Ok(zones)
     }
 
-    /// Sizes by instance type.
+    /// Reads CPUs, memory and accelerators by instance type. A type that EC2 does not know is left out.
     pub async fn read_type_sizes(
         &self,
         instance_types: &[String],

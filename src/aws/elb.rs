@@ -104,6 +104,8 @@ impl AwsApi {
         arns: &[String],
         mut tags: BTreeMap<String, Tags>,
     ) -> Result<Vec<ListenerRule>> {
+        // Rules and default actions of network load balancers are read by different calls and come back in the order
+        // asked for.
         let (listeners, rules): (Vec<String>, Vec<String>) =
             arns.iter().cloned().partition(|arn| is_listener(arn));
         let mut found = Vec::new();
@@ -159,6 +161,8 @@ impl AwsApi {
         rule: &str,
         forward: &[WeightedTargetGroup],
     ) -> Result<()> {
+        // Read just before the write: the call replaces whole lists (ELB-1), and what is not about weights is sent back
+        // as it is now.
         let (op, listener, actions) = if is_listener(rule) {
             let found = self
                 .fetch_raw_listeners(vec![rule.to_owned()])
@@ -452,6 +456,7 @@ where
                 gone: Vec::new(),
             }),
             Err(error) if error.class == ErrorClass::Absent && arns.len() > 1 => {
+                // Halved, so that one missing object among twenty costs a few calls and not twenty.
                 let (first, second) = arns.split_at(arns.len() / 2);
                 let mut read = read_skipping_gone(first, call.clone()).await?;
                 let rest = read_skipping_gone(second, call).await?;

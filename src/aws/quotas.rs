@@ -74,6 +74,7 @@ impl AwsApi {
             "{QUOTA_OPERATION} {status} in {} ms",
             began.elapsed().as_millis()
         );
+        // Only a whole object is an answer: one that was cut short must not read as "no quota".
         let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status == 200 {
             return match answer {

@@ -71,6 +71,7 @@ pub fn follow_endpoint(
         let cluster = cluster.clone();
         async move {
             let mut place = lock_unpoisoned(&cluster.endpoint).clone();
+            // The time counts from the first request that was not answered, over all of them.
             let since =
                 *lock_unpoisoned(&cluster.unanswered_since).get_or_insert_with(Instant::now);
             if since.elapsed() >= UNANSWERED_LIMIT
@@ -118,6 +119,7 @@ impl FollowedCluster {
     async fn find_new_endpoint(&self, moves: u32) -> Option<ClusterEndpoint> {
         let mut described = self.last_described.lock().await;
         let place = lock_unpoisoned(&self.endpoint).clone();
+        // Another request has found the new place meanwhile.
         if place.generation != moves {
             return Some(place);
         }

@@ -61,6 +61,8 @@ pub fn client_over_wire(
             .layer(config.extra_headers_layer().map_err(failed)?)
             .service(wire),
     );
+    // From the outside in, a request gets its address, its line in the log and its deadline, and is signed last, each time
+    // that it is sent.
     let wire = match auth {
         ClusterAuth::Eks(tokens) => with_eks_token(wire, tokens),
         ClusterAuth::Kubeconfig => match config.auth_layer().map_err(failed)? {
@@ -73,6 +75,7 @@ pub fn client_over_wire(
             .layer(config.base_uri_layer())
             .service(log_requests(with_response_deadline(wire))),
     );
+    // Bodies are read whole, so that a request can be sent again with another token.
     let whole = tower::service_fn(move |request: http::Request<Body>| {
         let wire = wire.clone();
         async move {
@@ -165,6 +168,8 @@ fn with_eks_token(wire: Wire, tokens: EksTokenSource) -> Wire {
                 .clone()
                 .oneshot(with_bearer_token(&request, &token)?)
                 .await?;
+            // Refused once, it may have been too old by the server's clock. A fresh one that is refused too says
+            // something else.
             if response.status() != http::StatusCode::UNAUTHORIZED {
                 return Ok(response);
             }

@@ -53,6 +53,7 @@ pub fn classify_response(
 pub fn classify_status(op: &str, said: &Status) -> ApiError {
     let causes = || said.details.iter().flat_map(|d| &d.causes);
     let budget = causes().find(|c| c.reason == "DisruptionBudget");
+    // A 429 is a budget's refusal only with that cause (K8S-EVICT-1). Any other is throttling.
     let class = if said.code == 429 && budget.is_some() || is_denied_by_admission(said) {
         ErrorClass::Blocked
     } else {

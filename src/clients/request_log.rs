@@ -72,6 +72,7 @@ impl Intercept for CallLogger {
                 );
             }
             None => {
+                // Cut short: the text of an error may hold the whole request.
                 let why = context
                     .output_or_error()
                     .and_then(Result::err)
