@@ -26,6 +26,7 @@ pub(super) async fn read_limits(
         }
         notes.or_none(aws.read_type_offerings(types)).await
     };
+    // Each of them may be denied or too large to read. What is not known stays absent, and a note says so.
     let (in_use, storage, offerings) = futures::try_join!(
         Box::pin(notes.or_none(aws.sum_cpus_in_use())),
         Box::pin(notes.or_none(aws.sum_storage_in_use(&ids))),

@@ -25,6 +25,7 @@ pub async fn read_for_plan(
 ) -> Result<Inventory> {
     let notes = UnreadNotes::default();
     add_template_versions(aws, plan, &mut inventory, &notes).await?;
+    // Images of the plan and of template versions that it names: the first reading could not know either.
     let given = plan.node_groups.iter().filter_map(|g| g.ami.clone());
     let of_templates = inventory.launch_templates.iter();
     let known = |id: &String| inventory.images.iter().any(|i| i.id == *id);
@@ -35,6 +36,7 @@ pub async fn read_for_plan(
         .collect();
     let more = read_images(aws, unknown, &notes).await?;
     inventory.images.extend(more);
+    // The same of instance types: whether green's may launch depends on quotas and offerings of its own types.
     let types: BTreeSet<String> = plan
         .node_groups
         .iter()

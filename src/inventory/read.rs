@@ -37,6 +37,8 @@ pub async fn read_inventory(
     let taken_at = clock.now();
     let cluster = aws.describe_cluster(cluster).await?;
     let name = cluster.name.as_str();
+    // What nothing can be decided without: a failure here ends the reading. It also says what else there is to ask
+    // about.
     let (nodegroups, addons, nodes, pods, pdbs, eni_configs) = futures::try_join!(
         read_nodegroups(aws, name),
         read_addons(aws, name, &notes),
@@ -46,6 +48,7 @@ pub async fn read_inventory(
         notes.or_default(kube.list_eni_configs()),
     )?;
     let eni_configs = eni_configs.unwrap_or_default();
+    // From here on a refusal is noted and the reading goes on, in four groups side by side.
     let kubernetes = async {
         futures::try_join!(
             notes.or_none(kube.read_server_version()),
@@ -131,11 +134,13 @@ pub async fn read_inventory(
         classic_balancers,
         target_health,
     } = balancers;
+    // Names such as `$Latest` become numbers now: tomorrow they mean another version.
     let nodegroups = resolve_version_numbers(nodegroups, &launch_templates);
     let launch_templates = unique_versions(launch_templates);
     let types = collect_instance_types(&nodegroups, &instances, &launch_templates);
     let of_templates = launch_templates.iter().filter_map(|t| t.image.clone());
     let named: BTreeSet<String> = of_templates.collect();
+    // Asked last, because which images and types are asked about comes from everything before.
     let (images, interface_limits, limits) = futures::try_join!(
         Box::pin(read_images(aws, named, &notes)),
         notes.or_default(aws.read_interface_limits(&types)),
@@ -302,6 +307,7 @@ async fn read_addon_catalog(
     addons: &[eks::Addon],
     notes: &UnreadNotes,
 ) -> Result<BTreeMap<String, BTreeMap<Minor, Vec<eks::AddonOffer>>>> {
+    // The common ones are asked for even where EKS does not manage them, for whoever wants it to.
     let names: BTreeSet<String> = addons
         .iter()
         .map(|a| a.name.clone())

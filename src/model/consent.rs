@@ -20,10 +20,10 @@ impl Default for ConsentScope {
 }
 
 impl ConsentScope {
-    /// No workload.
+    /// A consent that covers no workload.
     pub const NONE: Self = Self::All(false);
 
-    /// Whether it covers nothing.
+    /// Whether the consent covers nothing.
     pub fn is_none(&self) -> bool {
         *self == Self::NONE
     }
