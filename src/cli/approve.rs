@@ -39,7 +39,7 @@ pub struct ApproveArgs {
     by: Option<String>,
 }
 
-/// Approves.
+/// Leaves the approval of a step on the run's ConfigMap.
 pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), RunError> {
     let (arg, step) = split_plan_and_step(args.words, args.cluster)?;
     let (cluster, region) = cx.cluster_and_region(&arg)?;
@@ -50,6 +50,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
         None => reached.aws.get_caller_identity().await?.1,
     };
     let plan = cx.load_plan(&arg).ok().map(|(_, plan)| plan);
+    // The run's own process writes the same ConfigMap. Each try reads again, as the run may have gone on meanwhile.
     for _ in 0..MAX_WRITE_ATTEMPTS {
         let stored = remote.read_checkpoint().await?;
         let Some((stored, state)) = parse_open_run(stored)? else {
@@ -89,6 +90,7 @@ fn split_plan_and_step(
     words: Vec<String>,
     cluster: Option<String>,
 ) -> Result<(PlanArg, Option<String>), RunError> {
+    // A step's id has no slash and no ending, so a word is one or the other.
     let file = |word: &str| {
         let path = std::path::Path::new(word);
         path.exists()
@@ -147,6 +149,7 @@ fn choose_step(
             ),
         ));
     }
+    // Without a name only the step that the run waits for now is approved, never one further on.
     let Some(named) = named else {
         let waits = match plan {
             Some(plan) => plan_gates::steps_to_approve(plan, route)?,

@@ -49,6 +49,7 @@ pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), RunErro
             cx.ui.write_json_line(&line)?;
         }
     }
+    // The exit code says whether anything blocks, after everything has been shown.
     if count_blockers(&found) > 0 {
         return Err(not_ready_error(
             &plan.cluster,

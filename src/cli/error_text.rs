@@ -6,7 +6,8 @@ use crate::plan::PlanErrors;
 use crate::report::Painter;
 use crate::run::error::{RunError, RunErrorKind};
 
-/// The error for people.
+/// Renders an error for people: what, where things are, hints, and the next command. `width`: of the terminal, in
+/// columns.
 pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.

@@ -21,7 +21,7 @@ pub struct ReportArgs {
     output: PathBuf,
 }
 
-/// Writes the page.
+/// Writes one page about a run, from its recorded events.
 pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), RunError> {
     let path = match args.run {
         Some(path) if path.is_dir() => path.join("events.jsonl"),

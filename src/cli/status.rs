@@ -27,7 +27,7 @@ pub struct StatusArgs {
     plan: PlanArg,
 }
 
-/// Shows where things stand.
+/// Shows the run from its journal and the cluster as it is now.
 pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), RunError> {
     refuse_markdown(cx.ui.format)?;
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
@@ -96,6 +96,7 @@ fn render_status(
 ) -> String {
     let paint = cx.ui.out_paint;
     let now = reached.clock.now();
+    // An outcome ends everything, and a pause says more than a phase.
     let how = match (state.phase, state.outcome, &state.paused) {
         (_, Some(outcome), _) => outcome.as_str().replace('_', " "),
         (_, None, Some(why)) => format!("paused: {why}"),
@@ -114,6 +115,7 @@ fn render_status(
         "last record {} ago",
         format_duration(time_between(state.updated_at, now))
     );
+    // Times of the lock are another machine's, and only shown.
     match lock.filter(|l| !l.holder.is_empty()) {
         Some(lock) => {
             let ago = lock

@@ -14,7 +14,7 @@ use crate::event::{EventKind, RunEvent, StepProgress};
 /// The same step is not told of more often.
 const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Writes lines.
+/// A sink that writes one line an event, for logs and terminals without bars.
 pub struct LineSink<O> {
     out: O,
     paint: Painter,
@@ -22,7 +22,7 @@ pub struct LineSink<O> {
 }
 
 impl<O: Write + Send> LineSink<O> {
-    /// Lines to `out`.
+    /// Returns a sink that writes to `out`, coloured as `paint` says.
     pub fn new(out: O, paint: Painter) -> Self {
         Self {
             out,

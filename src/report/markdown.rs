@@ -14,7 +14,7 @@ pub struct MarkdownSink<O> {
 }
 
 impl<O: Write + Send> MarkdownSink<O> {
-    /// Writes to `out`.
+    /// Returns a sink that writes the run to `out` once it has ended.
     pub fn new(out: O) -> Self {
         Self { out }
     }
@@ -35,7 +35,7 @@ impl<O: Write + Send> EventSink for MarkdownSink<O> {
     }
 }
 
-/// The run as Markdown.
+/// Renders a run as Markdown.
 pub fn render_markdown(view: &RunView) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.

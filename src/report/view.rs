@@ -21,7 +21,7 @@ pub enum StepMark {
 }
 
 impl StepMark {
-    /// As people read it.
+    /// Returns the mark as reports show it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "to do",
@@ -80,7 +80,7 @@ pub struct WaitPeriod {
     pub part: Option<String>,
 }
 
-/// One step.
+/// One step as its events tell it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepView {
     pub id: String,
@@ -100,7 +100,7 @@ pub struct StepView {
     pub weights: Vec<(Timestamp, u64)>,
 }
 
-/// A run so far.
+/// A run as its events tell it so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunView {
     pub run: String,
@@ -121,15 +121,16 @@ pub struct RunView {
 }
 
 impl RunView {
-    /// Folds a whole stream.
+    /// Folds a whole stream of events into a view.
     pub fn from_events<'a>(events: impl IntoIterator<Item = &'a RunEvent>) -> Self {
         let mut view = Self::default();
         events.into_iter().for_each(|e| view.apply_event(e));
         view
     }
 
-    /// Takes one more event.
+    /// Takes one more event into the view.
     pub fn apply_event(&mut self, event: &RunEvent) {
+        // Folded from events alone, so that a report of a file shows what a terminal showed.
         let at = event.at;
         self.now = Some(at);
         match &event.kind {
