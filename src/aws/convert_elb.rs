@@ -203,6 +203,7 @@ fn forward_targets(actions: &[types::Action]) -> Vec<WeightedTargetGroup> {
         .forward_config()
         .map(|f| f.target_groups())
         .unwrap_or_default();
+    // The older form of an action names one group and no weight: all of the traffic.
     if groups.is_empty() {
         return action
             .target_group_arn()

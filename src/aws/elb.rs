@@ -232,6 +232,7 @@ impl AwsApi {
         let (mut tags, gone) = self
             .describe_tags_and_gone(&collect_arns(&here, |g| g.target_group_arn()))
             .await?;
+        // Attributes take a call for each group, so only those of the VPC are asked for.
         let attributes = here.iter().map(|g| {
             let arn = g.target_group_arn().unwrap_or_default();
             none_if_gone(self.describe_target_group_attributes(arn))

@@ -123,6 +123,7 @@ impl AwsApi {
                 format!("no credentials: {e}"),
             )
         })?;
+        // The configuration's own clock, which is virtual in a rehearsal: a signature of another time would be refused.
         let time = self.config.time_source().unwrap_or_default();
         let identity = credentials.into();
         let params = v4::SigningParams::builder()

@@ -71,6 +71,7 @@ fn proxy_for_server(
             without_userinfo(url)
         ))
     };
+    // The kubeconfig's own proxy is meant for this cluster, so NO_PROXY does not speak of it.
     let (proxy, from) = match own {
         Some(url) => {
             let from = "the kubeconfig (`proxy-url`)";

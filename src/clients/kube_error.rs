@@ -21,6 +21,7 @@ pub fn classify_response(
         .get(http::header::RETRY_AFTER)
         .and_then(|v| v.to_str().ok())
         .and_then(parse_retry_after);
+    // A proxy or a load balancer in between answers without a `Status`; then the code is all there is.
     match said {
         Some(said) if !said.message.is_empty() || said.code != 0 => {
             let mut error = classify_status(

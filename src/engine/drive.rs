@@ -361,6 +361,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         why: String,
         denied: Option<String>,
     ) -> Result<RunOutcome, EngineError> {
+        // The record first: what is shown has happened, even if the process dies in between.
         let (step, error) = (planned.id.clone(), why.clone());
         match way {
             Direction::Rollback { .. } => {
@@ -424,6 +425,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         now: Option<&Value>,
     ) -> Result<String, EngineError> {
         let state = self.step_state(planned)?;
+        // On the way back the last act may still be one of the way up, when the rollback has not acted yet.
         let (why, act) = match way {
             Direction::Forward => (why, state.last_act.as_ref().zip(state.last_act_at)),
             Direction::Rollback { .. } => {

@@ -16,6 +16,7 @@ pub fn format_time(time: Timestamp) -> String {
 /// Three lines to stand below a refusal. `now` is absent where it could not be read.
 pub fn describe_states(before: &Value, done: &str, now: Option<&Value>) -> String {
     let differing = now.map(|now| differing_fields(before, now));
+    // Unknown is said as such: a reader must not take it for "as before".
     let (was, is) = match &differing {
         None => (
             join_fields(&flatten_value(before), MAX_DIFFERENCES_SHOWN),

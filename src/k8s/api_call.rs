@@ -26,6 +26,7 @@ impl KubeApi {
         op: &str,
         request: http::Request<Vec<u8>>,
     ) -> Result<Bytes, ApiError> {
+        // The deadline covers the body too: a server may begin to answer and then fall silent.
         let whole = async {
             let response = self
                 .client

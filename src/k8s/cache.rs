@@ -98,6 +98,7 @@ impl WatchCache {
     /// Starts the watches; they stop when the last clone is dropped. A cut watch, a 410 and a moved API server are
     /// survived; the cache then says it is not current until it has listed again.
     pub fn start_watches(kube: &KubeApi) -> Self {
+        // Each list has an entry from the start, so that none can be taken for current before it was read.
         let state = CacheState {
             feeds: [Node::LIST_PATH, Pod::LIST_PATH, Pdb::LIST_PATH]
                 .into_iter()

@@ -44,6 +44,7 @@ impl KubeApi {
         grace_seconds: Option<i64>,
         dry_run: bool,
     ) -> Result<EvictionOutcome, ApiError> {
+        // The uid makes it that very pod: a StatefulSet's next pod has the same name.
         let op = "create pods/eviction";
         let body = json!({
             "apiVersion": "policy/v1",

@@ -126,6 +126,7 @@ async fn run_watch<F: WatchFeed>(
         "{}?watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}",
         F::LIST_PATH
     );
+    // A watch that falls silent is cut off a while after its own end: a connection lost without a word tells nothing.
     let whole = async {
         let response = match build_request(&op, Method::GET, &path, None, "") {
             Ok(request) => kube

@@ -48,6 +48,7 @@ pub fn find_self_managed(inventory: &Inventory) -> Vec<SelfManagedAddon> {
         ("aws-ebs-csi-driver", "Deployment", "ebs-csi-controller"),
         ("aws-efs-csi-driver", "Deployment", "efs-csi-controller"),
     ];
+    // An add-on counts as self-managed only when EKS does not list it and its workload is there (EKS-ADD-9).
     let is = |w: &Workload, kind: &str, name: &str| {
         w.kind == kind && w.key.namespace == "kube-system" && w.key.name == name
     };

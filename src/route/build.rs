@@ -191,6 +191,8 @@ fn check_pairs_are_served(
     pairs: &[TargetGroupPair],
 ) {
     for (pair, live) in pairs.iter().zip(draft.live_target_groups.clone()) {
+        // Served by a group that stays, the pair keeps its weights. Served by nobody known, the plan asks for what
+        // cannot be done.
         let served = |group: &str| {
             draft
                 .targets_by_group

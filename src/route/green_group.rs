@@ -206,6 +206,7 @@ pub fn explain_green_size(
             "it starts with {size} nodes for blue's {live}, as `capacity` says, and grows while blue is emptied"
         ));
     }
+    // A size that differs from what a reader sees in the console needs its reason, or it looks like a mistake.
     let mut reasons = Vec::new();
     if live != said {
         reasons.push(format!(

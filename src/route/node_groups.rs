@@ -178,6 +178,7 @@ fn keep_or_add_problem(draft: &mut RouteDraft<'_>, group: &Nodegroup, kubelet: M
         "set `nodeGroups[].ami` (an image whose kubelet is {to}) or `launchTemplateVersion` for {}",
         group.name
     );
+    // A group that the plan names is meant to move. One that it does not name may stay while the skew allows it.
     if named {
         draft.add_problem(
             Obstacle::ImageMissing,

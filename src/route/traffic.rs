@@ -94,6 +94,7 @@ fn resolve_target_group<'a>(
         .iter()
         .find(|g| g.arn == name_or_arn || g.name == name_or_arn);
     if found.is_none() {
+        // Mostly a name is misspelt, so the first few that there are help most.
         let near: Vec<&str> = inventory
             .target_groups
             .iter()

@@ -100,6 +100,7 @@ async fn add_live_status(
     mut error: RunError,
 ) -> RunError {
     let route = state.and_then(|s| stored_route(s).ok());
+    // A cluster that cannot be read now must not hide the error itself.
     let found = match live_status::read_live_status(context.reached, state, route.as_ref()).await {
         Ok(found) => found,
         Err(why) => {

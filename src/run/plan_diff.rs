@@ -112,6 +112,7 @@ fn collect_leaves(path: String, value: &Value, out: &mut BTreeMap<String, String
         }
         Value::Array(items) if items.iter().any(Value::is_object) => {
             for (i, item) in items.iter().enumerate() {
+                // Node groups are known by their blue, so that an entry that is added does not shift all the others.
                 let name = item.get("blue").and_then(Value::as_str);
                 let at = name.map_or_else(|| (i + 1).to_string(), str::to_owned);
                 collect_leaves(format!("{path}[{at}]"), item, out);

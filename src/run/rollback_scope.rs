@@ -143,6 +143,7 @@ pub fn ends_rollback(spec: &StepSpec) -> bool {
 /// What `plan` promises of the rollback, when the run would begin now: each line with a time.
 pub fn preview_rollback(route: &Route, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
+    // By the estimates, one step after the other: it says about when, not when.
     let mut at = now;
     let mut hop = None;
     let mut end = None;

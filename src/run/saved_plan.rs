@@ -64,6 +64,7 @@ impl SavedPlan {
         let Ok(text) = std::fs::read_to_string(path) else {
             return Ok(None);
         };
+        // What is no saved plan is left to the reader of plan files, which says what is wrong with it.
         if !text.trim_start().starts_with('{') || !text.contains(&format!("\"{SAVED_PLAN_KIND}\""))
         {
             return Ok(None);

@@ -544,6 +544,7 @@ pub fn check_can_roll_back(state: &RunState) -> Result<(), RunError> {
 /// Refuses, before anything is touched, when nothing of worth would go back.
 pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Result<(), RunError> {
     let run = &state.run;
+    // A rollback that is under way goes on even past such a point: what it has begun is finished as far as it goes.
     if let Some((step, why)) = scope
         .barrier
         .as_ref()

@@ -182,6 +182,8 @@ impl Step<StepWorld> for BlueProtectionStep {
                     max: *max,
                     ..NodegroupChange::default()
                 };
+                // One request for one state of the group: a repeat after a crash sends the same token, a group changed
+                // since another.
                 let token =
                     world.idempotency_token(&self.id, &format!("grow {desired} {modified:?}"));
                 world

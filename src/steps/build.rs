@@ -66,6 +66,7 @@ pub fn build_step(
     run: &str,
     roll_back: bool,
 ) -> Box<dyn DynStep<StepWorld>> {
+    // The route's data are all that a step is built from, so that a resumed run does what was journaled.
     let id = step.id.clone();
     let run = run.to_owned();
     match step.spec.clone() {

@@ -232,6 +232,7 @@ impl WorkloadMonitor {
             let Some((claim, holder)) = pod.and_then(|pod| volume_holder(snapshot, pod)) else {
                 continue;
             };
+            // It only explains: where the volume cannot be read, less is said.
             match self.is_single_node(kube, &claim).await {
                 Some(true) => {
                     workload.why += &format!(
@@ -473,6 +474,7 @@ fn count_on_nodes(
     replica_sets: &HashMap<String, String>,
     counts_node: impl Fn(&Node) -> bool,
 ) -> ReadyCounts {
+    // Pods of nodes that are gone still read Ready (K8S-NODE-1): only pods on nodes that exist are looked at.
     let counts_pod =
         |p: &&Arc<Pod>| p.ready && p.deletion_timestamp.is_none() && is_long_running(p);
     let nodes = snapshot.nodes.values().filter(|n| counts_node(n));

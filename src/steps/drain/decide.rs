@@ -134,6 +134,7 @@ fn restart_single_replica(
     if spec.single_replicas != "surge" {
         return None;
     }
+    // One restart at a time: the next look sees it under way and the pods of others are still held.
     let waits_for_surge = |kind: HoldKind, pod: &Pod| match kind {
         HoldKind::SurgeFirst => true,
         HoldKind::Budget => planner.budgets.never_allows(pod),

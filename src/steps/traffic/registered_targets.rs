@@ -76,6 +76,7 @@ impl GroupTargets {
     ) -> Result<Self, ApiError> {
         let mut found = Self::default();
         for arn in target_groups {
+            // A target group that is gone holds nobody.
             let targets = match world.aws.describe_registered_targets(arn).await {
                 Ok(targets) => targets,
                 Err(e) if e.class == ErrorClass::Absent => continue,

@@ -84,6 +84,7 @@ impl TargetsObservation {
                 .collect(),
             None => Vec::new(),
         };
+        // A target group that is gone fails the look and so ends the step: a person has to say where its traffic went.
         let targets = world.aws.describe_registered_targets(target_group).await?;
         Ok(Self {
             group_exists: group.is_some(),
