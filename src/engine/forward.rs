@@ -39,12 +39,14 @@ impl<W: EngineEnv> Engine<'_, W> {
                 self.world
                     .emit_event(EventKind::StepStarted { step, title });
             }
+            // A step that ends the process's part leaves everything after it untouched.
             match self.drive_step(planned).await? {
                 StepEnd::Done { how, at_once } => {
                     self.record_step_done(&planned.id, how, at_once).await?;
                 }
                 StepEnd::RunEnded(ended) => return Ok(ended),
             }
+            // After the record, so that the next process begins with the step behind it.
             if self.pause_after_step.as_ref() == Some(&planned.id) {
                 return self
                     .pause_run(format!("`{}` is done, as asked", planned.id))

@@ -63,6 +63,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                 granted = self.journal.find_approval(id) => granted?,
             }
         };
+        // No process waits for a person: the run pauses, and the same command goes on once the approval is
+        // there.
         let Some(GrantedApproval { by, at }) = granted else {
             let approve = format!("{} {id}", self.gates.approve_command);
             let why = format!("`{id}` waits for approval: {approve}");

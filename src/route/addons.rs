@@ -179,6 +179,7 @@ pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<
             .filter(enough)
             .collect()
     };
+    // The default first, then the newest that is new enough.
     match fitting.first() {
         Some(version) if !frozen => {
             let why = format!("nodes with AL2023 need {name} {MIN_CNI_FOR_AL2023} or newer");
@@ -256,6 +257,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
         .filter(|o| pin.as_ref().is_none_or(|pin| o.version <= *pin))
         .filter(|o| name != "kube-proxy" || !is_newer_than_server(&o.version, at))
         .collect();
+    // Whether the add-on may stay as it is decides how much the policy asks for.
     let fits = here.iter().any(|o| o.version == current)
         && !(name == "kube-proxy" && is_too_old_for_server(&current, at));
     let default = newer.iter().find(|o| o.default);
@@ -322,6 +324,7 @@ fn push_addon_steps(
             Some(format!("{name} goes up one of its minors at a time"))
         };
         draft.push_step(id, step_draft);
+        // What follows on the route sees the add-on at this version.
         draft.addons.insert(name.to_owned(), rung);
     }
 }

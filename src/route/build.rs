@@ -135,6 +135,7 @@ fn push_hop(draft: &mut RouteDraft<'_>) {
         estimate::CONTROL_PLANE,
         spec,
     );
+    // Only the last hop can be rolled back (EKS-RB-1), so each further one ends the chance of the one before.
     step_draft = if first {
         step_draft.with_reason(format!("EKS can roll the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
     } else {

@@ -370,6 +370,7 @@ fn push_recreate(
     moves: &[GroupMove<'_, '_>],
     pairs: &[TargetGroupPair],
 ) {
+    // Blue gives its room to green, so everything is down in between, which the plan agreed to.
     draft.add_note("Strategy recreate: workloads on these node groups are down from their drain until green is ready. Blue stays as an empty group until the end, so that it can be brought back.");
     for m in moves {
         push_hold_blue(draft, m, false);
@@ -401,6 +402,7 @@ fn push_recreate(
         push_create_green(draft, m);
     }
     for m in moves {
+        // Blue has no nodes by now, so green joins without waiting for anybody to leave.
         let targets: BTreeSet<&String> = m
             .sides
             .iter()
@@ -483,6 +485,7 @@ fn push_retirement(
         draft.push_step(format!("retire-{}", m.blue), step_draft);
     }
     for m in moves {
+        // Last of all: from here on green is the autoscaler's business like any other group.
         let spec = StepSpec::ReleaseGreen {
             green: m.green.clone(),
         };

@@ -62,6 +62,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
             ),
         );
     }
+    // Zones before size: a volume may need one node more than blue has now.
     let (zones, size) = green_group::required_zones_and_size(draft, m.migration);
     let group = green_group::build_green_group(draft, m.migration, &m.green, size);
     // EKS does not replace an image of one's own, so a template version with the new one is made first.
@@ -106,6 +107,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         );
         template_from = Some(id);
     }
+    // Another operating system is a larger change than a new version, so it is told.
     if group.ami_type != origin.ami_type
         && let (Some(new), Some(old)) = (&group.ami_type, &origin.ami_type)
     {
@@ -389,6 +391,7 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
     let (plan, inventory) = (draft.plan, draft.inventory);
     let d = &plan.drain;
     let canary = plan.strategy == Strategy::Canary;
+    // What blue is behind at this point of the route, not what it was behind when it was read.
     let behind = draft
         .targets_by_group
         .get(&m.blue)

@@ -123,6 +123,7 @@ fn can_shift_between(draft: &mut RouteDraft<'_>, blue: &TargetGroup, green: &Tar
     let vpc = draft.inventory.cluster.vpc_id.clone();
     for group in [blue, green] {
         let subject = format!("target group {}", group.name);
+        // Weights only tell blue from green where each has nodes in a group of its own.
         if group.target_type != "instance" {
             let detail = format!(
                 "its targets are of type {}, so blue and green nodes look the same to it",
@@ -176,6 +177,7 @@ fn can_shift_between(draft: &mut RouteDraft<'_>, blue: &TargetGroup, green: &Tar
         );
         fit = false;
     }
+    // Told and not refused: nodes may well answer on both.
     if (blue.port, blue.protocol.as_deref()) != (green.port, green.protocol.as_deref()) {
         draft.add_note(format!("Target groups {} and {} differ in port or protocol: check that green's nodes serve both.", blue.name, green.name));
     }
@@ -238,6 +240,7 @@ fn resolve_rules(
         RuleRef::Every => inventory.rules.iter().filter(|r| forwards(r)).collect(),
     };
     let wanted = describe_rule_ref(wanted);
+    // A route of the plan that moves nothing is a mistake, with the rules that it may have meant.
     if found.is_empty() {
         let known: Vec<String> = inventory
             .rules
@@ -266,6 +269,7 @@ fn resolve_rules(
         );
         return Vec::new();
     }
+    // Each rule is judged by itself, so that all that stands in the way is told at once.
     let mut arns = Vec::new();
     for rule in found {
         let subject = format!("listener rule {}", rule.arn);

@@ -103,6 +103,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             | StepSpec::ReleaseGreen { .. } => {}
         }
     }
+    // Control plane first, then traffic, then groups: in the order in which somebody who is woken asks.
     let mut lines = vec![version];
     if state.phase != RunPhase::Forward && !state.keep.is_empty() {
         let kept = state

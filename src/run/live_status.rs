@@ -128,6 +128,7 @@ async fn add_node_group(
             group.name, taint.key, taint.effect
         ));
     }
+    // Only a largest size that is still below the one of before is the run's.
     let max = i64::from(group.scaling.max);
     if let Some(was) = sizes.get(&group.name).filter(|was| **was > max) {
         out.marks.push(format!(
@@ -140,6 +141,7 @@ async fn add_node_group(
         ));
     }
     for asg in aws.describe_asgs(&group.asgs).await?.into_values() {
+        // The tag tells whose suspension it is: somebody may have suspended the process before.
         let ours = asg
             .tags
             .iter()
@@ -171,6 +173,7 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
     let mut found: Vec<(&str, String, &str)> = Vec::new();
     for node in nodes {
         let name = node.name.as_str();
+        // Marks carry the run's id, some with a time behind it. Those of other runs are theirs.
         let by_us = |key: &str| {
             let value = node.annotations.get(key);
             value.is_some_and(|v| v == run || v.starts_with(&format!("{run}@")))

@@ -7,6 +7,7 @@ use crate::model::marks::{RUN_NAME, RUN_NAMESPACE};
 
 /// Done is no error; everything else is, with what to do next.
 pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(), RunError> {
+    // Each end names the next command, made from the one that was given, so that it leads to the same cluster.
     let rollback = resume.replacen("eksup apply", "eksup rollback", 1);
     let plan = plan_command(resume);
     Err(match ended {
@@ -60,6 +61,7 @@ pub fn to_command_result(run: &str, ended: RunOutcome, resume: &str) -> Result<(
             denied,
             closed,
         } => {
+            // A missing right, a closed run and a run that can go on each need another next command.
             let mut error = RunError::new(
                 RunErrorKind::Stuck,
                 format!("run {run} is stuck at `{step}`: {why}"),

@@ -97,6 +97,7 @@ fn add_load_balancer_parts(inventory: &Inventory, parts: &mut ClusterParts) {
         parts.insert(format!("listener {}", listener.arn), short_hash(listener));
     }
     for rule in &inventory.rules {
+        // Weights in words, as they are what most often drifts. The rest only has to be known to be another.
         let weights: Vec<String> = rule
             .forward
             .iter()
@@ -191,6 +192,7 @@ pub fn route_differences(saved: &Route, plan: &Plan, inventory: &Inventory) -> V
     );
     let new = is.keys().filter(|id| !was.contains_key(*id));
     differs.extend(new.map(|id| format!("step {id}: it is new")));
+    // Only where nothing else differs: a new step changes the order too, and is told as such.
     let order =
         |route: &Route| -> Vec<String> { route.steps.iter().map(|s| s.id.clone()).collect() };
     if differs.is_empty() && order(saved) != order(&now) {

@@ -231,6 +231,7 @@ impl<'a> RunSession<'a> {
         let gates = |route: &Route| {
             plan_gates::engine_gates(plan, route, &context.resume_command, !context.live)
         };
+        // Gates are made for the route that is taken: an approval must name a step of it, or nothing would hold.
         let held = gates(&first)?;
         let locked = LockedRun {
             journal: &mut *journal,
@@ -244,6 +245,7 @@ impl<'a> RunSession<'a> {
             return Ok(ended);
         };
         self.notice_emitter()(format!("another route is needed: {why}"));
+        // Read and judged anew, because the first route has changed the cluster by now.
         let second = unless_stopped(&context.stop, replan_route(plan, context.reached)).await?;
         let held = gates(&second)?;
         let locked = LockedRun {
@@ -298,6 +300,7 @@ impl<'a> RunSession<'a> {
         let (workloads, short) = self
             .read_ready_counts(&mode, journal.run_state(), &cache)
             .await?;
+        // What was made smaller on purpose is not asked for. The journal keeps the whole count.
         let mut expected = workloads.clone();
         expected.retain(|name, _| !context.accept_short.contains(name));
         let at_start = journal
@@ -321,6 +324,7 @@ impl<'a> RunSession<'a> {
                 .with_accepted_losses(accepted_losses),
             emit: self.event_emitter(),
         };
+        // Made from the journaled route and nothing else.
         let steps = steps::build_steps(route, &run, roll_back);
         let closed = journal.run_state().is_some_and(RunState::is_closed);
         let mut engine = Engine {

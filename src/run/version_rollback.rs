@@ -272,6 +272,7 @@ fn check_addons(
             ));
             continue;
         }
+        // An add-on that a step of the run takes down in the rollback is no blocker, if there is a version for it.
         let ours = route.steps.iter().any(|s| {
             scope.undone.contains(&s.id)
                 && matches!(&s.spec, StepSpec::Addon { change, .. } if change.name == *name)

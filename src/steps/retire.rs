@@ -308,6 +308,7 @@ impl Step<StepWorld> for RetireStep {
     ) -> Decision<RetireAct> {
         let Some(group) = &seen.group else {
             if seen.nodes.is_empty() {
+                // Even with blue gone the run must not end well while a workload lacks pods.
                 let gone = format!("node group {} is gone", self.blue);
                 let meanwhile = format!("{gone}; the run is not done");
                 return (seen.short)
@@ -351,6 +352,7 @@ impl Step<StepWorld> for RetireStep {
                 self.blue
             ));
         }
+        // A workload that is short may be so because of green, and blue is what a rollback goes to.
         let stays = format!("{} stays as it is", self.blue);
         if let Some(decision) = seen.short.hold_back(BLUE_EMPTY_TIMEOUT, &stays) {
             return decision;
@@ -391,6 +393,7 @@ impl Step<StepWorld> for RetireStep {
                 targets: registered.targets.clone(),
             });
         }
+        // Deregistered, but connections still end (ELB-7): a deletion now would cut them.
         if !seen.targets.is_empty() {
             return Decision::Wait {
                 why: format!("{} leaves {}", self.blue, seen.targets.join(", ")),
@@ -488,6 +491,7 @@ impl Step<StepWorld> for RetireStep {
                     .await?;
                 Ok(())
             }
+            // On the way back no proof is needed: blue only gets more.
             RetireAct::Attach { asg, target_groups } => {
                 Ok(world.aws.attach_served(asg, target_groups).await?)
             }
@@ -550,6 +554,7 @@ impl Step<StepWorld> for RetireStep {
         let size = before
             .size
             .filter(|was| group.scaling.desired < was.desired);
+        // A size that EKS is changing is waited for, because a second change would be refused (EKS-NG-21).
         if group.status == "UPDATING" && !late {
             return wait_polling(format!("node group {blue} is UPDATING"));
         }

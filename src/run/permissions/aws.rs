@@ -44,6 +44,7 @@ pub async fn find_missing_actions(
         }
         Ok::<_, ApiError>(decisions)
     };
+    // What cannot be simulated is unknown, and a finding says so. It blocks nothing, as the call itself may be allowed.
     match tokio::time::timeout(SIMULATION_TIMEOUT, asked).await {
         Ok(Ok(decisions)) => Ok(refused_findings(&principal, &decisions)),
         Ok(Err(e)) if e.class == ErrorClass::Expired => Err(e),

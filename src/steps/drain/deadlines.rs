@@ -213,6 +213,7 @@ fn waiting_reasons(state: &OpenNode<'_>, seen: &DrainObservation) -> String {
     if state.held_pods.len() > 3 {
         parts.push(format!("{} more pods are held", state.held_pods.len() - 3));
     }
+    // A pod behind finalizers does not go by waiting, so it is told apart from those that are stopping.
     let (held_back, stopping): (Vec<&Pod>, Vec<&Pod>) =
         (state.leaving.iter()).partition(|p| !p.finalizers.is_empty());
     parts.extend(held_back.iter().take(3).map(|p| describe_terminating(p)));

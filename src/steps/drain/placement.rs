@@ -109,6 +109,7 @@ impl<'a> Placement<'a> {
                 why += &format!("; its node selector asks for {}", wants.join(", "));
             }
         }
+        // Where the volume is decides where a node is needed, and no message of the scheduler's says it.
         if says(|r| *r == Refusal::VolumeAffinity) {
             let volumes = volumes::volumes_of_pod(&self.facts.volumes, pod).into_iter();
             let places: Vec<&str> = volumes

@@ -269,6 +269,7 @@ impl Step<StepWorld> for AddToRulesStep {
         // Judged is enough here, healthy is not asked for: the shift, or with Local services the drain, waits for that.
         let green = count_health(&seen.green);
         let starting = seen.green.iter().any(|t| t.state == "initial");
+        // Not judged yet: ELB has just begun to check, or Auto Scaling to register.
         if green.unused || starting || green.total == 0 {
             let since = past.last_act_at.or(past.started_at);
             let timeout =
