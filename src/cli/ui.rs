@@ -101,7 +101,7 @@ impl Ui {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// The same, where there is no `Ui` at hand.
+    /// Writes a line to standard error where no `Ui` is at hand.
     pub fn print_to_stderr(text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }

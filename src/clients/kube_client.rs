@@ -38,7 +38,8 @@ pub fn client_over_https(
     client_over_wire(config, auth, https::build_https_wire(config)?)
 }
 
-/// The same over a given wire.
+/// Returns a client of the server that `config` describes, over `wire`, which says how its endpoint is reached and
+/// followed when it moves.
 pub fn client_over_wire(
     config: &kube::Config,
     auth: ClusterAuth,

@@ -66,7 +66,8 @@ pub async fn load_machine_config(
     Ok((with_credential_chain(config, chain.clone()), chain))
 }
 
-/// The same, with credentials of `chain`, which alone decides how long they are kept.
+/// Returns `config` with credentials of `chain`. The SDK's own cache is off: `chain` alone decides how long they are
+/// kept.
 pub fn with_credential_chain(config: SdkConfig, chain: CredentialChain) -> SdkConfig {
     config
         .to_builder()

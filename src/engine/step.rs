@@ -186,7 +186,8 @@ pub trait Step<W>: Send + Sync {
     ) -> Decision<Self::Act>;
     /// Cuts what was seen before the first act down to what [`Step::decide_undo`] needs.
     fn before_image(&self, seen: &Self::Observation) -> Self::BeforeImage;
-    /// Does it. Must be safe to do again.
+    /// Performs an act that [`Step::decide_next`] or [`Step::decide_undo`] chose and the journal has. It must be safe
+    /// to do again: a process that died in it, or lost the answer, does it once more after the next look.
     fn perform_act(
         &self,
         world: &W,

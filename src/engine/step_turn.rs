@@ -151,7 +151,8 @@ impl RepeatGuard {
 pub(super) struct ProgressThrottle(Option<(String, Instant)>);
 
 impl ProgressThrottle {
-    /// Whether it is to be told (again).
+    /// Returns whether progress is to be told: `why` is new, or was told last longer ago than `WAIT_REPEAT_INTERVAL`.
+    /// It counts as told then.
     pub fn is_due(&mut self, why: &str) -> bool {
         let now = Instant::now();
         let old = self.0.as_ref().is_some_and(|(text, at)| {

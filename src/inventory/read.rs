@@ -448,7 +448,8 @@ pub(super) fn sorted_by<T, K: Ord>(mut list: Vec<T>, key: impl Fn(&T) -> K) -> V
 pub(super) struct UnreadNotes(Mutex<Vec<Unread>>);
 
 impl UnreadNotes {
-    /// The answer, or nothing and a note where the caller may not ask or the endpoint does not know.
+    /// Returns the answer; or `None` and a note, so that the plan says what it does not know, where the caller may not
+    /// ask or the endpoint does not know the call. Other errors end the reading, as a later try may succeed.
     pub(super) async fn or_none<T>(
         &self,
         call: impl Future<Output = Result<T>>,
@@ -469,7 +470,7 @@ impl UnreadNotes {
         }
     }
 
-    /// The same, with what is empty in place of nothing.
+    /// Returns the answer, or an empty one with a note in the cases in which [`Self::or_none`] returns `None`.
     pub(super) async fn or_default<T: Default>(
         &self,
         call: impl Future<Output = Result<T>>,

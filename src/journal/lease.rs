@@ -143,7 +143,7 @@ impl RunLease {
         }
     }
 
-    /// Whether it was renewed lately, so that it is surely ours.
+    /// Returns whether the lease was renewed so lately that nobody else can have taken it.
     pub fn is_held(&self) -> bool {
         matches!(&*self.state.borrow(), LeaseState::Held(renewed) if renewed.is_fresh(&self.clock))
     }

@@ -133,7 +133,7 @@ pub enum FinalOutcome {
 }
 
 impl FinalOutcome {
-    /// As events and people spell it.
+    /// Returns the outcome's name in events and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",

@@ -77,7 +77,7 @@ impl KubeApi {
         )
     }
 
-    /// The same, where nothing of the answer is of interest but the object's metadata, which is all the server is asked for.
+    /// Sends a write and asks the server to answer with the object's metadata alone: large objects are not sent back.
     pub(super) async fn send_for_metadata(
         &self,
         op: &str,

@@ -34,7 +34,7 @@ const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(10);
 pub(super) trait WatchFeed: Send + 'static {
     /// The object as the API server gives it.
     type Raw: DeserializeOwned + Metadata<Ty = ObjectMeta> + Send;
-    /// The same cut down.
+    /// The part of the object that the cache keeps.
     type Slim: Send;
     /// The list's path.
     const LIST_PATH: &'static str;

@@ -28,7 +28,7 @@ impl ConsentScope {
         *self == Self::NONE
     }
 
-    /// Whether it covers a pod.
+    /// Returns whether the consent covers `pod` by the name of any of the workloads that own it.
     pub fn covers_pod(&self, pod: &Pod) -> bool {
         match self {
             Self::All(all) => *all,
@@ -39,7 +39,7 @@ impl ConsentScope {
         }
     }
 
-    /// Whether it covers a workload.
+    /// Returns whether the consent covers the workload `name`.
     pub fn covers_workload(&self, name: &WorkloadName) -> bool {
         match self {
             Self::All(all) => *all,
@@ -70,7 +70,7 @@ impl WorkloadPattern {
         fits.then(|| Self(format!("{kind}{namespace}/{name}")))
     }
 
-    /// Whether it names that workload.
+    /// Returns whether the pattern names `workload`.
     pub fn matches(&self, workload: &WorkloadName) -> bool {
         let Some((kind, namespace, name)) = split_pattern(&self.0) else {
             return false;

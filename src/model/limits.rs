@@ -52,7 +52,7 @@ impl QuotaCode {
 /// Instances whose vCPUs count together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CpuClass {
-    /// As in `On-Demand Standard`.
+    /// The class's name in messages, such as `On-Demand Standard`.
     pub name: &'static str,
     pub quota: QuotaCode,
 }

@@ -131,7 +131,7 @@ impl NodeRegistration {
 }
 
 impl NodeRegistration {
-    /// The same as Bottlerocket's settings.
+    /// Returns the labels and taints as Bottlerocket's settings, for where the user data itself was not kept.
     pub fn stand_in_settings(&self) -> String {
         let mut text = String::new();
         if !self.labels.is_empty() {

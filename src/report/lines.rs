@@ -31,7 +31,8 @@ impl<O: Write + Send> LineSink<O> {
         }
     }
 
-    /// Whether it is time to tell of this step again.
+    /// Returns whether progress of `step`, or of a `part` of it, is to be written at `at`: its last line is
+    /// `PROGRESS_LINE_INTERVAL` old, or there is none. It counts as written then.
     fn is_due(&mut self, at: Timestamp, step: &str, part: Option<&str>) -> bool {
         let key = (step.to_owned(), part.map(str::to_owned));
         let due = self

@@ -122,7 +122,7 @@ pub enum LocalBackend<'a> {
 }
 
 impl LocalBackend<'_> {
-    /// Says it as the beginning of a sentence.
+    /// Returns the beginning of a finding's sentence, which says what makes a node healthy.
     pub fn sentence_start(&self) -> String {
         match self {
             Self::Service(service) => {

@@ -33,7 +33,8 @@ pub struct SavedPlan {
 }
 
 impl SavedPlan {
-    /// Puts together what is to be saved.
+    /// Returns what `plan --out` saves: the plan's text, its route and those parts of the cluster that the route rests
+    /// on.
     pub fn new(plan_name: String, plan_text: String, route: Route, inventory: &Inventory) -> Self {
         Self {
             api_version: SAVED_PLAN_API_VERSION.to_owned(),
@@ -59,7 +60,8 @@ impl SavedPlan {
         std::fs::write(path, text + "\n").map_err(|e| failed(&e))
     }
 
-    /// Reads it, when the file is one: plan files are YAML and begin otherwise.
+    /// Reads a saved plan; `None` when the file is none (plan files are YAML and begin otherwise) or cannot be read,
+    /// which the reader of plan files then reports.
     pub fn read_file(path: &Path) -> Result<Option<Self>, RunError> {
         let Ok(text) = std::fs::read_to_string(path) else {
             return Ok(None);

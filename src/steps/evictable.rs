@@ -118,7 +118,8 @@ pub fn pods_left_on(snapshot: &CacheSnapshot, group: &str) -> Vec<String> {
     pods_left_in(nodes, pods, group)
 }
 
-/// The same of any reading of nodes and pods.
+/// Returns those pods of `group` that [`pods_left_on`] returns, from lists instead of watches: an act proves with it
+/// that a group is empty.
 pub fn pods_left_in<'a>(
     nodes: impl Iterator<Item = &'a Node>,
     pods: impl Iterator<Item = &'a Pod>,

@@ -159,7 +159,8 @@ pub fn is_protected(node: &Node) -> bool {
     told.is_some_and(|v| v == "true")
 }
 
-/// Whether it was `run` that told it so.
+/// Returns whether `run` told the cluster autoscaler to leave the node alone. Only what the run itself marked is taken
+/// back.
 pub fn is_protected_by(node: &Node, run: &str) -> bool {
     let by = node.annotations.get(marks::SCALE_DOWN_HELD);
     by.is_some_and(|by| by == run)

@@ -50,7 +50,7 @@ pub struct RetireObservation {
     attached: Vec<(String, Vec<String>)>,
     /// What of blue is still registered in target groups, by ARN.
     registered: Vec<RegisteredIn>,
-    /// The same and what drains there, as text.
+    /// What of blue is registered in target groups or still drains there, as text, for messages.
     targets: Vec<String>,
     /// Instances of blue that are in service.
     in_service: BTreeSet<String>,

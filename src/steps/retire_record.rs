@@ -68,7 +68,7 @@ pub struct AttachedTargetGroups {
 }
 
 impl RetireAct {
-    /// Says it in words; `blue` is the group.
+    /// Describes the act for people; `blue` is the name of the node group that retires.
     pub fn describe_for(&self, blue: &str) -> String {
         match self {
             Self::Detach { asg, target_groups } => {

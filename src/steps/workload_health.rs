@@ -84,7 +84,7 @@ pub struct WorkloadMonitor {
     single_node_claims: Arc<Mutex<HashMap<NamespacedName, Option<bool>>>>,
     /// Workloads that the plan gives up on green.
     accepted_losses: Arc<AcceptedLosses>,
-    /// The same when the run itself began, in a rollback; empty where nobody knows.
+    /// Ready pods of every workload when the run itself began, in a rollback; empty where nobody knows.
     at_start: Arc<ReadyCounts>,
 }
 
@@ -101,7 +101,7 @@ impl WorkloadMonitor {
         }
     }
 
-    /// The same, knowing what every workload had when the run began.
+    /// Returns the gate with what every workload had Ready when the run began, which a rollback measures against.
     #[must_use]
     pub fn with_start(self, at_start: ReadyCounts) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl WorkloadMonitor {
         }
     }
 
-    /// The same, taking pods of these workloads that fail on green for as good as Ready.
+    /// Returns the gate with workloads whose failing pods on green count as Ready, because a person has accepted that.
     #[must_use]
     pub fn with_accepted_losses(self, losses: AcceptedLosses) -> Self {
         Self {

@@ -59,7 +59,7 @@ pub async fn find_missing_verbs(
     }
 }
 
-/// Such as `patch nodes`.
+/// Returns the verb and the resource as one text, such as `patch nodes`.
 fn verb_text(verb: &ResourceVerb<'_>) -> String {
     format!("{} {}", verb.verb, verb.resource)
 }

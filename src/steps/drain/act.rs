@@ -33,7 +33,8 @@ impl PodRef {
         }
     }
 
-    /// The same, knowing how often it was refused.
+    /// Refers to `pod` and counts how often its eviction was refused in `attempts`, by uid: two tries of one pod are
+    /// two acts then, and neither is taken for the other repeated without effect.
     pub fn with_attempts(pod: &Pod, attempts: &BTreeMap<String, u32>) -> Self {
         Self {
             attempt: attempts.get(&pod.uid).copied().unwrap_or(0),
@@ -54,7 +55,7 @@ pub struct DrainTarget {
 }
 
 impl DrainTarget {
-    /// The same as it is registered.
+    /// Returns the instance and its port, as target groups list them.
     pub fn as_registered(&self) -> RegisteredTarget {
         RegisteredTarget {
             instance: self.instance.clone(),

@@ -12,7 +12,7 @@ pub enum BudgetRule {
     AsAtDeadlines,
     /// Evictions are tried all the same, at intervals, until the deadline.
     Ask,
-    /// The same, and its pods are deleted at the deadline.
+    /// A person is asked as for [`Self::Ask`]; with consent, its pods are deleted at the deadline.
     AskThenDelete,
     /// A single replica: an eviction is tried, then it is deleted.
     EndAtOnce,

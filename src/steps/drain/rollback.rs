@@ -46,7 +46,7 @@ pub struct GreenDrain {
 struct GreenWatch {
     /// Since when pods of green, by uid, have not been Ready.
     unready_pods: BTreeMap<String, Instant>,
-    /// The same of its nodes, by name.
+    /// Since when nodes of green, by name, have not been Ready.
     unready_nodes: BTreeMap<String, Instant>,
     /// Owners, by uid, whose pods were on green.
     moved: BTreeSet<String>,

@@ -101,7 +101,8 @@ impl DrainStep {
         }
     }
 
-    /// The same drain, for the rollback: the group that pods go to is held, and let go, by others.
+    /// Returns the drain as a rollback needs it: it neither holds nor releases the group that pods go to, as other
+    /// steps do.
     pub fn without_protection(self) -> Self {
         Self {
             protects_green: false,

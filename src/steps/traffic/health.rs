@@ -67,7 +67,7 @@ pub enum ServingState {
     Unknown,
 }
 
-/// Says whether the targets serve.
+/// Judges whether the targets serve: one healthy target is enough, and targets that are not judged yet say nothing.
 pub fn judge_serving(targets: &[TargetHealth]) -> ServingState {
     let counts = count_health(targets);
     if counts.healthy > 0 {
@@ -80,7 +80,7 @@ pub fn judge_serving(targets: &[TargetHealth]) -> ServingState {
 }
 
 impl TargetHealthCounts {
-    /// The healthy share, in percent; nothing registered is 0.
+    /// Returns the healthy share of the targets, in percent, rounded down; 0 where nothing is registered.
     pub fn healthy_percent(&self) -> u32 {
         let share = (self.healthy * 100).checked_div(self.total);
         share.and_then(|p| u32::try_from(p).ok()).unwrap_or(0)
@@ -115,7 +115,7 @@ impl TargetHealthCounts {
 pub struct RemainingTargets {
     /// Registered, healthy or not.
     pub registered: Vec<RegisteredTarget>,
-    /// The same, as text.
+    /// What is registered, as text, for messages.
     pub registered_text: Vec<String>,
     /// Deregistered, until their connections have ended, as text.
     pub draining: Vec<String>,

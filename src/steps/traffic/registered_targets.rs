@@ -63,7 +63,7 @@ impl RegisteredIn {
 pub struct GroupTargets {
     /// Targets that are registered and not draining, by target group.
     pub registered: Vec<RegisteredIn>,
-    /// The same and what drains, as text.
+    /// What is registered or still drains, as text, for messages.
     pub text: Vec<String>,
 }
 

@@ -191,7 +191,7 @@ impl InstanceZones {
     }
 }
 
-/// Puts green into the rules.
+/// The step that puts green's target group into the rules, at a weight of 0 that takes no traffic yet.
 pub struct AddToRulesStep {
     green: String,
     spec: ShiftSpec,

@@ -105,7 +105,7 @@ impl TargetsObservation {
             .collect()
     }
 
-    /// Those of the group's instances that are still targets.
+    /// Returns what of the group's instances in service is registered, and what drains.
     pub(super) fn remaining_targets(&self) -> RemainingTargets {
         RemainingTargets::of(&self.targets, &self.in_service_ids())
     }
