@@ -329,6 +329,8 @@ impl Step<StepWorld> for AddonStep {
                 ))
             })?;
         }
+        // The token names the version and the attempt: a call whose answer was lost makes no second update, and a new
+        // attempt after a failed update is not answered with the failed one.
         let token =
             world.idempotency_token(&self.id, &format!("{}#{}", act.change.version, act.attempt));
         world

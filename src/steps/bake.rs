@@ -183,6 +183,8 @@ impl Step<StepWorld> for BakeStep {
         let left = past
             .started_at
             .map_or(time, |t| time - now.duration_since(t));
+        // All of the trouble is told together: whoever repairs one part of it must not find the next one only
+        // afterwards.
         let mut trouble = Vec::new();
         if !seen.not_ready.is_empty() {
             trouble.push(format!("nodes not Ready: {}", seen.not_ready.join(", ")));
@@ -198,6 +200,8 @@ impl Step<StepWorld> for BakeStep {
             trouble.push(describe_short(&seen.short));
         }
         let trouble = trouble.join("; ");
+        // Trouble that lasts is told before the time is over: the bake cannot end well any more without somebody, and
+        // while blue is there a rollback is cheap.
         if seen.unwell_for > UNWELL_LIMIT {
             return Decision::Refuse(format!(
                 "{}: not healthy for {}s: {trouble}. Fix it, then run `eksup apply` again; `eksup rollback` rolls the run back.",

@@ -339,6 +339,8 @@ impl Step<StepWorld> for CordonBlueStep {
         if !ours.is_empty() {
             return Decision::Act(CordonBlueAct::Reopen { nodes: ours });
         }
+        // While an update goes on EKS refuses another one. The wait is bounded, so that a group that never becomes
+        // ACTIVE ends in a question to a person and not in a rollback that hangs.
         match group.status.as_str() {
             "ACTIVE" | "DEGRADED" => {}
             "UPDATING" if !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {

@@ -489,6 +489,7 @@ fn count_on_nodes(
         let (_, ready) = by_owner.entry(owner).or_insert((pod, 0));
         *ready += 1;
     }
+    // Several owners may be one workload: each ReplicaSet of a Deployment in a rollout owns some of its pods.
     let mut counts = ReadyCounts::new();
     for (pod, ready) in by_owner.into_values() {
         if let Some(name) = workload_of(pod, replica_sets) {

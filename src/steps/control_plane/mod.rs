@@ -315,6 +315,8 @@ impl ControlPlaneStep {
                 self.timeout.as_secs()
             ));
         }
+        // The parameters tell a person whose update it is: another version, or logging that somebody changes at the
+        // same time.
         let params: Vec<String> = update
             .params
             .iter()

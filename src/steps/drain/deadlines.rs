@@ -223,6 +223,8 @@ fn waiting_reasons(state: &OpenNode<'_>, seen: &DrainObservation) -> String {
             held_back.len() - 3
         ));
     }
+    // What ends by itself comes after what needs somebody: pods that stop within their grace period, then pods that run
+    // to an end.
     if !stopping.is_empty() {
         parts.push(format!(
             "pods are stopping: {}",

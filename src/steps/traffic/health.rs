@@ -24,6 +24,8 @@ pub fn count_health(targets: &[TargetHealth]) -> TargetHealthCounts {
     let mut zones: BTreeMap<&str, bool> = BTreeMap::new();
     for target in targets.iter().filter(|t| !t.state.contains("draining")) {
         out.total += 1;
+        // Only `healthy` counts. A target that starts, that nobody judges or that is unknown may refuse the next
+        // request.
         let well = target.state == "healthy";
         out.healthy += usize::from(well);
         out.unused |=
@@ -42,6 +44,8 @@ pub fn count_health(targets: &[TargetHealth]) -> TargetHealthCounts {
             *zones.entry(zone).or_default() |= well;
         }
     }
+    // A zone whose targets all fail loses its traffic while the share of healthy targets still looks high: a load
+    // balancer's address in that zone sends to its own targets where cross-zone is off.
     out.zones_without_healthy = zones
         .into_iter()
         .filter(|(_, lit)| !lit)

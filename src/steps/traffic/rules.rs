@@ -181,11 +181,13 @@ impl InstanceZones {
         zones.extend(
             nodes.filter_map(|n| Some((n.instance_id()?.to_owned(), n.zone()?.to_owned()))),
         );
+        // An instance may be a target before its node has joined, or after the node object has gone.
         let ids = unknown(&zones);
         if !ids.is_empty() {
             let instances = world.aws.describe_instances(&ids).await?;
             zones.extend(instances.into_iter().map(|i| (i.id, i.zone)));
         }
+        // An instance never changes its zone, so what is known once is not asked again at each look.
         *known() = zones.clone();
         Ok(zones)
     }
@@ -329,6 +331,8 @@ impl Step<StepWorld> for AddToRulesStep {
             if had {
                 continue;
             }
+            // Taken out at a weight, green would lose requests that it gets now. The shift is rolled back before this
+            // step, so such a weight is somebody else's.
             if green.weight > 0 {
                 return Decision::Refuse(format!(
                     "listener rule {} sends traffic to green again; shift it back first",

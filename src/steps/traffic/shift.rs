@@ -375,6 +375,9 @@ impl ShiftStep {
             "{why}, {}s long. Traffic stays where it is; fix blue, then run `eksup rollback` again.",
             self.spec.timeout.as_secs()
         );
+        // While green serves too, waiting costs nobody anything, and at the deadline a person decides. Where green
+        // serves nothing, the steps after this one open blue's nodes and bring pods back, which is what makes blue
+        // healthy: they must not wait for this step.
         match (judge_serving(&seen.green), late) {
             (ServingState::No, _) => Decision::Yield {
                 why: if late {
