@@ -427,6 +427,9 @@ impl AwsApi {
                 pages.items().send().try_collect().await;
             match found {
                 Ok(found) => Ok((name.clone(), convert::to_addon_offers(minor, name, found))),
+                // EKS answers with either error for names that its catalogue does not have on this minor, such as
+                // self-managed add-ons. All other errors end the reading, because an empty list would read as no way to
+                // upgrade.
                 Err(error)
                     if error.as_service_error().is_some_and(|e| {
                         e.is_resource_not_found_exception() || e.is_invalid_parameter_exception()

@@ -87,6 +87,8 @@ impl AwsApi {
                 .await?;
             Ok(all
                 .into_iter()
+                // A controller may delete a rule between the two calls; one that has no tags for that reason must not
+                // pass for nobody's.
                 .filter(|r| !is_gone(&gone, r.rule_arn()))
                 .map(|r| convert::to_rule(r, &mut tags))
                 .collect())

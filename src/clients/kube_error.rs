@@ -87,6 +87,7 @@ pub fn classify_client_error(op: &str, error: kube::Error) -> ApiError {
     match error {
         kube::Error::Api(said) => classify_status(op, &said),
         kube::Error::Service(wire) => aws_error::classify_wire_error(op, wire),
+        // An answer cut off on its way can be read at the next try.
         kube::Error::SerdeError(e) => ApiError::new(
             op,
             ErrorClass::Transient,
@@ -102,6 +103,8 @@ pub fn classify_client_error(op: &str, error: kube::Error) -> ApiError {
             ErrorClass::Invalid,
             format!("the request could not be built: {}", error_chain(&e)),
         ),
+        // The wire's own errors pass through the client boxed; without their class an expired token would be retried as
+        // a lost connection.
         other => match aws_error::recover_api_error(op, &other) {
             Some(known) => known,
             None => ApiError::new(

@@ -183,6 +183,7 @@ impl HttpConnector for WireHttpClient {
                     .map_err(ConnectorError::user)?
                     .to_bytes(),
             };
+            // As I/O errors they are retried by the SDK, whose once-only tokens make that safe.
             let lost = |e: BoxError| ConnectorError::io(e);
             let response = wire
                 .oneshot(http::Request::from_parts(parts, body))

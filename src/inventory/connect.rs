@@ -170,6 +170,8 @@ fn eks_client_config(
             format!("cluster `{}` {why}", cluster.name),
         )
     };
+    // Each refusal says what is missing of the cluster: a person sees at once that it is still being created, or that
+    // no credentials were found.
     let endpoint = cluster.endpoint.as_deref().ok_or_else(|| {
         refused(&format!(
             "has no API server address; it is {}",

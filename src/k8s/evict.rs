@@ -89,6 +89,8 @@ impl KubeApi {
             .await
         {
             Ok(_) => Ok(()),
+            // The UID is a precondition of the delete. A conflict says that the name belongs to a successor, which must
+            // not be deleted.
             Err(error) if matches!(error.class, ErrorClass::Absent | ErrorClass::Conflict) => {
                 Ok(())
             }

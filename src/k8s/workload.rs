@@ -44,6 +44,8 @@ impl KubeApi {
         kind: &str,
         key: &NamespacedName,
     ) -> Result<Workload, ApiError> {
+        // Owners of pods may be of any kind, an operator's too. What cannot be read as a workload is an error and not a
+        // workload that wants nothing.
         let (group, plural) = match kind {
             "Deployment" => ("apps/v1", "deployments"),
             "ReplicaSet" => ("apps/v1", "replicasets"),

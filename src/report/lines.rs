@@ -141,6 +141,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         EventKind::UndoFailed { step, error } => {
             format!("{step}: {}, {error}", paint.red("could not be rolled back"))
         }
+        // Progress of a step that the view does not know has no line.
         EventKind::Progress(progress) => progress_line(view, event.at, progress)?,
         EventKind::Notice {
             step: Some(step),

@@ -141,6 +141,8 @@ impl RunView {
                 to,
                 steps,
             } => {
+                // Notices of checks come before the run is opened; all else of an earlier run in the same file is
+                // forgotten.
                 *self = Self {
                     run: run.clone(),
                     cluster: cluster.clone(),
@@ -167,6 +169,7 @@ impl RunView {
                 for title in steps {
                     self.step_entry(&title.step).title.clone_from(&title.title);
                 }
+                // The file may begin with a later process: steps of which it has no event are done all the same.
                 for id in done {
                     let step = self.step_entry(id);
                     if step.mark == StepMark::Pending {
@@ -236,12 +239,15 @@ impl RunView {
                 .add_progress(at, progress),
             None => step.count.add_progress(at, progress),
         }
+        // Only changes of the share are kept, because the curve that is drawn from them is a staircase.
         if progress.unit.as_deref() == Some("percent")
             && let Some(done) = progress.done
             && step.weights.last().is_none_or(|(_, last)| *last != done)
         {
             step.weights.push((at, done));
         }
+        // Progress is repeated while a step waits. A repetition makes the last period longer; anything else ends the
+        // last period of its part and begins another, so that periods of one part do not overlap.
         match step
             .waits
             .last_mut()

@@ -12,6 +12,8 @@ pub fn to_node(mut node: v1::Node) -> Node {
     let meta = node.metadata;
     let spec = node.spec.unwrap_or_default();
     let status = node.status.unwrap_or_default();
+    // The condition's text is kept and not only whether it is `True`: `Unknown` says that the kubelet is silent, which
+    // is a dead node and not one that is starting.
     let ready = status
         .conditions
         .unwrap_or_default()
