@@ -226,6 +226,7 @@ fn to_asg(g: types::AutoScalingGroup) -> Asg {
         .into_iter()
         .chain(attached)
         .collect();
+    // Lists are sorted, because AWS gives them in any order and two readings of the same group must compare as equal.
     let mut suspended: Vec<String> = g
         .suspended_processes
         .unwrap_or_default()

@@ -35,6 +35,8 @@ impl AwsApi {
         principal: &str,
         asked: &SimulatedCall,
     ) -> Result<Vec<SimulatedDecision>, ApiError> {
+        // Without the context's keys a policy with conditions on them answers a denial, and a caller who may do
+        // everything would be told that permissions are missing.
         let context = asked.context.iter().map(|(key, value)| {
             ContextEntry::builder()
                 .context_key_name(*key)

@@ -82,6 +82,8 @@ impl AwsApi {
                 _ => Err(lost("the answer is cut short".to_owned())),
             };
         }
+        // Errors of this protocol name themselves in the body, behind a namespace; the status alone does not tell a
+        // quota that is absent from a call that is denied.
         let code = answer["__type"].as_str().unwrap_or_default();
         let code = code.rsplit('#').next().unwrap_or(code);
         let said = answer["message"].as_str().or(answer["Message"].as_str());
@@ -144,6 +146,7 @@ impl AwsApi {
             )
             .body(Bytes::from(body.clone()))
             .map_err(|e| failed(e.to_string()))?;
+        // The signature covers the headers that are sent, so they are all set before it is made.
         let headers: Vec<(String, String)> = request
             .headers()
             .iter()

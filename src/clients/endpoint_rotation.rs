@@ -79,11 +79,15 @@ pub fn follow_endpoint(
             {
                 place = new;
             }
+            // The generation is that of the place asked: when another request finds the new place meanwhile, this one
+            // takes it and does not describe the cluster again.
             let moves = place.generation;
             let answer = place.send_request(&request).await;
             if answer.is_ok() {
                 *lock_unpoisoned(&cluster.unanswered_since) = None;
             }
+            // A certificate that does not fit, or an identity that the server does not know, is how a cluster answers
+            // whose address now belongs to another. Other errors are left to the caller's retries.
             if !suggests_endpoint_change(&answer) {
                 return answer;
             }
@@ -132,6 +136,7 @@ impl FollowedCluster {
             .await
             .ok()?
             .ok()?;
+        // The cluster is where it was, so the answer stands as it is and its error is told.
         if config.cluster_url == place.url && config.root_cert == place.authorities {
             return None;
         }

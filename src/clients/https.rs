@@ -30,6 +30,7 @@ pub fn build_https_wire(config: &kube::Config) -> Result<Wire, ApiError> {
         ))
     };
     let mut tcp = HttpConnector::new();
+    // The connector below TLS sees `https` addresses.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));

@@ -134,6 +134,7 @@ pub async fn config_from_kubeconfig(
         None => Kubeconfig::read(),
     }
     .map_err(failed)?;
+    // This is asked of the file itself, because the library's configuration does not say where its proxy came from.
     let names_proxy = names_own_proxy(&file, context);
     let mut config = kube::Config::from_custom_kubeconfig(file, &options)
         .await

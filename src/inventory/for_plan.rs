@@ -113,6 +113,7 @@ async fn add_template_versions(
         };
         let known =
             |t: &crate::model::ec2::LaunchTemplateVersion| t.id == id && t.version == number;
+        // The reading without a plan has only the version that blue uses.
         if !inventory.launch_templates.iter().any(known) {
             let number = number.to_string();
             let found = aws.describe_launch_template_version(&id, &number);

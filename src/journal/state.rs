@@ -99,9 +99,12 @@ impl RunState {
                 ours: JOURNAL_FORMAT,
             });
         }
+        // The first record has number 0. Any other means that records before it were lost, and with them acts that
+        // would have to be known.
         if record.seq != 0 {
             return Err(illegal_record(record, "a run's first record has number 0"));
         }
+        // Records name their step by id, so two steps of one id could not be told apart.
         if let Some(twice) = steps
             .iter()
             .enumerate()

@@ -111,6 +111,7 @@ impl WatchCache {
             change_counter: watch::Sender::new(0),
             clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
         });
+        // Each watch has its own task: one that is refused or slow must not hold up the others.
         let tasks = vec![
             tokio::spawn(keep_feed_current(
                 kube.clone(),

@@ -156,6 +156,7 @@ impl KubeApi {
             transitions,
             resource_version,
         } = held;
+        // A lock that was given up has no holder: the field is absent then, and not an empty name.
         let holder = if holder.is_empty() {
             Value::Null
         } else {

@@ -128,6 +128,8 @@ async fn run_watch<F: WatchFeed>(
     );
     // A watch that falls silent is cut off a while after its own end: a connection lost without a word tells nothing.
     let whole = async {
+        // The request names the version last seen, so that events of the time without a watch are sent first and none
+        // is lost.
         let response = match build_request(&op, Method::GET, &path, None, "") {
             Ok(request) => kube
                 .client
@@ -140,6 +142,8 @@ async fn run_watch<F: WatchFeed>(
             Ok(response) => response.into_parts(),
             Err(error) => return WatchEnd::Broken(error),
         };
+        // A refusal to go on from an old version is an ordinary answer here. It has to lead to a new list and not to a
+        // retry with the same version.
         if !parts.status.is_success() {
             let said = body
                 .collect()

@@ -49,6 +49,7 @@ pub fn render_markdown(view: &RunView) -> String {
         .zip(view.now)
         .map(|(a, b)| format_duration(time_between(a, b)))
         .unwrap_or_default();
+    // The outcome goes before a pause, because a run that was paused and then ended has both.
     let state = match (&view.outcome, &view.paused, &view.summary) {
         (Some(outcome), _, Some(summary)) => {
             format!("**{}**: {summary}", outcome.replace('_', " "))

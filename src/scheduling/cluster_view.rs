@@ -69,6 +69,8 @@ impl<'a> ClusterView<'a> {
                 slots: Vec::new(),
             })
             .collect();
+        // Names lead to places in the list: nodes are looked up once for each pod, and a large cluster is tried
+        // thousands of times.
         let by_name = nodes.iter().enumerate();
         Self {
             by_name: by_name.map(|(i, n)| (n.node.name.as_str(), i)).collect(),

@@ -36,6 +36,8 @@ pub fn to_pdb(p: policy::v1::PodDisruptionBudget) -> Pdb {
         expected: status.expected_pods.unwrap_or(0),
         generation: p.metadata.generation.unwrap_or(0),
         observed_generation: status.observed_generation.unwrap_or(0),
+        // Pods whose eviction the API server has recorded and whose end the budget's controller has not seen: `allowed`
+        // is without them already.
         disrupted: status
             .disrupted_pods
             .unwrap_or_default()
@@ -73,6 +75,7 @@ pub fn to_service(mut s: core::v1::Service) -> Service {
 /// Reads a PersistentVolume: what holds its data, and the zones and nodes it can be used on.
 pub fn to_volume(v: core::v1::PersistentVolume) -> Volume {
     let spec = v.spec.unwrap_or_default();
+    // In-tree volumes get a driver's name too, so that each kind of storage is known by one field.
     let (driver, handle) = if let Some(csi) = spec.csi {
         (Some(csi.driver), Some(csi.volume_handle))
     } else if let Some(ebs) = spec.aws_elastic_block_store {
@@ -126,6 +129,7 @@ pub fn to_volume(v: core::v1::PersistentVolume) -> Volume {
                 .map(str::to_owned),
         );
     }
+    // A volume without a whole claim reference is bound to nobody.
     let claim = spec
         .claim_ref
         .and_then(|c| Some(NamespacedName::new(c.namespace?, c.name?)));

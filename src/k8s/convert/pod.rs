@@ -23,6 +23,7 @@ pub fn to_pod(mut pod: v1::Pod) -> Pod {
     let status = pod.status.unwrap_or_default();
     let spec = pod.spec.unwrap_or_default();
     let meta = pod.metadata;
+    // Only a pod whose condition is `True` counts as Ready; one that has no condition yet has never been.
     let ready = status
         .conditions
         .iter()
@@ -53,6 +54,7 @@ pub fn to_pod(mut pod: v1::Pod) -> Pod {
             .deletion_grace_period_seconds
             .or(spec.termination_grace_period_seconds)
             .unwrap_or(DEFAULT_GRACE_SECONDS),
+        // A pod behind finalizers stays after its containers have ended, however long one waits.
         finalizers: meta.finalizers.unwrap_or_default(),
         priority: spec.priority.unwrap_or(0),
         node_volumes: to_node_volumes(&spec),
