@@ -45,6 +45,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
     let (cluster, region) = cx.cluster_and_region(&arg)?;
     let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
     let remote = KubeRunStore(reached.kube.clone());
+    // Who approved goes into the journal: by default the identity that AWS knows, which nobody can choose.
     let by = match args.by {
         Some(by) => by,
         None => reached.aws.get_caller_identity().await?.1,
@@ -62,6 +63,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
         };
         let route = stored_route(&state)?;
         let step = choose_step(step.as_deref(), plan.as_ref(), &state, &route)?;
+        // Nothing is written in this case, so that the first approval keeps its author and its time.
         if let Some(why) = why_needless(&state, &step) {
             cx.ui.print_note(&why);
             return Ok(());
@@ -171,6 +173,7 @@ fn choose_step(
                 .with_hint(list())
             });
     };
+    // A step that is named may be further on: an approval can be given in advance, before the run comes to it.
     if state.find_step(named).is_some() {
         return Ok(named.to_owned());
     }

@@ -119,6 +119,7 @@ impl CommandContext {
             1 => LevelFilter::INFO,
             2.. => LevelFilter::DEBUG,
         };
+        // The file is appended to: the log of the command that failed must outlive the next one.
         let path = self.global.run_dir.join("eksup.log");
         let open = std::fs::create_dir_all(&self.global.run_dir).and_then(|()| {
             std::fs::OpenOptions::new()

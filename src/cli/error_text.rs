@@ -23,6 +23,7 @@ pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
             let _ = handler.render_report(&mut out, &report);
         }
     }
+    // What a run may end with in good order is no error in the eyes of a reader, and is not red.
     let head = match error.kind {
         RunErrorKind::Paused => paint.yellow("paused"),
         RunErrorKind::ChangesPending => paint.yellow("changes pending"),

@@ -114,6 +114,7 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     }
     if !inventory.nodegroups.is_empty() {
         out += "# The groups to be replaced; a group that is not named here stays as it is.\nnodeGroups:\n";
+        // Each group is told by what a reader knows it by, so that groups that are to stay can be struck out.
         for group in &inventory.nodegroups {
             let nodes = inventory.nodes_of(&group.name).count();
             let kind = group.ami_type.as_deref().unwrap_or("custom");

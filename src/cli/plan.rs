@@ -78,6 +78,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
     let inventory = reached.read_for_upgrade(&plan, &cx.ui).await?;
     let mut drafted = PlanDraft::new(path, plan, inventory, reached.clock.now());
     let (plan, route) = (&drafted.plan, drafted.route.as_ref());
+    // Missing permissions are found now, because a run would meet them only in the middle.
     let missing =
         permissions::find_missing_permissions(&reached, plan, route, &drafted.inventory).await?;
     drafted.found.extend(missing);

@@ -43,6 +43,7 @@ pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), Ru
         }
         (Ok(_) | Err(_), Some(_) | None, Some(_) | None) => GateSummary::default(),
     };
+    // Read from the cluster itself: after a crash the journal may be an act behind.
     let live = live_status::read_live_status(&reached, state.as_ref(), route.as_ref()).await?;
     let rollback_text = match (&state, &route) {
         (Some(state), Some(route)) => describe_rollback(&reached, state, route).await?,
@@ -141,6 +142,7 @@ fn render_status(
             StepStatus::Undone => paint.dim("rolled back"),
             StepStatus::Pending => paint.dim("to do"),
         };
+        // The note tells why a step failed, which is what a person looks for first.
         let note = step_note(s).map(|n| format!(", {n}")).unwrap_or_default();
         text += &format!("{:>3}. {}: {mark}{note}\n", i + 1, step.title);
     }

@@ -53,6 +53,7 @@ pub async fn load_machine_config(
         loader = loader.region(Region::new(region.to_owned()));
     }
     let config = loader.load().await;
+    // Without a region every later call would fail, each with a message of its own.
     if config.region().is_none() {
         return Err(ApiError::new(
             "aws configuration",

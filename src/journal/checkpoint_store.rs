@@ -265,6 +265,7 @@ impl<'a> StoreRetry<'a> {
                 return Err(JournalError::StoreCall(error));
             }
         }
+        // The time counts by the timer, so that a clock that is set does not end the wait, and from the first failure.
         let now = tokio::time::Instant::now();
         let since = *self.since.get_or_insert(now);
         if now.duration_since(since) >= STORE_UNAVAILABLE_TIMEOUT {
@@ -273,6 +274,7 @@ impl<'a> StoreRetry<'a> {
                 source: error,
             });
         }
+        // A person who watches must see why nothing happens, but not at every try.
         if self
             .last_notice_at
             .is_none_or(|said| now.duration_since(said) >= Duration::from_secs(30))

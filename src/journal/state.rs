@@ -398,6 +398,8 @@ impl RunState {
         // One table says what may follow what, for live records and for files alike.
         let rule = transition_rule(mark);
         let acted = step.acts > 0;
+        // A record of the other direction comes from a process that did not see the phase change, and its act must not
+        // be folded in.
         if phase != rule.phase {
             return Err(illegal_record(
                 record,

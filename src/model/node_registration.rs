@@ -104,6 +104,7 @@ impl NodeRegistration {
                 LABEL_SETTINGS => {
                     self.labels.insert(key, strip_quotes(value).to_owned());
                 }
+                // One key may have several taints: a list of values with their effects.
                 TAINT_SETTINGS => {
                     let values = value.trim().trim_matches(['[', ']']).split(',');
                     let values = values.map(strip_quotes).filter(|v| !v.is_empty());
