@@ -437,6 +437,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 )
             }
         };
+        // Without an act there is nothing to compare: the cluster is as others have left it.
         Ok(match (&state.before, act) {
             (Some(before), Some((act, at))) => {
                 let done = format!(
@@ -512,6 +513,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         pauses: &[StepPause],
     ) {
         let due = pauses.iter().map(|p| p.until).min();
+        // Without any pause nothing is waited for, so that the loop looks at once and cannot hang.
         let due = due.unwrap_or_else(Instant::now);
         let woken = drivers
             .iter_mut()

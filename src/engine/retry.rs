@@ -76,10 +76,12 @@ impl RetryState {
                 let wait = Duration::from_secs(u64::from(self.error_count * 2).min(15));
                 again(CONFLICT_RETRY_LIMIT, wait, stuck)
             }
+            // New credentials are fetched at the next call, which is why the same call may work.
             ErrorClass::Expired if self.error_count <= MAX_EXPIRED_RETRIES => {
                 RetryDecision::RetryAfter(Duration::from_secs(1))
             }
             ErrorClass::Expired => RetryDecision::Expired,
+            // A refusal that lasts names its action, so that a person knows which permission to give.
             ErrorClass::Denied => {
                 let denied = RetryDecision::Stuck {
                     denied: Some(error.op.clone()),

@@ -296,6 +296,8 @@ impl<W: EngineEnv> Engine<'_, W> {
         step: String,
         why: String,
     ) -> Result<RunOutcome, EngineError> {
+        // The step's record goes before the run's: a process that dies between the two finds a rollback that failed and
+        // tells the same reason again.
         self.append_entry(JournalEntry::UndoFailed {
             step: step.clone(),
             error: why.clone(),

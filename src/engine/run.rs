@@ -208,6 +208,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         };
         tokio::select! {
             biased;
+            // Stop and lock are asked before the run itself goes on, so that no further act begins once either says so.
             () = stop.wait_until_asked(StopUrgency::Now) => Ok(RunOutcome::Dropped),
             lost = lost => Err(lost.into()),
             ended = all => match ended {

@@ -58,6 +58,8 @@ pub fn find_self_managed(inventory: &Inventory) -> Vec<SelfManagedAddon> {
         .filter(|(addon, ..)| !managed(addon))
         .filter_map(|(addon, kind, name)| {
             let found = inventory.workloads.iter().find(|w| is(w, kind, name))?;
+            // The tag of the image is the only version that a workload tells. One without a tag, or by digest, has
+            // none.
             let version = found
                 .images
                 .first()
@@ -163,6 +165,7 @@ pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<
                 )
         })
     };
+    // Nodes of AL2023 whose network add-on is older never become Ready, and green would wait until its deadline.
     if !al2023 || enough(&current) {
         return;
     }
@@ -179,7 +182,8 @@ pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<
             .filter(enough)
             .collect()
     };
-    // The default first, then the newest that is new enough.
+    // The default first, then the oldest that is new enough: offers come newest first, and the smallest step is the
+    // safest.
     match fitting.first() {
         Some(version) if !frozen => {
             let why = format!("nodes with AL2023 need {name} {MIN_CNI_FOR_AL2023} or newer");

@@ -116,6 +116,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
             m.blue, m.green
         ));
     }
+    // With a surge green starts small and grows with the drain; else it has blue's size from the beginning.
     let surge = match plan_entry.capacity {
         Capacity::Surge(n) => Some(n),
         Capacity::Full => None,

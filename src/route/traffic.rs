@@ -59,6 +59,8 @@ pub fn resolve_pairs(draft: &mut RouteDraft<'_>) -> Vec<TargetGroupPair> {
         let (Some(blue), Some(green)) = (blue, green) else {
             continue;
         };
+        // A pair that cannot be shifted has its problem by now. Its rules are not looked at, or each of them would tell
+        // the same.
         if !can_shift_between(draft, blue, green) {
             continue;
         }
@@ -348,6 +350,7 @@ fn elb_refusal(
 ) -> Option<(String, String)> {
     let named = rule.forward.iter().map(|t| t.arn.as_str());
     let arns: BTreeSet<&str> = named.chain(pair.map(|g| g.arn.as_str())).collect();
+    // Both refusals would come from ELB at the first write, with green built and paid for; so they are found here.
     if arns.len() > FORWARD_TARGET_GROUP_LIMIT {
         let detail = format!(
             "it would name {} target groups, and ELB takes at most {FORWARD_TARGET_GROUP_LIMIT} in a forward action",

@@ -105,6 +105,7 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
     }
     // Control plane first, then traffic, then groups: in the order in which somebody who is woken asks.
     let mut lines = vec![version];
+    // What a rollback leaves is said too, or its end would read as if all were as before.
     if state.phase != RunPhase::Forward && !state.keep.is_empty() {
         let kept = state
             .steps

@@ -161,6 +161,7 @@ async fn add_node_group(
             marks::AZ_REBALANCE_TAG
         ));
     }
+    // A green of a run that reached its goal is what the cluster runs on, and nothing that is left over.
     if group.tags.get(marks::RUN_TAG) == Some(run) && !has_reached_goal(state) {
         out.marks
             .push(format!("node group {}, made by this run", group.name));

@@ -140,6 +140,7 @@ async fn send_notification(
     match target {
         Notify::Webhook { url, .. } => post_webhook(url, body.to_string()).await,
         Notify::Sns { topic, .. } => {
+            // SNS refuses subjects of more than 100 characters.
             let subject: String = format!("eksup {}", view.cluster)
                 .chars()
                 .take(100)

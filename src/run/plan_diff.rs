@@ -96,6 +96,7 @@ fn collect_leaves(path: String, value: &Value, out: &mut BTreeMap<String, String
     match value {
         Value::Null => {}
         Value::Object(members) => {
+            // A duration is two numbers in the journal, and one word in a plan.
             if let Some(time) = duration_text(value) {
                 out.insert(path, time);
                 return;

@@ -130,6 +130,7 @@ fn describe_windows(said: &mut GateSummary, plan: &Plan, left: &[&RouteStep], no
             all.format_time(forecast.ends)
         ),
     });
+    // A step that no window can hold is begun all the same; somebody has to know it beforehand.
     for (step, time) in &forecast.too_long {
         said.lines.push(format!(
             "warning: `{step}` takes about {}, longer than any window is open; what has begun is finished outside",

@@ -129,6 +129,7 @@ pub fn compute_scope(
             }
         }
     }
+    // The order is that of the rollback and not the reverse of the route, as people are told what comes first.
     let rollback_order = route.rollback_order();
     out.undone
         .sort_by_cached_key(|id| rollback_order.iter().position(|s| s.id == *id));

@@ -117,6 +117,7 @@ fn add_load_balancer_parts(inventory: &Inventory, parts: &mut ClusterParts) {
         let name = format!("classic load balancer {}", classic.name);
         parts.insert(name, short_hash(classic));
     }
+    // Type and port are in words, because they are what a reader can compare; a hash stands for the rest.
     for group in &inventory.target_groups {
         let text = format!(
             "{} of port {} ({})",

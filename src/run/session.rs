@@ -450,6 +450,8 @@ fn run_opened_record(
     route: &Route,
     workloads: ReadyCounts,
 ) -> Result<OpenedEntry, RunError> {
+    // The whole route is in the record: the rest of the run is done as it was promised, whatever a newer program would
+    // draw.
     let json = serde_json::to_value(route).map_err(|e| {
         RunError::new(
             RunErrorKind::Unexpected,
@@ -488,6 +490,7 @@ fn new_run_name(now: Timestamp) -> String {
 /// Whether an open run is one of this plan and this cluster.
 pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), RunError> {
     let run = &state.run;
+    // The run is kept in the cluster, and a backup that is restored elsewhere brings it along.
     if state.cluster_arn != arn {
         let text = format!(
             "run {run} belongs to {}, and this is {arn}",
@@ -504,6 +507,7 @@ pub fn check_same_run(state: &RunState, plan: &Plan, arn: &str) -> Result<(), Ru
             .with_state(status_lines(state, &route, None))
             .with_next_command(format!("eksup rollback --cluster {}", route.cluster))
     };
+    // A rollback is not turned around in the middle: what it has taken back the route would have to do again.
     if state.phase == RunPhase::Rollback {
         return Err(refused(format!("run {run} is being rolled back")));
     }

@@ -109,6 +109,7 @@ pub async fn read_facts(
         reached.kube.list_nodes(),
         aws.list_addons(name),
     )?;
+    // All updates of the cluster, whoever asked for them: while one is in progress EKS takes no other.
     let mut updates = Vec::new();
     for id in ids {
         updates.push(aws.describe_update(name, UpdateOf::Cluster, &id).await?);

@@ -165,6 +165,8 @@ pub fn writes_by_action(
             )
         })
     };
+    // EKS makes the Auto Scaling groups and begins their names with `eks-` and the node group's, which is what policies
+    // match.
     let asgs = |name: &str| -> Vec<String> {
         let known: Vec<String> = inventory
             .asgs_of(name)
@@ -261,6 +263,7 @@ pub fn writes_by_action(
                     }
                 }
             }
+            // The drain takes nodes out of these target groups itself, and its rollback puts them back.
             StepSpec::Drain { drain, .. } => {
                 for served in &drain.deregister_from {
                     for action in register_actions(served) {
