@@ -96,8 +96,8 @@ pub fn to_target_group(
             .unwrap_or_default(),
         vpc: g.vpc_id,
         load_balancers: g.load_balancer_arns.unwrap_or_default(),
-        // What is absent counts with ELB's defaults. The readiness checks compute from the interval and the threshold how
-        // long a failing target still gets requests.
+        // What is absent counts with ELB's defaults. The readiness checks compute from the interval and the threshold
+        // how long a failing target still gets requests.
         health_check_interval_seconds: g.health_check_interval_seconds.unwrap_or(30),
         healthy_threshold: g.healthy_threshold_count.unwrap_or(5),
         unhealthy_threshold: g.unhealthy_threshold_count.unwrap_or(2),

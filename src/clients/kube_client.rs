@@ -62,8 +62,8 @@ pub fn client_over_wire(
             .layer(config.extra_headers_layer().map_err(failed)?)
             .service(wire),
     );
-    // From the outside in, a request gets its address, its line in the log and its deadline, and is signed last, each time
-    // that it is sent.
+    // From the outside in, a request gets its address, its line in the log and its deadline, and is signed last, each
+    // time that it is sent.
     let wire = match auth {
         ClusterAuth::Eks(tokens) => with_eks_token(wire, tokens),
         ClusterAuth::Kubeconfig => match config.auth_layer().map_err(failed)? {

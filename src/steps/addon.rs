@@ -194,6 +194,8 @@ impl AddonStep {
                         addon.version
                     ));
                 }
+                // A success that the add-on does not show is at first EKS's delay between two of its answers, and later
+                // somebody's change.
                 UpdateStatus::Successful if late => {
                     return Decision::Refuse(format!(
                         "update {} of add-on {name} succeeded, and yet it is at {}: somebody changed it back. Find out who does, then run `eksup apply` again.",
@@ -386,6 +388,8 @@ impl Step<StepWorld> for AddonStep {
             version,
             ..was.clone()
         };
+        // The way back is the way forward with another version. Its attempts count from 1000, so that its tokens are
+        // never those of an update of the way forward.
         match self.decide_toward(&change, seen, &trail.rollback, now) {
             Decision::Act(act) => Decision::Act(AddonAct {
                 attempt: 1000 + act.attempt,

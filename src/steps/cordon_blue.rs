@@ -293,6 +293,8 @@ impl Step<StepWorld> for CordonBlueStep {
                     .await?)
             }
             CordonBlueAct::Configure { change, attempt } => {
+                // The token names the change itself: two changes of one attempt are two calls, and a lost answer of one
+                // of them makes no second update.
                 let what = serde_json::to_string(change).unwrap_or_default();
                 let token = world.idempotency_token(&self.id, &format!("{what}#{attempt}"));
                 let asked = world

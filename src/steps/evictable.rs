@@ -60,6 +60,7 @@ pub fn judge_pod(pod: &Pod, consents: EvictionConsents<'_>) -> PodVerdict {
             pod.key
         ));
     }
+    // The text names the very line that consents, so that a person decides about one workload and not about all.
     let lost = |volume: Option<&NodeVolume>, what: &str, key: &str| {
         volume.map(|v| {
             PodVerdict::Block(format!(

@@ -276,6 +276,8 @@ impl Step<StepWorld> for CreateGreenStep {
         };
         let asg = take(&green);
         let blue_asg = take(&blue);
+        // The template's new version is looked up, because the step that made it may have died before it could tell its
+        // number.
         let template_version = match &self.group_spec.template_from {
             Some(from) if green.is_none() => from.find_newest_version(world).await?,
             _ => None,
@@ -316,6 +318,7 @@ impl Step<StepWorld> for CreateGreenStep {
             true => Some(self.green_drain.observe_green(world).await?),
             false => None,
         };
+        // The Auto Scaling group knows the size that an autoscaler has set; EKS's own answer is some time behind it.
         let blue_desired = blue_asg
             .as_ref()
             .map(|a| a.desired)
@@ -441,6 +444,8 @@ impl Step<StepWorld> for CreateGreenStep {
                 });
             }
         }
+        // A process that somebody suspended for blue stays suspended for green, or green would do what blue was kept
+        // from.
         if let Some(asg) = &seen.asg {
             let processes = missing_suspensions(&seen.blue_tags, &seen.blue_suspended, asg);
             if !processes.is_empty() {

@@ -185,6 +185,7 @@ impl Step<StepWorld> for RetireStep {
             .filter(|n| n.nodegroup_name() == Some(&self.blue))
             .filter(|n| n.is_ready() || world.workloads.was_not_ready(n))
             .count();
+        // Without a green (strategy `recreate`) nothing else is to serve, and nothing is waited for.
         let green_serves = self
             .green
             .as_ref()
@@ -208,6 +209,7 @@ impl Step<StepWorld> for RetireStep {
         if self.green.is_some() {
             seen.short = self.gate.read_shortage(world).await?;
         }
+        // A group that is gone, or on its way out, has nothing left that would have to be proved.
         let Some(group) = &seen.group else {
             return Ok(seen);
         };
@@ -246,6 +248,8 @@ impl Step<StepWorld> for RetireStep {
         if seen.attached.is_empty() && seen.registered.is_empty() && !seen.targets.is_empty() {
             return Ok(seen);
         }
+        // Read together and late: all that follows has to be true at the same look, and some of it costs a list of the
+        // whole cluster.
         seen.green_unfit_reason = match &self.green {
             Some(green) => nodes::find_unfit_reason(world, green, &snapshot).await?,
             None => None,
@@ -272,6 +276,7 @@ impl Step<StepWorld> for RetireStep {
                     )
                 }),
         );
+        // A weight on blue's target group sends requests to it although nothing seems to run there any more.
         for rule in if self.rules.is_empty() {
             vec![]
         } else {
@@ -322,6 +327,7 @@ impl Step<StepWorld> for RetireStep {
             ));
         };
         match group.status.as_str() {
+            // Deleting cannot be stopped, whoever asked for it: what is left to do is to see it through.
             "DELETING" => {
                 return wait_polling(format!(
                     "node group {} is being deleted, {} nodes are left",
@@ -357,6 +363,8 @@ impl Step<StepWorld> for RetireStep {
         if let Some(decision) = seen.short.hold_back(BLUE_EMPTY_TIMEOUT, &stays) {
             return decision;
         }
+        // What holds blue may leave by itself, as volumes do some time after their pods. It is waited for before a
+        // person is asked.
         if !seen.held_by.is_empty() {
             let why = format!("{} is not empty: {}", self.blue, seen.held_by.join(", "));
             return if is_overdue(past, now) {
@@ -580,6 +588,7 @@ impl Step<StepWorld> for RetireStep {
                 });
             }
         }
+        // Only instances that are in service are registered again: others have ended, or are not ready for requests.
         for was in &before.registered {
             let missing = was.missing_targets(&seen.registered, &seen.in_service);
             if !missing.is_empty() {

@@ -199,6 +199,8 @@ impl ControlPlaneStep {
                         last.id
                     ));
                 }
+                // A later update went the other way. To ask again would begin a fight between two programs or two
+                // people.
                 UpdateStatus::Successful if was_undone_since(seen, last) => {
                     return Decision::Refuse(format!(
                         "update {} took cluster {name} to {to}, and another update took it back to {at}: not this run. \

@@ -88,6 +88,8 @@ pub fn decide_at_deadline(
                 if let Some(decision) = delete_refused_pods(spec, state, seen, late, why.clone()) {
                     return Some(decision);
                 }
+                // The node as a whole has time left: only one of its pods is too slow, and it is no pod that may be
+                // deleted.
                 if !late {
                     continue;
                 }

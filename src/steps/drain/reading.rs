@@ -60,6 +60,7 @@ impl DrainStep {
             .filter(|a| waiting.contains(&a.node))
             .map(|a| (a.volume.unwrap_or(a.name), a.node))
             .collect();
+        // A node that was once seen without volumes is not asked about again, since nothing new starts on it.
         let mut memory = self.lock_memory();
         memory.detached.extend(
             waiting

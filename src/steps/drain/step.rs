@@ -180,6 +180,7 @@ impl DrainStep {
         let mut failed = None;
         for (pod, answer) in answers {
             let wait = match answer {
+                // A refusal is noted with its time: deadlines count from the first one, and the pause grows with each.
                 Ok(EvictionOutcome::Blocked {
                     retry_after,
                     message,
@@ -384,8 +385,8 @@ impl Step<StepWorld> for DrainStep {
                     desired: Some(*desired),
                     ..NodegroupChange::default()
                 };
-                // The token holds when green was last changed: the same size, asked for in another state of the group, is
-                // another request, and a repeat after a crash is not.
+                // The token holds when green was last changed: the same size, asked for in another state of the group,
+                // is another request, and a repeat after a crash is not.
                 let token =
                     world.idempotency_token(&self.id, &format!("grow {desired} {modified:?}"));
                 world

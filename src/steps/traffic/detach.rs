@@ -142,6 +142,7 @@ impl Step<StepWorld> for DetachStep {
             );
             return wait_or_refuse(why, past, now);
         }
+        // A target group without other healthy targets would answer with errors from this act on.
         if let Some(left_empty) = &seen.left_empty {
             let ids = seen.in_service_ids();
             let others = seen.targets.iter().filter(|t| !ids.contains(&t.id));

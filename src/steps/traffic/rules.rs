@@ -130,6 +130,7 @@ impl TrafficObservation {
         if let Some(rule) = self.rules.iter().find(|r| controller_owned(&r.tags)) {
             return Some(foreign_rule_text(&rule.arn));
         }
+        // Somebody has sent the rule elsewhere since the plan was made, and to write it back would undo that.
         self.rules
             .iter()
             .find(|r| {

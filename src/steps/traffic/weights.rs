@@ -53,6 +53,7 @@ pub fn set_green_percent(
     if percent < 100 && on_green == sum && sum > 1 {
         on_green = sum - 1;
     }
+    // Target groups of others are multiplied by the same factor, so that their share of the traffic stays what it was.
     let mut out: Vec<WeightedTargetGroup> = forward
         .iter()
         .filter(|t| t.arn != green)
