@@ -134,6 +134,8 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         | "UnauthorizedException"
         | "Forbidden"
         | "ForbiddenException" => ErrorClass::Denied,
+        // Not expired: new credentials change nothing about a wrong clock or a proxy that alters requests, and a person
+        // has to look.
         "InvalidSignatureException"
         | "SignatureDoesNotMatch"
         | "IncompleteSignature"
@@ -145,6 +147,7 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         | "NotImplementedException"
         | "InvalidAction"
         | "UnknownAction" => ErrorClass::Invalid,
+        // Somebody else's change is under way; it ends by itself, and so it is waited for.
         "ResourceInUseException"
         | "ResourceInUse"
         | "ResourceContention"

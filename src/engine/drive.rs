@@ -115,6 +115,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                     looked_at, recheck,
                 )));
             }
+            // The state of the cluster goes into the reason already here, because a person may be asked in a later
+            // round without another look.
             Decision::Yield {
                 why,
                 recheck,

@@ -173,6 +173,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             if driven.early != place.early {
                 (driven.early, driven.waiting) = (place.early, None);
             }
+            // Only steps that are due are looked at; what the others waited for at their last look still counts below.
             let due = |stands: &WaitingState| driven.driver.is_due(stands.pause);
             if driven.waiting.as_ref().is_none_or(due) {
                 driven.waiting = None;
@@ -206,6 +207,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                         return Ok(None);
                     }
                     TurnOutcome::RunEnded(ended) => return Ok(Some(ended)),
+                    // After every act and every end the candidates are chosen anew, since they depend on what is back
+                    // by now.
                     TurnOutcome::LookAgain => return Ok(None),
                     TurnOutcome::Wait(pause) => WaitingState {
                         pause,

@@ -52,6 +52,7 @@ pub async fn connect_cluster(
         _ => API_SERVER_TIMEOUT,
     };
     let kube = match way {
+        // The address comes from EKS itself, so that it leads to this cluster needs no proof.
         ApiServerAccess::Eks => {
             let kube = follow_api_server(
                 aws,

@@ -293,6 +293,8 @@ impl RunState {
                 self.short_at_rollback.extend(workloads.clone());
                 self.undo_started_at = Some(record.at);
             }
+            // What workloads had at their best in the rollback is kept: less than that later is a loss and not an old
+            // shortage.
             JournalEntry::UndoBegan {
                 step,
                 act,
@@ -310,6 +312,8 @@ impl RunState {
                 back.last_act_at = Some(record.at);
                 back.acts = back.acts.saturating_add(1);
             }
+            // The clock of the rollback begins again with each step that is back: every step has the whole time to wait
+            // for its own conditions.
             JournalEntry::UndoDone { step } => {
                 self.apply_transition(record, step, Transition::UndoDone)?
                     .ended_at = Some(record.at);

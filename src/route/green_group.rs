@@ -282,6 +282,8 @@ pub fn build_green_group(
             "leave `releaseVersion` out for the newest",
         );
     }
+    // The smallest size never exceeds the size it begins with, and the largest always holds it, or EKS refuses the
+    // group.
     let min = blue.scaling.min.min(size);
     NewNodegroup {
         name: name.to_owned(),

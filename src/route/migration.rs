@@ -116,6 +116,8 @@ fn plan_group_move<'m, 'a>(
                 && g.version == Some(draft.at)
         })
     };
+    // The name must be the same each time the route is drawn, or a run that was rolled back would leave one green after
+    // another.
     let green = match &mover.plan_entry.green {
         Some(green_name) if last => {
             if draft.groups.contains(green_name) && !ours(green_name) {
@@ -198,6 +200,7 @@ fn plan_group_move<'m, 'a>(
             );
             continue;
         };
+        // Pairs are settled above.
         if pairs.iter().any(|p| p.other_side(arn).is_some()) {
             continue;
         }
@@ -413,6 +416,7 @@ fn push_recreate(
             push_attach_targets(draft, &m.green, arn);
         }
     }
+    // Weights move last: by now the other side has green's instances as targets, and blue's side has none.
     for i in 0..pairs.len() {
         if moves.iter().any(|m| m.sides.iter().any(|(n, ..)| *n == i)) {
             push_add_to_rules(draft, moves, pairs, i);
@@ -455,6 +459,7 @@ fn push_retirement(
         let mut target_groups: BTreeSet<String> =
             m.sides.iter().map(|(_, live, _)| live.clone()).collect();
         target_groups.extend(m.shared.iter().cloned());
+        // The same for weights: blue may go only when no rule sends anything to it.
         let rules: BTreeSet<String> = m
             .sides
             .iter()

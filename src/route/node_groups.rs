@@ -256,6 +256,7 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
             draft.add_note_once(format!("Nodes of Karpenter or Auto Mode are replaced by them once the control plane moves; {} has kubelet {kubelet} today.", node.name));
             continue;
         }
+        // Each kind of owner has another remedy, and the message has to name the right one.
         let owner = match node.nodegroup_name() {
             Some(group) => format!("node group {group}"),
             None if node

@@ -205,6 +205,8 @@ fn resolve_rules(
             .iter()
             .filter(|r| r.arn == *arn || (r.is_default && r.listener == *arn))
             .collect(),
+        // Conditions are compared as sets, and a rule with one more or fewer is another rule. Without conditions the
+        // listener's default action is meant.
         RuleRef::Match {
             load_balancer,
             port,
@@ -296,6 +298,8 @@ fn resolve_rules(
             );
             continue;
         }
+        // A rule that the plan names and that sends traffic elsewhere is a mistake in one of the two; nobody's traffic
+        // is moved on a guess.
         if !forwards(rule) {
             let now: Vec<&str> = rule.forward.iter().map(|t| short_arn(&t.arn)).collect();
             let now = if now.is_empty() {

@@ -366,6 +366,7 @@ impl<'a> RunSession<'a> {
                 engine.roll_back(keep, short).await?
             }
         };
+        // Closed before a new run is opened: a cluster has one run, and the next process must not go on with this one.
         if matches!(ended, RunOutcome::Reroute { .. }) {
             engine.close_rerouted().await?;
         }

@@ -284,6 +284,8 @@ impl<'a> ClusterView<'a> {
             topologies: &mut self.topologies,
             namespaces,
         };
+        // The states begin without pods and count those that are placed so far; later arrivals are counted as they
+        // come.
         let mut spreads = SpreadState::of_pod(pod, &mut around);
         let mut affinity = AffinityState::of_pod(pod, &mut around);
         let (index, slots) = (&self.index, &self.slots);
