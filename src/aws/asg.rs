@@ -47,6 +47,7 @@ impl AwsApi {
         let mut reasons: Vec<String> = Vec::new();
         for activity in out.activities.unwrap_or_default() {
             let status = activity.status_code.as_ref();
+            // Cancelled counts too: Auto Scaling gives a launch up like that when it tries another zone.
             let ended_badly = matches!(
                 status,
                 Some(
@@ -64,7 +65,7 @@ impl AwsApi {
         Ok(reasons)
     }
 
-    /// Adds or replaces tags.
+    /// Adds tags to a group, or replaces those with the same keys.
     pub async fn tag_asg(&self, asg: &str, tags: &[AsgTag]) -> Result<()> {
         if tags.is_empty() {
             return Ok(());
@@ -116,7 +117,7 @@ impl AwsApi {
         Ok(())
     }
 
-    /// Resumes processes.
+    /// Resumes processes of a group that were suspended.
     pub async fn resume_processes(&self, asg: &str, processes: &[&str]) -> Result<()> {
         let processes = processes.iter().map(ToString::to_string).collect();
         let call = self
@@ -225,6 +226,7 @@ fn to_asg(g: types::AutoScalingGroup) -> Asg {
         .into_iter()
         .chain(attached)
         .collect();
+    // Lists are sorted, because AWS gives them in any order and two readings of the same group must compare as equal.
     let mut suspended: Vec<String> = g
         .suspended_processes
         .unwrap_or_default()

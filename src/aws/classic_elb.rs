@@ -84,7 +84,7 @@ impl AwsApi {
         Ok(())
     }
 
-    /// Registers instances.
+    /// Registers instances with a classic load balancer, which knows no ports of targets.
     pub(super) async fn register_with_classic(
         &self,
         name: &str,
@@ -139,6 +139,7 @@ fn to_classic_balancer(b: types::LoadBalancerDescription) -> ClassicBalancer {
 
 fn to_target_health(s: types::InstanceState) -> Option<TargetHealth> {
     let description = s.description.unwrap_or_default();
+    // Only the description tells that an instance is on its way out.
     let state = match (s.state.as_deref(), s.reason_code.as_deref()) {
         _ if description.contains("deregistration currently in progress") => TargetState::Draining,
         (Some("InService"), _) => TargetState::Healthy,

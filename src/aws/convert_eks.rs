@@ -63,6 +63,8 @@ pub fn to_cluster(c: types::Cluster) -> Result<Cluster> {
     let op = "eks:DescribeCluster";
     let vpc = c.resources_vpc_config;
     let issues = c.health.and_then(|h| h.issues).unwrap_or_default();
+    // Without a name, an ARN or a version nothing can be decided, and the reading fails. The other fields may be
+    // absent: clusters that are being created have no endpoint, and older answers lack whole settings.
     Ok(Cluster {
         name: c.name.ok_or_else(|| missing_field(op, "cluster name"))?,
         arn: c.arn.ok_or_else(|| missing_field(op, "cluster ARN"))?,
@@ -115,6 +117,8 @@ pub fn to_cluster(c: types::Cluster) -> Result<Cluster> {
 }
 
 pub fn to_update(op: &str, u: types::Update) -> Result<Update> {
+    // A status that this program does not know is `Unknown`, which counts as in progress: it is neither a success nor a
+    // failure, and nothing is begun beside it.
     let status = match u.status {
         Some(types::UpdateStatus::InProgress) => UpdateStatus::InProgress,
         Some(types::UpdateStatus::Failed) => UpdateStatus::Failed,
@@ -188,6 +192,7 @@ pub fn to_insight(s: types::InsightSummary) -> Insight {
 
 /// What an insight names: resources with their own status, deprecated APIs with who still calls them, add-ons.
 pub fn list_insight_resources(insight: &types::Insight) -> Vec<String> {
+    // Three kinds of insights name their objects in three places.
     let resources = insight.resources().iter().filter_map(|r| {
         let name = r.kubernetes_resource_uri().or(r.arn())?;
         let status = r
@@ -245,6 +250,8 @@ pub fn to_nodegroup(op: &str, g: types::Nodegroup) -> Result<Nodegroup> {
         .and_then(|r| r.auto_scaling_groups)
         .unwrap_or_default();
     let issues = g.health.and_then(|h| h.issues).unwrap_or_default();
+    // A field that EKS leaves out stays absent, because green is made from this: a default written here would become an
+    // explicit setting of the new group.
     Ok(Nodegroup {
         name: g
             .nodegroup_name
@@ -370,6 +377,7 @@ pub fn to_addon_offers(minor: Minor, name: &str, found: Vec<types::AddonInfo>) -
         .flat_map(|a| a.addon_versions.unwrap_or_default());
     let mut offers: Vec<AddonOffer> = versions
         .filter_map(|v| {
+            // The catalogue lists versions of other minors too (EKS-ADD-1).
             let fits = v
                 .compatibilities()
                 .iter()

@@ -96,6 +96,8 @@ pub fn to_target_group(
             .unwrap_or_default(),
         vpc: g.vpc_id,
         load_balancers: g.load_balancer_arns.unwrap_or_default(),
+        // What is absent counts with ELB's defaults. The readiness checks compute from the interval and the threshold
+        // how long a failing target still gets requests.
         health_check_interval_seconds: g.health_check_interval_seconds.unwrap_or(30),
         healthy_threshold: g.healthy_threshold_count.unwrap_or(5),
         unhealthy_threshold: g.unhealthy_threshold_count.unwrap_or(2),
@@ -143,6 +145,7 @@ pub fn replace_forward(
             format!("the weights of `{rule}` cannot be set: {why}"),
         )
     };
+    // What is checked here is what ELB takes and would serve badly, or refuses without saying which weight it was.
     if forward.iter().all(|g| g.weight == 0) {
         return Err(refused(
             "at least one target group needs a weight above 0, else every request is answered 503",
@@ -202,6 +205,7 @@ fn forward_targets(actions: &[types::Action]) -> Vec<WeightedTargetGroup> {
         .forward_config()
         .map(|f| f.target_groups())
         .unwrap_or_default();
+    // The older form of an action names one group and no weight: all of the traffic.
     if groups.is_empty() {
         return action
             .target_group_arn()

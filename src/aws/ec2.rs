@@ -110,6 +110,8 @@ impl AwsApi {
             .map_err(|e| failed(op, e))?
             .launch_template_versions
             .unwrap_or_default();
+        // EC2 answers an empty list for a version that was deleted; the caller must not go on as if the template had no
+        // settings.
         let one = found.into_iter().next().map(to_template_version);
         one.ok_or_else(|| {
             ApiError::new(
@@ -120,7 +122,7 @@ impl AwsApi {
         })
     }
 
-    /// All versions, newest first.
+    /// Reads all versions of a launch template, the newest first.
     pub async fn describe_launch_template_versions(
         &self,
         template: &str,

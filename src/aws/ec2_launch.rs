@@ -13,7 +13,7 @@ use crate::model::image::AmiImage;
 use crate::model::limits::cpu_class;
 use crate::model::node_registration::NodeRegistration;
 
-/// vCPUs of running instances.
+/// vCPUs of the account's running instances in the region, as their quotas count them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpusInUse {
     /// By the quota they count for.
@@ -22,7 +22,7 @@ pub struct CpusInUse {
     pub by_type: BTreeMap<String, i64>,
 }
 
-/// GiB of volumes.
+/// GiB of the account's volumes in the region, and of those that end with certain instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StorageInUse {
     /// By volume type.
@@ -43,6 +43,7 @@ impl AwsApi {
     ) -> Result<Option<StorageInUse>> {
         let mut in_use = StorageInUse::default();
         let mut next = None;
+        // An account with more volumes than this is told as unknown, and not with a part of the sum.
         for _ in 0..VOLUME_PAGE_LIMIT {
             let page = self
                 .ec2
@@ -97,6 +98,7 @@ impl AwsApi {
                     pages.items().send().try_collect().await;
                 found.map_err(|e| failed("ec2:DescribeInstanceTypeOfferings", e))
             });
+        // Types that no zone offers are in the answer too, so that they are told from types that nobody asked about.
         let mut zones: BTreeMap<String, BTreeSet<String>> = instance_types
             .iter()
             .map(|t| (t.clone(), BTreeSet::new()))
@@ -110,7 +112,7 @@ impl AwsApi {
         Ok(zones)
     }
 
-    /// Sizes by instance type.
+    /// Reads CPUs, memory and accelerators by instance type. A type that EC2 does not know is left out.
     pub async fn read_type_sizes(
         &self,
         instance_types: &[String],
@@ -118,6 +120,8 @@ impl AwsApi {
         let found = self.describe_instance_types(instance_types).await?;
         let size = |t: types::InstanceTypeInfo| {
             let gpus = t.gpu_info.and_then(|g| g.gpus).unwrap_or_default();
+            // Only these two kinds are counted, because they are the ones whose device plugins make resources that pods
+            // ask for.
             let nvidia = gpus
                 .iter()
                 .filter(|g| g.manufacturer.as_deref() == Some("NVIDIA"));
@@ -161,6 +165,8 @@ impl AwsApi {
                 continue;
             }
             let spot = lifecycle == Some(&types::InstanceLifecycleType::Spot);
+            // The instance's own options count: an instance launched with fewer cores or without hyperthreads takes
+            // less of the quota than its type says.
             let cpus = instance
                 .cpu_options
                 .as_ref()
@@ -183,6 +189,7 @@ impl StorageInUse {
         };
         *self.by_type.entry(kind.to_owned()).or_default() += size;
         for attachment in volume.attachments() {
+            // Only volumes that end with their instance become free when it goes; data volumes stay and go on counting.
             let ends = attachment.delete_on_termination == Some(true);
             let instance = attachment.instance_id.as_ref();
             let Some(instance) = instance.filter(|i| ends && instances.contains(*i)) else {
@@ -228,6 +235,8 @@ pub(super) fn to_launch_options(data: &types::ResponseLaunchTemplateData) -> Lau
             t.capacity_reservation_id.as_ref().or(group).cloned()
         }),
         user_data: None,
+        // User data that cannot be read gives no registration, which is unknown; absent user data registers nothing,
+        // which is known.
         registration: match &data.user_data {
             Some(text) => NodeRegistration::from_user_data(text),
             None => Some(NodeRegistration::default()),

@@ -32,7 +32,7 @@ impl AwsApi {
             .map_err(|e| failed("eks:ListClusters", e))
     }
 
-    /// One cluster.
+    /// Reads a cluster. Absent where the region has none of that name.
     pub async fn describe_cluster(&self, name: &str) -> Result<Cluster> {
         let op = "eks:DescribeCluster";
         let out = self
@@ -198,7 +198,7 @@ impl AwsApi {
             .map_err(|e| failed("eks:ListNodegroups", e))
     }
 
-    /// One managed node group.
+    /// Reads a managed node group. Absent where it is gone (EKS-NG-17).
     pub async fn describe_nodegroup(&self, cluster: &str, name: &str) -> Result<Nodegroup> {
         let op = "eks:DescribeNodegroup";
         let out = self
@@ -220,6 +220,7 @@ impl AwsApi {
         token: &str,
     ) -> Result<Nodegroup> {
         let op = "eks:CreateNodegroup";
+        // Every field by name: one that is added to the model and not sent would be lost in silence.
         let NewNodegroup {
             name,
             scaling,
@@ -296,6 +297,7 @@ impl AwsApi {
             add_taints,
             remove_taints,
         } = change;
+        // What is not named stays as it is, so an empty list is left out.
         let taints = (!add_taints.is_empty() || !remove_taints.is_empty()).then(|| {
             types::UpdateTaintsPayload::builder()
                 .set_add_or_update_taints(
@@ -395,7 +397,7 @@ impl AwsApi {
             .map_err(|e| failed("eks:ListAddons", e))
     }
 
-    /// One add-on.
+    /// Reads an add-on that EKS manages, with what somebody configured.
     pub async fn describe_addon(&self, cluster: &str, name: &str) -> Result<Addon> {
         let op = "eks:DescribeAddon";
         let out = self
@@ -426,6 +428,9 @@ impl AwsApi {
                 pages.items().send().try_collect().await;
             match found {
                 Ok(found) => Ok((name.clone(), convert::to_addon_offers(minor, name, found))),
+                // EKS answers with either error for names that its catalogue does not have on this minor, such as
+                // self-managed add-ons. All other errors end the reading, because an empty list would read as no way to
+                // upgrade.
                 Err(error)
                     if error.as_service_error().is_some_and(|e| {
                         e.is_resource_not_found_exception() || e.is_invalid_parameter_exception()

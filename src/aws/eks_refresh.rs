@@ -67,6 +67,7 @@ impl AwsApi {
             .await
             .map_err(|e| failed("eks:ListInsights", e))?;
         let insights = out.insights.unwrap_or_default();
+        // One insight without a time makes the age unknown, not younger.
         let judged: Option<Vec<Timestamp>> = insights
             .into_iter()
             .map(|i| to_timestamp(i.last_refresh_time))

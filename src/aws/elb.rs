@@ -87,6 +87,8 @@ impl AwsApi {
                 .await?;
             Ok(all
                 .into_iter()
+                // A controller may delete a rule between the two calls; one that has no tags for that reason must not
+                // pass for nobody's.
                 .filter(|r| !is_gone(&gone, r.rule_arn()))
                 .map(|r| convert::to_rule(r, &mut tags))
                 .collect())
@@ -104,6 +106,8 @@ impl AwsApi {
         arns: &[String],
         mut tags: BTreeMap<String, Tags>,
     ) -> Result<Vec<ListenerRule>> {
+        // Rules and default actions of network load balancers are read by different calls and come back in the order
+        // asked for.
         let (listeners, rules): (Vec<String>, Vec<String>) =
             arns.iter().cloned().partition(|arn| is_listener(arn));
         let mut found = Vec::new();
@@ -159,6 +163,8 @@ impl AwsApi {
         rule: &str,
         forward: &[WeightedTargetGroup],
     ) -> Result<()> {
+        // Read just before the write: the call replaces whole lists (ELB-1), and what is not about weights is sent back
+        // as it is now.
         let (op, listener, actions) = if is_listener(rule) {
             let found = self
                 .fetch_raw_listeners(vec![rule.to_owned()])
@@ -228,6 +234,7 @@ impl AwsApi {
         let (mut tags, gone) = self
             .describe_tags_and_gone(&collect_arns(&here, |g| g.target_group_arn()))
             .await?;
+        // Attributes take a call for each group, so only those of the VPC are asked for.
         let attributes = here.iter().map(|g| {
             let arn = g.target_group_arn().unwrap_or_default();
             none_if_gone(self.describe_target_group_attributes(arn))
@@ -452,6 +459,7 @@ where
                 gone: Vec::new(),
             }),
             Err(error) if error.class == ErrorClass::Absent && arns.len() > 1 => {
+                // Halved, so that one missing object among twenty costs a few calls and not twenty.
                 let (first, second) = arns.split_at(arns.len() / 2);
                 let mut read = read_skipping_gone(first, call.clone()).await?;
                 let rest = read_skipping_gone(second, call).await?;

@@ -9,9 +9,9 @@ use crate::model::ApiError;
 /// Actions on resources that are asked about together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SimulatedCall {
-    /// As IAM names them, such as `eks:CreateNodegroup`.
+    /// Actions by their IAM names, such as `eks:CreateNodegroup`.
     pub actions: Vec<&'static str>,
-    /// ARNs.
+    /// ARNs of the resources that each of the actions is asked about.
     pub resources: Vec<String>,
     /// Keys of the request's context and their values.
     pub context: Vec<(&'static str, String)>,
@@ -35,6 +35,8 @@ impl AwsApi {
         principal: &str,
         asked: &SimulatedCall,
     ) -> Result<Vec<SimulatedDecision>, ApiError> {
+        // Without the context's keys a policy with conditions on them answers a denial, and a caller who may do
+        // everything would be told that permissions are missing.
         let context = asked.context.iter().map(|(key, value)| {
             ContextEntry::builder()
                 .context_key_name(*key)

@@ -74,6 +74,7 @@ impl AwsApi {
             "{QUOTA_OPERATION} {status} in {} ms",
             began.elapsed().as_millis()
         );
+        // Only a whole object is an answer: one that was cut short must not read as "no quota".
         let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status == 200 {
             return match answer {
@@ -81,6 +82,8 @@ impl AwsApi {
                 _ => Err(lost("the answer is cut short".to_owned())),
             };
         }
+        // Errors of this protocol name themselves in the body, behind a namespace; the status alone does not tell a
+        // quota that is absent from a call that is denied.
         let code = answer["__type"].as_str().unwrap_or_default();
         let code = code.rsplit('#').next().unwrap_or(code);
         let said = answer["message"].as_str().or(answer["Message"].as_str());
@@ -122,6 +125,7 @@ impl AwsApi {
                 format!("no credentials: {e}"),
             )
         })?;
+        // The configuration's own clock, which is virtual in a rehearsal: a signature of another time would be refused.
         let time = self.config.time_source().unwrap_or_default();
         let identity = credentials.into();
         let params = v4::SigningParams::builder()
@@ -142,6 +146,7 @@ impl AwsApi {
             )
             .body(Bytes::from(body.clone()))
             .map_err(|e| failed(e.to_string()))?;
+        // The signature covers the headers that are sent, so they are all set before it is made.
         let headers: Vec<(String, String)> = request
             .headers()
             .iter()

@@ -37,6 +37,7 @@ pub struct ApplyArgs {
 
 /// Runs or resumes the upgrade.
 pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunError> {
+    // Everything that needs no cluster is checked first, so that a mistake costs nothing.
     let plan_input = read_plan_input(cx, &args.plan)?;
     if !args.auto_approve && !cx.ui.env.stdin_terminal {
         return Err(
@@ -70,6 +71,7 @@ pub async fn apply_plan(cx: &CommandContext, args: ApplyArgs) -> Result<(), RunE
         {
             cx.ui.print_note(&note);
         }
+        // Asked last, with the whole route and its findings on the screen.
         let yes = args.auto_approve || cx.ui.confirm("Do this?").await?;
         Ok::<_, RunError>(Some((reached, ahead, yes)))
     };

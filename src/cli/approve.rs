@@ -39,17 +39,19 @@ pub struct ApproveArgs {
     by: Option<String>,
 }
 
-/// Approves.
+/// Leaves the approval of a step on the run's ConfigMap.
 pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), RunError> {
     let (arg, step) = split_plan_and_step(args.words, args.cluster)?;
     let (cluster, region) = cx.cluster_and_region(&arg)?;
     let reached = cx.connect_cluster(&cluster, region.as_deref()).await?;
     let remote = KubeRunStore(reached.kube.clone());
+    // Who approved goes into the journal: by default the identity that AWS knows, which nobody can choose.
     let by = match args.by {
         Some(by) => by,
         None => reached.aws.get_caller_identity().await?.1,
     };
     let plan = cx.load_plan(&arg).ok().map(|(_, plan)| plan);
+    // The run's own process writes the same ConfigMap. Each try reads again, as the run may have gone on meanwhile.
     for _ in 0..MAX_WRITE_ATTEMPTS {
         let stored = remote.read_checkpoint().await?;
         let Some((stored, state)) = parse_open_run(stored)? else {
@@ -61,6 +63,7 @@ pub async fn approve_step(cx: &CommandContext, args: ApproveArgs) -> Result<(), 
         };
         let route = stored_route(&state)?;
         let step = choose_step(step.as_deref(), plan.as_ref(), &state, &route)?;
+        // Nothing is written in this case, so that the first approval keeps its author and its time.
         if let Some(why) = why_needless(&state, &step) {
             cx.ui.print_note(&why);
             return Ok(());
@@ -89,6 +92,7 @@ fn split_plan_and_step(
     words: Vec<String>,
     cluster: Option<String>,
 ) -> Result<(PlanArg, Option<String>), RunError> {
+    // A step's id has no slash and no ending, so a word is one or the other.
     let file = |word: &str| {
         let path = std::path::Path::new(word);
         path.exists()
@@ -147,6 +151,7 @@ fn choose_step(
             ),
         ));
     }
+    // Without a name only the step that the run waits for now is approved, never one further on.
     let Some(named) = named else {
         let waits = match plan {
             Some(plan) => plan_gates::steps_to_approve(plan, route)?,
@@ -168,6 +173,7 @@ fn choose_step(
                 .with_hint(list())
             });
     };
+    // A step that is named may be further on: an approval can be given in advance, before the run comes to it.
     if state.find_step(named).is_some() {
         return Ok(named.to_owned());
     }

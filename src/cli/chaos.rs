@@ -63,6 +63,8 @@ pub fn run_chaos(
         tell: false,
         wrap_wire: None,
     };
+    // Without faults first: its end is what every other trial is held against, and a bad one would be blamed on the
+    // seed.
     let calm = run_baseline(&trial, first).map_err(runtime_failed)?;
     let Some(end) = calm
         .end_state
@@ -160,6 +162,7 @@ fn failure_reason(report: &TrialReport) -> String {
 
 /// Tells a trial: what each process told, how it ended, and what came of it all.
 fn print_trial(ui: &Ui, report: &TrialReport) {
+    // One process after another, as a person would have seen them.
     for (i, said) in report.end_messages.iter().enumerate() {
         if let Some((name, events)) = report.events.get(i) {
             ui.print_note(&format!("-- {name}"));

@@ -29,6 +29,7 @@ pub struct CheckArgs {
 /// Shows what stands in the way.
 pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), RunError> {
     let (_, plan) = cx.load_plan(&args.plan)?;
+    // A snapshot needs no network, and so no permissions can be checked for it.
     let found = match &args.snapshot {
         Some(path) => {
             judged_route::build_and_judge(&plan, &offline::read_inventory(path, &plan)?).1
@@ -49,6 +50,7 @@ pub fn check_cluster(cx: &CommandContext, args: CheckArgs) -> Result<(), RunErro
             cx.ui.write_json_line(&line)?;
         }
     }
+    // The exit code says whether anything blocks, after everything has been shown.
     if count_blockers(&found) > 0 {
         return Err(not_ready_error(
             &plan.cluster,

@@ -14,7 +14,7 @@ pub struct CompletionsArgs {
     shell: Shell,
 }
 
-/// Prints the script.
+/// Prints the completion script of one shell.
 pub fn print_completions(
     cx: &CommandContext,
     mut typed: clap::Command,

@@ -67,13 +67,14 @@ impl CommandContext {
         }
     }
 
-    /// Reaches the real cluster.
+    /// Finds the real cluster with the machine's credentials and reaches its API server.
     pub async fn connect_cluster(
         &self,
         cluster: &str,
         region: Option<&str>,
     ) -> Result<ClusterConnection, RunError> {
         let clock = Clock::system();
+        // What is typed goes before the plan, and the plan before the environment.
         let region = self.global.region.as_deref().or(region);
         let profile = self.global.profile.as_deref();
         let (config, chain) =
@@ -119,6 +120,7 @@ impl CommandContext {
             1 => LevelFilter::INFO,
             2.. => LevelFilter::DEBUG,
         };
+        // The file is appended to: the log of the command that failed must outlive the next one.
         let path = self.global.run_dir.join("eksup.log");
         let open = std::fs::create_dir_all(&self.global.run_dir).and_then(|()| {
             std::fs::OpenOptions::new()
@@ -171,6 +173,8 @@ impl CommandContext {
             ..
         } = &self.global;
         let kubeconfig = kubeconfig.as_ref().map(|p| p.display().to_string());
+        // Only flags that lead to another cluster or other rights: without them the command would be about something
+        // else.
         let flags = [
             ("--region", region.as_ref()),
             ("--profile", profile.as_ref()),

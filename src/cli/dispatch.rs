@@ -31,6 +31,7 @@ pub fn main() -> ExitCode {
     };
     let ui = Ui::new(&cli.global, UiEnv::read_environment());
     let cx = CommandContext::new(cli.global, ui);
+    // Every error leaves here with its kind's exit code and a next command, whatever it came through.
     let ended = cx
         .log_to_file()
         .and_then(|()| run_command(&cx, cli.command));

@@ -6,7 +6,8 @@ use crate::plan::PlanErrors;
 use crate::report::Painter;
 use crate::run::error::{RunError, RunErrorKind};
 
-/// The error for people.
+/// Renders an error for people: what, where things are, hints, and the next command. `width`: of the terminal, in
+/// columns.
 pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -22,6 +23,7 @@ pub fn render_error(error: &RunError, paint: Painter, width: usize) -> String {
             let _ = handler.render_report(&mut out, &report);
         }
     }
+    // What a run may end with in good order is no error in the eyes of a reader, and is not red.
     let head = match error.kind {
         RunErrorKind::Paused => paint.yellow("paused"),
         RunErrorKind::ChangesPending => paint.yellow("changes pending"),

@@ -27,7 +27,7 @@ pub struct InitArgs {
     force: bool,
 }
 
-/// Writes a plan.
+/// Writes a commented plan for the live cluster.
 pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunError> {
     let path = args
         .output
@@ -89,7 +89,7 @@ fn default_target(inventory: &Inventory) -> Result<Minor, RunError> {
         })
 }
 
-/// The plan's text.
+/// Renders the text of a plan to `to`, with every default as a comment.
 pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     let cluster = &inventory.cluster;
     let mut out = format!(
@@ -114,6 +114,7 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     }
     if !inventory.nodegroups.is_empty() {
         out += "# The groups to be replaced; a group that is not named here stays as it is.\nnodeGroups:\n";
+        // Each group is told by what a reader knows it by, so that groups that are to stay can be struck out.
         for group in &inventory.nodegroups {
             let nodes = inventory.nodes_of(&group.name).count();
             let kind = group.ami_type.as_deref().unwrap_or("custom");
@@ -147,6 +148,7 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
 fn render_traffic(inventory: &Inventory) -> String {
     let mut out =
         "traffic:\n  # Percent on green.\n  steps: [10, 50, 100]\n  bake: 5m\n".to_owned();
+    // A guess by names, for the reader to check; nothing is shifted that the plan does not list.
     let pairs: Vec<(&str, String)> = inventory
         .target_groups
         .iter()

@@ -41,7 +41,7 @@ pub struct PlanArgs {
     snapshot: Option<PathBuf>,
 }
 
-/// Shows the plan.
+/// Shows findings and route of a plan, and saves them where that was asked for.
 pub fn show_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunError> {
     let Some(snapshot) = &args.snapshot else {
         return run_with_network(show_live_plan(cx, args));
@@ -57,6 +57,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
     let reached = cx
         .connect_cluster(&plan.cluster, plan.region.as_deref())
         .await?;
+    // An open run keeps its route, so that is what is shown, and not a new one.
     let state = read_run_state(&reached).await?.filter(|s| !s.is_closed());
     if let Some(state) = &state {
         let commands = cx.run_commands("plan", &args.plan, Vec::new());
@@ -78,6 +79,7 @@ async fn show_live_plan(cx: &CommandContext, args: PlanArgs) -> Result<(), RunEr
     let inventory = reached.read_for_upgrade(&plan, &cx.ui).await?;
     let mut drafted = PlanDraft::new(path, plan, inventory, reached.clock.now());
     let (plan, route) = (&drafted.plan, drafted.route.as_ref());
+    // Missing permissions are found now, because a run would meet them only in the middle.
     let missing =
         permissions::find_missing_permissions(&reached, plan, route, &drafted.inventory).await?;
     drafted.found.extend(missing);
@@ -126,6 +128,7 @@ fn show_and_save(cx: &CommandContext, args: &PlanArgs, drafted: PlanDraft) -> Re
     let done = DoneSteps::new();
     let shown = route.as_ref().map(|r| (r, &done));
     show_route(&cx.ui, shown, &found, &said, Some(now))?;
+    // Shown first, then refused: a reader needs the route to understand what blocks it.
     let Some(route) = route.filter(|_| count_blockers(&found) == 0) else {
         return Err(not_ready_error(
             &plan.cluster,

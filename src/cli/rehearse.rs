@@ -71,7 +71,7 @@ pub struct RehearseArgs {
     keep_going: bool,
 }
 
-/// Rehearses.
+/// Runs a plan against the twin: once, or with `--chaos` under what seeds decide.
 pub fn rehearse_plan(cx: &CommandContext, args: RehearseArgs) -> Result<(), RunError> {
     let input = read_plan_input(cx, &args.plan)?;
     let snapshot = match &args.snapshot {
@@ -135,6 +135,7 @@ async fn run_rehearsal(
     let clock = skewed_clock(snapshot.inventory.taken_at, &args.faults);
     fault::add_rules(&mut world, args.faults);
     args.guard.apply_to_world(&mut world)?;
+    // Faults and permissions are in the world before anything is read: the reading is part of the rehearsal.
     let twin = Twin::start(world);
     pace_virtual_time(args.speed);
     let reached = connect_twin(twin.wire(), &snapshot, &clock).await?;
@@ -162,6 +163,7 @@ async fn run_rehearsal(
         until: args.until,
     };
     let ended = execute_run(&context, request).await;
+    // A fault that never fired proves nothing, and a stand-in for an operator proves nothing of the operator.
     for (rule, times) in twin.with_world(|world| {
         world
             .faults

@@ -21,7 +21,7 @@ pub struct ReportArgs {
     output: PathBuf,
 }
 
-/// Writes the page.
+/// Writes one page about a run, from its recorded events.
 pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), RunError> {
     let path = match args.run {
         Some(path) if path.is_dir() => path.join("events.jsonl"),
@@ -31,6 +31,7 @@ pub fn write_report(cx: &CommandContext, args: ReportArgs) -> Result<(), RunErro
     let events = recording::read_events(&path)
         .map_err(|e| usage_error(format!("cannot read {}: {e}", path.display())))?;
     let view = RunView::from_events(&events);
+    // A file of another kind, or one cut off before its first event, would give an empty page that looks like a run.
     if view.run.is_empty() {
         return Err(usage_error(format!("{} has no run in it", path.display()))
             .with_hint("name the `events.jsonl` of a run, or its folder"));

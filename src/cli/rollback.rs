@@ -78,7 +78,7 @@ pub async fn check_version_rollback(
     )))
 }
 
-/// Takes the run back.
+/// Rolls the run of a cluster back, as far as that goes.
 pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<(), RunError> {
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let mut flags = Vec::new();
@@ -98,6 +98,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     let (asker, stop) = stop::stop_channel();
     signals::listen_for_signals(asker, cx.ui.clone())?;
     let reached = unless_stopped(&stop, cx.connect_cluster(&cluster, region.as_deref())).await?;
+    // No plan is needed: the run has its own in the checkpoint.
     let Some(state) = unless_stopped(&stop, read_run_state(&reached)).await? else {
         return Err(RunError::new(
             RunErrorKind::Mismatch,
@@ -113,6 +114,7 @@ pub async fn roll_back_run(cx: &CommandContext, args: RollbackArgs) -> Result<()
     for line in status_lines(&state, &route, None) {
         cx.ui.print_note(&format!("  {line}"));
     }
+    // Everything that could refuse comes before the question, and the question before anything is touched.
     check_can_roll_back(&state, &commands.plan)?;
     let scope = unless_stopped(
         &stop,

@@ -30,6 +30,7 @@ pub async fn prepare_route(
 ) -> Result<Option<PendingRoute>, RunError> {
     let found = assess_cluster(reached, plan_input, live, commands).await?;
     let now = reached.clock.now();
+    // An open run is not judged again: what blocks a new one may be what it is about to fix.
     if let Some(state) = &found.open_run {
         let route = stored_route(state)?;
         check_step_id(&route, until)?;
@@ -65,6 +66,7 @@ pub async fn prepare_route(
             }
         }
     }
+    // Shown before this can refuse, so that a reader sees what blocks.
     let ahead = found.into_pending_route(&plan_input.plan, &commands.resume)?;
     match &ahead {
         Some(ahead) => {
@@ -89,6 +91,7 @@ pub fn show_route(
     said: &GateSummary,
     now: Option<Timestamp>,
 ) -> Result<(), RunError> {
+    // How far back a rollback goes is a promise for a run that begins now; an open one is told by `status`.
     let back = route
         .zip(now)
         .map(|((r, _), now)| preview_rollback(r, now))

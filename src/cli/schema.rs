@@ -9,7 +9,7 @@ use crate::run::error::RunError;
 #[derive(Debug, Args)]
 pub struct SchemaArgs {}
 
-/// Prints the schema.
+/// Prints the JSON Schema of plan files.
 pub fn print_schema(cx: &CommandContext, _args: SchemaArgs) -> Result<(), RunError> {
     cx.ui
         .write_result(&format!("{:#}\n", crate::plan::json_schema()))

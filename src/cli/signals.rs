@@ -14,6 +14,7 @@ pub fn listen_for_signals(asker: StopHandle, ui: Ui) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    // SIGHUP counts as a stop: a closed terminal must not leave a run without its last record.
     tokio::spawn(async move {
         let mut asked = StopUrgency::NotAsked;
         loop {

@@ -21,7 +21,7 @@ pub struct SnapshotArgs {
     output: PathBuf,
 }
 
-/// Takes a snapshot.
+/// Reads the live cluster and writes it to a file.
 pub async fn take_snapshot(cx: &CommandContext, args: SnapshotArgs) -> Result<(), RunError> {
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
     let to = cx.load_plan(&args.plan).ok().map(|(_, plan)| plan.to);

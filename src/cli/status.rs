@@ -27,7 +27,7 @@ pub struct StatusArgs {
     plan: PlanArg,
 }
 
-/// Shows where things stand.
+/// Shows the run from its journal and the cluster as it is now.
 pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), RunError> {
     refuse_markdown(cx.ui.format)?;
     let (cluster, region) = cx.cluster_and_region(&args.plan)?;
@@ -43,6 +43,7 @@ pub async fn show_status(cx: &CommandContext, args: StatusArgs) -> Result<(), Ru
         }
         (Ok(_) | Err(_), Some(_) | None, Some(_) | None) => GateSummary::default(),
     };
+    // Read from the cluster itself: after a crash the journal may be an act behind.
     let live = live_status::read_live_status(&reached, state.as_ref(), route.as_ref()).await?;
     let rollback_text = match (&state, &route) {
         (Some(state), Some(route)) => describe_rollback(&reached, state, route).await?,
@@ -96,6 +97,7 @@ fn render_status(
 ) -> String {
     let paint = cx.ui.out_paint;
     let now = reached.clock.now();
+    // An outcome ends everything, and a pause says more than a phase.
     let how = match (state.phase, state.outcome, &state.paused) {
         (_, Some(outcome), _) => outcome.as_str().replace('_', " "),
         (_, None, Some(why)) => format!("paused: {why}"),
@@ -114,6 +116,7 @@ fn render_status(
         "last record {} ago",
         format_duration(time_between(state.updated_at, now))
     );
+    // Times of the lock are another machine's, and only shown.
     match lock.filter(|l| !l.holder.is_empty()) {
         Some(lock) => {
             let ago = lock
@@ -139,6 +142,7 @@ fn render_status(
             StepStatus::Undone => paint.dim("rolled back"),
             StepStatus::Pending => paint.dim("to do"),
         };
+        // The note tells why a step failed, which is what a person looks for first.
         let note = step_note(s).map(|n| format!(", {n}")).unwrap_or_default();
         text += &format!("{:>3}. {}: {mark}{note}\n", i + 1, step.title);
     }

@@ -31,7 +31,7 @@ pub struct UiEnv {
 }
 
 impl UiEnv {
-    /// Reads the environment.
+    /// Reads once what of the environment and the terminals changes the output.
     pub fn read_environment() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
         let on =
@@ -51,7 +51,7 @@ impl UiEnv {
     }
 }
 
-/// How things are said.
+/// Where a command's words go, and in which form.
 #[derive(Clone, Debug)]
 pub struct Ui {
     pub format: OutputFormat,
@@ -83,7 +83,7 @@ impl Ui {
         }
     }
 
-    /// A result, on stdout.
+    /// Writes a result to stdout. A reader that has gone is a silent error.
     pub fn write_result(&self, text: &str) -> Result<(), RunError> {
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())
@@ -101,7 +101,7 @@ impl Ui {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// The same, where there is no `Ui` at hand.
+    /// Writes a line to standard error where no `Ui` is at hand.
     pub fn print_to_stderr(text: &str) {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
@@ -171,6 +171,8 @@ impl RunOutput for Ui {
         record: Option<&std::path::Path>,
     ) -> Result<Vec<Box<dyn EventSink>>, RunError> {
         let mut sinks: Vec<Box<dyn EventSink>> = Vec::new();
+        // The order matters on a shared stream: a section opens before its lines, and the record comes last, as it may
+        // fail.
         if self.env.gitlab {
             sinks.push(Box::new(GitlabSink::new(io::stderr())));
         }
@@ -182,6 +184,7 @@ impl RunOutput for Ui {
         } else {
             sinks.push(Box::new(LineSink::new(io::stderr(), self.paint)));
         }
+        // Results go to stdout and nothing else does, so that they can be read by programs.
         match self.format {
             OutputFormat::Text => {}
             OutputFormat::Json => sinks.push(Box::new(

@@ -75,6 +75,7 @@ where
         Some(credentials) => describe_credentials_error(credentials),
         None => (class, message),
     };
+    // The server's own time to wait goes before the engine's.
     let retry_after = error
         .raw_response()
         .and_then(|r| r.headers().get("retry-after"))
@@ -133,6 +134,8 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         | "UnauthorizedException"
         | "Forbidden"
         | "ForbiddenException" => ErrorClass::Denied,
+        // Not expired: new credentials change nothing about a wrong clock or a proxy that alters requests, and a person
+        // has to look.
         "InvalidSignatureException"
         | "SignatureDoesNotMatch"
         | "IncompleteSignature"
@@ -144,6 +147,7 @@ pub fn classify_code(status: u16, code: &str, message: &str) -> ErrorClass {
         | "NotImplementedException"
         | "InvalidAction"
         | "UnknownAction" => ErrorClass::Invalid,
+        // Somebody else's change is under way; it ends by itself, and so it is waited for.
         "ResourceInUseException"
         | "ResourceInUse"
         | "ResourceContention"
@@ -209,6 +213,7 @@ fn message_with_remedy(class: ErrorClass, status: u16, code: &str, message: &str
         .split(" Encoded authorization failure message:")
         .next()
         .unwrap_or(message);
+    // Some services answer with a code alone, some with a message alone, and a wrong endpoint with neither.
     let said = match (code, message) {
         ("", "") if status == 404 || status == 501 => {
             format!("the endpoint does not know this operation (HTTP {status})")
@@ -294,6 +299,7 @@ pub fn describe_tls_failure(chain: &str) -> Option<String> {
     if !(chain.contains("certificate") || chain.contains("TLS") || chain.contains("tls")) {
         return None;
     }
+    // The words are those of rustls. Others come out as they are, as a failure that may pass.
     let why = if chain.contains("UnknownIssuer") || chain.contains("BadSignature") {
         "TLS: the server's certificate is not signed by the expected authority (a wrong CA, or a proxy that opens TLS)"
     } else if chain.contains("NotValidForName") || chain.contains("not valid for name") {

@@ -24,6 +24,7 @@ pub fn prove_same_cluster(
     authorities: &[Vec<u8>],
     instances: &BTreeMap<String, BTreeSet<String>>,
 ) -> Result<(), ApiError> {
+    // Either is proof enough. Behind a proxy or a tunnel neither need be the same, and then the nodes decide.
     let same_host = match (
         host_and_port(reached.url),
         cluster.endpoint.as_deref().and_then(host_and_port),
@@ -41,6 +42,8 @@ pub fn prove_same_cluster(
         let Some(group) = node.nodegroup_name() else {
             continue;
         };
+        // One node that belongs to no such instance is proof of the contrary: another cluster may have groups of the
+        // same names.
         let known = instances
             .get(group)
             .zip(node.instance_id())

@@ -101,6 +101,7 @@ impl CredentialChain {
         {
             return Ok(last.clone());
         }
+        // Fetched under the lock: ten calls at once must not start ten sign-ins.
         let fetched =
             tokio::time::timeout(CREDENTIAL_FETCH_TIMEOUT, self.fetch_credentials(&mut held)).await;
         match fetched.unwrap_or_else(|_| {
@@ -162,6 +163,7 @@ fn expiry_of(credentials: &Credentials) -> Option<Timestamp> {
 
 /// When the session of these credentials ends. `told`: what the environment says of keys that it holds itself.
 pub fn session_end(credentials: &Credentials, told: Option<Timestamp>) -> SessionEnd {
+    // Keys that somebody put into the environment or a profile are not handed out anew by anybody.
     let features = credentials.get_property::<Vec<Feature>>();
     let by_hand = features.is_none_or(|all| {
         let given = [

@@ -65,6 +65,7 @@ impl EksTokenSource {
         {
             return Ok(minted.token.clone());
         }
+        // The credentials are asked for each time, because a run outlives a session.
         let credentials = self
             .credentials
             .provide_credentials()
@@ -72,6 +73,7 @@ impl EksTokenSource {
             .map_err(|e| aws_error::classify_credentials_error("sign in to the cluster", e))?;
         let token = mint_token(&self.cluster, &self.region, &credentials, now)?;
         let mut good_until = now.saturating_add(TOKEN_LIFETIME).unwrap_or(Timestamp::MAX);
+        // A token is no better than the session that signed it.
         if let Some(end) = credentials
             .expiry()
             .and_then(|end| Timestamp::try_from(end).ok())
@@ -110,6 +112,7 @@ pub fn mint_token(
         "https://{}/?Action=GetCallerIdentity&Version=2011-06-15",
         sts_host(region)
     );
+    // The token is the address of a signed request that the cluster sends to STS, so the signature goes into the query.
     let mut settings = SigningSettings::default();
     settings.signature_location = SignatureLocation::QueryParams;
     settings.expires_in = Some(Duration::from_secs(60));
@@ -123,6 +126,7 @@ pub fn mint_token(
         .build()
         .map_err(|e| failed(&e))?
         .into();
+    // Signed along, so that a token for one cluster is none for another.
     let headers = [("x-k8s-aws-id", cluster)];
     let request = SignableRequest::new("GET", &url, headers.into_iter(), SignableBody::Bytes(&[]))
         .map_err(|e| failed(&e))?;

@@ -71,6 +71,7 @@ pub fn follow_endpoint(
         let cluster = cluster.clone();
         async move {
             let mut place = lock_unpoisoned(&cluster.endpoint).clone();
+            // The time counts from the first request that was not answered, over all of them.
             let since =
                 *lock_unpoisoned(&cluster.unanswered_since).get_or_insert_with(Instant::now);
             if since.elapsed() >= UNANSWERED_LIMIT
@@ -78,11 +79,15 @@ pub fn follow_endpoint(
             {
                 place = new;
             }
+            // The generation is that of the place asked: when another request finds the new place meanwhile, this one
+            // takes it and does not describe the cluster again.
             let moves = place.generation;
             let answer = place.send_request(&request).await;
             if answer.is_ok() {
                 *lock_unpoisoned(&cluster.unanswered_since) = None;
             }
+            // A certificate that does not fit, or an identity that the server does not know, is how a cluster answers
+            // whose address now belongs to another. Other errors are left to the caller's retries.
             if !suggests_endpoint_change(&answer) {
                 return answer;
             }
@@ -118,6 +123,7 @@ impl FollowedCluster {
     async fn find_new_endpoint(&self, moves: u32) -> Option<ClusterEndpoint> {
         let mut described = self.last_described.lock().await;
         let place = lock_unpoisoned(&self.endpoint).clone();
+        // Another request has found the new place meanwhile.
         if place.generation != moves {
             return Some(place);
         }
@@ -130,6 +136,7 @@ impl FollowedCluster {
             .await
             .ok()?
             .ok()?;
+        // The cluster is where it was, so the answer stands as it is and its error is told.
         if config.cluster_url == place.url && config.root_cert == place.authorities {
             return None;
         }

@@ -30,9 +30,11 @@ pub fn build_https_wire(config: &kube::Config) -> Result<Wire, ApiError> {
         ))
     };
     let mut tcp = HttpConnector::new();
+    // The connector below TLS sees `https` addresses.
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    // A hop moves the API server's addresses (EKS-CP-4), and the old ones may fall silent without closing a connection.
     tcp.set_keepalive(Some(KEEPALIVE_INTERVAL));
     tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
     tcp.set_keepalive_retries(Some(3));
@@ -70,6 +72,7 @@ fn proxy_for_server(
             without_userinfo(url)
         ))
     };
+    // The kubeconfig's own proxy is meant for this cluster, so NO_PROXY does not speak of it.
     let (proxy, from) = match own {
         Some(url) => {
             let from = "the kubeconfig (`proxy-url`)";
@@ -153,6 +156,7 @@ pub fn decode_certificates(base64_pem: &str) -> Result<Vec<Vec<u8>>, ApiError> {
     let pem = standard.decode(base64_pem.trim()).map_err(|e| bad(&e))?;
     let pem = String::from_utf8(pem).map_err(|e| bad(&e))?;
     let mut certificates = Vec::new();
+    // Read by hand, because the bundle may hold several certificates, as while the authority is rotated.
     for block in pem.split("-----BEGIN CERTIFICATE-----").skip(1) {
         let body: String = block
             .split("-----END")

@@ -38,7 +38,8 @@ pub fn client_over_https(
     client_over_wire(config, auth, https::build_https_wire(config)?)
 }
 
-/// The same over a given wire.
+/// Returns a client of the server that `config` describes, over `wire`, which says how its endpoint is reached and
+/// followed when it moves.
 pub fn client_over_wire(
     config: &kube::Config,
     auth: ClusterAuth,
@@ -61,6 +62,8 @@ pub fn client_over_wire(
             .layer(config.extra_headers_layer().map_err(failed)?)
             .service(wire),
     );
+    // From the outside in, a request gets its address, its line in the log and its deadline, and is signed last, each
+    // time that it is sent.
     let wire = match auth {
         ClusterAuth::Eks(tokens) => with_eks_token(wire, tokens),
         ClusterAuth::Kubeconfig => match config.auth_layer().map_err(failed)? {
@@ -73,6 +76,7 @@ pub fn client_over_wire(
             .layer(config.base_uri_layer())
             .service(log_requests(with_response_deadline(wire))),
     );
+    // Bodies are read whole, so that a request can be sent again with another token.
     let whole = tower::service_fn(move |request: http::Request<Body>| {
         let wire = wire.clone();
         async move {
@@ -130,6 +134,7 @@ pub async fn config_from_kubeconfig(
         None => Kubeconfig::read(),
     }
     .map_err(failed)?;
+    // This is asked of the file itself, because the library's configuration does not say where its proxy came from.
     let names_proxy = names_own_proxy(&file, context);
     let mut config = kube::Config::from_custom_kubeconfig(file, &options)
         .await
@@ -165,6 +170,8 @@ fn with_eks_token(wire: Wire, tokens: EksTokenSource) -> Wire {
                 .clone()
                 .oneshot(with_bearer_token(&request, &token)?)
                 .await?;
+            // Refused once, it may have been too old by the server's clock. A fresh one that is refused too says
+            // something else.
             if response.status() != http::StatusCode::UNAUTHORIZED {
                 return Ok(response);
             }

@@ -21,6 +21,7 @@ pub fn classify_response(
         .get(http::header::RETRY_AFTER)
         .and_then(|v| v.to_str().ok())
         .and_then(parse_retry_after);
+    // A proxy or a load balancer in between answers without a `Status`; then the code is all there is.
     match said {
         Some(said) if !said.message.is_empty() || said.code != 0 => {
             let mut error = classify_status(
@@ -53,6 +54,7 @@ pub fn classify_response(
 pub fn classify_status(op: &str, said: &Status) -> ApiError {
     let causes = || said.details.iter().flat_map(|d| &d.causes);
     let budget = causes().find(|c| c.reason == "DisruptionBudget");
+    // A 429 is a budget's refusal only with that cause (K8S-EVICT-1). Any other is throttling.
     let class = if said.code == 429 && budget.is_some() || is_denied_by_admission(said) {
         ErrorClass::Blocked
     } else {
@@ -85,6 +87,7 @@ pub fn classify_client_error(op: &str, error: kube::Error) -> ApiError {
     match error {
         kube::Error::Api(said) => classify_status(op, &said),
         kube::Error::Service(wire) => aws_error::classify_wire_error(op, wire),
+        // An answer cut off on its way can be read at the next try.
         kube::Error::SerdeError(e) => ApiError::new(
             op,
             ErrorClass::Transient,
@@ -100,6 +103,8 @@ pub fn classify_client_error(op: &str, error: kube::Error) -> ApiError {
             ErrorClass::Invalid,
             format!("the request could not be built: {}", error_chain(&e)),
         ),
+        // The wire's own errors pass through the client boxed; without their class an expired token would be retried as
+        // a lost connection.
         other => match aws_error::recover_api_error(op, &other) {
             Some(known) => known,
             None => ApiError::new(

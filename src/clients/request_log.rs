@@ -61,6 +61,7 @@ impl Intercept for CallLogger {
         let operation = operation_name(bag);
         match context.response() {
             Some(response) => {
+                // AWS Support finds a call by this id alone; services spell the header in two ways.
                 let id = ["x-amzn-requestid", "x-amz-request-id"]
                     .into_iter()
                     .find_map(|name| response.headers().get(name))
@@ -72,6 +73,7 @@ impl Intercept for CallLogger {
                 );
             }
             None => {
+                // Cut short: the text of an error may hold the whole request.
                 let why = context
                     .output_or_error()
                     .and_then(Result::err)

@@ -53,6 +53,7 @@ pub async fn load_machine_config(
         loader = loader.region(Region::new(region.to_owned()));
     }
     let config = loader.load().await;
+    // Without a region every later call would fail, each with a message of its own.
     if config.region().is_none() {
         return Err(ApiError::new(
             "aws configuration",
@@ -66,7 +67,8 @@ pub async fn load_machine_config(
     Ok((with_credential_chain(config, chain.clone()), chain))
 }
 
-/// The same, with credentials of `chain`, which alone decides how long they are kept.
+/// Returns `config` with credentials of `chain`. The SDK's own cache is off: `chain` alone decides how long they are
+/// kept.
 pub fn with_credential_chain(config: SdkConfig, chain: CredentialChain) -> SdkConfig {
     config
         .to_builder()
@@ -182,6 +184,7 @@ impl HttpConnector for WireHttpClient {
                     .map_err(ConnectorError::user)?
                     .to_bytes(),
             };
+            // As I/O errors they are retried by the SDK, whose once-only tokens make that safe.
             let lost = |e: BoxError| ConnectorError::io(e);
             let response = wire
                 .oneshot(http::Request::from_parts(parts, body))

@@ -71,13 +71,16 @@ impl<W: EngineEnv> Engine<'_, W> {
         driver: &mut StepDriver,
         steady: &mut ClockDriftDetector,
     ) -> Result<TurnOutcome, EngineError> {
+        // Asked before each look, so a stop is answered between two acts and never after one more.
         if self.stop.is_asked() {
             let paused = self
                 .pause_run(format!("asked to stop during `{}`", planned.id))
                 .await?;
             return Ok(TurnOutcome::RunEnded(paused));
         }
+        // Before the look, because it decides by the times that a moved clock would change.
         self.check_clock(planned, steady).await?;
+        // Marked as seen before the look: a change that arrives while it reads wakes the next wait.
         driver.changed.borrow_and_update();
         let looked_at = Instant::now();
         // A look changes nothing: one that hangs is dropped.
@@ -94,6 +97,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                     .await;
             }
         };
+        // Only a look that worked ends a series of failed looks. Acts have a series of their own.
         driver.look_retries.reset();
         let act = match looked.decision {
             Decision::Done(how) => {
@@ -114,6 +118,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                     looked_at, recheck,
                 )));
             }
+            // The state of the cluster goes into the reason already here, because a person may be asked in a later
+            // round without another look.
             Decision::Yield {
                 why,
                 recheck,
@@ -130,10 +136,12 @@ impl<W: EngineEnv> Engine<'_, W> {
             }
             Decision::Act(act) => act,
         };
+        // The same act again right after it worked: the API may only not show it yet, and a second call could do harm.
         if let Some(left) = driver.repeat_guard.repeat_delay(&act) {
             driver.at_first_look = false;
             return Ok(TurnOutcome::Wait(StepPause::until_recheck(looked_at, left)));
         }
+        // A rollback asks for no window: what is unwell is not kept waiting.
         if let Direction::Forward = way
             && let Some(shut) =
                 self.check_window(planned, looked.begins_new_part, looked.is_at_rest)?
@@ -147,6 +155,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             };
         }
         let acts = self.step_state(planned)?.acts;
+        // An act that works each time and changes nothing would go on forever, and fill the journal.
         if driver.repeat_guard.is_exhausted_by(&act) || acts >= MAX_ACTS_PER_STEP {
             let what = planned.step.describe_act(&act);
             let why = format!("{what}: done repeatedly without effect");
@@ -155,9 +164,13 @@ impl<W: EngineEnv> Engine<'_, W> {
                     .await?,
             ));
         }
+        // Without the lock another process may act. Waiting here, before the record, leaves no act written down that
+        // was not done.
         if !self.may_act().await? {
             return Ok(TurnOutcome::LookAgain);
         }
+        // The record comes before the act: a process that dies in between leaves behind that it may have been done. A
+        // retry of a failed act is in the journal already.
         let now = looked.before_image.clone();
         if driver.recorded_act.as_ref() != Some(&act) {
             self.record_act(planned, way, looked.before_image, &act)
@@ -180,6 +193,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         };
         match acted {
             Ok(()) => {
+                // Bakes count from the end of an act, which may have been retried for minutes since its record.
                 self.last_act_end = Some((planned.id.clone(), Instant::now()));
                 driver.repeat_guard.note_act(&act);
                 driver.act_retries.reset();
@@ -270,6 +284,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 workloads: self.unrecorded_raised_workloads()?,
             },
             Direction::Forward => {
+                // Only the step's first act has a before-image. Later looks show what the run itself has made.
                 let first = self.step_state(planned)?.acts == 0;
                 let before = first.then_some(before);
                 JournalEntry::Began {
@@ -319,6 +334,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 });
                 return Ok(TurnOutcome::Wait(StepPause::for_duration(after)));
             }
+            // The run is paused, not failed: with fresh credentials the same command goes on.
             RetryDecision::Expired => {
                 let (step, why) = (planned.id.clone(), error.to_string());
                 match self.pause_run(format!("credentials expired: {why}")).await {
@@ -330,6 +346,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 }
                 RunOutcome::Expired { step, why }
             }
+            // Written down before the new route is made, so that a process that dies in between is known to need one.
             RetryDecision::Reroute => {
                 let (step, why) = (planned.id.clone(), error.to_string());
                 self.record_stuck(planned, way, StepRefusal::new(&why), None)
@@ -352,6 +369,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         refusal: StepRefusal,
         denied: Option<String>,
     ) -> Result<RunOutcome, EngineError> {
+        // The record first: what is shown has happened, even if the process dies in between.
         let (step, error) = (planned.id.clone(), refusal.why.clone());
         match way {
             Direction::Rollback { .. } => {
@@ -416,6 +434,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         now: Option<&Value>,
     ) -> Result<String, EngineError> {
         let state = self.step_state(planned)?;
+        // On the way back the last act may still be one of the way up, when the rollback has not acted yet.
         let act = match way {
             Direction::Forward => state.last_act.as_ref().zip(state.last_act_at),
             Direction::Rollback { .. } => {
@@ -424,6 +443,7 @@ impl<W: EngineEnv> Engine<'_, W> {
                 act.or(state.last_act.as_ref().zip(state.last_act_at))
             }
         };
+        // Without an act there is nothing to compare: the cluster is as others have left it.
         Ok(match (&state.before, act) {
             (Some(before), Some((act, at))) => {
                 let done = format!(
@@ -499,6 +519,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         pauses: &[StepPause],
     ) {
         let due = pauses.iter().map(|p| p.until).min();
+        // Without any pause nothing is waited for, so that the loop looks at once and cannot hang.
         let due = due.unwrap_or_else(Instant::now);
         let woken = drivers
             .iter_mut()

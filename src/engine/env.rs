@@ -9,7 +9,7 @@ use crate::event::EventKind;
 
 /// What the engine asks of a world.
 pub trait EngineEnv: Send + Sync {
-    /// The time.
+    /// Returns the time of the clock that journal and deadlines count by.
     fn now(&self) -> Timestamp;
     /// Tells whoever watches; never blocks.
     fn emit_event(&self, kind: EventKind);

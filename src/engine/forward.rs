@@ -9,6 +9,8 @@ use crate::journal::{FinalOutcome, JournalEntry, StepStatus};
 impl<W: EngineEnv> Engine<'_, W> {
     pub(super) async fn run_steps_forward(&mut self) -> Result<RunOutcome, EngineError> {
         let steps = self.steps;
+        // A journal of a newer eksup may have steps that this one does not know. Passing over them would end the run
+        // without them.
         if let Some(strange) = self
             .run_state()?
             .steps
@@ -24,6 +26,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             if state.status.is_over() {
                 continue;
             }
+            // Asked once for a step: a step that has begun is finished after a restart without another approval.
             if state.status == StepStatus::Pending {
                 if let Some(ended) = self.require_approval(&planned.id).await? {
                     return Ok(ended);
@@ -36,12 +39,14 @@ impl<W: EngineEnv> Engine<'_, W> {
                 self.world
                     .emit_event(EventKind::StepStarted { step, title });
             }
+            // A step that ends the process's part leaves everything after it untouched.
             match self.drive_step(planned).await? {
                 StepEnd::Done { how, at_once } => {
                     self.record_step_done(&planned.id, how, at_once).await?;
                 }
                 StepEnd::RunEnded(ended) => return Ok(ended),
             }
+            // After the record, so that the next process begins with the step behind it.
             if self.pause_after_step.as_ref() == Some(&planned.id) {
                 return self
                     .pause_run(format!("`{}` is done, as asked", planned.id))

@@ -63,6 +63,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                 granted = self.journal.find_approval(id) => granted?,
             }
         };
+        // No process waits for a person: the run pauses, and the same command goes on once the approval is
+        // there.
         let Some(GrantedApproval { by, at }) = granted else {
             let approve = format!("{} {id}", self.gates.approve_command);
             let why = format!("`{id}` waits for approval: {approve}");
@@ -70,6 +72,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             let step = id.to_owned();
             return Ok(Some(RunOutcome::Unapproved { step, approve }));
         };
+        // Written into the journal before the step begins, so that it counts on when the annotation is gone.
         let entry = JournalEntry::Approved {
             step: id.to_owned(),
             by: by.clone(),
@@ -93,6 +96,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         at_rest: bool,
     ) -> Result<Option<WindowClosed>, EngineError> {
         let state = self.step_state(planned)?;
+        // A step's first act begins something too. Looks and waits need no window.
         let first = state.acts == state.acts_of_earlier_attempts;
         if !first && !begins {
             return Ok(None);
@@ -106,6 +110,8 @@ impl<W: EngineEnv> Engine<'_, W> {
             "outside the maintenance windows; the next one opens {}",
             windows.format_time(opens)
         );
+        // Nobody holds a runner in a rehearsal. Outside one, a process ends where it may be left, and first finishes
+        // what it began.
         Ok(Some(if self.gates.is_rehearsal {
             let left = opens
                 .duration_since(now)

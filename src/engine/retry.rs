@@ -37,7 +37,7 @@ pub(super) struct RetryState {
 }
 
 impl RetryState {
-    /// A call has worked.
+    /// Forgets the failures, because a call has worked.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
@@ -49,9 +49,11 @@ impl RetryState {
             StepError::Broken(_) => return RetryDecision::Stuck { denied: None },
             StepError::Reroute(_) => return RetryDecision::Reroute,
         };
+        // Counted from the first failure in a row, by a timer: neither a slow call nor a moved clock shortens it.
         let now = Instant::now();
         let for_long = now.duration_since(*self.first_error_at.get_or_insert(now));
         self.error_count += 1;
+        // A server that names a time is left alone for so long.
         let again = |budget: Duration, wait: Duration, end: RetryDecision| {
             if for_long < budget {
                 RetryDecision::RetryAfter(error.retry_after.unwrap_or(wait))
@@ -74,10 +76,12 @@ impl RetryState {
                 let wait = Duration::from_secs(u64::from(self.error_count * 2).min(15));
                 again(CONFLICT_RETRY_LIMIT, wait, stuck)
             }
+            // New credentials are fetched at the next call, which is why the same call may work.
             ErrorClass::Expired if self.error_count <= MAX_EXPIRED_RETRIES => {
                 RetryDecision::RetryAfter(Duration::from_secs(1))
             }
             ErrorClass::Expired => RetryDecision::Expired,
+            // A refusal that lasts names its action, so that a person knows which permission to give.
             ErrorClass::Denied => {
                 let denied = RetryDecision::Stuck {
                     denied: Some(error.op.clone()),

@@ -61,6 +61,7 @@ impl<W: EngineEnv> Engine<'_, W> {
             // A closed run is not resumed, so nobody has been told of it yet.
             self.emit_resumed("rollback")?;
         }
+        // Candidates are worked out again after each round, because a step that is done lets others begin.
         let mut drivers = BTreeMap::new();
         let mut steady = ClockDriftDetector::new(self.world.now());
         loop {
@@ -80,6 +81,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         })
         .await?;
         let state = self.run_state()?;
+        // A rollback that left steps as they are says so, or "as before" would not be true.
         let kept: Vec<String> = state
             .steps
             .iter()
@@ -120,10 +122,13 @@ impl<W: EngineEnv> Engine<'_, W> {
         let part = |place: &RollbackCandidate| self.steps[place.index].rollback_part;
         let is_together = |place: &RollbackCandidate| part(place) == RollbackPart::Together;
         let together = places.iter().take_while(|p| is_together(p)).count();
+        // A step that is rolled back by itself holds up everything behind it.
         if together == 0 {
             places.truncate(1);
             return Ok(places);
         }
+        // Steps that may go early are looked at only up to the next group that is rolled back together: beyond it the
+        // order counts.
         let mut behind = places.split_off(together);
         let reach = behind.iter().take_while(|p| !is_together(p)).count();
         behind.truncate(reach);
@@ -144,6 +149,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         steady: &mut ClockDriftDetector,
     ) -> Result<Option<RunOutcome>, EngineError> {
         let steps = self.steps;
+        // Asked here too, because a round in which nothing is due takes no turn that would ask.
         if let (true, Some(place)) = (self.stop.is_asked(), places.first()) {
             let why = format!("asked to stop during `{}`", steps[place.index].id);
             return self.pause_run(why).await.map(Some);
@@ -164,9 +170,11 @@ impl<W: EngineEnv> Engine<'_, W> {
             let Some(driven) = drivers.get_mut(&planned.id) else {
                 continue;
             };
+            // A step that waited as an early one is asked anew when it is its turn.
             if driven.early != place.early {
                 (driven.early, driven.waiting) = (place.early, None);
             }
+            // Only steps that are due are looked at; what the others waited for at their last look still counts below.
             let due = |stands: &WaitingState| driven.driver.is_due(stands.pause);
             if driven.waiting.as_ref().is_none_or(due) {
                 driven.waiting = None;
@@ -200,6 +208,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                         return Ok(None);
                     }
                     TurnOutcome::RunEnded(ended) => return Ok(Some(ended)),
+                    // After every act and every end the candidates are chosen anew, since they depend on what is back
+                    // by now.
                     TurnOutcome::LookAgain => return Ok(None),
                     TurnOutcome::Wait(pause) => WaitingState {
                         pause,
@@ -219,6 +229,8 @@ impl<W: EngineEnv> Engine<'_, W> {
                 continue;
             };
             looked.push((planned.id.clone(), stands.pause));
+            // A wait that does not yield holds up the steps behind it, and as long as one is left a person is not
+            // asked.
             match &stands.yields {
                 Some((why, overdue)) if !place.early => {
                     yields.push((place, why.clone(), *overdue));
@@ -230,9 +242,12 @@ impl<W: EngineEnv> Engine<'_, W> {
                 break;
             }
         }
+        // Stuck only when everything that is left yields and is overdue: until then something may still set the others
+        // free.
         if !hopeful && !yields.is_empty() && yields.iter().all(|(.., overdue)| *overdue) {
             return self.record_all_stuck(yields).await.map(Some);
         }
+        // Only the steps of this round are waited for. Another's pause may be over long ago.
         let mut resting: Vec<(&mut StepDriver, StepPause)> = drivers
             .iter_mut()
             .filter_map(|(id, driven)| {
@@ -255,6 +270,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         yields: Vec<(&RollbackCandidate, String, bool)>,
     ) -> Result<RunOutcome, EngineError> {
         let steps = self.steps;
+        // Each reason is written down for its own step, and the first step names the outcome.
         let mut first = None;
         let mut reasons = Vec::new();
         for (place, why, _) in yields {
@@ -287,6 +303,8 @@ impl<W: EngineEnv> Engine<'_, W> {
         step: String,
         why: String,
     ) -> Result<RunOutcome, EngineError> {
+        // The step's record goes before the run's: a process that dies between the two finds a rollback that failed and
+        // tells the same reason again.
         self.append_entry(JournalEntry::UndoFailed {
             step: step.clone(),
             error: why.clone(),

@@ -112,7 +112,7 @@ pub struct Engine<'a, W> {
 }
 
 impl<W: EngineEnv> Engine<'_, W> {
-    /// Opens a run.
+    /// Writes the run's first record, and announces the run once that is stored.
     pub async fn open_run(
         &mut self,
         opened: OpenedEntry,
@@ -198,6 +198,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         back: Option<(Vec<String>, BTreeMap<String, u32>)>,
     ) -> Result<RunOutcome, EngineError> {
         let (stop, lock) = (self.stop.clone(), self.lease);
+        // Without a lock nobody else can write, and there is nothing to lose.
         let lost = async {
             match lock {
                 Some(lock) => lock.wait_until_lost().await,
@@ -212,6 +213,7 @@ impl<W: EngineEnv> Engine<'_, W> {
         };
         tokio::select! {
             biased;
+            // Stop and lock are asked before the run itself goes on, so that no further act begins once either says so.
             () = stop.wait_until_asked(StopUrgency::Now) => Ok(RunOutcome::Dropped),
             lost = lost => Err(lost.into()),
             ended = all => match ended {
@@ -226,6 +228,8 @@ impl<W: EngineEnv> Engine<'_, W> {
     pub(super) async fn append_entry(&mut self, entry: JournalEntry) -> Result<(), EngineError> {
         let (world, stop) = (self.world, self.stop.clone());
         let now = move || world.now();
+        // The record may be the one that a credential ran out under. It is tried once more, or the run could not even
+        // pause.
         let written = async {
             match self.journal.append_now(&now, entry.clone()).await {
                 Err(JournalError::StoreCall(error)) if error.class == ErrorClass::Expired => {

@@ -17,6 +17,7 @@ pub fn format_time(time: Timestamp) -> String {
 /// Three lines to stand below a refusal. `now` is absent where it could not be read.
 pub fn describe_states(before: &Value, done: &str, now: Option<&Value>) -> String {
     let differing = now.map(|now| differing_fields(before, now));
+    // Unknown is said as such: a reader must not take it for "as before".
     let (was, is) = match &differing {
         None => (
             join_fields(&flatten_value(before), MAX_DIFFERENCES_SHOWN),
@@ -122,6 +123,8 @@ fn collect_leaves(name: String, value: &Value, out: &mut Vec<(String, String)>) 
         Value::Array(items) => {
             for (i, item) in items.iter().enumerate() {
                 match split_off_name(item) {
+                    // A list's item is known by its name, so that two readings are compared item by item whatever their
+                    // order.
                     Some((key, rest)) => {
                         let name = if name.is_empty() || name.ends_with("forward") {
                             name.trim_end_matches("forward").to_owned() + &key
@@ -181,7 +184,7 @@ fn shorten_arn(text: &str) -> String {
     }
 }
 
-/// `maxSize` as `max size`.
+/// Returns a member's name in words: `maxSize` as `max size`.
 fn split_camel_case(member: &str) -> String {
     // A label or a taint's key stays as it is.
     if !member.chars().all(|c| c.is_ascii_alphanumeric()) {

@@ -167,7 +167,7 @@ impl StepError {
 
 /// One step of an upgrade, over a world `W` (the clients and whatever a step may ask).
 pub trait Step<W>: Send + Sync {
-    /// What a look sees.
+    /// What one look reads.
     type Observation: Send + Sync;
     /// What an undo needs of what was there before the first act; goes into the journal, so keep it small.
     type BeforeImage: Serialize + DeserializeOwned + Send + Sync;
@@ -179,7 +179,7 @@ pub trait Step<W>: Send + Sync {
         &self,
         world: &W,
     ) -> impl Future<Output = Result<Self::Observation, StepError>> + Send;
-    /// Chooses. No I/O.
+    /// Decides from one look, the step's past and the time. Does no I/O, so a decision can be repeated.
     fn decide_next(
         &self,
         seen: &Self::Observation,
@@ -188,7 +188,8 @@ pub trait Step<W>: Send + Sync {
     ) -> Decision<Self::Act>;
     /// Cuts what was seen before the first act down to what [`Step::decide_undo`] needs.
     fn before_image(&self, seen: &Self::Observation) -> Self::BeforeImage;
-    /// Does it. Must be safe to do again.
+    /// Performs an act that [`Step::decide_next`] or [`Step::decide_undo`] chose and the journal has. It must be safe
+    /// to do again: a process that died in it, or lost the answer, does it once more after the next look.
     fn perform_act(
         &self,
         world: &W,
@@ -240,7 +241,7 @@ pub struct LookOutcome {
 
 /// A [`Step`] with its types erased to JSON: all that engine and journal know of it.
 pub trait DynStep<W>: Send + Sync {
-    /// Observes and decides.
+    /// Observes and decides on the way up. `now` is asked after the reading, which may take long.
     fn look_forward<'a>(
         &'a self,
         world: &'a W,
@@ -292,6 +293,8 @@ impl<W: Send + Sync, S: Step<W>> DynStep<W> for S {
         now: &'a (dyn Fn() -> Timestamp + Send + Sync),
     ) -> BoxFuture<'a, Result<LookOutcome, StepError>> {
         Box::pin(async move {
+            // The time is read after the look, because a look may be retried for long and a deadline is judged by what
+            // it saw.
             let seen = self.observe_state(world).await?;
             let decision = self.decide_next(&seen, past, now());
             Ok(LookOutcome {

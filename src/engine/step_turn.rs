@@ -151,7 +151,8 @@ impl RepeatGuard {
 pub(super) struct ProgressThrottle(Option<(String, Instant)>);
 
 impl ProgressThrottle {
-    /// Whether it is to be told (again).
+    /// Returns whether progress is to be told: `why` is new, or was told last longer ago than `WAIT_REPEAT_INTERVAL`.
+    /// It counts as told then.
     pub fn is_due(&mut self, why: &str) -> bool {
         let now = Instant::now();
         let old = self.0.as_ref().is_some_and(|(text, at)| {
@@ -181,6 +182,7 @@ impl ClockDriftDetector {
         let timer = Instant::now();
         let by_clock = clock.duration_since(self.clock);
         let by_timer = SignedDuration::try_from(timer.duration_since(self.timer)).ok()?;
+        // Both are compared since the last leap, so that slow drift adds up until it is worth a word.
         let leapt = by_clock.checked_sub(by_timer)?;
         if leapt.abs() < CLOCK_DRIFT_TOLERANCE {
             return None;

@@ -44,7 +44,7 @@ pub struct StopHandle(watch::Sender<StopRequest>);
 #[derive(Clone, Debug)]
 pub struct StopSignal(watch::Receiver<StopRequest>);
 
-/// Returns both sides.
+/// Returns the asking side and the asked side of one stop.
 pub fn stop_channel() -> (StopHandle, StopSignal) {
     let (tx, rx) = watch::channel(StopRequest::default());
     (StopHandle(tx), StopSignal(rx))

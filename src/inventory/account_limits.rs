@@ -26,6 +26,7 @@ pub(super) async fn read_limits(
         }
         notes.or_none(aws.read_type_offerings(types)).await
     };
+    // Each of them may be denied or too large to read. What is not known stays absent, and a note says so.
     let (in_use, storage, offerings) = futures::try_join!(
         Box::pin(notes.or_none(aws.sum_cpus_in_use())),
         Box::pin(notes.or_none(aws.sum_storage_in_use(&ids))),
@@ -62,6 +63,7 @@ pub(super) async fn add_type_sizes(
     notes: &UnreadNotes,
     limits: &mut Limits,
 ) -> Result<()> {
+    // A plan adds types to those that blue has, and only these are asked about.
     let unknown: Vec<String> = types
         .iter()
         .filter(|t| !limits.sizes.contains_key(*t))
@@ -90,6 +92,7 @@ pub(super) async fn add_quotas(
         .map(|class| class.quota);
     let volumes: BTreeSet<&String> = limits.storage_of.values().flat_map(|s| s.keys()).collect();
     let storage = volumes.into_iter().filter_map(|kind| storage_quota(kind));
+    // By demand and as spot instances both: which of them green uses is not looked at here.
     let wanted: BTreeSet<_> = classes.chain(storage).chain([NODE_GROUPS]).collect();
     let missing = wanted
         .into_iter()

@@ -47,11 +47,13 @@ pub async fn connect_cluster(
     say: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(eks::Cluster, KubeApi), ApiError> {
     let cluster = find_cluster(aws, name).await?;
+    // A run that is taken up in the middle of a hop meets an API server that is away (EKS-CP-4).
     let patience = match &cluster.status {
         ClusterStatus::Updating => API_SERVER_TIMEOUT_DURING_UPDATE,
         _ => API_SERVER_TIMEOUT,
     };
     let kube = match way {
+        // The address comes from EKS itself, so that it leads to this cluster needs no proof.
         ApiServerAccess::Eks => {
             let kube = follow_api_server(
                 aws,
@@ -71,6 +73,7 @@ pub async fn connect_cluster(
                 client: client::client_over_https(&config, ClusterAuth::Kubeconfig)?,
             };
             wait_until_reachable(&config.cluster_url.to_string(), &kube, patience, say).await?;
+            // A kubeconfig may lead anywhere. Until that is proved nothing is read for decisions.
             prove_kubeconfig(aws, &cluster, &config, &kube).await?;
             kube
         }
@@ -103,6 +106,7 @@ fn follow_api_server(
     connect: ConnectWire,
     tls: bool,
 ) -> Result<KubeApi, ApiError> {
+    // Over a given wire there is no certificate to verify, and a CA would be refused beside plain HTTP.
     let bare = move |cluster: eks::Cluster| eks::Cluster {
         certificate_authority: cluster.certificate_authority.filter(|_| tls),
         ..cluster
@@ -132,6 +136,7 @@ pub async fn find_cluster(aws: &AwsApi, name: &str) -> Result<eks::Cluster, ApiE
         Err(error) if error.class == ErrorClass::Absent => error,
         Err(error) => return Err(error),
     };
+    // The names cost one call more and are what a reader needs: mostly the region or the profile is the wrong one.
     let there = match aws.list_clusters().await {
         Ok(names) if names.is_empty() => {
             "there is no cluster in this region and account".to_owned()
@@ -167,6 +172,8 @@ fn eks_client_config(
             format!("cluster `{}` {why}", cluster.name),
         )
     };
+    // Each refusal says what is missing of the cluster: a person sees at once that it is still being created, or that
+    // no credentials were found.
     let endpoint = cluster.endpoint.as_deref().ok_or_else(|| {
         refused(&format!(
             "has no API server address; it is {}",
@@ -254,6 +261,7 @@ async fn wait_until_reachable(
         let Err(error) = kube.read_server_version().await else {
             return Ok(());
         };
+        // Only what may pass is waited for. A refusal is told at once.
         if error.class != ErrorClass::Transient || began.elapsed() >= patience {
             return Err(unreachable_server_error(url, error));
         }

@@ -25,6 +25,7 @@ pub async fn read_for_plan(
 ) -> Result<Inventory> {
     let notes = UnreadNotes::default();
     add_template_versions(aws, plan, &mut inventory, &notes).await?;
+    // Images of the plan and of template versions that it names: the first reading could not know either.
     let given = plan.node_groups.iter().filter_map(|g| g.ami.clone());
     let of_templates = inventory.launch_templates.iter();
     let known = |id: &String| inventory.images.iter().any(|i| i.id == *id);
@@ -35,6 +36,7 @@ pub async fn read_for_plan(
         .collect();
     let more = read_images(aws, unknown, &notes).await?;
     inventory.images.extend(more);
+    // The same of instance types: whether green's may launch depends on quotas and offerings of its own types.
     let types: BTreeSet<String> = plan
         .node_groups
         .iter()
@@ -111,6 +113,7 @@ async fn add_template_versions(
         };
         let known =
             |t: &crate::model::ec2::LaunchTemplateVersion| t.id == id && t.version == number;
+        // The reading without a plan has only the version that blue uses.
         if !inventory.launch_templates.iter().any(known) {
             let number = number.to_string();
             let found = aws.describe_launch_template_version(&id, &number);

@@ -32,6 +32,7 @@ pub(super) async fn read_load_balancers(
         notes.add_note("elasticloadbalancing:DescribeLoadBalancers", &format!("EKS names no VPC for cluster `{}`, so its load balancers cannot be told from others", cluster.name));
         return Ok(VpcLoadBalancers::default());
     };
+    // Only those of the cluster's VPC: an account may have many, and others are no business of an upgrade.
     let (balancers, groups, classic) = futures::try_join!(
         read_listeners_and_rules(aws, vpc, notes),
         read_target_groups(aws, vpc, notes),

@@ -38,6 +38,8 @@ pub async fn read_inventory(
     let taken_at = clock.now();
     let cluster = aws.describe_cluster(cluster).await?;
     let name = cluster.name.as_str();
+    // What nothing can be decided without: a failure here ends the reading. It also says what else there is to ask
+    // about.
     let (nodegroups, addons, nodes, pods, pdbs, eni_configs) = futures::try_join!(
         read_nodegroups(aws, name),
         read_addons(aws, name, &notes),
@@ -47,6 +49,7 @@ pub async fn read_inventory(
         notes.or_default(kube.list_eni_configs()),
     )?;
     let eni_configs = eni_configs.unwrap_or_default();
+    // From here on a refusal is noted and the reading goes on, in four groups side by side.
     let kubernetes = async {
         futures::try_join!(
             notes.or_none(kube.read_server_version()),
@@ -132,11 +135,13 @@ pub async fn read_inventory(
         classic_balancers,
         target_health,
     } = balancers;
+    // Names such as `$Latest` become numbers now: tomorrow they mean another version.
     let nodegroups = resolve_version_numbers(nodegroups, &launch_templates);
     let launch_templates = unique_versions(launch_templates);
     let types = collect_instance_types(&nodegroups, &instances, &launch_templates);
     let of_templates = launch_templates.iter().filter_map(|t| t.image.clone());
     let named: BTreeSet<String> = of_templates.collect();
+    // Asked last, because which images and types are asked about comes from everything before.
     let (images, interface_limits, limits) = futures::try_join!(
         Box::pin(read_images(aws, named, &notes)),
         notes.or_default(aws.read_interface_limits(&types)),
@@ -303,6 +308,7 @@ async fn read_addon_catalog(
     addons: &[eks::Addon],
     notes: &UnreadNotes,
 ) -> Result<BTreeMap<String, BTreeMap<Minor, Vec<eks::AddonOffer>>>> {
+    // The common ones are asked for even where EKS does not manage them, for whoever wants it to.
     let names: BTreeSet<String> = addons
         .iter()
         .map(|a| a.name.clone())
@@ -443,7 +449,8 @@ pub(super) fn sorted_by<T, K: Ord>(mut list: Vec<T>, key: impl Fn(&T) -> K) -> V
 pub(super) struct UnreadNotes(Mutex<Vec<Unread>>);
 
 impl UnreadNotes {
-    /// The answer, or nothing and a note where the caller may not ask or the endpoint does not know.
+    /// Returns the answer; or `None` and a note, so that the plan says what it does not know, where the caller may not
+    /// ask or the endpoint does not know the call. Other errors end the reading, as a later try may succeed.
     pub(super) async fn or_none<T>(
         &self,
         call: impl Future<Output = Result<T>>,
@@ -464,7 +471,7 @@ impl UnreadNotes {
         }
     }
 
-    /// The same, with what is empty in place of nothing.
+    /// Returns the answer, or an empty one with a note in the cases in which [`Self::or_none`] returns `None`.
     pub(super) async fn or_default<T: Default>(
         &self,
         call: impl Future<Output = Result<T>>,

@@ -111,6 +111,7 @@ pub fn scrub_inventory(mut inventory: Inventory) -> Inventory {
             .take()
             .and_then(|text| scrub_configuration(&text));
     }
+    // A snapshot has these as the API server gave them, scrubbed object by object. Kept twice they could differ.
     inventory.nodes.clear();
     inventory.pods.clear();
     inventory.pdbs.clear();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-/// The keys' prefix.
+/// Prefix of the annotation that approves a step; the step's id follows it.
 pub const APPROVAL_KEY_PREFIX: &str = "approve.eksup.dev/";
 /// What Kubernetes allows behind the prefix.
 const MAX_KEY_NAME_LENGTH: usize = 63;
@@ -33,6 +33,7 @@ pub fn annotation_key(step: &str) -> String {
     {
         return format!("{APPROVAL_KEY_PREFIX}{step}");
     }
+    // The digest keeps two long ids that begin alike apart.
     let digest = hex::encode(Sha256::digest(step));
     let short: String = step
         .chars()
@@ -43,13 +44,14 @@ pub fn annotation_key(step: &str) -> String {
     format!("{APPROVAL_KEY_PREFIX}{short}-{}", &digest[..8])
 }
 
-/// The annotation's value.
+/// Returns the annotation's value: the run, who approved, and when.
 pub fn annotation_value(run: &str, by: &str, at: Timestamp) -> String {
     format!("{run} by {by} at {at}")
 }
 
 /// What an annotation's value says for `run`: nothing, where it is of another run.
 pub fn parse_annotation_value(run: &str, value: &str) -> Option<GrantedApproval> {
+    // The value may be the run's id alone, as a person types it with `kubectl annotate`.
     let rest = value.trim().strip_prefix(run)?;
     let nobody = || "whoever annotated the ConfigMap".to_owned();
     if rest.is_empty() {

@@ -40,7 +40,7 @@ pub struct CheckpointStore {
 }
 
 impl CheckpointStore {
-    /// The checkpoint behind `remote`.
+    /// Returns the journal's store over `remote`. `say` tells what a person should know of retries.
     pub fn new(remote: Arc<dyn RunStore>, say: NoticeCallback) -> Self {
         Self {
             store: remote,
@@ -58,6 +58,8 @@ impl CheckpointStore {
         let opens = matches!(now.made.0.entry, JournalEntry::Opened(_));
         let mut earlier: Vec<WriteAttempt> = Vec::new();
         loop {
+            // Times count from the record, so one that waited for the API server is made anew. The older ones are kept,
+            // because any of them may have been written with its answer lost.
             if now.since.elapsed() >= RECORD_STALE_AFTER {
                 earlier.push(std::mem::replace(&mut now, WriteAttempt::new(make)?));
             }
@@ -83,6 +85,8 @@ impl CheckpointStore {
                             }
                             match adopt_annotations(&mut self.last, stored) {
                                 Some(true) => {}
+                                // Nothing is new, and yet there was a conflict: the reading may be older than the
+                                // write. It is tried again.
                                 Some(false) => patience.wait_or_give_up(error).await?,
                                 None => return Err(JournalError::FenceLost),
                             }
@@ -211,6 +215,7 @@ pub fn parse_checkpoint(text: &CheckpointText) -> Result<RunState, JournalError>
     struct FormatVersion {
         format: u32,
     }
+    // Read alone and first: a newer format has fields that this eksup would refuse as broken.
     let FormatVersion { format } =
         serde_json::from_str(&text.state).map_err(unreadable_error("checkpoint"))?;
     if format != JOURNAL_FORMAT {
@@ -250,6 +255,7 @@ impl<'a> StoreRetry<'a> {
     }
 
     async fn wait_or_give_up(&mut self, error: ApiError) -> Result<(), JournalError> {
+        // What may pass is waited for. What a person must change is told at once.
         match error.class {
             ErrorClass::Transient
             | ErrorClass::Throttled
@@ -259,6 +265,7 @@ impl<'a> StoreRetry<'a> {
                 return Err(JournalError::StoreCall(error));
             }
         }
+        // The time counts by the timer, so that a clock that is set does not end the wait, and from the first failure.
         let now = tokio::time::Instant::now();
         let since = *self.since.get_or_insert(now);
         if now.duration_since(since) >= STORE_UNAVAILABLE_TIMEOUT {
@@ -267,6 +274,7 @@ impl<'a> StoreRetry<'a> {
                 source: error,
             });
         }
+        // A person who watches must see why nothing happens, but not at every try.
         if self
             .last_notice_at
             .is_none_or(|said| now.duration_since(said) >= Duration::from_secs(30))

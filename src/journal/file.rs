@@ -13,7 +13,7 @@ use super::run_store::StoreFuture;
 use super::state::RunState;
 use super::store::{JournalStore, MakeRecord};
 
-/// A file of records.
+/// A local file with one record a line, for the report. The run does not depend on it.
 #[derive(Debug)]
 pub struct FileLog {
     path: PathBuf,
@@ -37,6 +37,8 @@ impl FileLog {
             .create(true)
             .open(path)
             .map_err(io)?;
+        // A torn last line is of a process that died while it wrote. Cut off, the next record begins on a line of its
+        // own.
         let bytes = fs::read(path).map_err(io)?;
         let whole = whole_lines(&bytes).len();
         if whole < bytes.len() {

@@ -129,6 +129,8 @@ impl RunLease {
     pub async fn wait_until_held(&self) -> Result<(), LeaseError> {
         let mut grip = self.state.clone();
         loop {
+            // A lease that was held may have grown old while the machine slept. It is renewed before anything is done
+            // under it.
             let seen = grip.borrow_and_update().clone();
             match seen {
                 LeaseState::Held(renewed) if renewed.is_fresh(&self.clock) => return Ok(()),
@@ -142,7 +144,7 @@ impl RunLease {
         }
     }
 
-    /// Whether it was renewed lately, so that it is surely ours.
+    /// Returns whether the lease was renewed so lately that nobody else can have taken it.
     pub fn is_held(&self) -> bool {
         matches!(&*self.state.borrow(), LeaseState::Held(renewed) if renewed.is_fresh(&self.clock))
     }
@@ -233,6 +235,8 @@ async fn acquire_lease(
             }
             Err(error) => return Err(error.into()),
         };
+        // Free, or ours with the answer lost: it is taken at once. Anything else is watched for its whole duration
+        // first.
         let transitions = match &read {
             None => 0,
             Some(held) if held.holder.is_empty() => held.transitions.saturating_add(1),
@@ -248,6 +252,7 @@ async fn acquire_lease(
                     tokio::time::sleep(LEASE_RETRY_PERIOD).await;
                     continue;
                 }
+                // It was renewed while we watched: its holder lives, whatever its times say.
                 Some((seen, _)) if seen.version != held.version => {
                     let ago = held
                         .renewed_at
@@ -346,6 +351,7 @@ async fn renew_until_lost(
             }
             Err(error) => {
                 pause = LEASE_RETRY_PERIOD;
+                // Until the lease has run out nobody else can have it, so failures before that change nothing.
                 if renewed.elapsed() >= LEASE_DURATION {
                     if matches!(error.class, ErrorClass::Denied | ErrorClass::Invalid) {
                         grip.send_replace(LeaseState::Refused(

@@ -9,7 +9,7 @@ use serde_json::Value;
 /// The format's version. A run of a newer format is refused.
 pub const JOURNAL_FORMAT: u32 = 2;
 
-/// One record.
+/// One entry of the journal with its number and time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Record {
@@ -40,7 +40,7 @@ pub struct OpenedEntry {
     pub workloads: BTreeMap<String, u32>,
 }
 
-/// What a record says.
+/// What a record says: one change of the run's state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "type",
@@ -118,7 +118,7 @@ pub(super) fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Valu
     Value::deserialize(value).map(Some)
 }
 
-/// How a run ended.
+/// How a closed run ended, as the checkpoint keeps it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinalOutcome {
@@ -133,7 +133,7 @@ pub enum FinalOutcome {
 }
 
 impl FinalOutcome {
-    /// As events and people spell it.
+    /// Returns the outcome's name in events and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",

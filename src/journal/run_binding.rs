@@ -49,12 +49,12 @@ impl RunBinding {
         Ok(Self { inner, text })
     }
 
-    /// As it is stored.
+    /// Returns the JSON of the binding, as the key `bound` holds it.
     pub fn stored_text(&self) -> Arc<str> {
         self.text.clone()
     }
 
-    /// Which run.
+    /// Returns the id of the run that route and plan belong to.
     pub fn run_id(&self) -> &str {
         &self.inner.run
     }

@@ -32,7 +32,7 @@ pub struct CheckpointRecord {
 
 /// A checkpoint and a lock, every write fenced by the version that was read: a stale one is a Conflict.
 pub trait RunStore: Send + Sync {
-    /// Reads the checkpoint.
+    /// Reads the checkpoint, or nothing where no run was ever opened.
     fn read_checkpoint(&self) -> StoreFuture<'_, Result<Option<CheckpointRecord>, ApiError>>;
     /// Writes the checkpoint over what was read, or creates it. What others have put on it stays, but the annotations
     /// named in `without`.
@@ -42,9 +42,9 @@ pub trait RunStore: Send + Sync {
         over: Option<&'a CheckpointRecord>,
         without: &'a [String],
     ) -> StoreFuture<'a, Result<CheckpointRecord, ApiError>>;
-    /// Reads the lock.
+    /// Reads the Lease, or nothing where there is none yet.
     fn read_lease(&self) -> StoreFuture<'_, Result<Option<LeaseRecord>, ApiError>>;
-    /// Writes the lock.
+    /// Creates or replaces the Lease, fenced by its version: Conflict where somebody wrote it since.
     fn write_lease<'a>(
         &'a self,
         held: &'a LeaseRecord,

@@ -92,15 +92,19 @@ impl RunState {
         else {
             return Err(illegal_record(record, "a run begins with `opened`"));
         };
+        // The format is judged before anything else is: what another one means is not known here.
         if *format != JOURNAL_FORMAT {
             return Err(JournalError::OtherFormat {
                 found: *format,
                 ours: JOURNAL_FORMAT,
             });
         }
+        // The first record has number 0. Any other means that records before it were lost, and with them acts that
+        // would have to be known.
         if record.seq != 0 {
             return Err(illegal_record(record, "a run's first record has number 0"));
         }
+        // Records name their step by id, so two steps of one id could not be told apart.
         if let Some(twice) = steps
             .iter()
             .enumerate()
@@ -156,6 +160,7 @@ impl RunState {
 
     /// Takes one more record, or says why it is not allowed and stays as it was.
     pub fn apply_record(&mut self, record: &Record) -> Result<(), JournalError> {
+        // A gap or a repeat is another writer's work, or a lost record. Neither may be folded over.
         if record.seq != self.next_seq {
             return Err(illegal_record(
                 record,
@@ -187,6 +192,7 @@ impl RunState {
                 });
             }
             JournalEntry::Began { step, before, act } => {
+                // Without the before-image of the first act the step could never be rolled back.
                 let first = self.find_step(step).is_some_and(|s| s.acts == 0);
                 if first && before.is_none() {
                     return Err(illegal_record(
@@ -224,6 +230,8 @@ impl RunState {
                 if self.is_closed() {
                     return Err(illegal_record(record, "the run is closed"));
                 }
+                // How long nobody carried the run. It is taken out of what is under way, so that a deadline does not
+                // pass in a pause.
                 let since = record.at.duration_since(self.updated_at);
                 let since = since.max(SignedDuration::ZERO);
                 // Who paused wrote it down then; who died may have watched for long after the last record.
@@ -240,6 +248,8 @@ impl RunState {
                     self.resumed_at = Some(record.at);
                 }
                 self.by = Some(by.clone());
+                // Whoever takes a failed run up has looked: its failed step begins a new attempt, with times of its
+                // own.
                 match self.phase {
                     RunPhase::Forward => self
                         .steps
@@ -275,12 +285,16 @@ impl RunState {
                 if !may {
                     return Err(illegal_record(record, "the run is already rolled back"));
                 }
+                // A rollback may be asked for again with more or fewer steps to keep, so its clock begins again each
+                // time.
                 self.phase = RunPhase::Rollback;
                 self.outcome = None;
                 self.keep = keep.clone();
                 self.short_at_rollback.extend(workloads.clone());
                 self.undo_started_at = Some(record.at);
             }
+            // What workloads had at their best in the rollback is kept: less than that later is a loss and not an old
+            // shortage.
             JournalEntry::UndoBegan {
                 step,
                 act,
@@ -298,6 +312,8 @@ impl RunState {
                 back.last_act_at = Some(record.at);
                 back.acts = back.acts.saturating_add(1);
             }
+            // The clock of the rollback begins again with each step that is back: every step has the whole time to wait
+            // for its own conditions.
             JournalEntry::UndoDone { step } => {
                 self.apply_transition(record, step, Transition::UndoDone)?
                     .ended_at = Some(record.at);
@@ -324,6 +340,7 @@ impl RunState {
         if self.run.is_empty() || !self.run.chars().all(plain) {
             return Some(format!("{:?} is no run's name", self.run));
         }
+        // Both keys of the ConfigMap must be of one run: somebody may have restored only one of them.
         if self.binding.run_id() != self.run {
             let of = self.binding.run_id();
             return Some(format!("its plan and route are those of run {of:?}"));
@@ -382,8 +399,11 @@ impl RunState {
                 &format!("the run has no step `{id}`"),
             ));
         };
+        // One table says what may follow what, for live records and for files alike.
         let rule = transition_rule(mark);
         let acted = step.acts > 0;
+        // A record of the other direction comes from a process that did not see the phase change, and its act must not
+        // be folded in.
         if phase != rule.phase {
             return Err(illegal_record(
                 record,

@@ -107,7 +107,7 @@ impl StepState {
         self.last_act_at = None;
     }
 
-    /// The same for a step that could not be rolled back; whether it is one.
+    /// Begins a failed rollback of the step again once a person has looked. Returns whether it had failed.
     pub(super) fn retry_failed_undo(&mut self) -> bool {
         if self.status != StepStatus::UndoFailed {
             return false;

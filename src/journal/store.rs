@@ -41,7 +41,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Reads what `store` has.
+    /// Reads the state that `store` holds. One that cannot be read is an error, and never taken for no run.
     pub async fn load(mut store: Box<dyn JournalStore>) -> Result<Self, JournalError> {
         let state = store.load_state().await?;
         Ok(Self {
@@ -97,6 +97,7 @@ impl Journal {
         now: &(dyn Fn() -> Timestamp + Send + Sync),
         entry: JournalEntry,
     ) -> Result<(), JournalError> {
+        // A closed run may be followed by a new one, which begins from nothing.
         let begun = self.state.as_ref();
         let begun = begun.filter(|s| !(s.is_closed() && matches!(entry, JournalEntry::Opened(_))));
         let make = || {
@@ -115,6 +116,8 @@ impl Journal {
             };
             Ok((record, state))
         };
+        // Durable first, then taken over. The local copy comes last and may fail: losing it loses a picture and nothing
+        // else.
         let (record, state) = self.store.save_record(&make).await?;
         self.state = Some(state);
         if let Some(copy) = &mut self.copy

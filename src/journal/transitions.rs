@@ -25,7 +25,7 @@ pub(super) struct TransitionRule {
     pub to: StepStatus,
 }
 
-/// What may be undone.
+/// Statuses from which a step's undo may begin.
 const UNDOABLE_STATUSES: &[StepStatus] = &[
     StepStatus::Begun,
     StepStatus::Done,
@@ -33,14 +33,16 @@ const UNDOABLE_STATUSES: &[StepStatus] = &[
     StepStatus::Undoing,
     StepStatus::UndoFailed,
 ];
-/// What may go on.
+/// Statuses in which a step may act, end or fail.
 const OPEN_STATUSES: &[StepStatus] = &[StepStatus::Started, StepStatus::Begun];
 
-/// The table.
+/// Returns what a transition asks of the run's phase and the step, and which status follows.
 pub(super) const fn transition_rule(mark: Transition) -> TransitionRule {
     let forward = RunPhase::Forward;
     let back = RunPhase::Rollback;
     match mark {
+        // Forward: a step begins, acts any number of times, and ends once. It ends as done only when it has acted and
+        // as skipped only when it has not, so that a rollback knows which steps have something to take back.
         Transition::Started => TransitionRule {
             phase: forward,
             from: &[StepStatus::Pending],
@@ -71,6 +73,8 @@ pub(super) const fn transition_rule(mark: Transition) -> TransitionRule {
             acted: None,
             to: StepStatus::Failed,
         },
+        // Back: only steps that acted have an undo. A failed step is among them, as its acts may have had effect before
+        // it failed.
         Transition::UndoBegan => TransitionRule {
             phase: back,
             from: UNDOABLE_STATUSES,

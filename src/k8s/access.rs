@@ -25,6 +25,8 @@ impl KubeApi {
     /// Asks by SelfSubjectAccessReview, which every caller may create.
     pub async fn is_allowed(&self, asked: &ResourceVerb<'_>) -> Result<bool, ApiError> {
         let op = "create selfsubjectaccessreviews";
+        // A subresource is asked about in a field of its own: `pods/eviction` as a resource would match no rule, and
+        // every right to it would seem to be missing.
         let (resource, subresource) = asked
             .resource
             .split_once('/')
@@ -45,6 +47,7 @@ impl KubeApi {
         let answer: Value = self
             .send_json(op, Method::POST, path, JSON_CONTENT_TYPE, &review)
             .await?;
+        // An answer without the field is unknown; it must not be taken for a refusal.
         answer["status"]["allowed"].as_bool().ok_or_else(|| {
             ApiError::new(
                 op,

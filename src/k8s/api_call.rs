@@ -26,6 +26,7 @@ impl KubeApi {
         op: &str,
         request: http::Request<Vec<u8>>,
     ) -> Result<Bytes, ApiError> {
+        // The deadline covers the body too: a server may begin to answer and then fall silent.
         let whole = async {
             let response = self
                 .client
@@ -62,7 +63,7 @@ impl KubeApi {
         }
     }
 
-    /// GET.
+    /// Reads one object or one page of a list. `op`: as RBAC names it, for messages.
     pub(super) async fn get_json<T: DeserializeOwned>(
         &self,
         op: &str,
@@ -76,7 +77,7 @@ impl KubeApi {
         )
     }
 
-    /// The same, where nothing of the answer is of interest but the object's metadata, which is all the server is asked for.
+    /// Sends a write and asks the server to answer with the object's metadata alone: large objects are not sent back.
     pub(super) async fn send_for_metadata(
         &self,
         op: &str,

@@ -75,11 +75,11 @@ struct SharedCache {
 #[derive(Default)]
 struct CacheState {
     known: CacheSnapshot,
-    /// By the list's path.
+    /// The health of each watch, by the path of its list.
     feeds: BTreeMap<&'static str, FeedHealth>,
 }
 
-/// How a watch is.
+/// Whether a watch has listed once, and since when it fails.
 #[derive(Default)]
 struct FeedHealth {
     listed: bool,
@@ -87,7 +87,7 @@ struct FeedHealth {
     failing: Option<(Timestamp, ApiError)>,
 }
 
-/// What a reader gets.
+/// What a reader of the cache gets: data, the failure in its way, or a wait.
 enum CacheReadiness {
     Ready(CacheSnapshot),
     Failed(ApiError),
@@ -99,6 +99,7 @@ impl WatchCache {
     /// Starts the watches; they stop when the last clone is dropped. A cut watch, a 410 and a moved API server are
     /// survived; the cache then says it is not current until it has listed again.
     pub fn start_watches(kube: &KubeApi) -> Self {
+        // Each list has an entry from the start, so that none can be taken for current before it was read.
         let state = CacheState {
             feeds: [Node::LIST_PATH, Pod::LIST_PATH, Pdb::LIST_PATH]
                 .into_iter()
@@ -111,6 +112,7 @@ impl WatchCache {
             change_counter: watch::Sender::new(0),
             clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
         });
+        // Each watch has its own task: one that is refused or slow must not hold up the others.
         let tasks = vec![
             tokio::spawn(keep_feed_current(
                 kube.clone(),
@@ -161,6 +163,7 @@ impl WatchCache {
     }
 
     fn check_readiness(&self, patience: Duration) -> CacheReadiness {
+        // A watch that ended would leave what is known as it was forever, and look current.
         if self.inner.tasks.iter().any(AbortHandle::is_finished) {
             return CacheReadiness::Failed(ApiError::new(
                 "watch",
@@ -355,6 +358,7 @@ impl<K: CachedKind> WatchFeed for CacheFeed<K> {
     }
 
     fn mark_current(&self) {
+        // The bell rings only where something changed: a watch that is opened anew every two minutes must wake nobody.
         let was = self
             .shared
             .lock_state()
@@ -372,6 +376,7 @@ impl<K: CachedKind> WatchFeed for CacheFeed<K> {
         let now = self.shared.clock.now();
         self.shared.change_state(|state| {
             let health = state.feeds.entry(K::LIST_PATH).or_default();
+            // Counted from the first failure in a row, with the latest reason.
             let since = health.failing.take().map_or(now, |(since, _)| since);
             health.failing = Some((since, why));
         });

@@ -44,6 +44,7 @@ impl KubeApi {
         grace_seconds: Option<i64>,
         dry_run: bool,
     ) -> Result<EvictionOutcome, ApiError> {
+        // The uid makes it that very pod: a StatefulSet's next pod has the same name.
         let op = "create pods/eviction";
         let body = json!({
             "apiVersion": "policy/v1",
@@ -88,6 +89,8 @@ impl KubeApi {
             .await
         {
             Ok(_) => Ok(()),
+            // The UID is a precondition of the delete. A conflict says that the name belongs to a successor, which must
+            // not be deleted.
             Err(error) if matches!(error.class, ErrorClass::Absent | ErrorClass::Conflict) => {
                 Ok(())
             }

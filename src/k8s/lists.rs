@@ -59,7 +59,8 @@ impl KubeApi {
         Ok(self.list_with_version(path, convert).await?.0)
     }
 
-    /// The same with the version of the list, from which a watch can go on.
+    /// Pages a list to its end. Returns the objects, cut down, and the list's resource version, from which a watch goes
+    /// on.
     pub(super) async fn list_with_version<T: DeserializeOwned, M>(
         &self,
         path: &str,

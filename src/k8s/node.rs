@@ -53,6 +53,8 @@ fn build_node_patch(read: &Node, change: &NodeChange) -> Value {
         labels,
         annotations,
     } = change;
+    // The version makes it all or nothing: a list of taints is replaced as a whole, and another's change must not get
+    // lost.
     let mut patch = json!({ "metadata": { "resourceVersion": read.resource_version } });
     if let Some(unschedulable) = unschedulable {
         // Absent is how a node that was never cordoned says false.

@@ -26,6 +26,7 @@ impl PodsByNode {
 
     /// Takes a pod that is new or changed.
     pub fn put_pod(&mut self, pod: Arc<Pod>) {
+        // A pod gets its node once it is scheduled, and a StatefulSet's next pod has the name of the last one.
         if let Some(was) = self.by_key.insert(pod.key.clone(), pod.clone())
             && was.node != pod.node
         {

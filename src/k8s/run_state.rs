@@ -94,6 +94,7 @@ impl KubeApi {
         change: CheckpointChange<'_>,
     ) -> Result<CheckpointMeta, ApiError> {
         let mut patch = json!({ "metadata": object_metadata(version) });
+        // Only what changed is sent: the binding is most of a checkpoint and is written once.
         let texts = [
             (CHECKPOINT_KEY, change.state),
             (RUN_BINDING_KEY, change.bound),
@@ -145,6 +146,7 @@ impl KubeApi {
             transitions,
             version,
         } = held;
+        // A lock that was given up has no holder: the field is absent then, and not an empty name.
         let holder = if holder.is_empty() {
             Value::Null
         } else {
@@ -162,6 +164,8 @@ impl KubeApi {
             },
         });
         let group = "/apis/coordination.k8s.io/v1";
+        // Created without a version, and replaced only with the one that was read: either way a second writer gets a
+        // Conflict.
         let written = if version.is_empty() {
             let path = collection_path(group, "leases");
             self.send_for_metadata(

@@ -34,7 +34,7 @@ const LONGEST_RETRY_WAIT: Duration = Duration::from_secs(10);
 pub(super) trait WatchFeed: Send + 'static {
     /// The object as the API server gives it.
     type Raw: DeserializeOwned + Metadata<Ty = ObjectMeta> + Send;
-    /// The same cut down.
+    /// The part of the object that the cache keeps.
     type Slim: Send;
     /// The list's path.
     const LIST_PATH: &'static str;
@@ -72,6 +72,7 @@ pub(super) async fn keep_feed_current<F: WatchFeed>(kube: KubeApi, feed: F) {
             }
         };
         loop {
+            // A server that ends each watch at once, as it does while it stops, is not asked again in a tight loop.
             let opened = clock.now();
             match run_watch(&kube, &feed, &mut version, &mut wait).await {
                 WatchEnd::Over => {
@@ -125,7 +126,10 @@ async fn run_watch<F: WatchFeed>(
         "{}?watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}",
         F::LIST_PATH
     );
+    // A watch that falls silent is cut off a while after its own end: a connection lost without a word tells nothing.
     let whole = async {
+        // The request names the version last seen, so that events of the time without a watch are sent first and none
+        // is lost.
         let response = match build_request(&op, Method::GET, &path, None, "") {
             Ok(request) => kube
                 .client
@@ -138,6 +142,8 @@ async fn run_watch<F: WatchFeed>(
             Ok(response) => response.into_parts(),
             Err(error) => return WatchEnd::Broken(error),
         };
+        // A refusal to go on from an old version is an ordinary answer here. It has to lead to a new list and not to a
+        // retry with the same version.
         if !parts.status.is_success() {
             let said = body
                 .collect()
@@ -152,6 +158,7 @@ async fn run_watch<F: WatchFeed>(
             ));
         }
         feed.mark_current();
+        // Events come as lines, and a line may be spread over frames.
         let mut lines = LineBuffer::default();
         loop {
             match body.frame().await {
@@ -213,6 +220,7 @@ fn apply_event<F: WatchFeed>(
     else {
         return Err(status());
     };
+    // The version moves on only with events that were taken over, so that a watch that breaks goes on without a gap.
     let seen = object.metadata().resource_version.clone();
     match kind.as_str() {
         "ADDED" | "MODIFIED" => feed.upsert_object(F::to_model(object)),

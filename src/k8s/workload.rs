@@ -14,7 +14,8 @@ use crate::model::{ApiError, ErrorClass};
 const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 
 impl KubeApi {
-    /// As `kubectl rollout restart deployment`.
+    /// Restarts a Deployment as `kubectl rollout restart` does. `at` is what the annotation says, so that a repeat
+    /// starts no second rollout.
     pub async fn restart_deployment(
         &self,
         deployment: &NamespacedName,
@@ -43,6 +44,8 @@ impl KubeApi {
         kind: &str,
         key: &NamespacedName,
     ) -> Result<Workload, ApiError> {
+        // Owners of pods may be of any kind, an operator's too. What cannot be read as a workload is an error and not a
+        // workload that wants nothing.
         let (group, plural) = match kind {
             "Deployment" => ("apps/v1", "deployments"),
             "ReplicaSet" => ("apps/v1", "replicasets"),

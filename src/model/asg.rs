@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// DescribeAutoScalingGroups, one group.
+/// An Auto Scaling group, as DescribeAutoScalingGroups answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Asg {
@@ -42,7 +42,7 @@ impl Asg {
     }
 }
 
-/// DescribeLifecycleHooks, one hook.
+/// A lifecycle hook of an Auto Scaling group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LifecycleHook {

@@ -22,7 +22,7 @@ enum ClockSource {
 }
 
 impl Clock {
-    /// The machine's own clock.
+    /// Returns the machine's own clock.
     pub fn system() -> Self {
         Self(ClockSource::System)
     }

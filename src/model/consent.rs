@@ -20,15 +20,15 @@ impl Default for ConsentScope {
 }
 
 impl ConsentScope {
-    /// No workload.
+    /// A consent that covers no workload.
     pub const NONE: Self = Self::All(false);
 
-    /// Whether it covers nothing.
+    /// Whether the consent covers nothing.
     pub fn is_none(&self) -> bool {
         *self == Self::NONE
     }
 
-    /// Whether it covers a pod.
+    /// Returns whether the consent covers `pod` by the name of any of the workloads that own it.
     pub fn covers_pod(&self, pod: &Pod) -> bool {
         match self {
             Self::All(all) => *all,
@@ -39,7 +39,7 @@ impl ConsentScope {
         }
     }
 
-    /// Whether it covers a workload.
+    /// Returns whether the consent covers the workload `name`.
     pub fn covers_workload(&self, name: &WorkloadName) -> bool {
         match self {
             Self::All(all) => *all,
@@ -70,7 +70,7 @@ impl WorkloadPattern {
         fits.then(|| Self(format!("{kind}{namespace}/{name}")))
     }
 
-    /// Whether it names that workload.
+    /// Returns whether the pattern names `workload`.
     pub fn matches(&self, workload: &WorkloadName) -> bool {
         let Some((kind, namespace, name)) = split_pattern(&self.0) else {
             return false;

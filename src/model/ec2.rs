@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::node_registration::NodeRegistration;
 use super::user_data::UserDataTraits;
 
-/// DescribeSubnets, one subnet.
+/// A subnet, as DescribeSubnets answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Subnet {
@@ -19,7 +19,7 @@ pub struct Subnet {
     pub free_ips: i32,
 }
 
-/// DescribeInstances, one instance.
+/// An instance, as DescribeInstances answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Instance {
@@ -52,7 +52,7 @@ pub struct InstanceSize {
     pub neuron_devices: i64,
 }
 
-/// DescribeLaunchTemplateVersions, one version.
+/// One version of a launch template, with what of it decides about nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LaunchTemplateVersion {

@@ -51,7 +51,7 @@ pub struct HealthIssue {
     pub resource_ids: Vec<String>,
 }
 
-/// DescribeUpdate.
+/// An update of a cluster, node group or add-on, as DescribeUpdate answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Update {
@@ -85,7 +85,7 @@ pub enum UpdateOf<'a> {
     Addon(&'a str),
 }
 
-/// DescribeNodegroup.
+/// A managed node group, as DescribeNodegroup answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Nodegroup {
@@ -232,7 +232,7 @@ pub struct NodegroupChange {
     pub remove_taints: Vec<NodegroupTaint>,
 }
 
-/// DescribeAddon.
+/// An add-on that EKS manages, as DescribeAddon answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Addon {
@@ -290,7 +290,7 @@ pub struct Insight {
     pub resources: Vec<String>,
 }
 
-/// DescribeInsightsRefresh.
+/// The last refresh of insights, as DescribeInsightsRefresh answers it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InsightsRefresh {
     /// Whether it is still under way.
@@ -314,7 +314,7 @@ pub enum InsightsRefreshOutcome {
     },
 }
 
-/// DescribeClusterVersions, one version.
+/// A Kubernetes version and how EKS supports it, as DescribeClusterVersions answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterVersion {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// DescribeLoadBalancers, one load balancer.
+/// A load balancer of the second API, as DescribeLoadBalancers answers it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct LoadBalancer {
@@ -84,7 +84,7 @@ pub struct TargetGroup {
     pub tags: BTreeMap<String, String>,
 }
 
-/// DescribeTargetHealth, one target.
+/// One target of a target group and its health, as DescribeTargetHealth answers it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TargetHealth {
@@ -107,7 +107,7 @@ pub struct RegisteredTarget {
 }
 
 impl RegisteredTarget {
-    /// Refers to `target`.
+    /// Returns the instance and port by which `target` is registered.
     pub fn of_target(target: &TargetHealth) -> Self {
         Self {
             instance: target.id.clone(),

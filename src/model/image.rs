@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// DescribeImages, one image.
+/// An image, as DescribeImages answers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct AmiImage {

@@ -19,7 +19,7 @@ pub struct NamespacedName {
 }
 
 impl NamespacedName {
-    /// `namespace`/`name`.
+    /// Returns the name of an object; `namespace` is empty for objects of the cluster.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             namespace: namespace.into(),
@@ -34,7 +34,7 @@ impl fmt::Display for NamespacedName {
     }
 }
 
-/// A node.
+/// A node, cut down to what decisions and messages need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Node {
@@ -102,7 +102,7 @@ pub struct Taint {
     pub effect: String,
 }
 
-/// A toleration.
+/// A toleration of a pod, by the API server's own rules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Toleration {
@@ -125,7 +125,7 @@ impl Toleration {
     }
 }
 
-/// CPU and memory.
+/// CPU in thousandths, memory in bytes, and a number of pods: asked for, or offered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
@@ -144,7 +144,7 @@ pub struct Owner {
     pub uid: String,
 }
 
-/// A pod.
+/// A pod, cut down to what decisions and messages need.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pod {
@@ -238,7 +238,7 @@ impl Pod {
     }
 }
 
-/// A PodDisruptionBudget.
+/// A PodDisruptionBudget with the counts of its status.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Pdb {
@@ -264,7 +264,7 @@ pub struct Pdb {
     pub sync_failed: Option<String>,
 }
 
-/// A label selector.
+/// A label selector: all of `match_labels` and all of `expressions` have to hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Selector {
@@ -343,7 +343,7 @@ pub struct Workload {
     pub autoscaler_flags: Vec<String>,
 }
 
-/// A Service.
+/// A Service, as far as load balancers depend on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
@@ -357,7 +357,7 @@ pub struct Service {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// A PersistentVolume.
+/// A PersistentVolume: what holds its data, and where it can be used.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Volume {
@@ -376,7 +376,7 @@ pub struct Volume {
     pub access_modes: Vec<String>,
 }
 
-/// A VolumeAttachment.
+/// A VolumeAttachment: while it exists the volume is not free for another node (K8S-VOL-1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attachment {

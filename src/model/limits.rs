@@ -52,7 +52,7 @@ impl QuotaCode {
 /// Instances whose vCPUs count together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CpuClass {
-    /// As in `On-Demand Standard`.
+    /// The class's name in messages, such as `On-Demand Standard`.
     pub name: &'static str,
     pub quota: QuotaCode,
 }
@@ -70,6 +70,7 @@ const fn new_cpu_class(name: &'static str, code: &'static str) -> CpuClass {
 /// The class of an instance type; none for families whose quotas are counted in other ways.
 pub fn cpu_class(instance_type: &str, spot: bool) -> Option<CpuClass> {
     let family = instance_type.split('.').next().unwrap_or_default();
+    // The letters before the generation decide: `g4dn` and `g6` count for the same quota (EC2-4).
     let letters: String = family
         .chars()
         .take_while(char::is_ascii_alphabetic)

@@ -59,6 +59,7 @@ impl NodeRegistration {
         let Some(start) = lines.iter().position(|l| l.trim() == "registerWithTaints:") else {
             return;
         };
+        // A few lines are read out of a script or a document, so no YAML parser could take the whole.
         let indent = |line: &str| line.len() - line.trim_start().len();
         let outer = indent(lines[start]);
         let mut items: Vec<BTreeMap<String, String>> = Vec::new();
@@ -76,6 +77,7 @@ impl NodeRegistration {
                 item.insert(key.trim().to_owned(), strip_quotes(value).to_owned());
             }
         }
+        // An item without key or effect is no taint; what a template puts in its place is not known.
         let made = items.into_iter().filter_map(|mut item| {
             Some(Taint {
                 key: item.remove("key")?,
@@ -86,7 +88,7 @@ impl NodeRegistration {
         self.taints.extend(made);
     }
 
-    /// Bottlerocket's settings in TOML.
+    /// Reads labels and taints out of Bottlerocket's settings in TOML.
     fn read_settings(&mut self, lines: &[&str]) {
         let mut section = "";
         for line in lines.iter().map(|l| l.trim()) {
@@ -102,6 +104,7 @@ impl NodeRegistration {
                 LABEL_SETTINGS => {
                     self.labels.insert(key, strip_quotes(value).to_owned());
                 }
+                // One key may have several taints: a list of values with their effects.
                 TAINT_SETTINGS => {
                     let values = value.trim().trim_matches(['[', ']']).split(',');
                     let values = values.map(strip_quotes).filter(|v| !v.is_empty());
@@ -129,7 +132,7 @@ impl NodeRegistration {
 }
 
 impl NodeRegistration {
-    /// The same as Bottlerocket's settings.
+    /// Returns the labels and taints as Bottlerocket's settings, for where the user data itself was not kept.
     pub fn stand_in_settings(&self) -> String {
         let mut text = String::new();
         if !self.labels.is_empty() {

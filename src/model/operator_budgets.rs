@@ -28,6 +28,7 @@ pub fn is_custom_owner(owner: &Owner) -> bool {
 /// Whether an operator runs the budget, and how that shows: it belongs to a custom resource, or its pods do, or it selects
 /// some of the pods of one owner only (by a role that moves). `pods`: all pods of its namespace, or more.
 pub fn run_by<'a>(budget: &Pdb, pods: impl Iterator<Item = &'a Pod> + Clone) -> Option<String> {
+    // From the surest sign to the weakest.
     if let Some(owner) = &budget.owner {
         return Some(format!("it belongs to {} {}", owner.kind, owner.name));
     }
@@ -41,6 +42,7 @@ pub fn run_by<'a>(budget: &Pdb, pods: impl Iterator<Item = &'a Pod> + Clone) -> 
     if let Some(owner) = owners().find(|o| is_custom_owner(o)) {
         return Some(format!("its pods belong to {} {}", owner.kind, owner.name));
     }
+    // A budget on a single pod by its name is a user's own, not a role that an operator moves.
     let names_pods = |key: &String| POD_NAME_LABELS.contains(&key.as_str());
     let expressions = selector.expressions.iter().map(|e| &e.key);
     if (selector.match_labels.keys().chain(expressions)).any(names_pods) {

@@ -18,7 +18,7 @@ pub struct BadVersion {
 }
 
 impl Minor {
-    /// 1.`minor`.
+    /// Returns Kubernetes 1.`minor`.
     pub const fn new(minor: u16) -> Self {
         Self(minor)
     }
@@ -28,12 +28,12 @@ impl Minor {
         self.0
     }
 
-    /// The next minor.
+    /// Returns the minor after this one.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
 
-    /// The minor before.
+    /// Returns the minor before this one.
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }

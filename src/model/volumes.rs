@@ -141,6 +141,7 @@ fn belongs_to_system(path: &str) -> bool {
         "/etc/passwd",
         "/etc/group",
     ];
+    // Sockets count by their ending: they may be anywhere.
     let path = path.trim_end_matches('/');
     SYSTEM_PATHS.iter().any(|system| is_below(path, system))
         || std::path::Path::new(path)

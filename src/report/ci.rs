@@ -28,6 +28,7 @@ impl<O: Write + Send> EventSink for GithubSink<O> {
     }
 
     fn show_event(&mut self, _view: &RunView, event: &RunEvent) -> io::Result<()> {
+        // Only what somebody should look at becomes an annotation: a page of them is read by nobody.
         let (level, title, text) = match &event.kind {
             EventKind::StepFailed { step, error } => {
                 ("error", format!("eksup: {step} failed"), error)
@@ -108,6 +109,7 @@ impl<O: Write + Send> EventSink for GitlabSink<O> {
         match &event.kind {
             EventKind::StepStarted { step, title } => {
                 self.close_section(event)?;
+                // GitLab takes no other characters in a section's name.
                 let id: String = step
                     .chars()
                     .map(|c| {

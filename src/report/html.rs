@@ -173,6 +173,7 @@ fn render_waits(view: &RunView) -> Markup {
         .flat_map(|s| s.waits.iter().map(move |w| (s, w)))
         .filter(|(_, w)| time_between(w.from, w.to) >= MIN_LISTED_WAIT)
         .collect();
+    // Short waits are left out: a long run has thousands.
     waits.sort_by_key(|(_, w)| w.from);
     html! {
         @if !waits.is_empty() {

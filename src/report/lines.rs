@@ -14,7 +14,7 @@ use crate::event::{EventKind, RunEvent, StepProgress};
 /// The same step is not told of more often.
 const PROGRESS_LINE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Writes lines.
+/// A sink that writes one line an event, for logs and terminals without bars.
 pub struct LineSink<O> {
     out: O,
     paint: Painter,
@@ -22,7 +22,7 @@ pub struct LineSink<O> {
 }
 
 impl<O: Write + Send> LineSink<O> {
-    /// Lines to `out`.
+    /// Returns a sink that writes to `out`, coloured as `paint` says.
     pub fn new(out: O, paint: Painter) -> Self {
         Self {
             out,
@@ -31,7 +31,8 @@ impl<O: Write + Send> LineSink<O> {
         }
     }
 
-    /// Whether it is time to tell of this step again.
+    /// Returns whether progress of `step`, or of a `part` of it, is to be written at `at`: its last line is
+    /// `PROGRESS_LINE_INTERVAL` old, or there is none. It counts as written then.
     fn is_due(&mut self, at: Timestamp, step: &str, part: Option<&str>) -> bool {
         let key = (step.to_owned(), part.map(str::to_owned));
         let due = self
@@ -140,6 +141,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         EventKind::UndoFailed { step, error } => {
             format!("{step}: {}, {error}", paint.red("could not be rolled back"))
         }
+        // Progress of a step that the view does not know has no line.
         EventKind::Progress(progress) => progress_line(view, event.at, progress)?,
         EventKind::Notice {
             step: Some(step),

@@ -14,7 +14,7 @@ pub struct MarkdownSink<O> {
 }
 
 impl<O: Write + Send> MarkdownSink<O> {
-    /// Writes to `out`.
+    /// Returns a sink that writes the run to `out` once it has ended.
     pub fn new(out: O) -> Self {
         Self { out }
     }
@@ -35,7 +35,7 @@ impl<O: Write + Send> EventSink for MarkdownSink<O> {
     }
 }
 
-/// The run as Markdown.
+/// Renders a run as Markdown.
 pub fn render_markdown(view: &RunView) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -49,6 +49,7 @@ pub fn render_markdown(view: &RunView) -> String {
         .zip(view.now)
         .map(|(a, b)| format_duration(time_between(a, b)))
         .unwrap_or_default();
+    // The outcome goes before a pause, because a run that was paused and then ended has both.
     let state = match (&view.outcome, &view.paused, &view.summary) {
         (Some(outcome), _, Some(summary)) => {
             format!("**{}**: {summary}", outcome.replace('_', " "))

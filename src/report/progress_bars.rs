@@ -17,7 +17,7 @@ use crate::event::{EventKind, RunEvent};
 /// Reasons are cut to what a terminal row holds beside bar and name.
 const MAX_REASON_WIDTH: usize = 110;
 
-/// Draws bars.
+/// A sink that draws a bar for the run, its steps and their parts.
 pub struct ProgressBars {
     all: MultiProgress,
     run: ProgressBar,
@@ -27,7 +27,7 @@ pub struct ProgressBars {
 }
 
 impl ProgressBars {
-    /// Bars on `target`.
+    /// Returns a sink that draws on `target`.
     pub fn new(target: ProgressDrawTarget, paint: Painter) -> Self {
         let all = MultiProgress::with_draw_target(target);
         let run = all.add(ProgressBar::new(0));
@@ -76,6 +76,7 @@ impl ProgressBars {
         update_bar(bar, &format!("  {}", step.id), &step.count, elapsed);
         for (name, count) in &step.parts {
             let key = (step.id.clone(), name.clone());
+            // A part that is done makes room for the next one.
             if count.is_full() {
                 if let Some(bar) = self.parts.remove(&key) {
                     bar.finish_and_clear();
@@ -145,6 +146,7 @@ impl EventSink for ProgressBars {
 
 /// A bar where there is a count, a line where there is none.
 fn update_bar(bar: &ProgressBar, label: &str, count: &ProgressCount, elapsed: Duration) {
+    // One line of bounded width: a longer one would break the drawing of all bars.
     let mut why: String = count
         .why
         .lines()

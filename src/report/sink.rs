@@ -12,7 +12,7 @@ use crate::model::Clock;
 /// How often a sink may redraw while nothing happens.
 const REDRAW_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Something that shows events.
+/// Something that shows or keeps the events of a run.
 pub trait EventSink: Send {
     /// Its name, for the warning when it fails.
     fn sink_name(&self) -> &'static str;
@@ -22,7 +22,7 @@ pub trait EventSink: Send {
     fn redraw_view(&mut self, _view: &RunView) -> io::Result<()> {
         Ok(())
     }
-    /// Nothing more comes.
+    /// Writes what only the end of a stream allows; nothing more comes.
     fn finish_output(&mut self, _view: &RunView) -> io::Result<()> {
         Ok(())
     }
@@ -62,6 +62,7 @@ fn feed_sinks(
     let mut view = RunView::default();
     let mut failed = Vec::new();
     loop {
+        // A thread of its own, so that a slow terminal or disk never holds up the run.
         match bus.recv_timeout(REDRAW_INTERVAL) {
             Ok(BusMessage::Event(event)) => {
                 view.apply_event(&event);

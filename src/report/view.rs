@@ -21,7 +21,7 @@ pub enum StepMark {
 }
 
 impl StepMark {
-    /// As people read it.
+    /// Returns the mark as reports show it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "to do",
@@ -80,7 +80,7 @@ pub struct WaitPeriod {
     pub part: Option<String>,
 }
 
-/// One step.
+/// One step as its events tell it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StepView {
     pub id: String,
@@ -100,7 +100,7 @@ pub struct StepView {
     pub weights: Vec<(Timestamp, u64)>,
 }
 
-/// A run so far.
+/// A run as its events tell it so far.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunView {
     pub run: String,
@@ -121,15 +121,16 @@ pub struct RunView {
 }
 
 impl RunView {
-    /// Folds a whole stream.
+    /// Folds a whole stream of events into a view.
     pub fn from_events<'a>(events: impl IntoIterator<Item = &'a RunEvent>) -> Self {
         let mut view = Self::default();
         events.into_iter().for_each(|e| view.apply_event(e));
         view
     }
 
-    /// Takes one more event.
+    /// Takes one more event into the view.
     pub fn apply_event(&mut self, event: &RunEvent) {
+        // Folded from events alone, so that a report of a file shows what a terminal showed.
         let at = event.at;
         self.now = Some(at);
         match &event.kind {
@@ -140,6 +141,8 @@ impl RunView {
                 to,
                 steps,
             } => {
+                // Notices of checks come before the run is opened; all else of an earlier run in the same file is
+                // forgotten.
                 *self = Self {
                     run: run.clone(),
                     cluster: cluster.clone(),
@@ -166,6 +169,7 @@ impl RunView {
                 for title in steps {
                     self.step_entry(&title.step).title.clone_from(&title.title);
                 }
+                // The file may begin with a later process: steps of which it has no event are done all the same.
                 for id in done {
                     let step = self.step_entry(id);
                     if step.mark == StepMark::Pending {
@@ -235,12 +239,15 @@ impl RunView {
                 .add_progress(at, progress),
             None => step.count.add_progress(at, progress),
         }
+        // Only changes of the share are kept, because the curve that is drawn from them is a staircase.
         if progress.unit.as_deref() == Some("percent")
             && let Some(done) = progress.done
             && step.weights.last().is_none_or(|(_, last)| *last != done)
         {
             step.weights.push((at, done));
         }
+        // Progress is repeated while a step waits. A repetition makes the last period longer; anything else ends the
+        // last period of its part and begins another, so that periods of one part do not overlap.
         match step
             .waits
             .last_mut()

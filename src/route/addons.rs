@@ -48,6 +48,7 @@ pub fn find_self_managed(inventory: &Inventory) -> Vec<SelfManagedAddon> {
         ("aws-ebs-csi-driver", "Deployment", "ebs-csi-controller"),
         ("aws-efs-csi-driver", "Deployment", "efs-csi-controller"),
     ];
+    // An add-on counts as self-managed only when EKS does not list it and its workload is there (EKS-ADD-9).
     let is = |w: &Workload, kind: &str, name: &str| {
         w.kind == kind && w.key.namespace == "kube-system" && w.key.name == name
     };
@@ -57,6 +58,8 @@ pub fn find_self_managed(inventory: &Inventory) -> Vec<SelfManagedAddon> {
         .filter(|(addon, ..)| !managed(addon))
         .filter_map(|(addon, kind, name)| {
             let found = inventory.workloads.iter().find(|w| is(w, kind, name))?;
+            // The tag of the image is the only version that a workload tells. One without a tag, or by digest, has
+            // none.
             let version = found
                 .images
                 .first()
@@ -98,6 +101,7 @@ pub fn push_addons_before_hop(draft: &mut RouteDraft<'_>) {
     let (at, next) = (draft.at, draft.at.next());
     for name in ordered_addon_names(draft) {
         let current = draft.addons[&name].clone();
+        // Moved only where it must be: an add-on that runs on both minors keeps the hop's rollback open as it is.
         let there = offers_on_minor(draft.inventory, &name, next);
         let fits = there.iter().any(|o| o.version == current)
             && !(name == "kube-proxy" && is_too_old_for_server(&current, next));
@@ -109,12 +113,15 @@ pub fn push_addons_before_hop(draft: &mut RouteDraft<'_>) {
             .filter(|o| name != "kube-proxy" || !is_newer_than_server(&o.version, at))
             .collect();
         let pin = draft.plan.addons.pins.get(&name);
+        // The version has to run on both minors: EKS refuses a version rollback while an add-on does not run below
+        // (docs/rollback.md).
         let both: Vec<&AddonOffer> = there
             .into_iter()
             .filter(|o| o.version > current && here.iter().any(|h| h.version == o.version))
             .filter(|o| pin.is_none_or(|pin| o.version <= *pin))
             .collect();
         let default_here = here.iter().find(|h| h.default).map(|h| &h.version);
+        // The next minor's default first, then this minor's, then the smallest step that does.
         let choice = both
             .iter()
             .find(|o| o.default)
@@ -158,9 +165,11 @@ pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<
                 )
         })
     };
+    // Nodes of AL2023 whose network add-on is older never become Ready, and green would wait until its deadline.
     if !al2023 || enough(&current) {
         return;
     }
+    // The plan's word stands even where it blocks: what it skips or pins is a problem to tell, not to overrule.
     let frozen = draft.plan.addons.skip.iter().any(|s| s == name)
         || draft.plan.addons.pins.contains_key(name);
     let fitting: Vec<AddonVersion> = {
@@ -173,6 +182,8 @@ pub fn push_addons_before_nodes(draft: &mut RouteDraft<'_>, ami_types: &[Option<
             .filter(enough)
             .collect()
     };
+    // The default first, then the oldest that is new enough: offers come newest first, and the smallest step is the
+    // safest.
     match fitting.first() {
         Some(version) if !frozen => {
             let why = format!("nodes with AL2023 need {name} {MIN_CNI_FOR_AL2023} or newer");
@@ -209,6 +220,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
     let inventory = draft.inventory;
     let here = offers_on_minor(inventory, name, at);
     let pin = draft.plan.addons.pins.get(name).cloned();
+    // A pin is for the plan's target. On a minor in between it only bounds from above.
     if let Some(pin) = &pin
         && at == to
     {
@@ -241,6 +253,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
         }
         return (*pin != current).then(|| pin.clone());
     }
+    // Nothing goes down: an older version is a choice that somebody has to make.
     let newer: Vec<&AddonOffer> = here
         .iter()
         .copied()
@@ -248,6 +261,7 @@ fn choose_addon_version(draft: &mut RouteDraft<'_>, name: &str) -> Option<AddonV
         .filter(|o| pin.as_ref().is_none_or(|pin| o.version <= *pin))
         .filter(|o| name != "kube-proxy" || !is_newer_than_server(&o.version, at))
         .collect();
+    // Whether the add-on may stay as it is decides how much the policy asks for.
     let fits = here.iter().any(|o| o.version == current)
         && !(name == "kube-proxy" && is_too_old_for_server(&current, at));
     let default = newer.iter().find(|o| o.default);
@@ -314,6 +328,7 @@ fn push_addon_steps(
             Some(format!("{name} goes up one of its minors at a time"))
         };
         draft.push_step(id, step_draft);
+        // What follows on the route sees the add-on at this version.
         draft.addons.insert(name.to_owned(), rung);
     }
 }
@@ -330,6 +345,7 @@ fn versions_on_the_way(
         && name == "vpc-cni"
         && from.major == to.major
     {
+        // EKS takes vpc-cni up one of its own minors at a time (EKS-ADD-6).
         for minor in from.minor + 1..to.minor {
             let of_minor = offers_on_minor(draft.inventory, name, draft.at)
                 .into_iter()

@@ -32,6 +32,7 @@ fn build_with_trigger(
 ) -> Result<Route, Vec<RouteProblem>> {
     let mut draft = RouteDraft::new(plan, inventory);
     let (from, to) = (inventory.cluster.version, plan.to);
+    // Refused before anything else is looked at: no step here goes down.
     if to < from {
         draft.add_problem(
             Obstacle::TargetBehind,
@@ -41,6 +42,7 @@ fn build_with_trigger(
         );
         return Err(draft.problems);
     }
+    // Who moves is settled before who serves what, because a pair of target groups matters only where a group moves.
     draft.targets_by_group = super::served_targets::targets_by_group(inventory);
     let movers = node_groups::find_migrations(&mut draft);
     node_groups::check_unmoved_nodes(&mut draft, &movers);
@@ -58,6 +60,7 @@ fn build_with_trigger(
         .map(|p| traffic::live_target_group(inventory, p))
         .collect();
     check_pairs_are_served(&mut draft, &movers, &pairs);
+    // On a long way a group moves more than once: `names` holds who stands for it by now.
     let mut names: BTreeMap<String, String> = movers
         .iter()
         .map(|m| (m.origin.name.clone(), m.origin.name.clone()))
@@ -67,10 +70,12 @@ fn build_with_trigger(
         .iter()
         .filter_map(|g| g.green.clone())
         .collect();
+    // With no hop ahead the add-ons still have the plan's policy to meet.
     if from == to {
         addons::push_addons_after_hop(&mut draft);
     }
     loop {
+        // Groups move while the control plane stands, before the hop that would leave their kubelets too far behind.
         if let Some(blues) = moves.get(&draft.at) {
             let now: Vec<&GroupMigration<'_>> = order_migrations(plan, &movers)
                 .into_iter()
@@ -99,6 +104,7 @@ fn build_with_trigger(
         }
         push_hop(&mut draft);
     }
+    // All problems at once, or none: a route with a known obstacle would stop halfway.
     if draft.problems.is_empty() {
         Ok(Route {
             cluster: plan.cluster.clone(),
@@ -130,6 +136,7 @@ fn push_hop(draft: &mut RouteDraft<'_>) {
         estimate::CONTROL_PLANE,
         spec,
     );
+    // Only the last hop can be rolled back (EKS-RB-1), so each further one ends the chance of the one before.
     step_draft = if first {
         step_draft.with_reason(format!("EKS can roll the control plane back to {from} for seven days, while no node is newer and no further hop is made"))
     } else {
@@ -140,6 +147,7 @@ fn push_hop(draft: &mut RouteDraft<'_>) {
     };
     draft.push_step(format!("control-plane-{to}"), step_draft);
     draft.at = to;
+    // The watch stands before the add-ons move: until then nothing stands in the way of EKS's version rollback.
     let bake = draft.plan.control_plane.bake;
     if !bake.is_zero() {
         let spec = StepSpec::Bake {
@@ -185,6 +193,8 @@ fn check_pairs_are_served(
     pairs: &[TargetGroupPair],
 ) {
     for (pair, live) in pairs.iter().zip(draft.live_target_groups.clone()) {
+        // Served by a group that stays, the pair keeps its weights. Served by nobody known, the plan asks for what
+        // cannot be done.
         let served = |group: &str| {
             draft
                 .targets_by_group

@@ -69,7 +69,7 @@ impl StepDraft {
 }
 
 impl<'a> RouteDraft<'a> {
-    /// An empty route.
+    /// Returns a draft without steps, notes or problems.
     pub fn new(plan: &'a Plan, inventory: &'a Inventory) -> Self {
         Self {
             plan,
@@ -98,6 +98,7 @@ impl<'a> RouteDraft<'a> {
         let wanted = id.into();
         let at = self.at;
         let taken = |id: &str| self.steps.iter().any(|s| s.id == id);
+        // Ids name steps in journals and in `--until`, so they come from what the step does and not from its place.
         let id = [wanted.clone(), format!("{wanted}-{at}")]
             .into_iter()
             .chain((2..).map(|n| format!("{wanted}-{at}-{n}")))

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::plan::{Drain, Plan};
 
+/// Returns `n` minutes.
 const fn from_minutes(n: u64) -> Duration {
     Duration::from_secs(n * 60)
 }
@@ -40,7 +41,7 @@ pub fn estimate_drain(nodes: usize, drain: &Drain, canary: bool) -> Duration {
     (NODE + drain.bake) * rounds + canary_bake
 }
 
-/// A shift of weights.
+/// Estimates how long a shift of weights takes: its bakes, and half a minute for each share.
 pub fn estimate_shift(plan: &Plan) -> Duration {
     (plan.traffic.bake + Duration::from_secs(30)) * plan.traffic.steps.len() as u32
 }

@@ -28,6 +28,7 @@ pub fn green_ami_type(
     minor: Minor,
 ) -> Option<String> {
     let blue = mover.origin.ami_type.as_deref();
+    // An image of one's own decides by itself, and EKS refuses an image type beside it (EKS-NG-5).
     if mover.plan_entry.ami.is_some()
         || mover.plan_entry.launch_template_version.is_some()
         || blue == Some("CUSTOM")
@@ -37,6 +38,7 @@ pub fn green_ami_type(
     if let Some(ami_type) = &mover.plan_entry.ami_type {
         return Some(ami_type.clone());
     }
+    // Amazon Linux 2 ends with 1.32 (EKS-NG-6). Its successor is made for the same processor and accelerator.
     let successor = match blue {
         Some("AL2_x86_64") => "AL2023_x86_64_STANDARD",
         Some("AL2_ARM_64") => "AL2023_ARM_64_STANDARD",
@@ -119,6 +121,8 @@ fn pod_zones(inventory: &Inventory, blue: &Nodegroup) -> BTreeSet<String> {
     let mut zones = BTreeSet::new();
     let pods = inventory.pods_of(&blue.name);
     for pod in pods.filter(|p| !p.is_finished() && !p.is_daemon_pod() && !p.mirror) {
+        // A spread or an anti-affinity over zones needs all zones that blue has. A pod that names a zone needs that
+        // one.
         let asks = &pod.scheduling;
         let by_zone = |key: &str| ZONE_LABELS.contains(&key);
         let spread = asks.topology_spread.iter();
@@ -159,12 +163,14 @@ pub fn required_zones_and_size(
     if let Capacity::Surge(n) = mover.plan_entry.capacity {
         return (Vec::new(), size.min(i32::try_from(n).unwrap_or(i32::MAX)));
     }
+    // Zones outside the group's subnets cannot be had, whatever a volume asks for.
     let possible = subnet_zones(inventory, blue);
     let volumes: BTreeSet<String> = volume_zones(inventory, &blue.name)
         .intersection(&possible)
         .cloned()
         .collect();
     let spread = i32::try_from(possible.len()).unwrap_or(i32::MAX);
+    // With as many nodes as zones Auto Scaling reaches every zone, so each that is needed can be asked for.
     if size >= spread {
         let needed = pod_zones(inventory, blue);
         let demanded: BTreeSet<String> = volumes
@@ -200,6 +206,7 @@ pub fn explain_green_size(
             "it starts with {size} nodes for blue's {live}, as `capacity` says, and grows while blue is emptied"
         ));
     }
+    // A size that differs from what a reader sees in the console needs its reason, or it looks like a mistake.
     let mut reasons = Vec::new();
     if live != said {
         reasons.push(format!(
@@ -227,6 +234,7 @@ pub fn build_green_group(
     let ami_type = green_ami_type(inventory, mover, draft.at);
     let template = launch_template_of(inventory, blue);
     let template_type = template.and_then(|t| t.instance_type.clone());
+    // EKS refuses instance types beside a template that has one (EKS-NG-4).
     let instance_types = match (&plan_entry.instance_types, &template_type) {
         (Some(_), Some(decided)) => {
             let fix =
@@ -243,6 +251,7 @@ pub fn build_green_group(
         (None, Some(_)) => Vec::new(),
         (None, None) => blue.instance_types.clone(),
     };
+    // User data for another operating system makes nodes that never join, 15 minutes later.
     for misfit in user_data::find_misfits(inventory, blue, plan_entry, ami_type.as_deref()) {
         if misfit.blocks {
             draft.add_problem(
@@ -253,6 +262,7 @@ pub fn build_green_group(
             );
         }
     }
+    // The plan's release is of its target, so a green on a minor in between takes the newest one there.
     let release_version = if draft.at == draft.plan.to {
         plan_entry.release_version.clone()
     } else {
@@ -272,6 +282,8 @@ pub fn build_green_group(
             "leave `releaseVersion` out for the newest",
         );
     }
+    // The smallest size never exceeds the size it begins with, and the largest always holds it, or EKS refuses the
+    // group.
     let min = blue.scaling.min.min(size);
     NewNodegroup {
         name: name.to_owned(),
@@ -326,6 +338,7 @@ fn green_labels(
     blue: &Nodegroup,
     own_labels: &BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
+    // EKS sets its own labels and refuses them from others (EKS-NG-30), and eksctl drains by its label.
     let owned =
         |key: &str| key.starts_with("alpha.eksctl.io/") || key.starts_with("eks.amazonaws.com/");
     let mut labels: BTreeMap<String, String> = blue
@@ -339,6 +352,7 @@ fn green_labels(
 }
 
 fn green_tags(blue: &Nodegroup) -> BTreeMap<String, String> {
+    // Tags by which a tool knows its group are left out: it would take green for its own.
     let mut tags: BTreeMap<String, String> = blue
         .tags
         .iter()

@@ -37,6 +37,7 @@ pub fn push_migration<'a>(
     pairs: &[TargetGroupPair],
     reserved: &BTreeSet<String>,
 ) {
+    // Looked at together: a target group that two of them share is nobody's to leave before both have moved.
     let blues: BTreeSet<String> = movers
         .iter()
         .map(|m| names[&m.origin.name].clone())
@@ -45,6 +46,7 @@ pub fn push_migration<'a>(
         .iter()
         .map(|m| plan_group_move(draft, m, &names[&m.origin.name], &blues, pairs, reserved))
         .collect();
+    // The network add-on comes before the first node that needs it.
     let types: Vec<Option<String>> = movers
         .iter()
         .map(|m| green_group::green_ami_type(draft.inventory, m, draft.at))
@@ -55,6 +57,7 @@ pub fn push_migration<'a>(
     } else {
         push_side_by_side(draft, &moves, pairs);
     }
+    // What stands where is brought up to date, because the next migration on the way starts from here.
     for i in moves
         .iter()
         .flat_map(|m| m.sides.iter().map(|(i, ..)| *i))
@@ -94,6 +97,7 @@ fn plan_group_move<'m, 'a>(
     reserved: &BTreeSet<String>,
 ) -> GroupMove<'m, 'a> {
     let (inventory, last) = (draft.inventory, draft.at == draft.plan.to);
+    // The plan's names are for the last green. One that stops over on the way gets a name of its own.
     if let Some(green_name) = mover.plan_entry.green.as_ref().filter(|_| last)
         && let Some(why) = naming::invalid_name_reason(green_name)
     {
@@ -104,6 +108,7 @@ fn plan_group_move<'m, 'a>(
             "give green another name with `nodeGroups[].green`, or leave `green` out",
         );
     }
+    // A group that an earlier run cloned from this blue at this version is as good as a new one.
     let ours = |name: &str| {
         inventory.find_nodegroup(name).is_some_and(|g| {
             g.tags
@@ -112,6 +117,8 @@ fn plan_group_move<'m, 'a>(
                 && g.version == Some(draft.at)
         })
     };
+    // The name must be the same each time the route is drawn, or a run that was rolled back would leave one green after
+    // another.
     let green = match &mover.plan_entry.green {
         Some(green_name) if last => {
             if draft.groups.contains(green_name) && !ours(green_name) {
@@ -142,6 +149,8 @@ fn plan_group_move<'m, 'a>(
         .get(blue)
         .cloned()
         .unwrap_or_default();
+    // A pair's weights move only where all that serve its live side move now. Otherwise green joins that side and
+    // weights stay.
     let mut sides = Vec::new();
     let mut shared = Vec::new();
     for (i, pair) in pairs.iter().enumerate() {
@@ -175,6 +184,7 @@ fn plan_group_move<'m, 'a>(
         }
     }
     check_asgs_were_read(draft, blue);
+    // Whatever else blue is registered in: joined by green, or left to its controller, or unknown, which is a problem.
     for arn in &behind {
         if is_classic(arn) {
             if joins_classic_balancer(draft, blue, arn) {
@@ -191,6 +201,7 @@ fn plan_group_move<'m, 'a>(
             );
             continue;
         };
+        // Pairs are settled above.
         if pairs.iter().any(|p| p.other_side(arn).is_some()) {
             continue;
         }
@@ -285,6 +296,8 @@ fn push_side_by_side(
     for m in moves {
         push_create_green(draft, m);
     }
+    // Where only nodes with certain pods are healthy, or green grows with the drain, weights cannot move before pods
+    // do.
     let late: Vec<bool> = (0..pairs.len())
         .map(|i| shifts_after_drain(draft, moves, pairs, i))
         .collect();
@@ -315,12 +328,14 @@ fn push_side_by_side(
         push_add_to_rules(draft, moves, pairs, *i);
     }
     for m in moves {
+        // All blues are closed before the first pod moves, or pods of one blue would land on another and move twice.
         push_cordon_blue(draft, m);
     }
     for i in used.iter().filter(|i| !late[**i]) {
         push_weight_shift(draft, moves, pairs, *i);
     }
     for m in moves {
+        // Traffic is off blue by now, so the drain cuts no connection with its nodes.
         push_drain_blue(draft, m, false);
     }
     for i in used.iter().filter(|i| late[**i]) {
@@ -328,6 +343,7 @@ fn push_side_by_side(
         push_weight_shift(draft, moves, pairs, *i);
     }
     for m in moves {
+        // Green was in the live target group for the time of the drain only.
         for (i, live, _) in &m.sides {
             if needs_local_pod(draft, live) {
                 push_detach_targets(
@@ -358,6 +374,7 @@ fn push_recreate(
     moves: &[GroupMove<'_, '_>],
     pairs: &[TargetGroupPair],
 ) {
+    // Blue gives its room to green, so everything is down in between, which the plan agreed to.
     draft.add_note("Strategy recreate: workloads on these node groups are down from their drain until green is ready. Blue stays as an empty group until the end, so that it can be brought back.");
     for m in moves {
         push_hold_blue(draft, m, false);
@@ -389,6 +406,7 @@ fn push_recreate(
         push_create_green(draft, m);
     }
     for m in moves {
+        // Blue has no nodes by now, so green joins without waiting for anybody to leave.
         let targets: BTreeSet<&String> = m
             .sides
             .iter()
@@ -399,6 +417,7 @@ fn push_recreate(
             push_attach_targets(draft, &m.green, arn);
         }
     }
+    // Weights move last: by now the other side has green's instances as targets, and blue's side has none.
     for i in 0..pairs.len() {
         if moves.iter().any(|m| m.sides.iter().any(|(n, ..)| *n == i)) {
             push_add_to_rules(draft, moves, pairs, i);
@@ -408,13 +427,14 @@ fn push_recreate(
     push_retirement(draft, moves, pairs);
 }
 
-/// Soak, retire, release.
+/// Adds the end of a migration: soak, retirement of blue, release of green.
 fn push_retirement(
     draft: &mut RouteDraft<'_>,
     moves: &[GroupMove<'_, '_>],
     pairs: &[TargetGroupPair],
 ) {
     let retire = draft.plan.retire.clone();
+    // One soak for all: none of the blues goes before it is over.
     if let (Some(last), false) = (moves.last(), retire.soak.is_zero()) {
         let blues: Vec<&str> = moves.iter().map(|m| m.blue.as_str()).collect();
         let title = format!(
@@ -436,9 +456,11 @@ fn push_retirement(
     for m in moves {
         // A stop-over green is eksup's own, and nobody wants it back.
         let delete = retire.then == RetireHow::Delete || m.blue != m.migration.origin.name;
+        // What the step must find blue gone from before it deletes the group.
         let mut target_groups: BTreeSet<String> =
             m.sides.iter().map(|(_, live, _)| live.clone()).collect();
         target_groups.extend(m.shared.iter().cloned());
+        // The same for weights: blue may go only when no rule sends anything to it.
         let rules: BTreeSet<String> = m
             .sides
             .iter()
@@ -469,6 +491,7 @@ fn push_retirement(
         draft.push_step(format!("retire-{}", m.blue), step_draft);
     }
     for m in moves {
+        // Last of all: from here on green is the autoscaler's business like any other group.
         let spec = StepSpec::ReleaseGreen {
             green: m.green.clone(),
         };

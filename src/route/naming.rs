@@ -27,6 +27,7 @@ pub fn invalid_name_reason(name: &str) -> Option<String> {
 /// A name for the green of `blue` that nobody in `taken` has: `x-blue` becomes `x-green`, `x-green` becomes `x-blue`,
 /// anything else `NAME-green`; where that is taken, the version is appended, and then a number.
 pub fn green_name(blue: &str, minor: Minor, taken: &BTreeSet<String>) -> String {
+    // Two upgrades in a row lead back to the first name, so that groups keep two names and not one more each time.
     let (stem, colour) = if let Some(stem) = blue.strip_suffix("-blue") {
         (stem, "green")
     } else if let Some(stem) = blue.strip_suffix("-green") {

@@ -99,6 +99,7 @@ pub fn is_replaced_by_provisioner(node: &Node) -> bool {
 pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>> {
     let (plan, inventory) = (draft.plan, draft.inventory);
     let mut movers = Vec::new();
+    // Names that match nothing come first: a misspelt group would else be left behind in silence.
     for plan_entry in &plan.node_groups {
         if inventory.find_nodegroup(&plan_entry.blue).is_none() {
             let known: Vec<&str> = inventory
@@ -136,6 +137,7 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         if !named && !plan.node_groups.is_empty() {
             continue;
         }
+        // What an earlier run left at zero is nobody's blue any more.
         if is_retired(inventory, group) {
             draft.add_note(format!("Node group {} was emptied by an earlier upgrade and stays at zero nodes: it is left alone.", group.name));
             continue;
@@ -145,6 +147,7 @@ pub fn find_migrations<'a>(draft: &mut RouteDraft<'a>) -> Vec<GroupMigration<'a>
         if kubelet >= plan.to {
             continue;
         }
+        // A clone of a group with an image of its own keeps its kubelet, so it moves only with a new image.
         let given = plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some();
         if has_custom_image(inventory, group) && !given {
             keep_or_add_problem(draft, group, kubelet, named);
@@ -175,6 +178,7 @@ fn keep_or_add_problem(draft: &mut RouteDraft<'_>, group: &Nodegroup, kubelet: M
         "set `nodeGroups[].ami` (an image whose kubelet is {to}) or `launchTemplateVersion` for {}",
         group.name
     );
+    // A group that the plan names is meant to move. One that it does not name may stay while the skew allows it.
     if named {
         draft.add_problem(
             Obstacle::ImageMissing,
@@ -214,6 +218,7 @@ pub fn schedule_migrations(
     let mut at = from;
     loop {
         for (name, kubelet) in &mut kubelets {
+            // As late as it may: each group then moves once, unless the skew forces a stop on the way.
             let must = if at >= to {
                 *kubelet < to
             } else {
@@ -235,6 +240,7 @@ pub fn schedule_migrations(
 /// Nodes the plan does not move must be within skew of the target; each that is not becomes a problem.
 pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<'_>]) {
     let (inventory, to) = (draft.inventory, draft.plan.to);
+    // Gathered by owner, because one group with fifty old nodes is one problem.
     let mut told: BTreeMap<String, (Minor, Vec<&str>)> = BTreeMap::new();
     for node in &inventory.nodes {
         let moved = node
@@ -250,6 +256,7 @@ pub fn check_unmoved_nodes(draft: &mut RouteDraft<'_>, movers: &[GroupMigration<
             draft.add_note_once(format!("Nodes of Karpenter or Auto Mode are replaced by them once the control plane moves; {} has kubelet {kubelet} today.", node.name));
             continue;
         }
+        // Each kind of owner has another remedy, and the message has to name the right one.
         let owner = match node.nodegroup_name() {
             Some(group) => format!("node group {group}"),
             None if node

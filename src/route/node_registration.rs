@@ -47,6 +47,7 @@ pub fn taints_beside_group(inventory: &Inventory, blue: &Nodegroup) -> Vec<Taint
                 .any(|prefix| key.starts_with(prefix))
     };
     let of_group = |taint: &Taint| blue.taints.iter().any(|t| t.key == taint.key);
+    // A taint that only some nodes have is one that an agent still takes off. One that all have is meant to stay.
     let mut on_nodes: BTreeMap<&Taint, usize> = BTreeMap::new();
     let mut ready = 0;
     for node in inventory.nodes_of(&blue.name).filter(|n| n.is_ready()) {

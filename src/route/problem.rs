@@ -56,7 +56,7 @@ impl Obstacle {
         Self::TargetPort,
     ];
 
-    /// The finding's code.
+    /// Returns the code of the finding that tells of the problem.
     pub const fn code(self) -> &'static str {
         match self {
             Self::TargetBehind => "EKSUP-R001",

@@ -69,6 +69,8 @@ pub fn targets_by_group(inventory: &Inventory) -> BTreeMap<String, BTreeSet<Stri
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for group in &inventory.nodegroups {
         let asgs = inventory.asgs_of(&group.name);
+        // Both sources count: an Auto Scaling group may fill a target group before its instances show, and somebody may
+        // have registered instances by hand.
         let mut served: BTreeSet<String> = asgs
             .flat_map(|a| a.registration_targets().cloned())
             .collect();
@@ -120,7 +122,7 @@ pub enum LocalBackend<'a> {
 }
 
 impl LocalBackend<'_> {
-    /// Says it as the beginning of a sentence.
+    /// Returns the beginning of a finding's sentence, which says what makes a node healthy.
     pub fn sentence_start(&self) -> String {
         match self {
             Self::Service(service) => {
@@ -173,6 +175,7 @@ fn host_port_pods<'a>(inventory: &'a Inventory, served: &str) -> Vec<(i32, &'a P
     if ports.is_empty() {
         return Vec::new();
     }
+    // Only pods on nodes that are behind it matter: the same port on other nodes answers somebody else.
     let filled = inventory.asgs.values().filter(|a| a.registers_with(served));
     let in_asgs = filled.flat_map(|a| a.instances.iter().map(|i| i.id.as_str()));
     let targets = inventory.target_health.get(served).into_iter().flatten();

@@ -45,6 +45,7 @@ pub fn steps_awaiting_approval(
     asked: &Approvals,
     route: &Route,
 ) -> Result<BTreeSet<String>, Vec<String>> {
+    // Checked before anything is matched: a gate whose name is misspelt would stand open.
     let is_kind =
         |word: &String| crate::plan::windows_and_approvals::STEP_KINDS.contains(&word.as_str());
     let unknown: Vec<String> = asked
@@ -90,6 +91,8 @@ pub fn forecast_run<'a>(
     };
     for step in left {
         let takes = signed_duration(step.estimate);
+        // Only the beginning of a step, or of one of its parts, needs an open window. What has begun is finished
+        // outside.
         match window_behavior(&step.spec) {
             WindowBehavior::Watches => {}
             WindowBehavior::Whole => {
@@ -142,7 +145,7 @@ impl Forecast {
         self.ends = self.ends.saturating_add(time).unwrap_or(Timestamp::MAX);
     }
 
-    /// Waits for a window.
+    /// Moves the estimated time to the next opening of `windows`.
     fn wait_for_window(&mut self, windows: &Windows, step: &str) {
         if let WindowState::Closed { opens } = windows.state_at(self.ends) {
             self.pauses.push((step.to_owned(), opens));
@@ -151,6 +154,7 @@ impl Forecast {
     }
 
     fn spread_over_windows(&mut self, windows: &Windows, step: &str, takes: SignedDuration) {
+        // The pauses are bounded, as a step may need more openings than a reader follows.
         let mut left = takes;
         while left > SignedDuration::ZERO && self.pauses.len() < FORECAST_PAUSE_LIMIT {
             self.wait_for_window(windows, step);

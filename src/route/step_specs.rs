@@ -45,6 +45,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         draft.at == draft.plan.to,
     );
     let subject = format!("node group {}", m.green);
+    // An image has one kubelet. A group that stops over needs one for each stop, which one plan cannot give.
     if (plan_entry.ami.is_some() || plan_entry.launch_template_version.is_some()) && !last {
         draft.add_problem(
             Obstacle::ImageForHop,
@@ -59,8 +60,10 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
             ),
         );
     }
+    // Zones before size: a volume may need one node more than blue has now.
     let (zones, size) = green_group::required_zones_and_size(draft, m.migration);
     let group = green_group::build_green_group(draft, m.migration, &m.green, size);
+    // EKS does not replace an image of one's own, so a template version with the new one is made first.
     let mut template_from = None;
     if let (Some(image), Some(template)) = (&plan_entry.ami, &origin.launch_template) {
         let id = template
@@ -102,6 +105,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         );
         template_from = Some(id);
     }
+    // Another operating system is a larger change than a new version, so it is told.
     if group.ami_type != origin.ami_type
         && let (Some(new), Some(old)) = (&group.ami_type, &origin.ami_type)
     {
@@ -110,6 +114,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
             m.blue, m.green
         ));
     }
+    // With a surge green starts small and grows with the drain; else it has blue's size from the beginning.
     let surge = match plan_entry.capacity {
         Capacity::Surge(n) => Some(n),
         Capacity::Full => None,
@@ -146,6 +151,7 @@ pub fn push_create_green(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
         format!("green-{}", m.green),
         StepDraft::new(title, [subject.clone()], estimate::GREEN, spec).with_reason(why),
     );
+    // Held right after it is made: its nodes are idle until blue's pods come (CA-3).
     let hold = StepDraft::new(
         format!(
             "Nodes of {}: kept from the autoscaler's scale-down",
@@ -209,7 +215,7 @@ pub fn push_detach_targets(
     );
 }
 
-/// Closes blue.
+/// Adds the step that closes blue to new pods and nodes.
 pub fn push_cordon_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>) {
     let taint = NodegroupTaint {
         key: marks::BLUE_TAINT.to_owned(),
@@ -244,6 +250,7 @@ pub fn shifts_after_drain(
     pairs: &[TargetGroupPair],
     i: usize,
 ) -> bool {
+    // A green that grows with the drain cannot carry all traffic before it.
     let of_pair = moves
         .iter()
         .filter(|m| m.sides.iter().any(|(n, ..)| *n == i));
@@ -378,16 +385,19 @@ pub fn push_weight_shift(
     draft.push_step(format!("shift-{name}"), step_draft);
 }
 
-/// Empties blue.
+/// Adds the step that empties blue, with everything the plan says of pods, budgets and deadlines.
 pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downtime: bool) {
     let (plan, inventory) = (draft.plan, draft.inventory);
     let d = &plan.drain;
     let canary = plan.strategy == Strategy::Canary;
+    // What blue is behind at this point of the route, not what it was behind when it was read.
     let behind = draft
         .targets_by_group
         .get(&m.blue)
         .cloned()
         .unwrap_or_default();
+    // Nodes leave target groups before their pods do: those of controllers by label, those of Local services by this
+    // run.
     let local = m
         .sides
         .iter()
@@ -434,6 +444,7 @@ pub fn push_drain_blue(draft: &mut RouteDraft<'_>, m: &GroupMove<'_, '_>, downti
     };
     let nodes =
         usize::try_from(green_group::live_node_count(inventory, m.migration.origin)).unwrap_or(0);
+    // A blue that the route itself makes has no nodes yet that could be named.
     let touches = if m.blue == m.migration.origin.name {
         inventory
             .nodes_of(&m.blue)

@@ -52,10 +52,13 @@ pub fn resolve_pairs(draft: &mut RouteDraft<'_>) -> Vec<TargetGroupPair> {
         let (Some(blue), Some(green)) = (blue, green) else {
             continue;
         };
+        // A pair that cannot be shifted has its problem by now. Its rules are not looked at, or each of them would tell
+        // the same.
         if !can_shift_between(draft, blue, green) {
             continue;
         }
         let rules = resolve_rules(draft, &route.rule, blue, green);
+        // Routes with the same two target groups are one pair, so that its rules move together.
         match pairs
             .iter_mut()
             .find(|p| p.blue == blue.arn && p.green == green.arn)
@@ -86,6 +89,7 @@ fn resolve_target_group<'a>(
         .iter()
         .find(|g| g.arn == name_or_arn || g.name == name_or_arn);
     if found.is_none() {
+        // Mostly a name is misspelt, so the first few that there are help most.
         let near: Vec<&str> = inventory
             .target_groups
             .iter()
@@ -109,10 +113,12 @@ fn resolve_target_group<'a>(
 
 /// Whether weights can move between two target groups, nodes behind both.
 fn can_shift_between(draft: &mut RouteDraft<'_>, blue: &TargetGroup, green: &TargetGroup) -> bool {
+    // All that does not fit is told, not only the first.
     let mut fit = true;
     let vpc = draft.inventory.cluster.vpc_id.clone();
     for group in [blue, green] {
         let subject = format!("target group {}", group.name);
+        // Weights only tell blue from green where each has nodes in a group of its own.
         if group.target_type != "instance" {
             let detail = format!(
                 "its targets are of type {}, so blue and green nodes look the same to it",
@@ -150,6 +156,7 @@ fn can_shift_between(draft: &mut RouteDraft<'_>, blue: &TargetGroup, green: &Tar
             fit = false;
         }
     }
+    // A target group serves one load balancer, so green's must be free or serve blue's.
     let elsewhere = green
         .load_balancers
         .iter()
@@ -165,6 +172,7 @@ fn can_shift_between(draft: &mut RouteDraft<'_>, blue: &TargetGroup, green: &Tar
         );
         fit = false;
     }
+    // Told and not refused: nodes may well answer on both.
     if (blue.port, blue.protocol.as_deref()) != (green.port, green.protocol.as_deref()) {
         draft.add_note(format!("Target groups {} and {} differ in port or protocol: check that green's nodes serve both.", blue.name, green.name));
     }
@@ -183,12 +191,15 @@ fn resolve_rules(
             .iter()
             .any(|t| t.arn == blue.arn || t.arn == green.arn)
     };
+    // A rule is found by ARN or by what it matches. By position nothing is found: priorities change.
     let found: Vec<&ListenerRule> = match wanted {
         RuleRef::Arn(arn) => inventory
             .rules
             .iter()
             .filter(|r| r.arn == *arn || (r.is_default && r.listener == *arn))
             .collect(),
+        // Conditions are compared as sets, and a rule with one more or fewer is another rule. Without conditions the
+        // listener's default action is meant.
         RuleRef::Match {
             load_balancer,
             port,
@@ -226,6 +237,7 @@ fn resolve_rules(
         RuleRef::Every => inventory.rules.iter().filter(|r| forwards(r)).collect(),
     };
     let wanted = describe_rule_ref(wanted);
+    // A route of the plan that moves nothing is a mistake, with the rules that it may have meant.
     if found.is_empty() {
         let known: Vec<String> = inventory
             .rules
@@ -254,6 +266,7 @@ fn resolve_rules(
         );
         return Vec::new();
     }
+    // Each rule is judged by itself, so that all that stands in the way is told at once.
     let mut arns = Vec::new();
     for rule in found {
         let subject = format!("listener rule {}", rule.arn);
@@ -264,6 +277,8 @@ fn resolve_rules(
                 .iter()
                 .find(|b| b.arn == l.load_balancer)
         });
+        // A controller writes its rules back (LBC-2), whether it has tagged the rule, the listener or the load
+        // balancer.
         let owned = controller_owned(&rule.tags)
             || listener.is_some_and(|l| controller_owned(&l.tags))
             || balancer.is_some_and(|b| controller_owned(&b.tags));
@@ -276,6 +291,8 @@ fn resolve_rules(
             );
             continue;
         }
+        // A rule that the plan names and that sends traffic elsewhere is a mistake in one of the two; nobody's traffic
+        // is moved on a guess.
         if !forwards(rule) {
             let now: Vec<&str> = rule
                 .forward
@@ -295,6 +312,8 @@ fn resolve_rules(
             );
             continue;
         }
+        // A share of traffic that is on neither side is somebody's experiment, and shifting around it would change its
+        // share.
         if let Some(third) = rule
             .forward
             .iter()
@@ -332,6 +351,7 @@ fn elb_refusal(
 ) -> Option<(String, String)> {
     let named = rule.forward.iter().map(|t| t.arn.as_str());
     let arns: BTreeSet<&str> = named.chain(pair.map(|g| g.arn.as_str())).collect();
+    // Both refusals would come from ELB at the first write, with green built and paid for; so they are found here.
     if arns.len() > FORWARD_TARGET_GROUP_LIMIT {
         let detail = format!(
             "it would name {} target groups, and ELB takes at most {FORWARD_TARGET_GROUP_LIMIT} in a forward action",
@@ -372,6 +392,7 @@ pub fn live_target_group(inventory: &Inventory, pair: &TargetGroupPair) -> Strin
             .filter(|r| pair.rules.contains(&r.arn))
             .flat_map(|r| &r.forward)
     };
+    // Summed over the rules of the pair: an aborted shift may have left one of them behind.
     let weight = |arn: &str| -> i32 { of_pair().filter(|t| t.arn == arn).map(|t| t.weight).sum() };
     if weight(&pair.green) > weight(&pair.blue) {
         pair.green.clone()

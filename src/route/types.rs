@@ -38,6 +38,8 @@ impl Route {
     /// for blue.
     pub fn rollback_order(&self) -> Vec<&RouteStep> {
         let mut back: Vec<&RouteStep> = Vec::new();
+        // From the end on, each step once; but what makes blue whole goes before the first step that brings traffic or
+        // pods to it.
         for (i, step) in self.steps.iter().enumerate().rev() {
             match step.spec {
                 StepSpec::ReleaseGreen { .. } | StepSpec::Retire { .. } | StepSpec::Soak { .. } => {
@@ -55,6 +57,7 @@ impl Route {
             }
             back.push(step);
         }
+        // Within a run of such steps the way up's order is turned into the one that gets traffic off green first.
         let rank = |step: &RouteStep| match step.spec {
             StepSpec::DetachTargets { .. } => Some(0),
             StepSpec::Shift { .. } => Some(1),
@@ -85,7 +88,7 @@ impl Route {
     }
 }
 
-/// One step.
+/// One entry of a route: what `--until` and approvals name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteStep {

@@ -63,6 +63,7 @@ pub fn find_misfits(
     let Some(template) = launch_template_of_green(inventory, blue, plan_entry) else {
         return Vec::new();
     };
+    // By what green will run, not by what blue runs: the same user data serves another image.
     let traits = template.user_data_traits();
     let own_image = ami_type.is_none();
     match green_os_family(inventory, blue, plan_entry, ami_type) {
@@ -94,6 +95,7 @@ fn check_for_al2023(traits: &UserDataTraits, own_image: bool, meant: bool) -> Ve
             MAKE_TEMPLATE_VERSION_FIX,
         ));
     }
+    // These edits may be harmless. Whoever names the image type or brings an image has looked.
     if traits.edits_kubelet_files {
         found.push(build_misfit(
             !own_image && !meant,
@@ -108,6 +110,8 @@ fn check_for_al2023(traits: &UserDataTraits, own_image: bool, meant: bool) -> Ve
             MAKE_TEMPLATE_VERSION_FIX,
         ));
     }
+    // For an image of one's own EKS merges nothing (EKS-NG-9), so what joins the node must be in the user data or the
+    // image.
     if own_image && !traits.is_unreadable && !traits.runs_bootstrap && !traits.is_toml {
         if !traits.has_node_config {
             found.push(build_misfit(

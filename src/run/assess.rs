@@ -52,6 +52,8 @@ pub async fn assess_cluster(
         route: None,
         findings: Vec::new(),
     };
+    // An open run goes on by its journaled route. Judging the cluster anew would stop a run halfway for what it is
+    // about to fix.
     if let Some(state) = read_run_state(reached).await?.filter(|s| !s.is_closed()) {
         check_same_run(&state, &plan_input.plan, &reached.cluster.arn, commands)?;
         return Ok(Assessment {
@@ -63,6 +65,7 @@ pub async fn assess_cluster(
         Some(output) => reached.read_for_upgrade(&plan_input.plan, output).await?,
         None => reached.read_for_plan(&plan_input.plan).await?,
     };
+    // A saved route is taken as it was reviewed, or refused. It is never silently replaced by a newer one.
     let (route, mut findings) = match &plan_input.saved {
         Some(saved) => {
             check_no_drift(saved, &inventory, &plan_input.plan, commands)?;
@@ -72,6 +75,7 @@ pub async fn assess_cluster(
         }
         None => build_and_judge(&plan_input.plan, &inventory),
     };
+    // Asked last, because what the caller must be allowed depends on the route.
     let of_caller = permissions::find_missing_permissions(
         reached,
         &plan_input.plan,

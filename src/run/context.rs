@@ -24,7 +24,7 @@ pub struct RunContext<'a> {
     pub live: bool,
 }
 
-/// Which way.
+/// Whether a run is taken forward or rolled back, with what each needs.
 pub enum RunRequest<'a> {
     Apply {
         plan: &'a Plan,

@@ -30,6 +30,8 @@ pub async fn read_session_end(reached: &ClusterConnection) -> Option<SessionEnd>
 pub fn expiry_warning(end: &SessionEnd, time: Duration, now: Timestamp) -> Option<String> {
     let done = now.saturating_add(time).unwrap_or(Timestamp::MAX);
     let clock = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M UTC").to_string();
+    // A session that ends early is no reason to refuse, as the run pauses then and goes on later. It is told
+    // beforehand, so that somebody can choose a longer one.
     match end {
         SessionEnd::Never => None,
         SessionEnd::At { end, .. } if *end >= done => None,

@@ -37,7 +37,7 @@ pub enum RunErrorKind {
 }
 
 impl RunErrorKind {
-    /// The exit code.
+    /// Returns the process's exit code, as `docs/exit-codes.md` lists them.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Unexpected => 1,
@@ -54,7 +54,7 @@ impl RunErrorKind {
         }
     }
 
-    /// As machines read it.
+    /// Returns the kind's name in JSON output.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unexpected => "unexpected",
@@ -105,13 +105,13 @@ impl RunError {
         }
     }
 
-    /// Adds a hint.
+    /// Adds a line that helps the reader beside the error.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// Names the next command.
+    /// Names the exact command that goes on from here.
     pub fn with_next_command(mut self, command: impl Into<String>) -> Self {
         self.next = Some(command.into());
         self

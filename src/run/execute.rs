@@ -23,6 +23,7 @@ pub async fn execute_run(
     let clock = context.live.then(|| context.reached.clock.clone());
     let reporter = Reporter::start(rx, sinks, clock)
         .map_err(|e| RunError::new(RunErrorKind::Unexpected, format!("no reporter: {e}")))?;
+    // Only a real upgrade tells anybody. A rehearsal, and a rollback that a person is watching, do not.
     let notifier = match &request {
         RunRequest::Apply { plan, .. } if context.live => {
             Notifier::start(&plan.notify, &context.reached.aws)
@@ -33,6 +34,7 @@ pub async fn execute_run(
     let mut session = RunSession::new(context, bus.clone(), told);
     // Everything a run does is inside; on the heap it spares the stack.
     let (state, ended) = Box::pin(session.execute_request(request)).await;
+    // The lock is given back by now, so whatever takes time here holds up nobody.
     let mut warnings = session.into_warnings();
     if let Some(notifier) = notifier {
         warnings.extend(notifier.finish(&context.stop).await);
@@ -43,6 +45,8 @@ pub async fn execute_run(
     for warning in warnings {
         context.output.print_note(&format!("warning: {warning}"));
     }
+    // Every end says where control plane, traffic and nodes are, so that nobody has to guess what a failure left
+    // behind.
     let stands = match &state {
         Some(state) => stored_route(state)
             .map(|route| status_lines(state, &route, Some(&view)))
@@ -54,6 +58,7 @@ pub async fn execute_run(
     let run = state.as_ref().map(|s| s.run.clone()).unwrap_or_default();
     match ended.and_then(|ended| to_command_result(&run, ended, &context.commands)) {
         Ok(()) => Ok(view),
+        // Whoever is woken by this needs the cluster itself, not only the journal's view of it.
         Err(error) if error.kind == RunErrorKind::Stuck => {
             Err(add_live_status(context, state.as_ref(), error)
                 .await
@@ -95,6 +100,7 @@ async fn add_live_status(
     mut error: RunError,
 ) -> RunError {
     let route = state.and_then(|s| stored_route(s).ok());
+    // A cluster that cannot be read now must not hide the error itself.
     let found = match live_status::read_live_status(context.reached, state, route.as_ref()).await {
         Ok(found) => found,
         Err(why) => {

@@ -32,6 +32,8 @@ fn step_position(state: &RunState, id: &str) -> StepPosition {
 
 /// A few lines: control plane, traffic, each node group.
 pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> Vec<String> {
+    // Told from the journal alone, because this is printed when the cluster may not answer. Later steps overwrite
+    // earlier ones.
     let mut version = format!("control plane: {}", route.from);
     let mut traffic = BTreeMap::new();
     let mut groups: BTreeMap<&str, String> = BTreeMap::new();
@@ -102,7 +104,9 @@ pub fn status_lines(state: &RunState, route: &Route, view: Option<&RunView>) -> 
             | StepSpec::ReleaseGreen { .. } => {}
         }
     }
+    // Control plane first, then traffic, then groups: in the order in which somebody who is woken asks.
     let mut lines = vec![version];
+    // What a rollback leaves is said too, or its end would read as if all were as before.
     if state.phase != RunPhase::Forward && !state.keep.is_empty() {
         let kept = state
             .steps

@@ -46,6 +46,7 @@ pub async fn read_live_status(
     if !addons.is_empty() {
         out.lines.push(format!("add-ons: {}", addons.join(", ")));
     }
+    // Read from the API and not from watches: whoever looks at a stuck run needs what is there at this moment.
     let nodes = reached.kube.list_nodes().await?;
     let run = state.map(|s| s.run.as_str());
     let sizes = sizes_before_cordon(state, route);
@@ -115,6 +116,7 @@ async fn add_node_group(
     ));
     let Some(state) = state else { return Ok(()) };
     let run = &state.run;
+    // From here on it is about what the run has left: each mark with the command that takes it off by hand.
     for taint in group
         .taints
         .iter()
@@ -127,6 +129,7 @@ async fn add_node_group(
             group.name, taint.key, taint.effect
         ));
     }
+    // Only a largest size that is still below the one of before is the run's.
     let max = i64::from(group.scaling.max);
     if let Some(was) = sizes.get(&group.name).filter(|was| **was > max) {
         out.marks.push(format!(
@@ -139,6 +142,7 @@ async fn add_node_group(
         ));
     }
     for asg in aws.describe_asgs(&group.asgs).await?.into_values() {
+        // The tag tells whose suspension it is: somebody may have suspended the process before.
         let ours = asg
             .tags
             .iter()
@@ -158,6 +162,7 @@ async fn add_node_group(
             marks::AZ_REBALANCE_TAG
         ));
     }
+    // A green of a run that reached its goal is what the cluster runs on, and nothing that is left over.
     if group.tags.get(marks::RUN_TAG) == Some(run) && !has_reached_goal(state) {
         out.marks
             .push(format!("node group {}, made by this run", group.name));
@@ -170,6 +175,7 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
     let mut found: Vec<(&str, String, &str)> = Vec::new();
     for node in nodes {
         let name = node.name.as_str();
+        // Marks carry the run's id, some with a time behind it. Those of other runs are theirs.
         let by_us = |key: &str| {
             let value = node.annotations.get(key);
             value.is_some_and(|v| v == run || v.starts_with(&format!("{run}@")))
@@ -209,6 +215,7 @@ fn add_node_marks(nodes: &[Node], run: &str, out: &mut LiveStatus) {
             found.push(("out of controller-filled target groups", command, name));
         }
     }
+    // One command for all nodes of a kind, as a person has to run it.
     let mut kinds: BTreeMap<(&str, String), Vec<&str>> = BTreeMap::new();
     for (what, command, name) in found {
         kinds.entry((what, command)).or_default().push(name);

@@ -18,6 +18,7 @@ pub fn not_ready_error(cluster: &str, found: &[Finding], next: &str) -> RunError
         .iter()
         .filter(|g| g.severity == Severity::Blocker)
         .collect();
+    // The first one is named: with a dozen, a reader of a log's last line still learns what to begin with.
     let first = blocks
         .first()
         .map(|g| {

@@ -37,6 +37,8 @@ impl Notifier {
         let failed = Arc::<Mutex<Vec<String>>>::default();
         let failures = failed.clone();
         let task = tokio::spawn(async move {
+            // The sender keeps a view of its own: its messages come later than the event, and must not wait for the
+            // reporter.
             let mut view = RunView::default();
             while let Some(event) = events.recv().await {
                 view.apply_event(&event);
@@ -51,6 +53,7 @@ impl Notifier {
                         Ok(Err(error)) => error,
                         Err(_) => format!("no answer within {} s", NOTIFICATION_TIMEOUT.as_secs()),
                     };
+                    // A target that is away fails for each event; it is named once.
                     let text = format!("{} was not told: {error}", target_name(target));
                     let mut failures = failures
                         .lock()
@@ -68,7 +71,7 @@ impl Notifier {
         })
     }
 
-    /// Where events go.
+    /// Returns the channel that takes the run's events.
     pub fn sender(&self) -> UnboundedSender<RunEvent> {
         self.events.clone()
     }
@@ -137,6 +140,7 @@ async fn send_notification(
     match target {
         Notify::Webhook { url, .. } => post_webhook(url, body.to_string()).await,
         Notify::Sns { topic, .. } => {
+            // SNS refuses subjects of more than 100 characters.
             let subject: String = format!("eksup {}", view.cluster)
                 .chars()
                 .take(100)

@@ -79,6 +79,7 @@ pub fn to_command_result(
             denied,
             closed,
         } => {
+            // A missing right, a closed run and a run that can go on each need another next command.
             let mut error = RunError::new(
                 RunErrorKind::Stuck,
                 format!("run {run} is stuck at `{step}`: {why}"),

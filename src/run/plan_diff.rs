@@ -26,6 +26,7 @@ pub fn plan_for_journal(plan: &Plan) -> Value {
     if value.to_string().len() <= MAX_KEPT_PLAN_BYTES {
         return value;
     }
+    // Too large for a checkpoint: large parts become digests, by which it is still told that they differ.
     if let Value::Object(members) = &mut value {
         for part in members.values_mut() {
             if part.to_string().len() > MAX_KEPT_PLAN_BYTES / 16 {
@@ -95,6 +96,7 @@ fn collect_leaves(path: String, value: &Value, out: &mut BTreeMap<String, String
     match value {
         Value::Null => {}
         Value::Object(members) => {
+            // A duration is two numbers in the journal, and one word in a plan.
             if let Some(time) = duration_text(value) {
                 out.insert(path, time);
                 return;
@@ -111,6 +113,7 @@ fn collect_leaves(path: String, value: &Value, out: &mut BTreeMap<String, String
         }
         Value::Array(items) if items.iter().any(Value::is_object) => {
             for (i, item) in items.iter().enumerate() {
+                // Node groups are known by their blue, so that an entry that is added does not shift all the others.
                 let name = item.get("blue").and_then(Value::as_str);
                 let at = name.map_or_else(|| (i + 1).to_string(), str::to_owned);
                 collect_leaves(format!("{path}[{at}]"), item, out);

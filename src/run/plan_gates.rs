@@ -65,6 +65,7 @@ pub fn summarize_gates(
 ) -> Result<GateSummary, RunError> {
     let mut said = GateSummary::default();
     let waits = steps_to_approve(plan, route)?;
+    // Only what is left can still wait for a window or a person.
     let left: Vec<&RouteStep> = route
         .steps
         .iter()
@@ -79,6 +80,7 @@ pub fn summarize_gates(
     }
     for id in &waits {
         let given = state.and_then(|s| s.approvals.iter().find(|a| a.step == *id));
+        // A step that has begun was let through, by an approval or before the plan asked for one.
         let begun = state
             .and_then(|s| s.find_step(id))
             .is_some_and(|s| s.status != StepStatus::Pending);
@@ -106,6 +108,7 @@ fn describe_windows(said: &mut GateSummary, plan: &Plan, left: &[&RouteStep], no
     };
     said.lines
         .push(format!("windows: {}; {stand}", each.join("; ")));
+    // The forecast is of estimates and for people. The engine asks the windows themselves.
     let forecast = route::step_gates::forecast_run(left.iter().copied(), all, now);
     said.lines.push(match forecast.pauses.first() {
         _ if left.is_empty() => "windows: nothing is left to begin".to_owned(),
@@ -120,6 +123,7 @@ fn describe_windows(said: &mut GateSummary, plan: &Plan, left: &[&RouteStep], no
             all.format_time(forecast.ends)
         ),
     });
+    // A step that no window can hold is begun all the same; somebody has to know it beforehand.
     for (step, time) in &forecast.too_long {
         said.lines.push(format!(
             "warning: `{step}` takes about {}, longer than any window is open; what has begun is finished outside",

@@ -22,7 +22,7 @@ pub enum BlueState {
     Unavailable(String),
 }
 
-/// How far.
+/// How far back a run can go: which steps stay as they are, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RollbackScope {
     /// The steps that go back, in that order.
@@ -55,6 +55,7 @@ impl RollbackScope {
                 self.undone.join(", ")
             ));
         }
+        // One line for a reason: a long run keeps dozens of steps for the same one.
         let mut by_reason: Vec<(&str, Vec<&str>)> = Vec::new();
         for (step, why) in &self.kept {
             match by_reason.iter_mut().find(|(w, _)| w == why) {
@@ -90,6 +91,7 @@ pub fn compute_scope(
     };
     let last_of =
         |pick: &dyn Fn(&RouteStep) -> bool| route.steps.iter().rposition(|s| acted(s) && pick(s));
+    // The last blue that is gone bounds the rollback: nothing before it has anywhere to go back to.
     let barrier = last_of(&|s| gone(s).is_some());
     // Whether it is rolled back already or not: the one before it stays.
     let hop = route.steps.iter().rposition(|s| {
@@ -104,6 +106,7 @@ pub fn compute_scope(
         ..RollbackScope::default()
     };
     for (i, step) in route.steps.iter().enumerate().filter(|(_, s)| acted(s)) {
+        // Each step that stays carries its reason, as a rollback says beforehand what it leaves.
         let why = if let Some((at, _)) = out.barrier.as_ref().filter(|_| Some(i) <= barrier) {
             Some(format!(
                 "it lies before `{at}`, which cannot be rolled back"
@@ -127,6 +130,7 @@ pub fn compute_scope(
             }
         }
     }
+    // The order is that of the rollback and not the reverse of the route, as people are told what comes first.
     let rollback_order = route.rollback_order();
     out.undone
         .sort_by_cached_key(|id| rollback_order.iter().position(|s| s.id == *id));
@@ -141,6 +145,7 @@ pub fn ends_rollback(spec: &StepSpec) -> bool {
 /// What `plan` promises of the rollback, when the run would begin now: each line with a time.
 pub fn preview_rollback(route: &Route, now: Timestamp) -> Vec<String> {
     let mut lines = Vec::new();
+    // By the estimates, one step after the other: it says about when, not when.
     let mut at = now;
     let mut hop = None;
     let mut end = None;
@@ -248,6 +253,7 @@ pub async fn read_blue_states(
             Err(e) if e.class == ErrorClass::Absent => None,
             Err(e) => return Err(e.into()),
         };
+        // Known by ARN: on a long way another group may have the name by now.
         let was = known.before.as_ref().and_then(|b| b.get("arn")?.as_str());
         let same = group.filter(|g| was.is_none_or(|was| was == g.arn));
         blues.insert(step.id.clone(), judge_blue(blue, same.as_ref(), version));

@@ -16,7 +16,7 @@ use crate::route::Route;
 const SAVED_PLAN_KIND: &str = "SavedPlan";
 const SAVED_PLAN_API_VERSION: &str = "eksup.dev/v1";
 
-/// A saved plan.
+/// A plan that `eksup plan` has written to a file, with its route and what that rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SavedPlan {
@@ -33,7 +33,8 @@ pub struct SavedPlan {
 }
 
 impl SavedPlan {
-    /// Puts together what is to be saved.
+    /// Returns what `plan --out` saves: the plan's text, its route and those parts of the cluster that the route rests
+    /// on.
     pub fn new(plan_name: String, plan_text: String, route: Route, inventory: &Inventory) -> Self {
         Self {
             api_version: SAVED_PLAN_API_VERSION.to_owned(),
@@ -47,7 +48,7 @@ impl SavedPlan {
         }
     }
 
-    /// Writes it.
+    /// Writes the saved plan to `path`, which `eksup apply` reads.
     pub fn write_file(&self, path: &Path) -> Result<(), RunError> {
         let failed = |e: &dyn std::fmt::Display| {
             RunError::new(
@@ -59,11 +60,13 @@ impl SavedPlan {
         std::fs::write(path, text + "\n").map_err(|e| failed(&e))
     }
 
-    /// Reads it, when the file is one: plan files are YAML and begin otherwise.
+    /// Reads a saved plan; `None` when the file is none (plan files are YAML and begin otherwise) or cannot be read,
+    /// which the reader of plan files then reports.
     pub fn read_file(path: &Path) -> Result<Option<Self>, RunError> {
         let Ok(text) = std::fs::read_to_string(path) else {
             return Ok(None);
         };
+        // What is no saved plan is left to the reader of plan files, which says what is wrong with it.
         if !text.trim_start().starts_with('{') || !text.contains(&format!("\"{SAVED_PLAN_KIND}\""))
         {
             return Ok(None);
@@ -99,6 +102,7 @@ impl SavedPlan {
                 self.cluster_arn, inventory.cluster.arn
             ));
         }
+        // Parts name the cause of a drift in words. The route is drawn again for what no part says.
         for (part, was) in &self.rests_on {
             match now.get(part) {
                 None => drift.push(format!("{part}: it is gone")),

@@ -98,6 +98,7 @@ fn add_load_balancer_parts(inventory: &Inventory, parts: &mut ClusterParts) {
         parts.insert(format!("listener {}", listener.arn), short_hash(listener));
     }
     for rule in &inventory.rules {
+        // Weights in words, as they are what most often drifts. The rest only has to be known to be another.
         let weights: Vec<String> = rule
             .forward
             .iter()
@@ -117,6 +118,7 @@ fn add_load_balancer_parts(inventory: &Inventory, parts: &mut ClusterParts) {
         let name = format!("classic load balancer {}", classic.name);
         parts.insert(name, short_hash(classic));
     }
+    // Type and port are in words, because they are what a reader can compare; a hash stands for the rest.
     for group in &inventory.target_groups {
         let text = format!(
             "{} of port {} ({})",
@@ -130,6 +132,7 @@ fn add_load_balancer_parts(inventory: &Inventory, parts: &mut ClusterParts) {
 
 /// Services behind a target group decide whether traffic or pods go first; bindings, who fills a target group.
 fn add_kubernetes_parts(inventory: &Inventory, parts: &mut ClusterParts) {
+    // Only services behind a target group bear on the route. Others come and go every day.
     let ports: BTreeSet<i32> = inventory
         .target_groups
         .iter()
@@ -171,6 +174,7 @@ pub fn route_differences(saved: &Route, plan: &Plan, inventory: &Inventory) -> V
         let steps = route.steps.iter();
         steps.map(|s| (s.id.clone(), comparable_step(s))).collect()
     };
+    // Compared by id: a step that moved is told by the order, and one that differs by what it would do.
     let (was, is) = (steps(saved), steps(&now));
     let mut differs = Vec::new();
     for (id, spec) in &was {
@@ -190,6 +194,7 @@ pub fn route_differences(saved: &Route, plan: &Plan, inventory: &Inventory) -> V
     );
     let new = is.keys().filter(|id| !was.contains_key(*id));
     differs.extend(new.map(|id| format!("step {id}: it is new")));
+    // Only where nothing else differs: a new step changes the order too, and is told as such.
     let order =
         |route: &Route| -> Vec<String> { route.steps.iter().map(|s| s.id.clone()).collect() };
     if differs.is_empty() && order(saved) != order(&now) {

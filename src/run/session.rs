@@ -91,6 +91,8 @@ impl<'a> RunSession<'a> {
             Err(error) => return (None, Err(error)),
         };
         let ended = self.execute_locked(request, &lock).await;
+        // Given back as soon as may be, so that the next process need not wait for it to expire; but a stop does not
+        // wait for it.
         let released = tokio::select! {
             biased;
             () = lock.release() => true,
@@ -122,6 +124,7 @@ impl<'a> RunSession<'a> {
     ) -> (Option<RunState>, Result<RunOutcome, RunError>) {
         let store = CheckpointStore::new(self.run_store(), self.notice_emitter());
         let load = Journal::load(Box::new(store));
+        // The journal is read under the lock: before that another process might still write it.
         let mut journal = match unless_stopped(&self.context.stop, load).await {
             Ok(journal) => journal,
             Err(error) => return (None, Err(error)),
@@ -156,6 +159,7 @@ impl<'a> RunSession<'a> {
         };
         check_can_roll_back(state, &self.context.commands.plan)?;
         let route = stored_route(state)?;
+        // Found out before anything is touched: a rollback that cannot reach what was asked for is refused here.
         let scope =
             rollback_scope::read_scope(self.context.reached, state, &route, control_plane).await?;
         check_rollback_worthwhile(state, &scope)?;
@@ -194,6 +198,7 @@ impl<'a> RunSession<'a> {
             cache,
             lock,
         } = locked;
+        // What was found before the lock was taken may have changed: another process may have opened or ended the run.
         let open = journal.run_state().filter(|s| !s.is_closed());
         let (first, mode) = match (open, route) {
             (Some(state), _) => {
@@ -221,9 +226,11 @@ impl<'a> RunSession<'a> {
                 ));
             }
         };
+        // Checked here and not when the step would come: a misspelt `--until` would let the run go to its end.
         check_step_id(&first, until.as_deref())?;
         let context = self.context;
         let gates = |route: &Route| plan_gates::engine_gates(plan, route, context);
+        // Gates are made for the route that is taken: an approval must name a step of it, or nothing would hold.
         let held = gates(&first)?;
         let locked = LockedRun {
             journal: &mut *journal,
@@ -231,10 +238,13 @@ impl<'a> RunSession<'a> {
             lock,
         };
         let ended = self.drive_engine(locked, &first, mode, held).await?;
+        // EKS asked for another order of hops and node groups. The first run is closed, and a second one follows under
+        // the same lock.
         let RunOutcome::Reroute { why, .. } = &ended else {
             return Ok(ended);
         };
         self.notice_emitter()(format!("another route is needed: {why}"));
+        // Read and judged anew, because the first route has changed the cluster by now.
         let second = unless_stopped(&context.stop, replan_route(plan, context.reached)).await?;
         let held = gates(&second)?;
         let locked = LockedRun {
@@ -284,9 +294,12 @@ impl<'a> RunSession<'a> {
                 ..
             }
         );
+        // What each workload had is counted before the first step, because that is what every later step is held
+        // against.
         let (workloads, short) = self
             .read_ready_counts(&mode, journal.run_state(), &cache)
             .await?;
+        // What was made smaller on purpose is not asked for. The journal keeps the whole count.
         let mut expected = workloads.clone();
         expected.retain(|name, _| !context.accept_short.contains(name));
         let at_start = journal
@@ -310,6 +323,7 @@ impl<'a> RunSession<'a> {
                 .with_accepted_losses(accepted_losses),
             emit: self.event_emitter(),
         };
+        // Made from the journaled route and nothing else.
         let steps = steps::build_steps(route, &run, roll_back);
         let closed = journal.run_state().is_some_and(RunState::is_closed);
         let mut engine = Engine {
@@ -323,6 +337,7 @@ impl<'a> RunSession<'a> {
             resume_command: context.commands.resume.clone(),
             last_act_end: None,
         };
+        // The journal has the run before anything acts, so that a crash at any later point finds it.
         let ended = match mode {
             SessionMode::Start {
                 digest,
@@ -350,6 +365,7 @@ impl<'a> RunSession<'a> {
                 engine.roll_back(keep, short).await?
             }
         };
+        // Closed before a new run is opened: a cluster has one run, and the next process must not go on with this one.
         if matches!(ended, RunOutcome::Reroute { .. }) {
             engine.close_rerouted().await?;
         }
@@ -380,6 +396,7 @@ impl<'a> RunSession<'a> {
                 let counts = counted.count_baseline(kube, &snapshot).await?;
                 Ok((counts, ReadyCounts::new()))
             }
+            // A rollback may begin in an outage: what is short now is asked for no more than it has, until it has more.
             (SessionMode::Rollback { .. }, Some(state), Some(monitor))
                 if state.phase != RunPhase::Rollback =>
             {
@@ -433,6 +450,8 @@ fn run_opened_record(
     route: &Route,
     workloads: ReadyCounts,
 ) -> Result<OpenedEntry, RunError> {
+    // The whole route is in the record: the rest of the run is done as it was promised, whatever a newer program would
+    // draw.
     let json = serde_json::to_value(route).map_err(|e| {
         RunError::new(
             RunErrorKind::Unexpected,
@@ -476,6 +495,7 @@ pub fn check_same_run(
     commands: &RunCommands,
 ) -> Result<(), RunError> {
     let run = &state.run;
+    // The run is kept in the cluster, and a backup that is restored elsewhere brings it along.
     if state.cluster_arn != arn {
         let text = format!(
             "run {run} belongs to {}, and this is {arn}",
@@ -490,6 +510,7 @@ pub fn check_same_run(
     let refused = |text: String| {
         RunError::new(RunErrorKind::Mismatch, text).with_state(status_lines(state, &route, None))
     };
+    // A rollback is not turned around in the middle: what it has taken back the route would have to do again.
     if state.phase == RunPhase::Rollback {
         let error = refused(format!("run {run} is being rolled back"));
         return Err(match &commands.rollback {
@@ -497,6 +518,7 @@ pub fn check_same_run(
             None => error,
         });
     }
+    // The route was promised for that plan. With another one the rest of it would be a mixture nobody has reviewed.
     if state.plan_digest != plan_digest(plan) {
         let differs = plan_diff::plan_differences(
             state.binding.opened_plan(),
@@ -536,6 +558,7 @@ pub fn check_can_roll_back(state: &RunState, plan: &str) -> Result<(), RunError>
 /// Refuses, before anything is touched, when nothing of worth would go back.
 pub fn check_rollback_worthwhile(state: &RunState, scope: &RollbackScope) -> Result<(), RunError> {
     let run = &state.run;
+    // A rollback that is under way goes on even past such a point: what it has begun is finished as far as it goes.
     if let Some((step, why)) = scope
         .barrier
         .as_ref()

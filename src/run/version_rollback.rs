@@ -98,7 +98,7 @@ pub struct RollbackFacts {
     pub offers_before: BTreeMap<String, Vec<AddonOffer>>,
 }
 
-/// Reads it.
+/// Reads what EKS's conditions for a version rollback are about.
 pub async fn read_facts(
     reached: &ClusterConnection,
     hop: &LastHop,
@@ -112,6 +112,7 @@ pub async fn read_facts(
         reached.kube.list_nodes(),
         aws.list_addons(name),
     )?;
+    // All updates of the cluster, whoever asked for them: while one is in progress EKS takes no other.
     let mut updates = Vec::new();
     for id in ids {
         updates.push(aws.describe_update(name, UpdateOf::Cluster, &id).await?);
@@ -120,6 +121,7 @@ pub async fn read_facts(
     for addon in &names {
         addons.push(aws.describe_addon(name, addon).await?);
     }
+    // For the add-ons that are there now, whoever added them: EKS judges all of them.
     let (here, there) = tokio::try_join!(
         aws.list_addon_offers(hop.to, &names),
         aws.list_addon_offers(hop.from, &names)
@@ -147,6 +149,7 @@ pub fn rollback_blockers(
     let mut blockers = Vec::new();
     let RollbackFacts { cluster, .. } = facts;
     let (name, from, to) = (&cluster.name, hop.from, hop.to);
+    // All reasons are gathered before one is told, so that a person fixes them in one go.
     if let Some(update) = facts.updates.iter().find(|u| is_in_progress(u)) {
         blockers.push(format!(
             "EKS update {} ({}) of cluster {name} is in progress, and cannot be stopped: wait for its end",
@@ -212,6 +215,7 @@ fn check_nodes(
 ) {
     let mut newer: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for node in &facts.nodes {
+        // Nodes that this rollback deletes are gone before EKS is asked.
         let newer_than = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k > from);
         if !newer_than
             || node
@@ -264,6 +268,7 @@ fn check_addons(
         if !ahead(at) && has(&facts.offers_before, name, at) {
             continue;
         }
+        // EKS counts an add-on that it does not list for the minor below as one that does not run there.
         let listed = facts
             .offers_before
             .get(name)
@@ -275,10 +280,12 @@ fn check_addons(
             ));
             continue;
         }
+        // An add-on that a step of the run takes down in the rollback is no blocker, if there is a version for it.
         let ours = route.steps.iter().any(|s| {
             scope.undone.contains(&s.id)
                 && matches!(&s.spec, StepSpec::Addon { change, .. } if change.name == *name)
         });
+        // The same choice that the add-on's step makes in the rollback, so that what is promised here is what it does.
         let both = facts
             .offers_now
             .get(name)
@@ -302,6 +309,7 @@ fn check_addons(
 /// EKS's own judgement. Kubelets and add-ons are judged above as they will be once green is gone; here only what EKS
 /// cannot tell of them counts.
 fn check_insights(facts: &RollbackFacts, from: Minor, blockers: &mut Vec<String>) {
+    // EKS makes these insights only while it offers a rollback, so none at all means no.
     let all: Vec<Insight> = facts
         .insights
         .iter()

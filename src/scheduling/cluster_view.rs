@@ -23,7 +23,7 @@ use crate::model::scheduling::PodAffinityTerm;
 /// When as many nodes suit a pod, no others are looked for.
 const ENOUGH_NODES: usize = 100;
 
-/// Nodes with their pods.
+/// Nodes with their pods, on which pods can be placed and taken off again.
 #[derive(Debug)]
 pub struct ClusterView<'a> {
     nodes: Vec<NodeState<'a>>,
@@ -69,6 +69,8 @@ impl<'a> ClusterView<'a> {
                 slots: Vec::new(),
             })
             .collect();
+        // Names lead to places in the list: nodes are looked up once for each pod, and a large cluster is tried
+        // thousands of times.
         let by_name = nodes.iter().enumerate();
         Self {
             by_name: by_name.map(|(i, n)| (n.node.name.as_str(), i)).collect(),
@@ -184,6 +186,8 @@ impl<'a> ClusterView<'a> {
     fn best_node(&mut self, judged: &PreparedPod<'a>) -> Option<usize> {
         let pod = judged.pod;
         let owner = pod.owner.as_ref().map(|o| o.uid.as_str());
+        // No score of the scheduler is computed: spreading an owner's pods and filling the emptier node is close enough
+        // to tell whether there is room.
         let score = |node: usize| {
             let state = &self.nodes[node];
             let of_owner = |slot: &&usize| {
@@ -201,6 +205,7 @@ impl<'a> ClusterView<'a> {
         };
         let count = self.nodes.len();
         let first = self.first_node;
+        // As the scheduler does, a large cluster is searched only until enough nodes suit, from another node each time.
         let in_turn = (0..count).map(|i| (first + i) % count);
         let suiting =
             in_turn.filter(|node| self.nodes[*node].accepts_pods && judged.fits_node(self, *node));
@@ -220,6 +225,7 @@ impl<'a> ClusterView<'a> {
     /// Reads what the pod asks of other pods and of volumes, before nodes are looked at.
     fn prepare_pod(&mut self, pod: &'a Pod) -> PreparedPod<'a> {
         let volumes = volumes::volumes_of_pod(self.volumes, pod);
+        // A ReadWriteOncePod claim that another pod uses keeps this one off every node (K8S-SCHED-5).
         let one_pod = volumes.iter().filter(|v| volumes::is_for_one_pod(v));
         let claims: Vec<&str> = one_pod
             .filter_map(|v| v.claim.as_ref().map(|c| c.name.as_str()))
@@ -231,6 +237,7 @@ impl<'a> ClusterView<'a> {
                 && slot.pod.claims.iter().any(|c| claims.contains(&c.as_str()))
         };
         let claim_in_use = !claims.is_empty() && self.slots.iter().any(uses);
+        // Counted once for all nodes, as what other pods are where is the same whichever node is asked about.
         let state = self.find_or_make_state(pod);
         let spreads = state.map(|number| &self.states.get(number).spreads);
         let least = spreads.map_or_else(Vec::new, |s| {
@@ -267,6 +274,7 @@ impl<'a> ClusterView<'a> {
     }
 
     fn make_pod_state(&mut self, pod: &'a Pod) -> PodState<'a> {
+        // The index is made when the first pod asks for it: most clusters have no such pod.
         while self.index.indexed < self.slots.len() {
             self.index.push_pod(self.slots[self.index.indexed].pod);
         }
@@ -276,6 +284,8 @@ impl<'a> ClusterView<'a> {
             topologies: &mut self.topologies,
             namespaces,
         };
+        // The states begin without pods and count those that are placed so far; later arrivals are counted as they
+        // come.
         let mut spreads = SpreadState::of_pod(pod, &mut around);
         let mut affinity = AffinityState::of_pod(pod, &mut around);
         let (index, slots) = (&self.index, &self.slots);
@@ -306,6 +316,7 @@ impl<'a> ClusterView<'a> {
                 selector.map(|s| reached.flat_map(|n| arrivals(n, &s)).collect());
             found.unwrap_or_default()
         };
+        // A pod counts for affinity only if all terms select it, so the candidates of the first term are enough.
         if let Some(first) = pod.scheduling.pod_affinity.first() {
             for arrival in in_reach(first) {
                 affinity.count_affinity(pod, arrival, namespaces);
@@ -316,6 +327,7 @@ impl<'a> ClusterView<'a> {
                 affinity.count_anti_affinity(i, pod, arrival, namespaces);
             }
         }
+        // Anti-affinity holds both ways: pods that are there may keep this one off (K8S-SCHED-3).
         for group in &index.anti_affinity {
             let at = group.slots.iter().filter_map(|s| slots[*s].node);
             affinity.count_existing_anti_affinity(pod, group.example, at, 1, &mut around);

@@ -163,6 +163,7 @@ impl AffinityState {
             if !term_selects(term, example, own, around.namespaces) {
                 continue;
             }
+            // Terms over the same label are counted together: which pod it is that repels does not matter.
             let known = self
                 .existing_anti_affinity
                 .iter()

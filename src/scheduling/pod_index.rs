@@ -41,7 +41,7 @@ pub struct PodIndex<'a> {
 }
 
 impl<'a> PodIndex<'a> {
-    /// Takes the next slot.
+    /// Indexes the pod of the next slot. Pods are taken in the order of their slots.
     pub fn push_pod(&mut self, pod: &'a Pod) {
         let slot = self.indexed;
         self.indexed += 1;

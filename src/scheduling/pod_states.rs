@@ -52,7 +52,7 @@ pub struct PodStates<'a> {
 }
 
 impl<'a> PodStates<'a> {
-    /// One of them.
+    /// Returns the state of that number.
     pub fn get(&self, number: usize) -> &PodState<'a> {
         &self.all[number]
     }
@@ -68,7 +68,7 @@ impl<'a> PodStates<'a> {
         found.map_or(&[][..], Vec::as_slice)
     }
 
-    /// Takes one more.
+    /// Takes one more state and returns its number. `owner`: the uid by which states of alike pods are found.
     pub fn push_state(&mut self, owner: &'a str, state: PodState<'a>) -> usize {
         let (number, pod) = (self.all.len(), state.pod);
         let of_owner = self.of_owner.entry((&pod.key.namespace, owner));

@@ -53,6 +53,8 @@ impl SpreadState {
                 let counts_node: Vec<bool> = nodes
                     .map(|(i, n)| has_labels(i) && is_node_counted(constraint, pod, n))
                     .collect();
+                // A domain exists for this pod only where a node counts. An empty one that exists is the smallest of
+                // all and limits the skew; one that does not exist limits nothing.
                 let mut counts = vec![NO_DOMAIN; topology.domain_count()];
                 for (node, _) in counts_node.iter().enumerate().filter(|(_, c)| **c) {
                     if let Some(domain) = topology.domain_of(node) {

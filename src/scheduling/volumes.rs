@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::node_affinity;
 use crate::model::kube::{NamespacedName, Node, Pod, Volume};
 
-/// Bound volumes by claim.
+/// Bound volumes by the claim that holds them.
 pub type ClaimVolumes = BTreeMap<NamespacedName, Volume>;
 
 /// The access mode of a volume that one pod at a time may use.
@@ -18,7 +18,7 @@ const ZONE_LABELS: [&str; 3] = [
     "topology.ebs.csi.aws.com/zone",
 ];
 
-/// Bound volumes by claim.
+/// Returns the bound volumes by claim. A volume without a claim is left out.
 pub fn index_by_claim(volumes: impl IntoIterator<Item = Volume>) -> ClaimVolumes {
     let with_claim = |v: Volume| Some((v.claim.clone()?, v));
     volumes.into_iter().filter_map(with_claim).collect()

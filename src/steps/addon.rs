@@ -31,7 +31,7 @@ pub struct AddonStep {
     updates: UpdateReader,
 }
 
-/// What a look sees.
+/// One look at the add-on and at EKS's updates of it.
 pub struct AddonObservation {
     /// Absent when somebody removed it.
     addon: Option<Addon>,
@@ -80,7 +80,8 @@ pub struct AddonBeforeImage {
     change: Option<AddonChange>,
 }
 
-/// Sends a version.
+/// UpdateAddon with a version, the conflict rule and the role. What is configured is read as it is sent and never
+/// journaled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddonAct {
@@ -107,6 +108,7 @@ impl AddonStep {
         }
     }
 
+    /// Decides what remains to be done so that the add-on is at the version of `change`, on both ways.
     fn decide_toward(
         &self,
         change: &AddonChange,
@@ -128,6 +130,7 @@ impl AddonStep {
         let late = past
             .last_act_at
             .is_some_and(|t| now.duration_since(t) > signed_duration(self.timeout));
+        // One update at a time, whoever began it: it is waited for, and a second call would only be refused.
         if let Some(update) = updates.iter().find(|u| is_in_progress(u)) {
             if late {
                 return Decision::Refuse(
@@ -169,6 +172,8 @@ impl AddonStep {
                 )),
             };
         }
+        // A version that is neither the old nor the new one was set by somebody else, and writing over it would undo
+        // what they did.
         if past.acts > 0
             && ![&self.from, &self.change.version, &change.version].contains(&&addon.version)
         {
@@ -189,6 +194,8 @@ impl AddonStep {
             }
             _ => {}
         }
+        // The call may have been made although the version is not there. A failure ends the step with EKS's reasons,
+        // not with another try.
         if let Some(last) = update_since_last_act(updates, past) {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
@@ -200,6 +207,8 @@ impl AddonStep {
                         addon.version
                     )).with_fix("Fix the cause"));
                 }
+                // A success that the add-on does not show is at first EKS's delay between two of its answers, and later
+                // somebody's change.
                 UpdateStatus::Successful if late => {
                     return Decision::Refuse(StepRefusal::new(format!(
                         "update {} of add-on {name} succeeded, and yet it is at {}: somebody changed it back",
@@ -223,6 +232,7 @@ impl AddonStep {
 }
 
 fn update_since_last_act<'a>(updates: &'a [Update], past: &StepHistory) -> Option<&'a Update> {
+    // Clocks here and at AWS may differ by a little.
     let since = past
         .last_act_at?
         .saturating_sub(SignedDuration::from_secs(120))
@@ -265,6 +275,8 @@ impl Step<StepWorld> for AddonStep {
 
     async fn observe_for_undo(&self, world: &StepWorld) -> Result<AddonObservation, StepError> {
         let mut seen = self.observe_state(world).await?;
+        // The catalogue is read for the version as it is now: a rollback may follow hops of which only the last is
+        // undone.
         let at = world.aws.describe_cluster(&world.cluster).await?.version;
         let names = [self.change.name.clone()];
         let (here, there) = tokio::try_join!(
@@ -332,6 +344,8 @@ impl Step<StepWorld> for AddonStep {
                 ))
             })?;
         }
+        // The token names the version and the attempt: a call whose answer was lost makes no second update, and a new
+        // attempt after a failed update is not answered with the failed one.
         let token =
             world.idempotency_token(&self.id, &format!("{}#{}", act.change.version, act.attempt));
         world
@@ -362,6 +376,7 @@ impl Step<StepWorld> for AddonStep {
         else {
             return Decision::Done(format!("add-on {name} is not there, or was not"));
         };
+        // Nothing is changed where nothing has to be: most add-on versions run on the minor below too.
         let busy = seen.updates.iter().any(is_in_progress);
         if !busy && trail.rollback.acts == 0 && offers.may_stay(name, &addon.version) {
             return Decision::Done(format!(
@@ -369,6 +384,7 @@ impl Step<StepWorld> for AddonStep {
                 addon.version, offers.below
             ));
         }
+        // A version that may stay is the goal once the rollback has acted: choosing again could choose another one.
         let version = if offers.may_stay(name, &addon.version) {
             Some(addon.version.clone())
         } else {
@@ -385,6 +401,8 @@ impl Step<StepWorld> for AddonStep {
             version,
             ..was.clone()
         };
+        // The way back is the way forward with another version. Its attempts count from 1000, so that its tokens are
+        // never those of an update of the way forward.
         match self.decide_toward(&change, seen, &trail.rollback, now) {
             Decision::Act(act) => Decision::Act(AddonAct {
                 attempt: 1000 + act.attempt,

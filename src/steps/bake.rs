@@ -36,7 +36,7 @@ pub struct BakeStep {
     timers: Mutex<StateTimers>,
 }
 
-/// What a look sees.
+/// One look at nodes and workloads: what is not well, and for how long this process has seen that.
 #[derive(Default)]
 pub struct BakeObservation {
     not_ready: Vec<String>,
@@ -55,16 +55,16 @@ pub struct BakeObservation {
     capacity: Option<String>,
 }
 
-/// Timers of a bake.
+/// Names of the two timers of a bake: something is not well, and green has no Ready node.
 const UNWELL_TIMER: &str = "ill";
 const GREEN_DOWN_TIMER: &str = "green down";
 
-/// A bake does nothing.
+/// The acts of a bake: none, as it only watches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum BakeAct {}
 
 impl BakeStep {
-    /// Watches for `time`.
+    /// Returns a bake of `time` after a hop. `what` names in messages what is watched.
     pub fn new(what: String, time: Duration) -> Self {
         Self {
             subject: what,
@@ -102,10 +102,13 @@ impl Step<StepWorld> for BakeStep {
             .filter(|n| !world.workloads.was_not_ready(n))
             .map(|n| n.name.clone())
             .collect();
+        // A pod on blue would end with it: the soak has to see it before the retirement does.
         let strays = match &self.empty_group {
             Some(blue) => evictable::pods_left_on(&snapshot, blue),
             None => Vec::new(),
         };
+        // Green may lose its nodes while blue's still stand, and then blue is the way out. That must not wait for a
+        // deadline.
         let nodes_of = |group: &Option<String>| {
             let all = snapshot.nodes.values();
             all.filter(|n| group.is_some() && n.nodegroup_name() == group.as_deref())
@@ -128,6 +131,7 @@ impl Step<StepWorld> for BakeStep {
             .values()
             .filter(|n| n.nodegroup_name() == self.green_group.as_deref());
         let green_down = self.green_group.is_some() && !of_green.any(|n| n.is_ready());
+        // Timed by this process: conditions and journal carry other clocks, and a moment's illness is none.
         let ill = !not_ready.is_empty() || !short.is_empty();
         let so_now = [(ill, UNWELL_TIMER), (green_down, GREEN_DOWN_TIMER)];
         let so_now = so_now.iter().filter(|(so, _)| *so);
@@ -157,6 +161,7 @@ impl Step<StepWorld> for BakeStep {
         now: Timestamp,
     ) -> Decision<BakeAct> {
         let time = signed_duration(self.time);
+        // What serves nothing is told at once. What is not well gets its time first, as most of it passes.
         if let (true, Some(green), Some(blue)) = (
             seen.green_lost_all_nodes,
             &self.green_group,
@@ -177,9 +182,12 @@ impl Step<StepWorld> for BakeStep {
             )).with_fix(format!("Make {green} healthy, or roll back: that opens {blue} again, which still has its nodes"))
             .with_next(NextStep::Rollback));
         }
+        // The time counts from the journal, so a restart does not bake twice.
         let left = past
             .started_at
             .map_or(time, |t| time - now.duration_since(t));
+        // All of the trouble is told together: whoever repairs one part of it must not find the next one only
+        // afterwards.
         let mut trouble = Vec::new();
         if !seen.not_ready.is_empty() {
             trouble.push(format!("nodes not Ready: {}", seen.not_ready.join(", ")));
@@ -195,6 +203,8 @@ impl Step<StepWorld> for BakeStep {
             trouble.push(describe_short(&seen.short));
         }
         let trouble = trouble.join("; ");
+        // Trouble that lasts is told before the time is over: the bake cannot end well any more without somebody, and
+        // while blue is there a rollback is cheap.
         if seen.unwell_for > UNWELL_LIMIT {
             return Decision::Refuse(StepRefusal::new(format!(
                 "{}: not healthy for {}s: {trouble}",
@@ -202,6 +212,7 @@ impl Step<StepWorld> for BakeStep {
                 seen.unwell_for.as_secs()
             )));
         }
+        // Trouble does not end a bake that still has time; it is shown, so that somebody can act on it before the end.
         if left > SignedDuration::ZERO {
             let well = describe_well(&seen.lost);
             let well = match (&seen.capacity, trouble.is_empty()) {
@@ -225,6 +236,7 @@ impl Step<StepWorld> for BakeStep {
                 describe_well(&seen.lost)
             ));
         }
+        // At its end everything has to be well at the same look. That is waited for, but not forever.
         if left.unsigned_abs() > UNWELL_LIMIT {
             return Decision::Refuse(StepRefusal::new(format!(
                 "{}: not well {}s after its time: {trouble}",

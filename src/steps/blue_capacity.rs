@@ -29,6 +29,7 @@ pub fn describe_capacity(snapshot: &CacheSnapshot, blue: &str, green: Option<&st
         room.memory_bytes += (node.allocatable.memory_bytes - taken.memory_bytes).max(0);
         room.pods += (node.allocatable.pods - taken.pods).max(0);
     }
+    // Pods of DaemonSets and static pods do not move to blue: each node of blue runs its own.
     let pods: Vec<_> = of(green)
         .iter()
         .flat_map(|n| {
@@ -41,6 +42,7 @@ pub fn describe_capacity(snapshot: &CacheSnapshot, blue: &str, green: Option<&st
         })
         .filter(|p| !p.is_daemon_pod() && !p.mirror && !p.is_finished())
         .collect();
+    // All three are compared, because the scarcest of them decides.
     let asked = sum_requests(pods.iter().map(AsRef::as_ref));
     let short: Vec<String> = [
         (asked.pods > room.pods).then(|| format!("room for {} pods", room.pods)),

@@ -22,21 +22,21 @@ use crate::model::marks;
 use crate::steps::updates::EKS_POLL_INTERVAL;
 use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld, WATCH_STALENESS_LIMIT, nodes};
 
-/// Holds blue.
+/// A step that annotates blue's nodes so that the cluster autoscaler does not remove them (CA-4).
 pub struct BlueProtectionStep {
     id: String,
     run: String,
     blue: String,
 }
 
-/// What a look sees.
+/// One look at blue: the node group, its Auto Scaling groups and its nodes.
 pub struct BlueProtectionObservation {
     group: Option<Nodegroup>,
     asgs: Vec<Asg>,
     nodes: Vec<Arc<Node>>,
 }
 
-/// How large blue was.
+/// Blue's size when the migration began. A rollback grows blue to it again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BlueProtectionBeforeImage {
@@ -46,7 +46,7 @@ pub struct BlueProtectionBeforeImage {
     nodes: usize,
 }
 
-/// What is done.
+/// An act on blue: its nodes' annotations, or in a rollback its size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -57,7 +57,7 @@ pub enum BlueProtectionAct {
     Hold {
         nodes: Vec<String>,
     },
-    /// On rollback.
+    /// In a rollback: brings blue to its size of before, where it has lost nodes.
     Grow {
         desired: i32,
         /// Where the group's largest size is in the way.
@@ -156,6 +156,7 @@ impl Step<StepWorld> for BlueProtectionStep {
     }
 
     fn before_image(&self, seen: &BlueProtectionObservation) -> BlueProtectionBeforeImage {
+        // The live size goes into the journal: EKS's own may lag behind what an autoscaler did (EKS-NG-15).
         let size = seen.group.as_ref().map(|group| Scaling {
             desired: seen.desired_size().unwrap_or(group.scaling.desired),
             ..group.scaling
@@ -189,6 +190,8 @@ impl Step<StepWorld> for BlueProtectionStep {
                     max: *max,
                     ..NodegroupChange::default()
                 };
+                // One request for one state of the group: a repeat after a crash sends the same token, a group changed
+                // since another.
                 let token =
                     world.idempotency_token(&self.id, &format!("grow {desired} {modified:?}"));
                 world
@@ -212,6 +215,7 @@ impl Step<StepWorld> for BlueProtectionStep {
         now: Timestamp,
     ) -> Decision<BlueProtectionAct> {
         let blue = &self.blue;
+        // A group of the same name that somebody made since is not blue.
         let same = |g: &&Nodegroup| before.arn.as_ref().is_none_or(|was| *was == g.arn);
         let Some(group) = seen.group.as_ref().filter(same) else {
             return Decision::Refuse(StepRefusal::new(format!(
@@ -231,6 +235,7 @@ impl Step<StepWorld> for BlueProtectionStep {
             }
             _ => {}
         }
+        // Grown before it is waited for, and before traffic or a pod goes back: fewer nodes could not carry what comes.
         let now_desired = seen.desired_size().unwrap_or(0);
         if let Some(size) = before.size.filter(|was| now_desired < was.desired) {
             return Decision::Act(BlueProtectionAct::Grow {
@@ -269,6 +274,7 @@ impl Step<StepWorld> for BlueProtectionStep {
                 Decision::Act(BlueProtectionAct::Hold { nodes: free })
             };
         }
+        // Blue is open, so nothing is to come back to it any more: what is left is to take the marks off.
         let held = self.node_names(seen, |n| nodes::is_protected_by(n, &self.run));
         if held.is_empty() {
             Decision::Done(format!(

@@ -67,6 +67,7 @@ pub fn build_step(
     run: &str,
     roll_back: bool,
 ) -> Box<dyn DynStep<StepWorld>> {
+    // The route's data are all that a step is built from, so that a resumed run does what was journaled.
     let id = step.id.clone();
     let run = run.to_owned();
     match step.spec.clone() {
@@ -106,6 +107,8 @@ pub fn build_step(
                 surge,
                 timeout,
             };
+            // A green that could not be created is emptied before it is deleted, under the plan's own terms for pods
+            // and budgets.
             let drain = find_drain_spec(route, &group_spec.group.name);
             Box::new(CreateGreenStep::new(id, run, group_spec, &drain))
         }
@@ -127,6 +130,7 @@ pub fn build_step(
         StepSpec::AddToRules { green, shift } => Box::new(AddToRulesStep::new(green, shift)),
         StepSpec::Shift { green: _, shift } => Box::new(ShiftStep::new(id, shift)),
         StepSpec::Drain { blue, green, drain } => Box::new(DrainStep::new(id, blue, green, drain)),
+        // A soak watches green only where it exists by then.
         StepSpec::Soak { blue, time } => {
             let green =
                 green_for(route, &blue).and_then(|green| created_before(route, step, green));

@@ -23,11 +23,11 @@ const AUTOSCALER_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 pub enum NodeClosing {
     /// Keep these from the autoscaler's scale-down.
     Protect { nodes: Vec<String> },
-    /// Taint these.
+    /// Taint these, and keep them from scale-down in the same patch.
     Taint { nodes: Vec<String> },
     /// The autoscaler has to see the taint first.
     Wait { why: String, recheck: Duration },
-    /// Cordon these.
+    /// Cordon these: the autoscaler has had time to see their taint.
     Cordon { nodes: Vec<String> },
 }
 
@@ -44,10 +44,12 @@ pub fn next_closing<'a>(
         let ours = |key: &str, value: Option<&str>| key == marks::BLUE_TAINT && value == Some(run);
         n.taints.iter().any(|t| ours(&t.key, t.value.as_deref()))
     };
+    // One act for all nodes of a stage. A node that joins later begins with the first stage again.
     let untainted = node_names(nodes.clone().filter(|n| !tainted(n)));
     if !untainted.is_empty() {
         return Some(NodeClosing::Taint { nodes: untainted });
     }
+    // A node that carries the taint but not the annotation was tainted by its node group as it joined.
     let free = node_names(nodes.clone().filter(|n| !nodes::is_protected(n)));
     if !free.is_empty() {
         return Some(NodeClosing::Protect { nodes: free });
@@ -56,6 +58,7 @@ pub fn next_closing<'a>(
     if open.is_empty() {
         return None;
     }
+    // The autoscaler must see the taint on a schedulable node, or it would keep a template without it (CA-1).
     let left = last_act.map_or(SignedDuration::ZERO, |t| {
         AUTOSCALER_TAINT_WAIT - now.duration_since(t)
     });

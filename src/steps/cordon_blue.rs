@@ -24,7 +24,7 @@ const CONFIG_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(15);
 /// A node group's configuration takes some seconds to change.
 const CONFIG_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Closes blue.
+/// A step that closes blue to new pods and new nodes: taint, largest size, no rebalancing, then cordons.
 pub struct CordonBlueStep {
     id: String,
     run: String,
@@ -32,14 +32,14 @@ pub struct CordonBlueStep {
     taint: NodegroupTaint,
 }
 
-/// What a look sees.
+/// One look at blue: the node group, its Auto Scaling groups and its nodes.
 pub struct CordonBlueObservation {
     group: Option<Nodegroup>,
     asgs: Vec<Asg>,
     nodes: Vec<std::sync::Arc<Node>>,
 }
 
-/// What there was.
+/// What of blue was closed before the run, in sizes, taints, processes and nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CordonBlueBeforeImage {
@@ -50,7 +50,7 @@ pub struct CordonBlueBeforeImage {
     cordoned_nodes: Vec<String>,
 }
 
-/// What is done.
+/// An act on blue: on its Auto Scaling group, the node group, or nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -190,6 +190,7 @@ impl Step<StepWorld> for CordonBlueStep {
         let Some(group) = &seen.group else {
             return Decision::Refuse(StepRefusal::new(self.gone_text()));
         };
+        // First of all: as soon as nodes are emptied, rebalancing would end others that still carry pods (ASG-3).
         for asg in &seen.asgs {
             if !asg.suspended.iter().any(|p| p == "AZRebalance") {
                 return Decision::Act(CordonBlueAct::SuspendRebalance {
@@ -216,6 +217,7 @@ impl Step<StepWorld> for CordonBlueStep {
         // size that it shows, which lags behind. What both can bear is the larger of the two.
         let live = seen.asgs.iter().map(|a| a.desired).sum::<i32>();
         let desired = live.max(group.scaling.desired).max(1);
+        // The group is tainted before its nodes, so that a node that joins in between has the taint too.
         let tainted = group.taints.iter().any(|t| self.is_ours(t));
         // The largest size is never less than `maxUnavailable` of the group's updates: EKS takes no group with less.
         let update = group.update_config.as_ref();
@@ -240,6 +242,7 @@ impl Step<StepWorld> for CordonBlueStep {
                 attempt: past.acts,
             });
         }
+        // The nodes follow in the order of `closing.rs`. Its wait counts from the last act, which is the taint.
         let nodes = seen.nodes.iter().map(AsRef::as_ref);
         let last_act = past.watched_from().filter(|_| past.acts > 0);
         match next_closing(&self.blue, nodes, &self.run, last_act, now) {
@@ -290,6 +293,7 @@ impl Step<StepWorld> for CordonBlueStep {
                 Ok(world.aws.suspend_processes(asg, &["AZRebalance"]).await?)
             }
             CordonBlueAct::ResumeRebalance { asg } => {
+                // The tag goes last: a crash in between is seen by it, and the resumption repeated.
                 world.aws.resume_processes(asg, &["AZRebalance"]).await?;
                 Ok(world
                     .aws
@@ -297,6 +301,8 @@ impl Step<StepWorld> for CordonBlueStep {
                     .await?)
             }
             CordonBlueAct::Configure { change, attempt } => {
+                // The token names the change itself: two changes of one attempt are two calls, and a lost answer of one
+                // of them makes no second update.
                 let what = serde_json::to_string(change).unwrap_or_default();
                 let token = world.idempotency_token(&self.id, &format!("{what}#{attempt}"));
                 let asked = world
@@ -343,6 +349,8 @@ impl Step<StepWorld> for CordonBlueStep {
         if !ours.is_empty() {
             return Decision::Act(CordonBlueAct::Reopen { nodes: ours });
         }
+        // While an update goes on EKS refuses another one. The wait is bounded, so that a group that never becomes
+        // ACTIVE ends in a question to a person and not in a rollback that hangs.
         match &group.status {
             NodegroupStatus::Active | NodegroupStatus::Degraded => {}
             NodegroupStatus::Updating if !trail.is_late(now, ROLLBACK_WAIT_LIMIT) => {
@@ -358,6 +366,7 @@ impl Step<StepWorld> for CordonBlueStep {
                 )));
             }
         }
+        // Taints of others stay, and so does a largest size that somebody has raised since.
         let remove: Vec<NodegroupTaint> = group
             .taints
             .iter()
@@ -388,6 +397,7 @@ impl Step<StepWorld> for CordonBlueStep {
         if !held.is_empty() {
             return Decision::Act(CordonBlueAct::Release { nodes: held });
         }
+        // Last, and only where the tag says that this run suspended it.
         if let Some(asg) = seen.asgs.iter().find(|a| self.is_rebalance_ours(a)) {
             return Decision::Act(CordonBlueAct::ResumeRebalance {
                 asg: asg.name.clone(),

@@ -41,6 +41,7 @@ pub fn judge_pod(pod: &Pod, consents: EvictionConsents<'_>) -> PodVerdict {
     if pod.mirror {
         return PodVerdict::Leave("static pod of the kubelet");
     }
+    // Evicted, it would come back to blue again and again; its node's end moves it for good.
     if would_return(pod) {
         return PodVerdict::Leave("tolerates what closes blue, and would come back");
     }
@@ -51,12 +52,15 @@ pub fn judge_pod(pod: &Pod, consents: EvictionConsents<'_>) -> PodVerdict {
     if pod.runs_to_end() && consents.wait_for_jobs && !consents.evict_jobs.covers_pod(pod) {
         return PodVerdict::WaitForJob;
     }
+    // From here on something is lost with the pod, which takes a consent: the pod itself, then what is on its node's
+    // disks.
     if pod.owner.is_none() && !consents.bare_pods.covers_pod(pod) {
         return PodVerdict::Block(format!(
             "no controller makes it again; add `pod {}` to `drain.barePods.evict` to consent to its loss",
             pod.key
         ));
     }
+    // The text names the very line that consents, so that a person decides about one workload and not about all.
     let lost = |volume: Option<&NodeVolume>, what: &str, key: &str| {
         volume.map(|v| {
             PodVerdict::Block(format!(
@@ -115,7 +119,8 @@ pub fn pods_left_on(snapshot: &CacheSnapshot, group: &str) -> Vec<String> {
     pods_left_in(nodes, pods, group)
 }
 
-/// The same of any reading of nodes and pods.
+/// Returns those pods of `group` that [`pods_left_on`] returns, from lists instead of watches: an act proves with it
+/// that a group is empty.
 pub fn pods_left_in<'a>(
     nodes: impl Iterator<Item = &'a Node>,
     pods: impl Iterator<Item = &'a Pod>,

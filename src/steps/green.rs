@@ -47,7 +47,7 @@ pub struct GreenGroupSpec {
     pub timeout: Duration,
 }
 
-/// Creates green.
+/// A step that creates green and waits until its nodes can carry blue's pods.
 pub struct CreateGreenStep {
     id: String,
     run: String,
@@ -56,7 +56,7 @@ pub struct CreateGreenStep {
     green_drain: GreenDrain,
 }
 
-/// What there was.
+/// The group of green's name before the run: none, or a rollback leaves it alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GreenBeforeImage {
@@ -66,7 +66,7 @@ pub struct GreenBeforeImage {
     nodes: usize,
 }
 
-/// What a look sees.
+/// One look at green beside blue.
 pub struct GreenObservation {
     green: Option<Nodegroup>,
     asg: Option<Asg>,
@@ -86,7 +86,7 @@ pub struct GreenObservation {
     drain_observation: Option<GreenDrainObservation>,
 }
 
-/// What is done.
+/// An act on green: the node group, its Auto Scaling group, or in a rollback its pods.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -137,6 +137,7 @@ impl CreateGreenStep {
     /// The group as it is to be created now.
     fn group_to_create(&self, seen: &GreenObservation) -> NewNodegroup {
         let mut group = self.group_spec.group.clone();
+        // Sizes are read when green is made, not when the route was: an autoscaler may have changed blue since.
         let blue = seen.blue_desired.unwrap_or(group.scaling.desired);
         group.scaling.max = group.scaling.max.max(blue);
         group.scaling.desired = match self.group_spec.surge {
@@ -144,6 +145,7 @@ impl CreateGreenStep {
             None => group.scaling.desired.max(blue),
         };
         group.scaling.min = group.scaling.min.min(group.scaling.desired);
+        // The route was made before this version existed, so its number is looked up now.
         if let (Some(from), Some(version)) = (&self.group_spec.template_from, seen.template_version)
         {
             group.launch_template = Some(LaunchTemplateRef {
@@ -175,6 +177,8 @@ impl CreateGreenStep {
             .map(AsRef::as_ref)
             .filter(|n| n.is_ready() && !n.deleting)
             .collect();
+        // ACTIVE says nothing of nodes (EKS-NG-11): they are counted, zone by zone, as volumes do not move between
+        // zones (K8S-VOL-2).
         let wanted = green.scaling.desired;
         if wanted == 0 && seen.blue_desired.is_some_and(|n| n > 0) {
             lacks.push("somebody has set its size to 0".to_owned());
@@ -196,6 +200,7 @@ impl CreateGreenStep {
                 ready.len()
             ));
         }
+        // With `capacity: surge` green is smaller than blue at first, and may not reach every zone yet.
         for zone in &self.group_spec.zones {
             if self.group_spec.surge.is_none() && !ready.iter().any(|n| n.zone() == Some(zone)) {
                 lacks.push(format!("no node is Ready in {zone}"));
@@ -211,6 +216,7 @@ impl CreateGreenStep {
                     node.name, node.kubelet_version
                 ));
             }
+            // A startup taint is one that its agent still has to take off (CTL-7). Pods would not come before that.
             let foreign: Vec<String> = node
                 .taints
                 .iter()
@@ -257,6 +263,8 @@ impl Step<StepWorld> for CreateGreenStep {
             let blue = &self.group_spec.blue;
             absent_is_none(world.aws.describe_nodegroup(&world.cluster, blue).await)?
         };
+        // Both Auto Scaling groups in one call: blue's size, tags and suspended processes are what green is compared
+        // with.
         let names: Vec<String> = blue
             .iter()
             .chain(green.iter().filter(|_| !making))
@@ -275,6 +283,8 @@ impl Step<StepWorld> for CreateGreenStep {
         };
         let asg = take(&green);
         let blue_asg = take(&blue);
+        // The template's new version is looked up, because the step that made it may have died before it could tell its
+        // number.
         let template_version = match &self.group_spec.template_from {
             Some(from) if green.is_none() => from.find_newest_version(world).await?,
             _ => None,
@@ -286,6 +296,7 @@ impl Step<StepWorld> for CreateGreenStep {
             .filter(|n| n.nodegroup_name() == Some(self.green_name()))
             .cloned()
             .collect();
+        // What explains a delay is read only while there is one, and DaemonSets only once their nodes are there.
         let all_ready = green.as_ref().is_some_and(|g| {
             nodes.iter().filter(|n| n.is_ready()).count() as i64 >= i64::from(g.scaling.desired)
         });
@@ -308,6 +319,7 @@ impl Step<StepWorld> for CreateGreenStep {
         } else {
             Vec::new()
         };
+        // A group that could not be created may have nodes, and nodes may have pods: it is emptied as in a rollback.
         let failed = green
             .as_ref()
             .is_some_and(|g| g.status == NodegroupStatus::CreateFailed);
@@ -315,6 +327,7 @@ impl Step<StepWorld> for CreateGreenStep {
             true => Some(self.green_drain.observe_green(world).await?),
             false => None,
         };
+        // The Auto Scaling group knows the size that an autoscaler has set; EKS's own answer is some time behind it.
         let blue_desired = blue_asg
             .as_ref()
             .map(|a| a.desired)
@@ -348,6 +361,8 @@ impl Step<StepWorld> for CreateGreenStep {
     ) -> Decision<GreenAct> {
         let name = self.green_name();
         let Some(green) = &seen.green else {
+            // A failed group was deleted by this attempt. The next one needs a person first, or it would fail the same
+            // way.
             if let Some(GreenAct::DeleteFailed { why }) = past
                 .last_act
                 .clone()
@@ -371,6 +386,8 @@ impl Step<StepWorld> for CreateGreenStep {
                 attempt: past.attempt,
             });
         };
+        // Known by its tag: a process that died after the call finds its own group, and somebody else's is never
+        // touched.
         if !self.is_ours(green) {
             return Decision::Refuse(
                 StepRefusal::new(format!(
@@ -410,6 +427,7 @@ impl Step<StepWorld> for CreateGreenStep {
             }
             _ => {}
         }
+        // Whatever EKS reports of blue too was there before, and is no reason to wait for green.
         let mut lacks = self.missing_conditions(green, seen);
         let (degraded_as_blue, new) = issues_beyond_blue(green, &seen.blue_health);
         if green.status != NodegroupStatus::Active && !degraded_as_blue {
@@ -432,6 +450,8 @@ impl Step<StepWorld> for CreateGreenStep {
                 wait_polling(text)
             };
         }
+        // Tags and suspensions last: they matter to autoscalers once green carries pods, and CreateNodegroup takes
+        // neither (EKS-NG-23).
         if self.group_spec.copy_asg_tags
             && let Some(asg) = &seen.asg
         {
@@ -443,6 +463,8 @@ impl Step<StepWorld> for CreateGreenStep {
                 });
             }
         }
+        // A process that somebody suspended for blue stays suspended for green, or green would do what blue was kept
+        // from.
         if let Some(asg) = &seen.asg {
             let processes = missing_suspensions(&seen.blue_tags, &seen.blue_suspended, asg);
             if !processes.is_empty() {
@@ -479,6 +501,8 @@ impl Step<StepWorld> for CreateGreenStep {
     async fn perform_act(&self, world: &StepWorld, act: &GreenAct) -> Result<(), StepError> {
         match act {
             GreenAct::Create { group, attempt } => {
+                // A repeat after a crash sends the same token; another attempt sends another, or EKS would answer with
+                // the old failure.
                 let token = world.idempotency_token(&self.id, &format!("create#{attempt}"));
                 world
                     .aws
@@ -534,6 +558,7 @@ impl Step<StepWorld> for CreateGreenStep {
                 _ => Decision::Done(format!("node group {name} is gone")),
             };
         };
+        // Only a group that this run has made is deleted.
         if before.status.is_some() || !self.is_ours(green) {
             return Decision::Done(format!("node group {name} is not this run's; it stays"));
         }
@@ -555,6 +580,8 @@ impl Step<StepWorld> for CreateGreenStep {
                 "the nodes of {name} could not be read"
             )));
         };
+        // Emptied before it is deleted: EKS itself ends every node after five minutes, whatever the budgets say
+        // (EKS-NG-16).
         let next = self
             .green_drain
             .decide_next(green_drain, &trail.rollback, now);

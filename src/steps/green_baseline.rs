@@ -20,6 +20,7 @@ pub fn is_ready_on(snapshot: &CacheSnapshot, group: &str, owner: &str) -> bool {
 /// What EKS reports of green and not of blue, and whether green is DEGRADED for nothing else than blue.
 pub fn issues_beyond_blue(green: &Nodegroup, blue_codes: &[String]) -> (bool, Vec<HealthIssue>) {
     let of_blue = |i: &HealthIssue| blue_codes.contains(&i.code);
+    // Compared by code: the messages name the group's own resources.
     let (same, new): (Vec<HealthIssue>, Vec<HealthIssue>) =
         green.health.iter().cloned().partition(of_blue);
     let degraded_as_blue =

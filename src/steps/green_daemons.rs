@@ -17,6 +17,7 @@ pub(super) fn missing_daemon_pods(
         let pods = snapshot.pods.on_node(&node.name);
         for set in sets.iter().filter(|s| belongs_on_node(s, node)) {
             let own = |p: &&Arc<Pod>| p.owner.as_ref().is_some_and(|o| o.uid == set.uid);
+            // During a rollout two pods of a DaemonSet may be on a node; one that is Ready is enough.
             let why = match pods.iter().filter(own).max_by_key(|p| p.ready) {
                 Some(pod) if pod.ready => continue,
                 Some(pod) => pod.waiting.as_deref().unwrap_or(&pod.phase),

@@ -17,7 +17,7 @@ pub struct GreenProtectionStep {
     protects: bool,
 }
 
-/// What a look sees.
+/// One look at green's nodes and whom they are protected by.
 #[derive(Default)]
 pub struct GreenProtectionObservation {
     /// Names of green's nodes that are not protected at all, and of those that this run protects.
@@ -35,7 +35,7 @@ pub struct GreenProtectionBeforeImage {
     held_nodes: usize,
 }
 
-/// What is done.
+/// An act on the scale-down annotation of green's nodes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -48,7 +48,7 @@ pub enum GreenProtectionAct {
 }
 
 impl GreenProtectionStep {
-    /// Holds `green`'s nodes.
+    /// Returns the step that keeps `green`'s nodes from scale-down.
     pub fn new_protecting(green: String, run: String) -> Self {
         Self {
             green,
@@ -57,7 +57,7 @@ impl GreenProtectionStep {
         }
     }
 
-    /// Lets `green`'s nodes go.
+    /// Returns the step that leaves `green`'s nodes to the autoscaler again, at the end of a migration.
     pub fn new_releasing(green: String, run: String) -> Self {
         Self {
             green,
@@ -96,6 +96,8 @@ impl Step<StepWorld> for GreenProtectionStep {
             .values()
             .filter(|n| n.nodegroup_name() == Some(&self.green))
         {
+            // A node that somebody else protects is neither: it needs no hold, and its annotation is not this run's to
+            // take off.
             if nodes::is_protected_by(node, &self.run) {
                 seen.protected.push(node.name.clone());
             } else if !nodes::is_protected(node) {

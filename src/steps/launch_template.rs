@@ -28,7 +28,7 @@ impl TemplateSource {
     }
 }
 
-/// One new template version.
+/// A step that makes one new version of a launch template. Its undo leaves the version where it is.
 pub struct LaunchTemplateStep {
     id: String,
     template: String,
@@ -43,7 +43,7 @@ pub struct LaunchTemplateBeforeImage {
     newest_version: Option<i64>,
 }
 
-/// Makes the version.
+/// The one act of the step: makes the version with this image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LaunchTemplateAct {
@@ -98,6 +98,7 @@ impl Step<StepWorld> for LaunchTemplateStep {
         _past: &StepHistory,
         _now: Timestamp,
     ) -> Decision<LaunchTemplateAct> {
+        // Found by its description: a process that died after the call does not make a second version.
         if let Some(version) = find_made_version(seen, self.source_version, &self.image) {
             return Decision::Done(format!(
                 "launch template {} version {} has image {}",

@@ -31,6 +31,7 @@ pub async fn find_unfit_reason(
     ) {
         return Ok(Some(format!("node group {group} is {}", read.status)));
     }
+    // ACTIVE says nothing of nodes (EKS-NG-11). A group that is to have none is as somebody wants it.
     let mut nodes = snapshot.nodes.values();
     let none = !nodes.any(|n| n.nodegroup_name() == Some(group) && n.is_ready());
     Ok((none && read.scaling.desired > 0).then(|| format!("node group {group} has no Ready node")))
@@ -66,6 +67,8 @@ pub async fn taint_and_cordon(world: &StepWorld, names: &[String]) -> Result<(),
 pub async fn reopen_nodes(world: &StepWorld, names: &[String]) -> Result<(), StepError> {
     change_each_node(world, names, |node| {
         let mut change = NodeChange::default();
+        // Only what carries this run's id is taken off: a taint or a cordon of somebody else, even an earlier run's,
+        // stays.
         if node.taints.iter().any(|t| is_our_taint(t, &world.run)) {
             change.taints = Some(
                 node.taints
@@ -156,7 +159,8 @@ pub fn is_protected(node: &Node) -> bool {
     told.is_some_and(|v| v == "true")
 }
 
-/// Whether it was `run` that told it so.
+/// Returns whether `run` told the cluster autoscaler to leave the node alone. Only what the run itself marked is taken
+/// back.
 pub fn is_protected_by(node: &Node, run: &str) -> bool {
     let by = node.annotations.get(marks::SCALE_DOWN_HELD);
     by.is_some_and(|by| by == run)
@@ -177,6 +181,7 @@ fn protection_change(node: &Node, run: &str) -> NodeChange {
         let value = Some(value.to_owned());
         change.annotations.insert(key.to_owned(), value);
     };
+    // A value other than `true` is somebody's too, so it is kept aside and put back at the end.
     if let Some(before) = node.annotations.get(marks::SCALE_DOWN_DISABLED) {
         set(marks::SCALE_DOWN_BEFORE, before);
     }
@@ -260,6 +265,8 @@ async fn change_each_node(
         if wanted == NodeChange::default() {
             continue;
         }
+        // The change holds for the node as it was read, or not at all: a taint list is written whole, and somebody
+        // else's would be lost.
         match world.kube.change_node(node, &wanted).await {
             Ok(_) => drop(changed.insert(name, node.resource_version.clone())),
             Err(e) if matches!(e.class, ErrorClass::Absent | ErrorClass::Conflict) => {}
@@ -269,6 +276,7 @@ async fn change_each_node(
     let seen = async {
         let mut bell = world.cache.subscribe_changes();
         loop {
+            // In this order a change that arrives between the reading and the wait still wakes it.
             bell.mark_unchanged();
             let now = world.cache.read_current(WATCH_STALENESS_LIMIT).await?;
             let behind = |(name, was): (&&String, &String)| {

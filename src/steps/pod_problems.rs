@@ -19,6 +19,7 @@ impl<'a> StartingPods<'a> {
         snapshot: &'a CacheSnapshot,
         replica_sets: &HashMap<String, String>,
     ) -> Self {
+        // Of several pods the one with a reason, then the one on a node, says most about why the workload is short.
         let tells = |pod: &Pod| (pod.waiting.is_some(), pod.node.is_some());
         let mut pods: HashMap<String, &Pod> = HashMap::new();
         let starting = snapshot.pods.values().map(AsRef::as_ref);
@@ -64,6 +65,8 @@ pub(super) fn volume_holder(
         .waiting
         .as_deref()
         .is_none_or(|w| w == "ContainerCreating");
+    // A ReadWriteOnce volume that another node holds keeps a pod in ContainerCreating without any condition that says
+    // so (K8S-SCHED-5).
     let node = pod.node.as_ref().filter(|_| attaching)?;
     let mut holders = snapshot.pods.values().filter(|p| {
         p.key.namespace == pod.key.namespace

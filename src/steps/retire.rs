@@ -30,7 +30,7 @@ const RETIRE_RECHECK_INTERVAL: Duration = EKS_POLL_INTERVAL;
 /// DescribeNodegroup may say ACTIVE for some seconds after DeleteNodegroup.
 pub const DELETE_VISIBLE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// What becomes of blue.
+/// A step that takes blue out of its target groups and deletes it, or keeps it at zero nodes, once it is proved empty.
 pub struct RetireStep {
     id: String,
     run: String,
@@ -43,17 +43,17 @@ pub struct RetireStep {
     gate: WorkloadGate,
 }
 
-/// What a look sees.
+/// One look at blue, at whatever still needs it, and at what is to take its place.
 pub struct RetireObservation {
     group: Option<Nodegroup>,
     asgs: Vec<Asg>,
-    /// What still holds blue.
+    /// What keeps blue from being empty, as text: pods, volumes, weights.
     held_by: Vec<String>,
     /// Target groups that blue's Auto Scaling groups are attached to.
     attached: Vec<(String, Vec<String>)>,
     /// What of blue is still registered in target groups, by ARN.
     registered: Vec<RegisteredIn>,
-    /// The same and what drains there, as text.
+    /// What of blue is registered in target groups or still drains there, as text, for messages.
     targets: Vec<String>,
     /// Instances of blue that are in service.
     in_service: BTreeSet<String>,
@@ -71,7 +71,7 @@ pub struct RetireObservation {
 }
 
 impl RetireStep {
-    /// Retires `blue`.
+    /// Returns the step for blue, with its green where the route makes that before.
     pub fn new(
         id: String,
         run: String,
@@ -105,6 +105,7 @@ impl RetireStep {
     }
 
     fn decide_scaled_to_zero(&self, seen: &RetireObservation) -> Option<Decision<RetireAct>> {
+        // Kept at zero is done only when instances and nodes are gone: until then pods may still be ending.
         let instances: usize = seen.asgs.iter().map(|a| a.instances.len()).sum();
         let size: i32 = seen.asgs.iter().map(|a| a.desired).sum();
         if self.delete || size > 0 {
@@ -180,12 +181,14 @@ impl Step<StepWorld> for RetireStep {
             .filter(|n| n.nodegroup_name() == Some(&self.blue))
             .map(|n| n.name.clone())
             .collect();
+        // A node that was not Ready before the run is not waited for in a rollback.
         let ready = snapshot
             .nodes
             .values()
             .filter(|n| n.nodegroup_name() == Some(&self.blue))
             .filter(|n| n.is_ready() || world.workloads.was_not_ready(n))
             .count();
+        // Without a green (strategy `recreate`) nothing else is to serve, and nothing is waited for.
         let green_serves = self
             .green
             .as_ref()
@@ -209,6 +212,7 @@ impl Step<StepWorld> for RetireStep {
         if self.green.is_some() {
             seen.short = self.gate.read_shortage(world).await?;
         }
+        // A group that is gone, or on its way out, has nothing left that would have to be proved.
         let Some(group) = &seen.group else {
             return Ok(seen);
         };
@@ -221,6 +225,7 @@ impl Step<StepWorld> for RetireStep {
             .await?
             .into_values()
             .collect();
+        // Instances of every lifecycle are looked for in target groups, as an ending one may still get requests there.
         let ids: BTreeSet<String> = seen
             .asgs
             .iter()
@@ -230,6 +235,8 @@ impl Step<StepWorld> for RetireStep {
         let instances = seen.asgs.iter().flat_map(|a| &a.instances);
         let in_service = instances.filter(|i| i.lifecycle == "InService");
         seen.in_service = in_service.map(|i| i.id.clone()).collect();
+        // The route's target groups and those that blue's Auto Scaling groups fill now: somebody may have attached
+        // another since.
         let mut groups: BTreeSet<String> = self.target_groups.iter().cloned().collect();
         for asg in &seen.asgs {
             let served: Vec<String> = asg.registration_targets().cloned().collect();
@@ -244,6 +251,8 @@ impl Step<StepWorld> for RetireStep {
         if seen.attached.is_empty() && seen.registered.is_empty() && !seen.targets.is_empty() {
             return Ok(seen);
         }
+        // Read together and late: all that follows has to be true at the same look, and some of it costs a list of the
+        // whole cluster.
         seen.green_unfit_reason = match &self.green {
             Some(green) => nodes::find_unfit_reason(world, green, &snapshot).await?,
             None => None,
@@ -270,6 +279,7 @@ impl Step<StepWorld> for RetireStep {
                     )
                 }),
         );
+        // A weight on blue's target group sends requests to it although nothing seems to run there any more.
         for rule in if self.rules.is_empty() {
             vec![]
         } else {
@@ -306,6 +316,7 @@ impl Step<StepWorld> for RetireStep {
     ) -> Decision<RetireAct> {
         let Some(group) = &seen.group else {
             if seen.nodes.is_empty() {
+                // Even with blue gone the run must not end well while a workload lacks pods.
                 let gone = format!("node group {} is gone", self.blue);
                 let meanwhile = format!("{gone}; the run is not done");
                 return (seen.short)
@@ -319,6 +330,7 @@ impl Step<StepWorld> for RetireStep {
             ));
         };
         match &group.status {
+            // Deleting cannot be stopped, whoever asked for it: what is left to do is to see it through.
             NodegroupStatus::Deleting => {
                 return wait_polling(format!(
                     "node group {} is being deleted, {} nodes are left",
@@ -341,9 +353,12 @@ impl Step<StepWorld> for RetireStep {
             }
             _ => {}
         }
+        // Before anything is proved: at zero there is nothing left to lose.
         if let Some(decision) = self.decide_scaled_to_zero(seen) {
             return decision;
         }
+        // The proofs come from the gravest to the least: green must be there, every workload whole, blue empty, and
+        // nobody served by blue alone.
         if let Some(why) = &seen.green_unfit_reason {
             return Decision::Refuse(
                 StepRefusal::new(format!(
@@ -354,10 +369,13 @@ impl Step<StepWorld> for RetireStep {
                 .with_next(NextStep::Rollback),
             );
         }
+        // A workload that is short may be so because of green, and blue is what a rollback goes to.
         let stays = format!("{} stays as it is", self.blue);
         if let Some(decision) = seen.short.hold_back(BLUE_EMPTY_TIMEOUT, &stays) {
             return decision;
         }
+        // What holds blue may leave by itself, as volumes do some time after their pods. It is waited for before a
+        // person is asked.
         if !seen.held_by.is_empty() {
             let why = format!("{} is not empty: {}", self.blue, seen.held_by.join(", "));
             return if is_overdue(past, now) {
@@ -378,6 +396,8 @@ impl Step<StepWorld> for RetireStep {
                 false => wait_polling(why),
             };
         }
+        // Blue leaves its target groups and its connections drain before it is deleted, one Auto Scaling group in an
+        // act.
         if let Some((asg, target_groups)) = seen.attached.first() {
             return Decision::Act(RetireAct::Detach {
                 asg: asg.clone(),
@@ -392,12 +412,14 @@ impl Step<StepWorld> for RetireStep {
                 targets: registered.targets.clone(),
             });
         }
+        // Deregistered, but connections still end (ELB-7): a deletion now would cut them.
         if !seen.targets.is_empty() {
             return Decision::Wait {
                 why: format!("{} leaves {}", self.blue, seen.targets.join(", ")),
                 recheck: RETIRE_RECHECK_INTERVAL,
             };
         }
+        // DescribeNodegroup may not show it yet (EKS-NG-17). A second call would count as another act without effect.
         if was_delete_requested(past, now) {
             return Decision::Wait {
                 why: format!("EKS was asked to delete {}", self.blue),
@@ -433,6 +455,8 @@ impl Step<StepWorld> for RetireStep {
         match act {
             RetireAct::Detach { asg, target_groups } => {
                 let asgs = std::slice::from_ref(asg);
+                // What was seen is older than this act. If it does not hold any more nothing is done, and the next look
+                // says why.
                 if self.green.is_some() && !may_detach(world, asgs, target_groups).await? {
                     return Ok(());
                 }
@@ -486,6 +510,7 @@ impl Step<StepWorld> for RetireStep {
                     .await?;
                 Ok(())
             }
+            // On the way back no proof is needed: blue only gets more.
             RetireAct::Attach { asg, target_groups } => {
                 Ok(world.aws.attach_served(asg, target_groups).await?)
             }
@@ -528,6 +553,7 @@ impl Step<StepWorld> for RetireStep {
         let Some(group) = &seen.group else {
             return gone("is deleted");
         };
+        // On a long way a later green may have got the name of a blue that is gone.
         if before.arn.as_ref().is_some_and(|was| *was != group.arn) {
             return gone("is deleted (what has its name now is another group)");
         }
@@ -545,9 +571,11 @@ impl Step<StepWorld> for RetireStep {
             _ => {}
         }
         let late = trail.is_late(now, ROLLBACK_WAIT_LIMIT);
+        // Nodes first: target groups without instances would be attached for nothing, and instances take minutes.
         let size = before
             .size
             .filter(|was| group.scaling.desired < was.desired);
+        // A size that EKS is changing is waited for, because a second change would be refused (EKS-NG-21).
         if group.status == NodegroupStatus::Updating && !late {
             return wait_polling(format!("node group {blue} is UPDATING"));
         }
@@ -557,6 +585,7 @@ impl Step<StepWorld> for RetireStep {
                 attempt: trail.rollback.attempt,
             });
         }
+        // The Auto Scaling groups register their instances by themselves; what somebody registered one by one follows.
         for was in &before.attached {
             let now = seen.asgs.iter().find(|a| a.name == was.asg);
             let missing: Vec<String> = was
@@ -572,6 +601,7 @@ impl Step<StepWorld> for RetireStep {
                 });
             }
         }
+        // Only instances that are in service are registered again: others have ended, or are not ready for requests.
         for was in &before.registered {
             let missing = was.missing_targets(&seen.registered, &seen.in_service);
             if !missing.is_empty() {

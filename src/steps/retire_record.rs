@@ -8,7 +8,7 @@ use crate::model::elb::{RegisteredTarget, short_name};
 use crate::steps::traffic::registered_targets::RegisteredIn;
 use crate::steps::traffic::targets::instance_names;
 
-/// What is done.
+/// An act on blue: its target groups, or the node group itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -27,24 +27,24 @@ pub enum RetireAct {
     },
     Delete,
     ScaleToZero,
-    /// On rollback.
+    /// In a rollback: registers again what was registered one by one.
     Register {
         target_group: String,
         targets: Vec<RegisteredTarget>,
     },
-    /// On rollback.
+    /// In a rollback: has the Auto Scaling group fill its target groups again.
     Attach {
         asg: String,
         target_groups: Vec<String>,
     },
-    /// On rollback.
+    /// In a rollback: brings a blue that was kept at zero to its size of before.
     ScaleUp {
         size: Scaling,
         attempt: u32,
     },
 }
 
-/// What there was.
+/// Blue before its retirement began: size, nodes and target groups. A rollback restores them while blue is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetireBeforeImage {
@@ -69,7 +69,7 @@ pub struct AttachedTargetGroups {
 }
 
 impl RetireAct {
-    /// Says it in words; `blue` is the group.
+    /// Describes the act for people; `blue` is the name of the node group that retires.
     pub fn describe_for(&self, blue: &str) -> String {
         match self {
             Self::Detach { asg, target_groups } => {

@@ -34,6 +34,8 @@ impl UpdateReader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
+        // While one goes on EKS begins no other (EKS-CP-6), so the list is not asked for and every call is about this
+        // one.
         let mut goes_on = false;
         for (id, update) in seen.iter_mut().filter(|(_, u)| is_in_progress(u)) {
             *update = aws.describe_update(cluster, of.clone(), id).await?;

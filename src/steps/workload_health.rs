@@ -84,7 +84,7 @@ pub struct WorkloadMonitor {
     single_node_claims: Arc<Mutex<HashMap<NamespacedName, Option<bool>>>>,
     /// Workloads that the plan gives up on green.
     accepted_losses: Arc<AcceptedLosses>,
-    /// The same when the run itself began, in a rollback; empty where nobody knows.
+    /// Ready pods of every workload when the run itself began, in a rollback; empty where nobody knows.
     at_start: Arc<ReadyCounts>,
 }
 
@@ -101,7 +101,7 @@ impl WorkloadMonitor {
         }
     }
 
-    /// The same, knowing what every workload had when the run began.
+    /// Returns the gate with what every workload had Ready when the run began, which a rollback measures against.
     #[must_use]
     pub fn with_start(self, at_start: ReadyCounts) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl WorkloadMonitor {
         }
     }
 
-    /// The same, taking pods of these workloads that fail on green for as good as Ready.
+    /// Returns the gate with workloads whose failing pods on green count as Ready, because a person has accepted that.
     #[must_use]
     pub fn with_accepted_losses(self, losses: AcceptedLosses) -> Self {
         Self {
@@ -133,6 +133,7 @@ impl WorkloadMonitor {
 
     /// Watches for what the workloads of a run had when it began; on rollback, for what they had when that began.
     pub fn for_run(state: &RunState) -> Self {
+        // What the run wrote down, raised by what its drains found, and for a rollback by what it began with.
         let mut baseline = state.binding.baseline_counts().clone();
         // What a drain found more of before it moved the first pod is in its before-image.
         let images = state.steps.iter().filter_map(|s| s.before.as_ref());
@@ -185,6 +186,7 @@ impl WorkloadMonitor {
         kube: &KubeApi,
         snapshot: &CacheSnapshot,
     ) -> Result<Vec<ShortWorkload>, ApiError> {
+        // Counted by pods first, which costs no call. Only where that is not enough is anything listed.
         let expected = self.expected_counts();
         let counts = self.count_serving(snapshot, &self.known_replica_sets());
         let mut below = find_short_workloads(&expected, &counts, None);
@@ -230,6 +232,7 @@ impl WorkloadMonitor {
             let Some((claim, holder)) = pod.and_then(|pod| volume_holder(snapshot, pod)) else {
                 continue;
             };
+            // It only explains: where the volume cannot be read, less is said.
             match self.is_single_node(kube, &claim).await {
                 Some(true) => {
                     workload.why += &format!(
@@ -280,6 +283,7 @@ impl WorkloadMonitor {
     ) -> Result<BTreeMap<String, PodWorkload>, ApiError> {
         let pods: Vec<&Pod> = pods.filter(|p| is_long_running(p)).collect();
         let sets = || pods.iter().filter_map(|p| Some((p, p.owner.as_ref()?)));
+        // ReplicaSets are listed only when a pod belongs to one that is not known, as after a rollout.
         let unknown = sets().any(|(_, o)| {
             o.kind == "ReplicaSet" && !self.known_replica_sets().contains_key(&o.uid)
         });
@@ -293,6 +297,7 @@ impl WorkloadMonitor {
             }
         }
         let known = self.known_replica_sets();
+        // A workload that is new since the run began is held against what it had when it was first seen.
         let counts = count_ready(snapshot, &known);
         let lost = accepted_losses::count_lost(snapshot, &known, &self.accepted_losses);
         let of_pod = |pod: &&Pod| {
@@ -308,7 +313,7 @@ impl WorkloadMonitor {
         Ok(pods.iter().filter_map(of_pod).collect())
     }
 
-    /// What it watches for.
+    /// Returns the baseline that the monitor was made with, without what has been raised since.
     pub fn into_baseline(self) -> ReadyCounts {
         Arc::unwrap_or_clone(self.baseline)
     }
@@ -327,6 +332,7 @@ impl WorkloadMonitor {
     ) -> Result<ReadyCounts, ApiError> {
         let pods = snapshot.pods.values().map(AsRef::as_ref);
         self.workloads_of(kube, snapshot, pods).await?;
+        // Counted at its highest: what was whole once, before anything moved, has to be whole again.
         let on_green = |node: &Node| green.is_some() && node.nodegroup_name() == green;
         let mut counts =
             count_on_nodes(snapshot, &self.known_replica_sets(), |node| !on_green(node));
@@ -468,6 +474,7 @@ fn count_on_nodes(
     replica_sets: &HashMap<String, String>,
     counts_node: impl Fn(&Node) -> bool,
 ) -> ReadyCounts {
+    // Pods of nodes that are gone still read Ready (K8S-NODE-1): only pods on nodes that exist are looked at.
     let counts_pod =
         |p: &&Arc<Pod>| p.ready && p.deletion_timestamp.is_none() && is_long_running(p);
     let nodes = snapshot.nodes.values().filter(|n| counts_node(n));
@@ -482,6 +489,7 @@ fn count_on_nodes(
         let (_, ready) = by_owner.entry(owner).or_insert((pod, 0));
         *ready += 1;
     }
+    // Several owners may be one workload: each ReplicaSet of a Deployment in a rollout owns some of its pods.
     let mut counts = ReadyCounts::new();
     for (pod, ready) in by_owner.into_values() {
         if let Some(name) = workload_of(pod, replica_sets) {
@@ -527,6 +535,7 @@ fn find_short_workloads(
     counts: &ReadyCounts,
     wanted: Option<&ReadyCounts>,
 ) -> Vec<ShortWorkload> {
+    // A workload that was scaled down on purpose needs no more than it wants, and one that was deleted needs nothing.
     let needed_of = |name: &str, had: u32| match wanted {
         None => had,
         Some(wanted) => match wanted.get(name) {

@@ -140,6 +140,8 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
             condition: None,
         },
     ];
+    // Each kind of write to load balancers has a statement of its own: a balancer may serve others than this cluster,
+    // and the resources that a run changes are known better for some kinds than for others.
     if !needs.target_groups.is_empty() {
         statements.push(IamStatement {
             sid: "Targets",
@@ -178,6 +180,8 @@ fn build_statements(needs: &PermissionNeeds) -> Vec<IamStatement> {
             condition: None,
         });
     }
+    // The plan does not name templates, and the policy can be written before any cluster is read: all of them are
+    // allowed.
     if needs.template_versions {
         statements.push(IamStatement {
             sid: "LaunchTemplates",

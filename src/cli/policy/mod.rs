@@ -30,7 +30,7 @@ pub struct PolicyArgs {
     snapshot: Option<PathBuf>,
 }
 
-/// Prints the policy.
+/// Prints the IAM policy or the roles that a plan needs.
 pub fn print_policy(cx: &CommandContext, args: PolicyArgs) -> Result<(), RunError> {
     let named = args.plan.plan.is_some() || args.plan.cluster.is_some();
     let plan = if named {
@@ -38,6 +38,7 @@ pub fn print_policy(cx: &CommandContext, args: PolicyArgs) -> Result<(), RunErro
     } else {
         None
     };
+    // Without a snapshot nothing is known of the cluster, so what is written there is allowed by pattern.
     let mut needs = PermissionNeeds::from_plan(plan.as_ref());
     if let Some(path) = &args.snapshot {
         let plan = plan.ok_or_else(|| usage_error("--snapshot needs a plan"))?;

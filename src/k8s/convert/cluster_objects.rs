@@ -20,7 +20,8 @@ const VOLUME_ZONE_KEYS: &[&str] = &[
 /// The label key by which a local volume says which node it is on.
 const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 
-/// A PodDisruptionBudget.
+/// Reads a PodDisruptionBudget with its status, which decides evictions. A count that is not there is 0: it allows
+/// nothing.
 pub fn to_pdb(p: policy::v1::PodDisruptionBudget) -> Pdb {
     let (spec, status) = (p.spec.unwrap_or_default(), p.status.unwrap_or_default());
     Pdb {
@@ -35,6 +36,8 @@ pub fn to_pdb(p: policy::v1::PodDisruptionBudget) -> Pdb {
         expected: status.expected_pods.unwrap_or(0),
         generation: p.metadata.generation.unwrap_or(0),
         observed_generation: status.observed_generation.unwrap_or(0),
+        // Pods whose eviction the API server has recorded and whose end the budget's controller has not seen: `allowed`
+        // is without them already.
         disrupted: status
             .disrupted_pods
             .unwrap_or_default()
@@ -48,7 +51,7 @@ pub fn to_pdb(p: policy::v1::PodDisruptionBudget) -> Pdb {
     }
 }
 
-/// A Service.
+/// Reads a Service; a port that is 0 is none.
 pub fn to_service(mut s: core::v1::Service) -> Service {
     let annotations = take_annotations(&mut s.metadata);
     let spec = s.spec.unwrap_or_default();
@@ -69,9 +72,10 @@ pub fn to_service(mut s: core::v1::Service) -> Service {
     }
 }
 
-/// A PersistentVolume.
+/// Reads a PersistentVolume: what holds its data, and the zones and nodes it can be used on.
 pub fn to_volume(v: core::v1::PersistentVolume) -> Volume {
     let spec = v.spec.unwrap_or_default();
+    // In-tree volumes get a driver's name too, so that each kind of storage is known by one field.
     let (driver, handle) = if let Some(csi) = spec.csi {
         (Some(csi.driver), Some(csi.volume_handle))
     } else if let Some(ebs) = spec.aws_elastic_block_store {
@@ -94,6 +98,7 @@ pub fn to_volume(v: core::v1::PersistentVolume) -> Volume {
     } else {
         (None, None)
     };
+    // Where the volume can be used: its node affinity says it, by zone or by node.
     let (mut zones, mut nodes) = (BTreeSet::new(), BTreeSet::new());
     let required = spec.node_affinity.and_then(|a| a.required);
     let node_affinity = required.map(to_node_selector);
@@ -124,6 +129,7 @@ pub fn to_volume(v: core::v1::PersistentVolume) -> Volume {
                 .map(str::to_owned),
         );
     }
+    // A volume without a whole claim reference is bound to nobody.
     let claim = spec
         .claim_ref
         .and_then(|c| Some(NamespacedName::new(c.namespace?, c.name?)));
@@ -139,7 +145,7 @@ pub fn to_volume(v: core::v1::PersistentVolume) -> Volume {
     }
 }
 
-/// A VolumeAttachment.
+/// Reads a VolumeAttachment. One that is still there counts, whether it is attached already or not (K8S-VOL-1).
 pub fn to_attachment(a: storage::v1::VolumeAttachment) -> Attachment {
     Attachment {
         name: a.metadata.name.unwrap_or_default(),

@@ -6,12 +6,14 @@ use super::quantity::{counted_resources, other_resources, resource_amounts};
 use super::{take_annotations, to_timestamp};
 use crate::model::kube::{Node, Taint};
 
-/// A node.
+/// Reads a node. Without a Ready condition it is `Unknown`, as one whose kubelet has never reported.
 pub fn to_node(mut node: v1::Node) -> Node {
     let annotations = take_annotations(&mut node.metadata);
     let meta = node.metadata;
     let spec = node.spec.unwrap_or_default();
     let status = node.status.unwrap_or_default();
+    // The condition's text is kept and not only whether it is `True`: `Unknown` says that the kubelet is silent, which
+    // is a dead node and not one that is starting.
     let ready = status
         .conditions
         .unwrap_or_default()

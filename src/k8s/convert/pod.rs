@@ -17,12 +17,13 @@ const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
 /// What Kubernetes grants a pod that does not say.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
-/// A pod.
+/// Reads a pod, cut down to what decisions and messages need; nothing of its environment is kept.
 pub fn to_pod(mut pod: v1::Pod) -> Pod {
     let annotations = take_annotations(&mut pod.metadata);
     let status = pod.status.unwrap_or_default();
     let spec = pod.spec.unwrap_or_default();
     let meta = pod.metadata;
+    // Only a pod whose condition is `True` counts as Ready; one that has no condition yet has never been.
     let ready = status
         .conditions
         .iter()
@@ -53,6 +54,7 @@ pub fn to_pod(mut pod: v1::Pod) -> Pod {
             .deletion_grace_period_seconds
             .or(spec.termination_grace_period_seconds)
             .unwrap_or(DEFAULT_GRACE_SECONDS),
+        // A pod behind finalizers stays after its containers have ended, however long one waits.
         finalizers: meta.finalizers.unwrap_or_default(),
         priority: spec.priority.unwrap_or(0),
         node_volumes: to_node_volumes(&spec),
@@ -112,6 +114,7 @@ fn waiting_reason(status: &v1::PodStatus) -> Option<String> {
         .iter()
         .flatten()
         .chain(status.container_statuses.iter().flatten());
+    // The first container that tells something wins. A reason that every starting pod has is kept for the end.
     let mut passing = None;
     for container in containers.filter(|c| !c.ready) {
         let state = container.state.as_ref();
@@ -156,6 +159,7 @@ fn waiting_reason(status: &v1::PodStatus) -> Option<String> {
             }
         }
     }
+    // No container tells anything: the pod has no node yet, and the scheduler says why.
     let conditions = status.conditions.iter().flatten();
     let unscheduled = conditions
         .into_iter()

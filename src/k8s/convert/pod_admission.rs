@@ -56,7 +56,7 @@ fn states(resources: Option<&v1::ResourceRequirements>, resource: ComputeResourc
     }
 }
 
-/// A PriorityClass's name.
+/// Returns a PriorityClass's name.
 pub fn to_class_name(class: PriorityClass) -> Option<String> {
     class.metadata.name
 }

@@ -61,9 +61,11 @@ pub fn find_violations(
         pod: &pod,
         containers: inits.chain(&spec.containers).collect(),
     };
+    // Rules about Linux do not hold for pods of Windows.
     let windows = spec.os.as_ref().is_some_and(|os| os.name == "windows");
     // From 1.35 on a user namespace of its own makes root harmless.
     let own_users = spec.host_users == Some(false);
+    // Each profile's rules in the API server's own order, so that a message names them as its refusal will.
     let rules = [
         (
             SecurityViolation::AppArmor,

@@ -70,6 +70,7 @@ pub fn round_up_quantity(text: &str, scale: i128) -> Option<i64> {
         "Ei" => (6, 0),
         exponent => (0, exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
     };
+    // The point is moved out of the number, so that everything below is in whole numbers.
     let decimal = decimal - i32::try_from(fraction.len()).ok()?;
     let power = 10i128.checked_pow(decimal.unsigned_abs());
     let scaled = mantissa

@@ -118,6 +118,7 @@ fn sum_of_containers(
 ) -> BTreeMap<String, i64> {
     let of = |r: &Option<v1::ResourceRequirements>| r.as_ref().map(&of).unwrap_or_default();
     let mut sidecars = BTreeMap::new();
+    // Init containers run one after the other, each beside the sidecars that were started before it.
     let mut most = BTreeMap::new();
     for init in spec.init_containers.iter().flatten() {
         let own = of(&init.resources);
@@ -135,6 +136,7 @@ fn sum_of_containers(
         add_amounts(&mut total, of(&container.resources));
     }
     raise_amounts(&mut total, &most);
+    // What the pod states as a whole stands instead of the sum.
     for (resource, amount) in of(&spec.resources) {
         total.insert(resource, amount);
     }

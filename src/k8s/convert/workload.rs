@@ -11,7 +11,7 @@ use crate::model::kube::Workload;
 use crate::model::marks;
 use crate::model::scheduling::PodTemplate;
 
-/// A Deployment.
+/// Reads a Deployment.
 pub fn deployment_to_workload(d: apps::v1::Deployment) -> Workload {
     let (spec, status) = (d.spec, d.status.unwrap_or_default());
     let strategy = spec.strategy.unwrap_or_default();
@@ -35,7 +35,7 @@ pub fn deployment_to_workload(d: apps::v1::Deployment) -> Workload {
     }
 }
 
-/// A ReplicaSet.
+/// Reads a ReplicaSet, with the API server's words where it refuses its pods (K8S-ADM-5).
 pub fn replica_set_to_workload(r: apps::v1::ReplicaSet) -> Workload {
     let (spec, status) = (r.spec, r.status.unwrap_or_default());
     let mut conditions = status.conditions.into_iter().flatten();
@@ -60,7 +60,7 @@ pub fn active_replica_set_to_workload(r: apps::v1::ReplicaSet) -> Option<Workloa
     (wants > 0 || has > 0).then(|| replica_set_to_workload(r))
 }
 
-/// A StatefulSet.
+/// Reads a StatefulSet, with the names of its claim templates.
 pub fn stateful_set_to_workload(s: apps::v1::StatefulSet) -> Workload {
     let (spec, status) = (s.spec, s.status.unwrap_or_default());
     let base = base_workload(
@@ -88,7 +88,7 @@ pub fn stateful_set_to_workload(s: apps::v1::StatefulSet) -> Workload {
     }
 }
 
-/// A DaemonSet.
+/// Reads a DaemonSet. What it wants is what its controller has counted, not what a spec says.
 pub fn daemon_set_to_workload(d: apps::v1::DaemonSet) -> Workload {
     let (spec, status) = (d.spec, d.status.unwrap_or_default());
     let strategy = spec.update_strategy.unwrap_or_default();
@@ -112,7 +112,7 @@ pub fn daemon_set_to_workload(d: apps::v1::DaemonSet) -> Workload {
     }
 }
 
-/// A Job.
+/// Reads a Job.
 pub fn job_to_workload(j: batch::v1::Job) -> Workload {
     let (spec, status) = (j.spec.unwrap_or_default(), j.status.unwrap_or_default());
     let ended = status

@@ -35,6 +35,7 @@ pub async fn find_missing_actions(
         let why = "its policies cannot be simulated: it is neither a user nor a role";
         return Ok(vec![unchecked_finding(&caller, why)]);
     };
+    // All simulations share one time: where IAM cannot be reached, the first of them never answers.
     let calls = needed_calls(route, inventory);
     let asked = async {
         let mut decisions = Vec::new();
@@ -43,6 +44,7 @@ pub async fn find_missing_actions(
         }
         Ok::<_, ApiError>(decisions)
     };
+    // What cannot be simulated is unknown, and a finding says so. It blocks nothing, as the call itself may be allowed.
     match tokio::time::timeout(SIMULATION_TIMEOUT, asked).await {
         Ok(Ok(decisions)) => Ok(refused_findings(&principal, &decisions)),
         Ok(Err(e)) if e.class == ErrorClass::Expired => Err(e),
@@ -92,6 +94,7 @@ fn principal_of(caller: &str) -> Option<String> {
 
 /// What was refused, and what a condition leaves open; an action is named once, with one of its objects.
 fn refused_findings(principal: &str, decisions: &[SimulatedDecision]) -> Vec<Finding> {
+    // A refusal blocks. What depends on a condition key is unknown to a simulation, and only warns.
     let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     let mut open: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for decision in decisions.iter().filter(|d| !d.allowed) {
@@ -152,6 +155,7 @@ pub fn writes_by_action(
     let of = |service: &str, what: String| {
         format!("arn:{partition}:{service}:{region}:{account}:{what}")
     };
+    // Groups that the route is yet to make have no ARN; a placeholder stands for the part that AWS gives.
     let group = |name: &str| {
         let known = inventory.find_nodegroup(name).map(|g| g.arn.clone());
         known.unwrap_or_else(|| {
@@ -161,6 +165,8 @@ pub fn writes_by_action(
             )
         })
     };
+    // EKS makes the Auto Scaling groups and begins their names with `eks-` and the node group's, which is what policies
+    // match.
     let asgs = |name: &str| -> Vec<String> {
         let known: Vec<String> = inventory
             .asgs_of(name)
@@ -232,6 +238,7 @@ pub fn writes_by_action(
             StepSpec::DetachTargets {
                 blue, target_group, ..
             } => {
+                // The same choice as the step makes: through the Auto Scaling group, or instance by instance.
                 let by_hand = !route::manually_registered(inventory, blue, target_group).is_empty();
                 let (attaching, registering) =
                     (attach_actions(target_group), register_actions(target_group));
@@ -244,6 +251,7 @@ pub fn writes_by_action(
             }
             StepSpec::AddToRules { shift, .. } | StepSpec::Shift { shift, .. } => {
                 for arn in &shift.rules {
+                    // A default action is changed through its listener (ELB-1), which is another permission.
                     let known = inventory.rules.iter().find(|r| r.arn == *arn);
                     if arn.contains(":listener/") {
                         asked.add_action("elasticloadbalancing:ModifyListener", [arn.clone()]);
@@ -255,6 +263,7 @@ pub fn writes_by_action(
                     }
                 }
             }
+            // The drain takes nodes out of these target groups itself, and its rollback puts them back.
             StepSpec::Drain { drain, .. } => {
                 for served in &drain.deregister_from {
                     for action in register_actions(served) {
@@ -327,6 +336,7 @@ impl RequiredActions {
 
     /// One call for all actions on the same objects.
     fn into_calls(self) -> Vec<SimulatedCall> {
+        // PassRole has a condition key of its own, so it shares a call with nothing else.
         let mut calls: BTreeMap<(Vec<String>, bool), Vec<&'static str>> = BTreeMap::new();
         for (action, resources) in self.0.into_iter().filter(|(_, r)| !r.is_empty()) {
             let passes = action == "iam:PassRole";

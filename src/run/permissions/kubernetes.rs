@@ -20,6 +20,7 @@ pub async fn find_missing_verbs(
     plan: &Plan,
     inventory: &Inventory,
 ) -> Result<Vec<Finding>, ApiError> {
+    // A list that the inventory was refused has a finding of its own already.
     let needed: Vec<ResourceVerb<'static>> =
         rbac::required_verbs(&PermissionNeeds::from_plan(Some(plan)))
             .into_iter()
@@ -33,6 +34,7 @@ pub async fn find_missing_verbs(
         .buffered(REVIEW_CONCURRENCY)
         .try_collect()
         .await;
+    // Where reviews themselves are not allowed, the permissions are unknown, and not missing.
     match answers {
         Ok(answers) => {
             let refused = needed.iter().zip(answers).filter(|(_, allowed)| !allowed);
@@ -57,7 +59,7 @@ pub async fn find_missing_verbs(
     }
 }
 
-/// Such as `patch nodes`.
+/// Returns the verb and the resource as one text, such as `patch nodes`.
 fn verb_text(verb: &ResourceVerb<'_>) -> String {
     format!("{} {}", verb.verb, verb.resource)
 }

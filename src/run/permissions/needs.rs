@@ -12,11 +12,11 @@ pub struct PermissionNeeds {
     pub template_versions: bool,
     /// ARNs, or patterns of them, of listener rules whose weights change.
     pub rules: BTreeSet<String>,
-    /// The same, of listeners whose default action changes.
+    /// ARNs, or patterns of them, of listeners whose default action changes.
     pub listeners: BTreeSet<String>,
-    /// The same, of target groups in which instances are registered one by one and deregistered.
+    /// ARNs, or patterns of them, of target groups in which instances are registered one by one and deregistered.
     pub target_groups: BTreeSet<String>,
-    /// The same, of classic load balancers.
+    /// ARNs, or patterns of them, of classic load balancers.
     pub classic_balancers: BTreeSet<String>,
     pub restart_deployments: bool,
     pub topics: Vec<String>,
@@ -24,6 +24,7 @@ pub struct PermissionNeeds {
 }
 
 impl PermissionNeeds {
+    /// Returns what a run of `plan` may have to do; without a plan, everything that any plan could need.
     pub fn from_plan(plan: Option<&Plan>) -> Self {
         // Blue may stand behind target groups that the plan does not name, and leaves each of them before its pods go.
         let of = |what: &str| BTreeSet::from([format!("arn:*:elasticloadbalancing:*:*:{what}")]);

@@ -40,7 +40,7 @@ pub struct ControlPlaneStep {
     described: Mutex<Option<Cluster>>,
 }
 
-/// What a look sees.
+/// One look at the control plane: EKS's view, its updates, and the API server's own answer.
 pub struct ControlPlaneObservation {
     cluster: Cluster,
     updates: Vec<Update>,
@@ -50,15 +50,15 @@ pub struct ControlPlaneObservation {
     readiness: Option<RollbackReadiness>,
 }
 
-/// What a rollback depends on.
+/// What EKS's own version rollback depends on, read once the cluster is otherwise ready for it.
 pub struct RollbackReadiness {
     insights: Vec<Insight>,
     refresh: Option<InsightsRefresh>,
-    /// Kubelets, by node.
+    /// The kubelet's minor by node name, of all nodes that the API server lists.
     kubelets: Vec<(String, Minor)>,
 }
 
-/// What is done.
+/// An act on the control plane.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -133,6 +133,8 @@ impl ControlPlaneStep {
         if let Some(update) = seen.updates.iter().find(|u| is_in_progress(u)) {
             return self.wait_for_update(update, past, now);
         }
+        // Three witnesses must agree: the update has ended (above), DescribeCluster shows the version, and the API
+        // server answers it.
         if at == to {
             if seen.cluster.status != ClusterStatus::Active {
                 return wait_rechecking(
@@ -160,12 +162,14 @@ impl ControlPlaneStep {
                 ),
             };
         }
+        // EKS goes one minor at a time (EKS-CP-1), so from any other version this step cannot get there.
         if (at.ahead_of(to)).abs() != 1 {
             return Decision::Refuse(StepRefusal::new(format!(
                 "cluster {name} is at {at}; EKS changes one minor at a time, so this step cannot bring it to {to}. \
                  Somebody changed the cluster's version"
             )).with_next(NextStep::Replan));
         }
+        // A cluster that is changing refuses an update, so it is waited for and not asked.
         match &seen.cluster.status {
             ClusterStatus::Active => {}
             ClusterStatus::Failed | ClusterStatus::Deleting => {
@@ -178,6 +182,8 @@ impl ControlPlaneStep {
                 return wait_rechecking(format!("cluster {name} is {status}"), EKS_POLL_INTERVAL);
             }
         }
+        // The act may have been done although the version is not there: by this process, or by one that died before it
+        // looked again.
         if let Some(last) = update_since_last_act(seen, to, kind, past) {
             match last.status {
                 UpdateStatus::Failed | UpdateStatus::Cancelled => {
@@ -199,6 +205,8 @@ impl ControlPlaneStep {
                         last.id
                     )).with_fix("Find out who does, and stop it"));
                 }
+                // A later update went the other way. To ask again would begin a fight between two programs or two
+                // people.
                 UpdateStatus::Successful if was_undone_since(seen, last) => {
                     return Decision::Refuse(StepRefusal::new(format!(
                         "update {} took cluster {name} to {to}, and another update took it back to {at}: not this run",
@@ -228,6 +236,8 @@ impl ControlPlaneStep {
         now: Timestamp,
     ) -> Option<Decision<ControlPlaneAct>> {
         let readiness = seen.readiness.as_ref()?;
+        // A kubelet newer than its API server is what EKS refuses first (EKS-RB-4). Green's nodes take a while to leave
+        // the list.
         let newer: Vec<&str> = readiness
             .kubelets
             .iter()
@@ -250,6 +260,7 @@ impl ControlPlaneStep {
                 wait_rechecking(why, EKS_POLL_INTERVAL)
             });
         }
+        // Insights may be a day old (EKS-INS-3), so EKS is made to judge again, once, before its verdict is read.
         let asked = trail
             .rollback
             .last_act
@@ -279,6 +290,7 @@ impl ControlPlaneStep {
             }
             Some(_) => {}
         }
+        // Told here with all reasons, because EKS names only that there are some.
         let blocking = blocking_insights(&readiness.insights, self.from);
         (!blocking.is_empty()).then(|| {
             Decision::Refuse(StepRefusal::new(format!(
@@ -299,6 +311,7 @@ impl ControlPlaneStep {
         past: &StepHistory,
         now: Timestamp,
     ) -> Decision<ControlPlaneAct> {
+        // An update of somebody else has no act of this run, so EKS's own time goes first.
         let since = update.created_at.or(past.last_act_at);
         let for_long = since.is_some_and(|t| now.duration_since(t) > self.update_time_limit());
         if for_long {
@@ -312,6 +325,8 @@ impl ControlPlaneStep {
                 .with_fix("Ask AWS Support; the same command again goes on waiting for it"),
             );
         }
+        // The parameters tell a person whose update it is: another version, or logging that somebody changes at the
+        // same time.
         let params: Vec<String> = update
             .params
             .iter()
@@ -437,6 +452,7 @@ impl Step<StepWorld> for ControlPlaneStep {
         {
             return Ok(seen);
         }
+        // Asked only where the cluster waits to be rolled back: while an update goes on none of it decides.
         let (insights, refresh) = tokio::try_join!(
             world.aws.list_insights(&world.cluster),
             world.aws.describe_insights_refresh(&world.cluster)
@@ -472,6 +488,8 @@ impl Step<StepWorld> for ControlPlaneStep {
                 seen.cluster.name, self.to, seen.cluster.version
             ));
         }
+        // Taken up before anything is asked for: an act of its own is what makes the hop the run's, and rolls it back
+        // with the run.
         if past.last_act.is_none()
             && let Some(update) = self.hop_in_progress(seen)
         {

@@ -33,7 +33,8 @@ impl PodRef {
         }
     }
 
-    /// The same, knowing how often it was refused.
+    /// Refers to `pod` and counts how often its eviction was refused in `attempts`, by uid: two tries of one pod are
+    /// two acts then, and neither is taken for the other repeated without effect.
     pub fn with_attempts(pod: &Pod, attempts: &BTreeMap<String, u32>) -> Self {
         Self {
             attempt: attempts.get(&pod.uid).copied().unwrap_or(0),
@@ -54,7 +55,7 @@ pub struct DrainTarget {
 }
 
 impl DrainTarget {
-    /// The same as it is registered.
+    /// Returns the instance and its port, as target groups list them.
     pub fn as_registered(&self) -> RegisteredTarget {
         RegisteredTarget {
             instance: self.instance.clone(),
@@ -63,7 +64,7 @@ impl DrainTarget {
     }
 }
 
-/// What a drain does.
+/// An act of a drain. Each is safe to do again: marks are set to a value, and pods are named by uid.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -79,7 +80,7 @@ pub enum DrainStepAct {
     TaintAndCordon { nodes: Vec<String> },
     /// Begins with nodes: they leave controller-filled target groups and carry the time.
     Begin { nodes: Vec<String>, at: Timestamp },
-    /// Evicts pods.
+    /// Evicts one wave of pods, each by its uid.
     Evict { pods: Vec<PodRef> },
     /// Deletes pods past their budget, as the plan consents to at a deadline.
     Delete { pods: Vec<PodRef>, why: String },
@@ -90,7 +91,7 @@ pub enum DrainStepAct {
         deployment: NamespacedName,
         at: Timestamp,
     },
-    /// Grows green.
+    /// Asks EKS for a larger green, where pods have nowhere to go or the plan wants it ahead of the drain.
     Grow {
         desired: i32,
         /// When EKS had last been asked to change green: one request for one state of it.

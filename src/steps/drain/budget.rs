@@ -65,15 +65,18 @@ impl Budgets {
 
     /// Whether the pod's eviction would be let through now.
     pub fn check_gate(&self, pod: &Pod) -> BudgetGate {
+        // These are evicted without regard to a budget (K8S-EVICT-5).
         if pod.phase == "Pending" || pod.is_finished() || pod.deletion_timestamp.is_some() {
             return BudgetGate::Free;
         }
+        // With two budgets every eviction is a 500, and no waiting changes that (K8S-EVICT-4).
         let budgets = self.budgets_of(pod);
         let budget = match budgets.as_slice() {
             [] => return BudgetGate::Free,
             [one] => one,
             more => return BudgetGate::TwoBudgets(more.iter().map(|b| b.key.clone()).collect()),
         };
+        // A pod that serves nobody goes only if enough others are healthy, or the policy says so (K8S-EVICT-6).
         if !pod.ready {
             let always = budget.unhealthy_policy.as_deref() == Some("AlwaysAllow");
             if always
@@ -86,6 +89,7 @@ impl Budgets {
             budget: budget.key.clone(),
             why,
         };
+        // The counts are of an older spec: the API server refuses until its controller has caught up (K8S-EVICT-2).
         if budget.observed_generation < budget.generation {
             return closed(format!(
                 "PDB {} is still being processed by the server",
@@ -95,6 +99,7 @@ impl Budgets {
         if self.left.get(&budget.key).copied().unwrap_or(0) > 0 {
             return BudgetGate::Spend(budget.key.clone());
         }
+        // From here on it is closed. The reason tells the reader whether waiting can help.
         if let Some(failed) = &budget.sync_failed {
             return closed(format!(
                 "PDB {} allows nothing because it cannot be worked out (SyncFailed): {failed}",

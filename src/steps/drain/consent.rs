@@ -13,7 +13,7 @@ pub enum BudgetRule {
     AsAtDeadlines,
     /// Evictions are tried all the same, at intervals, until the deadline.
     Ask,
-    /// The same, and its pods are deleted at the deadline.
+    /// A person is asked as for [`Self::Ask`]; with consent, its pods are deleted at the deadline.
     AskThenDelete,
     /// A single replica: an eviction is tried, then it is deleted.
     EndAtOnce,
@@ -34,6 +34,7 @@ pub fn budget_rule(
     snapshot: &CacheSnapshot,
     single: impl FnOnce() -> bool,
 ) -> BudgetRule {
+    // The narrower consent goes before the wider one: this budget, its namespace, then what is said of all.
     let of_one = spec.budgets.get(&budget.key.to_string());
     let of_namespace = || spec.budgets.get(&format!("{}/*", budget.key.namespace));
     match of_one.or_else(of_namespace) {
@@ -42,6 +43,7 @@ pub fn budget_rule(
         Some(BudgetConsent::Block) => return BudgetRule::AsAtDeadlines,
         None => {}
     }
+    // Whether an operator runs the budget's pods takes a search through all of them, so it is asked last.
     let pods = snapshot.pods.values().map(AsRef::as_ref);
     let by_operator = || run_by(budget, pods).is_some();
     if spec.single_replicas == SingleReplicas::Evict && single() {

@@ -25,6 +25,7 @@ impl DrainStep {
         if !self.protects_green || self.spec.downtime || !fresh(&seen.run) {
             return Ok(None);
         }
+        // Only a Ready node counts: another would leave the target group again at once (LBC-3).
         let nodes = seen.snapshot.nodes.values();
         let green = nodes.filter(|n| n.nodegroup_name() == Some(&self.green) && n.is_ready());
         let green: BTreeSet<String> = green
@@ -37,6 +38,7 @@ impl DrainStep {
                 Err(e) => return Err(e),
             };
             let by_pods = self.spec.served_by_pods.contains(served);
+            // The first is enough for a message, and each further group would be another call.
             if let Some(why) = why_not_served_by(&green, &targets, by_pods) {
                 return Ok(Some(format!("{}: {why}", served_text(served))));
             }
@@ -53,9 +55,11 @@ fn why_not_served_by(
     by_pods: bool,
 ) -> Option<String> {
     let gets_traffic = |t: &TargetHealth| t.state != TargetState::Unused;
+    // Nobody sends traffic there, so nobody can lose it.
     if !targets.iter().any(gets_traffic) {
         return None;
     }
+    // A target that drains has been taken out again by its controller.
     let of_green = targets.iter().filter(|t| green.contains(&t.id));
     let of_green: Vec<TargetHealth> = of_green
         .filter(|t| !t.state.is_draining())

@@ -54,10 +54,12 @@ pub fn decide_at_deadline(
         // A node that a pod leaves now and then gets on.
         let still = seen.elapsed.still.get(name).copied().unwrap_or_default();
         let late = still > spec.node_deadline;
+        // Three waits have an end: the node as a whole, a pod that is refused, and a pod that does not stop.
         let refused = state
             .held_pods
             .iter()
             .any(|h| is_refused_too_long(spec, seen, h.pod));
+        // The grace period is the workload's own and may be hours (K8S-POD-4), so it is added and never cut.
         let stopping = state.leaving.iter().any(|p| {
             let grace = Duration::from_secs(u64::try_from(p.grace_seconds).unwrap_or(0));
             let stopping = seen.elapsed.stopping.get(&p.uid);
@@ -71,6 +73,7 @@ pub fn decide_at_deadline(
             waited.as_secs(),
             waiting_reasons(state, seen)
         );
+        // What the plan says of this one budget goes before what `onDeadline` says of all.
         let consented = state.held_pods.iter().any(|h| {
             h.consent == BudgetRule::AskThenDelete && is_refused_too_long(spec, seen, h.pod)
         });
@@ -86,6 +89,8 @@ pub fn decide_at_deadline(
                 if let Some(decision) = delete_refused_pods(spec, state, seen, late, why.clone()) {
                     return Some(decision);
                 }
+                // The node as a whole has time left: only one of its pods is too slow, and it is no pod that may be
+                // deleted.
                 if !late {
                     continue;
                 }
@@ -113,6 +118,8 @@ fn delete_refused_pods(
     why: String,
 ) -> Option<Decision<DrainStepAct>> {
     let pods = deletable_pods(spec, state, seen, late);
+    // What the watch tells of a budget may be old. A pod is deleted past it only after the API server itself has just
+    // refused.
     let (refused, unasked): (Vec<PodRef>, Vec<PodRef>) = pods
         .into_iter()
         .partition(|p| seen.refusals.contains_key(&p.uid));
@@ -142,6 +149,8 @@ fn deletable_pods(
         held.kind == HoldKind::Budget
             && (all || held.consent == BudgetRule::AskThenDelete)
             && is_refused_too_long(spec, seen, held.pod)
+            // One pod of a workload at a time, and none while another is missing: the replacement is Ready before the
+            // next one goes.
             && workload.is_none_or(|w| {
                 (w.ready >= w.had || !held.pod.ready) && workloads.insert(w.name.as_str())
             })
@@ -150,6 +159,7 @@ fn deletable_pods(
     if late && spec.on_deadline == OnDeadline::Delete {
         pods.extend(state.jobs.iter().map(|p| PodRef::of_pod(p)));
     }
+    // An accepted eviction and a refused one are both paused. Only the refused pod is still to be dealt with.
     pods.retain(|p| !seen.paused_pods.contains(&p.uid) || seen.refusals.contains_key(&p.uid));
     pods
 }
@@ -207,6 +217,7 @@ fn waiting_reasons(state: &OpenNode<'_>, seen: &DrainObservation) -> String {
     if state.held_pods.len() > 3 {
         parts.push(format!("{} more pods are held", state.held_pods.len() - 3));
     }
+    // A pod behind finalizers does not go by waiting, so it is told apart from those that are stopping.
     let (held_back, stopping): (Vec<&Pod>, Vec<&Pod>) =
         (state.leaving.iter()).partition(|p| !p.finalizers.is_empty());
     parts.extend(held_back.iter().take(3).map(|p| describe_terminating(p)));
@@ -216,6 +227,8 @@ fn waiting_reasons(state: &OpenNode<'_>, seen: &DrainObservation) -> String {
             held_back.len() - 3
         ));
     }
+    // What ends by itself comes after what needs somebody: pods that stop within their grace period, then pods that run
+    // to an end.
     if !stopping.is_empty() {
         parts.push(format!(
             "pods are stopping: {}",

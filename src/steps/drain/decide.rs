@@ -27,6 +27,7 @@ pub fn decide_drain(
     if let Some(decision) = close_late_nodes(seen, past, now) {
         return decision;
     }
+    // Evictions cannot win against what puts pods back on blue: each round would take a workload down for nothing.
     if let Some(returned) = &seen.returned_pod {
         return Decision::Refuse(StepRefusal::new(returned.clone()));
     }
@@ -56,9 +57,12 @@ pub fn decide_drain(
             Ok(state) => at.open.push(state),
         }
     }
+    // Asked before any act: on a node whose kubelet does not answer no eviction has an end that could be seen.
     if let Some(why) = refuse_dead_kubelet(spec, &at.open, seen) {
         return Decision::Refuse(StepRefusal::new(why));
     }
+    // Nodes leave their target groups before their pods do: a node without pods of a Local service answers nobody
+    // (K8S-SVC-1).
     if !seen.deregister.is_empty() {
         return Decision::Act(DrainStepAct::Deregister {
             targets: seen.deregister.clone(),
@@ -73,6 +77,8 @@ pub fn decide_drain(
     if !wave.is_empty() {
         return Decision::Act(DrainStepAct::Evict { pods: wave });
     }
+    // What the plan offers for a pod that is held is tried before the deadlines, so that these end only what nothing
+    // else ends.
     let freed = delete_with_downtime(spec, &at.open, seen)
         .or_else(|| delete_single_replicas(&at.open, seen))
         .or_else(|| restart_single_replica(spec, &at.open, &planner, seen, now))
@@ -132,6 +138,7 @@ fn restart_single_replica(
     if spec.single_replicas != SingleReplicas::Surge {
         return None;
     }
+    // One restart at a time: the next look sees it under way and the pods of others are still held.
     let waits_for_surge = |kind: HoldKind, pod: &Pod| match kind {
         HoldKind::SurgeFirst => true,
         HoldKind::Budget => planner.budgets.never_allows(pod),
@@ -152,6 +159,8 @@ fn restart_single_replica(
 /// One more node of green for a pod of a begun node that has nowhere to go, once nothing else moves.
 fn grow_for_held_pods(open: &[OpenNode<'_>], seen: &DrainObservation) -> Option<DrainStepAct> {
     let mut held = open.iter().flat_map(|o| &o.held_pods);
+    // A node is added only where nothing else would free room: no pod is leaving, no replacement is starting, and green
+    // has all the nodes that it was asked for.
     let helped = held.any(|h| {
         h.kind
             == HoldKind::NoPlace {

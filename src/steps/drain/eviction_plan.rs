@@ -134,6 +134,7 @@ impl<'a> EvictionPlanner<'a> {
                 PodVerdict::Leave(_) => {}
                 PodVerdict::Block(why) => return Err(format!("pod {} on {name}: {why}", pod.key)),
                 PodVerdict::WaitForJob => open.jobs.push(pod),
+                // It was refused a moment ago: it is held, with the API server's own words, until the pause is over.
                 PodVerdict::Evict if !served && self.seen.refusals.contains_key(&pod.uid) => {
                     let why = format!("its eviction is refused: {}", self.seen.refusals[&pod.uid]);
                     let kind = HoldKind::Budget;
@@ -145,6 +146,7 @@ impl<'a> EvictionPlanner<'a> {
                         consent,
                     });
                 }
+                // Accepted and not yet seen to go, or kept while the node gets requests: nothing is spent on it now.
                 PodVerdict::Evict if served || self.seen.paused_pods.contains(&pod.uid) => {
                     open.leaving.push(pod);
                 }
@@ -175,6 +177,7 @@ impl<'a> EvictionPlanner<'a> {
         let [budget] = &*self.budgets.budgets_of(pod) else {
             return BudgetRule::AsAtDeadlines;
         };
+        // A single replica is one that its budget never lets go and that was alone when the run began.
         let single = || {
             let workload = self.seen.workloads.get(&pod.uid);
             self.budgets.never_allows(pod) && workload.is_none_or(|w| w.had <= 1)
@@ -203,6 +206,7 @@ impl<'a> EvictionPlanner<'a> {
         let workload = self.seen.workloads.get(&pod.uid);
         if let Some(workload) = workload.filter(|_| pod.ready) {
             let left = self.ready_left.get(workload.name.as_str()).copied();
+            // An eviction of the only pod is a gap. Where its Deployment can be restarted, that is tried instead.
             if workload.had <= 1
                 && let Some(ReplicaRestart::Possible(_) | ReplicaRestart::Underway(_)) =
                     self.seen.restarts.get(&pod.uid)
@@ -213,11 +217,13 @@ impl<'a> EvictionPlanner<'a> {
                 );
                 return Ok(Some((HoldKind::SurgeFirst, why)));
             }
+            // No budget guards these pods, so the wave itself keeps the last Ready one.
             if gate == BudgetGate::Free && workload.had >= 2 && left.is_some_and(|left| left <= 1) {
                 let why = format!("it is the last Ready pod of {}", workload.name);
                 return Ok(Some((HoldKind::LastReady, why)));
             }
         }
+        // Asked last, because a place that is found is taken: a pod that is held for another reason must take no room.
         let placement = self.placement.get_or_insert_with(|| {
             let seen = self.seen;
             Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts)
@@ -228,6 +234,7 @@ impl<'a> EvictionPlanner<'a> {
             };
             return Ok(Some((kind, format!("it has nowhere to go: {}", no.why))));
         }
+        // From here on the pod goes: the pods after it find a smaller budget and fewer Ready neighbours.
         if let BudgetGate::Spend(budget) = &gate {
             self.budgets.take_one(budget);
         }

@@ -20,6 +20,8 @@ pub fn close_late_nodes(
         let nodes = seen.unprotected_nodes.clone();
         return Some(Decision::Act(DrainStepAct::Hold { nodes }));
     }
+    // Nodes of blue are closed as the others were: without the pause after the taint an autoscaler would grow blue
+    // (CA-1).
     let nodes = seen.nodes.iter().map(|n| n.node.as_ref());
     let last_act = past.watched_from().filter(|_| past.acts > 0);
     let closing = next_closing(&seen.group, nodes, &seen.run, last_act, now)?;

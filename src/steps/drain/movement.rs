@@ -50,6 +50,7 @@ impl MovementTracker {
                 .iter()
                 .filter(|p| keeps_node_occupied(p, &node.node))
                 .count();
+            // Compared with the fewest ever: a pod that comes back and goes again would else count as progress forever.
             let least = self.nodes.entry(name.clone()).or_insert(left);
             if left < *least {
                 *least = left;
@@ -57,6 +58,7 @@ impl MovementTracker {
             }
             names.insert(name);
         }
+        // A budget lets its pods go one after the other, so one that goes gives the others under it their time again.
         let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let budgets = Budgets::new(seen.snapshot.pdbs.values());
         for pod in begun_pods(seen).filter(|p| p.deletion_timestamp.is_none()) {
@@ -96,11 +98,13 @@ impl MovementTracker {
                     .iter()
                     .filter(|p| keeps_node_occupied(p, &node.node))
             };
+            // Whoever is there at the first look was there before the node was begun.
             let Some(residents) = self.residents.get(name) else {
                 let uids = here().map(|p| p.uid.clone()).collect();
                 self.residents.insert(name.clone(), uids);
                 continue;
             };
+            // Counted by uid: a StatefulSet's pod that comes back under its old name is another pod.
             for pod in here().filter(|p| !residents.contains(&p.uid)) {
                 let Some(workload) = seen.workloads.get(&pod.uid) else {
                     continue;

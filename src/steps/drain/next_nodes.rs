@@ -45,6 +45,7 @@ pub fn decide_next_nodes(
     now: Timestamp,
 ) -> Decision<DrainStepAct> {
     let begun = at.begun_count();
+    // The first node is the canary: until it is empty and has baked, no second one begins, whatever `parallel` says.
     let canary = spec.canary_bake.is_some() && begun <= 1;
     let parallel = if canary {
         1
@@ -64,12 +65,16 @@ pub fn decide_next_nodes(
     if !spec.downtime && seen.evicted_unseen().next().is_some() {
         return wait_for_open(at, seen);
     }
+    // Bakes hold back the next node only. After the last one there is nothing to hold back.
     if at.fresh.is_empty() {
         return finish_drain(at.done, seen);
     }
+    // A fault of green that needs time to show is to hit the pods of one node, not those of the next one too.
     if let Some(bake) = wait_for_bake(spec, at, seen, past, now) {
         return bake;
     }
+    // To begin a node labels it out of what controllers fill (K8S-NODE-4). Before green is served there nobody would be
+    // left.
     if let Some(why) = &seen.green_cannot_serve {
         return wait_for_controller(spec, at, seen, why);
     }
@@ -82,6 +87,7 @@ fn wait_for_open(at: &DrainProgress<'_>, seen: &DrainObservation) -> Decision<Dr
         .iter()
         .map(|o| format!("{}: {}", o.node.node.name, waiting_text(o, seen)))
         .collect();
+    // No watch tells when a volume is detached or a target is gone, so these are looked at more often.
     let polled = at.open.iter().any(|o| !o.held_by.is_empty());
     Decision::Wait {
         why: waits.join("; "),
@@ -102,6 +108,7 @@ fn wait_for_workloads(
         "workloads have fewer Ready pods than when the run began: {}",
         describe_short(&seen.short)
     );
+    // Only between two nodes does the drain stand still. While a node is open its own deadlines end the wait.
     let waited = seen.elapsed.waiting;
     if at.open.is_empty() && waited > spec.node_deadline {
         return Decision::Refuse(
@@ -142,6 +149,7 @@ fn wait_for_controller(
 fn finish_drain(done: usize, seen: &DrainObservation) -> Decision<DrainStepAct> {
     let skipped = seen.nodes.iter().filter(|n| n.is_skipped_by(&seen.run));
     let skipped: Vec<&str> = skipped.map(|n| n.node.name.as_str()).collect();
+    // A node that was given up still has pods. `Done` would let the retirement of blue come to it.
     if skipped.is_empty() {
         return Decision::Done(format!("{done} nodes are empty"));
     }
@@ -160,6 +168,7 @@ fn wait_for_bake(
     now: Timestamp,
 ) -> Option<Decision<DrainStepAct>> {
     let begun = at.begun_count();
+    // The canary has a bake of its own. While a node is open nothing bakes yet.
     let bake = match spec.canary_bake {
         Some(bake) if begun == 1 => bake,
         _ => spec.bake,
@@ -168,6 +177,7 @@ fn wait_for_bake(
     if begun == 0 || !at.open.is_empty() {
         return None;
     }
+    // Volumes and draining targets go after the last eviction, so the later of the two times counts.
     let since = past.watched_from().max(seen.emptied)?;
     let left = bake - now.duration_since(since);
     (left > SignedDuration::ZERO).then(|| Decision::Wait {
@@ -186,9 +196,12 @@ fn begin_nodes(
     slots: usize,
     now: Timestamp,
 ) -> Decision<DrainStepAct> {
+    // Green grows first: a node that is begun before there is room only gets pods that are held.
     if let Some(decision) = grow_by_surge(spec, at.begun_count(), slots, seen) {
         return decision;
     }
+    // All nodes of this round share one placement, so that two of them do not count on the same room. A node without a
+    // place for each of its pods is passed over, not begun halfway.
     let ordered = order_nodes(spec, &at.fresh, seen);
     let mut placement = Placement::new(&seen.snapshot, &seen.group, &seen.placement_facts);
     let mut nodes = Vec::new();
@@ -197,6 +210,7 @@ fn begin_nodes(
         if nodes.len() == slots {
             break;
         }
+        // What nobody consented to is said before the node is marked and leaves its load balancers.
         for pod in node.pods.iter().filter(|p| p.deletion_timestamp.is_none()) {
             if let PodVerdict::Block(why) = judge_pod(pod, plan_consents(spec)) {
                 return Decision::Refuse(StepRefusal::new(format!(
@@ -235,11 +249,13 @@ fn grow_by_surge(
     seen: &DrainObservation,
 ) -> Option<Decision<DrainStepAct>> {
     let ahead = spec.surge? as usize;
+    // Never more nodes than blue has: that many carry everything.
     let wanted = (begun + slots).max(begun + ahead).min(seen.nodes.len());
     let wanted = i32::try_from(wanted).unwrap_or(i32::MAX);
     if seen.green_desired < wanted {
         return Some(Decision::Act(grow_green(seen, wanted)));
     }
+    // One node more than was begun must be Ready. The others may join while it is emptied.
     let enough = wanted.min(i32::try_from(begun + 1).unwrap_or(i32::MAX));
     (seen.green_ready < enough).then(|| Decision::Wait {
         why: format!("green has {} of {wanted} nodes Ready", seen.green_ready),
@@ -253,6 +269,7 @@ fn place_pods_of<'a>(
     node: &'a BlueNode,
     placement: &mut Placement<'a>,
 ) -> Result<(), (String, PlacementRefusal)> {
+    // With the strategy `recreate` green is made afterwards, and the plan accepts that pods wait for it.
     if spec.downtime {
         return Ok(());
     }
@@ -279,10 +296,13 @@ fn make_room(
     pod: &str,
     no: &PlacementRefusal,
 ) -> Decision<DrainStepAct> {
+    // What an open node still has on the way may leave room, or take it.
     if !at.open.is_empty() {
         return wait_for_open(at, seen);
     }
     let why = format!("pod {pod} has nowhere to go: {}", no.why);
+    // One node at a time, and only when those asked for are there. A size of 0 is somebody's decision, or the group is
+    // gone.
     if no.more_nodes_help && seen.green_ready >= seen.green_desired && seen.green_desired > 0 {
         if may_grow_green(seen) {
             return Decision::Act(grow_green(seen, seen.green_desired + 1));
@@ -332,6 +352,7 @@ fn order_nodes<'a>(
     let mut nodes = fresh.to_vec();
     match spec.order {
         DrainOrder::Easiest => {
+            // What may need a person (closed budgets), and what takes minutes (volumes), comes last.
             let budgets = Budgets::new(seen.snapshot.pdbs.values());
             nodes.sort_by_cached_key(|n| {
                 let going: Vec<&Pod> = n
@@ -358,6 +379,7 @@ fn order_nodes<'a>(
 /// The next node comes from the zone that has given the fewest so far.
 fn order_by_zones(nodes: &mut [&BlueNode], seen: &DrainObservation) {
     let zone_of = |n: &BlueNode| n.node.zone().unwrap_or_default().to_owned();
+    // Begun nodes are known by their marks, so a process that restarts goes on in the same order.
     let mut given = BTreeMap::<String, usize>::new();
     for n in &seen.nodes {
         *given.entry(zone_of(n)).or_default() += usize::from(n.begun_at(&seen.run).is_some());

@@ -23,7 +23,7 @@ pub enum ReplicaRestart {
     Possible(NamespacedName),
     /// This process has restarted it; the new pod is awaited.
     Underway(NamespacedName),
-    /// Why not.
+    /// The restart would not bring the new pod first, and why.
     No(String),
 }
 
@@ -127,7 +127,8 @@ pub struct DrainBeforeImage {
 }
 
 impl DrainBeforeImage {
-    /// Counts.
+    /// Counts the nodes of the group and the pods that have to leave them, and keeps what workloads had more of by
+    /// then.
     pub fn of_observation(seen: &DrainObservation) -> Self {
         let left = |n: &BlueNode| {
             n.pods
@@ -153,7 +154,7 @@ pub struct BlueNode {
 }
 
 impl BlueNode {
-    /// A node and its pods.
+    /// A node and its pods, with the run's mark read once. A mark that cannot be read is none: the node is begun again.
     pub fn new(node: Arc<Node>, pods: NodePods) -> Self {
         let mark = node.annotations.get(marks::DRAINING);
         let begun = mark

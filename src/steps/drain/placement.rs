@@ -45,6 +45,8 @@ impl<'a> Placement<'a> {
         let namespaces = facts.namespaces.as_ref();
         let mut view = ClusterView::new(nodes, &facts.volumes, namespaces);
         snapshot.pods.values().for_each(|pod| view.add_pod(pod));
+        // Pods that wait for a node already get their room before any pod of blue does, as the scheduler will see to
+        // it.
         let waits = |p: &&Arc<Pod>| {
             p.node.is_none()
                 && !p.is_finished()
@@ -95,6 +97,8 @@ impl<'a> Placement<'a> {
                 more_nodes_help,
             };
         }
+        // The scheduler's words say what a node lacks. What the pod asks for is added, so that one of the two can be
+        // changed.
         let mut why = refused.to_string();
         let says = |wanted: fn(&Refusal) -> bool| refused.reasons.keys().any(wanted);
         if says(|r| *r == Refusal::NodeAffinity) {
@@ -105,6 +109,7 @@ impl<'a> Placement<'a> {
                 why += &format!("; its node selector asks for {}", wants.join(", "));
             }
         }
+        // Where the volume is decides where a node is needed, and no message of the scheduler's says it.
         if says(|r| *r == Refusal::VolumeAffinity) {
             let volumes = volumes::volumes_of_pod(&self.facts.volumes, pod).into_iter();
             let places: Vec<&str> = volumes

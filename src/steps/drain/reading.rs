@@ -40,6 +40,8 @@ impl DrainStep {
         world: &StepWorld,
         seen: &DrainObservation,
     ) -> Result<Vec<(String, String)>, ApiError> {
+        // Asked only of nodes without pods, and of each until it was seen without volumes: closed nodes get no new
+        // ones.
         let waiting: BTreeSet<String> = seen
             .nodes
             .iter()
@@ -61,6 +63,7 @@ impl DrainStep {
             .filter(|a| waiting.contains(&a.node))
             .map(|a| (a.volume.unwrap_or(a.name), a.node))
             .collect();
+        // A node that was once seen without volumes is not asked about again, since nothing new starts on it.
         let mut memory = self.lock_memory();
         memory.detached.extend(
             waiting
@@ -86,6 +89,7 @@ impl DrainStep {
             .filter(|n| n.begun_at(&seen.run).is_some())
         {
             let name = &blue.node.name;
+            // A node that gets a pod or a volume again is not empty any more, and its time begins again.
             let holds = blue.pods.iter().any(|p| keeps_node_occupied(p, &blue.node))
                 || seen.attached.iter().any(|(_, node)| node == name)
                 || seen.registered.iter().any(|(node, _)| node == name);
@@ -95,6 +99,8 @@ impl DrainStep {
                 emptied.entry(name.clone()).or_insert(since);
             }
         }
+        // The timer is turned into a time of the clock here, because the journal's last act, which it is compared with,
+        // is one.
         let last = emptied.values().copied().max().flatten()?;
         now.checked_sub(last.elapsed()).ok()
     }
@@ -111,6 +117,8 @@ impl DrainStep {
         }
         let budgets = Budgets::new(seen.snapshot.pdbs.values());
         for pod in begun_pods(seen) {
+            // Whose restart is of use: a single Ready replica, and a pod that its budget never lets go. Owners are read
+            // for these only.
             let single = seen.workloads.get(&pod.uid).is_some_and(|w| w.had <= 1);
             let asked = match budgets.check_gate(pod) {
                 BudgetGate::Closed { .. } => budgets.never_allows(pod),
@@ -147,11 +155,13 @@ impl DrainStep {
                     .map(|c| NamespacedName::new(&p.key.namespace, c))
             })
             .collect();
+        // Any pod's term counts, because the anti-affinity of pods that are there keeps others away too (K8S-SCHED-3).
         let by_labels = seen
             .snapshot
             .pods
             .values()
             .any(|p| selects_namespaces_by_label(p));
+        // The lock is not held across the calls below.
         let (known, complete) = {
             let memory = self.lock_memory();
             let known = memory.placement_facts.clone();
@@ -176,6 +186,7 @@ impl DrainStep {
         }
         let facts = Arc::new(facts);
         let mut memory = self.lock_memory();
+        // Claims that were looked for without success count as seen, or each look would list all volumes again.
         memory.claims_seen.extend(claims);
         memory.placement_facts = facts.clone();
         Ok(facts)
@@ -225,7 +236,9 @@ impl DrainStep {
         let open: Vec<String> = busy.map(|n| n.node.name.clone()).collect();
         let unready = begun.filter(|n| !n.node.is_ready());
         let unready: Vec<String> = unready.map(|n| n.node.name.clone()).collect();
+        // The wait for the next node has a timer only while no node is open. An open node has deadlines of its own.
         let waits = open.is_empty().then(|| "next node".to_owned());
+        // A pod that has gone gives the others under its budget, and its node, their time again. Slow is not stuck.
         let moved = memory.movement.find_moved(seen);
         for uid in &moved.pods {
             memory.refused.restart_timer(uid);
@@ -233,6 +246,7 @@ impl DrainStep {
         for name in &moved.nodes {
             memory.still.restart_timer(name);
         }
+        // What is remembered of pods that are gone goes too, so that a long run does not grow.
         let there: BTreeSet<&String> = pods.iter().map(|p| &p.uid).collect();
         memory.attempts.retain(|uid, _| there.contains(uid));
         DrainTimes {
@@ -283,7 +297,8 @@ impl DrainStep {
         !self.spec.downtime && seen.elapsed.open.is_empty() && no_node_fits(&self.spec, seen)
     }
 
-    /// Reads green's size.
+    /// Reads green's size from EKS and its Ready nodes from the watch. A group that is gone has size 0, so it never
+    /// grows.
     pub(super) async fn read_green(
         &self,
         world: &StepWorld,
@@ -331,6 +346,8 @@ impl DrainStep {
             .iter()
             .filter(|n| n.pods.iter().any(|p| keeps_node_occupied(p, &n.node)))
             .collect();
+        // Two kinds of target groups: controllers take nodes out of theirs by label, and from those of Local services
+        // this run takes them out itself.
         let (mut registered, mut deregister, mut absent) = (vec![], vec![], vec![]);
         let ours = self.spec.deregister_from.iter().map(|arn| (arn, true));
         let theirs = self.spec.leave_target_groups.iter().map(|arn| (arn, false));
@@ -349,6 +366,8 @@ impl DrainStep {
                     .iter()
                     .find(|t| t.id == id && t.state != TargetState::Unused)
             };
+            // A node leaves its target group only when somebody else is healthy there. Other nodes that are leaving do
+            // not count.
             let leaving: BTreeSet<&str> =
                 begun.iter().filter_map(|n| n.node.instance_id()).collect();
             let others = targets

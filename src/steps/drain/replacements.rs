@@ -13,6 +13,8 @@ pub async fn find_restart(
     world: &StepWorld,
     pod: &Pod,
 ) -> Result<Result<NamespacedName, String>, ApiError> {
+    // From the pod to its ReplicaSet to its Deployment: whoever else owns a ReplicaSet (a Rollout) has its own way to
+    // restart.
     let Some(owner) = pod.owner.as_ref().filter(|o| o.kind == "ReplicaSet") else {
         let kind = pod.owner.as_ref().map_or("nothing", |o| o.kind.as_str());
         return Ok(Err(format!(

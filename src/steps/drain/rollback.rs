@@ -47,7 +47,7 @@ pub struct GreenDrain {
 struct GreenWatch {
     /// Since when pods of green, by uid, have not been Ready.
     unready_pods: BTreeMap<String, Instant>,
-    /// The same of its nodes, by name.
+    /// Since when nodes of green, by name, have not been Ready.
     unready_nodes: BTreeMap<String, Instant>,
     /// Owners, by uid, whose pods were on green.
     moved: BTreeSet<String>,
@@ -82,7 +82,7 @@ impl GreenDrain {
         }
     }
 
-    /// Looks at green.
+    /// Looks at green as its drain does, and at what of it is not Ready, dead or stranded.
     pub async fn observe_green(
         &self,
         world: &StepWorld,
@@ -102,6 +102,8 @@ impl GreenDrain {
             let workload = workloads.get(&pod.uid);
             workload.is_some_and(|w| world.workloads.had_pods(&w.name))
         };
+        // How long something has not been Ready is told by this process's own timer: the times in pods are another
+        // machine's clock.
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         let pods = || seen.nodes.iter().flat_map(|n| n.pods.iter());
         let unready = note_lasting(
@@ -116,14 +118,18 @@ impl GreenDrain {
                 .map(|n| n.node.name.clone())
                 .collect(),
         );
+        // Whether green still serves decides how careful the rollback is: with nothing served there is nothing to lose.
         let serves = pods().any(|p| has_to_move(p) && p.ready);
         let moving = pods().filter(|p| has_to_move(p) && expected(p));
+        // Owners are remembered over looks, because the pods that come back on blue have other names and uids.
         let owner = |p: &Arc<Pod>| Some(p.owner.as_ref()?.uid.clone());
         let on_dead = |p: &&Arc<Pod>| p.node.as_ref().is_some_and(|n| dead.contains(n));
         let held = |p: &&Arc<Pod>| blocks_replacement(p) || !p.claims.is_empty();
         watch.moved.extend(moving.clone().filter_map(owner));
         let stranded = moving.filter(on_dead).filter(held).filter_map(owner);
         watch.stranded.extend(stranded);
+        // These are read before dead nodes' volumes and targets are dropped from the look: dropped, they hold nothing
+        // up, and named, they justify deleting green early.
         let stranded = find_stranded(&seen, &dead);
         let not_ready = not_ready_text(&seen, &watch.moved);
         let freed_not_ready = not_ready_text(&seen, &watch.stranded);
@@ -144,8 +150,10 @@ impl GreenDrain {
     /// What moves pods that are not Ready: green is closed, so that they come back on blue, then they go.
     fn move_unready(&self, green: &GreenDrainObservation) -> Option<DrainStepAct> {
         let seen = &green.seen;
+        // Where this run may not delete pods, evictions and deadlines are what is left.
         let act = move_unready(seen, &green.unready, &green.dead, plan_consents(&self.spec))
             .filter(|act| green.may_delete || !matches!(act, DrainStepAct::Delete { .. }))?;
+        // Green is closed first. Otherwise the pods could come back to the nodes that they left.
         let closed = |n: &BlueNode| n.node.unschedulable && is_closed_by(&n.node, &seen.run);
         let open = seen.nodes.iter().filter(|n| !closed(n));
         let nodes: Vec<String> = open.map(|n| n.node.name.clone()).collect();
@@ -156,7 +164,7 @@ impl GreenDrain {
         })
     }
 
-    /// What empties green next.
+    /// Decides what empties green next: pods that are not Ready at once, the others by the plan's drain.
     pub fn decide_next(
         &self,
         green: &GreenDrainObservation,
@@ -169,7 +177,7 @@ impl GreenDrain {
         }
     }
 
-    /// Does it.
+    /// Performs an act of green's drain. Where deleting pods is not allowed, that is remembered and no failure.
     pub async fn perform_act(
         &self,
         world: &StepWorld,
@@ -177,6 +185,8 @@ impl GreenDrain {
     ) -> Result<(), StepError> {
         let acted = self.drain.perform_act(world, act).await;
         match (act, &acted) {
+            // The right to delete pods may be missing (`eksup policy` prints it). That ends no rollback: the pods wait
+            // for their budget.
             (DrainStepAct::Delete { .. }, Err(error))
                 if error.class() == Some(ErrorClass::Denied) =>
             {
@@ -190,7 +200,7 @@ impl GreenDrain {
         }
     }
 
-    /// Says it in words.
+    /// Describes an act of green's drain for people.
     pub fn describe_act(&self, act: &DrainStepAct) -> String {
         self.drain.describe_act(act)
     }
@@ -223,10 +233,12 @@ pub fn decide_drain_undo(
         let picked = seen.nodes.iter().filter(|n| pick(n));
         picked.map(|n| n.node.name.clone()).collect()
     };
+    // Blue opens before anything leaves green. A crash between the two leaves more room than is needed, never less.
     let closed = names(&|n| n.is_closed_by(&seen.run));
     if !closed.is_empty() {
         return Decision::Act(DrainStepAct::Reopen { nodes: closed });
     }
+    // The marks go next, and with them the label that keeps blue out of controller-filled target groups.
     let marked = names(&|n| n.begun_at(&seen.run).is_some() || n.is_skipped_by(&seen.run));
     if !marked.is_empty() {
         return Decision::Act(DrainStepAct::Unmark {
@@ -235,6 +247,7 @@ pub fn decide_drain_undo(
         });
     }
     let leave = |act: DrainStepAct| DrainStepAct::Leave { act: Box::new(act) };
+    // Pods that are not Ready serve nobody, so they wait neither for blue's targets nor for each other.
     if let Some(act) = seen
         .green_observation
         .as_ref()
@@ -258,6 +271,7 @@ pub fn decide_drain_undo(
             }
         };
     }
+    // From here on the plan's own drain decides, turned round.
     let Some(on_green) = &seen.green_observation else {
         return Decision::Done(format!("{blue} takes pods again"));
     };
@@ -297,6 +311,8 @@ fn decide_green_empty(
     if not_ready.is_empty() {
         return Decision::Done(done);
     }
+    // Whoever gives the command once more after a failure has read which pods are not Ready, and ends the rollback
+    // without them.
     let pods = not_ready.join("; ");
     if trail.rollback.attempt > 0 {
         return Decision::Done(format!("{done}; not Ready: {pods}"));
@@ -330,6 +346,7 @@ pub async fn read_returning_nodes(
             let Some(id) = blue.node.instance_id() else {
                 continue;
             };
+            // Judged is enough, healthy or not: behind a Local service a node without pods is never healthy.
             let target = targets.iter().find(|t| t.id == id);
             let state = target.map(|t| t.state.as_str());
             if state.is_none_or(|s| s == "initial" || s.contains("draining")) {

@@ -40,7 +40,7 @@ const EVICTION_RETRY_PAUSE: SignedDuration = SignedDuration::from_secs(5);
 /// The longest it waits after one refusal and another.
 const MAX_EVICTION_RETRY_PAUSE: SignedDuration = SignedDuration::from_secs(30);
 
-/// Empties blue.
+/// A step that empties blue, node by node, while green takes its pods.
 pub struct DrainStep {
     pub(super) id: String,
     pub(super) blue: String,
@@ -101,7 +101,8 @@ impl DrainStep {
         }
     }
 
-    /// The same drain, for the rollback: the group that pods go to is held, and let go, by others.
+    /// Returns the drain as a rollback needs it: it neither holds nor releases the group that pods go to, as other
+    /// steps do.
     pub fn without_protection(self) -> Self {
         Self {
             protects_green: false,
@@ -127,6 +128,7 @@ impl DrainStep {
             .iter()
             .filter(|n| n.begun_at(&seen.run).is_some())
         {
+            // The most that was seen is the total, because a pod that comes back must not move the bar past its end.
             let left = blue
                 .pods
                 .iter()
@@ -163,6 +165,8 @@ impl DrainStep {
     }
 
     async fn evict_pods(&self, world: &StepWorld, pods: &[PodRef]) -> Result<(), StepError> {
+        // All answers are awaited before the first is judged: those that were accepted are noted even if another call
+        // failed.
         let answers: Vec<(PodRef, Result<EvictionOutcome, ApiError>)> =
             futures::stream::iter(pods.iter().cloned())
                 .map(|pod| async move {
@@ -176,6 +180,7 @@ impl DrainStep {
         let mut failed = None;
         for (pod, answer) in answers {
             let wait = match answer {
+                // A refusal is noted with its time: deadlines count from the first one, and the pause grows with each.
                 Ok(EvictionOutcome::Blocked {
                     retry_after,
                     message,
@@ -189,6 +194,7 @@ impl DrainStep {
                         .and_then(|d| SignedDuration::try_from(d).ok())
                         .unwrap_or_else(|| eviction_pause_after(*attempts))
                 }
+                // Until the watch tells of it, `evicted_unseen` counts the pod as gone.
                 Ok(EvictionOutcome::Accepted) => {
                     self.lock_memory().refusals.remove(&pod.uid);
                     self.lock_memory().attempts.remove(&pod.uid);
@@ -198,6 +204,7 @@ impl DrainStep {
                 Ok(EvictionOutcome::Gone | EvictionOutcome::NamespaceTerminating) => {
                     EVICTION_RETRY_PAUSE
                 }
+                // No waiting changes this (K8S-EVICT-4), so the step ends here.
                 Ok(EvictionOutcome::TwoBudgets { message }) => {
                     return Err(StepError::Broken(format!(
                         "pod {}: {message} Delete one of the budgets or narrow its selector.",
@@ -244,6 +251,7 @@ impl Step<StepWorld> for DrainStep {
         };
         {
             let mut memory = self.lock_memory();
+            // A pause that is over takes its refusal with it: the pod is asked for again and gets a new answer.
             memory.retry_after.retain(|_, until| *until > now);
             seen.paused_pods = memory.retry_after.keys().cloned().collect();
             memory
@@ -253,6 +261,8 @@ impl Step<StepWorld> for DrainStep {
             seen.attempts = memory.attempts.clone();
         }
         self.emit_progress(world, &seen);
+        // What holds an empty node is read before anything asks whether it is empty: targets, then volumes, then since
+        // when neither is left.
         self.read_targets(world, &mut seen).await?;
         seen.green_cannot_serve = self.why_green_cannot_serve(world, &seen).await?;
         seen.attached = self.read_attached_volumes(world, &seen).await?;
@@ -274,6 +284,8 @@ impl Step<StepWorld> for DrainStep {
         seen.returned_pod = self.lock_memory().movement.find_returned(&seen);
         seen.placement_facts = self.read_placement_facts(world, &seen).await?;
         seen.restarts = self.read_restarts(world, &seen).await?;
+        // The timers rest on what is held, and they say whether the expensive readings below matter: workloads, and
+        // green's size from EKS.
         let (held, no_place) = self.find_held_pods(&seen);
         seen.elapsed = self.update_timers(&seen, held);
         if self.needs_workload_health(&seen) {
@@ -337,6 +349,7 @@ impl Step<StepWorld> for DrainStep {
                 nodes: names,
                 register,
             } => {
+                // Targets first: without its marks nothing tells any more that this run took the node out of them.
                 for t in register {
                     world
                         .aws
@@ -348,6 +361,7 @@ impl Step<StepWorld> for DrainStep {
             DrainStepAct::Evict { pods } => self.evict_pods(world, pods).await,
             DrainStepAct::Delete { pods, .. } => {
                 for pod in pods {
+                    // The uid goes along, so a replacement under the same name is left alone. Gone is what was wanted.
                     match world.kube.delete_pod(&pod.key, &pod.uid, None).await {
                         Ok(()) => self.count_move(pod),
                         Err(e) if matches!(e.class, ErrorClass::Absent | ErrorClass::Conflict) => {}
@@ -362,6 +376,7 @@ impl Step<StepWorld> for DrainStep {
             }
             DrainStepAct::Restart { deployment, at } => {
                 world.kube.restart_deployment(deployment, *at).await?;
+                // Remembered so that the next look waits for the new pod. Lost in a restart, it costs one more rollout.
                 self.lock_memory().restarted.insert(deployment.clone());
                 Ok(())
             }
@@ -370,6 +385,8 @@ impl Step<StepWorld> for DrainStep {
                     desired: Some(*desired),
                     ..NodegroupChange::default()
                 };
+                // The token holds when green was last changed: the same size, asked for in another state of the group,
+                // is another request, and a repeat after a crash is not.
                 let token =
                     world.idempotency_token(&self.id, &format!("grow {desired} {modified:?}"));
                 world
@@ -386,6 +403,7 @@ impl Step<StepWorld> for DrainStep {
     }
 
     async fn observe_for_undo(&self, world: &StepWorld) -> Result<DrainObservation, StepError> {
+        // Blue is looked at first: whether its nodes are open and targets again decides whether green's pods may come.
         let mut seen = self.observe_state(world).await?;
         seen.returning_nodes = read_returning_nodes(world, &self.spec, &seen).await?;
         seen.green_observation = Some(Box::new(self.get_green_drain().observe_green(world).await?));

@@ -34,7 +34,7 @@ impl StateTimers {
         self.0.iter().map(elapsed).collect()
     }
 
-    /// Whether it was so at the last update.
+    /// Returns whether the timer of `name` runs: it was so at the last update, or the timer was started since.
     pub fn is_running(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

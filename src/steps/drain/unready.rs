@@ -51,6 +51,7 @@ pub fn move_unready(
             .iter()
             .filter(|p| keeps_node_occupied(p, &node.node))
         {
+            // A pod that has just lost readiness may have it again in a moment. One that has not started loses nothing.
             let lasting = unready.contains(&pod.uid) || pod.phase == "Pending";
             if pod.ready || !lasting || pod.deletion_timestamp.is_some() {
                 continue;
@@ -64,6 +65,7 @@ pub fn move_unready(
             if !goes || seen.paused_pods.contains(&pod.uid) {
                 continue;
             }
+            // The budget is asked first all the same: an eviction leaves the choice to the API server and its webhooks.
             let pod_ref = PodRef::of_pod(pod);
             match budgets.check_gate(pod) {
                 BudgetGate::Free | BudgetGate::Spend(_) => evict.push(pod_ref),
@@ -71,6 +73,7 @@ pub fn move_unready(
             }
         }
     }
+    // Evictions go before deletions, because they may change what budgets allow.
     if !evict.is_empty() {
         evict.truncate(MAX_PODS_PER_ACT);
         return Some(DrainStepAct::Evict { pods: evict });
@@ -106,6 +109,8 @@ pub fn find_stranded(seen: &DrainObservation, dead: &BTreeSet<String>) -> Vec<St
 /// Leaves out of a look at green what need not be waited for: volumes and targets of dead nodes, which go with their
 /// instances; and targets of nodes without a pod in `local` groups, where such a node gets no request.
 pub fn drop_dead_holders(seen: &mut DrainObservation, dead: &BTreeSet<String>, local: &[String]) {
+    // In a group of a Local service a node without a pod gets no request, so it need not be waited for, nor be taken
+    // out.
     let holds_pods: BTreeSet<String> = seen
         .nodes
         .iter()
@@ -134,6 +139,7 @@ pub fn not_ready_text(seen: &DrainObservation, moved: &BTreeSet<String>) -> Vec<
         node.is_some_and(|name| seen.nodes.iter().any(|n| n.node.name == name))
     };
     let waiting = |pod: &&Pod| {
+        // Jobs are left out: one that has ended is not Ready either.
         let ours = pod
             .owner
             .as_ref()
@@ -142,6 +148,8 @@ pub fn not_ready_text(seen: &DrainObservation, moved: &BTreeSet<String>) -> Vec<
             .node
             .as_ref()
             .is_some_and(|n| !seen.snapshot.nodes.contains_key(n));
+        // A pod of a node that is gone still reads Ready until pod GC (K8S-NODE-1). A StatefulSet waits for its end, so
+        // it is named.
         let stopping = pod.deletion_timestamp.is_some();
         ours && has_to_move(pod)
             && !on_green(pod)

@@ -70,6 +70,8 @@ impl Step<StepWorld> for DetachStep {
     async fn observe_state(&self, world: &StepWorld) -> Result<TargetsObservation, StepError> {
         let mut seen =
             TargetsObservation::read_targets(world, &self.blue, &self.target_group).await?;
+        // All instances count as leaving, not only those in service: one that is starting would be taken for somebody
+        // else.
         let leaving = instance_ids(&seen.asgs);
         seen.left_empty =
             describe_left_empty(&world.aws, &self.target_group, &seen.targets, &leaving).await?;
@@ -91,6 +93,7 @@ impl Step<StepWorld> for DetachStep {
             return Ok(seen);
         }
         let rules = self.read_rules(world).await?;
+        // Whether blue's absence here matters depends on whether the target groups that have the traffic serve.
         let elsewhere: BTreeSet<&str> = rules
             .iter()
             .flat_map(weighted_groups)
@@ -113,6 +116,8 @@ impl Step<StepWorld> for DetachStep {
         if !seen.group_exists {
             return Decision::Refuse(StepRefusal::new(gone_text(&self.blue)));
         }
+        // The Auto Scaling group is detached first, and deregisters its instances by itself. What is left then was
+        // registered one by one.
         let with = seen.attached_asgs(&self.target_group);
         let remaining = seen.remaining_targets();
         if with.is_empty() && remaining.registered.is_empty() {
@@ -125,6 +130,7 @@ impl Step<StepWorld> for DetachStep {
                 )),
             };
         }
+        // Deregistering them by hand meanwhile would write down instances of the Auto Scaling group as somebody's own.
         if with.is_empty() && was_just_detached(past, now) {
             let names = remaining.registered_text.join(", ");
             let why = format!("the Auto Scaling group deregisters its instances: {names}");
@@ -139,6 +145,7 @@ impl Step<StepWorld> for DetachStep {
             );
             return wait_or_refuse(why, past, now);
         }
+        // A target group without other healthy targets would answer with errors from this act on.
         if let Some(left_empty) = &seen.left_empty {
             let ids = seen.in_service_ids();
             let others = seen.targets.iter().filter(|t| !ids.contains(&t.id));
@@ -199,6 +206,7 @@ impl Step<StepWorld> for DetachStep {
         if !seen.group_exists {
             return Decision::Refuse(StepRefusal::new(gone_text(&self.blue)));
         }
+        // Attached first: it registers its instances by itself, so that only those of others are registered one by one.
         let missing: Vec<String> = seen
             .unattached_asgs(&self.target_group)
             .into_iter()
@@ -208,6 +216,7 @@ impl Step<StepWorld> for DetachStep {
             return Decision::Act(TargetsAct::Attach { asgs: missing });
         }
         let (here, ids) = (seen.remaining_targets().registered, seen.in_service_ids());
+        // An instance that has ended since cannot be registered any more (ELB-13).
         let absent = |t: &&RegisteredTarget| ids.contains(&t.instance) && !here.contains(t);
         let absent: Vec<RegisteredTarget> =
             before.registered.iter().filter(absent).cloned().collect();

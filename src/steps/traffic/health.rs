@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::aws_status::TargetState;
 use crate::model::elb::{RegisteredTarget, TargetHealth};
 
-/// Counts of a target group's targets.
+/// Counts of a target group's targets, without those that drain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TargetHealthCounts {
     pub healthy: usize,
@@ -19,12 +19,14 @@ pub struct TargetHealthCounts {
     pub unused: bool,
 }
 
-/// Counts.
+/// Counts the targets by what they mean for traffic. Targets that drain get none and are left out.
 pub fn count_health(targets: &[TargetHealth]) -> TargetHealthCounts {
     let mut out = TargetHealthCounts::default();
     let mut zones: BTreeMap<&str, bool> = BTreeMap::new();
     for target in targets.iter().filter(|t| !t.state.is_draining()) {
         out.total += 1;
+        // Only `healthy` counts. A target that starts, that nobody judges or that is unknown may refuse the next
+        // request.
         let well = target.state == TargetState::Healthy;
         out.healthy += usize::from(well);
         out.unused |= target.state == TargetState::Unused
@@ -47,6 +49,8 @@ pub fn count_health(targets: &[TargetHealth]) -> TargetHealthCounts {
             *zones.entry(zone).or_default() |= well;
         }
     }
+    // A zone whose targets all fail loses its traffic while the share of healthy targets still looks high: a load
+    // balancer's address in that zone sends to its own targets where cross-zone is off.
     out.zones_without_healthy = zones
         .into_iter()
         .filter(|(_, lit)| !lit)
@@ -72,7 +76,7 @@ pub enum ServingState {
     Unknown,
 }
 
-/// Says whether the targets serve.
+/// Judges whether the targets serve: one healthy target is enough, and targets that are not judged yet say nothing.
 pub fn judge_serving(targets: &[TargetHealth]) -> ServingState {
     let counts = count_health(targets);
     if counts.healthy > 0 {
@@ -85,13 +89,13 @@ pub fn judge_serving(targets: &[TargetHealth]) -> ServingState {
 }
 
 impl TargetHealthCounts {
-    /// The healthy share, in percent; nothing registered is 0.
+    /// Returns the healthy share of the targets, in percent, rounded down; 0 where nothing is registered.
     pub fn healthy_percent(&self) -> u32 {
         let share = (self.healthy * 100).checked_div(self.total);
         share.and_then(|p| u32::try_from(p).ok()).unwrap_or(0)
     }
 
-    /// Says it in words.
+    /// Returns the counts as text, with the first five targets that are not healthy and why.
     pub fn health_text(&self) -> String {
         let mut text = format!("{} of {} targets healthy", self.healthy, self.total);
         if !self.unhealthy.is_empty() {
@@ -120,14 +124,14 @@ impl TargetHealthCounts {
 pub struct RemainingTargets {
     /// Registered, healthy or not.
     pub registered: Vec<RegisteredTarget>,
-    /// The same, as text.
+    /// What is registered, as text, for messages.
     pub registered_text: Vec<String>,
     /// Deregistered, until their connections have ended, as text.
     pub draining: Vec<String>,
 }
 
 impl RemainingTargets {
-    /// Those of `ids` among `targets`.
+    /// Sorts the instances of `ids` that are among `targets` by whether they still drain.
     pub fn of(targets: &[TargetHealth], ids: &BTreeSet<String>) -> Self {
         let mut remaining = Self::default();
         // An emulator and ELB both answer a target that was asked for and is not registered as `unused`.

@@ -38,6 +38,8 @@ impl RegisteredIn {
         now: &[Self],
         in_service: &BTreeSet<String>,
     ) -> Vec<RegisteredTarget> {
+        // An instance that ended meanwhile cannot be registered. Its successors count only where none of those of
+        // before is left, because then nothing would serve there.
         let here = now.iter().filter(|r| r.target_group == self.target_group);
         let here: Vec<&RegisteredTarget> = here.flat_map(|r| &r.targets).collect();
         let alive = |t: &&RegisteredTarget| in_service.contains(&t.instance);
@@ -59,9 +61,9 @@ impl RegisteredIn {
 /// What of a group's instances is still in target groups.
 #[derive(Default)]
 pub struct GroupTargets {
-    /// What is registered.
+    /// Targets that are registered and not draining, by target group.
     pub registered: Vec<RegisteredIn>,
-    /// The same and what drains, as text.
+    /// What is registered or still drains, as text, for messages.
     pub text: Vec<String>,
 }
 
@@ -74,6 +76,7 @@ impl GroupTargets {
     ) -> Result<Self, ApiError> {
         let mut found = Self::default();
         for arn in target_groups {
+            // A target group that is gone holds nobody.
             let targets = match world.aws.describe_registered_targets(arn).await {
                 Ok(targets) => targets,
                 Err(e) if e.class == ErrorClass::Absent => continue,

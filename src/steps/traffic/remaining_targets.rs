@@ -21,6 +21,7 @@ pub fn instance_ids(asgs: &[Asg]) -> BTreeSet<String> {
 /// Whether a target group loses its last healthy target when `leaving` leave it. Targets that drain, are unhealthy, are
 /// not judged yet or are in no rule do not serve; a group in which `leaving` take no part loses nothing.
 pub fn loses_last_healthy(targets: &[TargetHealth], leaving: &BTreeSet<String>) -> bool {
+    // Only a group that gets requests from the leaving instances can lose something.
     let takes_part = |t: &&TargetHealth| {
         leaving.contains(&t.id)
             && !t.state.is_draining()
@@ -36,6 +37,8 @@ pub async fn find_sending_rule(
     aws: &AwsApi,
     target_group: &str,
 ) -> Result<Option<String>, ApiError> {
+    // A rule is looked for on every load balancer, listener by listener, because ELB tells of a target group only the
+    // load balancers.
     let balancers = none_if_gone(aws.list_load_balancers_of(target_group)).await?;
     for balancer in balancers.into_iter().flatten() {
         let listeners = none_if_gone(aws.describe_listeners(&balancer)).await?;
@@ -85,6 +88,7 @@ pub async fn list_left_empty(world: &StepWorld, asgs: &[Asg]) -> Result<Vec<Stri
     if leaving.is_empty() {
         return Ok(Vec::new());
     }
+    // All target groups of the VPC are looked at, because instances may have been registered by anybody, one by one.
     let cluster = world.aws.describe_cluster(&world.cluster).await?;
     let groups = match &cluster.vpc_id {
         Some(vpc) => world.aws.list_instance_target_groups_in_use(vpc).await?,

@@ -122,6 +122,8 @@ impl TrafficObservation {
 
     /// Why these rules cannot be worked on, if so.
     pub fn find_refusal(&self, spec: &ShiftSpec) -> Option<String> {
+        // The order tells the most certain reason first. A rule that a controller owns would be written back within
+        // moments (LBC-2).
         if let Some(gone) = spec
             .rules
             .iter()
@@ -132,6 +134,7 @@ impl TrafficObservation {
         if let Some(rule) = self.rules.iter().find(|r| controller_owned(&r.tags)) {
             return Some(foreign_rule_text(&rule.arn));
         }
+        // Somebody has sent the rule elsewhere since the plan was made, and to write it back would undo that.
         self.rules
             .iter()
             .find(|r| {
@@ -165,6 +168,7 @@ impl InstanceZones {
     ) -> Result<BTreeMap<String, String>, StepError> {
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut zones = known().clone();
+        // ELB gives no zone for targets that are instances (ELB-10). Nodes tell it for free; EC2 is asked for the rest.
         let unknown = |zones: &BTreeMap<String, String>| -> Vec<String> {
             let instances = targets
                 .iter()
@@ -182,17 +186,19 @@ impl InstanceZones {
         zones.extend(
             nodes.filter_map(|n| Some((n.instance_id()?.to_owned(), n.zone()?.to_owned()))),
         );
+        // An instance may be a target before its node has joined, or after the node object has gone.
         let ids = unknown(&zones);
         if !ids.is_empty() {
             let instances = world.aws.describe_instances(&ids).await?;
             zones.extend(instances.into_iter().map(|i| (i.id, i.zone)));
         }
+        // An instance never changes its zone, so what is known once is not asked again at each look.
         *known() = zones.clone();
         Ok(zones)
     }
 }
 
-/// Puts green into the rules.
+/// The step that puts green's target group into the rules, at a weight of 0 that takes no traffic yet.
 pub struct AddToRulesStep {
     green: String,
     spec: ShiftSpec,
@@ -200,7 +206,7 @@ pub struct AddToRulesStep {
     zones: InstanceZones,
 }
 
-/// Writes rules.
+/// Writes the whole list of target groups of each of these rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AddToRulesAct {
@@ -210,6 +216,7 @@ pub struct AddToRulesAct {
 /// Writes each rule, unless a controller has made one its own; the look after it reads them back.
 pub async fn write_rules(world: &StepWorld, set: &[RuleForward]) -> Result<(), StepError> {
     let rules: Vec<String> = set.iter().map(|f| f.rule.clone()).collect();
+    // The look's tags may be a minute old. A rule that became a controller's since must not be written.
     let tags = world.aws.describe_tags(&rules).await?;
     if let Some((rule, _)) = tags.iter().find(|(_, tags)| controller_owned(tags)) {
         return Err(StepError::Broken(foreign_rule_text(rule)));
@@ -250,6 +257,7 @@ impl Step<StepWorld> for AddToRulesStep {
         if let Some(why) = seen.find_refusal(&self.spec) {
             return Decision::Refuse(StepRefusal::new(why));
         }
+        // Weight 0 changes nobody's traffic, and makes ELB check green's health at all (ELB-2).
         let set: Vec<RuleForward> = seen
             .rule_forwards()
             .into_iter()
@@ -265,8 +273,10 @@ impl Step<StepWorld> for AddToRulesStep {
         if !set.is_empty() {
             return Decision::Act(AddToRulesAct { set });
         }
+        // Judged is enough here, healthy is not asked for: the shift, or with Local services the drain, waits for that.
         let green = count_health(&seen.green);
         let starting = seen.green.iter().any(|t| t.state == TargetState::Initial);
+        // Not judged yet: ELB has just begun to check, or Auto Scaling to register.
         if green.unused || starting || green.total == 0 {
             let since = past.last_act_at.or(past.started_at);
             let timeout = signed_duration(self.spec.timeout);
@@ -318,12 +328,15 @@ impl Step<StepWorld> for AddToRulesStep {
                 .iter()
                 .find(|b| b.rule == now.rule)
                 .is_some_and(|b| b.forward.iter().any(|t| t.arn == self.spec.green));
+            // A rule that had green before the run keeps it.
             let Some(green) = now.forward.iter().find(|t| t.arn == self.spec.green) else {
                 continue;
             };
             if had {
                 continue;
             }
+            // Taken out at a weight, green would lose requests that it gets now. The shift is rolled back before this
+            // step, so such a weight is somebody else's.
             if green.weight > 0 {
                 return Decision::Refuse(StepRefusal::new(format!(
                     "listener rule {} sends traffic to green again; shift it back first",

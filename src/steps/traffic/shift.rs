@@ -28,7 +28,7 @@ const OUTAGE_RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Clients pinned to blue by target-group stickiness stay there until their cookie ends; longer than this is not waited.
 const MAX_STICKINESS_BAKE: SignedDuration = SignedDuration::from_hours(1);
 
-/// Shifts weights.
+/// A step that moves weights from blue's target group to green's, share by share.
 pub struct ShiftStep {
     id: String,
     spec: ShiftSpec,
@@ -38,7 +38,7 @@ pub struct ShiftStep {
     blue_watch: BlueWatch,
 }
 
-/// Writes weights.
+/// Writes weights, whole lists of target groups, to the rules whose lists differ.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ShiftAct {
@@ -49,7 +49,7 @@ pub struct ShiftAct {
 }
 
 impl ShiftStep {
-    /// Shifts as `spec` says.
+    /// Returns the shift of the rules in `spec`, by the steps and bakes in it.
     pub fn new(id: String, spec: ShiftSpec) -> Self {
         Self {
             id,
@@ -117,6 +117,7 @@ impl Step<StepWorld> for ShiftStep {
         if let Some(why) = seen.find_refusal(&self.spec) {
             return Decision::Refuse(StepRefusal::new(why));
         }
+        // Where the shift stands is what it last wrote, not what the rules show: rounding moves a share by one.
         let last: Option<ShiftAct> = past
             .last_act
             .clone()
@@ -126,6 +127,8 @@ impl Step<StepWorld> for ShiftStep {
         let most = percents.iter().map(|(_, p)| *p).max().unwrap_or(0);
         let green = count_health(&seen.green);
         let since = past.watched_from().map(|t| now.duration_since(t));
+        // A shift that took the traffic back ends with a person. It is finished first, in case the process died between
+        // two rules.
         if let Some(ShiftAct {
             back: Some(why), ..
         }) = &last
@@ -153,12 +156,15 @@ impl Step<StepWorld> for ShiftStep {
                     shown.join(", ")
                 )).with_fix("Find out who does, and stop it"));
             }
+            // Some rules have the new share and some the old one: the process died between two writes, and the rest is
+            // written now.
             if !percents.iter().all(|(_, p)| near(*p)) {
                 return Decision::Act(self.shift_to(act.percent, seen, None));
             }
         }
         // A share that rounding moved by one still counts as the step it was written for.
         let reached = last.as_ref().map_or(least, |a| a.percent);
+        // Green is judged before time is: an unhealthy green gives the traffic back in the middle of a bake.
         let enough = green.healthy_percent() >= self.spec.min_healthy_percent
             && green.healthy > 0
             && (green.zones_without_healthy.is_empty() || !self.spec.every_zone);
@@ -172,6 +178,7 @@ impl Step<StepWorld> for ShiftStep {
                 now,
             );
         }
+        // At the end the bake lasts as long as a stickiness cookie, because its clients reach green only then (ELB-11).
         let mut bake = to_signed(self.spec.bake);
         if reached >= 100 {
             let sticky = seen
@@ -202,6 +209,7 @@ impl Step<StepWorld> for ShiftStep {
         if let Some(decision) = seen.short.hold_back(self.spec.timeout, &meanwhile) {
             return decision;
         }
+        // A plan need not end at 100; the shift does.
         match self.spec.steps.iter().copied().find(|s| *s > reached) {
             Some(next) => Decision::Act(self.shift_to(next, seen, None)),
             None if reached < 100 => Decision::Act(self.shift_to(100, seen, None)),
@@ -239,6 +247,7 @@ impl Step<StepWorld> for ShiftStep {
         if let Some(why) = seen.find_refusal(&self.spec) {
             return Decision::Refuse(StepRefusal::new(why));
         }
+        // Only rules that differ are written, so a rollback that died goes on with those that are left.
         let set: Vec<RuleForward> = seen
             .rules
             .iter()
@@ -264,6 +273,7 @@ impl Step<StepWorld> for ShiftStep {
             set,
             back: None,
         });
+        // Nothing is asked of blue where it gets no more traffic than it has.
         if was >= 100 || self.spec.blue_away {
             return all;
         }
@@ -279,6 +289,8 @@ impl Step<StepWorld> for ShiftStep {
             BlueShare::All => all,
             BlueShare::None | BlueShare::Unjudged => self.wait_for_blue(seen, trail, now),
             BlueShare::Part(share) => {
+                // Weights only fall in a rollback: blue gets the share that its healthy targets can carry, and the rest
+                // follows.
                 let on_green = was.max(100 - share.min(100));
                 let part = self.lower_to(on_green, seen);
                 if part.set.is_empty() {
@@ -361,11 +373,15 @@ impl ShiftStep {
             "blue must be healthy before traffic returns to it: {}",
             blue.health_text()
         );
+        // Overdue only where no target of blue is healthy: with some, the weights go on as more of them turn healthy.
         let late = trail.is_late(now, self.spec.timeout);
         let too_late = format!(
             "{why}, {}s long. Traffic stays where it is. Fix blue",
             self.spec.timeout.as_secs()
         );
+        // While green serves too, waiting costs nobody anything, and at the deadline a person decides. Where green
+        // serves nothing, the steps after this one open blue's nodes and bring pods back, which is what makes blue
+        // healthy: they must not wait for this step.
         match (judge_serving(&seen.green), late) {
             (ServingState::No, _) => Decision::Yield {
                 why: if late {
@@ -393,6 +409,7 @@ impl ShiftStep {
         before: &[WeightedTargetGroup],
     ) -> Vec<WeightedTargetGroup> {
         let had = |arn: &str| before.iter().find(|t| t.arn == arn);
+        // Only the pair's weights are this run's. Whatever else somebody added to the rule meanwhile stays.
         let ours = |arn: &str| arn == self.spec.blue || arn == self.spec.green;
         let mut forward: Vec<WeightedTargetGroup> = now
             .iter()
@@ -430,6 +447,8 @@ impl ShiftStep {
             ""
         };
         let why = format!("green has {text}, {wanted}% must be healthy{zones}");
+        // Traffic goes back only where blue can take it. To a blue without a healthy target it would be lost for
+        // certain.
         let lost = healthy < wanted.div_ceil(2);
         if reached > 0
             && self.spec.back_on_unhealthy

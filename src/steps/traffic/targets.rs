@@ -21,7 +21,7 @@ use crate::steps::{ROLLBACK_WAIT_LIMIT, StepWorld};
 pub(super) const TARGETS_RECHECK_INTERVAL: Duration = crate::steps::updates::EKS_POLL_INTERVAL;
 /// A deregistration delay is an hour at most; nothing else here takes longer than minutes.
 pub(super) const TARGETS_TIMEOUT: SignedDuration = SignedDuration::from_mins(75);
-/// Waits, but not forever.
+/// Waits for `why`; refuses once nothing has moved for [`TARGETS_TIMEOUT`].
 pub(super) fn wait_or_refuse(
     why: String,
     past: &StepHistory,
@@ -40,7 +40,7 @@ pub(super) fn wait_or_refuse(
     }
 }
 
-/// The same on rollback.
+/// Waits for `why` in a rollback; refuses once nothing has moved for [`ROLLBACK_WAIT_LIMIT`].
 pub(super) fn wait_in_rollback(
     why: String,
     trail: &RollbackHistory,
@@ -58,7 +58,7 @@ pub(super) fn wait_in_rollback(
     }
 }
 
-/// What a look sees.
+/// One look at a node group's Auto Scaling groups and at a target group.
 pub struct TargetsObservation {
     /// Whether the node group is there.
     pub(super) group_exists: bool,
@@ -88,6 +88,7 @@ impl TargetsObservation {
                 .collect(),
             None => Vec::new(),
         };
+        // A target group that is gone fails the look and so ends the step: a person has to say where its traffic went.
         let targets = world.aws.describe_registered_targets(target_group).await?;
         Ok(Self {
             group_exists: group.is_some(),
@@ -108,7 +109,7 @@ impl TargetsObservation {
             .collect()
     }
 
-    /// Those of the group's instances that are still targets.
+    /// Returns what of the group's instances in service is registered, and what drains.
     pub(super) fn remaining_targets(&self) -> RemainingTargets {
         RemainingTargets::of(&self.targets, &self.in_service_ids())
     }
@@ -150,7 +151,7 @@ impl TargetsObservation {
     }
 }
 
-/// What is done.
+/// An act on a target group: through an Auto Scaling group where one fills it, else instance by instance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -228,7 +229,7 @@ pub(super) fn describe_targets_act(act: &TargetsAct, target_group: &str) -> Stri
     }
 }
 
-/// The instances, for people.
+/// Joins the instance ids of `targets` for a message.
 pub fn instance_names(targets: &[RegisteredTarget]) -> String {
     let names: Vec<&str> = targets.iter().map(|t| t.instance.as_str()).collect();
     names.join(", ")
@@ -238,7 +239,7 @@ pub(super) fn gone_text(group: &str) -> String {
     format!("node group {group} is gone; somebody else deleted it")
 }
 
-/// Makes green's instances targets.
+/// A step that makes green's instances targets, through green's Auto Scaling group.
 pub struct AttachStep {
     green: String,
     target_group: String,
@@ -278,10 +279,13 @@ impl Step<StepWorld> for AttachStep {
                 self.green
             )));
         }
+        // Attached, not registered: instances that join later become targets too, and one that ends is drained first
+        // (ASG-1).
         let without = seen.unattached_asgs(&self.target_group);
         if !without.is_empty() {
             return Decision::Act(TargetsAct::Attach { asgs: without });
         }
+        // Auto Scaling registers with a delay. Weights would else shift to a target group that lacks half of green.
         let missing: Vec<String> = seen
             .in_service_ids()
             .into_iter()
@@ -325,6 +329,7 @@ impl Step<StepWorld> for AttachStep {
         if !seen.group_exists {
             return Decision::Done(format!("node group {} is gone already", self.green));
         }
+        // What was attached before the run stays attached.
         let ours: Vec<String> = seen
             .attached_asgs(&self.target_group)
             .into_iter()
@@ -348,6 +353,8 @@ impl Step<StepWorld> for AttachStep {
         if !ours.is_empty() {
             return Decision::Act(TargetsAct::Detach { asgs: ours });
         }
+        // Connections drain before green may be deleted (ELB-7). Where green filled the group before the run, its
+        // targets stay.
         if before.is_empty()
             && let Some(why) = seen.remaining_targets().waiting_text()
         {

@@ -35,6 +35,7 @@ pub fn judge_blue_share(
 ) -> BlueShare {
     let counts = count_health(blue);
     let judged = blue.iter().all(|t| t.state != TargetState::Initial);
+    // No weight is ever raised on a target group without a healthy target (ELB-3).
     if counts.healthy == 0 {
         return BlueShare::None;
     }
@@ -42,6 +43,7 @@ pub fn judge_blue_share(
     if !judged && judge_serving(green) != ServingState::No {
         return BlueShare::Unjudged;
     }
+    // Where no more targets turn healthy, waiting for the plan's percentage would leave traffic on green forever.
     if counts.healthy_percent() >= least || (steady && judged) {
         return BlueShare::All;
     }

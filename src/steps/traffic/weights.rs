@@ -25,6 +25,7 @@ pub fn set_green_percent(
     green: &str,
     percent: u32,
 ) -> Vec<WeightedTargetGroup> {
+    // The sum of the pair stays, so that target groups of others keep their share of the rule.
     let pair: i64 = forward
         .iter()
         .filter(|t| t.arn == blue || t.arn == green)
@@ -42,6 +43,7 @@ pub fn set_green_percent(
     let room = (MAX_WEIGHT / pair.max(others).max(1)).max(1);
     let factor = wanted.min(room);
     let sum = pair * factor;
+    // Between 0 and 100 both sides keep at least one part: a share that rounding makes 0 is never judged by traffic.
     let percent = i64::from(percent.min(100));
     let mut on_green = sum * percent / 100;
     // A share that is asked for is never rounded away, on either side.
@@ -51,6 +53,7 @@ pub fn set_green_percent(
     if percent < 100 && on_green == sum && sum > 1 {
         on_green = sum - 1;
     }
+    // Target groups of others are multiplied by the same factor, so that their share of the traffic stays what it was.
     let mut out: Vec<WeightedTargetGroup> = forward
         .iter()
         .filter(|t| t.arn != green)
