@@ -143,6 +143,21 @@ fn a_plan_with_defaults_is_what_an_empty_plan_is_read_as() {
 }
 
 #[test]
+fn the_old_spelling_of_a_word_is_refused_by_the_name_of_the_new_one() {
+    let text = "cluster: c\nto: 1.30\ntraffic:\n  onUnhealthy: back\n";
+    let problems = parse_plan("p", text).unwrap_err().problems;
+    let [problem] = problems.as_slice() else {
+        panic!("{problems:#?}");
+    };
+    assert_eq!((problem.at.line, problem.at.column), (4, 16));
+    assert_eq!(
+        problem.message,
+        "`back` of `traffic.onUnhealthy` is called `rollback` now"
+    );
+    assert_eq!(problem.help.as_deref(), Some("write `rollback`"));
+}
+
+#[test]
 fn the_schema_refuses_a_key_that_no_table_has() {
     let validator = jsonschema::validator_for(&json_schema()).unwrap();
     let with = |extra: Value| {

@@ -195,7 +195,7 @@ plan_words! {
 plan_words! {
     /// What happens when green's targets turn unhealthy during a shift.
     OnUnhealthy {
-        Back = "back", "blue gets its weights again, and the run stops";
+        Rollback = "rollback", "blue gets its weights again, and the run stops";
         Hold = "hold", "weights stay, and the run waits until `timeout`";
     }
 }

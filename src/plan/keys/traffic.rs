@@ -72,9 +72,9 @@ pub static TRAFFIC: KeyMap = KeyMap {
             kind: ValueKind::Choice(&Choice {
                 schema: "OnUnhealthySchema",
                 words: OnUnhealthy::WORDS,
-                retired: &[],
+                retired: &[("back", "rollback")],
             }),
-            default: KeyDefault::Written("back"),
+            default: KeyDefault::Written("rollback"),
             example: "hold",
             meaning: "What happens when green turns unhealthy after a step.",
             more: "",
