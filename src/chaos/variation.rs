@@ -138,14 +138,15 @@ impl Variation {
         let say = |said: bool, what: &str| said.then(|| what.to_owned());
         let lines = [
             say(self.without_budgets, "there are no disruption budgets"),
-            self.parallel.map(|n| format!("drain.parallel is {n}")),
+            self.parallel
+                .map(|n| format!("{n} nodes are drained at once")),
             say(self.canary, "the strategy is canary"),
             self.on_deadline
-                .map(|d| format!("drain.onDeadline is {d:?}")),
-            say(self.surge_singles, "drain.singleReplicas is surge"),
+                .map(|word| format!("at a deadline the plan says `{word}`")),
+            say(self.surge_singles, "single replicas are surged"),
             self.deadlines.map(|(pod, node)| {
                 let (pod, node) = (pod.as_secs(), node.as_secs());
-                format!("drain.podDeadline is {pod}s, drain.nodeDeadline {node}s")
+                format!("a pod's deadline is {pod}s, a node's {node}s")
             }),
             say(self.never_fixed, "nobody fixes the workload"),
         ];

@@ -1,6 +1,5 @@
 //! `eksup init`.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -27,7 +26,7 @@ pub struct InitArgs {
     force: bool,
 }
 
-/// Writes a commented plan for the live cluster.
+/// Writes a plan.
 pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunError> {
     let path = args
         .output
@@ -89,88 +88,61 @@ fn default_target(inventory: &Inventory) -> Result<Minor, RunError> {
         })
 }
 
-/// Renders the text of a plan to `to`, with every default as a comment.
+/// The plan's text: what was found in the cluster, in the template that the keys of a plan give.
 pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     let cluster = &inventory.cluster;
-    let mut out = format!(
-        "# What eksup is to do with cluster {name}. Everything that is not written here has a careful default; the\n\
-         # lines that begin with `#` show some. `eksup plan` shows what comes of it, `eksup rehearse` tries it out.\n\
-         apiVersion: eksup.dev/v1\nkind: UpgradePlan\n\ncluster: {name}\nregion: {region}\n\
-         # It is at {from} now; versions in between are passed one by one.\nto: \"{to}\"\n\n\
-         # blue-green: a whole new group beside the old one. canary: one node first. rolling: a node at a time.\n\
-         # recreate: blue goes first; the cluster is down meanwhile.\nstrategy: blue-green\n\n\
-         controlPlane:\n  # After each hop, with nodes still on the old version.\n  bake: 10m\n\n",
-        name = quote_yaml(&cluster.name),
-        region = inventory.region,
-        from = cluster.version,
-    );
-    // Writing to a String cannot fail.
+    let mut template = plan::PlanTemplate::default();
+    template.set_value("cluster", quote_yaml(&cluster.name));
+    template.set_value("region", &inventory.region);
+    template.set_value("to", format!("\"{to}\""));
+    template.add_note("to", format!("The cluster is at {} now.", cluster.version));
     if !inventory.addons.is_empty() {
-        out += "addons:\n  # default, latest, or minimal: only what compatibility forces.\n  policy: default\n  # pins:\n";
-        for addon in &inventory.addons {
-            let _ = writeln!(out, "  #   {}: {}", addon.name, addon.version);
-        }
-        out.push('\n');
+        let addons = inventory.addons.iter();
+        let pins = addons.map(|addon| format!("{}: {}", addon.name, addon.version));
+        let pins: Vec<String> = pins.collect();
+        template.show_example("addons.pins", format!("{{{}}}", pins.join(", ")));
     }
     if !inventory.nodegroups.is_empty() {
-        out += "# The groups to be replaced; a group that is not named here stays as it is.\nnodeGroups:\n";
-        // Each group is told by what a reader knows it by, so that groups that are to stay can be struck out.
-        for group in &inventory.nodegroups {
+        let groups = inventory.nodegroups.iter().map(|group| {
             let nodes = inventory.nodes_of(&group.name).count();
             let kind = group.ami_type.as_deref().unwrap_or("custom");
             let version = group
                 .version
                 .map_or_else(|| "?".to_owned(), |v| v.to_string());
-            let _ = writeln!(
-                out,
-                "  # {nodes} nodes, {version}, {kind}, {}",
-                group.instance_types.join(" ")
-            );
-            let _ = writeln!(out, "  - blue: {}", quote_yaml(&group.name));
-            out += "    # green: its name; by default blue's with green for blue, or with the version\n";
-            out += "    # capacity: {surge: 2} bounds what it costs; full is the default\n";
-        }
-        out.push('\n');
+            let types = group.instance_types.join(" ");
+            let note = format!("{nodes} nodes, {version}, {kind}, {types}");
+            (quote_yaml(&group.name), note.trim_end().to_owned())
+        });
+        template.set_node_groups("nodeGroups", &groups.collect::<Vec<_>>());
     }
-    out += "drain:\n  parallel: 1\n  podDeadline: 15m\n  nodeDeadline: 1h\n  # stop, skip or delete.\n  onDeadline: stop\n";
-    out += "  # What may be lost, by workload: pods without a controller, data in an emptyDir or in a directory of the node.\n";
-    out += "  # barePods: {evict: [\"pod shop/tool\"]}\n  # emptyDir: {evict: [\"Deployment shop/cache\"]}\n  # hostPath: {evict: [\"shop/*\"]}\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n  # A budget that an operator runs and that stays closed while its pod is there: block, wait.\n  # operatorBudgets: wait\n\n";
-    out += &render_traffic(inventory);
-    out += "retire:\n  # Blue stays, empty, this long.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
-    out += "# When something new may begin; outside the run pauses, and the same command continues it within.\n";
-    out += "# windows:\n#   - {days: [mon, tue], from: \"22:00\", to: \"04:00\", timeZone: Europe/Berlin}\n\n";
-    out += "# Steps, or kinds of steps, before which `eksup approve` has to be given.\n# approvals:\n#   before: [drain, retire]\n\n";
-    out += "# notify:\n#   - webhook: {url: \"https://example.com/hook\"}\n#   - sns: {topic: \"arn:aws:sns:eu-central-1:123456789012:upgrades\"}\n";
-    out
-}
-
-/// Pairs of target groups that are named blue and green.
-fn render_traffic(inventory: &Inventory) -> String {
-    let mut out =
-        "traffic:\n  # Percent on green.\n  steps: [10, 50, 100]\n  bake: 5m\n".to_owned();
-    // A guess by names, for the reader to check; nothing is shifted that the plan does not list.
-    let pairs: Vec<(&str, String)> = inventory
-        .target_groups
-        .iter()
-        .filter(|t| t.name.contains("blue"))
-        .map(|t| (t.name.as_str(), t.name.replace("blue", "green")))
-        .filter(|(_, green)| inventory.target_groups.iter().any(|t| t.name == *green))
-        .collect();
-    if pairs.is_empty() {
-        out += "  # Without routes, green joins blue's own target groups.\n";
-        out += "  # routes:\n  #   - {rule: every, blue: apps-blue-tg, green: apps-green-tg}\n\n";
-        return out;
-    }
-    out += "  # Target groups that are named blue and green, in every rule that forwards to blue.\n  routes:\n";
-    for (blue, green) in pairs {
-        let _ = writeln!(
-            out,
-            "    - {{rule: every, blue: {}, green: {}}}",
-            quote_yaml(blue),
-            quote_yaml(&green)
+    if let Some(routes) = render_routes(inventory) {
+        template.set_value("traffic.routes", routes);
+        template.add_note(
+            "traffic.routes",
+            "These are named blue and green; every rule that forwards to blue is meant.",
         );
     }
-    out + "\n"
+    format!(
+        "# What eksup is to do with cluster {}. Everything that is not written here has a careful default; the\n\
+         # lines that begin with `#` show some. `eksup plan` shows what comes of it, `eksup rehearse` tries it out.\n{}",
+        quote_yaml(&cluster.name),
+        template.render()
+    )
+}
+
+/// Pairs of target groups that are named blue and green, if there are any.
+fn render_routes(inventory: &Inventory) -> Option<String> {
+    let blues = inventory.target_groups.iter().map(|t| t.name.as_str());
+    let pairs: Vec<String> = blues
+        .filter(|blue| blue.contains("blue"))
+        .map(|blue| (blue, blue.replace("blue", "green")))
+        .filter(|(_, green)| inventory.target_groups.iter().any(|t| t.name == *green))
+        .map(|(blue, green)| {
+            let (blue, green) = (quote_yaml(blue), quote_yaml(&green));
+            format!("\n    - {{rule: every, blue: {blue}, green: {green}}}")
+        })
+        .collect();
+    (!pairs.is_empty()).then(|| pairs.concat())
 }
 
 /// A name as YAML reads it back: quoted where it could be taken for something else.
@@ -211,21 +183,37 @@ mod tests {
         least.traffic.routes = plan.traffic.routes.clone();
         assert_eq!(plan, least);
         // What is only shown is right too, once its mark is taken off.
-        let shown: String = text
-            .lines()
-            .skip_while(|l| !l.starts_with("# windows:"))
-            .filter(|l| {
-                l.starts_with("# windows") || l.starts_with("# approvals") || l.starts_with("#   ")
-            })
-            .map(|l| format!("{}\n", l.trim_start_matches("# ").replacen("#   ", "  ", 1)))
-            .filter(|l| !l.contains("webhook") && !l.contains("sns"))
-            .collect();
-        let with = plan::parse_plan("p", &format!("cluster: c\nto: 1.30\n{shown}"))
-            .unwrap_or_else(|e| panic!("{:?}\n{shown}", e.problems));
-        assert_eq!(with.windows.0.len(), 1, "{shown}");
+        let shown: Vec<String> = text.lines().map(uncomment_key).collect();
+        let with = plan::parse_plan("p", &shown.join("\n"))
+            .unwrap_or_else(|e| panic!("{:?}\n{}", e.problems, shown.join("\n")));
+        assert_eq!(with.windows.0.len(), 1);
         assert_eq!(with.approvals.before, ["drain", "retire"]);
+        assert_eq!(with.addons.pins.len(), inventory.addons.len());
+        assert_eq!(with.node_groups[0].green.as_deref(), Some("apps-green"));
         inventory.cluster.name = "123".into();
         let text = super::render_plan(&inventory, Minor::new(29));
         assert_eq!(plan::parse_plan("plan.yaml", &text).unwrap().cluster, "123");
+    }
+
+    /// A line without its mark, where it is a key and its value.
+    fn uncomment_key(line: &str) -> String {
+        let (indent, rest) = line.split_at(line.len() - line.trim_start().len());
+        match rest.strip_prefix("# ") {
+            Some(key) if key.split(": ").next().is_some_and(is_key_name) && key.contains(": ") => {
+                format!("{indent}{key}")
+            }
+            _ => line.to_owned(),
+        }
+    }
+
+    fn is_key_name(text: &str) -> bool {
+        text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric())
+    }
+
+    #[test]
+    fn what_init_writes_is_reviewed_as_a_whole() {
+        let inventory = scenario::expense_dev().inventory;
+        insta::assert_snapshot!(render_plan(&inventory, Minor::new(29)));
     }
 }

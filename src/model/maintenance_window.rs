@@ -3,7 +3,7 @@
 use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How far ahead a window is looked for: a week and a day more, so that a weekly one is always found.
 const LOOKAHEAD_DAYS: i32 = 9;
@@ -13,7 +13,7 @@ const LOOKBACK_DAYS: i32 = 2;
 pub const END_OF_DAY_MINUTES: u16 = 24 * 60;
 
 /// A day of the week.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Day {
     Mon,

@@ -1,63 +1,61 @@
 //! What no single value of a plan shows: values that do not go together.
 
+use serde_json::Value;
+
 use super::duration;
-use super::types::{Capacity, NodeGroup, Plan, Strategy};
-use super::value_reader::{MapFields, ValueReader};
+use super::tree::TreeValue;
+use super::types::Plan;
+use super::value_reader::{MapFields, ReadValues, ValueReader};
+use super::words::Strategy;
 use crate::model::Minor;
 
 const CONTRADICTION_CODE: &str = "plan::contradiction";
 
-/// Contradictions within one node group.
-pub fn check_group(r: &mut ValueReader, f: &MapFields<'_>, group: &NodeGroup, strategy: Strategy) {
-    if group.green.as_ref() == Some(&group.blue) && !group.blue.is_empty() {
-        r.note_problem(
-            CONTRADICTION_CODE,
-            f.location_of("green"),
-            format!("green has blue's name, `{}`", group.blue),
-            "give green another name, or leave `green` out",
-        );
-    }
-    if group.ami.is_some() && group.launch_template_version.is_some() {
-        r.note_problem(CONTRADICTION_CODE, f.location_of("ami"), "both `ami` and `launchTemplateVersion` say which image green has", "keep `ami` to have a template version made, or `launchTemplateVersion` for one that exists");
-    }
-    if group.ami.is_some() || group.launch_template_version.is_some() {
-        for (key, given) in [
-            ("amiType", group.ami_type.is_some()),
-            ("releaseVersion", group.release_version.is_some()),
-        ] {
-            if given {
-                r.note_problem(
-                    CONTRADICTION_CODE,
-                    f.location_of(key),
-                    format!(
-                        "`{key}` cannot go with an image of your own: EKS takes only one of them"
-                    ),
-                    format!("remove `{key}`, or remove `ami` and `launchTemplateVersion`"),
-                );
-            }
-        }
-    }
-    match (strategy, group.capacity) {
-        (Strategy::Rolling, Capacity::Full) if f.get("capacity").is_some() => {
-            r.note_problem(
+/// Notes a capacity that the strategy excludes. Only a capacity that is given can be one.
+fn check_capacities(r: &mut ValueReader, f: &MapFields<'_>, strategy: Strategy) {
+    let capacities = f.items_of("nodeGroups").iter();
+    for capacity in capacities.filter_map(|group| group.value_of("capacity")) {
+        let full = matches!(&capacity.what, TreeValue::Scalar { text, .. } if text == "full");
+        let surge = matches!(capacity.what, TreeValue::Map(_));
+        match strategy {
+            Strategy::Rolling if full => r.note_problem(
                 CONTRADICTION_CODE,
-                f.location_of("capacity"),
+                capacity.at,
                 "`strategy: rolling` never has a full green beside blue",
                 "write `capacity: {surge: 1}`, or choose `strategy: blue-green`",
-            );
+            ),
+            Strategy::Recreate if surge => r.note_problem(
+                CONTRADICTION_CODE,
+                capacity.at,
+                "`strategy: recreate` empties blue before green exists, so there is nothing to surge",
+                "remove `capacity`, or choose `strategy: rolling`",
+            ),
+            Strategy::Rolling | Strategy::BlueGreen | Strategy::Canary | Strategy::Recreate => {}
         }
-        (Strategy::Recreate, Capacity::Surge(_)) => {
-            r.note_problem(CONTRADICTION_CODE, f.location_of("capacity"), "`strategy: recreate` empties blue before green exists, so there is nothing to surge", "remove `capacity`, or choose `strategy: rolling`");
-        }
-        (
-            Strategy::Rolling | Strategy::BlueGreen | Strategy::Canary | Strategy::Recreate,
-            Capacity::Full | Capacity::Surge(_),
-        ) => {}
+    }
+}
+
+/// Fills in the capacity of groups that have none: its default is the strategy's.
+pub fn set_default_capacities(plan: &mut ReadValues) {
+    let strategy = plan.get("strategy").cloned().unwrap_or_default();
+    let Ok(strategy) = serde_json::from_value::<Strategy>(strategy) else {
+        return;
+    };
+    let groups = plan.get_mut("nodeGroups").and_then(Value::as_array_mut);
+    for group in groups
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object_mut)
+    {
+        group
+            .entry("capacity")
+            .or_insert_with(|| serde_json::json!(strategy.default_capacity()));
     }
 }
 
 /// Contradictions between parts of a plan. `to_known`: the target was read.
 pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, to_known: bool) {
+    check_capacities(r, f, plan.strategy);
     let list_at = f.location_of("nodeGroups");
     for (i, group) in plan.node_groups.iter().enumerate() {
         for earlier in &plan.node_groups[..i] {
@@ -148,7 +146,9 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
         );
         r.note_problem(CONTRADICTION_CODE, f.location_of("drain"), format!("a pod has {pod} to go (`podDeadline`), and its whole node only {node} (`nodeDeadline`)"), "make `nodeDeadline` at least as long as `podDeadline`");
     }
-    if plan.strategy != Strategy::Canary && f.get("drain").is_some_and(|d| has_key(d, "canaryBake"))
+    if plan.strategy != Strategy::Canary
+        && f.get("drain")
+            .is_some_and(|d| d.value_of("canaryBake").is_some())
     {
         r.note_problem(
             CONTRADICTION_CODE,
@@ -157,10 +157,6 @@ pub fn find_contradictions(r: &mut ValueReader, f: &MapFields<'_>, plan: &Plan, 
             "write `strategy: canary`, or remove `canaryBake`",
         );
     }
-}
-
-fn has_key(node: &super::tree::TreeNode, key: &str) -> bool {
-    matches!(&node.what, super::tree::TreeValue::Map(entries) if entries.iter().any(|e| e.key == key))
 }
 
 /// The minor in an Amazon Linux release such as `1.30.14-20260801`; other systems number their releases otherwise.

@@ -1,26 +1,30 @@
 //! The plan file: what the user wants of one cluster. See `docs/plan.md`.
+//!
+//! [`keys`] declares every key once; all else follows from there.
 
-mod budgets;
 mod check;
-mod consents;
 mod contradictions;
 mod defaults;
 mod digest;
 pub mod duration;
 mod error;
-mod groups;
 mod keys;
 mod load;
-mod notify;
-mod routes;
+#[cfg(test)]
+mod reference;
 mod schema;
-mod schema_types;
 mod suggest;
+mod table_reader;
+mod template;
 mod tree;
 pub mod types;
 mod value_reader;
 pub mod windows_and_approvals;
+mod words;
+mod written_forms;
 
+#[cfg(test)]
+mod key_tests;
 #[cfg(test)]
 mod tests;
 
@@ -28,4 +32,9 @@ pub use digest::plan_digest;
 pub use error::{PlanErrors, PlanProblem, SourceLocation};
 pub use load::{load_plan, parse_plan, parse_plan_bytes};
 pub use schema::json_schema;
+pub use template::PlanTemplate;
 pub use types::*;
+pub use words::{
+    AddonConflicts, AddonPolicy, BudgetConsent, DeadKubelets, DrainOrder, Insights, OnDeadline,
+    OnUnhealthy, OperatorBudgets, RetireHow, SingleReplicas, Strategy,
+};

@@ -116,11 +116,11 @@ notify:
     assert_eq!(
         (
             plan.addons.policy,
-            plan.addons.conflicts.as_str(),
+            plan.addons.conflicts,
             plan.addons.pins.len(),
             plan.addons.skip.len()
         ),
-        (AddonPolicy::Minimal, "OVERWRITE", 1, 1)
+        (AddonPolicy::Minimal, AddonConflicts::Overwrite, 1, 1)
     );
     let only = |texts: &[&str]| {
         let patterns = texts.iter().map(|t| WorkloadPattern::parse(t).unwrap());

@@ -1,7 +1,7 @@
 //! YAML text to a tree that knows where each value stands.
 //!
-//! A plan is read in two passes: here into a tree, then in [`super::check`] into a [`super::Plan`]. Serde stops at the
-//! first thing it does not like; a tree can be walked to its end, so that all problems are reported at once. Anchors,
+//! A plan is read in two passes: here into a tree, then by the tables of [`super::keys`] into a [`super::Plan`]. Serde stops
+//! at the first thing it does not like; a tree can be walked to its end, so that all problems are reported at once. Anchors,
 //! tags, deep nesting and further documents are refused here: a plan needs none of them, and every one of them has
 //! been somebody's way to crash a reader.
 
@@ -42,6 +42,14 @@ pub struct MapEntry {
 }
 
 impl TreeNode {
+    /// The value of a key, where it is a map that has it.
+    pub fn value_of(&self, key: &str) -> Option<&Self> {
+        let TreeValue::Map(entries) = &self.what else {
+            return None;
+        };
+        entries.iter().find(|e| e.key == key).map(|e| &e.value)
+    }
+
     /// What kind of value it is, for people.
     pub fn kind_name(&self) -> &'static str {
         match self.what {

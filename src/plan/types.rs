@@ -1,16 +1,24 @@
-//! A checked plan. `raw.rs` is how it is written; every value here is valid and every default filled in.
+//! A checked plan: every value is valid and every default filled in. [`super::keys`] says how each key is written; serde's
+//! names of the fields here are the names of the keys there, and tests hold the two together.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::words::{
+    AddonConflicts, AddonPolicy, BudgetConsent, ConsentWord, DeadKubelets, DrainOrder, EveryRule,
+    Insights, JobsWord, OnDeadline, OnUnhealthy, OperatorBudgets, RetireHow, SingleReplicas,
+    Strategy, WholeCapacity,
+};
+use super::written_forms::{self, WrittenCapacity, WrittenConsent, WrittenRule};
 use crate::model::consent::{ConsentScope, WorkloadPattern};
 use crate::model::eks::NodegroupTaint;
 use crate::model::{AddonVersion, Minor, Windows};
 
 /// What the user wants of one cluster.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "camelCase"))]
 pub struct Plan {
     pub cluster: String,
     pub region: Option<String>,
@@ -19,50 +27,40 @@ pub struct Plan {
     pub control_plane: ControlPlane,
     pub addons: Addons,
     /// Empty: every managed node group of the cluster.
+    #[serde(default)]
     pub node_groups: Vec<NodeGroup>,
     pub drain: Drain,
     pub traffic: Traffic,
     pub retire: Retire,
     /// When something new may begin; left out of the digest where there are none, so that a run that is open when
     /// eksup is replaced by a newer one still agrees with its plan.
-    #[serde(skip_serializing_if = "none")]
+    #[serde(default, deserialize_with = "written_forms::windows_from_times")]
+    #[serde(skip_serializing_if = "has_no_windows")]
     pub windows: Windows,
-    #[serde(skip_serializing_if = "nothing")]
+    #[serde(skip_serializing_if = "has_no_approvals")]
     pub approvals: Approvals,
+    #[serde(default)]
     pub notify: Vec<Notify>,
 }
 
-fn none(windows: &Windows) -> bool {
+fn has_no_windows(windows: &Windows) -> bool {
     windows.0.is_empty()
 }
 
-fn nothing(approvals: &Approvals) -> bool {
+fn has_no_approvals(approvals: &Approvals) -> bool {
     approvals.before.is_empty()
 }
 
 /// What a person approves.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approvals {
-    /// Steps, or kinds of steps, that do not begin without.
+    /// Steps, or kinds of steps, that do not begin without; sorted.
+    #[serde(default, deserialize_with = "written_forms::sorted_texts")]
     pub before: Vec<String>,
 }
 
-/// How nodes are replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// A full green group beside blue, then traffic and pods move, then blue goes.
-    BlueGreen,
-    /// As blue-green, but the first node is drained alone and baked before the rest.
-    Canary,
-    /// Green grows by `surge` nodes at a time as blue is drained.
-    Rolling,
-    /// Blue is drained and deleted before traffic is restored on green; for clusters that may be down.
-    Recreate,
-}
-
 /// How the control plane is raised.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ControlPlane {
     /// Watch this long after each hop, with nodes still on the old version.
     pub bake: Duration,
@@ -71,42 +69,23 @@ pub struct ControlPlane {
     pub timeout: Duration,
 }
 
-/// What an EKS upgrade insight in ERROR means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Insights {
-    Block,
-    Warn,
-    Ignore,
-}
-
 /// How add-ons are brought along.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Addons {
     pub policy: AddonPolicy,
-    /// PRESERVE, OVERWRITE or NONE.
-    pub conflicts: String,
+    pub conflicts: AddonConflicts,
     /// Add-on name to the version it must end on.
+    #[serde(default)]
     pub pins: BTreeMap<String, AddonVersion>,
     /// Add-ons that are left alone.
+    #[serde(default)]
     pub skip: Vec<String>,
     pub timeout: Duration,
 }
 
-/// Which version an add-on goes to when it is not pinned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AddonPolicy {
-    /// The default version of the target minor; never a downgrade.
-    Default,
-    /// The newest version of the target minor.
-    Latest,
-    /// Only what compatibility forces.
-    Minimal,
-}
-
 /// One blue node group and the green that replaces it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "camelCase"))]
 pub struct NodeGroup {
     pub blue: String,
     /// Absent: by the naming rule.
@@ -120,11 +99,14 @@ pub struct NodeGroup {
     /// For groups with a custom AMI: a template version that already has it.
     pub launch_template_version: Option<i64>,
     pub capacity: Capacity,
-    /// Replaces blue's instance types.
+    /// Replaces blue's instance types; never an empty list.
+    #[serde(default, deserialize_with = "written_forms::none_where_empty")]
     pub instance_types: Option<Vec<String>>,
     /// Labels added to or replacing blue's.
+    #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Taints added to blue's.
+    #[serde(default, deserialize_with = "written_forms::taints_as_eks_has_them")]
     pub taints: Vec<NodegroupTaint>,
     /// Consent to delete a group that CloudFormation, eksctl or Terraform owns.
     pub delete_owned: bool,
@@ -136,8 +118,8 @@ pub struct NodeGroup {
 }
 
 /// How much green stands beside blue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", from = "WrittenCapacity")]
 pub enum Capacity {
     /// As many nodes as blue has.
     Full,
@@ -145,8 +127,18 @@ pub enum Capacity {
     Surge(u32),
 }
 
+impl From<WrittenCapacity> for Capacity {
+    fn from(written: WrittenCapacity) -> Self {
+        match written {
+            WrittenCapacity::Word(WholeCapacity::Full) => Self::Full,
+            WrittenCapacity::More { surge } => Self::Surge(surge),
+        }
+    }
+}
+
 /// How blue is emptied.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "camelCase"))]
 pub struct Drain {
     pub order: DrainOrder,
     /// Nodes drained at once.
@@ -168,7 +160,7 @@ pub struct Drain {
     #[serde(skip_serializing_if = "is_block")]
     pub operator_budgets: OperatorBudgets,
     /// By `NAMESPACE/NAME` or `NAMESPACE/*`.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub budgets: BTreeMap<String, BudgetConsent>,
     pub dead_kubelets: DeadKubelets,
     /// Watch this long after each node.
@@ -177,39 +169,34 @@ pub struct Drain {
     pub canary_bake: Duration,
 }
 
-/// Which node next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DrainOrder {
-    /// Fewest obstacles first.
-    Easiest,
-    /// Zones in turn.
-    Zones,
-    /// Oldest first.
-    Oldest,
-    Name,
+fn is_block(consent: &OperatorBudgets) -> bool {
+    *consent == OperatorBudgets::Block
 }
 
-/// What happens at a deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnDeadline {
-    /// Stop the run, stuck.
-    Stop,
-    /// Leave the node, go on with the next, stop before retiring blue.
-    Skip,
-    /// Delete the pods, past their budget.
-    Delete,
+/// The patterns of a list; each was read as one before.
+fn workload_patterns(texts: &[String]) -> Vec<WorkloadPattern> {
+    let patterns = texts.iter().filter_map(|t| WorkloadPattern::parse(t));
+    patterns.collect()
 }
 
 /// Whether something that loses data may be done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", from = "WrittenConsent<ConsentWord>")]
 pub enum Consent {
     Block,
     Evict,
     /// For these workloads only.
     EvictOnly(Vec<WorkloadPattern>),
+}
+
+impl From<WrittenConsent<ConsentWord>> for Consent {
+    fn from(written: WrittenConsent<ConsentWord>) -> Self {
+        match written {
+            WrittenConsent::Word(ConsentWord::Block) => Self::Block,
+            WrittenConsent::Word(ConsentWord::Evict) => Self::Evict,
+            WrittenConsent::Only { evict } => Self::EvictOnly(workload_patterns(&evict)),
+        }
+    }
 }
 
 impl Consent {
@@ -229,14 +216,24 @@ impl Consent {
 }
 
 /// What happens to pods that run to an end: those of Jobs, and others that nothing restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", from = "WrittenConsent<JobsWord>")]
 pub enum Jobs {
     /// Until they finish, within the node's deadline.
     Wait,
     Evict,
     /// These are evicted, the others waited for.
     EvictOnly(Vec<WorkloadPattern>),
+}
+
+impl From<WrittenConsent<JobsWord>> for Jobs {
+    fn from(written: WrittenConsent<JobsWord>) -> Self {
+        match written {
+            WrittenConsent::Word(JobsWord::Wait) => Self::Wait,
+            WrittenConsent::Word(JobsWord::Evict) => Self::Evict,
+            WrittenConsent::Only { evict } => Self::EvictOnly(workload_patterns(&evict)),
+        }
+    }
 }
 
 impl Jobs {
@@ -250,44 +247,6 @@ impl Jobs {
     }
 }
 
-/// What happens to a workload of one replica whose budget never lets it go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SingleReplicas {
-    /// A finding before anything starts.
-    Block,
-    /// A Deployment is restarted so that its new pod comes up on green first.
-    Surge,
-    /// Evicted like any other.
-    Evict,
-}
-
-/// What happens to pods under a budget that an operator runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OperatorBudgets {
-    /// A finding before anything starts.
-    Block,
-    /// Evictions are tried at intervals, so that its webhook hears of them, and the operator has until the pod's deadline.
-    Wait,
-}
-
-fn is_block(consent: &OperatorBudgets) -> bool {
-    *consent == OperatorBudgets::Block
-}
-
-/// What the plan consents to for one budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BudgetConsent {
-    /// Nothing, whatever is said of all budgets.
-    Block,
-    /// As [`OperatorBudgets::Wait`].
-    Wait,
-    /// The same, and at the pod's deadline it is deleted past the budget.
-    Delete,
-}
-
 impl Drain {
     /// What the plan says of the budget `namespace/name`: by its name first, then of its namespace.
     pub fn budget_consent(&self, namespace: &str, name: &str) -> Option<BudgetConsent> {
@@ -297,20 +256,12 @@ impl Drain {
     }
 }
 
-/// What happens to pods of a node whose kubelet does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeadKubelets {
-    /// Stop the run, stuck.
-    Stop,
-    /// Evict, and do not wait for pods that are marked for deletion.
-    Skip,
-}
-
 /// How traffic is shifted.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "camelCase"))]
 pub struct Traffic {
     /// Empty: found from blue's Auto Scaling groups, where green joins blue's own target groups.
+    #[serde(default)]
     pub routes: Vec<TrafficRoute>,
     /// Percent on green, rising to 100.
     pub steps: Vec<u32>,
@@ -324,18 +275,8 @@ pub struct Traffic {
     pub on_unhealthy: OnUnhealthy,
 }
 
-/// What happens when green's targets turn unhealthy during a shift.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnUnhealthy {
-    /// Weights go back to blue, and the run stops, stuck.
-    Back,
-    /// Weights stay and the run waits until its timeout.
-    Hold,
-}
-
 /// One pair of target groups and the rules that point at them.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrafficRoute {
     pub rule: RuleRef,
     /// Name or ARN.
@@ -345,8 +286,8 @@ pub struct TrafficRoute {
 }
 
 /// Which rule.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", from = "WrittenRule")]
 pub enum RuleRef {
     /// A rule's or listener's ARN; a listener means its default action.
     Arn(String),
@@ -360,24 +301,34 @@ pub enum RuleRef {
     Every,
 }
 
+impl From<WrittenRule> for RuleRef {
+    fn from(written: WrittenRule) -> Self {
+        match written {
+            WrittenRule::Word(EveryRule::Every) => Self::Every,
+            WrittenRule::Arn { arn } => Self::Arn(arn),
+            WrittenRule::Match {
+                load_balancer,
+                port,
+                conditions,
+            } => Self::Match {
+                load_balancer,
+                port,
+                conditions,
+            },
+        }
+    }
+}
+
 /// How blue ends.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Retire {
     /// Keep blue, empty, this long.
     pub soak: Duration,
     pub then: RetireHow,
 }
 
-/// What becomes of an empty blue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RetireHow {
-    Delete,
-    KeepAtZero,
-}
-
 /// Who is told of lifecycle events.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Notify {
     Webhook { url: String, on: Vec<String> },

@@ -1,16 +1,19 @@
 //! Reading values out of a tree: each reader takes what it can and notes what it cannot.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::duration as spelled;
 use super::error::{PlanProblem, SourceLocation};
 use super::suggest::nearest_word;
 use super::tree::{MapEntry, TreeNode, TreeValue};
-use super::{duration as spelled, tree};
+use super::words::PlanWord;
 
 /// No wait of an upgrade is longer: EKS's own version rollback closes after seven days.
 pub const MAX_WAIT: Duration = Duration::from_secs(7 * 86_400);
+
+/// The values of a map, by key, with defaults filled in; what [`super::types`] is made of.
+pub type ReadValues = serde_json::Map<String, serde_json::Value>;
 
 /// The problems found so far.
 #[derive(Default)]
@@ -24,12 +27,19 @@ pub struct MapFields<'t> {
     pub at: SourceLocation,
     /// Such as `drain` or `nodeGroups[0]`; empty for the plan itself.
     pub path: String,
+    /// The keys that it may hold.
+    known: Vec<&'static str>,
     entries: Vec<&'t MapEntry>,
 }
 
 impl<'t> MapFields<'t> {
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&'t TreeNode> {
+        debug_assert!(
+            self.known.contains(&key),
+            "{key} is no key of {}",
+            self.path
+        );
         self.entries.iter().find(|e| e.key == key).map(|e| &e.value)
     }
 
@@ -39,6 +49,19 @@ impl<'t> MapFields<'t> {
             .iter()
             .find(|e| e.key == key)
             .map_or(self.at, |e| e.value.at)
+    }
+
+    /// The items of a key's list.
+    pub fn items_of(&self, key: &str) -> &'t [TreeNode] {
+        match self.get(key).map(|node| &node.what) {
+            Some(TreeValue::List(items)) => items,
+            _ => &[],
+        }
+    }
+
+    /// The keys that are given, in the order of the file.
+    pub fn given_keys(&self) -> Vec<&'t str> {
+        self.entries.iter().map(|e| e.key.as_str()).collect()
     }
 
     /// A key's path, for messages.
@@ -64,16 +87,24 @@ impl ValueReader {
             .push(PlanProblem::new(code, at, message).with_help(help));
     }
 
+    /// Says more of what to write instead of the last problem's value.
+    pub fn add_to_last_help(&mut self, more: &str) {
+        if let Some(help) = self.problems.last_mut().and_then(|p| p.help.as_mut()) {
+            help.push_str(more);
+        }
+    }
+
     /// A map of known keys; unknown and duplicate ones are noted.
     pub fn read_fields<'t>(
         &mut self,
         node: &'t TreeNode,
         path: &str,
-        known: &[&str],
+        known: Vec<&'static str>,
     ) -> MapFields<'t> {
         let mut fields = MapFields {
             at: node.at,
             path: path.to_owned(),
+            known: known.clone(),
             entries: Vec::new(),
         };
         let place = if path.is_empty() {
@@ -138,28 +169,6 @@ impl ValueReader {
                 None
             }
         }
-    }
-
-    /// A text that fits a rule.
-    pub fn read_text_where(
-        &mut self,
-        node: &TreeNode,
-        path: &str,
-        example: &str,
-        rule: &str,
-        fits: impl Fn(&str) -> bool,
-    ) -> Option<String> {
-        let text = self.read_text(node, path, example)?;
-        if fits(&text) {
-            return Some(text);
-        }
-        self.note_problem(
-            "plan::value",
-            node.at,
-            format!("`{}` is no `{path}`", shorten_text(&text)),
-            format!("{rule}; for example `{example}`"),
-        );
-        None
     }
 
     /// A duration.
@@ -256,29 +265,27 @@ impl ValueReader {
     }
 
     /// One of a few words.
-    pub fn read_choice<T: Copy>(
+    pub fn read_choice(
         &mut self,
         node: &TreeNode,
         path: &str,
-        words: &[(&str, T)],
-    ) -> Option<T> {
-        let all = || {
-            words
-                .iter()
-                .map(|(w, _)| format!("`{w}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
+        words: &'static [PlanWord],
+    ) -> Option<&'static PlanWord> {
+        let all: Vec<String> = words.iter().map(|w| format!("`{}`", w.spelling)).collect();
+        let all = match all.as_slice() {
+            [only] => only.clone(),
+            _ => format!("one of {}", all.join(", ")),
         };
         let TreeValue::Scalar { text, .. } = &node.what else {
-            self.note_wrong_type(node, path, &format!("one of {}", all()));
+            self.note_wrong_type(node, path, &all);
             return None;
         };
-        if let Some((_, value)) = words.iter().find(|(w, _)| w == text) {
-            return Some(*value);
+        if let Some(word) = words.iter().find(|w| w.spelling == text) {
+            return Some(word);
         }
-        let help = match nearest_word(text, words.iter().map(|(w, _)| *w)) {
-            Some(near) => format!("did you mean `{near}`? One of {}", all()),
-            None => format!("write one of {}", all()),
+        let help = match nearest_word(text, words.iter().map(|w| w.spelling)) {
+            Some(near) => format!("did you mean `{near}`? Write {all}"),
+            None => format!("write {all}"),
         };
         self.note_problem(
             "plan::value",
@@ -306,82 +313,14 @@ impl ValueReader {
         }
     }
 
-    /// A list of texts, none twice.
-    pub fn read_texts(&mut self, node: &TreeNode, path: &str, example: &str) -> Vec<String> {
-        let mut all: Vec<String> = Vec::new();
-        for (i, item) in self
-            .read_list(node, path, &format!("[{example}]"))
-            .iter()
-            .enumerate()
-        {
-            let Some(text) = self.read_text(item, &format!("{path}[{i}]"), example) else {
-                continue;
-            };
-            if all.contains(&text) {
-                self.note_problem(
-                    "plan::duplicate",
-                    item.at,
-                    format!("`{}` is in `{path}` twice", shorten_text(&text)),
-                    "remove one of the two",
-                );
-            } else {
-                all.push(text);
-            }
-        }
-        all
-    }
-
-    /// A map of free keys to texts; an empty value is an empty text.
-    pub fn read_map<'t>(
-        &mut self,
-        node: &'t TreeNode,
-        path: &str,
-        example: &str,
-    ) -> BTreeMap<String, (String, &'t MapEntry)> {
-        let mut all: BTreeMap<String, (String, &MapEntry)> = BTreeMap::new();
-        let entries: &[MapEntry] = match &node.what {
-            TreeValue::Map(entries) => entries,
-            TreeValue::Null => &[],
-            TreeValue::Scalar { .. } | TreeValue::List(_) => {
-                self.note_wrong_type(node, path, &format!("a map, such as `{example}`"));
-                &[]
-            }
-        };
-        for entry in entries {
-            let text = match &entry.value.what {
-                TreeValue::Null => String::new(),
-                TreeValue::Scalar { text, .. } => text.clone(),
-                TreeValue::List(_) | TreeValue::Map(_) => {
-                    self.note_wrong_type(
-                        &entry.value,
-                        &format!("{path}.{}", shorten_text(&entry.key)),
-                        "a text",
-                    );
-                    continue;
-                }
-            };
-            if all.contains_key(&entry.key) {
-                self.note_problem(
-                    "plan::duplicate-key",
-                    entry.at,
-                    format!("`{path}.{}` is given twice", shorten_text(&entry.key)),
-                    "keep one of the two",
-                );
-            } else {
-                all.insert(entry.key.clone(), (text, entry));
-            }
-        }
-        all
-    }
-
     /// Notes that a value is of the wrong kind.
     pub fn note_wrong_type(&mut self, node: &TreeNode, path: &str, wanted: &str) {
         let path = if path.is_empty() { "a plan" } else { path };
         let help = match node.what {
-            tree::TreeValue::Null => {
+            TreeValue::Null => {
                 format!("write {wanted}, or remove the key to have its default")
             }
-            tree::TreeValue::Scalar { plain: false, .. } => {
+            TreeValue::Scalar { plain: false, .. } => {
                 format!("write {wanted}, without quotes if it is a number, true or false")
             }
             _ => format!("write {wanted}"),
@@ -391,52 +330,12 @@ impl ValueReader {
             node.at,
             format!(
                 "`{path}` must be {}, and is {}",
-                wanted.split(',').next().unwrap_or(wanted),
+                wanted.split(", such as").next().unwrap_or(wanted),
                 node.kind_name()
             ),
             help,
         );
     }
-}
-
-/// Notes that a key is missing.
-pub fn note_missing<T>(
-    r: &mut ValueReader,
-    f: &MapFields<'_>,
-    key: &str,
-    write: &str,
-) -> Option<T> {
-    r.problems.push(
-        PlanProblem::new(
-            "plan::missing",
-            f.at,
-            format!("`{}` is missing", f.path_of(key)),
-        )
-        .with_help(format!("write `{write}`")),
-    );
-    None
-}
-
-/// A key's duration, or its default.
-pub fn read_duration_or(
-    r: &mut ValueReader,
-    f: &MapFields<'_>,
-    key: &str,
-    least: Duration,
-    default: Duration,
-) -> Duration {
-    f.get(key)
-        .and_then(|n| r.read_duration(n, &f.path_of(key), least))
-        .unwrap_or(default)
-}
-
-/// Whether a text can be a cluster's name, and (but for its length) a node group's.
-pub fn is_cluster_name(text: &str) -> bool {
-    text.len() <= 100
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// Cuts a text from the file down to what fits in a message.

@@ -309,7 +309,7 @@ fn push_addon_steps(
             change: AddonChange {
                 name: name.to_owned(),
                 version: rung.clone(),
-                resolve_conflicts: draft.plan.addons.conflicts.clone(),
+                resolve_conflicts: draft.plan.addons.conflicts.eks_name().to_owned(),
                 // What is left out falls back to EKS's defaults: the role is sent again as it is, and so is the
                 // configuration, read again.
                 service_account_role_arn: addon.service_account_role_arn.clone(),

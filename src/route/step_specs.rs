@@ -319,7 +319,7 @@ fn build_shift_spec(
         bake: traffic.bake,
         min_healthy_percent: least.min(traffic.min_healthy_percent),
         timeout: traffic.timeout,
-        back_on_unhealthy: !recreate && traffic.on_unhealthy == OnUnhealthy::Back,
+        back_on_unhealthy: !recreate && traffic.on_unhealthy == OnUnhealthy::Rollback,
         blue_away: recreate,
         every_zone: !local,
     };
