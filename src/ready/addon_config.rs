@@ -45,9 +45,11 @@ pub fn check_addon_configurations(case: &ReadinessInput<'_>, out: &mut Vec<Findi
             out.push(Finding::new(
                 Code::AddonConfiguration,
                 format!("add-on {name}"),
-                format!("its configuration does not satisfy the schema of {version}, to which the route takes it: {why}"),
+                format!("its configuration does not match the schema of {version}, to which the route updates it: {why}"),
                 format!(
-                    "change it first, so that the version of today and {version} both take it: aws eks update-addon --cluster-name {} --addon-name {name} --configuration-values ...; or pin another version under `addons.pins`",
+                    "before the upgrade, change it so that both the present version and {version} accept it: aws eks \
+                     update-addon --cluster-name {} --addon-name {name} --configuration-values ...; or pin another \
+                     version under `addons.pins`",
                     case.plan.cluster
                 ),
             ));

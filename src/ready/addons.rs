@@ -17,7 +17,10 @@ pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 .iter()
                 .map(|h| format!("{}: {}", h.code, h.message))
                 .collect();
-            let detail = format!("its status is {} {}", addon.status, why.join("; "));
+            let mut detail = format!("its status is {}", addon.status);
+            if !why.is_empty() {
+                detail += &format!(": {}", why.join("; "));
+            }
             // EKS says DEGRADED while a rollout lags; that passes, a failed update does not.
             let skipped = case.plan.addons.skip.contains(&addon.name);
             let severity = if skipped || addon.status == "UPDATING" || addon.status == "CREATING" {
@@ -26,11 +29,12 @@ pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Severity::Blocker
             };
             let fix = if skipped {
-                "nothing to do for the upgrade: the plan skips it"
+                "nothing to do: the plan skips it"
             } else {
-                "fix it first: an upgrade would not tell a new fault from this one; or list it in `addons.skip`, and it is left alone"
+                "fix it before the upgrade: otherwise it hides faults that the upgrade causes. Or list it in `addons.skip`, \
+                 so that eksup does not touch it"
             };
-            let finding = Finding::new(Code::AddonStatus, &subject, detail.trim_end(), fix);
+            let finding = Finding::new(Code::AddonStatus, &subject, detail, fix);
             out.push(finding.with_severity(severity));
         }
         check_compatibility(case, &addon.name, out);
@@ -41,9 +45,10 @@ pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         out.push(Finding::new(
             Code::AddonSelfManaged,
             format!("add-on {}", found.addon),
-            format!("{} ({version}) is not managed by EKS: eksup leaves it as it is", found.workload),
+            format!("{} ({version}) is not managed by EKS, so eksup does not update it", found.workload),
             format!(
-                "before each hop, bring it to a version for the next minor by hand; or let EKS manage it: aws eks create-addon --cluster-name {} --addon-name {} --resolve-conflicts NONE",
+                "before each hop, update it by hand to a version for the next minor; or let EKS manage it: aws eks \
+                 create-addon --cluster-name {} --addon-name {} --resolve-conflicts NONE",
                 case.plan.cluster, found.addon
             ),
         ));
@@ -59,11 +64,11 @@ fn not_listed(case: &ReadinessInput<'_>, name: &str, minor: Minor) -> Option<Str
     let listed = case.inventory.addon_catalog.get(name)?.get(&minor);
     Some(match listed {
         None => format!(
-            "EKS's catalogue for {minor} was not read, so nobody knows whether it runs there"
+            "EKS's catalogue for {minor} could not be read, so it is unknown whether the add-on runs there"
         ),
         Some(offers) if offers.is_empty() => format!("EKS lists no version of it for {minor}"),
         Some(_) => format!(
-            "EKS lists no version of it for {minor} and for the architectures of the cluster's nodes"
+            "EKS lists no version of it for {minor} that runs on the architectures of the cluster's nodes"
         ),
     })
 }
@@ -71,7 +76,9 @@ fn not_listed(case: &ReadinessInput<'_>, name: &str, minor: Minor) -> Option<Str
 /// What to do about an add-on that EKS does not list.
 fn suggest_fix(case: &ReadinessInput<'_>, name: &str) -> String {
     format!(
-        "ask its publisher what it runs on. Then either keep its objects and remove it from EKS's management: aws eks delete-addon --cluster-name {} --addon-name {name} --preserve; or remove it; or list it in `addons.skip` to go on with it as it is; or stop at an older minor",
+        "ask its publisher which Kubernetes versions it supports. Then keep its objects and remove it from EKS's \
+         management: aws eks delete-addon --cluster-name {} --addon-name {name} --preserve; or remove it; or list it in \
+         `addons.skip` to continue with it as it is; or choose an older `to`",
         case.plan.cluster
     )
 }
@@ -89,7 +96,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         let finding = Finding::new(
             Code::AddonUnknown,
             subject,
-            "DescribeAddonVersions lists no version of it, so nobody knows what it runs on",
+            "DescribeAddonVersions lists no version of it, so it is unknown which Kubernetes versions it supports",
             suggest_fix(case, name),
         );
         // Without a hop nothing changes under it, and who skips it has said that it is theirs to watch.
@@ -158,8 +165,8 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         out.push(Finding::new(
             Code::AddonIncompatible,
             subject,
-            format!("{version} does not run on {minor}, and EKS offers no newer version there"),
-            "remove the add-on, replace it, or stop at an older minor",
+            format!("{version} does not run on {minor}, and EKS offers no newer version that does"),
+            "remove the add-on, replace it, or choose an older `to`",
         ));
     }
 }

@@ -125,17 +125,19 @@ fn interface_limits(
 
 fn describe_cni(cni: &CniSettings, ipv6: bool) -> String {
     if ipv6 {
-        return "one for itself, as pods have IPv6 addresses".to_owned();
+        return "one address for itself, because pods have IPv6 addresses".to_owned();
     }
     let mut how = if cni.prefix_delegation {
-        format!("prefixes of {PREFIX_ADDRESSES} addresses in a row, with one kept ready")
+        format!(
+            "whole prefixes of {PREFIX_ADDRESSES} consecutive addresses, with one free prefix kept ready"
+        )
     } else if cni.warm_addresses.is_some() || cni.minimum_addresses.is_some() {
-        "an address for each pod and those the network plugin keeps ready".to_owned()
+        "one address for each pod, and those that the network plugin keeps ready".to_owned()
     } else {
-        "whole network interfaces, with one kept ready".to_owned()
+        "the addresses of whole network interfaces, with one free interface kept ready".to_owned()
     };
     if cni.custom_networking {
-        how += "; pods take theirs from the ENIConfigs' subnets";
+        how += "; pods get their addresses from the subnets of the ENIConfigs";
     }
     how
 }
@@ -146,12 +148,14 @@ fn report_unknown(
     demands: &[AddressDemand<'_>],
     out: &mut Vec<Finding>,
 ) {
-    let fix = "look at the settings of DaemonSet kube-system/aws-node (WARM_*, MINIMUM_IP_TARGET, ENABLE_PREFIX_DELEGATION, AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG) and at the free addresses of the subnets";
+    let fix = "check the settings of DaemonSet kube-system/aws-node (WARM_*, MINIMUM_IP_TARGET, ENABLE_PREFIX_DELEGATION, \
+         AWS_VPC_K8S_CNI_CUSTOM_NETWORK_CFG) and the free addresses of the subnets";
     if case.inventory.cni.is_none() {
         out.push(Finding::new(
             Code::AddressesUnknown,
             format!("cluster {}", case.plan.cluster),
-            "the settings of the VPC CNI plugin could not be read (or another network plugin runs): its defaults are counted",
+            "the settings of the VPC CNI plugin could not be read (or another network plugin runs), so its default \
+             settings are assumed",
             fix,
         ));
     }
@@ -160,8 +164,9 @@ fn report_unknown(
             out.push(Finding::new(
                 Code::AddressesUnknown,
                 format!("node group {}", demand.change.green.name),
-                format!("how many network interfaces its instances have is not known: {} of {} addresses are counted", UNKNOWN_LIMITS.interfaces, UNKNOWN_LIMITS.addresses),
-                "allow ec2:DescribeInstanceTypes, or look at the free addresses of its subnets",
+                format!("it is unknown how many network interfaces its instances have: {} interfaces of {} addresses are \
+                     assumed", UNKNOWN_LIMITS.interfaces, UNKNOWN_LIMITS.addresses),
+                "allow ec2:DescribeInstanceTypes, or check the free addresses of its subnets",
             ));
         }
     }
@@ -174,8 +179,8 @@ fn report_unknown(
         out.push(Finding::new(
             Code::AddressesUnknown,
             format!("cluster {}", case.plan.cluster),
-            "pods take their addresses from the subnets of ENIConfigs, and none of those could be read",
-            "allow `list eniconfigs` and ec2:DescribeSubnets, or look at the free addresses of those subnets",
+            "pods get their addresses from the subnets of the ENIConfigs, and none of these subnets could be read",
+            "allow `list eniconfigs` and ec2:DescribeSubnets, or check the free addresses of these subnets",
         ));
     }
 }
@@ -297,10 +302,12 @@ fn report_shortage(
         Code::GreenIps,
         format!("subnets {}", ids.join(", ")),
         format!(
-            "{there} addresses are free, and {} takes about {full} of them: {nodes} nodes with up to {pods} pods that have an address of their own, and each node takes {how}",
+            "{there} addresses are free, and {} needs about {full}: {nodes} nodes, each with up to {pods} pods that need \
+             an address; each node uses {how}",
             name_some(&greens)
         ),
-        "free addresses, add a CIDR, use `capacity: {surge: 1}`, or have the network plugin keep less ready (WARM_IP_TARGET, MINIMUM_IP_TARGET)",
+        "free up addresses, add a CIDR to the VPC, set `capacity: {surge: 1}`, or configure the network plugin to keep \
+         fewer addresses ready (WARM_IP_TARGET, MINIMUM_IP_TARGET)",
     );
     out.push(finding.with_severity(severity));
 }
@@ -330,7 +337,7 @@ fn check_zones(
         let whole = free_addresses(&here, cni, !cni.custom_networking);
         if whole < nodes * demand.each.node_subnets || (must && any < 1) {
             short_of.push(format!(
-                "{} of {} there",
+                "{} of {} in the group's subnets",
                 whole.min(any),
                 nodes * demand.each.node_subnets
             ));
@@ -340,7 +347,7 @@ fn check_zones(
             let there = free_addresses(&pods, cni, true);
             if there < nodes * demand.each.pod_subnets {
                 short_of.push(format!(
-                    "{there} of {} in the ENIConfigs' subnets there",
+                    "{there} of {} in the subnets of the ENIConfigs",
                     nodes * demand.each.pod_subnets
                 ));
             }
@@ -349,7 +356,7 @@ fn check_zones(
             continue;
         }
         let why = if must {
-            "green must have a node there, for a volume or for pods that ask for the zone"
+            "green must have a node there, for a volume or for pods that require the zone"
         } else {
             "Auto Scaling spreads green over all zones"
         };
@@ -358,10 +365,10 @@ fn check_zones(
                 Code::GreenIps,
                 format!("zone {zone} of {}", demand.change.green.name),
                 format!(
-                    "addresses for {nodes} of green's nodes: {}; {why}, and each node takes {how}",
+                    "too few addresses are free for {nodes} of green's nodes: {}; {why}, and each node uses {how}",
                     short_of.join(", ")
                 ),
-                "free addresses in that zone, or add a CIDR there",
+                "free up addresses in that zone, or add a CIDR there",
             )
             .with_severity(severity),
         );

@@ -26,10 +26,10 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::TwoBudgets,
                 format!("pod {}", pod.key),
                 format!(
-                    "{} select it, and the API server refuses such an eviction forever",
+                    "{} select it, and the API server always refuses to evict a pod that several budgets select",
                     budgets.join(" and ")
                 ),
-                "delete one of the budgets or narrow its selector",
+                "delete one of the budgets, or narrow its selector",
             ));
         }
     }
@@ -58,17 +58,19 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 Code::SickUnderBudget,
                 subject,
                 format!(
-                    "{} are not Ready, and the budget lets a sick pod go only while {} are healthy ({} are)",
+                    "{} are not Ready, and the budget allows the eviction of a pod that is not Ready only while {} pods \
+                     are healthy ({} are)",
                     name_some(&sick), pdb.desired_healthy, pdb.current_healthy
                 ),
-                format!("repair the pods, or: kubectl -n {} patch pdb {} -p '{{\"spec\":{{\"unhealthyPodEvictionPolicy\":\"AlwaysAllow\"}}}}'", pdb.key.namespace, pdb.key.name),
+                format!("fix the pods, or allow their eviction: kubectl -n {} patch pdb {} -p '{{\"spec\":{{\"unhealthyPodEvictionPolicy\":\"AlwaysAllow\"}}}}'", pdb.key.namespace, pdb.key.name),
             ));
         } else {
             out.push(Finding::new(
                 Code::BudgetShort,
                 subject,
                 format!(
-                    "it allows 0 of {} ({} healthy, {} needed): {} would wait",
+                    "it allows no eviction at present: of its {} pods {} are healthy, and {} must be. The drain would \
+                     wait for {}",
                     pdb.expected,
                     pdb.current_healthy,
                     pdb.desired_healthy,
@@ -128,16 +130,17 @@ impl<'a> BlockingBudget<'a> {
         let (namespace, name) = (&self.pdb.key.namespace, &self.pdb.key.name);
         let then = match drain.on_deadline {
             OnDeadline::Stop => "the run stops",
-            OnDeadline::Skip => "the node is left",
-            OnDeadline::Delete => "they are deleted past it",
+            OnDeadline::Skip => "the drain skips the node",
+            OnDeadline::Delete => "the pods are deleted despite the budget",
         };
         let deadline = duration::format_duration(drain.pod_deadline);
         let tried = format!(
-            "as the plan consents to, evictions are tried while it is closed, and whoever runs it has {deadline} (`podDeadline`) to let \
-             the pods go; then {then}"
+            "the plan consents: evictions are tried although the budget allows none, and its owner has {deadline} \
+             (`podDeadline`) to allow them; then {then}"
         );
         let deleted = format!(
-            "as the plan consents to, its pods are deleted past it when it has refused them for {deadline} (`podDeadline`)"
+            "the plan consents: its pods are deleted despite the budget after their eviction was refused for {deadline} \
+             (`podDeadline`)"
         );
         match drain.budget_consent(namespace, name) {
             Some(BudgetConsent::Delete) => return Some((Severity::Warning, deleted)),
@@ -150,11 +153,13 @@ impl<'a> BlockingBudget<'a> {
             return None;
         }
         if drain.single_replicas == SingleReplicas::Surge && self.restartable {
-            let surge = "its Deployment is restarted, so that the new pod is Ready on green before the old one goes";
+            let surge = "nothing to do: `drain.singleReplicas: surge` restarts its Deployment, so that the new pod is \
+                 Ready on green before the old one ends";
             return Some((Severity::Info, surge.to_owned()));
         }
         if drain.single_replicas == SingleReplicas::Evict && self.single {
-            let evict = "as the plan consents to, its single replica is deleted past it, and is down until the next one is Ready";
+            let evict = "the plan consents: its only pod is deleted despite the budget, and the workload is down until \
+                 the replacement is Ready";
             return Some((Severity::Warning, evict.to_owned()));
         }
         let opens = self.operator.is_some() && self.pdb.sync_failed.is_none();
@@ -171,9 +176,11 @@ impl<'a> BlockingBudget<'a> {
         let wait = format!("`drain.budgets: {{\"{key}\": wait}}`");
         if !self.data.is_empty() {
             return vec![
-                "have its operator move the data off these nodes before anything else, and do not relax or delete the budget until it has"
+                "have its operator move the data off these nodes before the upgrade, and do not relax or delete the \
+                 budget before that is done"
                     .to_owned(),
-                format!("{wait} in the plan then waits until the operator lets the pod go (`{namespace}/*` for all of the namespace)"),
+                format!("set {wait}, so that the drain waits until the operator allows the eviction (`{namespace}/*` for \
+                     all budgets of the namespace)"),
             ];
         }
         let mut ways = Vec::new();
@@ -181,11 +188,11 @@ impl<'a> BlockingBudget<'a> {
             let selected = self.held.len();
             match self.pdb.owner.as_ref() {
                 Some(owner) => ways.push(format!(
-                    "have {} {}, which makes the budget, write minAvailable as a number, or none at all",
+                    "configure {} {}, which creates the budget, to set minAvailable as a number or to create no budget",
                     owner.kind, owner.name
                 )),
                 None => ways.push(format!(
-                    "write minAvailable as a number: kubectl -n {namespace} patch pdb {name} --type merge -p \
+                    "set minAvailable as a number: kubectl -n {namespace} patch pdb {name} --type merge -p \
                      '{{\"spec\":{{\"maxUnavailable\":null,\"minAvailable\":{}}}}}'",
                     selected.saturating_sub(1).max(1)
                 )),
@@ -197,24 +204,25 @@ impl<'a> BlockingBudget<'a> {
         }
         if self.operator.is_some() {
             ways.push(format!(
-                "set `drain.operatorBudgets: wait`, so that evictions are tried and the operator has until `podDeadline` to move its \
-                 pods ({wait} for this budget alone)"
+                "set `drain.operatorBudgets: wait` ({wait} for this budget alone), so that evictions are tried and the \
+                 operator has until `podDeadline` to move its pods"
             ));
             ways.push(format!(
-                "have the operator leave the budget out for the upgrade; what is edited by hand it puts back (kubectl -n {namespace} \
-                 get pdb {name} -o yaml shows whose it is)"
+                "configure the operator to create no budget during the upgrade. Do not edit the budget by hand, because \
+                 the operator restores it (kubectl -n {namespace} get pdb {name} -o yaml shows its owner)"
             ));
             return ways;
         }
         if self.restartable {
             ways.push(
-                "set `drain.singleReplicas: surge` (a restart brings up the new pod first)"
+                "set `drain.singleReplicas: surge` (a restart starts the new pod before the old one ends)"
                     .to_owned(),
             );
         }
         if self.single {
             ways.push(
-                "set `drain.singleReplicas: evict` if it may be down for a moment".to_owned(),
+                "set `drain.singleReplicas: evict` if the workload may be down for a moment"
+                    .to_owned(),
             );
             ways.push("run a second replica".to_owned());
         }
@@ -234,16 +242,17 @@ impl<'a> BlockingBudget<'a> {
         };
         let mut detail = match &pdb.sync_failed {
             Some(why) => format!(
-                "{rule} cannot be worked out (SyncFailed: {why}), so that it allows nothing: {} would block the drain",
+                "the disruption controller cannot compute {rule} (SyncFailed: {why}), so the budget allows no eviction: \
+                 {} would block the drain",
                 name_some(names)
             ),
             None => format!(
-                "{rule} never lets a pod go: {} would block the drain",
+                "{rule} never allows an eviction: {} would block the drain",
                 name_some(names)
             ),
         };
         if let Some(operator) = &self.operator {
-            detail += &format!(". An operator runs it: {operator}");
+            detail += &format!(". An operator controls it: {operator}");
         }
         if let Some(pod) = self.data.first() {
             let owner = pod.owner.as_ref();
@@ -251,8 +260,8 @@ impl<'a> BlockingBudget<'a> {
                 .map(|o| format!("{} {}", o.kind, o.name))
                 .unwrap_or_default();
             detail += &format!(
-                ". Pod {}, which {owner} makes, keeps data on its node's disk (hostPath): they end with the node, and whoever \
-                 relaxes the budget loses them",
+                ". Pod {}, which {owner} creates, keeps data on its node's disk (hostPath). The data is lost when the \
+                 node is deleted, so it is lost if the budget is relaxed",
                 pod.key
             );
         }
@@ -280,7 +289,7 @@ pub fn surge_refusal(case: &ReadinessInput<'_>, pod: &Pod) -> Option<String> {
     let Some(deployment) = case.workloads.deployment_of(pod) else {
         let kind = pod.owner.as_ref().map_or("no controller", |o| &o.kind);
         return Some(format!(
-            "it belongs to {kind}, and only a Deployment starts the new pod first"
+            "it belongs to {kind}, and only a Deployment starts the new pod before the old one ends"
         ));
     };
     no_restart(deployment, !pod.claims.is_empty())

@@ -379,11 +379,12 @@ fn report_spreads(
             Code::SpreadOverBlue,
             format!("pod {}", pod.key),
             format!(
-                "its pods are spread over {}, and blue's closed nodes count as places with no pod until blue is gone, so that green's nodes may take too few: {}",
+                "its pods are spread over {}. Blue's cordoned nodes count as places without pods until blue is deleted, \
+                 so green's nodes may take too few of the pods: {}",
                 constraints.join(", "),
                 left[&pod.key]
             ),
-            "set `nodeTaintsPolicy: Honor` in its topologySpreadConstraints, so that closed nodes do not count",
+            "set `nodeTaintsPolicy: Honor` in its topologySpreadConstraints, so that cordoned nodes do not count",
         );
         out.push(if left_at_most.contains(&owner_of(pod)) {
             finding
@@ -408,13 +409,13 @@ fn report_no_room(
     for (left, what, fix) in [
         (
             room,
-            "by their requests there is no room for",
-            "raise blue's size before the upgrade, or check with an autoscaler that green can grow to its maximum",
+            "there is no room for the requests of",
+            "increase blue's size before the upgrade, or make sure that an autoscaler can grow green to its maximum",
         ),
         (
             rules,
-            "by their spread or (anti-)affinity there is no place for",
-            "raise blue's size before the upgrade so that green has more nodes, or relax the rule for the upgrade",
+            "no node satisfies the topology spread or the (anti-)affinity of",
+            "increase blue's size before the upgrade, so that green has more nodes, or relax the rule for the upgrade",
         ),
     ] {
         let Some(first) = left.values().next() else {
@@ -447,9 +448,9 @@ fn report_unknown_sizes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::DoesNotFit,
             format!("node group {}", change.green.name),
             format!(
-                "how large {name} is could not be read: it is taken to be as large as blue's nodes"
+                "the size of {name} could not be read, so its nodes are assumed to be as large as blue's"
             ),
-            "allow ec2:DescribeInstanceTypes, or make sure yourself that blue's pods fit",
+            "allow ec2:DescribeInstanceTypes, or check by hand that blue's pods fit",
         );
         out.push(finding.with_severity(Severity::Warning));
     }

@@ -27,10 +27,10 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::UpdateAdopted,
             &subject,
             format!(
-                "EKS update {} takes it to {to} already, and this run did not begin it",
+                "EKS update {} already upgrades it to {to}, and this run did not start it",
                 update.id
             ),
-            "nothing to do: the run takes that update up as its own hop and waits for its end",
+            "nothing to do: the run adopts that update as its own hop and waits until it ends",
         ));
     } else if cluster.status != "ACTIVE" {
         let running: Vec<String> = case
@@ -39,12 +39,15 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .iter()
             .map(|u| format!("update {} ({}) is in progress", u.id, u.kind))
             .collect();
-        let detail = format!("its status is {} {}", cluster.status, name_some(&running));
+        let mut detail = format!("its status is {}", cluster.status);
+        if !running.is_empty() {
+            detail += &format!(": {}", name_some(&running));
+        }
         out.push(Finding::new(
             Code::ClusterNotActive,
             &subject,
-            detail.trim_end(),
-            "wait until EKS says ACTIVE; an update that runs is shown by `aws eks list-updates`",
+            detail,
+            "wait until its status is ACTIVE; `aws eks list-updates` shows an update in progress",
         ));
     }
     for issue in &cluster.health {
@@ -59,20 +62,23 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if let Some(server) = case.inventory.server_version
         && server != cluster.version
     {
-        let detail = format!("it says {server}, and EKS says {}", cluster.version);
+        let detail = format!(
+            "the API server reports version {server}, and EKS reports {}",
+            cluster.version
+        );
         out.push(Finding::new(
             Code::ServerDiffers,
             &subject,
             detail,
-            "an update may be ending just now: look again in a few minutes",
+            "an update may just be ending: check again in a few minutes",
         ));
     }
     if cluster.auto_mode {
         out.push(Finding::new(
             Code::AutoMode,
             &subject,
-            "nodes of Auto Mode are replaced by EKS once the control plane moves, by their own disruption budgets",
-            "nothing to do; eksup moves managed node groups only",
+            "EKS replaces the nodes of Auto Mode after the control plane is upgraded, within their own disruption budgets",
+            "nothing to do: eksup replaces managed node groups only",
         ));
     }
     if hops {
@@ -106,7 +112,7 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
         .find(|u| u.op.starts_with("eks:ListInsights") || u.op.starts_with("eks:DescribeInsight"));
     let missing = match unread {
         Some(unread) => Some(format!(
-            "{} failed ({}), so nobody knows what EKS has against {next}",
+            "{} failed ({}), so it is unknown whether EKS reports a problem with {next}",
             unread.op, unread.why
         )),
         None if upgrade.is_empty() => Some("EKS lists no upgrade insight for it".to_owned()),
@@ -118,7 +124,7 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
                 .collect();
             let minors: Vec<String> = minors.into_iter().collect();
             Some(format!(
-                "its upgrade insights speak of {} only, and the next hop goes to {next}",
+                "its upgrade insights are for {} only, and the next hop goes to {next}",
                 name_some(&minors)
             ))
         }
@@ -126,7 +132,8 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
     };
     // Where the hop is in progress already, it is too late for advice on it.
     if let Some(detail) = missing.filter(|_| next_hop_in_progress(case).is_none()) {
-        let fix = "look again in some minutes (`aws eks list-insights`; EKS judges by itself once a day, and after each hop), or set `controlPlane.insights: warn` to go on without them";
+        let fix = "check again in a few minutes with `aws eks list-insights` (EKS refreshes its insights once a day and \
+             after each hop), or set `controlPlane.insights: warn` to continue without them";
         // What was refused may hide anything; a cluster of today, or one at the newest version, just has none yet.
         let severity = match unread {
             Some(_) => severity,
@@ -138,14 +145,17 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
     if let InsightsRefreshOutcome::NotCompleted { why } = &inventory.insights_refresh {
         let last = upgrade.iter().filter_map(|i| i.last_refresh).min();
         let last = last.map_or_else(
-            || "nobody knows when".to_owned(),
+            || "an unknown time".to_owned(),
             |t| t.strftime("%Y-%m-%d %H:%M UTC").to_string(),
         );
         let finding = Finding::new(
             Code::InsightsOld,
             subject,
-            format!("EKS judged them last at: {last}; they could not be refreshed: {why}"),
-            "allow eks:StartInsightsRefresh and eks:DescribeInsightsRefresh (`eksup policy`), or look at them with `aws eks list-insights`; what was fixed or broken since then does not show",
+            format!(
+                "EKS refreshed its upgrade insights last at {last}, and they could not be refreshed now: {why}"
+            ),
+            "allow eks:StartInsightsRefresh and eks:DescribeInsightsRefresh (`eksup policy` prints what is needed), or \
+             read them with `aws eks list-insights`; they do not show what was fixed or broken since then",
         );
         out.push(finding.with_severity(severity.max(Severity::Warning)));
     }
@@ -222,8 +232,9 @@ fn check_free_ips(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Findin
     out.push(Finding::new(
         Code::ControlPlaneIps,
         subject,
-        format!("an upgrade needs {MIN_FREE_IPS} free addresses in subnets of two zones: {}", name_some(&list)),
-        "free addresses, or give the cluster other subnets of the same zones with UpdateClusterConfig",
+        format!("an upgrade needs {MIN_FREE_IPS} free addresses in subnets of two zones, and the cluster's subnets have \
+             fewer: {}", name_some(&list)),
+        "free up addresses, or give the cluster other subnets of the same zones with `aws eks update-cluster-config`",
     ));
 }
 
@@ -245,7 +256,7 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
                 Code::TargetNotOffered,
                 subject,
                 format!("EKS does not offer {minor}"),
-                format!("EKS offers {}", known.join(", ")),
+                format!("choose a `to` that EKS offers: {}", known.join(", ")),
             ));
         }
     }
@@ -271,9 +282,10 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
             format!("{what} of {} ends on {date}", case.plan.to)
         };
         let fix = if extended {
-            "plan the next upgrade, or go further now; extended support costs extra"
+            "choose a newer `to`, or plan the next upgrade; extended support costs extra"
         } else {
-            "the cluster's policy is STANDARD: EKS upgrades it by itself at the end of standard support"
+            "choose a newer `to`, or plan the next upgrade: the cluster's upgrade policy is STANDARD, so EKS upgrades it \
+             by itself at the end of standard support"
         };
         out.push(Finding::new(Code::TargetSupport, subject, detail, fix));
         return;

@@ -63,12 +63,12 @@ fn check_processor(
         Code::ImageMisfit,
         format!("node group {}", change.green.name),
         format!(
-            "image {name} is for {} processors, and {} has {}",
+            "image {name} is for {} processors, and {} has {} processors",
             processor_name(arm),
             name_some(&wrong),
             processor_name(!arm)
         ),
-        "give the group an `amiType` (or an `ami`) for the processor of its `instanceTypes`; one group has one kind",
+        "set an `amiType` (or an `ami`) for the processor of the group's `instanceTypes`; a group has one kind of processor",
     ));
 }
 
@@ -91,7 +91,7 @@ fn check_drivers(change: &BlueGreenPair<'_>, types: &[String], out: &mut Vec<Fin
         out.push(Finding::new(
             Code::ImageMisfit,
             format!("node group {}", change.green.name),
-            format!("image type {ami_type} has no driver for the devices of {}", name_some(&wrong)),
+            format!("AMI type {ami_type} has no driver for the devices of {}", name_some(&wrong)),
             "set `amiType` to the NEURON type for inf and trn instances and to the NVIDIA type for g and p instances",
         ));
     }
@@ -137,21 +137,21 @@ fn check_offerings(
         return;
     }
     let what = if demanded {
-        "green must have a node there, for a volume or a spread"
+        "green must have a node there, for a volume or for pods that require the zone"
     } else if nowhere {
-        "no zone of its subnets is left"
+        "none of its subnets is in another zone"
     } else {
-        "green has nodes in the other zones only"
+        "green will have nodes in its other zones only"
     };
     let finding = Finding::new(
         Code::TypeNotOffered,
         format!("node group {}", change.green.name),
         format!(
-            "{} is not offered in {}: {what}",
+            "none of its instance types ({}) is offered in {}: {what}",
             name_some(types),
             name_some(&without)
         ),
-        "give the group other `instanceTypes`, of which one at least is offered in each zone",
+        "set `instanceTypes` for the group of which at least one is offered in each zone",
     );
     out.push(if demanded || nowhere {
         finding
@@ -188,7 +188,9 @@ fn check_reservations(
     out.push(Finding::new(
         Code::CapacityReserved,
         format!("node group {}", change.blue.name),
-        format!("its instances run in {what}, which has as many as were reserved: green's cannot launch beside them"),
-        "set `strategy: recreate` in a plan for this group alone, or make a template version without the reservation and set `launchTemplateVersion`",
+        format!("its instances run in {what}, which holds as many instances as were reserved: green's instances cannot \
+             launch while blue's use it"),
+        "set `strategy: recreate` in a plan for this group alone, or create a template version without the reservation \
+         and set `launchTemplateVersion`",
     ));
 }

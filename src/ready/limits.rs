@@ -76,7 +76,8 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     } else {
         let batches: Vec<String> = names.chunks(room).map(|batch| batch.join(", ")).collect();
         format!(
-            "name {room} groups at most at a time under `nodeGroups` and run one plan after the other ({}), or ask AWS for a higher quota (Service Quotas, {})",
+            "name at most {room} groups at a time under `nodeGroups` and run one plan after the other ({}), or ask AWS \
+             for a higher quota (Service Quotas, {})",
             batches.join("; then "),
             NODE_GROUPS.code
         )
@@ -85,7 +86,8 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         Code::GroupQuota,
         format!("cluster {}", case.plan.cluster),
         format!(
-            "it has {there} node groups, and with the greens of {} there are {most} at once; {told} {quota}: EKS would refuse the rest after the control plane has moved",
+            "it has {there} node groups, and with this plan's greens ({}) it would have {most} at the same time; {told} \
+             {quota}. EKS would refuse the rest after the control plane is upgraded",
             names.len()
         ),
         fix,
@@ -199,13 +201,15 @@ fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Fi
             Code::QuotaUnknown,
             subject,
             detail,
-            "look at it in Service Quotas (Amazon EC2) and at what runs in the account and region: green needs as many vCPUs as blue, at the same time",
+            "compare the quota (Service Quotas, Amazon EC2) with what runs in the account and region: green needs as many \
+             vCPUs as blue, at the same time",
         )
     };
     if !unknown.is_empty() {
         out.push(tell(
             format!("node group {}", name_some(&unknown)),
-            "how many vCPUs its instance types have could not be read, so nobody knows whether they fit into the account's quota".to_owned(),
+            "the number of vCPUs of its instance types could not be read, so it is unknown whether they fit into the \
+             account's quota".to_owned(),
         ));
     }
     for (class, more) in most.into_iter().filter(|(_, more)| *more > 0) {
@@ -220,8 +224,10 @@ fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Fi
             Finding::new(
                 Code::CpuQuota,
                 format!("quota {} ({})", class.quota.code, class.name),
-                format!("the account may run {quota} vCPUs of it in {}, {used} run now, and green needs {more} more beside blue", case.inventory.region),
-                "ask AWS for a higher quota (Service Quotas, Amazon EC2), move fewer groups at a time under `nodeGroups`, or set `strategy: recreate`",
+                format!("the account may run {quota} of these vCPUs in {}: {used} run now, and green needs {more} more \
+                     beside blue", case.inventory.region),
+                "ask AWS for a higher quota (Service Quotas, Amazon EC2), name fewer groups at a time under `nodeGroups`, \
+                 or set `strategy: recreate`",
             )
             .with_severity(Severity::Blocker),
         );

@@ -68,21 +68,21 @@ pub fn access_of_pods(
 const AWS_CALLERS: &[(&str, &str)] = &[
     (
         "aws-load-balancer-controller",
-        "targets and load balancers are not kept",
+        "targets and load balancers are not updated",
     ),
     (
         "aws-alb-ingress-controller",
-        "targets and load balancers are not kept",
+        "targets and load balancers are not updated",
     ),
     ("cluster-autoscaler", "no node is added or removed"),
     (
         "aws-ebs-csi-driver",
         "no volume is attached, and pods with volumes do not start",
     ),
-    ("aws-efs-csi-driver", "no volume is made"),
-    ("aws-fsx-csi-driver", "no volume is made"),
-    ("external-dns", "DNS records are not kept"),
-    ("external-secrets", "secrets are not brought"),
+    ("aws-efs-csi-driver", "no volume is created"),
+    ("aws-fsx-csi-driver", "no volume is created"),
+    ("external-dns", "DNS records are not updated"),
+    ("external-secrets", "secrets are not synchronized"),
     ("karpenter", "no node is launched"),
     ("aws-for-fluent-bit", "logs are not sent"),
     ("cloudwatch-agent", "metrics and logs are not sent"),
@@ -91,7 +91,7 @@ const AWS_CALLERS: &[(&str, &str)] = &[
     ("velero", "backups are not made"),
     ("yace", "metrics are not read"),
     ("cloudwatch-exporter", "metrics are not read"),
-    ("ack-", "the AWS objects it keeps are not kept"),
+    ("ack-", "the AWS objects that it manages are not updated"),
 ];
 
 /// The metadata service tells the AWS Load Balancer Controller its VPC and region, unless flags do.
@@ -144,7 +144,8 @@ fn expected_failure(inventory: &Inventory, pod: &Pod) -> Option<String> {
             return None;
         }
         if own {
-            return Some("it asks the metadata service for its VPC and region (`--aws-vpc-id` and `--aws-region` tell it) and does not start without".to_owned());
+            return Some("it reads its VPC and region from the metadata service, unless `--aws-vpc-id` and `--aws-region` \
+                 are set, and does not start without them".to_owned());
         }
     }
     if own {
@@ -222,35 +223,38 @@ pub fn check_metadata_access(
     let system = family.map_or("its image", OsFamily::display_name);
     let why = match access {
         MetadataAccess::Unknown if family.is_none() => {
-            "whether containers reach the metadata service on green's image is not known".to_owned()
+            "it is unknown whether containers reach the metadata service with green's image"
+                .to_owned()
         }
         MetadataAccess::Unknown => format!(
             "the launch template sets no hop limit for the metadata service, and with {system} containers may not reach it"
         ),
         MetadataAccess::Open | MetadataAccess::Closed => format!(
-            "with {system} the metadata service answers over one hop, and a container is two away"
+            "with {system} the metadata service answers over one hop, and a container is two hops away"
         ),
     };
     let mut detail = format!(
-        "{why}; these have no role of their own: {}",
+        "{why}. These workloads have no role of their own: {}",
         list.join(", ")
     );
     if consent && !needed.is_empty() {
         let needed: Vec<String> = needed.iter().cloned().collect();
         detail += &format!(
-            ". The upgrade itself cannot go on without {}, `amiType` or not",
+            ". Setting `amiType` is not enough: the upgrade itself needs {}",
             needed.join(", ")
         );
     } else if consent && !knows_roles(inventory) {
-        detail += ". Which pods have a role of their own could not be read: nothing is given up on a guess";
+        detail += ". Setting `amiType` is not enough: it is unknown which pods have a role of their own";
     } else if consent {
-        detail += ". As the plan's `amiType` accepts, the run does not wait for these to be Ready on green";
+        detail += ". The plan's `amiType` accepts this: the run does not wait until they are Ready on green";
     }
     let finding = Finding::new(
         Code::MetadataLost,
         format!("node group {}", change.blue.name),
         detail,
-        "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); where neither is needed, set `amiType` for the group",
+        "give their service accounts a role (EKS Pod Identity, or IAM roles for service accounts), or give the group a \
+         launch template with a hop limit of 2 (`HttpPutResponseHopLimit`); if neither is needed, set `amiType` for the \
+         group",
     );
     out.push(if consent && needed.is_empty() && knows_roles(inventory) {
         finding.with_severity(Severity::Warning)

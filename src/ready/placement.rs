@@ -75,7 +75,7 @@ impl<'a> NodeRequirements<'a> {
             missing.extend(least.unwrap_or_else(|| {
                 vec![MissingRequirement {
                     key: String::new(),
-                    text: "what its empty node affinity asks for".to_owned(),
+                    text: "a node affinity that is empty".to_owned(),
                 }]
             }));
         }
@@ -211,7 +211,7 @@ fn verdict_of(
             .next();
         if let Some(taint) = taint {
             let detail = format!(
-                "{} has the taint {}, which it does not tolerate",
+                "nodes of {} have the taint {}, which it does not tolerate",
                 green.name, taint.key
             );
             return PlacementVerdict::Taint { detail };
@@ -225,7 +225,11 @@ fn verdict_of(
         greens.iter().map(|g| (g, least(g))).collect();
     let reasons = lacks.iter().map(|(green, lacks)| {
         let texts: Vec<&str> = lacks.iter().map(|l| l.text.as_str()).collect();
-        format!("{} has no {}", green.name, texts.join(", "))
+        format!(
+            "it requires {}, which no node of {} has",
+            texts.join(", "),
+            green.name
+        )
     });
     let reasons: Vec<String> = reasons.collect();
     let keys: Vec<&str> = lacks
@@ -243,25 +247,27 @@ fn verdict_of(
 pub fn suggest_label_fix(keys: &[&str], registration_known: bool) -> String {
     let any = |wanted: &dyn Fn(&str) -> bool| keys.iter().any(|k| wanted(k));
     if any(&|k| k == "kubernetes.io/hostname" || k == "metadata.name") {
-        return "it names a node: take that out of its nodeSelector or affinity".to_owned();
+        return "its nodeSelector or affinity names a node: remove that requirement".to_owned();
     }
     if any(&|k| k == NODEGROUP_LABEL || k.starts_with("alpha.eksctl.io/")) {
-        return "it names its node group: select by a label that green has too".to_owned();
+        return "its nodeSelector or affinity names its node group: select by a label that both groups have".to_owned();
     }
     if any(&|k| green_nodes::given_by_cluster(k)) {
-        return "green's nodes are of another kind than blue's: give the group such an image, instance type or subnet in the plan, or change its nodeSelector or affinity".to_owned();
+        return "green's nodes are of another kind than blue's: set a suitable image, instance type or subnet for the \
+             group, or change the nodeSelector or affinity".to_owned();
     }
     if let Some(key) = keys.iter().find(|k| reserved_labels::is_reserved_domain(k)) {
         let domain = key.split('/').next().unwrap_or_default();
         return format!(
-            "EKS and the kubelet take no label of {domain} for a node group: select by a label of your own instead, and set that under `nodeGroups[].labels`"
+            "EKS and the kubelet accept no label of {domain} for a node group: select by a label of your own instead, and \
+             set it under `nodeGroups[].labels`"
         );
     }
     let mut fix =
-        "set the label under `nodeGroups[].labels`, or change its nodeSelector or affinity"
+        "set the label under `nodeGroups[].labels`, or change the nodeSelector or affinity"
             .to_owned();
     if !registration_known {
-        fix += "; if the launch template's user data sets it, which was not read, green has it too";
+        fix += ". The launch template's user data could not be read: if it sets the label, green has it too";
     }
     fix
 }
@@ -272,7 +278,8 @@ fn report_verdict(pod: &Pod, verdict: PlacementVerdict, out: &mut Vec<Finding>) 
         PlacementVerdict::Fits => {}
         PlacementVerdict::Discovered(keys) => {
             let detail = format!(
-                "it selects {}, which programs in the cluster set on nodes that have joined: green's nodes have it once they have run there",
+                "it requires {}, which programs in the cluster set on nodes that have joined: green's nodes have it only \
+                 after these programs have run there",
                 keys.join(", ")
             );
             let fix = "make sure that the DaemonSet which sets the label runs on green too";
@@ -283,7 +290,7 @@ fn report_verdict(pod: &Pod, verdict: PlacementVerdict, out: &mut Vec<Finding>) 
             out.push(Finding::new(Code::PinnedToBlue, subject, reasons, fix));
         }
         PlacementVerdict::Taint { detail } => {
-            let fix = "take the taint out of the plan, or give the pod a toleration";
+            let fix = "add a toleration to it, or take the taint out of the plan";
             out.push(Finding::new(Code::NewTaint, subject, detail, fix));
         }
     }

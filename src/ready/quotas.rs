@@ -104,7 +104,7 @@ fn check_overdrawn(
         quota,
         &refused,
         format!(
-            "it is overdrawn, so that a pod in the place of one that was evicted is refused ({why})"
+            "more is used than it allows, so the API server refuses the replacement of an evicted pod ({why})"
         ),
         raise(quota),
         out,
@@ -136,7 +136,7 @@ fn check_unstated(
     };
     let unless = match defaults {
         Some(_) => "",
-        None => " unless a LimitRange gives it, which is not known",
+        None => ", unless a LimitRange sets them, which is unknown",
     };
     let why = format!(
         "failed quota: {}: must specify {}",
@@ -144,7 +144,8 @@ fn check_unstated(
         missing(first).join(", ")
     );
     let detail = format!(
-        "it counts what its pods do not state, so that a pod in the place of one that was evicted is refused{unless} ({why})"
+        "it counts requests or limits that its pods do not set, so the API server refuses the replacement of an evicted \
+         pod{unless} ({why})"
     );
     let before = out.len();
     report(
@@ -153,7 +154,7 @@ fn check_unstated(
         &all,
         detail,
         format!(
-            "state requests and limits in the template, or have a LimitRange in namespace {} give them",
+            "set requests and limits in the template, or set default ones with a LimitRange in namespace {}",
             quota.key.namespace
         ),
         out,
@@ -201,7 +202,7 @@ fn check_surge(
         quota,
         &refused,
         format!(
-            "`drain.singleReplicas: surge` starts the new pod beside the old one, for which it has no room ({})",
+            "it has no room for the new pod that `drain.singleReplicas: surge` starts beside the old one ({})",
             why(first).unwrap_or_default()
         ),
         format!("{}, or set `drain.singleReplicas: evict`", raise(quota)),
@@ -217,8 +218,9 @@ fn check_daemon_pods(case: &ReadinessInput<'_>, quota: &ResourceQuota, out: &mut
         let Some(why) = refusal(quota, &needed, &BTreeMap::new()) else {
             continue;
         };
-        let detail =
-            format!("it has no room for DaemonSets' pods on green beside those on blue ({why})");
+        let detail = format!(
+            "it has no room for the pods of DaemonSets on green beside those on blue ({why})"
+        );
         report(case, quota, &counted, detail, raise(quota), out);
         if let Some(finding) = out.pop() {
             let severity = match certain {
@@ -283,7 +285,7 @@ fn report(
     let finding = Finding::new(
         Code::QuotaRefuses,
         format!("ResourceQuota {}", quota.key),
-        format!("{detail}; of {}", name_some(&names)),
+        format!("{detail}; this concerns {}", name_some(&names)),
         fix,
     );
     out.push(finding.with_severity(severity));

@@ -81,8 +81,10 @@ pub fn check_storage_quota(case: &ReadinessInput<'_>, limits: &Limits, out: &mut
         out.push(Finding::new(
             Code::StorageQuota,
             format!("quota {} ({kind} volumes)", code.code),
-            format!("the account may have {quota} TiB of it in {}, {used} GiB are there, and green needs {more} GiB more beside blue", case.inventory.region),
-            "ask AWS for a higher quota (Service Quotas, Amazon EBS), delete volumes that nobody uses, or move fewer groups at a time under `nodeGroups`",
+            format!("the account may have {quota} TiB of these volumes in {}: {used} GiB exist now, and green needs \
+                 {more} GiB more beside blue", case.inventory.region),
+            "ask AWS for a higher quota (Service Quotas, Amazon EBS), delete unused volumes, or name fewer groups at a \
+             time under `nodeGroups`",
         ));
     }
 }

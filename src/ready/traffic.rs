@@ -39,9 +39,9 @@ fn check_classic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::ClassicBalancer,
             format!("classic load balancer {name}"),
             format!(
-                "green joins it, and {blue} leaves it once other instances are in service there"
+                "green joins it, and {blue} leaves it after other instances are in service there"
             ),
-            "nothing has to be done; the route has the steps",
+            "nothing to do: the route has the steps",
         ));
     }
 }
@@ -88,7 +88,8 @@ fn check_target_node_labels(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::ServiceTakesBlue,
                 format!("service {}", service.key),
-                format!("aws-load-balancer-target-node-labels is `{text}`: its load balancer takes nodes of {blue} and none of {green}"),
+                format!("its annotation aws-load-balancer-target-node-labels is `{text}`: its load balancer selects nodes \
+                     of {blue} and none of {green}"),
                 format!("set `{}` under `nodeGroups[].labels` for {blue}, or select by a label that both groups have", lost.join(", ")),
             ));
         }
@@ -132,8 +133,9 @@ fn check_daemon_backends(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 out.push(Finding::new(
                     Code::BackendNotOnGreen,
                     served_text(served),
-                    format!("what answers there is DaemonSet {} on ports of its nodes, whose nodeSelector or node affinity takes {blue} and not {green}: green's nodes would never be healthy there", set.key),
-                    "set the label under `nodeGroups[].labels`, or widen what the DaemonSet selects",
+                    format!("DaemonSet {} answers there on ports of its nodes, and its nodeSelector or node affinity \
+                         selects nodes of {blue} and none of {green}: green's nodes would never be healthy there", set.key),
+                    "set the label under `nodeGroups[].labels`, or change the DaemonSet's nodeSelector or affinity",
                 ));
             }
         }
@@ -161,7 +163,7 @@ fn check_bindings(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                     Code::BindingToBlue,
                     format!("TargetGroupBinding {}", binding.key),
                     format!(
-                        "its nodeSelector takes nodes of {} and none of {}",
+                        "its nodeSelector selects nodes of {} and none of {}",
                         change.blue.name, change.green.name
                     ),
                     "select by a label that both groups have, or make a second binding for green",
@@ -199,8 +201,10 @@ fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::LocalPolicy,
                 subject,
-                format!("{why}, and all its pods are on one node, {}: while they move, target group {} has no healthy target", name_some(&nodes.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()), group.name),
-                "run at least two replicas on two nodes, or have every node forward for the upgrade (a node port with externalTrafficPolicy Cluster)",
+                format!("{why}, and all its pods are on one node, {}: while they move, target group {} has no healthy \
+                     target", name_some(&nodes.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()), group.name),
+                "run at least two replicas on two nodes, or let every node forward for the upgrade (a node port with \
+                 externalTrafficPolicy Cluster)",
             ));
             continue;
         }
@@ -215,8 +219,10 @@ fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::LocalPolicy,
                 subject,
-                format!("{why}; if a pod ends by itself, target group {} notices after {notice}s, and {} may be gone before", group.name, name_some(&short)),
-                format!("give its pods a preStop sleep and terminationGracePeriodSeconds of more than {notice}; the drain itself takes each node out of the target group first"),
+                format!("{why}. If a pod ends by itself, target group {} notices it after {notice}s, and {} may have \
+                     stopped before that", group.name, name_some(&short)),
+                format!("give its pods a preStop sleep and a terminationGracePeriodSeconds of more than {notice}; the \
+                     drain itself takes each node out of the target group before its pods are evicted"),
             ));
         }
     }
@@ -237,8 +243,8 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 out.push(Finding::new(
                     Code::Sticky,
                     format!("listener rule {}", rule.arn),
-                    format!("clients stay with their target group for {seconds}s, whatever the weights"),
-                    format!("make `retire.soak` longer than {seconds}s, or switch the rule's stickiness off first"),
+                    format!("its sticky sessions keep clients in their target group for {seconds}s, whatever the weights"),
+                    format!("make `retire.soak` longer than {seconds}s, or switch the rule's stickiness off before the upgrade"),
                 ));
             }
         }
@@ -262,8 +268,9 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Code::UnhealthyNow,
                 format!("target group {}", group.name),
-                format!("{} are unhealthy before anything has moved", name_some(&sick)),
-                "find out why: green's targets may be so for the same reason, and the shift would not begin",
+                format!("{} are unhealthy already, before the upgrade", name_some(&sick)),
+                "fix them before the upgrade: green's targets may be unhealthy for the same reason, and then the shift \
+                 does not begin",
             ));
         }
     }
@@ -302,7 +309,7 @@ fn check_balancer_zones(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                     Code::BalancerZone,
                     format!("load balancer {}", balancer.name),
                     format!("it does not serve {}, where green may have nodes: targets there stay `unused`", outside.join(", ")),
-                    "enable the zone on the load balancer, or leave such subnets out of the node group",
+                    "enable the zone on the load balancer, or use a node group without subnets in that zone",
                 ));
             }
         }

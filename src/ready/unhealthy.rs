@@ -38,15 +38,15 @@ pub fn check_unready_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             DeadKubelets::Stop => (
                 Severity::Blocker,
                 format!(
-                    "{ready}, so nobody can say whether its pods stop ({}): the drain would stop at it, after the control plane \
-                     has moved",
+                    "{ready}, so it is unknown whether its pods stop ({}): the drain would stop at this node, after the \
+                     control plane is upgraded",
                     name_some(&pods)
                 ),
             ),
             DeadKubelets::Skip => (
                 Severity::Info,
                 format!(
-                    "{ready}; as the plan consents to, its pods ({}) are evicted and not waited for: they end with the instance",
+                    "{ready}. The plan consents: its pods ({}) are evicted and not waited for; they end with the instance",
                     name_some(&pods)
                 ),
             ),
@@ -88,17 +88,17 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         }
         let (why, fix) = if held.is_empty() {
             (
-                "its kubelet does not say that its containers have ended".to_owned(),
+                "its kubelet does not report that its containers have ended".to_owned(),
                 format!(
-                    "look at it on its node; once its containers have ended: kubectl -n {} delete pod {} --force",
+                    "check its containers on the node; when they have ended: kubectl -n {} delete pod {} --force",
                     pod.key.namespace, pod.key.name
                 ),
             )
         } else {
             (
-                format!("finalizers hold it: {}", held.join(", ")),
+                format!("finalizers keep it: {}", held.join(", ")),
                 format!(
-                    "repair what takes them off, or take them off yourself: kubectl -n {} patch pod {} --type merge -p \
+                    "fix what removes the finalizers, or remove them by hand: kubectl -n {} patch pod {} --type merge -p \
                      '{{\"metadata\":{{\"finalizers\":null}}}}'",
                     pod.key.namespace, pod.key.name
                 ),
@@ -108,10 +108,13 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         let (severity, then) = if pod.is_finished() {
             (
                 Severity::Warning,
-                "its containers have ended, so that the drain does not wait for it",
+                "its containers have ended, so the drain does not wait for it",
             )
         } else {
-            (Severity::Blocker, "the drain would wait for it in vain")
+            (
+                Severity::Blocker,
+                "the drain would wait for it until its deadline",
+            )
         };
         let detail = format!("it has been Terminating since {since} on {node}, and {why}; {then}");
         let finding = Finding::new(
@@ -150,11 +153,12 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::DaemonSetDown,
             format!("DaemonSet {key}"),
             format!(
-                "none of its {} pods on {group} is Ready{why}. Green is not asked to be better, or it would be waited for {}",
+                "none of its {} pods on {group} is Ready{why}. It does not have to be Ready on green either, because the \
+                 run would wait {} for it",
                 pods.len(),
                 duration::format_duration(timeout)
             ),
-            "fix it or delete it first; what it does is done on no node",
+            "fix it or delete it before the upgrade: it does its work on no node of blue",
         ));
     }
 }

@@ -74,8 +74,11 @@ fn check_node_binding(
     out.push(Finding::new(
         Code::LocalVolume,
         subject,
-        format!("it is bound to {}", name_some(&on_blue)),
-        "move the data by the application's own means first; a node's disk ends with the node",
+        format!(
+            "it is bound to {}, and its data is lost when blue is deleted",
+            name_some(&on_blue)
+        ),
+        "move the data with the application's own tools before the upgrade",
     ));
 }
 
@@ -96,7 +99,7 @@ fn check_zone_binding(
         name_some(&volume.zones),
         zones.join(", ")
     );
-    let fix = "add a node group with a subnet in that zone";
+    let fix = "add a node group with a subnet in the volume's zone";
     out.push(Finding::new(Code::VolumeZone, subject, detail, fix));
 }
 
@@ -142,7 +145,7 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
         );
         let detail = |volumes: &str| {
             format!(
-                "{} keeps its data on the disks of blue nodes, which end with blue: {volumes}",
+                "{} keeps its data on the disks of blue's nodes, and it is lost when blue is deleted: {volumes}",
                 system.name
             )
         };

@@ -39,7 +39,7 @@ fn check_webhook(
 ) {
     let subject = format!("{} {}", webhook.kind, webhook.configuration);
     let conditions = if webhook.match_conditions {
-        " (unless its matchConditions leave that out)"
+        " (unless its matchConditions exclude that)"
     } else {
         ""
     };
@@ -51,7 +51,8 @@ fn check_webhook(
     let ready = match find_endpoints(case, service) {
         WebhookEndpoints::Pods(pods) => pods,
         WebhookEndpoints::None(why) => {
-            let fix = "bring its pods up, or set `failurePolicy: Ignore`, or delete the configuration where nobody runs it any more";
+            let fix = "make its pods Ready, set `failurePolicy: Ignore`, or delete the configuration if the webhook is \
+                 not used any more";
             let finding = Finding::new(
                 Code::WebhookDown,
                 subject,
@@ -70,8 +71,8 @@ fn check_webhook(
                 Finding::new(
                     Code::WebhookDown,
                     subject,
-                    format!("{must}, and nobody knows whether somebody does: {why}"),
-                    "make sure that it answers, also while the nodes of blue are emptied",
+                    format!("{must}, and it is unknown whether it does: {why}"),
+                    "make sure that it answers, also while blue is drained",
                 )
                 .with_severity(Severity::Warning),
             );
@@ -87,7 +88,7 @@ fn check_webhook(
     let pods: Vec<String> = ready.iter().map(|p| p.key.to_string()).collect();
     let on = nodes.first().copied().unwrap_or_default();
     let only = format!(
-        "{must}, and all that answers is {} on blue's node {on}",
+        "{must}, and its only Ready endpoints are {} on blue's node {on}",
         name_some(&pods)
     );
     let itself = ready.iter().any(|p| is_asked_on_create(case, webhook, p));
@@ -95,8 +96,8 @@ fn check_webhook(
         out.push(Finding::new(
             Code::WebhookAway,
             subject,
-            format!("{only}: while that moves, these requests are refused"),
-            "run two replicas on two nodes for the time of the upgrade",
+            format!("{only}: while they move, the API server refuses these requests"),
+            "run at least two replicas on two nodes for the upgrade",
         ));
         return;
     }
@@ -104,9 +105,10 @@ fn check_webhook(
         Code::WebhookBlocksItself,
         subject,
         format!(
-            "{only}: once that is gone, the pod in its place cannot be created either, as the webhook must answer for it too"
+            "{only}: after their eviction the replacement cannot be created, because the webhook must answer for it too"
         ),
-        "run two replicas on two nodes, leave its own namespace out with a namespaceSelector, or set `drain.singleReplicas: surge`",
+        "run at least two replicas on two nodes, exclude its own namespace with a namespaceSelector, or set \
+         `drain.singleReplicas: surge`",
     );
     let helped = webhook.match_conditions
         || case.plan.drain.single_replicas == SingleReplicas::Surge
@@ -138,7 +140,7 @@ fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> We
     };
     if found.selector.is_empty() {
         return WebhookEndpoints::Unknown(format!(
-            "its Service {service} has no selector, and its endpoints are somebody else's to keep"
+            "its Service {service} has no selector, so its endpoints are not known from pods"
         ));
     }
     let selected = |p: &&Pod| {
@@ -152,7 +154,7 @@ fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> We
     let answers = |p: &&&Pod| p.ready && !p.is_finished() && p.deletion_timestamp.is_none();
     let ready: Vec<&Pod> = pods.iter().filter(answers).copied().collect();
     match (pods.is_empty(), ready.is_empty()) {
-        (true, _) => WebhookEndpoints::None(format!("no pod belongs to its Service {service}")),
+        (true, _) => WebhookEndpoints::None(format!("its Service {service} selects no pod")),
         (false, true) => WebhookEndpoints::None(format!(
             "none of the {} pods of its Service {service} is Ready",
             pods.len()
