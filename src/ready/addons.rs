@@ -11,6 +11,7 @@ use crate::route::{self, StepSpec};
 pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for addon in &case.inventory.addons {
         let subject = format!("add-on {}", addon.name);
+        // The state of today, before anything moves.
         if addon.status != "ACTIVE" {
             let why: Vec<String> = addon
                 .health
@@ -40,6 +41,7 @@ pub fn check_addons(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         check_compatibility(case, &addon.name, out);
     }
     addon_config::check_addon_configurations(case, out);
+    // Add-ons that run without EKS: the route has no steps for them.
     for found in route::find_self_managed(case.inventory) {
         let version = found.version.as_deref().unwrap_or("of unknown version");
         out.push(Finding::new(
@@ -92,6 +94,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
     };
     let skipped = case.plan.addons.skip.iter().any(|s| s == name);
     let hops = case.minors_ahead().next().is_some();
+    // The catalogue does not know the add-on at all.
     if catalog.is_none_or(|c| c.values().all(Vec::is_empty)) {
         let finding = Finding::new(
             Code::AddonUnknown,
@@ -107,6 +110,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         });
         return;
     }
+    // It knows the add-on, and no version of it for a minor ahead: no update could help there.
     if let Some((minor, why)) = case
         .minors_ahead()
         .find_map(|minor| Some((minor, not_listed(case, name, minor)?)))
@@ -128,6 +132,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         }
         return;
     }
+    // Each minor ahead has versions. A skipped add-on keeps its own, which must be among them.
     let runs = |version: &AddonVersion, minor| {
         let offers = route::offers_on_minor(case.inventory, name, minor);
         offers.iter().any(|o| o.version == *version)
@@ -143,6 +148,7 @@ fn check_compatibility(case: &ReadinessInput<'_>, name: &str, out: &mut Vec<Find
         }
         return;
     }
+    // The route changes the version of any other add-on: each must run on its minor until the next hop.
     let Some(route) = case.route else { return };
     let mut version = addon.version.clone();
     // The minor that is reached, and whether the add-on runs on it when the next hop (or the end) comes.

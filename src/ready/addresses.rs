@@ -40,6 +40,7 @@ pub fn check_addresses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .iter()
         .map(|change| compute_demand(case, change, cni, ipv6))
         .collect();
+    // A count from assumed settings is told as such, before it is used.
     if !ipv6 {
         report_unknown(case, &demands, out);
     }
@@ -159,6 +160,7 @@ fn report_unknown(
             fix,
         ));
     }
+    // The limits of the instance type decide how much a whole interface or prefix costs.
     for demand in demands {
         if interface_limits(case, demand.change).is_none() {
             out.push(Finding::new(
@@ -170,6 +172,7 @@ fn report_unknown(
             ));
         }
     }
+    // Without the ENIConfigs' subnets nothing can be said of the pods' addresses: no count follows.
     let custom = case
         .inventory
         .cni
@@ -322,6 +325,7 @@ fn check_zones(
 ) {
     let own = subnets_of(case, demand.change);
     let zones: BTreeSet<&str> = own.iter().map(|s| s.zone.as_str()).collect();
+    // Rounded down: what does not divide evenly may go to any zone.
     let even = demand.nodes / to_i64(zones.len()).max(1);
     let of_pods = eni_subnets(case);
     for zone in zones {
@@ -334,6 +338,7 @@ fn check_zones(
         if must && any < 1 {
             severity = Severity::Blocker;
         }
+        // First what the nodes take, then what their pods take, which has other subnets with custom networking.
         let whole = free_addresses(&here, cni, !cni.custom_networking);
         if whole < nodes * demand.each.node_subnets || (must && any < 1) {
             short_of.push(format!(
@@ -355,6 +360,7 @@ fn check_zones(
         if short_of.is_empty() || nodes == 0 {
             continue;
         }
+        // A zone that green can do without is only a warning.
         let why = if must {
             "green must have a node there, for a volume or for pods that require the zone"
         } else {

@@ -84,11 +84,13 @@ fn check_priority_classes(
         let Some(class) = class.filter(|c| !c.is_empty() && !built_in(c)) else {
             continue;
         };
+        // The API server's own words, so that a search for them leads here.
         let refusal = format!("no PriorityClass with name {class} was found");
         let fix = format!(
             "create the PriorityClass `{class}` again (it was deleted after the pods were created), or name an existing \
              one in the template: kubectl get priorityclass"
         );
+        // Certain only where both the classes and the template are known.
         let (severity, detail) = match classes {
             Some(all) if all.iter().any(|c| c == class) => continue,
             // An older version had no such reading.
@@ -128,6 +130,7 @@ fn check_pod_security(
         return;
     }
     for (name, group) in groups {
+        // What the namespace enforces. Most enforce nothing.
         let Some(first) = group.pods.first() else {
             continue;
         };
@@ -150,6 +153,7 @@ fn check_pod_security(
         let Some(broken) = broken else {
             continue;
         };
+        // The next pod comes from the template: where that conforms, or is not known, the refusal is not certain.
         let template = group.maker.map(|w| &w.template.admission);
         let certain = template.is_some_and(|t| !violations_at(t, level, newest).is_empty());
         let words: Vec<&str> = broken.iter().map(|v| v.as_str()).collect();
@@ -158,6 +162,7 @@ fn check_pod_security(
             level.as_str(),
             words.join(", ")
         );
+        // The strictest level that still admits these pods.
         let enough = match broken
             .iter()
             .any(|v| v.is_forbidden_at(SecurityLevel::Baseline))

@@ -66,6 +66,7 @@ fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec
         let of_flag = found.filter(|(name, _)| *name == flag);
         of_flag.map(|(_, v)| v.to_owned()).collect::<Vec<_>>()
     };
+    // The two ways in which an autoscaler is told its groups.
     let [by_name, by_tag] = [marks::AUTOSCALER_FLAGS[0], marks::AUTOSCALER_FLAGS[1]].map(values);
     if by_name.is_empty() && by_tag.is_empty() {
         out.push(Finding::new(
@@ -80,6 +81,7 @@ fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec
     for change in &case.changes {
         let (blue, green) = (&change.blue.name, &change.green.name);
         for asg in case.inventory.asgs_of(blue) {
+            // `--nodes=min:max:name` never covers green, whose Auto Scaling group has another name.
             let named = by_name
                 .iter()
                 .any(|v| v.splitn(3, ':').nth(2) == Some(&asg.name));
@@ -88,6 +90,7 @@ fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec
             for tag in tags.iter_mut().filter(|t| t.key == NODEGROUP_TAG) {
                 tag.value.clone_from(green);
             }
+            // Discovery that finds blue and not green, and discovery that finds green.
             let mut discovered = by_tag.iter().filter_map(|v| v.strip_prefix("asg:tag="));
             let lost: Vec<&str> = discovered
                 .clone()
@@ -96,6 +99,7 @@ fn check_discovery(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec
                 })
                 .collect();
             let found = discovered.any(|wanted| has_wanted_tags(wanted, &tags));
+            // It does not manage blue, so that green loses nothing.
             let why = if named {
                 format!(
                     "`--nodes` names {}, the Auto Scaling group of {blue}",
@@ -175,17 +179,20 @@ fn report_extras(
     out: &mut Vec<Finding>,
 ) {
     let mut parts = Vec::new();
+    // A warm pool that EKS made is cloned with the node group.
     if asg.warm_pool && change.green.warm_pool_config.is_none() {
         parts.push("a warm pool that is not part of the node group".to_owned());
     }
     if asg.protects_new {
         parts.push("scale-in protection of new instances".to_owned());
     }
+    // Single instances may be protected although new ones are not.
     let protected = asg.instances.iter().filter(|i| i.protected);
     let protected: Vec<String> = protected.map(|i| i.id.clone()).collect();
     if !protected.is_empty() {
         parts.push(format!("scale-in protection of {}", name_some(&protected)));
     }
+    // EKS gives every group its own two hooks, green's too.
     let hooks = case.inventory.lifecycle_hooks.get(&asg.name);
     let hooks = hooks.into_iter().flatten();
     for hook in hooks.filter(|h| !EKS_HOOKS.contains(&h.name.as_str())) {

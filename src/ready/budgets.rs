@@ -12,6 +12,7 @@ use crate::plan::{BudgetConsent, OnDeadline, OperatorBudgets, SingleReplicas, St
 
 /// Judges budgets over pods that move.
 pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    // Pods under two budgets: no state of the budgets ever allows their eviction.
     let mut over: HashMap<&NamespacedName, Vec<String>> = HashMap::new();
     for budget in &case.inventory.pdbs {
         for pod in held_pods(case, budget) {
@@ -33,6 +34,7 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             ));
         }
     }
+    // With `recreate` the drain passes over budgets.
     if case.plan.strategy == Strategy::Recreate {
         return;
     }
@@ -43,10 +45,12 @@ pub fn check_budgets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         }
         let subject = format!("PodDisruptionBudget {}", pdb.key);
         let names: Vec<String> = held.iter().map(|p| p.key.to_string()).collect();
+        // Closed for good: it takes a consent or a change.
         if allows_nothing(pdb) {
             out.push(blocking_finding(case, pdb, &held, subject, &names));
             continue;
         }
+        // Closed today. Pods that are not Ready can keep it closed, as their own eviction needs it open.
         let sick: Vec<String> = held
             .iter()
             .filter(|p| !p.ready && p.phase == "Running")
@@ -142,6 +146,7 @@ impl<'a> BlockingBudget<'a> {
             "the plan consents: its pods are deleted despite the budget after their eviction was refused for {deadline} \
              (`podDeadline`)"
         );
+        // A consent for this very budget counts before all others, in both directions.
         match drain.budget_consent(namespace, name) {
             Some(BudgetConsent::Delete) => return Some((Severity::Warning, deleted)),
             Some(BudgetConsent::Wait) => return Some((Severity::Warning, tried)),
@@ -152,6 +157,7 @@ impl<'a> BlockingBudget<'a> {
         if !self.data.is_empty() {
             return None;
         }
+        // The gentlest first: no downtime, then a short one, then whatever the deadline does.
         if drain.single_replicas == SingleReplicas::Surge && self.restartable {
             let surge = "nothing to do: `drain.singleReplicas: surge` restarts its Deployment, so that the new pod is \
                  Ready on green before the old one ends";
@@ -174,6 +180,7 @@ impl<'a> BlockingBudget<'a> {
         let key = &self.pdb.key;
         let (namespace, name) = (&key.namespace, &key.name);
         let wait = format!("`drain.budgets: {{\"{key}\": wait}}`");
+        // Where data would be lost nothing quicker is offered.
         if !self.data.is_empty() {
             return vec![
                 "have its operator move the data off these nodes before the upgrade, and do not relax or delete the \
@@ -184,6 +191,7 @@ impl<'a> BlockingBudget<'a> {
             ];
         }
         let mut ways = Vec::new();
+        // A budget that cannot be computed stays closed whatever its pods do, so that no wait helps.
         if self.pdb.sync_failed.is_some() {
             let selected = self.held.len();
             match self.pdb.owner.as_ref() {
@@ -202,6 +210,7 @@ impl<'a> BlockingBudget<'a> {
             ));
             return ways;
         }
+        // An operator would restore what is edited by hand.
         if self.operator.is_some() {
             ways.push(format!(
                 "set `drain.operatorBudgets: wait` ({wait} for this budget alone), so that evictions are tried and the \
@@ -213,6 +222,7 @@ impl<'a> BlockingBudget<'a> {
             ));
             return ways;
         }
+        // A budget of the user's own: what costs least comes first.
         if self.restartable {
             ways.push(
                 "set `drain.singleReplicas: surge` (a restart starts the new pod before the old one ends)"
@@ -251,6 +261,7 @@ impl<'a> BlockingBudget<'a> {
                 name_some(names)
             ),
         };
+        // Why the usual fixes are not offered.
         if let Some(operator) = &self.operator {
             detail += &format!(". An operator controls it: {operator}");
         }

@@ -22,6 +22,7 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let cluster = &case.inventory.cluster;
     let subject = format!("cluster {}", cluster.name);
     let hops = case.minors_ahead().next().is_some();
+    // An update in progress is either the route's own next hop or in its way.
     if let Some((update, to)) = next_hop_in_progress(case) {
         out.push(Finding::new(
             Code::UpdateAdopted,
@@ -50,6 +51,7 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             "wait until its status is ACTIVE; `aws eks list-updates` shows an update in progress",
         ));
     }
+    // What EKS and the API server say of the cluster today.
     for issue in &cluster.health {
         let detail = format!("{}: {}", issue.code, issue.message);
         let fix = if issue.resource_ids.is_empty() {
@@ -81,6 +83,7 @@ pub fn check_control_plane(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             "nothing to do: eksup replaces managed node groups only",
         ));
     }
+    // What concerns a hop only.
     if hops {
         check_free_ips(case, &subject, out);
         check_offered(case, &subject, out);
@@ -101,6 +104,7 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
         Insights::Warn => Severity::Warning,
         Insights::Ignore => Severity::Info,
     };
+    // Three ways to know nothing: the list failed, it is empty, or it is of other minors.
     let upgrade: Vec<&Insight> = inventory
         .insights
         .iter()
@@ -142,6 +146,7 @@ fn check_insights_known(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<
         out.push(Finding::new(Code::InsightsMissing, subject, detail, fix).with_severity(severity));
         return;
     }
+    // There are insights of the next minor, and they may be of yesterday.
     if let InsightsRefreshOutcome::NotCompleted { why } = &inventory.insights_refresh {
         let last = upgrade.iter().filter_map(|i| i.last_refresh).min();
         let last = last.map_or_else(
@@ -243,6 +248,7 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
     if versions.is_empty() {
         return;
     }
+    // Each minor on the route must be offered, as EKS goes one at a time.
     for minor in case.minors_ahead() {
         let found = versions.iter().find(|v| v.version == minor);
         if found.is_none_or(|v| v.status == "UNSUPPORTED") {
@@ -260,6 +266,7 @@ fn check_offered(case: &ReadinessInput<'_>, subject: &str, out: &mut Vec<Finding
             ));
         }
     }
+    // The target is where the cluster stays, so that its support alone matters.
     let Some(target) = versions.iter().find(|v| v.version == case.plan.to) else {
         return;
     };

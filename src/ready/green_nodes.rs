@@ -200,6 +200,7 @@ fn make_node(
     name: &str,
 ) -> GreenNode {
     let (inventory, blue) = (case.inventory, &change.blue.name);
+    // A blue node of the same zone is the model, as it has that zone's labels.
     let of_zone = |n: &&Node| n.zone() == Some(zone);
     let like = inventory.nodes_of(blue).find(of_zone);
     let like = like.or_else(|| inventory.nodes_of(blue).next());
@@ -210,8 +211,10 @@ fn make_node(
     for (key, value) in registered.labels {
         labels.entry(key).or_insert(value);
     }
+    // Taints that agents take off by themselves keep no pod away for long.
     let taints = change.green.taints.iter().map(to_kubernetes_taint);
     let taints = taints.filter(|t| !is_taken_off(case, change, t));
+    // A type whose size is unknown counts as large as the smallest node of blue.
     let (allocatable, other_allocatable) = room.clone().unwrap_or_else(|| {
         let smallest = inventory
             .nodes_of(blue)
@@ -251,6 +254,7 @@ fn node_labels(
     zone: &str,
     instance_type: &str,
 ) -> BTreeMap<String, String> {
+    // What every node gets comes from the model, then what differs on green replaces it.
     let of_like = like.into_iter().flat_map(|n| &n.labels);
     let given = of_like.filter(|(key, _)| given_by_cluster(key));
     let mut labels: BTreeMap<String, String> = given.map(|(k, v)| (k.clone(), v.clone())).collect();
@@ -272,6 +276,7 @@ fn node_labels(
     }
     set("node.kubernetes.io/instance-type", instance_type);
     set("beta.kubernetes.io/instance-type", instance_type);
+    // Processor and operating system follow green's image, which may be another than blue's.
     if let Some(arch) = node_architecture(change, instance_type) {
         set("kubernetes.io/arch", arch);
         set("beta.kubernetes.io/arch", arch);
@@ -327,6 +332,7 @@ fn allocatable_room(
             of_type.min_by_key(|n| (n.allocatable.cpu_millis, n.allocatable.memory_bytes));
         smallest.map(|n| (n.allocatable, n.other_allocatable.clone()))
     };
+    // Real nodes first, blue's before others: what they have left for pods was not computed.
     let inventory = case.inventory;
     let blue = &mut inventory.nodes_of(&change.blue.name);
     smallest(blue)
@@ -354,6 +360,7 @@ fn room_of_size(
             *least = (*least).min(*amount);
         }
     }
+    // Devices come with the instance type, whatever blue's nodes have.
     for (resource, amount) in [
         ("nvidia.com/gpu", size.nvidia_gpus),
         ("aws.amazon.com/neuron", size.neuron_devices),

@@ -36,6 +36,7 @@ fn check_processor(
     out: &mut Vec<Finding>,
 ) {
     let plan_entry = case.plan.node_group(&change.blue.name);
+    // The AMI type tells the processor, and so does a custom image that could be read.
     let of_type = change.green.ami_type.as_deref().and_then(ami_type_is_arm);
     let template = route::launch_template_of_green(case.inventory, change.blue, &plan_entry);
     let image = plan_entry
@@ -57,6 +58,7 @@ fn check_processor(
     if wrong.is_empty() {
         return;
     }
+    // Named as the user knows the image: by its type, or by its id.
     let name = change.green.ami_type.as_deref();
     let name = name.or(image.map(String::as_str)).unwrap_or_default();
     out.push(Finding::new(
@@ -107,6 +109,7 @@ fn check_offerings(
     let Some(limits) = &case.inventory.limits else {
         return;
     };
+    // Unless the zones of every type are known, one that is not might be offered there.
     let known: Option<Vec<&BTreeSet<String>>> =
         types.iter().map(|t| limits.offerings.get(t)).collect();
     let Some(known) = known.filter(|k| !k.is_empty()) else {
@@ -125,6 +128,7 @@ fn check_offerings(
     if without.is_empty() {
         return;
     }
+    // Green needs a node in such a zone, or could have none anywhere, or simply avoids the zone.
     let demanded = without.iter().any(|z| change.zones.contains(z));
     let nowhere = without.len() == zones.len();
     // Blue lives with it where the types are its own.
@@ -171,6 +175,7 @@ fn check_reservations(
     }
     let plan_entry = case.plan.node_group(&change.blue.name);
     let template = route::launch_template_of_green(case.inventory, change.blue, &plan_entry);
+    // A reservation is in the launch template, or follows from the group's capacity type.
     let of_template = |o: &crate::model::ec2::LaunchOptions| {
         if o.market.as_deref() == Some("capacity-block") {
             Some("a Capacity Block".to_owned())

@@ -52,6 +52,7 @@ impl<'a> ReadinessInput<'a> {
                 });
             }
         }
+        // Without a route, the groups that the plan names and that are behind its version stand for blue.
         let blues: BTreeSet<&str> = if route.is_some() {
             changes.iter().map(|c| c.blue.name.as_str()).collect()
         } else {

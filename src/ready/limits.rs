@@ -60,6 +60,7 @@ fn check_group_quota(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     if i64::try_from(most).unwrap_or(i64::MAX) <= quota {
         return;
     }
+    // How many of the groups fit at a time is the fix.
     let there = case.inventory.nodegroups.len();
     let room = usize::try_from(quota).unwrap_or(0).saturating_sub(there);
     let names: Vec<&str> = case.changes.iter().map(|c| c.blue.name.as_str()).collect();
@@ -137,6 +138,7 @@ fn most_cpus(case: &ReadinessInput<'_>, limits: &Limits) -> (BTreeMap<CpuClass, 
     let mut running: BTreeMap<String, BTreeMap<CpuClass, i64>> = BTreeMap::new();
     let (mut more, mut most) = (BTreeMap::new(), BTreeMap::new());
     let mut unknown = Vec::new();
+    // What each group runs today and gives back when it is retired.
     for group in &case.inventory.nodegroups {
         let nodes = i64::from(route::live_node_count(case.inventory, group));
         let types = types_now(case.inventory, group);
@@ -148,6 +150,7 @@ fn most_cpus(case: &ReadinessInput<'_>, limits: &Limits) -> (BTreeMap<CpuClass, 
             .collect();
         running.insert(group.name.clone(), all);
     }
+    // Greens add, retired blues subtract, in the order of the route: the peak counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {
         match &step.spec {
             StepSpec::CreateGreen { blue, group, .. } => {
@@ -205,6 +208,7 @@ fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Fi
              vCPUs as blue, at the same time",
         )
     };
+    // Types whose vCPUs are not known are in no sum: that is told instead.
     if !unknown.is_empty() {
         out.push(tell(
             format!("node group {}", name_some(&unknown)),
@@ -212,6 +216,7 @@ fn check_cpu_quotas(case: &ReadinessInput<'_>, limits: &Limits, out: &mut Vec<Fi
              account's quota".to_owned(),
         ));
     }
+    // Each class of instances has a quota of its own, on-demand and spot apart.
     for (class, more) in most.into_iter().filter(|(_, more)| *more > 0) {
         let used = in_use.get(&class.quota.quota_key()).copied().unwrap_or(0);
         let Some(quota) = limits.quota_value(class.quota) else {

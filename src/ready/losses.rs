@@ -31,6 +31,7 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 continue;
             }
         }
+        // Each kind of loss has a consent of its own.
         if pod.owner.is_none() && !covers_either_name(&bare_scope, pod, &name) {
             bare.add_loss(&name, "no controller would create it again".to_owned());
         }
@@ -54,6 +55,7 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             }
         }
     }
+    // Told at the end, so that one consent names all workloads and keeps those that the plan names already.
     let consent = bare.consent_snippet("barePods", &drain.bare_pods);
     bare.report_losses(
         out,
@@ -118,6 +120,7 @@ fn report_finite_pod(
     let deadline = duration::format_duration(drain.node_deadline);
     let finding =
         |what: String, fix: String| Finding::new(Code::RunningJob, name.to_string(), what, fix);
+    // Waited for: a pod that is older than the deadline will hardly end within it.
     if !covers_either_name(evicted, pod, name) {
         let limit = i64::try_from(drain.node_deadline.as_secs()).unwrap_or(i64::MAX);
         let age = pod
@@ -135,6 +138,7 @@ fn report_finite_pod(
         });
         return;
     }
+    // Evicted: a Job starts its pods again, and of other owners that is not known.
     match &pod.owner {
         Some(owner) if owner.kind == "Job" => out.push(finding(
             "its pods are evicted, and the Job starts them again on green".to_owned(),

@@ -41,6 +41,7 @@ pub fn access_of_pods(
         },
         OsFamily::Windows | OsFamily::Other => MetadataAccess::Unknown,
     };
+    // What the template sets counts more than any default.
     let Some(options) = template.map(|t| &t.options) else {
         return if has_template {
             MetadataAccess::Unknown
@@ -202,6 +203,7 @@ pub fn check_metadata_access(
     out: &mut Vec<Finding>,
 ) {
     let inventory = case.inventory;
+    // By workload: what will not work, and whether the upgrade itself depends on it.
     let mut failing: BTreeMap<String, String> = BTreeMap::new();
     let mut needed: BTreeSet<String> = BTreeSet::new();
     for pod in pods_of(inventory, &change.blue.name) {
@@ -220,6 +222,7 @@ pub fn check_metadata_access(
         .iter()
         .map(|(name, what)| format!("{name} ({what})"))
         .collect();
+    // Why containers do not reach the service, or may not.
     let system = family.map_or("its image", OsFamily::display_name);
     let why = match access {
         MetadataAccess::Unknown if family.is_none() => {
@@ -237,6 +240,7 @@ pub fn check_metadata_access(
         "{why}. These workloads have no role of their own: {}",
         list.join(", ")
     );
+    // What the plan's consent is worth here: nothing where the drain would hang, or on a guess.
     if consent && !needed.is_empty() {
         let needed: Vec<String> = needed.iter().cloned().collect();
         detail += &format!(
@@ -301,6 +305,7 @@ pub fn accepted_losses(plan: &Plan, inventory: &Inventory) -> AcceptedLosses {
         let Some(blue) = inventory.find_nodegroup(&group.blue) else {
             continue;
         };
+        // Only where access is lost by the move.
         let has_template = blue.launch_template.is_some();
         let before = access_of_pods(
             route::blue_os_family(inventory, blue),
@@ -315,6 +320,7 @@ pub fn accepted_losses(plan: &Plan, inventory: &Inventory) -> AcceptedLosses {
         if before != MetadataAccess::Open || after == MetadataAccess::Open {
             continue;
         }
+        // What the drain itself needs is never given up.
         for pod in pods_of(inventory, &blue.name) {
             if expected_failure(inventory, pod).is_some() && !is_needed(inventory, pod) {
                 let groups = losses.entry(workload_text(pod)).or_default();

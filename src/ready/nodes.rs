@@ -32,6 +32,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 "wait until its status is ACTIVE, or fix what failed",
             )),
         }
+        // What keeps a clone of it from working, then what keeps it from being deleted.
         health(case, group, &subject, out);
         subnets(case, group, &subject, out);
         let consent = case.plan.node_group(name).delete_owned;
@@ -49,6 +50,7 @@ pub fn check_node_groups(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             ));
         }
     }
+    // Nodes and groups beside those that move, then whether green can take blue's place.
     unhealthy::check_unready_nodes(case, out);
     check_unmoved_groups(case, out);
     check_other_nodes(case, out);
@@ -151,6 +153,7 @@ fn check_other_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let mut own = Vec::new();
     let mut moving = Vec::new();
     let mut fargate = Vec::new();
+    // Old nodes of no managed group: who replaces them decides what there is to do.
     for node in &case.inventory.nodes {
         let old = Minor::from_reported(&node.kubelet_version).is_ok_and(|k| k < case.plan.to);
         let kind = node.labels.get("eks.amazonaws.com/compute-type");
@@ -211,17 +214,20 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             tolerations::first_untolerated_by_daemon(&node.taints, &daemon.tolerations).is_none()
         };
         for (change, green) in case.changes.iter().zip(&greens) {
+            // It runs on blue, and no kind of node that green may have suits it.
             let mut blue = case.inventory.nodes_of(&change.blue.name);
             let on_blue = blue.any(|n| wants.missing_on(n).is_empty() && tolerates(n));
             let belongs = |n: &Node| wants.missing_on(n).is_empty() && tolerates(n);
             if !on_blue || green.kinds.iter().any(belongs) {
                 continue;
             }
+            // The kind of node that lacks least tells best what to change.
             let least = green.kinds.iter().map(|n| (wants.missing_on(n), n));
             let Some((lacks, node)) = least.min_by_key(|(lacks, _)| lacks.len()) else {
                 continue;
             };
             let subject = format!("DaemonSet {}", daemon.key);
+            // Its selector is met, so that a taint keeps it off.
             if lacks.is_empty() {
                 let taint =
                     tolerations::first_untolerated_by_daemon(&node.taints, &daemon.tolerations);
@@ -256,6 +262,7 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 /// Taints that blue's nodes have and green's will not.
 fn check_taints(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for change in &case.changes {
+        // Green's taints come from the group and from user data, which may not have been read.
         let registered = green_nodes::green_registration(case, change);
         let known = registered.is_some();
         let registered = registered.unwrap_or_default().taints;
@@ -284,6 +291,7 @@ fn check_taints(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if !known {
             detail += ", unless the launch template's user data sets it, which could not be read";
         }
+        // A taint that a node group may not have cannot simply be set in the plan.
         let refused = lost
             .iter()
             .any(|t| reserved_labels::is_reserved_domain(&t.key));

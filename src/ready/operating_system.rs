@@ -18,6 +18,7 @@ pub fn check_operating_systems(case: &ReadinessInput<'_>, out: &mut Vec<Finding>
         let ami_type = change.green.ami_type.as_deref();
         let blue = route::blue_os_family(case.inventory, change.blue);
         let green = route::green_os_family(case.inventory, change.blue, &plan_entry, ami_type);
+        // Misfits that block are problems of the route already.
         for misfit in route::find_misfits(case.inventory, change.blue, &plan_entry, ami_type) {
             if !misfit.blocks {
                 out.push(Finding::new(
@@ -29,6 +30,7 @@ pub fn check_operating_systems(case: &ReadinessInput<'_>, out: &mut Vec<Finding>
             }
         }
         let Some(blue) = blue else { continue };
+        // Pods lose the nodes' credentials only where they have them today.
         let before = metadata_access::access_of_pods(
             Some(blue),
             route::launch_template_of(case.inventory, change.blue),
@@ -58,6 +60,7 @@ fn report_other_system(
     consent: bool,
     out: &mut Vec<Finding>,
 ) {
+    // What pods and user data notice of it.
     let mut changes = Vec::new();
     if blue == OsFamily::AmazonLinux2 {
         changes.push(
@@ -74,6 +77,7 @@ fn report_other_system(
                 .to_owned(),
         );
     }
+    // Workloads that are not known to call AWS, and may.
     if lost {
         let others = metadata_access::without_own_role(case, change);
         if !others.is_empty() {
@@ -84,6 +88,7 @@ fn report_other_system(
             ));
         }
     }
+    // Who decided on it: the plan, or EKS by having no such image any more.
     let why = if consent {
         "the plan sets it"
     } else {

@@ -108,6 +108,7 @@ fn lacks_of_term(term: &NodeSelectorTerm, node: &Node) -> Vec<MissingRequirement
             text,
         }
     });
+    // Fields name nodes, and are judged by the rules of a term that has nothing else.
     let named = |f: &&SelectorExpression| {
         let one = NodeSelectorTerm {
             expressions: Vec::new(),
@@ -148,6 +149,7 @@ pub fn check_placement(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     }
     let greens = green_candidates(case);
     let blue = |n: &Node| n.nodegroup_name().is_some_and(|g| case.blues.contains(g));
+    // Nodes of other groups may take pods too.
     let others: Vec<&Node> = (case.inventory.nodes.iter())
         .filter(|n| !blue(n) && n.is_ready() && !n.unschedulable && !n.deleting)
         .collect();
@@ -184,6 +186,7 @@ fn verdict_of(
     };
     let tolerated =
         |n: &&Node| tolerations::first_untolerated(&n.taints, wants.tolerations).is_none();
+    // Nodes that the pod selects, and of them those whose taints it tolerates.
     let selected: Vec<&Node> = all().filter(|n| wants.is_met_by(n)).collect();
     let fitting: Vec<&Node> = selected.iter().copied().filter(tolerated).collect();
     if fitting
@@ -192,6 +195,7 @@ fn verdict_of(
     {
         return PlacementVerdict::Fits;
     }
+    // Only labels that programs set later make green fit.
     if !fitting.is_empty() {
         let keys = wants.node_selector.keys();
         let terms = wants.affinity.iter().flat_map(|a| &a.terms);
@@ -204,6 +208,7 @@ fn verdict_of(
         discovered.dedup();
         return PlacementVerdict::Discovered(discovered);
     }
+    // Selected, and kept off by a taint of green's.
     for green in greens {
         let taint = green.kinds.iter().filter(|n| wants.is_met_by(n));
         let taint = taint
@@ -217,6 +222,7 @@ fn verdict_of(
             return PlacementVerdict::Taint { detail };
         }
     }
+    // Not selected at all: the kind of node that lacks least tells best what to change.
     let least = |green: &GreenCandidate| {
         let lacks = green.kinds.iter().map(|n| wants.missing_on(n));
         lacks.min_by_key(Vec::len).unwrap_or_default()

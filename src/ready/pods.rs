@@ -17,6 +17,7 @@ const LONGEST_DEADLINE_SECONDS: i64 = 7 * 86_400;
 pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let drain = &case.plan.drain;
     let mut ports: BTreeMap<i32, Vec<String>> = BTreeMap::new();
+    // What closes a node of blue: only a pod that tolerates both may come back to it.
     let closed = [
         new_taint(BLUE_TAINT),
         new_taint("node.kubernetes.io/unschedulable"),
@@ -53,6 +54,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 fix,
             ));
         }
+        // A deadline within the grace period would end the wait for a pod that does nothing wrong.
         if pod.grace_seconds > i64::try_from(drain.pod_deadline.as_secs()).unwrap_or(i64::MAX) {
             let detail = format!(
                 "its terminationGracePeriodSeconds is {}, and `podDeadline` is {}",
@@ -77,6 +79,7 @@ pub fn check_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 .push(pod.key.to_string());
         }
     }
+    // A host port fits once on a node, so that green needs as many nodes as there are pods.
     let greens: usize = case
         .changes
         .iter()
@@ -150,6 +153,7 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         let subject = format!("{} {}", workload.kind, workload.key);
+        // A single replica under a budget is told with the budget.
         let budgeted = || {
             case.inventory.pdbs.iter().any(|b| {
                 b.key.namespace == pod.key.namespace
@@ -180,6 +184,7 @@ fn check_workloads(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 ),
             });
         }
+        // The drain compares with what was Ready at the start, so that this stops only an ordered StatefulSet.
         if workload.ready < workload.desired {
             let detail = format!("{} of {} pods are Ready", workload.ready, workload.desired);
             out.push(match held_up_by(case, workload) {

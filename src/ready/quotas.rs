@@ -122,6 +122,7 @@ fn check_unstated(
     let inventory = case.inventory;
     let defaults = known_list(inventory, "list limitranges", &inventory.limit_defaults);
     let given = defaults.and_then(|d| d.get(&quota.key.namespace));
+    // What the quota counts, the pod does not set and no LimitRange sets for it.
     let missing = |pod: &Pod| -> Vec<&'static str> {
         let unstated = pod.admission.unstated.iter();
         let unstated = unstated.filter(|r| given.is_none_or(|g| !g.contains(r)));
@@ -147,6 +148,7 @@ fn check_unstated(
         "it counts requests or limits that its pods do not set, so the API server refuses the replacement of an evicted \
          pod{unless} ({why})"
     );
+    // A LimitRange that was not read may set it, so that the refusal is not certain.
     let before = out.len();
     report(
         case,
@@ -176,6 +178,7 @@ fn check_surge(
     if case.plan.drain.single_replicas != SingleReplicas::Surge {
         return;
     }
+    // Which pods the drain restarts: those that their budget does not let go.
     let open_budget = |pod: &Pod| {
         let mut budgets = case.inventory.pdbs.iter();
         budgets.any(|b| {
@@ -191,6 +194,7 @@ fn check_surge(
             .is_some_and(|d| d.desired == 1);
         single && surge_refusal(case, pod).is_none() && !open_budget(pod)
     };
+    // The old pod frees nothing before the new one is Ready.
     let why = |pod: &Pod| refusal(quota, &share_of(pod), &BTreeMap::new());
     let restarted = replaced.iter().filter(is_restarted);
     let refused: Vec<&Pod> = restarted.filter(|p| why(p).is_some()).copied().collect();

@@ -54,6 +54,7 @@ fn placed_by_owner(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .into_iter()
         .filter(|p| !p.is_of_its_node())
     {
+        // What Kubernetes' own controllers place has a template that says so.
         let custom = pod.owner.as_ref().is_some_and(is_custom_owner);
         let (Some(manager), true) = (pod.placed_by.as_deref(), custom) else {
             continue;
@@ -116,6 +117,7 @@ fn check_shared_claims(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         let names: Vec<String> = pods.iter().map(|p| p.key.to_string()).collect();
+        // Siblings are kept until the first of them is Ready, so that they wait for each other.
         let mut by_workload: BTreeMap<String, usize> = BTreeMap::new();
         for workload in pods.iter().filter_map(|p| workload_of(case, p)) {
             *by_workload.entry(workload).or_default() += 1;
@@ -160,6 +162,7 @@ fn check_slow_replacements(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if at_once == 0 || delay.is_zero() {
             continue;
         }
+        // The node with most of its pods takes longest.
         let mut on_nodes: BTreeMap<&str, usize> = BTreeMap::new();
         for pod in &held {
             *on_nodes
@@ -199,6 +202,7 @@ fn slow_finding(
         "it allows {at_once} evictions at a time, {node} has {most} of its pods, and by its probes a replacement needs at \
          least {each} to become Ready"
     );
+    // Each eviction moves the deadline, so that many replacements are only slow.
     if delay <= drain.pod_deadline {
         let detail = format!(
             "{detail}: that node needs about {}",

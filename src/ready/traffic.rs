@@ -49,6 +49,7 @@ fn check_classic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 /// A Service may have the cloud provider or the load balancer controller take nodes with certain labels only.
 fn check_target_node_labels(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     for service in &case.inventory.services {
+        // With pods as targets the nodes do not matter.
         let annotation = |name: &str| {
             let key = format!("service.beta.kubernetes.io/aws-load-balancer-{name}");
             service.annotations.get(&key).map(String::as_str)
@@ -70,12 +71,14 @@ fn check_target_node_labels(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             };
             wanted.iter().all(has)
         };
+        // Blue is selected, and would not be if its nodes were green.
         for change in &case.changes {
             let on_blue = case.inventory.nodes_of(&change.blue.name);
             let mut on_blue = on_blue.filter(|n| takes(&n.labels)).peekable();
             if on_blue.peek().is_none() || on_blue.any(|n| takes(&as_on_green(change, n))) {
                 continue;
             }
+            // The labels to set: not those that every node gets from the cluster.
             let given = green_labels(change);
             let lost = wanted.iter().filter(|(key, value)| {
                 !given_by_cluster(key)
@@ -174,6 +177,7 @@ fn check_bindings(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 }
 
 fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
+    // Target groups that blue fills by its Auto Scaling groups.
     let attached: BTreeSet<&String> = case
         .blues
         .iter()
@@ -197,6 +201,7 @@ fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             LocalBackend::HostPort { .. } => format!("target group {}", group.name),
         };
         let why = backend.sentence_start();
+        // While its only node is emptied nothing is healthy.
         if nodes.len() == 1 {
             out.push(Finding::new(
                 Code::LocalPolicy,
@@ -208,6 +213,7 @@ fn check_local_services(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             ));
             continue;
         }
+        // Elsewhere a pod may stop before the health check has noticed.
         let notice =
             i64::from(group.health_check_interval_seconds) * i64::from(group.unhealthy_threshold);
         let short: Vec<String> = pods
@@ -233,6 +239,7 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         let StepSpec::Shift { shift, .. } = &step.spec else {
             continue;
         };
+        // Sticky clients stay on blue until their cookie ends.
         for rule in case
             .inventory
             .rules
@@ -248,6 +255,7 @@ fn check_rules(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 ));
             }
         }
+        // With a local backend a node without a pod is unhealthy by design, so that these are left out below.
         let sick: Vec<String> = case
             .inventory
             .target_health
@@ -295,6 +303,7 @@ fn check_balancer_zones(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .iter()
             .filter(|b| group.load_balancers.contains(&b.arn) && !b.zones.is_empty())
         {
+            // Any zone of green's subnets may get a node.
             let green: BTreeSet<String> = case
                 .changes
                 .iter()

@@ -30,6 +30,7 @@ pub fn check_unready_nodes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             .filter(|p| p.node.as_deref() == Some(&node.name));
         let pods: Vec<String> = on_node.map(|p| p.key.to_string()).collect();
         let ready = format!("Ready is {}", node.ready);
+        // It stops the drain only where pods have to leave it.
         let (severity, detail) = match case.plan.drain.dead_kubelets {
             _ if pods.is_empty() => (
                 Severity::Warning,
@@ -69,6 +70,7 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .filter(|n| n.is_ready())
         .map(|n| (n.name.as_str(), n))
         .collect();
+    // The newest pod stands for the API server's clock, as the local one may be another.
     let created = case.inventory.pods.iter().filter_map(|p| p.created);
     let newest = created.max();
     for pod in &case.inventory.pods {
@@ -79,6 +81,7 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         if pod.is_daemon_pod() || pod.mirror {
             continue;
         }
+        // Finalizers keep a pod for as long as nobody acts, a kubelet is given some time.
         let held: Vec<&str> = (pod.finalizers.iter().map(String::as_str))
             .filter(|f| *f != JOB_TRACKING_FINALIZER)
             .collect();
@@ -105,6 +108,7 @@ fn check_terminating_pods(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             )
         };
         let node = pod.node.as_deref().unwrap_or_default();
+        // A pod without running containers keeps nothing on its node.
         let (severity, then) = if pod.is_finished() {
             (
                 Severity::Warning,
@@ -134,6 +138,7 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .filter(|n| n.is_ready())
         .filter_map(|n| Some((n.name.as_str(), n.nodegroup_name()?)))
         .collect();
+    // By DaemonSet and group, as it may be well on another group.
     let mut found: BTreeMap<(NamespacedName, &str), Vec<&Pod>> = BTreeMap::new();
     for pod in case.inventory.pods.iter().filter(|p| p.is_daemon_pod()) {
         let group = pod.node.as_deref().and_then(|n| groups.get(n));

@@ -111,12 +111,14 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
     let consent = &case.plan.drain.node_storage;
     let scope = consent.scope();
     let pods = case.inventory.pods.iter();
+    // The workload that uses a claim is what a consent names.
     let users: HashMap<(&str, &str), &Pod> = pods
         .flat_map(|p| {
             let claims = p.claims.iter();
             claims.map(move |c| ((p.key.namespace.as_str(), c.as_str()), p))
         })
         .collect();
+    // Only systems that have volumes here and keep copies on blue.
     for system in STORAGE_SYSTEMS {
         let volumes = case.inventory.volumes.iter();
         let mut volumes = volumes.filter(|v| system.provides_volume(v)).peekable();

@@ -48,6 +48,7 @@ fn check_webhook(
         webhook.name,
         name_some(asked)
     );
+    // Whether it answers now.
     let ready = match find_endpoints(case, service) {
         WebhookEndpoints::Pods(pods) => pods,
         WebhookEndpoints::None(why) => {
@@ -79,6 +80,7 @@ fn check_webhook(
             return;
         }
     };
+    // Whether it answers while blue is emptied.
     let blue: BTreeSet<&str> = case.blue_nodes().map(|n| n.name.as_str()).collect();
     let nodes: BTreeSet<&str> = ready.iter().filter_map(|p| p.node.as_deref()).collect();
     // With endpoints on two nodes one stays while the other moves, as one node is emptied after the other.
@@ -91,6 +93,7 @@ fn check_webhook(
         "{must}, and its only Ready endpoints are {} on blue's node {on}",
         name_some(&pods)
     );
+    // Whether it can come back: not if it must admit its own replacement.
     let itself = ready.iter().any(|p| is_asked_on_create(case, webhook, p));
     if !itself {
         out.push(Finding::new(
@@ -143,6 +146,7 @@ fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> We
             "its Service {service} has no selector, so its endpoints are not known from pods"
         ));
     }
+    // The Service's endpoints as its controller would compute them.
     let selected = |p: &&Pod| {
         p.key.namespace == service.namespace
             && found
@@ -197,6 +201,7 @@ fn asked_about(
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         name_some(&names)
     };
+    // Replacements with their labels, as webhooks select by these. An eviction has none.
     let created: BTreeSet<&str> = moving
         .iter()
         .filter(|p| is_asked_on_create(case, webhook, p))
@@ -213,6 +218,7 @@ fn asked_about(
     if !evicted.is_empty() {
         asked.push(format!("evictions in {}", in_namespaces(evicted)));
     }
+    // A node of blue stands for all nodes, green's too.
     let node = case.blue_nodes().next().map_or(&none, |n| &n.labels);
     if ["CREATE", "UPDATE"]
         .iter()
@@ -232,6 +238,7 @@ fn asked_about(
     {
         asked.push("the heartbeats of nodes".to_owned());
     }
+    // The run could not write its journal or renew its lock.
     let ours = Some(RUN_NAMESPACE);
     if is_asked("UPDATE", "", "configmaps", "", ours, &none)
         || is_asked("UPDATE", "coordination.k8s.io", "leases", "", ours, &none)
