@@ -342,7 +342,7 @@ fn check_zones(
         let whole = free_addresses(&here, cni, !cni.custom_networking);
         if whole < nodes * demand.each.node_subnets || (must && any < 1) {
             short_of.push(format!(
-                "{} of {} in the group's subnets",
+                "{} of the {} needed in the group's subnets",
                 whole.min(any),
                 nodes * demand.each.node_subnets
             ));
@@ -352,7 +352,7 @@ fn check_zones(
             let there = free_addresses(&pods, cni, true);
             if there < nodes * demand.each.pod_subnets {
                 short_of.push(format!(
-                    "{there} of {} in the subnets of the ENIConfigs",
+                    "{there} of the {} needed in the subnets of the ENIConfigs",
                     nodes * demand.each.pod_subnets
                 ));
             }

@@ -86,7 +86,8 @@ pub fn check_losses(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
                 let system = &STORAGE_SYSTEMS[at];
                 let detail = |volumes: &str| {
                     format!(
-                        "{} keeps the data of its volumes on the node's disk, and it is lost when blue is deleted: {volumes}",
+                        "{} keeps the data of its volumes on the node's disk, and the data is lost when blue is deleted: \
+                         {volumes}",
                         system.name
                     )
                 };

@@ -248,7 +248,8 @@ pub fn check_metadata_access(
             needed.join(", ")
         );
     } else if consent && !knows_roles(inventory) {
-        detail += ". Setting `amiType` is not enough: it is unknown which pods have a role of their own";
+        detail +=
+            ". Setting `amiType` is not enough: it is unknown which pods have a role of their own";
     } else if consent {
         detail += ". The plan's `amiType` accepts this: the run does not wait until they are Ready on green";
     }

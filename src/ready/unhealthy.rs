@@ -158,12 +158,12 @@ fn check_daemon_sets(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
             Code::DaemonSetDown,
             format!("DaemonSet {key}"),
             format!(
-                "none of its {} pods on {group} is Ready{why}. It does not have to be Ready on green either, because the \
-                 run would wait {} for it",
+                "none of its {} pods on {group} is Ready{why}. Green does not have to be healthier than blue; otherwise \
+                 the run would wait {} for this DaemonSet",
                 pods.len(),
                 duration::format_duration(timeout)
             ),
-            "fix it or delete it before the upgrade: it does its work on no node of blue",
+            "fix it or delete it before the upgrade: it works on no node of blue",
         ));
     }
 }

@@ -147,7 +147,7 @@ fn check_node_storage(case: &ReadinessInput<'_>, blue: &BTreeSet<&str>, out: &mu
         );
         let detail = |volumes: &str| {
             format!(
-                "{} keeps its data on the disks of blue's nodes, and it is lost when blue is deleted: {volumes}",
+                "{} keeps its data on the disks of blue's nodes, and the data is lost when blue is deleted: {volumes}",
                 system.name
             )
         };

@@ -143,7 +143,7 @@ fn find_endpoints<'a>(case: &ReadinessInput<'a>, service: &NamespacedName) -> We
     };
     if found.selector.is_empty() {
         return WebhookEndpoints::Unknown(format!(
-            "its Service {service} has no selector, so its endpoints are not known from pods"
+            "its Service {service} has no selector, so its endpoints are unknown"
         ));
     }
     // The Service's endpoints as its controller would compute them.
