@@ -69,6 +69,7 @@ fn compute_demand<'a>(
     ipv6: bool,
 ) -> AddressDemand<'a> {
     let inventory = case.inventory;
+    // Pods in their node's network have no address of their own.
     let own = |p: &&crate::model::kube::Pod| !p.host_network && !p.is_finished();
     let (mut moving, mut daemons) = (0, HashMap::<&str, usize>::new());
     for pod in inventory.pods_of(&change.blue.name).filter(own) {
@@ -79,6 +80,7 @@ fn compute_demand<'a>(
             moving += usize::from(!pod.mirror);
         }
     }
+    // Each node of green has all DaemonSets, and an even share of the pods that move.
     let daemons = daemons.into_values().max().unwrap_or(0);
     let whole = i64::from(route::live_node_count(inventory, change.blue).max(1));
     let pods = (to_i64(moving) + whole - 1) / whole + to_i64(daemons);
@@ -212,6 +214,7 @@ fn group_by_subnet<'d, 'a>(demands: &'d [AddressDemand<'a>]) -> Vec<Vec<&'d Addr
         let mut ids: BTreeSet<&str> =
             (demand.change.green.subnets.iter().map(String::as_str)).collect();
         let mut members = vec![demand];
+        // A green that shares subnets with several sets joins them into one.
         let (touching, apart): (Vec<_>, Vec<_>) =
             sets.into_iter().partition(|(s, _)| !s.is_disjoint(&ids));
         for (subnets, others) in touching {
@@ -255,6 +258,7 @@ fn check_node_subnets(
     }
     let nodes: i64 = sharing.iter().map(|d| d.nodes).sum();
     let full: i64 = sharing.iter().map(|d| d.nodes * d.each.node_subnets).sum();
+    // Without an address no node starts; with too few, nodes start and pods wait.
     let any = free_addresses(&subnets, cni, false);
     let whole = free_addresses(&subnets, cni, !cni.custom_networking);
     let severity = if any < nodes {

@@ -41,6 +41,7 @@ fn autoscaler_image(workload: &Workload) -> Option<&str> {
 /// An autoscaler simulates the scheduler of its own minor.
 fn check_version(case: &ReadinessInput<'_>, workload: &Workload, out: &mut Vec<Finding>) {
     let image = autoscaler_image(workload).unwrap_or_default();
+    // The registry's port has a colon too, and a digest may follow the tag.
     let tag = image.rsplit('/').next().and_then(|n| n.split_once(':'));
     let minor = tag.and_then(|(_, tag)| Minor::from_reported(tag.split('@').next()?).ok());
     let to = case.plan.to;
@@ -140,6 +141,7 @@ fn has_wanted_tags(wanted: &str, tags: &[AsgTag]) -> bool {
 
 /// Processes that somebody suspended.
 fn report_suspended(change: &BlueGreenPair<'_>, asg: &Asg, out: &mut Vec<Finding>) {
+    // What an earlier run suspended is no news to the user.
     let ours = asg.tags.iter().any(|t| t.key == marks::AZ_REBALANCE_TAG);
     let theirs = asg.suspended.iter();
     let theirs = theirs.filter(|p| !(ours && *p == "AZRebalance")).cloned();

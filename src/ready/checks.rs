@@ -37,6 +37,7 @@ pub fn check_readiness(
     route: &Result<Route, Vec<RouteProblem>>,
 ) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
+    // Problems of the route are findings too, and everything else is still checked.
     for problem in route.as_ref().err().into_iter().flatten() {
         findings.push(Finding {
             severity: Severity::Blocker,

@@ -206,6 +206,7 @@ fn next_hop_in_progress<'a>(case: &ReadinessInput<'a>) -> Option<(&'a Update, Mi
     };
     let same = update.kind == "VersionUpdate"
         && update.params.get("Version").map(String::as_str) == Some(next.to_string().as_str());
+    // Only a step on node groups before the hop keeps the run from adopting it.
     let first = case
         .route?
         .steps
@@ -332,6 +333,7 @@ fn check_insight(case: &ReadinessInput<'_>, insight: &Insight, out: &mut Vec<Fin
 }
 
 fn is_fixed_by_route(case: &ReadinessInput<'_>, insight: &Insight) -> bool {
+    // What comes after the hop would fix the insight too late for EKS.
     let before_hop = || {
         case.route.iter().flat_map(|r| &r.steps).take_while(
             |s| !matches!(&s.spec, StepSpec::ControlPlane { to, .. } if insight.kubernetes_version.is_none_or(|v| *to >= v)),

@@ -82,6 +82,7 @@ pub fn initial_nodes(
     let zones = green_zones(case, change);
     let discovered = discovered_labels(case, change);
     let types = instance_types(case, change);
+    // Auto Scaling may choose any type, so that only the smallest is sure to have room.
     let smallest = types.iter().min_by_key(|t| {
         let room = allocatable_room(case, change, t).map(|(room, _)| room);
         room.map_or((0, 0), |r| (r.cpu_millis, r.memory_bytes))
@@ -130,6 +131,7 @@ pub fn to_kubernetes_taint(taint: &NodegroupTaint) -> Taint {
 /// Whether a taint of the group comes off each node once its agents run there, as a CNI's or a storage driver's does
 /// (CTL-7): the group gives it, and no Ready node of blue has it.
 fn is_taken_off(case: &ReadinessInput<'_>, change: &BlueGreenPair<'_>, taint: &Taint) -> bool {
+    // Without a Ready node of blue it is unknown, and the taint counts.
     let mut given = change.blue.taints.iter().map(to_kubernetes_taint);
     let nodes = case.inventory.nodes_of(&change.blue.name);
     let mut ready = nodes.filter(|n| n.is_ready()).peekable();
@@ -393,6 +395,7 @@ fn max_pods(case: &ReadinessInput<'_>, instance_type: &str, cpus: i64) -> i64 {
     if cni.is_some_and(|c| c.prefix_delegation) {
         return most;
     }
+    // With custom networking the first interface carries no pods.
     let first = i64::from(cni.is_some_and(|c| c.custom_networking));
     let limits = case.inventory.interface_limits.get(instance_type);
     limits.map_or(most, |l| {

@@ -83,6 +83,7 @@ fn check_drivers(change: &BlueGreenPair<'_>, types: &[String], out: &mut Vec<Fin
     if !ami_type_is_accelerated(ami_type) {
         return;
     }
+    // Types without a device run on any image.
     let wrong: Vec<String> = types
         .iter()
         .filter(|t| matches!(accelerator_of(t), Accelerator::Nvidia | Accelerator::Neuron))

@@ -31,6 +31,7 @@ fn most_groups(case: &ReadinessInput<'_>) -> usize {
         .map(|g| g.name.as_str())
         .collect();
     let mut most = there.len();
+    // A group that is kept at zero nodes still counts.
     for step in case.route.iter().flat_map(|r| &r.steps) {
         match &step.spec {
             StepSpec::CreateGreen { group, .. } => {
@@ -126,6 +127,7 @@ fn types_now(inventory: &Inventory, group: &Nodegroup) -> Vec<String> {
         .filter(of_group)
         .map(|i| i.instance_type.clone())
         .collect();
+    // An empty group, or one whose instances were not read.
     if types.is_empty() {
         group.instance_types.clone()
     } else {

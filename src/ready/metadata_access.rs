@@ -115,6 +115,7 @@ fn has_own_role(inventory: &Inventory, pod: &Pod) -> bool {
         a.namespace == pod.key.namespace
             && Some(&a.service_account) == pod.cloud.service_account.as_ref()
     };
+    // The add-on's role is put on the service account by EKS.
     let of_addon = |name: &str, account: &str| {
         let mut addons = inventory.addons.iter();
         pod.cloud.service_account.as_deref() == Some(account)

@@ -67,6 +67,7 @@ impl<'a> NodeRequirements<'a> {
                 text: format!("{key}={value}"),
             })
             .collect();
+        // The terms are alternatives: the one that needs least is the one to meet.
         if let Some(affinity) = self.affinity
             && !node_affinity::selector_matches(affinity, &node.name, &node.labels)
         {
@@ -251,6 +252,7 @@ fn verdict_of(
 
 /// What to do about labels that green's nodes will lack. Never to set a label that EKS or the kubelet refuses.
 pub fn suggest_label_fix(keys: &[&str], registration_known: bool) -> String {
+    // First the keys whose value only blue's nodes can have, then those that nobody may set.
     let any = |wanted: &dyn Fn(&str) -> bool| keys.iter().any(|k| wanted(k));
     if any(&|k| k == "kubernetes.io/hostname" || k == "metadata.name") {
         return "its nodeSelector or affinity names a node: remove that requirement".to_owned();

@@ -118,6 +118,7 @@ fn held_up_by(case: &ReadinessInput<'_>, workload: &Workload) -> Option<String> 
     if workload.kind != "StatefulSet" || !workload.one_after_another {
         return None;
     }
+    // The controller goes by number: a pod waits only for those of lower numbers.
     let number = |p: &Pod| p.key.name.rsplit('-').next()?.parse::<u32>().ok();
     let is_its = |p: &&&Pod| {
         let owner = p.owner.as_ref();

@@ -89,6 +89,7 @@ fn check_overdrawn(
     replaced: &[&Pod],
     out: &mut Vec<Finding>,
 ) -> bool {
+    // The old pod's share is free again when the new one comes.
     let refused = |pod: &&&Pod| {
         let share = share_of(pod);
         refusal(quota, &share, &share).is_some()
@@ -251,6 +252,7 @@ fn count_daemon_pods<'a>(
         // One that selects the nodes of a group by its name does not come to green.
         let daemons = daemons.filter(|p| !p.node_selector.contains_key(NODEGROUP_LABEL));
         let daemons = daemons.filter(|p| !certain || p.node_selector.is_empty());
+        // One pod of each DaemonSet stands for those that green's nodes will have.
         let mut of_sets: BTreeMap<&str, &Pod> = BTreeMap::new();
         for pod in daemons {
             let owner = pod.owner.as_ref().map_or("", |o| o.uid.as_str());
@@ -275,6 +277,7 @@ fn report(
     fix: String,
     out: &mut Vec<Finding>,
 ) {
+    // Several pods of a workload have the same name here.
     let mut names: Vec<String> = pods
         .iter()
         .map(|p| case.workloads.name_of(p).to_string())

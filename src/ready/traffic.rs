@@ -26,6 +26,7 @@ pub fn check_traffic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
 /// What the plan does about classic load balancers.
 fn check_classic(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
     let steps = case.route.iter().flat_map(|r| &r.steps);
+    // The route has decided; this only tells of it.
     let left: BTreeSet<(&str, &str)> = steps
         .filter_map(|step| match &step.spec {
             StepSpec::DetachTargets {
@@ -159,6 +160,7 @@ fn check_bindings(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         };
         for change in &case.changes {
             let blue = case.inventory.nodes_of(&change.blue.name);
+            // Selected now, and not selected any more with green's labels.
             let mut blue = blue.filter(|n| selector.matches(&n.labels)).peekable();
             let any = blue.peek().is_some();
             if any && !blue.any(|n| selector.matches(&as_on_green(change, n))) {

@@ -22,6 +22,7 @@ pub fn check_volumes(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         .flat_map(|c| route::subnet_zones(case.inventory, c.blue))
         .collect();
     let labels = LabelCounts::new(&case.inventory.nodes);
+    // Pods may share a volume, which is told once.
     let mut told = BTreeSet::new();
     for pod in case.moving_pods() {
         for claim in &pod.claims {
@@ -61,6 +62,7 @@ fn check_node_binding(
     subject: &str,
     out: &mut Vec<Finding>,
 ) {
+    // A volume is bound by host name, or by a label of its driver.
     let bound = if volume.nodes.is_empty() {
         labels.nodes_bound_to(volume)
     } else {
@@ -68,6 +70,7 @@ fn check_node_binding(
     };
     let (on_blue, elsewhere): (Vec<String>, Vec<String>) =
         bound.into_iter().partition(|n| blue.contains(n.as_str()));
+    // A node elsewhere can use it too.
     if on_blue.is_empty() || !elsewhere.is_empty() {
         return;
     }

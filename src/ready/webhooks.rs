@@ -18,6 +18,7 @@ pub fn check_webhooks(case: &ReadinessInput<'_>, out: &mut Vec<Finding>) {
         return;
     }
     let moving = case.moving_pods();
+    // One that fails open lets requests pass when nothing answers.
     for webhook in case.inventory.webhooks.iter().filter(|w| w.fail_closed) {
         // A URL leads out of the cluster, where nothing moves.
         let Some(service) = &webhook.service else {
