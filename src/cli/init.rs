@@ -16,13 +16,13 @@ pub struct InitArgs {
     /// The cluster
     #[arg(long, value_name = "NAME")]
     cluster: String,
-    /// The version to go to; without it, the newest that EKS installs by default
+    /// The version to upgrade to; the default is the newest that EKS installs by default
     #[arg(long, value_name = "X.Y")]
     to: Option<Minor>,
-    /// The file; without it, `plans/NAME.yaml`
+    /// The file; the default is `plans/NAME.yaml`
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write over a file that is there
+    /// Overwrite an existing file
     #[arg(long)]
     force: bool,
 }
@@ -35,7 +35,7 @@ pub async fn init_plan(cx: &CommandContext, args: InitArgs) -> Result<(), RunErr
         .unwrap_or_else(|| plan_path_by_name(&args.cluster));
     if path.exists() && !args.force {
         return Err(usage_error(format!("{} is there already", path.display()))
-            .with_hint("--force writes over it, -o writes another"));
+            .with_hint("use --force to overwrite it, or -o to write another file"));
     }
     let reached = cx.connect_cluster(&args.cluster, None).await?;
     let inventory = reached.read_inventory(args.to).await?;
@@ -83,7 +83,7 @@ fn default_target(inventory: &Inventory) -> Result<Minor, RunError> {
         .ok_or_else(|| {
             RunError::new(
                 RunErrorKind::Usage,
-                format!("EKS offers nothing newer than the cluster's {now}"),
+                format!("EKS offers no version newer than the cluster's {now}"),
             )
             .with_hint("name a version with --to")
         })
@@ -93,27 +93,27 @@ fn default_target(inventory: &Inventory) -> Result<Minor, RunError> {
 pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
     let cluster = &inventory.cluster;
     let mut out = format!(
-        "# What eksup is to do with cluster {name}. Everything that is not written here has a careful default; the\n\
-         # lines that begin with `#` show some. `eksup plan` shows what comes of it, `eksup rehearse` tries it out.\n\
+        "# The upgrade of cluster {name}. Everything that is not written here has a careful default; the lines that\n\
+         # begin with `#` show some. `eksup plan` shows what would be done, `eksup rehearse` simulates it.\n\
          apiVersion: eksup.dev/v1\nkind: UpgradePlan\n\ncluster: {name}\nregion: {region}\n\
-         # It is at {from} now; versions in between are passed one by one.\nto: \"{to}\"\n\n\
-         # blue-green: a whole new group beside the old one. canary: one node first. rolling: a node at a time.\n\
-         # recreate: blue goes first; the cluster is down meanwhile.\nstrategy: blue-green\n\n\
-         controlPlane:\n  # After each hop, with nodes still on the old version.\n  bake: 10m\n\n",
+         # It is at {from} now; it is upgraded one minor at a time.\nto: \"{to}\"\n\n\
+         # blue-green: a whole new group beside the old one. canary: one node first. rolling: one node at a time.\n\
+         # recreate: blue is emptied before green is created; its workloads are down meanwhile.\nstrategy: blue-green\n\n\
+         controlPlane:\n  # Watch after each hop, with nodes still on the old version.\n  bake: 10m\n\n",
         name = quote_yaml(&cluster.name),
         region = inventory.region,
         from = cluster.version,
     );
     // Writing to a String cannot fail.
     if !inventory.addons.is_empty() {
-        out += "addons:\n  # default, latest, or minimal: only what compatibility forces.\n  policy: default\n  # pins:\n";
+        out += "addons:\n  # default, latest, or minimal: only the updates that compatibility requires.\n  policy: default\n  # pins:\n";
         for addon in &inventory.addons {
             let _ = writeln!(out, "  #   {}: {}", addon.name, addon.version);
         }
         out.push('\n');
     }
     if !inventory.nodegroups.is_empty() {
-        out += "# The groups to be replaced; a group that is not named here stays as it is.\nnodeGroups:\n";
+        out += "# The node groups to replace; a group that is not named here stays as it is.\nnodeGroups:\n";
         for group in &inventory.nodegroups {
             let nodes = inventory.nodes_of(&group.name).count();
             let kind = group.ami_type.as_deref().unwrap_or("custom");
@@ -126,19 +126,19 @@ pub fn render_plan(inventory: &Inventory, to: Minor) -> String {
                 group.instance_types.join(" ")
             );
             let _ = writeln!(out, "  - blue: {}", quote_yaml(&group.name));
-            out += "    # green: its name; by default blue's with green for blue, or with the version\n";
-            out += "    # capacity: {surge: 2} bounds what it costs; full is the default\n";
+            out += "    # green: the name of the new group; by default blue's name with green for blue, or with the version\n";
+            out += "    # capacity: {surge: 2} limits the cost; full is the default\n";
         }
         out.push('\n');
     }
     out += "drain:\n  parallel: 1\n  podDeadline: 15m\n  nodeDeadline: 1h\n  # stop, skip or delete.\n  onDeadline: stop\n";
     out += "  # What may be lost, by workload: pods without a controller, data in an emptyDir or in a directory of the node.\n";
-    out += "  # barePods: {evict: [\"pod shop/tool\"]}\n  # emptyDir: {evict: [\"Deployment shop/cache\"]}\n  # hostPath: {evict: [\"shop/*\"]}\n  # One replica and a budget that never lets it go: block, surge, evict.\n  # singleReplicas: surge\n  # A budget that an operator runs and that stays closed while its pod is there: block, wait.\n  # operatorBudgets: wait\n\n";
+    out += "  # barePods: {evict: [\"pod shop/tool\"]}\n  # emptyDir: {evict: [\"Deployment shop/cache\"]}\n  # hostPath: {evict: [\"shop/*\"]}\n  # One replica under a budget that never allows its eviction: block, surge, evict.\n  # singleReplicas: surge\n  # A budget that an operator controls and that allows no eviction until the operator has moved its pod: block, wait.\n  # operatorBudgets: wait\n\n";
     out += &render_traffic(inventory);
-    out += "retire:\n  # Blue stays, empty, this long.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
-    out += "# When something new may begin; outside the run pauses, and the same command continues it within.\n";
+    out += "retire:\n  # How long blue stays after it is empty.\n  soak: 1h\n  # delete or keep-at-zero.\n  then: delete\n\n";
+    out += "# When something new may begin; outside of the windows the run pauses, and the same command continues it.\n";
     out += "# windows:\n#   - {days: [mon, tue], from: \"22:00\", to: \"04:00\", timeZone: Europe/Berlin}\n\n";
-    out += "# Steps, or kinds of steps, before which `eksup approve` has to be given.\n# approvals:\n#   before: [drain, retire]\n\n";
+    out += "# Steps, or kinds of steps, that need `eksup approve` before they begin.\n# approvals:\n#   before: [drain, retire]\n\n";
     out += "# notify:\n#   - webhook: {url: \"https://example.com/hook\"}\n#   - sns: {topic: \"arn:aws:sns:eu-central-1:123456789012:upgrades\"}\n";
     out
 }

@@ -89,7 +89,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
             run, steps, done, ..
         } => {
             format!(
-                "run {run} goes on: {} of {} steps are done",
+                "run {run} continues: {} of {} steps are done",
                 done.len(),
                 steps.len()
             )
@@ -148,7 +148,7 @@ pub fn event_line(view: &RunView, event: &RunEvent, paint: Painter) -> Option<St
         EventKind::Notice { step: None, text } => paint.yellow(text),
         EventKind::RunPaused { why, resume } => {
             format!(
-                "run {}: {}, {why}; go on with `{resume}`",
+                "run {}: {}, {why}; continue with `{resume}`",
                 view.run,
                 paint.yellow("paused")
             )
