@@ -143,11 +143,7 @@ fn run_one_seed(ui: &Ui, trial: &Trial<'_>, seed: u64, again: &str) -> Result<()
 fn bad_end_error(report: &TrialReport, what: &str) -> RunError {
     RunError::new(
         RunErrorKind::Unexpected,
-        format!(
-            "{what} {} fails: {}",
-            report.number,
-            failure_reason(report)
-        ),
+        format!("{what} {} fails: {}", report.number, failure_reason(report)),
     )
 }
 
